@@ -1,0 +1,119 @@
+/**
+ * Every error that manyhost makes. `code`, `status` and `retryable` are data: ask them, never the text. A message
+ * says what, where, and what was got; `cause` keeps what lay beneath.
+ */
+
+interface ErrorKind {
+  /** HTTP status that the gateway answers with. */
+  readonly status: number
+  /** Whether the same request may succeed when it is made again later. */
+  readonly retryable: boolean
+  readonly meaning: string
+}
+
+/** All codes. README's table of errors is held against this one by a test. */
+export const ERRORS = {
+  MANYHOST_INVALID_OPTION: kind(400, false, 'an option is unknown or out of its range'),
+  MANYHOST_INVALID_URL: kind(400, false, 'a virtual or requested URL cannot be one'),
+  MANYHOST_INVALID_SIZE: kind(400, false, 'a size is not a whole number from 0 up'),
+  MANYHOST_DUPLICATE_SERVICE: kind(409, false, 'the virtual URL is taken by another service'),
+  MANYHOST_UNKNOWN_SERVICE: kind(404, false, 'no service has that virtual URL'),
+  MANYHOST_UNSUPPORTED: kind(501, false, 'the provider cannot do what the startup asks for'),
+  MANYHOST_QUEUE_FULL: kind(503, true, '`maxQueue` requests wait already'),
+  MANYHOST_QUEUE_TIMEOUT: kind(503, true, 'no instance was free within `queueTimeout`'),
+  MANYHOST_TIMEOUT: kind(504, true, "the request's `timeout` passed, over all attempts"),
+  MANYHOST_ABORTED: kind(499, false, 'the caller gave the request up'),
+  MANYHOST_ATTEMPTS_EXHAUSTED: kind(502, false, '`maxAttempts` attempts failed (poison request)'),
+  MANYHOST_NOT_RESENT: kind(502, true, 'the instance failed and `resend` forbids a second attempt'),
+  MANYHOST_RESPONSE_INTERRUPTED: kind(502, true, 'the instance failed in the middle of a response'),
+  MANYHOST_BODY_FAILED: kind(400, false, "the request's body threw, or cannot be read (again)"),
+  MANYHOST_BODY_USED: kind(400, false, 'the body of the response was read already'),
+  MANYHOST_BAD_STATUS: kind(502, false, '`raiseForStatus()` saw a status of 400 or above'),
+  MANYHOST_REDIRECT: kind(502, false, 'too many redirects, or one to an impossible URL'),
+  MANYHOST_START_FAILED: kind(503, true, 'an instance could not be started'),
+  MANYHOST_START_TIMEOUT: kind(503, true, 'an instance was not ready within `startTimeout`'),
+  MANYHOST_RUN_FAILED: kind(503, true, '`ctx.run` ended with a non-zero exit'),
+  MANYHOST_INSTANCE_ENDED: kind(503, true, 'an instance ended, was stopped or was taken away'),
+  MANYHOST_INSTANCE_UNHEALTHY: kind(503, true, 'an instance failed its health check'),
+  MANYHOST_ATTEMPT_FAILED: kind(502, true, 'the connection to the instance, or its answer, broke'),
+  MANYHOST_ATTEMPT_TIMEOUT: kind(504, true, 'an instance did not answer within `attemptTimeout`'),
+  MANYHOST_RETURNED: kind(503, true, 'the instance handed the request back unserved'),
+  MANYHOST_SIZE_FAILED: kind(500, true, 'a size threw, hung, or was not a finite number'),
+  MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof ERRORS
+
+function kind(status: number, retryable: boolean, meaning: string): ErrorKind {
+  return { status, retryable, meaning }
+}
+
+export interface ErrorDetails {
+  cause?: unknown
+  /** Replaces the code's own HTTP status, as `MANYHOST_BAD_STATUS` does. */
+  status?: number
+  retryable?: boolean
+  /** What each attempt of the request met, first attempt first. */
+  attempts?: readonly AttemptReport[]
+  /** Virtual URL of the service concerned. */
+  service?: string
+  /** Last output of the instance concerned. */
+  output?: string
+}
+
+/** One attempt of a request, as errors and `response.timing` report it. */
+export interface AttemptReport {
+  readonly attempt: number
+  readonly instance: string
+  /** Milliseconds from dispatch to the end of the attempt. */
+  readonly duration: number
+  /** Why it failed; absent for the attempt that was answered. */
+  readonly reason?: string
+  readonly error?: Error
+}
+
+/** The one class of error. `name` is `AbortError` or `TimeoutError` where the web's convention has those names. */
+export class ManyhostError extends Error {
+  readonly code: ErrorCode
+  /** HTTP status that fits this error. */
+  readonly status: number
+  readonly retryable: boolean
+  readonly attempts: readonly AttemptReport[]
+  readonly service: string | undefined
+  readonly output: string | undefined
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.name = webName(code)
+    this.code = code
+    this.status = details.status ?? ERRORS[code].status
+    this.retryable = details.retryable ?? ERRORS[code].retryable
+    this.attempts = details.attempts ?? []
+    this.service = details.service
+    this.output = details.output
+  }
+}
+
+function webName(code: ErrorCode): string {
+  if (code === 'MANYHOST_ABORTED') return 'AbortError'
+  if (code === 'MANYHOST_TIMEOUT') return 'TimeoutError'
+  return 'ManyhostError'
+}
+
+/** Anything that was thrown, as an `Error`. */
+export function asError(thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown
+  // Errors of another realm (node:vm, test runners) are no instances of ours.
+  if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
+    return Object.assign(new Error(String(thrown.message)), thrown)
+  }
+  return new Error(String(thrown))
+}
+
+/** The message of anything that was thrown, with its code where it has one: `ECONNREFUSED: connect ...`. */
+export function describe(thrown: unknown): string {
+  const error = asError(thrown)
+  const code = (error as { code?: unknown }).code
+  if (typeof code !== 'string' || error.message.includes(code)) return error.message || error.name
+  return error instanceof ManyhostError ? error.message : `${code}: ${error.message}`
+}

@@ -1,0 +1,112 @@
+/** Names and payloads of the session's events, and the typed emitter. Observers only observe: one that throws is
+ * reported on the next tick as an uncaught error and changes nothing here. */
+import type { ManyhostError } from './errors.ts'
+
+export type InstanceState =
+  | 'pending'
+  | 'starting'
+  | 'ready'
+  | 'unready'
+  | 'draining'
+  | 'stopped'
+  | 'failed'
+
+export interface InstanceEvent {
+  readonly service: string
+  readonly instance: string
+  readonly state: InstanceState
+  /** The state before; absent for a new instance. */
+  readonly from?: InstanceState
+  /** Why, where it is not plain: `killed by SIGKILL`, `health check: 3 failures in a row`. */
+  readonly reason?: string
+  /** The last lines that it wrote, for `failed`. */
+  readonly output?: string
+  readonly provider: string
+  /** Milliseconds since 1970. */
+  readonly at: number
+}
+
+export interface ClusterEvent {
+  readonly service: string
+  readonly change: 'added' | 'resized' | 'failed' | 'closed'
+  /** Wanted instances, after the change. */
+  readonly size: number
+  readonly reason?: string
+  readonly at: number
+}
+
+export interface RequestEvent {
+  readonly service: string
+  readonly id: string
+  readonly method: string
+  readonly path: string
+  readonly outcome: Outcome
+  /** HTTP status of the answer, or of the error. */
+  readonly status: number
+  /** Milliseconds from the call to the end of the response's body. */
+  readonly duration: number
+  readonly attempts: number
+  readonly at: number
+}
+
+export interface ResendEvent {
+  readonly service: string
+  readonly id: string
+  /** The attempt that failed: 1, 2, ... */
+  readonly attempt: number
+  readonly instance: string
+  readonly reason: string
+  readonly at: number
+}
+
+/** How a request ended. `answered` says nothing of the status: a 500 is an answer. */
+export type Outcome = 'answered' | 'failed' | 'aborted' | 'expired' | 'refused'
+
+/** README's table of events is held against this one by a test. */
+export interface SessionEvents {
+  instance: InstanceEvent
+  cluster: ClusterEvent
+  request: RequestEvent
+  resend: ResendEvent
+  error: ManyhostError
+}
+
+type Listener<T> = (event: T) => void
+
+/** A typed emitter. Unlike Node's, `error` without a listener does not throw: failures heal, and are also events. */
+export class Emitter<Events extends object> {
+  readonly #listeners = new Map<keyof Events, Set<Listener<never>>>()
+
+  /** Subscribes; the function that is returned unsubscribes. */
+  on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
+    let set = this.#listeners.get(name)
+    if (!set) this.#listeners.set(name, (set = new Set()))
+    set.add(listener as Listener<never>)
+    return () => this.off(name, listener)
+  }
+
+  off<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): void {
+    const set = this.#listeners.get(name)
+    set?.delete(listener as Listener<never>)
+    if (set?.size === 0) this.#listeners.delete(name)
+  }
+
+  /** Whether anybody listens: ask before an event is built on the hot path. */
+  has(name: keyof Events): boolean {
+    return this.#listeners.has(name)
+  }
+
+  emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
+    const set = this.#listeners.get(name)
+    if (!set) return
+    for (const listener of [...set]) {
+      try {
+        ;(listener as Listener<Events[Name]>)(event)
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error
+        })
+      }
+    }
+  }
+}

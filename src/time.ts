@@ -1,0 +1,98 @@
+/**
+ * The only file that touches timers and clocks. It asks the globals at each call, so a false clock in a test that
+ * replaces `setTimeout` and `performance` replaces time for the whole of manyhost.
+ */
+import { ManyhostError } from './errors.ts'
+
+/** Milliseconds on a clock that never goes backwards; only differences have a meaning. */
+export function now(): number {
+  return performance.now()
+}
+
+/** Milliseconds since 1970, for what people and other machines read. */
+export function wallClock(): number {
+  return Date.now()
+}
+
+/** A timer that was started; `clear` may be called any number of times. */
+export interface Timer {
+  clear(): void
+}
+
+class Timeout implements Timer {
+  readonly #handle: ReturnType<typeof setTimeout>
+
+  constructor(ms: number, callback: () => void, keepsAlive: boolean) {
+    // setTimeout fires at once for more than 2^31-1 ms (25 days); such a wait is as good as the longest one.
+    this.#handle = setTimeout(callback, Math.min(ms, 2_147_483_647))
+    if (!keepsAlive) this.#handle.unref?.()
+  }
+
+  clear(): void {
+    clearTimeout(this.#handle)
+  }
+}
+
+/** Calls back once after `ms`. It keeps the process alive until then. */
+export function after(ms: number, callback: () => void): Timer {
+  return new Timeout(ms, callback, true)
+}
+
+/** Calls back once after `ms`, unless the process has nothing else left to do by then. */
+export function afterIdly(ms: number, callback: () => void): Timer {
+  return new Timeout(ms, callback, false)
+}
+
+/** Calls back each `ms`; does not keep the process alive. */
+export function every(ms: number, callback: () => void): Timer {
+  const handle = setInterval(callback, ms)
+  handle.unref?.()
+  return { clear: () => clearInterval(handle) }
+}
+
+/** Resolves after `ms`; rejects at once with the signal's reason when it is aborted. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason)
+    const onAbort = (): void => {
+      timer.clear()
+      reject(signal?.reason)
+    }
+    const timer = after(ms, () => {
+      signal?.removeEventListener('abort', onAbort)
+      resolve()
+    })
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+/** Settles as `promise` does, or resolves with `undefined` after `ms`, whichever comes first. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: Timer | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = after(ms, () => resolve(undefined))
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    timer?.clear()
+  }
+}
+
+const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/**
+ * Reads `'250ms'`, `'30s'`, `'1.5m'`, `'2h'`, `'1d'`, or a number of milliseconds.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function duration(text: string | number): number {
+  if (typeof text === 'number' && text >= 0) return text
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(String(text))
+  if (!match) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `a duration is a number of milliseconds or like '250ms', '30s', '5m', '2h', got ${JSON.stringify(text)}`,
+    )
+  }
+  return Number(match[1]) * (UNITS[match[2] as string] as number)
+}
