@@ -1,0 +1,240 @@
+/**
+ * Load balancers: `session.setSize(url, QueueLength)`, or with settings
+ * `session.setSize(url, (cluster) => new QueueLength(cluster, { perInstance: 4 }))`. The rules are pure functions of
+ * (facts, now, what was decided before, settings); the classes only look at the cluster and at the clock. All of them
+ * may be wrapped, see `damp.ts`. All constructors throw MANYHOST_INVALID_OPTION for an unknown setting or one out of
+ * its range; durations are in milliseconds.
+ */
+import { now } from '../time.ts'
+import { average, type Seen, seen } from './average.ts'
+import { highest, IDLE_AFTER, lastWork, type Peaks, type Work, withPeak } from './damp.ts'
+import { checkSettings, refuse } from './settings.ts'
+import type { SizedCluster } from './sized.ts'
+
+export { toZero as idleToZero } from './damp.ts'
+
+export interface SimpleSettings {
+  /** Most instances. @default 5 */
+  readonly max?: number
+  /** The size stays as it is for so long; it changes at the first read after. @default 10_000 */
+  readonly interval?: number
+  /** Instances until the first `interval` has passed. @default 3, or `max` if that is less */
+  readonly initial?: number
+}
+
+export interface SimpleState {
+  readonly size: number
+  readonly queued: number
+  readonly at: number
+}
+
+/** The rule of `SimpleLoadBalancer`. */
+export function simple(
+  queued: number,
+  at: number,
+  last: SimpleState | undefined,
+  settings: Required<SimpleSettings>,
+): SimpleState {
+  if (!last) return { size: Math.min(settings.initial, settings.max), queued, at }
+  if (at - last.at <= settings.interval) return last
+  if (queued === 0 && last.queued === 0) return { size: 1, queued, at }
+  const size = queued > last.queued ? Math.min(last.size + 1, settings.max) : last.size
+  return { size, queued, at }
+}
+
+/**
+ * One instance more each `interval` in which the queue grew, up to `max`; one instance when the queue was empty twice
+ * in a row. A simple example of a balancer, after ya-httpx-client's `SimpleLoadBalancer`.
+ */
+export class SimpleLoadBalancer {
+  readonly #cluster: SizedCluster
+  readonly #settings: Required<SimpleSettings>
+  #last: SimpleState | undefined
+
+  constructor(cluster: SizedCluster, settings: SimpleSettings = {}) {
+    this.#cluster = cluster
+    this.#settings = checkSettings('SimpleLoadBalancer', settings, {
+      max: { default: 5, min: 1, whole: true },
+      interval: { default: 10_000, min: 0 },
+      initial: { default: 3, min: 0, max: Number.MAX_SAFE_INTEGER, whole: true },
+    })
+  }
+
+  valueOf(): number {
+    this.#last = simple(this.#cluster.requestQueue.size, now(), this.#last, this.#settings)
+    return this.#last.size
+  }
+}
+
+export interface QueueLengthSettings {
+  /** Requests, waiting and in flight, for each instance. From 0.01 up. @default the service's `concurrency` */
+  readonly perInstance?: number
+  /**
+   * The size falls only when nothing larger was wanted for so long. With 0 an instance stops as soon as nobody needs
+   * it: set more where a start takes long. @default 0
+   */
+  readonly scaleDownDelay?: number
+}
+
+/** As many instances as all requests that wait or are in flight have work for; 0 when there are none. */
+export class QueueLength {
+  readonly #cluster: SizedCluster
+  readonly #settings: Required<QueueLengthSettings>
+  #peaks: Peaks = []
+
+  constructor(cluster: SizedCluster, settings: QueueLengthSettings = {}) {
+    this.#cluster = cluster
+    this.#settings = checkSettings('QueueLength', settings, {
+      perInstance: { default: cluster.concurrency, min: 0.01, max: Number.MAX_SAFE_INTEGER },
+      scaleDownDelay: { default: 0, min: 0 },
+    })
+  }
+
+  valueOf(): number {
+    const { perInstance, scaleDownDelay } = this.#settings
+    const size = instancesFor(load(this.#cluster), perInstance)
+    this.#peaks = withPeak(this.#peaks, { at: now(), size }, scaleDownDelay)
+    return highest(this.#peaks)
+  }
+}
+
+export interface TargetInFlightSettings {
+  /** Requests for each instance that the average is to meet. From 0.01 up. @default 0.7 of the `concurrency` */
+  readonly target?: number
+  /** Time over which the load is averaged. From 1000 up. @default 60_000 */
+  readonly stableWindow?: number
+  /** Time over which it is averaged to find a burst. From a hundredth of `stableWindow` up to it. @default 6_000 */
+  readonly panicWindow?: number
+  /** How many times the ready instances a burst must want to start a panic. From 1 up. @default 2 */
+  readonly panicThreshold?: number
+  /** Most times the ready instances that may be wanted at once. From 1.01 up. @default 1000 */
+  readonly maxScaleUpRate?: number
+  /** Least part of the ready instances that may be wanted at once: one in so many. From 1.01 up. @default 2 */
+  readonly maxScaleDownRate?: number
+  /** As for `QueueLength`. @default 0 */
+  readonly scaleDownDelay?: number
+}
+
+export interface TargetState {
+  readonly size: number
+  readonly seen: Seen
+  readonly peaks: Peaks
+  /** Only in a panic: when the burst was seen last, and the most that was wanted since it began. */
+  readonly panic?: { readonly at: number; readonly size: number } | undefined
+}
+
+/**
+ * The rule of `TargetInFlight`. The idea and the defaults are those of the Knative Serving autoscaler (KPA),
+ * pkg/autoscaler/scaling. Two differences: from size 0 the first requests are the whole load, whatever the average
+ * of the idle time before; and the average is over exact time, not over a bucket a second.
+ */
+export function targetInFlight(
+  facts: { readonly load: number; readonly ready: number },
+  at: number,
+  last: TargetState | undefined,
+  settings: Required<TargetInFlightSettings>,
+): TargetState {
+  const { target, stableWindow, panicWindow } = settings
+  const awakes = last?.size === 0 && facts.load > 0
+  const keep = { keep: stableWindow, grain: panicWindow / 30 }
+  const history = seen(awakes ? undefined : last?.seen, { at, load: facts.load }, keep)
+  const ready = Math.max(1, facts.ready)
+  const least = Math.floor(ready / settings.maxScaleDownRate)
+  const most = Math.ceil(ready * settings.maxScaleUpRate)
+  const held = (wanted: number): number => Math.min(most, Math.max(least, wanted))
+
+  const burst = instancesFor(average(history, panicWindow), target)
+  const stable = held(instancesFor(average(history, stableWindow), target))
+  const panic = panicking(burst >= settings.panicThreshold * ready, at, facts.ready, last, settings)
+  const size = panic ? Math.max(panic.size, stable, held(burst)) : stable
+  const peaks = withPeak(last?.peaks ?? [], { at, size }, settings.scaleDownDelay)
+  return { size: highest(peaks), seen: history, peaks, panic: panic && { at: panic.at, size } }
+}
+
+/** A panic begins with a burst and ends when none was seen for a stable window. */
+function panicking(
+  burst: boolean,
+  at: number,
+  ready: number,
+  last: TargetState | undefined,
+  { stableWindow }: { stableWindow: number },
+): TargetState['panic'] {
+  // A balancer that takes over running instances knows nothing yet: it keeps them until it does.
+  if (!last) return burst || ready > 1 ? { at, size: ready } : undefined
+  if (burst) return { at, size: last.panic?.size ?? last.size }
+  return last.panic && at - last.panic.at < stableWindow ? last.panic : undefined
+}
+
+/**
+ * Holds the average number of requests, waiting and in flight, at `target` for each instance. The average over a
+ * minute makes it calm; a burst that wants twice the ready instances within seconds starts a panic, in which it grows
+ * at once and does not shrink.
+ */
+export class TargetInFlight {
+  readonly #cluster: SizedCluster
+  readonly #settings: Required<TargetInFlightSettings>
+  #last: TargetState | undefined
+
+  constructor(cluster: SizedCluster, settings: TargetInFlightSettings = {}) {
+    this.#cluster = cluster
+    const known = checkSettings('TargetInFlight', settings, {
+      target: { default: 0.7 * cluster.concurrency, min: 0.01, max: Number.MAX_SAFE_INTEGER },
+      stableWindow: { default: 60_000, min: 1_000, max: 86_400_000 },
+      panicWindow: { default: 6_000, min: 10, max: 86_400_000 },
+      panicThreshold: { default: 2, min: 1 },
+      maxScaleUpRate: { default: 1_000, min: 1.01, max: Number.MAX_SAFE_INTEGER },
+      maxScaleDownRate: { default: 2, min: 1.01 },
+      scaleDownDelay: { default: 0, min: 0 },
+    })
+    const part = known.panicWindow / known.stableWindow
+    if (part < 0.01 || part > 1) {
+      throw refuse('TargetInFlight: panicWindow must be from a hundredth of stableWindow up to it')
+    }
+    this.#settings = known
+  }
+
+  valueOf(): number {
+    const ready = this.#cluster.instances.filter(({ state }) => state === 'ready').length
+    const facts = { load: load(this.#cluster), ready }
+    this.#last = targetInFlight(facts, now(), this.#last, this.#settings)
+    return this.#last.size
+  }
+}
+
+export interface IdleToZeroSettings {
+  /** Instances while there is work. From 1 up. @default the cluster's size when this is made, or 1 if that is 0 */
+  readonly active?: number
+  /** Time without work after which the size is 0. @default 60_000 */
+  readonly idleAfter?: number
+}
+
+/** `active` instances while there is work and for `idleAfter` after it, else none; back at once when a request comes. */
+export class IdleToZero {
+  readonly #cluster: SizedCluster
+  readonly #settings: Required<IdleToZeroSettings>
+  #work: Work
+
+  constructor(cluster: SizedCluster, settings: IdleToZeroSettings = {}) {
+    this.#cluster = cluster
+    this.#settings = checkSettings('IdleToZero', settings, {
+      active: { default: cluster.size || 1, min: 1, max: Number.MAX_SAFE_INTEGER, whole: true },
+      idleAfter: IDLE_AFTER,
+    })
+    this.#work = lastWork(cluster, now(), undefined)
+  }
+
+  valueOf(): number {
+    const at = now()
+    this.#work = lastWork(this.#cluster, at, this.#work)
+    return at - this.#work.at >= this.#settings.idleAfter ? 0 : this.#settings.active
+  }
+}
+
+function load(cluster: SizedCluster): number {
+  return cluster.requestQueue.size + cluster.inFlight
+}
+
+/** Rounded up, but for the error of floating-point numbers: 21 requests at a target of 0.7 * 3 are 10 instances. */
+export function instancesFor(load: number, perInstance: number): number {
+  return Math.max(0, Math.ceil(load / perInstance - 1e-6))
+}

@@ -1,0 +1,52 @@
+/** Settings of policies and wrappers: all are numbers, parsed once, when the policy is made. */
+import { ManyhostError } from '../errors.ts'
+import { show } from './coerce.ts'
+
+interface Setting {
+  readonly default: number
+  /** Least value, itself allowed. */
+  readonly min: number
+  /** Greatest value, itself allowed. @default Infinity */
+  readonly max?: number
+  /** Whether only whole numbers will do; `Infinity` counts as one. */
+  readonly whole?: boolean
+}
+
+/**
+ * The settings with their defaults. One that is given as `undefined` takes its default.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for an unknown name, what is no number, and a number out of its range
+ */
+export function checkSettings<Name extends string>(
+  where: string,
+  given: { readonly [N in Name]?: number | undefined },
+  known: Readonly<Record<Name, Setting>>,
+): Record<Name, number> {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw refuse(`${where}: settings must be an object, got ${show(given)}`)
+  }
+  const names = Object.keys(known) as Name[]
+  const stranger = Object.keys(given).find((name) => !Object.hasOwn(known, name))
+  if (stranger !== undefined) {
+    throw refuse(`${where}: unknown setting '${stranger}'; it knows ${names.join(', ')}`)
+  }
+  const entries = names.map((name) => [
+    name,
+    checkSetting(`${where}: ${name}`, given[name], known[name]),
+  ])
+  return Object.fromEntries(entries)
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function checkSetting(where: string, given: unknown, known: Setting): number {
+  const { min, max = Infinity, whole = false } = known
+  const value = given === undefined ? known.default : given
+  const fits = typeof value === 'number' && value >= min && value <= max
+  if (fits && (!whole || value === Infinity || Number.isInteger(value))) return value
+  const kind = whole ? 'a whole number' : 'a number'
+  const range = max === Infinity ? `from ${min} up` : `from ${min} to ${max}`
+  throw refuse(`${where} must be ${kind} ${range}, got ${show(given)}`)
+}
+
+export function refuse(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
+}

@@ -1,0 +1,97 @@
+/** One budget of instances for all services of a session: who gets how many of them. Pure, and stable. */
+import { ManyhostError } from '../errors.ts'
+
+/** What one service asks of the budget. */
+export interface Demand {
+  /** Instances that its size wants, whole. */
+  readonly wanted: number
+  readonly minSize: number
+  /** Instances that it has now, in whatever state of life. */
+  readonly running: number
+  /** Requests that wait or are in flight. A service with none is idle. */
+  readonly load: number
+  /** Since when it is idle, on the clock of `now()`; of no meaning while it is busy. */
+  readonly idleSince: number
+}
+
+/** How much heavier the load on an instance that runs weighs than that on one that would have to start. */
+const STAYING = 1.2
+
+/**
+ * Instances for each demand, in the order of the demands: never above what it wants, in sum never above the budget,
+ * and nothing of the budget left over while somebody wants it. In this order:
+ *
+ * 1. each busy service gets one, the most loaded first;
+ * 2. the min sizes, the most loaded service first, then the idle ones, those idle for the shortest time first;
+ * 3. one at a time, the busy service whose instances have the most load each (Adams' method of apportionment: as
+ *    water finds its level);
+ * 4. idle services: each what it wants, those idle for the shortest time first. So an idle service keeps more than
+ *    its min size only as far as no busy one lacks an instance, and the one idle the longest gives way first.
+ *
+ * A load counts for 1.2 times as much on an instance that runs already, so that two services of nearly the same load
+ * do not take an instance from each other at every read; with this, the shares that follow from shares already
+ * granted are the same shares.
+ *
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for a budget that is not a whole number from 0 up, or `Infinity`
+ */
+export function share(budget: number, demands: readonly Demand[]): number[] {
+  if (!(budget >= 0 && (Number.isInteger(budget) || budget === Infinity))) {
+    const message = `budget.instances must be a whole number from 0 up, got ${String(budget)}`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', message)
+  }
+  const shares = demands.map(({ wanted }) => wanted)
+  if (sum(shares) <= budget) return shares
+  return portion(budget, demands)
+}
+
+interface Claim extends Demand {
+  share: number
+}
+
+function portion(budget: number, demands: readonly Demand[]): number[] {
+  const claims: Claim[] = demands.map((demand) => ({ ...demand, share: 0 }))
+  // Sorts are stable: of equals, the first comes first.
+  const busy = claims.filter((claim) => claim.load > 0).toSorted((a, b) => need(b) - need(a))
+  const ranked = claims.toSorted(byLoad)
+  let left = budget
+  const raise = (claim: Claim, to: number): void => {
+    const more = Math.min(left, Math.max(0, Math.min(to, claim.wanted) - claim.share))
+    claim.share += more
+    left -= more
+  }
+  for (const claim of busy) raise(claim, 1)
+  for (const claim of ranked) raise(claim, claim.minSize)
+  while (left > 0) {
+    const neediest = mostLoaded(busy)
+    if (!neediest) break
+    raise(neediest, neediest.share + 1)
+  }
+  for (const claim of ranked) raise(claim, claim.wanted)
+  return claims.map((claim) => claim.share)
+}
+
+function mostLoaded(busy: readonly Claim[]): Claim | undefined {
+  let most: Claim | undefined
+  for (const claim of busy) {
+    if (claim.share < claim.wanted && (!most || pressure(claim) > pressure(most))) most = claim
+  }
+  return most
+}
+
+/** Load on each instance granted so far. */
+function pressure({ load, share, running }: Claim): number {
+  return ((share < running ? STAYING : 1) * load) / share
+}
+
+function need({ load, running }: Claim): number {
+  return (running > 0 ? STAYING : 1) * load
+}
+
+/** The most loaded first; among the idle, the one idle for the shortest time first. */
+function byLoad(a: Claim, b: Claim): number {
+  return b.load - a.load || b.idleSince - a.idleSince
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, n) => total + n, 0)
+}

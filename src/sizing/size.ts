@@ -1,0 +1,247 @@
+/**
+ * What a size is: an integer, a function of the cluster, a class, or an object that is read as a number; and the
+ * reader that asks it again and again without ever letting it stop, or overlap, anything.
+ */
+import { types } from 'node:util'
+import { describe, ManyhostError } from '../errors.ts'
+import { now } from '../time.ts'
+import {
+  type Coercible,
+  coerce,
+  finite,
+  isClass,
+  isCoercible,
+  isThenable,
+  type Readable,
+  show,
+} from './coerce.ts'
+import type { SizedCluster } from './sized.ts'
+
+export type { Coercible } from './coerce.ts'
+export type { ClusterStats, SizedCluster, SizedInstance } from './sized.ts'
+
+export type SizeFunction<C extends SizedCluster = SizedCluster> = (
+  cluster: C,
+) => Readable | Coercible | Promise<Coercible>
+
+export type SizeClass<C extends SizedCluster = SizedCluster> = new (cluster: C) => Coercible
+
+/**
+ * What `setSize` takes. A function is asked at every read, until it returns an object: that one is kept and read from
+ * then on. A class is constructed once, with the cluster.
+ */
+export type SizeSpec<C extends SizedCluster = SizedCluster> =
+  | number
+  | bigint
+  | Coercible
+  | SizeFunction<C>
+  | SizeClass<C>
+
+/** Something to ask how many instances are wanted. */
+export interface Size {
+  /**
+   * A finite number, not yet whole nor held in its bounds.
+   * @throws whatever the user's code throws; MANYHOST_SIZE_FAILED for what is not a finite number
+   */
+  read(): number | Promise<number>
+}
+
+/**
+ * @throws ManyhostError MANYHOST_INVALID_SIZE for what can never be a size; MANYHOST_SIZE_FAILED when the constructor
+ * of a class throws
+ */
+export function toSize<C extends SizedCluster>(given: SizeSpec<C>, cluster: C): Size {
+  return sizeMaker(given)(cluster)
+}
+
+/** `toSize` in two steps, so that a wrapper can refuse at once what it is to wrap, before there is a cluster. */
+export function sizeMaker<C extends SizedCluster>(given: SizeSpec<C>): (cluster: C) => Size {
+  if (typeof given === 'number' || typeof given === 'bigint') {
+    if (!(given >= 0 && Number.isFinite(Number(given)))) throw invalid(given)
+    const size = wholeSize(given)
+    return () => ({ read: () => size })
+  }
+  if (typeof given === 'function') {
+    if (types.isGeneratorFunction(given)) throw invalid(given)
+    if (isClass(given)) return (cluster) => constructed(given as SizeClass<C>, cluster)
+    return (cluster) => asked(given as SizeFunction<C>, cluster)
+  }
+  if (!isCoercible(given)) throw invalid(given)
+  return () => ({ read: () => coerce(given) })
+}
+
+/**
+ * A read size as whole instances: truncated, and 0 for a negative one.
+ * @throws ManyhostError MANYHOST_SIZE_FAILED for anything but a finite number or a bigint
+ */
+export function wholeSize(value: unknown): number {
+  return Math.max(0, Math.trunc(finite(value)))
+}
+
+function asked<C extends SizedCluster>(ask: SizeFunction<C>, cluster: C): Size {
+  let kept: Coercible | undefined
+  const take = (answer: unknown): number | Promise<number> => {
+    if (!isCoercible(answer)) return finite(answer)
+    kept = answer
+    return coerce(kept)
+  }
+  return {
+    read() {
+      if (kept) return coerce(kept)
+      const answer: unknown = ask(cluster)
+      return isThenable(answer) ? Promise.resolve(answer).then(take) : take(answer)
+    },
+  }
+}
+
+function constructed<C extends SizedCluster>(Balancer: SizeClass<C>, cluster: C): Size {
+  const name = Balancer.name || 'the class'
+  let balancer: unknown
+  try {
+    balancer = new Balancer(cluster)
+  } catch (error) {
+    const message = `${name} could not be constructed as the size of ${cluster.url}: ${describe(error)}`
+    throw new ManyhostError('MANYHOST_SIZE_FAILED', message, { cause: error, service: cluster.url })
+  }
+  if (!isCoercible(balancer)) {
+    const message = `an instance of ${name} is no size: it has neither valueOf nor Symbol.toPrimitive`
+    throw new ManyhostError('MANYHOST_INVALID_SIZE', message)
+  }
+  const kept = balancer
+  return { read: () => coerce(kept) }
+}
+
+function invalid(got: unknown): ManyhostError {
+  const allowed =
+    'a size is a whole number from 0 up, a function (cluster) => number, a class that takes the cluster, or an ' +
+    'object with valueOf or Symbol.toPrimitive'
+  return new ManyhostError('MANYHOST_INVALID_SIZE', `${allowed}; got ${show(got)}`)
+}
+
+export interface SizeReaderOptions {
+  /** Last good size until the first read succeeds. */
+  readonly initial: number
+  /** @default 0 */
+  readonly minSize?: number
+  /** @default Infinity */
+  readonly maxSize?: number
+  /** Milliseconds after which a read that has not settled is reported. @default 5000 */
+  readonly stallAfter?: number
+  /** Virtual URL of the service, for messages. */
+  readonly service?: string
+  /** Called when the size has become another: whole, and held between `minSize` and `maxSize`. */
+  readonly onSize: (size: number) => void
+  /**
+   * Called with MANYHOST_SIZE_FAILED when reads begin to fail, and when they fail for another reason than before;
+   * not at each failure.
+   */
+  readonly onError: (error: ManyhostError) => void
+}
+
+interface Reading {
+  readonly startedAt: number
+  stalled: boolean
+}
+
+/** Reads one cluster's size. Keeps the last good one, never overlaps two reads of a size, and owns no timer. */
+export class SizeReader {
+  readonly #options: SizeReaderOptions
+  #source: Size | undefined
+  #size: number
+  /** The read that runs. Whatever settles with another one in its place is late, and ignored. */
+  #reading: Reading | undefined
+  /** What the last reads failed with, if they did. */
+  #failure: string | undefined
+
+  constructor(source: Size, options: SizeReaderOptions) {
+    this.#source = source
+    this.#options = options
+    this.#size = this.#held(options.initial)
+  }
+
+  /** The last good size. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** Starts a read, unless one runs. A size that answers at once is applied before this returns. */
+  read(at: number = now()): void {
+    if (this.#reading) this.#watch(this.#reading, at)
+    else if (this.#source) this.#ask(this.#source, { startedAt: at, stalled: false })
+  }
+
+  /** Reads another size from now on; a late answer of the one before is ignored. Nothing once closed. */
+  replace(source: Size): void {
+    if (!this.#source) return
+    this.#source = source
+    this.#reading = undefined
+    this.#failure = undefined
+  }
+
+  /** Reads no more. Idempotent. */
+  close(): void {
+    this.#source = undefined
+    this.#reading = undefined
+  }
+
+  #ask(source: Size, reading: Reading): void {
+    // Before the user's code runs: it may come back here, through the queue or setSize.
+    this.#reading = reading
+    let answer: unknown
+    try {
+      answer = source.read()
+    } catch (error) {
+      this.#fail(reading, error)
+      return
+    }
+    if (!isThenable(answer)) this.#settle(reading, answer)
+    else {
+      const settle = (value: unknown) => this.#settle(reading, value)
+      Promise.resolve(answer).then(settle, (error) => this.#fail(reading, error))
+    }
+  }
+
+  #settle(reading: Reading, value: unknown): void {
+    if (this.#reading !== reading) return
+    let size: number
+    try {
+      size = this.#held(value)
+    } catch (error) {
+      this.#fail(reading, error)
+      return
+    }
+    this.#reading = undefined
+    // A size that answers, but each time too late, is one failure and not one a read.
+    if (!reading.stalled) this.#failure = undefined
+    if (size === this.#size) return
+    this.#size = size
+    this.#options.onSize(size)
+  }
+
+  #fail(reading: Reading, thrown: unknown): void {
+    if (this.#reading !== reading) return
+    this.#reading = undefined
+    this.#report(describe(thrown), thrown)
+  }
+
+  #watch(reading: Reading, at: number): void {
+    const { stallAfter = 5_000 } = this.#options
+    if (reading.stalled || at - reading.startedAt < stallAfter) return
+    reading.stalled = true
+    this.#report(`it has not answered for ${stallAfter / 1_000} s`)
+  }
+
+  #report(failure: string, cause?: unknown): void {
+    if (failure === this.#failure) return
+    this.#failure = failure
+    const { service, onError } = this.#options
+    const message = `the size${service ? ` of ${service}` : ''} stays ${this.#size}: ${failure}`
+    const details = { ...(cause !== undefined && { cause }), ...(service && { service }) }
+    onError(new ManyhostError('MANYHOST_SIZE_FAILED', message, details))
+  }
+
+  #held(value: unknown): number {
+    const { minSize = 0, maxSize = Infinity } = this.#options
+    return Math.min(maxSize, Math.max(minSize, wholeSize(value)))
+  }
+}

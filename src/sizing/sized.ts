@@ -1,0 +1,50 @@
+/** What a size may read of its cluster: types only. The cluster room satisfies them, and has more. */
+import type { InstanceState } from '../events.ts'
+
+/** What a size may look at. The cluster is this, and more. */
+export interface SizedCluster {
+  /** Virtual URL of the service. */
+  readonly url: string
+  /** Wanted instances now, as the last good read left it. */
+  readonly size: number
+  readonly minSize: number
+  /** May be `Infinity`. */
+  readonly maxSize: number
+  /** Places of one instance: requests that it serves at a time. */
+  readonly concurrency: number
+  readonly instances: readonly SizedInstance[]
+  /** Requests that wait for a place; `oldestAge` in milliseconds, 0 when none waits. */
+  readonly requestQueue: {
+    readonly size: number
+    readonly isEmpty: boolean
+    readonly oldestAge: number
+  }
+  /** Requests that an instance serves now. */
+  readonly inFlight: number
+  stats(): ClusterStats
+}
+
+export interface SizedInstance {
+  readonly id: string
+  readonly state: InstanceState
+  readonly inFlight: number
+  readonly startedAt: number
+  readonly provider: string
+}
+
+/** Counts since the service was registered; they only grow. */
+export interface ClusterStats {
+  /** Requests that came. */
+  readonly arrivals: number
+  /** Requests that an instance answered, whatever the status. */
+  readonly completions: number
+  readonly failures: number
+  readonly resends: number
+  /** Milliseconds from the call to the end of the response, over the recent requests; 0 before the first. */
+  readonly latency: {
+    readonly p50: number
+    readonly p90: number
+    readonly p99: number
+    readonly mean: number
+  }
+}
