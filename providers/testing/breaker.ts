@@ -1,0 +1,84 @@
+/**
+ * Breaks an exchange on its way, in undici's new shape of handler: `compose` shows a layer no other, and turns callers
+ * of the old one. Controllers are passed on as they are, so a caller that pauses still pauses the connection.
+ */
+import type { Dispatcher } from 'undici'
+import type { Stage } from './fault-plan.ts'
+import { broken } from './line.ts'
+
+type Handler = Dispatcher.DispatchHandler
+type Controller = Dispatcher.DispatchController
+type Headers = Parameters<NonNullable<Handler['onResponseStart']>>[2]
+
+/** Lets an exchange go on up to `stage`, and breaks it there; `onBroken` is called when it did. */
+export class Breaker implements Handler {
+  readonly #next: Handler
+  readonly #stage: Stage
+  readonly #onBroken: () => void
+  readonly #error: Error
+  #broken = false
+  /** Bytes of the body to let through; found out by its first chunk when its length is not known. */
+  #quota: number | undefined
+
+  constructor(next: Handler, stage: Stage, onBroken: () => void) {
+    this.#next = next
+    this.#stage = stage
+    this.#onBroken = onBroken
+    this.#error = broken('ECONNRESET', 'read', `injected fault, after: ${stage}`)
+  }
+
+  onRequestStart(controller: Controller, context: unknown): void {
+    // Here nothing is written yet, and what undici aborts here is never written.
+    if (this.#stage === 'request') this.#break(controller)
+    else this.#next.onRequestStart?.(controller, context)
+  }
+
+  onRequestUpgrade(...args: Parameters<NonNullable<Handler['onRequestUpgrade']>>): void {
+    const [controller, , , socket] = args
+    this.#break(controller)
+    socket.on('error', () => {}).destroy()
+  }
+
+  onResponseStarted(): void {
+    if (!this.#broken) this.#next.onResponseStarted?.()
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: Headers, text?: string): void {
+    if (this.#broken) return
+    if (status >= 200 && this.#stage === 'headers') {
+      this.#break(controller)
+      return
+    }
+    if (status >= 200 && headers['content-length'] !== undefined) {
+      this.#quota = Math.floor(Number(headers['content-length']) / 2)
+    }
+    this.#next.onResponseStart?.(controller, status, headers, text)
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    if (this.#broken) return
+    this.#quota ??= Math.floor(chunk.length / 2)
+    const passed = chunk.subarray(0, this.#quota)
+    this.#quota -= passed.length
+    if (passed.length > 0) this.#next.onResponseData?.(controller, passed)
+    if (passed.length < chunk.length) this.#break(controller)
+  }
+
+  onResponseEnd(controller: Controller): void {
+    // A body of no bytes has no middle, and what cannot be aborted comes to its end: it breaks here at the latest.
+    this.#break(controller)
+  }
+
+  onResponseError(controller: Controller, error: Error): void {
+    // The caller's own abort, or a failure of the instance that came first.
+    if (!this.#broken) this.#next.onResponseError?.(controller, error)
+  }
+
+  #break(controller: Controller): void {
+    if (this.#broken) return
+    this.#broken = true
+    this.#onBroken()
+    controller.abort(this.#error)
+    this.#next.onResponseError?.(controller, this.#error)
+  }
+}

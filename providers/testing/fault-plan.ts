@@ -1,0 +1,148 @@
+/** Which faults: the options, their check, and the draw. Pure but for the generator, which the seed determines. */
+import { checkKeys, checkNumber, checkOneOf, invalid } from './options.ts'
+
+/** How often: 0 (never) to 100 (always), fractions allowed. */
+export type Percentage = number
+
+/** Where an exchange breaks. */
+export type Stage = 'request' | 'headers' | 'body'
+
+export interface Delay {
+  /** Milliseconds from 0 up, or the range `[min, max]` that they are drawn from. */
+  readonly ms: number | readonly [min: number, max: number]
+  /** @default 100 */
+  readonly percentage?: Percentage
+}
+
+/**
+ * A request meets at most one of `kill`, `abort` and `status`, in this order of precedence; a delay comes on top.
+ *
+ * `after` says where it breaks. `request`: before anything was sent, no handler sees a start. `headers`: the instance
+ * has served it, but its answer does not arrive. `body`: the headers arrive, and about half of the body.
+ */
+export interface FaultOptions {
+  /** Start of the random generator, a whole number from 0 to 2^32 - 1. @default 1 */
+  readonly seed?: number
+  /** The request is held back so long before it goes to the instance. */
+  readonly delay?: Delay
+  /** The connection breaks with ECONNRESET. @default after: 'request' */
+  readonly abort?: { readonly percentage: Percentage; readonly after?: Stage }
+  /** Answered with the status `code`, 200 to 599, and an empty body; the instance does not see the request. */
+  readonly status?: { readonly code: number; readonly percentage: Percentage }
+  /** As `abort`, and the instance that the request was for dies of it. @default after: 'headers' */
+  readonly kill?: { readonly percentage: Percentage; readonly after?: Stage }
+  /** The start of an instance is held back so long. */
+  readonly startDelay?: Delay
+  /** The start of an instance fails with MANYHOST_START_FAILED. */
+  readonly startFailure?: { readonly percentage: Percentage }
+}
+
+/** How many faults of each kind were injected so far; a planned one that found nothing to break is not counted. */
+export type FaultCounts = Readonly<Record<Exclude<keyof FaultOptions, 'seed'>, number>>
+
+/** What happens to one request. `delay` in ms, 0 is none. */
+export interface RequestPlan {
+  readonly delay: number
+  readonly fault?:
+    | { readonly kind: 'abort' | 'kill'; readonly after: Stage }
+    | { readonly kind: 'status'; readonly code: number }
+}
+
+/** What happens to one start. `delay` in ms, 0 is none. */
+export interface StartPlan {
+  readonly delay: number
+  readonly fails: boolean
+}
+
+/** The next number of a sequence, from 0 up to but not 1. */
+export type Random = () => number
+
+/** Mulberry32: small, quick, and the same everywhere. */
+export function seeded(seed: number): Random {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
+
+/** Each request draws five numbers, whatever is asked for: an option that is turned off moves no other fault. */
+export function planRequest(options: FaultOptions, random: Random): RequestPlan {
+  const delay = drawDelay(options.delay, random)
+  const [kills, aborts, answers] = [random(), random(), random()]
+  const { kill, abort, status } = options
+  if (kill && hits(kill.percentage, kills)) {
+    return { delay, fault: { kind: 'kill', after: kill.after ?? 'headers' } }
+  }
+  if (abort && hits(abort.percentage, aborts)) {
+    return { delay, fault: { kind: 'abort', after: abort.after ?? 'request' } }
+  }
+  if (status && hits(status.percentage, answers)) {
+    return { delay, fault: { kind: 'status', code: status.code } }
+  }
+  return { delay }
+}
+
+/** Each start draws three numbers. */
+export function planStart(options: FaultOptions, random: Random): StartPlan {
+  const delay = drawDelay(options.startDelay, random)
+  return { delay, fails: hits(options.startFailure?.percentage ?? 0, random()) }
+}
+
+function drawDelay(delay: Delay | undefined, random: Random): number {
+  const [occurs, length] = [random(), random()]
+  if (!delay || !hits(delay.percentage ?? 100, occurs)) return 0
+  const [min, max] = typeof delay.ms === 'number' ? [delay.ms, delay.ms] : delay.ms
+  return min + (max - min) * length
+}
+
+function hits(percentage: Percentage, drawn: number): boolean {
+  return drawn * 100 < percentage
+}
+
+const KNOWN: Record<keyof FaultOptions, readonly string[]> = {
+  seed: [],
+  delay: ['ms', 'percentage'],
+  abort: ['percentage', 'after'],
+  status: ['code', 'percentage'],
+  kill: ['percentage', 'after'],
+  startDelay: ['ms', 'percentage'],
+  startFailure: ['percentage'],
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function checkFaults(options: FaultOptions): void {
+  checkKeys('faults', options, Object.keys(KNOWN))
+  for (const [name, value] of Object.entries(options) as [keyof FaultOptions, unknown][]) {
+    if (value === undefined) continue
+    if (name === 'seed') checkNumber(name, value, { max: 0xffff_ffff, whole: true })
+    else checkFault(name, value as Record<string, unknown>)
+  }
+}
+
+function checkFault(name: keyof FaultOptions, fault: Record<string, unknown>): void {
+  checkKeys(name, fault, KNOWN[name])
+  const isDelay = name === 'delay' || name === 'startDelay'
+  if (!isDelay || fault.percentage !== undefined) {
+    checkNumber(`${name}.percentage`, fault.percentage, { max: 100 })
+  }
+  if (isDelay) checkMs(`${name}.ms`, fault.ms)
+  if (name === 'status') {
+    checkNumber('status.code', fault.code, { min: 200, max: 599, whole: true })
+  }
+  if (fault.after !== undefined) {
+    checkOneOf(`${name}.after`, fault.after, ['request', 'headers', 'body'])
+  }
+}
+
+function checkMs(name: string, ms: unknown): void {
+  if (!Array.isArray(ms)) {
+    checkNumber(name, ms, {})
+    return
+  }
+  if (ms.length !== 2) invalid(name, 'a number or [min, max]', ms)
+  checkNumber(`${name}[0]`, ms[0], {})
+  checkNumber(`${name}[1]`, ms[1], { min: ms[0] })
+}

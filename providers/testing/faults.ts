@@ -1,0 +1,150 @@
+/** A fault layer around any provider: connections break, answers come late or wrong, starts fail, instances die. */
+import type { Dispatcher } from 'undici'
+import { asError, ManyhostError } from '../../src/errors.ts'
+import type { Provider, Running } from '../../src/provider.ts'
+import { after, sleep } from '../../src/time.ts'
+import { answer } from './answer.ts'
+import { Breaker } from './breaker.ts'
+import {
+  checkFaults,
+  type FaultCounts,
+  type FaultOptions,
+  planRequest,
+  planStart,
+  type Random,
+  type RequestPlan,
+  seeded,
+} from './fault-plan.ts'
+
+export interface FaultyProvider extends Provider {
+  /** Faults injected so far. */
+  readonly counts: FaultCounts
+  /**
+   * From now on these faults and no others, also at instances that run already; `set({})` ends them all. A `seed`
+   * begins the sequence anew, without one it goes on.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, and nothing is changed
+   */
+  set(options: FaultOptions): void
+}
+
+/**
+ * `provider`, with faults. The same seed gives the same faults for the same requests in the same order.
+ *
+ * A caller that gives up a request while a `delay` holds it back is heard when the delay is over.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function faults(provider: Provider, options: FaultOptions): FaultyProvider {
+  const state = new Faults(options)
+  return {
+    name: provider.name,
+    capabilities: provider.capabilities,
+
+    get counts() {
+      return { ...state.counts }
+    },
+
+    set(next) {
+      state.set(next)
+    },
+
+    async start(spec, { signal }) {
+      const plan = planStart(state.options, state.starts)
+      if (plan.delay > 0) {
+        state.counts.startDelay++
+        await sleep(plan.delay, signal)
+      }
+      if (plan.fails) {
+        state.counts.startFailure++
+        throw new ManyhostError('MANYHOST_START_FAILED', `injected fault: start of ${spec.id}`, {
+          service: spec.service,
+        })
+      }
+      return faulty(await provider.start(spec, { signal }), state)
+    },
+
+    ...(provider.close && { close: () => provider.close?.() ?? Promise.resolve() }),
+  }
+}
+
+class Faults {
+  readonly counts: Record<keyof FaultCounts, number> = {
+    delay: 0,
+    abort: 0,
+    status: 0,
+    kill: 0,
+    startDelay: 0,
+    startFailure: 0,
+  }
+  options: FaultOptions = {}
+  requests!: Random
+  /** A sequence of their own: how starts and requests interleave is nobody's to determine. */
+  starts!: Random
+
+  constructor(options: FaultOptions) {
+    this.set({ ...options, seed: options?.seed ?? 1 })
+  }
+
+  set(options: FaultOptions): void {
+    checkFaults(options)
+    this.options = structuredClone(options)
+    if (options.seed === undefined) return
+    this.requests = seeded(options.seed)
+    this.starts = seeded(~options.seed)
+  }
+}
+
+function faulty(running: Running, state: Faults): Running {
+  let alive = true
+  let killed = false
+  const exited = running.exited.then((exit) => {
+    alive = false
+    return killed ? { reason: 'killed', detail: 'injected fault' } : exit
+  })
+
+  const kill = (): void => {
+    state.counts.kill++
+    if (!alive) return
+    killed = true
+    // Whoever stops the instance is told what went wrong with that.
+    running.stop(0).catch(() => {})
+  }
+
+  const send = (
+    fault: RequestPlan['fault'],
+    dispatch: Dispatcher.Dispatch,
+    options: Dispatcher.DispatchOptions,
+    handler: Dispatcher.DispatchHandler,
+  ): boolean => {
+    // A dead instance answers nothing, not even wrongly.
+    if (!fault || !alive) return dispatch(options, handler)
+    if (fault.kind === 'status') {
+      state.counts.status++
+      return answer(options, handler, fault.code)
+    }
+    const onBroken = fault.kind === 'kill' ? kill : () => void state.counts.abort++
+    return dispatch(options, new Breaker(handler, fault.after, onBroken))
+  }
+
+  const layer: Dispatcher.DispatcherComposeInterceptor = (dispatch) => (options, handler) => {
+    const { delay, fault } = planRequest(state.options, state.requests)
+    if (delay === 0) return send(fault, dispatch, options, handler)
+    state.counts.delay++
+    after(delay, () => {
+      try {
+        send(fault, dispatch, options, handler)
+      } catch (thrown) {
+        // Nobody else is there to catch it. undici's own connections fail so, too: with no controller yet.
+        handler.onResponseError?.(null as never, asError(thrown))
+      }
+    })
+    return true
+  }
+
+  return {
+    dispatcher: running.dispatcher.compose(layer),
+    exited,
+    ...(running.address !== undefined && { address: running.address }),
+    ...(running.accepts && { accepts: async (signal) => running.accepts?.(signal) }),
+    stop: (grace) => running.stop(grace),
+  }
+}

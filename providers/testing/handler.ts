@@ -1,0 +1,101 @@
+/** Both kinds of handler, brought to one shape. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Duplex, Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { ReadableStream } from 'node:stream/web'
+import { ManyhostError } from '../../src/errors.ts'
+
+/** Tells the handler which instance it is: `id` of the instance. */
+type OnInstance = { readonly instance: string }
+
+export type NodeRequest = IncomingMessage & OnInstance
+export type WebRequest = Request & OnInstance
+
+/** As `node:http` calls it; an Express or Koa application is one. A promise that it answers with is awaited. */
+export type NodeHandler = (req: NodeRequest, res: ServerResponse) => unknown
+/** As the web's servers call it. `request.signal` is aborted when the caller has gone. */
+export type WebHandler = (request: WebRequest) => Response | Promise<Response>
+/** Takes connections that ask for `Upgrade`; without one such a request is like any other. */
+export type Upgrade = (req: NodeRequest, socket: Duplex, head: Buffer) => void
+
+export type Style = 'node' | 'web'
+
+/** Serves one request. Rejects when the handler failed. */
+export type Serve = (req: NodeRequest, res: ServerResponse) => Promise<void>
+
+/** What serves requests by `handler`; its style is told by its number of parameters, 2 and more are `node`. */
+export function serveWith(handler: NodeHandler | WebHandler, style?: Style): Serve {
+  if ((style ?? (handler.length >= 2 ? 'node' : 'web')) === 'node') {
+    return (req, res) => serveNode(handler as NodeHandler, req, res)
+  }
+  return (req, res) => serveWeb(handler as WebHandler, req, res)
+}
+
+async function serveNode(
+  handler: NodeHandler,
+  req: NodeRequest,
+  res: ServerResponse,
+): Promise<void> {
+  const answer = await handler(req, res)
+  if (isResponse(answer) && !res.headersSent) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      "in-process: the handler has 2 parameters and answered with a Response; say style: 'web'",
+    )
+  }
+}
+
+async function serveWeb(handler: WebHandler, req: NodeRequest, res: ServerResponse): Promise<void> {
+  const gone = new AbortController()
+  res.once('close', () => {
+    if (!res.writableFinished) gone.abort(new DOMException('The caller has gone', 'AbortError'))
+  })
+  const response: unknown = await handler(webRequest(req, gone.signal))
+  if (!isResponse(response)) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `in-process: a web handler answers with a Response, got ${typeof response}; is it one for node:http? Say style: 'node'`,
+    )
+  }
+  if (gone.signal.aborted) return void (await response.body?.cancel())
+  // Response.error() has the status 0: a network error is what it stands for.
+  if (response.status === 0) return void res.destroy()
+  const headers = [...response.headers].filter(([name]) => name !== 'set-cookie').flat()
+  for (const cookie of response.headers.getSetCookie()) headers.push('set-cookie', cookie)
+  if (response.statusText) res.writeHead(response.status, response.statusText, headers)
+  else res.writeHead(response.status, headers)
+  if (!response.body) return void res.end()
+  res.flushHeaders()
+  await pipeline(Readable.fromWeb(response.body as ReadableStream), res)
+}
+
+function webRequest(req: NodeRequest, signal: AbortSignal): WebRequest {
+  const path = req.url?.startsWith('/') ? req.url : '/'
+  const headers = new Headers()
+  for (let i = 0; i + 1 < req.rawHeaders.length; i += 2) {
+    headers.append(req.rawHeaders[i] as string, req.rawHeaders[i + 1] as string)
+  }
+  const url = `http://${req.headers.host ?? 'in-process'}${path}`
+  const request = new Request(url, {
+    method: req.method as string,
+    headers,
+    signal,
+    ...(hasBody(req) && { body: bodyOf(req), duplex: 'half' }),
+  })
+  return Object.defineProperty(request, 'instance', { value: req.instance }) as WebRequest
+}
+
+function hasBody(req: IncomingMessage): boolean {
+  if (req.method === 'GET' || req.method === 'HEAD') return false
+  return 'transfer-encoding' in req.headers || Number(req.headers['content-length'] ?? 0) > 0
+}
+
+/** Nothing is read before the handler reads: node:http throws away a body that nobody asked for. */
+function bodyOf(req: IncomingMessage): ReadableStream {
+  return (globalThis.ReadableStream as unknown as typeof ReadableStream).from(req)
+}
+
+/** By its looks: the Response of any realm or of the undici package will do. */
+function isResponse(thing: unknown): thing is Response {
+  return typeof thing === 'object' && thing !== null && 'status' in thing && 'headers' in thing
+}

@@ -1,0 +1,194 @@
+/** One instance in this process: a node:http server that never listens, and the pool of connections to it. */
+import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { type buildConnector, Pool } from 'undici'
+import { asError, ManyhostError } from '../../src/errors.ts'
+import type { Exit, Running, StartSpec } from '../../src/provider.ts'
+import { after, type Timer } from '../../src/time.ts'
+import type { NodeRequest, Serve, Upgrade } from './handler.ts'
+import { broken, Gate, Line } from './line.ts'
+
+/** What a test can see of an instance, and do to it. */
+export interface InProcessInstance {
+  readonly id: string
+  /** Requests that have reached the handler. */
+  readonly requests: number
+  /** Requests whose answer is not finished, and upgraded connections. */
+  readonly inFlight: number
+  /** Ends it abruptly: its connections are reset, `exited` is `{ reason: 'killed', detail: reason }`. */
+  kill(reason?: string): void
+  /**
+   * Silence, as of a host that hangs: connections and bytes are accepted, nothing is taken or answered, no
+   * connection ends. The handler itself runs on if it runs; what it writes is held. `stop` needs its whole grace.
+   */
+  freeze(): void
+  /** Ends `freeze`: what was held goes on its way. */
+  thaw(): void
+}
+
+export class Instance implements Running, InProcessInstance {
+  readonly id: string
+  readonly dispatcher: Pool
+  readonly exited: Promise<Exit>
+  readonly address: string
+  readonly #spec: StartSpec
+  readonly #serve: Serve
+  readonly #server: Server
+  readonly #gate = new Gate()
+  /** The server's ends of its connections. */
+  readonly #lines = new Set<Line>()
+  /** Those that serve a request or were upgraded. */
+  readonly #busy = new Set<Line>()
+  readonly #graces: Timer[] = []
+  #state: 'running' | 'stopping' | 'ended' = 'running'
+  #requests = 0
+  #exit!: (exit: Exit) => void
+
+  constructor(spec: StartSpec, serve: Serve, upgrade: Upgrade | undefined) {
+    this.id = spec.id
+    this.address = `in-process:${spec.id}`
+    this.#spec = spec
+    this.#serve = serve
+    this.exited = new Promise((resolve) => {
+      this.#exit = resolve
+    })
+    this.#server = makeServer(spec.id, (req, res) => void this.#request(req, res))
+    if (upgrade) {
+      this.#server.on('upgrade', (req: NodeRequest, socket, head) => {
+        if (this.#begin(socket as Line)) upgrade(req, socket, head)
+      })
+    }
+    this.dispatcher = new Pool(`http://${new URL(spec.service).host}`, {
+      connections: Number.isFinite(spec.concurrency) ? spec.concurrency : null,
+      pipelining: 1,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: (_options, callback) => {
+        // Not in this turn: undici misses a connection that is there before its call has returned.
+        process.nextTick(() => this.#connect(callback))
+      },
+    })
+  }
+
+  get requests(): number {
+    return this.#requests
+  }
+
+  get inFlight(): number {
+    return this.#busy.size
+  }
+
+  get ended(): boolean {
+    return this.#state === 'ended'
+  }
+
+  async accepts(): Promise<void> {
+    if (this.#state === 'running') return
+    throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `in-process: ${this.id} is ${this.#state}`)
+  }
+
+  kill(reason = 'killed by the test'): void {
+    this.#end({ reason: 'killed', detail: reason })
+  }
+
+  freeze(): void {
+    if (this.#state !== 'ended') this.#gate.shut()
+  }
+
+  thaw(): void {
+    this.#gate.open()
+  }
+
+  async stop(grace: number): Promise<void> {
+    if (this.#state === 'running') {
+      this.#state = 'stopping'
+      // A frozen host does not notice that it is asked to stop.
+      this.#gate.pass(() => this.#wind())
+    }
+    if (grace <= 0) this.#stopped()
+    else if (!this.ended) this.#graces.push(after(grace, () => this.#stopped()))
+    await this.exited
+    await this.dispatcher.destroy()
+  }
+
+  #connect(callback: buildConnector.Callback): void {
+    if (this.#state !== 'running') {
+      callback(broken('ECONNREFUSED', 'connect'), null)
+      return
+    }
+    const [near, far] = Line.pair(this.#gate)
+    this.#lines.add(far)
+    far.once('close', () => {
+      this.#lines.delete(far)
+      this.#busy.delete(far)
+      if (this.#state === 'stopping') this.#wind()
+    })
+    this.#gate.pass(() => this.#server.emit('connection', far))
+    // undici asks of a socket what any Duplex has; its types say Socket all the same.
+    callback(null, near as unknown as Socket)
+  }
+
+  async #request(req: NodeRequest, res: ServerResponse): Promise<void> {
+    const line = req.socket as unknown as Line
+    if (!this.#begin(line)) return
+    res.once('close', () => {
+      this.#busy.delete(line)
+      if (this.#state === 'stopping') this.#wind()
+    })
+    try {
+      await this.#serve(req, res)
+    } catch (thrown) {
+      if (res.destroyed) return
+      const error = asError(thrown)
+      this.#spec.onOutput(`${error.stack ?? error.message}\n`)
+      if (res.headersSent) return void res.destroy()
+      res.writeHead(500, { 'content-type': 'text/plain; charset=utf-8' })
+      res.end(error.message)
+    }
+  }
+
+  /** Whether the request may run: not on a line that was closed while the request was on its way. */
+  #begin(line: Line): boolean {
+    if (line.writableEnded || line.destroyed) {
+      line.destroy()
+      return false
+    }
+    this.#requests++
+    this.#busy.add(line)
+    return true
+  }
+
+  /** Ends the lines that are idle, and itself with the last one. */
+  #wind(): void {
+    if (this.#state !== 'stopping' || this.#gate.isShut) return
+    for (const line of this.#lines) if (!this.#busy.has(line)) line.end()
+    if (this.#lines.size === 0) this.#stopped()
+  }
+
+  #stopped(): void {
+    const cut = this.#busy.size
+    const detail = cut === 0 ? 'stopped' : `stopped, with ${cut} in flight`
+    this.#end({ reason: 'stopped', detail })
+  }
+
+  #end(exit: Exit): void {
+    if (this.#state === 'ended') return
+    this.#state = 'ended'
+    for (const timer of this.#graces) timer.clear()
+    this.#gate.drop()
+    for (const line of [...this.#lines]) line.cut()
+    // Whoever still waits for a connection was not sent: refused, not reset.
+    void this.dispatcher.destroy(broken('ECONNREFUSED', 'connect'))
+    this.#exit(exit)
+  }
+}
+
+/** No timeout of its own and no `Keep-Alive` hint: time is the test's. */
+function makeServer(id: string, serve: (req: NodeRequest, res: ServerResponse) => void): Server {
+  class Incoming extends IncomingMessage {
+    readonly instance = id
+  }
+  const quiet = { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 }
+  const server = createServer({ ...quiet, IncomingMessage: Incoming }, serve)
+  return server as unknown as Server
+}
