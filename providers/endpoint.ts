@@ -1,0 +1,66 @@
+/** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
+import { connect } from 'node:net'
+import { Pool } from 'undici'
+import type { ListenOn } from '../src/provider.ts'
+
+export interface Endpoint {
+  /** `http://127.0.0.1:9001`; behind a unix socket the host says nothing. */
+  readonly origin: string
+  readonly listenOn: ListenOn
+  /** For people: the origin, or `unix:/path`. */
+  readonly address: string
+}
+
+/** Where to connect for a server that was told to listen there. */
+export function endpointOf(listenOn: ListenOn): Endpoint {
+  if (listenOn.socketPath !== undefined) {
+    return { origin: 'http://localhost', listenOn, address: `unix:${listenOn.socketPath}` }
+  }
+  const host = reachable(listenOn.host)
+  const origin = `http://${host.includes(':') ? `[${host}]` : host}:${listenOn.port}`
+  return { origin, listenOn: { host, port: listenOn.port }, address: origin }
+}
+
+/** A wildcard is an address to listen on, not one to connect to. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1'
+  return host === '::' ? '::1' : host
+}
+
+/** @param connector undici's `connect` option: TLS settings, or a function that connects. */
+export function openPool(
+  { origin, listenOn }: Endpoint,
+  connections: number,
+  connector?: Pool.Options['connect'],
+): Pool {
+  return new Pool(origin, {
+    connections,
+    pipelining: 1,
+    // How long an answer may take is the session's business: a second clock here could only be wrong.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    ...(listenOn.socketPath !== undefined && { socketPath: listenOn.socketPath }),
+    ...(connector && { connect: connector }),
+  })
+}
+
+/** Connects once and hangs up; rejects when nobody accepts. */
+export function knock({ listenOn }: Endpoint, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason)
+    const socket =
+      listenOn.socketPath !== undefined
+        ? connect({ path: listenOn.socketPath })
+        : connect({ host: listenOn.host, port: listenOn.port })
+    const onAbort = (): void => done(() => reject(signal.reason))
+    const done = (settle: () => void): void => {
+      signal.removeEventListener('abort', onAbort)
+      socket.destroy()
+      settle()
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('connect', () => done(resolve))
+    // Not `once`: a socket that is being destroyed may have one more to say.
+    socket.on('error', (error) => done(() => reject(error)))
+  })
+}

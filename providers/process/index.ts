@@ -1,0 +1,87 @@
+/** Instances as child processes of this one. */
+import { randomBytes } from 'node:crypto'
+import { resolve } from 'node:path'
+import { ManyhostError } from '../../src/errors.ts'
+import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
+import { Guard } from './guard.ts'
+import { Instance } from './instance.ts'
+import { type ProcessOptions, parseOptions } from './options.ts'
+import { type Reservation, reservePort, SocketFolder } from './ports.ts'
+
+export type { ProcessOptions } from './options.ts'
+
+/**
+ * Runs instances on this machine. None of them outlives this process, however it ends.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function processes(options: ProcessOptions = {}): Provider {
+  return new Processes(parseOptions(options))
+}
+
+class Processes implements Provider {
+  readonly name = 'process'
+  readonly capabilities: ReadonlySet<Capability> = new Set(['command', 'function', 'unix-socket'])
+  readonly #options: Required<ProcessOptions>
+  readonly #marker = randomBytes(12).toString('hex')
+  readonly #sockets = new SocketFolder(`manyhost-${this.#marker}`)
+  readonly #guard = new Guard(this.#marker, this.#sockets.path)
+  readonly #instances = new Set<Instance>()
+
+  constructor(options: Required<ProcessOptions>) {
+    this.#options = options
+  }
+
+  async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
+    if (!spec.command?.[0] && !spec.startup) {
+      throw new ManyhostError(
+        'MANYHOST_UNSUPPORTED',
+        `${spec.service} needs a command or a startup function to run as a process`,
+      )
+    }
+    this.#guard.ensure()
+    const reservation = await this.#reserve(spec)
+    const instance = new Instance(spec, {
+      reservation,
+      guard: this.#guard,
+      cwd: resolve(this.#options.cwd, spec.cwd ?? '.'),
+      env: this.#environment(spec, reservation.listenOn),
+    })
+    this.#instances.add(instance)
+    void instance.gone.then(() => this.#instances.delete(instance))
+    try {
+      await instance.begin(signal)
+      return instance
+    } catch (error) {
+      await instance.stop(0)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#instances].map((instance) => instance.stop(0)))
+    await this.#guard.close()
+    this.#sockets.remove()
+  }
+
+  async #reserve(spec: StartSpec): Promise<Reservation> {
+    const { listen, host, ports } = this.#options
+    return (spec.listen ?? listen) === 'unix' ? this.#sockets.reserve() : reservePort(host, ports)
+  }
+
+  #environment(spec: StartSpec, listenOn: ListenOn): Record<string, string> {
+    const inherited = this.#options.inheritEnv ? { ...process.env } : {}
+    // Ours: the session itself may run behind a PORT that somebody gave it.
+    for (const name of ['HOST', 'PORT', 'SOCKET_PATH']) delete inherited[name]
+    return {
+      ...(inherited as Record<string, string>),
+      ...this.#options.env,
+      ...spec.env,
+      ...(listenOn.socketPath === undefined
+        ? { HOST: listenOn.host, PORT: String(listenOn.port) }
+        : { SOCKET_PATH: listenOn.socketPath }),
+      // By these the guard finds what has left its process group.
+      MANYHOST_SESSION: this.#marker,
+      MANYHOST_INSTANCE: spec.id,
+    }
+  }
+}
