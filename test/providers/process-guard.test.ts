@@ -8,7 +8,15 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Guard } from '../../providers/process/guard.ts'
 import { processes } from '../../providers/process/index.ts'
 import { lockByDatagram, reservePort } from '../../providers/process/ports.ts'
-import { buildProviders, isAlive, markerOf, pidsWith, specOf, until } from './process-help.ts'
+import {
+  buildProviders,
+  isAlive,
+  markerOf,
+  pidsWith,
+  portBase,
+  specOf,
+  until,
+} from './process-help.ts'
 
 const signal = new AbortController().signal
 
@@ -151,7 +159,8 @@ describe('the guard', () => {
 })
 
 describe('ports', () => {
-  const range = [19_000, 19_149] as const
+  const port = portBase + 150
+  const range = [portBase, portBase + 149] as const
 
   test('two processes never hold the same port', async () => {
     const grabbers = [1, 2].map(() => runFake('port-grabber.mjs', ...range.map(String)))
@@ -164,7 +173,8 @@ describe('ports', () => {
     expect(all.length).toBe(150)
     for (const port of all) expect(port >= range[0] && port <= range[1]).toBe(true)
     for (const { failure } of held) {
-      expect(failure).toMatch(/no free port on 127.0.0.1 in 19000..19149: 150 of 150 held by/)
+      expect(failure).toContain(`no free port on 127.0.0.1 in ${range[0]}..${range[1]}`)
+      expect(failure).toContain('150 of 150 held by')
     }
 
     // The kernel gives back what a killed process held.
@@ -176,33 +186,33 @@ describe('ports', () => {
   })
 
   test('a port that another program listens on is not given out', async () => {
-    const other = createServer().listen(19_150, '127.0.0.1')
+    const other = createServer().listen(port, '127.0.0.1')
     await once(other, 'listening')
-    await expect(reservePort('127.0.0.1', [19_150, 19_150])).rejects.toMatchObject({
+    await expect(reservePort('127.0.0.1', [port, port])).rejects.toMatchObject({
       code: 'MANYHOST_START_FAILED',
       message: expect.stringContaining('0 of 1 held by manyhost instances, 1 by other programs'),
     })
     other.close()
     await once(other, 'close')
-    const reserved = await reservePort('127.0.0.1', [19_150, 19_150])
-    expect(reserved.listenOn).toEqual({ host: '127.0.0.1', port: 19_150 })
+    const reserved = await reservePort('127.0.0.1', [port, port])
+    expect(reserved.listenOn).toEqual({ host: '127.0.0.1', port })
     reserved.release()
   })
 
   test('an address that is not of this machine is told at once', async () => {
-    await expect(reservePort('192.0.2.1', [19_160, 19_190])).rejects.toMatchObject({
+    await expect(reservePort('192.0.2.1', [portBase, portBase + 9])).rejects.toMatchObject({
       code: 'MANYHOST_START_FAILED',
       message: expect.stringMatching(/192\.0\.2\.1:\d+.*EADDRNOTAVAIL/),
     })
   })
 
   test('the lock for systems without abstract sockets', async () => {
-    const one = await reservePort('127.0.0.1', [19_199, 19_199], lockByDatagram)
-    await expect(reservePort('127.0.0.1', [19_199, 19_199], lockByDatagram)).rejects.toThrow(
+    const one = await reservePort('127.0.0.1', [port, port], lockByDatagram)
+    await expect(reservePort('127.0.0.1', [port, port], lockByDatagram)).rejects.toThrow(
       '1 of 1 held by manyhost instances',
     )
     one.release()
-    const two = await until(() => reservePort('127.0.0.1', [19_199, 19_199], lockByDatagram))
+    const two = await until(() => reservePort('127.0.0.1', [port, port], lockByDatagram))
     two.release()
   })
 

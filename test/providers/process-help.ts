@@ -8,6 +8,9 @@ import { now, sleep } from '../../src/time.ts'
 
 export const server = resolve('test/fakes/process-server.mjs')
 
+/** First of 200 ports for the tests of this process: others may run the same tests at the same time. */
+export const portBase = 12_000 + 200 * (process.pid % 40)
+
 let count = 0
 
 /** A spec with a fresh id; what it writes is added to `output`. */

@@ -5,8 +5,9 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type ProcessOptions, processes } from '../../providers/process/index.ts'
 import { ManyhostError } from '../../src/errors.ts'
 import type { ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { get, isAlive, pidsWith, server, specOf, until } from './process-help.ts'
+import { get, isAlive, pidsWith, portBase, server, specOf, until } from './process-help.ts'
 
+const onePort = portBase
 const signal = new AbortController().signal
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-test-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -112,11 +113,11 @@ describe('a command', () => {
   })
 
   test('a port is free again after the end', async () => {
-    provider = processes({ ports: [19_200, 19_200] })
+    provider = processes({ ports: [onePort, onePort] })
     const running = await start({ command: ['sleep', '1000'] })
     const error = await failureOf(start({ command: ['sleep', '1000'] }))
     expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED' })
-    expect(error.message).toContain('no free port on 127.0.0.1 in 19200..19200')
+    expect(error.message).toContain(`no free port on 127.0.0.1 in ${onePort}..${onePort}`)
     await running.stop(1_000)
     await (await start({ command: ['sleep', '1000'] })).stop(0)
   })
@@ -354,7 +355,7 @@ describe('a startup function', () => {
   })
 
   test('that throws ends all that it started, and frees its address', async () => {
-    provider = processes({ ports: [19_201, 19_201] })
+    provider = processes({ ports: [onePort, onePort] })
     const cause = new Error('second thoughts')
     const spec = specOf({
       startup: async (context) => {
@@ -414,7 +415,7 @@ describe('a startup function', () => {
 
 describe('a start that is given up', () => {
   test('leaves nothing, whatever the function still does', async () => {
-    provider = processes({ ports: [19_202, 19_202] })
+    provider = processes({ ports: [onePort, onePort] })
     const controller = new AbortController()
     const later: unknown[] = []
     let resume = (): void => {}
