@@ -1,0 +1,302 @@
+/** `session.client()`: requests to virtual URLs, and to all others, with the conveniences that people expect. */
+import type { Dispatcher } from 'undici'
+import type { Cluster } from './cluster/cluster.ts'
+import { type Body, type PreparedBody, prepareBody } from './dispatch/body.ts'
+import type { RequestFacts } from './dispatch/exchange.ts'
+import {
+  flattenHeaders,
+  type HeadersLike,
+  type RequestIds,
+  type RequestRouting,
+  requestFacts,
+} from './dispatch/facts.ts'
+import { Replay } from './dispatch/replay.ts'
+import { mayRepeat } from './dispatch/verdict.ts'
+import { describe, ManyhostError } from './errors.ts'
+import { type Flow, Intake } from './intake.ts'
+import { sendToNetwork } from './network.ts'
+import { nextHop } from './redirect.ts'
+import type { Registry } from './registry.ts'
+import { methodOptions, type QueryLike, type RequestOptions, targetOf } from './request.ts'
+import { Response } from './response.ts'
+
+export interface ClientParts {
+  readonly registry: Registry<Cluster>
+  readonly network: Dispatcher
+  readonly ids: RequestIds
+  /** Why no request is taken any more, if so. */
+  refusal(): ManyhostError | undefined
+}
+
+export interface ClientOptions extends RequestRouting {
+  /** Sent with every request; a request's own header of the same name replaces it. */
+  readonly headers?: HeadersLike
+  /** What relative URLs are relative to. */
+  readonly baseUrl?: string | URL
+  /** @default 'follow' */
+  readonly redirect?: 'follow' | 'manual' | 'error'
+  /** @default 20 */
+  readonly maxRedirects?: number
+}
+
+/** A request under way to its answer, over redirects. */
+interface Call {
+  readonly options: RequestOptions
+  readonly method: string
+  readonly url: string
+  readonly headers: string[]
+  readonly body: unknown
+  readonly redirects: number
+}
+
+export class Client implements AsyncDisposable {
+  readonly #parts: ClientParts
+  readonly #options: ClientOptions
+  readonly #headers: readonly string[]
+  #closed = false
+
+  constructor(parts: ClientParts, options: ClientOptions) {
+    this.#parts = parts
+    this.#options = options
+    this.#headers = options.headers ? flattenHeaders(options.headers) : []
+  }
+
+  get(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('GET', url, options)
+  }
+
+  head(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('HEAD', url, options)
+  }
+
+  post(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('POST', url, options)
+  }
+
+  put(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('PUT', url, options)
+  }
+
+  patch(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('PATCH', url, options)
+  }
+
+  delete(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('DELETE', url, options)
+  }
+
+  options(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('OPTIONS', url, options)
+  }
+
+  /** As the global `fetch`, with this client's routing. Takes a `Request`, too. */
+  async fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
+    const { method, url, options } = await methodOptions(input, init)
+    return this.request(method, url, options)
+  }
+
+  /**
+   * Sends a request. Resolves when the answer's head is there; no status throws by itself.
+   * @throws ManyhostError see README's table of errors
+   */
+  request(method: string, url: string | URL, options: RequestOptions = {}): Promise<Response> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) {
+        throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the client is closed')
+      }
+      const { body, headers } = this.#content(options)
+      const call: Call = {
+        options,
+        method: method.toUpperCase(),
+        url: this.#resolve(url, options.query),
+        headers,
+        body,
+        redirects: 0,
+      }
+      this.#send(call, resolve, reject)
+    })
+  }
+
+  #resolve(url: string | URL, query: QueryLike | undefined): string {
+    const { baseUrl } = this.#options
+    let text = typeof url === 'string' ? url : url.href
+    if (baseUrl !== undefined) text = new URL(text, baseUrl).href
+    if (query === undefined) return text
+    const absolute = new URL(text)
+    const pairs =
+      query instanceof URLSearchParams || Array.isArray(query)
+        ? query
+        : toPairs(query as Record<string, unknown>)
+    for (const [name, value] of pairs) absolute.searchParams.append(name, String(value))
+    return absolute.href
+  }
+
+  /** Body and headers of a request: `json`, `form` and `body` exclude each other. */
+  #content({ json, form, body, headers }: RequestOptions): { body: unknown; headers: string[] } {
+    const given = [json, form, body].filter((one) => one !== undefined)
+    if (given.length > 1) {
+      throw new ManyhostError(
+        'MANYHOST_INVALID_OPTION',
+        'give one of json, form and body, not more',
+      )
+    }
+    const flat = this.#mergedHeaders(headers)
+    if (json !== undefined) {
+      if (!hasHeader(flat, 'content-type')) flat.push('content-type', 'application/json')
+      return { body: JSON.stringify(json), headers: flat }
+    }
+    if (form === undefined) return { body, headers: flat }
+    const isEncoded = form instanceof FormData || form instanceof URLSearchParams
+    return {
+      body: isEncoded ? form : new URLSearchParams(toPairs(form as Record<string, unknown>)),
+      headers: flat,
+    }
+  }
+
+  #mergedHeaders(given: HeadersLike | undefined): string[] {
+    if (given === undefined) return this.#headers.slice()
+    const own = flattenHeaders(given)
+    const merged: string[] = []
+    for (let index = 0; index < this.#headers.length; index += 2) {
+      const name = this.#headers[index] as string
+      if (!hasHeader(own, name.toLowerCase())) merged.push(name, this.#headers[index + 1] as string)
+    }
+    merged.push(...own)
+    return merged
+  }
+
+  #send(call: Call, resolve: (response: Response) => void, reject: (error: Error) => void): void {
+    const { origin, host, path } = targetOf(call.url)
+    const refusal = this.#parts.refusal()
+    if (refusal) throw refusal
+    const { options } = call
+    const { signal } = options
+    if (signal?.aborted) throw aborted(signal)
+    const cluster = this.#parts.registry.match(origin, path)
+    const routing = this.#routing(options)
+    const body = this.#prepare(call, cluster, routing)
+    const facts = requestFacts({
+      method: call.method,
+      path,
+      host,
+      headers: call.headers.slice(),
+      body,
+      routing,
+      ids: this.#parts.ids,
+    })
+    let onAbort: (() => void) | undefined
+    const intake = new Intake(
+      (done) => this.#onHead(done, call, body, resolve, reject),
+      reject,
+      signal ? () => signal.removeEventListener('abort', onAbort as () => void) : undefined,
+    )
+    const flow = cluster ? cluster.send(facts, intake) : this.#toNetwork(origin, facts, intake)
+    intake.flow = flow
+    if (cluster) intake.exchange = flow as NonNullable<Intake['exchange']>
+    if (signal && !intake.ended) {
+      onAbort = () => flow.cancel(aborted(signal))
+      signal.addEventListener('abort', onAbort, { once: true })
+    }
+  }
+
+  #routing(options: RequestOptions): RequestRouting {
+    const mine = this.#options
+    return {
+      priority: options.priority ?? mine.priority,
+      affinity: options.affinity ?? mine.affinity,
+      resend: options.resend ?? mine.resend,
+      timeout: options.timeout ?? mine.timeout,
+      idempotencyKey: options.idempotencyKey ?? mine.idempotencyKey,
+    }
+  }
+
+  #prepare(call: Call, cluster: Cluster | undefined, routing: RequestRouting): PreparedBody {
+    const { body, method } = call
+    if (body instanceof Replay) return { body, type: undefined }
+    if (body === undefined || typeof body === 'string')
+      return { body: body ?? null, type: undefined }
+    const dispatch = cluster?.settings.dispatch
+    const keep =
+      dispatch !== undefined &&
+      mayRepeat(routing.resend ?? dispatch.resend, method, routing.idempotencyKey !== undefined)
+    return prepareBody(body, { replayLimit: dispatch?.replayLimit ?? 0, keep })
+  }
+
+  /** A URL that is nobody's virtual URL gets none of our headers. */
+  #toNetwork(origin: string, facts: RequestFacts, intake: Intake): Flow {
+    const kept = facts.headers.slice(0, -2)
+    const own = new Set(['x-request-id', 'idempotency-key', 'host'])
+    const headers: string[] = []
+    for (let index = 0; index < kept.length; index += 2) {
+      const name = kept[index] as string
+      const isOurs = kept[index + 1] === facts.id || name === 'host'
+      if (!(own.has(name) && isOurs)) headers.push(name, kept[index + 1] as string)
+    }
+    return sendToNetwork(this.#parts.network, origin, { ...facts, headers }, intake)
+  }
+
+  #onHead(
+    intake: Intake,
+    call: Call,
+    body: PreparedBody,
+    resolve: (response: Response) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { options } = call
+    const redirect = options.redirect ?? this.#options.redirect ?? 'follow'
+    const isRedirect = intake.status >= 300 && intake.status < 400
+    if (!isRedirect || redirect === 'manual') {
+      resolve(new Response(intake, call.url, call.redirects > 0))
+      return
+    }
+    try {
+      const hop = nextHop(intake, call, {
+        mode: redirect,
+        limit: options.maxRedirects ?? this.#options.maxRedirects ?? 20,
+        body,
+      })
+      if (!hop) return resolve(new Response(intake, call.url, call.redirects > 0))
+      // The body of a redirect is for nobody, but its place is free only when it was read.
+      intake.read({ data: () => undefined, end: () => undefined, error: () => undefined })
+      this.#send({ ...call, ...hop, redirects: call.redirects + 1 }, resolve, reject)
+    } catch (error) {
+      reject(error as Error)
+    }
+  }
+
+  /** Takes no more requests; those under way end as they would. */
+  async close(): Promise<void> {
+    this.#closed = true
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+function hasHeader(flat: readonly string[], lowerCaseName: string): boolean {
+  for (let index = 0; index < flat.length; index += 2) {
+    if ((flat[index] as string).toLowerCase() === lowerCaseName) return true
+  }
+  return false
+}
+
+function toPairs(given: Record<string, unknown>): [string, string][] {
+  const pairs: [string, string][] = []
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || value === null) continue
+    for (const one of Array.isArray(value) ? value : [value]) pairs.push([name, String(one)])
+  }
+  return pairs
+}
+
+function aborted(signal: AbortSignal): ManyhostError {
+  const { reason } = signal
+  // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
+  const code = reason?.name === 'TimeoutError' ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
+  return new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
+    cause: reason,
+  })
+}
+
+export type { Body }

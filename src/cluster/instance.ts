@@ -1,0 +1,327 @@
+/**
+ * One instance from its making to its end. It is the only writer of its state, keeps to the table in `lifecycle.ts`
+ * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
+ */
+import { Target } from '../dispatch/target.ts'
+import { asError, describe, ManyhostError } from '../errors.ts'
+import type { InstanceState } from '../events.ts'
+import type { Exit, Running } from '../provider.ts'
+import { after, every, now, sleep, type Timer, wallClock } from '../time.ts'
+import { mayBecome } from './lifecycle.ts'
+import { type Checks, checks, httpProbe, untilReady } from './probe.ts'
+import type { ClusterSettings } from './settings.ts'
+import { Tail } from './tail.ts'
+
+/** What an instance tells its cluster. */
+export interface InstanceEvents {
+  onState(instance: Instance, from: InstanceState, reason: string): void
+  /** Its places changed, or it opened or closed. */
+  onPlaces(instance: Instance): void
+}
+
+/** Tries after an ejection before an instance is given up. */
+const REJOIN_TRIES = 6
+
+export class Instance {
+  readonly id: string
+  /** Milliseconds since 1970. */
+  readonly startedAt = wallClock()
+  readonly provider: string
+  readonly output = new Tail()
+  #state: InstanceState = 'pending'
+  target: Target | undefined
+  /** When it became ready, on the clock of `now()`. */
+  readyAt = 0
+  /** Milliseconds from the start of its start to ready. */
+  startDuration = 0
+  /** Why it ended. */
+  failure: ManyhostError | undefined
+  readonly #settings: ClusterSettings
+  readonly #events: InstanceEvents
+  readonly #ending = new AbortController()
+  #running: Running | undefined
+  #checks: Checks | undefined
+  #ramp: Timer | undefined
+  #drainTimer: Timer | undefined
+  #ejections = 0
+  #stopped: Promise<void> | undefined
+
+  constructor(id: string, settings: ClusterSettings, events: InstanceEvents) {
+    this.id = id
+    this.provider = settings.provider.name
+    this.#settings = settings
+    this.#events = events
+  }
+
+  get state(): InstanceState {
+    return this.#state
+  }
+
+  /** Requests that it serves now. */
+  get inFlight(): number {
+    return this.target?.inFlight ?? 0
+  }
+
+  /** Where it listens. */
+  get address(): string | undefined {
+    return this.#running?.address
+  }
+
+  #become(state: InstanceState, reason = ''): boolean {
+    const from = this.#state
+    if (!mayBecome(from, state)) return false
+    this.#state = state
+    if (this.target) this.target.open = state === 'ready'
+    this.#events.onState(this, from, reason)
+    return true
+  }
+
+  /** Starts it, and resolves when it is ready or has ended. Never rejects. */
+  async start(): Promise<void> {
+    const begun = now()
+    if (!this.#become('starting')) return
+    const { settings, timer } = this.#limitStart()
+    let lastTry: unknown
+    try {
+      const { signal } = this.#ending
+      const spec = {
+        ...settings.spec,
+        id: this.id,
+        onOutput: (chunk: string) => this.output.append(chunk),
+      }
+      this.#running = await orAborted(settings.provider.start(spec, { signal }), signal)
+      void this.#running.exited.then((exit) => this.#onExit(exit))
+      const ready = untilReady(this.#running, { path: settings.ready, signal }, (error) => {
+        lastTry = error
+      })
+      await ready
+      this.startDuration = now() - begun
+      this.#onReady(this.#running)
+    } catch (error) {
+      if (this.#state === 'starting') this.#failStart(error, lastTry)
+      if (this.#running) await this.#stop(0)
+      if (this.#state === 'draining') this.#become('stopped')
+    } finally {
+      timer.clear()
+    }
+  }
+
+  #limitStart(): { settings: ClusterSettings; timer: Timer } {
+    const settings = this.#settings
+    const { startTimeout, url } = settings
+    const timer = after(startTimeout, () => {
+      const text = `${url}: ${this.id} was not ready within ${startTimeout} ms (startTimeout)`
+      this.#ending.abort(new ManyhostError('MANYHOST_START_TIMEOUT', text, { service: url }))
+    })
+    return { settings, timer }
+  }
+
+  #failStart(thrown: unknown, lastTry: unknown): void {
+    const { url } = this.#settings
+    const error = asError(thrown)
+    const tried = lastTry && isTimeout(error) ? `; last try: ${describe(lastTry)}` : ''
+    const output = this.output.lines(20)
+    const code = isTimeout(error) ? 'MANYHOST_START_TIMEOUT' : 'MANYHOST_START_FAILED'
+    const what = `${url}: ${this.id} could not be started: ${describe(error)}${tried}`
+    this.failure = new ManyhostError(code, output ? `${what}\n${output}` : what, {
+      cause: error,
+      service: url,
+      output: this.output.text(),
+    })
+    this.#become('failed', describe(error))
+  }
+
+  #onReady(running: Running): void {
+    const { concurrency, slowStart, health } = this.#settings
+    this.readyAt = now()
+    this.target = new Target(this.id, running.dispatcher, slowStart > 0 ? 1 : concurrency)
+    if (!this.#become('ready')) return
+    if (slowStart > 0 && concurrency > 1) this.#rampUp(this.target, slowStart / (concurrency - 1))
+    if (health) {
+      const check = (): Promise<void> =>
+        httpProbe(running.dispatcher, health.path, health.interval, this.#ending.signal)
+      this.#checks = checks(health.interval, check, (failures, why) =>
+        this.#onHealth(failures, health.threshold, why),
+      )
+    }
+  }
+
+  #rampUp(target: Target, step: number): void {
+    this.#ramp = every(step, () => {
+      target.places++
+      if (target.places >= this.#settings.concurrency) this.#ramp?.clear()
+      this.#events.onPlaces(this)
+    })
+  }
+
+  #onHealth(failures: number, threshold: number, why: string): void {
+    const reason = `health check failed ${failures} times in a row: ${why}`
+    if (failures === 0) {
+      if (this.#ejections === 0) this.#become('ready', 'its health check passed')
+    } else if (failures === threshold) {
+      this.#become('unready', reason)
+      this.target?.interrupt(this.#error('MANYHOST_INSTANCE_UNHEALTHY', reason))
+    } else if (failures >= 2 * threshold) {
+      this.fail('MANYHOST_INSTANCE_UNHEALTHY', reason)
+    }
+  }
+
+  /** Requests on it failed: it gets no more until a probe passes. What it serves, it may end. */
+  eject(cause: Error): void {
+    if (!this.#become('unready', `ejected: ${describe(cause)}`)) return
+    void this.#rejoin(++this.#ejections)
+  }
+
+  async #rejoin(ejection: number): Promise<void> {
+    const { health, ready } = this.#settings
+    const path = health?.path ?? ready
+    const running = this.#running as Running
+    const { signal } = this.#ending
+    let why = ''
+    for (let tries = 0; tries < REJOIN_TRIES; tries++) {
+      try {
+        // The first probe goes at once; each further one, and each further ejection in a row, waits longer.
+        const wait = 10 * 2 ** (tries + ejection - 1) - 10
+        if (wait > 0) await sleep(Math.min(wait, 2_000), signal)
+        await running.accepts?.(signal)
+        if (path !== undefined) await httpProbe(running.dispatcher, path, 1_000, signal)
+        if (this.target) this.target.failures = 0
+        const served = this.target?.served ?? 0
+        if (this.#become('ready', 'a probe passed')) this.#forgive(served)
+        return
+      } catch (error) {
+        if (signal.aborted) return
+        why = describe(error)
+      }
+    }
+    this.fail('MANYHOST_INSTANCE_UNHEALTHY', `ejected, and ${REJOIN_TRIES} probes failed: ${why}`)
+  }
+
+  /** Ejections count in a row only while nothing is served between them. */
+  #forgive(servedBefore: number): void {
+    void sleep(1_000, this.#ending.signal).then(
+      () => {
+        if (this.#state === 'ready' && (this.target?.served ?? 0) > servedBefore)
+          this.#ejections = 0
+      },
+      () => undefined,
+    )
+  }
+
+  #onExit(exit: Exit): void {
+    if (this.#state === 'draining') {
+      this.#end(this.#error('MANYHOST_INSTANCE_ENDED', `${this.id} was stopped`))
+      this.#become('stopped')
+      return
+    }
+    const reason = exit.detail || exit.reason
+    if (this.#state === 'starting') {
+      const error = this.#error(
+        'MANYHOST_INSTANCE_ENDED',
+        `it ended before it was ready: ${reason}`,
+      )
+      this.#failStart(error, undefined)
+      this.#end(error)
+      return
+    }
+    this.fail('MANYHOST_INSTANCE_ENDED', reason)
+  }
+
+  /** It has failed: its requests are taken away from it, and what is left of it is stopped by force. */
+  fail(code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY', reason: string): void {
+    const output = this.output.lines(20)
+    const what = `${this.#settings.url}: ${this.id} failed: ${reason}`
+    this.failure ??= new ManyhostError(code, output ? `${what}\n${output}` : what, {
+      service: this.#settings.url,
+      output: this.output.text(),
+    })
+    if (!this.#become('failed', reason)) return
+    this.#end(this.#error(code, reason))
+    void this.#stop(0)
+  }
+
+  /** Ends what it serves, as long as that may take, and then stops. Resolves when nothing of it is left. */
+  async drain(reason: string): Promise<void> {
+    if (this.#state === 'pending') {
+      this.#become('stopped', reason)
+      return
+    }
+    const wasStarting = this.#state === 'starting'
+    if (!this.#become('draining', reason)) return this.#stopped
+    if (wasStarting) {
+      this.#ending.abort(this.#error('MANYHOST_INSTANCE_ENDED', reason))
+      return
+    }
+    if (this.inFlight === 0) return this.drained()
+    const { drainTimeout } = this.#settings
+    this.#drainTimer = after(drainTimeout, () => {
+      const text = `${this.id} was taken away after ${drainTimeout} ms (drainTimeout)`
+      this.target?.interrupt(this.#error('MANYHOST_INSTANCE_ENDED', text))
+      void this.drained()
+    })
+  }
+
+  /** The last request that it served while it drained has ended. */
+  async drained(): Promise<void> {
+    if (this.#state !== 'draining' || !this.#running) return
+    await this.#stop(this.#settings.stopGrace)
+    this.#become('stopped')
+  }
+
+  /** Stops it at once, by force; what it serves is taken away. */
+  async kill(reason: string): Promise<void> {
+    if (this.#state === 'pending') {
+      this.#become('stopped', reason)
+      return
+    }
+    this.#become('draining', reason)
+    const error = this.#error('MANYHOST_INSTANCE_ENDED', reason)
+    this.#end(error)
+    if (this.#running) await this.#stop(0)
+    this.#become('stopped')
+  }
+
+  #end(error: ManyhostError): void {
+    this.#ending.abort(error)
+    this.#checks?.close()
+    this.#ramp?.clear()
+    this.#drainTimer?.clear()
+    this.target?.interrupt(error)
+  }
+
+  async #stop(grace: number): Promise<void> {
+    this.#checks?.close()
+    this.#ramp?.clear()
+    this.#drainTimer?.clear()
+    this.#stopped = this.#running?.stop(grace).catch((error: unknown) => {
+      this.output.append(`\nmanyhost: stop failed: ${describe(error)}\n`)
+    })
+    await this.#stopped
+    this.#ending.abort(this.#error('MANYHOST_INSTANCE_ENDED', `${this.id} was stopped`))
+  }
+
+  #error(
+    code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY',
+    text: string,
+  ): ManyhostError {
+    return new ManyhostError(code, text, { service: this.#settings.url })
+  }
+}
+
+/** Rejects as soon as the signal is aborted; what comes to run after that is stopped again. */
+function orAborted(starting: Promise<Running>, signal: AbortSignal): Promise<Running> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    starting.then((running) => {
+      signal.removeEventListener('abort', onAbort)
+      if (signal.aborted) void running.stop(0).catch(() => undefined)
+      resolve(running)
+    }, reject)
+  })
+}
+
+function isTimeout(error: Error): boolean {
+  return error instanceof ManyhostError && error.code === 'MANYHOST_START_TIMEOUT'
+}

@@ -1,0 +1,112 @@
+/** Is it up? Asked at short growing intervals until an instance is ready, and at a fixed one for its health. */
+import type { Dispatcher } from 'undici'
+import { describe, ManyhostError } from '../errors.ts'
+import type { Running } from '../provider.ts'
+import { after, now, sleep, type Timer } from '../time.ts'
+
+const FIRST = 1
+const LONGEST = 100
+
+/** Wait before the next try: a twentieth of the time that it has taken so far, so that the answer is 5 % late at most. */
+export function probeInterval(elapsed: number): number {
+  return Math.min(LONGEST, Math.max(FIRST, elapsed / 20))
+}
+
+/**
+ * Resolves when the server accepts a connection and, where a path is given, answers it with 2xx.
+ * Rejects with the signal's reason when that is aborted.
+ */
+export async function untilReady(
+  running: Running,
+  { path, signal }: { path: string | undefined; signal: AbortSignal },
+  failed: (error: unknown) => void = () => undefined,
+): Promise<void> {
+  const begun = now()
+  for (;;) {
+    signal.throwIfAborted()
+    try {
+      await running.accepts?.(signal)
+      if (path !== undefined) await httpProbe(running.dispatcher, path, 5_000, signal)
+      return
+    } catch (error) {
+      if (!signal.aborted) failed(error)
+    }
+    await sleep(probeInterval(now() - begun), signal)
+  }
+}
+
+/** Resolves when a GET of `path` is answered with 2xx within `timeout` ms; rejects otherwise. */
+export async function httpProbe(
+  dispatcher: Dispatcher,
+  path: string,
+  timeout: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  const own = new AbortController()
+  const give = (): void => own.abort(signal?.reason)
+  signal?.addEventListener('abort', give, { once: true })
+  const timer = after(timeout, () => {
+    own.abort(
+      new ManyhostError(
+        'MANYHOST_INSTANCE_UNHEALTHY',
+        `GET ${path}: no answer within ${timeout} ms`,
+      ),
+    )
+  })
+  try {
+    const { statusCode, body } = await dispatcher.request({
+      path,
+      method: 'GET',
+      signal: own.signal,
+    })
+    // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
+    await body.dump()
+    if (statusCode < 200 || statusCode > 299) {
+      throw new ManyhostError(
+        'MANYHOST_INSTANCE_UNHEALTHY',
+        `GET ${path}: status ${statusCode}, expected 2xx`,
+      )
+    }
+  } finally {
+    timer.clear()
+    signal?.removeEventListener('abort', give)
+  }
+}
+
+export interface Checks {
+  close(): void
+}
+
+/** Runs `check` each `interval` ms, never two at once, and tells how many failed in a row: 0 after a success. */
+export function checks(
+  interval: number,
+  check: () => Promise<void>,
+  onResult: (failuresInARow: number, why: string) => void,
+): Checks {
+  let failures = 0
+  let closed = false
+  let timer: Timer | undefined
+  const again = (): void => {
+    if (!closed) timer = after(interval, () => void run())
+  }
+  const run = async (): Promise<void> => {
+    let why = ''
+    try {
+      await check()
+      failures = 0
+    } catch (error) {
+      failures++
+      why = describe(error)
+    }
+    if (closed) return
+    onResult(failures, why)
+    again()
+  }
+  again()
+  return {
+    close: () => {
+      closed = true
+      timer?.clear()
+    },
+  }
+}

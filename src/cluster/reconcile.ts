@@ -1,0 +1,81 @@
+/** From what is wanted and what there is to what to do next: pure. The cluster's loop asks, and acts. */
+import type { InstanceState } from '../events.ts'
+import { isLive } from './lifecycle.ts'
+
+export interface InstanceFacts {
+  readonly id: string
+  readonly state: InstanceState
+  readonly inFlight: number
+  /** When it was made; younger ones go first. */
+  readonly startedAt: number
+}
+
+export interface ReconcileFacts {
+  readonly wanted: number
+  readonly instances: readonly InstanceFacts[]
+  readonly maxStarting: number
+  /** Earliest time of the next start, after failures. */
+  readonly startAt: number
+  readonly now: number
+}
+
+export interface Plan {
+  /** How many new instances to make, as pending. */
+  readonly create: number
+  /** Pending instances whose start may begin now. Made ones may begin as far as `startable` allows. */
+  readonly start: readonly string[]
+  /** How many of the newly made ones may begin as well. */
+  readonly startable: number
+  /** Instances that are not up yet and are not wanted any more. */
+  readonly cancel: readonly string[]
+  /** Instances that are to end what they serve, and then stop. */
+  readonly drain: readonly string[]
+}
+
+/** What gives way first: what has not begun, what is not up, what is ill, what is idle, what has least to end. */
+const ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
+
+export function reconcile(facts: ReconcileFacts): Plan {
+  const { wanted, instances, maxStarting, startAt, now } = facts
+  const live = instances.filter(({ state }) => isLive(state))
+  const surplus = live.length - wanted
+  const leaving = surplus > 0 ? live.sort(byReadinessToLeave).slice(0, surplus) : []
+  const gone = new Set(leaving.map(({ id }) => id))
+  const kept = live.filter(({ id }) => !gone.has(id))
+  const starting = kept.filter(({ state }) => state === 'starting').length
+  const slots = now < startAt ? 0 : Math.max(0, maxStarting - starting)
+  const start = kept.filter(({ state }) => state === 'pending').slice(0, slots)
+  return {
+    create: Math.max(0, -surplus),
+    start: start.map(({ id }) => id),
+    startable: slots - start.length,
+    cancel: leaving.filter(({ state }) => !isUp(state)).map(({ id }) => id),
+    drain: leaving.filter(({ state }) => isUp(state)).map(({ id }) => id),
+  }
+}
+
+function isUp(state: InstanceState): boolean {
+  return state === 'ready' || state === 'unready'
+}
+
+function byReadinessToLeave(a: InstanceFacts, b: InstanceFacts): number {
+  return (
+    ORDER.indexOf(a.state) - ORDER.indexOf(b.state) ||
+    a.inFlight - b.inFlight ||
+    b.startedAt - a.startedAt
+  )
+}
+
+/** Longest wait between two starts that fail, in ms. */
+const LONGEST = 30_000
+
+/**
+ * Wait after the `failures`-th failing start in a row: doubling from 100 ms to 30 s, with jitter, so that many
+ * services that broke together do not start together.
+ * Source: "equal jitter" of Brooker, "Exponential Backoff and Jitter" (2015).
+ */
+export function startBackoff(failures: number, random: () => number): number {
+  if (failures <= 0) return 0
+  const full = Math.min(LONGEST, 100 * 2 ** Math.min(failures - 1, 20))
+  return full / 2 + random() * (full / 2)
+}

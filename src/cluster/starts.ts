@@ -1,0 +1,47 @@
+/** How the starts of a service went: failures in a row and the wait that they bring, and figures for metrics. */
+import { Histogram } from '../dispatch/histogram.ts'
+import type { ManyhostError } from '../errors.ts'
+import { now } from '../time.ts'
+import { startBackoff } from './reconcile.ts'
+
+export class Starts {
+  succeededCount = 0
+  failedCount = 0
+  /** Milliseconds from the start of a start to ready. */
+  readonly duration = new Histogram()
+  /** The next start may begin no sooner than this, on the clock of `now()`. */
+  nextAt = 0
+  /** Why the last start failed; undefined again after one that succeeded. */
+  failure: ManyhostError | undefined
+  #inARow = 0
+  #failingSince = 0
+  readonly #random: () => number
+
+  constructor(random: () => number) {
+    this.#random = random
+  }
+
+  succeeded(duration: number): void {
+    this.succeededCount++
+    this.duration.record(duration)
+    this.#inARow = 0
+    this.nextAt = 0
+    this.failure = undefined
+  }
+
+  failed(error: ManyhostError): void {
+    const at = now()
+    this.failedCount++
+    this.failure = error
+    if (this.#inARow === 0) this.#failingSince = at
+    // Starts that went side by side and failed together are one failure.
+    if (at < this.nextAt) return
+    this.#inARow++
+    this.nextAt = at + startBackoff(this.#inARow, this.#random)
+  }
+
+  /** Milliseconds since the first of the failures in a row; 0 when the last start succeeded. */
+  failingFor(at: number): number {
+    return this.#inARow === 0 ? 0 : at - this.#failingSince
+  }
+}

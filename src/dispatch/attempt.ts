@@ -1,0 +1,273 @@
+/**
+ * One sending of an exchange to one instance: it waits in line, holds a place until the answer's body has ended, and
+ * speaks undici's callbacks. Those are the raw ones (undici 7 calls them legacy): they hand over header bytes as they
+ * came, where the newer ones parse them into an object that loses order and case and costs more than the rest of
+ * this file. Only this file knows that.
+ */
+import type { Duplex } from 'node:stream'
+import type { Dispatcher } from 'undici'
+import { asError, ManyhostError } from '../errors.ts'
+import { after, now, type Timer } from '../time.ts'
+import { leastInFlight, type Pick } from './balance.ts'
+import type { Exchange, RawHeaders, Sink, Trip } from './exchange.ts'
+import { Ticket } from './line.ts'
+import type { RequestQueue } from './queue.ts'
+import type { Passenger, Target } from './target.ts'
+
+const NONE: RawHeaders = []
+
+/** Hears what an attempt says of its target: passive health, statistics. */
+export interface Referee {
+  readonly queue: RequestQueue
+  readonly attemptTimeout: number
+  readonly service: string
+  answered(target: Target, milliseconds: number): void
+  /** `reached`: whether the connection had been made. */
+  failed(target: Target, error: Error, reached: boolean): void
+  waited(milliseconds: number): void
+}
+
+export class Attempt extends Ticket implements Trip, Passenger {
+  readonly exchange: Exchange
+  readonly #sink: AttemptSink
+  readonly #referee: Referee
+  pick: Pick = leastInFlight
+  /** The target that failed the attempt before. */
+  readonly avoid: Target | undefined
+  target: Target | undefined
+  /** When it was given to its instance. */
+  startedAt = 0
+  /** Whether the request was put on a connection: it may have been executed. */
+  sent = false
+  /** 1, 2, ... in the order of dispatch. */
+  number = 0
+  #abort: ((reason: Error) => void) | undefined
+  #resume: (() => void) | undefined
+  #done = false
+  #cancelled: Error | undefined
+  #free: (() => void) | undefined
+  #timer: Timer | undefined
+  #tunnel: Duplex | undefined
+
+  constructor(exchange: Exchange, sink: AttemptSink, referee: Referee, avoid?: Target) {
+    super()
+    this.exchange = exchange
+    this.#sink = sink
+    this.#referee = referee
+    this.avoid = avoid
+  }
+
+  /** Takes its place in line: the first one for a request that was in line before (`again`). */
+  start(again: boolean): void {
+    if (again) return this.#referee.queue.rejoin(this)
+    try {
+      this.#referee.queue.join(this)
+    } catch (error) {
+      this.end(asError(error))
+    }
+  }
+
+  /** Sends the request; resolves when its place is free again. Called by the queue, in its turn. */
+  run(target: Target): Promise<void> {
+    const { exchange } = this
+    this.target = target
+    this.startedAt = now()
+    this.number = ++exchange.attempts
+    const waited = this.startedAt - this.joinedAt
+    exchange.queued += waited
+    exchange.instance = target.id
+    this.#referee.waited(waited)
+    target.passengers.add(this)
+    const ended = new Promise<void>((resolve) => {
+      this.#free = resolve
+    })
+    if (this.#referee.attemptTimeout > 0) this.#watch()
+    this.#sink.onDispatched(this)
+    this.#dispatch(target)
+    return ended
+  }
+
+  #dispatch(target: Target): void {
+    const { facts } = this.exchange
+    const { body, upgrade } = facts
+    const headers = this.number === 1 ? facts.headers : numbered(facts.headers, this.number)
+    try {
+      target.dispatcher.dispatch(
+        {
+          path: facts.path,
+          method: facts.method as Dispatcher.HttpMethod,
+          headers,
+          body: (body !== null && typeof body === 'object' && 'open' in body
+            ? body.open()
+            : body) as NonNullable<Dispatcher.DispatchOptions['body']>,
+          ...(upgrade === undefined ? undefined : { upgrade }),
+        },
+        this,
+      )
+    } catch (error) {
+      this.onError(asError(error))
+    }
+  }
+
+  #watch(): void {
+    const { attemptTimeout, service } = this.#referee
+    this.#timer = after(attemptTimeout, () => {
+      this.interrupt(
+        new ManyhostError(
+          'MANYHOST_ATTEMPT_TIMEOUT',
+          `${service}: ${this.target?.id} gave no answer within ${attemptTimeout} ms`,
+        ),
+      )
+    })
+  }
+
+  /** Its time in line is over. */
+  expire(queueTimeout: number, why: string): void {
+    const { service } = this.#referee
+    this.end(
+      new ManyhostError(
+        'MANYHOST_QUEUE_TIMEOUT',
+        `${service}: no instance was free within ${queueTimeout} ms (queueTimeout); ${why}`,
+        { service },
+      ),
+    )
+  }
+
+  /** Ends an attempt that waits no longer in any line. */
+  end(error: Error): void {
+    if (this.#done) return
+    this.#done = true
+    this.#sink.onRefused(error)
+  }
+
+  cancel(reason: Error): void {
+    if (this.#done) return
+    this.#done = true
+    this.#cancelled = reason
+    if (!this.target) this.#referee.queue.leave(this)
+    else this.#cut(reason)
+  }
+
+  interrupt(error: Error): void {
+    this.#tunnel?.destroy(error)
+    if (this.#done) return
+    this.#done = true
+    this.#cancelled = error
+    const target = this.target as Target
+    const { sent } = this
+    this.#cut(error)
+    // The instance may never call back: its place is given up here and now.
+    this.#release()
+    this.#referee.failed(target, error, sent)
+    this.#sink.onFailed(this, error)
+  }
+
+  pause(): void {}
+
+  resume(): void {
+    this.#resume?.()
+  }
+
+  #cut(reason: Error): void {
+    this.#timer?.clear()
+    const abort = this.#abort
+    this.#abort = undefined
+    // Without a connection yet, the place is kept until undici has one or fails: `onConnect` then cuts.
+    if (!abort) return
+    abort(reason)
+    this.#release()
+  }
+
+  /** Gives the place back. Idempotent. */
+  #release(): void {
+    const free = this.#free
+    if (!free) return
+    this.#free = undefined
+    this.#timer?.clear()
+    const target = this.target as Target
+    target.passengers.delete(this)
+    this.#referee.queue.release(target)
+    free()
+  }
+
+  // What undici calls.
+
+  onConnect(abort: (reason: Error) => void): void {
+    if (this.#cancelled) return abort(this.#cancelled)
+    this.#abort = abort
+    if (this.sent) return
+    this.sent = true
+    this.exchange.sent++
+  }
+
+  onHeaders(status: number, headers: Buffer[], resume: () => void, text: string): boolean {
+    if (this.#done) return true
+    this.#resume = resume
+    if (status < 200) {
+      this.#sink.onInfo(status, headers, text)
+      return true
+    }
+    this.#timer?.clear()
+    this.#referee.answered(this.target as Target, now() - this.startedAt)
+    this.#sink.onHead(status, headers, text, this)
+    return !this.exchange.paused
+  }
+
+  onData(chunk: Buffer): boolean {
+    if (this.#done) return true
+    this.#sink.onData(chunk, this)
+    return !this.exchange.paused
+  }
+
+  /** undici types trailers as text; they are bytes. */
+  onComplete(trailers: readonly (Buffer | string)[] | null): void {
+    this.#release()
+    if (this.#done) return
+    this.#done = true
+    this.#sink.onEnd((trailers as RawHeaders | null) ?? NONE, this)
+  }
+
+  onUpgrade(status: number, headers: readonly (Buffer | string)[] | null, socket: Duplex): void {
+    if (this.#done) {
+      socket.destroy()
+      this.#release()
+      return
+    }
+    this.#done = true
+    this.#timer?.clear()
+    // The place is held, and the instance's end still felt, until the tunnel is closed.
+    this.#tunnel = socket
+    socket.once('close', () => this.#release())
+    this.#referee.answered(this.target as Target, now() - this.startedAt)
+    this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NONE, socket, this)
+  }
+
+  onError(error: Error): void {
+    this.#release()
+    if (this.#done) return
+    this.#done = true
+    this.#referee.failed(this.target as Target, error, this.sent)
+    this.#sink.onFailed(this, error)
+  }
+}
+
+/** What an attempt tells the layer above it. */
+export interface AttemptSink
+  extends Omit<Sink, 'onError' | 'onHead' | 'onData' | 'onEnd' | 'onUpgrade'> {
+  onDispatched(attempt: Attempt): void
+  onHead(status: number, headers: RawHeaders, text: string, attempt: Attempt): void
+  onData(chunk: Buffer, attempt: Attempt): void
+  onEnd(trailers: RawHeaders, attempt: Attempt): void
+  onUpgrade(status: number, headers: RawHeaders, socket: Duplex, attempt: Attempt): void
+  /** The attempt failed after it was given to an instance. */
+  onFailed(attempt: Attempt, error: Error): void
+  /** It never came to an instance: the queue's time was over, or the service ended. */
+  onRefused(error: Error): void
+}
+
+/** The headers of a later attempt: the last pair is `x-manyhost-attempt`. */
+function numbered(headers: readonly string[], attempt: number): string[] {
+  const copy = headers.slice()
+  copy[copy.length - 1] = String(attempt)
+  return copy
+}

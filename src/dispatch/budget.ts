@@ -1,0 +1,47 @@
+/**
+ * A resend budget: a service of which every instance fails must not be hit five times as hard for it. Resends beyond
+ * the budget are not refused, which would lose requests, but spread over time.
+ * Source: the retry budget of Finagle (com.twitter.finagle.service.RetryBudget), with delay in place of refusal.
+ */
+
+export interface BudgetState {
+  /** Resends that may go at once; below 0: those that were promised a later time. */
+  tokens: number
+  /** When `tokens` was last brought up to date, ms. */
+  at: number
+}
+
+/** Resends that may come in one burst, as when many instances die together. */
+const BURST = 1_000
+/** Resends a millisecond that are always allowed. */
+const FLOOR = 10 / 1_000
+/** Share of the requests that may be resends. */
+const SHARE = 0.2
+/** No resend waits longer than this for the budget, in ms. */
+const LONGEST = 5_000
+
+export function newBudget(now: number): BudgetState {
+  return { tokens: BURST, at: now }
+}
+
+/** A request arrived: it brings its share. */
+export function deposit(state: BudgetState): void {
+  if (state.tokens < BURST) state.tokens += SHARE
+}
+
+/** Takes one resend out of the budget; answers how many ms it has to wait. */
+export function withdraw(state: BudgetState, now: number): number {
+  state.tokens = Math.min(BURST, state.tokens + Math.max(0, now - state.at) * FLOOR)
+  state.at = now
+  // Beyond the longest wait, debt would only make the recovery later, not the load smaller.
+  state.tokens = Math.max(state.tokens - 1, -LONGEST * FLOOR)
+  return state.tokens >= 0 ? 0 : -state.tokens / FLOOR
+}
+
+/**
+ * Wait before attempt `attempt` (2, 3, ...) on instances that live: none before the second one, then doubling from
+ * 10 ms with full jitter, so that an instance that refuses at once is not asked five times in a millisecond.
+ */
+export function backoff(attempt: number, random: () => number): number {
+  return attempt <= 2 ? 0 : Math.min(1_000, 10 * 2 ** (attempt - 3)) * (0.5 + random() / 2)
+}

@@ -1,0 +1,28 @@
+/** Bounds a request over all its attempts, waiting and the answer's body included. */
+import { ManyhostError } from '../errors.ts'
+import { after } from '../time.ts'
+import type { Exchange } from './exchange.ts'
+import type { DispatchSettings } from './settings.ts'
+
+export function deadline(
+  next: (exchange: Exchange) => void,
+  settings: DispatchSettings,
+): (exchange: Exchange) => void {
+  return (exchange) => {
+    const timeout = exchange.facts.timeout ?? settings.timeout
+    if (timeout > 0) exchange.timer = after(timeout, () => expire(exchange, timeout, settings))
+    next(exchange)
+  }
+}
+
+function expire(exchange: Exchange, timeout: number, { service }: DispatchSettings): void {
+  const { facts, attempts, reports } = exchange
+  const where = attempts === 0 ? 'while it waited for an instance' : `in attempt ${attempts}`
+  exchange.cancel(
+    new ManyhostError(
+      'MANYHOST_TIMEOUT',
+      `${facts.method} ${service} ${facts.path}: ${timeout} ms passed ${where}`,
+      { service, attempts: reports ?? [] },
+    ),
+  )
+}

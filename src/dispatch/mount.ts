@@ -1,0 +1,195 @@
+/**
+ * The undici interceptor behind `session.dispatcher()`: requests to a virtual origin go to their service, all others
+ * down to the network. It shows callers undici's own handler interface, so that `request`, `stream`, `pipeline`,
+ * `fetch`, `WebSocket` and further interceptors work unchanged.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { Dispatcher } from 'undici'
+import { asError, ManyhostError } from '../errors.ts'
+import { prepareBody } from './body.ts'
+import type { Exchange, RawHeaders, RequestFacts, Sink } from './exchange.ts'
+import {
+  flattenHeaders,
+  type HeadersLike,
+  type RequestIds,
+  type RequestRouting,
+  requestFacts,
+} from './facts.ts'
+import { rawPairs } from './raw.ts'
+
+/** Where requests to a virtual URL go. */
+export interface Mounted {
+  readonly host: string
+  readonly replayLimit: number
+  keeps(method: string, routing: RequestRouting): boolean
+  send(facts: RequestFacts, sink: Sink): Exchange
+}
+
+type DispatchOptions = Dispatcher.DispatchOptions & RequestRouting
+
+export function mount(
+  find: (origin: string, path: string) => Mounted | undefined,
+  ids: RequestIds,
+  defaults: RequestRouting = {},
+): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) => {
+    const path = options.path
+    const found = options.origin ? find(originOf(options.origin), path) : undefined
+    if (!found) return dispatch(options, handler)
+    const sink = new HandlerSink(handler)
+    try {
+      sink.begin(() => found.send(facts(options as DispatchOptions, found, ids, defaults), sink))
+    } catch (error) {
+      sink.onError(asError(error))
+    }
+    return true
+  }
+}
+
+function originOf(origin: string | URL): string {
+  return typeof origin === 'string' ? origin.replace(/\/$/, '') : origin.origin
+}
+
+function facts(
+  options: DispatchOptions,
+  found: Mounted,
+  ids: RequestIds,
+  defaults: RequestRouting,
+): RequestFacts {
+  const { method, query } = options
+  const routing: RequestRouting = {
+    priority: options.priority ?? defaults.priority,
+    affinity: options.affinity ?? defaults.affinity,
+    resend: options.resend ?? defaults.resend,
+    idempotencyKey: options.idempotencyKey ?? defaults.idempotencyKey,
+    timeout: options.timeout ?? defaults.timeout,
+  }
+  const keep = found.keeps(method, routing)
+  return requestFacts({
+    method,
+    path: query ? withQuery(options.path, query) : options.path,
+    host: found.host,
+    headers: options.headers ? flattenHeaders(options.headers as HeadersLike) : [],
+    body: prepareBody(options.body, { replayLimit: found.replayLimit, keep }),
+    upgrade: typeof options.upgrade === 'string' ? options.upgrade : undefined,
+    routing,
+    ids,
+  })
+}
+
+function withQuery(path: string, query: Record<string, unknown>): string {
+  const search = new URLSearchParams()
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) search.append(name, String(one))
+  }
+  return `${path}${path.includes('?') ? '&' : '?'}${search}`
+}
+
+/** Hands an answer to an undici handler, and is the controller by which that steers it. */
+class HandlerSink implements Sink, Dispatcher.DispatchController {
+  readonly #handler: Dispatcher.DispatchHandler
+  #exchange: Exchange | undefined
+  #reason: Error | null = null
+  #paused = false
+  rawHeaders: Buffer[] | null = null
+  rawTrailers: Buffer[] | null = null
+
+  constructor(handler: Dispatcher.DispatchHandler) {
+    this.#handler = handler
+  }
+
+  /** The handler gets its controller before the request waits, so that it can give up while it does. */
+  begin(send: () => Exchange): void {
+    this.#handler.onRequestStart?.(this, {})
+    if (this.#reason) this.#handler.onResponseError?.(this, this.#reason)
+    else {
+      const exchange = send()
+      if (!exchange.settled) this.#exchange = exchange
+      if (this.#paused) exchange.pause()
+    }
+  }
+
+  get aborted(): boolean {
+    return this.#reason !== null
+  }
+
+  get reason(): Error | null {
+    return this.#reason
+  }
+
+  get paused(): boolean {
+    return this.#paused
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#exchange?.pause()
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#exchange?.resume()
+  }
+
+  abort(reason: Error): void {
+    if (this.#reason) return
+    // undici's own: an abort without a reason is a RequestAbortedError of the handler's making.
+    this.#reason = reason ?? new ManyhostError('MANYHOST_ABORTED', 'the request was aborted')
+    this.#exchange?.cancel(this.#reason)
+  }
+
+  onInfo(status: number, headers: RawHeaders, text: string): void {
+    this.onHead(status, headers, text)
+  }
+
+  onHead(status: number, headers: RawHeaders, text: string): void {
+    this.rawHeaders = headers as Buffer[]
+    this.#try(() => this.#handler.onResponseStart?.(this, status, headerObject(headers), text))
+  }
+
+  onData(chunk: Buffer): void {
+    if (this.#reason) return
+    this.#try(() => this.#handler.onResponseData?.(this, chunk))
+  }
+
+  onEnd(trailers: RawHeaders): void {
+    if (this.#reason) return
+    this.rawTrailers = trailers as Buffer[]
+    this.#try(() => this.#handler.onResponseEnd?.(this, headerObject(trailers)))
+  }
+
+  onUpgrade(status: number, headers: RawHeaders, socket: Duplex): void {
+    this.rawHeaders = headers as Buffer[]
+    this.#try(() => this.#handler.onRequestUpgrade?.(this, status, headerObject(headers), socket))
+  }
+
+  onError(error: Error): void {
+    this.#exchange = undefined
+    this.#handler.onResponseError?.(this, error)
+  }
+
+  /** A handler that throws gives its request up, as in undici. */
+  #try(call: () => void): void {
+    try {
+      call()
+    } catch (error) {
+      const exchange = this.#exchange
+      this.abort(asError(error))
+      if (!exchange || exchange.settled) this.onError(asError(error))
+    }
+  }
+}
+
+/** As undici gives them to handlers: names in lower case, repeated ones as an array. */
+function headerObject(headers: RawHeaders): IncomingHttpHeaders {
+  const object: Record<string, string | string[]> = {}
+  for (const [name, value] of rawPairs(headers)) {
+    const key = name.toLowerCase()
+    const before = object[key]
+    if (before === undefined) object[key] = value
+    else if (Array.isArray(before)) before.push(value)
+    else object[key] = [before, value]
+  }
+  return object
+}

@@ -1,0 +1,46 @@
+/** Reads what is needed of raw header bytes without making strings or objects of the rest. */
+import type { RawHeaders } from './exchange.ts'
+
+/** Value of the first header of that name, which must be in lower case. */
+export function rawHeader(headers: RawHeaders, name: string): string | undefined {
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    const candidate = headers[index] as Buffer
+    if (candidate.length === name.length && sameName(candidate, name)) {
+      return (headers[index + 1] as Buffer).toString('latin1')
+    }
+  }
+  return undefined
+}
+
+function sameName(bytes: Buffer, name: string): boolean {
+  for (let index = 0; index < bytes.length; index++) {
+    const byte = bytes[index] as number
+    const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte
+    if (lower !== name.charCodeAt(index)) return false
+  }
+  return true
+}
+
+/** Bytes that the body of an answer will have; Infinity where only its end will tell. RFC 9112 section 6.3. */
+export function bodyLength(method: string, status: number, headers: RawHeaders): number {
+  if (method === 'HEAD' || status === 204 || status === 304) return 0
+  const length = rawHeader(headers, 'content-length')
+  return length === undefined ? Number.POSITIVE_INFINITY : Number(length)
+}
+
+/** Whether the instance handed the request back unserved (`X-Manyhost-Return: 1`). */
+export function isReturned(headers: RawHeaders): boolean {
+  return rawHeader(headers, 'x-manyhost-return') === '1'
+}
+
+/** Pairs of names and values, decoded as latin1, which is what HTTP's bytes are. */
+export function rawPairs(headers: RawHeaders): [string, string][] {
+  const pairs: [string, string][] = []
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    pairs.push([
+      (headers[index] as Buffer).toString('latin1'),
+      (headers[index + 1] as Buffer).toString('latin1'),
+    ])
+  }
+  return pairs
+}

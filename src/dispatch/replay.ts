@@ -1,0 +1,188 @@
+/**
+ * A request body that can be sent again: read from its source once, at the pace of the instance that reads it first,
+ * and kept for the next attempt, up to a limit in memory and beyond it in a temporary file. Several readers may be at
+ * different points of it. The file has no name from the moment it is open, so that nothing is left behind even by
+ * `kill -9`.
+ */
+import { randomBytes } from 'node:crypto'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { asError, describe, ManyhostError } from '../errors.ts'
+
+/** A stream of chunks: bytes, or text as UTF-8. */
+export type BodySource = AsyncIterable<unknown> | Iterable<unknown>
+
+const PIECE = 65_536
+
+export class Replay {
+  /** What the source threw, or the disk. */
+  error: ManyhostError | undefined
+  readonly #source: BodySource | (() => unknown)
+  readonly #limit: number
+  readonly #keep: boolean
+  #iterator: AsyncIterator<unknown> | Iterator<unknown> | undefined
+  #memory: Buffer[] = []
+  #inMemory = 0
+  #file: FileHandle | undefined
+  #inFile = 0
+  /** The chunk that was read last and where in the file it begins: the leading reader does not read it back. */
+  #latest: Buffer | undefined
+  #latestAt = -1
+  #ended = false
+  #pulling: Promise<void> | undefined
+  #disposed = false
+
+  /**
+   * @param source chunks; or a function that gives a new body for each attempt, of which nothing is kept
+   * @param limit bytes to keep in memory
+   * @param keep false where no second attempt can follow: nothing is kept then
+   */
+  constructor(source: BodySource | (() => unknown), limit: number, keep: boolean) {
+    this.#source = source
+    this.#limit = limit
+    this.#keep = keep
+  }
+
+  /** The body from its beginning. */
+  open(): AsyncIterable<Buffer> {
+    if (typeof this.#source === 'function') return this.#made(this.#source)
+    if (!this.#keep && this.#iterator) {
+      this.#failed(new Error('it was read once and is not kept for a second attempt'))
+    }
+    return this.#read()
+  }
+
+  /** Releases the file and the source. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#memory = []
+    this.#latest = undefined
+    void this.#file?.close().catch(() => undefined)
+    this.#file = undefined
+    if (!this.#ended && typeof this.#source !== 'function') void this.#abandon(this.#source)
+  }
+
+  /** Tells a source that is not read to its end that nobody will. */
+  async #abandon(source: BodySource): Promise<void> {
+    try {
+      if ('destroy' in source && typeof source.destroy === 'function') source.destroy()
+      else if (this.#iterator) await this.#iterator.return?.()
+      else if ('cancel' in source && typeof source.cancel === 'function') await source.cancel()
+    } catch {
+      // It was told; what it makes of it is its own affair.
+    }
+  }
+
+  async *#made(make: () => unknown): AsyncGenerator<Buffer> {
+    try {
+      const made = await make()
+      if (made === null || made === undefined) return
+      if (typeof made === 'string' || made instanceof Uint8Array) {
+        yield bytes(made)
+        return
+      }
+      for await (const chunk of made as AsyncIterable<unknown>) yield bytes(chunk)
+    } catch (thrown) {
+      throw this.#failed(thrown)
+    }
+  }
+
+  async *#read(): AsyncGenerator<Buffer> {
+    let index = 0
+    let position = 0
+    for (;;) {
+      if (this.#disposed) return
+      if (!this.#keep && this.error) throw this.error
+      if (index < this.#memory.length) {
+        yield this.#memory[index++] as Buffer
+      } else if (position < this.#inFile) {
+        const piece = await this.#piece(position)
+        position += piece.length
+        yield piece
+      } else if (this.error) {
+        throw this.error
+      } else if (this.#ended) {
+        return
+      } else {
+        this.#pulling ??= this.#pull().finally(() => {
+          this.#pulling = undefined
+        })
+        await this.#pulling
+        if (!this.#keep && this.#latest) {
+          yield this.#latest
+          this.#latest = undefined
+        }
+      }
+    }
+  }
+
+  async #piece(position: number): Promise<Buffer> {
+    if (position === this.#latestAt && this.#latest) return this.#latest
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE, this.#inFile - position))
+    const { bytesRead } = await (this.#file as FileHandle).read(buffer, 0, buffer.length, position)
+    return buffer.subarray(0, bytesRead)
+  }
+
+  /** Takes the next chunk from the source and keeps it. Never rejects: readers look at `error`. */
+  async #pull(): Promise<void> {
+    try {
+      this.#iterator ??= iteratorOf(this.#source as BodySource)
+      const { done, value } = await this.#iterator.next()
+      if (done) this.#ended = true
+      else await this.#store(bytes(value))
+    } catch (thrown) {
+      this.#ended = true
+      this.#failed(thrown)
+    }
+  }
+
+  async #store(chunk: Buffer): Promise<void> {
+    if (chunk.length === 0 || this.#disposed) return
+    if (!this.#keep) {
+      this.#latest = chunk
+    } else if (!this.#file && this.#inMemory + chunk.length <= this.#limit) {
+      this.#memory.push(chunk)
+      this.#inMemory += chunk.length
+    } else {
+      this.#file ??= await nameless()
+      const at = this.#inFile
+      for (let written = 0; written < chunk.length; ) {
+        const { bytesWritten } = await this.#file.write(chunk, written, undefined, at + written)
+        written += bytesWritten
+      }
+      this.#latest = chunk
+      this.#latestAt = at
+      this.#inFile = at + chunk.length
+    }
+  }
+
+  #failed(thrown: unknown): ManyhostError {
+    const text = `the request's body failed while it was read: ${describe(thrown)}`
+    this.error ??= new ManyhostError('MANYHOST_BODY_FAILED', text, { cause: asError(thrown) })
+    return this.error
+  }
+}
+
+/** A temporary file that nobody else can open and that is gone with its handle. */
+async function nameless(): Promise<FileHandle> {
+  const path = join(tmpdir(), `manyhost-body-${randomBytes(12).toString('hex')}`)
+  const file = await open(path, 'wx+', 0o600)
+  await unlink(path)
+  return file
+}
+
+function iteratorOf(source: BodySource): AsyncIterator<unknown> | Iterator<unknown> {
+  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
+  return source[Symbol.iterator]()
+}
+
+function bytes(chunk: unknown): Buffer {
+  if (typeof chunk === 'string') return Buffer.from(chunk)
+  if (Buffer.isBuffer(chunk)) return chunk
+  if (ArrayBuffer.isView(chunk))
+    return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+  if (chunk instanceof ArrayBuffer) return Buffer.from(chunk)
+  throw new TypeError(`a body's chunks are strings or bytes, got ${typeof chunk}`)
+}

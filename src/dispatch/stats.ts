@@ -1,0 +1,102 @@
+/** What a service's traffic adds up to: plain numbers that cost next to nothing to keep, read when asked. */
+import type { Outcome } from '../events.ts'
+import { Histogram, type Quantiles } from './histogram.ts'
+
+export interface TrafficStats {
+  /** Requests so far. */
+  readonly arrivals: number
+  /** Requests that were answered, whatever the status. */
+  readonly completions: number
+  /** Requests that ended without an answer. */
+  readonly failures: number
+  readonly resends: number
+  readonly hedges: number
+  /** Requests of which more than one attempt was put on a connection. */
+  readonly executedTwice: number
+  readonly ejections: number
+  /** Milliseconds from the call to the answer's end, of the requests that were answered lately. */
+  readonly latency: Quantiles
+  /** Milliseconds in the queue. */
+  readonly queueWait: Quantiles
+}
+
+/** Labels of `manyhost_requests_total`. */
+export interface RequestCount {
+  readonly method: string
+  readonly code: number
+  readonly outcome: Outcome
+  readonly count: number
+}
+
+/** Methods that are labels of their own; any token is a method, but labels must be bounded. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT'])
+
+export class Stats {
+  arrivals = 0
+  completions = 0
+  failures = 0
+  hedges = 0
+  executedTwice = 0
+  ejections = 0
+  readonly resends = new Map<string, number>()
+  readonly duration = new Histogram()
+  readonly queueWait = new Histogram()
+  readonly attempt = new Histogram()
+  readonly #requests = new Map<string, Map<string, Map<number, number>>>()
+
+  settled(method: string, code: number, outcome: Outcome): void {
+    if (outcome === 'answered') this.completions++
+    else this.failures++
+    const label = METHODS.has(method) ? method : 'OTHER'
+    let outcomes = this.#requests.get(label)
+    if (!outcomes) {
+      outcomes = new Map()
+      this.#requests.set(label, outcomes)
+    }
+    let codes = outcomes.get(outcome)
+    if (!codes) {
+      codes = new Map()
+      outcomes.set(outcome, codes)
+    }
+    codes.set(code, (codes.get(code) ?? 0) + 1)
+  }
+
+  resent(reason: string): void {
+    this.resends.set(reason, (this.resends.get(reason) ?? 0) + 1)
+  }
+
+  requests(): RequestCount[] {
+    const counts: RequestCount[] = []
+    for (const [method, outcomes] of this.#requests) {
+      for (const [outcome, codes] of outcomes) {
+        for (const [code, count] of codes) {
+          counts.push({ method, code, outcome: outcome as Outcome, count })
+        }
+      }
+    }
+    return counts
+  }
+
+  /** Called each half minute or so: the quantiles forget what is older than a few of those. */
+  fade(): void {
+    this.duration.fade()
+    this.queueWait.fade()
+    this.attempt.fade()
+  }
+
+  read(): TrafficStats {
+    let resends = 0
+    for (const count of this.resends.values()) resends += count
+    return {
+      arrivals: this.arrivals,
+      completions: this.completions,
+      failures: this.failures,
+      resends,
+      hedges: this.hedges,
+      executedTwice: this.executedTwice,
+      ejections: this.ejections,
+      latency: this.duration.quantiles(),
+      queueWait: this.queueWait.quantiles(),
+    }
+  }
+}

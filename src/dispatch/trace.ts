@@ -1,0 +1,9 @@
+/** Names for tracing on `node:diagnostics_channel`: free as long as nobody subscribes. */
+import { channel } from 'node:diagnostics_channel'
+
+export const trace = {
+  /** `{ service, exchange }`: a request came. */
+  start: channel('manyhost:request:start'),
+  /** `{ service, exchange, outcome, status }`: it has ended. */
+  end: channel('manyhost:request:end'),
+}

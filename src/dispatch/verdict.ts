@@ -1,0 +1,87 @@
+/** What to do about a failed attempt: pure functions of what is known. */
+import { ManyhostError } from '../errors.ts'
+import type { ResendPolicy } from './settings.ts'
+
+/** Why an attempt failed, as a label of bounded set for metrics and events. */
+export type FailureReason =
+  | 'connect'
+  | 'connection'
+  | 'protocol'
+  | 'ended'
+  | 'unhealthy'
+  | 'attempt-timeout'
+  | 'returned'
+  | 'caller'
+
+export interface Failure {
+  readonly reason: FailureReason
+  /** Whether the request was put on a connection. */
+  readonly sent: boolean
+  /** Whether a part of the answer was passed on already. */
+  readonly passedOn: boolean
+  readonly method: string
+  readonly keyed: boolean
+  readonly policy: ResendPolicy
+  /** Attempts so far, this one included. */
+  readonly attempts: number
+  readonly maxAttempts: number
+}
+
+/** What to do next. */
+export type Verdict = 'resend' | 'interrupted' | 'exhausted' | 'forbidden' | 'caller'
+
+/** Methods that RFC 9110 section 9.2.2 calls idempotent. */
+const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE', 'QUERY'])
+
+export function isIdempotent(method: string): boolean {
+  return IDEMPOTENT.has(method)
+}
+
+/** Whether a request that may have been executed may be executed once more. */
+export function mayRepeat(policy: ResendPolicy, method: string, keyed: boolean): boolean {
+  if (policy === 'always') return true
+  return policy === 'idempotent' && (keyed || isIdempotent(method))
+}
+
+export function verdict(failure: Failure): Verdict {
+  if (failure.reason === 'caller') return 'caller'
+  if (failure.passedOn) return 'interrupted'
+  // What was never sent, or was handed back unserved, is not repeated by being sent.
+  const unserved = !failure.sent || failure.reason === 'returned'
+  if (!unserved && !mayRepeat(failure.policy, failure.method, failure.keyed)) return 'forbidden'
+  return failure.attempts >= failure.maxAttempts ? 'exhausted' : 'resend'
+}
+
+/** Codes by which undici refuses what the caller gave it. */
+const CALLERS = new Set([
+  'UND_ERR_INVALID_ARG',
+  'UND_ERR_NOT_SUPPORTED',
+  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
+])
+const CONNECT = new Set(['ECONNREFUSED', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND'])
+
+export function reasonOf(error: Error, sent: boolean): FailureReason {
+  if (error instanceof ManyhostError) {
+    switch (error.code) {
+      case 'MANYHOST_INSTANCE_ENDED':
+        return 'ended'
+      case 'MANYHOST_INSTANCE_UNHEALTHY':
+        return 'unhealthy'
+      case 'MANYHOST_ATTEMPT_TIMEOUT':
+        return 'attempt-timeout'
+      case 'MANYHOST_RETURNED':
+        return 'returned'
+      case 'MANYHOST_BODY_FAILED':
+      case 'MANYHOST_INVALID_OPTION':
+        return 'caller'
+      default:
+        return 'connection'
+    }
+  }
+  const code = String((error as { code?: unknown }).code ?? '')
+  if (CALLERS.has(code)) return 'caller'
+  if (code === 'UND_ERR_CONNECT_TIMEOUT' || (!sent && CONNECT.has(code))) return 'connect'
+  if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return 'protocol'
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'protocol'
+  return 'connection'
+}

@@ -1,0 +1,64 @@
+/** The public door. The session that users get is put together here: the core, processes by default, and metrics. */
+import type { Registry } from 'prom-client'
+import { processes } from '../providers/process/index.ts'
+import { sessionMetrics } from './metrics.ts'
+import { Session as Core, type SessionOptions as CoreOptions } from './session.ts'
+
+/** Options of `new Session`; README has the table. */
+export interface SessionOptions extends CoreOptions {
+  /** Where the metrics are registered. @default a new registry */
+  readonly registry?: Registry
+}
+
+/** Owns services, their clusters, and their end. The constructor starts nothing. */
+export class Session extends Core {
+  /** Metrics of this session, for Prometheus: `await session.metrics.metrics()`. */
+  readonly metrics: Registry
+
+  constructor({ registry, ...options }: SessionOptions = {}) {
+    super({ provider: processes(), ...options })
+    this.metrics = sessionMetrics(() => this.clusters, registry)
+  }
+}
+
+export type { Client, ClientOptions } from './client.ts'
+export type { CloseOptions, Cluster } from './cluster/cluster.ts'
+export type { Instance } from './cluster/instance.ts'
+export type { Candidate, Pick, PickFacts } from './dispatch/balance.ts'
+export type { Body } from './dispatch/body.ts'
+export type { HeadersLike, RequestRouting } from './dispatch/facts.ts'
+export type { FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
+export type { TrafficStats } from './dispatch/stats.ts'
+export { type AttemptReport, ERRORS, type ErrorCode, ManyhostError } from './errors.ts'
+export type {
+  ClusterEvent,
+  InstanceEvent,
+  InstanceState,
+  Outcome,
+  RequestEvent,
+  ResendEvent,
+  SessionEvents,
+} from './events.ts'
+export type {
+  Capability,
+  Exit,
+  ListenOn,
+  Provider,
+  Running,
+  StartSpec,
+  Startup,
+  StartupContext,
+} from './provider.ts'
+export type { RequestOptions } from './request.ts'
+export type { Response, Timing } from './response.ts'
+export type { ServiceOptions } from './service.ts'
+export { bounds, scaleDownDelay, step } from './sizing/damp.ts'
+export {
+  IdleToZero,
+  idleToZero,
+  QueueLength,
+  SimpleLoadBalancer,
+  TargetInFlight,
+} from './sizing/policies.ts'
+export type { Coercible, SizeClass, SizeFunction, SizeSpec } from './sizing/size.ts'
+export type { ClusterSnapshot, InstanceSnapshot, Snapshot } from './snapshot.ts'

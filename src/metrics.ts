@@ -1,0 +1,197 @@
+/**
+ * The session's figures for Prometheus, read when they are asked for: nothing is counted twice, and a session whose
+ * metrics nobody reads pays nothing for them.
+ */
+import {
+  Counter,
+  Gauge,
+  type MetricConfiguration,
+  type Histogram as PromHistogram,
+  Registry,
+} from 'prom-client'
+import type { Cluster } from './cluster/cluster.ts'
+import { BUCKETS, type Histogram } from './dispatch/histogram.ts'
+import type { InstanceState } from './events.ts'
+
+const STATES: readonly InstanceState[] = ['pending', 'starting', 'ready', 'unready', 'draining']
+
+/** Name, kind, labels and meaning of each metric. README's table is held against this one by a test. */
+export const METRICS = {
+  manyhost_requests_total: ['counter', 'service,method,code,outcome', 'Requests that ended'],
+  manyhost_request_duration_seconds: [
+    'histogram',
+    'service',
+    'From the call to the end of the answer, of answered requests',
+  ],
+  manyhost_queue_wait_seconds: ['histogram', 'service', 'Time in the queue, for each attempt'],
+  manyhost_attempt_duration_seconds: [
+    'histogram',
+    'service',
+    "From an attempt's dispatch to the head of its answer",
+  ],
+  manyhost_requests_in_flight: ['gauge', 'service', 'Requests that hold a place of an instance'],
+  manyhost_queue_size: ['gauge', 'service', 'Requests that wait'],
+  manyhost_queue_oldest_age_seconds: [
+    'gauge',
+    'service',
+    'How long the longest-waiting request has waited',
+  ],
+  manyhost_instances: ['gauge', 'service,state', 'Instances by state'],
+  manyhost_size_wanted: ['gauge', 'service', 'Instances that are wanted'],
+  manyhost_starts_total: ['counter', 'service,outcome', 'Starts of instances: ready or failed'],
+  manyhost_start_duration_seconds: [
+    'histogram',
+    'service',
+    'From the start of a start to ready (cold start)',
+  ],
+  manyhost_resends_total: [
+    'counter',
+    'service,reason',
+    'Attempts that failed and were followed by another',
+  ],
+  manyhost_hedges_total: [
+    'counter',
+    'service',
+    'Second copies of requests that were slow to be answered',
+  ],
+  manyhost_executed_twice_total: [
+    'counter',
+    'service',
+    'Requests of which more than one attempt was put on a connection',
+  ],
+  manyhost_ejections_total: [
+    'counter',
+    'service',
+    'Instances that got no more requests until a probe passed',
+  ],
+} as const satisfies Record<string, readonly [string, string, string]>
+
+type MetricName = keyof typeof METRICS
+type Values = (
+  cluster: Cluster,
+  set: (labels: Record<string, string | number>, value: number) => void,
+) => void
+
+const SIMPLE: Partial<Record<MetricName, Values>> = {
+  manyhost_requests_total: ({ traffic }, set) => {
+    for (const { count, ...labels } of traffic.requests()) set(labels, count)
+  },
+  manyhost_requests_in_flight: ({ inFlight }, set) => set({}, inFlight),
+  manyhost_queue_size: ({ requestQueue }, set) => set({}, requestQueue.size),
+  manyhost_queue_oldest_age_seconds: ({ requestQueue }, set) =>
+    set({}, requestQueue.oldestAge / 1_000),
+  manyhost_instances: ({ instances }, set) => {
+    for (const state of STATES) {
+      set({ state }, instances.filter((instance) => instance.state === state).length)
+    }
+  },
+  manyhost_size_wanted: ({ size }, set) => set({}, size),
+  manyhost_starts_total: ({ starts }, set) => {
+    set({ outcome: 'ready' }, starts.succeededCount)
+    set({ outcome: 'failed' }, starts.failedCount)
+  },
+  manyhost_resends_total: ({ traffic }, set) => {
+    for (const [reason, count] of traffic.resends) set({ reason }, count)
+  },
+  manyhost_hedges_total: ({ traffic }, set) => set({}, traffic.hedges),
+  manyhost_executed_twice_total: ({ traffic }, set) => set({}, traffic.executedTwice),
+  manyhost_ejections_total: ({ traffic }, set) => set({}, traffic.ejections),
+}
+
+const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Histogram>> = {
+  manyhost_request_duration_seconds: ({ traffic }) => traffic.duration,
+  manyhost_queue_wait_seconds: ({ traffic }) => traffic.queueWait,
+  manyhost_attempt_duration_seconds: ({ traffic }) => traffic.attempt,
+  manyhost_start_duration_seconds: ({ starts }) => starts.duration,
+}
+
+/** Registers all metrics of the clusters with a registry, a new one unless one is given. */
+export function sessionMetrics(
+  clusters: () => readonly Cluster[],
+  registry = new Registry(),
+): Registry {
+  for (const [name, [kind, labels, help]] of Object.entries(METRICS)) {
+    const values = SIMPLE[name as MetricName]
+    const histogram = HISTOGRAMS[name as MetricName]
+    const labelNames = labels.split(',')
+    if (values) simple(kind, { name, help, labelNames, registers: [registry] }, clusters, values)
+    else if (histogram) {
+      const counted = new CountedHistogram(name, help, clusters, histogram)
+      registry.registerMetric(counted as unknown as PromHistogram<string>)
+    }
+  }
+  return registry
+}
+
+function simple(
+  kind: string,
+  configuration: MetricConfiguration<string>,
+  clusters: () => readonly Cluster[],
+  values: Values,
+): void {
+  const make = kind === 'counter' ? Counter : Gauge
+  const metric: Counter | Gauge = new make({
+    ...configuration,
+    collect() {
+      metric.reset()
+      for (const cluster of clusters()) {
+        values(cluster, (labels, value) => metric.inc({ service: cluster.url, ...labels }, value))
+      }
+    },
+  })
+}
+
+/**
+ * A histogram whose counts are kept elsewhere. prom-client's own takes each value with its labels, which costs more
+ * than a request may; its registry asks a metric for no more than `get()`.
+ */
+class CountedHistogram {
+  readonly name: string
+  readonly help: string
+  readonly type = 'histogram'
+  readonly aggregator = 'sum'
+  readonly #clusters: () => readonly Cluster[]
+  readonly #histogram: (cluster: Cluster) => Histogram
+
+  constructor(
+    name: string,
+    help: string,
+    clusters: () => readonly Cluster[],
+    histogram: (cluster: Cluster) => Histogram,
+  ) {
+    this.name = name
+    this.help = help
+    this.#clusters = clusters
+    this.#histogram = histogram
+  }
+
+  async get(): Promise<object> {
+    const { name, help, type, aggregator } = this
+    const values = this.#clusters().flatMap((cluster) =>
+      series(name, cluster.url, this.#histogram(cluster)),
+    )
+    return { name, help, type, aggregator, values }
+  }
+
+  reset(): void {}
+}
+
+interface Sample {
+  readonly labels: Record<string, string | number>
+  readonly value: number
+  readonly metricName: string
+}
+
+function series(name: string, service: string, { counts, sum, count }: Histogram): Sample[] {
+  let total = 0
+  const buckets = BUCKETS.map((le, index) => {
+    total += counts[index] as number
+    return { labels: { le, service }, value: total, metricName: `${name}_bucket` }
+  })
+  return [
+    ...buckets,
+    { labels: { le: '+Inf', service }, value: count, metricName: `${name}_bucket` },
+    { labels: { service }, value: sum / 1_000, metricName: `${name}_sum` },
+    { labels: { service }, value: count, metricName: `${name}_count` },
+  ]
+}

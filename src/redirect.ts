@@ -1,0 +1,71 @@
+/** Where a redirect leads, and what of the request goes along (WHATWG Fetch, "HTTP-redirect fetch"). */
+import type { PreparedBody } from './dispatch/body.ts'
+import { rawHeader } from './dispatch/raw.ts'
+import { ManyhostError } from './errors.ts'
+import type { Intake } from './intake.ts'
+
+export interface Hop {
+  readonly method: string
+  readonly url: string
+  readonly headers: string[]
+  readonly body: unknown
+}
+
+const CONTENT = new Set(['content-type', 'content-length', 'content-encoding', 'content-language'])
+/** Meant for the origin that the caller named, nobody else. */
+const CREDENTIALS = new Set(['authorization', 'cookie', 'proxy-authorization', 'host'])
+
+/**
+ * The next request, or undefined where the answer is to be handed over as it is.
+ * @throws ManyhostError MANYHOST_REDIRECT
+ */
+export function nextHop(
+  { status, headers }: Intake,
+  call: Hop & { readonly redirects: number },
+  { mode, limit, body }: { mode: 'follow' | 'error'; limit: number; body: PreparedBody },
+): Hop | undefined {
+  const location = rawHeader(headers, 'location')
+  if (location === undefined || ![301, 302, 303, 307, 308].includes(status)) return undefined
+  if (mode === 'error') throw refused(call.url, `redirects to ${location}, and redirect is 'error'`)
+  if (call.redirects >= limit) throw refused(call.url, `is one of more than ${limit} redirects`)
+  const url = target(location, call.url)
+  const toGet =
+    (status === 303 && call.method !== 'HEAD') || (status < 303 && call.method === 'POST')
+  const leaves = new URL(call.url).origin !== url.origin
+  const kept: string[] = []
+  for (let index = 0; index < call.headers.length; index += 2) {
+    const name = (call.headers[index] as string).toLowerCase()
+    if ((toGet && CONTENT.has(name)) || (leaves && CREDENTIALS.has(name))) continue
+    kept.push(call.headers[index] as string, call.headers[index + 1] as string)
+  }
+  if (toGet) return { method: 'GET', url: url.href, headers: kept, body: undefined }
+  if (isConsumed(call.body, body)) {
+    throw refused(call.url, `redirects with ${status}, and its body was a stream that is used up`)
+  }
+  return { method: call.method, url: url.href, headers: kept, body: call.body }
+}
+
+/** Streams are read once; text, bytes, forms and functions can be sent as often as need be. */
+function isConsumed(given: unknown, { body }: PreparedBody): boolean {
+  if (body === null || typeof body === 'string' || body instanceof Uint8Array) return false
+  return !(typeof given === 'function' || given instanceof Blob || given instanceof FormData)
+}
+
+function target(location: string, base: string): URL {
+  let url: URL
+  try {
+    // The bytes of a header are latin1 to us; those of a Location are UTF-8 by practice.
+    url = new URL(Buffer.from(location, 'latin1').toString('utf8'), base)
+  } catch {
+    throw refused(base, `redirects to ${JSON.stringify(location)}, which is no URL`)
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw refused(base, `redirects to ${url.href}, which is neither http nor https`)
+  }
+  if (url.hash === '') url.hash = new URL(base).hash
+  return url
+}
+
+function refused(url: string, what: string): ManyhostError {
+  return new ManyhostError('MANYHOST_REDIRECT', `${url} ${what}`)
+}

@@ -1,0 +1,109 @@
+/**
+ * Virtual URL to service, as httpx mounts do it: scheme and host, a port where one is given (without one, any port
+ * matches), and beyond httpx the longest path prefix. Pure but for the map that it keeps.
+ */
+import { ManyhostError } from './errors.ts'
+
+/** A virtual URL in its normal form. */
+export interface VirtualUrl {
+  /** As it is shown and asked for: `http://calc`, `http://calc:81/v2`. */
+  readonly href: string
+  /** `http://calc` or `http://calc:81`. */
+  readonly origin: string
+  /** `calc` or `calc:81`. */
+  readonly host: string
+  /** `''` or `/v2`, without a slash at its end. */
+  readonly prefix: string
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_URL */
+export function virtualUrl(text: string | URL): VirtualUrl {
+  let url: URL
+  try {
+    url = new URL(text)
+  } catch {
+    throw invalid(text, 'an absolute URL such as http://calc')
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw invalid(text, 'a URL of scheme http or https')
+  }
+  if (url.username !== '' || url.password !== '')
+    throw invalid(text, 'a URL without user or password')
+  if (url.search !== '' || url.hash !== '') throw invalid(text, 'a URL without query or fragment')
+  const prefix = url.pathname.replace(/\/+$/, '')
+  return { href: url.origin + prefix, origin: url.origin, host: url.host, prefix }
+}
+
+function invalid(got: unknown, expected: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_URL', `url: expected ${expected}, got ${show(got)}`)
+}
+
+function show(got: unknown): string {
+  return got instanceof URL ? got.href : (JSON.stringify(got) ?? String(got))
+}
+
+interface Entry<Service> {
+  readonly url: VirtualUrl
+  readonly service: Service
+}
+
+export class Registry<Service> {
+  /** Per origin, longest prefix first. */
+  readonly #origins = new Map<string, Entry<Service>[]>()
+
+  /** @throws ManyhostError MANYHOST_DUPLICATE_SERVICE */
+  add(url: VirtualUrl, make: () => Service): Service {
+    const entries = this.#origins.get(url.origin) ?? []
+    if (entries.some((entry) => entry.url.prefix === url.prefix)) {
+      throw new ManyhostError(
+        'MANYHOST_DUPLICATE_SERVICE',
+        `url: a service for ${url.href} exists already`,
+        { service: url.href },
+      )
+    }
+    const service = make()
+    entries.push({ url, service })
+    entries.sort((a, b) => b.url.prefix.length - a.url.prefix.length)
+    this.#origins.set(url.origin, entries)
+    return service
+  }
+
+  /** The service that was registered under just this URL. */
+  get(url: VirtualUrl): Service | undefined {
+    return this.#origins.get(url.origin)?.find((entry) => entry.url.prefix === url.prefix)?.service
+  }
+
+  /** The service that answers `path` of `origin` (normal form, as `URL.origin` gives it). */
+  match(origin: string, path: string): Service | undefined {
+    const entries = this.#origins.get(origin)
+    const found = entries && longest(entries, path)
+    if (found !== undefined) return found
+    // A registration without a port is for any port.
+    const colon = origin.lastIndexOf(':')
+    if (colon <= 5) return undefined
+    const portless = this.#origins.get(origin.slice(0, colon))
+    return portless && longest(portless, path)
+  }
+
+  *values(): IterableIterator<Service> {
+    for (const entries of this.#origins.values()) for (const { service } of entries) yield service
+  }
+
+  /** Virtual URLs, for messages. */
+  hrefs(): string[] {
+    return [...this.#origins.values()].flatMap((entries) => entries.map(({ url }) => url.href))
+  }
+}
+
+function longest<Service>(entries: readonly Entry<Service>[], path: string): Service | undefined {
+  for (const { url, service } of entries) if (isUnder(path, url.prefix)) return service
+  return undefined
+}
+
+function isUnder(path: string, prefix: string): boolean {
+  if (prefix === '') return true
+  if (!path.startsWith(prefix)) return false
+  const next = path.charCodeAt(prefix.length)
+  // The end, '/' or '?': /v2 is no prefix of /v20.
+  return Number.isNaN(next) || next === 47 || next === 63
+}

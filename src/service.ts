@@ -1,0 +1,263 @@
+/** The options of a service: what `startup` takes, with defaults and ranges, made into settings for the two planes. */
+import type { ClusterSettings, HealthSettings, OnStop } from './cluster/settings.ts'
+import type { Pick as PickTarget } from './dispatch/balance.ts'
+import type { BalanceName, FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
+import { ManyhostError } from './errors.ts'
+import {
+  callback,
+  milliseconds,
+  oneOf,
+  parseOptions,
+  type Rule,
+  record,
+  rule,
+  show,
+  text,
+  whole,
+} from './options.ts'
+import type { Capability, Provider, Startup } from './provider.ts'
+import { type VirtualUrl, virtualUrl } from './registry.ts'
+
+/** Options of `session.startup`; README has the table. Times in milliseconds, sizes in bytes. */
+export interface ServiceOptions {
+  /** Virtual URL: scheme and host, optionally port and path prefix. */
+  readonly url: string | URL
+  /** Starts one instance; it gets `HOST` and `PORT`, or `SOCKET_PATH`, in its environment. */
+  readonly command?: readonly string[]
+  readonly image?: string
+  readonly provider?: Provider
+  readonly initSize?: number
+  readonly minSize?: number
+  readonly maxSize?: number
+  readonly concurrency?: number
+  readonly maxStarting?: number
+  readonly ready?: string
+  readonly health?: { path: string; interval?: number; threshold?: number }
+  readonly startTimeout?: number
+  readonly drainTimeout?: number
+  readonly stopGrace?: number
+  readonly slowStart?: number
+  readonly queueTimeout?: number
+  readonly maxQueue?: number
+  readonly timeout?: number
+  readonly attemptTimeout?: number
+  readonly resend?: ResendPolicy
+  readonly maxAttempts?: number
+  readonly ejectAfter?: number
+  readonly replayLimit?: number
+  readonly holdLimit?: number
+  readonly hedge?: { after: number | 'p95' }
+  readonly balance?: BalanceName | PickTarget
+  readonly fairness?: (request: FairnessRequest) => string
+  readonly onStop?: OnStop
+  readonly listen?: 'tcp' | 'unix'
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: string
+  readonly labels?: Readonly<Record<string, string>>
+  readonly resources?: { cpus?: number; memory?: number }
+}
+
+const path = text("a path that begins with '/'", (value) => value.startsWith('/'))
+
+/** Every option with its range and default. README's table is held against this one by a test. */
+export const SERVICE_RULES = {
+  url: rule<string | URL>('an absolute URL such as http://calc', undefined, (value) =>
+    typeof value === 'string' || value instanceof URL ? value : undefined,
+  ),
+  command: rule<readonly string[]>('a non-empty array of strings', undefined, (value) =>
+    Array.isArray(value) && value.length > 0 && value.every((part) => typeof part === 'string')
+      ? [...value]
+      : undefined,
+  ),
+  image: text('a name of an image', (value) => value !== ''),
+  provider: rule<Provider>('a provider', undefined, (value) =>
+    isProvider(value) ? value : undefined,
+  ),
+  initSize: whole(0, 1),
+  minSize: whole(0, 0),
+  maxSize: whole(0, Number.POSITIVE_INFINITY),
+  concurrency: whole(1, 1),
+  maxStarting: whole(1, 32),
+  ready: path,
+  health: nested<HealthSettings>('{ path, interval, threshold }', {
+    path,
+    interval: milliseconds(5_000),
+    threshold: whole(1, 3),
+  }),
+  startTimeout: milliseconds(60_000),
+  drainTimeout: milliseconds(30_000, 'requests are taken away at once'),
+  stopGrace: milliseconds(5_000, 'stopped by force'),
+  slowStart: milliseconds(0, 'all places at once'),
+  queueTimeout: milliseconds(0, 'no limit'),
+  maxQueue: whole(0, 100_000),
+  timeout: milliseconds(0, 'no limit'),
+  attemptTimeout: milliseconds(0, 'no limit'),
+  resend: oneOf<ResendPolicy>(['always', 'idempotent', 'never'], 'always'),
+  maxAttempts: whole(1, 5),
+  ejectAfter: whole(1, 3),
+  replayLimit: whole(0, 1_048_576),
+  holdLimit: whole(0, 1_048_576),
+  hedge: nested<{ after: number | 'p95' }>("{ after: milliseconds or 'p95' }", {
+    after: rule<number | 'p95'>("milliseconds above 0, or 'p95'", undefined, (value) =>
+      value === 'p95' || (typeof value === 'number' && value > 0) ? value : undefined,
+    ),
+  }),
+  balance: rule<BalanceName | PickTarget>(
+    "'least-in-flight', 'round-robin', 'peak-ewma' or a function",
+    'least-in-flight',
+    (value) =>
+      typeof value === 'function' ||
+      value === 'least-in-flight' ||
+      value === 'round-robin' ||
+      value === 'peak-ewma'
+        ? (value as BalanceName | PickTarget)
+        : undefined,
+  ),
+  fairness: callback<(request: FairnessRequest) => string>('a function from a request to a key'),
+  onStop: oneOf<OnStop>(['restart', 'raise', 'ignore'], 'restart'),
+  listen: rule<'tcp' | 'unix'>("'tcp', 'unix'", undefined, (value) =>
+    value === 'tcp' || value === 'unix' ? value : undefined,
+  ),
+  env: record(),
+  cwd: text('a path', (value) => value !== ''),
+  labels: record(),
+  resources: nested<{ cpus?: number; memory?: number }>('{ cpus, memory }', {
+    cpus: rule<number>('a number above 0', undefined, positive),
+    memory: rule<number>('bytes above 0', undefined, positive),
+  }),
+} as const
+
+function positive(value: unknown): number | undefined {
+  return typeof value === 'number' && value > 0 && Number.isFinite(value) ? value : undefined
+}
+
+/** An option that is an object of options. A wrong one inside is reported with its full name. */
+function nested<T>(range: string, rules: Readonly<Record<string, Rule<unknown>>>): Rule<T> {
+  return rule<T>(range, undefined, (value) => {
+    if (typeof value !== 'object' || value === null) return undefined
+    const parsed = parseOptions(range, value, rules) as Record<string, unknown>
+    for (const [name, one] of Object.entries(parsed)) if (one === undefined) delete parsed[name]
+    return parsed as T
+  })
+}
+
+export function isProvider(value: unknown): value is Provider {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof Reflect.get(value, 'start') === 'function' &&
+    Reflect.get(value, 'capabilities') instanceof Set
+  )
+}
+
+export interface Service {
+  readonly url: VirtualUrl
+  readonly initSize: number
+  readonly settings: ClusterSettings
+}
+
+/**
+ * Checks the options of a service and makes its settings.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL, MANYHOST_UNSUPPORTED
+ */
+export function parseService(
+  given: ServiceOptions,
+  startup: Startup | undefined,
+  defaults: { provider: Provider; tickInterval: number; random: () => number },
+): Service {
+  const options = parseOptions('startup', given, SERVICE_RULES)
+  if (options.url === undefined) throw invalid('url is missing')
+  const url = virtualUrl(options.url)
+  const provider = options.provider ?? defaults.provider
+  if (options.health && !options.health.path) throw invalid('health.path is missing')
+  if (options.hedge && options.hedge.after === undefined) throw invalid('hedge.after is missing')
+  if (options.minSize > options.maxSize) {
+    throw invalid(`minSize ${options.minSize} is above maxSize ${options.maxSize}`)
+  }
+  if (given.initSize !== undefined && options.initSize > options.maxSize) {
+    throw invalid(`initSize ${options.initSize} is above maxSize ${options.maxSize}`)
+  }
+  if (startup !== undefined && typeof startup !== 'function') {
+    throw invalid(`the second argument is a function (ctx, listenOn), got ${show(startup)}`)
+  }
+  if (startup && options.command) throw invalid('command and a startup function exclude each other')
+  checkCapabilities(url, provider, {
+    command: options.command !== undefined,
+    function: startup !== undefined,
+    image: options.image !== undefined,
+    'unix-socket': options.listen === 'unix',
+    resources: options.resources !== undefined,
+  })
+  const settings: ClusterSettings = {
+    url: url.href,
+    provider,
+    spec: {
+      service: url.href,
+      env: options.env,
+      labels: options.labels,
+      concurrency: options.concurrency,
+      ...(options.command && { command: options.command }),
+      ...(startup && { startup }),
+      ...(options.image && { image: options.image }),
+      ...(options.cwd && { cwd: options.cwd }),
+      ...(options.resources && { resources: options.resources }),
+      ...(options.listen && { listen: options.listen }),
+    },
+    dispatch: {
+      service: url.href,
+      maxQueue: options.maxQueue,
+      queueTimeout: options.queueTimeout,
+      timeout: options.timeout,
+      attemptTimeout: options.attemptTimeout,
+      resend: options.resend,
+      maxAttempts: options.maxAttempts,
+      replayLimit: options.replayLimit,
+      holdLimit: options.holdLimit,
+      hedge: options.hedge,
+      balance: options.balance,
+      fairness: options.fairness,
+      ejectAfter: options.ejectAfter,
+      random: defaults.random,
+    },
+    minSize: options.minSize,
+    maxSize: options.maxSize,
+    concurrency: options.concurrency,
+    maxStarting: options.maxStarting,
+    ready: options.ready,
+    health: options.health,
+    startTimeout: options.startTimeout,
+    drainTimeout: options.drainTimeout,
+    stopGrace: options.stopGrace,
+    slowStart: options.slowStart,
+    onStop: options.onStop,
+    tickInterval: defaults.tickInterval,
+    random: defaults.random,
+  }
+  return { url, initSize: options.initSize, settings }
+}
+
+/** What a startup asks for and the provider cannot do is refused here, not when the first request waits. */
+function checkCapabilities(
+  url: VirtualUrl,
+  provider: Provider,
+  asked: Readonly<Record<Capability, boolean>>,
+): void {
+  for (const [capability, wanted] of Object.entries(asked)) {
+    if (wanted && !provider.capabilities.has(capability as Capability)) {
+      throw new ManyhostError(
+        'MANYHOST_UNSUPPORTED',
+        `startup: ${url.href}: provider ${provider.name} does not do '${capability}'; it does ${[...provider.capabilities].join(', ') || 'nothing of the kind'}`,
+        { service: url.href },
+      )
+    }
+  }
+  const startsSomething = asked.command || asked.function || asked.image
+  const canStart = provider.capabilities.has('command') || provider.capabilities.has('function')
+  if (canStart && !startsSomething) {
+    throw invalid(`${url.href}: give a command or a startup function: nothing would be started`)
+  }
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', `startup: ${message}`)
+}

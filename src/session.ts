@@ -1,0 +1,199 @@
+/** Owns the services, their clusters, and their end. */
+import { randomBytes } from 'node:crypto'
+import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
+import { Budget } from './budget.ts'
+import { Client, type ClientOptions } from './client.ts'
+import { type CloseOptions, Cluster } from './cluster/cluster.ts'
+import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
+import { type Mounted, mount } from './dispatch/mount.ts'
+import { mayRepeat } from './dispatch/verdict.ts'
+import { ManyhostError } from './errors.ts'
+import { Emitter, type SessionEvents } from './events.ts'
+import { CLIENT_RULES, ROUTING_RULES, SESSION_RULES } from './limits.ts'
+import { parseOptions } from './options.ts'
+import type { Provider, Startup } from './provider.ts'
+import { Registry, virtualUrl } from './registry.ts'
+import { parseService, type ServiceOptions } from './service.ts'
+import type { SizeSpec } from './sizing/size.ts'
+import { type Snapshot, snapshot } from './snapshot.ts'
+import { wallClock } from './time.ts'
+
+/** Options of `new Session`; README has the table. */
+export interface SessionOptions {
+  /** Where instances run, unless their service says otherwise. @default processes() */
+  readonly provider?: Provider
+  /** Milliseconds between two reads of each size. @default 1000 */
+  readonly tickInterval?: number
+  /** Instances that all services may have together. */
+  readonly budget?: { readonly instances: number }
+  /** Source of every random choice, in [0, 1): for tests that are to be repeatable. @default Math.random */
+  readonly random?: () => number
+}
+
+export class Session implements AsyncDisposable {
+  readonly #provider: Provider
+  readonly #tickInterval: number
+  readonly #random: () => number
+  readonly #budget: Budget | undefined
+  readonly #registry = new Registry<Cluster>()
+  readonly #emitter = new Emitter<SessionEvents>()
+  readonly #network = new Agent()
+  readonly #ids = new RequestIds()
+  readonly #name = randomBytes(4).toString('hex')
+  readonly #providers = new Set<Provider>()
+  readonly #mounts = new WeakMap<Cluster, Mounted>()
+  #instanceCount = 0
+  #refusal: ManyhostError | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(options: SessionOptions & { readonly provider: Provider }) {
+    const parsed = parseOptions('Session', options, SESSION_RULES)
+    this.#provider = parsed.provider as Provider
+    this.#tickInterval = parsed.tickInterval
+    this.#random = parsed.random ?? Math.random
+    if (parsed.budget) {
+      this.#budget = new Budget(parsed.budget.instances, () => this.#registry.values())
+    }
+  }
+
+  /**
+   * Registers a service and starts its cluster. What starts an instance is a command, or a function that runs on the
+   * machine that the provider gave.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL, MANYHOST_DUPLICATE_SERVICE,
+   * MANYHOST_UNSUPPORTED, MANYHOST_SESSION_CLOSED
+   */
+  startup(options: ServiceOptions, startup?: Startup): Cluster {
+    if (this.#refusal) throw this.#refusal
+    const { url, initSize, settings } = parseService(options, startup, {
+      provider: this.#provider,
+      tickInterval: this.#tickInterval,
+      random: this.#random,
+    })
+    const cluster = this.#registry.add(url, () => {
+      const name = url.host.replace(/[^\w.-]/g, '-')
+      return new Cluster(settings, Math.max(initSize, settings.minSize), {
+        emitter: this.#emitter,
+        newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
+        onDemand: () => this.#budget?.ask(),
+      })
+    })
+    this.#providers.add(settings.provider)
+    this.#budget?.share()
+    this.#emitter.emit('cluster', {
+      service: cluster.url,
+      change: 'added',
+      size: cluster.size,
+      at: wallClock(),
+    })
+    return cluster
+  }
+
+  /** A client for virtual URLs and all others. It reaches services that are registered later, too. */
+  client(options: ClientOptions = {}): Client {
+    parseOptions('client', options, CLIENT_RULES)
+    return new Client(
+      {
+        registry: this.#registry,
+        network: this.#network,
+        ids: this.#ids,
+        refusal: () => this.#refusal,
+      },
+      options,
+    )
+  }
+
+  /** An undici dispatcher: for undici's `request`, `stream`, `pipeline`, `fetch`, and Node's own `fetch`. */
+  dispatcher(defaults: RequestRouting = {}): Dispatcher {
+    parseOptions('dispatcher', defaults, ROUTING_RULES)
+    return this.#network.compose(
+      mount((origin, path) => this.#find(origin, path), this.#ids, defaults),
+    )
+  }
+
+  /** `fetch` of the same undici as the dispatcher, routed through this session. */
+  fetch(...[input, init]: Parameters<typeof undiciFetch>): ReturnType<typeof undiciFetch> {
+    return undiciFetch(input, { ...init, dispatcher: this.dispatcher() })
+  }
+
+  #find(origin: string, path: string): Mounted | undefined {
+    const cluster = this.#registry.match(origin, path)
+    if (!cluster) return undefined
+    if (this.#refusal) throw this.#refusal
+    let mounted = this.#mounts.get(cluster)
+    if (!mounted) {
+      const { dispatch } = cluster.settings
+      mounted = {
+        host: virtualUrl(cluster.url).host,
+        replayLimit: dispatch.replayLimit,
+        keeps: (method, { resend, idempotencyKey }) =>
+          mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
+        send: (facts, sink) => cluster.send(facts, sink),
+      }
+      this.#mounts.set(cluster, mounted)
+    }
+    return mounted
+  }
+
+  /**
+   * Changes how many instances a service is to have: an integer, a function that is asked again and again, a load
+   * balancer class, or anything that can be read as a number.
+   * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_INVALID_SIZE
+   */
+  setSize(url: string | URL, size: SizeSpec<Cluster>): void {
+    if (this.#refusal) throw this.#refusal
+    this.cluster(url).setSize(size)
+  }
+
+  /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
+  cluster(url: string | URL): Cluster {
+    const cluster = this.#registry.get(virtualUrl(url))
+    if (cluster) return cluster
+    const known = this.#registry.hrefs().join(', ') || 'none'
+    throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service is at ${url}; known: ${known}`)
+  }
+
+  get clusters(): readonly Cluster[] {
+    return [...this.#registry.values()]
+  }
+
+  /** Subscribes to an event; the function that is returned unsubscribes. */
+  on<Name extends keyof SessionEvents>(
+    name: Name,
+    listener: (event: SessionEvents[Name]) => void,
+  ): () => void {
+    return this.#emitter.on(name, listener)
+  }
+
+  off<Name extends keyof SessionEvents>(
+    name: Name,
+    listener: (event: SessionEvents[Name]) => void,
+  ): void {
+    this.#emitter.off(name, listener)
+  }
+
+  /** The whole state as plain data. */
+  snapshot(): Snapshot {
+    return snapshot(this.clusters)
+  }
+
+  /**
+   * Ends the session: no new request from now on, running and waiting ones end, instances stop. With `force`, or
+   * when `timeout` is over, what is left ends with an error. Every request settles. Idempotent.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
+    const closing = Promise.all(this.clusters.map((cluster) => cluster.close(options)))
+    this.#closing ??= this.#close(closing)
+    return this.#closing
+  }
+
+  async #close(clusters: Promise<unknown>): Promise<void> {
+    await clusters
+    await Promise.all([...this.#providers].map((provider) => provider.close?.()))
+    await this.#network.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
