@@ -224,6 +224,39 @@ describe('HTTP/1.1 at both ends', () => {
     expect(closes).toEqual([true, true, true, true])
   })
 
+  test('an end that comes with the last bytes waits for a reader who pauses after them', async () => {
+    // undici asserts that no connection ends under a paused parser.
+    const one = await start(
+      inProcess((_req, res) => {
+        res.writeHead(200, { connection: 'close', 'content-length': 2000 })
+        res.write('x'.repeat(1000))
+        setImmediate(() => res.end('y'.repeat(1000)))
+      }),
+    )
+    const calls = await new Promise<string[]>((resolve, reject) => {
+      const seen: string[] = []
+      let resume = (): void => {}
+      one.dispatcher.dispatch(
+        { method: 'GET', path: '/' },
+        {
+          onConnect() {},
+          onHeaders(_status, _headers, goOn) {
+            resume = goOn
+            return true
+          },
+          onData(chunk) {
+            seen.push(`${chunk.length} bytes`)
+            void turns().then(resume)
+            return false
+          },
+          onComplete: () => resolve([...seen, 'end']),
+          onError: reject,
+        },
+      )
+    })
+    expect(calls).toEqual(['1000 bytes', '1000 bytes', 'end'])
+  })
+
   test('100 MB both ways, with bounded memory and a writer that waits', async () => {
     const piece = Buffer.alloc(64 * 1024, 'x')
     const pieces = 1600
