@@ -52,6 +52,12 @@ function guardOf(pid: number): number[] {
   return pidsWith(markerOf(pid), 'cmdline')
 }
 
+/** Those that are past their shell, and so past setsid. */
+function sleepers(mark: string): number[] {
+  const asleep = new Set(pidsWith('sleep\u00001000', 'cmdline'))
+  return pidsWith(mark).filter((pid) => asleep.has(pid))
+}
+
 describe('the guard', () => {
   test.each(['SIGKILL', 'SIGTERM'] as const)(
     'no child outlives a session that was ended by %s',
@@ -109,7 +115,7 @@ describe('the guard', () => {
     const spec = specOf({ command: ['sh', '-c', 'setsid sleep 1000 & exec sleep 1000'] })
     const running = await provider.start(spec, { signal })
     const mark = `MANYHOST_INSTANCE=${spec.id}\0`
-    await until(() => pidsWith(mark).length === 2)
+    await until(() => sleepers(mark).length === 2)
     await provider.close?.()
     expect(pidsWith(mark)).toEqual([])
     expect((await running.exited).reason).toBe('stopped')
@@ -123,7 +129,7 @@ describe('the guard', () => {
     const other = { ...specOf({ command: ['sleep', '1000'] }), id: `${spec.id}0` }
     await provider.start(other, { signal })
     const mark = `MANYHOST_INSTANCE=${spec.id}\0`
-    await until(() => pidsWith(mark).length === 2)
+    await until(() => sleepers(mark).length === 2)
     await running.stop(1_000)
     await until(() => pidsWith(mark).length === 0)
     expect(pidsWith(`MANYHOST_INSTANCE=${other.id}\0`)).toHaveLength(1)

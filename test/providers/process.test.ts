@@ -164,20 +164,24 @@ describe('the end', () => {
     expect(spec.output.endsWith('last words\n')).toBe(true)
   })
 
-  test('requests in flight and those that follow fail, after `exited`, and say why', async () => {
-    const running = await startServer({ concurrency: 2 })
+  test('requests in flight fail at once, after `exited`, and say why', async () => {
+    const spec = specOf({
+      // The server has left the group, so its connections outlive the leader: only `destroy` can end them.
+      command: ['sh', '-c', `setsid node ${server} & echo $$ leads; exec sleep 1000`],
+      concurrency: 2,
+    })
+    const running = await startServer(spec)
     const order: string[] = []
-    const pid = Number(await get(running.dispatcher, '/pid'))
     void running.exited.then(() => order.push('exited'))
-    // Its connection is open still when the process is gone: nothing but `destroy` ends it.
     const stalled = failureOf(get(running.dispatcher, '/hang'))
-    process.kill(pid, 'SIGKILL')
-    await running.exited
-    await running.stop(0)
-    const late = await failureOf(get(running.dispatcher, '/pid'))
-    expect((await stalled).message).toBeTruthy()
-    expect(late.message).toMatch(/destroyed|killed by SIGKILL/)
-    expect(order).toEqual(['exited'])
+    void stalled.then(() => order.push('failed'))
+    await get(running.dispatcher, '/pid')
+    process.kill(Number(/(\d+) leads/.exec(spec.output)?.[1]), 'SIGKILL')
+    const error = await stalled
+    expect(error.code).toBe('MANYHOST_INSTANCE_ENDED')
+    expect(error.message).toBe(`instance ${spec.id} ended: killed by SIGKILL`)
+    expect(order).toEqual(['exited', 'failed'])
+    expect((await failureOf(get(running.dispatcher, '/pid'))).message).toBeTruthy()
   })
 
   test('stop while a request is in flight that never ends', async () => {
@@ -236,6 +240,17 @@ describe('the end', () => {
     expect((await running.exited).detail).toBe('exit code 5')
     await running.stop(0)
     expect(pidsOf(spec)).toEqual([])
+  })
+
+  test('what ignores the signal in a group does not outlast its leader', async () => {
+    const spec = specOf({
+      command: ['sh', '-c', `(trap '' TERM; echo deaf; exec sleep 1000) & exec sleep 1000`],
+    })
+    const running = await provider.start(spec, { signal })
+    await until(() => spec.output.includes('deaf'))
+    await running.stop(1_000_000)
+    expect(pidsOf(spec)).toEqual([])
+    expect((await running.exited).detail).toBe('stopped: killed by SIGTERM')
   })
 
   test('accepts is refused when nobody listens, and ends with its signal', async () => {
@@ -327,6 +342,18 @@ describe('a startup function', () => {
     })
     expect(length).toBe(1_048_576)
     expect(end).toBe('end\n')
+  })
+
+  test('many runs at once each get all of their output', async () => {
+    const texts = new Set<string>()
+    await start({
+      startup: async (context) => {
+        const run = (i: number) => context.run('sh', '-c', `head -c 9000 /dev/zero; echo ${i}`)
+        const all = await Promise.all(Array.from({ length: 60 }, (_, i) => run(i)))
+        for (const text of all) texts.add(text.slice(9000))
+      },
+    })
+    expect(texts).toEqual(new Set(Array.from({ length: 60 }, (_, i) => `${i}\n`)))
   })
 
   test('what a run leaves in the background keeps nobody waiting, and dies with the instance', async () => {
