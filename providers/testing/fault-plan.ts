@@ -7,7 +7,7 @@ export type Percentage = number
 /** Where an exchange breaks. */
 export type Stage = 'request' | 'headers' | 'body'
 
-export interface Delay {
+interface Delay {
   /** Milliseconds from 0 up, or the range `[min, max]` that they are drawn from. */
   readonly ms: number | readonly [min: number, max: number]
   /** @default 100 */
