@@ -39,6 +39,8 @@ export interface ClientOptions extends RequestRouting {
   readonly maxRedirects?: number
 }
 
+const NO_OPTIONS: RequestOptions = {}
+
 /** A request under way to its answer, over redirects. */
 interface Call {
   readonly options: RequestOptions
@@ -99,7 +101,11 @@ export class Client implements AsyncDisposable {
    * Sends a request. Resolves when the answer's head is there; no status throws by itself.
    * @throws ManyhostError see README's table of errors
    */
-  request(method: string, url: string | URL, options: RequestOptions = {}): Promise<Response> {
+  request(
+    method: string,
+    url: string | URL,
+    options: RequestOptions = NO_OPTIONS,
+  ): Promise<Response> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
         throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the client is closed')
@@ -133,8 +139,9 @@ export class Client implements AsyncDisposable {
 
   /** Body and headers of a request: `json`, `form` and `body` exclude each other. */
   #content({ json, form, body, headers }: RequestOptions): { body: unknown; headers: string[] } {
-    const given = [json, form, body].filter((one) => one !== undefined)
-    if (given.length > 1) {
+    const given =
+      Number(json !== undefined) + Number(form !== undefined) + Number(body !== undefined)
+    if (given > 1) {
       throw new ManyhostError(
         'MANYHOST_INVALID_OPTION',
         'give one of json, form and body, not more',
@@ -201,6 +208,7 @@ export class Client implements AsyncDisposable {
 
   #routing(options: RequestOptions): RequestRouting {
     const mine = this.#options
+    if (options === NO_OPTIONS) return mine
     return {
       priority: options.priority ?? mine.priority,
       affinity: options.affinity ?? mine.affinity,

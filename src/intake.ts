@@ -27,6 +27,8 @@ export class Intake implements Sink {
   exchange: Exchange | undefined
   error: Error | undefined
   ended = false
+  /** Whether all of the body follows the head at once. */
+  whole = false
   chunks: Buffer[] = []
   flow: Flow | undefined
   #waiting = 0
@@ -76,7 +78,8 @@ export class Intake implements Sink {
 
   onInfo(): void {}
 
-  onHead(status: number, headers: RawHeaders, text: string): void {
+  onHead(status: number, headers: RawHeaders, text: string, whole: boolean): void {
+    this.whole = whole
     this.status = status
     this.statusText = text
     this.headers = headers

@@ -100,7 +100,7 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
     const headers = (controller.rawHeaders ?? []) as Buffer[]
     if (status < 200) return this.#sink.onInfo(status, headers, text ?? '')
     this.#hasHead = true
-    this.#sink.onHead(status, headers, text ?? '')
+    this.#sink.onHead(status, headers, text ?? '', false)
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {

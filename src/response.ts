@@ -36,12 +36,7 @@ export class Response {
     this.#intake = intake
     this.url = url
     this.redirected = redirected
-    if (!intake.ended) queueMicrotask(() => this.#watch())
-  }
-
-  #watch(): void {
-    // Most answers are whole by now.
-    if (!this.#intake.ended) abandoned.register(this, this.#intake)
+    if (!intake.whole) abandoned.register(this, intake)
   }
 
   get status(): number {

@@ -229,9 +229,9 @@ export class Cluster implements SizedCluster {
   }
 
   #onQueueChange(): void {
+    if (this.#readTimer || this.#closed) return
     this.lastBusy = now()
     this.#onDemand()
-    if (this.#readTimer || this.#closed) return
     const wait = this.#readAt + READ_GAP - now()
     this.#readTimer = after(Math.max(0, wait), () => {
       this.#read()

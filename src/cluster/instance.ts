@@ -134,7 +134,8 @@ export class Instance {
   #onReady(running: Running): void {
     const { concurrency, slowStart, health } = this.#settings
     this.readyAt = now()
-    this.target = new Target(this.id, running.dispatcher, slowStart > 0 ? 1 : concurrency)
+    const places = slowStart > 0 ? 1 : concurrency
+    this.target = new Target(this.id, running.dispatcher, places, hostOf(running.address))
     if (!this.#become('ready')) return
     if (slowStart > 0 && concurrency > 1) this.#rampUp(this.target, slowStart / (concurrency - 1))
     if (health) {
@@ -320,6 +321,11 @@ function orAborted(starting: Promise<Running>, signal: AbortSignal): Promise<Run
       resolve(running)
     }, reject)
   })
+}
+
+/** The name that a server of `https://name:port` must prove to have. */
+function hostOf(address: string | undefined): string | undefined {
+  return address?.startsWith('https:') ? new URL(address).hostname : undefined
 }
 
 function isTimeout(error: Error): boolean {

@@ -28,6 +28,7 @@ export interface Referee {
 }
 
 export class Attempt extends Ticket implements Trip, Passenger {
+  seat = -1
   readonly exchange: Exchange
   readonly #sink: AttemptSink
   readonly #referee: Referee
@@ -45,7 +46,7 @@ export class Attempt extends Ticket implements Trip, Passenger {
   #resume: (() => void) | undefined
   #done = false
   #cancelled: Error | undefined
-  #free: (() => void) | undefined
+  #holdsPlace = false
   #timer: Timer | undefined
   #tunnel: Duplex | undefined
 
@@ -67,8 +68,8 @@ export class Attempt extends Ticket implements Trip, Passenger {
     }
   }
 
-  /** Sends the request; resolves when its place is free again. Called by the queue, in its turn. */
-  run(target: Target): Promise<void> {
+  /** Sends the request. Called by the queue, in its turn; the place that it takes comes back by `release`. */
+  run(target: Target): void {
     const { exchange } = this
     this.target = target
     this.startedAt = now()
@@ -77,14 +78,11 @@ export class Attempt extends Ticket implements Trip, Passenger {
     exchange.queued += waited
     exchange.instance = target.id
     this.#referee.waited(waited)
-    target.passengers.add(this)
-    const ended = new Promise<void>((resolve) => {
-      this.#free = resolve
-    })
+    this.#holdsPlace = true
+    target.board(this)
     if (this.#referee.attemptTimeout > 0) this.#watch()
     this.#sink.onDispatched(this)
     this.#dispatch(target)
-    return ended
   }
 
   #dispatch(target: Target): void {
@@ -92,18 +90,18 @@ export class Attempt extends Ticket implements Trip, Passenger {
     const { body, upgrade } = facts
     const headers = this.number === 1 ? facts.headers : numbered(facts.headers, this.number)
     try {
-      target.dispatcher.dispatch(
-        {
-          path: facts.path,
-          method: facts.method as Dispatcher.HttpMethod,
-          headers,
-          body: (body !== null && typeof body === 'object' && 'open' in body
-            ? body.open()
-            : body) as NonNullable<Dispatcher.DispatchOptions['body']>,
-          ...(upgrade === undefined ? undefined : { upgrade }),
-        },
-        this,
-      )
+      const options: Dispatcher.DispatchOptions & { servername: string } = {
+        path: facts.path,
+        method: facts.method as Dispatcher.HttpMethod,
+        headers,
+        body: (body !== null && typeof body === 'object' && 'open' in body
+          ? body.open()
+          : body) as NonNullable<Dispatcher.DispatchOptions['body']>,
+        upgrade: upgrade as string,
+        // Else undici takes the `Host` header for it, which is a virtual one.
+        servername: target.servername,
+      }
+      target.dispatcher.dispatch(options, this)
     } catch (error) {
       this.onError(asError(error))
     }
@@ -180,14 +178,12 @@ export class Attempt extends Ticket implements Trip, Passenger {
 
   /** Gives the place back. Idempotent. */
   #release(): void {
-    const free = this.#free
-    if (!free) return
-    this.#free = undefined
+    if (!this.#holdsPlace) return
+    this.#holdsPlace = false
     this.#timer?.clear()
     const target = this.target as Target
-    target.passengers.delete(this)
+    target.leave(this)
     this.#referee.queue.release(target)
-    free()
   }
 
   // What undici calls.
@@ -208,7 +204,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
       return true
     }
     this.#timer?.clear()
-    this.#referee.answered(this.target as Target, now() - this.startedAt)
+    const at = now()
+    this.exchange.headAt = at
+    this.#referee.answered(this.target as Target, at - this.startedAt)
     this.#sink.onHead(status, headers, text, this)
     return !this.exchange.paused
   }
@@ -238,7 +236,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     // The place is held, and the instance's end still felt, until the tunnel is closed.
     this.#tunnel = socket
     socket.once('close', () => this.#release())
-    this.#referee.answered(this.target as Target, now() - this.startedAt)
+    const at = now()
+    this.exchange.headAt = at
+    this.#referee.answered(this.target as Target, at - this.startedAt)
     this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NONE, socket, this)
   }
 

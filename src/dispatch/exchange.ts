@@ -16,7 +16,8 @@ export type RawHeaders = readonly Buffer[]
 export interface Sink {
   /** An informational answer (1xx); any number of them, before the head. */
   onInfo(status: number, headers: RawHeaders, text: string): void
-  onHead(status: number, headers: RawHeaders, text: string): void
+  /** @param whole whether all of the body follows before control is given back */
+  onHead(status: number, headers: RawHeaders, text: string, whole: boolean): void
   onData(chunk: Buffer): void
   onEnd(trailers: RawHeaders): void
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex): void

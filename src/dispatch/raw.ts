@@ -3,10 +3,14 @@ import type { RawHeaders } from './exchange.ts'
 
 /** Value of the first header of that name, which must be in lower case. */
 export function rawHeader(headers: RawHeaders, name: string): string | undefined {
+  return rawValue(headers, name)?.toString('latin1')
+}
+
+function rawValue(headers: RawHeaders, name: string): Buffer | undefined {
   for (let index = 0; index + 1 < headers.length; index += 2) {
     const candidate = headers[index] as Buffer
     if (candidate.length === name.length && sameName(candidate, name)) {
-      return (headers[index + 1] as Buffer).toString('latin1')
+      return headers[index + 1]
     }
   }
   return undefined
@@ -24,8 +28,12 @@ function sameName(bytes: Buffer, name: string): boolean {
 /** Bytes that the body of an answer will have; Infinity where only its end will tell. RFC 9112 section 6.3. */
 export function bodyLength(method: string, status: number, headers: RawHeaders): number {
   if (method === 'HEAD' || status === 204 || status === 304) return 0
-  const length = rawHeader(headers, 'content-length')
-  return length === undefined ? Number.POSITIVE_INFINITY : Number(length)
+  const digits = rawValue(headers, 'content-length')
+  if (digits === undefined) return Number.POSITIVE_INFINITY
+  let length = 0
+  // undici has checked that they are digits.
+  for (const digit of digits) length = length * 10 + digit - 48
+  return length
 }
 
 /** Whether the instance handed the request back unserved (`X-Manyhost-Return: 1`). */

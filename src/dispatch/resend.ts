@@ -103,20 +103,25 @@ class Resending implements AttemptSink, Trip {
       this.#returned = true
       return
     }
-    this.#exchange.headAt = now()
     const length = bodyLength(facts.method, status, headers)
     if (length <= settings.holdLimit && this.#mayRepeat()) {
       this.#held = { status, headers, text }
       return
     }
-    this.#passOn(status, headers, text, attempt)
+    this.#passOn(status, headers, text, attempt, false)
   }
 
-  #passOn(status: number, headers: RawHeaders, text: string, attempt: Attempt): void {
+  #passOn(
+    status: number,
+    headers: RawHeaders,
+    text: string,
+    attempt: Attempt,
+    whole: boolean,
+  ): void {
     this.#passedOn = true
     this.#exchange.status = status
     this.#exchange.instance = attempt.target?.id ?? ''
-    this.#exchange.sink.onHead(status, headers, text)
+    this.#exchange.sink.onHead(status, headers, text, whole)
   }
 
   onData(chunk: Buffer): void {
@@ -136,7 +141,7 @@ class Resending implements AttemptSink, Trip {
     }
     const held = this.#held
     const { sink } = exchange
-    if (held) this.#passOn(held.status, held.headers, held.text, attempt)
+    if (held) this.#passOn(held.status, held.headers, held.text, attempt, true)
     if (held && this.#chunks) for (const chunk of this.#chunks) sink.onData(chunk)
     this.#chunks = undefined
     // The caller may have given up in one of those calls.
@@ -146,7 +151,6 @@ class Resending implements AttemptSink, Trip {
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex, attempt: Attempt): void {
     const exchange = this.#exchange
     exchange.status = status
-    exchange.headAt = now()
     exchange.instance = attempt.target?.id ?? ''
     if (exchange.settle('answered', status)) exchange.sink.onUpgrade(status, headers, socket)
     else socket.destroy()

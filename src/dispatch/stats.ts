@@ -42,11 +42,30 @@ export class Stats {
   readonly duration = new Histogram()
   readonly queueWait = new Histogram()
   readonly attempt = new Histogram()
+  readonly #last = { method: '', code: 0, outcome: 'answered' as Outcome, count: 0 }
   readonly #requests = new Map<string, Map<string, Map<number, number>>>()
 
   settled(method: string, code: number, outcome: Outcome): void {
     if (outcome === 'answered') this.completions++
     else this.failures++
+    // Most requests end as the one before did: one comparison in place of three maps.
+    const last = this.#last
+    if (last.method === method && last.code === code && last.outcome === outcome) {
+      last.count++
+      return
+    }
+    this.#flush()
+    last.method = method
+    last.code = code
+    last.outcome = outcome
+    last.count = 1
+  }
+
+  /** Brings what `#last` counted into the maps. */
+  #flush(): void {
+    const { method, code, outcome, count } = this.#last
+    if (count === 0) return
+    this.#last.count = 0
     const label = METHODS.has(method) ? method : 'OTHER'
     let outcomes = this.#requests.get(label)
     if (!outcomes) {
@@ -58,7 +77,7 @@ export class Stats {
       codes = new Map()
       outcomes.set(outcome, codes)
     }
-    codes.set(code, (codes.get(code) ?? 0) + 1)
+    codes.set(code, (codes.get(code) ?? 0) + count)
   }
 
   resent(reason: string): void {
@@ -66,6 +85,7 @@ export class Stats {
   }
 
   requests(): RequestCount[] {
+    this.#flush()
     const counts: RequestCount[] = []
     for (const [method, outcomes] of this.#requests) {
       for (const [outcome, codes] of outcomes) {
