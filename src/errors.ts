@@ -107,7 +107,12 @@ export function asError(thrown: unknown): Error {
   if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
     return Object.assign(new Error(String(thrown.message)), thrown)
   }
-  return new Error(String(thrown))
+  try {
+    return new Error(String(thrown))
+  } catch {
+    // An object without a way to become text, such as Object.create(null).
+    return new Error('something that is no error was thrown')
+  }
 }
 
 /** The message of anything that was thrown, with its code where it has one: `ECONNREFUSED: connect ...`. */

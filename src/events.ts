@@ -80,7 +80,10 @@ export class Emitter<Events extends object> {
   /** Subscribes; the function that is returned unsubscribes. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
     let set = this.#listeners.get(name)
-    if (!set) this.#listeners.set(name, (set = new Set()))
+    if (!set) {
+      set = new Set()
+      this.#listeners.set(name, set)
+    }
     set.add(listener as Listener<never>)
     return () => this.off(name, listener)
   }

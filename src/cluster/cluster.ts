@@ -93,7 +93,11 @@ export class Cluster implements SizedCluster {
       explain: () => this.explain(),
       onQueueChange: () => this.#onQueueChange(),
       onDrained: (target) => void this.#byTarget.get(target)?.drained(),
-      onSuspect: (target, error) => this.#byTarget.get(target)?.eject(error),
+      onSuspect: (target, error, eject) => {
+        const instance = this.#byTarget.get(target)
+        if (eject) instance?.eject(error)
+        else void instance?.confirm(error)
+      },
       onResend: (exchange, attempt, reason) => {
         if (!emitter.has('resend')) return
         emitter.emit('resend', {

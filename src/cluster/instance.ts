@@ -167,6 +167,26 @@ export class Instance {
     }
   }
 
+  /**
+   * A connection to it broke. Until one knock has shown that it is still there it gets no request: those that are sent
+   * again would else be given to the place that has just become free, on the instance that has just died.
+   */
+  async confirm(cause: Error): Promise<void> {
+    const { target } = this
+    if (this.#state !== 'ready' || !target?.open || !this.#running?.accepts) return
+    target.open = false
+    this.#events.onPlaces(this)
+    try {
+      await this.#running.accepts(this.#ending.signal)
+    } catch {
+      this.eject(cause)
+      return
+    }
+    if (this.state !== 'ready') return
+    target.open = true
+    this.#events.onPlaces(this)
+  }
+
   /** Requests on it failed: it gets no more until a probe passes. What it serves, it may end. */
   eject(cause: Error): void {
     if (!this.#become('unready', `ejected: ${describe(cause)}`)) return

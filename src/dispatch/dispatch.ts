@@ -26,8 +26,8 @@ export interface DispatchEvents {
   onQueueChange(): void
   /** A closed target has ended its last request. */
   onDrained(target: Target): void
-  /** A target failed so that it should get no more requests until it was probed. */
-  onSuspect(target: Target, error: Error): void
+  /** An attempt failed on a target: is it still there? With `eject`, it gets no more requests until a probe passes. */
+  onSuspect(target: Target, error: Error, eject: boolean): void
   onResend(exchange: Exchange, attempt: Attempt, reason: FailureReason): void
   onSettled(exchange: Exchange, outcome: Outcome, status: number): void
 }
@@ -142,9 +142,9 @@ export class Dispatch implements Ledger, Referee {
   failed(target: Target, error: Error, reached: boolean): void {
     if (!target.open || isCallers(error)) return
     target.failures++
-    if (reached && target.failures < this.#settings.ejectAfter) return
-    this.stats.ejections++
-    this.#events.onSuspect(target, error)
+    const eject = !reached || target.failures >= this.#settings.ejectAfter
+    if (eject) this.stats.ejections++
+    this.#events.onSuspect(target, error, eject)
   }
 
   #hedging(): HedgeParts {
