@@ -243,10 +243,14 @@ export class Attempt extends Ticket implements Trip, Passenger {
   }
 
   onError(error: Error): void {
-    this.#release()
-    if (this.#done) return
+    if (this.#done) {
+      this.#release()
+      return
+    }
     this.#done = true
+    // Before the place is free: else the next in line would be given to the instance that has just failed.
     this.#referee.failed(this.target as Target, error, this.sent)
+    this.#release()
     this.#sink.onFailed(this, error)
   }
 }
