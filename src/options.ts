@@ -17,13 +17,16 @@ export function rule<T>(
   return { range, initial, parse }
 }
 
-export function whole(min: number, initial: number, max = Number.POSITIVE_INFINITY): Rule<number> {
-  const limit = max === Number.POSITIVE_INFINITY ? 'up (or Infinity)' : `to ${max}`
-  return rule(`a whole number from ${min} ${limit}`, initial, (value) => {
-    if (value === Number.POSITIVE_INFINITY && max === value) return value
-    return Number.isInteger(value) && (value as number) >= min && (value as number) <= max
-      ? (value as number)
-      : undefined
+/** A whole number; one whose default is Infinity, or that says so, may also be unlimited. */
+export function whole(
+  min: number,
+  initial: number,
+  { unlimited = initial === Number.POSITIVE_INFINITY } = {},
+): Rule<number> {
+  const range = `a whole number from ${min} up${unlimited ? ', or Infinity' : ''}`
+  return rule(range, initial, (value) => {
+    if (unlimited && value === Number.POSITIVE_INFINITY) return value
+    return Number.isSafeInteger(value) && (value as number) >= min ? (value as number) : undefined
   })
 }
 

@@ -89,13 +89,13 @@ export const SERVICE_RULES = {
   stopGrace: milliseconds(5_000, 'stopped by force'),
   slowStart: milliseconds(0, 'all places at once'),
   queueTimeout: milliseconds(0, 'no limit'),
-  maxQueue: whole(0, 100_000),
+  maxQueue: whole(0, 100_000, { unlimited: true }),
   timeout: milliseconds(0, 'no limit'),
   attemptTimeout: milliseconds(0, 'no limit'),
   resend: oneOf<ResendPolicy>(['always', 'idempotent', 'never'], 'always'),
   maxAttempts: whole(1, 5),
   ejectAfter: whole(1, 3),
-  replayLimit: whole(0, 1_048_576),
+  replayLimit: whole(0, 1_048_576, { unlimited: true }),
   holdLimit: whole(0, 1_048_576),
   hedge: nested<{ after: number | 'p95' }>("{ after: milliseconds or 'p95' }", {
     after: rule<number | 'p95'>("milliseconds above 0, or 'p95'", undefined, (value) =>

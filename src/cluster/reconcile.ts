@@ -44,9 +44,12 @@ export function reconcile(facts: ReconcileFacts): Plan {
   const kept = live.filter(({ id }) => !gone.has(id))
   const starting = kept.filter(({ state }) => state === 'starting').length
   const slots = now < startAt ? 0 : Math.max(0, maxStarting - starting)
-  const start = kept.filter(({ state }) => state === 'pending').slice(0, slots)
+  const pending = kept.filter(({ state }) => state === 'pending')
+  const start = pending.slice(0, slots)
+  // No more are made than may soon start: a size of a thousand million costs no memory, only time.
+  const room = Math.max(0, maxStarting - starting - pending.length)
   return {
-    create: Math.max(0, -surplus),
+    create: Math.max(0, Math.min(-surplus, room)),
     start: start.map(({ id }) => id),
     startable: slots - start.length,
     cancel: leaving.filter(({ state }) => !isUp(state)).map(({ id }) => id),
