@@ -20,7 +20,13 @@ export function processes(options: ProcessOptions = {}): Provider {
 
 class Processes implements Provider {
   readonly name = 'process'
-  readonly capabilities: ReadonlySet<Capability> = new Set(['command', 'function', 'unix-socket'])
+  readonly capabilities: ReadonlySet<Capability> = new Set([
+    'command',
+    'function',
+    // A program that names an image for other providers runs here as well: this machine is the image.
+    'image',
+    'unix-socket',
+  ])
   readonly #options: Required<ProcessOptions>
   readonly #marker = randomBytes(12).toString('hex')
   readonly #sockets = new SocketFolder(`manyhost-${this.#marker}`)

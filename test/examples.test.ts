@@ -1,0 +1,29 @@
+/** Each example runs by itself, ends by itself, and says what README says of it. */
+import { execFile } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { describe, expect, it } from 'vitest'
+
+const run = promisify(execFile)
+const folder = fileURLToPath(new URL('../examples/', import.meta.url))
+
+/** What each must print; a server that others start is none of them. */
+const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
+  'calculator.js': [/kill -9 calc-/, /results: 0 2 4 .* 98/, /code="200",outcome="answered"\} 250/],
+  'sizes.js': [/an integer: 2/, /a class: 2/, /idle: 0/, /wakes it up: 42/],
+  'fetch.js': [/Node's fetch: 3/, /undici's request: 12/, /own fetch: 5/],
+  'faults.js': [/40 requests, 40 answers/],
+}
+
+describe('examples', () => {
+  it('are all here', () => {
+    const files = readdirSync(folder).filter((file) => !file.endsWith('-server.js'))
+    expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
+  })
+
+  it.each(Object.entries(EXPECTED))('%s', { timeout: 60_000 }, async (file, patterns) => {
+    const { stdout } = await run(process.execPath, [folder + file], { timeout: 55_000 })
+    for (const pattern of patterns) expect(stdout).toMatch(pattern)
+  })
+})
