@@ -34,7 +34,8 @@ export function openPool(
   connector?: Pool.Options['connect'],
 ): Pool {
   return new Pool(origin, {
-    connections,
+    // One more than the places, so that a health check need not wait for a request that it is about.
+    connections: connections + 1,
     pipelining: 1,
     // How long an answer may take is the session's business: a second clock here could only be wrong.
     headersTimeout: 0,

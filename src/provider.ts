@@ -79,6 +79,8 @@ export interface Running {
 export interface Provider {
   readonly name: string
   readonly capabilities: ReadonlySet<Capability>
+  /** Instances that it can have at most, where it knows: sizes are held below it, and it is the size at first. */
+  readonly limit?: number
   /**
    * Starts one instance. Resolves when its server was started, not when it is ready: the cluster finds that out.
    * Rejects, having cleaned up, when it could not or `signal` was aborted.

@@ -171,12 +171,17 @@ export function parseService(
   const provider = options.provider ?? defaults.provider
   if (options.health && !options.health.path) throw invalid('health.path is missing')
   if (options.hedge && options.hedge.after === undefined) throw invalid('hedge.after is missing')
-  if (options.minSize > options.maxSize) {
-    throw invalid(`minSize ${options.minSize} is above maxSize ${options.maxSize}`)
+  const { limit = Number.POSITIVE_INFINITY } = provider
+  const maxSize = Math.min(options.maxSize, limit)
+  const most =
+    limit < options.maxSize ? `the ${limit} that ${provider.name} has` : `maxSize ${maxSize}`
+  if (options.minSize > maxSize) {
+    throw invalid(`minSize ${options.minSize} is above ${most}`)
   }
-  if (given.initSize !== undefined && options.initSize > options.maxSize) {
-    throw invalid(`initSize ${options.initSize} is above maxSize ${options.maxSize}`)
+  if (given.initSize !== undefined && options.initSize > maxSize) {
+    throw invalid(`initSize ${options.initSize} is above ${most}`)
   }
+  const initSize = given.initSize ?? Math.min(maxSize, provider.limit ?? options.initSize)
   if (startup !== undefined && typeof startup !== 'function') {
     throw invalid(`the second argument is a function (ctx, listenOn), got ${show(startup)}`)
   }
@@ -220,7 +225,7 @@ export function parseService(
       random: defaults.random,
     },
     minSize: options.minSize,
-    maxSize: options.maxSize,
+    maxSize,
     concurrency: options.concurrency,
     maxStarting: options.maxStarting,
     ready: options.ready,
@@ -233,7 +238,7 @@ export function parseService(
     tickInterval: defaults.tickInterval,
     random: defaults.random,
   }
-  return { url, initSize: options.initSize, settings }
+  return { url, initSize, settings }
 }
 
 /** What a startup asks for and the provider cannot do is refused here, not when the first request waits. */

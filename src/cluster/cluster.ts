@@ -19,6 +19,8 @@ import { Starts } from './starts.ts'
 
 /** Least time between two reads of a size that the queue asks for, in ms. */
 const READ_GAP = 20
+/** How often the quantiles forget half of what they know, in ms. */
+const FADE_INTERVAL = 30_000
 /** How often a closing cluster looks whether all has ended, in ms. */
 const CLOSE_POLL = 2
 /** An instance that ends sooner than this after it became ready, having served nothing, has failed to start. */
@@ -68,7 +70,7 @@ export class Cluster implements SizedCluster {
   #readAt = Number.NEGATIVE_INFINITY
   #readTimer: Timer | undefined
   #backoffTimer: Timer | undefined
-  #ticksRun = 0
+  #fadedAt = now()
   #closing: Promise<void> | undefined
   #closed = false
   #raised: ManyhostError | undefined
@@ -77,7 +79,7 @@ export class Cluster implements SizedCluster {
 
   constructor(
     settings: ClusterSettings,
-    size: SizeSpec<Cluster>,
+    initSize: number,
     { emitter, newId, onDemand }: ClusterParts,
   ) {
     this.url = settings.url
@@ -112,15 +114,14 @@ export class Cluster implements SizedCluster {
       onSettled: (exchange, outcome, status) => this.#onSettled(exchange, outcome, status),
     })
     this.requestQueue = this.#dispatch.queue
-    this.#reader = new SizeReader(toSize(size, this), {
-      initial: settings.minSize,
+    this.#reader = new SizeReader(toSize(initSize, this), {
+      initial: initSize,
       minSize: settings.minSize,
       maxSize: settings.maxSize,
       service: settings.url,
       onSize: (wanted) => this.#onSize(wanted),
       onError: (error) => emitter.emit('error', error),
     })
-    this.#reader.read()
     this.#ticks = every(settings.tickInterval, () => this.#tick())
     this.kick()
   }
@@ -219,8 +220,10 @@ export class Cluster implements SizedCluster {
 
   #tick(): void {
     this.#read()
-    this.#ticksRun++
-    if (this.#ticksRun % 30 === 0) this.#dispatch.stats.fade()
+    if (now() - this.#fadedAt > FADE_INTERVAL) {
+      this.#fadedAt = now()
+      this.#dispatch.stats.fade()
+    }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
     this.kick()
   }

@@ -148,7 +148,11 @@ export class Attempt extends Ticket implements Trip, Passenger {
 
   interrupt(error: Error): void {
     this.#tunnel?.destroy(error)
-    if (this.#done) return
+    if (this.#done) {
+      // Given up by its caller before it had a connection, which now will not come.
+      if (!this.#tunnel) this.#release()
+      return
+    }
     this.#done = true
     this.#cancelled = error
     const target = this.target as Target
