@@ -68,6 +68,20 @@ export class Registry<Service> {
     return service
   }
 
+  /** Puts another service in the place of one, between two requests. */
+  replace(url: VirtualUrl, service: Service): void {
+    const entries = this.#origins.get(url.origin) ?? []
+    const index = entries.findIndex((entry) => entry.url.prefix === url.prefix)
+    if (index >= 0) entries[index] = { url, service }
+  }
+
+  remove(url: VirtualUrl): void {
+    const entries = this.#origins.get(url.origin) ?? []
+    const left = entries.filter((entry) => entry.url.prefix !== url.prefix)
+    if (left.length > 0) this.#origins.set(url.origin, left)
+    else this.#origins.delete(url.origin)
+  }
+
   /** The service that was registered under just this URL. */
   get(url: VirtualUrl): Service | undefined {
     return this.#origins.get(url.origin)?.find((entry) => entry.url.prefix === url.prefix)?.service

@@ -4,6 +4,8 @@ import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
 import { Budget } from './budget.ts'
 import { Client, type ClientOptions } from './client.ts'
 import { type CloseOptions, Cluster } from './cluster/cluster.ts'
+import { rollOver } from './cluster/rolling.ts'
+import type { ClusterSettings } from './cluster/settings.ts'
 import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
 import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
@@ -69,14 +71,7 @@ export class Session implements AsyncDisposable {
       tickInterval: this.#tickInterval,
       random: this.#random,
     })
-    const cluster = this.#registry.add(url, () => {
-      const name = url.host.replace(/[^\w.-]/g, '-')
-      return new Cluster(settings, Math.max(initSize, settings.minSize), {
-        emitter: this.#emitter,
-        newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
-        onDemand: () => this.#budget?.ask(),
-      })
-    })
+    const cluster = this.#registry.add(url, () => this.#open(settings, initSize))
     this.#providers.add(settings.provider)
     this.#budget?.share()
     this.#emitter.emit('cluster', {
@@ -86,6 +81,45 @@ export class Session implements AsyncDisposable {
       at: wallClock(),
     })
     return cluster
+  }
+
+  #open(settings: ClusterSettings, size: number): Cluster {
+    const name = virtualUrl(settings.url).host.replace(/[^\w.-]/g, '-')
+    return new Cluster(settings, Math.max(size, settings.minSize), {
+      emitter: this.#emitter,
+      newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
+      onDemand: () => this.#budget?.ask(),
+    })
+  }
+
+  /**
+   * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
+   * as one is ready, and the old ones end what they serve, one giving way for each that is ready. Resolves when the
+   * old ones are gone. If none of the new ones comes up, all stays as it was.
+   * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED
+   */
+  async update(options: ServiceOptions, startup?: Startup): Promise<Cluster> {
+    if (this.#refusal) throw this.#refusal
+    const { url, initSize, settings } = parseService(options, startup, {
+      provider: this.#provider,
+      tickInterval: this.#tickInterval,
+      random: this.#random,
+    })
+    const old = this.cluster(url.href)
+    const next = this.#open(settings, initSize > 0 ? 1 : 0)
+    this.#providers.add(settings.provider)
+    await rollOver(old, next, { size: initSize, swap: () => this.#registry.replace(url, next) })
+    return next
+  }
+
+  /**
+   * Takes a service away: no new request, running and waiting ones end, instances stop.
+   * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE
+   */
+  async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
+    const cluster = this.cluster(url)
+    this.#registry.remove(virtualUrl(url))
+    await cluster.close(options)
   }
 
   /** A client for virtual URLs and all others. It reaches services that are registered later, too. */

@@ -66,17 +66,20 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
-/** Settles as `promise` does, or resolves with `undefined` after `ms`, whichever comes first. */
-export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
-  let timer: Timer | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = after(ms, () => resolve(undefined))
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    timer?.clear()
+/** How often `until` looks, in ms. */
+const POLL = 2
+
+/** Resolves with true when the condition holds, or with false after `timeout` ms. For what is not on the hot path. */
+export async function until(
+  condition: () => boolean,
+  timeout = Number.POSITIVE_INFINITY,
+): Promise<boolean> {
+  const deadline = now() + timeout
+  while (!condition()) {
+    if (now() >= deadline) return false
+    await sleep(POLL)
   }
+  return true
 }
 
 const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }

@@ -10,7 +10,7 @@ import { ManyhostError } from '../errors.ts'
 import type { Emitter, InstanceState, Outcome, SessionEvents } from '../events.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
-import { after, every, now, sleep, type Timer, wallClock, within } from '../time.ts'
+import { after, every, now, type Timer, until, wallClock } from '../time.ts'
 import { Instance } from './instance.ts'
 import { isLive } from './lifecycle.ts'
 import { reconcile } from './reconcile.ts'
@@ -21,8 +21,6 @@ import { Starts } from './starts.ts'
 const READ_GAP = 20
 /** How often the quantiles forget half of what they know, in ms. */
 const FADE_INTERVAL = 30_000
-/** How often a closing cluster looks whether all has ended, in ms. */
-const CLOSE_POLL = 2
 /** An instance that ends sooner than this after it became ready, having served nothing, has failed to start. */
 const STILLBORN = 1_000
 
@@ -66,6 +64,7 @@ export class Cluster implements SizedCluster {
   #allowance = Number.POSITIVE_INFINITY
   /** Ended instances that are not replaced (`onStop: 'ignore'`). */
   #ignored = 0
+  #extra = 0
   #kicked = false
   #readAt = Number.NEGATIVE_INFINITY
   #readTimer: Timer | undefined
@@ -161,8 +160,8 @@ export class Cluster implements SizedCluster {
     return this.#starts
   }
 
-  get tickInterval(): number {
-    return this.#settings.tickInterval
+  get isClosed(): boolean {
+    return this.#closed
   }
 
   /** @internal Defaults for the client: limits on what is kept of a body. */
@@ -187,6 +186,27 @@ export class Cluster implements SizedCluster {
     }
     this.#reader.replace(source)
     this.#reader.read()
+    this.kick()
+  }
+
+  /**
+   * Lets an instance end what it serves and stops it; another takes its place as far as one is wanted. False if there
+   * is no such instance.
+   */
+  drain(id: string): boolean {
+    const instance = this.#instances.get(id)
+    if (!instance) return false
+    void instance.drain('drained by hand')
+    return true
+  }
+
+  /** Instances beyond its size, while one replaces another. @internal */
+  get extra(): number {
+    return this.#extra
+  }
+
+  set extra(instances: number) {
+    this.#extra = instances
     this.kick()
   }
 
@@ -254,7 +274,7 @@ export class Cluster implements SizedCluster {
   }
 
   #wanted(): number {
-    return Math.max(0, Math.min(this.#reader.size, this.#allowance) - this.#ignored)
+    return Math.max(0, Math.min(this.#reader.size + this.#extra, this.#allowance) - this.#ignored)
   }
 
   #reconcile(): void {
@@ -431,7 +451,7 @@ export class Cluster implements SizedCluster {
     )
     await Promise.all(ends)
     // A start that was given up may still have to be taken back by its provider.
-    if (this.#instances.size > 0) await this.#until(() => this.#instances.size === 0)
+    await until(() => this.#instances.size === 0)
     this.#emitter.emit('cluster', {
       service: this.url,
       change: 'closed',
@@ -444,14 +464,7 @@ export class Cluster implements SizedCluster {
   async #finish(timeout: number): Promise<void> {
     const isServed = (): boolean => this.#wanted() > 0 && this.#starts.failure === undefined
     if (this.inFlight === 0 && !isServed()) return
-    await within(
-      timeout,
-      this.#until(() => this.#closed || this.#dispatch.isIdle),
-    )
-  }
-
-  async #until(condition: () => boolean): Promise<void> {
-    while (!condition()) await sleep(CLOSE_POLL)
+    await until(() => this.#closed || this.#dispatch.isIdle, timeout)
   }
 
   #cutOff(error: ManyhostError): void {

@@ -4,10 +4,18 @@
 const LIMIT = 65_536
 
 export class Tail {
+  readonly #followers = new Set<(chunk: string) => void>()
   readonly #chunks: string[] = []
   #length = 0
 
+  /** Tells what comes from now on; the function that is returned ends it. */
+  follow(follower: (chunk: string) => void): () => void {
+    this.#followers.add(follower)
+    return () => void this.#followers.delete(follower)
+  }
+
   append(chunk: string): void {
+    for (const follower of this.#followers) follower(chunk)
     const part = chunk.length > LIMIT ? chunk.slice(-LIMIT) : chunk
     this.#chunks.push(part)
     this.#length += part.length

@@ -1,0 +1,83 @@
+/** One instance replaces another before that goes: restarts by hand, and services that change while they serve. */
+import { ManyhostError } from '../errors.ts'
+import { until } from '../time.ts'
+import type { Cluster } from './cluster.ts'
+import type { Instance } from './instance.ts'
+import { isLive } from './lifecycle.ts'
+
+/**
+ * Replaces instances one after the other, each by one that is ready before the old one drains: all of them, or the
+ * one with this id. Resolves when the last old one drains.
+ * @throws ManyhostError MANYHOST_START_FAILED when a new one is not ready within `startTimeout`; the rest stay
+ */
+export async function restart(cluster: Cluster, id?: string): Promise<void> {
+  const old = cluster.instances.filter(
+    (instance) => isLive(instance.state) && (id === undefined || instance.id === id),
+  )
+  for (const instance of old) {
+    if (instance.state === 'ready') await oneMore(cluster)
+    cluster.drain(instance.id)
+  }
+}
+
+/** Has one instance more until it is ready; the caller then drains another. */
+async function oneMore(cluster: Cluster): Promise<void> {
+  const before = new Set(cluster.instances.map(({ id }) => id))
+  const isNew = ({ id, state }: Instance): boolean => state === 'ready' && !before.has(id)
+  const { startTimeout } = cluster.settings
+  cluster.extra++
+  try {
+    if (!(await until(() => cluster.isClosed || cluster.instances.some(isNew), startTimeout))) {
+      throw notReady(cluster)
+    }
+  } finally {
+    cluster.extra--
+  }
+}
+
+export interface RollOver {
+  /** Instances that the new cluster is to have. */
+  readonly size: number
+  /** Lets requests go to the new cluster. */
+  readonly swap: () => void
+}
+
+/**
+ * Lets `next`, which has size 1 (or 0 if that is all that it is to have), take over from `old`, instance by instance.
+ * @throws ManyhostError MANYHOST_START_FAILED when nothing of it comes up: it is closed then, and `old` is untouched
+ */
+export async function rollOver(
+  old: Cluster,
+  next: Cluster,
+  { size, swap }: RollOver,
+): Promise<void> {
+  if (size > 0 && old.size > 0 && !(await becomesReady(next))) {
+    const error = notReady(next)
+    await next.close({ force: true })
+    throw error
+  }
+  swap()
+  let left = old.size
+  while (next.size < size && left > 1) {
+    old.setSize(--left)
+    next.setSize(next.size + 1)
+    await becomesReady(next)
+  }
+  if (next.size !== size) next.setSize(size)
+  await old.close()
+}
+
+function becomesReady(cluster: Cluster): Promise<boolean> {
+  const isReady = (): boolean =>
+    cluster.instances.filter(({ state }) => state === 'ready').length >= cluster.size
+  return until(() => cluster.isClosed || isReady(), cluster.settings.startTimeout)
+}
+
+function notReady(cluster: Cluster): ManyhostError {
+  const { startTimeout } = cluster.settings
+  return new ManyhostError(
+    'MANYHOST_START_FAILED',
+    `${cluster.url}: no new instance was ready within ${startTimeout} ms; ${cluster.explain()}`,
+    { service: cluster.url },
+  )
+}
