@@ -15,13 +15,13 @@ export async function restart(cluster: Cluster, id?: string): Promise<void> {
     (instance) => isLive(instance.state) && (id === undefined || instance.id === id),
   )
   for (const instance of old) {
-    if (instance.state === 'ready') await oneMore(cluster)
-    cluster.drain(instance.id)
+    if (instance.state === 'ready') await replace(cluster, instance)
+    else cluster.drain(instance.id)
   }
 }
 
-/** Has one instance more until it is ready; the caller then drains another. */
-async function oneMore(cluster: Cluster): Promise<void> {
+/** Has one instance more until that is ready, and lets the old one go in the same turn in which it has one less. */
+async function replace(cluster: Cluster, old: Instance): Promise<void> {
   const before = new Set(cluster.instances.map(({ id }) => id))
   const isNew = ({ id, state }: Instance): boolean => state === 'ready' && !before.has(id)
   const { startTimeout } = cluster.settings
@@ -30,6 +30,7 @@ async function oneMore(cluster: Cluster): Promise<void> {
     if (!(await until(() => cluster.isClosed || cluster.instances.some(isNew), startTimeout))) {
       throw notReady(cluster)
     }
+    cluster.drain(old.id)
   } finally {
     cluster.extra--
   }
