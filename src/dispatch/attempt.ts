@@ -13,6 +13,7 @@ import type { Exchange, RawHeaders, Sink, Trip } from './exchange.ts'
 import { Ticket } from './line.ts'
 import type { RequestQueue } from './queue.ts'
 import type { Passenger, Target } from './target.ts'
+import { trace } from './trace.ts'
 
 const NONE: RawHeaders = []
 
@@ -82,6 +83,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     target.board(this)
     if (this.#referee.attemptTimeout > 0) this.#watch()
     this.#sink.onDispatched(this)
+    if (trace.attempt.hasSubscribers) {
+      trace.attempt.publish({ service: this.#referee.service, exchange, attempt: this })
+    }
     this.#dispatch(target)
   }
 
