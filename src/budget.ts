@@ -22,6 +22,13 @@ export class Budget {
     })
   }
 
+  /** How many more instances there may be now. What is on its way out, or being cleared away, still counts. */
+  get room(): number {
+    let room = this.#instances
+    for (const cluster of this.#clusters()) room -= cluster.demand.held
+    return room
+  }
+
   /**
    * Tells each cluster how many instances it may have. What one gives up is another's only when it is gone, so that
    * there are never more than the budget, not even while some drain.
@@ -34,8 +41,7 @@ export class Budget {
       idleSince: cluster.lastBusy,
     }))
     const shares = share(this.#instances, demands)
-    let free = this.#instances
-    for (const cluster of clusters) free -= cluster.instances.length
+    let free = this.room
     clusters.forEach((cluster, index) => {
       const wanted = shares[index] ?? 0
       const running = demands[index]?.running ?? 0

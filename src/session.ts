@@ -89,6 +89,7 @@ export class Session implements AsyncDisposable {
       emitter: this.#emitter,
       newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
       onDemand: () => this.#budget?.ask(),
+      room: () => this.#budget?.room ?? Number.POSITIVE_INFINITY,
     })
   }
 

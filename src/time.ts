@@ -66,6 +66,19 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
+/** Settles as `promise` does, or resolves with `undefined` after `ms`, whichever comes first. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: Timer | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = after(ms, () => resolve(undefined))
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    timer?.clear()
+  }
+}
+
 /** How often `until` looks, in ms. */
 const POLL = 2
 

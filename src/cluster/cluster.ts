@@ -5,14 +5,13 @@
 import { Dispatch } from '../dispatch/dispatch.ts'
 import type { Exchange, RequestFacts, Sink } from '../dispatch/exchange.ts'
 import type { TrafficStats } from '../dispatch/stats.ts'
-import type { Target } from '../dispatch/target.ts'
 import { ManyhostError } from '../errors.ts'
 import type { Emitter, InstanceState, Outcome, SessionEvents } from '../events.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
 import { after, every, now, type Timer, until, wallClock } from '../time.ts'
-import { Instance } from './instance.ts'
-import { isLive } from './lifecycle.ts'
+import { Fleet } from './fleet.ts'
+import type { Instance } from './instance.ts'
 import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 import { Starts } from './starts.ts'
@@ -21,8 +20,6 @@ import { Starts } from './starts.ts'
 const READ_GAP = 20
 /** How often the quantiles forget half of what they know, in ms. */
 const FADE_INTERVAL = 30_000
-/** An instance that ends sooner than this after it became ready, having served nothing, has failed to start. */
-const STILLBORN = 1_000
 
 export interface CloseOptions {
   /** Ends running and waiting requests at once, with an error. @default false */
@@ -37,6 +34,8 @@ export interface ClusterParts {
   readonly newId: () => string
   /** What it wants, has or serves has changed: the session's budget may be shared anew. */
   readonly onDemand: () => void
+  /** How many more instances the session may have now. */
+  readonly room: () => number
 }
 
 export class Cluster implements SizedCluster {
@@ -53,10 +52,9 @@ export class Cluster implements SizedCluster {
   readonly #settings: ClusterSettings
   readonly #emitter: Emitter<SessionEvents>
   readonly #dispatch: Dispatch
-  readonly #instances = new Map<string, Instance>()
-  readonly #byTarget = new Map<Target, Instance>()
-  readonly #newId: () => string
+  readonly #fleet: Fleet
   readonly #onDemand: () => void
+  readonly #room: () => number
   readonly #reader: SizeReader
   readonly #ticks: Timer
   readonly #starts: Starts
@@ -79,7 +77,7 @@ export class Cluster implements SizedCluster {
   constructor(
     settings: ClusterSettings,
     initSize: number,
-    { emitter, newId, onDemand }: ClusterParts,
+    { emitter, newId, onDemand, room }: ClusterParts,
   ) {
     this.url = settings.url
     this.minSize = settings.minSize
@@ -87,15 +85,23 @@ export class Cluster implements SizedCluster {
     this.concurrency = settings.concurrency
     this.#settings = settings
     this.#emitter = emitter
-    this.#newId = newId
     this.#onDemand = onDemand
+    this.#room = room
     this.#starts = new Starts(settings.random)
+    this.#fleet = new Fleet(settings, newId, {
+      onState: (instance, from, reason) => this.#onState(instance, from, reason),
+      onPlaces: () => this.#retarget(),
+      onGone: () => {
+        this.#onDemand()
+        this.kick()
+      },
+    })
     this.#dispatch = new Dispatch(settings.dispatch, {
       explain: () => this.explain(),
       onQueueChange: () => this.#onQueueChange(),
-      onDrained: (target) => void this.#byTarget.get(target)?.drained(),
+      onDrained: (target) => void this.#fleet.get(target.id)?.drained(),
       onSuspect: (target, error, eject) => {
-        const instance = this.#byTarget.get(target)
+        const instance = this.#fleet.get(target.id)
         if (eject) instance?.eject(error)
         else void instance?.confirm(error)
       },
@@ -132,7 +138,7 @@ export class Cluster implements SizedCluster {
 
   /** Instances that are not at their end yet. */
   get instances(): readonly Instance[] {
-    return [...this.#instances.values()]
+    return this.#fleet.all
   }
 
   /** Requests that an instance serves now. */
@@ -182,7 +188,7 @@ export class Cluster implements SizedCluster {
     this.#ignored = 0
     if (this.#raised) {
       this.#raised = undefined
-      this.#dispatch.refuse(undefined)
+      if (!this.#closing) this.#dispatch.reopen()
     }
     this.#reader.replace(source)
     this.#reader.read()
@@ -194,10 +200,9 @@ export class Cluster implements SizedCluster {
    * is no such instance.
    */
   drain(id: string): boolean {
-    const instance = this.#instances.get(id)
-    if (!instance) return false
-    void instance.drain('drained by hand')
-    return true
+    const instance = this.#fleet.get(id)
+    instance?.drain('drained by hand')
+    return instance !== undefined
   }
 
   /** Instances beyond its size, while one replaces another. @internal */
@@ -212,19 +217,14 @@ export class Cluster implements SizedCluster {
 
   /** What the session's budget leaves it. */
   allow(instances: number): void {
-    if (instances === this.#allowance) return
     this.#allowance = instances
     this.kick()
   }
 
   /** `3 wanted, 1 ready, 2 starting; last start failed: ...` */
   explain(): string {
-    const states = new Map<InstanceState, number>()
-    for (const { state } of this.#instances.values())
-      states.set(state, (states.get(state) ?? 0) + 1)
-    const counts = [...states].map(([state, count]) => `${count} ${state}`)
     const { failure } = this
-    const wanted = `${this.#wanted()} wanted, ${counts.join(', ') || 'no instance'}`
+    const wanted = `${this.#wanted()} wanted, ${this.#fleet}`
     return failure ? `${wanted}; the last failure: ${failure.message}` : wanted
   }
 
@@ -245,6 +245,9 @@ export class Cluster implements SizedCluster {
       this.#dispatch.stats.fade()
     }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
+    if (this.#starts.failure) this.#giveUpOnStalled()
+    // What it has to serve may have changed without anybody having had to wait.
+    this.#onDemand()
     this.kick()
   }
 
@@ -274,26 +277,23 @@ export class Cluster implements SizedCluster {
   }
 
   #wanted(): number {
+    if (this.#raised) return 0
     return Math.max(0, Math.min(this.#reader.size + this.#extra, this.#allowance) - this.#ignored)
   }
 
   #reconcile(): void {
-    if (this.#closed || this.#raised) return
+    if (this.#closed) return
+    const { limit = Number.POSITIVE_INFINITY } = this.#settings.provider
     const plan = reconcile({
       wanted: this.#wanted(),
       instances: this.instances,
       maxStarting: this.#settings.maxStarting,
+      room: Math.min(this.#room(), limit - this.#fleet.held),
       startAt: this.#starts.nextAt,
       now: now(),
     })
-    for (const id of plan.cancel) void this.#instances.get(id)?.drain('not wanted any more')
-    for (const id of plan.drain) void this.#instances.get(id)?.drain('scaled down')
-    for (const id of plan.start) void this.#instances.get(id)?.start()
-    for (let made = 0; made < plan.create; made++) {
-      const instance = this.#make()
-      if (made < plan.startable) void instance.start()
-    }
-    if (plan.create > 0 || this.#starts.nextAt > now()) this.#wakeForBackoff()
+    this.#fleet.carryOut(plan)
+    this.#wakeForBackoff()
   }
 
   #wakeForBackoff(): void {
@@ -305,54 +305,42 @@ export class Cluster implements SizedCluster {
     })
   }
 
-  #make(): Instance {
-    const instance = new Instance(this.#newId(), this.#settings, {
-      onState: (which, from, reason) => this.#onState(which, from, reason),
-      onPlaces: () => this.#retarget(),
-    })
-    this.#instances.set(instance.id, instance)
-    this.#tell(instance, undefined, '')
-    return instance
-  }
-
-  #onState(instance: Instance, from: InstanceState, reason: string): void {
-    const { state, target } = instance
-    if (target) this.#byTarget.set(target, instance)
-    if (state === 'failed' || state === 'stopped') {
-      this.#instances.delete(instance.id)
-      if (target) this.#byTarget.delete(target)
-      this.#onDemand()
-    }
+  #onState(instance: Instance, from: InstanceState | undefined, reason: string): void {
+    const { state } = instance
+    if (state === 'failed' || state === 'stopped') this.#onDemand()
     if (from === 'starting' && state === 'ready') this.#starts.succeeded(instance.startDuration)
-    if (state === 'failed') this.#onFailed(instance, from)
-    this.#retarget()
+    if (state === 'failed') this.#onFailed(instance, from as InstanceState)
+    if (from) this.#retarget()
     this.#tell(instance, from, reason)
     this.kick()
   }
 
   #onFailed(instance: Instance, from: InstanceState): void {
+    if (instance.isProven || this.#fleet.hasProvedSince(this.#starts.lastFailedAt)) {
+      this.#starts.proved()
+    }
     const failure = instance.failure as ManyhostError
-    if (from === 'pending' || from === 'starting') {
-      this.#starts.failed(failure)
+    if (!instance.isProven) this.#starts.failed(failure)
+    if (from === 'starting') {
       this.#emitter.emit('error', failure)
       this.#giveUpOnStalled()
-      return
-    }
-    const stillborn = now() - instance.readyAt < STILLBORN && instance.target?.served === 0
-    if (stillborn) this.#starts.failed(failure)
+    } else if (from !== 'draining') this.#onLost(failure)
+  }
+
+  /** One that was up and wanted has failed. */
+  #onLost(failure: ManyhostError): void {
     const { onStop } = this.#settings
     if (onStop === 'restart') return
-    if (onStop === 'raise') this.#raise(failure)
-    else this.#ignored++
-    if (onStop === 'ignore' && this.#wanted() === 0) this.#raise(failure)
+    if (onStop === 'raise') return this.#raise(failure)
+    this.#ignored++
+    if (this.#reader.size > 0 && this.#ignored >= this.#reader.size) this.#raise(failure)
   }
 
   /** The service is over: whoever waits or comes is told why, until a size is set again. */
   #raise(failure: ManyhostError): void {
+    if (this.#raised || this.#closed) return
     this.#raised = failure
-    this.#dispatch.refuse(failure)
-    // The requests that the instance had are in line again a moment later, and are to hear of it, too.
-    queueMicrotask(() => this.#dispatch.endWaiting(failure))
+    this.#dispatch.close(failure)
     this.#emitter.emit('error', failure)
     this.#emitter.emit('cluster', {
       service: this.url,
@@ -366,17 +354,12 @@ export class Cluster implements SizedCluster {
   /** Nothing is up and nothing has come up for so long as a start may take: who waits that long is told why. */
   #giveUpOnStalled(): void {
     const { startTimeout } = this.#settings
-    const isUp = this.instances.some(({ state }) => state === 'ready' || state === 'unready')
-    if (isUp || this.#starts.failingFor(now()) < startTimeout) return
+    if (this.#fleet.isUp || this.#starts.failingFor(now()) < startTimeout) return
     this.#dispatch.endWaiting(this.#starts.failure as ManyhostError, startTimeout)
   }
 
   #retarget(): void {
-    const targets: Target[] = []
-    for (const { target, state } of this.#instances.values()) {
-      if (target && state === 'ready') targets.push(target)
-    }
-    this.#dispatch.resize(targets)
+    this.#dispatch.resize(this.#fleet.targets())
   }
 
   #tell(instance: Instance, from: InstanceState | undefined, reason: string): void {
@@ -408,13 +391,12 @@ export class Cluster implements SizedCluster {
     })
   }
 
-  /** Live instances and load, for the session's budget. */
-  get demand(): { wanted: number; running: number; load: number } {
-    let running = 0
-    for (const { state } of this.#instances.values()) if (isLive(state)) running++
+  /** Instances and load, for the session's budget. */
+  get demand(): { wanted: number; running: number; held: number; load: number } {
     return {
-      wanted: Math.max(0, this.#reader.size - this.#ignored),
-      running,
+      wanted: this.#raised ? 0 : Math.max(0, this.#reader.size - this.#ignored),
+      running: this.#fleet.live,
+      held: this.#fleet.held,
       load: this.requestQueue.size + this.inFlight,
     }
   }
@@ -424,15 +406,13 @@ export class Cluster implements SizedCluster {
    * is over, what is left ends with an error. Resolves when nothing is left. Idempotent; a later `force` is heeded.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    const error = new ManyhostError(
-      'MANYHOST_SESSION_CLOSED',
-      `${this.url}: the service is closed`,
-      {
-        service: this.url,
-      },
-    )
+    const text = `${this.url}: the service is closed`
+    const error = new ManyhostError('MANYHOST_SESSION_CLOSED', text, { service: this.url })
     this.#dispatch.refuse(error)
-    if (options.force) this.#cutOff(error)
+    if (options.force) {
+      this.#cutOff(error)
+      void this.#fleet.end('the session was closed by force', true)
+    }
     this.#closing ??= this.#close(options, error)
     return this.#closing
   }
@@ -444,14 +424,7 @@ export class Cluster implements SizedCluster {
     this.#readTimer?.clear()
     this.#backoffTimer?.clear()
     this.#reader.close()
-    const ends = this.instances.map((instance) =>
-      force || instance.inFlight > 0
-        ? instance.kill('the session was closed')
-        : instance.drain('the session was closed'),
-    )
-    await Promise.all(ends)
-    // A start that was given up may still have to be taken back by its provider.
-    await until(() => this.#instances.size === 0)
+    await this.#fleet.end('the session was closed', false)
     this.#emitter.emit('cluster', {
       service: this.url,
       change: 'closed',
@@ -462,19 +435,18 @@ export class Cluster implements SizedCluster {
 
   /** Lets what runs and waits come to its end. Who waits for an instance that will not come is told at once. */
   async #finish(timeout: number): Promise<void> {
+    // Who waits may have come a moment ago, and the size not have seen it.
+    this.#read()
     const isServed = (): boolean => this.#wanted() > 0 && this.#starts.failure === undefined
-    if (this.inFlight === 0 && !isServed()) return
-    await until(() => this.#closed || this.#dispatch.isIdle, timeout)
+    const isOver = (): boolean =>
+      this.#closed || this.#dispatch.isIdle || (this.inFlight === 0 && !isServed())
+    await until(isOver, timeout)
   }
 
   #cutOff(error: ManyhostError): void {
     this.#closed = true
     this.#dispatch.close(error)
     this.#dispatch.resize([])
-    for (const { target } of this.#instances.values()) {
-      if (!target) continue
-      target.open = false
-      target.interrupt(error)
-    }
+    this.#fleet.interrupt(error)
   }
 }

@@ -6,7 +6,7 @@ import { Target } from '../dispatch/target.ts'
 import { asError, describe, ManyhostError } from '../errors.ts'
 import type { InstanceState } from '../events.ts'
 import type { Exit, Running } from '../provider.ts'
-import { after, every, now, sleep, type Timer, wallClock } from '../time.ts'
+import { after, every, now, sleep, type Timer, wallClock, within } from '../time.ts'
 import { mayBecome } from './lifecycle.ts'
 import { type Checks, checks, httpProbe, untilReady } from './probe.ts'
 import type { ClusterSettings } from './settings.ts'
@@ -14,13 +14,17 @@ import { Tail } from './tail.ts'
 
 /** What an instance tells its cluster. */
 export interface InstanceEvents {
-  onState(instance: Instance, from: InstanceState, reason: string): void
-  /** Its places changed, or it opened or closed. */
-  onPlaces(instance: Instance): void
+  onState(from: InstanceState, reason: string): void
+  /** It has more places than before. */
+  onPlaces(): void
 }
 
-/** Tries after an ejection before an instance is given up. */
+/** Probes after an ejection, and ejections in a row with nothing served between, before an instance is given up. */
 const REJOIN_TRIES = 6
+/** How much longer than its grace a provider may take for a stop before nobody waits for it any more, in ms. */
+const STOP_PATIENCE = 10_000
+/** One that lived for so long after it became ready has not failed to start, even if it served nothing, in ms. */
+const STILLBORN = 1_000
 
 export class Instance {
   readonly id: string
@@ -28,6 +32,8 @@ export class Instance {
   readonly startedAt = wallClock()
   readonly provider: string
   readonly output = new Tail()
+  /** Resolves when it has ended and nothing of it is left. */
+  readonly gone: Promise<void>
   #state: InstanceState = 'pending'
   target: Target | undefined
   /** When it became ready, on the clock of `now()`. */
@@ -39,18 +45,23 @@ export class Instance {
   readonly #settings: ClusterSettings
   readonly #events: InstanceEvents
   readonly #ending = new AbortController()
+  #setGone!: () => void
+  /** What the provider answers with: it may come to run after its start was given up. */
+  #starting: Promise<Running> | undefined
   #running: Running | undefined
   #checks: Checks | undefined
   #ramp: Timer | undefined
   #drainTimer: Timer | undefined
   #ejections = 0
-  #stopped: Promise<void> | undefined
 
   constructor(id: string, settings: ClusterSettings, events: InstanceEvents) {
     this.id = id
     this.provider = settings.provider.name
     this.#settings = settings
     this.#events = events
+    this.gone = new Promise((resolve) => {
+      this.#setGone = resolve
+    })
   }
 
   get state(): InstanceState {
@@ -60,6 +71,12 @@ export class Instance {
   /** Requests that it serves now. */
   get inFlight(): number {
     return this.target?.inFlight ?? 0
+  }
+
+  /** Whether it came up in earnest: it has served something, or lived for a while. */
+  get isProven(): boolean {
+    if (!this.target) return false
+    return this.target.served > 0 || now() - this.readyAt >= STILLBORN
   }
 
   /** Where it listens. */
@@ -72,7 +89,7 @@ export class Instance {
     if (!mayBecome(from, state)) return false
     this.#state = state
     if (this.target) this.target.open = state === 'ready'
-    this.#events.onState(this, from, reason)
+    this.#events.onState(from, reason)
     return true
   }
 
@@ -80,40 +97,42 @@ export class Instance {
   async start(): Promise<void> {
     const begun = now()
     if (!this.#become('starting')) return
-    const { settings, timer } = this.#limitStart()
+    const { signal } = this.#ending
+    const { ready } = this.#settings
+    const limit = this.#limitStart()
     let lastTry: unknown
     try {
-      const { signal } = this.#ending
-      const spec = {
-        ...settings.spec,
-        id: this.id,
-        onOutput: (chunk: string) => this.output.append(chunk),
-      }
-      this.#running = await orAborted(settings.provider.start(spec, { signal }), signal)
+      this.#starting = this.#ask(signal)
+      this.#running = await orAborted(this.#starting, signal)
       void this.#running.exited.then((exit) => this.#onExit(exit))
-      const ready = untilReady(this.#running, { path: settings.ready, signal }, (error) => {
+      await untilReady(this.#running, { path: ready, signal }, (error) => {
         lastTry = error
       })
-      await ready
+      // It may have been given up in the same turn in which it became ready.
+      signal.throwIfAborted()
       this.startDuration = now() - begun
       this.#onReady(this.#running)
     } catch (error) {
       if (this.#state === 'starting') this.#failStart(error, lastTry)
-      if (this.#running) await this.#stop(0)
-      if (this.#state === 'draining') this.#become('stopped')
+      await this.#stop(0)
+      this.#become('stopped')
     } finally {
-      timer.clear()
+      limit.clear()
     }
   }
 
-  #limitStart(): { settings: ClusterSettings; timer: Timer } {
-    const settings = this.#settings
-    const { startTimeout, url } = settings
-    const timer = after(startTimeout, () => {
+  async #ask(signal: AbortSignal): Promise<Running> {
+    const { provider, spec } = this.#settings
+    const onOutput = (chunk: string): void => this.output.append(chunk)
+    return provider.start({ ...spec, id: this.id, onOutput }, { signal })
+  }
+
+  #limitStart(): Timer {
+    const { startTimeout, url } = this.#settings
+    return after(startTimeout, () => {
       const text = `${url}: ${this.id} was not ready within ${startTimeout} ms (startTimeout)`
       this.#ending.abort(new ManyhostError('MANYHOST_START_TIMEOUT', text, { service: url }))
     })
-    return { settings, timer }
   }
 
   #failStart(thrown: unknown, lastTry: unknown): void {
@@ -134,10 +153,11 @@ export class Instance {
   #onReady(running: Running): void {
     const { concurrency, slowStart, health } = this.#settings
     this.readyAt = now()
-    const places = slowStart > 0 ? 1 : concurrency
+    const ramps = slowStart > 0 && Number.isFinite(concurrency)
+    const places = ramps ? 1 : concurrency
     this.target = new Target(this.id, running.dispatcher, places, hostOf(running.address))
     if (!this.#become('ready')) return
-    if (slowStart > 0 && concurrency > 1) this.#rampUp(this.target, slowStart / (concurrency - 1))
+    if (places < concurrency) this.#rampUp(this.target, slowStart / (concurrency - 1))
     if (health) {
       const check = (): Promise<void> =>
         httpProbe(running.dispatcher, health.path, health.interval, this.#ending.signal)
@@ -151,7 +171,7 @@ export class Instance {
     this.#ramp = every(step, () => {
       target.places++
       if (target.places >= this.#settings.concurrency) this.#ramp?.clear()
-      this.#events.onPlaces(this)
+      this.#events.onPlaces()
     })
   }
 
@@ -175,7 +195,7 @@ export class Instance {
     const { target } = this
     if (this.#state !== 'ready' || !target?.open || !this.#running?.accepts) return
     target.open = false
-    this.#events.onPlaces(this)
+    this.#events.onPlaces()
     try {
       await this.#running.accepts(this.#ending.signal)
     } catch {
@@ -184,13 +204,15 @@ export class Instance {
     }
     if (this.state !== 'ready') return
     target.open = true
-    this.#events.onPlaces(this)
+    this.#events.onPlaces()
   }
 
   /** Requests on it failed: it gets no more until a probe passes. What it serves, it may end. */
   eject(cause: Error): void {
-    if (!this.#become('unready', `ejected: ${describe(cause)}`)) return
-    void this.#rejoin(++this.#ejections)
+    const why = `ejected: ${describe(cause)}`
+    if (!this.#become('unready', why)) return
+    if (++this.#ejections <= REJOIN_TRIES) void this.#rejoin(this.#ejections)
+    else this.fail('MANYHOST_INSTANCE_UNHEALTHY', `${why}, ${this.#ejections} times in a row`)
   }
 
   async #rejoin(ejection: number): Promise<void> {
@@ -230,25 +252,19 @@ export class Instance {
   }
 
   #onExit(exit: Exit): void {
-    if (this.#state === 'draining') {
-      this.#end(this.#error('MANYHOST_INSTANCE_ENDED', `${this.id} was stopped`))
-      this.#become('stopped')
-      return
-    }
     const reason = exit.detail || exit.reason
-    if (this.#state === 'starting') {
-      const error = this.#error(
-        'MANYHOST_INSTANCE_ENDED',
-        `it ended before it was ready: ${reason}`,
-      )
+    if (this.#state === 'draining') {
+      // Asked to end or not, what it still had is not served any more.
+      void this.kill(reason)
+    } else if (this.#state === 'starting') {
+      const text = `it ended before it was ready: ${reason}`
+      const error = this.#error('MANYHOST_INSTANCE_ENDED', text)
       this.#failStart(error, undefined)
       this.#end(error)
-      return
-    }
-    this.fail('MANYHOST_INSTANCE_ENDED', reason)
+    } else this.fail('MANYHOST_INSTANCE_ENDED', reason)
   }
 
-  /** It has failed: its requests are taken away from it, and what is left of it is stopped by force. */
+  /** It has failed: what it serves is taken away, and what runs of it is stopped by force. */
   fail(code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY', reason: string): void {
     const output = this.output.lines(20)
     const what = `${this.#settings.url}: ${this.id} failed: ${reason}`
@@ -261,64 +277,78 @@ export class Instance {
     void this.#stop(0)
   }
 
-  /** Ends what it serves, as long as that may take, and then stops. Resolves when nothing of it is left. */
-  async drain(reason: string): Promise<void> {
-    if (this.#state === 'pending') {
-      this.#become('stopped', reason)
-      return
-    }
-    const wasStarting = this.#state === 'starting'
-    if (!this.#become('draining', reason)) return this.#stopped
-    if (wasStarting) {
-      this.#ending.abort(this.#error('MANYHOST_INSTANCE_ENDED', reason))
-      return
-    }
-    if (this.inFlight === 0) return this.drained()
+  /** Ends what it serves, as long as that may take, and then stops. See `gone`. */
+  drain(reason: string): void {
+    const from = this.#state
+    if (from === 'pending') this.#neverStarted(reason)
+    else if (!this.#become('draining', reason)) return
+    else if (from === 'starting') this.#end(this.#error('MANYHOST_INSTANCE_ENDED', reason))
+    else if (this.inFlight === 0) void this.drained()
+    else this.#limitDrain()
+  }
+
+  #limitDrain(): void {
     const { drainTimeout } = this.#settings
     this.#drainTimer = after(drainTimeout, () => {
       const text = `${this.id} was taken away after ${drainTimeout} ms (drainTimeout)`
       this.target?.interrupt(this.#error('MANYHOST_INSTANCE_ENDED', text))
+      // A tunnel gives its place back only when it has closed.
       void this.drained()
     })
   }
 
   /** The last request that it served while it drained has ended. */
   async drained(): Promise<void> {
-    if (this.#state !== 'draining' || !this.#running) return
+    if (this.#state !== 'draining') return
     await this.#stop(this.#settings.stopGrace)
     this.#become('stopped')
   }
 
-  /** Stops it at once, by force; what it serves is taken away. */
+  /** Stops it at once, by force; what it serves is taken away. See `gone`. */
   async kill(reason: string): Promise<void> {
-    if (this.#state === 'pending') {
-      this.#become('stopped', reason)
-      return
-    }
+    if (this.#state === 'pending') return this.#neverStarted(reason)
     this.#become('draining', reason)
-    const error = this.#error('MANYHOST_INSTANCE_ENDED', reason)
-    this.#end(error)
-    if (this.#running) await this.#stop(0)
+    this.#end(this.#error('MANYHOST_INSTANCE_ENDED', reason))
+    await this.#stop(0)
     this.#become('stopped')
   }
 
+  #neverStarted(reason: string): void {
+    this.#become('stopped', reason)
+    this.#setGone()
+  }
+
+  /** Nothing is begun any more, and what it serves is taken away. */
   #end(error: ManyhostError): void {
     this.#ending.abort(error)
-    this.#checks?.close()
-    this.#ramp?.clear()
-    this.#drainTimer?.clear()
+    this.#quiet()
     this.target?.interrupt(error)
   }
 
-  async #stop(grace: number): Promise<void> {
+  #quiet(): void {
     this.#checks?.close()
     this.#ramp?.clear()
     this.#drainTimer?.clear()
-    this.#stopped = this.#running?.stop(grace).catch((error: unknown) => {
+  }
+
+  /** May be called again, with a shorter grace. Never rejects. */
+  async #stop(grace: number): Promise<void> {
+    this.#quiet()
+    try {
+      const stopped = await within(grace + STOP_PATIENCE, this.#askToStop(grace))
+      if (!stopped) throw new Error(`its provider did not end it within ${STOP_PATIENCE} ms`)
+    } catch (error) {
       this.output.append(`\nmanyhost: stop failed: ${describe(error)}\n`)
-    })
-    await this.#stopped
+    }
     this.#ending.abort(this.#error('MANYHOST_INSTANCE_ENDED', `${this.id} was stopped`))
+    this.#setGone()
+  }
+
+  async #askToStop(grace: number): Promise<true> {
+    // A start that failed has left nothing; one that was given up may still come to run.
+    const running = this.#running ?? (await this.#starting?.catch(() => undefined))
+    await running?.stop(grace)
+    return true
   }
 
   #error(
@@ -329,17 +359,14 @@ export class Instance {
   }
 }
 
-/** Rejects as soon as the signal is aborted; what comes to run after that is stopped again. */
+/** Rejects as soon as the signal is aborted, whatever becomes of the start. */
 function orAborted(starting: Promise<Running>, signal: AbortSignal): Promise<Running> {
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason)
     if (signal.aborted) onAbort()
     signal.addEventListener('abort', onAbort, { once: true })
-    starting.then((running) => {
-      signal.removeEventListener('abort', onAbort)
-      if (signal.aborted) void running.stop(0).catch(() => undefined)
-      resolve(running)
-    }, reject)
+    const settled = (): void => signal.removeEventListener('abort', onAbort)
+    void starting.then(resolve, reject).finally(settled)
   })
 }
 

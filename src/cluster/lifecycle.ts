@@ -28,3 +28,8 @@ export function mayBecome(from: InstanceState, to: InstanceState): boolean {
 export function isLive(state: InstanceState): boolean {
   return state === 'pending' || state === 'starting' || state === 'ready' || state === 'unready'
 }
+
+/** It has come up, and is not on its way out. */
+export function isUp(state: InstanceState): boolean {
+  return state === 'ready' || state === 'unready'
+}

@@ -1,6 +1,6 @@
 /** From what is wanted and what there is to what to do next: pure. The cluster's loop asks, and acts. */
 import type { InstanceState } from '../events.ts'
-import { isLive } from './lifecycle.ts'
+import { isLive, isUp } from './lifecycle.ts'
 
 export interface InstanceFacts {
   readonly id: string
@@ -14,13 +14,15 @@ export interface ReconcileFacts {
   readonly wanted: number
   readonly instances: readonly InstanceFacts[]
   readonly maxStarting: number
+  /** How many more there may be now, those included that are on their way out. */
+  readonly room: number
   /** Earliest time of the next start, after failures. */
   readonly startAt: number
   readonly now: number
 }
 
 export interface Plan {
-  /** How many new instances to make, as pending. */
+  /** How many new instances to make, as pending: as far as they may soon start. */
   readonly create: number
   /** Pending instances whose start may begin now. Made ones may begin as far as `startable` allows. */
   readonly start: readonly string[]
@@ -36,7 +38,7 @@ export interface Plan {
 const ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
 
 export function reconcile(facts: ReconcileFacts): Plan {
-  const { wanted, instances, maxStarting, startAt, now } = facts
+  const { wanted, instances, maxStarting, room, startAt, now } = facts
   const live = instances.filter(({ state }) => isLive(state))
   const surplus = live.length - wanted
   const leaving = surplus > 0 ? live.sort(byReadinessToLeave).slice(0, surplus) : []
@@ -47,18 +49,14 @@ export function reconcile(facts: ReconcileFacts): Plan {
   const pending = kept.filter(({ state }) => state === 'pending')
   const start = pending.slice(0, slots)
   // No more are made than may soon start: a size of a thousand million costs no memory, only time.
-  const room = Math.max(0, maxStarting - starting - pending.length)
+  const soon = maxStarting - starting - pending.length
   return {
-    create: Math.max(0, Math.min(-surplus, room)),
+    create: Math.max(0, Math.min(-surplus, room, soon)),
     start: start.map(({ id }) => id),
     startable: slots - start.length,
     cancel: leaving.filter(({ state }) => !isUp(state)).map(({ id }) => id),
     drain: leaving.filter(({ state }) => isUp(state)).map(({ id }) => id),
   }
-}
-
-function isUp(state: InstanceState): boolean {
-  return state === 'ready' || state === 'unready'
 }
 
 function byReadinessToLeave(a: InstanceFacts, b: InstanceFacts): number {

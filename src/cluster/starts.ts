@@ -15,24 +15,36 @@ export class Starts {
   failure: ManyhostError | undefined
   #inARow = 0
   #failingSince = 0
+  #lastFailedAt = Number.NEGATIVE_INFINITY
   readonly #random: () => number
 
   constructor(random: () => number) {
     this.#random = random
   }
 
+  /** When a start failed last, on the clock of `now()`. */
+  get lastFailedAt(): number {
+    return this.#lastFailedAt
+  }
+
+  /** One is ready. Failures in a row go on until it has `proved` to be of use: it may die at once. */
   succeeded(duration: number): void {
     this.succeededCount++
     this.duration.record(duration)
-    this.#inARow = 0
     this.nextAt = 0
     this.failure = undefined
+  }
+
+  /** What came up was of use: failures in a row are over. */
+  proved(): void {
+    this.#inARow = 0
   }
 
   failed(error: ManyhostError): void {
     const at = now()
     this.failedCount++
     this.failure = error
+    this.#lastFailedAt = at
     if (this.#inARow === 0) this.#failingSince = at
     // Starts that went side by side and failed together are one failure.
     if (at < this.nextAt) return
@@ -40,7 +52,7 @@ export class Starts {
     this.nextAt = at + startBackoff(this.#inARow, this.#random)
   }
 
-  /** Milliseconds since the first of the failures in a row; 0 when the last start succeeded. */
+  /** Milliseconds since the first of the failures in a row; 0 when there are none. */
   failingFor(at: number): number {
     return this.#inARow === 0 ? 0 : at - this.#failingSince
   }

@@ -108,6 +108,12 @@ export class Dispatch implements Ledger, Referee {
     for (const trip of [...this.#pausing]) trip.end(error)
   }
 
+  /** Lets requests in again after `close`. */
+  reopen(): void {
+    this.refuse(undefined)
+    this.queue.reopen()
+  }
+
   /** Nothing waits and nothing is served. */
   get isIdle(): boolean {
     return this.queue.isEmpty && this.queue.inFlight === 0 && this.#pausing.size === 0

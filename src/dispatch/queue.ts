@@ -268,4 +268,8 @@ export class RequestQueue {
     this.#expiry = undefined
     this.clear((attempt) => attempt.end(error))
   }
+
+  reopen(): void {
+    this.#closed = undefined
+  }
 }

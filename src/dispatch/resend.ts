@@ -12,7 +12,7 @@ import type { Exchange, RawHeaders, Trip } from './exchange.ts'
 import { bodyLength, isReturned } from './raw.ts'
 import type { DispatchSettings } from './settings.ts'
 import type { Target } from './target.ts'
-import { type FailureReason, mayRepeat, reasonOf, verdict } from './verdict.ts'
+import { type FailureReason, mayRepeat, reasonOf, type Verdict, verdict } from './verdict.ts'
 
 /** Puts a request on its way to an instance. The trip that it answers has not started yet. */
 export type Send = (exchange: Exchange, sink: AttemptSink, avoid: Target | undefined) => Trip
@@ -209,12 +209,13 @@ class Resending implements AttemptSink, Trip {
     return mayRepeat(facts.resend ?? settings.resend, facts.method, facts.keyed ?? false)
   }
 
-  #error(next: 'interrupted' | 'exhausted' | 'forbidden' | 'caller', error: Error): ManyhostError {
+  #error(next: Exclude<Verdict, 'resend'>, error: Error): ManyhostError {
     const { service } = this.#parts.settings
     const { facts, reports = [] } = this.#exchange
     const what = `${facts.method} ${service} ${facts.path}`
     const details = { cause: error, attempts: reports, service }
     switch (next) {
+      case 'closed':
       case 'caller':
         if (error instanceof ManyhostError) return error
         return new ManyhostError('MANYHOST_BODY_FAILED', `${what}: ${describe(error)}`, details)

@@ -11,6 +11,7 @@ export type FailureReason =
   | 'unhealthy'
   | 'attempt-timeout'
   | 'returned'
+  | 'closed'
   | 'caller'
 
 export interface Failure {
@@ -28,7 +29,7 @@ export interface Failure {
 }
 
 /** What to do next. */
-export type Verdict = 'resend' | 'interrupted' | 'exhausted' | 'forbidden' | 'caller'
+export type Verdict = 'resend' | 'interrupted' | 'exhausted' | 'forbidden' | 'caller' | 'closed'
 
 /** Methods that RFC 9110 section 9.2.2 calls idempotent. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE', 'QUERY'])
@@ -44,7 +45,7 @@ export function mayRepeat(policy: ResendPolicy, method: string, keyed: boolean):
 }
 
 export function verdict(failure: Failure): Verdict {
-  if (failure.reason === 'caller') return 'caller'
+  if (failure.reason === 'caller' || failure.reason === 'closed') return failure.reason
   if (failure.passedOn) return 'interrupted'
   // What was never sent, or was handed back unserved, is not repeated by being sent.
   const unserved = !failure.sent || failure.reason === 'returned'
@@ -71,6 +72,8 @@ export function reasonOf(error: Error, sent: boolean): FailureReason {
         return 'attempt-timeout'
       case 'MANYHOST_RETURNED':
         return 'returned'
+      case 'MANYHOST_SESSION_CLOSED':
+        return 'closed'
       case 'MANYHOST_BODY_FAILED':
       case 'MANYHOST_INVALID_OPTION':
         return 'caller'
