@@ -310,6 +310,7 @@ export class Cluster implements SizedCluster {
     if (state === 'failed' || state === 'stopped') this.#onDemand()
     if (from === 'starting' && state === 'ready') this.#starts.succeeded(instance.startDuration)
     if (state === 'failed') this.#onFailed(instance, from as InstanceState)
+    if (state === 'unready') this.traffic.ejections++
     if (from) this.#retarget()
     this.#tell(instance, from, reason)
     this.kick()

@@ -8,7 +8,7 @@ import type { InstanceState } from '../events.ts'
 import type { Exit, Running } from '../provider.ts'
 import { after, every, now, sleep, type Timer, wallClock, within } from '../time.ts'
 import { mayBecome } from './lifecycle.ts'
-import { type Checks, checks, httpProbe, untilReady } from './probe.ts'
+import { type Checks, checks, httpProbe, knock, untilReady } from './probe.ts'
 import type { ClusterSettings } from './settings.ts'
 import { Tail } from './tail.ts'
 
@@ -21,6 +21,8 @@ export interface InstanceEvents {
 
 /** Probes after an ejection, and ejections in a row with nothing served between, before an instance is given up. */
 const REJOIN_TRIES = 6
+/** How long the answer to such a probe may take, in ms. */
+const PROBE_TIMEOUT = 1_000
 /** How much longer than its grace a provider may take for a stop before nobody waits for it any more, in ms. */
 const STOP_PATIENCE = 10_000
 /** One that lived for so long after it became ready has not failed to start, even if it served nothing, in ms. */
@@ -52,7 +54,12 @@ export class Instance {
   #checks: Checks | undefined
   #ramp: Timer | undefined
   #drainTimer: Timer | undefined
+  /** Ejections in a row. */
   #ejections = 0
+  /** What it had served when it was ejected last. */
+  #servedBefore = 0
+  /** Probes decide whether it is ready, not its health check. */
+  #rejoining = false
 
   constructor(id: string, settings: ClusterSettings, events: InstanceEvents) {
     this.id = id
@@ -178,7 +185,7 @@ export class Instance {
   #onHealth(failures: number, threshold: number, why: string): void {
     const reason = `health check failed ${failures} times in a row: ${why}`
     if (failures === 0) {
-      if (this.#ejections === 0) this.#become('ready', 'its health check passed')
+      if (!this.#rejoining) this.#become('ready', 'its health check passed')
     } else if (failures === threshold) {
       this.#become('unready', reason)
       this.target?.interrupt(this.#error('MANYHOST_INSTANCE_UNHEALTHY', reason))
@@ -193,15 +200,17 @@ export class Instance {
    */
   async confirm(cause: Error): Promise<void> {
     const { target } = this
-    if (this.#state !== 'ready' || !target?.open || !this.#running?.accepts) return
+    const running = this.#running
+    if (this.#state !== 'ready' || !target?.open || !running?.accepts) return
     target.open = false
     this.#events.onPlaces()
     try {
-      await this.#running.accepts(this.#ending.signal)
+      await knock(running, PROBE_TIMEOUT, this.#ending.signal)
     } catch {
       this.eject(cause)
       return
     }
+    // Meanwhile it may have become unready, or have been asked to end.
     if (this.state !== 'ready') return
     target.open = true
     this.#events.onPlaces()
@@ -210,45 +219,45 @@ export class Instance {
   /** Requests on it failed: it gets no more until a probe passes. What it serves, it may end. */
   eject(cause: Error): void {
     const why = `ejected: ${describe(cause)}`
+    const served = this.target?.served ?? 0
     if (!this.#become('unready', why)) return
-    if (++this.#ejections <= REJOIN_TRIES) void this.#rejoin(this.#ejections)
+    // They count in a row only while nothing is served between them.
+    this.#ejections = served > this.#servedBefore ? 1 : this.#ejections + 1
+    this.#servedBefore = served
+    if (this.#ejections <= REJOIN_TRIES) void this.#rejoin()
     else this.fail('MANYHOST_INSTANCE_UNHEALTHY', `${why}, ${this.#ejections} times in a row`)
   }
 
-  async #rejoin(ejection: number): Promise<void> {
+  async #rejoin(): Promise<void> {
+    this.#rejoining = true
+    let why = ''
+    for (let tries = 0; tries < REJOIN_TRIES && this.#state === 'unready'; tries++) {
+      // The first probe goes at once; each further one, and each further ejection in a row, waits longer.
+      const wait = 10 * 2 ** (tries + this.#ejections - 1) - 10
+      try {
+        if (wait > 0) await sleep(Math.min(wait, 2_000), this.#ending.signal)
+        await this.#probe()
+        this.#rejoining = false
+        if (this.target) this.target.failures = 0
+        this.#become('ready', 'a probe passed')
+        return
+      } catch (error) {
+        if (this.#ending.signal.aborted) return
+        why = describe(error)
+      }
+    }
+    // Else it is on its way out already, and may end what it still serves.
+    if (this.#state !== 'unready') return
+    this.fail('MANYHOST_INSTANCE_UNHEALTHY', `ejected, and ${REJOIN_TRIES} probes failed: ${why}`)
+  }
+
+  async #probe(): Promise<void> {
     const { health, ready } = this.#settings
     const path = health?.path ?? ready
     const running = this.#running as Running
     const { signal } = this.#ending
-    let why = ''
-    for (let tries = 0; tries < REJOIN_TRIES; tries++) {
-      try {
-        // The first probe goes at once; each further one, and each further ejection in a row, waits longer.
-        const wait = 10 * 2 ** (tries + ejection - 1) - 10
-        if (wait > 0) await sleep(Math.min(wait, 2_000), signal)
-        await running.accepts?.(signal)
-        if (path !== undefined) await httpProbe(running.dispatcher, path, 1_000, signal)
-        if (this.target) this.target.failures = 0
-        const served = this.target?.served ?? 0
-        if (this.#become('ready', 'a probe passed')) this.#forgive(served)
-        return
-      } catch (error) {
-        if (signal.aborted) return
-        why = describe(error)
-      }
-    }
-    this.fail('MANYHOST_INSTANCE_UNHEALTHY', `ejected, and ${REJOIN_TRIES} probes failed: ${why}`)
-  }
-
-  /** Ejections count in a row only while nothing is served between them. */
-  #forgive(servedBefore: number): void {
-    void sleep(1_000, this.#ending.signal).then(
-      () => {
-        if (this.#state === 'ready' && (this.target?.served ?? 0) > servedBefore)
-          this.#ejections = 0
-      },
-      () => undefined,
-    )
+    await knock(running, PROBE_TIMEOUT, signal)
+    if (path !== undefined) await httpProbe(running.dispatcher, path, PROBE_TIMEOUT, signal)
   }
 
   #onExit(exit: Exit): void {

@@ -35,41 +35,51 @@ export async function untilReady(
   }
 }
 
+/** Resolves when the server accepts a connection within `timeout` ms. One that cannot be asked is taken as accepting. */
+export async function knock(running: Running, timeout: number, signal: AbortSignal): Promise<void> {
+  if (!running.accepts) return
+  const late = (): ManyhostError =>
+    new ManyhostError('MANYHOST_INSTANCE_UNHEALTHY', `no connection within ${timeout} ms`)
+  await bounded(timeout, late, signal, (own) => running.accepts?.(own))
+}
+
 /** Resolves when a GET of `path` is answered with 2xx within `timeout` ms; rejects otherwise. */
 export async function httpProbe(
   dispatcher: Dispatcher,
   path: string,
   timeout: number,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<void> {
-  const own = new AbortController()
-  const give = (): void => own.abort(signal?.reason)
-  signal?.addEventListener('abort', give, { once: true })
-  const timer = after(timeout, () => {
-    own.abort(
-      new ManyhostError(
-        'MANYHOST_INSTANCE_UNHEALTHY',
-        `GET ${path}: no answer within ${timeout} ms`,
-      ),
-    )
-  })
-  try {
-    const { statusCode, body } = await dispatcher.request({
-      path,
-      method: 'GET',
-      signal: own.signal,
-    })
+  const unhealthy = (what: string): ManyhostError =>
+    new ManyhostError('MANYHOST_INSTANCE_UNHEALTHY', `GET ${path}: ${what}`)
+  const late = (): ManyhostError => unhealthy(`no answer within ${timeout} ms`)
+  await bounded(timeout, late, signal, async (own) => {
+    const { statusCode, body } = await dispatcher.request({ path, method: 'GET', signal: own })
     // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
     await body.dump()
     if (statusCode < 200 || statusCode > 299) {
-      throw new ManyhostError(
-        'MANYHOST_INSTANCE_UNHEALTHY',
-        `GET ${path}: status ${statusCode}, expected 2xx`,
-      )
+      throw unhealthy(`status ${statusCode}, expected 2xx`)
     }
+  })
+}
+
+/** Runs `probe` with a signal that is aborted with the outer one, or after `timeout` ms. */
+async function bounded(
+  timeout: number,
+  late: () => Error,
+  signal: AbortSignal,
+  probe: (own: AbortSignal) => Promise<void> | undefined,
+): Promise<void> {
+  const own = new AbortController()
+  const give = (): void => own.abort(signal.reason)
+  if (signal.aborted) give()
+  signal.addEventListener('abort', give, { once: true })
+  const timer = after(timeout, () => own.abort(late()))
+  try {
+    await probe(own.signal)
   } finally {
     timer.clear()
-    signal?.removeEventListener('abort', give)
+    signal.removeEventListener('abort', give)
   }
 }
 

@@ -148,9 +148,7 @@ export class Dispatch implements Ledger, Referee {
   failed(target: Target, error: Error, reached: boolean): void {
     if (!target.open || isCallers(error)) return
     target.failures++
-    const eject = !reached || target.failures >= this.#settings.ejectAfter
-    if (eject) this.stats.ejections++
-    this.#events.onSuspect(target, error, eject)
+    this.#events.onSuspect(target, error, !reached || target.failures >= this.#settings.ejectAfter)
   }
 
   #hedging(): HedgeParts {
