@@ -1,0 +1,168 @@
+/** What tests of whole sessions share: waiting for what is to happen, and servers that do as they are told. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { inProcess, type NodeHandler, type NodeRequest } from '../providers/testing/index.ts'
+import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
+import { now, sleep } from '../src/time.ts'
+
+/** Longest wait for anything that is to happen: far more than it takes, so that only a hang reaches it. */
+const PATIENCE = 20_000
+
+/** Long enough that no tick comes while a test runs: what happens then happened at once. */
+export const NEVER = 3_600_000
+
+/** A server as a service may have one; see the file for what it does. */
+export const service = ['node', resolve('test/fakes/service.mjs')]
+
+/** Asks again and again until the answer is true. */
+export async function until(ask: () => boolean | Promise<boolean>, what = String(ask)) {
+  const deadline = now() + PATIENCE
+  while (!(await ask())) {
+    if (now() > deadline) throw new Error(`it did not come true: ${what}`)
+    await sleep(1)
+  }
+}
+
+/** The next event that `fits`. */
+export function next<Name extends keyof SessionEvents>(
+  session: Session,
+  name: Name,
+  fits: (event: SessionEvents[Name]) => boolean = () => true,
+): Promise<SessionEvents[Name]> {
+  return new Promise((take, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no ${name} event: ${fits}`)), PATIENCE)
+    const off = session.on(name, (event) => {
+      if (!fits(event)) return
+      clearTimeout(timer)
+      off()
+      take(event)
+    })
+  })
+}
+
+/** Everything that is said under a name from now on. */
+export function record<Name extends keyof SessionEvents>(
+  session: Session,
+  name: Name,
+): SessionEvents[Name][] {
+  const events: SessionEvents[Name][] = []
+  session.on(name, (event) => events.push(event))
+  return events
+}
+
+/** What a promise is rejected with. */
+export function failure(promise: Promise<unknown>): Promise<ManyhostError> {
+  return promise.then(
+    () => Promise.reject(new Error('it was not rejected')),
+    (error: ManyhostError) => error,
+  )
+}
+
+/** What a function throws. */
+export function thrown(call: () => unknown): ManyhostError {
+  try {
+    call()
+  } catch (error) {
+    return error as ManyhostError
+  }
+  throw new Error('it threw nothing')
+}
+
+export interface Latch {
+  readonly promise: Promise<void>
+  open(): void
+}
+
+export function latch(): Latch {
+  let open!: () => void
+  const promise = new Promise<void>((take) => {
+    open = take
+  })
+  return { promise, open }
+}
+
+/** A turn of the event loop: all that is under way in memory has come to rest after a few. */
+export async function turns(count = 20): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((take) => setImmediate(take))
+}
+
+/** What `GET /name` met on an in-process instance, and the means to let it be answered. */
+export interface Held {
+  readonly name: string
+  readonly instance: string
+  answer(status?: number): void
+}
+
+/** An in-process provider whose requests stay in `held` until they are answered; `/now...` is answered at once. */
+export function holding(options: Parameters<typeof inProcess>[1] = {}) {
+  const held: Held[] = []
+  const seen: string[] = []
+  const handler: NodeHandler = (req: NodeRequest, res) => {
+    const name = req.url?.slice(1) ?? ''
+    seen.push(name)
+    if (name.startsWith('now')) return void res.end(name)
+    const one: Held = {
+      name,
+      instance: req.instance,
+      answer: (status = 200) => {
+        drop()
+        res.writeHead(status).end(name)
+      },
+    }
+    const drop = (): void => {
+      if (held.includes(one)) held.splice(held.indexOf(one), 1)
+    }
+    res.on('close', drop)
+    held.push(one)
+  }
+  const provider = inProcess(handler, { ...options, style: 'node' } as object)
+  return {
+    provider,
+    /** Requests that reached a handler and are not answered yet, oldest first. */
+    held,
+    /** Names of all requests that reached a handler. */
+    seen,
+    /** Waits until so many are held. */
+    async holds(count: number): Promise<void> {
+      await until(() => held.length === count, `${count} requests are held`)
+    },
+    /** Ends the oldest living instance abruptly. */
+    kill(): void {
+      const instance = provider.instances[0]
+      instance?.kill()
+      // Nobody hears their answers any more.
+      const kept = held.filter((one) => one.instance !== instance?.id)
+      held.splice(0, held.length, ...kept)
+    },
+  }
+}
+
+/** How many instances a service has in each state: `{ ready: 2 }`. */
+export function states(session: Session, url: string): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const { state } of session.cluster(url).instances) counts[state] = (counts[state] ?? 0) + 1
+  return counts
+}
+
+export async function ready(session: Session, url: string, count: number): Promise<void> {
+  await until(
+    () => states(session, url).ready === count || (count === 0 && !states(session, url).ready),
+    `${count} ready at ${url}`,
+  )
+}
+
+/** Pids of the processes that were started for instances with this in their name; zombies do not count. */
+export function pidsOf(instance: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && runsFor(name, instance))
+    .map(Number)
+}
+
+function runsFor(pid: string, instance: string): boolean {
+  try {
+    if (/^\d+ \(.*\) [ZX] /s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))) return false
+    return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`MANYHOST_INSTANCE=${instance}`)
+  } catch {
+    return false
+  }
+}
