@@ -23,7 +23,13 @@ export class Tail {
       this.#length -= this.#chunks.shift()?.length ?? 0
     }
     // Many small writes: join them before their number costs more than their text.
-    if (this.#chunks.length > 512) this.#chunks.splice(0, this.#chunks.length, this.text())
+    if (this.#chunks.length > 512) this.#join()
+  }
+
+  #join(): void {
+    const text = this.text()
+    this.#chunks.splice(0, this.#chunks.length, text)
+    this.#length = text.length
   }
 
   /** The last 64 KiB. */

@@ -194,10 +194,11 @@ class Resending implements AttemptSink, Trip {
     })
     if (next !== 'resend') return exchange.fail(this.#error(next, bodyError || error))
     this.#parts.resent(exchange, attempt, reason)
-    const lives = attempt.target?.open ?? false
-    const wait = lives
-      ? Math.max(withdraw(budget, now()), backoff(exchange.attempts + 1, settings.random))
-      : 0
+    // What the control plane took away comes to no instance that could be hit too hard by it.
+    const taken = reason === 'ended' || reason === 'unhealthy'
+    const wait = taken
+      ? 0
+      : Math.max(withdraw(budget, now()), backoff(exchange.attempts + 1, settings.random))
     if (wait === 0) return this.launch(attempt.target, true)
     this.#parts.pausing.add(this)
     this.#pause = after(wait, () => this.launch(attempt.target, true))
