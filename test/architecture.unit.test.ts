@@ -1,0 +1,145 @@
+/** DESIGN.md, "Imports go downward only": the table, and that the files keep to it. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, relative, resolve } from 'node:path'
+import { expect, test } from 'vitest'
+
+const root = resolve(import.meta.dirname, '..')
+
+/** Rooms at the top of src/ have their files listed; all others are folders. */
+const FILES: Record<string, readonly string[]> = {
+  leaf: ['errors', 'events', 'time', 'provider'],
+  session: [
+    'budget',
+    'client',
+    'intake',
+    'limits',
+    'network',
+    'options',
+    'redirect',
+    'registry',
+    'request',
+    'response',
+    'service',
+    'session',
+    'snapshot',
+  ],
+  metrics: ['metrics'],
+  publish: ['publish'],
+  index: ['index'],
+}
+
+/** What each room may see beside itself. */
+const MAY_SEE: Record<string, readonly string[]> = {
+  leaf: [],
+  dispatch: ['leaf'],
+  sizing: ['leaf'],
+  wire: ['leaf'],
+  feed: ['leaf'],
+  cluster: ['leaf', 'dispatch', 'sizing'],
+  session: ['leaf', 'dispatch', 'sizing', 'cluster'],
+  // The figures that it reads lie in the rooms below the session, which is why they are seen here.
+  metrics: ['leaf', 'dispatch', 'cluster', 'session'],
+  publish: ['leaf', 'session', 'feed'],
+  tasks: ['leaf', 'session'],
+  gateway: ['leaf', 'session'],
+  config: ['leaf', 'session', 'sizing'],
+  providers: ['leaf', 'wire'],
+  index: ['leaf', 'dispatch', 'sizing', 'cluster', 'session', 'metrics', 'providers/process'],
+}
+MAY_SEE.cli = [...Object.keys(MAY_SEE)]
+
+interface Source {
+  readonly path: string
+  readonly text: string
+  readonly imports: readonly string[]
+}
+
+function sources(folder: string): Source[] {
+  return readdirSync(resolve(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => {
+      const path = `${folder}/${name}`
+      const text = readFileSync(resolve(root, path), 'utf8')
+      const from = [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']*)'/g)]
+      const to = (at: string) => relative(root, resolve(root, dirname(path), at))
+      return { path, text, imports: from.map((match) => to(match[1] as string)) }
+    })
+}
+
+/** The room that a file is in; for a provider, its own name comes with it. */
+function roomOf(path: string): string {
+  const [top, room = '', ...rest] = path.split('/')
+  if (top === 'providers') return `providers/${room.replace(/\.ts$/, '')}`
+  if (rest.length > 0) return room
+  const name = room.replace(/\.ts$/, '')
+  const found = Object.entries(FILES).find(([, names]) => names.includes(name))
+  return found?.[0] ?? `src/${room}, which is in no room`
+}
+
+const all = [...sources('src'), ...sources('providers')]
+
+/** `providers/x` counts as `providers`, but for who names it. */
+function maySee(from: string, to: string): boolean {
+  if (from === to) return true
+  const seer = from.startsWith('providers/') ? 'providers' : from
+  if (seer === 'providers' && to.startsWith('providers/')) return true
+  const seen = MAY_SEE[seer] ?? []
+  return seen.includes(to) || (to.startsWith('providers/') && seen.includes('providers'))
+}
+
+test('every file is in a room', () => {
+  expect(all.map(({ path }) => roomOf(path)).filter((room) => room.includes('no room'))).toEqual([])
+  expect(all.length).toBeGreaterThan(60)
+})
+
+test('imports go downward only, and siblings do not see each other', () => {
+  const wrong = all.flatMap(({ path, imports }) =>
+    imports
+      .filter((target) => !maySee(roomOf(path), roomOf(target)))
+      .map((target) => `${path} imports ${target}`),
+  )
+  expect(wrong).toEqual([])
+})
+
+test('no cycles among values, not even within a room', () => {
+  const edges = new Map<string, string[]>()
+  for (const { path, text } of all) {
+    const values = [...text.matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']*)'/gms)]
+    const to = (at: string) => relative(root, resolve(root, dirname(path), at))
+    edges.set(
+      path,
+      values
+        .filter(([whole]) => !/^\w+ \{(?:\s*type \w+( as \w+)?,?)+\s*\}/.test(whole))
+        .map((match) => to(match[1] as string)),
+    )
+  }
+  const done = new Set<string>()
+  const cycles: string[] = []
+  const visit = (path: string, way: readonly string[]): void => {
+    if (way.includes(path)) cycles.push([...way.slice(way.indexOf(path)), path].join(' -> '))
+    if (done.has(path) || way.includes(path)) return
+    for (const target of edges.get(path) ?? []) visit(target, [...way, path])
+    done.add(path)
+  }
+  for (const path of edges.keys()) visit(path, [])
+  expect(cycles).toEqual([])
+})
+
+test('nothing is exported wholesale', () => {
+  expect(all.filter(({ text }) => /^export \*/m.test(text)).map(({ path }) => path)).toEqual([])
+})
+
+test('only src/time.ts touches timers and clocks', () => {
+  const touches =
+    /\b(?:set(?:Timeout|Interval|Immediate)\s*\((?!\): this)|Date\.now\b|new Date\(\)|performance\.now\b|AbortSignal\.timeout\b|node:timers)/
+  // One whole turn of the event loop is not a matter of time.
+  const exempt = ['src/time.ts', 'providers/process/launch.ts']
+  const wrong = all.filter(({ path, text }) => touches.test(text) && !exempt.includes(path))
+  const lines = wrong.flatMap(({ path, text }) =>
+    text
+      .split('\n')
+      .filter((line) => touches.test(line) && !/^\s*(?:\/\/|\*|\/\*)/.test(line))
+      .map((line) => `${path}: ${line.trim()}`),
+  )
+  expect(lines).toEqual([])
+})

@@ -1,0 +1,122 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { seeded } from '../../providers/testing/fault-plan.ts'
+import {
+  type Candidate,
+  leastInFlight,
+  observe,
+  PICKS,
+  type Pick,
+  type PickFacts,
+  peakEwma,
+  rendezvous,
+  roundRobin,
+} from '../../src/dispatch/balance.ts'
+
+function target(id: string, inFlight = 0, places = 1, cost = 0): Candidate {
+  return { id, open: true, places, inFlight, latency: { cost, at: 0 } }
+}
+
+function facts(part: Partial<PickFacts> = {}): PickFacts {
+  return { turn: 0, now: 0, random: seeded(7), affinity: undefined, avoid: -1, ...part }
+}
+
+const candidate = fc.record({
+  id: fc.string({ minLength: 1, maxLength: 5 }),
+  open: fc.boolean(),
+  places: fc.integer({ min: 1, max: 4 }),
+  inFlight: fc.integer({ min: 0, max: 4 }),
+  latency: fc.record({ cost: fc.double({ min: 0, max: 1e4, noNaN: true }), at: fc.nat(100) }),
+})
+const isFree = ({ open, inFlight, places }: Candidate) => open && inFlight < places
+
+describe('every pick', () => {
+  const all: [string, Pick][] = [...Object.entries(PICKS), ['rendezvous', rendezvous]]
+
+  test.each(all)('%s: a free target if there is one, the avoided one only alone', (_, pick) => {
+    fc.assert(
+      fc.property(
+        fc.array(candidate, { minLength: 1, maxLength: 8 }),
+        fc.nat(1_000),
+        fc.integer({ min: -1, max: 7 }),
+        fc.option(fc.string(), { nil: undefined }),
+        fc.integer(),
+        (targets, turn, failed, affinity, seed) => {
+          const avoid = failed < targets.length ? failed : -1
+          const index = pick(targets, facts({ turn, avoid, affinity, random: seeded(seed) }))
+          const free = targets.flatMap((one, i) => (isFree(one) ? [i] : []))
+          if (free.length === 0) expect(index).toBe(-1)
+          else expect(free).toContain(index)
+          if (free.some((i) => i !== avoid)) expect(index).not.toBe(avoid)
+        },
+      ),
+      { seed: 7 },
+    )
+  })
+})
+
+test('least in flight: the one with the fewest, and of equals each in turn', () => {
+  const targets = [target('a', 2, 9), target('b', 1, 9), target('c', 1, 9), target('d', 3, 9)]
+  const picked = [0, 1, 2, 3].map((turn) => leastInFlight(targets, facts({ turn })))
+  expect(picked).toEqual([1, 1, 2, 1])
+  expect(leastInFlight([target('a'), target('b')], facts({ turn: 1 }))).toBe(1)
+})
+
+test('round robin: each in turn, full ones left out', () => {
+  const targets = [target('a'), target('b', 1, 1), target('c')]
+  expect([0, 1, 2, 3].map((turn) => roundRobin(targets, facts({ turn })))).toEqual([0, 2, 2, 0])
+})
+
+test('peak EWMA: of two, the faster one; a slow answer counts at once and is forgotten slowly', () => {
+  const targets = [target('slow', 0, 1, 500), target('fast', 0, 1, 5)]
+  const random = seeded(1)
+  for (let i = 0; i < 50; i++) expect(peakEwma(targets, facts({ random }))).toBe(1)
+  const latency = { cost: 10, at: 0 }
+  observe(latency, 400, 1_000)
+  expect(latency).toEqual({ cost: 400, at: 1_000 })
+  observe(latency, 10, 2_000)
+  expect(latency.cost).toBeGreaterThan(350)
+  observe(latency, 10, 100_000)
+  expect(latency.cost).toBeCloseTo(10, 0)
+})
+
+test('peak EWMA: draws any two with the same chance', () => {
+  const targets = ['a', 'b', 'c', 'd'].map((id) => target(id))
+  const random = seeded(3)
+  const counts = [0, 0, 0, 0]
+  for (let i = 0; i < 8_000; i++) {
+    const index = peakEwma(targets, facts({ random }))
+    counts[index] = (counts[index] as number) + 1
+  }
+  for (const count of counts) expect(Math.abs(count - 2_000)).toBeLessThan(200)
+})
+
+describe('rendezvous hashing', () => {
+  const ids = Array.from({ length: 10 }, (_, i) => `calc-1f3a-${i + 1}`)
+  const keys = Array.from({ length: 3_000 }, (_, i) => `user ${i}`)
+  const idOf = (key: string, of: readonly string[]) => {
+    const targets = of.map((id) => target(id))
+    return of[rendezvous(targets, facts({ affinity: key }))] as string
+  }
+
+  test('spreads keys evenly', () => {
+    const counts = new Map<string, number>()
+    for (const key of keys) counts.set(idOf(key, ids), (counts.get(idOf(key, ids)) ?? 0) + 1)
+    for (const count of counts.values()) expect(Math.abs(count - 300)).toBeLessThan(90)
+    expect(counts.size).toBe(10)
+  })
+
+  test('moves only the keys of a target that goes, or comes', () => {
+    const [gone, ...rest] = ids as [string, ...string[]]
+    for (const key of keys) {
+      const before = idOf(key, ids)
+      if (before !== gone) expect(idOf(key, rest)).toBe(before)
+    }
+  })
+
+  test('does not depend on the order of the targets', () => {
+    for (const key of keys.slice(0, 300)) {
+      expect(idOf(key, ids.toReversed())).toBe(idOf(key, ids))
+    }
+  })
+})
