@@ -38,6 +38,8 @@ export class Session implements AsyncDisposable {
   readonly #random: () => number
   readonly #budget: Budget | undefined
   readonly #registry = new Registry<Cluster>()
+  /** All that are not closed yet: also those that take over, give way or were taken away. */
+  readonly #clusters = new Set<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>()
   readonly #network = new Agent()
   readonly #ids = new RequestIds()
@@ -54,7 +56,7 @@ export class Session implements AsyncDisposable {
     this.#tickInterval = parsed.tickInterval
     this.#random = parsed.random ?? Math.random
     if (parsed.budget) {
-      this.#budget = new Budget(parsed.budget.instances, () => this.#registry.values())
+      this.#budget = new Budget(parsed.budget.instances, () => this.#clusters)
     }
   }
 
@@ -72,8 +74,6 @@ export class Session implements AsyncDisposable {
       random: this.#random,
     })
     const cluster = this.#registry.add(url, () => this.#open(settings, initSize))
-    this.#providers.add(settings.provider)
-    this.#budget?.share()
     this.#emitter.emit('cluster', {
       service: cluster.url,
       change: 'added',
@@ -85,12 +85,17 @@ export class Session implements AsyncDisposable {
 
   #open(settings: ClusterSettings, size: number): Cluster {
     const name = virtualUrl(settings.url).host.replace(/[^\w.-]/g, '-')
-    return new Cluster(settings, Math.max(size, settings.minSize), {
+    const cluster = new Cluster(settings, Math.max(size, settings.minSize), {
       emitter: this.#emitter,
       newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
       onDemand: () => this.#budget?.ask(),
       room: () => this.#budget?.room ?? Number.POSITIVE_INFINITY,
+      onClosed: () => this.#clusters.delete(cluster),
     })
+    this.#clusters.add(cluster)
+    this.#providers.add(settings.provider)
+    this.#budget?.share()
+    return cluster
   }
 
   /**
@@ -108,8 +113,8 @@ export class Session implements AsyncDisposable {
     })
     const old = this.cluster(url.href)
     const next = this.#open(settings, initSize > 0 ? 1 : 0)
-    this.#providers.add(settings.provider)
     await rollOver(old, next, { size: initSize, swap: () => this.#registry.replace(url, next) })
+    if (this.#refusal) throw this.#refusal
     return next
   }
 
@@ -217,7 +222,7 @@ export class Session implements AsyncDisposable {
    */
   close(options: CloseOptions = {}): Promise<void> {
     this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
-    const closing = Promise.all(this.clusters.map((cluster) => cluster.close(options)))
+    const closing = Promise.all([...this.#clusters].map((cluster) => cluster.close(options)))
     this.#closing ??= this.#close(closing)
     return this.#closing
   }

@@ -36,6 +36,8 @@ export interface ClusterParts {
   readonly onDemand: () => void
   /** How many more instances the session may have now. */
   readonly room: () => number
+  /** It was closed, and nothing of it is left. */
+  readonly onClosed: () => void
 }
 
 export class Cluster implements SizedCluster {
@@ -55,6 +57,7 @@ export class Cluster implements SizedCluster {
   readonly #fleet: Fleet
   readonly #onDemand: () => void
   readonly #room: () => number
+  readonly #onClosed: () => void
   readonly #reader: SizeReader
   readonly #ticks: Timer
   readonly #starts: Starts
@@ -77,7 +80,7 @@ export class Cluster implements SizedCluster {
   constructor(
     settings: ClusterSettings,
     initSize: number,
-    { emitter, newId, onDemand, room }: ClusterParts,
+    { emitter, newId, onDemand, room, onClosed }: ClusterParts,
   ) {
     this.url = settings.url
     this.minSize = settings.minSize
@@ -87,6 +90,7 @@ export class Cluster implements SizedCluster {
     this.#emitter = emitter
     this.#onDemand = onDemand
     this.#room = room
+    this.#onClosed = onClosed
     this.#starts = new Starts(settings.random)
     this.#fleet = new Fleet(settings, newId, {
       onState: (instance, from, reason) => this.#onState(instance, from, reason),
@@ -426,6 +430,7 @@ export class Cluster implements SizedCluster {
     this.#backoffTimer?.clear()
     this.#reader.close()
     await this.#fleet.end('the session was closed', false)
+    this.#onClosed()
     this.#emitter.emit('cluster', {
       service: this.url,
       change: 'closed',

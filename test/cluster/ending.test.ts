@@ -255,4 +255,21 @@ describe('close', () => {
     }
     expect((await failure(get('one'))).code).toBe('MANYHOST_SESSION_CLOSED')
   })
+
+  test('ends also what takes over, and what was taken away and has not ended yet', async () => {
+    const { provider, holds } = holding()
+    const other = holding({ startDelay: NEVER })
+    session.startup({ url, provider })
+    session.startup({ url: 'http://other', provider })
+    const error = failure(get('one'))
+    await holds(1)
+    const removed = session.remove(url)
+    const updated = failure(session.update({ url: 'http://other', provider: other.provider }))
+    await turns()
+    await session.close({ force: true })
+    await removed
+    expect((await error).code).toBe('MANYHOST_SESSION_CLOSED')
+    expect((await updated).code).toBe('MANYHOST_SESSION_CLOSED')
+    expect([provider.instances, other.provider.instances]).toEqual([[], []])
+  })
 })

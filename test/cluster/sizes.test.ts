@@ -277,6 +277,22 @@ describe('a budget', () => {
     await shared.close()
   })
 
+  test('counts what takes over and what gives way', async () => {
+    const { provider } = service
+    const shared = new Session({ tickInterval: 3, provider, budget: { instances: 4 } })
+    shared.startup({ url, initSize: 3 })
+    await ready(shared, url, 3)
+    let most = 0
+    shared.on('instance', () => {
+      most = Math.max(most, provider.instances.length)
+    })
+    await shared.update({ url, initSize: 3, concurrency: 2 })
+    await ready(shared, url, 3)
+    expect(most).toBeLessThanOrEqual(4)
+    expect(shared.cluster(url).concurrency).toBe(2)
+    await shared.close()
+  })
+
   test('is refused where it makes no sense', () => {
     const error = thrown(() => new Session({ budget: { instances: 0 } }))
     expect(error.message).toContain('budget must be { instances: a whole number from 1 up }')
