@@ -6,6 +6,7 @@ import { Client, type ClientOptions } from './client.ts'
 import { type CloseOptions, Cluster } from './cluster/cluster.ts'
 import { rollOver } from './cluster/rolling.ts'
 import type { ClusterSettings } from './cluster/settings.ts'
+import { connector } from './connector.ts'
 import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
 import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
@@ -39,7 +40,7 @@ export class Session implements AsyncDisposable {
   readonly #budget: Budget | undefined
   readonly #registry = new Registry<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>()
-  readonly #network = new Agent()
+  readonly #network = new Agent({ connect: connector() })
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
   readonly #providers = new Set<Provider>()

@@ -52,8 +52,6 @@ export class Line extends Duplex {
   #far!: Line
   /** Lets the far end write on: called when this end has read what it has. */
   #release: ((error?: Error) => void) | undefined
-  /** The far end has ended, with bytes before the end that are still to be read here. */
-  #ending = false
 
   /** Two ends that are connected with each other. */
   static pair(gate: Gate): [Line, Line] {
@@ -72,19 +70,6 @@ export class Line extends Duplex {
   cut(): void {
     this.destroy()
     this.#far.#reset()
-  }
-
-  /**
-   * The end is told to a reader who asks for more, not with the last bytes: undici 7 crashes the process when a
-   * connection ends while its parser is paused (nodejs/undici#5360).
-   */
-  override read(size?: number): unknown {
-    const chunk: unknown = super.read(size)
-    if (this.#ending && chunk === null && size !== 0 && this.readableLength === 0) {
-      this.#ending = false
-      this.push(null)
-    }
-    return chunk
   }
 
   override _read(): void {
@@ -131,8 +116,7 @@ export class Line extends Duplex {
 
   #finish(): void {
     if (this.destroyed || this.readableEnded) return
-    if (this.readableLength > 0) this.#ending = true
-    else this.push(null)
+    this.push(null)
   }
 
   #reset(): void {
