@@ -19,7 +19,7 @@ import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
 import { type Snapshot, snapshot } from './snapshot.ts'
-import { wallClock } from './time.ts'
+import { wallClock, within } from './time.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions {
@@ -32,6 +32,9 @@ export interface SessionOptions {
   /** Source of every random choice, in [0, 1): for tests that are to be repeatable. @default Math.random */
   readonly random?: () => number
 }
+
+/** Milliseconds that requests to the network may take to end when the session closes. */
+const NETWORK_TIMEOUT = 30_000
 
 export class Session implements AsyncDisposable {
   readonly #provider: Provider
@@ -158,7 +161,6 @@ export class Session implements AsyncDisposable {
     if (!mounted) {
       const { dispatch } = cluster.settings
       mounted = {
-        host: virtualUrl(cluster.url).host,
         replayLimit: dispatch.replayLimit,
         keeps: (method, { resend, idempotencyKey }) =>
           mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
@@ -218,14 +220,20 @@ export class Session implements AsyncDisposable {
   close(options: CloseOptions = {}): Promise<void> {
     this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
     const closing = Promise.all(this.clusters.map((cluster) => cluster.close(options)))
-    this.#closing ??= this.#close(closing)
+    if (options.force) void this.#network.destroy(this.#refusal)
+    this.#closing ??= this.#close(closing, options.timeout ?? NETWORK_TIMEOUT)
     return this.#closing
   }
 
-  async #close(clusters: Promise<unknown>): Promise<void> {
+  async #close(clusters: Promise<unknown>, timeout: number): Promise<void> {
     await clusters
     await Promise.all([...this.#providers].map((provider) => provider.close?.()))
-    await this.#network.close()
+    // Who got a dispatcher may have closed the network, too.
+    await within(
+      timeout,
+      this.#network.close().catch(() => undefined),
+    )
+    await this.#network.destroy()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
