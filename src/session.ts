@@ -19,7 +19,7 @@ import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
 import { type Snapshot, snapshot } from './snapshot.ts'
-import { wallClock, within } from './time.ts'
+import { after, wallClock } from './time.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions {
@@ -228,12 +228,10 @@ export class Session implements AsyncDisposable {
   async #close(clusters: Promise<unknown>, timeout: number): Promise<void> {
     await clusters
     await Promise.all([...this.#providers].map((provider) => provider.close?.()))
-    // Who got a dispatcher may have closed the network, too.
-    await within(
-      timeout,
-      this.#network.close().catch(() => undefined),
-    )
-    await this.#network.destroy()
+    const late = after(timeout, () => void this.#network.destroy())
+    // Rejects where somebody who got a dispatcher has ended the network himself.
+    await this.#network.close().catch(() => undefined)
+    late.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
