@@ -183,21 +183,13 @@ export class Client implements AsyncDisposable {
     const body = this.#prepare(call, cluster, routing)
     const parts = { method: call.method, path, host, headers: call.headers.slice(), body, routing }
     const facts = cluster ? requestFacts({ ...parts, ids: this.#parts.ids }) : networkFacts(parts)
-    let onAbort: (() => void) | undefined
-    const intake = new Intake(
-      (done) => this.#onHead(done, call, body, resolve, reject),
-      reject,
-      signal ? () => signal.removeEventListener('abort', onAbort as () => void) : undefined,
-    )
+    const intake = new Intake((done) => this.#onHead(done, call, body, resolve, reject), reject)
     const flow: Flow = cluster
       ? cluster.send(facts, intake)
       : sendToNetwork(this.#parts.network, origin, facts, intake)
     intake.flow = flow
     if (cluster) intake.exchange = flow as NonNullable<Intake['exchange']>
-    if (signal && !intake.ended) {
-      onAbort = () => flow.cancel(aborted(signal))
-      signal.addEventListener('abort', onAbort, { once: true })
-    }
+    if (signal && !intake.ended) intake.onDone = watch(signal, flow)
   }
 
   #routing(options: RequestOptions): RequestRouting {
@@ -326,6 +318,13 @@ function toPairs(given: Record<string, unknown>): [string, string][] {
     for (const one of Array.isArray(value) ? value : [value]) pairs.push([name, String(one)])
   }
   return pairs
+}
+
+/** Gives up with the signal; the function that is returned ends that. */
+function watch(signal: AbortSignal, flow: Flow): () => void {
+  const onAbort = (): void => flow.cancel(aborted(signal))
+  signal.addEventListener('abort', onAbort, { once: true })
+  return () => signal.removeEventListener('abort', onAbort)
 }
 
 function aborted(signal: AbortSignal): ManyhostError {

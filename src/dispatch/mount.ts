@@ -99,6 +99,8 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   #exchange: Exchange | undefined
   #reason: Error | null = null
   #paused = false
+  /** The handler hears no more. */
+  #over = false
   rawHeaders: Buffer[] | null = null
   rawTrailers: Buffer[] | null = null
 
@@ -156,12 +158,12 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#reason) return
+    if (this.#over) return
     this.#try(() => this.#handler.onResponseData?.(this, chunk))
   }
 
   onEnd(trailers: RawHeaders): void {
-    if (this.#reason) return
+    if (this.#over) return
     this.rawTrailers = trailers as Buffer[]
     this.#try(() => this.#handler.onResponseEnd?.(this, headerObject(trailers)))
   }
@@ -172,18 +174,20 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   }
 
   onError(error: Error): void {
+    this.#over = true
     this.#exchange = undefined
     this.#handler.onResponseError?.(this, error)
   }
 
-  /** A handler that throws gives its request up, as in undici. */
+  /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */
   #try(call: () => void): void {
     try {
       call()
-    } catch (error) {
+    } catch (thrown) {
+      const error = asError(thrown)
       const exchange = this.#exchange
-      this.abort(asError(error))
-      if (!exchange || exchange.settled) this.onError(asError(error))
+      if (exchange && !exchange.settled) exchange.cancel(error)
+      else if (!this.#over) this.onError(error)
     }
   }
 }

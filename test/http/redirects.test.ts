@@ -8,9 +8,9 @@ import { echo } from '../fakes/echo.ts'
 import { service, until } from '../fakes/service.ts'
 
 /** `/to?<status>&<location>` redirects there; all else echoes. */
-const redirecting: NodeHandler = async (req, res): Promise<void> => {
+const redirecting: NodeHandler = async (req, res) => {
   const match = /^\/to\?(\d+)&(.*)$/.exec(req.url as string)
-  if (!match) return await echo(req, res)
+  if (!match) return void (await echo(req, res))
   req.resume()
   res.writeHead(Number(match[1]), { location: decodeURIComponent(match[2] as string) })
   res.end('moved')
