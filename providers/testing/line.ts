@@ -53,16 +53,17 @@ export class Line extends Duplex {
   /** Lets the far end write on: called when this end has read what it has. */
   #release: ((error?: Error) => void) | undefined
 
-  /** Two ends that are connected with each other. */
+  /** Two ends that are connected with each other: the client's and the server's. */
   static pair(gate: Gate): [Line, Line] {
-    const ends: [Line, Line] = [new Line(gate), new Line(gate)]
+    const ends: [Line, Line] = [new Line(gate, false), new Line(gate, true)]
     ends[0].#far = ends[1]
     ends[1].#far = ends[0]
     return ends
   }
 
-  private constructor(gate: Gate) {
-    super({ highWaterMark: BUFFER })
+  /** @param allowHalfOpen as sockets have it: a client's is closed by the far end's end, a server's is not */
+  private constructor(gate: Gate, allowHalfOpen: boolean) {
+    super({ highWaterMark: BUFFER, allowHalfOpen })
     this.#gate = gate
   }
 

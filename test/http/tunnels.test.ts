@@ -81,7 +81,7 @@ test('a WebSocket', async () => {
         socket.on('error', () => undefined)
         socket.on('data', (frame: Buffer) => {
           // A close frame is answered with one.
-          if ((frame[0] as number) === 0x88) socket.end(Buffer.from([0x88, 0]))
+          if (frame[0] === 0x88 && !socket.writableEnded) socket.end(Buffer.from([0x88, 0]))
         })
       },
     },
