@@ -322,9 +322,16 @@ function toPairs(given: Record<string, unknown>): [string, string][] {
 
 /** Gives up with the signal; the function that is returned ends that. */
 function watch(signal: AbortSignal, flow: Flow): () => void {
-  const onAbort = (): void => flow.cancel(aborted(signal))
+  let fired = false
+  const onAbort = (): void => {
+    fired = true
+    flow.cancel(aborted(signal))
+  }
   signal.addEventListener('abort', onAbort, { once: true })
-  return () => signal.removeEventListener('abort', onAbort)
+  return () => {
+    // It is off the list by itself then; to look for it would cost as much as all the others that hang on the signal.
+    if (!fired) signal.removeEventListener('abort', onAbort)
+  }
 }
 
 function aborted(signal: AbortSignal): ManyhostError {

@@ -50,7 +50,7 @@ const LAST_PORT = 65_535
 /** @throws ManyhostError MANYHOST_INVALID_URL */
 export function targetOf(url: string): Target {
   const plain = PLAIN.exec(url)
-  if (plain && !url.includes('/.') && !url.includes('%2', plain[1]?.length)) {
+  if (plain && !url.includes('/.') && !url.endsWith('?') && !url.includes('%2', plain[1]?.length)) {
     const host = plain[2] as string
     const colon = host.indexOf(':')
     // A host that ends in a number is an IPv4 address, of which there are many spellings.

@@ -19,7 +19,7 @@ import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
 import { type Snapshot, snapshot } from './snapshot.ts'
-import { after, wallClock } from './time.ts'
+import { after, type Timer, wallClock } from './time.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions {
@@ -51,6 +51,7 @@ export class Session implements AsyncDisposable {
   #instanceCount = 0
   #refusal: ManyhostError | undefined
   #closing: Promise<void> | undefined
+  #leaveNetwork = (): void => undefined
 
   constructor(options: SessionOptions & { readonly provider: Provider }) {
     const parsed = parseOptions('Session', options, SESSION_RULES)
@@ -220,18 +221,27 @@ export class Session implements AsyncDisposable {
   close(options: CloseOptions = {}): Promise<void> {
     this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
     const closing = Promise.all(this.clusters.map((cluster) => cluster.close(options)))
-    if (options.force) void this.#network.destroy(this.#refusal)
-    this.#closing ??= this.#close(closing, options.timeout ?? NETWORK_TIMEOUT)
+    if (options.force) this.#leaveNetwork()
+    this.#closing ??= this.#close(closing, options)
     return this.#closing
   }
 
-  async #close(clusters: Promise<unknown>, timeout: number): Promise<void> {
+  async #close(
+    clusters: Promise<unknown>,
+    { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
+  ): Promise<void> {
     await clusters
     await Promise.all([...this.#providers].map((provider) => provider.close?.()))
-    const late = after(timeout, () => void this.#network.destroy())
+    // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
+    let late: Timer | undefined
+    const ended = new Promise<void>((resolve) => {
+      this.#leaveNetwork = resolve
+      late = after(timeout, resolve)
+    })
+    const network = force ? this.#network.destroy() : this.#network.close()
     // Rejects where somebody who got a dispatcher has ended the network himself.
-    await this.#network.close().catch(() => undefined)
-    late.clear()
+    await Promise.race([network, ended]).catch(() => undefined)
+    late?.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
