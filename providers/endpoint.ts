@@ -1,6 +1,7 @@
 /** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
-import { connect } from 'node:net'
+import { connect as connectSocket } from 'node:net'
 import { Pool } from 'undici'
+import { connector } from '../src/connector.ts'
 import type { ListenOn } from '../src/provider.ts'
 
 export interface Endpoint {
@@ -27,12 +28,13 @@ function reachable(host: string): string {
   return host === '::' ? '::1' : host
 }
 
-/** @param connector undici's `connect` option: TLS settings, or a function that connects. */
+/** @param connect undici's option of that name: TLS settings, or a function that connects. */
 export function openPool(
   { origin, listenOn }: Endpoint,
   connections: number,
-  connector?: Pool.Options['connect'],
+  connect?: Pool.Options['connect'],
 ): Pool {
+  const { socketPath } = listenOn
   return new Pool(origin, {
     // One more than the places, so that a health check need not wait for a request that it is about.
     connections: connections + 1,
@@ -40,8 +42,11 @@ export function openPool(
     // How long an answer may take is the session's business: a second clock here could only be wrong.
     headersTimeout: 0,
     bodyTimeout: 0,
-    ...(listenOn.socketPath !== undefined && { socketPath: listenOn.socketPath }),
-    ...(connector && { connect: connector }),
+    connect: connector(
+      typeof connect === 'function'
+        ? connect
+        : { ...(socketPath !== undefined && { socketPath }), ...connect },
+    ),
   })
 }
 
@@ -51,8 +56,8 @@ export function knock({ listenOn }: Endpoint, signal: AbortSignal): Promise<void
     if (signal.aborted) return reject(signal.reason)
     const socket =
       listenOn.socketPath !== undefined
-        ? connect({ path: listenOn.socketPath })
-        : connect({ host: listenOn.host, port: listenOn.port })
+        ? connectSocket({ path: listenOn.socketPath })
+        : connectSocket({ host: listenOn.host, port: listenOn.port })
     const onAbort = (): void => done(() => reject(signal.reason))
     const done = (settle: () => void): void => {
       signal.removeEventListener('abort', onAbort)

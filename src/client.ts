@@ -2,10 +2,10 @@
 import type { Dispatcher } from 'undici'
 import type { Cluster } from './cluster/cluster.ts'
 import { type Body, type PreparedBody, prepareBody } from './dispatch/body.ts'
-import type { RequestFacts } from './dispatch/exchange.ts'
 import {
   flattenHeaders,
   type HeadersLike,
+  networkFacts,
   type RequestIds,
   type RequestRouting,
   requestFacts,
@@ -14,6 +14,7 @@ import { Replay } from './dispatch/replay.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
 import { describe, ManyhostError } from './errors.ts'
 import { type Flow, Intake } from './intake.ts'
+import { checkRequest } from './limits.ts'
 import { sendToNetwork } from './network.ts'
 import { nextHop } from './redirect.ts'
 import type { Registry } from './registry.ts'
@@ -60,7 +61,7 @@ export class Client implements AsyncDisposable {
   constructor(parts: ClientParts, options: ClientOptions) {
     this.#parts = parts
     this.#options = options
-    this.#headers = options.headers ? flattenHeaders(options.headers) : []
+    this.#headers = options.headers ? checkedHeaders(options.headers) : []
   }
 
   get(url: string | URL, options?: RequestOptions): Promise<Response> {
@@ -110,10 +111,12 @@ export class Client implements AsyncDisposable {
       if (this.#closed) {
         throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the client is closed')
       }
+      const verb = METHODS.has(method) ? method : methodOf(method)
+      if (options !== NO_OPTIONS) checkRequest(verb, options)
       const { body, headers } = this.#content(options)
       const call: Call = {
         options,
-        method: method.toUpperCase(),
+        method: verb,
         url: this.#resolve(url, options.query),
         headers,
         body,
@@ -125,16 +128,12 @@ export class Client implements AsyncDisposable {
 
   #resolve(url: string | URL, query: QueryLike | undefined): string {
     const { baseUrl } = this.#options
-    let text = typeof url === 'string' ? url : url.href
-    if (baseUrl !== undefined) text = new URL(text, baseUrl).href
-    if (query === undefined) return text
-    const absolute = new URL(text)
-    const pairs =
-      query instanceof URLSearchParams || Array.isArray(query)
-        ? query
-        : toPairs(query as Record<string, unknown>)
-    for (const [name, value] of pairs) absolute.searchParams.append(name, String(value))
-    return absolute.href
+    let text = typeof url === 'string' ? url : String(url)
+    // What cannot be resolved is no URL by itself either: `targetOf` says so.
+    if (baseUrl !== undefined && URL.canParse(text, String(baseUrl))) {
+      text = new URL(text, baseUrl).href
+    }
+    return query === undefined ? text : withQuery(text, query)
   }
 
   /** Body and headers of a request: `json`, `form` and `body` exclude each other. */
@@ -162,7 +161,7 @@ export class Client implements AsyncDisposable {
 
   #mergedHeaders(given: HeadersLike | undefined): string[] {
     if (given === undefined) return this.#headers.slice()
-    const own = flattenHeaders(given)
+    const own = checkedHeaders(given)
     const merged: string[] = []
     for (let index = 0; index < this.#headers.length; index += 2) {
       const name = this.#headers[index] as string
@@ -182,28 +181,15 @@ export class Client implements AsyncDisposable {
     const cluster = this.#parts.registry.match(origin, path)
     const routing = this.#routing(options)
     const body = this.#prepare(call, cluster, routing)
-    const facts = requestFacts({
-      method: call.method,
-      path,
-      host,
-      headers: call.headers.slice(),
-      body,
-      routing,
-      ids: this.#parts.ids,
-    })
-    let onAbort: (() => void) | undefined
-    const intake = new Intake(
-      (done) => this.#onHead(done, call, body, resolve, reject),
-      reject,
-      signal ? () => signal.removeEventListener('abort', onAbort as () => void) : undefined,
-    )
-    const flow = cluster ? cluster.send(facts, intake) : this.#toNetwork(origin, facts, intake)
+    const parts = { method: call.method, path, host, headers: call.headers.slice(), body, routing }
+    const facts = cluster ? requestFacts({ ...parts, ids: this.#parts.ids }) : networkFacts(parts)
+    const intake = new Intake((done) => this.#onHead(done, call, body, resolve, reject), reject)
+    const flow: Flow = cluster
+      ? cluster.send(facts, intake)
+      : sendToNetwork(this.#parts.network, origin, facts, intake)
     intake.flow = flow
     if (cluster) intake.exchange = flow as NonNullable<Intake['exchange']>
-    if (signal && !intake.ended) {
-      onAbort = () => flow.cancel(aborted(signal))
-      signal.addEventListener('abort', onAbort, { once: true })
-    }
+    if (signal && !intake.ended) intake.onDone = watch(signal, flow)
   }
 
   #routing(options: RequestOptions): RequestRouting {
@@ -228,19 +214,6 @@ export class Client implements AsyncDisposable {
       dispatch !== undefined &&
       mayRepeat(routing.resend ?? dispatch.resend, method, routing.idempotencyKey !== undefined)
     return prepareBody(body, { replayLimit: dispatch?.replayLimit ?? 0, keep })
-  }
-
-  /** A URL that is nobody's virtual URL gets none of our headers. */
-  #toNetwork(origin: string, facts: RequestFacts, intake: Intake): Flow {
-    const kept = facts.headers.slice(0, -2)
-    const own = new Set(['x-request-id', 'idempotency-key', 'host'])
-    const headers: string[] = []
-    for (let index = 0; index < kept.length; index += 2) {
-      const name = kept[index] as string
-      const isOurs = kept[index + 1] === facts.id || name === 'host'
-      if (!(own.has(name) && isOurs)) headers.push(name, kept[index + 1] as string)
-    }
-    return sendToNetwork(this.#parts.network, origin, { ...facts, headers }, intake)
   }
 
   #onHead(
@@ -282,6 +255,55 @@ export class Client implements AsyncDisposable {
   }
 }
 
+/** Those that need no second look. CONNECT is none of them: the client has nothing to hand a tunnel over by. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+/** RFC 9110 section 5.6.2. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+/** RFC 9110 section 5.5: no control characters but the tab, nothing beyond latin1. */
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+function methodOf(given: unknown): string {
+  const method = String(given).toUpperCase()
+  if (typeof given === 'string' && TOKEN.test(method) && method !== 'CONNECT') return method
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `method must be a token such as GET, and not CONNECT, got ${JSON.stringify(given)}`,
+  )
+}
+
+/** Refused here, not by undici when the request has waited for its turn. */
+function checkedHeaders(given: HeadersLike): string[] {
+  const flat = flattenHeaders(given)
+  for (let index = 0; index < flat.length; index += 2) {
+    const name = flat[index] as string
+    const value = flat[index + 1] as string
+    if (TOKEN.test(name) && FIELD_VALUE.test(value)) continue
+    const what = TOKEN.test(name) ? `the value of ${name}` : 'a name'
+    const got = JSON.stringify(TOKEN.test(name) ? value : name)
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `headers: ${what} has characters that no header can have: ${got}`,
+    )
+  }
+  return flat
+}
+
+/** Appends to what query there is, which is left as it was written. */
+function withQuery(url: string, query: QueryLike): string {
+  const pairs =
+    query instanceof URLSearchParams || Array.isArray(query)
+      ? query
+      : toPairs(query as Record<string, unknown>)
+  const added = new URLSearchParams()
+  for (const [name, value] of pairs) added.append(name, String(value))
+  if (added.size === 0) return url
+  const hash = url.indexOf('#')
+  const base = hash < 0 ? url : url.slice(0, hash)
+  const rest = hash < 0 ? '' : url.slice(hash)
+  const joint = base.includes('?') ? (/[?&]$/.test(base) ? '' : '&') : '?'
+  return `${base}${joint}${added}${rest}`
+}
+
 function hasHeader(flat: readonly string[], lowerCaseName: string): boolean {
   for (let index = 0; index < flat.length; index += 2) {
     if ((flat[index] as string).toLowerCase() === lowerCaseName) return true
@@ -296,6 +318,20 @@ function toPairs(given: Record<string, unknown>): [string, string][] {
     for (const one of Array.isArray(value) ? value : [value]) pairs.push([name, String(one)])
   }
   return pairs
+}
+
+/** Gives up with the signal; the function that is returned ends that. */
+function watch(signal: AbortSignal, flow: Flow): () => void {
+  let fired = false
+  const onAbort = (): void => {
+    fired = true
+    flow.cancel(aborted(signal))
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  return () => {
+    // It is off the list by itself then; to look for it would cost as much as all the others that hang on the signal.
+    if (!fired) signal.removeEventListener('abort', onAbort)
+  }
 }
 
 function aborted(signal: AbortSignal): ManyhostError {

@@ -34,20 +34,18 @@ export class Intake implements Sink {
   #waiting = 0
   #paused = false
   #reader: Reader | undefined
-  readonly #onHead: (intake: Intake) => void
-  readonly #onError: (error: Error) => void
-  readonly #onDone: (() => void) | undefined
-  #hasHead = false
+  /** Called once when nothing more will come. */
+  onDone: (() => void) | undefined
+  /**
+   * Both until the head is there, and not longer: through them an answer under way would hold the promise of its
+   * response, and the response could never be found abandoned.
+   */
+  #onHead: ((intake: Intake) => void) | undefined
+  #onError: ((error: Error) => void) | undefined
 
-  /** @param onDone called once when nothing more will come */
-  constructor(
-    onHead: (intake: Intake) => void,
-    onError: (error: Error) => void,
-    onDone: (() => void) | undefined,
-  ) {
+  constructor(onHead: (intake: Intake) => void, onError: (error: Error) => void) {
     this.#onHead = onHead
     this.#onError = onError
-    this.#onDone = onDone
   }
 
   /** Gives all that is there, and then all that comes, to `reader`. */
@@ -83,8 +81,10 @@ export class Intake implements Sink {
     this.status = status
     this.statusText = text
     this.headers = headers
-    this.#hasHead = true
-    this.#onHead(this)
+    const answer = this.#onHead
+    this.#onHead = undefined
+    this.#onError = undefined
+    answer?.(this)
   }
 
   onData(chunk: Buffer): void {
@@ -97,7 +97,7 @@ export class Intake implements Sink {
   onEnd(trailers: RawHeaders): void {
     this.ended = true
     this.trailers = trailers
-    this.#onDone?.()
+    this.onDone?.()
     this.#reader?.end()
   }
 
@@ -110,8 +110,8 @@ export class Intake implements Sink {
   onError(error: Error): void {
     this.ended = true
     this.error = error
-    this.#onDone?.()
-    if (!this.#hasHead) this.#onError(error)
+    this.onDone?.()
+    if (this.#onError) this.#onError(error)
     else this.#reader?.error(error)
   }
 }

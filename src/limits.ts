@@ -1,7 +1,7 @@
 /** Options of the session, its client and its dispatcher, with defaults and ranges. */
 import type { HeadersLike } from './dispatch/facts.ts'
 import type { ResendPolicy } from './dispatch/settings.ts'
-import { callback, milliseconds, rule, text, whole } from './options.ts'
+import { callback, checkOptions, milliseconds, rule, text, whole } from './options.ts'
 import type { Provider } from './provider.ts'
 import { isProvider } from './service.ts'
 
@@ -56,3 +56,39 @@ export const CLIENT_RULES = {
   ),
   maxRedirects: whole(0, 20),
 } as const
+
+const anything = rule<unknown>('anything', undefined, (value) => value)
+
+/** Every option of a request. README's table is held against this one by a test. */
+export const REQUEST_RULES = {
+  ...ROUTING_RULES,
+  json: anything,
+  form: rule<object>('an object, FormData or URLSearchParams', undefined, (value) =>
+    typeof value === 'object' && value !== null ? value : undefined,
+  ),
+  body: anything,
+  query: rule<object>('an object, pairs or URLSearchParams', undefined, (value) =>
+    typeof value === 'object' && value !== null ? value : undefined,
+  ),
+  headers: CLIENT_RULES.headers,
+  signal: rule<AbortSignal | null>('an AbortSignal', undefined, (value) =>
+    value === null || isSignal(value) ? value : undefined,
+  ),
+  redirect: CLIENT_RULES.redirect,
+  maxRedirects: CLIENT_RULES.maxRedirects,
+} as const
+
+/** By its looks: signals of other realms and of polyfills will do. */
+function isSignal(value: unknown): value is AbortSignal {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof Reflect.get(value, 'aborted') === 'boolean' &&
+    typeof Reflect.get(value, 'addEventListener') === 'function'
+  )
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function checkRequest(method: string, options: object): void {
+  checkOptions(method, options, REQUEST_RULES)
+}

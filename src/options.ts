@@ -79,29 +79,35 @@ type Parsed<R extends Rules> = {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseOptions<R extends Rules>(where: string, given: unknown, rules: R): Parsed<R> {
-  if (given !== undefined && (typeof given !== 'object' || given === null)) {
+  const parsed = checkOptions(where, given ?? {}, rules)
+  for (const [name, { initial }] of Object.entries(rules)) {
+    if (!(name in parsed)) parsed[name] = initial
+  }
+  return parsed as Parsed<R>
+}
+
+/**
+ * Checks what is given, and that alone: its cost is that of what is given, not of what could be.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function checkOptions(where: string, given: unknown, rules: Rules): Record<string, unknown> {
+  if (typeof given !== 'object' || given === null) {
     throw invalid(`${where}: options are an object, got ${show(given)}`)
   }
-  const options = (given ?? {}) as Record<string, unknown>
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(rules, name)) {
+  const parsed: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(given)) {
+    const one = Object.hasOwn(rules, name) ? rules[name] : undefined
+    if (!one) {
       throw invalid(`${where}: unknown option '${name}'; known: ${Object.keys(rules).join(', ')}`)
     }
-  }
-  const parsed: Record<string, unknown> = {}
-  for (const [name, { initial, parse, range }] of Object.entries(rules)) {
-    const value = options[name]
-    if (value === undefined) {
-      parsed[name] = initial
-      continue
-    }
-    const result = parse(value)
+    if (value === undefined) continue
+    const result = one.parse(value)
     if (result === undefined) {
-      throw invalid(`${where}: ${name} must be ${range}, got ${show(value)}`)
+      throw invalid(`${where}: ${name} must be ${one.range}, got ${show(value)}`)
     }
     parsed[name] = result
   }
-  return parsed as Parsed<R>
+  return parsed
 }
 
 function invalid(message: string): ManyhostError {

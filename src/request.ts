@@ -50,7 +50,7 @@ const LAST_PORT = 65_535
 /** @throws ManyhostError MANYHOST_INVALID_URL */
 export function targetOf(url: string): Target {
   const plain = PLAIN.exec(url)
-  if (plain && !url.includes('/.') && !url.includes('%2', plain[1]?.length)) {
+  if (plain && !url.includes('/.') && !url.endsWith('?') && !url.includes('%2', plain[1]?.length)) {
     const host = plain[2] as string
     const colon = host.indexOf(':')
     // A host that ends in a number is an IPv4 address, of which there are many spellings.
@@ -79,7 +79,23 @@ function parsed(text: string): Target {
       `expected a URL of scheme http or https, got ${JSON.stringify(text)}`,
     )
   }
+  if (url.username !== '' || url.password !== '') {
+    // Dropping them silently, as undici does, would be a request that the caller did not make.
+    throw new ManyhostError(
+      'MANYHOST_INVALID_URL',
+      `expected a URL without user and password (send an Authorization header), got one for ${url.host}`,
+    )
+  }
   return { origin: url.origin, host: url.host, path: url.pathname + url.search }
+}
+
+const TEXT = 'text/plain;charset=UTF-8'
+
+/** As the web has it: text that does not say what it is, is plain. */
+function asText(given: RequestInit['headers']): Headers {
+  const headers = new Headers(given)
+  if (!headers.has('content-type')) headers.set('content-type', TEXT)
+  return headers
 }
 
 /** What `fetch` was given, as a request of the client. */
@@ -89,7 +105,8 @@ export async function methodOptions(
 ): Promise<{ method: string; url: string | URL; options: RequestOptions }> {
   const request = input instanceof Request ? input : undefined
   const body = init.body ?? request?.body ?? undefined
-  const headers = init.headers ?? request?.headers
+  const given = init.headers ?? request?.headers
+  const headers = typeof init.body === 'string' ? asText(given) : given
   const redirect = init.redirect ?? request?.redirect
   const signal = init.signal ?? request?.signal
   return {

@@ -1,7 +1,10 @@
 /** What the client answers with: what its users use of the web's `Response`, without what makes that slow. */
+import { Readable } from 'node:stream'
 import { rawHeader, rawPairs } from './dispatch/raw.ts'
 import { type AttemptReport, ManyhostError } from './errors.ts'
 import type { Intake } from './intake.ts'
+
+const { isDisturbed } = Readable
 
 /** What one request went through. Durations in milliseconds. */
 export interface Timing {
@@ -36,7 +39,7 @@ export class Response {
     this.#intake = intake
     this.url = url
     this.redirected = redirected
-    if (!intake.whole) abandoned.register(this, intake)
+    if (!intake.whole) abandoned.register(this, intake, this)
   }
 
   get status(): number {
@@ -83,7 +86,9 @@ export class Response {
   }
 
   get bodyUsed(): boolean {
-    return this.#used || (this.#stream?.locked ?? false)
+    if (this.#used) return true
+    const stream = this.#stream
+    return stream ? stream.locked || isDisturbed(stream as unknown as Readable) : false
   }
 
   /** The body as a web stream; null where HTTP allows none. */
@@ -91,6 +96,11 @@ export class Response {
     if (this.#stream === undefined) {
       const none = this.status === 204 || this.status === 304
       this.#stream = none || this.#used ? null : streamOf(this.#intake)
+      if (this.#stream) {
+        // The stream may outlive the response that it is from.
+        abandoned.unregister(this)
+        if (!this.#intake.whole) abandoned.register(this.#stream, this.#intake, this.#intake)
+      }
     }
     return this.#stream
   }
@@ -132,8 +142,11 @@ export class Response {
    */
   clone(): Response {
     if (this.bodyUsed) throw used()
-    const copy = new Response(this.#intake, this.url, this.redirected)
     const { body } = this
+    const copy = new Response(this.#intake, this.url, this.redirected)
+    // Neither ends the answer that both read when it is dropped.
+    abandoned.unregister(copy)
+    copy.#stream = null
     if (body) {
       const [mine, theirs] = body.tee()
       this.#stream = mine
@@ -161,6 +174,7 @@ export class Response {
     this.#used = true
     const intake = this.#intake
     if (this.#stream) return collectStream(this.#stream)
+    if (!intake.whole) abandoned.unregister(this)
     if (intake.ended && !intake.error) {
       const { chunks } = intake
       intake.chunks = []
@@ -191,6 +205,9 @@ function decode(bytes: Buffer): string {
   return bytes.toString('utf8', hasMark ? 3 : 0)
 }
 
+/** Bytes that may wait in the stream before the instance is asked to pause. */
+const HIGH_WATER = 65_536
+
 function streamOf(intake: Intake): ReadableStream<Uint8Array> {
   let started = false
   return new ReadableStream<Uint8Array>(
@@ -198,22 +215,26 @@ function streamOf(intake: Intake): ReadableStream<Uint8Array> {
       pull(controller) {
         if (started) return intake.resume()
         started = true
+        // From here on the answer under way holds the stream, and not the other way round.
+        abandoned.unregister(intake)
         intake.read({
           data: (chunk) => {
             controller.enqueue(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength))
-            if ((controller.desiredSize ?? 0) <= 0) intake.pause()
+            if ((controller.desiredSize ?? 0) < -HIGH_WATER) intake.pause()
           },
           end: () => controller.close(),
           error: (error) => controller.error(error),
         })
       },
       cancel(reason) {
+        abandoned.unregister(intake)
         if (intake.ended) return
         const text = 'the response body was cancelled'
         intake.flow?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
       },
     },
-    { highWaterMark: 65_536, size: (chunk) => chunk.byteLength },
+    // 0: nothing is pulled before somebody reads, so that a body that nobody reads can be told from one that is read.
+    { highWaterMark: 0, size: (chunk) => chunk.byteLength },
   )
 }
 

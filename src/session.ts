@@ -6,6 +6,7 @@ import { Client, type ClientOptions } from './client.ts'
 import { type CloseOptions, Cluster } from './cluster/cluster.ts'
 import { rollOver } from './cluster/rolling.ts'
 import type { ClusterSettings } from './cluster/settings.ts'
+import { connector } from './connector.ts'
 import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
 import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
@@ -18,7 +19,7 @@ import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
 import { type Snapshot, snapshot } from './snapshot.ts'
-import { wallClock } from './time.ts'
+import { after, type Timer, wallClock } from './time.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions {
@@ -32,6 +33,9 @@ export interface SessionOptions {
   readonly random?: () => number
 }
 
+/** Milliseconds that requests to the network may take to end when the session closes. */
+const NETWORK_TIMEOUT = 30_000
+
 export class Session implements AsyncDisposable {
   readonly #provider: Provider
   readonly #tickInterval: number
@@ -41,7 +45,7 @@ export class Session implements AsyncDisposable {
   /** All that are not closed yet: also those that take over, give way or were taken away. */
   readonly #clusters = new Set<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>()
-  readonly #network = new Agent()
+  readonly #network = new Agent({ connect: connector() })
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
   readonly #providers = new Set<Provider>()
@@ -49,6 +53,7 @@ export class Session implements AsyncDisposable {
   #instanceCount = 0
   #refusal: ManyhostError | undefined
   #closing: Promise<void> | undefined
+  #leaveNetwork = (): void => undefined
 
   constructor(options: SessionOptions & { readonly provider: Provider }) {
     const parsed = parseOptions('Session', options, SESSION_RULES)
@@ -163,7 +168,6 @@ export class Session implements AsyncDisposable {
     if (!mounted) {
       const { dispatch } = cluster.settings
       mounted = {
-        host: virtualUrl(cluster.url).host,
         replayLimit: dispatch.replayLimit,
         keeps: (method, { resend, idempotencyKey }) =>
           mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
@@ -223,14 +227,27 @@ export class Session implements AsyncDisposable {
   close(options: CloseOptions = {}): Promise<void> {
     this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
     const closing = Promise.all([...this.#clusters].map((cluster) => cluster.close(options)))
-    this.#closing ??= this.#close(closing)
+    if (options.force) this.#leaveNetwork()
+    this.#closing ??= this.#close(closing, options)
     return this.#closing
   }
 
-  async #close(clusters: Promise<unknown>): Promise<void> {
+  async #close(
+    clusters: Promise<unknown>,
+    { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
+  ): Promise<void> {
     await clusters
     await Promise.all([...this.#providers].map((provider) => provider.close?.()))
-    await this.#network.close()
+    // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
+    let late: Timer | undefined
+    const ended = new Promise<void>((resolve) => {
+      this.#leaveNetwork = resolve
+      late = after(timeout, resolve)
+    })
+    const network = force ? this.#network.destroy() : this.#network.close()
+    // Rejects where somebody who got a dispatcher has ended the network himself.
+    await Promise.race([network, ended]).catch(() => undefined)
+    late?.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@
 import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type buildConnector, Pool } from 'undici'
+import { patient } from '../../src/connector.ts'
 import { asError, ManyhostError } from '../../src/errors.ts'
 import type { Exit, Running, StartSpec } from '../../src/provider.ts'
 import { after, type Timer } from '../../src/time.ts'
@@ -125,7 +126,7 @@ export class Instance implements Running, InProcessInstance {
     })
     this.#gate.pass(() => this.#server.emit('connection', far))
     // undici asks of a socket what any Duplex has; its types say Socket all the same.
-    callback(null, near as unknown as Socket)
+    callback(null, patient(near) as unknown as Socket)
   }
 
   async #request(req: NodeRequest, res: ServerResponse): Promise<void> {

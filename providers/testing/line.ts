@@ -52,19 +52,18 @@ export class Line extends Duplex {
   #far!: Line
   /** Lets the far end write on: called when this end has read what it has. */
   #release: ((error?: Error) => void) | undefined
-  /** The far end has ended, with bytes before the end that are still to be read here. */
-  #ending = false
 
-  /** Two ends that are connected with each other. */
+  /** Two ends that are connected with each other: the client's and the server's. */
   static pair(gate: Gate): [Line, Line] {
-    const ends: [Line, Line] = [new Line(gate), new Line(gate)]
+    const ends: [Line, Line] = [new Line(gate, false), new Line(gate, true)]
     ends[0].#far = ends[1]
     ends[1].#far = ends[0]
     return ends
   }
 
-  private constructor(gate: Gate) {
-    super({ highWaterMark: BUFFER })
+  /** @param allowHalfOpen as sockets have it: a client's is closed by the far end's end, a server's is not */
+  private constructor(gate: Gate, allowHalfOpen: boolean) {
+    super({ highWaterMark: BUFFER, allowHalfOpen })
     this.#gate = gate
   }
 
@@ -72,19 +71,6 @@ export class Line extends Duplex {
   cut(): void {
     this.destroy()
     this.#far.#reset()
-  }
-
-  /**
-   * The end is told to a reader who asks for more, not with the last bytes: undici 7 crashes the process when a
-   * connection ends while its parser is paused (nodejs/undici#5360).
-   */
-  override read(size?: number): unknown {
-    const chunk: unknown = super.read(size)
-    if (this.#ending && chunk === null && size !== 0 && this.readableLength === 0) {
-      this.#ending = false
-      this.push(null)
-    }
-    return chunk
   }
 
   override _read(): void {
@@ -131,8 +117,7 @@ export class Line extends Duplex {
 
   #finish(): void {
     if (this.destroyed || this.readableEnded) return
-    if (this.readableLength > 0) this.#ending = true
-    else this.push(null)
+    this.push(null)
   }
 
   #reset(): void {

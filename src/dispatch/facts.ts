@@ -140,3 +140,15 @@ export function requestFacts(parts: FactsParts): RequestFacts {
     keyed,
   }
 }
+
+/** The facts of a request that goes to the network: none of our headers go with it. */
+export function networkFacts(parts: Omit<FactsParts, 'ids'>): RequestFacts {
+  const { method, path, headers, routing, body } = parts
+  const has = (wanted: string): boolean =>
+    headers.some((name, index) => index % 2 === 0 && name.toLowerCase() === wanted)
+  if (body.type !== undefined && !has('content-type')) headers.push('content-type', body.type)
+  if (routing.idempotencyKey !== undefined && !has('idempotency-key')) {
+    headers.push('idempotency-key', routing.idempotencyKey)
+  }
+  return { id: '', method, path, headers, body: body.body, timeout: routing.timeout }
+}

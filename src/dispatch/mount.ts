@@ -20,7 +20,6 @@ import { rawPairs } from './raw.ts'
 
 /** Where requests to a virtual URL go. */
 export interface Mounted {
-  readonly host: string
   readonly replayLimit: number
   keeps(method: string, routing: RequestRouting): boolean
   send(facts: RequestFacts, sink: Sink): Exchange
@@ -34,12 +33,14 @@ export function mount(
   defaults: RequestRouting = {},
 ): Dispatcher.DispatcherComposeInterceptor {
   return (dispatch) => (options, handler) => {
-    const path = options.path
-    const found = options.origin ? find(originOf(options.origin), path) : undefined
+    const origin = options.origin ? originOf(options.origin) : ''
+    const found = origin === '' ? undefined : find(origin, options.path)
     if (!found) return dispatch(options, handler)
     const sink = new HandlerSink(handler)
     try {
-      sink.begin(() => found.send(facts(options as DispatchOptions, found, ids, defaults), sink))
+      sink.begin(() =>
+        found.send(facts(options as DispatchOptions, origin, found, ids, defaults), sink),
+      )
     } catch (error) {
       sink.onError(asError(error))
     }
@@ -47,12 +48,18 @@ export function mount(
   }
 }
 
+/** Names in lower case without a port, or with one that is nobody's default: as `URL.origin` has them. */
+const PLAIN = /^https?:\/\/[a-z0-9._-]*[a-z_-](?::(?!80$|443$)[1-9]\d{0,3})?$/
+
 function originOf(origin: string | URL): string {
-  return typeof origin === 'string' ? origin.replace(/\/$/, '') : origin.origin
+  if (typeof origin !== 'string') return origin.origin
+  if (PLAIN.test(origin)) return origin
+  return URL.canParse(origin) ? new URL(origin).origin : origin
 }
 
 function facts(
   options: DispatchOptions,
+  origin: string,
   found: Mounted,
   ids: RequestIds,
   defaults: RequestRouting,
@@ -69,7 +76,7 @@ function facts(
   return requestFacts({
     method,
     path: query ? withQuery(options.path, query) : options.path,
-    host: found.host,
+    host: origin.slice(origin.indexOf('//') + 2),
     headers: options.headers ? flattenHeaders(options.headers as HeadersLike) : [],
     body: prepareBody(options.body, { replayLimit: found.replayLimit, keep }),
     upgrade: typeof options.upgrade === 'string' ? options.upgrade : undefined,
@@ -92,6 +99,8 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   #exchange: Exchange | undefined
   #reason: Error | null = null
   #paused = false
+  /** The handler hears no more. */
+  #over = false
   rawHeaders: Buffer[] | null = null
   rawTrailers: Buffer[] | null = null
 
@@ -149,12 +158,12 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#reason) return
+    if (this.#over) return
     this.#try(() => this.#handler.onResponseData?.(this, chunk))
   }
 
   onEnd(trailers: RawHeaders): void {
-    if (this.#reason) return
+    if (this.#over) return
     this.rawTrailers = trailers as Buffer[]
     this.#try(() => this.#handler.onResponseEnd?.(this, headerObject(trailers)))
   }
@@ -165,18 +174,20 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   }
 
   onError(error: Error): void {
+    this.#over = true
     this.#exchange = undefined
     this.#handler.onResponseError?.(this, error)
   }
 
-  /** A handler that throws gives its request up, as in undici. */
+  /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */
   #try(call: () => void): void {
     try {
       call()
-    } catch (error) {
+    } catch (thrown) {
+      const error = asError(thrown)
       const exchange = this.#exchange
-      this.abort(asError(error))
-      if (!exchange || exchange.settled) this.onError(asError(error))
+      if (exchange && !exchange.settled) exchange.cancel(error)
+      else if (!this.#over) this.onError(error)
     }
   }
 }

@@ -59,9 +59,13 @@ export class Replay {
     this.#disposed = true
     this.#memory = []
     this.#latest = undefined
+    this.#close()
+    if (!this.#ended && typeof this.#source !== 'function') void this.#abandon(this.#source)
+  }
+
+  #close(): void {
     void this.#file?.close().catch(() => undefined)
     this.#file = undefined
-    if (!this.#ended && typeof this.#source !== 'function') void this.#abandon(this.#source)
   }
 
   /** Tells a source that is not read to its end that nobody will. */
@@ -147,9 +151,12 @@ export class Replay {
       this.#inMemory += chunk.length
     } else {
       this.#file ??= await nameless()
+      // It ended while its file was made.
+      if (this.#disposed) return this.#close()
       const at = this.#inFile
+      const file = this.#file
       for (let written = 0; written < chunk.length; ) {
-        const { bytesWritten } = await this.#file.write(chunk, written, undefined, at + written)
+        const { bytesWritten } = await file.write(chunk, written, undefined, at + written)
         written += bytesWritten
       }
       this.#latest = chunk

@@ -84,7 +84,8 @@ export function reasonOf(error: Error, sent: boolean): FailureReason {
   const code = String((error as { code?: unknown }).code ?? '')
   if (CALLERS.has(code)) return 'caller'
   if (code === 'UND_ERR_CONNECT_TIMEOUT' || (!sent && CONNECT.has(code))) return 'connect'
-  if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return 'protocol'
+  // undici's parser errors have no code where the parser's own number is beyond its list.
+  if (error.name === 'HTTPParserError' || code === 'UND_ERR_HEADERS_OVERFLOW') return 'protocol'
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'protocol'
   return 'connection'
 }
