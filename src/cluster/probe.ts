@@ -54,13 +54,7 @@ export async function httpProbe(
     )
   })
   try {
-    const { statusCode, body } = await dispatcher.request({
-      path,
-      method: 'GET',
-      signal: own.signal,
-    })
-    // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
-    await body.dump()
+    const statusCode = await Promise.race([get(dispatcher, path, own.signal), aborted(own.signal)])
     if (statusCode < 200 || statusCode > 299) {
       throw new ManyhostError(
         'MANYHOST_INSTANCE_UNHEALTHY',
@@ -71,6 +65,21 @@ export async function httpProbe(
     timer.clear()
     signal?.removeEventListener('abort', give)
   }
+}
+
+async function get(dispatcher: Dispatcher, path: string, signal: AbortSignal): Promise<number> {
+  const { statusCode, body } = await dispatcher.request({ path, method: 'GET', signal })
+  // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
+  await body.dump()
+  return statusCode
+}
+
+/** undici heeds a signal only once the request is on a connection; a probe that waits for one has to end as well. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
 }
 
 export interface Checks {
