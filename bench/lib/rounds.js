@@ -2,6 +2,8 @@
 import { median } from './stats.js'
 
 /**
+ * No gc() in between: each one ages compiled code, and after a few the contenders would begin cold again.
+ *
  * @param contenders functions by name, each `(round) => figures`
  * @returns by name: the median of each figure, and under `ratio` the median over the rounds of figure / base's figure
  */
@@ -12,7 +14,6 @@ export async function rounds(contenders, { count, base, warmups = 1 }) {
     const names = Object.keys(contenders)
     const turn = Math.abs(round) % names.length
     for (const name of [...names.slice(turn), ...names.slice(0, turn)]) {
-      globalThis.gc?.()
       const figures = await contenders[name](round)
       if (round >= 0) samples[name].push(figures)
     }
