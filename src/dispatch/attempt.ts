@@ -210,7 +210,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     this.#timer?.clear()
     const at = now()
     this.exchange.headAt = at
-    this.#referee.answered(this.target as Target, at - this.startedAt)
+    const target = this.target as Target
+    target.answered(this)
+    this.#referee.answered(target, at - this.startedAt)
     this.#sink.onHead(status, headers, text, this)
     return !this.exchange.paused
   }
@@ -242,7 +244,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     socket.once('close', () => this.#release())
     const at = now()
     this.exchange.headAt = at
-    this.#referee.answered(this.target as Target, at - this.startedAt)
+    const target = this.target as Target
+    target.answered(this)
+    this.#referee.answered(target, at - this.startedAt)
     this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NONE, socket, this)
   }
 
