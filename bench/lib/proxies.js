@@ -124,7 +124,7 @@ export async function startProxy(name, urls) {
   writeFileSync(path, config(urls, folder))
   const [command, ...rest] = onServerCore([name, ...args(path)])
   const env = { ...process.env, GOMAXPROCS: '1' }
-  const child = spawn(command, rest, { env, cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn(command, rest, { env, cwd: folder, stdio: 'ignore' })
   const ended = once(child, 'exit')
   for (let tries = 0; tries < 500 && !(await accepts(port)); tries++) await sleep(10)
   const stop = async () => {

@@ -22,6 +22,8 @@ export interface Referee {
   readonly attemptTimeout: number
   readonly service: string
   answered(target: Target, milliseconds: number): void
+  /** The request was given up after this time without an answer: it would have taken longer. */
+  unanswered(target: Target, milliseconds: number): void
   /** `reached`: whether the connection had been made. */
   failed(target: Target, error: Error, reached: boolean): void
   waited(milliseconds: number): void
@@ -142,8 +144,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     if (this.#done) return
     this.#done = true
     this.#cancelled = reason
-    if (!this.target) this.#referee.queue.leave(this)
-    else this.#cut(reason)
+    if (!this.target) return this.#referee.queue.leave(this)
+    if (!this.#resume) this.#referee.unanswered(this.target, now() - this.startedAt)
+    this.#cut(reason)
   }
 
   interrupt(error: Error): void {
