@@ -162,13 +162,15 @@ async function memory() {
     '(such a signal alone)': signals,
     '(a promise that waits, and its catch, alone)': () => {
       let settle
-      new Promise((resolve, reject) => {
+      const promise = new Promise((resolve, reject) => {
         settle = { resolve, reject }
-      }).catch(() => {})
+      })
+      promise.catch(() => {})
       return settle
     },
   }
   for (const [name, make] of Object.entries(alone)) {
+    await sleep(100)
     const before = heap()
     const kept = Array.from({ length: WAITING }, make)
     rows.push([name, Math.round((heap() - before) / kept.length)])
