@@ -76,11 +76,19 @@ async function bounded(
   signal.addEventListener('abort', give, { once: true })
   const timer = after(timeout, () => own.abort(late()))
   try {
-    await probe(own.signal)
+    await Promise.race([probe(own.signal), aborted(own.signal)])
   } finally {
     timer.clear()
     signal.removeEventListener('abort', give)
   }
+}
+
+/** undici heeds a signal only once the request is on a connection; a probe that waits for one has to end as well. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
 }
 
 export interface Checks {

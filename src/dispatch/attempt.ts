@@ -23,6 +23,8 @@ export interface Referee {
   readonly attemptTimeout: number
   readonly service: string
   answered(target: Target, milliseconds: number): void
+  /** The request was given up after this time without an answer: it would have taken longer. */
+  unanswered(target: Target, milliseconds: number): void
   /** `reached`: whether the connection had been made. */
   failed(target: Target, error: Error, reached: boolean): void
   waited(milliseconds: number): void
@@ -146,8 +148,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     if (this.#done) return
     this.#done = true
     this.#cancelled = reason
-    if (!this.target) this.#referee.queue.leave(this)
-    else this.#cut(reason)
+    if (!this.target) return this.#referee.queue.leave(this)
+    if (!this.#resume) this.#referee.unanswered(this.target, now() - this.startedAt)
+    this.#cut(reason)
   }
 
   interrupt(error: Error): void {
@@ -214,7 +217,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     this.#timer?.clear()
     const at = now()
     this.exchange.headAt = at
-    this.#referee.answered(this.target as Target, at - this.startedAt)
+    const target = this.target as Target
+    target.answered(this)
+    this.#referee.answered(target, at - this.startedAt)
     this.#sink.onHead(status, headers, text, this)
     return !this.exchange.paused
   }
@@ -246,7 +251,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
     socket.once('close', () => this.#release())
     const at = now()
     this.exchange.headAt = at
-    this.#referee.answered(this.target as Target, at - this.startedAt)
+    const target = this.target as Target
+    target.answered(this)
+    this.#referee.answered(target, at - this.startedAt)
     this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NONE, socket, this)
   }
 

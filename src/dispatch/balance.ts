@@ -3,10 +3,14 @@
 /** What a pick reads of a target. */
 export interface Candidate {
   readonly id: string
+  /** `hashOf(id)`. */
+  readonly hash: number
   readonly open: boolean
   readonly places: number
   readonly inFlight: number
   readonly latency: Latency
+  /** When the request was given to it that has had no answer for the longest time; Infinity if there is none. */
+  readonly askedAt: number
 }
 
 /** A peak-sensitive moving average of round-trip times, in ms. */
@@ -20,6 +24,8 @@ export interface PickFacts {
   /** Counts up by one with each pick: where a search starts, so that ties rotate. */
   readonly turn: number
   readonly now: number
+  /** No free target has fewer requests in flight than this: a search for the least may end where it finds as few. */
+  readonly fewest: number
   /** Uniform in [0, 1). */
   readonly random: () => number
   /** Requests with the same key go to the same instance as long as it has a free place. */
@@ -35,8 +41,8 @@ function isFree(target: Candidate): boolean {
   return target.open && target.inFlight < target.places
 }
 
-/** The free target with the fewest requests in flight; ties go round. Stops at the first idle one. */
-export const leastInFlight: Pick = (targets, { turn, avoid }) => {
+/** The free target with the fewest requests in flight; ties go round. Stops where there can be none with fewer. */
+export const leastInFlight: Pick = (targets, { turn, avoid, fewest: bound }) => {
   const count = targets.length
   let best = -1
   let fewest = Number.POSITIVE_INFINITY
@@ -45,7 +51,7 @@ export const leastInFlight: Pick = (targets, { turn, avoid }) => {
     if (target.inFlight < fewest && isFree(target) && index !== avoid) {
       best = index
       fewest = target.inFlight
-      if (fewest === 0) break
+      if (fewest <= bound) break
     }
     if (++index === count) index = 0
   }
@@ -77,26 +83,45 @@ export function observe(latency: Latency, roundTrip: number, now: number): void 
   latency.at = now
 }
 
-/** Expected wait on a target: its remembered round trip, faded with time, for each request that it has. */
-function load({ latency, inFlight }: Candidate, now: number): number {
+/**
+ * What a target promises: its remembered round trip, faded with time, or how long it has owed an answer if that is
+ * more, for each request that it has. So one that falls silent counts as slow before the first late answer is there.
+ * Time counts by its square: places serve at the same time, so that an idle one that is ten times slower than the
+ * others is no match for them even if they have nine requests each.
+ */
+function load({ latency, askedAt, inFlight }: Candidate, now: number): number {
   const faded = latency.cost * Math.exp(-Math.max(0, now - latency.at) / TAU)
-  return faded * (inFlight + 1) + inFlight * 1e-6
+  const time = Math.max(faded, now - askedAt)
+  return time * time * (inFlight + 1) + inFlight * 1e-6
+}
+
+/** Random draws of a free target before all are looked through. */
+const DRAWS = 8
+
+/** Index of a free target, all alike, other than these two; -1 for none. */
+function draw(targets: readonly Candidate[], facts: PickFacts, not: number): number {
+  const { random, avoid } = facts
+  for (let drawn = 0; drawn < DRAWS; drawn++) {
+    const index = Math.floor(random() * targets.length)
+    if (index !== avoid && index !== not && isFree(targets[index] as Candidate)) return index
+  }
+  const free: number[] = []
+  for (let index = 0; index < targets.length; index++) {
+    if (index !== avoid && index !== not && isFree(targets[index] as Candidate)) free.push(index)
+  }
+  return free[Math.floor(random() * free.length)] ?? -1
 }
 
 /**
  * Of two free targets drawn at random, the one that promises the shorter wait by peak EWMA.
  * Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001); Finagle's `p2cPeakEwma`.
  */
-export const peakEwma: Pick = (targets, { now, random, avoid }) => {
-  const free: number[] = []
-  for (let index = 0; index < targets.length; index++) {
-    if (index !== avoid && isFree(targets[index] as Candidate)) free.push(index)
-  }
-  if (free.length < 2) return free[0] ?? fallback(targets, avoid)
-  const one = Math.floor(random() * free.length)
-  const other = (one + 1 + Math.floor(random() * (free.length - 1))) % free.length
-  const a = free[one] as number
-  const b = free[other] as number
+export const peakEwma: Pick = (targets, facts) => {
+  const { now, avoid } = facts
+  const a = draw(targets, facts, -1)
+  if (a === -1) return fallback(targets, avoid)
+  const b = draw(targets, facts, a)
+  if (b === -1) return a
   return load(targets[b] as Candidate, now) < load(targets[a] as Candidate, now) ? b : a
 }
 
@@ -108,11 +133,11 @@ export const peakEwma: Pick = (targets, { now, random, avoid }) => {
 export const rendezvous: Pick = (targets, { affinity = '', avoid }) => {
   let best = -1
   let highest = -1
-  const seed = hash(affinity, 0x811c9dc5)
+  const key = hashOf(affinity)
   for (let index = 0; index < targets.length; index++) {
     const target = targets[index] as Candidate
     if (index === avoid || !isFree(target)) continue
-    const score = mix(hash(target.id, seed))
+    const score = mix(target.hash ^ key)
     if (score > highest) {
       highest = score
       best = index
@@ -126,8 +151,8 @@ function fallback(targets: readonly Candidate[], avoid: number): number {
 }
 
 /** FNV-1a, 32 bits. */
-function hash(text: string, seed: number): number {
-  let value = seed
+export function hashOf(text: string): number {
+  let value = 0x811c9dc5
   for (let index = 0; index < text.length; index++) {
     value = Math.imul(value ^ text.charCodeAt(index), 0x01000193)
   }

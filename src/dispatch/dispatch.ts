@@ -145,6 +145,12 @@ export class Dispatch implements Ledger, Referee {
     if (this.#settings.balance === 'peak-ewma') observe(target.latency, milliseconds, now())
   }
 
+  unanswered({ latency }: Target, milliseconds: number): void {
+    // Else a slow instance would look fast where hedges are quicker than its answers: none is ever waited for.
+    if (milliseconds > latency.cost && this.#settings.balance === 'peak-ewma')
+      observe(latency, milliseconds, now())
+  }
+
   failed(target: Target, error: Error, reached: boolean): void {
     if (!target.open || isCallers(error)) return
     target.failures++

@@ -11,7 +11,14 @@ import PQueue from 'p-queue'
 import { ManyhostError } from '../errors.ts'
 import { after, now, type Timer } from '../time.ts'
 import type { Attempt } from './attempt.ts'
-import { type Candidate, PICKS, type Pick, type PickFacts, rendezvous } from './balance.ts'
+import {
+  type Candidate,
+  leastInFlight,
+  PICKS,
+  type Pick,
+  type PickFacts,
+  rendezvous,
+} from './balance.ts'
 import { Line } from './line.ts'
 import type { DispatchSettings, FairnessRequest } from './settings.ts'
 import type { Target } from './target.ts'
@@ -49,7 +56,8 @@ export class RequestQueue {
   constructor(settings: DispatchSettings, events: QueueEvents) {
     this.#settings = settings
     this.#events = events
-    this.#facts = { turn: 0, now: 0, random: settings.random, affinity: undefined, avoid: -1 }
+    const { random } = settings
+    this.#facts = { turn: 0, now: 0, fewest: 0, random, affinity: undefined, avoid: -1 }
     this.#pick = typeof settings.balance === 'function' ? settings.balance : PICKS[settings.balance]
   }
 
@@ -136,6 +144,7 @@ export class RequestQueue {
   /** A new set of targets, or new places on them. */
   resize(targets: Target[]): void {
     this.#targets = targets
+    this.#facts.fewest = 0
     this.#blocked = false
     this.#retarget()
   }
@@ -215,12 +224,16 @@ export class RequestQueue {
     facts.affinity = attempt.exchange.facts.affinity
     facts.avoid = attempt.avoid ? targets.indexOf(attempt.avoid) : -1
     const target = targets[attempt.pick(targets as readonly Candidate[], facts)]
-    return target && target.free > 0 ? target : undefined
+    if (!target || target.free <= 0) return undefined
+    // It was the least, so that it is the bound, until a target with less gets a place free.
+    if (attempt.pick === leastInFlight && facts.avoid < 0) facts.fewest = target.inFlight
+    return target
   }
 
   /** An attempt has ended: its place is free again. */
   release(target: Target): void {
     target.inFlight--
+    if (target.inFlight < this.#facts.fewest) this.#facts.fewest = target.inFlight
     this.#serving--
     this.#blocked = false
     if (target.open) {

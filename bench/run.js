@@ -1,0 +1,52 @@
+/**
+ * `npm run bench -- [names] [--quick | --full]`: manyhost beside its peers, each in the same run on the same machine;
+ * tables, no assertions. A scenario is a process of its own, so that none finds the heap of another.
+ *
+ *   throughput     requests a second beside undici's pools and fetch, and proxies
+ *   ideal-queue    waiting beside the ideal queue, random, round robin, two choices
+ *   slow-instance  one of 11 instances takes 2 s: who is answered within 1 s
+ *   kill           instances are killed, frozen, resized: requests lost and executed twice
+ *   scale          1,000 instances, 1,000,000 waiting requests, 100,000 aborts
+ *   reaction       cold start, resize, replacement
+ *   overhead       CPU of a request without any network
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cpus } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { flags, names, pick } from './lib/args.js'
+import { onClientCore, where } from './lib/cores.js'
+
+const SCENARIOS = [
+  'throughput',
+  'ideal-queue',
+  'slow-instance',
+  'kill',
+  'scale',
+  'reaction',
+  'overhead',
+]
+
+const unknown = names.filter((name) => !SCENARIOS.includes(name))
+if (unknown.length > 0) {
+  console.log(`no scenario ${unknown.join(', ')}; there are ${SCENARIOS.join(', ')}`)
+  process.exit(1)
+}
+console.log(`Node ${process.version}, ${cpus()[0]?.model}; ${where}`)
+console.log(
+  pick(
+    'quick: about 3 minutes; figures are rough',
+    'about 12 minutes; --quick for 3, --full for the long forms',
+    'full: about 35 minutes',
+  ),
+)
+const begun = performance.now()
+for (const name of names.length > 0 ? names : SCENARIOS) {
+  const script = fileURLToPath(new URL(`./scenarios/${name}.js`, import.meta.url))
+  // A million waiting requests need their room.
+  const options = ['--expose-gc', '--max-old-space-size=8192']
+  const [command, ...args] = onClientCore([process.execPath, ...options, script, ...flags])
+  const [code, signal] = await once(spawn(command, args, { stdio: 'inherit' }), 'exit')
+  if (code !== 0) console.log(`\n!!! ${name} ended with ${signal ?? `exit code ${code}`}`)
+}
+console.log(`\n${Math.round((performance.now() - begun) / 1_000)} s`)
