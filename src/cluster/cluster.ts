@@ -287,6 +287,7 @@ export class Cluster implements SizedCluster {
 
   #reconcile(): void {
     if (this.#closed) return
+    const at = now()
     const { limit = Number.POSITIVE_INFINITY } = this.#settings.provider
     const plan = reconcile({
       wanted: this.#wanted(),
@@ -294,14 +295,15 @@ export class Cluster implements SizedCluster {
       maxStarting: this.#settings.maxStarting,
       room: Math.min(this.#room(), limit - this.#fleet.held),
       startAt: this.#starts.nextAt,
-      now: now(),
+      now: at,
     })
     this.#fleet.carryOut(plan)
-    this.#wakeForBackoff()
+    this.#wakeForBackoff(at)
   }
 
-  #wakeForBackoff(): void {
-    const wait = this.#starts.nextAt - now()
+  /** By the same clock as the plan: it may have become time since, and nobody else would look again. */
+  #wakeForBackoff(at: number): void {
+    const wait = this.#starts.nextAt - at
     if (wait <= 0 || this.#backoffTimer) return
     this.#backoffTimer = after(wait, () => {
       this.#backoffTimer = undefined

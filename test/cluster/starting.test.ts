@@ -74,10 +74,16 @@ describe('a start that fails', () => {
   }
 
   const [node, script] = service as [string, string]
+  const patient = { startTimeout: 20_000 }
 
   test.each([
-    ['exits at once', { command: [...service, 'exit'] }, /START_FAILED/, /exit code 3/],
-    ['a missing command', { command: ['no-such-command'] }, /START_FAILED/, /not found/],
+    ['exits at once', { command: [...service, 'exit'], ...patient }, /START_FAILED/, /exit code 3/],
+    [
+      'a missing command',
+      { command: ['no-such-command'], ...patient },
+      /START_FAILED/,
+      /not found/,
+    ],
     ['the wrong port', { command: [...service, 'wrong-port'] }, /START_TIMEOUT/, /ECONNREFUSED/],
     ['never listens', { command: [...service, 'deaf'] }, /START_TIMEOUT/, /within 400 ms/],
     ['never answers', { command: service, ready: '/hang' }, /START_TIMEOUT/, /within 400 ms/],
@@ -92,13 +98,13 @@ describe('a start that fails', () => {
   })
 
   test('what the server wrote is in the error, the event and nowhere too long', async () => {
-    const { error, failed } = await fails({ command: [node, script, 'exit'] })
+    const { error, failed } = await fails({ command: [node, script, 'exit'], ...patient })
     expect(error?.message).toContain('cannot read the configuration')
     expect(failed[0]?.output).toContain('cannot read the configuration')
   })
 
   test('8 MB of output: the last 64 KiB are kept', async () => {
-    const { error } = await fails({ command: [...service, 'print'], startTimeout: 10_000 })
+    const { error } = await fails({ command: [...service, 'print'], ...patient })
     expect(error?.output).toMatch(/the last line\n$/)
     expect(error?.output?.length).toBeLessThanOrEqual(65_536)
   })
@@ -131,7 +137,7 @@ describe('a start that fails', () => {
   })
 
   test('tells a request that waited for startTimeout what the failure is', async () => {
-    session.startup({ url: 'http://calc', command: [...service, 'exit'], startTimeout: 300 })
+    session.startup({ url: 'http://calc', command: [...service, 'exit'], startTimeout: 2_000 })
     const error = await failure(session.client().get('http://calc/'))
     expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED', status: 503, retryable: true })
     expect(error.message).toContain('cannot read the configuration')
