@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { seeded } from '../../providers/testing/fault-plan.ts'
 import {
   type Candidate,
+  hashOf,
   leastInFlight,
   observe,
   PICKS,
@@ -14,15 +15,19 @@ import {
 } from '../../src/dispatch/balance.ts'
 
 function target(id: string, inFlight = 0, places = 1, cost = 0): Candidate {
-  return { id, open: true, places, inFlight, latency: { cost, at: 0 } }
+  const latency = { cost, at: 0 }
+  return { id, hash: hashOf(id), open: true, places, inFlight, latency, askedAt: Infinity }
 }
 
 function facts(part: Partial<PickFacts> = {}): PickFacts {
-  return { turn: 0, now: 0, random: seeded(7), affinity: undefined, avoid: -1, ...part }
+  const random = seeded(7)
+  return { turn: 0, now: 0, fewest: 0, random, affinity: undefined, avoid: -1, ...part }
 }
 
 const candidate = fc.record({
   id: fc.string({ minLength: 1, maxLength: 5 }),
+  hash: fc.nat(),
+  askedAt: fc.constant(Infinity),
   open: fc.boolean(),
   places: fc.integer({ min: 1, max: 4 }),
   inFlight: fc.integer({ min: 0, max: 4 }),
@@ -78,6 +83,13 @@ test('peak EWMA: of two, the faster one; a slow answer counts at once and is for
   expect(latency.cost).toBeGreaterThan(350)
   observe(latency, 10, 100_000)
   expect(latency.cost).toBeCloseTo(10, 0)
+})
+
+test('peak EWMA: one that owes an answer for long counts as slow before it answers', () => {
+  const silent = { ...target('silent', 1, 4, 5), askedAt: 0 }
+  const targets = [silent, target('fast', 1, 4, 20)]
+  const random = seeded(1)
+  for (let i = 0; i < 50; i++) expect(peakEwma(targets, facts({ random, now: 400 }))).toBe(1)
 })
 
 test('peak EWMA: draws any two with the same chance', () => {
