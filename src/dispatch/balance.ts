@@ -83,6 +83,22 @@ export function observe(latency: Latency, roundTrip: number, now: number): void 
   latency.at = now
 }
 
+/** What is remembered of it by now. */
+function faded({ cost, at }: Latency, now: number): number {
+  return cost * Math.exp(-Math.max(0, now - at) / TAU)
+}
+
+/**
+ * A request was given up after `waited` ms without an answer, as the slower copy of a hedged one is: its answer would
+ * have taken longer, nobody knows how much, so twice that is remembered. Else a slow target would look fast where no
+ * late answer of it is ever waited for.
+ */
+export function observeSilence(latency: Latency, waited: number, now: number): void {
+  if (waited <= faded(latency, now)) return
+  latency.cost = 2 * waited
+  latency.at = now
+}
+
 /**
  * What a target promises: its remembered round trip, faded with time, or how long it has owed an answer if that is
  * more, for each request that it has. So one that falls silent counts as slow before the first late answer is there.
@@ -90,8 +106,7 @@ export function observe(latency: Latency, roundTrip: number, now: number): void 
  * others is no match for them even if they have nine requests each.
  */
 function load({ latency, askedAt, inFlight }: Candidate, now: number): number {
-  const faded = latency.cost * Math.exp(-Math.max(0, now - latency.at) / TAU)
-  const time = Math.max(faded, now - askedAt)
+  const time = Math.max(faded(latency, now), now - askedAt)
   return time * time * (inFlight + 1) + inFlight * 1e-6
 }
 

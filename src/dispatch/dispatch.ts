@@ -6,7 +6,7 @@ import type { ManyhostError } from '../errors.ts'
 import type { Outcome } from '../events.ts'
 import { now } from '../time.ts'
 import { Attempt, type Referee } from './attempt.ts'
-import { observe } from './balance.ts'
+import { observe, observeSilence } from './balance.ts'
 import { newBudget } from './budget.ts'
 import { deadline } from './deadline.ts'
 import { Exchange, type Ledger, type RequestFacts, type Sink } from './exchange.ts'
@@ -145,10 +145,8 @@ export class Dispatch implements Ledger, Referee {
     if (this.#settings.balance === 'peak-ewma') observe(target.latency, milliseconds, now())
   }
 
-  unanswered({ latency }: Target, milliseconds: number): void {
-    // Else a slow instance would look fast where hedges are quicker than its answers: none is ever waited for.
-    if (milliseconds > latency.cost && this.#settings.balance === 'peak-ewma')
-      observe(latency, milliseconds, now())
+  unanswered(target: Target, milliseconds: number): void {
+    if (this.#settings.balance === 'peak-ewma') observeSilence(target.latency, milliseconds, now())
   }
 
   failed(target: Target, error: Error, reached: boolean): void {

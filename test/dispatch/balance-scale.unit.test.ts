@@ -5,6 +5,7 @@ import {
   type Candidate,
   hashOf,
   leastInFlight,
+  observeSilence,
   type PickFacts,
   peakEwma,
   rendezvous,
@@ -38,6 +39,16 @@ test('an idle target that is ten times slower is no match for busy ones', () => 
   const slow = target('slow', { latency: { cost: 2_000, at: 0 } })
   const others = ['a', 'b', 'c'].map((id) => target(id, { inFlight: 15 }))
   expect(picks([slow, ...others])[0]).toBe(0)
+})
+
+test('a request given up without an answer counts only if it waited longer than usual', () => {
+  const latency = { cost: 100, at: 0 }
+  observeSilence(latency, 90, 0)
+  expect(latency).toEqual({ cost: 100, at: 0 })
+  observeSilence(latency, 350, 500)
+  expect(latency).toEqual({ cost: 700, at: 500 })
+  observeSilence(latency, 350, 60_000)
+  expect(latency).toEqual({ cost: 700, at: 60_000 })
 })
 
 test('the last free target among many is found', () => {
