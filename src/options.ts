@@ -79,7 +79,7 @@ type Parsed<R extends Rules> = {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseOptions<R extends Rules>(where: string, given: unknown, rules: R): Parsed<R> {
-  const parsed = checkOptions(where, given ?? {}, rules)
+  const parsed = checkOptions(where, given === undefined ? {} : given, rules)
   for (const [name, { initial }] of Object.entries(rules)) {
     if (!(name in parsed)) parsed[name] = initial
   }

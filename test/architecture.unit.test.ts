@@ -7,7 +7,8 @@ const root = resolve(import.meta.dirname, '..')
 
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
-  leaf: ['errors', 'events', 'time', 'provider'],
+  // `connector` makes undici's connections tell their end rightly, for providers and for the network.
+  leaf: ['errors', 'events', 'time', 'provider', 'connector'],
   session: [
     'budget',
     'client',

@@ -82,7 +82,11 @@ describe('verdict', () => {
     [Object.assign(new Error(), { code: 'ECONNREFUSED' }), true, 'connection'],
     [Object.assign(new Error(), { code: 'UND_ERR_CONNECT_TIMEOUT' }), false, 'connect'],
     [Object.assign(new Error(), { code: 'ECONNRESET' }), true, 'connection'],
-    [Object.assign(new Error(), { code: 'HPE_INVALID_CONSTANT' }), true, 'protocol'],
+    [
+      Object.assign(new Error(), { name: 'HTTPParserError', code: 'HPE_INVALID_CONSTANT' }),
+      true,
+      'protocol',
+    ],
     [Object.assign(new Error(), { code: 'UND_ERR_HEADERS_OVERFLOW' }), true, 'protocol'],
     [Object.assign(new Error(), { code: 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH' }), true, 'protocol'],
     [Object.assign(new Error(), { code: 'UND_ERR_INVALID_ARG' }), false, 'caller'],

@@ -514,6 +514,11 @@ describe('options', () => {
 
   test('names what it can do', () => {
     expect(provider.name).toBe('process')
-    expect([...provider.capabilities].sort()).toEqual(['command', 'function', 'unix-socket'])
+    expect([...provider.capabilities].sort()).toEqual([
+      'command',
+      'function',
+      'image',
+      'unix-socket',
+    ])
   })
 })
