@@ -1,7 +1,7 @@
 /** `session.client()`: requests to virtual URLs, and to all others, with the conveniences that people expect. */
 import type { Dispatcher } from 'undici'
 import type { Cluster } from './cluster/cluster.ts'
-import { type Body, type PreparedBody, prepareBody } from './dispatch/body.ts'
+import { type PreparedBody, prepareBody } from './dispatch/body.ts'
 import {
   flattenHeaders,
   type HeadersLike,
@@ -148,8 +148,10 @@ export class Client implements AsyncDisposable {
     }
     const flat = this.#mergedHeaders(headers)
     if (json !== undefined) {
-      if (!hasHeader(flat, 'content-type')) flat.push('content-type', 'application/json')
-      return { body: JSON.stringify(json), headers: flat }
+      const typed = hasHeader(flat, 'content-type')
+        ? flat
+        : [...flat, 'content-type', 'application/json']
+      return { body: JSON.stringify(json), headers: typed }
     }
     if (form === undefined) return { body, headers: flat }
     const isEncoded = form instanceof FormData || form instanceof URLSearchParams
@@ -160,7 +162,7 @@ export class Client implements AsyncDisposable {
   }
 
   #mergedHeaders(given: HeadersLike | undefined): string[] {
-    if (given === undefined) return this.#headers.slice()
+    if (given === undefined) return this.#headers.length === 0 ? NO_HEADERS : this.#headers.slice()
     const own = checkedHeaders(given)
     const merged: string[] = []
     for (let index = 0; index < this.#headers.length; index += 2) {
@@ -304,6 +306,9 @@ function withQuery(url: string, query: QueryLike): string {
   return `${base}${joint}${added}${rest}`
 }
 
+/** Shared by all requests that have none: nobody appends to it. */
+const NO_HEADERS: string[] = []
+
 function hasHeader(flat: readonly string[], lowerCaseName: string): boolean {
   for (let index = 0; index < flat.length; index += 2) {
     if ((flat[index] as string).toLowerCase() === lowerCaseName) return true
@@ -342,5 +347,3 @@ function aborted(signal: AbortSignal): ManyhostError {
     cause: reason,
   })
 }
-
-export type { Body }

@@ -18,10 +18,13 @@ export interface Reader {
   error(error: Error): void
 }
 
+/** Shared by all that have none yet: a request that waits is to cost little. */
+const NOTHING: Buffer[] = []
+
 export class Intake implements Sink {
   status = 0
   statusText = ''
-  headers: RawHeaders = []
+  headers: RawHeaders = NOTHING
   trailers: RawHeaders | undefined
   /** The exchange, once it is known; undefined for a request to the network. */
   exchange: Exchange | undefined
@@ -29,7 +32,7 @@ export class Intake implements Sink {
   ended = false
   /** Whether all of the body follows the head at once. */
   whole = false
-  chunks: Buffer[] = []
+  chunks: Buffer[] = NOTHING
   flow: Flow | undefined
   #waiting = 0
   #paused = false
@@ -51,7 +54,7 @@ export class Intake implements Sink {
   /** Gives all that is there, and then all that comes, to `reader`. */
   read(reader: Reader): void {
     const { chunks } = this
-    this.chunks = []
+    this.chunks = NOTHING
     this.#waiting = 0
     for (const chunk of chunks) reader.data(chunk)
     if (this.error) reader.error(this.error)
@@ -89,7 +92,8 @@ export class Intake implements Sink {
 
   onData(chunk: Buffer): void {
     if (this.#reader) return this.#reader.data(chunk)
-    this.chunks.push(chunk)
+    if (this.chunks === NOTHING) this.chunks = [chunk]
+    else this.chunks.push(chunk)
     this.#waiting += chunk.length
     if (this.#waiting > HIGH_WATER) this.pause()
   }

@@ -4,7 +4,7 @@ import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
 import { Budget } from './budget.ts'
 import { Client, type ClientOptions } from './client.ts'
 import { type CloseOptions, Cluster } from './cluster/cluster.ts'
-import { rollOver } from './cluster/rolling.ts'
+import { restart, rollOver } from './cluster/rolling.ts'
 import type { ClusterSettings } from './cluster/settings.ts'
 import { connector } from './connector.ts'
 import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
@@ -121,6 +121,15 @@ export class Session implements AsyncDisposable {
     await rollOver(old, next, { size: initSize, swap: () => this.#registry.replace(url, next) })
     if (this.#refusal) throw this.#refusal
     return next
+  }
+
+  /**
+   * Replaces the instances of a service one after the other, each by one that is ready before the old one goes; or
+   * only the one with this id. Resolves when the last old one drains.
+   * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_START_FAILED
+   */
+  restart(url: string | URL, instance?: string): Promise<void> {
+    return restart(this.cluster(url), instance)
   }
 
   /**
