@@ -29,7 +29,7 @@ const FORWARDING = new Set([
 /** Fields by which manyhost steers, which are not for clients to send. */
 const OURS = new Set(['x-manyhost-attempt', 'x-manyhost-return'])
 
-type Kind = 'hop' | 'forwarding' | 'ours' | 'connection' | 'pass' | 'pseudo' | 'length'
+type Kind = 'host' | 'hop' | 'forwarding' | 'ours' | 'connection' | 'pass' | 'pseudo' | 'length'
 
 /** Names as they are written, to what is to be done with them. Bounded: clients choose the names. */
 const kinds = new Map<string, Kind>()
@@ -42,6 +42,7 @@ function kindOf(name: string): Kind {
   let kind: Kind = 'pass'
   if (lower === 'connection') kind = 'connection'
   else if (lower.startsWith(':')) kind = 'pseudo'
+  else if (lower === 'host') kind = 'host'
   else if (lower === 'content-length') kind = 'length'
   else if (HOP_BY_HOP.has(lower)) kind = 'hop'
   else if (FORWARDING.has(lower)) kind = 'forwarding'
@@ -152,7 +153,9 @@ export function responseHeaders(raw: RawHeaders, via: string): string[] {
   for (let index = 0; index < texts.length; index += 2) {
     const name = texts[index] as string
     const kind = kindOf(name)
-    if (kind === 'hop' || kind === 'connection' || kind === 'ours' || kind === 'pseudo') continue
+    if (kind === 'hop' || kind === 'connection' || kind === 'ours' || kind === 'pseudo') {
+      continue
+    }
     if (named?.has(name.toLowerCase())) continue
     headers.push(name, texts[index + 1] as string)
   }

@@ -38,7 +38,10 @@ export interface Cors {
   readonly maxAge?: number
 }
 
-export type Listen = string | { readonly host?: string; readonly port: number } | { readonly path: string }
+export type Listen =
+  | string
+  | { readonly host?: string; readonly port: number }
+  | { readonly path: string }
 
 export interface GatewayOptions {
   /** Where the gateway listens. @default '127.0.0.1:8080' */
@@ -67,12 +70,18 @@ const listen = rule<Listen>(
 export const GATEWAY_RULES = {
   listen,
   services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
-    typeof value === 'object' && value !== null ? (value as Record<string, ServiceDoor>) : undefined,
+    typeof value === 'object' && value !== null
+      ? (value as Record<string, ServiceDoor>)
+      : undefined,
   ),
-  tls: rule<{ cert: string; key: string }>('{ cert, key }, paths of PEM files', undefined, (value) => {
-    const { cert, key } = (value ?? {}) as Record<string, unknown>
-    return typeof cert === 'string' && typeof key === 'string' ? { cert, key } : undefined
-  }),
+  tls: rule<{ cert: string; key: string }>(
+    '{ cert, key }, paths of PEM files',
+    undefined,
+    (value) => {
+      const { cert, key } = (value ?? {}) as Record<string, unknown>
+      return typeof cert === 'string' && typeof key === 'string' ? { cert, key } : undefined
+    },
+  ),
   http2: rule<boolean>('true or false', true, boolean),
   trustedProxies: rule<readonly string[]>('addresses of proxies', [], (value) =>
     Array.isArray(value) && value.every((one) => typeof one === 'string') ? value : undefined,
@@ -95,12 +104,15 @@ function boolean(value: unknown): boolean | undefined {
 
 const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
   hosts: rule<readonly string[]>('an array of host names', undefined, (value) =>
-    Array.isArray(value) && value.every((one) => typeof one === 'string' && /^[\w.:[\]-]+$/.test(one))
+    Array.isArray(value) &&
+    value.every((one) => typeof one === 'string' && /^[\w.:[\]-]+$/.test(one))
       ? value
       : undefined,
   ),
   path: rule<string | false>("a path of one part such as '/calc', or false", undefined, (value) =>
-    value === false || (typeof value === 'string' && /^\/[^/?#\s]+$/.test(value)) ? value : undefined,
+    value === false || (typeof value === 'string' && /^\/[^/?#\s]+$/.test(value))
+      ? value
+      : undefined,
   ),
   strip: rule<boolean>('true or false', undefined, boolean),
   auth: rule<Auth>('{ bearer: [tokens] } or { basic: { user: password } }', undefined, (value) => {
@@ -109,11 +121,15 @@ const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
       ? (value as Auth)
       : undefined
   }),
-  cors: rule<Cors>('{ origins: [...], headers, expose, credentials, maxAge }', undefined, (value) => {
-    const { origins, credentials } = (value ?? {}) as Cors
-    const fits = Array.isArray(origins) && !(credentials === true && origins.includes('*'))
-    return fits ? (value as Cors) : undefined
-  }),
+  cors: rule<Cors>(
+    '{ origins: [...], headers, expose, credentials, maxAge }',
+    undefined,
+    (value) => {
+      const { origins, credentials } = (value ?? {}) as Cors
+      const fits = Array.isArray(origins) && !(credentials === true && origins.includes('*'))
+      return fits ? (value as Cors) : undefined
+    },
+  ),
   waitingPage: rule<boolean>('true or false', undefined, boolean),
   serverTiming: rule<boolean>('true or false', undefined, boolean),
 }
@@ -136,7 +152,9 @@ export function parseGateway(given: GatewayOptions): GatewaySettings {
 }
 
 /** What node:net listens on, or undefined for what is no address. */
-export function address(given: unknown): { host: string; port: number } | { path: string } | undefined {
+export function address(
+  given: unknown,
+): { host: string; port: number } | { path: string } | undefined {
   if (typeof given === 'object' && given !== null) {
     const { host = '127.0.0.1', port, path } = given as Record<string, unknown>
     if (typeof path === 'string' && path !== '') return { path }

@@ -51,7 +51,9 @@ export function flaw(request: RawRequest): string | undefined {
         break
     }
   }
-  return hostFlaw(host, httpVersion) ?? codingFlaw(coding, length, httpVersion) ?? targetFlaw(request)
+  return (
+    hostFlaw(host, httpVersion) ?? codingFlaw(coding, length, httpVersion) ?? targetFlaw(request)
+  )
 }
 
 function hostFlaw(host: string | undefined, httpVersion: string): string | undefined {
@@ -72,10 +74,12 @@ function codingFlaw(
 
 function targetFlaw({ method, url }: RawRequest): string | undefined {
   if (!TARGET.test(url)) return 'a target with characters that a URL has not'
-  if (url === '*') return method === 'OPTIONS' ? undefined : 'target * with a method other than OPTIONS'
+  if (url === '*')
+    return method === 'OPTIONS' ? undefined : 'target * with a method other than OPTIONS'
   if (method === 'CONNECT') return undefined
   if (url.startsWith('/')) return url.includes('#') ? 'a target with a fragment' : undefined
-  if (!/^https?:\/\//i.test(url) || !URL.canParse(url)) return 'a target that is neither path nor URL'
+  if (!/^https?:\/\//i.test(url) || !URL.canParse(url))
+    return 'a target that is neither path nor URL'
   const { username, password, hash } = new URL(url)
   return username || password || hash ? 'a target with user, password or fragment' : undefined
 }
