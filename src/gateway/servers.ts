@@ -9,10 +9,12 @@ import {
   createSecureServer,
   type Http2Server,
   type Http2ServerRequest,
+  type Http2ServerResponse,
   type ServerHttp2Session,
 } from 'node:http2'
 import { createServer as createTcp, type Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { afterIdly } from '../time.ts'
 import type { Front } from './gateway.ts'
 import type { GatewaySettings } from './options.ts'
 import { onHalfClose } from './relay.ts'
@@ -104,7 +106,7 @@ function refuse(socket: Duplex, status: number, text: string, code: string, deta
   )
 }
 
-type Handler2 = (request: Http2ServerRequest, response: never) => void
+type Handler2 = (request: Http2ServerRequest, response: Http2ServerResponse) => void
 
 function plainDoor(front: Front, settings: GatewaySettings): Door {
   const one = http1(front, settings)
@@ -182,17 +184,15 @@ async function closeAll(
   sessions: ReadonlySet<ServerHttp2Session>,
   timeout: number,
 ): Promise<void> {
-  const sockets = new Set<Socket>()
   const ended = new Promise<void>((resolve) => {
     server.close(() => resolve())
   })
   one?.closeIdleConnections()
   for (const session of sessions) session.close()
-  const timer = setTimeout(() => {
+  const timer = afterIdly(timeout, () => {
     one?.closeAllConnections()
     for (const session of sessions) session.destroy()
-    for (const socket of sockets) socket.destroy()
-  }, timeout)
+  })
   await ended
-  clearTimeout(timer)
+  timer.clear()
 }
