@@ -1,8 +1,8 @@
 /** The parser (commander), made of the table of commands. */
-import { existsSync, readFileSync } from 'node:fs'
 import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
 import { ADMIN_OPTIONS, COMMANDS, type Command as Entry, type Option as Flag } from './commands.ts'
 import { EXIT } from './exit.ts'
+import { version } from './version.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -88,11 +88,4 @@ function rootHelp(): string {
     'Exit codes:',
     ...codes,
   ].join('\n')
-}
-
-/** Version of the package that this file is part of: beside `dist`, or, from source, above `src`. */
-export function version(): string {
-  const places = ['../../../package.json', '../../package.json'].map((path) => new URL(path, import.meta.url))
-  const file = places.find((place) => existsSync(place))
-  return file ? (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version : 'unknown'
 }

@@ -1,8 +1,7 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
-import type { AddressInfo, Server } from 'node:net'
-import { describe, ManyhostError } from '../errors.ts'
 import type { Session } from '../session.ts'
 import { Front } from './gateway.ts'
+import { listenOn, urlOf } from './listening.ts'
 import { type GatewayOptions, mustBeAddress, parseGateway } from './options.ts'
 import { openDoor } from './servers.ts'
 
@@ -11,6 +10,12 @@ export type { Auth, Cors, GatewayOptions, Listen, ServiceDoor } from './options.
 export interface Gateway extends AsyncDisposable {
   /** Where it listens: `http://127.0.0.1:8080`, or `unix:/path`. */
   readonly url: string
+  /**
+   * Takes other options from now on, without losing a request: `services`, `trustedProxies`, `via`, `bodySize` and
+   * `bodyRate`. The others stay as they were opened with.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing is changed
+   */
+  update(options: GatewayOptions): void
   /** Takes no new request, lets those under way end for `drainTimeout` ms, and closes. The session stays. Idempotent. */
   close(): Promise<void>
 }
@@ -25,9 +30,15 @@ export async function createGateway(
 ): Promise<Gateway> {
   const settings = parseGateway(options)
   const where = mustBeAddress(settings.listen)
-  const front = new Front(session, settings)
-  const door = openDoor(front, settings)
-  await listen(door.server, where)
+  let front = new Front(session, settings)
+  // Servers ask for it at each request: it may have been replaced since.
+  const current: Pick<Front, 'onRequest' | 'onContinue' | 'onUpgrade'> = {
+    onRequest: (request, response) => front.onRequest(request, response),
+    onContinue: (request, response) => front.onContinue(request, response),
+    onUpgrade: (request, socket, head) => front.onUpgrade(request, socket, head),
+  }
+  const door = openDoor(current, settings)
+  await listenOn(door.server, where, 'gateway')
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => {
     closing ??= door.close(settings.drainTimeout).then(() => front.close())
@@ -35,31 +46,12 @@ export async function createGateway(
   }
   return {
     url: urlOf(door.server, settings.tls !== undefined),
+    update(next) {
+      const old = front
+      front = new Front(session, parseGateway(next))
+      old.close()
+    },
     close,
     [Symbol.asyncDispose]: close,
   }
-}
-
-function listen(server: Server, where: ReturnType<typeof mustBeAddress>): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const address = 'path' in where ? `unix:${where.path}` : `${where.host}:${where.port}`
-      const text = `gateway: cannot listen on ${address}: ${WHY[cause.code ?? ''] ?? describe(cause)}`
-      reject(new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause }))
-    })
-    server.listen(where, resolve)
-  })
-}
-
-const WHY: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'it is taken by another program',
-  EACCES: 'no right to do so',
-  EADDRNOTAVAIL: 'no such address on this machine',
-}
-
-function urlOf(server: Server, isTls: boolean): string {
-  const address = server.address() as AddressInfo | string
-  if (typeof address === 'string') return `unix:${address}`
-  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
-  return `${isTls ? 'https' : 'http'}://${host}:${address.port}`
 }

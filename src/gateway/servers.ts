@@ -15,10 +15,13 @@ import {
 import { createServer as createTcp, type Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { afterIdly } from '../time.ts'
-import type { Front } from './gateway.ts'
+import type { Front as WholeFront } from './gateway.ts'
 import type { GatewaySettings } from './options.ts'
 import { onHalfClose } from './relay.ts'
 import { Certificates } from './tls.ts'
+
+/** What the servers need of it. */
+type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade'>
 
 export interface Door {
   readonly server: NetServer
