@@ -186,6 +186,11 @@ export class Session implements AsyncDisposable {
     throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service is at ${url}; known: ${known}`)
   }
 
+  /** Whether it takes no new request any more. */
+  get isClosed(): boolean {
+    return this.#refusal !== undefined
+  }
+
   get clusters(): readonly Cluster[] {
     return [...this.#registry.values()]
   }
