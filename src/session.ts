@@ -196,6 +196,11 @@ export class Session implements AsyncDisposable {
     return this.#ids
   }
 
+  /** Whether it takes no new request any more. */
+  get isClosed(): boolean {
+    return this.#refusal !== undefined
+  }
+
   get clusters(): readonly Cluster[] {
     return [...this.#registry.values()]
   }

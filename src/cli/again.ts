@@ -3,7 +3,10 @@ import { sleep } from '../time.ts'
 import { untilInterrupted } from './interrupt.ts'
 import { write } from './terminal.ts'
 
-export async function againAndAgain(look: () => Promise<string>, interval: number): Promise<number> {
+export async function againAndAgain(
+  look: () => Promise<string>,
+  interval: number,
+): Promise<number> {
   const { signal, code } = untilInterrupted()
   const { isTTY } = process.stdout
   while (!signal.aborted) {

@@ -1,6 +1,7 @@
 /** `manyhost check`: what is wrong in a file. */
-import { jsonSchema } from '../config/schema.ts'
+
 import { ConfigError } from '../config/problem.ts'
+import { jsonSchema } from '../config/schema.ts'
 import { CliError, EXIT } from './exit.ts'
 import { DEFAULT_FILE, mustReadFleet, readFleet } from './serve/fleet.ts'
 import { line } from './terminal.ts'
@@ -13,10 +14,10 @@ interface CheckOptions {
 export async function run(
   [file = DEFAULT_FILE]: readonly (string | undefined)[],
   { json, schema }: CheckOptions,
-): Promise<number | void> {
+): Promise<number> {
   if (schema) {
     await line(JSON.stringify(jsonSchema(), null, 2))
-    return
+    return EXIT.ok.number
   }
   if (json) {
     const problems = problemsOf(file)
@@ -25,6 +26,7 @@ export async function run(
   }
   const { services } = mustReadFleet(file).config
   await line(`${file} is right: ${services.map(({ url }) => url).join(', ') || 'no services'}`)
+  return EXIT.ok.number
 }
 
 function problemsOf(file: string): readonly object[] {
@@ -33,7 +35,8 @@ function problemsOf(file: string): readonly object[] {
     return []
   } catch (error) {
     if (error instanceof ConfigError) return error.problems
-    if (error instanceof CliError) return [{ file, line: 0, column: 0, path: '', message: error.message }]
+    if (error instanceof CliError)
+      return [{ file, line: 0, column: 0, path: '', message: error.message }]
     throw error
   }
 }

@@ -1,7 +1,7 @@
 /** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
 
-/** What a command resolves with is its exit code; nothing is 0. */
-export type Run = (args: readonly (string | undefined)[], options: never) => Promise<number | void>
+/** Resolves with the exit code. */
+export type Run = (args: readonly (string | undefined)[], options: never) => Promise<number>
 
 export interface Command {
   readonly name: string
@@ -100,6 +100,7 @@ export const COMMANDS: readonly Command[] = [
     summary: 'show all services, or the instances of one',
     options: [
       JSON_OPTION,
+      { flags: '--names', meaning: 'the names of the services only' },
       { flags: '-w, --watch', meaning: 'again every two seconds, until Ctrl-C' },
     ],
     examples: [
@@ -177,7 +178,10 @@ export const COMMANDS: readonly Command[] = [
     name: 'size',
     group: 'Steer',
     admin: true,
-    args: [NAME, { name: '[instances]', meaning: 'how many there shall be; without, says the size' }],
+    args: [
+      NAME,
+      { name: '[instances]', meaning: 'how many there shall be; without, says the size' },
+    ],
     summary: 'change how many instances a service has',
     options: [WAIT],
     examples: [

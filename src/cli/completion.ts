@@ -1,20 +1,24 @@
 /** `manyhost completion`: a script for a shell, made of the table of commands. Names of services are asked for. */
 import { ADMIN_OPTIONS, COMMANDS, type Command, type Option } from './commands.ts'
-import { CliError } from './exit.ts'
+import { CliError, EXIT } from './exit.ts'
 import { write } from './terminal.ts'
 
 const SCRIPTS: Readonly<Record<string, () => string>> = { bash, zsh, fish }
 
-export async function run([shell = '']: readonly (string | undefined)[]): Promise<void> {
+export async function run([shell = '']: readonly (string | undefined)[]): Promise<number> {
   const script = Object.hasOwn(SCRIPTS, shell) ? SCRIPTS[shell] : undefined
   if (!script) {
-    throw new CliError('usage', `expected one of ${Object.keys(SCRIPTS).join(', ')}, got ${JSON.stringify(shell)}`)
+    throw new CliError(
+      'usage',
+      `expected one of ${Object.keys(SCRIPTS).join(', ')}, got ${JSON.stringify(shell)}`,
+    )
   }
   await write(script())
+  return EXIT.ok.number
 }
 
 /** What asks a running fleet for its names; says nothing when there is none. */
-const NAMES = `manyhost status --json 2>/dev/null | sed -n 's/^      "name": "\\(.*\\)",$/\\1/p'`
+const NAMES = 'manyhost status --names 2>/dev/null'
 
 function flags({ options = [], admin }: Command): readonly Option[] {
   return [...options, ...(admin ? ADMIN_OPTIONS : [])]
@@ -35,10 +39,13 @@ function quoted(text: string): string {
 function bash(): string {
   const cases = COMMANDS.map((command) => {
     const all = [...flags(command).flatMap(words), '--help'].join(' ')
+    const values = {
+      file: '$(compgen -f -- "$cur")',
+      cluster: '$(_manyhost_names)',
+      shell: 'bash zsh fish',
+    }
     const kind = first(command)
-    const rest =
-      kind === 'file' ? '$(compgen -f -- "$cur")' : kind === 'cluster' ? `$(${NAMES})` : kind === 'shell' ? 'bash zsh fish' : ''
-    return `    ${command.name}) flags='${all}'; words="${kind === 'cluster' ? '$(_manyhost_names)' : rest}" ;;`
+    return `    ${command.name}) flags='${all}'; words="${kind ? values[kind] : ''}" ;;`
   })
   return `# manyhost completion for bash: source <(manyhost completion bash)
 _manyhost_names() { ${NAMES}; }
@@ -67,18 +74,28 @@ complete -o filenames -F _manyhost manyhost
 }
 
 function zsh(): string {
-  const list = COMMANDS.map(({ name, summary }) => `    '${name}:${quoted(summary).replaceAll(':', '\\:')}'`)
+  const list = COMMANDS.map(
+    ({ name, summary }) => `    '${name}:${quoted(summary).replaceAll(':', '\\:')}'`,
+  )
   const cases = COMMANDS.map((command) => {
     const specs = flags(command).map((option) => {
       const value = /<(.*)>/.exec(option.flags)?.[1]
       const meaning = quoted(option.meaning).replace(/[[\]:]/g, '')
       const values = option.choices ? `(${option.choices.join(' ')})` : '_files'
       const after = value ? `:${value}:${values}` : ''
-      return words(option).map((word) => `'${word}[${meaning}]${after}'`).join(' ')
+      return words(option)
+        .map((word) => `'${word}[${meaning}]${after}'`)
+        .join(' ')
     })
     const kind = first(command)
     const argument =
-      kind === 'file' ? `'1:file:_files'` : kind === 'cluster' ? `'1:service:($(_manyhost_names))'` : kind === 'shell' ? `'1:shell:(bash zsh fish)'` : ''
+      kind === 'file'
+        ? `'1:file:_files'`
+        : kind === 'cluster'
+          ? `'1:service:($(_manyhost_names))'`
+          : kind === 'shell'
+            ? `'1:shell:(bash zsh fish)'`
+            : ''
     return `    ${command.name}) _arguments ${[...specs, argument].filter(Boolean).join(' ')} ;;`
   })
   return `#compdef manyhost
@@ -104,8 +121,14 @@ function fish(): string {
   const rows = COMMANDS.flatMap((command) => {
     const on = `-n '__fish_seen_subcommand_from ${command.name}'`
     const options = flags(command).map((option) => {
-      const names = words(option).map((word) => (word.startsWith('--') ? `-l ${word.slice(2)}` : `-s ${word.slice(1)}`))
-      const values = option.choices ? ` -xa '${option.choices.join(' ')}'` : option.flags.includes('<') ? ' -r' : ''
+      const names = words(option).map((word) =>
+        word.startsWith('--') ? `-l ${word.slice(2)}` : `-s ${word.slice(1)}`,
+      )
+      const values = option.choices
+        ? ` -xa '${option.choices.join(' ')}'`
+        : option.flags.includes('<')
+          ? ' -r'
+          : ''
       return `complete -c manyhost ${on} ${names.join(' ')}${values} -d '${quoted(option.meaning)}'`
     })
     const kind = first(command)

@@ -2,14 +2,14 @@
 import { writeFileSync } from 'node:fs'
 import { starter } from '../config/starter.ts'
 import { describe } from '../errors.ts'
-import { CliError } from './exit.ts'
+import { CliError, EXIT } from './exit.ts'
 import { DEFAULT_FILE } from './serve/fleet.ts'
 import { line } from './terminal.ts'
 
 export async function run(
   [file = DEFAULT_FILE]: readonly (string | undefined)[],
   { force }: { readonly force?: boolean },
-): Promise<void> {
+): Promise<number> {
   try {
     // One call that either makes the file or finds it there: nobody can come in between.
     writeFileSync(file, starter(), { flag: force ? 'w' : 'wx' })
@@ -19,4 +19,5 @@ export async function run(
     throw new CliError('failure', `cannot write ${file}: ${why}`)
   }
   await line(`wrote ${file}; next: manyhost check ${file} && manyhost serve ${file}`)
+  return EXIT.ok.number
 }

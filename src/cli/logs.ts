@@ -1,5 +1,6 @@
 /** `manyhost logs`: what instances wrote, and write. */
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
+import { EXIT } from './exit.ts'
 import { untilInterrupted } from './interrupt.ts'
 import { write } from './terminal.ts'
 
@@ -11,7 +12,7 @@ interface LogsOptions extends AdminOptions {
 export async function run(
   [name = '', instance]: readonly (string | undefined)[],
   options: LogsOptions,
-): Promise<number | void> {
+): Promise<number> {
   const admin = new Admin(options)
   const query = new URLSearchParams()
   if (options.follow) query.set('follow', '1')
@@ -30,5 +31,5 @@ export async function run(
   } finally {
     await admin.close()
   }
-  return interruption?.code()
+  return interruption?.code() ?? EXIT.ok.number
 }

@@ -36,7 +36,8 @@ async function report(error: unknown): Promise<number> {
     // The parser has said it already.
     return error.exitCode === 0 ? EXIT.ok.number : EXIT.usage.number
   }
-  const { exit, message } = error instanceof CliError ? error : { exit: 'failure' as const, message: fault(error) }
+  const { exit, message } =
+    error instanceof CliError ? error : { exit: 'failure' as const, message: fault(error) }
   if (message) {
     await write(`${paintFor(process.stderr)('red', 'manyhost:')} ${message}\n`, process.stderr)
   }

@@ -28,7 +28,7 @@ function command(entry: Entry, root: Command, onExit: (code: number) => void): C
   made.action(async (...given: unknown[]) => {
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
-    onExit((await run(given.slice(0, count) as string[], made.opts() as never)) ?? EXIT.ok.number)
+    onExit(await run(given.slice(0, count) as string[], made.opts() as never))
   })
   return made
 }
@@ -77,7 +77,9 @@ function examples(lines: Entry['examples']): string {
 }
 
 function rootHelp(): string {
-  const codes = Object.values(EXIT).map(({ number, meaning }) => `  ${String(number).padStart(3)}  ${meaning}`)
+  const codes = Object.values(EXIT).map(
+    ({ number, meaning }) => `  ${String(number).padStart(3)}  ${meaning}`,
+  )
   return [
     examples([
       ['manyhost init && manyhost serve', 'from nothing to a served fleet'],

@@ -53,7 +53,10 @@ export async function run(
 function requestPath(target: string): string {
   const match = /^(?:\/?|http:\/\/)([^/?#\s]+)((?:\/|\?|$).*)$/.exec(target)
   if (!match || /[^\x21-\x7e]/.test(target)) {
-    throw new CliError('usage', `expected a service and a path such as calc/add/1/2, got ${JSON.stringify(target)}`)
+    throw new CliError(
+      'usage',
+      `expected a service and a path such as calc/add/1/2, got ${JSON.stringify(target)}`,
+    )
   }
   const [, name = '', path = ''] = match
   return `/api/request/${encodeURIComponent(name)}${path.startsWith('/') ? '' : '/'}${path}`
@@ -64,7 +67,10 @@ function header(text: string): [string, string] {
   const name = text.slice(0, Math.max(0, colon)).trim()
   const value = text.slice(colon + 1).trim()
   if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || /[^\t\x20-\x7e\x80-\xff]/.test(value)) {
-    throw new CliError('usage', `--header: expected 'Name: value', got ${JSON.stringify(name || text)}`)
+    throw new CliError(
+      'usage',
+      `--header: expected 'Name: value', got ${JSON.stringify(name || text)}`,
+    )
   }
   // Authorization is what the admin address itself is asked with; the service's travels under another name.
   return [name.toLowerCase() === 'authorization' ? 'x-manyhost-authorization' : name, value]

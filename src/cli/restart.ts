@@ -1,6 +1,7 @@
 /** `manyhost restart`: instances replaced one by one. */
 import { sleep } from '../time.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
+import { EXIT } from './exit.ts'
 import { progress } from './progress.ts'
 import type { NamedCluster } from './status.ts'
 import { line } from './terminal.ts'
@@ -14,7 +15,7 @@ const POLL = 250
 export async function run(
   [name = '', instance]: readonly (string | undefined)[],
   options: RestartOptions,
-): Promise<void> {
+): Promise<number> {
   const admin = new Admin(options)
   const one = instance === undefined ? '' : `/instances/${encodeURIComponent(instance)}`
   try {
@@ -33,12 +34,18 @@ export async function run(
       await watching
     }
     await line(`${before.url}: ${options.wait ? 'restarted' : 'restarting'} ${count(ids.size)}`)
+    return EXIT.ok.number
   } finally {
     await admin.close()
   }
 }
 
-async function watch(admin: Admin, name: string, old: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+async function watch(
+  admin: Admin,
+  name: string,
+  old: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<void> {
   if (!process.stderr.isTTY) return
   const shown = progress()
   while (!signal.aborted) {

@@ -1,12 +1,11 @@
 /** `manyhost serve`: the composition root. A file becomes a session, its gateway and its admin address. */
 import { applyConfig } from '../config/apply.ts'
 import { ManyhostError } from '../errors.ts'
-import { adminHandler } from '../gateway/admin.ts'
 import { requestHandler } from '../gateway/admin/request.ts'
+import { adminHandler } from '../gateway/admin.ts'
 import { createGateway, type Gateway } from '../gateway/index.ts'
 import { Session } from '../index.ts'
 import { CliError } from './exit.ts'
-import { version } from './version.ts'
 import { type AdminServer, openAdmin } from './serve/admin-server.ts'
 import { secretsOf } from './serve/doors.ts'
 import { DEFAULT_FILE, type Fleet, mustReadFleet } from './serve/fleet.ts'
@@ -16,6 +15,7 @@ import { ProviderShop } from './serve/providers.ts'
 import { Reloader } from './serve/reload.ts'
 import { stopOnSignals } from './serve/stop.ts'
 import { where } from './serve/where.ts'
+import { version } from './version.ts'
 
 interface ServeOptions {
   readonly watch?: boolean
@@ -33,10 +33,15 @@ export async function run(
   const log = openLog({ how: howToLog(options, fleet), level: fleet.config.log.level })
   log.hide(secretsOf(fleet.config))
   const shop = new ProviderShop()
-  const session = openSession(fleet, shop)
+  const session = openSession(fleet)
   observe(session, log.logger)
   const doors = await openDoors(session, fleet)
-  const { done, failed, running } = await applyConfig(session, undefined, fleet.config, shop.toService)
+  const { done, failed, running } = await applyConfig(
+    session,
+    undefined,
+    fleet.config,
+    shop.toService,
+  )
   if (failed[0]) {
     await Promise.all([doors.close(), session.close({ force: true })])
     throw new CliError('config', failed.map(({ error }) => `${file}: ${error.message}`).join('\n'))
@@ -45,7 +50,12 @@ export async function run(
   const reloader = new Reloader(served, fleet, running)
   process.on('SIGHUP', () => void reloader.reload())
   if (options.watch) reloader.watch()
-  announce(log, file, doors, done.map(({ url }) => url))
+  announce(
+    log,
+    file,
+    doors,
+    done.map(({ url }) => url),
+  )
   return stopOnSignals({ session, doors, reloader, log })
 }
 
@@ -54,14 +64,10 @@ function howToLog({ log }: ServeOptions, { config }: Fleet): How {
   return log ?? (format === 'auto' ? (process.stdout.isTTY ? 'pretty' : 'json') : format)
 }
 
-function openSession({ config }: Fleet, shop: ProviderShop): Session {
-  const { provider, tickInterval, budget } = config.session
-  return new Session({
-    // Each service names its own: none is made here that none uses.
-    ...(provider === undefined && { provider: shop.named(undefined, config) }),
-    tickInterval,
-    ...(budget && { budget }),
-  })
+/** Without a provider of its own: each service is given one. */
+function openSession({ config }: Fleet): Session {
+  const { tickInterval, budget } = config.session
+  return new Session({ tickInterval, ...(budget && { budget }) })
 }
 
 export interface Doors {
@@ -116,6 +122,7 @@ function announce(log: Log, file: string, doors: Doors, services: readonly strin
   if (log.how === 'quiet') return
   log.logger.info({ ...places, services, version: version() }, text)
   if (log.how !== 'pretty') return
-  for (const [name, url] of Object.entries(places)) process.stdout.write(`  ${name.padEnd(10)} ${url}\n`)
+  for (const [name, url] of Object.entries(places))
+    process.stdout.write(`  ${name.padEnd(10)} ${url}\n`)
   process.stdout.write('  Ctrl-C drains and ends, SIGHUP applies the file again\n')
 }

@@ -1,7 +1,7 @@
 /** `manyhost size`: how many instances a service has, and shall have. */
 import { sleep } from '../time.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
-import { CliError } from './exit.ts'
+import { CliError, EXIT } from './exit.ts'
 import { progress } from './progress.ts'
 import { type NamedCluster, readyOf } from './status.ts'
 import { line } from './terminal.ts'
@@ -15,21 +15,23 @@ const POLL = 100
 export async function run(
   [name = '', wanted]: readonly (string | undefined)[],
   options: SizeOptions,
-): Promise<void> {
+): Promise<number> {
   const size = wanted === undefined ? undefined : wholeNumber(wanted)
   const admin = new Admin(options)
   try {
     const before = await admin.json<NamedCluster>(clusterPath(name))
     if (size === undefined) {
       await line(String(before.size))
-      return
+      return EXIT.ok.number
     }
     const call = { method: 'PUT', json: { size } } as const
     const after = await admin.json<NamedCluster>(clusterPath(name, '/size'), call)
     // Held within the service's own limits.
-    const held = after.size === size ? '' : ` (${size} is outside ${after.minSize}..${after.maxSize ?? ''})`
+    const held =
+      after.size === size ? '' : ` (${size} is outside ${after.minSize}..${after.maxSize ?? ''})`
     await line(`${after.url}: ${before.size} -> ${after.size}${held}`)
     if (options.wait) await settled(admin, name)
+    return EXIT.ok.number
   } finally {
     await admin.close()
   }
@@ -37,7 +39,10 @@ export async function run(
 
 function wholeNumber(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text)
-  throw new CliError('usage', `instances: expected a whole number from 0 up, got ${JSON.stringify(text)}`)
+  throw new CliError(
+    'usage',
+    `instances: expected a whole number from 0 up, got ${JSON.stringify(text)}`,
+  )
 }
 
 /** Until there are as many ready ones as are wanted, and no others. */
@@ -49,9 +54,14 @@ async function settled(admin: Admin, name: string): Promise<void> {
       const ready = readyOf(cluster)
       if (ready === cluster.size && cluster.instances.length === ready) return
       if (cluster.failure && ready < cluster.size) {
-        throw new CliError('failure', `${cluster.url}: ${ready} of ${cluster.size} are ready: ${cluster.failure.split('\n', 1)[0]}`)
+        throw new CliError(
+          'failure',
+          `${cluster.url}: ${ready} of ${cluster.size} are ready: ${cluster.failure.split('\n', 1)[0]}`,
+        )
       }
-      shown.say(`${cluster.url}: ${ready} of ${cluster.size} ready, ${cluster.instances.length - ready} others`)
+      shown.say(
+        `${cluster.url}: ${ready} of ${cluster.size} ready, ${cluster.instances.length - ready} others`,
+      )
       await sleep(POLL)
     }
   } finally {

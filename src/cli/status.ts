@@ -8,6 +8,7 @@ import { type Paint, paintFor, printable, stateStyle, write } from './terminal.t
 
 interface StatusOptions extends AdminOptions {
   readonly json?: boolean
+  readonly names?: boolean
   readonly watch?: boolean
 }
 
@@ -18,11 +19,15 @@ export interface NamedCluster extends ClusterSnapshot {
 
 const INTERVAL = 2_000
 
-export async function run([name]: readonly (string | undefined)[], options: StatusOptions): Promise<number> {
+export async function run(
+  [name]: readonly (string | undefined)[],
+  options: StatusOptions,
+): Promise<number> {
   const admin = new Admin(options)
   const look = async (): Promise<string> => {
     if (name === undefined) {
       const all = await admin.json<{ clusters: NamedCluster[] }>('/api/clusters')
+      if (options.names) return all.clusters.map((one) => `${one.name}\n`).join('')
       return options.json ? asJson(all, options) : summary(all.clusters, paintFor())
     }
     const one = await admin.json<NamedCluster>(clusterPath(name))
@@ -103,7 +108,10 @@ function details(cluster: NamedCluster, paint: Paint): string {
     provider,
     printable(address ?? '-'),
   ])
-  const all = rows.length > 0 ? table(INSTANCE_COLUMNS, rows, (text) => paint('bold', text)) : ['no instances']
+  const all =
+    rows.length > 0
+      ? table(INSTANCE_COLUMNS, rows, (text) => paint('bold', text))
+      : ['no instances']
   return `${[head, ...trouble, '', ...all].join('\n')}\n`
 }
 

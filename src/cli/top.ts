@@ -13,7 +13,10 @@ import { plain, view } from './top/view.ts'
 /** Between two tries to reach the admin address again, in ms. */
 const RETRY = 1_000
 
-export async function run(_args: readonly (string | undefined)[], options: AdminOptions): Promise<number> {
+export async function run(
+  _args: readonly (string | undefined)[],
+  options: AdminOptions,
+): Promise<number> {
   const admin = new Admin(options)
   const interruption = untilInterrupted()
   interruption.signal.addEventListener('abort', () => void admin.close())
@@ -27,7 +30,11 @@ export async function run(_args: readonly (string | undefined)[], options: Admin
   }
 }
 
-async function piped(admin: Admin, state: TopState, { signal, code }: Interruption): Promise<number> {
+async function piped(
+  admin: Admin,
+  state: TopState,
+  { signal, code }: Interruption,
+): Promise<number> {
   await follow(admin, state, signal, async (isWhole) => {
     if (!isWhole) await write(plain(state, new Date().toISOString()))
   })
@@ -45,7 +52,8 @@ async function interactive(
   const ended = new Promise<number>((resolve) => {
     quit = resolve
   })
-  const draw = (): void => screen.draw(view(state, { name, columns: screen.columns, rows: screen.rows }, paint))
+  const draw = (): void =>
+    screen.draw(view(state, { name, columns: screen.columns, rows: screen.rows }, paint))
   const screen = openScreen((key) => {
     if (key === 'q') quit?.(EXIT.ok.number)
     else if (key === 'ctrl-c') quit?.(EXIT.interrupted.number)

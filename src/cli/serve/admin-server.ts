@@ -14,7 +14,10 @@ export interface AdminServer {
 const GRACE = 1_000
 
 /** @throws ManyhostError when an address cannot be listened on */
-export async function openAdmin(admin: Config['admin'], handler: RequestListener): Promise<AdminServer> {
+export async function openAdmin(
+  admin: Config['admin'],
+  handler: RequestListener,
+): Promise<AdminServer> {
   const servers = (admin === false ? [] : admin.listen).map((listen) => ({
     server: createServer({ headersTimeout: 10_000, requestTimeout: 0 }, handler),
     where: addressOf(listen),

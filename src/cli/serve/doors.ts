@@ -38,7 +38,9 @@ function door({ gateway }: ServiceConfig, pathRouting: boolean): ServiceDoor {
   }
 }
 
-function corsOf(cors: NonNullable<ServiceConfig['gateway']['cors']>): NonNullable<ServiceDoor['cors']> {
+function corsOf(
+  cors: NonNullable<ServiceConfig['gateway']['cors']>,
+): NonNullable<ServiceDoor['cors']> {
   const { origins, headers, exposedHeaders, credentials, maxAge } = cors
   return {
     origins,

@@ -28,7 +28,7 @@ export function openLog({ how, level }: LogOptions): Log {
   const logger = pino(
     {
       level: how === 'quiet' && level !== 'silent' ? 'error' : level,
-      base: undefined,
+      base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },

@@ -38,7 +38,10 @@ export function observe(session: Session, logger: Logger): void {
   })
 }
 
-function sayInstance({ service, instance, state, reason, output }: InstanceEvent, logger: Logger): void {
+function sayInstance(
+  { service, instance, state, reason, output }: InstanceEvent,
+  logger: Logger,
+): void {
   const facts = { service, instance, state, ...reasonOf(reason), ...(output && { output }) }
   logger[LEVELS[state]](facts, `${service}: ${instance} is ${state}`)
 }

@@ -40,7 +40,8 @@ export class ProviderShop {
     const { type, options } = (name === undefined ? undefined : providers[name]) ?? DEFAULT
     const { make, isShared } = TYPES[type] as Type
     const { cwd } = options
-    const located = typeof cwd === 'string' ? { ...options, cwd: resolve(file ?? '.', '..', cwd) } : options
+    const located =
+      typeof cwd === 'string' ? { ...options, cwd: resolve(file ?? '.', '..', cwd) } : options
     if (!isShared) return make(located)
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)
@@ -57,4 +58,7 @@ export class ProviderShop {
   })
 }
 
-const DEFAULT = { type: 'process', options: {} }
+const DEFAULT: { readonly type: string; readonly options: Options } = {
+  type: 'process',
+  options: {},
+}

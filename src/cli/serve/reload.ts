@@ -66,22 +66,38 @@ export class Reloader {
     try {
       next = readFleet(file, env)
     } catch (error) {
-      this.#logger.error({ output: asError(error).message }, `${file} is wrong: nothing was changed`)
+      this.#logger.error(
+        { output: asError(error).message },
+        `${file} is wrong: nothing was changed`,
+      )
       return
     }
     log.hide([...secretsOf(this.#running), ...secretsOf(next.config)])
     this.#tellOfSections(next.config)
     this.#reroute(next)
-    const { done, failed, running } = await applyConfig(session, this.#running, next.config, toService)
+    const { done, failed, running } = await applyConfig(
+      session,
+      this.#running,
+      next.config,
+      toService,
+    )
     this.#running = running
-    for (const { url, change } of done) this.#logger.info({ service: url, change }, `${url}: ${change}`)
+    for (const { url, change } of done)
+      this.#logger.info({ service: url, change }, `${url}: ${change}`)
     for (const { url, change, error } of failed) {
       const [first, ...output] = error.message.split('\n')
       const text = `${url}: could not be ${change}, and is as it was: ${first}`
-      this.#logger.error({ service: url, change, ...(output.length > 0 && { output: output.join('\n') }) }, text)
+      this.#logger.error(
+        { service: url, change, ...(output.length > 0 && { output: output.join('\n') }) },
+        text,
+      )
     }
-    const count = done.length === 0 && failed.length === 0 ? 'nothing to change' : `${done.length} changes`
-    this.#logger.info({ changes: done.length, failures: failed.length }, `${file} applied: ${count}`)
+    const count =
+      done.length === 0 && failed.length === 0 ? 'nothing to change' : `${done.length} changes`
+    this.#logger.info(
+      { changes: done.length, failures: failed.length },
+      `${file} applied: ${count}`,
+    )
   }
 
   /** How services are found and who may use them: at once, for the requests that come from now on. */

@@ -34,8 +34,14 @@ export function stopOnSignals(running: Running): Promise<number> {
 }
 
 async function drain({ session, doors, reloader, log }: Running, name: string): Promise<number> {
-  const busy = session.clusters.reduce((sum, { inFlight, requestQueue }) => sum + inFlight + requestQueue.size, 0)
-  log.logger.info({ signal: name, requests: busy }, `${name}: draining, ${busy} requests are under way`)
+  const busy = session.clusters.reduce(
+    (sum, { inFlight, requestQueue }) => sum + inFlight + requestQueue.size,
+    0,
+  )
+  log.logger.info(
+    { signal: name, requests: busy },
+    `${name}: draining, ${busy} requests are under way`,
+  )
   doors.closing = true
   await reloader.close()
   await Promise.all(doors.gateways.map((gateway) => gateway.close()))

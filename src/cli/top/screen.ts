@@ -36,7 +36,8 @@ export function openScreen(onKey: (key: string) => void, onResize: () => void): 
       return stdout.rows || 24
     },
     draw(lines) {
-      if (isOpen) stdout.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J`)
+      if (isOpen)
+        stdout.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J`)
     },
     close,
   }

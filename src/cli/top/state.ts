@@ -31,7 +31,14 @@ const KEPT = 24
 const FAILURES = 20
 
 export function emptyState(): TopState {
-  return { rows: new Map(), rates: new Map(), failures: [], chosen: undefined, trouble: undefined, said: '' }
+  return {
+    rows: new Map(),
+    rates: new Map(),
+    failures: [],
+    chosen: undefined,
+    trouble: undefined,
+    said: '',
+  }
 }
 
 export function take(state: TopState, { whole, clusters, gone, failures }: Snapshot): void {

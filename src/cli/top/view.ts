@@ -32,8 +32,10 @@ export function view(state: TopState, { name, columns, rows }: Place, paint: Pai
     : `${all.length} services, ${total.toFixed(0)} requests/s`
   const failures = state.failures.slice(-5).toReversed()
   const room = Math.max(1, rows - 4 - (failures.length > 0 ? failures.length + 2 : 0))
-  const [head = '', ...body] = table(COLUMNS, all.map((row) => cells(row, state, paint)), (text) =>
-    paint('bold', text),
+  const [head = '', ...body] = table(
+    COLUMNS,
+    all.map((row) => cells(row, state, paint)),
+    (text) => paint('bold', text),
   )
   // The chosen one is always in sight.
   const index = all.findIndex(({ url }) => url === state.chosen)
@@ -44,7 +46,9 @@ export function view(state: TopState, { name, columns, rows }: Place, paint: Pai
     lines.push('', paint('bold', 'What failed last'))
     for (const { at, service, text, count } of failures) {
       const times = count > 1 ? ` (${count} times)` : ''
-      lines.push(`  ${new Date(at).toLocaleTimeString('en-GB')} ${printable(`${service} ${text}`)}${times}`)
+      lines.push(
+        `  ${new Date(at).toLocaleTimeString('en-GB')} ${printable(`${service} ${text}`)}${times}`,
+      )
     }
   }
   const keys = paint('dim', 'q quit   j k choose   + - size')
