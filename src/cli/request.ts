@@ -51,7 +51,7 @@ export async function run(
 
 /** `calc/add/1/2`, `/calc/add/1/2` or `http://calc/add/1/2`. */
 function requestPath(target: string): string {
-  const match = /^(?:\/?|http:\/\/)([^/?#\s]+)((?:\/|\?|$).*)$/.exec(target)
+  const match = /^(?:https?:\/\/|\/?)([^/?#\s]+)((?:\/|\?|$).*)$/.exec(target)
   if (!match || /[^\x21-\x7e]/.test(target)) {
     throw new CliError(
       'usage',
