@@ -2,11 +2,14 @@
 import type { AddressInfo, Server } from 'node:net'
 import { describe, ManyhostError } from '../errors.ts'
 import type { Session } from '../session.ts'
+import { mustBeAddress } from './address.ts'
 import { Front } from './gateway.ts'
-import { type GatewayOptions, mustBeAddress, parseGateway } from './options.ts'
+import { type GatewayOptions, parseGateway } from './options.ts'
 import { openDoor } from './servers.ts'
 
-export type { Auth, Cors, GatewayOptions, Listen, ServiceDoor } from './options.ts'
+export type { Listen } from './address.ts'
+export type { Auth, Cors, ServiceDoor } from './doors.ts'
+export type { GatewayOptions } from './options.ts'
 
 export interface Gateway extends AsyncDisposable {
   /** Where it listens: `http://127.0.0.1:8080`, or `unix:/path`. */
@@ -27,14 +30,22 @@ export async function createGateway(
   const where = mustBeAddress(settings.listen)
   const front = new Front(session, settings)
   const door = openDoor(front, settings)
-  await listen(door.server, where)
+  try {
+    await listen(door.server, where)
+  } catch (error) {
+    await door.close(0)
+    front.close()
+    throw error
+  }
+  const url = urlOf(door.server, settings.tls !== undefined)
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => {
+    front.drain()
     closing ??= door.close(settings.drainTimeout).then(() => front.close())
     return closing
   }
   return {
-    url: urlOf(door.server, settings.tls !== undefined),
+    url,
     close,
     [Symbol.asyncDispose]: close,
   }
@@ -55,6 +66,8 @@ const WHY: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is taken by another program',
   EACCES: 'no right to do so',
   EADDRNOTAVAIL: 'no such address on this machine',
+  ENOENT: 'its folder is not there',
+  ENOTFOUND: 'no such host',
 }
 
 function urlOf(server: Server, isTls: boolean): string {
