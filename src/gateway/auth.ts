@@ -2,10 +2,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { ManyhostError } from '../errors.ts'
-import type { Auth, Cors } from './options.ts'
+import type { Auth, Cors } from './doors.ts'
 
 /** Equal in a time that tells nothing of where they differ, nor of their lengths. */
-export function sameSecret(a: string, b: string): boolean {
+function sameSecret(a: string, b: string): boolean {
   return timingSafeEqual(digest(a), digest(b))
 }
 
@@ -33,7 +33,9 @@ export function refusal(auth: Auth, authorization: string | undefined): Manyhost
 
 /** The challenge that goes with a refusal (RFC 9110 section 11.6.1). */
 export function challenge(auth: Auth): string {
-  return auth.bearer ? 'Bearer realm="manyhost"' : 'Basic realm="manyhost", charset="UTF-8"'
+  const bearer = auth.bearer ? ['Bearer realm="manyhost"'] : []
+  const basic = auth.basic ? ['Basic realm="manyhost", charset="UTF-8"'] : []
+  return [...bearer, ...basic].join(', ')
 }
 
 /** Headers that let a browser hand the answer to a script of that origin: names and values in turn. */

@@ -1,83 +1,82 @@
-/** The HTTP server in front of a session: any client, any method, streamed both ways. */
+/** The request path of the gateway: checks, finds the service, and hands the request to its cluster. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { Cluster } from '../cluster/cluster.ts'
 import { prepareBody } from '../dispatch/body.ts'
-import type { Sink } from '../dispatch/exchange.ts'
+import type { RequestFacts } from '../dispatch/exchange.ts'
 import { requestFacts } from '../dispatch/facts.ts'
 import { mayRepeat } from '../dispatch/verdict.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import type { Session } from '../session.ts'
+import { type Aim, aimOf } from './aim.ts'
+import { endWith, writeHead } from './answer.ts'
 import { challenge, corsHeaders, isPreflight, preflightHeaders, refusal } from './auth.ts'
-import { requestHeaders } from './headers.ts'
-import { chunks, declaredLength, tooLarge, WHOLE, whole } from './incoming.ts'
+import { noteRequest } from './connection.ts'
+import { isId, requestHeaders } from './headers.ts'
+import { declaredLength, Inflow, tooLarge, WHOLE, whole } from './incoming.ts'
 import type { GatewaySettings } from './options.ts'
+import { Pace } from './pace.ts'
 import { answerable, answerProblem } from './problem.ts'
-import { Relay } from './relay.ts'
-import { type Route, Routes } from './routes.ts'
-import { flaw } from './strict.ts'
-import { responseOn, Tunnel } from './upgrade.ts'
-import { answerWaiting, hasReady, wantsPage } from './waiting.ts'
-
-/** What a request turned out to be for. */
-interface Aim {
-  readonly route: Route
-  readonly cluster: Cluster
-  /** Path and query for the instance. */
-  readonly path: string
-}
+import { Relay, type RelayOptions } from './relay.ts'
+import { Routes } from './routes.ts'
+import { flaw, type RawRequest } from './strict.ts'
+import { addressOf, trustOf } from './trust.ts'
+import { isTunnel, responseOn, Tunnel } from './upgrade.ts'
+import { answerWaiting, hasReady, Waker, wantsPage } from './waiting.ts'
 
 export class Front {
   readonly #session: Session
   readonly #settings: GatewaySettings
   readonly #routes: Routes
-  readonly #trusted: ReadonlySet<string>
-  /** Services that a waiting page has asked for. */
-  readonly #waking = new WeakSet<Cluster>()
+  readonly #isTrusted: (client: string) => boolean
+  readonly #pace: Pace
+  readonly #via: string
+  readonly #waker = new Waker()
+  #isClosing = false
 
   constructor(session: Session, settings: GatewaySettings) {
     this.#session = session
     this.#settings = settings
     this.#routes = new Routes(session, settings.doors)
-    this.#trusted = new Set(settings.trustedProxies)
+    this.#isTrusted = trustOf(settings.trustedProxies)
+    this.#pace = new Pace(settings.bodyRate)
+    this.#via = `1.1 ${settings.via}`
   }
 
   /** Answers a request; whatever goes wrong is an answer, too. */
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    // Expect: 100-continue is answered when the body is wanted, which is when an instance has been chosen.
-    this.#handle(request, response, () => undefined)
+    // node:http2 reports there what node:http does not report at all: that the client went away.
+    if (request.httpVersionMajor === 2) request.on('error', ignore)
+    else noteRequest(request.socket, response)
+    this.#handle(request, response, ignore)
   }
 
+  /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
   readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
-    let asked = false
-    this.#handle(request, response, () => {
-      if (!asked) response.writeContinue()
-      asked = true
-    })
+    if (request.httpVersionMajor === 2) request.on('error', ignore)
+    else noteRequest(request.socket, response)
+    this.#handle(request, response, () => response.writeContinue())
   }
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    socket.on('error', () => undefined)
+    socket.on('error', ignore)
     const response = responseOn(request, socket)
     try {
       const aim = this.#aim(request, response)
-      if (!aim) {
-        socket.end()
-        return
+      if (!aim) return
+      if (declaredLength(request) > 0) {
+        throw new ManyhostError('MANYHOST_BAD_REQUEST', 'the request has an upgrade and a body')
       }
-      response.detachSocket(socket as Parameters<ServerResponse['detachSocket']>[0])
       const protocol = request.headers.upgrade as string
-      const facts = this.#facts(request, aim, null, protocol)
+      const facts = this.#facts(request, aim, null, isTunnel(protocol) ? protocol : undefined)
       const tunnel = new Tunnel(
         request,
-        socket,
-        head,
-        this.#relayOptions(request, aim.route, facts.id),
+        response,
+        { socket, head },
+        this.#relayOptions(aim, facts.id, request),
       )
       tunnel.exchange = aim.cluster.send(facts, tunnel)
     } catch (error) {
-      answerProblem(request, response, answerable(asError(error)), { close: true })
-      socket.end()
+      this.#refuse(request, response, asError(error))
     }
   }
 
@@ -87,10 +86,11 @@ export class Front {
       if (!aim) return
       const length = declaredLength(request)
       if (length === 0) return this.#send(request, response, aim, null)
-      if (length !== Infinity && length > this.#settings.bodySize)
-        throw tooLarge(this.#settings.bodySize)
-      if (length <= WHOLE) void this.#sendWhole(request, response, aim, begin)
-      else this.#send(request, response, aim, chunks(request, this.#settings, begin))
+      const limit = this.#settings.bodySize
+      if (length !== Infinity && length > limit) throw tooLarge(limit)
+      const inflow = new Inflow(request, { limit, pace: this.#pace, begin })
+      if (length <= WHOLE) void this.#sendWhole(request, response, aim, inflow)
+      else this.#send(request, response, aim, inflow)
     } catch (error) {
       this.#refuse(request, response, asError(error))
     }
@@ -100,48 +100,57 @@ export class Front {
     request: IncomingMessage,
     response: ServerResponse,
     aim: Aim,
-    begin: () => void,
+    inflow: Inflow,
   ): Promise<void> {
     try {
-      const body = await whole(request, this.#settings, begin)
+      const body = await whole(inflow)
       this.#send(request, response, aim, body)
     } catch (error) {
-      // A client that went away in the middle of its body hears nothing any more.
-      if (!response.destroyed) this.#refuse(request, response, asError(error))
+      this.#refuse(request, response, asError(error))
     }
   }
 
-  #refuse(request: IncomingMessage, response: ServerResponse, error: Error): void {
-    answerProblem(request, response, answerable(error), { close: !request.complete })
+  #refuse(
+    request: IncomingMessage,
+    response: ServerResponse,
+    error: Error,
+    headers: readonly string[] = [],
+  ): void {
+    // A client that went away hears nothing any more.
+    if (response.destroyed) return
+    const id = request.headers['x-request-id']
+    answerProblem(request, response, answerable(error), {
+      id: typeof id === 'string' && isId(id) ? id : this.#session.ids.next(),
+      headers,
+    })
   }
 
   #send(request: IncomingMessage, response: ServerResponse, aim: Aim, body: unknown): void {
     const facts = this.#facts(request, aim, body, undefined)
-    const relay = new Relay(request, response, this.#relayOptions(request, aim.route, facts.id))
-    relay.exchange = aim.cluster.send(facts, relay as Sink)
+    const relay = new Relay(request, response, this.#relayOptions(aim, facts.id, request))
+    relay.exchange = aim.cluster.send(facts, relay)
   }
 
-  #relayOptions(
-    request: IncomingMessage,
-    { door }: Route,
-    id: string,
-  ): ConstructorParameters<typeof Relay>[2] {
+  #relayOptions({ door }: Aim, id: string, { headers }: IncomingMessage): RelayOptions {
     return {
       id,
-      via: `1.1 ${this.#settings.via}`,
+      via: this.#via,
       serverTiming: door.serverTiming ?? false,
-      extra: door.cors ? corsHeaders(door.cors, request.headers.origin) : NONE,
+      cors: door.cors && corsHeaders(door.cors, headers.origin),
+      isClosing: this.#getClosing,
     }
   }
 
+  readonly #getClosing = (): boolean => this.#isClosing
+
   #facts(
     request: IncomingMessage,
-    { route, cluster, path }: Aim,
+    { route, cluster, path, host }: Aim,
     body: unknown,
     upgrade: string | undefined,
-  ): ReturnType<typeof requestFacts> {
+  ): RequestFacts {
     const { method = 'GET', socket } = request
-    const client = socket.remoteAddress ?? 'unknown'
+    const client = addressOf(socket)
     const { resend, replayLimit } = cluster.settings.dispatch
     const keyed = request.headers['idempotency-key'] !== undefined
     return requestFacts({
@@ -151,10 +160,11 @@ export class Front {
       headers: requestHeaders(request.rawHeaders, {
         client,
         proto: 'encrypted' in socket ? 'https' : 'http',
-        host: hostOf(request),
+        host,
         version: request.httpVersion,
-        trusted: this.#trusted.has(client),
+        trusted: this.#isTrusted(client),
         name: this.#settings.via,
+        prefix: route.strip,
         keepLength: body !== null,
       }),
       body: prepareBody(body, { replayLimit, keep: mayRepeat(resend, method, keyed) }),
@@ -166,90 +176,53 @@ export class Front {
 
   /** What a request is for; undefined when it has been answered already. */
   #aim(request: IncomingMessage, response: ServerResponse): Aim | undefined {
-    const wrong = request.httpVersionMajor === 1 ? flaw(request as never) : undefined
+    const wrong = flaw(request as RawRequest)
     if (wrong) {
-      const error = new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
-      answerProblem(request, response, error, { close: true })
-      return undefined
+      endWith(request, response)
+      throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
     }
     if (request.url === '*') {
       // Asks what the server as a whole can do (RFC 9110 section 9.3.7): that is us, not a service.
-      response.writeHead(204, { allow: 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS' }).end()
+      answerEmpty(request, response, ['allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'])
       return undefined
     }
-    const target = targetOf(request)
-    const route = this.#routes.find(target.host, target.path)
-    if (!route) {
-      const known = this.#routes.names().join(', ') || 'none'
-      throw new ManyhostError(
-        'MANYHOST_UNKNOWN_SERVICE',
-        `no service for host ${target.host} and path ${target.path.slice(0, 200)}; known: ${known}`,
-      )
-    }
-    const { door, strip } = route
-    const path = strip === 0 ? target.path : stripped(target.path, strip)
-    const cluster = this.#session.match(route.origin, path)
-    if (!cluster) throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service for path ${path}`)
+    const aim = aimOf(request, this.#routes, this.#session)
+    const { door, cluster } = aim
     if (door.cors && isPreflight(request)) {
-      response.writeHead(204, preflightHeaders(door.cors, request)).end()
+      answerEmpty(request, response, preflightHeaders(door.cors, request))
       return undefined
     }
     const refused = door.auth && refusal(door.auth, request.headers.authorization)
     if (refused) {
-      const headers = { 'www-authenticate': challenge(door.auth as NonNullable<typeof door.auth>) }
-      answerProblem(request, response, refused, { headers, close: !request.complete })
+      const headers = ['www-authenticate', challenge(door.auth as NonNullable<typeof door.auth>)]
+      if (door.cors) headers.push(...corsHeaders(door.cors, request.headers.origin))
+      this.#refuse(request, response, refused, headers)
       return undefined
     }
     if (door.waitingPage && wantsPage(request) && !hasReady(cluster)) {
-      this.#wake(request, { route, cluster, path })
+      this.#waker.wake(cluster, () => this.#facts(request, aim, null, undefined))
       answerWaiting(response, cluster)
       return undefined
     }
-    return { route, cluster, path }
+    return aim
   }
 
-  /** One page's own request goes on to wait, so that whoever sizes the service sees that it is wanted. */
-  #wake(request: IncomingMessage, aim: Aim): void {
-    const { cluster } = aim
-    if (this.#waking.has(cluster)) return
-    this.#waking.add(cluster)
-    const done = (): void => void this.#waking.delete(cluster)
-    const nothing = (): void => undefined
-    cluster.send(this.#facts(request, aim, null, undefined), {
-      onInfo: nothing,
-      onHead: nothing,
-      onData: nothing,
-      onEnd: done,
-      onError: done,
-      onUpgrade: (_status, _headers, socket) => {
-        socket.destroy()
-        done()
-      },
-    })
+  /** From now on connections end with the answers that are under way. */
+  drain(): void {
+    this.#isClosing = true
   }
 
   close(): void {
     this.#routes.close()
+    this.#pace.close()
   }
 }
 
-const NONE: readonly string[] = []
 const NO_ROUTING = {}
 
-function hostOf({ headers }: IncomingMessage): string {
-  return (headers[':authority'] as string | undefined) ?? headers.host ?? ''
-}
+function ignore(): void {}
 
-/** Host and path of a target in origin, absolute or asterisk form (RFC 9112 section 3.2). */
-function targetOf(request: IncomingMessage): { host: string; path: string } {
-  const { url = '/' } = request
-  if (url.startsWith('/')) return { host: hostOf(request), path: url }
-  if (url === '*') return { host: hostOf(request), path: '*' }
-  const absolute = new URL(url)
-  return { host: absolute.host, path: absolute.pathname + absolute.search }
-}
-
-function stripped(path: string, length: number): string {
-  const rest = path.slice(length)
-  return rest.startsWith('/') ? rest : `/${rest}`
+function answerEmpty(request: IncomingMessage, response: ServerResponse, headers: string[]): void {
+  writeHead(request, response, 204, '', headers)
+  response.end()
 }

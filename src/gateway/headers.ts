@@ -3,55 +3,9 @@
  * that say who was on the way are added. Pure.
  */
 import type { RawHeaders } from '../dispatch/exchange.ts'
+import { type Kind, kindOf } from './kinds.ts'
 
-/** Fields of one connection; `te` and `trailer` are handled where trailers are. */
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'transfer-encoding',
-  'upgrade',
-  'http2-settings',
-])
-
-/** Fields that tell of the way so far: believed of proxies that are trusted, else written anew. */
-const FORWARDING = new Set([
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-proto',
-  'x-forwarded-host',
-  'x-real-ip',
-])
-
-/** Fields by which manyhost steers, which are not for clients to send. */
-const OURS = new Set(['x-manyhost-attempt', 'x-manyhost-return'])
-
-type Kind = 'host' | 'hop' | 'forwarding' | 'ours' | 'connection' | 'pass' | 'pseudo' | 'length'
-
-/** Names as they are written, to what is to be done with them. Bounded: clients choose the names. */
-const kinds = new Map<string, Kind>()
-const MOST_KINDS = 2_000
-
-function kindOf(name: string): Kind {
-  const known = kinds.get(name)
-  if (known) return known
-  const lower = name.toLowerCase()
-  let kind: Kind = 'pass'
-  if (lower === 'connection') kind = 'connection'
-  else if (lower.startsWith(':')) kind = 'pseudo'
-  else if (lower === 'host') kind = 'host'
-  else if (lower === 'content-length') kind = 'length'
-  else if (HOP_BY_HOP.has(lower)) kind = 'hop'
-  else if (FORWARDING.has(lower)) kind = 'forwarding'
-  else if (OURS.has(lower)) kind = 'ours'
-  if (kinds.size < MOST_KINDS) kinds.set(name, kind)
-  return kind
-}
-
-export interface Via {
+export interface Way {
   /** Address of the client. */
   readonly client: string
   readonly proto: 'http' | 'https'
@@ -63,58 +17,94 @@ export interface Via {
   readonly trusted: boolean
   /** The name by which this gateway calls itself in `Via`. */
   readonly name: string
+  /** What was taken off the path's beginning. */
+  readonly prefix: string
   /** Whether the instance is to be told the length: not when the body is sent on as chunks. */
   readonly keepLength: boolean
 }
 
 /** The headers that go to the instance: names and values in turn. */
-export function requestHeaders(raw: readonly string[], via: Via): string[] {
-  const named = namedByConnection(raw)
+export function requestHeaders(raw: readonly string[], way: Way): string[] {
   const headers: string[] = []
+  let named: Set<string> | undefined
+  let isNamed = false
   let forwardedFor = ''
   let forwarded = ''
-  let proto: string = via.proto
-  let { host } = via
+  let proto: string = way.proto
+  let { host, prefix } = way
   let passed = ''
+  let cookie = ''
   for (let index = 0; index < raw.length; index += 2) {
     const name = raw[index] as string
     const kind = kindOf(name)
     const value = raw[index + 1] as string
-    if (kind === 'length') {
-      if (via.keepLength) headers.push(name, value)
+    if (kind === 'pass') {
+      if (!isNamed) {
+        isNamed = true
+        named = namedByConnection(raw)
+      }
+      if (named?.has(name.toLowerCase())) continue
+      headers.push(name, value)
       continue
     }
-    if (kind === 'forwarding' && via.trusted) {
-      const lower = name.toLowerCase()
-      if (lower === 'x-forwarded-for') forwardedFor = join(forwardedFor, value)
-      else if (lower === 'forwarded') forwarded = join(forwarded, value)
-      else if (lower === 'x-forwarded-proto') proto = value
-      else if (lower === 'x-forwarded-host') host = value
-      else headers.push(name, value)
-      continue
+    switch (kind) {
+      case 'length':
+        if (way.keepLength) headers.push(name, value)
+        break
+      case 'id':
+        if (isId(value)) headers.push(name, value)
+        break
+      case 'via':
+        passed = join(passed, value)
+        break
+      case 'cookie':
+        // HTTP/2 may send its crumbs apart (RFC 9113 section 8.2.3).
+        cookie = cookie === '' ? value : `${cookie}; ${value}`
+        break
+      case 'forwarding':
+        if (!way.trusted) break
+        switch (name.toLowerCase()) {
+          case 'x-forwarded-for':
+            forwardedFor = join(forwardedFor, value)
+            break
+          case 'forwarded':
+            forwarded = join(forwarded, value)
+            break
+          case 'x-forwarded-proto':
+            proto = value
+            break
+          case 'x-forwarded-host':
+            host = value
+            break
+          case 'x-forwarded-prefix':
+            prefix = value.replace(/\/$/, '') + way.prefix
+            break
+          default:
+            headers.push(name, value)
+        }
+        break
     }
-    if (kind !== 'pass') continue
-    const lower = name.length === 3 || named ? name.toLowerCase() : ''
-    if (lower === 'via') {
-      passed = join(passed, value)
-      continue
-    }
-    if (named?.has(lower)) continue
-    headers.push(name, value)
   }
+  if (cookie !== '') headers.push('cookie', cookie)
+  if (prefix !== '') headers.push('x-forwarded-prefix', prefix)
   headers.push(
     'x-forwarded-for',
-    join(forwardedFor, via.client),
+    join(forwardedFor, way.client),
     'x-forwarded-proto',
     proto,
     'x-forwarded-host',
     host,
     'forwarded',
-    join(forwarded, `for=${node(via.client)};proto=${via.proto};host="${via.host}"`),
+    join(forwarded, `for=${node(way.client)};proto=${way.proto};host="${way.host}"`),
     'via',
-    join(passed, `${via.version} ${via.name}`),
+    join(passed, `${way.version} ${way.name}`),
   )
   return headers
+}
+
+/** What may be a request's id: short and visible, for it goes into logs and answers. */
+export function isId(value: string): boolean {
+  return value.length <= 200 && /^[\x21-\x7e]+$/.test(value)
 }
 
 /** Header names that `Connection` names, in lower case: they concern this connection only. */
@@ -122,18 +112,30 @@ function namedByConnection(raw: readonly string[]): Set<string> | undefined {
   let named: Set<string> | undefined
   for (let index = 0; index < raw.length; index += 2) {
     if (kindOf(raw[index] as string) !== 'connection') continue
-    for (const token of (raw[index + 1] as string).split(',')) {
+    const value = raw[index + 1] as string
+    if (value === 'keep-alive' || value === 'close') continue
+    for (const token of value.split(',')) {
       const name = token.trim().toLowerCase()
-      if (name === 'keep-alive' || name === 'close' || name === 'upgrade') continue
-      named ??= new Set()
       // What makes a request what it is cannot be called a matter of the connection.
-      if (!ESSENTIAL.has(name)) named.add(name)
+      if (name === 'keep-alive' || name === 'close' || ESSENTIAL.has(name)) continue
+      named ??= new Set()
+      named.add(name)
     }
   }
   return named
 }
 
-const ESSENTIAL = new Set(['host', 'content-length', 'content-type', 'authorization', 'cookie'])
+const ESSENTIAL = new Set([
+  'authorization',
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+  'cookie',
+  'host',
+  'idempotency-key',
+  'set-cookie',
+])
 
 function join(list: string, value: string): string {
   return list === '' ? value : `${list}, ${value}`
@@ -144,21 +146,44 @@ function node(address: string): string {
   return address.includes(':') ? `"[${address}]"` : address
 }
 
-/** The headers that go to the client: names and values in turn, and the instance's trailers announced as they were. */
-export function responseHeaders(raw: RawHeaders, via: string): string[] {
-  const texts: string[] = []
-  for (const bytes of raw) texts.push(bytes.toString('latin1'))
-  const named = namedByConnection(texts)
+export interface Back {
+  readonly via: string
+  readonly id: string
+  /** Whether the gateway speaks of cross-origin access, in place of the instance. */
+  readonly ownCors: boolean
+}
+
+/** The headers that go to the client: names and values in turn. */
+export function responseHeaders(raw: RawHeaders, { via, id, ownCors }: Back): string[] {
   const headers: string[] = []
-  for (let index = 0; index < texts.length; index += 2) {
-    const name = texts[index] as string
-    const kind = kindOf(name)
-    if (kind === 'hop' || kind === 'connection' || kind === 'ours' || kind === 'pseudo') {
-      continue
+  let hasId = false
+  let isNamed = false
+  let named: Set<string> | undefined
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = (raw[index] as Buffer).toString('latin1')
+    const kind: Kind = kindOf(name)
+    if (kind === 'connection' && !isNamed) {
+      isNamed = true
+      named = namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
+      if (named) dropNamed(headers, named)
     }
-    if (named?.has(name.toLowerCase())) continue
-    headers.push(name, texts[index + 1] as string)
+    if (DROPPED.has(kind)) continue
+    if (kind === 'id') hasId = true
+    if (named !== undefined || ownCors) {
+      const lower = name.toLowerCase()
+      if (named?.has(lower) || (ownCors && lower.startsWith('access-control-'))) continue
+    }
+    headers.push(name, (raw[index + 1] as Buffer).toString('latin1'))
   }
   headers.push('via', via)
+  if (!hasId) headers.push('x-request-id', id)
   return headers
+}
+
+const DROPPED: ReadonlySet<Kind> = new Set(['hop', 'connection', 'ours', 'pseudo'])
+
+function dropNamed(headers: string[], named: ReadonlySet<string>): void {
+  for (let index = headers.length - 2; index >= 0; index -= 2) {
+    if (named.has((headers[index] as string).toLowerCase())) headers.splice(index, 2)
+  }
 }

@@ -1,11 +1,14 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
 import type { Session } from '../session.ts'
+import { mustBeAddress } from './address.ts'
 import { Front } from './gateway.ts'
 import { listenOn, urlOf } from './listening.ts'
-import { type GatewayOptions, mustBeAddress, parseGateway } from './options.ts'
+import { type GatewayOptions, parseGateway } from './options.ts'
 import { openDoor } from './servers.ts'
 
-export type { Auth, Cors, GatewayOptions, Listen, ServiceDoor } from './options.ts'
+export type { Listen } from './address.ts'
+export type { Auth, Cors, ServiceDoor } from './doors.ts'
+export type { GatewayOptions } from './options.ts'
 
 export interface Gateway extends AsyncDisposable {
   /** Where it listens: `http://127.0.0.1:8080`, or `unix:/path`. */
@@ -38,14 +41,22 @@ export async function createGateway(
     onUpgrade: (request, socket, head) => front.onUpgrade(request, socket, head),
   }
   const door = openDoor(current, settings)
-  await listenOn(door.server, where, 'gateway')
+  try {
+    await listenOn(door.server, where, 'gateway')
+  } catch (error) {
+    await door.close(0)
+    front.close()
+    throw error
+  }
+  const url = urlOf(door.server, settings.tls !== undefined)
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => {
+    front.drain()
     closing ??= door.close(settings.drainTimeout).then(() => front.close())
     return closing
   }
   return {
-    url: urlOf(door.server, settings.tls !== undefined),
+    url,
     update(next) {
       const old = front
       front = new Front(session, parseGateway(next))

@@ -1,8 +1,7 @@
 /** Servers on their addresses, and what to say when that cannot be. */
 import type { AddressInfo, Server } from 'node:net'
 import { describe, ManyhostError } from '../errors.ts'
-
-export type Address = { readonly host: string; readonly port: number } | { readonly path: string }
+import type { Address } from './address.ts'
 
 /**
  * Resolves when the server listens. `what` begins the message of the error.
@@ -27,6 +26,8 @@ const WHY: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is taken by another program',
   EACCES: 'no right to do so',
   EADDRNOTAVAIL: 'no such address on this machine',
+  ENOENT: 'its folder is not there',
+  ENOTFOUND: 'no such host',
 }
 
 /** `http://127.0.0.1:8080`, or `unix:/path`. */

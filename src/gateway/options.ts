@@ -1,76 +1,45 @@
 /** Options of the gateway, with defaults and ranges. */
-import { ManyhostError } from '../errors.ts'
-import { milliseconds, parseOptions, type Rule, rule, show, whole } from '../options.ts'
-
-/** How one service is reached through the gateway. */
-export interface ServiceDoor {
-  /** Further names in `Host`, beside the virtual one and `<name>.localhost`. */
-  readonly hosts?: readonly string[]
-  /** First part of the path by which it is reached, too; false for none. @default `/<name>` */
-  readonly path?: string | false
-  /** Whether that part is taken off before the instance sees the path. @default true */
-  readonly strip?: boolean
-  readonly auth?: Auth
-  readonly cors?: Cors
-  /** Whether browsers get a page that waits while nothing is ready. @default false */
-  readonly waitingPage?: boolean
-  /** Whether answers carry `Server-Timing`. @default false */
-  readonly serverTiming?: boolean
-}
-
-export interface Auth {
-  /** Tokens of which one must come as `Authorization: Bearer`. */
-  readonly bearer?: readonly string[]
-  /** Passwords by user, for `Authorization: Basic`. */
-  readonly basic?: Readonly<Record<string, string>>
-}
-
-export interface Cors {
-  /** Origins that may call from a browser; `'*'` for all. */
-  readonly origins: readonly string[]
-  /** Headers that may be sent beside the simple ones. @default all that are asked for */
-  readonly headers?: readonly string[]
-  /** Headers that scripts may read. */
-  readonly expose?: readonly string[]
-  /** Whether cookies and credentials may be sent; not with `'*'`. @default false */
-  readonly credentials?: boolean
-  /** Seconds for which a browser may remember the answer. @default 600 */
-  readonly maxAge?: number
-}
-
-export type Listen =
-  | string
-  | { readonly host?: string; readonly port: number }
-  | { readonly path: string }
+import { isIP } from 'node:net'
+import { milliseconds, parseOptions, rule, whole } from '../options.ts'
+import { ADDRESSES, address, type Listen } from './address.ts'
+import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'
 
 export interface GatewayOptions {
   /** Where the gateway listens. @default '127.0.0.1:8080' */
   readonly listen?: Listen
+  /** How services are reached, by virtual URL; those that are not named here are reached by name and path. */
   readonly services?: Readonly<Record<string, ServiceDoor>>
+  /** Paths of PEM files; they are read again when they change. */
   readonly tls?: { readonly cert: string; readonly key: string }
+  /** Whether HTTP/2 is spoken beside HTTP/1.1. @default true */
   readonly http2?: boolean
+  /** Addresses or networks (`10.0.0.0/8`) of proxies whose `Forwarded` and `X-Forwarded-*` are believed. */
   readonly trustedProxies?: readonly string[]
+  /** The name by which the gateway calls itself in `Via`. @default 'manyhost' */
   readonly via?: string
+  /** Bytes of a request's headers. @default 16384 */
   readonly headerSize?: number
+  /** Milliseconds for a request's headers. @default 15000 */
   readonly headerTime?: number
+  /** Bytes of a request's body. @default Infinity */
   readonly bodySize?: number
+  /** Least bytes a second of a request's body while it is waited for; 0 for none. @default 512 */
   readonly bodyRate?: number
+  /** Milliseconds for which a connection without a request stays open. @default 65000 */
   readonly keepAlive?: number
+  /** Connections at a time; more are not accepted. @default 20000 */
   readonly connections?: number
+  /** Milliseconds that running requests may take to end on `close()`. @default 30000 */
   readonly drainTimeout?: number
 }
 
-const listen = rule<Listen>(
-  "'host:port', ':port', 'unix:/path', { host, port } or { path }",
-  '127.0.0.1:8080',
-  (value) => (address(value) ? (value as Listen) : undefined),
-)
-
-/** Every option of the gateway. */
+/** Every option of the gateway. README's table is held against this one by a test. */
 export const GATEWAY_RULES = {
-  listen,
+  listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
+    address(value) ? (value as Listen) : undefined,
+  ),
   services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
-    typeof value === 'object' && value !== null
+    typeof value === 'object' && value !== null && !Array.isArray(value)
       ? (value as Record<string, ServiceDoor>)
       : undefined,
   ),
@@ -83,9 +52,7 @@ export const GATEWAY_RULES = {
     },
   ),
   http2: rule<boolean>('true or false', true, boolean),
-  trustedProxies: rule<readonly string[]>('addresses of proxies', [], (value) =>
-    Array.isArray(value) && value.every((one) => typeof one === 'string') ? value : undefined,
-  ),
+  trustedProxies: { ...texts('an array of addresses and networks', isNetwork), initial: [] },
   via: rule<string>('a token', 'manyhost', (value) =>
     typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
   ),
@@ -95,43 +62,16 @@ export const GATEWAY_RULES = {
   bodyRate: whole(0, 512),
   keepAlive: milliseconds(65_000),
   connections: whole(1, 20_000),
-  drainTimeout: milliseconds(30_000),
+  drainTimeout: milliseconds(30_000, 'cut at once'),
 } as const
 
-function boolean(value: unknown): boolean | undefined {
-  return typeof value === 'boolean' ? value : undefined
-}
-
-const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
-  hosts: rule<readonly string[]>('an array of host names', undefined, (value) =>
-    Array.isArray(value) &&
-    value.every((one) => typeof one === 'string' && /^[\w.:[\]-]+$/.test(one))
-      ? value
-      : undefined,
-  ),
-  path: rule<string | false>("a path of one part such as '/calc', or false", undefined, (value) =>
-    value === false || (typeof value === 'string' && /^\/[^/?#\s]+$/.test(value))
-      ? value
-      : undefined,
-  ),
-  strip: rule<boolean>('true or false', undefined, boolean),
-  auth: rule<Auth>('{ bearer: [tokens] } or { basic: { user: password } }', undefined, (value) => {
-    const { bearer, basic } = (value ?? {}) as Auth
-    return Array.isArray(bearer) || (typeof basic === 'object' && basic !== null)
-      ? (value as Auth)
-      : undefined
-  }),
-  cors: rule<Cors>(
-    '{ origins: [...], headers, expose, credentials, maxAge }',
-    undefined,
-    (value) => {
-      const { origins, credentials } = (value ?? {}) as Cors
-      const fits = Array.isArray(origins) && !(credentials === true && origins.includes('*'))
-      return fits ? (value as Cors) : undefined
-    },
-  ),
-  waitingPage: rule<boolean>('true or false', undefined, boolean),
-  serverTiming: rule<boolean>('true or false', undefined, boolean),
+function isNetwork(text: string): boolean {
+  const [host = '', bits, ...more] = text.split('/')
+  const version = isIP(host)
+  if (version === 0 || more.length > 0) return false
+  return (
+    bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
+  )
 }
 
 export interface GatewaySettings extends Required<Omit<GatewayOptions, 'tls' | 'services'>> {
@@ -139,45 +79,8 @@ export interface GatewaySettings extends Required<Omit<GatewayOptions, 'tls' | '
   readonly doors: ReadonlyMap<string, ServiceDoor>
 }
 
-/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+/** @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL */
 export function parseGateway(given: GatewayOptions): GatewaySettings {
   const { services, ...parsed } = parseOptions('gateway', given, GATEWAY_RULES)
-  const doors = new Map<string, ServiceDoor>()
-  for (const [url, door] of Object.entries(services)) {
-    const checked = parseOptions(`gateway: services.${url}`, door, DOOR_RULES)
-    const set = Object.entries(checked).filter(([, value]) => value !== undefined)
-    doors.set(new URL(url).href.replace(/\/$/, ''), Object.fromEntries(set))
-  }
-  return { ...parsed, doors }
-}
-
-/** What node:net listens on, or undefined for what is no address. */
-export function address(
-  given: unknown,
-): { host: string; port: number } | { path: string } | undefined {
-  if (typeof given === 'object' && given !== null) {
-    const { host = '127.0.0.1', port, path } = given as Record<string, unknown>
-    if (typeof path === 'string' && path !== '') return { path }
-    return typeof host === 'string' && isPort(port) ? { host, port } : undefined
-  }
-  if (typeof given !== 'string') return undefined
-  if (given.startsWith('unix:') && given.length > 5) return { path: given.slice(5) }
-  const match = /^(?:\[([0-9a-f:.]+)\]|([\w.-]*)):(\d+)$/i.exec(given)
-  const port = Number(match?.[3])
-  if (!match || !isPort(port)) return undefined
-  return { host: match[1] ?? (match[2] || '127.0.0.1'), port }
-}
-
-function isPort(port: unknown): port is number {
-  return Number.isInteger(port) && (port as number) >= 0 && (port as number) <= 65_535
-}
-
-/** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function mustBeAddress(given: unknown): { host: string; port: number } | { path: string } {
-  const found = address(given)
-  if (found) return found
-  throw new ManyhostError(
-    'MANYHOST_INVALID_OPTION',
-    `gateway: listen must be ${listen.range}, got ${show(given)}`,
-  )
+  return { ...parsed, doors: parseDoors(services) }
 }

@@ -1,8 +1,9 @@
 /** Errors as RFC 9457 problem details, with our codes. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ERRORS, ManyhostError } from '../errors.ts'
+import { cut, writeHead } from './answer.ts'
 
-export interface Problem {
+interface Problem {
   readonly type: string
   readonly title: string
   readonly status: number
@@ -15,7 +16,7 @@ export interface Problem {
 }
 
 /** What is said of an error. The output of an instance is for its owner, not for whoever asks. */
-export function problemOf(error: ManyhostError, id?: string): Problem {
+function problemOf(error: ManyhostError, id: string): Problem {
   const attempts = error.attempts.map(({ attempt, instance, reason = '' }) => ({
     attempt,
     instance,
@@ -28,46 +29,54 @@ export function problemOf(error: ManyhostError, id?: string): Problem {
     detail: error.message.split('\n', 1)[0] as string,
     code: error.code,
     retryable: error.retryable,
-    ...(id !== undefined && { instance: id }),
+    instance: id,
     ...(attempts.length > 0 && { attempts }),
   }
 }
 
-export interface ProblemAnswer {
-  readonly id?: string
-  readonly headers?: Readonly<Record<string, string>>
-  /** Whether the connection is to end with this answer. */
-  readonly close?: boolean
+interface ProblemAnswer {
+  readonly id: string
+  /** Names and values in turn. */
+  readonly headers?: readonly string[]
 }
 
-/** Answers with an error. What was answered already is cut off, so that nobody takes it for whole. */
+/** Answers with an error. */
 export function answerProblem(
   request: IncomingMessage,
   response: ServerResponse,
   error: ManyhostError,
-  { id, headers = {}, close = false }: ProblemAnswer = {},
+  { id, headers = [] }: ProblemAnswer,
 ): void {
-  if (response.headersSent) {
-    response.destroy()
-    return
-  }
+  if (response.headersSent) return cut(request, response)
   const body = JSON.stringify(problemOf(error, id))
-  const retry = error.retryable && error.status === 503 ? { 'retry-after': '1' } : undefined
-  const isV1 = request.httpVersionMajor < 2
-  response.writeHead(error.status, {
-    'content-type': 'application/problem+json',
-    'content-length': Buffer.byteLength(body),
-    'cache-control': 'no-store',
-    ...(id !== undefined && { 'x-request-id': id }),
-    ...retry,
+  const flat = [
+    'content-type',
+    'application/problem+json',
+    'content-length',
+    String(Buffer.byteLength(body)),
+    'cache-control',
+    'no-store',
+    'x-request-id',
+    id,
     ...headers,
-    ...(close && isV1 && { connection: 'close' }),
-  })
+  ]
+  if (error.retryable && error.status === 503) flat.push('retry-after', '1')
+  writeHead(request, response, error.status, '', flat)
   response.end(request.method === 'HEAD' ? undefined : body)
 }
 
+/** What a body may be refused for, and the layers below only know to have failed. */
+const OF_THE_BODY = new Set([
+  'MANYHOST_BODY_TOO_LARGE',
+  'MANYHOST_BODY_TOO_SLOW',
+  'MANYHOST_BAD_REQUEST',
+])
+
 /** Anything that was thrown, as an error that can be answered. */
 export function answerable(error: Error): ManyhostError {
-  if (error instanceof ManyhostError) return error
-  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', error.message, { cause: error })
+  if (!(error instanceof ManyhostError)) {
+    return new ManyhostError('MANYHOST_ATTEMPT_FAILED', error.message, { cause: error })
+  }
+  const { cause } = error
+  return cause instanceof ManyhostError && OF_THE_BODY.has(cause.code) ? cause : error
 }

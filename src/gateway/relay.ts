@@ -3,8 +3,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
 import { rawPairs } from '../dispatch/raw.ts'
-import { ManyhostError } from '../errors.ts'
-import { afterIdly, now } from '../time.ts'
+import { asError, describe, ManyhostError } from '../errors.ts'
+import { now } from '../time.ts'
+import { cut, endWith, writeHead, writeTrailers } from './answer.ts'
 import { responseHeaders } from './headers.ts'
 import { answerable, answerProblem } from './problem.ts'
 
@@ -13,19 +14,16 @@ export interface RelayOptions {
   readonly via: string
   readonly id: string
   readonly serverTiming: boolean
-  /** Added to every answer: CORS. */
-  readonly extra: readonly string[]
+  /** Added to every answer, in place of the instance's own: CORS. */
+  readonly cors: readonly string[] | undefined
+  /** Whether the gateway is about to close: connections end with their answers then. */
+  isClosing(): boolean
 }
 
 const GONE = new ManyhostError('MANYHOST_ABORTED', 'the client went away')
 
-/** What is being answered on a connection: HTTP/1.1 has one request at a time. */
-const relays = new WeakMap<object, Relay>()
-
-/** The client of this connection sends no more. */
-export function onHalfClose(socket: object): void {
-  relays.get(socket)?.probe()
-}
+/** Up to this a body is text, which leaves in one write with its head. */
+const ONE_WRITE = 16_384
 
 export class Relay implements Sink {
   readonly #request: IncomingMessage
@@ -34,34 +32,23 @@ export class Relay implements Sink {
   #exchange: Exchange | undefined
   /** A whole answer: head and body leave in one write. */
   #whole: { status: number; text: string; headers: string[] } | undefined
-  #chunks: Buffer[] = []
+  #chunks: Buffer[] | undefined
   #waits = false
-  #probes = 0
+  #failed = false
 
   constructor(request: IncomingMessage, response: ServerResponse, options: RelayOptions) {
     this.#request = request
     this.#response = response
     this.#options = options
     response.on('close', this.#onClose)
-    relays.set(request.socket, this)
-  }
-
-  /**
-   * The client sent its last byte. It may still want its answer, or be gone: only writing tells, since who is gone
-   * answers with a reset. 102 is written, which every client of HTTP/1.1 has to skip (RFC 9110 section 15.2).
-   */
-  probe(): void {
-    const response = this.#response
-    if (!this.#exchange || response.headersSent || this.#request.httpVersion !== '1.1') return
-    response.writeProcessing()
-    afterIdly(this.#probes++ === 0 ? 20 : 1_000, () => this.probe())
   }
 
   /** The exchange that it is the sink of; it may have ended already. */
   set exchange(exchange: Exchange) {
     if (exchange.settled) return
     this.#exchange = exchange
-    if (this.#response.destroyed) this.#onClose()
+    if (this.#failed) exchange.cancel(BAD_ANSWER)
+    else if (this.#response.destroyed) this.#onClose()
   }
 
   /** Its place is free at once when the client goes. */
@@ -71,31 +58,47 @@ export class Relay implements Sink {
 
   onInfo(status: number, headers: RawHeaders): void {
     if (status !== 103 || this.#request.httpVersion === '1.0') return
-    const hints: Record<string, string | string[]> = {}
+    const link: string[] = []
     for (const [name, value] of rawPairs(headers)) {
-      const lower = name.toLowerCase()
-      if (lower !== 'link') continue
-      hints.link = [...((hints.link as string[] | undefined) ?? []), value]
+      if (name.toLowerCase() === 'link') link.push(value)
     }
-    if (hints.link) this.#response.writeEarlyHints(hints)
+    if (link.length === 0) return
+    try {
+      this.#response.writeEarlyHints({ link })
+    } catch {
+      // A hint that Node takes for no link: it is a hint, no more.
+    }
   }
 
-  onHead(status: number, headers: RawHeaders, text: string, isWhole: boolean): void {
-    const flat = responseHeaders(headers, this.#options.via)
-    flat.push(...this.#options.extra)
-    if (this.#options.serverTiming) flat.push('server-timing', this.#timing())
-    if (isWhole) {
-      this.#whole = { status, text, headers: flat }
+  onHead(status: number, raw: RawHeaders, text: string, whole: boolean): void {
+    const { via, id, cors, serverTiming } = this.#options
+    const headers = responseHeaders(raw, { via, id, ownCors: cors !== undefined })
+    if (cors) headers.push(...cors)
+    if (serverTiming) headers.push('server-timing', this.#timing())
+    if (whole) {
+      this.#whole = { status, text, headers }
       return
     }
-    this.#writeHead(status, text, flat)
+    if (!this.#writeHead(status, text, headers)) return
     // The head must not wait for the first bytes of the body: an event stream may be silent for long.
     this.#response.flushHeaders()
   }
 
-  #writeHead(status: number, text: string, flat: string[]): void {
-    if (this.#request.httpVersionMajor === 2) this.#response.writeHead(status, grouped(flat))
-    else this.#response.writeHead(status, text, flat)
+  /** False for a head that cannot be written: the instance said what HTTP has not. */
+  #writeHead(status: number, text: string, headers: string[]): boolean {
+    try {
+      if (this.#options.isClosing()) this.#response.shouldKeepAlive = false
+      writeHead(this.#request, this.#response, status, text, headers)
+      return true
+    } catch (error) {
+      this.#failed = true
+      const exchange = this.#exchange
+      this.#exchange = undefined
+      exchange?.cancel(BAD_ANSWER)
+      const what = `the instance's answer cannot be passed on: ${describe(error)}`
+      this.#problem(new ManyhostError('MANYHOST_ATTEMPT_FAILED', what, { cause: asError(error) }))
+      return false
+    }
   }
 
   #timing(): string {
@@ -105,8 +108,10 @@ export class Relay implements Sink {
   }
 
   onData(chunk: Buffer): void {
+    if (this.#failed) return
     if (this.#whole) {
-      this.#chunks.push(chunk)
+      if (this.#chunks) this.#chunks.push(chunk)
+      else this.#chunks = [chunk]
       return
     }
     if (this.#response.write(chunk) || this.#waits) return
@@ -119,49 +124,57 @@ export class Relay implements Sink {
   }
 
   onEnd(trailers: RawHeaders): void {
+    this.#exchange = undefined
+    if (this.#failed) return
     const response = this.#response
     if (this.#whole) {
       const { status, text, headers } = this.#whole
-      this.#writeHead(status, text, headers)
+      if (!this.#writeHead(status, text, headers)) return
+      this.#endWhole()
+      return
     }
-    if (trailers.length > 0) response.addTrailers(rawPairs(trailers))
+    try {
+      if (trailers.length > 0) writeTrailers(this.#request, response, rawPairs(trailers))
+    } catch {
+      // Trailers that HTTP has not: the answer is whole without them.
+    }
+    response.end()
+  }
+
+  #endWhole(): void {
     const chunks = this.#chunks
-    response.end(
-      chunks.length === 1 ? chunks[0] : chunks.length === 0 ? undefined : Buffer.concat(chunks),
-    )
-    this.#exchange = undefined
+    const response = this.#response
+    if (!chunks) {
+      response.end()
+      return
+    }
+    const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)
+    // A text goes out together with the head, where bytes need a second buffer.
+    if (body.length <= ONE_WRITE) response.end(body.toString('latin1'), 'latin1')
+    else response.end(body)
   }
 
   /** An answer to a request that asked for no upgrade. */
   onUpgrade(_status: number, _headers: RawHeaders, socket: Duplex): void {
     socket.destroy()
-    this.onError(
-      new ManyhostError('MANYHOST_ATTEMPT_FAILED', 'the instance switched protocols unasked'),
-    )
+    const text = 'the instance switched protocols unasked'
+    this.onError(new ManyhostError('MANYHOST_ATTEMPT_FAILED', text))
   }
 
   onError(error: Error): void {
     this.#exchange = undefined
-    const { id, extra } = this.#options
-    const headers: Record<string, string> = {}
-    for (let index = 0; index < extra.length; index += 2) {
-      headers[extra[index] as string] = extra[index + 1] as string
-    }
-    // A body that was not read to its end would be taken for the next request.
-    const close = !this.#request.complete
-    answerProblem(this.#request, this.#response, answerable(error), { id, headers, close })
+    if (!this.#failed) this.#problem(error)
+  }
+
+  #problem(error: Error): void {
+    const request = this.#request
+    const response = this.#response
+    if (response.destroyed) return
+    if (response.headersSent) return cut(request, response)
+    const { id, cors = [] } = this.#options
+    if (!request.complete || this.#options.isClosing()) endWith(request, response)
+    answerProblem(request, response, answerable(error), { id, headers: cors })
   }
 }
 
-/** HTTP/2 takes headers as an object; those of one connection do not exist there. */
-function grouped(flat: readonly string[]): Record<string, string | string[]> {
-  const headers: Record<string, string | string[]> = {}
-  for (let index = 0; index < flat.length; index += 2) {
-    const name = (flat[index] as string).toLowerCase()
-    const value = flat[index + 1] as string
-    const before = headers[name]
-    if (before === undefined) headers[name] = value
-    else headers[name] = Array.isArray(before) ? [...before, value] : [before, value]
-  }
-  return headers
-}
+const BAD_ANSWER = new ManyhostError('MANYHOST_ATTEMPT_FAILED', 'a bad answer')

@@ -1,15 +1,17 @@
 /** Which service a request is for: by `Host`, or by the first part of its path. */
 import type { Session } from '../session.ts'
-import type { ServiceDoor } from './options.ts'
+import type { ServiceDoor } from './doors.ts'
 
+/** Where a path leads, as far as the name says. The session's registry then knows the service. */
 export interface Route {
   /** Origin of the virtual URL, as the session's registry knows it. */
   readonly origin: string
   /** Authority of the virtual URL: what the instance gets as `Host`. */
   readonly host: string
-  readonly door: ServiceDoor
-  /** Length of what is taken off the path's beginning. */
-  readonly strip: number
+  /** What is taken off the path's beginning: `/calc`. */
+  readonly strip: string
+  /** What comes in its place: the path of a virtual URL that has one and was named by a path of its own. */
+  readonly prefix: string
 }
 
 export class Routes {
@@ -18,19 +20,19 @@ export class Routes {
   readonly #hosts = new Map<string, Route>()
   readonly #segments = new Map<string, Route>()
   readonly #unsubscribe: () => void
-  #stale = true
+  #isStale = true
 
   constructor(session: Session, doors: ReadonlyMap<string, ServiceDoor>) {
     this.#session = session
     this.#doors = doors
     this.#unsubscribe = session.on('cluster', ({ change }) => {
-      if (change === 'added' || change === 'closed') this.#stale = true
+      if (change === 'added' || change === 'closed') this.#isStale = true
     })
   }
 
   /** @param host the `Host` header, in whatever case; @param path the target's path and query */
   find(host: string, path: string): Route | undefined {
-    if (this.#stale) this.#build()
+    if (this.#isStale) this.#build()
     return this.#byHost(host) ?? this.#segments.get(firstSegment(path))
   }
 
@@ -39,32 +41,50 @@ export class Routes {
     if (exact) return exact
     const lower = host.toLowerCase()
     const colon = lower.lastIndexOf(':')
-    return (
-      this.#hosts.get(lower) ??
-      (colon > lower.lastIndexOf(']') ? this.#hosts.get(lower.slice(0, colon)) : undefined)
-    )
+    const name = colon > lower.lastIndexOf(']') ? lower.slice(0, colon) : lower
+    return this.#hosts.get(lower) ?? this.#hosts.get(name.replace(/\.$/, ''))
   }
 
-  /** Names of all services, for a 404 that helps. */
+  /** How a service is reached; `url` as the cluster has it. */
+  doorOf(url: string): ServiceDoor {
+    return this.#doors.get(url) ?? NO_DOOR
+  }
+
+  /** Names of services, for a 404 that helps. */
   names(): string[] {
-    return this.#session.clusters.map(({ url }) => url)
+    return this.#session.clusters.slice(0, 20).map(({ url }) => url)
   }
 
   #build(): void {
-    this.#stale = false
+    this.#isStale = false
     this.#hosts.clear()
     this.#segments.clear()
-    for (const { url } of this.#session.clusters) {
-      const { origin, host, hostname, pathname } = new URL(url)
-      const door = this.#doors.get(url) ?? NO_DOOR
-      const route: Route = { origin, host, door, strip: 0 }
-      const names = [host, `${hostname}.localhost`, ...(door.hosts ?? [])]
-      for (const name of names) this.#hosts.set(name.toLowerCase(), route)
-      if (door.path === false) continue
-      const segment = (door.path ?? `/${hostname}`).replace(/^\/|\/$/g, '')
-      const prefix = pathname === '/' ? segment.length + 1 : 0
-      this.#segments.set(segment, { ...route, strip: door.strip === false ? 0 : prefix })
+    const urls = this.#session.clusters.map(({ url }) => new URL(url))
+    // Own names come last: no service takes another one's by listing it.
+    for (const url of urls) for (const name of this.#door(url).hosts ?? []) this.#name(name, url)
+    for (const url of urls) {
+      this.#name(`${url.hostname}.localhost`, url)
+      this.#name(url.host, url)
+      this.#segment(url)
     }
+  }
+
+  #door(url: URL): ServiceDoor {
+    return this.doorOf(hrefOf(url))
+  }
+
+  #name(name: string, { origin, host }: URL): void {
+    this.#hosts.set(name.toLowerCase(), { origin, host, strip: '', prefix: '' })
+  }
+
+  #segment(url: URL): void {
+    const { path, strip = true } = this.#door(url)
+    if (path === false) return
+    const { origin, host, hostname, pathname } = url
+    const taken = path ?? `/${hostname}`
+    const own = path === undefined || pathname === '/' ? '' : pathname
+    const route = { origin, host, strip: strip ? taken : '', prefix: strip ? own : '' }
+    this.#segments.set(taken.slice(1), route)
   }
 
   close(): void {
@@ -72,7 +92,19 @@ export class Routes {
   }
 }
 
+/** The path for the instance. */
+export function pathOf({ strip, prefix }: Route, path: string): string {
+  if (strip === '') return path
+  const rest = path.slice(strip.length)
+  // Nothing is left, or a query only.
+  return prefix + (rest.startsWith('/') || (prefix !== '' && rest === '') ? rest : `/${rest}`)
+}
+
 const NO_DOOR: ServiceDoor = {}
+
+function hrefOf({ origin, pathname }: URL): string {
+  return origin + pathname.replace(/\/+$/, '')
+}
 
 function firstSegment(path: string): string {
   let end = 1

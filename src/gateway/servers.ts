@@ -1,43 +1,67 @@
-/** The servers under the gateway: HTTP/1.1 and HTTP/2 on one port, with and without TLS. */
-import {
-  createServer as createHttp,
-  type Server as HttpServer,
-  type IncomingMessage,
-} from 'node:http'
+/** The server under the gateway: HTTP/1.1 and HTTP/2 on one port, with and without TLS. */
+import { createServer as createHttp, type Server as HttpServer } from 'node:http'
 import {
   createServer as createHttp2,
-  createSecureServer,
   type Http2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
   type ServerHttp2Session,
 } from 'node:http2'
-import { createServer as createTcp, type Server as NetServer, type Socket } from 'node:net'
+import { createServer as createHttps } from 'node:https'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { afterIdly } from '../time.ts'
+import type { TLSSocket } from 'node:tls'
+import { describe, ManyhostError } from '../errors.ts'
+import { afterIdly, every } from '../time.ts'
+import { onHalfClose, onMalformed } from './connection.ts'
 import type { Front as WholeFront } from './gateway.ts'
+import { hangUp, lastWords } from './hangup.ts'
 import type { GatewaySettings } from './options.ts'
-import { onHalfClose } from './relay.ts'
+import { sniff } from './sniff.ts'
 import { Certificates } from './tls.ts'
 
 /** What the servers need of it. */
 type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade'>
 
+/** Streams of one connection at a time. */
+const STREAMS = 256
+
 export interface Door {
-  readonly server: NetServer
+  readonly server: HttpServer
   /** No new request; ends idle connections. Resolves when the last one has ended. */
   close(timeout: number): Promise<void>
 }
 
-/** The beginning of HTTP/2's preface: no HTTP/1.1 request begins like it. */
-const PREFACE = Buffer.from('PRI ')
-
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function openDoor(front: Front, settings: GatewaySettings): Door {
-  return settings.tls ? tlsDoor(front, settings, settings.tls) : plainDoor(front, settings)
+  const certificates = settings.tls && new Certificates(settings.tls)
+  const server = certificates ? withTls(certificates, settings) : createHttp(limits(settings))
+  server.maxConnections = settings.connections
+  // Zero is no limit: beyond one, node:http drops headers in silence. Their size is limited.
+  server.maxHeadersCount = 0
+  // A client may close its half and still want its answer; node:http would drop it.
+  Reflect.set(server, 'httpAllowHalfOpen', true)
+  answerOne(server, front)
+  const two = settings.http2 ? http2(front, settings) : undefined
+  share(server, two?.server, { isTls: certificates !== undefined, settings })
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  // What goes wrong with one connection that was to be accepted is no matter of the others.
+  server.on('error', () => undefined)
+  return {
+    server,
+    close: async (timeout) => {
+      certificates?.close()
+      await closeAll(server, two?.sessions ?? new Set(), sockets, timeout)
+    },
+  }
 }
 
-function http1(front: Front, settings: GatewaySettings): HttpServer {
-  const server = createHttp({
+function limits(settings: GatewaySettings) {
+  return {
     maxHeaderSize: settings.headerSize,
     headersTimeout: settings.headerTime,
     // How long a body may take is a matter of its size: `bodyRate`.
@@ -45,157 +69,127 @@ function http1(front: Front, settings: GatewaySettings): HttpServer {
     keepAliveTimeout: settings.keepAlive,
     connectionsCheckingInterval: Math.min(1_000, settings.headerTime),
     noDelay: true,
-  })
-  // A client may close its half and still want its answer; node:http would drop it.
-  Reflect.set(server, 'httpAllowHalfOpen', true)
-  attach(server, front)
-  server.on('connection', (socket: Socket) => socket.on('end', () => onHalfClose(socket)))
-  return server
+    // Finds clients that vanished without a word.
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
+  }
 }
 
-function attach(server: HttpServer, front: Front): void {
+function withTls(certificates: Certificates, settings: GatewaySettings): HttpServer {
+  const protocols = settings.http2 ? ['h2', 'http/1.1'] : ['http/1.1']
+  try {
+    const server = createHttps({
+      ...limits(settings),
+      ...certificates.load(),
+      ALPNProtocols: protocols,
+      handshakeTimeout: settings.headerTime,
+    })
+    certificates.watch((loaded) => server.setSecureContext(loaded))
+    server.on('tlsClientError', (_error, socket) => socket.destroy())
+    return server
+  } catch (cause) {
+    certificates.close()
+    if (cause instanceof ManyhostError) throw cause
+    const text = `gateway: tls: certificate and key cannot be used: ${describe(cause)}`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause })
+  }
+}
+
+function answerOne(server: HttpServer, front: Front): void {
   server.on('request', front.onRequest)
   server.on('checkContinue', front.onContinue)
   server.on('checkExpectation', front.onRequest)
   server.on('upgrade', front.onUpgrade)
-  server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
-    refuse(
-      socket,
-      405,
-      'Method Not Allowed',
-      'MANYHOST_BAD_REQUEST',
-      'CONNECT is not for a gateway',
-    )
+  server.on('connect', (_request, socket: Duplex) => {
+    socket.on('error', () => undefined)
+    hangUp(socket, lastWords(405, 'Method Not Allowed', 'CONNECT is not for a gateway'))
   })
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-    if (!socket.writable || error.code === 'ECONNRESET') {
-      socket.destroy()
-      return
-    }
-    if (error.code === 'HPE_HEADER_OVERFLOW') {
-      refuse(
-        socket,
-        431,
-        'Request Header Fields Too Large',
-        'MANYHOST_BAD_REQUEST',
-        'the headers are too large',
-      )
-    } else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
-      refuse(socket, 408, 'Request Timeout', 'MANYHOST_BAD_REQUEST', 'the headers came too slowly')
-    } else {
-      refuse(
-        socket,
-        400,
-        'Bad Request',
-        'MANYHOST_BAD_REQUEST',
-        'the request is not well-formed HTTP',
-      )
-    }
-  })
+  server.on('clientError', onClientError)
 }
 
-/** An answer to what never became a request. */
-function refuse(socket: Duplex, status: number, text: string, code: string, detail: string): void {
-  const body = JSON.stringify({
-    type: `urn:manyhost:error:${code}`,
-    title: text,
-    status,
-    detail,
-    code,
-  })
-  socket.end(
-    `HTTP/1.1 ${status} ${text}\r\ncontent-type: application/problem+json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  )
+/** What is said to a client that did not speak HTTP. */
+const FAULTS: Readonly<Record<string, readonly [number, string, string]>> = {
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'headers are too large'],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: [400, 'Bad Request', 'chunk extensions are too large'],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'headers came too slowly'],
+}
+const MALFORMED = [400, 'Bad Request', 'form is not that of HTTP'] as const
+
+function onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+  const { code = '' } = error
+  const isFault = code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT'
+  if (!isFault || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const [status, title, detail] = FAULTS[code] ?? MALFORMED
+  onMalformed(socket, status, title, detail)
 }
 
 type Handler2 = (request: Http2ServerRequest, response: Http2ServerResponse) => void
 
-function plainDoor(front: Front, settings: GatewaySettings): Door {
-  const one = http1(front, settings)
-  if (!settings.http2) {
-    one.maxConnections = settings.connections
-    return { server: one, close: (timeout) => closeAll(one, one, new Set(), timeout) }
-  }
-  const two = createHttp2({ maxSessionMemory: 10 })
-  two.on('request', front.onRequest as unknown as Handler2)
-  const sessions = track(two)
-  // Both look at the first bytes of a connection; whoever is meant gets it as if it had come there.
-  const server = createTcp({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    const onError = (): void => void socket.destroy()
-    socket.on('error', onError)
-    socket.setTimeout(settings.headerTime, onError)
-    socket.once('readable', () => {
-      socket.setTimeout(0)
-      socket.off('timeout', onError)
-      const first = socket.read() as Buffer | null
-      if (first === null) {
-        socket.destroy()
-        return
-      }
-      socket.unshift(first)
-      const isTwo = first.subarray(0, 4).equals(PREFACE)
-      ;(isTwo ? two : one).emit('connection', socket)
-    })
-  })
-  server.maxConnections = settings.connections
-  return { server, close: (timeout) => closeAll(server, one, sessions, timeout) }
-}
-
-function tlsDoor(
+function http2(
   front: Front,
   settings: GatewaySettings,
-  files: NonNullable<GatewaySettings['tls']>,
-): Door {
-  const certificates = new Certificates(files)
-  const server = createSecureServer({
-    ...certificates.load(),
-    allowHTTP1: true,
+): { server: Http2Server; sessions: ReadonlySet<ServerHttp2Session> } {
+  const server = createHttp2({
     maxSessionMemory: 10,
-    maxHeaderSize: settings.headerSize,
-    ...(!settings.http2 && { ALPNProtocols: ['http/1.1'] }),
-  } as Parameters<typeof createSecureServer>[0])
-  attach(server as unknown as HttpServer, front)
-  server.maxConnections = settings.connections
-  const sessions = track(server)
-  certificates.watch((loaded) => server.setSecureContext(loaded))
-  return {
-    server,
-    close: async (timeout) => {
-      certificates.close()
-      await closeAll(server, undefined, sessions, timeout)
-    },
-  }
-}
-
-function track(
-  server: Http2Server | ReturnType<typeof createSecureServer>,
-): Set<ServerHttp2Session> {
+    settings: { maxConcurrentStreams: STREAMS, maxHeaderListSize: settings.headerSize },
+  })
+  server.on('request', front.onRequest as unknown as Handler2)
+  server.on('checkContinue', front.onContinue as unknown as Handler2)
+  server.on('sessionError', () => undefined)
   const sessions = new Set<ServerHttp2Session>()
   server.on('session', (session) => {
     sessions.add(session)
     session.once('close', () => sessions.delete(session))
     session.on('error', () => session.destroy())
+    session.setTimeout(settings.keepAlive, () => session.close())
   })
-  return sessions
+  return { server, sessions }
+}
+
+/** Whoever is meant by a connection gets it as if it had come there. */
+function share(
+  server: HttpServer,
+  two: Http2Server | undefined,
+  { isTls, settings }: { isTls: boolean; settings: GatewaySettings },
+): void {
+  const event = isTls ? 'secureConnection' : 'connection'
+  const [one] = server.listeners(event) as [(socket: Socket) => void]
+  server.removeListener(event, one)
+  const give = (socket: Socket, isTwo: boolean): void => {
+    if (two && isTwo) {
+      two.emit('connection', socket)
+      return
+    }
+    one.call(server, socket)
+    socket.on('end', () => onHalfClose(socket))
+  }
+  if (isTls) server.on(event, (socket: TLSSocket) => give(socket, socket.alpnProtocol === 'h2'))
+  else if (!two) server.on(event, (socket: Socket) => give(socket, false))
+  else server.on(event, (socket: Socket) => sniff(socket, settings.headerTime, give))
 }
 
 /** Ends as politely as `timeout` allows. */
 async function closeAll(
-  server: NetServer,
-  one: HttpServer | undefined,
+  server: HttpServer,
   sessions: ReadonlySet<ServerHttp2Session>,
+  sockets: ReadonlySet<Socket>,
   timeout: number,
 ): Promise<void> {
   const ended = new Promise<void>((resolve) => {
     server.close(() => resolve())
   })
-  one?.closeIdleConnections()
   for (const session of sessions) session.close()
+  // Connections that have not asked for anything yet.
+  for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
+  // Those whose answers had begun before stay open after them.
+  const looks = every(50, () => server.closeIdleConnections())
   const timer = afterIdly(timeout, () => {
-    one?.closeAllConnections()
-    for (const session of sessions) session.destroy()
+    for (const socket of sockets) socket.destroy()
   })
   await ended
+  looks.clear()
   timer.clear()
 }

@@ -49,6 +49,7 @@ export class Certificates {
     return [cert, key].map((file) => `${statSync(file).mtimeMs}/${statSync(file).size}`).join()
   }
 
+  /** Stops looking. */
   close(): void {
     this.#timer?.clear()
   }

@@ -1,6 +1,7 @@
 /** The page that a browser shows while a service starts: it looks again by itself, and says what is going on. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Cluster } from '../cluster/cluster.ts'
+import type { RequestFacts, Sink } from '../dispatch/exchange.ts'
 
 /** A person's first look at a page, as opposed to a script's request or a part of a page. */
 export function wantsPage({ method, headers }: IncomingMessage): boolean {
@@ -13,6 +14,35 @@ export function wantsPage({ method, headers }: IncomingMessage): boolean {
 
 export function hasReady(cluster: Cluster): boolean {
   return cluster.instances.some(({ state }) => state === 'ready')
+}
+
+/** One page's own request goes on to wait, so that whoever sizes the service sees that it is wanted. */
+export class Waker {
+  readonly #waking = new WeakSet<Cluster>()
+
+  wake(cluster: Cluster, facts: () => RequestFacts): void {
+    if (this.#waking.has(cluster)) return
+    this.#waking.add(cluster)
+    cluster.send(
+      facts(),
+      unheard(() => this.#waking.delete(cluster)),
+    )
+  }
+}
+
+function unheard(onEnd: () => void): Sink {
+  const ignore = (): void => undefined
+  return {
+    onInfo: ignore,
+    onHead: ignore,
+    onData: ignore,
+    onEnd,
+    onError: onEnd,
+    onUpgrade: (_status, _headers, socket) => {
+      socket.destroy()
+      onEnd()
+    },
+  }
 }
 
 export function answerWaiting(response: ServerResponse, cluster: Cluster): void {

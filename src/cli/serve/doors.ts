@@ -2,8 +2,8 @@
 import type { Config } from '../../config/config.ts'
 import type { Listen } from '../../config/listen.ts'
 import type { ServiceConfig } from '../../config/services.ts'
+import type { Address } from '../../gateway/address.ts'
 import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
-import type { Address } from '../../gateway/listening.ts'
 
 /** Options of a gateway for each address that the file names. */
 export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
