@@ -19,6 +19,11 @@ export interface Gateway extends AsyncDisposable {
    * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing is changed
    */
   update(options: GatewayOptions): void
+  /**
+   * Ends each connection with its next answer, and still takes new ones: some time before `close()`, so that no client
+   * is cut off between two requests.
+   */
+  drain(): void
   /** Takes no new request, lets those under way end for `drainTimeout` ms, and closes. The session stays. Idempotent. */
   close(): Promise<void>
 }
@@ -62,6 +67,7 @@ export async function createGateway(
       front = new Front(session, parseGateway(next))
       old.close()
     },
+    drain: () => front.drain(),
     close,
     [Symbol.asyncDispose]: close,
   }

@@ -23,6 +23,8 @@ import { Certificates } from './tls.ts'
 /** What the servers need of it. */
 type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade'>
 
+/** Milliseconds in which a new connection is to ask for something, when the server closes. */
+const SILENCE = 100
 /** Streams of one connection at a time. */
 const STREAMS = 256
 
@@ -182,8 +184,11 @@ async function closeAll(
     server.close(() => resolve())
   })
   for (const session of sessions) session.close()
-  // Connections that have not asked for anything yet.
-  for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
+  // Connections that have not asked for anything yet; a request may be on its way to those that are new.
+  const silent = [...sockets].filter(({ bytesRead }) => bytesRead === 0)
+  const silence = afterIdly(SILENCE, () => {
+    for (const socket of silent) if (socket.bytesRead === 0) socket.destroy()
+  })
   // Those whose answers had begun before stay open after them.
   const looks = every(50, () => server.closeIdleConnections())
   const timer = afterIdly(timeout, () => {
@@ -191,5 +196,6 @@ async function closeAll(
   })
   await ended
   looks.clear()
+  silence.clear()
   timer.clear()
 }
