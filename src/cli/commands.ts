@@ -1,7 +1,7 @@
 /** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
 
 /** Resolves with the exit code. */
-export type Run = (args: readonly (string | undefined)[], options: never) => Promise<number>
+type Run = (args: readonly (string | undefined)[], options: never) => Promise<number>
 
 export interface Command {
   readonly name: string

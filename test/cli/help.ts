@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-export const BIN = join(root, 'dist/src/cli/main.js')
+const BIN = join(root, 'dist/src/cli/main.js')
 export const CALCULATOR = join(root, 'examples/calculator-server.js')
 
 export interface Ended {
