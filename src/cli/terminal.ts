@@ -4,7 +4,7 @@ import { styleText } from 'node:util'
 type Style = Parameters<typeof styleText>[0]
 
 /** Whether this stream gets colours: a terminal, unless NO_COLOR or TERM=dumb says otherwise; FORCE_COLOR does. */
-export function hasColor(stream: { readonly isTTY?: boolean } = process.stdout): boolean {
+function hasColor(stream: { readonly isTTY?: boolean } = process.stdout): boolean {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env
   if (NO_COLOR) return false
   if (FORCE_COLOR !== undefined) return FORCE_COLOR !== '0' && FORCE_COLOR !== 'false'
