@@ -38,7 +38,9 @@ withEngine(CHROMIUM, 'dashboard', () => {
     page.setDefaultTimeout(15_000)
     page.on('pageerror', (error) => complaints.push(error.message))
     page.on('console', (message) => {
-      const isExpected = /ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|401/.test(message.text())
+      const isExpected = /ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|status of 40[01]/.test(
+        message.text(),
+      )
       if (message.type() === 'error' && !isExpected) complaints.push(message.text())
     })
     page.on('request', (request) => {
@@ -138,7 +140,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
       )
       return ids.length === 3 && !ids.includes(gone)
     }, id)
-    await sees(page.locator('#failures'), /instance failed[^]*killed by SIGKILL/)
+    await sees(page.locator('#failures'), /instance failed[\s\S]*killed by SIGKILL/)
   })
 
   test('shows logs as they are written', async () => {
