@@ -22,9 +22,7 @@ const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js'
 
 describe('examples', () => {
   it('are all here', () => {
-    const files = readdirSync(folder).filter(
-      (file) => file.endsWith('.js') && !file.endsWith('-server.js'),
-    )
+    const files = readdirSync(folder).filter((file) => /(?<!-server)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 

@@ -20,7 +20,7 @@ export interface Served extends AsyncDisposable {
   ask(path: string, options?: Asked): Promise<Answer>
 }
 
-export interface Asked {
+interface Asked {
   readonly method?: string
   readonly headers?: Record<string, string>
   readonly body?: string | Buffer
@@ -64,7 +64,7 @@ export async function serve(
 }
 
 /** node:http and no fetch: a test says `Host` and `Origin` as it likes. */
-export function ask(port: number, path: string, asked: Asked = {}): Promise<Answer> {
+function ask(port: number, path: string, asked: Asked = {}): Promise<Answer> {
   const { method = 'GET', headers = {}, body } = asked
   return new Promise((resolve, reject) => {
     const call = request({ host: '127.0.0.1', port, path, method, headers, agent: false })

@@ -126,6 +126,7 @@ describe('clusters', () => {
     ['null', 400, 'MANYHOST_INVALID_OPTION'],
     ['{}', 400, 'MANYHOST_INVALID_SIZE'],
     ['{"size": -1}', 400, 'MANYHOST_INVALID_SIZE'],
+    ['{"size": 1.5}', 400, 'MANYHOST_INVALID_SIZE'],
     ['{"size": 1e999}', 400, 'MANYHOST_INVALID_SIZE'],
     ['{"size": "3"}', 400, 'MANYHOST_INVALID_SIZE'],
     ['{"size": {"valueOf": 3}}', 400, 'MANYHOST_INVALID_SIZE'],

@@ -28,8 +28,8 @@ export const setSize: Answer = async (call) => {
   const [unknown] = Object.keys(rest)
   if (unknown !== undefined)
     throw invalid(`body: unknown option ${JSON.stringify(unknown)}; known: size`)
-  // Other kinds of sizes, such as {"valueOf": 3}, are for programs.
-  if (typeof size !== 'number') {
+  // Programs may give other sizes, and fractions; here a 2.5 or a "3" is a slip.
+  if (!isCount(size)) {
     const text = `size: expected a whole number from 0 up, got ${JSON.stringify(size)?.slice(0, 100) ?? 'nothing'}`
     throw new ManyhostError('MANYHOST_INVALID_SIZE', text, { service: cluster.url })
   }
@@ -68,6 +68,10 @@ export const instanceLogs: Answer = (call) =>
       followInstance(session, instance, outflow, lines),
     )
   })
+
+function isCount(size: unknown): size is number {
+  return Number.isSafeInteger(size) && (size as number) >= 0
+}
 
 const LOG_TYPE = 'text/plain; charset=utf-8'
 

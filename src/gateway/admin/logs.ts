@@ -16,7 +16,7 @@ export function lastLines(text: string, count: number | undefined): string {
 }
 
 /** Chunks in, whole lines out, each with the instance before it. */
-export class Prefixed {
+class Prefixed {
   readonly #prefix: string
   #rest = ''
 

@@ -3,6 +3,8 @@ import { call, clusterPath, instancePath } from './api.js'
 import { byId } from './dom.js'
 
 let toastTimer
+/** Takes the answer to the question that is open. */
+let answer
 
 export function say(text, isWrong = false) {
   const toast = byId('toast')
@@ -21,12 +23,18 @@ function confirmed(title, text, verb) {
   byId('confirm-title').textContent = title
   byId('confirm-text').textContent = text
   byId('confirm-yes').textContent = verb
+  answer?.(false)
   dialog.returnValue = 'no'
   dialog.showModal()
   return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true })
+    answer = resolve
   })
 }
+
+byId('confirm').addEventListener('close', ({ target }) => {
+  // `close` comes late: when the next question is asked already, it is of the one before.
+  if (!target.open) answer?.(target.returnValue === 'yes')
+})
 
 async function tried(what, work) {
   try {

@@ -18,6 +18,12 @@ export function healthOf({ size, states, failure, failing }) {
   return size === 0 ? 'at zero' : 'healthy'
 }
 
+/** Why it fails, in one line, without what the row says anyway. */
+function reasonOf({ url, failure }) {
+  const [line] = failure?.split('\n', 1) ?? ['']
+  return line.replace(`${url}: `, '').replace(/^\S+ could not be started: /, '')
+}
+
 export class ClusterView {
   row
   element = copyOf('cluster')
@@ -35,7 +41,7 @@ export class ClusterView {
       name: find('.name'),
       badge: find('.badge'),
       why: find('.why'),
-      instances: find('.value.instances'),
+      up: find('.value.up'),
       rate: find('.value.rate'),
       p50: find('.p50'),
       p99: find('.p99'),
@@ -88,12 +94,12 @@ export class ClusterView {
     return this.#instances?.refresh()
   }
 
-  /** Brings the page up to date; cheap where nothing has changed, nothing at all where nobody sees it. */
+  /** Brings the page up to date, where something has changed; lines only where they are in sight. */
   render() {
-    if (!this.isVisible) return
     if (this.#isStale) this.#showFigures()
-    if (this.#isMoved) this.#drawLines()
     this.#isStale = false
+    if (!this.#isMoved || !this.isVisible) return
+    this.#drawLines()
     this.#isMoved = false
   }
 
@@ -168,14 +174,15 @@ export class ClusterView {
     setText(node.name, row.name)
     setText(node.badge, health)
     if (node.badge.dataset.health !== health) node.badge.dataset.health = health
-    const why = row.failure?.split('\n', 1)[0].replace(`${row.url}: `, '') ?? ''
+    const why = reasonOf(row)
     setText(node.why, why)
     setHidden(node.why, why === '')
     if (node.why.title !== why) node.why.title = why
-    setText(node.instances, `${ready} / ${row.size} ready`)
+    setText(node.up, `${ready} / ${row.size} ready`)
     setText(node.rate, perSecond(row.rate))
     setText(node.p50, milliseconds(row.p50))
     setText(node.p99, milliseconds(row.p99))
+    setHidden(node.p99, row.p99 === null)
     setText(
       node.queue,
       row.queue === 0 ? '0' : `${count(row.queue)} · ${milliseconds(row.oldestAge)}`,

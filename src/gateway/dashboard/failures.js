@@ -50,7 +50,8 @@ export class FailurePanel {
     setText(item.querySelector('.count'), count > 1 ? `${count} times` : '')
     setText(item.querySelector('time'), clock(at))
     item.querySelector('time').dateTime = new Date(at).toISOString()
-    setText(item.querySelector('.text'), text)
+    const told = text.replace(`${service}: `, '')
+    setText(item.querySelector('.text'), kind === 'resend' ? `sent again: ${told}` : told)
     setHidden(item.querySelector('details'), !output)
     setText(item.querySelector('pre'), output ?? '')
     return item

@@ -12,6 +12,8 @@ const ENDED = 5
 const ENDED_SHOWN = 120_000
 /** Between two questions in ms: a cluster that starts has an event for each of its instances. */
 const PAUSE = 150
+/** Milliseconds of a frame that may go into one list. */
+const BUDGET = 6
 
 export class InstanceList {
   #cluster
@@ -22,6 +24,7 @@ export class InstanceList {
   #ended = []
   #asking
   #isAskedAgain = false
+  #run = 0
 
   /** `cluster` has `row`, the latest figures; the focus goes to `fallback` when its own row goes. */
   constructor(cluster, detail, fallback) {
@@ -76,16 +79,28 @@ export class InstanceList {
       row.remove()
       this.#rows.delete(id)
     }
-    listed.forEach((instance, index) => {
-      const row = this.#rowOf(instance)
-      const at = this.#body.children[index]
-      if (at !== row) this.#body.insertBefore(row, at ?? null)
-      update(row, instance, concurrency)
-    })
+    this.#fill(listed, concurrency, 0)
     const more = this.#detail.querySelector('.more-instances')
     setHidden(more, instances.length <= SHOWN)
     setText(more, `and ${plural(instances.length - SHOWN, 'more instance')}, all alike`)
     this.#showEnded()
+  }
+
+  /** Some rows a frame: the page is to answer while a long list comes up. */
+  #fill(listed, concurrency, from) {
+    const run = ++this.#run
+    const end = performance.now() + BUDGET
+    let index = from
+    for (; index < listed.length && performance.now() < end; index++) {
+      const row = this.#rowOf(listed[index])
+      const at = this.#body.children[index]
+      if (at !== row) this.#body.insertBefore(row, at ?? null)
+      update(row, listed[index], concurrency)
+    }
+    if (index === listed.length) return
+    requestAnimationFrame(() => {
+      if (this.#run === run) this.#fill(listed, concurrency, index)
+    })
   }
 
   #showEnded() {

@@ -25,6 +25,7 @@ class LogPane {
   close() {
     this.#abort?.abort()
     this.#pane.hidden = true
+    document.body.classList.remove('logging')
     this.#opener?.focus()
   }
 
@@ -37,6 +38,7 @@ class LogPane {
     this.#length = 0
     this.#text.replaceChildren()
     this.#pane.hidden = false
+    document.body.classList.add('logging')
     byId('log-title').textContent = title
     this.#state.textContent = 'following'
     this.#text.focus()
