@@ -65,6 +65,8 @@ function limits(settings: GatewaySettings) {
     requestTimeout: 0,
     keepAliveTimeout: settings.keepAlive,
     connectionsCheckingInterval: Math.min(1_000, settings.headerTime),
+    // We say it ourselves, as a problem.
+    requireHostHeader: false,
     noDelay: true,
     // Finds clients that vanished without a word.
     keepAlive: true,
