@@ -81,6 +81,8 @@ function withTls(certificates: Certificates, settings: GatewaySettings): HttpSer
       ...limits(settings),
       ...certificates.load(),
       ALPNProtocols: protocols,
+      // As node:http has it without TLS.
+      allowHalfOpen: true,
       handshakeTimeout: settings.headerTime,
     })
     certificates.watch((loaded) => server.setSecureContext(loaded))
