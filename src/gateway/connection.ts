@@ -55,7 +55,8 @@ export function onMalformed(given: Duplex, status: number, title: string, detail
   if (socket[BROKEN]) return
   socket[BROKEN] = true
   const last = socket[LAST]
-  const words = lastWords(status, title, detail)
+  // Who was told already that this is the end is not told twice.
+  const words = last?.shouldKeepAlive === false ? undefined : lastWords(status, title, detail)
   if (!last || last.closed || last.writableFinished) return hangUp(socket, words)
   const { req: request } = last
   if (request.complete) {

@@ -55,6 +55,8 @@ export class Inflow implements AsyncIterableIterator<Buffer> {
   constructor(request: IncomingMessage, parts: InflowParts) {
     this.#request = request
     this.#parts = parts
+    // What is wrong with it may come to light before it is wanted.
+    request.on('error', this.fail)
   }
 
   [Symbol.asyncIterator](): this {
@@ -90,7 +92,6 @@ export class Inflow implements AsyncIterableIterator<Buffer> {
     request.on('data', this.#onData)
     request.on('end', this.#onEnd)
     request.on('close', this.#onClose)
-    request.on('error', this.fail)
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -112,7 +113,7 @@ export class Inflow implements AsyncIterableIterator<Buffer> {
 
   /** Nothing more of it is read: its reader hears why. */
   readonly fail = (error: Error): void => {
-    if (this.#state !== 'open') return
+    if (this.#state !== 'open' && this.#state !== 'new') return
     this.#error = error
     this.#stop('failed')
     this.#chunks.length = 0
@@ -123,7 +124,6 @@ export class Inflow implements AsyncIterableIterator<Buffer> {
 
   /** Nobody wants the rest. */
   destroy(): void {
-    if (this.#state === 'new') this.#request.resume()
     this.fail(gone())
   }
 

@@ -70,6 +70,8 @@ function limits(settings: GatewaySettings) {
     requestTimeout: 0,
     keepAliveTimeout: settings.keepAlive,
     connectionsCheckingInterval: Math.min(1_000, settings.headerTime),
+    // We say it ourselves, as a problem.
+    requireHostHeader: false,
     noDelay: true,
     // Finds clients that vanished without a word.
     keepAlive: true,
@@ -84,6 +86,8 @@ function withTls(certificates: Certificates, settings: GatewaySettings): HttpSer
       ...limits(settings),
       ...certificates.load(),
       ALPNProtocols: protocols,
+      // As node:http has it without TLS.
+      allowHalfOpen: true,
       handshakeTimeout: settings.headerTime,
     })
     certificates.watch((loaded) => server.setSecureContext(loaded))
