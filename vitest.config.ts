@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
-/** `unit`: decisions, with a false clock, in seconds. `integration`: real servers and child processes. */
+/** `unit`: decisions, with a false clock, in seconds. `integration`: real servers and child processes.
+ * `engines`: real programs of others, which `npm run test:engines` installs. */
 export default defineConfig({
   test: {
     testTimeout: 30_000,
@@ -15,7 +16,18 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/**/*.unit.test.ts', 'node_modules/**'],
+          exclude: ['test/**/*.unit.test.ts', 'test/engines/**', 'node_modules/**'],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'engines',
+          include: ['test/engines/**/*.engine.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          // Each engine wants the machine for itself: what is measured beside another one says nothing.
+          fileParallelism: false,
         },
       },
     ],

@@ -39,6 +39,10 @@ export const ERRORS = {
   MANYHOST_ATTEMPT_TIMEOUT: kind(504, true, 'an instance did not answer within `attemptTimeout`'),
   MANYHOST_RETURNED: kind(503, true, 'the instance handed the request back unserved'),
   MANYHOST_SIZE_FAILED: kind(500, true, 'a size threw, hung, or was not a finite number'),
+  MANYHOST_BAD_REQUEST: kind(400, false, 'a request to the gateway is not well-formed HTTP'),
+  MANYHOST_UNAUTHORIZED: kind(401, false, 'the gateway was given no, or wrong, credentials'),
+  MANYHOST_BODY_TOO_LARGE: kind(413, false, "a request's body is above the gateway's `bodySize`"),
+  MANYHOST_BODY_TOO_SLOW: kind(408, true, "a request's body comes slower than `bodyRate`"),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -205,6 +205,21 @@ export class Session implements AsyncDisposable {
     throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service is at ${url}; known: ${known}`)
   }
 
+  /** The service that answers `path` of `origin`, such as `http://calc`, if there is one. */
+  match(origin: string, path: string): Cluster | undefined {
+    return this.#registry.match(origin, path)
+  }
+
+  /** Numbers requests for all doors of this session. @internal */
+  get ids(): RequestIds {
+    return this.#ids
+  }
+
+  /** Whether it takes no new request any more. */
+  get isClosed(): boolean {
+    return this.#refusal !== undefined
+  }
+
   get clusters(): readonly Cluster[] {
     return [...this.#registry.values()]
   }

@@ -14,16 +14,22 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
   'sizes.js': [/an integer: 2/, /a class: 2/, /idle: 0/, /wakes it up: 42/],
   'fetch.js': [/Node's fetch: 3/, /undici's request: 12/, /own fetch: 5/],
   'faults.js': [/40 requests, 40 answers/],
+  'requestor-proxy.js': [/by path: 0 2 4 6 8 ... 38/, /nobody: 404 MANYHOST_UNKNOWN_SERVICE/],
 }
+
+/** Arguments of those that would else run until Ctrl-C. */
+const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js': ['once'] }
 
 describe('examples', () => {
   it('are all here', () => {
-    const files = readdirSync(folder).filter((file) => !file.endsWith('-server.js'))
+    const files = readdirSync(folder).filter((file) => /(?<!-server)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 
   it.each(Object.entries(EXPECTED))('%s', { timeout: 60_000 }, async (file, patterns) => {
-    const { stdout } = await run(process.execPath, [folder + file], { timeout: 55_000 })
+    const { stdout } = await run(process.execPath, [folder + file, ...(ARGS[file] ?? [])], {
+      timeout: 55_000,
+    })
     for (const pattern of patterns) expect(stdout).toMatch(pattern)
   })
 })

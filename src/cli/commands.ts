@@ -1,0 +1,228 @@
+/** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
+
+/** Resolves with the exit code. */
+type Run = (args: readonly (string | undefined)[], options: never) => Promise<number>
+
+export interface Command {
+  readonly name: string
+  /** `<needed>`, `[optional]`, with what completes them. */
+  readonly args?: readonly { name: string; meaning: string; completes?: 'file' | 'cluster' }[]
+  readonly summary: string
+  readonly group: 'Serve' | 'Look' | 'Steer' | 'Shell'
+  readonly options?: readonly Option[]
+  /** Whether it talks to the admin address, and has the options for that. */
+  readonly admin?: boolean
+  readonly examples: readonly (readonly [line: string, meaning: string])[]
+  readonly load: () => Promise<{ readonly run: Run }>
+}
+
+export interface Option {
+  readonly flags: string
+  readonly meaning: string
+  readonly choices?: readonly string[]
+  readonly initial?: string
+  /** May be given again and again. */
+  readonly many?: boolean
+  /** Reads the value. @throws Error with what was expected */
+  readonly parse?: (value: string) => unknown
+}
+
+export const ADMIN_OPTIONS: readonly Option[] = [
+  { flags: '--admin <url>', meaning: 'admin address (env MANYHOST_ADMIN)' },
+  {
+    flags: '--token-file <file>',
+    meaning: 'file with the token for the admin address (env MANYHOST_TOKEN has the token itself)',
+  },
+]
+
+const FLEET = { name: '[fleet.yaml]', meaning: 'the file', completes: 'file' } as const
+const NAME = {
+  name: '<service>',
+  meaning: 'its name, such as calc, or its whole URL',
+  completes: 'cluster',
+} as const
+const JSON_OPTION = { flags: '--json', meaning: 'as JSON, for programs' }
+const WAIT = { flags: '--no-wait', meaning: 'do not wait until it is done' }
+
+export const COMMANDS: readonly Command[] = [
+  {
+    name: 'serve',
+    group: 'Serve',
+    args: [FLEET],
+    summary: 'serve the fleet that a file describes, until Ctrl-C',
+    options: [
+      { flags: '-w, --watch', meaning: 'apply the file whenever it changes, as SIGHUP does' },
+      {
+        flags: '--log <how>',
+        meaning: 'pretty on a terminal and json elsewhere, unless given',
+        choices: ['pretty', 'json', 'quiet'],
+      },
+    ],
+    examples: [
+      ['manyhost serve fleet.yaml', 'gateway, admin address and dashboard as the file says'],
+      ['manyhost serve --watch', './fleet.yaml, applied at each change without losing a request'],
+      ['manyhost serve fleet.yaml --log json | jq .msg', 'the log as JSON lines'],
+    ],
+    load: () => import('./serve.ts'),
+  },
+  {
+    name: 'check',
+    group: 'Serve',
+    args: [FLEET],
+    summary: 'say what is wrong in a file, all of it at once',
+    options: [
+      JSON_OPTION,
+      { flags: '--schema', meaning: 'print the JSON Schema of such files instead' },
+    ],
+    examples: [
+      ['manyhost check fleet.yaml', 'exit code 3 when something is wrong'],
+      ['manyhost check --schema > fleet.schema.json', 'for editors'],
+    ],
+    load: () => import('./check.ts'),
+  },
+  {
+    name: 'init',
+    group: 'Serve',
+    args: [FLEET],
+    summary: 'write a commented file to begin with',
+    options: [{ flags: '-f, --force', meaning: 'overwrite a file that is there' }],
+    examples: [
+      ['manyhost init', 'writes ./fleet.yaml'],
+      ['manyhost init my/fleet.yaml', 'another place'],
+    ],
+    load: () => import('./init.ts'),
+  },
+  {
+    name: 'status',
+    group: 'Look',
+    admin: true,
+    args: [{ ...NAME, name: '[service]' }],
+    summary: 'show all services, or the instances of one',
+    options: [
+      JSON_OPTION,
+      { flags: '--names', meaning: 'the names of the services only' },
+      { flags: '-w, --watch', meaning: 'again every two seconds, until Ctrl-C' },
+    ],
+    examples: [
+      ['manyhost status', 'a line a service'],
+      ['manyhost status calc', 'and one an instance'],
+      ["manyhost status --json | jq '.clusters[].size'", 'for programs'],
+    ],
+    load: () => import('./status.ts'),
+  },
+  {
+    name: 'top',
+    group: 'Look',
+    admin: true,
+    summary: 'watch all services live: rate, latency, queue, what failed; q quits, + and - size',
+    examples: [
+      ['manyhost top', 'arrows or j k choose a service, + and - change its size, q quits'],
+      ['manyhost top | head', 'a line a service and second, when piped'],
+    ],
+    load: () => import('./top.ts'),
+  },
+  {
+    name: 'logs',
+    group: 'Look',
+    admin: true,
+    args: [NAME, { name: '[instance]', meaning: 'one of its instances; all of them without' }],
+    summary: 'show what instances wrote',
+    options: [
+      { flags: '-f, --follow', meaning: 'and what they will write, until Ctrl-C' },
+      {
+        flags: '-n, --lines <count>',
+        meaning: 'the last lines of each only',
+        parse: wholeNumber,
+      },
+    ],
+    examples: [
+      ['manyhost logs calc', 'the last 64 KiB of each instance'],
+      ['manyhost logs -f -n 10 calc', 'the last ten lines of each, then whatever comes'],
+    ],
+    load: () => import('./logs.ts'),
+  },
+  {
+    name: 'request',
+    group: 'Look',
+    admin: true,
+    args: [{ name: '<service/path>', meaning: 'such as calc/add/1/2', completes: 'cluster' }],
+    summary: 'send a request to a service, through the admin address',
+    options: [
+      {
+        flags: '-X, --method <method>',
+        meaning: 'GET, or POST with a body, unless given',
+        parse: token,
+      },
+      {
+        flags: '-d, --data <text>',
+        meaning: 'the body; @file for that of a file, @- for standard input',
+      },
+      {
+        flags: '-H, --header <line>',
+        meaning: "a header such as 'Accept: text/html'; may be repeated",
+        many: true,
+      },
+      { flags: '-i, --include', meaning: 'status and headers before the body' },
+    ],
+    examples: [
+      ['manyhost request calc/add/1/2', 'prints 3'],
+      [
+        `manyhost request calc/sums -d '{"of":[1,2]}' -H 'Content-Type: application/json'`,
+        'a POST',
+      ],
+      ['manyhost request calc/files/big -X PUT -d @big.bin', 'a file, streamed'],
+    ],
+    load: () => import('./request.ts'),
+  },
+  {
+    name: 'size',
+    group: 'Steer',
+    admin: true,
+    args: [
+      NAME,
+      { name: '[instances]', meaning: 'how many there shall be; without, says the size' },
+    ],
+    summary: 'change how many instances a service has',
+    options: [WAIT],
+    examples: [
+      ['manyhost size calc 5', 'five, and waits until they are ready'],
+      ['manyhost size calc 0 --no-wait', 'none; requests wait'],
+      ['manyhost size calc', 'says the size'],
+    ],
+    load: () => import('./size.ts'),
+  },
+  {
+    name: 'restart',
+    group: 'Steer',
+    admin: true,
+    args: [NAME, { name: '[instance]', meaning: 'one of its instances; all of them without' }],
+    summary: 'replace instances one by one, without losing a request',
+    options: [WAIT],
+    examples: [
+      ['manyhost restart calc', 'all of them, each when a new one is ready'],
+      ['manyhost restart calc calc-2cd13273-1', 'only this one'],
+    ],
+    load: () => import('./restart.ts'),
+  },
+  {
+    name: 'completion',
+    group: 'Shell',
+    args: [{ name: '<shell>', meaning: 'bash, zsh or fish' }],
+    summary: 'print what completes commands in a shell',
+    examples: [
+      ['source <(manyhost completion bash)', 'in ~/.bashrc; the same with zsh in ~/.zshrc'],
+      ['manyhost completion fish | source', 'in ~/.config/fish/config.fish'],
+    ],
+    load: () => import('./completion.ts'),
+  },
+]
+
+function wholeNumber(value: string): number {
+  if (/^\d{1,9}$/.test(value)) return Number(value)
+  throw new Error('expected a whole number from 0 up')
+}
+
+function token(value: string): string {
+  if (/^[\w!#$%&'*+.^`|~-]+$/.test(value)) return value.toUpperCase()
+  throw new Error('expected the name of a method, such as PUT')
+}

@@ -1,0 +1,152 @@
+/** `manyhost completion`: a script for a shell, made of the table of commands. Names of services are asked for. */
+import { ADMIN_OPTIONS, COMMANDS, type Command, type Option } from './commands.ts'
+import { CliError, EXIT } from './exit.ts'
+import { write } from './terminal.ts'
+
+const SCRIPTS: Readonly<Record<string, () => string>> = { bash, zsh, fish }
+
+export async function run([shell = '']: readonly (string | undefined)[]): Promise<number> {
+  const script = Object.hasOwn(SCRIPTS, shell) ? SCRIPTS[shell] : undefined
+  if (!script) {
+    throw new CliError(
+      'usage',
+      `expected one of ${Object.keys(SCRIPTS).join(', ')}, got ${JSON.stringify(shell)}`,
+    )
+  }
+  await write(script())
+  return EXIT.ok.number
+}
+
+/** What asks a running fleet for its names; says nothing when there is none. */
+const NAMES = 'manyhost status --names 2>/dev/null'
+
+function flags({ options = [], admin }: Command): readonly Option[] {
+  return [...options, ...(admin ? ADMIN_OPTIONS : [])]
+}
+
+function words(option: Option): string[] {
+  return option.flags.split(/[ ,]+/).filter((word) => word.startsWith('-'))
+}
+
+function first(command: Command): 'file' | 'cluster' | 'shell' | undefined {
+  return command.name === 'completion' ? 'shell' : command.args?.[0]?.completes
+}
+
+function quoted(text: string): string {
+  return text.replaceAll("'", '')
+}
+
+function bash(): string {
+  const cases = COMMANDS.map((command) => {
+    const all = [...flags(command).flatMap(words), '--help'].join(' ')
+    const values = {
+      file: '$(compgen -f -- "$cur")',
+      cluster: '$(_manyhost_names)',
+      shell: 'bash zsh fish',
+    }
+    const kind = first(command)
+    return `    ${command.name}) flags='${all}'; words="${kind ? values[kind] : ''}" ;;`
+  })
+  return `# manyhost completion for bash: source <(manyhost completion bash)
+_manyhost_names() { ${NAMES}; }
+_manyhost() {
+  local cur=\${COMP_WORDS[COMP_CWORD]} flags='' words=''
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W '${COMMANDS.map(({ name }) => name).join(' ')} help --help --version' -- "$cur"))
+    return
+  fi
+  case \${COMP_WORDS[COMP_CWORD-1]} in
+    --log) COMPREPLY=($(compgen -W 'pretty json quiet' -- "$cur")); return ;;
+    --token-file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+  esac
+  case \${COMP_WORDS[1]} in
+    help) words='${COMMANDS.map(({ name }) => name).join(' ')}' ;;
+${cases.join('\n')}
+  esac
+  case $cur in
+    -*) COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
+    *) COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
+  esac
+}
+complete -o filenames -F _manyhost manyhost
+`
+}
+
+function zsh(): string {
+  const list = COMMANDS.map(
+    ({ name, summary }) => `    '${name}:${quoted(summary).replaceAll(':', '\\:')}'`,
+  )
+  const cases = COMMANDS.map((command) => {
+    const specs = flags(command).map((option) => {
+      const value = /<(.*)>/.exec(option.flags)?.[1]
+      const meaning = quoted(option.meaning).replace(/[[\]:]/g, '')
+      const values = option.choices ? `(${option.choices.join(' ')})` : '_files'
+      const after = value ? `:${value}:${values}` : ''
+      return words(option)
+        .map((word) => `'${word}[${meaning}]${after}'`)
+        .join(' ')
+    })
+    const kind = first(command)
+    const argument =
+      kind === 'file'
+        ? `'1:file:_files'`
+        : kind === 'cluster'
+          ? `'1:service:($(_manyhost_names))'`
+          : kind === 'shell'
+            ? `'1:shell:(bash zsh fish)'`
+            : ''
+    return `    ${command.name}) _arguments ${[...specs, argument].filter(Boolean).join(' ')} ;;`
+  })
+  return `#compdef manyhost
+# manyhost completion for zsh: source <(manyhost completion zsh)
+_manyhost_names() { ${NAMES}; }
+_manyhost() {
+  local -a commands
+  commands=(
+${list.join('\n')}
+  )
+  if (( CURRENT == 2 )); then _describe command commands; return; fi
+  local command=$words[2]
+  shift words; (( CURRENT-- ))
+  case $command in
+${cases.join('\n')}
+  esac
+}
+compdef _manyhost manyhost
+`
+}
+
+function fish(): string {
+  const rows = COMMANDS.flatMap((command) => {
+    const on = `-n '__fish_seen_subcommand_from ${command.name}'`
+    const options = flags(command).map((option) => {
+      const names = words(option).map((word) =>
+        word.startsWith('--') ? `-l ${word.slice(2)}` : `-s ${word.slice(1)}`,
+      )
+      const values = option.choices
+        ? ` -xa '${option.choices.join(' ')}'`
+        : option.flags.includes('<')
+          ? ' -r'
+          : ''
+      return `complete -c manyhost ${on} ${names.join(' ')}${values} -d '${quoted(option.meaning)}'`
+    })
+    const kind = first(command)
+    const argument =
+      kind === 'cluster' ? ['(__manyhost_names)'] : kind === 'shell' ? ['bash zsh fish'] : []
+    const file = kind === 'file' ? [`complete -c manyhost ${on} -F`] : []
+    return [
+      `complete -c manyhost -n __fish_use_subcommand -a ${command.name} -d '${quoted(command.summary)}'`,
+      ...options,
+      ...argument.map((what) => `complete -c manyhost ${on} -a '${what}'`),
+      ...file,
+    ]
+  })
+  return `# manyhost completion for fish: manyhost completion fish | source
+function __manyhost_names
+  ${NAMES}
+end
+complete -c manyhost -f
+${rows.join('\n')}
+`
+}

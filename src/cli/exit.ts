@@ -1,0 +1,28 @@
+/** Exit codes, and the error that ends a command with one of them. docs/cli.md is held against this table by a test. */
+
+export const EXIT = {
+  ok: code(0, 'done'),
+  failure: code(1, 'it failed; `request`: the answer has a status of 400 or above'),
+  usage: code(2, 'the command line is wrong'),
+  config: code(3, 'the configuration file is wrong or cannot be read'),
+  unreachable: code(4, 'the admin address cannot be reached'),
+  notFound: code(5, 'no service or instance has that name'),
+  refused: code(6, 'the admin address wants a token, or another one'),
+  listen: code(7, 'an address cannot be listened on: taken, no right, not of this machine'),
+  interrupted: code(130, 'ended by Ctrl-C; `serve`: by the second one, without waiting'),
+  terminated: code(143, 'ended by SIGTERM; `serve`: by the second one, without waiting'),
+} as const
+
+function code(number: number, meaning: string): { number: number; meaning: string } {
+  return { number, meaning }
+}
+
+/** Ends the command: its message is what the user reads, on one line where one will do. */
+export class CliError extends Error {
+  readonly exit: keyof typeof EXIT
+
+  constructor(exit: keyof typeof EXIT, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.exit = exit
+  }
+}

@@ -1,0 +1,23 @@
+/** `manyhost init`: a commented file to begin with. */
+import { writeFileSync } from 'node:fs'
+import { starter } from '../config/starter.ts'
+import { describe } from '../errors.ts'
+import { CliError, EXIT } from './exit.ts'
+import { DEFAULT_FILE } from './serve/fleet.ts'
+import { line } from './terminal.ts'
+
+export async function run(
+  [file = DEFAULT_FILE]: readonly (string | undefined)[],
+  { force }: { readonly force?: boolean },
+): Promise<number> {
+  try {
+    // One call that either makes the file or finds it there: nobody can come in between.
+    writeFileSync(file, starter(), { flag: force ? 'w' : 'wx' })
+  } catch (error) {
+    const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST'
+    const why = isThere ? 'it is there already; --force overwrites it' : describe(error)
+    throw new CliError('failure', `cannot write ${file}: ${why}`)
+  }
+  await line(`wrote ${file}; next: manyhost check ${file} && manyhost serve ${file}`)
+  return EXIT.ok.number
+}

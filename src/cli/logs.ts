@@ -1,0 +1,35 @@
+/** `manyhost logs`: what instances wrote, and write. */
+import { Admin, type AdminOptions, clusterPath } from './admin.ts'
+import { EXIT } from './exit.ts'
+import { untilInterrupted } from './interrupt.ts'
+import { write } from './terminal.ts'
+
+interface LogsOptions extends AdminOptions {
+  readonly follow?: boolean
+  readonly lines?: number
+}
+
+export async function run(
+  [name = '', instance]: readonly (string | undefined)[],
+  options: LogsOptions,
+): Promise<number> {
+  const admin = new Admin(options)
+  const query = new URLSearchParams()
+  if (options.follow) query.set('follow', '1')
+  if (options.lines) query.set('lines', String(options.lines))
+  const one = instance === undefined ? '' : `/instances/${encodeURIComponent(instance)}`
+  const interruption = options.follow ? untilInterrupted() : undefined
+  interruption?.signal.addEventListener('abort', () => void admin.close())
+  try {
+    const { body } = await admin.ask(clusterPath(name, `${one}/logs?${query}`), {
+      streams: options.follow === true,
+    })
+    // As they are, colours included: they are the instance's own words to its owner.
+    for await (const chunk of body) await write(chunk)
+  } catch (error) {
+    if (!interruption?.signal.aborted) throw error
+  } finally {
+    await admin.close()
+  }
+  return interruption?.code() ?? EXIT.ok.number
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/env node
+/** `manyhost`: reads the command line, runs the command, and ends with its exit code. */
+import { CommanderError } from 'commander'
+import { describe } from '../errors.ts'
+import { CliError, EXIT } from './exit.ts'
+import { program } from './program.ts'
+import { paintFor, write } from './terminal.ts'
+
+/** What ends a command that has no own way to end: commands that run until Ctrl-C replace this. */
+process.once('SIGINT', () => process.exit(EXIT.interrupted.number))
+
+// Who reads our output has seen enough, as `head` does.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT.ok.number)
+    throw error
+  })
+}
+
+let code: number = EXIT.ok.number
+try {
+  const cli = program((number) => {
+    code = number
+  })
+  await cli.parseAsync()
+} catch (error) {
+  code = await report(error)
+}
+// What was written is taken before the end; what still holds the process, such as idle connections, does not.
+await Promise.all([write(''), write('', process.stderr)])
+process.exit(code)
+
+/** Says what went wrong; what is no error of ours is a fault of ours, and is shown with its stack. */
+async function report(error: unknown): Promise<number> {
+  if (error instanceof CommanderError) {
+    // The parser has said it already.
+    return error.exitCode === 0 ? EXIT.ok.number : EXIT.usage.number
+  }
+  const { exit, message } =
+    error instanceof CliError ? error : { exit: 'failure' as const, message: fault(error) }
+  if (message) {
+    await write(`${paintFor(process.stderr)('red', 'manyhost:')} ${message}\n`, process.stderr)
+  }
+  return EXIT[exit].number
+}
+
+function fault(error: unknown): string {
+  const isOurs = typeof (error as { code?: unknown })?.code === 'string'
+  return isOurs || !(error instanceof Error) ? describe(error) : (error.stack ?? error.message)
+}

@@ -1,0 +1,93 @@
+/** The parser (commander), made of the table of commands. */
+import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
+import { ADMIN_OPTIONS, COMMANDS, type Command as Entry, type Option as Flag } from './commands.ts'
+import { EXIT } from './exit.ts'
+import { version } from './version.ts'
+
+/** The program; calls `onExit` with what a command resolves with. */
+export function program(onExit: (code: number) => void): Command {
+  const root = createCommand('manyhost')
+    .description('One URL, many hosts: requests to a virtual URL, served by a cluster of instances')
+    .usage('<command> [options]')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help, or that of a command')
+    .helpCommand('help [command]', 'print the help of a command')
+    .exitOverride()
+    .addHelpText('after', () => rootHelp())
+  for (const entry of COMMANDS) root.addCommand(command(entry, root, onExit))
+  return root
+}
+
+function command(entry: Entry, root: Command, onExit: (code: number) => void): Command {
+  const made = root.createCommand(entry.name).copyInheritedSettings(root)
+  made.summary(entry.summary).description(sentence(entry.summary)).helpGroup(`${entry.group}:`)
+  for (const { name, meaning } of entry.args ?? []) made.argument(name, meaning)
+  for (const flag of entry.options ?? []) made.addOption(option(flag))
+  for (const flag of entry.admin ? ADMIN_OPTIONS : []) made.addOption(adminOption(flag))
+  made.addHelpText('after', () => examples(entry.examples))
+  made.action(async (...given: unknown[]) => {
+    const { run } = await entry.load()
+    const count = entry.args?.length ?? 0
+    onExit(await run(given.slice(0, count) as string[], made.opts() as never))
+  })
+  return made
+}
+
+function option({ flags, meaning, choices, initial, many, parse }: Flag): Option {
+  const made = new Option(flags, meaning)
+  if (choices) made.choices(choices)
+  if (initial !== undefined) made.default(initial)
+  if (many) {
+    made.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value])
+  }
+  if (parse) {
+    made.argParser((value: string) => {
+      try {
+        return parse(value)
+      } catch (error) {
+        throw new InvalidArgumentError((error as Error).message)
+      }
+    })
+  }
+  return made
+}
+
+/** The environment's word stands where the option was not given. */
+function adminOption(flag: Flag): Option {
+  const made = option(flag)
+  if (made.long === '--admin') {
+    made.default(process.env.MANYHOST_ADMIN || 'http://127.0.0.1:9090')
+  }
+  return made
+}
+
+function sentence(summary: string): string {
+  return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`
+}
+
+function examples(lines: Entry['examples']): string {
+  const longest = Math.max(...lines.map(([line]) => line.length))
+  const width = Math.min(longest, 48)
+  const rows = lines.map(([line, meaning]) =>
+    line.length > width
+      ? `  $ ${line}\n    ${' '.repeat(width)}  ${meaning}`
+      : `  $ ${line.padEnd(width)}  ${meaning}`,
+  )
+  return `\nExamples:\n${rows.join('\n')}`
+}
+
+function rootHelp(): string {
+  const codes = Object.values(EXIT).map(
+    ({ number, meaning }) => `  ${String(number).padStart(3)}  ${meaning}`,
+  )
+  return [
+    examples([
+      ['manyhost init && manyhost serve', 'from nothing to a served fleet'],
+      ['curl http://127.0.0.1:8080/calc/add/1/2', 'a request to the service http://calc'],
+      ['manyhost size calc 5', 'more of it'],
+    ]),
+    '',
+    'Exit codes:',
+    ...codes,
+  ].join('\n')
+}

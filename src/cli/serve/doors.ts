@@ -1,0 +1,66 @@
+/** What a file says of the gateway, in the gateway's own terms. Pure. */
+import type { Config } from '../../config/config.ts'
+import type { Listen } from '../../config/listen.ts'
+import type { ServiceConfig } from '../../config/services.ts'
+import type { Address } from '../../gateway/address.ts'
+import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
+
+/** Options of a gateway for each address that the file names. */
+export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
+  const { listen, tls, http2, trustedProxies, limits, pathRouting } = gateway
+  const { headerSize, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
+  const options: GatewayOptions = {
+    ...(tls && { tls }),
+    http2,
+    trustedProxies,
+    headerSize,
+    headerTime,
+    bodySize,
+    bodyRate,
+    keepAlive,
+    connections: Math.min(connections, Number.MAX_SAFE_INTEGER),
+    services: Object.fromEntries(services.map((one) => [one.url, door(one, pathRouting)])),
+  }
+  return listen.map((where) => ({ ...options, listen: addressOf(where) }))
+}
+
+function door({ gateway }: ServiceConfig, pathRouting: boolean): ServiceDoor {
+  const { hosts, path, strip, auth, cors, waitingPage, serverTiming } = gateway
+  const found = path ?? (pathRouting ? undefined : false)
+  return {
+    ...(hosts && { hosts }),
+    ...(found !== undefined && { path: found }),
+    strip,
+    ...(auth && { auth }),
+    ...(cors && { cors: corsOf(cors) }),
+    waitingPage,
+    serverTiming,
+  }
+}
+
+function corsOf(
+  cors: NonNullable<ServiceConfig['gateway']['cors']>,
+): NonNullable<ServiceDoor['cors']> {
+  const { origins, headers, exposedHeaders, credentials, maxAge } = cors
+  return {
+    origins,
+    ...(headers && { headers }),
+    ...(exposedHeaders && { expose: exposedHeaders }),
+    credentials,
+    // Files speak in milliseconds, browsers in seconds.
+    ...(maxAge > 0 && { maxAge: Math.round(maxAge / 1_000) }),
+  }
+}
+
+export function addressOf(listen: Listen): Address {
+  return 'socketPath' in listen ? { path: listen.socketPath } : listen
+}
+
+/** What must not be in a log. */
+export function secretsOf({ admin, services }: Config): string[] {
+  const tokens = services.flatMap(({ gateway: { auth } }) => [
+    ...(auth?.bearer ?? []),
+    ...Object.values(auth?.basic ?? {}),
+  ])
+  return admin === false || admin.token === undefined ? tokens : [admin.token, ...tokens]
+}

@@ -1,0 +1,82 @@
+/** The log of `serve`: JSON lines by pino, or lines for people. What is secret is blotted out of both. */
+import { type Level, type Logger, pino } from 'pino'
+import type { Config } from '../../config/config.ts'
+import { type Paint, paintFor, printable } from '../terminal.ts'
+
+export type How = 'pretty' | 'json' | 'quiet'
+
+export interface LogOptions {
+  readonly how: How
+  readonly level: Config['log']['level']
+}
+
+export interface Log {
+  readonly logger: Logger
+  readonly how: How
+  /** Replaces what must not be shown: a changed file has others. */
+  hide(secrets: readonly string[]): void
+}
+
+export function openLog({ how, level }: LogOptions): Log {
+  let blot = blotter([])
+  const stream = how === 'quiet' ? process.stderr : process.stdout
+  const paint = paintFor(stream)
+  const write = (line: string): void => {
+    const clean = blot(line)
+    stream.write(how === 'json' ? clean : pretty(JSON.parse(clean), paint))
+  }
+  const logger = pino(
+    {
+      level: how === 'quiet' && level !== 'silent' ? 'error' : level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    { write },
+  )
+  return {
+    logger,
+    how,
+    hide(secrets) {
+      blot = blotter(secrets)
+    },
+  }
+}
+
+/** Takes secrets out of a line of JSON; those of a letter or two would take everything with them. */
+export function blotter(secrets: readonly string[]): (line: string) => string {
+  const written = secrets
+    .filter((secret) => secret.length >= 4)
+    .map((secret) => JSON.stringify(secret).slice(1, -1))
+  return (line) => written.reduce((text, secret) => text.replaceAll(secret, '[secret]'), line)
+}
+
+const STYLES: Readonly<Record<Level, Parameters<Paint>[0]>> = {
+  trace: 'dim',
+  debug: 'dim',
+  info: 'green',
+  warn: 'yellow',
+  error: 'red',
+  fatal: 'red',
+}
+
+interface Line {
+  readonly level: Level
+  readonly time: string
+  readonly msg: string
+  readonly reason?: string
+  /** What an instance wrote, or the lines of an error: below, one by one. */
+  readonly output?: string
+}
+
+/** `12:34:56 info  http://calc: calc-1 is ready` */
+export function pretty({ level, time, msg, reason, output }: Line, paint: Paint): string {
+  const clock = paint('dim', new Date(time).toTimeString().slice(0, 8))
+  const why = reason ? ` (${printable(reason)})` : ''
+  const below = (output ?? '').trimEnd().split('\n').filter(Boolean)
+  const lines = [
+    `${clock} ${paint(STYLES[level], level.padEnd(5))} ${printable(msg)}${why}`,
+    ...below.map((one) => `  ${paint('dim', '|')} ${printable(one)}`),
+  ]
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,133 @@
+/** A changed file, applied to what runs: all of it or, when it is wrong, none. */
+import { existsSync, statSync, unwatchFile, watchFile } from 'node:fs'
+import type { Logger } from 'pino'
+import { applyConfig, type ToService } from '../../config/apply.ts'
+import type { Config } from '../../config/config.ts'
+import { diffConfig } from '../../config/diff.ts'
+import { asError } from '../../errors.ts'
+import type { Gateway } from '../../gateway/index.ts'
+import type { Session } from '../../session.ts'
+import { secretsOf } from './doors.ts'
+import { type Fleet, readFleet } from './fleet.ts'
+import type { Log } from './log.ts'
+
+/** Between two looks at a file that is watched: by looking, since editors and mounts replace files in many ways. */
+const INTERVAL = 300
+
+export interface Served {
+  readonly file: string
+  readonly env: NodeJS.ProcessEnv
+  readonly session: Session
+  readonly gateways: readonly Gateway[]
+  readonly toService: ToService
+  readonly log: Log
+}
+
+export class Reloader {
+  readonly #served: Served
+  readonly #logger: Logger
+  /** What runs. */
+  #running: Config
+  /** What the gateways and the rest were opened with: their sections are not changed while they run. */
+  readonly #first: Fleet
+  #working: Promise<void> | undefined
+  #again = false
+  #closed = false
+
+  constructor(served: Served, first: Fleet, running: Config) {
+    this.#served = served
+    this.#logger = served.log.logger
+    this.#first = first
+    this.#running = running
+  }
+
+  /** Reads the file again and applies it, after what is being applied now. Never rejects. */
+  reload(): Promise<void> {
+    if (this.#working) {
+      this.#again = true
+      return this.#working
+    }
+    this.#working = this.#work().finally(() => {
+      this.#working = undefined
+    })
+    return this.#working
+  }
+
+  async #work(): Promise<void> {
+    do {
+      this.#again = false
+      if (!this.#closed) await this.#apply()
+    } while (this.#again)
+  }
+
+  async #apply(): Promise<void> {
+    const { file, env, session, toService, log } = this.#served
+    let next: Fleet
+    try {
+      next = readFleet(file, env)
+    } catch (error) {
+      this.#logger.error(
+        { output: asError(error).message },
+        `${file} is wrong: nothing was changed`,
+      )
+      return
+    }
+    log.hide([...secretsOf(this.#running), ...secretsOf(next.config)])
+    this.#tellOfSections(next.config)
+    this.#reroute(next)
+    const { done, failed, running } = await applyConfig(
+      session,
+      this.#running,
+      next.config,
+      toService,
+    )
+    this.#running = running
+    for (const { url, change } of done)
+      this.#logger.info({ service: url, change }, `${url}: ${change}`)
+    for (const { url, change, error } of failed) {
+      const [first, ...output] = error.message.split('\n')
+      const text = `${url}: could not be ${change}, and is as it was: ${first}`
+      this.#logger.error(
+        { service: url, change, ...(output.length > 0 && { output: output.join('\n') }) },
+        text,
+      )
+    }
+    const count =
+      done.length === 0 && failed.length === 0 ? 'nothing to change' : `${done.length} changes`
+    this.#logger.info(
+      { changes: done.length, failures: failed.length },
+      `${file} applied: ${count}`,
+    )
+  }
+
+  /** How services are found and who may use them: at once, for the requests that come from now on. */
+  #reroute({ gateways }: Fleet): void {
+    const services = gateways[0]?.services ?? {}
+    for (const [index, gateway] of this.#served.gateways.entries()) {
+      gateway.update({ ...this.#first.gateways[index], services })
+    }
+  }
+
+  #tellOfSections(next: Config): void {
+    for (const section of diffConfig(this.#first.config, next).sections) {
+      this.#logger.warn({ section }, `${section} has changed: that takes effect at the next start`)
+    }
+  }
+
+  /** Reloads whenever the file changes. */
+  watch(): void {
+    const { file } = this.#served
+    watchFile(file, { interval: INTERVAL, persistent: false, bigint: true }, (now, before) => {
+      // A file that is being replaced is gone for a moment.
+      const isThere = existsSync(file) && statSync(file).size > 0
+      if (isThere && now.mtimeNs !== before.mtimeNs) void this.reload()
+    })
+  }
+
+  /** Nothing is applied any more; resolves when what is being applied is done. */
+  async close(): Promise<void> {
+    this.#closed = true
+    unwatchFile(this.#served.file)
+    await this.#working
+  }
+}

@@ -1,0 +1,68 @@
+/** The end of `serve`: the first signal drains, the second one does not wait. */
+import { setImmediate } from 'node:timers/promises'
+import type { Session } from '../../session.ts'
+import { sleep } from '../../time.ts'
+import { EXIT } from '../exit.ts'
+import type { Doors } from '../serve.ts'
+import type { Log } from './log.ts'
+import type { Reloader } from './reload.ts'
+
+export interface Running {
+  readonly session: Session
+  readonly doors: Doors
+  readonly reloader: Reloader
+  readonly log: Log
+}
+
+/**
+ * How long connections are still taken, each for one answer, so that clients with open ones are not cut off between
+ * two requests, and who asks /readyz hears of it.
+ */
+const FAREWELL = 300
+/** How long instances may take to end when nobody waits any more: their guard ends what is left. */
+const HASTE = 2_000
+
+const CODES = { SIGINT: EXIT.interrupted.number, SIGTERM: EXIT.terminated.number } as const
+
+/** Resolves with the exit code when all has ended. */
+export function stopOnSignals(running: Running): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let stopping = false
+    process.removeAllListeners('SIGINT')
+    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(name, () => {
+        const ended = stopping ? force(running, CODES[name]) : drain(running, name)
+        stopping = true
+        ended.then(resolve, reject)
+      })
+    }
+  })
+}
+
+async function drain({ session, doors, reloader, log }: Running, name: string): Promise<number> {
+  const busy = session.clusters.reduce(
+    (sum, { inFlight, requestQueue }) => sum + inFlight + requestQueue.size,
+    0,
+  )
+  log.logger.info(
+    { signal: name, requests: busy },
+    `${name}: draining, ${busy} requests are under way`,
+  )
+  doors.closing = true
+  await reloader.close()
+  for (const gateway of doors.gateways) gateway.drain()
+  await sleep(FAREWELL)
+  // Behind the phase that accepts connections: none waits to be accepted, and would be reset.
+  await setImmediate()
+  await Promise.all(doors.gateways.map((gateway) => gateway.close()))
+  await session.close()
+  await doors.close()
+  log.logger.info('stopped')
+  return EXIT.ok.number
+}
+
+async function force({ session, log }: Running, code: number): Promise<number> {
+  log.logger.warn('a second signal: not waiting')
+  await Promise.race([session.close({ force: true }), sleep(HASTE)])
+  return code
+}

@@ -1,0 +1,31 @@
+/** Reads a stream of server-sent events. */
+
+export interface StreamEvent {
+  readonly name: string
+  readonly data: string
+}
+
+/** The events of a body, as they come; ends with it. */
+export async function* events(body: AsyncIterable<Uint8Array>): AsyncGenerator<StreamEvent> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  for await (const chunk of body) {
+    rest += decoder.decode(chunk, { stream: true })
+    const blocks = rest.split('\n\n')
+    rest = blocks.pop() ?? ''
+    for (const block of blocks) {
+      const event = read(block)
+      if (event) yield event
+    }
+  }
+}
+
+function read(block: string): StreamEvent | undefined {
+  let name = 'message'
+  const data: string[] = []
+  for (const row of block.split('\n')) {
+    if (row.startsWith('event: ')) name = row.slice(7)
+    else if (row.startsWith('data: ')) data.push(row.slice(6))
+  }
+  return data.length > 0 ? { name, data: data.join('\n') } : undefined
+}

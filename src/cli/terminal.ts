@@ -1,0 +1,54 @@
+/** What is written where: colours only where somebody sees them, text that cannot steer the terminal. */
+import { styleText } from 'node:util'
+
+type Style = Parameters<typeof styleText>[0]
+
+/** Whether this stream gets colours: a terminal, unless NO_COLOR or TERM=dumb says otherwise; FORCE_COLOR does. */
+function hasColor(stream: { readonly isTTY?: boolean } = process.stdout): boolean {
+  const { NO_COLOR, FORCE_COLOR, TERM } = process.env
+  if (NO_COLOR) return false
+  if (FORCE_COLOR !== undefined) return FORCE_COLOR !== '0' && FORCE_COLOR !== 'false'
+  return stream.isTTY === true && TERM !== 'dumb'
+}
+
+/** Colours text, or leaves it as it is. */
+export type Paint = (style: Style, text: string) => string
+
+export function paintFor(stream?: { readonly isTTY?: boolean }): Paint {
+  const isOn = hasColor(stream)
+  return (style, text) => (isOn ? styleText(style, text, { validateStream: false }) : text)
+}
+
+/** Without control characters, but for tabs: what others wrote must not move the cursor. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to go
+  return text.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u202a-\u202e]/g, '\ufffd')
+}
+
+const STATE_STYLES: Readonly<Record<string, Style>> = {
+  ready: 'green',
+  starting: 'cyan',
+  pending: 'cyan',
+  unready: 'yellow',
+  draining: 'yellow',
+  stopped: 'dim',
+  failed: 'red',
+}
+
+export function stateStyle(state: string): Style {
+  return STATE_STYLES[state] ?? 'reset'
+}
+
+/** Writes, and resolves when it was taken: a pipe may be slow. */
+export function write(
+  text: string | Uint8Array,
+  stream: NodeJS.WriteStream = process.stdout,
+): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write(text, () => resolve())
+  })
+}
+
+export function line(text = ''): Promise<void> {
+  return write(`${text}\n`)
+}

@@ -1,0 +1,105 @@
+/** What `top` shows: state in, lines out. Pure. */
+import { type Column, span, table } from '../table.ts'
+import { type Paint, printable } from '../terminal.ts'
+import type { Row, TopState } from './state.ts'
+
+const COLUMNS: readonly Column[] = [
+  { title: 'SERVICE' },
+  { title: 'READY', align: 'right' },
+  { title: 'SIZE', align: 'right' },
+  { title: 'BUSY', align: 'right' },
+  { title: 'QUEUE', align: 'right' },
+  { title: 'REQ/S', align: 'right' },
+  { title: 'FAIL/S', align: 'right' },
+  { title: 'P50', align: 'right' },
+  { title: 'P99', align: 'right' },
+  { title: 'RECENT' },
+]
+
+export interface Place {
+  readonly name: string
+  readonly columns: number
+  readonly rows: number
+}
+
+/** As many lines as there is room for, none longer than the terminal is wide. */
+export function view(state: TopState, { name, columns, rows }: Place, paint: Paint): string[] {
+  const all = [...state.rows.values()]
+  const total = all.reduce((sum, { rate }) => sum + rate, 0)
+  const title = paint('bold', `manyhost ${printable(name)}`)
+  const health = state.trouble
+    ? paint('red', printable(state.trouble))
+    : `${all.length} services, ${total.toFixed(0)} requests/s`
+  const failures = state.failures.slice(-5).toReversed()
+  const room = Math.max(1, rows - 4 - (failures.length > 0 ? failures.length + 2 : 0))
+  const [head = '', ...body] = table(
+    COLUMNS,
+    all.map((row) => cells(row, state, paint)),
+    (text) => paint('bold', text),
+  )
+  // The chosen one is always in sight.
+  const index = all.findIndex(({ url }) => url === state.chosen)
+  const from = Math.max(0, Math.min(index - Math.floor(room / 2), body.length - room))
+  const marked = body.map((line, at) => `${at === index ? paint('inverse', '>') : ' '} ${line}`)
+  const lines = [`${title}  ${health}`, '', `  ${head}`, ...marked.slice(from, from + room)]
+  if (failures.length > 0) {
+    lines.push('', paint('bold', 'What failed last'))
+    for (const { at, service, text, count } of failures) {
+      const times = count > 1 ? ` (${count} times)` : ''
+      lines.push(
+        `  ${new Date(at).toLocaleTimeString('en-GB')} ${printable(`${service} ${text}`)}${times}`,
+      )
+    }
+  }
+  const keys = paint('dim', 'q quit   j k choose   + - size')
+  while (lines.length < rows - 1) lines.push('')
+  lines.length = Math.max(0, rows - 1)
+  lines.push(state.said ? `${keys}   ${printable(state.said)}` : keys)
+  return lines.map((line) => cut(line, columns))
+}
+
+function cells(row: Row, state: TopState, paint: Paint): string[] {
+  const ready = row.states.ready ?? 0
+  return [
+    printable(row.name),
+    paint(ready >= row.size ? 'green' : 'yellow', String(ready)),
+    String(row.size),
+    `${row.inFlight}/${ready * row.concurrency}`,
+    row.queue > 0 ? paint('yellow', String(row.queue)) : '0',
+    row.rate.toFixed(1),
+    row.failing > 0 ? paint('red', row.failing.toFixed(1)) : '0',
+    span(row.p50),
+    span(row.p99),
+    sparkline(state.rates.get(row.url) ?? []),
+  ]
+}
+
+const BARS = '\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588'
+
+export function sparkline(values: readonly number[]): string {
+  const most = Math.max(...values, 1)
+  return values.map((value) => BARS[Math.round((value / most) * (BARS.length - 1))]).join('')
+}
+
+/** One line a service, for a pipe. */
+export function plain(state: TopState, at: string): string {
+  const rows = [...state.rows.values()].map(
+    ({ name, states, size, inFlight, queue, rate, failing, p50, p99 }) =>
+      `${at} ${printable(name)} ready=${states.ready ?? 0} size=${size} busy=${inFlight} queue=${queue} ` +
+      `rate=${rate} failing=${failing} p50=${span(p50)} p99=${span(p99)}\n`,
+  )
+  return rows.join('')
+}
+
+/** The first columns of a line, colours left whole. */
+export function cut(line: string, columns: number): string {
+  let width = 0
+  let result = ''
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
+  for (const [part] of line.matchAll(/\u001b\[[\d;]*m|[^\u001b]/gu)) {
+    const isColor = part.startsWith('\u001b')
+    if (!isColor && ++width > columns) continue
+    result += part
+  }
+  return result
+}

@@ -1,0 +1,119 @@
+/** The admin address: metrics, health, the API by which people and programs watch and steer, and the dashboard. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Registry } from 'prom-client'
+import type { Session } from '../session.ts'
+import { type Access, access } from './admin/access.ts'
+import type { Admin } from './admin/call.ts'
+import { Hub } from './admin/hub.ts'
+import { Outflows } from './admin/outflow.ts'
+import { errorReply, problem, type Reply, send } from './admin/reply.ts'
+import { Restarts } from './admin/restarts.ts'
+import { ROUTES, type Route } from './admin/routes.ts'
+import { ASSETS, readAsset } from './dashboard/assets.ts'
+
+export interface AdminOptions {
+  /** Asked for as `Authorization: Bearer`. Without one, only names and addresses of this machine are answered to. */
+  readonly token?: string
+  readonly metrics: Registry
+  /** Shown in the dashboard and in the OpenAPI document. */
+  readonly version?: string
+  /** What readiness needs besides the services'. @default always true */
+  readonly isReady?: () => boolean
+}
+
+export type AdminHandler = (request: IncomingMessage, response: ServerResponse) => void
+
+/**
+ * Answers the requests of a `node:http` server.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for a token that no header can carry
+ */
+export function adminHandler(session: Session, options: AdminOptions): AdminHandler {
+  const { token, metrics, version = '0.0.0', isReady = () => true } = options
+  const gate = access(token)
+  const hub = new Hub(session, version)
+  const restarts = new Restarts((error) => hub.report(error))
+  const outflows = new Outflows()
+  const admin: Admin = { session, metrics, version, isReady, hub, outflows, restarts }
+  return (request, response) => void handle(request, response, gate, admin)
+}
+
+async function handle(
+  request: IncomingMessage,
+  response: ServerResponse,
+  gate: Access,
+  admin: Admin,
+): Promise<void> {
+  // A reader that goes away is no news.
+  response.on('error', () => undefined)
+  try {
+    const reply = await answer(request, response, gate, admin)
+    if (reply) send(request, response, reply)
+  } catch (thrown) {
+    send(request, response, errorReply(thrown))
+  }
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  gate: Access,
+  admin: Admin,
+): Promise<Reply | undefined> {
+  const target = request.url ?? ''
+  const mark = target.indexOf('?')
+  const path = mark < 0 ? target : target.slice(0, mark)
+  const asset = Object.hasOwn(ASSETS, path) ? ASSETS[path] : undefined
+  const found = matching(path)
+  const isOpen = asset !== undefined || found?.some(({ route }) => route.isOpen) === true
+  // Probes call by whatever name or address they have been given, and learn no more than yes or no.
+  const isProbe = asset === undefined && isOpen
+  const refusal = isProbe ? undefined : gate.refusal(request, isOpen)
+  if (refusal) return refusal
+  if (found === undefined) return problem(400, 'the path is not well-formed')
+  const methods = asset ? ['GET'] : found.map(({ route }) => route.method)
+  if (methods.length === 0) return problem(404, `nothing is at ${path.slice(0, 200)}`)
+  const method = request.method === 'HEAD' ? 'GET' : request.method
+  const allow = [...methods, ...(methods.includes('GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ')
+  if (method === 'OPTIONS') return { status: 204, type: 'text/plain', body: '', headers: { allow } }
+  if (!methods.includes(method ?? '')) {
+    return problem(405, `${path} takes ${allow}, got ${method}`, {}, { allow })
+  }
+  if (asset) return { status: 200, type: asset[1], body: await readAsset(asset[0]) }
+  const { route, params } = found.find((one) => one.route.method === method) as Match
+  const query = new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1))
+  const isTrusted = gate.refusal(request, false) === undefined
+  return route.answer({ request, response, params, query, isTrusted, admin })
+}
+
+interface Match {
+  readonly route: Route
+  readonly params: Record<string, string>
+}
+
+/** The routes of a path, one for each of its methods; undefined for a path that cannot be decoded. */
+function matching(path: string): Match[] | undefined {
+  let segments: string[]
+  try {
+    segments = path.split('/').map(decodeURIComponent)
+  } catch {
+    return undefined
+  }
+  return ROUTES.flatMap((route) => {
+    const params = paramsOf(route.path.split('/'), segments)
+    return params ? [{ route, params }] : []
+  })
+}
+
+function paramsOf(
+  pattern: readonly string[],
+  segments: readonly string[],
+): Match['params'] | undefined {
+  if (pattern.length !== segments.length) return undefined
+  const params: Record<string, string> = {}
+  for (const [index, part] of pattern.entries()) {
+    const segment = segments[index] as string
+    if (part.startsWith('{')) params[part.slice(1, -1)] = segment
+    else if (part !== segment) return undefined
+  }
+  return Object.values(params).includes('') ? undefined : params
+}

@@ -1,0 +1,81 @@
+/** Who may call: a token, and where a browser calls, its page's origin and the name that it called us by. */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { ManyhostError } from '../../errors.ts'
+import { problem, type Reply } from './reply.ts'
+
+/** Marks a call without a JSON body as one that no foreign form or image can have made. */
+export const CSRF_HEADER = 'x-requested-with'
+
+export interface Access {
+  /** Whether the request carries the token; true for all where there is none. */
+  hasToken(request: IncomingMessage): boolean
+  /** Why the request may not go on, if so. `isOpen` routes ask for no token. */
+  refusal(request: IncomingMessage, isOpen: boolean): Reply | undefined
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION for a token that no header can carry */
+export function access(token: string | undefined): Access {
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
+    const text = 'admin: token: expected visible ASCII characters without blanks'
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+  }
+  const expected = token === undefined ? undefined : digest(token)
+  const hasToken = ({ headers }: IncomingMessage): boolean => {
+    if (!expected) return true
+    const [, given = ''] = /^bearer +(\S+) *$/i.exec(headers.authorization ?? '') ?? []
+    return timingSafeEqual(digest(given), expected)
+  }
+  return {
+    hasToken,
+    refusal(request, isOpen) {
+      // With a token a page that rebinds its name has nothing to show; without one, names are all there is.
+      if (!expected && !isOwnName(request)) {
+        return problem(
+          421,
+          `this server is not ${request.headers.host ?? 'nobody'}: call it by localhost`,
+        )
+      }
+      if (!isOpen && !hasToken(request)) {
+        const what = request.headers.authorization === undefined ? 'no token' : 'a wrong token'
+        const headers = { 'www-authenticate': 'Bearer realm="manyhost"' }
+        return problem(401, `the request has ${what}`, { code: 'MANYHOST_UNAUTHORIZED' }, headers)
+      }
+      return isForeign(request)
+    },
+  }
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+/** Whether the name in Host can only mean this machine, or is the address that was connected to. */
+function isOwnName({ headers, socket }: IncomingMessage): boolean {
+  const host = headers.host ?? ''
+  if (!/^[\w.:[\]-]+$/.test(host) || !URL.canParse(`http://${host}`)) return false
+  const name = new URL(`http://${host}`).hostname
+  if (name === 'localhost' || name.endsWith('.localhost')) return true
+  if (/^127(\.\d+){3}$/.test(name) || name === '[::1]') return true
+  const address = (socket.localAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '')
+  return address !== '' && (name === address || name === `[${address}]`)
+}
+
+/** A page of another origin, or a call that such a page could make without being asked first. */
+function isForeign({ method, headers }: IncomingMessage): Reply | undefined {
+  const { origin } = headers
+  if (origin !== undefined && !isSameOrigin(origin, headers.host)) {
+    return problem(403, `pages of ${origin} may not call this`)
+  }
+  if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS') return undefined
+  if (headers['sec-fetch-site'] === 'cross-site') {
+    return problem(403, 'pages of other sites may not call this')
+  }
+  const isJson = /^application\/json *(;|$)/i.test(headers['content-type'] ?? '')
+  if (isJson || headers[CSRF_HEADER] !== undefined) return undefined
+  return problem(403, `expected Content-Type: application/json, or a header ${CSRF_HEADER}`)
+}
+
+function isSameOrigin(origin: string, host: string | undefined): boolean {
+  return URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()
+}

@@ -1,0 +1,101 @@
+/** What failed lately and why, kept so that who looks afterwards still sees it: bounded, repeats counted. */
+import type { ManyhostError } from '../../errors.ts'
+import type { InstanceEvent, ResendEvent } from '../../events.ts'
+import { wallClock } from '../../time.ts'
+
+export interface Failure {
+  readonly id: number
+  readonly kind: 'error' | 'instance' | 'resend'
+  readonly service: string
+  readonly instance: string | null
+  readonly code: string | null
+  readonly text: string
+  /** Last lines that the instance wrote. */
+  readonly output: string | null
+  /** How often the same has happened in a row. */
+  readonly count: number
+  /** Milliseconds since 1970, of the last time. */
+  readonly at: number
+}
+
+type Found = Omit<Failure, 'id' | 'count' | 'at'>
+
+/** Of each kind: a thousand resends are not to push out the error that explains them. */
+const KEPT = 40
+/** Among so many of the last ones of its kind the same failure is looked for. */
+const NEAR = 8
+const TEXT = 1_000
+const OUTPUT = 4_000
+
+export class Failures {
+  #failures: Failure[] = []
+  readonly #fresh = new Set<number>()
+  #count = 0
+
+  get all(): readonly Failure[] {
+    return this.#failures
+  }
+
+  /** Those that are new, or have happened again, since this was asked last. */
+  takeFresh(): Failure[] {
+    const fresh = this.#failures.filter(({ id }) => this.#fresh.has(id))
+    this.#fresh.clear()
+    return fresh
+  }
+
+  error(error: ManyhostError): void {
+    this.#add({
+      kind: 'error',
+      service: error.service ?? '',
+      instance: null,
+      code: error.code,
+      text: firstLine(error.message),
+      output: error.output ? tail(error.output) : null,
+    })
+  }
+
+  /** An instance that had been up and failed; one that did not come up is an error already. */
+  instance({ service, instance, state, from, reason, output }: InstanceEvent): void {
+    if (state !== 'failed' || from === 'starting' || from === 'pending') return
+    const text = firstLine(reason ?? 'failed')
+    this.#add({
+      kind: 'instance',
+      service,
+      instance,
+      code: null,
+      text,
+      output: output ? tail(output) : null,
+    })
+  }
+
+  resend({ service, instance, reason }: ResendEvent): void {
+    this.#add({ kind: 'resend', service, instance, code: null, text: reason, output: null })
+  }
+
+  #add(found: Found): void {
+    const ofKind = this.#failures.filter(({ kind }) => kind === found.kind)
+    const same = ofKind
+      .slice(-NEAR)
+      .find((one) => one.service === found.service && cause(one) === cause(found))
+    const gone = same ?? (ofKind.length >= KEPT ? ofKind[0] : undefined)
+    if (gone) this.#failures = this.#failures.filter((one) => one !== gone)
+    const id = same?.id ?? ++this.#count
+    this.#failures.push({ ...found, id, count: (same?.count ?? 0) + 1, at: wallClock() })
+    this.#fresh.add(id)
+  }
+}
+
+/** What makes two failures the same one again: all but the instance that it met. */
+function cause({ kind, instance, code, text }: Found): string {
+  return kind === 'resend'
+    ? `${instance} ${text}`
+    : `${code} ${text.replace(/-[\da-f]{8}-\d+/g, '')}`
+}
+
+function firstLine(message: string): string {
+  return (message.split('\n', 1)[0] as string).slice(0, TEXT)
+}
+
+function tail(output: string): string {
+  return output.trimEnd().slice(-OUTPUT)
+}

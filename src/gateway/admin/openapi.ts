@@ -1,0 +1,113 @@
+/** The OpenAPI 3.1 document of the routes. */
+import { CSRF_HEADER } from './access.ts'
+import type { Route } from './routes.ts'
+import { SCHEMAS } from './schemas.ts'
+
+const PARAMETERS = {
+  name: {
+    name: 'name',
+    in: 'path',
+    required: true,
+    description: 'Host of the virtual URL, such as `calc`, or the whole URL, percent-encoded',
+    schema: { type: 'string' },
+  },
+  id: {
+    name: 'id',
+    in: 'path',
+    required: true,
+    description: 'Id of an instance',
+    schema: { type: 'string' },
+  },
+  follow: {
+    name: 'follow',
+    in: 'query',
+    description: 'Whether the answer goes on with what is written from now on',
+    schema: { enum: ['0', '1', 'true', 'false', ''] },
+  },
+  lines: {
+    name: 'lines',
+    in: 'query',
+    description: 'The last lines only, so many of each instance',
+    schema: { type: 'integer', minimum: 1, maximum: 999_999 },
+  },
+  wait: {
+    name: 'wait',
+    in: 'query',
+    description: 'Whether the answer waits for the end of the restart; it is a 200 then',
+    schema: { enum: ['0', '1', 'true', 'false', ''] },
+  },
+} as const
+
+export function openApi(routes: readonly Route[], version: string): object {
+  const paths: Record<string, Record<string, object>> = {}
+  for (const route of routes) {
+    const path = paths[route.path] ?? {}
+    paths[route.path] = path
+    path[route.method.toLowerCase()] = operation(route)
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'manyhost admin API',
+      version,
+      description:
+        `Calls that change something need \`Content-Type: application/json\` or a header \`${CSRF_HEADER}\`. ` +
+        'Without a token the server answers to names and addresses of its own machine only.',
+      license: { name: 'MIT', identifier: 'MIT' },
+    },
+    servers: [{ url: '/' }],
+    security: [{ token: [] }, {}],
+    paths,
+    components: {
+      securitySchemes: { token: { type: 'http', scheme: 'bearer' } },
+      schemas: SCHEMAS,
+      parameters: PARAMETERS,
+      responses: {
+        Problem: {
+          description: 'What is wrong, as RFC 9457 problem details',
+          content: { 'application/problem+json': { schema: schema('Problem') } },
+        },
+      },
+    },
+  }
+}
+
+function operation(route: Route): object {
+  const variables = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string)
+  const parameters = [...variables, ...(route.query ?? [])]
+  const failed = [...(route.failures ?? []), 403, 421, ...(route.isOpen ? [] : [401])]
+  const found = { description: route.summary, content: content(route) }
+  return {
+    operationId: route.id,
+    summary: route.summary,
+    ...(route.isOpen && { security: [{}] }),
+    ...(parameters.length > 0 && {
+      parameters: parameters.map((name) => ({ $ref: `#/components/parameters/${name}` })),
+    }),
+    ...(route.takes && {
+      requestBody: {
+        required: true,
+        content: { 'application/json': { schema: schema(route.takes) } },
+      },
+    }),
+    responses: {
+      [route.success]: found,
+      ...(route.query?.includes('wait') && { 200: found }),
+      ...Object.fromEntries(failed.map((status) => [status, PROBLEM])),
+      default: PROBLEM,
+    },
+  }
+}
+
+const PROBLEM = { $ref: '#/components/responses/Problem' }
+
+function schema(name: string): object {
+  return { $ref: `#/components/schemas/${name}` }
+}
+
+function content({ id, gives }: Route): object {
+  if (!gives.includes('/')) return { 'application/json': { schema: schema(gives) } }
+  const asText = { schema: { type: 'string' } }
+  if (id === 'metrics') return { [gives]: asText, 'application/openmetrics-text': asText }
+  return { [gives]: asText }
+}

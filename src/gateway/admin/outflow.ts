@@ -1,0 +1,63 @@
+/** Answers without an end, to readers that may be slow: bounded in what waits for one, and in how many there are. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { begin, problem, type Reply } from './reply.ts'
+
+/** Bytes that may wait for a reader, beyond what the kernel keeps for it. */
+const WAITING = 1_048_576
+const READERS = 64
+
+/** One such answer. A reader that is too slow is cut off, so that it knows that it missed something. */
+export class Outflow {
+  readonly #response: ServerResponse
+  readonly #ends: (() => void)[] = []
+
+  constructor(response: ServerResponse) {
+    this.#response = response
+    response.once('close', () => {
+      for (const end of this.#ends) end()
+    })
+  }
+
+  write(text: string): void {
+    if (this.#response.destroyed || this.#response.writableEnded) return
+    this.#response.write(text)
+    if (this.#response.writableLength > WAITING) this.#response.destroy()
+  }
+
+  end(): void {
+    this.#response.end()
+  }
+
+  /** Called once, when the reader has gone or the answer has ended. */
+  onEnd(callback: () => void): void {
+    if (this.#response.destroyed) callback()
+    else this.#ends.push(callback)
+  }
+}
+
+export class Outflows {
+  #count = 0
+
+  /** Hands the response to `flow`, or gives the answer to one reader too many. */
+  open(
+    request: IncomingMessage,
+    response: ServerResponse,
+    type: string,
+    flow: (outflow: Outflow) => void,
+  ): Reply | undefined {
+    if (this.#count >= READERS) return problem(503, `${READERS} readers follow already`)
+    begin(response, 200, type)
+    response.flushHeaders()
+    if (request.method === 'HEAD') {
+      response.end()
+      return undefined
+    }
+    const outflow = new Outflow(response)
+    this.#count++
+    outflow.onEnd(() => {
+      this.#count--
+    })
+    flow(outflow)
+    return undefined
+  }
+}

@@ -1,0 +1,97 @@
+/** What a route answers, and how that is sent. Errors are answers too: RFC 9457 problem details. */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
+import { ERRORS, ManyhostError } from '../../errors.ts'
+
+export interface Reply {
+  readonly status: number
+  readonly type: string
+  readonly body: string | Buffer
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** Goes with every answer: nothing is kept, guessed, framed or lent to another origin. */
+const ALWAYS = {
+  'cache-control': 'no-store',
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+} as const
+
+export function json(status: number, value: unknown): Reply {
+  return { status, type: 'application/json', body: JSON.stringify(value) }
+}
+
+export function text(body: string): Reply {
+  return { status: 200, type: 'text/plain; charset=utf-8', body }
+}
+
+export interface ProblemMembers {
+  readonly code?: string
+  readonly reasons?: readonly string[]
+}
+
+/** An answer that no error of ours stands behind: a route that is not there, a token that is missing. */
+export function problem(
+  status: number,
+  detail: string,
+  members: ProblemMembers = {},
+  headers: Record<string, string> = {},
+): Reply {
+  const title = STATUS_CODES[status] ?? 'Error'
+  return problemReply({ type: 'about:blank', title, status, detail, ...members }, headers)
+}
+
+/** The answer to anything that was thrown. What is no error of ours keeps its text to itself. */
+export function errorReply(thrown: unknown): Reply {
+  if (!(thrown instanceof ManyhostError)) return problem(500, 'the admin API failed')
+  const { code, status, retryable, message } = thrown
+  return problemReply({
+    type: `urn:manyhost:error:${code}`,
+    title: ERRORS[code].meaning,
+    status,
+    // The lines after the first are the output of an instance.
+    detail: message.split('\n', 1)[0],
+    code,
+    retryable,
+  })
+}
+
+function problemReply(
+  body: { readonly status: number } & Readonly<Record<string, unknown>>,
+  headers: Record<string, string> = {},
+): Reply {
+  const retry: Record<string, string> = body.status === 503 ? { 'retry-after': '1' } : {}
+  return {
+    status: body.status,
+    type: 'application/problem+json',
+    body: JSON.stringify(body),
+    headers: { ...retry, ...headers },
+  }
+}
+
+export function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy()
+    return
+  }
+  begin(response, reply.status, reply.type, {
+    'content-length': String(Buffer.byteLength(reply.body)),
+    ...reply.headers,
+  })
+  response.end(request.method === 'HEAD' ? undefined : reply.body)
+}
+
+/** Sends the head of an answer, with what goes with every answer. */
+export function begin(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, { ...ALWAYS, 'content-type': type, ...headers })
+}

@@ -1,0 +1,35 @@
+/** Restarts by hand: one at a time of the same thing, and their failures are told, whoever waits for them. */
+import type { Cluster } from '../../cluster/cluster.ts'
+import { restart } from '../../cluster/rolling.ts'
+import { asError, ManyhostError } from '../../errors.ts'
+
+export class Restarts {
+  readonly #running = new WeakMap<Cluster, Map<string, Promise<void>>>()
+  readonly #onError: (error: ManyhostError) => void
+
+  constructor(onError: (error: ManyhostError) => void) {
+    this.#onError = onError
+  }
+
+  /**
+   * Restarts the cluster, or one instance of it; joins a restart that runs already.
+   * @throws ManyhostError MANYHOST_START_FAILED
+   */
+  begin(cluster: Cluster, id?: string): Promise<void> {
+    const running = this.#running.get(cluster) ?? new Map<string, Promise<void>>()
+    this.#running.set(cluster, running)
+    const key = id ?? ''
+    const known = running.get(key)
+    if (known) return known
+    const one = restart(cluster, id).finally(() => running.delete(key))
+    running.set(key, one)
+    one.catch((thrown: unknown) => this.#onError(restartError(cluster, thrown)))
+    return one
+  }
+}
+
+function restartError(cluster: Cluster, thrown: unknown): ManyhostError {
+  if (thrown instanceof ManyhostError) return thrown
+  const text = `${cluster.url}: the restart failed: ${asError(thrown).message}`
+  return new ManyhostError('MANYHOST_START_FAILED', text, { cause: thrown, service: cluster.url })
+}

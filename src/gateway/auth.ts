@@ -1,0 +1,71 @@
+/** Who may ask: bearer tokens and basic auth, compared in constant time; and who may ask from a browser (CORS). */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { ManyhostError } from '../errors.ts'
+import type { Auth, Cors } from './doors.ts'
+
+/** Equal in a time that tells nothing of where they differ, nor of their lengths. */
+function sameSecret(a: string, b: string): boolean {
+  return timingSafeEqual(digest(a), digest(b))
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+/** Undefined for a request that may pass, the refusal for one that may not. */
+export function refusal(auth: Auth, authorization: string | undefined): ManyhostError | undefined {
+  const [, scheme = '', credentials = ''] = /^(\S+) +(\S+) *$/.exec(authorization ?? '') ?? []
+  let granted = false
+  // All are compared, so that the time does not tell which one it was.
+  if (scheme.toLowerCase() === 'bearer') {
+    for (const token of auth.bearer ?? []) granted = sameSecret(token, credentials) || granted
+  } else if (scheme.toLowerCase() === 'basic') {
+    const given = Buffer.from(credentials, 'base64').toString('utf8')
+    for (const [user, password] of Object.entries(auth.basic ?? {})) {
+      granted = sameSecret(`${user}:${password}`, given) || granted
+    }
+  }
+  if (granted) return undefined
+  const what = authorization === undefined ? 'no credentials' : 'wrong credentials'
+  return new ManyhostError('MANYHOST_UNAUTHORIZED', `the request has ${what}`)
+}
+
+/** The challenge that goes with a refusal (RFC 9110 section 11.6.1). */
+export function challenge(auth: Auth): string {
+  const bearer = auth.bearer ? ['Bearer realm="manyhost"'] : []
+  const basic = auth.basic ? ['Basic realm="manyhost", charset="UTF-8"'] : []
+  return [...bearer, ...basic].join(', ')
+}
+
+/** Headers that let a browser hand the answer to a script of that origin: names and values in turn. */
+export function corsHeaders(cors: Cors, origin: string | undefined): string[] {
+  if (origin === undefined) return []
+  const any = cors.origins.includes('*')
+  if (!any && !cors.origins.includes(origin)) return ['vary', 'origin']
+  const headers = ['access-control-allow-origin', any ? '*' : origin]
+  if (!any) headers.push('vary', 'origin')
+  if (cors.credentials) headers.push('access-control-allow-credentials', 'true')
+  if (cors.expose?.length) headers.push('access-control-expose-headers', cors.expose.join(', '))
+  return headers
+}
+
+/** Whether this is a browser's question before the request proper. */
+export function isPreflight({ method, headers }: IncomingMessage): boolean {
+  return (
+    method === 'OPTIONS' &&
+    headers.origin !== undefined &&
+    headers['access-control-request-method'] !== undefined
+  )
+}
+
+export function preflightHeaders(cors: Cors, { headers }: IncomingMessage): string[] {
+  const answer = corsHeaders(cors, headers.origin)
+  if (!answer.includes('access-control-allow-origin')) return answer
+  const asked = headers['access-control-request-headers']
+  const allowed = cors.headers?.join(', ') ?? asked
+  answer.push('access-control-allow-methods', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')
+  if (allowed) answer.push('access-control-allow-headers', allowed)
+  answer.push('access-control-max-age', String(cors.maxAge ?? 600))
+  return answer
+}

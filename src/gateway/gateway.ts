@@ -1,0 +1,228 @@
+/** The request path of the gateway: checks, finds the service, and hands the request to its cluster. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { prepareBody } from '../dispatch/body.ts'
+import type { RequestFacts } from '../dispatch/exchange.ts'
+import { requestFacts } from '../dispatch/facts.ts'
+import { mayRepeat } from '../dispatch/verdict.ts'
+import { asError, ManyhostError } from '../errors.ts'
+import type { Session } from '../session.ts'
+import { type Aim, aimOf } from './aim.ts'
+import { endWith, writeHead } from './answer.ts'
+import { challenge, corsHeaders, isPreflight, preflightHeaders, refusal } from './auth.ts'
+import { noteRequest } from './connection.ts'
+import { isId, requestHeaders } from './headers.ts'
+import { declaredLength, Inflow, tooLarge, WHOLE, whole } from './incoming.ts'
+import type { GatewaySettings } from './options.ts'
+import { Pace } from './pace.ts'
+import { answerable, answerProblem } from './problem.ts'
+import { Relay, type RelayOptions } from './relay.ts'
+import { Routes } from './routes.ts'
+import { flaw, type RawRequest } from './strict.ts'
+import { addressOf, trustOf } from './trust.ts'
+import { isTunnel, responseOn, Tunnel } from './upgrade.ts'
+import { answerWaiting, hasReady, Waker, wantsPage } from './waiting.ts'
+
+export class Front {
+  readonly #session: Session
+  readonly #settings: GatewaySettings
+  readonly #routes: Routes
+  readonly #isTrusted: (client: string) => boolean
+  readonly #pace: Pace
+  readonly #via: string
+  readonly #waker = new Waker()
+  #isClosing = false
+
+  constructor(session: Session, settings: GatewaySettings) {
+    this.#session = session
+    this.#settings = settings
+    this.#routes = new Routes(session, settings.doors)
+    this.#isTrusted = trustOf(settings.trustedProxies)
+    this.#pace = new Pace(settings.bodyRate)
+    this.#via = `1.1 ${settings.via}`
+  }
+
+  /** Answers a request; whatever goes wrong is an answer, too. */
+  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    // node:http2 reports there what node:http does not report at all: that the client went away.
+    if (request.httpVersionMajor === 2) request.on('error', ignore)
+    else noteRequest(request.socket, response)
+    this.#handle(request, response, ignore)
+  }
+
+  /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
+  readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
+    if (request.httpVersionMajor === 2) request.on('error', ignore)
+    else noteRequest(request.socket, response)
+    this.#handle(request, response, () => response.writeContinue())
+  }
+
+  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    socket.on('error', ignore)
+    const response = responseOn(request, socket)
+    try {
+      const aim = this.#aim(request, response)
+      if (!aim) return
+      if (declaredLength(request) > 0) {
+        throw new ManyhostError('MANYHOST_BAD_REQUEST', 'the request has an upgrade and a body')
+      }
+      const protocol = request.headers.upgrade as string
+      const facts = this.#facts(request, aim, null, isTunnel(protocol) ? protocol : undefined)
+      const tunnel = new Tunnel(
+        request,
+        response,
+        { socket, head },
+        this.#relayOptions(aim, facts.id, request),
+      )
+      tunnel.exchange = aim.cluster.send(facts, tunnel)
+    } catch (error) {
+      this.#refuse(request, response, asError(error))
+    }
+  }
+
+  #handle(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
+    try {
+      const aim = this.#aim(request, response)
+      if (!aim) return
+      const length = declaredLength(request)
+      if (length === 0) return this.#send(request, response, aim, null)
+      const limit = this.#settings.bodySize
+      if (length !== Infinity && length > limit) throw tooLarge(limit)
+      const inflow = new Inflow(request, { limit, pace: this.#pace, begin })
+      if (length <= WHOLE) void this.#sendWhole(request, response, aim, inflow)
+      else this.#send(request, response, aim, inflow)
+    } catch (error) {
+      this.#refuse(request, response, asError(error))
+    }
+  }
+
+  async #sendWhole(
+    request: IncomingMessage,
+    response: ServerResponse,
+    aim: Aim,
+    inflow: Inflow,
+  ): Promise<void> {
+    try {
+      const body = await whole(inflow)
+      this.#send(request, response, aim, body)
+    } catch (error) {
+      this.#refuse(request, response, asError(error))
+    }
+  }
+
+  #refuse(
+    request: IncomingMessage,
+    response: ServerResponse,
+    error: Error,
+    headers: readonly string[] = [],
+  ): void {
+    // A client that went away hears nothing any more.
+    if (response.destroyed) return
+    const id = request.headers['x-request-id']
+    answerProblem(request, response, answerable(error), {
+      id: typeof id === 'string' && isId(id) ? id : this.#session.ids.next(),
+      headers,
+    })
+  }
+
+  #send(request: IncomingMessage, response: ServerResponse, aim: Aim, body: unknown): void {
+    const facts = this.#facts(request, aim, body, undefined)
+    const relay = new Relay(request, response, this.#relayOptions(aim, facts.id, request))
+    relay.exchange = aim.cluster.send(facts, relay)
+  }
+
+  #relayOptions({ door }: Aim, id: string, { headers }: IncomingMessage): RelayOptions {
+    return {
+      id,
+      via: this.#via,
+      serverTiming: door.serverTiming ?? false,
+      cors: door.cors && corsHeaders(door.cors, headers.origin),
+      isClosing: this.#getClosing,
+    }
+  }
+
+  readonly #getClosing = (): boolean => this.#isClosing
+
+  #facts(
+    request: IncomingMessage,
+    { route, cluster, path, host }: Aim,
+    body: unknown,
+    upgrade: string | undefined,
+  ): RequestFacts {
+    const { method = 'GET', socket } = request
+    const client = addressOf(socket)
+    const { resend, replayLimit } = cluster.settings.dispatch
+    const keyed = request.headers['idempotency-key'] !== undefined
+    return requestFacts({
+      method,
+      path,
+      host: route.host,
+      headers: requestHeaders(request.rawHeaders, {
+        client,
+        proto: 'encrypted' in socket ? 'https' : 'http',
+        host,
+        version: request.httpVersion,
+        trusted: this.#isTrusted(client),
+        name: this.#settings.via,
+        prefix: route.strip,
+        keepLength: body !== null,
+      }),
+      body: prepareBody(body, { replayLimit, keep: mayRepeat(resend, method, keyed) }),
+      upgrade,
+      routing: NO_ROUTING,
+      ids: this.#session.ids,
+    })
+  }
+
+  /** What a request is for; undefined when it has been answered already. */
+  #aim(request: IncomingMessage, response: ServerResponse): Aim | undefined {
+    const wrong = flaw(request as RawRequest)
+    if (wrong) {
+      endWith(request, response)
+      throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
+    }
+    if (request.url === '*') {
+      // Asks what the server as a whole can do (RFC 9110 section 9.3.7): that is us, not a service.
+      answerEmpty(request, response, ['allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'])
+      return undefined
+    }
+    const aim = aimOf(request, this.#routes, this.#session)
+    const { door, cluster } = aim
+    if (door.cors && isPreflight(request)) {
+      answerEmpty(request, response, preflightHeaders(door.cors, request))
+      return undefined
+    }
+    const refused = door.auth && refusal(door.auth, request.headers.authorization)
+    if (refused) {
+      const headers = ['www-authenticate', challenge(door.auth as NonNullable<typeof door.auth>)]
+      if (door.cors) headers.push(...corsHeaders(door.cors, request.headers.origin))
+      this.#refuse(request, response, refused, headers)
+      return undefined
+    }
+    if (door.waitingPage && wantsPage(request) && !hasReady(cluster)) {
+      this.#waker.wake(cluster, () => this.#facts(request, aim, null, undefined))
+      answerWaiting(response, cluster)
+      return undefined
+    }
+    return aim
+  }
+
+  /** From now on connections end with the answers that are under way. */
+  drain(): void {
+    this.#isClosing = true
+  }
+
+  close(): void {
+    this.#routes.close()
+    this.#pace.close()
+  }
+}
+
+const NO_ROUTING = {}
+
+function ignore(): void {}
+
+function answerEmpty(request: IncomingMessage, response: ServerResponse, headers: string[]): void {
+  writeHead(request, response, 204, '', headers)
+  response.end()
+}

@@ -1,0 +1,189 @@
+/**
+ * Headers on their way through: those that concern one connection only are taken out (RFC 9110 section 7.6.1), those
+ * that say who was on the way are added. Pure.
+ */
+import type { RawHeaders } from '../dispatch/exchange.ts'
+import { type Kind, kindOf } from './kinds.ts'
+
+export interface Way {
+  /** Address of the client. */
+  readonly client: string
+  readonly proto: 'http' | 'https'
+  /** `Host` as the client sent it. */
+  readonly host: string
+  /** `1.1`, `2.0`. */
+  readonly version: string
+  /** Whether the client is a proxy whose word on the way so far is taken. */
+  readonly trusted: boolean
+  /** The name by which this gateway calls itself in `Via`. */
+  readonly name: string
+  /** What was taken off the path's beginning. */
+  readonly prefix: string
+  /** Whether the instance is to be told the length: not when the body is sent on as chunks. */
+  readonly keepLength: boolean
+}
+
+/** The headers that go to the instance: names and values in turn. */
+export function requestHeaders(raw: readonly string[], way: Way): string[] {
+  const headers: string[] = []
+  let named: Set<string> | undefined
+  let isNamed = false
+  let forwardedFor = ''
+  let forwarded = ''
+  let proto: string = way.proto
+  let { host, prefix } = way
+  let passed = ''
+  let cookie = ''
+  for (let index = 0; index < raw.length; index += 2) {
+    const name = raw[index] as string
+    const kind = kindOf(name)
+    const value = raw[index + 1] as string
+    if (kind === 'pass') {
+      if (!isNamed) {
+        isNamed = true
+        named = namedByConnection(raw)
+      }
+      if (named?.has(name.toLowerCase())) continue
+      headers.push(name, value)
+      continue
+    }
+    switch (kind) {
+      case 'length':
+        if (way.keepLength) headers.push(name, value)
+        break
+      case 'id':
+        if (isId(value)) headers.push(name, value)
+        break
+      case 'via':
+        passed = join(passed, value)
+        break
+      case 'cookie':
+        // HTTP/2 may send its crumbs apart (RFC 9113 section 8.2.3).
+        cookie = cookie === '' ? value : `${cookie}; ${value}`
+        break
+      case 'forwarding':
+        if (!way.trusted) break
+        switch (name.toLowerCase()) {
+          case 'x-forwarded-for':
+            forwardedFor = join(forwardedFor, value)
+            break
+          case 'forwarded':
+            forwarded = join(forwarded, value)
+            break
+          case 'x-forwarded-proto':
+            proto = value
+            break
+          case 'x-forwarded-host':
+            host = value
+            break
+          case 'x-forwarded-prefix':
+            prefix = value.replace(/\/$/, '') + way.prefix
+            break
+          default:
+            headers.push(name, value)
+        }
+        break
+    }
+  }
+  if (cookie !== '') headers.push('cookie', cookie)
+  if (prefix !== '') headers.push('x-forwarded-prefix', prefix)
+  headers.push(
+    'x-forwarded-for',
+    join(forwardedFor, way.client),
+    'x-forwarded-proto',
+    proto,
+    'x-forwarded-host',
+    host,
+    'forwarded',
+    join(forwarded, `for=${node(way.client)};proto=${way.proto};host="${way.host}"`),
+    'via',
+    join(passed, `${way.version} ${way.name}`),
+  )
+  return headers
+}
+
+/** What may be a request's id: short and visible, for it goes into logs and answers. */
+export function isId(value: string): boolean {
+  return value.length <= 200 && /^[\x21-\x7e]+$/.test(value)
+}
+
+/** Header names that `Connection` names, in lower case: they concern this connection only. */
+function namedByConnection(raw: readonly string[]): Set<string> | undefined {
+  let named: Set<string> | undefined
+  for (let index = 0; index < raw.length; index += 2) {
+    if (kindOf(raw[index] as string) !== 'connection') continue
+    const value = raw[index + 1] as string
+    if (value === 'keep-alive' || value === 'close') continue
+    for (const token of value.split(',')) {
+      const name = token.trim().toLowerCase()
+      // What makes a request what it is cannot be called a matter of the connection.
+      if (name === 'keep-alive' || name === 'close' || ESSENTIAL.has(name)) continue
+      named ??= new Set()
+      named.add(name)
+    }
+  }
+  return named
+}
+
+const ESSENTIAL = new Set([
+  'authorization',
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+  'cookie',
+  'host',
+  'idempotency-key',
+  'set-cookie',
+])
+
+function join(list: string, value: string): string {
+  return list === '' ? value : `${list}, ${value}`
+}
+
+/** RFC 7239 section 6: a v6 address is quoted and in brackets. */
+function node(address: string): string {
+  return address.includes(':') ? `"[${address}]"` : address
+}
+
+export interface Back {
+  readonly via: string
+  readonly id: string
+  /** Whether the gateway speaks of cross-origin access, in place of the instance. */
+  readonly ownCors: boolean
+}
+
+/** The headers that go to the client: names and values in turn. */
+export function responseHeaders(raw: RawHeaders, { via, id, ownCors }: Back): string[] {
+  const headers: string[] = []
+  let hasId = false
+  let isNamed = false
+  let named: Set<string> | undefined
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = (raw[index] as Buffer).toString('latin1')
+    const kind: Kind = kindOf(name)
+    if (kind === 'connection' && !isNamed) {
+      isNamed = true
+      named = namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
+      if (named) dropNamed(headers, named)
+    }
+    if (DROPPED.has(kind)) continue
+    if (kind === 'id') hasId = true
+    if (named !== undefined || ownCors) {
+      const lower = name.toLowerCase()
+      if (named?.has(lower) || (ownCors && lower.startsWith('access-control-'))) continue
+    }
+    headers.push(name, (raw[index + 1] as Buffer).toString('latin1'))
+  }
+  headers.push('via', via)
+  if (!hasId) headers.push('x-request-id', id)
+  return headers
+}
+
+const DROPPED: ReadonlySet<Kind> = new Set(['hop', 'connection', 'ours', 'pseudo'])
+
+function dropNamed(headers: string[], named: ReadonlySet<string>): void {
+  for (let index = headers.length - 2; index >= 0; index -= 2) {
+    if (named.has((headers[index] as string).toLowerCase())) headers.splice(index, 2)
+  }
+}

@@ -1,0 +1,39 @@
+/** Servers on their addresses, and what to say when that cannot be. */
+import type { AddressInfo, Server } from 'node:net'
+import { describe, ManyhostError } from '../errors.ts'
+import type { Address } from './address.ts'
+
+/**
+ * Resolves when the server listens. `what` begins the message of the error.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, with the system's error as its cause
+ */
+export function listenOn(server: Server, where: Address, what: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (cause: NodeJS.ErrnoException): void => {
+      const address = 'path' in where ? `unix:${where.path}` : `${where.host}:${where.port}`
+      const text = `${what}: cannot listen on ${address}: ${WHY[cause.code ?? ''] ?? describe(cause)}`
+      reject(new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause }))
+    }
+    server.once('error', onError)
+    server.listen(where, () => {
+      server.off('error', onError)
+      resolve()
+    })
+  })
+}
+
+const WHY: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'it is taken by another program',
+  EACCES: 'no right to do so',
+  EADDRNOTAVAIL: 'no such address on this machine',
+  ENOENT: 'its folder is not there',
+  ENOTFOUND: 'no such host',
+}
+
+/** `http://127.0.0.1:8080`, or `unix:/path`. */
+export function urlOf(server: Server, isTls: boolean): string {
+  const address = server.address() as AddressInfo | string
+  if (typeof address === 'string') return `unix:${address}`
+  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
+  return `${isTls ? 'https' : 'http'}://${host}:${address.port}`
+}

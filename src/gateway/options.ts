@@ -1,0 +1,86 @@
+/** Options of the gateway, with defaults and ranges. */
+import { isIP } from 'node:net'
+import { milliseconds, parseOptions, rule, whole } from '../options.ts'
+import { ADDRESSES, address, type Listen } from './address.ts'
+import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'
+
+export interface GatewayOptions {
+  /** Where the gateway listens. @default '127.0.0.1:8080' */
+  readonly listen?: Listen
+  /** How services are reached, by virtual URL; those that are not named here are reached by name and path. */
+  readonly services?: Readonly<Record<string, ServiceDoor>>
+  /** Paths of PEM files; they are read again when they change. */
+  readonly tls?: { readonly cert: string; readonly key: string }
+  /** Whether HTTP/2 is spoken beside HTTP/1.1. @default true */
+  readonly http2?: boolean
+  /** Addresses or networks (`10.0.0.0/8`) of proxies whose `Forwarded` and `X-Forwarded-*` are believed. */
+  readonly trustedProxies?: readonly string[]
+  /** The name by which the gateway calls itself in `Via`. @default 'manyhost' */
+  readonly via?: string
+  /** Bytes of a request's headers. @default 16384 */
+  readonly headerSize?: number
+  /** Milliseconds for a request's headers. @default 15000 */
+  readonly headerTime?: number
+  /** Bytes of a request's body. @default Infinity */
+  readonly bodySize?: number
+  /** Least bytes a second of a request's body while it is waited for; 0 for none. @default 512 */
+  readonly bodyRate?: number
+  /** Milliseconds for which a connection without a request stays open. @default 65000 */
+  readonly keepAlive?: number
+  /** Connections at a time; more are not accepted. @default 20000 */
+  readonly connections?: number
+  /** Milliseconds that running requests may take to end on `close()`. @default 30000 */
+  readonly drainTimeout?: number
+}
+
+/** Every option of the gateway. README's table is held against this one by a test. */
+export const GATEWAY_RULES = {
+  listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
+    address(value) ? (value as Listen) : undefined,
+  ),
+  services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, ServiceDoor>)
+      : undefined,
+  ),
+  tls: rule<{ cert: string; key: string }>(
+    '{ cert, key }, paths of PEM files',
+    undefined,
+    (value) => {
+      const { cert, key } = (value ?? {}) as Record<string, unknown>
+      return typeof cert === 'string' && typeof key === 'string' ? { cert, key } : undefined
+    },
+  ),
+  http2: rule<boolean>('true or false', true, boolean),
+  trustedProxies: { ...texts('an array of addresses and networks', isNetwork), initial: [] },
+  via: rule<string>('a token', 'manyhost', (value) =>
+    typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
+  ),
+  headerSize: whole(1_024, 16_384),
+  headerTime: milliseconds(15_000),
+  bodySize: whole(0, Number.POSITIVE_INFINITY),
+  bodyRate: whole(0, 512),
+  keepAlive: milliseconds(65_000),
+  connections: whole(1, 20_000),
+  drainTimeout: milliseconds(30_000, 'cut at once'),
+} as const
+
+function isNetwork(text: string): boolean {
+  const [host = '', bits, ...more] = text.split('/')
+  const version = isIP(host)
+  if (version === 0 || more.length > 0) return false
+  return (
+    bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
+  )
+}
+
+export interface GatewaySettings extends Required<Omit<GatewayOptions, 'tls' | 'services'>> {
+  readonly tls: { readonly cert: string; readonly key: string } | undefined
+  readonly doors: ReadonlyMap<string, ServiceDoor>
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL */
+export function parseGateway(given: GatewayOptions): GatewaySettings {
+  const { services, ...parsed } = parseOptions('gateway', given, GATEWAY_RULES)
+  return { ...parsed, doors: parseDoors(services) }
+}

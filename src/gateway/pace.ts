@@ -1,0 +1,67 @@
+/** Holds clients to a least pace while their bodies are waited for. One timer watches all of them. */
+import { ManyhostError } from '../errors.ts'
+import { every, now, type Timer } from '../time.ts'
+
+/** A body that is being read. */
+export interface Paced {
+  /** Bytes so far. */
+  readonly received: number
+  /** Whether we wait for the client, rather than it for us. */
+  readonly isAwaited: boolean
+  fail(error: Error): void
+}
+
+interface Watch {
+  /** When it was fast enough, or not awaited, for the last time. */
+  since: number
+  received: number
+}
+
+/** Milliseconds in which nothing need come. */
+const GRACE = 10_000
+const CHECK = 1_000
+
+export class Pace {
+  readonly #rate: number
+  readonly #watches = new Map<Paced, Watch>()
+  #timer: Timer | undefined
+
+  /** @param rate least bytes a second; 0 for none */
+  constructor(rate: number) {
+    this.#rate = rate
+  }
+
+  add(body: Paced): void {
+    if (this.#rate === 0) return
+    this.#watches.set(body, { since: now(), received: 0 })
+    this.#timer ??= every(CHECK, () => this.#look())
+  }
+
+  remove(body: Paced): void {
+    this.#watches.delete(body)
+  }
+
+  #look(): void {
+    // Left running while bodies come and go: making a timer for each would cost more.
+    if (this.#watches.size === 0) return this.close()
+    const at = now()
+    const least = (this.#rate * CHECK) / 1_000
+    for (const [body, watch] of this.#watches) {
+      if (!body.isAwaited || body.received - watch.received >= least) watch.since = at
+      watch.received = body.received
+      if (at - watch.since >= GRACE) body.fail(tooSlow(this.#rate))
+    }
+  }
+
+  close(): void {
+    this.#timer?.clear()
+    this.#timer = undefined
+  }
+}
+
+function tooSlow(rate: number): ManyhostError {
+  return new ManyhostError(
+    'MANYHOST_BODY_TOO_SLOW',
+    `the request's body came slower than ${rate} bytes a second for ${GRACE / 1_000} s`,
+  )
+}

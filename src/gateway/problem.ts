@@ -1,0 +1,82 @@
+/** Errors as RFC 9457 problem details, with our codes. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { ERRORS, ManyhostError } from '../errors.ts'
+import { cut, writeHead } from './answer.ts'
+
+interface Problem {
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  readonly detail: string
+  readonly code: string
+  readonly retryable: boolean
+  /** The request's id. */
+  readonly instance?: string
+  readonly attempts?: readonly { attempt: number; instance: string; reason: string }[]
+}
+
+/** What is said of an error. The output of an instance is for its owner, not for whoever asks. */
+function problemOf(error: ManyhostError, id: string): Problem {
+  const attempts = error.attempts.map(({ attempt, instance, reason = '' }) => ({
+    attempt,
+    instance,
+    reason,
+  }))
+  return {
+    type: `urn:manyhost:error:${error.code}`,
+    title: ERRORS[error.code].meaning,
+    status: error.status,
+    detail: error.message.split('\n', 1)[0] as string,
+    code: error.code,
+    retryable: error.retryable,
+    instance: id,
+    ...(attempts.length > 0 && { attempts }),
+  }
+}
+
+interface ProblemAnswer {
+  readonly id: string
+  /** Names and values in turn. */
+  readonly headers?: readonly string[]
+}
+
+/** Answers with an error. */
+export function answerProblem(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: ManyhostError,
+  { id, headers = [] }: ProblemAnswer,
+): void {
+  if (response.headersSent) return cut(request, response)
+  const body = JSON.stringify(problemOf(error, id))
+  const flat = [
+    'content-type',
+    'application/problem+json',
+    'content-length',
+    String(Buffer.byteLength(body)),
+    'cache-control',
+    'no-store',
+    'x-request-id',
+    id,
+    ...headers,
+  ]
+  if (error.retryable && error.status === 503) flat.push('retry-after', '1')
+  writeHead(request, response, error.status, '', flat)
+  response.end(request.method === 'HEAD' ? undefined : body)
+}
+
+/** What a body may be refused for, and the layers below only know to have failed. */
+const OF_THE_BODY = new Set([
+  'MANYHOST_BODY_TOO_LARGE',
+  'MANYHOST_BODY_TOO_SLOW',
+  'MANYHOST_BAD_REQUEST',
+])
+
+/** Anything that was thrown, as an error that can be answered. */
+export function answerable(error: Error): ManyhostError {
+  if (!(error instanceof ManyhostError)) {
+    return new ManyhostError('MANYHOST_ATTEMPT_FAILED', error.message, { cause: error })
+  }
+  const { cause } = error
+  return cause instanceof ManyhostError && OF_THE_BODY.has(cause.code) ? cause : error
+}

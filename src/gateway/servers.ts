@@ -1,0 +1,205 @@
+/** The server under the gateway: HTTP/1.1 and HTTP/2 on one port, with and without TLS. */
+import { createServer as createHttp, type Server as HttpServer } from 'node:http'
+import {
+  createServer as createHttp2,
+  type Http2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2'
+import { createServer as createHttps } from 'node:https'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { describe, ManyhostError } from '../errors.ts'
+import { afterIdly, every } from '../time.ts'
+import { onHalfClose, onMalformed } from './connection.ts'
+import type { Front as WholeFront } from './gateway.ts'
+import { hangUp, lastWords } from './hangup.ts'
+import type { GatewaySettings } from './options.ts'
+import { sniff } from './sniff.ts'
+import { Certificates } from './tls.ts'
+
+/** What the servers need of it. */
+type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade'>
+
+/** Milliseconds in which a new connection is to ask for something, when the server closes. */
+const SILENCE = 100
+/** Streams of one connection at a time. */
+const STREAMS = 256
+
+export interface Door {
+  readonly server: HttpServer
+  /** No new request; ends idle connections. Resolves when the last one has ended. */
+  close(timeout: number): Promise<void>
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function openDoor(front: Front, settings: GatewaySettings): Door {
+  const certificates = settings.tls && new Certificates(settings.tls)
+  const server = certificates ? withTls(certificates, settings) : createHttp(limits(settings))
+  server.maxConnections = settings.connections
+  // Zero is no limit: beyond one, node:http drops headers in silence. Their size is limited.
+  server.maxHeadersCount = 0
+  // A client may close its half and still want its answer; node:http would drop it.
+  Reflect.set(server, 'httpAllowHalfOpen', true)
+  answerOne(server, front)
+  const two = settings.http2 ? http2(front, settings) : undefined
+  share(server, two?.server, { isTls: certificates !== undefined, settings })
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  // What goes wrong with one connection that was to be accepted is no matter of the others.
+  server.on('error', () => undefined)
+  return {
+    server,
+    close: async (timeout) => {
+      certificates?.close()
+      await closeAll(server, two?.sessions ?? new Set(), sockets, timeout)
+    },
+  }
+}
+
+function limits(settings: GatewaySettings) {
+  return {
+    maxHeaderSize: settings.headerSize,
+    headersTimeout: settings.headerTime,
+    // How long a body may take is a matter of its size: `bodyRate`.
+    requestTimeout: 0,
+    keepAliveTimeout: settings.keepAlive,
+    connectionsCheckingInterval: Math.min(1_000, settings.headerTime),
+    // We say it ourselves, as a problem.
+    requireHostHeader: false,
+    noDelay: true,
+    // Finds clients that vanished without a word.
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
+  }
+}
+
+function withTls(certificates: Certificates, settings: GatewaySettings): HttpServer {
+  const protocols = settings.http2 ? ['h2', 'http/1.1'] : ['http/1.1']
+  try {
+    const server = createHttps({
+      ...limits(settings),
+      ...certificates.load(),
+      ALPNProtocols: protocols,
+      // As node:http has it without TLS.
+      allowHalfOpen: true,
+      handshakeTimeout: settings.headerTime,
+    })
+    certificates.watch((loaded) => server.setSecureContext(loaded))
+    server.on('tlsClientError', (_error, socket) => socket.destroy())
+    return server
+  } catch (cause) {
+    certificates.close()
+    if (cause instanceof ManyhostError) throw cause
+    const text = `gateway: tls: certificate and key cannot be used: ${describe(cause)}`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause })
+  }
+}
+
+function answerOne(server: HttpServer, front: Front): void {
+  server.on('request', front.onRequest)
+  server.on('checkContinue', front.onContinue)
+  server.on('checkExpectation', front.onRequest)
+  server.on('upgrade', front.onUpgrade)
+  server.on('connect', (_request, socket: Duplex) => {
+    socket.on('error', () => undefined)
+    hangUp(socket, lastWords(405, 'Method Not Allowed', 'CONNECT is not for a gateway'))
+  })
+  server.on('clientError', onClientError)
+}
+
+/** What is said to a client that did not speak HTTP. */
+const FAULTS: Readonly<Record<string, readonly [number, string, string]>> = {
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'headers are too large'],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: [400, 'Bad Request', 'chunk extensions are too large'],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'headers came too slowly'],
+}
+const MALFORMED = [400, 'Bad Request', 'form is not that of HTTP'] as const
+
+function onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+  const { code = '' } = error
+  const isFault = code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT'
+  if (!isFault || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const [status, title, detail] = FAULTS[code] ?? MALFORMED
+  onMalformed(socket, status, title, detail)
+}
+
+type Handler2 = (request: Http2ServerRequest, response: Http2ServerResponse) => void
+
+function http2(
+  front: Front,
+  settings: GatewaySettings,
+): { server: Http2Server; sessions: ReadonlySet<ServerHttp2Session> } {
+  const server = createHttp2({
+    maxSessionMemory: 10,
+    settings: { maxConcurrentStreams: STREAMS, maxHeaderListSize: settings.headerSize },
+  })
+  server.on('request', front.onRequest as unknown as Handler2)
+  server.on('checkContinue', front.onContinue as unknown as Handler2)
+  server.on('sessionError', () => undefined)
+  const sessions = new Set<ServerHttp2Session>()
+  server.on('session', (session) => {
+    sessions.add(session)
+    session.once('close', () => sessions.delete(session))
+    session.on('error', () => session.destroy())
+    session.setTimeout(settings.keepAlive, () => session.close())
+  })
+  return { server, sessions }
+}
+
+/** Whoever is meant by a connection gets it as if it had come there. */
+function share(
+  server: HttpServer,
+  two: Http2Server | undefined,
+  { isTls, settings }: { isTls: boolean; settings: GatewaySettings },
+): void {
+  const event = isTls ? 'secureConnection' : 'connection'
+  const [one] = server.listeners(event) as [(socket: Socket) => void]
+  server.removeListener(event, one)
+  const give = (socket: Socket, isTwo: boolean): void => {
+    if (two && isTwo) {
+      two.emit('connection', socket)
+      return
+    }
+    one.call(server, socket)
+    socket.on('end', () => onHalfClose(socket))
+  }
+  if (isTls) server.on(event, (socket: TLSSocket) => give(socket, socket.alpnProtocol === 'h2'))
+  else if (!two) server.on(event, (socket: Socket) => give(socket, false))
+  else server.on(event, (socket: Socket) => sniff(socket, settings.headerTime, give))
+}
+
+/** Ends as politely as `timeout` allows. */
+async function closeAll(
+  server: HttpServer,
+  sessions: ReadonlySet<ServerHttp2Session>,
+  sockets: ReadonlySet<Socket>,
+  timeout: number,
+): Promise<void> {
+  const ended = new Promise<void>((resolve) => {
+    server.close(() => resolve())
+  })
+  for (const session of sessions) session.close()
+  // Connections that have not asked for anything yet; a request may be on its way to those that are new.
+  const silent = [...sockets].filter(({ bytesRead }) => bytesRead === 0)
+  const silence = afterIdly(SILENCE, () => {
+    for (const socket of silent) if (socket.bytesRead === 0) socket.destroy()
+  })
+  // Those whose answers had begun before stay open after them.
+  const looks = every(50, () => server.closeIdleConnections())
+  const timer = afterIdly(timeout, () => {
+    for (const socket of sockets) socket.destroy()
+  })
+  await ended
+  looks.clear()
+  silence.clear()
+  timer.clear()
+}

@@ -1,0 +1,81 @@
+/** `check` and `init`: commands about a file. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { fleet, folder, manyhost } from './help.ts'
+
+describe('manyhost check', () => {
+  it('finds a right file right', async () => {
+    const cwd = folder({ 'fleet.yaml': fleet() })
+    expect(await manyhost(['check'], { cwd })).toEqual({
+      code: 0,
+      stdout: 'fleet.yaml is right: http://calc\n',
+      stderr: '',
+    })
+  })
+
+  it('says all that is wrong, with places', async () => {
+    const text = 'services:\n  http://calc:\n    comand: [node]\n    concurrency: 0\n'
+    const cwd = folder({ 'fleet.yaml': text })
+    const { code, stdout, stderr } = await manyhost(['check', 'fleet.yaml'], { cwd })
+    expect(stderr).toContain('fleet.yaml:3:5')
+    expect(stderr).toContain("did you mean 'command'?")
+    expect(stderr).toContain('fleet.yaml:4:18')
+    expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
+    const json = await manyhost(['check', '--json'], { cwd })
+    const { problems } = JSON.parse(json.stdout)
+    expect(problems.map(({ line }: { line: number }) => line)).toContain(4)
+    expect(json.code).toBe(3)
+  })
+
+  it('holds a file against the gateway and the providers as well', async () => {
+    const gateway = 'gateway: { listen: 127.0.0.1:0, limits: { headerSize: 1 } }\n'
+    const providers = 'providers: { p: { type: process, ports: [2, 1] } }\n'
+    const cwd = folder({
+      'a.yaml': fleet().replace(/^gateway.*\n/m, gateway),
+      'b.yaml': fleet() + providers,
+    })
+    const a = await manyhost(['check', 'a.yaml'], { cwd })
+    expect(a.stderr).toContain('headerSize must be')
+    const b = await manyhost(['check', 'b.yaml'], { cwd })
+    expect(b.stderr).toContain('ports must be')
+    expect([a.code, b.code]).toEqual([3, 3])
+  })
+
+  it('says that there is no file', async () => {
+    const { code, stderr } = await manyhost(['check'], { cwd: folder() })
+    expect(stderr).toBe(
+      "manyhost: fleet.yaml: there is no such file; name another, or write one with 'manyhost init'\n",
+    )
+    expect(code).toBe(3)
+  })
+
+  it('prints the schema', async () => {
+    const { stdout } = await manyhost(['check', '--schema'])
+    expect(JSON.parse(stdout)).toHaveProperty('properties.services')
+  })
+})
+
+describe('manyhost init', () => {
+  it('writes a file that is right, and overwrites none', async () => {
+    const cwd = folder()
+    const first = await manyhost(['init'], { cwd })
+    expect(first.stdout).toContain('wrote fleet.yaml')
+    expect((await manyhost(['check'], { cwd })).code).toBe(0)
+    const again = await manyhost(['init'], { cwd })
+    expect(again.stderr).toBe(
+      'manyhost: cannot write fleet.yaml: it is there already; --force overwrites it\n',
+    )
+    expect(again.code).toBe(1)
+    expect((await manyhost(['init', '--force'], { cwd })).code).toBe(0)
+    expect(readFileSync(join(cwd, 'fleet.yaml'), 'utf8')).toContain('services:')
+  })
+
+  it('says why it cannot write', async () => {
+    const { code, stderr } = await manyhost(['init', 'no/such/folder/fleet.yaml'], {
+      cwd: folder(),
+    })
+    expect(stderr).toMatch(/^manyhost: cannot write no\/such\/folder\/fleet.yaml: ENOENT.*\n$/)
+    expect(code).toBe(1)
+  })
+})

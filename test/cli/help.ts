@@ -1,0 +1,162 @@
+/** Runs the built `manyhost` as its users do: as a child process. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { onTestFinished } from 'vitest'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const BIN = join(root, 'dist/src/cli/main.js')
+export const CALCULATOR = join(root, 'examples/calculator-server.js')
+
+export interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: string
+  readonly input?: string
+}
+
+function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const { MANYHOST_ADMIN: _, MANYHOST_TOKEN: __, FORCE_COLOR: ___, ...env } = process.env
+  return { ...env, ...extra }
+}
+
+/** To its end. */
+export async function manyhost(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  const child = start(args, options)
+  child.process.stdin?.end(options.input ?? '')
+  return child.ended
+}
+
+export interface Started {
+  readonly process: ChildProcess
+  readonly ended: Promise<Ended>
+  /** What it wrote so far. */
+  readonly stdout: () => string
+  readonly stderr: () => string
+  /** Resolves when it has written what fits. */
+  until(pattern: RegExp): Promise<RegExpExecArray>
+}
+
+export function start(args: readonly string[], { env, cwd }: RunOptions = {}): Started {
+  const child = spawn(process.execPath, [BIN, ...args], { env: environment(env), cwd })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk
+  })
+  onTestFinished(() => {
+    if (child.exitCode === null) child.kill('SIGKILL')
+  })
+  const ended = once(child, 'close').then(([code]) => ({
+    code: code as number | null,
+    stdout,
+    stderr,
+  }))
+  return {
+    process: child,
+    ended,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    async until(pattern) {
+      for (;;) {
+        const found = pattern.exec(stdout)
+        if (found) return found
+        if (child.exitCode !== null) {
+          throw new Error(`it ended with ${child.exitCode} before ${pattern}: ${stdout}${stderr}`)
+        }
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+    },
+  }
+}
+
+/** A folder for this test, with these files. */
+export function folder(files: Readonly<Record<string, string>> = {}): string {
+  const path = mkdtempSync(join(tmpdir(), 'manyhost-cli-'))
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text)
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+/** A fleet of one calculator, on ports of its own. */
+export function fleet({ size = '1', more = '', admin = '', services = '' } = {}): string {
+  return `services:
+  http://calc:
+    command: [${process.execPath}, ${CALCULATOR}]
+    size: ${size}
+    concurrency: 4
+    ready: /health
+${more}
+${services}
+gateway: { listen: 127.0.0.1:0 }
+admin: { listen: 127.0.0.1:0${admin} }
+`
+}
+
+export interface Serving extends Started {
+  readonly file: string
+  readonly gateway: string
+  readonly admin: string
+}
+
+/** `manyhost serve` of this text, up, with its first instance ready. */
+export async function serve(
+  text: string,
+  args: readonly string[] = [],
+  env = {},
+): Promise<Serving> {
+  const file = join(folder({ 'fleet.yaml': text }), 'fleet.yaml')
+  const started = start(['serve', file, '--log', 'json', ...args], { env })
+  const [line] = await started.until(/^.*"msg":"serving .*$/m)
+  const { gateway, dashboard } = JSON.parse(line) as Record<string, string>
+  await started.until(/"state":"ready"/)
+  return {
+    ...started,
+    file,
+    gateway: new URL(gateway as string).origin,
+    admin: new URL(dashboard as string).origin,
+  }
+}
+
+export interface Load {
+  /** Stops it, and resolves with statuses and how often each came; a request without an answer is `lost`. */
+  stop(): Promise<Record<string, number>>
+}
+
+/** Requests one after the other from so many clients. */
+export function load(url: string, clients = 8): Load {
+  const counts: Record<string, number> = {}
+  let running = true
+  const client = async (): Promise<void> => {
+    while (running) {
+      const kind = await fetch(url).then(
+        async (response) => {
+          await response.text()
+          return String(response.status)
+        },
+        (error: Error) => `lost: ${(error.cause as Error | undefined)?.message ?? error.message}`,
+      )
+      counts[kind] = (counts[kind] ?? 0) + 1
+      if (kind.startsWith('lost')) return
+    }
+  }
+  const all = Promise.all(Array.from({ length: clients }, client))
+  return {
+    async stop() {
+      running = false
+      await all
+      return counts
+    },
+  }
+}

@@ -1,0 +1,207 @@
+/** `manyhost serve`: its beginning, its changes, its end; no request lost over any of them. */
+import { once } from 'node:events'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { Agent, createServer, get, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { CALCULATOR, fleet, folder, load, manyhost, serve, start } from './help.ts'
+
+function lines(stdout: string): Record<string, unknown>[] {
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+}
+
+/** The head of an answer whose body was read. */
+async function answer(
+  url: string,
+  agent: Agent,
+): Promise<{ status: number | undefined; headers: IncomingMessage['headers'] }> {
+  const [response] = (await once(get(url, { agent }), 'response')) as [IncomingMessage]
+  response.resume()
+  await once(response, 'end')
+  return { status: response.statusCode, headers: response.headers }
+}
+
+/** The second service of a fleet that grew. */
+const SECOND = `
+  http://sums:
+    command: [${process.execPath}, ${CALCULATOR}]
+    ready: /health`
+
+describe('manyhost serve', () => {
+  it('says where to look, in JSON or for people, and nothing when it is to be quiet', async () => {
+    const served = await serve(fleet())
+    const [{ msg, gateway, dashboard, metrics, services } = {}] = lines(served.stdout()).filter(
+      (line) => 'gateway' in line,
+    )
+    expect(msg).toMatch(/^serving .*fleet.yaml: 1 service$/)
+    expect(services).toEqual(['http://calc'])
+    expect(await (await fetch(`${gateway}add/1/2`)).text()).toBe('3')
+    expect(await (await fetch(String(dashboard))).text()).toContain('<!doctype html>')
+    expect(await (await fetch(String(metrics))).text()).toContain('manyhost_requests_total')
+    served.process.kill('SIGTERM')
+    expect((await served.ended).code).toBe(0)
+
+    const file = join(folder({ 'fleet.yaml': fleet() }), 'fleet.yaml')
+    const pretty = start(['serve', file, '--log', 'pretty'])
+    await pretty.until(
+      /gateway +http:\/\/127.0.0.1:\d+\/calc\/\n +dashboard +http.*\n +metrics +http/,
+    )
+    await pretty.until(/^\d\d:\d\d:\d\d info {2}http:\/\/calc: calc-\w+-1 is ready$/m)
+    pretty.process.kill('SIGINT')
+    expect(await pretty.ended).toMatchObject({ code: 0, stderr: '' })
+
+    const quiet = start(['serve', file, '--log', 'quiet'])
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    quiet.process.kill('SIGINT')
+    expect(await quiet.ended).toEqual({ code: 0, stdout: '', stderr: '' })
+  })
+
+  it('applies a changed file on SIGHUP, and loses no request', async () => {
+    const served = await serve(fleet({ size: '2' }))
+    const traffic = load(`${served.gateway}/calc/add/1/2`)
+    const { file } = served
+    const changed = fleet({ size: '3', more: '    env: { CHANGED: "1" }', services: SECOND })
+    writeFileSync(file, changed.replace('concurrency: 4', 'concurrency: 3'))
+    served.process.kill('SIGHUP')
+    await served.until(/"msg":".*fleet.yaml applied: 2 changes"/)
+    expect(await (await fetch(`${served.gateway}/sums/add/2/2`)).text()).toBe('4')
+    const { clusters } = JSON.parse(
+      (await manyhost(['status', '--json', '--admin', served.admin])).stdout,
+    )
+    expect(clusters).toMatchObject([{ size: 3, concurrency: 3 }, { url: 'http://sums' }])
+    // Gone again, and reached by another name from now on.
+    const more = '    gateway: { hosts: [other.example], auth: { bearer: [the-secret-word] } }'
+    writeFileSync(file, fleet({ size: '3', more }).replace('concurrency: 4', 'concurrency: 3'))
+    const counts = traffic.stop()
+    await counts
+    served.process.kill('SIGHUP')
+    await served.until(/applied[\s\S]*applied: 2 changes/)
+    expect((await fetch(`${served.gateway}/sums/add/2/2`)).status).toBe(404)
+    expect((await fetch(`${served.gateway}/calc/add/2/2`)).status).toBe(401)
+    expect(await counts).toEqual({ 200: expect.any(Number) })
+    served.process.kill('SIGINT')
+    const { code, stdout } = await served.ended
+    expect(code).toBe(0)
+    expect(stdout).not.toContain('the-secret-word')
+  })
+
+  it('changes nothing by a wrong file, and says why', async () => {
+    const served = await serve(fleet())
+    const traffic = load(`${served.gateway}/calc/add/1/2`)
+    writeFileSync(served.file, fleet({ size: '-3', more: '    comand: [x]' }))
+    served.process.kill('SIGHUP')
+    await served.until(/nothing was changed/)
+    const [line] = lines(served.stdout()).filter(({ msg }) => /wrong/.test(String(msg)))
+    expect(line).toMatchObject({ level: 'error' })
+    expect(line?.output).toMatch(/fleet.yaml:4:11: .*size[\s\S]*did you mean 'command'/)
+    expect(await traffic.stop()).toEqual({ 200: expect.any(Number) })
+    // A right file whose service does not come up: the old one stays.
+    const bad = fleet({ more: '    startTimeout: 500ms' }).replace(
+      /command: .*/,
+      'command: ["false"]',
+    )
+    const on = load(`${served.gateway}/calc/add/1/2`)
+    writeFileSync(served.file, bad)
+    served.process.kill('SIGHUP')
+    await served.until(/could not be changed, and is as it was/)
+    expect(await on.stop()).toEqual({ 200: expect.any(Number) })
+  })
+
+  it('--watch: applies the file when it changes, also when it is replaced', async () => {
+    const served = await serve(fleet(), ['--watch'])
+    const traffic = load(`${served.gateway}/calc/add/1/2`, 4)
+    writeFileSync(served.file, fleet({ size: '2' }))
+    await served.until(/"change":"resized","msg"/)
+    const next = `${served.file}.new`
+    writeFileSync(next, fleet({ size: '2', services: SECOND }))
+    renameSync(next, served.file)
+    await served.until(/"msg":"http:\/\/sums: added"/)
+    expect(await traffic.stop()).toEqual({ 200: expect.any(Number) })
+    writeFileSync(served.file, 'services: [')
+    await served.until(/nothing was changed/)
+  })
+
+  it('drains on SIGINT: what is under way ends, open connections end with an answer', async () => {
+    const served = await serve(fleet({ size: '2' }))
+    const client = async (): Promise<number> => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      for (let count = 1; ; count++) {
+        const { headers, status } = await answer(`${served.gateway}/calc/add/1/2`, agent)
+        expect(status).toBe(200)
+        // Told to go: whoever comes anew may find nobody listening.
+        if (headers.connection === 'close') return count
+      }
+    }
+    const clients = Promise.all(Array.from({ length: 16 }, client))
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    served.process.kill('SIGINT')
+    for (const count of await clients) expect(count).toBeGreaterThan(2)
+    const { code, stdout } = await served.ended
+    expect(code).toBe(0)
+    expect(lines(stdout).at(-1)).toMatchObject({ msg: 'stopped' })
+  })
+
+  it('does not wait any more after a second signal', async () => {
+    const hang = `
+  http://hang:
+    command: [${process.execPath}, -e, "require('http').createServer(()=>{}).listen(process.env.PORT,process.env.HOST)"]`
+    const served = await serve(fleet({ services: hang }))
+    const lost = fetch(`${served.gateway}/hang/`).catch(() => 'lost')
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    served.process.kill('SIGTERM')
+    await served.until(/draining, 1 requests/)
+    served.process.kill('SIGTERM')
+    expect((await served.ended).code).toBe(143)
+    await lost
+  })
+
+  it('says in one line why it cannot begin', async () => {
+    const other = createServer().listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    onTestFinished(() => void other.close())
+    const { port } = other.address() as AddressInfo
+    const taken = `127.0.0.1:${port}`
+    const cwd = folder({
+      'gateway.yaml': fleet().replace(/^gateway.*$/m, `gateway: { listen: ${taken} }`),
+      'admin.yaml': fleet().replace(/^admin.*$/m, `admin: { listen: ${taken} }`),
+      'strange.yaml': fleet().replace(/^gateway.*$/m, 'gateway: { listen: 192.0.2.1:80 }'),
+      'wrong.yaml': 'services: 3',
+    })
+    const said = async (file: string) => {
+      const { code, stdout, stderr } = await manyhost(['serve', file], { cwd })
+      expect(stdout).not.toContain('serving')
+      return [code, stderr]
+    }
+    expect(await said('gateway.yaml')).toEqual([
+      7,
+      `manyhost: gateway: cannot listen on ${taken}: it is taken by another program\n`,
+    ])
+    expect(await said('admin.yaml')).toEqual([
+      7,
+      `manyhost: admin: cannot listen on ${taken}: it is taken by another program\n`,
+    ])
+    expect(await said('strange.yaml')).toEqual([
+      7,
+      'manyhost: gateway: cannot listen on 192.0.2.1:80: no such address on this machine\n',
+    ])
+    expect(await said('nowhere.yaml')).toEqual([
+      3,
+      'manyhost: nowhere.yaml: there is no such file\n',
+    ])
+    const [code, stderr] = await said('wrong.yaml')
+    expect(stderr).toMatch(/wrong.yaml:1:11: services must be a mapping/)
+    expect(code).toBe(3)
+  })
+
+  it('serves the example fleet', () => {
+    // What `npm start` serves is a file that a test of its own runs; here: that the script names it.
+    const { scripts } = JSON.parse(
+      readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+    )
+    expect(scripts.start).toContain('examples/fleet/fleet.yaml')
+  })
+})

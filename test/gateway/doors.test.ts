@@ -1,0 +1,195 @@
+import { createServer } from 'node:net'
+import { request } from 'undici'
+import { afterEach, describe, expect, test } from 'vitest'
+import { createGateway, type GatewayOptions, type ServiceDoor } from '../../src/gateway/index.ts'
+import { dial, house, latch, say, tidy, until } from './help.ts'
+
+afterEach(tidy)
+
+const door = (given: ServiceDoor): { gateway: GatewayOptions } => ({
+  gateway: { services: { 'http://calc': given } },
+})
+
+describe('who may ask', () => {
+  test('bearer tokens and passwords; the secret is in no answer', async () => {
+    const { url, provider } = await house(
+      undefined,
+      door({ auth: { bearer: ['t0ken', 'other'], basic: { me: 'p:w' } } }),
+    )
+    const status = async (authorization?: string): Promise<number> => {
+      const res = await request(`${url}/calc`, {
+        headers: authorization === undefined ? {} : { authorization },
+      })
+      const text = await res.body.text()
+      if (res.statusCode === 401) {
+        expect(res.headers['www-authenticate']).toBe(
+          'Bearer realm="manyhost", Basic realm="manyhost", charset="UTF-8"',
+        )
+        expect(text).not.toMatch(/t0ken|p:w|wrong-one/)
+      }
+      return res.statusCode
+    }
+    const basic = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`
+    for (const good of ['Bearer t0ken', 'bearer other', basic('me:p:w')])
+      expect(await status(good), good).toBe(200)
+    const before = provider.instances[0]?.requests
+    for (const bad of [
+      undefined,
+      '',
+      'Bearer',
+      'Bearer wrong-one',
+      'Bearer t0ke',
+      'Basic t0ken',
+      basic('me:wrong-one'),
+      basic('you:p:w'),
+      't0ken',
+    ]) {
+      expect(await status(bad), bad).toBe(401)
+    }
+    expect(provider.instances[0]?.requests).toBe(before)
+  })
+
+  test('scripts of listed origins, with a question before', async () => {
+    const cors = {
+      origins: ['https://a.example'],
+      expose: ['x-sum'],
+      credentials: true,
+      maxAge: 60,
+    }
+    const { url } = await house(undefined, door({ cors, auth: { bearer: ['t'] } }))
+    const ask = (headers: Record<string, string>) =>
+      request(`${url}/calc`, { method: 'OPTIONS', headers })
+    const asked = {
+      'access-control-request-method': 'PUT',
+      'access-control-request-headers': 'x-a',
+    }
+    const good = await ask({ origin: 'https://a.example', ...asked })
+    expect(good.statusCode).toBe(204)
+    expect(good.headers).toMatchObject({
+      'access-control-allow-origin': 'https://a.example',
+      'access-control-allow-credentials': 'true',
+      'access-control-allow-headers': 'x-a',
+      'access-control-max-age': '60',
+      vary: 'origin',
+    })
+    const bad = await ask({ origin: 'https://b.example', ...asked })
+    expect(bad.headers['access-control-allow-origin']).toBeUndefined()
+    const refused = await request(`${url}/calc`, { headers: { origin: 'https://a.example' } })
+    expect(refused.statusCode).toBe(401)
+    expect(refused.headers['access-control-allow-origin']).toBe('https://a.example')
+  })
+})
+
+describe('while nothing is ready', () => {
+  test('a navigation gets a page and wakes the service, others wait', async () => {
+    const { url, cluster, session } = await house(undefined, {
+      service: { initSize: 0 },
+      ...door({ waitingPage: true, serverTiming: true }),
+    })
+    const page = { accept: 'text/html,*/*', 'sec-fetch-mode': 'navigate' }
+    for (let i = 0; i < 3; i++) {
+      const res = await request(`${url}/calc`, { headers: page })
+      expect(res.statusCode).toBe(503)
+      expect(res.headers).toMatchObject({
+        refresh: '2',
+        'retry-after': '2',
+        'content-type': 'text/html; charset=utf-8',
+      })
+      expect(await res.body.text()).toContain('calc is starting')
+    }
+    expect(cluster.requestQueue.size).toBe(1)
+    const script = request(`${url}/calc`, { headers: { ...page, 'sec-fetch-mode': 'cors' } })
+    await until(() => cluster.requestQueue.size === 2)
+    session.setSize('http://calc', 1)
+    const res = await script
+    expect(res.statusCode).toBe(200)
+    expect(res.headers['server-timing']).toMatch(
+      /^queue;dur=[\d.]+, instance;dur=[\d.]+, attempts;desc="1"$/,
+    )
+    expect((await request(`${url}/calc`, { headers: page })).statusCode).toBe(200)
+  })
+})
+
+describe('options', () => {
+  test.each<[string, unknown]>([
+    ['listen', { listen: 'nowhere' }],
+    ['unknown', { lissten: ':1' }],
+    ['services', { services: { 'no url': {} } }],
+    ['auth', { services: { 'http://a': { auth: {} } } }],
+    ['bearer', { services: { 'http://a': { auth: { bearer: [1] } } } }],
+    ['basic', { services: { 'http://a': { auth: { basic: { a: 1 } } } } }],
+    ['cors', { services: { 'http://a': { cors: { origins: ['*'], credentials: true } } } }],
+    ['origins', { services: { 'http://a': { cors: { headers: ['x'] } } } }],
+    ['headers', { services: { 'http://a': { cors: { origins: ['*'], headers: 5 } } } }],
+    ['trusted', { trustedProxies: ['10.0.0.0/33'] }],
+    ['trusted name', { trustedProxies: ['proxy'] }],
+  ])('a wrong one is refused: %s', async (_name, options) => {
+    const { session } = await house()
+    await expect(createGateway(session, options as GatewayOptions)).rejects.toMatchObject({
+      code: expect.stringMatching(/^MANYHOST_INVALID_/),
+    })
+  })
+})
+
+describe('listening and closing', () => {
+  test('an address that cannot be had gives one clear error', async () => {
+    const { session, port } = await house()
+    const fails = (listen: GatewayOptions['listen']) =>
+      expect(createGateway(session, { listen: listen as string })).rejects
+    await fails(`127.0.0.1:${port}`).toThrow(/cannot listen on 127.0.0.1:\d+: it is taken/)
+    await fails({ path: '/no/such/folder/socket' }).toThrow(/cannot listen on unix:/)
+    await fails('203.0.113.1:1').toThrow(/no such address/)
+  })
+
+  test('close() lets what is under way end, ends idle connections, and may be called again', async () => {
+    const more = latch()
+    const { port, gateway } = await house(
+      async (_req, res) => {
+        res.write('abc')
+        await more.promise
+        res.end('def')
+      },
+      { gateway: { drainTimeout: 10_000 } },
+    )
+    const busy = await dial(port, 'GET /calc HTTP/1.1\r\nHost: x\r\n\r\n')
+    const idle = await dial(port)
+    await busy.match('abc')
+    const closed = gateway.close()
+    expect(await idle.end()).toBe('')
+    more.open()
+    expect(await busy.end()).toContain('def')
+    await closed
+    await gateway.close()
+    await expect(request(gateway.url)).rejects.toMatchObject({ code: 'ECONNREFUSED' })
+  })
+
+  test('what does not end within drainTimeout is cut', async () => {
+    const { port, gateway, cluster } = await house(() => undefined)
+    const wire = await dial(port, 'GET /calc HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => cluster.inFlight === 1)
+    await gateway.close()
+    expect(await wire.end()).toBe('')
+    expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+  })
+
+  test('behind a unix socket another server is left alone', async () => {
+    const { session } = await house()
+    const path = `/tmp/manyhost-gateway-${process.pid}.sock`
+    const other = createServer().listen(path)
+    await expect(createGateway(session, { listen: `unix:${path}` })).rejects.toThrow(/taken/)
+    other.close()
+    await new Promise((resolve) => other.once('close', resolve))
+    const gateway = await createGateway(session, { listen: `unix:${path}` })
+    expect(gateway.url).toBe(`unix:${path}`)
+    await gateway.close()
+  })
+
+  test('once the session is closed: 503', async () => {
+    const { port, session } = await house()
+    const closing = session.close()
+    expect(await say(port, 'GET /calc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).toMatch(
+      /^HTTP\/1.1 (503|404) /,
+    )
+    await closing
+  })
+})

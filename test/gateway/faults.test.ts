@@ -1,0 +1,177 @@
+import { request } from 'undici'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { dial, house, latch, say, tidy, until } from './help.ts'
+
+afterEach(async () => {
+  vi.useRealTimers()
+  await tidy()
+})
+
+const GET = 'GET /calc/x HTTP/1.1\r\nHost: x\r\n\r\n'
+const POST = 'POST /calc/x HTTP/1.1\r\nHost: x\r\n'
+
+describe('errors are problems', () => {
+  test('503 with Retry-After when the queue is full, or its time over', async () => {
+    const { url, session } = await house(undefined, { service: { initSize: 0, maxQueue: 0 } })
+    session.startup({ url: 'http://slow', initSize: 0, queueTimeout: 20 })
+    for (const [path, code] of [
+      ['/calc', 'MANYHOST_QUEUE_FULL'],
+      ['/slow', 'MANYHOST_QUEUE_TIMEOUT'],
+    ]) {
+      const res = await request(url + path)
+      expect(res.statusCode).toBe(503)
+      expect(res.headers['retry-after']).toBe('1')
+      expect(await res.body.json()).toMatchObject({ code, retryable: true })
+    }
+  })
+
+  test('504 at the deadline', async () => {
+    const { url } = await house(() => undefined, { service: { timeout: 30 } })
+    const res = await request(`${url}/calc`)
+    expect(res.statusCode).toBe(504)
+    expect(await res.body.json()).toMatchObject({ code: 'MANYHOST_TIMEOUT' })
+  })
+
+  test('502 with what each attempt met', async () => {
+    const { url } = await house((req) => req.socket.destroy(), { service: { maxAttempts: 2 } })
+    const res = await request(`${url}/calc`, { method: 'POST', body: 'x' })
+    expect(res.statusCode).toBe(502)
+    const problem = (await res.body.json()) as { attempts: unknown[] }
+    expect(problem).toMatchObject({ code: 'MANYHOST_ATTEMPTS_EXHAUSTED' })
+    expect(problem.attempts).toHaveLength(2)
+  })
+})
+
+describe('a client that goes away frees its place', () => {
+  test.each(['end', 'reset'] as const)('in the queue, by %s', async (how) => {
+    const { port, cluster } = await house(undefined, { service: { initSize: 0 } })
+    const wire = await dial(port, GET)
+    await until(() => cluster.requestQueue.size === 1)
+    if (how === 'reset') wire.socket.resetAndDestroy()
+    else wire.socket.destroy()
+    expect(await until(() => cluster.requestQueue.size === 0, 5_000)).toBe(true)
+  })
+
+  test.each(['end', 'reset'] as const)('in flight, by %s', async (how) => {
+    const { port, cluster } = await house(() => undefined)
+    const wire = await dial(port, GET)
+    await until(() => cluster.inFlight === 1)
+    if (how === 'reset') wire.socket.resetAndDestroy()
+    else wire.socket.destroy()
+    expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+  })
+
+  test('in the middle of its body, and of the answer', async () => {
+    const { port, cluster } = await house((req, res) => {
+      if (req.method === 'GET') res.write('abc')
+      else req.resume()
+    })
+    const sending = await dial(port, `${POST}Content-Length: 1000000\r\n\r\nabc`)
+    await until(() => cluster.inFlight === 1)
+    sending.socket.destroy()
+    expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+    const reading = await dial(port, GET)
+    await reading.match('abc')
+    reading.socket.destroy()
+    expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+  })
+
+  test('resets at every stage leave nothing behind', async () => {
+    const { port, cluster } = await house(async (req, res) => {
+      for await (const _ of req);
+      res.write('abc')
+      setImmediate(() => res.end('def'))
+    })
+    const whole = `${POST}Content-Length: 70000\r\n\r\n${'x'.repeat(70_000)}${GET}`
+    for (let at = 1; at < whole.length; at += Math.ceil(whole.length / 60)) {
+      const wire = await dial(port, whole.slice(0, at))
+      await new Promise((resolve) => setImmediate(resolve))
+      wire.socket.resetAndDestroy()
+    }
+    expect(await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty, 5_000)).toBe(
+      true,
+    )
+    expect(await say(port, GET.replace('Host: x', 'Host: x\r\nConnection: close'))).toContain('abc')
+  })
+})
+
+describe('a client that closes its half gets its answer', () => {
+  test.each([true, false])('known length: %s', async (hasLength) => {
+    const go = latch()
+    const { port } = await house(async (req, res) => {
+      await go.promise
+      if (hasLength) res.setHeader('content-length', 6)
+      res.write(`${req.url}a`)
+      setTimeout(() => res.end('def'), 20)
+    })
+    const wire = await dial(port, `${GET}${POST}Content-Length: 2\r\n\r\nab`)
+    wire.socket.end()
+    await wire.match('100 Continue')
+    await wire.match(/100 Continue\r\n\r\n(.*)100 Continue/s)
+    go.open()
+    const text = await wire.end()
+    const answers = text.replace(/HTTP\/1.1 100 Continue\r\n\r\n/g, '').split('HTTP/1.1 200 OK')
+    expect(answers).toHaveLength(3)
+    expect(answers[1]).toContain('/xa')
+    expect(answers[2]).toContain('def')
+  })
+})
+
+describe('limits', () => {
+  test('headers too large: 431', async () => {
+    const { port } = await house(undefined, { gateway: { headerSize: 2_048 } })
+    const text = await say(port, `GET /calc HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(3_000)}\r\n\r\n`)
+    expect(text).toMatch(/^HTTP\/1.1 431 /)
+  })
+
+  test('headers too slow: 408; nothing at all: closed', async () => {
+    const { port } = await house(undefined, { gateway: { headerTime: 50 } })
+    expect(await say(port, 'GET /calc HTTP/1.1\r\nHo')).toMatch(/^HTTP\/1.1 408 /)
+    expect(await say(port, '')).toBe('')
+    expect(await say(port, 'P')).toBe('')
+  })
+
+  test('bodies too large: 413, with and without a length', async () => {
+    const { port, cluster } = await house(undefined, { gateway: { bodySize: 10 } })
+    expect(await say(port, `${POST}Content-Length: 11\r\n\r\n`)).toMatch(/^HTTP\/1.1 413 /)
+    const chunked = `${POST}Transfer-Encoding: chunked\r\n\r\n`
+    expect(await say(port, `${chunked}b\r\n12345678901\r\n`)).toMatch(/^HTTP\/1.1 413 .*TOO_LARGE/s)
+    expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+    expect(
+      await say(port, `${POST}Connection: close\r\nContent-Length: 10\r\n\r\n1234567890`),
+    ).toMatch(/^HTTP\/1.1 200 /)
+  })
+
+  test('bodies too slow: 408', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
+    const { port, cluster } = await house()
+    const small = await dial(port, `${POST}Content-Length: 10\r\n\r\n1`)
+    const large = await dial(port, `${POST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n`)
+    await until(() => {
+      vi.advanceTimersByTime(20)
+      return cluster.inFlight === 1
+    })
+    const over = (): boolean => {
+      vi.advanceTimersByTime(1_000)
+      return small.isOver && large.isOver
+    }
+    for (let turn = 0; turn < 2_000 && !over(); turn++) await new Promise((go) => setImmediate(go))
+    expect(small.text).toMatch(/^HTTP\/1.1 408 .*TOO_SLOW/s)
+    expect(large.text).toMatch(/^HTTP\/1.1 408 .*TOO_SLOW/s)
+    expect(cluster.inFlight).toBe(0)
+  })
+
+  test('connections: one too many is not let in', async () => {
+    const { port } = await house(undefined, { gateway: { connections: 1 } })
+    const first = await dial(port, GET)
+    await first.match('200 OK')
+    expect(await say(port, GET)).toBe('')
+    first.write(GET)
+    await first.match(/200 OK.*200 OK/s)
+  })
+
+  test('idle connections are closed', async () => {
+    const { port } = await house(undefined, { gateway: { keepAlive: 50 } })
+    expect(await say(port, GET)).toMatch(/^HTTP\/1.1 200 /)
+  })
+})

@@ -1,0 +1,154 @@
+/** What the tests of the gateway share: a session behind a gateway, and a client that speaks in bytes. */
+import { connect, type Socket } from 'node:net'
+import {
+  type InProcessOptions,
+  type InProcessProvider,
+  inProcess,
+  type NodeHandler,
+} from '../../providers/testing/index.ts'
+import type { Cluster } from '../../src/cluster/cluster.ts'
+import { createGateway, type Gateway, type GatewayOptions } from '../../src/gateway/index.ts'
+import type { ServiceOptions } from '../../src/service.ts'
+import { Session } from '../../src/session.ts'
+import { until } from '../../src/time.ts'
+
+export interface House {
+  readonly session: Session
+  readonly gateway: Gateway
+  readonly provider: InProcessProvider
+  readonly cluster: Cluster
+  readonly port: number
+  readonly url: string
+}
+
+const endings: (() => Promise<unknown>)[] = []
+
+export function atEnd(end: () => Promise<unknown>): void {
+  endings.push(end)
+}
+
+/** Ends all that `house` and `dial` opened. */
+export async function tidy(): Promise<void> {
+  for (const end of endings.splice(0).reverse()) await end()
+}
+
+export interface HouseOptions {
+  readonly service?: Partial<ServiceOptions>
+  readonly gateway?: GatewayOptions
+  readonly provider?: InProcessOptions
+}
+
+/** A gateway in front of `http://calc`, whose one instance is the handler. */
+export async function house(
+  handler: NodeHandler = echo,
+  { service, gateway: options, provider: inner }: HouseOptions = {},
+): Promise<House> {
+  const provider = inProcess(handler, { style: 'node', ...inner })
+  const session = new Session({ provider, tickInterval: 20 })
+  const cluster = session.startup({ url: 'http://calc', concurrency: 8, ...service })
+  const gateway = await createGateway(session, {
+    listen: '127.0.0.1:0',
+    drainTimeout: 50,
+    ...options,
+  })
+  atEnd(async () => {
+    await gateway.close()
+    await session.close({ force: true })
+  })
+  const port = Number(new URL(gateway.url).port)
+  return { session, gateway, provider, cluster, port, url: gateway.url }
+}
+
+/** Answers with what it was asked, as JSON. */
+export const echo: NodeHandler = async (req, res) => {
+  const chunks: Buffer[] = []
+  for await (const chunk of req) chunks.push(chunk)
+  res.setHeader('content-type', 'application/json')
+  res.end(
+    JSON.stringify({
+      method: req.method,
+      url: req.url,
+      headers: req.headers,
+      raw: req.rawHeaders,
+      body: Buffer.concat(chunks).toString(),
+    }),
+  )
+}
+
+/** One connection, seen as bytes. */
+export class Wire {
+  readonly socket: Socket
+  /** All that came. */
+  text = ''
+  isOver = false
+  error: Error | undefined
+
+  constructor(socket: Socket) {
+    this.socket = socket
+    socket.setEncoding('latin1')
+    socket.on('data', (chunk) => {
+      this.text += chunk
+    })
+    socket.on('error', (error) => {
+      this.error = error
+    })
+    socket.on('end', () => {
+      this.isOver = true
+    })
+    socket.on('close', () => {
+      this.isOver = true
+    })
+  }
+
+  write(text: string): this {
+    this.socket.write(text, 'latin1')
+    return this
+  }
+
+  /** Resolves when what came matches, throws when the connection ends before. */
+  async match(wanted: string | RegExp): Promise<string> {
+    const fits = (): boolean =>
+      typeof wanted === 'string' ? this.text.includes(wanted) : wanted.test(this.text)
+    await until(() => fits() || this.isOver, 10_000)
+    if (!fits()) throw new Error(`no ${wanted} in ${JSON.stringify(this.text.slice(-2_000))}`)
+    return this.text
+  }
+
+  /** All that came until the other end closed. */
+  async end(): Promise<string> {
+    if (!(await until(() => this.isOver, 10_000))) {
+      throw new Error(`still open after ${JSON.stringify(this.text.slice(-2_000))}`)
+    }
+    return this.text
+  }
+}
+
+export async function dial(port: number, text = ''): Promise<Wire> {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
+  const wire = new Wire(socket)
+  atEnd(async () => socket.destroy())
+  await new Promise((resolve) => socket.once('connect', resolve))
+  return text === '' ? wire : wire.write(text)
+}
+
+/** Sends bytes and answers with all that comes until the gateway closes. */
+export async function say(port: number, text: string): Promise<string> {
+  return (await dial(port, text)).end()
+}
+
+/** Head and body of the first answer. */
+export function parts(text: string): { status: number; head: string; body: string } {
+  const at = text.indexOf('\r\n\r\n')
+  const head = text.slice(0, at)
+  return { status: Number(head.split(' ')[1]), head: head.toLowerCase(), body: text.slice(at + 4) }
+}
+
+export function latch(): { promise: Promise<void>; open: () => void } {
+  let open!: () => void
+  const promise = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { promise, open }
+}
+
+export { until }

@@ -1,0 +1,271 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { type ClientHttp2Session, connect, type OutgoingHttpHeaders } from 'node:http2'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { connect as tlsConnect } from 'node:tls'
+import { afterEach, describe, expect, test } from 'vitest'
+import { createGateway } from '../../src/gateway/index.ts'
+import { atEnd, dial, house, latch, tidy, until } from './help.ts'
+
+afterEach(tidy)
+
+function open(url: string): ClientHttp2Session {
+  const session = connect(url, { rejectUnauthorized: false })
+  session.on('error', () => undefined)
+  atEnd(async () => session.destroy())
+  return session
+}
+
+type Answer = { status: number; headers: Record<string, unknown>; body: string; trailers: object }
+
+async function ask(
+  session: ClientHttp2Session,
+  headers: OutgoingHttpHeaders,
+  body?: string,
+): Promise<Answer> {
+  const stream = session.request(
+    { ':authority': 'calc', ...headers },
+    { endStream: body === undefined },
+  )
+  if (body !== undefined) stream.end(body)
+  let trailers = {}
+  stream.on('trailers', (all) => {
+    trailers = all
+  })
+  const [head] = await once(stream, 'response')
+  let text = ''
+  for await (const chunk of stream) text += chunk
+  return { status: head[':status'], headers: head, body: text, trailers }
+}
+
+describe('by prior knowledge, beside HTTP/1.1', () => {
+  test('requests with and without a body, many at a time', async () => {
+    const { url, port } = await house()
+    const session = open(url)
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, i) =>
+        ask(session, { ':path': `/${i}`, ':method': 'POST' }, `b${i}`),
+      ),
+    )
+    answers.forEach(({ body }, i) => {
+      expect(JSON.parse(body)).toMatchObject({ url: `/${i}`, body: `b${i}`, method: 'POST' })
+    })
+    const { body, headers } = await ask(session, {
+      ':path': '/calc/x?y',
+      ':authority': 'x',
+      cookie: ['a=1', 'b=2'],
+    })
+    expect(JSON.parse(body)).toMatchObject({
+      url: '/x?y',
+      headers: { cookie: 'a=1; b=2', host: 'calc', via: '2.0 manyhost' },
+    })
+    expect(headers['x-request-id']).toBeDefined()
+    const one = await dial(port, 'GET /calc/x HTTP/1.1\r\nHost: x\r\n\r\n')
+    await one.match('"url":"/x"')
+  })
+
+  test('a preface in fragments', async () => {
+    const { port } = await house()
+    const wire = await dial(port)
+    for (const piece of ['P', 'R', 'I * HT', 'TP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0']) {
+      await new Promise((resolve) => wire.socket.write(piece, 'latin1', resolve))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await until(() => wire.text.length >= 9, 5_000)
+    expect(wire.text.charCodeAt(3)).toBe(4)
+    const post = await dial(port, 'P')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    post.write('OST /calc/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab')
+    await post.match('"body":"ab"')
+  })
+
+  test('trailers, streams and hints come through', async () => {
+    const more = latch()
+    const { url } = await house(async (_req, res) => {
+      res.writeEarlyHints({ link: '</a.css>; rel=preload' })
+      res.writeHead(200, ['trailer', 'x-sum', 'date', 'a', 'date', 'b', 'x-a', '1', 'x-a', '2'])
+      res.write('abc')
+      await more.promise
+      res.addTrailers({ 'x-sum': '6' })
+      res.end('def')
+    })
+    const stream = open(url).request({ ':authority': 'calc', ':path': '/' })
+    const hints: number[] = []
+    stream.on('headers', (head) => hints.push(head[':status'] as number))
+    const [head] = await once(stream, 'response')
+    expect(head).toMatchObject({ ':status': 200, 'x-a': '1, 2', date: 'a' })
+    const trailers = once(stream, 'trailers')
+    expect(String((await once(stream, 'data'))[0])).toBe('abc')
+    more.open()
+    stream.resume()
+    expect((await trailers)[0]).toMatchObject({ 'x-sum': '6' })
+    expect(hints).toEqual([103])
+  })
+
+  test('an abort frees the place; a flood of them is bounded; a death in the middle is an error', async () => {
+    const { url, cluster, provider } = await house((req, res) => {
+      if (req.url === '/some') res.write('abc')
+    })
+    const session = open(url)
+    const stream = session.request({ ':authority': 'calc', ':path': '/' })
+    await until(() => cluster.inFlight === 1)
+    stream.close(8)
+    expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+    for (let i = 0; i < 200; i++)
+      session
+        .request({ ':authority': 'calc', ':path': '/' })
+        .on('error', () => undefined)
+        .close(8)
+    expect(await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty, 5_000)).toBe(
+      true,
+    )
+    const cut = open(url).request({ ':authority': 'calc', ':path': '/some' })
+    await once(cut, 'data')
+    const failed = once(cut, 'error')
+    provider.instances[0]?.kill()
+    await expect(failed).resolves.toMatchObject([{ code: 'ERR_HTTP2_STREAM_ERROR' }])
+  })
+
+  test('bad names and targets are refused, a large body is, the asterisk is answered', async () => {
+    const { url } = await house(undefined, { gateway: { bodySize: 10 } })
+    const session = open(url)
+    const status = async (headers: OutgoingHttpHeaders, body?: string) =>
+      (await ask(session, headers, body)).status
+    expect(await status({ ':authority': 'a,b', ':path': '/' })).toBe(400)
+    expect(await status({ host: 'other', ':path': '/' })).toBe(400)
+    expect(await status({ ':path': '*', ':method': 'OPTIONS' })).toBe(204)
+    // nghttp2 refuses it by itself: the stream is reset.
+    await expect(status({ ':path': '*' })).rejects.toThrow('PROTOCOL_ERROR')
+    expect(
+      await status({ ':path': '/', ':method': 'POST', 'content-length': '11' }, '12345678901'),
+    ).toBe(413)
+    expect(await status({ ':path': '/', ':method': 'POST' }, '12345678901')).toBe(413)
+    expect(await status({ ':path': '/' })).toBe(200)
+  })
+
+  test('close() lets streams end', async () => {
+    const more = latch()
+    const { url, gateway } = await house(
+      async (_req, res) => {
+        res.write('abc')
+        await more.promise
+        res.end('def')
+      },
+      { gateway: { drainTimeout: 10_000 } },
+    )
+    const stream = open(url).request({ ':authority': 'calc', ':path': '/' })
+    let text = ''
+    stream.on('data', (chunk) => {
+      text += chunk
+      if (text === 'abc') void gateway.close()
+      setTimeout(more.open, 30)
+    })
+    await once(stream, 'end')
+    expect(text).toBe('abcdef')
+    await gateway.close()
+  })
+})
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0
+if (!hasOpenssl)
+  console.warn(
+    '!!! openssl is not on the PATH: TLS is NOT tested; on Debian: apt-get install openssl',
+  )
+
+describe.skipIf(!hasOpenssl)('TLS', () => {
+  function certificate(folder: string, name: string): { cert: string; key: string } {
+    const cert = join(folder, `${name}.crt`)
+    const key = join(folder, `${name}.key`)
+    const args = [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '2',
+    ]
+    execFileSync('openssl', [...args, '-subj', `/CN=${name}`, '-keyout', key, '-out', cert], {
+      stdio: 'ignore',
+    })
+    return { cert, key }
+  }
+
+  function folder(): string {
+    const path = mkdtempSync(join(tmpdir(), 'manyhost-tls-'))
+    atEnd(async () => rmSync(path, { recursive: true }))
+    return path
+  }
+
+  async function nameAt(
+    port: number,
+    ALPNProtocols = ['http/1.1'],
+  ): Promise<{ name: string; alpn: unknown }> {
+    const socket = tlsConnect({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols })
+    await once(socket, 'secureConnect')
+    const name = String(socket.getPeerCertificate().subject.CN)
+    socket.destroy()
+    return { name, alpn: socket.alpnProtocol }
+  }
+
+  test('HTTP/2 and HTTP/1.1 by ALPN, half-closed clients too, and limits', async () => {
+    const tls = certificate(folder(), 'one')
+    const { url, port } = await house(undefined, { gateway: { tls, headerTime: 100 } })
+    expect(url).toMatch(/^https:/)
+    const { body } = await ask(open(url), { ':path': '/x', ':method': 'POST' }, 'abc')
+    expect(JSON.parse(body)).toMatchObject({
+      url: '/x',
+      body: 'abc',
+      headers: { 'x-forwarded-proto': 'https' },
+    })
+    expect(await nameAt(port)).toEqual({ name: 'one', alpn: 'http/1.1' })
+    const socket = tlsConnect({
+      port,
+      host: '127.0.0.1',
+      rejectUnauthorized: false,
+      allowHalfOpen: true,
+    })
+    socket.end('GET /calc/x HTTP/1.1\r\nHost: x\r\n\r\n')
+    let text = ''
+    for await (const chunk of socket) text += chunk
+    expect(text).toMatch(/200 OK.*"url":"\/x"/s)
+    const slow = tlsConnect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+    slow.write('GET / HT')
+    let said = ''
+    for await (const chunk of slow) said += chunk
+    expect(said).toMatch(/^HTTP\/1.1 408 /)
+  })
+
+  test('a certificate that changes is taken up, a broken one is not', async () => {
+    const home = folder()
+    const used = certificate(home, 'one')
+    const { port } = await house(undefined, { gateway: { tls: used } })
+    const next = certificate(home, 'two')
+    copyFileSync(next.cert, used.cert)
+    copyFileSync(next.key, used.key)
+    while ((await nameAt(port)).name !== 'two')
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    writeFileSync(used.cert, 'rubbish')
+    await new Promise((resolve) => setTimeout(resolve, 1_500))
+    expect((await nameAt(port)).name).toBe('two')
+  })
+
+  test('files that are not there, or do not fit, give one clear error', async () => {
+    const home = folder()
+    const [a, b] = [certificate(home, 'a'), certificate(home, 'b')]
+    const { session } = await house()
+    for (const tls of [
+      { cert: '/no/such', key: a.key },
+      { cert: a.cert, key: b.key },
+    ]) {
+      await expect(createGateway(session, { listen: '127.0.0.1:0', tls })).rejects.toMatchObject({
+        code: 'MANYHOST_INVALID_OPTION',
+        message: expect.stringMatching(/^gateway: tls: /),
+      })
+    }
+  })
+})

@@ -1,0 +1,102 @@
+import { once } from 'node:events'
+import { afterEach, expect, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
+import type { Upgrade } from '../../providers/testing/index.ts'
+import { atEnd, dial, type House, house, say, tidy, until } from './help.ts'
+
+afterEach(tidy)
+
+const sockets = new WebSocketServer({ noServer: true })
+const accept: Upgrade = (req, socket, head) =>
+  sockets.handleUpgrade(req, socket, head, (ws) => {
+    ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary }))
+  })
+
+const sure = (upgrade: Upgrade = accept, service = {}): Promise<House> =>
+  house((_req, res) => res.writeHead(200, { 'content-length': 2 }).end('no'), {
+    provider: { upgrade },
+    service: { concurrency: 1, ...service },
+  })
+
+async function open(port: number): Promise<WebSocket> {
+  const ws = new WebSocket(`ws://127.0.0.1:${port}/calc/chat`)
+  atEnd(async () => ws.terminate())
+  await once(ws, 'open')
+  return ws
+}
+
+test('a WebSocket is a tunnel to one instance and holds its place until it closes', async () => {
+  const { port, cluster } = await sure()
+  const ws = await open(port)
+  for (const text of ['hello', 'x'.repeat(300_000)]) {
+    ws.send(text)
+    expect(String((await once(ws, 'message'))[0])).toBe(text)
+  }
+  expect(cluster.inFlight).toBe(1)
+  ws.close()
+  await once(ws, 'close')
+  expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+})
+
+test('the death of the instance closes the client', async () => {
+  const { port, provider } = await sure()
+  const ws = await open(port)
+  ws.on('error', () => undefined)
+  provider.instances[0]?.kill()
+  await once(ws, 'close')
+})
+
+test('a client that is gone frees the place', async () => {
+  const { port, cluster } = await sure()
+  const ws = await open(port)
+  ws.terminate()
+  expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+})
+
+test('a client that is gone while it waits leaves the queue', async () => {
+  const { port, cluster } = await sure(accept, { initSize: 0 })
+  const ws = new WebSocket(`ws://127.0.0.1:${port}/calc/chat`)
+  ws.on('error', () => undefined)
+  await until(() => cluster.requestQueue.size === 1)
+  ws.terminate()
+  expect(await until(() => cluster.requestQueue.size === 0, 5_000)).toBe(true)
+  const wire = await dial(port, UPGRADE)
+  await until(() => cluster.requestQueue.size === 1)
+  wire.socket.end()
+  expect(await until(() => cluster.requestQueue.size === 0, 5_000)).toBe(true)
+})
+
+const UPGRADE =
+  'GET /calc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+
+test('an upgrade that the instance does not take is answered like any request', async () => {
+  const { port, cluster } = await house((_req, res) => res.end('x'.repeat(300_000)))
+  const text = await say(port, UPGRADE)
+  expect(text).toMatch(/^HTTP\/1.1 200 .*x{1000}/s)
+  expect(text.length).toBeGreaterThan(300_000)
+  expect(await until(() => cluster.inFlight === 0, 5_000)).toBe(true)
+  const no = await sure((_req, socket) => {
+    socket.on('error', () => undefined)
+    socket.end('HTTP/1.1 403 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno')
+  })
+  expect(await say(no.port, UPGRADE)).toMatch(/^HTTP\/1.1 403 No.*no$/s)
+})
+
+test('h2c is not taken up: the request is answered; a body is refused', async () => {
+  const { port } = await house()
+  const lines =
+    'Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n'
+  const text = await say(port, `GET /calc/x HTTP/1.1\r\n${lines}\r\n`)
+  expect(text).toMatch(/^HTTP\/1.1 200 .*"url":"\/x"/s)
+  expect(text).not.toContain('http2-settings')
+  expect(await say(port, `POST /calc/x HTTP/1.1\r\n${lines}Content-Length: 3\r\n\r\nabc`)).toMatch(
+    /^HTTP\/1.1 400 /,
+  )
+})
+
+test('a bad upgrade and one to nowhere are problems', async () => {
+  const { port } = await sure()
+  expect(await say(port, UPGRADE.replace('/calc', '/no'))).toMatch(/^HTTP\/1.1 404 /)
+  expect(await say(port, UPGRADE.replace('Host: x', 'Host: x,y'))).toMatch(/^HTTP\/1.1 400 /)
+})
