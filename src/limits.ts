@@ -22,6 +22,11 @@ export const SESSION_RULES = {
       const instances = Reflect.get(value, 'instances')
       return Number.isInteger(instances) && instances > 0 ? { instances } : undefined
     },
+    {
+      is: 'options',
+      rules: { instances: { ...whole(1, 1), initial: undefined } },
+      required: ['instances'],
+    },
   ),
   random: callback<() => number>('a function that gives numbers in [0, 1)'),
 } as const

@@ -7,60 +7,125 @@ export interface Rule<T> {
   readonly range: string
   readonly parse: (value: unknown) => T | undefined
   readonly initial: T | undefined
+  /** How it is written in a file; absent where it can only be given in code. */
+  readonly form?: Form
 }
+
+export interface NumberForm {
+  readonly is: 'number'
+  readonly min: number
+  readonly max?: number
+  /** Whether `min` itself is refused. */
+  readonly above?: boolean
+  readonly whole?: boolean
+  readonly unlimited?: boolean
+  readonly unit?: 'ms' | 'bytes'
+}
+
+/** What the range says, as data: for readers of files (`'30s'`, `'1MiB'`) and for JSON Schema. */
+export type Form =
+  | NumberForm
+  | { readonly is: 'text'; readonly secret?: boolean; readonly pattern?: string }
+  | { readonly is: 'choice'; readonly names: readonly string[] }
+  | { readonly is: 'flag' }
+  | { readonly is: 'list'; readonly of: Rule<unknown>; readonly least?: number }
+  | { readonly is: 'record'; readonly of: Rule<unknown> }
+  | { readonly is: 'options'; readonly rules: Rules; readonly required?: readonly string[] }
+  | { readonly is: 'either'; readonly forms: readonly Form[] }
 
 export function rule<T>(
   range: string,
   initial: T | undefined,
   parse: (value: unknown) => T | undefined,
+  form?: Form,
 ): Rule<T> {
-  return { range, initial, parse }
+  return form ? { range, initial, parse, form } : { range, initial, parse }
 }
 
 /** A whole number; one whose default is Infinity, or that says so, may also be unlimited. */
 export function whole(
   min: number,
   initial: number,
-  { unlimited = initial === Number.POSITIVE_INFINITY } = {},
+  {
+    unlimited = initial === Number.POSITIVE_INFINITY,
+    unit,
+  }: { unlimited?: boolean; unit?: 'bytes' } = {},
 ): Rule<number> {
   const range = `a whole number from ${min} up${unlimited ? ', or Infinity' : ''}`
-  return rule(range, initial, (value) => {
+  const parse = (value: unknown): number | undefined => {
     if (unlimited && value === Number.POSITIVE_INFINITY) return value
     return Number.isSafeInteger(value) && (value as number) >= min ? (value as number) : undefined
+  }
+  return rule(range, initial, parse, {
+    is: 'number',
+    min,
+    whole: true,
+    unlimited,
+    ...(unit && { unit }),
   })
 }
 
 /** Milliseconds; `zero` says what 0 means, where it may be given. */
 export function milliseconds(initial: number, zero?: string): Rule<number> {
   const range = zero ? `milliseconds from 0 up (0: ${zero})` : 'milliseconds above 0'
-  return rule(range, initial, (value) => {
+  const parse = (value: unknown): number | undefined => {
     if (value === Number.POSITIVE_INFINITY && zero) return 0
     const fits =
       typeof value === 'number' && Number.isFinite(value) && (zero ? value >= 0 : value > 0)
     return fits ? value : undefined
+  }
+  return rule(range, initial, parse, {
+    is: 'number',
+    min: 0,
+    above: !zero,
+    unlimited: Boolean(zero),
+    unit: 'ms',
   })
 }
 
 export function oneOf<const T extends string>(names: readonly T[], initial: T): Rule<T> {
-  return rule(names.map((name) => `'${name}'`).join(', '), initial, (value) =>
-    names.includes(value as T) ? (value as T) : undefined,
+  return rule(
+    names.map((name) => `'${name}'`).join(', '),
+    initial,
+    (value) => (names.includes(value as T) ? (value as T) : undefined),
+    { is: 'choice', names },
   )
 }
 
 export function text(range: string, fits: (value: string) => boolean = () => true): Rule<string> {
-  return rule<string>(range, undefined, (value) =>
-    typeof value === 'string' && fits(value) ? value : undefined,
+  return rule<string>(
+    range,
+    undefined,
+    (value) => (typeof value === 'string' && fits(value) ? value : undefined),
+    { is: 'text' },
   )
 }
 
 export function record(): Rule<Record<string, string>> {
-  return rule('an object of strings', {}, (value) => {
+  const parse = (value: unknown): Record<string, string> | undefined => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
     const entries = Object.entries(value)
     return entries.every(([, one]) => typeof one === 'string' || typeof one === 'number')
       ? Object.fromEntries(entries.map(([name, one]) => [name, String(one)]))
       : undefined
-  })
+  }
+  return rule('an object of strings', {}, parse, { is: 'record', of: text('a string') })
+}
+
+/** An option that is an object of options. A wrong one inside is reported with its full name. */
+export function nested<T>(
+  range: string,
+  rules: Rules,
+  required: readonly string[] = [],
+  initial?: T,
+): Rule<T> {
+  const parse = (value: unknown): T | undefined => {
+    if (typeof value !== 'object' || value === null) return undefined
+    const parsed = parseOptions(range, value, rules) as Record<string, unknown>
+    for (const [name, one] of Object.entries(parsed)) if (one === undefined) delete parsed[name]
+    return parsed as T
+  }
+  return rule<T>(range, initial, parse, { is: 'options', rules, required })
 }
 
 export function callback<F>(what: string): Rule<F> {

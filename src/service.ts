@@ -6,9 +6,9 @@ import { ManyhostError } from './errors.ts'
 import {
   callback,
   milliseconds,
+  nested,
   oneOf,
   parseOptions,
-  type Rule,
   record,
   rule,
   show,
@@ -64,10 +64,14 @@ export const SERVICE_RULES = {
   url: rule<string | URL>('an absolute URL such as http://calc', undefined, (value) =>
     typeof value === 'string' || value instanceof URL ? value : undefined,
   ),
-  command: rule<readonly string[]>('a non-empty array of strings', undefined, (value) =>
-    Array.isArray(value) && value.length > 0 && value.every((part) => typeof part === 'string')
-      ? [...value]
-      : undefined,
+  command: rule<readonly string[]>(
+    'a non-empty array of strings',
+    undefined,
+    (value) =>
+      Array.isArray(value) && value.length > 0 && value.every((part) => typeof part === 'string')
+        ? [...value]
+        : undefined,
+    { is: 'list', of: text('a string'), least: 1 },
   ),
   image: text('a name of an image', (value) => value !== ''),
   provider: rule<Provider>('a provider', undefined, (value) =>
@@ -79,11 +83,11 @@ export const SERVICE_RULES = {
   concurrency: whole(1, 1),
   maxStarting: whole(1, 32),
   ready: path,
-  health: nested<HealthSettings>('{ path, interval, threshold }', {
-    path,
-    interval: milliseconds(5_000),
-    threshold: whole(1, 3),
-  }),
+  health: nested<HealthSettings>(
+    '{ path, interval, threshold }',
+    { path, interval: milliseconds(5_000), threshold: whole(1, 3) },
+    ['path'],
+  ),
   startTimeout: milliseconds(60_000),
   drainTimeout: milliseconds(30_000, 'requests are taken away at once'),
   stopGrace: milliseconds(5_000, 'stopped by force'),
@@ -95,13 +99,27 @@ export const SERVICE_RULES = {
   resend: oneOf<ResendPolicy>(['always', 'idempotent', 'never'], 'always'),
   maxAttempts: whole(1, 5),
   ejectAfter: whole(1, 3),
-  replayLimit: whole(0, 1_048_576, { unlimited: true }),
-  holdLimit: whole(0, 1_048_576),
-  hedge: nested<{ after: number | 'p95' }>("{ after: milliseconds or 'p95' }", {
-    after: rule<number | 'p95'>("milliseconds above 0, or 'p95'", undefined, (value) =>
-      value === 'p95' || (typeof value === 'number' && value > 0) ? value : undefined,
-    ),
-  }),
+  replayLimit: whole(0, 1_048_576, { unlimited: true, unit: 'bytes' }),
+  holdLimit: whole(0, 1_048_576, { unit: 'bytes' }),
+  hedge: nested<{ after: number | 'p95' }>(
+    "{ after: milliseconds or 'p95' }",
+    {
+      after: rule<number | 'p95'>(
+        "milliseconds above 0, or 'p95'",
+        undefined,
+        (value) =>
+          value === 'p95' || (typeof value === 'number' && value > 0) ? value : undefined,
+        {
+          is: 'either',
+          forms: [
+            { is: 'number', min: 0, above: true, unit: 'ms' },
+            { is: 'choice', names: ['p95'] },
+          ],
+        },
+      ),
+    },
+    ['after'],
+  ),
   balance: rule<BalanceName | PickTarget>(
     "'least-in-flight', 'round-robin', 'peak-ewma' or a function",
     'least-in-flight',
@@ -112,33 +130,32 @@ export const SERVICE_RULES = {
       value === 'peak-ewma'
         ? (value as BalanceName | PickTarget)
         : undefined,
+    { is: 'choice', names: ['least-in-flight', 'round-robin', 'peak-ewma'] },
   ),
   fairness: callback<(request: FairnessRequest) => string>('a function from a request to a key'),
   onStop: oneOf<OnStop>(['restart', 'raise', 'ignore'], 'restart'),
-  listen: rule<'tcp' | 'unix'>("'tcp', 'unix'", undefined, (value) =>
-    value === 'tcp' || value === 'unix' ? value : undefined,
+  listen: rule<'tcp' | 'unix'>(
+    "'tcp', 'unix'",
+    undefined,
+    (value) => (value === 'tcp' || value === 'unix' ? value : undefined),
+    { is: 'choice', names: ['tcp', 'unix'] },
   ),
   env: record(),
   cwd: text('a path', (value) => value !== ''),
   labels: record(),
   resources: nested<{ cpus?: number; memory?: number }>('{ cpus, memory }', {
-    cpus: rule<number>('a number above 0', undefined, positive),
-    memory: rule<number>('bytes above 0', undefined, positive),
+    cpus: rule('a number above 0', undefined, positive, { is: 'number', min: 0, above: true }),
+    memory: rule('bytes above 0', undefined, positive, {
+      is: 'number',
+      min: 0,
+      above: true,
+      unit: 'bytes',
+    }),
   }),
 } as const
 
 function positive(value: unknown): number | undefined {
   return typeof value === 'number' && value > 0 && Number.isFinite(value) ? value : undefined
-}
-
-/** An option that is an object of options. A wrong one inside is reported with its full name. */
-function nested<T>(range: string, rules: Readonly<Record<string, Rule<unknown>>>): Rule<T> {
-  return rule<T>(range, undefined, (value) => {
-    if (typeof value !== 'object' || value === null) return undefined
-    const parsed = parseOptions(range, value, rules) as Record<string, unknown>
-    for (const [name, one] of Object.entries(parsed)) if (one === undefined) delete parsed[name]
-    return parsed as T
-  })
 }
 
 export function isProvider(value: unknown): value is Provider {

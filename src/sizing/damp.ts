@@ -4,6 +4,7 @@
  * each cluster by itself, so one wrapped size may be given to many services.
  */
 import { now } from '../time.ts'
+import { IDLE_AFTER } from './ranges.ts'
 import { checkSetting, checkSettings, refuse } from './settings.ts'
 import { type Size, type SizeSpec, sizeMaker, wholeSize } from './size.ts'
 import type { SizedCluster } from './sized.ts'
@@ -63,8 +64,6 @@ export function toZero(size: SizeSpec, settings: { idleAfter?: number } = {}): W
     return { size: at - work.at >= idleAfter ? 0 : Math.max(1, wanted), work }
   })
 }
-
-export const IDLE_AFTER = { default: 60_000, min: 0 }
 
 /** Sizes that were read in a window, without those that a later one equals or tops: they fall from first to last. */
 export type Peaks = readonly { readonly at: number; readonly size: number }[]

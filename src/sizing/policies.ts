@@ -7,7 +7,8 @@
  */
 import { now } from '../time.ts'
 import { average, type Seen, seen } from './average.ts'
-import { highest, IDLE_AFTER, lastWork, type Peaks, type Work, withPeak } from './damp.ts'
+import { highest, lastWork, type Peaks, type Work, withPeak } from './damp.ts'
+import { RANGES } from './ranges.ts'
 import { checkSettings, refuse } from './settings.ts'
 import type { SizedCluster } from './sized.ts'
 
@@ -53,11 +54,7 @@ export class SimpleLoadBalancer {
 
   constructor(cluster: SizedCluster, settings: SimpleSettings = {}) {
     this.#cluster = cluster
-    this.#settings = checkSettings('SimpleLoadBalancer', settings, {
-      max: { default: 5, min: 1, whole: true },
-      interval: { default: 10_000, min: 0 },
-      initial: { default: 3, min: 0, max: Number.MAX_SAFE_INTEGER, whole: true },
-    })
+    this.#settings = checkSettings('SimpleLoadBalancer', settings, RANGES.simple())
   }
 
   valueOf(): number {
@@ -84,10 +81,7 @@ export class QueueLength {
 
   constructor(cluster: SizedCluster, settings: QueueLengthSettings = {}) {
     this.#cluster = cluster
-    this.#settings = checkSettings('QueueLength', settings, {
-      perInstance: { default: cluster.concurrency, min: 0.01, max: Number.MAX_SAFE_INTEGER },
-      scaleDownDelay: { default: 0, min: 0 },
-    })
+    this.#settings = checkSettings('QueueLength', settings, RANGES['queue-length'](cluster))
   }
 
   valueOf(): number {
@@ -177,15 +171,7 @@ export class TargetInFlight {
 
   constructor(cluster: SizedCluster, settings: TargetInFlightSettings = {}) {
     this.#cluster = cluster
-    const known = checkSettings('TargetInFlight', settings, {
-      target: { default: 0.7 * cluster.concurrency, min: 0.01, max: Number.MAX_SAFE_INTEGER },
-      stableWindow: { default: 60_000, min: 1_000, max: 86_400_000 },
-      panicWindow: { default: 6_000, min: 10, max: 86_400_000 },
-      panicThreshold: { default: 2, min: 1 },
-      maxScaleUpRate: { default: 1_000, min: 1.01, max: Number.MAX_SAFE_INTEGER },
-      maxScaleDownRate: { default: 2, min: 1.01 },
-      scaleDownDelay: { default: 0, min: 0 },
-    })
+    const known = checkSettings('TargetInFlight', settings, RANGES['target-in-flight'](cluster))
     const part = known.panicWindow / known.stableWindow
     if (part < 0.01 || part > 1) {
       throw refuse('TargetInFlight: panicWindow must be from a hundredth of stableWindow up to it')
@@ -216,10 +202,7 @@ export class IdleToZero {
 
   constructor(cluster: SizedCluster, settings: IdleToZeroSettings = {}) {
     this.#cluster = cluster
-    this.#settings = checkSettings('IdleToZero', settings, {
-      active: { default: cluster.size || 1, min: 1, max: Number.MAX_SAFE_INTEGER, whole: true },
-      idleAfter: IDLE_AFTER,
-    })
+    this.#settings = checkSettings('IdleToZero', settings, RANGES['idle-to-zero'](cluster))
     this.#work = lastWork(cluster, now(), undefined)
   }
 

@@ -2,7 +2,7 @@
 import { ManyhostError } from '../errors.ts'
 import { show } from './coerce.ts'
 
-interface Setting {
+export interface Setting {
   readonly default: number
   /** Least value, itself allowed. */
   readonly min: number
@@ -10,6 +10,8 @@ interface Setting {
   readonly max?: number
   /** Whether only whole numbers will do; `Infinity` counts as one. */
   readonly whole?: boolean
+  /** For files, where `'30s'` may be written. */
+  readonly unit?: 'ms'
 }
 
 /**
@@ -42,9 +44,13 @@ export function checkSetting(where: string, given: unknown, known: Setting): num
   const value = given === undefined ? known.default : given
   const fits = typeof value === 'number' && value >= min && value <= max
   if (fits && (!whole || value === Infinity || Number.isInteger(value))) return value
+  throw refuse(`${where} must be ${rangeOf(known)}, got ${show(given)}`)
+}
+
+export function rangeOf({ min, max = Infinity, whole = false }: Setting): string {
   const kind = whole ? 'a whole number' : 'a number'
-  const range = max === Infinity ? `from ${min} up` : `from ${min} to ${max}`
-  throw refuse(`${where} must be ${kind} ${range}, got ${show(given)}`)
+  const up = max === Infinity || max === Number.MAX_SAFE_INTEGER
+  return `${kind} from ${min} ${up ? 'up' : `to ${max}`}`
 }
 
 export function refuse(message: string): ManyhostError {
