@@ -135,7 +135,7 @@ export function callback<F>(what: string): Rule<F> {
 }
 
 export type Rules = Readonly<Record<string, Rule<unknown>>>
-type Parsed<R extends Rules> = {
+export type Parsed<R extends Rules> = {
   [Name in keyof R]: R[Name] extends Rule<infer T> ? T : never
 }
 

@@ -1,0 +1,174 @@
+/** Providers by name. What their options are, the caller knows: this room sees no provider. */
+import { asError, ManyhostError } from '../errors.ts'
+import type { Rules } from '../options.ts'
+import { nearest } from './nearest.ts'
+import { isMappingLike, join, readFields, show } from './read.ts'
+import type { Reader } from './reader.ts'
+import type { Mapping, Scalar, Tree } from './tree.ts'
+
+/** What a file may say of a provider of one type: rules, each mistake at its place, or a function that throws. */
+export interface ProviderType {
+  readonly rules?: Rules
+  readonly required?: readonly string[]
+  /** Throws a ManyhostError for options that it refuses. What it returns is not used. */
+  readonly parse?: (options: Readonly<Record<string, unknown>>) => unknown
+  /** Whether its instances run on this machine: then commands run in the folder of the file. @default true */
+  readonly local?: boolean
+  /** Whether a service needs a command. @default false */
+  readonly needsCommand?: boolean
+}
+
+/** By type, as `type` says it in the file: `process`, `static`, ... */
+export type ProviderTypes = Readonly<Record<string, ProviderType>>
+
+export interface ProviderConfig {
+  readonly name: string
+  readonly type: string
+  /** As the provider's factory takes them. */
+  readonly options: Readonly<Record<string, unknown>>
+}
+
+/** The type of what a service runs on that names no provider. */
+const DEFAULT_TYPE = 'process'
+
+/** Nested options of a provider without rules. */
+const DEEPEST = 20
+
+export class Providers {
+  readonly #types: ProviderTypes | undefined
+  readonly #known = new Map<string, ProviderConfig>()
+
+  constructor(types: ProviderTypes | undefined) {
+    this.#types = types
+  }
+
+  get all(): Readonly<Record<string, ProviderConfig>> {
+    return Object.fromEntries(this.#known)
+  }
+
+  read(reader: Reader, node: Tree): void {
+    if (!isMappingLike(node)) {
+      const message = `providers must be a mapping from name to provider, got ${show(reader, node)}`
+      reader.fail(node, 'providers', message)
+      return
+    }
+    if (node.kind !== 'mapping') return
+    for (const [name, { value }] of node.entries) this.#readOne(reader, name, value)
+  }
+
+  #readOne(reader: Reader, name: string, node: Tree): void {
+    const path = join('providers', name)
+    reader.look(node)
+    // The name is known even if the rest is wrong: that is one mistake, not one a service.
+    this.#known.set(name, { name, type: '', options: {} })
+    if (node.kind !== 'mapping') {
+      reader.fail(node, path, `${path} must be { type, ...options }, got ${show(reader, node)}`)
+      return
+    }
+    const type = this.#type(reader, node, name, path)
+    if (type === undefined) return
+    const options = this.#options(reader, node, this.#types?.[type] ?? {}, path)
+    this.#known.set(name, { name, type, options })
+  }
+
+  #type(reader: Reader, node: Mapping, name: string, path: string): string | undefined {
+    const given = node.entries.get('type')?.value
+    const types = this.#types && Object.keys(this.#types)
+    const allowed = types ? `one of ${types.join(', ')}` : 'a text'
+    if (given === undefined) {
+      // `providers: { process: { ... } }` says it by its name.
+      if (types?.includes(name)) return name
+      reader.fail(node, join(path, 'type'), `${path}.type is missing: ${allowed}`)
+      return undefined
+    }
+    const type = given.kind === 'scalar' ? reader.value(given, join(path, 'type'))?.value : null
+    if (typeof type === 'string' && (!types || types.includes(type))) return type
+    const near = typeof type === 'string' && types && nearest(type, types)
+    const question = near ? `; did you mean '${near}'?` : ''
+    const message = `${path}.type must be ${allowed}, got ${show(reader, given)}${question}`
+    reader.fail(given, join(path, 'type'), message)
+    return undefined
+  }
+
+  #options(
+    reader: Reader,
+    node: Mapping,
+    { rules, required = [], parse }: ProviderType,
+    path: string,
+  ): Record<string, unknown> {
+    const before = reader.failures
+    let options: Record<string, unknown>
+    if (rules)
+      options = readFields(reader, node, rules, path, { required, others: { type() {} } }) ?? {}
+    else {
+      options = Object.fromEntries(
+        [...node.entries]
+          .filter(([name]) => name !== 'type')
+          .map(([name, { value }]) => [name, plain(reader, value, join(path, name), 0)]),
+      )
+    }
+    if (reader.failures > before || !parse) return options
+    try {
+      parse(options)
+    } catch (error) {
+      if (!(error instanceof ManyhostError)) throw error
+      const message = reader.quoted(asError(error).message)
+      const words = message.split(/\W+/)
+      const named = [...node.entries].find(([name]) => words.includes(name))
+      // It may hold what is secret; only the provider would know.
+      for (const { value } of node.entries.values()) reader.hide(value)
+      reader.fail(named?.[1].value ?? node, path, `${path}: ${message}`)
+    }
+    return options
+  }
+
+  /** What the name of a service's provider stands for; undefined if there is none of that name. */
+  find(name: string | undefined): ProviderConfig | undefined {
+    if (name === undefined) return undefined
+    const known = this.#known.get(name)
+    if (known || !this.#types || !Object.hasOwn(this.#types, name)) return known
+    // A type, by its own name, with nothing but defaults.
+    const implied = { name, type: name, options: {} }
+    this.#known.set(name, implied)
+    return implied
+  }
+
+  typeOf(name: string | undefined): ProviderType {
+    const type = name === undefined ? DEFAULT_TYPE : (this.find(name)?.type ?? '')
+    return this.#types && Object.hasOwn(this.#types, type)
+      ? (this.#types[type] as ProviderType)
+      : {}
+  }
+
+  get names(): readonly string[] {
+    return [...new Set([...this.#known.keys(), ...Object.keys(this.#types ?? {})])]
+  }
+}
+
+/** A tree as plain data. */
+function plain(reader: Reader, node: Tree, path: string, depth: number): unknown {
+  reader.look(node)
+  if (depth > DEEPEST) {
+    reader.fail(node, path, `${path} is nested more than ${DEEPEST} levels deep`)
+    return null
+  }
+  if (node.kind === 'scalar') return plainScalar(reader, node, path)
+  if (node.kind === 'list') {
+    return node.items.map((item, index) => plain(reader, item, `${path}[${index}]`, depth + 1))
+  }
+  return Object.fromEntries(
+    [...node.entries].map(([name, { value }]) => [
+      name,
+      plain(reader, value, join(path, name), depth + 1),
+    ]),
+  )
+}
+
+/** What was substituted without quotes reads as it would if it had been written there. */
+function plainScalar(reader: Reader, node: Scalar, path: string): unknown {
+  const read = reader.value(node, path)
+  if (!read?.substituted || !node.plain) return read?.value ?? null
+  if (read.value === 'true' || read.value === 'false') return read.value === 'true'
+  const text = String(read.value)
+  return /^-?(0|[1-9]\d{0,14})(\.\d{1,15})?$/.test(text) ? Number(text) : text
+}

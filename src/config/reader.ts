@@ -1,0 +1,191 @@
+/** One file while it is read: where its values stand, what was substituted, and what is wrong, collected. */
+import { readFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { LineCounter } from 'yaml'
+import { describe } from '../errors.ts'
+import { ConfigError, type Problem, printable, type Span, snippet } from './problem.ts'
+import { plainFile, substitute } from './substitute.ts'
+import { grow, type Scalar, type Tree } from './tree.ts'
+
+/** Path of a file, or its text and the path that relative ones in it go by. */
+export type ConfigSource = string | { readonly text: string; readonly path?: string }
+
+export type Env = Readonly<Record<string, string | undefined>>
+
+const LARGEST = 1_048_576
+/** Values that are looked at, an alias counted each time: a file of aliases to aliases is given up here. */
+const MOST_VALUES = 100_000
+const MOST_PROBLEMS = 1_000
+
+// biome-ignore lint/suspicious/noTemplateCurlyInString: that is what it is about
+const QUOTES = 'between [ ] or { } a text with ${...} needs quotes: "${NAME}"'
+
+/** Ends the reading; what was found so far is reported. */
+class GivenUp extends Error {}
+
+/** What looks as if a secret followed, in files that could not be read so far as to know. */
+const SECRET =
+  /((token|secret|password|passwd|bearer|basic|key|auth|credential)s?\w*["']?\s*[:=]).*$/i
+
+export class Reader {
+  /** As it was given: for messages. */
+  readonly file: string
+  /** Absolute; undefined for a text without a path. */
+  readonly path: string | undefined
+  readonly folder: string
+  readonly env: Env
+  readonly #text: string
+  readonly #lines = new LineCounter()
+  readonly #problems = new Map<string, Omit<Problem, 'snippet'> & Span>()
+  readonly #secrets: Span[] = []
+  readonly #values = new Map<Scalar, { value: Scalar['value']; substituted: boolean }>()
+  readonly #substituted = new Set<string>()
+  /** Where the text stops being YAML. */
+  #broken = Number.POSITIVE_INFINITY
+  #count = 0
+
+  /** @throws ConfigError when there is no such file */
+  constructor(source: ConfigSource, env: Env) {
+    const path = typeof source === 'string' ? source : source.path
+    this.file = printable(path ?? 'the configuration')
+    this.path = path === undefined ? undefined : resolve(path)
+    this.folder = this.path === undefined ? process.cwd() : dirname(this.path)
+    this.env = env
+    this.#text = typeof source === 'string' ? this.#load(source) : source.text
+    if (this.#text.length > LARGEST) throw this.#refuse('it is larger than 1 MiB')
+  }
+
+  #load(path: string): string {
+    try {
+      if (plainFile(path).size > LARGEST) throw new Error('it is larger than 1 MiB')
+      return readFileSync(path, 'utf8')
+    } catch (error) {
+      throw this.#refuse(describe(error))
+    }
+  }
+
+  #refuse(why: string): ConfigError {
+    const message = `the file cannot be read: ${why}`
+    return new ConfigError([
+      { file: this.file, line: 0, column: 0, path: '', message, snippet: '' },
+    ])
+  }
+
+  /** Reads it all, and answers what `read` makes of it. @throws ConfigError with every mistake */
+  run<T>(read: (tree: Tree) => T): T {
+    const tree = grow(this.#text, this.#lines, (at, message, hidden) => {
+      if (message.startsWith('YAML')) this.#broken = Math.min(this.#broken, at.start)
+      if (hidden) this.hide(hidden)
+      this.fail(at, '', message)
+    })
+    if (!tree && this.#problems.size === 0) throw this.#refuse('it is empty')
+    let result: T | undefined
+    try {
+      if (tree) result = read(tree)
+    } catch (error) {
+      if (!(error instanceof GivenUp)) throw error
+    }
+    if (this.#problems.size > 0) throw new ConfigError(this.#rendered())
+    return result as T
+  }
+
+  /** Counts a value that is looked at. */
+  look(at: Span): void {
+    if (++this.#count > MOST_VALUES) {
+      this.fail(at, '', `there are more than ${MOST_VALUES} values, aliases counted each time`)
+      throw new GivenUp()
+    }
+  }
+
+  fail(at: Span, path: string, message: string, allowed?: string): void {
+    const { line, col } = this.#lines.linePos(at.start)
+    const key = `${at.start} ${path} ${message}`
+    this.#problems.set(key, {
+      file: this.file,
+      line: Math.max(1, line),
+      column: Math.max(1, col),
+      path: printable(path),
+      message: printable(message),
+      start: at.start,
+      end: at.end,
+      ...(allowed && { allowed: printable(allowed) }),
+    })
+    if (this.#problems.size >= MOST_PROBLEMS) throw new GivenUp()
+  }
+
+  get failures(): number {
+    return this.#problems.size
+  }
+
+  /** From now on no message and no snippet shows what stands there. */
+  hide(at: Span): void {
+    this.#secrets.push(at)
+  }
+
+  /** What a scalar says once `${...}` is put in; undefined when that failed. */
+  value(node: Scalar, path: string): { value: Scalar['value']; substituted: boolean } | undefined {
+    const known = this.#values.get(node)
+    if (known) return known
+    if (typeof node.value !== 'string' || !node.value.includes('${')) {
+      return { value: node.value, substituted: false }
+    }
+    const { text, values, wrong } = substitute(node.value, this)
+    for (const why of wrong) this.fail(node, path, `${path} ${why}`)
+    if (wrong.length > 0) return undefined
+    for (const value of values) this.#substituted.add(value)
+    const read = { value: text, substituted: values.length > 0 }
+    this.#values.set(node, read)
+    return read
+  }
+
+  /** A message of other code, which may quote what was substituted: then it is not passed on. */
+  quoted(message: string): string {
+    for (const value of this.#substituted) {
+      // A message may be cut, and a value escaped in it: its beginning is enough.
+      const sign = JSON.stringify(value).slice(1, 7).replace(/"$/, '')
+      if (sign.length > 0 && message.includes(sign)) {
+        return 'are refused (why is not shown: it may quote what was substituted)'
+      }
+    }
+    return message
+  }
+
+  #rendered(): Problem[] {
+    // What was read from there on is a guess of the parser's.
+    const problems = [...this.#problems.values()].filter(
+      ({ end, message }) => end < this.#broken || message.startsWith('YAML'),
+    )
+    problems.sort((a, b) => a.line - b.line || a.column - b.column)
+    const text = this.#masked()
+    return problems.map(({ start, end, ...problem }) => {
+      const { line, column, message } = problem
+      const row = text(line)
+      const quotes = message.startsWith('YAML') && row.includes('${') && QUOTES
+      const to = column - 1 + Math.max(1, end - start)
+      return {
+        ...problem,
+        ...(quotes && { allowed: quotes }),
+        snippet: snippet(row, line, column - 1, Math.min(to, row.length)),
+      }
+    })
+  }
+
+  /** The lines of the file, with what is secret in them masked. */
+  #masked(): (line: number) => string {
+    const { lineStarts } = this.#lines
+    const secrets = [...this.#secrets].sort((a, b) => a.start - b.start)
+    return (line) => {
+      const from = lineStarts[line - 1] ?? 0
+      const to = lineStarts[line] ?? this.#text.length
+      let row = this.#text.slice(from, to).replace(/\r?\n$/, '')
+      if (this.#broken < Number.POSITIVE_INFINITY) row = row.replace(SECRET, '$1 ***')
+      for (const { start, end } of secrets) {
+        if (start >= to || end <= from) continue
+        const left = Math.max(0, start - from)
+        const right = Math.min(row.length, end - from)
+        row = row.slice(0, left) + '*'.repeat(Math.max(0, right - left)) + row.slice(right)
+      }
+      return row
+    }
+  }
+}

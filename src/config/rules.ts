@@ -1,0 +1,179 @@
+/** What may stand in a file beside the options of services: range and default of each key, in one place. */
+import { SESSION_RULES } from '../limits.ts'
+import {
+  milliseconds,
+  nested,
+  oneOf,
+  parseOptions,
+  type Rule,
+  type Rules,
+  rule,
+  text,
+  whole,
+} from '../options.ts'
+import { isNetwork, type Listen, listenRule } from './listen.ts'
+
+export function flag(initial: boolean): Rule<boolean> {
+  return rule(
+    'true or false',
+    initial,
+    (value) => (typeof value === 'boolean' ? value : undefined),
+    { is: 'flag' },
+  )
+}
+
+/** A list of texts. Each is checked at its own place. */
+function texts(
+  range: string,
+  each: Rule<string>,
+  initial: readonly string[] | undefined,
+  least = 0,
+): Rule<readonly string[]> {
+  const parse = (value: unknown): readonly string[] | undefined => {
+    if (!Array.isArray(value) || value.length < least) return undefined
+    return value.every((one) => each.parse(one) !== undefined) ? [...value] : undefined
+  }
+  return rule<readonly string[]>(range, initial, parse, { is: 'list', of: each, least })
+}
+
+function secret(range: string): Rule<string> {
+  const fits = (value: unknown): value is string =>
+    typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
+  return rule(range, undefined, (value) => (fits(value) ? value : undefined), {
+    is: 'text',
+    secret: true,
+  })
+}
+
+/** With all its defaults, also where it is left out. */
+function section<T>(range: string, rules: Rules): Rule<T> {
+  return nested<T>(range, rules, [], parseOptions(range, {}, rules) as T)
+}
+
+const token = secret('a text without spaces')
+const TOKEN_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+
+function names(range: string, one: string): Rule<readonly string[]> {
+  return texts(
+    range,
+    text(one, (value) => TOKEN_NAME.test(value)),
+    undefined,
+  )
+}
+
+export const CORS_RULES = {
+  origins: texts(
+    "a list of origins such as 'https://example.com', or '*'",
+    text("an origin such as 'https://example.com', or '*'", isOrigin),
+    undefined,
+    1,
+  ),
+  methods: names('a list of methods', 'a method such as GET'),
+  headers: names('a list of header names', 'the name of a header'),
+  exposedHeaders: names('a list of header names', 'the name of a header'),
+  credentials: flag(false),
+  maxAge: milliseconds(0, 'not said'),
+} as const
+
+export const AUTH_RULES = {
+  bearer: texts('a list of tokens', token, undefined, 1),
+  basic: rule<Readonly<Record<string, string>>>(
+    'a mapping from user to password',
+    undefined,
+    (value) =>
+      typeof value === 'object' &&
+      value !== null &&
+      Object.keys(value).length > 0 &&
+      Object.keys(value).every((user) => !user.includes(':'))
+        ? (value as Record<string, string>)
+        : undefined,
+    { is: 'record', of: secret('a text without spaces') },
+  ),
+} as const
+
+/** `gateway` of a service. */
+export const SERVICE_GATEWAY_RULES = {
+  hosts: texts(
+    'a list of host names',
+    text('a host name, without a port', (value) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(value)),
+    undefined,
+  ),
+  path: text("a path that begins with '/', without query", (value) => /^\/[^?#\s]*$/.test(value)),
+  strip: flag(true),
+  auth: nested<{
+    readonly bearer?: readonly string[]
+    readonly basic?: Readonly<Record<string, string>>
+  }>('{ bearer: [tokens] } or { basic: { user: password } }', AUTH_RULES),
+  cors: nested<CorsConfig>('{ origins, methods, headers, ... }', CORS_RULES, ['origins']),
+  waitingPage: flag(false),
+  serverTiming: flag(false),
+  priorityHeader: flag(false),
+} as const
+
+export interface CorsConfig {
+  readonly origins: readonly string[]
+  readonly methods?: readonly string[]
+  readonly headers?: readonly string[]
+  readonly exposedHeaders?: readonly string[]
+  readonly credentials: boolean
+  readonly maxAge: number
+}
+
+/** `gateway.limits`. */
+export const LIMIT_RULES = {
+  headerSize: whole(1, 16_384, { unit: 'bytes' }),
+  headerCount: whole(1, 200),
+  headerTime: milliseconds(10_000),
+  bodySize: whole(0, Number.POSITIVE_INFINITY, { unit: 'bytes' }),
+  bodyRate: whole(0, 0, { unit: 'bytes' }),
+  connections: whole(1, Number.POSITIVE_INFINITY),
+  keepAlive: milliseconds(60_000),
+} as const
+
+export type Limits = { readonly [Name in keyof typeof LIMIT_RULES]: number }
+
+export interface TlsFiles {
+  readonly cert: string
+  readonly key: string
+}
+
+export const TLS_RULES = {
+  cert: text('the path of a file', (value) => value !== ''),
+  key: text('the path of a file', (value) => value !== ''),
+} as const
+
+/** `gateway`. */
+export const GATEWAY_RULES = {
+  listen: listenRule('127.0.0.1:8080'),
+  tls: nested<TlsFiles>('{ cert, key }, both paths of files', TLS_RULES, ['cert', 'key']),
+  http2: flag(true),
+  trustedProxies: texts(
+    'a list of IP addresses or ranges',
+    text("an IP address, or a range such as '10.0.0.0/8'", isNetwork),
+    [],
+  ),
+  limits: section<Limits>('{ headerSize, headerTime, ... }', LIMIT_RULES),
+  forwarded: flag(true),
+  pathRouting: flag(true),
+} as const
+
+/** `admin`. */
+export const ADMIN_RULES = { listen: listenRule('127.0.0.1:9090'), token } as const
+
+export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const
+export const FORMATS = ['auto', 'json', 'pretty'] as const
+
+/** `log`. */
+export const LOG_RULES = { level: oneOf(LEVELS, 'info'), format: oneOf(FORMATS, 'auto') } as const
+
+/** `session`: what `new Session` takes, but for what can be given in code only. */
+export const SESSION_FILE_RULES = {
+  ...SESSION_RULES,
+  provider: text('a name of providers', (value) => value !== ''),
+} as const
+
+export type ListenList = readonly Listen[]
+
+function isOrigin(value: string): boolean {
+  return value === '*' || (URL.canParse(value) && new URL(value).origin === value)
+}
