@@ -149,7 +149,7 @@ export class Providers {
 function plain(reader: Reader, node: Tree, path: string, depth: number): unknown {
   reader.look(node)
   if (depth > DEEPEST) {
-    reader.fail(node, path, `${path} is nested more than ${DEEPEST} levels deep`)
+    reader.fail(node, '', `options of providers are at most ${DEEPEST} levels deep`)
     return null
   }
   if (node.kind === 'scalar') return plainScalar(reader, node, path)

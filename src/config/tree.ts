@@ -54,7 +54,8 @@ export function grow(text: string, lines: LineCounter, report: Report): Tree | u
       lineCounter: lines,
       prettyErrors: false,
       uniqueKeys: false,
-      logLevel: 'silent',
+      // A document too many is an error of every level but 'silent'.
+      logLevel: 'error',
       stringKeys: false,
     })
   } catch {
@@ -75,6 +76,7 @@ export function grow(text: string, lines: LineCounter, report: Report): Tree | u
 /** Without the excerpts that some messages end with: they could be secret. */
 function explain(code: string, message: string): string {
   if (code === 'MULTIPLE_DOCS') return "there must be one document, but '---' begins another"
+  if (message.startsWith('Maximum call stack')) return 'this is nested too deeply'
   const short = message.replace(/:\s*["'`][\s\S]*$/, '').replace(/\s+/g, ' ')
   return short.charAt(0).toLowerCase() + short.slice(1)
 }
