@@ -28,7 +28,11 @@ export function readRoutes(reader: Reader, node: Tree, path: string): ServiceGat
   const given = readFields(reader, node, SERVICE_GATEWAY_RULES, path) ?? {}
   const { auth } = given
   if (auth !== undefined && Object.keys(auth as object).length === 0) {
-    reader.fail(node, `${path}.auth`, `${path}.auth must have bearer or basic: else nobody gets in`)
+    reader.fail(
+      entry(node, 'auth') ?? node,
+      `${path}.auth`,
+      `${path}.auth must have bearer or basic: else nobody gets in`,
+    )
   }
   const right = reader.failures === before
   return parseOptions('gateway', right ? given : {}, SERVICE_GATEWAY_RULES) as ServiceGateway

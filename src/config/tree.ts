@@ -24,7 +24,7 @@ export interface Scalar extends Span {
   readonly plain: boolean
 }
 
-export interface Entry {
+interface Entry {
   readonly key: Span
   readonly value: Tree
 }
@@ -34,7 +34,7 @@ export interface Mapping extends Span {
   readonly entries: ReadonlyMap<string, Entry>
 }
 
-export interface List extends Span {
+interface List extends Span {
   readonly kind: 'list'
   readonly items: readonly Tree[]
 }
@@ -63,11 +63,16 @@ export function grow(text: string, lines: LineCounter, report: Report): Tree | u
     report({ start: 0, end: 0 }, 'this cannot be read as YAML: it is nested too deeply')
     return undefined
   }
-  for (const { pos, message, code } of [...document.errors, ...document.warnings]) {
+  for (const { pos, message, code } of document.errors) {
     // After the first, the parser is only out of step.
     const again =
       / in YAML stream| at node end/.test(message) && document.errors[0]?.pos[0] !== pos[0]
     if (!again) report({ start: pos[0], end: pos[1] }, `YAML: ${explain(code, message)}`)
+  }
+  for (const { pos, code } of document.warnings) {
+    const what =
+      code === 'TAG_RESOLVE_FAILED' ? "this tag ('!...') is not known" : 'this is not known'
+    report({ start: pos[0], end: pos[1] }, what)
   }
   if (!document.contents) return undefined
   return new Grower(report).grow(document.contents, 0)

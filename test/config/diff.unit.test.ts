@@ -9,7 +9,7 @@ function urls(before: string, after: string): Record<string, unknown> {
   const diff = diffConfig(load(before), load(after))
   const lists = Object.entries(diff).map(([name, list]) => [
     name,
-    list.map((one) => (typeof one === 'string' ? one : one.url)),
+    list.map((one: string | { url: string }) => (typeof one === 'string' ? one : one.url)),
   ])
   return Object.fromEntries(lists.filter(([, list]) => (list as unknown[]).length > 0))
 }

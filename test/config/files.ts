@@ -3,7 +3,7 @@ import { type Config, type LoadOptions, loadConfig } from '../../src/config/conf
 import { ConfigError } from '../../src/config/problem.ts'
 import { milliseconds, oneOf, rule } from '../../src/options.ts'
 
-export const ENV = { TOKEN: 'hunter2-token', SIZE: '4', EMPTY: '', MODE: 'true' }
+const ENV = { TOKEN: 'hunter2-token', SIZE: '4', EMPTY: '', MODE: 'true' }
 
 const SECRET = rule<string>(
   'a text',
@@ -14,7 +14,7 @@ const SECRET = rule<string>(
 
 export const TYPES = {
   providers: {
-    process: { needsCommand: true },
+    process: { needsCommand: true, parse: () => {} },
     remote: {
       local: false,
       rules: { wait: milliseconds(1_000), zone: oneOf(['a', 'b'], 'a'), key: SECRET },
