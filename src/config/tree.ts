@@ -146,7 +146,8 @@ class Grower {
       const { value: named, source, type } = pair.key
       const key = typeof named === 'string' ? named : (source ?? String(named))
       if (key === '<<' && type === 'PLAIN') merges.push(value)
-      else if (entries.has(key)) this.#report(at, `the key '${key}' is there twice`, value)
+      else if (entries.has(key))
+        this.#report(at, `the key '${key.slice(0, 80)}' is there twice`, value)
       else entries.set(key, { key: at, value })
     }
     for (const merge of merges) this.#merge(entries, merge)
@@ -175,7 +176,10 @@ class Grower {
     const tree = target && this.#grown.get(target)
     if (tree && !(target && this.#open.has(target))) return tree
     const why = target ? 'stands inside its own anchor' : 'has no anchor before it'
-    this.#report(at, `the alias '*${name}' ${why}; a text that begins with '*' needs quotes`)
+    this.#report(
+      at,
+      `the alias '*${name.slice(0, 80)}' ${why}; a text that begins with '*' needs quotes`,
+    )
     return nothing(at)
   }
 

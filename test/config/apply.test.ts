@@ -119,6 +119,34 @@ describe('applyConfig', () => {
     ])
   })
 
+  it('tries again what failed for its provider alone', async () => {
+    const { session, toService } = setUp()
+    const file = (type: string) =>
+      loadConfig(
+        {
+          text: `services: { http://a: { provider: p, startTimeout: 200 } }\nproviders: { p: { type: ${type} } }`,
+        },
+        {},
+        TYPES,
+      )
+    const by =
+      (config: Config): ToService =>
+      (service) =>
+        toService({ ...service, provider: config.providers.p?.type }, config)
+    const [good, bad] = [file('near'), file('broken')]
+    await applyConfig(session, undefined, good, by(good))
+    const { running, failed } = await applyConfig(session, good, bad, by(bad))
+    expect(failed).toHaveLength(1)
+    expect((await applyConfig(session, running, bad, by(bad))).failed).toHaveLength(1)
+    expect(await applyConfig(session, running, good, by(good))).toMatchObject({
+      done: [],
+      failed: [],
+    })
+    await session.remove('http://a')
+    const none = await applyConfig(session, good, config(''), toService)
+    expect(none.done).toEqual([{ url: 'http://a', change: 'removed' }])
+  })
+
   it('does one after the other', async () => {
     const { session, toService, calls } = setUp()
     const none = config('')

@@ -169,7 +169,7 @@ describe('a file that cannot be read', () => {
   })
 
   it('is too large, too deep, or laughs', () => {
-    expect(refused(`#${'x'.repeat(1_100_000)}`).message).toContain('larger than 1 MiB')
+    expect(refused(`#${'x'.repeat(1_100_000)}`).message).toContain('larger than 256 KiB')
     expect(refused('['.repeat(100_000)).message).toMatch(/nested/)
     expect(refused(`services: ${'{a: '.repeat(200)}1${'}'.repeat(200)}`).message).toMatch(/nested/)
     const lines = ['x0: &x0 [a, a]']
