@@ -7,7 +7,7 @@ import { diffConfig, providerOf } from './diff.ts'
 import type { ServiceConfig } from './services.ts'
 import { sizeSpec } from './size.ts'
 
-export type Change = 'added' | 'removed' | 'resized' | 'changed'
+type Change = 'added' | 'removed' | 'resized' | 'changed'
 
 export interface Applied {
   readonly done: readonly { readonly url: string; readonly change: Change }[]

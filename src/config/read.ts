@@ -8,12 +8,12 @@ import type { Mapping, Scalar, Tree } from './tree.ts'
 import { bytes, milliseconds } from './units.ts'
 
 /** Was reported already. */
-export const BAD = Symbol('bad')
+const BAD = Symbol('bad')
 /** Is not of the form; the one who knows the range says so. */
 const MISFIT = Symbol('misfit')
 
 /** A value in the terms of its rule, which takes it. Reported and BAD otherwise. */
-export function readValue(reader: Reader, node: Tree, rule: Rule<unknown>, path: string): unknown {
+function readValue(reader: Reader, node: Tree, rule: Rule<unknown>, path: string): unknown {
   reader.look(node)
   const { form } = rule
   if (!form) return BAD

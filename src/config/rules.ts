@@ -13,7 +13,7 @@ import {
 } from '../options.ts'
 import { isNetwork, listenRule } from './listen.ts'
 
-export function flag(initial: boolean): Rule<boolean> {
+function flag(initial: boolean): Rule<boolean> {
   return rule(
     'true or false',
     initial,
