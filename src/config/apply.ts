@@ -1,13 +1,13 @@
 /** Brings a session from one configuration to the next, without losing a request. */
-import { asError } from '../errors.ts'
+import { asError, ManyhostError } from '../errors.ts'
 import type { ServiceOptions } from '../service.ts'
 import type { Session } from '../session.ts'
 import type { Config } from './config.ts'
-import { diffConfig } from './diff.ts'
+import { diffConfig, providerOf } from './diff.ts'
 import type { ServiceConfig } from './services.ts'
 import { sizeSpec } from './size.ts'
 
-export type Change = 'added' | 'removed' | 'resized' | 'changed'
+type Change = 'added' | 'removed' | 'resized' | 'changed'
 
 export interface Applied {
   readonly done: readonly { readonly url: string; readonly change: Change }[]
@@ -77,7 +77,7 @@ async function apply(
     })
   await Promise.all([
     // Those that go first: what they leave of a budget is free for the others.
-    ...each('removed', removed, ({ url }) => session.remove(url)),
+    ...each('removed', removed, ({ url }) => remove(session, url)),
     ...each('resized', resized, ({ url, size }) => session.setSize(url, sizeSpec(size))),
     ...each('added', added, (service) => {
       session.startup(options(service))
@@ -92,6 +92,16 @@ async function apply(
   return { done, failed, running: left(before, next, failed) }
 }
 
+/** One that somebody has taken away by hand is gone, too. */
+async function remove(session: Session, url: string): Promise<void> {
+  try {
+    await session.remove(url)
+  } catch (error) {
+    const isGone = error instanceof ManyhostError && error.code === 'MANYHOST_UNKNOWN_SERVICE'
+    if (!isGone) throw error
+  }
+}
+
 /** A balancer decides by what comes; until its first look, a changed service has as many instances as it had. */
 function sizeToKeep(session: Session, { url, size, options }: ServiceConfig): number {
   if ('fixed' in size) return size.fixed
@@ -100,11 +110,19 @@ function sizeToKeep(session: Session, { url, size, options }: ServiceConfig): nu
   return Math.min(most, Math.max(size.min, minSize, session.cluster(url).size))
 }
 
-/** What failed is as it was before. */
+/**
+ * What failed is as it was before; so is its provider, which may be another one by that name now: under a name of its
+ * own it differs from the new one, and the next apply tries again.
+ */
 function left(old: Config, next: Config, failed: Applied['failed']): Config {
   const urls = new Set(failed.map(({ url }) => url))
-  if (urls.size === 0) return next
   const kept = old.services.filter(({ url }) => urls.has(url))
-  const services = [...next.services.filter(({ url }) => !urls.has(url)), ...kept]
-  return { ...next, services }
+  const providers = { ...next.providers }
+  const before = kept.map((service) => {
+    const provider = `${service.url} as it was`
+    providers[provider] = { name: provider, ...providerOf(old, service) }
+    return { ...service, provider }
+  })
+  const services = [...next.services.filter(({ url }) => !urls.has(url)), ...before]
+  return urls.size === 0 ? next : { ...next, services, providers }
 }

@@ -1,6 +1,7 @@
 /** What changed from one configuration to the next. Pure. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Config } from './config.ts'
+import { DEFAULT_TYPE } from './providers.ts'
 import type { ServiceConfig } from './services.ts'
 
 export interface ConfigDiff {
@@ -45,10 +46,8 @@ function sameInstances(
   next: Config,
   after: ServiceConfig,
 ): boolean {
-  const provider = (config: Config, { provider = config.session.provider }: ServiceConfig) =>
-    provider === undefined ? undefined : config.providers[provider]
   return (
-    isDeepStrictEqual(provider(old, before), provider(next, after)) &&
+    isDeepStrictEqual(providerOf(old, before), providerOf(next, after)) &&
     isDeepStrictEqual(unsized(before), unsized(after))
   )
 }
@@ -60,4 +59,13 @@ function sameSize(before: ServiceConfig, after: ServiceConfig): boolean {
 
 function unsized({ options: { initSize: _, ...options } }: ServiceConfig): object {
   return options
+}
+
+/** What a service runs on, whatever it is called. */
+export function providerOf(
+  config: Config,
+  { provider = config.session.provider }: ServiceConfig,
+): { type: string; options: Readonly<Record<string, unknown>> } {
+  const known = provider === undefined ? undefined : config.providers[provider]
+  return { type: known?.type ?? DEFAULT_TYPE, options: known?.options ?? {} }
 }

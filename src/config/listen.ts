@@ -8,7 +8,7 @@ export type Listen =
   | { readonly socketPath: string }
 
 /** `'127.0.0.1:8080'`, `'[::1]:8080'`, `':8080'` (all addresses), `8080` (this machine), `'unix:/path'`. */
-export function parseListen(value: unknown): Listen | undefined {
+function parseListen(value: unknown): Listen | undefined {
   if (typeof value === 'number') return port(value) && { host: '127.0.0.1', port: value }
   if (typeof value !== 'string' || value.length > 300) return undefined
   if (/^unix:\//.test(value)) return { socketPath: value.slice(5) }

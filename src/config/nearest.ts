@@ -8,8 +8,9 @@ export function nearest(word: string, names: readonly string[]): string | undefi
   let least = Math.max(1, Math.floor(given.length / 3)) + 1
   for (const name of names) {
     const known = plain(name)
-    const contained = given.length > 3 && (known.startsWith(given) || given.startsWith(known))
-    const steps = known === given ? 0 : contained ? 1 : distance(given, known)
+    const long = Math.min(given.length, known.length) > 3
+    const contained = long && (known.startsWith(given) || given.startsWith(known))
+    const steps = Math.min(distance(given, known), contained ? 2 : Number.POSITIVE_INFINITY)
     if (steps < least) {
       least = steps
       best = name

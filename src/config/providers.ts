@@ -29,7 +29,10 @@ export interface ProviderConfig {
 }
 
 /** The type of what a service runs on that names no provider. */
-const DEFAULT_TYPE = 'process'
+export const DEFAULT_TYPE = 'process'
+
+/** In a message. */
+const MOST_NAMES = 30
 
 /** Nested options of a provider without rules. */
 const DEEPEST = 20
@@ -141,7 +144,8 @@ export class Providers {
   }
 
   get names(): readonly string[] {
-    return [...new Set([...this.#known.keys(), ...Object.keys(this.#types ?? {})])]
+    const all = new Set([...this.#known.keys(), ...Object.keys(this.#types ?? {})])
+    return [...all].slice(0, MOST_NAMES)
   }
 }
 
@@ -149,7 +153,7 @@ export class Providers {
 function plain(reader: Reader, node: Tree, path: string, depth: number): unknown {
   reader.look(node)
   if (depth > DEEPEST) {
-    reader.fail(node, path, `${path} is nested more than ${DEEPEST} levels deep`)
+    reader.fail(node, '', `options of providers are at most ${DEEPEST} levels deep`)
     return null
   }
   if (node.kind === 'scalar') return plainScalar(reader, node, path)

@@ -8,12 +8,12 @@ import type { Mapping, Scalar, Tree } from './tree.ts'
 import { bytes, milliseconds } from './units.ts'
 
 /** Was reported already. */
-export const BAD = Symbol('bad')
+const BAD = Symbol('bad')
 /** Is not of the form; the one who knows the range says so. */
 const MISFIT = Symbol('misfit')
 
 /** A value in the terms of its rule, which takes it. Reported and BAD otherwise. */
-export function readValue(reader: Reader, node: Tree, rule: Rule<unknown>, path: string): unknown {
+function readValue(reader: Reader, node: Tree, rule: Rule<unknown>, path: string): unknown {
   reader.look(node)
   const { form } = rule
   if (!form) return BAD
@@ -80,7 +80,8 @@ export function entry(node: Tree, name: string): Tree | undefined {
 }
 
 export function join(path: string, name: string): string {
-  return path ? `${path}.${name}` : name
+  const short = shorten(name)
+  return path ? `${path}.${short}` : short
 }
 
 function refuse(
@@ -101,7 +102,12 @@ function refuse(
   const near = nearest(name, names)
   const question = near ? `; did you mean '${near}'?` : ''
   const where = path || 'the file'
-  reader.fail(key, at, `${where} has no key '${name}'${question}`, `allowed: ${names.join(', ')}`)
+  reader.fail(
+    key,
+    at,
+    `${where} has no key '${shorten(name)}'${question}`,
+    `allowed: ${names.join(', ')}`,
+  )
 }
 
 function convert(reader: Reader, node: Tree, form: Form, path: string): unknown {
@@ -203,9 +209,13 @@ export function show(reader: Reader, node: Tree, form?: Form): string {
   }
   if (node.kind !== 'scalar') return node.kind === 'list' ? 'a list' : 'a mapping'
   if (node.value === null) return 'nothing'
-  if (typeof node.value !== 'string') return node.written
-  const text = JSON.stringify(node.value)
-  return text.length > 80 ? `${text.slice(0, 80)}..."` : text
+  if (typeof node.value !== 'string') return shorten(node.written)
+  return JSON.stringify(shorten(node.value))
+}
+
+/** For messages: there may be many of them. */
+function shorten(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 80)}...` : text
 }
 
 function holdsSecret(form: Form): boolean {

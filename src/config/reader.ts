@@ -12,7 +12,8 @@ export type ConfigSource = string | { readonly text: string; readonly path?: str
 
 export type Env = Readonly<Record<string, string | undefined>>
 
-const LARGEST = 1_048_576
+/** The parser takes time that grows with the square of some texts. */
+const LARGEST = 262_144
 /** Values that are looked at, an alias counted each time: a file of aliases to aliases is given up here. */
 const MOST_VALUES = 100_000
 const MOST_PROBLEMS = 1_000
@@ -25,7 +26,7 @@ class GivenUp extends Error {}
 
 /** What looks as if a secret followed, in files that could not be read so far as to know. */
 const SECRET =
-  /((token|secret|password|passwd|bearer|basic|key|auth|credential)s?\w*["']?\s*[:=]).*$/i
+  /((token|secret|password|passwd|bearer|basic|key|auth|credential)s?\w{0,30}["']?\s{0,5}[:=]).*$/i
 
 export class Reader {
   /** As it was given: for messages. */
@@ -52,12 +53,12 @@ export class Reader {
     this.folder = this.path === undefined ? process.cwd() : dirname(this.path)
     this.env = env
     this.#text = typeof source === 'string' ? this.#load(source) : source.text
-    if (this.#text.length > LARGEST) throw this.#refuse('it is larger than 1 MiB')
+    if (this.#text.length > LARGEST) throw this.#refuse('it is larger than 256 KiB')
   }
 
   #load(path: string): string {
     try {
-      if (plainFile(path).size > LARGEST) throw new Error('it is larger than 1 MiB')
+      if (plainFile(path).size > LARGEST) throw new Error('it is larger than 256 KiB')
       return readFileSync(path, 'utf8')
     } catch (error) {
       throw this.#refuse(describe(error))
@@ -73,14 +74,14 @@ export class Reader {
 
   /** Reads it all, and answers what `read` makes of it. @throws ConfigError with every mistake */
   run<T>(read: (tree: Tree) => T): T {
-    const tree = grow(this.#text, this.#lines, (at, message, hidden) => {
-      if (message.startsWith('YAML')) this.#broken = Math.min(this.#broken, at.start)
-      if (hidden) this.hide(hidden)
-      this.fail(at, '', message)
-    })
-    if (!tree && this.#problems.size === 0) throw this.#refuse('it is empty')
     let result: T | undefined
     try {
+      const tree = grow(this.#text, this.#lines, (at, message, hidden) => {
+        if (message.startsWith('YAML')) this.#broken = Math.min(this.#broken, at.start)
+        if (hidden) this.hide(hidden)
+        this.fail(at, '', message)
+      })
+      if (!tree && this.#problems.size === 0) throw this.#refuse('it is empty')
       if (tree) result = read(tree)
     } catch (error) {
       if (!(error instanceof GivenUp)) throw error
@@ -170,22 +171,37 @@ export class Reader {
     })
   }
 
-  /** The lines of the file, with what is secret in them masked. */
+  /** The lines of the file, with what is secret in them masked; each is made once. */
   #masked(): (line: number) => string {
     const { lineStarts } = this.#lines
     const secrets = [...this.#secrets].sort((a, b) => a.start - b.start)
+    const made = new Map<number, string>()
     return (line) => {
-      const from = lineStarts[line - 1] ?? 0
-      const to = lineStarts[line] ?? this.#text.length
-      let row = this.#text.slice(from, to).replace(/\r?\n$/, '')
-      if (this.#broken < Number.POSITIVE_INFINITY) row = row.replace(SECRET, '$1 ***')
-      for (const { start, end } of secrets) {
-        if (start >= to || end <= from) continue
-        const left = Math.max(0, start - from)
-        const right = Math.min(row.length, end - from)
-        row = row.slice(0, left) + '*'.repeat(Math.max(0, right - left)) + row.slice(right)
+      let row = made.get(line)
+      if (row === undefined) {
+        const start = lineStarts[line - 1] ?? 0
+        const end = lineStarts[line] ?? this.#text.length
+        row = mask(this.#text.slice(start, end), start, secrets).replace(/\r?\n$/, '')
+        if (this.#broken < Number.POSITIVE_INFINITY) row = row.replace(SECRET, '$1 ***')
+        made.set(line, row)
       }
       return row
     }
   }
+}
+
+/** A row that begins at `start`, with stars for what is in one of the spans, which are in order. */
+function mask(row: string, start: number, spans: readonly Span[]): string {
+  const end = start + row.length
+  let masked = ''
+  let at = start
+  for (const span of spans) {
+    const from = Math.max(at, span.start)
+    const to = Math.min(end, span.end)
+    if (from >= to) continue
+    const hidden = row.slice(from - start, to - start).replace(/[^\r\n]/g, '*')
+    masked += row.slice(at - start, from - start) + hidden
+    at = to
+  }
+  return masked + row.slice(at - start)
 }

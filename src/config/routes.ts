@@ -1,6 +1,5 @@
 /** `gateway` of a service: how it is found, and who may use it. */
 import { parseOptions } from '../options.ts'
-import { virtualUrl } from '../registry.ts'
 import { entry, readFields } from './read.ts'
 import type { Reader } from './reader.ts'
 import { type CorsConfig, SERVICE_GATEWAY_RULES } from './rules.ts'
@@ -29,7 +28,11 @@ export function readRoutes(reader: Reader, node: Tree, path: string): ServiceGat
   const given = readFields(reader, node, SERVICE_GATEWAY_RULES, path) ?? {}
   const { auth } = given
   if (auth !== undefined && Object.keys(auth as object).length === 0) {
-    reader.fail(node, `${path}.auth`, `${path}.auth must have bearer or basic: else nobody gets in`)
+    reader.fail(
+      entry(node, 'auth') ?? node,
+      `${path}.auth`,
+      `${path}.auth must have bearer or basic: else nobody gets in`,
+    )
   }
   const right = reader.failures === before
   return parseOptions('gateway', right ? given : {}, SERVICE_GATEWAY_RULES) as ServiceGateway
@@ -39,6 +42,8 @@ export function readRoutes(reader: Reader, node: Tree, path: string): ServiceGat
 export function refuseTakenRoutes(
   reader: Reader,
   services: Tree,
+  /** As the services are called in the file. */
+  names: ReadonlyMap<string, string>,
   read: readonly { readonly url: string; readonly gateway: ServiceGateway }[],
 ): void {
   const taken = new Map<string, string>()
@@ -51,19 +56,12 @@ export function refuseTakenRoutes(
       const other = taken.get(`${key} ${route}`)
       taken.set(`${key} ${route}`, url)
       if (other === undefined || other === url) continue
-      const [name, service] = found(services, url)
+      const name = names.get(url) as string
+      const service = entry(services, name)
       const node = service && entry(service, 'gateway')
       const at = (node && entry(node, key)) ?? node ?? services
       const path = `services.${name}.gateway.${key}`
       reader.fail(at, path, `${path} says the same as that of ${other}`)
     }
   }
-}
-
-function found(services: Tree, url: string): readonly [string, Tree | undefined] {
-  if (services.kind !== 'mapping') return [url, undefined]
-  for (const [name, { value }] of services.entries) {
-    if (URL.canParse(name) && virtualUrl(name).href === url) return [name, value]
-  }
-  return [url, undefined]
 }

@@ -11,9 +11,9 @@ import {
   text,
   whole,
 } from '../options.ts'
-import { isNetwork, type Listen, listenRule } from './listen.ts'
+import { isNetwork, listenRule } from './listen.ts'
 
-export function flag(initial: boolean): Rule<boolean> {
+function flag(initial: boolean): Rule<boolean> {
   return rule(
     'true or false',
     initial,
@@ -171,8 +171,6 @@ export const SESSION_FILE_RULES = {
   ...SESSION_RULES,
   provider: text('a name of providers', (value) => value !== ''),
 } as const
-
-export type ListenList = readonly Listen[]
 
 function isOrigin(value: string): boolean {
   return value === '*' || (URL.canParse(value) && new URL(value).origin === value)

@@ -55,7 +55,7 @@ export function readServices(reader: Reader, node: Tree, providers: Providers): 
     const service = new ServiceReader(reader, providers, path).read(value, url)
     if (service) services.push(service)
   }
-  refuseTakenRoutes(reader, node, services)
+  refuseTakenRoutes(reader, node, seen, services)
   return services
 }
 

@@ -24,7 +24,7 @@ export interface Scalar extends Span {
   readonly plain: boolean
 }
 
-export interface Entry {
+interface Entry {
   readonly key: Span
   readonly value: Tree
 }
@@ -34,7 +34,7 @@ export interface Mapping extends Span {
   readonly entries: ReadonlyMap<string, Entry>
 }
 
-export interface List extends Span {
+interface List extends Span {
   readonly kind: 'list'
   readonly items: readonly Tree[]
 }
@@ -54,7 +54,8 @@ export function grow(text: string, lines: LineCounter, report: Report): Tree | u
       lineCounter: lines,
       prettyErrors: false,
       uniqueKeys: false,
-      logLevel: 'silent',
+      // A document too many is an error of every level but 'silent'.
+      logLevel: 'error',
       stringKeys: false,
     })
   } catch {
@@ -62,11 +63,16 @@ export function grow(text: string, lines: LineCounter, report: Report): Tree | u
     report({ start: 0, end: 0 }, 'this cannot be read as YAML: it is nested too deeply')
     return undefined
   }
-  for (const { pos, message, code } of [...document.errors, ...document.warnings]) {
+  for (const { pos, message, code } of document.errors) {
     // After the first, the parser is only out of step.
     const again =
       / in YAML stream| at node end/.test(message) && document.errors[0]?.pos[0] !== pos[0]
     if (!again) report({ start: pos[0], end: pos[1] }, `YAML: ${explain(code, message)}`)
+  }
+  for (const { pos, code } of document.warnings) {
+    const what =
+      code === 'TAG_RESOLVE_FAILED' ? "this tag ('!...') is not known" : 'this is not known'
+    report({ start: pos[0], end: pos[1] }, what)
   }
   if (!document.contents) return undefined
   return new Grower(report).grow(document.contents, 0)
@@ -75,6 +81,7 @@ export function grow(text: string, lines: LineCounter, report: Report): Tree | u
 /** Without the excerpts that some messages end with: they could be secret. */
 function explain(code: string, message: string): string {
   if (code === 'MULTIPLE_DOCS') return "there must be one document, but '---' begins another"
+  if (message.startsWith('Maximum call stack')) return 'this is nested too deeply'
   const short = message.replace(/:\s*["'`][\s\S]*$/, '').replace(/\s+/g, ' ')
   return short.charAt(0).toLowerCase() + short.slice(1)
 }
@@ -139,7 +146,8 @@ class Grower {
       const { value: named, source, type } = pair.key
       const key = typeof named === 'string' ? named : (source ?? String(named))
       if (key === '<<' && type === 'PLAIN') merges.push(value)
-      else if (entries.has(key)) this.#report(at, `the key '${key}' is there twice`, value)
+      else if (entries.has(key))
+        this.#report(at, `the key '${key.slice(0, 80)}' is there twice`, value)
       else entries.set(key, { key: at, value })
     }
     for (const merge of merges) this.#merge(entries, merge)
@@ -168,7 +176,10 @@ class Grower {
     const tree = target && this.#grown.get(target)
     if (tree && !(target && this.#open.has(target))) return tree
     const why = target ? 'stands inside its own anchor' : 'has no anchor before it'
-    this.#report(at, `the alias '*${name}' ${why}; a text that begins with '*' needs quotes`)
+    this.#report(
+      at,
+      `the alias '*${name.slice(0, 80)}' ${why}; a text that begins with '*' needs quotes`,
+    )
     return nothing(at)
   }
 
