@@ -38,7 +38,11 @@ const KINDS = {
     const { createGateway } = await import('manyhost/gateway')
     const { fixed } = await import('manyhost/providers/static')
     const session = new Session({ provider: fixed({ urls: [upstream] }) })
-    session.startup({ url: 'http://calc', concurrency: 64 })
+    session.startup({
+      url: 'http://calc',
+      concurrency: 64,
+      resend: kind === 'gateway' ? 'always' : 'never',
+    })
     await session.client().get('http://calc/')
     const gateway = await createGateway(session, {
       listen: '127.0.0.1:0',
@@ -46,6 +50,8 @@ const KINDS = {
     })
     return Number(new URL(gateway.url).port)
   },
+  /** Nothing is kept for a second attempt: what a body costs without the file that it is kept in. */
+  'gateway, resend never': () => KINDS.gateway(),
   async 'http-proxy-3'() {
     const { createProxyServer } = await import('http-proxy-3')
     const { Agent } = await import('node:http')

@@ -26,6 +26,8 @@ export class Replay {
   #inMemory = 0
   #file: FileHandle | undefined
   #inFile = 0
+  /** The chunk that is on its way to the disk; nobody but who reads it back waits for it. */
+  #writing: Promise<void> | undefined
   /** The chunk that was read last and where in the file it begins: the leading reader does not read it back. */
   #latest: Buffer | undefined
   #latestAt = -1
@@ -124,6 +126,8 @@ export class Replay {
 
   async #piece(position: number): Promise<Buffer> {
     if (position === this.#latestAt && this.#latest) return this.#latest
+    await this.#writing
+    if (this.error) throw this.error
     const buffer = Buffer.allocUnsafe(Math.min(PIECE, this.#inFile - position))
     const { bytesRead } = await (this.#file as FileHandle).read(buffer, 0, buffer.length, position)
     return buffer.subarray(0, bytesRead)
@@ -150,18 +154,28 @@ export class Replay {
       this.#memory.push(chunk)
       this.#inMemory += chunk.length
     } else {
+      // One chunk at a time is held for the disk: a slow one slows the source down, and memory stays flat.
+      await this.#writing
+      if (this.#disposed || this.error) return
       this.#file ??= await nameless()
       // It ended while its file was made.
       if (this.#disposed) return this.#close()
       const at = this.#inFile
-      const file = this.#file
+      this.#writing = this.#write(this.#file, chunk, at)
+      this.#latest = chunk
+      this.#latestAt = at
+      this.#inFile = at + chunk.length
+    }
+  }
+
+  async #write(file: FileHandle, chunk: Buffer, at: number): Promise<void> {
+    try {
       for (let written = 0; written < chunk.length; ) {
         const { bytesWritten } = await file.write(chunk, written, undefined, at + written)
         written += bytesWritten
       }
-      this.#latest = chunk
-      this.#latestAt = at
-      this.#inFile = at + chunk.length
+    } catch (thrown) {
+      if (!this.#disposed) this.#failed(thrown)
     }
   }
 
