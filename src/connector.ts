@@ -34,15 +34,22 @@ export function patient<S extends Duplex>(socket: S): S {
   let isWaiting = true
   /** What tells the end, when it has come and nobody was told. */
   let tell: (() => void) | undefined
+  /** The same, for an end that came out of the stream while the parser was paused. */
+  let tellLater: (() => void) | undefined
 
   socket.push = (chunk, encoding) => {
-    if (chunk !== null) return push.call(socket, chunk, encoding)
+    if (chunk !== null) {
+      // What has come, and was not asked for yet, comes before the end that may follow in the same turn.
+      isWaiting = false
+      return push.call(socket, chunk, encoding)
+    }
     const isReset = wasReset(socket)
     const end = (): void => {
       if (isReset) socket.destroy(reset())
       else push.call(socket, null)
     }
-    if (isWaiting) end()
+    // After an upgrade there is no parser, and whoever reads need not ask.
+    if (isWaiting || parserOf(socket) === undefined) end()
     else tell = end
     return false
   }
@@ -52,6 +59,10 @@ export function patient<S extends Duplex>(socket: S): S {
     // Streams themselves read 0 bytes, to get on; that is nobody's question.
     if (size === 0) return chunk
     isWaiting = chunk === null
+    if (isWaiting && tellLater) {
+      tellLater()
+      tellLater = undefined
+    }
     if (isWaiting && tell) {
       const end = tell
       tell = undefined
@@ -60,6 +71,25 @@ export function patient<S extends Duplex>(socket: S): S {
       read.call(socket, 0)
     }
     return chunk
+  }
+
+  const { addListener } = socket
+  /** The end is told in a later turn than it was asked for, when the parser may have had another reason to pause. */
+  const guarded = (listener: () => void): (() => void) => {
+    const onEnd = (): void => {
+      // Of what is destroyed, `close` tells.
+      if (socket.destroyed) return
+      if (parserOf(socket)?.paused) tellLater = () => process.nextTick(onEnd)
+      else listener.call(socket)
+    }
+    // By this, as with `once`, the emitter finds it when the listener is removed.
+    return Object.assign(onEnd, { listener })
+  }
+  // biome-ignore lint/suspicious/noExplicitAny: as node:events has it
+  socket.on = (name: string | symbol, listener: (...parts: any[]) => void) => {
+    const isUndicis = name === 'end' && parserOf(socket) !== undefined
+    addListener.call(socket, name, isUndicis ? guarded(listener) : listener)
+    return socket
   }
 
   socket.destroy = (error) => {
@@ -75,6 +105,13 @@ export function patient<S extends Duplex>(socket: S): S {
     })
   }
   return socket
+}
+
+/** undici keeps its parser at the socket, under a symbol of its own. Without one there is nothing to be paused. */
+function parserOf(socket: Duplex): { readonly paused?: boolean } | undefined {
+  const symbols = Object.getOwnPropertySymbols(socket)
+  const key = symbols.find(({ description }) => description === 'parser')
+  return (key && (Reflect.get(socket, key) as { paused?: boolean } | null)) ?? undefined
 }
 
 /**
