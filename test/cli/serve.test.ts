@@ -127,19 +127,21 @@ describe('manyhost serve', () => {
 
   it('drains on SIGINT: what is under way ends, open connections end with an answer', async () => {
     const served = await serve(fleet({ size: '2' }))
-    const client = async (): Promise<number> => {
+    let answers = 0
+    const client = async (): Promise<void> => {
       const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-      for (let count = 1; ; count++) {
+      for (;;) {
         const { headers, status } = await answer(`${served.gateway}/calc/add/1/2`, agent)
         expect(status).toBe(200)
+        answers++
         // Told to go: whoever comes anew may find nobody listening.
-        if (headers.connection === 'close') return count
+        if (headers.connection === 'close') return
       }
     }
     const clients = Promise.all(Array.from({ length: 16 }, client))
-    await new Promise((resolve) => setTimeout(resolve, 500))
+    while (answers < 50) await new Promise((resolve) => setTimeout(resolve, 10))
     served.process.kill('SIGINT')
-    for (const count of await clients) expect(count).toBeGreaterThan(2)
+    await clients
     const { code, stdout } = await served.ended
     expect(code).toBe(0)
     expect(lines(stdout).at(-1)).toMatchObject({ msg: 'stopped' })
