@@ -1,5 +1,6 @@
 /** Tells HTTP/2 by prior knowledge from HTTP/1.1 by the first bytes of a connection. */
 import type { Socket } from 'node:net'
+import { afterIdly } from '../time.ts'
 
 /** The beginning of HTTP/2's preface: no HTTP/1.1 request begins like it. */
 const PREFACE = Buffer.from('PRI ')
@@ -23,14 +24,15 @@ export function sniff(
     socket.off('readable', onReadable)
     socket.off('error', end)
     socket.off('end', end)
-    socket.off('timeout', end)
-    socket.setTimeout(0)
+    socket.off('close', forget)
+    timer.clear()
     socket.unshift(held)
     give(socket, isLike)
   }
   socket.on('error', end)
   socket.on('end', end)
-  socket.on('timeout', end)
-  socket.setTimeout(timeout)
+  const timer = afterIdly(timeout, end)
+  const forget = (): void => timer.clear()
+  socket.on('close', forget)
   socket.on('readable', onReadable)
 }
