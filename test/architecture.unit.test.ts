@@ -42,7 +42,9 @@ const MAY_SEE: Record<string, readonly string[]> = {
   metrics: ['leaf', 'dispatch', 'cluster', 'session'],
   publish: ['leaf', 'session', 'feed'],
   tasks: ['leaf', 'session'],
-  gateway: ['leaf', 'session'],
+  // A door of the session like the client, which lies in the session's own room: it hands requests to the data plane,
+  // and its admin shows and restarts what the control plane has.
+  gateway: ['leaf', 'dispatch', 'cluster', 'session'],
   config: ['leaf', 'session', 'sizing'],
   providers: ['leaf', 'wire'],
   index: ['leaf', 'dispatch', 'sizing', 'cluster', 'session', 'metrics', 'providers/process'],
@@ -132,9 +134,9 @@ test('nothing is exported wholesale', () => {
 
 test('only src/time.ts touches timers and clocks', () => {
   const touches =
-    /\b(?:set(?:Timeout|Interval|Immediate)\s*\((?!\): this)|Date\.now\b|new Date\(\)|performance\.now\b|AbortSignal\.timeout\b|node:timers)/
-  // One whole turn of the event loop is not a matter of time.
-  const exempt = ['src/time.ts', 'providers/process/launch.ts']
+    /(?<![.\w])(?:set(?:Timeout|Interval|Immediate)\s*\((?!\): this)|Date\.now\b|new Date\(\)|performance\.now\b|AbortSignal\.timeout\b|node:timers)/
+  // One whole turn of the event loop is not a matter of time; nor is a socket's own `setTimeout`.
+  const exempt = ['src/time.ts', 'providers/process/launch.ts', 'src/cli/serve/stop.ts']
   const wrong = all.filter(({ path, text }) => touches.test(text) && !exempt.includes(path))
   const lines = wrong.flatMap(({ path, text }) =>
     text

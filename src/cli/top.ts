@@ -1,6 +1,6 @@
 /** `manyhost top`: the terminal's dashboard, over the event stream. */
 import { asError } from '../errors.ts'
-import { sleep } from '../time.ts'
+import { sleep, wallClock } from '../time.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
 import { EXIT } from './exit.ts'
 import { type Interruption, untilInterrupted } from './interrupt.ts'
@@ -36,7 +36,7 @@ async function piped(
   { signal, code }: Interruption,
 ): Promise<number> {
   await follow(admin, state, signal, async (isWhole) => {
-    if (!isWhole) await write(plain(state, new Date().toISOString()))
+    if (!isWhole) await write(plain(state, new Date(wallClock()).toISOString()))
   })
   return code()
 }
