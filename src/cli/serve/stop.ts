@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { Session } from '../../session.ts'
 import { sleep } from '../../time.ts'
 import { EXIT } from '../exit.ts'
+import { takeSignal } from '../interrupt.ts'
 import type { Doors } from '../serve.ts'
 import type { Log } from './log.ts'
 import type { Reloader } from './reload.ts'
@@ -28,9 +29,8 @@ const CODES = { SIGINT: EXIT.interrupted.number, SIGTERM: EXIT.terminated.number
 export function stopOnSignals(running: Running): Promise<number> {
   return new Promise((resolve, reject) => {
     let stopping = false
-    process.removeAllListeners('SIGINT')
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
-      process.on(name, () => {
+      takeSignal(name, () => {
         const ended = stopping ? force(running, CODES[name]) : drain(running, name)
         stopping = true
         ended.then(resolve, reject)
