@@ -26,7 +26,8 @@ const FILES: Record<string, readonly string[]> = {
   ],
   metrics: ['metrics'],
   publish: ['publish'],
-  index: ['index'],
+  // `tasks.ts` is the door of src/tasks; what agents are comes from providers/agent, as `index` has processes.
+  index: ['index', 'tasks'],
 }
 
 /** What each room may see beside itself. */
@@ -47,7 +48,17 @@ const MAY_SEE: Record<string, readonly string[]> = {
   gateway: ['leaf', 'dispatch', 'cluster', 'session'],
   config: ['leaf', 'session', 'sizing'],
   providers: ['leaf', 'wire'],
-  index: ['leaf', 'dispatch', 'sizing', 'cluster', 'session', 'metrics', 'providers/process'],
+  index: [
+    'leaf',
+    'dispatch',
+    'sizing',
+    'cluster',
+    'session',
+    'metrics',
+    'tasks',
+    'providers/process',
+    'providers/agent',
+  ],
 }
 MAY_SEE.cli = [...Object.keys(MAY_SEE)]
 
