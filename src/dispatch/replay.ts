@@ -15,6 +15,12 @@ export type BodySource = AsyncIterable<unknown> | Iterable<unknown>
 
 const PIECE = 65_536
 
+/** Bytes that are worth a write: a chunk of a socket is 64 KiB, and each write a trip to another thread and back. */
+const BATCH = 524_288
+
+/** Bytes that wait for the disk at most, beside those on their way: a slow one slows the source down. */
+const AHEAD = 1_048_576
+
 export class Replay {
   /** What the source threw, or the disk. */
   error: ManyhostError | undefined
@@ -26,7 +32,12 @@ export class Replay {
   #inMemory = 0
   #file: FileHandle | undefined
   #inFile = 0
-  /** The chunk that is on its way to the disk; nobody but who reads it back waits for it. */
+  /** How much of `#inFile` can be read back. */
+  #onDisk = 0
+  /** What is not on its way to the disk yet. */
+  #unwritten: Buffer[] = []
+  #unwrittenBytes = 0
+  /** What is on its way; nobody but who reads it back, or is far ahead of it, waits for it. */
   #writing: Promise<void> | undefined
   /** The chunk that was read last and where in the file it begins: the leading reader does not read it back. */
   #latest: Buffer | undefined
@@ -60,6 +71,7 @@ export class Replay {
     if (this.#disposed) return
     this.#disposed = true
     this.#memory = []
+    this.#unwritten = []
     this.#latest = undefined
     this.#close()
     if (!this.#ended && typeof this.#source !== 'function') void this.#abandon(this.#source)
@@ -126,9 +138,12 @@ export class Replay {
 
   async #piece(position: number): Promise<Buffer> {
     if (position === this.#latestAt && this.#latest) return this.#latest
-    await this.#writing
-    if (this.error) throw this.error
-    const buffer = Buffer.allocUnsafe(Math.min(PIECE, this.#inFile - position))
+    while (position >= this.#onDisk) {
+      this.#writing ??= this.#write(1)
+      await this.#writing
+      if (this.error) throw this.error
+    }
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE, this.#onDisk - position))
     const { bytesRead } = await (this.#file as FileHandle).read(buffer, 0, buffer.length, position)
     return buffer.subarray(0, bytesRead)
   }
@@ -154,29 +169,35 @@ export class Replay {
       this.#memory.push(chunk)
       this.#inMemory += chunk.length
     } else {
-      // One chunk at a time is held for the disk: a slow one slows the source down, and memory stays flat.
-      await this.#writing
+      while (this.#writing && this.#unwrittenBytes >= AHEAD) await this.#writing
       if (this.#disposed || this.error) return
       this.#file ??= await nameless()
       // It ended while its file was made.
       if (this.#disposed) return this.#close()
-      const at = this.#inFile
-      this.#writing = this.#write(this.#file, chunk, at)
+      this.#unwritten.push(chunk)
+      this.#unwrittenBytes += chunk.length
       this.#latest = chunk
-      this.#latestAt = at
-      this.#inFile = at + chunk.length
+      this.#latestAt = this.#inFile
+      this.#inFile += chunk.length
+      if (this.#unwrittenBytes >= BATCH) this.#writing ??= this.#write(BATCH)
     }
   }
 
-  async #write(file: FileHandle, chunk: Buffer, at: number): Promise<void> {
+  /** Brings to the disk what waits for it, until less than `least` bytes do. Never rejects: readers look at `error`. */
+  async #write(least: number): Promise<void> {
     try {
-      for (let written = 0; written < chunk.length; ) {
-        const { bytesWritten } = await file.write(chunk, written, undefined, at + written)
-        written += bytesWritten
+      while (this.#unwrittenBytes >= least && !this.#disposed) {
+        const chunks = this.#unwritten
+        const length = this.#unwrittenBytes
+        this.#unwritten = []
+        this.#unwrittenBytes = 0
+        await writeAll(this.#file as FileHandle, chunks, length, this.#onDisk)
+        this.#onDisk += length
       }
     } catch (thrown) {
       if (!this.#disposed) this.#failed(thrown)
     }
+    this.#writing = undefined
   }
 
   #failed(thrown: unknown): ManyhostError {
@@ -192,6 +213,17 @@ async function nameless(): Promise<FileHandle> {
   const file = await open(path, 'wx+', 0o600)
   await unlink(path)
   return file
+}
+
+/** A disk may take less than it was given. */
+async function writeAll(file: FileHandle, chunks: Buffer[], length: number, at: number) {
+  let { bytesWritten } = await file.writev(chunks, at)
+  if (bytesWritten === length) return
+  const whole = Buffer.concat(chunks, length)
+  while (bytesWritten < length) {
+    bytesWritten += (await file.write(whole, bytesWritten, undefined, at + bytesWritten))
+      .bytesWritten
+  }
 }
 
 function iteratorOf(source: BodySource): AsyncIterator<unknown> | Iterator<unknown> {
