@@ -9,7 +9,7 @@ const LAST = Symbol('the answer to the last request')
 const BROKEN = Symbol('what came last was no HTTP')
 
 type Marked = Duplex & {
-  [LAST]?: ServerResponse
+  [LAST]?: ServerResponse | undefined
   [BROKEN]?: true
   /** node:http: the answer that is being written. */
   _httpMessage?: ServerResponse | null
@@ -19,6 +19,13 @@ type Marked = Duplex & {
 /** Notes that a request came: requests of one connection are answered in their order. */
 export function noteRequest(socket: object, response: ServerResponse): void {
   ;(socket as Marked)[LAST] = response
+  response.on('close', forget)
+}
+
+/** An idle connection is not to hold its last request and answer: they are larger than itself. */
+function forget(this: ServerResponse): void {
+  const socket = this.req.socket as Marked
+  if (socket[LAST] === this) socket[LAST] = undefined
 }
 
 /**
@@ -57,7 +64,7 @@ export function onMalformed(given: Duplex, status: number, title: string, detail
   const last = socket[LAST]
   // Who was told already that this is the end is not told twice.
   const words = last?.shouldKeepAlive === false ? undefined : lastWords(status, title, detail)
-  if (!last || last.closed || last.writableFinished) return hangUp(socket, words)
+  if (!last || last.writableFinished) return hangUp(socket, words)
   const { req: request } = last
   if (request.complete) {
     last.once('finish', () => hangUp(socket, words))
