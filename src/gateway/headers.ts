@@ -3,7 +3,7 @@
  * that say who was on the way are added. Pure.
  */
 import type { RawHeaders } from '../dispatch/exchange.ts'
-import { type Kind, kindOf } from './kinds.ts'
+import { type Kind, kindOf, matches, nameOf } from './kinds.ts'
 
 export interface Way {
   /** Address of the client. */
@@ -160,14 +160,15 @@ export function responseHeaders(raw: RawHeaders, { via, id, ownCors }: Back): st
   let isNamed = false
   let named: Set<string> | undefined
   for (let index = 0; index + 1 < raw.length; index += 2) {
-    const name = (raw[index] as Buffer).toString('latin1')
+    const name = nameOf(raw[index] as Buffer)
     const kind: Kind = kindOf(name)
-    if (kind === 'connection' && !isNamed) {
+    if (DROPPED.has(kind)) {
+      if (kind !== 'connection' || isNamed || isPlain(raw[index + 1] as Buffer)) continue
       isNamed = true
       named = namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
       if (named) dropNamed(headers, named)
+      continue
     }
-    if (DROPPED.has(kind)) continue
     if (kind === 'id') hasId = true
     if (named !== undefined || ownCors) {
       const lower = name.toLowerCase()
@@ -178,6 +179,11 @@ export function responseHeaders(raw: RawHeaders, { via, id, ownCors }: Back): st
   headers.push('via', via)
   if (!hasId) headers.push('x-request-id', id)
   return headers
+}
+
+/** Whether a `Connection` names no header: it is `close` or `keep-alive`. */
+function isPlain(value: Buffer): boolean {
+  return matches(value, 'close') || matches(value, 'keep-alive')
 }
 
 const DROPPED: ReadonlySet<Kind> = new Set(['hop', 'connection', 'ours', 'pseudo'])

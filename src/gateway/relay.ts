@@ -5,7 +5,7 @@ import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
 import { rawPairs } from '../dispatch/raw.ts'
 import { asError, describe, ManyhostError } from '../errors.ts'
 import { now } from '../time.ts'
-import { cut, endWith, writeHead, writeTrailers } from './answer.ts'
+import { cut, endWith, endWithBody, writeHead, writeTrailers } from './answer.ts'
 import { responseHeaders } from './headers.ts'
 import { answerable, answerProblem } from './problem.ts'
 
@@ -21,9 +21,6 @@ export interface RelayOptions {
 }
 
 const GONE = new ManyhostError('MANYHOST_ABORTED', 'the client went away')
-
-/** Up to this a body is text, which leaves in one write with its head. */
-const ONE_WRITE = 16_384
 
 export class Relay implements Sink {
   readonly #request: IncomingMessage
@@ -149,9 +146,7 @@ export class Relay implements Sink {
       return
     }
     const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)
-    // A text goes out together with the head, where bytes need a second buffer.
-    if (body.length <= ONE_WRITE) response.end(body.toString('latin1'), 'latin1')
-    else response.end(body)
+    endWithBody(response, body)
   }
 
   /** An answer to a request that asked for no upgrade. */

@@ -42,7 +42,10 @@ export class Routes {
     const lower = host.toLowerCase()
     const colon = lower.lastIndexOf(':')
     const name = colon > lower.lastIndexOf(']') ? lower.slice(0, colon) : lower
-    return this.#hosts.get(lower) ?? this.#hosts.get(name.replace(/\.$/, ''))
+    const found = this.#hosts.get(lower) ?? this.#hosts.get(name.replace(/\.$/, ''))
+    // Clients write a host in few ways, each time the same.
+    if (found && this.#hosts.size < MOST_HOSTS) this.#hosts.set(host, found)
+    return found
   }
 
   /** How a service is reached; `url` as the cluster has it. */
@@ -101,6 +104,9 @@ export function pathOf({ strip, prefix }: Route, path: string): string {
 }
 
 const NO_DOOR: ServiceDoor = {}
+
+/** Spellings of hosts that are remembered, with the names themselves: clients choose them. */
+const MOST_HOSTS = 10_000
 
 function hrefOf({ origin, pathname }: URL): string {
   return origin + pathname.replace(/\/+$/, '')
