@@ -8,7 +8,7 @@ const root = resolve(import.meta.dirname, '..')
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
   // `connector` makes undici's connections tell their end rightly, for providers and for the network.
-  leaf: ['errors', 'events', 'time', 'provider', 'connector'],
+  leaf: ['errors', 'events', 'time', 'provider', 'connector', 'version'],
   session: [
     'budget',
     'client',

@@ -31,14 +31,16 @@ export class Front {
   readonly #pace: Pace
   readonly #via: string
   readonly #waker = new Waker()
-  #isClosing = false
+  readonly #isClosing: () => boolean
 
-  constructor(session: Session, settings: GatewaySettings) {
+  /** @param isClosing whether connections end with the answers that are under way */
+  constructor(session: Session, settings: GatewaySettings, isClosing = () => false) {
     this.#session = session
     this.#settings = settings
     this.#routes = new Routes(session, settings.doors)
     this.#isTrusted = trustOf(settings.trustedProxies)
     this.#pace = new Pace(settings.bodyRate)
+    this.#isClosing = isClosing
     this.#via = `1.1 ${settings.via}`
   }
 
@@ -137,11 +139,9 @@ export class Front {
       via: this.#via,
       serverTiming: door.serverTiming ?? false,
       cors: door.cors && corsHeaders(door.cors, headers.origin),
-      isClosing: this.#getClosing,
+      isClosing: this.#isClosing,
     }
   }
-
-  readonly #getClosing = (): boolean => this.#isClosing
 
   #facts(
     request: IncomingMessage,
@@ -207,14 +207,9 @@ export class Front {
     return aim
   }
 
-  /** From now on connections end with the answers that are under way. */
-  drain(): void {
-    this.#isClosing = true
-  }
-
+  /** What came before still ends by its rules. */
   close(): void {
     this.#routes.close()
-    this.#pace.close()
   }
 }
 

@@ -2,11 +2,14 @@
 import { isIP } from 'node:net'
 import { milliseconds, parseOptions, rule, whole } from '../options.ts'
 import { ADDRESSES, address, type Listen } from './address.ts'
+import { type AdminOptions, type AdminParts, parseAdmin } from './admin/server.ts'
 import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'
 
 export interface GatewayOptions {
   /** Where the gateway listens. @default '127.0.0.1:8080' */
   readonly listen?: Listen
+  /** Opens the admin address, too: the dashboard, the API, `/metrics`. Left out, there is none. */
+  readonly admin?: AdminOptions
   /** How services are reached, by virtual URL; those that are not named here are reached by name and path. */
   readonly services?: Readonly<Record<string, ServiceDoor>>
   /** Paths of PEM files; they are read again when they change. */
@@ -38,6 +41,7 @@ export const GATEWAY_RULES = {
   listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
     address(value) ? (value as Listen) : undefined,
   ),
+  admin: rule<Omit<AdminParts, 'isReady'>>('{ listen, token }', undefined, parseAdmin),
   services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? (value as Record<string, ServiceDoor>)
@@ -74,7 +78,9 @@ function isNetwork(text: string): boolean {
   )
 }
 
-export interface GatewaySettings extends Required<Omit<GatewayOptions, 'tls' | 'services'>> {
+export interface GatewaySettings
+  extends Required<Omit<GatewayOptions, 'admin' | 'tls' | 'services'>> {
+  readonly admin: Omit<AdminParts, 'isReady'> | undefined
   readonly tls: { readonly cert: string; readonly key: string } | undefined
   readonly doors: ReadonlyMap<string, ServiceDoor>
 }

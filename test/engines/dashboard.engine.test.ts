@@ -5,7 +5,7 @@ import axe from 'axe-core'
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
-import type { AdminOptions } from '../../src/gateway/admin.ts'
+import type { AdminHandlerOptions } from '../../src/gateway/admin.ts'
 import { sleep } from '../../src/time.ts'
 import { type Json, ready, type Served, serve } from '../gateway/admin-help.ts'
 import { OUTPUT, withEngine } from './engine.ts'
@@ -54,7 +54,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
     expect(complaints).toEqual([])
   })
 
-  async function open(options: Partial<AdminOptions> = {}): Promise<void> {
+  async function open(options: Partial<AdminHandlerOptions> = {}): Promise<void> {
     served = await serve({ version: '0.1.0', ...options }, async (_req, res) => {
       await sleep(5 + Math.random() * 30)
       res.end('ok')

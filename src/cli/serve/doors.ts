@@ -3,6 +3,7 @@ import type { Config } from '../../config/config.ts'
 import type { Listen } from '../../config/listen.ts'
 import type { ServiceConfig } from '../../config/services.ts'
 import type { Address } from '../../gateway/address.ts'
+import type { AdminParts } from '../../gateway/admin/server.ts'
 import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
 
 /** Options of a gateway for each address that the file names. */
@@ -52,8 +53,14 @@ function corsOf(
   }
 }
 
-export function addressOf(listen: Listen): Address {
+function addressOf(listen: Listen): Address {
   return 'socketPath' in listen ? { path: listen.socketPath } : listen
+}
+
+/** Where the admin address is to be, and its token. */
+export function adminParts({ admin }: Config): Omit<AdminParts, 'isReady'> {
+  if (admin === false) return { where: [], token: undefined }
+  return { where: admin.listen.map(addressOf), token: admin.token }
 }
 
 /** What must not be in a log. */
