@@ -15,6 +15,7 @@ import { isId, requestHeaders } from './headers.ts'
 import { declaredLength, Inflow, tooLarge, WHOLE, whole } from './incoming.ts'
 import type { GatewaySettings } from './options.ts'
 import { Pace } from './pace.ts'
+import { priorityOf } from './priority.ts'
 import { answerable, answerProblem } from './problem.ts'
 import { Relay, type RelayOptions } from './relay.ts'
 import { Routes } from './routes.ts'
@@ -145,7 +146,7 @@ export class Front {
 
   #facts(
     request: IncomingMessage,
-    { route, cluster, path, host }: Aim,
+    { route, door, cluster, path, host }: Aim,
     body: unknown,
     upgrade: string | undefined,
   ): RequestFacts {
@@ -163,13 +164,16 @@ export class Front {
         host,
         version: request.httpVersion,
         trusted: this.#isTrusted(client),
+        tells: this.#settings.forwarded,
         name: this.#settings.via,
         prefix: route.strip,
         keepLength: body !== null,
       }),
       body: prepareBody(body, { replayLimit, keep: mayRepeat(resend, method, keyed) }),
       upgrade,
-      routing: NO_ROUTING,
+      routing: door.priorityHeader
+        ? { priority: priorityOf(request.headers.priority) }
+        : NO_ROUTING,
       ids: this.#session.ids,
     })
   }
@@ -180,6 +184,14 @@ export class Front {
     if (wrong) {
       endWith(request, response)
       throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
+    }
+    if (fieldsOf(request) > this.#settings.headerCount) {
+      endWith(request, response)
+      const most = `${this.#settings.headerCount} (headerCount)`
+      throw new ManyhostError(
+        'MANYHOST_TOO_MANY_HEADERS',
+        `the request has more header fields than ${most}`,
+      )
     }
     if (request.url === '*') {
       // Asks what the server as a whole can do (RFC 9110 section 9.3.7): that is us, not a service.
@@ -216,6 +228,14 @@ export class Front {
 const NO_ROUTING = {}
 
 function ignore(): void {}
+
+/** How many header fields there are; those of HTTP/2 that begin with a colon stand for the request line. */
+function fieldsOf({ rawHeaders, httpVersionMajor }: IncomingMessage): number {
+  let count = rawHeaders.length / 2
+  if (httpVersionMajor !== 2) return count
+  for (let index = 0; rawHeaders[index]?.startsWith(':'); index += 2) count--
+  return count
+}
 
 function answerEmpty(request: IncomingMessage, response: ServerResponse, headers: string[]): void {
   writeHead(request, response, 204, '', headers)

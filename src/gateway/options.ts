@@ -18,10 +18,14 @@ export interface GatewayOptions {
   readonly http2?: boolean
   /** Addresses or networks (`10.0.0.0/8`) of proxies whose `Forwarded` and `X-Forwarded-*` are believed. */
   readonly trustedProxies?: readonly string[]
+  /** Whether instances are told by `Forwarded` and `X-Forwarded-*` who asked. @default true */
+  readonly forwarded?: boolean
   /** The name by which the gateway calls itself in `Via`. @default 'manyhost' */
   readonly via?: string
   /** Bytes of a request's headers. @default 16384 */
   readonly headerSize?: number
+  /** Header fields of a request. @default 200 */
+  readonly headerCount?: number
   /** Milliseconds for a request's headers. @default 15000 */
   readonly headerTime?: number
   /** Bytes of a request's body. @default Infinity */
@@ -57,10 +61,12 @@ export const GATEWAY_RULES = {
   ),
   http2: rule<boolean>('true or false', true, boolean),
   trustedProxies: { ...texts('an array of addresses and networks', isNetwork), initial: [] },
+  forwarded: rule<boolean>('true or false', true, boolean),
   via: rule<string>('a token', 'manyhost', (value) =>
     typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
   ),
-  headerSize: whole(1_024, 16_384),
+  headerSize: whole(1, 16_384),
+  headerCount: whole(1, 200),
   headerTime: milliseconds(15_000),
   bodySize: whole(0, Number.POSITIVE_INFINITY),
   bodyRate: whole(0, 512),

@@ -41,6 +41,17 @@ async function ask(
 }
 
 describe('by prior knowledge, beside HTTP/1.1', () => {
+  test('more header fields than `headerCount`: 431, and the connection goes on; far more: none of it', async () => {
+    const { url } = await house(undefined, { gateway: { headerCount: 20 } })
+    const session = open(url)
+    const fields = (count: number): OutgoingHttpHeaders =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`x-${i}`, `${i}`]))
+    expect((await ask(session, fields(21))).status).toBe(431)
+    expect((await ask(session, fields(20))).status).toBe(200)
+    await expect(ask(session, fields(200))).rejects.toThrow()
+    expect((await ask(open(url), fields(20))).status).toBe(200)
+  })
+
   test('requests with and without a body, many at a time', async () => {
     const { url, port } = await house()
     const session = open(url)

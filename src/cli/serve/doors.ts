@@ -8,13 +8,15 @@ import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
 
 /** Options of a gateway for each address that the file names. */
 export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
-  const { listen, tls, http2, trustedProxies, limits, pathRouting } = gateway
-  const { headerSize, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
+  const { listen, tls, http2, trustedProxies, forwarded, limits, pathRouting } = gateway
+  const { headerSize, headerCount, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
   const options: GatewayOptions = {
     ...(tls && { tls }),
     http2,
     trustedProxies,
+    forwarded,
     headerSize,
+    headerCount,
     headerTime,
     bodySize,
     bodyRate,
@@ -26,7 +28,7 @@ export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] 
 }
 
 function door({ gateway }: ServiceConfig, pathRouting: boolean): ServiceDoor {
-  const { hosts, path, strip, auth, cors, waitingPage, serverTiming } = gateway
+  const { hosts, path, strip, auth, cors, waitingPage, serverTiming, priorityHeader } = gateway
   const found = path ?? (pathRouting ? undefined : false)
   return {
     ...(hosts && { hosts }),
@@ -36,15 +38,17 @@ function door({ gateway }: ServiceConfig, pathRouting: boolean): ServiceDoor {
     ...(cors && { cors: corsOf(cors) }),
     waitingPage,
     serverTiming,
+    priorityHeader,
   }
 }
 
 function corsOf(
   cors: NonNullable<ServiceConfig['gateway']['cors']>,
 ): NonNullable<ServiceDoor['cors']> {
-  const { origins, headers, exposedHeaders, credentials, maxAge } = cors
+  const { origins, methods, headers, exposedHeaders, credentials, maxAge } = cors
   return {
     origins,
+    ...(methods && { methods }),
     ...(headers && { headers }),
     ...(exposedHeaders && { expose: exposedHeaders }),
     credentials,
