@@ -1,4 +1,5 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
+import { isDeepStrictEqual } from 'node:util'
 import { mustBeAddress } from './address.ts'
 import { type AdminServer, type Measured, openAdmin } from './admin/server.ts'
 import { Front } from './gateway.ts'
@@ -7,9 +8,22 @@ import { type GatewayOptions, parseGateway } from './options.ts'
 import { openDoor } from './servers.ts'
 
 export type { Listen } from './address.ts'
-export type { AdminOptions, Measured } from './admin/server.ts'
+export type { AdminOptions } from './admin/options.ts'
+export type { Measured } from './admin/server.ts'
 export type { Auth, Cors, ServiceDoor } from './doors.ts'
 export type { GatewayOptions } from './options.ts'
+
+/** What belongs to its sockets. */
+const FIXED = [
+  'listen',
+  'admin',
+  'tls',
+  'http2',
+  'headerSize',
+  'headerTime',
+  'keepAlive',
+  'drainTimeout',
+] as const
 
 export interface Gateway extends AsyncDisposable {
   /** Where it listens: `http://127.0.0.1:8080`, or `unix:/path`. */
@@ -17,11 +31,11 @@ export interface Gateway extends AsyncDisposable {
   /** Where its admin address is, the first one if there are several; undefined without `admin`. */
   readonly adminUrl: string | undefined
   /**
-   * Takes other options from now on, without losing a request: `services`, `trustedProxies`, `via`, `bodySize` and
-   * `bodyRate`. The others stay as they were opened with.
+   * Takes other options from now on, without losing a request. Those that belong to its sockets stay as it was opened
+   * with; their names are the answer, where they differ.
    * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing is changed
    */
-  update(options: GatewayOptions): void
+  update(options: GatewayOptions): readonly string[]
   /**
    * Ends each connection with its next answer, and still takes new ones: some time before `close()`, so that no client
    * is cut off between two requests.
@@ -83,10 +97,13 @@ export async function createGateway(
   return {
     url,
     adminUrl: admin?.urls[0],
-    update(next) {
+    update(options) {
+      const next = parseGateway(options)
       const old = front
-      front = new Front(session, parseGateway(next), isClosing)
+      front = new Front(session, next, isClosing)
       old.close()
+      door.server.maxConnections = next.connections
+      return FIXED.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
     },
     drain,
     close,

@@ -2,7 +2,7 @@
 import { isIP } from 'node:net'
 import { milliseconds, parseOptions, rule, whole } from '../options.ts'
 import { ADDRESSES, address, type Listen } from './address.ts'
-import { type AdminOptions, type AdminParts, parseAdmin } from './admin/server.ts'
+import { type AdminOptions, type AdminSettings, parseAdmin } from './admin/options.ts'
 import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'
 
 export interface GatewayOptions {
@@ -45,7 +45,7 @@ export const GATEWAY_RULES = {
   listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
     address(value) ? (value as Listen) : undefined,
   ),
-  admin: rule<Omit<AdminParts, 'isReady'>>('{ listen, token }', undefined, parseAdmin),
+  admin: rule<AdminSettings>('{ listen, token }', undefined, parseAdmin),
   services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? (value as Record<string, ServiceDoor>)
@@ -86,7 +86,7 @@ function isNetwork(text: string): boolean {
 
 export interface GatewaySettings
   extends Required<Omit<GatewayOptions, 'admin' | 'tls' | 'services'>> {
-  readonly admin: Omit<AdminParts, 'isReady'> | undefined
+  readonly admin: AdminSettings | undefined
   readonly tls: { readonly cert: string; readonly key: string } | undefined
   readonly doors: ReadonlyMap<string, ServiceDoor>
 }

@@ -89,6 +89,38 @@ describe('manyhost serve', () => {
     expect(stdout).not.toContain('the-secret-word')
   })
 
+  it('applies what it can of the other sections, and names what only the next start will', async () => {
+    const served = await serve(fleet())
+    const ask = () => fetch(`${served.gateway}/calc/add/1/2`, { headers: { 'x-a': '1' } })
+    expect((await ask()).status).toBe(200)
+    const text = fleet()
+      .replace(
+        /^gateway.*$/m,
+        'gateway: { listen: 127.0.0.1:0, limits: { headerCount: 1, keepAlive: 1s } }',
+      )
+      .replace(/^admin.*$/m, 'admin: { listen: 127.0.0.1:0, token: the-secret-word }')
+    writeFileSync(
+      served.file,
+      `${text}session: { budget: { instances: 3 } }\nlog: { level: debug }`,
+    )
+    served.process.kill('SIGHUP')
+    await served.until(/applied: nothing to change/)
+    expect((await ask()).status).toBe(431)
+    const warnings = lines(served.stdout()).filter(({ level }) => level === 'warn')
+    expect(warnings.map(({ key, msg }) => [key, msg])).toEqual(
+      ['session.budget', 'admin.token', 'gateway.limits.keepAlive'].map((key) => [
+        key,
+        `${key} has changed: that takes effect at the next start`,
+      ]),
+    )
+    expect((await fetch(`${served.admin}/api/clusters`)).status).toBe(200)
+    await manyhost(['size', 'calc', '2', '--admin', served.admin])
+    await served.until(/"level":"debug"/)
+    served.process.kill('SIGINT')
+    const { stdout } = await served.ended
+    expect(stdout).not.toContain('the-secret-word')
+  })
+
   it('changes nothing by a wrong file, and says why', async () => {
     const served = await serve(fleet())
     const traffic = load(`${served.gateway}/calc/add/1/2`)

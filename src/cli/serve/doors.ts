@@ -1,9 +1,10 @@
 /** What a file says of the gateway, in the gateway's own terms. Pure. */
 import type { Config } from '../../config/config.ts'
 import type { Listen } from '../../config/listen.ts'
+import { LIMIT_RULES } from '../../config/rules.ts'
 import type { ServiceConfig } from '../../config/services.ts'
 import type { Address } from '../../gateway/address.ts'
-import type { AdminParts } from '../../gateway/admin/server.ts'
+import type { AdminSettings } from '../../gateway/admin/options.ts'
 import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
 
 /** Options of a gateway for each address that the file names. */
@@ -61,8 +62,13 @@ function addressOf(listen: Listen): Address {
   return 'socketPath' in listen ? { path: listen.socketPath } : listen
 }
 
+/** Names of a gateway's options, as the file calls them. */
+export function fileKeys(names: readonly string[]): string[] {
+  return names.map((name) => `gateway.${name in LIMIT_RULES ? 'limits.' : ''}${name}`)
+}
+
 /** Where the admin address is to be, and its token. */
-export function adminParts({ admin }: Config): Omit<AdminParts, 'isReady'> {
+export function adminParts({ admin }: Config): AdminSettings {
   if (admin === false) return { where: [], token: undefined }
   return { where: admin.listen.map(addressOf), token: admin.token }
 }

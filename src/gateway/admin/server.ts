@@ -5,19 +5,11 @@ import { ManyhostError } from '../../errors.ts'
 import type { Session } from '../../session.ts'
 import { afterIdly } from '../../time.ts'
 import { version } from '../../version.ts'
-import { type Address, address, isLocal, type Listen } from '../address.ts'
+import type { Address } from '../address.ts'
 import { adminHandler } from '../admin.ts'
 import { listenOn, urlOf } from '../listening.ts'
-import { access } from './access.ts'
+import type { AdminSettings } from './options.ts'
 import { requestHandler } from './request.ts'
-
-/** `admin` of a gateway's options; README has the table. */
-export interface AdminOptions {
-  /** Where the page, the API and `/metrics` are. @default '127.0.0.1:9090' */
-  readonly listen?: Listen | readonly Listen[]
-  /** Asked for as `Authorization: Bearer`; required as soon as other machines can reach it. */
-  readonly token?: string
-}
 
 /** A session that counts, as the public one does. */
 export type Measured = Session & { readonly metrics?: Registry }
@@ -31,9 +23,7 @@ export interface AdminServer {
 /** How long answers may take to end when it closes, in ms. */
 const GRACE = 1_000
 
-export interface AdminParts {
-  readonly where: readonly Address[]
-  readonly token: string | undefined
+export interface AdminParts extends AdminSettings {
   /** What readiness needs besides the services'. */
   readonly isReady: () => boolean
 }
@@ -83,23 +73,4 @@ export async function openAdmin(
     throw error
   }
   return { urls: servers.map((server) => urlOf(server, false)), close }
-}
-
-/** What `createGateway` was given as `admin`, checked; undefined for what is no such thing. */
-export function parseAdmin(given: unknown): Omit<AdminParts, 'isReady'> | undefined {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) return undefined
-  const { listen = '127.0.0.1:9090', token, ...more } = given as Record<string, unknown>
-  const where = (Array.isArray(listen) ? listen : [listen]).map(address)
-  if (Object.keys(more).length > 0 || where.length === 0 || where.includes(undefined)) {
-    return undefined
-  }
-  if (token !== undefined && typeof token !== 'string') return undefined
-  // Throws for a token that no header can carry.
-  access(token)
-  const open = (where as Address[]).find((one) => !isLocal(one))
-  if (open && token === undefined) {
-    const text = 'gateway: admin.token is missing: others than this machine can reach admin.listen'
-    throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
-  }
-  return { where: where as Address[], token }
 }
