@@ -9,9 +9,8 @@ import {
   type Histogram as PromHistogram,
   Registry,
 } from 'prom-client'
-import type { Cluster } from './cluster/cluster.ts'
-import { BUCKETS, type Histogram } from './dispatch/histogram.ts'
 import type { InstanceState } from './events.ts'
+import { BUCKETS, type Cluster, type Histogram } from './inside.ts'
 
 const STATES: readonly InstanceState[] = ['pending', 'starting', 'ready', 'unready', 'draining']
 

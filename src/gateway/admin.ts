@@ -35,7 +35,7 @@ export function adminHandler(session: Session, options: AdminHandlerOptions): Ad
   const { token, metrics, version = '0.0.0', isReady = () => true } = options
   const gate = access(token)
   const hub = new Hub(session, version)
-  const restarts = new Restarts((error) => hub.report(error))
+  const restarts = new Restarts(session, (error) => hub.report(error))
   const outflows = new Outflows()
   const admin: Admin = { session, metrics, version, isReady, hub, outflows, restarts }
   return Object.assign(

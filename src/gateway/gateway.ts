@@ -1,11 +1,8 @@
 /** The request path of the gateway: checks, finds the service, and hands the request to its cluster. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { prepareBody } from '../dispatch/body.ts'
-import type { RequestFacts } from '../dispatch/exchange.ts'
-import { requestFacts } from '../dispatch/facts.ts'
-import { mayRepeat } from '../dispatch/verdict.ts'
 import { asError, ManyhostError } from '../errors.ts'
+import { bodyFor, type RequestFacts, requestFacts } from '../inside.ts'
 import type { Session } from '../session.ts'
 import { type Aim, aimOf } from './aim.ts'
 import { endWith, writeHead } from './answer.ts'
@@ -152,7 +149,6 @@ export class Front {
   ): RequestFacts {
     const { method = 'GET', socket } = request
     const client = addressOf(socket)
-    const { resend, replayLimit } = cluster.settings.dispatch
     const keyed = request.headers['idempotency-key'] !== undefined
     return requestFacts({
       method,
@@ -169,7 +165,7 @@ export class Front {
         prefix: route.strip,
         keepLength: body !== null,
       }),
-      body: prepareBody(body, { replayLimit, keep: mayRepeat(resend, method, keyed) }),
+      body: bodyFor(cluster, body, method, keyed),
       upgrade,
       routing: door.priorityHeader
         ? { priority: priorityOf(request.headers.priority) }

@@ -2,7 +2,7 @@
  * Headers on their way through: those that concern one connection only are taken out (RFC 9110 section 7.6.1), those
  * that say who was on the way are added. Pure.
  */
-import type { RawHeaders } from '../dispatch/exchange.ts'
+import type { RawHeaders } from '../inside.ts'
 import { type Kind, kindOf } from './kinds.ts'
 
 export interface Way {
