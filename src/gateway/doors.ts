@@ -91,7 +91,8 @@ const AUTH_RULES: Readonly<Record<keyof Auth, Rule<unknown>>> = {
   ),
 }
 
-const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
+/** Every option of a service at the gateway. README's table is held against this one by a test. */
+export const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
   hosts: texts('an array of host names', (one) => /^[\w.:[\]-]+$/.test(one)),
   path: rule<string | false>("a path such as '/calc' or '/api/v1', or false", undefined, (value) =>
     value === false || (typeof value === 'string' && /^\/[^?#\s]*$/.test(value))

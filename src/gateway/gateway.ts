@@ -12,6 +12,7 @@ import { isId, requestHeaders } from './headers.ts'
 import { declaredLength, Inflow, tooLarge, WHOLE, whole } from './incoming.ts'
 import type { GatewaySettings } from './options.ts'
 import { Pace } from './pace.ts'
+import { inTurn, isBehind } from './pipeline.ts'
 import { priorityOf } from './priority.ts'
 import { answerable, answerProblem } from './problem.ts'
 import { Relay, type RelayOptions } from './relay.ts'
@@ -46,15 +47,26 @@ export class Front {
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     // node:http2 reports there what node:http does not report at all: that the client went away.
     if (request.httpVersionMajor === 2) request.on('error', ignore)
-    else noteRequest(request.socket, response)
+    else {
+      noteRequest(request.socket, response)
+      if (isBehind(request, response)) {
+        return inTurn(request, response, () => this.#handle(request, response, ignore))
+      }
+    }
     this.#handle(request, response, ignore)
   }
 
   /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
   readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
+    const begin = (): void => response.writeContinue()
     if (request.httpVersionMajor === 2) request.on('error', ignore)
-    else noteRequest(request.socket, response)
-    this.#handle(request, response, () => response.writeContinue())
+    else {
+      noteRequest(request.socket, response)
+      if (isBehind(request, response)) {
+        return inTurn(request, response, () => this.#handle(request, response, begin))
+      }
+    }
+    this.#handle(request, response, begin)
   }
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
