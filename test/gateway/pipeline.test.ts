@@ -1,7 +1,7 @@
 /** Requests that a client sends before it has the answers to those before: in order, and bounded. */
 import { afterEach, expect, test } from 'vitest'
 import { turns } from '../help.ts'
-import { dial, house, latch, tidy, until } from './help.ts'
+import { dial, house, latch, rest, tidy, until } from './help.ts'
 
 afterEach(tidy)
 
@@ -77,13 +77,7 @@ test('a flood of them is not read while none is answered', async () => {
   for (let i = 0; i < 100; i++) written += wire.write(some) && some.length
   await until(() => cluster.inFlight === MOST)
   // What the kernel holds, a few megabytes, has left; the rest cannot.
-  let before = -1
-  await until(() => {
-    const is = before === wire.socket.writableLength
-    before = wire.socket.writableLength
-    return is
-  })
-  await turns(100)
+  await rest(wire)
   expect(cluster.stats().arrivals).toBe(MOST)
   expect(wire.socket.writableLength).toBeGreaterThan(written / 2)
   // Not read, it is found to be gone when something is written to it.
