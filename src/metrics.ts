@@ -9,9 +9,8 @@ import {
   type Histogram as PromHistogram,
   Registry,
 } from 'prom-client'
-import type { Cluster } from './cluster/cluster.ts'
-import { BUCKETS, type Histogram } from './dispatch/histogram.ts'
 import type { InstanceState } from './events.ts'
+import { BUCKETS, type Cluster, type Exemplar, type Exemplars, type Histogram } from './inside.ts'
 
 const STATES: readonly InstanceState[] = ['pending', 'starting', 'ready', 'unready', 'draining']
 
@@ -67,6 +66,11 @@ export const METRICS = {
 } as const satisfies Record<string, readonly [string, string, string]>
 
 type MetricName = keyof typeof METRICS
+interface Measured {
+  readonly histogram: Histogram
+  readonly exemplars?: Exemplars
+}
+
 type Values = (
   cluster: Cluster,
   set: (labels: Record<string, string | number>, value: number) => void,
@@ -98,11 +102,14 @@ const SIMPLE: Partial<Record<MetricName, Values>> = {
   manyhost_ejections_total: ({ traffic }, set) => set({}, traffic.ejections),
 }
 
-const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Histogram>> = {
-  manyhost_request_duration_seconds: ({ traffic }) => traffic.duration,
-  manyhost_queue_wait_seconds: ({ traffic }) => traffic.queueWait,
-  manyhost_attempt_duration_seconds: ({ traffic }) => traffic.attempt,
-  manyhost_start_duration_seconds: ({ starts }) => starts.duration,
+const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Measured>> = {
+  manyhost_request_duration_seconds: ({ traffic: { duration, exemplars } }) => ({
+    histogram: duration,
+    exemplars,
+  }),
+  manyhost_queue_wait_seconds: ({ traffic }) => ({ histogram: traffic.queueWait }),
+  manyhost_attempt_duration_seconds: ({ traffic }) => ({ histogram: traffic.attempt }),
+  manyhost_start_duration_seconds: ({ starts }) => ({ histogram: starts.duration }),
 }
 
 /** Registers all metrics of the clusters with a registry, a new one unless one is given. */
@@ -151,24 +158,24 @@ class CountedHistogram {
   readonly type = 'histogram'
   readonly aggregator = 'sum'
   readonly #clusters: () => readonly Cluster[]
-  readonly #histogram: (cluster: Cluster) => Histogram
+  readonly #measured: (cluster: Cluster) => Measured
 
   constructor(
     name: string,
     help: string,
     clusters: () => readonly Cluster[],
-    histogram: (cluster: Cluster) => Histogram,
+    measured: (cluster: Cluster) => Measured,
   ) {
     this.name = name
     this.help = help
     this.#clusters = clusters
-    this.#histogram = histogram
+    this.#measured = measured
   }
 
   async get(): Promise<object> {
     const { name, help, type, aggregator } = this
     const values = this.#clusters().flatMap((cluster) =>
-      series(name, cluster.url, this.#histogram(cluster)),
+      series(name, cluster.url, this.#measured(cluster)),
     )
     return { name, help, type, aggregator, values }
   }
@@ -180,18 +187,47 @@ interface Sample {
   readonly labels: Record<string, string | number>
   readonly value: number
   readonly metricName: string
+  readonly exemplar?: SampleExemplar | undefined
 }
 
-function series(name: string, service: string, { counts, sum, count }: Histogram): Sample[] {
+/** As prom-client has it; OpenMetrics shows it, the plain text does not. */
+interface SampleExemplar {
+  readonly labelSet: Record<string, string>
+  readonly value: number
+  readonly timestamp: number
+}
+
+function series(name: string, service: string, { histogram, exemplars }: Measured): Sample[] {
+  const { counts, sum, count } = histogram
+  const metricName = `${name}_bucket`
   let total = 0
   const buckets = BUCKETS.map((le, index) => {
     total += counts[index] as number
-    return { labels: { le, service }, value: total, metricName: `${name}_bucket` }
+    const exemplar = shown(exemplars?.of(index))
+    return { labels: { le, service }, value: total, metricName, exemplar }
   })
   return [
     ...buckets,
-    { labels: { le: '+Inf', service }, value: count, metricName: `${name}_bucket` },
+    {
+      labels: { le: '+Inf', service },
+      value: count,
+      metricName,
+      exemplar: shown(exemplars?.of(BUCKETS.length)),
+    },
     { labels: { service }, value: sum / 1_000, metricName: `${name}_sum` },
     { labels: { service }, value: count, metricName: `${name}_count` },
   ]
+}
+
+/** Characters that the labels of an exemplar may have together, names and values (OpenMetrics 1.0, exemplars). */
+const MOST = 128
+
+function shown(exemplar: Exemplar | undefined): SampleExemplar | undefined {
+  if (!exemplar) return undefined
+  const { id, traceId, ms, at } = exemplar
+  const labelSet: Record<string, string> = traceId === undefined ? {} : { trace_id: traceId }
+  const taken = traceId === undefined ? 0 : 'trace_id'.length + traceId.length
+  // One that a caller gave may be longer; a part of it would find nothing.
+  if (taken + 'request_id'.length + id.length <= MOST) labelSet.request_id = id
+  return { labelSet, value: ms / 1_000, timestamp: at / 1_000 }
 }

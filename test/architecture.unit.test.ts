@@ -8,10 +8,12 @@ const root = resolve(import.meta.dirname, '..')
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
   // `connector` makes undici's connections tell their end rightly, for providers and for the network.
-  leaf: ['errors', 'events', 'time', 'provider', 'connector'],
+  leaf: ['errors', 'events', 'time', 'provider', 'connector', 'version'],
   session: [
     'budget',
     'client',
+    // What those in front of the session see of the rooms behind it.
+    'inside',
     'intake',
     'limits',
     'network',
@@ -39,13 +41,10 @@ const MAY_SEE: Record<string, readonly string[]> = {
   feed: ['leaf'],
   cluster: ['leaf', 'dispatch', 'sizing'],
   session: ['leaf', 'dispatch', 'sizing', 'cluster'],
-  // The figures that it reads lie in the rooms below the session, which is why they are seen here.
-  metrics: ['leaf', 'dispatch', 'cluster', 'session'],
+  metrics: ['leaf', 'session'],
   publish: ['leaf', 'session', 'feed'],
   tasks: ['leaf', 'session'],
-  // A door of the session like the client, which lies in the session's own room: it hands requests to the data plane,
-  // and its admin shows and restarts what the control plane has.
-  gateway: ['leaf', 'dispatch', 'cluster', 'session'],
+  gateway: ['leaf', 'session'],
   config: ['leaf', 'session', 'sizing'],
   providers: ['leaf', 'wire'],
   index: [

@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ERRORS } from '../src/errors.ts'
+import { DOOR_RULES } from '../src/gateway/doors.ts'
+import { GATEWAY_RULES } from '../src/gateway/options.ts'
 import { CLIENT_RULES, SESSION_RULES } from '../src/limits.ts'
 import { METRICS } from '../src/metrics.ts'
 import type { Rule } from '../src/options.ts'
@@ -10,10 +12,10 @@ import { SERVICE_RULES } from '../src/service.ts'
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
 
 /** Rows of the table under the heading that begins with these words, cells without their back-ticks. */
-function table(heading: string): string[][] {
+function table(heading: string, behind = ''): string[][] {
   const from = readme.indexOf(`# ${heading}`)
   expect(from, `README has no heading '${heading}'`).toBeGreaterThan(0)
-  const rows = readme.slice(from).split('\n')
+  const rows = readme.slice(readme.indexOf(behind, from)).split('\n')
   const begin = rows.findIndex((row) => row.startsWith('| ---'))
   const lines = rows.slice(begin + 1)
   const end = lines.findIndex((row) => !row.startsWith('|'))
@@ -37,8 +39,8 @@ function optionRows(rules: Readonly<Record<string, Rule<unknown>>>): string[][] 
   return Object.entries(rules).map(([name, rule]) => [name, defaultOf(rule), rule.range])
 }
 
-function shown(heading: string): string[][] {
-  return table(heading).map(([name, initial, range]) => [
+function shown(heading: string, behind?: string): string[][] {
+  return table(heading, behind).map(([name, initial, range]) => [
     code(name),
     code(initial),
     range as string,
@@ -59,8 +61,20 @@ describe('README', () => {
     expect(shown('`session.client(options)`')).toEqual(optionRows(CLIENT_RULES))
   })
 
+  it('has the options of a gateway, and those of a service at it', () => {
+    expect(shown('`createGateway(session, options)`')).toEqual(optionRows(GATEWAY_RULES))
+    expect(shown('`createGateway(session, options)`', '`services` has')).toEqual(
+      optionRows(DOOR_RULES),
+    )
+  })
+
   it('says something of each option', () => {
-    for (const heading of ['`session.startup(options', '`new Session(', '`session.client(']) {
+    for (const heading of [
+      '`session.startup(options',
+      '`new Session(',
+      '`session.client(',
+      '`createGateway(',
+    ]) {
       for (const [name, , , meaning] of table(heading)) {
         expect(meaning?.length, name).toBeGreaterThan(5)
       }

@@ -14,6 +14,11 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
   'sizes.js': [/an integer: 2/, /a class: 2/, /idle: 0/, /wakes it up: 42/],
   'fetch.js': [/Node's fetch: 3/, /undici's request: 12/, /own fetch: 5/],
   'faults.js': [/40 requests, 40 answers/],
+  'observability/otel.js': [
+    /(the instance's trace is the caller's: true\n){3}/,
+    /start http:\/\/flaky flaky-\w+-1 [\d.]+ ms/,
+    /GET http:\/\/flaky \/0 .*\n {2}attempt 1 flaky-\w+-\d [\d.]+ ms connection\n {2}attempt 2 /,
+  ],
   'requestor-proxy.js': [/by path: 0 2 4 6 8 ... 38/, /nobody: 404 MANYHOST_UNKNOWN_SERVICE/],
 }
 
@@ -22,7 +27,8 @@ const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js'
 
 describe('examples', () => {
   it('are all here', () => {
-    const files = readdirSync(folder).filter((file) => /(?<!-server)\.js$/.test(file))
+    const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    const files = all.filter((file) => /(?<!-server)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 

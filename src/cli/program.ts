@@ -1,8 +1,8 @@
 /** The parser (commander), made of the table of commands. */
 import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
+import { version } from '../version.ts'
 import { ADMIN_OPTIONS, COMMANDS, type Command as Entry, type Option as Flag } from './commands.ts'
 import { EXIT } from './exit.ts'
-import { version } from './version.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {

@@ -1,13 +1,12 @@
 /** `manyhost serve`: the composition root. A file becomes a session, its gateway and its admin address. */
 import { applyConfig } from '../config/apply.ts'
 import { ManyhostError } from '../errors.ts'
-import { requestHandler } from '../gateway/admin/request.ts'
-import { adminHandler } from '../gateway/admin.ts'
+import { type AdminServer, openAdmin } from '../gateway/admin/server.ts'
 import { createGateway, type Gateway } from '../gateway/index.ts'
 import { Session } from '../index.ts'
+import { version } from '../version.ts'
 import { CliError } from './exit.ts'
-import { type AdminServer, openAdmin } from './serve/admin-server.ts'
-import { secretsOf } from './serve/doors.ts'
+import { adminParts, secretsOf } from './serve/doors.ts'
 import { DEFAULT_FILE, type Fleet, mustReadFleet } from './serve/fleet.ts'
 import { type How, type Log, openLog } from './serve/log.ts'
 import { observe } from './serve/observe.ts'
@@ -15,7 +14,6 @@ import { ProviderShop } from './serve/providers.ts'
 import { Reloader } from './serve/reload.ts'
 import { stopOnSignals } from './serve/stop.ts'
 import { where } from './serve/where.ts'
-import { version } from './version.ts'
 
 interface ServeOptions {
   readonly watch?: boolean
@@ -84,7 +82,10 @@ async function openDoors(session: Session, { config, gateways }: Fleet): Promise
   const doors = { closing: false }
   try {
     for (const options of gateways) opened.push(await createGateway(session, options))
-    const admin = await openAdmin(config.admin, adminListener(session, config, doors))
+    const admin = await openAdmin(session, {
+      ...adminParts(config),
+      isReady: () => !doors.closing,
+    })
     const close = async (): Promise<void> => {
       await Promise.all(opened.map((gateway) => gateway.close()))
       await admin.close()
@@ -96,22 +97,6 @@ async function openDoors(session: Session, { config, gateways }: Fleet): Promise
     if (!(error instanceof ManyhostError)) throw error
     throw new CliError('listen', error.message, { cause: error })
   }
-}
-
-function adminListener(
-  session: Session,
-  { admin }: Fleet['config'],
-  doors: { readonly closing: boolean },
-): ReturnType<typeof adminHandler> {
-  const token = admin === false ? undefined : admin.token
-  const withToken = token === undefined ? {} : { token }
-  const api = adminHandler(session, {
-    ...withToken,
-    metrics: session.metrics,
-    version: version(),
-    isReady: () => !doors.closing,
-  })
-  return requestHandler(session, { ...withToken, otherwise: api })
 }
 
 function announce(log: Log, file: string, doors: Doors, services: readonly string[]): void {

@@ -14,11 +14,12 @@ export interface ConfigDiff {
   readonly changed: readonly ServiceConfig[]
   /** Only the gateway is to treat them in another way; may also be among those that are resized or changed. */
   readonly rerouted: readonly ServiceConfig[]
-  /** Sections that changed and take effect at the next start only. */
-  readonly sections: readonly ('session' | 'gateway' | 'admin' | 'log')[]
+  /**
+   * What changed and takes effect at the next start only: `session.budget`. The gateway says of its own options, when
+   * it is given them.
+   */
+  readonly later: readonly string[]
 }
-
-const SECTIONS = ['session', 'gateway', 'admin', 'log'] as const
 
 export function diffConfig(old: Config, next: Config): ConfigDiff {
   const before = byUrl(old)
@@ -32,8 +33,23 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
     resized: kept.filter((one) => !changed.includes(one) && !sameSize(was(one), one)),
     changed,
     rerouted: kept.filter((one) => !isDeepStrictEqual(was(one).gateway, one.gateway)),
-    sections: SECTIONS.filter((name) => !isDeepStrictEqual(old[name], next[name])),
+    later: later(old, next),
   }
+}
+
+function later(old: Config, next: Config): string[] {
+  const { session, admin, log } = old
+  const kept: [string, unknown, unknown][] = [
+    ['session.tickInterval', session.tickInterval, next.session.tickInterval],
+    ['session.budget', session.budget, next.session.budget],
+    ['log.format', log.format, next.log.format],
+  ]
+  if (admin === false || next.admin === false) kept.push(['admin', admin, next.admin])
+  else {
+    kept.push(['admin.listen', admin.listen, next.admin.listen])
+    kept.push(['admin.token', admin.token, next.admin.token])
+  }
+  return kept.filter(([, was, is]) => !isDeepStrictEqual(was, is)).map(([name]) => name)
 }
 
 function byUrl({ services }: Config): Map<string, ServiceConfig> {

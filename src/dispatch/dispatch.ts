@@ -124,7 +124,11 @@ export class Dispatch implements Ledger, Referee {
   settled(exchange: Exchange, outcome: Outcome, status: number): void {
     const { stats } = this
     stats.settled(exchange.facts.method, status, outcome)
-    if (outcome === 'answered') stats.duration.record(now() - exchange.startedAt)
+    if (outcome === 'answered') {
+      const at = now()
+      const duration = at - exchange.startedAt
+      stats.exemplars.note(stats.duration.record(duration), duration, at, exchange.facts)
+    }
     if (exchange.sent > 1) stats.executedTwice++
     this.#events.onSettled(exchange, outcome, status)
     if (trace.end.hasSubscribers) {

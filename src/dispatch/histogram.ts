@@ -25,8 +25,8 @@ export class Histogram {
   count = 0
   readonly #fine = new Float64Array(FINE)
 
-  /** @param ms a duration in milliseconds */
-  record(ms: number): void {
+  /** @param ms a duration in milliseconds; @returns its bucket among `counts` */
+  record(ms: number): number {
     this.count++
     this.sum += ms
     const seconds = ms / 1_000
@@ -35,6 +35,7 @@ export class Histogram {
     this.counts[bucket] = (this.counts[bucket] as number) + 1
     const fine = fineBucket(ms)
     this.#fine[fine] = (this.#fine[fine] as number) + 1
+    return bucket
   }
 
   /** The duration in ms that a share `q` (0 to 1) of the values does not exceed; to 9 %. 0 without values. */

@@ -1,5 +1,6 @@
 /** What a service's traffic adds up to: plain numbers that cost next to nothing to keep, read when asked. */
 import type { Outcome } from '../events.ts'
+import { Exemplars } from './exemplars.ts'
 import { Histogram, type Quantiles } from './histogram.ts'
 
 export interface TrafficStats {
@@ -40,6 +41,8 @@ export class Stats {
   ejections = 0
   readonly resends = new Map<string, number>()
   readonly duration = new Histogram()
+  /** Of `duration`. */
+  readonly exemplars = new Exemplars()
   readonly queueWait = new Histogram()
   readonly attempt = new Histogram()
   readonly #last = { method: '', code: 0, outcome: 'answered' as Outcome, count: 0 }

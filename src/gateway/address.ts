@@ -1,4 +1,5 @@
 /** Where a server listens. */
+import { isIPv4 } from 'node:net'
 import { ManyhostError } from '../errors.ts'
 import { show } from '../options.ts'
 
@@ -25,6 +26,13 @@ export function address(given: unknown): Address | undefined {
   const port = Number(match?.[3])
   if (!match || !isPort(port)) return undefined
   return { host: match[1] ?? (match[2] || '127.0.0.1'), port }
+}
+
+/** Whether only this machine gets there. */
+export function isLocal(where: Address): boolean {
+  if ('path' in where) return true
+  const { host } = where
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
 }
 
 function isPort(port: unknown): port is number {

@@ -11,7 +11,7 @@ import { Restarts } from './admin/restarts.ts'
 import { ROUTES, type Route } from './admin/routes.ts'
 import { ASSETS, readAsset } from './dashboard/assets.ts'
 
-export interface AdminOptions {
+export interface AdminHandlerOptions {
   /** Asked for as `Authorization: Bearer`. Without one, only names and addresses of this machine are answered to. */
   readonly token?: string
   readonly metrics: Registry
@@ -21,20 +21,28 @@ export interface AdminOptions {
   readonly isReady?: () => boolean
 }
 
-export type AdminHandler = (request: IncomingMessage, response: ServerResponse) => void
+export interface AdminHandler {
+  (request: IncomingMessage, response: ServerResponse): void
+  /** Ceases to listen to the session. */
+  close(): void
+}
 
 /**
  * Answers the requests of a `node:http` server.
  * @throws ManyhostError MANYHOST_INVALID_OPTION for a token that no header can carry
  */
-export function adminHandler(session: Session, options: AdminOptions): AdminHandler {
+export function adminHandler(session: Session, options: AdminHandlerOptions): AdminHandler {
   const { token, metrics, version = '0.0.0', isReady = () => true } = options
   const gate = access(token)
   const hub = new Hub(session, version)
-  const restarts = new Restarts((error) => hub.report(error))
+  const restarts = new Restarts(session, (error) => hub.report(error))
   const outflows = new Outflows()
   const admin: Admin = { session, metrics, version, isReady, hub, outflows, restarts }
-  return (request, response) => void handle(request, response, gate, admin)
+  return Object.assign(
+    (request: IncomingMessage, response: ServerResponse) =>
+      void handle(request, response, gate, admin),
+    { close: () => hub.close() },
+  )
 }
 
 async function handle(

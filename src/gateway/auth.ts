@@ -2,7 +2,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { ManyhostError } from '../errors.ts'
-import type { Auth, Cors } from './doors.ts'
+import { type Auth, type Cors, isToken } from './doors.ts'
 
 /** Equal in a time that tells nothing of where they differ, nor of their lengths. */
 function sameSecret(a: string, b: string): boolean {
@@ -59,12 +59,22 @@ export function isPreflight({ method, headers }: IncomingMessage): boolean {
   )
 }
 
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+
+/** Those of the options; else the usual ones, and the one that is asked for. */
+function methodsOf({ methods }: Cors, headers: IncomingMessage['headers']): string {
+  if (methods) return methods.join(', ')
+  const asked = headers['access-control-request-method'] as string
+  const isUsual = METHODS.includes(asked) || !isToken(asked)
+  return [...METHODS, ...(isUsual ? [] : [asked])].join(', ')
+}
+
 export function preflightHeaders(cors: Cors, { headers }: IncomingMessage): string[] {
   const answer = corsHeaders(cors, headers.origin)
   if (!answer.includes('access-control-allow-origin')) return answer
   const asked = headers['access-control-request-headers']
   const allowed = cors.headers?.join(', ') ?? asked
-  answer.push('access-control-allow-methods', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')
+  answer.push('access-control-allow-methods', methodsOf(cors, headers))
   if (allowed) answer.push('access-control-allow-headers', allowed)
   answer.push('access-control-max-age', String(cors.maxAge ?? 600))
   return answer

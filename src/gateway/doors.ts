@@ -7,9 +7,12 @@ import { virtualUrl } from '../registry.ts'
 export interface ServiceDoor {
   /** Further names in `Host`, beside the virtual one and `<name>.localhost`. */
   readonly hosts?: readonly string[]
-  /** First part of the path by which it is reached, too; false for none. @default `/<name>` */
+  /**
+   * Beginning of the path by which it is reached, too, in whole parts: `/calc`, `/api/v1`, `/` for all that is
+   * nobody else's; the longest one counts. False for none. @default `/<name>`
+   */
   readonly path?: string | false
-  /** Whether that part is taken off before the instance sees the path. @default true */
+  /** Whether that beginning is taken off before the instance sees the path. @default true */
   readonly strip?: boolean
   readonly auth?: Auth
   readonly cors?: Cors
@@ -17,6 +20,8 @@ export interface ServiceDoor {
   readonly waitingPage?: boolean
   /** Whether answers carry `Server-Timing`. @default false */
   readonly serverTiming?: boolean
+  /** Whether a request's header `Priority` (RFC 9218) says how urgent it is: `u=0` is served first. @default false */
+  readonly priorityHeader?: boolean
 }
 
 export interface Auth {
@@ -29,6 +34,8 @@ export interface Auth {
 export interface Cors {
   /** Origins that may call from a browser; `'*'` for all. */
   readonly origins: readonly string[]
+  /** Methods that may be used. @default all */
+  readonly methods?: readonly string[]
   /** Headers that may be sent beside the simple ones. @default all that are asked for */
   readonly headers?: readonly string[]
   /** Headers that scripts may read. */
@@ -57,7 +64,7 @@ export function texts(
 
 const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
 
-function isToken(text: string): boolean {
+export function isToken(text: string): boolean {
   return TOKEN.test(text)
 }
 
@@ -65,6 +72,7 @@ const CORS_RULES: Readonly<Record<keyof Cors, Rule<unknown>>> = {
   origins: texts("an array of origins such as 'https://a.example', or '*'", (one) =>
     /^(?:\*|null|[a-z][\w+.-]*:\/\/[\w.:[\]-]+)$/i.test(one),
   ),
+  methods: texts('an array of methods', isToken),
   headers: texts('an array of header names', isToken),
   expose: texts('an array of header names', isToken),
   credentials: rule<boolean>('true or false', undefined, boolean),
@@ -83,18 +91,24 @@ const AUTH_RULES: Readonly<Record<keyof Auth, Rule<unknown>>> = {
   ),
 }
 
-const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
+/** Every option of a service at the gateway. README's table is held against this one by a test. */
+export const DOOR_RULES: Readonly<Record<keyof ServiceDoor, Rule<unknown>>> = {
   hosts: texts('an array of host names', (one) => /^[\w.:[\]-]+$/.test(one)),
-  path: rule<string | false>("a path of one part such as '/calc', or false", undefined, (value) =>
-    value === false || (typeof value === 'string' && /^\/[^/?#\s]+$/.test(value))
+  path: rule<string | false>("a path such as '/calc' or '/api/v1', or false", undefined, (value) =>
+    value === false || (typeof value === 'string' && /^\/[^?#\s]*$/.test(value))
       ? value
       : undefined,
   ),
   strip: rule<boolean>('true or false', undefined, boolean),
   auth: rule<Auth>('{ bearer: [tokens] } or { basic: { user: password } }', undefined, object),
-  cors: rule<Cors>('{ origins: [...], headers, expose, credentials, maxAge }', undefined, object),
+  cors: rule<Cors>(
+    '{ origins: [...], methods, headers, expose, credentials, maxAge }',
+    undefined,
+    object,
+  ),
   waitingPage: rule<boolean>('true or false', undefined, boolean),
   serverTiming: rule<boolean>('true or false', undefined, boolean),
+  priorityHeader: rule<boolean>('true or false', undefined, boolean),
 }
 
 function object<T>(value: unknown): T | undefined {

@@ -1,11 +1,8 @@
 /** The request path of the gateway: checks, finds the service, and hands the request to its cluster. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { prepareBody } from '../dispatch/body.ts'
-import type { RequestFacts } from '../dispatch/exchange.ts'
-import { requestFacts } from '../dispatch/facts.ts'
-import { mayRepeat } from '../dispatch/verdict.ts'
 import { asError, ManyhostError } from '../errors.ts'
+import { bodyFor, type RequestFacts, requestFacts } from '../inside.ts'
 import type { Session } from '../session.ts'
 import { type Aim, aimOf } from './aim.ts'
 import { endWith, writeHead } from './answer.ts'
@@ -15,6 +12,8 @@ import { isId, requestHeaders } from './headers.ts'
 import { declaredLength, Inflow, tooLarge, WHOLE, whole } from './incoming.ts'
 import type { GatewaySettings } from './options.ts'
 import { Pace } from './pace.ts'
+import { inTurn, isBehind } from './pipeline.ts'
+import { priorityOf } from './priority.ts'
 import { answerable, answerProblem } from './problem.ts'
 import { Relay, type RelayOptions } from './relay.ts'
 import { Routes } from './routes.ts'
@@ -31,14 +30,16 @@ export class Front {
   readonly #pace: Pace
   readonly #via: string
   readonly #waker = new Waker()
-  #isClosing = false
+  readonly #isClosing: () => boolean
 
-  constructor(session: Session, settings: GatewaySettings) {
+  /** @param isClosing whether connections end with the answers that are under way */
+  constructor(session: Session, settings: GatewaySettings, isClosing = () => false) {
     this.#session = session
     this.#settings = settings
     this.#routes = new Routes(session, settings.doors)
     this.#isTrusted = trustOf(settings.trustedProxies)
     this.#pace = new Pace(settings.bodyRate)
+    this.#isClosing = isClosing
     this.#via = `1.1 ${settings.via}`
   }
 
@@ -46,15 +47,26 @@ export class Front {
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     // node:http2 reports there what node:http does not report at all: that the client went away.
     if (request.httpVersionMajor === 2) request.on('error', ignore)
-    else noteRequest(request.socket, response)
+    else {
+      noteRequest(request.socket, response)
+      if (isBehind(request, response)) {
+        return inTurn(request, response, () => this.#handle(request, response, ignore))
+      }
+    }
     this.#handle(request, response, ignore)
   }
 
   /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
   readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
+    const begin = (): void => response.writeContinue()
     if (request.httpVersionMajor === 2) request.on('error', ignore)
-    else noteRequest(request.socket, response)
-    this.#handle(request, response, () => response.writeContinue())
+    else {
+      noteRequest(request.socket, response)
+      if (isBehind(request, response)) {
+        return inTurn(request, response, () => this.#handle(request, response, begin))
+      }
+    }
+    this.#handle(request, response, begin)
   }
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
@@ -137,21 +149,18 @@ export class Front {
       via: this.#via,
       serverTiming: door.serverTiming ?? false,
       cors: door.cors && corsHeaders(door.cors, headers.origin),
-      isClosing: this.#getClosing,
+      isClosing: this.#isClosing,
     }
   }
 
-  readonly #getClosing = (): boolean => this.#isClosing
-
   #facts(
     request: IncomingMessage,
-    { route, cluster, path, host }: Aim,
+    { route, door, cluster, path, host }: Aim,
     body: unknown,
     upgrade: string | undefined,
   ): RequestFacts {
     const { method = 'GET', socket } = request
     const client = addressOf(socket)
-    const { resend, replayLimit } = cluster.settings.dispatch
     const keyed = request.headers['idempotency-key'] !== undefined
     return requestFacts({
       method,
@@ -163,13 +172,16 @@ export class Front {
         host,
         version: request.httpVersion,
         trusted: this.#isTrusted(client),
+        tells: this.#settings.forwarded,
         name: this.#settings.via,
         prefix: route.strip,
         keepLength: body !== null,
       }),
-      body: prepareBody(body, { replayLimit, keep: mayRepeat(resend, method, keyed) }),
+      body: bodyFor(cluster, body, method, keyed),
       upgrade,
-      routing: NO_ROUTING,
+      routing: door.priorityHeader
+        ? { priority: priorityOf(request.headers.priority) }
+        : NO_ROUTING,
       ids: this.#session.ids,
     })
   }
@@ -180,6 +192,14 @@ export class Front {
     if (wrong) {
       endWith(request, response)
       throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
+    }
+    if (fieldsOf(request) > this.#settings.headerCount) {
+      endWith(request, response)
+      const most = `${this.#settings.headerCount} (headerCount)`
+      throw new ManyhostError(
+        'MANYHOST_TOO_MANY_HEADERS',
+        `the request has more header fields than ${most}`,
+      )
     }
     if (request.url === '*') {
       // Asks what the server as a whole can do (RFC 9110 section 9.3.7): that is us, not a service.
@@ -207,20 +227,23 @@ export class Front {
     return aim
   }
 
-  /** From now on connections end with the answers that are under way. */
-  drain(): void {
-    this.#isClosing = true
-  }
-
+  /** What came before still ends by its rules. */
   close(): void {
     this.#routes.close()
-    this.#pace.close()
   }
 }
 
 const NO_ROUTING = {}
 
 function ignore(): void {}
+
+/** How many header fields there are; those of HTTP/2 that begin with a colon stand for the request line. */
+function fieldsOf({ rawHeaders, httpVersionMajor }: IncomingMessage): number {
+  let count = rawHeaders.length / 2
+  if (httpVersionMajor !== 2) return count
+  for (let index = 0; rawHeaders[index]?.startsWith(':'); index += 2) count--
+  return count
+}
 
 function answerEmpty(request: IncomingMessage, response: ServerResponse, headers: string[]): void {
   writeHead(request, response, 204, '', headers)

@@ -2,7 +2,7 @@
  * Headers on their way through: those that concern one connection only are taken out (RFC 9110 section 7.6.1), those
  * that say who was on the way are added. Pure.
  */
-import type { RawHeaders } from '../dispatch/exchange.ts'
+import type { RawHeaders } from '../inside.ts'
 import { type Kind, kindOf, matches, nameOf } from './kinds.ts'
 
 export interface Way {
@@ -15,6 +15,8 @@ export interface Way {
   readonly version: string
   /** Whether the client is a proxy whose word on the way so far is taken. */
   readonly trusted: boolean
+  /** Whether the instance is to be told who asked. */
+  readonly tells: boolean
   /** The name by which this gateway calls itself in `Via`. */
   readonly name: string
   /** What was taken off the path's beginning. */
@@ -62,7 +64,7 @@ export function requestHeaders(raw: readonly string[], way: Way): string[] {
         cookie = cookie === '' ? value : `${cookie}; ${value}`
         break
       case 'forwarding':
-        if (!way.trusted) break
+        if (!way.trusted || !way.tells) break
         switch (name.toLowerCase()) {
           case 'x-forwarded-for':
             forwardedFor = join(forwardedFor, value)
@@ -86,19 +88,20 @@ export function requestHeaders(raw: readonly string[], way: Way): string[] {
     }
   }
   if (cookie !== '') headers.push('cookie', cookie)
-  if (prefix !== '') headers.push('x-forwarded-prefix', prefix)
-  headers.push(
-    'x-forwarded-for',
-    join(forwardedFor, way.client),
-    'x-forwarded-proto',
-    proto,
-    'x-forwarded-host',
-    host,
-    'forwarded',
-    join(forwarded, `for=${node(way.client)};proto=${way.proto};host="${way.host}"`),
-    'via',
-    join(passed, `${way.version} ${way.name}`),
-  )
+  if (way.tells) {
+    if (prefix !== '') headers.push('x-forwarded-prefix', prefix)
+    headers.push(
+      'x-forwarded-for',
+      join(forwardedFor, way.client),
+      'x-forwarded-proto',
+      proto,
+      'x-forwarded-host',
+      host,
+      'forwarded',
+      join(forwarded, `for=${node(way.client)};proto=${way.proto};host="${way.host}"`),
+    )
+  }
+  headers.push('via', join(passed, `${way.version} ${way.name}`))
   return headers
 }
 

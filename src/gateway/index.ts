@@ -1,44 +1,66 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
-import type { Session } from '../session.ts'
+import { isDeepStrictEqual } from 'node:util'
 import { mustBeAddress } from './address.ts'
+import { type AdminServer, type Measured, openAdmin } from './admin/server.ts'
 import { Front } from './gateway.ts'
 import { listenOn, urlOf } from './listening.ts'
 import { type GatewayOptions, parseGateway } from './options.ts'
 import { openDoor } from './servers.ts'
 
 export type { Listen } from './address.ts'
+export type { AdminOptions } from './admin/options.ts'
+export type { Measured } from './admin/server.ts'
 export type { Auth, Cors, ServiceDoor } from './doors.ts'
 export type { GatewayOptions } from './options.ts'
+
+/** What belongs to its sockets. */
+const FIXED = [
+  'listen',
+  'admin',
+  'tls',
+  'http2',
+  'headerSize',
+  'headerTime',
+  'keepAlive',
+  'drainTimeout',
+] as const
 
 export interface Gateway extends AsyncDisposable {
   /** Where it listens: `http://127.0.0.1:8080`, or `unix:/path`. */
   readonly url: string
+  /** Where its admin address is, the first one if there are several; undefined without `admin`. */
+  readonly adminUrl: string | undefined
   /**
-   * Takes other options from now on, without losing a request: `services`, `trustedProxies`, `via`, `bodySize` and
-   * `bodyRate`. The others stay as they were opened with.
+   * Takes other options from now on, without losing a request. Those that belong to its sockets stay as it was opened
+   * with; their names are the answer, where they differ.
    * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing is changed
    */
-  update(options: GatewayOptions): void
+  update(options: GatewayOptions): readonly string[]
   /**
    * Ends each connection with its next answer, and still takes new ones: some time before `close()`, so that no client
    * is cut off between two requests.
    */
   drain(): void
-  /** Takes no new request, lets those under way end for `drainTimeout` ms, and closes. The session stays. Idempotent. */
+  /**
+   * Takes no new request, lets those under way end for `drainTimeout` ms, and closes; the admin address last. The
+   * session stays. Idempotent.
+   */
   close(): Promise<void>
 }
 
 /**
- * Opens an HTTP server whose requests go to the session's services.
+ * Opens an HTTP server whose requests go to the session's services, and the admin address with `admin`.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, also when the address cannot be listened on
  */
 export async function createGateway(
-  session: Session,
+  session: Measured,
   options: GatewayOptions = {},
 ): Promise<Gateway> {
   const settings = parseGateway(options)
   const where = mustBeAddress(settings.listen)
-  let front = new Front(session, settings)
+  let isDraining = false
+  const isClosing = (): boolean => isDraining
+  let front = new Front(session, settings, isClosing)
   // Servers ask for it at each request: it may have been replaced since.
   const current: Pick<Front, 'onRequest' | 'onContinue' | 'onUpgrade'> = {
     onRequest: (request, response) => front.onRequest(request, response),
@@ -46,8 +68,12 @@ export async function createGateway(
     onUpgrade: (request, socket, head) => front.onUpgrade(request, socket, head),
   }
   const door = openDoor(current, settings)
+  let admin: AdminServer | undefined
   try {
     await listenOn(door.server, where, 'gateway')
+    if (settings.admin) {
+      admin = await openAdmin(session, { ...settings.admin, isReady: () => !isDraining })
+    }
   } catch (error) {
     await door.close(0)
     front.close()
@@ -55,19 +81,31 @@ export async function createGateway(
   }
   const url = urlOf(door.server, settings.tls !== undefined)
   let closing: Promise<void> | undefined
+  const drain = (): void => {
+    isDraining = true
+  }
+  const end = async (): Promise<void> => {
+    drain()
+    await door.close(settings.drainTimeout)
+    front.close()
+    await admin?.close()
+  }
   const close = (): Promise<void> => {
-    front.drain()
-    closing ??= door.close(settings.drainTimeout).then(() => front.close())
+    closing ??= end()
     return closing
   }
   return {
     url,
-    update(next) {
+    adminUrl: admin?.urls[0],
+    update(options) {
+      const next = parseGateway(options)
       const old = front
-      front = new Front(session, parseGateway(next))
+      front = new Front(session, next, isClosing)
       old.close()
+      door.server.maxConnections = next.connections
+      return FIXED.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
     },
-    drain: () => front.drain(),
+    drain,
     close,
     [Symbol.asyncDispose]: close,
   }

@@ -2,11 +2,14 @@
 import { isIP } from 'node:net'
 import { milliseconds, parseOptions, rule, whole } from '../options.ts'
 import { ADDRESSES, address, type Listen } from './address.ts'
+import { type AdminOptions, type AdminSettings, parseAdmin } from './admin/options.ts'
 import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'
 
 export interface GatewayOptions {
   /** Where the gateway listens. @default '127.0.0.1:8080' */
   readonly listen?: Listen
+  /** Opens the admin address, too: the dashboard, the API, `/metrics`. Left out, there is none. */
+  readonly admin?: AdminOptions
   /** How services are reached, by virtual URL; those that are not named here are reached by name and path. */
   readonly services?: Readonly<Record<string, ServiceDoor>>
   /** Paths of PEM files; they are read again when they change. */
@@ -15,10 +18,14 @@ export interface GatewayOptions {
   readonly http2?: boolean
   /** Addresses or networks (`10.0.0.0/8`) of proxies whose `Forwarded` and `X-Forwarded-*` are believed. */
   readonly trustedProxies?: readonly string[]
+  /** Whether instances are told by `Forwarded` and `X-Forwarded-*` who asked. @default true */
+  readonly forwarded?: boolean
   /** The name by which the gateway calls itself in `Via`. @default 'manyhost' */
   readonly via?: string
   /** Bytes of a request's headers. @default 16384 */
   readonly headerSize?: number
+  /** Header fields of a request. @default 200 */
+  readonly headerCount?: number
   /** Milliseconds for a request's headers. @default 15000 */
   readonly headerTime?: number
   /** Bytes of a request's body. @default Infinity */
@@ -38,6 +45,7 @@ export const GATEWAY_RULES = {
   listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
     address(value) ? (value as Listen) : undefined,
   ),
+  admin: rule<AdminSettings>('{ listen, token }', undefined, parseAdmin),
   services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? (value as Record<string, ServiceDoor>)
@@ -53,10 +61,12 @@ export const GATEWAY_RULES = {
   ),
   http2: rule<boolean>('true or false', true, boolean),
   trustedProxies: { ...texts('an array of addresses and networks', isNetwork), initial: [] },
+  forwarded: rule<boolean>('true or false', true, boolean),
   via: rule<string>('a token', 'manyhost', (value) =>
     typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
   ),
-  headerSize: whole(1_024, 16_384),
+  headerSize: whole(1, 16_384),
+  headerCount: whole(1, 200),
   headerTime: milliseconds(15_000),
   bodySize: whole(0, Number.POSITIVE_INFINITY),
   bodyRate: whole(0, 512),
@@ -74,7 +84,9 @@ function isNetwork(text: string): boolean {
   )
 }
 
-export interface GatewaySettings extends Required<Omit<GatewayOptions, 'tls' | 'services'>> {
+export interface GatewaySettings
+  extends Required<Omit<GatewayOptions, 'admin' | 'tls' | 'services'>> {
+  readonly admin: AdminSettings | undefined
   readonly tls: { readonly cert: string; readonly key: string } | undefined
   readonly doors: ReadonlyMap<string, ServiceDoor>
 }

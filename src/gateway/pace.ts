@@ -43,7 +43,7 @@ export class Pace {
 
   #look(): void {
     // Left running while bodies come and go: making a timer for each would cost more.
-    if (this.#watches.size === 0) return this.close()
+    if (this.#watches.size === 0) return this.#rest()
     const at = now()
     const least = (this.#rate * CHECK) / 1_000
     for (const [body, watch] of this.#watches) {
@@ -53,7 +53,7 @@ export class Pace {
     }
   }
 
-  close(): void {
+  #rest(): void {
     this.#timer?.clear()
     this.#timer = undefined
   }

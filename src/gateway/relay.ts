@@ -1,9 +1,8 @@
 /** Hands an instance's answer to the client, at the client's pace. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
-import { rawPairs } from '../dispatch/raw.ts'
 import { asError, describe, ManyhostError } from '../errors.ts'
+import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
 import { now } from '../time.ts'
 import { cut, endWith, endWithBody, writeHead, writeTrailers } from './answer.ts'
 import { responseHeaders } from './headers.ts'

@@ -1,4 +1,4 @@
-/** Which service a request is for: by `Host`, or by the first part of its path. */
+/** Which service a request is for: by `Host`, or by the beginning of its path. */
 import type { Session } from '../session.ts'
 import type { ServiceDoor } from './doors.ts'
 
@@ -18,7 +18,12 @@ export class Routes {
   readonly #session: Session
   readonly #doors: ReadonlyMap<string, ServiceDoor>
   readonly #hosts = new Map<string, Route>()
+  /** By paths of one part, without the slash. */
   readonly #segments = new Map<string, Route>()
+  /** By paths of several parts, those of one first part together, the longest first. */
+  readonly #deep = new Map<string, (readonly [string, Route])[]>()
+  /** Of all that is nobody else's. */
+  #rest: Route | undefined
   readonly #unsubscribe: () => void
   #isStale = true
 
@@ -33,7 +38,14 @@ export class Routes {
   /** @param host the `Host` header, in whatever case; @param path the target's path and query */
   find(host: string, path: string): Route | undefined {
     if (this.#isStale) this.#build()
-    return this.#byHost(host) ?? this.#segments.get(firstSegment(path))
+    return this.#byHost(host) ?? this.#byPath(path)
+  }
+
+  #byPath(path: string): Route | undefined {
+    const first = firstSegment(path)
+    const deep = this.#deep.size > 0 ? this.#deep.get(first) : undefined
+    const found = deep?.find(([taken]) => path.startsWith(taken) && isEnd(path[taken.length]))
+    return found?.[1] ?? this.#segments.get(first) ?? this.#rest
   }
 
   #byHost(host: string): Route | undefined {
@@ -62,6 +74,8 @@ export class Routes {
     this.#isStale = false
     this.#hosts.clear()
     this.#segments.clear()
+    this.#deep.clear()
+    this.#rest = undefined
     const urls = this.#session.clusters.map(({ url }) => new URL(url))
     // Own names come last: no service takes another one's by listing it.
     for (const url of urls) for (const name of this.#door(url).hosts ?? []) this.#name(name, url)
@@ -84,10 +98,20 @@ export class Routes {
     const { path, strip = true } = this.#door(url)
     if (path === false) return
     const { origin, host, hostname, pathname } = url
-    const taken = path ?? `/${hostname}`
+    const taken = (path ?? `/${hostname}`).replace(/\/+$/, '')
     const own = path === undefined || pathname === '/' ? '' : pathname
     const route = { origin, host, strip: strip ? taken : '', prefix: strip ? own : '' }
-    this.#segments.set(taken.slice(1), route)
+    const first = firstSegment(taken)
+    if (taken === '') this.#rest = route
+    else if (taken.length === first.length + 1) this.#segments.set(first, route)
+    else {
+      const others = this.#deep.get(first) ?? []
+      const all = [...others.filter(([other]) => other !== taken), [taken, route] as const]
+      this.#deep.set(
+        first,
+        all.toSorted(([a], [b]) => b.length - a.length),
+      )
+    }
   }
 
   close(): void {
@@ -97,7 +121,7 @@ export class Routes {
 
 /** The path for the instance. */
 export function pathOf({ strip, prefix }: Route, path: string): string {
-  if (strip === '') return path
+  if (strip === '' && prefix === '') return path
   const rest = path.slice(strip.length)
   // Nothing is left, or a query only.
   return prefix + (rest.startsWith('/') || (prefix !== '' && rest === '') ? rest : `/${rest}`)
@@ -110,6 +134,10 @@ const MOST_HOSTS = 10_000
 
 function hrefOf({ origin, pathname }: URL): string {
   return origin + pathname.replace(/\/+$/, '')
+}
+
+function isEnd(char: string | undefined): boolean {
+  return char === undefined || char === '/' || char === '?'
 }
 
 function firstSegment(path: string): string {

@@ -140,6 +140,8 @@ function http2(
 ): { server: Http2Server; sessions: ReadonlySet<ServerHttp2Session> } {
   const server = createHttp2({
     maxSessionMemory: 10,
+    // What is a little above is refused by us, with an answer; what is far above, by node:http2 without one.
+    maxHeaderListPairs: settings.headerCount + 64,
     settings: { maxConcurrentStreams: STREAMS, maxHeaderListSize: settings.headerSize },
   })
   server.on('request', front.onRequest as unknown as Handler2)

@@ -1,8 +1,7 @@
 /** WebSockets and other protocols: a tunnel from the client to one instance, which holds its place until it closes. */
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
-import { rawPairs } from '../dispatch/raw.ts'
+import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
 import { hangUp } from './hangup.ts'
 import { Relay, type RelayOptions } from './relay.ts'
 

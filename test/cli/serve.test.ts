@@ -5,6 +5,7 @@ import { Agent, createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { until } from '../help.ts'
 import { CALCULATOR, fleet, folder, load, manyhost, serve, start } from './help.ts'
 
 function lines(stdout: string): Record<string, unknown>[] {
@@ -23,6 +24,17 @@ async function answer(
   response.resume()
   await once(response, 'end')
   return { status: response.statusCode, headers: response.headers }
+}
+
+/** Whether `/readyz` of an admin address in the file system says so. */
+function isReady(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const asked = get({ socketPath, path: '/readyz' }, (response) => {
+      response.resume()
+      resolve(response.statusCode === 200)
+    })
+    asked.once('error', () => resolve(false))
+  })
 }
 
 /** The second service of a fleet that grew. */
@@ -54,8 +66,11 @@ describe('manyhost serve', () => {
     pretty.process.kill('SIGINT')
     expect(await pretty.ended).toMatchObject({ code: 0, stderr: '' })
 
-    const quiet = start(['serve', file, '--log', 'quiet'])
-    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    const socketPath = join(folder(), 'admin.sock')
+    const text = fleet().replace(/^admin.*$/m, `admin: { listen: 'unix:${socketPath}' }`)
+    const silent = join(folder({ 'fleet.yaml': text }), 'fleet.yaml')
+    const quiet = start(['serve', silent, '--log', 'quiet'])
+    await until(() => isReady(socketPath))
     quiet.process.kill('SIGINT')
     expect(await quiet.ended).toEqual({ code: 0, stdout: '', stderr: '' })
   })
@@ -86,6 +101,38 @@ describe('manyhost serve', () => {
     served.process.kill('SIGINT')
     const { code, stdout } = await served.ended
     expect(code).toBe(0)
+    expect(stdout).not.toContain('the-secret-word')
+  })
+
+  it('applies what it can of the other sections, and names what only the next start will', async () => {
+    const served = await serve(fleet())
+    const ask = () => fetch(`${served.gateway}/calc/add/1/2`, { headers: { 'x-a': '1' } })
+    expect((await ask()).status).toBe(200)
+    const text = fleet()
+      .replace(
+        /^gateway.*$/m,
+        'gateway: { listen: 127.0.0.1:0, limits: { headerCount: 1, keepAlive: 1s } }',
+      )
+      .replace(/^admin.*$/m, 'admin: { listen: 127.0.0.1:0, token: the-secret-word }')
+    writeFileSync(
+      served.file,
+      `${text}session: { budget: { instances: 3 } }\nlog: { level: debug }`,
+    )
+    served.process.kill('SIGHUP')
+    await served.until(/applied: nothing to change/)
+    expect((await ask()).status).toBe(431)
+    const warnings = lines(served.stdout()).filter(({ level }) => level === 'warn')
+    expect(warnings.map(({ key, msg }) => [key, msg])).toEqual(
+      ['session.budget', 'admin.token', 'gateway.limits.keepAlive'].map((key) => [
+        key,
+        `${key} has changed: that takes effect at the next start`,
+      ]),
+    )
+    expect((await fetch(`${served.admin}/api/clusters`)).status).toBe(200)
+    await manyhost(['size', 'calc', '2', '--admin', served.admin])
+    await served.until(/"level":"debug"/)
+    served.process.kill('SIGINT')
+    const { stdout } = await served.ended
     expect(stdout).not.toContain('the-secret-word')
   })
 
@@ -139,7 +186,7 @@ describe('manyhost serve', () => {
       }
     }
     const clients = Promise.all(Array.from({ length: 16 }, client))
-    while (answers < 50) await new Promise((resolve) => setTimeout(resolve, 10))
+    await until(() => answers >= 50)
     served.process.kill('SIGINT')
     await clients
     const { code, stdout } = await served.ended
@@ -153,7 +200,12 @@ describe('manyhost serve', () => {
     command: [${process.execPath}, -e, "require('http').createServer(()=>{}).listen(process.env.PORT,process.env.HOST)"]`
     const served = await serve(fleet({ services: hang }))
     const lost = fetch(`${served.gateway}/hang/`).catch(() => 'lost')
-    await new Promise((resolve) => setTimeout(resolve, 500))
+    await until(async () => {
+      const { inFlight } = JSON.parse(
+        await (await fetch(`${served.admin}/api/clusters/hang`)).text(),
+      )
+      return inFlight === 1
+    })
     served.process.kill('SIGTERM')
     await served.until(/draining, 1 requests/)
     served.process.kill('SIGTERM')

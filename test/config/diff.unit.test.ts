@@ -41,12 +41,17 @@ describe('the difference', () => {
     expect(urls(calc(line(before)) + providers, calc(line(after)) + providers)).toEqual(expected)
   })
 
-  it('is services that come and go, and sections', () => {
+  it('is services that come and go, and what the next start is for', () => {
     const other = calc().replace('calc', 'other')
     expect(urls(calc(), other)).toEqual({ added: ['http://other'], removed: CALC })
-    expect(urls(calc(), `${calc()}gateway: { http2: false }\nlog: { level: warn }`)).toEqual({
-      sections: ['gateway', 'log'],
-    })
+    const later = (text: string) => urls(calc(), calc() + text).later
+    expect(later('gateway: { http2: false }\nlog: { level: warn }')).toBeUndefined()
+    expect(later('log: { format: json }\nsession: { budget: { instances: 3 } }')).toEqual([
+      'session.budget',
+      'log.format',
+    ])
+    expect(later('admin: { listen: 9, token: a }')).toEqual(['admin.listen', 'admin.token'])
+    expect(later('admin: false')).toEqual(['admin'])
   })
 
   it('is a provider that is another one now, for all that use it', () => {

@@ -5,7 +5,7 @@ import axe from 'axe-core'
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
-import type { AdminOptions } from '../../src/gateway/admin.ts'
+import type { AdminHandlerOptions } from '../../src/gateway/admin.ts'
 import { sleep } from '../../src/time.ts'
 import { type Json, ready, type Served, serve } from '../gateway/admin-help.ts'
 import { OUTPUT, withEngine } from './engine.ts'
@@ -54,7 +54,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
     expect(complaints).toEqual([])
   })
 
-  async function open(options: Partial<AdminOptions> = {}): Promise<void> {
+  async function open(options: Partial<AdminHandlerOptions> = {}): Promise<void> {
     served = await serve({ version: '0.1.0', ...options }, async (_req, res) => {
       await sleep(5 + Math.random() * 30)
       res.end('ok')
@@ -87,6 +87,24 @@ withEngine(CHROMIUM, 'dashboard', () => {
     page.locator('tbody.cluster').filter({ has: page.getByRole('button', { name, exact: true }) })
   const sees = (where: Locator, pattern: RegExp): Promise<void> =>
     where.filter({ hasText: pattern }).first().waitFor()
+
+  /**
+   * Tasks of the page above 50 ms, in milliseconds of the processor: what the page itself costs, however busy the
+   * machine is with 10,000 instances and other tests.
+   */
+  async function work(act: () => Promise<unknown>): Promise<number[]> {
+    await browser.startTracing(page, { categories: ['toplevel'] })
+    await act()
+    const { traceEvents } = JSON.parse(String(await browser.stopTracing())) as Json
+    const pages = traceEvents.filter(
+      ({ name, args }: Json) => name === 'thread_name' && args.name === 'CrRendererMain',
+    )
+    const ids = new Set(pages.map(({ pid, tid }: Json) => `${pid}/${tid}`))
+    return traceEvents
+      .filter(({ ph, pid, tid }: Json) => ph === 'X' && ids.has(`${pid}/${tid}`))
+      .map(({ tdur = 0 }: Json) => Math.round(tdur / 1_000))
+      .filter((ms: number) => ms > 50)
+  }
 
   test('loads, is live, and shows what there is', async () => {
     await open()
@@ -273,47 +291,40 @@ withEngine(CHROMIUM, 'dashboard', () => {
     }
     await ready(served.session, 'http://s99', 100)
     for (let i = 0; i < 20; i++) load(`http://s${i}/`, 2)
-    await page.addInitScript(() => {
-      const long: number[] = []
-      Object.assign(window, { long })
-      new window.PerformanceObserver((list: Json) => {
-        for (const { duration } of list.getEntries()) long.push(Math.round(duration))
-      }).observe({ type: 'longtask' })
+    const loading = await work(async () => {
+      await page.reload()
+      await page.waitForTimeout(6_000)
     })
-    await page.reload()
-    await page.waitForTimeout(6_000)
-    const long = (): Promise<number[]> => page.evaluate(() => window.long.splice(0))
-    const loading = await long()
     expect(await page.locator('tbody.cluster').count()).toBe(103)
-    await long()
-    await page.waitForTimeout(5_000)
-    const idle = await long()
-    // Playwright's own search by role goes through the whole page, on the page's time.
-    for (const name of ['s0', 's1', 's2']) {
-      await page.evaluate((wanted) => {
-        const names = [...document.querySelectorAll('.cluster .name')]
-        names.find(({ textContent }: Json) => textContent === wanted).parentElement.click()
-      }, name)
-      await page.waitForTimeout(1_000)
-    }
-    await page.waitForTimeout(2_000)
-    const opened = await long()
+    const idle = await work(() => page.waitForTimeout(5_000))
+    const opened = await work(async () => {
+      // Playwright's own search by role goes through the whole page, on the page's time.
+      for (const name of ['s0', 's1', 's2']) {
+        await page.evaluate((wanted) => {
+          const names = [...document.querySelectorAll('.cluster .name')]
+          names.find(({ textContent }: Json) => textContent === wanted).parentElement.click()
+        }, name)
+        await page.waitForTimeout(1_000)
+      }
+      await page.waitForTimeout(2_000)
+    })
     expect(await page.locator('table.instances tbody tr').count()).toBe(300)
-    await long()
-    await page.mouse.move(500, 500)
-    for (let i = 0; i < 40; i++) {
-      await page.mouse.wheel(0, 400)
-      await page.waitForTimeout(50)
-    }
-    const scrolled = await long()
-    await page.locator('#filter').fill('s9')
-    await page.waitForTimeout(1_000)
-    const filtered = await long()
+    const scrolled = await work(async () => {
+      await page.mouse.move(500, 500)
+      for (let i = 0; i < 40; i++) {
+        await page.mouse.wheel(0, 400)
+        await page.waitForTimeout(50)
+      }
+    })
+    const filtered = await work(async () => {
+      await page.locator('#filter').fill('s9')
+      await page.waitForTimeout(1_000)
+    })
     await page.screenshot({ path: `${OUTPUT}dashboard-10000.png` })
-    console.log('long tasks in ms', { loading, idle, opened, scrolled, filtered })
-    // The browser shares two cores with 10,000 instances: one slip is its scheduler's, a habit would be ours.
+    console.log('long tasks, ms of the processor:', { loading, idle, opened, scrolled, filtered })
     expect(idle.length).toBeLessThanOrEqual(1)
-    for (const tasks of [loading, opened, scrolled, filtered]) {
+    expect(loading.filter((ms) => ms > 250)).toEqual([])
+    for (const tasks of [opened, scrolled, filtered]) {
       expect(tasks.filter((ms) => ms > 100)).toEqual([])
     }
   })

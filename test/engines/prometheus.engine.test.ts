@@ -64,6 +64,7 @@ withEngine(PROMETHEUS, 'prometheus', () => {
         `--storage.tsdb.path=${folder}/data`,
         `--web.listen-address=127.0.0.1:${port}`,
         '--log.level=warn',
+        '--enable-feature=exemplar-storage',
       ],
       { stdio: ['ignore', 'inherit', 'inherit'] },
     )
@@ -115,6 +116,18 @@ withEngine(PROMETHEUS, 'prometheus', () => {
       if (!rare.includes(name))
         expect([...names], name).toContain(kind === 'histogram' ? `${name}_bucket` : name)
     }
+  })
+
+  test('keeps the exemplars: a slow bucket leads to a request that was slow', async () => {
+    const path = '/api/v1/query_exemplars?start=0&end=99999999999&query='
+    const found: Json[] = await get(
+      path + encodeURIComponent('manyhost_request_duration_seconds_bucket{service="http://calc"}'),
+    )
+    const slow = found
+      .flatMap(({ exemplars }) => exemplars)
+      .filter(({ value }: Json) => Number(value) > 0.08)
+    expect(slow.length).toBeGreaterThan(0)
+    for (const { labels } of slow) expect(labels.request_id).toMatch(/^[\w-]{8,40}$/)
   })
 
   test('rate() and histogram_quantile() say what is so', async () => {

@@ -7,7 +7,7 @@ import {
   inProcess,
   type NodeHandler,
 } from '../../providers/testing/index.ts'
-import { type AdminOptions, adminHandler } from '../../src/gateway/admin.ts'
+import { type AdminHandlerOptions, adminHandler } from '../../src/gateway/admin.ts'
 import { Session } from '../../src/index.ts'
 import { until } from '../../src/time.ts'
 
@@ -39,7 +39,7 @@ export interface Answer {
 export const JSON_TYPE = { 'content-type': 'application/json' }
 
 export async function serve(
-  options: Partial<AdminOptions> = {},
+  options: Partial<AdminHandlerOptions> = {},
   handler: NodeHandler = (_req, res) => void res.end('ok'),
 ): Promise<Served> {
   const provider = inProcess(handler)

@@ -77,6 +77,48 @@ describe('metrics', () => {
       for (const { text } of [plain, open]) expect(text).toContain(`${total}\n`)
     }
   })
+
+  test('have exemplars in OpenMetrics: a request of each bucket of the durations, and its trace', async () => {
+    await calc()
+    const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'
+    const headers = {
+      'x-request-id': 'find-"me"',
+      traceparent: `00-${traceId}-00f067aa0ba902b7-01`,
+    }
+    await (await served.session.client().get('http://calc/', { headers })).text()
+    const accept = 'application/openmetrics-text'
+    const { text } = await served.ask('/metrics', { headers: { accept } })
+    const marked = text.split('\n').filter((line) => line.includes(' # '))
+    expect(marked).toHaveLength(1)
+    const [, le, labels, value, at] =
+      /^manyhost_request_duration_seconds_bucket\{le="([\d.]+)",.*\} 1 # (\{.*\}) ([\d.e-]+) ([\d.]+)$/.exec(
+        marked[0] as string,
+      ) ?? []
+    expect(labels).toBe(`{trace_id="${traceId}",request_id="find-\\"me\\""}`)
+    expect(Number(value)).toBeGreaterThan(0)
+    expect(Number(value)).toBeLessThanOrEqual(Number(le))
+    expect(Math.abs(Number(at) - Date.now() / 1_000)).toBeLessThan(60)
+    expect((await served.ask('/metrics')).text).not.toContain('find-')
+  })
+
+  test.each([
+    ['0'.repeat(32), 'a', '{request_id="a"}'],
+    ['4BF92F3577B34DA6A3CE929D0E0E4736', 'a', '{request_id="a"}'],
+    [undefined, 'a'.repeat(118), `{request_id="${'a'.repeat(118)}"}`],
+    [undefined, 'a'.repeat(119), '{}'],
+    ['1'.repeat(32), 'a'.repeat(79), `{trace_id="${'1'.repeat(32)}"}`],
+  ])(
+    'have no wrong trace, and no exemplar above 128 characters: %s %s',
+    async (trace, id, labels) => {
+      await calc()
+      const traceparent = trace && { traceparent: `00-${trace}-00f067aa0ba902b7-01` }
+      const headers = { 'x-request-id': id, ...traceparent }
+      await (await served.session.client().get('http://calc/', { headers })).text()
+      const accept = 'application/openmetrics-text'
+      const { text } = await served.ask('/metrics', { headers: { accept } })
+      expect(text).toContain(` # ${labels} `)
+    },
+  )
 })
 
 describe('clusters', () => {

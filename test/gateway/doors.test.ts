@@ -2,6 +2,7 @@ import { createServer } from 'node:net'
 import { request } from 'undici'
 import { afterEach, describe, expect, test } from 'vitest'
 import { createGateway, type GatewayOptions, type ServiceDoor } from '../../src/gateway/index.ts'
+import { priorityOf } from '../../src/gateway/priority.ts'
 import { dial, house, latch, say, tidy, until } from './help.ts'
 
 afterEach(tidy)
@@ -77,6 +78,79 @@ describe('who may ask', () => {
     const refused = await request(`${url}/calc`, { headers: { origin: 'https://a.example' } })
     expect(refused.statusCode).toBe(401)
     expect(refused.headers['access-control-allow-origin']).toBe('https://a.example')
+  })
+})
+
+describe('CORS', () => {
+  const preflight = async (cors: object, method: string) => {
+    const { url } = await house(undefined, door({ cors: { origins: ['*'], ...cors } }))
+    const { headers } = await request(`${url}/calc`, {
+      method: 'OPTIONS',
+      headers: { origin: 'https://a.example', 'access-control-request-method': method },
+    })
+    return headers['access-control-allow-methods']
+  }
+
+  test('lets scripts use the listed methods', async () => {
+    expect(await preflight({ methods: ['GET', 'PURGE'] }, 'DELETE')).toBe('GET, PURGE')
+  })
+
+  test('else all, also one that is not usual', async () => {
+    const usual = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'
+    expect(await preflight({}, 'PUT')).toBe(usual)
+    expect(await preflight({}, 'PURGE')).toBe(`${usual}, PURGE`)
+    expect(await preflight({}, 'PU(RGE')).toBe(usual)
+  })
+})
+
+describe('`Priority` (RFC 9218)', () => {
+  test.each<[string, number | undefined]>([
+    ['u=0', 3],
+    ['u=3', 0],
+    ['u=7, i', -4],
+    ['i,u=1;x=2', 2],
+    ['u=5, u=2', 1],
+    ['u=8', undefined],
+    ['u=-1', undefined],
+    ['u=1.5', undefined],
+    ['U=1', undefined],
+    ['xu=1', undefined],
+    ['x="a, u=0, b"', undefined],
+    ['x="\\", u=0, \\""', undefined],
+    ['', undefined],
+  ])('%j is %j', (header, priority) => {
+    expect(priorityOf(header)).toBe(priority)
+  })
+
+  test('the urgent ones are served first, where that was asked for', async () => {
+    for (const priorityHeader of [true, false]) {
+      const seen: string[] = []
+      const { url, cluster, session } = await house(
+        (req, res) => {
+          seen.push(req.url ?? '')
+          res.end()
+        },
+        { service: { initSize: 0, concurrency: 1 }, ...door({ priorityHeader }) },
+      )
+      const answers: Promise<unknown>[] = []
+      for (const [name, header] of [
+        ['late', 'u=7'],
+        ['plain', undefined],
+        ['soon', 'u=1'],
+        ['now', 'u=0, i'],
+      ] as const) {
+        const headers = header === undefined ? {} : { priority: header }
+        answers.push(request(`${url}/calc/${name}`, { headers }).then(({ body }) => body.dump()))
+        await until(() => cluster.requestQueue.size === answers.length)
+      }
+      session.setSize('http://calc', 1)
+      await Promise.all(answers)
+      const order = priorityHeader
+        ? ['now', 'soon', 'plain', 'late']
+        : ['late', 'plain', 'soon', 'now']
+      expect(seen).toEqual(order.map((name) => `/${name}`))
+      await tidy()
+    }
   })
 })
 

@@ -118,6 +118,29 @@ describe('a client that closes its half gets its answer', () => {
 })
 
 describe('limits', () => {
+  test('more header fields than `headerCount`: 431 and an end; as many are passed on', async () => {
+    const { port } = await house(undefined, { gateway: { headerCount: 20 } })
+    const fields = (count: number): string =>
+      Array.from({ length: count }, (_, i) => `X-${i}: ${i}\r\n`).join('')
+    const text = await say(port, `GET / HTTP/1.1\r\nHost: calc\r\n${fields(20)}\r\n`)
+    expect(text).toMatch(/^HTTP\/1.1 431 /)
+    expect(text).toContain('MANYHOST_TOO_MANY_HEADERS')
+    const good = await say(
+      port,
+      `GET / HTTP/1.1\r\nHost: calc\r\nConnection: close\r\n${fields(18)}\r\n`,
+    )
+    expect(good).toMatch(/^HTTP\/1.1 200 /)
+    expect(good).toContain('"x-17":"17"')
+  })
+
+  test('a `headerSize` below a kilobyte is one, too', async () => {
+    const { port } = await house(undefined, { gateway: { headerSize: 200 } })
+    const get = (more: string): Promise<string> =>
+      say(port, `GET / HTTP/1.1\r\nHost: calc\r\nConnection: close\r\n${more}\r\n`)
+    expect(await get('')).toMatch(/^HTTP\/1.1 200 /)
+    expect(await get(`X-A: ${'a'.repeat(200)}\r\n`)).toMatch(/^HTTP\/1.1 431 /)
+  })
+
   test('headers too large: 431', async () => {
     const { port } = await house(undefined, { gateway: { headerSize: 2_048 } })
     const text = await say(port, `GET /calc HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(3_000)}\r\n\r\n`)

@@ -81,6 +81,17 @@ describe('of requests', () => {
     })
   })
 
+  test('with `forwarded: false` instances hear nothing of who asked, whoever says it', async () => {
+    for (const trustedProxies of [[], ['127.0.0.0/8']]) {
+      const { port } = await house(undefined, { gateway: { forwarded: false, trustedProxies } })
+      const { headers } = await ask(port, LIES, '/calc/x')
+      const told = Object.keys(headers).filter((name) => /forwarded|real-ip/.test(name))
+      expect(told).toEqual([])
+      expect(headers.via).toBe('1.0 before, 1.1 manyhost')
+      await tidy()
+    }
+  })
+
   test('what was taken off the path is told', async () => {
     const { port } = await house()
     const text = await say(port, 'GET /calc/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')

@@ -11,6 +11,7 @@ import { createGateway, type Gateway, type GatewayOptions } from '../../src/gate
 import type { ServiceOptions } from '../../src/service.ts'
 import { Session } from '../../src/session.ts'
 import { until } from '../../src/time.ts'
+import { turns } from '../help.ts'
 
 export interface House {
   readonly session: Session
@@ -129,6 +130,16 @@ export async function dial(port: number, text = ''): Promise<Wire> {
   atEnd(async () => socket.destroy())
   await new Promise((resolve) => socket.once('connect', resolve))
   return text === '' ? wire : wire.write(text)
+}
+
+/**
+ * Resolves when nothing more of what was written leaves. Client, gateway and instance share this event loop, and what
+ * one writes another can read at once: turns without any move say that none will come.
+ */
+export async function rest({ socket }: Wire): Promise<void> {
+  for (let before = -1; before !== socket.writableLength; await turns(300)) {
+    before = socket.writableLength
+  }
 }
 
 /** Sends bytes and answers with all that comes until the gateway closes. */

@@ -1,12 +1,14 @@
-import { execFileSync, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type ClientHttp2Session, connect, type OutgoingHttpHeaders } from 'node:http2'
+import { connect as dialTcp } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as tlsConnect } from 'node:tls'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
+import { certificate } from '../fakes/certificate.ts'
+import { until as eventually, turns } from '../help.ts'
 import { atEnd, dial, house, latch, tidy, until } from './help.ts'
 
 afterEach(tidy)
@@ -16,6 +18,16 @@ function open(url: string): ClientHttp2Session {
   session.on('error', () => undefined)
   atEnd(async () => session.destroy())
   return session
+}
+
+function reaches(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = dialTcp({ port, host: '127.0.0.1' })
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('close', () => resolve(false))
+    atEnd(async () => socket.destroy())
+  })
 }
 
 type Answer = { status: number; headers: Record<string, unknown>; body: string; trailers: object }
@@ -41,6 +53,17 @@ async function ask(
 }
 
 describe('by prior knowledge, beside HTTP/1.1', () => {
+  test('more header fields than `headerCount`: 431, and the connection goes on; far more: none of it', async () => {
+    const { url } = await house(undefined, { gateway: { headerCount: 20 } })
+    const session = open(url)
+    const fields = (count: number): OutgoingHttpHeaders =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`x-${i}`, `${i}`]))
+    expect((await ask(session, fields(21))).status).toBe(431)
+    expect((await ask(session, fields(20))).status).toBe(200)
+    await expect(ask(session, fields(200))).rejects.toThrow()
+    expect((await ask(open(url), fields(20))).status).toBe(200)
+  })
+
   test('requests with and without a body, many at a time', async () => {
     const { url, port } = await house()
     const session = open(url)
@@ -75,8 +98,9 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
     }
     await until(() => wire.text.length >= 9, 5_000)
     expect(wire.text.charCodeAt(3)).toBe(4)
-    const post = await dial(port, 'P')
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    const post = await dial(port)
+    await new Promise((resolve) => post.socket.write('P', resolve))
+    await turns()
     post.write('OST /calc/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab')
     await post.match('"body":"ab"')
   })
@@ -147,7 +171,7 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
 
   test('close() lets streams end', async () => {
     const more = latch()
-    const { url, gateway } = await house(
+    const { url, port, gateway } = await house(
       async (_req, res) => {
         res.write('abc')
         await more.promise
@@ -159,42 +183,19 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
     let text = ''
     stream.on('data', (chunk) => {
       text += chunk
-      if (text === 'abc') void gateway.close()
-      setTimeout(more.open, 30)
     })
+    await until(() => text === 'abc')
+    const closed = gateway.close()
+    // No new connection gets in any more: it closes, and waits.
+    await eventually(async () => !(await reaches(port)))
+    more.open()
     await once(stream, 'end')
     expect(text).toBe('abcdef')
-    await gateway.close()
+    await closed
   })
 })
 
-const hasOpenssl = spawnSync('openssl', ['version']).status === 0
-if (!hasOpenssl)
-  console.warn(
-    '!!! openssl is not on the PATH: TLS is NOT tested; on Debian: apt-get install openssl',
-  )
-
-describe.skipIf(!hasOpenssl)('TLS', () => {
-  function certificate(folder: string, name: string): { cert: string; key: string } {
-    const cert = join(folder, `${name}.crt`)
-    const key = join(folder, `${name}.key`)
-    const args = [
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-days',
-      '2',
-    ]
-    execFileSync('openssl', [...args, '-subj', `/CN=${name}`, '-keyout', key, '-out', cert], {
-      stdio: 'ignore',
-    })
-    return { cert, key }
-  }
-
+describe('TLS', () => {
   function folder(): string {
     const path = mkdtempSync(join(tmpdir(), 'manyhost-tls-'))
     atEnd(async () => rmSync(path, { recursive: true }))
@@ -239,17 +240,32 @@ describe.skipIf(!hasOpenssl)('TLS', () => {
   })
 
   test('a certificate that changes is taken up, a broken one is not', async () => {
+    // The files are looked at when the test says so.
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const look = (): unknown => vi.advanceTimersByTime(1_000)
     const home = folder()
     const used = certificate(home, 'one')
     const { port } = await house(undefined, { gateway: { tls: used } })
-    const next = certificate(home, 'two')
-    copyFileSync(next.cert, used.cert)
-    copyFileSync(next.key, used.key)
-    while ((await nameAt(port)).name !== 'two')
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    writeFileSync(used.cert, 'rubbish')
-    await new Promise((resolve) => setTimeout(resolve, 1_500))
-    expect((await nameAt(port)).name).toBe('two')
+    const change = ({ cert, key }: typeof used): void => {
+      copyFileSync(cert, used.cert)
+      copyFileSync(key, used.key)
+    }
+    change(certificate(home, 'second'))
+    expect((await nameAt(port)).name).toBe('one')
+    look()
+    expect((await nameAt(port)).name).toBe('second')
+    for (const rubbish of ['rubbish', '']) {
+      writeFileSync(used.cert, rubbish)
+      look()
+      expect((await nameAt(port)).name).toBe('second')
+    }
+    rmSync(used.cert)
+    look()
+    expect((await nameAt(port)).name).toBe('second')
+    change(certificate(home, 'the third'))
+    look()
+    expect((await nameAt(port)).name).toBe('the third')
   })
 
   test('files that are not there, or do not fit, give one clear error', async () => {

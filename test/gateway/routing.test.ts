@@ -56,6 +56,43 @@ describe('which service', () => {
     expect(await seen(port, '/calc//../a/%2e%2E/b')).toBe('//../a/%2e%2E/b')
   })
 
+  test('by several parts of the path: the longest counts, in whole parts; `/` takes what is left', async () => {
+    const { port, session } = await house(undefined, {
+      gateway: {
+        services: {
+          'http://v1': { path: '/api/v1' },
+          'http://deep': { path: '/api/v1/deep/' },
+          'http://kept': { path: '/api/kept', strip: false },
+          'http://api': { path: '/api' },
+          'http://shop/v2': { path: '/shop/two' },
+          'http://rest': { path: '/' },
+        },
+      },
+    })
+    for (const name of ['v1', 'deep', 'kept', 'api', 'shop/v2', 'rest']) {
+      session.startup({ url: `http://${name}` })
+    }
+    const who = async (target: string): Promise<string> => {
+      const text = await say(port, `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+      const { url, headers } = JSON.parse(/\{.*\}/s.exec(parts(text).body)?.[0] ?? '{}')
+      return `${headers.host} ${url}`
+    }
+    expect(await who('/api/v1/a?b')).toBe('v1 /a?b')
+    expect(await who('/api/v1')).toBe('v1 /')
+    expect(await who('/api/v1?b')).toBe('v1 /?b')
+    expect(await who('/api/v1/deep/a')).toBe('deep /a')
+    expect(await who('/api/v1/deeper')).toBe('v1 /deeper')
+    expect(await who('/api/v10/a')).toBe('api /v10/a')
+    expect(await who('/api/kept/a')).toBe('kept /api/kept/a')
+    expect(await who('/api')).toBe('api /')
+    expect(await who('/shop/two/a')).toBe('shop /v2/a')
+    expect(await who('/calc/a')).toBe('calc /a')
+    expect(await who('/')).toBe('rest /')
+    expect(await who('/apis/v1')).toBe('rest /apis/v1')
+    await session.remove('http://deep')
+    expect(await who('/api/v1/deep/a')).toBe('v1 /deep/a')
+  })
+
   test('services under paths of one host, each with its own door', async () => {
     const { port, session } = await house(undefined, {
       gateway: {

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
+import { turns } from '../help.ts'
 import { dial, house, latch, parts, say, tidy } from './help.ts'
 
 afterEach(tidy)
@@ -152,8 +153,8 @@ describe('one client never gets what another one asked', () => {
     })
     const wire = await dial(port, `GET / HTTP/1.1\r\n${OK}\r\n`)
     await wire.match('abc')
-    wire.write('\0\0\r\n\r\n')
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => wire.socket.write('\0\0\r\n\r\n', resolve))
+    await turns()
     more.open()
     expect(await wire.end()).toMatch(/abc\r\n3\r\ndef\r\n0\r\n\r\nHTTP\/1.1 400 /)
   })

@@ -1,19 +1,23 @@
 /** What a file says of the gateway, in the gateway's own terms. Pure. */
 import type { Config } from '../../config/config.ts'
 import type { Listen } from '../../config/listen.ts'
+import { LIMIT_RULES } from '../../config/rules.ts'
 import type { ServiceConfig } from '../../config/services.ts'
 import type { Address } from '../../gateway/address.ts'
+import type { AdminSettings } from '../../gateway/admin/options.ts'
 import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
 
 /** Options of a gateway for each address that the file names. */
 export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
-  const { listen, tls, http2, trustedProxies, limits, pathRouting } = gateway
-  const { headerSize, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
+  const { listen, tls, http2, trustedProxies, forwarded, limits, pathRouting } = gateway
+  const { headerSize, headerCount, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
   const options: GatewayOptions = {
     ...(tls && { tls }),
     http2,
     trustedProxies,
+    forwarded,
     headerSize,
+    headerCount,
     headerTime,
     bodySize,
     bodyRate,
@@ -25,7 +29,7 @@ export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] 
 }
 
 function door({ gateway }: ServiceConfig, pathRouting: boolean): ServiceDoor {
-  const { hosts, path, strip, auth, cors, waitingPage, serverTiming } = gateway
+  const { hosts, path, strip, auth, cors, waitingPage, serverTiming, priorityHeader } = gateway
   const found = path ?? (pathRouting ? undefined : false)
   return {
     ...(hosts && { hosts }),
@@ -35,15 +39,17 @@ function door({ gateway }: ServiceConfig, pathRouting: boolean): ServiceDoor {
     ...(cors && { cors: corsOf(cors) }),
     waitingPage,
     serverTiming,
+    priorityHeader,
   }
 }
 
 function corsOf(
   cors: NonNullable<ServiceConfig['gateway']['cors']>,
 ): NonNullable<ServiceDoor['cors']> {
-  const { origins, headers, exposedHeaders, credentials, maxAge } = cors
+  const { origins, methods, headers, exposedHeaders, credentials, maxAge } = cors
   return {
     origins,
+    ...(methods && { methods }),
     ...(headers && { headers }),
     ...(exposedHeaders && { expose: exposedHeaders }),
     credentials,
@@ -52,8 +58,19 @@ function corsOf(
   }
 }
 
-export function addressOf(listen: Listen): Address {
+function addressOf(listen: Listen): Address {
   return 'socketPath' in listen ? { path: listen.socketPath } : listen
+}
+
+/** Names of a gateway's options, as the file calls them. */
+export function fileKeys(names: readonly string[]): string[] {
+  return names.map((name) => `gateway.${name in LIMIT_RULES ? 'limits.' : ''}${name}`)
+}
+
+/** Where the admin address is to be, and its token. */
+export function adminParts({ admin }: Config): AdminSettings {
+  if (admin === false) return { where: [], token: undefined }
+  return { where: admin.listen.map(addressOf), token: admin.token }
 }
 
 /** What must not be in a log. */

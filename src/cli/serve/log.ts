@@ -15,6 +15,8 @@ export interface Log {
   readonly how: How
   /** Replaces what must not be shown: a changed file has others. */
   hide(secrets: readonly string[]): void
+  /** Says more or less from now on. */
+  level(level: LogOptions['level']): void
 }
 
 export function openLog({ how, level }: LogOptions): Log {
@@ -25,9 +27,11 @@ export function openLog({ how, level }: LogOptions): Log {
     const clean = blot(line)
     stream.write(how === 'json' ? clean : pretty(JSON.parse(clean), paint))
   }
+  const levelOf = (given: LogOptions['level']): LogOptions['level'] =>
+    how === 'quiet' && given !== 'silent' ? 'error' : given
   const logger = pino(
     {
-      level: how === 'quiet' && level !== 'silent' ? 'error' : level,
+      level: levelOf(level),
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
@@ -39,6 +43,9 @@ export function openLog({ how, level }: LogOptions): Log {
     how,
     hide(secrets) {
       blot = blotter(secrets)
+    },
+    level(given) {
+      logger.level = levelOf(given)
     },
   }
 }

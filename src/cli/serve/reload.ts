@@ -5,9 +5,9 @@ import { applyConfig, type ToService } from '../../config/apply.ts'
 import type { Config } from '../../config/config.ts'
 import { diffConfig } from '../../config/diff.ts'
 import { asError } from '../../errors.ts'
-import type { Gateway } from '../../gateway/index.ts'
+import type { Gateway, GatewayOptions } from '../../gateway/index.ts'
 import type { Session } from '../../session.ts'
-import { secretsOf } from './doors.ts'
+import { fileKeys, secretsOf } from './doors.ts'
 import { type Fleet, readFleet } from './fleet.ts'
 import type { Log } from './log.ts'
 
@@ -28,7 +28,7 @@ export class Reloader {
   readonly #logger: Logger
   /** What runs. */
   #running: Config
-  /** What the gateways and the rest were opened with: their sections are not changed while they run. */
+  /** What the rest was opened with: not all of it can be changed while it runs. */
   readonly #first: Fleet
   #working: Promise<void> | undefined
   #again = false
@@ -73,8 +73,8 @@ export class Reloader {
       return
     }
     log.hide([...secretsOf(this.#running), ...secretsOf(next.config)])
-    this.#tellOfSections(next.config)
-    this.#reroute(next)
+    log.level(next.config.log.level)
+    this.#tellOfLater(next.config, this.#reopen(next))
     const { done, failed, running } = await applyConfig(
       session,
       this.#running,
@@ -100,17 +100,23 @@ export class Reloader {
     )
   }
 
-  /** How services are found and who may use them: at once, for the requests that come from now on. */
-  #reroute({ gateways }: Fleet): void {
-    const services = gateways[0]?.services ?? {}
-    for (const [index, gateway] of this.#served.gateways.entries()) {
-      gateway.update({ ...this.#first.gateways[index], services })
+  /**
+   * How services are found and who may use them, and what the gateways otherwise can change: at once, for the requests
+   * that come from now on. The keys of what they cannot are the answer.
+   */
+  #reopen({ gateways }: Fleet): Set<string> {
+    const open = this.#served.gateways
+    const later = new Set<string>(gateways.length === open.length ? [] : ['gateway.listen'])
+    for (const [index, gateway] of open.entries()) {
+      const next = gateways[index] ?? { ...gateways[0], listen: undefined }
+      for (const key of fileKeys(gateway.update(next as GatewayOptions))) later.add(key)
     }
+    return later
   }
 
-  #tellOfSections(next: Config): void {
-    for (const section of diffConfig(this.#first.config, next).sections) {
-      this.#logger.warn({ section }, `${section} has changed: that takes effect at the next start`)
+  #tellOfLater(next: Config, gateway: Iterable<string>): void {
+    for (const key of [...diffConfig(this.#first.config, next).later, ...gateway]) {
+      this.#logger.warn({ key }, `${key} has changed: that takes effect at the next start`)
     }
   }
 

@@ -1,7 +1,6 @@
 /** Clusters and instances: seen, resized, drained, restarted, listened to. */
-import type { Cluster } from '../../cluster/cluster.ts'
-import type { Instance } from '../../cluster/instance.ts'
 import { ManyhostError } from '../../errors.ts'
+import type { Cluster, Instance } from '../../inside.ts'
 import { clusterSnapshot } from '../../snapshot.ts'
 import { wallClock } from '../../time.ts'
 import { jsonBody } from './body.ts'

@@ -16,6 +16,7 @@ export class Hub {
   readonly #version: string
   readonly #readers = new Set<Outflow>()
   readonly #failures = new Failures()
+  readonly #offs: readonly (() => void)[]
   #rows = new Rows()
   #ticks: Timer | undefined
   #tickedAt = 0
@@ -25,16 +26,18 @@ export class Hub {
   constructor(session: Session, version: string) {
     this.#session = session
     this.#version = version
-    session.on('instance', (event) => {
-      this.#failures.instance(event)
-      this.#tell('instance', event)
-    })
-    session.on('cluster', (event) => this.#tell('cluster', event))
-    session.on('resend', (event) => {
-      this.#failures.resend(event)
-      this.#tell('resend', event)
-    })
-    session.on('error', (error) => this.report(error))
+    this.#offs = [
+      session.on('instance', (event) => {
+        this.#failures.instance(event)
+        this.#tell('instance', event)
+      }),
+      session.on('cluster', (event) => this.#tell('cluster', event)),
+      session.on('resend', (event) => {
+        this.#failures.resend(event)
+        this.#tell('resend', event)
+      }),
+      session.on('error', (error) => this.report(error)),
+    ]
   }
 
   /** Tells of an error, the session's or one of the admin API's own work. */
@@ -92,6 +95,13 @@ export class Hub {
     this.#told = 0
     this.#skipped = 0
     this.#write(frame('snapshot', snapshot))
+  }
+
+  /** Hears nothing of the session any more. */
+  close(): void {
+    for (const off of this.#offs) off()
+    this.#ticks?.clear()
+    this.#ticks = undefined
   }
 
   #tell(name: string, data: object): void {

@@ -1,6 +1,5 @@
 /** What instances write, as text: the last 64 KiB of each, and what follows. */
-import type { Cluster } from '../../cluster/cluster.ts'
-import type { Instance } from '../../cluster/instance.ts'
+import type { Cluster, Instance } from '../../inside.ts'
 import type { Session } from '../../session.ts'
 import type { Outflow } from './outflow.ts'
 

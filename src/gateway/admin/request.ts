@@ -2,7 +2,7 @@
  * `/api/request/<host>/<path>`: any request to any service through the admin address, by who may steer them anyway,
  * and so without the service's own credentials. The request goes the gateway's way, queue, resend and all.
  */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ManyhostError } from '../../errors.ts'
 import type { Session } from '../../session.ts'
 import type { AdminHandler } from '../admin.ts'
@@ -29,7 +29,7 @@ export function requestHandler(
   const gate = access(token)
   // No doors: neither auth nor CORS nor pages that wait stand before a service here.
   const front = new Front(session, parseGateway({ via: 'manyhost-admin' }))
-  return (request, response) => {
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
     if (!request.url?.startsWith(PREFIX)) return otherwise(request, response)
     const refusal = gate.refusal(request, false) ?? scripted(request)
     if (refusal) {
@@ -44,6 +44,7 @@ export function requestHandler(
     }
     front.onRequest(request, response)
   }
+  return Object.assign(listener, { close: () => front.close() })
 }
 
 /** Services answer pages and scripts, which must never be shown as this origin's own: no browser asks with this. */

@@ -1,13 +1,16 @@
 /** Restarts by hand: one at a time of the same thing, and their failures are told, whoever waits for them. */
-import type { Cluster } from '../../cluster/cluster.ts'
-import { restart } from '../../cluster/rolling.ts'
+
 import { asError, ManyhostError } from '../../errors.ts'
+import type { Cluster } from '../../inside.ts'
+import type { Session } from '../../session.ts'
 
 export class Restarts {
   readonly #running = new WeakMap<Cluster, Map<string, Promise<void>>>()
+  readonly #session: Session
   readonly #onError: (error: ManyhostError) => void
 
-  constructor(onError: (error: ManyhostError) => void) {
+  constructor(session: Session, onError: (error: ManyhostError) => void) {
+    this.#session = session
     this.#onError = onError
   }
 
@@ -21,7 +24,7 @@ export class Restarts {
     const key = id ?? ''
     const known = running.get(key)
     if (known) return known
-    const one = restart(cluster, id).finally(() => running.delete(key))
+    const one = this.#session.restart(cluster.url, id).finally(() => running.delete(key))
     running.set(key, one)
     one.catch((thrown: unknown) => this.#onError(restartError(cluster, thrown)))
     return one

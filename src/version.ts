@@ -1,9 +1,9 @@
 /** The version of this package. */
 import { existsSync, readFileSync } from 'node:fs'
 
-/** As package.json has it: above `dist`, or, from source, above `src`. */
+/** As package.json has it: above `src`, or above `dist`. */
 export function version(): string {
-  const places = ['../../../package.json', '../../package.json'].map(
+  const places = ['../package.json', '../../package.json'].map(
     (path) => new URL(path, import.meta.url),
   )
   const file = places.find((place) => existsSync(place))

@@ -1,0 +1,76 @@
+/** The admin address: a server, or several with the same answers. */
+import { createServer } from 'node:http'
+import type { Registry } from 'prom-client'
+import { ManyhostError } from '../../errors.ts'
+import type { Session } from '../../session.ts'
+import { afterIdly } from '../../time.ts'
+import { version } from '../../version.ts'
+import type { Address } from '../address.ts'
+import { adminHandler } from '../admin.ts'
+import { listenOn, urlOf } from '../listening.ts'
+import type { AdminSettings } from './options.ts'
+import { requestHandler } from './request.ts'
+
+/** A session that counts, as the public one does. */
+export type Measured = Session & { readonly metrics?: Registry }
+
+export interface AdminServer {
+  readonly urls: readonly string[]
+  /** Lets answers end for a second; event streams do not end by themselves. Idempotent. */
+  close(): Promise<void>
+}
+
+/** How long answers may take to end when it closes, in ms. */
+const GRACE = 1_000
+
+export interface AdminParts extends AdminSettings {
+  /** What readiness needs besides the services'. */
+  readonly isReady: () => boolean
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION, also when an address cannot be listened on */
+export async function openAdmin(
+  session: Measured,
+  { where, token, isReady }: AdminParts,
+): Promise<AdminServer> {
+  const { metrics } = session
+  if (!metrics) {
+    const text = 'gateway: admin: the session has no metrics; take the Session of manyhost'
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+  }
+  const secret = token === undefined ? {} : { token }
+  const api = adminHandler(session, { ...secret, metrics, version: version(), isReady })
+  const handler = requestHandler(session, { ...secret, otherwise: api })
+  const servers = where.map(() =>
+    createServer({ headersTimeout: 10_000, requestTimeout: 0 }, handler),
+  )
+  let closing: Promise<void> | undefined
+  const end = async (): Promise<void> => {
+    const timer = afterIdly(GRACE, () => {
+      for (const server of servers) server.closeAllConnections()
+    })
+    await Promise.all(
+      servers.map((server) => {
+        const closed = new Promise((resolve) => server.close(resolve))
+        server.closeIdleConnections()
+        return closed
+      }),
+    )
+    timer.clear()
+    handler.close()
+    api.close()
+  }
+  const close = (): Promise<void> => {
+    closing ??= end()
+    return closing
+  }
+  try {
+    for (const [index, server] of servers.entries()) {
+      await listenOn(server, where[index] as Address, 'admin')
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { urls: servers.map((server) => urlOf(server, false)), close }
+}

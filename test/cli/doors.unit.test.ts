@@ -1,0 +1,83 @@
+/** What a file says of the gateway arrives there: every key, in the gateway's own terms. */
+import { describe, expect, it } from 'vitest'
+import { adminParts, fileKeys, gatewayOptions } from '../../src/cli/serve/doors.ts'
+import { CORS_RULES, LIMIT_RULES, SERVICE_GATEWAY_RULES } from '../../src/config/rules.ts'
+import { parseGateway } from '../../src/gateway/options.ts'
+import { load } from '../config/files.ts'
+
+const FILE = `
+services:
+  http://calc:
+    command: [a]
+    gateway:
+      hosts: [calc.example]
+      path: /api/v1
+      strip: false
+      auth: { bearer: [t] }
+      cors: { origins: [https://a.example], methods: [PURGE], headers: [x-a], exposedHeaders: [x-b], credentials: true, maxAge: 2m }
+      waitingPage: true
+      serverTiming: true
+      priorityHeader: true
+gateway:
+  listen: [127.0.0.1:1, 127.0.0.1:2]
+  http2: false
+  trustedProxies: [10.0.0.0/8]
+  forwarded: false
+  limits: { headerSize: 1, headerCount: 2, headerTime: 3, bodySize: 4, bodyRate: 5, connections: 6, keepAlive: 7 }
+admin: { listen: 127.0.0.1:3, token: s3cret }
+`
+
+describe('a fleet file', () => {
+  const config = load(FILE)
+  const [first, second] = gatewayOptions(config)
+
+  it('opens a gateway at each of its addresses', () => {
+    expect(first?.listen).toEqual({ host: '127.0.0.1', port: 1 })
+    expect(second).toEqual({ ...first, listen: { host: '127.0.0.1', port: 2 } })
+    expect(() => parseGateway(first ?? {})).not.toThrow()
+  })
+
+  it('gives it every limit and flag', () => {
+    expect(first).toMatchObject({ http2: false, trustedProxies: ['10.0.0.0/8'], forwarded: false })
+    const { headerSize, headerCount, headerTime, bodySize, bodyRate, connections, keepAlive } =
+      first ?? {}
+    const limits = { headerSize, headerCount, headerTime, bodySize, bodyRate, connections }
+    expect({ ...limits, keepAlive }).toEqual(config.gateway.limits)
+    expect(Object.keys(LIMIT_RULES)).toHaveLength(7)
+  })
+
+  it('gives it every key of a service', () => {
+    const door = first?.services?.['http://calc']
+    expect(door).toEqual({
+      hosts: ['calc.example'],
+      path: '/api/v1',
+      strip: false,
+      auth: { bearer: ['t'] },
+      cors: {
+        origins: ['https://a.example'],
+        methods: ['PURGE'],
+        headers: ['x-a'],
+        expose: ['x-b'],
+        credentials: true,
+        maxAge: 120,
+      },
+      waitingPage: true,
+      serverTiming: true,
+      priorityHeader: true,
+    })
+    expect(Object.keys(door ?? {})).toEqual(Object.keys(SERVICE_GATEWAY_RULES))
+    expect(Object.keys(door?.cors ?? {})).toHaveLength(Object.keys(CORS_RULES).length)
+  })
+
+  it('has an admin address, or none', () => {
+    expect(adminParts(config)).toEqual({ where: [{ host: '127.0.0.1', port: 3 }], token: 's3cret' })
+    expect(adminParts(load('services: {}\nadmin: false')).where).toEqual([])
+  })
+
+  it('is told of in its own words', () => {
+    expect(fileKeys(['listen', 'headerSize'])).toEqual([
+      'gateway.listen',
+      'gateway.limits.headerSize',
+    ])
+  })
+})

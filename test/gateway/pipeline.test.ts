@@ -1,0 +1,105 @@
+/** Requests that a client sends before it has the answers to those before: in order, and bounded. */
+import { afterEach, expect, test } from 'vitest'
+import { turns } from '../help.ts'
+import { dial, house, latch, rest, tidy, until } from './help.ts'
+
+afterEach(tidy)
+
+const get = (path: string | number): string => `GET /${path} HTTP/1.1\r\nHost: calc\r\n\r\n`
+/** One that is the first, and those that may be behind it at a time. */
+const MOST = 17
+
+test('a thousand are answered in their order, a few at a time', async () => {
+  const { port, cluster } = await house((req, res) => res.end(`<${req.url}>`), {
+    service: { concurrency: 1 },
+  })
+  let most = 0
+  const wire = await dial(port, Array.from({ length: 1_000 }, (_, i) => get(i)).join(''))
+  wire.write(get('last').replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))
+  await until(() => {
+    most = Math.max(most, cluster.inFlight + cluster.requestQueue.size)
+    return wire.isOver
+  }, 20_000)
+  const bodies = [...wire.text.matchAll(/<\/(\w+)>/g)].map(([, path]) => path)
+  expect(bodies).toEqual([...Array(1_000).keys(), 'last'].map(String))
+  expect(most).toBeLessThanOrEqual(MOST)
+})
+
+test('those of another connection do not wait for them', async () => {
+  const hold = latch()
+  const { port, cluster } = await house(
+    async (req, res) => {
+      if (req.url !== '/now') await hold.promise
+      res.end(`<${req.url}>`)
+    },
+    { service: { concurrency: 100 } },
+  )
+  const slow = await dial(port, Array.from({ length: 100 }, (_, i) => get(i)).join(''))
+  await until(() => cluster.inFlight === MOST)
+  await (await dial(port, get('now'))).match('</now>')
+  await turns()
+  expect(cluster.stats().arrivals).toBe(MOST + 1)
+  hold.open()
+  await slow.match('</99>')
+})
+
+test('a body behind others is read when it is its turn', async () => {
+  const hold = latch()
+  const { port } = await house(
+    async (req, res) => {
+      const body = (await req.toArray()).join('')
+      if (req.url === '/0') await hold.promise
+      res.end(`<${req.url} ${body}>`)
+    },
+    { service: { concurrency: 100 } },
+  )
+  const body = 'x'.repeat(200_000)
+  const post = `POST /post HTTP/1.1\r\nHost: calc\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n${body}\r\n0\r\n\r\n`
+  const wire = await dial(port, Array.from({ length: 40 }, (_, i) => get(i)).join(''))
+  wire.write(post + get('after'))
+  hold.open()
+  await wire.match('</after >')
+  expect(wire.text).toContain(`</post ${body}>`)
+})
+
+test('a flood of them is not read while none is answered', async () => {
+  const hold = latch()
+  const { port, cluster } = await house(
+    async (_req, res) => {
+      await hold.promise
+      res.end()
+    },
+    { service: { concurrency: 100 } },
+  )
+  const some = get('x').repeat(10_000)
+  const wire = await dial(port)
+  let written = 0
+  for (let i = 0; i < 100; i++) written += wire.write(some) && some.length
+  await until(() => cluster.inFlight === MOST)
+  // What the kernel holds, a few megabytes, has left; the rest cannot.
+  await rest(wire)
+  expect(cluster.stats().arrivals).toBe(MOST)
+  expect(wire.socket.writableLength).toBeGreaterThan(written / 2)
+  // Not read, it is found to be gone when something is written to it.
+  wire.socket.destroy()
+  hold.open()
+  await until(() => cluster.inFlight === 0 && cluster.requestQueue.size === 0)
+  expect(cluster.stats().arrivals).toBeLessThan(10_000)
+})
+
+test('a client that goes away frees the places of all of them, and those that waited never begin', async () => {
+  const seen: string[] = []
+  const { port, cluster } = await house(
+    (req) => {
+      seen.push(req.url ?? '')
+    },
+    { service: { concurrency: 100 } },
+  )
+  const wire = await dial(port, Array.from({ length: 50 }, (_, i) => get(i)).join(''))
+  await until(() => seen.length === MOST)
+  wire.socket.resetAndDestroy()
+  await until(() => cluster.inFlight === 0)
+  await turns()
+  expect(seen).toHaveLength(MOST)
+  expect(cluster.stats()).toMatchObject({ arrivals: MOST, failures: MOST })
+})
