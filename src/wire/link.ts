@@ -92,6 +92,8 @@ export class Link {
   #aheadBytes = 0
   #objects: Awaited[] = []
   #room: (() => void)[] = []
+  /** Who waits for the end of a conversation, whichever. */
+  #ends: (() => void)[] = []
   #ended: ManyhostError | undefined
   #reason: string | undefined
   #isPumping = false
@@ -235,11 +237,13 @@ export class Link {
     this.pending.delete(co.coSeq)
     this.failObjects(co, stageError('the peer sent no object'))
     this.#room.shift()?.()
+    for (const go of this.#ends.splice(0)) go()
   }
 
   hostedEnded(co: HoCo, error: Error | undefined): void {
     this.hosted.delete(co.coSeq)
     if (error) this.counts.failed++
+    for (const go of this.#ends.splice(0)) go()
     this.pump()
   }
 
@@ -307,6 +311,7 @@ export class Link {
     const release = this.#releasing()
     if (release.mine) throw stageError('the connection is being released already')
     release.mine = true
+    await this.#quiet()
     await this.turn.take()
     this.outlet.packet('release', '')
     this.outlet.flush()
@@ -323,6 +328,14 @@ export class Link {
     const rest = this.frames.takeAll()
     if (rest.length > 0) this.socket.unshift(rest)
     return this.socket
+  }
+
+  /** Resolves when no conversation is under way. */
+  async #quiet(): Promise<void> {
+    while (this.hosted.size + this.pending.size > 0 && this.isUp) {
+      await new Promise<void>((go) => this.#ends.push(go))
+    }
+    this.mustBeUp()
   }
 
   #releasing(): Releasing {
@@ -527,7 +540,7 @@ export class Link {
     for (const co of [...this.pending.values()]) co.end(error)
     for (const co of [...this.hosted.values()]) co.end(error)
     for (const { reject } of this.#objects.splice(0)) reject(error)
-    for (const go of this.#room.splice(0)) go()
+    for (const go of [...this.#room.splice(0), ...this.#ends.splice(0)]) go()
     this.#ahead = []
     this.#release?.done.reject(error)
     this.#release?.done.promise.catch(() => {})

@@ -121,6 +121,8 @@ async function during<T>(
   const lost = po.waitDisconnected().then((reason) => {
     throw new ManyhostError('MANYHOST_WIRE_CLOSED', `the link ended${reason ? `: ${reason}` : ''}`)
   })
+  // The link ends after the work as well, when nobody waits for that any more.
+  lost.catch(() => {})
   try {
     return await Promise.race([work(), lost])
   } finally {

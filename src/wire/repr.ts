@@ -60,7 +60,10 @@ function write(value: unknown, depth: number): string {
 function number(value: number): string {
   if (Number.isNaN(value)) return 'nan'
   if (!Number.isFinite(value)) return value > 0 ? '1e999' : '-1e999'
-  return Object.is(value, -0) ? '-0.0' : String(value)
+  if (Object.is(value, -0)) return '-0.0'
+  // A whole number that is not exact would land as the exact one that it is not.
+  const isVague = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21
+  return isVague ? `${value}.0` : String(value)
 }
 
 function string(value: string): string {
