@@ -168,11 +168,14 @@ export class Link {
   async post(options?: ConversationOptions): Promise<PoCo> {
     options?.signal?.throwIfAborted()
     if (this.greeter && !this.peer.isExtended) await this.greeter.gate
-    while (this.pending.size >= this.settings.maxPending && this.isUp) {
+    for (;;) {
+      this.mustBeUp()
+      if (!this.turn.tryTake()) await this.turn.take(options?.signal)
+      if (this.pending.size < this.settings.maxPending) break
+      // Asked when it is our turn: all who came in the meantime have found room before us.
+      this.turn.give()
       await new Promise<void>((go) => this.#room.push(go))
     }
-    this.mustBeUp()
-    if (!this.turn.tryTake()) await this.turn.take(options?.signal)
     return this.open(this.numbers.next(this.pending), options)
   }
 
@@ -302,7 +305,7 @@ export class Link {
   }
 
   /**
-   * Hands the connection over to another protocol, when both ends have asked for it and all conversations are done.
+   * Hands the connection over to another protocol, paused, when both ends have asked for it and all conversations are done.
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED
    */
   async release(): Promise<Duplex> {

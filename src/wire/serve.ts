@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from 'node:tls'
 import { asError, describe, ManyhostError } from '../errors.ts'
 import { parseOptions } from '../options.ts'
 import { begin } from './begin.ts'
+import { deferred } from './deferred.ts'
 import type { Ends } from './dial.ts'
 import { Link } from './link.ts'
 import type { NamesFor } from './names.ts'
@@ -67,12 +68,13 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
   // TLS that fails concerns that connection alone.
   server.on('tlsClientError', (error: Error) => settings.onError?.(error))
   await listening(server, path === undefined ? { host, port } : { path })
-  const closed = new Promise<void>((resolve) => server.once('close', resolve))
+  const closed = deferred<void>()
   const address = server.address()
   const close = async (reason?: string): Promise<void> => {
     server.close()
     await Promise.all([...all].map((link) => link.disconnect(reason)))
-    await closed
+    // Connections that were released are somebody else's: their ends are not waited for.
+    closed.resolve()
   }
   return {
     host,
@@ -80,7 +82,7 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
     path,
     links,
     close,
-    waitClosed: () => closed,
+    waitClosed: () => closed.promise,
     [Symbol.asyncDispose]: () => close(),
   }
 }

@@ -560,7 +560,7 @@ describe('roads', () => {
     expect(po.isConnected).toBe(false)
     socket.write('world')
     let got = ''
-    socket.on('data', (chunk) => (got += chunk))
+    socket.on('data', (chunk) => (got += chunk)).resume()
     await until(() => got === 'hello world')
     socket.destroy()
   })
