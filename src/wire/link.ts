@@ -238,7 +238,8 @@ export class Link {
   pendingEnded(co: PoCo): void {
     this.receiverLeft(co)
     this.pending.delete(co.coSeq)
-    this.failObjects(co, stageError('the peer sent no object'))
+    // An error costs more than a whole call: it is made for those who wait alone.
+    if (this.#objects.length > 0) this.failObjects(co, stageError('the peer sent no object'))
     this.#room.shift()?.()
     for (const go of this.#ends.splice(0)) go()
   }
