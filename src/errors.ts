@@ -48,6 +48,14 @@ export const ERRORS = {
     false,
     'a request has more header fields than `headerCount`',
   ),
+  MANYHOST_WIRE_CLOSED: kind(503, true, 'the link ended, with the reason that its message says'),
+  MANYHOST_WIRE_AUTH: kind(401, false, 'the peer of a link could not prove that it has the key'),
+  MANYHOST_WIRE_PROTOCOL: kind(502, false, 'the peer of a link broke the protocol'),
+  MANYHOST_WIRE_LIMIT: kind(413, false, 'a packet, or what it says, is above a limit'),
+  MANYHOST_WIRE_CODE: kind(400, false, 'posted code is more than calls of exposed names'),
+  MANYHOST_WIRE_STAGE: kind(409, false, 'a conversation is not in the stage for that'),
+  MANYHOST_WIRE_BLOB: kind(400, false, 'a blob is shorter or longer than announced'),
+  MANYHOST_WIRE_REMOTE: kind(502, false, "a function of the link's peer threw"),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

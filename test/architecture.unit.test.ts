@@ -7,8 +7,9 @@ const root = resolve(import.meta.dirname, '..')
 
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
-  // `connector` makes undici's connections tell their end rightly, for providers and for the network.
-  leaf: ['errors', 'events', 'time', 'provider', 'connector', 'version'],
+  // `connector` makes undici's connections tell their end rightly, for providers and for the network; `options` checks
+  // those of every room.
+  leaf: ['errors', 'events', 'time', 'options', 'provider', 'connector', 'version'],
   session: [
     'budget',
     'client',
@@ -17,7 +18,6 @@ const FILES: Record<string, readonly string[]> = {
     'intake',
     'limits',
     'network',
-    'options',
     'redirect',
     'registry',
     'request',

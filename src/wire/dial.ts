@@ -1,0 +1,120 @@
+/** Connecting to a peer. */
+import { connect, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { asError, describe, ManyhostError } from '../errors.ts'
+import { parseOptions } from '../options.ts'
+import { after } from '../time.ts'
+import { begin } from './begin.ts'
+import type { HostingEnd, PostingEnd } from './ends.ts'
+import { greet } from './greet.ts'
+import { Link } from './link.ts'
+import type { NamesFor } from './names.ts'
+import {
+  DIAL_RULES,
+  type DialOptions,
+  type LinkOptions,
+  parseLink,
+  withAddress,
+} from './options.ts'
+
+/** Both ends of a link on this side. */
+export interface Ends {
+  readonly po: PostingEnd
+  readonly ho: HostingEnd
+}
+
+/**
+ * Connects to a peer: resolves when the link is up, the greeting done and `__hbi_init__` has run.
+ * @param where options, `host:port`, or `unix:/path`; 127.0.0.1:3232 unless given
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_AUTH, MANYHOST_TIMEOUT, MANYHOST_ABORTED
+ */
+export async function dial(where: string | DialOptions, names: NamesFor = {}): Promise<Ends> {
+  const given = withAddress<DialOptions>(where)
+  const { host, port, path, tls, signal, ...settings } = parseOptions('wire', given, DIAL_RULES)
+  const target = path === undefined ? { host: host ?? '127.0.0.1', port } : { path }
+  const options = { ...target, allowHalfOpen: true, noDelay: true, keepAlive: true }
+  const own = tls === true ? {} : tls
+  const socket = tls
+    ? connectTls({ ...options, ...(target.host && { servername: nameFor(target.host) }), ...own })
+    : connect(options)
+  const at = path ?? `${target.host}:${port}`
+  await connected(socket, tls ? 'secureConnect' : 'connect', at, settings.handshakeTimeout, signal)
+  return dialled(new Link(socket, settings, names), signal)
+}
+
+/**
+ * Takes a connected socket over, as the dialling end or as the dialled one.
+ * @throws ManyhostError as `dial` does
+ */
+export async function takeSocket(
+  socket: Duplex,
+  names: NamesFor = {},
+  options: LinkOptions & { role?: 'dial' | 'serve' } = {},
+): Promise<Ends> {
+  const { role = 'dial', ...given } = options
+  const link = new Link(socket, parseLink(given), names)
+  if (role === 'dial') return dialled(link)
+  return begin(link)
+}
+
+/** Node refuses addresses as names of servers. */
+function nameFor(host: string): string {
+  return /^[\d.]+$|:/.test(host) ? '' : host
+}
+
+async function connected(
+  socket: Socket | TLSSocket,
+  event: string,
+  at: string,
+  timeout: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const settle = (error?: ManyhostError): void => {
+      timer.clear()
+      socket.off('error', onError).off(event, onConnect)
+      signal?.removeEventListener('abort', onAbort)
+      if (!error) return resolve()
+      socket.on('error', () => {}).destroy()
+      reject(error)
+    }
+    const closed = 'MANYHOST_WIRE_CLOSED'
+    const onError = (cause: Error): void =>
+      settle(new ManyhostError(closed, `cannot connect to ${at}: ${describe(cause)}`, { cause }))
+    const onConnect = (): void => settle()
+    const onAbort = (): void => settle(aborted(signal))
+    const timer = after(timeout, () =>
+      settle(new ManyhostError('MANYHOST_TIMEOUT', `no connection to ${at} within ${timeout} ms`)),
+    )
+    socket.once('error', onError).once(event, onConnect)
+    if (signal?.aborted) onAbort()
+    else signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+function aborted(signal: AbortSignal | undefined): ManyhostError {
+  return new ManyhostError('MANYHOST_ABORTED', 'the dialling was given up', {
+    cause: signal?.reason,
+  })
+}
+
+async function dialled(link: Link, signal?: AbortSignal): Promise<Ends> {
+  const onAbort = (): void => void link.disconnect(undefined, false, aborted(signal))
+  signal?.addEventListener('abort', onAbort, { once: true })
+  link.vigil.begin()
+  try {
+    await greet(link)
+    await link.init()
+    return { po: link.po, ho: link.ho }
+  } catch (thrown) {
+    const error = asError(thrown)
+    void link.disconnect(describe(error))
+    // What the peer says of it comes as the reason why it ended the link.
+    const isRefused = /peer error: (?:authentication|no proof)/.test(link.reason ?? '')
+    if (isRefused) throw new ManyhostError('MANYHOST_WIRE_AUTH', error.message, { cause: error })
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}

@@ -1,0 +1,247 @@
+/** The two ends of a link on this side: one posts to the peer, one hosts what the peer posts. */
+import type { Duplex } from 'node:stream'
+import type { HoCo } from './hoco.ts'
+import { stageError } from './inlet.ts'
+import type { Link, Peer } from './link.ts'
+import { type ConversationOptions, NOTHING, type PoCo } from './poco.ts'
+import { callOf } from './repr.ts'
+import type { Source } from './source.ts'
+
+/** Figures of a link since it began. */
+export interface LinkStats {
+  /** Conversations that were begun by us, and by the peer. */
+  readonly posted: number
+  readonly hosted: number
+  /** Hosted conversations that failed, and errors that nobody waited for. */
+  readonly failed: number
+  readonly unobserved: number
+  /** Conversations under way now. */
+  readonly pending: number
+  readonly hosting: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  /** Bytes that wait here to be taken. */
+  readonly backlog: number
+}
+
+abstract class End {
+  protected readonly link: Link
+
+  constructor(link: Link) {
+    this.link = link
+  }
+
+  get isConnected(): boolean {
+    return this.link.isUp
+  }
+
+  /** What is known of the peer: whether it is manyhost too, whether it proved to have the key, who it says it is. */
+  get peer(): Readonly<Peer> {
+    return this.link.peer
+  }
+
+  /** Both ends' addresses, for logs. */
+  get netIdent(): string {
+    const { localAddress, localPort, remoteAddress, remotePort } = addresses(this.link.socket)
+    return remoteAddress
+      ? `${localAddress}:${localPort}<=>${remoteAddress}:${remotePort}`
+      : 'a local socket'
+  }
+
+  /**
+   * Ends the link; with a reason it is an error, which the peer is told unless `tryTellPeer` is false. Conversations
+   * under way fail with MANYHOST_WIRE_CLOSED. Resolves when the connection is closed. Idempotent.
+   */
+  async disconnect(reason?: string, tryTellPeer = true): Promise<void> {
+    await this.link.disconnect(reason, tryTellPeer)
+  }
+
+  /** Resolves with the reason, if there is one, when the connection is closed. */
+  waitDisconnected(): Promise<string | undefined> {
+    return this.link.closed
+  }
+
+  /**
+   * Hands the connection over for another protocol. Both ends have to call it, after all conversations are done; it
+   * resolves with the socket, paused, where whatever the peer wrote next is the next thing to be read.
+   * @throws ManyhostError MANYHOST_WIRE_STAGE with an original peer, MANYHOST_WIRE_CLOSED
+   */
+  release(): Promise<Duplex> {
+    return this.link.release()
+  }
+}
+
+/** Posts conversations. */
+export class PostingEnd extends End {
+  get remoteAddr(): string | undefined {
+    const { remoteAddress, remotePort } = addresses(this.link.socket)
+    return remoteAddress && `${remoteAddress}:${remotePort}`
+  }
+
+  get remoteHost(): string | undefined {
+    return addresses(this.link.socket).remoteAddress
+  }
+
+  get remotePort(): number | undefined {
+    return addresses(this.link.socket).remotePort
+  }
+
+  /**
+   * Begins a conversation when it is its turn. With a function it is that function's: ended when it returns, cancelled
+   * when it throws. Without, `await using co = await po.co()`, or `co.close()`.
+   * @throws ManyhostError MANYHOST_WIRE_CLOSED
+   */
+  co(options?: ConversationOptions): Promise<PoCo>
+  co<T>(within: (co: PoCo) => T | Promise<T>, options?: ConversationOptions): Promise<T>
+  async co<T>(
+    first?: ConversationOptions | ((co: PoCo) => T | Promise<T>),
+    second?: ConversationOptions,
+  ): Promise<PoCo | T> {
+    if (typeof first !== 'function') return this.link.post(first)
+    const co = await this.link.post(second)
+    try {
+      const result = await first(co)
+      co.close()
+      return result
+    } catch (error) {
+      co.cancel(error as Error)
+      throw error
+    }
+  }
+
+  /** Posts code alone; resolves when more may be sent, or with `waitAck` when the peer has done it. */
+  async notif(code: string, options: NotifOptions = {}): Promise<void> {
+    const co = await this.link.post(this.#withJob(code, options))
+    await this.#whole(co, () => co.sendCode(code))
+    if (options.waitAck) await co.waitCompleted()
+  }
+
+  /** Posts code and a blob that it takes. */
+  async notifData(code: string, data: Source, options: NotifOptions = {}): Promise<void> {
+    const co = await this.link.post(this.#withJob(code, options))
+    await this.#whole(co, async () => {
+      await co.sendCode(code)
+      await co.sendData(data)
+    })
+    if (options.waitAck) await co.waitCompleted()
+  }
+
+  /** Calls a name at the peer, and answers with what it answers; undefined if that is nothing. */
+  async call(name: string, ...args: readonly unknown[]): Promise<unknown> {
+    return this.request(callOf(name, args))
+  }
+
+  /** Posts code, and answers with the first object of the response; undefined if there is none. */
+  async request(code: string, options?: ConversationOptions): Promise<unknown> {
+    const co = await this.link.post(options && this.#withJob(code, options))
+    await this.#whole(co, () => co.sendCode(code), false)
+    try {
+      const value = await co.recvNext()
+      return value === NOTHING ? undefined : value
+    } finally {
+      co.close()
+    }
+  }
+
+  /** Begins a conversation and has nothing else to say; for a value of the peer. */
+  getObj(code: string, options?: ConversationOptions): Promise<unknown> {
+    return this.co((co) => co.getObj(code), options)
+  }
+
+  /** Resolves when the peer has acknowledged all that was posted so far. @throws ManyhostError MANYHOST_WIRE_CLOSED */
+  async waitCompleted(): Promise<void> {
+    await Promise.all([...this.link.pending.values()].map((co) => co.settled()))
+    if (this.link.pending.size > 0) this.link.mustBeUp()
+  }
+
+  /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
+  unacknowledged(): unknown[] {
+    return [...this.link.unacknowledged]
+  }
+
+  /** Figures of the link. */
+  stats(): LinkStats {
+    const { posted, hosted, failed, unobserved, received } = this.link.counts
+    return {
+      posted,
+      hosted,
+      failed,
+      unobserved,
+      pending: this.link.pending.size,
+      hosting: this.link.hosted.size,
+      bytesIn: received,
+      bytesOut: this.link.outlet.bytes,
+      backlog: this.link.backlog,
+    }
+  }
+
+  #withJob(code: string, options: ConversationOptions): ConversationOptions {
+    return 'job' in options ? options : { ...options, job: code }
+  }
+
+  async #whole(co: PoCo, send: () => Promise<void>, isClosed = true): Promise<void> {
+    try {
+      await send()
+      if (isClosed) co.close()
+      else co.finishSend()
+    } catch (error) {
+      co.cancel(error as Error)
+      throw error
+    }
+  }
+}
+
+export interface NotifOptions extends ConversationOptions {
+  /** Resolve when the peer has done all of it. @default false */
+  waitAck?: boolean
+}
+
+/** Hosts what the peer posts. */
+export class HostingEnd extends End {
+  /**
+   * The conversation that called the running function; in a back-script, the posting one that it answers. It is known until the function's first `await`: keep it.
+   * @throws ManyhostError MANYHOST_WIRE_STAGE
+   */
+  get co(): HoCo {
+    const { current } = this.link
+    if (!current)
+      throw stageError(
+        'ho.co is known until the first await of a hosted function: keep it in a constant',
+      )
+    return current as HoCo
+  }
+
+  get localAddr(): string | undefined {
+    const { localAddress, localPort } = addresses(this.link.socket)
+    return localAddress && `${localAddress}:${localPort}`
+  }
+
+  get localHost(): string | undefined {
+    return addresses(this.link.socket).localAddress
+  }
+
+  get localPort(): number | undefined {
+    return addresses(this.link.socket).localPort
+  }
+
+  /** Names that the peer may call or read. */
+  get exposedNames(): readonly string[] {
+    return this.link.environment.names
+  }
+
+  /** An exposed value, or one that the peer assigned (`my_name = 'Nick'`). */
+  get(name: string): unknown {
+    return this.link.environment.get(name)
+  }
+}
+
+interface Addresses {
+  localAddress?: string
+  localPort?: number
+  remoteAddress?: string
+  remotePort?: number
+}
+
+function addresses(socket: Duplex): Addresses {
+  return socket as Addresses
+}

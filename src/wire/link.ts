@@ -1,0 +1,568 @@
+/**
+ * One connection: takes packets off the wire and gives them to the conversation they are for. design.md has the
+ * stages, and who may end what.
+ */
+import type { Duplex } from 'node:stream'
+import { asError, describe, ManyhostError } from '../errors.ts'
+import { afterIdly } from '../time.ts'
+import type { Conversation } from './conversation.ts'
+import { type Deferred, deferred } from './deferred.ts'
+import { HostingEnd, PostingEnd } from './ends.ts'
+import { Frames, type Packet } from './frames.ts'
+import { HELLO, READY } from './greeting.ts'
+import { HoCo } from './hoco.ts'
+import type { Inlet } from './inlet.ts'
+import { stageError } from './inlet.ts'
+import { land } from './land.ts'
+import { Environment, type NamesFor } from './names.ts'
+import { Numbers } from './numbers.ts'
+import type { Settings } from './options.ts'
+import { Outlet } from './outlet.ts'
+import { type ConversationOptions, PoCo } from './poco.ts'
+import { Turn } from './turn.ts'
+import { Vigil } from './vigil.ts'
+
+/** What is known of the peer. */
+export interface Peer {
+  /** It is manyhost too: errors, beats, cancelling and framed blobs are agreed on. */
+  isExtended: boolean
+  /** It has proved that it has the key. */
+  isAuthenticated: boolean
+  /** Who it says it is. */
+  ident: string | undefined
+  /** Milliseconds between its beats; 0: it does not. */
+  beat: number
+}
+
+/** Who answers code of the greeting. */
+export interface Greeter {
+  /** Whether conversations other than the greeting are refused for now. */
+  readonly isStrict: boolean
+  /** Resolves when our own conversations may begin. */
+  readonly gate: Promise<void>
+  onGreeting(text: string): unknown
+  /** What was answered to the hello has been written. */
+  onAnswered(): void
+}
+
+interface Awaited {
+  readonly co: PoCo
+  resolve(value: unknown): void
+  reject(error: Error): void
+}
+
+/** A connection that is to be handed over: who has said so. */
+interface Releasing {
+  mine: boolean
+  theirs: boolean
+  readonly done: Deferred<void>
+}
+
+export class Link {
+  readonly po: PostingEnd
+  readonly ho: HostingEnd
+  readonly socket: Duplex
+  readonly settings: Settings
+  readonly environment: Environment
+  readonly frames: Frames
+  readonly outlet: Outlet
+  readonly turn = new Turn()
+  readonly vigil: Vigil
+  readonly numbers = new Numbers()
+  readonly peer: Peer = { isExtended: false, isAuthenticated: false, ident: undefined, beat: 0 }
+  /** Posted conversations that are not acknowledged, by number. */
+  readonly pending = new Map<string, PoCo>()
+  /** Hosted conversations that are not answered, by number. */
+  readonly hosted = new Map<string, HoCo>()
+  /** Counts for `po.stats()`. */
+  readonly counts = { posted: 0, hosted: 0, failed: 0, unobserved: 0, received: 0 }
+  greeter: Greeter | undefined
+  /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
+  unacknowledged: unknown[] = []
+  /** Bytes in all inboxes. */
+  held = 0
+  /** Most bytes of a packet that the peer takes. */
+  packetLimit: number
+  /** The conversation whose function is being called. */
+  current: Conversation | undefined
+  readonly #closed = deferred<string | undefined>()
+  #receiver: HoCo | PoCo | undefined
+  /** Packets that were looked at before their turn. */
+  #ahead: Packet[] = []
+  #aheadBytes = 0
+  #objects: Awaited[] = []
+  #room: (() => void)[] = []
+  /** Who waits for the end of a conversation, whichever. */
+  #ends: (() => void)[] = []
+  #ended: ManyhostError | undefined
+  #reason: string | undefined
+  #isPumping = false
+  #isStarved = true
+  #isEof = false
+  #release: Releasing | undefined
+
+  constructor(socket: Duplex, settings: Settings, names: NamesFor) {
+    this.socket = socket
+    this.settings = settings
+    this.packetLimit = settings.packetSize
+    this.frames = new Frames(settings.packetSize)
+    this.outlet = new Outlet(socket, settings.wireBufHigh, () => this.pump())
+    this.vigil = new Vigil(this)
+    this.po = new PostingEnd(this)
+    this.ho = new HostingEnd(this)
+    this.environment = new Environment(
+      typeof names === 'function' ? names(this.po, this.ho) : names,
+    )
+    socket.on('data', this.#onData)
+    socket.on('end', this.#onEnd)
+    socket.on('error', this.#onError)
+    socket.on('close', this.#onClose)
+  }
+
+  get isUp(): boolean {
+    return this.#ended === undefined
+  }
+
+  get isExtended(): boolean {
+    return this.peer.isExtended
+  }
+
+  get reason(): string | undefined {
+    return this.#reason
+  }
+
+  /** Resolves with the reason, if there is one, when the connection is closed. */
+  get closed(): Promise<string | undefined> {
+    return this.#closed.promise
+  }
+
+  /** Bytes that wait here to be taken, and for how long the peer is not read because of them. */
+  get backlog(): number {
+    return this.frames.buffered + this.#aheadBytes + this.held
+  }
+
+  /** Whether we wait for the rest of something that the peer has begun to send. */
+  get isAmid(): boolean {
+    const ask = this.#receiver?.ask
+    return this.frames.isAmid || (ask?.want === 'data' && ask.left < ask.size)
+  }
+
+  /** @throws ManyhostError MANYHOST_WIRE_CLOSED */
+  mustBeUp(): void {
+    if (this.#ended) throw this.#ended
+  }
+
+  /** Writes one packet. @throws ManyhostError MANYHOST_WIRE_LIMIT if it is more than the peer takes */
+  send(dir: string, text: string): void {
+    if (
+      text.length > this.packetLimit ||
+      (text.length * 3 > this.packetLimit && Buffer.byteLength(text) > this.packetLimit)
+    ) {
+      const message = `code of ${Buffer.byteLength(text)} bytes; the peer takes ${this.packetLimit}: send it as a blob`
+      throw new ManyhostError('MANYHOST_WIRE_LIMIT', message)
+    }
+    this.outlet.packet(dir, text)
+  }
+
+  /** Begins a posting conversation when it has its turn. */
+  async post(options?: ConversationOptions): Promise<PoCo> {
+    options?.signal?.throwIfAborted()
+    if (this.greeter && !this.peer.isExtended) await this.greeter.gate
+    for (;;) {
+      this.mustBeUp()
+      if (!this.turn.tryTake()) await this.turn.take(options?.signal)
+      if (this.pending.size < this.settings.maxPending) break
+      // Asked when it is our turn: all who came in the meantime have found room before us.
+      this.turn.give()
+      await new Promise<void>((go) => this.#room.push(go))
+    }
+    return this.open(this.numbers.next(this.pending), options)
+  }
+
+  /** Begins one at once; the caller has taken the turn. */
+  open(coSeq: string, options?: ConversationOptions): PoCo {
+    try {
+      this.mustBeUp()
+      this.counts.posted++
+      return new PoCo(this, coSeq, options)
+    } catch (error) {
+      this.turn.give()
+      throw error
+    }
+  }
+
+  /** Lands code in our environment; its functions find `conversation` as `ho.co`. */
+  land(text: string, conversation: Inlet): unknown {
+    if (this.#isGreeting(conversation.coSeq)) return this.greeter?.onGreeting(text)
+    const own = this.environment.callback('__hbi_land__')
+    const invoke = (call: () => unknown): unknown => {
+      const outer = this.current
+      this.current = conversation as Conversation
+      try {
+        return call()
+      } finally {
+        this.current = outer
+      }
+    }
+    if (own) {
+      const landed = invoke(() => own(text))
+      if (landed !== undefined) return landed
+    }
+    return land(text, this.environment, invoke)
+  }
+
+  #isGreeting(coSeq: string): boolean {
+    return (
+      (coSeq === HELLO || coSeq === READY) && this.greeter !== undefined && !this.peer.isExtended
+    )
+  }
+
+  awaitObject(awaited: Awaited): void {
+    this.#objects.push(awaited)
+  }
+
+  /** The objects that `getObj` of a conversation waits for will not come. */
+  failObjects(co: PoCo, error: Error): void {
+    if (this.#objects.length === 0) return
+    const [lost, kept]: [Awaited[], Awaited[]] = [[], []]
+    for (const awaited of this.#objects) (awaited.co === co ? lost : kept).push(awaited)
+    this.#objects = kept
+    for (const { reject } of lost) reject(error)
+  }
+
+  /** The conversation that was being received has all of it. */
+  receiverLeft(conversation: HoCo | PoCo): void {
+    if (this.#receiver === conversation) this.#receiver = undefined
+  }
+
+  pendingEnded(co: PoCo): void {
+    this.receiverLeft(co)
+    this.pending.delete(co.coSeq)
+    // An error costs more than a whole call: it is made for those who wait alone.
+    if (this.#objects.length > 0) this.failObjects(co, stageError('the peer sent no object'))
+    this.#room.shift()?.()
+    for (const go of this.#ends.splice(0)) go()
+  }
+
+  hostedEnded(co: HoCo, error: Error | undefined): void {
+    this.hosted.delete(co.coSeq)
+    if (error) this.counts.failed++
+    for (const go of this.#ends.splice(0)) go()
+    this.pump()
+  }
+
+  /** An error that nobody waits for. */
+  unobserved(error: Error): void {
+    this.counts.unobserved++
+    this.settings.onError?.(error)
+  }
+
+  /** Calls `__hbi_init__`; a link whose init fails is no link. @throws what it throws */
+  async init(): Promise<void> {
+    try {
+      await this.environment.callback('__hbi_init__')?.(this.po, this.ho)
+    } catch (error) {
+      void this.disconnect(`init failed: ${describe(error)}`)
+      throw error
+    }
+  }
+
+  /** Takes what there is off the wire, as far as somebody wants it. */
+  pump(): void {
+    if (this.#isPumping || this.#ended) return
+    this.#isPumping = true
+    this.#isStarved = false
+    try {
+      while (this.#step());
+      if (this.frames.isFramed && !this.#isStarved) this.#lookAhead()
+    } catch (error) {
+      this.#fault(error)
+    } finally {
+      this.#isPumping = false
+    }
+    this.#regulate()
+    if (this.#isEof) this.#finish()
+  }
+
+  /** The peer broke the protocol: the link ends, and it is told why. */
+  violate(message: string): void {
+    void this.disconnect(message, true, new ManyhostError('MANYHOST_WIRE_PROTOCOL', message))
+  }
+
+  /** Ends the link, with an `err` packet if there is a reason. Resolves when the connection is closed. */
+  async disconnect(reason?: string, tellPeer = true, error?: ManyhostError): Promise<void> {
+    if (!this.#ended) {
+      this.#callback('hbi_disconnecting', reason)
+      if (reason !== undefined && tellPeer) this.outlet.packet('err', reason.slice(0, 4_096))
+      this.outlet.flush()
+      this.#end(reason, error)
+      this.socket.end()
+      const timer = afterIdly(this.settings.closeTimeout, () => this.socket.destroy())
+      void this.closed.then(() => timer.clear())
+      // What still comes is not read: unread bytes would make the kernel reset the connection, and lose the reason.
+      this.socket.resume()
+    }
+    await this.closed
+  }
+
+  /**
+   * Hands the connection over to another protocol, paused, when both ends have asked for it and all conversations are done.
+   * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED
+   */
+  async release(): Promise<Duplex> {
+    this.mustBeUp()
+    if (!this.isExtended) throw stageError('only a manyhost peer can release a connection')
+    const release = this.#releasing()
+    if (release.mine) throw stageError('the connection is being released already')
+    release.mine = true
+    await this.#quiet()
+    await this.turn.take()
+    this.outlet.packet('release', '')
+    this.outlet.flush()
+    this.vigil.end()
+    if (release.theirs) release.done.resolve()
+    await release.done.promise
+    this.socket.off('data', this.#onData).off('end', this.#onEnd)
+    this.socket.off('error', this.#onError).off('close', this.#onClose)
+    const error = new ManyhostError('MANYHOST_WIRE_CLOSED', 'the connection was released')
+    this.#ended = error
+    this.#settleAll(error)
+    this.#closed.resolve('released')
+    this.socket.pause()
+    const rest = this.frames.takeAll()
+    if (rest.length > 0) this.socket.unshift(rest)
+    return this.socket
+  }
+
+  /** Resolves when no conversation is under way. */
+  async #quiet(): Promise<void> {
+    while (this.hosted.size + this.pending.size > 0 && this.isUp) {
+      await new Promise<void>((go) => this.#ends.push(go))
+    }
+    this.mustBeUp()
+  }
+
+  #releasing(): Releasing {
+    this.#release ??= { mine: false, theirs: false, done: deferred<void>() }
+    return this.#release
+  }
+
+  /** One packet, or a piece of a blob: whether there may be more to do. */
+  #step(): boolean {
+    const receiver = this.#receiver
+    if (!receiver) {
+      const packet = this.#next()
+      return packet !== undefined && this.#open(packet)
+    }
+    if (!this.frames.isFramed && receiver.wantsBytes > 0) {
+      const bytes = this.frames.readRaw(receiver.wantsBytes)
+      this.#isStarved = bytes === undefined
+      if (bytes) receiver.push({ dir: 'blob', text: '', bytes })
+      return bytes !== undefined
+    }
+    if (!receiver.wantsPacket) return false
+    const packet = this.#next()
+    if (!packet) return false
+    if (packet.dir === 'err') this.#peerFailed(packet.text)
+    else receiver.push(packet)
+    return this.isUp
+  }
+
+  /** A packet outside of all conversations. */
+  #open(packet: Packet): boolean {
+    const { dir, text } = packet
+    switch (dir) {
+      case 'co_begin':
+        return this.#host(packet)
+      case 'co_ack_begin': {
+        const co = this.pending.get(text)
+        if (!co) throw violation(`co_ack_begin for ${JSON.stringify(text)}, which is not pending`)
+        this.#receiver = co
+        co.begin()
+        return true
+      }
+      case 'co_recv': {
+        const awaited = this.#objects.shift()
+        if (!awaited) throw violation(`No active conversation to receive object:\n${text}`)
+        this.#deliver(awaited, text)
+        return true
+      }
+      case 'co_cancel':
+        return true
+      case 'err':
+        this.#peerFailed(text)
+        return false
+      default:
+        throw violation(`COKEEPER unexpected packet: [#${dir}]${text}`)
+    }
+  }
+
+  #host(packet: Packet): boolean {
+    const { text: coSeq } = packet
+    if (coSeq === '' || coSeq.length > 32) throw violation('co_begin without a number')
+    if (this.hosted.has(coSeq)) throw violation(`co_begin ${coSeq} again, before it was answered`)
+    if (this.greeter?.isStrict && !this.#isGreeting(coSeq)) {
+      const message = 'authentication required'
+      void this.disconnect(message, true, new ManyhostError('MANYHOST_WIRE_AUTH', message))
+      return false
+    }
+    if (this.outlet.isFull || this.hosted.size >= this.settings.maxHosted) {
+      this.#ahead.unshift(packet)
+      this.#aheadBytes += packet.text.length
+      return false
+    }
+    this.counts.hosted++
+    this.#receiver = new HoCo(this, coSeq)
+    return true
+  }
+
+  #deliver({ resolve, reject }: Awaited, text: string): void {
+    try {
+      resolve(land(text, this.environment, (call) => call()))
+    } catch (error) {
+      reject(error as Error)
+    }
+  }
+
+  #next(): Packet | undefined {
+    const packet = this.#ahead.shift()
+    if (packet) {
+      this.#aheadBytes -= packet.bytes?.length ?? packet.text.length
+      return packet
+    }
+    const read = this.#read()
+    this.#isStarved = read === undefined
+    return read
+  }
+
+  /** The next packet off the wire; what is for the link itself is heeded at once. */
+  #read(): Packet | undefined {
+    while (!this.#release?.theirs) {
+      const packet = this.frames.read()
+      if (!packet) return undefined
+      if (!this.frames.isFramed) return packet
+      if (packet.dir === 'release') this.#peerReleased()
+      else if (packet.dir === 'co_cancel') {
+        this.hosted.get(packet.text)?.cancel()
+        return packet
+      } else if (packet.dir !== 'beat') return packet
+    }
+    return undefined
+  }
+
+  #peerReleased(): void {
+    const release = this.#releasing()
+    release.theirs = true
+    if (release.mine) release.done.resolve()
+  }
+
+  /** Reads on for beats and for what cancels, though it is not the turn of the packets between. */
+  #lookAhead(): void {
+    while (
+      this.#aheadBytes + this.held < this.settings.wireBufHigh &&
+      this.#ahead.length < 10_000
+    ) {
+      const packet = this.#read()
+      if (!packet) return
+      this.#ahead.push(packet)
+      this.#aheadBytes += packet.bytes?.length ?? packet.text.length
+    }
+  }
+
+  #regulate(): void {
+    if (this.#ended) return
+    const { wireBufHigh, wireBufLow } = this.settings
+    if (this.backlog > wireBufHigh) this.socket.pause()
+    else if (this.backlog <= wireBufLow && this.socket.isPaused()) {
+      this.vigil.heard()
+      this.socket.resume()
+    }
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#ended) return
+    this.counts.received += chunk.length
+    this.vigil.heard()
+    this.frames.push(chunk)
+    this.pump()
+  }
+
+  readonly #onEnd = (): void => {
+    this.#isEof = true
+    this.#callback('hbi_peer_done')
+    this.pump()
+  }
+
+  readonly #onError = (error: Error): void => {
+    this.#end(`wire error: ${describe(error)}`, undefined, error)
+  }
+
+  readonly #onClose = (): void => {
+    this.#end('the connection was closed')
+    this.vigil.end()
+    this.#callback('hbi_disconnected', this.#reason)
+    this.#closed.resolve(this.#reason)
+  }
+
+  /** The peer sends no more: once all that it sent is done, and answered, the link ends. */
+  #finish(): void {
+    if (this.#ended || !this.#isStarved) return
+    const receiver = this.#receiver
+    if (receiver || this.frames.isAmid) {
+      const what = receiver ? `conversation ${receiver.coSeq}` : 'a packet'
+      void this.disconnect(`the peer left in the middle of ${what}`)
+    } else if (this.hosted.size === 0) void this.disconnect(undefined)
+  }
+
+  #fault(error: unknown): void {
+    const known = error instanceof ManyhostError ? error : undefined
+    void this.disconnect(describe(error), true, known)
+  }
+
+  #peerFailed(text: string): void {
+    void this.disconnect(`peer error: ${text}`, false)
+  }
+
+  #end(reason: string | undefined, known?: ManyhostError, cause?: Error): void {
+    if (this.#ended) return
+    this.#reason = reason
+    const message = reason === undefined ? 'the link was closed' : `the link ended: ${reason}`
+    const error = known ?? new ManyhostError('MANYHOST_WIRE_CLOSED', message, cause && { cause })
+    this.#ended = error
+    this.#settleAll(error)
+    if (cause || this.socket.destroyed) this.socket.destroy()
+    this.#callback('__hbi_cleanup__', this.po, this.ho, reason)
+  }
+
+  #settleAll(error: ManyhostError): void {
+    this.vigil.end()
+    this.turn.end(error)
+    this.outlet.end()
+    this.unacknowledged = [...this.pending.values()]
+      .map(({ job }) => job)
+      .filter((job) => job !== undefined)
+    for (const co of [...this.pending.values()]) co.end(error)
+    for (const co of [...this.hosted.values()]) co.end(error)
+    for (const { reject } of this.#objects.splice(0)) reject(error)
+    for (const go of [...this.#room.splice(0), ...this.#ends.splice(0)]) go()
+    this.#ahead = []
+    this.#release?.done.reject(error)
+    this.#release?.done.promise.catch(() => {})
+  }
+
+  /** Calls one of the names that are for us; what it throws is told, and changes nothing. */
+  #callback(name: string, ...args: unknown[]): void {
+    const callback = this.environment.callback(name)
+    if (!callback) return
+    try {
+      const result = callback(...args)
+      if (result instanceof Promise) result.catch((error) => this.unobserved(asError(error)))
+    } catch (error) {
+      this.unobserved(asError(error))
+    }
+  }
+}
+
+function violation(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_WIRE_PROTOCOL', message)
+}

@@ -1,0 +1,104 @@
+/** What the peer may call and read: own properties of an object, and nothing that they inherit. */
+import { ManyhostError } from '../errors.ts'
+import type { HostingEnd, PostingEnd } from './ends.ts'
+import { notAllowed } from './literal.ts'
+
+/**
+ * Functions that the peer may call, and values that it may name. Functions get landed arguments; keyword arguments come
+ * as one object behind the others. What a function answers, now or later, is sent back unless it is undefined. Some
+ * names are called by manyhost, and never by the peer:
+ * `__hbi_init__(po, ho)` when the link is up; `__hbi_cleanup__(po, ho, reason)` when it has ended;
+ * `__hbi_land__(code)` before code is landed, answering undefined for the usual landing;
+ * `hbi_peer_done()` when the peer will send no more; `hbi_disconnecting(reason)`; `hbi_disconnected(reason)`.
+ */
+export type Names = Readonly<Record<string, unknown>>
+
+/** Names for one link, or a function that makes them for each. */
+export type NamesFor = Names | ((po: PostingEnd, ho: HostingEnd) => Names)
+
+/** Longest name. */
+const NAME_MAX = 64
+/** Most names that a peer may assign. */
+const VARIABLES_MAX = 64
+const OURS = new Set(['hbi_peer_done', 'hbi_disconnecting', 'hbi_disconnected'])
+
+/** The public methods of an object as names, bound to it: those that do not begin with `_`, inherited ones included. */
+export function reactor(object: object): Record<string, unknown> {
+  const names: Record<string, unknown> = {}
+  for (let at = object; at && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
+      if (name === 'constructor' || Object.hasOwn(names, name)) continue
+      if (name.startsWith('_') && !name.startsWith('__hbi_')) continue
+      if (typeof value === 'function') names[name] = value.bind(object)
+    }
+  }
+  return names
+}
+
+export class Environment {
+  readonly #names: Names
+  /** What the peer assigned: `x = 1`. */
+  readonly variables = new Map<string, unknown>()
+
+  constructor(names: Names) {
+    if (typeof names !== 'object' || names === null) {
+      throw new ManyhostError('MANYHOST_INVALID_OPTION', 'wire: names must be an object')
+    }
+    this.#names = names
+  }
+
+  /** Exposed names. */
+  get names(): string[] {
+    return Object.keys(this.#names).filter((name) => !isOurs(name))
+  }
+
+  /** One of manyhost's own callbacks, where it is given. */
+  callback(name: string): ((...args: unknown[]) => unknown) | undefined {
+    const found = Object.hasOwn(this.#names, name) ? this.#names[name] : undefined
+    return typeof found === 'function' ? (found as (...args: unknown[]) => unknown) : undefined
+  }
+
+  get(name: string): unknown {
+    return this.#has(name) ? this.#names[name] : this.variables.get(name)
+  }
+
+  /** @throws ManyhostError MANYHOST_WIRE_CODE */
+  function(name: string): (...args: unknown[]) => unknown {
+    const found = this.#has(name) ? this.#names[name] : undefined
+    if (typeof found !== 'function')
+      throw notAllowed(`a call of ${short(name)}, which is not exposed,`)
+    return found as (...args: unknown[]) => unknown
+  }
+
+  /** @throws ManyhostError MANYHOST_WIRE_CODE */
+  value(name: string): unknown {
+    if (!this.#has(name) && !this.variables.has(name)) {
+      throw notAllowed(`the name ${short(name)}, which is not exposed,`)
+    }
+    const value = this.get(name)
+    if (typeof value === 'function') throw notAllowed(`the function ${name} without a call`)
+    return value
+  }
+
+  /** @throws ManyhostError MANYHOST_WIRE_CODE, MANYHOST_WIRE_LIMIT */
+  mayAssign(name: string, already: number): void {
+    if (this.#has(name) || isOurs(name)) throw notAllowed(`an assignment to ${short(name)}`)
+    if (name.length > NAME_MAX)
+      throw notAllowed(`the name ${short(name)}, longer than ${NAME_MAX},`)
+    if (!this.variables.has(name) && this.variables.size + already >= VARIABLES_MAX) {
+      throw new ManyhostError('MANYHOST_WIRE_LIMIT', `more than ${VARIABLES_MAX} names assigned`)
+    }
+  }
+
+  #has(name: string): boolean {
+    return Object.hasOwn(this.#names, name) && !isOurs(name)
+  }
+}
+
+function isOurs(name: string): boolean {
+  return name.startsWith('__') || OURS.has(name)
+}
+
+function short(name: string): string {
+  return name.length > NAME_MAX ? `${name.slice(0, NAME_MAX)}...` : name
+}

@@ -1,0 +1,105 @@
+/** Writes values as code that lands: Python's own notation, which a manyhost peer reads as well. */
+import { Buffer } from 'node:buffer'
+import { ManyhostError } from '../errors.ts'
+
+const DEPTH = 64
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
+const PLAIN = /^[\x20-\x26\x28-\x5b\x5d-\x7e]*$/
+/** What Python escapes too: it cannot be printed, or is half of a pair. */
+const HIDDEN =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for.
+  /[\0-\x1f\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g
+const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
+
+function unwritable(what: string): ManyhostError {
+  return new ManyhostError('MANYHOST_WIRE_CODE', `${what} cannot be written as code`)
+}
+
+/**
+ * A value as code: undefined and null are `None`, booleans `True` and `False`, Uint8Arrays bytes literals, arrays lists,
+ * Maps and plain objects dicts, Sets sets; infinity is `1e999`, which is one in every peer.
+ * @throws ManyhostError MANYHOST_WIRE_CODE for functions, symbols, instances of classes, and nesting deeper than 64
+ */
+export function repr(value: unknown): string {
+  return write(value, 0)
+}
+
+/** The call of a name with such arguments. */
+export function callOf(name: string, args: readonly unknown[]): string {
+  if (!NAME.test(name)) throw unwritable(`a call of ${JSON.stringify(name)}`)
+  return `${name}(${args.map(repr).join(',')})`
+}
+
+/**
+ * Code with values put in as literals: code`do_job(${action}, ${size})`. What is put in can be no code.
+ * @throws ManyhostError MANYHOST_WIRE_CODE
+ */
+export function code(texts: TemplateStringsArray, ...values: readonly unknown[]): string {
+  return texts.reduce((all, text, index) => all + repr(values[index - 1]) + text)
+}
+
+function write(value: unknown, depth: number): string {
+  switch (typeof value) {
+    case 'string':
+      return string(value)
+    case 'number':
+      return number(value)
+    case 'boolean':
+      return value ? 'True' : 'False'
+    case 'undefined':
+      return 'None'
+    case 'bigint':
+      return String(value)
+    case 'object':
+      return value === null ? 'None' : object(value, depth + 1)
+    default:
+      throw unwritable(`a ${typeof value}`)
+  }
+}
+
+function number(value: number): string {
+  if (Number.isNaN(value)) return 'nan'
+  if (!Number.isFinite(value)) return value > 0 ? '1e999' : '-1e999'
+  if (Object.is(value, -0)) return '-0.0'
+  // A whole number that is not exact would land as the exact one that it is not.
+  const isVague = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21
+  return isVague ? `${value}.0` : String(value)
+}
+
+function string(value: string): string {
+  if (PLAIN.test(value)) return `'${value}'`
+  const quote = value.includes("'") && !value.includes('"') ? '"' : "'"
+  const text = value
+    .replaceAll('\\', '\\\\')
+    .replaceAll(quote, `\\${quote}`)
+    .replace(HIDDEN, (char) => SHORT[char] ?? escaped(char.charCodeAt(0)))
+  return quote + text + quote
+}
+
+function escaped(unit: number): string {
+  return unit < 0x100
+    ? `\\x${unit.toString(16).padStart(2, '0')}`
+    : `\\u${unit.toString(16).padStart(4, '0')}`
+}
+
+function bytes(value: Uint8Array): string {
+  const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('latin1')
+  return `b${string(text).replace(/[\x80-\uffff]/g, (char) => escaped(char.charCodeAt(0)))}`
+}
+
+function object(value: object, depth: number): string {
+  if (depth > DEPTH) throw unwritable(`nesting deeper than ${DEPTH}, or in a circle,`)
+  if (Array.isArray(value)) return `[${value.map((one) => write(one, depth)).join(', ')}]`
+  if (value instanceof Uint8Array) return bytes(value)
+  if (value instanceof Set) {
+    const items = [...value].map((one) => write(one, depth))
+    return items.length > 0 ? `{${items.join(', ')}}` : 'set()'
+  }
+  const isMap = value instanceof Map
+  const prototype = Object.getPrototypeOf(value)
+  if (!isMap && prototype !== Object.prototype && prototype !== null) {
+    throw unwritable(`a ${value.constructor?.name ?? 'thing of a class'}`)
+  }
+  const entries = isMap ? [...value] : Object.entries(value).filter(([, one]) => one !== undefined)
+  return `{${entries.map(([key, one]) => `${write(key, depth)}: ${write(one, depth)}`).join(', ')}}`
+}

@@ -1,0 +1,104 @@
+/** Listening for peers. */
+import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
+import { asError, describe, ManyhostError } from '../errors.ts'
+import { parseOptions } from '../options.ts'
+import { begin } from './begin.ts'
+import { deferred } from './deferred.ts'
+import type { Ends } from './dial.ts'
+import { Link } from './link.ts'
+import type { NamesFor } from './names.ts'
+import { SERVE_RULES, type ServeOptions, withAddress } from './options.ts'
+
+export interface WireServer extends AsyncDisposable {
+  readonly host: string
+  /** The port that it has, where 0 was asked for. */
+  readonly port: number
+  /** Path of the unix socket, where it listens on one. */
+  readonly path: string | undefined
+  /** Links that are up, and known. */
+  readonly links: ReadonlySet<Ends>
+  /** Listens no more, and ends all links, with the reason if there is one. Resolves when they are closed. Idempotent. */
+  close(reason?: string): Promise<void>
+  /** Resolves when it has been closed. */
+  waitClosed(): Promise<void>
+}
+
+/**
+ * Listens for peers; each link has names of its own if they come from a function.
+ * @param where options, `host:port`, or `unix:/path`; 127.0.0.1:3232 unless given, port 0 for any
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, also when the address cannot be listened on
+ */
+export async function serve(where: string | ServeOptions, names: NamesFor): Promise<WireServer> {
+  const given = withAddress<ServeOptions>(where)
+  const {
+    host = '127.0.0.1',
+    port,
+    path,
+    tls,
+    maxLinks,
+    ...settings
+  } = parseOptions('wire', given, SERVE_RULES)
+  const links = new Set<Ends>()
+  const all = new Set<Link>()
+  const onSocket = (socket: Socket): void => {
+    if (all.size >= maxLinks) return void socket.destroy()
+    let link: Link
+    try {
+      link = new Link(socket.setNoDelay(true).setKeepAlive(true), settings, names)
+    } catch (error) {
+      // The function that makes the names threw: there is nothing to be hosted.
+      settings.onError?.(asError(error))
+      return void socket.destroy()
+    }
+    all.add(link)
+    begin(link).then(
+      (ends) => void (link.isUp && links.add(ends)),
+      (error) => settings.onError?.(error),
+    )
+    void link.closed.then(() => {
+      all.delete(link)
+      for (const ends of links) if (ends.po === link.po) links.delete(ends)
+    })
+  }
+  const sockets = { allowHalfOpen: true }
+  const server: Server = tls
+    ? createTlsServer({ handshakeTimeout: settings.handshakeTimeout, ...sockets, ...tls }, onSocket)
+    : createServer(sockets, onSocket)
+  // TLS that fails concerns that connection alone.
+  server.on('tlsClientError', (error: Error) => settings.onError?.(error))
+  await listening(server, path === undefined ? { host, port } : { path })
+  const closed = deferred<void>()
+  const address = server.address()
+  const close = async (reason?: string): Promise<void> => {
+    server.close()
+    await Promise.all([...all].map((link) => link.disconnect(reason)))
+    // Connections that were released are somebody else's: their ends are not waited for.
+    closed.resolve()
+  }
+  return {
+    host,
+    port: typeof address === 'object' && address ? address.port : 0,
+    path,
+    links,
+    close,
+    waitClosed: () => closed.promise,
+    [Symbol.asyncDispose]: () => close(),
+  }
+}
+
+async function listening(
+  server: Server,
+  at: { host: string; port: number } | { path: string },
+): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      const where = 'path' in at ? at.path : `${at.host}:${at.port}`
+      const message = `wire: cannot listen on ${where}: ${describe(cause)}`
+      reject(new ManyhostError('MANYHOST_INVALID_OPTION', message, { cause }))
+    })
+    server.listen(at, resolve)
+  })
+  server.removeAllListeners('error')
+  server.on('error', () => {})
+}

@@ -1,0 +1,33 @@
+/** What may be sent: code as text, blobs as buffers in any nesting, or as streams. */
+import { ManyhostError } from '../errors.ts'
+import { repr } from './repr.ts'
+
+/** Code: text, its bytes, or several of them in turn. */
+export type Code = string | Uint8Array | Iterable<string> | AsyncIterable<string>
+/** A blob: buffers, nested as deep as one likes; streams and generators are asked for more as it flows. */
+export type Source = Uint8Array | ArrayBuffer | Iterable<Source> | AsyncIterable<Source>
+
+export async function* codes(
+  source: Iterable<string> | AsyncIterable<string>,
+): AsyncGenerator<string> {
+  for await (const one of source) yield one
+}
+
+export async function* buffers(source: Source): AsyncGenerator<Uint8Array> {
+  if (source instanceof Uint8Array) yield source
+  else if (source instanceof ArrayBuffer) yield new Uint8Array(source)
+  else if (
+    typeof source === 'object' &&
+    source !== null &&
+    (Symbol.asyncIterator in source || Symbol.iterator in source)
+  ) {
+    for await (const one of source) yield* buffers(one)
+  } else
+    throw new ManyhostError('MANYHOST_WIRE_BLOB', `a blob is made of buffers, got ${typeof source}`)
+}
+
+/** One piece of code as text; what is no text is written as the value that it is. */
+export function textOf(code: unknown): string {
+  if (typeof code === 'string') return code
+  return code instanceof Uint8Array ? Buffer.from(code).toString() : repr(code)
+}
