@@ -1,0 +1,154 @@
+/** Docker and Podman for tests: a daemon in a folder of its own, an image without a registry, and a relay before it. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import Docker from 'dockerode'
+import { sleep } from '../../src/time.ts'
+import { until } from '../providers/process-help.ts'
+
+export const IMAGE = 'manyhost-test:1'
+
+/** What `conformance-server.mjs` is in the image. */
+export const SERVER = ['node', '/app/conformance-server.mjs']
+
+export interface Daemon {
+  /** Of the engine itself. */
+  readonly socket: string
+  readonly api: Docker
+  readonly folder: string
+  stop(): Promise<void>
+}
+
+/** Podman's, which does without limits that may not be raised here. */
+const CONTAINERS_CONF = `[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+netns = "host"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+`
+
+export async function startEngine(engine: 'docker' | 'podman'): Promise<Daemon> {
+  const folder = mkdtempSync(join(tmpdir(), `manyhost-${engine}-`))
+  const socket = join(folder, 'engine.sock')
+  const child = engine === 'docker' ? startDocker(folder, socket) : startPodman(folder, socket)
+  let log = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk) => {
+      log = (log + chunk).slice(-20_000)
+    })
+  }
+  const api = new Docker({ socketPath: socket })
+  try {
+    await until(() => api.ping().then(() => true), 30_000)
+  } catch (error) {
+    child.kill('SIGKILL')
+    throw new Error(`${engine} does not answer: ${error}\n${log}`)
+  }
+  await buildImage(api, folder)
+  return { socket, api, folder, stop: () => stopEngine(api, child, folder) }
+}
+
+function startDocker(folder: string, socket: string): ChildProcess {
+  const places = ['data-root', 'exec-root', 'pidfile'].map((name) => `--${name}=${folder}/${name}`)
+  const quiet = ['--iptables=false', '--ip6tables=false', '--bridge=none', '--ip-forward=false']
+  return spawn('dockerd', [`--host=unix://${socket}`, ...places, ...quiet], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+function startPodman(folder: string, socket: string): ChildProcess {
+  const config = join(folder, 'containers.conf')
+  writeFileSync(config, CONTAINERS_CONF)
+  const places = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run')]
+  const service = ['system', 'service', '--time=0', `unix://${socket}`]
+  return spawn('podman', [...places, ...service], {
+    env: { ...process.env, CONTAINERS_CONF: config },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+async function stopEngine(api: Docker, child: ChildProcess, folder: string): Promise<void> {
+  const left = await api.listContainers({ all: true })
+  await Promise.all(left.map(({ Id }) => api.getContainer(Id).remove({ force: true })))
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  await exited
+  // What it had mounted may be let go of a moment later.
+  for (let tries = 0; ; tries++) {
+    try {
+      rmSync(folder, { recursive: true, force: true })
+      return
+    } catch (error) {
+      if (tries > 20) throw error
+      await sleep(100)
+    }
+  }
+}
+
+/** Node with what `ldd` names, busybox for a shell, and the tests' server. */
+async function buildImage(api: Docker, folder: string): Promise<void> {
+  const root = join(folder, 'image')
+  for (const name of ['bin', 'app', 'tmp', 'usr/bin']) mkdirSync(join(root, name), { recursive: true })
+  copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
+  for (const name of ['sh', 'cat', 'echo', 'kill', 'mkdir', 'sleep', 'ls', 'env', 'head', 'setsid']) {
+    symlinkSync('busybox', join(root, 'bin', name))
+  }
+  copyFileSync(process.execPath, join(root, 'usr/bin/node'))
+  const needed = execFileSync('ldd', [process.execPath], { encoding: 'utf8' })
+  for (const [, path = ''] of needed.matchAll(/(\/\S+) \(0x/g)) {
+    mkdirSync(join(root, dirname(path)), { recursive: true })
+    cpSync(path, join(root, path), { dereference: true })
+  }
+  copyFileSync('test/fakes/conformance-server.mjs', join(root, 'app/conformance-server.mjs'))
+  const tar = spawn('tar', ['-C', root, '-cf', '-', '.'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [repo, tag] = IMAGE.split(':')
+  const answer = await api.importImage(tar.stdout, { repo, tag })
+  for await (const chunk of answer) if (/"error"/.test(String(chunk))) throw new Error(String(chunk))
+  rmSync(root, { recursive: true, force: true })
+}
+
+export interface Relay {
+  readonly socket: string
+  /** Nobody is there: connections break, new ones are refused. */
+  cut(): Promise<void>
+  restore(): Promise<void>
+  close(): Promise<void>
+}
+
+/** A socket that stands for an engine which comes and goes, while its containers stay. */
+export async function relay(target: string): Promise<Relay> {
+  const socket = `${target}.relay`
+  const open = new Set<Socket>()
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connect({ path: target, allowHalfOpen: true })
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      open.add(one)
+      one.pipe(other)
+      one.on('error', () => other.destroy())
+      one.on('close', () => {
+        open.delete(one)
+        other.destroy()
+      })
+    }
+  })
+  const listen = async (): Promise<void> => {
+    server.listen(socket)
+    await once(server, 'listening')
+  }
+  const cut = async (): Promise<void> => {
+    const closed = once(server, 'close')
+    server.close()
+    for (const one of open) one.destroy()
+    await closed
+  }
+  await listen()
+  return { socket, cut, restore: listen, close: cut }
+}
