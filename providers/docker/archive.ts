@@ -60,7 +60,7 @@ async function add(archive: Pack, source: string, name: string): Promise<void> {
     // Of a file that grows meanwhile, so much and no more.
     const { size } = facts
     const entry = archive.entry({ ...common, size })
-    if (size === 0) entry.end()
+    if (size === 0) entry.end('')
     else await pipeline(createReadStream(source, { end: size - 1 }), entry)
   }
 }

@@ -142,11 +142,7 @@ export class Events {
     if (!this.#stream || this.#watchers.size === 0) return
     const options = { patience: 0, timeout: PING_TIMEOUT }
     try {
-      await this.#engine.call(
-        'ping',
-        (docker) => docker.ping(),
-        options,
-      )
+      await this.#engine.call('ping', (docker) => docker.ping(), options)
     } catch {
       this.#stream?.destroy()
     }

@@ -1,15 +1,23 @@
 /** Docker and Podman for tests: a daemon in a folder of its own, an image without a registry, and a relay before it. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import Docker from 'dockerode'
-import { sleep } from '../../src/time.ts'
 import { until } from '../providers/process-help.ts'
 
-export const IMAGE = 'manyhost-test:1'
+export const IMAGE = 'manyhost-test:latest'
 
 /** What `conformance-server.mjs` is in the image. */
 export const SERVER = ['node', '/app/conformance-server.mjs']
@@ -47,6 +55,7 @@ export async function startEngine(engine: 'docker' | 'podman'): Promise<Daemon> 
     await until(() => api.ping().then(() => true), 30_000)
   } catch (error) {
     child.kill('SIGKILL')
+    rmSync(folder, { recursive: true, force: true })
     throw new Error(`${engine} does not answer: ${error}\n${log}`)
   }
   await buildImage(api, folder)
@@ -78,24 +87,37 @@ async function stopEngine(api: Docker, child: ChildProcess, folder: string): Pro
   const exited = once(child, 'exit')
   child.kill('SIGTERM')
   await exited
-  // What it had mounted may be let go of a moment later.
-  for (let tries = 0; ; tries++) {
-    try {
-      rmSync(folder, { recursive: true, force: true })
-      return
-    } catch (error) {
-      if (tries > 20) throw error
-      await sleep(100)
-    }
-  }
+  unmount(folder)
+  rmSync(folder, { recursive: true, force: true })
+}
+
+/** What a daemon leaves mounted when it ends: namespaces of its network, and Podman its storage. */
+function unmount(folder: string): void {
+  const places = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((place) => place.startsWith(`${folder}/`))
+  for (const place of places.reverse()) execFileSync('umount', ['--lazy', place])
 }
 
 /** Node with what `ldd` names, busybox for a shell, and the tests' server. */
 async function buildImage(api: Docker, folder: string): Promise<void> {
   const root = join(folder, 'image')
-  for (const name of ['bin', 'app', 'tmp', 'usr/bin']) mkdirSync(join(root, name), { recursive: true })
+  for (const name of ['bin', 'app', 'tmp', 'usr/bin'])
+    mkdirSync(join(root, name), { recursive: true })
   copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
-  for (const name of ['sh', 'cat', 'echo', 'kill', 'mkdir', 'sleep', 'ls', 'env', 'head', 'setsid']) {
+  for (const name of [
+    'sh',
+    'cat',
+    'echo',
+    'kill',
+    'mkdir',
+    'sleep',
+    'ls',
+    'env',
+    'head',
+    'setsid',
+  ]) {
     symlinkSync('busybox', join(root, 'bin', name))
   }
   copyFileSync(process.execPath, join(root, 'usr/bin/node'))
@@ -108,7 +130,8 @@ async function buildImage(api: Docker, folder: string): Promise<void> {
   const tar = spawn('tar', ['-C', root, '-cf', '-', '.'], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [repo, tag] = IMAGE.split(':')
   const answer = await api.importImage(tar.stdout, { repo, tag })
-  for await (const chunk of answer) if (/"error"/.test(String(chunk))) throw new Error(String(chunk))
+  for await (const chunk of answer)
+    if (/"error"/.test(String(chunk))) throw new Error(String(chunk))
   rmSync(root, { recursive: true, force: true })
 }
 
