@@ -2,12 +2,11 @@
  * One engine that answers the Docker API, and what it takes to rely on it: each call is bounded in time, and one that
  * could not reach the engine is made again while somebody waits for it. So a call must be one that may be made twice.
  */
-import { Agent } from 'node:http'
-import { Agent as SecureAgent } from 'node:https'
 import type Docker from 'dockerode'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import { now, sleep, within } from '../../src/time.ts'
 import type { Address } from './address.ts'
+import { openAgent } from './agent.ts'
 import { Events } from './events.ts'
 import { fetchImage, type PullAuth } from './images.ts'
 
@@ -15,6 +14,8 @@ import { fetchImage, type PullAuth } from './images.ts'
 const CALL_TIMEOUT = 60_000
 /** How long a call is made again for whom nobody waits, in ms. */
 const PATIENCE = 60_000
+/** How long the stream of events of an engine that can be reached is waited for, in ms. */
+const EVENTS_PATIENCE = 10_000
 /** Longest pause between two tries, in ms. */
 const MAX_PAUSE = 500
 
@@ -48,15 +49,14 @@ export class Engine {
   load = 0
   /** Whether the last call did not reach it. */
   isAway = false
-  readonly #agent: Agent
+  readonly #agent: ReturnType<typeof openAgent>
   readonly #closing = new AbortController()
   #wasReached = false
   #docker: Promise<Docker> | undefined
 
   constructor(address: Address, session: string) {
     this.address = address
-    // No connection is kept: one that a restarted engine has left would fail the next call.
-    this.#agent = address.tls ? new SecureAgent() : new Agent()
+    this.#agent = openAgent(address.tls !== undefined)
     this.events = new Events(this, session)
   }
 
@@ -136,6 +136,18 @@ export class Engine {
     const hint = code === 'ENOENT' || code === 'ECONNREFUSED' ? '; does the engine run?' : ''
     const text = `cannot ${what}: no answer from ${this.address.url}: ${describe(cause)}${hint}`
     return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+  }
+
+  /**
+   * Resolves when no event is missed any more.
+   * @throws ManyhostError MANYHOST_START_FAILED when the engine cannot be reached
+   */
+  async reach(options: CallOptions): Promise<void> {
+    if (this.events.isConnected) return
+    // The events are connected again and again; whether that has a chance is told by this.
+    await this.call('reach the engine', (docker) => docker.ping(), options)
+    await within(EVENTS_PATIENCE, this.events.connected())
+    options.signal?.throwIfAborted()
   }
 
   /** @throws ManyhostError MANYHOST_START_FAILED */

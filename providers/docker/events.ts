@@ -33,6 +33,8 @@ export class Events {
   #setConnected: () => void = () => {}
   #ping: Timer | undefined
   #isClosed = false
+  /** Whether what happens is told at once. */
+  isConnected = false
 
   constructor(engine: Engine, session: string) {
     this.#engine = engine
@@ -92,10 +94,12 @@ export class Events {
     reading.catch(() => undefined)
     try {
       await this.#relist()
+      this.isConnected = true
       this.#setConnected()
       onConnected()
       await reading
     } finally {
+      this.isConnected = false
       this.#stream.destroy()
     }
   }

@@ -106,11 +106,10 @@ export class Instance implements Running {
   async #startup(signal: AbortSignal, patience: number): Promise<void> {
     const { engine, listenOn } = this.#on
     const given = AbortSignal.any([signal, this.#abort.signal])
-    await within(patience, engine.events.connected())
-    given.throwIfAborted()
     const making = this.#make(given, patience)
     this.#making = making.catch(() => undefined)
-    const id = await making
+    // Beside each other: only what has started can end unseen.
+    const [id] = await Promise.all([making, engine.reach({ signal: given, patience })])
     given.throwIfAborted()
     engine.events.watch(id, {
       onOutOfMemory: () => {

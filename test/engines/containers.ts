@@ -27,6 +27,12 @@ export interface Daemon {
   readonly socket: string
   readonly api: Docker
   readonly folder: string
+  /** The engine's own command line, up to the name of a command of its own such as `run`. */
+  readonly cli: readonly string[]
+  readonly env: NodeJS.ProcessEnv
+  readonly pid: number
+  /** Where ports that it publishes are reached. */
+  readonly address: string
   stop(): Promise<void>
 }
 
@@ -40,10 +46,16 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 `
 
-export async function startEngine(engine: 'docker' | 'podman'): Promise<Daemon> {
+/** With `bridge`, Docker has networks of its own, in a network namespace that is reached by a pair of addresses. */
+export async function startEngine(
+  engine: 'docker' | 'podman',
+  network: 'host' | 'bridge' = 'host',
+): Promise<Daemon> {
   const folder = mkdtempSync(join(tmpdir(), `manyhost-${engine}-`))
   const socket = join(folder, 'engine.sock')
-  const child = engine === 'docker' ? startDocker(folder, socket) : startPodman(folder, socket)
+  const apart = network === 'bridge' ? openNamespace() : undefined
+  const child =
+    engine === 'docker' ? startDocker(folder, socket, apart?.name) : startPodman(folder, socket)
   let log = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (chunk) => {
@@ -59,26 +71,61 @@ export async function startEngine(engine: 'docker' | 'podman'): Promise<Daemon> 
     throw new Error(`${engine} does not answer: ${error}\n${log}`)
   }
   await buildImage(api, folder)
-  return { socket, api, folder, stop: () => stopEngine(api, child, folder) }
+  const cli =
+    engine === 'docker' ? ['docker', '-H', `unix://${socket}`] : ['podman', ...podmanPlaces(folder)]
+  const stop = async (): Promise<void> => {
+    await stopEngine(api, child, folder)
+    apart?.close()
+  }
+  const env = podmanEnv(folder)
+  const address = apart?.address ?? '127.0.0.1'
+  return { socket, api, folder, cli, env, pid: child.pid ?? 0, address, stop }
 }
 
-function startDocker(folder: string, socket: string): ChildProcess {
+interface Namespace {
+  readonly name: string
+  readonly address: string
+  close(): void
+}
+
+function openNamespace(): Namespace {
+  const name = `mh${process.pid}`
+  const net = `10.213.${process.pid % 250}`
+  const ip = (...args: string[]) => execFileSync('ip', args)
+  ip('netns', 'add', name)
+  ip('link', 'add', `${name}a`, 'type', 'veth', 'peer', 'name', `${name}b`, 'netns', name)
+  ip('addr', 'add', `${net}.1/30`, 'dev', `${name}a`)
+  ip('link', 'set', `${name}a`, 'up')
+  ip('-n', name, 'addr', 'add', `${net}.2/30`, 'dev', `${name}b`)
+  ip('-n', name, 'link', 'set', `${name}b`, 'up')
+  ip('-n', name, 'link', 'set', 'lo', 'up')
+  return { name, address: `${net}.2`, close: () => void ip('netns', 'del', name) }
+}
+
+function startDocker(folder: string, socket: string, namespace?: string): ChildProcess {
   const places = ['data-root', 'exec-root', 'pidfile'].map((name) => `--${name}=${folder}/${name}`)
-  const quiet = ['--iptables=false', '--ip6tables=false', '--bridge=none', '--ip-forward=false']
-  return spawn('dockerd', [`--host=unix://${socket}`, ...places, ...quiet], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  const bridge = namespace ? '--bip=10.200.0.1/24' : '--bridge=none'
+  const quiet = ['--iptables=false', '--ip6tables=false', bridge, '--ip-forward=false']
+  const apart = namespace ? ['nsenter', `--net=/run/netns/${namespace}`] : []
+  const all = [...apart, 'dockerd', `--host=unix://${socket}`, ...places, ...quiet]
+  return spawn(all[0] ?? '', all.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })
 }
 
 function startPodman(folder: string, socket: string): ChildProcess {
-  const config = join(folder, 'containers.conf')
-  writeFileSync(config, CONTAINERS_CONF)
-  const places = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run')]
+  writeFileSync(join(folder, 'containers.conf'), CONTAINERS_CONF)
   const service = ['system', 'service', '--time=0', `unix://${socket}`]
-  return spawn('podman', [...places, ...service], {
-    env: { ...process.env, CONTAINERS_CONF: config },
+  return spawn('podman', [...podmanPlaces(folder), ...service], {
+    env: podmanEnv(folder),
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+}
+
+function podmanPlaces(folder: string): string[] {
+  return ['--root', join(folder, 'root'), '--runroot', join(folder, 'run')]
+}
+
+function podmanEnv(folder: string): NodeJS.ProcessEnv {
+  return { ...process.env, CONTAINERS_CONF: join(folder, 'containers.conf') }
 }
 
 async function stopEngine(api: Docker, child: ChildProcess, folder: string): Promise<void> {
