@@ -1,5 +1,6 @@
 /** Docker and Podman for tests: a daemon in a folder of its own, an image without a registry, and a relay before it. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
   copyFileSync,
@@ -192,7 +193,7 @@ export interface Relay {
 
 /** A socket that stands for an engine which comes and goes, while its containers stay. */
 export async function relay(target: string): Promise<Relay> {
-  const socket = `${target}.relay`
+  const socket = `${target}.relay-${randomBytes(4).toString('hex')}`
   const open = new Set<Socket>()
   const server = createServer({ allowHalfOpen: true }, (near) => {
     const far = connect({ path: target, allowHalfOpen: true })
