@@ -10,6 +10,7 @@
  *   reaction       cold start, resize, replacement
  *   overhead       CPU of a request without any network
  *   wire           conversations: calls, notifications, blobs
+ *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -27,6 +28,7 @@ const SCENARIOS = [
   'reaction',
   'overhead',
   'wire',
+  'engines',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

@@ -1,5 +1,7 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
+import { docker, podman } from '../../../providers/docker/index.ts'
+import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
@@ -23,12 +25,16 @@ const TYPES: Readonly<Record<string, Type>> = {
     make: (options) => fixed(options as unknown as Parameters<typeof fixed>[0]),
     isShared: false,
   },
+  docker: { make: (options) => docker(options), isShared: true },
+  podman: { make: (options) => podman(options), isShared: true },
 }
 
 /** What `loadConfig` is to check them by. */
 export const PROVIDER_TYPES: ProviderTypes = {
   process: { parse: (options) => TYPES.process?.make(options), needsCommand: true },
   static: { parse: (options) => TYPES.static?.make(options) },
+  docker: { rules: DOCKER_RULES, local: false },
+  podman: { rules: DOCKER_RULES, local: false },
 }
 
 /** Makes the providers of a session, each shared one once. */
