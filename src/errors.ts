@@ -43,6 +43,13 @@ export const ERRORS = {
   MANYHOST_UNAUTHORIZED: kind(401, false, 'the gateway was given no, or wrong, credentials'),
   MANYHOST_BODY_TOO_LARGE: kind(413, false, "a request's body is above the gateway's `bodySize`"),
   MANYHOST_BODY_TOO_SLOW: kind(408, true, "a request's body comes slower than `bodyRate`"),
+  MANYHOST_INVALID_TASK: kind(400, false, 'a task, or the outcome of one, cannot be kept as it is'),
+  MANYHOST_UNKNOWN_TASK: kind(404, false, 'no task has that id'),
+  MANYHOST_SERVER_EVICTED: kind(409, false, 'another server took over the tasks of this one'),
+  MANYHOST_STORE_BUSY: kind(503, true, 'another program holds the lock of the task store'),
+  MANYHOST_STORE_FULL: kind(507, true, 'no space is left for the task store'),
+  MANYHOST_STORE_VERSION: kind(500, false, 'the task store is of a newer version, or is none'),
+  MANYHOST_STORE_FAILED: kind(500, false, 'the task store cannot be opened, read or written'),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 
