@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 # Program and Debian package.
-engines=(chromium:chromium prometheus:prometheus)
+engines=(chromium:chromium prometheus:prometheus /usr/lib/postgresql/15/bin/postgres:postgresql)
 
 missing=()
 for engine in "${engines[@]}"; do

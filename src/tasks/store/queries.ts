@@ -41,7 +41,8 @@ function seqs(
   const branches = branchesOf(filter).map((state) => {
     let one = led(db, filter, state)
     if (after !== undefined) one = one.where('task.seq', isDescending ? '<' : '>', after)
-    return sql`SELECT seq FROM (${one} ORDER BY task.seq ${order} LIMIT ${limit}) AS branch`
+    one = one.orderBy('task.seq', isDescending ? 'desc' : 'asc').limit(limit)
+    return sql`SELECT seq FROM ${one} AS branch`
   })
   return sql`SELECT seq FROM (${sql.join(branches, sql` UNION ALL `)}) AS page ORDER BY seq ${order} LIMIT ${limit}`
 }
@@ -93,7 +94,7 @@ export function byIds(db: Db, ids: readonly string[]): CompiledQuery {
 /** How many fit, counted one by one; for filters that say more than the kept counts know. */
 export function counted(db: Db, filter: Wanted): CompiledQuery {
   const branches = branchesOf(filter).map(
-    (state) => sql`SELECT count(*) AS n FROM (${led(db, filter, state)}) AS branch`,
+    (state) => sql`SELECT count(*) AS n FROM ${led(db, filter, state)} AS branch`,
   )
   return sql`SELECT sum(n) AS n FROM (${sql.join(branches, sql` UNION ALL `)}) AS counts`.compile(
     db,
