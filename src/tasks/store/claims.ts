@@ -7,10 +7,12 @@ import { holdable, invalidTask } from './check.ts'
 import { type Counted, groupsOf, turnOf } from './counts.ts'
 import { query, type Statements } from './engine.ts'
 import type { Ground } from './ground.ts'
+import { GIVEN } from './hot.ts'
 import { newId } from './identity.ts'
 import { NOTHING_YET } from './intake.ts'
 import { keptCounts } from './queries.ts'
-import { cellsOf, type Kept, kept } from './row.ts'
+import { type Cells, cellsOf, type Kept, kept } from './row.ts'
+import type { TaskState } from './tables.ts'
 
 export interface ClaimOptions {
   /** At most so many. @default 1 */
@@ -137,29 +139,34 @@ async function retry(
       fence: 1,
     }),
   )
-  await statements.run(hot.insert(next.map(cellsOf)))
+  await statements.run(hot.insert(next.map((task) => cellsOf(task, GIVEN))))
   await statements.run(hot.link(chosen.map(({ seq }, i) => [seq, (next[i] as Task).id])))
   return next
 }
 
 /** Notes which client holds them; answers the ids of those that are still claimed so. */
 export async function confirm(
-  { engine, hot }: Ground,
+  ground: Ground,
   client: string,
   host: string,
   claims: readonly Claim[],
 ): Promise<string[]> {
+  const { engine, hot } = ground
   if (claims.length === 0) return []
-  const rows = await engine.transaction((statements) =>
-    statements.all<{ id: string }>(
-      hot.confirm(
-        client,
-        host,
-        claims.map(({ id, fence }) => [id, fence]),
-      ),
-    ),
-  )
-  return rows.map(({ id }) => id)
+  return engine.transaction(async (statements) => {
+    const held = await standing(ground, statements, claims)
+    const valid = claims.filter((one) => verdict(held.get(one.id), one.fence) === 'held')
+    if (valid.length > 0) {
+      await statements.run(
+        hot.confirm(
+          client,
+          host,
+          valid.map(({ id, fence }) => [id, fence]),
+        ),
+      )
+    }
+    return valid.map(({ id }) => id)
+  })
 }
 
 export type Refused =
@@ -181,17 +188,60 @@ export async function complete(
 ): Promise<Completed> {
   const { engine, hot } = ground
   if (outcomes.length === 0) return { accepted: [], refused: [] }
-  // Of two outcomes of one task in one batch, the first counts.
-  const first = new Map<string, TaskOutcome>()
-  const again: TaskOutcome[] = []
   for (const one of outcomes) {
     const problem = outcomeProblem(one)
     if (problem) throw invalidTask(problem)
-    const known = first.get(one.id)
-    if (known === undefined) first.set(one.id, one)
-    else again.push(one)
   }
-  const rows = [...first.values()].map((one) => [
+  return engine.transaction(async (statements) => {
+    const held = await standing(ground, statements, outcomes)
+    const accepted: TaskOutcome[] = []
+    const refused: { id: string; why: Refused }[] = []
+    for (const one of outcomes) {
+      const known = held.get(one.id)
+      const why = verdict(known, one.fence)
+      if (why !== 'held') refused.push({ id: one.id, why })
+      else {
+        accepted.push(one)
+        // Of two outcomes of one task in one batch, the first counts.
+        held.set(one.id, { id: one.id, fence: one.fence, state: 'succeeded' })
+      }
+    }
+    if (accepted.length > 0) await statements.run(hot.complete(accepted.map(cellsOfOutcome)))
+    const evicted = refused.filter(({ why }) => why === 'evicted').length
+    if (evicted > 0) {
+      await statements.run(
+        query(`UPDATE meta SET value = value + ${evicted} WHERE name = 'refused'`),
+      )
+    }
+    return { accepted: accepted.map(({ id }) => id), refused }
+  })
+}
+
+interface Standing {
+  readonly id: string
+  readonly fence: number
+  readonly state: TaskState
+}
+
+/** How these tasks stand, held so until the transaction ends. */
+async function standing(
+  { hot }: Ground,
+  statements: Statements,
+  claims: readonly Claim[],
+): Promise<Map<string, Standing>> {
+  const rows = await statements.all<Standing>(hot.standing(claims.map(({ id }) => id)))
+  return new Map(rows.map((row) => [row.id, row]))
+}
+
+function verdict(task: Standing | undefined, fence: number): Refused | 'held' {
+  if (!task) return 'unknown'
+  const { state } = task
+  if (task.fence !== fence || state === 'new' || state === 'cancelled') return 'evicted'
+  return state === 'scheduled' ? 'held' : 'repeated'
+}
+
+function cellsOfOutcome(one: TaskOutcome): Cells {
+  return [
     one.id,
     one.fence,
     one.exitStatus,
@@ -205,38 +255,7 @@ export async function complete(
     holdable(one.outpath),
     holdable(one.errpath),
     holdable(one.csvpath),
-  ])
-  return engine.transaction(async (statements) => {
-    const done = await statements.all<{ id: string }>(hot.complete(rows))
-    const accepted = done.map(({ id }) => id)
-    const isAccepted = new Set(accepted)
-    const others = [...[...first.values()].filter(({ id }) => !isAccepted.has(id)), ...again]
-    const refused = others.length === 0 ? [] : await reasons(ground, statements, others)
-    const evicted = refused.filter(({ why }) => why === 'evicted').length
-    if (evicted > 0) {
-      await statements.run(
-        query(`UPDATE meta SET value = value + ${evicted} WHERE name = 'refused'`),
-      )
-    }
-    return { accepted, refused }
-  })
-}
-
-async function reasons(
-  { hot }: Ground,
-  statements: Statements,
-  outcomes: readonly TaskOutcome[],
-): Promise<{ id: string; why: Refused }[]> {
-  const rows = await statements.all<{ id: string; fence: number; state: string }>(
-    hot.standing(outcomes.map(({ id }) => id)),
-  )
-  const known = new Map(rows.map((row) => [row.id, row]))
-  return outcomes.map(({ id, fence }) => {
-    const row = known.get(id)
-    if (!row) return { id, why: 'unknown' }
-    const isOver = row.state !== 'new' && row.state !== 'scheduled' && row.state !== 'cancelled'
-    return { id, why: isOver && row.fence === fence ? 'repeated' : 'evicted' }
-  })
+  ]
 }
 
 function outcomeProblem({

@@ -11,6 +11,28 @@ const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as con
 
 const NAMES = COLUMNS.map((name) => `"${name}"`)
 
+/** What a new row has; all else comes later. */
+export const GIVEN = [
+  'id',
+  'group',
+  'args',
+  'submit_id',
+  'submit_time',
+  'submit_host',
+  'cores',
+  'memory',
+  'timeout',
+  'server_id',
+  'server_host',
+  'schedule_time',
+  'attempt',
+  'retried',
+  'previous_id',
+  'tag',
+  'request',
+  'fence',
+] as const satisfies readonly (typeof COLUMNS)[number][]
+
 /** What a completion says, in the order of its cells. */
 const OUTCOME = [
   ['id', 'TEXT'],
@@ -40,12 +62,13 @@ export function hotStatements(kind: Engine['kind']) {
       : 'jsonb_array_elements(CAST(? AS jsonb)) WITH ORDINALITY AS e(value, key)'
   const locked = kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
   const cell = (index: number, type: string): string => `CAST(e.value ->> ${index} AS ${type})`
+  // SQLite is kept from going through all scheduled tasks: the id leads.
+  const scheduled = `${kind === 'sqlite' ? '+' : ''}task.state = 'scheduled'`
   const text = (sql: string): string => written(kind, sql)
 
-  const insert = text(`INSERT INTO task (${NAMES.slice(1).join(', ')})
-    SELECT ${COLUMNS.slice(1)
-      .map((name, index) => cell(index, TYPES[KINDS[name]]))
-      .join(', ')} FROM ${each} ORDER BY e.key`)
+  const insert = text(`INSERT INTO task (${GIVEN.map((name) => `"${name}"`).join(', ')})
+    SELECT ${GIVEN.map((name, index) => cell(index, TYPES[KINDS[name]])).join(', ')}
+    FROM ${each} ORDER BY e.key`)
   const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
     WHERE "group" = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
   const failed = text(`SELECT ${NAMES.join(', ')} FROM task
@@ -63,15 +86,16 @@ export function hotStatements(kind: Engine['kind']) {
       : `"${name}" = o."${name}"`,
   )
   const start = 'COALESCE(o.start_time, task.start_time)'
-  const complete = text(`UPDATE task SET ${sets.join(', ')},
+  const complete = text(`WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${each})
+    UPDATE task SET ${sets.join(', ')},
       waited = ${start} - task.submit_time, duration = o.completion_time - ${start}
-    FROM (SELECT ${given.join(', ')} FROM ${each}) AS o
-    WHERE task.id = o.id AND task.fence = o.fence AND task.state = 'scheduled' RETURNING task.id AS id`)
+    FROM o
+    WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
   const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
     FROM (SELECT ${cell(0, 'TEXT')} AS id, ${cell(1, 'BIGINT')} AS fence FROM ${each}) AS o
-    WHERE task.id = o.id AND task.fence = o.fence AND task.state = 'scheduled' RETURNING task.id AS id`)
+    WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
   const standing = text(`SELECT task.id AS id, task.fence AS fence, task.state AS state FROM task
-    WHERE id IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})`)
+    WHERE id IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
   const alive = text(
     `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
   )

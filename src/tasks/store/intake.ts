@@ -4,6 +4,7 @@ import { wallClock } from '../../time.ts'
 import type { NewTask, Task } from '../task.ts'
 import { invalidTask, taskProblem } from './check.ts'
 import type { Ground } from './ground.ts'
+import { GIVEN } from './hot.ts'
 import { newId } from './identity.ts'
 import { type Cells, cellsOf } from './row.ts'
 
@@ -38,7 +39,7 @@ export async function add(
       const rows: Cells[] = batch.map((task) => {
         const made = fresh(task, submitId, submitTime, submitHost)
         ids.push(made.id)
-        return cellsOf(made)
+        return cellsOf(made, GIVEN)
       })
       await statements.run(hot.insert(rows))
     }

@@ -116,9 +116,15 @@ async function* inOrderOf(
   needed: number | undefined,
 ): AsyncGenerator<Placed, void, undefined> {
   const limit = needed === Number.POSITIVE_INFINITY ? undefined : needed
-  const order = await engine.all<{ seq: number; value: unknown }>(
-    sorted(db, read, sort, isDescending, limit),
-  )
+  const order: { seq: number; value: unknown }[] = []
+  for (const has of ['value', 'none'] as const) {
+    const rest = limit === undefined ? undefined : limit - order.length
+    if (rest === 0) break
+    const rows = await engine.all<{ seq: number; value: unknown }>(
+      sorted(db, read, sort, isDescending, rest, has),
+    )
+    for (const row of rows) order.push(row)
+  }
   for (let at = 0; at < order.length; at += PAGE) {
     const part = order.slice(at, at + PAGE)
     const rows = await engine.cells(

@@ -40,8 +40,9 @@ function seqs(
   const order = sql.raw(isDescending ? 'DESC' : 'ASC')
   const branches = branchesOf(filter).map((state) => {
     let one = led(db, filter, state)
-    if (after !== undefined) one = one.where('task.seq', isDescending ? '<' : '>', after)
-    one = one.orderBy('task.seq', isDescending ? 'desc' : 'asc').limit(limit)
+    const seq = sql<number>`${sql.ref(filter.tags.length > 0 ? 'held.seq' : 'task.seq')}`
+    if (after !== undefined) one = one.where(seq, isDescending ? '<' : '>', after)
+    one = one.orderBy(seq, isDescending ? 'desc' : 'asc').limit(limit)
     return sql`SELECT seq FROM ${one} AS branch`
   })
   return sql`SELECT seq FROM (${sql.join(branches, sql` UNION ALL `)}) AS page ORDER BY seq ${order} LIMIT ${limit}`
@@ -61,19 +62,20 @@ export function pageOfSeqs(db: Db, filter: Wanted, asked: Page): CompiledQuery {
   return sql`${seqs(db, filter, asked)}`.compile(db)
 }
 
-/** Seqs in the order of another column, with its values: all of them, or the first so many. */
+/** Seqs in the order of another column: of those that have a value there, or of those that have none. */
 export function sorted(
   db: Db,
   filter: Wanted,
   by: (typeof COLUMNS)[number],
   isDescending: boolean,
   limit: number | undefined,
+  has: 'value' | 'none',
 ): CompiledQuery {
   const order = isDescending ? 'desc' : 'asc'
+  const column = sql.ref(`task.${by}`)
   let select = restricted(db.selectFrom('task').select(['task.seq', `task.${by} as value`]), filter)
-    // The same on every engine: what has no value comes last.
-    .orderBy(sql`${sql.ref(`task.${by}`)} IS NULL`)
-    .orderBy(sql.ref(`task.${by}`), order)
+    .where(sql<boolean>`${column} IS ${sql.raw(has === 'value' ? 'NOT' : '')} NULL`)
+    .orderBy(column, order)
     .orderBy('task.seq', order)
   if (filter.tags.length > 0) select = tagged(db, select, filter)
   if (filter.states.size < TASK_STATES.length) {
@@ -124,17 +126,30 @@ export function keptCounts(
 /** One branch a state; one alone where the state does not matter and something else leads. */
 function branchesOf({ states, group, tags, conditions }: Wanted): (TaskState | undefined)[] {
   if (states.size === 0) return []
-  const isLed = tags.length > 0 || (group === undefined && states.size === TASK_STATES.length)
+  const isAny = states.size === TASK_STATES.length
   const isNamed = conditions.some(({ field, operator }) => field === 'id' && operator === '==')
-  return isLed && (states.size === TASK_STATES.length || isNamed) ? [undefined] : [...states]
+  return isAny && (tags.length > 0 || isNamed || group === undefined) ? [undefined] : [...states]
 }
 
 function led(db: Db, filter: Wanted, state: TaskState | undefined): From {
-  let from = restricted(db.selectFrom('task').select('task.seq'), filter)
-  if (filter.tags.length > 0) from = tagged(db, from, filter)
+  const [first, ...tags] = filter.tags
+  if (first === undefined) {
+    const from = restricted(db.selectFrom('task').select('task.seq'), filter)
+    return state === undefined ? from : from.where('task.state', '=', state)
+  }
+  let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', first.key)
+  if (first.value !== undefined) holders = holders.where('value', '=', first.value)
+  // A cross join: SQLite keeps to the order in which it is written.
+  let from = db
+    .selectFrom(holders.as('held'))
+    .crossJoin('task')
+    .whereRef('task.seq', '=', 'held.seq')
+    .select('held.seq') as unknown as From
+  from = tagged(db, restricted(from, filter), { ...filter, tags })
   return state === undefined ? from : from.where('task.state', '=', state)
 }
 
+/** The first tag leads, in the order of its tasks; the others are looked up. */
 function tagged<T extends SelectQueryBuilder<Tables, 'task', object>>(
   db: Db,
   from: T,
@@ -142,9 +157,13 @@ function tagged<T extends SelectQueryBuilder<Tables, 'task', object>>(
 ): T {
   let made: SelectQueryBuilder<Tables, 'task', object> = from
   for (const { key, value } of tags) {
-    let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', key)
+    let holders = db
+      .selectFrom('task_tag')
+      .select('task_tag.seq')
+      .where('key', '=', key)
+      .where(sql<boolean>`task_tag.seq = task.seq`)
     if (value !== undefined) holders = holders.where('value', '=', value)
-    made = made.where('task.seq', 'in', holders)
+    made = made.where((one) => one.exists(holders))
   }
   return made as T
 }

@@ -11,6 +11,8 @@ export interface Kept {
   readonly task: Task
 }
 
+const CAMELS = new Map<string, string>()
+
 const NAMES = COLUMNS.slice(1).map(camel) as readonly (keyof Task)[]
 
 const TIMES: ReadonlySet<string> = new Set([
@@ -21,7 +23,12 @@ const TIMES: ReadonlySet<string> = new Set([
 ])
 
 function camel(name: string): string {
-  return name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+  let made = CAMELS.get(name)
+  if (made === undefined) {
+    made = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+    CAMELS.set(name, made)
+  }
+  return made
 }
 
 export function kept(cells: Cells): Kept {
@@ -33,11 +40,11 @@ export function kept(cells: Cells): Kept {
   return { seq: cells[0] as number, task: task as unknown as Task }
 }
 
-/** The cells but the first: the store gives `seq`. */
-export function cellsOf(task: Task): Cells {
-  return NAMES.map((name) => {
-    const value = task[name]
-    if (name === 'retried') return value ? 1 : 0
+/** The cells of these columns. */
+export function cellsOf(task: Task, columns: readonly string[]): Cells {
+  return columns.map((column) => {
+    const value = task[camel(column) as keyof Task]
+    if (column === 'retried') return value ? 1 : 0
     return value !== null && typeof value === 'object' ? JSON.stringify(value) : value
   })
 }
