@@ -466,6 +466,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(rate).toBeGreaterThan(0)
       expect(rate).toBeLessThanOrEqual(10)
       expect(timeLeft).toBeGreaterThanOrEqual(2_000)
+      expect(await store.pressure(1)).toBeGreaterThanOrEqual(20)
     })
 
     it('moves what is over into partitions, and reads all as one', async () => {

@@ -22,6 +22,7 @@ import {
   type Group,
   groupsOf,
   type Progress,
+  pressureOf,
   progressOf,
   type Sample,
   summed,
@@ -287,6 +288,11 @@ export class Store {
     )
     const counted = await this.#counted()
     return progressOf(groupsOf(counted, attempts), summed(counted), samples, at)
+  }
+
+  /** Above 1 more hands are wanted: how many times longer than `factor` average tasks the rest takes; null: unknown. */
+  async pressure(factor = 1, attempts = 1): Promise<number | null> {
+    return pressureOf(await this.progress(attempts), factor)
   }
 
   /** Outcomes that came too late, ever. */
