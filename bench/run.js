@@ -11,6 +11,7 @@
  *   overhead       CPU of a request without any network
  *   wire           conversations: calls, notifications, blobs
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
+ *   tasks-store    the store of tasks: its operations at 100,000 and at many more, outcomes a second
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -29,6 +30,7 @@ const SCENARIOS = [
   'overhead',
   'wire',
   'engines',
+  'tasks-store',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

@@ -6,7 +6,7 @@ export const EXIT = {
   usage: code(2, 'the command line is wrong'),
   config: code(3, 'the configuration file is wrong or cannot be read'),
   unreachable: code(4, 'the admin address cannot be reached'),
-  notFound: code(5, 'no service or instance has that name'),
+  notFound: code(5, 'no service, instance or task has that name'),
   refused: code(6, 'the admin address wants a token, or another one'),
   listen: code(7, 'an address cannot be listened on: taken, no right, not of this machine'),
   interrupted: code(130, 'ended by Ctrl-C; `serve`: by the second one, without waiting'),

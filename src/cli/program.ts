@@ -3,6 +3,7 @@ import { type Command, createCommand, InvalidArgumentError, Option } from 'comma
 import { version } from '../version.ts'
 import { ADMIN_OPTIONS, COMMANDS, type Command as Entry, type Option as Flag } from './commands.ts'
 import { EXIT } from './exit.ts'
+import { TASK_COMMANDS } from './tasks/commands.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -15,6 +16,10 @@ export function program(onExit: (code: number) => void): Command {
     .exitOverride()
     .addHelpText('after', () => rootHelp())
   for (const entry of COMMANDS) root.addCommand(command(entry, root, onExit))
+  const tasks = root.createCommand('tasks').copyInheritedSettings(root).helpGroup('Batch:')
+  tasks.summary('tasks that are kept until they have an outcome').usage('<command> [options]')
+  for (const entry of TASK_COMMANDS) tasks.addCommand(command(entry, root, onExit))
+  root.addCommand(tasks)
   return root
 }
 

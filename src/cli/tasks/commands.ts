@@ -1,0 +1,158 @@
+/** The commands below `manyhost tasks`: the same form of table as that of the others. */
+import type { Command, Option } from '../commands.ts'
+
+export const STORE_OPTION: Option = {
+  flags: '--store <where>',
+  meaning: 'a path, or a postgres:// URL without its password (env MANYHOST_STORE may have it)',
+}
+
+const FILTERS: readonly Option[] = [
+  {
+    flags: '-w, --where <condition>',
+    meaning: "such as 'exit_status != 0', with == != > >= < <= ~",
+    many: true,
+  },
+  { flags: '-t, --with-tag <tag>', meaning: 'key or key:value', many: true },
+  { flags: '-g, --group <number>', meaning: 'of this group alone', parse: integer },
+  { flags: '-F, --failed', meaning: 'with an exit status other than 0' },
+  { flags: '-S, --succeeded', meaning: 'with exit status 0' },
+  { flags: '-C, --completed', meaning: 'with any outcome' },
+  { flags: '-R, --remaining', meaning: 'without an outcome' },
+  { flags: '--retries', meaning: 'second and later attempts' },
+  { flags: '-l, --limit <number>', meaning: 'so many at most', parse: count },
+]
+
+const ONE: readonly Option[] = [
+  {
+    flags: '-f, --format <format>',
+    meaning: 'how it is printed',
+    choices: ['normal', 'json', 'yaml'],
+  },
+  { flags: '--json', meaning: 'as -f json' },
+  { flags: '--yaml', meaning: 'as -f yaml' },
+]
+
+const ID = { name: '<id>', meaning: 'id of the task' } as const
+
+export const TASK_COMMANDS: readonly Command[] = [
+  {
+    name: 'list',
+    group: 'Look',
+    args: [{ name: '[field...]', meaning: 'what to print of each; all without' }],
+    summary: 'list tasks, count them, or print what tags there are',
+    options: [
+      STORE_OPTION,
+      ...FILTERS,
+      { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
+      { flags: '--desc', meaning: 'the other way round' },
+      { flags: '--offset <number>', meaning: 'leave out so many', parse: count },
+      {
+        flags: '-f, --format <format>',
+        meaning: 'normal, or plain where fields are given, unless said',
+        choices: ['normal', 'plain', 'table', 'csv', 'json'],
+      },
+      { flags: '--json', meaning: 'as -f json' },
+      { flags: '--csv', meaning: 'as -f csv' },
+      { flags: '-d, --delimiter <text>', meaning: 'between the fields of plain and csv' },
+      { flags: '-c, --count', meaning: 'print how many there are' },
+      { flags: '--tag-keys', meaning: 'print the keys of tags' },
+      { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
+    ],
+    examples: [
+      ["manyhost tasks list id args -w 'exit_status != 0'", 'what failed'],
+      ['manyhost tasks list -t site:b --remaining --count', 'how many of a tag are to be done'],
+      ['manyhost tasks list id duration -s duration --desc -l 10 -f table', 'the slowest ten'],
+    ],
+    load: () => import('./list.ts'),
+  },
+  {
+    name: 'info',
+    group: 'Look',
+    args: [ID],
+    summary: 'print all of one task, or what it wrote',
+    options: [
+      STORE_OPTION,
+      ...ONE,
+      { flags: '-x, --extract <field>', meaning: 'this field alone' },
+      { flags: '--stdout', meaning: 'its captured output' },
+      { flags: '--stderr', meaning: 'its captured errors' },
+      { flags: '--perf', meaning: 'its use of cores and memory, as CSV' },
+    ],
+    examples: [
+      ['manyhost tasks info 01938c3e-... --yaml', 'all fields'],
+      ['manyhost tasks info 01938c3e-... -x exit_status', 'one of them'],
+    ],
+    load: () => import('./info.ts'),
+  },
+  {
+    name: 'wait',
+    group: 'Look',
+    args: [ID],
+    summary: 'wait until a task has its outcome',
+    options: [
+      STORE_OPTION,
+      ...ONE,
+      { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: seconds },
+      { flags: '-i, --info', meaning: 'print the task then' },
+      { flags: '-s, --status', meaning: 'print its exit status then' },
+      { flags: '-r, --return', meaning: 'end with its exit status' },
+    ],
+    examples: [['manyhost tasks wait 01938c3e-... -r', 'ends as the task did']],
+    load: () => import('./wait.ts'),
+  },
+  {
+    name: 'update',
+    group: 'Steer',
+    args: [{ name: '[change...]', meaning: 'field=value or tag:value' }],
+    summary: 'change, cancel, revert or delete tasks',
+    options: [
+      STORE_OPTION,
+      ...FILTERS,
+      { flags: '--cancel', meaning: 'give them exit status -1' },
+      { flags: '--revert', meaning: 'put them back into the queue' },
+      { flags: '--delete', meaning: 'remove them' },
+      { flags: '--remove-tag <key>', meaning: 'take a tag away', many: true },
+      { flags: '-f, --no-confirm', meaning: 'do not ask' },
+    ],
+    examples: [
+      ['manyhost tasks update --revert --failed', 'try again what failed'],
+      ['manyhost tasks update group=2 urgent:yes -t site:b', 'change what has a tag'],
+      ['manyhost tasks update --cancel --remaining -f', 'cancel all that is left, unasked'],
+    ],
+    load: () => import('./update.ts'),
+  },
+  {
+    name: 'initdb',
+    group: 'Steer',
+    summary: 'make the store, and keep it in order',
+    options: [
+      STORE_OPTION,
+      { flags: '-v, --vacuum', meaning: 'give space back' },
+      { flags: '-b, --backup <path>', meaning: 'copy it' },
+      { flags: '-r, --rotate', meaning: 'move what is over into a partition' },
+      { flags: '-t, --truncate', meaning: 'remove all tasks' },
+      { flags: '-y, --yes', meaning: 'do not ask' },
+    ],
+    examples: [
+      ['manyhost tasks initdb', 'make it, or bring it to this version'],
+      ['manyhost tasks initdb --backup today.db --rotate', 'copy it, then move what is over'],
+    ],
+    load: () => import('./initdb.ts'),
+  },
+]
+
+function integer(value: string): number {
+  if (/^-?\d{1,9}$/.test(value)) return Number(value)
+  throw new Error('expected a whole number')
+}
+
+function count(value: string): number {
+  if (/^\d{1,12}$/.test(value)) return Number(value)
+  throw new Error('expected a whole number from 0 up')
+}
+
+function seconds(value: string): number {
+  const number = Number(value)
+  if (value.trim() !== '' && number > 0 && number <= 86_400) return number
+  throw new Error('expected seconds above 0, up to 86400')
+}

@@ -1,0 +1,50 @@
+/** `manyhost tasks info`. */
+import { createReadStream } from 'node:fs'
+import { describe } from '../../errors.ts'
+import { taskAsJson } from '../../tasks/store/row.ts'
+import { CliError, EXIT } from '../exit.ts'
+import { line, write } from '../terminal.ts'
+import { cell, type Format, fieldsOf, one } from './print.ts'
+import { type StoreFlags, withStore } from './store.ts'
+
+export interface OneFlags extends StoreFlags {
+  readonly format?: Format
+  readonly json?: boolean
+  readonly yaml?: boolean
+}
+
+interface InfoFlags extends OneFlags {
+  readonly extract?: string
+  readonly stdout?: boolean
+  readonly stderr?: boolean
+  readonly perf?: boolean
+}
+
+export function formatOf({ format, json, yaml }: OneFlags): Format {
+  return format ?? (json ? 'json' : yaml ? 'yaml' : 'normal')
+}
+
+export async function run(
+  [id = '']: readonly (string | undefined)[],
+  flags: InfoFlags,
+): Promise<number> {
+  const [field] = flags.extract === undefined ? [] : fieldsOf([flags.extract])
+  return withStore(flags, false, async (store) => {
+    const task = await store.get(id)
+    if (field !== undefined) await line(cell(taskAsJson(task)[field]))
+    else if (flags.stdout) await copy(task.outpath, 'output')
+    else if (flags.stderr) await copy(task.errpath, 'errors')
+    else if (flags.perf) await copy(task.csvpath, 'use of resources')
+    else await write(one(task, formatOf(flags)))
+    return EXIT.ok.number
+  })
+}
+
+async function copy(path: string | null, what: string): Promise<void> {
+  if (path === null) throw new CliError('failure', `the task's ${what} was not captured`)
+  try {
+    for await (const chunk of createReadStream(path)) await write(chunk as Buffer)
+  } catch (error) {
+    throw new CliError('failure', `the task's ${what}: ${describe(error)}`, { cause: error })
+  }
+}

@@ -1,0 +1,80 @@
+/** Which store, and which tasks of it, the command line means. */
+import { createInterface } from 'node:readline/promises'
+import { ManyhostError } from '../../errors.ts'
+import type { TaskFilter } from '../../tasks/store/filter.ts'
+import { defaultStore, openStore, type Store } from '../../tasks/store/store.ts'
+import { CliError } from '../exit.ts'
+
+export interface StoreFlags {
+  readonly store?: string
+}
+
+export interface FilterFlags {
+  readonly where?: readonly string[]
+  readonly withTag?: readonly string[]
+  readonly group?: number
+  readonly failed?: boolean
+  readonly succeeded?: boolean
+  readonly completed?: boolean
+  readonly remaining?: boolean
+  readonly retries?: boolean
+  readonly limit?: number
+}
+
+/** Runs with the store open; errors of it end the command with the exit code that fits. */
+export async function withStore(
+  { store: given }: StoreFlags,
+  create: boolean,
+  run: (store: Store) => Promise<number>,
+): Promise<number> {
+  if (given !== undefined && /^postgres(ql)?:\/\/[^@/]*:[^@/]*@/i.test(given)) {
+    throw new CliError(
+      'usage',
+      '--store: a password on the command line can be read by every user of this machine; put the URL into MANYHOST_STORE, or the password into PGPASSWORD',
+    )
+  }
+  const where = given ?? (process.env.MANYHOST_STORE || defaultStore())
+  try {
+    const store = await openStore(where, { create })
+    try {
+      return await run(store)
+    } finally {
+      await store.close()
+    }
+  } catch (error) {
+    if (!(error instanceof ManyhostError)) throw error
+    const exits = {
+      MANYHOST_UNKNOWN_TASK: 'notFound',
+      MANYHOST_INVALID_OPTION: 'usage',
+      MANYHOST_INVALID_TASK: 'usage',
+      MANYHOST_STORE_VERSION: 'config',
+    } as const
+    throw new CliError(exits[error.code as keyof typeof exits] ?? 'failure', error.message, {
+      cause: error,
+    })
+  }
+}
+
+const ONLY = ['failed', 'succeeded', 'completed', 'remaining', 'retries'] as const
+
+export function filterOf(flags: FilterFlags): TaskFilter {
+  return {
+    where: flags.where ?? [],
+    tags: flags.withTag ?? [],
+    only: ONLY.filter((name) => flags[name]),
+    ...(flags.group !== undefined && { group: flags.group }),
+  }
+}
+
+/** Asks a person. @throws CliError where there is none */
+export async function sure(question: string, how: string): Promise<boolean> {
+  if (!process.stdin.isTTY) {
+    throw new CliError('usage', `${question} There is no terminal to ask on: give ${how}`)
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim())
+  } finally {
+    terminal.close()
+  }
+}

@@ -1,0 +1,223 @@
+/** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
+import { sql, type UpdateObject } from 'kysely'
+import { ManyhostError } from '../../errors.ts'
+import { wallClock } from '../../time.ts'
+import type { Tags, Task } from '../task.ts'
+import { LONGEST_ARGS, tagProblem, taskProblem, textProblem } from './check.ts'
+import type { Claim } from './claims.ts'
+import type { Statements } from './engine.ts'
+import { type TaskFilter, wanted } from './filter.ts'
+import type { Ground } from './ground.ts'
+import { page, pageOfSeqs } from './queries.ts'
+import { kept } from './row.ts'
+import type { Tables, TaskState } from './tables.ts'
+
+type Changed = UpdateObject<Tables, 'task'>
+
+/** Tasks of one transaction. */
+const BATCH = 1_000
+
+const UNCLAIMED = {
+  server_id: null,
+  server_host: null,
+  schedule_time: null,
+  client_id: null,
+  client_host: null,
+  command: null,
+  start_time: null,
+  completion_time: null,
+  exit_status: null,
+  outpath: null,
+  errpath: null,
+  csvpath: null,
+  cores_max: null,
+  memory_max: null,
+  waited: null,
+  duration: null,
+} as const satisfies Changed
+
+/** All claims of a client or a server: back to the queue. */
+export function unclaim(
+  { db }: Ground,
+  statements: Statements,
+  { server, client }: { server?: string | undefined; client?: string | undefined },
+): Promise<number> {
+  let update = db.updateTable('task').set(UNCLAIMED).where(sql<boolean>`task.state = 'scheduled'`)
+  if (server !== undefined) update = update.where('server_id', '=', server)
+  if (client !== undefined) update = update.where('client_id', '=', client)
+  return statements.run(update.compile())
+}
+
+export async function release(ground: Ground, claims: readonly Claim[]): Promise<number> {
+  if (claims.length === 0) return 0
+  const { engine, db, added } = ground
+  const released = await engine.transaction(async (statements) => {
+    let count = 0
+    for (const { id, fence } of claims) {
+      count += await statements.run(
+        db
+          .updateTable('task')
+          .set(UNCLAIMED)
+          .where('id', '=', id)
+          .where('fence', '=', fence)
+          .where(sql<boolean>`task.state = 'scheduled'`)
+          .compile(),
+      )
+    }
+    if (count > 0) await engine.wake(statements)
+    return count
+  })
+  if (released > 0) added()
+  return released
+}
+
+export async function revert(ground: Ground, filter: TaskFilter, limit?: number): Promise<number> {
+  // Of a task that was tried again, the last attempt is the one that can go back.
+  const reverted = await each(
+    ground,
+    filter,
+    ['scheduled', 'succeeded', 'failed', 'cancelled'],
+    UNCLAIMED,
+    {
+      limit,
+      isClaimable: true,
+    },
+  )
+  if (reverted > 0) ground.added()
+  return reverted
+}
+
+export function cancel(ground: Ground, filter: TaskFilter, limit?: number): Promise<number> {
+  const at = wallClock()
+  return each(
+    ground,
+    filter,
+    ['new', 'scheduled'],
+    { exit_status: -1, completion_time: at },
+    { limit },
+  )
+}
+
+export function remove(ground: Ground, filter: TaskFilter, limit?: number): Promise<number> {
+  return each(ground, filter, undefined, 'delete', { limit })
+}
+
+/** What may be changed of a task by hand. `null` takes a limit away. */
+export interface Changes {
+  readonly args?: string
+  readonly group?: number
+  readonly cores?: number | null
+  readonly memory?: number | null
+  readonly timeout?: number | null
+  /** Set, beside those that a task has. */
+  readonly tag?: Tags
+  readonly removeTags?: readonly string[]
+}
+
+const FIELDS = ['args', 'group', 'cores', 'memory', 'timeout'] as const
+
+export async function update(
+  ground: Ground,
+  filter: TaskFilter,
+  changes: Changes,
+  limit?: number,
+): Promise<number> {
+  const { tag = {}, removeTags = [] } = changes
+  const fields: Record<string, unknown> = {}
+  for (const name of FIELDS) if (changes[name] !== undefined) fields[name] = changes[name]
+  for (const name of Object.keys(changes)) {
+    if (![...FIELDS, 'tag', 'removeTags'].includes(name)) {
+      throw refused(`no field '${name}' to change; there are ${FIELDS.join(', ')}, and tags`)
+    }
+  }
+  const problem =
+    taskProblem({ ...numbers(changes), args: changes.args ?? '', tag }) ??
+    textProblem('args', changes.args ?? '', LONGEST_ARGS) ??
+    removeTags.map((key) => tagProblem(key, null)).find(Boolean)
+  if (problem) throw refused(problem)
+  const isTagged = Object.keys(tag).length > 0 || removeTags.length > 0
+  if (!isTagged && Object.keys(fields).length === 0) throw refused('nothing to change')
+  const retag = (task: Task): Changed => {
+    const tags: Record<string, unknown> = { ...task.tag, ...tag }
+    for (const key of removeTags) delete tags[key]
+    return { ...fields, tag: JSON.stringify(tags) }
+  }
+  const changed = await each(ground, filter, undefined, isTagged ? retag : (fields as Changed), {
+    limit,
+    isClaimable: changes.group !== undefined,
+  })
+  if (changes.group !== undefined && changed > 0) ground.added()
+  return changed
+}
+
+function numbers({ group, cores, memory, timeout }: Changes): Record<string, number> {
+  const given = Object.entries({ group, cores, memory, timeout })
+  return Object.fromEntries(
+    given.filter(([, value]) => value !== undefined && value !== null),
+  ) as Record<string, number>
+}
+
+/** Page by page, each in a transaction of its own, so that nobody waits long; the state is asked again when it changes. */
+async function each(
+  { engine, db }: Ground,
+  filter: TaskFilter,
+  states: readonly TaskState[] | undefined,
+  change: Changed | 'delete' | ((task: Task) => Changed),
+  {
+    limit = Number.POSITIVE_INFINITY,
+    isClaimable = false,
+  }: { limit?: number | undefined; isClaimable?: boolean },
+): Promise<number> {
+  const read = wanted(filter)
+  const fit = states
+    ? { ...read, states: new Set(states.filter((one) => read.states.has(one))) }
+    : read
+  if (fit.states.size === 0) return 0
+  const needsTasks = fit.matches !== undefined || typeof change === 'function'
+  let count = 0
+  let after: number | undefined
+  for (;;) {
+    const size = Math.min(BATCH, fit.matches ? BATCH : limit - count)
+    if (size <= 0) return count
+    const { found, changed } = await engine.transaction(async (statements) => {
+      let changed = 0
+      const asked = { after, limit: size }
+      const rows = needsTasks
+        ? (await statements.cells(page(db, fit, asked))).map(kept)
+        : (await statements.all<{ seq: number }>(pageOfSeqs(db, fit, asked))).map(({ seq }) => ({
+            seq,
+            task: undefined,
+          }))
+      const chosen = rows
+        .filter(({ task }) => !fit.matches || (task && fit.matches(task)))
+        .slice(0, limit - count)
+      if (typeof change === 'function') {
+        for (const { seq, task } of chosen) {
+          const set = change(task as Task)
+          changed += await statements.run(
+            db.updateTable('task').set(set).where('seq', '=', seq).compile(),
+          )
+        }
+      } else if (chosen.length > 0) {
+        const seqs = chosen.map(({ seq }) => seq)
+        const one = change === 'delete' ? db.deleteFrom('task') : db.updateTable('task').set(change)
+        let guarded = (one as ReturnType<typeof db.deleteFrom<'task'>>).where(
+          'task.seq',
+          'in',
+          seqs,
+        )
+        if (states) guarded = guarded.where('task.state', 'in', [...fit.states])
+        changed += await statements.run(guarded.compile())
+      }
+      if (isClaimable && chosen.length > 0) await engine.wake(statements)
+      return { found: rows, changed }
+    })
+    count += changed
+    after = found.at(-1)?.seq
+    if (found.length < size || count >= limit) return count
+  }
+}
+
+function refused(problem: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', `update: ${problem}`)
+}

@@ -1,0 +1,85 @@
+/** What may be handed in: everything of a task comes from outside. */
+import { ManyhostError } from '../../errors.ts'
+import { show } from '../../options.ts'
+import type { NewTask, Tags, TagValue } from '../task.ts'
+
+/** Characters of a command line; the kernel takes 128 KiB in one argument, a shell's script may be longer. */
+export const LONGEST_ARGS = 8 << 20
+const LONGEST_REQUEST = 64 << 20
+const MOST_TAGS = 1_000
+const WORD = /^[A-Za-z0-9_.+-]{1,120}$/
+
+/** Why this cannot be a task; undefined if it can. For who wants to report a wrong one and go on with the rest. */
+export function taskProblem(task: NewTask): string | undefined {
+  if (typeof task !== 'object' || task === null) return `a task is an object, got ${show(task)}`
+  const { args, request, group, cores, memory, timeout, tag } = task
+  const numbers = { cores, memory, timeout }
+  for (const [name, value] of Object.entries(numbers)) {
+    if (value !== undefined && value !== null && !(Number.isFinite(value) && value > 0)) {
+      return `${name} must be a number above 0, got ${show(value)}`
+    }
+  }
+  if (group !== undefined && !(Number.isSafeInteger(group) && Math.abs(group) < 2 ** 31)) {
+    return `group must be a whole number of 32 bits, got ${show(group)}`
+  }
+  return textProblem('args', args, LONGEST_ARGS) ?? requestProblem(request) ?? tagsProblem(tag)
+}
+
+/** Every problem of text that a column or an argument vector cannot hold. */
+export function textProblem(name: string, value: unknown, longest: number): string | undefined {
+  if (typeof value !== 'string') return `${name} must be text, got ${show(value)}`
+  if (value.length > longest) return `${name} has ${value.length} characters, at most ${longest}`
+  if (value.includes('\0')) return `${name} has a NUL character, which no command line can hold`
+  if (!value.isWellFormed()) return `${name} is no well-formed Unicode (half a surrogate pair)`
+  return undefined
+}
+
+function requestProblem(request: NewTask['request']): string | undefined {
+  if (request === undefined || request === null) return undefined
+  const text = JSON.stringify(request)
+  if (typeof request.method !== 'string' || typeof request.url !== 'string') {
+    return `request must have method and url, got ${text.slice(0, 200)}`
+  }
+  return text.length > LONGEST_REQUEST
+    ? `request has ${text.length} characters, at most ${LONGEST_REQUEST}`
+    : undefined
+}
+
+export function tagsProblem(tags: Tags | undefined): string | undefined {
+  if (tags === undefined) return undefined
+  if (typeof tags !== 'object' || tags === null) return `tag must be an object, got ${show(tags)}`
+  const all = Object.entries(tags)
+  if (all.length > MOST_TAGS) return `tag has ${all.length} keys, at most ${MOST_TAGS}`
+  for (const [key, value] of all) {
+    const problem = tagProblem(key, value)
+    if (problem) return problem
+  }
+  return undefined
+}
+
+export function tagProblem(key: string, value: unknown): string | undefined {
+  if (!WORD.test(key)) {
+    return `a tag's key is 1 to 120 of A-Z a-z 0-9 _ . + -, got ${show(key)}`
+  }
+  if (value === null || typeof value === 'boolean' || Number.isFinite(value)) return undefined
+  if (typeof value === 'string' && (value === '' || WORD.test(value))) return undefined
+  return `tag ${key} must be 1 to 120 of A-Z a-z 0-9 _ . + -, a number, true, false or null, got ${show(value)}`
+}
+
+/** What a tag's value is when it is written as text: `1` a number, `true`, `null`, all else itself. */
+export function tagValue(text: string): TagValue {
+  if (text === 'true' || text === 'false') return text === 'true'
+  if (text === 'null') return null
+  return /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/.test(text) && Number.isFinite(Number(text))
+    ? Number(text)
+    : text
+}
+
+export function invalidTask(problem: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_TASK', problem)
+}
+
+/** Text that every engine can hold: what a task's run gave us must not spoil the batch that it comes in. */
+export function holdable(text: string | null | undefined): string | null {
+  return text === null || text === undefined ? null : text.toWellFormed().replaceAll('\0', '\ufffd')
+}

@@ -1,0 +1,118 @@
+/**
+ * The statements of the way in and the way out, written once for each engine. A batch comes as one JSON text: one call
+ * into the database for a hundred tasks, whatever the engine.
+ */
+
+import { type Engine, type Query, query, written } from './engine.ts'
+import type { Cells } from './row.ts'
+import { COLUMNS, KINDS } from './tables.ts'
+
+const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
+
+const NAMES = COLUMNS.map((name) => `"${name}"`)
+
+/** What a new row has; all else comes later. */
+export const GIVEN = [
+  'id',
+  'group',
+  'args',
+  'submit_id',
+  'submit_time',
+  'submit_host',
+  'cores',
+  'memory',
+  'timeout',
+  'server_id',
+  'server_host',
+  'schedule_time',
+  'attempt',
+  'retried',
+  'previous_id',
+  'tag',
+  'request',
+  'fence',
+] as const satisfies readonly (typeof COLUMNS)[number][]
+
+/** What a completion says, in the order of its cells. */
+const OUTCOME = [
+  ['id', 'TEXT'],
+  ['fence', 'BIGINT'],
+  ['exit_status', 'BIGINT'],
+  ['command', 'TEXT'],
+  ['client_id', 'TEXT'],
+  ['client_host', 'TEXT'],
+  ['start_time', 'BIGINT'],
+  ['completion_time', 'BIGINT'],
+  ['cores_max', 'DOUBLE PRECISION'],
+  ['memory_max', 'DOUBLE PRECISION'],
+  ['outpath', 'TEXT'],
+  ['errpath', 'TEXT'],
+  ['csvpath', 'TEXT'],
+] as const
+
+/** What an outcome leaves as it was when it does not say it. */
+const KEPT: ReadonlySet<string> = new Set(['client_id', 'client_host', 'command', 'start_time'])
+
+export type Hot = ReturnType<typeof hotStatements>
+
+export function hotStatements(kind: Engine['kind']) {
+  const each =
+    kind === 'sqlite'
+      ? 'json_each(?) AS e'
+      : 'jsonb_array_elements(CAST(? AS jsonb)) WITH ORDINALITY AS e(value, key)'
+  const locked = kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
+  const cell = (index: number, type: string): string => `CAST(e.value ->> ${index} AS ${type})`
+  // SQLite is kept from going through all scheduled tasks: the id leads.
+  const scheduled = `${kind === 'sqlite' ? '+' : ''}task.state = 'scheduled'`
+  const text = (sql: string): string => written(kind, sql)
+
+  const insert = text(`INSERT INTO task (${GIVEN.map((name) => `"${name}"`).join(', ')})
+    SELECT ${GIVEN.map((name, index) => cell(index, TYPES[KINDS[name]])).join(', ')}
+    FROM ${each} ORDER BY e.key`)
+  const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
+    WHERE "group" = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
+  const failed = text(`SELECT ${NAMES.join(', ')} FROM task
+    WHERE "group" = ? AND attempt = ? AND state = 'failed' ORDER BY completion_time, seq LIMIT ?${locked}`)
+  const schedule =
+    text(`UPDATE task SET schedule_time = ?, server_id = ?, server_host = ?, fence = fence + 1
+    WHERE seq IN (SELECT CAST(e.value AS BIGINT) FROM ${each}) AND state = 'new'`)
+  const link = text(`UPDATE task SET retried = 1, next_id = o.next_id
+    FROM (SELECT ${cell(0, 'BIGINT')} AS seq, ${cell(1, 'TEXT')} AS next_id FROM ${each}) AS o
+    WHERE task.seq = o.seq`)
+  const given = OUTCOME.map(([name, type], index) => `${cell(index, type)} AS "${name}"`)
+  const sets = OUTCOME.slice(2).map(([name]) =>
+    KEPT.has(name)
+      ? `"${name}" = COALESCE(o."${name}", task."${name}")`
+      : `"${name}" = o."${name}"`,
+  )
+  const start = 'COALESCE(o.start_time, task.start_time)'
+  const complete = text(`WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${each})
+    UPDATE task SET ${sets.join(', ')},
+      waited = ${start} - task.submit_time, duration = o.completion_time - ${start}
+    FROM o
+    WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
+  const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
+    FROM (SELECT ${cell(0, 'TEXT')} AS id, ${cell(1, 'BIGINT')} AS fence FROM ${each}) AS o
+    WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
+  const standing = text(`SELECT task.id AS id, task.fence AS fence, task.state AS state FROM task
+    WHERE id IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
+  const alive = text(
+    `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
+  )
+
+  return {
+    insert: (rows: readonly Cells[]): Query => query(insert, JSON.stringify(rows)),
+    fresh: (group: number, limit: number): Query => query(fresh, group, limit),
+    failed: (group: number, attempt: number, limit: number): Query =>
+      query(failed, group, attempt, limit),
+    schedule: (at: number, server: string, host: string, seqs: readonly number[]): Query =>
+      query(schedule, at, server, host, JSON.stringify(seqs)),
+    link: (rows: readonly (readonly [seq: number, next: string])[]): Query =>
+      query(link, JSON.stringify(rows)),
+    complete: (rows: readonly Cells[]): Query => query(complete, JSON.stringify(rows)),
+    confirm: (client: string, host: string, claims: readonly Cells[]): Query =>
+      query(confirm, client, host, JSON.stringify(claims)),
+    standing: (ids: readonly string[]): Query => query(standing, JSON.stringify(ids)),
+    alive: (server: string): Query => query(alive, server),
+  }
+}

@@ -1,0 +1,106 @@
+/** Tasks come in. */
+import { hostname } from 'node:os'
+import { wallClock } from '../../time.ts'
+import type { NewTask, Task } from '../task.ts'
+import { invalidTask, taskProblem } from './check.ts'
+import type { Ground } from './ground.ts'
+import { GIVEN } from './hot.ts'
+import { newId } from './identity.ts'
+import { type Cells, cellsOf } from './row.ts'
+
+/** Rows, and characters, of one statement: what SQLite does at once, nothing else is done meanwhile. */
+const MOST_ROWS = 2_000
+const MOST_TEXT = 4 << 20
+
+export interface Submitter {
+  /** Groups what was handed in together. @default a new one at each call */
+  readonly submitId?: string
+  /** @default the machine's name */
+  readonly submitHost?: string
+}
+
+/** All of them, or none. Answers their ids, in order. */
+export async function add(
+  { engine, hot, added }: Ground,
+  tasks: readonly NewTask[],
+  { submitId = newId(), submitHost = hostname() }: Submitter,
+): Promise<string[]> {
+  for (const [index, task] of tasks.entries()) {
+    const problem = taskProblem(task)
+    if (problem) throw invalidTask(tasks.length > 1 ? `task ${index}: ${problem}` : problem)
+  }
+  if (tasks.length === 0) return []
+  const submitTime = wallClock()
+  const ids: string[] = []
+  await engine.transaction(async (statements) => {
+    // It may be done again.
+    ids.length = 0
+    for (const batch of batches(tasks)) {
+      const rows: Cells[] = batch.map((task) => {
+        const made = fresh(task, submitId, submitTime, submitHost)
+        ids.push(made.id)
+        return cellsOf(made, GIVEN)
+      })
+      await statements.run(hot.insert(rows))
+    }
+    await engine.wake(statements)
+  })
+  added()
+  return ids
+}
+
+function* batches(tasks: readonly NewTask[]): Generator<NewTask[]> {
+  let batch: NewTask[] = []
+  let text = 0
+  for (const task of tasks) {
+    batch.push(task)
+    text += task.args.length + (task.request?.body?.length ?? 0)
+    if (batch.length < MOST_ROWS && text < MOST_TEXT) continue
+    yield batch
+    batch = []
+    text = 0
+  }
+  if (batch.length > 0) yield batch
+}
+
+function fresh(task: NewTask, submitId: string, submitTime: number, submitHost: string): Task {
+  return {
+    ...NOTHING_YET,
+    id: newId(),
+    args: task.args,
+    group: task.group ?? 0,
+    submitId,
+    submitTime,
+    submitHost,
+    cores: task.cores ?? null,
+    memory: task.memory ?? null,
+    timeout: task.timeout ?? null,
+    tag: task.tag ?? {},
+    request: task.request ?? null,
+    attempt: 1,
+    fence: 0,
+  }
+}
+
+/** What a task does not have before it is claimed. */
+export const NOTHING_YET = {
+  coresMax: null,
+  memoryMax: null,
+  serverId: null,
+  serverHost: null,
+  scheduleTime: null,
+  clientId: null,
+  clientHost: null,
+  command: null,
+  startTime: null,
+  completionTime: null,
+  exitStatus: null,
+  outpath: null,
+  errpath: null,
+  csvpath: null,
+  retried: false,
+  waited: null,
+  duration: null,
+  previousId: null,
+  nextId: null,
+} as const satisfies Partial<Task>

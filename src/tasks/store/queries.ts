@@ -1,0 +1,185 @@
+/**
+ * Queries made of a filter. Each is led by an index: by tag, or by state (with the group before it), one branch for each
+ * state, so that a page of a thousand costs the same in a store of ten million tasks as in a small one.
+ */
+import {
+  type CompiledQuery,
+  type Kysely,
+  type RawBuilder,
+  type SelectQueryBuilder,
+  sql,
+} from 'kysely'
+import type { Condition, Operator, Wanted } from './filter.ts'
+import { COLUMNS, TASK_STATES, type Tables, type TaskState } from './tables.ts'
+
+type From = SelectQueryBuilder<Tables, 'task', { seq: number }>
+type Db = Kysely<Tables>
+
+const SIGNS: Readonly<Record<Exclude<Operator, '~'>, '=' | '<>' | '>' | '>=' | '<' | '<='>> = {
+  '==': '=',
+  '!=': '<>',
+  '>': '>',
+  '>=': '>=',
+  '<': '<',
+  '<=': '<=',
+}
+
+export interface Page {
+  /** The seq that the page before ended with. */
+  readonly after?: number | undefined
+  readonly limit: number
+  readonly isDescending?: boolean
+}
+
+/** The seqs of a page of tasks, in order of submission. */
+function seqs(
+  db: Db,
+  filter: Wanted,
+  { after, limit, isDescending = false }: Page,
+): RawBuilder<unknown> {
+  const order = sql.raw(isDescending ? 'DESC' : 'ASC')
+  const branches = branchesOf(filter).map((state) => {
+    let one = led(db, filter, state)
+    const seq = sql<number>`${sql.ref(filter.tags.length > 0 ? 'held.seq' : 'task.seq')}`
+    if (after !== undefined) one = one.where(seq, isDescending ? '<' : '>', after)
+    one = one.orderBy(seq, isDescending ? 'desc' : 'asc').limit(limit)
+    return sql`SELECT seq FROM ${one} AS branch`
+  })
+  return sql`SELECT seq FROM (${sql.join(branches, sql` UNION ALL `)}) AS page ORDER BY seq ${order} LIMIT ${limit}`
+}
+
+export function page(db: Db, filter: Wanted, asked: Page): CompiledQuery {
+  return db
+    .selectFrom('task')
+    .select(COLUMNS)
+    .where(sql<boolean>`seq IN (${seqs(db, filter, asked)})`)
+    .orderBy('seq', asked.isDescending ? 'desc' : 'asc')
+    .compile()
+}
+
+/** The seqs of a page alone. */
+export function pageOfSeqs(db: Db, filter: Wanted, asked: Page): CompiledQuery {
+  return sql`${seqs(db, filter, asked)}`.compile(db)
+}
+
+/** Seqs in the order of another column: of those that have a value there, or of those that have none. */
+export function sorted(
+  db: Db,
+  filter: Wanted,
+  by: (typeof COLUMNS)[number],
+  isDescending: boolean,
+  limit: number | undefined,
+  has: 'value' | 'none',
+): CompiledQuery {
+  const order = isDescending ? 'desc' : 'asc'
+  const column = sql.ref(`task.${by}`)
+  let select = restricted(db.selectFrom('task').select(['task.seq', `task.${by} as value`]), filter)
+    .where(sql<boolean>`${column} IS ${sql.raw(has === 'value' ? 'NOT' : '')} NULL`)
+    .orderBy(column, order)
+    .orderBy('task.seq', order)
+  if (filter.tags.length > 0) select = tagged(db, select, filter)
+  if (filter.states.size < TASK_STATES.length) {
+    select = select.where('task.state', 'in', [...filter.states])
+  }
+  if (limit !== undefined) select = select.limit(limit)
+  return select.compile()
+}
+
+export function bySeqs(db: Db, seqs: readonly number[]): CompiledQuery {
+  return db.selectFrom('task').select(COLUMNS).where('seq', 'in', seqs).compile()
+}
+
+export function byIds(db: Db, ids: readonly string[]): CompiledQuery {
+  return db.selectFrom('task').select(COLUMNS).where('id', 'in', ids).compile()
+}
+
+/** How many fit, counted one by one; for filters that say more than the kept counts know. */
+export function counted(db: Db, filter: Wanted): CompiledQuery {
+  const branches = branchesOf(filter).map(
+    (state) => sql`SELECT count(*) AS n FROM ${led(db, filter, state)} AS branch`,
+  )
+  return sql`SELECT sum(n) AS n FROM (${sql.join(branches, sql` UNION ALL `)}) AS counts`.compile(
+    db,
+  )
+}
+
+/** Kept counts by group, attempt and state, of what the filter wants of these. */
+export function keptCounts(
+  db: Db,
+  filter?: Pick<Wanted, 'states' | 'group' | 'attempts'>,
+): CompiledQuery {
+  let select = db
+    .selectFrom('task_count')
+    .select(['group', 'attempt', 'state', sql<number>`CAST(sum(n) AS BIGINT)`.as('n')])
+    .groupBy(['group', 'attempt', 'state'])
+    .having(sql`sum(n)`, '<>', 0)
+    .orderBy('group')
+    .orderBy('attempt')
+  if (filter?.group !== undefined) select = select.where('group', '=', filter.group)
+  if (filter) select = select.where('state', 'in', [...filter.states, '' as TaskState])
+  for (const { operator, value } of filter?.attempts ?? []) {
+    select = select.where('attempt', SIGNS[operator as '=='], value as number)
+  }
+  return select.compile()
+}
+
+/** One branch a state; one alone where the state does not matter and something else leads. */
+function branchesOf({ states, group, tags, conditions }: Wanted): (TaskState | undefined)[] {
+  if (states.size === 0) return []
+  const isAny = states.size === TASK_STATES.length
+  const isNamed = conditions.some(({ field, operator }) => field === 'id' && operator === '==')
+  return isAny && (tags.length > 0 || isNamed || group === undefined) ? [undefined] : [...states]
+}
+
+function led(db: Db, filter: Wanted, state: TaskState | undefined): From {
+  const [first, ...tags] = filter.tags
+  if (first === undefined) {
+    const from = restricted(db.selectFrom('task').select('task.seq'), filter)
+    return state === undefined ? from : from.where('task.state', '=', state)
+  }
+  let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', first.key)
+  if (first.value !== undefined) holders = holders.where('value', '=', first.value)
+  // A cross join: SQLite keeps to the order in which it is written.
+  let from = db
+    .selectFrom(holders.as('held'))
+    .crossJoin('task')
+    .whereRef('task.seq', '=', 'held.seq')
+    .select('held.seq') as unknown as From
+  from = tagged(db, restricted(from, filter), { ...filter, tags })
+  return state === undefined ? from : from.where('task.state', '=', state)
+}
+
+/** The first tag leads, in the order of its tasks; the others are looked up. */
+function tagged<T extends SelectQueryBuilder<Tables, 'task', object>>(
+  db: Db,
+  from: T,
+  { tags }: Wanted,
+): T {
+  let made: SelectQueryBuilder<Tables, 'task', object> = from
+  for (const { key, value } of tags) {
+    let holders = db
+      .selectFrom('task_tag')
+      .select('task_tag.seq')
+      .where('key', '=', key)
+      .where(sql<boolean>`task_tag.seq = task.seq`)
+    if (value !== undefined) holders = holders.where('value', '=', value)
+    made = made.where((one) => one.exists(holders))
+  }
+  return made as T
+}
+
+function restricted<T extends SelectQueryBuilder<Tables, 'task', object>>(
+  from: T,
+  filter: Wanted,
+): T {
+  let made: SelectQueryBuilder<Tables, 'task', object> = from
+  if (filter.group !== undefined) made = made.where('task.group', '=', filter.group)
+  for (const one of [...filter.conditions, ...filter.attempts]) made = made.where(compared(one))
+  return made as T
+}
+
+function compared({ field, operator, value }: Condition): RawBuilder<boolean> {
+  const column = sql.ref(`task.${field}`)
+  if (value === null) return sql`${column} IS ${sql.raw(operator === '==' ? '' : 'NOT')} NULL`
+  return sql`${column} ${sql.raw(SIGNS[operator as '=='])} ${value}`
+}

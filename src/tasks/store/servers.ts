@@ -1,0 +1,211 @@
+/**
+ * Who works on the store: servers, which claim, and their clients, which run. A server holds its claims by a lease: it
+ * beats, and the store's clock notes when. One that is killed is found by any other, which gives its tasks back; one
+ * that was only asleep learns that it is out, and what it brings late is refused.
+ */
+import { wallClock } from '../../time.ts'
+import { unclaim } from './changes.ts'
+import { query, type Statements } from './engine.ts'
+import { type Ground, storeClock } from './ground.ts'
+import { newId } from './identity.ts'
+import type { ClientTable, ServerTable } from './tables.ts'
+
+export interface Server {
+  readonly id: string
+  readonly host: string
+  readonly startedAt: number
+  readonly heartbeatAt: number
+  readonly endedAt: number | null
+  readonly isEvicted: boolean
+}
+
+export interface Client {
+  readonly id: string
+  readonly host: string
+  readonly serverId: string
+  readonly serverHost: string
+  readonly connectedAt: number
+  readonly disconnectedAt: number | null
+  readonly isEvicted: boolean
+}
+
+export async function join(ground: Ground, host: string, id = newId()): Promise<string> {
+  const at = await storeClock(ground)
+  await ground.engine.run(
+    ground.db
+      .insertInto('server')
+      .values({ id, host, started_at: at, heartbeat_at: at, ended_at: null, evicted: 0 })
+      .compile(),
+  )
+  return id
+}
+
+/** False: another server has taken this one's tasks over; it is to stop, or to join anew. */
+export async function beat(ground: Ground, id: string): Promise<boolean> {
+  const at = await storeClock(ground)
+  const changed = await ground.engine.run(
+    ground.db
+      .updateTable('server')
+      .set({ heartbeat_at: at })
+      .where('id', '=', id)
+      .where('ended_at', 'is', null)
+      .compile(),
+  )
+  return changed === 1
+}
+
+/** Ends a server, and gives back what it still holds. Answers how many tasks that were. */
+export async function leave(ground: Ground, id: string): Promise<number> {
+  const at = await storeClock(ground)
+  const count = await ground.engine.transaction((statements) =>
+    end(ground, statements, id, at, false),
+  )
+  if (count > 0) ground.added()
+  return count
+}
+
+export interface Recovered {
+  /** Servers that were found dead. */
+  readonly servers: readonly string[]
+  /** Tasks that are in the queue again. */
+  readonly tasks: number
+}
+
+/**
+ * Ends servers that have not beaten for `lease` milliseconds, and gives back all tasks that nobody alive holds.
+ * To be called at a server's start (interrupted tasks) and now and then by each: two at once do it once.
+ */
+export async function recover(ground: Ground, lease: number): Promise<Recovered> {
+  const { engine, db } = ground
+  const at = await storeClock(ground)
+  const found = await engine.transaction(async (statements) => {
+    let late = db
+      .selectFrom('server')
+      .select('id')
+      .where('ended_at', 'is', null)
+      .where('heartbeat_at', '<', at - lease)
+      .orderBy('id')
+    if (engine.kind === 'postgres') late = late.forUpdate().skipLocked()
+    const servers = (await statements.all<{ id: string }>(late.compile())).map(({ id }) => id)
+    let tasks = 0
+    for (const id of servers) tasks += await end(ground, statements, id, at, true)
+    const orphans = await statements.all<{ server_id: string }>(ORPHANS)
+    for (const { server_id } of orphans) {
+      tasks += await unclaim(ground, statements, { server: server_id })
+    }
+    if (tasks > 0) await engine.wake(statements)
+    return { servers, tasks }
+  })
+  if (found.tasks > 0) ground.added()
+  return found
+}
+
+const ORPHANS =
+  query(`SELECT DISTINCT server_id FROM task WHERE state = 'scheduled' AND server_id IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM server WHERE server.id = task.server_id AND ended_at IS NULL)`)
+
+async function end(
+  ground: Ground,
+  statements: Statements,
+  id: string,
+  at: number,
+  isEvicted: boolean,
+): Promise<number> {
+  const { engine, db } = ground
+  await statements.run(
+    db
+      .updateTable('server')
+      .set({ ended_at: at, evicted: isEvicted ? 1 : 0 })
+      .where('id', '=', id)
+      .where('ended_at', 'is', null)
+      .compile(),
+  )
+  await statements.run(
+    db
+      .updateTable('client')
+      .set({ disconnected_at: at, evicted: isEvicted ? 1 : 0 })
+      .where('server_id', '=', id)
+      .where('disconnected_at', 'is', null)
+      .compile(),
+  )
+  const count = await unclaim(ground, statements, { server: id })
+  if (count > 0) await engine.wake(statements)
+  return count
+}
+
+export async function servers({ engine, db }: Ground): Promise<Server[]> {
+  const rows = await engine.all<ServerTable>(
+    db.selectFrom('server').selectAll().where('ended_at', 'is', null).orderBy('id').compile(),
+  )
+  return rows.map((row) => ({
+    id: row.id,
+    host: row.host,
+    startedAt: row.started_at,
+    heartbeatAt: row.heartbeat_at,
+    endedAt: row.ended_at,
+    isEvicted: row.evicted === 1,
+  }))
+}
+
+/** A client that comes again under its id is the same client. */
+export async function connect(
+  { engine, db }: Ground,
+  { id, host, serverId, serverHost }: Pick<Client, 'id' | 'host' | 'serverId' | 'serverHost'>,
+): Promise<void> {
+  const row = { host, server_id: serverId, server_host: serverHost, connected_at: wallClock() }
+  await engine.run(
+    db
+      .insertInto('client')
+      .values({ id, ...row, disconnected_at: null, evicted: 0 })
+      .onConflict((conflict) =>
+        conflict.column('id').doUpdateSet({ ...row, disconnected_at: null, evicted: 0 }),
+      )
+      .compile(),
+  )
+}
+
+/** Notes that a client is gone, and gives back what it holds: its tasks are not lost. Answers how many these were. */
+export async function disconnect(ground: Ground, id: string, isEvicted: boolean): Promise<number> {
+  const { engine, db } = ground
+  const count = await engine.transaction(async (statements) => {
+    await statements.run(
+      db
+        .updateTable('client')
+        .set({ disconnected_at: wallClock(), evicted: isEvicted ? 1 : 0 })
+        .where('id', '=', id)
+        .where('disconnected_at', 'is', null)
+        .compile(),
+    )
+    // The index leads by server.
+    const holders = await statements.all<{ server_id: string }>(
+      db.selectFrom('client').select('server_id').where('id', '=', id).compile(),
+    )
+    let tasks = 0
+    for (const { server_id } of holders) {
+      tasks += await unclaim(ground, statements, { server: server_id, client: id })
+    }
+    if (tasks > 0) await engine.wake(statements)
+    return tasks
+  })
+  if (count > 0) ground.added()
+  return count
+}
+
+/** Those that are connected, of one server or of all. */
+export async function clients({ engine, db }: Ground, server?: string): Promise<Client[]> {
+  let select = db
+    .selectFrom('client')
+    .selectAll()
+    .where('disconnected_at', 'is', null)
+    .orderBy('id')
+  if (server !== undefined) select = select.where('server_id', '=', server)
+  return (await engine.all<ClientTable>(select.compile())).map((row) => ({
+    id: row.id,
+    host: row.host,
+    serverId: row.server_id,
+    serverHost: row.server_host,
+    connectedAt: row.connected_at,
+    disconnectedAt: row.disconnected_at,
+    isEvicted: row.evicted === 1,
+  }))
+}

@@ -1,0 +1,435 @@
+/**
+ * The durable store of tasks. All that is said of a task is said here, in transactions; whoever was told that a thing is
+ * done finds it done after any crash. Many servers may work on one store: no two of them ever hold the same claim.
+ */
+import { homedir, hostname } from 'node:os'
+import { join as joined } from 'node:path'
+import { asError, ManyhostError } from '../../errors.ts'
+import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../options.ts'
+import type { NewTask, Task, TaskOutcome } from '../task.ts'
+import { type Changes, cancel, release, remove, revert, update } from './changes.ts'
+import {
+  type Claim,
+  type ClaimOptions,
+  type Completed,
+  claim,
+  complete,
+  confirm,
+} from './claims.ts'
+import {
+  type Counted,
+  type Counts,
+  type Group,
+  groupsOf,
+  type Progress,
+  pressureOf,
+  progressOf,
+  type Sample,
+  summed,
+  type Turn,
+  turnOf,
+} from './counts.ts'
+import { builder, type Engine, query } from './engine.ts'
+import type { TaskFilter } from './filter.ts'
+import { type Ground, storeClock } from './ground.ts'
+import { hotStatements } from './hot.ts'
+import { add, type Submitter } from './intake.ts'
+import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
+import { Partitions, type Place, partitionPath } from './partitions.ts'
+import { PostgresEngine, withoutPassword } from './postgres.ts'
+import { keptCounts } from './queries.ts'
+import { migrate } from './schema.ts'
+import {
+  beat,
+  type Client,
+  clients,
+  connect,
+  disconnect,
+  join,
+  leave,
+  type Recovered,
+  recover,
+  type Server,
+  servers,
+} from './servers.ts'
+import { SqliteEngine } from './sqlite.ts'
+
+const STORE_RULES = {
+  busyTimeout: whole(1, 5_000),
+  synchronous: oneOf(['normal', 'full'], 'normal'),
+  connections: whole(2, 4),
+  schema: text('a name of a-z, 0-9 and _, up to 40', (name) =>
+    /^[a-z_][a-z0-9_]{0,39}$/.test(name),
+  ),
+  create: rule<boolean>('true or false', true, (value) =>
+    typeof value === 'boolean' ? value : undefined,
+  ),
+}
+
+export interface StoreOptions {
+  /** Milliseconds to try for a lock that another program holds. @default 5000 */
+  busyTimeout?: number
+  /** SQLite: `full` survives a power cut with all that was acknowledged, `normal` a crash of the program. @default 'normal' */
+  synchronous?: 'normal' | 'full'
+  /** PostgreSQL: connections at most; one listens. From 2 up. @default 4 */
+  connections?: number
+  /** PostgreSQL: the schema that has the tables. @default 'manyhost' */
+  schema?: string
+  /** Whether a store that is not there is made. @default true */
+  create?: boolean
+}
+
+/** Outcomes that the rate is taken from. */
+const SAMPLES = 1_000
+const SAMPLED_FOR = 60_000
+
+/** `~/.manyhost/tasks.db`, or `manyhost/tasks.db` in `XDG_DATA_HOME` where that is set. */
+export function defaultStore(environment: NodeJS.ProcessEnv = process.env): string {
+  const data = environment.XDG_DATA_HOME
+  return data ? joined(data, 'manyhost', 'tasks.db') : joined(homedir(), '.manyhost', 'tasks.db')
+}
+
+/**
+ * Opens a store: a path (SQLite), `:memory:`, or a `postgres://` URL. What is not there is made; what is of an older
+ * version is brought to this one.
+ * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer version, or no store;
+ * MANYHOST_STORE_FAILED, MANYHOST_STORE_BUSY, MANYHOST_STORE_FULL where the database says so
+ */
+export async function openStore(where: string, options: StoreOptions = {}): Promise<Store> {
+  const parsed = parseOptions('openStore', options, STORE_RULES)
+  const schema = parsed.schema ?? 'manyhost'
+  const isPostgres = /^postgres(ql)?:/i.test(where)
+  if (!isPostgres && /^[a-z]+:\/\//i.test(where)) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
+    )
+  }
+  const engine = isPostgres
+    ? await PostgresEngine.open(where, { ...parsed, schema })
+    : await openFile(where, parsed)
+  try {
+    await migrate(engine, isPostgres ? schema : undefined)
+    return new Store(engine, schema)
+  } catch (error) {
+    await engine.close()
+    throw asError(error)
+  }
+}
+
+async function openFile(path: string, options: Parsed<typeof STORE_RULES>): Promise<SqliteEngine> {
+  if (!options.create && path !== ':memory:') {
+    const { existsSync } = await import('node:fs')
+    if (!existsSync(path)) {
+      throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
+    }
+  }
+  return SqliteEngine.open(path, options)
+}
+
+/** The name of a store, fit for logs. */
+export function storeName(where: string): string {
+  return /^postgres(ql)?:/i.test(where) ? withoutPassword(where) : where
+}
+
+/** Closed by who opened it. All times are milliseconds since 1970. */
+export class Store {
+  readonly #engine: Engine
+  readonly #ground: Ground
+  readonly #partitions: Partitions
+  readonly #listeners = new Set<() => void>()
+  #stopListening: (() => void) | undefined
+
+  /** Made by `openStore`. */
+  constructor(engine: Engine, schema: string) {
+    this.#engine = engine
+    this.#ground = {
+      engine,
+      db: builder(engine.kind),
+      hot: hotStatements(engine.kind),
+      added: () => this.#tell(),
+    }
+    this.#partitions = new Partitions(this.#ground, schema)
+  }
+
+  /** Where it is, without a password. */
+  get name(): string {
+    return this.#engine.name
+  }
+
+  get kind(): 'sqlite' | 'postgres' {
+    return this.#engine.kind
+  }
+
+  // The way through: in, claimed, confirmed, completed.
+
+  /**
+   * Takes tasks in, all of them or none; answers their ids in order.
+   * @throws ManyhostError MANYHOST_INVALID_TASK; `taskProblem` tells before
+   */
+  add(tasks: readonly NewTask[], by: Submitter = {}): Promise<string[]> {
+    return add(this.#ground, tasks, by)
+  }
+
+  /**
+   * Gives tasks to a server, in the order of their groups, then of their submission; failed ones with attempts left come
+   * after the new ones (`eager`: before them), as new rows. Nothing: see `turn()`.
+   * @throws ManyhostError MANYHOST_SERVER_EVICTED
+   */
+  claim(options: ClaimOptions): Promise<Task[]> {
+    return claim(this.#ground, options)
+  }
+
+  /** Notes which client has them. Answers the ids of those that are still claimed under that fence. */
+  confirm(client: string, host: string, claims: readonly Claim[]): Promise<string[]> {
+    return confirm(this.#ground, client, host, claims)
+  }
+
+  /** Keeps outcomes. One of a claim that was taken back meanwhile is refused, and counted in `refusals()`. */
+  complete(outcomes: readonly TaskOutcome[]): Promise<Completed> {
+    return complete(this.#ground, outcomes)
+  }
+
+  /** Gives claims back that could not be handed on. Answers how many were still held. */
+  release(claims: readonly Claim[]): Promise<number> {
+    return release(this.#ground, claims)
+  }
+
+  // Changed by hand. Each answers how many tasks it changed.
+
+  /** Back to the queue, as if never claimed; of a task that was tried again, the last attempt. */
+  revert(filter: TaskFilter, limit?: number): Promise<number> {
+    return revert(this.#ground, filter, limit)
+  }
+
+  /** Exit status -1 for what has no outcome yet; one that still comes is refused. */
+  cancel(filter: TaskFilter, limit?: number): Promise<number> {
+    return cancel(this.#ground, filter, limit)
+  }
+
+  delete(filter: TaskFilter, limit?: number): Promise<number> {
+    return remove(this.#ground, filter, limit)
+  }
+
+  update(filter: TaskFilter, changes: Changes, limit?: number): Promise<number> {
+    return update(this.#ground, filter, changes, limit)
+  }
+
+  // Looked at. Partitions are read with the store.
+
+  /** @throws ManyhostError MANYHOST_UNKNOWN_TASK */
+  async get(id: string): Promise<Task> {
+    const [task] = await this.find([id])
+    if (task) return task
+    throw new ManyhostError(
+      'MANYHOST_UNKNOWN_TASK',
+      `there is no task ${id.slice(0, 100)} in ${this.name}`,
+    )
+  }
+
+  /** Those that are there, in the order of the ids. */
+  async find(ids: readonly string[]): Promise<Task[]> {
+    const here = await get([this.#ground], ids)
+    return here.length === ids.length ? here : get(await this.#places(), ids)
+  }
+
+  /** Read page by page: memory does not grow with what is listed, but for a number a task where `sort` is given. */
+  async *list(
+    filter: TaskFilter = {},
+    options: ListOptions = {},
+  ): AsyncGenerator<Task, void, undefined> {
+    yield* list(await this.#places(), filter, options)
+  }
+
+  async count(filter: TaskFilter = {}): Promise<number> {
+    return count(await this.#places(), filter)
+  }
+
+  /** By state, partitions not included. */
+  async counts(): Promise<Counts> {
+    return summed(await this.#counted())
+  }
+
+  async tagKeys(): Promise<string[]> {
+    return tagKeys(await this.#places())
+  }
+
+  async tagValues(key: string): Promise<unknown[]> {
+    return tagValues(await this.#places(), key)
+  }
+
+  /** In their order. @param attempts how often a task is tried in all */
+  async groups(attempts = 1): Promise<Group[]> {
+    return groupsOf(await this.#counted(), attempts)
+  }
+
+  /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
+  async turn(attempts = 1): Promise<Turn> {
+    return turnOf(await this.groups(attempts))
+  }
+
+  /** Tasks without a final outcome. */
+  async remaining(attempts = 1): Promise<number> {
+    return (await this.groups(attempts)).reduce((sum, { remaining }) => sum + remaining, 0)
+  }
+
+  /** Counts, rate, average duration and time left; see `pressureOf` for what scaling makes of them. */
+  async progress(attempts = 1): Promise<Progress> {
+    const { db } = this.#ground
+    const at = await storeClock(this.#ground)
+    const samples = await this.#engine.all<Sample>(
+      db
+        .selectFrom('task')
+        .select(['completion_time', 'duration'])
+        .where('completion_time', '>', at - SAMPLED_FOR)
+        .orderBy('completion_time', 'desc')
+        .limit(SAMPLES)
+        .compile(),
+    )
+    const counted = await this.#counted()
+    return progressOf(groupsOf(counted, attempts), summed(counted), samples, at)
+  }
+
+  /** Above 1 more hands are wanted: how many times longer than `factor` average tasks the rest takes; null: unknown. */
+  async pressure(factor = 1, attempts = 1): Promise<number | null> {
+    return pressureOf(await this.progress(attempts), factor)
+  }
+
+  /** Outcomes that came too late, ever. */
+  async refusals(): Promise<number> {
+    const [row] = await this.#engine.all<{ value: number }>(
+      query("SELECT value FROM meta WHERE name = 'refused'"),
+    )
+    return row?.value ?? 0
+  }
+
+  // Servers and clients.
+
+  /** Registers a server; answers its id, which claims and beats name. */
+  join(host: string = hostname(), id?: string): Promise<string> {
+    return join(this.#ground, host, id)
+  }
+
+  /** To be called well within the lease. False: this server was found dead, and is to stop or join anew. */
+  beat(server: string): Promise<boolean> {
+    return beat(this.#ground, server)
+  }
+
+  /** Ends a server; what it holds goes back to the queue. */
+  leave(server: string): Promise<number> {
+    return leave(this.#ground, server)
+  }
+
+  /** Ends servers that have not beaten for `lease` ms, and gives back every task that nobody alive holds. */
+  recover(lease: number): Promise<Recovered> {
+    return recover(this.#ground, lease)
+  }
+
+  servers(): Promise<Server[]> {
+    return servers(this.#ground)
+  }
+
+  connect(client: Pick<Client, 'id' | 'host' | 'serverId' | 'serverHost'>): Promise<void> {
+    return connect(this.#ground, client)
+  }
+
+  /** A client is gone; what it holds goes back to the queue. Answers how many tasks that were. */
+  disconnect(client: string, { isEvicted = false }: { isEvicted?: boolean } = {}): Promise<number> {
+    return disconnect(this.#ground, client, isEvicted)
+  }
+
+  clients(server?: string): Promise<Client[]> {
+    return clients(this.#ground, server)
+  }
+
+  /**
+   * Calls back when there may be something to claim, whoever handed it in: at once for this process, within some 10 ms
+   * for others. It may call in vain. Answers how to stop.
+   */
+  onAdded(listener: () => void): () => void {
+    const own = (): void => listener()
+    this.#listeners.add(own)
+    this.#stopListening ??= this.#engine.listen(() => this.#tell())
+    return () => {
+      this.#listeners.delete(own)
+      if (this.#listeners.size > 0) return
+      this.#stopListening?.()
+      this.#stopListening = undefined
+    }
+  }
+
+  // Upkeep.
+
+  /** Moves what is over into a new partition, with the tag `part:N`. Failures stay: they may be tried again. */
+  rotate(): Promise<{ moved: number; partition: number }> {
+    return this.#partitions.rotate()
+  }
+
+  /** Gives space back. On SQLite nothing else is done in this process meanwhile. */
+  async vacuum(): Promise<void> {
+    await this.#engine.script(this.kind === 'sqlite' ? 'VACUUM' : 'VACUUM ANALYZE task')
+    if (this.kind === 'sqlite') await this.#engine.all(query('PRAGMA wal_checkpoint(TRUNCATE)'))
+  }
+
+  /**
+   * Copies the store and its partitions as they are now to a path. Nothing else is done in this process meanwhile.
+   * @throws ManyhostError MANYHOST_UNSUPPORTED on PostgreSQL, which has pg_dump
+   */
+  async backup(path: string): Promise<void> {
+    if (this.kind === 'postgres') {
+      throw new ManyhostError(
+        'MANYHOST_UNSUPPORTED',
+        'backup: a PostgreSQL is backed up by pg_dump',
+      )
+    }
+    await this.#engine.all(query('VACUUM INTO ?', path))
+    const places = await this.#partitions.places()
+    for (const [index, { engine }] of places.entries()) {
+      await engine.all(query('VACUUM INTO ?', partitionPath(path, index + 1)))
+    }
+  }
+
+  /** Removes every task, client and server that ended; partitions too. Answers how many tasks there were. */
+  async truncate(): Promise<number> {
+    let count = 0
+    for (const { engine, db } of await this.#places()) {
+      count += await engine.transaction(async (statements) => {
+        const removed = await statements.run(db.deleteFrom('task').compile())
+        await statements.run(
+          db.deleteFrom('client').where('disconnected_at', 'is not', null).compile(),
+        )
+        await statements.run(db.deleteFrom('server').where('ended_at', 'is not', null).compile())
+        return removed
+      })
+    }
+    return count
+  }
+
+  async close(): Promise<void> {
+    this.#stopListening?.()
+    this.#listeners.clear()
+    await this.#partitions.close()
+    await this.#engine.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** How the database would go about a list or a count; for tests. */
+  get ground(): Ground {
+    return this.#ground
+  }
+
+  async #places(): Promise<Place[]> {
+    return [...(await this.#partitions.places()), this.#ground]
+  }
+
+  #counted(): Promise<Counted[]> {
+    return this.#engine.all<Counted>(keptCounts(this.#ground.db))
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener()
+  }
+}

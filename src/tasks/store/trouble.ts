@@ -1,0 +1,52 @@
+/** A database's own errors, as errors of ours. */
+import { describe, ManyhostError } from '../../errors.ts'
+
+type Kind = 'busy' | 'full' | 'other'
+
+/** Codes of SQLite, of PostgreSQL (SQLSTATE) and of the system. */
+const KINDS: Readonly<Record<string, Kind>> = {
+  SQLITE_BUSY: 'busy',
+  SQLITE_LOCKED: 'busy',
+  SQLITE_PROTOCOL: 'busy',
+  SQLITE_FULL: 'full',
+  '55P03': 'busy',
+  '57014': 'busy',
+  '40001': 'busy',
+  '40P01': 'busy',
+  '53100': 'full',
+  ENOSPC: 'full',
+}
+
+export function kindOf(thrown: unknown): Kind {
+  const code = String((thrown as { code?: unknown } | null)?.code ?? '')
+  const known = KINDS[code] ?? KINDS[code.split('_', 2).join('_')]
+  if (known) return known
+  // SQLite says of a full disk that it cannot write, and then only the system's word tells why.
+  return /disk is full|ENOSPC|No space left/i.test(describe(thrown)) ? 'full' : 'other'
+}
+
+/** @param waited milliseconds that were spent on trying again */
+export function trouble(name: string, thrown: unknown, waited = 0): ManyhostError {
+  if (thrown instanceof ManyhostError) return thrown
+  const details = { cause: thrown }
+  const kind = kindOf(thrown)
+  if (kind === 'busy') {
+    return new ManyhostError(
+      'MANYHOST_STORE_BUSY',
+      `the store ${name} is locked by another program, for ${Math.round(waited)} ms now: ${describe(thrown)}`,
+      details,
+    )
+  }
+  if (kind === 'full') {
+    return new ManyhostError(
+      'MANYHOST_STORE_FULL',
+      `no space left for the store ${name}: ${describe(thrown)}`,
+      details,
+    )
+  }
+  return new ManyhostError(
+    'MANYHOST_STORE_FAILED',
+    `the store ${name}: ${describe(thrown)}`,
+    details,
+  )
+}

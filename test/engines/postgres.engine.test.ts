@@ -1,0 +1,126 @@
+/** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { openStore } from '../../src/tasks/store/store.ts'
+import type { Task } from '../../src/tasks/task.ts'
+import { failure, until } from '../help.ts'
+import { outcome, storeSuite } from '../tasks/store.suite.ts'
+import { withEngine } from './engine.ts'
+
+const BIN = '/usr/lib/postgresql/15/bin'
+
+withEngine(`${BIN}/postgres`, 'postgresql', () => {
+  let folder: string
+  let server: ChildProcess
+  let url: string
+  let schemas = 0
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'manyhost-postgres-'))
+    // It does not run as root.
+    const id = (flag: string): number =>
+      Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }))
+    const as = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : {}
+    if (as.uid !== undefined) chownSync(folder, as.uid, as.gid as number)
+    const data = join(folder, 'data')
+    const run = { ...as, cwd: folder, env: { ...process.env, LC_ALL: 'C.UTF-8' } }
+    execFileSync(
+      `${BIN}/initdb`,
+      ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync'],
+      { ...run, stdio: 'ignore' },
+    )
+    const port = await freePort()
+    const args = ['-D', data, '-p', String(port), '-k', folder, '-c', 'listen_addresses=127.0.0.1']
+    server = spawn(`${BIN}/postgres`, [...args, '-c', 'fsync=off'], { ...run, stdio: 'ignore' })
+    url = `postgres://postgres:s3cret@127.0.0.1:${port}/postgres`
+    await until(async () => {
+      const store = await openStore(url, { schema: 'probe' }).catch(() => undefined)
+      await store?.close()
+      return store !== undefined
+    }, 'PostgreSQL is up')
+  })
+
+  afterAll(async () => {
+    if (server?.exitCode === null) {
+      const ended = once(server, 'exit')
+      server.kill('SIGQUIT')
+      await ended
+    }
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  storeSuite('PostgreSQL', async () => {
+    const schema = `store_${++schemas}`
+    return { open: (options) => openStore(url, { schema, ...options }) }
+  })
+
+  it('is opened by many at once, and made by one of them', async () => {
+    const stores = await Promise.all(
+      Array.from({ length: 5 }, () => openStore(url, { schema: 'made_once', connections: 2 })),
+    )
+    await stores[0]?.add([{ args: 'x' }])
+    expect(await stores[4]?.count()).toBe(1)
+    await Promise.all(stores.map((store) => store.close()))
+  })
+
+  it('never says its password', async () => {
+    const store = await openStore(url, { schema: 'quiet' })
+    expect(store.name).not.toContain('s3cret')
+    await store.close()
+    const error = await failure(openStore(url.replace(/:\d+\//, ':1/')))
+    expect(error.code).toBe('MANYHOST_STORE_FAILED')
+    expect(error.message).not.toContain('s3cret')
+    expect((await failure(openStore('postgres://a:s3cret@['))).message).not.toContain('s3cret')
+  })
+
+  it('goes on after its connections were cut, and hears again', async () => {
+    const store = await openStore(url, { schema: 'cut' })
+    let told = 0
+    store.onAdded(() => told++)
+    await until(() => told > 0)
+    const cut = await openStore(url, { schema: 'cutter' })
+    await cut.ground.engine.all({
+      sql: `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+        AND backend_type = 'client backend'`,
+      parameters: [],
+    })
+    await cut.close()
+    const other = await openStore(url, { schema: 'cut' })
+    told = 0
+    await until(async () => {
+      await other.add([{ args: 'x' }]).catch(() => {})
+      return told > 0
+    })
+    const server = await store.join()
+    const [task] = await store.claim({ server })
+    expect((await store.complete([outcome(task as Task)])).accepted).toHaveLength(1)
+    await store.close()
+    await other.close()
+  })
+
+  it('waits for a lock no longer than it is told', async () => {
+    const store = await openStore(url, { schema: 'locked', busyTimeout: 100 })
+    const { engine } = store.ground
+    await engine.transaction(async (statements) => {
+      await statements.script('LOCK TABLE task IN ACCESS EXCLUSIVE MODE')
+      const other = await openStore(url, { schema: 'locked', busyTimeout: 100 })
+      expect((await failure(other.add([{ args: 'x' }]))).code).toBe('MANYHOST_STORE_BUSY')
+      await other.close()
+    })
+    await store.close()
+  })
+})
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}

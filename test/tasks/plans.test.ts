@@ -1,0 +1,89 @@
+/** How SQLite goes about what the store asks: never through all tasks. */
+import { expect, it } from 'vitest'
+import { type TaskFilter, wanted } from '../../src/tasks/store/filter.ts'
+import { counted, keptCounts, page, sorted } from '../../src/tasks/store/queries.ts'
+import { openStore } from '../../src/tasks/store/store.ts'
+
+async function planner() {
+  const store = await openStore(':memory:')
+  const { engine, db, hot } = store.ground
+  const plan = async (query: {
+    sql: string
+    parameters: readonly unknown[]
+  }): Promise<string[]> => {
+    const rows = await engine.all<{ detail: string }>({
+      sql: `EXPLAIN QUERY PLAN ${query.sql}`,
+      parameters: query.parameters,
+    })
+    return rows.map(({ detail }) => detail)
+  }
+  return { store, db, hot, plan }
+}
+
+/** Going through the table, or through an index without a place to begin. */
+const SCANS = /^SCAN (task|task_tag)\b/
+
+it('claims, confirms, and keeps outcomes by index', async () => {
+  const { store, hot, plan } = await planner()
+  const statements = {
+    fresh: hot.fresh(0, 100),
+    failed: hot.failed(0, 1, 100),
+    schedule: hot.schedule(0, 's', 'h', [1]),
+    link: hot.link([[1, 'x']]),
+    complete: hot.complete([[]]),
+    confirm: hot.confirm('c', 'h', []),
+    standing: hot.standing(['x']),
+    alive: hot.alive('s'),
+  }
+  for (const [name, statement] of Object.entries(statements)) {
+    const steps = await plan(statement)
+    expect(
+      steps.filter((step) => SCANS.test(step)),
+      `${name}: ${steps.join('; ')}`,
+    ).toEqual([])
+    // Nor by state, which as many as are at work have.
+    if (['complete', 'confirm'].includes(name)) expect(steps.join()).toContain('task_id (id=?)')
+    expect(steps.join(), name).not.toMatch(/fresh|failed/.test(name) ? /TEMP B-TREE/ : /never/)
+  }
+  await store.close()
+})
+
+it('lists and counts by index', async () => {
+  const { store, db, plan } = await planner()
+  const filters: TaskFilter[] = [
+    { where: ['exit_status != 0'] },
+    { only: ['remaining'] },
+    { only: ['succeeded'], group: 1 },
+    { group: 1 },
+    { tags: ['a:1'] },
+    { tags: ['a:1', 'b'], only: ['failed'] },
+    { where: ['id == x'] },
+    { only: ['failed'], where: ['duration > 5'] },
+  ]
+  for (const filter of filters) {
+    const read = wanted(filter)
+    for (const after of [undefined, 5]) {
+      for (const isDescending of [false, true]) {
+        const steps = await plan(page(db, read, { after, limit: 100, isDescending }))
+        expect(
+          steps.filter((step) => SCANS.test(step)),
+          JSON.stringify([filter, steps]),
+        ).toEqual([])
+      }
+    }
+    const steps = await plan(counted(db, read))
+    expect(
+      steps.filter((step) => SCANS.test(step)),
+      JSON.stringify([filter, steps]),
+    ).toEqual([])
+  }
+  const counts = await plan(keptCounts(db, wanted({ only: ['failed'] })))
+  expect(counts.join()).not.toMatch(/\btask\b/)
+  // All of them, in order: along the table itself, no further than the page goes.
+  const all = await plan(page(db, wanted({}), { limit: 100 }))
+  expect(all.filter((step) => /^SCAN task/.test(step))).toEqual(['SCAN task'])
+  const last = await plan(sorted(db, wanted({}), 'completion_time', true, 100, 'value'))
+  expect(last.join()).toMatch(/task_completed/)
+  expect(last.join()).not.toMatch(/TEMP B-TREE/)
+  await store.close()
+})

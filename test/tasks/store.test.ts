@@ -1,0 +1,134 @@
+/** The store on SQLite: what every store does, and what is particular to a file. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'libsql'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { openStore } from '../../src/tasks/store/store.ts'
+import type { Task } from '../../src/tasks/task.ts'
+import { failure } from '../help.ts'
+import { outcome, storeSuite } from './store.suite.ts'
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+storeSuite('SQLite', async () => {
+  const path = join(folder(), 'deep', 'tasks.db')
+  return { open: (options) => openStore(path, options) }
+})
+
+describe('a store in a file', () => {
+  it('waits for another program that holds the lock, then says so, with the event loop free', async () => {
+    const path = join(folder(), 'tasks.db')
+    const store = await openStore(path, { busyTimeout: 200 })
+    const other = new Database(path)
+    other.exec('BEGIN IMMEDIATE')
+    let turns = 0
+    const counting = setInterval(() => turns++, 5)
+    const error = await failure(store.add([{ args: 'x' }]))
+    clearInterval(counting)
+    expect(error).toMatchObject({ code: 'MANYHOST_STORE_BUSY', retryable: true })
+    expect(error.message).toMatch(/locked by another program/)
+    expect(turns).toBeGreaterThan(1)
+    other.exec('COMMIT')
+    other.close()
+    expect(await store.add([{ args: 'x' }])).toHaveLength(1)
+    await store.close()
+    expect((await failure(store.counts())).message).toMatch(/closed/)
+  })
+
+  it('says that no space is left, changes nothing, and goes on when there is some', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    const { engine } = store.ground
+    const [{ page_count: pages = 0 } = {}] = await engine.all<{ page_count?: number }>({
+      sql: 'PRAGMA page_count',
+      parameters: [],
+    })
+    const most = (count: number) =>
+      engine.all({ sql: `PRAGMA max_page_count = ${count}`, parameters: [] })
+    await most(pages + 20)
+    const error = await failure(store.add([{ args: 'x'.repeat(1 << 20) }]))
+    expect(error).toMatchObject({ code: 'MANYHOST_STORE_FULL', status: 507 })
+    expect((await store.counts()).total).toBe(0)
+    await most(1_000_000)
+    expect(await store.add([{ args: 'x'.repeat(1 << 20) }])).toHaveLength(1)
+  })
+
+  it('is none when it is something else, and says so', async () => {
+    const path = folder()
+    writeFileSync(join(path, 'text.db'), 'no database, but text of some length '.repeat(100))
+    expect((await failure(openStore(join(path, 'text.db')))).code).toBe('MANYHOST_STORE_FAILED')
+    const other = new Database(join(path, 'other.db'))
+    other.exec('CREATE TABLE task (id TEXT)')
+    other.close()
+    const error = await failure(openStore(join(path, 'other.db')))
+    expect(error).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })
+    expect(error.message).toMatch(/no store of manyhost/)
+    expect((await failure(openStore(join(path, 'none.db'), { create: false }))).code).toBe(
+      'MANYHOST_STORE_FAILED',
+    )
+    expect((await failure(openStore('mysql://u:secret@h/d'))).message).not.toMatch(/secret/)
+    expect((await failure(openStore(':memory:', { busy: 1 } as object))).code).toBe(
+      'MANYHOST_INVALID_OPTION',
+    )
+  })
+
+  it('has all that was acknowledged after its program is gone, and a copy has it, too', async () => {
+    const path = join(folder(), 'tasks.db')
+    const store = await openStore(path)
+    const server = await store.join()
+    await store.add(Array.from({ length: 4 }, (_, i) => ({ args: `${i}` })))
+    const tasks = await store.claim({ server, limit: 2 })
+    await store.complete([outcome(tasks[0] as Task)])
+    await store.rotate()
+    const copy = join(path, '..', 'copy.db')
+    await store.backup(copy)
+    await store.close()
+    for (const one of [path, copy]) {
+      const again = await openStore(one)
+      expect(await again.count()).toBe(4)
+      expect((await again.get(tasks[0]?.id ?? '')).exitStatus).toBe(0)
+      expect(await again.counts()).toMatchObject({ new: 2, scheduled: 1 })
+      await again.close()
+    }
+  })
+
+  it('ends a rotation that was cut short, and has each task once meanwhile', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    const server = await store.join()
+    await store.add([{ args: 'a' }, { args: 'b' }])
+    const tasks = await store.claim({ server, limit: 2 })
+    await store.complete(tasks.map((task) => outcome(task)))
+    const { engine } = store.ground
+    // Copied, but not removed yet: the deletion fails.
+    await engine.script(
+      "CREATE TRIGGER cut BEFORE DELETE ON task BEGIN SELECT RAISE(FAIL, 'cut short'); END",
+    )
+    expect((await failure(store.rotate())).message).toMatch(/cut short/)
+    await engine.script('DROP TRIGGER cut')
+    const seen: string[] = []
+    for await (const task of store.list()) seen.push(task.args)
+    expect(seen).toEqual(['a', 'b'])
+    expect(await store.rotate()).toEqual({ moved: 2, partition: 1 })
+    expect(await store.count()).toBe(2)
+  })
+})
+
+describe('a store in memory', () => {
+  it('does the same', async () => {
+    const store = await openStore(':memory:')
+    const server = await store.join()
+    let told = 0
+    store.onAdded(() => told++)
+    await store.add([{ args: 'x' }])
+    expect(told).toBe(1)
+    const [task] = await store.claim({ server })
+    expect((await store.complete([outcome(task as Task)])).accepted).toHaveLength(1)
+    await store.close()
+  })
+})
