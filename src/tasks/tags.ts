@@ -17,7 +17,7 @@ export function parseTag(text: string): [key: string, value: TagValue] {
   if (!NAME.test(key)) {
     throw invalid(`a tag's key has 1 to 120 of A-Z a-z 0-9 _ . + -, got ${shown(key)}`)
   }
-  return [key, at < 0 ? true : checkValue(key, valueOf(text.slice(at + 1)))]
+  return [key, at < 0 ? true : checkValue(key, toValue(text.slice(at + 1)))]
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
@@ -44,7 +44,7 @@ export function checkTags(given: unknown): Tags {
   return Object.fromEntries(entries) as Tags
 }
 
-function valueOf(text: string): TagValue {
+function toValue(text: string): TagValue {
   if (text === 'true') return true
   if (text === 'false') return false
   if (text === 'null') return null
