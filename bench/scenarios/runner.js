@@ -85,7 +85,9 @@ const ways = {
   [`xargs -P ${PLACES}`]: () => viaCommand('xargs', ['-P', `${PLACES}`, '-I{}', 'sh', '-c', '{}']),
   'runner, bundles of 100': () => viaRunner(url, 100),
   'runner, bundles of 1': () => viaRunner(url, 1),
-  ...(hasParallel && { [`parallel -j ${PLACES}`]: () => viaCommand('parallel', ['-j', `${PLACES}`]) }),
+  ...(hasParallel && {
+    [`parallel -j ${PLACES}`]: () => viaCommand('parallel', ['-j', `${PLACES}`]),
+  }),
 }
 const rates = Object.fromEntries(Object.keys(ways).map((name) => [name, []]))
 for (let round = 0; round < ROUNDS; round++) {

@@ -42,9 +42,8 @@ export interface Template {
 
 type Part = string | ((filling: Filling) => string | Promise<string>)
 
-/** What is in one pair of braces; alternatives in this order. `%` and `=` forms may hold braces themselves. */
-const FORM =
-  /\{%([\s\S]*?)%\}|\{=([\s\S]*?)=\}|\{\[([^\]{}]*)\]\}|\{(\.\.?|\/-?|-|\+\+?|)\}|\{([A-Za-z0-9_.+-]{1,120})\}/g
+/** The forms without braces of their own inside. */
+const FORM = /\{(?:\[([^\]{}]*)\]|(\.\.?|\/-?|-|\+\+?|)|([A-Za-z0-9_.+-]{1,120}))\}/y
 
 const PATHS: Readonly<Record<string, (args: string) => string>> = {
   '': (args) => args,
@@ -67,25 +66,52 @@ export function compileTemplate(text: string): Template {
   }
   const parts: Part[] = []
   let from = 0
-  for (const match of text.matchAll(FORM)) {
-    if (match.index > from) parts.push(text.slice(from, match.index))
-    parts.push(partOf(match))
-    from = match.index + match[0].length
+  for (const [at, end, part] of forms(text)) {
+    if (at > from) parts.push(text.slice(from, at))
+    parts.push(part)
+    from = end
   }
   if (from < text.length) parts.push(text.slice(from))
   const isPlain = text === '{}'
   return { text, isPlain, expand: (filling) => (isPlain ? filling.args : join(parts, filling)) }
 }
 
+/** Where forms begin and end, and what they are. Each character is looked at a few times at most. */
+function* forms(text: string): Generator<[at: number, end: number, part: Part]> {
+  // Up to where closings were looked for in vain.
+  const hopeless: Record<string, boolean> = {}
+  let at = text.indexOf('{')
+  while (at >= 0) {
+    let end = at + 1
+    const kind = text[at + 1] as string
+    if (kind === '%' || kind === '=') {
+      const close = hopeless[kind] ? -1 : text.indexOf(`${kind}}`, at + 2)
+      if (close < 0) hopeless[kind] = true
+      else {
+        end = close + 2
+        const [inside, whole] = [text.slice(at + 2, close), text.slice(at, end)]
+        const part = kind === '%' ? shellPart(inside.trim(), whole) : expressionPart(inside, whole)
+        yield [at, end, part]
+      }
+    } else {
+      FORM.lastIndex = at
+      const match = FORM.exec(text)
+      if (match) {
+        end = at + match[0].length
+        yield [at, end, partOf(match)]
+      }
+    }
+    at = text.indexOf('{', end)
+  }
+}
+
 function partOf(match: RegExpExecArray): Part {
-  const [whole, command, expression, slice, path, name] = match
+  const [whole, slice, path, name] = match
+  if (slice !== undefined) return slicePart(whole, slice)
   if (path !== undefined) {
     const how = PATHS[path] as (args: string) => string
     return ({ args }) => how(args)
   }
-  if (slice !== undefined) return slicePart(whole, slice)
-  if (command !== undefined) return shellPart(command.trim(), whole)
-  if (expression !== undefined) return expressionPart(expression, whole)
   return namePart(name as string, whole)
 }
 

@@ -1,4 +1,7 @@
 /** So many starts a second, evenly: the next may go when its turn has come. Pure. */
+/** Milliseconds by which a timer may be late. */
+const LATENESS = 20
+
 export class Pace {
   readonly #gap: number
   #next = Number.NEGATIVE_INFINITY
@@ -14,8 +17,7 @@ export class Pace {
   }
 
   started(now: number): void {
-    // What was not used is not saved up, but for the lateness of a timer.
-    this.#next = Math.max(now - this.#gap, this.#next) + this.#gap
-    if (this.#next < now) this.#next = now
+    // A timer's lateness is made up for; what was not used is not saved up.
+    this.#next = (this.#next < now - LATENESS ? now : this.#next) + this.#gap
   }
 }
