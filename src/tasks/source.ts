@@ -47,7 +47,7 @@ export async function* readTasks(
     try {
       if (problem !== undefined) throw new Error(problem)
       if (typeof text !== 'string') {
-        yield { ...standing, ...checked(text as NewTask) }
+        yield merged(standing, checked(text))
         continue
       }
       const { task, all } = taskOfLine(text, kind, standing)

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { now } from '../../src/time.ts'
+import { now, sleep } from '../../src/time.ts'
 import { until } from '../help.ts'
 import { clientOf, collect, pidsWith, startRunner, taskOf } from './runner-help.ts'
 
@@ -127,7 +127,6 @@ test('a timeout ends the whole group, whatever it ignores', async () => {
   const { outcomes, stdout } = await run([
     { args: stubborn, timeout: 300, id: 'stubborn' },
     { args: 'sleep 30', timeout: 200, id: 'polite' },
-    { args: "trap 'exit 0' INT; sleep 30 & wait", timeout: 200, id: 'smooth' },
     { args: 'echo after', id: 'after' },
   ])
   expect(outcomes.get('stubborn')).toMatchObject({
@@ -136,10 +135,16 @@ test('a timeout ends the whole group, whatever it ignores', async () => {
     message: 'timeout after 300 ms',
   })
   expect(outcomes.get('polite')).toMatchObject({ exitStatus: 130, interrupted: 'timeout' })
-  expect(outcomes.get('smooth')).toMatchObject({ exitStatus: 124, interrupted: 'timeout' })
   expect(stdout.get('stubborn')).toBe('up\n')
   expect(stdout.get('after')).toBe('after\n')
   await until(() => pidsWith('TASK_ID=stubborn').length === 0)
+})
+
+test('a task that ends well on INT, though its time was over, has not succeeded', async () => {
+  const { run } = await startRunner({ signalWait: 20_000 })
+  const args = "trap 'exit 0' INT; echo up; while :; do sleep 0.05; done"
+  const { outcomes } = await run([{ args, timeout: 1_000 }])
+  expect(outcomes.get('t0')).toMatchObject({ exitStatus: 124, interrupted: 'timeout' })
 })
 
 test('what a task leaves in the background is ended, seen or hidden', async () => {
@@ -320,7 +325,13 @@ test('outputs redirected to a file, and a folder to run in', async () => {
   await until(() => readFileSync(join(at, 'out'), 'utf8') === 'one\ntwo\n')
   expect(existsSync(join(at, 'where'))).toBe(true)
   const missing = await run(['true'], { cwd: join(at, 'none') })
-  expect(missing.outcomes.get('t0')?.exitStatus).toBe(127)
+  expect(missing.outcomes.get('t0')).toMatchObject({
+    exitStatus: 127,
+    message: expect.stringMatching(/cannot enter folder/),
+  })
+  const { stdout: there } = await run(['pwd >&2'], { cwd: '/' })
+  expect(there.size).toBe(0)
+  expect((await run(['pwd >&2'])).stderr.get('t0')).toBe(`${at}\n`)
 })
 
 test('without the token nothing runs', async () => {
@@ -331,4 +342,28 @@ test('without the token nothing runs', async () => {
   expect(statusCode).toBe(401)
   expect((await fetch(`${url}/health`)).status).toBe(200)
   expect(clientOf(url)).toBeDefined()
+})
+
+test('a task that is cut off while its reader is slow frees its place at once', async () => {
+  const { start, run, runner } = await startRunner({ places: 1, signalWait: 60_000 })
+  const gone = new AbortController()
+  const answer = await start([taskOf({ id: 'floods', args: 'yes' })], {}, gone.signal)
+  await answer.next()
+  // Nobody reads: the pipes fill up and the task stands still.
+  await until(() => runner.running === 1)
+  await sleep(200)
+  gone.abort()
+  const { stdout } = await run(['echo free'])
+  expect(stdout.get('t0')).toBe('free\n')
+})
+
+test('names that are no variables are refused, and the environment of a bundle is its own', async () => {
+  const { run, post } = await startRunner({ places: 1 })
+  expect((await run(['echo $A'], { env: { A: "it's" } })).stdout.get('t0')).toBe("it's\n")
+  expect((await run(['echo "[$A]"'])).stdout.get('t0')).toBe('[]\n')
+  const { statusCode, body } = await post('{"bundle":{"env":{"A; rm -rf x":"1"}}}\n')
+  expect([statusCode, await body.text()]).toEqual([
+    400,
+    expect.stringMatching(/no name of a variable/),
+  ])
 })

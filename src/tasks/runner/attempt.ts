@@ -14,7 +14,7 @@ import { detaches, isLong } from './quote.ts'
 export interface Conditions {
   readonly template: Template
   readonly shell: string
-  readonly cwd: string | undefined
+  readonly cwd: string
   readonly env: Readonly<Record<string, string>>
   /** 0: unlimited. */
   readonly timeout: number
@@ -155,7 +155,7 @@ export class Attempt {
     const extra = {
       TASK_COMMAND: command,
       TASK_SLOT: slot,
-      TASK_CWD: cwd ?? process.cwd(),
+      TASK_CWD: cwd,
       TASK_CLIENT_ID: clientId,
       TASK_CLIENT_HOST: clientHost,
     }

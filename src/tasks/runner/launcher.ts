@@ -38,6 +38,9 @@ export interface Ended {
 /** How long the pipes of a launcher that ended may be held open by one who left its group. */
 const PIPE_PATIENCE = 500
 
+/** In place of a status: what `cd` failed at. */
+const NO_FOLDER = 'folder'
+
 /** `e` is the end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. */
 function prologue(mark: string): string {
   return (
@@ -52,7 +55,6 @@ export class Launcher {
   readonly #mark = `${String.fromCharCode(MARK_BYTE)}${randomBytes(16).toString('hex')}`
   readonly #exited: Promise<{ code: number | null; signal: NodeJS.Signals | null; why?: string }>
   #current: Run | undefined
-  #cwd: string | undefined
   #hasExited = false
 
   /** Never throws: a shell that cannot be started ends at once, and says why to who runs something. */
@@ -106,6 +108,7 @@ export class Launcher {
     const ended = await Promise.race([run.ended, this.#exited])
     if (typeof ended === 'number') {
       this.#current = undefined
+      if (Number.isNaN(ended)) return { status: 127, message: `cannot enter folder '${job.cwd}'` }
       return { status: ended }
     }
     await within(PIPE_PATIENCE, run.flushed(stdout, stderr))
@@ -144,10 +147,9 @@ export class Launcher {
     const words = Object.entries(env).map(([name, value]) => `${name}=${quote(value)}`)
     words.push(...argv.map(quote), '</dev/null 2>&9 9>&-')
     const command = words.join(' ')
-    if (cwd === undefined || cwd === this.#cwd) return `${command}; e $?\n`
-    // The launcher itself goes there, once for all tasks that want it.
-    this.#cwd = undefined
-    return `if cd -P -- ${quote(cwd)} 2>&9; then ${command}; e $?; else e 127; fi\n`
+    if (cwd === undefined) return `${command}; e $?\n`
+    // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
+    return `if cd -P -- ${quote(cwd)} 2>&9; then ${command}; e $?; else e ${NO_FOLDER}; fi\n`
   }
 }
 

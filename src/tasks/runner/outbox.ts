@@ -37,6 +37,8 @@ export class Outbox {
 
   /** Answers false when the other side reads slower than we write. */
   output(index: number, stream: OutputStream, chunk: Buffer): boolean {
+    // Nobody will make room any more, and the task must not wait for it.
+    if (this.#response.destroyed) return true
     this.#put(frame(stream, index, chunk))
     return !this.#response.writableNeedDrain
   }

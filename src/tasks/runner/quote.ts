@@ -19,7 +19,7 @@ export function isLong(text: string): boolean {
  */
 export function detaches(command: string): boolean {
   return (
-    /\b(?:nohup|setsid|disown|daemon|coproc|at)\b/.test(command) ||
+    /\b(?:nohup|setsid|disown|daemon|coproc)\b/.test(command) ||
     (command.includes('&') && /(?<![&<>|])&(?![&>])/.test(command))
   )
 }

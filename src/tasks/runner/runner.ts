@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, rmSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { ManyhostError } from '../../errors.ts'
 import { after, every, now, type Timer, wallClock } from '../../time.ts'
 import { Schedule } from '../schedule.ts'
 import { compileTemplate } from '../template.ts'
@@ -112,12 +113,13 @@ export class Runner {
   /** @throws ManyhostError MANYHOST_INVALID_OPTION for a template that cannot be read */
   open(options: BundleOptions, listener: Listener): Bundle {
     const settings = this.settings
-    const { template, cwd, env, timeout, signalWait, monitor } = { ...settings, ...options }
+    const { template, cwd, timeout, signalWait, monitor } = { ...settings, ...options }
+    const env = checkedEnv(options.env)
     const limits = [settings.timeout, timeout].filter((one) => one > 0)
     const conditions: Conditions = {
       template: compileTemplate(template),
       shell: settings.shell,
-      cwd,
+      cwd: resolve(cwd ?? '.'),
       env,
       timeout: limits.length > 0 ? Math.min(...limits) : 0,
       signalWait,
@@ -352,6 +354,16 @@ export class Bundle {
     this.#listener.done()
     this.#desk.closed(this)
   }
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function checkedEnv(env: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  for (const [name, value] of Object.entries(env)) {
+    if (/^[A-Za-z_]\w*$/.test(name) && !value.includes('\0')) continue
+    const message = `env: ${JSON.stringify(name.slice(0, 100))} is no name of a variable, or its value holds a NUL`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', message)
+  }
+  return env
 }
 
 function unstarted(

@@ -13,6 +13,9 @@ import type { Bundle, Runner } from './runner.ts'
 /** Longest task as JSON, in bytes: a command of 1 MiB, each of its characters as \\u0000. */
 const LONGEST_TASK = 8_388_608
 
+/** Longer than clients keep idle connections, so that none is closed under a request. In ms. */
+const KEEP_ALIVE = 75_000
+
 export interface RunnerServer {
   readonly server: Server
   /** Ends what is open, and the files of redirected output. */
@@ -48,6 +51,7 @@ export function createRunnerServer(
   })
   // Answers last as long as tasks do.
   server.requestTimeout = 0
+  server.keepAliveTimeout = KEEP_ALIVE
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://runner')
@@ -104,6 +108,8 @@ export function createRunnerServer(
       bundles.delete(bundle)
       outbox.close()
       if (!response.writableFinished) bundle.cancel()
+      // What was paused for the reader has none now.
+      bundle.resume()
     })
     response.writeHead(200, { 'content-type': CONTENT_TYPE, 'cache-control': 'no-store' })
     outbox.say('hello', 0, runner.hello)
