@@ -314,6 +314,7 @@ test('usage is sampled', async () => {
   expect(csv.get('t0')).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
   expect(outcomes.get('t0')?.memoryMax).toBeGreaterThan(10_000)
   expect(outcomes.get('t0')?.coresMax).toBeGreaterThan(0)
+  expect(outcomes.get('t0')?.message).toMatch(/bytes of memory, 10000 were asked for/)
 })
 
 test('outputs redirected to a file, and a folder to run in', async () => {
@@ -366,4 +367,15 @@ test('names that are no variables are refused, and the environment of a bundle i
     400,
     expect.stringMatching(/no name of a variable/),
   ])
+})
+
+test('an environment that is too large for a process is an outcome, not a crash', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const env = Object.fromEntries(
+    Array.from({ length: 40 }, (_, n) => [`BIG${n}`, 'x'.repeat(110_000)]),
+  )
+  const { outcomes, stderr } = await run(['true'], { env })
+  expect(outcomes.get('t0')?.exitStatus).toBe(126)
+  expect(stderr.get('t0')).toMatch(/too long/i)
+  expect((await run(['true'])).outcomes.get('t0')?.exitStatus).toBe(0)
 })

@@ -171,7 +171,7 @@ export class Attempt {
   #outcome(startTime: number, command: string | null, { status, message }: Ended): RunOutcome {
     const { task, usage } = this
     const { clientId, clientHost } = this.#conditions
-    const why = this.#why() ?? message
+    const why = this.#why() ?? message ?? this.#excess()
     return {
       id: task.id,
       fence: task.fence,
@@ -186,6 +186,20 @@ export class Attempt {
       ...(why !== undefined && { message: why }),
       ...(this.#reason && { interrupted: this.#reason }),
     }
+  }
+
+  /** What it used beyond what it had asked for: a word of warning. */
+  #excess(): string | undefined {
+    const { coresMax = null, memoryMax = null } = this.usage ?? {}
+    const { cores, memory } = this.task
+    if (memory && memoryMax !== null && memoryMax > memory) {
+      return `it used ${memoryMax} bytes of memory, ${memory} were asked for`
+    }
+    // A sample of a second is no finer than this.
+    if (cores && coresMax !== null && coresMax > cores * 1.1) {
+      return `it used ${coresMax} cores, ${cores} were asked for`
+    }
+    return undefined
   }
 
   #status(status: number): number {

@@ -41,10 +41,12 @@ export class Splitter {
       return this.#hold(bytes, at)
     }
     // The last bytes may be the beginning of a mark.
-    const low = Math.max(0, bytes.length - this.#mark.length)
-    const maybe = bytes.indexOf(MARK_BYTE, low)
-    if (maybe >= 0 && this.#mark.subarray(0, bytes.length - maybe).equals(bytes.subarray(maybe))) {
-      return this.#hold(bytes, maybe)
+    let maybe = bytes.indexOf(MARK_BYTE, Math.max(0, bytes.length - this.#mark.length + 1))
+    while (maybe >= 0) {
+      if (this.#mark.subarray(0, bytes.length - maybe).equals(bytes.subarray(maybe))) {
+        return this.#hold(bytes, maybe)
+      }
+      maybe = bytes.indexOf(MARK_BYTE, maybe + 1)
     }
     return { data: bytes }
   }
