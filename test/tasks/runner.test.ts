@@ -309,7 +309,7 @@ test('a rate limit spaces the starts', async () => {
 test('usage is sampled', async () => {
   const { run } = await startRunner({ places: 1, monitor: true })
   const { csv, outcomes } = await run([
-    'i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; sleep 1.2',
+    { args: 'i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; sleep 1.2', memory: 10_000 },
   ])
   expect(csv.get('t0')).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
   expect(outcomes.get('t0')?.memoryMax).toBeGreaterThan(10_000)
