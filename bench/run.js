@@ -12,6 +12,7 @@
  *   wire           conversations: calls, notifications, blobs
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  *   tasks-store    the store of tasks: its operations at 100,000 and at many more, outcomes a second
+ *   runner         shell tasks a second beside xargs -P
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -31,6 +32,7 @@ const SCENARIOS = [
   'wire',
   'engines',
   'tasks-store',
+  'runner',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

@@ -1,0 +1,91 @@
+/**
+ * What a line says of its own task: `simulate 7 # MANYHOST: cores:2 memory:2GB timeout:30 group:4 site:x`. A line of
+ * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
+ */
+import { describe, ManyhostError } from '../errors.ts'
+import { parseTag } from './tags.ts'
+import type { Tags, TagValue } from './task.ts'
+import { memorySize, taskDuration } from './units.ts'
+
+/** What directives can set. */
+export interface Directives {
+  readonly group?: number
+  readonly cores?: number
+  /** Bytes. */
+  readonly memory?: number
+  /** Milliseconds. */
+  readonly timeout?: number
+  readonly tag?: Tags
+}
+
+/** Groups beyond this are a slip. */
+const HIGHEST_GROUP = 1_000_000_000
+
+/** At the beginning of the line, or after a space: `a#MANYHOST:` is a word of the command. */
+const DIRECTIVE = /(^|\s)#\s*(?:MANYHOST|HYPERSHELL):(.*)$/s
+
+export interface Line {
+  /** The command without its directive, as it was written but for spaces at the ends. */
+  readonly command: string
+  readonly directives: Directives
+}
+
+/**
+ * Takes a line apart.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, for a directive that says nothing that is known
+ */
+export function splitLine(line: string): Line {
+  const match = line.includes('#') ? DIRECTIVE.exec(line) : null
+  if (!match) return { command: line.trim(), directives: {} }
+  return {
+    command: line.slice(0, match.index).trim(),
+    directives: parseDirectives(match[2] as string),
+  }
+}
+
+/**
+ * `cores:2 memory:2GB timeout:30 group:4`; what is none of these is a tag. Also `timeout=30`, and commas between.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function parseDirectives(text: string): Directives {
+  const found: { -readonly [Name in keyof Directives]: Directives[Name] } = {}
+  const tag: Record<string, TagValue> = {}
+  for (const word of text.split(/[\s,]+/)) {
+    if (word === '') continue
+    const [, key, value] = /^([^:=]*)[:=](.*)$/s.exec(word) ?? [word, word, undefined]
+    try {
+      if (key === 'cores') found.cores = whole(value, 'cores', 1, 1_000_000)
+      else if (key === 'memory') found.memory = memorySize(value ?? '')
+      else if (key === 'timeout') found.timeout = taskDuration(value ?? '')
+      else if (key === 'group') found.group = whole(value, 'group', 0, HIGHEST_GROUP)
+      else {
+        const [name, said] = parseTag(value === undefined ? word : `${key}:${value}`)
+        tag[name] = said
+      }
+    } catch (error) {
+      const shown = word.length > 100 ? `${word.slice(0, 97)}...` : word
+      throw new ManyhostError(
+        'MANYHOST_INVALID_OPTION',
+        `directive ${JSON.stringify(shown)}: ${describe(error)}`,
+        { cause: error },
+      )
+    }
+  }
+  return Object.keys(tag).length > 0 ? { ...found, tag } : found
+}
+
+/** Later ones win; tags are added to tags. */
+export function mergeDirectives(first: Directives, second: Directives): Directives {
+  if (Object.keys(second).length === 0) return first
+  const tag = first.tag || second.tag ? { tag: { ...first.tag, ...second.tag } } : {}
+  return { ...first, ...second, ...tag }
+}
+
+function whole(value: string | undefined, what: string, min: number, max: number): number {
+  const number = /^\d{1,10}$/.test(value ?? '') ? Number(value) : Number.NaN
+  if (number >= min && number <= max) return number
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `${what} is a whole number from ${min} to ${max}, got ${JSON.stringify(value ?? '')}`,
+  )
+}

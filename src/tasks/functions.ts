@@ -1,0 +1,204 @@
+/** What an expression in a template may call: names and methods, as Python programmers know them. */
+import { posix } from 'node:path'
+import { wallClock } from '../time.ts'
+
+export type Value = string | number | boolean | null | Value[]
+
+type Callable = (...given: Value[]) => Value
+
+/** Longest text that padding may make. */
+const WIDEST = 1_048_576
+
+function text(value: Value | undefined, name: string): string {
+  if (typeof value === 'string') return value
+  // The line `007` is a number to arithmetic, and as text to paths and methods.
+  if (typeof value === 'number') return String(value)
+  throw new TypeError(`${name} wants a text, got ${JSON.stringify(value) ?? 'nothing'}`)
+}
+
+function number(value: Value | undefined, name: string): number {
+  const got = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
+  if (typeof got === 'number' && Number.isFinite(got)) return got
+  if (typeof got === 'boolean') return Number(got)
+  throw new TypeError(`${name} wants a number, got ${JSON.stringify(value) ?? 'nothing'}`)
+}
+
+function list(value: Value | undefined, name: string): Value[] {
+  if (Array.isArray(value)) return value
+  throw new TypeError(`${name} wants a list, got ${JSON.stringify(value) ?? 'nothing'}`)
+}
+
+function width(value: Value | undefined, name: string): number {
+  const got = number(value, name)
+  if (got <= WIDEST) return Math.max(0, Math.trunc(got))
+  throw new RangeError(`${name}: at most ${WIDEST}`)
+}
+
+/** A function of numbers whose result must be one, too. */
+function arithmetic(name: string, how: (...given: number[]) => number): Callable {
+  return (...given) => {
+    const result = how(...given.map((one) => number(one, name)))
+    if (Number.isFinite(result)) return result
+    throw new RangeError(`${name}: the result is no finite number`)
+  }
+}
+
+function ofText(name: string, how: (given: string) => Value): Callable {
+  return (given) => how(text(given, name))
+}
+
+/** Half goes to the even one, as in Python. */
+function round(value: number, digits = 0): number {
+  const factor = 10 ** Math.trunc(digits)
+  const scaled = value * factor
+  const down = Math.floor(scaled)
+  const isHalf = scaled - down === 0.5
+  return (isHalf ? (down % 2 === 0 ? down : down + 1) : Math.round(scaled)) / factor
+}
+
+const PATHS: Record<string, Callable> = {
+  basename: ofText('basename', (given) => given.slice(given.lastIndexOf('/') + 1)),
+  dirname: ofText('dirname', (given) => (given.includes('/') ? posix.dirname(given) : '')),
+  normpath: ofText('normpath', (given) => posix.normalize(given)),
+  isabs: ofText('isabs', (given) => posix.isAbsolute(given)),
+  join: (...given) => {
+    const parts = given.map((one) => text(one, 'join'))
+    const root = parts.findLastIndex((one) => one.startsWith('/'))
+    return parts
+      .slice(Math.max(0, root))
+      .reduce((a, b) => (a === '' || a.endsWith('/') ? a + b : `${a}/${b}`), '')
+  },
+  split: ofText('split', (given) => [posix.dirname(given), posix.basename(given)]),
+  splitext: ofText('splitext', (given) => {
+    const extension = posix.extname(given)
+    return [given.slice(0, given.length - extension.length), extension]
+  }),
+}
+
+const MATH: Record<string, Callable> = {
+  sqrt: arithmetic('sqrt', Math.sqrt),
+  exp: arithmetic('exp', Math.exp),
+  log: arithmetic('log', (x, base) =>
+    base === undefined ? Math.log(x) : Math.log(x) / Math.log(base),
+  ),
+  log2: arithmetic('log2', Math.log2),
+  log10: arithmetic('log10', Math.log10),
+  sin: arithmetic('sin', Math.sin),
+  cos: arithmetic('cos', Math.cos),
+  tan: arithmetic('tan', Math.tan),
+  asin: arithmetic('asin', Math.asin),
+  acos: arithmetic('acos', Math.acos),
+  atan: arithmetic('atan', Math.atan),
+  atan2: arithmetic('atan2', Math.atan2),
+  hypot: arithmetic('hypot', Math.hypot),
+  floor: arithmetic('floor', Math.floor),
+  ceil: arithmetic('ceil', Math.ceil),
+  trunc: arithmetic('trunc', Math.trunc),
+  fabs: arithmetic('fabs', Math.abs),
+  pow: arithmetic('pow', (x, y) => x ** y),
+  radians: arithmetic('radians', (x) => (x * Math.PI) / 180),
+  degrees: arithmetic('degrees', (x) => (x * 180) / Math.PI),
+}
+
+/** `name` or `table.name`, to a function or a constant. */
+export const NAMES: ReadonlyMap<string, Callable | Exclude<Value, null>> = new Map([
+  ['int', arithmetic('int', Math.trunc)],
+  ['float', arithmetic('float', (x) => x)],
+  ['str', (given: Value) => (typeof given === 'string' ? given : String(given ?? 'None'))],
+  ['len', (given: Value) => (Array.isArray(given) ? given.length : text(given, 'len').length)],
+  ['abs', arithmetic('abs', Math.abs)],
+  ['min', arithmetic('min', Math.min)],
+  ['max', arithmetic('max', Math.max)],
+  ['round', arithmetic('round', round)],
+  ['pow', arithmetic('pow', (x, y) => x ** y)],
+  ['ord', ofText('ord', (given) => given.codePointAt(0) ?? 0)],
+  ['chr', (given: Value) => String.fromCodePoint(number(given, 'chr'))],
+  ['math.pi', Math.PI],
+  ['math.e', Math.E],
+  ...Object.entries(MATH).map(([name, how]) => [`math.${name}`, how] as const),
+  ...Object.entries(PATHS).map(([name, how]) => [`os.path.${name}`, how] as const),
+  ...Object.entries(PATHS).map(([name, how]) => [`path.${name}`, how] as const),
+  ['os.sep', '/'],
+  ['dt.now', () => new Date(wallClock()).toISOString()],
+  ['dt.today', () => new Date(wallClock()).toISOString().slice(0, 10)],
+  ['dt.timestamp', () => wallClock() / 1_000],
+] as readonly (readonly [string, Callable | Exclude<Value, null>])[])
+
+function method(how: (own: string, ...given: Value[]) => Value): Callable {
+  return (own, ...given) => how(text(own ?? null, 'a method'), ...given)
+}
+
+function strip(own: string, given: Value | undefined, ends: 'both' | 'left' | 'right'): string {
+  const any = given === undefined ? ' \t\n\r\f\v' : text(given, 'strip')
+  let [from, to] = [0, own.length]
+  while (ends !== 'right' && from < to && any.includes(own[from] as string)) from++
+  while (ends !== 'left' && to > from && any.includes(own[to - 1] as string)) to--
+  return own.slice(from, to)
+}
+
+/** Methods of texts; `x.upper()`. */
+export const METHODS: ReadonlyMap<string, Callable> = new Map<string, Callable>([
+  ['upper', method((own) => own.toUpperCase())],
+  ['lower', method((own) => own.toLowerCase())],
+  [
+    'title',
+    method((own) =>
+      own.toLowerCase().replace(/[\p{L}]+/gu, (w) => w.charAt(0).toUpperCase() + w.slice(1)),
+    ),
+  ],
+  ['capitalize', method((own) => own.charAt(0).toUpperCase() + own.slice(1).toLowerCase())],
+  ['strip', method((own, any) => strip(own, any, 'both'))],
+  ['lstrip', method((own, any) => strip(own, any, 'left'))],
+  ['rstrip', method((own, any) => strip(own, any, 'right'))],
+  ['replace', method((own, from, to) => replaced(own, text(from, 'replace'), text(to, 'replace')))],
+  ['split', method((own, by) => (by === undefined ? words(own) : own.split(nonEmpty(by))))],
+  ['join', method((own, of) => joined(own, list(of, 'join')))],
+  ['startswith', method((own, what) => own.startsWith(text(what, 'startswith')))],
+  ['endswith', method((own, what) => own.endsWith(text(what, 'endswith')))],
+  ['find', method((own, what) => own.indexOf(text(what, 'find')))],
+  ['rfind', method((own, what) => own.lastIndexOf(text(what, 'rfind')))],
+  ['count', method((own, what) => own.split(nonEmpty(what)).length - 1)],
+  ['zfill', method((own, to) => own.padStart(width(to, 'zfill'), '0'))],
+  ['ljust', method((own, to, by = ' ') => own.padEnd(width(to, 'ljust'), nonEmpty(by)))],
+  ['rjust', method((own, to, by = ' ') => own.padStart(width(to, 'rjust'), nonEmpty(by)))],
+  ['isdigit', method((own) => /^\d+$/.test(own))],
+  ['isalpha', method((own) => /^\p{L}+$/u.test(own))],
+  [
+    'removeprefix',
+    method((own, it) =>
+      own.startsWith(text(it, 'removeprefix')) ? own.slice(text(it, '').length) : own,
+    ),
+  ],
+  [
+    'removesuffix',
+    method((own, it) =>
+      text(it, 'removesuffix') !== '' && own.endsWith(text(it, ''))
+        ? own.slice(0, -text(it, '').length)
+        : own,
+    ),
+  ],
+])
+
+function words(own: string): string[] {
+  return own.trim() === '' ? [] : own.trim().split(/\s+/)
+}
+
+function nonEmpty(value: Value | undefined): string {
+  const got = text(value, 'a method')
+  if (got !== '') return got
+  throw new TypeError('an empty text does not separate anything')
+}
+
+function replaced(own: string, from: string, to: string): string {
+  if (from === '') throw new TypeError('replace wants what to replace')
+  const count = own.split(from).length - 1
+  if (own.length + count * to.length > WIDEST) throw new RangeError('replace: the text is too long')
+  return own.replaceAll(from, () => to)
+}
+
+function joined(own: string, parts: readonly Value[]): string {
+  const texts = parts.map((one) => text(one, 'join'))
+  const size = texts.reduce((sum, one) => sum + one.length + own.length, 0)
+  if (size > WIDEST) throw new RangeError('join: the text is too long')
+  return texts.join(own)
+}

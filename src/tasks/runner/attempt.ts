@@ -1,0 +1,218 @@
+/** One attempt of one task, from its template to its outcome. */
+import { writeFileSync } from 'node:fs'
+import { describe } from '../../errors.ts'
+import { after, type Timer, wallClock } from '../../time.ts'
+import { TEMPLATE_FAILED, type Template, TemplateError } from '../template.ts'
+import { taskEnvironment } from './environment.ts'
+import { Usage } from './groups.ts'
+import type { Ended, Sink, Stream } from './launcher.ts'
+import type { Place } from './place.ts'
+import type { OutputStream, RunOutcome, RunTask } from './protocol.ts'
+import { detaches, isLong } from './quote.ts'
+
+/** What holds for the attempts of one bundle. */
+export interface Conditions {
+  readonly template: Template
+  readonly shell: string
+  readonly cwd: string
+  readonly env: Readonly<Record<string, string>>
+  /** 0: unlimited. */
+  readonly timeout: number
+  readonly signalWait: number
+  readonly monitor: boolean
+  readonly clientId: string
+  readonly clientHost: string
+  /** For what is too long to be an argument. */
+  readonly folder: string
+}
+
+/** Takes what the task writes; false: no more for now. */
+export type Output = (stream: OutputStream, chunk: Buffer) => boolean
+
+/** The ways by which an attempt is ended from outside. */
+type Reason = 'timeout' | 'cancelled' | 'stopped'
+
+/** Longest output of a `{% %}`. */
+const LONGEST_OUTPUT = 1_048_576
+
+const LADDER = ['SIGINT', 'SIGTERM', 'SIGKILL'] as const
+
+export const CANCELLED = -1
+export const NO_RESOURCES = -3
+
+/** As timeout(1) has it, for a task that ends well though its time was over. */
+const TIMED_OUT = 124
+
+export class Attempt {
+  readonly task: RunTask
+  readonly usage: Usage | undefined
+  readonly #conditions: Conditions
+  readonly #output: Output
+  #place: Place | undefined
+  #reason: Reason | undefined
+  #timer: Timer | undefined
+  #isRunning = false
+
+  constructor(task: RunTask, conditions: Conditions, output: Output, now: number) {
+    this.task = task
+    this.#conditions = conditions
+    this.#output = output
+    this.usage = conditions.monitor ? new Usage(now) : undefined
+  }
+
+  /** Never rejects. */
+  async run(place: Place): Promise<RunOutcome> {
+    this.#place = place
+    const startTime = wallClock()
+    let command: string | null = null
+    let file: string | undefined
+    try {
+      this.#limit()
+      const made = this.#conditions.template.expand({
+        args: this.task.args,
+        tag: this.task.tag ?? {},
+        slot: place.slot,
+        shell: (text) => this.#evaluate(text),
+      })
+      command = typeof made === 'string' ? made : await made
+      if (command.includes('\0')) throw new TemplateError('a command cannot hold a NUL')
+      if (this.#reason) return this.#outcome(startTime, command, { status: 128 + 2 })
+      if (detaches(command)) place.wear()
+      if (isLong(command)) file = this.#keep(command)
+      const argv = file ? [this.#conditions.shell, file] : [this.#conditions.shell, '-c', command]
+      const env = this.#environment(command, place.slot)
+      const ended = await this.#start(argv, env, this.#output)
+      return this.#outcome(startTime, command, ended)
+    } catch (error) {
+      // A folder that is full, for one.
+      const status = error instanceof TemplateError ? TEMPLATE_FAILED : NO_RESOURCES
+      return this.#outcome(startTime, command, { status, message: describe(error) })
+    } finally {
+      this.#timer?.clear()
+      this.#place = undefined
+    }
+  }
+
+  /** INT to all that the task started, then TERM, then KILL, `signalWait` apart. */
+  interrupt(reason: Reason): void {
+    if (this.#reason) return
+    this.#reason = reason
+    this.#timer?.clear()
+    // Whatever it does about the signals: nothing of it stays.
+    this.#place?.wear()
+    this.#climb(0)
+  }
+
+  sample(csv: string): void {
+    this.#output('csv', Buffer.from(csv))
+  }
+
+  #climb(step: number): void {
+    const signal = LADDER[step]
+    if (!signal) return
+    if (this.#isRunning) this.#place?.signal(signal)
+    this.#timer = after(this.#conditions.signalWait, () => this.#climb(step + 1))
+  }
+
+  #limit(): void {
+    const own = this.task.timeout ?? 0
+    const all = this.#conditions.timeout
+    const limit = own && all ? Math.min(own, all) : own || all
+    if (limit > 0) this.#timer = after(limit, () => this.interrupt('timeout'))
+  }
+
+  async #start(argv: string[], env: Record<string, string>, output: Sink): Promise<Ended> {
+    const { cwd } = this.#conditions
+    this.#isRunning = true
+    try {
+      return (await this.#place?.run({ argv, env, cwd }, output)) as Ended
+    } finally {
+      this.#isRunning = false
+    }
+  }
+
+  /** The output of a command in the template. */
+  async #evaluate(command: string): Promise<string> {
+    if (command.includes('\0') || isLong(command)) throw new Error('the command is too long')
+    const chunks: Record<Stream, Buffer[]> = { stdout: [], stderr: [] }
+    let size = 0
+    const take: Sink = (stream, chunk) => {
+      size += chunk.length
+      if (size <= LONGEST_OUTPUT) chunks[stream].push(chunk)
+      else this.#place?.signal('SIGKILL')
+      return true
+    }
+    const argv = [this.#conditions.shell, '-c', command]
+    const { status, message } = await this.#start(argv, { ...this.#conditions.env }, take)
+    if (size > LONGEST_OUTPUT) throw new Error(`it wrote more than ${LONGEST_OUTPUT} bytes`)
+    if (status === 0) return Buffer.concat(chunks.stdout).toString('utf8')
+    const said = Buffer.concat(chunks.stderr).toString('utf8').trim().slice(-200)
+    throw new Error(message ?? `exit status ${status}${said ? `: ${said}` : ''}`)
+  }
+
+  #environment(command: string, slot: number): Record<string, string> {
+    const { cwd, env, clientId, clientHost } = this.#conditions
+    const extra = {
+      TASK_COMMAND: command,
+      TASK_SLOT: slot,
+      TASK_CWD: cwd,
+      TASK_CLIENT_ID: clientId,
+      TASK_CLIENT_HOST: clientHost,
+    }
+    return { ...env, ...taskEnvironment(this.task, extra) }
+  }
+
+  #keep(command: string): string {
+    const file = `${this.#conditions.folder}/${this.#place?.slot ?? 0}.sh`
+    writeFileSync(file, command, { mode: 0o600 })
+    return file
+  }
+
+  #outcome(startTime: number, command: string | null, { status, message }: Ended): RunOutcome {
+    const { task, usage } = this
+    const { clientId, clientHost } = this.#conditions
+    const why = this.#why() ?? message ?? this.#excess()
+    return {
+      id: task.id,
+      fence: task.fence,
+      exitStatus: this.#status(status),
+      command,
+      clientId,
+      clientHost,
+      startTime,
+      completionTime: wallClock(),
+      coresMax: usage?.coresMax ?? null,
+      memoryMax: usage?.memoryMax ?? null,
+      ...(why !== undefined && { message: why }),
+      ...(this.#reason && { interrupted: this.#reason }),
+    }
+  }
+
+  /** What it used beyond what it had asked for: a word of warning. */
+  #excess(): string | undefined {
+    const { coresMax = null, memoryMax = null } = this.usage ?? {}
+    const { cores, memory } = this.task
+    if (memory && memoryMax !== null && memoryMax > memory) {
+      return `it used ${memoryMax} bytes of memory, ${memory} were asked for`
+    }
+    // A sample of a second is no finer than this.
+    if (cores && coresMax !== null && coresMax > cores * 1.1) {
+      return `it used ${coresMax} cores, ${cores} were asked for`
+    }
+    return undefined
+  }
+
+  #status(status: number): number {
+    if (this.#reason === 'cancelled') return CANCELLED
+    return this.#reason === 'timeout' && status === 0 ? TIMED_OUT : status
+  }
+
+  #why(): string | undefined {
+    if (this.#reason === 'timeout') {
+      const limits = [this.task.timeout ?? 0, this.#conditions.timeout].filter((one) => one > 0)
+      return `timeout after ${Math.min(...limits)} ms`
+    }
+    if (this.#reason === 'stopped') return 'the runner was told to stop'
+    return this.#reason && 'cancelled while it ran'
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * The program that runs shell tasks: `node main.js --places 4`, with HOST and PORT (or SOCKET_PATH) and
+ * MANYHOST_RUNNER_TOKEN in its environment. USR1 drains it, USR2, TERM and INT stop it.
+ */
+import { parseArgs } from 'node:util'
+import { describe, ManyhostError } from '../../errors.ts'
+import { every, sleep, within } from '../../time.ts'
+import { memorySize, taskDuration } from '../units.ts'
+import type { RunnerOptions } from './options.ts'
+import { Runner } from './runner.ts'
+import { createRunnerServer } from './server.ts'
+
+/** HyperShell's clients take keys of at least this length. */
+const SHORTEST_TOKEN = 16
+
+const FLAGS = {
+  places: { type: 'string', short: 'N' },
+  cores: { type: 'string', short: 'C' },
+  memory: { type: 'string', short: 'M' },
+  patience: { type: 'string' },
+  template: { type: 'string', short: 't' },
+  shell: { type: 'string' },
+  cwd: { type: 'string' },
+  timeout: { type: 'string', short: 'W' },
+  signalwait: { type: 'string', short: 'S' },
+  ratelimit: { type: 'string', short: 'R' },
+  bundlesize: { type: 'string', short: 'b' },
+  bundlewait: { type: 'string', short: 'w' },
+  output: { type: 'string', short: 'o' },
+  errors: { type: 'string', short: 'e' },
+  'delay-start': { type: 'string', short: 'd' },
+  'client-timeout': { type: 'string', short: 'T' },
+  'no-capture': { type: 'boolean' },
+  'no-token': { type: 'boolean' },
+  monitor: { type: 'boolean' },
+} as const
+
+type Values = { [Name in keyof typeof FLAGS]?: string | boolean }
+
+function optionsOf(values: Values): RunnerOptions {
+  const options: Record<string, unknown> = {}
+  const put = (name: string, flag: keyof Values, read: (text: string) => unknown = String) => {
+    const value = values[flag]
+    if (typeof value === 'string') options[name] = read(value)
+  }
+  put('places', 'places', Number)
+  put('cores', 'cores', Number)
+  put('memory', 'memory', memorySize)
+  put('patience', 'patience', taskDuration)
+  put('template', 'template')
+  put('shell', 'shell')
+  put('cwd', 'cwd')
+  put('timeout', 'timeout', taskDuration)
+  put('signalWait', 'signalwait', taskDuration)
+  put('rate', 'ratelimit', Number)
+  put('bundleSize', 'bundlesize', Number)
+  put('bundleWait', 'bundlewait', taskDuration)
+  put('output', 'output')
+  put('errors', 'errors')
+  put('clientTimeout', 'client-timeout', taskDuration)
+  if (values['no-capture']) options.capture = false
+  if (values.monitor) options.monitor = true
+  return options as RunnerOptions
+}
+
+/** Seconds; negative ones are drawn from 0 to so many, so that a thousand runners do not come at once. */
+function delay(text: string): number {
+  const seconds = Number(text)
+  if (!Number.isFinite(seconds)) throw invalid(`--delay-start is a number of seconds, got ${text}`)
+  return 1_000 * (seconds < 0 ? Math.random() * -seconds : seconds)
+}
+
+function tokenOf(values: Values): string | undefined {
+  const token = process.env.MANYHOST_RUNNER_TOKEN
+  if (values['no-token']) return undefined
+  if (token === undefined || token.length < SHORTEST_TOKEN) {
+    throw invalid(
+      `MANYHOST_RUNNER_TOKEN must have ${SHORTEST_TOKEN} characters or more: without it, whoever reaches the port could run commands (--no-token allows that)`,
+    )
+  }
+  return token
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: FLAGS })
+  const log = (line: string): void => void process.stderr.write(`${line}\n`)
+  const token = tokenOf(values)
+  const options = optionsOf(values)
+  let isStopped = false
+  let runner: Runner | undefined
+  process.on('SIGUSR1', () => runner?.drain())
+  for (const signal of ['SIGUSR2', 'SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      isStopped = true
+      runner?.stop()
+    })
+  }
+  if (values['delay-start']) await sleep(delay(values['delay-start']))
+  runner = new Runner(options)
+  const { server, close } = createRunnerServer(runner, { token, log })
+  const { HOST = '127.0.0.1', PORT = '0', SOCKET_PATH } = process.env
+  server.on('error', (error) => {
+    log(`manyhost runner: ${describe(error)}`)
+    process.exitCode = 5
+    runner?.stop()
+  })
+  const where = SOCKET_PATH ? { path: SOCKET_PATH } : { host: HOST, port: Number(PORT) }
+  server.listen(where, () => {
+    const address = server.address()
+    const at = typeof address === 'object' ? `${address?.address}:${address?.port}` : address
+    log(`manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.places} places`)
+  })
+  const { clientTimeout } = runner.settings
+  const idle = every(Math.min(1_000, clientTimeout || 1_000), () => {
+    if (clientTimeout > 0 && runner && runner.idle >= clientTimeout) runner.drain()
+  })
+  if (isStopped) runner.stop()
+  await runner.drained
+  idle.clear()
+  // The last answers are under way to who waits for them.
+  server.close()
+  server.closeIdleConnections()
+  await within(1_000, new Promise((resolve) => server.once('close', resolve)))
+  await runner.close()
+  await close()
+}
+
+main().then(
+  () => process.exit(),
+  (error) => {
+    process.stderr.write(`manyhost runner: ${describe(error)}\n`)
+    const isWrong = error instanceof ManyhostError || /^ERR_PARSE_ARGS/.test(error?.code ?? '')
+    process.exit(isWrong ? 2 : 5)
+  },
+)

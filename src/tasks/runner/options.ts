@@ -1,0 +1,99 @@
+/** Options of a runner, checked once. */
+import { availableParallelism } from 'node:os'
+import { ManyhostError } from '../../errors.ts'
+import {
+  milliseconds,
+  type Parsed,
+  parseOptions,
+  record,
+  rule,
+  text,
+  whole,
+} from '../../options.ts'
+import { compileTemplate } from '../template.ts'
+
+function flag(initial: boolean) {
+  return rule('a boolean', initial, (value) => (typeof value === 'boolean' ? value : undefined), {
+    is: 'flag',
+  })
+}
+
+function template() {
+  return rule("a template such as 'convert {}'", '{}', (value) => {
+    if (typeof value !== 'string') return undefined
+    try {
+      compileTemplate(value)
+      return value
+    } catch (cause) {
+      const message = `template: ${(cause as Error).message}`
+      throw new ManyhostError('MANYHOST_INVALID_OPTION', message, { cause })
+    }
+  })
+}
+
+const isText = (value: string): boolean => value !== '' && !value.includes('\0')
+
+export const RUNNER_RULES = {
+  /** Tasks at a time; 0: as many as the machine has cores. */
+  places: rule('a whole number from 0 to 4096 (0: the cores of the machine)', 1, (value) => {
+    if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 4_096)
+      return undefined
+    return value === 0 ? availableParallelism() : (value as number)
+  }),
+  /** Cores for all tasks together. A task that names none counts as one. */
+  cores: whole(1, Number.POSITIVE_INFINITY),
+  /** Bytes for all tasks together. */
+  memory: whole(1, Number.POSITIVE_INFINITY, { unlimited: true, unit: 'bytes' }),
+  /** How long others may pass a task that does not fit. */
+  patience: milliseconds(10_000, 'never'),
+  template: template(),
+  /** What runs a command, as `shell -c command`. */
+  shell: rule('a path', '/bin/sh', (value) =>
+    typeof value === 'string' && value.startsWith('/') && isText(value) ? value : undefined,
+  ),
+  cwd: text('the path of a folder', isText),
+  env: record(),
+  /** No task runs longer, whatever it says. */
+  timeout: milliseconds(0, 'unlimited'),
+  /** From INT to TERM, and from TERM to KILL. */
+  signalWait: milliseconds(10_000, 'at once'),
+  /** Tasks started a second. */
+  rate: rule('starts a second, above 0, or Infinity', Number.POSITIVE_INFINITY, (value) =>
+    typeof value === 'number' && value > 0 ? value : undefined,
+  ),
+  capture: flag(true),
+  monitor: flag(false),
+  bundleSize: whole(1, 100),
+  bundleWait: milliseconds(50, 'at once'),
+  /** Files on the runner's machine that outputs are added to, instead of being sent. */
+  output: text('the path of a file', isText),
+  errors: text('the path of a file', isText),
+  /** Ends the runner when it had nothing to do for so long. */
+  clientTimeout: milliseconds(0, 'never'),
+  /** Tasks of one POST. */
+  maxTasks: whole(1, 100_000),
+} as const
+
+export type RunnerSettings = Parsed<typeof RUNNER_RULES>
+
+export type RunnerOptions = Partial<{
+  -readonly [Name in keyof RunnerSettings]: RunnerSettings[Name]
+}>
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function parseRunnerOptions(options: RunnerOptions = {}): RunnerSettings {
+  return parseOptions('runner', options, RUNNER_RULES)
+}
+
+/** What a POST may say of its tasks, over the runner's own. */
+export const BUNDLE_RULES = {
+  template: RUNNER_RULES.template,
+  cwd: RUNNER_RULES.cwd,
+  env: RUNNER_RULES.env,
+  timeout: RUNNER_RULES.timeout,
+  signalWait: RUNNER_RULES.signalWait,
+  capture: RUNNER_RULES.capture,
+  monitor: RUNNER_RULES.monitor,
+  bundleSize: RUNNER_RULES.bundleSize,
+  bundleWait: RUNNER_RULES.bundleWait,
+}

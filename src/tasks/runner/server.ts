@@ -1,0 +1,190 @@
+/** The runner's HTTP side: an ordinary instance of an ordinary service. */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { asError, describe, ManyhostError } from '../../errors.ts'
+import { checkOptions } from '../../options.ts'
+import { linesOf } from '../lines.ts'
+import { BUNDLE_RULES } from './options.ts'
+import { Outbox } from './outbox.ts'
+import { type BundleOptions, CONTENT_TYPE, type OutputStream, type RunTask } from './protocol.ts'
+import { Redirect } from './redirect.ts'
+import type { Bundle, Runner } from './runner.ts'
+
+/** Longest task as JSON, in bytes: a command of 1 MiB, each of its characters as \\u0000. */
+const LONGEST_TASK = 8_388_608
+
+/** Longer than clients keep idle connections, so that none is closed under a request. In ms. */
+const KEEP_ALIVE = 75_000
+
+export interface RunnerServer {
+  readonly server: Server
+  /** Ends what is open, and the files of redirected output. */
+  close(): Promise<void>
+}
+
+export interface ServerOptions {
+  /** What requests must carry as `Authorization: Bearer`; `undefined`: whoever connects may run commands. */
+  readonly token?: string | undefined
+  /** Takes what there is to say to who runs the runner. */
+  readonly log?: (line: string) => void
+}
+
+export function createRunnerServer(
+  runner: Runner,
+  { token, log = () => {} }: ServerOptions = {},
+): RunnerServer {
+  const bundles = new Set<Bundle>()
+  const onRoom = (): void => {
+    for (const bundle of bundles) bundle.resume()
+  }
+  const { output, errors } = runner.settings
+  const files: { stdout?: Redirect; stderr?: Redirect } = {
+    ...(output !== undefined && { stdout: new Redirect(output, onRoom, log) }),
+    ...(errors !== undefined && { stderr: new Redirect(errors, onRoom, log) }),
+  }
+  const server = createServer((request, response) => {
+    handle(request, response).catch((error) => {
+      if (response.headersSent) return void response.destroy(asError(error))
+      const status = error instanceof ManyhostError ? error.status : 500
+      answer(response, status, { error: describe(error) })
+    })
+  })
+  // Answers last as long as tasks do.
+  server.requestTimeout = 0
+  server.keepAliveTimeout = KEEP_ALIVE
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://runner')
+    const { method } = request
+    if (pathname === '/health' && method === 'GET') return health(response)
+    if (token !== undefined && !isGranted(token, request.headers.authorization)) {
+      response.setHeader('www-authenticate', 'Bearer realm="runner"')
+      return answer(response, 401, { error: 'a runner wants its token' })
+    }
+    if (pathname === '/tasks' && method === 'POST') return run(request, response)
+    if (pathname === '/tasks' && method === 'GET') return answer(response, 200, runner.tasks)
+    const id = /^\/tasks\/([^/]{1,200})$/.exec(pathname)?.[1]
+    if (id !== undefined && method === 'DELETE') {
+      const fence = searchParams.get('fence')
+      const found = runner.cancel(
+        decodeURIComponent(id),
+        fence === null ? undefined : Number(fence),
+      )
+      return answer(response, found ? 200 : 404, { cancelled: found })
+    }
+    answer(response, 404, { error: `there is no ${method} ${pathname}` })
+  }
+
+  function health(response: ServerResponse): void {
+    const { state, running, waiting } = runner
+    answer(response, state === 'working' ? 200 : 503, { state, running, waiting, ...runner.hello })
+  }
+
+  async function run(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (runner.state !== 'working') {
+      response.setHeader('x-manyhost-return', '1')
+      return answer(response, 503, { error: 'the runner takes no new tasks' })
+    }
+    const lines = linesOf(request, LONGEST_TASK)[Symbol.asyncIterator]()
+    const first = await lines.next()
+    const options = bundleOptions(first.value?.text)
+    const head = options ? undefined : first.value
+    const { settings } = runner
+    const { bundleSize, bundleWait, capture } = { ...settings, ...options }
+    const outbox = new Outbox(response, { bundleSize, bundleWait })
+    const say = (index: number, stream: OutputStream, chunk: Buffer): boolean => {
+      if (stream !== 'csv' && files[stream]) return files[stream].write(chunk)
+      return capture || stream === 'csv' ? outbox.output(index, stream, chunk) : true
+    }
+    const bundle = runner.open(options ?? {}, {
+      output: say,
+      outcome: (outcome) => outbox.outcome(outcome),
+      returned: ({ id, fence }) => outbox.say('returned', 0, [{ id, fence }]),
+      done: () => outbox.end(),
+    })
+    bundles.add(bundle)
+    response.on('drain', () => bundle.resume())
+    response.on('close', () => {
+      bundles.delete(bundle)
+      outbox.close()
+      if (!response.writableFinished) bundle.cancel()
+      // What was paused for the reader has none now.
+      bundle.resume()
+    })
+    response.writeHead(200, { 'content-type': CONTENT_TYPE, 'cache-control': 'no-store' })
+    outbox.say('hello', 0, runner.hello)
+    outbox.flush()
+    let count = 0
+    const take = (text: unknown, problem?: string): void => {
+      if (text === '' && problem === undefined) return
+      const task =
+        ++count > settings.maxTasks ? 'too many tasks in one POST' : taskOf(text, problem)
+      if (typeof task === 'string') outbox.say('refused', bundle.skip(), task)
+      else bundle.add(task)
+    }
+    if (head) take(head.text, head.problem)
+    for (;;) {
+      const { done, value } = await lines.next()
+      if (done) break
+      take(value.text, value.problem)
+    }
+    bundle.end()
+  }
+
+  return {
+    server,
+    async close() {
+      server.closeAllConnections()
+      server.close()
+      await Promise.all([files.stdout?.close(), files.stderr?.close()])
+    },
+  }
+}
+
+/** The first line, when it is about the bundle and no task. @throws ManyhostError MANYHOST_INVALID_OPTION */
+function bundleOptions(text: unknown): BundleOptions | undefined {
+  const given = parse(text)
+  if (typeof given !== 'object' || given === null || !('bundle' in given)) return undefined
+  return checkOptions('bundle', given.bundle, BUNDLE_RULES) as BundleOptions
+}
+
+/** A task, or why it is none. */
+function taskOf(text: unknown, problem: string | undefined): RunTask | string {
+  if (problem !== undefined) return problem
+  const given = parse(text) as Partial<RunTask> | undefined
+  if (typeof given !== 'object' || given === null) return 'a line is no JSON object'
+  const { id, args, fence, cores, memory, timeout, tag } = given
+  if (typeof id !== 'string' || id === '' || id.length > 200) return 'id must be a text'
+  if (typeof args !== 'string') return 'args must be a text'
+  if (!Number.isSafeInteger(fence)) return 'fence must be a whole number'
+  for (const [name, value] of Object.entries({ cores, memory, timeout })) {
+    if (value === undefined || value === null) continue
+    if (!Number.isFinite(value) || value < 0) return `${name} must be a number from 0 up`
+  }
+  if (tag !== undefined && (typeof tag !== 'object' || tag === null)) return 'tag must be an object'
+  return given as RunTask
+}
+
+function parse(text: unknown): unknown {
+  if (typeof text !== 'string') return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json' })
+  response.end(JSON.stringify(body))
+}
+
+/** In a time that tells nothing of where they differ, nor of their lengths. */
+function isGranted(token: string, authorization: string | undefined): boolean {
+  const given = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1] ?? ''
+  return timingSafeEqual(digest(token), digest(given))
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

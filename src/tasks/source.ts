@@ -1,0 +1,114 @@
+/** From anything that gives lines to tasks, read no faster than they are asked for. */
+import { createReadStream } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { describe, ManyhostError } from '../errors.ts'
+import { type Directives, mergeDirectives, splitLine } from './directives.ts'
+import { linesOf } from './lines.ts'
+import { taskOfJson, taskOfRequest } from './other-lines.ts'
+import type { NewTask } from './task.ts'
+
+/** What tasks can come from: lines or whole tasks, one by one. */
+export type TaskSource =
+  | Iterable<string | NewTask>
+  | AsyncIterable<string | NewTask>
+  | AsyncIterable<Uint8Array>
+
+/**
+ * What a line is. `command`: a shell command; `json`: an object with `args` (or `request`), `cores`, `tag`, ...;
+ * `request`: `POST http://calc/x {"a":1}`.
+ */
+export type LineKind = 'command' | 'json' | 'request'
+
+export interface SourceOptions {
+  /** @default 'command' */
+  readonly kind?: LineKind
+  /** What holds for all tasks, unless a line says otherwise. */
+  readonly defaults?: Directives
+  /**
+   * What becomes of a line that cannot be a task. `stop` ends the source with the error; a function is told, and the
+   * rest goes on. @default 'stop'
+   */
+  readonly onBad?: 'stop' | ((error: ManyhostError, line: number) => void)
+}
+
+/** Longest line, in bytes. */
+export const LONGEST_LINE = 1_048_576
+
+/**
+ * Tasks of a source, in its order.
+ * @throws ManyhostError MANYHOST_INVALID_TASK, with the number of the line; what the source itself throws
+ */
+export async function* readTasks(
+  source: TaskSource,
+  { kind = 'command', defaults = {}, onBad = 'stop' }: SourceOptions = {},
+): AsyncGenerator<NewTask> {
+  let standing = defaults
+  for await (const { number, text, problem } of linesOf(source, LONGEST_LINE)) {
+    try {
+      if (problem !== undefined) throw new Error(problem)
+      if (typeof text !== 'string') {
+        yield merged(standing, checked(text))
+        continue
+      }
+      const { task, all } = taskOfLine(text, kind, standing)
+      if (all) standing = mergeDirectives(standing, all)
+      if (task) yield task
+    } catch (cause) {
+      const error = bad(number, cause)
+      if (onBad === 'stop') throw error
+      onBad(error, number)
+    }
+  }
+}
+
+interface Taken {
+  readonly task?: NewTask
+  /** Said by a line of its own, of all that follow. */
+  readonly all?: Directives
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION, or an Error that says what is wrong with the line */
+export function taskOfLine(text: string, kind: LineKind, standing: Directives = {}): Taken {
+  if (text.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
+  if (text.trim() === '') return {}
+  if (kind === 'json') return { task: merged(standing, taskOfJson(text)) }
+  const { command, directives } = splitLine(text)
+  if (command === '') return { all: directives }
+  const own = mergeDirectives(standing, directives)
+  if (kind === 'request') return { task: { ...own, ...taskOfRequest(command) } }
+  return { task: { args: command, ...own } }
+}
+
+function merged(standing: Directives, task: NewTask): NewTask {
+  return { ...mergeDirectives(standing, task), ...task, ...tagsOf(standing, task) }
+}
+
+function tagsOf(standing: Directives, task: NewTask): Pick<NewTask, 'tag'> {
+  return standing.tag || task.tag ? { tag: { ...standing.tag, ...task.tag } } : {}
+}
+
+/** A task that a program hands in: as its type says, but for what no command can hold. */
+function checked(task: NewTask): NewTask {
+  if (typeof task !== 'object' || task === null || typeof task.args !== 'string') {
+    throw new Error('a task is a line of text, or an object with `args`')
+  }
+  if (task.args.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
+  return task
+}
+
+/** The lines of a file. @throws as `readTasks`; ENOENT and others as the file system says */
+export function readTaskFile(path: string, options: SourceOptions = {}): AsyncGenerator<NewTask> {
+  return readTasks(createReadStream(path), options)
+}
+
+/** The lines of standard input, or of any other stream. */
+export function readTaskStream(
+  stream: Readable,
+  options: SourceOptions = {},
+): AsyncGenerator<NewTask> {
+  return readTasks(stream, options)
+}
+
+function bad(line: number, cause: unknown): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_TASK', `line ${line}: ${describe(cause)}`, { cause })
+}

@@ -1,0 +1,381 @@
+/** Shell tasks through a real runner over HTTP: real processes, real signals. */
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { now, sleep } from '../../src/time.ts'
+import { until } from '../help.ts'
+import { clientOf, collect, pidsWith, startRunner, taskOf } from './runner-help.ts'
+
+const folder = () => mkdtempSync(join(tmpdir(), 'manyhost-runner-test-'))
+
+test('outputs and outcomes of many tasks, each with its own', async () => {
+  const { run } = await startRunner({ places: 3 })
+  const commands = Array.from(
+    { length: 60 },
+    (_, n) => `echo out ${n}; echo err ${n} >&2; exit ${n % 7}`,
+  )
+  const { outcomes, stdout, stderr, messages } = await run(commands)
+  expect(outcomes.size).toBe(60)
+  for (let n = 0; n < 60; n++) {
+    expect(outcomes.get(`t${n}`)).toMatchObject({
+      exitStatus: n % 7,
+      fence: 1,
+      command: commands[n],
+    })
+    expect(stdout.get(`t${n}`)).toBe(`out ${n}\n`)
+    expect(stderr.get(`t${n}`)).toBe(`err ${n}\n`)
+  }
+  expect(messages[0]).toMatchObject({ is: 'hello', hello: { places: 3 } })
+  expect(messages.at(-1)).toEqual({ is: 'end' })
+})
+
+test('the outcome of a task comes behind all of its output', async () => {
+  const { run } = await startRunner()
+  const { messages } = await run(['seq 1 100000'], { bundleSize: 1 })
+  const last = messages.findLastIndex(({ is }) => is === 'stdout')
+  expect(messages.findIndex(({ is }) => is === 'outcomes')).toBeGreaterThan(last)
+})
+
+test('exit statuses: of the shell, of signals, of commands that are not there', async () => {
+  const { run } = await startRunner()
+  const commands = ['exit 7', 'kill -TERM $$', 'kill -9 $$', 'kill -SEGV $$', 'nosuchcommand', 'if']
+  const { outcomes, stderr } = await run(commands)
+  const statuses = commands.map((_, n) => outcomes.get(`t${n}`)?.exitStatus)
+  expect(statuses).toEqual([7, 143, 137, 139, 127, 2])
+  // What the launcher's shell says of the dead is not the task's.
+  expect(stderr.get('t1')).toBeUndefined()
+  expect(stderr.get('t2')).toBeUndefined()
+  expect(stderr.get('t3')).toBeUndefined()
+  expect(stderr.get('t4')).toMatch(/nosuchcommand/)
+})
+
+test('a last line `Killed` that the task wrote itself stays', async () => {
+  const { run } = await startRunner()
+  const { stderr } = await run(['echo Killed >&2', 'echo Killed >&2; sleep 0.05; echo more >&2'])
+  expect(stderr.get('t0')).toBe('Killed\n')
+  expect(stderr.get('t1')).toBe('Killed\nmore\n')
+})
+
+test('a # inside a command, quotes, newlines, dollars and bytes of all kinds arrive as they are', async () => {
+  const { run } = await startRunner()
+  const text = `it's "q" \\ $HOME \`x\` # no comment ; & | \n two\ttabs ünï 🎉 %s`
+  const { stdout } = await run([
+    `printf %s '${text.replaceAll("'", `'\\''`)}'`,
+    'echo https://x/z#anchor',
+  ])
+  expect(stdout.get('t0')).toBe(text)
+  expect(stdout.get('t1')).toBe('https://x/z#anchor\n')
+})
+
+test('$$ is the own process, stdin is empty, and the group leader is not the task', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const { stdout } = await run(['echo $$', 'echo $$', 'cat; echo read'])
+  expect(stdout.get('t0')).not.toBe(stdout.get('t1'))
+  expect(stdout.get('t2')).toBe('read\n')
+})
+
+test('a template, tags, {slot}, and TASK_*', async () => {
+  const env = {
+    ...process.env,
+    MANYHOST_EXPORT_SITE: 'here',
+    HYPERSHELL_EXPORT_OLD: 'too',
+    MANYHOST_RUNNER_TOKEN: 'secret',
+  }
+  const { run } = await startRunner({ places: 1 }, env)
+  const task = {
+    id: 'one',
+    args: '/data/a b.txt',
+    group: 4,
+    tag: { site: 'x', 'final.run': true },
+    submitTime: 12,
+  }
+  const { stdout, outcomes } = await run([task], {
+    template:
+      'echo "{/-}" {slot} {site} $TASK_ID $TASK_GROUP $TASK_TAG_FINAL_RUN $TASK_SUBMIT_TIME $TASK_SLOT "$TASK_ARGS" $SITE $OLD "[$MANYHOST_RUNNER_TOKEN$PORT]"',
+  })
+  expect(stdout.get('one')).toBe('a b 1 x one 4 true 12 1 /data/a b.txt here too []\n')
+  expect(outcomes.get('one')?.command).toContain('echo "a b" 1 x')
+})
+
+test('{% %} runs on the runner, and its failure is status -2 with what it said', async () => {
+  const { run } = await startRunner()
+  const good = await run(['abc'], { template: 'echo {% echo @ | tr a-c x-z %}' })
+  expect(good.stdout.get('t0')).toBe('xyz\n')
+  const bad = await run(['abc', 'ok'], {
+    template: 'echo {% test @ = ok || { echo no such thing >&2; exit 3; } %}',
+  })
+  expect(bad.outcomes.get('t0')).toMatchObject({
+    exitStatus: -2,
+    message: expect.stringMatching(/exit status 3: no such thing/),
+  })
+  expect(bad.outcomes.get('t1')?.exitStatus).toBe(0)
+})
+
+test('a template that cannot be read is refused with the POST', async () => {
+  const { post } = await startRunner()
+  const { statusCode, body } = await post(
+    `{"bundle":{"template":"{[::0]}"}}\n{"id":"a","args":"x","fence":1}\n`,
+  )
+  expect(statusCode).toBe(400)
+  expect(await body.text()).toMatch(/step of a slice/)
+})
+
+test('a timeout ends the whole group, whatever it ignores', async () => {
+  const { run } = await startRunner({ signalWait: 100 })
+  const stubborn = `trap '' INT TERM; sh -c "trap '' INT TERM; sleep 30" & echo up; wait; sleep 30`
+  const { outcomes, stdout } = await run([
+    { args: stubborn, timeout: 300, id: 'stubborn' },
+    { args: 'sleep 30', timeout: 200, id: 'polite' },
+    { args: 'echo after', id: 'after' },
+  ])
+  expect(outcomes.get('stubborn')).toMatchObject({
+    exitStatus: 137,
+    interrupted: 'timeout',
+    message: 'timeout after 300 ms',
+  })
+  expect(outcomes.get('polite')).toMatchObject({ exitStatus: 130, interrupted: 'timeout' })
+  expect(stdout.get('stubborn')).toBe('up\n')
+  expect(stdout.get('after')).toBe('after\n')
+  await until(() => pidsWith('TASK_ID=stubborn').length === 0)
+})
+
+test('a task that ends well on INT, though its time was over, has not succeeded', async () => {
+  const { run } = await startRunner({ signalWait: 20_000 })
+  const args = "trap 'exit 0' INT; echo up; while :; do sleep 0.05; done"
+  const { outcomes } = await run([{ args, timeout: 1_000 }])
+  expect(outcomes.get('t0')).toMatchObject({ exitStatus: 124, interrupted: 'timeout' })
+})
+
+test('what a task leaves in the background is ended, seen or hidden', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const hidden = join(folder(), 'hides.sh')
+  const { writeFileSync } = await import('node:fs')
+  writeFileSync(hidden, 'nohup sleep 77 >/dev/null 2>&1 &\n')
+  await run([
+    { args: 'sleep 77 & echo left', id: 'seen' },
+    { args: `sh ${hidden}`, id: 'hidden' },
+    'echo next',
+  ])
+  await until(() => pidsWith('TASK_ID=seen').length === 0)
+  await until(() => pidsWith('TASK_ID=hidden').length === 0)
+})
+
+test('kill 0, and a task that kills its parent, harm nobody else', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const { outcomes } = await run(['kill 0; sleep 9', 'kill -9 $PPID; sleep 0.2; echo x', 'true'])
+  expect([...outcomes.values()].map(({ exitStatus }) => exitStatus)).toEqual([143, 137, 0])
+})
+
+test('a cancelled task: waiting, running, unknown, of another claim', async () => {
+  const { start, cancel, runner } = await startRunner({ places: 1 })
+  const tasks = [
+    taskOf({ id: 'runs', args: 'sleep 30' }),
+    taskOf({ id: 'waits', args: 'echo no' }),
+    taskOf({ id: 'goes', args: 'echo yes' }),
+  ]
+  const answer = collect(await start(tasks), tasks)
+  await until(() => runner.tasks[0]?.group !== null && runner.running === 1)
+  expect(await cancel('runs', '?fence=9')).toBe(404)
+  expect(await cancel('nobody')).toBe(404)
+  expect(await cancel('waits')).toBe(200)
+  expect(await cancel('runs', '?fence=1')).toBe(200)
+  const { outcomes, stdout } = await answer
+  expect(outcomes.get('runs')).toMatchObject({ exitStatus: -1, interrupted: 'cancelled' })
+  expect(outcomes.get('waits')).toMatchObject({ exitStatus: -1, startTime: null })
+  expect(stdout.get('goes')).toBe('yes\n')
+})
+
+test("when the client goes away its tasks end, and nobody else's", async () => {
+  const { start, run, runner } = await startRunner({ places: 1 })
+  const gone = new AbortController()
+  const tasks = [
+    taskOf({ id: 'abandoned', args: 'sleep 30' }),
+    taskOf({ id: 'never', args: 'sleep 30' }),
+  ]
+  const answer = collect(await start(tasks, {}, gone.signal), tasks).catch(() => 'cut')
+  await until(() => runner.running === 1)
+  gone.abort()
+  expect(await answer).toBe('cut')
+  const { stdout } = await run(['echo free'])
+  expect(stdout.get('t0')).toBe('free\n')
+  await until(() => pidsWith('TASK_ID=abandoned').length === 0)
+  expect(runner.waiting).toBe(0)
+})
+
+test('a task that prints without end waits for who reads it, in little memory', async () => {
+  const { start, runner } = await startRunner({ places: 1 })
+  const size = 200_000_000
+  const answer = await start([taskOf(`head -c ${size} /dev/zero`)])
+  await until(() => runner.running === 1)
+  const before = process.memoryUsage.rss()
+  let [read, most] = [0, 0]
+  for await (const message of answer) {
+    if (message.is === 'stdout') read += message.data.length
+    most = Math.max(most, process.memoryUsage.rss() - before)
+  }
+  expect(read).toBe(size)
+  expect(most).toBeLessThan(size / 2)
+})
+
+test('a drain hands back what waits, and ends when what runs has ended', async () => {
+  const { start, post, runner } = await startRunner({ places: 1 })
+  const file = join(folder(), 'go')
+  const tasks = [
+    taskOf({ id: 'runs', args: `until test -e ${file}; do sleep 0.02; done` }),
+    taskOf({ id: 'waits', args: 'true', fence: 3 }),
+  ]
+  const answer = collect(await start(tasks), tasks)
+  await until(() => runner.running === 1 && runner.waiting === 1)
+  runner.drain()
+  const refused = await post('')
+  expect([refused.statusCode, refused.headers['x-manyhost-return']]).toEqual([503, '1'])
+  await refused.body.dump()
+  const { writeFileSync } = await import('node:fs')
+  writeFileSync(file, '')
+  const { outcomes, messages } = await answer
+  expect([...outcomes.keys()]).toEqual(['runs'])
+  expect(messages).toContainEqual({ is: 'returned', tasks: [{ id: 'waits', fence: 3 }] })
+  await runner.drained
+})
+
+test('a stop interrupts what runs, and says so', async () => {
+  const { start, runner } = await startRunner({ places: 1 })
+  const tasks = [taskOf('sleep 30')]
+  const answer = collect(await start(tasks), tasks)
+  await until(() => runner.running === 1)
+  runner.stop()
+  const { outcomes } = await answer
+  expect(outcomes.get('t0')).toMatchObject({ interrupted: 'stopped' })
+  await runner.drained
+})
+
+test('what is too long for an argument runs from a file; NUL is refused', async () => {
+  const { run } = await startRunner()
+  const { stdout, outcomes } = await run([
+    `: ${'x'.repeat(1_000_000)}\necho done`,
+    'echo a\0b',
+    'echo ok',
+  ])
+  expect(stdout.get('t0')).toBe('done\n')
+  expect(outcomes.get('t1')).toMatchObject({
+    exitStatus: -2,
+    message: expect.stringMatching(/NUL/),
+  })
+  expect(stdout.get('t2')).toBe('ok\n')
+})
+
+test('lines that are no tasks are refused, the rest goes on', async () => {
+  const { post } = await startRunner()
+  const lines = [
+    'nonsense',
+    '{"id":"a","args":"echo a","fence":1}',
+    '{"id":"b"}',
+    '[]',
+    '{"id":"c","args":"echo c","fence":1,"cores":-1}',
+  ]
+  const { body } = await post(`${lines.join('\n')}\n`)
+  const { readAnswer } = await import('../../src/tasks/runner/protocol.ts')
+  const { outcomes, messages } = await collect(readAnswer(body), [])
+  expect([...outcomes.keys()]).toEqual(['a'])
+  const refused = messages.filter(({ is }) => is === 'refused')
+  expect(refused.map((one) => (one.is === 'refused' ? one.index : -1))).toEqual([0, 2, 3, 4])
+})
+
+test('cores and memory: what never fits is -3, the rest waits its turn', async () => {
+  const { run } = await startRunner({ places: 4, cores: 2, memory: 1_000 })
+  const { outcomes } = await run([
+    { args: 'true', cores: 3, id: 'wide' },
+    { args: 'true', memory: 2_000, id: 'fat' },
+    { args: 'sleep 0.1', cores: 2, id: 'a' },
+    { args: 'sleep 0.1', cores: 2, id: 'b' },
+  ])
+  expect(outcomes.get('wide')).toMatchObject({
+    exitStatus: -3,
+    message: 'it wants 3 cores, there are 2',
+  })
+  expect(outcomes.get('fat')?.exitStatus).toBe(-3)
+  const [a, b] = [outcomes.get('a'), outcomes.get('b')]
+  expect(b?.startTime).toBeGreaterThanOrEqual(a?.completionTime as number)
+})
+
+test('a rate limit spaces the starts', async () => {
+  const { run } = await startRunner({ places: 4, rate: 20 })
+  const begun = now()
+  await run(['true', 'true', 'true', 'true', 'true'])
+  expect(now() - begun).toBeGreaterThanOrEqual(199)
+})
+
+test('usage is sampled', async () => {
+  const { run } = await startRunner({ places: 1, monitor: true })
+  const { csv, outcomes } = await run([
+    { args: 'i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; sleep 1.2', memory: 10_000 },
+  ])
+  expect(csv.get('t0')).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
+  expect(outcomes.get('t0')?.memoryMax).toBeGreaterThan(10_000)
+  expect(outcomes.get('t0')?.coresMax).toBeGreaterThan(0)
+  expect(outcomes.get('t0')?.message).toMatch(/bytes of memory, 10000 were asked for/)
+})
+
+test('outputs redirected to a file, and a folder to run in', async () => {
+  const at = folder()
+  const { run } = await startRunner({ places: 1, output: join(at, 'out'), cwd: at })
+  const { stdout, stderr } = await run(['echo one; echo e >&2', 'pwd > where; echo two'])
+  expect(stdout.size).toBe(0)
+  expect(stderr.get('t0')).toBe('e\n')
+  await until(() => readFileSync(join(at, 'out'), 'utf8') === 'one\ntwo\n')
+  expect(existsSync(join(at, 'where'))).toBe(true)
+  const missing = await run(['true'], { cwd: join(at, 'none') })
+  expect(missing.outcomes.get('t0')).toMatchObject({
+    exitStatus: 127,
+    message: expect.stringMatching(/cannot enter folder/),
+  })
+  const { stdout: there } = await run(['pwd >&2'], { cwd: '/' })
+  expect(there.size).toBe(0)
+  expect((await run(['pwd >&2'])).stderr.get('t0')).toBe(`${at}\n`)
+})
+
+test('without the token nothing runs', async () => {
+  const { url } = await startRunner()
+  const { statusCode } = await fetch(`${url}/tasks`, { method: 'POST', body: '' }).then((r) => ({
+    statusCode: r.status,
+  }))
+  expect(statusCode).toBe(401)
+  expect((await fetch(`${url}/health`)).status).toBe(200)
+  expect(clientOf(url)).toBeDefined()
+})
+
+test('a task that is cut off while its reader is slow frees its place at once', async () => {
+  const { start, run, runner } = await startRunner({ places: 1, signalWait: 60_000 })
+  const gone = new AbortController()
+  const answer = await start([taskOf({ id: 'floods', args: 'yes' })], {}, gone.signal)
+  await answer.next()
+  // Nobody reads: the pipes fill up and the task stands still.
+  await until(() => runner.running === 1)
+  await sleep(200)
+  gone.abort()
+  const { stdout } = await run(['echo free'])
+  expect(stdout.get('t0')).toBe('free\n')
+})
+
+test('names that are no variables are refused, and the environment of a bundle is its own', async () => {
+  const { run, post } = await startRunner({ places: 1 })
+  expect((await run(['echo $A'], { env: { A: "it's" } })).stdout.get('t0')).toBe("it's\n")
+  expect((await run(['echo "[$A]"'])).stdout.get('t0')).toBe('[]\n')
+  const { statusCode, body } = await post('{"bundle":{"env":{"A; rm -rf x":"1"}}}\n')
+  expect([statusCode, await body.text()]).toEqual([
+    400,
+    expect.stringMatching(/no name of a variable/),
+  ])
+})
+
+test('an environment that is too large for a process is an outcome, not a crash', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const env = Object.fromEntries(
+    Array.from({ length: 40 }, (_, n) => [`BIG${n}`, 'x'.repeat(110_000)]),
+  )
+  const { outcomes, stderr } = await run(['true'], { env })
+  expect(outcomes.get('t0')?.exitStatus).toBe(126)
+  expect(stderr.get('t0')).toMatch(/too long/i)
+  expect((await run(['true'])).outcomes.get('t0')?.exitStatus).toBe(0)
+})

@@ -1,0 +1,312 @@
+/** From lines to tasks: directives, tags, requests, JSON; bad lines, and how fast a source is read. */
+import { Readable } from 'node:stream'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { ManyhostError } from '../../src/errors.ts'
+import { parseDirectives, splitLine } from '../../src/tasks/directives.ts'
+import { expandNodelist } from '../../src/tasks/nodelist.ts'
+import {
+  LONGEST_LINE,
+  readTasks,
+  type SourceOptions,
+  type TaskSource,
+} from '../../src/tasks/source.ts'
+import { parseTag } from '../../src/tasks/tags.ts'
+import type { NewTask } from '../../src/tasks/task.ts'
+import { memorySize, taskDuration } from '../../src/tasks/units.ts'
+import { thrown } from '../help.ts'
+
+async function all(source: TaskSource, options: SourceOptions = {}): Promise<NewTask[]> {
+  const tasks: NewTask[] = []
+  for await (const task of readTasks(source, options)) tasks.push(task)
+  return tasks
+}
+
+async function tolerant(source: TaskSource, options: SourceOptions = {}) {
+  const errors: string[] = []
+  const onBad = (error: ManyhostError): void => void errors.push(error.message)
+  return { tasks: await all(source, { ...options, onBad }), errors }
+}
+
+describe('directives', () => {
+  it('set what they name for their line; the rest are tags', async () => {
+    const line = 'sim 7 # HYPERSHELL: cores:2 memory:2GB timeout:30 group:4 site:x run:7 final'
+    const [task] = await all([line])
+    expect(task).toEqual({
+      args: 'sim 7',
+      cores: 2,
+      memory: 2 * 1024 ** 3,
+      timeout: 30_000,
+      group: 4,
+      tag: { site: 'x', run: 7, final: true },
+    })
+  })
+
+  it('on a line of their own hold for all that follow, and a line may differ', async () => {
+    const lines = [
+      'a',
+      '#MANYHOST: cores:2 site:x',
+      'b',
+      '',
+      'c # MANYHOST: cores:1 run:2',
+      '# MANYHOST: group:1',
+      'd',
+    ]
+    expect(await all(lines)).toEqual([
+      { args: 'a' },
+      { args: 'b', cores: 2, tag: { site: 'x' } },
+      { args: 'c', cores: 1, tag: { site: 'x', run: 2 } },
+      { args: 'd', cores: 2, group: 1, tag: { site: 'x' } },
+    ])
+  })
+
+  it.each([
+    'echo https://x/z#anchor',
+    'echo a # a comment',
+    'echo "# MANYHOST" x',
+    'x#MANYHOST: cores:2',
+    '# only a comment',
+  ])('any other # belongs to the command (weakness 1): %s', async (line) => {
+    expect(await all([line])).toEqual([{ args: line }])
+  })
+
+  it.each([
+    'cores:0',
+    'cores:two',
+    'memory:lots',
+    'timeout:-1',
+    'timeout:0',
+    'group:-1',
+    'bad tag!:x',
+    'site:a/b',
+    'cores',
+  ])('that are wrong are named: %s', async (text) => {
+    const { tasks, errors } = await tolerant(['ok', `x # MANYHOST: ${text}`, 'ok'])
+    expect(tasks).toHaveLength(2)
+    expect(errors).toEqual([expect.stringMatching(/^line 2: directive "/)])
+  })
+
+  it('of any text give directives or a ManyhostError', () => {
+    const word = fc.constantFrom(
+      'cores',
+      'memory',
+      'timeout',
+      ':',
+      '=',
+      '1',
+      'GB',
+      ' ',
+      ',',
+      '-',
+      'x',
+      '#',
+      '\0',
+      'é',
+    )
+    const text = fc.oneof(
+      fc.string(),
+      fc.array(word).map((words) => words.join('')),
+    )
+    fc.assert(
+      fc.property(text, (some) => {
+        try {
+          parseDirectives(some)
+          splitLine(`${some} # MANYHOST: ${some}`)
+        } catch (error) {
+          expect((error as ManyhostError).code).toBe('MANYHOST_INVALID_OPTION')
+        }
+      }),
+      { seed: 11, numRuns: 3_000 },
+    )
+  })
+})
+
+describe('sources', () => {
+  const bytes = (...chunks: (string | number[])[]) =>
+    Readable.from(
+      chunks.map((one) => (typeof one === 'string' ? Buffer.from(one) : Buffer.from(one))),
+    )
+
+  it('are cut at newlines, however the bytes come', async () => {
+    expect(await all(bytes('ec', 'ho 1\r', '\necho 2\n\n', '\recho \xe9', ' 3'))).toEqual([
+      { args: 'echo 1' },
+      { args: 'echo 2' },
+      { args: 'echo é 3' },
+    ])
+  })
+
+  it('with lines that are not UTF-8, hold a NUL, or are too long: each is named, the rest goes on', async () => {
+    const long = 'x'.repeat(LONGEST_LINE + 2)
+    const source = bytes(
+      'a\n',
+      [0xff, 0xfe, 10],
+      'b\n',
+      'echo \0\n',
+      long.slice(0, 600_000),
+      long.slice(600_000),
+      '\nc',
+    )
+    const { tasks, errors } = await tolerant(source)
+    expect(tasks.map(({ args }) => args)).toEqual(['a', 'b', 'c'])
+    expect(errors).toEqual([
+      'line 2: it is not UTF-8',
+      expect.stringMatching(/^line 4: there is a NUL/),
+      expect.stringMatching(/^line 5: it is longer than 1048576 bytes/),
+    ])
+  })
+
+  it('take a line of exactly the longest', async () => {
+    const [task] = await all(bytes(`${'y'.repeat(LONGEST_LINE)}\r\n`))
+    expect(task?.args.length).toBe(LONGEST_LINE)
+  })
+
+  it('stop at the first bad line unless told', async () => {
+    const read = all(['a', 'b\0'])
+    await expect(read).rejects.toMatchObject({
+      code: 'MANYHOST_INVALID_TASK',
+      message: expect.stringMatching(/^line 2: /),
+    })
+  })
+
+  it('that throw midway pass that on, after what came before', async () => {
+    const seen: string[] = []
+    async function* source() {
+      yield 'a'
+      throw new Error('the tape broke')
+    }
+    const read = async () => {
+      for await (const { args } of readTasks(source())) seen.push(args)
+    }
+    await expect(read()).rejects.toThrow('the tape broke')
+    expect(seen).toEqual(['a'])
+  })
+
+  it('are read no faster than they are asked, and are closed when they are left', async () => {
+    let [given, closed] = [0, false]
+    async function* source() {
+      try {
+        for (;;) yield `task ${++given}`
+      } finally {
+        closed = true
+      }
+    }
+    for await (const { args } of readTasks(source())) if (args === 'task 3') break
+    expect([given, closed]).toEqual([3, true])
+  })
+
+  it('of tasks keep their fields, and standing ones fill in', async () => {
+    const source = ['# MANYHOST: cores:2', { args: 'x', cores: 1 }, { args: 'y' }]
+    expect(await all(source)).toEqual([
+      { args: 'x', cores: 1 },
+      { args: 'y', cores: 2 },
+    ])
+    const { errors } = await tolerant([{} as NewTask, 7 as never])
+    expect(errors).toHaveLength(2)
+  })
+})
+
+describe('lines of JSON', () => {
+  it('are tasks; what is no field is a tag', async () => {
+    const line =
+      '{"args":"echo {site}","cores":2,"memory":"1G","timeout":5,"site":"x","tag":{"run":1}}'
+    expect(await all([line], { kind: 'json', defaults: { group: 3, tag: { all: true } } })).toEqual(
+      [
+        {
+          args: 'echo {site}',
+          cores: 2,
+          memory: 1024 ** 3,
+          timeout: 5_000,
+          group: 3,
+          tag: { all: true, site: 'x', run: 1 },
+        },
+      ],
+    )
+  })
+
+  it.each([
+    'nonsense',
+    '[]',
+    '{"args":7}',
+    '{"args":"a","cores":-1}',
+    '{"args":"a","x":{}}',
+    '{"request":{"url":"ftp://x"}}',
+  ])('that are none: %s', async (line) => {
+    expect((await tolerant([line], { kind: 'json' })).errors).toHaveLength(1)
+  })
+})
+
+describe('requests', () => {
+  it('are read where asked', async () => {
+    const lines = [
+      'POST http://calc/x?y=1 {"a": 1} # MANYHOST: group:2',
+      'GET http://calc/',
+      'PUT http://calc/t plain text',
+    ]
+    const tasks = await all(lines, { kind: 'request' })
+    expect(tasks[0]).toEqual({
+      args: 'POST http://calc/x?y=1 {"a": 1}',
+      group: 2,
+      request: {
+        method: 'POST',
+        url: 'http://calc/x?y=1',
+        headers: { 'content-type': 'application/json' },
+        body: '{"a": 1}',
+      },
+    })
+    expect(tasks[1]?.request?.body).toBeNull()
+    expect(tasks[2]?.request).toMatchObject({ headers: {}, body: 'plain text' })
+    expect(await all(['GET http://calc/'])).toEqual([{ args: 'GET http://calc/' }])
+  })
+
+  it.each(['FETCH http://calc/', 'GET', 'GET /x', 'GET http://'])(
+    'that are none: %s',
+    async (line) => {
+      expect((await tolerant([line], { kind: 'request' })).errors).toHaveLength(1)
+    },
+  )
+})
+
+describe('small languages', () => {
+  it('tags', () => {
+    expect(
+      ['a', 'a:', 'a:1', 'a:007', 'a:1.50', 'a:true', 'a:null', 'a:x-y'].map(
+        (one) => parseTag(one)[1],
+      ),
+    ).toEqual([true, '', 1, '007', '1.50', true, null, 'x-y'])
+    expect(thrown(() => parseTag(':x')).message).toMatch(/1 to 120/)
+    expect(thrown(() => parseTag(`a:${'x'.repeat(121)}`)).code).toBe('MANYHOST_INVALID_OPTION')
+  })
+
+  it('sizes and times', () => {
+    expect(['1024', '2GB', '2g', '1.5GiB', '512 MB', '0'].map(memorySize)).toEqual([
+      1024, 2147483648, 2147483648, 1610612736, 536870912, 0,
+    ])
+    expect(['30', '30s', '250ms', '1.5h', '01:30:00', '2:05'].map(taskDuration)).toEqual([
+      30_000, 30_000, 250, 5_400_000, 5_400_000, 125_000,
+    ])
+    for (const bad of ['', 'x', '-1', '2XB', '1e3', '99999999999999PB'])
+      expect(() => memorySize(bad)).toThrow()
+    for (const bad of ['', '0', '-3', '3y', '1:2']) expect(() => taskDuration(bad)).toThrow()
+  })
+
+  it('nodelists', () => {
+    expect(expandNodelist('a[01-03,7].x,b')).toEqual(['a01.x', 'a02.x', 'a03.x', 'a7.x', 'b'])
+    expect(expandNodelist('r[1-2]n[08-10]')).toHaveLength(6)
+    expect(expandNodelist('user@h1:22, h2')).toEqual(['user@h1:22', 'h2'])
+    for (const bad of [
+      '',
+      'a,',
+      'a[',
+      'a]',
+      'a[1-]',
+      'a[3-1]',
+      'a[[1]]',
+      'a[1-999999999]',
+      'a b',
+      'a[x]',
+      'a[]',
+    ]) {
+      expect(() => expandNodelist(bad), bad).toThrow(/nodelist/)
+    }
+  })
+})

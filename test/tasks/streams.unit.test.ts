@@ -1,0 +1,175 @@
+/** Streams that are cut anywhere: output up to the mark, and frames of an answer. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { baseEnvironment, taskEnvironment } from '../../src/tasks/runner/environment.ts'
+import {
+  bundleLines,
+  Frames,
+  frame,
+  jsonFrame,
+  type Message,
+  ProtocolError,
+  readAnswer,
+} from '../../src/tasks/runner/protocol.ts'
+import { detaches, isLong, quote } from '../../src/tasks/runner/quote.ts'
+import { Obituary, Splitter } from '../../src/tasks/runner/splitter.ts'
+
+const MARK = '\x01abc\x01abd'
+
+/** In pieces at these places. */
+function cut(bytes: Buffer, places: readonly number[]): Buffer[] {
+  const at = [
+    0,
+    ...places.map((one) => one % (bytes.length + 1)).sort((a, b) => a - b),
+    bytes.length,
+  ]
+  return at
+    .slice(1)
+    .map((to, index) => bytes.subarray(at[index], to))
+    .filter(({ length }) => length > 0)
+}
+
+describe('the mark', () => {
+  it('is found wherever the bytes are cut, and all before it is passed on', () => {
+    const piece = fc.constantFrom('\x01', 'abc', '\x01abc', 'abd', '\x01abc\x01ab', '\n', ' ', 'x')
+    fc.assert(
+      fc.property(fc.array(piece), fc.array(fc.nat(), { maxLength: 8 }), (pieces, places) => {
+        const text = pieces.join('')
+        fc.pre(!text.includes(MARK))
+        const splitter = new Splitter(MARK)
+        const end: string[] = []
+        let passed = ''
+        for (const chunk of cut(Buffer.from(`${text}${MARK} 137\n`, 'latin1'), places)) {
+          const found = splitter.feed(chunk)
+          passed += found.data?.toString('latin1') ?? ''
+          if (found.end !== undefined) end.push(found.end)
+        }
+        expect([passed, end]).toEqual([text, [' 137']])
+      }),
+      { seed: 5, numRuns: 2_000 },
+    )
+  })
+
+  it('holds back no more than what may be one', () => {
+    const splitter = new Splitter(MARK)
+    expect(splitter.feed(Buffer.from('hello')).data?.toString()).toBe('hello')
+    expect(splitter.feed(Buffer.from(`x${MARK.slice(0, 3)}`)).data?.toString()).toBe('x')
+    expect(splitter.rest()?.toString()).toBe(MARK.slice(0, 3))
+  })
+})
+
+describe('the obituary', () => {
+  it('is dropped only at the end of a task that a signal ended', () => {
+    const own = new Obituary()
+    expect(own.feed(Buffer.from('a\nKilled\n'))?.toString()).toBe('a\n')
+    expect(own.end(true)).toBeUndefined()
+    expect(own.feed(Buffer.from('Segmentation fault (core dumped)\n'))).toBeUndefined()
+    expect(own.feed(Buffer.from('more'))?.toString()).toBe('Segmentation fault (core dumped)\nmore')
+    expect(own.feed(Buffer.from('Killed\n'))).toBeUndefined()
+    expect(own.end(false)?.toString()).toBe('Killed\n')
+  })
+})
+
+describe('frames', () => {
+  const bytes = Buffer.concat([
+    jsonFrame('hello', 0, { clientId: 'a', clientHost: 'b', places: 2 }),
+    frame('stdout', 3, Buffer.from([0, 1, 255])),
+    frame('beat', 0),
+    jsonFrame('outcomes', 1, [{ id: 'x' }]),
+    jsonFrame('refused', 7, 'no'),
+    jsonFrame('returned', 0, [{ id: 'y', fence: 2 }]),
+    frame('end', 0),
+  ])
+
+  it('are read wherever they are cut', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(), { maxLength: 12 }), (places) => {
+        const frames = new Frames()
+        const read: Message[] = cut(bytes, places).flatMap((chunk) => frames.feed(chunk))
+        expect(read.map(({ is }) => is)).toEqual([
+          'hello',
+          'stdout',
+          'beat',
+          'outcomes',
+          'refused',
+          'returned',
+          'end',
+        ])
+        expect(read[1]).toEqual({ is: 'stdout', index: 3, data: Buffer.from([0, 1, 255]) })
+      }),
+      { seed: 6, numRuns: 500 },
+    )
+  })
+
+  it('of others, too long ones, and an answer that is cut off are refused', async () => {
+    expect(() => new Frames().feed(Buffer.from('HTTP/1.1 200 OK'))).toThrow(ProtocolError)
+    const long = frame('stdout', 0)
+    long.writeUInt32BE(0xffff_ffff, 5)
+    expect(() => new Frames().feed(long)).toThrow(ProtocolError)
+    expect(() => new Frames().feed(frame('outcomes', 0, Buffer.from('{')))).toThrow(/not JSON/)
+    const read = async (): Promise<void> => {
+      async function* body() {
+        yield bytes.subarray(0, bytes.length - 1)
+      }
+      for await (const _ of readAnswer(body())) void _
+    }
+    await expect(read()).rejects.toThrow(/cut off/)
+  })
+
+  it('a bundle is lines of JSON', () => {
+    expect([...bundleLines({ template: 'x' }, [{ id: 'a', args: 'b\nc', fence: 1 }])]).toEqual([
+      '{"bundle":{"template":"x"}}\n',
+      '{"id":"a","args":"b\\nc","fence":1}\n',
+    ])
+  })
+})
+
+describe('the environment', () => {
+  it('has the fields that are known, and no secret', () => {
+    const env = taskEnvironment(
+      { id: 'a', args: 'x', fence: 1, submitHost: 'h', cores: null, tag: { 'a.b': 1, c: null } },
+      { TASK_SLOT: 2 },
+    )
+    expect(env).toEqual({
+      TASK_ID: 'a',
+      TASK_FENCE: '1',
+      TASK_SUBMIT_HOST: 'h',
+      TASK_ARGS: 'x',
+      TASK_SLOT: '2',
+      TASK_TAG_A_B: '1',
+    })
+    expect(
+      taskEnvironment({ id: 'a', args: 'x'.repeat(200_000), fence: 1 }, {}),
+    ).not.toHaveProperty('TASK_ARGS')
+    const base = {
+      MANYHOST_RUNNER_TOKEN: 's',
+      PORT: '1',
+      A: 'old',
+      MANYHOST_EXPORT_A: 'new',
+      BASH_ENV: 'x',
+    }
+    expect(baseEnvironment(base)).toEqual({ A: 'new' })
+  })
+})
+
+describe('words of the shell', () => {
+  it('are quoted', () => {
+    expect(quote("it's $x")).toBe(`'it'\\''s $x'`)
+    expect([
+      isLong('x'.repeat(120_000)),
+      isLong('x'.repeat(120_001)),
+      isLong('é'.repeat(60_001)),
+    ]).toEqual([false, true, true])
+  })
+
+  it.each(['a &', 'a & b', '(a &)', 'nohup a', 'setsid a', 'sleep 1&'])(
+    '%s detaches',
+    (command) => {
+      expect(detaches(command)).toBe(true)
+    },
+  )
+
+  it.each(['a && b', 'a 2>&1', 'a &> f', 'a |& b', 'a <&3', 'true'])('%s does not', (command) => {
+    expect(detaches(command)).toBe(false)
+  })
+})
