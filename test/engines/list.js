@@ -12,4 +12,6 @@ export const ENGINES = [
     needs: { podman: 'podman', runc: 'runc', busybox: 'busybox-static' },
     tests: ['podman'],
   },
+  // Its own programs lie outside of every PATH; this one comes with the package that they need.
+  { name: 'postgresql', needs: { pg_ctlcluster: 'postgresql' }, tests: ['postgres'] },
 ]
