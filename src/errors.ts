@@ -56,14 +56,13 @@ export const ERRORS = {
   MANYHOST_WIRE_STAGE: kind(409, false, 'a conversation is not in the stage for that'),
   MANYHOST_WIRE_BLOB: kind(400, false, 'a blob is shorter or longer than announced'),
   MANYHOST_WIRE_REMOTE: kind(502, false, "a function of the link's peer threw"),
-  MANYHOST_INVALID_TASK: kind(400, false, 'a task, or the outcome of one, cannot be kept as it is'),
+  MANYHOST_INVALID_TASK: kind(400, false, 'a line is no task, or a task cannot be kept as it is'),
   MANYHOST_UNKNOWN_TASK: kind(404, false, 'no task has that id'),
   MANYHOST_SERVER_EVICTED: kind(409, false, 'another server took over the tasks of this one'),
   MANYHOST_STORE_BUSY: kind(503, true, 'another program holds the lock of the task store'),
   MANYHOST_STORE_FULL: kind(507, true, 'no space is left for the task store'),
   MANYHOST_STORE_VERSION: kind(500, false, 'the task store is of a newer version, or is none'),
   MANYHOST_STORE_FAILED: kind(500, false, 'the task store cannot be opened, read or written'),
-  MANYHOST_INVALID_TASK: kind(400, false, 'a line cannot be a task'),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 
