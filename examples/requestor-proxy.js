@@ -17,10 +17,12 @@ session.startup({
 })
 const gateway = await createGateway(session, {
   listen: once ? '127.0.0.1:0' : '127.0.0.1:8080',
+  admin: { listen: once ? '127.0.0.1:0' : '127.0.0.1:9090' },
   services: { 'http://calc': { hosts: ['calc.example'], waitingPage: true, serverTiming: true } },
 })
 console.log(`curl ${gateway.url}/calc/add/1/2`)
 console.log(`curl -H 'Host: calc' ${gateway.url}/add/1/2`)
+console.log(`dashboard: ${gateway.adminUrl}/`)
 
 async function end() {
   await gateway.close() // takes no new request, and lets those under way end
@@ -36,6 +38,8 @@ if (once) {
   console.log(`timing: ${answers[0].headers.get('server-timing')}`)
   const missing = await fetch(`${gateway.url}/nobody/`)
   console.log(`nobody: ${missing.status} ${(await missing.json()).code}`)
+  const metrics = await (await fetch(`${gateway.adminUrl}/metrics`)).text()
+  console.log(metrics.match(/^manyhost_requests_total.*$/m)[0])
   await end()
 } else {
   process.once('SIGINT', end)

@@ -20,7 +20,11 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
     /start http:\/\/flaky flaky-\w+-1 [\d.]+ ms/,
     /GET http:\/\/flaky \/0 .*\n {2}attempt 1 flaky-\w+-\d [\d.]+ ms connection\n {2}attempt 2 /,
   ],
-  'requestor-proxy.js': [/by path: 0 2 4 6 8 ... 38/, /nobody: 404 MANYHOST_UNKNOWN_SERVICE/],
+  'requestor-proxy.js': [
+    /by path: 0 2 4 6 8 ... 38/,
+    /nobody: 404 MANYHOST_UNKNOWN_SERVICE/,
+    /manyhost_requests_total\{service="http:\/\/calc".*\} 20/,
+  ],
 }
 
 /** Arguments of those that would else run until Ctrl-C. */

@@ -71,7 +71,11 @@ describe('the package', () => {
 import { type Cluster, Session } from 'manyhost'
 import { createGateway, type Gateway } from 'manyhost/gateway'
 export const session = new Session()
-export const gateway: Promise<Gateway> = createGateway(session, { listen: '127.0.0.1:0' })
+export const gateway: Promise<Gateway> = createGateway(session, {
+  listen: '127.0.0.1:0',
+  admin: { listen: '127.0.0.1:0', token: 's3cret' },
+})
+export const adminUrl: Promise<string | undefined> = gateway.then((one) => one.adminUrl)
 export const cluster: Cluster = session.startup({ url: 'http://calc', command: ['node'] })
 // @ts-expect-error: types are there, and not any
 session.startup({ url: 3 })

@@ -29,14 +29,15 @@ describe('manyhost check', () => {
   })
 
   it('holds a file against the gateway and the providers as well', async () => {
-    const gateway = 'gateway: { listen: 127.0.0.1:0, limits: { headerSize: 1 } }\n'
+    // Each is right, and together they would open the service to every page that its users look at.
+    const more = '    gateway: { cors: { origins: ["*"], credentials: true } }'
     const providers = 'providers: { p: { type: process, ports: [2, 1] } }\n'
     const cwd = folder({
-      'a.yaml': fleet().replace(/^gateway.*\n/m, gateway),
+      'a.yaml': fleet({ more }),
       'b.yaml': fleet() + providers,
     })
     const a = await manyhost(['check', 'a.yaml'], { cwd })
-    expect(a.stderr).toContain('headerSize must be')
+    expect(a.stderr).toContain("credentials and the origin '*' exclude each other")
     const b = await manyhost(['check', 'b.yaml'], { cwd })
     expect(b.stderr).toContain('ports must be')
     expect([a.code, b.code]).toEqual([3, 3])

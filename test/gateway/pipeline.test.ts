@@ -25,6 +25,14 @@ test('a thousand are answered in their order, a few at a time', async () => {
   expect(most).toBeLessThanOrEqual(MOST)
 })
 
+test('a client that ends its half behind them gets all of its answers', async () => {
+  const { port } = await house((req, res) => res.end(`<${req.url}>`))
+  const wire = await dial(port, Array.from({ length: 300 }, (_, i) => get(i)).join(''))
+  wire.socket.end()
+  const bodies = [...(await wire.end()).matchAll(/<\/(\w+)>/g)].map(([, path]) => Number(path))
+  expect(bodies).toEqual([...Array(300).keys()])
+})
+
 test('those of another connection do not wait for them', async () => {
   const hold = latch()
   const { port, cluster } = await house(
