@@ -243,7 +243,7 @@ export class Hub {
     for (;;) {
       const job = service.line.take()
       // Not to be had by anybody else until it has been given: see `#give`.
-      if (!job || !job.call || job.call.begin()) return job
+      if (!job?.call || job.call.begin()) return job
     }
   }
 

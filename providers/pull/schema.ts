@@ -33,6 +33,8 @@ const OPTIONS: Options = {
 
 /** Bytes of a schema. */
 const LARGEST = 65_536
+/** Milliseconds that it may take to be compiled. */
+const COMPILING = 1_000
 /** Schemas that are kept compiled. */
 const KEPT = 256
 /** Values of the schema times values of the input that are checked without a guard. */
@@ -82,15 +84,17 @@ function compile(value: Readonly<Record<string, unknown>>, text: string): Schema
   if (!library) throw new Error(`$schema is ${JSON.stringify($schema)}, which is no known draft`)
   const Draft = classOf(library)
   const judge = metas.get(library) ?? new Draft(OPTIONS)
+  // The draft itself is compiled once, on nobody's account.
+  if (!metas.has(library)) judge.validateSchema({})
   metas.set(library, judge)
   // It is judged by the library's own draft: of the drafts that share one, only the newest is known to it.
   const { $schema: _, ...bare } = value
-  const isValid = guarded(() => judge.validateSchema(bare as AnySchema))
+  const isValid = guarded(() => judge.validateSchema(bare as AnySchema), COMPILING)
   if (isValid !== true) throw new Error(judge.errorsText(judge.errors))
   // An instance of its own: what one schema defines by `$id` is none of the next one's, and goes with it.
   const ajv = new Draft({ ...OPTIONS, meta: false, validateSchema: false })
   addFormats(ajv)
-  const validate = guarded(() => ajv.compile(bare as AnySchema))
+  const validate = guarded(() => ajv.compile(bare as AnySchema), COMPILING)
   const weight = text.split(/[,{[]/).length
   const isCostly = COSTLY.test(text)
   return { value, check: (input) => check(validate, input, isCostly, weight) }

@@ -1,6 +1,7 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
 import { processes } from '../../../providers/process/index.ts'
+import { workers } from '../../../providers/pull/index.ts'
 import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
 import type { ProviderTypes } from '../../config/providers.ts'
@@ -23,12 +24,15 @@ const TYPES: Readonly<Record<string, Type>> = {
     make: (options) => fixed(options as unknown as Parameters<typeof fixed>[0]),
     isShared: false,
   },
+  // One port and one store for all services that name it; it opens both when the first of them starts.
+  pull: { make: (options) => workers(options), isShared: true },
 }
 
 /** What `loadConfig` is to check them by. */
 export const PROVIDER_TYPES: ProviderTypes = {
   process: { parse: (options) => TYPES.process?.make(options), needsCommand: true },
   static: { parse: (options) => TYPES.static?.make(options) },
+  pull: { parse: (options) => TYPES.pull?.make(options), local: false },
 }
 
 /** Makes the providers of a session, each shared one once. */
@@ -39,9 +43,11 @@ export class ProviderShop {
   named(name: string | undefined, { providers, file }: Config): Provider {
     const { type, options } = (name === undefined ? undefined : providers[name]) ?? DEFAULT
     const { make, isShared } = TYPES[type] as Type
-    const { cwd } = options
-    const located =
-      typeof cwd === 'string' ? { ...options, cwd: resolve(file ?? '.', '..', cwd) } : options
+    const located: Record<string, unknown> = { ...options }
+    for (const name of ['cwd', 'store']) {
+      const path = options[name]
+      if (typeof path === 'string') located[name] = resolve(file ?? '.', '..', path)
+    }
     if (!isShared) return make(located)
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)
