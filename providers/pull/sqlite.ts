@@ -17,7 +17,7 @@ create table if not exists services (
   checked_in integer not null, registration text not null, result text not null, token text
 ) without rowid;
 create table if not exists jobs (
-  seq integer primary key, id text not null unique, service text not null references services(id),
+  seq integer primary key, id text not null unique, service text not null,
   submitted integer not null, parameters text not null, status text not null, results text, reason text, worker text,
   lease text, attempts integer not null
 );
@@ -60,14 +60,16 @@ export class SqliteStore implements JobStore {
 
   #prepareFile(): void {
     const db = this.#db
-    // Leases and queues are in memory: two hubs at one file would each give out the same jobs.
-    db.exec('pragma locking_mode = exclusive')
     db.exec('pragma journal_mode = wal')
     db.exec('pragma synchronous = full')
+    // Leases and queues are in memory: two hubs at one file would each give out the same jobs. In this order, and with a
+    // write, which takes the lock; the other way round it could not be given back (see `close`).
+    db.prepare('pragma user_version').all()
+    db.exec('pragma locking_mode = exclusive')
     db.exec('begin immediate; commit')
-    const { user_version: version } = db.prepare('pragma user_version').get() as {
-      user_version: number
-    }
+    const [{ version }] = db
+      .prepare('select user_version as version from pragma_user_version')
+      .all() as [{ version: number }]
     if (version !== 0 && version !== VERSION) throw new Error(`it is of version ${version}`)
     db.exec(TABLES)
   }
@@ -96,12 +98,13 @@ export class SqliteStore implements JobStore {
   }
 
   lastSeq(): number {
-    const row = this.#sql('select max(seq) as seq from jobs').get() as { seq: number | null }
+    const [row] = this.#sql('select max(seq) as seq from jobs').all() as [{ seq: number | null }]
     return row.seq ?? 0
   }
 
   job(id: string): JobRow | undefined {
-    const row = this.#sql('select * from jobs where id = ?').get(id)
+    // Not `get`: that leaves the statement open at its row, and with it the file locked after `close`.
+    const [row] = this.#sql('select * from jobs where id = ?').all(id)
     return row ? toJob(row as Record<string, unknown>) : undefined
   }
 
@@ -121,7 +124,10 @@ export class SqliteStore implements JobStore {
   putService(row: ServiceRow): Promise<void> {
     const { available, token } = row
     return this.#write(() =>
-      this.#sql('insert or replace into services values (?, ?, ?, ?, ?, ?, ?, ?, ?)').run(
+      this.#sql(`insert into services values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
+         name = excluded.name, description = excluded.description, timeout = excluded.timeout,
+         available = excluded.available, checked_in = excluded.checked_in,
+         registration = excluded.registration, result = excluded.result, token = excluded.token`).run(
         row.id,
         row.name,
         row.description,
@@ -170,6 +176,10 @@ export class SqliteStore implements JobStore {
     if (this.#isClosed) return
     this.#flush()
     this.#isClosed = true
+    // The library holds the file until its statements are collected as garbage; the lock is not to wait for that.
+    this.#db.exec('pragma locking_mode = normal')
+    this.#db.exec('begin immediate; commit')
+    this.#statements.clear()
     this.#db.close()
   }
 
