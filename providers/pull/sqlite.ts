@@ -177,6 +177,7 @@ export class SqliteStore implements JobStore {
     this.#flush()
     this.#isClosed = true
     // The library holds the file until its statements are collected as garbage; the lock is not to wait for that.
+    this.#db.exec('pragma journal_mode = delete')
     this.#db.exec('pragma locking_mode = normal')
     this.#db.exec('begin immediate; commit')
     this.#statements.clear()
