@@ -4,12 +4,14 @@ import type { Reply } from './envelope.ts'
 import { type Refusal, refuse } from './json.ts'
 import type { Service } from './service.ts'
 
+const CANONICAL = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const UUID = /^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$/i
 const DEFAULT_PAGE = 100
 const LONGEST_PAGE = 1_000
 
 /** In the one way in which we write them. @throws Refusal 404 */
 export function uuid(text: string): string {
+  if (CANONICAL.test(text)) return text
   if (UUID.test(text)) {
     return text
       .toLowerCase()
