@@ -63,7 +63,7 @@ export const patchJob: Route = async (ask) => {
   }
   if (status === 'REGISTERED') return { status: 200, body: bodyOf(ask, found) }
   if (status === 'WORKING') return working(ask, job, row)
-  const { parameters } = { parameters: ask.hub.parameters(job) }
+  const parameters = row?.parameters ?? ask.hub.parameters(job)
   const text = patch.results === undefined ? undefined : JSON.stringify(patch.results)
   const outcome: Outcome = {
     // Results without a word are a result all the same.

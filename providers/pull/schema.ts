@@ -10,7 +10,15 @@ type AjvClass = new (options: Options) => Ajv
 
 /** They are CommonJS, and only who is given a schema pays for loading them. */
 const require = createRequire(import.meta.url)
-const DRAFTS: Readonly<Record<string, string>> = {
+const LIBRARIES = {
+  'ajv-draft-04': () => require('ajv-draft-04'),
+  ajv: () => require('ajv'),
+  'ajv/dist/2019': () => require('ajv/dist/2019'),
+  'ajv/dist/2020': () => require('ajv/dist/2020'),
+} as const satisfies Record<string, () => unknown>
+type Library = keyof typeof LIBRARIES
+
+const DRAFTS: Readonly<Record<string, Library>> = {
   '': 'ajv-draft-04',
   'http://json-schema.org/schema': 'ajv-draft-04',
   'http://json-schema.org/draft-04/schema': 'ajv-draft-04',
@@ -100,8 +108,8 @@ function compile(value: Readonly<Record<string, unknown>>, text: string): Schema
   return { value, check: (input) => check(validate, input, isCostly, weight) }
 }
 
-function classOf(library: string): AjvClass {
-  const loaded = require(library) as { default: AjvClass }
+function classOf(library: Library): AjvClass {
+  const loaded = LIBRARIES[library]() as { default: AjvClass }
   return loaded.default
 }
 

@@ -31,7 +31,7 @@ async function stage(options: WorkersOptions = {}, startup: object = {}): Promis
   session.startup({ url: CALC, ...startup })
   const service = `/services/${await hub.provider.serviceId(CALC)}`
   const worker: Stage['worker'] = (more = {}) => {
-    const made = new Worker({
+    const made: Worker = new Worker({
       url: hub.url + service,
       handle: ({ parameters }) => ({ echo: parameters, by: made.name }),
       pollInterval: 10,
