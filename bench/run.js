@@ -8,6 +8,7 @@
  *   kill           instances are killed, frozen, resized: requests lost and executed twice
  *   scale          1,000 instances, 1,000,000 waiting requests, 100,000 aborts
  *   reaction       cold start, resize, replacement
+ *   pull           jobs of workers that poll: submitted, claimed and answered a second
  *   overhead       CPU of a request without any network
  *   wire           conversations: calls, notifications, blobs
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
@@ -28,6 +29,7 @@ const SCENARIOS = [
   'kill',
   'scale',
   'reaction',
+  'pull',
   'overhead',
   'wire',
   'engines',

@@ -62,7 +62,7 @@ export const ERRORS = {
   MANYHOST_STORE_BUSY: kind(503, true, 'another program holds the lock of the task store'),
   MANYHOST_STORE_FULL: kind(507, true, 'no space is left for the task store'),
   MANYHOST_STORE_VERSION: kind(500, false, 'the task store is of a newer version, or is none'),
-  MANYHOST_STORE_FAILED: kind(500, false, 'the task store cannot be opened, read or written'),
+  MANYHOST_STORE_FAILED: kind(500, false, 'a store cannot be opened, read or written'),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -82,6 +82,11 @@ export interface Provider {
   /** Instances that it can have at most, where it knows: sizes are held below it, and it is the size at first. */
   readonly limit?: number
   /**
+   * Instances of the service that it could have at this moment, where that changes by itself, as machines come and go.
+   * Asked at each turn of the cluster's loop, so it answers at once; no start is tried beyond it.
+   */
+  available?(service: string): number
+  /**
    * Starts one instance. Resolves when its server was started, not when it is ready: the cluster finds that out.
    * Rejects, having cleaned up, when it could not or `signal` was aborted.
    */

@@ -1,5 +1,5 @@
 /** Each example runs by itself, ends by itself, and says what README says of it. */
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -25,6 +25,19 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
     /nobody: 404 MANYHOST_UNKNOWN_SERVICE/,
     /manyhost_requests_total\{service="http:\/\/calc".*\} 20/,
   ],
+  'pull-worker/main.js': [
+    /words: 1 1 1 1 2 2 2 2 3 3 3 3 4 4 4 4/,
+    hasCurl() ? /by: node shell/ : /by: node/,
+    /refused: 422 .*7 is not of type 'string'/,
+  ],
+}
+
+/** Without it a part of an example is left out, which is said aloud. */
+function hasCurl(): boolean {
+  const has = spawnSync('curl', ['--version']).status === 0
+  if (!has)
+    console.warn('SKIPPED: no curl, so the worker in shell of examples/pull-worker is not run')
+  return has
 }
 
 /** Arguments of those that would else run until Ctrl-C. */
@@ -33,7 +46,7 @@ const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js'
 describe('examples', () => {
   it('are all here', () => {
     const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    const files = all.filter((file) => /(?<!-server)\.js$/.test(file))
+    const files = all.filter((file) => /(?<!-server|worker)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 

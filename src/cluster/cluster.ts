@@ -288,12 +288,14 @@ export class Cluster implements SizedCluster {
   #reconcile(): void {
     if (this.#closed) return
     const at = now()
-    const { limit = Number.POSITIVE_INFINITY } = this.#settings.provider
+    const { provider } = this.#settings
+    const { limit = Number.POSITIVE_INFINITY } = provider
+    const most = Math.min(limit, provider.available?.(this.url) ?? limit)
     const plan = reconcile({
       wanted: this.#wanted(),
       instances: this.instances,
       maxStarting: this.#settings.maxStarting,
-      room: Math.min(this.#room(), limit - this.#fleet.held),
+      room: Math.min(this.#room(), most - this.#fleet.held),
       startAt: this.#starts.nextAt,
       now: at,
     })

@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { processes } from '../../../providers/process/index.ts'
+import { workers } from '../../../providers/pull/index.ts'
 import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
 import type { ProviderTypes } from '../../config/providers.ts'
@@ -27,6 +28,8 @@ const TYPES: Readonly<Record<string, Type>> = {
   },
   docker: { make: (options) => docker(options), isShared: true },
   podman: { make: (options) => podman(options), isShared: true },
+  // One port and one store for all services that name it; it opens both when the first of them starts.
+  pull: { make: (options) => workers(options), isShared: true },
 }
 
 /** What `loadConfig` is to check them by. */
@@ -35,6 +38,7 @@ export const PROVIDER_TYPES: ProviderTypes = {
   static: { parse: (options) => TYPES.static?.make(options) },
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
+  pull: { parse: (options) => TYPES.pull?.make(options), local: false },
 }
 
 /** Makes the providers of a session, each shared one once. */
@@ -45,9 +49,11 @@ export class ProviderShop {
   named(name: string | undefined, { providers, file }: Config): Provider {
     const { type, options } = (name === undefined ? undefined : providers[name]) ?? DEFAULT
     const { make, isShared } = TYPES[type] as Type
-    const { cwd } = options
-    const located =
-      typeof cwd === 'string' ? { ...options, cwd: resolve(file ?? '.', '..', cwd) } : options
+    const located: Record<string, unknown> = { ...options }
+    for (const name of ['cwd', 'store']) {
+      const path = options[name]
+      if (typeof path === 'string') located[name] = resolve(file ?? '.', '..', path)
+    }
     if (!isShared) return make(located)
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)

@@ -1,0 +1,119 @@
+/** JSON from outside: how large, how deep, and what is refused, as every answer of the API says it. */
+import type { IncomingMessage } from 'node:http'
+
+/** One member of `errors` in an answer. */
+export interface Fault {
+  readonly title: string
+  readonly detail: string
+  readonly status_code: number
+  /** JSON Pointer to the value that is wrong, where there is one. */
+  readonly source?: { readonly pointer: string }
+}
+
+/** A request that is not done, with all that is wrong with it. */
+export class Refusal extends Error {
+  readonly faults: readonly Fault[]
+  readonly headers: Readonly<Record<string, string>>
+
+  constructor(faults: readonly Fault[], headers: Readonly<Record<string, string>> = {}) {
+    super(faults.map(({ title, detail }) => `${title}: ${detail}`).join('; '))
+    this.name = 'Refusal'
+    this.faults = faults
+    this.headers = headers
+  }
+
+  /** The status that all have; else 400 if all are the client's, 500 if not. */
+  get status(): number {
+    const [first] = this.faults
+    const status = first?.status_code ?? 500
+    if (this.faults.every(({ status_code }) => status_code === status)) return status
+    return this.faults.every(({ status_code }) => status_code < 500) ? 400 : 500
+  }
+}
+
+export function refuse(
+  status_code: number,
+  title: string,
+  detail: string,
+  headers?: Readonly<Record<string, string>>,
+): Refusal {
+  return new Refusal([{ title, detail, status_code }], headers)
+}
+
+/** How deep JSON from outside may be: far more than people write, far less than what overflows a stack. */
+const DEEPEST = 64
+/** Values in one text: what walks over them, a schema for instance, does it this often. */
+const MOST = 100_000
+
+export interface Parsed {
+  readonly value: unknown
+  /** Values in it, about: what a check of it costs. */
+  readonly count: number
+}
+
+/** @throws Refusal 400 */
+export function parseJson(text: string): Parsed {
+  const { depth, count } = measure(text)
+  if (depth > DEEPEST) throw refuse(400, 'JSON Too Deep', `JSON is at most ${DEEPEST} levels deep`)
+  if (count > MOST) throw refuse(400, 'JSON Too Large', `JSON has at most ${MOST} values`)
+  try {
+    return { value: JSON.parse(text), count }
+  } catch {
+    throw notJson()
+  }
+}
+
+/** The original's words, the slips in them included: clients may look for them. */
+export function notJson(): Refusal {
+  const detail =
+    'Could not undertand input. Either it is not JSON, or the type was not specified using the Content-Type header'
+  return refuse(400, 'Request Not JSON', detail)
+}
+
+/** Before it is parsed: what follows runs over every value, and into every depth. */
+function measure(text: string): { depth: number; count: number } {
+  let [depth, deepest, count, quoted] = [0, 0, 1, false]
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (quoted) {
+      if (code === 0x5c) i++
+      else if (code === 0x22) quoted = false
+    } else if (code === 0x22) quoted = true
+    else if (code === 0x5b || code === 0x7b) {
+      count++
+      if (++depth > deepest) deepest = depth
+    } else if (code === 0x5d || code === 0x7d) depth--
+    else if (code === 0x2c) count++
+  }
+  return { depth: deepest, count }
+}
+
+/** The body as text, up to `limit` bytes. @throws Refusal 413, 400 */
+export async function readBody(request: IncomingMessage, limit: number): Promise<string> {
+  const tooLarge = (): Refusal =>
+    refuse(413, 'Request Too Large', `a body has at most ${limit} bytes`, { connection: 'close' })
+  if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge()
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > limit) throw tooLarge()
+    chunks.push(chunk)
+  }
+  return decode(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
+/** @throws Refusal 400 for what is no UTF-8 */
+export function decode(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes)
+  } catch {
+    throw notJson()
+  }
+}
+
+export function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,201 @@
+/** Options of `workers`, with defaults and ranges. */
+import { isIP } from 'node:net'
+import type { Registry } from 'prom-client'
+import { ManyhostError } from '../../src/errors.ts'
+import {
+  checkOptions,
+  milliseconds,
+  nested,
+  type Parsed,
+  parseOptions,
+  record,
+  rule,
+  show,
+  text,
+  whole,
+} from '../../src/options.ts'
+import { LIMITS } from './envelope.ts'
+import { Refusal } from './json.ts'
+import { schemaOf } from './schema.ts'
+import type { JobStore } from './store.ts'
+
+/** What the workers of one virtual URL see as their service. */
+export interface WorkersService {
+  /** UUID. @default made of the virtual URL: the same URL has the same id */
+  readonly id?: string
+  /** @default host and path of the virtual URL */
+  readonly name?: string
+  readonly description?: string
+  /** JSON Schema of parameters. @default any object */
+  readonly jobRegistrationSchema?: Readonly<Record<string, unknown>>
+  /** JSON Schema of results. @default any object */
+  readonly jobResultSchema?: Readonly<Record<string, unknown>>
+  /** Milliseconds for which a worker may be silent. @default 30000 */
+  readonly timeout?: number
+  /** Opens this service alone. */
+  readonly token?: string
+}
+
+/** README and docs/pull.md have the table. */
+export interface WorkersOptions {
+  readonly listen?: string | number
+  readonly prefix?: string
+  readonly tls?: { readonly cert: string; readonly key: string }
+  readonly token?: string
+  readonly services?: Readonly<Record<string, WorkersService>>
+  readonly store?: string | JobStore
+  readonly lease?: number
+  readonly slack?: number
+  readonly maxAttempts?: number
+  readonly maxWorkers?: number
+  readonly maxJobs?: number
+  readonly maxServices?: number
+  readonly maxWaiting?: number
+  readonly maxWait?: number
+  readonly keep?: number
+  readonly bodySize?: number
+  readonly about?: Readonly<Record<string, string>>
+  readonly registry?: Registry
+}
+
+/** Where the API listens. */
+export type Listen = { readonly host: string; readonly port: number } | { readonly path: string }
+
+const token = text('visible ASCII characters without blanks', (value) =>
+  /^[\x21-\x7e]{1,1000}$/.test(value),
+)
+const object = rule<Readonly<Record<string, unknown>>>('an object', { type: 'object' }, (value) =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined,
+)
+
+export const SERVICE_RULES = {
+  id: text('a UUID', (value) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)),
+  name: text(`1 to ${LIMITS.name} characters`, ({ length }) => length > 0 && length <= LIMITS.name),
+  description: text(
+    `up to ${LIMITS.description} characters`,
+    ({ length }) => length <= LIMITS.description,
+  ),
+  jobRegistrationSchema: object,
+  jobResultSchema: object,
+  timeout: milliseconds(30_000),
+  token,
+} as const
+
+/** What `GET /` says, by the original's names. */
+const ABOUT = {
+  documentation_url: '',
+  maintainer_email: '',
+  maintainer_name: '',
+  source_code_repository_url: '',
+  version: '2.0.1',
+}
+
+/** Every option. docs/pull.md is held against this one by a test. */
+export const WORKERS_RULES = {
+  listen: rule<Listen>("'host:port', a port of this machine, or 'unix:/path'", undefined, address),
+  prefix: { ...text("'' or a path such as '/workers'", isPrefix), initial: '' },
+  tls: nested<{ cert: string; key: string }>('tls', { cert: text('a path'), key: text('a path') }, [
+    'cert',
+    'key',
+  ]),
+  token,
+  services: rule<Readonly<Record<string, WorkersService>>>(
+    'services by virtual URL',
+    {},
+    parseServices,
+  ),
+  store: rule<string | JobStore>('the path of a file, or a store', undefined, (value) =>
+    (typeof value === 'string' && value !== '') || isStore(value)
+      ? (value as string | JobStore)
+      : undefined,
+  ),
+  lease: milliseconds(60_000),
+  slack: milliseconds(5_000, 'none'),
+  maxAttempts: whole(1, 5),
+  maxWorkers: whole(1, 100),
+  maxJobs: whole(1, 100_000),
+  maxServices: whole(1, 1_000),
+  maxWaiting: whole(1, 10_000),
+  maxWait: milliseconds(60_000),
+  keep: whole(0, 10_000),
+  bodySize: whole(1, 1_048_576, { unit: 'bytes' }),
+  about: { ...record(), initial: ABOUT as Record<string, string> },
+  registry: rule<Registry>('a registry of prom-client', undefined, (value) =>
+    typeof (value as Registry | null)?.registerMetric === 'function'
+      ? (value as Registry)
+      : undefined,
+  ),
+} as const
+
+export type WorkersSettings = Parsed<typeof WORKERS_RULES>
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function parseWorkers(given: WorkersOptions): WorkersSettings {
+  const settings = parseOptions('workers', given, WORKERS_RULES)
+  const { listen, tls } = settings
+  if (tls && !(tls.cert && tls.key)) throw invalid('tls needs both cert and key')
+  if (tls && !listen) throw invalid('tls goes with listen: a handler has no connections of its own')
+  if (listen && 'host' in listen && !isLoopback(listen.host) && settings.token === undefined) {
+    const where = `${listen.host}:${listen.port}`
+    throw invalid(`listen: ${where} can be reached from outside, which needs a token`)
+  }
+  return settings
+}
+
+function parseServices(value: unknown): Readonly<Record<string, WorkersService>> | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+  for (const [url, service] of Object.entries(value)) {
+    if (!URL.canParse(url)) throw invalid(`services: ${show(url)} is no virtual URL`)
+    const where = `workers: services: ${url}`
+    const parsed = checkOptions(where, service, SERVICE_RULES)
+    for (const name of ['jobRegistrationSchema', 'jobResultSchema'] as const) {
+      if (parsed[name] !== undefined) checkSchema(parsed[name], `${where}: ${name}`)
+    }
+  }
+  return value as Readonly<Record<string, WorkersService>>
+}
+
+function checkSchema(schema: unknown, where: string): void {
+  try {
+    schemaOf(schema, where)
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', error.faults[0]?.detail ?? where)
+  }
+}
+
+function address(value: unknown): Listen | undefined {
+  if (typeof value === 'number') {
+    return isPort(value) ? { host: '127.0.0.1', port: value } : undefined
+  }
+  if (typeof value !== 'string') return undefined
+  if (value.startsWith('unix:/')) return { path: value.slice(5) }
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+|\*)):(\d{1,5})$/.exec(value)
+  const port = Number(match?.[3])
+  if (!match || !isPort(port) || (match[1] && isIP(match[1]) !== 6)) return undefined
+  const host = match[1] ?? match[2] ?? ''
+  return { host: host === '*' ? '::' : host, port }
+}
+
+function isPort(value: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= 65_535
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
+}
+
+function isPrefix(value: string): boolean {
+  return value === '' || /^(?:\/[\w.~-]+)+$/.test(value)
+}
+
+function isStore(value: unknown): boolean {
+  const { openJobs, addJob } = (value ?? {}) as Partial<JobStore>
+  return typeof openJobs === 'function' && typeof addJob === 'function'
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', `workers: ${message}`)
+}

@@ -1,0 +1,275 @@
+/** A worker: it checks in, asks for jobs, does them, and says what came of them. */
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
+import type { Dispatcher } from 'undici'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { callback, milliseconds, parseOptions, rule, text, whole } from '../../src/options.ts'
+import { every, now, sleep, within } from '../../src/time.ts'
+import { type Answer, ask, backoff, refused, unreachable } from './link.ts'
+
+/** What a worker is to do. */
+export interface WorkerJob {
+  readonly id: string
+  /** As the service's registration schema has them. */
+  readonly parameters: Readonly<Record<string, unknown>>
+  /** The request to the virtual URL that it stands for, if it does. */
+  readonly request: { readonly method: string; readonly path: string } | undefined
+  /** Aborted when the job is not ours any more: it was cancelled, or given to another. */
+  readonly signal: AbortSignal
+}
+
+export type Handle = (job: WorkerJob) => object | Promise<object>
+
+export interface WorkerOptions {
+  /** URL of the service: `http://hub:5000/services/<id>`. */
+  readonly url: string
+  /** Answers with the results. What it throws ends the job as ERROR. A subclass has the method instead. */
+  readonly handle?: Handle
+  /** Unlike that of any other worker of the service. @default host name and some random letters */
+  readonly name?: string
+  readonly token?: string
+  /** Milliseconds between two check-ins; a third of the service's timeout, where that is less. @default 30000 */
+  readonly checkInInterval?: number
+  /** Milliseconds between two questions, where the hub does not let us wait for the answer. @default 3000 */
+  readonly pollInterval?: number
+  /** Milliseconds for which it waits for a job at a time (long poll); 0 polls. @default 30000 */
+  readonly wait?: number
+  /** Jobs at a time. @default 1 */
+  readonly concurrency?: number
+  /** Undici's, for a unix socket or certificates. */
+  readonly dispatcher?: Dispatcher
+  /** Hears of what went wrong; the worker goes on. @default a line on standard error */
+  readonly onError?: (error: Error) => void
+}
+
+const RULES = {
+  url: text('an http or https URL', (value) => /^https?:/.test(value) && URL.canParse(value)),
+  handle: callback<Handle>('a function of a job'),
+  name: text('1 to 100 of letters, digits, _ . : -', (value) => /^[\w.:-]{1,100}$/.test(value)),
+  token: text('a token'),
+  checkInInterval: milliseconds(30_000),
+  pollInterval: milliseconds(3_000),
+  wait: milliseconds(30_000, 'polls'),
+  concurrency: whole(1, 1),
+  dispatcher: rule<Dispatcher>('a dispatcher of undici', undefined, (value) =>
+    typeof (value as Dispatcher | null)?.dispatch === 'function'
+      ? (value as Dispatcher)
+      : undefined,
+  ),
+  onError: callback<(error: Error) => void>('a function of an error'),
+} as const
+
+/** Tries to bring a result home. With the waits between them about a minute and a half. */
+const RESULT_TRIES = 10
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export class Worker {
+  readonly name: string
+  readonly #options: ReturnType<typeof parse>
+  readonly #url: string
+  readonly #stopping = new AbortController()
+  readonly #running = new Set<Promise<void>>()
+  #loops: Promise<unknown> | undefined
+  /** Milliseconds. */
+  #timeout: number | undefined
+  #freed: (() => void) | undefined
+
+  constructor(options: WorkerOptions) {
+    this.#options = parse(options)
+    this.#url = (this.#options.url ?? '').replace(/\/+$/, '')
+    this.name = this.#options.name ?? nameOf()
+  }
+
+  /** Does one job; a subclass says how, or the option. */
+  handle(job: WorkerJob): object | Promise<object> {
+    const { handle } = this.#options
+    if (handle) return handle(job)
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', 'Worker: give `handle`, or override it')
+  }
+
+  /** Begins both loops. Idempotent. */
+  start(): this {
+    this.#loops ??= Promise.all([this.#checkInLoop(), this.#jobLoop()])
+    return this
+  }
+
+  /** Jobs that it does now. */
+  get busy(): number {
+    return this.#running.size
+  }
+
+  /** Takes no new job, and resolves when those that it has are done, or after `timeout` ms. */
+  async stop(timeout = Number.POSITIVE_INFINITY): Promise<void> {
+    this.#stopping.abort(new ManyhostError('MANYHOST_ABORTED', `${this.name} is stopping`))
+    const done = Promise.all([this.#loops, ...this.#running])
+    if (timeout === Number.POSITIVE_INFINITY) await done
+    else await within(timeout, done)
+  }
+
+  async #checkInLoop(): Promise<void> {
+    await this.#repeat('check-in', async () => {
+      const answer = await this.#ask('PATCH', this.#url)
+      if (answer.status !== 200) throw refused('check-in', answer)
+      this.#timeout ??= await this.#learnTimeout()
+      // Two may go astray before the hub misses us.
+      const { checkInInterval } = this.#options
+      await sleep(Math.min(checkInInterval, (this.#timeout ?? checkInInterval) / 3), this.#lives)
+    })
+  }
+
+  async #learnTimeout(): Promise<number | undefined> {
+    const { body } = await this.#ask('GET', this.#url)
+    const { timeout } = (body?.data ?? {}) as { timeout?: unknown }
+    return typeof timeout === 'number' && timeout > 0 ? timeout * 1_000 : undefined
+  }
+
+  async #jobLoop(): Promise<void> {
+    const { concurrency, pollInterval } = this.#options
+    await this.#repeat('asking for a job', async () => {
+      if (this.#running.size >= concurrency) {
+        await new Promise<void>((resolve) => {
+          this.#freed = resolve
+        })
+        return
+      }
+      const asked = now()
+      const answer = await this.#next()
+      if (answer.status === 200) return this.#begin(answer)
+      if (answer.status !== 204) throw refused('asking for a job', answer)
+      const left = pollInterval - (now() - asked)
+      if (left > 0) await sleep(left, this.#lives)
+    })
+  }
+
+  #next(): Promise<Answer> {
+    const { wait } = this.#options
+    const seconds = Math.ceil(wait / 1_000)
+    return this.#ask('GET', `${this.#url}/next`, undefined, {
+      signal: this.#lives,
+      timeout: wait + 30_000,
+      ...(seconds > 0 && { headers: { prefer: `wait=${seconds}` } }),
+    })
+  }
+
+  /** Until it is stopped; after failures it waits, longer each time, and says so each time. */
+  async #repeat(what: string, once: () => Promise<void>): Promise<void> {
+    let failures = 0
+    while (!this.#lives.aborted) {
+      try {
+        await once()
+        failures = 0
+      } catch (error) {
+        if (this.#lives.aborted) return
+        this.#report(error instanceof ManyhostError ? error : unreachable(what, error))
+        await sleep(backoff(++failures, Math.random), this.#lives).catch(() => undefined)
+      }
+    }
+  }
+
+  get #lives(): AbortSignal {
+    return this.#stopping.signal
+  }
+
+  #begin({ body, headers }: Answer): void {
+    const { data, meta } = body as {
+      data: { id: string; parameters: WorkerJob['parameters'] }
+      meta?: { lease?: { seconds?: number }; request?: WorkerJob['request'] }
+    }
+    const lease = String(headers['x-manyhost-lease'] ?? '')
+    const { id, parameters } = data
+    const lost = new AbortController()
+    const job = { id, parameters, request: meta?.request, signal: lost.signal }
+    const renewal = every(((meta?.lease?.seconds ?? 60) * 1_000) / 3, () => {
+      void this.#renew(id, lease, lost)
+    })
+    const run = this.#do(job, lease).finally(() => {
+      renewal.clear()
+      this.#running.delete(run)
+      this.#freed?.()
+    })
+    this.#running.add(run)
+  }
+
+  async #renew(id: string, lease: string, lost: AbortController): Promise<void> {
+    try {
+      const answer = await this.#tell(id, lease, { status: 'WORKING' })
+      if (answer.status < 400 || answer.status >= 500) return
+      lost.abort(refused(`job ${id}`, answer))
+    } catch {
+      // The lease holds a while longer, and so may the next try.
+    }
+  }
+
+  async #do(job: WorkerJob, lease: string): Promise<void> {
+    try {
+      let end: object
+      try {
+        end = { status: 'COMPLETED', results: await this.handle(job) }
+      } catch (error) {
+        end = { status: 'ERROR', reason: describe(error) }
+      }
+      if (job.signal.aborted) throw job.signal.reason
+      await this.#bringHome(job.id, lease, end)
+    } catch (error) {
+      this.#report(asError(error))
+    }
+  }
+
+  async #bringHome(id: string, lease: string, end: object): Promise<void> {
+    const what = `result of job ${id}`
+    for (let tries = 1; ; tries++) {
+      let error: ManyhostError
+      try {
+        const answer = await this.#tell(id, lease, end)
+        if (answer.status === 200) return
+        error = refused(what, answer)
+        // Its schema refuses it: nobody would hear of that if we did not say it.
+        if (answer.status === 400 && 'results' in end) {
+          end = { status: 'ERROR', reason: error.message }
+          this.#report(error)
+          continue
+        }
+      } catch (thrown) {
+        error = unreachable(what, thrown)
+      }
+      if (!error.retryable || tries >= RESULT_TRIES) throw error
+      await sleep(backoff(tries, Math.random))
+    }
+  }
+
+  #tell(id: string, lease: string, json: object): Promise<Answer> {
+    const [root] = this.#url.split('/services/')
+    return this.#ask('PATCH', `${root}/jobs/${id}`, json, {
+      headers: { 'x-manyhost-lease': lease },
+    })
+  }
+
+  #ask(
+    method: 'GET' | 'PATCH',
+    url: string,
+    json?: object,
+    more: { headers?: Record<string, string>; signal?: AbortSignal; timeout?: number } = {},
+  ): Promise<Answer> {
+    const headers = { 'x-manyhost-worker': this.name, ...more.headers }
+    return ask(url, this.#options, { method, json, ...more, headers })
+  }
+
+  #report(error: Error): void {
+    const { onError } = this.#options
+    if (onError) onError(error)
+    else process.stderr.write(`worker ${this.name}: ${describe(error)}\n`)
+  }
+}
+
+function parse(options: WorkerOptions) {
+  const parsed = parseOptions('Worker', options, RULES)
+  if (parsed.url !== undefined) return parsed
+  throw new ManyhostError('MANYHOST_INVALID_OPTION', 'Worker: url is missing')
+}
+
+function nameOf(): string {
+  const host = hostname()
+    .replace(/[^\w.-]/g, '-')
+    .slice(0, 60)
+  return `${host}-${randomUUID().slice(0, 8)}`
+}

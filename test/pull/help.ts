@@ -1,0 +1,94 @@
+/** A hub on port 0, and calls of its API as curl would make them. */
+import { onTestFinished } from 'vitest'
+import { type WorkersOptions, type WorkersProvider, workers } from '../../providers/pull/index.ts'
+
+export interface Reply {
+  readonly status: number
+  readonly headers: Headers
+  readonly text: string
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of many shapes, looked at by tests alone
+  readonly body: any
+}
+
+export interface Ask {
+  readonly json?: unknown
+  readonly text?: string
+  readonly headers?: Record<string, string>
+  readonly signal?: AbortSignal
+}
+
+export interface TestHub {
+  readonly provider: WorkersProvider
+  readonly url: string
+  ask(method: string, path: string, ask?: Ask): Promise<Reply>
+  /** Registers a service and answers with its path. */
+  service(given?: object): Promise<string>
+  submit(service: string, parameters: object): Promise<string>
+  claim(service: string, worker?: string, wait?: number): Promise<Reply>
+  close(): Promise<void>
+}
+
+export const ADDER = {
+  name: 'adder',
+  description: 'adds',
+  job_registration_schema: {
+    $schema: 'http://json-schema.org/draft-04/schema#',
+    type: 'object',
+    properties: { a: { type: 'integer', maximum: 10 } },
+    required: ['a'],
+  },
+  job_result_schema: { type: 'object', properties: { b: { type: 'integer' } } },
+}
+
+export async function openHub(options: WorkersOptions = {}): Promise<TestHub> {
+  const provider = workers({ listen: 0, ...options })
+  const { url = '' } = await provider.ready()
+  const ask: TestHub['ask'] = async (method, path, { json, text, headers, signal } = {}) => {
+    const response = await fetch(url + path, {
+      method,
+      redirect: 'manual',
+      headers: { ...(json !== undefined && { 'content-type': 'application/json' }), ...headers },
+      ...(json !== undefined && { body: JSON.stringify(json) }),
+      ...(text !== undefined && { body: text }),
+      ...(signal && { signal }),
+    })
+    const got = await response.text()
+    const isJson = response.headers.get('content-type')?.includes('json')
+    const body = isJson && got ? JSON.parse(got) : undefined
+    return { status: response.status, headers: response.headers, text: got, body }
+  }
+  const hub: TestHub = {
+    provider,
+    url,
+    ask,
+    async service(given = {}) {
+      const { headers } = await ask('POST', '/services', { json: { ...ADDER, ...given } })
+      return headers.get('location') ?? ''
+    },
+    async submit(service, parameters) {
+      const { headers } = await ask('POST', `${service}/jobs`, { json: { parameters } })
+      return headers.get('location') ?? ''
+    },
+    claim: (service, worker, wait) =>
+      ask('GET', `${service}/next`, {
+        headers: {
+          ...(worker && { 'x-manyhost-worker': worker }),
+          ...(wait && { prefer: `wait=${wait}` }),
+        },
+      }),
+    close: () => provider.close?.() ?? Promise.resolve(),
+  }
+  onTestFinished(hub.close)
+  return hub
+}
+
+/** Ends a claim, as its worker. */
+export function finish(hub: TestHub, claim: Reply, results: object, worker?: string) {
+  return hub.ask('PATCH', `/jobs/${claim.body.data.id}`, {
+    json: { status: 'COMPLETED', results },
+    headers: {
+      'x-manyhost-lease': claim.headers.get('x-manyhost-lease') ?? '',
+      ...(worker && { 'x-manyhost-worker': worker }),
+    },
+  })
+}
