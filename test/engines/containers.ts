@@ -16,7 +16,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import Docker from 'dockerode'
-import { until } from '../providers/process-help.ts'
+import { pidsWith, until } from '../providers/process-help.ts'
 
 export const IMAGE = 'manyhost-test:latest'
 
@@ -135,8 +135,12 @@ async function stopEngine(api: Docker, child: ChildProcess, folder: string): Pro
   const exited = once(child, 'exit')
   child.kill('SIGTERM')
   await exited
+  // Podman leaves one process a command that was run in a container, for five minutes.
+  for (const pid of pidsWith(`${folder}/`, 'cmdline')) {
+    if (pid !== process.pid) process.kill(pid, 'SIGKILL')
+  }
   unmount(folder)
-  rmSync(folder, { recursive: true, force: true })
+  rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
 }
 
 /** What a daemon leaves mounted when it ends: namespaces of its network, and Podman its storage. */
