@@ -65,6 +65,10 @@ export interface Running {
   readonly exited: Promise<Exit>
   /** Where it listens, for people. */
   readonly address?: string
+  /** Requests that it takes at a time, where that differs from `StartSpec.concurrency`. */
+  readonly places?: number
+  /** Resolves, with the reason, when its place will be lost soon: it is drained, and another one started. */
+  readonly leaving?: Promise<string>
   /**
    * Tries once whether the server accepts a connection; rejects when not. Absent: it is taken as accepting.
    */
@@ -80,7 +84,7 @@ export interface Provider {
   readonly name: string
   readonly capabilities: ReadonlySet<Capability>
   /** Instances that it can have at most, where it knows: sizes are held below it, and it is the size at first. */
-  readonly limit?: number
+  readonly limit?: number | undefined
   /**
    * Starts one instance. Resolves when its server was started, not when it is ready: the cluster finds that out.
    * Rejects, having cleaned up, when it could not or `signal` was aborted.

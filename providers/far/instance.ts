@@ -13,7 +13,7 @@ import { Grace } from '../grace.ts'
 import { lastLine, pump, Tail } from '../process/output.ts'
 import { download, firstLine, upload } from './copy.ts'
 import type { Machine, Shell } from './machine.ts'
-import { feed, leash, NOT_STARTED } from './shell.ts'
+import { feed, leash } from './shell.ts'
 
 /** How much of an instance's output its errors carry, in characters. */
 const ERROR_OUTPUT = 4_096
@@ -134,8 +134,8 @@ export class FarInstance implements Running {
   }
 
   async #spawn(command: string, args: readonly string[]): Promise<void> {
-    const exit = await this.#launch(command, args, 'dies', (text) => this.#write(text))
-    void exit.then((how) => {
+    const { end } = await this.#launch(command, args, 'dies', (text) => this.#write(text))
+    void end.then((how) => {
       this.#lastExit = how
       if (this.#state === 'up') this.#end(how)
     })
@@ -144,12 +144,12 @@ export class FarInstance implements Running {
   async #run(command: string, args: readonly string[]): Promise<string> {
     const stdout = new Tail(RUN_OUTPUT)
     const output = new Tail(ERROR_OUTPUT)
-    const exit = await this.#launch(command, args, 'stays', (text, isStdout) => {
+    const { end } = await this.#launch(command, args, 'stays', (text, isStdout) => {
       output.add(text)
       if (isStdout) stdout.add(text)
       this.#write(text)
     })
-    const { detail } = await exit
+    const { detail } = await end
     this.#abort.signal.throwIfAborted()
     if (detail === 'exit code 0') return stdout.text
     const line = lastLine(output.text)
@@ -166,7 +166,7 @@ export class FarInstance implements Running {
     args: readonly string[],
     rest: 'dies' | 'stays',
     onText: (text: string, isStdout: boolean) => void,
-  ): Promise<Promise<Exit>> {
+  ): Promise<{ readonly end: Promise<Exit> }> {
     // A startup function that does not look at its signal must not start anything behind our back.
     this.#abort.signal.throwIfAborted()
     const { machine, cwd, marker } = this.#place
@@ -188,7 +188,7 @@ export class FarInstance implements Running {
       })
     }
     pump(shell.stdout, (text) => onText(text, true))
-    return this.#endOf(shell)
+    return { end: this.#endOf(shell) }
   }
 
   async #silence(shell: Shell, said: string): Promise<string> {

@@ -21,8 +21,8 @@ export function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }
 
-/** The exit codes of a leash that started nothing. */
-export const NOT_STARTED = 126
+/** The exit code of a leash that started nothing. */
+const NOT_STARTED = 126
 
 export interface Leash {
   readonly command: string
