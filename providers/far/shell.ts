@@ -65,7 +65,8 @@ echo "@$pid"
   sweep
 ) &
 watch=$!
-exec 3<&-
+# A shell says of its own what was killed.
+exec 3<&- >/dev/null 2>&1
 wait "$pid"; code=$?
 while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
 ${rest === 'dies' ? 'kill -KILL "-$pid" 2>/dev/null' : ''}

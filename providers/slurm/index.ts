@@ -245,7 +245,7 @@ class Slurm implements Provider {
     )
     await Promise.allSettled(this.#starting)
     await Promise.all([...this.#instances].map((instance) => instance.stop(0)))
-    await this.#queue.close()
+    this.#queue.close()
     this.#callback.close()
     this.#controller.close?.()
   }

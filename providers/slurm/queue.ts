@@ -1,5 +1,5 @@
 /** The queue of the cluster, looked at once for all jobs of a session: what their own callbacks cannot tell. */
-import { every, type Timer, until, within } from '../../src/time.ts'
+import { every, sleep, type Timer, within } from '../../src/time.ts'
 import { type Controller, isLive, isOver, type Job } from './controller.ts'
 
 /** How long the reason of an end is looked for, in ms: an end must be known within a second. */
@@ -8,8 +8,11 @@ const LOOK = 400
 /** Looks in a row that do not show a job, before it is taken as gone: one may come between its steps. */
 const MISSES = 3
 
-/** How long jobs may take to leave the queue when the provider closes, in ms. */
-const LEAVE = 10_000
+/** How long a job that was cancelled may take to leave before nobody waits for it any more, in ms. */
+const LEAVE = 8_000
+
+/** Between two looks after those that leave, in ms. */
+const LEAVING = 100
 
 export interface Ended {
   readonly state: string
@@ -29,6 +32,8 @@ export interface Watched {
 interface Entry {
   readonly id: string
   readonly setOver: (end: Ended) => void
+  /** Called when nothing of it runs any more, for all that Slurm knows. */
+  readonly setLeft: () => void
   misses: number
   /** It has been seen to run: a job that waits again was requeued. */
   hasRun: boolean
@@ -55,7 +60,11 @@ export class Queue {
     const over = new Promise<Ended>((resolve) => {
       setOver = resolve
     })
-    const entry = { id, setOver, misses: 0, hasRun: false, isOver: false, isWanted: true }
+    let setLeft: () => void = () => {}
+    const left = new Promise<void>((resolve) => {
+      setLeft = resolve
+    })
+    const entry = { id, setOver, setLeft, misses: 0, hasRun: false, isOver: false, isWanted: true }
     this.#entries.set(id, entry)
     this.#timer ??= every(this.#interval, () => void this.#look())
     let end: Ended | undefined
@@ -69,7 +78,7 @@ export class Queue {
         if (!end) await within(LOOK, this.#lookAnew())
         return end
       },
-      end: () => this.#end(entry),
+      end: () => this.#end(entry, left),
     }
   }
 
@@ -110,6 +119,7 @@ export class Queue {
     entry.misses = 0
     const { state, reason } = job
     if (state === 'RUNNING') entry.hasRun = true
+    if (!isLive(state)) entry.setLeft()
     if (!entry.isWanted) {
       if (isOver(state)) this.#over(entry, { state, reason })
     } else if (!isLive(state) || (state === 'PENDING' && entry.hasRun)) {
@@ -121,18 +131,28 @@ export class Queue {
   #over(entry: Entry, end: Ended): void {
     entry.isOver = true
     entry.setOver(end)
+    entry.setLeft()
     this.#entries.delete(entry.id)
     if (this.#entries.size > 0) return
     this.#timer?.clear()
     this.#timer = undefined
   }
 
-  async #end(entry: Entry): Promise<void> {
+  async #end(entry: Entry, left: Promise<void>): Promise<void> {
     if (entry.isOver || !entry.isWanted) return
     entry.isWanted = false
     // Those that hang up in the same moment are cancelled by one call.
     this.#cancel([entry.id])
     await this.#cancelling
+    let isGone = false
+    void left.then(() => {
+      isGone = true
+    })
+    const look = async (): Promise<void> => {
+      // All that leave wait for the same looks. Where Slurm does not answer, the job has at least hung up.
+      while (!isGone && (await this.#look())) await Promise.race([left, sleep(LEAVING)])
+    }
+    await within(LEAVE, look())
   }
 
   #cancel(ids: readonly string[]): void {
@@ -146,12 +166,8 @@ export class Queue {
       })
   }
 
-  /** Resolves when all have left the queue, or Slurm does not tell. */
-  async close(): Promise<void> {
-    const gone = async (): Promise<void> => {
-      while (this.#entries.size > 0 && (await this.#look())) await until(() => this.#entries.size === 0, 50)
-    }
-    await within(LEAVE, gone())
+  /** To be called when all have ended. */
+  close(): void {
     this.#timer?.clear()
     this.#timer = undefined
   }

@@ -2,7 +2,7 @@
  * The batch script: bash, which can open TCP connections by itself. It calls back, and then opens a shell for each line
  * that asks for one, over connections of its own. The callback is its lifeline: when it ends, so does all of the job.
  */
-import { BOOTSTRAP, sweep } from '../far/shell.ts'
+import { BOOTSTRAP, quote, sweep } from '../far/shell.ts'
 
 export interface ScriptParts {
   readonly id: string
@@ -34,9 +34,12 @@ shell() {
   trap : USR1 TERM
   if exec 4<>"$back" && printf 'out %s %s\\n' "$token" "$1" >&4 &&
      exec 5<>"$back" && printf 'err %s %s\\n' "$token" "$1" >&5; then
-    bash -c ${singleQuoted(BOOTSTRAP)} 3<&- <&4 >&4 2>&5 4<&- 5<&- &
-    wait "$!"; code=$?
-    while kill -0 "$!" 2>/dev/null; do wait "$!"; code=$?; done
+    # Pipes between: a program cannot open /dev/stdout where that is a socket, and may not write all before it exits.
+    sh -c ${quote(BOOTSTRAP)} 3<&- <&4 > >(exec cat >&4 3<&- 5<&-) 2> >(exec cat >&5 3<&- 4<&-) 4<&- 5<&- &
+    pid=$!
+    exec 4<&- 5<&-
+    wait "$pid"; code=$?
+    while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
   else code=126; fi
   printf 'exit %s %s\\n' "$1" "$code" >&3
 }
@@ -50,8 +53,4 @@ trap '' USR1 TERM
 sweep
 exit 0
 `
-}
-
-function singleQuoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`
 }

@@ -14,7 +14,7 @@ const SBATCH = '/usr/bin/sbatch'
 withEngine(SBATCH, 'Slurm', () => {
   let cluster: SlurmCluster
   const scratch = mkdtempSync(join(tmpdir(), 'manyhost-slurm-'))
-  const options: Record<string, unknown> = { ports: [14_000, 15_000] }
+  const options: Record<string, unknown> = { ports: [14_000, 15_999] }
 
   beforeAll(async () => {
     cluster = await openSlurm()
