@@ -5,7 +5,7 @@ import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { finished, pipeline } from 'node:stream/promises'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import type { Machine, Shell } from './machine.ts'
 import { feed, quote } from './shell.ts'
@@ -58,10 +58,11 @@ else echo file; exec cat -- ${source}; fi`
         await mkdir(target, { recursive: true })
         await tar(['-xf', '-', '-C', target], stdout, undefined)
       } else if (kind === 'file') {
-        const isFolder = local.endsWith('/') || (await facts(target).catch(() => undefined))?.isDirectory
+        const isFolder =
+          local.endsWith('/') || (await facts(target).catch(() => undefined))?.isDirectory
         const path = isFolder ? join(target, basename(remote)) : target
         await mkdir(dirname(path), { recursive: true })
-        await pipeline(stdout, createWriteStream(path))
+        await drained(stdout, createWriteStream(path))
       }
     })
   })
@@ -112,6 +113,15 @@ async function through(
   }
 }
 
+/**
+ * Not `pipeline`: a channel of ssh may say that it is closed before all that it holds was read, and that would count as
+ * the premature end of it.
+ */
+async function drained(from: Readable, to: Writable): Promise<void> {
+  from.pipe(to)
+  await finished(to)
+}
+
 /** This machine's tar, between a folder and a stream. */
 async function tar(
   args: readonly string[],
@@ -127,7 +137,7 @@ async function tar(
   })
   const exited = once(child, 'close')
   const streams = [
-    from && child.stdin ? pipeline(from, child.stdin) : undefined,
+    from && child.stdin ? drained(from, child.stdin) : undefined,
     to && child.stdout ? pipeline(child.stdout, to) : undefined,
   ]
   const [[code]] = await Promise.all([exited, ...streams])

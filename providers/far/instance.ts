@@ -1,13 +1,7 @@
 /** One instance on another machine: its commands, its address and the connections to it. */
 import type { Pool } from 'undici'
 import { describe, ManyhostError } from '../../src/errors.ts'
-import type {
-  Exit,
-  ListenOn,
-  Running,
-  StartSpec,
-  StartupContext,
-} from '../../src/provider.ts'
+import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
 import { within } from '../../src/time.ts'
 import { Grace } from '../grace.ts'
 import { lastLine, pump, Tail } from '../process/output.ts'
@@ -302,7 +296,8 @@ const SIGNALS: Readonly<Record<number, string>> = {
 
 /** A shell tells a signal by 128 and its number, and so it is told from here. */
 function exitOf(code: number | undefined): Exit {
-  if (code === undefined) return { reason: 'lost', detail: 'the connection to its machine was lost' }
+  if (code === undefined)
+    return { reason: 'lost', detail: 'the connection to its machine was lost' }
   const signal = code > 128 ? SIGNALS[code - 128] : undefined
   return signal
     ? { reason: 'killed', detail: `killed by ${signal}` }

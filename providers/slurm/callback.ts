@@ -34,7 +34,6 @@ export class Callback {
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       void this.#take(socket)
     })
-    this.#server.unref()
   }
 
   /** Resolves with the port. @throws ManyhostError MANYHOST_START_FAILED */

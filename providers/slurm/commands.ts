@@ -21,7 +21,15 @@ export class Commands implements Controller {
   }
 
   async submit({ name, script, comment, cpus, memory }: Submission): Promise<string> {
-    const { partition, account, qos, constraint, timeLimit, drainBefore, extra = [] } = this.#settings
+    const {
+      partition,
+      account,
+      qos,
+      constraint,
+      timeLimit,
+      drainBefore,
+      extra = [],
+    } = this.#settings
     const given: Record<string, string | number | undefined> = {
       'job-name': name,
       comment,
@@ -48,7 +56,12 @@ export class Commands implements Controller {
 
   async jobs(): Promise<readonly Job[]> {
     const format = ['%A', '%j', '%T', '%r', '%k'].join(UNIT)
-    const printed = await this.#call('squeue', ['--me', '--noheader', '--states=all', `--format=${format}`])
+    const printed = await this.#call('squeue', [
+      '--me',
+      '--noheader',
+      '--states=all',
+      `--format=${format}`,
+    ])
     return printed.split('\n').flatMap((line) => {
       const [id, name = '', state = '', reason = '', comment = ''] = line.split(UNIT)
       return id ? [{ id, name, state, reason, comment }] : []
@@ -58,7 +71,8 @@ export class Commands implements Controller {
   async cancel(ids: readonly string[], force: boolean): Promise<void> {
     if (ids.length === 0) return
     // To a pending job a signal says nothing.
-    if (force) await this.#call('scancel', ['--quiet', '--signal=KILL', '--full', ...ids]).catch(() => {})
+    if (force)
+      await this.#call('scancel', ['--quiet', '--signal=KILL', '--full', ...ids]).catch(() => {})
     await this.#call('scancel', ['--quiet', ...ids])
   }
 

@@ -28,7 +28,15 @@ export interface Controller {
 }
 
 /** States in which a job will come to run, or runs. */
-const LIVE = new Set(['PENDING', 'CONFIGURING', 'RUNNING', 'SUSPENDED', 'STOPPED', 'SIGNALING', 'STAGE_OUT'])
+const LIVE = new Set([
+  'PENDING',
+  'CONFIGURING',
+  'RUNNING',
+  'SUSPENDED',
+  'STOPPED',
+  'SIGNALING',
+  'STAGE_OUT',
+])
 
 /** Whether a job in that state has, or will have, a server that may be used. */
 export function isLive(state: string): boolean {

@@ -9,7 +9,7 @@ import { Callback, type Expected } from './callback.ts'
 import { Commands } from './commands.ts'
 import { type Controller, isOver } from './controller.ts'
 import { Labels, startedAt } from './labels.ts'
-import { type Settings, type SlurmOptions, parseOptions } from './options.ts'
+import { parseOptions, type Settings, type SlurmOptions } from './options.ts'
 import { Queue, type Watched } from './queue.ts'
 import { Rest } from './rest.ts'
 import { batchScript } from './script.ts'
@@ -159,7 +159,9 @@ class Slurm implements Provider {
       void job.over.then(({ state, reason }) => {
         const { host, port } = this.#settings.callback
         const hint = `; its output says nothing: can its node reach ${host}:${port ?? '(any port)'}?`
-        reject(new Error(`job ${job.id} ended as ${state} (${reason}) before it called back${hint}`))
+        reject(
+          new Error(`job ${job.id} ended as ${state} (${reason}) before it called back${hint}`),
+        )
       })
     })
     try {
@@ -262,11 +264,17 @@ class Slurm implements Provider {
 /** How a job's end is told, in the words of `Exit`. */
 function exitOf({ state, reason }: { state: string; reason: string }, seen?: Exit): Exit {
   const detail = `its job ended as ${state}${reason && reason !== 'None' ? ` (${reason})` : ''}`
-  if (state === 'OUT_OF_MEMORY') return { reason: 'out-of-memory', detail: `${detail}: out of memory` }
+  if (state === 'OUT_OF_MEMORY')
+    return { reason: 'out-of-memory', detail: `${detail}: out of memory` }
   if (state === 'CANCELLED' || state === 'TIMEOUT' || state === 'PREEMPTED') {
     return { reason: 'killed', detail }
   }
-  if (state === 'NODE_FAIL' || state === 'BOOT_FAIL' || state === 'REQUEUED' || state === 'PENDING') {
+  if (
+    state === 'NODE_FAIL' ||
+    state === 'BOOT_FAIL' ||
+    state === 'REQUEUED' ||
+    state === 'PENDING'
+  ) {
     return { reason: 'lost', detail }
   }
   return seen ?? { reason: 'lost', detail }

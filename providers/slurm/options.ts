@@ -115,7 +115,14 @@ export type Settings = SlurmOptions &
   Required<
     Pick<
       SlurmOptions,
-      'callback' | 'ports' | 'env' | 'cwd' | 'pollInterval' | 'adopt' | 'drainBefore' | 'restVersion'
+      | 'callback'
+      | 'ports'
+      | 'env'
+      | 'cwd'
+      | 'pollInterval'
+      | 'adopt'
+      | 'drainBefore'
+      | 'restVersion'
     >
   >
 

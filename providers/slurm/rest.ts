@@ -70,7 +70,9 @@ export class Rest implements Controller {
   async cancel(ids: readonly string[], force: boolean): Promise<void> {
     const query = force ? '?signal=KILL' : ''
     // Of those that have ended it says an error.
-    const results = await Promise.allSettled(ids.map((id) => this.#ask('DELETE', `job/${id}${query}`)))
+    const results = await Promise.allSettled(
+      ids.map((id) => this.#ask('DELETE', `job/${id}${query}`)),
+    )
     const failed = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
     if (failed && !/already|invalid job id/i.test(describe(failed.reason))) throw failed.reason
   }
@@ -95,7 +97,9 @@ export class Rest implements Controller {
     const parsed = parse(text)
     const errors = Array.isArray(parsed.errors) ? parsed.errors : []
     if (statusCode >= 400 || errors.length > 0) {
-      const why = errors.map((one) => (isRecord(one) ? (one.error ?? one.description) : one)).join('; ')
+      const why = errors
+        .map((one) => (isRecord(one) ? (one.error ?? one.description) : one))
+        .join('; ')
       throw new Error(`slurmrestd: ${method} ${path}: ${statusCode} ${why || text.slice(0, 200)}`)
     }
     return parsed

@@ -3,7 +3,14 @@ import { randomBytes } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import type { Capability, Exit, ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
+import type {
+  Capability,
+  Exit,
+  ListenOn,
+  Provider,
+  Running,
+  StartSpec,
+} from '../../src/provider.ts'
 import { now } from '../../src/time.ts'
 import { type Endpoint, openPool } from '../endpoint.ts'
 import { firstLine } from '../far/copy.ts'
@@ -178,10 +185,7 @@ class Ssh implements Provider {
     const where = listenOn.socketPath ?? `${listenOn.host}:${listenOn.port}`
     const address = listenOn.socketPath === undefined ? `http://${where}` : `unix:${where}`
     const endpoint: Endpoint = { origin: 'http://localhost', listenOn, address }
-    const connect = (
-      _: buildConnector.Options,
-      callback: buildConnector.Callback,
-    ): void => {
+    const connect = (_: buildConnector.Options, callback: buildConnector.Callback): void => {
       link.forward(listenOn).then(
         // undici asks of a socket nothing that a channel has not.
         (channel) => callback(null, channel as Parameters<buildConnector.Callback>[1] & Duplex),

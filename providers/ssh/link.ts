@@ -91,7 +91,11 @@ export class Link implements Machine {
         if (error) {
           const { socketPath, host, port } = listenOn
           const where = socketPath ?? `${host}:${port}`
-          reject(Object.assign(new Error(`${this.name}, ${where}: ${error.message}`), { code: 'ECONNREFUSED' }))
+          reject(
+            Object.assign(new Error(`${this.name}, ${where}: ${error.message}`), {
+              code: 'ECONNREFUSED',
+            }),
+          )
         } else resolve(channel)
       }
       try {

@@ -58,7 +58,10 @@ export interface SshOptions {
 }
 
 const path = ['a path', isText] as const
-const variable = ['the name of a variable', (value: unknown) => /^\w+$/.test(String(value))] as const
+const variable = [
+  'the name of a variable',
+  (value: unknown) => /^\w+$/.test(String(value)),
+] as const
 
 const HOST = {
   host: ['a name or an address', isText],
@@ -67,11 +70,17 @@ const HOST = {
   fingerprint: ["like 'SHA256:...'", isFingerprint],
   cpus: ['a number above 0', (value: unknown) => isAbove(0)(value) && value !== 0],
   memory: ['bytes from 1 MiB up', isAbove(1_048_576)],
-  limit: ['a whole number from 1 up', (value: unknown) => Number.isSafeInteger(value) && Number(value) > 0],
+  limit: [
+    'a whole number from 1 up',
+    (value: unknown) => Number.isSafeInteger(value) && Number(value) > 0,
+  ],
 } as const
 
 const CHECKS = {
-  hosts: ['a list of one or more hosts', (value: unknown) => Array.isArray(value) && value.length > 0],
+  hosts: [
+    'a list of one or more hosts',
+    (value: unknown) => Array.isArray(value) && value.length > 0,
+  ],
   user: ['a name', isText],
   key: path,
   keyEnv: variable,
@@ -126,7 +135,8 @@ export function nameOf({ host, port, user }: Target): string {
 
 function parseHost(given: unknown, user: string, where: string): Target {
   const host = typeof given === 'string' ? split(given, where) : given
-  if (!isRecord(host)) throw invalid(`${where} must be 'user@host:port' or an object, got ${show(given)}`)
+  if (!isRecord(host))
+    throw invalid(`${where} must be 'user@host:port' or an object, got ${show(given)}`)
   check(where, host as unknown as SshHost, HOST)
   if (host.host === undefined) throw invalid(`${where}: host is missing`)
   const { cpus = 1, limit = Number.POSITIVE_INFINITY } = host as unknown as SshHost

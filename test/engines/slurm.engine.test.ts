@@ -27,7 +27,14 @@ withEngine(SBATCH, 'Slurm', () => {
 
   async function jobOf(id: string, format: string): Promise<string> {
     const states = 'pending,running,suspended,configuring,completing'
-    const all = await cluster.run('squeue', '--noheader', `--states=${states}`, `--name=${id}`, '-o', format)
+    const all = await cluster.run(
+      'squeue',
+      '--noheader',
+      `--states=${states}`,
+      `--name=${id}`,
+      '-o',
+      format,
+    )
     return all.trim()
   }
 

@@ -81,7 +81,8 @@ ${more}
     children.push(child)
     return child
   }
-  const sbin = (name: string): string => (existsSync(`/usr/sbin/${name}`) ? `/usr/sbin/${name}` : name)
+  const sbin = (name: string): string =>
+    existsSync(`/usr/sbin/${name}`) ? `/usr/sbin/${name}` : name
   begin(sbin('munged'), [
     '--foreground',
     '--force',
@@ -102,7 +103,10 @@ ${more}
   for (const name of nodes) startNode(name)
   const idle = async (): Promise<boolean> => {
     const states = await run('sinfo', '--noheader', '--Node', '--partition=main', '--format=%T')
-    return states.trim().split('\n').every((state) => state === 'idle')
+    return states
+      .trim()
+      .split('\n')
+      .every((state) => state === 'idle')
   }
   await until(idle, 60_000)
   return {
@@ -114,16 +118,22 @@ ${more}
     node: (name) => daemons.get(name) as ChildProcess,
     startNode,
     startRest: async () => {
-      begin(sbin('slurmrestd'), ['-a', 'rest_auth/local', '-s', 'openapi/v0.0.38', `unix:${file('rest.sock')}`], {
-        SLURMRESTD_SECURITY: 'disable_user_check',
-      })
+      begin(
+        sbin('slurmrestd'),
+        ['-a', 'rest_auth/local', '-s', 'openapi/v0.0.38', `unix:${file('rest.sock')}`],
+        {
+          SLURMRESTD_SECURITY: 'disable_user_check',
+        },
+      )
       await until(() => existsSync(file('rest.sock')), 20_000)
       return `unix:${file('rest.sock')}`
     },
     close: async () => {
       controller.kill('SIGCONT')
       await run('scancel', '--quiet', '--me').catch(() => {})
-      await until(async () => (await run('squeue', '--noheader')).trim() === '', 20_000).catch(() => {})
+      await until(async () => (await run('squeue', '--noheader')).trim() === '', 20_000).catch(
+        () => {},
+      )
       for (const child of children.reverse()) await ended(child)
       rmSync(folder, { recursive: true, force: true })
     },
