@@ -1,9 +1,12 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
 import { processes } from '../../../providers/process/index.ts'
+import { several } from '../../../providers/several.ts'
+import { slurm } from '../../../providers/slurm/index.ts'
+import { ssh } from '../../../providers/ssh/index.ts'
 import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
-import type { ProviderTypes } from '../../config/providers.ts'
+import { type ProviderTypes, SEVERAL } from '../../config/providers.ts'
 import type { ServiceConfig } from '../../config/services.ts'
 import type { Provider } from '../../provider.ts'
 import type { ServiceOptions } from '../../service.ts'
@@ -23,12 +26,19 @@ const TYPES: Readonly<Record<string, Type>> = {
     make: (options) => fixed(options as unknown as Parameters<typeof fixed>[0]),
     isShared: false,
   },
+  slurm: { make: (options) => slurm(options), isShared: true },
+  ssh: {
+    make: (options) => ssh(options as unknown as Parameters<typeof ssh>[0]),
+    isShared: true,
+  },
 }
 
 /** What `loadConfig` is to check them by. */
 export const PROVIDER_TYPES: ProviderTypes = {
   process: { parse: (options) => TYPES.process?.make(options), needsCommand: true },
   static: { parse: (options) => TYPES.static?.make(options) },
+  slurm: { parse: (options) => TYPES.slurm?.make(options), needsCommand: true, local: false },
+  ssh: { parse: (options) => TYPES.ssh?.make(options), needsCommand: true, local: false },
 }
 
 /** Makes the providers of a session, each shared one once. */
@@ -37,11 +47,23 @@ export class ProviderShop {
 
   /** The one of that name; processes of this machine without a name. */
   named(name: string | undefined, { providers, file }: Config): Provider {
-    const { type, options } = (name === undefined ? undefined : providers[name]) ?? DEFAULT
+    return this.#make((name === undefined ? undefined : providers[name]) ?? DEFAULT, file)
+  }
+
+  #make({ type, options }: Described, file: string | undefined): Provider {
+    if (type === SEVERAL) {
+      const { of, ...how } = options as { of: readonly Described[] }
+      return several(
+        of.map((one) => this.#make(one, file)),
+        how,
+      )
+    }
     const { make, isShared } = TYPES[type] as Type
     const { cwd } = options
     const located =
-      typeof cwd === 'string' ? { ...options, cwd: resolve(file ?? '.', '..', cwd) } : options
+      typeof cwd === 'string' && PROVIDER_TYPES[type]?.local !== false
+        ? { ...options, cwd: resolve(file ?? '.', '..', cwd) }
+        : options
     if (!isShared) return make(located)
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)
@@ -58,7 +80,9 @@ export class ProviderShop {
   })
 }
 
-const DEFAULT: { readonly type: string; readonly options: Options } = {
+type Described = { readonly type: string; readonly options: Options }
+
+const DEFAULT: Described = {
   type: 'process',
   options: {},
 }
