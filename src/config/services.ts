@@ -138,12 +138,14 @@ class ServiceReader {
     const { provider: names, ...options } = (fields ?? {}) as Omit<ServiceOptions, 'provider'> & {
       provider?: ProviderNames
     }
+    const failures = reader.failures
     const provider = this.#oneName(node, names)
+    const isNamed = reader.failures === failures
     const { concurrency = 1 } = options
     const size = sizeNode
       ? readSize(reader, sizeNode, join(this.#path, 'size'), { concurrency, url })
       : { fixed: options.initSize ?? 1 }
-    this.#checkProvider(node, provider, options.command !== undefined)
+    if (isNamed) this.#checkProvider(node, provider, options.command !== undefined)
     const whole = this.#located({ ...options, url, initSize: first(size, options) }, provider)
     this.#checkTogether(node, whole, size, options.initSize)
     if (!size || reader.failures > before) return undefined
