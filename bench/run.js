@@ -9,6 +9,7 @@
  *   scale          1,000 instances, 1,000,000 waiting requests, 100,000 aborts
  *   reaction       cold start, resize, replacement
  *   overhead       CPU of a request without any network
+ *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -25,6 +26,7 @@ const SCENARIOS = [
   'scale',
   'reaction',
   'overhead',
+  'engines',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

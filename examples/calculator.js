@@ -1,11 +1,13 @@
 // The main job from end to end, and what `npm run demo` runs: a calculator at one URL on three instances, fifty
 // additions, an instance killed halfway, sizes that a load balancer sets, and the metrics of it all.
+// `--provider docker` runs the same on containers.
 import { fileURLToPath } from 'node:url'
 import { Session, SimpleLoadBalancer } from 'manyhost'
+import { image, provider } from './lib/provider.js'
 
 const server = fileURLToPath(new URL('./calculator-server.js', import.meta.url))
 
-const session = new Session({ tickInterval: 100 })
+const session = new Session({ provider, tickInterval: 100 })
 process.once('SIGINT', () => void session.close().then(() => process.exit(130)))
 
 session.on('instance', ({ instance, state, reason }) => {
@@ -14,10 +16,15 @@ session.on('instance', ({ instance, state, reason }) => {
   }
 })
 
+/** How the server of each instance is killed, on its own machine. */
+const kills = new Map()
+
 session.startup(
-  { url: 'http://calc', initSize: 3, ready: '/health' },
-  // A command would do; a function so that each instance writes where its process is.
+  { url: 'http://calc', image, initSize: 3, ready: '/health' },
+  // The server goes where the instance is, which may be here; it writes which process it is.
   async (ctx) => {
+    await ctx.upload(server, server)
+    kills.set(ctx.env.MANYHOST_INSTANCE, (pid) => ctx.run('sh', '-c', `kill -9 ${pid}`))
     await ctx.spawn('sh', '-c', 'echo "pid $$"; exec node "$0"', server)
   },
 )
@@ -66,9 +73,11 @@ function kill(cluster) {
     ({ state, inFlight }) => state === 'ready' && inFlight > 0,
   )
   const pid = /pid (\d+)/.exec(instance?.output.text() ?? '')?.[1]
-  if (!pid) return
+  const end = kills.get(instance?.id)
+  if (!pid || !end) return
   process.stdout.write(`\n  kill -9 ${instance.id}\n`)
-  process.kill(Number(pid), 'SIGKILL')
+  // It may end together with what ends it.
+  end(pid).catch(() => {})
 }
 
 function progress(count, total) {

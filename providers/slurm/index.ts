@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/provider.ts'
+import { afterIdly } from '../../src/time.ts'
 import { endpointOf, knock, openPool } from '../endpoint.ts'
 import { FarInstance, type Place } from '../far/instance.ts'
 import { Callback, type Expected } from './callback.ts'
@@ -195,11 +196,23 @@ class Slurm implements Provider {
       cwd: spec.cwd ?? this.#settings.cwd,
       marker: this.#marker,
       lost: Promise.race([cancelled, job.over.then((end) => exitOf(end))]),
-      leaving: expected.leaving,
+      leaving: this.#leaving(expected),
       accepts: (signal) => knock(endpoint, signal),
       explain: (exit) => this.#explain(job, exit),
       release: () => this.#giveBack(expected, job),
     }
+  }
+
+  /** slurmrestd takes no signal for the batch script: where it is asked, the clock is ours. */
+  #leaving(expected: Expected): Promise<string> {
+    const { rest, timeLimit, drainBefore } = this.#settings
+    if (rest === undefined || timeLimit === undefined) return expected.leaving
+    const ours = new Promise<string>((resolve) => {
+      const ms = 1_000 * (60 * timeLimit - drainBefore)
+      const timer = afterIdly(ms, () => resolve('the time limit of its job is near'))
+      void expected.over.then(() => timer.clear())
+    })
+    return Promise.race([expected.leaving, ours])
   }
 
   /** What was seen is that something was killed or has hung up; Slurm may know why. */

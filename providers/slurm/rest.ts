@@ -25,7 +25,7 @@ export class Rest implements Controller {
   }
 
   async submit({ name, script, comment, cpus, memory }: Submission): Promise<string> {
-    const { partition, account, qos, constraint, timeLimit, drainBefore } = this.#settings
+    const { partition, account, qos, constraint, timeLimit } = this.#settings
     const { job_id: id } = await this.#ask('POST', 'job/submit', {
       script,
       job: {
@@ -36,7 +36,6 @@ export class Rest implements Controller {
         qos,
         constraints: constraint,
         time_limit: timeLimit,
-        signal: `B:USR1@${drainBefore}`,
         cpus_per_task: cpus,
         // In MiB, a number alone.
         memory_per_node: memory === undefined ? undefined : Math.ceil(memory / 1_048_576),

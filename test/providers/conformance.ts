@@ -182,6 +182,7 @@ export function conformance(harness: Harness): void {
       mkdirSync(join(local, 'inner'), { recursive: true })
       const big = randomBytes(5_000_000)
       writeFileSync(join(local, 'big.bin'), big)
+      writeFileSync(join(local, 'empty'), '')
       writeFileSync(join(local, 'inner', 'run.sh'), '#!/bin/sh\necho ran\n', { mode: 0o755 })
       writeFileSync(join(folder, 'one file ä.txt'), 'one')
       const remote = `${harness.scratch}/${randomBytes(4).toString('hex')}`
@@ -201,6 +202,7 @@ export function conformance(harness: Harness): void {
       expect(readFileSync(join(folder, 'made'), 'utf8')).toBe('made there\n')
       expect(readFileSync(join(folder, 'back', 'one file ä.txt'), 'utf8')).toBe('one')
       expect(hash(readFileSync(join(folder, 'back', 'big.bin')))).toBe(hash(big))
+      expect(statSync(join(folder, 'back', 'empty')).size).toBe(0)
       expect(statSync(join(folder, 'back', 'inner', 'run.sh')).mode & 0o111).not.toBe(0)
     })
 

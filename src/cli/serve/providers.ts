@@ -1,5 +1,7 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
+import { docker, podman } from '../../../providers/docker/index.ts'
+import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { several } from '../../../providers/several.ts'
 import { slurm } from '../../../providers/slurm/index.ts'
@@ -31,6 +33,8 @@ const TYPES: Readonly<Record<string, Type>> = {
     make: (options) => ssh(options as unknown as Parameters<typeof ssh>[0]),
     isShared: true,
   },
+  docker: { make: (options) => docker(options), isShared: true },
+  podman: { make: (options) => podman(options), isShared: true },
 }
 
 /** What `loadConfig` is to check them by. */
@@ -39,6 +43,8 @@ export const PROVIDER_TYPES: ProviderTypes = {
   static: { parse: (options) => TYPES.static?.make(options) },
   slurm: { parse: (options) => TYPES.slurm?.make(options), needsCommand: true, local: false },
   ssh: { parse: (options) => TYPES.ssh?.make(options), needsCommand: true, local: false },
+  docker: { rules: DOCKER_RULES, local: false },
+  podman: { rules: DOCKER_RULES, local: false },
 }
 
 /** Makes the providers of a session, each shared one once. */

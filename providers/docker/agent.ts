@@ -1,0 +1,24 @@
+/** Connections to an engine, none of them kept: one that a restarted engine has left would fail the next call. */
+import { Agent, type ClientRequest, type IncomingMessage } from 'node:http'
+import { Agent as SecureAgent } from 'node:https'
+
+interface Requests {
+  addRequest(request: ClientRequest, ...rest: unknown[]): void
+}
+
+/**
+ * dockerode listens to errors of its requests only. An answer that is cut is an error of the answer, and so a call would
+ * wait for its rest for ever.
+ */
+export function openAgent(isSecure: boolean): Agent {
+  const agent = isSecure ? new SecureAgent() : new Agent()
+  const requests = agent as unknown as Requests
+  const { addRequest } = requests
+  requests.addRequest = (request, ...rest) => {
+    request.once('response', (response: IncomingMessage) => {
+      response.on('error', (error) => request.emit('error', error))
+    })
+    addRequest.call(agent, request, ...rest)
+  }
+  return agent
+}

@@ -1,0 +1,63 @@
+/** Commands within a container that runs: what `ctx.run` and `ctx.spawn` start. */
+import type { Readable } from 'node:stream'
+import { sleep } from '../../src/time.ts'
+import { demux } from './demux.ts'
+import type { Engine } from './engine.ts'
+
+export interface Command {
+  readonly command: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd: string | undefined
+  readonly onText: (text: string, isStdout: boolean) => void
+}
+
+export interface Started {
+  /** Its exit code, when what it wrote was read; rejects when the engine does not know it any more. */
+  readonly ended: Promise<number>
+  /** Lets go of it. */
+  cut(): void
+}
+
+/** How often it is asked whether a command has ended whose output was lost, in ms. */
+const POLL = 250
+
+export async function execute(
+  engine: Engine,
+  container: string,
+  { command, env, cwd, onText }: Command,
+  signal: AbortSignal,
+): Promise<Started> {
+  const exec = await engine.call(
+    `run '${command[0]}'`,
+    (docker, abortSignal) =>
+      docker.getContainer(container).exec({
+        Cmd: [...command],
+        Env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
+        ...(cwd && { WorkingDir: cwd }),
+        AttachStdout: true,
+        AttachStderr: true,
+        abortSignal,
+      }),
+    { signal },
+  )
+  // Once only: it may have been started although the answer was lost.
+  const stream = (await engine.call(`run '${command[0]}'`, () => exec.start({}), {
+    signal,
+    patience: 0,
+  })) as unknown as Readable
+  const read = demux(stream, onText)
+  return { ended: read.then(() => exitCode(engine, exec.id, signal)), cut: () => stream.destroy() }
+}
+
+/** The output ends with the command, or with the connection: which one it was, the engine knows. */
+async function exitCode(engine: Engine, exec: string, signal: AbortSignal): Promise<number> {
+  for (;;) {
+    const { Running, ExitCode } = await engine.call(
+      'look at a command',
+      (docker, abortSignal) => docker.getExec(exec).inspect({ abortSignal }),
+      { signal, patience: Number.POSITIVE_INFINITY },
+    )
+    if (!Running) return ExitCode ?? 0
+    await sleep(POLL, signal)
+  }
+}

@@ -1,0 +1,226 @@
+/** Instances as containers of Docker or Podman, on one host or spread over several. */
+import { randomBytes } from 'node:crypto'
+import { asError, ManyhostError } from '../../src/errors.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
+import { within } from '../../src/time.ts'
+import { type Reservation, reservePort } from '../process/ports.ts'
+import { parseAddress, usualHost } from './address.ts'
+import { createBody, cwdOf } from './body.ts'
+import { Engine, isUnreachable } from './engine.ts'
+import { Instance } from './instance.ts'
+import { INSTANCE, OWNER, ownOwner, SERVICE, SESSION } from './labels.ts'
+import { type DockerOptions, parseDocker, type Settings } from './options.ts'
+import { sweep } from './sweep.ts'
+
+export type { DockerOptions } from './options.ts'
+
+/** How long the end of all instances is waited for in `close`, in ms. */
+const CLOSE_PATIENCE = 30_000
+/** How long a start waits for an engine that went away, when there is no other one, in ms. */
+const START_PATIENCE = 120_000
+/** How long a start waits for an engine that went away before another one is tried, in ms. */
+const OTHER_PATIENCE = 1_000
+
+/**
+ * Runs instances as containers of Docker. Needs the package `dockerode`.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function docker(options: DockerOptions = {}): Provider {
+  return new Containers('docker', options)
+}
+
+/**
+ * Runs instances as containers of Podman, by the same API. Needs the package `dockerode`, and
+ * `podman system service` to run.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function podman(options: DockerOptions = {}): Provider {
+  return new Containers('podman', options)
+}
+
+class Containers implements Provider {
+  readonly name: 'docker' | 'podman'
+  readonly capabilities: ReadonlySet<Capability> = new Set([
+    'command',
+    'function',
+    'image',
+    'resources',
+  ])
+  readonly #settings: Settings
+  readonly #session = randomBytes(8).toString('hex')
+  readonly #owner: string
+  readonly #engines: readonly Engine[]
+  readonly #instances = new Set<Instance>()
+  readonly #swept = new Map<Engine, Promise<void>>()
+  readonly #ports = new Set<number>()
+  #isClosed = false
+
+  constructor(name: 'docker' | 'podman', options: DockerOptions) {
+    this.name = name
+    this.#settings = parseDocker(name, options)
+    this.#owner = this.#settings.owner ?? ownOwner()
+    const given = name === 'docker' ? process.env.DOCKER_HOST : process.env.CONTAINER_HOST
+    const hosts = this.#settings.hosts ?? [given || usualHost(name)]
+    this.#engines = hosts.map(
+      (url) => new Engine(parseAddress(url, this.#settings.certs), this.#session),
+    )
+  }
+
+  async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
+    const image = spec.image ?? this.#settings.image
+    if (image === undefined) {
+      throw new ManyhostError(
+        'MANYHOST_UNSUPPORTED',
+        `${spec.service} needs an image to run in a container: its own, or the provider's`,
+        { service: spec.service },
+      )
+    }
+    if (this.#isClosed) {
+      throw new ManyhostError('MANYHOST_SESSION_CLOSED', `the provider ${this.name} is closed`)
+    }
+    const tried = new Set<Engine>()
+    for (;;) {
+      const engine = pick(this.#engines.filter((one) => !tried.has(one))) as Engine
+      tried.add(engine)
+      const isLast = tried.size === this.#engines.length
+      try {
+        return await this.#startOn(engine, image, spec, signal, isLast)
+      } catch (error) {
+        if (isLast || signal.aborted || !isUnreachable(asError(error))) throw error
+      }
+    }
+  }
+
+  async #startOn(
+    engine: Engine,
+    image: string,
+    spec: StartSpec,
+    signal: AbortSignal,
+    isLast: boolean,
+  ): Promise<Running> {
+    engine.load++
+    let reservation: Reservation | undefined
+    const release = (): void => {
+      engine.load--
+      reservation?.release()
+    }
+    let instance: Instance
+    try {
+      this.#sweep(engine)
+      if (this.#settings.network === 'host') reservation = await this.#reserve(engine)
+      instance = this.#plan(engine, image, spec, { reservation, release })
+    } catch (error) {
+      release()
+      throw error
+    }
+    this.#instances.add(instance)
+    void instance.gone.then(() => this.#instances.delete(instance))
+    try {
+      if (this.#settings.pull === 'always') {
+        await engine.fetchImage(image, this.#settings.auth, signal)
+      }
+      await instance.begin(signal, isLast ? START_PATIENCE : OTHER_PATIENCE)
+      if (this.#isClosed)
+        throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the provider is closed')
+      return instance
+    } catch (error) {
+      const stopped = instance.stop(0)
+      // Where the engine is away, the removal goes on by itself.
+      await within(engine.isAway ? 0 : CLOSE_PATIENCE, stopped)
+      throw error
+    }
+  }
+
+  #plan(
+    engine: Engine,
+    image: string,
+    spec: StartSpec,
+    { reservation, release }: { reservation: Reservation | undefined; release: () => void },
+  ): Instance {
+    const { address } = engine
+    const settings = this.#settings
+    const reached = address.host ?? '127.0.0.1'
+    const own = reservation?.listenOn as { host: string; port: number } | undefined
+    const listenOn = own ?? { host: '0.0.0.0', port: settings.port }
+    const publish = own ? undefined : (settings.publish ?? (address.host ? '0.0.0.0' : reached))
+    const env = {
+      ...settings.env,
+      ...spec.env,
+      HOST: listenOn.host,
+      PORT: String(listenOn.port),
+      MANYHOST_INSTANCE: spec.id,
+    }
+    const body = createBody({
+      spec,
+      settings,
+      image,
+      name: `manyhost-${spec.id}`,
+      labels: {
+        [SESSION]: this.#session,
+        [INSTANCE]: spec.id,
+        [SERVICE]: spec.service,
+        [OWNER]: this.#owner,
+      },
+      env,
+      listenOn,
+      publish,
+    })
+    const isSpecific = publish !== undefined && publish !== '0.0.0.0' && publish !== '::'
+    return new Instance(spec, {
+      engine,
+      body,
+      env,
+      cwd: cwdOf(spec, settings),
+      listenOn,
+      reachedAt: { host: isSpecific ? publish : reached, port: own?.port },
+      fetchImage:
+        settings.pull === 'never'
+          ? undefined
+          : (signal) => engine.fetchImage(image, settings.auth, signal),
+      onGone: release,
+    })
+  }
+
+  /** On the host's own network. Whether a port of another machine is free, only the server itself finds out. */
+  async #reserve({ address }: Engine): Promise<Reservation> {
+    const { ports } = this.#settings
+    if (address.host === undefined) return reservePort(this.#settings.publish ?? '127.0.0.1', ports)
+    const [from, to] = ports
+    const count = to - from + 1
+    const start = Math.floor(Math.random() * count)
+    for (let i = 0; i < count; i++) {
+      const port = from + ((start + i) % count)
+      if (this.#ports.has(port)) continue
+      this.#ports.add(port)
+      const listenOn = { host: this.#settings.publish ?? '0.0.0.0', port }
+      return { listenOn, release: () => this.#ports.delete(port) }
+    }
+    const text = `no free port in ${from}..${to}; option \`ports\` sets the range`
+    throw new ManyhostError('MANYHOST_START_FAILED', text)
+  }
+
+  /** Once for each engine, beside the first start; tried again with the next one when it fails. */
+  #sweep(engine: Engine): void {
+    if (this.#settings.adopt === 'keep' || this.#swept.has(engine)) return
+    const mine = { session: this.#session, owner: this.#settings.owner }
+    const done = sweep(engine, mine).catch(() => void this.#swept.delete(engine))
+    this.#swept.set(engine, done)
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    const all = [...this.#instances].map((instance) => instance.stop(0))
+    await within(CLOSE_PATIENCE, Promise.all([...all, ...this.#swept.values()]))
+    for (const engine of this.#engines) engine.close()
+  }
+}
+
+/** The least loaded one of those that can be reached, or of all. */
+function pick(engines: readonly Engine[]): Engine | undefined {
+  const there = engines.filter(({ isAway }) => !isAway)
+  const among = there.length > 0 ? there : engines
+  return among.reduce<Engine | undefined>(
+    (best, one) => (best && best.load <= one.load ? best : one),
+    undefined,
+  )
+}

@@ -1,0 +1,425 @@
+/** One instance: its container, what was started in it, and the connections to it, from create to remove. */
+import type { Readable } from 'node:stream'
+import type { ContainerCreateOptions } from 'dockerode'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import type { Exit, Running, StartSpec, StartupContext } from '../../src/provider.ts'
+import { sleep, wallClock, within } from '../../src/time.ts'
+import { type Endpoint, endpointOf, knock, openPool } from '../endpoint.ts'
+import { Grace } from '../grace.ts'
+import { lastLine, Tail } from '../process/output.ts'
+import { download, type Files, upload } from './archive.ts'
+import { execute, type Started } from './commands.ts'
+import { demux } from './demux.ts'
+import type { Engine } from './engine.ts'
+import { exitOf } from './exit.ts'
+import { INSTANCE, SESSION } from './labels.ts'
+
+/** How much of an instance's output its errors carry, in characters. */
+const ERROR_OUTPUT = 4_096
+/** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
+const RUN_OUTPUT = 1_048_576
+/** How long the end of the output is waited for after the end of the container, in ms. */
+const LAST_WORDS = 1_000
+/** How long a removal is tried while nobody can reach the engine, in ms; the next session sweeps what is left then. */
+const REMOVE_PATIENCE = 120_000
+
+export interface Surroundings {
+  readonly engine: Engine
+  readonly body: ContainerCreateOptions
+  readonly env: Record<string, string>
+  readonly cwd: string | undefined
+  /** Where the server is told to listen. */
+  readonly listenOn: { readonly host: string; readonly port: number }
+  /** Where it is reached; the port is the engine's to say where it is published. */
+  readonly reachedAt: { readonly host: string; readonly port: number | undefined }
+  /** Gets the image when the engine does not have it. */
+  readonly fetchImage: ((signal: AbortSignal) => Promise<void>) | undefined
+  readonly onGone: () => void
+}
+
+export class Instance implements Running {
+  readonly exited: Promise<Exit>
+  /** Resolves when nothing of it is left. */
+  readonly gone: Promise<void>
+  readonly #spec: StartSpec
+  readonly #on: Surroundings
+  readonly #grace = new Grace(() => void this.#remove())
+  readonly #abort = new AbortController()
+  readonly #output = new Tail(ERROR_OUTPUT)
+  readonly #spawned = new Set<Started>()
+  #endpoint: Endpoint | undefined
+  #pool: ReturnType<typeof openPool> | undefined
+  #state: 'up' | 'stopping' | 'ended' = 'up'
+  #id: string | undefined
+  /** The container is made, or could not be; whoever removes it has to wait for that. */
+  #making: Promise<unknown> = Promise.resolve()
+  #logs: Promise<void> = Promise.resolve()
+  #logStream: Readable | undefined
+  #outOfMemory = false
+  #wasKilled = false
+  #removal: Promise<void> | undefined
+  #setExited: (exit: Exit) => void = () => {}
+  #setGone: () => void = () => {}
+
+  constructor(spec: StartSpec, surroundings: Surroundings) {
+    this.#spec = spec
+    this.#on = surroundings
+    this.exited = new Promise((resolve) => {
+      this.#setExited = resolve
+    })
+    this.gone = new Promise((resolve) => {
+      this.#setGone = resolve
+    })
+  }
+
+  get dispatcher(): ReturnType<typeof openPool> {
+    return this.#pool as ReturnType<typeof openPool>
+  }
+
+  get address(): string {
+    return this.#endpoint?.address ?? ''
+  }
+
+  get #name(): string {
+    return this.#on.body.name as string
+  }
+
+  /** Rejects when it could not be started, ended meanwhile or was given up; `stop` then removes what there is. */
+  async begin(signal: AbortSignal, patience: number): Promise<void> {
+    let onAbort = (): void => {}
+    const lost = new Promise<never>((_, reject) => {
+      onAbort = () => reject(this.#failure('it was given up', signal.reason))
+      signal.addEventListener('abort', onAbort, { once: true })
+      void this.exited.then(({ detail }) => reject(this.#failure(`it ended: ${detail}`)))
+    })
+    try {
+      if (signal.aborted) throw this.#failure('it was given up', signal.reason)
+      await Promise.race([this.#startup(signal, patience), lost])
+    } catch (error) {
+      if (error instanceof ManyhostError) throw error
+      throw this.#failure(describe(error).trim(), error)
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  async #startup(signal: AbortSignal, patience: number): Promise<void> {
+    const { engine, listenOn } = this.#on
+    const given = AbortSignal.any([signal, this.#abort.signal])
+    const making = this.#make(given, patience)
+    this.#making = making.catch(() => undefined)
+    // Beside each other: only what has started can end unseen.
+    const [id] = await Promise.all([making, engine.reach({ signal: given, patience })])
+    given.throwIfAborted()
+    engine.events.watch(id, {
+      onOutOfMemory: () => {
+        this.#outOfMemory = true
+      },
+      onKill: () => {
+        this.#wasKilled = true
+      },
+      onEnd: (exitCode) => void this.#onEnd(exitCode),
+      onGone: () => void this.#onEnd(undefined, true),
+    })
+    await this.#launch(id, given)
+    this.#follow(id)
+    const port = this.#on.reachedAt.port ?? (await this.#published(id, given))
+    this.#endpoint = endpointOf({ host: this.#on.reachedAt.host, port })
+    this.#pool = openPool(this.#endpoint, this.#spec.concurrency)
+    await this.#spec.startup?.(this.#context(id), listenOn)
+    const [command, ...args] = this.#spec.command ?? []
+    if (this.#spec.startup && command) await this.#spawn(id, [command, ...args])
+  }
+
+  async #make(signal: AbortSignal, patience: number): Promise<string> {
+    const { engine, body, fetchImage } = this.#on
+    const make = async (): Promise<string> => {
+      try {
+        // Without the signal: whoever gives up has to know whether there is a container.
+        const options = { signal, patience }
+        const made = await engine.call(
+          'create a container',
+          (docker) => docker.createContainer(body),
+          options,
+        )
+        return made.id
+      } catch (error) {
+        if ((error as { statusCode?: number }).statusCode !== 409) throw error
+        return this.#known(signal, error)
+      }
+    }
+    try {
+      this.#id = await make()
+    } catch (error) {
+      if ((error as { statusCode?: number }).statusCode !== 404 || !fetchImage) throw error
+      await fetchImage(signal)
+      this.#id = await make()
+    }
+    return this.#id
+  }
+
+  /** The name is taken: by our own first try, whose answer was lost. */
+  async #known(signal: AbortSignal, error: unknown): Promise<string> {
+    const { Id, Config } = await this.#on.engine.call(
+      'look at a container',
+      (docker, abortSignal) => docker.getContainer(this.#name).inspect({ abortSignal }),
+      { signal },
+    )
+    const mine = this.#on.body.Labels ?? {}
+    const isMine = [SESSION, INSTANCE].every((label) => Config.Labels?.[label] === mine[label])
+    if (!isMine) throw error
+    return Id
+  }
+
+  async #launch(id: string, signal: AbortSignal): Promise<void> {
+    await this.#on.engine
+      .call('start a container', (docker) => docker.getContainer(id).start(), { signal })
+      // 304: it was started by a try whose answer was lost.
+      .catch((error) => {
+        if (error.statusCode !== 304) throw error
+      })
+  }
+
+  async #published(id: string, signal: AbortSignal): Promise<number> {
+    const { port } = this.#on.listenOn
+    const { NetworkSettings } = await this.#on.engine.call(
+      'look at a container',
+      (docker, abortSignal) => docker.getContainer(id).inspect({ abortSignal }),
+      { signal },
+    )
+    const [binding] = NetworkSettings.Ports?.[`${port}/tcp`] ?? []
+    if (binding) return Number(binding.HostPort)
+    throw new Error(`port ${port} of the container is not published`)
+  }
+
+  /** Passes its output on until it ends; the engine may go and come back meanwhile. */
+  #follow(id: string): void {
+    let since = 0
+    const follow = async (): Promise<void> => {
+      const stream = (await this.#on.engine.call(
+        'read output',
+        (docker) => {
+          const options = { follow: true, stdout: true, stderr: true, since } as const
+          return docker.getContainer(id).logs(options)
+        },
+        { patience: Number.POSITIVE_INFINITY, signal: this.#abort.signal },
+      )) as Readable
+      this.#logStream = stream
+      await demux(stream, (text) => this.#write(text))
+    }
+    const run = async (): Promise<void> => {
+      for (;;) {
+        await follow()
+        if (this.#state !== 'up' || this.#hasEnded) return
+        // It ended for a reason that is not the container's end, or that end is about to be told.
+        since = Math.floor(wallClock() / 1_000)
+        await sleep(200, this.#abort.signal)
+        if (this.#hasEnded) return
+      }
+    }
+    this.#logs = run().catch(() => undefined)
+  }
+
+  #context(id: string): StartupContext {
+    const { engine, env, cwd } = this.#on
+    const files: Files = { engine, container: id, cwd: cwd ?? '/' }
+    return {
+      env,
+      signal: this.#abort.signal,
+      run: (command, ...args) => this.#run(id, [command, ...args]),
+      spawn: (command, ...args) => this.#spawn(id, [command, ...args]),
+      upload: (local, remote) => upload(files, local, remote),
+      download: (remote, local) => download(files, remote, local),
+      log: (text) => this.#write(`${text}\n`),
+    }
+  }
+
+  async #run(id: string, command: readonly string[]): Promise<string> {
+    const stdout = new Tail(RUN_OUTPUT)
+    const output = new Tail(ERROR_OUTPUT)
+    const onText = (text: string, isStdout: boolean): void => {
+      output.add(text)
+      if (isStdout) stdout.add(text)
+      this.#write(text)
+    }
+    const started = await this.#execute(id, command, onText)
+    const code = await started.ended
+    this.#abort.signal.throwIfAborted()
+    if (code === 0) return stdout.text
+    const line = lastLine(output.text)
+    const detail = exitOf(this.#evidence(code)).detail
+    throw new ManyhostError(
+      'MANYHOST_RUN_FAILED',
+      `'${command.join(' ').slice(0, 200)}' failed: ${detail}${line && `: ${line}`}`,
+      { service: this.#spec.service, output: output.text },
+    )
+  }
+
+  async #spawn(id: string, command: readonly string[]): Promise<void> {
+    const started = await this.#execute(id, command, (text) => this.#write(text))
+    this.#spawned.add(started)
+    void started.ended.then(
+      (code) => {
+        this.#spawned.delete(started)
+        if (this.#state === 'up') this.#end(exitOf(this.#evidence(code)))
+      },
+      () => this.#spawned.delete(started),
+    )
+  }
+
+  #execute(
+    id: string,
+    command: readonly string[],
+    onText: (text: string, isStdout: boolean) => void,
+  ): Promise<Started> {
+    const { engine, env, cwd } = this.#on
+    const { signal } = this.#abort
+    // A startup function that does not look at its signal must not start anything behind our back.
+    if (signal.aborted) return Promise.reject(signal.reason)
+    return execute(engine, id, { command, env, cwd, onText }, this.#commands.signal)
+  }
+
+  /** Outlives `#abort`: while the instance is asked to stop, its commands are still listened to. */
+  readonly #commands = new AbortController()
+
+  #write(text: string): void {
+    this.#output.add(text)
+    this.#spec.onOutput(text)
+  }
+
+  #evidence(exitCode: number | undefined) {
+    const memory = this.#spec.resources?.memory
+    const { outOfMemory, wasKilled } = {
+      outOfMemory: this.#outOfMemory,
+      wasKilled: this.#wasKilled,
+    }
+    return { exitCode, outOfMemory, wasKilled, memory }
+  }
+
+  accepts(signal: AbortSignal): Promise<void> {
+    return this.#endpoint ? knock(this.#endpoint, signal) : Promise.reject(new Error('not started'))
+  }
+
+  #hasEnded = false
+
+  /** The container has ended, or is not there any more. */
+  async #onEnd(exitCode: number | undefined, isGone = false): Promise<void> {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    if (this.#state === 'stopping') return void this.#remove()
+    let code = exitCode
+    if (!isGone && (code === undefined || code === 137)) {
+      const facts = await this.#state137()
+      code = facts?.ExitCode ?? code
+      this.#outOfMemory ||= facts?.OOMKilled ?? false
+    }
+    await within(LAST_WORDS, this.#logs)
+    if (this.#state === 'up') this.#end(exitOf(this.#evidence(code)))
+  }
+
+  /** What the engine keeps of an end that has more than one cause. */
+  async #state137(): Promise<{ ExitCode: number; OOMKilled: boolean } | undefined> {
+    try {
+      const { State } = await this.#on.engine.call(
+        'look at a container',
+        (docker, abortSignal) => docker.getContainer(this.#name).inspect({ abortSignal }),
+        { patience: 0 },
+      )
+      return State
+    } catch {
+      return undefined
+    }
+  }
+
+  stop(grace: number): Promise<void> {
+    if (this.#state === 'up') {
+      this.#state = 'stopping'
+      this.#abort.abort(this.#ended('stopped'))
+      if (grace > 0) void this.#ask()
+    }
+    this.#grace.shorten(grace)
+    return this.gone
+  }
+
+  /** Politely. What cannot be asked is left to the end of the grace. */
+  async #ask(): Promise<void> {
+    await this.#making
+    const { engine } = this.#on
+    const id = this.#id
+    if (id === undefined) return void this.#remove()
+    try {
+      if (this.#spec.startup) {
+        const spawned = [...this.#spawned].map(({ ended }) => ended.catch(() => undefined))
+        // To all but the first, which only waits.
+        const everybody = { command: ['sh', '-c', 'kill -TERM -1'], env: {}, cwd: '/', onText() {} }
+        await (await execute(engine, id, everybody, this.#commands.signal)).ended
+        await Promise.all(spawned)
+        await this.#remove()
+      } else {
+        const look = await engine.call('look at a container', (docker) =>
+          docker.getContainer(id).inspect(),
+        )
+        const { StopSignal } = look.Config as { StopSignal?: string }
+        const signal = StopSignal || 'SIGTERM'
+        await engine.call('stop', (docker) => docker.getContainer(id).kill({ signal }))
+      }
+    } catch (error) {
+      // 404, 409: it has ended already, whose event may have come before anybody asked.
+      const { statusCode } = error as { statusCode?: number }
+      if (statusCode === 404 || (statusCode === 409 && this.#hasEnded)) await this.#remove()
+    }
+  }
+
+  #remove(): Promise<void> {
+    this.#removal ??= this.#removeNow()
+    return this.#removal
+  }
+
+  async #removeNow(): Promise<void> {
+    await this.#making
+    const { engine } = this.#on
+    // What it wrote at its end is read before it is gone; one that is removed by force ends by that.
+    if (this.#hasEnded) await within(LAST_WORDS, this.#logs)
+    const removed = engine.remove(this.#id ?? this.#name, { patience: REMOVE_PATIENCE })
+    await removed.catch((error) => this.#write(`\nmanyhost: ${describe(error).trim()}\n`))
+    if (this.#state === 'stopping') this.#end({ reason: 'stopped', detail: 'stopped' })
+  }
+
+  #end(exit: Exit): void {
+    this.#state = 'ended'
+    this.#setExited(exit)
+    const error = this.#ended(exit.detail)
+    this.#abort.abort(error)
+    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
+    process.nextTick(() => void this.#clear(error))
+  }
+
+  async #clear(error: ManyhostError): Promise<void> {
+    await Promise.allSettled([this.#pool?.destroy(error), this.#remove()])
+    this.#grace.cancel()
+    this.#commands.abort(error)
+    for (const started of this.#spawned) started.cut()
+    this.#logStream?.destroy()
+    if (this.#id !== undefined) this.#on.engine.events.forget(this.#id)
+    this.#on.onGone()
+    this.#setGone()
+  }
+
+  #ended(detail: string): ManyhostError {
+    const { id, service } = this.#spec
+    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
+      service,
+      output: this.#output.text,
+    })
+  }
+
+  #failure(why: string, cause?: unknown): ManyhostError {
+    if (cause instanceof ManyhostError) return cause
+    const { id, service } = this.#spec
+    return new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
+      service,
+      output: this.#output.text,
+      ...(cause !== undefined && { cause: asError(cause) }),
+    })
+  }
+}

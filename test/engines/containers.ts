@@ -1,0 +1,224 @@
+/** Docker and Podman for tests: a daemon in a folder of its own, an image without a registry, and a relay before it. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import Docker from 'dockerode'
+import { until } from '../providers/process-help.ts'
+
+export const IMAGE = 'manyhost-test:latest'
+
+/** What `conformance-server.mjs` is in the image. */
+export const SERVER = ['node', '/app/conformance-server.mjs']
+
+export interface Daemon {
+  /** Of the engine itself. */
+  readonly socket: string
+  readonly api: Docker
+  readonly folder: string
+  /** The engine's own command line, up to the name of a command of its own such as `run`. */
+  readonly cli: readonly string[]
+  readonly env: NodeJS.ProcessEnv
+  readonly pid: number
+  /** Where ports that it publishes are reached. */
+  readonly address: string
+  stop(): Promise<void>
+}
+
+/** Podman's, which does without limits that may not be raised here. */
+const CONTAINERS_CONF = `[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+netns = "host"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+`
+
+/** With `bridge`, Docker has networks of its own, in a network namespace that is reached by a pair of addresses. */
+export async function startEngine(
+  engine: 'docker' | 'podman',
+  network: 'host' | 'bridge' = 'host',
+): Promise<Daemon> {
+  const folder = mkdtempSync(join(tmpdir(), `manyhost-${engine}-`))
+  const socket = join(folder, 'engine.sock')
+  const apart = network === 'bridge' ? openNamespace() : undefined
+  const child =
+    engine === 'docker' ? startDocker(folder, socket, apart?.name) : startPodman(folder, socket)
+  let log = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk) => {
+      log = (log + chunk).slice(-20_000)
+    })
+  }
+  const api = new Docker({ socketPath: socket })
+  try {
+    await until(() => api.ping().then(() => true), 30_000)
+  } catch (error) {
+    child.kill('SIGKILL')
+    rmSync(folder, { recursive: true, force: true })
+    throw new Error(`${engine} does not answer: ${error}\n${log}`)
+  }
+  await buildImage(api, folder)
+  const cli =
+    engine === 'docker' ? ['docker', '-H', `unix://${socket}`] : ['podman', ...podmanPlaces(folder)]
+  const stop = async (): Promise<void> => {
+    await stopEngine(api, child, folder)
+    apart?.close()
+  }
+  const env = podmanEnv(folder)
+  const address = apart?.address ?? '127.0.0.1'
+  return { socket, api, folder, cli, env, pid: child.pid ?? 0, address, stop }
+}
+
+interface Namespace {
+  readonly name: string
+  readonly address: string
+  close(): void
+}
+
+function openNamespace(): Namespace {
+  const name = `mh${process.pid}`
+  const net = `10.213.${process.pid % 250}`
+  const ip = (...args: string[]) => execFileSync('ip', args)
+  ip('netns', 'add', name)
+  ip('link', 'add', `${name}a`, 'type', 'veth', 'peer', 'name', `${name}b`, 'netns', name)
+  ip('addr', 'add', `${net}.1/30`, 'dev', `${name}a`)
+  ip('link', 'set', `${name}a`, 'up')
+  ip('-n', name, 'addr', 'add', `${net}.2/30`, 'dev', `${name}b`)
+  ip('-n', name, 'link', 'set', `${name}b`, 'up')
+  ip('-n', name, 'link', 'set', 'lo', 'up')
+  return { name, address: `${net}.2`, close: () => void ip('netns', 'del', name) }
+}
+
+function startDocker(folder: string, socket: string, namespace?: string): ChildProcess {
+  const places = ['data-root', 'exec-root', 'pidfile'].map((name) => `--${name}=${folder}/${name}`)
+  const bridge = namespace ? '--bip=10.200.0.1/24' : '--bridge=none'
+  const quiet = ['--iptables=false', '--ip6tables=false', bridge, '--ip-forward=false']
+  const apart = namespace ? ['nsenter', `--net=/run/netns/${namespace}`] : []
+  const all = [...apart, 'dockerd', `--host=unix://${socket}`, ...places, ...quiet]
+  return spawn(all[0] ?? '', all.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+function startPodman(folder: string, socket: string): ChildProcess {
+  writeFileSync(join(folder, 'containers.conf'), CONTAINERS_CONF)
+  const service = ['system', 'service', '--time=0', `unix://${socket}`]
+  return spawn('podman', [...podmanPlaces(folder), ...service], {
+    env: podmanEnv(folder),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+function podmanPlaces(folder: string): string[] {
+  return ['--root', join(folder, 'root'), '--runroot', join(folder, 'run')]
+}
+
+function podmanEnv(folder: string): NodeJS.ProcessEnv {
+  return { ...process.env, CONTAINERS_CONF: join(folder, 'containers.conf') }
+}
+
+async function stopEngine(api: Docker, child: ChildProcess, folder: string): Promise<void> {
+  const left = await api.listContainers({ all: true })
+  await Promise.all(left.map(({ Id }) => api.getContainer(Id).remove({ force: true })))
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  await exited
+  unmount(folder)
+  rmSync(folder, { recursive: true, force: true })
+}
+
+/** What a daemon leaves mounted when it ends: namespaces of its network, and Podman its storage. */
+function unmount(folder: string): void {
+  const places = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((place) => place.startsWith(`${folder}/`))
+  for (const place of places.reverse()) execFileSync('umount', ['--lazy', place])
+}
+
+/** Node with what `ldd` names, busybox for a shell, and the tests' server. */
+async function buildImage(api: Docker, folder: string): Promise<void> {
+  const root = join(folder, 'image')
+  for (const name of ['bin', 'app', 'tmp', 'usr/bin'])
+    mkdirSync(join(root, name), { recursive: true })
+  copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
+  for (const name of [
+    'sh',
+    'cat',
+    'echo',
+    'kill',
+    'mkdir',
+    'sleep',
+    'ls',
+    'env',
+    'head',
+    'setsid',
+  ]) {
+    symlinkSync('busybox', join(root, 'bin', name))
+  }
+  copyFileSync(process.execPath, join(root, 'usr/bin/node'))
+  const needed = execFileSync('ldd', [process.execPath], { encoding: 'utf8' })
+  for (const [, path = ''] of needed.matchAll(/(\/\S+) \(0x/g)) {
+    mkdirSync(join(root, dirname(path)), { recursive: true })
+    cpSync(path, join(root, path), { dereference: true })
+  }
+  copyFileSync('test/fakes/conformance-server.mjs', join(root, 'app/conformance-server.mjs'))
+  const tar = spawn('tar', ['-C', root, '-cf', '-', '.'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [repo, tag] = IMAGE.split(':')
+  const answer = await api.importImage(tar.stdout, { repo, tag })
+  for await (const chunk of answer)
+    if (/"error"/.test(String(chunk))) throw new Error(String(chunk))
+  rmSync(root, { recursive: true, force: true })
+}
+
+export interface Relay {
+  readonly socket: string
+  /** Nobody is there: connections break, new ones are refused. */
+  cut(): Promise<void>
+  restore(): Promise<void>
+  close(): Promise<void>
+}
+
+/** A socket that stands for an engine which comes and goes, while its containers stay. */
+export async function relay(target: string): Promise<Relay> {
+  const socket = `${target}.relay`
+  const open = new Set<Socket>()
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connect({ path: target, allowHalfOpen: true })
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      open.add(one)
+      one.pipe(other)
+      one.on('error', () => other.destroy())
+      one.on('close', () => {
+        open.delete(one)
+        other.destroy()
+      })
+    }
+  })
+  const listen = async (): Promise<void> => {
+    server.listen(socket)
+    await once(server, 'listening')
+  }
+  const cut = async (): Promise<void> => {
+    const closed = once(server, 'close')
+    server.close()
+    for (const one of open) one.destroy()
+    await closed
+  }
+  await listen()
+  return { socket, cut, restore: listen, close: cut }
+}

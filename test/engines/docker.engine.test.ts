@@ -1,0 +1,137 @@
+/** Docker by the conformance suite, and what containers have that other places have not. */
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { promisify } from 'node:util'
+import { describe, expect, test } from 'vitest'
+import { docker } from '../../providers/docker/index.ts'
+import type { Provider, Running } from '../../src/provider.ts'
+import { within } from '../../src/time.ts'
+import { failure } from '../help.ts'
+import { get, specOf, until } from '../providers/process-help.ts'
+import { containerConformance } from './container-conformance.ts'
+import { IMAGE, relay, SERVER, startEngine } from './containers.ts'
+import { withEngine } from './engine.ts'
+
+const run = promisify(execFile)
+const { signal } = new AbortController()
+const server = { image: IMAGE, command: SERVER }
+
+async function serving(provider: Provider): Promise<Running> {
+  const running = await provider.start(specOf(server), { signal })
+  await until(() => running.accepts?.(new AbortController().signal).then(() => true) ?? true)
+  return running
+}
+
+withEngine('/usr/sbin/dockerd', 'docker', () => {
+  const { daemon } = containerConformance('docker', docker)
+  const here = (): string => `unix://${daemon().socket}`
+
+  describe('docker: more', () => {
+    test('examples/calculator.js runs unchanged', async () => {
+      const options = JSON.stringify({ hosts: [here()], network: 'host' })
+      const args = ['--provider', 'docker', '--image', IMAGE, '--options', options]
+      const { stdout } = await run(process.execPath, ['examples/calculator.js', ...args])
+      expect(stdout).toMatch(/kill -9 calc-/)
+      expect(stdout).toMatch(/results: 0 2 4 .* 98/)
+      expect(stdout).toMatch(/code="200",outcome="answered"\} 250/)
+      expect(await daemon().api.listContainers({ all: true })).toEqual([])
+    })
+
+    test('several hosts share the load; one that is away gets nothing, and is used again', async () => {
+      const second = await relay(daemon().socket)
+      const provider = docker({ hosts: [here(), `unix://${second.socket}`], network: 'host' })
+      const labels = async (): Promise<number> => (await daemon().api.listContainers()).length
+      const all = [await serving(provider), await serving(provider)]
+      await second.cut()
+      for (let i = 0; i < 3; i++) all.push(await serving(provider))
+      expect(await labels()).toBe(5)
+      await second.restore()
+      all.push(await serving(provider))
+      expect(new Set(all.map(({ address }) => address)).size).toBe(6)
+      await provider.close?.()
+      expect(await labels()).toBe(0)
+      await second.close()
+    })
+
+    test('a container that somebody removes is lost', async () => {
+      const provider = docker({ hosts: [here()], network: 'host' })
+      const one = specOf(server)
+      const running = await provider.start(one, { signal })
+      await daemon().api.getContainer(`manyhost-${one.id}`).remove({ force: true })
+      const exit = await within(10_000, running.exited)
+      expect(exit?.reason).toMatch(/lost|killed/)
+      await provider.close?.()
+    })
+
+    test('what a dead session left stays with `keep`, and goes with `sweep` or by the name of its owner', async () => {
+      const name = (): string => `left-${randomBytes(4).toString('hex')}`
+      const leave = async (owner: string): Promise<string> => {
+        const { id } = await daemon().api.createContainer({
+          name: name(),
+          Image: IMAGE,
+          Entrypoint: [...SERVER],
+          Labels: { 'manyhost.session': 'gone', 'manyhost.owner': owner },
+        })
+        return id
+      }
+      const isThere = (id: string): Promise<boolean> =>
+        daemon()
+          .api.getContainer(id)
+          .inspect()
+          .then(
+            () => true,
+            () => false,
+          )
+      const mine = await leave('shop')
+      const strangers = await leave('another machine:1:1')
+      for (const adopt of ['keep', 'sweep'] as const) {
+        const provider = docker({ hosts: [here()], network: 'host', adopt, owner: 'shop' })
+        await serving(provider)
+        await provider.close?.()
+        expect(await isThere(mine)).toBe(adopt === 'keep')
+        expect(await isThere(strangers)).toBe(true)
+      }
+      await daemon().api.getContainer(strangers).remove({ force: true })
+    })
+
+    test('an image that is not there, and may not be fetched, or cannot', async () => {
+      for (const pull of ['never', 'missing'] as const) {
+        const provider = docker({ hosts: [here()], network: 'host', pull })
+        const one = specOf({ ...server, image: '127.0.0.1:9/none' })
+        const error = await failure(provider.start(one, { signal }))
+        expect(error.code).toBe('MANYHOST_START_FAILED')
+        expect(error.message).toMatch(pull === 'never' ? /[Nn]o such image/ : /cannot fetch image/)
+        await provider.close?.()
+      }
+    })
+
+    test('an engine that hangs for a while is waited for', async () => {
+      const provider = docker({ hosts: [here()], network: 'host' })
+      await serving(provider)
+      process.kill(daemon().pid, 'SIGSTOP')
+      const starting = serving(provider)
+      expect(await within(2_000, starting)).toBeUndefined()
+      process.kill(daemon().pid, 'SIGCONT')
+      expect(await get((await starting).dispatcher, '/cwd')).toBe('/')
+      await provider.close?.()
+    })
+  })
+
+  test('ports are published from a bridge', async () => {
+    const bridged = await startEngine('docker', 'bridge')
+    try {
+      const provider = docker({
+        hosts: [`unix://${bridged.socket}`],
+        publish: bridged.address,
+      })
+      const [one, other] = [await serving(provider), await serving(provider)]
+      expect(one.address).not.toBe(other.address)
+      const env = JSON.parse(await get(one.dispatcher, '/env'))
+      expect(env).toMatchObject({ HOST: '0.0.0.0', PORT: '8080' })
+      expect(one.address).toMatch(new RegExp(`^http://${bridged.address}:\\d+$`))
+      await provider.close?.()
+    } finally {
+      await bridged.stop()
+    }
+  })
+})

@@ -1,0 +1,15 @@
+/**
+ * The real programs of others that tests run on: one line each. `needs` are the programs that must be there, each with
+ * the Debian package that has it; `tests` the files in this folder. An engine with `byName` runs only when it is asked
+ * for by its name.
+ */
+export const ENGINES = [
+  { name: 'chromium', needs: { chromium: 'chromium' }, tests: ['dashboard'] },
+  { name: 'prometheus', needs: { prometheus: 'prometheus' }, tests: ['prometheus'] },
+  { name: 'docker', needs: { dockerd: 'docker.io', busybox: 'busybox-static' }, tests: ['docker'] },
+  {
+    name: 'podman',
+    needs: { podman: 'podman', runc: 'runc', busybox: 'busybox-static' },
+    tests: ['podman'],
+  },
+]
