@@ -12,4 +12,16 @@ export const ENGINES = [
     needs: { podman: 'podman', runc: 'runc', busybox: 'busybox-static' },
     tests: ['podman'],
   },
+  {
+    name: 'slurm',
+    needs: {
+      sbatch: 'slurm-client',
+      slurmctld: 'slurm-wlm',
+      slurmd: 'slurm-wlm-basic-plugins',
+      munged: 'munge',
+      slurmrestd: 'slurmrestd',
+    },
+    tests: ['slurm'],
+  },
+  { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh'] },
 ]
