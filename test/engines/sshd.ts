@@ -2,7 +2,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { tmpdir, userInfo } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { until } from '../providers/process-help.ts'
@@ -74,8 +74,6 @@ LogLevel INFO
     },
   }
 }
-
-export const me = userInfo().username
 
 function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
