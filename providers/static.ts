@@ -1,23 +1,45 @@
 /** Instances that run already, started by somebody else: a start hands out an address, a stop takes it back. */
 import { isAbsolute } from 'node:path'
-import type { Pool } from 'undici'
+import { buildConnector, type Pool } from 'undici'
 import { ManyhostError } from '../src/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../src/provider.ts'
+import { type Found, Name } from './addresses.ts'
 import { type Endpoint, endpointOf, knock, openPool } from './endpoint.ts'
 import { Grace } from './grace.ts'
 
+export interface FixedUrl {
+  readonly url: string
+  /** Its places are the service's `concurrency` times this, one at least. @default 1 */
+  readonly weight?: number
+}
+
 export interface FixedOptions {
-  /** `http://host:port`, `https://host:port` or `unix:/path/of.sock`; one instance each. */
-  readonly urls: readonly string[]
+  /**
+   * `http://host:port`, `https://host:port` or `unix:/path/of.sock`; one instance each. `srv+http://_name._tcp.domain`
+   * has one for each of its SRV records of the lowest priority, with their weights.
+   */
+  readonly urls: readonly (string | FixedUrl)[]
+  /**
+   * Milliseconds between two looks at what DNS says of the names in `urls`; each address is an instance of its own then,
+   * and drains when it is not named any more. @default names are one instance each; for SRV records 5000
+   */
+  readonly resolve?: number
+  /** Addresses of DNS servers, `host` or `host:port`. @default the system's own way */
+  readonly servers?: readonly string[]
   /** How connections are made, TLS settings for instance: undici's option of that name. */
   readonly connect?: NonNullable<Pool.Options['connect']>
 }
 
-/** A provider of a fixed number of addresses. */
+/** A provider of addresses that are there. */
 export interface FixedProvider extends Provider {
-  /** How many instances there can be. */
-  readonly limit: number
+  /** How many instances there can be; unknown until the names among them were resolved. */
+  readonly limit: number | undefined
 }
+
+const KNOWN = ['urls', 'resolve', 'servers', 'connect']
+
+/** Between two looks at SRV records, in ms. */
+const SRV_INTERVAL = 5_000
 
 /**
  * Serves from addresses that are there already. The servers are not touched.
@@ -25,71 +47,202 @@ export interface FixedProvider extends Provider {
  */
 export function fixed(options: FixedOptions): FixedProvider {
   for (const name of Object.keys(options)) {
-    if (name !== 'urls' && name !== 'connect') {
-      throw invalid(`fixed has no option '${name}'; it has urls, connect`)
+    if (!KNOWN.includes(name)) {
+      throw invalid(`fixed has no option '${name}'; it has ${KNOWN.join(', ')}`)
     }
   }
-  const { urls, connect } = options
+  const { urls, connect, resolve, servers } = options
   if (!Array.isArray(urls) || urls.length === 0) {
     throw invalid(`urls must be a list of one or more URLs, got ${JSON.stringify(urls)}`)
   }
   if (connect !== undefined && !['object', 'function'].includes(typeof connect)) {
     throw invalid(`connect must be an object or a function, got ${JSON.stringify(connect)}`)
   }
-  const endpoints = new Map<string, Endpoint>()
-  for (const [index, url] of urls.entries()) {
-    const endpoint = parse(url, `urls[${index}]`)
-    if (endpoints.has(endpoint.address)) throw invalid(`urls[${index}] is there twice: ${url}`)
-    endpoints.set(endpoint.address, endpoint)
+  if (resolve !== undefined && !(Number.isFinite(resolve) && resolve >= 100)) {
+    throw invalid(`resolve must be milliseconds from 100 up, got ${quote(resolve)}`)
   }
-  return new Fixed([...endpoints.values()], connect)
+  if (
+    servers !== undefined &&
+    !(
+      Array.isArray(servers) &&
+      servers.length > 0 &&
+      servers.every((one) => typeof one === 'string')
+    )
+  ) {
+    throw invalid(`servers must be a list of addresses, got ${quote(servers)}`)
+  }
+  const sources = new Map<string, Source>()
+  for (const [index, url] of urls.entries()) {
+    const source = parse(url, `urls[${index}]`)
+    const key = `${source.isSrv ? 'srv+' : ''}${source.endpoint.address}`
+    if (sources.has(key)) throw invalid(`urls[${index}] is there twice: ${source.url}`)
+    sources.set(key, source)
+  }
+  return new Fixed([...sources.values()], options)
 }
 
-function parse(url: unknown, option: string): Endpoint {
+interface Source {
+  readonly url: string
+  readonly endpoint: Endpoint
+  readonly weight: number
+  readonly isSrv: boolean
+}
+
+function parse(given: unknown, option: string): Source {
   const wrong = (why: string): ManyhostError =>
-    invalid(`${option} must be like 'http://host:port' or 'unix:/path', got ${quote(url)}: ${why}`)
+    invalid(
+      `${option} must be like 'http://host:port' or 'unix:/path', got ${quote(given)}: ${why}`,
+    )
+  const isObject = typeof given === 'object' && given !== null
+  const { url, weight = 1, ...others } = (isObject ? given : { url: given }) as FixedUrl
+  if (Object.keys(others).length > 0) throw wrong('an object has url and weight')
+  if (!(Number.isFinite(weight) && weight > 0)) throw wrong('its weight is not a number above 0')
   if (typeof url !== 'string') throw wrong('not a string')
   if (url.startsWith('unix:')) {
     const socketPath = url.slice('unix:'.length)
     if (!isAbsolute(socketPath)) throw wrong('the path of a socket is absolute')
-    return endpointOf({ socketPath })
+    return { url, endpoint: endpointOf({ socketPath }), weight, isSrv: false }
   }
-  const parsed = URL.canParse(url) ? new URL(url) : undefined
+  const isSrv = url.startsWith('srv+')
+  const parsed = URL.canParse(url.replace(/^srv\+/, ''))
+    ? new URL(url.replace(/^srv\+/, ''))
+    : undefined
   if (!parsed) throw wrong('not a URL')
   const { protocol, origin, hostname, port } = parsed
   if (protocol !== 'http:' && protocol !== 'https:') throw wrong('not http, https or unix')
   if (parsed.pathname !== '/' || parsed.search || parsed.hash) throw wrong('it has a path')
   if (parsed.username || parsed.password) throw wrong('it has a user')
+  if (isSrv && port) throw wrong('the ports of SRV records are in the records')
   const host = hostname.replace(/^\[|\]$/g, '')
   const listenOn = { host, port: Number(port || (protocol === 'http:' ? 80 : 443)) }
-  return { origin, listenOn, address: origin }
+  return { url, endpoint: { origin, listenOn, address: origin }, weight, isSrv }
+}
+
+/** One address that can be handed out. */
+interface Slot {
+  readonly endpoint: Endpoint
+  readonly weight: number
+  /** DNS does not name it any more. */
+  isGone: boolean
+  lease?: Lease | undefined
 }
 
 class Fixed implements FixedProvider {
   readonly name = 'static'
   readonly capabilities: ReadonlySet<Capability> = new Set()
-  readonly limit: number
+  readonly #slots = new Set<Slot>()
   /** Least recently used first. */
-  readonly #free: Endpoint[]
+  readonly #free: Slot[] = []
   readonly #connect: FixedOptions['connect']
+  readonly #names: Name[] = []
+  #unresolved = 0
+  #resolved: Promise<unknown> | undefined
 
-  constructor(endpoints: readonly Endpoint[], connect: FixedOptions['connect']) {
-    this.limit = endpoints.length
-    this.#free = [...endpoints]
+  constructor(sources: readonly Source[], { connect, resolve, servers }: FixedOptions) {
     this.#connect = connect
+    for (const source of sources) {
+      const { endpoint, weight, isSrv } = source
+      const { host, port } = endpoint.listenOn
+      const isName = host !== undefined && !/^[\d.]+$|:/.test(host)
+      if (host === undefined || !(isSrv || (resolve !== undefined && isName))) {
+        this.#add({ endpoint, weight, isGone: false })
+        continue
+      }
+      const mine = new Map<string, Slot>()
+      this.#unresolved++
+      const options = { name: host, port: isSrv ? undefined : port, servers }
+      let isFirst = true
+      const name = new Name({ ...options, interval: resolve ?? SRV_INTERVAL }, (found) => {
+        if (isFirst) this.#unresolved--
+        isFirst = false
+        this.#change(mine, source, found)
+      })
+      this.#names.push(name)
+    }
+  }
+
+  get limit(): number | undefined {
+    return this.#unresolved > 0 ? undefined : this.#slots.size
+  }
+
+  #add(slot: Slot): void {
+    this.#slots.add(slot)
+    this.#free.push(slot)
+  }
+
+  /** New addresses may be used, gone ones drain. */
+  #change(mine: Map<string, Slot>, source: Source, found: readonly Found[]): void {
+    const now = new Map(found.map((one) => [`${one.host} ${one.port}`, one]))
+    for (const [key, slot] of mine) {
+      if (now.has(key)) continue
+      mine.delete(key)
+      this.#slots.delete(slot)
+      slot.isGone = true
+      if (this.#free.includes(slot)) this.#free.splice(this.#free.indexOf(slot), 1)
+      slot.lease?.leave(`${source.url} does not name it any more`)
+    }
+    const { protocol } = new URL(source.endpoint.origin)
+    for (const [key, { host, port, weight }] of now) {
+      if (mine.has(key)) continue
+      const { address, listenOn } = endpointOf({ host, port })
+      const endpoint = {
+        // The name is what its certificate says.
+        origin: protocol === 'https:' ? source.endpoint.origin : address,
+        listenOn,
+        address: address.replace('http:', protocol),
+      }
+      const slot = { endpoint, weight: weight * source.weight, isGone: false }
+      mine.set(key, slot)
+      this.#add(slot)
+    }
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
     signal.throwIfAborted()
-    const endpoint = this.#free.shift()
-    if (!endpoint) {
+    if (this.#names.length > 0) {
+      // Until all have answered once, each start asks again.
+      if (this.#unresolved > 0) this.#resolved = Promise.all(this.#names.map((name) => name.ask()))
+      await this.#resolved
+      signal.throwIfAborted()
+    }
+    const slot = this.#free.shift()
+    if (!slot) {
+      const why = this.#names.flatMap(({ failure }) => failure ?? []).join('; ')
       throw new ManyhostError(
         'MANYHOST_START_FAILED',
-        `instance ${spec.id} was not started: there are only ${this.limit} addresses, all in use`,
+        `instance ${spec.id} was not started: there are only ${this.#slots.size} addresses, all in use${why && `; ${why}`}`,
         { service: spec.service },
       )
     }
-    return new Lease(spec, endpoint, this.#connect, () => this.#free.push(endpoint))
+    const lease = new Lease(spec, slot.endpoint, slot.weight, this.#connector(slot), () => {
+      slot.lease = undefined
+      if (!slot.isGone) this.#free.push(slot)
+    })
+    slot.lease = lease
+    return lease
+  }
+
+  /** What was resolved is connected to by its address, whatever name its origin has. */
+  #connector({ endpoint: { origin, listenOn } }: Slot): FixedOptions['connect'] {
+    const { host } = listenOn
+    const { hostname } = new URL(origin)
+    if (host === undefined || hostname.replace(/^\[|\]$/g, '') === host) return this.#connect
+    const given = this.#connect
+    const connect = typeof given === 'function' ? given : buildConnector(given ?? {})
+    return (options: buildConnector.Options, callback: buildConnector.Callback) =>
+      connect(
+        {
+          ...options,
+          hostname: host,
+          port: String(listenOn.port),
+          servername: options.servername ?? hostname,
+        },
+        callback,
+      )
+  }
+
+  async close(): Promise<void> {
+    for (const name of this.#names) name.close()
   }
 }
 
@@ -98,16 +251,20 @@ class Lease implements Running {
   readonly dispatcher: Pool
   readonly exited: Promise<Exit>
   readonly address: string
+  readonly places: number
+  readonly leaving: Promise<string>
   readonly #endpoint: Endpoint
   readonly #spec: StartSpec
   readonly #release: () => void
   readonly #grace = new Grace(() => void this.dispatcher.destroy(this.#stopped()))
   #setExited: (exit: Exit) => void = () => {}
+  #setLeaving: (why: string) => void = () => {}
   #gone: Promise<void> | undefined
 
   constructor(
     spec: StartSpec,
     endpoint: Endpoint,
+    weight: number,
     connect: FixedOptions['connect'],
     release: () => void,
   ) {
@@ -115,10 +272,19 @@ class Lease implements Running {
     this.#endpoint = endpoint
     this.#release = release
     this.address = endpoint.address
-    this.dispatcher = openPool(endpoint, spec.concurrency, connect)
+    this.places = Math.max(1, Math.round(spec.concurrency * weight))
+    this.dispatcher = openPool(endpoint, this.places, connect)
+    this.leaving = new Promise((resolve) => {
+      this.#setLeaving = resolve
+    })
     this.exited = new Promise((resolve) => {
       this.#setExited = resolve
     })
+  }
+
+  /** It is to be used no more. */
+  leave(why: string): void {
+    this.#setLeaving(why)
   }
 
   accepts(signal: AbortSignal): Promise<void> {

@@ -65,6 +65,10 @@ export interface Running {
   readonly exited: Promise<Exit>
   /** Where it listens, for people. */
   readonly address?: string
+  /** Requests that it takes at a time, where that differs from `StartSpec.concurrency`. */
+  readonly places?: number
+  /** Resolves, with the reason, when its place will be lost soon: it is drained, and another one started. */
+  readonly leaving?: Promise<string>
   /**
    * Tries once whether the server accepts a connection; rejects when not. Absent: it is taken as accepting.
    */
@@ -80,7 +84,7 @@ export interface Provider {
   readonly name: string
   readonly capabilities: ReadonlySet<Capability>
   /** Instances that it can have at most, where it knows: sizes are held below it, and it is the size at first. */
-  readonly limit?: number
+  readonly limit?: number | undefined
   /**
    * Instances of the service that it could have at this moment, where that changes by itself, as machines come and go.
    * Asked at each turn of the cluster's loop, so it answers at once; no start is tried beyond it.

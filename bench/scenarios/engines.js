@@ -19,6 +19,7 @@ import { promisify } from 'node:util'
 import { Session } from 'manyhost'
 import { docker, podman } from 'manyhost/providers/docker'
 import { processes } from 'manyhost/providers/process'
+import { slurm } from 'manyhost/providers/slurm'
 import { pick } from '../lib/args.js'
 import { compiled } from '../lib/compiled.js'
 import { median } from '../lib/stats.js'
@@ -34,6 +35,7 @@ const ENGINES = [
   { name: 'process', program: process.execPath, open: openProcesses },
   { name: 'docker', program: '/usr/sbin/dockerd', open: () => openContainers('docker', docker) },
   { name: 'podman', program: '/usr/bin/podman', open: () => openContainers('podman', podman) },
+  { name: 'slurm', program: '/usr/bin/sbatch', open: openSlurmCluster },
 ]
 
 function openProcesses() {
@@ -79,6 +81,32 @@ async function openContainers(name, make) {
       return () => run(program, [...cli, 'rm', '-f', ...ids], { env: daemon.env })
     },
     close: () => daemon.stop(),
+  }
+}
+
+async function openSlurmCluster() {
+  const { openSlurm } = await compiled('test/engines/slurm.ts')
+  const cluster = await openSlurm()
+  const env = { ...process.env, SLURM_CONF: cluster.conf }
+  return {
+    make: () => slurm({ conf: cluster.conf }),
+    service: { command: [process.execPath, script] },
+    async direct(ports) {
+      const ids = await Promise.all(
+        ports.map(async (port) => {
+          const wrap = `HOST=127.0.0.1 PORT=${port} exec ${process.execPath} ${script}`
+          const args = ['--parsable', '--output=/dev/null', '--chdir=/', `--wrap=${wrap}`]
+          const { stdout } = await run('sbatch', args, { env })
+          return stdout.trim()
+        }),
+      )
+      return async () => {
+        await run('scancel', ids, { env })
+        // The next round finds an empty cluster, as ours does: a stop waits for it.
+        while ((await run('squeue', ['--noheader'], { env })).stdout.trim() !== '') await sleep(50)
+      }
+    },
+    close: () => cluster.close(),
   }
 }
 

@@ -112,6 +112,7 @@ export class Instance {
       this.#starting = this.#ask(signal)
       this.#running = await orAborted(this.#starting, signal)
       void this.#running.exited.then((exit) => this.#onExit(exit))
+      void this.#running.leaving?.then((reason) => this.drain(reason))
       await untilReady(this.#running, { path: ready, signal }, (error) => {
         lastTry = error
       })
@@ -158,13 +159,14 @@ export class Instance {
   }
 
   #onReady(running: Running): void {
-    const { concurrency, slowStart, health } = this.#settings
+    const { slowStart, health } = this.#settings
+    const { places: concurrency = this.#settings.concurrency } = running
     this.readyAt = now()
     const ramps = slowStart > 0 && Number.isFinite(concurrency)
     const places = ramps ? 1 : concurrency
     this.target = new Target(this.id, running.dispatcher, places, hostOf(running.address))
     if (!this.#become('ready')) return
-    if (places < concurrency) this.#rampUp(this.target, slowStart / (concurrency - 1))
+    if (places < concurrency) this.#rampUp(this.target, concurrency)
     if (health) {
       const check = (): Promise<void> =>
         httpProbe(running.dispatcher, health.path, health.interval, this.#ending.signal)
@@ -174,10 +176,10 @@ export class Instance {
     }
   }
 
-  #rampUp(target: Target, step: number): void {
-    this.#ramp = every(step, () => {
+  #rampUp(target: Target, most: number): void {
+    this.#ramp = every(this.#settings.slowStart / (most - 1), () => {
       target.places++
-      if (target.places >= this.#settings.concurrency) this.#ramp?.clear()
+      if (target.places >= most) this.#ramp?.clear()
       this.#events.onPlaces()
     })
   }

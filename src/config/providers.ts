@@ -31,6 +31,9 @@ export interface ProviderConfig {
 /** The type of what a service runs on that names no provider. */
 export const DEFAULT_TYPE = 'process'
 
+/** The type of what stands for several; no file says it. */
+export const SEVERAL = 'several'
+
 /** In a message. */
 const MOST_NAMES = 30
 
@@ -136,7 +139,22 @@ export class Providers {
     return implied
   }
 
+  /** A name for several of them together; each is known. */
+  several(names: readonly string[], options: Readonly<Record<string, unknown>>): string {
+    const of = names.map((name) => this.find(name) as ProviderConfig)
+    const name = JSON.stringify([names, options])
+    // Whole, not by name: when one of them is changed, so is this.
+    this.#known.set(name, { name, type: SEVERAL, options: { ...options, of } })
+    return name
+  }
+
   typeOf(name: string | undefined): ProviderType {
+    const several = name === undefined ? undefined : this.#known.get(name)
+    if (several?.type === SEVERAL) {
+      const types = (several.options.of as ProviderConfig[]).map((one) => this.typeOf(one.name))
+      const local = types.every((one) => one.local !== false)
+      return { local, needsCommand: types.some(({ needsCommand }) => needsCommand) }
+    }
     const type = name === undefined ? DEFAULT_TYPE : (this.find(name)?.type ?? '')
     return this.#types && Object.hasOwn(this.#types, type)
       ? (this.#types[type] as ProviderType)
@@ -144,7 +162,8 @@ export class Providers {
   }
 
   get names(): readonly string[] {
-    const all = new Set([...this.#known.keys(), ...Object.keys(this.#types ?? {})])
+    const known = [...this.#known.values()].filter(({ type }) => type !== SEVERAL)
+    const all = new Set([...known.map(({ name }) => name), ...Object.keys(this.#types ?? {})])
     return [...all].slice(0, MOST_NAMES)
   }
 }

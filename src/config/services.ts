@@ -1,7 +1,7 @@
 /** Services of a file: options of `session.startup`, a size, and what the gateway is to know. */
 import { isAbsolute, resolve } from 'node:path'
 import { asError } from '../errors.ts'
-import { text } from '../options.ts'
+import { milliseconds, rule, text } from '../options.ts'
 import { virtualUrl } from '../registry.ts'
 import { SERVICE_RULES, type ServiceOptions } from '../service.ts'
 import { disagreement } from './agree.ts'
@@ -26,10 +26,60 @@ export interface ServiceConfig {
 
 const { url: _, ...OPTIONS } = SERVICE_RULES
 
+const NAME = text('a name of providers', (value) => value !== '')
+
+const WEIGHT = rule(
+  'a number above 0',
+  undefined,
+  (value) => (Number(value) > 0 ? value : undefined),
+  {
+    is: 'number',
+    min: 0,
+    above: true,
+  },
+)
+
+/** What a file may say of a service on several providers. */
+const SEVERAL_RULES = {
+  order: rule<readonly string[]>(
+    'a list of names of providers, first choice first',
+    undefined,
+    (value) => (Array.isArray(value) && value.length > 0 ? value : undefined),
+    { is: 'list', of: NAME, least: 1 },
+  ),
+  weights: rule<Readonly<Record<string, number>>>(
+    'a mapping from names of providers to numbers above 0',
+    undefined,
+    (value) => value as Readonly<Record<string, number>>,
+    { is: 'record', of: WEIGHT },
+  ),
+  patience: milliseconds(0, 'no limit'),
+} as const
+
+interface SeveralNames {
+  readonly order?: readonly string[]
+  readonly weights?: Readonly<Record<string, number>>
+  readonly patience?: number
+}
+
+type ProviderNames = string | readonly string[] | SeveralNames
+
 /** Keys of a service that are options of `startup`; `provider` is a name here. */
 export const SERVICE_FILE_RULES = {
   ...OPTIONS,
-  provider: text('a name of providers', (value) => value !== ''),
+  provider: rule<ProviderNames>(
+    'a name of providers, a list of names, first choice first, or { weights, patience }',
+    undefined,
+    (value) => (value === '' ? undefined : (value as ProviderNames)),
+    {
+      is: 'either',
+      forms: [
+        { is: 'text' },
+        { is: 'list', of: NAME, least: 1 },
+        { is: 'options', rules: SEVERAL_RULES },
+      ],
+    },
+  ),
 } as const
 
 export function readServices(reader: Reader, node: Tree, providers: Providers): ServiceConfig[] {
@@ -85,18 +135,51 @@ class ServiceReader {
         },
       },
     })
-    const { provider, ...options } = (fields ?? {}) as Omit<ServiceOptions, 'provider'> & {
-      provider?: string
+    const { provider: names, ...options } = (fields ?? {}) as Omit<ServiceOptions, 'provider'> & {
+      provider?: ProviderNames
     }
+    const failures = reader.failures
+    const provider = this.#oneName(node, names)
+    const isNamed = reader.failures === failures
     const { concurrency = 1 } = options
     const size = sizeNode
       ? readSize(reader, sizeNode, join(this.#path, 'size'), { concurrency, url })
       : { fixed: options.initSize ?? 1 }
-    this.#checkProvider(node, provider, options.command !== undefined)
+    if (isNamed) this.#checkProvider(node, provider, options.command !== undefined)
     const whole = this.#located({ ...options, url, initSize: first(size, options) }, provider)
     this.#checkTogether(node, whole, size, options.initSize)
     if (!size || reader.failures > before) return undefined
     return { url, options: whole, provider, size, gateway: gateway ?? readRoutes(reader, NONE, '') }
+  }
+
+  /** One name for what may be several; those that are unknown are reported by `#checkProvider`. */
+  #oneName(node: Tree, given: ProviderNames | undefined): string | undefined {
+    if (given === undefined || typeof given === 'string') return given
+    const { order, weights, patience }: SeveralNames = Array.isArray(given)
+      ? { order: given }
+      : (given as SeveralNames)
+    const path = join(this.#path, 'provider')
+    const at = entry(node, 'provider') ?? node
+    const names = order ?? Object.keys(weights ?? {})
+    if (names.length === 0 || (order && weights)) {
+      this.#reader.fail(
+        at,
+        path,
+        `${path} must have either order or weights, with one name at least`,
+      )
+      return undefined
+    }
+    const twin = names.find((name, index) => names.indexOf(name) !== index)
+    if (twin !== undefined) {
+      this.#reader.fail(at, path, `${path} has '${twin}' twice`)
+      return undefined
+    }
+    const unknown = names.find((name) => !this.#providers.find(name))
+    if (unknown !== undefined) return unknown
+    return this.#providers.several(names, {
+      ...(weights && { weights: Object.values(weights) }),
+      ...(patience && { patience }),
+    })
   }
 
   #checkProvider(node: Tree, name: string | undefined, hasCommand: boolean): void {
@@ -106,7 +189,7 @@ class ServiceReader {
       const near = nearest(name, names)
       const question = near ? `; did you mean '${near}'?` : ''
       const path = join(this.#path, 'provider')
-      const got = at ? show(this.#reader, at) : `'${name}'`
+      const got = at?.kind === 'scalar' ? show(this.#reader, at) : `'${name}'`
       const message = `${path} must be a name of providers (${names.join(', ') || 'none'}), got ${got}${question}`
       this.#reader.fail(at ?? node, path, message)
       return

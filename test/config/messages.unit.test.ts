@@ -107,8 +107,10 @@ describe('each key', () => {
     const wrong = wrongFor((rule as { form: Form }).form)
     const lines = name === 'command' ? [] : ['command: [a]']
     const { problems } = refused(service(...lines, `${name}: ${wrong}`))
-    const at = { line: lines.length + 3, column: name.length + 7 }
-    expect(problems[0]).toMatchObject({ path: `services.http://calc.${name}`, ...at })
+    // What may be a list is wrong in the item.
+    const item = name === 'provider' ? '[0]' : ''
+    const at = { line: lines.length + 3, column: name.length + 7 + (item ? 1 : 0) }
+    expect(problems[0]).toMatchObject({ path: `services.http://calc.${name}${item}`, ...at })
     expect(problems[0]?.message).toMatch(/must be .*, got/)
   })
 

@@ -14,4 +14,16 @@ export const ENGINES = [
   },
   // Its own programs lie outside of every PATH; this one comes with the package that they need.
   { name: 'postgresql', needs: { pg_ctlcluster: 'postgresql' }, tests: ['postgres'] },
+  {
+    name: 'slurm',
+    needs: {
+      sbatch: 'slurm-client',
+      slurmctld: 'slurm-wlm',
+      slurmd: 'slurm-wlm-basic-plugins',
+      munged: 'munge',
+      slurmrestd: 'slurmrestd',
+    },
+    tests: ['slurm'],
+  },
+  { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh'] },
 ]

@@ -4,9 +4,12 @@ import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { workers } from '../../../providers/pull/index.ts'
+import { several } from '../../../providers/several.ts'
+import { slurm } from '../../../providers/slurm/index.ts'
+import { ssh } from '../../../providers/ssh/index.ts'
 import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
-import type { ProviderTypes } from '../../config/providers.ts'
+import { type ProviderTypes, SEVERAL } from '../../config/providers.ts'
 import type { ServiceConfig } from '../../config/services.ts'
 import type { Provider } from '../../provider.ts'
 import type { ServiceOptions } from '../../service.ts'
@@ -26,6 +29,11 @@ const TYPES: Readonly<Record<string, Type>> = {
     make: (options) => fixed(options as unknown as Parameters<typeof fixed>[0]),
     isShared: false,
   },
+  slurm: { make: (options) => slurm(options), isShared: true },
+  ssh: {
+    make: (options) => ssh(options as unknown as Parameters<typeof ssh>[0]),
+    isShared: true,
+  },
   docker: { make: (options) => docker(options), isShared: true },
   podman: { make: (options) => podman(options), isShared: true },
   // One port and one store for all services that name it; it opens both when the first of them starts.
@@ -36,6 +44,8 @@ const TYPES: Readonly<Record<string, Type>> = {
 export const PROVIDER_TYPES: ProviderTypes = {
   process: { parse: (options) => TYPES.process?.make(options), needsCommand: true },
   static: { parse: (options) => TYPES.static?.make(options) },
+  slurm: { parse: (options) => TYPES.slurm?.make(options), needsCommand: true, local: false },
+  ssh: { parse: (options) => TYPES.ssh?.make(options), needsCommand: true, local: false },
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
   pull: { parse: (options) => TYPES.pull?.make(options), local: false },
@@ -47,10 +57,22 @@ export class ProviderShop {
 
   /** The one of that name; processes of this machine without a name. */
   named(name: string | undefined, { providers, file }: Config): Provider {
-    const { type, options } = (name === undefined ? undefined : providers[name]) ?? DEFAULT
+    return this.#make((name === undefined ? undefined : providers[name]) ?? DEFAULT, file)
+  }
+
+  #make({ type, options }: Described, file: string | undefined): Provider {
+    if (type === SEVERAL) {
+      const { of, ...how } = options as { of: readonly Described[] }
+      return several(
+        of.map((one) => this.#make(one, file)),
+        how,
+      )
+    }
     const { make, isShared } = TYPES[type] as Type
     const located: Record<string, unknown> = { ...options }
-    for (const name of ['cwd', 'store']) {
+    const isHere = PROVIDER_TYPES[type]?.local !== false
+    // A folder of instances elsewhere is no folder of this machine; a store always is.
+    for (const name of isHere ? ['cwd', 'store'] : ['store']) {
       const path = options[name]
       if (typeof path === 'string') located[name] = resolve(file ?? '.', '..', path)
     }
@@ -70,7 +92,9 @@ export class ProviderShop {
   })
 }
 
-const DEFAULT: { readonly type: string; readonly options: Options } = {
+type Described = { readonly type: string; readonly options: Options }
+
+const DEFAULT: Described = {
   type: 'process',
   options: {},
 }

@@ -1,0 +1,172 @@
+/** Files and folders to and from a machine that has a shell and, for folders, tar. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { mkdir, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import { finished, pipeline } from 'node:stream/promises'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import type { Machine, Shell } from './machine.ts'
+import { feed, quote } from './shell.ts'
+
+/** What the machine said of a failure, in characters. */
+const MOST_SAID = 2_000
+
+/** A first line that is longer is none of ours, in bytes. */
+const LONGEST_LINE = 10_000
+
+/** As the command cp: a file that is copied to a folder goes into it, and missing folders are made. */
+export async function upload(
+  machine: Machine,
+  local: string,
+  remote: string,
+  cwd: string | undefined,
+): Promise<void> {
+  await named('upload', local, remote, async () => {
+    const source = resolve(local)
+    const { isDirectory, mode } = await facts(source)
+    const target = quote(remote)
+    const script = isDirectory
+      ? `mkdir -p -- ${target} && cd -- ${target} && exec tar -xf -`
+      : `target=${target}
+case $target in */) mkdir -p -- "$target" ;; esac
+[ -d "$target" ] && target=$target/${quote(basename(source))}
+mkdir -p -- "$(dirname -- "$target")" && cat >"$target" && chmod ${mode} "$target"`
+    await through(machine, cwd, script, async ({ stdin, stdout }) => {
+      stdout.resume()
+      if (isDirectory) await tar(['-cf', '-', '-C', source, '.'], undefined, stdin)
+      else await pipeline(createReadStream(source), stdin)
+    })
+  })
+}
+
+export async function download(
+  machine: Machine,
+  remote: string,
+  local: string,
+  cwd: string | undefined,
+): Promise<void> {
+  await named('download', remote, local, async () => {
+    const source = quote(remote)
+    const script = `if [ -d ${source} ]; then echo folder; cd -- ${source} && exec tar -cf - .
+else echo file; exec cat -- ${source}; fi`
+    await through(machine, cwd, script, async ({ stdout }) => {
+      const kind = await firstLine(stdout)
+      const target = resolve(local)
+      if (kind === 'folder') {
+        await mkdir(target, { recursive: true })
+        await tar(['-xf', '-', '-C', target], stdout, undefined)
+      } else if (kind === 'file') {
+        const isFolder =
+          local.endsWith('/') || (await facts(target).catch(() => undefined))?.isDirectory
+        const path = isFolder ? join(target, basename(remote)) : target
+        await mkdir(dirname(path), { recursive: true })
+        await drained(stdout, createWriteStream(path))
+      }
+    })
+  })
+}
+
+async function named(verb: string, from: string, to: string, copy: () => Promise<void>) {
+  try {
+    await copy()
+  } catch (cause) {
+    const text = `cannot ${verb} '${from}' to '${to}': ${describe(cause)}`
+    throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+  }
+}
+
+async function facts(path: string): Promise<{ isDirectory: boolean; mode: string }> {
+  const found = await stat(path)
+  return { isDirectory: found.isDirectory(), mode: (found.mode & 0o777).toString(8) }
+}
+
+/** Runs a script in the folder and `act` on its streams; rejects when either fails, with what the script said. */
+async function through(
+  machine: Machine,
+  cwd: string | undefined,
+  script: string,
+  act: (shell: Shell) => Promise<void>,
+): Promise<void> {
+  const shell = await machine.open()
+  let said = ''
+  shell.stderr.on('data', (chunk: Buffer) => {
+    if (said.length < MOST_SAID) said += chunk.toString()
+  })
+  shell.stdin.on('error', () => {})
+  try {
+    feed(shell.stdin, `${cwd === undefined ? '' : `cd -- ${quote(cwd)} || exit 1`}\n${script}`)
+    const acted = act(shell).then(
+      () => undefined,
+      (error: unknown) => asError(error),
+    )
+    // A script that ends early, of a full disk perhaps, has a better reason than the stream that it broke.
+    const code = await Promise.race([shell.exit, acted.then((error) => (error ? -1 : shell.exit))])
+    if (code !== 0 && said.trim() !== '') throw new Error(said.trim())
+    if (code === undefined) throw new Error(`the connection to ${machine.name} was lost`)
+    const error = await acted
+    if (error) throw error
+    if (code !== 0) throw new Error(`exit code ${code} on ${machine.name}`)
+  } finally {
+    shell.destroy()
+  }
+}
+
+/**
+ * Not `pipeline`: a channel of ssh may say that it is closed before all that it holds was read, and that would count as
+ * the premature end of it.
+ */
+async function drained(from: Readable, to: Writable): Promise<void> {
+  from.pipe(to)
+  await finished(to)
+}
+
+/** This machine's tar, between a folder and a stream. */
+async function tar(
+  args: readonly string[],
+  from: Readable | undefined,
+  to: Writable | undefined,
+): Promise<void> {
+  const child = spawn('tar', args, {
+    stdio: [from ? 'pipe' : 'ignore', to ? 'pipe' : 'ignore', 'pipe'],
+  })
+  let said = ''
+  child.stderr?.on('data', (chunk: Buffer) => {
+    if (said.length < MOST_SAID) said += chunk.toString()
+  })
+  const exited = once(child, 'close')
+  const streams = [
+    from && child.stdin ? drained(from, child.stdin) : undefined,
+    to && child.stdout ? pipeline(child.stdout, to) : undefined,
+  ]
+  const [[code]] = await Promise.all([exited, ...streams])
+  if (code !== 0) throw new Error(said.trim() || `tar ended with exit code ${code}`)
+}
+
+/** Reads up to the end of the first line, and leaves the rest in the stream. */
+export async function firstLine(stream: Readable): Promise<string> {
+  let line = Buffer.alloc(0)
+  for (;;) {
+    const chunk = stream.read() as Buffer | null
+    if (chunk === null) {
+      if (stream.readableEnded || stream.destroyed) return line.toString()
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          for (const name of ['readable', 'end', 'close', 'error']) stream.off(name, wake)
+          resolve()
+        }
+        for (const name of ['readable', 'end', 'close', 'error']) stream.on(name, wake)
+      })
+      continue
+    }
+    const at = chunk.indexOf(10)
+    if (at < 0) {
+      line = Buffer.concat([line, chunk])
+      if (line.length > LONGEST_LINE) return line.toString()
+      continue
+    }
+    if (at + 1 < chunk.length) stream.unshift(chunk.subarray(at + 1))
+    return Buffer.concat([line, chunk.subarray(0, at)]).toString()
+  }
+}

@@ -1,0 +1,64 @@
+/** Options by a table: what each must be, and whether a value is that. */
+import { ManyhostError } from '../../src/errors.ts'
+
+export type Checks<Options> = {
+  readonly [Name in keyof Required<Options>]: readonly [
+    wanted: string,
+    isRight: (value: unknown) => boolean,
+  ]
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function check<Options extends object>(
+  where: string,
+  options: Options,
+  checks: Checks<Options>,
+): void {
+  if (!isRecord(options)) throw invalid(`${where}: options are an object, got ${show(options)}`)
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(checks, name)) {
+      throw invalid(`${where} has no option '${name}'; it has ${Object.keys(checks).join(', ')}`)
+    }
+    if (value === undefined) continue
+    const [wanted, isRight] = checks[name as keyof Options]
+    if (!isRight(value)) throw invalid(`${where}: ${name} must be ${wanted}, got ${show(value)}`)
+  }
+}
+
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+export function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && !/[\0\r\n]/.test(value)
+}
+
+export function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every(isText)
+}
+
+export function isEnv(value: unknown): boolean {
+  return isRecord(value) && Object.values(value).every((one) => typeof one === 'string')
+}
+
+export function isPort(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65_535
+}
+
+export function isPortRange(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 2) return false
+  const [from, to] = value as unknown[]
+  return isPort(from) && isPort(to) && from <= to
+}
+
+export function isAbove(least: number): (value: unknown) => boolean {
+  return (value) => typeof value === 'number' && Number.isFinite(value) && value >= least
+}
+
+export function show(value: unknown): string {
+  return (JSON.stringify(value) ?? String(value)).slice(0, 200)
+}
+
+export function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
+}

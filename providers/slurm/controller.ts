@@ -1,0 +1,49 @@
+/** What is asked of Slurm, by its commands or its REST interface. */
+export interface Submission {
+  readonly name: string
+  readonly script: string
+  readonly comment: string
+  readonly cpus: number | undefined
+  readonly memory: number | undefined
+}
+
+export interface Job {
+  readonly id: string
+  readonly name: string
+  /** As Slurm says it, without what follows a space: `PENDING`, `RUNNING`, `OUT_OF_MEMORY`. */
+  readonly state: string
+  /** Why it is in that state: `Resources`, `NodeDown`. */
+  readonly reason: string
+  readonly comment: string
+}
+
+export interface Controller {
+  /** Resolves with the job's number. @throws Error with what Slurm said */
+  submit(submission: Submission): Promise<string>
+  /** The jobs of our user, ended ones as long as Slurm has them. */
+  jobs(): Promise<readonly Job[]>
+  /** Jobs that have ended already are no mistake. `force`: by SIGKILL, and all of it. */
+  cancel(ids: readonly string[], force: boolean): Promise<void>
+  close?(): void
+}
+
+/** States in which a job will come to run, or runs. */
+const LIVE = new Set([
+  'PENDING',
+  'CONFIGURING',
+  'RUNNING',
+  'SUSPENDED',
+  'STOPPED',
+  'SIGNALING',
+  'STAGE_OUT',
+])
+
+/** Whether a job in that state has, or will have, a server that may be used. */
+export function isLive(state: string): boolean {
+  return LIVE.has(state)
+}
+
+/** Whether nothing of the job runs any more. */
+export function isOver(state: string): boolean {
+  return !isLive(state) && state !== 'COMPLETING' && state !== 'REQUEUED'
+}

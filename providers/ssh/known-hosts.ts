@@ -1,0 +1,97 @@
+/** Which keys a host may have: the files that ssh itself keeps (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). Pure but for reading. */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+
+interface Line {
+  readonly marker: string | undefined
+  readonly names: string
+  readonly type: string
+  readonly key: string
+}
+
+export class KnownHosts {
+  readonly #lines: readonly Line[]
+
+  constructor(texts: readonly string[]) {
+    this.#lines = texts.flatMap((text) => text.split('\n').flatMap(parse))
+  }
+
+  /** Files that are not there are empty. */
+  static read(paths: readonly string[]): KnownHosts {
+    return new KnownHosts(
+      paths.map((path) => {
+        try {
+          return readFileSync(path, 'utf8')
+        } catch {
+          return ''
+        }
+      }),
+    )
+  }
+
+  /** `unknown`: no line names the host; `wrong`: some do, with other keys, or the key is revoked. */
+  judge(host: string, port: number, key: Buffer): 'known' | 'unknown' | 'wrong' {
+    const given = key.toString('base64')
+    const lines = this.#of(host, port)
+    if (lines.some((line) => line.marker === '@revoked' && line.key === given)) return 'wrong'
+    const plain = lines.filter(({ marker }) => marker === undefined)
+    if (plain.some((line) => line.key === given)) return 'known'
+    return plain.length > 0 ? 'wrong' : 'unknown'
+  }
+
+  /** Types of the keys that are known of it: these are asked for first, lest it shows another one that it has. */
+  types(host: string, port: number): string[] {
+    const plain = this.#of(host, port).filter(({ marker }) => marker === undefined)
+    return [...new Set(plain.map(({ type }) => type))]
+  }
+
+  #of(host: string, port: number): Line[] {
+    const name = (port === 22 ? host : `[${host}]:${port}`).toLowerCase()
+    return this.#lines.filter(({ names }) => matches(names, name))
+  }
+}
+
+function parse(text: string): Line[] {
+  const words = text.trim().split(/\s+/)
+  if (words[0] === '' || words[0]?.startsWith('#')) return []
+  const marker = words[0]?.startsWith('@') ? words.shift() : undefined
+  const [names, type, key] = words
+  return names && type && key ? [{ marker, names, type, key }] : []
+}
+
+function matches(names: string, name: string): boolean {
+  if (names.startsWith('|1|')) {
+    const [, , salt = '', hash = ''] = names.split('|')
+    const mine = createHmac('sha1', Buffer.from(salt, 'base64')).update(name).digest()
+    const theirs = Buffer.from(hash, 'base64')
+    return theirs.length === mine.length && timingSafeEqual(theirs, mine)
+  }
+  const patterns = names.toLowerCase().split(',')
+  if (patterns.some((one) => one.startsWith('!') && fits(one.slice(1), name))) return false
+  return patterns.some((one) => fits(one, name))
+}
+
+/** `*` and `?` alone have a meaning. Two fingers, no backtracking: such files are others' input. */
+function fits(pattern: string, name: string): boolean {
+  let [at, star, mark] = [0, -1, 0]
+  let index = 0
+  while (index < name.length) {
+    if (pattern[at] === '?' || (pattern[at] === name[index] && pattern[at] !== '*')) {
+      at++
+      index++
+    } else if (pattern[at] === '*') {
+      star = at++
+      mark = index
+    } else if (star >= 0) {
+      at = star + 1
+      index = ++mark
+    } else return false
+  }
+  while (pattern[at] === '*') at++
+  return at === pattern.length
+}
+
+/** As `ssh-keygen -l` prints it. */
+export function fingerprint(key: Buffer): string {
+  return `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
+}

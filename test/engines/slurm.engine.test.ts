@@ -1,0 +1,197 @@
+/** The slurm provider against a real cluster of three nodes, by its commands. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { slurm } from '../../providers/slurm/index.ts'
+import { Session } from '../../src/index.ts'
+import type { Provider, Running } from '../../src/provider.ts'
+import { failure, pidsOf, ready, record } from '../help.ts'
+import { conformance } from '../providers/conformance.ts'
+import { get, specOf, until } from '../providers/process-help.ts'
+import { withEngine } from './engine.ts'
+import { openSlurm, type SlurmCluster } from './slurm.ts'
+
+const SBATCH = '/usr/bin/sbatch'
+
+withEngine(SBATCH, 'Slurm', () => {
+  let cluster: SlurmCluster
+  const scratch = mkdtempSync(join(tmpdir(), 'manyhost-slurm-'))
+  const options: Record<string, unknown> = { ports: [14_000, 15_999] }
+
+  beforeAll(async () => {
+    cluster = await openSlurm()
+    options.conf = cluster.conf
+  })
+  afterAll(async () => {
+    await cluster?.close()
+    rmSync(scratch, { recursive: true, force: true })
+  })
+
+  async function jobOf(id: string, format: string): Promise<string> {
+    const states = 'pending,running,suspended,configuring,completing'
+    const all = await cluster.run(
+      'squeue',
+      '--noheader',
+      `--states=${states}`,
+      `--name=${id}`,
+      '-o',
+      format,
+    )
+    return all.trim()
+  }
+
+  async function signal(id: string, name: NodeJS.Signals): Promise<void> {
+    for (const pid of pidsOf(id)) process.kill(pid, name)
+  }
+
+  conformance({
+    name: 'slurm',
+    provider: () => slurm(options),
+    server: (...args) => ['node', resolve('test/fakes/conformance-server.mjs'), ...args],
+    scratch,
+    exists: async (id) => pidsOf(id).length > 0 || (await jobOf(id, '%T')) !== '',
+    kill: (id) => signal(id, 'SIGKILL'),
+    freeze: (id) => signal(id, 'SIGSTOP'),
+    thaw: (id) => signal(id, 'SIGCONT'),
+    labels: async (id) => JSON.parse(await jobOf(id, '%k')).labels,
+    resources: async (id) => {
+      const [cpus, memory] = (await jobOf(id, '%C %m')).split(' ')
+      return { cpus: Number(cpus), memory: Number.parseInt(memory ?? '', 10) * 1_048_576 }
+    },
+    unreachable: async () => {
+      cluster.controller().kill('SIGSTOP')
+      return async () => void cluster.controller().kill('SIGCONT')
+    },
+    elsewhere: { module: 'providers/slurm/index.js', make: 'slurm', options },
+    cannot: {
+      'out of memory': 'limits need cgroups of their own, which slurmd cannot make here',
+    },
+  })
+
+  const command = ['node', resolve('test/fakes/conformance-server.mjs')]
+  const { signal: unending } = new AbortController()
+
+  async function serving(provider: Provider): Promise<{ id: string; running: Running }> {
+    const spec = specOf({ command })
+    const running = await provider.start(spec, { signal: unending })
+    await until(() => running.accepts?.(unending).then(() => true) ?? false)
+    return { id: spec.id, running }
+  }
+
+  describe('slurm: its own faults', () => {
+    let provider: Provider
+    beforeEach(() => {
+      provider = slurm(options)
+    })
+    afterEach(() => provider.close?.())
+
+    test('a job that is put back into the queue is another one: neither of its servers is used', async () => {
+      const { id, running } = await serving(provider)
+      const job = await jobOf(id, '%A')
+      await cluster.run('scontrol', 'update', `JobId=${job}`, 'Requeue=1')
+      await cluster.run('scontrol', 'requeue', job)
+      expect((await running.exited).reason).toMatch(/^(killed|lost)$/)
+      await until(async () => pidsOf(id).length === 0 && (await jobOf(id, '%T')) === '', 30_000)
+    })
+
+    test('a node that fails: the server that still answers there is used no more, and ended', async () => {
+      const { id, running } = await serving(provider)
+      const node = await jobOf(id, '%N')
+      cluster.node(node).kill('SIGKILL')
+      expect(await get(running.dispatcher, '/cwd')).toBe(process.cwd())
+      await cluster.run('scontrol', 'update', `NodeName=${node}`, 'State=DOWN', 'Reason=test')
+      expect(await running.exited).toMatchObject({ reason: 'lost' })
+      await until(() => pidsOf(id).length === 0)
+      cluster.startNode(node)
+      await cluster.run('scontrol', 'update', `NodeName=${node}`, 'State=RESUME').catch(() => {})
+      await until(
+        async () => (await cluster.run('sinfo', '-hN', '-n', node, '-o', '%T')).includes('idle'),
+        60_000,
+      )
+    })
+
+    test('its time limit is near: it is drained, and another one is there before', async () => {
+      const session = new Session({
+        provider: slurm({ ...options, timeLimit: 1, drainBefore: 50 }),
+      })
+      session.startup({ url: 'http://calc', command })
+      await ready(session, 'http://calc', 1)
+      const [first] = session.cluster('http://calc').instances
+      const drained = record(session, 'instance')
+      await until(() => drained.some(({ state }) => state === 'draining'), 90_000)
+      expect(drained.find(({ state }) => state === 'draining')).toMatchObject({
+        instance: first?.id,
+        reason: expect.stringMatching(/time limit/),
+      })
+      await ready(session, 'http://calc', 1)
+      expect(session.cluster('http://calc').instances.map(({ id }) => id)).not.toContain(first?.id)
+      await session.close()
+    })
+
+    test('a job that waits for room is cancelled when its start is given up', async () => {
+      const giveUp = new AbortController()
+      const one = slurm({ ...options, partition: 'small', cpus: 16 })
+      await serving(one)
+      const waits = specOf({ command })
+      const starting = failure(one.start(waits, { signal: giveUp.signal }))
+      await until(async () => (await jobOf(waits.id, '%T %r')) === 'PENDING Resources')
+      giveUp.abort(new Error('enough'))
+      expect((await starting).message).toContain('it was given up')
+      await until(async () => (await jobOf(waits.id, '%T')) === '')
+      await one.close?.()
+    })
+
+    test('what Slurm refuses is told in its words', async () => {
+      const error = await failure(serving(slurm({ ...options, partition: 'none' })))
+      expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED' })
+      expect(error.message).toMatch(/sbatch: .*invalid partition/i)
+    })
+
+    test('jobs that cannot call back: the start says what to look at', async () => {
+      const callback = { host: '127.0.0.9', listen: '127.0.0.1' }
+      const error = await failure(serving(slurm({ ...options, callback })))
+      expect(error.message).toMatch(/ended as FAILED .* can its node reach 127\.0\.0\.9/)
+    })
+
+    test('a stranger that calls back is sent away', async () => {
+      const callback = { host: '127.0.0.1', port: 13_000 + (process.pid % 900) }
+      const own = slurm({ ...options, callback })
+      const { id, running } = await serving(own)
+      for (const line of [
+        '',
+        'job x.y 1 0 n1 80',
+        `job ${id}.wrong 1 0 n1 80`,
+        'x'.repeat(20_000),
+      ]) {
+        const socket = connect(callback.port, '127.0.0.1')
+        socket.on('error', () => {})
+        socket.write(`${line}\n`)
+        await new Promise((gone) => socket.once('close', gone).resume())
+      }
+      expect(await get(running.dispatcher, '/cwd')).toBe(process.cwd())
+      await own.close?.()
+    })
+
+    test('by slurmrestd', async () => {
+      const rest = await cluster.startRest()
+      const own = slurm({ ...options, rest })
+      const spec = specOf({
+        command,
+        labels: { team: 'blue' },
+        resources: { cpus: 2, memory: 268_435_456 },
+      })
+      const running = await own.start(spec, { signal: unending })
+      await until(() => running.accepts?.(unending).then(() => true) ?? false)
+      expect(JSON.parse(await jobOf(spec.id, '%k')).labels).toEqual({ team: 'blue' })
+      expect(await jobOf(spec.id, '%C %m')).toBe('2 256M')
+      for (const pid of pidsOf(spec.id)) process.kill(pid, 'SIGKILL')
+      expect(await running.exited).toMatchObject({ reason: 'killed' })
+      await until(async () => (await jobOf(spec.id, '%T')) === '')
+      await own.close?.()
+    })
+  })
+})
+
+if (!existsSync(SBATCH)) console.error('!! NOT RUN: the slurm provider; Slurm is not installed')

@@ -1,0 +1,164 @@
+/** A Slurm cluster of three nodes that are all this machine: munge, controller, nodes, slurmrestd; in a folder. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { until } from '../providers/process-help.ts'
+
+const call = promisify(execFile)
+
+export interface SlurmCluster {
+  readonly folder: string
+  readonly conf: string
+  readonly nodes: readonly string[]
+  /** Runs one of Slurm's commands, and answers with what it printed. */
+  run(command: string, ...args: string[]): Promise<string>
+  /** The controller, which may be halted; a node, which may be killed. */
+  readonly controller: () => ChildProcess
+  node(name: string): ChildProcess
+  startNode(name: string): void
+  startRest(): Promise<string>
+  close(): Promise<void>
+}
+
+export async function openSlurm({ cpus = 16, conf: more = '' } = {}): Promise<SlurmCluster> {
+  const folder = mkdtempSync(join(tmpdir(), 'mh-slurm-'))
+  const file = (name: string): string => join(folder, name)
+  const nodes = ['n1', 'n2', 'n3']
+  const [control, ...ports] = await freePorts(1 + nodes.length)
+  const conf = file('slurm.conf')
+  writeFileSync(
+    conf,
+    `ClusterName=manyhost
+SlurmctldHost=${hostname()}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=${file('munge.sock')}
+CredType=cred/munge
+SlurmctldPort=${control}
+StateSaveLocation=${file('state')}
+SlurmdSpoolDir=${file('spool-%n')}
+SlurmctldPidFile=${file('slurmctld.pid')}
+SlurmdPidFile=${file('slurmd-%n.pid')}
+SlurmctldLogFile=${file('slurmctld.log')}
+SlurmdLogFile=${file('slurmd-%n.log')}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=64
+PropagateResourceLimits=NONE
+SlurmdParameters=config_overrides
+ReturnToService=2
+SlurmdTimeout=30
+KillWait=5
+MinJobAge=20
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+MpiDefault=none
+SwitchType=switch/none
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key=${file('jwt.key')}
+${nodes.map((name, i) => `NodeName=${name} NodeHostname=${hostname()} NodeAddr=127.0.0.1 Port=${ports[i]} CPUs=${cpus} RealMemory=8000`).join('\n')}
+PartitionName=main Nodes=${nodes.join(',')} Default=YES MaxTime=60 State=UP OverSubscribe=NO
+PartitionName=small Nodes=n1 MaxTime=60 State=UP
+${more}
+`,
+  )
+  for (const name of ['state', ...nodes.map((one) => `spool-${one}`)]) {
+    await call('mkdir', ['-p', file(name)])
+  }
+  await call('dd', ['if=/dev/urandom', `of=${file('munge.key')}`, 'bs=1024', 'count=1'])
+  await call('dd', ['if=/dev/urandom', `of=${file('jwt.key')}`, 'bs=32', 'count=1'])
+  await call('chmod', ['0600', file('munge.key'), file('jwt.key')])
+  await call('chmod', ['0711', folder])
+  const env = { ...process.env, SLURM_CONF: conf }
+  const children: ChildProcess[] = []
+  const begin = (command: string, args: string[], extra = {}): ChildProcess => {
+    const child = spawn(command, args, { env: { ...env, ...extra }, stdio: 'ignore' })
+    children.push(child)
+    return child
+  }
+  const sbin = (name: string): string =>
+    existsSync(`/usr/sbin/${name}`) ? `/usr/sbin/${name}` : name
+  begin(sbin('munged'), [
+    '--foreground',
+    '--force',
+    `--key-file=${file('munge.key')}`,
+    `--socket=${file('munge.sock')}`,
+    `--pid-file=${file('munged.pid')}`,
+    `--log-file=${file('munged.log')}`,
+    `--seed-file=${file('munge.seed')}`,
+  ])
+  await until(() => existsSync(file('munge.sock')), 20_000)
+  const run = async (command: string, ...args: string[]): Promise<string> =>
+    (await call(command, args, { env, maxBuffer: 16_777_216 })).stdout
+  const controller = begin(sbin('slurmctld'), ['-D', '-c'])
+  const daemons = new Map<string, ChildProcess>()
+  const startNode = (name: string): void => {
+    daemons.set(name, begin(sbin('slurmd'), ['-D', '-N', name]))
+  }
+  for (const name of nodes) startNode(name)
+  const idle = async (): Promise<boolean> => {
+    const states = await run('sinfo', '--noheader', '--Node', '--partition=main', '--format=%T')
+    return states
+      .trim()
+      .split('\n')
+      .every((state) => state === 'idle')
+  }
+  await until(idle, 60_000)
+  return {
+    folder,
+    conf,
+    nodes,
+    run,
+    controller: () => controller,
+    node: (name) => daemons.get(name) as ChildProcess,
+    startNode,
+    startRest: async () => {
+      begin(
+        sbin('slurmrestd'),
+        ['-a', 'rest_auth/local', '-s', 'openapi/v0.0.38', `unix:${file('rest.sock')}`],
+        {
+          SLURMRESTD_SECURITY: 'disable_user_check',
+        },
+      )
+      await until(() => existsSync(file('rest.sock')), 20_000)
+      return `unix:${file('rest.sock')}`
+    },
+    close: async () => {
+      controller.kill('SIGCONT')
+      await run('scancel', '--quiet', '--me').catch(() => {})
+      await until(async () => (await run('squeue', '--noheader')).trim() === '', 20_000).catch(
+        () => {},
+      )
+      for (const child of children.reverse()) await ended(child)
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = new Promise((resolve) => child.once('exit', resolve))
+  child.kill('SIGTERM')
+  const timer = setTimeout(() => child.kill('SIGKILL'), 5_000)
+  await exited
+  clearTimeout(timer)
+}
+
+/** Free ones at the time; below those that the kernel hands out. */
+async function freePorts(count: number): Promise<number[]> {
+  const ports: number[] = []
+  while (ports.length < count) {
+    const port = 10_000 + Math.floor(Math.random() * 2_000)
+    const free = await new Promise<boolean>((resolve) => {
+      const server = createServer().once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+    })
+    if (free && !ports.includes(port)) ports.push(port)
+  }
+  return ports
+}
