@@ -43,6 +43,10 @@ export const ERRORS = {
   MANYHOST_UNAUTHORIZED: kind(401, false, 'the gateway was given no, or wrong, credentials'),
   MANYHOST_BODY_TOO_LARGE: kind(413, false, "a request's body is above the gateway's `bodySize`"),
   MANYHOST_BODY_TOO_SLOW: kind(408, true, "a request's body comes slower than `bodyRate`"),
+  MANYHOST_FEED_REFUSED: kind(403, false, "the feed's broker refused a secret or a channel"),
+  MANYHOST_FEED_FULL: kind(503, true, "`bufferLimit` is reached and `drop` is 'error'"),
+  MANYHOST_FEED_CLOSED: kind(503, false, 'the feed client or the feed is closed'),
+  MANYHOST_FEED_FAILED: kind(503, true, "the feed's broker cannot be reached, or broke off"),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -8,14 +8,14 @@ const root = resolve(import.meta.dirname, '..')
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
   // `connector` makes undici's connections tell their end rightly, for providers and for the network.
-  leaf: ['errors', 'events', 'time', 'provider', 'connector'],
+  // `options` sees the errors alone, and rooms below the session parse theirs with it, too.
+  leaf: ['errors', 'events', 'time', 'provider', 'connector', 'options'],
   session: [
     'budget',
     'client',
     'intake',
     'limits',
     'network',
-    'options',
     'redirect',
     'registry',
     'request',

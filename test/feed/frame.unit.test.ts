@@ -112,7 +112,9 @@ describe('parsing', () => {
 
   it('takes a frame of the longest length, in pieces', () => {
     const whole = publishFrame(publishPrefix('a', 'b'), Buffer.alloc(MOST_BODY - 4, 7))
-    const pieces = Array.from({ length: 17 }, (_, i) => whole.subarray(i * 65_536, (i + 1) * 65_536))
+    const pieces = Array.from({ length: 17 }, (_, i) =>
+      whole.subarray(i * 65_536, (i + 1) * 65_536),
+    )
     const [frame] = parse(pieces)
     expect(frame?.equals(whole)).toBe(true)
   })
