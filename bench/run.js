@@ -9,6 +9,7 @@
  *   scale          1,000 instances, 1,000,000 waiting requests, 100,000 aborts
  *   reaction       cold start, resize, replacement
  *   overhead       CPU of a request without any network
+ *   feed           messages a second through the feed's broker, fan-out, idle subscribers
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -25,6 +26,7 @@ const SCENARIOS = [
   'scale',
   'reaction',
   'overhead',
+  'feed',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

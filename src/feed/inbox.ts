@@ -53,13 +53,17 @@ export class Inbox {
     if (this.#bytes >= this.#limit) this.#isFull = true
   }
 
+  /** The next message, if there is one already. */
+  take(): FeedMessage | undefined {
+    const message = this.#messages[this.#head]
+    if (message) this.#take(message)
+    return message
+  }
+
   /** The next message; undefined at the end, where the end is no failure. */
   next(): Promise<FeedMessage | undefined> {
-    const message = this.#messages[this.#head]
-    if (message) {
-      this.#take(message)
-      return Promise.resolve(message)
-    }
+    const message = this.take()
+    if (message) return Promise.resolve(message)
     if (this.#end) {
       const { error } = this.#end
       return error ? Promise.reject(error) : Promise.resolve(undefined)

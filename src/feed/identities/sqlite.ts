@@ -1,5 +1,5 @@
 /** Identities from the original's SQLite database: table `authkeys`, lists of channels as JSON. */
-import Database from 'libsql'
+import type Database from 'libsql'
 import { describe, ManyhostError } from '../../errors.ts'
 import type { IdentitySource } from '../rights.ts'
 import { parseEntry } from './memory.ts'
@@ -17,7 +17,7 @@ const TABLE = `create table if not exists authkeys (id integer primary key autoi
   owner TEXT, ident TEXT, secret TEXT, pubchans TEXT, subchans TEXT)`
 const FIND = 'select owner, ident, secret, pubchans, subchans from authkeys where ident = ? limit 1'
 
-/** Asked at each connection: changes hold from the next one on. The table is made where there is none. */
+/** Asked at each connection: changes hold from the next one on. The table is made where there is none. The library is loaded when this is used. */
 export function fromSqlite(path: string): IdentitySource {
   let database: Database.Database | undefined
   let query: Database.Statement | undefined
@@ -27,9 +27,10 @@ export function fromSqlite(path: string): IdentitySource {
       const row = query.get(ident) as Row | undefined
       return row && parseRow(path, ident, row)
     },
-    start() {
+    async start() {
       try {
-        database = new Database(path)
+        const { default: Library } = await import('libsql')
+        database = new Library(path)
         database.exec(TABLE)
         query = database.prepare(FIND)
       } catch (cause) {
