@@ -15,10 +15,10 @@ export interface ConfigDiff {
   /** Only the gateway is to treat them in another way; may also be among those that are resized or changed. */
   readonly rerouted: readonly ServiceConfig[]
   /** Sections that changed and take effect at the next start only. */
-  readonly sections: readonly ('session' | 'gateway' | 'admin' | 'log')[]
+  readonly sections: readonly ('session' | 'gateway' | 'admin' | 'feed' | 'log')[]
 }
 
-const SECTIONS = ['session', 'gateway', 'admin', 'log'] as const
+const SECTIONS = ['session', 'gateway', 'admin', 'feed', 'log'] as const
 
 export function diffConfig(old: Config, next: Config): ConfigDiff {
   const before = byUrl(old)
