@@ -46,7 +46,6 @@ export const ERRORS = {
   MANYHOST_FEED_REFUSED: kind(403, false, "the feed's broker refused a secret or a channel"),
   MANYHOST_FEED_FULL: kind(503, true, "`bufferLimit` is reached and `drop` is 'error'"),
   MANYHOST_FEED_CLOSED: kind(503, false, 'the feed client or the feed is closed'),
-  MANYHOST_FEED_FAILED: kind(503, true, "the feed's broker cannot be reached, or broke off"),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

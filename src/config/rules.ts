@@ -187,10 +187,18 @@ export const FEED_IDENTITY_RULES = {
 
 /** `feed`. */
 export const FEED_RULES = {
-  listen: texts(
-    "a list of endpoints such as '127.0.0.1:20000'",
-    text("an endpoint such as '127.0.0.1:20000'", (value) => value !== ''),
+  listen: rule<readonly string[]>(
+    "an endpoint such as '127.0.0.1:20000' or 'unix:/run/feed.sock', or a list of such",
     undefined,
+    (value) => {
+      const given = Array.isArray(value) ? value : [value]
+      const fits = given.length > 0 && given.every((one) => typeof one === 'string' && one !== '')
+      return fits ? given : undefined
+    },
+    {
+      is: 'either',
+      forms: [{ is: 'text' }, { is: 'list', of: text('an endpoint'), least: 1 }],
+    },
   ),
   name: text('a text', (value) => value !== ''),
   identities: rule<Readonly<Record<string, FeedIdentityConfig>>>(
