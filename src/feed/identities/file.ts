@@ -24,7 +24,10 @@ export function fromFile(path: string, { interval = INTERVAL } = {}): IdentitySo
   const load = (): void => {
     try {
       stamp = look()
-      identities = parseTable(path, parse(readFileSync(path, 'utf8'), { logLevel: 'silent' }) ?? {})
+      identities = parseTable(
+        path,
+        parse(readFileSync(path, 'utf8'), { prettyErrors: false, logLevel: 'error' }) ?? {},
+      )
     } catch (cause) {
       if (cause instanceof ManyhostError) throw cause
       // Excerpts, as the parser's messages have them, could be secret.
