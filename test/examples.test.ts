@@ -15,6 +15,9 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
   'fetch.js': [/Node's fetch: 3/, /undici's request: 12/, /own fetch: 5/],
   'faults.js': [/40 requests, 40 answers/],
   'requestor-proxy.js': [/by path: 0 2 4 6 8 ... 38/, /nobody: 404 MANYHOST_UNKNOWN_SERVICE/],
+  'feed/publish.js': [/heard of ident: \{"data": "fefefefefefef"\}/],
+  'feed/subscribe.js': [/channel ident: one\nchannel ident: two\nchannel ident: three/],
+  'feed/pipeline.js': [/out: \{"broker":2,"hashes":\["d41d8cd98f00b204"\]\}/, /published: 3/],
 }
 
 /** Arguments of those that would else run until Ctrl-C. */
@@ -22,7 +25,9 @@ const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js'
 
 describe('examples', () => {
   it('are all here', () => {
-    const files = readdirSync(folder).filter((file) => /(?<!-server)\.js$/.test(file))
+    const files = ['', 'feed/']
+      .flatMap((below) => readdirSync(folder + below).map((file) => below + file))
+      .filter((file) => /(?<!-server|\/broker)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 
