@@ -183,7 +183,9 @@ async function idle(count) {
 
 const millions = (value) => Math.round(value).toLocaleString('en')
 const broker = await openBroker()
+// Both ends warm before the clock runs.
 await rawEcho(broker)
+await clientEcho(broker)
 const raw = []
 const clients = []
 for (let round = 0; round < ROUNDS; round++) {

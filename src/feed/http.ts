@@ -83,7 +83,8 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
   ): Promise<void> => {
     const chunks: Buffer[] = []
     let size = 0
-    for await (const chunk of req as AsyncIterable<Buffer>) {
+    // A body that is given up must not take the connection with it before the answer is out.
+    for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       size += chunk.length
       if (size > settings.bodySize) {
         return problem(res, 413, `a message has ${settings.bodySize} bytes at most`, {
@@ -110,15 +111,21 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
       'cache-control': 'no-store',
       'x-accel-buffering': 'no',
     })
-    const send = (message: KeptMessage): void => {
-      if (res.destroyed || res.writableEnded) return
-      res.write(eventOf(idOf(epoch, message.sequence), message))
-      // Behind its limit a reader is told to come again: with its last id it misses no more than the history does.
-      if (res.writableLength > settings.bufferLimit) res.destroy()
+    const write = (message: KeptMessage): void => {
+      if (!res.destroyed && !res.writableEnded) {
+        res.write(eventOf(idOf(epoch, message.sequence), message))
+      }
     }
     const lastId = one(req.headers['last-event-id']) ?? url.searchParams.get('lastEventId')
     // Nothing is told between the look at the history and the subscription: both happen in this turn.
-    resume(feed, res, { names, epoch, lastId, send })
+    resume(feed, res, { names, epoch, lastId, send: write })
+    // What was resumed is bounded by the history, and does not count: else who resumes would be cut again and again.
+    const limit = settings.bufferLimit + res.writableLength
+    const send = (message: KeptMessage): void => {
+      write(message)
+      // Cut, a reader comes again: with its last id it misses no more than the history does.
+      if (res.writableLength > limit) res.destroy()
+    }
     const offs = names.map((name) => feed.subscribe(name, send))
     const timer = every(settings.keepAlive, () => res.write(':\n\n'))
     const forget = feed.onClose(() => res.end())
@@ -149,10 +156,13 @@ interface Resumption {
 
 /** What was missed, as far as it is kept; `gap` says that some of it is not. */
 function resume(feed: Feed, res: ServerResponse, { names, epoch, lastId, send }: Resumption): void {
-  // A first event with an id and no data tells nobody, but is where a browser resumes if nothing else came.
-  res.write(`retry: 2000\nid: ${idOf(epoch, feed.sequence)}\n\n`)
-  const match = /^([0-9a-f]{8})-(\d{1,15})$/.exec(lastId ?? '')
-  if (!lastId) return
+  if (!lastId) {
+    // An event with an id and no data tells nobody, but is where a browser resumes if nothing else came.
+    res.write(`retry: 2000\nid: ${idOf(epoch, feed.sequence)}\n\n`)
+    return
+  }
+  res.write('retry: 2000\n\n')
+  const match = /^([0-9a-f]{8})-(\d{1,15})$/.exec(lastId)
   const isOurs = match?.[1] === epoch
   const { messages, isWhole } = feed.since(names, isOurs ? Number(match[2]) : 0)
   if (!isOurs || !isWhole) res.write('event: gap\ndata: {"reason":"not all is kept"}\n\n')

@@ -154,6 +154,34 @@ test('a reader that does not read is cut, and streams end with the feed', async 
   await until(stream.isOver)
 })
 
+test('who resumes more than the limit of a reader gets all of it', async () => {
+  const { feed, url } = await open({ history: 100 }, { bufferLimit: 1_024 })
+  const first = await listen(`${url}?channel=ch1`, as('bob'))
+  await until(() => first.events.length === 1)
+  await first.close()
+  for (let i = 0; i < 50; i++) feed.publish('ch1', 'x'.repeat(10_000))
+  const headers = { ...as('bob'), 'last-event-id': first.events[0]?.id ?? '' }
+  const again = await listen(`${url}?channel=ch1`, headers)
+  await until(() => again.messages().length === 50)
+  await again.close()
+})
+
+test('a body that is too long is answered, not cut off', async () => {
+  const { url } = await open({}, { bodySize: 10 })
+  const { connect } = await import('node:net')
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  let answer = ''
+  socket.on('error', () => undefined)
+  socket.on('data', (chunk) => {
+    answer += chunk
+  })
+  const head = 'POST /feed?channel=ch1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n'
+  socket.write(`${head}Authorization: ${basic('alice')}\r\n\r\n${'x'.repeat(20)}`)
+  await until(() => answer.includes('10 bytes at most'))
+  expect(answer).toMatch(/^HTTP\/1\.1 413 /)
+  socket.destroy()
+})
+
 test('the history is bounded by messages, by bytes, and by channels', async () => {
   const feed = new Feed({ history: 100, historyBytes: 1_000 })
   await feed.listen()
