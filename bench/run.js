@@ -14,6 +14,7 @@
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  *   tasks-store    the store of tasks: its operations at 100,000 and at many more, outcomes a second
  *   runner         shell tasks a second beside xargs -P
+ *   feed           messages a second through the feed's broker, fan-out, idle subscribers
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -35,6 +36,7 @@ const SCENARIOS = [
   'engines',
   'tasks-store',
   'runner',
+  'feed',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

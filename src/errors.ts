@@ -63,6 +63,9 @@ export const ERRORS = {
   MANYHOST_STORE_FULL: kind(507, true, 'no space is left for the task store'),
   MANYHOST_STORE_VERSION: kind(500, false, 'the task store is of a newer version, or is none'),
   MANYHOST_STORE_FAILED: kind(500, false, 'a store cannot be opened, read or written'),
+  MANYHOST_FEED_REFUSED: kind(403, false, "the feed's broker refused a secret or a channel"),
+  MANYHOST_FEED_FULL: kind(503, true, "`bufferLimit` is reached and `drop` is 'error'"),
+  MANYHOST_FEED_CLOSED: kind(503, false, 'the feed client or the feed is closed'),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -1,23 +1,47 @@
-/** The public door. The session that users get is put together here: the core, processes by default, and metrics. */
+/** The public door. The session that users get is put together here: the core, processes by default, metrics, feed. */
 import type { Registry } from 'prom-client'
 import { processes } from '../providers/process/index.ts'
+import type { CloseOptions } from './cluster/cluster.ts'
+import { Feed } from './feed/broker.ts'
+import type { FeedOptions } from './feed/broker-options.ts'
 import { sessionMetrics } from './metrics.ts'
+import { publishTo } from './publish.ts'
 import { Session as Core, type SessionOptions as CoreOptions } from './session.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions extends CoreOptions {
   /** Where the metrics are registered. @default a new registry */
   readonly registry?: Registry
+  /**
+   * Tells what happens in the session on the channels of a feed, `manyhost.instance` and so on: options of one, which
+   * is then the session's own and ends with it, or a `Feed` of somebody else. It listens by `session.feed.listen()`.
+   */
+  readonly feed?: Feed | FeedOptions
 }
 
 /** Owns services, their clusters, and their end. The constructor starts nothing. */
 export class Session extends Core {
   /** Metrics of this session, for Prometheus: `await session.metrics.metrics()`. */
   readonly metrics: Registry
+  /** Where it says what happens; undefined without the option. */
+  readonly feed: Feed | undefined
+  readonly #ownsFeed: boolean
 
-  constructor({ registry, ...options }: SessionOptions = {}) {
+  constructor({ registry, feed, ...options }: SessionOptions = {}) {
     super({ provider: processes(), ...options })
     this.metrics = sessionMetrics(() => this.clusters, registry)
+    this.#ownsFeed = feed !== undefined && !(feed instanceof Feed)
+    this.feed =
+      feed === undefined || feed instanceof Feed
+        ? feed
+        : new Feed({ registry: this.metrics, ...feed })
+    if (this.feed) publishTo(this.feed, this)
+  }
+
+  /** As the core's; the feed that was made for it ends last, so that the end is told, too. */
+  override async close(options: CloseOptions = {}): Promise<void> {
+    await super.close(options)
+    if (this.#ownsFeed) await this.feed?.close()
   }
 }
 
@@ -49,6 +73,13 @@ export type {
   Startup,
   StartupContext,
 } from './provider.ts'
+export {
+  EVENTS_VERSION,
+  type FeedEnvelope,
+  type Publisher,
+  type PublishOptions,
+  publishEvents,
+} from './publish.ts'
 export type { RequestOptions } from './request.ts'
 export type { Response, Timing } from './response.ts'
 export type { ServiceOptions } from './service.ts'

@@ -54,6 +54,9 @@ const MAY_SEE: Record<string, readonly string[]> = {
     'cluster',
     'session',
     'metrics',
+    // The session's feed, and what it says there.
+    'feed',
+    'publish',
     'tasks',
     'providers/process',
     'providers/agent',

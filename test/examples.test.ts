@@ -25,6 +25,9 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
     /nobody: 404 MANYHOST_UNKNOWN_SERVICE/,
     /manyhost_requests_total\{service="http:\/\/calc".*\} 20/,
   ],
+  'feed/publish.js': [/heard of ident: \{"data": "fefefefefefef"\}/],
+  'feed/subscribe.js': [/channel ident: one\nchannel ident: two\nchannel ident: three/],
+  'feed/pipeline.js': [/out: \{"broker":2,"hashes":\["d41d8cd98f00b204"\]\}/, /published: 3/],
   'pull-worker/main.js': [
     /words: 1 1 1 1 2 2 2 2 3 3 3 3 4 4 4 4/,
     hasCurl() ? /by: node shell/ : /by: node/,
@@ -46,7 +49,7 @@ const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js'
 describe('examples', () => {
   it('are all here', () => {
     const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    const files = all.filter((file) => /(?<!-server|worker)\.js$/.test(file))
+    const files = all.filter((file) => /(?<!-server|worker|\/broker)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 

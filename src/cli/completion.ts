@@ -1,5 +1,5 @@
 /** `manyhost completion`: a script for a shell, made of the table of commands. Names of services are asked for. */
-import { ADMIN_OPTIONS, COMMANDS, type Command, type Option } from './commands.ts'
+import { ADMIN_OPTIONS, COMMANDS as ALL, type Command, type Option, PARENTS } from './commands.ts'
 import { CliError, EXIT } from './exit.ts'
 import { write } from './terminal.ts'
 
@@ -15,6 +15,26 @@ export async function run([shell = '']: readonly (string | undefined)[]): Promis
   }
   await write(script())
   return EXIT.ok.number
+}
+
+/** Commands by their first word; one that has others below it takes the options of them all. */
+const COMMANDS: readonly Command[] = [
+  ...ALL.filter(({ name }) => !name.includes(' ')),
+  ...Object.entries(PARENTS).flatMap(([parent, { summary }]) => {
+    const below = ALL.filter(({ name }) => name.startsWith(`${parent} `))
+    const [first] = below
+    const options = below.flatMap((one) => one.options ?? [])
+    const known = new Map(options.map((option) => [option.flags, option]))
+    return first
+      ? [{ ...first, name: parent, summary, args: [], options: [...known.values()] }]
+      : []
+  }),
+]
+
+/** The second words of a command that has others below it. */
+function secondWords({ name }: Command): string {
+  const below = ALL.filter((one) => one.name.startsWith(`${name} `))
+  return below.map((one) => one.name.slice(name.length + 1)).join(' ')
 }
 
 /** What asks a running fleet for its names; says nothing when there is none. */
@@ -45,7 +65,7 @@ function bash(): string {
       shell: 'bash zsh fish',
     }
     const kind = first(command)
-    return `    ${command.name}) flags='${all}'; words="${kind ? values[kind] : ''}" ;;`
+    return `    ${command.name}) flags='${all}'; words="${kind ? values[kind] : secondWords(command)}" ;;`
   })
   return `# manyhost completion for bash: source <(manyhost completion bash)
 _manyhost_names() { ${NAMES}; }
@@ -95,7 +115,7 @@ function zsh(): string {
           ? `'1:service:($(_manyhost_names))'`
           : kind === 'shell'
             ? `'1:shell:(bash zsh fish)'`
-            : ''
+            : secondWords(command) && `'1:command:(${secondWords(command)})'`
     return `    ${command.name}) _arguments ${[...specs, argument].filter(Boolean).join(' ')} ;;`
   })
   return `#compdef manyhost
@@ -134,6 +154,8 @@ function fish(): string {
     const kind = first(command)
     const argument =
       kind === 'cluster' ? ['(__manyhost_names)'] : kind === 'shell' ? ['bash zsh fish'] : []
+    const second = secondWords(command)
+    if (second) argument.push(second)
     const file = kind === 'file' ? [`complete -c manyhost ${on} -F`] : []
     return [
       `complete -c manyhost -n __fish_use_subcommand -a ${command.name} -d '${quoted(command.summary)}'`,

@@ -1,7 +1,13 @@
 /** The parser (commander), made of the table of commands. */
 import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
 import { version } from '../version.ts'
-import { ADMIN_OPTIONS, COMMANDS, type Command as Entry, type Option as Flag } from './commands.ts'
+import {
+  ADMIN_OPTIONS,
+  COMMANDS,
+  type Command as Entry,
+  type Option as Flag,
+  PARENTS,
+} from './commands.ts'
 import { EXIT } from './exit.ts'
 import { TASK_COMMANDS } from './tasks/commands.ts'
 
@@ -15,16 +21,38 @@ export function program(onExit: (code: number) => void): Command {
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
     .addHelpText('after', () => rootHelp())
-  for (const entry of COMMANDS) root.addCommand(command(entry, root, onExit))
-  const tasks = root.createCommand('tasks').copyInheritedSettings(root).helpGroup('Batch:')
-  tasks.summary('tasks that are kept until they have an outcome').usage('<command> [options]')
-  for (const entry of TASK_COMMANDS) tasks.addCommand(command(entry, root, onExit))
-  root.addCommand(tasks)
+  const parents = new Map<string, Command>()
+  for (const entry of [...COMMANDS, ...below('tasks', TASK_COMMANDS)]) {
+    const [first = '', second] = entry.name.split(' ')
+    if (second === undefined) root.addCommand(command(entry, first, root, onExit))
+    else {
+      const parent = parents.get(first) ?? parentOf(first, root)
+      parents.set(first, parent)
+      parent.addCommand(command(entry, second, root, onExit))
+    }
+  }
   return root
 }
 
-function command(entry: Entry, root: Command, onExit: (code: number) => void): Command {
-  const made = root.createCommand(entry.name).copyInheritedSettings(root)
+function below(parent: string, entries: readonly Entry[]): Entry[] {
+  return entries.map((entry) => ({ ...entry, name: `${parent} ${entry.name}` }))
+}
+
+function parentOf(name: string, root: Command): Command {
+  const { summary = '', group = '' } = PARENTS[name] ?? {}
+  const made = root.createCommand(name).copyInheritedSettings(root)
+  made.summary(summary).description(sentence(summary)).helpGroup(`${group}:`)
+  root.addCommand(made)
+  return made
+}
+
+function command(
+  entry: Entry,
+  name: string,
+  root: Command,
+  onExit: (code: number) => void,
+): Command {
+  const made = root.createCommand(name).copyInheritedSettings(root)
   made.summary(entry.summary).description(sentence(entry.summary)).helpGroup(`${entry.group}:`)
   for (const { name, meaning } of entry.args ?? []) made.argument(name, meaning)
   for (const flag of entry.options ?? []) made.addOption(option(flag))
@@ -33,7 +61,8 @@ function command(entry: Entry, root: Command, onExit: (code: number) => void): C
   made.action(async (...given: unknown[]) => {
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
-    onExit(await run(given.slice(0, count) as string[], made.opts() as never))
+    // Of `[text...]` there are several.
+    onExit(await run(given.slice(0, count).flat() as string[], made.opts() as never))
   })
   return made
 }

@@ -7,6 +7,7 @@ import { Session } from '../index.ts'
 import { version } from '../version.ts'
 import { CliError } from './exit.ts'
 import { adminParts, secretsOf } from './serve/doors.ts'
+import { feedMount, feedOptions, observeFeed } from './serve/feed.ts'
 import { DEFAULT_FILE, type Fleet, mustReadFleet } from './serve/fleet.ts'
 import { type How, type Log, openLog } from './serve/log.ts'
 import { observe } from './serve/observe.ts'
@@ -33,6 +34,7 @@ export async function run(
   const shop = new ProviderShop()
   const session = openSession(fleet)
   observe(session, log.logger)
+  observeFeed(session.feed, log.logger)
   const doors = await openDoors(session, fleet)
   const { done, failed, running } = await applyConfig(
     session,
@@ -53,6 +55,7 @@ export async function run(
     file,
     doors,
     done.map(({ url }) => url),
+    session.feed?.urls,
   )
   return stopOnSignals({ session, doors, reloader, log })
 }
@@ -65,7 +68,8 @@ function howToLog({ log }: ServeOptions, { config }: Fleet): How {
 /** Without a provider of its own: each service is given one. */
 function openSession({ config }: Fleet): Session {
   const { tickInterval, budget } = config.session
-  return new Session({ tickInterval, ...(budget && { budget }) })
+  const feed = feedOptions(config)
+  return new Session({ tickInterval, ...(budget && { budget }), ...(feed && { feed }) })
 }
 
 export interface Doors {
@@ -82,8 +86,10 @@ async function openDoors(session: Session, { config, gateways }: Fleet): Promise
   const doors = { closing: false }
   try {
     for (const options of gateways) opened.push(await createGateway(session, options))
+    await session.feed?.listen()
     const admin = await openAdmin(session, {
       ...adminParts(config),
+      mounts: feedMount(session.feed, config),
       isReady: () => !doors.closing,
     })
     const close = async (): Promise<void> => {
@@ -99,10 +105,16 @@ async function openDoors(session: Session, { config, gateways }: Fleet): Promise
   }
 }
 
-function announce(log: Log, file: string, doors: Doors, services: readonly string[]): void {
+function announce(
+  log: Log,
+  file: string,
+  doors: Doors,
+  services: readonly string[],
+  feedUrls: readonly string[] = [],
+): void {
   const gateways = doors.gateways.map(({ url }) => url)
   const [admin] = doors.admin.urls
-  const places = where(gateways, admin, services)
+  const places = where(gateways, admin, services, feedUrls)
   const text = `serving ${file}: ${services.length} ${services.length === 1 ? 'service' : 'services'}`
   if (log.how === 'quiet') return
   log.logger.info({ ...places, services, version: version() }, text)

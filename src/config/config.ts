@@ -8,6 +8,8 @@ import { entry, join, readFields } from './read.ts'
 import { type ConfigSource, type Env, Reader } from './reader.ts'
 import {
   ADMIN_RULES,
+  FEED_RULES,
+  type FeedConfig,
   type FORMATS,
   GATEWAY_RULES,
   type LEVELS,
@@ -34,6 +36,8 @@ export interface Config {
   }
   readonly gateway: GatewayConfig
   readonly admin: AdminConfig | false
+  /** Undefined: there is none. */
+  readonly feed: FeedConfig | undefined
   readonly log: {
     readonly level: (typeof LEVELS)[number]
     readonly format: (typeof FORMATS)[number]
@@ -75,7 +79,15 @@ export function loadConfig(
 }
 
 /** Keys of the file itself. Those that begin with `x-` are the user's own, for anchors. */
-export const SECTIONS = ['services', 'providers', 'session', 'gateway', 'admin', 'log'] as const
+export const SECTIONS = [
+  'services',
+  'providers',
+  'session',
+  'gateway',
+  'admin',
+  'feed',
+  'log',
+] as const
 
 type Section = (typeof SECTIONS)[number]
 
@@ -111,6 +123,7 @@ function readConfig(reader: Reader, tree: Tree, types: ProviderTypes | undefined
     },
     gateway: readGateway(reader, nodes.gateway),
     admin: readAdmin(reader, nodes.admin),
+    feed: nodes.feed && section(reader, nodes.feed, FEED_RULES, 'feed'),
     log: section(reader, nodes.log, LOG_RULES, 'log'),
   }
 }

@@ -42,6 +42,7 @@ function later(old: Config, next: Config): string[] {
   const kept: [string, unknown, unknown][] = [
     ['session.tickInterval', session.tickInterval, next.session.tickInterval],
     ['session.budget', session.budget, next.session.budget],
+    ['feed', old.feed, next.feed],
     ['log.format', log.format, next.log.format],
   ]
   if (admin === false || next.admin === false) kept.push(['admin', admin, next.admin])

@@ -4,6 +4,7 @@ import {
   milliseconds,
   nested,
   oneOf,
+  type Parsed,
   parseOptions,
   type Rule,
   type Rules,
@@ -165,6 +166,57 @@ export const FORMATS = ['auto', 'json', 'pretty'] as const
 
 /** `log`. */
 export const LOG_RULES = { level: oneOf(LEVELS, 'info'), format: oneOf(FORMATS, 'auto') } as const
+
+export interface FeedIdentityConfig {
+  readonly secret: string
+  readonly publish?: readonly string[]
+  readonly subscribe?: readonly string[]
+  readonly owner?: string
+}
+
+const channelNames = (range: string): Rule<readonly string[]> =>
+  texts(range, text('the name of a channel'), [])
+
+/** One of `feed.identities`. */
+export const FEED_IDENTITY_RULES = {
+  secret: secret('a text without spaces'),
+  publish: channelNames('a list of channels'),
+  subscribe: channelNames('a list of channels'),
+  owner: text('a text'),
+} as const
+
+/** `feed`. */
+export const FEED_RULES = {
+  listen: rule<readonly string[]>(
+    "an endpoint such as '127.0.0.1:20000' or 'unix:/run/feed.sock', or a list of such",
+    undefined,
+    (value) => {
+      const given = Array.isArray(value) ? value : [value]
+      const fits = given.length > 0 && given.every((one) => typeof one === 'string' && one !== '')
+      return fits ? given : undefined
+    },
+    {
+      is: 'either',
+      forms: [{ is: 'text' }, { is: 'list', of: text('an endpoint'), least: 1 }],
+    },
+  ),
+  name: text('a text', (value) => value !== ''),
+  identities: rule<Readonly<Record<string, FeedIdentityConfig>>>(
+    'a mapping from ident to { secret, publish, subscribe }',
+    undefined,
+    (value) => (typeof value === 'object' && value !== null ? (value as never) : undefined),
+    {
+      is: 'record',
+      of: nested('{ secret, publish, subscribe, owner }', FEED_IDENTITY_RULES, ['secret']),
+    },
+  ),
+  identitiesFile: text('the path of a JSON or YAML file', (value) => value !== ''),
+  patterns: flag(false),
+  history: whole(0, 0),
+  http: flag(true),
+} as const
+
+export type FeedConfig = Parsed<typeof FEED_RULES>
 
 /** `session`: what `new Session` takes, but for what can be given in code only. */
 export const SESSION_FILE_RULES = {

@@ -4,6 +4,7 @@ import type { SECTIONS } from './config.ts'
 import { rangeOf } from './read.ts'
 import {
   ADMIN_RULES,
+  FEED_RULES,
   GATEWAY_RULES,
   LOG_RULES,
   SERVICE_GATEWAY_RULES,
@@ -32,6 +33,7 @@ export function jsonSchema(): Json {
     session: options(SESSION_FILE_RULES),
     gateway: options(GATEWAY_RULES),
     admin: { anyOf: [{ const: false }, options(ADMIN_RULES)] },
+    feed: options(FEED_RULES),
     log: options(LOG_RULES),
   }
   return {

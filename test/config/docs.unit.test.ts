@@ -6,6 +6,8 @@ import {
   ADMIN_RULES,
   AUTH_RULES,
   CORS_RULES,
+  FEED_IDENTITY_RULES,
+  FEED_RULES,
   GATEWAY_RULES,
   LIMIT_RULES,
   LOG_RULES,
@@ -56,6 +58,8 @@ describe('docs/config.md', () => {
     ['`cors`', CORS_RULES],
     ['`session`', SESSION_FILE_RULES],
     ['`admin`', ADMIN_RULES],
+    ['`feed`', FEED_RULES],
+    ['`feed.identities`', FEED_IDENTITY_RULES],
     ['`log`', LOG_RULES],
     ...BALANCERS.map((name): [string, Rules] => [`\`${name}\``, balancerRules(name)]),
   ])('has every key of %s, with default and range', (heading, rules) => {

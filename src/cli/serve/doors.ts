@@ -6,6 +6,7 @@ import type { ServiceConfig } from '../../config/services.ts'
 import type { Address } from '../../gateway/address.ts'
 import type { AdminSettings } from '../../gateway/admin/options.ts'
 import type { GatewayOptions, ServiceDoor } from '../../gateway/index.ts'
+import { feedSecrets } from './feed.ts'
 
 /** Options of a gateway for each address that the file names. */
 export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
@@ -74,10 +75,12 @@ export function adminParts({ admin }: Config): AdminSettings {
 }
 
 /** What must not be in a log. */
-export function secretsOf({ admin, services }: Config): string[] {
-  const tokens = services.flatMap(({ gateway: { auth } }) => [
+export function secretsOf(config: Config): string[] {
+  const { admin, services } = config
+  const ofServices = services.flatMap(({ gateway: { auth } }) => [
     ...(auth?.bearer ?? []),
     ...Object.values(auth?.basic ?? {}),
   ])
+  const tokens = [...ofServices, ...feedSecrets(config)]
   return admin === false || admin.token === undefined ? tokens : [admin.token, ...tokens]
 }

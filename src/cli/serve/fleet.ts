@@ -6,6 +6,7 @@ import type { GatewayOptions } from '../../gateway/index.ts'
 import { parseGateway } from '../../gateway/options.ts'
 import { CliError } from '../exit.ts'
 import { gatewayOptions } from './doors.ts'
+import { feedOptions } from './feed.ts'
 import { PROVIDER_TYPES } from './providers.ts'
 
 export interface Fleet {
@@ -26,6 +27,7 @@ export function readFleet(file: string, env: NodeJS.ProcessEnv = process.env): F
   const gateways = gatewayOptions(config)
   try {
     for (const options of gateways) parseGateway(options)
+    feedOptions(config)
   } catch (error) {
     if (!(error instanceof ManyhostError)) throw error
     throw new CliError('config', `${file}: ${error.message}`, { cause: error })

@@ -5,6 +5,7 @@ export function where(
   gateways: readonly string[],
   admin: string | undefined,
   services: readonly string[],
+  feed: readonly string[] = [],
 ): Record<string, string> {
   const only = services.length === 1 ? `/${new URL(services[0] as string).hostname}/` : ''
   const places: Record<string, string> = {}
@@ -12,6 +13,7 @@ export function where(
     const name = index === 0 ? 'gateway' : `gateway${index + 1}`
     places[name] = url.startsWith('unix:') ? url : `${url}${only}`
   }
+  for (const [index, url] of feed.entries()) places[index === 0 ? 'feed' : `feed${index + 1}`] = url
   if (admin === undefined) return places
   const isSocket = admin.startsWith('unix:')
   places.dashboard = isSocket ? admin : `${admin}/`

@@ -1,5 +1,5 @@
 /** The admin address: a server, or several with the same answers. */
-import { createServer } from 'node:http'
+import { createServer, type RequestListener } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../errors.ts'
 import type { Session } from '../../session.ts'
@@ -26,12 +26,17 @@ const GRACE = 1_000
 export interface AdminParts extends AdminSettings {
   /** What readiness needs besides the services'. */
   readonly isReady: () => boolean
+  /**
+   * What others answer here, by the first part of the path: they check for themselves who may ask. Each must end its
+   * long answers when its own owner closes.
+   */
+  readonly mounts?: Readonly<Record<string, RequestListener>>
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, also when an address cannot be listened on */
 export async function openAdmin(
   session: Measured,
-  { where, token, isReady }: AdminParts,
+  { where, token, isReady, mounts = {} }: AdminParts,
 ): Promise<AdminServer> {
   const { metrics } = session
   if (!metrics) {
@@ -42,7 +47,7 @@ export async function openAdmin(
   const api = adminHandler(session, { ...secret, metrics, version: version(), isReady })
   const handler = requestHandler(session, { ...secret, otherwise: api })
   const servers = where.map(() =>
-    createServer({ headersTimeout: 10_000, requestTimeout: 0 }, handler),
+    createServer({ headersTimeout: 10_000, requestTimeout: 0 }, mounted(mounts, handler)),
   )
   let closing: Promise<void> | undefined
   const end = async (): Promise<void> => {
@@ -73,4 +78,17 @@ export async function openAdmin(
     throw error
   }
   return { urls: servers.map((server) => urlOf(server, false)), close }
+}
+
+function mounted(
+  mounts: Readonly<Record<string, RequestListener>>,
+  otherwise: RequestListener,
+): RequestListener {
+  const known = new Map(Object.entries(mounts))
+  if (known.size === 0) return otherwise
+  return (request, response) => {
+    const [, first = ''] = /^\/([^/?]*)/.exec(request.url ?? '') ?? []
+    const listener = known.get(first) ?? otherwise
+    listener(request, response)
+  }
 }

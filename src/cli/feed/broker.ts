@@ -1,0 +1,138 @@
+/** `manyhost feed broker`: a broker by itself, until Ctrl-C. */
+import { createServer, type Server } from 'node:http'
+import { extname } from 'node:path'
+import { describe, ManyhostError } from '../../errors.ts'
+import { parseEndpoint } from '../../feed/endpoints.ts'
+import {
+  Feed,
+  type FeedEndpoint,
+  feedHandler,
+  fromEnv,
+  fromFile,
+  fromPostgres,
+  fromSqlite,
+  type IdentitySource,
+} from '../../feed/index.ts'
+import { CliError, EXIT } from '../exit.ts'
+import { untilInterrupted } from '../interrupt.ts'
+import { line, printable } from '../terminal.ts'
+
+interface BrokerOptions {
+  readonly endpoint?: readonly string[]
+  readonly bind?: string
+  readonly tlscert?: string
+  readonly tlskey?: string
+  readonly auth?: readonly string[]
+  readonly exporter?: string
+  readonly name?: string
+  readonly patterns?: boolean
+  readonly history?: number
+  readonly debug?: boolean
+}
+
+export async function run(_: readonly unknown[], options: BrokerOptions): Promise<number> {
+  const { auth = ['env'], name, patterns = false, history = 0, debug = false, exporter } = options
+  const interruption = untilInterrupted()
+  const feed = open(() => {
+    const identities = auth.map(sourceOf)
+    const endpoints = endpointsOf(options)
+    return new Feed({ endpoints, identities, patterns, history, ...(name && { name }) })
+  })
+  tell(feed, debug)
+  let server: Server | undefined
+  try {
+    for (const url of await feed.listen()) await line(`listening on ${url}`)
+    if (exporter !== undefined) {
+      server = await serve(feed, exporter)
+      await line(`metrics, health and HTTP on http://${exporter}`)
+    }
+    await new Promise<void>((resolve) => {
+      if (interruption.signal.aborted) resolve()
+      interruption.signal.addEventListener('abort', () => resolve())
+    })
+  } catch (error) {
+    if (!(error instanceof ManyhostError)) throw error
+    throw new CliError('listen', error.message, { cause: error })
+  } finally {
+    await feed.close()
+    server?.close()
+    server?.closeAllConnections()
+  }
+  return EXIT.ok.number
+}
+
+function open(make: () => Feed): Feed {
+  try {
+    return make()
+  } catch (error) {
+    throw error instanceof CliError ? error : new CliError('usage', describe(error))
+  }
+}
+
+function endpointsOf({ endpoint = [], bind, tlscert, tlskey }: BrokerOptions): FeedEndpoint[] {
+  if ((tlscert === undefined) !== (tlskey === undefined)) {
+    throw new CliError('usage', '--tlscert and --tlskey go together')
+  }
+  const own = bind ?? (endpoint.length === 0 ? '127.0.0.1:20000' : undefined)
+  if (own === undefined) return [...endpoint]
+  if (tlscert === undefined || tlskey === undefined) return [own, ...endpoint]
+  const { where } = parseEndpoint(own)
+  if ('path' in where) throw new CliError('usage', '--tlscert is for host:port')
+  return [{ ...where, tls: { cert: tlscert, key: tlskey } }, ...endpoint]
+}
+
+function sourceOf(auth: string): IdentitySource {
+  if (auth === 'env') return fromEnv()
+  if (/^(database\+)?postgres(ql)?:/.test(auth)) {
+    if (/^[^/]*\/\/[^/@]*:[^/@]+@/.test(auth)) {
+      throw new CliError(
+        'usage',
+        '--auth: the password goes into PGPASSWORD, not where all can read it',
+      )
+    }
+    return fromPostgres(auth)
+  }
+  const kind = extname(auth)
+  if (['.json', '.yaml', '.yml'].includes(kind)) return fromFile(auth)
+  if (['.sqlite', '.sqlite3', '.db'].includes(kind)) return fromSqlite(auth)
+  const known = 'a .json, .yaml or .sqlite file, postgresql://..., or env'
+  throw new CliError('usage', `--auth: expected ${known}, got ${JSON.stringify(auth)}`)
+}
+
+function tell(feed: Feed, debug: boolean): void {
+  const say = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
+  feed.on('error', (error) => say(`error: ${describe(error)}`))
+  feed.on('refused', ({ address, category, words }) =>
+    say(`${address} refused: ${words || category}`),
+  )
+  if (!debug) return
+  feed.on('connected', ({ ident, address }) => say(`${address} is ${ident}`))
+  feed.on('lost', ({ ident, address }) => say(`${address} ${ident} has gone`))
+}
+
+/** @throws CliError */
+async function serve(feed: Feed, address: string): Promise<Server> {
+  const { where } = parseEndpoint(address)
+  const handler = feedHandler(feed)
+  const server = createServer({ headersTimeout: 10_000 }, (req, res) => {
+    const path = (req.url ?? '/').split('?')[0]
+    if (path === '/feed') return handler(req, res)
+    if (path === '/healthz') {
+      return res
+        .writeHead(200, { 'content-type': 'application/json' })
+        .end(JSON.stringify(feed.health()))
+    }
+    if (path !== '/metrics') return res.writeHead(404).end()
+    feed.metrics.metrics().then(
+      (text) => res.writeHead(200, { 'content-type': feed.metrics.contentType }).end(text),
+      () => res.writeHead(500).end(),
+    )
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => {
+      reject(new CliError('listen', `--exporter: cannot listen on ${address}: ${describe(error)}`))
+    })
+    server.listen(where, resolve)
+  })
+  return server
+}

@@ -1,0 +1,32 @@
+/** `manyhost feed publish`: a message, or each line of standard input as one. */
+import { createInterface } from 'node:readline'
+import { EXIT } from '../exit.ts'
+import { untilInterrupted } from '../interrupt.ts'
+import { connect, finish, type PeerOptions, toCliError } from './connect.ts'
+
+export async function run(
+  words: readonly (string | undefined)[],
+  options: PeerOptions,
+): Promise<number> {
+  const text = words.filter((word) => word !== undefined).join(' ')
+  const { client, channels } = await connect(options)
+  let code: number = EXIT.ok.number
+  try {
+    if (words[0] !== undefined) for (const channel of channels) client.publish(channel, text)
+    else {
+      const interruption = untilInterrupted()
+      const lines = createInterface({ input: process.stdin, signal: interruption.signal })
+      for await (const line of lines) {
+        for (const channel of channels) {
+          if (!client.publish(channel, line)) await client.drained()
+        }
+      }
+      code = interruption.code()
+    }
+  } catch (error) {
+    await client.close().catch(() => undefined)
+    throw toCliError(error)
+  }
+  await finish(client)
+  return code
+}

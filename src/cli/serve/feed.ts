@@ -1,0 +1,49 @@
+/** What a file says of the feed, in the feed's own terms; and its door over HTTP on the admin address. */
+import type { RequestListener } from 'node:http'
+import { dirname, resolve } from 'node:path'
+import type { Logger } from 'pino'
+import type { Config } from '../../config/config.ts'
+import type { Feed } from '../../feed/broker.ts'
+import { type FeedOptions, type Identities, parseFeed } from '../../feed/broker-options.ts'
+import { feedHandler } from '../../feed/http.ts'
+import { fromFile } from '../../feed/identities/file.ts'
+
+/** Undefined where the file has no `feed`. @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function feedOptions({ feed, file }: Config): FeedOptions | undefined {
+  if (!feed) return undefined
+  const { listen, name, identities, identitiesFile, patterns, history } = feed
+  const folder = file === undefined ? process.cwd() : dirname(file)
+  const sources: Identities[] = []
+  if (identities) sources.push(identities)
+  if (identitiesFile !== undefined) sources.push(fromFile(resolve(folder, identitiesFile)))
+  const options: FeedOptions = {
+    ...(listen && { endpoints: listen }),
+    ...(name !== undefined && { name }),
+    identities: sources,
+    patterns,
+    history,
+  }
+  parseFeed(options)
+  return options
+}
+
+/** Secrets of the feed, which must not be in a log. */
+export function feedSecrets({ feed }: Config): string[] {
+  return Object.values(feed?.identities ?? {}).map(({ secret }) => secret)
+}
+
+/** `/feed` on the admin address, with the identities of the feed. */
+export function feedMount(
+  feed: Feed | undefined,
+  config: Config,
+): Readonly<Record<string, RequestListener>> {
+  return feed && config.feed?.http ? { feed: feedHandler(feed) } : {}
+}
+
+/** Who was refused, and what could not be read. */
+export function observeFeed(feed: Feed | undefined, logger: Logger): void {
+  feed?.on('refused', ({ ident, address, category, words }) => {
+    logger.warn({ ident, address, category }, `feed: ${address} was refused: ${words || category}`)
+  })
+  feed?.on('error', ({ message }) => logger.error(`feed: ${message}`))
+}

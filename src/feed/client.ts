@@ -1,0 +1,416 @@
+/** The client of a feed: connects by itself and again, remembers its subscriptions, and loses nothing silently. */
+import { ManyhostError } from '../errors.ts'
+import { Emitter } from '../events.ts'
+import { parseOptions, show } from '../options.ts'
+import { after, type Timer, within } from '../time.ts'
+import { backoff } from './backoff.ts'
+import { CLIENT_RULES, type FeedClientOptions } from './client-options.ts'
+import {
+  FrameError,
+  publishFrame,
+  publishPrefix,
+  subscribeFrame,
+  unsubscribeFrame,
+} from './frame.ts'
+import { type FeedMessage, Inbox } from './inbox.ts'
+import { Link, type LinkSettings } from './link.ts'
+import { Outbox } from './outbox.ts'
+
+export interface FeedClientEvents {
+  /** The broker has accepted us: at first, and after each reconnect. */
+  connected: { readonly broker: string }
+  disconnected: { readonly reason: string; readonly retryIn: number }
+  /** Words of the broker that did not end the connection, or that did: then everything else says so, too. */
+  error: ManyhostError
+  /** Messages that will not reach the broker. */
+  dropped: { readonly messages: number }
+}
+
+/** `waiting`: between two attempts. `refused` and `closed` are ends. */
+export type FeedClientState = 'connecting' | 'connected' | 'waiting' | 'refused' | 'closed'
+
+/** Above this many bytes `publish` asks for patience. */
+const HIGH_WATER = 262_144
+/** Words of brokers that close, but would have us again: a slow reader, and one that ends. There is nothing but text. */
+const PASSING = /^(Backpressure|Server is shutting down|Too many connections)/i
+/** Prefixes of channels that are kept encoded. */
+const MOST_PREFIXES = 1_000
+
+interface Settings extends LinkSettings {
+  readonly retryMin: number
+  readonly retryMax: number
+  readonly closeTimeout: number
+  readonly random: (() => number) | undefined
+}
+
+/**
+ * Publishes to and reads from a broker of hpfeeds. The constructor begins to connect; all methods may be called at
+ * once. A refusal (wrong secret, a channel that is not allowed) ends it: `read`, the iteration, `ready`, `publish` and
+ * `close` say so, with the broker's words.
+ */
+export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
+  readonly #settings: Settings
+  readonly #emitter = new Emitter<FeedClientEvents>()
+  readonly #channels = new Set<string>()
+  readonly #prefixes = new Map<string, Buffer>()
+  readonly #outbox: Outbox
+  readonly #inbox: Inbox
+  #state: FeedClientState = 'connecting'
+  #link: Link | undefined
+  #broker: string | undefined
+  #timer: Timer | undefined
+  #failures = 0
+  #dropped = 0
+  #refusal: ManyhostError | undefined
+  #isRefusalTold = false
+  #closing: Promise<void> | undefined
+  /** Called at each change of the state, and when there is room again. */
+  readonly #watchers = new Set<() => void>()
+
+  /** @throws ManyhostError MANYHOST_INVALID_OPTION */
+  constructor(options: FeedClientOptions) {
+    const parsed = parseOptions('FeedClient', options, CLIENT_RULES)
+    for (const name of ['ident', 'secret'] as const) {
+      if (parsed[name] === undefined) throw invalid(`FeedClient: ${name} is missing`)
+    }
+    this.#settings = parsed
+    this.#outbox = new Outbox(parsed.bufferLimit, parsed.drop)
+    this.#inbox = new Inbox(parsed.readLimit, () => this.#link?.resume())
+    this.#connect()
+  }
+
+  get state(): FeedClientState {
+    return this.#state
+  }
+
+  /** The name by which the broker calls itself, once it has. */
+  get broker(): string | undefined {
+    return this.#broker
+  }
+
+  /** Messages that were published and will not reach the broker. */
+  get dropped(): number {
+    return this.#dropped
+  }
+
+  /** Messages that wait for a connection, or for a slow one. */
+  get waiting(): number {
+    return this.#outbox.size
+  }
+
+  /** Subscribes to an event; the function that is returned unsubscribes. */
+  on<Name extends keyof FeedClientEvents>(
+    name: Name,
+    listener: (event: FeedClientEvents[Name]) => void,
+  ): () => void {
+    return this.#emitter.on(name, listener)
+  }
+
+  /**
+   * Resolves when the broker has accepted us, as far as the protocol can tell: it never says yes, so this is a message,
+   * or silence for `settle` ms after our proof. It waits through reconnects.
+   * @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
+   */
+  async ready(): Promise<void> {
+    await this.#until(() => this.#state === 'connected')
+  }
+
+  /**
+   * Sends a message to all subscribers of the channel, ourselves included. While there is no connection it waits in
+   * the buffer. Fire and forget: the protocol has no acknowledgement.
+   * @returns whether more may come at once; if not, `await client.drained()` keeps the buffer small
+   * @throws ManyhostError MANYHOST_INVALID_OPTION for a name or payload that is too long, MANYHOST_FEED_FULL,
+   * MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
+   */
+  publish(channel: string, payload: Uint8Array | string): boolean {
+    this.#mustBeUsable()
+    if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
+      throw invalid(`publish: the payload must be bytes or a text, got ${show(payload)}`)
+    }
+    const frame = this.#encode(() => publishFrame(this.#prefix(channel), payload))
+    const link = this.#link
+    if (link?.hasRoom && this.#outbox.size === 0) {
+      link.push(frame, 1)
+      return link.hasRoom
+    }
+    const dropped = this.#outbox.put(frame)
+    if (dropped === undefined) {
+      throw new ManyhostError(
+        'MANYHOST_FEED_FULL',
+        `${this.#where}: ${this.#outbox.size} messages wait already, with ${this.#outbox.bytes} bytes`,
+      )
+    }
+    if (dropped > 0) this.#lose(dropped)
+    return this.#outbox.bytes < HIGH_WATER
+  }
+
+  /**
+   * Publishes whatever comes, and no faster than it is taken: nothing of it is dropped for the buffer's sake.
+   * @returns how many there were
+   * @throws ManyhostError as `publish`; whatever the source throws
+   */
+  async publishFrom(
+    channel: string,
+    source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
+  ): Promise<number> {
+    let count = 0
+    for await (const payload of source) {
+      if (!this.publish(channel, payload)) await this.drained()
+      count++
+    }
+    return count
+  }
+
+  /** Resolves when what waits is little. @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED */
+  async drained(): Promise<void> {
+    await this.#until(() => this.#outbox.size === 0 && this.#link?.hasRoom !== false)
+  }
+
+  /** Resolves when the system has taken all that was published. @throws ManyhostError as `drained` */
+  async flush(): Promise<void> {
+    await this.#until(() => this.#outbox.size === 0 && this.#link?.pending === 0)
+  }
+
+  /** Asks for a channel, now and after each reconnect. Once more changes nothing. @throws ManyhostError */
+  subscribe(...channels: readonly string[]): void {
+    this.#mustBeUsable()
+    for (const channel of channels) {
+      const frame = this.#encode(() => subscribeFrame(this.#settings.ident, named(channel)))
+      if (this.#channels.has(channel)) continue
+      this.#channels.add(channel)
+      if (this.#link?.isOpen) this.#link.push(frame)
+    }
+  }
+
+  unsubscribe(...channels: readonly string[]): void {
+    this.#mustBeUsable()
+    for (const channel of channels) {
+      if (!this.#channels.delete(channel)) continue
+      if (this.#link?.isOpen) this.#link.push(unsubscribeFrame(this.#settings.ident, channel))
+    }
+  }
+
+  /** The next message. @throws ManyhostError MANYHOST_FEED_CLOSED at the end, MANYHOST_FEED_REFUSED */
+  async read(): Promise<FeedMessage> {
+    const message = this.#inbox.take() ?? (await this.#next())
+    if (message) return message
+    throw this.#closedError()
+  }
+
+  /** All messages, until `close()`, which ends it; a refusal is thrown. Several iterations share what comes. */
+  [Symbol.asyncIterator](): AsyncIterator<FeedMessage, undefined> {
+    let isOver = false
+    // By hand: a generator costs each message three turns of the microtask queue.
+    return {
+      next: () => {
+        const message = isOver ? undefined : this.#inbox.take()
+        if (message) return Promise.resolve({ done: false, value: message })
+        return isOver ? Promise.resolve(END) : this.#next().then(toResult)
+      },
+      return: () => {
+        isOver = true
+        return Promise.resolve(END)
+      },
+    }
+  }
+
+  #next(): Promise<FeedMessage | undefined> {
+    return this.#inbox.next().catch((error) => {
+      this.#isRefusalTold = true
+      throw error
+    })
+  }
+
+  /**
+   * Sends what waits, for `closeTimeout` ms at most, and ends; what could not be sent is in `dropped`. Reads and
+   * iterations end at once. Idempotent.
+   * @throws ManyhostError MANYHOST_FEED_REFUSED when the broker has refused, and nobody was told
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const { closeTimeout } = this.#settings
+    this.#inbox.end()
+    const isDone = (): boolean => this.#state === 'refused' || this.#state === 'closed'
+    const sent = (): boolean => isDone() || this.#outbox.size === 0
+    await within(closeTimeout, this.#watch(sent))
+    if (!isDone()) this.#timer?.clear()
+    const link = this.#link
+    if (link?.isOpen) {
+      link.end()
+      await within(
+        closeTimeout,
+        this.#watch(() => this.#link !== link),
+      )
+    }
+    this.#timer?.clear()
+    this.#link?.destroy(this.#closedError())
+    if (this.#state !== 'refused') this.#setState('closed')
+    this.#giveUp()
+    if (this.#refusal && !this.#isRefusalTold) throw this.#refusal
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #connect(): void {
+    this.#setState('connecting')
+    const link: Link = new Link(this.#settings, {
+      onOpen: (broker) => {
+        this.#broker = broker
+        for (const channel of this.#channels) {
+          link.push(subscribeFrame(this.#settings.ident, channel))
+        }
+        this.#pour()
+      },
+      onAccepted: () => {
+        this.#failures = 0
+        this.#setState('connected')
+        this.#emitter.emit('connected', { broker: this.#broker ?? '' })
+      },
+      onMessage: (message) => {
+        this.#inbox.put(message)
+        if (this.#inbox.isFull) link.pause()
+      },
+      onWords: (words) => this.#emitter.emit('error', refused(this.#where, words)),
+      onDrain: () => this.#pour(),
+      onLost: (messages) => this.#lose(messages),
+      onEnd: (reason, words) => this.#ended(reason, words),
+    })
+    this.#link = link
+  }
+
+  /** Hands over what waits, as far as there is room. */
+  #pour(): void {
+    const link = this.#link
+    while (link?.hasRoom) {
+      const frame = this.#outbox.take()
+      if (!frame) break
+      link.push(frame, 1)
+    }
+    this.#tell()
+  }
+
+  #ended(reason: Error, words: string | undefined): void {
+    this.#link = undefined
+    if (words !== undefined && !PASSING.test(words)) {
+      this.#refusal = refused(this.#where, words)
+      this.#setState('refused')
+      this.#giveUp()
+      this.#inbox.end(this.#refusal)
+      return
+    }
+    if (this.#state === 'closed' || (this.#closing && this.#outbox.size === 0)) {
+      this.#setState('closed')
+      return
+    }
+    const { retryMin, retryMax, random = Math.random } = this.#settings
+    const retryIn = backoff(this.#failures++, { least: retryMin, most: retryMax }, random())
+    this.#timer = after(retryIn, () => this.#connect())
+    this.#setState('waiting')
+    this.#emitter.emit('disconnected', { reason: words ?? reason.message, retryIn })
+  }
+
+  #setState(state: FeedClientState): void {
+    this.#state = state
+    this.#tell()
+  }
+
+  #tell(): void {
+    for (const watcher of [...this.#watchers]) watcher()
+  }
+
+  /** Resolves when it holds, which is looked at whenever something changes. */
+  #watch(holds: () => boolean): Promise<void> {
+    if (holds()) return Promise.resolve()
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if (!holds()) return
+        this.#watchers.delete(look)
+        resolve()
+      }
+      this.#watchers.add(look)
+    })
+  }
+
+  async #until(holds: () => boolean): Promise<void> {
+    const isOver = (): boolean => this.#state === 'refused' || this.#state === 'closed'
+    await this.#watch(() => isOver() || holds())
+    if (isOver()) this.#mustBeUsable()
+  }
+
+  #mustBeUsable(): void {
+    if (this.#refusal) {
+      this.#isRefusalTold = true
+      throw this.#refusal
+    }
+    if (this.#closing || this.#state === 'closed') throw this.#closedError()
+  }
+
+  #closedError(): ManyhostError {
+    return new ManyhostError('MANYHOST_FEED_CLOSED', `${this.#where}: the client is closed`)
+  }
+
+  /** What waits still will never be sent. */
+  #giveUp(): void {
+    const count = this.#outbox.clear()
+    if (count > 0) this.#lose(count)
+  }
+
+  #lose(messages: number): void {
+    this.#dropped += messages
+    this.#emitter.emit('dropped', { messages })
+  }
+
+  #prefix(channel: string): Buffer {
+    let prefix = this.#prefixes.get(channel)
+    if (!prefix) {
+      prefix = publishPrefix(this.#settings.ident, named(channel))
+      if (this.#prefixes.size >= MOST_PREFIXES) this.#prefixes.clear()
+      this.#prefixes.set(channel, prefix)
+    }
+    return prefix
+  }
+
+  #encode(make: () => Buffer): Buffer {
+    try {
+      return make()
+    } catch (error) {
+      if (error instanceof FrameError) throw invalid(`FeedClient: ${error.message}`)
+      throw error
+    }
+  }
+
+  /** For messages: who, and where. */
+  get #where(): string {
+    const { ident, host, port, path } = this.#settings
+    return `feed ${path ?? `${host.includes(':') ? `[${host}]` : host}:${port}`} as ${ident}`
+  }
+}
+
+const END = { done: true, value: undefined } as const
+
+function toResult(value: FeedMessage | undefined): IteratorResult<FeedMessage, undefined> {
+  return value ? { done: false, value } : END
+}
+
+/** Channels may be empty or long in the protocol; but not longer than a message can name. */
+function named(channel: string): string {
+  if (typeof channel !== 'string') {
+    throw new FrameError(`a channel is a text, got ${show(channel)}`)
+  }
+  if (Buffer.byteLength(channel) > 255) throw new FrameError('a channel has 255 bytes at most')
+  return channel
+}
+
+function refused(where: string, words: string): ManyhostError {
+  return new ManyhostError('MANYHOST_FEED_REFUSED', `${where}: the broker says: ${words}`)
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
+}

@@ -1,0 +1,97 @@
+/** Identities that are given as data; and several sources in a row. */
+import { ManyhostError } from '../../errors.ts'
+import { show } from '../../options.ts'
+import type { Identity, IdentitySource } from '../rights.ts'
+
+/** By ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */
+export type IdentityTable = Readonly<Record<string, IdentityEntry>>
+
+export interface IdentityEntry {
+  readonly secret: string
+  readonly publish?: readonly string[]
+  readonly subscribe?: readonly string[]
+  readonly pubchans?: readonly string[]
+  readonly subchans?: readonly string[]
+  readonly owner?: string
+}
+
+const KEYS = ['secret', 'publish', 'subscribe', 'pubchans', 'subchans', 'owner']
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION, which never shows a secret */
+export function parseTable(where: string, table: unknown): Map<string, Identity> {
+  if (typeof table !== 'object' || table === null || Array.isArray(table)) {
+    throw invalid(`${where} must be an object by ident`)
+  }
+  return new Map(
+    Object.entries(table).map(([ident, entry]) => [ident, parseEntry(where, ident, entry)]),
+  )
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function parseEntry(where: string, ident: string, entry: unknown): Identity {
+  const at = `${where}: ${show(ident)}`
+  if (ident === '' || Buffer.byteLength(ident) > 255) throw invalid(`${at}: 1 to 255 bytes`)
+  if (typeof entry !== 'object' || entry === null) {
+    throw invalid(`${at} must be { secret, publish, subscribe }`)
+  }
+  for (const key of Object.keys(entry)) {
+    if (!KEYS.includes(key)) throw invalid(`${at} has no ${show(key)}; known: ${KEYS.join(', ')}`)
+  }
+  const { secret, owner, ...lists } = entry as Record<string, unknown>
+  if (typeof secret !== 'string' || secret === '') throw invalid(`${at}: secret must be a text`)
+  if (owner !== undefined && owner !== null && typeof owner !== 'string') {
+    throw invalid(`${at}: owner must be a text`)
+  }
+  const publish = channels(at, 'publish', lists.publish ?? lists.pubchans)
+  const subscribe = channels(at, 'subscribe', lists.subscribe ?? lists.subchans)
+  return { ident, secret, publish, subscribe, ...(owner ? { owner } : {}) }
+}
+
+function channels(at: string, name: string, given: unknown): readonly string[] {
+  if (given === undefined || given === null) return []
+  const isList = Array.isArray(given) && given.every((one) => typeof one === 'string')
+  if (!isList) throw invalid(`${at}: ${name} must be a list of channels, got ${show(given)}`)
+  return given
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function fromMemory(table: IdentityTable): IdentitySource {
+  const identities = parseTable('identities', table)
+  return { find: (ident) => identities.get(ident) }
+}
+
+/** Asks one after the other: the first that knows the ident is right. One that fails is the answer, too. */
+export function chain(...sources: readonly IdentitySource[]): IdentitySource {
+  return {
+    find(ident) {
+      for (const [index, source] of sources.entries()) {
+        const found = source.find(ident)
+        if (found instanceof Promise) return found.then((one) => one ?? rest(sources, index, ident))
+        if (found) return found
+      }
+      return undefined
+    },
+    async start(onError) {
+      for (const source of sources) await source.start?.(onError)
+    },
+    async close() {
+      for (const source of sources) await source.close?.()
+    },
+  }
+}
+
+async function rest(
+  sources: readonly IdentitySource[],
+  before: number,
+  ident: string,
+): Promise<Identity | undefined> {
+  for (const source of sources.slice(before + 1)) {
+    const found = await source.find(ident)
+    if (found) return found
+  }
+  return undefined
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', `Feed: ${message}`)
+}

@@ -1,0 +1,58 @@
+/** Identities from the original's SQLite database: table `authkeys`, lists of channels as JSON. */
+import type Database from 'libsql'
+import { describe, ManyhostError } from '../../errors.ts'
+import type { IdentitySource } from '../rights.ts'
+import { parseEntry } from './memory.ts'
+
+interface Row {
+  readonly owner: string | null
+  readonly ident: string
+  readonly secret: string
+  readonly pubchans: string | null
+  readonly subchans: string | null
+}
+
+/** As the original makes it, so that both can use the same file. */
+const TABLE = `create table if not exists authkeys (id integer primary key autoincrement,
+  owner TEXT, ident TEXT, secret TEXT, pubchans TEXT, subchans TEXT)`
+const FIND = 'select owner, ident, secret, pubchans, subchans from authkeys where ident = ? limit 1'
+
+/** Asked at each connection: changes hold from the next one on. The table is made where there is none. The library is loaded when this is used. */
+export function fromSqlite(path: string): IdentitySource {
+  let database: Database.Database | undefined
+  let query: Database.Statement | undefined
+  return {
+    find(ident) {
+      if (!query) throw new Error('the database is not open')
+      const row = query.get(ident) as Row | undefined
+      return row && parseRow(path, ident, row)
+    },
+    async start() {
+      try {
+        const { default: Library } = await import('libsql')
+        database = new Library(path)
+        database.exec(TABLE)
+        query = database.prepare(FIND)
+      } catch (cause) {
+        const text = `Feed: identities: ${path}: ${describe(cause)}`
+        throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause })
+      }
+    },
+    close() {
+      query = undefined
+      database?.close()
+      database = undefined
+    },
+  }
+}
+
+/** @throws Error for a row that cannot be read; it never shows the secret */
+export function parseRow(where: string, ident: string, row: Row): ReturnType<typeof parseEntry> {
+  const { owner, secret, pubchans, subchans } = row
+  return parseEntry(where, ident, {
+    secret,
+    owner,
+    publish: JSON.parse(pubchans ?? '[]'),
+    subscribe: JSON.parse(subchans ?? '[]'),
+  })
+}

@@ -1,0 +1,89 @@
+/** What a broker counts. Plain numbers: they are made into metrics when somebody looks. */
+
+/** Upper bounds of the sizes of messages, in bytes: the original's. */
+export const SIZES: readonly number[] = Array.from({ length: 13 }, (_, i) => 1_024 * 2 ** i)
+
+/** Why a broker ends a connection: the original's categories, and those of what the original does not refuse. */
+export type Category =
+  | 'no-pub-permission'
+  | 'invalid-secret'
+  | 'invalid-ident'
+  | 'invalid-first-message'
+  | 'ident-mismatch-pub'
+  | 'no-sub-permission'
+  | 'deadline-timer-expired'
+  | 'error-checking-ident'
+  | 'invalid-frame'
+  | 'second-auth'
+  | 'auth-timeout'
+  | 'too-many-connections'
+  | 'too-many-subscriptions'
+
+export class IdentStats {
+  ready = 0
+  lost = 0
+  /** Bytes that came from it, were queued for it, and were taken by the system. */
+  received = 0
+  queued = 0
+  drained = 0
+  deadlineStarts = 0
+  deadlineRecoveries = 0
+  /** Messages that it was too slow for. */
+  dropped = 0
+  readonly errors = new Map<Category, number>()
+}
+
+export class RouteStats {
+  count = 0
+  bytes = 0
+  readonly sizes = new Float64Array(SIZES.length + 1)
+
+  add(size: number): void {
+    this.count++
+    this.bytes += size
+    let bucket = 0
+    while (bucket < SIZES.length && size > (SIZES[bucket] as number)) bucket++
+    this.sizes[bucket] = (this.sizes[bucket] as number) + 1
+  }
+}
+
+/** Pairs of ident and channel that are counted apart; where patterns allow more, the rest is counted as one. */
+const MOST_ROUTES = 10_000
+
+export class Stats {
+  made = 0
+  readonly idents = new Map<string, IdentStats>()
+  readonly routes = new Map<string, Map<string, RouteStats>>()
+  #routes = 0
+
+  /** '' is whoever did not say, or prove, who he is: a stranger's word makes no label. */
+  ident(ident: string): IdentStats {
+    let stats = this.idents.get(ident)
+    if (!stats) {
+      stats = new IdentStats()
+      this.idents.set(ident, stats)
+    }
+    return stats
+  }
+
+  error(ident: string, category: Category): void {
+    const { errors } = this.ident(ident)
+    errors.set(category, (errors.get(category) ?? 0) + 1)
+  }
+
+  route(ident: string, channel: string): RouteStats {
+    let routes = this.routes.get(ident)
+    if (!routes) {
+      routes = new Map()
+      this.routes.set(ident, routes)
+    }
+    const name = routes.has(channel) || this.#routes < MOST_ROUTES ? channel : '(others)'
+    let stats = routes.get(name)
+    if (!stats) {
+      stats = new RouteStats()
+      routes.set(name, stats)
+      this.#routes++
+    }
+    return stats
+  }
+}

@@ -1,0 +1,138 @@
+/** `manyhost feed`, as its users run it. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { jsonLine, plainLine } from '../../src/cli/feed/subscribe.ts'
+import { folder, manyhost, start } from './help.ts'
+
+const PEOPLE = JSON.stringify({
+  alice: { secret: 's3cret', publish: ['c'], subscribe: ['c'] },
+  bob: { secret: 'b0b', subscribe: ['c'] },
+})
+
+async function broker() {
+  const people = join(folder(), 'people.json')
+  writeFileSync(people, PEOPLE)
+  const args = ['feed', 'broker', '--bind', '127.0.0.1:0', '--auth', people]
+  const running = start([...args, '--debug'])
+  const [, port = ''] = await running.until(/listening on tcp:\/\/127\.0\.0\.1:(\d+)/)
+  return { running, port }
+}
+
+const SECRET = { MANYHOST_FEED_SECRET: 's3cret' }
+
+test('broker, subscribe, publish and sendfile', { timeout: 60_000 }, async () => {
+  const { running, port } = await broker()
+  const me = ['-i', 'alice', '-p', port, '-c', 'c']
+  const output = join(folder(), 'out.txt')
+  const plain = start(['feed', 'subscribe', ...me, '-n', '3', '-o', output], { env: SECRET })
+  const json = start(['feed', 'subscribe', ...me, '-n', '3', '--json'], { env: SECRET })
+  await expect.poll(() => running.stderr().match(/is alice/g)?.length, { timeout: 20_000 }).toBe(2)
+  const secretFile = join(folder(), 'secret')
+  writeFileSync(secretFile, 's3cret\n')
+  const said = await manyhost([
+    'feed',
+    'publish',
+    ...me,
+    '--secret-file',
+    secretFile,
+    'all',
+    'well',
+  ])
+  expect(said).toEqual({ code: 0, stdout: '', stderr: '' })
+  const piped = await manyhost(['feed', 'publish', ...me], { env: SECRET, input: 'a line\n' })
+  expect(piped.code).toBe(0)
+  const file = join(folder(), 'sample.bin')
+  writeFileSync(file, Buffer.from([0, 27, 91, 50, 74, 255]))
+  expect((await manyhost(['feed', 'sendfile', ...me, file], { env: SECRET })).code).toBe(0)
+  const { code, stdout } = await plain.ended
+  expect(code).toBe(0)
+  expect(stdout).toBe('c alice: all well\nc alice: a line\nc alice: 6 bytes: 001b5b324aff\n')
+  expect(readFileSync(output, 'utf8')).toBe(stdout)
+  const rows = (await json.ended).stdout
+    .trim()
+    .split('\n')
+    .map((row) => JSON.parse(row))
+  expect(rows.map(({ at: _, ...row }) => row)).toEqual([
+    { channel: 'c', ident: 'alice', text: 'all well' },
+    { channel: 'c', ident: 'alice', text: 'a line' },
+    {
+      channel: 'c',
+      ident: 'alice',
+      base64: Buffer.from([0, 27, 91, 50, 74, 255]).toString('base64'),
+    },
+  ])
+  running.process.kill('SIGTERM')
+  expect((await running.ended).code).toBe(0)
+})
+
+test('a refusal, nobody there, and a wrong command line have their codes', {
+  timeout: 60_000,
+}, async () => {
+  const { port } = await broker()
+  const publish = ['feed', 'publish', '-p', port, '-c', 'c']
+  const wrong = await manyhost([...publish, '-i', 'alice', 'x'], {
+    env: { MANYHOST_FEED_SECRET: 'no' },
+  })
+  expect([wrong.code, wrong.stderr]).toEqual([
+    6,
+    expect.stringContaining('Authentication failed for alice'),
+  ])
+  const bob = await manyhost([...publish, '-i', 'bob', 'x'], {
+    env: { MANYHOST_FEED_SECRET: 'b0b' },
+  })
+  expect([bob.code, bob.stderr]).toEqual([6, expect.stringContaining('not allowed to pub here')])
+  const nobody = await manyhost(['feed', 'publish', '-p', '1', '-c', 'c', '-i', 'a', 'x'], {
+    env: SECRET,
+  })
+  expect([nobody.code, nobody.stderr]).toEqual([4, expect.stringContaining('ECONNREFUSED')])
+  const shown = await manyhost([...publish, '-i', 'alice', '-s', 's3cret', 'x'])
+  expect([shown.code, shown.stderr]).toEqual([2, expect.stringContaining('--secret-file')])
+  expect((await manyhost([...publish, 'x'], { env: SECRET })).code).toBe(2)
+  const taken = await manyhost(['feed', 'broker', '--bind', `127.0.0.1:${port}`])
+  expect([taken.code, taken.stderr]).toEqual([7, expect.stringContaining('EADDRINUSE')])
+  const auth = ['feed', 'broker', '--auth', 'postgresql://a:b@c/d']
+  expect((await manyhost(auth)).stderr).toContain('PGPASSWORD')
+})
+
+test('serve: a feed of the file, its events, and its door over HTTP', {
+  timeout: 60_000,
+}, async () => {
+  const cwd = folder()
+  writeFileSync(
+    join(cwd, 'fleet.yaml'),
+    `services: {}
+gateway: { listen: 127.0.0.1:0 }
+admin: { listen: 127.0.0.1:0 }
+feed:
+  listen: 127.0.0.1:0
+  history: 10
+  identities:
+    alice: { secret: s3cret, publish: [c], subscribe: [c, manyhost.cluster] }
+`,
+  )
+  const served = start(['serve', '--log', 'json'], { cwd })
+  const [line] = await served.until(/.*"feed":"tcp:.*\n/)
+  const { feed, dashboard } = JSON.parse(line)
+  const url = `${dashboard}feed?channel=c`
+  const headers = { authorization: `Basic ${Buffer.from('alice:s3cret').toString('base64')}` }
+  expect((await fetch(url, { method: 'POST', headers, body: 'x' })).status).toBe(204)
+  expect((await fetch(url)).status).toBe(401)
+  const port = feed.split(':').pop()
+  const sent = await manyhost(['feed', 'publish', '-p', port, '-i', 'alice', '-c', 'c', 'y'], {
+    env: SECRET,
+  })
+  expect(sent.code).toBe(0)
+  const metrics = await (await fetch(`${dashboard}metrics`)).text()
+  expect(metrics).toContain('manyhost_feed_receive_publish_count_total{ident="alice",chan="c"} 2')
+  served.process.kill('SIGTERM')
+  expect((await served.ended).code).toBe(0)
+})
+
+test('nothing that is said can steer the terminal', () => {
+  const message = { ident: 'a\u001b[2J', channel: 'c\n', payload: Buffer.from('a\u202eb') }
+  expect(plainLine(message)).toBe('c\ufffd a\ufffd[2J: a\ufffdb')
+  const line = plainLine({ ident: 'a', channel: 'c', payload: Buffer.alloc(100, 1) })
+  expect(line).toBe(`c a: 100 bytes: ${'01'.repeat(32)}...`)
+  expect(jsonLine(message, 5)).not.toContain('\n')
+})

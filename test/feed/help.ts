@@ -1,0 +1,96 @@
+/** What the tests of the feed share: a broker on a free port, and a peer that says whatever bytes it is told to. */
+import { connect, type Socket } from 'node:net'
+import type { FeedOptions } from '../../src/feed/broker-options.ts'
+import { authFrame, FrameParser, OP, secretHash, shortText } from '../../src/feed/frame.ts'
+import { Feed, FeedClient, type FeedClientOptions } from '../../src/feed/index.ts'
+import { until } from '../help.ts'
+
+/** alice may do all on ch1 and ch2, bob may hear ch1 only, eve may say ch1 only. */
+export const PEOPLE = {
+  alice: { secret: 's3cret', publish: ['ch1', 'ch2'], subscribe: ['ch1', 'ch2'] },
+  bob: { secret: 'b0b', subscribe: ['ch1'] },
+  eve: { secret: 'ev3', publish: ['ch1'] },
+}
+
+export async function openFeed(options: FeedOptions = {}): Promise<Feed & { port: number }> {
+  const feed = new Feed({ endpoints: '127.0.0.1:0', identities: PEOPLE, ...options })
+  const [url = ''] = await feed.listen()
+  return Object.assign(feed, { port: portOf(url) })
+}
+
+export function portOf(url: string): number {
+  return Number(/:(\d+)$/.exec(url)?.[1])
+}
+
+/** A client that does not wait long for anything. */
+export function client(
+  port: number,
+  ident: keyof typeof PEOPLE = 'alice',
+  options: Partial<FeedClientOptions> = {},
+): FeedClient {
+  const { secret } = PEOPLE[ident]
+  return new FeedClient({ port, ident, secret, settle: 20, retryMin: 5, ...options })
+}
+
+export interface RawFrame {
+  readonly opcode: number
+  readonly body: Buffer
+}
+
+/** A peer of bytes. */
+export class Raw {
+  readonly socket: Socket
+  readonly frames: RawFrame[] = []
+  isClosed = false
+
+  constructor(where: number | string) {
+    this.socket = typeof where === 'number' ? connect(where, '127.0.0.1') : connect(where)
+    this.socket.on('error', () => undefined)
+    this.socket.on('close', () => {
+      this.isClosed = true
+    })
+    const parser = new FrameParser((opcode, bytes, start, end) => {
+      this.frames.push({ opcode, body: Buffer.from(bytes.subarray(start + 5, end)) })
+    })
+    this.socket.on('data', (chunk: Buffer) => parser.push(chunk))
+  }
+
+  write(...bytes: readonly Buffer[]): void {
+    this.socket.write(Buffer.concat(bytes))
+  }
+
+  /** The next frame, which is taken. */
+  async next(): Promise<RawFrame> {
+    await until(() => this.frames.length > 0, 'a frame')
+    return this.frames.shift() as RawFrame
+  }
+
+  /** Answers the challenge. */
+  async login(ident: string, secret: string): Promise<void> {
+    this.write(await this.auth(ident, secret))
+  }
+
+  /** What answers the challenge. */
+  async auth(ident: string, secret: string): Promise<Buffer> {
+    const { opcode, body } = await this.next()
+    if (opcode !== OP.info) throw new Error(`opcode ${opcode} in place of INFO`)
+    const { end } = shortText(body, 0, body.length)
+    return authFrame(ident, secretHash(body.subarray(end), secret))
+  }
+
+  /** The words of the ERROR with which it ended; '' if there were none. */
+  async words(): Promise<string> {
+    await until(() => this.isClosed, 'the end of the connection')
+    const error = this.frames.find(({ opcode }) => opcode === OP.error)
+    return error?.body.toString() ?? ''
+  }
+}
+
+/** A figure of a feed. */
+export async function figure(feed: Feed, name: string, labels: object = {}): Promise<number> {
+  const metric = await feed.metrics.getSingleMetric(name)?.get()
+  const found = metric?.values.find((one) =>
+    Object.entries(labels).every(([key, value]) => (one.labels as never)[key] === value),
+  )
+  return found?.value ?? 0
+}

@@ -1,0 +1,415 @@
+/** What the original's broker and clients fail on, by its number in our list of facts (3d), and other bad input. */
+import { connect } from 'node:net'
+import { expect, test } from 'vitest'
+import { OP, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
+import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
+import { failure, latch, turns, until } from '../help.ts'
+import { client, figure, openFeed, PEOPLE, portOf, Raw } from './help.ts'
+
+const ERRORS = 'manyhost_feed_connection_error_total'
+const publish = (ident: string, channel: string, payload: string | Buffer): Buffer =>
+  publishFrame(publishPrefix(ident, channel), payload)
+
+test.each([0, 1, 4, -1, 282, 2_000_000_000])(
+  'weakness 1: a first frame that says %i bytes ends its connection, and nothing else',
+  async (length) => {
+    await using feed = await openFeed()
+    const raw = new Raw(feed.port)
+    await raw.next()
+    const header = Buffer.alloc(5)
+    header.writeInt32BE(length)
+    header[4] = OP.publish
+    raw.write(header)
+    expect(await raw.words()).toBe('')
+    expect(await figure(feed, ERRORS, { category: 'invalid-frame' })).toBe(1)
+    await using alice = client(feed.port)
+    await alice.ready()
+  },
+)
+
+test('weakness 2: subscribe twice and disconnect leaves nothing behind', async () => {
+  await using feed = await openFeed()
+  const raw = new Raw(feed.port)
+  const subscribe = subscribeFrame('alice', 'ch1')
+  raw.write(await raw.auth('alice', 's3cret'), subscribe, subscribe)
+  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  raw.socket.destroy()
+  await until(() => feed.connections === 0)
+  expect(await figure(feed, 'manyhost_feed_subscriptions')).toBe(0)
+  await using alice = client(feed.port)
+  alice.subscribe('ch1')
+  for (let i = 0; i < 10; i++) alice.publish('ch1', String(i))
+  for (let i = 0; i < 10; i++) expect((await alice.read()).payload.toString()).toBe(String(i))
+})
+
+test('weakness 3: subscribe twice and unsubscribe once is not subscribed', async () => {
+  await using feed = await openFeed()
+  const raw = new Raw(feed.port)
+  const frame = subscribeFrame('alice', 'ch1')
+  const unsubscribe = Buffer.from(frame)
+  unsubscribe[4] = OP.unsubscribe
+  raw.write(await raw.auth('alice', 's3cret'), frame, frame, unsubscribe)
+  raw.write(subscribeFrame('alice', 'ch2'))
+  raw.write(publish('alice', 'ch1', 'no'), publish('alice', 'ch2', 'yes'))
+  expect((await raw.next()).body.subarray(10).toString()).toBe('yes')
+  raw.socket.destroy()
+})
+
+test('weakness 4: a wrong secret is told with the words of the broker, and not tried again', async () => {
+  await using feed = await openFeed()
+  const alice = client(feed.port, 'alice', { secret: 'wrong' })
+  const error = await failure(alice.read())
+  expect(error.code).toBe('MANYHOST_FEED_REFUSED')
+  expect(error.message).toContain('Authentication failed for alice')
+  expect(alice.state).toBe('refused')
+  expect(() => alice.publish('ch1', 'x')).toThrow(/Authentication failed/)
+  expect(() => alice.subscribe('ch1')).toThrow(/Authentication failed/)
+  expect((await failure(alice.ready())).code).toBe('MANYHOST_FEED_REFUSED')
+  await expect(alice[Symbol.asyncIterator]().next()).rejects.toThrow(/Authentication failed/)
+  await alice.close()
+  expect(await figure(feed, 'manyhost_feed_connection_made_total')).toBe(1)
+})
+
+test('weakness 4: a refusal that nobody was told of is thrown by close', async () => {
+  await using feed = await openFeed()
+  const bob = client(feed.port, 'bob')
+  bob.publish('ch1', 'bob may not')
+  const error = await failure(bob.close())
+  expect(error.message).toContain('Authkey not allowed to pub here. ident=bob, chan=ch1')
+})
+
+test('weakness 5: ready means accepted, not that a proof was sent', async () => {
+  const asked = latch()
+  const answer = latch()
+  const identities: IdentitySource = {
+    async find(ident) {
+      asked.open()
+      await answer.promise
+      return { ident, secret: 's3cret', publish: [], subscribe: [] }
+    },
+  }
+  await using feed = await openFeed({ identities })
+  const wrong = client(feed.port, 'alice', { secret: 'wrong', settle: 60_000 })
+  const refused = failure(wrong.ready())
+  await asked.promise
+  expect(wrong.state).toBe('connecting')
+  answer.open()
+  expect((await refused).code).toBe('MANYHOST_FEED_REFUSED')
+})
+
+test('weakness 6: a broker that hangs up before INFO, or is not there, and close', async () => {
+  const { createServer } = await import('node:net')
+  let connections = 0
+  const server = createServer((socket) => {
+    connections++
+    socket.destroy()
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  const alice = client(port, 'alice', { retryMax: 5, closeTimeout: 10 })
+  await until(() => connections >= 3)
+  const reading = failure(alice.read())
+  alice.publish('ch1', 'x')
+  await alice.close()
+  expect((await reading).code).toBe('MANYHOST_FEED_CLOSED')
+  expect(alice.dropped).toBe(1)
+  server.close()
+  const nowhere = client(port, 'alice', { closeTimeout: 10 })
+  await nowhere.close()
+  expect(nowhere.state).toBe('closed')
+})
+
+test('weakness 6: a broker that accepts and says nothing is given up, and tried again', async () => {
+  const { createServer } = await import('node:net')
+  const server = createServer(() => undefined)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  const alice = client(port, 'alice', { connectTimeout: 20, closeTimeout: 10 })
+  const reasons: string[] = []
+  alice.on('disconnected', ({ reason }) => reasons.push(reason))
+  await until(() => reasons.length >= 2)
+  expect(reasons[0]).toContain('said nothing within 20 ms')
+  await alice.close()
+  server.close()
+})
+
+test('weakness 7: what is published without a connection waits, by the rule, and is counted', async () => {
+  const options = { port: 1, ident: 'a', secret: 'b', closeTimeout: 0, retryMin: 60_000 }
+  const frame = publish('a', 'c', 'x').length
+  const oldest = new FeedClient({ ...options, bufferLimit: frame * 3 })
+  for (const text of ['1', '2', '3', '4', '5']) oldest.publish('c', text)
+  expect([oldest.waiting, oldest.dropped]).toEqual([3, 2])
+  const strict = new FeedClient({ ...options, bufferLimit: frame, drop: 'error' })
+  strict.publish('c', '1')
+  expect(() => strict.publish('c', '2')).toThrow(
+    expect.objectContaining({ code: 'MANYHOST_FEED_FULL', retryable: true }),
+  )
+  await strict.close()
+  await oldest.close()
+  expect([oldest.dropped, strict.dropped]).toEqual([5, 1])
+})
+
+test("weakness 7: drop: 'newest' keeps what came first", async () => {
+  const feed = await openFeed()
+  const { port } = feed
+  await feed.close()
+  const frame = publish('alice', 'ch1', 'x').length
+  await using alice = client(port, 'alice', { bufferLimit: frame * 2, drop: 'newest' })
+  for (const text of ['1', '2', '3']) alice.publish('ch1', text)
+  expect([alice.waiting, alice.dropped]).toEqual([2, 1])
+  await using again = new Feed({ endpoints: `127.0.0.1:${port}`, identities: PEOPLE })
+  const seen: string[] = []
+  again.subscribe('ch1', ({ payload }) => seen.push(payload.toString()))
+  await again.listen()
+  await until(() => seen.length === 2)
+  expect(seen).toEqual(['1', '2'])
+})
+
+test('weakness 8: a channel that is not allowed is not subscribed for a moment', async () => {
+  await using feed = await openFeed()
+  const raw = new Raw(feed.port)
+  const subscribe = subscribeFrame('bob', 'ch2')
+  raw.write(await raw.auth('bob', 'b0b'), subscribe)
+  expect(await raw.words()).toBe('Authkey not allowed to sub here. ident=bob, chan=ch2')
+  feed.publish('ch2', 'secret')
+  expect(await figure(feed, 'manyhost_feed_subscriptions')).toBe(0)
+  expect(raw.frames.filter(({ opcode }) => opcode === OP.publish)).toEqual([])
+})
+
+test('weakness 9: strangers and wrong secrets get the same words; the challenge may be longer', async () => {
+  await using feed = await openFeed({ nonceSize: 20 })
+  await using alice = client(feed.port)
+  await alice.ready()
+  for (const ident of ['alice', 'nobody']) {
+    const raw = new Raw(feed.port)
+    await raw.login(ident, 'wrong')
+    expect(await raw.words()).toBe(`Authentication failed for ${ident}`)
+  }
+  expect(await figure(feed, ERRORS, { ident: '', category: 'invalid-ident' })).toBe(1)
+  expect(await figure(feed, ERRORS, { ident: '', category: 'invalid-secret' })).toBe(1)
+})
+
+test('weakness 11: a client that is not read stops reading, and goes on where it was', async () => {
+  await using feed = await openFeed()
+  await using alice = client(feed.port, 'alice', { readLimit: 100_000 })
+  alice.subscribe('ch1')
+  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  const count = 1_200
+  for (let i = 0; i < count; i++) feed.publish('ch1', Buffer.alloc(10_000, i % 250))
+  // Sockets hold some MB; the rest of the 12 MB waits at the broker.
+  const size = 'manyhost_feed_connection_send_buffer_size'
+  await until(async () => (await figure(feed, size, { ident: 'alice' })) > 500_000)
+  for (let i = 0; i < count; i++) expect((await alice.read()).payload[0]).toBe(i % 250)
+  expect(await figure(feed, 'manyhost_feed_dropped_total', { ident: 'alice' })).toBe(0)
+})
+
+test('weakness 11: a subscriber that never reads is bounded, and ended by the deadline', async () => {
+  await using feed = await openFeed({ bufferLimit: 2_097_152, deadline: 1_000 })
+  const raw = new Raw(feed.port)
+  raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
+  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  raw.socket.pause()
+  const labels = { ident: 'bob' }
+  // The system takes some MB first, in its own time.
+  await until(async () => {
+    feed.publish('ch1', Buffer.alloc(100_000))
+    await turns(1)
+    return (await figure(feed, 'manyhost_feed_dropped_total', labels)) > 200
+  }, '200 messages are dropped')
+  const size = 'manyhost_feed_connection_send_buffer_size'
+  expect(await figure(feed, size, labels)).toBeLessThanOrEqual(2_097_152)
+  await until(() => feed.connections === 0)
+  const expired = { ident: 'bob', category: 'deadline-timer-expired' }
+  expect(await figure(feed, ERRORS, expired)).toBe(1)
+})
+
+test('weakness 11: a slow subscriber that catches up is not ended', async () => {
+  await using feed = await openFeed({ bufferLimit: 4_194_304, deadline: 60_000 })
+  const raw = new Raw(feed.port)
+  raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
+  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  raw.socket.pause()
+  const started = 'manyhost_feed_connection_send_buffer_deadline_start_total'
+  while ((await figure(feed, started, { ident: 'bob' })) === 0) {
+    feed.publish('ch1', Buffer.alloc(100_000))
+  }
+  raw.socket.resume()
+  const recovered = 'manyhost_feed_connection_send_buffer_deadline_recover_total'
+  await until(async () => (await figure(feed, recovered, { ident: 'bob' })) === 1)
+  expect(feed.connections).toBe(1)
+  raw.socket.destroy()
+})
+
+test('weakness 11: connections that open and do nothing are ended, and too many refused', async () => {
+  await using feed = await openFeed({ connections: 3, authTimeout: 300 })
+  const idle = [1, 2, 3].map(() => new Raw(feed.port))
+  await Promise.all(idle.map((raw) => raw.next()))
+  const fourth = new Raw(feed.port)
+  expect(await fourth.words()).toBe('Too many connections')
+  for (const raw of idle) expect(await raw.words()).toBe('Authentication timed out')
+  expect(await figure(feed, ERRORS, { category: 'auth-timeout' })).toBe(3)
+})
+
+test('the first frame must be AUTH, and AUTH comes once', async () => {
+  await using feed = await openFeed()
+  const first = new Raw(feed.port)
+  first.write(subscribeFrame('alice', 'ch1'))
+  expect(await first.words()).toBe('First message was not AUTH')
+  const twice = new Raw(feed.port)
+  const auth = await twice.auth('alice', 's3cret')
+  twice.write(auth, auth)
+  expect(await twice.words()).toBe('Already authenticated')
+})
+
+test("publishing under another's name, and where it is not allowed", async () => {
+  await using feed = await openFeed()
+  const heard: string[] = []
+  feed.subscribe('ch1', ({ payload }) => heard.push(payload.toString()))
+  const forger = new Raw(feed.port)
+  const good = publish('alice', 'ch1', 'good')
+  forger.write(await forger.auth('alice', 's3cret'), good, publish('bob', 'ch1', 'forged'), good)
+  expect(await forger.words()).toBe('Invalid authkey in message, ident=bob')
+  expect(heard).toEqual(['good'])
+  const eve = new Raw(feed.port)
+  eve.write(await eve.auth('eve', 'ev3'), publish('eve', 'ch2', 'x'))
+  expect(await eve.words()).toBe('Authkey not allowed to pub here. ident=eve, chan=ch2')
+})
+
+test.each([
+  ['not UTF-8', Buffer.from([0, 0, 0, 9, 3, 1, 255, 1, 255])],
+  ['longer than the frame', Buffer.from([0, 0, 0, 8, 3, 200, 97, 98])],
+  ['an unknown opcode', Buffer.from([0, 0, 0, 5, 6])],
+])('after AUTH, %s ends the connection without a word', async (_, bytes) => {
+  await using feed = await openFeed()
+  const raw = new Raw(feed.port)
+  raw.write(await raw.auth('alice', 's3cret'), bytes)
+  expect(await raw.words()).toBe('')
+})
+
+test('idents and channels of 255 bytes, and channels that are empty or of any letters', async () => {
+  const ident = 'é'.repeat(127)
+  const long = 'x'.repeat(255)
+  const names = [long, '', 'a b\n', '雪']
+  const identities = { [ident]: { secret: 's', publish: names, subscribe: names } }
+  await using feed = await openFeed({ identities })
+  await using one = new FeedClient({ port: feed.port, ident, secret: 's' })
+  one.subscribe(...names)
+  for (const name of names) one.publish(name, name)
+  for (const name of names) {
+    const message = await one.read()
+    expect([message.ident, message.channel, message.payload.toString()]).toEqual([
+      ident,
+      name,
+      name,
+    ])
+  }
+  expect(() => one.subscribe(`${long}x`)).toThrow(/255 bytes/)
+  expect(() => one.publish(`${long}x`, '')).toThrow(/255 bytes/)
+})
+
+test('frames that come with AUTH while it is looked up are not lost', async () => {
+  const identities: IdentitySource = {
+    find: async (ident) => {
+      await new Promise((resolve) => setImmediate(resolve))
+      return { ident, secret: 's', publish: ['c'], subscribe: ['c'] }
+    },
+  }
+  await using feed = await openFeed({ identities })
+  const raw = new Raw(feed.port)
+  const auth = await raw.auth('a', 's')
+  raw.write(auth, subscribeFrame('a', 'c'), publish('a', 'c', Buffer.alloc(50_000, 1)))
+  expect((await raw.next()).body).toHaveLength(50_004)
+  raw.socket.destroy()
+})
+
+test('an identity source that fails refuses, and is told', async () => {
+  const identities: IdentitySource = { find: () => Promise.reject(new Error('no database')) }
+  await using feed = await openFeed({ identities })
+  const errors: Error[] = []
+  feed.on('error', (error) => errors.push(error))
+  const raw = new Raw(feed.port)
+  await raw.login('alice', 'x')
+  expect(await raw.words()).toBe('Authentication failed for alice')
+  expect(errors.map(({ message }) => message)).toEqual(['no database'])
+})
+
+test('a publisher that floods does not keep others from being heard', async () => {
+  await using feed = await openFeed()
+  await using bob = client(feed.port, 'bob')
+  bob.subscribe('ch1')
+  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  const flood = new Raw(feed.port)
+  flood.write(await flood.auth('alice', 's3cret'))
+  const bytes = Buffer.concat(Array.from({ length: 5_000 }, () => publish('alice', 'ch2', 'flood')))
+  let isOver = false
+  const pour = (): void => {
+    while (!isOver && flood.socket.write(bytes));
+    if (!isOver) flood.socket.once('drain', pour)
+  }
+  pour()
+  await using eve = client(feed.port, 'eve')
+  for (let i = 0; i < 20; i++) eve.publish('ch1', String(i))
+  for (let i = 0; i < 20; i++) expect((await bob.read()).payload.toString()).toBe(String(i))
+  isOver = true
+  flood.socket.destroy()
+})
+
+test('by pattern where it is asked for, and else not', async () => {
+  const identities = { a: { secret: 's', publish: ['logs.*'], subscribe: ['*.end', 'x*y*z'] } }
+  for (const [patterns, words] of [
+    [true, ''],
+    [false, 'Authkey not allowed to sub here. ident=a, chan=logs.end'],
+  ] as const) {
+    await using feed = await openFeed({ identities, patterns })
+    const raw = new Raw(feed.port)
+    raw.write(await raw.auth('a', 's'), subscribeFrame('a', 'logs.end'))
+    raw.write(publish('a', 'logs.end', 'x'))
+    if (patterns) {
+      expect((await raw.next()).opcode).toBe(OP.publish)
+      raw.write(subscribeFrame('a', 'xyy'))
+      expect(await raw.words()).toContain('chan=xyy')
+    } else expect(await raw.words()).toBe(words)
+  }
+})
+
+test('what a client says that a broker never says is no end of it', async () => {
+  await using feed = await openFeed()
+  const raw = new Raw(feed.port)
+  raw.write(await raw.auth('alice', 's3cret'), Buffer.from('0000000700', 'hex'), Buffer.from('no'))
+  raw.write(subscribeFrame('alice', 'ch1'), publish('alice', 'ch1', 'still here'))
+  expect((await raw.next()).body.subarray(10).toString()).toBe('still here')
+  raw.socket.destroy()
+})
+
+test('words that do not end the connection are an event, and nothing more', async () => {
+  const { createServer } = await import('node:net')
+  const server = createServer((socket) => {
+    socket.write(Buffer.from('0000000b0101620000000000000700', 'hex').subarray(0, 11))
+    socket.write(Buffer.from('00000009007761697400'.slice(0, 18), 'hex'))
+    socket.on('error', () => undefined)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const alice = client((server.address() as { port: number }).port, 'alice', { closeTimeout: 10 })
+  const words: string[] = []
+  alice.on('error', ({ message }) => words.push(message))
+  await until(() => words.length === 1)
+  expect(words[0]).toContain('wait')
+  expect(alice.state).toBe('connecting')
+  await alice.close()
+  server.close()
+})
+
+test('options are refused with their range', async () => {
+  expect(() => new FeedClient({ ident: 'a' } as never)).toThrow(/secret is missing/)
+  expect(() => new FeedClient({ ident: 'x'.repeat(256), secret: 's' })).toThrow(/1 to 255 bytes/)
+  expect(() => new Feed({ endpoints: 'tls:port=1' })).toThrow(/needs key= and cert=/)
+  expect(() => new Feed({ endpoints: 'tcp:port=1:color=red' })).toThrow(/interface=, port=/)
+  expect(() => new Feed({ endpoints: 'nonsense' })).toThrow(/an endpoint is/)
+  expect(() => new Feed({ identities: { a: { publish: [] } } as never })).toThrow(/secret must be/)
+  expect(() => new Feed({ bufferLimit: 1 })).toThrow(/from 2097152 up/)
+  await using feed = new Feed({ endpoints: { port: 0 } })
+  const [url = ''] = await feed.listen()
+  const socket = connect(portOf(url), '127.0.0.1')
+  await new Promise((resolve) => socket.once('data', resolve))
+  socket.destroy()
+})
