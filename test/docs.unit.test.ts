@@ -1,5 +1,5 @@
 /** README's tables say what the code says: every name, default, range, status and meaning. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ERRORS } from '../src/errors.ts'
 import { DOOR_RULES } from '../src/gateway/doors.ts'
@@ -125,7 +125,7 @@ describe('README', () => {
 
   it('links to files that are there', () => {
     for (const [, path] of readme.matchAll(/\]\((?!http)([^)]+)\)/g)) {
-      expect(() => readFileSync(new URL(`../${path}`, import.meta.url)), path).not.toThrow()
+      expect(existsSync(new URL(`../${path}`, import.meta.url)), path).toBe(true)
     }
   })
 })
