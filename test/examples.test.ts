@@ -49,7 +49,7 @@ const ARGS: Readonly<Record<string, readonly string[]>> = { 'requestor-proxy.js'
 describe('examples', () => {
   it('are all here', () => {
     const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    const files = all.filter((file) => /(?<!-server|worker|\/broker)\.js$/.test(file))
+    const files = all.filter((file) => /(?<!-server|worker|\/broker|lib\/provider)\.js$/.test(file))
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 

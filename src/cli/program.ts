@@ -61,8 +61,8 @@ function command(
   made.action(async (...given: unknown[]) => {
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
-    // Of `[text...]` there are several.
-    onExit(await run(given.slice(0, count).flat() as string[], made.opts() as never))
+    // What `[text...]` takes is a list of its own.
+    onExit(await run(given.slice(0, count) as string[], made.opts() as never))
   })
   return made
 }

@@ -4,15 +4,13 @@ import { EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { connect, finish, type PeerOptions, toCliError } from './connect.ts'
 
-export async function run(
-  words: readonly (string | undefined)[],
-  options: PeerOptions,
-): Promise<number> {
-  const text = words.filter((word) => word !== undefined).join(' ')
+export async function run([given]: readonly unknown[], options: PeerOptions): Promise<number> {
+  const words = (given ?? []) as readonly string[]
+  const text = words.join(' ')
   const { client, channels } = await connect(options)
   let code: number = EXIT.ok.number
   try {
-    if (words[0] !== undefined) for (const channel of channels) client.publish(channel, text)
+    if (words.length > 0) for (const channel of channels) client.publish(channel, text)
     else {
       const interruption = untilInterrupted()
       const lines = createInterface({ input: process.stdin, signal: interruption.signal })
