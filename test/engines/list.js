@@ -1,6 +1,6 @@
 /**
  * The real programs of others that tests run on: one line each. `needs` are the programs that must be there, each with
- * the Debian package that has it; `tests` the files in this folder. An engine with `byName` runs only when it is asked
+ * the Debian packages that it comes with; `tests` the files in this folder. An engine with `byName` runs only when it is asked
  * for by its name.
  */
 export const ENGINES = [
@@ -18,8 +18,8 @@ export const ENGINES = [
     name: 'slurm',
     needs: {
       sbatch: 'slurm-client',
-      slurmctld: 'slurm-wlm',
-      slurmd: 'slurm-wlm-basic-plugins',
+      slurmctld: 'slurmctld',
+      slurmd: ['slurmd', 'slurm-wlm-basic-plugins', 'slurm-wlm-jwt-plugin'],
       munged: 'munge',
       slurmrestd: 'slurmrestd',
     },

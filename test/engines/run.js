@@ -97,14 +97,16 @@ async function install(packages) {
 
 const lacking = (engine) => Object.entries(engine.needs).filter(([program]) => !isThere(program))
 
-const missing = [...new Set(wanted.flatMap((engine) => lacking(engine).map(([, name]) => name)))]
+const missing = [
+  ...new Set(wanted.flatMap((engine) => lacking(engine).flatMap(([, name]) => name))),
+]
 if (missing.length > 0) await install(missing)
 
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-engines-'))
 const begun = performance.now()
 const rows = []
 for (const engine of wanted) {
-  const packages = lacking(engine).map(([, name]) => name)
+  const packages = lacking(engine).flatMap(([, name]) => name)
   if (packages.length > 0) {
     const why = `the package mirror did not give ${packages.join(' ')}`
     console.error(`\n!! NOT RUN: ${engine.name}: ${why}`)
