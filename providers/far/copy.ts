@@ -122,6 +122,17 @@ async function drained(from: Readable, to: Writable): Promise<void> {
   await finished(to)
 }
 
+/**
+ * What tar takes of an archive: it ends at the end that the archive says, and may leave the padding behind that unread.
+ * Whether it had all is what its exit code says.
+ */
+async function taken(from: Readable, to: Writable): Promise<void> {
+  await drained(from, to).catch(() => {
+    from.unpipe(to)
+    from.resume()
+  })
+}
+
 /** This machine's tar, between a folder and a stream. */
 async function tar(
   args: readonly string[],
@@ -137,7 +148,7 @@ async function tar(
   })
   const exited = once(child, 'close')
   const streams = [
-    from && child.stdin ? drained(from, child.stdin) : undefined,
+    from && child.stdin ? taken(from, child.stdin) : undefined,
     to && child.stdout ? pipeline(child.stdout, to) : undefined,
   ]
   const [[code]] = await Promise.all([exited, ...streams])
