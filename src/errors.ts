@@ -56,6 +56,8 @@ export const ERRORS = {
   MANYHOST_WIRE_STAGE: kind(409, false, 'a conversation is not in the stage for that'),
   MANYHOST_WIRE_BLOB: kind(400, false, 'a blob is shorter or longer than announced'),
   MANYHOST_WIRE_REMOTE: kind(502, false, "a function of the link's peer threw"),
+  MANYHOST_AGENT_REFUSED: kind(409, true, 'the hub has no room for one more agent'),
+  MANYHOST_AGENT_FENCED: kind(409, false, 'an agent speaks of what it had before it was evicted'),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

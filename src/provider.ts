@@ -63,6 +63,11 @@ export interface Running {
   readonly dispatcher: Dispatcher
   /** Resolves once, with the reason, when the instance has ended for whatever cause. Never rejects. */
   readonly exited: Promise<Exit>
+  /**
+   * Resolves with the reason when its machine is about to go: it is to be drained and replaced. Absent, or for ever
+   * pending, where nobody announces that.
+   */
+  readonly leaving?: Promise<string>
   /** Where it listens, for people. */
   readonly address?: string
   /**

@@ -112,6 +112,7 @@ export class Instance {
       this.#starting = this.#ask(signal)
       this.#running = await orAborted(this.#starting, signal)
       void this.#running.exited.then((exit) => this.#onExit(exit))
+      void this.#running.leaving?.then((why) => this.drain(why))
       await untilReady(this.#running, { path: ready, signal }, (error) => {
         lastTry = error
       })
