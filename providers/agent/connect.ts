@@ -13,7 +13,10 @@ export interface Way {
   readonly address: string
   readonly key: string | Uint8Array
   readonly ident: string
-  readonly tls: true | { readonly ca?: string | Uint8Array; readonly fingerprint?: string } | undefined
+  readonly tls:
+    | true
+    | { readonly ca?: string | Uint8Array; readonly fingerprint?: string }
+    | undefined
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT */
@@ -37,7 +40,8 @@ async function pinned(
   link: { key: string | Uint8Array; ident: string; beat: number; deadAfter: number },
 ): Promise<Ends> {
   const { host, port, path } = where(address)
-  const target: ConnectionOptions = path === undefined ? { host: host ?? '', port: port ?? 0 } : { path }
+  const target: ConnectionOptions =
+    path === undefined ? { host: host ?? '', port: port ?? 0 } : { path }
   const socket = connectTls({ ...target, rejectUnauthorized: false, servername: '' })
   socket.allowHalfOpen = true
   socket.setNoDelay(true).setKeepAlive(true)
@@ -47,14 +51,16 @@ async function pinned(
       TIMEOUT,
       once(socket, 'secureConnect').then(() => true),
     )
-    if (!isUp) throw new ManyhostError('MANYHOST_TIMEOUT', `no TLS with ${address} in ${TIMEOUT} ms`)
+    if (!isUp)
+      throw new ManyhostError('MANYHOST_TIMEOUT', `no TLS with ${address} in ${TIMEOUT} ms`)
   } catch (cause) {
     socket.on('error', () => {}).destroy()
     if (cause instanceof ManyhostError) throw cause
     throw new ManyhostError(closed, `cannot connect to ${address}: ${describe(cause)}`, { cause })
   }
   const found = socket.getPeerCertificate().fingerprint256 ?? ''
-  if (plain(found) === plain(fingerprint)) return takeSocket(socket, names, { role: 'dial', ...link })
+  if (plain(found) === plain(fingerprint))
+    return takeSocket(socket, names, { role: 'dial', ...link })
   socket.on('error', () => {}).destroy()
   throw new ManyhostError(
     'MANYHOST_WIRE_AUTH',
@@ -63,7 +69,10 @@ async function pinned(
 }
 
 function plain(fingerprint: string): string {
-  return fingerprint.replace(/^sha256:/i, '').replaceAll(':', '').toLowerCase()
+  return fingerprint
+    .replace(/^sha256:/i, '')
+    .replaceAll(':', '')
+    .toLowerCase()
 }
 
 function where(address: string): { host?: string; port?: number; path?: string } {

@@ -41,7 +41,10 @@ export class Guest {
   /** What its startup function acts on. @throws ManyhostError MANYHOST_INSTANCE_ENDED */
   get context(): StartupContext {
     if (this.#context) return this.#context
-    throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${this.id} has no startup function`)
+    throw new ManyhostError(
+      'MANYHOST_INSTANCE_ENDED',
+      `instance ${this.id} has no startup function`,
+    )
   }
 
   /** Resolves with where it listens. Rejects when it could not be started, and then nothing of it is left. */
@@ -106,7 +109,8 @@ export class Guest {
   }
 
   async knock(signal: AbortSignal): Promise<void> {
-    if (!this.#running) throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `${this.id} does not run`)
+    if (!this.#running)
+      throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `${this.id} does not run`)
     try {
       await this.#running.accepts?.(signal)
     } catch (error) {

@@ -2,8 +2,9 @@
  * Connections to instances behind agents: asked for over the agent's link, dialled by the agent, known by a ticket. What
  * comes of it is a plain socket, for undici to speak HTTP over; bytes, flow control and upgrades are TCP's from there on.
  */
-import type { Duplex } from 'node:stream'
+
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { asError } from '../../src/errors.ts'
 import { code, type HostingEnd } from '../../src/wire/index.ts'
 import { provenEnd } from './ending.ts'
@@ -38,7 +39,8 @@ export class Lanes {
   }
 
   async open(member: Member, instance: string): Promise<Socket> {
-    if (this.#tickets.size >= MOST_OPENING) throw new Error(`${MOST_OPENING} lanes are on their way`)
+    if (this.#tickets.size >= MOST_OPENING)
+      throw new Error(`${MOST_OPENING} lanes are on their way`)
     const { po } = member
     const ticket = this.#tickets.issue(member.ident, this.#timeout)
     const lane = makeLane(member, instance, ticket)

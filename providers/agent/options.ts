@@ -151,9 +151,7 @@ export const AGENT_RULES = {
     'true, or { ca, fingerprint }',
     undefined,
     (value) =>
-      value === true || (typeof value === 'object' && value !== null)
-        ? (value as true)
-        : undefined,
+      value === true || (typeof value === 'object' && value !== null) ? (value as true) : undefined,
   ),
   insecure: flag(false),
   drainTimeout: milliseconds(30_000),

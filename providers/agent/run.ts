@@ -154,7 +154,8 @@ export class Agent implements Reports {
   /** What the hub does not know, or has given to another, ends before anything new begins. */
   async #keep(kept: ReadonlySet<string>): Promise<void> {
     const strangers = [...this.guests.values()].filter(({ id, exit }) => !kept.has(id) && !exit)
-    if (strangers.length > 0) this.#say('stopped', `${strangers.length} that the hub has no use for`)
+    if (strangers.length > 0)
+      this.#say('stopped', `${strangers.length} that the hub has no use for`)
     await Promise.all(strangers.map((guest) => this.#stop(guest, 0)))
   }
 
