@@ -72,7 +72,7 @@ export function door(hub: Hub, po: PostingEnd, ho: HostingEnd): Names {
     },
     bye(fence: unknown) {
       const from = member(fence)
-      from.evict(`agent ${from.name} has ended`)
+      from.evict(`agent ${from.name} has ended`, 'left')
     },
     lane: (ticket: unknown) => hub.lanes.arrive(ho, text(ticket), po.peer.ident),
     lane_failed(fence: unknown, ticket: unknown, errorCode: unknown, message: unknown) {

@@ -6,7 +6,7 @@ import { wallClock } from '../../src/time.ts'
 import { type Key, type PostingEnd, serve, type WireServer } from '../../src/wire/index.ts'
 import { door } from './door.ts'
 import { Lanes } from './lanes.ts'
-import { type AgentFacts, type Machine, Member } from './member.ts'
+import { type AgentFacts, type Departure, type Machine, Member } from './member.ts'
 import type { AgentsSettings } from './options.ts'
 import { explain, pick, type Wish } from './placement.ts'
 import { Remote } from './remote.ts'
@@ -18,7 +18,7 @@ const MOST_WAITING = 10_000
 
 export interface AgentEvent {
   readonly agent: string
-  readonly change: 'came' | 'returned' | 'leaves' | 'evicted'
+  readonly change: 'came' | 'returned' | 'leaves' | 'left' | 'evicted'
   readonly reason?: string
   /** Milliseconds since 1970. */
   readonly at: number
@@ -132,8 +132,8 @@ export class Hub extends Emitter<HubEvents> {
       this.#refuse(error)
       throw error
     }
-    const member = new Member(machine, ident, ++this.#fence, this.settings, (gone, why) =>
-      this.#onGone(gone, why),
+    const member = new Member(machine, ident, ++this.#fence, this.settings, (...gone) =>
+      this.#onGone(...gone),
     )
     this.#members.set(machine.boot, member)
     this.#say(member, 'came')
@@ -163,13 +163,12 @@ export class Hub extends Emitter<HubEvents> {
     member.leave(why)
   }
 
-  #onGone(member: Member, why: string): void {
+  #onGone(member: Member, how: Departure, why: string): void {
     if (this.#members.get(member.machine.boot) === member) {
       this.#members.delete(member.machine.boot)
     }
-    if (why.endsWith('has ended')) this.counts.left++
-    else this.counts.evicted++
-    this.#say(member, 'evicted', why)
+    this.counts[how]++
+    this.#say(member, how, why)
   }
 
   #say(member: Member, change: AgentEvent['change'], reason?: string): void {
@@ -250,9 +249,9 @@ export class Hub extends Emitter<HubEvents> {
     const members = [...this.#members.values()]
     const instances = members.flatMap((member) => [...member.instances.values()])
     // One that is away ends them by itself: it is not waited for.
-    for (const member of members) if (!member.isUp) member.evict('the hub was closed')
+    for (const member of members) if (!member.isUp) member.evict('the hub was closed', 'left')
     await Promise.all(instances.map((instance) => instance.stop(0)))
-    for (const member of members) member.evict('the hub was closed')
+    for (const member of members) member.evict('the hub was closed', 'left')
     this.lanes.close(closed())
     const server = await this.#server?.catch((error) => void asError(error))
     await server?.close('the hub was closed')

@@ -42,6 +42,10 @@ export interface Leases {
   readonly returnWithin: number
 }
 
+/** How an agent has gone: in peace, or because it was not heard of. */
+export type Departure = 'left' | 'evicted'
+type OnGone = (member: Member, how: Departure, why: string) => void
+
 export class Member implements Offer {
   readonly machine: Machine
   /** As its key was found by, where there is one for each. */
@@ -53,7 +57,7 @@ export class Member implements Offer {
   readonly #since = wallClock()
   readonly #shares = new Map<string, Wish>()
   readonly #leases: Leases
-  readonly #onGone: (member: Member, why: string) => void
+  readonly #onGone: OnGone
   #po: PostingEnd | undefined
   #isReady = false
   #leaving: string | undefined
@@ -66,7 +70,7 @@ export class Member implements Offer {
     ident: string | undefined,
     fence: number,
     leases: Leases,
-    onGone: (member: Member, why: string) => void,
+    onGone: OnGone,
   ) {
     this.machine = machine
     this.ident = ident
@@ -185,13 +189,13 @@ export class Member implements Offer {
   }
 
   /** It has gone, in peace or not: all that it had is lost. */
-  evict(why: string): void {
+  evict(why: string, how: Departure = 'evicted'): void {
     if (this.#isGone) return
     this.#isGone = true
     this.#away?.clear()
     const po = this.#po
     this.#po = undefined
-    this.#onGone(this, why)
+    this.#onGone(this, how, why)
     for (const instance of [...this.instances.values()]) instance.lost(why)
     void po?.disconnect(why)
   }

@@ -35,7 +35,7 @@ function withAgent(): Provider {
   const { close } = provider
   return Object.assign(provider, {
     async close() {
-      await close.call(provider)
+      await close?.call(provider)
       await (await agent).end()
     },
   })

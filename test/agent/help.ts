@@ -1,7 +1,7 @@
 /** A hub and agents for tests: agents in this process, and in processes of their own that can be killed. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   type AgentOptions,
@@ -54,7 +54,10 @@ let built: Promise<string> | undefined
 
 /** The command line as JavaScript, made once a test file. */
 export function compiled(): Promise<string> {
-  built ??= buildProviders()
+  built ??= buildProviders().then((folder) => {
+    writeFileSync(join(folder, 'package.json'), '{"type":"module","version":"0.0.0"}')
+    return folder
+  })
   return built
 }
 
