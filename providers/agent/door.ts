@@ -17,7 +17,10 @@ export function door(hub: Hub, po: PostingEnd, ho: HostingEnd): Names {
 
   /** The agent of this link, if it is the one that it believes to be. */
   const member = (fence: unknown): Member => {
-    if (own && !own.isGone && own.fence === fence) return own
+    if (own && !own.isGone && own.fence === fence) {
+      own.heard()
+      return own
+    }
     hub.fenced()
     throw new ManyhostError(
       'MANYHOST_AGENT_FENCED',
@@ -54,9 +57,7 @@ export function door(hub: Hub, po: PostingEnd, ho: HostingEnd): Names {
       hub.place()
     },
     load(fence: unknown, load: unknown) {
-      const from = member(fence)
-      from.load = count(load)
-      from.heard()
+      member(fence).load = count(load)
     },
     log(fence: unknown, id: unknown, output: unknown) {
       instance(fence, id).write(text(output, LOG_MAX))
@@ -93,8 +94,9 @@ export function door(hub: Hub, po: PostingEnd, ho: HostingEnd): Names {
     finish: landed('finish'),
     __hbi_cleanup__(_po: unknown, _ho: unknown, reason: unknown) {
       if (!own) return
-      hub.lanes.unproven(own)
-      own.detach(po, typeof reason === 'string' ? reason : undefined)
+      const why = typeof reason === 'string' ? reason : undefined
+      hub.lanes.cut(own, new Error(`agent ${own.name} is away: ${why ?? 'it hung up'}`))
+      own.detach(po, why)
     },
   }
 }

@@ -2,7 +2,7 @@
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import { Emitter } from '../../src/events.ts'
 import type { Running, StartSpec } from '../../src/provider.ts'
-import { wallClock } from '../../src/time.ts'
+import { every, now, type Timer, wallClock } from '../../src/time.ts'
 import { type Key, type PostingEnd, serve, type WireServer } from '../../src/wire/index.ts'
 import { door } from './door.ts'
 import { Lanes } from './lanes.ts'
@@ -47,6 +47,8 @@ export class Hub extends Emitter<HubEvents> {
   readonly #waiting = new Set<Waiting>()
   #server: Promise<WireServer> | undefined
   #isClosed = false
+  #sweeps: Timer | undefined
+  #sweptAt = now()
   /** Above all that an earlier hub at this address gave out, as clocks go. */
   #fence = wallClock()
 
@@ -55,6 +57,21 @@ export class Hub extends Emitter<HubEvents> {
     this.settings = settings
     this.#key = key
     this.lanes = new Lanes(settings.laneTimeout)
+  }
+
+  /** Evicts who is silent. The wire's own watch ends dead links too, but no sooner than two beats of the peer. */
+  #sweep(interval: number): void {
+    const { evictAfter } = this.settings
+    const at = now()
+    const late = at - this.#sweptAt > 2 * interval
+    this.#sweptAt = at
+    // If we have stood still ourselves, what they said waits to be read.
+    if (late) return
+    for (const member of [...this.#members.values()]) {
+      const silent = member.silentFor(at)
+      if (silent < evictAfter) continue
+      member.evict(`agent ${member.name} was evicted: silent for ${Math.round(silent)} ms`)
+    }
   }
 
   /** Listens, if it does not yet; a failure is forgotten, so that the next one may try again. */
@@ -71,6 +88,8 @@ export class Hub extends Emitter<HubEvents> {
 
   #listen(): Promise<WireServer> {
     const { listen, beat, evictAfter, maxAgents, maxGreeting, tls } = this.settings
+    const interval = Math.min(1_000, evictAfter / 4)
+    this.#sweeps ??= every(interval, () => this.#sweep(interval))
     const where = listen.startsWith('unix:')
       ? { path: listen.slice(5) }
       : {
@@ -245,6 +264,7 @@ export class Hub extends Emitter<HubEvents> {
 
   async close(): Promise<void> {
     this.#isClosed = true
+    this.#sweeps?.clear()
     for (const { fail } of [...this.#waiting]) fail(closed())
     const members = [...this.#members.values()]
     const instances = members.flatMap((member) => [...member.instances.values()])

@@ -40,6 +40,11 @@ export function agents(options: AgentsOptions): AgentsProvider {
       `agents: listen is ${settings.listen}, not of this machine alone: give tls, or say insecure: true`,
     )
   }
+  if (settings.evictAfter < 2 * settings.beat) {
+    throw invalid(
+      `agents: evictAfter must be two beats or more, got ${settings.evictAfter} with beat ${settings.beat}`,
+    )
+  }
   return new Agents({ ...settings, tls }, key)
 }
 

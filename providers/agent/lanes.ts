@@ -100,9 +100,14 @@ export class Lanes {
     }
   }
 
-  /** Without a link nobody could say how a lane has ended. */
-  unproven(member: Member): void {
-    for (const lane of this.#lanes.values()) if (lane.member === member) lane.prove(false)
+  /**
+   * The link to an agent has ended: those that are on their way may never have been asked for. How one ended whose end
+   * comes meanwhile, nobody can say: it waits for the word of an agent that returns, and is a reset without.
+   */
+  cut(member: Member, error: Error): void {
+    for (const lane of [...this.#lanes.values()]) {
+      if (lane.member === member && !lane.socket) lane.ticket.fail(error)
+    }
   }
 
   close(error: Error): void {

@@ -128,7 +128,7 @@ export class Member implements Offer {
     const { name, places, cpus, memory, labels, provider } = this.machine
     return {
       name,
-      state: this.#leaving !== undefined ? 'leaving' : this.#po ? 'up' : 'away',
+      state: this.#leaving !== undefined ? 'leaving' : this.isOpen ? 'up' : 'away',
       places,
       cpus,
       memory,
@@ -167,6 +167,11 @@ export class Member implements Offer {
 
   heard(): void {
     this.#heardAt = now()
+  }
+
+  /** Milliseconds since it was heard of, while it is connected. */
+  silentFor(at: number): number {
+    return this.#po ? at - this.#heardAt : 0
   }
 
   /** The link has ended. One that was silent has used its time up; one that was cut may come back. */

@@ -1,8 +1,10 @@
 /** A hub and agents in processes of their own: how they come, go, freeze, return, and what becomes of requests. */
+import { resolve } from 'node:path'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import type { AgentEvent, AgentsProvider } from '../../providers/agent/index.ts'
 import { Session } from '../../src/index.ts'
 import { pidsOf, ready, service, states, until } from '../help.ts'
+import { get, specOf } from '../providers/process-help.ts'
 import { agentFar, come, type Far, hub, removeCompiled } from './help.ts'
 
 const url = 'http://far'
@@ -96,6 +98,22 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
     expect(await load.end()).toBeGreaterThan(0)
     await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
     await until(() => pidsOf(lost).length === 0, 'its guard has ended its processes')
+  })
+
+  it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
+    const provider = hub()
+    const agent = await start(provider)
+    const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
+    const signal = new AbortController().signal
+    const running = await provider.start(spec, { signal })
+    await until(async () => (await get(running.dispatcher, '/pid').catch(() => '')) !== '')
+    const { body } = await running.dispatcher.request({ path: '/hang', method: 'GET' })
+    const text = body.text()
+    text.catch(() => {})
+    agent.signal('SIGKILL')
+    await expect(text).rejects.toThrow()
+    expect(await running.exited).toMatchObject({ reason: 'lost' })
+    await provider.close?.()
   })
 
   it('frozen: evicted, its requests sent again; thawed: its answers are refused, its instances end', async () => {

@@ -36,7 +36,7 @@ export function agentHere(address: string, options: Partial<AgentOptions> = {}):
     key: KEY,
     places: 4,
     signal: over.signal,
-    drainTimeout: 5_000,
+    drainTimeout: 300,
     maxDelay: 500,
     ...options,
   })
