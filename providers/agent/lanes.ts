@@ -101,8 +101,8 @@ export class Lanes {
   }
 
   /**
-   * The link to an agent has ended: those that are on their way may never have been asked for. How one ended whose end
-   * comes meanwhile, nobody can say: it waits for the word of an agent that returns, and is a reset without.
+   * The link to an agent has ended: those that are on their way may never have been asked for. How one has ended
+   * whose end comes meanwhile, nobody says: it counts as reset.
    */
   cut(member: Member, error: Error): void {
     for (const lane of [...this.#lanes.values()]) {

@@ -1,5 +1,7 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
+import { agents } from '../../../providers/agent/index.ts'
+import { AGENTS_RULES } from '../../../providers/agent/options.ts'
 import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { processes } from '../../../providers/process/index.ts'
@@ -27,6 +29,7 @@ const TYPES: Readonly<Record<string, Type>> = {
   },
   docker: { make: (options) => docker(options), isShared: true },
   podman: { make: (options) => podman(options), isShared: true },
+  agent: { make: listening, isShared: true },
 }
 
 /** What `loadConfig` is to check them by. */
@@ -35,6 +38,17 @@ export const PROVIDER_TYPES: ProviderTypes = {
   static: { parse: (options) => TYPES.static?.make(options) },
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
+  agent: { rules: AGENTS_RULES, local: false },
+}
+
+/** Options that are paths: relative to the file that says them. */
+const PATHS = ['cwd', 'keyFile', 'certFile', 'certKeyFile']
+
+/** Agents are to find it before the first start needs them; what keeps it from listening, each start says. */
+function listening(options: Options): Provider {
+  const hub = agents(options)
+  hub.address().catch(() => {})
+  return hub
 }
 
 /** Makes the providers of a session, each shared one once. */
@@ -45,9 +59,13 @@ export class ProviderShop {
   named(name: string | undefined, { providers, file }: Config): Provider {
     const { type, options } = (name === undefined ? undefined : providers[name]) ?? DEFAULT
     const { make, isShared } = TYPES[type] as Type
-    const { cwd } = options
-    const located =
-      typeof cwd === 'string' ? { ...options, cwd: resolve(file ?? '.', '..', cwd) } : options
+    const paths = PATHS.filter((option) => typeof options[option] === 'string')
+    const located = {
+      ...options,
+      ...Object.fromEntries(
+        paths.map((option) => [option, resolve(file ?? '.', '..', String(options[option]))]),
+      ),
+    }
     if (!isShared) return make(located)
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)
