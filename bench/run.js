@@ -10,6 +10,7 @@
  *   reaction       cold start, resize, replacement
  *   overhead       CPU of a request without any network
  *   wire           conversations: calls, notifications, blobs
+ *   agents         requests through an agent's lane; 1,000 agents held by one hub
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  */
 import { spawn } from 'node:child_process'
@@ -28,6 +29,7 @@ const SCENARIOS = [
   'reaction',
   'overhead',
   'wire',
+  'agents',
   'engines',
 ]
 

@@ -20,9 +20,10 @@ export interface Way {
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT */
-export async function connectHub(way: Way, names: NamesFor, beat = 5_000): Promise<Ends> {
+export async function connectHub(way: Way, names: NamesFor): Promise<Ends> {
   const { key, ident, tls } = way
-  const link = { key, ident, beat, deadAfter: 6 * beat }
+  // The agent's own beats ask for an answer, and are more frequent: these are for links that carry files.
+  const link = { key, ident, beat: 15_000, deadAfter: 45_000 }
   const fingerprint = tls === true ? undefined : tls?.fingerprint
   if (fingerprint !== undefined) return pinned(way, fingerprint, names, link)
   const own = tls === true || !tls ? tls : { ca: tls.ca as string }

@@ -32,6 +32,8 @@ export interface HubEvents {
 
 interface Waiting {
   readonly wish: Wish
+  /** The same for the same wish. */
+  readonly kind: string
   readonly take: (member: Member) => void
   readonly fail: (error: Error) => void
 }
@@ -87,7 +89,7 @@ export class Hub extends Emitter<HubEvents> {
   }
 
   #listen(): Promise<WireServer> {
-    const { listen, beat, evictAfter, maxAgents, maxGreeting, tls } = this.settings
+    const { listen, evictAfter, maxAgents, maxGreeting, tls } = this.settings
     const interval = Math.min(1_000, evictAfter / 4)
     this.#sweeps ??= every(interval, () => this.#sweep(interval))
     const where = listen.startsWith('unix:')
@@ -101,7 +103,8 @@ export class Hub extends Emitter<HubEvents> {
         ...where,
         key: this.#key,
         auth: 'required',
-        beat,
+        // An agent's load comes each `beat`: beats of the wire's own would only come beside it.
+        beat: evictAfter,
         deadAfter: evictAfter,
         maxLinks: maxAgents + maxGreeting,
         ...(tls && { tls }),
@@ -227,6 +230,7 @@ export class Hub extends Emitter<HubEvents> {
       }
       const waiting: Waiting = {
         wish,
+        kind: JSON.stringify(wish),
         take: (member) => {
           settle()
           member.take(id, wish)
@@ -256,9 +260,13 @@ export class Hub extends Emitter<HubEvents> {
 
   /** Whoever waits longest is asked for first; one that nobody has room for holds up nobody else. */
   place(): void {
-    for (const { wish, take } of [...this.#waiting]) {
+    // Of many that want the same, and there is no room for the first, none need be tried.
+    const hopeless = new Set<string>()
+    for (const { wish, kind, take } of [...this.#waiting]) {
+      if (hopeless.has(kind)) continue
       const member = pick(this.#members.values(), wish)
       if (member) take(member)
+      else hopeless.add(kind)
     }
   }
 

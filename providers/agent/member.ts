@@ -56,6 +56,7 @@ export class Member implements Offer {
   load = 0
   readonly #since = wallClock()
   readonly #shares = new Map<string, Wish>()
+  #taken = { places: 0, cpus: 0, memory: 0 }
   readonly #leases: Leases
   readonly #onGone: OnGone
   #po: PostingEnd | undefined
@@ -115,13 +116,9 @@ export class Member implements Offer {
     return this.machine.capabilities
   }
 
-  get taken(): { places: number; cpus: number; memory: number } {
-    let [cpus, memory] = [0, 0]
-    for (const share of this.#shares.values()) {
-      cpus += share.cpus
-      memory += share.memory
-    }
-    return { places: this.#shares.size, cpus, memory }
+  /** Kept, as each placement asks all agents for it. */
+  get taken(): { readonly places: number; readonly cpus: number; readonly memory: number } {
+    return this.#taken
   }
 
   get facts(): AgentFacts {
@@ -143,11 +140,23 @@ export class Member implements Offer {
 
   take(id: string, wish: Wish): void {
     this.#shares.set(id, wish)
+    this.#reckon()
   }
 
   give(id: string): void {
     this.#shares.delete(id)
     this.instances.delete(id)
+    this.#reckon()
+  }
+
+  /** Anew each time: a sum of fractions that is added to and taken from would drift. */
+  #reckon(): void {
+    let [cpus, memory] = [0, 0]
+    for (const share of this.#shares.values()) {
+      cpus += share.cpus
+      memory += share.memory
+    }
+    this.#taken = { places: this.#shares.size, cpus, memory }
   }
 
   /** It has come, or come back. Another link that it still had is over. */

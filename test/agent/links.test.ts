@@ -9,7 +9,7 @@ import { Registry } from 'prom-client'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { type AgentsProvider, agents, runAgent } from '../../providers/agent/index.ts'
 import { processes } from '../../providers/process/index.ts'
-import type { Running } from '../../src/provider.ts'
+import type { Running, StartupContext } from '../../src/provider.ts'
 import { code, dial, type Ends } from '../../src/wire/index.ts'
 import { certificate } from '../fakes/certificate.ts'
 import { failure, pidsOf, service, thrown, until } from '../help.ts'
@@ -59,7 +59,7 @@ interface Relay {
 }
 
 /** A road to the hub that can be cut. */
-async function relay(to: string): Promise<Relay> {
+async function relay(to: string, delay = 0): Promise<Relay> {
   const sockets: Socket[] = []
   const said: Buffer[][] = []
   const [, port = ''] = to.split(':')
@@ -73,7 +73,12 @@ async function relay(to: string): Promise<Relay> {
       [near, far],
       [far, near],
     ] as const) {
-      from.pipe(into)
+      if (delay === 0) from.pipe(into)
+      else {
+        // Later, in order; the end as well.
+        from.on('data', (chunk) => setTimeout(() => into.write(chunk), delay))
+        from.on('end', () => setTimeout(() => into.end(), delay))
+      }
       from.on('error', () => into.destroy())
       from.on('close', () => into.destroy())
     }
@@ -179,6 +184,25 @@ describe('a link that is cut', () => {
     expect(provider.agents).toEqual([])
     await until(() => pidsOf(running.id).length === 0)
   })
+})
+
+it('a line of 200 ms there and back: all of it works, and is only later', async () => {
+  const provider = opened()
+  const road = await relay(await provider.address(), 100)
+  here(road.address)
+  let said = ''
+  const running = await serving(provider, {
+    command: undefined,
+    startup: async (context: StartupContext) => {
+      said = await context.run('echo', 'far away')
+      await context.upload('package.json', '/tmp/manyhost-far-package.json')
+      await context.run('rm', '/tmp/manyhost-far-package.json')
+      await context.spawn(service[0] ?? '', ...service.slice(1))
+    },
+  })
+  expect(said).toBe('far away\n')
+  const pids = await Promise.all([1, 2, 3].map(() => get(running.dispatcher, '/pid')))
+  expect(new Set(pids).size).toBe(1)
 })
 
 describe('who does not belong there', () => {
