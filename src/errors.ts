@@ -66,6 +66,8 @@ export const ERRORS = {
   MANYHOST_FEED_REFUSED: kind(403, false, "the feed's broker refused a secret or a channel"),
   MANYHOST_FEED_FULL: kind(503, true, "`bufferLimit` is reached and `drop` is 'error'"),
   MANYHOST_FEED_CLOSED: kind(503, false, 'the feed client or the feed is closed'),
+  MANYHOST_AGENT_REFUSED: kind(409, true, 'the hub has no room for one more agent'),
+  MANYHOST_AGENT_FENCED: kind(409, false, 'an agent speaks of what it had before it was evicted'),
   MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 

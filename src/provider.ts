@@ -63,12 +63,15 @@ export interface Running {
   readonly dispatcher: Dispatcher
   /** Resolves once, with the reason, when the instance has ended for whatever cause. Never rejects. */
   readonly exited: Promise<Exit>
+  /**
+   * Resolves with the reason when its machine is about to go: it is to be drained and replaced. Absent, or for ever
+   * pending, where nobody announces that.
+   */
+  readonly leaving?: Promise<string>
   /** Where it listens, for people. */
   readonly address?: string
   /** Requests that it takes at a time, where that differs from `StartSpec.concurrency`. */
   readonly places?: number
-  /** Resolves, with the reason, when its place will be lost soon: it is drained, and another one started. */
-  readonly leaving?: Promise<string>
   /**
    * Tries once whether the server accepts a connection; rejects when not. Absent: it is taken as accepting.
    */

@@ -13,6 +13,14 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
   'calculator.js': [/kill -9 calc-/, /results: 0 2 4 .* 98/, /code="200",outcome="answered"\} 250/],
   'sizes.js': [/an integer: 2/, /a class: 2/, /idle: 0/, /wakes it up: 42/],
   'fetch.js': [/Node's fetch: 3/, /undici's request: 12/, /own fetch: 5/],
+  'agent/agent.js': [
+    /agent attic came/,
+    /on the machine with a gpu: hello/,
+    /results: .*38/,
+    /with a gpu: .*3/,
+    /agent attic left/,
+    /after one has left: .*42/,
+  ],
   'wire.js': [/first: 5 bytes/, /again, as the link ended: .*crash/, /third: 0 bytes/],
   'faults.js': [/40 requests, 40 answers/],
   'observability/otel.js': [

@@ -127,6 +127,85 @@ export const COMMANDS: readonly Command[] = [
     load: () => import('./init.ts'),
   },
   {
+    name: 'agent',
+    group: 'Serve',
+    summary: 'run instances on this machine for a hub that cannot connect to it, until Ctrl-C',
+    options: [
+      {
+        flags: '--connect <address>',
+        meaning: 'host:port or unix:/path of the hub',
+        initial: '127.0.0.1:4747',
+      },
+      {
+        flags: '--key-file <file>',
+        meaning: 'file with the key of the hub (env MANYHOST_AGENT_KEY has the key itself)',
+      },
+      {
+        flags: '--places <count>',
+        meaning: 'instances at a time; the number of processors unless given',
+        parse: someNumber,
+      },
+      {
+        flags: '--name <name>',
+        meaning: 'what the hub knows this machine by; its own name unless given',
+      },
+      {
+        flags: '-l, --label <label>',
+        meaning: 'such as gpu=a100, for services with require.gpu: a100; may be repeated',
+        many: true,
+      },
+      {
+        flags: '--cpus <count>',
+        meaning: 'processors to give away; all of them unless given',
+        parse: amount,
+      },
+      {
+        flags: '--memory <bytes>',
+        meaning: 'bytes of memory to give away; all of it unless given',
+        parse: amount,
+      },
+      {
+        flags: '--provider <how>',
+        meaning: 'what runs the instances here',
+        choices: ['process', 'docker', 'podman'],
+        initial: 'process',
+      },
+      { flags: '--tls', meaning: 'the hub has a certificate of a known authority' },
+      {
+        flags: '--ca-file <file>',
+        meaning: 'the hub has a certificate that this one (PEM) has signed',
+      },
+      { flags: '--fingerprint <sha256>', meaning: 'the hub has the certificate with this SHA-256' },
+      {
+        flags: '--insecure',
+        meaning: 'dial another machine without TLS: anybody between can read and change all',
+      },
+      {
+        flags: '--timeout <time>',
+        meaning: 'end after such a time without an instance, as in 10m',
+      },
+      {
+        flags: '--drain-timeout <time>',
+        meaning: 'how long instances may take to be drained at the end; 30s unless given',
+      },
+    ],
+    examples: [
+      [
+        'manyhost agent --connect hub:4747 --key-file key --ca-file hub.pem',
+        'runs what the hub says, until Ctrl-C',
+      ],
+      [
+        'manyhost agent --connect hub:4747 --key-file key --tls --label gpu=a100',
+        'for services that require a gpu',
+      ],
+      [
+        'manyhost agent --connect unix:/run/hub.sock --places 4 --timeout 10m',
+        'for a batch job: ends when it has been idle',
+      ],
+    ],
+    load: () => import('./agent.ts'),
+  },
+  {
     name: 'status',
     group: 'Look',
     admin: true,
@@ -339,6 +418,16 @@ export const COMMANDS: readonly Command[] = [
 function wholeNumber(value: string): number {
   if (/^\d{1,9}$/.test(value)) return Number(value)
   throw new Error('expected a whole number from 0 up')
+}
+
+function someNumber(value: string): number {
+  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value)
+  throw new Error('expected a whole number from 1 up')
+}
+
+function amount(value: string): number {
+  if (/^\d+(\.\d+)?$/.test(value) && Number(value) > 0) return Number(value)
+  throw new Error('expected a number above 0')
 }
 
 function token(value: string): string {

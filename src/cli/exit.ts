@@ -7,7 +7,10 @@ export const EXIT = {
   config: code(3, 'the configuration file is wrong or cannot be read'),
   unreachable: code(4, 'the admin address, or the broker of a feed, cannot be reached'),
   notFound: code(5, 'no service, instance or task has that name'),
-  refused: code(6, 'the admin address wants a token, or another one; `feed`: the broker refuses'),
+  refused: code(
+    6,
+    'the admin address, a broker or the hub of an agent wants a secret, or another one',
+  ),
   listen: code(7, 'an address cannot be listened on: taken, no right, not of this machine'),
   interrupted: code(130, 'ended by Ctrl-C; `serve`: by the second one, without waiting'),
   terminated: code(143, 'ended by SIGTERM; `serve`: by the second one, without waiting'),

@@ -67,6 +67,8 @@ export async function greet(link: Link): Promise<void> {
         throw greeting.authError('the peer wants a key')
       const proof =
         secret === undefined ? undefined : greeting.prove(secret, 'dial', hello, said.text)
+      // It may post to us as well now, with the very next packet.
+      greeter.isStrict = false
       ready = confirm(link, said.hello, greeting.write('ready', '', proof), isProved)
       ready.catch(() => {})
       return said.text

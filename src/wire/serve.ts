@@ -41,8 +41,17 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
   } = parseOptions('wire', given, SERVE_RULES)
   const links = new Set<Ends>()
   const all = new Set<Link>()
+  /** Not known yet, oldest first. */
+  const greeting = new Set<Link>()
   const onSocket = (socket: Socket): void => {
-    if (all.size >= maxLinks) return void socket.destroy()
+    if (all.size >= maxLinks) {
+      // Who is slow to say who he is gives way, so that those who say nothing cannot keep out those who would.
+      const [oldest] = greeting
+      if (!oldest) return void socket.destroy()
+      oldest.socket.destroy()
+      all.delete(oldest)
+      greeting.delete(oldest)
+    }
     let link: Link
     try {
       link = new Link(socket.setNoDelay(true).setKeepAlive(true), settings, names)
@@ -52,12 +61,17 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
       return void socket.destroy()
     }
     all.add(link)
+    greeting.add(link)
     begin(link).then(
-      (ends) => void (link.isUp && links.add(ends)),
+      (ends) => {
+        greeting.delete(link)
+        if (link.isUp) links.add(ends)
+      },
       (error) => settings.onError?.(error),
     )
     void link.closed.then(() => {
       all.delete(link)
+      greeting.delete(link)
       for (const ends of links) if (ends.po === link.po) links.delete(ends)
     })
   }

@@ -467,6 +467,26 @@ describe('keys', () => {
     expect([...server.links][0]?.po.peer).toMatchObject({ isAuthenticated: true, ident: 'lab' })
   })
 
+  it('a server posts to a dialling peer that has a key', async () => {
+    const { server } = await pair(echo, {
+      serve: { key },
+      dial: { key },
+      ours: { who: () => 'dialler' },
+    })
+    await until(() => server.links.size === 1)
+    expect(await [...server.links][0]?.po.call('who')).toBe('dialler')
+  })
+
+  it('those who say nothing cannot keep out those who have one', async () => {
+    const server = await listen(echo, { key, maxLinks: 3 })
+    const idle = await Promise.all(Array.from({ length: 9 }, () => RawPeer.to(server.port)))
+    const { po } = await dial({ port: server.port, key }, {})
+    closing.push(() => po.disconnect())
+    expect(await po.call('echo', 1)).toBe(1)
+    await Promise.all(idle.slice(0, 7).map((peer) => peer.ends()))
+    expect(po.isConnected).toBe(true)
+  })
+
   it.each<[string, ServeOptions, DialOptions]>([
     ['a wrong one', { key }, { key: 'another key of sixteen bytes' }],
     ['none here', { key }, {}],

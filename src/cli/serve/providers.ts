@@ -1,5 +1,7 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
+import { agents } from '../../../providers/agent/index.ts'
+import { AGENTS_RULES } from '../../../providers/agent/options.ts'
 import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { processes } from '../../../providers/process/index.ts'
@@ -38,6 +40,7 @@ const TYPES: Readonly<Record<string, Type>> = {
   podman: { make: (options) => podman(options), isShared: true },
   // One port and one store for all services that name it; it opens both when the first of them starts.
   pull: { make: (options) => workers(options), isShared: true },
+  agent: { make: listening, isShared: true },
 }
 
 /** What `loadConfig` is to check them by. */
@@ -49,6 +52,17 @@ export const PROVIDER_TYPES: ProviderTypes = {
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
   pull: { parse: (options) => TYPES.pull?.make(options), local: false },
+  agent: { rules: AGENTS_RULES, local: false },
+}
+
+/** Options that are paths of this machine: relative to the file that says them. */
+const PATHS = ['store', 'keyFile', 'certFile', 'certKeyFile']
+
+/** Agents are to find it before the first start needs them; what keeps it from listening, each start says. */
+function listening(options: Options): Provider {
+  const hub = agents(options)
+  hub.address().catch(() => {})
+  return hub
 }
 
 /** Makes the providers of a session, each shared one once. */
@@ -70,9 +84,9 @@ export class ProviderShop {
     }
     const { make, isShared } = TYPES[type] as Type
     const located: Record<string, unknown> = { ...options }
+    // A working directory elsewhere is no folder of this machine.
     const isHere = PROVIDER_TYPES[type]?.local !== false
-    // A folder of instances elsewhere is no folder of this machine; a store always is.
-    for (const name of isHere ? ['cwd', 'store'] : ['store']) {
+    for (const name of isHere ? ['cwd', ...PATHS] : PATHS) {
       const path = options[name]
       if (typeof path === 'string') located[name] = resolve(file ?? '.', '..', path)
     }

@@ -1,0 +1,109 @@
+/** What a startup function is given here while it acts on an agent's machine. */
+import { cp, stat } from 'node:fs/promises'
+import { basename, join, posix, resolve } from 'node:path'
+import { describe, ManyhostError } from '../../src/errors.ts'
+import type { StartupContext } from '../../src/provider.ts'
+import { code } from '../../src/wire/index.ts'
+import { Member } from './member.ts'
+import type { Remote } from './remote.ts'
+import { text } from './said.ts'
+import type { Transfers } from './transfers.ts'
+
+export function createContext(
+  instance: Remote,
+  transfers: Transfers,
+  given: Record<string, string>,
+): StartupContext {
+  const { id, member, signal } = instance
+  const env = { ...given }
+  /** What was changed since it came: the machine's own environment need not travel back. */
+  const changes = (): Record<string, string | null> => ({
+    ...Object.fromEntries(Object.keys(given).map((name) => [name, env[name] ?? null])),
+    ...env,
+  })
+  const changed = (): Record<string, string | null> =>
+    Object.fromEntries(Object.entries(changes()).filter(([name, value]) => value !== given[name]))
+  const failed = (error: unknown, what: string): ManyhostError =>
+    Member.failure(error, what, instance.output, instance.service)
+
+  return {
+    env,
+    signal,
+    log: (line) => instance.write(`${line}\n`),
+    async run(command, ...args) {
+      signal.throwIfAborted()
+      let stdout = ''
+      try {
+        await member.po.co(
+          async (co) => {
+            await co.sendCode(code`run(${id}, ${changed()}, ${command}, ${args})`)
+            await co.startRecv()
+            for await (const piece of co) stdout += text(piece, 1_048_576)
+            await co.waitCompleted()
+          },
+          { signal },
+        )
+        return stdout
+      } catch (error) {
+        signal.throwIfAborted()
+        throw failed(error, `'${command}' was not run`)
+      }
+    },
+    async spawn(command, ...args) {
+      signal.throwIfAborted()
+      try {
+        const text = code`spawn(${id}, ${changed()}, ${command}, ${args})`
+        await member.po.request(text, { signal })
+      } catch (error) {
+        signal.throwIfAborted()
+        throw failed(error, `'${command}' was not started`)
+      }
+    },
+    async upload(local, remote) {
+      try {
+        const source = resolve(local)
+        await stat(source)
+        await transfers.send(member, source, signal, (ticket) =>
+          member.po.request(code`upload(${id}, ${ticket}, ${basename(source)}, ${remote})`, {
+            signal,
+          }),
+        )
+      } catch (cause) {
+        throw copyFailure('upload', local, remote, cause)
+      }
+    },
+    async download(remote, local) {
+      try {
+        const landing = await transfers.take(member, (ticket) =>
+          member.po.request(code`download(${id}, ${ticket}, ${remote})`, { signal }),
+        )
+        try {
+          const target = await targetOf(landing.tree, local, posix.basename(remote))
+          await cp(landing.tree, target, { recursive: true, verbatimSymlinks: true })
+        } finally {
+          await landing.remove()
+        }
+      } catch (cause) {
+        throw copyFailure('download', remote, local, cause)
+      }
+    },
+  }
+}
+
+/** As with the command cp: a file that is copied to a folder goes into it. */
+async function targetOf(source: string, local: string, name: string): Promise<string> {
+  const target = resolve(local)
+  if ((await stat(source)).isDirectory()) return target
+  const isFolder = (await stat(target).catch(() => undefined))?.isDirectory()
+  return local.endsWith('/') || isFolder ? join(target, name) : target
+}
+
+function copyFailure(verb: string, from: string, to: string, cause: unknown): ManyhostError {
+  const why = describe(cause)
+  const isTold = why.startsWith(`cannot ${verb} '`)
+  return new ManyhostError(
+    'MANYHOST_START_FAILED',
+    isTold ? why : `cannot ${verb} '${from}' to '${to}': ${why}`,
+    { cause },
+  )
+}

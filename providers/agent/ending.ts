@@ -1,0 +1,35 @@
+/**
+ * How a lane ends. A connection that breaks on its way can look like one that its server has ended properly: a killed
+ * agent's kernel closes its sockets just so. An answer without a length would be cut short by that, silently. So the end
+ * of a lane counts when its agent says that the server's own connection has ended; else it is taken for a reset.
+ */
+import type { Duplex } from 'node:stream'
+import { within } from '../../src/time.ts'
+
+/** Longest that the agent's word may take after the end itself, in ms. */
+const PATIENCE = 5_000
+
+/** @param said resolves with whether the server itself has ended its connection */
+export function provenEnd<S extends Duplex>(socket: S, said: Promise<boolean>): S {
+  const { push } = socket
+  // Kept by Node once it was asked for: the connector takes one without it for reset, which is also what a connection
+  // looks like whose two ends have been ended properly, ours first. Here the agent's word decides.
+  void (socket as { remoteAddress?: string }).remoteAddress
+  socket.push = (chunk, encoding) => {
+    if (chunk !== null) return push.call(socket, chunk, encoding)
+    void within(PATIENCE, said).then((isTrue) => {
+      if (socket.destroyed) return
+      if (isTrue) {
+        push.call(socket, null)
+        // Makes a stream that was asked for more, and has nothing, look again.
+        socket.read(0)
+      } else socket.destroy(reset())
+    })
+    return false
+  }
+  return socket
+}
+
+function reset(): Error {
+  return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
+}

@@ -1,0 +1,141 @@
+/** Instances on machines that dial in: nobody can connect to them, so they connect to us. */
+import { readFileSync } from 'node:fs'
+import { describe, ManyhostError } from '../../src/errors.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
+import type { Key } from '../../src/wire/index.ts'
+import { type AgentEvent, Hub, type HubEvents } from './hub.ts'
+import type { AgentFacts } from './member.ts'
+import { registerMetrics } from './metrics.ts'
+import { type AgentsOptions, type AgentsSettings, isLocal, parseAgents } from './options.ts'
+import { requiredBy, type Wish } from './placement.ts'
+
+export type { AgentFacts } from './member.ts'
+export type { AgentNotice, AgentOptions, AgentsOptions } from './options.ts'
+export { runAgent } from './run.ts'
+export type { AgentEvent, HubEvents }
+
+/** A provider whose machines come by themselves. */
+export interface AgentsProvider extends Provider {
+  /** Listens, if it does not yet (the first start does that too); resolves with where, for `--connect`. */
+  address(): Promise<string>
+  /** Agents that are known now. */
+  readonly agents: readonly AgentFacts[]
+  /** Hears of agents that come and go, and of links that are refused; the function that is returned unsubscribes. */
+  on<Name extends keyof HubEvents>(
+    name: Name,
+    listener: (event: HubEvents[Name]) => void,
+  ): () => void
+}
+
+/**
+ * Runs instances on the machines of agents: `manyhost agent --connect host:port`, or `runAgent`.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function agents(options: AgentsOptions): AgentsProvider {
+  const settings = parseAgents(options)
+  const key = keyOf(settings)
+  const tls = tlsOf(settings)
+  if (!tls && !settings.insecure && !isLocal(settings.listen)) {
+    throw invalid(
+      `agents: listen is ${settings.listen}, not of this machine alone: give tls, or say insecure: true`,
+    )
+  }
+  if (settings.evictAfter < 2 * settings.beat) {
+    throw invalid(
+      `agents: evictAfter must be two beats or more, got ${settings.evictAfter} with beat ${settings.beat}`,
+    )
+  }
+  return new Agents({ ...settings, tls }, key)
+}
+
+class Agents implements AgentsProvider {
+  readonly name = 'agent'
+  readonly capabilities: ReadonlySet<Capability> = new Set([
+    'command',
+    'function',
+    // Whether an agent can is known when it comes: a start waits for one that can.
+    'image',
+    'unix-socket',
+    'resources',
+  ])
+  readonly #hub: Hub
+
+  constructor(settings: AgentsSettings, key: Key) {
+    this.#hub = new Hub(settings, key)
+    if (settings.registry) registerMetrics(settings.registry, this.#hub)
+  }
+
+  get agents(): readonly AgentFacts[] {
+    return this.#hub.agents
+  }
+
+  on<Name extends keyof HubEvents>(
+    name: Name,
+    listener: (event: HubEvents[Name]) => void,
+  ): () => void {
+    return this.#hub.on(name, listener)
+  }
+
+  async address(): Promise<string> {
+    const { host, port, path } = await this.#hub.open()
+    if (path !== undefined) return `unix:${path}`
+    return `${host.includes(':') ? `[${host}]` : host}:${port}`
+  }
+
+  async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
+    if (!spec.command?.[0] && !spec.startup && !spec.image) {
+      throw new ManyhostError(
+        'MANYHOST_UNSUPPORTED',
+        `${spec.service} needs a command, an image or a startup function to run on an agent`,
+      )
+    }
+    return this.#hub.start(spec, wishOf(spec), signal)
+  }
+
+  close(): Promise<void> {
+    return this.#hub.close()
+  }
+}
+
+function wishOf({ labels, resources, image, startup, command, listen }: StartSpec): Wish {
+  return {
+    required: requiredBy(labels),
+    cpus: resources?.cpus ?? 0,
+    memory: resources?.memory ?? 0,
+    needs: [
+      ...(image !== undefined ? (['image'] as const) : []),
+      ...(startup ? (['function'] as const) : []),
+      ...(command ? (['command'] as const) : []),
+      ...(listen === 'unix' ? (['unix-socket'] as const) : []),
+    ],
+  }
+}
+
+function keyOf({ key, keyFile }: AgentsSettings): Key {
+  if (key !== undefined && keyFile !== undefined) throw invalid('agents: key and keyFile are two')
+  if (key !== undefined) return key
+  if (keyFile === undefined) throw invalid('agents: key or keyFile is needed')
+  const found = read('keyFile', keyFile).toString('utf8').trim()
+  if (Buffer.byteLength(found) >= 16) return found
+  throw invalid(`agents: keyFile ${keyFile} must hold 16 bytes or more`)
+}
+
+function tlsOf({ tls, certFile, certKeyFile }: AgentsSettings): AgentsSettings['tls'] {
+  if (certFile === undefined && certKeyFile === undefined) return tls
+  if (certFile === undefined || certKeyFile === undefined) {
+    throw invalid('agents: certFile and certKeyFile go together')
+  }
+  return { ...tls, cert: read('certFile', certFile), key: read('certKeyFile', certKeyFile) }
+}
+
+function read(option: string, path: string): Buffer {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    throw invalid(`agents: ${option} ${path} cannot be read: ${describe(error)}`)
+  }
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
+}

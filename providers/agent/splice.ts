@@ -1,0 +1,70 @@
+/** Two connections made one: bytes both ways, each end's end and each end's failure passed on to the other. */
+import { connect, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { after } from '../../src/time.ts'
+
+/** For a connection on the same machine, in ms. */
+const TIMEOUT = 10_000
+
+export interface Door {
+  readonly host?: string
+  readonly port?: number
+  readonly path?: string
+}
+
+/** Where a running instance listens, by the address that its provider gives people. */
+export function doorOf(address: string | undefined): Door | undefined {
+  if (address?.startsWith('unix:')) return { path: address.slice(5) }
+  if (!address || !URL.canParse(address)) return undefined
+  const { protocol, hostname, port } = new URL(address)
+  if (protocol !== 'http:') return undefined
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 80) }
+}
+
+/** A connection to an instance, on which nothing was read yet. */
+export function reach(door: Door): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const target = door.path === undefined ? { host: door.host, port: door.port ?? 0 } : door
+    const socket = connect({ ...target, allowHalfOpen: true, noDelay: true } as never)
+    const fail = (error: Error): void => {
+      timer.clear()
+      socket.destroy()
+      reject(error)
+    }
+    const timer = after(TIMEOUT, () =>
+      fail(Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' })),
+    )
+    socket.once('error', fail)
+    socket.once('connect', () => {
+      timer.clear()
+      socket.off('error', fail)
+      resolve(socket)
+    })
+  })
+}
+
+/** @param onEnd told before the lane ends, how the server has ended its connection: properly, or by breaking it */
+export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) => void): void {
+  let isTold = false
+  const tell = (isProper: boolean): void => {
+    if (!isTold) onEnd(isProper)
+    isTold = true
+  }
+  lane.on('error', () => local.destroy())
+  local.on('error', () => {
+    tell(false)
+    lane.destroy()
+  })
+  local.once('end', () => {
+    tell(true)
+    lane.end()
+  })
+  lane.once('end', () => local.end())
+  lane.once('close', () => local.destroy())
+  local.once('close', () => {
+    // After a proper end what is still on its way to the hub is left to flow.
+    if (!lane.writableEnded) lane.destroy()
+  })
+  local.pipe(lane, { end: false })
+  lane.pipe(local, { end: false })
+}

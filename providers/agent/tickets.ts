@@ -1,0 +1,67 @@
+/** One-time tickets: who comes over a new connection shows one, and gets what it was issued for. */
+import { randomBytes } from 'node:crypto'
+import { ManyhostError } from '../../src/errors.ts'
+import { after, type Timer } from '../../src/time.ts'
+
+interface Issued<T> {
+  /** Who may use it, as it has proved to be. */
+  readonly ident: string | undefined
+  readonly timer: Timer
+  readonly take: (value: T) => void
+  readonly fail: (error: Error) => void
+}
+
+export interface Ticket<T> {
+  readonly id: string
+  /** Resolves with what whoever used it brought. */
+  readonly used: Promise<T>
+  fail(error: Error): void
+}
+
+export class Tickets<T> {
+  readonly #what: string
+  readonly #issued = new Map<string, Issued<T>>()
+
+  /** @param what it is for, in messages */
+  constructor(what: string) {
+    this.#what = what
+  }
+
+  get size(): number {
+    return this.#issued.size
+  }
+
+  issue(ident: string | undefined, timeout: number): Ticket<T> {
+    const id = randomBytes(16).toString('hex')
+    const used = new Promise<T>((take, reject) => {
+      const fail = (error: Error): void => {
+        timer.clear()
+        this.#issued.delete(id)
+        reject(error)
+      }
+      const timer = after(timeout, () =>
+        fail(
+          new ManyhostError('MANYHOST_TIMEOUT', `${this.#what} did not come within ${timeout} ms`),
+        ),
+      )
+      this.#issued.set(id, { ident, timer, take, fail })
+    })
+    return { id, used, fail: (error) => this.#issued.get(id)?.fail(error) }
+  }
+
+  /** Hands out what it was issued for, once. Whether it was good. */
+  use(id: string, ident: string | undefined, value: T): boolean {
+    const issued = this.#issued.get(id)
+    // The map's own look-up tells by its time nothing of use: 128 random bits that live for seconds, and one try each.
+    if (!issued || issued.ident !== ident) return false
+    issued.timer.clear()
+    this.#issued.delete(id)
+    issued.take(value)
+    return true
+  }
+
+  fail(id: string, ident: string | undefined, error: Error): void {
+    const issued = this.#issued.get(id)
+    if (issued?.ident === ident) issued?.fail(error)
+  }
+}

@@ -1,0 +1,118 @@
+/** `manyhost agent`: this machine runs instances for a hub elsewhere, until Ctrl-C. */
+import { readFileSync } from 'node:fs'
+import { type AgentNotice, type AgentOptions, runAgent } from '../../providers/agent/index.ts'
+import { docker, podman } from '../../providers/docker/index.ts'
+import { describe, ManyhostError } from '../errors.ts'
+import type { Provider } from '../provider.ts'
+import { duration } from '../time.ts'
+import { CliError, EXIT } from './exit.ts'
+import { untilInterrupted } from './interrupt.ts'
+import { paintFor, write } from './terminal.ts'
+
+interface Flags {
+  readonly connect: string
+  readonly keyFile?: string
+  readonly places?: number
+  readonly name?: string
+  readonly label?: readonly string[]
+  readonly cpus?: number
+  readonly memory?: number
+  readonly provider: 'process' | 'docker' | 'podman'
+  readonly tls?: boolean
+  readonly caFile?: string
+  readonly fingerprint?: string
+  readonly insecure?: boolean
+  readonly timeout?: string
+  readonly drainTimeout?: string
+}
+
+export async function run(_: readonly unknown[], flags: Flags): Promise<number> {
+  const key = keyFrom(flags.keyFile)
+  const { signal } = untilInterrupted()
+  const provider = providerOf(flags.provider)
+  try {
+    await runAgent({
+      ...optionsOf(flags),
+      key,
+      signal,
+      onEvent: tell,
+      ...(provider && { provider }),
+    })
+    return EXIT.ok.number
+  } catch (error) {
+    throw fitting(error)
+  } finally {
+    await provider?.close?.()
+  }
+}
+
+/** From a file or the environment: what is in the command line, every user of the machine can read. */
+function keyFrom(file: string | undefined): string {
+  const given = process.env.MANYHOST_AGENT_KEY
+  // Instances inherit our environment, and have no business with the key of the hub.
+  delete process.env.MANYHOST_AGENT_KEY
+  if (file === undefined && !given) {
+    throw new CliError('usage', 'the key is needed: --key-file, or MANYHOST_AGENT_KEY')
+  }
+  const key = file === undefined ? (given ?? '') : read('--key-file', file)
+  if (Buffer.byteLength(key.trim()) >= 16) return key.trim()
+  throw new CliError('usage', 'the key must have 16 bytes or more')
+}
+
+function read(option: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new CliError('usage', `${option} ${file} cannot be read: ${describe(error)}`)
+  }
+}
+
+function optionsOf(flags: Flags): Omit<AgentOptions, 'key'> {
+  const { connect, places, name, label, cpus, memory, insecure } = flags
+  const { tls, caFile, fingerprint, timeout, drainTimeout } = flags
+  const trusted = {
+    ...(caFile !== undefined && { ca: read('--ca-file', caFile) }),
+    ...(fingerprint !== undefined && { fingerprint }),
+  }
+  const isPinned = Object.keys(trusted).length > 0
+  return {
+    address: connect,
+    ...(places !== undefined && { places }),
+    ...(name !== undefined && { name }),
+    ...(label && { labels: labelsOf(label) }),
+    ...(cpus !== undefined && { cpus }),
+    ...(memory !== undefined && { memory }),
+    ...(insecure && { insecure }),
+    ...((tls || isPinned) && { tls: isPinned ? trusted : true }),
+    ...(timeout !== undefined && { timeout: duration(timeout) }),
+    ...(drainTimeout !== undefined && { drainTimeout: duration(drainTimeout) }),
+  }
+}
+
+function labelsOf(given: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    given.map((one) => {
+      const [, name, value] = /^([^=]+)=(.*)$/.exec(one) ?? []
+      if (name !== undefined && value !== undefined) return [name, value]
+      throw new CliError('usage', `--label is like gpu=a100, got '${one}'`)
+    }),
+  )
+}
+
+function providerOf(name: Flags['provider']): Provider | undefined {
+  if (name === 'docker') return docker()
+  return name === 'podman' ? podman() : undefined
+}
+
+function tell({ what, detail }: AgentNotice): void {
+  const paint = paintFor(process.stderr)
+  const colour = what === 'lost' ? 'yellow' : 'dim'
+  void write(`${paint(colour, what.padEnd(10))} ${detail}\n`, process.stderr)
+}
+
+function fitting(error: unknown): unknown {
+  if (!(error instanceof ManyhostError)) return error
+  if (error.code === 'MANYHOST_WIRE_AUTH') return new CliError('refused', error.message)
+  if (error.code === 'MANYHOST_INVALID_OPTION') return new CliError('usage', error.message)
+  return error
+}

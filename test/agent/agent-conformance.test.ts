@@ -1,0 +1,68 @@
+/** What every provider must do, done on the machine of an agent. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll } from 'vitest'
+import type { Provider } from '../../src/provider.ts'
+import { pidsOf } from '../help.ts'
+import { conformance } from '../providers/conformance.ts'
+import { agentHere, type Here, hub, KEY, SOON } from './help.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'manyhost-conformance-agent-'))
+const elsewhere = `127.0.0.1:${await freePort()}`
+/** For the session that is killed: it comes to any hub at that address. */
+const waiting = agentHere(elsewhere, { places: 8 })
+afterAll(async () => {
+  await waiting.end()
+  rmSync(scratch, { recursive: true, force: true })
+})
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((done) => server.once('listening', done))
+  const { port } = server.address() as { port: number }
+  await new Promise((done) => server.close(done))
+  return port
+}
+
+/** A hub with an agent, which ends with it. */
+function withAgent(): Provider {
+  const provider = hub()
+  const agent: Promise<Here> = provider
+    .address()
+    .then((address) => agentHere(address, { places: 40 }))
+  const { close } = provider
+  return Object.assign(provider, {
+    async close() {
+      await close?.call(provider)
+      await (await agent).end()
+    },
+  })
+}
+
+async function signal(id: string, name: NodeJS.Signals): Promise<void> {
+  for (const pid of pidsOf(id)) process.kill(pid, name)
+}
+
+conformance({
+  name: 'agent',
+  provider: withAgent,
+  server: (...args) => ['node', resolve('test/fakes/conformance-server.mjs'), ...args],
+  scratch,
+  exists: async (id) => pidsOf(id).length > 0,
+  kill: (id) => signal(id, 'SIGKILL'),
+  freeze: (id) => signal(id, 'SIGSTOP'),
+  thaw: (id) => signal(id, 'SIGCONT'),
+  elsewhere: {
+    module: 'providers/agent/index.js',
+    make: 'agents',
+    options: { listen: elsewhere, key: KEY, ...SOON },
+  },
+  cannot: {
+    labels: 'they choose the agent; its processes have none',
+    resources: 'they choose the agent; its processes have none',
+    'out of memory': 'the processes of the agent have no limit of their own to exceed',
+    unreachable: 'an agent that is away is tried in its own tests',
+  },
+})

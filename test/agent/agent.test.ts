@@ -1,0 +1,218 @@
+/** A hub and agents in processes of their own: how they come, go, freeze, return, and what becomes of requests. */
+import { resolve } from 'node:path'
+import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import type { AgentEvent, AgentsProvider } from '../../providers/agent/index.ts'
+import { Session } from '../../src/index.ts'
+import { pidsOf, ready, service, states, until } from '../help.ts'
+import { get, specOf } from '../providers/process-help.ts'
+import { agentFar, come, type Far, hub, removeCompiled } from './help.ts'
+
+const url = 'http://far'
+const far: Far[] = []
+const sessions: Session[] = []
+
+afterEach(async () => {
+  await Promise.all(sessions.splice(0).map((session) => session.close({ force: true })))
+  for (const agent of far.splice(0)) {
+    agent.signal('SIGCONT')
+    agent.signal('SIGKILL')
+    await agent.exit
+  }
+})
+afterAll(removeCompiled)
+
+async function start(provider: AgentsProvider, ...args: string[]): Promise<Far> {
+  const agent = await agentFar(await provider.address(), '--places', '4', ...args)
+  far.push(agent)
+  return agent
+}
+
+function open(provider: AgentsProvider, size: number, options = {}): Session {
+  const session = new Session({ provider, tickInterval: 100 })
+  sessions.push(session)
+  session.startup({ url, command: service, initSize: size, ...options })
+  return session
+}
+
+function events(provider: AgentsProvider): AgentEvent[] {
+  const all: AgentEvent[] = []
+  provider.on('agent', (event) => all.push(event))
+  return all
+}
+
+function ids(session: Session): string[] {
+  return session.cluster(url).instances.map(({ id }) => id)
+}
+
+/** Requests without an end, until they are told to; how many were answered. Any failure rejects. */
+function traffic(session: Session): { end(): Promise<number> } {
+  let isOver = false
+  const client = session.client()
+  const one = async (): Promise<number> => {
+    let count = 0
+    while (!isOver) {
+      const response = await client.get(`${url}/sleep/20`)
+      expect(response.status).toBe(200)
+      await response.text()
+      count++
+    }
+    return count
+  }
+  const all = Array.from({ length: 4 }, one)
+  return {
+    async end() {
+      isOver = true
+      return (await Promise.all(all)).reduce((sum, count) => sum + count)
+    },
+  }
+}
+
+describe('an agent of its own process', { timeout: 90_000 }, () => {
+  it('serves requests of services that require its labels', async () => {
+    const provider = hub()
+    const agent = await start(provider, '--name', 'lab', '--label', 'gpu=a100')
+    const session = open(provider, 2, { labels: { 'require.gpu': 'a100' } })
+    await ready(session, url, 2)
+    expect((await session.client().get(`${url}/pid`)).status).toBe(200)
+    expect(provider.agents).toMatchObject([
+      { name: 'lab', state: 'up', places: 4, labels: { gpu: 'a100' }, provider: 'process' },
+    ])
+    expect(provider.agents[0]?.instances.length).toBe(2)
+    expect(session.cluster(url).instances.length).toBe(2)
+    expect(agent.said()).toContain('connected')
+  })
+
+  it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
+    const provider = hub()
+    const seen = events(provider)
+    const [first] = [await start(provider, '--name', 'one'), await start(provider, '--name', 'two')]
+    await come(provider, 2)
+    const session = open(provider, 2)
+    await ready(session, url, 2)
+    expect(provider.agents.map(({ instances }) => instances.length)).toEqual([1, 1])
+    const lost = provider.agents.find(({ name }) => name === 'one')?.instances[0] ?? ''
+    const load = traffic(session)
+    first?.signal('SIGKILL')
+    await until(() => !ids(session).includes(lost), 'the lost one is replaced')
+    await ready(session, url, 2)
+    expect(await load.end()).toBeGreaterThan(0)
+    await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
+    await until(() => pidsOf(lost).length === 0, 'its guard has ended its processes')
+  })
+
+  it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
+    const provider = hub()
+    const agent = await start(provider)
+    const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
+    const signal = new AbortController().signal
+    const running = await provider.start(spec, { signal })
+    await until(async () => (await get(running.dispatcher, '/pid').catch(() => '')) !== '')
+    const { body } = await running.dispatcher.request({ path: '/hang', method: 'GET' })
+    const text = body.text()
+    text.catch(() => {})
+    agent.signal('SIGKILL')
+    await expect(text).rejects.toThrow()
+    expect(await running.exited).toMatchObject({ reason: 'lost' })
+    await provider.close?.()
+  })
+
+  it('frozen: evicted, its requests sent again; thawed: its answers are refused, its instances end', async () => {
+    const provider = hub({ evictAfter: 1_000 })
+    const seen = events(provider)
+    const agent = await start(provider, '--name', 'cold')
+    await come(provider)
+    const session = open(provider, 1)
+    await ready(session, url, 1)
+    const [frozen = ''] = ids(session)
+    // Answered by nobody while the agent is frozen: its lane stands still.
+    const pending = session.client().get(`${url}/sleep/3000`)
+    await until(() => session.cluster(url).inFlight === 1, 'it is under way')
+    agent.signal('SIGSTOP')
+    const spare = await start(provider, '--name', 'warm')
+    await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
+    const answer = await pending
+    expect(answer.status).toBe(200)
+    const [replaced = ''] = ids(session)
+    expect(replaced).not.toBe(frozen)
+    expect(pidsOf(frozen).length).toBeGreaterThan(0)
+    agent.signal('SIGCONT')
+    await until(() => pidsOf(frozen).length === 0, 'it has ended what it had by itself')
+    await come(provider, 2)
+    expect(provider.agents.flatMap(({ instances }) => instances)).toEqual([replaced])
+    expect(spare.said()).toContain(replaced)
+  })
+
+  it('SIGTERM: what runs on it is drained and started elsewhere, then it ends with 0', async () => {
+    const provider = hub()
+    const seen = events(provider)
+    const agent = await start(provider, '--name', 'leaving')
+    await come(provider)
+    const session = open(provider, 2, { concurrency: 2 })
+    await ready(session, url, 2)
+    await start(provider, '--name', 'staying')
+    await come(provider, 2)
+    const before = ids(session)
+    const slow = session.client().get(`${url}/sleep/1500`)
+    await until(() => session.cluster(url).inFlight === 1, 'it is under way')
+    const load = traffic(session)
+    let resends = 0
+    session.on('resend', () => resends++)
+    agent.signal('SIGTERM')
+    expect((await slow).status).toBe(200)
+    expect(await agent.exit).toBe(0)
+    await ready(session, url, 2)
+    expect(await load.end()).toBeGreaterThan(0)
+    expect(resends).toBe(0)
+    expect(ids(session).some((id) => before.includes(id))).toBe(false)
+    expect(seen.map(({ agent: name, change }) => `${name} ${change}`)).toContain('leaving left')
+    expect(seen.some(({ change }) => change === 'evicted')).toBe(false)
+  })
+
+  it('survives a restart of the hub: what it had ends, and it serves the new one', async () => {
+    const first = hub()
+    const listen = await first.address()
+    const agent = await start(first)
+    const session = open(first, 1)
+    await ready(session, url, 1)
+    const [old = ''] = ids(session)
+    await session.close()
+    const second = hub({ listen })
+    const again = open(second, 1)
+    await ready(again, url, 1)
+    expect(pidsOf(old)).toEqual([])
+    expect(agent.child.exitCode).toBeNull()
+  })
+
+  it('is refused with a wrong key, says so, and does not come again', async () => {
+    const provider = hub({ key: 'quite another key than that' })
+    let refused = 0
+    provider.on('refused', () => refused++)
+    const agent = await start(provider)
+    expect(await agent.exit).toBe(6)
+    expect(agent.said()).toMatch(/key/)
+    expect(refused).toBeGreaterThan(0)
+    expect(provider.agents).toEqual([])
+    await provider.close?.()
+  })
+
+  it('waits for a hub that is not there yet', async () => {
+    const provider = hub()
+    const listen = await provider.address()
+    await provider.close?.()
+    const agent = await agentFar(listen, '--places', '1')
+    far.push(agent)
+    await until(() => agent.said().includes('lost'), 'it has tried')
+    const late = hub({ listen })
+    await late.address()
+    await come(late)
+    expect(states(open(late, 1), url)).toBeDefined()
+  })
+
+  it('ends when it has been idle for its timeout', async () => {
+    const provider = hub()
+    const agent = await start(provider, '--timeout', '300ms')
+    expect(await agent.exit).toBe(0)
+    expect(agent.said()).toContain('idle for 300 ms')
+    await provider.close?.()
+  })
+})

@@ -1,0 +1,105 @@
+/** Lanes: whatever goes over a connection to an instance goes over the two of a lane, and ends as it would there. */
+import { once } from 'node:events'
+import { resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { AgentsProvider } from '../../providers/agent/index.ts'
+import type { Running } from '../../src/provider.ts'
+import { pidsOf, until } from '../help.ts'
+import { get, specOf } from '../providers/process-help.ts'
+import { agentHere, type Here, hub } from './help.ts'
+
+const command = ['node', resolve('test/fakes/lane-server.mjs')]
+let provider: AgentsProvider
+let agent: Here
+
+beforeEach(async () => {
+  provider = hub()
+  agent = agentHere(await provider.address())
+})
+afterEach(async () => {
+  await provider.close?.()
+  await agent.end()
+})
+
+async function serving(...args: string[]): Promise<Running & { readonly id: string }> {
+  const spec = specOf({ command: [...command, ...args], concurrency: 4 })
+  const signal = new AbortController().signal
+  const running = await provider.start(spec, { signal })
+  await until(
+    () =>
+      running.accepts?.(signal).then(
+        () => true,
+        () => false,
+      ) ?? true,
+  )
+  return Object.assign(running, { id: spec.id })
+}
+
+describe('a lane', () => {
+  it('is used again, and made anew after `Connection: close`', async () => {
+    const { dispatcher } = await serving()
+    for (let i = 0; i < 20; i++) expect(await get(dispatcher, '/close')).toBe('closed')
+    for (let i = 0; i < 20; i++) expect(Number(await get(dispatcher, '/pid'))).toBeGreaterThan(0)
+  })
+
+  it('streams an answer as it comes, and a big one whole', async () => {
+    const { dispatcher } = await serving()
+    const { body } = await dispatcher.request({ path: '/stream/50', method: 'GET' })
+    let chunks = 0
+    for await (const _ of body) chunks++
+    expect(chunks).toBeGreaterThan(5)
+    const big = await dispatcher.request({ path: '/big/30000000', method: 'GET' })
+    expect((await big.body.arrayBuffer()).byteLength).toBe(30_000_000)
+  })
+
+  it('streams a request as it comes, with the answer beside it', async () => {
+    const { dispatcher } = await serving()
+    const piece = Buffer.alloc(100_000, 'x')
+    const parts = async function* () {
+      for (let i = 0; i < 100; i++) yield piece
+    }
+    const { body } = await dispatcher.request({
+      path: '/echo',
+      method: 'POST',
+      body: Readable.from(parts()),
+    })
+    expect((await body.arrayBuffer()).byteLength).toBe(10_000_000)
+  })
+
+  it('holds back a server whose answer nobody reads', async () => {
+    const { dispatcher } = await serving()
+    const { body } = await dispatcher.request({ path: '/big/60000000', method: 'GET' })
+    const [rss] = [process.memoryUsage().rss]
+    body.pause()
+    await get(dispatcher, '/stream/50')
+    expect(process.memoryUsage().rss - rss).toBeLessThan(50_000_000)
+    expect((await body.arrayBuffer()).byteLength).toBe(60_000_000)
+  })
+
+  it('carries an upgrade, with the end of either side', async () => {
+    const { dispatcher } = await serving()
+    const { socket } = await dispatcher.upgrade({ path: '/', protocol: 'echo' })
+    socket.write('hello')
+    expect(String((await once(socket, 'data'))[0])).toBe('hello')
+    const bye = once(socket, 'data')
+    socket.end()
+    expect(String((await bye)[0])).toBe('bye')
+    await once(socket, 'end')
+  })
+
+  it('an answer that the end of the connection ends is whole; one that is reset is an error', async () => {
+    const { dispatcher } = await serving('raw')
+    expect(await get(dispatcher, '/unlengthed')).toBe('the first half, the second half')
+    await expect(get(dispatcher, '/cut')).rejects.toThrow()
+  })
+
+  it('to a server that has ended is refused, as it would be', async () => {
+    const { dispatcher, accepts, exited, id } = await serving()
+    await get(dispatcher, '/pid')
+    for (const pid of pidsOf(id)) process.kill(pid, 'SIGKILL')
+    expect(await exited).toMatchObject({ reason: 'killed' })
+    await expect(get(dispatcher, '/pid')).rejects.toThrow(/destroyed|killed by SIGKILL/)
+    await expect(accepts?.(new AbortController().signal)).rejects.toThrow()
+  })
+})
