@@ -35,6 +35,7 @@ export interface Facts {
 export class Costs {
   readonly #budget: number
   #spent = 0
+  #isShort = false
   readonly #granted: Counter | undefined
   readonly #refused: Counter | undefined
   readonly #agreements: Counter | undefined
@@ -69,12 +70,22 @@ export class Costs {
     return this.#budget - this.#spent
   }
 
-  /** @param total due for the agreement until now */
-  grant(bill: Bill, total: number): void {
+  /** Whether there was a bill that the budget did not cover, or nothing is left of it. */
+  get isSpent(): boolean {
+    return this.#isShort || this.left <= 0
+  }
+
+  /** False where the budget does not cover it. @param total due for the agreement until now */
+  grant(bill: Bill, total: number): boolean {
     const more = Math.max(0, total - bill.granted)
+    if (more > this.left) {
+      this.#isShort = true
+      return false
+    }
     bill.granted += more
     this.#spent += more
     this.#granted?.inc({ service: bill.service }, more)
+    return true
   }
 
   refuse(bill: Bill, total: number): void {

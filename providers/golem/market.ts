@@ -150,9 +150,8 @@ export class Market {
   }
 
   #afford({ until }: Open): void {
-    const { left } = this.#costs
     const { rentHours, budget, budgetHours } = this.#settings
-    if (left <= 0) {
+    if (this.#costs.isSpent) {
       const text = `golem: the budget of ${budget} GLM is spent`
       throw new ManyhostError('MANYHOST_START_FAILED', text)
     }
@@ -322,11 +321,9 @@ export class Market {
     const price: Price = { ...proposal.pricing, threads: cpuThreads ?? 1 }
     const judge = (total: number): boolean => {
       const most = dearest(price, (now() - begun) / 1_000)
-      const isRight =
-        Number.isFinite(total) && total <= most && total - bill.granted <= this.#costs.left
-      if (isRight) this.#costs.grant(bill, total)
-      else this.#costs.refuse(bill, total)
-      return isRight
+      if (Number.isFinite(total) && total <= most && this.#costs.grant(bill, total)) return true
+      this.#costs.refuse(bill, total)
+      return false
     }
     return {
       debitNoteFilter: ({ totalAmountDue }) => judge(Number(totalAmountDue)),
