@@ -1,10 +1,12 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
 import { asError, ManyhostError } from '../../src/errors.ts'
-import { now, wallClock, within } from '../../src/time.ts'
+import { now, sleep, wallClock, within } from '../../src/time.ts'
 import { Avoided } from './avoided.ts'
-import { explain, type Golem, load, type Packages, silence } from './client.ts'
+import { explain, type Golem, load, type Packages } from './client.ts'
 import { type Bill, Costs, dearest, type Price } from './costs.ts'
-import { type Offer, Offers } from './offers.ts'
+import { connect } from './daemon.ts'
+import { Demand, type Draft } from './demand.ts'
+import type { Offers } from './offers.ts'
 import { imageOf, readAppKey, type Settings } from './options.ts'
 
 /** What an instance asks of a machine. */
@@ -39,16 +41,7 @@ const MOST_TRIES = 3
 /** How long a node may take to say yes, in s. */
 const APPROVAL = 30
 
-interface Draft extends Offer {
-  readonly proposal: Golem.OfferProposal
-}
-
 type Payment = NonNullable<Golem.ResourceRentalOptions['payment']>
-
-interface Demand {
-  readonly offers: Offers<Draft>
-  readonly stop: () => void
-}
 
 interface Open {
   readonly network: Golem.GolemNetwork
@@ -69,6 +62,7 @@ export class Market {
   readonly #loose = new Set<Promise<unknown>>()
   #packages: Promise<Packages> | undefined
   #open: Promise<Open> | undefined
+  #isClosed = false
   key = ''
 
   constructor(settings: Settings) {
@@ -117,16 +111,11 @@ export class Market {
   }
 
   async #connect(): Promise<Open> {
-    const { budget, budgetHours, paymentNetwork, url, vpn } = this.#settings
-    const { golem } = await this.packages()
+    const { budget, budgetHours, vpn } = this.#settings
+    const packages = await this.packages()
     this.key = readAppKey(this.#settings)
-    const network = new golem.GolemNetwork({
-      api: { key: this.key, ...(url !== undefined && { url: url.replace(/\/$/, '') }) },
-      logger: silence,
-      ...(paymentNetwork !== undefined && { payment: { network: paymentNetwork } }),
-    })
+    const network = await connect(packages, this.#settings, this.key)
     try {
-      await network.connect()
       const until = wallClock() + budgetHours * 3_600_000
       const allocation = await network.payment.createAllocation({
         budget,
@@ -167,14 +156,18 @@ export class Market {
     const key = JSON.stringify([image, cpus, memory])
     const known = this.#demands.get(key)
     if (known) return known
-    const made = this.#publish(open, wanted)
+    const made = this.#publish(open, wanted, key)
     this.#demands.set(key, made)
     // One that failed is tried again by the next start.
     void made.catch(() => this.#demands.delete(key))
     return made
   }
 
-  async #publish({ network, allocation }: Open, { image, cpus, memory }: Wanted): Promise<Demand> {
+  async #publish(
+    { network, allocation }: Open,
+    { image, cpus, memory }: Wanted,
+    key: string,
+  ): Promise<Demand> {
     const { maxPrices, rentHours, subnet } = this.#settings
     const { start = 0, cpuHour = 0, hour = 0 } = maxPrices
     const pricing = {
@@ -199,31 +192,18 @@ export class Market {
       { rentHours, pricing },
       allocation,
     )
-    const offers = new Offers<Draft>(
-      ({ node }) => !this.#busy.has(node) && !this.#avoided.has(node, now()),
-    )
-    const drafts = network.market.collectDraftOfferProposals({
-      demandSpecification: specification,
-      pricing,
-      filter: ({ provider }) => !this.#avoided.has(provider.id, now()),
+    const demand: Demand = new Demand(network.market, {
+      specification,
+      rentHours,
+      isCheap: ({ pricing: { start: once, cpuSec, envSec } }) =>
+        isWithin(once, start) &&
+        isWithin(cpuSec * 3_600, cpuHour) &&
+        isWithin(envSec * 3_600, hour),
+      isUsable: (node) => !this.#busy.has(node) && !this.#avoided.has(node, now()),
+      // The next start makes another.
+      onEnd: () => this.#demands.delete(key),
     })
-    const subscription = drafts.subscribe({
-      next: (proposal) =>
-        offers.add({
-          node: proposal.provider.id,
-          cost: proposal.getEstimatedCost(rentHours),
-          proposal,
-        }),
-      // The demand is gone with it: the next start makes another.
-      error: () => this.#forget(offers),
-    })
-    return { offers, stop: () => subscription.unsubscribe() }
-  }
-
-  #forget(offers: Offers<Draft>): void {
-    for (const [key, demand] of this.#demands) {
-      void demand.then((one) => one.offers === offers && this.#demands.delete(key))
-    }
+    return demand
   }
 
   /** Takes offers until a node says yes. */
@@ -354,15 +334,27 @@ export class Market {
       this.#behind(finalized)
       await this.#untilGone(network, agreement, finalized)
     }
-    const state = await network.market.fetchAgreement(agreement.id).then(
-      (one) => one.getState(),
-      () => 'unknown',
-    )
-    // What golem-js gave up, when the machine could not be ended, we do not.
-    if (state === 'Approved') {
-      await network.market.terminateAgreement(agreement, 'Not needed any more').catch(() => {})
+    // What golem-js gave up, when the daemon was away, we do not: a machine that is forgotten costs on.
+    if (!(await this.#terminate(network, agreement))) {
+      this.#behind(this.#persist(() => this.#terminate(network, agreement)))
     }
     if (node) await network.network.removeNetworkNode(vpn, node).catch(() => {})
+  }
+
+  /** Whether it is known to be over. */
+  async #terminate({ market }: Golem.GolemNetwork, agreement: Golem.Agreement): Promise<boolean> {
+    try {
+      const state = (await market.fetchAgreement(agreement.id)).getState()
+      if (state === 'Approved') await market.terminateAgreement(agreement, 'Not needed any more')
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  async #persist(action: () => Promise<boolean>): Promise<void> {
+    const until = now() + this.#settings.rentHours * 3_600_000
+    while (!this.#isClosed && now() < until && !(await action())) await sleep(PAUSE)
   }
 
   /** A machine is gone when its agreement is: golem-js ends them in this order, and goes on to wait for the bill. */
@@ -407,9 +399,10 @@ export class Market {
     if (!open) return
     const { network, allocation, vpn } = open
     for (const demand of this.#demands.values())
-      await demand.then(({ stop }) => stop()).catch(() => {})
+      await demand.then((one) => one.stop()).catch(() => {})
     this.#demands.clear()
     await within(this.#settings.paymentTimeout, Promise.all(this.#loose))
+    this.#isClosed = true
     await network.destroyNetwork(vpn).catch(() => {})
     await network.payment.releaseAllocation(allocation).catch(() => {})
     await network.disconnect().catch(() => {})
@@ -417,8 +410,15 @@ export class Market {
   }
 }
 
+/** Between two tries to end what the daemon did not answer for, in ms. */
+const PAUSE = 1_000
+
 /** How often it is asked whether a machine is given back, in ms. */
 const TURN = 100
+
+function isWithin(price: number, most: number): boolean {
+  return price >= 0 && price <= most
+}
 
 function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
