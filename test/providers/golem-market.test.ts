@@ -262,7 +262,7 @@ describe('the daemon', () => {
   test('a budget that the daemon does not have', SLOW, async () => {
     const made = provider({ budget: 1_000_000 })
     const error = await failure(made.start(specOf({ command }), { signal: unending() }))
-    expect(error.message).toMatch(/Could not create new allocation[^]*insufficient funds/)
+    expect(error.message).toMatch(/Could not create new allocation[\s\S]*insufficient funds/)
     await made.close?.()
   })
 
