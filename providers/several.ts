@@ -49,6 +49,8 @@ interface Branch {
   readonly weight: number | undefined
   /** Instances that run or start. */
   used: number
+  /** The same, by service. */
+  readonly usedBy: Map<string, number>
   refusals: number
   restsUntil: number
 }
@@ -69,6 +71,7 @@ class Several implements Provider {
       provider,
       weight: weights?.[index],
       used: 0,
+      usedBy: new Map(),
       refusals: 0,
       restsUntil: 0,
     }))
@@ -82,27 +85,34 @@ class Several implements Provider {
     return Number.isFinite(sum) ? sum : undefined
   }
 
+  /** What those that know it could have, and what the others may have at most. */
+  available(service: string): number {
+    let sum = 0
+    for (const branch of this.#branches) sum += roomOf(branch, service)
+    return sum
+  }
+
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
     const tried = new Set<Branch>()
     const failures: Error[] = []
     for (;;) {
       const branch = pick(
         this.#branches.filter((one) => !tried.has(one)),
+        spec.service,
         now(),
       )
       if (!branch) break
       tried.add(branch)
       // Counted before it has started: those that start at the same time see it.
-      branch.used++
+      use(branch, spec.service, 1)
       try {
         const running = await this.#try(branch.provider, spec, signal)
         branch.refusals = 0
         branch.restsUntil = 0
-        const give = (): void => void branch.used--
-        void running.exited.then(give)
+        void running.exited.then(() => use(branch, spec.service, -1))
         return running
       } catch (error) {
-        branch.used--
+        use(branch, spec.service, -1)
         if (signal.aborted) throw error
         branch.restsUntil = now() + Math.min(LONGEST_REST, REST * 2 ** branch.refusals++)
         failures.push(asError(error))
@@ -138,12 +148,28 @@ class Several implements Provider {
 }
 
 /** The best of those that have room; one that has refused of late comes after all that have not. */
-function pick(branches: readonly Branch[], at: number): Branch | undefined {
+function pick(branches: readonly Branch[], service: string, at: number): Branch | undefined {
   const share = ({ used, weight }: Branch): number => (weight ? (used + 1) / weight : 0)
   const rests = ({ restsUntil }: Branch): number => (restsUntil > at ? 1 : 0)
   return branches
-    .filter(({ used, provider }) => used < (provider.limit ?? Number.POSITIVE_INFINITY))
+    .filter(
+      (one) =>
+        one.used < (one.provider.limit ?? Number.POSITIVE_INFINITY) &&
+        (one.usedBy.get(service) ?? 0) < roomOf(one, service),
+    )
     .sort((a, b) => rests(a) - rests(b) || share(a) - share(b))[0]
+}
+
+/** Instances of the service that it could have now, with those that it has. */
+function roomOf({ provider }: Branch, service: string): number {
+  return provider.available?.(service) ?? provider.limit ?? Number.POSITIVE_INFINITY
+}
+
+function use(branch: Branch, service: string, more: 1 | -1): void {
+  branch.used += more
+  const count = (branch.usedBy.get(service) ?? 0) + more
+  if (count > 0) branch.usedBy.set(service, count)
+  else branch.usedBy.delete(service)
 }
 
 function isProvider(value: unknown): value is Provider {

@@ -5,6 +5,8 @@ import { parseArgs } from 'node:util'
 const PROVIDERS = {
   process: () => import('manyhost/providers/process').then((made) => made.processes),
   docker: () => import('manyhost/providers/docker').then((made) => made.docker),
+  // Needs `--options '{"budget":1}' --image TAG`, a yagna daemon and its app key in YAGNA_APPKEY.
+  golem: () => import('manyhost/providers/golem').then((made) => made.golem),
   podman: () => import('manyhost/providers/docker').then((made) => made.podman),
 }
 

@@ -39,6 +39,23 @@ test('the first one gets all that it has room for, then the second; what ends ma
   await both.close?.()
 })
 
+test('one that has no machine at the moment is not asked (several left `available` out)', async () => {
+  let machines = 0
+  const [cheap, dear] = [place(), place(3)]
+  const both = several([Object.assign(cheap, { available: () => machines }), dear])
+  expect(both.available?.('http://calc')).toBe(3)
+  await start(both)
+  expect([cheap.asked.length, dear.asked.length]).toEqual([0, 1])
+  machines = 1
+  expect(both.available?.('http://calc')).toBe(4)
+  await Promise.all([start(both), start(both)])
+  expect([cheap.asked.length, dear.asked.length]).toEqual([1, 2])
+  // Another service has its own.
+  await both.start(specOf({ service: 'http://other' }), { signal })
+  expect(cheap.asked.length).toBe(2)
+  await both.close?.()
+})
+
 test('one that refuses comes last for a while', async () => {
   let isFull = true
   const [cheap, dear] = [place(undefined, () => isFull), place()]

@@ -4,6 +4,8 @@ import { agents } from '../../../providers/agent/index.ts'
 import { AGENTS_RULES } from '../../../providers/agent/options.ts'
 import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
+import { golem } from '../../../providers/golem/index.ts'
+import { GOLEM_RULES } from '../../../providers/golem/options.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { workers } from '../../../providers/pull/index.ts'
 import { several } from '../../../providers/several.ts'
@@ -38,6 +40,11 @@ const TYPES: Readonly<Record<string, Type>> = {
   },
   docker: { make: (options) => docker(options), isShared: true },
   podman: { make: (options) => podman(options), isShared: true },
+  // One budget and one private network for all services that name it.
+  golem: {
+    make: (options) => golem(options as unknown as Parameters<typeof golem>[0]),
+    isShared: true,
+  },
   // One port and one store for all services that name it; it opens both when the first of them starts.
   pull: { make: (options) => workers(options), isShared: true },
   agent: { make: listening, isShared: true },
@@ -51,6 +58,7 @@ export const PROVIDER_TYPES: ProviderTypes = {
   ssh: { parse: (options) => TYPES.ssh?.make(options), needsCommand: true, local: false },
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
+  golem: { rules: GOLEM_RULES, required: ['budget'], local: false },
   pull: { parse: (options) => TYPES.pull?.make(options), local: false },
   agent: { rules: AGENTS_RULES, local: false },
 }

@@ -1,0 +1,191 @@
+/** Options of `golem`, checked once, where they are given. */
+import { readFileSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+import type { Registry } from 'prom-client'
+import { describe, ManyhostError } from '../../src/errors.ts'
+import {
+  milliseconds,
+  nested,
+  oneOf,
+  type Parsed,
+  parseOptions,
+  type Rule,
+  record,
+  rule,
+  text,
+  whole,
+} from '../../src/options.ts'
+
+export interface GolemOptions {
+  /** Most that all instances may cost together, in GLM; so much is reserved (allocated). Required. */
+  readonly budget: number
+  /** Hours for which it is reserved; no instance is rented beyond them. @default 168 */
+  readonly budgetHours?: number
+  /** `http://host:port` of the yagna daemon. @default YAGNA_API_URL, or 'http://127.0.0.1:7465' */
+  readonly url?: string
+  /** File that holds the app key of the daemon. @default the key is in YAGNA_APPKEY */
+  readonly appKeyFile?: string
+  /** What pays: `holesky` is a test network, `polygon` real money. @default PAYMENT_NETWORK, or 'holesky' */
+  readonly paymentNetwork?: string
+  /** Part of the market. @default YAGNA_SUBNET, or 'public' */
+  readonly subnet?: string
+  /** The dearest that is rented, in GLM. @default { start: 0.5, cpuHour: 1, hour: 0.5 } */
+  readonly maxPrices?: {
+    readonly start?: number
+    readonly cpuHour?: number
+    readonly hour?: number
+  }
+  /** Image of services that name none: a SHA3 hash, a tag, `https://host/x.gvmi#hash` or `file:///x.gvmi`. */
+  readonly image?: string
+  /** Most instances at a time. @default 100 */
+  readonly maxInstances?: number
+  /** Hours for which an instance is rented; before they are over it drains and is replaced. @default 1 */
+  readonly rentHours?: number
+  /** So many milliseconds before the end of its rent an instance drains. @default 300000 */
+  readonly drainBefore?: number
+  /** Address range of the private network. @default '192.168.0.0/16' */
+  readonly vpn?: string
+  /** Port that servers listen on, each on a machine of its own. @default 80 */
+  readonly port?: number
+  /** What servers are told to listen on: all addresses, or the private network's alone. @default 'all' */
+  readonly listen?: 'all' | 'address'
+  /** A volume of the image; files go to and fro through it. @default '/golem/work' */
+  readonly volume?: string
+  /** Environment of all instances; a service's own comes on top. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Folder that instances run in. @default '/' */
+  readonly cwd?: string
+  /** Longest that one look at an instance takes, in ms, and so a `stop` to begin. @default 2000 */
+  readonly watch?: number
+  /** Milliseconds without an answer, of the daemon or of an instance, after which it is lost. @default 60000 */
+  readonly lostAfter?: number
+  /** Milliseconds for which a node is not rented again that has failed. @default 1800000 */
+  readonly avoidFor?: number
+  /** How long `close` waits for the last bills, in ms. @default 60000 */
+  readonly paymentTimeout?: number
+  /** Gets the metrics `manyhost_golem_...`. */
+  readonly registry?: Registry
+}
+
+const positive = (what: string, initial?: number): Rule<number> =>
+  rule(
+    what,
+    initial,
+    (value) =>
+      typeof value === 'number' && Number.isFinite(value) && value > 0 ? value : undefined,
+    { is: 'number', min: 0, above: true },
+  )
+
+const price: Rule<number> = rule(
+  'GLM from 0 up',
+  undefined,
+  (value) =>
+    typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined,
+  { is: 'number', min: 0 },
+)
+
+const named = text('a name', (value) => /^[\w.-]{1,100}$/.test(value))
+
+/** What golem-js's own examples offer. */
+const PRICES = { start: 0.5, cpuHour: 1, hour: 0.5 }
+
+/** Every option with its range and default; docs/golem.md is held against this one by a test. */
+export const GOLEM_RULES = {
+  budget: positive('GLM above 0'),
+  budgetHours: positive('hours above 0', 168),
+  url: text('http://host:port', isUrl),
+  appKeyFile: text('the path of a file', (value) => value !== ''),
+  paymentNetwork: named,
+  subnet: named,
+  maxPrices: nested<NonNullable<GolemOptions['maxPrices']>>(
+    '{ start, cpuHour, hour }',
+    { start: price, cpuHour: price, hour: price },
+    [],
+    PRICES,
+  ),
+  image: text("a hash, a tag 'name/image:version', https://...#hash or file:///...", isImage),
+  maxInstances: whole(1, 100),
+  rentHours: positive('hours above 0', 1),
+  drainBefore: milliseconds(300_000, 'none'),
+  vpn: text("an address range as '192.168.0.0/16'", (value) =>
+    /^\d{1,3}(\.\d{1,3}){3}\/([89]|1\d|2[0-8])$/.test(value),
+  ),
+  port: rule(
+    'a port',
+    80,
+    (value) =>
+      Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65_535
+        ? (value as number)
+        : undefined,
+    { is: 'number', min: 1, max: 65_535, whole: true },
+  ),
+  listen: oneOf(['all', 'address'], 'all'),
+  volume: { ...text('an absolute path', isAbsolute), initial: '/golem/work' },
+  env: record(),
+  cwd: { ...text('an absolute path', isAbsolute), initial: '/' },
+  watch: milliseconds(2_000),
+  lostAfter: milliseconds(60_000),
+  avoidFor: milliseconds(1_800_000, 'none is avoided'),
+  paymentTimeout: milliseconds(60_000, 'not at all'),
+  registry: rule<Registry>('a registry of prom-client', undefined, (value) =>
+    typeof (value as Partial<Registry> | null)?.registerMetric === 'function'
+      ? (value as Registry)
+      : undefined,
+  ),
+} as const
+
+export type Settings = Parsed<typeof GOLEM_RULES>
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function parseGolem(options: GolemOptions): Settings {
+  const settings = parseOptions('golem', options, GOLEM_RULES)
+  if (settings.budget === undefined) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      'golem: budget must be given: the most that all instances may cost together, in GLM',
+    )
+  }
+  if (settings.drainBefore >= settings.rentHours * 3_600_000) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `golem: drainBefore must be less than rentHours, got ${settings.drainBefore} ms of ${settings.rentHours} h`,
+    )
+  }
+  return { ...settings, maxPrices: { ...PRICES, ...settings.maxPrices } }
+}
+
+/** The key that the daemon asks for, from where the options say. @throws ManyhostError MANYHOST_START_FAILED */
+export function readAppKey({ appKeyFile }: Settings): string {
+  let key = process.env.YAGNA_APPKEY
+  try {
+    if (appKeyFile !== undefined) key = readFileSync(appKeyFile, 'utf8').trim()
+  } catch (cause) {
+    const why = `golem: cannot read appKeyFile: ${describe(cause)}`
+    throw new ManyhostError('MANYHOST_START_FAILED', why, { cause })
+  }
+  if (key) return key
+  const why =
+    'golem: no app key: set YAGNA_APPKEY, or option appKeyFile (yagna app-key create NAME)'
+  throw new ManyhostError('MANYHOST_START_FAILED', why)
+}
+
+type Image = { imageHash: string } | { imageTag: string } | { imageUrl: string; imageHash?: string }
+
+/** What golem-js calls an image. */
+export function imageOf(image: string): Image {
+  if (image.startsWith('file://')) return { imageUrl: image }
+  if (/^https?:\/\//.test(image)) {
+    const at = image.lastIndexOf('#')
+    return { imageUrl: image.slice(0, at), imageHash: image.slice(at + 1) }
+  }
+  return /^[0-9a-f]{56}$/i.test(image) ? { imageHash: image } : { imageTag: image }
+}
+
+function isImage(value: string): boolean {
+  if (/^https?:\/\//.test(value)) return /#[0-9a-f]{56}$/i.test(value)
+  return /^file:\/\/\/./.test(value) || /^[\w.-]+(\/[\w.-]+)*(:[\w.-]+)?$/.test(value)
+}
+
+function isUrl(value: string): boolean {
+  return URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
+}

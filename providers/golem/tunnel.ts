@@ -1,0 +1,77 @@
+/**
+ * Connections to a rented machine: each is a websocket of the daemon, which carries the bytes of one TCP connection
+ * through the private network. It is what golem-js's TCP proxy does, without a local port that others could use.
+ */
+import type { Duplex } from 'node:stream'
+import type { buildConnector } from 'undici'
+import type { WebSocket } from 'ws'
+import { asError } from '../../src/errors.ts'
+import { every } from '../../src/time.ts'
+import type { Packages } from './client.ts'
+
+/** How long the daemon and the machine may take to accept, in ms. */
+const HANDSHAKE = 30_000
+
+/** How often the daemon is asked whether it is still there, in ms. */
+const HEARTBEAT = 10_000
+
+export interface Way {
+  readonly uri: string
+  readonly key: string
+}
+
+function open({ ws }: Packages, { uri, key }: Way): WebSocket {
+  return new ws.WebSocket(uri, {
+    headers: { authorization: `Bearer ${key}` },
+    handshakeTimeout: HANDSHAKE,
+    perMessageDeflate: false,
+  })
+}
+
+/** For undici's option `connect`. */
+export function connectBy(packages: Packages, way: () => Way) {
+  return (_: buildConnector.Options, callback: buildConnector.Callback): void => {
+    const socket = open(packages, way())
+    const onError = (error: Error): void => callback(error, null)
+    socket.once('error', onError)
+    socket.once('open', () => {
+      socket.off('error', onError)
+      beat(socket)
+      const stream: Duplex = packages.ws.createWebSocketStream(socket)
+      // undici asks of a socket nothing that such a stream has not.
+      callback(null, stream as Parameters<buildConnector.Callback>[1] & Duplex)
+    })
+  }
+}
+
+/** A daemon, or a network, that is gone says nothing. */
+function beat(socket: WebSocket): void {
+  let isAlive = true
+  const timer = every(HEARTBEAT, () => {
+    if (!isAlive) return socket.terminate()
+    isAlive = false
+    socket.ping()
+  })
+  socket.on('pong', () => {
+    isAlive = true
+  })
+  socket.once('close', () => timer.clear())
+}
+
+/** Connects once and hangs up; rejects when nobody accepts. */
+export function knock(packages: Packages, way: Way, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason)
+    const socket = open(packages, way)
+    const onAbort = (): void => done(() => reject(signal.reason))
+    const done = (settle: () => void): void => {
+      signal.removeEventListener('abort', onAbort)
+      socket.terminate()
+      settle()
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('open', () => done(resolve))
+    // Not `once`: one that is terminated while it connects has one more to say.
+    socket.on('error', (error) => done(() => reject(asError(error))))
+  })
+}

@@ -1,0 +1,215 @@
+/** What a provider may say beyond `start`: that a place will be lost, how many requests it takes, how many there may be. */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Session } from '../../src/index.ts'
+import type { Provider, Running } from '../../src/provider.ts'
+import { holding, latch, next, ready, record, states, turns, until } from '../help.ts'
+
+const url = 'http://calc'
+
+let session: Session
+beforeEach(() => {
+  session = new Session({ tickInterval: 5 })
+})
+afterEach(() => session.close({ force: true }))
+
+type Said = Pick<Running, 'leaving' | 'places'>
+
+/** The same, and what each of its instances says of itself. */
+function saying(inner: Provider, of: (id: string) => Said, more: Partial<Provider> = {}): Provider {
+  return {
+    name: 'saying',
+    capabilities: inner.capabilities,
+    async start(spec, options) {
+      const running = await inner.start(spec, options)
+      const { dispatcher, exited } = running
+      const accepts = (signal: AbortSignal) => running.accepts?.(signal) ?? Promise.resolve()
+      return { dispatcher, exited, accepts, stop: (grace) => running.stop(grace), ...of(spec.id) }
+    },
+    ...more,
+  }
+}
+
+/** For each instance, a way to say that it leaves. */
+function leaving() {
+  const byId = new Map<string, (reason: string) => void>()
+  const of = (id: string): Said => ({ leaving: new Promise((tell) => byId.set(id, tell)) })
+  return { of, leave: (id: string, reason: string) => byId.get(id)?.(reason) }
+}
+
+test('leaving: it drains, its request ends on it, and another one takes its place', async () => {
+  const { provider, held, holds } = holding()
+  const { of, leave } = leaving()
+  const events = record(session, 'instance')
+  session.startup({ url, provider: saying(provider, of) })
+  await ready(session, url, 1)
+  const answer = session.client().get(`${url}/slow`)
+  await holds(1)
+  const first = held[0]?.instance ?? ''
+  leave(first, 'its time is nearly over')
+  await until(() => states(session, url).ready === 1 && states(session, url).draining === 1)
+  // What comes now goes to the new one.
+  const later = session.client().get(`${url}/later`)
+  await holds(2)
+  expect(held[1]?.instance).not.toBe(first)
+  held[0]?.answer()
+  expect(await (await answer).text()).toBe('slow')
+  await until(() => !session.cluster(url).instances.some(({ id }) => id === first))
+  held[0]?.answer()
+  expect((await later).status).toBe(200)
+  const told = events.filter(({ instance }) => instance === first)
+  expect(told.map(({ state }) => state)).toEqual([
+    'pending',
+    'starting',
+    'ready',
+    'draining',
+    'stopped',
+  ])
+  expect(told.find(({ state }) => state === 'draining')?.reason).toBe('its time is nearly over')
+})
+
+test('leaving: no request is lost while all of them go, one after the other', async () => {
+  const { provider } = holding()
+  const { of, leave } = leaving()
+  session.startup({ url, provider: saying(provider, of), initSize: 3, concurrency: 2 })
+  await ready(session, url, 3)
+  const client = session.client()
+  const all = session.cluster(url).instances.map(({ id }) => id)
+  const answers: Promise<string>[] = []
+  for (const id of all) {
+    for (let i = 0; i < 10; i++) {
+      answers.push(client.get(`${url}/now${i}`).then((response) => response.text()))
+    }
+    leave(id, 'away')
+    await turns(2)
+  }
+  expect(await Promise.all(answers)).toHaveLength(30)
+  await until(() => session.cluster(url).instances.every(({ id }) => !all.includes(id)))
+  await ready(session, url, 3)
+})
+
+test('leaving: said while it starts, it does not become ready; another one does', async () => {
+  const { provider } = holding()
+  const mayAccept = latch()
+  let count = 0
+  const slow = saying(provider, () =>
+    ++count === 1 ? { leaving: Promise.resolve('already gone') } : {},
+  )
+  const { start } = slow
+  slow.start = async (spec, options) => {
+    const running = await start(spec, options)
+    // The first one does not accept before it is told to.
+    return count === 1 ? { ...running, accepts: () => mayAccept.promise } : running
+  }
+  const events = record(session, 'instance')
+  session.startup({ url, provider: slow })
+  await ready(session, url, 1)
+  mayAccept.open()
+  const [first] = events
+  const told = (): string[] =>
+    events.filter(({ instance }) => instance === first?.instance).map(({ state }) => state)
+  await until(() => told().includes('stopped'))
+  expect(told()).toEqual(['pending', 'starting', 'draining', 'stopped'])
+  expect(session.cluster(url).instances.map(({ id }) => id)).not.toContain(first?.instance)
+})
+
+test('leaving: one that has ended says no more', async () => {
+  const { provider } = holding()
+  const { of, leave } = leaving()
+  session.startup({ url, provider: saying(provider, of) })
+  await ready(session, url, 1)
+  const [instance] = session.cluster(url).instances
+  const stopped = next(session, 'instance', ({ state }) => state === 'stopped')
+  session.setSize(url, 0)
+  await stopped
+  const events = record(session, 'instance')
+  leave(instance?.id ?? '', 'too late')
+  await turns()
+  expect(events).toEqual([])
+})
+
+test.each([
+  ['more', 1, 3],
+  ['fewer', 5, 2],
+])(
+  'places: it takes so many requests at a time, %s than the service says',
+  async (_, concurrency, places) => {
+    const { provider, held, holds } = holding()
+    // Its connections are as many as it has places.
+    const roomy: Provider = saying(
+      {
+        ...provider,
+        capabilities: provider.capabilities,
+        start: (spec, options) => provider.start({ ...spec, concurrency: places }, options),
+      },
+      () => ({ places }),
+    )
+    session.startup({ url, provider: roomy, concurrency })
+    await ready(session, url, 1)
+    const answers = [1, 2, 3, 4, 5].map((n) => session.client().get(`${url}/${n}`))
+    await holds(places)
+    await turns()
+    expect(held).toHaveLength(places)
+    expect(session.cluster(url).requestQueue.size).toBe(5 - places)
+    for (let answered = 0; answered < 5; answered++) {
+      await until(() => held.length > 0)
+      held[0]?.answer()
+    }
+    await Promise.all(answers)
+  },
+)
+
+test('available: no start is tried beyond it, and what it gains is used', async () => {
+  const { provider } = holding()
+  let available = 1
+  let starts = 0
+  const count = (): Said => {
+    starts++
+    return {}
+  }
+  const counted = saying(provider, count, { available: () => available })
+  session.startup({ url, provider: counted, initSize: 3 })
+  await ready(session, url, 1)
+  await turns()
+  expect([starts, session.cluster(url).instances.length]).toEqual([1, 1])
+  available = 3
+  await ready(session, url, 3)
+  // What it loses is told by the end of instances, not by stopping those that are there.
+  available = 1
+  await turns()
+  expect([starts, states(session, url).ready]).toEqual([3, 3])
+})
+
+test('available: one that has died is not replaced where there is no place for it', async () => {
+  const holder = holding()
+  let available = 2
+  const events = record(session, 'instance')
+  const provider = saying(holder.provider, () => ({}), { available: () => available })
+  session.startup({ url, provider, initSize: 2 })
+  await ready(session, url, 2)
+  available = 1
+  const failed = next(session, 'instance', ({ state }) => state === 'failed')
+  holder.kill()
+  await failed
+  await until(() => session.cluster(url).instances.length === 1)
+  await turns()
+  expect(states(session, url)).toEqual({ ready: 1 })
+  expect(events.filter(({ state }) => state === 'pending')).toHaveLength(2)
+  available = 2
+  await ready(session, url, 2)
+})
+
+test('available: asked of each service by its name', async () => {
+  const { provider } = holding()
+  const asked = new Set<string>()
+  const available = (service: string): number => {
+    asked.add(service)
+    return service === url ? 2 : 0
+  }
+  const shared = saying(provider, () => ({}), { available })
+  session.startup({ url, provider: shared, initSize: 5 })
+  session.startup({ url: 'http://other', provider: shared, initSize: 5 })
+  await ready(session, url, 2)
+  await turns()
+  expect(session.cluster('http://other').instances).toEqual([])
+  expect([...asked].sort()).toEqual([url, 'http://other'])
+})

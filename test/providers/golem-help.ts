@@ -1,0 +1,70 @@
+/** A fake of the yagna daemon, and providers that use it. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll } from 'vitest'
+import { type GolemOptions, golem } from '../../providers/golem/index.ts'
+import type { Provider } from '../../src/provider.ts'
+import { Yagna } from '../fakes/yagna/daemon.ts'
+import type { Node } from '../fakes/yagna/market.ts'
+
+export const KEY = 'the-app-key-that-nobody-may-see'
+
+/** As a tag is written; the fake runs the same for all. */
+export const image = 'manyhost/test:latest'
+
+/** Instances listen on addresses of their own; other runs of these tests have other ones. */
+export const vpn = `127.${64 + (process.pid % 128)}.${Math.floor(process.pid / 128) % 200}.0/20`
+
+const port = 20_000 + (process.pid % 10_000)
+
+export const command = ['node', resolve('test/fakes/conformance-server.mjs')]
+
+export function nodes(count: number, part: Partial<Node> = {}): Node[] {
+  return Array.from({ length: count }, (_, index) => ({
+    id: `0x${String(index).padStart(40, '0')}`,
+    name: `node-${index}`,
+    // The first is the cheapest; all of them are far below what is offered.
+    prices: [0.00001, 0.00001, 0.001 * (index + 1)] as const,
+    ...part,
+  }))
+}
+
+export interface Faked {
+  yagna: Yagna
+  volume: string
+  provider(options?: Partial<GolemOptions>): Provider
+}
+
+/** Begins before the tests of a file, and ends after them. */
+export function faked(given: readonly Node[] = nodes(60)): Faked {
+  const volume = mkdtempSync(join(tmpdir(), 'manyhost-golem-volume-'))
+  const yagna = new Yagna({ key: KEY, volume, nodes: given })
+  let url = ''
+  beforeAll(async () => {
+    url = await yagna.listen()
+    process.env.YAGNA_APPKEY = KEY
+    process.env.GOLEM_REGISTRY_URL = url
+  })
+  afterAll(() => {
+    yagna.close()
+    rmSync(volume, { recursive: true, force: true })
+  })
+  return {
+    yagna,
+    volume,
+    provider: (options = {}) =>
+      golem({
+        budget: 10,
+        url,
+        image,
+        vpn,
+        port,
+        listen: 'address',
+        volume,
+        watch: 400,
+        paymentTimeout: 10_000,
+        ...options,
+      }),
+  }
+}
