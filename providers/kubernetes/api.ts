@@ -10,8 +10,7 @@ import type {
   ConfigurationOptions,
   CoreV1Api,
   KubeConfig,
-  RequestContext,
-  ResponseContext,
+  ObservableMiddleware,
 } from '@kubernetes/client-node'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import { now, sleep, within } from '../../src/time.ts'
@@ -128,7 +127,7 @@ export class Api {
   ): Promise<T> {
     const { core, apps, client, server } = await this.#open()
     const attempt = (cut: AbortSignal): Promise<T> =>
-      action({ core, apps, client, options: cutBy(cut) })
+      action({ core, apps, client, options: cutBy(client, cut) })
     const begun = now()
     for (let pause = 20; ; pause = Math.min(2 * pause, MAX_PAUSE)) {
       try {
@@ -260,15 +259,16 @@ function messageOf(body: unknown): string {
   return String(message ?? (typeof body === 'string' ? body : '')).slice(0, MOST_SAID)
 }
 
-function cutBy(signal: AbortSignal): ConfigurationOptions {
-  const cut = {
-    pre: async (context: RequestContext) => {
+function cutBy({ Observable }: Client, signal: AbortSignal): ConfigurationOptions {
+  const cut: ObservableMiddleware = {
+    pre: (context) => {
+      // It is of the client's own kind, whose types know less than it takes.
       context.setSignal(signal as never)
-      return context
+      return new Observable(Promise.resolve(context))
     },
-    post: async (context: ResponseContext) => context,
+    post: (context) => new Observable(Promise.resolve(context)),
   }
-  return { middleware: [cut], middlewareMergeStrategy: 'append' } as unknown as ConfigurationOptions
+  return { middleware: [cut], middlewareMergeStrategy: 'append' }
 }
 
 async function load(): Promise<Client> {
