@@ -11,7 +11,7 @@ import type { Events } from './events.ts'
 import { execute, type Target } from './exec.ts'
 import { exitOf, hopeless, isRunning, leavingOf, unschedulable } from './exit.ts'
 import { download, upload } from './files.ts'
-import { background, foreground } from './idle.ts'
+import { background, foreground, type Spawn } from './idle.ts'
 import { Logs } from './logs.ts'
 import { CONTAINER, INSTANCE, SESSION } from './names.ts'
 import { type Reach, reachPod } from './reach.ts'
@@ -46,6 +46,7 @@ export class Instance implements Running {
   readonly #spec: StartSpec
   readonly #on: Surroundings
   readonly #name: string
+  readonly #given: Readonly<Record<string, string>>
   readonly #grace = new Grace(() => void this.#remove(0))
   readonly #abort = new AbortController()
   readonly #output = new Tail(ERROR_OUTPUT)
@@ -70,6 +71,7 @@ export class Instance implements Running {
   constructor(spec: StartSpec, surroundings: Surroundings) {
     this.#spec = spec
     this.#on = surroundings
+    this.#given = { ...surroundings.env }
     this.#name = surroundings.manifest.metadata?.name as string
     this.#logs = new Logs(this.#target, (text) => this.#write(text))
     this.exited = new Promise((resolve) => {
@@ -258,8 +260,7 @@ export class Instance implements Running {
       if (isStdout) stdout.add(text)
       this.#write(text)
     }
-    const { env, cwd } = this.#on
-    const script = foreground({ id: this.#spec.id, command, args, env, cwd })
+    const script = foreground(this.#begun(command, args))
     const code = await this.#execute(script, onText)
     this.#abort.signal.throwIfAborted()
     if (code === 0) return stdout.text
@@ -273,12 +274,18 @@ export class Instance implements Running {
 
   /** It is the pod that ends with it, and so tells of its end. */
   async #spawn(command: string, args: readonly string[]): Promise<void> {
-    const { env, cwd } = this.#on
     const said = new Tail(ERROR_OUTPUT)
-    const script = background({ id: this.#spec.id, command, args, env, cwd })
+    const script = background(this.#begun(command, args))
     const code = await this.#execute(script, (text) => said.add(text))
     this.#abort.signal.throwIfAborted()
     if (code !== 0) throw new Error(said.text.trim() || `'${command}' was not begun: ${code}`)
+  }
+
+  /** The container has its environment already: what the function has added or changed comes on top. */
+  #begun(command: string, args: readonly string[]): Spawn {
+    const { env, cwd } = this.#on
+    const added = Object.entries(env).filter(([name, value]) => this.#given[name] !== value)
+    return { id: this.#spec.id, command, args, cwd, env: Object.fromEntries(added) }
   }
 
   /** Resolves with the exit code when all that it wrote was passed on. */

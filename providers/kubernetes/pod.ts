@@ -105,7 +105,7 @@ export function cwdOf(spec: StartSpec, settings: Settings): string | undefined {
 }
 
 function command(spec: StartSpec): { command?: string[]; args?: string[] } {
-  if (spec.startup) return { command: ['sh', '-c', idle(spec.id)], args: [] }
+  if (spec.startup) return { command: ['sh', '-c', literal(idle(spec.id))], args: [] }
   if (!spec.command) return {}
   const [first = '', ...rest] = spec.command
   return { command: [literal(first)], args: rest.map(literal) }
