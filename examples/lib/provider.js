@@ -6,6 +6,9 @@ const PROVIDERS = {
   process: () => import('manyhost/providers/process').then((made) => made.processes),
   docker: () => import('manyhost/providers/docker').then((made) => made.docker),
   podman: () => import('manyhost/providers/docker').then((made) => made.podman),
+  kubernetes: () => import('manyhost/providers/kubernetes').then((made) => made.kubernetes),
+  // Its cluster is that of SLURM_CONF, or of --options '{"conf":"/etc/slurm/slurm.conf"}'.
+  slurm: () => import('manyhost/providers/slurm').then((made) => made.slurm),
 }
 
 const { values } = parseArgs({

@@ -2,6 +2,8 @@
 import { resolve } from 'node:path'
 import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
+import { kubernetes } from '../../../providers/kubernetes/index.ts'
+import { KUBERNETES_RULES } from '../../../providers/kubernetes/options.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { workers } from '../../../providers/pull/index.ts'
 import { several } from '../../../providers/several.ts'
@@ -36,6 +38,7 @@ const TYPES: Readonly<Record<string, Type>> = {
   },
   docker: { make: (options) => docker(options), isShared: true },
   podman: { make: (options) => podman(options), isShared: true },
+  kubernetes: { make: (options) => kubernetes(options), isShared: true },
   // One port and one store for all services that name it; it opens both when the first of them starts.
   pull: { make: (options) => workers(options), isShared: true },
 }
@@ -48,6 +51,7 @@ export const PROVIDER_TYPES: ProviderTypes = {
   ssh: { parse: (options) => TYPES.ssh?.make(options), needsCommand: true, local: false },
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
+  kubernetes: { rules: KUBERNETES_RULES, local: false },
   pull: { parse: (options) => TYPES.pull?.make(options), local: false },
 }
 
