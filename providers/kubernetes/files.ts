@@ -30,7 +30,8 @@ export async function upload(
     const script = isFolder
       ? `mkdir -p -- ${quote(path)} && exec tar -xf - -C ${quote(path)}`
       : `if [ -d ${quote(path)} ] ${remote.endsWith('/') ? `|| mkdir -p -- ${quote(path)}` : ''}; then into=${quote(path)}; as=${quote(basename(source))}; else into=${quote(into)}; as=${quote(name)}; fi
-mkdir -p -- "$into" && rm -rf "$into/.manyhost-part" && mkdir -- "$into/.manyhost-part" && tar -xf - -C "$into/.manyhost-part" && mv -f -- "$into/.manyhost-part/file" "$into/$as" && rmdir -- "$into/.manyhost-part"`
+part=$into/.manyhost-$$
+mkdir -p -- "$into" && mkdir -- "$part" && tar -xf - -C "$part" && mv -f -- "$part/file" "$into/$as" && rmdir -- "$part"`
     const executed = await execute(target, script)
     executed.stdout.resume()
     const said = listen(executed)

@@ -1,5 +1,5 @@
 /** A cluster of which the API server, its store and the controllers are real, and the node is played. */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import {
@@ -123,15 +123,19 @@ export async function openCluster(): Promise<Cluster> {
   const relayed = configure('relayed', between.port, 'admin-token')
   const kubectl = async (...args: string[]): Promise<string> =>
     (await call('kubectl', ['--kubeconfig', kubeconfig, ...args], { maxBuffer: 16_777_216 })).stdout
+  let core: CoreV1Api
   const answers = async (): Promise<boolean> => {
     if (server.exitCode !== null) {
       throw new Error(readFileSync(file('kube-apiserver.log'), 'utf8').slice(-2_000))
     }
-    return (await kubectl('get', '--raw', '/readyz')) === 'ok'
+    const { metadata } = await core.readNamespace({ name: 'default' })
+    return metadata?.name === 'default'
   }
   await until(() => existsSync(file('certs/apiserver.crt')), 60_000)
+  const config = new KubeConfig()
+  config.loadFromFile(kubeconfig)
+  core = config.makeApiClient(CoreV1Api)
   await until(answers, 60_000)
-  await until(async () => (await kubectl('get', 'namespace', 'default')) !== '', 30_000)
   begin(
     join(PROGRAMS, 'kube-controller-manager'),
     [
@@ -146,8 +150,6 @@ export async function openCluster(): Promise<Cluster> {
     ],
     'kube-controller-manager',
   )
-  const config = new KubeConfig()
-  config.loadFromFile(kubeconfig)
   const kubelet = new Kubelet(config)
   await kubelet.open()
   return {
@@ -156,7 +158,7 @@ export async function openCluster(): Promise<Cluster> {
     relayed,
     kubelet,
     kubectl,
-    core: config.makeApiClient(CoreV1Api),
+    core,
     configFor: (token) => configure(`token-${Math.random()}`, port, token),
     cut: between.cut,
     restore: between.restore,
@@ -233,14 +235,4 @@ async function freePorts(count: number): Promise<number[]> {
     if (free && !ports.includes(port)) ports.push(port)
   }
   return ports
-}
-
-/** Whether a program can be run here. */
-export function has(program: string): boolean {
-  try {
-    execFileSync('which', [program])
-    return true
-  } catch {
-    return false
-  }
 }

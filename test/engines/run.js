@@ -27,12 +27,16 @@ const split = words.indexOf('--')
 const asked = split < 0 ? words : words.slice(0, split)
 /** `kubernetes-build`: that engine, built before if it is not there. */
 const toBuild = ENGINES.filter(({ name, built }) => built && asked.includes(`${name}-build`))
-const names = asked.map((word) => toBuild.find(({ name }) => word === `${name}-build`)?.name ?? word)
+const names = asked.map(
+  (word) => toBuild.find(({ name }) => word === `${name}-build`)?.name ?? word,
+)
 const vitestArgs = split < 0 ? [] : words.slice(split + 1)
 
 const unknown = names.filter((name) => !ENGINES.some((engine) => engine.name === name))
 if (unknown.length > 0) {
-  const known = ENGINES.flatMap(({ name, built }) => (built ? [name, `${name}-build`] : name)).join(', ')
+  const known = ENGINES.flatMap(({ name, built }) => (built ? [name, `${name}-build`] : name)).join(
+    ', ',
+  )
   console.error(`no engine ${unknown.join(', ')}; there are ${known}`)
   process.exit(2)
 }
