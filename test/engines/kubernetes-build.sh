@@ -24,6 +24,17 @@ work="$folder/source"
 mkdir -p "$work/lists/partial"
 cd "$work"
 
+# What it vendors of reflect2 counts on a `reflect.mapiterinit` that Go 1.18 has changed: since then the caller gives the
+# iterator. Unmended, the first object of a kind of its own (a ServiceMonitor) ends the API server with SIGSEGV.
+mend() (
+  cd "$1/vendor/github.com/modern-go/reflect2"
+  sed -i 's/^func mapiterinit(.*/func mapiterinit(rtype unsafe.Pointer, m unsafe.Pointer, it *hiter)/
+    s|^\t// rest fields are ignored$|\tpointers [6]unsafe.Pointer\n\tnumbers [4]uintptr|' unsafe_link.go
+  sed -i 's/^\treturn &UnsafeMapIterator{$/\tit := new(hiter)\n\tmapiterinit(type2.rtype, *(*unsafe.Pointer)(obj), it)\n&/
+    s/^\t\thiter: .*mapiterinit.*/\t\thiter: it,/' unsafe_map.go
+  grep -q 'hiter: it,' unsafe_map.go && grep -q 'it \*hiter)$' unsafe_link.go
+)
+
 if [ ! -d tree ]; then
   "${as_root[@]}" apt-get "${lock[@]}" install -y --no-install-recommends \
     golang-1.19-go rsync jq make patch xz-utils
@@ -45,6 +56,7 @@ LIST
       patch -p1 --silent < "debian/patches/$name"
     done
   )
+  mend unpacked
   mv unpacked tree
 fi
 

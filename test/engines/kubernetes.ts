@@ -168,6 +168,12 @@ export async function openCluster(): Promise<Cluster> {
       await until(answers, 60_000)
     },
     close: async () => {
+      if (server.exitCode !== null) {
+        const said = /^(?:panic|fatal error|F\d{4})[\s\S]{0,4000}/m.exec(
+          readFileSync(file('kube-apiserver.log'), 'utf8'),
+        )
+        console.error(`the API server has ended by itself: ${said?.[0]}`)
+      }
       await kubelet.close()
       await between.cut()
       for (const child of children.reverse()) await ended(child)
