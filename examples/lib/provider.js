@@ -8,6 +8,9 @@ const PROVIDERS = {
   // Needs `--options '{"budget":1}' --image TAG`, a yagna daemon and its app key in YAGNA_APPKEY.
   golem: () => import('manyhost/providers/golem').then((made) => made.golem),
   podman: () => import('manyhost/providers/docker').then((made) => made.podman),
+  kubernetes: () => import('manyhost/providers/kubernetes').then((made) => made.kubernetes),
+  // Its cluster is that of SLURM_CONF, or of --options '{"conf":"/etc/slurm/slurm.conf"}'.
+  slurm: () => import('manyhost/providers/slurm').then((made) => made.slurm),
 }
 
 const { values } = parseArgs({

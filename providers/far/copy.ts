@@ -26,13 +26,15 @@ export async function upload(
   await named('upload', local, remote, async () => {
     const source = resolve(local)
     const { isDirectory, mode } = await facts(source)
+    // A part first: where both machines share their files, the source may be the target itself.
     const target = quote(remote)
     const script = isDirectory
       ? `mkdir -p -- ${target} && cd -- ${target} && exec tar -xf -`
       : `target=${target}
 case $target in */) mkdir -p -- "$target" ;; esac
 [ -d "$target" ] && target=$target/${quote(basename(source))}
-mkdir -p -- "$(dirname -- "$target")" && cat >"$target" && chmod ${mode} "$target"`
+part=$target.manyhost-$$
+mkdir -p -- "$(dirname -- "$target")" && cat >"$part" && chmod ${mode} "$part" && mv -f -- "$part" "$target"`
     await through(machine, cwd, script, async ({ stdin, stdout }) => {
       stdout.resume()
       if (isDirectory) await tar(['-cf', '-', '-C', source, '.'], undefined, stdin)

@@ -4,9 +4,13 @@ import { describe } from 'vitest'
 
 export const OUTPUT = new URL('../../test-output/', import.meta.url).pathname
 
-export function withEngine(path: string, name: string, tests: () => void): void {
+export function withEngine(
+  path: string,
+  name: string,
+  tests: () => void,
+  hint = 'npm run test:engines installs it',
+): void {
   const isThere = existsSync(path)
-  if (!isThere)
-    console.error(`!! SKIPPED: ${name}: there is no ${path}; npm run test:engines installs it`)
+  if (!isThere) console.error(`!! SKIPPED: ${name}: there is no ${path}; ${hint}`)
   describe.skipIf(!isThere)(name, tests)
 }

@@ -1,7 +1,7 @@
 /**
  * The real programs of others that tests run on: one line each. `needs` are the programs that must be there, each with
- * the Debian packages that it comes with; `tests` the files in this folder. An engine with `byName` runs only when it is asked
- * for by its name.
+ * the Debian packages that it comes with; `tests` the files in this folder. An engine with `byName` runs only when it is
+ * asked for by its name. What no package ships is `built`, by a script that is called for `NAME-build` alone.
  */
 export const ENGINES = [
   { name: 'chromium', needs: { chromium: 'chromium' }, tests: ['dashboard'] },
@@ -25,6 +25,12 @@ export const ENGINES = [
       slurmrestd: 'slurmrestd',
     },
     tests: ['slurm'],
+  },
+  {
+    name: 'kubernetes',
+    needs: { etcd: 'etcd-server' },
+    built: { by: 'kubernetes-build.sh', folder: 'kubernetes-1.20.2', program: 'kube-apiserver' },
+    tests: ['kubernetes'],
   },
   { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh'] },
 ]

@@ -1,8 +1,10 @@
 /** The slurm provider against a real cluster of three nodes, by its commands. */
+import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { slurm } from '../../providers/slurm/index.ts'
 import { Session } from '../../src/index.ts'
@@ -79,6 +81,16 @@ withEngine(SBATCH, 'Slurm', () => {
     await until(() => running.accepts?.(unending).then(() => true) ?? false)
     return { id: spec.id, running }
   }
+
+  test('examples/calculator.js runs unchanged', async () => {
+    const args = ['--provider', 'slurm', '--options', JSON.stringify(options)]
+    const run = promisify(execFile)(process.execPath, ['examples/calculator.js', ...args])
+    const { stdout } = await run
+    expect(stdout).toMatch(/kill -9 calc-/)
+    expect(stdout).toMatch(/results: 0 2 4 .* 98/)
+    expect(stdout).toMatch(/code="200",outcome="answered"\} 250/)
+    expect(await cluster.run('squeue', '--noheader', '--states=running,pending')).toBe('')
+  })
 
   describe('slurm: its own faults', () => {
     let provider: Provider

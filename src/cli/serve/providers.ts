@@ -6,6 +6,8 @@ import { docker, podman } from '../../../providers/docker/index.ts'
 import { DOCKER_RULES } from '../../../providers/docker/options.ts'
 import { golem } from '../../../providers/golem/index.ts'
 import { GOLEM_RULES } from '../../../providers/golem/options.ts'
+import { kubernetes } from '../../../providers/kubernetes/index.ts'
+import { KUBERNETES_RULES } from '../../../providers/kubernetes/options.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { workers } from '../../../providers/pull/index.ts'
 import { several } from '../../../providers/several.ts'
@@ -45,6 +47,7 @@ const TYPES: Readonly<Record<string, Type>> = {
     make: (options) => golem(options as unknown as Parameters<typeof golem>[0]),
     isShared: true,
   },
+  kubernetes: { make: (options) => kubernetes(options), isShared: true },
   // One port and one store for all services that name it; it opens both when the first of them starts.
   pull: { make: (options) => workers(options), isShared: true },
   agent: { make: listening, isShared: true },
@@ -59,6 +62,7 @@ export const PROVIDER_TYPES: ProviderTypes = {
   docker: { rules: DOCKER_RULES, local: false },
   podman: { rules: DOCKER_RULES, local: false },
   golem: { rules: GOLEM_RULES, required: ['budget'], local: false },
+  kubernetes: { rules: KUBERNETES_RULES, local: false },
   pull: { parse: (options) => TYPES.pull?.make(options), local: false },
   agent: { rules: AGENTS_RULES, local: false },
 }

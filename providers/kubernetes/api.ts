@@ -1,0 +1,282 @@
+/**
+ * The API server of one cluster, and what it takes to rely on it: each call is bounded in time, and one that could not
+ * reach it is made again while somebody waits for it. So a call must be one that may be made twice.
+ */
+import { once } from 'node:events'
+import { type IncomingMessage, request as plainRequest } from 'node:http'
+import { type RequestOptions, request as secureRequest } from 'node:https'
+import type {
+  AppsV1Api,
+  ConfigurationOptions,
+  CoreV1Api,
+  KubeConfig,
+  ObservableMiddleware,
+} from '@kubernetes/client-node'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { now, sleep, within } from '../../src/time.ts'
+import { type Channels, openChannels } from './channels.ts'
+import type { Settings } from './options.ts'
+
+/** How long one call may take, in ms. */
+const CALL_TIMEOUT = 30_000
+/** How long a call is made again for whom nobody waits, in ms. */
+const PATIENCE = 60_000
+/** Longest pause between two tries, in ms. */
+const MAX_PAUSE = 500
+/** Longest part of an answer that an error repeats, in characters. */
+const MOST_SAID = 1_000
+
+const UNREACHABLE = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ERR_STREAM_PREMATURE_CLOSE',
+])
+
+/** Answers of an API server, or of what stands before it, that says it cannot at the moment. */
+const BUSY = new Set([429, 502, 503, 504])
+
+export interface CallOptions {
+  /** Who waits: when it is aborted, no further try is made. */
+  readonly signal?: AbortSignal
+  /** How long it is tried again while the API server cannot be reached, in ms. */
+  readonly patience?: number
+  /** How long each try may take, in ms. */
+  readonly timeout?: number
+}
+
+type Client = typeof import('@kubernetes/client-node')
+
+interface Opened {
+  readonly client: Client
+  readonly config: KubeConfig
+  readonly core: CoreV1Api
+  readonly apps: AppsV1Api
+  readonly server: string
+}
+
+/** What calls are made with; `options` goes into each as its last argument. */
+export interface Calls {
+  readonly core: CoreV1Api
+  readonly apps: AppsV1Api
+  readonly client: Client
+  readonly options: ConfigurationOptions
+}
+
+export class Api {
+  readonly #settings: Settings
+  readonly #closing = new AbortController()
+  #opened: Promise<Opened> | undefined
+  #wasReached = false
+  /** Whether the last call did not reach it. */
+  isAway = false
+
+  constructor(settings: Settings) {
+    this.#settings = settings
+  }
+
+  /** @throws ManyhostError MANYHOST_UNSUPPORTED without the client, MANYHOST_START_FAILED without a cluster */
+  #open(): Promise<Opened> {
+    this.#opened ??= this.#load().catch((error) => {
+      // A file that is not there yet may be there at the next start.
+      this.#opened = undefined
+      throw error
+    })
+    return this.#opened
+  }
+
+  async #load(): Promise<Opened> {
+    const client = await load()
+    const { kubeconfig, context } = this.#settings
+    try {
+      const config = new client.KubeConfig()
+      if (kubeconfig === undefined) config.loadFromDefault()
+      else config.loadFromFile(kubeconfig)
+      if (context !== undefined) config.setCurrentContext(context)
+      const cluster = config.getCurrentCluster()
+      if (!cluster) throw new Error(`there is no context '${config.getCurrentContext()}'`)
+      const core = config.makeApiClient(client.CoreV1Api)
+      const apps = config.makeApiClient(client.AppsV1Api)
+      return { client, config, core, apps, server: cluster.server }
+    } catch (cause) {
+      const text = `the cluster is not known: ${describe(cause)}`
+      throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+    }
+  }
+
+  /** That of the options, of the context, or of the service account. */
+  async namespace(): Promise<string> {
+    const { config } = await this.#open()
+    const own = config.getContextObject(config.getCurrentContext())?.namespace
+    return this.#settings.namespace ?? (own?.trim() || 'default')
+  }
+
+  /**
+   * @throws ManyhostError MANYHOST_START_FAILED when the API server cannot be reached, or with what it says otherwise;
+   * `statusOf` tells its status
+   */
+  async call<T>(
+    what: string,
+    action: (calls: Calls) => Promise<T>,
+    { signal, patience = PATIENCE, timeout = CALL_TIMEOUT }: CallOptions = {},
+  ): Promise<T> {
+    const { core, apps, client, server } = await this.#open()
+    const attempt = (cut: AbortSignal): Promise<T> =>
+      action({ core, apps, client, options: cutBy(client, cut) })
+    const begun = now()
+    for (let pause = 20; ; pause = Math.min(2 * pause, MAX_PAUSE)) {
+      try {
+        const result = await timed(what, attempt, timeout)
+        this.isAway = false
+        this.#wasReached = true
+        return result
+      } catch (thrown) {
+        const error = asError(thrown)
+        if (!isUnreachable(error)) throw refused(what, error)
+        this.isAway = true
+        const isOver = now() - begun >= patience || this.#closing.signal.aborted
+        // One that was never there is a mistake in the options rather than a fault.
+        if (isOver || signal?.aborted || !this.#wasReached) throw unreachable(what, server, error)
+        const ends = [this.#closing.signal, ...(signal ? [signal] : [])]
+        await sleep(pause, AbortSignal.any(ends)).catch(() => undefined)
+        if (signal?.aborted) throw unreachable(what, server, error)
+      }
+    }
+  }
+
+  /** An answer as it comes, with no end of its own. Once only. */
+  async stream(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    timeout: number,
+  ): Promise<IncomingMessage> {
+    const { config, server } = await this.#open()
+    const url = new URL(`${server.replace(/\/$/, '')}${path}`)
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
+    const options: RequestOptions = {}
+    await config.applyToHTTPSOptions(options)
+    const request = (url.protocol === 'https:' ? secureRequest : plainRequest)(url, options)
+    request.end()
+    const answer = once(request, 'response').then(([response]) => response as IncomingMessage)
+    // Once there is a response, what goes wrong is told by that; both may tell it.
+    request.on('error', () => {})
+    const response = await within(timeout, answer).catch((error) => {
+      throw unreachable('read', server, asError(error))
+    })
+    if (!response) {
+      request.destroy()
+      answer.then((late) => late.destroy()).catch(() => undefined)
+      throw unreachable('read', server, late('reading', timeout))
+    }
+    response.on('error', () => {})
+    if (response.statusCode === 200) return response
+    let said = ''
+    response.setEncoding('utf8')
+    for await (const chunk of response) if (said.length < MOST_SAID) said += chunk
+    throw refused('read', Object.assign(new Error(said), { code: response.statusCode, body: said }))
+  }
+
+  /** A connection of several channels into a pod. Once only. */
+  async channels(path: string, timeout = CALL_TIMEOUT): Promise<Channels> {
+    const { client, config, server } = await this.#open()
+    const opening = openChannels(new client.Exec(config).handler, path)
+    try {
+      const opened = await within(timeout, opening)
+      if (opened) return opened
+    } catch (error) {
+      throw unreachable('connect to a pod', server, asError(error))
+    }
+    opening.then((made) => made.destroy()).catch(() => undefined)
+    throw unreachable('connect to a pod', server, late('connecting', timeout))
+  }
+
+  close(): void {
+    this.#closing.abort()
+  }
+}
+
+/** The status that the API server answered with, of an error of `call`. */
+export function statusOf(error: unknown): number | undefined {
+  if (error instanceof ManyhostError) return statusOf(error.cause)
+  const code = (error as { code?: unknown } | undefined)?.code
+  return typeof code === 'number' ? code : undefined
+}
+
+export function isUnreachable(error: Error): boolean {
+  if (error instanceof ManyhostError)
+    return error.cause instanceof Error && isUnreachable(error.cause)
+  const { code, body } = error as { code?: string | number; body?: unknown }
+  if (typeof code === 'number') {
+    // Its store changes its leader, or is slow: 500, and its name.
+    return BUSY.has(code) || (code === 500 && JSON.stringify(body ?? '').includes('etcdserver'))
+  }
+  return UNREACHABLE.has(code ?? '') || /socket hang up|network timeout/.test(error.message)
+}
+
+async function timed<T>(
+  what: string,
+  action: (cut: AbortSignal) => Promise<T>,
+  timeout: number,
+): Promise<T> {
+  const cut = new AbortController()
+  const done = action(cut.signal).then((result) => ({ result }))
+  const settled = await within(timeout, done)
+  if (settled) return settled.result
+  cut.abort()
+  done.catch(() => undefined)
+  throw late(what, timeout)
+}
+
+function late(what: string, timeout: number): Error {
+  return Object.assign(new Error(`${what} took longer than ${timeout} ms`), { code: 'ETIMEDOUT' })
+}
+
+function unreachable(what: string, server: string, cause: Error): ManyhostError {
+  const text = `cannot ${what}: no answer from ${server}: ${describe(cause)}`
+  return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+}
+
+/** The client's message holds all headers; what people need is the API server's own. */
+function refused(what: string, cause: Error): ManyhostError {
+  const { code, body } = cause as { code?: unknown; body?: unknown }
+  const said = typeof code === 'number' ? `${code}: ${messageOf(body)}` : describe(cause)
+  return new ManyhostError('MANYHOST_START_FAILED', `cannot ${what}: ${said}`, { cause })
+}
+
+function messageOf(body: unknown): string {
+  let status = body
+  try {
+    if (typeof body === 'string') status = JSON.parse(body)
+  } catch {
+    // Of what stands before the API server.
+  }
+  const { message } = (status ?? {}) as { message?: unknown }
+  return String(message ?? (typeof body === 'string' ? body : '')).slice(0, MOST_SAID)
+}
+
+function cutBy({ Observable }: Client, signal: AbortSignal): ConfigurationOptions {
+  const cut: ObservableMiddleware = {
+    pre: (context) => {
+      // It is of the client's own kind, whose types know less than it takes.
+      context.setSignal(signal as never)
+      return new Observable(Promise.resolve(context))
+    },
+    post: (context) => new Observable(Promise.resolve(context)),
+  }
+  return { middleware: [cut], middlewareMergeStrategy: 'append' }
+}
+
+async function load(): Promise<Client> {
+  try {
+    return await import('@kubernetes/client-node')
+  } catch (cause) {
+    const text =
+      "kubernetes needs the package @kubernetes/client-node: npm install '@kubernetes/client-node@^1.4'"
+    throw new ManyhostError('MANYHOST_UNSUPPORTED', text, { cause })
+  }
+}

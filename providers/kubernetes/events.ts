@@ -1,0 +1,196 @@
+/**
+ * What happens to pods, from the API server's watch: no polling. A watch that breaks is taken up where it was left, by
+ * the version of the last thing that it told; where the server has forgotten that one, all pods are listed again.
+ */
+import type { IncomingMessage } from 'node:http'
+import type { V1Pod } from '@kubernetes/client-node'
+import { describe } from '../../src/errors.ts'
+import { every, sleep, type Timer } from '../../src/time.ts'
+import { lines } from '../docker/lines.ts'
+import { type Api, statusOf } from './api.ts'
+
+export interface Watcher {
+  /** Whether the cluster has said that there is a pod: only then is its absence from a list its end. */
+  readonly isMade: boolean
+  onPod(pod: V1Pod): void
+  onGone(): void
+}
+
+/** How often it is made sure that a silent server is still there, in ms. */
+const PING = 5_000
+const PING_TIMEOUT = 5_000
+/** Longest pause between two tries to connect, in ms. */
+const MAX_PAUSE = 500
+/** How long the server is to keep one watch, in s: its own choice is half an hour and more. */
+const WATCH_SECONDS = 600
+/** Pods a page, as lists come. */
+const PAGE = 500
+
+const GONE = 410
+
+export class Events {
+  readonly #api: Api
+  readonly #namespace: string
+  readonly #selector: string
+  readonly #watchers = new Map<string, Watcher>()
+  readonly #onPod: (pod: V1Pod) => void
+  #version: string | undefined
+  #stream: IncomingMessage | undefined
+  #connected: Promise<void> | undefined
+  #setConnected: () => void = () => {}
+  #ping: Timer | undefined
+  #isClosed = false
+  #lastFailure = ''
+
+  /** @param onPod is told of all pods that the selector finds, whoever watches them. */
+  constructor(
+    api: Api,
+    namespace: string,
+    selector: string,
+    onPod: (pod: V1Pod | undefined, name: string) => void = () => {},
+  ) {
+    this.#api = api
+    this.#namespace = namespace
+    this.#selector = selector
+    this.#onPod = (pod) => onPod(pod, pod.metadata?.name ?? '')
+    this.#onGone = (name) => onPod(undefined, name)
+  }
+
+  readonly #onGone: (name: string) => void
+
+  /** Why the last try to connect failed, for people. */
+  get lastFailure(): string {
+    return this.#lastFailure
+  }
+
+  /** Resolves when nothing that happens from then on is missed. */
+  connected(): Promise<void> {
+    if (!this.#connected) {
+      this.#connected = new Promise((resolve) => {
+        this.#setConnected = resolve
+      })
+      this.#ping = every(PING, () => void this.#check())
+      void this.#loop()
+    }
+    return this.#connected
+  }
+
+  watch(pod: string, watcher: Watcher): void {
+    this.#watchers.set(pod, watcher)
+  }
+
+  forget(pod: string): void {
+    this.#watchers.delete(pod)
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#ping?.clear()
+    this.#stream?.destroy()
+  }
+
+  async #loop(): Promise<void> {
+    for (let pause = 20; !this.#isClosed; pause = Math.min(2 * pause, MAX_PAUSE)) {
+      try {
+        if (this.#version === undefined) this.#version = await this.#list()
+        await this.#follow(this.#version, () => {
+          pause = 20
+        })
+      } catch (error) {
+        this.#lastFailure = describe(error)
+        // Forgotten by the server, or never known to it: as after a restore of its store.
+        if (statusOf(error) === GONE || statusOf(error) === 400) this.#version = undefined
+      }
+      if (!this.#isClosed) await sleep(pause)
+    }
+  }
+
+  async #follow(from: string, onConnected: () => void): Promise<void> {
+    const query = {
+      watch: 'true',
+      labelSelector: this.#selector,
+      resourceVersion: from,
+      allowWatchBookmarks: 'true',
+      timeoutSeconds: String(WATCH_SECONDS),
+    }
+    this.#stream = await this.#api.stream(this.#path, query, PING_TIMEOUT)
+    if (this.#isClosed) this.#stream.destroy()
+    try {
+      this.#setConnected()
+      onConnected()
+      for await (const event of lines(this.#stream)) this.#take(event)
+    } finally {
+      this.#stream.destroy()
+      this.#stream = undefined
+    }
+  }
+
+  get #path(): string {
+    return `/api/v1/namespaces/${this.#namespace}/pods`
+  }
+
+  #take({ type, object }: { type?: unknown; object?: unknown }): void {
+    const pod = object as V1Pod
+    if (type === 'ERROR') {
+      const { code, message } = object as { code?: number; message?: string }
+      throw Object.assign(new Error(message ?? 'the watch failed'), { code })
+    }
+    this.#version = pod.metadata?.resourceVersion ?? this.#version
+    const name = pod.metadata?.name ?? ''
+    if (type === 'DELETED') {
+      this.#watchers.get(name)?.onPod(pod)
+      this.#watchers.get(name)?.onGone()
+      this.#onGone(name)
+    } else if (type === 'ADDED' || type === 'MODIFIED') {
+      this.#watchers.get(name)?.onPod(pod)
+      this.#onPod(pod)
+    }
+  }
+
+  /** Answers with the version that it is of. */
+  async #list(): Promise<string> {
+    // Those that come while it is asked are none that it could answer for.
+    const made = [...this.#watchers].filter(([, { isMade }]) => isMade)
+    const seen = new Set<string>()
+    let version = ''
+    let next: string | undefined
+    do {
+      const page = await this.#api.call(
+        'list pods',
+        ({ core, options }) =>
+          core.listNamespacedPod(
+            {
+              namespace: this.#namespace,
+              labelSelector: this.#selector,
+              limit: PAGE,
+              ...(next && { _continue: next }),
+            },
+            options,
+          ),
+        { patience: 0 },
+      )
+      version = page.metadata?.resourceVersion ?? ''
+      next = page.metadata?._continue
+      for (const pod of page.items) {
+        const name = pod.metadata?.name ?? ''
+        seen.add(name)
+        this.#watchers.get(name)?.onPod(pod)
+        this.#onPod(pod)
+      }
+    } while (next)
+    for (const [name, watcher] of made) if (!seen.has(name)) watcher.onGone()
+    return version
+  }
+
+  /** A connection whose other end has vanished says nothing by itself. */
+  async #check(): Promise<void> {
+    const stream = this.#stream
+    if (!stream || this.#watchers.size === 0) return
+    try {
+      const ping = await this.#api.stream('/version', {}, PING_TIMEOUT)
+      ping.resume()
+    } catch (error) {
+      if (statusOf(error) === undefined) stream.destroy()
+    }
+  }
+}

@@ -1,0 +1,104 @@
+/** Commands within a container that runs. What they are goes in by standard input: the API server logs their words. */
+import { PassThrough, type Readable, type Writable } from 'node:stream'
+import { ManyhostError } from '../../src/errors.ts'
+import { BOOTSTRAP } from '../far/shell.ts'
+import type { Api } from './api.ts'
+import type { Channels } from './channels.ts'
+
+export interface Target {
+  readonly api: Api
+  readonly namespace: string
+  readonly pod: string
+  readonly container: string
+}
+
+export interface Executed {
+  readonly stdout: Readable
+  readonly stderr: Readable
+  /** Takes more input; resolves when it is on its way. */
+  write(data: Buffer): Promise<void>
+  /** Its exit code, and what the cluster says of it; rejects when the connection ended before that. */
+  readonly ended: Promise<{ readonly code: number; readonly why: string }>
+  /** Lets go of it. */
+  cut(): void
+}
+
+const [STDIN, STDOUT, STDERR, STATUS] = [0, 1, 2, 3] as const
+
+/** Most input that is sent at a time, in bytes. */
+const PIECE = 65_536
+
+interface Status {
+  readonly status?: string
+  readonly message?: string
+  readonly details?: { readonly causes?: readonly { reason?: string; message?: string }[] }
+}
+
+/** Runs a script by the container's own shell. @throws ManyhostError MANYHOST_START_FAILED */
+export async function execute(target: Target, script: string): Promise<Executed> {
+  const { api, namespace, pod, container } = target
+  const query = new URLSearchParams({ container, stdin: 'true', stdout: 'true', stderr: 'true' })
+  for (const word of ['sh', '-c', BOOTSTRAP]) query.append('command', word)
+  const path = `/api/v1/namespaces/${namespace}/pods/${pod}/exec?${query}`
+  const channels = await api.channels(path)
+  const streams = [new PassThrough(), new PassThrough()] as const
+  const [stdout, stderr] = streams
+  let settle: (status: Status) => void = () => {}
+  const status = new Promise<Status>((resolve) => {
+    settle = resolve
+  })
+  const waiting = new Set<Writable>()
+  const pass = (stream: Writable, data: Buffer): void => {
+    if (stream.write(data) || waiting.has(stream)) return
+    waiting.add(stream)
+    channels.pause()
+    stream.once('drain', () => {
+      waiting.delete(stream)
+      if (waiting.size === 0) channels.resume()
+    })
+  }
+  channels.listen((channel, data) => {
+    if (channel === STDOUT && data.length > 0) pass(stdout, data)
+    else if (channel === STDERR && data.length > 0) pass(stderr, data)
+    else if (channel === STATUS && data.length > 0) settle(parse(data))
+  })
+  const lost = channels.closed.then((): never => {
+    throw new ManyhostError('MANYHOST_START_FAILED', `the connection into ${pod} was lost`)
+  })
+  const ended = Promise.race([status, lost]).then(codeOf)
+  ended
+    .catch(() => undefined)
+    .finally(() => {
+      for (const stream of streams) stream.end()
+      channels.destroy()
+    })
+  const bytes = Buffer.from(`${script}\n`)
+  const write = (data: Buffer): Promise<void> => send(channels, data)
+  await write(Buffer.concat([Buffer.from(`${bytes.length}\n`), bytes])).catch(() => undefined)
+  return { stdout, stderr, write, ended, cut: () => channels.destroy() }
+}
+
+async function send(channels: Channels, data: Buffer): Promise<void> {
+  for (let at = 0; at < data.length; at += PIECE) {
+    const piece = data.subarray(at, at + PIECE)
+    await new Promise<void>((resolve, reject) => {
+      channels.write(STDIN, piece, (error) => (error ? reject(error) : resolve()))
+    })
+  }
+}
+
+function parse(data: Buffer): Status {
+  try {
+    return JSON.parse(data.toString()) as Status
+  } catch {
+    return { status: 'Failure', message: data.toString().slice(0, 500) }
+  }
+}
+
+function codeOf({ status, message = '', details }: Status): { code: number; why: string } {
+  if (status === 'Success') return { code: 0, why: '' }
+  const cause = details?.causes?.find(({ reason }) => reason === 'ExitCode')
+  if (cause) return { code: Number(cause.message), why: '' }
+  // There is no shell, or no such container: nothing was run.
+  throw new ManyhostError('MANYHOST_START_FAILED', message.slice(0, 1_000))
+}

@@ -1,0 +1,120 @@
+/** Files and folders to a pod and from it: its own tar, through a command. */
+import { stat } from 'node:fs/promises'
+import { basename, join, posix, resolve } from 'node:path'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { quote } from '../far/shell.ts'
+import { Tail } from '../process/output.ts'
+import { add, extract, tar } from '../tar.ts'
+import { type Executed, execute, type Target } from './exec.ts'
+
+/** What the pod said of a failure, in characters. */
+const MOST_SAID = 2_000
+/** Tar reads whole records: with less it would wait for more, and no end of the input can be told. */
+const RECORD = 10_240
+
+/** A file to a folder goes into it, as with the command cp. @throws ManyhostError MANYHOST_START_FAILED */
+export async function upload(
+  target: Target,
+  local: string,
+  remote: string,
+  cwd: string | undefined,
+): Promise<void> {
+  await named('upload', local, remote, async () => {
+    const source = resolve(local)
+    const { pack } = await tar()
+    const isFolder = (await stat(source)).isDirectory()
+    const path = posix.resolve(cwd ?? '/', remote)
+    const name = basename(path)
+    const into = posix.dirname(path)
+    // A file whose target is a folder goes into that folder, under its own name.
+    const script = isFolder
+      ? `mkdir -p -- ${quote(path)} && exec tar -xf - -C ${quote(path)}`
+      : `if [ -d ${quote(path)} ] ${remote.endsWith('/') ? `|| mkdir -p -- ${quote(path)}` : ''}; then into=${quote(path)}; as=${quote(basename(source))}; else into=${quote(into)}; as=${quote(name)}; fi
+part=$into/.manyhost-$$
+mkdir -p -- "$into" && mkdir -- "$part" && tar -xf - -C "$part" && mv -f -- "$part/file" "$into/$as" && rmdir -- "$part"`
+    const executed = await execute(target, script)
+    executed.stdout.resume()
+    const said = listen(executed)
+    const archive = pack()
+    const packed = add(archive, source, isFolder ? '.' : 'file').then(
+      () => archive.finalize(),
+      (error) => archive.destroy(asError(error)),
+    )
+    const sent = (async () => {
+      let size = 0
+      for await (const chunk of archive) {
+        size += (chunk as Buffer).length
+        await executed.write(chunk as Buffer)
+      }
+      await packed
+      await executed.write(Buffer.alloc((RECORD - (size % RECORD)) % RECORD))
+    })()
+    await finished(executed, sent, said)
+  })
+}
+
+/** @throws ManyhostError MANYHOST_START_FAILED */
+export async function download(
+  target: Target,
+  remote: string,
+  local: string,
+  cwd: string | undefined,
+): Promise<void> {
+  await named('download', remote, local, async () => {
+    const source = posix.resolve(cwd ?? '/', remote)
+    const path = quote(source)
+    const base = quote(basename(source))
+    // What it is, is in the name of the first entry: a folder's ends with a slash.
+    const look = await execute(target, `[ -d ${path} ] && echo folder || echo file`)
+    let kind = ''
+    look.stdout.on('data', (chunk) => {
+      if (kind.length < 10) kind += chunk
+    })
+    look.stderr.resume()
+    await look.ended
+    const isThere = await stat(resolve(local)).then(
+      (facts) => facts.isDirectory(),
+      () => false,
+    )
+    const isInto = kind.trim() !== 'folder' && (local.endsWith('/') || isThere)
+    const to = isInto ? join(resolve(local), basename(source)) : resolve(local)
+    const script = `cd -- "$(dirname -- ${path})" && exec tar -cf - ${base}`
+    const executed = await execute(target, script)
+    const said = listen(executed)
+    await finished(executed, extract(executed.stdout, to), said)
+  })
+}
+
+function listen({ stderr }: Executed): Tail {
+  const said = new Tail(MOST_SAID)
+  stderr.on('data', (chunk: Buffer) => said.add(chunk.toString()))
+  return said
+}
+
+/** A script that ends early, of a full disk perhaps, has a better reason than the stream that it broke. */
+async function finished(executed: Executed, streamed: Promise<void>, said: Tail): Promise<void> {
+  const settled = streamed.then(
+    () => undefined,
+    (error: unknown) => asError(error),
+  )
+  try {
+    const first = await Promise.race([executed.ended, settled.then((error) => error)])
+    if (first instanceof Error && said.text === '') throw first
+    const { code } = await executed.ended
+    if (code !== 0) throw new Error(said.text.trim() || `exit code ${code}`)
+    const error = await settled
+    if (error) throw error
+  } finally {
+    executed.cut()
+  }
+}
+
+async function named(verb: string, from: string, to: string, copy: () => Promise<void>) {
+  try {
+    await copy()
+  } catch (cause) {
+    if (cause instanceof ManyhostError && cause.code === 'MANYHOST_UNSUPPORTED') throw cause
+    const text = `cannot ${verb} '${from}' to '${to}': ${describe(cause).trim()}`
+    throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+  }
+}

@@ -1,0 +1,432 @@
+/** One instance: its pod, what was started in it, and the connections to it, from create to delete. */
+import type { V1Pod } from '@kubernetes/client-node'
+import type { Pool } from 'undici'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import type { Exit, Running, StartSpec, StartupContext } from '../../src/provider.ts'
+import { after, sleep, type Timer, within } from '../../src/time.ts'
+import { Grace } from '../grace.ts'
+import { lastLine, pump, Tail } from '../process/output.ts'
+import { type Api, statusOf } from './api.ts'
+import type { Events } from './events.ts'
+import { execute, type Target } from './exec.ts'
+import { exitOf, hopeless, isRunning, leavingOf, unschedulable } from './exit.ts'
+import { download, upload } from './files.ts'
+import { background, foreground, type Spawn } from './idle.ts'
+import { Logs } from './logs.ts'
+import { CONTAINER, INSTANCE, SESSION } from './names.ts'
+import { type Reach, reachPod } from './reach.ts'
+
+/** How much of an instance's output its errors carry, in characters. */
+const ERROR_OUTPUT = 4_096
+/** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
+const RUN_OUTPUT = 1_048_576
+/** How long the end of the output is waited for after the end of the container, in ms. */
+const LAST_WORDS = 1_000
+/** How long a deletion is tried while nobody can reach the API server, in ms; the next session sweeps what is left. */
+const REMOVE_PATIENCE = 120_000
+/** How long a node is given to say that a pod has ended whose grace is over, in ms; then it is deleted unseen. */
+const NODE_PATIENCE = 20_000
+
+export interface Surroundings {
+  readonly api: Api
+  readonly namespace: string
+  readonly events: Events
+  readonly manifest: V1Pod
+  readonly env: Record<string, string>
+  readonly cwd: string | undefined
+  readonly listenOn: { readonly host: string; readonly port: number }
+  readonly reach: 'pod-ip' | 'forward'
+}
+
+export class Instance implements Running {
+  readonly exited: Promise<Exit>
+  readonly leaving: Promise<string>
+  /** Resolves when nothing of it is left. */
+  readonly gone: Promise<void>
+  readonly #spec: StartSpec
+  readonly #on: Surroundings
+  readonly #name: string
+  readonly #given: Readonly<Record<string, string>>
+  readonly #grace = new Grace(() => void this.#remove(0))
+  readonly #abort = new AbortController()
+  readonly #output = new Tail(ERROR_OUTPUT)
+  readonly #logs: Logs
+  readonly #running: Promise<V1Pod>
+  #reach: Reach | undefined
+  #state: 'up' | 'stopping' | 'ended' = 'up'
+  #uid: string | undefined
+  /** The pod is made, or could not be; whoever deletes it has to wait for that. */
+  #making: Promise<unknown> = Promise.resolve()
+  #following: Promise<void> | undefined
+  #hasEnded = false
+  #isGone = false
+  #waitsFor: string | undefined
+  #unseen: Timer | undefined
+  #doom: Timer | undefined
+  #setRunning: (pod: V1Pod) => void = () => {}
+  #setExited: (exit: Exit) => void = () => {}
+  #setLeaving: (reason: string) => void = () => {}
+  #setGone: () => void = () => {}
+
+  constructor(spec: StartSpec, surroundings: Surroundings) {
+    this.#spec = spec
+    this.#on = surroundings
+    this.#given = { ...surroundings.env }
+    this.#name = surroundings.manifest.metadata?.name as string
+    this.#logs = new Logs(this.#target, (text) => this.#write(text))
+    this.exited = new Promise((resolve) => {
+      this.#setExited = resolve
+    })
+    this.leaving = new Promise((resolve) => {
+      this.#setLeaving = resolve
+    })
+    this.gone = new Promise((resolve) => {
+      this.#setGone = resolve
+    })
+    this.#running = new Promise((resolve) => {
+      this.#setRunning = resolve
+    })
+  }
+
+  get dispatcher(): Pool {
+    return this.#reach?.pool as Pool
+  }
+
+  get address(): string {
+    return this.#reach?.address ?? ''
+  }
+
+  get #target(): Target {
+    const { api, namespace } = this.#on
+    return { api, namespace, pod: this.#name, container: CONTAINER }
+  }
+
+  accepts(signal: AbortSignal): Promise<void> {
+    return this.#reach ? this.#reach.accepts(signal) : Promise.reject(new Error('not started'))
+  }
+
+  /** Rejects when it could not be started, ended meanwhile or was given up; `stop` then deletes what there is. */
+  async begin(signal: AbortSignal, patience: number): Promise<void> {
+    let onAbort = (): void => {}
+    const lost = new Promise<never>((_, reject) => {
+      onAbort = () => reject(this.#failure('it was given up', signal.reason))
+      signal.addEventListener('abort', onAbort, { once: true })
+      void this.exited.then(({ detail }) => reject(this.#failure(`it ended: ${detail}`)))
+    })
+    try {
+      if (signal.aborted) throw this.#failure('it was given up', signal.reason)
+      await Promise.race([this.#startup(signal, patience), lost])
+    } catch (error) {
+      if (error instanceof ManyhostError) throw error
+      throw this.#failure(describe(error).trim(), error)
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  async #startup(signal: AbortSignal, patience: number): Promise<void> {
+    const { events, listenOn, reach, api, namespace } = this.#on
+    const given = AbortSignal.any([signal, this.#abort.signal])
+    const isMade = (): boolean => this.#uid !== undefined
+    events.watch(this.#name, {
+      get isMade() {
+        return isMade()
+      },
+      onPod: (pod) => this.#onPod(pod),
+      onGone: () => this.#onGone(),
+    })
+    const making = this.#make(given, patience)
+    this.#making = making.catch(() => undefined)
+    void events.connected()
+    await making
+    const pod = await this.#running
+    this.#follow()
+    const { port } = listenOn
+    const ip = pod.status?.podIP ?? ''
+    const { concurrency } = this.#spec
+    this.#reach = reachPod({ api, namespace, pod: this.#name, ip, port, reach, concurrency })
+    await this.#spec.startup?.(this.#context(), listenOn)
+    const [command, ...args] = this.#spec.command ?? []
+    if (this.#spec.startup && command) await this.#spawn(command, args)
+    given.throwIfAborted()
+  }
+
+  async #make(signal: AbortSignal, patience: number): Promise<void> {
+    const { api, namespace, manifest } = this.#on
+    const options = { signal, patience }
+    const create = api.call(
+      'create a pod',
+      // Not cut when it is given up: whoever gives up has to know whether there is a pod.
+      ({ core, options }) => core.createNamespacedPod({ namespace, body: manifest }, options),
+      options,
+    )
+    const made = await create.catch(async (error) => {
+      if (statusOf(error) !== 409) throw error
+      // The name is taken: by our own first try, whose answer was lost.
+      const known = await api.call(
+        'look at a pod',
+        ({ core, options }) => core.readNamespacedPod({ namespace, name: this.#name }, options),
+        options,
+      )
+      const [its, mine] = [known.metadata, manifest.metadata]
+      const isMine =
+        its?.labels?.[SESSION] === mine?.labels?.[SESSION] &&
+        its?.annotations?.[INSTANCE] === mine?.annotations?.[INSTANCE]
+      if (!isMine) throw error
+      return known
+    })
+    this.#uid = made.metadata?.uid
+    this.#onPod(made)
+  }
+
+  #onPod(pod: V1Pod): void {
+    const { metadata, spec } = pod
+    // Of the same name after ours was deleted: somebody else's.
+    if (this.#uid !== undefined && metadata?.uid !== this.#uid) return
+    const exit = exitOf(pod, CONTAINER, this.#spec.resources?.memory)
+    if (exit) return void this.#onEnd(exit, pod)
+    if (isRunning(pod, CONTAINER)) this.#setRunning(pod)
+    else {
+      const why = hopeless(pod, CONTAINER)
+      if (why) return void this.#onEnd({ reason: 'lost', detail: why }, pod)
+      const waitsFor = unschedulable(pod)
+      if (waitsFor && waitsFor !== this.#waitsFor) this.#write(`manyhost: waits: ${waitsFor}\n`)
+      this.#waitsFor = waitsFor
+    }
+    const leaving = leavingOf(pod)
+    if (!leaving || this.#state !== 'up') return
+    this.#setLeaving(leaving)
+    if (!metadata?.deletionTimestamp) return
+    // A pod may stay Terminating for as long as nobody hears of its node.
+    const seconds = metadata.deletionGracePeriodSeconds ?? spec?.terminationGracePeriodSeconds ?? 30
+    this.#doom ??= after(
+      1_000 * seconds,
+      () => void this.#onEnd({ reason: 'lost', detail: leaving }),
+    )
+  }
+
+  #onGone(): void {
+    this.#isGone = true
+    void this.#onEnd({ reason: 'lost', detail: 'its pod was deleted by somebody else' })
+    if (this.#state !== 'up') this.#finish()
+  }
+
+  /** The container has ended, or the cluster does not have it any more. */
+  async #onEnd(exit: Exit, pod?: V1Pod): Promise<void> {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    // It may have ended before it was ever seen to run; what it wrote says why.
+    if (pod?.status?.containerStatuses?.some(({ state }) => state?.terminated)) this.#follow()
+    await within(LAST_WORDS, this.#following ?? Promise.resolve())
+    if (this.#state === 'up') this.#end(exit)
+    else if (this.#state === 'stopping') void this.#remove(0)
+  }
+
+  /** Passes its output on until it ends; the API server may go and come back meanwhile. */
+  #follow(): void {
+    const run = async (): Promise<void> => {
+      for (;;) {
+        const wasOver = this.#hasEnded
+        const isRead = await this.#logs.follow().then(
+          () => true,
+          () => false,
+        )
+        // An output that ended after the container's end is whole.
+        if ((isRead && wasOver) || this.#isGone || this.#state === 'ended') return
+        await sleep(wasOver ? 50 : 200)
+      }
+    }
+    this.#following ??= run()
+  }
+
+  #context(): StartupContext {
+    const { env, cwd } = this.#on
+    return {
+      env,
+      signal: this.#abort.signal,
+      run: (command, ...args) => this.#run(command, args),
+      spawn: (command, ...args) => this.#spawn(command, args),
+      upload: (local, remote) => upload(this.#target, local, remote, cwd),
+      download: (remote, local) => download(this.#target, remote, local, cwd),
+      log: (text) => this.#write(`${text}\n`),
+    }
+  }
+
+  async #run(command: string, args: readonly string[]): Promise<string> {
+    const stdout = new Tail(RUN_OUTPUT)
+    const output = new Tail(ERROR_OUTPUT)
+    const onText = (text: string, isStdout: boolean): void => {
+      output.add(text)
+      if (isStdout) stdout.add(text)
+      this.#write(text)
+    }
+    const script = foreground(this.#begun(command, args))
+    const code = await this.#execute(script, onText)
+    this.#abort.signal.throwIfAborted()
+    if (code === 0) return stdout.text
+    const line = lastLine(output.text)
+    throw new ManyhostError(
+      'MANYHOST_RUN_FAILED',
+      `'${[command, ...args].join(' ').slice(0, 200)}' failed: exit code ${code}${line && `: ${line}`}`,
+      { service: this.#spec.service, output: output.text },
+    )
+  }
+
+  /** It is the pod that ends with it, and so tells of its end. */
+  async #spawn(command: string, args: readonly string[]): Promise<void> {
+    const said = new Tail(ERROR_OUTPUT)
+    const script = background(this.#begun(command, args))
+    const code = await this.#execute(script, (text) => said.add(text))
+    this.#abort.signal.throwIfAborted()
+    if (code !== 0) throw new Error(said.text.trim() || `'${command}' was not begun: ${code}`)
+  }
+
+  /** The container has its environment already: what the function has added or changed comes on top. */
+  #begun(command: string, args: readonly string[]): Spawn {
+    const { env, cwd } = this.#on
+    const added = Object.entries(env).filter(([name, value]) => this.#given[name] !== value)
+    return { id: this.#spec.id, command, args, cwd, env: Object.fromEntries(added) }
+  }
+
+  /** Resolves with the exit code when all that it wrote was passed on. */
+  async #execute(
+    script: string,
+    onText: (text: string, isStdout: boolean) => void,
+  ): Promise<number> {
+    const { signal } = this.#abort
+    // A startup function that does not look at its signal must not start anything behind our back.
+    signal.throwIfAborted()
+    const executed = await execute(this.#target, script)
+    pump(executed.stdout, (text) => onText(text, true))
+    pump(executed.stderr, (text) => onText(text, false))
+    signal.addEventListener('abort', executed.cut, { once: true })
+    if (signal.aborted) executed.cut()
+    try {
+      const { code } = await executed.ended
+      await Promise.all([over(executed.stdout), over(executed.stderr)])
+      return code
+    } finally {
+      signal.removeEventListener('abort', executed.cut)
+    }
+  }
+
+  #write(text: string): void {
+    this.#output.add(text)
+    this.#spec.onOutput(text)
+  }
+
+  stop(grace: number): Promise<void> {
+    if (this.#state === 'up') {
+      this.#state = 'stopping'
+      this.#abort.abort(this.#ended('stopped'))
+      if (grace > 0) void this.#remove(grace)
+    }
+    this.#grace.shorten(grace)
+    return this.gone
+  }
+
+  /** Asks the cluster for its end within `grace` ms; it may be asked again for a shorter one. */
+  async #remove(grace: number): Promise<void> {
+    await this.#making
+    if (this.#uid === undefined && !(await this.#isThere())) return this.#finish()
+    if (this.#isGone) return this.#finish()
+    // 0 would take the pod out of the books at once, whatever still runs on its node.
+    if (!(await this.#delete(Math.max(1, Math.ceil(grace / 1_000))))) return this.#finish()
+    this.#unseen?.clear()
+    const unseen = (): void => void this.#delete(0).then(() => this.#finish())
+    this.#unseen = after(grace + NODE_PATIENCE, unseen)
+  }
+
+  /** A create whose answer nobody waited for may have made it all the same. */
+  async #isThere(): Promise<boolean> {
+    const { api, namespace, manifest } = this.#on
+    try {
+      const known = await api.call(
+        'look at a pod',
+        ({ core, options }) => core.readNamespacedPod({ namespace, name: this.#name }, options),
+        { patience: REMOVE_PATIENCE },
+      )
+      const isMine = known.metadata?.labels?.[SESSION] === manifest.metadata?.labels?.[SESSION]
+      if (isMine) this.#uid = known.metadata?.uid
+      return isMine
+    } catch {
+      return false
+    }
+  }
+
+  /** Whether there was anything to delete. */
+  async #delete(gracePeriodSeconds: number): Promise<boolean> {
+    const { api, namespace } = this.#on
+    const uid = this.#uid
+    const body = { gracePeriodSeconds, ...(uid !== undefined && { preconditions: { uid } }) }
+    try {
+      await api.call(
+        'delete a pod',
+        ({ core, options }) =>
+          core.deleteNamespacedPod({ namespace, name: this.#name, body }, options),
+        { patience: REMOVE_PATIENCE },
+      )
+      return true
+    } catch (error) {
+      const status = statusOf(error)
+      if (status !== 404 && status !== 409) this.#write(`\nmanyhost: ${describe(error)}\n`)
+      return false
+    }
+  }
+
+  /** It has ended by itself. */
+  #end(exit: Exit): void {
+    this.#state = 'ended'
+    this.#settle(exit)
+    void this.#remove(0)
+  }
+
+  /** Nothing of it is left. */
+  #finish(): void {
+    if (this.#state === 'stopping') {
+      this.#state = 'ended'
+      this.#settle({ reason: 'stopped', detail: 'stopped' })
+    }
+    this.#isGone = true
+    this.#grace.cancel()
+    this.#unseen?.clear()
+    this.#on.events.forget(this.#name)
+    this.#logs.cut()
+    this.#setGone()
+  }
+
+  #settle(exit: Exit): void {
+    this.#doom?.clear()
+    this.#setExited(exit)
+    const error = this.#ended(exit.detail)
+    this.#abort.abort(error)
+    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
+    process.nextTick(() => void this.#reach?.pool.destroy(error).catch(() => undefined))
+  }
+
+  #ended(detail: string): ManyhostError {
+    const { id, service } = this.#spec
+    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
+      service,
+      output: this.#output.text,
+    })
+  }
+
+  #failure(why: string, cause?: unknown): ManyhostError {
+    if (cause instanceof ManyhostError) return cause
+    const { id, service } = this.#spec
+    return new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
+      service,
+      output: this.#output.text,
+      ...(cause !== undefined && { cause: asError(cause) }),
+    })
+  }
+}
+
+function over(stream: NodeJS.ReadableStream & { readableEnded?: boolean }): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.readableEnded) resolve()
+    stream.once('end', resolve)
+    stream.once('close', resolve)
+  })
+}

@@ -1,0 +1,39 @@
+/** What pods of ours are called and known by. */
+import { createHash } from 'node:crypto'
+
+export const SESSION = 'manyhost/session'
+export const INSTANCE = 'manyhost/instance'
+/** Annotations: what a label may not hold. */
+export const SERVICE = 'manyhost/service'
+export const OWNER = 'manyhost/owner'
+export const LABELS = 'manyhost/labels'
+
+/** The container that the server runs in; others, of a template, are its company. */
+export const CONTAINER = 'server'
+
+/** Longest name of a pod that is also its host name. */
+const LONGEST = 63
+
+/** An instance's name as that of a pod: what had to be changed for it is told apart by a hash. */
+export function podName(id: string): string {
+  const plain = `manyhost-${id}`
+  const fits = plain
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+    .replace(/-+$/, '')
+  if (fits === plain && fits.length <= LONGEST) return plain
+  const hash = createHash('sha256').update(id).digest('hex').slice(0, 10)
+  return `${fits.slice(0, LONGEST - 11).replace(/-+$/, '')}-${hash}`
+}
+
+/** As a label's value may be. */
+export function isLabel(value: string): boolean {
+  return /^([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?$/.test(value)
+}
+
+/** As a label's name may be. */
+export function isLabelName(name: string): boolean {
+  const [prefix, rest] = name.includes('/') ? name.split('/', 2) : [undefined, name]
+  const isRight = /^[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$/.test(rest ?? '')
+  return isRight && (prefix === undefined || /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(prefix))
+}

@@ -1,0 +1,117 @@
+/** What the cluster is asked for: the manifest of one instance's pod. */
+import { posix } from 'node:path'
+import type { V1Pod } from '@kubernetes/client-node'
+import type { StartSpec } from '../../src/provider.ts'
+import { idle } from './idle.ts'
+import {
+  CONTAINER,
+  INSTANCE,
+  isLabel,
+  isLabelName,
+  LABELS,
+  OWNER,
+  podName,
+  SERVICE,
+  SESSION,
+} from './names.ts'
+import type { Settings } from './options.ts'
+import { overlay } from './template.ts'
+
+export interface Wanted {
+  readonly spec: StartSpec
+  readonly settings: Settings
+  readonly image: string
+  readonly session: string
+  readonly owner: string
+  readonly env: Readonly<Record<string, string>>
+}
+
+const PULL = { missing: 'IfNotPresent', always: 'Always', never: 'Never' } as const
+
+/** How long a pod stays bound to a node that the cluster has lost sight of, in s; the cluster's own default is 300. */
+const LOST_NODE_SECONDS = 10
+
+export function podOf({ spec, settings, image, session, owner, env }: Wanted): V1Pod {
+  const { cpus, memory } = spec.resources ?? {}
+  const limits = {
+    ...(cpus !== undefined && { cpu: `${Math.round(cpus * 1_000)}m` }),
+    ...(memory !== undefined && { memory: String(Math.round(memory)) }),
+  }
+  const labels = { ...settings.labels, ...spec.labels }
+  const cwd = cwdOf(spec, settings)
+  const base = {
+    metadata: {
+      // A label's value is of few characters; all of them, as they are, go into an annotation.
+      labels: Object.fromEntries(
+        Object.entries(labels).filter(([name, value]) => isLabelName(name) && isLabel(value)),
+      ),
+      annotations: {},
+    },
+    spec: {
+      // An instance has no business with the cluster's API; the template may say otherwise.
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      ...(settings.serviceAccount && { serviceAccountName: settings.serviceAccount }),
+      tolerations: ['not-ready', 'unreachable'].map((what) => ({
+        key: `node.kubernetes.io/${what}`,
+        operator: 'Exists',
+        effect: 'NoExecute',
+        tolerationSeconds: LOST_NODE_SECONDS,
+      })),
+      containers: [
+        {
+          name: CONTAINER,
+          image,
+          ...(settings.pull && { imagePullPolicy: PULL[settings.pull] }),
+          ...(Object.keys(limits).length > 0 && { resources: { limits, requests: limits } }),
+          ports: [{ name: 'http', containerPort: settings.port }],
+          securityContext: { allowPrivilegeEscalation: false },
+        },
+      ],
+    },
+  }
+  const ours = {
+    metadata: {
+      name: podName(spec.id),
+      labels: { [SESSION]: session, ...(isLabel(spec.id) && { [INSTANCE]: spec.id }) },
+      annotations: {
+        [INSTANCE]: spec.id,
+        [SERVICE]: spec.service,
+        [OWNER]: owner,
+        [LABELS]: JSON.stringify(labels),
+      },
+    },
+    spec: {
+      // Restarting is the session's business, which must know of each end.
+      restartPolicy: 'Never',
+      containers: [
+        {
+          name: CONTAINER,
+          env: Object.entries(env).map(([name, value]) => ({ name, value: literal(value) })),
+          ...(cwd !== undefined && !spec.startup && { workingDir: cwd }),
+          ...command(spec),
+        },
+      ],
+    },
+  }
+  const { metadata, spec: made } = overlay(overlay(base, settings.template), ours) as V1Pod
+  return { apiVersion: 'v1', kind: 'Pod', metadata: metadata ?? {}, ...(made && { spec: made }) }
+}
+
+/** The folder that things happen in; none where that is the image's business. */
+export function cwdOf(spec: StartSpec, settings: Settings): string | undefined {
+  if (spec.cwd === undefined) return settings.cwd
+  return posix.resolve(settings.cwd ?? '/', spec.cwd)
+}
+
+function command(spec: StartSpec): { command?: string[]; args?: string[] } {
+  if (spec.startup) return { command: ['sh', '-c', literal(idle(spec.id))], args: [] }
+  if (!spec.command) return {}
+  const [first = '', ...rest] = spec.command
+  return { command: [literal(first)], args: rest.map(literal) }
+}
+
+/** The cluster would put the value of NAME where it reads `$(NAME)`, and reads `$$` as one. */
+function literal(text: string): string {
+  return text.replaceAll('$', () => '$$')
+}

@@ -1,0 +1,58 @@
+/** The way to a pod's server: straight to its address, or through the API server. */
+import type { Pool } from 'undici'
+import { sleep } from '../../src/time.ts'
+import { endpointOf, knock, openPool } from '../endpoint.ts'
+import type { Api } from './api.ts'
+import { forward } from './forward.ts'
+
+export interface Reach {
+  readonly pool: Pool
+  readonly address: string
+  accepts(signal: AbortSignal): Promise<void>
+}
+
+export interface Where {
+  readonly api: Api
+  readonly namespace: string
+  readonly pod: string
+  readonly ip: string
+  readonly port: number
+  readonly reach: 'pod-ip' | 'forward'
+  readonly concurrency: number
+}
+
+/** How soon a node says that nobody listens there, in ms: that somebody does, it never says. */
+const REFUSAL = 250
+
+export function reachPod({ api, namespace, pod, ip, port, reach, concurrency }: Where): Reach {
+  const endpoint = endpointOf({ host: ip, port })
+  if (reach === 'pod-ip') {
+    const pool = openPool(endpoint, concurrency)
+    return { pool, address: endpoint.address, accepts: (signal) => knock(endpoint, signal) }
+  }
+  const open = () => forward(api, namespace, pod, port)
+  const connect = (_: unknown, callback: (error: Error | null, socket: unknown) => void): void => {
+    open().then(
+      (socket) => callback(null, socket),
+      (error: Error) => callback(error, null),
+    )
+  }
+  return {
+    pool: openPool(endpoint, concurrency, connect as never),
+    address: `${endpoint.address} by ${namespace}/${pod}`,
+    accepts: async (signal) => {
+      const socket = await open()
+      const refused = new Promise<never>((_, reject) => {
+        socket.on('error', reject)
+        socket.once('close', () => reject(new Error('the connection was closed')))
+      })
+      socket.resume()
+      try {
+        await Promise.race([sleep(REFUSAL, signal), refused])
+      } finally {
+        refused.catch(() => undefined)
+        socket.destroy()
+      }
+    },
+  }
+}
