@@ -79,8 +79,8 @@ export class ProviderShop {
     const { make, isShared } = TYPES[type] as Type
     const located: Record<string, unknown> = { ...options }
     const isHere = PROVIDER_TYPES[type]?.local !== false
-    // A folder of instances elsewhere is no folder of this machine; a store always is.
-    for (const name of isHere ? ['cwd', 'store'] : ['store']) {
+    // A folder of instances elsewhere is no folder of this machine; a store and a key always are.
+    for (const name of isHere ? ['cwd', 'store'] : ['store', 'appKeyFile']) {
       const path = options[name]
       if (typeof path === 'string') located[name] = resolve(file ?? '.', '..', path)
     }
