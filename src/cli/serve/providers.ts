@@ -68,7 +68,7 @@ export const PROVIDER_TYPES: ProviderTypes = {
 }
 
 /** Options that are paths of this machine: relative to the file that says them. */
-const PATHS = ['store', 'keyFile', 'certFile', 'certKeyFile']
+const PATHS = ['store', 'appKeyFile', 'keyFile', 'certFile', 'certKeyFile']
 
 /** Agents are to find it before the first start needs them; what keeps it from listening, each start says. */
 function listening(options: Options): Provider {
