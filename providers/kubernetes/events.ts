@@ -4,10 +4,10 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { V1Pod } from '@kubernetes/client-node'
-import { describe } from '../../src/errors.ts'
-import { every, sleep, type Timer } from '../../src/time.ts'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { every, sleep, type Timer, within } from '../../src/time.ts'
 import { lines } from '../docker/lines.ts'
-import { type Api, statusOf } from './api.ts'
+import { type Api, isUnreachable, statusOf } from './api.ts'
 
 export interface Watcher {
   /** Whether the cluster has said that there is a pod: only then is its absence from a list its end. */
@@ -19,6 +19,8 @@ export interface Watcher {
 /** How often it is made sure that a silent server is still there, in ms. */
 const PING = 5_000
 const PING_TIMEOUT = 5_000
+/** How long it is tried before a refusal counts, in ms. */
+const REACH_PATIENCE = 2_000
 /** Longest pause between two tries to connect, in ms. */
 const MAX_PAUSE = 500
 /** How long the server is to keep one watch, in s: its own choice is half an hour and more. */
@@ -40,7 +42,8 @@ export class Events {
   #setConnected: () => void = () => {}
   #ping: Timer | undefined
   #isClosed = false
-  #lastFailure = ''
+  /** Why we may not watch, as the API server says it. */
+  #refusal: string | undefined
 
   /** @param onPod is told of all pods that the selector finds, whoever watches them. */
   constructor(
@@ -58,11 +61,6 @@ export class Events {
 
   readonly #onGone: (name: string) => void
 
-  /** Why the last try to connect failed, for people. */
-  get lastFailure(): string {
-    return this.#lastFailure
-  }
-
   /** Resolves when nothing that happens from then on is missed. */
   connected(): Promise<void> {
     if (!this.#connected) {
@@ -73,6 +71,20 @@ export class Events {
       void this.#loop()
     }
     return this.#connected
+  }
+
+  /**
+   * Resolves when nothing is missed any more; one that is merely away is waited for.
+   * @throws ManyhostError MANYHOST_START_FAILED when the API server does not let us watch
+   */
+  async reach(): Promise<void> {
+    const connected = this.connected().then(() => true)
+    while (!(await within(REACH_PATIENCE, connected))) {
+      if (this.#isClosed || this.#refusal !== undefined) {
+        const text = `pods cannot be watched: ${this.#refusal ?? 'the provider is closed'}`
+        throw new ManyhostError('MANYHOST_START_FAILED', text)
+      }
+    }
   }
 
   watch(pod: string, watcher: Watcher): void {
@@ -97,7 +109,7 @@ export class Events {
           pause = 20
         })
       } catch (error) {
-        this.#lastFailure = describe(error)
+        this.#refusal = isUnreachable(asError(error)) ? undefined : describe(error)
         // Forgotten by the server, or never known to it: as after a restore of its store.
         if (statusOf(error) === GONE || statusOf(error) === 400) this.#version = undefined
       }

@@ -137,8 +137,8 @@ export class Instance implements Running {
     })
     const making = this.#make(given, patience)
     this.#making = making.catch(() => undefined)
-    void events.connected()
-    await making
+    // Beside each other: what happens to a pod before the watch begins is in the list that it begins with.
+    await Promise.all([making, events.reach()])
     const pod = await this.#running
     this.#follow()
     const { port } = listenOn

@@ -47,10 +47,13 @@ export function reachPod({ api, namespace, pod, ip, port, reach, concurrency }: 
         socket.once('close', () => reject(new Error('the connection was closed')))
       })
       socket.resume()
+      const over = new AbortController()
       try {
-        await Promise.race([sleep(REFUSAL, signal), refused])
+        const silence = sleep(REFUSAL, AbortSignal.any([signal, over.signal]))
+        await Promise.race([silence, refused])
       } finally {
         refused.catch(() => undefined)
+        over.abort()
         socket.destroy()
       }
     },

@@ -24,6 +24,8 @@ interface Ground {
   readonly initial: number
 }
 
+/** How long a watch of the workload's pods is waited for, in ms; it is tried on behind that. */
+const START_PATIENCE = 30_000
 /** How long the cluster is given to take away a pod that is one too many, in ms. */
 const GONE_PATIENCE = 60_000
 /** How long the workload's size is tried to be given back, in ms. */
@@ -100,7 +102,12 @@ export class Scaled implements Provider {
     const events = new Events(this.#api, namespace, selectorOf(selector), (pod, podName) => {
       this.#see(podName, pod)
     })
-    await events.connected()
+    try {
+      await within(START_PATIENCE, events.reach())
+    } catch (error) {
+      events.close()
+      throw error
+    }
     return { namespace, events, initial: replicas }
   }
 

@@ -423,6 +423,15 @@ spec:
     describe('kubernetes: the gateway itself', () => {
       const manifests = 'examples/deploy/kubernetes'
 
+      async function configOf(name: string): Promise<string> {
+        const { status } = await cluster.core.createNamespacedServiceAccountToken({
+          name,
+          namespace: 'default',
+          body: { spec: { audiences: [], expirationSeconds: 3_600 } },
+        })
+        return cluster.configFor(status?.token ?? '')
+      }
+
       test('its manifests are such as the API server takes', async () => {
         const crd = join(cluster.folder, 'crd.json')
         const names = {
@@ -504,6 +513,20 @@ spec:
         for (const what of ['list secrets', 'create deployments', 'list pods -n kube-system']) {
           expect(await can(...what.split(' '))).toBe('no')
         }
+      })
+
+      test('who may make pods and not watch them is told so', async () => {
+        await cluster.kubectl('create', 'serviceaccount', 'blind')
+        const rights = ['--verb=create,get,delete', '--resource=pods']
+        await cluster.kubectl('create', 'role', 'blind', ...rights)
+        const binding = ['rolebinding', 'blind', '--role=blind', '--serviceaccount=default:blind']
+        await cluster.kubectl('create', ...binding)
+        const own = kubernetes({ ...options, kubeconfig: await configOf('blind') })
+        const spec = specOf({ command })
+        const error = await failure(own.start(spec, { signal: unending }))
+        expect(error.message).toMatch(/pods cannot be watched: .*403: pods is forbidden/)
+        await until(async () => !(await isPod(spec.id)))
+        await own.close?.()
       })
     })
   },
