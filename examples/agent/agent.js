@@ -45,7 +45,9 @@ console.log(`with a gpu: ${(await (await client.get('http://gpu/add/1/2')).text(
 // Drains: what runs there is started elsewhere before it ends.
 machines[0].kill('SIGTERM')
 await once(machines[0], 'exit')
-console.log(`after one has left: ${(await (await client.get('http://calc/add/20/22')).text()).trim()}`)
+console.log(
+  `after one has left: ${(await (await client.get('http://calc/add/20/22')).text()).trim()}`,
+)
 await session.close()
 machines[1].kill('SIGTERM')
 await once(machines[1], 'exit')
