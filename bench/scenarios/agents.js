@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { agents } from 'manyhost/providers/agent'
+import { Registry } from 'prom-client'
 import { Pool } from 'undici'
 import { pick } from '../lib/args.js'
 import { closedLoop } from '../lib/load.js'
@@ -69,7 +70,8 @@ async function throughput() {
 
 async function held() {
   const [count, places, processes] = [pick(200, 1_000), 10, 4]
-  const hub = agents({ listen: '127.0.0.1:0', key })
+  const registry = new Registry()
+  const hub = agents({ listen: '127.0.0.1:0', key, registry })
   const address = await hub.address()
   const players = []
   for (let i = 0; i < processes; i++) {
@@ -93,6 +95,7 @@ async function held() {
   await sleep(pick(10_000, 20_000, 60_000))
   const { user, system } = process.cpuUsage(cpu)
   const wall = 1_000 * (performance.now() - begun)
+  const { values } = await registry.getSingleMetric('manyhost_agent_lanes').get()
   const up = hub.agents.filter(({ state }) => state === 'up').length
   // None of them had to be made anew.
   const again = await Promise.all(
@@ -100,12 +103,12 @@ async function held() {
   )
   table(
     'agents: held by one hub, beats and watches of all of them',
-    ['agents', 'places', 'lanes in use', 'hub CPU', 'MB', 'still up', 'answer'],
+    ['agents', 'places', 'lanes held', 'hub CPU', 'MB', 'still up', 'answer'],
     [
       [
         count,
         count * places,
-        instances.length,
+        values[0].value,
         `${((100 * (user + system)) / wall).toFixed(1)} %`,
         Math.round(process.memoryUsage().rss / 1e6),
         up,
