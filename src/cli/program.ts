@@ -4,6 +4,7 @@ import { version } from '../version.ts'
 import { ADMIN_OPTIONS, COMMANDS, type Command as Entry, type Option as Flag } from './commands.ts'
 import { EXIT } from './exit.ts'
 import { TASK_COMMANDS } from './tasks/commands.ts'
+import { RUN_COMMAND } from './tasks/serving.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -15,7 +16,7 @@ export function program(onExit: (code: number) => void): Command {
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
     .addHelpText('after', () => rootHelp())
-  for (const entry of COMMANDS) root.addCommand(command(entry, root, onExit))
+  for (const entry of [...COMMANDS, RUN_COMMAND]) root.addCommand(command(entry, root, onExit))
   const tasks = root.createCommand('tasks').copyInheritedSettings(root).helpGroup('Batch:')
   tasks.summary('tasks that are kept until they have an outcome').usage('<command> [options]')
   for (const entry of TASK_COMMANDS) tasks.addCommand(command(entry, root, onExit))

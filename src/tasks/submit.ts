@@ -67,10 +67,7 @@ interface Receiver {
 
 type Settings = ReturnType<typeof parseSubmit>
 
-async function receiver(
-  { server, store, token }: Settings,
-  submitId: string,
-): Promise<Receiver> {
+async function receiver({ server, store, token }: Settings, submitId: string): Promise<Receiver> {
   if (server !== undefined) {
     return { add: (tasks) => post(server, token, tasks, submitId), close: async () => {} }
   }

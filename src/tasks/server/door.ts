@@ -106,7 +106,11 @@ export async function openDoor(
   }
 
   /** With `?wait=ms`, answers when it has its outcome, or that time is over. */
-  async function look(response: ServerResponse, id: string, search: URLSearchParams): Promise<void> {
+  async function look(
+    response: ServerResponse,
+    id: string,
+    search: URLSearchParams,
+  ): Promise<void> {
     const wait = Math.min(LONGEST_WAIT, Math.max(0, Number(search.get('wait') ?? 0) || 0))
     const deadline = now() + wait
     let task = await last(await server.store.get(id))

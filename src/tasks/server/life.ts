@@ -71,7 +71,9 @@ export class Life {
     try {
       if (await store.beat(this.#id)) await this.#recover()
       else {
-        problem(`another server took this one for dead, and its tasks over; it goes on as a new one`)
+        problem(
+          `another server took this one for dead, and its tasks over; it goes on as a new one`,
+        )
         await this.#join()
         evicted()
       }

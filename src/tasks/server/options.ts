@@ -10,6 +10,7 @@ import {
   text,
   whole,
 } from '../../options.ts'
+import type { Provider } from '../../provider.ts'
 import type { Session } from '../../session.ts'
 import { RUNNER_RULES } from '../runner/options.ts'
 import { SCALING_RULES } from '../scaling.ts'
@@ -18,12 +19,9 @@ import type { Store } from '../store/store.ts'
 import type { OnOutput } from './outputs.ts'
 
 function flag(initial: boolean) {
-  return rule(
-    'a boolean',
-    initial,
-    (value) => (typeof value === 'boolean' ? value : undefined),
-    { is: 'flag' },
-  )
+  return rule('a boolean', initial, (value) => (typeof value === 'boolean' ? value : undefined), {
+    is: 'flag',
+  })
 }
 
 function anObject<T extends object>(what: string) {
@@ -69,13 +67,10 @@ const SOURCE_RULES = {
   ),
   tags: anObject<Record<string, string | number | boolean | null>>('an object of tags'),
   /** What becomes of a line that is no task: `stop`, or a function that is told. */
-  onBad: rule<NonNullable<SourceOptions['onBad']>>(
-    "'stop' or a function",
-    'stop',
-    (value) =>
-      value === 'stop' || typeof value === 'function'
-        ? (value as NonNullable<SourceOptions['onBad']>)
-        : undefined,
+  onBad: rule<NonNullable<SourceOptions['onBad']>>("'stop' or a function", 'stop', (value) =>
+    value === 'stop' || typeof value === 'function'
+      ? (value as NonNullable<SourceOptions['onBad']>)
+      : undefined,
   ),
 }
 
@@ -172,6 +167,14 @@ export const CLUSTER_RULES = {
   rate: RUNNER_RULES.rate,
   /** Runners that had nothing to do for so long are ended, until there is something again. */
   clientTimeout: milliseconds(0, 'never'),
+  /** Where the session's own runners are started. @default processes of this machine */
+  provider: anObject<Provider>('a provider'),
+  /** What starts a runner there. @default this Node, with the program of this package */
+  runner: rule<readonly string[]>('a non-empty array of strings', undefined, (value) =>
+    Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string')
+      ? value
+      : undefined,
+  ),
   delayStart: rule<number>('milliseconds; negative: drawn from 0 to so many', 0, (value) =>
     typeof value === 'number' && Number.isFinite(value) ? value : undefined,
   ),

@@ -1,14 +1,15 @@
 /** A server from its source to its last outcome: what it opens it closes, whatever becomes of it. */
-import { appendFile } from 'node:fs/promises'
+
 import { randomBytes } from 'node:crypto'
+import { appendFile } from 'node:fs/promises'
 import { asError, describe, ManyhostError } from '../../errors.ts'
-import { Session } from '../../session.ts'
+import type { Session } from '../../session.ts'
 import { every, now, type Timer } from '../../time.ts'
 import { DynamicTasks, FixedTasks, type Work } from '../scaling.ts'
 import { readTasks, type TaskSource } from '../source.ts'
+import type { Progress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import { defaultStore, openStore, type Store } from '../store/store.ts'
-import type { Progress } from '../store/counts.ts'
 import { Books } from './books.ts'
 import { type Door, openDoor } from './door.ts'
 import { Feed } from './feed.ts'

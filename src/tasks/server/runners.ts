@@ -19,6 +19,8 @@ type Settings = Pick<
   ClusterRunSettings,
   | 'url'
   | 'places'
+  | 'runner'
+  | 'provider'
   | 'runners'
   | 'autoscaling'
   | 'maxSize'
@@ -44,7 +46,8 @@ export function runnerService(
   if (delayStart !== 0) args.push(`--delay-start=${delayStart / 1_000}`)
   return {
     url,
-    command: [process.execPath, runnerProgram(), ...args],
+    command: [...(settings.runner ?? [process.execPath, runnerProgram()]), ...args],
+    ...(settings.provider && { provider: settings.provider }),
     env: { MANYHOST_RUNNER_TOKEN: token },
     initSize: runners,
     ready: '/health',

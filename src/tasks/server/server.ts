@@ -12,10 +12,10 @@ import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
-import { Books } from './books.ts'
+import type { Books } from './books.ts'
 import type { Carrier, Desk } from './carrier.ts'
 import { Life } from './life.ts'
-import { type ServeSettings } from './options.ts'
+import type { ServeSettings } from './options.ts'
 import { type Ended, Outcomes } from './outcomes.ts'
 import { Outputs } from './outputs.ts'
 import { Requests } from './requests.ts'
@@ -97,7 +97,12 @@ export class TaskServer implements Desk {
   /** Who reads outcomes slower than they come. */
   #listener: Promise<void> | undefined
 
-  constructor(parts: ServerParts, books: Books, bundle: ConstructorParameters<typeof Shell>[0]['bundle'], token: string | undefined) {
+  constructor(
+    parts: ServerParts,
+    books: Books,
+    bundle: ConstructorParameters<typeof Shell>[0]['bundle'],
+    token: string | undefined,
+  ) {
     const { session, store, settings } = parts
     this.#parts = parts
     this.#settings = settings
@@ -134,7 +139,8 @@ export class TaskServer implements Desk {
     })
     this.#offInstance = session.on('instance', ({ service, instance, state }) => {
       if (state === 'ready') this.moved()
-      if (service !== session.cluster(url).url || (state !== 'stopped' && state !== 'failed')) return
+      if (service !== session.cluster(url).url || (state !== 'stopped' && state !== 'failed'))
+        return
       books.forget(instance)
       // What it holds and nobody has taken back is nobody's.
       if (settings.confirm && this.#life) {
@@ -155,7 +161,8 @@ export class TaskServer implements Desk {
       store: this.store,
       lease: evictAfter,
       evicted: () => this.#evicted(),
-      recovered: (tasks) => this.problem(`${tasks} tasks of servers that are gone are in the queue again`),
+      recovered: (tasks) =>
+        this.problem(`${tasks} tasks of servers that are gone are in the queue again`),
       problem: (message) => this.problem(message),
     })
     this.#offAdded = this.store.onAdded(() => this.#wake())
@@ -254,7 +261,11 @@ export class TaskServer implements Desk {
   // What carriers say.
 
   settled(task: Task, outcome: TaskOutcome, message: string | undefined): void {
-    const wrote = message !== undefined || this.#outputs.keeps(task) || this.#settings.onOutput || this.#settings.monitor
+    const wrote =
+      message !== undefined ||
+      this.#outputs.keeps(task) ||
+      this.#settings.onOutput ||
+      this.#settings.monitor
     if (!wrote) return this.#outcomes.add({ task, outcome, message })
     this.#outputs.end(task, message).then(
       (paths) => this.#outcomes.add({ task, outcome: { ...outcome, ...paths }, message }),
@@ -372,7 +383,11 @@ export class TaskServer implements Desk {
 
   #carriers(): Requests[] {
     for (const cluster of this.session.clusters) {
-      if (this.#requests.has(cluster) || cluster.url === this.session.cluster(this.#settings.url as string).url) continue
+      if (
+        this.#requests.has(cluster) ||
+        cluster.url === this.session.cluster(this.#settings.url as string).url
+      )
+        continue
       this.#requests.set(cluster, this.#requestsTo(cluster))
     }
     return [...this.#requests.values()]
@@ -544,8 +559,7 @@ export class TaskServer implements Desk {
 
   async #checkEnd(): Promise<void> {
     if (this.#state === 'ended' || this.#again) return
-    const isBusy =
-      this.#running.size > 0 || this.#waitingCount() > 0 || this.#returned.length > 0
+    const isBusy = this.#running.size > 0 || this.#waitingCount() > 0 || this.#returned.length > 0
     if (isBusy) return
     if (this.#state === 'draining') return this.#end()
     if (!this.#isDry) return
