@@ -14,6 +14,7 @@
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  *   tasks-store    the store of tasks: its operations at 100,000 and at many more, outcomes a second
  *   runner         shell tasks a second beside xargs -P
+ *   tasks          tasks from a source to their outcome in the store, beside xargs -P
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -35,6 +36,7 @@ const SCENARIOS = [
   'engines',
   'tasks-store',
   'runner',
+  'tasks',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { appendFile } from 'node:fs/promises'
 import { asError, describe, ManyhostError } from '../../errors.ts'
+import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
 import { every, now, type Timer } from '../../time.ts'
 import { DynamicTasks, FixedTasks, type Work } from '../scaling.ts'
@@ -179,13 +180,22 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     if (isOwn) this.#closers.push(() => session.close({ timeout: 5_000 }))
     const { template, cwd, env, taskTimeout, signalWait, monitor } = settings
     const capture = settings.capture || settings.onOutput !== undefined
-    const isKnown = session.clusters.some((one) => one.url === new URL(url).origin)
+    const runners = virtualUrl(url).href
+    const known = (): boolean => session.clusters.some((one) => one.url === runners)
+    const isKnown = known()
     const token = settings.token ?? (isKnown ? undefined : randomBytes(24).toString('hex'))
-    const server = new TaskServer(
+    const open = (): void => {
+      if (known()) return
+      session.startup(runnerService(url, settings, token as string, server.shell.pick))
+      if (!isOwn) this.#closers.push(() => session.remove(url, { timeout: 5_000 }))
+      this.#scale(session, url, server)
+    }
+    const server: TaskServer = new TaskServer(
       {
         session,
         store,
         settings: { ...settings, url },
+        open,
         ended: (results) => this.#ended(results, store),
       },
       new Books(settings.places),
@@ -203,15 +213,12 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       },
       token,
     )
-    if (!isKnown) {
-      session.startup(runnerService(url, settings, token as string, server.shell.pick))
-      if (!isOwn) this.#closers.push(() => session.remove(url))
-    }
     this.#server = server
     this.#closers.push(() => server.close())
+    // Those of a session that somebody else has, and that may serve requests alone, wait for the first need.
+    if (isOwn) open()
     await server.start()
     this.#refresh(server, store)
-    this.#scale(session, url, server)
     if (settings.listen) {
       this.#door = await openDoor(server, settings.listen)
       const door = this.#door

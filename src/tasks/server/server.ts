@@ -6,6 +6,7 @@ import { dirname, join, resolve } from 'node:path'
 import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import type { Cluster } from '../../inside.ts'
+import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
 import { every, now, sleep, type Timer } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
@@ -47,6 +48,8 @@ export interface ServerParts {
   readonly session: Session
   readonly store: Store
   readonly settings: ServeSettings
+  /** Sees to it that there is a service for shell tasks. */
+  open(): void
   /** Hears of each outcome. Nothing more is claimed while its promise is open. */
   ended(results: readonly TaskResult[]): void | Promise<void>
 }
@@ -71,6 +74,7 @@ export class TaskServer implements Desk {
   readonly #settings: ServeSettings
   readonly #parts: ServerParts
   readonly #client: Client
+  readonly #runnersUrl: string
   readonly #outcomes: Outcomes
   readonly #outputs: Outputs
   readonly #requests = new Map<Cluster, Requests>()
@@ -109,13 +113,15 @@ export class TaskServer implements Desk {
     this.session = session
     this.store = store
     this.#client = session.client()
+    this.#runnersUrl = virtualUrl(settings.url as string).href
     const url = settings.url as string
     this.shell = new Shell(
       {
         url,
         token,
         client: this.#client,
-        cluster: () => session.cluster(url),
+        cluster: () => this.#runners(),
+        open: parts.open,
         books,
         bundle,
         bundleSize: settings.bundleSize,
@@ -139,8 +145,7 @@ export class TaskServer implements Desk {
     })
     this.#offInstance = session.on('instance', ({ service, instance, state }) => {
       if (state === 'ready') this.moved()
-      if (service !== session.cluster(url).url || (state !== 'stopped' && state !== 'failed'))
-        return
+      if (service !== this.#runnersUrl || (state !== 'stopped' && state !== 'failed')) return
       books.forget(instance)
       // What it holds and nobody has taken back is nobody's.
       if (settings.confirm && this.#life) {
@@ -381,13 +386,13 @@ export class TaskServer implements Desk {
     return Math.min(most, bundleSize)
   }
 
+  #runners(): Cluster | undefined {
+    return this.session.clusters.find(({ url }) => url === this.#runnersUrl)
+  }
+
   #carriers(): Requests[] {
     for (const cluster of this.session.clusters) {
-      if (
-        this.#requests.has(cluster) ||
-        cluster.url === this.session.cluster(this.#settings.url as string).url
-      )
-        continue
+      if (this.#requests.has(cluster) || cluster.url === this.#runnersUrl) continue
       this.#requests.set(cluster, this.#requestsTo(cluster))
     }
     return [...this.#requests.values()]

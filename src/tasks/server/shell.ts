@@ -1,6 +1,6 @@
 /** Shell tasks go to runners, instances of an ordinary service, in bundles; each answer tells of many tasks. */
 import type { Client } from '../../client.ts'
-import { describe, ManyhostError } from '../../errors.ts'
+import { asError, describe, ManyhostError } from '../../errors.ts'
 import type { Candidate, Cluster, Pick } from '../../inside.ts'
 import type { Response } from '../../response.ts'
 import { after, type Timer, wallClock } from '../../time.ts'
@@ -30,7 +30,10 @@ export interface ShellParts {
   readonly url: string
   readonly token: string | undefined
   readonly client: Client
-  readonly cluster: () => Cluster
+  /** Undefined until there is need of it. */
+  readonly cluster: () => Cluster | undefined
+  /** There is need of it. @throws ManyhostError where runners cannot be started */
+  readonly open: () => void
   readonly books: Books
   readonly bundle: BundleOptions
   readonly bundleSize: number
@@ -67,10 +70,11 @@ export class Shell implements Carrier {
   room(): number {
     if (this.#pause || this.#isStopped) return 0
     const { books, bundleSize, cluster } = this.#parts
-    const { instances, settings } = cluster()
-    const ready = instances.filter(({ state }) => state === 'ready')
+    const known = cluster()
+    const ready = known?.instances.filter(({ state }) => state === 'ready') ?? []
     // One bundle waits where nobody is there to take it: that is what calls a runner up.
-    if (ready.length === 0) return books.waiting > 0 ? 0 : Math.min(bundleSize, 1)
+    if (!known || ready.length === 0) return books.waiting > 0 ? 0 : 1
+    const { settings } = known
     const fits = ({ id, inFlight }: { id: string; inFlight: number }): boolean =>
       inFlight < settings.concurrency && books.roomOf(id) > 0
     const best = ready[books.best(ready, fits)]
@@ -80,6 +84,12 @@ export class Shell implements Carrier {
   }
 
   take(tasks: readonly Task[]): void {
+    try {
+      this.#parts.open()
+    } catch (error) {
+      for (const task of tasks) this.#desk.returned(task)
+      return this.#desk.failed(asError(error))
+    }
     const plain = tasks.filter(({ id }) => (this.#losses.get(id) ?? 0) < SUSPECT)
     if (plain.length < tasks.length) {
       this.#suspects.push(...tasks.filter((task) => !plain.includes(task)))
@@ -255,7 +265,7 @@ export class Shell implements Carrier {
     const { client, url, token, priority, cluster } = this.#parts
     const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
     const path = `${url}/tasks/${encodeURIComponent(task.id)}?fence=${task.fence}`
-    const tries = 2 * Math.max(1, cluster().instances.length)
+    const tries = 2 * Math.max(1, cluster()?.instances.length ?? 0)
     for (let i = 0; i < tries && this.#cancelled.has(task.id); i++) {
       try {
         // The queue picks at once where there is a place, and there nearly always is.
