@@ -6,10 +6,8 @@ import type { Response } from '../../response.ts'
 import type { Session } from '../../session.ts'
 import { wallClock } from '../../time.ts'
 import type { Task, TaskOutcome, TaskRequest } from '../task.ts'
+import { aheadOf } from './books.ts'
 import type { Carrier, Desk } from './carrier.ts'
-
-/** Requests that wait in a cluster's queue beyond its places, so that no place waits for the next one. */
-const AHEAD = 32
 
 /** A request that no instance answered; the status of the error where it has one. */
 const NO_ANSWER = 502
@@ -30,6 +28,8 @@ export class Requests implements Carrier {
   readonly #cluster: Cluster
   readonly #running = new Map<string, AbortController>()
   #isStopped = false
+  /** Of a request, waiting included; in ms. */
+  #mean: number | null = null
 
   constructor(cluster: Cluster, parts: RequestParts, desk: Desk) {
     this.#cluster = cluster
@@ -43,7 +43,8 @@ export class Requests implements Carrier {
     for (const { state, target } of this.#cluster.instances) {
       if (state === 'ready') places += target?.places ?? 0
     }
-    const ahead = Math.max(1, Math.min(AHEAD, places))
+    // Some wait in the cluster's queue, so that no place waits for the next claim; one does that calls an instance up.
+    const ahead = Math.max(1, aheadOf(places, this.#mean))
     return Math.max(0, places + ahead - this.#running.size)
   }
 
@@ -89,6 +90,8 @@ export class Requests implements Carrier {
         : () => this.#desk.settled(task, this.#outcome(task, startTime, status), describe(error))
     }
     this.#running.delete(task.id)
+    const took = wallClock() - startTime
+    this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
     settled()
     this.#desk.moved()
   }

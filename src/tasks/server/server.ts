@@ -8,7 +8,7 @@ import { asError, describe, ManyhostError } from '../../errors.ts'
 import type { Cluster } from '../../inside.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { every, now, sleep, type Timer } from '../../time.ts'
+import { after, every, now, sleep, type Timer } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
@@ -57,6 +57,9 @@ export interface ServerParts {
 /** Tasks that run for longer are looked after in the store: somebody may have cancelled them. In ms. */
 const LOOK_AFTER = 1_000
 
+/** Between two claims that are small beside what runs, in ms. */
+const SOON = 5
+
 type State = 'working' | 'draining' | 'ended'
 
 interface Running {
@@ -98,6 +101,8 @@ export class TaskServer implements Desk {
   #counts = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
   #lastProblem = ''
   #blocked = -1
+  #claimedAt = 0
+  #soon: Timer | undefined
   /** Who reads outcomes slower than they come. */
   #listener: Promise<void> | undefined
 
@@ -248,6 +253,7 @@ export class TaskServer implements Desk {
   async close(): Promise<void> {
     this.#state = 'ended'
     this.#poll?.clear()
+    this.#soon?.clear()
     this.#offAdded?.()
     this.#offInstance?.()
     this.shell.stop()
@@ -354,6 +360,17 @@ export class TaskServer implements Desk {
   async #claim(): Promise<boolean> {
     const limit = this.#limit()
     if (limit <= 0 || this.#isDry) return false
+    // Where much runs, little room is not worth a transaction: a moment later there is more.
+    if (limit * 4 < Math.min(this.#running.size, this.#settings.bundleSize)) {
+      if (now() - this.#claimedAt < SOON) {
+        this.#soon ??= after(SOON, () => {
+          this.#soon = undefined
+          this.#pump()
+        })
+        return false
+      }
+    }
+    this.#claimedAt = now()
     if (this.#listener) {
       await this.#listener
       this.#listener = undefined
