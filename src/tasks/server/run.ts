@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { appendFile } from 'node:fs/promises'
 import { asError, describe, ManyhostError } from '../../errors.ts'
-import { virtualUrl, virtualUrl } from '../../registry.ts'
+import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
 import { every, now, type Timer } from '../../time.ts'
 import { DynamicTasks, FixedTasks, type Work } from '../scaling.ts'
