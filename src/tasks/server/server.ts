@@ -58,7 +58,7 @@ export interface ServerParts {
 const LOOK_AFTER = 1_000
 
 /** Between two claims that are small beside what runs, in ms. */
-const SOON = 5
+const SOON = 20
 
 type State = 'working' | 'draining' | 'ended'
 
@@ -361,7 +361,7 @@ export class TaskServer implements Desk {
     const limit = this.#limit()
     if (limit <= 0 || this.#isDry) return false
     // Where much runs, little room is not worth a transaction: a moment later there is more.
-    if (limit * 4 < Math.min(this.#running.size, this.#settings.bundleSize)) {
+    if (limit < Math.min(this.#running.size / 2, this.#settings.bundleSize)) {
       if (now() - this.#claimedAt < SOON) {
         this.#soon ??= after(SOON, () => {
           this.#soon = undefined
