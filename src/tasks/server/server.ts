@@ -8,7 +8,7 @@ import { asError, describe, ManyhostError } from '../../errors.ts'
 import type { Cluster } from '../../inside.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { after, every, now, sleep, type Timer } from '../../time.ts'
+import { after, every, now, sleep, type Timer, wallClock } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
@@ -613,7 +613,7 @@ function outputsFolder(store: Store): string | undefined {
 }
 
 function nowhere({ id, fence }: Task): TaskOutcome {
-  const completionTime = Date.now()
+  const completionTime = wallClock()
   const nobody = { command: null, clientId: null, clientHost: null, startTime: null }
   return { id, fence, exitStatus: 404, ...nobody, completionTime }
 }
