@@ -55,7 +55,14 @@ export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/ser
 export type { OnOutput } from './tasks/server/outputs.ts'
 export type { TaskRun } from './tasks/server/run.ts'
 export type { TaskCounts, TaskResult } from './tasks/server/server.ts'
-export type { LineKind, SourceOptions, TaskSource } from './tasks/source.ts'
+export {
+  type LineKind,
+  readTaskFile,
+  readTaskStream,
+  readTasks,
+  type SourceOptions,
+  type TaskSource,
+} from './tasks/source.ts'
 export type { TaskFilter } from './tasks/store/filter.ts'
 export { openStore, type Store, type StoreOptions } from './tasks/store/store.ts'
 export { type Submitted, submitFile, submitFrom } from './tasks/submit.ts'

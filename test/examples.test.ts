@@ -25,6 +25,13 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
     /nobody: 404 MANYHOST_UNKNOWN_SERVICE/,
     /manyhost_requests_total\{service="http:\/\/calc".*\} 20/,
   ],
+  'batch/main.js': [
+    /apple: APPLE/,
+    /oops: attempt 1 failed, again\n[^]*oops: attempt 2 failed\n/,
+    /shell: 3 succeeded, 1 failed, 1 retried/,
+    /fruit: apple pear/,
+    /requests: 100 succeeded/,
+  ],
   'pull-worker/main.js': [
     /words: 1 1 1 1 2 2 2 2 3 3 3 3 4 4 4 4/,
     hasCurl() ? /by: node shell/ : /by: node/,

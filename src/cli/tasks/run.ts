@@ -1,6 +1,7 @@
 /** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
 import { createReadStream } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { storeName } from '../../tasks/store/store.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
 import { sleep } from '../../time.ts'
@@ -98,7 +99,8 @@ async function here(task: NewTask, where: string): Promise<number> {
   let result: TaskResult | undefined
   for await (const one of started) result = one
   if (signal.aborted) return code()
-  if (!result) throw new CliError('failure', `it was not run (no server on ${where} either)`)
+  if (!result)
+    throw new CliError('failure', `it was not run (no server serves ${storeName(where)})`)
   if (result.message) process.stderr.write(`manyhost: ${result.message}\n`)
   return exitCode(result.exitStatus)
 }
