@@ -16,6 +16,7 @@
  *   tasks-store    the store of tasks: its operations at 100,000 and at many more, outcomes a second
  *   runner         shell tasks a second beside xargs -P
  *   feed           messages a second through the feed's broker, fan-out, idle subscribers
+ *   tasks          tasks from a source to their outcome in the store, beside xargs -P
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -39,6 +40,7 @@ const SCENARIOS = [
   'tasks-store',
   'runner',
   'feed',
+  'tasks',
 ]
 
 const unknown = names.filter((name) => !SCENARIOS.includes(name))

@@ -8,6 +8,7 @@ import { mayRepeat } from './dispatch/verdict.ts'
 
 export type { Cluster } from './cluster/cluster.ts'
 export type { Instance } from './cluster/instance.ts'
+export type { Candidate, Pick } from './dispatch/balance.ts'
 export type { Exchange, RawHeaders, RequestFacts, Sink } from './dispatch/exchange.ts'
 export type { Exemplar, Exemplars } from './dispatch/exemplars.ts'
 export { requestFacts } from './dispatch/facts.ts'

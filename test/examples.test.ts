@@ -36,6 +36,13 @@ const EXPECTED: Readonly<Record<string, readonly RegExp[]>> = {
   'feed/publish.js': [/heard of ident: \{"data": "fefefefefefef"\}/],
   'feed/subscribe.js': [/channel ident: one\nchannel ident: two\nchannel ident: three/],
   'feed/pipeline.js': [/out: \{"broker":2,"hashes":\["d41d8cd98f00b204"\]\}/, /published: 3/],
+  'batch/main.js': [
+    /apple: APPLE/,
+    /oops: attempt 1 failed, again\n(?:.*\n)*oops: attempt 2 failed\n/,
+    /shell: 3 succeeded, 1 failed, 1 retried/,
+    /fruit: apple pear/,
+    /requests: 100 succeeded/,
+  ],
   'pull-worker/main.js': [
     /words: 1 1 1 1 2 2 2 2 3 3 3 3 4 4 4 4/,
     hasCurl() ? /by: node shell/ : /by: node/,

@@ -10,6 +10,7 @@ import {
 } from './commands.ts'
 import { EXIT } from './exit.ts'
 import { TASK_COMMANDS } from './tasks/commands.ts'
+import { RUN_COMMAND } from './tasks/serving.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -22,7 +23,7 @@ export function program(onExit: (code: number) => void): Command {
     .exitOverride()
     .addHelpText('after', () => rootHelp())
   const parents = new Map<string, Command>()
-  for (const entry of [...COMMANDS, ...below('tasks', TASK_COMMANDS)]) {
+  for (const entry of [...COMMANDS, RUN_COMMAND, ...below('tasks', TASK_COMMANDS)]) {
     const [first = '', second] = entry.name.split(' ')
     if (second === undefined) root.addCommand(command(entry, first, root, onExit))
     else {

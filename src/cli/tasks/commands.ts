@@ -1,10 +1,7 @@
 /** The commands below `manyhost tasks`: the same form of table as that of the others. */
 import type { Command, Option } from '../commands.ts'
-
-export const STORE_OPTION: Option = {
-  flags: '--store <where>',
-  meaning: 'a path, or a postgres:// URL without its password (env MANYHOST_STORE may have it)',
-}
+import { STORE_OPTION } from './options.ts'
+import { SERVER_OPTIONS, SERVING_COMMANDS } from './serving.ts'
 
 const FILTERS: readonly Option[] = [
   {
@@ -35,6 +32,7 @@ const ONE: readonly Option[] = [
 const ID = { name: '<id>', meaning: 'id of the task' } as const
 
 export const TASK_COMMANDS: readonly Command[] = [
+  ...SERVING_COMMANDS,
   {
     name: 'list',
     group: 'Look',
@@ -72,6 +70,7 @@ export const TASK_COMMANDS: readonly Command[] = [
     summary: 'print all of one task, or what it wrote',
     options: [
       STORE_OPTION,
+      ...SERVER_OPTIONS,
       ...ONE,
       { flags: '-x, --extract <field>', meaning: 'this field alone' },
       { flags: '--stdout', meaning: 'its captured output' },

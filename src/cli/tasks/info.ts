@@ -5,6 +5,7 @@ import { taskAsJson } from '../../tasks/store/row.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
 import { cell, type Format, fieldsOf, one } from './print.ts'
+import { ask, type RemoteFlags, serverOf } from './remote.ts'
 import { type StoreFlags, withStore } from './store.ts'
 
 export interface OneFlags extends StoreFlags {
@@ -13,7 +14,7 @@ export interface OneFlags extends StoreFlags {
   readonly yaml?: boolean
 }
 
-interface InfoFlags extends OneFlags {
+interface InfoFlags extends OneFlags, RemoteFlags {
   readonly extract?: string
   readonly stdout?: boolean
   readonly stderr?: boolean
@@ -29,6 +30,7 @@ export async function run(
   flags: InfoFlags,
 ): Promise<number> {
   const [field] = flags.extract === undefined ? [] : fieldsOf([flags.extract])
+  if (serverOf(flags) !== undefined) return fromServer(id, flags, field)
   return withStore(flags, false, async (store) => {
     const task = await store.get(id)
     if (field !== undefined) await line(cell(taskAsJson(task)[field]))
@@ -38,6 +40,25 @@ export async function run(
     else await write(one(task, formatOf(flags)))
     return EXIT.ok.number
   })
+}
+
+/** The same, from a server that may be on another machine. */
+async function fromServer(
+  id: string,
+  flags: InfoFlags,
+  field: string | undefined,
+): Promise<number> {
+  const what = flags.stdout ? 'stdout' : flags.stderr ? 'stderr' : flags.perf ? 'csv' : undefined
+  const path = `tasks/${encodeURIComponent(id)}`
+  if (what) {
+    const { body } = await ask(flags, `${path}/${what}`)
+    for await (const chunk of body) await write(chunk as Buffer)
+    return EXIT.ok.number
+  }
+  const json = (await (await ask(flags, path)).body.json()) as Record<string, unknown>
+  if (field !== undefined) await line(cell(json[field]))
+  else await write(`${JSON.stringify(json, null, 2)}\n`)
+  return EXIT.ok.number
 }
 
 async function copy(path: string | null, what: string): Promise<void> {

@@ -21,19 +21,38 @@ export interface FilterFlags {
   readonly limit?: number
 }
 
-/** Runs with the store open; errors of it end the command with the exit code that fits. */
-export async function withStore(
-  { store: given }: StoreFlags,
-  create: boolean,
-  run: (store: Store) => Promise<number>,
-): Promise<number> {
+/** Where the store is that is meant. @throws CliError for a password that everybody could read */
+export function storeOf({ store: given }: StoreFlags): string {
   if (given !== undefined && /^postgres(ql)?:\/\/[^@/]*:[^@/]*@/i.test(given)) {
     throw new CliError(
       'usage',
       '--store: a password on the command line can be read by every user of this machine; put the URL into MANYHOST_STORE, or the password into PGPASSWORD',
     )
   }
-  const where = given ?? (process.env.MANYHOST_STORE || defaultStore())
+  return given ?? (process.env.MANYHOST_STORE || defaultStore())
+}
+
+/** An error of the store or of tasks, with the exit code that fits. */
+export function exitFor(error: unknown): unknown {
+  if (!(error instanceof ManyhostError)) return error
+  const exits = {
+    MANYHOST_UNKNOWN_TASK: 'notFound',
+    MANYHOST_INVALID_OPTION: 'usage',
+    MANYHOST_INVALID_TASK: 'usage',
+    MANYHOST_STORE_VERSION: 'config',
+    MANYHOST_UNAUTHORIZED: 'refused',
+  } as const
+  const exit = exits[error.code as keyof typeof exits] ?? 'failure'
+  return new CliError(exit, error.message, { cause: error })
+}
+
+/** Runs with the store open; errors of it end the command with the exit code that fits. */
+export async function withStore(
+  flags: StoreFlags,
+  create: boolean,
+  run: (store: Store) => Promise<number>,
+): Promise<number> {
+  const where = storeOf(flags)
   try {
     const store = await openStore(where, { create })
     try {
@@ -42,16 +61,7 @@ export async function withStore(
       await store.close()
     }
   } catch (error) {
-    if (!(error instanceof ManyhostError)) throw error
-    const exits = {
-      MANYHOST_UNKNOWN_TASK: 'notFound',
-      MANYHOST_INVALID_OPTION: 'usage',
-      MANYHOST_INVALID_TASK: 'usage',
-      MANYHOST_STORE_VERSION: 'config',
-    } as const
-    throw new CliError(exits[error.code as keyof typeof exits] ?? 'failure', error.message, {
-      cause: error,
-    })
+    throw exitFor(error)
   }
 }
 

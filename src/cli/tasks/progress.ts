@@ -1,0 +1,91 @@
+/** How far tasks are: a bar on a terminal, a line now and then elsewhere; both on standard error. */
+import { MultiBar, Presets, type SingleBar } from 'cli-progress'
+import type { TaskCounts, TaskRun } from '../../tasks.ts'
+import { every, now, type Timer } from '../../time.ts'
+import { printable } from '../terminal.ts'
+
+/** Between two looks, and between two lines where nobody looks at a bar; in ms. */
+const LOOK = 200
+const LINE = 10_000
+
+export class Watch {
+  readonly #stream = process.stderr
+  readonly #begun = now()
+  #bars: MultiBar | undefined
+  #bar: SingleBar | undefined
+  #timer: Timer | undefined
+  #run: TaskRun | undefined
+
+  begin(run: TaskRun): void {
+    this.#run = run
+    if (!this.#stream.isTTY) {
+      this.#timer = every(LINE, () => this.#stream.write(`manyhost: ${this.#text()}\n`))
+      return
+    }
+    const format =
+      '{bar} {percentage}% | {value}/{total} | {failed} failed | {rate}/s | {left} left'
+    this.#bars = new MultiBar(
+      { stream: this.#stream, format, clearOnComplete: true, hideCursor: false, barsize: 24 },
+      Presets.shades_classic,
+    )
+    this.#bar = this.#bars.create(1, 0, this.#payload())
+    this.#timer = every(LOOK, () => this.#draw())
+  }
+
+  /** A line for people, above the bar. */
+  say(text: string): void {
+    if (this.#bars) this.#bars.log(`manyhost: ${printable(text)}\n`)
+    else this.#stream.write(`manyhost: ${printable(text)}\n`)
+  }
+
+  /** Makes room for what a task wrote: the bar comes again by itself. */
+  clear(): void {
+    if (this.#bars) this.#stream.write('\r\u001b[K')
+  }
+
+  end(counts: TaskCounts): void {
+    this.#timer?.clear()
+    this.#bars?.stop()
+    this.#bars = undefined
+    const { succeeded, failed, cancelled, retried } = counts
+    const parts = [
+      `${succeeded} succeeded`,
+      `${failed} failed`,
+      ...(cancelled > 0 ? [`${cancelled} cancelled`] : []),
+      ...(retried > 0 ? [`${retried} attempts more`] : []),
+      `in ${span(now() - this.#begun)}`,
+    ]
+    this.#stream.write(`manyhost: ${parts.join(', ')}\n`)
+  }
+
+  #draw(): void {
+    const { succeeded, failed, cancelled } = (this.#run as TaskRun).counts
+    const done = succeeded + failed + cancelled
+    this.#bar?.setTotal(Math.max(1, done + (this.#run?.progress?.remaining ?? 0)))
+    this.#bar?.update(done, this.#payload())
+  }
+
+  #payload(): Record<string, string | number> {
+    const { rate, timeLeft } = this.#run?.progress ?? {}
+    return {
+      failed: this.#run?.counts.failed ?? 0,
+      rate: rate ? rate.toFixed(rate < 10 ? 1 : 0) : '-',
+      left: timeLeft === null || timeLeft === undefined ? '-' : span(timeLeft),
+    }
+  }
+
+  #text(): string {
+    const { succeeded, failed } = (this.#run as TaskRun).counts
+    const remaining = this.#run?.progress?.remaining ?? 0
+    const { rate, left } = this.#payload()
+    return `${succeeded} done, ${failed} failed, ${remaining} to do, ${rate}/s, ${left} left`
+  }
+}
+
+function span(ms: number): string {
+  const seconds = ms / 1_000
+  if (seconds < 10) return `${seconds.toFixed(1)} s`
+  if (seconds < 120) return `${Math.round(seconds)} s`
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`
+  return `${(seconds / 3_600).toFixed(1)} h`
+}

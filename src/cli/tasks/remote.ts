@@ -1,0 +1,82 @@
+/** A task server at an address, and the token for it. */
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { type Dispatcher, request } from 'undici'
+import { describe } from '../../errors.ts'
+import { defaultStore } from '../../tasks/store/store.ts'
+import { CliError } from '../exit.ts'
+
+export interface RemoteFlags {
+  readonly server?: string
+  readonly tokenFile?: string
+}
+
+export function serverOf({ server }: RemoteFlags): string | undefined {
+  const given = server ?? (process.env.MANYHOST_TASKS_SERVER || undefined)
+  if (given !== undefined && !/^https?:\/\//.test(given)) {
+    throw new CliError(
+      'usage',
+      `--server: expected an http:// address, got ${JSON.stringify(given)}`,
+    )
+  }
+  return given
+}
+
+/** Where a server's token is when nobody says otherwise: readable by this user alone. */
+function tokenFile({ tokenFile: given }: RemoteFlags): string {
+  return given ?? join(dirname(defaultStore()), 'server.token')
+}
+
+export function tokenOf(flags: RemoteFlags): string | undefined {
+  const own = process.env.MANYHOST_TASKS_TOKEN
+  if (own && flags.tokenFile === undefined) return own
+  const path = tokenFile(flags)
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    if (flags.tokenFile === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') {
+      return undefined
+    }
+    throw new CliError('config', `--token-file: ${describe(error)}`, { cause: error })
+  }
+}
+
+/** The token of this server: the one there is, or a new one, which is kept for those who hand tasks in. */
+export function ownToken(flags: RemoteFlags): string {
+  const known = tokenOf(flags)
+  if (known !== undefined) {
+    if (known.length >= 16) return known
+    throw new CliError('config', 'the token must have 16 characters or more')
+  }
+  const path = tokenFile(flags)
+  const token = randomBytes(24).toString('hex')
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  writeFileSync(path, `${token}\n`, { mode: 0o600, flag: 'wx' })
+  return token
+}
+
+/** @throws CliError where the server does not answer, or with an error */
+export async function ask(
+  flags: RemoteFlags,
+  path: string,
+  method: Dispatcher.HttpMethod = 'GET',
+): Promise<Dispatcher.ResponseData> {
+  const server = serverOf(flags) as string
+  const token = tokenOf(flags)
+  let answer: Dispatcher.ResponseData
+  try {
+    answer = await request(new URL(path, server.endsWith('/') ? server : `${server}/`), {
+      method,
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      headersTimeout: 90_000,
+    })
+  } catch (error) {
+    throw new CliError('unreachable', `${server}: ${describe(error)}`, { cause: error })
+  }
+  if (answer.statusCode < 400) return answer
+  const said = (await answer.body.json().catch(() => ({}))) as { error?: string }
+  const exit =
+    answer.statusCode === 404 ? 'notFound' : answer.statusCode === 401 ? 'refused' : 'failure'
+  throw new CliError(exit, said.error ?? `${server} answered ${answer.statusCode}`)
+}

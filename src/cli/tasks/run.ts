@@ -1,0 +1,123 @@
+/** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
+import { createReadStream } from 'node:fs'
+import { describe } from '../../errors.ts'
+import { storeName } from '../../tasks/store/store.ts'
+import { parseTags } from '../../tasks/tags.ts'
+import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
+import { sleep } from '../../time.ts'
+import { CliError, EXIT } from '../exit.ts'
+import { untilInterrupted } from '../interrupt.ts'
+import { write } from '../terminal.ts'
+import { ask, type RemoteFlags, serverOf, tokenOf } from './remote.ts'
+import { exitFor, type StoreFlags, storeOf, withStore } from './store.ts'
+import { shellLine } from './words.ts'
+
+interface RunFlags extends StoreFlags, RemoteFlags {
+  readonly interval?: number
+  readonly tag?: readonly string[]
+  readonly taskTimeout?: number
+}
+
+/** Between two looks at the store, in ms. */
+const INTERVAL = 50
+
+export async function run([given]: readonly unknown[], flags: RunFlags): Promise<number> {
+  const args = shellLine(given as readonly string[])
+  try {
+    const tag = { capture: true, ...(flags.tag && parseTags(flags.tag)) }
+    const task: NewTask = { args, tag, ...(flags.taskTimeout && { timeout: flags.taskTimeout }) }
+    if (serverOf(flags) !== undefined) return await byServer(task, flags)
+    const where = storeOf(flags)
+    // Who serves the store has it waiting for him; without such, nobody would ever come.
+    const code = await byStore(task, flags).catch((error) => {
+      if (error instanceof NobodyServes) return undefined
+      throw error
+    })
+    return code ?? (await here(task, where))
+  } catch (error) {
+    throw exitFor(error)
+  }
+}
+
+class NobodyServes extends Error {}
+
+async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
+  return withStore(flags, true, async (store) => {
+    if ((await store.servers()).length === 0) throw new NobodyServes()
+    const { signal, code } = untilInterrupted()
+    const [id = ''] = await store.add([task])
+    for (let found = await store.get(id); ; found = await store.get(found.nextId ?? found.id)) {
+      if (found.nextId === null && found.completionTime !== null) {
+        if (found.outpath !== null) await copy(found.outpath, process.stdout)
+        if (found.errpath !== null) await copy(found.errpath, process.stderr)
+        return exitCode(found.exitStatus ?? 1)
+      }
+      await sleep(flags.interval ?? INTERVAL, signal).catch(() => {})
+      if (!signal.aborted) continue
+      await store.cancel({ where: [`id == ${found.id}`] })
+      return code()
+    }
+  })
+}
+
+async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
+  const token = tokenOf(flags)
+  const { signal, code } = untilInterrupted()
+  const { ids } = await submitFrom([task], { server: serverOf(flags), token })
+  let id = ids[0] as string
+  for (;;) {
+    const answer = await ask(flags, `tasks/${id}?wait=1000`)
+    const found = (await answer.body.json()) as Record<string, unknown>
+    id = found.id as string
+    if (found.is_over) {
+      for (const [name, stream] of [
+        ['outpath', 'stdout'],
+        ['errpath', 'stderr'],
+      ] as const) {
+        if (found[name] === null) continue
+        const { body } = await ask(flags, `tasks/${id}/${stream}`)
+        for await (const chunk of body) await write(chunk as Buffer, process[stream])
+      }
+      return exitCode(Number(found.exit_status))
+    }
+    if (!signal.aborted) continue
+    await ask(flags, `tasks/${id}`, 'DELETE').catch(() => {})
+    return code()
+  }
+}
+
+/** Nobody serves the store: a runner for this one task, which is kept nowhere. */
+async function here(task: NewTask, where: string): Promise<number> {
+  const { signal, code } = untilInterrupted()
+  const started = runCluster([task], {
+    inMemory: true,
+    signalWait: 5_000,
+    signal,
+    onOutput: (_task, stream, chunk) => write(chunk, process[stream]),
+    onProblem: (message) => process.stderr.write(`manyhost: ${message}\n`),
+  })
+  let result: TaskResult | undefined
+  for await (const one of started) result = one
+  if (signal.aborted) return code()
+  if (!result)
+    throw new CliError('failure', `it was not run (no server serves ${storeName(where)})`)
+  if (result.message) process.stderr.write(`manyhost: ${result.message}\n`)
+  return exitCode(result.exitStatus)
+}
+
+async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {
+  try {
+    for await (const chunk of createReadStream(path)) await write(chunk as Buffer, to)
+  } catch (error) {
+    throw new CliError(
+      'failure',
+      `what it wrote is at ${path} of the server's machine: ${describe(error)}`,
+      { cause: error },
+    )
+  }
+}
+
+/** What a process can end with: our own -1 to -3, and a status of HTTP, become 1. */
+function exitCode(status: number): number {
+  return status >= 0 && status <= 255 ? status : EXIT.failure.number
+}

@@ -1,0 +1,28 @@
+/** `manyhost tasks server`: runs what is handed in over HTTP, or into its store. */
+import { write } from '../terminal.ts'
+import { type ServingFlags, serve, sourceOf } from './cluster.ts'
+import { ownToken, type RemoteFlags } from './remote.ts'
+
+interface ServerFlags extends ServingFlags, RemoteFlags {
+  readonly host?: string
+  readonly port?: number
+  readonly untilDone?: boolean
+}
+
+/** The ancestor's. */
+const PORT = 50_001
+
+export async function run(
+  [file]: readonly (string | undefined)[],
+  flags: ServerFlags,
+): Promise<number> {
+  const { host = '127.0.0.1', port = PORT, untilDone = false, restart = false } = flags
+  const token = ownToken(flags)
+  const source = file === undefined ? undefined : sourceOf(file, true)
+  return serve(
+    source,
+    flags,
+    { forever: !(untilDone || restart), listen: { host, port, token } },
+    async ({ url }) => write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
+  )
+}

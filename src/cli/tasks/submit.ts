@@ -1,0 +1,59 @@
+/** `manyhost tasks submit`. */
+import { parseTags } from '../../tasks/tags.ts'
+import { submitFrom } from '../../tasks.ts'
+import { CliError, EXIT } from '../exit.ts'
+import { line, write } from '../terminal.ts'
+import { sourceOf } from './cluster.ts'
+import { type RemoteFlags, serverOf, tokenOf } from './remote.ts'
+import { exitFor, type StoreFlags, storeOf } from './store.ts'
+import { shellLine } from './words.ts'
+
+interface SubmitFlags extends StoreFlags, RemoteFlags {
+  readonly file?: string
+  readonly template?: string
+  readonly taskTimeout?: number
+  readonly bundlesize?: number
+  readonly capture?: boolean
+  readonly cores?: number
+  readonly memory?: number
+  readonly group?: number
+  readonly tag?: readonly string[]
+  readonly fromJson?: boolean
+}
+
+export async function run([given]: readonly unknown[], flags: SubmitFlags): Promise<number> {
+  const words = (given ?? []) as readonly string[]
+  if (words.length > 0 === (flags.file !== undefined)) {
+    throw new CliError('usage', 'give one command line, or -f FILE for many')
+  }
+  const server = serverOf(flags)
+  const source =
+    flags.file === undefined ? [{ args: shellLine(words) }] : sourceOf(flags.file, false)
+  let bad = 0
+  try {
+    const tags = {
+      ...(flags.tag && parseTags(flags.tag)),
+      ...(flags.capture && { capture: true }),
+    }
+    const { count, submitId, ids } = await submitFrom(source ?? [], {
+      ...(server === undefined ? { store: storeOf(flags) } : { server, token: tokenOf(flags) }),
+      kind: flags.fromJson ? 'json' : 'command',
+      template: flags.template,
+      taskTimeout: flags.taskTimeout,
+      bundleSize: flags.bundlesize,
+      taskCores: flags.cores,
+      taskMemory: flags.memory,
+      group: flags.group,
+      tags: Object.keys(tags).length > 0 ? tags : undefined,
+      onBad: ({ message }) => {
+        bad++
+        process.stderr.write(`manyhost: ${message}\n`)
+      },
+    })
+    if (flags.file === undefined) await line(ids[0])
+    else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
+    return bad > 0 ? EXIT.failure.number : EXIT.ok.number
+  } catch (error) {
+    throw exitFor(error)
+  }
+}

@@ -1,0 +1,69 @@
+/** The public door `manyhost/tasks`: batches of tasks through a cluster. Put together here with processes as the provider. */
+import { createReadStream } from 'node:fs'
+import { processes } from '../providers/process/index.ts'
+import { Session } from './session.ts'
+import {
+  type ClusterRunOptions,
+  parseCluster,
+  parseServe,
+  type ServeOptions,
+} from './tasks/server/options.ts'
+import { TaskRun } from './tasks/server/run.ts'
+import type { TaskSource } from './tasks/source.ts'
+
+function begin(source: TaskSource | undefined, options: ClusterRunOptions): TaskRun {
+  const settings = parseCluster(options)
+  return new TaskRun({
+    source,
+    settings,
+    newSession: () => new Session({ provider: processes() }),
+  })
+}
+
+/**
+ * Serves the tasks of a source, and all that the store has left, to the end. Await it for the counts; iterate it for the
+ * outcomes. A failed task does not reject it.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION; rejects with MANYHOST_INVALID_TASK, MANYHOST_GROUP_FAILED, MANYHOST_STORE_...,
+ * and with what the source throws, when all that came before has been worked off
+ */
+export function serveFrom(source: TaskSource, options: ServeOptions = {}): TaskRun {
+  parseServe(options)
+  return begin(source, options)
+}
+
+/** The lines of a file; see `serveFrom`. */
+export function serveFile(path: string, options: ServeOptions = {}): TaskRun {
+  return serveFrom(createReadStream(path), options)
+}
+
+/** Serves whatever is handed in, until it is told to drain or stop. */
+export function serveForever(options: ServeOptions = {}): TaskRun {
+  parseServe(options)
+  return begin(undefined, { ...options, forever: true })
+}
+
+/** Serves a source on runners of its own, on this machine: as many, with as many places, as asked for. */
+export function runCluster(
+  source: TaskSource | undefined,
+  options: ClusterRunOptions = {},
+): TaskRun {
+  return begin(source, options)
+}
+
+export { DynamicTasks, FixedTasks, type ScalingOptions, type Work } from './tasks/scaling.ts'
+export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/server/options.ts'
+export type { OnOutput } from './tasks/server/outputs.ts'
+export type { TaskRun } from './tasks/server/run.ts'
+export type { TaskCounts, TaskResult } from './tasks/server/server.ts'
+export {
+  type LineKind,
+  readTaskFile,
+  readTaskStream,
+  readTasks,
+  type SourceOptions,
+  type TaskSource,
+} from './tasks/source.ts'
+export type { TaskFilter } from './tasks/store/filter.ts'
+export { openStore, type Store, type StoreOptions } from './tasks/store/store.ts'
+export { type Submitted, submitFile, submitFrom } from './tasks/submit.ts'
+export type { NewTask, Tags, Task, TaskOutcome, TaskRequest } from './tasks/task.ts'

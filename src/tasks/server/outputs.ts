@@ -1,0 +1,148 @@
+/** What tasks write: kept by task in files below one folder, or handed on line by line. */
+import { mkdirSync, rmSync } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe } from '../../errors.ts'
+import type { OutputStream } from '../runner/protocol.ts'
+import type { Task } from '../task.ts'
+
+/** Takes what a task wrote, whole lines where they are shorter than 64 KiB. The runner waits for its promise. */
+export type OnOutput = (
+  task: Task,
+  stream: 'stdout' | 'stderr',
+  chunk: Uint8Array,
+) => void | Promise<void>
+
+/** Longest line that is kept together. */
+const LONGEST_LINE = 65_536
+
+const EXTENSIONS = { stdout: 'out', stderr: 'err', csv: 'csv' } as const
+
+export interface OutputPaths {
+  readonly outpath?: string
+  readonly errpath?: string
+  readonly csvpath?: string
+}
+
+export interface OutputsParts {
+  /** Undefined: nothing can be kept. */
+  readonly folder: string | undefined
+  readonly capture: boolean
+  readonly onOutput: OnOutput | undefined
+  onProblem(message: string): void
+}
+
+interface Kept {
+  readonly path: string
+  readonly file: Promise<FileHandle | undefined>
+  last: Promise<void>
+}
+
+export class Outputs {
+  readonly #parts: OutputsParts
+  readonly #files = new Map<string, Kept>()
+  readonly #lines = new Map<string, Buffer>()
+
+  constructor(parts: OutputsParts) {
+    this.#parts = parts
+    if (parts.folder !== undefined && parts.capture) mkdirSync(parts.folder, { recursive: true })
+  }
+
+  /** The tag `capture` keeps what one task writes whatever the server's own way is. */
+  keeps(task: Task): boolean {
+    return this.#parts.folder !== undefined && (this.#parts.capture || task.tag.capture === true)
+  }
+
+  /** Resolves when it was taken: who sends more waits for that. */
+  async write(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {
+    if (this.keeps(task) || stream === 'csv') return this.#keep(task, stream, chunk)
+    const { onOutput } = this.#parts
+    if (!onOutput) return
+    const key = `${task.id}.${stream}`
+    const held = this.#lines.get(key)
+    const bytes = held ? Buffer.concat([held, chunk]) : Buffer.from(chunk)
+    const end = bytes.lastIndexOf(10) + 1
+    const rest = bytes.length - end
+    const cut = rest > LONGEST_LINE ? bytes.length : end
+    if (cut < bytes.length) this.#lines.set(key, bytes.subarray(cut))
+    else this.#lines.delete(key)
+    if (cut > 0) await onOutput(task, stream, bytes.subarray(0, cut))
+  }
+
+  /** All that the task wrote is there; answers where. */
+  async end(task: Task, message: string | undefined): Promise<OutputPaths> {
+    if (message !== undefined && this.keeps(task)) {
+      await this.#keep(task, 'stderr', Buffer.from(`manyhost: ${message}\n`))
+    }
+    const paths: { outpath?: string; errpath?: string; csvpath?: string } = {}
+    for (const stream of ['stdout', 'stderr', 'csv'] as const) {
+      const key = `${task.id}.${stream}`
+      const rest = this.#lines.get(key)
+      if (rest) {
+        this.#lines.delete(key)
+        if (stream !== 'csv') await this.#parts.onOutput?.(task, stream, rest)
+      }
+      const kept = this.#files.get(key)
+      if (!kept) continue
+      this.#files.delete(key)
+      await kept.last
+      await (await kept.file)?.close().catch(() => {})
+      paths[stream === 'stdout' ? 'outpath' : stream === 'stderr' ? 'errpath' : 'csvpath'] =
+        kept.path
+    }
+    return paths
+  }
+
+  /** The attempt was cut off: what it wrote is thrown away, for it will be written again. */
+  drop(task: Task): void {
+    for (const stream of ['stdout', 'stderr', 'csv'] as const) {
+      const key = `${task.id}.${stream}`
+      this.#lines.delete(key)
+      const kept = this.#files.get(key)
+      if (!kept) continue
+      this.#files.delete(key)
+      void kept.last.then(async () => {
+        await (await kept.file)?.close().catch(() => {})
+        rmSync(kept.path, { force: true })
+      })
+    }
+  }
+
+  #keep(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {
+    const { folder } = this.#parts
+    if (folder === undefined) return Promise.resolve()
+    const key = `${task.id}.${stream}`
+    let kept = this.#files.get(key)
+    if (!kept) {
+      // The fence keeps attempts of one claim apart from those of another that was taken back.
+      const name = task.fence > 1 ? `${task.id}.${task.fence}` : task.id
+      const path = join(folder, shard(task.id), `${name}.${EXTENSIONS[stream]}`)
+      kept = { path, file: this.#open(path), last: Promise.resolve() }
+      this.#files.set(key, kept)
+    }
+    const { file, path, last } = kept
+    kept.last = last.then(async () => {
+      try {
+        await (await file)?.write(chunk)
+      } catch (error) {
+        this.#parts.onProblem(`cannot write to ${path}: ${describe(error)}`)
+      }
+    })
+    return kept.last
+  }
+
+  async #open(path: string): Promise<FileHandle | undefined> {
+    try {
+      mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 })
+      return await open(path, 'w', 0o600)
+    } catch (error) {
+      this.#parts.onProblem(`cannot write to ${path}: ${describe(error)}`)
+      return undefined
+    }
+  }
+}
+
+/** A folder holds the tasks of one minute (65,536 ms): the first part of an id is its time. */
+function shard(id: string): string {
+  return id.slice(0, 8)
+}

@@ -1,0 +1,440 @@
+/** A server from its source to its last outcome: what it opens it closes, whatever becomes of it. */
+
+import { randomBytes } from 'node:crypto'
+import { appendFile } from 'node:fs/promises'
+import { asError, describe, ManyhostError } from '../../errors.ts'
+import { virtualUrl } from '../../registry.ts'
+import type { Session } from '../../session.ts'
+import { every, now, type Timer } from '../../time.ts'
+import { DynamicTasks, FixedTasks, type Work } from '../scaling.ts'
+import { readTasks, type TaskSource } from '../source.ts'
+import type { Progress } from '../store/counts.ts'
+import type { TaskFilter } from '../store/filter.ts'
+import { defaultStore, openStore, type Store } from '../store/store.ts'
+import { Books } from './books.ts'
+import { type Door, openDoor } from './door.ts'
+import { Feed } from './feed.ts'
+import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
+import { runnerService } from './runners.ts'
+import { type TaskCounts, type TaskResult, TaskServer } from './server.ts'
+
+/** Outcomes that may wait for who reads them. */
+const MOST_UNREAD = 1_000
+
+/** How often numbers for scaling and people are brought up to date, in ms. */
+const REFRESH = 500
+
+/** Rows of an in-memory store that are over, before they are thrown away. */
+const MOST_OVER = 5_000
+
+export interface RunParts {
+  readonly source: TaskSource | undefined
+  readonly settings: ClusterRunSettings
+  /** A session with a provider, where the caller gave none. */
+  newSession(): Session
+}
+
+/**
+ * Tasks being served. Await it for the counts, iterate it for the outcomes as they come (each iterator sees those from its
+ * beginning on; who reads slowly slows the tasks down).
+ */
+export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResult> {
+  /** Resolves when tasks are taken: the store is joined, the address listened on. */
+  readonly ready: Promise<void>
+  readonly #parts: RunParts
+  readonly #done: Promise<TaskCounts>
+  readonly #readers = new Set<Reader>()
+  readonly #closers: (() => Promise<unknown> | unknown)[] = []
+  #server: TaskServer | undefined
+  #door: Door | undefined
+  #wish: 'drain' | 'stop' | undefined
+  #progress: Progress | undefined
+  #over = 0
+
+  constructor(parts: RunParts) {
+    this.#parts = parts
+    let isReady!: () => void
+    let isNot!: (error: Error) => void
+    this.ready = new Promise((resolve, reject) => {
+      isReady = resolve
+      isNot = reject
+    })
+    this.ready.catch(() => {})
+    this.#done = this.#run(isReady).catch((error) => {
+      isNot(asError(error))
+      throw error
+    })
+    this.#done.then(
+      () => this.#tellReaders(undefined),
+      (error) => this.#tellReaders(asError(error)),
+    )
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: to be awaited, as the ancestor's functions block
+  then<A = TaskCounts, B = never>(
+    onDone?: ((counts: TaskCounts) => A | PromiseLike<A>) | null,
+    onFailed?: ((error: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#done.then(onDone, onFailed)
+  }
+
+  catch<B>(onFailed: (error: unknown) => B | PromiseLike<B>): Promise<TaskCounts | B> {
+    return this.#done.catch(onFailed)
+  }
+
+  finally(onEnd: () => void): Promise<TaskCounts> {
+    return this.#done.finally(onEnd)
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<TaskResult> {
+    const reader = new Reader(() => this.#readers.delete(reader))
+    this.#readers.add(reader)
+    this.#done.then(
+      () => reader.end(undefined),
+      (error) => reader.end(asError(error)),
+    )
+    return reader
+  }
+
+  /** So far. */
+  get counts(): TaskCounts {
+    return (
+      this.#server?.counts ?? {
+        submitted: 0,
+        succeeded: 0,
+        failed: 0,
+        cancelled: 0,
+        retried: 0,
+        refused: 0,
+      }
+    )
+  }
+
+  /** Of the whole store, at most half a second old. */
+  get progress(): Progress | undefined {
+    return this.#progress
+  }
+
+  /** Where it listens, with `listen`. */
+  get url(): string | undefined {
+    return this.#door?.url
+  }
+
+  /** What `listen` asks callers for. */
+  get token(): string | undefined {
+    return this.#door?.token
+  }
+
+  /** Starts nothing more, lets what runs end, and ends. What is left stays in the store. */
+  drain(): void {
+    this.#wish ??= 'drain'
+    this.#server?.drain()
+  }
+
+  /** Interrupts what runs, gives it back to the store, and ends. */
+  stop(): void {
+    this.#wish = 'stop'
+    this.#server?.stop()
+  }
+
+  /** Cancels tasks, running ones too. Answers how many. @throws ManyhostError MANYHOST_INVALID_OPTION */
+  async cancel(filter: TaskFilter): Promise<number> {
+    await this.ready
+    return (this.#server as TaskServer).cancel(filter)
+  }
+
+  async #run(isReady: () => void): Promise<TaskCounts> {
+    try {
+      const server = await this.#begin()
+      isReady()
+      const feed = this.#feed(server)
+      let failure: unknown
+      try {
+        await server.done
+      } finally {
+        feed?.stop()
+      }
+      // A source that threw: what it gave before has been worked off.
+      await feed?.done.catch((error) => {
+        failure = error
+      })
+      if (failure) throw failure
+      return server.counts
+    } finally {
+      for (const close of this.#closers.reverse()) {
+        try {
+          await close()
+        } catch (error) {
+          this.#problem(`while it ended: ${describe(error)}`)
+        }
+      }
+    }
+  }
+
+  async #begin(): Promise<TaskServer> {
+    const { settings, newSession } = this.#parts
+    const store = await this.#openStore()
+    const url = settings.url ?? RUNNERS_URL
+    const isOwn = settings.session === undefined
+    const session = settings.session ?? newSession()
+    if (isOwn) this.#closers.push(() => session.close({ timeout: 5_000 }))
+    const { template, cwd, env, taskTimeout, signalWait, monitor } = settings
+    const capture = settings.capture || settings.onOutput !== undefined
+    const runners = virtualUrl(url).href
+    const known = (): boolean => session.clusters.some((one) => one.url === runners)
+    const isKnown = known()
+    const token = settings.token ?? (isKnown ? undefined : randomBytes(24).toString('hex'))
+    const open = (): void => {
+      if (known()) return
+      session.startup(runnerService(url, settings, token as string, server.shell.pick))
+      if (!isOwn) this.#closers.push(() => session.remove(url, { timeout: 5_000 }))
+      this.#scale(session, url, server)
+    }
+    const server: TaskServer = new TaskServer(
+      {
+        session,
+        store,
+        settings: { ...settings, url },
+        open,
+        ended: (results) => this.#ended(results, store),
+      },
+      new Books(settings.places),
+      {
+        template,
+        // A task that wants its output kept says so by its tag: only the server knows.
+        capture: capture || store.name !== ':memory:',
+        ...(cwd !== undefined && { cwd }),
+        ...(Object.keys(env).length > 0 && { env }),
+        ...(taskTimeout > 0 && { timeout: taskTimeout }),
+        signalWait,
+        monitor,
+        bundleSize: settings.bundleSize,
+        bundleWait: 20,
+      },
+      token,
+    )
+    this.#server = server
+    this.#closers.push(() => server.close())
+    // Those of a session that somebody else has, and that may serve requests alone, wait for the first need.
+    if (isOwn) open()
+    await server.start()
+    this.#refresh(server, store)
+    if (settings.listen) {
+      this.#door = await openDoor(server, settings.listen)
+      const door = this.#door
+      this.#closers.push(() => door.close())
+    }
+    if (this.#wish) server[this.#wish]()
+    const { signal } = settings
+    if (signal) {
+      const stop = (): void => this.stop()
+      if (signal.aborted) stop()
+      signal.addEventListener('abort', stop)
+      this.#closers.push(() => signal.removeEventListener('abort', stop))
+    }
+    return server
+  }
+
+  async #openStore(): Promise<Store> {
+    const { store, inMemory } = this.#parts.settings
+    if (typeof store === 'object') return store
+    const opened = await openStore(inMemory ? ':memory:' : (store ?? defaultStore()))
+    this.#closers.push(() => opened.close())
+    return opened
+  }
+
+  #feed(server: TaskServer): Feed | undefined {
+    const { source, settings } = this.#parts
+    if (source === undefined) {
+      server.sourceEnded()
+      return undefined
+    }
+    const submitId = randomBytes(8).toString('hex')
+    const feed = new Feed({
+      tasks: readTasks(source, sourceOptions({ ...settings, taskTimeout: undefined })),
+      add: async (tasks) => {
+        await this.#add(server, tasks, submitId)
+        server.fed(tasks.length)
+      },
+      room: () => server.room(),
+    })
+    feed.done.then(
+      () => server.sourceEnded(),
+      (error) => {
+        this.#problem(describe(error))
+        server.sourceEnded()
+      },
+    )
+    return feed
+  }
+
+  /** A store that is full or busy for a while does not end a source. */
+  async #add(...[server, tasks, submitId]: [TaskServer, Parameters<Store['add']>[0], string]) {
+    for (;;) {
+      try {
+        return await server.add(tasks, submitId)
+      } catch (error) {
+        const isPassing = error instanceof ManyhostError && error.retryable
+        if (!isPassing || server.state !== 'working') throw error
+        this.#problem(describe(error))
+        await new Promise<void>((resolve) => {
+          const timer = every(500, () => {
+            timer.clear()
+            resolve()
+          })
+        })
+      }
+    }
+  }
+
+  #refresh(server: TaskServer, store: Store): void {
+    let isAsking = false
+    const ask = async (): Promise<void> => {
+      if (isAsking) return
+      isAsking = true
+      try {
+        this.#progress = await store.progress(server.attempts)
+      } catch {
+        // What is wrong with the store is told by who needs it.
+      } finally {
+        isAsking = false
+      }
+    }
+    void ask()
+    const timer: Timer = every(REFRESH, () => void ask())
+    const off = store.onAdded(() => {
+      if (!this.#progress?.remaining) void ask()
+    })
+    this.#closers.push(() => {
+      timer.clear()
+      off()
+    })
+  }
+
+  #scale(session: Session, url: string, server: TaskServer): void {
+    const { autoscaling, clientTimeout, runners, factor, period, minSize, places } =
+      this.#parts.settings
+    if (autoscaling) {
+      const maxSize = this.#parts.settings.maxSize ?? Math.max(runners, 1)
+      const policy = autoscaling === 'fixed' ? FixedTasks : DynamicTasks
+      const options = { initSize: runners, minSize, maxSize, factor, period, places }
+      const size = new policy(() => this.#work(server), options)
+      session.setSize(url, { valueOf: () => size.valueOf() })
+    } else if (clientTimeout > 0) {
+      let busyAt = now()
+      session.setSize(url, () => {
+        if (server.held > 0 || (this.#progress?.remaining ?? 1) > 0) busyAt = now()
+        return now() - busyAt >= clientTimeout ? 0 : runners
+      })
+    }
+  }
+
+  #work(server: TaskServer): Work {
+    const progress = this.#progress
+    return {
+      // Nobody has looked yet: as if there were something.
+      remaining: Math.max(progress?.remaining ?? 1, server.held),
+      running: server.held,
+      rate: progress?.rate ?? null,
+      averageDuration: progress?.averageDuration ?? null,
+      isClosed: server.state !== 'working',
+    }
+  }
+
+  async #ended(results: readonly TaskResult[], store: Store): Promise<void> {
+    const { redirectFailures } = this.#parts.settings
+    const failed = results.filter(({ exitStatus, willRetry }) => exitStatus !== 0 && !willRetry)
+    if (redirectFailures !== undefined && failed.length > 0) {
+      try {
+        await appendFile(redirectFailures, failed.map(({ args }) => `${args}\n`).join(''))
+      } catch (error) {
+        this.#problem(`failures: ${describe(error)}`)
+      }
+    }
+    await this.#forgetOld(store, results.length)
+    await Promise.all([...this.#readers].map((reader) => reader.push(results)))
+  }
+
+  /** In memory, what is over is not kept: memory is for what is to come. Failures stay, for groups stand on them. */
+  async #forgetOld(store: Store, count: number): Promise<void> {
+    if (store.name !== ':memory:' || typeof this.#parts.settings.store === 'object') return
+    this.#over += count
+    if (this.#over < MOST_OVER) return
+    this.#over = 0
+    await store.delete({ where: ['state == succeeded'] })
+    await store.delete({ where: ['state == retried'] })
+  }
+
+  #tellReaders(error: Error | undefined): void {
+    for (const reader of this.#readers) reader.end(error)
+  }
+
+  #problem(message: string): void {
+    this.#parts.settings.onProblem?.(message)
+  }
+}
+
+/** One who reads outcomes, at his own pace. */
+class Reader implements AsyncIterableIterator<TaskResult> {
+  readonly #left: () => void
+  #results: TaskResult[] = []
+  #next = 0
+  #ended: { readonly error: Error | undefined } | undefined
+  #wake: (() => void) | undefined
+  #room: (() => void) | undefined
+
+  constructor(left: () => void) {
+    this.#left = left
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  /** Resolves when there is room for more. */
+  push(results: readonly TaskResult[]): Promise<void> | undefined {
+    this.#results.push(...results)
+    this.#wake?.()
+    if (this.#results.length - this.#next < MOST_UNREAD) return undefined
+    return new Promise((resolve) => {
+      this.#room = resolve
+    })
+  }
+
+  end(error: Error | undefined): void {
+    this.#ended ??= { error }
+    this.#wake?.()
+    this.#room?.()
+  }
+
+  async next(): Promise<IteratorResult<TaskResult, undefined>> {
+    for (;;) {
+      if (this.#next < this.#results.length) {
+        const value = this.#results[this.#next++] as TaskResult
+        if (this.#next === this.#results.length) {
+          this.#results = []
+          this.#next = 0
+          this.#room?.()
+        }
+        return { value, done: false }
+      }
+      if (this.#ended) {
+        const { error } = this.#ended
+        this.#ended = { error: undefined }
+        this.#left()
+        if (error) throw error
+        return { value: undefined, done: true }
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+      this.#wake = undefined
+    }
+  }
+
+  async return(): Promise<IteratorResult<TaskResult, undefined>> {
+    this.end(undefined)
+    this.#left()
+    return { value: undefined, done: true }
+  }
+}

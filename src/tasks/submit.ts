@@ -1,0 +1,142 @@
+/** Hands tasks in: to a store, or to a server that listens. */
+import { randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { request } from 'undici'
+import { ManyhostError } from '../errors.ts'
+import { Feed } from './server/feed.ts'
+import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
+import { readTasks, type TaskSource } from './source.ts'
+import { defaultStore, openStore } from './store/store.ts'
+import type { NewTask } from './task.ts'
+import { compileTemplate } from './template.ts'
+
+export interface Submitted {
+  readonly count: number
+  /** Marks all tasks of this submission: `submit_id`. */
+  readonly submitId: string
+  /** The first hundred. */
+  readonly ids: readonly string[]
+}
+
+const IDS = 100
+const LATE = 30_000
+
+/**
+ * Hands in what a source gives, batch by batch as it comes. Resolves when all of it is kept.
+ * @throws ManyhostError MANYHOST_INVALID_TASK, MANYHOST_INVALID_OPTION; what the source throws. What came before is handed in.
+ */
+export async function submitFrom(
+  source: TaskSource,
+  options: SubmitOptions = {},
+): Promise<Submitted> {
+  const settings = parseSubmit(options)
+  const submitId = settings.submitId ?? randomUUID()
+  const expand = expander(settings.template)
+  const { add, close } = await receiver(settings, submitId)
+  const ids: string[] = []
+  let count = 0
+  try {
+    const feed = new Feed({
+      tasks: readTasks(source, sourceOptions(settings)),
+      room: async () => {},
+      add: async (tasks) => {
+        for (let index = 0; index < tasks.length; index += settings.bundleSize) {
+          const part = tasks.slice(index, index + settings.bundleSize)
+          const given = await add(await Promise.all(part.map(expand)))
+          count += part.length
+          if (ids.length < IDS) ids.push(...given.slice(0, IDS - ids.length))
+        }
+      },
+    })
+    await feed.done
+  } finally {
+    await close()
+  }
+  return { count, submitId, ids }
+}
+
+/** The lines of a file; see `submitFrom`. */
+export function submitFile(path: string, options: SubmitOptions = {}): Promise<Submitted> {
+  return submitFrom(createReadStream(path), options)
+}
+
+interface Receiver {
+  add(tasks: readonly NewTask[]): Promise<readonly string[]>
+  close(): Promise<void>
+}
+
+type Settings = ReturnType<typeof parseSubmit>
+
+async function receiver({ server, store, token }: Settings, submitId: string): Promise<Receiver> {
+  if (server !== undefined) {
+    return { add: (tasks) => post(server, token, tasks, submitId), close: async () => {} }
+  }
+  if (typeof store === 'object') {
+    return { add: (tasks) => store.add(tasks, { submitId }), close: async () => {} }
+  }
+  const opened = await openStore(store ?? defaultStore())
+  return { add: (tasks) => opened.add(tasks, { submitId }), close: () => opened.close() }
+}
+
+/** The template of a submission becomes part of the task, where it needs nothing of the machine that runs it. */
+function expander(template: string): (task: NewTask) => Promise<NewTask> {
+  if (template === '{}') return async (task) => task
+  const compiled = compileTemplate(template)
+  return async (task) => {
+    const args = await compiled.expand({
+      args: task.args,
+      tag: task.tag ?? {},
+      slot: 0,
+      shell: () => {
+        throw new ManyhostError(
+          'MANYHOST_INVALID_OPTION',
+          'template: {% %} is run where the task runs: give it to the cluster, not to submit',
+        )
+      },
+    })
+    return { ...task, args }
+  }
+}
+
+async function post(
+  server: string,
+  token: string | undefined,
+  tasks: readonly NewTask[],
+  submitId: string,
+): Promise<readonly string[]> {
+  const url = new URL('tasks', server.endsWith('/') ? server : `${server}/`)
+  url.searchParams.set('submit_id', submitId)
+  const key = randomUUID()
+  const body = tasks.map((task) => `${JSON.stringify(lineOf(task))}\n`).join('')
+  for (let tries = 0; ; tries++) {
+    try {
+      const answer = await request(url, {
+        method: 'POST',
+        body,
+        // The same at each try: what came through the first time is not taken in twice.
+        headers: {
+          'content-type': 'application/x-ndjson',
+          'idempotency-key': key,
+          ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        },
+        headersTimeout: LATE,
+        bodyTimeout: LATE,
+      })
+      const said = (await answer.body.json()) as { ids?: string[]; error?: string }
+      if (answer.statusCode === 200) return said.ids ?? []
+      throw new ManyhostError(
+        answer.statusCode === 401 ? 'MANYHOST_UNAUTHORIZED' : 'MANYHOST_BAD_STATUS',
+        `${url.origin} answered ${answer.statusCode}: ${said.error ?? ''}`,
+        { status: answer.statusCode, retryable: false },
+      )
+    } catch (error) {
+      const isReset = (error as { code?: string }).code === 'UND_ERR_SOCKET'
+      if (!isReset || tries > 0) throw error
+    }
+  }
+}
+
+/** As a line of JSON: spans in seconds there. */
+function lineOf({ timeout, ...task }: NewTask): Record<string, unknown> {
+  return { ...task, ...(timeout !== undefined && { timeout: timeout / 1_000 }) }
+}

@@ -1,0 +1,304 @@
+/** A server at its work: real runners, real shells, real stores. `dist` has the runner's program: npm test builds it. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { inProcess } from '../../providers/testing/index.ts'
+import { Session } from '../../src/session.ts'
+import {
+  type ClusterRunOptions,
+  type NewTask,
+  openStore,
+  runCluster,
+  serveForever,
+  serveFrom,
+  type TaskResult,
+  type TaskSource,
+} from '../../src/tasks.ts'
+import { failure, until } from '../help.ts'
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'manyhost-tasks-'))
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+/** All outcomes, and what was written. */
+async function collect(source: TaskSource | undefined, options: ClusterRunOptions = {}) {
+  let text = ''
+  const problems: string[] = []
+  const run = runCluster(source, {
+    inMemory: options.store === undefined,
+    places: 4,
+    signalWait: 300,
+    onOutput: (_task, stream, chunk) => {
+      text += `${stream} ${Buffer.from(chunk)}`
+    },
+    onProblem: (problem) => problems.push(problem),
+    ...options,
+  })
+  const results: TaskResult[] = []
+  for await (const one of run) results.push(one)
+  return { results, counts: await run, text, problems }
+}
+
+const byArgs = (results: readonly TaskResult[]) =>
+  Object.fromEntries(results.map(({ args, exitStatus }) => [args, exitStatus]))
+
+describe('a cluster', () => {
+  it('runs each line of a source, and says what became of it', async () => {
+    const { results, counts, text } = await collect([
+      'echo a',
+      'exit 3',
+      '# a comment',
+      'echo b >&2',
+    ])
+    expect(byArgs(results)).toEqual({ 'echo a': 0, 'exit 3': 3, 'echo b >&2': 0 })
+    expect(text).toContain('stdout a\n')
+    expect(text).toContain('stderr b\n')
+    expect(counts).toEqual({
+      submitted: 3,
+      succeeded: 2,
+      failed: 1,
+      cancelled: 0,
+      retried: 0,
+      refused: 0,
+    })
+  })
+
+  it('tries again what fails, as rows that are linked, and keeps all fields', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    const task: NewTask = { args: 'test $TASK_ATTEMPT = 3', timeout: 9_000, tag: { run: 7 } }
+    const { results, counts } = await collect([task], { store, maxRetries: 4 })
+    expect(
+      results.map(({ attempt, exitStatus, willRetry }) => [attempt, exitStatus, willRetry]),
+    ).toEqual([
+      [1, 1, true],
+      [2, 1, true],
+      [3, 0, false],
+    ])
+    expect(counts).toMatchObject({ submitted: 1, succeeded: 1, failed: 0, retried: 2 })
+    const last = await store.get(results[2]?.id as string)
+    expect(last).toMatchObject({ previousId: results[1]?.id, timeout: 9_000, tag: { run: 7 } })
+    expect(last.clientId).toMatch(/^tasks-/)
+  })
+
+  it('works groups off in their order', async () => {
+    const lines = ['echo 2 # MANYHOST: group:2', 'echo 1 # MANYHOST: group:1', 'sleep 0.2; echo 0']
+    const { text } = await collect(lines)
+    expect(text.replaceAll('stdout ', '')).toBe('0\n1\n2\n')
+  })
+
+  it('stops at a group that failed for good, and says which', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    const error = await failure(collect(['false', 'echo 1 # MANYHOST: group:1'], { store }))
+    expect(error).toMatchObject({ code: 'MANYHOST_GROUP_FAILED' })
+    expect(error.message).toMatch(/1 tasks of group 0 failed for good/)
+    expect(await store.counts()).toMatchObject({ failed: 1, new: 1 })
+  })
+
+  it('keeps outputs by task, in files beside the store', async () => {
+    const at = folder()
+    const { results } = await collect(['echo kept', 'true', 'echo wrong >&2; false'], {
+      store: join(at, 'tasks.db'),
+      capture: true,
+    })
+    const of = (args: string) => results.find((one) => one.args === args)
+    expect(readFileSync(of('echo kept')?.outpath as string, 'utf8')).toBe('kept\n')
+    expect(of('echo kept')?.outpath).toContain(join(at, 'outputs'))
+    expect(of('true')).toMatchObject({ outpath: null, errpath: null })
+    expect(readFileSync(of('echo wrong >&2; false')?.errpath as string, 'utf8')).toBe('wrong\n')
+  })
+
+  it('ends what takes too long, whatever it does about signals, and goes on', async () => {
+    const stubborn = "trap '' INT TERM; sleep 30; sleep 30"
+    const { results } = await collect([stubborn, 'echo next'], {
+      taskTimeout: 200,
+      signalWait: 100,
+    })
+    const late = results.find(({ args }) => args === stubborn)
+    expect(late).toMatchObject({ exitStatus: 137, message: 'timeout after 200 ms' })
+    expect(results).toHaveLength(2)
+  })
+
+  it('adds the lines of what failed for good to a file', async () => {
+    const path = join(folder(), 'failed.txt')
+    await collect(['exit 1', 'true', 'exit 2'], { redirectFailures: path, maxRetries: 1 })
+    expect(readFileSync(path, 'utf8').split('\n').toSorted()).toEqual(['', 'exit 1', 'exit 2'])
+  })
+
+  it('goes on after lines that are no tasks, where it is told to', async () => {
+    const bad: string[] = []
+    const { counts } = await collect(['true', 'a\0b', 'true # MANYHOST: cores:x', 'true'], {
+      onBad: ({ message }) => bad.push(message),
+    })
+    expect(counts).toMatchObject({ submitted: 2, succeeded: 2 })
+    expect(bad).toHaveLength(2)
+    expect(bad[0]).toMatch(/^line 2: .*NUL/)
+  })
+
+  it('works off what a source gave before it threw, and throws that', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    function* source() {
+      yield 'echo one'
+      yield 'echo two'
+      throw new Error('the disk is gone')
+    }
+    await expect(collect(source(), { store })).rejects.toThrow('the disk is gone')
+    expect(await store.counts()).toMatchObject({ succeeded: 2, total: 2 })
+  })
+
+  it('reads a source no faster than it is worked off', async () => {
+    let read = 0
+    function* source() {
+      for (; read < 5_000; read++) yield 'true'
+    }
+    const run = runCluster(source(), { inMemory: true, places: 2, backlog: 10 })
+    let most = 0
+    let done = 0
+    for await (const _ of run) {
+      most = Math.max(most, read - done++)
+      if (done === 1_500) run.drain()
+    }
+    expect(done).toBeGreaterThanOrEqual(1_500)
+    // One batch is read ahead, one waits for its turn.
+    expect(most).toBeLessThan(4_000)
+    expect(read).toBeLessThan(5_000)
+  })
+
+  it('has room by cores: what does not fit waits, what never fits says so', async () => {
+    const { results } = await collect(
+      ['true # MANYHOST: cores:2', 'true', 'true # MANYHOST: cores:3'],
+      { cores: 2 },
+    )
+    expect(byArgs(results)).toEqual({ true: expect.any(Number) })
+    expect(results.map(({ exitStatus }) => exitStatus).toSorted()).toEqual([-3, 0, 0])
+    expect(results.find(({ exitStatus }) => exitStatus === -3)?.message).toMatch(
+      /3 cores, there are 2/,
+    )
+  })
+
+  it('ends with autoscaling when a finite source has ended', async () => {
+    const { counts } = await collect(['true', 'true', 'true'], {
+      autoscaling: 'dynamic',
+      maxSize: 2,
+      period: 100,
+    })
+    expect(counts.succeeded).toBe(3)
+  })
+
+  it('refuses options that are none', () => {
+    expect(() => runCluster([], { placs: 3 } as object)).toThrow(/unknown option 'placs'/)
+    expect(() => runCluster([], { template: '{= 1 + =}' })).toThrow(/template/)
+    expect(() => runCluster([], { evictAfter: 5 })).toThrow(
+      /evictAfter must be milliseconds from 1000 up/,
+    )
+  })
+})
+
+describe('requests as tasks', () => {
+  function calc(handler: (path: string) => number) {
+    const seen: Record<string, string | undefined>[] = []
+    const provider = inProcess(
+      (request, response) => {
+        seen.push({
+          key: String(request.headers['idempotency-key']),
+          path: request.url,
+        })
+        response.statusCode = handler(request.url ?? '')
+        response.end(`answer to ${request.url}`)
+      },
+      { style: 'node' },
+    )
+    const session = new Session({ provider })
+    onTestFinished(() => session.close())
+    session.startup({ url: 'http://calc', concurrency: 4, initSize: 2 })
+    return { session, seen }
+  }
+
+  it('go to their virtual URL, once each, and their status is their outcome', async () => {
+    const { session, seen } = calc((path) => (path === '/7' ? 503 : 200))
+    const lines = Array.from({ length: 50 }, (_, n) => `GET http://calc/${n}`)
+    const { counts, results } = await collect(lines, { session, kind: 'request' })
+    expect(counts).toMatchObject({ succeeded: 49, failed: 1 })
+    expect(results.find(({ args }) => args.endsWith('/7'))?.exitStatus).toBe(503)
+    expect(seen).toHaveLength(50)
+    expect(new Set(seen.map(({ key }) => key)).size).toBe(50)
+    // No shell task came: no runner was started.
+    expect(session.clusters).toHaveLength(1)
+  })
+
+  it('never go to the network', async () => {
+    const { session } = calc(() => 200)
+    const { results } = await collect(['GET http://127.0.0.1:1/x'], { session, kind: 'request' })
+    expect(results[0]).toMatchObject({ exitStatus: 404 })
+    expect(results[0]?.message).toMatch(/no service is at/)
+  })
+
+  it('let live requests pass', async () => {
+    const { session } = calc(() => 200)
+    const run = serveFrom(
+      Array.from({ length: 2_000 }, (_, n) => `GET http://calc/${n}`),
+      { session, kind: 'request', inMemory: true },
+    )
+    await run.ready
+    await until(() => run.counts.succeeded > 100)
+    const client = session.client()
+    const { timing } = await client.get('http://calc/live')
+    expect(timing?.attempts).toHaveLength(1)
+    expect(run.counts.succeeded).toBeLessThan(2_000)
+    expect(await run).toMatchObject({ succeeded: 2_000 })
+  })
+})
+
+describe('a server that goes on', () => {
+  it('takes tasks as they come, cancels a running one, and drains', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    const run = serveForever({ store, signalWait: 200, poll: 100 })
+    const results: TaskResult[] = []
+    const reading = (async () => {
+      for await (const one of run) results.push(one)
+    })()
+    await run.ready
+    const [long = ''] = await store.add([{ args: 'sleep 60' }])
+    await until(async () => (await store.get(long)).clientId !== null)
+    expect(await run.cancel({ where: [`id == ${long}`] })).toBe(1)
+    const [quick = ''] = await store.add([{ args: 'true' }])
+    await until(() => results.some(({ id }) => id === quick))
+    expect(await store.get(long)).toMatchObject({ exitStatus: -1 })
+    run.drain()
+    await reading
+    expect(await run).toMatchObject({ succeeded: 1, refused: expect.any(Number) })
+  })
+
+  it('gives back what it is interrupted in, and another one ends it', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    const run = runCluster(['sleep 60', 'true'], { store, places: 2, signalWait: 200 })
+    await until(() => run.counts.succeeded === 1)
+    run.stop()
+    await run
+    expect(await store.counts()).toMatchObject({ new: 1, succeeded: 1, scheduled: 0 })
+    await store.update({ only: ['remaining'] }, { args: 'echo again' })
+    const { counts } = await collect(undefined, { store, restart: true })
+    expect(counts).toMatchObject({ submitted: 0, succeeded: 1 })
+  })
+
+  it('shares one store with another, and each task is run once', async () => {
+    const store = await openStore(join(folder(), 'tasks.db'))
+    onTestFinished(() => store.close())
+    await store.add(Array.from({ length: 300 }, () => ({ args: 'true' })))
+    const all = await Promise.all([
+      collect(undefined, { store, places: 2 }),
+      collect(undefined, { store, places: 2 }),
+    ])
+    const ids = all.flatMap(({ results }) => results.map(({ id }) => id))
+    expect(ids).toHaveLength(300)
+    expect(new Set(ids).size).toBe(300)
+    expect(await store.refusals()).toBe(0)
+  })
+})

@@ -1,0 +1,168 @@
+/** `manyhost tasks cluster | server | submit` and `manyhost run`, as child processes. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { openStore } from '../../src/tasks.ts'
+import { folder, manyhost, start } from '../cli/help.ts'
+import { until } from '../help.ts'
+
+/** A data folder of its own: no store and no token of whoever runs the tests. */
+function home(files: Readonly<Record<string, string>> = {}) {
+  const at = folder(files)
+  return { at, env: { XDG_DATA_HOME: at, MANYHOST_STORE: '', MANYHOST_TASKS_TOKEN: '' } }
+}
+
+async function serving(env: Record<string, string>, more: readonly string[] = []) {
+  const server = start(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
+  await until(() => /tasks are taken at/.test(server.stderr()) || server.process.exitCode !== null)
+  const url = /taken at (\S+)/.exec(server.stderr())?.[1]
+  if (!url) throw new Error(server.stderr())
+  return { ...server, url }
+}
+
+describe('manyhost tasks cluster', () => {
+  it('runs what is piped in, prints what it writes, and ends with 0', async () => {
+    const { env } = home()
+    const input = 'one\ntwo\nthree\n'
+    const ended = await manyhost(['tasks', 'cluster', '-N', '2', '-t', 'echo got {}'], {
+      env,
+      input,
+    })
+    expect(ended.stdout.trim().split('\n').toSorted()).toEqual(['got one', 'got three', 'got two'])
+    expect(ended.stderr).toMatch(/^manyhost: 3 succeeded, 0 failed, in /m)
+    expect(ended.code).toBe(0)
+    const listed = await manyhost(['tasks', 'list', 'args', 'exit_status'], { env })
+    expect(listed.stdout).toBe('one\t0\ntwo\t0\nthree\t0\n')
+  })
+
+  it('ends with 1 where tasks fail or lines are none, and hands the failed ones out', async () => {
+    const { at, env } = home({ 'jobs.txt': 'true\nexit 4\ntrue # MANYHOST: cores:no\n' })
+    const failed = join(at, 'failed.txt')
+    const ended = await manyhost(
+      ['tasks', 'cluster', join(at, 'jobs.txt'), '--no-db', '-r', '1', '-f', failed],
+      { env },
+    )
+    expect(ended.code).toBe(1)
+    expect(ended.stderr).toMatch(/manyhost: line 3: .*cores/)
+    expect(ended.stderr).toMatch(/1 succeeded, 1 failed, 1 attempts more/)
+    expect(readFileSync(failed, 'utf8')).toBe('exit 4\n')
+  })
+
+  it('writes outputs to files where it is told to', async () => {
+    const { at, env } = home()
+    const args = ['tasks', 'cluster', '--no-db', '-o', join(at, 'out'), '-e', join(at, 'err')]
+    const ended = await manyhost(args, { env, input: 'echo a; echo b >&2\n' })
+    expect(ended).toMatchObject({ code: 0, stdout: '' })
+    expect(readFileSync(join(at, 'out'), 'utf8')).toBe('a\n')
+    expect(readFileSync(join(at, 'err'), 'utf8')).toBe('b\n')
+  })
+
+  it('says what is wrong before it starts anything', async () => {
+    const { env } = home()
+    const ends = [
+      [['nowhere.txt'], /there is no file nowhere\.txt/],
+      [['-t', '{= 1 + =}'], /template/],
+      [['-A', 'elastic'], /--autoscaling is fixed or dynamic, got elastic/],
+      [['-N', '-3'], /expected a whole number/],
+      [['--restart', 'x.txt'], /give no file/],
+    ] as const
+    for (const [args, message] of ends) {
+      const { code, stderr } = await manyhost(['tasks', 'cluster', ...args], { env })
+      expect(stderr).toMatch(message)
+      expect(code).toBe(2)
+    }
+  })
+
+  it('is interrupted by INT: what ran is in the store again, and --restart ends it', async () => {
+    const { at, env } = home()
+    const flag = join(at, 'flag')
+    const line = `test -e ${flag} || { touch ${flag}; sleep 60; }`
+    const cluster = start(['tasks', 'cluster', '-S', '1', '--', '-'], { env })
+    cluster.process.stdin?.end(`${line}\n`)
+    const store = await openStore(join(at, 'manyhost', 'tasks.db'))
+    await until(async () => (await store.counts()).scheduled === 1)
+    await until(() => {
+      try {
+        return readFileSync(flag) !== undefined
+      } catch {
+        return false
+      }
+    })
+    cluster.process.kill('SIGINT')
+    expect((await cluster.ended).code).toBe(130)
+    expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
+    await store.close()
+    const again = await manyhost(['tasks', 'cluster', '--restart'], { env })
+    expect(again.stderr).toMatch(/1 succeeded/)
+    expect(again.code).toBe(0)
+  })
+})
+
+describe('manyhost tasks server', () => {
+  it('takes tasks over HTTP, and hands out what they wrote', async () => {
+    const { env } = home()
+    const server = await serving(env, ['--capture'])
+    const at = ['--server', server.url]
+    const submitted = await manyhost(['tasks', 'submit', ...at, '--', 'echo', 'a b'], { env })
+    const id = submitted.stdout.trim()
+    expect(id).toMatch(/^[\da-f-]{36}$/)
+    await until(async () => {
+      const info = await manyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
+      return info.stdout === '0\n'
+    })
+    expect((await manyhost(['tasks', 'info', id, '--stdout', ...at], { env })).stdout).toBe('a b\n')
+    const input = 'true\ntrue\n'
+    const many = await manyhost(['tasks', 'submit', '-f', '-', ...at, '-t', 'run:7'], {
+      env,
+      input,
+    })
+    expect(many.stderr).toMatch(/2 tasks, submit_id /)
+    server.process.kill('SIGTERM')
+    expect((await server.ended).code).toBe(143)
+  })
+
+  it('takes nothing from who has no token', async () => {
+    const { env } = home()
+    const server = await serving(env)
+    const other = home()
+    const args = ['tasks', 'submit', '--server', server.url, '--', 'true']
+    const { code, stderr } = await manyhost(args, { env: other.env })
+    expect(stderr).toMatch(/wants its token/)
+    expect(code).toBe(6)
+    const answer = await fetch(`${server.url}/tasks`, { method: 'POST', body: '{"args":"true"}' })
+    expect(answer.status).toBe(401)
+    expect((await fetch(`${server.url}/health`)).status).toBe(200)
+  })
+
+  it('drains with USR1: what runs ends, what waits stays in the store', async () => {
+    const { at, env } = home()
+    const server = await serving(env)
+    const store = await openStore(join(at, 'manyhost', 'tasks.db'))
+    await store.add([{ args: 'sleep 0.5' }])
+    await until(async () => (await store.counts()).scheduled === 1)
+    server.process.kill('SIGUSR1')
+    expect((await server.ended).code).toBe(0)
+    expect(await store.counts()).toMatchObject({ succeeded: 1, total: 1 })
+    await store.close()
+  })
+})
+
+describe('manyhost run', () => {
+  it('runs a command here where nobody serves the store, and ends as it did', async () => {
+    const { env } = home()
+    const one = await manyhost(['run', '--', 'echo out; echo err >&2; exit 7'], { env })
+    expect(one).toMatchObject({ code: 7, stdout: 'out\n', stderr: 'err\n' })
+    const words = await manyhost(['run', '--', 'printf', '%s|', 'a b', "it's"], { env })
+    expect(words).toMatchObject({ code: 0, stdout: "a b|it's|" })
+  })
+
+  it('has it run by the server of the store, or of an address', async () => {
+    const { env } = home()
+    const server = await serving(env)
+    const command = ['--', 'echo "$TASK_CLIENT_ID"; exit 5']
+    const local = await manyhost(['run', ...command], { env })
+    expect(local).toMatchObject({ code: 5, stdout: expect.stringMatching(/^tasks-/) })
+    const far = await manyhost(['run', '--server', server.url, ...command], { env })
+    expect(far).toMatchObject({ code: 5, stdout: local.stdout })
+  })
+})
