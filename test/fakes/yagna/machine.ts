@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { now, sleep } from '../../../src/time.ts'
 import { pidsWith } from '../../providers/process-help.ts'
 import { stamp } from './feed.ts'
@@ -44,6 +44,8 @@ export class Machine {
   readonly #behaviour: Behaviour
   readonly #batches = new Map<string, Result[]>()
   #isBusy = false
+  /** Where its instance keeps things: on a disk of its own they would go with it. */
+  #litter: string | undefined
 
   constructor(agreement: string, transfers: Transfers, behaviour: Behaviour) {
     this.agreement = agreement
@@ -116,6 +118,7 @@ export class Machine {
   }
 
   #run({ entry_point: entry, args }: Run): Promise<Outcome> {
+    this.#litter ??= /\/tmp\/\.manyhost\/[\w.-]+/.exec(args.join(' '))?.[0]
     return new Promise((resolve) => {
       // A machine of its own has nothing of our environment.
       const env = { PATH: process.env.PATH, HOME: '/', FAKE_MACHINE: this.id }
@@ -162,7 +165,7 @@ export class Machine {
     this.state = 'Terminated'
     for (let pass = 0; pass < 20; pass++) {
       const pids = pidsWith(`FAKE_MACHINE=${this.id}`)
-      if (pids.length === 0) return
+      if (pids.length === 0) break
       for (const pid of pids) {
         try {
           process.kill(pid, 'SIGKILL')
@@ -171,6 +174,7 @@ export class Machine {
         }
       }
     }
+    if (this.#litter) rmSync(this.#litter, { recursive: true, force: true })
   }
 }
 
