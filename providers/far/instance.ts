@@ -73,6 +73,8 @@ export class FarInstance implements Running {
       ...(listenOn.socketPath === undefined
         ? { HOST: listenOn.host, PORT: String(listenOn.port) }
         : { SOCKET_PATH: listenOn.socketPath }),
+      // As with all other providers: a startup function reads its instance's name here.
+      MANYHOST_INSTANCE: spec.id,
     }
     this.exited = new Promise((resolve) => {
       this.#setExited = resolve

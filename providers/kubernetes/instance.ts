@@ -332,6 +332,8 @@ export class Instance implements Running {
     if (this.#isGone) return this.#finish()
     // 0 would take the pod out of the books at once, whatever still runs on its node.
     if (!(await this.#delete(Math.max(1, Math.ceil(grace / 1_000))))) return this.#finish()
+    // The watch may be ahead of the answer; a timer that is set now would be nobody's to clear.
+    if (this.#isGone) return this.#finish()
     this.#unseen?.clear()
     const unseen = (): void => void this.#delete(0).then(() => this.#finish())
     this.#unseen = after(grace + NODE_PATIENCE, unseen)
