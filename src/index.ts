@@ -63,6 +63,7 @@ export type {
   ResendEvent,
   SessionEvents,
 } from './events.ts'
+export type { MapOptions, Mapped, MapRequest, MapSource } from './map.ts'
 export type {
   Capability,
   Exit,

@@ -13,6 +13,14 @@ import { mayRepeat } from './dispatch/verdict.ts'
 import { ManyhostError } from './errors.ts'
 import { Emitter, type SessionEvents } from './events.ts'
 import { CLIENT_RULES, ROUTING_RULES, SESSION_RULES } from './limits.ts'
+import {
+  checkMap,
+  fittingConcurrency,
+  type MapOptions,
+  type Mapped,
+  type MapSource,
+  mapped,
+} from './map.ts'
 import { parseOptions } from './options.ts'
 import type { Provider, Startup } from './provider.ts'
 import { Registry, virtualUrl } from './registry.ts'
@@ -162,6 +170,24 @@ export class Session implements AsyncDisposable {
     return this.#network.compose(
       mount((origin, path) => this.#find(origin, path), this.#ids, defaults),
     )
+  }
+
+  /**
+   * One request an item of a source: `for await (const { item, value, error } of session.map(url, items)) ...`. Bounded, and
+   * the source is read no faster than outcomes are taken.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_UNKNOWN_SERVICE where nobody has the URL
+   */
+  map<Item, Value = unknown>(
+    url: string | URL,
+    source: MapSource<Item>,
+    options: MapOptions<Item, Value> = {},
+  ): AsyncGenerator<Mapped<Item, Value>, void, undefined> {
+    checkMap(options)
+    const { origin, pathname } = new URL(url)
+    const cluster = this.#registry.match(origin, pathname) ?? this.cluster(url)
+    const places = cluster.size * cluster.settings.concurrency
+    const concurrency = options.concurrency ?? fittingConcurrency(places)
+    return mapped(this.client(), url, source, options, concurrency)
   }
 
   /** `fetch` of the same undici as the dispatcher, routed through this session. */

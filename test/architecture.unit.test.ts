@@ -17,6 +17,7 @@ const FILES: Record<string, readonly string[]> = {
     'inside',
     'intake',
     'limits',
+    'map',
     'network',
     'redirect',
     'registry',
