@@ -50,6 +50,7 @@ export function runCluster(
   return begin(source, options)
 }
 
+export { runAgent } from '../providers/agent/index.ts'
 export { DynamicTasks, FixedTasks, type ScalingOptions, type Work } from './tasks/scaling.ts'
 export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/server/options.ts'
 export type { OnOutput } from './tasks/server/outputs.ts'

@@ -1,5 +1,6 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
+import type { Registry } from 'prom-client'
 import { agents } from '../../../providers/agent/index.ts'
 import { AGENTS_RULES } from '../../../providers/agent/options.ts'
 import { docker, podman } from '../../../providers/docker/index.ts'
@@ -26,6 +27,8 @@ interface Type {
   readonly make: (options: Options) => Provider
   /** Whether services share one, as they share the ports of a machine; addresses are handed out to one service. */
   readonly isShared: boolean
+  /** Whether it has metrics of its own, for the registry that it is given. */
+  readonly isCounted?: boolean
 }
 
 /** By `type`, as a file says it. */
@@ -46,11 +49,12 @@ const TYPES: Readonly<Record<string, Type>> = {
   golem: {
     make: (options) => golem(options as unknown as Parameters<typeof golem>[0]),
     isShared: true,
+    isCounted: true,
   },
   kubernetes: { make: (options) => kubernetes(options), isShared: true },
   // One port and one store for all services that name it; it opens both when the first of them starts.
-  pull: { make: (options) => workers(options), isShared: true },
-  agent: { make: listening, isShared: true },
+  pull: { make: (options) => workers(options), isShared: true, isCounted: true },
+  agent: { make: listening, isShared: true, isCounted: true },
 }
 
 /** What `loadConfig` is to check them by. */
@@ -80,6 +84,14 @@ function listening(options: Options): Provider {
 /** Makes the providers of a session, each shared one once. */
 export class ProviderShop {
   readonly #made = new Map<string, Provider>()
+  readonly #registry: Registry | undefined
+  /** Types that count already: a metric is one provider's, and the first of each type has it. */
+  readonly #counted = new Set<string>()
+
+  /** @param registry where providers that count do so */
+  constructor(registry?: Registry) {
+    this.#registry = registry
+  }
 
   /** The one of that name; processes of this machine without a name. */
   named(name: string | undefined, { providers, file }: Config): Provider {
@@ -94,7 +106,7 @@ export class ProviderShop {
         how,
       )
     }
-    const { make, isShared } = TYPES[type] as Type
+    const { make, isShared, isCounted } = TYPES[type] as Type
     const located: Record<string, unknown> = { ...options }
     // A working directory elsewhere is no folder of this machine.
     const isHere = PROVIDER_TYPES[type]?.local !== false
@@ -106,7 +118,9 @@ export class ProviderShop {
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)
     if (known) return known
-    const made = make(located)
+    const counts = isCounted && this.#registry && !this.#counted.has(type)
+    if (counts) this.#counted.add(type)
+    const made = make(counts ? { ...located, registry: this.#registry } : located)
     this.#made.set(key, made)
     return made
   }
