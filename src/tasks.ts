@@ -1,6 +1,7 @@
 /** The public door `manyhost/tasks`: batches of tasks through a cluster. Put together here with processes as the provider. */
 import { createReadStream } from 'node:fs'
 import { processes } from '../providers/process/index.ts'
+import { ManyhostError } from './errors.ts'
 import { Session } from './session.ts'
 import {
   type ClusterRunOptions,
@@ -13,6 +14,10 @@ import type { TaskSource } from './tasks/source.ts'
 
 function begin(source: TaskSource | undefined, options: ClusterRunOptions): TaskRun {
   const settings = parseCluster(options)
+  if (settings.restart && source !== undefined) {
+    const text = 'restart works off what the store has left: give no source'
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+  }
   return new TaskRun({
     source,
     settings,

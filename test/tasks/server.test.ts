@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Registry } from 'prom-client'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/session.ts'
@@ -188,6 +189,16 @@ describe('a cluster', () => {
       period: 100,
     })
     expect(counts.succeeded).toBe(3)
+  })
+
+  it('has numbers for Prometheus, until it ends', async () => {
+    const registry = new Registry()
+    const run = runCluster(['true', 'false'], { inMemory: true, registry })
+    let text = ''
+    for await (const _ of run) text = await registry.metrics()
+    expect(text).toMatch(/manyhost_task_outcomes_total\{outcome="succeeded"\} 1/)
+    expect(text).toMatch(/manyhost_tasks_held \d/)
+    expect(await registry.metrics()).toBe('\n')
   })
 
   it('refuses options that are none', () => {

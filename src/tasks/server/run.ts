@@ -14,6 +14,7 @@ import { defaultStore, openStore, type Store } from '../store/store.ts'
 import { Books } from './books.ts'
 import { type Door, openDoor } from './door.ts'
 import { Feed } from './feed.ts'
+import { taskMetrics } from './metrics.ts'
 import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
 import { runnerService } from './runners.ts'
 import { type TaskCounts, type TaskResult, TaskServer } from './server.ts'
@@ -225,7 +226,11 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       this.#closers.push(() => door.close())
     }
     if (this.#wish) server[this.#wish]()
-    const { signal } = settings
+    const { signal, registry } = settings
+    if (registry) {
+      const watched = () => ({ counts: this.counts, progress: this.progress, held: server.held })
+      this.#closers.push(taskMetrics(registry, watched))
+    }
     if (signal) {
       const stop = (): void => this.stop()
       if (signal.aborted) stop()
