@@ -110,7 +110,7 @@ it('a runner that cannot be started: the reason is told, and stop ends it', asyn
 it('a store of a newer version, or none: it rejects before anything runs', async () => {
   const path = join(folder(), 'tasks.db')
   const other = new Database(path)
-  other.exec('CREATE TABLE x (y)')
+  other.exec('CREATE TABLE task (id TEXT)')
   other.close()
   const run = runCluster(['true'], { store: path })
   expect(await failure(run.ready)).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })
