@@ -58,11 +58,7 @@ export const ERRORS = {
   MANYHOST_WIRE_REMOTE: kind(502, false, "a function of the link's peer threw"),
   MANYHOST_INVALID_TASK: kind(400, false, 'a line is no task, or a task cannot be kept as it is'),
   MANYHOST_UNKNOWN_TASK: kind(404, false, 'no task has that id'),
-  MANYHOST_GROUP_FAILED: kind(
-    409,
-    false,
-    'tasks of a group failed for good and hold later groups back',
-  ),
+  MANYHOST_GROUP_FAILED: kind(409, false, 'a group of tasks failed and holds later groups back'),
   MANYHOST_SERVER_EVICTED: kind(409, false, 'another server took over the tasks of this one'),
   MANYHOST_STORE_BUSY: kind(503, true, 'another program holds the lock of the task store'),
   MANYHOST_STORE_FULL: kind(507, true, 'no space is left for the task store'),

@@ -59,8 +59,8 @@ export { runAgent } from '../providers/agent/index.ts'
 export { DynamicTasks, FixedTasks, type ScalingOptions, type Work } from './tasks/scaling.ts'
 export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/server/options.ts'
 export type { OnOutput } from './tasks/server/outputs.ts'
+export type { TaskCounts, TaskResult } from './tasks/server/result.ts'
 export type { TaskRun } from './tasks/server/run.ts'
-export type { TaskCounts, TaskResult } from './tasks/server/server.ts'
 export {
   type LineKind,
   readTaskFile,

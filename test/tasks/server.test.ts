@@ -48,12 +48,7 @@ const byArgs = (results: readonly TaskResult[]) =>
 
 describe('a cluster', () => {
   it('runs each line of a source, and says what became of it', async () => {
-    const { results, counts, text } = await collect([
-      'echo a',
-      'exit 3',
-      '# a comment',
-      'echo b >&2',
-    ])
+    const { results, counts, text } = await collect(['echo a', 'exit 3', 'echo b >&2'])
     expect(byArgs(results)).toEqual({ 'echo a': 0, 'exit 3': 3, 'echo b >&2': 0 })
     expect(text).toContain('stdout a\n')
     expect(text).toContain('stderr b\n')

@@ -1,7 +1,7 @@
 /** Numbers of one run for Prometheus, read at scrape. */
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Progress } from '../store/counts.ts'
-import type { TaskCounts } from './server.ts'
+import type { TaskCounts } from './result.ts'
 
 export interface Watched {
   readonly counts: TaskCounts

@@ -16,8 +16,9 @@ import { type Door, openDoor } from './door.ts'
 import { Feed } from './feed.ts'
 import { taskMetrics } from './metrics.ts'
 import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
+import type { TaskCounts, TaskResult } from './result.ts'
 import { runnerService } from './runners.ts'
-import { type TaskCounts, type TaskResult, TaskServer } from './server.ts'
+import { TaskServer } from './server.ts'
 
 /** Outcomes that may wait for who reads them. */
 const MOST_UNREAD = 1_000

@@ -2,13 +2,12 @@
  * Works off a store of tasks: claims them, hands them to who carries them, and keeps what became of each. It knows tasks in
  * their thousands at most, however many there are.
  */
-import { dirname, join, resolve } from 'node:path'
 import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import type { Cluster } from '../../inside.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { after, every, now, sleep, type Timer, wallClock } from '../../time.ts'
+import { after, every, now, sleep, type Timer } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
@@ -20,29 +19,8 @@ import type { ServeSettings } from './options.ts'
 import { type Ended, Outcomes } from './outcomes.ts'
 import { Outputs } from './outputs.ts'
 import { Requests } from './requests.ts'
+import { nowhere, outputsFolder, resultOf, type TaskCounts, type TaskResult } from './result.ts'
 import { Shell } from './shell.ts'
-
-/** A task as it ended. */
-export interface TaskResult extends Task {
-  readonly exitStatus: number
-  /** It failed, and will be tried again: `nextId` will tell. */
-  readonly willRetry: boolean
-  /** For people, where there is something to say: `timeout after 30000 ms`. */
-  readonly message?: string
-}
-
-export interface TaskCounts {
-  /** Read from the source. */
-  readonly submitted: number
-  readonly succeeded: number
-  /** For good: no attempt is left. */
-  readonly failed: number
-  readonly cancelled: number
-  /** Failed, and tried again. */
-  readonly retried: number
-  /** Outcomes that came too late: somebody else had, or has, the task. */
-  readonly refused: number
-}
 
 export interface ServerParts {
   readonly session: Session
@@ -603,39 +581,5 @@ export class TaskServer implements Desk {
   #end(): void {
     this.#state = 'ended'
     this.#finish()
-  }
-}
-
-/** Beside the store; of one in memory or on another machine: in the working directory. */
-function outputsFolder(store: Store): string | undefined {
-  if (store.kind !== 'sqlite') return resolve('manyhost-outputs')
-  return store.name === ':memory:' ? undefined : join(dirname(resolve(store.name)), 'outputs')
-}
-
-function nowhere({ id, fence }: Task): TaskOutcome {
-  const completionTime = wallClock()
-  const nobody = { command: null, clientId: null, clientHost: null, startTime: null }
-  return { id, fence, exitStatus: 404, ...nobody, completionTime }
-}
-
-function resultOf(
-  task: Task,
-  outcome: TaskOutcome,
-  willRetry: boolean,
-  message: string | undefined,
-): TaskResult {
-  const { startTime, completionTime } = outcome
-  return {
-    ...task,
-    ...outcome,
-    coresMax: outcome.coresMax ?? null,
-    memoryMax: outcome.memoryMax ?? null,
-    outpath: outcome.outpath ?? null,
-    errpath: outcome.errpath ?? null,
-    csvpath: outcome.csvpath ?? null,
-    waited: startTime === null ? null : startTime - task.submitTime,
-    duration: startTime === null ? null : completionTime - startTime,
-    willRetry,
-    ...(message !== undefined && { message }),
   }
 }

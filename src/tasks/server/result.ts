@@ -1,0 +1,61 @@
+/** What a server says of tasks: their ends, counted and one by one. */
+import { dirname, join, resolve } from 'node:path'
+import { wallClock } from '../../time.ts'
+import type { Store } from '../store/store.ts'
+import type { Task, TaskOutcome } from '../task.ts'
+
+/** A task as it ended. */
+export interface TaskResult extends Task {
+  readonly exitStatus: number
+  /** It failed, and will be tried again: `nextId` will tell. */
+  readonly willRetry: boolean
+  /** For people, where there is something to say: `timeout after 30000 ms`. */
+  readonly message?: string
+}
+
+export interface TaskCounts {
+  /** Read from the source. */
+  readonly submitted: number
+  readonly succeeded: number
+  /** For good: no attempt is left. */
+  readonly failed: number
+  readonly cancelled: number
+  /** Failed, and tried again. */
+  readonly retried: number
+  /** Outcomes that came too late: somebody else had, or has, the task. */
+  readonly refused: number
+}
+
+/** Beside the store; of one in memory or on another machine: in the working directory. */
+export function outputsFolder(store: Store): string | undefined {
+  if (store.kind !== 'sqlite') return resolve('manyhost-outputs')
+  return store.name === ':memory:' ? undefined : join(dirname(resolve(store.name)), 'outputs')
+}
+
+export function nowhere({ id, fence }: Task): TaskOutcome {
+  const completionTime = wallClock()
+  const nobody = { command: null, clientId: null, clientHost: null, startTime: null }
+  return { id, fence, exitStatus: 404, ...nobody, completionTime }
+}
+
+export function resultOf(
+  task: Task,
+  outcome: TaskOutcome,
+  willRetry: boolean,
+  message: string | undefined,
+): TaskResult {
+  const { startTime, completionTime } = outcome
+  return {
+    ...task,
+    ...outcome,
+    coresMax: outcome.coresMax ?? null,
+    memoryMax: outcome.memoryMax ?? null,
+    outpath: outcome.outpath ?? null,
+    errpath: outcome.errpath ?? null,
+    csvpath: outcome.csvpath ?? null,
+    waited: startTime === null ? null : startTime - task.submitTime,
+    duration: startTime === null ? null : completionTime - startTime,
+    willRetry,
+    ...(message !== undefined && { message }),
+  }
+}
