@@ -1,5 +1,6 @@
 /** `manyhost completion`: a script for a shell, made of the table of commands. Names of services are asked for. */
-import { ADMIN_OPTIONS, COMMANDS as ALL, type Command, type Option, PARENTS } from './commands.ts'
+import { ALL } from './all.ts'
+import { ADMIN_OPTIONS, type Command, type Option, PARENTS } from './commands.ts'
 import { CliError, EXIT } from './exit.ts'
 import { write } from './terminal.ts'
 

@@ -1,16 +1,9 @@
 /** The parser (commander), made of the table of commands. */
 import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
 import { version } from '../version.ts'
-import {
-  ADMIN_OPTIONS,
-  COMMANDS,
-  type Command as Entry,
-  type Option as Flag,
-  PARENTS,
-} from './commands.ts'
+import { ALL } from './all.ts'
+import { ADMIN_OPTIONS, type Command as Entry, type Option as Flag, PARENTS } from './commands.ts'
 import { EXIT } from './exit.ts'
-import { TASK_COMMANDS } from './tasks/commands.ts'
-import { RUN_COMMAND } from './tasks/serving.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -23,7 +16,7 @@ export function program(onExit: (code: number) => void): Command {
     .exitOverride()
     .addHelpText('after', () => rootHelp())
   const parents = new Map<string, Command>()
-  for (const entry of [...COMMANDS, RUN_COMMAND, ...below('tasks', TASK_COMMANDS)]) {
+  for (const entry of ALL) {
     const [first = '', second] = entry.name.split(' ')
     if (second === undefined) root.addCommand(command(entry, first, root, onExit))
     else {
@@ -33,10 +26,6 @@ export function program(onExit: (code: number) => void): Command {
     }
   }
   return root
-}
-
-function below(parent: string, entries: readonly Entry[]): Entry[] {
-  return entries.map((entry) => ({ ...entry, name: `${parent} ${entry.name}` }))
 }
 
 function parentOf(name: string, root: Command): Command {
