@@ -106,6 +106,23 @@ withEngine(CHROMIUM, 'dashboard', () => {
       .filter((ms: number) => ms > 50)
   }
 
+  /** The longest task of showing one plain table of 10,000 cells, now: what this browser on this machine is measured by. */
+  async function plainTable(): Promise<number> {
+    const tasks = await work(() =>
+      page.evaluate(() => {
+        const table = document.createElement('table')
+        for (let row = 0; row < 1_000; row++) {
+          const cells = table.insertRow()
+          for (let cell = 0; cell < 10; cell++) cells.insertCell().textContent = 'ready'
+        }
+        document.body.append(table)
+        table.getBoundingClientRect()
+        table.remove()
+      }),
+    )
+    return Math.max(50, ...tasks)
+  }
+
   test('loads, is live, and shows what there is', async () => {
     await open()
     await sees(page.locator('#connection'), /Live/)
@@ -296,6 +313,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
       await page.waitForTimeout(6_000)
     })
     expect(await page.locator('tbody.cluster').count()).toBe(103)
+    const before = await plainTable()
     const idle = await work(() => page.waitForTimeout(5_000))
     const opened = await work(async () => {
       // Playwright's own search by role goes through the whole page, on the page's time.
@@ -321,11 +339,13 @@ withEngine(CHROMIUM, 'dashboard', () => {
       await page.waitForTimeout(1_000)
     })
     await page.screenshot({ path: `${OUTPUT}dashboard-10000.png` })
-    console.log('long tasks, ms of the processor:', { loading, idle, opened, scrolled, filtered })
+    const table = Math.max(before, await plainTable())
+    const found = { loading, idle, opened, scrolled, filtered, table }
+    console.log('long tasks, ms of the processor:', found)
     expect(idle.length).toBeLessThanOrEqual(1)
-    expect(loading.filter((ms) => ms > 250)).toEqual([])
+    expect(loading.filter((ms) => ms > table)).toEqual([])
     for (const tasks of [opened, scrolled, filtered]) {
-      expect(tasks.filter((ms) => ms > 100)).toEqual([])
+      expect(tasks.filter((ms) => ms > table)).toEqual([])
     }
   })
 })
