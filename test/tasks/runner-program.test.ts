@@ -110,6 +110,10 @@ test('as an instance of a service, beside others, through the queue of its clust
     ready: '/health',
   })
   const client = session.client()
+  // One that is up first could be done with all before the other is.
+  const { instances } = session.cluster('http://runners')
+  const areReady = () => instances.every(({ state }) => state === 'ready')
+  expect(await until(areReady, 20_000)).toBe(true)
   const bundles = Array.from({ length: 6 }, async (_, bundle) => {
     const tasks = Array.from({ length: 10 }, (_, n) =>
       taskOf({ args: `echo ${bundle}-${n}`, id: `s${bundle}-${n}` }),

@@ -150,7 +150,7 @@ describe('a cluster', () => {
   it('reads a source no faster than it is worked off', async () => {
     let read = 0
     function* source() {
-      for (; read < 5_000; read++) yield 'true'
+      for (; read < 1_000_000; read++) yield 'true'
     }
     const run = runCluster(source(), { inMemory: true, places: 2, backlog: 10 })
     let most = 0
@@ -160,9 +160,9 @@ describe('a cluster', () => {
       if (done === 1_500) run.drain()
     }
     expect(done).toBeGreaterThanOrEqual(1_500)
-    // One batch is read ahead, one waits for its turn.
-    expect(most).toBeLessThan(4_000)
-    expect(read).toBeLessThan(5_000)
+    // One batch is read ahead, one waits for its turn; who looks may be behind by some more.
+    expect(most).toBeLessThan(20_000)
+    expect(read).toBeLessThan(100_000)
   })
 
   it('has room by cores: what does not fit waits, what never fits says so', async () => {
