@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Session } from '../../src/index.ts'
 import { bundleLines, readAnswer } from '../../src/tasks/runner/protocol.ts'
-import { until } from '../help.ts'
+import { ready, until } from '../help.ts'
 import { clientOf, collect, pidsWith, TOKEN, taskOf } from './runner-help.ts'
 
 /** Built by `npm test` before the tests; the program that users get. */
@@ -111,9 +111,7 @@ test('as an instance of a service, beside others, through the queue of its clust
   })
   const client = session.client()
   // One that is up first could be done with all before the other is.
-  const { instances } = session.cluster('http://runners')
-  const areReady = () => instances.every(({ state }) => state === 'ready')
-  expect(await until(areReady, 20_000)).toBe(true)
+  await ready(session, 'http://runners', 2)
   const bundles = Array.from({ length: 6 }, async (_, bundle) => {
     const tasks = Array.from({ length: 10 }, (_, n) =>
       taskOf({ args: `echo ${bundle}-${n}`, id: `s${bundle}-${n}` }),
