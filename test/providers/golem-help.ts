@@ -13,10 +13,20 @@ export const KEY = 'the-app-key-that-nobody-may-see'
 /** As a tag is written; the fake runs the same for all. */
 export const image = 'manyhost/test:latest'
 
-/** Instances listen on addresses of their own; other runs of these tests have other ones. */
-export const vpn = `127.${64 + (process.pid % 128)}.${Math.floor(process.pid / 128) % 200}.0/20`
-
+/** Other runs of these tests have another one. */
 const port = 20_000 + (process.pid % 10_000)
+
+let networks = 0
+
+/**
+ * A range of its own for each provider. On the market private networks do not see each other; here all are on one
+ * machine, and where two had the same range, the instance of one answered to the readiness check of the other's, which
+ * had just ended because its address was in use.
+ */
+function vpn(): string {
+  networks++
+  return `127.${64 + (process.pid % 128)}.${networks % 256}.0/24`
+}
 
 export const command = ['node', resolve('test/fakes/conformance-server.mjs')]
 
@@ -58,7 +68,7 @@ export function faked(given: readonly Node[] = nodes(60)): Faked {
         budget: 10,
         url,
         image,
-        vpn,
+        vpn: vpn(),
         port,
         listen: 'address',
         volume,

@@ -169,6 +169,10 @@ export class Yagna {
         /^\/net-api\/v1\/net$/,
         ({ body }) => {
           const { ip, mask } = body as { ip: string; mask: string }
+          // On the market each network is private. Here all are on one machine, so none may be there twice.
+          if ([...this.networks.values()].some((one) => one.ip === ip)) {
+            throw new No(400, `another network of this fake has the addresses ${ip}`)
+          }
           const id = randomUUID()
           this.networks.set(id, { ip, mask, nodes: new Map() })
           return { id, ip, mask, gateway: undefined }
