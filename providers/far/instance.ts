@@ -1,19 +1,14 @@
 /** One instance on another machine: its commands, its address and the connections to it. */
 import type { Pool } from 'undici'
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
 import { within } from '../../src/time.ts'
 import { Grace } from '../grace.ts'
-import { lastLine, pump, Tail } from '../process/output.ts'
+import { Life, type OnText } from '../life.ts'
+import { pump } from '../process/output.ts'
 import { download, firstLine, upload } from './copy.ts'
 import type { Machine, Shell } from './machine.ts'
 import { feed, leash } from './shell.ts'
-
-/** How much of an instance's output its errors carry, in characters. */
-const ERROR_OUTPUT = 4_096
-
-/** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
-const RUN_OUTPUT = 1_048_576
 
 /** How long the last output of a command that has ended may be under way while others hold its pipes, in ms. */
 const OUTPUT_PATIENCE = 250
@@ -43,25 +38,19 @@ export interface Place {
 
 export class FarInstance implements Running {
   readonly dispatcher: Pool
-  readonly exited: Promise<Exit>
   readonly address: string
   readonly leaving?: Promise<string>
-  /** Resolves when nothing of it is left. */
-  readonly gone: Promise<void>
+  readonly #life: Life
   readonly #spec: StartSpec
   readonly #place: Place
   readonly #env: Record<string, string>
   readonly #shells = new Set<Shell>()
-  readonly #abort = new AbortController()
-  readonly #output = new Tail(ERROR_OUTPUT)
   readonly #grace = new Grace(() => this.#signal('KILL'))
-  #state: 'up' | 'stopping' | 'ended' = 'up'
   #lastExit: Exit | undefined
-  #setExited: (exit: Exit) => void = () => {}
-  #setGone: () => void = () => {}
 
   constructor(spec: StartSpec, place: Place) {
     this.#spec = spec
+    this.#life = new Life(spec)
     this.#place = place
     this.dispatcher = place.dispatcher
     this.address = place.address
@@ -76,84 +65,59 @@ export class FarInstance implements Running {
       // As with all other providers: a startup function reads its instance's name here.
       MANYHOST_INSTANCE: spec.id,
     }
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
-    this.gone = new Promise((resolve) => {
-      this.#setGone = resolve
-    })
     void place.lost.then((exit) => {
-      if (this.#state === 'up') this.#end(exit)
+      if (this.#life.state === 'up') this.#end(exit)
       else this.#signal('KILL')
     })
   }
 
-  /** Rejects when it could not be started, ended meanwhile or was given up; `stop` is to be called then. */
-  async begin(signal: AbortSignal): Promise<void> {
-    const givenUp = (): ManyhostError => this.#failure('it was given up', signal.reason)
-    if (signal.aborted) throw givenUp()
-    let onAbort = (): void => {}
-    const lost = new Promise<never>((_, reject) => {
-      onAbort = () => reject(givenUp())
-      signal.addEventListener('abort', onAbort, { once: true })
-      void this.exited.then(({ detail }) => reject(this.#failure(`it ended: ${detail}`)))
-    })
-    try {
-      await Promise.race([this.#startup(), lost])
-    } catch (error) {
-      throw error instanceof ManyhostError
-        ? error
-        : this.#failure(`the startup function threw: ${describe(error)}`, error)
-    } finally {
-      signal.removeEventListener('abort', onAbort)
-    }
+  get exited(): Promise<Exit> {
+    return this.#life.exited
   }
 
-  async #startup(): Promise<void> {
-    const { startup, command } = this.#spec
+  /** Resolves when nothing of it is left. */
+  get gone(): Promise<void> {
+    return this.#life.gone
+  }
+
+  /** When it rejects, `stop` is to be called. */
+  begin(signal: AbortSignal): Promise<void> {
+    return this.#life.begin(signal, () => this.#start())
+  }
+
+  async #start(): Promise<void> {
     // With both, the function prepares what the command then serves.
-    if (startup) await startup(this.#context(), this.#place.listenOn)
-    if (command) await this.#spawn(command[0] ?? '', command.slice(1))
+    await this.#life.prepare(this.#context(), this.#place.listenOn)
+    const [command, ...args] = this.#spec.command ?? []
+    if (command !== undefined) await this.#spawn(command, args)
   }
 
   #context(): StartupContext {
     const { machine, cwd } = this.#place
     return {
       env: this.#env,
-      signal: this.#abort.signal,
+      signal: this.#life.signal,
       run: (command, ...args) => this.#run(command, args),
       spawn: (command, ...args) => this.#spawn(command, args),
       upload: (local, remote) => upload(machine, local, remote, cwd),
       download: (remote, local) => download(machine, remote, local, cwd),
-      log: (text) => this.#write(`${text}\n`),
+      log: (text) => this.#life.write(`${text}\n`),
     }
   }
 
   async #spawn(command: string, args: readonly string[]): Promise<void> {
-    const { end } = await this.#launch(command, args, 'dies', (text) => this.#write(text))
+    const { end } = await this.#launch(command, args, 'dies', (text) => this.#life.write(text))
     void end.then((how) => {
       this.#lastExit = how
-      if (this.#state === 'up') this.#end(how)
+      if (this.#life.state === 'up') this.#end(how)
     })
   }
 
-  async #run(command: string, args: readonly string[]): Promise<string> {
-    const stdout = new Tail(RUN_OUTPUT)
-    const output = new Tail(ERROR_OUTPUT)
-    const { end } = await this.#launch(command, args, 'stays', (text, isStdout) => {
-      output.add(text)
-      if (isStdout) stdout.add(text)
-      this.#write(text)
+  #run(command: string, args: readonly string[]): Promise<string> {
+    return this.#life.run([command, ...args], async (onText) => {
+      const { end } = await this.#launch(command, args, 'stays', onText)
+      return (await end).detail
     })
-    const { detail } = await end
-    this.#abort.signal.throwIfAborted()
-    if (detail === 'exit code 0') return stdout.text
-    const line = lastLine(output.text)
-    throw new ManyhostError(
-      'MANYHOST_RUN_FAILED',
-      `'${[command, ...args].join(' ').slice(0, 200)}' failed: ${detail}${line && `: ${line}`}`,
-      { service: this.#spec.service, output: output.text },
-    )
   }
 
   /** Resolves with its end when it was started. @throws ManyhostError MANYHOST_START_FAILED */
@@ -161,22 +125,22 @@ export class FarInstance implements Running {
     command: string,
     args: readonly string[],
     rest: 'dies' | 'stays',
-    onText: (text: string, isStdout: boolean) => void,
+    onText: OnText,
   ): Promise<{ readonly end: Promise<Exit> }> {
     // A startup function that does not look at its signal must not start anything behind our back.
-    this.#abort.signal.throwIfAborted()
+    this.#life.signal.throwIfAborted()
     const { machine, cwd, marker } = this.#place
     const shell = await machine.open()
     this.#shells.add(shell)
     shell.stdin.on('error', () => {})
     void shell.exit.then(() => this.#shells.delete(shell))
-    if (this.#abort.signal.aborted) shell.destroy()
+    if (this.#life.signal.aborted) shell.destroy()
     const { id } = this.#spec
     feed(shell.stdin, leash({ command, args, cwd, env: this.#env, id, marker, rest }))
     pump(shell.stderr, (text) => onText(text, false))
     const first = await firstLine(shell.stdout)
     if (!first.startsWith('@')) {
-      this.#abort.signal.throwIfAborted()
+      this.#life.signal.throwIfAborted()
       const why = first.startsWith('!') ? first.slice(1) : await this.#silence(shell, first)
       shell.destroy()
       throw new ManyhostError('MANYHOST_START_FAILED', `${why} (on ${machine.name})`, {
@@ -207,19 +171,12 @@ export class FarInstance implements Running {
     return exitOf(code)
   }
 
-  #write(text: string): void {
-    this.#output.add(text)
-    this.#spec.onOutput(text)
-  }
-
   accepts(signal: AbortSignal): Promise<void> {
     return this.#place.accepts(signal)
   }
 
   stop(grace: number): Promise<void> {
-    if (this.#state === 'up') {
-      this.#state = 'stopping'
-      this.#abort.abort(this.#ended('stopped'))
+    if (this.#life.stop()) {
       if (grace > 0) this.#signal('TERM')
       void Promise.all([...this.#shells].map((shell) => shell.exit)).then(async () => {
         // The last exit is told by who waits for it, in a later turn.
@@ -241,45 +198,19 @@ export class FarInstance implements Running {
 
   /** It has ended by itself. */
   #end(exit: Exit): void {
-    this.#state = 'ended'
     this.#signal('KILL')
-    const { explain } = this.#place
-    if (explain) void explain(exit).then((why) => this.#settle(why))
-    else this.#settle(exit)
+    this.#settle(this.#place.explain?.(exit) ?? exit)
   }
 
-  #settle(exit: Exit): void {
-    this.#state = 'ended'
-    this.#setExited(exit)
-    const error = this.#ended(exit.detail)
-    this.#abort.abort(error)
-    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
-    process.nextTick(() => void this.#clear(error))
+  #settle(exit: Exit | Promise<Exit>): void {
+    this.#life.end(exit, (error) => this.#clear(error))
   }
 
   async #clear(error: ManyhostError): Promise<void> {
     await Promise.allSettled([this.dispatcher.destroy(error), this.#place.release()])
     this.#grace.cancel()
     for (const shell of this.#shells) shell.destroy()
-    this.#setGone()
-  }
-
-  #ended(detail: string): ManyhostError {
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
-      service,
-      output: this.#output.text,
-    })
-  }
-
-  #failure(why: string, cause?: unknown): ManyhostError {
-    if (cause instanceof ManyhostError) return cause
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
-      service,
-      output: this.#output.text,
-      ...(cause !== undefined && { cause }),
-    })
+    this.#life.leave()
   }
 }
 

@@ -1,0 +1,157 @@
+/** The life that instances of all engines share: it begins once, may be asked to stop, and ends once. */
+import { describe, ManyhostError } from '../src/errors.ts'
+import type { Exit, ListenOn, StartSpec, StartupContext } from '../src/provider.ts'
+import { lastLine, Tail } from './process/output.ts'
+
+/** How much of an instance's output its errors carry, in characters. */
+const ERROR_OUTPUT = 4_096
+
+/** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
+const RUN_OUTPUT = 1_048_576
+
+export type OnText = (text: string, isStdout: boolean) => void
+
+export class Life {
+  /** Resolves when it has ended, with why. */
+  readonly exited: Promise<Exit>
+  /** Resolves when nothing of it is left. */
+  readonly gone: Promise<void>
+  readonly #spec: StartSpec
+  readonly #abort = new AbortController()
+  readonly #output = new Tail(ERROR_OUTPUT)
+  #state: 'up' | 'stopping' | 'ended' = 'up'
+  #setExited: (exit: Exit) => void = () => {}
+  #setGone: () => void = () => {}
+
+  constructor(spec: StartSpec) {
+    this.#spec = spec
+    this.exited = new Promise((resolve) => {
+      this.#setExited = resolve
+    })
+    this.gone = new Promise((resolve) => {
+      this.#setGone = resolve
+    })
+  }
+
+  get state(): 'up' | 'stopping' | 'ended' {
+    return this.#state
+  }
+
+  /** Aborted when it ends, or is about to. */
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
+  /** Passes its output on. */
+  write(text: string): void {
+    this.#output.add(text)
+    this.#spec.onOutput(text)
+  }
+
+  /**
+   * Rejects when it could not be started, ended meanwhile or was given up; what it has started runs on until it is
+   * stopped.
+   * @throws ManyhostError MANYHOST_START_FAILED, MANYHOST_RUN_FAILED
+   */
+  async begin(signal: AbortSignal, start: () => Promise<void>): Promise<void> {
+    const givenUp = (): ManyhostError => this.#failure('it was given up', signal.reason)
+    if (signal.aborted) throw givenUp()
+    let onAbort = (): void => {}
+    const lost = new Promise<never>((_, reject) => {
+      onAbort = () => reject(givenUp())
+      signal.addEventListener('abort', onAbort, { once: true })
+      void this.exited.then(({ detail }) => reject(this.#failure(`it ended: ${detail}`)))
+    })
+    try {
+      await Promise.race([start(), lost])
+    } catch (error) {
+      throw this.#failure(describe(error).trim(), error)
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  /** Calls the service's startup function, where it has one. */
+  async prepare(context: StartupContext, listenOn: ListenOn): Promise<void> {
+    try {
+      await this.#spec.startup?.(context, listenOn)
+    } catch (error) {
+      throw this.#failure(`the startup function threw: ${describe(error)}`, error)
+    }
+  }
+
+  /**
+   * What `ctx.run` does with a command: resolves with the last of its standard output.
+   * @param launch resolves when the command has ended, with how: `exit code 0` is success
+   * @throws ManyhostError MANYHOST_RUN_FAILED, with the last of its output
+   */
+  async run(
+    command: readonly string[],
+    launch: (onText: OnText) => Promise<string>,
+  ): Promise<string> {
+    const stdout = new Tail(RUN_OUTPUT)
+    const output = new Tail(ERROR_OUTPUT)
+    const detail = await launch((text, isStdout) => {
+      output.add(text)
+      if (isStdout) stdout.add(text)
+      this.write(text)
+    })
+    this.signal.throwIfAborted()
+    if (detail === 'exit code 0') return stdout.text
+    const line = lastLine(output.text)
+    throw new ManyhostError(
+      'MANYHOST_RUN_FAILED',
+      `'${command.join(' ').slice(0, 200)}' failed: ${detail}${line && `: ${line}`}`,
+      { service: this.#spec.service, output: output.text },
+    )
+  }
+
+  /** From now on it may end as one that was stopped. Returns whether this is the first to ask. */
+  stop(): boolean {
+    if (this.#state !== 'up') return false
+    this.#state = 'stopping'
+    this.#abort.abort(this.#ended('stopped'))
+    return true
+  }
+
+  /**
+   * It ends, at once, also where why is not known yet.
+   * @param clear closes its connections with this error
+   */
+  end(exit: Exit | Promise<Exit>, clear: (error: ManyhostError) => unknown): void {
+    this.#state = 'ended'
+    if (exit instanceof Promise) void exit.then((known) => this.#settle(known, clear))
+    else this.#settle(exit, clear)
+  }
+
+  #settle(exit: Exit, clear: (error: ManyhostError) => unknown): void {
+    this.#setExited(exit)
+    const error = this.#ended(exit.detail)
+    this.#abort.abort(error)
+    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
+    process.nextTick(() => void clear(error))
+  }
+
+  /** Nothing of it is left. */
+  leave(): void {
+    this.#setGone()
+  }
+
+  #ended(detail: string): ManyhostError {
+    const { id, service } = this.#spec
+    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
+      service,
+      output: this.#output.text,
+    })
+  }
+
+  #failure(why: string, cause?: unknown): ManyhostError {
+    if (cause instanceof ManyhostError) return cause
+    const { id, service } = this.#spec
+    return new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
+      service,
+      output: this.#output.text,
+      ...(cause !== undefined && { cause }),
+    })
+  }
+}
