@@ -2,14 +2,15 @@
  * The session's figures for Prometheus, read when they are asked for: nothing is counted twice, and a session whose
  * metrics nobody reads pays nothing for them.
  */
-import {
-  Counter,
-  Gauge,
-  type MetricConfiguration,
-  type Histogram as PromHistogram,
-  Registry,
-} from 'prom-client'
+import { Registry } from 'prom-client'
 import type { InstanceState } from './events.ts'
+import {
+  type Add,
+  type Figure,
+  registerFigure,
+  registerHistogram,
+  type SampleExemplar,
+} from './figures.ts'
 import { BUCKETS, type Cluster, type Exemplar, type Exemplars, type Histogram } from './inside.ts'
 
 const STATES: readonly InstanceState[] = ['pending', 'starting', 'ready', 'unready', 'draining']
@@ -63,7 +64,7 @@ export const METRICS = {
     'service',
     'Instances that got no more requests until a probe passed',
   ],
-} as const satisfies Record<string, readonly [string, string, string]>
+} as const satisfies Record<string, Figure>
 
 type MetricName = keyof typeof METRICS
 interface Measured {
@@ -71,35 +72,32 @@ interface Measured {
   readonly exemplars?: Exemplars
 }
 
-type Values = (
-  cluster: Cluster,
-  set: (labels: Record<string, string | number>, value: number) => void,
-) => void
+type Values = (cluster: Cluster, add: Add) => void
 
 const SIMPLE: Partial<Record<MetricName, Values>> = {
-  manyhost_requests_total: ({ traffic }, set) => {
-    for (const { count, ...labels } of traffic.requests()) set(labels, count)
+  manyhost_requests_total: ({ traffic }, add) => {
+    for (const { count, ...labels } of traffic.requests()) add(labels, count)
   },
-  manyhost_requests_in_flight: ({ inFlight }, set) => set({}, inFlight),
-  manyhost_queue_size: ({ requestQueue }, set) => set({}, requestQueue.size),
-  manyhost_queue_oldest_age_seconds: ({ requestQueue }, set) =>
-    set({}, requestQueue.oldestAge / 1_000),
-  manyhost_instances: ({ instances }, set) => {
+  manyhost_requests_in_flight: ({ inFlight }, add) => add({}, inFlight),
+  manyhost_queue_size: ({ requestQueue }, add) => add({}, requestQueue.size),
+  manyhost_queue_oldest_age_seconds: ({ requestQueue }, add) =>
+    add({}, requestQueue.oldestAge / 1_000),
+  manyhost_instances: ({ instances }, add) => {
     for (const state of STATES) {
-      set({ state }, instances.filter((instance) => instance.state === state).length)
+      add({ state }, instances.filter((instance) => instance.state === state).length)
     }
   },
-  manyhost_size_wanted: ({ size }, set) => set({}, size),
-  manyhost_starts_total: ({ starts }, set) => {
-    set({ outcome: 'ready' }, starts.succeededCount)
-    set({ outcome: 'failed' }, starts.failedCount)
+  manyhost_size_wanted: ({ size }, add) => add({}, size),
+  manyhost_starts_total: ({ starts }, add) => {
+    add({ outcome: 'ready' }, starts.succeededCount)
+    add({ outcome: 'failed' }, starts.failedCount)
   },
-  manyhost_resends_total: ({ traffic }, set) => {
-    for (const [reason, count] of traffic.resends) set({ reason }, count)
+  manyhost_resends_total: ({ traffic }, add) => {
+    for (const [reason, count] of traffic.resends) add({ reason }, count)
   },
-  manyhost_hedges_total: ({ traffic }, set) => set({}, traffic.hedges),
-  manyhost_executed_twice_total: ({ traffic }, set) => set({}, traffic.executedTwice),
-  manyhost_ejections_total: ({ traffic }, set) => set({}, traffic.ejections),
+  manyhost_hedges_total: ({ traffic }, add) => add({}, traffic.hedges),
+  manyhost_executed_twice_total: ({ traffic }, add) => add({}, traffic.executedTwice),
+  manyhost_ejections_total: ({ traffic }, add) => add({}, traffic.ejections),
 }
 
 const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Measured>> = {
@@ -117,106 +115,33 @@ export function sessionMetrics(
   clusters: () => readonly Cluster[],
   registry = new Registry(),
 ): Registry {
-  for (const [name, [kind, labels, help]] of Object.entries(METRICS)) {
+  for (const [name, figure] of Object.entries(METRICS)) {
     const values = SIMPLE[name as MetricName]
-    const histogram = HISTOGRAMS[name as MetricName]
-    const labelNames = labels.split(',')
-    if (values) simple(kind, { name, help, labelNames, registers: [registry] }, clusters, values)
-    else if (histogram) {
-      const counted = new CountedHistogram(name, help, clusters, histogram)
-      registry.registerMetric(counted as unknown as PromHistogram<string>)
+    const measured = HISTOGRAMS[name as MetricName]
+    if (values) {
+      registerFigure(registry, name, figure, (add) => {
+        for (const cluster of clusters()) {
+          values(cluster, (labels, value) => add({ service: cluster.url, ...labels }, value))
+        }
+      })
+    } else if (measured) {
+      registerHistogram(registry, name, figure, () =>
+        clusters().map((cluster) => {
+          const { histogram, exemplars } = measured(cluster)
+          const { counts, sum, count } = histogram
+          return {
+            labels: { service: cluster.url },
+            bounds: BUCKETS,
+            counts,
+            sum: sum / 1_000,
+            count,
+            exemplarOf: (bucket) => shown(exemplars?.of(bucket)),
+          }
+        }),
+      )
     }
   }
   return registry
-}
-
-function simple(
-  kind: string,
-  configuration: MetricConfiguration<string>,
-  clusters: () => readonly Cluster[],
-  values: Values,
-): void {
-  const make = kind === 'counter' ? Counter : Gauge
-  const metric: Counter | Gauge = new make({
-    ...configuration,
-    collect() {
-      metric.reset()
-      for (const cluster of clusters()) {
-        values(cluster, (labels, value) => metric.inc({ service: cluster.url, ...labels }, value))
-      }
-    },
-  })
-}
-
-/**
- * A histogram whose counts are kept elsewhere. prom-client's own takes each value with its labels, which costs more
- * than a request may; its registry asks a metric for no more than `get()`.
- */
-class CountedHistogram {
-  readonly name: string
-  readonly help: string
-  readonly type = 'histogram'
-  readonly aggregator = 'sum'
-  readonly #clusters: () => readonly Cluster[]
-  readonly #measured: (cluster: Cluster) => Measured
-
-  constructor(
-    name: string,
-    help: string,
-    clusters: () => readonly Cluster[],
-    measured: (cluster: Cluster) => Measured,
-  ) {
-    this.name = name
-    this.help = help
-    this.#clusters = clusters
-    this.#measured = measured
-  }
-
-  async get(): Promise<object> {
-    const { name, help, type, aggregator } = this
-    const values = this.#clusters().flatMap((cluster) =>
-      series(name, cluster.url, this.#measured(cluster)),
-    )
-    return { name, help, type, aggregator, values }
-  }
-
-  reset(): void {}
-}
-
-interface Sample {
-  readonly labels: Record<string, string | number>
-  readonly value: number
-  readonly metricName: string
-  readonly exemplar?: SampleExemplar | undefined
-}
-
-/** As prom-client has it; OpenMetrics shows it, the plain text does not. */
-interface SampleExemplar {
-  readonly labelSet: Record<string, string>
-  readonly value: number
-  readonly timestamp: number
-}
-
-function series(name: string, service: string, { histogram, exemplars }: Measured): Sample[] {
-  const { counts, sum, count } = histogram
-  const metricName = `${name}_bucket`
-  let total = 0
-  const buckets = BUCKETS.map((le, index) => {
-    total += counts[index] as number
-    const exemplar = shown(exemplars?.of(index))
-    return { labels: { le, service }, value: total, metricName, exemplar }
-  })
-  return [
-    ...buckets,
-    {
-      labels: { le: '+Inf', service },
-      value: count,
-      metricName,
-      exemplar: shown(exemplars?.of(BUCKETS.length)),
-    },
-    { labels: { service }, value: sum / 1_000, metricName: `${name}_sum` },
-    { labels: { service }, value: count, metricName: `${name}_count` },
-  ]
 }
 
 /** Characters that the labels of an exemplar may have together, names and values (OpenMetrics 1.0, exemplars). */

@@ -9,7 +9,7 @@ const root = resolve(import.meta.dirname, '..')
 const FILES: Record<string, readonly string[]> = {
   // `connector` makes undici's connections tell their end rightly, for providers and for the network; `options` checks
   // those of every room.
-  leaf: ['errors', 'events', 'time', 'options', 'provider', 'connector', 'version'],
+  leaf: ['errors', 'events', 'time', 'options', 'provider', 'connector', 'version', 'figures'],
   session: [
     'budget',
     'client',

@@ -1,65 +1,44 @@
 /** The hub's figures for Prometheus, read when they are asked for. No label is an agent's name: those have no bound. */
-import { Counter, Gauge, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
+import { type Add, type Figure, registerFigure } from '../../src/figures.ts'
 import type { Hub } from './hub.ts'
 
-/** Name, labels and meaning; docs/agents.md is held against this one by a test. */
+/** Name, kind, labels and meaning; docs/agents.md is held against this one by a test. */
 export const AGENT_METRICS = {
-  manyhost_agent_agents: ['state', 'Agents that are known: up, away, leaving'],
-  manyhost_agent_places: ['state', 'Places of all agents: taken, free'],
-  manyhost_agent_lanes: ['', 'Connections to instances, open or on their way'],
-  manyhost_agent_starts_waiting: ['', 'Starts that no agent has room for'],
-  manyhost_agent_departures_total: ['how', 'Agents that went: left, evicted'],
-  manyhost_agent_refusals_total: ['', 'Links that were not let in'],
-  manyhost_agent_fenced_total: ['', 'Messages of agents that had been evicted'],
-} as const
+  manyhost_agent_agents: ['gauge', 'state', 'Agents that are known: up, away, leaving'],
+  manyhost_agent_places: ['gauge', 'state', 'Places of all agents: taken, free'],
+  manyhost_agent_lanes: ['gauge', '', 'Connections to instances, open or on their way'],
+  manyhost_agent_starts_waiting: ['gauge', '', 'Starts that no agent has room for'],
+  manyhost_agent_departures_total: ['counter', 'how', 'Agents that went: left, evicted'],
+  manyhost_agent_refusals_total: ['counter', '', 'Links that were not let in'],
+  manyhost_agent_fenced_total: ['counter', '', 'Messages of agents that had been evicted'],
+} as const satisfies Record<string, Figure>
+
+const READS: Record<keyof typeof AGENT_METRICS, (hub: Hub, add: Add) => void> = {
+  manyhost_agent_agents: ({ agents }, add) => {
+    for (const state of ['up', 'away', 'leaving']) add({ state }, 0)
+    for (const { state } of agents) add({ state }, 1)
+  },
+  manyhost_agent_places: ({ agents }, add) => {
+    for (const state of ['taken', 'free']) add({ state }, 0)
+    for (const { places, instances, state } of agents) {
+      add({ state: 'taken' }, instances.length)
+      if (state === 'up') add({ state: 'free' }, Math.max(0, places - instances.length))
+    }
+  },
+  manyhost_agent_lanes: ({ lanes }, add) => add({}, lanes.size),
+  manyhost_agent_starts_waiting: ({ waiting }, add) => add({}, waiting),
+  manyhost_agent_departures_total: ({ counts }, add) => {
+    add({ how: 'left' }, counts.left)
+    add({ how: 'evicted' }, counts.evicted)
+  },
+  manyhost_agent_refusals_total: ({ counts }, add) => add({}, counts.refused),
+  manyhost_agent_fenced_total: ({ counts }, add) => add({}, counts.fenced),
+}
 
 export function registerMetrics(registry: Registry, hub: Hub): void {
-  const registers = [registry]
-  const common = (name: keyof typeof AGENT_METRICS) => {
-    const [labels, help] = AGENT_METRICS[name]
-    return { name, help, registers, labelNames: labels === '' ? [] : [labels] }
+  for (const [name, figure] of Object.entries(AGENT_METRICS)) {
+    const read = READS[name as keyof typeof AGENT_METRICS]
+    registerFigure(registry, name, figure, (add) => read(hub, add))
   }
-  const gauge = (
-    name: keyof typeof AGENT_METRICS,
-    read: (set: (value: number, labels?: Record<string, string>) => void) => void,
-  ) =>
-    new Gauge({
-      ...common(name),
-      collect() {
-        read((value, labels = {}) => this.set(labels, value))
-      },
-    })
-  const counter = (
-    name: keyof typeof AGENT_METRICS,
-    read: (set: (value: number, labels?: Record<string, string>) => void) => void,
-  ) =>
-    new Counter({
-      ...common(name),
-      collect() {
-        this.reset()
-        read((value, labels = {}) => this.inc(labels, value))
-      },
-    })
-  gauge('manyhost_agent_agents', (set) => {
-    const counts = { up: 0, away: 0, leaving: 0 }
-    for (const { state } of hub.agents) counts[state]++
-    for (const [state, count] of Object.entries(counts)) set(count, { state })
-  })
-  gauge('manyhost_agent_places', (set) => {
-    let [taken, free] = [0, 0]
-    for (const { places, instances, state } of hub.agents) {
-      taken += instances.length
-      if (state === 'up') free += Math.max(0, places - instances.length)
-    }
-    set(taken, { state: 'taken' })
-    set(free, { state: 'free' })
-  })
-  gauge('manyhost_agent_lanes', (set) => set(hub.lanes.size))
-  gauge('manyhost_agent_starts_waiting', (set) => set(hub.waiting))
-  counter('manyhost_agent_departures_total', (set) => {
-    set(hub.counts.left, { how: 'left' })
-    set(hub.counts.evicted, { how: 'evicted' })
-  })
-  counter('manyhost_agent_refusals_total', (set) => set(hub.counts.refused))
-  counter('manyhost_agent_fenced_total', (set) => set(hub.counts.fenced))
 }

@@ -1,5 +1,6 @@
 /** What instances cost: what nodes have asked for, and was granted. */
-import { Counter, Gauge, type Registry } from 'prom-client'
+import { Counter, type Registry } from 'prom-client'
+import { type Figure, registerFigure } from '../../src/figures.ts'
 
 /** Name, kind, labels and meaning of each. docs/golem.md's table is held against this one by a test. */
 export const GOLEM_METRICS = {
@@ -17,7 +18,7 @@ export const GOLEM_METRICS = {
   ],
   manyhost_golem_rented: ['gauge', '', 'Machines that are rented'],
   manyhost_golem_avoided: ['gauge', '', 'Nodes that are avoided because they have failed'],
-} as const satisfies Record<string, readonly ['counter' | 'gauge', string, string]>
+} as const satisfies Record<string, Figure>
 
 /** The cost of one agreement. Bills say what is due in all, not what is new. */
 export interface Bill {
@@ -43,23 +44,15 @@ export class Costs {
   constructor(budget: number, registry: Registry | undefined, facts: Facts) {
     this.#budget = budget
     if (!registry) return
-    const parts = (name: keyof typeof GOLEM_METRICS) => ({
-      name,
-      help: GOLEM_METRICS[name][2],
-      labelNames: GOLEM_METRICS[name][1].split(',').filter(Boolean),
-      registers: [registry],
-    })
-    this.#granted = new Counter(parts('manyhost_golem_cost_glm_total'))
-    this.#refused = new Counter(parts('manyhost_golem_cost_refused_glm_total'))
-    this.#agreements = new Counter(parts('manyhost_golem_agreements_total'))
-    const gauge = (name: keyof typeof GOLEM_METRICS, read: () => number): void => {
-      new Gauge({
-        ...parts(name),
-        collect() {
-          this.set(read())
-        },
-      })
+    const counter = (name: keyof typeof GOLEM_METRICS): Counter => {
+      const [, labels, help] = GOLEM_METRICS[name]
+      return new Counter({ name, help, labelNames: labels.split(','), registers: [registry] })
     }
+    this.#granted = counter('manyhost_golem_cost_glm_total')
+    this.#refused = counter('manyhost_golem_cost_refused_glm_total')
+    this.#agreements = counter('manyhost_golem_agreements_total')
+    const gauge = (name: keyof typeof GOLEM_METRICS, read: () => number): void =>
+      registerFigure(registry, name, GOLEM_METRICS[name], (add) => add({}, read()))
     gauge('manyhost_golem_cost_left_glm', () => this.left)
     gauge('manyhost_golem_rented', facts.rented)
     gauge('manyhost_golem_avoided', facts.avoided)

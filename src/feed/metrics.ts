@@ -2,7 +2,14 @@
  * The broker's figures for Prometheus, read when they are asked for. Names are the original's with `manyhost_feed_` for
  * `hpfeeds_broker_`: its dashboards need no other change.
  */
-import { Counter, Gauge, type Histogram, Registry } from 'prom-client'
+import { Registry } from 'prom-client'
+import {
+  type Add,
+  type Buckets,
+  type Figure,
+  registerFigure,
+  registerHistogram,
+} from '../figures.ts'
 import type { Peer } from './peer.ts'
 import { type IdentStats, SIZES, type Stats } from './stats.ts'
 
@@ -48,11 +55,9 @@ export const METRICS = {
     'Messages that were published',
   ],
   manyhost_feed_receive_publish_size: ['histogram', 'ident,chan', 'Bytes of their payloads'],
-} as const satisfies Record<string, readonly [string, string, string]>
+} as const satisfies Record<string, Figure>
 
 type Name = keyof typeof METRICS
-type Labels = Record<string, string>
-type Add = (labels: Labels, value: number) => void
 
 export interface Figures {
   readonly stats: Stats
@@ -98,66 +103,25 @@ const OTHERS: Partial<Record<Name, (figures: Figures, add: Add) => void>> = {
 
 /** Registers all of them with a registry, a new one unless one is given. */
 export function feedMetrics(figures: Figures, registry = new Registry()): Registry {
-  for (const [key, [kind, labels, help]] of Object.entries(METRICS)) {
+  for (const [key, figure] of Object.entries(METRICS)) {
     const name = key as Name
-    if (kind === 'histogram') {
-      const sizes = new Sizes(name, help, figures.stats)
-      registry.registerMetric(sizes as unknown as Histogram<string>)
+    if (figure[0] === 'histogram') {
+      registerHistogram(registry, name, figure, () => sizesOf(figures.stats))
       continue
     }
     const byIdent = BY_IDENT[name]
-    const make = kind === 'counter' ? Counter : Gauge
-    const metric: Counter | Gauge = new make({
-      name,
-      help,
-      labelNames: labels === '' ? [] : labels.split(','),
-      registers: [registry],
-      collect() {
-        metric.reset()
-        const add: Add = (values, value) => metric.inc(values, value)
-        if (byIdent) for (const [ident, one] of figures.stats.idents) add({ ident }, byIdent(one))
-        OTHERS[name]?.(figures, add)
-      },
+    registerFigure(registry, name, figure, (add) => {
+      if (byIdent) for (const [ident, one] of figures.stats.idents) add({ ident }, byIdent(one))
+      OTHERS[name]?.(figures, add)
     })
   }
   return registry
 }
 
-/** A histogram whose counts are kept elsewhere: prom-client's own would cost more than a message may. */
-class Sizes {
-  readonly name: string
-  readonly help: string
-  readonly type = 'histogram'
-  readonly aggregator = 'sum'
-  readonly #stats: Stats
-
-  constructor(name: string, help: string, stats: Stats) {
-    this.name = name
-    this.help = help
-    this.#stats = stats
-  }
-
-  async get(): Promise<object> {
-    const { name, help, type, aggregator } = this
-    const values: object[] = []
-    for (const [ident, routes] of this.#stats.routes) {
-      for (const [chan, { sizes, bytes, count }] of routes) {
-        const labels = { ident, chan }
-        const add = (metricName: string, value: number, more: object = {}): void => {
-          values.push({ labels: { ...more, ...labels }, value, metricName })
-        }
-        let total = 0
-        for (const [index, le] of SIZES.entries()) {
-          total += sizes[index] as number
-          add(`${name}_bucket`, total, { le })
-        }
-        add(`${name}_bucket`, count, { le: '+Inf' })
-        add(`${name}_sum`, bytes)
-        add(`${name}_count`, count)
-      }
+function* sizesOf({ routes }: Stats): Generator<Buckets> {
+  for (const [ident, channels] of routes) {
+    for (const [chan, { sizes, bytes, count }] of channels) {
+      yield { labels: { ident, chan }, bounds: SIZES, counts: sizes, sum: bytes, count }
     }
-    return { name, help, type, aggregator, values }
   }
-
-  reset(): void {}
 }

@@ -1,5 +1,6 @@
 /** Numbers of one run for Prometheus, read at scrape. */
-import { Counter, Gauge, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
+import { type Add, type Figure, registerFigure } from '../../figures.ts'
 import type { Progress } from '../store/counts.ts'
 import type { TaskCounts } from './result.ts'
 
@@ -12,41 +13,34 @@ export interface Watched {
 const OUTCOMES = ['succeeded', 'failed', 'cancelled', 'retried', 'refused'] as const
 const STATES = ['new', 'scheduled', 'succeeded', 'failed', 'retried', 'cancelled'] as const
 
-/** docs/tasks.md has their table. Answers how to take them out again. */
+/** Name, kind, labels and meaning of each; docs/tasks.md has their table. */
+const TASK_METRICS = {
+  manyhost_task_outcomes_total: [
+    'counter',
+    'outcome',
+    'Outcomes that this server has kept; refused: that came too late',
+  ],
+  manyhost_tasks: ['gauge', 'state', 'Tasks of the store by state'],
+  manyhost_tasks_held: ['gauge', '', 'Tasks that this server has claimed and that have no outcome'],
+} as const satisfies Record<string, Figure>
+
+const READS: Record<keyof typeof TASK_METRICS, (watched: Watched, add: Add) => void> = {
+  manyhost_task_outcomes_total: ({ counts }, add) => {
+    for (const outcome of OUTCOMES) add({ outcome }, counts[outcome])
+  },
+  manyhost_tasks: ({ progress }, add) => {
+    if (progress) for (const state of STATES) add({ state }, progress[state])
+  },
+  manyhost_tasks_held: ({ held }, add) => add({}, held),
+}
+
+/** Answers how to take them out again. */
 export function taskMetrics(registry: Registry, watched: () => Watched): () => void {
-  const registers = [registry]
-  new Counter({
-    name: 'manyhost_task_outcomes_total',
-    help: 'Outcomes that this server has kept; refused: that came too late',
-    labelNames: ['outcome'],
-    registers,
-    collect() {
-      this.reset()
-      const { counts } = watched()
-      for (const outcome of OUTCOMES) this.inc({ outcome }, counts[outcome])
-    },
-  })
-  new Gauge({
-    name: 'manyhost_tasks',
-    help: 'Tasks of the store by state',
-    labelNames: ['state'],
-    registers,
-    collect() {
-      const { progress } = watched()
-      if (progress) for (const state of STATES) this.set({ state }, progress[state])
-    },
-  })
-  new Gauge({
-    name: 'manyhost_tasks_held',
-    help: 'Tasks that this server has claimed and that have no outcome',
-    registers,
-    collect() {
-      this.set(watched().held)
-    },
-  })
+  const names = Object.keys(TASK_METRICS) as (keyof typeof TASK_METRICS)[]
+  for (const name of names) {
+    registerFigure(registry, name, TASK_METRICS[name], (add) => READS[name](watched(), add))
+  }
   return () => {
-    for (const name of ['manyhost_task_outcomes_total', 'manyhost_tasks', 'manyhost_tasks_held']) {
-      registry.removeSingleMetric(name)
-    }
+    for (const name of names) registry.removeSingleMetric(name)
   }
 }
