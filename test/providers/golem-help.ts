@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { afterAll, beforeAll } from 'vitest'
+import { afterAll, afterEach, beforeAll } from 'vitest'
 import { type GolemOptions, golem } from '../../providers/golem/index.ts'
 import type { Provider } from '../../src/provider.ts'
 import { Yagna } from '../fakes/yagna/daemon.ts'
@@ -56,6 +56,12 @@ export function faked(given: readonly Node[] = nodes(60)): Faked {
     process.env.YAGNA_APPKEY = KEY
     process.env.GOLEM_REGISTRY_URL = url
   })
+  // Also those of a test that has failed: what they rent would be in the way of the next one.
+  const made = new Set<Provider>()
+  afterEach(async () => {
+    await Promise.all([...made].map((provider) => provider.close?.()))
+    made.clear()
+  })
   afterAll(() => {
     yagna.close()
     rmSync(volume, { recursive: true, force: true })
@@ -63,8 +69,8 @@ export function faked(given: readonly Node[] = nodes(60)): Faked {
   return {
     yagna,
     volume,
-    provider: (options = {}) =>
-      golem({
+    provider: (options = {}) => {
+      const provider = golem({
         budget: 10,
         url,
         image,
@@ -75,6 +81,9 @@ export function faked(given: readonly Node[] = nodes(60)): Faked {
         watch: 400,
         paymentTimeout: 10_000,
         ...options,
-      }),
+      })
+      made.add(provider)
+      return provider
+    },
   }
 }
