@@ -104,7 +104,7 @@ class Slurm implements Provider {
       }
       return instance
     } catch (error) {
-      await this.#giveBack(expected, job)
+      await this.#giveBack(spec, expected, job)
       if (error instanceof ManyhostError) throw error
       throw this.#failure(spec, signal.aborted ? 'it was given up' : describe(error), error)
     }
@@ -199,7 +199,7 @@ class Slurm implements Provider {
       leaving: this.#leaving(expected),
       accepts: (signal) => knock(endpoint, signal),
       explain: (exit) => this.#explain(job, exit),
-      release: () => this.#giveBack(expected, job),
+      release: () => this.#giveBack(spec, expected, job),
     }
   }
 
@@ -222,9 +222,10 @@ class Slurm implements Provider {
     return end ? exitOf(end, exit) : exit
   }
 
-  async #giveBack(expected: Expected, job: Watched | undefined): Promise<void> {
+  async #giveBack(spec: StartSpec, expected: Expected, job: Watched | undefined): Promise<void> {
     await expected.close()
-    await job?.end()
+    if (!job || (await job.end())) return
+    spec.onOutput(`\nmanyhost: job ${job.id} was cancelled; Slurm has not said that it has ended\n`)
   }
 
   /** Ends what sessions of this machine and user have left that are no more. */

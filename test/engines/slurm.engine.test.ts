@@ -55,7 +55,7 @@ withEngine(SBATCH, 'Slurm', () => {
     scratch,
     // Of a job that completes nothing runs any more: its nodes have yet to tell the controller, in their own time.
     exists: async (id) =>
-      pidsOf(id).length > 0 || !['', 'COMPLETING'].includes(await jobOf(id, '%T')),
+      pidsOf(id).length > 0 || (await jobOf(id, '%T')) !== '',
     kill: (id) => signal(id, 'SIGKILL'),
     freeze: (id) => signal(id, 'SIGSTOP'),
     thaw: (id) => signal(id, 'SIGCONT'),
