@@ -53,9 +53,7 @@ withEngine(SBATCH, 'Slurm', () => {
     provider: () => slurm(options),
     server: (...args) => ['node', resolve('test/fakes/conformance-server.mjs'), ...args],
     scratch,
-    // Of a job that completes nothing runs any more: its nodes have yet to tell the controller, in their own time.
-    exists: async (id) =>
-      pidsOf(id).length > 0 || (await jobOf(id, '%T')) !== '',
+    exists: async (id) => pidsOf(id).length > 0 || (await jobOf(id, '%T')) !== '',
     kill: (id) => signal(id, 'SIGKILL'),
     freeze: (id) => signal(id, 'SIGSTOP'),
     thaw: (id) => signal(id, 'SIGCONT'),

@@ -98,7 +98,7 @@ test('where Slurm is silent nobody waits for long', async () => {
 })
 
 test('one that is to end while another is being cancelled is cancelled right after that', async () => {
-  cluster.states.set('7', 'RUNNING').set('8', 'RUNNING')
+  cluster.states.set('7', 'COMPLETING').set('8', 'COMPLETING')
   const first = latch()
   cluster.onCancel = () => first.promise
   void queue.watch('7').end()
