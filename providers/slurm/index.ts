@@ -1,6 +1,5 @@
 /** Instances as jobs of Slurm, one each. */
 import { randomBytes } from 'node:crypto'
-import { hostname } from 'node:os'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/provider.ts'
 import { afterIdly } from '../../src/time.ts'
@@ -9,7 +8,7 @@ import { FarInstance, type Place } from '../far/instance.ts'
 import { Callback, type Expected } from './callback.ts'
 import { Commands } from './commands.ts'
 import { type Controller, isOver } from './controller.ts'
-import { Labels, startedAt } from './labels.ts'
+import { Labels } from './labels.ts'
 import { parseOptions, type Settings, type SlurmOptions } from './options.ts'
 import { Queue, type Watched } from './queue.ts'
 import { Rest } from './rest.ts'
@@ -46,7 +45,7 @@ class Slurm implements Provider {
   readonly #queue: Queue
   readonly #callback: Callback
   readonly #marker = randomBytes(12).toString('hex')
-  readonly #labels = new Labels(this.#marker, { host: hostname(), pid: process.pid })
+  readonly #labels = new Labels(this.#marker)
   readonly #instances = new Set<FarInstance>()
   readonly #starting = new Set<Promise<unknown>>()
   readonly #closing = new AbortController()
@@ -234,7 +233,7 @@ class Slurm implements Provider {
     try {
       const jobs = await this.#controller.jobs()
       const left = jobs.filter(({ state, comment }) => {
-        return !isOver(state) && this.#labels.isOrphan(comment, startedAt)
+        return !isOver(state) && this.#labels.isOrphan(comment)
       })
       await this.#controller.cancel(
         left.map(({ id }) => id),
