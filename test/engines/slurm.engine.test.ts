@@ -128,17 +128,22 @@ withEngine(SBATCH, 'Slurm', () => {
       const session = new Session({
         provider: slurm({ ...options, timeLimit: 1, drainBefore: 50 }),
       })
+      const events = record(session, 'instance')
       session.startup({ url: 'http://calc', command })
       await ready(session, 'http://calc', 1)
-      const [first] = session.cluster('http://calc').instances
-      const drained = record(session, 'instance')
-      await until(() => drained.some(({ state }) => state === 'draining'), 90_000)
-      expect(drained.find(({ state }) => state === 'draining')).toMatchObject({
-        instance: first?.id,
+      await until(() => events.some(({ state }) => state === 'draining'), 90_000)
+      const first = events.find(({ state }) => state === 'ready')?.instance ?? ''
+      expect(events.find(({ state }) => state === 'draining')).toMatchObject({
+        instance: first,
         reason: expect.stringMatching(/time limit/),
       })
-      await ready(session, 'http://calc', 1)
-      expect(session.cluster('http://calc').instances.map(({ id }) => id)).not.toContain(first?.id)
+      await until(() =>
+        events.some(({ state, instance }) => state === 'ready' && instance !== first),
+      )
+      await until(() =>
+        events.some(({ state, instance }) => state === 'stopped' && instance === first),
+      )
+      expect(session.cluster('http://calc').instances.map(({ id }) => id)).not.toContain(first)
       await session.close()
     })
 
