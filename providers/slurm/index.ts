@@ -197,7 +197,7 @@ class Slurm implements Provider {
       lost: Promise.race([cancelled, job.over.then((end) => exitOf(end))]),
       leaving: this.#leaving(expected),
       accepts: (signal) => knock(endpoint, signal),
-      explain: (exit) => this.#explain(job, exit),
+      explain: (exit) => this.#explain(spec, expected, job, exit),
       release: () => this.#giveBack(spec, expected, job),
     }
   }
@@ -215,8 +215,18 @@ class Slurm implements Provider {
   }
 
   /** What was seen is that something was killed or has hung up; Slurm may know why. */
-  async #explain(job: Watched, exit: Exit): Promise<Exit> {
+  async #explain(
+    { resources }: StartSpec,
+    { ranOutOfMemory }: Expected,
+    job: Watched,
+    exit: Exit,
+  ): Promise<Exit> {
     if (exit.reason === 'exited') return exit
+    if (ranOutOfMemory) {
+      const { memory = this.#settings.memory } = resources ?? {}
+      const limit = memory === undefined ? '' : ` (limit ${memory} bytes)`
+      return { reason: 'out-of-memory', detail: `out of memory${limit}: ${exit.detail}` }
+    }
     const end = await job.look()
     return end ? exitOf(end, exit) : exit
   }
