@@ -1,10 +1,8 @@
-/**
- * One engine that answers the Docker API, and what it takes to rely on it: each call is bounded in time, and one that
- * could not reach the engine is made again while somebody waits for it. So a call must be one that may be made twice.
- */
+/** One engine that answers the Docker API, and what it takes to rely on it. */
 import type Docker from 'dockerode'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import { now, sleep, within } from '../../src/time.ts'
+import { describe, ManyhostError } from '../../src/errors.ts'
+import { sleep, within } from '../../src/time.ts'
+import { Away, type CallOptions, isConnectionError } from '../away.ts'
 import type { Address } from './address.ts'
 import { openAgent } from './agent.ts'
 import { Events } from './events.ts'
@@ -12,34 +10,8 @@ import { fetchImage, type PullAuth } from './images.ts'
 
 /** How long one call may take, in ms: an engine that starts twenty containers at once answers slowly. */
 const CALL_TIMEOUT = 60_000
-/** How long a call is made again for whom nobody waits, in ms. */
-const PATIENCE = 60_000
 /** How long the stream of events of an engine that can be reached is waited for, in ms. */
 const EVENTS_PATIENCE = 10_000
-/** Longest pause between two tries, in ms. */
-const MAX_PAUSE = 500
-
-const UNREACHABLE = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ENOENT',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-])
-
-export interface CallOptions {
-  /** Who waits: when it is aborted, no further try is made. */
-  readonly signal?: AbortSignal
-  /** How long it is tried again while the engine cannot be reached, in ms. */
-  readonly patience?: number
-  /** How long each try may take, in ms. */
-  readonly timeout?: number
-}
-
 export type Container = Docker.Container
 
 export class Engine {
@@ -47,17 +19,23 @@ export class Engine {
   readonly events: Events
   /** Instances that it has or is about to have. */
   load = 0
-  /** Whether the last call did not reach it. */
-  isAway = false
   readonly #agent: ReturnType<typeof openAgent>
-  readonly #closing = new AbortController()
-  #wasReached = false
+  readonly #away = new Away({
+    timeout: CALL_TIMEOUT,
+    isUnreachable,
+    unreachable: (what, cause) => this.#unreachable(what, cause),
+  })
   #docker: Promise<Docker> | undefined
 
   constructor(address: Address, session: string) {
     this.address = address
     this.#agent = openAgent(address.tls !== undefined)
     this.events = new Events(this, session)
+  }
+
+  /** Whether the last call did not reach it. */
+  get isAway(): boolean {
+    return this.#away.isAway
   }
 
   /** @throws ManyhostError MANYHOST_UNSUPPORTED without dockerode */
@@ -86,49 +64,10 @@ export class Engine {
   async call<T>(
     what: string,
     action: (docker: Docker, abortSignal: AbortSignal) => Promise<T>,
-    { signal, patience = PATIENCE, timeout = CALL_TIMEOUT }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<T> {
     const docker = await this.#open()
-    const begun = now()
-    for (let pause = 20; ; pause = Math.min(2 * pause, MAX_PAUSE)) {
-      try {
-        const result = await this.#attempt(what, (cut) => action(docker, cut), timeout)
-        this.isAway = false
-        this.#wasReached = true
-        return result
-      } catch (thrown) {
-        const error = asError(thrown)
-        if (!isUnreachable(error)) throw error
-        this.isAway = true
-        const isOver = now() - begun >= patience || this.#closing.signal.aborted
-        // One that was never there is a mistake in the options rather than a fault.
-        if (isOver || signal?.aborted || !this.#wasReached) throw this.#unreachable(what, error)
-        const ends = [this.#closing.signal, ...(signal ? [signal] : [])]
-        await sleep(pause, AbortSignal.any(ends)).catch(() => undefined)
-        if (signal?.aborted) throw this.#unreachable(what, error)
-      }
-    }
-  }
-
-  async #attempt<T>(
-    what: string,
-    action: (cut: AbortSignal) => Promise<T>,
-    timeout: number,
-  ): Promise<T> {
-    const cut = new AbortController()
-    const done = action(cut.signal).then((result) => ({ result }))
-    try {
-      const settled = await within(timeout, done)
-      if (settled) return settled.result
-    } catch (thrown) {
-      // A connection that ends before the answer is told by its text alone.
-      const error = asError(thrown) as NodeJS.ErrnoException
-      if (/socket hang up|aborted/.test(error.message)) error.code ??= 'ECONNRESET'
-      throw error
-    }
-    cut.abort()
-    done.catch(() => undefined)
-    throw Object.assign(new Error(`${what} took longer than ${timeout} ms`), { code: 'ETIMEDOUT' })
+    return this.#away.call(what, (cut) => action(docker, cut), options)
   }
 
   #unreachable(what: string, cause: Error): ManyhostError {
@@ -181,7 +120,7 @@ export class Engine {
   }
 
   close(): void {
-    this.#closing.abort()
+    this.#away.close()
     this.events.close()
     this.#agent.destroy()
   }
@@ -191,7 +130,9 @@ export function isUnreachable(error: Error): boolean {
   if (error instanceof ManyhostError)
     return error.cause instanceof Error && isUnreachable(error.cause)
   const { code, statusCode } = error as { code?: string; statusCode?: number }
-  return UNREACHABLE.has(code ?? '') || statusCode === 502 || statusCode === 503
+  if (statusCode !== undefined) return statusCode === 502 || statusCode === 503
+  // Its socket is a file.
+  return isConnectionError(error) || code === 'ENOENT'
 }
 
 async function load(): Promise<typeof Docker> {

@@ -1,6 +1,6 @@
 /** Why a container ended, from what the engine lets know. */
-import { constants } from 'node:os'
 import type { Exit } from '../../src/provider.ts'
+import { codeOfSignal, exitOfCode } from '../exit.ts'
 
 export interface Evidence {
   readonly exitCode: number | undefined
@@ -12,7 +12,7 @@ export interface Evidence {
   readonly memory: number | undefined
 }
 
-const SIGKILL = 137
+const KILLED = codeOfSignal('SIGKILL')
 
 export function exitOf({ exitCode, outOfMemory, wasKilled, memory }: Evidence): Exit {
   if (exitCode === undefined) {
@@ -23,17 +23,9 @@ export function exitOf({ exitCode, outOfMemory, wasKilled, memory }: Evidence): 
     return { reason: 'out-of-memory', detail: `out of memory (exit code ${exitCode}${limit})` }
   }
   // Podman does not tell. The kernel's kill is the one that nobody asked the engine for.
-  if (exitCode === SIGKILL && memory !== undefined && !wasKilled) {
+  if (exitCode === KILLED && memory !== undefined && !wasKilled) {
     const detail = `most likely out of memory: killed, which nobody asked the engine for${limit}`
     return { reason: 'out-of-memory', detail }
   }
-  const name = signalOf(exitCode)
-  if (name) return { reason: 'killed', detail: `killed by ${name}` }
-  return { reason: 'exited', detail: `exit code ${exitCode}` }
-}
-
-function signalOf(exitCode: number): string | undefined {
-  if (exitCode <= 128) return undefined
-  const found = Object.entries(constants.signals).find(([, number]) => number === exitCode - 128)
-  return found?.[0]
+  return exitOfCode(exitCode)
 }

@@ -9,10 +9,10 @@ import { Grace } from '../grace.ts'
 import { lastLine, Tail } from '../process/output.ts'
 import { download, type Files, upload } from './archive.ts'
 import { execute, type Started } from './commands.ts'
+import { ask, create, launch, published, stateOf } from './container.ts'
 import { demux } from './demux.ts'
 import type { Engine } from './engine.ts'
 import { exitOf } from './exit.ts'
-import { INSTANCE, SESSION } from './labels.ts'
 
 /** How much of an instance's output its errors carry, in characters. */
 const ERROR_OUTPUT = 4_096
@@ -121,9 +121,9 @@ export class Instance implements Running {
       onEnd: (exitCode) => void this.#onEnd(exitCode),
       onGone: () => void this.#onEnd(undefined, true),
     })
-    await this.#launch(id, given)
+    await launch(engine, id, given)
     this.#follow(id)
-    const port = this.#on.reachedAt.port ?? (await this.#published(id, given))
+    const port = this.#on.reachedAt.port ?? (await published(engine, id, listenOn.port, given))
     this.#endpoint = endpointOf({ host: this.#on.reachedAt.host, port })
     this.#pool = openPool(this.#endpoint, this.#spec.concurrency)
     await this.#spec.startup?.(this.#context(id), listenOn)
@@ -133,63 +133,8 @@ export class Instance implements Running {
 
   async #make(signal: AbortSignal, patience: number): Promise<string> {
     const { engine, body, fetchImage } = this.#on
-    const make = async (): Promise<string> => {
-      try {
-        // Without the signal: whoever gives up has to know whether there is a container.
-        const options = { signal, patience }
-        const made = await engine.call(
-          'create a container',
-          (docker) => docker.createContainer(body),
-          options,
-        )
-        return made.id
-      } catch (error) {
-        if ((error as { statusCode?: number }).statusCode !== 409) throw error
-        return this.#known(signal, error)
-      }
-    }
-    try {
-      this.#id = await make()
-    } catch (error) {
-      if ((error as { statusCode?: number }).statusCode !== 404 || !fetchImage) throw error
-      await fetchImage(signal)
-      this.#id = await make()
-    }
+    this.#id = await create(engine, body, fetchImage, { signal, patience })
     return this.#id
-  }
-
-  /** The name is taken: by our own first try, whose answer was lost. */
-  async #known(signal: AbortSignal, error: unknown): Promise<string> {
-    const { Id, Config } = await this.#on.engine.call(
-      'look at a container',
-      (docker, abortSignal) => docker.getContainer(this.#name).inspect({ abortSignal }),
-      { signal },
-    )
-    const mine = this.#on.body.Labels ?? {}
-    const isMine = [SESSION, INSTANCE].every((label) => Config.Labels?.[label] === mine[label])
-    if (!isMine) throw error
-    return Id
-  }
-
-  async #launch(id: string, signal: AbortSignal): Promise<void> {
-    await this.#on.engine
-      .call('start a container', (docker) => docker.getContainer(id).start(), { signal })
-      // 304: it was started by a try whose answer was lost.
-      .catch((error) => {
-        if (error.statusCode !== 304) throw error
-      })
-  }
-
-  async #published(id: string, signal: AbortSignal): Promise<number> {
-    const { port } = this.#on.listenOn
-    const { NetworkSettings } = await this.#on.engine.call(
-      'look at a container',
-      (docker, abortSignal) => docker.getContainer(id).inspect({ abortSignal }),
-      { signal },
-    )
-    const [binding] = NetworkSettings.Ports?.[`${port}/tcp`] ?? []
-    if (binding) return Number(binding.HostPort)
-    throw new Error(`port ${port} of the container is not published`)
   }
 
   /** Passes its output on until it ends; the engine may go and come back meanwhile. */
@@ -309,26 +254,12 @@ export class Instance implements Running {
     if (this.#state === 'stopping') return void this.#remove()
     let code = exitCode
     if (!isGone && (code === undefined || code === 137)) {
-      const facts = await this.#state137()
+      const facts = await stateOf(this.#on.engine, this.#name)
       code = facts?.ExitCode ?? code
       this.#outOfMemory ||= facts?.OOMKilled ?? false
     }
     await within(LAST_WORDS, this.#logs)
     if (this.#state === 'up') this.#end(exitOf(this.#evidence(code)))
-  }
-
-  /** What the engine keeps of an end that has more than one cause. */
-  async #state137(): Promise<{ ExitCode: number; OOMKilled: boolean } | undefined> {
-    try {
-      const { State } = await this.#on.engine.call(
-        'look at a container',
-        (docker, abortSignal) => docker.getContainer(this.#name).inspect({ abortSignal }),
-        { patience: 0 },
-      )
-      return State
-    } catch {
-      return undefined
-    }
   }
 
   stop(grace: number): Promise<void> {
@@ -356,12 +287,7 @@ export class Instance implements Running {
         await Promise.all(spawned)
         await this.#remove()
       } else {
-        const look = await engine.call('look at a container', (docker) =>
-          docker.getContainer(id).inspect(),
-        )
-        const { StopSignal } = look.Config as { StopSignal?: string }
-        const signal = StopSignal || 'SIGTERM'
-        await engine.call('stop', (docker) => docker.getContainer(id).kill({ signal }))
+        await ask(engine, id)
       }
     } catch (error) {
       // 404, 409: it has ended already, whose event may have come before anybody asked.

@@ -120,15 +120,25 @@ async function through(
  * the premature end of it.
  */
 async function drained(from: Readable, to: Writable): Promise<void> {
+  // What was destroyed never says that it ends.
+  const onClose = (): void => {
+    if (from.destroyed && !from.readableEnded) to.destroy(new Error('the connection was cut'))
+  }
+  from.once('close', onClose)
+  if (from.closed) onClose()
   from.pipe(to)
-  await finished(to)
+  try {
+    await finished(to)
+  } finally {
+    from.off('close', onClose)
+  }
 }
 
 /**
- * What tar takes of an archive: it ends at the end that the archive says, and may leave the padding behind that unread.
- * Whether it had all is what its exit code says.
+ * From one tar to the other: the reader ends at the end that the archive says, and may leave the padding behind that
+ * unread. Whether it had all is what its exit code says.
  */
-async function taken(from: Readable, to: Writable): Promise<void> {
+async function archived(from: Readable, to: Writable): Promise<void> {
   await drained(from, to).catch(() => {
     from.unpipe(to)
     from.resume()
@@ -150,8 +160,8 @@ async function tar(
   })
   const exited = once(child, 'close')
   const streams = [
-    from && child.stdin ? taken(from, child.stdin) : undefined,
-    to && child.stdout ? pipeline(child.stdout, to) : undefined,
+    from && child.stdin ? archived(from, child.stdin) : undefined,
+    to && child.stdout ? archived(child.stdout, to) : undefined,
   ]
   const [[code]] = await Promise.all([exited, ...streams])
   if (code !== 0) throw new Error(said.trim() || `tar ended with exit code ${code}`)

@@ -3,6 +3,7 @@ import type { Pool } from 'undici'
 import { ManyhostError } from '../../src/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
 import { within } from '../../src/time.ts'
+import { exitOfCode } from '../exit.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'
 import { pump } from '../process/output.ts'
@@ -214,25 +215,9 @@ export class FarInstance implements Running {
   }
 }
 
-const SIGNALS: Readonly<Record<number, string>> = {
-  1: 'SIGHUP',
-  2: 'SIGINT',
-  3: 'SIGQUIT',
-  6: 'SIGABRT',
-  7: 'SIGBUS',
-  8: 'SIGFPE',
-  9: 'SIGKILL',
-  11: 'SIGSEGV',
-  13: 'SIGPIPE',
-  15: 'SIGTERM',
-}
-
-/** A shell tells a signal by 128 and its number, and so it is told from here. */
+/** A shell tells a signal by 128 and its number. */
 function exitOf(code: number | undefined): Exit {
-  if (code === undefined)
-    return { reason: 'lost', detail: 'the connection to its machine was lost' }
-  const signal = code > 128 ? SIGNALS[code - 128] : undefined
-  return signal
-    ? { reason: 'killed', detail: `killed by ${signal}` }
-    : { reason: 'exited', detail: `exit code ${code}` }
+  return code === undefined
+    ? { reason: 'lost', detail: 'the connection to its machine was lost' }
+    : exitOfCode(code)
 }

@@ -3,6 +3,7 @@ import type { Pool } from 'undici'
 import { asError, describe, type ManyhostError } from '../../src/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
 import { afterIdly, type Timer, wallClock, within } from '../../src/time.ts'
+import { exitOfCode } from '../exit.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'
 import { type Copies, download, upload } from './files.ts'
@@ -170,7 +171,7 @@ export class Instance implements Running {
     if (!command) return
     if (news.kind !== 'exit') return command.onText(news.text, news.kind === 'out')
     this.#commands.delete(news.number)
-    command.onExit(exitOf(news.code))
+    command.onExit(exitOfCode(news.code))
     if (this.#life.state === 'stopping' && this.#commands.size === 0) this.#settleStopped()
   }
 
@@ -224,24 +225,3 @@ export class Instance implements Running {
 
 /** How long connections may take to break, in ms. */
 const CLEAR = 5_000
-
-const SIGNALS: Readonly<Record<number, string>> = {
-  1: 'SIGHUP',
-  2: 'SIGINT',
-  3: 'SIGQUIT',
-  6: 'SIGABRT',
-  7: 'SIGBUS',
-  8: 'SIGFPE',
-  9: 'SIGKILL',
-  11: 'SIGSEGV',
-  13: 'SIGPIPE',
-  15: 'SIGTERM',
-}
-
-/** A shell tells a signal by 128 and its number. */
-function exitOf(code: number): Exit {
-  const signal = code > 128 ? SIGNALS[code - 128] : undefined
-  return signal
-    ? { reason: 'killed', detail: `killed by ${signal}` }
-    : { reason: 'exited', detail: `exit code ${code}` }
-}

@@ -1,11 +1,12 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
 import { asError, ManyhostError } from '../../src/errors.ts'
-import { now, sleep, wallClock, within } from '../../src/time.ts'
+import { now, wallClock, within } from '../../src/time.ts'
 import { Avoided } from './avoided.ts'
 import { explain, type Golem, load, type Packages } from './client.ts'
 import { type Bill, Costs, dearest, type Price } from './costs.ts'
 import { connect } from './daemon.ts'
 import { Demand, type Draft } from './demand.ts'
+import { giveBack, type Manner } from './give-back.ts'
 import type { Offers } from './offers.ts'
 import { imageOf, readAppKey, type Settings } from './options.ts'
 
@@ -259,7 +260,7 @@ export class Market {
     let rental: Golem.ResourceRental | undefined
     const end = async (hasFailed: boolean): Promise<void> => {
       if (hasFailed) this.#avoided.add(provider.id, now())
-      await this.#giveBack(open, agreement, rental, node)
+      await giveBack(open, { agreement, rental, node }, this.#manner)
       this.#lost.delete(agreement.id)
       this.#free(provider.id)
     }
@@ -322,60 +323,14 @@ export class Market {
     return activity === 'Terminated' ? 'its machine was ended' : undefined
   }
 
-  async #giveBack(
-    { network, vpn }: Open,
-    agreement: Golem.Agreement,
-    rental: Golem.ResourceRental | undefined,
-    node: Golem.NetworkNode | undefined,
-  ): Promise<void> {
-    if (rental) {
-      // Resolves when the last bill has come; what matters here is that the machine is gone.
-      const finalized = rental.stopAndFinalize(Math.max(1, this.#settings.paymentTimeout))
-      this.#behind(finalized)
-      await this.#untilGone(network, agreement, finalized)
-    }
-    // What golem-js gave up, when the daemon was away, we do not: a machine that is forgotten costs on.
-    if (!(await this.#terminate(network, agreement))) {
-      this.#behind(this.#persist(() => this.#terminate(network, agreement)))
-    }
-    if (node) await network.network.removeNetworkNode(vpn, node).catch(() => {})
-  }
-
-  /** Whether it is known to be over. */
-  async #terminate({ market }: Golem.GolemNetwork, agreement: Golem.Agreement): Promise<boolean> {
-    try {
-      const state = (await market.fetchAgreement(agreement.id)).getState()
-      if (state === 'Approved') await market.terminateAgreement(agreement, 'Not needed any more')
-      return true
-    } catch {
-      return false
-    }
-  }
-
-  async #persist(action: () => Promise<boolean>): Promise<void> {
-    const until = now() + this.#settings.rentHours * 3_600_000
-    while (!this.#isClosed && now() < until && !(await action())) await sleep(PAUSE)
-  }
-
-  /** A machine is gone when its agreement is: golem-js ends them in this order, and goes on to wait for the bill. */
-  async #untilGone(
-    network: Golem.GolemNetwork,
-    { id }: Golem.Agreement,
-    finalized: Promise<unknown>,
-  ): Promise<void> {
-    let isOver = false
-    const over = finalized
-      .catch(() => {})
-      .then(() => {
-        isOver = true
-      })
-    while (!isOver) {
-      const state = await network.market.fetchAgreement(id).then(
-        (one) => one.getState(),
-        () => undefined,
-      )
-      if (state !== undefined && state !== 'Approved') return
-      await within(TURN, over)
+  get #manner(): Manner {
+    const { paymentTimeout, rentHours } = this.#settings
+    return {
+      paymentTimeout,
+      // What golem-js gave up, when the daemon was away, we do not: a machine that is forgotten costs on.
+      patience: rentHours * 3_600_000,
+      isClosed: () => this.#isClosed,
+      behind: (work) => this.#behind(work),
     }
   }
 
@@ -409,12 +364,6 @@ export class Market {
     this.#open = undefined
   }
 }
-
-/** Between two tries to end what the daemon did not answer for, in ms. */
-const PAUSE = 1_000
-
-/** How often it is asked whether a machine is given back, in ms. */
-const TURN = 100
 
 function isWithin(price: number, most: number): boolean {
   return price >= 0 && price <= most

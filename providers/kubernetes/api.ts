@@ -1,7 +1,4 @@
-/**
- * The API server of one cluster, and what it takes to rely on it: each call is bounded in time, and one that could not
- * reach it is made again while somebody waits for it. So a call must be one that may be made twice.
- */
+/** The API server of one cluster, and what it takes to rely on it. */
 import { once } from 'node:events'
 import { type IncomingMessage, request as plainRequest } from 'node:http'
 import { type RequestOptions, request as secureRequest } from 'node:https'
@@ -13,42 +10,18 @@ import type {
   ObservableMiddleware,
 } from '@kubernetes/client-node'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import { now, sleep, within } from '../../src/time.ts'
+import { within } from '../../src/time.ts'
+import { Away, type CallOptions, isConnectionError, late } from '../away.ts'
 import { type Channels, openChannels } from './channels.ts'
 import type { Settings } from './options.ts'
 
 /** How long one call may take, in ms. */
 const CALL_TIMEOUT = 30_000
-/** How long a call is made again for whom nobody waits, in ms. */
-const PATIENCE = 60_000
-/** Longest pause between two tries, in ms. */
-const MAX_PAUSE = 500
 /** Longest part of an answer that an error repeats, in characters. */
 const MOST_SAID = 1_000
 
-const UNREACHABLE = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'ERR_STREAM_PREMATURE_CLOSE',
-])
-
 /** Answers of an API server, or of what stands before it, that says it cannot at the moment. */
 const BUSY = new Set([429, 502, 503, 504])
-
-export interface CallOptions {
-  /** Who waits: when it is aborted, no further try is made. */
-  readonly signal?: AbortSignal
-  /** How long it is tried again while the API server cannot be reached, in ms. */
-  readonly patience?: number
-  /** How long each try may take, in ms. */
-  readonly timeout?: number
-}
 
 type Client = typeof import('@kubernetes/client-node')
 
@@ -70,14 +43,21 @@ export interface Calls {
 
 export class Api {
   readonly #settings: Settings
-  readonly #closing = new AbortController()
+  readonly #away = new Away({
+    timeout: CALL_TIMEOUT,
+    isUnreachable,
+    unreachable: (what, cause) => unreachable(what, this.#server, cause),
+  })
   #opened: Promise<Opened> | undefined
-  #wasReached = false
-  /** Whether the last call did not reach it. */
-  isAway = false
+  #server = ''
 
   constructor(settings: Settings) {
     this.#settings = settings
+  }
+
+  /** Whether the last call did not reach it. */
+  get isAway(): boolean {
+    return this.#away.isAway
   }
 
   /** @throws ManyhostError MANYHOST_UNSUPPORTED without the client, MANYHOST_START_FAILED without a cluster */
@@ -102,6 +82,7 @@ export class Api {
       if (!cluster) throw new Error(`there is no context '${config.getCurrentContext()}'`)
       const core = config.makeApiClient(client.CoreV1Api)
       const apps = config.makeApiClient(client.AppsV1Api)
+      this.#server = cluster.server
       return { client, config, core, apps, server: cluster.server }
     } catch (cause) {
       const text = `the cluster is not known: ${describe(cause)}`
@@ -123,29 +104,15 @@ export class Api {
   async call<T>(
     what: string,
     action: (calls: Calls) => Promise<T>,
-    { signal, patience = PATIENCE, timeout = CALL_TIMEOUT }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<T> {
-    const { core, apps, client, server } = await this.#open()
+    const { core, apps, client } = await this.#open()
     const attempt = (cut: AbortSignal): Promise<T> =>
       action({ core, apps, client, options: cutBy(client, cut) })
-    const begun = now()
-    for (let pause = 20; ; pause = Math.min(2 * pause, MAX_PAUSE)) {
-      try {
-        const result = await timed(what, attempt, timeout)
-        this.isAway = false
-        this.#wasReached = true
-        return result
-      } catch (thrown) {
-        const error = asError(thrown)
-        if (!isUnreachable(error)) throw refused(what, error)
-        this.isAway = true
-        const isOver = now() - begun >= patience || this.#closing.signal.aborted
-        // One that was never there is a mistake in the options rather than a fault.
-        if (isOver || signal?.aborted || !this.#wasReached) throw unreachable(what, server, error)
-        const ends = [this.#closing.signal, ...(signal ? [signal] : [])]
-        await sleep(pause, AbortSignal.any(ends)).catch(() => undefined)
-        if (signal?.aborted) throw unreachable(what, server, error)
-      }
+    try {
+      return await this.#away.call(what, attempt, options)
+    } catch (error) {
+      throw error instanceof ManyhostError ? error : refused(what, asError(error))
     }
   }
 
@@ -196,7 +163,7 @@ export class Api {
   }
 
   close(): void {
-    this.#closing.abort()
+    this.#away.close()
   }
 }
 
@@ -215,25 +182,7 @@ export function isUnreachable(error: Error): boolean {
     // Its store changes its leader, or is slow: 500, and its name.
     return BUSY.has(code) || (code === 500 && JSON.stringify(body ?? '').includes('etcdserver'))
   }
-  return UNREACHABLE.has(code ?? '') || /socket hang up|network timeout/.test(error.message)
-}
-
-async function timed<T>(
-  what: string,
-  action: (cut: AbortSignal) => Promise<T>,
-  timeout: number,
-): Promise<T> {
-  const cut = new AbortController()
-  const done = action(cut.signal).then((result) => ({ result }))
-  const settled = await within(timeout, done)
-  if (settled) return settled.result
-  cut.abort()
-  done.catch(() => undefined)
-  throw late(what, timeout)
-}
-
-function late(what: string, timeout: number): Error {
-  return Object.assign(new Error(`${what} took longer than ${timeout} ms`), { code: 'ETIMEDOUT' })
+  return isConnectionError(error) || code === 'ERR_STREAM_PREMATURE_CLOSE'
 }
 
 function unreachable(what: string, server: string, cause: Error): ManyhostError {

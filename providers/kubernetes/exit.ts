@@ -1,7 +1,7 @@
 /** What a pod's status says, as the cluster writes it: whether it runs, why it does not, and why it ended. */
-import { constants } from 'node:os'
 import type { V1ContainerStatus, V1Pod } from '@kubernetes/client-node'
 import type { Exit } from '../../src/provider.ts'
+import { exitOfCode } from '../exit.ts'
 
 /** Waiting for these is waiting for ever: the cluster tries again and again what somebody has to mend. */
 const HOPELESS = new Set([
@@ -31,11 +31,9 @@ export function exitOf(
     if (why === 'OOMKilled') {
       return { reason: 'out-of-memory', detail: `out of memory (exit code ${exitCode}${limit})` }
     }
-    const signal = terminated.signal || (exitCode > 128 ? exitCode - 128 : 0)
-    const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0]
-    if (name) return { reason: 'killed', detail: `killed by ${name}` }
-    const text = more ? `: ${more.trim().slice(0, 500)}` : ''
-    return { reason: 'exited', detail: `exit code ${exitCode}${text}` }
+    const exit = exitOfCode(terminated.signal ? 128 + terminated.signal : exitCode)
+    if (exit.reason === 'killed' || !more) return exit
+    return { ...exit, detail: `${exit.detail}: ${more.trim().slice(0, 500)}` }
   }
   if (phase === 'Failed' || phase === 'Succeeded') {
     return { reason: 'lost', detail: `the pod is ${phase}, and nobody knows why` }

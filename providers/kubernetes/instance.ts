@@ -6,14 +6,15 @@ import type { Exit, Running, StartSpec, StartupContext } from '../../src/provide
 import { after, sleep, type Timer, within } from '../../src/time.ts'
 import { Grace } from '../grace.ts'
 import { lastLine, pump, Tail } from '../process/output.ts'
-import { type Api, statusOf } from './api.ts'
+import type { Api } from './api.ts'
+import { create, type Entry, find, remove } from './books.ts'
 import type { Events } from './events.ts'
 import { execute, type Target } from './exec.ts'
 import { exitOf, hopeless, isRunning, leavingOf, unschedulable } from './exit.ts'
 import { download, upload } from './files.ts'
 import { background, foreground, type Spawn } from './idle.ts'
 import { Logs } from './logs.ts'
-import { CONTAINER, INSTANCE, SESSION } from './names.ts'
+import { CONTAINER } from './names.ts'
 import { type Reach, reachPod } from './reach.ts'
 
 /** How much of an instance's output its errors carry, in characters. */
@@ -96,6 +97,11 @@ export class Instance implements Running {
     return this.#reach?.address ?? ''
   }
 
+  get #entry(): Entry {
+    const { api, namespace, manifest } = this.#on
+    return { api, namespace, manifest }
+  }
+
   get #target(): Target {
     const { api, namespace } = this.#on
     return { api, namespace, pod: this.#name, container: CONTAINER }
@@ -152,29 +158,7 @@ export class Instance implements Running {
   }
 
   async #make(signal: AbortSignal, patience: number): Promise<void> {
-    const { api, namespace, manifest } = this.#on
-    const options = { signal, patience }
-    const create = api.call(
-      'create a pod',
-      // Not cut when it is given up: whoever gives up has to know whether there is a pod.
-      ({ core, options }) => core.createNamespacedPod({ namespace, body: manifest }, options),
-      options,
-    )
-    const made = await create.catch(async (error) => {
-      if (statusOf(error) !== 409) throw error
-      // The name is taken: by our own first try, whose answer was lost.
-      const known = await api.call(
-        'look at a pod',
-        ({ core, options }) => core.readNamespacedPod({ namespace, name: this.#name }, options),
-        options,
-      )
-      const [its, mine] = [known.metadata, manifest.metadata]
-      const isMine =
-        its?.labels?.[SESSION] === mine?.labels?.[SESSION] &&
-        its?.annotations?.[INSTANCE] === mine?.annotations?.[INSTANCE]
-      if (!isMine) throw error
-      return known
-    })
+    const made = await create(this.#entry, { signal, patience })
     this.#uid = made.metadata?.uid
     this.#onPod(made)
   }
@@ -328,7 +312,9 @@ export class Instance implements Running {
   /** Asks the cluster for its end within `grace` ms; it may be asked again for a shorter one. */
   async #remove(grace: number): Promise<void> {
     await this.#making
-    if (this.#uid === undefined && !(await this.#isThere())) return this.#finish()
+    // A create whose answer nobody waited for may have made it all the same.
+    this.#uid ??= await find(this.#entry, REMOVE_PATIENCE)
+    if (this.#uid === undefined) return this.#finish()
     if (this.#isGone) return this.#finish()
     // 0 would take the pod out of the books at once, whatever still runs on its node.
     if (!(await this.#delete(Math.max(1, Math.ceil(grace / 1_000))))) return this.#finish()
@@ -339,39 +325,12 @@ export class Instance implements Running {
     this.#unseen = after(grace + NODE_PATIENCE, unseen)
   }
 
-  /** A create whose answer nobody waited for may have made it all the same. */
-  async #isThere(): Promise<boolean> {
-    const { api, namespace, manifest } = this.#on
-    try {
-      const known = await api.call(
-        'look at a pod',
-        ({ core, options }) => core.readNamespacedPod({ namespace, name: this.#name }, options),
-        { patience: REMOVE_PATIENCE },
-      )
-      const isMine = known.metadata?.labels?.[SESSION] === manifest.metadata?.labels?.[SESSION]
-      if (isMine) this.#uid = known.metadata?.uid
-      return isMine
-    } catch {
-      return false
-    }
-  }
-
   /** Whether there was anything to delete. */
-  async #delete(gracePeriodSeconds: number): Promise<boolean> {
-    const { api, namespace } = this.#on
-    const uid = this.#uid
-    const body = { gracePeriodSeconds, ...(uid !== undefined && { preconditions: { uid } }) }
+  async #delete(seconds: number): Promise<boolean> {
     try {
-      await api.call(
-        'delete a pod',
-        ({ core, options }) =>
-          core.deleteNamespacedPod({ namespace, name: this.#name, body }, options),
-        { patience: REMOVE_PATIENCE },
-      )
-      return true
+      return await remove(this.#entry, this.#uid, { seconds, patience: REMOVE_PATIENCE })
     } catch (error) {
-      const status = statusOf(error)
-      if (status !== 404 && status !== 409) this.#write(`\nmanyhost: ${describe(error)}\n`)
+      this.#write(`\nmanyhost: ${describe(error)}\n`)
       return false
     }
   }

@@ -1,19 +1,11 @@
 /** Deletes what sessions left that were killed: their pods, which carry the name of their process. */
 import type { V1Pod } from '@kubernetes/client-node'
-import { isDead } from '../docker/labels.ts'
+import { isLeft, type Mine, removeAll } from '../owner.ts'
 import { type Api, statusOf } from './api.ts'
 import { OWNER, SESSION } from './names.ts'
 
-/** Deletions at a time. */
-const LANES = 8
 /** Pods a page. */
 const PAGE = 500
-
-export interface Mine {
-  readonly session: string
-  /** The program's own name, where it has one. */
-  readonly owner: string | undefined
-}
 
 export async function sweep(api: Api, namespace: string, mine: Mine): Promise<void> {
   const left: V1Pod[] = []
@@ -25,13 +17,10 @@ export async function sweep(api: Api, namespace: string, mine: Mine): Promise<vo
         options,
       ),
     )
-    left.push(...page.items.filter((pod) => isLeft(pod, mine)))
+    left.push(...page.items.filter((pod) => isOrphan(pod, mine)))
     next = page.metadata?._continue
   } while (next)
-  const lane = async (): Promise<void> => {
-    for (let pod = left.pop(); pod; pod = left.pop()) await remove(api, namespace, pod)
-  }
-  await Promise.all(Array.from({ length: LANES }, lane))
+  await removeAll(left, (pod) => remove(api, namespace, pod))
 }
 
 async function remove(api: Api, namespace: string, { metadata }: V1Pod): Promise<void> {
@@ -47,10 +36,9 @@ async function remove(api: Api, namespace: string, { metadata }: V1Pod): Promise
   }
 }
 
-/** Whether nobody looks after it any more. */
-export function isLeft({ metadata }: V1Pod, { session, owner }: Mine): boolean {
-  const its = metadata?.labels?.[SESSION]
-  if (its === undefined || its === session || metadata?.deletionTimestamp) return false
-  const name = metadata?.annotations?.[OWNER] ?? ''
-  return (owner !== undefined && name === owner) || isDead(name)
+/** Whether nobody looks after it any more; one that is being deleted needs nobody. */
+export function isOrphan({ metadata }: V1Pod, mine: Mine): boolean {
+  const session = metadata?.labels?.[SESSION]
+  const owner = metadata?.annotations?.[OWNER] ?? ''
+  return !metadata?.deletionTimestamp && isLeft({ session, owner }, mine)
 }

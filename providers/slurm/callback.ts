@@ -103,6 +103,8 @@ export class Expected implements Machine {
   /** Resolves when its time will be up soon. */
   readonly leaving: Promise<string>
   name = 'a job'
+  /** Something of it was killed for want of memory. */
+  ranOutOfMemory = false
   readonly #secret: Buffer
   readonly #onClose: () => void
   readonly #shells = new Map<string, HalfShell>()
@@ -155,9 +157,11 @@ export class Expected implements Machine {
     for (;;) {
       const line = await firstLine(socket).catch(() => '')
       if (line === '') break
-      const [verb, number = '', code = ''] = line.split(' ')
-      if (verb === 'exit') this.#shells.get(number)?.ended(Number(code))
-      else if (verb === 'leaving') this.#setLeaving('the time limit of its job is near')
+      const [verb, number = '', code = '', why = ''] = line.split(' ')
+      if (verb === 'exit') {
+        if (why === 'memory') this.ranOutOfMemory = true
+        this.#shells.get(number)?.ended(Number(code))
+      } else if (verb === 'leaving') this.#setLeaving('the time limit of its job is near')
       else if (verb === 'ending') this.#setOver('cancelled')
     }
     this.#lost()

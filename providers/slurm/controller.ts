@@ -35,7 +35,22 @@ const LIVE = new Set([
   'SUSPENDED',
   'STOPPED',
   'SIGNALING',
-  'STAGE_OUT',
+  'RESIZING',
+  'POWER_UP_NODE',
+])
+
+/** States of jobs whose processes have ended, all of them: a job that completes is in none of these yet. */
+const OVER = new Set([
+  'BOOT_FAIL',
+  'CANCELLED',
+  'COMPLETED',
+  'DEADLINE',
+  'FAILED',
+  'NODE_FAIL',
+  'OUT_OF_MEMORY',
+  'PREEMPTED',
+  'REVOKED',
+  'TIMEOUT',
 ])
 
 /** Whether a job in that state has, or will have, a server that may be used. */
@@ -45,5 +60,5 @@ export function isLive(state: string): boolean {
 
 /** Whether nothing of the job runs any more. */
 export function isOver(state: string): boolean {
-  return !isLive(state) && state !== 'COMPLETING' && state !== 'REQUEUED'
+  return OVER.has(state)
 }

@@ -1,6 +1,5 @@
 /** Instances as jobs of Slurm, one each. */
 import { randomBytes } from 'node:crypto'
-import { hostname } from 'node:os'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/provider.ts'
 import { afterIdly } from '../../src/time.ts'
@@ -9,7 +8,7 @@ import { FarInstance, type Place } from '../far/instance.ts'
 import { Callback, type Expected } from './callback.ts'
 import { Commands } from './commands.ts'
 import { type Controller, isOver } from './controller.ts'
-import { Labels, startedAt } from './labels.ts'
+import { Labels } from './labels.ts'
 import { parseOptions, type Settings, type SlurmOptions } from './options.ts'
 import { Queue, type Watched } from './queue.ts'
 import { Rest } from './rest.ts'
@@ -46,7 +45,7 @@ class Slurm implements Provider {
   readonly #queue: Queue
   readonly #callback: Callback
   readonly #marker = randomBytes(12).toString('hex')
-  readonly #labels = new Labels(this.#marker, { host: hostname(), pid: process.pid })
+  readonly #labels = new Labels(this.#marker)
   readonly #instances = new Set<FarInstance>()
   readonly #starting = new Set<Promise<unknown>>()
   readonly #closing = new AbortController()
@@ -104,7 +103,7 @@ class Slurm implements Provider {
       }
       return instance
     } catch (error) {
-      await this.#giveBack(expected, job)
+      await this.#giveBack(spec, expected, job)
       if (error instanceof ManyhostError) throw error
       throw this.#failure(spec, signal.aborted ? 'it was given up' : describe(error), error)
     }
@@ -198,8 +197,8 @@ class Slurm implements Provider {
       lost: Promise.race([cancelled, job.over.then((end) => exitOf(end))]),
       leaving: this.#leaving(expected),
       accepts: (signal) => knock(endpoint, signal),
-      explain: (exit) => this.#explain(job, exit),
-      release: () => this.#giveBack(expected, job),
+      explain: (exit) => this.#explain(spec, expected, job, exit),
+      release: () => this.#giveBack(spec, expected, job),
     }
   }
 
@@ -216,15 +215,26 @@ class Slurm implements Provider {
   }
 
   /** What was seen is that something was killed or has hung up; Slurm may know why. */
-  async #explain(job: Watched, exit: Exit): Promise<Exit> {
+  async #explain(
+    { resources }: StartSpec,
+    { ranOutOfMemory }: Expected,
+    job: Watched,
+    exit: Exit,
+  ): Promise<Exit> {
     if (exit.reason === 'exited') return exit
+    if (ranOutOfMemory) {
+      const { memory = this.#settings.memory } = resources ?? {}
+      const limit = memory === undefined ? '' : ` (limit ${memory} bytes)`
+      return { reason: 'out-of-memory', detail: `out of memory${limit}: ${exit.detail}` }
+    }
     const end = await job.look()
     return end ? exitOf(end, exit) : exit
   }
 
-  async #giveBack(expected: Expected, job: Watched | undefined): Promise<void> {
+  async #giveBack(spec: StartSpec, expected: Expected, job: Watched | undefined): Promise<void> {
     await expected.close()
-    await job?.end()
+    if (!job || (await job.end())) return
+    spec.onOutput(`\nmanyhost: job ${job.id} was cancelled; Slurm has not said that it has ended\n`)
   }
 
   /** Ends what sessions of this machine and user have left that are no more. */
@@ -233,7 +243,7 @@ class Slurm implements Provider {
     try {
       const jobs = await this.#controller.jobs()
       const left = jobs.filter(({ state, comment }) => {
-        return !isOver(state) && this.#labels.isOrphan(comment, startedAt)
+        return !isOver(state) && this.#labels.isOrphan(comment)
       })
       await this.#controller.cancel(
         left.map(({ id }) => id),

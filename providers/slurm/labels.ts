@@ -1,57 +1,41 @@
 /** What stands in the comment of a job: whose it is, and the labels of its service. */
-import { readFileSync } from 'node:fs'
 import type { StartSpec } from '../../src/provider.ts'
 import { isRecord } from '../far/options.ts'
+import { isLeft, ownOwner } from '../owner.ts'
 
 /** Slurm keeps no longer one by default settings of its database, in characters. */
 const LONGEST = 1_000
 
-interface Owner {
-  readonly host: string
-  readonly pid: number
-}
-
 export class Labels {
-  readonly #marker: string
-  readonly #owner: Owner & { readonly since: string }
+  readonly #session: string
+  readonly #owner: string
 
-  constructor(marker: string, owner: Owner) {
-    this.#marker = marker
-    this.#owner = { ...owner, since: startedAt(owner.pid) ?? '' }
+  constructor(session: string, owner = ownOwner()) {
+    this.#session = session
+    this.#owner = owner
   }
 
-  /** JSON: `{ manyhost: { id, session, host, pid, since }, labels }`; labels that do not fit are left out. */
+  /** JSON: `{ manyhost: { id, session, owner }, labels }`; labels that do not fit are left out. */
   comment({ id, labels }: StartSpec): string {
-    const manyhost = { id, session: this.#marker, ...this.#owner }
+    const manyhost = { id, session: this.#session, owner: this.#owner }
     const whole = JSON.stringify({ manyhost, labels })
     return whole.length <= LONGEST ? whole : JSON.stringify({ manyhost })
   }
 
-  /** Whether its session was one of this machine, and has ended. `since` tells when a process began. */
-  isOrphan(comment: string, since: (pid: number) => string | undefined): boolean {
-    const owner = ownerOf(comment)
-    if (!owner || owner.session === this.#marker || owner.host !== this.#owner.host) return false
-    return since(Number(owner.pid)) !== owner.since
+  /** Whether its session was one of this machine, and has ended. */
+  isOrphan(comment: string): boolean {
+    const its = belongsOf(comment)
+    return its !== undefined && isLeft(its, { session: this.#session, owner: undefined })
   }
 }
 
-function ownerOf(comment: string): Readonly<Record<string, unknown>> | undefined {
+function belongsOf(comment: string): { session: string; owner: string } | undefined {
   try {
     const parsed: unknown = JSON.parse(comment)
-    const owner = isRecord(parsed) ? parsed.manyhost : undefined
-    return isRecord(owner) ? owner : undefined
+    const its = isRecord(parsed) ? parsed.manyhost : undefined
+    if (!isRecord(its) || typeof its.session !== 'string') return undefined
+    return { session: its.session, owner: String(its.owner ?? '') }
   } catch {
     return undefined
-  }
-}
-
-/** When a process of this machine began, in ticks since the system did: a number may be given to another one later. */
-export function startedAt(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return state === 'Z' || state === 'X' ? undefined : rest[18]
-  } catch {
-    return process.platform === 'linux' ? undefined : ''
   }
 }

@@ -59,8 +59,7 @@ export class Rest implements Controller {
       .map((job) => ({
         id: String(job.job_id),
         name: String(job.name),
-        // Later versions say a list of them.
-        state: String(Array.isArray(job.job_state) ? job.job_state[0] : job.job_state),
+        state: stateOf(job.job_state),
         reason: String(job.state_reason ?? ''),
         comment: String(job.comment ?? ''),
       }))
@@ -114,6 +113,12 @@ export class Rest implements Controller {
       'x-slurm-user-token': token.replace(/^SLURM_JWT=/, ''),
     }
   }
+}
+
+/** Later versions say a list of them: first what it is or ended as, then what happens to it, as that it completes. */
+export function stateOf(said: unknown): string {
+  const states = Array.isArray(said) ? said : [said]
+  return String(states.includes('COMPLETING') ? 'COMPLETING' : states.at(-1))
 }
 
 function parse(text: string): Readonly<Record<string, unknown>> {

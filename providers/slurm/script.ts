@@ -13,6 +13,21 @@ export interface ScriptParts {
   readonly ports: readonly number[]
 }
 
+/**
+ * How many of the job were killed for want of memory, as the kernel counts them where the node holds its jobs to their
+ * limits by cgroups: Slurm itself says it when the whole job has ended, which is later.
+ */
+const OOM_COUNT = `counts=
+while IFS=: read -r number kinds path; do
+  case ,$kinds, in
+    *,memory,*) counts=/sys/fs/cgroup/memory$path/memory.oom_control ;;
+    ,,) [ -n "$counts" ] || counts=/sys/fs/cgroup$path/memory.events ;;
+  esac
+done </proc/self/cgroup
+killed() {
+  while read -r name count; do [ "$name" != oom_kill ] || echo "$count"; done <"$counts"
+} 2>/dev/null`
+
 /** What the script may ask of us, one line each. */
 export function batchScript({ id, host, port, token, ports }: ScriptParts): string {
   return `#!/bin/bash
@@ -22,6 +37,8 @@ token=${token}
 trap : PIPE HUP
 ${sweep(id)}
 taken() { grep -qsi "^ *[0-9]*: [0-9a-f]*:$(printf %04X "$1") [0-9a-f]*:0000 0A" /proc/net/tcp /proc/net/tcp6; }
+${OOM_COUNT}
+before=$(killed)
 port=0
 for one in ${ports.join(' ')}; do taken "$one" || { port=$one; break; }; done
 exec 3<>"$back" || exit 75
@@ -41,7 +58,9 @@ shell() {
     wait "$pid"; code=$?
     while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
   else code=126; fi
-  printf 'exit %s %s\\n' "$1" "$code" >&3
+  why=
+  [ "$code" != 137 ] || [ "$(killed)" = "$before" ] || why=memory
+  printf 'exit %s %s %s\\n' "$1" "$code" "$why" >&3
 }
 while IFS= read -r line <&3; do
   case $line in

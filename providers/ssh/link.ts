@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream'
 import type { Client, ClientChannel, ConnectConfig, ServerHostKeyAlgorithm } from 'ssh2'
 import { describe, ManyhostError } from '../../src/errors.ts'
 import type { ListenOn } from '../../src/provider.ts'
+import { codeOfSignal } from '../exit.ts'
 import type { Machine, Shell } from '../far/machine.ts'
 import { BOOTSTRAP, quote } from '../far/shell.ts'
 import { fingerprint, KnownHosts } from './known-hosts.ts'
@@ -134,7 +135,7 @@ function shellOf(channel: ClientChannel): Shell {
   channel.stderr.on('error', () => {})
   const exit = new Promise<number | undefined>((resolve) => {
     channel.once('exit', (code: number | null, signal?: string) => {
-      resolve(code ?? (signal === undefined ? undefined : 128 + (NUMBERS[signal] ?? 9)))
+      resolve(code ?? (signal === undefined ? undefined : codeOfSignal(signal)))
     })
     channel.once('close', () => resolve(undefined))
   })
@@ -151,9 +152,6 @@ function shellOf(channel: ClientChannel): Shell {
     },
   }
 }
-
-/** As ssh says them. */
-const NUMBERS: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 }
 
 function configOf({ host, port, user }: Target, settings: Settings): ConnectConfig {
   const { connectTimeout, keepalive } = settings

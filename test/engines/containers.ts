@@ -47,16 +47,22 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 `
 
-/** With `bridge`, Docker has networks of its own, in a network namespace that is reached by a pair of addresses. */
+/**
+ * With `bridge`, Docker has networks of its own, in a network namespace that is reached by a pair of addresses.
+ * @param more options of dockerd
+ */
 export async function startEngine(
   engine: 'docker' | 'podman',
   network: 'host' | 'bridge' = 'host',
+  more: readonly string[] = [],
 ): Promise<Daemon> {
   const folder = mkdtempSync(join(tmpdir(), `manyhost-${engine}-`))
   const socket = join(folder, 'engine.sock')
   const apart = network === 'bridge' ? openNamespace() : undefined
   const child =
-    engine === 'docker' ? startDocker(folder, socket, apart?.name) : startPodman(folder, socket)
+    engine === 'docker'
+      ? startDocker(folder, socket, apart?.name, more)
+      : startPodman(folder, socket)
   let log = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (chunk) => {
@@ -103,12 +109,17 @@ function openNamespace(): Namespace {
   return { name, address: `${net}.2`, close: () => void ip('netns', 'del', name) }
 }
 
-function startDocker(folder: string, socket: string, namespace?: string): ChildProcess {
+function startDocker(
+  folder: string,
+  socket: string,
+  namespace: string | undefined,
+  more: readonly string[],
+): ChildProcess {
   const places = ['data-root', 'exec-root', 'pidfile'].map((name) => `--${name}=${folder}/${name}`)
   const bridge = namespace ? '--bip=10.200.0.1/24' : '--bridge=none'
   const quiet = ['--iptables=false', '--ip6tables=false', bridge, '--ip-forward=false']
   const apart = namespace ? ['nsenter', `--net=/run/netns/${namespace}`] : []
-  const all = [...apart, 'dockerd', `--host=unix://${socket}`, ...places, ...quiet]
+  const all = [...apart, 'dockerd', `--host=unix://${socket}`, ...places, ...quiet, ...more]
   return spawn(all[0] ?? '', all.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })
 }
 

@@ -1,15 +1,21 @@
 /** Docker by the conformance suite, and what containers have that other places have not. */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { docker } from '../../providers/docker/index.ts'
 import type { Provider, Running } from '../../src/provider.ts'
 import { within } from '../../src/time.ts'
 import { failure } from '../help.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
+import { makeCertificates } from './certificates.ts'
 import { containerConformance } from './container-conformance.ts'
-import { IMAGE, relay, SERVER, startEngine } from './containers.ts'
+import { type Daemon, IMAGE, relay, SERVER, startEngine } from './containers.ts'
 import { withEngine } from './engine.ts'
 
 const run = promisify(execFile)
@@ -134,4 +140,83 @@ withEngine('/usr/sbin/dockerd', 'docker', () => {
       await bridged.stop()
     }
   })
+
+  describe('docker: behind TLS', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'manyhost-tls-'))
+    const certs = join(folder, 'ours')
+    // Of an authority that the engine does not know, and that knows the engine as little.
+    const others = join(folder, 'others')
+    let engine: Daemon | undefined
+    let host = ''
+
+    beforeAll(async () => {
+      for (const one of [certs, others]) makeCertificates(one)
+      const port = await freePort()
+      host = `tcp://127.0.0.1:${port}`
+      const file = (name: string): string => join(certs, name)
+      engine = await startEngine('docker', 'host', [
+        `--host=${host}`,
+        '--tlsverify',
+        `--tlscacert=${file('ca.pem')}`,
+        `--tlscert=${file('server-cert.pem')}`,
+        `--tlskey=${file('server-key.pem')}`,
+      ])
+    })
+    afterAll(async () => {
+      await engine?.stop()
+      rmSync(folder, { recursive: true, force: true })
+    })
+
+    const remote = (given: object): Provider =>
+      docker({ hosts: [host], network: 'host', publish: '127.0.0.1', ...given })
+
+    test('both prove who they are: an instance serves, its end is told, files are copied', async () => {
+      const provider = remote({ certs })
+      const running = await serving(provider)
+      expect(await get(running.dispatcher, '/cwd')).toBe('/')
+      const [container] = (await engine?.api.listContainers()) ?? []
+      await engine?.api.getContainer(container?.Id ?? '').kill()
+      expect(await running.exited).toMatchObject({ reason: 'killed' })
+      const there = join(certs, 'ca.pem')
+      const copying = specOf({
+        image: IMAGE,
+        startup: async (context) => {
+          await context.upload(there, '/tmp/copied')
+          expect(await context.run('cat', '/tmp/copied')).toBe(readFileSync(there, 'utf8'))
+        },
+      })
+      await provider.start(copying, { signal })
+      await provider.close?.()
+      expect(await engine?.api.listContainers({ all: true })).toEqual([])
+    })
+
+    test('a client of another authority, one that trusts another, and one without TLS get nothing', async () => {
+      const mixed = join(folder, 'mixed')
+      mkdirSync(mixed)
+      for (const name of ['cert.pem', 'key.pem'])
+        copyFileSync(join(others, name), join(mixed, name))
+      copyFileSync(join(certs, 'ca.pem'), join(mixed, 'ca.pem'))
+      for (const [given, why] of [
+        [{ certs: mixed }, /certificate|alert|socket hang up|ECONNRESET/i],
+        [{ certs: others }, /certificate|signature/i],
+        [{}, /HTTP request to an HTTPS server/],
+      ] as const) {
+        const provider = remote(given)
+        const error = await failure(provider.start(specOf(server), { signal }))
+        expect(error.code).toBe('MANYHOST_START_FAILED')
+        expect(error.message).toMatch(why)
+        await provider.close?.()
+      }
+      expect(await engine?.api.listContainers({ all: true })).toEqual([])
+    })
+  })
 })
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}

@@ -1,6 +1,6 @@
 /** A Slurm cluster of three nodes that are all this machine: munge, controller, nodes, slurmrestd; in a folder. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +8,11 @@ import { promisify } from 'node:util'
 import { until } from '../providers/process-help.ts'
 
 const call = promisify(execFile)
+
+const CGROUPS = '/sys/fs/cgroup/memory'
+
+/** Whether jobs are held to their memory: slurmd makes its groups by itself only in the first version of cgroups. */
+export const LIMITS = existsSync(join(CGROUPS, 'memory.oom_control'))
 
 export interface SlurmCluster {
   readonly folder: string
@@ -26,7 +31,8 @@ export interface SlurmCluster {
 export async function openSlurm({ cpus = 16, conf: more = '' } = {}): Promise<SlurmCluster> {
   const folder = mkdtempSync(join(tmpdir(), 'mh-slurm-'))
   const file = (name: string): string => join(folder, name)
-  const nodes = ['n1', 'n2', 'n3']
+  // Their names are those of their groups of processes, too, which are the machine's.
+  const nodes = [1, 2, 3].map((number) => `n${number}-${process.pid}`)
   const [control, ...ports] = await freePorts(1 + nodes.length)
   const conf = file('slurm.conf')
   writeFileSync(
@@ -46,7 +52,7 @@ SlurmdPidFile=${file('slurmd-%n.pid')}
 SlurmctldLogFile=${file('slurmctld.log')}
 SlurmdLogFile=${file('slurmd-%n.log')}
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=${LIMITS ? 'task/cgroup' : 'task/none'}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=64
@@ -63,10 +69,13 @@ AuthAltTypes=auth/jwt
 AuthAltParameters=jwt_key=${file('jwt.key')}
 ${nodes.map((name, i) => `NodeName=${name} NodeHostname=${hostname()} NodeAddr=127.0.0.1 Port=${ports[i]} CPUs=${cpus} RealMemory=8000`).join('\n')}
 PartitionName=main Nodes=${nodes.join(',')} Default=YES MaxTime=60 State=UP OverSubscribe=NO
-PartitionName=small Nodes=n1 MaxTime=60 State=UP
+PartitionName=small Nodes=${nodes[0]} MaxTime=60 State=UP
 ${more}
 `,
   )
+  if (LIMITS) {
+    writeFileSync(file('cgroup.conf'), 'CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n')
+  }
   for (const name of ['state', ...nodes.map((one) => `spool-${one}`)]) {
     await call('mkdir', ['-p', file(name)])
   }
@@ -135,6 +144,7 @@ ${more}
         () => {},
       )
       for (const child of children.reverse()) await ended(child)
+      if (LIMITS) for (const name of nodes) clear(join(CGROUPS, `slurm_${name}`))
       rmSync(folder, { recursive: true, force: true })
     },
   }
@@ -147,6 +157,15 @@ async function ended(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill('SIGKILL'), 5_000)
   await exited
   clearTimeout(timer)
+}
+
+/** What slurmd leaves of its groups, which are empty by now: innermost first. */
+function clear(path: string): void {
+  if (!existsSync(path)) return
+  for (const one of readdirSync(path, { withFileTypes: true })) {
+    if (one.isDirectory()) clear(join(path, one.name))
+  }
+  rmdirSync(path)
 }
 
 /** Free ones at the time; below those that the kernel hands out. */

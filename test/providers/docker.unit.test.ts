@@ -5,9 +5,7 @@ import { splitter } from '../../providers/docker/demux.ts'
 import { type Evidence, exitOf } from '../../providers/docker/exit.ts'
 import { tagged } from '../../providers/docker/images.ts'
 import { docker } from '../../providers/docker/index.ts'
-import { isDead, ownOwner } from '../../providers/docker/labels.ts'
 import { DOCKER_RULES, type DockerOptions, parseDocker } from '../../providers/docker/options.ts'
-import { isLeft } from '../../providers/docker/sweep.ts'
 import type { StartSpec } from '../../src/provider.ts'
 import { thrown } from '../help.ts'
 import { specOf } from './process-help.ts'
@@ -187,38 +185,6 @@ describe('what the engine is asked for', () => {
     expect(bodyOf({ cwd: '/srv' }, { cwd: 'app' }).WorkingDir).toBe('/srv/app')
     expect(bodyOf({}, { cwd: '/x' }).WorkingDir).toBe('/x')
     expect(bodyOf({}).WorkingDir).toBeUndefined()
-  })
-})
-
-describe('what a dead session left', () => {
-  const mine = { session: 's', owner: undefined }
-  const own = ownOwner()
-  const [machine, pid, begun] = own.split(':')
-
-  it('a process that lives has left nothing; one that is gone has, also when its number is taken again', () => {
-    expect(isDead(own)).toBe(false)
-    expect(isDead(`${machine}:4194999:1`)).toBe(true)
-    expect(isDead(`${machine}:${pid}:${Number(begun) - 1}`)).toBe(true)
-  })
-
-  it('of other machines nothing is known', () => {
-    expect(isDead(`0123456789abcdef:4194999:1`)).toBe(false)
-    for (const odd of ['', 'a', 'a:b', `${machine}:-1:1`, `${machine}::`]) {
-      expect(isDead(odd)).toBe(false)
-    }
-  })
-
-  it('is by a name, what an earlier run of that name left', () => {
-    const of = (session: string, owner: string) => ({
-      'manyhost.session': session,
-      'manyhost.owner': owner,
-    })
-    const named = { session: 's', owner: 'shop' }
-    expect(isLeft(of('other', 'shop'), named)).toBe(true)
-    expect(isLeft(of('s', 'shop'), named)).toBe(false)
-    expect(isLeft(of('other', 'mail'), named)).toBe(false)
-    expect(isLeft({}, named)).toBe(false)
-    expect(isLeft(of('other', own), mine)).toBe(false)
   })
 })
 

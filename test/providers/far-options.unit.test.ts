@@ -2,6 +2,7 @@
 import { createHmac } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { quote } from '../../providers/far/shell.ts'
+import { ownOwner } from '../../providers/owner.ts'
 import { slurm } from '../../providers/slurm/index.ts'
 import { Labels } from '../../providers/slurm/labels.ts'
 import { ssh } from '../../providers/ssh/index.ts'
@@ -114,14 +115,16 @@ test('words go through a shell as they are', () => {
 })
 
 test('only jobs of sessions of this machine that are no more are orphans', () => {
-  const mine = new Labels('m', { host: 'here', pid: process.pid })
-  const other = new Labels('o', { host: 'here', pid: process.pid }).comment(specOf())
-  const since = JSON.parse(other).manyhost.since
-  expect(mine.isOrphan(other, () => since)).toBe(false)
-  expect(mine.isOrphan(other, () => undefined)).toBe(true)
-  expect(mine.isOrphan(other, () => 'another process by that number')).toBe(true)
-  expect(mine.isOrphan(mine.comment(specOf()), () => undefined)).toBe(false)
-  expect(new Labels('m', { host: 'there', pid: 1 }).isOrphan(other, () => undefined)).toBe(false)
-  for (const text of ['', 'hello', '{}', 'null'])
-    expect(mine.isOrphan(text, () => undefined)).toBe(false)
+  const [machine, pid, begun] = ownOwner().split(':')
+  const mine = new Labels('m')
+  const of = (owner: string): string => new Labels('o', owner).comment(specOf())
+  expect(mine.isOrphan(of(ownOwner()))).toBe(false)
+  expect(mine.isOrphan(of(`${machine}:4194999:1`))).toBe(true)
+  // Another process by that number.
+  expect(mine.isOrphan(of(`${machine}:${pid}:${Number(begun) - 1}`))).toBe(true)
+  expect(mine.isOrphan(new Labels('m', `${machine}:4194999:1`).comment(specOf()))).toBe(false)
+  expect(mine.isOrphan(of('0123456789abcdef:4194999:1'))).toBe(false)
+  for (const text of ['', 'hello', '{}', 'null', '{"manyhost":{}}']) {
+    expect(mine.isOrphan(text)).toBe(false)
+  }
 })

@@ -19,7 +19,7 @@ import {
   parseKubernetes,
 } from '../../providers/kubernetes/options.ts'
 import { podOf } from '../../providers/kubernetes/pod.ts'
-import { isLeft } from '../../providers/kubernetes/sweep.ts'
+import { isOrphan } from '../../providers/kubernetes/sweep.ts'
 import { overlay, readTemplate } from '../../providers/kubernetes/template.ts'
 import { ManyhostError } from '../../src/errors.ts'
 import { thrown } from '../help.ts'
@@ -275,7 +275,7 @@ it('moments sort as text, however many digits they have', () => {
 
 it('what is left is that of a dead process, or of the same owner', () => {
   const left = (session: string | undefined, owner: string, more = {}) =>
-    isLeft(
+    isOrphan(
       {
         metadata: {
           labels: session === undefined ? {} : { 'manyhost/session': session },

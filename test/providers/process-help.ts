@@ -30,8 +30,11 @@ export function specOf(part: Partial<StartSpec> = {}): StartSpec & { output: str
   return spec
 }
 
-/** Asks again and again until the answer is neither false nor an error; the last one is thrown after `ms`. */
-export async function until<T>(ask: () => T | false | Promise<T | false>, ms = 10_000): Promise<T> {
+/**
+ * Asks again and again until the answer is neither false nor an error; the last one is thrown after `ms`, which are far
+ * more than it takes, so that only a hang reaches them.
+ */
+export async function until<T>(ask: () => T | false | Promise<T | false>, ms = 25_000): Promise<T> {
   const deadline = now() + ms
   for (;;) {
     let failure: unknown = new Error(`still not so: ${ask}`)

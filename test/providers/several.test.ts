@@ -1,12 +1,14 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { several } from '../../providers/several.ts'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/index.ts'
 import type { Provider, Running } from '../../src/provider.ts'
 import { failure, ready, thrown } from '../help.ts'
-import { specOf, until } from './process-help.ts'
+import { specOf } from './process-help.ts'
 
 const { signal } = new AbortController()
+
+afterEach(() => void vi.useRealTimers())
 
 /** A place of so much room that counts what it was asked for. */
 function place(limit?: number, refuse: () => boolean = () => false) {
@@ -57,17 +59,18 @@ test('one that has no machine at the moment is not asked (several left `availabl
 })
 
 test('one that refuses comes last for a while', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
   let isFull = true
   const [cheap, dear] = [place(undefined, () => isFull), place()]
   const both = several([cheap, dear])
   await start(both)
+  isFull = false
+  vi.advanceTimersByTime(999)
   await start(both)
   expect([cheap.asked.length, dear.asked.length]).toEqual([1, 2])
-  isFull = false
-  await until(async () => {
-    await start(both)
-    return cheap.asked.length > 1
-  })
+  vi.advanceTimersByTime(1)
+  await start(both)
+  expect([cheap.asked.length, dear.asked.length]).toEqual([2, 2])
   await both.close?.()
 })
 
@@ -81,11 +84,18 @@ test('one that lets a start wait loses it after `patience`', async () => {
       }),
   }
   const dear = place()
+  // Only what is waited for takes time: a busy machine does not.
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   const both = several([stuck, dear], { patience: 20 })
-  await start(both)
+  const starting = start(both)
+  await vi.advanceTimersByTimeAsync(19)
+  expect(dear.asked.length).toBe(0)
+  await vi.advanceTimersByTimeAsync(1)
+  await starting
   expect(dear.asked.length).toBe(1)
-  const only = await failure(start(several([stuck], { patience: 20 })))
-  expect(only.message).toContain('stuck did not start it within 20 ms (patience)')
+  const only = failure(start(several([stuck], { patience: 20 })))
+  await vi.advanceTimersByTimeAsync(20)
+  expect((await only).message).toContain('stuck did not start it within 20 ms (patience)')
   await both.close?.()
 })
 
