@@ -4,7 +4,8 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { Dispatcher } from 'undici'
 import type { StartSpec } from '../../src/provider.ts'
-import { now, sleep } from '../../src/time.ts'
+
+export { until } from '../help.ts'
 
 export const server = resolve('test/fakes/process-server.mjs')
 
@@ -28,22 +29,6 @@ export function specOf(part: Partial<StartSpec> = {}): StartSpec & { output: str
     ...part,
   }
   return spec
-}
-
-/** Asks again and again until the answer is neither false nor an error; the last one is thrown after `ms`. */
-export async function until<T>(ask: () => T | false | Promise<T | false>, ms = 10_000): Promise<T> {
-  const deadline = now() + ms
-  for (;;) {
-    let failure: unknown = new Error(`still not so: ${ask}`)
-    try {
-      const answer = await ask()
-      if (answer !== false) return answer
-    } catch (error) {
-      failure = error
-    }
-    if (now() > deadline) throw failure
-    await sleep(5)
-  }
 }
 
 /** Whether the process runs; a zombie does not. */
