@@ -1,6 +1,8 @@
 /** What tests of whole sessions share: waiting for what is to happen, and servers that do as they are told. */
-import { readdirSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { onTestFinished } from 'vitest'
 import { inProcess, type NodeHandler, type NodeRequest } from '../providers/testing/index.ts'
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
 
@@ -16,6 +18,18 @@ export const service = ['node', resolve('test/fakes/service.mjs')]
 // Those of this moment: a test that has a false clock waits by the real one all the same.
 const { setTimeout: startTimer } = globalThis
 const clock = performance.now.bind(performance)
+
+/** `/pid?until=<file>` of a service is answered when the gate is open. Its folder is there for the test alone. */
+export function gate(): { readonly folder: string; readonly until: string; open(): void } {
+  const folder = mkdtempSync(join(tmpdir(), 'manyhost-gate-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'open')
+  return {
+    folder,
+    until: `until=${encodeURIComponent(file)}`,
+    open: () => writeFileSync(file, ''),
+  }
+}
 
 /**
  * Asks again and again until the answer is neither false nor an error, and gives it. `what` says what was waited for,

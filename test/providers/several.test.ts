@@ -1,10 +1,10 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { several } from '../../providers/several.ts'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/index.ts'
 import type { Provider, Running } from '../../src/provider.ts'
 import { failure, ready, thrown } from '../help.ts'
-import { specOf, until } from './process-help.ts'
+import { specOf } from './process-help.ts'
 
 const { signal } = new AbortController()
 
@@ -57,6 +57,8 @@ test('one that has no machine at the moment is not asked (several left `availabl
 })
 
 test('one that refuses comes last for a while', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  onTestFinished(() => void vi.useRealTimers())
   let isFull = true
   const [cheap, dear] = [place(undefined, () => isFull), place()]
   const both = several([cheap, dear])
@@ -64,10 +66,12 @@ test('one that refuses comes last for a while', async () => {
   await start(both)
   expect([cheap.asked.length, dear.asked.length]).toEqual([1, 2])
   isFull = false
-  await until(async () => {
-    await start(both)
-    return cheap.asked.length > 1
-  })
+  vi.advanceTimersByTime(999)
+  await start(both)
+  expect([cheap.asked.length, dear.asked.length]).toEqual([1, 3])
+  vi.advanceTimersByTime(1)
+  await start(both)
+  expect([cheap.asked.length, dear.asked.length]).toEqual([2, 3])
   await both.close?.()
 })
 
