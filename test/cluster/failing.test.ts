@@ -219,7 +219,7 @@ describe('an ejection', () => {
   }
 
   test('follows failed attempts in a row; a probe makes it ready again', async () => {
-    const { state, cluster } = flaky({ initSize: 2, ejectAfter: 3 })
+    const { state, cluster } = flaky({ initSize: 2, ejectAfter: 3, maxAttempts: 1_000 })
     await ready(session, cluster.url, 2)
     const [bad] = cluster.instances.map(({ id }) => id)
     state.broken.add(bad as string)
