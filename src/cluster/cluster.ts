@@ -6,15 +6,16 @@ import { Dispatch } from '../dispatch/dispatch.ts'
 import type { Exchange, RequestFacts, Sink } from '../dispatch/exchange.ts'
 import type { TrafficStats } from '../dispatch/stats.ts'
 import { ManyhostError } from '../errors.ts'
-import type { Emitter, InstanceState, Outcome, SessionEvents } from '../events.ts'
+import type { Emitter, InstanceState, SessionEvents } from '../events.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
-import { after, every, now, type Timer, until, wallClock } from '../time.ts'
+import { after, every, now, type Timer, until } from '../time.ts'
 import { Fleet } from './fleet.ts'
 import type { Instance } from './instance.ts'
 import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 import { Starts } from './starts.ts'
+import { Telling } from './telling.ts'
 
 /** Least time between two reads of a size that the queue asks for, in ms. */
 const READ_GAP = 20
@@ -52,7 +53,7 @@ export class Cluster implements SizedCluster {
     readonly oldestAge: number
   }
   readonly #settings: ClusterSettings
-  readonly #emitter: Emitter<SessionEvents>
+  readonly #telling: Telling
   readonly #dispatch: Dispatch
   readonly #fleet: Fleet
   readonly #onDemand: () => void
@@ -87,7 +88,7 @@ export class Cluster implements SizedCluster {
     this.maxSize = settings.maxSize
     this.concurrency = settings.concurrency
     this.#settings = settings
-    this.#emitter = emitter
+    this.#telling = new Telling(settings.url, emitter)
     this.#onDemand = onDemand
     this.#room = room
     this.#onClosed = onClosed
@@ -109,18 +110,8 @@ export class Cluster implements SizedCluster {
         if (eject) instance?.eject(error)
         else void instance?.confirm(error)
       },
-      onResend: (exchange, attempt, reason) => {
-        if (!emitter.has('resend')) return
-        emitter.emit('resend', {
-          service: this.url,
-          id: exchange.facts.id,
-          attempt: attempt.number,
-          instance: attempt.target?.id ?? '',
-          reason,
-          at: wallClock(),
-        })
-      },
-      onSettled: (exchange, outcome, status) => this.#onSettled(exchange, outcome, status),
+      onResend: (exchange, attempt, reason) => this.#telling.resend(exchange, attempt, reason),
+      onSettled: (exchange, outcome, status) => this.#telling.request(exchange, outcome, status),
     })
     this.requestQueue = this.#dispatch.queue
     this.#reader = new SizeReader(toSize(initSize, this), {
@@ -129,7 +120,7 @@ export class Cluster implements SizedCluster {
       maxSize: settings.maxSize,
       service: settings.url,
       onSize: (wanted) => this.#onSize(wanted),
-      onError: (error) => emitter.emit('error', error),
+      onError: (error) => this.#telling.error(error),
     })
     this.#ticks = every(settings.tickInterval, () => this.#tick())
     this.kick()
@@ -275,7 +266,7 @@ export class Cluster implements SizedCluster {
 
   #onSize(size: number): void {
     this.#ignored = 0
-    this.#emitter.emit('cluster', { service: this.url, change: 'resized', size, at: wallClock() })
+    this.#telling.cluster('resized', size)
     this.#onDemand()
     this.kick()
   }
@@ -320,7 +311,7 @@ export class Cluster implements SizedCluster {
     if (state === 'failed') this.#onFailed(instance, from as InstanceState)
     if (state === 'unready') this.traffic.ejections++
     if (from) this.#retarget()
-    this.#tell(instance, from, reason)
+    this.#telling.instance(instance, from, reason)
     this.kick()
   }
 
@@ -331,7 +322,7 @@ export class Cluster implements SizedCluster {
     const failure = instance.failure as ManyhostError
     if (!instance.isProven) this.#starts.failed(failure)
     if (from === 'starting') {
-      this.#emitter.emit('error', failure)
+      this.#telling.error(failure)
       this.#giveUpOnStalled()
     } else if (from !== 'draining') this.#onLost(failure)
   }
@@ -350,14 +341,8 @@ export class Cluster implements SizedCluster {
     if (this.#raised || this.#closed) return
     this.#raised = failure
     this.#dispatch.close(failure)
-    this.#emitter.emit('error', failure)
-    this.#emitter.emit('cluster', {
-      service: this.url,
-      change: 'failed',
-      size: this.size,
-      reason: failure.message,
-      at: wallClock(),
-    })
+    this.#telling.error(failure)
+    this.#telling.cluster('failed', this.size, failure.message)
   }
 
   /** Nothing is up and nothing has come up for so long as a start may take: who waits that long is told why. */
@@ -369,35 +354,6 @@ export class Cluster implements SizedCluster {
 
   #retarget(): void {
     this.#dispatch.resize(this.#fleet.targets())
-  }
-
-  #tell(instance: Instance, from: InstanceState | undefined, reason: string): void {
-    if (!this.#emitter.has('instance')) return
-    this.#emitter.emit('instance', {
-      service: this.url,
-      instance: instance.id,
-      state: instance.state,
-      ...(from && { from }),
-      ...(reason && { reason }),
-      ...(instance.state === 'failed' && { output: instance.output.lines(20) }),
-      provider: instance.provider,
-      at: wallClock(),
-    })
-  }
-
-  #onSettled(exchange: Exchange, outcome: Outcome, status: number): void {
-    if (!this.#emitter.has('request')) return
-    this.#emitter.emit('request', {
-      service: this.url,
-      id: exchange.facts.id,
-      method: exchange.facts.method,
-      path: exchange.facts.path,
-      outcome,
-      status,
-      duration: now() - exchange.startedAt,
-      attempts: exchange.attempts,
-      at: wallClock(),
-    })
   }
 
   /** Instances and load, for the session's budget. */
@@ -435,12 +391,7 @@ export class Cluster implements SizedCluster {
     this.#reader.close()
     await this.#fleet.end('the session was closed', false)
     this.#onClosed()
-    this.#emitter.emit('cluster', {
-      service: this.url,
-      change: 'closed',
-      size: 0,
-      at: wallClock(),
-    })
+    this.#telling.cluster('closed', 0)
   }
 
   /** Lets what runs and waits come to its end. Who waits for an instance that will not come is told at once. */
