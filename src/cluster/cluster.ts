@@ -10,11 +10,12 @@ import type { Emitter, InstanceState, SessionEvents } from '../events.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
 import { after, every, now, type Timer, until } from '../time.ts'
+import { Failures } from './failures.ts'
 import { Fleet } from './fleet.ts'
 import type { Instance } from './instance.ts'
 import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
-import { Starts } from './starts.ts'
+import type { Starts } from './starts.ts'
 import { Telling } from './telling.ts'
 
 /** Least time between two reads of a size that the queue asks for, in ms. */
@@ -61,11 +62,9 @@ export class Cluster implements SizedCluster {
   readonly #onClosed: () => void
   readonly #reader: SizeReader
   readonly #ticks: Timer
-  readonly #starts: Starts
+  readonly #failures: Failures
   /** Instances that the session's budget leaves this cluster. */
   #allowance = Number.POSITIVE_INFINITY
-  /** Ended instances that are not replaced (`onStop: 'ignore'`). */
-  #ignored = 0
   #extra = 0
   #kicked = false
   #readAt = Number.NEGATIVE_INFINITY
@@ -74,7 +73,6 @@ export class Cluster implements SizedCluster {
   #fadedAt = now()
   #closing: Promise<void> | undefined
   #closed = false
-  #raised: ManyhostError | undefined
   /** When it last had a request, on the clock of `now()`. */
   lastBusy = now()
 
@@ -92,7 +90,6 @@ export class Cluster implements SizedCluster {
     this.#onDemand = onDemand
     this.#room = room
     this.#onClosed = onClosed
-    this.#starts = new Starts(settings.random)
     this.#fleet = new Fleet(settings, newId, {
       onState: (instance, from, reason) => this.#onState(instance, from, reason),
       onPlaces: () => this.#retarget(),
@@ -100,6 +97,12 @@ export class Cluster implements SizedCluster {
         this.#onDemand()
         this.kick()
       },
+    })
+    this.#failures = new Failures(settings, this.#fleet, {
+      size: () => this.size,
+      onFailedStart: (failure) => this.#telling.error(failure),
+      onRaised: (failure) => this.#onRaised(failure),
+      onStalled: (failure) => this.#dispatch.endWaiting(failure, settings.startTimeout),
     })
     this.#dispatch = new Dispatch(settings.dispatch, {
       explain: () => this.explain(),
@@ -143,7 +146,7 @@ export class Cluster implements SizedCluster {
 
   /** Why the service refuses requests (`onStop: 'raise'`), if it does. */
   get failure(): ManyhostError | undefined {
-    return this.#raised ?? this.#starts.failure
+    return this.#failures.last
   }
 
   /** Counts and latencies of the requests; for the raw numbers behind metrics see `traffic`. */
@@ -158,7 +161,7 @@ export class Cluster implements SizedCluster {
 
   /** @internal for metrics */
   get starts(): Starts {
-    return this.#starts
+    return this.#failures.starts
   }
 
   get isClosed(): boolean {
@@ -180,11 +183,8 @@ export class Cluster implements SizedCluster {
    */
   setSize(size: SizeSpec<Cluster>): void {
     const source = toSize(size, this)
-    this.#ignored = 0
-    if (this.#raised) {
-      this.#raised = undefined
-      if (!this.#closing) this.#dispatch.reopen()
-    }
+    this.#failures.forget()
+    if (this.#failures.forgive() && !this.#closing) this.#dispatch.reopen()
     this.#reader.replace(source)
     this.#reader.read()
     this.kick()
@@ -240,7 +240,7 @@ export class Cluster implements SizedCluster {
       this.#dispatch.stats.fade()
     }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
-    if (this.#starts.failure) this.#giveUpOnStalled()
+    this.#failures.giveUpOnStalled()
     // What it has to serve may have changed without anybody having had to wait.
     this.#onDemand()
     this.kick()
@@ -265,15 +265,14 @@ export class Cluster implements SizedCluster {
   }
 
   #onSize(size: number): void {
-    this.#ignored = 0
+    this.#failures.forget()
     this.#telling.cluster('resized', size)
     this.#onDemand()
     this.kick()
   }
 
   #wanted(): number {
-    if (this.#raised) return 0
-    return Math.max(0, Math.min(this.#reader.size + this.#extra, this.#allowance) - this.#ignored)
+    return this.#failures.leave(Math.min(this.#reader.size + this.#extra, this.#allowance))
   }
 
   #reconcile(): void {
@@ -287,7 +286,7 @@ export class Cluster implements SizedCluster {
       instances: this.instances,
       maxStarting: this.#settings.maxStarting,
       room: Math.min(this.#room(), most - this.#fleet.held),
-      startAt: this.#starts.nextAt,
+      startAt: this.starts.nextAt,
       now: at,
     })
     this.#fleet.carryOut(plan)
@@ -296,7 +295,7 @@ export class Cluster implements SizedCluster {
 
   /** By the same clock as the plan: it may have become time since, and nobody else would look again. */
   #wakeForBackoff(at: number): void {
-    const wait = this.#starts.nextAt - at
+    const wait = this.starts.nextAt - at
     if (wait <= 0 || this.#backoffTimer) return
     this.#backoffTimer = after(wait, () => {
       this.#backoffTimer = undefined
@@ -307,49 +306,20 @@ export class Cluster implements SizedCluster {
   #onState(instance: Instance, from: InstanceState | undefined, reason: string): void {
     const { state } = instance
     if (state === 'failed' || state === 'stopped') this.#onDemand()
-    if (from === 'starting' && state === 'ready') this.#starts.succeeded(instance.startDuration)
-    if (state === 'failed') this.#onFailed(instance, from as InstanceState)
+    if (from === 'starting' && state === 'ready') this.starts.succeeded(instance.startDuration)
+    if (state === 'failed') this.#failures.failed(instance, from as InstanceState)
     if (state === 'unready') this.traffic.ejections++
     if (from) this.#retarget()
     this.#telling.instance(instance, from, reason)
     this.kick()
   }
 
-  #onFailed(instance: Instance, from: InstanceState): void {
-    if (instance.isProven || this.#fleet.hasProvedSince(this.#starts.lastFailedAt)) {
-      this.#starts.proved()
-    }
-    const failure = instance.failure as ManyhostError
-    if (!instance.isProven) this.#starts.failed(failure)
-    if (from === 'starting') {
-      this.#telling.error(failure)
-      this.#giveUpOnStalled()
-    } else if (from !== 'draining') this.#onLost(failure)
-  }
-
-  /** One that was up and wanted has failed. */
-  #onLost(failure: ManyhostError): void {
-    const { onStop } = this.#settings
-    if (onStop === 'restart') return
-    if (onStop === 'raise') return this.#raise(failure)
-    this.#ignored++
-    if (this.#reader.size > 0 && this.#ignored >= this.#reader.size) this.#raise(failure)
-  }
-
-  /** The service is over: whoever waits or comes is told why, until a size is set again. */
-  #raise(failure: ManyhostError): void {
-    if (this.#raised || this.#closed) return
-    this.#raised = failure
+  /** Whoever waits or comes is told why, until a size is set again. */
+  #onRaised(failure: ManyhostError): void {
+    if (this.#closed) return
     this.#dispatch.close(failure)
     this.#telling.error(failure)
     this.#telling.cluster('failed', this.size, failure.message)
-  }
-
-  /** Nothing is up and nothing has come up for so long as a start may take: who waits that long is told why. */
-  #giveUpOnStalled(): void {
-    const { startTimeout } = this.#settings
-    if (this.#fleet.isUp || this.#starts.failingFor(now()) < startTimeout) return
-    this.#dispatch.endWaiting(this.#starts.failure as ManyhostError, startTimeout)
   }
 
   #retarget(): void {
@@ -359,7 +329,7 @@ export class Cluster implements SizedCluster {
   /** Instances and load, for the session's budget. */
   get demand(): { wanted: number; running: number; held: number; load: number } {
     return {
-      wanted: this.#raised ? 0 : Math.max(0, this.#reader.size - this.#ignored),
+      wanted: this.#failures.leave(this.#reader.size),
       running: this.#fleet.live,
       held: this.#fleet.held,
       load: this.requestQueue.size + this.inFlight,
@@ -398,7 +368,7 @@ export class Cluster implements SizedCluster {
   async #finish(timeout: number): Promise<void> {
     // Who waits may have come a moment ago, and the size not have seen it.
     this.#read()
-    const isServed = (): boolean => this.#wanted() > 0 && this.#starts.failure === undefined
+    const isServed = (): boolean => this.#wanted() > 0 && this.starts.failure === undefined
     const isOver = (): boolean =>
       this.#closed || this.#dispatch.isIdle || (this.inFlight === 0 && !isServed())
     await until(isOver, timeout)
