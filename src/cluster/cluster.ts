@@ -62,6 +62,7 @@ export class Cluster implements SizedCluster {
   readonly #onClosed: () => void
   readonly #reader: SizeReader
   readonly #ticks: Timer
+  readonly #unsubscribe: (() => void) | undefined
   readonly #failures: Failures
   /** Instances that the session's budget leaves this cluster. */
   #allowance = Number.POSITIVE_INFINITY
@@ -126,6 +127,10 @@ export class Cluster implements SizedCluster {
       onError: (error) => this.#telling.error(error),
     })
     this.#ticks = every(settings.tickInterval, () => this.#tick())
+    this.#unsubscribe = settings.provider.onAvailable?.(() => {
+      this.starts.retry()
+      this.kick()
+    })
     this.kick()
   }
 
@@ -356,6 +361,7 @@ export class Cluster implements SizedCluster {
     if (!force) await this.#finish(timeout ?? this.#settings.drainTimeout)
     this.#cutOff(error)
     this.#ticks.clear()
+    this.#unsubscribe?.()
     this.#readTimer?.clear()
     this.#backoffTimer?.clear()
     this.#reader.close()

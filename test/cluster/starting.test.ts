@@ -108,13 +108,17 @@ describe('a start that fails', () => {
   })
 
   test('what the server wrote is in the error, the event and nowhere too long', async () => {
-    const { error, failed } = await fails({ command: [node, script, 'exit'], ...patient })
+    const { error, failed } = await fails(
+      { command: [node, script, 'exit'], ...patient },
+      undefined,
+      1,
+    )
     expect(error?.message).toContain('cannot read the configuration')
     expect(failed[0]?.output).toContain('cannot read the configuration')
   })
 
   test('8 MB of output: the last 64 KiB are kept', async () => {
-    const { error } = await fails({ command: [...service, 'print'], ...patient })
+    const { error } = await fails({ command: [...service, 'print'], ...patient }, undefined, 1)
     expect(error?.output).toMatch(/the last line\n$/)
     expect(error?.output?.length).toBeLessThanOrEqual(65_536)
   })

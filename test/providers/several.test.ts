@@ -93,6 +93,23 @@ test('one that lets a start wait loses it after `patience`', async () => {
   await both.close?.()
 })
 
+test('says that there is more when any of them does', async () => {
+  const places = [place(), place(), place()]
+  const tell: (() => void)[] = []
+  for (const one of places.slice(1)) {
+    one.onAvailable = (listener) => {
+      tell.push(listener)
+      return () => tell.splice(tell.indexOf(listener), 1)
+    }
+  }
+  let told = 0
+  const off = several(places).onAvailable?.(() => told++)
+  for (const one of tell) one()
+  expect(told).toBe(2)
+  off?.()
+  expect(tell).toEqual([])
+})
+
 test('by weight: three to one', async () => {
   const [a, b] = [place(), place()]
   const both = several([a, b], { weights: [3, 1] })
