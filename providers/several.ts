@@ -92,6 +92,13 @@ class Several implements Provider {
     return sum
   }
 
+  onAvailable(listener: () => void): () => void {
+    const ends = this.#branches.map(({ provider }) => provider.onAvailable?.(listener))
+    return () => {
+      for (const end of ends) end?.()
+    }
+  }
+
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
     const tried = new Set<Branch>()
     const failures: Error[] = []

@@ -2,6 +2,7 @@
 import { isAbsolute } from 'node:path'
 import { buildConnector, type Pool } from 'undici'
 import { ManyhostError } from '../src/errors.ts'
+import { Emitter } from '../src/events.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../src/provider.ts'
 import { type Found, Name } from './addresses.ts'
 import { type Endpoint, endpointOf, knock, openPool } from './endpoint.ts'
@@ -135,6 +136,7 @@ class Fixed implements FixedProvider {
   readonly #free: Slot[] = []
   readonly #connect: FixedOptions['connect']
   readonly #names: Name[] = []
+  readonly #events = new Emitter<{ available: undefined }>()
   #unresolved = 0
   #resolved: Promise<unknown> | undefined
 
@@ -163,6 +165,10 @@ class Fixed implements FixedProvider {
 
   get limit(): number | undefined {
     return this.#unresolved > 0 ? undefined : this.#slots.size
+  }
+
+  onAvailable(listener: () => void): () => void {
+    return this.#events.on('available', listener)
   }
 
   #add(slot: Slot): void {
@@ -195,6 +201,7 @@ class Fixed implements FixedProvider {
       mine.set(key, slot)
       this.#add(slot)
     }
+    this.#events.emit('available', undefined)
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {

@@ -94,6 +94,12 @@ export interface Provider {
    */
   available?(service: string): number
   /**
+   * Calls back when `limit` or `available` may have grown, as when a machine has dialled in: whoever waits for a place
+   * need not wait for the next turn of the loop. It may call back too often, never too late. The function that is
+   * returned unsubscribes. Absent where nothing grows by itself.
+   */
+  onAvailable?(listener: () => void): () => void
+  /**
    * Starts one instance. Resolves when its server was started, not when it is ready: the cluster finds that out.
    * Rejects, having cleaned up, when it could not or `signal` was aborted.
    */

@@ -5,7 +5,18 @@ import { resolve } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { inProcess } from '../providers/testing/index.ts'
 import { type Cluster, Session, SimpleLoadBalancer } from '../src/index.ts'
-import { failure, holding, NEVER, ready, service, states, thrown, turns, until } from './help.ts'
+import {
+  failure,
+  holding,
+  latch,
+  NEVER,
+  ready,
+  service,
+  states,
+  thrown,
+  turns,
+  until,
+} from './help.ts'
 
 let session: Session
 beforeEach(() => {
@@ -168,9 +179,16 @@ test('Y14: what a load balancer sees of its cluster', async () => {
 })
 
 test('Y15, Y16: what is missing starts side by side, what is too much ends side by side', async () => {
-  const { provider } = holding({ startDelay: 20 })
-  session.startup({ url: 'http://calc', provider, initSize: 5 })
+  const { provider } = holding()
+  const mayStart = latch()
+  const slow = { ...provider, capabilities: provider.capabilities }
+  slow.start = async (spec, options) => {
+    await mayStart.promise
+    return provider.start(spec, options)
+  }
+  session.startup({ url: 'http://calc', provider: slow, initSize: 5 })
   await until(() => states(session, 'http://calc').starting === 5)
+  mayStart.open()
   await ready(session, 'http://calc', 5)
   session.setSize('http://calc', 0)
   await turns(1)

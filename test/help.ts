@@ -1,9 +1,10 @@
 /** What tests of whole sessions share: waiting for what is to happen, and servers that do as they are told. */
-import { readdirSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { onTestFinished } from 'vitest'
 import { inProcess, type NodeHandler, type NodeRequest } from '../providers/testing/index.ts'
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
-import { now, sleep } from '../src/time.ts'
 
 /** Longest wait for anything that is to happen: far more than it takes, so that only a hang reaches it. */
 const PATIENCE = 20_000
@@ -14,12 +15,43 @@ export const NEVER = 3_600_000
 /** A server as a service may have one; see the file for what it does. */
 export const service = ['node', resolve('test/fakes/service.mjs')]
 
-/** Asks again and again until the answer is true. */
-export async function until(ask: () => boolean | Promise<boolean>, what = String(ask)) {
-  const deadline = now() + PATIENCE
-  while (!(await ask())) {
-    if (now() > deadline) throw new Error(`it did not come true: ${what}`)
-    await sleep(1)
+// Those of this moment: a test that has a false clock waits by the real one all the same.
+const { setTimeout: startTimer } = globalThis
+const clock = performance.now.bind(performance)
+
+/** `/pid?until=<file>` of a service is answered when the gate is open. Its folder is there for the test alone. */
+export function gate(): { readonly folder: string; readonly until: string; open(): void } {
+  const folder = mkdtempSync(join(tmpdir(), 'manyhost-gate-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'open')
+  return {
+    folder,
+    until: `until=${encodeURIComponent(file)}`,
+    open: () => writeFileSync(file, ''),
+  }
+}
+
+/**
+ * Asks again and again until the answer is neither false nor an error, and gives it. `what` says what was waited for,
+ * or for how many ms at the most.
+ */
+export async function until<T>(
+  ask: () => T | false | Promise<T | false>,
+  what: string | number = String(ask),
+): Promise<T> {
+  const deadline = clock() + (typeof what === 'number' ? what : PATIENCE)
+  for (;;) {
+    let failure: unknown = new Error(
+      `it did not come true: ${typeof what === 'number' ? ask : what}`,
+    )
+    try {
+      const answer = await ask()
+      if (answer !== false) return answer
+    } catch (error) {
+      failure = error
+    }
+    if (clock() > deadline) throw failure
+    await new Promise((wake) => startTimer(wake, 1))
   }
 }
 
@@ -30,7 +62,7 @@ export function next<Name extends keyof SessionEvents>(
   fits: (event: SessionEvents[Name]) => boolean = () => true,
 ): Promise<SessionEvents[Name]> {
   return new Promise((take, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${name} event: ${fits}`)), PATIENCE)
+    const timer = startTimer(() => reject(new Error(`no ${name} event: ${fits}`)), PATIENCE)
     const off = session.on(name, (event) => {
       if (!fits(event)) return
       clearTimeout(timer)

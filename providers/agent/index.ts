@@ -76,6 +76,12 @@ class Agents implements AgentsProvider {
     return this.#hub.on(name, listener)
   }
 
+  onAvailable(listener: () => void): () => void {
+    return this.#hub.on('agent', ({ change }) => {
+      if (change === 'came' || change === 'returned') listener()
+    })
+  }
+
   async address(): Promise<string> {
     const { host, port, path } = await this.#hub.open()
     if (path !== undefined) return `unix:${path}`

@@ -1,6 +1,7 @@
 /** The provider: its instances are workers that poll, and its services are the API's. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { asError, ManyhostError } from '../../src/errors.ts'
+import { Emitter } from '../../src/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
 import { digest } from './access.ts'
 import { Api } from './api.ts'
@@ -46,6 +47,7 @@ class Workers implements WorkersProvider {
   /** By virtual URL. */
   readonly #services = new Map<string, Promise<Service>>()
   readonly #known = new Map<string, Service>()
+  readonly #events = new Emitter<{ available: undefined }>()
   #opening: Promise<{ hub: Hub; door: Door | undefined }> | undefined
   #hub: Hub | undefined
   #failure: Error | undefined
@@ -111,6 +113,9 @@ class Workers implements WorkersProvider {
     if (!found) {
       found = this.#make(hub, key).then((service) => {
         this.#known.set(key, service)
+        const tell = (): void => this.#events.emit('available', undefined)
+        service.starters.add(tell)
+        tell()
         return service
       })
       // What could not be made is tried again when it is asked for again.
@@ -158,6 +163,10 @@ class Workers implements WorkersProvider {
       this.#failure = asError(error)
     })
     return 0
+  }
+
+  onAvailable(listener: () => void): () => void {
+    return this.#events.on('available', listener)
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {

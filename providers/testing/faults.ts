@@ -62,6 +62,16 @@ export function faults(provider: Provider, options: FaultOptions): FaultyProvide
       return faulty(await provider.start(spec, { signal }), state)
     },
 
+    get limit() {
+      return provider.limit
+    },
+
+    ...(provider.available && {
+      available: (service: string) => provider.available?.(service) ?? Number.POSITIVE_INFINITY,
+    }),
+    ...(provider.onAvailable && {
+      onAvailable: (listener: () => void) => provider.onAvailable?.(listener) ?? (() => {}),
+    }),
     ...(provider.close && { close: () => provider.close?.() ?? Promise.resolve() }),
   }
 }

@@ -1,4 +1,6 @@
 /** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
+import { FEED_COMMANDS } from './feed/commands.ts'
+import { amount, someNumber, token, wholeNumber } from './values.ts'
 
 /** Resolves with the exit code. */
 type Run = (args: readonly (string | undefined)[], options: never) => Promise<number>
@@ -50,33 +52,6 @@ export const PARENTS: Readonly<Record<string, Pick<Command, 'summary' | 'group'>
   tasks: { group: 'Batch', summary: 'tasks that are kept until they have an outcome' },
   feed: { group: 'Feed', summary: 'say and hear what happens, on named channels (hpfeeds)' },
 }
-
-/** Where the broker is, and who we are. */
-const PEER: readonly Option[] = [
-  {
-    flags: '-c, --chan <channel>',
-    meaning: 'channel; may be repeated',
-    many: true,
-  },
-  { flags: '-i, --ident <ident>', meaning: 'who we are (env MANYHOST_FEED_IDENT)' },
-  {
-    flags: '--secret-file <file>',
-    meaning: 'file with our secret (env MANYHOST_FEED_SECRET has the secret itself)',
-  },
-  {
-    flags: '-s, --secret <secret>',
-    meaning: 'refused: every user of the machine could read it there',
-    parse: () => {
-      throw new Error('every user could read it there: use MANYHOST_FEED_SECRET or --secret-file')
-    },
-  },
-  { flags: '--host <host>', meaning: 'name or address of the broker; 127.0.0.1 unless given' },
-  { flags: '-p, --port <port>', meaning: 'its port; 20000 unless given', parse: wholeNumber },
-  { flags: '--unix <path>', meaning: 'its unix socket, in place of host and port' },
-  { flags: '--tls', meaning: 'over TLS' },
-  { flags: '--tlscert <file>', meaning: 'over TLS, trusting the certificates in this file' },
-  { flags: '--debug', meaning: 'say on standard error what the connection does' },
-]
 
 export const COMMANDS: readonly Command[] = [
   {
@@ -317,91 +292,7 @@ export const COMMANDS: readonly Command[] = [
     ],
     load: () => import('./restart.ts'),
   },
-  {
-    name: 'feed broker',
-    group: 'Feed',
-    summary: 'pass messages on between those who may, until Ctrl-C',
-    options: [
-      {
-        flags: '-e, --endpoint <endpoint>',
-        meaning:
-          "where to listen: host:port, unix:/path, or as the original's tls:interface=...; may be repeated",
-        many: true,
-      },
-      { flags: '--bind <host:port>', meaning: '127.0.0.1:20000 unless an endpoint is given' },
-      { flags: '--tlscert <file>', meaning: 'certificate for --bind, PEM' },
-      { flags: '--tlskey <file>', meaning: 'its private key, PEM' },
-      {
-        flags: '--auth <source>',
-        meaning:
-          'who may come: a .json, .yaml or .sqlite file, postgresql://..., or env, which it is unless given; may be repeated',
-        many: true,
-      },
-      {
-        flags: '--exporter <host:port>',
-        meaning: 'serve /metrics, /healthz and, for browsers and curl, /feed over HTTP',
-      },
-      { flags: '--name <name>', meaning: 'how it calls itself' },
-      { flags: '--patterns', meaning: 'let * in rights stand for any characters' },
-      {
-        flags: '--history <messages>',
-        meaning: 'keep so many of each channel for who resumes over HTTP',
-        parse: wholeNumber,
-      },
-      { flags: '--debug', meaning: 'say on standard error who comes and goes' },
-    ],
-    examples: [
-      ['manyhost feed broker --auth people.yaml', 'on 127.0.0.1:20000; the file is read again'],
-      [
-        'manyhost feed broker -e tls:interface=0.0.0.0:port=20001:key=k.pem:cert=c.pem --auth db.sqlite',
-        'over TLS, for all machines',
-      ],
-      [
-        'manyhost feed broker --auth people.json --exporter 127.0.0.1:9431',
-        'with metrics and HTTP',
-      ],
-    ],
-    load: () => import('./feed/broker.ts'),
-  },
-  {
-    name: 'feed subscribe',
-    group: 'Feed',
-    summary: 'print what is said on channels, until Ctrl-C',
-    options: [
-      ...PEER,
-      JSON_OPTION,
-      { flags: '-o, --output <file>', meaning: 'append it to this file as well' },
-      { flags: '-n, --count <messages>', meaning: 'end after so many', parse: wholeNumber },
-    ],
-    examples: [
-      ['manyhost feed subscribe -i alice --secret-file alice.secret -c logs', 'a line a message'],
-      ['manyhost feed subscribe -i alice -c manyhost.instance --json | jq .text', 'for programs'],
-    ],
-    load: () => import('./feed/subscribe.ts'),
-  },
-  {
-    name: 'feed publish',
-    group: 'Feed',
-    args: [
-      { name: '[text...]', meaning: 'the message; without, each line of standard input is one' },
-    ],
-    summary: 'say something on channels',
-    options: PEER,
-    examples: [
-      ["manyhost feed publish -i alice -c logs 'all is well'", 'exit code 6 if it is refused'],
-      ['tail -f app.log | manyhost feed publish -i alice -c logs', 'a message a line'],
-    ],
-    load: () => import('./feed/publish.ts'),
-  },
-  {
-    name: 'feed sendfile',
-    group: 'Feed',
-    args: [{ name: '<file>', meaning: 'what is sent', completes: 'file' }],
-    summary: 'say what is in a file, as one message',
-    options: PEER,
-    examples: [['manyhost feed sendfile -i alice -c samples sample.bin', 'up to 1 MiB']],
-    load: () => import('./feed/sendfile.ts'),
-  },
+  ...FEED_COMMANDS,
   {
     name: 'completion',
     group: 'Shell',
@@ -414,23 +305,3 @@ export const COMMANDS: readonly Command[] = [
     load: () => import('./completion.ts'),
   },
 ]
-
-function wholeNumber(value: string): number {
-  if (/^\d{1,9}$/.test(value)) return Number(value)
-  throw new Error('expected a whole number from 0 up')
-}
-
-function someNumber(value: string): number {
-  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value)
-  throw new Error('expected a whole number from 1 up')
-}
-
-function amount(value: string): number {
-  if (/^\d+(\.\d+)?$/.test(value) && Number(value) > 0) return Number(value)
-  throw new Error('expected a number above 0')
-}
-
-function token(value: string): string {
-  if (/^[\w!#$%&'*+.^`|~-]+$/.test(value)) return value.toUpperCase()
-  throw new Error('expected the name of a method, such as PUT')
-}

@@ -6,15 +6,17 @@ import { Dispatch } from '../dispatch/dispatch.ts'
 import type { Exchange, RequestFacts, Sink } from '../dispatch/exchange.ts'
 import type { TrafficStats } from '../dispatch/stats.ts'
 import { ManyhostError } from '../errors.ts'
-import type { Emitter, InstanceState, Outcome, SessionEvents } from '../events.ts'
+import type { Emitter, InstanceState, SessionEvents } from '../events.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
-import { after, every, now, type Timer, until, wallClock } from '../time.ts'
+import { after, every, now, type Timer, until } from '../time.ts'
+import { Failures } from './failures.ts'
 import { Fleet } from './fleet.ts'
 import type { Instance } from './instance.ts'
 import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
-import { Starts } from './starts.ts'
+import type { Starts } from './starts.ts'
+import { Telling } from './telling.ts'
 
 /** Least time between two reads of a size that the queue asks for, in ms. */
 const READ_GAP = 20
@@ -52,7 +54,7 @@ export class Cluster implements SizedCluster {
     readonly oldestAge: number
   }
   readonly #settings: ClusterSettings
-  readonly #emitter: Emitter<SessionEvents>
+  readonly #telling: Telling
   readonly #dispatch: Dispatch
   readonly #fleet: Fleet
   readonly #onDemand: () => void
@@ -60,11 +62,10 @@ export class Cluster implements SizedCluster {
   readonly #onClosed: () => void
   readonly #reader: SizeReader
   readonly #ticks: Timer
-  readonly #starts: Starts
+  readonly #unsubscribe: (() => void) | undefined
+  readonly #failures: Failures
   /** Instances that the session's budget leaves this cluster. */
   #allowance = Number.POSITIVE_INFINITY
-  /** Ended instances that are not replaced (`onStop: 'ignore'`). */
-  #ignored = 0
   #extra = 0
   #kicked = false
   #readAt = Number.NEGATIVE_INFINITY
@@ -73,7 +74,6 @@ export class Cluster implements SizedCluster {
   #fadedAt = now()
   #closing: Promise<void> | undefined
   #closed = false
-  #raised: ManyhostError | undefined
   /** When it last had a request, on the clock of `now()`. */
   lastBusy = now()
 
@@ -87,11 +87,10 @@ export class Cluster implements SizedCluster {
     this.maxSize = settings.maxSize
     this.concurrency = settings.concurrency
     this.#settings = settings
-    this.#emitter = emitter
+    this.#telling = new Telling(settings.url, emitter)
     this.#onDemand = onDemand
     this.#room = room
     this.#onClosed = onClosed
-    this.#starts = new Starts(settings.random)
     this.#fleet = new Fleet(settings, newId, {
       onState: (instance, from, reason) => this.#onState(instance, from, reason),
       onPlaces: () => this.#retarget(),
@@ -99,6 +98,12 @@ export class Cluster implements SizedCluster {
         this.#onDemand()
         this.kick()
       },
+    })
+    this.#failures = new Failures(settings, this.#fleet, {
+      size: () => this.size,
+      onFailedStart: (failure) => this.#telling.error(failure),
+      onRaised: (failure) => this.#onRaised(failure),
+      onStalled: (failure) => this.#dispatch.endWaiting(failure, settings.startTimeout),
     })
     this.#dispatch = new Dispatch(settings.dispatch, {
       explain: () => this.explain(),
@@ -109,18 +114,8 @@ export class Cluster implements SizedCluster {
         if (eject) instance?.eject(error)
         else void instance?.confirm(error)
       },
-      onResend: (exchange, attempt, reason) => {
-        if (!emitter.has('resend')) return
-        emitter.emit('resend', {
-          service: this.url,
-          id: exchange.facts.id,
-          attempt: attempt.number,
-          instance: attempt.target?.id ?? '',
-          reason,
-          at: wallClock(),
-        })
-      },
-      onSettled: (exchange, outcome, status) => this.#onSettled(exchange, outcome, status),
+      onResend: (exchange, attempt, reason) => this.#telling.resend(exchange, attempt, reason),
+      onSettled: (exchange, outcome, status) => this.#telling.request(exchange, outcome, status),
     })
     this.requestQueue = this.#dispatch.queue
     this.#reader = new SizeReader(toSize(initSize, this), {
@@ -129,9 +124,13 @@ export class Cluster implements SizedCluster {
       maxSize: settings.maxSize,
       service: settings.url,
       onSize: (wanted) => this.#onSize(wanted),
-      onError: (error) => emitter.emit('error', error),
+      onError: (error) => this.#telling.error(error),
     })
     this.#ticks = every(settings.tickInterval, () => this.#tick())
+    this.#unsubscribe = settings.provider.onAvailable?.(() => {
+      this.starts.retry()
+      this.kick()
+    })
     this.kick()
   }
 
@@ -152,7 +151,7 @@ export class Cluster implements SizedCluster {
 
   /** Why the service refuses requests (`onStop: 'raise'`), if it does. */
   get failure(): ManyhostError | undefined {
-    return this.#raised ?? this.#starts.failure
+    return this.#failures.last
   }
 
   /** Counts and latencies of the requests; for the raw numbers behind metrics see `traffic`. */
@@ -167,7 +166,7 @@ export class Cluster implements SizedCluster {
 
   /** @internal for metrics */
   get starts(): Starts {
-    return this.#starts
+    return this.#failures.starts
   }
 
   get isClosed(): boolean {
@@ -189,11 +188,8 @@ export class Cluster implements SizedCluster {
    */
   setSize(size: SizeSpec<Cluster>): void {
     const source = toSize(size, this)
-    this.#ignored = 0
-    if (this.#raised) {
-      this.#raised = undefined
-      if (!this.#closing) this.#dispatch.reopen()
-    }
+    this.#failures.forget()
+    if (this.#failures.forgive() && !this.#closing) this.#dispatch.reopen()
     this.#reader.replace(source)
     this.#reader.read()
     this.kick()
@@ -249,7 +245,7 @@ export class Cluster implements SizedCluster {
       this.#dispatch.stats.fade()
     }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
-    if (this.#starts.failure) this.#giveUpOnStalled()
+    this.#failures.giveUpOnStalled()
     // What it has to serve may have changed without anybody having had to wait.
     this.#onDemand()
     this.kick()
@@ -274,15 +270,14 @@ export class Cluster implements SizedCluster {
   }
 
   #onSize(size: number): void {
-    this.#ignored = 0
-    this.#emitter.emit('cluster', { service: this.url, change: 'resized', size, at: wallClock() })
+    this.#failures.forget()
+    this.#telling.cluster('resized', size)
     this.#onDemand()
     this.kick()
   }
 
   #wanted(): number {
-    if (this.#raised) return 0
-    return Math.max(0, Math.min(this.#reader.size + this.#extra, this.#allowance) - this.#ignored)
+    return this.#failures.leave(Math.min(this.#reader.size + this.#extra, this.#allowance))
   }
 
   #reconcile(): void {
@@ -296,7 +291,7 @@ export class Cluster implements SizedCluster {
       instances: this.instances,
       maxStarting: this.#settings.maxStarting,
       room: Math.min(this.#room(), most - this.#fleet.held),
-      startAt: this.#starts.nextAt,
+      startAt: this.starts.nextAt,
       now: at,
     })
     this.#fleet.carryOut(plan)
@@ -305,7 +300,7 @@ export class Cluster implements SizedCluster {
 
   /** By the same clock as the plan: it may have become time since, and nobody else would look again. */
   #wakeForBackoff(at: number): void {
-    const wait = this.#starts.nextAt - at
+    const wait = this.starts.nextAt - at
     if (wait <= 0 || this.#backoffTimer) return
     this.#backoffTimer = after(wait, () => {
       this.#backoffTimer = undefined
@@ -316,94 +311,30 @@ export class Cluster implements SizedCluster {
   #onState(instance: Instance, from: InstanceState | undefined, reason: string): void {
     const { state } = instance
     if (state === 'failed' || state === 'stopped') this.#onDemand()
-    if (from === 'starting' && state === 'ready') this.#starts.succeeded(instance.startDuration)
-    if (state === 'failed') this.#onFailed(instance, from as InstanceState)
+    if (from === 'starting' && state === 'ready') this.starts.succeeded(instance.startDuration)
+    if (state === 'failed') this.#failures.failed(instance, from as InstanceState)
     if (state === 'unready') this.traffic.ejections++
     if (from) this.#retarget()
-    this.#tell(instance, from, reason)
+    this.#telling.instance(instance, from, reason)
     this.kick()
   }
 
-  #onFailed(instance: Instance, from: InstanceState): void {
-    if (instance.isProven || this.#fleet.hasProvedSince(this.#starts.lastFailedAt)) {
-      this.#starts.proved()
-    }
-    const failure = instance.failure as ManyhostError
-    if (!instance.isProven) this.#starts.failed(failure)
-    if (from === 'starting') {
-      this.#emitter.emit('error', failure)
-      this.#giveUpOnStalled()
-    } else if (from !== 'draining') this.#onLost(failure)
-  }
-
-  /** One that was up and wanted has failed. */
-  #onLost(failure: ManyhostError): void {
-    const { onStop } = this.#settings
-    if (onStop === 'restart') return
-    if (onStop === 'raise') return this.#raise(failure)
-    this.#ignored++
-    if (this.#reader.size > 0 && this.#ignored >= this.#reader.size) this.#raise(failure)
-  }
-
-  /** The service is over: whoever waits or comes is told why, until a size is set again. */
-  #raise(failure: ManyhostError): void {
-    if (this.#raised || this.#closed) return
-    this.#raised = failure
+  /** Whoever waits or comes is told why, until a size is set again. */
+  #onRaised(failure: ManyhostError): void {
+    if (this.#closed) return
     this.#dispatch.close(failure)
-    this.#emitter.emit('error', failure)
-    this.#emitter.emit('cluster', {
-      service: this.url,
-      change: 'failed',
-      size: this.size,
-      reason: failure.message,
-      at: wallClock(),
-    })
-  }
-
-  /** Nothing is up and nothing has come up for so long as a start may take: who waits that long is told why. */
-  #giveUpOnStalled(): void {
-    const { startTimeout } = this.#settings
-    if (this.#fleet.isUp || this.#starts.failingFor(now()) < startTimeout) return
-    this.#dispatch.endWaiting(this.#starts.failure as ManyhostError, startTimeout)
+    this.#telling.error(failure)
+    this.#telling.cluster('failed', this.size, failure.message)
   }
 
   #retarget(): void {
     this.#dispatch.resize(this.#fleet.targets())
   }
 
-  #tell(instance: Instance, from: InstanceState | undefined, reason: string): void {
-    if (!this.#emitter.has('instance')) return
-    this.#emitter.emit('instance', {
-      service: this.url,
-      instance: instance.id,
-      state: instance.state,
-      ...(from && { from }),
-      ...(reason && { reason }),
-      ...(instance.state === 'failed' && { output: instance.output.lines(20) }),
-      provider: instance.provider,
-      at: wallClock(),
-    })
-  }
-
-  #onSettled(exchange: Exchange, outcome: Outcome, status: number): void {
-    if (!this.#emitter.has('request')) return
-    this.#emitter.emit('request', {
-      service: this.url,
-      id: exchange.facts.id,
-      method: exchange.facts.method,
-      path: exchange.facts.path,
-      outcome,
-      status,
-      duration: now() - exchange.startedAt,
-      attempts: exchange.attempts,
-      at: wallClock(),
-    })
-  }
-
   /** Instances and load, for the session's budget. */
   get demand(): { wanted: number; running: number; held: number; load: number } {
     return {
-      wanted: this.#raised ? 0 : Math.max(0, this.#reader.size - this.#ignored),
+      wanted: this.#failures.leave(this.#reader.size),
       running: this.#fleet.live,
       held: this.#fleet.held,
       load: this.requestQueue.size + this.inFlight,
@@ -430,24 +361,20 @@ export class Cluster implements SizedCluster {
     if (!force) await this.#finish(timeout ?? this.#settings.drainTimeout)
     this.#cutOff(error)
     this.#ticks.clear()
+    this.#unsubscribe?.()
     this.#readTimer?.clear()
     this.#backoffTimer?.clear()
     this.#reader.close()
     await this.#fleet.end('the session was closed', false)
     this.#onClosed()
-    this.#emitter.emit('cluster', {
-      service: this.url,
-      change: 'closed',
-      size: 0,
-      at: wallClock(),
-    })
+    this.#telling.cluster('closed', 0)
   }
 
   /** Lets what runs and waits come to its end. Who waits for an instance that will not come is told at once. */
   async #finish(timeout: number): Promise<void> {
     // Who waits may have come a moment ago, and the size not have seen it.
     this.#read()
-    const isServed = (): boolean => this.#wanted() > 0 && this.#starts.failure === undefined
+    const isServed = (): boolean => this.#wanted() > 0 && this.starts.failure === undefined
     const isOver = (): boolean =>
       this.#closed || this.#dispatch.isIdle || (this.inFlight === 0 && !isServed())
     await until(isOver, timeout)

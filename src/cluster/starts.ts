@@ -52,6 +52,11 @@ export class Starts {
     this.nextAt = at + startBackoff(this.#inARow, this.#random)
   }
 
+  /** There is a place that was not there: what failed may have failed for want of it, so that the wait is over. */
+  retry(): void {
+    this.nextAt = 0
+  }
+
   /** Milliseconds since the first of the failures in a row; 0 when there are none. */
   failingFor(at: number): number {
     return this.#inARow === 0 ? 0 : at - this.#failingSince

@@ -1,5 +1,7 @@
 /** Which of the ready instances with a free place takes the next request: pure picks, randomness handed in. */
 
+import { preference, type Slots, slotOf } from './slots.ts'
+
 /** What a pick reads of a target. */
 export interface Candidate {
   readonly id: string
@@ -30,6 +32,8 @@ export interface PickFacts {
   readonly random: () => number
   /** Requests with the same key go to the same instance as long as it has a free place. */
   readonly affinity: string | undefined
+  /** Of these targets, where it is remembered which one comes first for a key. */
+  readonly slots?: Slots
   /** Index of a target that has just failed this request: taken only if there is no other. -1 for none. */
   readonly avoid: number
 }
@@ -141,18 +145,21 @@ export const peakEwma: Pick = (targets, facts) => {
 }
 
 /**
- * The free target with the highest hash of (key, id): each key has its own order of preference, so that a target
+ * The free target with the highest hash of (slot of the key, id): each slot has its own order of preference, so that a target
  * that comes or goes moves only the keys that it gets or had.
  * Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998), rendezvous hashing.
  */
-export const rendezvous: Pick = (targets, { affinity = '', avoid }) => {
+export const rendezvous: Pick = (targets, { affinity = '', avoid, slots }) => {
+  const slot = slotOf(affinity)
+  // Nearly always it has a free place, and no other need be asked.
+  const first = slots?.first(slot) ?? -1
+  if (first !== -1 && first !== avoid && isFree(targets[first] as Candidate)) return first
   let best = -1
   let highest = -1
-  const key = hashOf(affinity)
   for (let index = 0; index < targets.length; index++) {
     const target = targets[index] as Candidate
     if (index === avoid || !isFree(target)) continue
-    const score = mix(target.hash ^ key)
+    const score = preference(target, slot)
     if (score > highest) {
       highest = score
       best = index
@@ -163,23 +170,6 @@ export const rendezvous: Pick = (targets, { affinity = '', avoid }) => {
 
 function fallback(targets: readonly Candidate[], avoid: number): number {
   return avoid >= 0 && isFree(targets[avoid] as Candidate) ? avoid : -1
-}
-
-/** FNV-1a, 32 bits. */
-export function hashOf(text: string): number {
-  let value = 0x811c9dc5
-  for (let index = 0; index < text.length; index++) {
-    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193)
-  }
-  return value >>> 0
-}
-
-/** The finaliser of MurmurHash3: FNV alone leaves the high bits of short ids too alike to rank by. */
-function mix(value: number): number {
-  let h = value
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
-  return (h ^ (h >>> 16)) >>> 0
 }
 
 export const PICKS = {

@@ -21,6 +21,7 @@ import {
 } from './balance.ts'
 import { Line } from './line.ts'
 import type { DispatchSettings, FairnessRequest } from './settings.ts'
+import { Slots } from './slots.ts'
 import type { Target } from './target.ts'
 
 type Writable<T> = { -readonly [Name in keyof T]: T[Name] }
@@ -38,6 +39,7 @@ export class RequestQueue {
   readonly #events: QueueEvents
   readonly #gate = new PQueue({ concurrency: 1, autoStart: false })
   readonly #line = new Line()
+  readonly #slots = new Slots()
   readonly #pick: Pick
   #targets: Target[] = []
   #serving = 0
@@ -57,7 +59,8 @@ export class RequestQueue {
     this.#settings = settings
     this.#events = events
     const { random } = settings
-    this.#facts = { turn: 0, now: 0, fewest: 0, random, affinity: undefined, avoid: -1 }
+    const slots = this.#slots
+    this.#facts = { turn: 0, now: 0, fewest: 0, random, affinity: undefined, slots, avoid: -1 }
     this.#pick = typeof settings.balance === 'function' ? settings.balance : PICKS[settings.balance]
   }
 
@@ -144,6 +147,7 @@ export class RequestQueue {
   /** A new set of targets, or new places on them. */
   resize(targets: Target[]): void {
     this.#targets = targets
+    this.#slots.reset(targets)
     this.#facts.fewest = 0
     this.#blocked = false
     this.#retarget()

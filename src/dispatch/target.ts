@@ -1,6 +1,7 @@
 /** An instance as the data plane sees it: the one small type in which the two planes meet. */
 import type { Dispatcher } from 'undici'
-import { hashOf, type Latency } from './balance.ts'
+import type { Latency } from './balance.ts'
+import { hashOf } from './hash.ts'
 import type { Ticket } from './line.ts'
 
 /**

@@ -17,7 +17,10 @@ async function heard(take: string): Promise<string> {
     // It has come when this returns, and is told in a later turn.
     process.kill(process.pid, name)
     ${take}
-    setTimeout(() => process.exit(), 500)
+    // Signals are told in the order in which they came.
+    process.once('SIGUSR2', () => process.exit())
+    process.kill(process.pid, 'SIGUSR2')
+    setTimeout(() => console.log('no signal at all'), 20_000)
   `
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script])
   return stdout.trim()

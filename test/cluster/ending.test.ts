@@ -1,8 +1,10 @@
 /** Draining, and the end of a session: every request settles, and nothing is left behind. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/index.ts'
 import {
   failure,
+  gate,
   holding,
   latch,
   NEVER,
@@ -49,14 +51,26 @@ describe('scaling down', () => {
   })
 
   test('an answer that is being read counts as running', async () => {
-    const { provider } = holding()
-    session.startup({ url, command: service })
-    void provider
-    const pid = await (await get('pid')).text()
-    const slow = get('sleep/300')
-    await until(() => session.cluster(url).inFlight === 1)
+    const end = latch()
+    const provider = inProcess(async (_req, res) => {
+      res.write('one ')
+      await end.promise
+      res.end('two')
+    })
+    session.startup({ url, provider })
+    const { body } = await get('')
+    const reader = (body as ReadableStream<Uint8Array>).getReader()
+    let text = Buffer.from((await reader.read()).value ?? []).toString()
     session.setSize(url, 0)
-    expect(await (await slow).text()).toBe(pid)
+    await until(() => states(session, url).draining === 1)
+    await turns()
+    expect(provider.instances).toHaveLength(1)
+    end.open()
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      text += Buffer.from(next.value)
+    }
+    expect(text).toBe('one two')
+    await until(() => session.cluster(url).instances.length === 0)
   })
 
   test('drainTimeout takes the request away, and another instance serves it', async () => {
@@ -95,10 +109,12 @@ describe('close', () => {
     session.startup({ url, command: service, initSize: 2 })
     await ready(session, url, 2)
     const ids = session.cluster(url).instances.map(({ id }) => id)
-    const answers = [1, 2, 3, 4].map(() => get('sleep/50'))
+    const work = gate()
+    const answers = [1, 2, 3, 4].map(() => get(`pid?${work.until}`))
     await until(() => session.cluster(url).inFlight === 2)
     const closed = session.close()
     expect((await failure(get('pid'))).code).toBe('MANYHOST_SESSION_CLOSED')
+    work.open()
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200, 200, 200])
     await closed
     expect(ids.flatMap(pidsOf)).toEqual([])

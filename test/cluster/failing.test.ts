@@ -1,12 +1,11 @@
 /** Instances that end, hang, fall ill or fail requests: what becomes of them and of what they served. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readdirSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { inProcess } from '../../providers/testing/index.ts'
+import { faults, inProcess } from '../../providers/testing/index.ts'
 import { type ServiceOptions, Session } from '../../src/index.ts'
 import {
   failure,
+  gate,
   holding,
   NEVER,
   next,
@@ -41,18 +40,18 @@ async function signal(name: NodeJS.Signals): Promise<number> {
 
 describe('an end', () => {
   test('kill -9 of the only instance: its replacement is started at once, and its request served', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'manyhost-test-'))
-    startup({ env: { JOURNAL_FOLDER: folder } })
+    const work = gate()
+    startup({ env: { JOURNAL_FOLDER: work.folder } })
     const pid = await get('/pid')
-    const answer = get('/job/150/one')
-    await until(() => readdirSync(folder).length === 1)
+    const answer = get(`/job/0/one?${work.until}`)
+    await until(() => readdirSync(work.folder).length === 1, 'it is executed')
     const failed = next(session, 'instance', ({ state }) => state === 'failed')
     const started = next(session, 'instance', ({ state }) => state === 'starting')
     process.kill(Number(pid), 'SIGKILL')
     expect((await failed).reason).toMatch(/killed by SIGKILL/)
     await started
+    work.open()
     expect(await answer).toBe('one done')
-    rmSync(folder, { recursive: true })
     expect(session.cluster('http://calc').stats()).toMatchObject({ resends: 1, executedTwice: 1 })
     expect(await session.metrics.metrics()).toContain(
       'manyhost_executed_twice_total{service="http://calc"} 1',
@@ -133,44 +132,62 @@ describe('an end', () => {
 })
 
 describe('a health check', () => {
-  const health = { path: '/health', interval: 40, threshold: 2 }
-
   test('that fails makes it unready, then replaces it, and takes along no request', async () => {
+    const { provider, seen, held, holds } = holding()
+    // A check of one that is well may come too late for a slow machine now and then, but not three times in a row.
+    const health = { path: '/now', interval: 10, threshold: 3 }
+    const sick = faults(provider, {})
     const events = record(session, 'instance')
-    startup({ health, concurrency: 2 })
-    const pid = await get('/pid')
-    const slow = get('/sleep/1000')
-    await get('/sick')
-    const resent = await next(session, 'resend')
-    expect(resent.reason).toBe('unhealthy')
-    expect(await slow).not.toBe(pid)
-    const first = events.filter(({ instance }) => instance === resent.instance)
-    expect(first.map(({ state }) => state)).toEqual([
+    startup({ command: undefined as never, provider: sick, health, concurrency: 2 })
+    const slow = get('/slow')
+    await holds(1)
+    const first = held[0]?.instance
+    const resent = next(session, 'resend')
+    sick.set({ status: { code: 500, percentage: 100 } })
+    expect(await resent).toMatchObject({ reason: 'unhealthy', instance: first })
+    await until(() =>
+      events.some(({ instance, state }) => instance === first && state === 'failed'),
+    )
+    sick.set({})
+    await holds(1)
+    expect(held[0]?.instance).not.toBe(first)
+    held[0]?.answer()
+    expect(await slow).toBe('slow')
+    expect(seen.filter((name) => name === 'slow')).toHaveLength(2)
+    const told = events.filter(({ instance }) => instance === first)
+    expect(told.map(({ state }) => state)).toEqual([
       'pending',
       'starting',
       'ready',
       'unready',
       'failed',
     ])
-    expect(first.at(-2)?.reason).toMatch(/health check failed 2 times in a row: .*500/)
+    expect(told.at(-2)?.reason).toMatch(/health check failed 3 times in a row: .*500/)
   })
 
-  test('finds a silent death (SIGSTOP), and an instance that thaws in time is ready again', async () => {
-    startup({ health: { ...health, threshold: 3, interval: 60 } })
+  test('finds a silent death, and an instance that thaws in time is ready again', async () => {
+    const { provider, holds, held } = holding()
+    // From unready to replaced it is as long as to unready: time enough to thaw, whatever else the machine does.
+    const health = { path: '/now', interval: 10, threshold: 30 }
+    startup({ command: undefined as never, provider, health, concurrency: 2 })
+    await ready(session, 'http://calc', 1)
+    const [instance] = provider.instances
     const unready = next(session, 'instance', ({ state }) => state === 'unready')
-    const pid = await signal('SIGSTOP')
-    const waiting = get('/pid')
+    instance?.freeze()
+    const waiting = get('/waiting')
     await unready
-    process.kill(pid, 'SIGCONT')
-    const again = await next(session, 'instance', ({ from }) => from === 'unready')
-    // Under load it may thaw too late; then it is replaced, and nothing is lost either.
-    expect(['ready', 'failed']).toContain(again.state)
-    if (again.state === 'ready') expect(await waiting).toBe(String(pid))
-    else expect(await waiting).not.toBe(String(pid))
+    const again = next(session, 'instance')
+    instance?.thaw()
+    expect(await again).toMatchObject({ state: 'ready', from: 'unready', instance: instance?.id })
+    await until(() => held.length > 0)
+    for (const one of [...held]) one.answer()
+    expect(await waiting).toBe('waiting')
+    await holds(0)
   })
 
-  test('of an instance that stays frozen replaces it, and nothing of it is left', async () => {
-    startup({ health })
+  test('of a process that stays frozen (SIGSTOP) replaces it, and nothing of it is left', async () => {
+    // Eight checks in a row take four seconds to fail.
+    startup({ health: { path: '/health', interval: 250, threshold: 4 } })
     const failed = next(session, 'instance', ({ state }) => state === 'failed')
     const pid = await signal('SIGSTOP')
     const waiting = get('/pid')
@@ -180,12 +197,11 @@ describe('a health check', () => {
   })
 
   test('without one, a silent death is found by attemptTimeout', async () => {
-    startup({ initSize: 2, attemptTimeout: 150 })
+    startup({ initSize: 2, attemptTimeout: 150, maxAttempts: 1_000 })
     await ready(session, 'http://calc', 2)
     const pid = await signal('SIGSTOP')
     const pids = await Promise.all(Array.from({ length: 8 }, () => get('/pid')))
     expect(pids).not.toContain(String(pid))
-    process.kill(pid, 'SIGCONT')
   })
 })
 
@@ -207,14 +223,14 @@ describe('an ejection', () => {
     await ready(session, cluster.url, 2)
     const [bad] = cluster.instances.map(({ id }) => id)
     state.broken.add(bad as string)
-    const ejected = next(session, 'instance', ({ state: to }) => to === 'unready')
     const rejoined = next(session, 'instance', ({ from }) => from === 'unready')
+    session.on('instance', ({ instance, state: to }) => {
+      if (to === 'unready') state.broken.delete(instance)
+    })
     const answers = await Promise.all(Array.from({ length: 20 }, () => get('/')))
-    expect(answers).not.toContain(bad)
-    expect(await ejected).toMatchObject({ instance: bad })
+    expect(answers).toHaveLength(20)
     expect(await rejoined).toMatchObject({ instance: bad, state: 'ready' })
-    expect(cluster.stats().ejections).toBeGreaterThan(0)
-    state.broken.clear()
+    expect(cluster.stats()).toMatchObject({ resends: 3, ejections: 1, completions: 20 })
     await until(async () => (await get('/')) === bad)
   })
 
@@ -243,8 +259,8 @@ describe('an ejection', () => {
   })
 
   test('of long ago does not keep an idle instance from being ready after a failed check', async () => {
-    const health = { path: '/health', interval: 10, threshold: 1 }
-    const { state, cluster } = flaky({ ejectAfter: 1, health: { ...health, threshold: 3 } })
+    const health = { path: '/health', interval: 10, threshold: 10 }
+    const { state, cluster } = flaky({ ejectAfter: 1, health })
     await ready(session, cluster.url, 1)
     const [id] = cluster.instances.map((one) => one.id) as [string]
     state.broken.add(id)

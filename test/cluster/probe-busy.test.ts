@@ -21,11 +21,11 @@ async function server(answer: (path: string, response: ServerResponse) => void):
   return `http://127.0.0.1:${(http.address() as AddressInfo).port}`
 }
 
-function sessionOver(urls: string[]): Session {
+function sessionOver(urls: string[], threshold: number): Session {
   const session = new Session({ provider: fixed({ urls }) })
   closers.push(() => session.close({ force: true }))
-  const health = { path: '/health', interval: 30, threshold: 2 }
-  session.startup({ url: 'http://calc', initSize: urls.length, health })
+  const health = { path: '/health', interval: 30, threshold }
+  session.startup({ url: 'http://calc', initSize: urls.length, health, maxAttempts: 1_000 })
   return session
 }
 
@@ -36,8 +36,8 @@ test('an instance that hangs with all its places taken is found out by its healt
     if (!hung) response.end()
   })
   const sound = await server((_, response) => response.end('answered'))
-  const client = sessionOver([silent, sound]).client()
-  const both = await Promise.all([1, 2].map(() => client.get('http://calc/', { timeout: 5_000 })))
+  const client = sessionOver([silent, sound], 2).client()
+  const both = await Promise.all([1, 2].map(() => client.get('http://calc/')))
   expect(hung).toBe(true)
   expect(await Promise.all(both.map((response) => response.text()))).toEqual([
     'answered',
@@ -46,11 +46,18 @@ test('an instance that hangs with all its places taken is found out by its healt
 })
 
 test('an instance that works long with all its places taken stays healthy', async () => {
+  const threshold = 10
+  let checks = 0
+  let finish: (() => void) | undefined
   const busy = await server((path, response) => {
-    if (path === '/health') response.end()
-    else setTimeout(() => response.end('done'), 400)
+    if (path !== '/health') finish = () => response.end('done')
+    else {
+      response.end()
+      // Had they failed, it would have been given up twice over by now.
+      if (finish && ++checks === 4 * threshold) finish()
+    }
   })
-  const response = await sessionOver([busy]).client().get('http://calc/')
+  const response = await sessionOver([busy], threshold).client().get('http://calc/')
   expect(await response.text()).toBe('done')
   expect(response.timing?.attempts).toHaveLength(1)
 })

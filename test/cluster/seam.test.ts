@@ -1,8 +1,8 @@
 /** What a provider may say beyond `start`: that a place will be lost, how many requests it takes, how many there may be. */
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { Session } from '../../src/index.ts'
 import type { Provider, Running } from '../../src/provider.ts'
-import { holding, latch, next, ready, record, states, turns, until } from '../help.ts'
+import { holding, latch, NEVER, next, ready, record, states, turns, until } from '../help.ts'
 
 const url = 'http://calc'
 
@@ -212,4 +212,54 @@ test('available: asked of each service by its name', async () => {
   await turns()
   expect(session.cluster('http://other').instances).toEqual([])
   expect([...asked].sort()).toEqual([url, 'http://other'])
+})
+
+/** Its places come by themselves: `come` is what a machine does that dials in. */
+function growing(inner: Provider) {
+  let available = 0
+  const listeners = new Set<() => void>()
+  const provider = saying(inner, () => ({}), {
+    available: () => available,
+    onAvailable: (listener) => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+  })
+  const come = (): void => {
+    available++
+    for (const listener of listeners) listener()
+  }
+  return { provider, come, listeners }
+}
+
+test('onAvailable: a machine that comes serves who waits at once, without a tick', async () => {
+  const { provider, come, listeners } = growing(holding().provider)
+  const quiet = new Session({ tickInterval: NEVER })
+  quiet.startup({ url, provider })
+  const answer = quiet.client().get(`${url}/now`)
+  await turns()
+  expect(quiet.cluster(url).instances).toEqual([])
+  come()
+  expect((await answer).status).toBe(200)
+  await quiet.close()
+  expect(listeners.size).toBe(0)
+})
+
+test('onAvailable: what failed before need not wait any longer', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { provider, come } = growing(holding({ failStarts: 3 }).provider)
+  const quiet = new Session({ tickInterval: NEVER })
+  const failures = record(quiet, 'error')
+  quiet.startup({ url, provider })
+  for (const count of [1, 2, 3]) {
+    come()
+    await turns()
+    expect(failures).toHaveLength(count)
+  }
+  come()
+  await turns()
+  expect(states(quiet, url)).toEqual({ ready: 1 })
+  vi.useRealTimers()
+  await quiet.close({ force: true })
 })

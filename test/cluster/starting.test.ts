@@ -1,5 +1,5 @@
 /** Starts that succeed, and starts that do not. */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { type InstanceEvent, Session } from '../../src/index.ts'
 import {
@@ -13,6 +13,7 @@ import {
   record,
   service,
   states,
+  turns,
   until,
 } from '../help.ts'
 
@@ -63,12 +64,12 @@ describe('a start that succeeds', () => {
 })
 
 describe('a start that fails', () => {
-  /** Starts a service that cannot, and waits for its third failure. */
-  async function fails(options: object, startup?: () => Promise<void>) {
+  /** Starts a service that cannot, and waits for so many failures. */
+  async function fails(options: object, startup?: () => Promise<void>, count = 3) {
     const errors = record(session, 'error')
     const events = record(session, 'instance')
     session.startup({ url: 'http://calc', startTimeout: 400, ...options }, startup)
-    await until(() => errors.length >= 3)
+    await until(() => errors.length >= count)
     const failed = events.filter(({ state }) => state === 'failed') as InstanceEvent[]
     return { error: errors[0], failed, snapshot: session.snapshot().clusters[0], events }
   }
@@ -84,7 +85,6 @@ describe('a start that fails', () => {
       /START_FAILED/,
       /not found/,
     ],
-    ['the wrong port', { command: [...service, 'wrong-port'] }, /START_TIMEOUT/, /ECONNREFUSED/],
     ['never listens', { command: [...service, 'deaf'] }, /START_TIMEOUT/, /within 400 ms/],
     ['never answers', { command: service, ready: '/hang' }, /START_TIMEOUT/, /within 400 ms/],
   ])('%s: retried, with a message that says why', async (_, options, code, reason) => {
@@ -97,14 +97,28 @@ describe('a start that fails', () => {
     expect(failed.every(({ from }) => from === 'starting')).toBe(true)
   })
 
+  test('the wrong port: retried, with a message that says what the last try met', async () => {
+    // Time enough for one try, whatever else the machine does.
+    const options = { command: [...service, 'wrong-port'], startTimeout: 5_000 }
+    const { error, failed } = await fails(options, undefined, 1)
+    expect(error?.code).toBe('MANYHOST_START_TIMEOUT')
+    expect(error?.message).toMatch(/within 5000 ms .*last try: .*ECONNREFUSED/)
+    const again = await next(session, 'instance', ({ state }) => state === 'starting')
+    expect(again.instance).not.toBe(failed[0]?.instance)
+  })
+
   test('what the server wrote is in the error, the event and nowhere too long', async () => {
-    const { error, failed } = await fails({ command: [node, script, 'exit'], ...patient })
+    const { error, failed } = await fails(
+      { command: [node, script, 'exit'], ...patient },
+      undefined,
+      1,
+    )
     expect(error?.message).toContain('cannot read the configuration')
     expect(failed[0]?.output).toContain('cannot read the configuration')
   })
 
   test('8 MB of output: the last 64 KiB are kept', async () => {
-    const { error } = await fails({ command: [...service, 'print'], ...patient })
+    const { error } = await fails({ command: [...service, 'print'], ...patient }, undefined, 1)
     expect(error?.output).toMatch(/the last line\n$/)
     expect(error?.output?.length).toBeLessThanOrEqual(65_536)
   })
@@ -121,41 +135,60 @@ describe('a start that fails', () => {
     expect(failed.message).toMatch(/exit code 9: half done/)
   })
 
-  test('waits longer each time, by doubling with jitter, and begins anew after a success', async () => {
-    const { provider } = holding({ failStarts: 5 })
-    const at: number[] = []
-    session.on('instance', ({ from }) => from === 'pending' && at.push(performance.now()))
-    session.startup({ url: 'http://calc', provider })
-    await ready(session, 'http://calc', 1)
-    const gaps = at.slice(1).map((time, i) => time - (at[i] as number))
-    // The n-th wait is from half of 100 * 2^n to all of it; timers are late at worst, never early.
-    gaps.forEach((gap, n) => {
-      expect(gap).toBeGreaterThanOrEqual(50 * 2 ** n - 2)
-    })
-    expect(gaps).toHaveLength(5)
-    expect(session.snapshot().clusters[0]?.failure).toBeNull()
-  })
-
   test('tells a request that waited for startTimeout what the failure is', async () => {
-    session.startup({ url: 'http://calc', command: [...service, 'exit'], startTimeout: 2_000 })
+    const { provider } = holding()
+    const cannot = { ...provider, capabilities: provider.capabilities }
+    cannot.start = async () => {
+      throw new Error('cannot read the configuration')
+    }
+    session.startup({ url: 'http://calc', provider: cannot, startTimeout: 300 })
     const error = await failure(session.client().get('http://calc/'))
     expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED', status: 503, retryable: true })
     expect(error.message).toContain('cannot read the configuration')
   })
+})
 
-  test('a crash loop backs off as failing starts do', async () => {
-    const inner = inProcess((_req, res) => void res.end())
+describe('a backoff', () => {
+  /** Half of the longest jitter: the n-th wait is 75 % of 100 * 2^n. */
+  const random = (): number => 0.5
+  const waits = [75, 150, 300, 600, 1_200]
+  let slow: Session
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+    slow = new Session({ tickInterval: NEVER, random })
+  })
+  afterEach(async () => {
+    vi.useRealTimers()
+    await slow.close({ force: true })
+  })
+
+  /** Times between the starts, by the false clock. */
+  async function gaps(count: number): Promise<number[]> {
     const at: number[] = []
-    session.on('instance', ({ state, from }) => {
-      if (from === 'pending') at.push(performance.now())
+    slow.on('instance', ({ from }) => from === 'pending' && at.push(performance.now()))
+    while (at.length <= count) {
+      await turns()
+      await vi.advanceTimersToNextTimerAsync()
+    }
+    return at.slice(1).map((time, i) => Math.round(time - (at[i] as number)))
+  }
+
+  test('waits longer each time, by doubling with jitter, and begins anew after a success', async () => {
+    const { provider } = holding({ failStarts: 5 })
+    slow.startup({ url: 'http://calc', provider, startTimeout: NEVER })
+    expect(await gaps(5)).toEqual(waits)
+    await turns()
+    expect(states(slow, 'http://calc')).toEqual({ ready: 1 })
+    expect(slow.snapshot().clusters[0]?.failure).toBeNull()
+  })
+
+  test('is that of a crash loop as well', async () => {
+    const inner = inProcess((_req, res) => void res.end())
+    slow.on('instance', ({ state }) => {
       if (state === 'ready') setImmediate(() => inner.instances[0]?.kill())
     })
-    session.startup({ url: 'http://calc', provider: inner })
-    await until(() => at.length === 6)
-    const gaps = at.slice(1).map((time, i) => time - (at[i] as number))
-    gaps.forEach((gap, n) => {
-      expect(gap).toBeGreaterThanOrEqual(50 * 2 ** n - 2)
-    })
+    slow.startup({ url: 'http://calc', provider: inner, startTimeout: NEVER })
+    expect(await gaps(5)).toEqual(waits)
   })
 })
 
@@ -180,17 +213,18 @@ describe('how many start at a time', () => {
   })
 
   test('slowStart lets the places of a new instance grow', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
     const { provider, held, holds } = holding()
     session.startup({ url: 'http://calc', provider, concurrency: 5, slowStart: 200 })
     await ready(session, 'http://calc', 1)
     const answers = [1, 2, 3, 4, 5].map((n) => session.client().get(`http://calc/${n}`))
-    const counts: number[] = []
-    await until(() => {
-      if (counts.at(-1) !== held.length) counts.push(held.length)
-      return held.length === 5
-    })
-    await holds(5)
-    expect(counts.length).toBeGreaterThan(3)
+    for (const places of [1, 2, 3, 4, 5]) {
+      await holds(places)
+      await turns()
+      expect(held).toHaveLength(places)
+      vi.advanceTimersByTime(50)
+    }
     for (const one of [...held]) one.answer()
     await Promise.all(answers)
   })

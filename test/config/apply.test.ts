@@ -6,6 +6,7 @@ import { type Config, loadConfig } from '../../src/config/config.ts'
 import type { ServiceConfig } from '../../src/config/services.ts'
 import { Session } from '../../src/session.ts'
 import { sleep } from '../../src/time.ts'
+import { until } from '../help.ts'
 
 const sessions: Session[] = []
 afterEach(async () => {
@@ -43,7 +44,7 @@ function setUp(): { session: Session; toService: ToService; calls: string[] } {
 }
 
 /** Requests of several callers, until told to end. */
-function load(session: Session, url: string): () => Promise<string[]> {
+function load(session: Session, url: string) {
   const client = session.client()
   let ended = false
   const answers: string[] = []
@@ -53,11 +54,18 @@ function load(session: Session, url: string): () => Promise<string[]> {
       answers.push(response.status === 200 ? await response.text() : `status ${response.status}`)
     }
   })
-  return async () => {
-    ended = true
-    await Promise.all(callers)
-    await client.close()
-    return answers
+  return {
+    /** So many more are answered. */
+    async more(count: number): Promise<void> {
+      const enough = answers.length + count
+      await until(() => answers.length >= enough)
+    },
+    async end(): Promise<string[]> {
+      ended = true
+      await Promise.all(callers)
+      await client.close()
+      return answers
+    },
   }
 }
 
@@ -71,19 +79,18 @@ describe('applyConfig', () => {
       ['http://a', 3],
       ['http://b', 1],
     ])
-    const end = load(session, 'http://a/x')
-    await sleep(100)
+    const { more, end } = load(session, 'http://a/x')
+    await more(20)
     const second = config('  http://a: { concurrency: 4, size: 2 }\n  http://c: { size: 1..3 }')
     const applied = await applyConfig(session, first, second, toService)
     expect(applied.failed).toEqual([])
     expect(applied.done).toHaveLength(3)
-    await sleep(100)
+    await more(20)
     const third = config('  http://a: { concurrency: 4, size: 5 }\n  http://c: { size: 1..3 }')
     const resized = await applyConfig(session, second, third, toService)
     expect(resized.done).toEqual([{ url: 'http://a', change: 'resized' }])
-    await sleep(100)
+    await more(20)
     const answers = await end()
-    expect(answers.length).toBeGreaterThan(50)
     expect(new Set(answers)).toEqual(new Set(['v1', 'v4']))
     expect(answers.at(-1)).toBe('v4')
     expect(session.clusters.map(({ url }) => url).sort()).toEqual(['http://a', 'http://c'])
@@ -94,7 +101,7 @@ describe('applyConfig', () => {
     const { session, toService } = setUp()
     const first = config('  http://a: { size: 1 }')
     await applyConfig(session, undefined, first, toService)
-    const end = load(session, 'http://a')
+    const { end } = load(session, 'http://a')
     const second = config(
       '  http://a: { provider: broken, startTimeout: 200 }\n  http://b: {}\n  http://c: { command: [x] }',
     )

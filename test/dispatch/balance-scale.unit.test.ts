@@ -3,13 +3,14 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
   type Candidate,
-  hashOf,
   leastInFlight,
   observeSilence,
   type PickFacts,
   peakEwma,
   rendezvous,
 } from '../../src/dispatch/balance.ts'
+import { hashOf } from '../../src/dispatch/hash.ts'
+import { Slots } from '../../src/dispatch/slots.ts'
 
 function target(id: string, given: Partial<Candidate> = {}): Candidate {
   const latency = { cost: 100, at: 0 }
@@ -91,4 +92,26 @@ test('keys spread evenly', () => {
   }
   for (const count of counts) expect(count).toBeGreaterThan(400)
   for (const count of counts) expect(count).toBeLessThan(600)
+})
+
+test('slots change no choice, whoever is busy or to be avoided, comes or goes', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.uniqueArray(fc.string(), { maxLength: 30 }), { minLength: 1, maxLength: 4 }),
+      fc.array(fc.boolean(), { minLength: 30, maxLength: 30 }),
+      fc.array(fc.string(), { minLength: 1 }),
+      fc.integer({ min: -1, max: 29 }),
+      (sets, busy, keys, given) => {
+        const slots = new Slots()
+        for (const ids of sets) {
+          const targets = ids.map((id, i) => target(id, { inFlight: busy[i] ? 32 : 0 }))
+          slots.reset(targets)
+          for (const affinity of [...keys, ...keys]) {
+            const asked = { ...facts, affinity, avoid: Math.min(given, ids.length - 1) }
+            expect(rendezvous(targets, { ...asked, slots })).toBe(rendezvous(targets, asked))
+          }
+        }
+      },
+    ),
+  )
 })

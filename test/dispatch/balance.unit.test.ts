@@ -3,7 +3,6 @@ import { describe, expect, test } from 'vitest'
 import { seeded } from '../../providers/testing/fault-plan.ts'
 import {
   type Candidate,
-  hashOf,
   leastInFlight,
   observe,
   PICKS,
@@ -13,6 +12,7 @@ import {
   rendezvous,
   roundRobin,
 } from '../../src/dispatch/balance.ts'
+import { hashOf } from '../../src/dispatch/hash.ts'
 
 function target(id: string, inFlight = 0, places = 1, cost = 0): Candidate {
   const latency = { cost, at: 0 }

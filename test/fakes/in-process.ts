@@ -59,19 +59,6 @@ export async function outcome(to: Running): Promise<string> {
   }
 }
 
-export function latch(): { promise: Promise<void>; open: () => void } {
-  let open!: () => void
-  const promise = new Promise<void>((resolve) => {
-    open = resolve
-  })
-  return { promise, open }
-}
-
-/** A turn of the event loop: all that is under way in memory has come to rest after a few. */
-export async function turns(count = 20): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve))
-}
-
 /** What a handler is told, one word a call, for both of undici's shapes. */
 export function told(
   to: Dispatcher,

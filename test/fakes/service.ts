@@ -76,11 +76,6 @@ export async function rawService(
   return { session, client: session.client(), url, connections }
 }
 
-/** Resolves when `condition` holds, asked once a turn of the event loop. */
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve))
-}
-
 export async function bodyOf(readable: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   for await (const chunk of readable) chunks.push(chunk)

@@ -1,7 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { request } from 'undici'
 import { describe, expect, test } from 'vitest'
-import { rawService, service, until } from '../fakes/service.ts'
+import { rawService, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 /** Read as slowly as a slow reader does: a few turns of the loop between two chunks. */
 async function slowly(body: AsyncIterable<Uint8Array>): Promise<number> {

@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest'
 import type { HeadersLike, RequestOptions } from '../../src/index.ts'
 import type { QueryLike } from '../../src/request.ts'
 import { echo } from '../fakes/echo.ts'
-import { openSession, service, until } from '../fakes/service.ts'
+import { openSession, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 describe('what a request carries', () => {
   const bytes = new Uint8Array([0, 255, 13, 10, 128])

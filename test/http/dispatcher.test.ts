@@ -13,7 +13,8 @@ import {
 } from 'undici'
 import { describe, expect, test } from 'vitest'
 import { echo } from '../fakes/echo.ts'
-import { bodyOf, rawService, service, until } from '../fakes/service.ts'
+import { bodyOf, rawService, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 describe("undici's ways to ask", () => {
   test('request: query, headers, bodies of all kinds', async () => {

@@ -5,7 +5,8 @@ import { Readable } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
-import { service, until } from '../fakes/service.ts'
+import { service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 /** `/to?<status>&<location>` redirects there; all else echoes. */
 const redirecting: NodeHandler = async (req, res) => {

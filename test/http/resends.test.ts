@@ -3,7 +3,8 @@ import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import type { NodeRequest } from '../../providers/testing/index.ts'
 import type { RequestOptions, ServiceOptions } from '../../src/index.ts'
-import { bodyOf, type Service, service, until } from '../fakes/service.ts'
+import { bodyOf, type Service, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 const KILL = { 'x-kill': '1' }
 

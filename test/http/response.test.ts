@@ -2,7 +2,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import type { ServiceOptions } from '../../src/index.ts'
-import { rawService, service, until } from '../fakes/service.ts'
+import { rawService, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 /** As held and as passed on: what a caller sees is the same. */
 describe.each([

@@ -4,7 +4,8 @@ import type { Duplex } from 'node:stream'
 import { connect, upgrade, WebSocket } from 'undici'
 import { expect, test } from 'vitest'
 import type { NodeRequest } from '../../providers/testing/index.ts'
-import { rawService, service, until } from '../fakes/service.ts'
+import { rawService, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 const SWITCHING = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: '
 

@@ -7,7 +7,8 @@ import { request } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
-import { openSession, rawService, service, until } from '../fakes/service.ts'
+import { openSession, rawService, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
 
 test.each([
   '/a%2Fb/%2e%2E',

@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { faults, inProcess } from '../../providers/testing/index.ts'
-import { ask, faulty, outcome, start, stopAll, turns } from '../fakes/in-process.ts'
+import { ask, faulty, outcome, start, stopAll } from '../fakes/in-process.ts'
+import { turns } from '../help.ts'
 
 const always = { percentage: 100 }
 

@@ -3,7 +3,8 @@ import { Readable } from 'node:stream'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type InProcessInstance, inProcess } from '../../providers/testing/index.ts'
 import { Gate, Line } from '../../providers/testing/line.ts'
-import { ask, latch, start, stopAll, turns } from '../fakes/in-process.ts'
+import { ask, start, stopAll } from '../fakes/in-process.ts'
+import { latch, turns } from '../help.ts'
 
 afterEach(stopAll)
 

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type InProcessInstance, inProcess } from '../../providers/testing/index.ts'
-import { ask, latch, start, stopAll, turns } from '../fakes/in-process.ts'
+import { ask, start, stopAll } from '../fakes/in-process.ts'
+import { latch, turns } from '../help.ts'
 
 afterEach(stopAll)
 

@@ -1,15 +1,30 @@
 import { execFile } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { Dispatcher } from 'undici'
 import type { StartSpec } from '../../src/provider.ts'
-import { now, sleep } from '../../src/time.ts'
+
+export { until } from '../help.ts'
 
 export const server = resolve('test/fakes/process-server.mjs')
 
 /** First of 200 ports for the tests of this process: others may run the same tests at the same time. */
-export const portBase = 12_000 + 200 * (process.pid % 40)
+export const portBase = await claimPorts()
+
+/** Whoever listens on the last port of a block has the block, to the end of its process. */
+async function claimPorts(): Promise<number> {
+  for (let turn = 0; turn < 80; turn++) {
+    const base = 12_000 + 200 * ((process.pid + turn) % 80)
+    const claim = createServer().unref()
+    const isMine = await new Promise((resolve) => {
+      claim.once('error', () => resolve(false)).listen(base + 199, '127.0.0.1', () => resolve(true))
+    })
+    if (isMine) return base
+  }
+  throw new Error('80 others run these tests')
+}
 
 let count = 0
 
@@ -28,25 +43,6 @@ export function specOf(part: Partial<StartSpec> = {}): StartSpec & { output: str
     ...part,
   }
   return spec
-}
-
-/**
- * Asks again and again until the answer is neither false nor an error; the last one is thrown after `ms`, which are far
- * more than it takes, so that only a hang reaches them.
- */
-export async function until<T>(ask: () => T | false | Promise<T | false>, ms = 25_000): Promise<T> {
-  const deadline = now() + ms
-  for (;;) {
-    let failure: unknown = new Error(`still not so: ${ask}`)
-    try {
-      const answer = await ask()
-      if (answer !== false) return answer
-    } catch (error) {
-      failure = error
-    }
-    if (now() > deadline) throw failure
-    await sleep(5)
-  }
 }
 
 /** Whether the process runs; a zombie does not. */

@@ -47,7 +47,7 @@ async function stage(options: WorkersOptions = {}, startup: object = {}): Promis
 interface Child {
   readonly process: ChildProcess
   readonly lines: string[]
-  says(pattern: RegExp): Promise<void>
+  says(pattern: RegExp): Promise<unknown>
 }
 
 function child(url: string, ...args: string[]): Child {

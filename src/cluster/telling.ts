@@ -1,0 +1,72 @@
+/** What a cluster says of itself, as the session's events. Of what nobody listens to nothing is built. */
+import type { Attempt } from '../dispatch/attempt.ts'
+import type { Exchange } from '../dispatch/exchange.ts'
+import type { ManyhostError } from '../errors.ts'
+import type { ClusterEvent, Emitter, InstanceState, Outcome, SessionEvents } from '../events.ts'
+import { now, wallClock } from '../time.ts'
+import type { Instance } from './instance.ts'
+
+export class Telling {
+  readonly #service: string
+  readonly #emitter: Emitter<SessionEvents>
+
+  constructor(service: string, emitter: Emitter<SessionEvents>) {
+    this.#service = service
+    this.#emitter = emitter
+  }
+
+  error(error: ManyhostError): void {
+    this.#emitter.emit('error', error)
+  }
+
+  cluster(change: ClusterEvent['change'], size: number, reason?: string): void {
+    this.#emitter.emit('cluster', {
+      service: this.#service,
+      change,
+      size,
+      ...(reason !== undefined && { reason }),
+      at: wallClock(),
+    })
+  }
+
+  instance(instance: Instance, from: InstanceState | undefined, reason: string): void {
+    if (!this.#emitter.has('instance')) return
+    this.#emitter.emit('instance', {
+      service: this.#service,
+      instance: instance.id,
+      state: instance.state,
+      ...(from && { from }),
+      ...(reason && { reason }),
+      ...(instance.state === 'failed' && { output: instance.output.lines(20) }),
+      provider: instance.provider,
+      at: wallClock(),
+    })
+  }
+
+  resend(exchange: Exchange, attempt: Attempt, reason: string): void {
+    if (!this.#emitter.has('resend')) return
+    this.#emitter.emit('resend', {
+      service: this.#service,
+      id: exchange.facts.id,
+      attempt: attempt.number,
+      instance: attempt.target?.id ?? '',
+      reason,
+      at: wallClock(),
+    })
+  }
+
+  request(exchange: Exchange, outcome: Outcome, status: number): void {
+    if (!this.#emitter.has('request')) return
+    this.#emitter.emit('request', {
+      service: this.#service,
+      id: exchange.facts.id,
+      method: exchange.facts.method,
+      path: exchange.facts.path,
+      outcome,
+      status,
+      duration: now() - exchange.startedAt,
+      attempts: exchange.attempts,
+      at: wallClock(),
+    })
+  }
+}
