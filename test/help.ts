@@ -3,7 +3,6 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { inProcess, type NodeHandler, type NodeRequest } from '../providers/testing/index.ts'
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
-import { now, sleep } from '../src/time.ts'
 
 /** Longest wait for anything that is to happen: far more than it takes, so that only a hang reaches it. */
 const PATIENCE = 20_000
@@ -11,15 +10,19 @@ const PATIENCE = 20_000
 /** Long enough that no tick comes while a test runs: what happens then happened at once. */
 export const NEVER = 3_600_000
 
+/** The real clock, also where a test has put a false one in its place. */
+const { setTimeout: later } = globalThis
+const clock = performance.now.bind(performance)
+
 /** A server as a service may have one; see the file for what it does. */
 export const service = ['node', resolve('test/fakes/service.mjs')]
 
 /** Asks again and again until the answer is true. */
 export async function until(ask: () => boolean | Promise<boolean>, what = String(ask)) {
-  const deadline = now() + PATIENCE
+  const deadline = clock() + PATIENCE
   while (!(await ask())) {
-    if (now() > deadline) throw new Error(`it did not come true: ${what}`)
-    await sleep(1)
+    if (clock() > deadline) throw new Error(`it did not come true: ${what}`)
+    await new Promise((take) => later(take, 1))
   }
 }
 

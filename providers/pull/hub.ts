@@ -4,7 +4,7 @@
  */
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { ManyhostError } from '../../src/errors.ts'
-import { afterIdly, now, wallClock } from '../../src/time.ts'
+import { afterSilence, now, wallClock } from '../../src/time.ts'
 import type { Call } from './call.ts'
 import type { Caller, Job, Seat } from './job.ts'
 import { type Parsed, refuse } from './json.ts'
@@ -288,7 +288,7 @@ export class Hub {
 
   #renew(job: Job): void {
     job.timer?.clear()
-    job.timer = afterIdly(this.limits.lease, () => {
+    job.timer = afterSilence(this.limits.lease, () => {
       job.service.counts.expired++
       this.release(job, `the lease of worker ${job.seat?.name} ran out`)
     })

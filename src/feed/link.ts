@@ -2,7 +2,7 @@
 import { connect as dial, type Socket } from 'node:net'
 import { connect as dialTls } from 'node:tls'
 import { asError } from '../errors.ts'
-import { afterIdly, type Timer } from '../time.ts'
+import { afterSilence, type Timer } from '../time.ts'
 import type { FeedTls } from './client-options.ts'
 import { authFrame, FrameParser, OP, secretHash, shortText } from './frame.ts'
 import type { FeedMessage } from './inbox.ts'
@@ -66,7 +66,7 @@ export class Link {
     })
     this.#parser = new FrameParser((...frame) => this.#take(...frame))
     const { connectTimeout } = settings
-    this.#timer = afterIdly(connectTimeout, () =>
+    this.#timer = afterSilence(connectTimeout, () =>
       this.destroy(new Error(`the broker said nothing within ${connectTimeout} ms`)),
     )
     this.#socket.on('data', (chunk: Buffer) => this.#read(chunk))
@@ -144,7 +144,7 @@ export class Link {
     this.#writer.push(authFrame(ident, secretHash(bytes.subarray(at, end), secret)))
     this.#events.onOpen(broker)
     if (settle === 0) this.#accept()
-    else this.#timer = afterIdly(settle, () => this.#accept())
+    else this.#timer = afterSilence(settle, () => this.#accept())
   }
 
   #accept(): void {

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { asError } from '../errors.ts'
-import { afterIdly, type Timer } from '../time.ts'
+import { afterIdly, afterSilence, type Timer } from '../time.ts'
 import type { Channel, Channels, Subscriber } from './channels.ts'
 import { errorFrame, FrameParser, HEADER, infoFrame, OP, shortText, textOf } from './frame.ts'
 import { startsWith } from './link.ts'
@@ -86,7 +86,7 @@ export class Peer implements Subscriber {
     socket.on('data', (chunk: Buffer) => this.#read(chunk))
     socket.on('error', () => undefined)
     socket.on('close', () => this.#closed())
-    this.#timer = afterIdly(authTimeout, () =>
+    this.#timer = afterSilence(authTimeout, () =>
       this.refuse('auth-timeout', 'Authentication timed out'),
     )
     this.#writer.push(infoFrame(name, this.#nonce))
@@ -124,7 +124,7 @@ export class Peer implements Subscriber {
     this.#writer.push(frames)
     if (pending > bufferLimit / 2 && !this.#timer) {
       this.#stats.deadlineStarts++
-      this.#timer = afterIdly(this.#hub.settings.deadline, () =>
+      this.#timer = afterSilence(this.#hub.settings.deadline, () =>
         this.refuse('deadline-timer-expired', 'Backpressure deadline timer expired'),
       )
     }
