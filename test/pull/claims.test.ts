@@ -285,7 +285,7 @@ describe('what was weak in the original', () => {
     }
     await Promise.all(Array.from({ length: 32 }, (_, index) => work(index)))
     expect((await hub.ask('GET', `${service}/queue`)).status).toBe(204)
-  })
+  }, 120_000)
 
   it('5d (8): parameters of more than 100,000 bytes', async () => {
     const hub = await openHub({ store: tempFile() })
