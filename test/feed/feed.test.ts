@@ -36,7 +36,7 @@ test('what is published before there is a connection comes, in order', async () 
   hears.subscribe('ch1')
   await subscribed(feed, 1)
   {
-    await using says = client(feed.port, 'eve')
+    await using says = client(feed.port, 'eve', { closeTimeout: 60_000 })
     for (let i = 0; i < 1_000; i++) says.publish('ch1', String(i))
   }
   for (let i = 0; i < 1_000; i++) expect((await hears.read()).payload.toString()).toBe(String(i))
@@ -204,7 +204,7 @@ test('within the process: subscribe and publish without any socket', async () =>
 })
 
 test('close lets a reader get what waits for it, and clients come again to a new broker', async () => {
-  const feed = await openFeed()
+  const feed = await openFeed({ closeTimeout: 60_000 })
   await using alice = client(feed.port)
   alice.subscribe('ch1')
   await alice.ready()

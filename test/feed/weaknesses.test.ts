@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import { expect, test } from 'vitest'
 import { OP, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
+import { falseClock } from '../clock.ts'
 import { failure, latch, turns, until } from '../help.ts'
 import { client, figure, openFeed, PEOPLE, portOf, Raw } from './help.ts'
 
@@ -204,6 +205,7 @@ test('weakness 11: a client that is not read stops reading, and goes on where it
 })
 
 test('weakness 11: a subscriber that never reads is bounded, and ended by the deadline', async () => {
+  const clock = falseClock()
   await using feed = await openFeed({ bufferLimit: 2_097_152, deadline: 1_000 })
   const raw = new Raw(feed.port)
   raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
@@ -218,6 +220,11 @@ test('weakness 11: a subscriber that never reads is bounded, and ended by the de
   }, '200 messages are dropped')
   const size = 'manyhost_feed_connection_send_buffer_size'
   expect(await figure(feed, size, labels)).toBeLessThanOrEqual(2_097_152)
+  await clock.pass(999)
+  expect(feed.connections).toBe(1)
+  await clock.pass(1)
+  // Last words cannot reach it, either.
+  await clock.pass(1_000)
   await until(() => feed.connections === 0)
   const expired = { ident: 'bob', category: 'deadline-timer-expired' }
   expect(await figure(feed, ERRORS, expired)).toBe(1)
@@ -241,11 +248,15 @@ test('weakness 11: a slow subscriber that catches up is not ended', async () => 
 })
 
 test('weakness 11: connections that open and do nothing are ended, and too many refused', async () => {
+  const clock = falseClock()
   await using feed = await openFeed({ connections: 3, authTimeout: 300 })
   const idle = [1, 2, 3].map(() => new Raw(feed.port))
   await Promise.all(idle.map((raw) => raw.next()))
   const fourth = new Raw(feed.port)
   expect(await fourth.words()).toBe('Too many connections')
+  await clock.pass(299)
+  expect(feed.connections).toBe(3)
+  await clock.pass(1)
   for (const raw of idle) expect(await raw.words()).toBe('Authentication timed out')
   expect(await figure(feed, ERRORS, { category: 'auth-timeout' })).toBe(3)
 })
