@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { guarded, TooSlow } from '../../providers/pull/guard.ts'
-import { idOf } from '../../providers/pull/hub.ts'
+import { idOf } from '../../providers/pull/id.ts'
 import type { Job } from '../../providers/pull/job.ts'
 import { parseJson } from '../../providers/pull/json.ts'
 import { JobLine } from '../../providers/pull/line.ts'
