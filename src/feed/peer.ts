@@ -63,6 +63,8 @@ export class Peer implements Subscriber {
   #timer: Timer | undefined
   /** Frames that came behind AUTH while it is looked up. */
   #early: Buffer[] = []
+  /** It says nothing more. */
+  #isMute = false
   #route: Route | undefined
   readonly #routes: Route[] = []
   /** Messages that lie one behind the other in `#runBytes`, all of `#route`: they go on in one piece. */
@@ -85,6 +87,9 @@ export class Peer implements Subscriber {
     socket.setKeepAlive(true, KEEPALIVE)
     socket.on('data', (chunk: Buffer) => this.#read(chunk))
     socket.on('error', () => undefined)
+    // What was said before a hang-up counts, however long it takes to know who said it.
+    socket.allowHalfOpen = true
+    socket.on('end', () => this.#hungUp())
     socket.on('close', () => this.#closed())
     this.#timer = afterSilence(authTimeout, () =>
       this.refuse('auth-timeout', 'Authentication timed out'),
@@ -248,6 +253,14 @@ export class Peer implements Subscriber {
       this.refuse('invalid-frame', '', asError(error))
     }
     this.#deliver()
+    if (this.#isMute) this.#hungUp()
+  }
+
+  #hungUp(): void {
+    this.#isMute = true
+    if (this.#state !== 'checking' && this.#state !== 'ended') {
+      this.end(this.#hub.settings.deadline)
+    }
   }
 
   #publish(bytes: Buffer, start: number, end: number): void {
