@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { jsonLine, plainLine } from '../../src/cli/feed/subscribe.ts'
+import { until } from '../help.ts'
 import { folder, manyhost, start } from './help.ts'
 
 const PEOPLE = JSON.stringify({
@@ -14,20 +15,25 @@ async function broker() {
   const people = join(folder(), 'people.json')
   writeFileSync(people, PEOPLE)
   const args = ['feed', 'broker', '--bind', '127.0.0.1:0', '--auth', people]
-  const running = start([...args, '--debug'])
+  const running = start([...args, '--exporter', '127.0.0.1:0', '--debug'])
   const [, port = ''] = await running.until(/listening on tcp:\/\/127\.0\.0\.1:(\d+)/)
-  return { running, port }
+  const [, exporter = ''] = await running.until(/HTTP on (http:\S+)/)
+  /** Resolves when its metrics say so. */
+  const shows = (pattern: RegExp): Promise<void> =>
+    until(async () => pattern.test(await (await fetch(`${exporter}/metrics`)).text()), `${pattern}`)
+  return { running, port, shows }
 }
 
 const SECRET = { MANYHOST_FEED_SECRET: 's3cret' }
 
-test('broker, subscribe, publish and sendfile', { timeout: 60_000 }, async () => {
-  const { running, port } = await broker()
+test('broker, subscribe, publish and sendfile', { timeout: 120_000 }, async () => {
+  const { running, port, shows } = await broker()
   const me = ['-i', 'alice', '-p', port, '-c', 'c']
   const output = join(folder(), 'out.txt')
   const plain = start(['feed', 'subscribe', ...me, '-n', '3', '-o', output], { env: SECRET })
   const json = start(['feed', 'subscribe', ...me, '-n', '3', '--json'], { env: SECRET })
-  await expect.poll(() => running.stderr().match(/is alice/g)?.length, { timeout: 20_000 }).toBe(2)
+  await shows(/^manyhost_feed_subscriptions\{.*chan="c".*\} 2$/m)
+  expect(running.stderr().match(/is alice/g)).toHaveLength(2)
   const secretFile = join(folder(), 'secret')
   writeFileSync(secretFile, 's3cret\n')
   const said = await manyhost([
@@ -67,7 +73,7 @@ test('broker, subscribe, publish and sendfile', { timeout: 60_000 }, async () =>
 })
 
 test('a refusal, nobody there, and a wrong command line have their codes', {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const { port } = await broker()
   const publish = ['feed', 'publish', '-p', port, '-c', 'c']
@@ -96,7 +102,7 @@ test('a refusal, nobody there, and a wrong command line have their codes', {
 })
 
 test('serve: a feed of the file, its events, and its door over HTTP', {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const cwd = folder()
   writeFileSync(
