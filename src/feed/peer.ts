@@ -24,7 +24,8 @@ export interface PeerSettings {
 
 /** What peers share. */
 export interface Hub {
-  readonly settings: PeerSettings
+  /** Of now: they may be others later. */
+  settings: PeerSettings
   readonly channels: Channels
   readonly stats: Stats
   find(ident: string): Identity | undefined | Promise<Identity | undefined>
@@ -256,6 +257,21 @@ export class Peer implements Subscriber {
     if (this.#isMute) this.#hungUp()
   }
 
+  /** What is known of it is this from now on: who it is not any more, or what it may not, ends it. */
+  review(identity: Identity | undefined): void {
+    if (this.#state !== 'ready') return
+    const { ident } = this
+    if (!identity || identity.secret !== this.#identity?.secret) {
+      const category = identity ? 'invalid-secret' : 'invalid-ident'
+      this.refuse(category, `Authentication failed for ${ident}`)
+      return
+    }
+    this.#identity = identity
+    this.#route = undefined
+    this.#routes.length = 0
+    for (const { name } of this.#channels) if (!this.#mayHear(name)) return
+  }
+
   #hungUp(): void {
     this.#isMute = true
     if (this.#state !== 'checking' && this.#state !== 'ended') {
@@ -323,12 +339,17 @@ export class Peer implements Subscriber {
     }
   }
 
+  /** If not, that is the end. */
+  #mayHear(name: string): boolean {
+    const { patterns } = this.#hub.settings
+    const isAllowed = allows(this.#identity?.subscribe ?? [], name, patterns)
+    const words = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
+    if (!isAllowed) this.refuse('no-sub-permission', words)
+    return isAllowed
+  }
+
   #subscribe(name: string): void {
-    if (!allows(this.#identity?.subscribe ?? [], name, this.#hub.settings.patterns)) {
-      const words = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
-      this.refuse('no-sub-permission', words)
-      return
-    }
+    if (!this.#mayHear(name)) return
     if (this.#channels.size >= MOST_SUBSCRIPTIONS) {
       this.refuse('too-many-subscriptions', `Too many subscriptions. ident=${this.ident}`)
       return
