@@ -43,6 +43,24 @@ export function afterIdly(ms: number, callback: () => void): Timer {
   return new Timeout(ms, callback, false)
 }
 
+/** A timer that is later than this, in ms, tells of a standstill: of this process, or of its whole machine. */
+const STANDSTILL = 50
+
+/**
+ * Calls back when the other side was silent for `ms`; does not keep the process alive. A standstill of our own is no
+ * silence of theirs: what they said meanwhile waits unread. Then it listens as long again as it was late, `ms` at most
+ * and once, so that a process that is always late still comes to an end.
+ */
+export function afterSilence(ms: number, callback: () => void): Timer {
+  const due = now() + ms
+  let timer = afterIdly(ms, () => {
+    const late = now() - due
+    if (late <= STANDSTILL) return callback()
+    timer = afterIdly(Math.min(late, ms), callback)
+  })
+  return { clear: () => timer.clear() }
+}
+
 /** Calls back each `ms`; does not keep the process alive. */
 export function every(ms: number, callback: () => void): Timer {
   const handle = setInterval(callback, ms)

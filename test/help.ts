@@ -12,12 +12,12 @@ const PATIENCE = 20_000
 /** Long enough that no tick comes while a test runs: what happens then happened at once. */
 export const NEVER = 3_600_000
 
+/** The real clock, also where a test has put a false one in its place. */
+const { setTimeout: later } = globalThis
+const clock = performance.now.bind(performance)
+
 /** A server as a service may have one; see the file for what it does. */
 export const service = ['node', resolve('test/fakes/service.mjs')]
-
-// Those of this moment: a test that has a false clock waits by the real one all the same.
-const { setTimeout: startTimer } = globalThis
-const clock = performance.now.bind(performance)
 
 /** `/pid?until=<file>` of a service is answered when the gate is open. Its folder is there for the test alone. */
 export function gate(): { readonly folder: string; readonly until: string; open(): void } {
@@ -51,7 +51,7 @@ export async function until<T>(
       failure = error
     }
     if (clock() > deadline) throw failure
-    await new Promise((wake) => startTimer(wake, 1))
+    await new Promise((wake) => later(wake, 1))
   }
 }
 

@@ -39,14 +39,15 @@ export const claimNext: Route = async (ask) => {
   const gone = new AbortController()
   const onClose = (): void => gone.abort()
   response.once('close', onClose)
-  const claim = await hub.claim(service, worker, seconds * 1_000, gone.signal)
+  const claim = await hub.claims.claim(service, worker, seconds * 1_000, gone.signal)
   response.off('close', onClose)
   const headers = seconds > 0 ? { 'preference-applied': `wait=${seconds}` } : {}
   if (!claim) return { status: 204, headers }
   const { job, lease } = claim
   // Nobody has heard that it was given away: the next one may have it now, not when its lease is over.
   const giveBack = (): void => {
-    if (!response.writableFinished && job.lease === lease) hub.release(job, 'its worker hung up')
+    if (!response.writableFinished && job.lease === lease)
+      hub.claims.release(job, 'its worker hung up')
   }
   if (response.destroyed) giveBack()
   else response.once('close', giveBack)

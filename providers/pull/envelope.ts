@@ -1,5 +1,5 @@
 /** How answers look: `data`, `meta` with the schemas of what may be sent, `links`; or `errors`. */
-import type { Claim } from './hub.ts'
+import type { Claim } from './claims.ts'
 import type { Job } from './job.ts'
 import type { Service } from './service.ts'
 import type { JobRow, ServiceRow } from './store.ts'

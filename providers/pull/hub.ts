@@ -1,32 +1,18 @@
-/**
- * Services, their workers and their jobs. One process, one thread: what is decided here is decided at once, and is
- * answered when it is in the store. A claim is atomic because nothing can come between the look and the take.
- */
-import { createHash, randomBytes, randomUUID } from 'node:crypto'
+/** Services, and their jobs from the first to the last day. What is answered is in the store. */
+import { randomUUID } from 'node:crypto'
 import { ManyhostError } from '../../src/errors.ts'
-import { afterIdly, now, wallClock } from '../../src/time.ts'
+import { wallClock } from '../../src/time.ts'
 import type { Call } from './call.ts'
+import { type ClaimLimits, Claims, conflict } from './claims.ts'
 import type { Caller, Job, Seat } from './job.ts'
 import { type Parsed, refuse } from './json.ts'
-import { trade } from './place.ts'
 import { Service, type ServiceLimits } from './service.ts'
 import { isEnded, type JobRow, type JobStore, type ServiceRow } from './store.ts'
 
-export interface HubLimits extends ServiceLimits {
-  /** Milliseconds for which a claim holds without a sign of its worker. */
-  readonly lease: number
-  readonly maxAttempts: number
+export interface HubLimits extends ServiceLimits, ClaimLimits {
   readonly maxJobs: number
   readonly maxServices: number
-  readonly maxWaiting: number
   readonly keep: number
-}
-
-export interface Claim {
-  readonly job: Job
-  readonly lease: string
-  /** JSON text. */
-  readonly parameters: string
 }
 
 export interface Outcome {
@@ -46,17 +32,20 @@ export class Hub {
   readonly services = new Map<string, Service>()
   readonly limits: HubLimits
   readonly store: JobStore
+  readonly claims: Claims
   /** Jobs that have not ended, those of requests included. */
   readonly #open = new Map<string, Job>()
   readonly #overCalls = new Set<string>()
   #seq: number
-  #waiting = 0
   #ended = 0
   #isClosed = false
 
   constructor(store: JobStore, limits: HubLimits) {
     this.store = store
     this.limits = limits
+    this.claims = new Claims(store, limits, (job, reason) => {
+      void this.#end(job, { status: 'ERROR', results: undefined, reason }).catch(ignore)
+    })
     this.#seq = store.lastSeq()
     for (const row of store.services()) this.#addService(row)
     for (const row of store.openJobs()) this.#resume(row)
@@ -70,17 +59,12 @@ export class Hub {
     job.status = row.status
     job.attempts = row.attempts
     job.lease = row.lease
-    if (row.status === 'WORKING') this.#hold(job, service.see(row.worker ?? ''))
+    if (row.status === 'WORKING') this.claims.hold(job, service.see(row.worker ?? ''))
     else service.line.add(job)
   }
 
   get isClosed(): boolean {
     return this.#isClosed
-  }
-
-  /** Answers to those that wait for a job. */
-  get waiting(): number {
-    return this.#waiting
   }
 
   #addService(row: ServiceRow): Service {
@@ -111,18 +95,8 @@ export class Hub {
       throw error
     }
     service.rewatch()
-    this.#serve(service)
+    this.claims.serve(service)
     service.wake()
-  }
-
-  /** @param name of a worker, or undefined when somebody else says that the service is well */
-  checkIn(service: Service, name: string | undefined): void {
-    service.row.checkedIn = wallClock()
-    if (name === undefined) return
-    const seat = service.see(name)
-    // A name is what a worker chose for itself alone; an address may be that of many.
-    if (name.startsWith('@')) return
-    for (const job of seat.jobs) this.#renew(job)
   }
 
   /** The parameters have been checked. @throws Refusal 503 */
@@ -152,7 +126,7 @@ export class Hub {
     const job = this.#open_(service, row)
     service.counts.submitted++
     service.line.add(job)
-    this.#serve(service)
+    this.claims.serve(service)
     return job
   }
 
@@ -164,7 +138,7 @@ export class Hub {
     service.counts.submitted++
     call.place.enter(call)
     service.line.add(job)
-    this.#serve(service)
+    this.claims.serve(service)
   }
 
   #open_(
@@ -200,155 +174,13 @@ export class Hub {
     return this.#overCalls.has(id)
   }
 
-  /** JSON text. */
-  parameters(job: Job): string {
-    return job.call ? job.call.facts.parameters : (this.store.job(job.id)?.parameters ?? 'null')
-  }
-
-  /** The oldest job that waits becomes this worker's; with `wait`, the next one that comes within so many ms. */
-  async claim(
-    service: Service,
-    name: string,
-    wait: number,
-    signal: AbortSignal,
-  ): Promise<Claim | undefined> {
-    this.checkIn(service, name)
-    const seat = service.see(name)
-    let job = this.#take(service)
-    if (!job && wait > 0 && !this.#isClosed && this.#waiting < this.limits.maxWaiting) {
-      this.#waiting++
-      seat.parked++
-      try {
-        job = await service.wait(wait, signal)
-      } finally {
-        this.#waiting--
-        seat.parked--
-        seat.seenAt = now()
-      }
-    }
-    return job && this.#give(job, seat)
-  }
-
-  /** As `claim`, of one job that is named. @throws Refusal 409 when another worker has it */
-  async claimOne(job: Job, name: string): Promise<Claim> {
-    const seat = job.service.see(name)
-    if (job.isSettling || !job.waits) throw conflict(job, 'another worker has it')
-    job.service.line.remove(job)
-    if (job.call && !job.call.begin()) throw conflict(job, 'its request is over')
-    return this.#give(job, seat)
-  }
-
-  #take(service: Service): Job | undefined {
-    if (service.isShut || this.#isClosed) return undefined
-    for (;;) {
-      const job = service.line.take()
-      // Not to be had by anybody else until it has been given: see `#give`.
-      if (!job?.call || job.call.begin()) return job
-    }
-  }
-
-  /** Brings jobs that wait to workers that wait. */
-  #serve(service: Service): void {
-    while (service.line.size > 0) {
-      const [waiter] = service.waiters
-      const job = waiter && this.#take(service)
-      if (!job) return
-      waiter(job)
-    }
-  }
-
-  async #give(job: Job, seat: Seat): Promise<Claim> {
-    const { service, call } = job
-    if (call) trade(call, seat)
-    job.status = 'WORKING'
-    const lease = randomBytes(9).toString('base64url')
-    job.lease = lease
-    job.attempts++
-    service.counts.claimed++
-    this.#hold(job, seat)
-    if (call) return { job, lease, parameters: call.facts.parameters }
-    try {
-      await this.#save(job)
-      return { job, lease, parameters: this.parameters(job) }
-    } catch (error) {
-      // Meanwhile it may have been cancelled.
-      if (job.lease === lease && !job.isSettling) {
-        job.attempts--
-        this.#putBack(job)
-      }
-      throw error
-    }
-  }
-
-  #hold(job: Job, seat: Seat): void {
-    job.seat = seat
-    seat.jobs.add(job)
-    this.#renew(job)
-  }
-
-  #renew(job: Job): void {
-    job.timer?.clear()
-    job.timer = afterIdly(this.limits.lease, () => {
-      job.service.counts.expired++
-      this.release(job, `the lease of worker ${job.seat?.name} ran out`)
-    })
-  }
-
-  /** The worker goes on with it. @throws Refusal 409 */
-  renew(job: Job, caller: Caller): void {
-    this.#mustHold(job, caller)
-    job.service.see(caller.worker)
-    this.#renew(job)
-  }
-
-  #mustHold(job: Job, { worker, lease }: Caller): void {
-    const isHolder =
-      job.status === 'WORKING' && (lease ? lease === job.lease : worker === job.seat?.name)
-    if (isHolder && !job.isSettling) return
-    job.service.counts.late++
-    throw conflict(job, job.isSettling ? 'it is being ended' : 'it is not, or no more, your claim')
-  }
-
-  /** Takes a job from its worker: to the head of the line, or, where a request waits for it, back to the cluster. */
-  release(job: Job, why: string): void {
-    const { service, call } = job
-    if (job.status !== 'WORKING' || job.isSettling) return
-    if (call) {
-      const text = `${service.row.name}: job ${job.id}: ${why}`
-      call.fail(new ManyhostError('MANYHOST_INSTANCE_ENDED', text))
-      return
-    }
-    if (job.attempts >= this.limits.maxAttempts) {
-      const reason = `given up after ${job.attempts} claims: ${why}`
-      void this.#end(job, { status: 'ERROR', results: undefined, reason }).catch(ignore)
-      return
-    }
-    this.#putBack(job)
-    // The store still says WORKING if this fails; whoever reads it again lets that claim run out once more.
-    void this.#save(job).catch(ignore)
-    this.#serve(service)
-  }
-
-  #putBack(job: Job): void {
-    this.#letGo(job)
-    job.status = 'REGISTERED'
-    job.lease = undefined
-    job.service.line.add(job)
-  }
-
-  #letGo(job: Job): void {
-    job.timer?.clear()
-    job.seat?.jobs.delete(job)
-    job.seat = undefined
-  }
-
   /**
    * A worker's result, or the word that it failed. One that was never claimed is claimed by it.
    * @throws Refusal 409 when the claim is not the caller's any more; 400 when the schema refuses the results
    */
   async finish(job: Job, outcome: Outcome, caller: Caller): Promise<void> {
-    if (job.waits && !caller.lease) await this.claimOne(job, caller.worker)
-    this.#mustHold(job, caller)
+    if (job.waits && !caller.lease) await this.claims.claimOne(job, caller.worker)
+    this.claims.mustHold(job, caller)
     if (outcome.results && outcome.status === 'COMPLETED') {
       job.service.result.check(outcome.results.parsed)
     }
@@ -398,7 +230,7 @@ export class Hub {
 
   #forget(job: Job): void {
     job.service.line.remove(job)
-    this.#letGo(job)
+    this.claims.letGo(job)
     if (this.#open.delete(job.id)) job.service.open--
   }
 
@@ -411,18 +243,6 @@ export class Hub {
     this.#overCalls.delete(this.#overCalls.values().next().value as string)
   }
 
-  #save({ id, status, lease, attempts, seat }: Job): Promise<void> {
-    const worker = seat?.name
-    return this.store.setJob(id, {
-      status,
-      results: undefined,
-      reason: undefined,
-      worker,
-      lease,
-      attempts,
-    })
-  }
-
   #lose(service: Service, seat: Seat, silent: number): void {
     const why = `worker ${seat.name} was silent for ${Math.round(silent)} ms`
     service.forget(seat)
@@ -430,13 +250,14 @@ export class Hub {
     const { place } = seat
     seat.place = undefined
     place?.lost(why)
-    for (const job of [...seat.jobs]) this.release(job, why)
+    for (const job of [...seat.jobs]) this.claims.release(job, why)
   }
 
   /** Whoever waits is sent away; jobs stay in the store. */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
+    this.claims.close()
     for (const service of this.services.values()) {
       for (const waiter of [...service.waiters]) waiter(undefined)
       for (const seat of service.seats.values()) {
@@ -463,10 +284,6 @@ const NEW = {
 
 function ignore(): void {}
 
-function conflict(job: Job, why: string): Error {
-  return refuse(409, 'Conflict', `job ${job.id}: ${why}`)
-}
-
 /** What the caller of the virtual URL gets. */
 function answerTo(
   status: Outcome['status'],
@@ -479,13 +296,4 @@ function answerTo(
   const errors = [{ title: 'Job Failed', detail, status_code: 500 }]
   const data = results === undefined ? null : JSON.parse(results)
   return [500, JSON.stringify({ errors, data }), headers]
-}
-
-/** A version 5 UUID (RFC 9562 section 5.5): the same text has the same id, before and after a restart. */
-export function idOf(url: string): string {
-  const namespace = Buffer.from('6ba7b8119dad11d180b400c04fd430c8', 'hex')
-  const hash = createHash('sha1').update(namespace).update(url).digest().subarray(0, 16)
-  hash[6] = ((hash[6] as number) & 0x0f) | 0x50
-  hash[8] = ((hash[8] as number) & 0x3f) | 0x80
-  return hash.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 }

@@ -29,7 +29,7 @@ function find({ ids, hub, access, request }: Ask): Found {
 }
 
 function bodyOf({ hub }: Ask, { id, job, row }: Found): object {
-  if (job) return jobBody(openView(job, row?.parameters ?? hub.parameters(job)))
+  if (job) return jobBody(openView(job, row?.parameters ?? hub.claims.parameters(job)))
   if (row) return jobBody(row)
   throw refuse(410, 'Job Over', `job ${id} was a request's, and has ended with it`)
 }
@@ -63,7 +63,7 @@ export const patchJob: Route = async (ask) => {
   }
   if (status === 'REGISTERED') return { status: 200, body: bodyOf(ask, found) }
   if (status === 'WORKING') return working(ask, job, row)
-  const parameters = row?.parameters ?? ask.hub.parameters(job)
+  const parameters = row?.parameters ?? ask.hub.claims.parameters(job)
   const text = patch.results === undefined ? undefined : JSON.stringify(patch.results)
   const outcome: Outcome = {
     // Results without a word are a result all the same.
@@ -86,9 +86,9 @@ export const patchJob: Route = async (ask) => {
 /** A claim of this one job, or the word that it goes on. */
 async function working(ask: Ask, job: Job, row: JobRow | undefined): Promise<Reply> {
   const caller = callerOf(ask.request)
-  if (job.waits && !caller.lease) await ask.hub.claimOne(job, caller.worker)
-  else ask.hub.renew(job, caller)
-  const parameters = row?.parameters ?? ask.hub.parameters(job)
+  if (job.waits && !caller.lease) await ask.hub.claims.claimOne(job, caller.worker)
+  else ask.hub.claims.renew(job, caller)
+  const parameters = row?.parameters ?? ask.hub.claims.parameters(job)
   const headers = job.lease ? { [LEASE_HEADER]: job.lease } : {}
   return { status: 200, headers, body: jobBody(openView(job, parameters)) }
 }
@@ -97,7 +97,7 @@ export const cancelJob: Route = async (ask) => {
   const found = find(ask)
   const { job, id } = found
   if (!job) throw refuse(409, 'Conflict', `job ${id} has ended`)
-  const parameters = ask.hub.parameters(job)
+  const parameters = ask.hub.claims.parameters(job)
   const { submitted } = job
   await ask.hub.cancel(job, 'cancelled')
   const view = { id, submitted, status: 'ERROR', parameters, reason: 'cancelled' } as const

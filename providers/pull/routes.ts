@@ -75,7 +75,7 @@ const patchService: Route = async (ask) => {
   const parsed = await ask.body()
   if (!parsed) {
     const { worker } = callerOf(ask.request)
-    ask.hub.checkIn(service, worker)
+    ask.hub.claims.checkIn(service, worker)
     return {
       status: 200,
       body: { meta: `Service checked in at ${new Date(wallClock()).toISOString()}` },
@@ -84,7 +84,7 @@ const patchService: Route = async (ask) => {
   const patch = servicePatch(parsed.value)
   const { row } = service
   const before = { ...row }
-  ask.hub.checkIn(service, undefined)
+  ask.hub.claims.checkIn(service, undefined)
   Object.assign(row, {
     name: patch.name ?? row.name,
     description: patch.description ?? row.description,
@@ -99,7 +99,7 @@ const queue: Route = (ask) => {
   const service = serviceOf(ask)
   const jobs = service.line.first(QUEUE_VIEW)
   if (jobs.length === 0) return { status: 204 }
-  const shown = jobs.map((job) => jobBody(openView(job, ask.hub.parameters(job))))
+  const shown = jobs.map((job) => jobBody(openView(job, ask.hub.claims.parameters(job))))
   return withLinks(`${ask.base}/services/${service.row.id}/queue`, shown)
 }
 

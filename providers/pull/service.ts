@@ -1,5 +1,5 @@
 /** One service of the API: its schemas, its line of jobs, and the workers that are there for it. */
-import { afterIdly, now, type Timer } from '../../src/time.ts'
+import { afterIdly, afterSilence, now, type Timer } from '../../src/time.ts'
 import type { Job, Seat } from './job.ts'
 import { refuse } from './json.ts'
 import { JobLine } from './line.ts'
@@ -111,7 +111,7 @@ export class Service {
   #watch(seat: Seat): void {
     const patience = this.row.timeout + this.#limits.slack
     const left = seat.seenAt + patience - now()
-    seat.timer = afterIdly(Math.max(1, left), () => {
+    seat.timer = afterSilence(Math.max(1, left), () => {
       if (seat.parked > 0) seat.seenAt = now()
       const silent = now() - seat.seenAt
       if (silent < this.row.timeout + this.#limits.slack) this.#watch(seat)

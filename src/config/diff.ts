@@ -37,12 +37,21 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
   }
 }
 
+/** All else of it is applied. */
+const FIXED_OF_FEED = ['listen', 'name', 'http'] as const
+
 function later(old: Config, next: Config): string[] {
   const { session, admin, log } = old
   const kept: [string, unknown, unknown][] = [
     ['session.tickInterval', session.tickInterval, next.session.tickInterval],
     ['session.budget', session.budget, next.session.budget],
-    ['feed', old.feed, next.feed],
+    ...(old.feed && next.feed
+      ? FIXED_OF_FEED.map((key): [string, unknown, unknown] => [
+          `feed.${key}`,
+          old.feed?.[key],
+          next.feed?.[key],
+        ])
+      : [['feed', old.feed, next.feed] as [string, unknown, unknown]]),
     ['log.format', log.format, next.log.format],
   ]
   if (admin === false || next.admin === false) kept.push(['admin', admin, next.admin])

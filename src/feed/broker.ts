@@ -1,6 +1,7 @@
 /** The broker of a feed: who comes, what is said, and who hears it. */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import type { Registry } from 'prom-client'
 import { asError, ManyhostError } from '../errors.ts'
 import { Emitter } from '../events.ts'
@@ -12,7 +13,7 @@ import { errorFrame, FrameError, publishFrame, publishPrefix } from './frame.ts'
 import { type Listening, listen } from './listening.ts'
 import { feedMetrics } from './metrics.ts'
 import { type Hub, Peer } from './peer.ts'
-import { allows, type Identity, sameSecret } from './rights.ts'
+import { allows, type Identity, type IdentitySource, sameSecret } from './rights.ts'
 import { type Category, Stats } from './stats.ts'
 
 export interface FeedEvents {
@@ -31,6 +32,9 @@ export interface FeedEvents {
   error: Error
 }
 
+/** What an update leaves as it was. */
+const FIXED = ['endpoints', 'name', 'registry'] as const
+
 export interface FeedHealth {
   readonly status: 'ok' | 'closed'
   readonly connections: number
@@ -41,7 +45,7 @@ export interface FeedHealth {
 export class Feed implements AsyncDisposable {
   /** For Prometheus: `await feed.metrics.metrics()`. */
   readonly metrics: Registry
-  readonly #settings: FeedSettings
+  #settings: FeedSettings
   readonly #emitter = new Emitter<FeedEvents>()
   readonly #stats = new Stats()
   readonly #channels: Channels
@@ -49,8 +53,11 @@ export class Feed implements AsyncDisposable {
   readonly #hub: Hub
   readonly #decoy = randomBytes(16).toString('hex')
   readonly #farewells = new Set<() => void>()
+  readonly #reviewers = new Set<() => void>()
   #listening: Listening[] = []
   #starting: Promise<readonly string[]> | undefined
+  /** The last update, one after the other; never rejects. */
+  #updated: Promise<unknown> = Promise.resolve()
   #closing: Promise<void> | undefined
   #empty: (() => void) | undefined
 
@@ -63,7 +70,7 @@ export class Feed implements AsyncDisposable {
       settings: { ...settings, decoy: this.#decoy },
       channels: this.#channels,
       stats: this.#stats,
-      find: (ident) => settings.source.find(ident),
+      find: (ident) => this.#find(ident),
       refused: (peer, category, words, cause) => this.#refused(peer, category, words, cause),
       ready: ({ ident, address }) => this.#emitter.emit('connected', { ident, address }),
       gone: (peer) => this.#gone(peer),
@@ -126,6 +133,67 @@ export class Feed implements AsyncDisposable {
       throw error
     }
     return this.urls
+  }
+
+  /**
+   * Applies other options while it runs, the whole of them: what is left out is at its default again. All who are here
+   * are looked up anew: who is not known any more, has another secret, or hears what he may not, is ended. Sources
+   * are to be new ones: the ones before are closed.
+   * @returns names of those that are as they were, and need another feed: `endpoints`, `name`, `registry`
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_UNSUPPORTED, and nothing has changed; MANYHOST_FEED_CLOSED
+   */
+  update(options: FeedOptions): Promise<readonly string[]> {
+    const updated = this.#updated.then(() => this.#update(parseFeed(options)))
+    this.#updated = updated.catch(() => undefined)
+    return updated
+  }
+
+  async #update(next: FeedSettings): Promise<readonly string[]> {
+    this.#mustBeOpen()
+    const before = this.#settings
+    if (this.#starting) {
+      await this.#starting
+      await next.source.start?.((error) => this.#emitter.emit('error', error))
+      if (this.#closing) await next.source.close?.()
+      this.#mustBeOpen()
+    }
+    const { endpoints, name, registry } = before
+    this.#settings = { ...next, endpoints, name, registry }
+    this.#hub.settings = { ...this.#settings, decoy: this.#decoy }
+    this.#channels.limit({ messages: next.history, bytes: next.historyBytes })
+    await this.#review()
+    if (this.#starting) await this.#closeSource(before.source)
+    return FIXED.filter(
+      (key) => next[key] !== undefined && !isDeepStrictEqual(before[key], next[key]),
+    )
+  }
+
+  async #review(): Promise<void> {
+    const found = new Map<string, ReturnType<IdentitySource['find']>>()
+    const look = async (peer: Peer): Promise<void> => {
+      const { ident } = peer
+      try {
+        if (!found.has(ident)) found.set(ident, this.#find(ident))
+        peer.review(await found.get(ident))
+      } catch (error) {
+        // Whom the source cannot tell of stays as he was, as he would while it is away.
+        this.#emitter.emit('error', asError(error))
+      }
+    }
+    for (const reviewer of [...this.#reviewers]) reviewer()
+    await Promise.all([...this.#peers].filter(({ ident }) => ident !== '').map(look))
+  }
+
+  /** Of the source of now, also when it became another one while it was asked. */
+  #find(ident: string): ReturnType<IdentitySource['find']> {
+    const { source } = this.#settings
+    const found = source.find(ident)
+    if (!(found instanceof Promise)) return found
+    const isStill = (): boolean => source === this.#settings.source
+    return found.then(
+      (identity) => (isStill() ? identity : this.#find(ident)),
+      (error) => (isStill() ? Promise.reject(error) : this.#find(ident)),
+    )
   }
 
   #take(socket: Socket): void {
@@ -212,7 +280,7 @@ export class Feed implements AsyncDisposable {
 
   /** Who has this name and secret, if anybody. @internal */
   async authenticate(ident: string, secret: string): Promise<Identity | undefined> {
-    const identity = await this.#settings.source.find(ident)
+    const identity = await this.#find(ident)
     const isKnown = sameSecret(secret, identity, this.#decoy)
     if (!isKnown) this.#stats.error('', identity ? 'invalid-secret' : 'invalid-ident')
     return isKnown ? identity : undefined
@@ -224,6 +292,12 @@ export class Feed implements AsyncDisposable {
     const category = what === 'publish' ? 'no-pub-permission' : 'no-sub-permission'
     if (!isAllowed) this.#stats.error(identity.ident, category)
     return isAllowed
+  }
+
+  /** Calls back when who may what has changed; the function that is returned forgets that. @internal */
+  onReview(reviewer: () => void): () => void {
+    this.#reviewers.add(reviewer)
+    return () => this.#reviewers.delete(reviewer)
   }
 
   /** Calls back when it closes; the function that is returned forgets that. @internal */
@@ -249,9 +323,12 @@ export class Feed implements AsyncDisposable {
     })
     for (const peer of [...this.#peers]) peer.end(closeTimeout)
     if (this.#peers.size > 0) await within(closeTimeout + 1_000, empty)
-    if (!this.#starting) return
+    if (this.#starting) await this.#closeSource(this.#settings.source)
+  }
+
+  async #closeSource(source: IdentitySource): Promise<void> {
     try {
-      await this.#settings.source.close?.()
+      await source.close?.()
     } catch (error) {
       this.#emitter.emit('error', asError(error))
     }

@@ -44,7 +44,7 @@ export interface HistoryLimits {
 const MOST_KEPT = 1_000
 
 export class Channels {
-  readonly #limits: HistoryLimits
+  #limits: HistoryLimits
   readonly #channels = new Map<string, Channel>()
   /** Those with a history, the longest unused first. */
   readonly #kept = new Set<Channel>()
@@ -58,6 +58,18 @@ export class Channels {
 
   get sequence(): number {
     return this.#sequence
+  }
+
+  /** Others from now on: what is kept beyond them is forgotten. */
+  limit(limits: HistoryLimits): void {
+    const wasOff = this.#limits.messages === 0
+    this.#limits = limits
+    if (wasOff && limits.messages > 0) {
+      // What was said meanwhile is not even counted: whoever resumes from before has a gap.
+      this.#forgotten = ++this.#sequence
+      for (const channel of this.#channels.values()) channel.forgotten = this.#forgotten
+    }
+    for (const channel of this.#kept) this.#trim(channel)
   }
 
   get(name: string): Channel | undefined {
@@ -98,24 +110,27 @@ export class Channels {
   }
 
   #keep(channel: Channel, message: KeptMessage): void {
-    const { messages, bytes } = this.#limits
     channel.kept.push(message)
     channel.keptBytes += message.payload.length
-    while (channel.kept.length > messages || channel.keptBytes > bytes) {
+    this.#kept.delete(channel)
+    this.#kept.add(channel)
+    this.#trim(channel)
+    if (this.#kept.size <= MOST_KEPT) return
+    const [oldest] = this.#kept
+    if (oldest) this.#trim(oldest, 0)
+  }
+
+  /** Forgets the oldest messages of a channel; one without any is not among the kept ones. */
+  #trim(channel: Channel, messages = this.#limits.messages): void {
+    while (channel.kept.length > messages || channel.keptBytes > this.#limits.bytes) {
       const old = channel.kept.shift() as KeptMessage
       channel.keptBytes -= old.payload.length
       channel.forgotten = old.sequence
     }
+    if (channel.kept.length > 0) return
     this.#kept.delete(channel)
-    this.#kept.add(channel)
-    if (this.#kept.size <= MOST_KEPT) return
-    const [oldest] = this.#kept
-    if (!oldest) return
-    this.#kept.delete(oldest)
-    this.#forgotten = Math.max(this.#forgotten, oldest.kept.at(-1)?.sequence ?? 0)
-    oldest.kept.length = 0
-    oldest.keptBytes = 0
-    this.release(oldest)
+    this.#forgotten = Math.max(this.#forgotten, channel.forgotten)
+    this.release(channel)
   }
 
   /** What was said on these channels after `sequence`, in order; `isWhole` is false where some of it is forgotten. */

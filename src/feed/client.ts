@@ -4,17 +4,12 @@ import { Emitter } from '../events.ts'
 import { parseOptions, show } from '../options.ts'
 import { after, type Timer, within } from '../time.ts'
 import { backoff } from './backoff.ts'
+import { Changes } from './changes.ts'
 import { CLIENT_RULES, type FeedClientOptions } from './client-options.ts'
-import {
-  FrameError,
-  publishFrame,
-  publishPrefix,
-  subscribeFrame,
-  unsubscribeFrame,
-} from './frame.ts'
 import { type FeedMessage, Inbox } from './inbox.ts'
 import { Link, type LinkSettings } from './link.ts'
 import { Outbox } from './outbox.ts'
+import { Phrases } from './phrases.ts'
 
 export interface FeedClientEvents {
   /** The broker has accepted us: at first, and after each reconnect. */
@@ -33,9 +28,6 @@ export type FeedClientState = 'connecting' | 'connected' | 'waiting' | 'refused'
 const HIGH_WATER = 262_144
 /** Words of brokers that close, but would have us again: a slow reader, and one that ends. There is nothing but text. */
 const PASSING = /^(Backpressure|Server is shutting down|Too many connections)/i
-/** Prefixes of channels that are kept encoded. */
-const MOST_PREFIXES = 1_000
-
 interface Settings extends LinkSettings {
   readonly retryMin: number
   readonly retryMax: number
@@ -52,7 +44,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   readonly #settings: Settings
   readonly #emitter = new Emitter<FeedClientEvents>()
   readonly #channels = new Set<string>()
-  readonly #prefixes = new Map<string, Buffer>()
+  readonly #phrases: Phrases
   readonly #outbox: Outbox
   readonly #inbox: Inbox
   #state: FeedClientState = 'connecting'
@@ -64,8 +56,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   #refusal: ManyhostError | undefined
   #isRefusalTold = false
   #closing: Promise<void> | undefined
-  /** Called at each change of the state, and when there is room again. */
-  readonly #watchers = new Set<() => void>()
+  /** Told of each change of the state, and when there is room again. */
+  readonly #changes = new Changes()
 
   /** @throws ManyhostError MANYHOST_INVALID_OPTION */
   constructor(options: FeedClientOptions) {
@@ -74,6 +66,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       if (parsed[name] === undefined) throw invalid(`FeedClient: ${name} is missing`)
     }
     this.#settings = parsed
+    this.#phrases = new Phrases(parsed.ident)
     this.#outbox = new Outbox(parsed.bufferLimit, parsed.drop)
     this.#inbox = new Inbox(parsed.readLimit, () => this.#link?.resume())
     this.#connect()
@@ -127,7 +120,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
       throw invalid(`publish: the payload must be bytes or a text, got ${show(payload)}`)
     }
-    const frame = this.#encode(() => publishFrame(this.#prefix(channel), payload))
+    const frame = this.#phrases.publish(channel, payload)
     const link = this.#link
     if (link?.hasRoom && this.#outbox.size === 0) {
       link.push(frame, 1)
@@ -175,7 +168,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   subscribe(...channels: readonly string[]): void {
     this.#mustBeUsable()
     for (const channel of channels) {
-      const frame = this.#encode(() => subscribeFrame(this.#settings.ident, named(channel)))
+      const frame = this.#phrases.subscribe(channel)
       if (this.#channels.has(channel)) continue
       this.#channels.add(channel)
       if (this.#link?.isOpen) this.#link.push(frame)
@@ -186,7 +179,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#mustBeUsable()
     for (const channel of channels) {
       if (!this.#channels.delete(channel)) continue
-      if (this.#link?.isOpen) this.#link.push(unsubscribeFrame(this.#settings.ident, channel))
+      if (this.#link?.isOpen) this.#link.push(this.#phrases.unsubscribe(channel))
     }
   }
 
@@ -236,14 +229,14 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#inbox.end()
     const isDone = (): boolean => this.#state === 'refused' || this.#state === 'closed'
     const sent = (): boolean => isDone() || this.#outbox.size === 0
-    await within(closeTimeout, this.#watch(sent))
+    await within(closeTimeout, this.#changes.until(sent))
     if (!isDone()) this.#timer?.clear()
     const link = this.#link
     if (link?.isOpen) {
       link.end()
       await within(
         closeTimeout,
-        this.#watch(() => this.#link !== link),
+        this.#changes.until(() => this.#link !== link),
       )
     }
     this.#timer?.clear()
@@ -263,7 +256,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       onOpen: (broker) => {
         this.#broker = broker
         for (const channel of this.#channels) {
-          link.push(subscribeFrame(this.#settings.ident, channel))
+          link.push(this.#phrases.subscribe(channel))
         }
         this.#pour()
       },
@@ -292,7 +285,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       if (!frame) break
       link.push(frame, 1)
     }
-    this.#tell()
+    this.#changes.tell()
   }
 
   #ended(reason: Error, words: string | undefined): void {
@@ -317,29 +310,12 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
 
   #setState(state: FeedClientState): void {
     this.#state = state
-    this.#tell()
-  }
-
-  #tell(): void {
-    for (const watcher of [...this.#watchers]) watcher()
-  }
-
-  /** Resolves when it holds, which is looked at whenever something changes. */
-  #watch(holds: () => boolean): Promise<void> {
-    if (holds()) return Promise.resolve()
-    return new Promise((resolve) => {
-      const look = (): void => {
-        if (!holds()) return
-        this.#watchers.delete(look)
-        resolve()
-      }
-      this.#watchers.add(look)
-    })
+    this.#changes.tell()
   }
 
   async #until(holds: () => boolean): Promise<void> {
     const isOver = (): boolean => this.#state === 'refused' || this.#state === 'closed'
-    await this.#watch(() => isOver() || holds())
+    await this.#changes.until(() => isOver() || holds())
     if (isOver()) this.#mustBeUsable()
   }
 
@@ -366,25 +342,6 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#emitter.emit('dropped', { messages })
   }
 
-  #prefix(channel: string): Buffer {
-    let prefix = this.#prefixes.get(channel)
-    if (!prefix) {
-      prefix = publishPrefix(this.#settings.ident, named(channel))
-      if (this.#prefixes.size >= MOST_PREFIXES) this.#prefixes.clear()
-      this.#prefixes.set(channel, prefix)
-    }
-    return prefix
-  }
-
-  #encode(make: () => Buffer): Buffer {
-    try {
-      return make()
-    } catch (error) {
-      if (error instanceof FrameError) throw invalid(`FeedClient: ${error.message}`)
-      throw error
-    }
-  }
-
   /** For messages: who, and where. */
   get #where(): string {
     const { ident, host, port, path } = this.#settings
@@ -396,15 +353,6 @@ const END = { done: true, value: undefined } as const
 
 function toResult(value: FeedMessage | undefined): IteratorResult<FeedMessage, undefined> {
   return value ? { done: false, value } : END
-}
-
-/** Channels may be empty or long in the protocol; but not longer than a message can name. */
-function named(channel: string): string {
-  if (typeof channel !== 'string') {
-    throw new FrameError(`a channel is a text, got ${show(channel)}`)
-  }
-  if (Buffer.byteLength(channel) > 255) throw new FrameError('a channel has 255 bytes at most')
-  return channel
 }
 
 function refused(where: string, words: string): ManyhostError {

@@ -129,11 +129,23 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
     const offs = names.map((name) => feed.subscribe(name, send))
     const timer = every(settings.keepAlive, () => res.write(':\n\n'))
     const forget = feed.onClose(() => res.end())
+    const mayStill = async (): Promise<boolean> => {
+      const identity = await identify(feed, req)
+      return identity !== undefined && names.every((name) => feed.may(identity, 'subscribe', name))
+    }
+    const ignore = feed.onReview(() => {
+      // A source that cannot tell changes nothing, as it does for peers of hpfeeds.
+      mayStill().then(
+        (may) => may || res.end(),
+        () => undefined,
+      )
+    })
     res.on('error', () => undefined)
     res.once('close', () => {
       streams--
       timer.clear()
       forget()
+      ignore()
       for (const off of offs) off()
     })
   }

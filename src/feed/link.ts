@@ -2,7 +2,7 @@
 import { connect as dial, type Socket } from 'node:net'
 import { connect as dialTls } from 'node:tls'
 import { asError } from '../errors.ts'
-import { afterIdly, type Timer } from '../time.ts'
+import { afterSilence, type Timer } from '../time.ts'
 import type { FeedTls } from './client-options.ts'
 import { authFrame, FrameParser, OP, secretHash, shortText } from './frame.ts'
 import type { FeedMessage } from './inbox.ts'
@@ -36,6 +36,8 @@ export interface LinkEvents {
 
 /** Bytes that may wait in the socket before the rest waits with us, where it can be dropped by the rules. */
 const MOST_FLYING = 262_144
+/** Milliseconds after which words were not the last ones, where the connection still stands. */
+const LAST_WORDS = 5_000
 /** As the original has it, in ms: Node's other two numbers are the system's. */
 const KEEPALIVE = 10_000
 
@@ -47,7 +49,9 @@ export class Link {
   readonly #parser: FrameParser
   #timer: Timer
   #state: 'dialling' | 'open' | 'accepted' | 'ended' = 'dialling'
+  /** What the broker said last, for as long as it may be why it closes. */
   #words: string | undefined
+  #forgiving: Timer | undefined
   #cause: Error | undefined
   /** The beginning of the last message, and what it says: the next one mostly says the same. */
   #prefix = Buffer.alloc(0)
@@ -66,7 +70,7 @@ export class Link {
     })
     this.#parser = new FrameParser((...frame) => this.#take(...frame))
     const { connectTimeout } = settings
-    this.#timer = afterIdly(connectTimeout, () =>
+    this.#timer = afterSilence(connectTimeout, () =>
       this.destroy(new Error(`the broker said nothing within ${connectTimeout} ms`)),
     )
     this.#socket.on('data', (chunk: Buffer) => this.#read(chunk))
@@ -131,6 +135,7 @@ export class Link {
     if (opcode === OP.publish) this.#message(bytes, start + 5, end)
     else if (opcode === OP.error) {
       this.#words = wordsOf(bytes, start + 5, end)
+      this.#forgiveLater()
       this.#events.onWords(this.#words)
     } else if (opcode === OP.info && this.#state === 'dialling') this.#hello(bytes, start + 5, end)
     // Whatever else a broker may say is not for us.
@@ -144,7 +149,7 @@ export class Link {
     this.#writer.push(authFrame(ident, secretHash(bytes.subarray(at, end), secret)))
     this.#events.onOpen(broker)
     if (settle === 0) this.#accept()
-    else this.#timer = afterIdly(settle, () => this.#accept())
+    else this.#timer = afterSilence(settle, () => this.#accept())
   }
 
   #accept(): void {
@@ -152,6 +157,22 @@ export class Link {
     this.#timer.clear()
     this.#state = 'accepted'
     this.#events.onAccepted()
+  }
+
+  #forgiveLater(): void {
+    this.#forgiving?.clear()
+    this.#forgiving = afterSilence(LAST_WORDS, () => {
+      // While we do not read, the end may be there and not be seen.
+      if (this.#socket.isPaused()) this.#forgiveLater()
+      else this.#forgive()
+    })
+  }
+
+  /** The broker has complained, and goes on with us. */
+  #forgive(): void {
+    this.#forgiving?.clear()
+    this.#words = undefined
+    this.#accept()
   }
 
   #message(bytes: Buffer, start: number, end: number): void {
@@ -164,7 +185,8 @@ export class Link {
       this.#prefix = Buffer.from(bytes.subarray(start, channel.end))
     }
     // Messages come to those who were accepted only.
-    if (this.#state === 'open') this.#accept()
+    if (this.#words !== undefined) this.#forgive()
+    else if (this.#state === 'open') this.#accept()
     const payload = bytes.subarray(start + this.#prefix.length, end)
     this.#events.onMessage({ ident: this.#ident, channel: this.#channel, payload })
   }
@@ -173,6 +195,7 @@ export class Link {
     if (this.#state === 'ended') return
     this.#state = 'ended'
     this.#timer.clear()
+    this.#forgiving?.clear()
     this.#parser.stop()
     this.#events.onEnd(this.#cause ?? new Error('the broker closed the connection'), this.#words)
   }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { asError } from '../errors.ts'
-import { afterIdly, type Timer } from '../time.ts'
+import { afterIdly, afterSilence, type Timer } from '../time.ts'
 import type { Channel, Channels, Subscriber } from './channels.ts'
 import { errorFrame, FrameParser, HEADER, infoFrame, OP, shortText, textOf } from './frame.ts'
 import { startsWith } from './link.ts'
@@ -24,7 +24,8 @@ export interface PeerSettings {
 
 /** What peers share. */
 export interface Hub {
-  readonly settings: PeerSettings
+  /** Of now: they may be others later. */
+  settings: PeerSettings
   readonly channels: Channels
   readonly stats: Stats
   find(ident: string): Identity | undefined | Promise<Identity | undefined>
@@ -63,6 +64,8 @@ export class Peer implements Subscriber {
   #timer: Timer | undefined
   /** Frames that came behind AUTH while it is looked up. */
   #early: Buffer[] = []
+  /** It says nothing more. */
+  #isMute = false
   #route: Route | undefined
   readonly #routes: Route[] = []
   /** Messages that lie one behind the other in `#runBytes`, all of `#route`: they go on in one piece. */
@@ -85,8 +88,11 @@ export class Peer implements Subscriber {
     socket.setKeepAlive(true, KEEPALIVE)
     socket.on('data', (chunk: Buffer) => this.#read(chunk))
     socket.on('error', () => undefined)
+    // What was said before a hang-up counts, however long it takes to know who said it.
+    socket.allowHalfOpen = true
+    socket.on('end', () => this.#hungUp())
     socket.on('close', () => this.#closed())
-    this.#timer = afterIdly(authTimeout, () =>
+    this.#timer = afterSilence(authTimeout, () =>
       this.refuse('auth-timeout', 'Authentication timed out'),
     )
     this.#writer.push(infoFrame(name, this.#nonce))
@@ -124,7 +130,7 @@ export class Peer implements Subscriber {
     this.#writer.push(frames)
     if (pending > bufferLimit / 2 && !this.#timer) {
       this.#stats.deadlineStarts++
-      this.#timer = afterIdly(this.#hub.settings.deadline, () =>
+      this.#timer = afterSilence(this.#hub.settings.deadline, () =>
         this.refuse('deadline-timer-expired', 'Backpressure deadline timer expired'),
       )
     }
@@ -248,6 +254,29 @@ export class Peer implements Subscriber {
       this.refuse('invalid-frame', '', asError(error))
     }
     this.#deliver()
+    if (this.#isMute) this.#hungUp()
+  }
+
+  /** What is known of it is this from now on: who it is not any more, or what it may not, ends it. */
+  review(identity: Identity | undefined): void {
+    if (this.#state !== 'ready') return
+    const { ident } = this
+    if (!identity || identity.secret !== this.#identity?.secret) {
+      const category = identity ? 'invalid-secret' : 'invalid-ident'
+      this.refuse(category, `Authentication failed for ${ident}`)
+      return
+    }
+    this.#identity = identity
+    this.#route = undefined
+    this.#routes.length = 0
+    for (const { name } of this.#channels) if (!this.#mayHear(name)) return
+  }
+
+  #hungUp(): void {
+    this.#isMute = true
+    if (this.#state !== 'checking' && this.#state !== 'ended') {
+      this.end(this.#hub.settings.deadline)
+    }
   }
 
   #publish(bytes: Buffer, start: number, end: number): void {
@@ -310,12 +339,17 @@ export class Peer implements Subscriber {
     }
   }
 
+  /** If not, that is the end. */
+  #mayHear(name: string): boolean {
+    const { patterns } = this.#hub.settings
+    const isAllowed = allows(this.#identity?.subscribe ?? [], name, patterns)
+    const words = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
+    if (!isAllowed) this.refuse('no-sub-permission', words)
+    return isAllowed
+  }
+
   #subscribe(name: string): void {
-    if (!allows(this.#identity?.subscribe ?? [], name, this.#hub.settings.patterns)) {
-      const words = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
-      this.refuse('no-sub-permission', words)
-      return
-    }
+    if (!this.#mayHear(name)) return
     if (this.#channels.size >= MOST_SUBSCRIPTIONS) {
       this.refuse('too-many-subscriptions', `Too many subscriptions. ident=${this.ident}`)
       return

@@ -3,6 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { jsonLine, plainLine } from '../../src/cli/feed/subscribe.ts'
+import { FeedClient } from '../../src/feed/index.ts'
+import { failure, until } from '../help.ts'
 import { folder, manyhost, start } from './help.ts'
 
 const PEOPLE = JSON.stringify({
@@ -14,20 +16,25 @@ async function broker() {
   const people = join(folder(), 'people.json')
   writeFileSync(people, PEOPLE)
   const args = ['feed', 'broker', '--bind', '127.0.0.1:0', '--auth', people]
-  const running = start([...args, '--debug'])
+  const running = start([...args, '--exporter', '127.0.0.1:0', '--debug'])
   const [, port = ''] = await running.until(/listening on tcp:\/\/127\.0\.0\.1:(\d+)/)
-  return { running, port }
+  const [, exporter = ''] = await running.until(/HTTP on (http:\S+)/)
+  /** Resolves when its metrics say so. */
+  const shows = (pattern: RegExp): Promise<void> =>
+    until(async () => pattern.test(await (await fetch(`${exporter}/metrics`)).text()), `${pattern}`)
+  return { running, port, shows }
 }
 
 const SECRET = { MANYHOST_FEED_SECRET: 's3cret' }
 
-test('broker, subscribe, publish and sendfile', { timeout: 60_000 }, async () => {
-  const { running, port } = await broker()
+test('broker, subscribe, publish and sendfile', { timeout: 120_000 }, async () => {
+  const { running, port, shows } = await broker()
   const me = ['-i', 'alice', '-p', port, '-c', 'c']
   const output = join(folder(), 'out.txt')
   const plain = start(['feed', 'subscribe', ...me, '-n', '3', '-o', output], { env: SECRET })
   const json = start(['feed', 'subscribe', ...me, '-n', '3', '--json'], { env: SECRET })
-  await expect.poll(() => running.stderr().match(/is alice/g)?.length, { timeout: 20_000 }).toBe(2)
+  await shows(/^manyhost_feed_subscriptions\{.*chan="c".*\} 2$/m)
+  expect(running.stderr().match(/is alice/g)).toHaveLength(2)
   const secretFile = join(folder(), 'secret')
   writeFileSync(secretFile, 's3cret\n')
   const said = await manyhost([
@@ -67,7 +74,7 @@ test('broker, subscribe, publish and sendfile', { timeout: 60_000 }, async () =>
 })
 
 test('a refusal, nobody there, and a wrong command line have their codes', {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const { port } = await broker()
   const publish = ['feed', 'publish', '-p', port, '-c', 'c']
@@ -96,7 +103,7 @@ test('a refusal, nobody there, and a wrong command line have their codes', {
 })
 
 test('serve: a feed of the file, its events, and its door over HTTP', {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const cwd = folder()
   writeFileSync(
@@ -127,6 +134,70 @@ feed:
   expect(metrics).toContain('manyhost_feed_receive_publish_count_total{ident="alice",chan="c"} 2')
   served.process.kill('SIGTERM')
   expect((await served.ended).code).toBe(0)
+})
+
+test('serve: who may come is changed by SIGHUP, for who is there as well', {
+  timeout: 120_000,
+}, async () => {
+  const file = (people: string, more = '') => `services: {}
+gateway: { listen: 127.0.0.1:0 }
+admin: { listen: 127.0.0.1:0 }
+feed:
+  listen: 127.0.0.1:0
+${more}
+  identities:
+${people}
+`
+  const alice = '    alice: { secret: s3cret, publish: [c], subscribe: [c] }'
+  const cwd = folder({ 'fleet.yaml': file(`${alice}\n    bob: { secret: b0b, subscribe: [c] }`) })
+  const served = start(['serve', '--log', 'json'], { cwd })
+  const [line] = await served.until(/.*"feed":"tcp:.*\n/)
+  const { feed } = JSON.parse(line)
+  const port = Number(feed.split(':').pop())
+  const me = { port, settle: 60_000 }
+  await using stays = new FeedClient({ ...me, ident: 'alice', secret: 's3cret' })
+  stays.subscribe('c')
+  stays.publish('c', 'x')
+  await stays.read()
+  const bob = new FeedClient({ ...me, ident: 'bob', secret: 'b0b' })
+  bob.subscribe('c')
+  const listens = until(async () => {
+    stays.publish('c', 'is bob there?')
+    await stays.read()
+    return bob.state === 'connected'
+  })
+  await bob.read()
+  await listens
+  const carol = '    carol: { secret: the-secret-word, subscribe: [c] }'
+  writeFileSync(join(cwd, 'fleet.yaml'), file(`${alice}\n${carol}`, '  name: other'))
+  served.process.kill('SIGHUP')
+  await served.until(/"msg":"feed: changed"/)
+  const ended = await failure(
+    (async () => {
+      for (;;) await bob.read()
+    })(),
+  )
+  expect(ended.message).toContain('Authentication failed for bob')
+  await bob.close()
+  await using came = new FeedClient({ ...me, ident: 'carol', secret: 'the-secret-word' })
+  came.subscribe('c')
+  const heard = came.read()
+  await until(async () => {
+    stays.publish('c', 'is carol there?')
+    await stays.read()
+    return came.state === 'connected'
+  })
+  expect((await heard).ident).toBe('alice')
+  await served.until(/feed\.name has changed: that takes effect at the next start/)
+  writeFileSync(join(cwd, 'fleet.yaml'), file(alice, '  identitiesFile: none.json'))
+  served.process.kill('SIGHUP')
+  await served.until(/feed: could not be changed, and is as it was: .*none\.json/)
+  stays.publish('c', 'still here')
+  await stays.read()
+  served.process.kill('SIGTERM')
+  const { code, stdout } = await served.ended
+  expect(code).toBe(0)
+  expect(stdout).not.toContain('the-secret-word')
 })
 
 test('nothing that is said can steer the terminal', () => {

@@ -52,6 +52,15 @@ describe('the difference', () => {
     ])
     expect(later('admin: { listen: 9, token: a }')).toEqual(['admin.listen', 'admin.token'])
     expect(later('admin: false')).toEqual(['admin'])
+    expect(later('feed: {}')).toEqual(['feed'])
+    const feeds = (before: string, after: string) =>
+      urls(`${calc()}feed: { ${before} }`, `${calc()}feed: { ${after} }`).later
+    expect(feeds('history: 1', 'history: 2, patterns: true, identitiesFile: a')).toBeUndefined()
+    expect(feeds('name: a', "name: b, listen: ':1', http: false")).toEqual([
+      'feed.listen',
+      'feed.name',
+      'feed.http',
+    ])
   })
 
   it('is a provider that is another one now, for all that use it', () => {

@@ -1,57 +1,25 @@
 /** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { chownSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
 import { failure, until } from '../help.ts'
 import { outcome, storeSuite } from '../tasks/store.suite.ts'
 import { withEngine } from './engine.ts'
+import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
-const BIN = '/usr/lib/postgresql/15/bin'
-
-withEngine(`${BIN}/postgres`, 'postgresql', () => {
-  let folder: string
-  let server: ChildProcess
+withEngine(POSTGRES, 'postgresql', () => {
+  let postgres: Postgres | undefined
   let url: string
   let schemas = 0
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'manyhost-postgres-'))
-    // It does not run as root.
-    const id = (flag: string): number =>
-      Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }))
-    const as = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : {}
-    if (as.uid !== undefined) chownSync(folder, as.uid, as.gid as number)
-    const data = join(folder, 'data')
-    const run = { ...as, cwd: folder, env: { ...process.env, LC_ALL: 'C.UTF-8' } }
-    execFileSync(
-      `${BIN}/initdb`,
-      ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync'],
-      { ...run, stdio: 'ignore' },
-    )
-    const port = await freePort()
-    const args = ['-D', data, '-p', String(port), '-k', folder, '-c', 'listen_addresses=127.0.0.1']
-    server = spawn(`${BIN}/postgres`, [...args, '-c', 'fsync=off'], { ...run, stdio: 'ignore' })
-    url = `postgres://postgres:s3cret@127.0.0.1:${port}/postgres`
-    await until(async () => {
-      const store = await openStore(url, { schema: 'probe' }).catch(() => undefined)
-      await store?.close()
-      return store !== undefined
-    }, 'PostgreSQL is up')
+    postgres = await createPostgres()
+    await postgres.start()
+    url = postgres.url
   })
 
   afterAll(async () => {
-    if (server?.exitCode === null) {
-      const ended = once(server, 'exit')
-      server.kill('SIGQUIT')
-      await ended
-    }
-    rmSync(folder, { recursive: true, force: true })
+    await postgres?.remove()
   })
 
   storeSuite('PostgreSQL', async () => {
@@ -115,12 +83,3 @@ withEngine(`${BIN}/postgres`, 'postgresql', () => {
     await store.close()
   })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
-}

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Feed, FeedClient, type FeedMessage } from '../../src/feed/index.ts'
-import { failure, until } from '../help.ts'
+import { failure, latch, turns, until } from '../help.ts'
 import { client, figure, openFeed, PEOPLE } from './help.ts'
 
 /** Waits until so many subscriptions are there. */
@@ -36,10 +36,40 @@ test('what is published before there is a connection comes, in order', async () 
   hears.subscribe('ch1')
   await subscribed(feed, 1)
   {
-    await using says = client(feed.port, 'eve')
+    await using says = client(feed.port, 'eve', { closeTimeout: 60_000 })
     for (let i = 0; i < 1_000; i++) says.publish('ch1', String(i))
   }
   for (let i = 0; i < 1_000; i++) expect((await hears.read()).payload.toString()).toBe(String(i))
+})
+
+test('what is said before a hang-up counts, however long the look-up takes', async () => {
+  const answers = [latch(), latch()]
+  let asked = 0
+  const identities = {
+    async find(ident: string) {
+      await answers[asked++]?.promise
+      return { ident, secret: 's3cret', publish: ['ch1'], subscribe: [] }
+    },
+  }
+  await using feed = await openFeed({ identities })
+  const heard: string[] = []
+  feed.subscribe('ch1', ({ payload }) => heard.push(payload.toString()))
+  const says = client(feed.port, 'alice', { closeTimeout: 60_000 })
+  for (let i = 0; i < 300; i++) says.publish('ch1', String(i))
+  const closed = says.close()
+  await until(() => asked === 1)
+  await turns()
+  answers[0]?.open()
+  await closed
+  await until(() => heard.length === 300)
+  expect(heard).toEqual(Array.from({ length: 300 }, (_, i) => String(i)))
+  const may = client(feed.port, 'alice', { closeTimeout: 60_000 })
+  may.publish('ch2', 'not allowed')
+  const refused = failure(may.close())
+  await until(() => asked === 2)
+  await turns()
+  answers[1]?.open()
+  expect((await refused).message).toContain('not allowed to pub here')
 })
 
 test('payloads of 0 bytes and of the longest length', async () => {
@@ -204,7 +234,7 @@ test('within the process: subscribe and publish without any socket', async () =>
 })
 
 test('close lets a reader get what waits for it, and clients come again to a new broker', async () => {
-  const feed = await openFeed()
+  const feed = await openFeed({ closeTimeout: 60_000 })
   await using alice = client(feed.port)
   alice.subscribe('ch1')
   await alice.ready()

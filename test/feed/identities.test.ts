@@ -46,8 +46,8 @@ test.each(['json', 'yaml'])('a %s file, read again when it changes', async (kind
     writeFileSync(
       path,
       kind === 'json'
-        ? JSON.stringify({ alice: { owner: 'x', secret, pubchans: ['ch1'], subchans: [] } })
-        : `alice:\n  secret: ${secret}\n  publish: [ch1]\n`,
+        ? JSON.stringify({ alice: { owner: 'x', secret, pubchans: ['ch1'], subchans: ['ch1'] } })
+        : `alice:\n  secret: ${secret}\n  publish: [ch1]\n  subscribe: [ch1]\n`,
     )
   write('first')
   const errors: string[] = []
@@ -62,7 +62,10 @@ test.each(['json', 'yaml'])('a %s file, read again when it changes', async (kind
   write('second-one')
   await until(async () => {
     const next = client(feed.port, 'alice', { secret: 'second-one' })
-    const isIn = await next.ready().then(
+    next.subscribe('ch1')
+    next.publish('ch1', 'in')
+    // Silence would tell less: what comes back is a yes.
+    const isIn = await next.read().then(
       () => true,
       () => false,
     )
@@ -87,7 +90,7 @@ test('a file that is not there, or is wrong, at the start', async () => {
 test("SQLite: the original's table, and changes from the next connection on", async () => {
   const path = join(folder, 'people.sqlite')
   await using feed = await openFeed({ identities: fromSqlite(path) })
-  const wrong = client(feed.port)
+  const wrong = client(feed.port, 'alice', { settle: 60_000 })
   expect((await failure(wrong.ready())).code).toBe('MANYHOST_FEED_REFUSED')
   await wrong.close()
   const { default: Database } = await import('libsql')

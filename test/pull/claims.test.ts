@@ -6,10 +6,9 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { workers } from '../../providers/pull/index.ts'
 import { SqliteStore } from '../../providers/pull/sqlite.ts'
-import { failure, until } from '../help.ts'
-import { finish, openHub } from './help.ts'
-
-const BRIEF = { slack: 1, lease: 200 }
+import { falseClock } from '../clock.ts'
+import { failure } from '../help.ts'
+import { finish, LONG, openHub, type TestHub } from './help.ts'
 
 function tempFile(): string {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-pull-'))
@@ -35,7 +34,8 @@ describe('claims', () => {
   it('two that wait at once: one job, one claim', async () => {
     const hub = await openHub()
     const service = await hub.service()
-    const waits = [hub.claim(service, 'one', 5), hub.claim(service, 'two', 5)]
+    const waits = [hub.claim(service, 'one', LONG), hub.claim(service, 'two', LONG)]
+    await hub.shows('waiting', 2)
     const first = await hub.submit(service, { a: 1 })
     const winner = await Promise.race(waits)
     expect(winner.body.data.id).toBe(first.slice(6))
@@ -45,14 +45,18 @@ describe('claims', () => {
   })
 
   it('a long poll says how long it waited for, and ends with 204', async () => {
-    const hub = await openHub()
-    const service = await hub.service()
-    const { status, headers } = await hub.claim(service, 'one', 1)
-    expect([status, headers.get('preference-applied')]).toEqual([204, 'wait=1'])
-    const capped = await openHub({ maxWait: 1_000 })
-    const other = await capped.service()
-    const answer = await capped.claim(other, 'one', 999_999)
-    expect(answer.headers.get('preference-applied')).toBe('wait=1')
+    const clock = falseClock()
+    const polled = async (hub: TestHub, seconds: number) => {
+      const claim = hub.claim(await hub.service(), 'one', seconds)
+      await hub.shows('waiting', 1)
+      await clock.pass(999)
+      await hub.shows('waiting', 1)
+      await clock.pass(1)
+      const { status, headers } = await claim
+      return [status, headers.get('preference-applied')]
+    }
+    expect(await polled(await openHub(), 1)).toEqual([204, 'wait=1'])
+    expect(await polled(await openHub({ maxWait: 1_000 }), 999_999)).toEqual([204, 'wait=1'])
   })
 
   it('a worker that hangs up while it waits is given nothing', async () => {
@@ -61,20 +65,24 @@ describe('claims', () => {
     const gone = new AbortController()
     const headers = { prefer: 'wait=30' }
     const waiting = failure(hub.ask('GET', `${service}/next`, { headers, signal: gone.signal }))
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await hub.shows('waiting', 1)
     gone.abort(new Error('gone'))
     await waiting
     const job = await hub.submit(service, { a: 1 })
-    const claim = await hub.claim(service, 'two', 5)
+    const claim = await hub.claim(service, 'two', LONG)
     expect(claim.body.data.id).toBe(job.slice(6))
   })
 
   it('a lease that runs out gives the job to another; the late result is 409', async () => {
-    const hub = await openHub(BRIEF)
+    const clock = falseClock()
+    const hub = await openHub({ lease: 200 })
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
     const late = await hub.claim(service, 'slow')
-    const other = await hub.claim(service, 'quick', 10)
+    await clock.pass(199)
+    expect((await hub.claim(service, 'quick')).status).toBe(204)
+    await clock.pass(1)
+    const other = await hub.claim(service, 'quick')
     expect(other.body.data.id).toBe(job.slice(6))
     const refused = await finish(hub, late, { b: 1 }, 'slow')
     expect([refused.status, refused.body.errors[0].title]).toEqual([409, 'Conflict'])
@@ -86,30 +94,35 @@ describe('claims', () => {
   })
 
   it('PATCH WORKING, or the check-in of a worker with a name, keeps the lease', async () => {
+    const clock = falseClock()
     const hub = await openHub({ lease: 400 })
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
     const claim = await hub.claim(service, 'one')
     const lease = claim.headers.get('x-manyhost-lease') ?? ''
     const headers = { 'x-manyhost-worker': 'one', 'x-manyhost-lease': lease }
-    for (let i = 0; i < 12; i++) {
-      if (i % 2 === 0) await hub.ask('PATCH', service, { headers })
-      else
-        expect((await hub.ask('PATCH', job, { json: { status: 'WORKING' }, headers })).status).toBe(
-          200,
-        )
-      await new Promise((resolve) => setTimeout(resolve, 60))
+    const json = { status: 'WORKING' }
+    for (let i = 0; i < 6; i++) {
+      await clock.pass(399)
+      expect((await hub.ask('PATCH', service, { headers })).status).toBe(200)
+      await clock.pass(399)
+      expect((await hub.ask('PATCH', job, { json, headers })).status).toBe(200)
     }
+    await clock.pass(399)
     expect((await hub.claim(service, 'two')).status).toBe(204)
     expect((await finish(hub, claim, { b: 1 }, 'one')).status).toBe(200)
   })
 
   it('5d (4): a worker that misses its timeout loses its jobs; an unavailable service takes none', async () => {
+    const clock = falseClock()
     const hub = await openHub({ slack: 1 })
     const service = await hub.service({ timeout: 0.2 })
     const job = await hub.submit(service, { a: 1 })
     expect((await hub.claim(service, 'one')).status).toBe(200)
-    expect((await hub.claim(service, 'two', 10)).body.data.id).toBe(job.slice(6))
+    await clock.pass(200)
+    expect((await hub.claim(service, 'two')).status).toBe(204)
+    await clock.pass(1)
+    expect((await hub.claim(service, 'two')).body.data.id).toBe(job.slice(6))
     await hub.ask('PATCH', service, { json: { is_available: false } })
     const shut = await hub.ask('POST', `${service}/jobs`, { json: { parameters: { a: 1 } } })
     expect([shut.status, shut.body.errors[0].title]).toEqual([503, 'Service Unavailable'])
@@ -118,12 +131,17 @@ describe('claims', () => {
   })
 
   it('a job whose every worker dies ends as ERROR, with the reason', async () => {
+    const clock = falseClock()
     const hub = await openHub({ lease: 30, maxAttempts: 3 })
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
-    for (let i = 0; i < 3; i++) expect((await hub.claim(service, `w${i}`, 10)).status).toBe(200)
-    await until(async () => (await hub.ask('GET', job)).body.data.status === 'ERROR')
+    for (let i = 0; i < 3; i++) {
+      expect((await hub.claim(service, `w${i}`)).status).toBe(200)
+      expect((await hub.ask('GET', job)).body.data.status).toBe('WORKING')
+      await clock.pass(30)
+    }
     const { data } = (await hub.ask('GET', job)).body
+    expect(data.status).toBe('ERROR')
     expect(data.reason).toBe('given up after 3 claims: the lease of worker w2 ran out')
   })
 
@@ -172,6 +190,7 @@ describe('claims', () => {
 
 describe('what was weak in the original', () => {
   it('5d (1): each job has a date of its own, and they are served in their order', async () => {
+    const clock = falseClock()
     const hub = await openHub()
     const service = await hub.service()
     const before = Date.now()
@@ -179,10 +198,9 @@ describe('what was weak in the original', () => {
     for (let a = 0; a < 5; a++) {
       const { body } = await hub.ask('POST', `${service}/jobs`, { json: { parameters: { a } } })
       dates.push(Date.parse(body.data.date_submitted))
-      await new Promise((resolve) => setTimeout(resolve, 5))
+      await clock.pass(1)
     }
-    expect(dates[0]).toBeGreaterThanOrEqual(before)
-    expect(new Set(dates).size).toBe(5)
+    expect(dates).toEqual([0, 1, 2, 3, 4].map((ms) => before + ms))
     for (let a = 0; a < 5; a++) {
       expect((await hub.claim(service)).body.data.parameters).toEqual({ a })
     }
@@ -261,13 +279,13 @@ describe('what was weak in the original', () => {
     const work = async (index: number) => {
       for (let i = 0; i < 10; i++) {
         expect(await hub.submit(service, { a: i })).toMatch(/^\/jobs\//)
-        const claim = await hub.claim(service, `w${index}`, 10)
+        const claim = await hub.claim(service, `w${index}`, LONG)
         expect((await finish(hub, claim, { b: i }, `w${index}`)).status).toBe(200)
       }
     }
     await Promise.all(Array.from({ length: 32 }, (_, index) => work(index)))
     expect((await hub.ask('GET', `${service}/queue`)).status).toBe(204)
-  })
+  }, 120_000)
 
   it('5d (8): parameters of more than 100,000 bytes', async () => {
     const hub = await openHub({ store: tempFile() })

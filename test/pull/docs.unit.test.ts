@@ -1,7 +1,8 @@
 /** docs/pull.md says what the code says, and decisions that need no network. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { idOf } from '../../providers/pull/hub.ts'
+import { guarded, TooSlow } from '../../providers/pull/guard.ts'
+import { idOf } from '../../providers/pull/id.ts'
 import type { Job } from '../../providers/pull/job.ts'
 import { parseJson } from '../../providers/pull/json.ts'
 import { JobLine } from '../../providers/pull/line.ts'
@@ -129,6 +130,26 @@ describe('schemas', () => {
     [[], /not an object/],
   ])('refuse %j', (schema, why) => {
     expect(thrown(() => schemaOf(schema)).message).toMatch(why)
+  })
+})
+
+describe('the limit on what a check may cost', () => {
+  it('a check that the machine stood still for has a second try', () => {
+    const still = new Int32Array(new SharedArrayBuffer(4))
+    let tries = 0
+    const run = (): string => {
+      if (tries++ === 0) Atomics.wait(still, 0, 0, 60_000)
+      return 'checked'
+    }
+    expect(guarded(run, 300)).toBe('checked')
+    expect(tries).toBe(2)
+  })
+
+  it('a check that has no end is ended', () => {
+    const run = (): void => {
+      for (;;);
+    }
+    expect(() => guarded(run, 20)).toThrow(TooSlow)
   })
 })
 

@@ -1,6 +1,8 @@
 /** A hub on port 0, and calls of its API as curl would make them. */
+import { Registry } from 'prom-client'
 import { onTestFinished } from 'vitest'
 import { type WorkersOptions, type WorkersProvider, workers } from '../../providers/pull/index.ts'
+import { until } from '../help.ts'
 
 export interface Reply {
   readonly status: number
@@ -24,9 +26,15 @@ export interface TestHub {
   /** Registers a service and answers with its path. */
   service(given?: object): Promise<string>
   submit(service: string, parameters: object): Promise<string>
+  /** `wait` in s. */
   claim(service: string, worker?: string, wait?: number): Promise<Reply>
+  /** Resolves when a gauge is so large, all services together: `waiting`, `queue_size`, `working`, `workers`. */
+  shows(gauge: string, value: number): Promise<void>
   close(): Promise<void>
 }
+
+/** Seconds of a long poll that comes to an end because of what the test does, and not by itself. */
+export const LONG = 60
 
 export const ADDER = {
   name: 'adder',
@@ -41,7 +49,8 @@ export const ADDER = {
 }
 
 export async function openHub(options: WorkersOptions = {}): Promise<TestHub> {
-  const provider = workers({ listen: 0, ...options })
+  const registry = options.registry ?? new Registry()
+  const provider = workers({ listen: 0, ...options, registry })
   const { url = '' } = await provider.ready()
   const ask: TestHub['ask'] = async (method, path, { json, text, headers, signal } = {}) => {
     const response = await fetch(url + path, {
@@ -76,6 +85,11 @@ export async function openHub(options: WorkersOptions = {}): Promise<TestHub> {
           ...(wait && { prefer: `wait=${wait}` }),
         },
       }),
+    shows: (gauge, value) =>
+      until(async () => {
+        const metric = await registry.getSingleMetric(`manyhost_pull_${gauge}`)?.get()
+        return metric?.values.reduce((sum, one) => sum + one.value, 0) === value
+      }, `${gauge} is ${value}`),
     close: () => provider.close?.() ?? Promise.resolve(),
   }
   onTestFinished(hub.close)

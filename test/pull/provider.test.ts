@@ -12,8 +12,9 @@ import {
 } from '../../providers/pull/index.ts'
 import { PULL_METRICS } from '../../providers/pull/metrics.ts'
 import { Session } from '../../src/index.ts'
-import { failure, ready, until } from '../help.ts'
-import { openHub, type TestHub } from './help.ts'
+import { falseClock } from '../clock.ts'
+import { failure, ready, states, until } from '../help.ts'
+import { LONG, openHub, type TestHub } from './help.ts'
 
 const CALC = 'http://calc'
 
@@ -127,11 +128,15 @@ describe('requests to the virtual URL', () => {
   })
 
   it('a caller that gives up leaves nothing behind', async () => {
+    const clock = falseClock()
     const { session, hub, service } = await stage()
     await hub.ask('PATCH', service)
-    await ready(session, CALC, 1)
+    await clock.passUntil(1, () => states(session, CALC).ready === 1)
     await using client = session.client()
-    const error = await failure(client.post(CALC, { json: {}, timeout: 50 }))
+    const ended = failure(client.post(CALC, { json: {}, timeout: 50 }))
+    await hub.shows('queue_size', 1)
+    await clock.pass(50)
+    const error = await ended
     expect(error.code).toBe('MANYHOST_TIMEOUT')
     expect((await hub.claim(service)).status).toBe(204)
     expect((await hub.ask('GET', `${service}/queue`)).status).toBe(204)
@@ -139,12 +144,15 @@ describe('requests to the virtual URL', () => {
   })
 
   it('a late result of a request that has ended is 409', async () => {
+    const clock = falseClock()
     const { session, hub, service } = await stage()
     await hub.ask('PATCH', service)
+    await clock.passUntil(1, () => states(session, CALC).ready === 1)
     await using client = session.client()
     const ended = failure(client.post(CALC, { json: {}, timeout: 500 }))
-    const claim = await hub.claim(service, 'w', 10)
-    await ended
+    const claim = await hub.claim(service, 'w', LONG)
+    await clock.pass(500)
+    expect((await ended).code).toBe('MANYHOST_TIMEOUT')
     const path = `/jobs/${claim.body.data.id}`
     const json = { status: 'COMPLETED', results: {} }
     expect((await hub.ask('PATCH', path, { json })).status).toBe(409)
@@ -205,21 +213,29 @@ describe('workers come and go', () => {
     await doomed.says(/has/)
     doomed.process.kill('SIGKILL')
     child(hub.url + service, 'other')
-    expect(await jobs.results(id, 20_000)).toEqual({ by: 'other' })
+    expect(await jobs.results(id, 25_000)).toEqual({ by: 'other' })
   })
 
   it('a request that no worker has taken moves on when its place goes, whatever resend says', async () => {
+    const clock = falseClock()
     const { session, hub, service, worker } = await stage(
       { slack: 1, services: { [CALC]: { timeout: 200 } } },
       { resend: 'never' },
     )
     await hub.ask('PATCH', service, { headers: { 'x-manyhost-worker': 'brief' } })
-    await ready(session, CALC, 1)
+    await clock.passUntil(1, () => states(session, CALC).ready === 1)
     await using client = session.client()
-    const answer = client.post(CALC, { json: {} })
-    await ready(session, CALC, 0)
+    let by: string | undefined
+    const answered = client.post(CALC, { json: {} }).then(async (answer) => {
+      by = ((await answer.json()) as { by: string }).by
+    })
+    await hub.shows('queue_size', 1)
+    await clock.passUntil(10, () => !states(session, CALC).ready)
+    await hub.shows('queue_size', 0)
     worker({ name: 'later' })
-    expect(((await (await answer).json()) as { by: string }).by).toBe('later')
+    await clock.passUntil(10, () => by !== undefined)
+    await answered
+    expect(by).toBe('later')
   })
 
   it('a session that closes lets workers end what they have', async () => {
@@ -252,7 +268,7 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
     const worker = new Doubler({ url, wait: 0, pollInterval: 5 }).start()
     onTestFinished(() => worker.stop())
     const { id } = await jobs.submit(url.split('/').at(-1) as string, { a: 21 })
-    expect(await jobs.results(id, 10_000)).toEqual({ b: 42 })
+    expect(await jobs.results(id, 25_000)).toEqual({ b: 42 })
     const job = await jobs.job(id)
     expect([job.isComplete, job.status]).toEqual([true, 'COMPLETED'])
   })
@@ -270,7 +286,7 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
     }).start()
     onTestFinished(() => worker.stop())
     const { id } = await jobs.submit(url.split('/').at(-1) as string, {})
-    const error = await failure(jobs.results(id, 10_000))
+    const error = await failure(jobs.results(id, 25_000))
     expect(error.message).toMatch(/'b' is a required property/)
     expect(errors[0]?.message).toMatch(/'b' is a required property/)
   })
@@ -288,7 +304,8 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
   })
 
   it('its job’s signal is aborted when the job is cancelled', async () => {
-    const { hub } = await stage({ lease: 150 })
+    const clock = falseClock()
+    const { hub } = await stage()
     const jobs = new JobClient(hub.url)
     const url = await jobs.newService({ name: 'long' })
     let aborted = false
@@ -307,6 +324,9 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
     const { id } = await jobs.submit(url.split('/').at(-1) as string, {})
     await until(() => worker.busy === 1)
     await jobs.cancel(id)
+    expect(aborted).toBe(false)
+    // A third of the lease: then it says that it goes on, and hears that it should not.
+    await clock.pass(20_000)
     await until(() => aborted)
   })
 })

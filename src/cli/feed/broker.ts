@@ -44,7 +44,7 @@ export async function run(_: readonly unknown[], options: BrokerOptions): Promis
     for (const url of await feed.listen()) await line(`listening on ${url}`)
     if (exporter !== undefined) {
       server = await serve(feed, exporter)
-      await line(`metrics, health and HTTP on http://${exporter}`)
+      await line(`metrics, health and HTTP on ${urlOf(server)}`)
     }
     await new Promise<void>((resolve) => {
       if (interruption.signal.aborted) resolve()
@@ -108,6 +108,14 @@ function tell(feed: Feed, debug: boolean): void {
   if (!debug) return
   feed.on('connected', ({ ident, address }) => say(`${address} is ${ident}`))
   feed.on('lost', ({ ident, address }) => say(`${address} ${ident} has gone`))
+}
+
+/** With the port that it was given, where it was to be any. */
+function urlOf(server: Server): string {
+  const address = server.address()
+  if (address === null || typeof address === 'string') return `unix:${address}`
+  const { address: host, port, family } = address
+  return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}`
 }
 
 /** @throws CliError */

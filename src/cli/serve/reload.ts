@@ -1,13 +1,15 @@
 /** A changed file, applied to what runs: all of it or, when it is wrong, none. */
 import { existsSync, statSync, unwatchFile, watchFile } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from 'pino'
 import { applyConfig, type ToService } from '../../config/apply.ts'
 import type { Config } from '../../config/config.ts'
 import { diffConfig } from '../../config/diff.ts'
 import { asError } from '../../errors.ts'
 import type { Gateway, GatewayOptions } from '../../gateway/index.ts'
-import type { Session } from '../../session.ts'
+import type { Session } from '../../index.ts'
 import { fileKeys, secretsOf } from './doors.ts'
+import { feedOptions } from './feed.ts'
 import { type Fleet, readFleet } from './fleet.ts'
 import type { Log } from './log.ts'
 
@@ -30,6 +32,8 @@ export class Reloader {
   #running: Config
   /** What the rest was opened with: not all of it can be changed while it runs. */
   readonly #first: Fleet
+  /** What the feed was last given. */
+  #feed: Config['feed']
   #working: Promise<void> | undefined
   #again = false
   #closed = false
@@ -39,6 +43,7 @@ export class Reloader {
     this.#logger = served.log.logger
     this.#first = first
     this.#running = running
+    this.#feed = first.config.feed
   }
 
   /** Reads the file again and applies it, after what is being applied now. Never rejects. */
@@ -75,6 +80,7 @@ export class Reloader {
     log.hide([...secretsOf(this.#running), ...secretsOf(next.config)])
     log.level(next.config.log.level)
     this.#tellOfLater(next.config, this.#reopen(next))
+    await this.#retell(next.config)
     const { done, failed, running } = await applyConfig(
       session,
       this.#running,
@@ -112,6 +118,21 @@ export class Reloader {
       for (const key of fileKeys(gateway.update(next as GatewayOptions))) later.add(key)
     }
     return later
+  }
+
+  /** Who may come, and what is kept: at once, for who is there as well. */
+  async #retell(next: Config): Promise<void> {
+    const { feed } = this.#served.session
+    const options = feedOptions(next)
+    if (!feed || !options || isDeepStrictEqual(this.#feed, next.feed)) return
+    try {
+      await feed.update(options)
+      this.#feed = next.feed
+      this.#logger.info('feed: changed')
+    } catch (error) {
+      const { message } = asError(error)
+      this.#logger.error(`feed: could not be changed, and is as it was: ${message}`)
+    }
   }
 
   #tellOfLater(next: Config, gateway: Iterable<string>): void {

@@ -2,7 +2,7 @@
 import type { Pool } from 'pg'
 import { describe, ManyhostError } from '../../errors.ts'
 import type { IdentitySource } from '../rights.ts'
-import { parseRow } from './sqlite.ts'
+import { parseRow, type Row } from './sqlite.ts'
 
 export interface PostgresOptions {
   /** Milliseconds that one look-up may take. @default 5000 */
@@ -14,11 +14,8 @@ export interface PostgresOptions {
 const FIND =
   'select identifier, secret, pubchans, subchans from auth_keys where identifier = $1 limit 1'
 
-interface Row {
+interface KeyRow extends Omit<Row, 'ident' | 'owner'> {
   readonly identifier: string
-  readonly secret: string
-  readonly pubchans: string | null
-  readonly subchans: string | null
 }
 
 /** `postgresql://...`, or `database+postgresql://...` as the original writes it. Asked at each connection. */
@@ -30,7 +27,7 @@ export function fromPostgres(
   return {
     async find(ident) {
       if (!pool) throw new Error('the database is not open')
-      const { rows } = await pool.query<Row>(FIND, [ident])
+      const { rows } = await pool.query<KeyRow>(FIND, [ident])
       const [row] = rows
       return row && parseRow('auth_keys', ident, { ...row, ident, owner: row.identifier })
     },

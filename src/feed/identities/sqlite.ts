@@ -4,13 +4,16 @@ import { describe, ManyhostError } from '../../errors.ts'
 import type { IdentitySource } from '../rights.ts'
 import { parseEntry } from './memory.ts'
 
-interface Row {
+export interface Row {
   readonly owner: string | null
   readonly ident: string
   readonly secret: string
-  readonly pubchans: string | null
-  readonly subchans: string | null
+  readonly pubchans: Channels
+  readonly subchans: Channels
 }
+
+/** JSON text; a database that knows JSON, or arrays, has read it already. */
+type Channels = string | readonly string[] | null
 
 /** As the original makes it, so that both can use the same file. */
 const TABLE = `create table if not exists authkeys (id integer primary key autoincrement,
@@ -52,7 +55,11 @@ export function parseRow(where: string, ident: string, row: Row): ReturnType<typ
   return parseEntry(where, ident, {
     secret,
     owner,
-    publish: JSON.parse(pubchans ?? '[]'),
-    subscribe: JSON.parse(subchans ?? '[]'),
+    publish: listed(pubchans),
+    subscribe: listed(subchans),
   })
+}
+
+function listed(channels: Channels): unknown {
+  return typeof channels === 'string' ? JSON.parse(channels) : channels
 }
