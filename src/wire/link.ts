@@ -473,16 +473,12 @@ export class Link {
     if (this.#ended) return
     const { wireBufHigh, wireBufLow } = this.settings
     if (this.backlog > wireBufHigh) this.socket.pause()
-    else if (this.backlog <= wireBufLow && this.socket.isPaused()) {
-      this.vigil.heard()
-      this.socket.resume()
-    }
+    else if (this.backlog <= wireBufLow && this.socket.isPaused()) this.socket.resume()
   }
 
   readonly #onData = (chunk: Buffer): void => {
     if (this.#ended) return
     this.counts.received += chunk.length
-    this.vigil.heard()
     this.frames.push(chunk)
     this.pump()
   }

@@ -83,7 +83,7 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
   })
 
   it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
-    const provider = hub()
+    const provider = hub({ returnWithin: 0 })
     const seen = events(provider)
     const [first] = [await start(provider, '--name', 'one'), await start(provider, '--name', 'two')]
     await come(provider, 2)
@@ -101,7 +101,7 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
   })
 
   it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
-    const provider = hub()
+    const provider = hub({ returnWithin: 0 })
     const agent = await start(provider)
     const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
     const signal = new AbortController().signal
@@ -117,7 +117,7 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
   })
 
   it('frozen: evicted, its requests sent again; thawed: its answers are refused, its instances end', async () => {
-    const provider = hub({ evictAfter: 1_000 })
+    const provider = hub({ evictAfter: 5_000 })
     const seen = events(provider)
     const agent = await start(provider, '--name', 'cold')
     await come(provider)

@@ -55,15 +55,20 @@ interface Relay {
   readonly said: Buffer[][]
   /** Neither lets through nor tells. */
   freeze(): void
-  close(): void
+  /** Breaks the agent's own link, and lets no new connection through. */
+  cutLink(): void
+  /** Lets new ones through again. */
+  mend(): void
 }
 
 /** A road to the hub that can be cut. */
 async function relay(to: string, delay = 0): Promise<Relay> {
   const sockets: Socket[] = []
   const said: Buffer[][] = []
+  let isCut = false
   const [, port = ''] = to.split(':')
   const server: Server = createServer({ allowHalfOpen: true }, (near) => {
+    if (isCut) return void near.destroy()
     const far = connect({ port: Number(port), host: '127.0.0.1', allowHalfOpen: true })
     const words: Buffer[] = []
     said.push(words)
@@ -93,9 +98,16 @@ async function relay(to: string, delay = 0): Promise<Relay> {
     sockets,
     said,
     freeze: () => {
+      isCut = true
       for (const socket of sockets) socket.pause().removeAllListeners('data').unpipe()
     },
-    close: () => server.close(),
+    cutLink: () => {
+      isCut = true
+      sockets[0]?.resetAndDestroy()
+    },
+    mend: () => {
+      isCut = false
+    },
   }
 }
 
@@ -116,8 +128,13 @@ const machine = {
   labels: {},
   capabilities: ['command'],
   provider: 'x',
-  instances: {},
+  instances: [],
 }
+
+/** Says something and ends when it is asked for anything. */
+const DYING = `require('node:http')
+  .createServer(() => process.stdout.write('last words\\n', () => process.exit(7)))
+  .listen(process.env.PORT, process.env.HOST)`
 
 describe('a link that is cut', () => {
   it('comes back, and its instances have not noticed', async () => {
@@ -127,10 +144,10 @@ describe('a link that is cut', () => {
     const running = await serving(provider)
     // Both connections of its pool are there, and stay.
     const [pid] = await Promise.all([1, 2].map(() => get(running.dispatcher, '/sleep/100')))
-    const [link] = road.sockets
     const slow = get(running.dispatcher, '/sleep/700')
-    link?.resetAndDestroy()
+    road.cutLink()
     await until(() => provider.agents[0]?.state === 'away')
+    road.mend()
     await come(provider)
     expect(await slow).toBe(pid)
     expect(await get(running.dispatcher, '/pid')).toBe(pid)
@@ -138,47 +155,48 @@ describe('a link that is cut', () => {
   })
 
   it('an instance that ended meanwhile has ended, and what it wrote meanwhile comes', async () => {
-    const provider = opened({ returnWithin: 20_000, evictAfter: 20_000 })
+    const provider = opened()
     const road = await relay(await provider.address())
-    here(road.address, { maxDelay: 3_000 })
-    const spec = specOf({ command: service })
-    const running = await provider.start(spec, { signal: unending })
-    await until(
-      () =>
-        running.accepts?.(unending).then(
-          () => true,
-          () => false,
-        ) ?? true,
-    )
-    const seen = provider.agents[0]?.since
-    const [link] = road.sockets
-    link?.resetAndDestroy()
+    const told: string[] = []
+    here(road.address, { onEvent: ({ what }) => told.push(what) })
+    let output = ''
+    const running = await serving(provider, {
+      command: ['node', '-e', DYING],
+      onOutput: (text: string) => (output += text),
+    })
+    const exits: unknown[] = []
+    void running.exited.then((exit) => exits.push(exit, output))
+    const since = provider.agents[0]?.since
+    road.cutLink()
     await until(() => provider.agents[0]?.state === 'away')
-    for (const pid of pidsOf(spec.id)) process.kill(pid, 'SIGKILL')
-    expect(await running.exited).toMatchObject({ reason: 'killed' })
+    await fetch(String(running.address?.split(' ')[0])).catch(() => {})
+    await until(() => told.includes('ended'), 'its agent knows of its end')
+    road.mend()
     await come(provider)
-    expect(provider.agents[0]?.since).toBe(seen)
-    expect(provider.agents[0]?.instances).toEqual([])
+    // All of it was heard before the agent counts as back.
+    expect(exits).toMatchObject([{ reason: 'exited' }, expect.stringMatching(/^last words$/m)])
+    expect(provider.agents).toMatchObject([{ since, instances: [] }])
   })
 
   it('a stop that was asked for meanwhile happens when it is back', async () => {
-    const provider = opened({ returnWithin: 20_000, evictAfter: 20_000 })
+    const provider = opened()
     const road = await relay(await provider.address())
     here(road.address)
     const running = await serving(provider)
-    road.sockets[0]?.resetAndDestroy()
+    road.cutLink()
     await until(() => provider.agents[0]?.state === 'away')
-    await running.stop(0)
+    const stopped = running.stop(0)
+    road.mend()
+    await stopped
     expect(pidsOf(running.id)).toEqual([])
     expect(await running.exited).toMatchObject({ reason: 'stopped' })
   })
 
   it('for too long: both sides have ended what was there, each on its own clock', async () => {
-    const provider = opened({ evictAfter: 600, returnWithin: 600 })
+    const provider = opened({ evictAfter: 4_000, returnWithin: 4_000 })
     const road = await relay(await provider.address())
     here(road.address)
     const running = await serving(provider)
-    road.close()
     road.freeze()
     expect(await running.exited).toMatchObject({ reason: 'lost' })
     expect(provider.agents).toEqual([])
@@ -306,7 +324,7 @@ describe('who does not belong there', () => {
   })
 
   it('an agent says by itself what it cannot do: the start goes on, and ends', async () => {
-    const provider = opened({ laneTimeout: 300 })
+    const provider = opened({ returnWithin: 0 })
     const { po } = await sly(provider)
     // It has no function `start`.
     const { fence } = (await po.call('hello', machine)) as { fence: number }

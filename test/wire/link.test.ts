@@ -607,8 +607,10 @@ describe('roads', () => {
   })
 
   it('idle links end where that is wanted', async () => {
-    const { po } = await pair(echo, { serve: { idleTimeout: 50, beat: 0 }, dial: { beat: 0 } })
-    expect(await po.waitDisconnected()).toMatch(/idle for/)
+    const server = await listen(echo, { idleTimeout: 50 })
+    const peer = await RawPeer.to(server.port)
+    await peer.ends()
+    expect(peer.got).toMatch(/idle for/)
   })
 
   it('more links than allowed are closed', async () => {
