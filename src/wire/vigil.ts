@@ -140,8 +140,8 @@ export class Vigil {
   }
 
   #watchPace(at: number): void {
-    const { isAmid, counts, settings } = this.#link
-    if (!isAmid) this.#amidSince = undefined
+    const { arrivals, counts, settings } = this.#link
+    if (!arrivals.isAmid) this.#amidSince = undefined
     else {
       const isOver = this.#amidSince !== undefined && at - this.#amidSince >= PACE
       const isFast = counts.received - this.#amidFrom >= (settings.leastRate * PACE) / 1_000
