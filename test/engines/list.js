@@ -7,7 +7,11 @@ export const ENGINES = [
   { name: 'chromium', needs: { chromium: 'chromium' }, tests: ['dashboard'] },
   { name: 'prometheus', needs: { prometheus: 'prometheus' }, tests: ['prometheus'] },
   { name: 'docker', needs: { dockerd: 'docker.io', busybox: 'busybox-static' }, tests: ['docker'] },
-  { name: 'agent', needs: { ip: 'iproute2', tc: 'iproute2' }, tests: ['agent'] },
+  {
+    name: 'agent',
+    needs: { ip: 'iproute2', tc: 'iproute2', iptables: 'iptables' },
+    tests: ['agent'],
+  },
   {
     name: 'podman',
     needs: { podman: 'podman', runc: 'runc', busybox: 'busybox-static' },
