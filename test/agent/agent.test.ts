@@ -1,11 +1,11 @@
 /** A hub and agents in processes of their own: how they come, go, freeze, return, and what becomes of requests. */
 import { resolve } from 'node:path'
-import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentEvent, AgentsProvider } from '../../providers/agent/index.ts'
 import { Session } from '../../src/index.ts'
 import { pidsOf, ready, service, states, until } from '../help.ts'
 import { get, specOf } from '../providers/process-help.ts'
-import { agentFar, come, type Far, hub, removeCompiled } from './help.ts'
+import { agentFar, come, compiled, type Far, hub, removeCompiled } from './help.ts'
 
 const url = 'http://far'
 const far: Far[] = []
@@ -19,6 +19,8 @@ afterEach(async () => {
     await agent.exit
   }
 })
+// The compiler takes its time on a machine that does much else.
+beforeAll(compiled, 300_000)
 afterAll(removeCompiled)
 
 async function start(provider: AgentsProvider, ...args: string[]): Promise<Far> {
@@ -67,7 +69,7 @@ function traffic(session: Session): { end(): Promise<number> } {
   }
 }
 
-describe('an agent of its own process', { timeout: 90_000 }, () => {
+describe('an agent of its own process', { timeout: 240_000 }, () => {
   it('serves requests of services that require its labels', async () => {
     const provider = hub()
     const agent = await start(provider, '--name', 'lab', '--label', 'gpu=a100')

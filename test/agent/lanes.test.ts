@@ -2,12 +2,15 @@
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { AgentsProvider } from '../../providers/agent/index.ts'
 import type { Running } from '../../src/provider.ts'
 import { pidsOf, until } from '../help.ts'
 import { get, specOf } from '../providers/process-help.ts'
 import { agentHere, type Here, hub } from './help.ts'
+
+// Real processes, on a machine that may do much else.
+vi.setConfig({ testTimeout: 120_000 })
 
 const command = ['node', resolve('test/fakes/lane-server.mjs')]
 let provider: AgentsProvider

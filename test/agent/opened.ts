@@ -1,12 +1,15 @@
 /** Hubs, agents, instances and roads between them, which end with the test that made them. */
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { afterEach } from 'vitest'
+import { afterEach, vi } from 'vitest'
 import type { AgentsProvider } from '../../providers/agent/index.ts'
 import type { Running } from '../../src/provider.ts'
 import { service, until } from '../help.ts'
 import { specOf } from '../providers/process-help.ts'
 import { agentHere, type Here, hub } from './help.ts'
+
+// Real processes, on a machine that may do much else.
+vi.setConfig({ testTimeout: 120_000 })
 
 /** What is to be ended after the test, last first. */
 export const cleanups: (() => unknown)[] = []
