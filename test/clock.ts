@@ -6,7 +6,7 @@ export interface FalseClock {
   /** Lets so many ms pass, and what is due then happen. */
   pass(ms: number): Promise<void>
   /** Lets time pass, `step` ms at a look, until it is true. For what takes turns with real sockets or processes. */
-  passUntil(step: number, ask: () => boolean | Promise<boolean>): Promise<void>
+  passUntil(step: number, ask: () => boolean | Promise<boolean>): Promise<unknown>
 }
 
 /** From now to the end of the test. To be called before anything looks at the clock. */

@@ -7,7 +7,7 @@ import { inProcess, type NodeHandler, type NodeRequest } from '../providers/test
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
 
 /** Longest wait for anything that is to happen: far more than it takes, so that only a hang reaches it. */
-const PATIENCE = 20_000
+const PATIENCE = 60_000
 
 /** Long enough that no tick comes while a test runs: what happens then happened at once. */
 export const NEVER = 3_600_000
@@ -62,7 +62,7 @@ export function next<Name extends keyof SessionEvents>(
   fits: (event: SessionEvents[Name]) => boolean = () => true,
 ): Promise<SessionEvents[Name]> {
   return new Promise((take, reject) => {
-    const timer = startTimer(() => reject(new Error(`no ${name} event: ${fits}`)), PATIENCE)
+    const timer = later(() => reject(new Error(`no ${name} event: ${fits}`)), PATIENCE)
     const off = session.on(name, (event) => {
       if (!fits(event)) return
       clearTimeout(timer)

@@ -1,7 +1,7 @@
 /** Two ways to put load on something: so many in flight at a time, and arrivals at given times. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Keeps `inFlight` calls of `send` going for `ms`. @returns calls a second, and CPU and wall time of one, in us */
+/** Keeps `inFlight` calls of `send` going for `ms`. @returns how many, calls a second, and CPU and wall time of one, in us */
 export async function closedLoop(send, inFlight, ms) {
   const cpu = process.cpuUsage()
   const begun = performance.now()
@@ -17,6 +17,7 @@ export async function closedLoop(send, inFlight, ms) {
   const took = performance.now() - begun
   const { user, system } = process.cpuUsage(cpu)
   return {
+    count,
     rate: (1_000 * count) / took,
     cpu: (user + system) / count,
     wall: (1_000 * took) / count,

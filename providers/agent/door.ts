@@ -43,7 +43,7 @@ export function door(hub: Hub, po: PostingEnd, ho: HostingEnd): Names {
     hello(said: unknown) {
       const given = fields(said)
       own = hub.welcome(po, machineOf(given), fields(given))
-      const there = fields(given.instances)
+      const there = new Set(texts(given.instances))
       own.attach(po)
       return {
         fence: own.fence,

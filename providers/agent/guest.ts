@@ -119,9 +119,9 @@ export class Guest {
     }
   }
 
-  /** Sends what could not be sent while there was no link. */
-  flush(): void {
-    void this.#outflow.flush()
+  /** Sends what could not be sent while there was no link. Resolves when it was, or cannot be. */
+  flush(): Promise<void> {
+    return this.#outflow.flush()
   }
 
   /** Resolves when nothing of it is left, and all that it wrote was sent if it could be. */

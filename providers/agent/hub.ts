@@ -10,7 +10,6 @@ import { type AgentFacts, type Departure, type Machine, Member } from './member.
 import type { AgentsSettings } from './options.ts'
 import { explain, pick, type Wish } from './placement.ts'
 import { Remote } from './remote.ts'
-import { exit, fields } from './said.ts'
 import { Transfers } from './transfers.ts'
 
 /** Starts that wait for room, over all services. */
@@ -162,17 +161,12 @@ export class Hub extends Emitter<HubEvents> {
     return member
   }
 
-  /** Compares what an agent has with what it should: answers what it is to keep, and hears what has ended. */
-  sort(member: Member, there: Record<string, unknown>): string[] {
+  /** Compares what an agent has with what it should: answers what it is to keep. What has ended meanwhile it tells then. */
+  sort(member: Member, there: ReadonlySet<string>): string[] {
     const keep: string[] = []
     for (const [id, instance] of [...member.instances]) {
-      const found = Object.hasOwn(there, id) ? there[id] : undefined
-      if (found === undefined) {
-        instance.lost(`agent ${member.name} has returned without it`)
-      } else if (typeof found === 'object' && found !== null) {
-        instance.ended(exit(fields(found)))
-        instance.resume()
-      } else {
+      if (!there.has(id)) instance.lost(`agent ${member.name} has returned without it`)
+      else {
         if (instance.isWanted) keep.push(id)
         instance.resume()
       }

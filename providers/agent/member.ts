@@ -132,7 +132,7 @@ export class Member implements Offer {
       labels,
       provider,
       load: this.load,
-      instances: [...this.instances.keys()],
+      instances: [...this.instances.values()].filter(({ isOver }) => !isOver).map(({ id }) => id),
       address: this.#po?.remoteAddr,
       since: this.#since,
     }

@@ -79,6 +79,11 @@ export class Remote implements Running {
     return this.#state === 'up' && this.#dispatcher !== undefined
   }
 
+  /** Whether it has ended; its place is given back when its connections are closed as well. */
+  get isOver(): boolean {
+    return this.#state === 'ended'
+  }
+
   /** Rejects when it could not be started, ended meanwhile or was given up, and then nothing is left of it. */
   async begin(signal: AbortSignal): Promise<void> {
     const onAbort = (): void => void this.stop(0)

@@ -114,14 +114,12 @@ export class Agent implements Reports {
       this.#evictAfter = count(welcome.evictAfter)
       await this.#keep(new Set(texts(welcome.keep)))
       this.#po = po
+      // It counts as back when all of that was heard: not before, or it would be given places that are still taken.
+      await Promise.all([...this.guests.values()].map((guest) => this.#catchUp(guest, po)))
       await po.request(code`ready(${this.#fence})`, { deadline: 10_000 })
       this.#say('connected', `${this.way.address}, as ${this.way.ident}`)
       beats = every(count(welcome.beat), () => void this.#beat(po))
       if (this.#ending !== undefined) void this.#leave(this.#ending)
-      for (const guest of this.guests.values()) {
-        guest.flush()
-        if (guest.exit) this.ended(guest)
-      }
       const reason = await po.waitDisconnected()
       if (!this.#ended.signal.aborted) this.#say('lost', reason ?? 'the hub hung up')
     } finally {
@@ -145,9 +143,7 @@ export class Agent implements Reports {
       labels,
       capabilities: [...this.provider.capabilities],
       provider: this.provider.name,
-      instances: Object.fromEntries(
-        [...this.guests].map(([id, { exit }]) => [id, exit ? { ...exit } : true]),
-      ),
+      instances: [...this.guests.keys()],
     }
   }
 
@@ -291,18 +287,25 @@ export class Agent implements Reports {
     await this.#link().request(code`startup(${this.#fence}, ${id}, ${where}, ${env})`)
   }
 
-  /** Told again at the next link, until the hub has heard it. */
   ended(guest: Guest): void {
-    const { id, exit } = guest
-    this.#say('ended', `${id}: ${exit?.detail}`)
-    const po = this.#po
-    if (!po) return
-    po.request(code`exited(${this.#fence}, ${id}, ${{ ...exit }})`).then(
-      () => this.#forget(guest),
-      (error) => {
-        if (isFenced(error)) this.#forget(guest)
-      },
-    )
+    this.#say('ended', `${guest.id}: ${guest.exit?.detail}`)
+    if (this.#po) void this.#report(guest, this.#po)
+  }
+
+  /** What it wrote while there was no link, and then its end: behind that the hub takes nothing of it. */
+  async #catchUp(guest: Guest, po: PostingEnd): Promise<void> {
+    await guest.flush()
+    if (guest.exit) await this.#report(guest, po)
+  }
+
+  /** Told again at the next link, until the hub has heard it. */
+  async #report(guest: Guest, po: PostingEnd): Promise<void> {
+    try {
+      await po.request(code`exited(${this.#fence}, ${guest.id}, ${{ ...guest.exit }})`)
+      this.#forget(guest)
+    } catch (error) {
+      if (isFenced(error)) this.#forget(guest)
+    }
   }
 
   /** How the server has ended a connection, or that there is none. */

@@ -28,7 +28,7 @@ interface Flags {
 
 export async function run(_: readonly unknown[], flags: Flags): Promise<number> {
   const key = keyFrom(flags.keyFile)
-  const { signal } = untilInterrupted()
+  const signal = untilTold()
   const provider = providerOf(flags.provider)
   try {
     await runAgent({
@@ -44,6 +44,16 @@ export async function run(_: readonly unknown[], flags: Flags): Promise<number> 
   } finally {
     await provider?.close?.()
   }
+}
+
+/** With a reason that says which signal it was: here it is shown, and the hub's log has it too. */
+function untilTold(): AbortSignal {
+  const { signal, code } = untilInterrupted()
+  const over = new AbortController()
+  const tellWhy = (): void =>
+    over.abort(new Error(code() === EXIT.interrupted.number ? 'SIGINT' : 'SIGTERM'))
+  signal.addEventListener('abort', tellWhy, { once: true })
+  return over.signal
 }
 
 /** From a file or the environment: what is in the command line, every user of the machine can read. */

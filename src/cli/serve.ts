@@ -32,7 +32,7 @@ export async function run(
   const log = openLog({ how: howToLog(options, fleet), level: fleet.config.log.level })
   log.hide(secretsOf(fleet.config))
   const session = openSession(fleet)
-  const shop = new ProviderShop(session.metrics)
+  const shop = new ProviderShop(session.metrics, log.logger)
   observe(session, log.logger)
   observeFeed(session.feed, log.logger)
   const doors = await openDoors(session, fleet)

@@ -171,7 +171,7 @@ export class PostingEnd extends End {
       hosting: this.link.hosted.size,
       bytesIn: received,
       bytesOut: this.link.outlet.bytes,
-      backlog: this.link.backlog,
+      backlog: this.link.arrivals.backlog,
     }
   }
 

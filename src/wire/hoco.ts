@@ -190,7 +190,7 @@ export class HoCo extends Conversation {
           this.link.turn.give()
           this.settle()
           this.onLanded()
-          this.link.pump()
+          this.link.arrivals.pump()
         },
         () => {},
       )
@@ -205,7 +205,7 @@ export class HoCo extends Conversation {
     const ask = this.ask
     this.#stage = 'work'
     this.#isLeft = true
-    this.link.receiverLeft(this)
+    this.link.arrivals.receiverLeft(this)
     if (ask?.want === 'end') {
       this.asks.pop()
       ask.resolve(undefined)

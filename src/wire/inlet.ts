@@ -146,7 +146,7 @@ export abstract class Inlet {
       if (want === 'data' && left === 0) return resolve(undefined)
       this.asks.push({ want, left, size: left, isPartial, isOptional, take, resolve, reject })
       this.settle()
-      this.link.pump()
+      this.link.arrivals.pump()
     })
   }
 
@@ -166,7 +166,7 @@ export abstract class Inlet {
 
   #hold(bytes: number): void {
     this.held += bytes
-    this.link.held += bytes
+    this.link.arrivals.held += bytes
   }
 
   /** Gives the bytes to who asks for them. */
@@ -230,7 +230,7 @@ export abstract class Inlet {
     const resume = (): void => {
       this.settle()
       if (!this.isLanding) this.onLanded()
-      this.link.pump()
+      this.link.arrivals.pump()
     }
     result.then(
       (value) => {

@@ -1,18 +1,19 @@
 /**
- * One connection: takes packets off the wire and gives them to the conversation they are for. design.md has the
- * stages, and who may end what.
+ * One connection, from its begin to its end: what is posted over it, what lands here, and how it is ended or handed over.
+ * design.md has the stages, and who may end what.
  */
 import type { Duplex } from 'node:stream'
 import { asError, describe, ManyhostError } from '../errors.ts'
 import { afterIdly } from '../time.ts'
+import { Arrivals } from './arrivals.ts'
 import type { Conversation } from './conversation.ts'
-import { type Deferred, deferred } from './deferred.ts'
+import { deferred } from './deferred.ts'
 import { HostingEnd, PostingEnd } from './ends.ts'
-import { Frames, type Packet } from './frames.ts'
+import { Frames } from './frames.ts'
 import { HELLO, READY } from './greeting.ts'
-import { HoCo } from './hoco.ts'
-import type { Inlet } from './inlet.ts'
-import { stageError } from './inlet.ts'
+import { Handover } from './handover.ts'
+import type { HoCo } from './hoco.ts'
+import { type Inlet, stageError } from './inlet.ts'
 import { land } from './land.ts'
 import { Environment, type NamesFor } from './names.ts'
 import { Numbers } from './numbers.ts'
@@ -45,19 +46,6 @@ export interface Greeter {
   onAnswered(): void
 }
 
-interface Awaited {
-  readonly co: PoCo
-  resolve(value: unknown): void
-  reject(error: Error): void
-}
-
-/** A connection that is to be handed over: who has said so. */
-interface Releasing {
-  mine: boolean
-  theirs: boolean
-  readonly done: Deferred<void>
-}
-
 export class Link {
   readonly po: PostingEnd
   readonly ho: HostingEnd
@@ -65,6 +53,8 @@ export class Link {
   readonly settings: Settings
   readonly environment: Environment
   readonly frames: Frames
+  readonly arrivals = new Arrivals(this)
+  readonly handover = new Handover()
   readonly outlet: Outlet
   readonly turn = new Turn()
   readonly vigil: Vigil
@@ -79,34 +69,23 @@ export class Link {
   greeter: Greeter | undefined
   /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
   unacknowledged: unknown[] = []
-  /** Bytes in all inboxes. */
-  held = 0
   /** Most bytes of a packet that the peer takes. */
   packetLimit: number
   /** The conversation whose function is being called. */
   current: Conversation | undefined
   readonly #closed = deferred<string | undefined>()
-  #receiver: HoCo | PoCo | undefined
-  /** Packets that were looked at before their turn. */
-  #ahead: Packet[] = []
-  #aheadBytes = 0
-  #objects: Awaited[] = []
   #room: (() => void)[] = []
   /** Who waits for the end of a conversation, whichever. */
   #ends: (() => void)[] = []
   #ended: ManyhostError | undefined
   #reason: string | undefined
-  #isPumping = false
-  #isStarved = true
-  #isEof = false
-  #release: Releasing | undefined
 
   constructor(socket: Duplex, settings: Settings, names: NamesFor) {
     this.socket = socket
     this.settings = settings
     this.packetLimit = settings.packetSize
     this.frames = new Frames(settings.packetSize)
-    this.outlet = new Outlet(socket, settings.wireBufHigh, () => this.pump())
+    this.outlet = new Outlet(socket, settings.wireBufHigh, () => this.arrivals.pump())
     this.vigil = new Vigil(this)
     this.po = new PostingEnd(this)
     this.ho = new HostingEnd(this)
@@ -134,17 +113,6 @@ export class Link {
   /** Resolves with the reason, if there is one, when the connection is closed. */
   get closed(): Promise<string | undefined> {
     return this.#closed.promise
-  }
-
-  /** Bytes that wait here to be taken, and for how long the peer is not read because of them. */
-  get backlog(): number {
-    return this.frames.buffered + this.#aheadBytes + this.held
-  }
-
-  /** Whether we wait for the rest of something that the peer has begun to send. */
-  get isAmid(): boolean {
-    const ask = this.#receiver?.ask
-    return this.frames.isAmid || (ask?.want === 'data' && ask.left < ask.size)
   }
 
   /** @throws ManyhostError MANYHOST_WIRE_CLOSED */
@@ -193,7 +161,7 @@ export class Link {
 
   /** Lands code in our environment; its functions find `conversation` as `ho.co`. */
   land(text: string, conversation: Inlet): unknown {
-    if (this.#isGreeting(conversation.coSeq)) return this.greeter?.onGreeting(text)
+    if (this.isGreeting(conversation.coSeq)) return this.greeter?.onGreeting(text)
     const own = this.environment.callback('__hbi_land__')
     const invoke = (call: () => unknown): unknown => {
       const outer = this.current
@@ -211,35 +179,17 @@ export class Link {
     return land(text, this.environment, invoke)
   }
 
-  #isGreeting(coSeq: string): boolean {
+  /** Whether what comes in this conversation is the greeting. */
+  isGreeting(coSeq: string): boolean {
     return (
       (coSeq === HELLO || coSeq === READY) && this.greeter !== undefined && !this.peer.isExtended
     )
   }
 
-  awaitObject(awaited: Awaited): void {
-    this.#objects.push(awaited)
-  }
-
-  /** The objects that `getObj` of a conversation waits for will not come. */
-  failObjects(co: PoCo, error: Error): void {
-    if (this.#objects.length === 0) return
-    const [lost, kept]: [Awaited[], Awaited[]] = [[], []]
-    for (const awaited of this.#objects) (awaited.co === co ? lost : kept).push(awaited)
-    this.#objects = kept
-    for (const { reject } of lost) reject(error)
-  }
-
-  /** The conversation that was being received has all of it. */
-  receiverLeft(conversation: HoCo | PoCo): void {
-    if (this.#receiver === conversation) this.#receiver = undefined
-  }
-
   pendingEnded(co: PoCo): void {
-    this.receiverLeft(co)
+    this.arrivals.receiverLeft(co)
     this.pending.delete(co.coSeq)
-    // An error costs more than a whole call: it is made for those who wait alone.
-    if (this.#objects.length > 0) this.failObjects(co, stageError('the peer sent no object'))
+    this.arrivals.failObjects(co)
     this.#room.shift()?.()
     for (const go of this.#ends.splice(0)) go()
   }
@@ -248,7 +198,7 @@ export class Link {
     this.hosted.delete(co.coSeq)
     if (error) this.counts.failed++
     for (const go of this.#ends.splice(0)) go()
-    this.pump()
+    this.arrivals.pump()
   }
 
   /** An error that nobody waits for. */
@@ -265,23 +215,6 @@ export class Link {
       void this.disconnect(`init failed: ${describe(error)}`)
       throw error
     }
-  }
-
-  /** Takes what there is off the wire, as far as somebody wants it. */
-  pump(): void {
-    if (this.#isPumping || this.#ended) return
-    this.#isPumping = true
-    this.#isStarved = false
-    try {
-      while (this.#step());
-      if (this.frames.isFramed && !this.#isStarved) this.#lookAhead()
-    } catch (error) {
-      this.#fault(error)
-    } finally {
-      this.#isPumping = false
-    }
-    this.#regulate()
-    if (this.#isEof) this.#finish()
   }
 
   /** The peer broke the protocol: the link ends, and it is told why. */
@@ -312,16 +245,13 @@ export class Link {
   async release(): Promise<Duplex> {
     this.mustBeUp()
     if (!this.isExtended) throw stageError('only a manyhost peer can release a connection')
-    const release = this.#releasing()
-    if (release.mine) throw stageError('the connection is being released already')
-    release.mine = true
+    this.handover.ask()
     await this.#quiet()
     await this.turn.take()
     this.outlet.packet('release', '')
     this.outlet.flush()
     this.vigil.end()
-    if (release.theirs) release.done.resolve()
-    await release.done.promise
+    await this.handover.agreed
     this.socket.off('data', this.#onData).off('end', this.#onEnd)
     this.socket.off('error', this.#onError).off('close', this.#onClose)
     const error = new ManyhostError('MANYHOST_WIRE_CLOSED', 'the connection was released')
@@ -342,155 +272,15 @@ export class Link {
     this.mustBeUp()
   }
 
-  #releasing(): Releasing {
-    this.#release ??= { mine: false, theirs: false, done: deferred<void>() }
-    return this.#release
-  }
-
-  /** One packet, or a piece of a blob: whether there may be more to do. */
-  #step(): boolean {
-    const receiver = this.#receiver
-    if (!receiver) {
-      const packet = this.#next()
-      return packet !== undefined && this.#open(packet)
-    }
-    if (!this.frames.isFramed && receiver.wantsBytes > 0) {
-      const bytes = this.frames.readRaw(receiver.wantsBytes)
-      this.#isStarved = bytes === undefined
-      if (bytes) receiver.push({ dir: 'blob', text: '', bytes })
-      return bytes !== undefined
-    }
-    if (!receiver.wantsPacket) return false
-    const packet = this.#next()
-    if (!packet) return false
-    if (packet.dir === 'err') this.#peerFailed(packet.text)
-    else receiver.push(packet)
-    return this.isUp
-  }
-
-  /** A packet outside of all conversations. */
-  #open(packet: Packet): boolean {
-    const { dir, text } = packet
-    switch (dir) {
-      case 'co_begin':
-        return this.#host(packet)
-      case 'co_ack_begin': {
-        const co = this.pending.get(text)
-        if (!co) throw violation(`co_ack_begin for ${JSON.stringify(text)}, which is not pending`)
-        this.#receiver = co
-        co.begin()
-        return true
-      }
-      case 'co_recv': {
-        const awaited = this.#objects.shift()
-        if (!awaited) throw violation(`No active conversation to receive object:\n${text}`)
-        this.#deliver(awaited, text)
-        return true
-      }
-      case 'co_cancel':
-        return true
-      case 'err':
-        this.#peerFailed(text)
-        return false
-      default:
-        throw violation(`COKEEPER unexpected packet: [#${dir}]${text}`)
-    }
-  }
-
-  #host(packet: Packet): boolean {
-    const { text: coSeq } = packet
-    if (coSeq === '' || coSeq.length > 32) throw violation('co_begin without a number')
-    if (this.hosted.has(coSeq)) throw violation(`co_begin ${coSeq} again, before it was answered`)
-    if (this.greeter?.isStrict && !this.#isGreeting(coSeq)) {
-      const message = 'authentication required'
-      void this.disconnect(message, true, new ManyhostError('MANYHOST_WIRE_AUTH', message))
-      return false
-    }
-    if (this.outlet.isFull || this.hosted.size >= this.settings.maxHosted) {
-      this.#ahead.unshift(packet)
-      this.#aheadBytes += packet.text.length
-      return false
-    }
-    this.counts.hosted++
-    this.#receiver = new HoCo(this, coSeq)
-    return true
-  }
-
-  #deliver({ resolve, reject }: Awaited, text: string): void {
-    try {
-      resolve(land(text, this.environment, (call) => call()))
-    } catch (error) {
-      reject(error as Error)
-    }
-  }
-
-  #next(): Packet | undefined {
-    const packet = this.#ahead.shift()
-    if (packet) {
-      this.#aheadBytes -= packet.bytes?.length ?? packet.text.length
-      return packet
-    }
-    const read = this.#read()
-    this.#isStarved = read === undefined
-    return read
-  }
-
-  /** The next packet off the wire; what is for the link itself is heeded at once. */
-  #read(): Packet | undefined {
-    while (!this.#release?.theirs) {
-      const packet = this.frames.read()
-      if (!packet) return undefined
-      if (!this.frames.isFramed) return packet
-      if (packet.dir === 'release') this.#peerReleased()
-      else if (packet.dir === 'co_cancel') {
-        this.hosted.get(packet.text)?.cancel()
-        return packet
-      } else if (packet.dir !== 'beat') return packet
-    }
-    return undefined
-  }
-
-  #peerReleased(): void {
-    const release = this.#releasing()
-    release.theirs = true
-    if (release.mine) release.done.resolve()
-  }
-
-  /** Reads on for beats and for what cancels, though it is not the turn of the packets between. */
-  #lookAhead(): void {
-    while (
-      this.#aheadBytes + this.held < this.settings.wireBufHigh &&
-      this.#ahead.length < 10_000
-    ) {
-      const packet = this.#read()
-      if (!packet) return
-      this.#ahead.push(packet)
-      this.#aheadBytes += packet.bytes?.length ?? packet.text.length
-    }
-  }
-
-  #regulate(): void {
-    if (this.#ended) return
-    const { wireBufHigh, wireBufLow } = this.settings
-    if (this.backlog > wireBufHigh) this.socket.pause()
-    else if (this.backlog <= wireBufLow && this.socket.isPaused()) {
-      this.vigil.heard()
-      this.socket.resume()
-    }
-  }
-
   readonly #onData = (chunk: Buffer): void => {
     if (this.#ended) return
     this.counts.received += chunk.length
-    this.vigil.heard()
-    this.frames.push(chunk)
-    this.pump()
+    this.arrivals.push(chunk)
   }
 
   readonly #onEnd = (): void => {
-    this.#isEof = true
     this.#callback('hbi_peer_done')
-    this.pump()
+    this.arrivals.eof()
   }
 
   readonly #onError = (error: Error): void => {
@@ -502,25 +292,6 @@ export class Link {
     this.vigil.end()
     this.#callback('hbi_disconnected', this.#reason)
     this.#closed.resolve(this.#reason)
-  }
-
-  /** The peer sends no more: once all that it sent is done, and answered, the link ends. */
-  #finish(): void {
-    if (this.#ended || !this.#isStarved) return
-    const receiver = this.#receiver
-    if (receiver || this.frames.isAmid) {
-      const what = receiver ? `conversation ${receiver.coSeq}` : 'a packet'
-      void this.disconnect(`the peer left in the middle of ${what}`)
-    } else if (this.hosted.size === 0) void this.disconnect(undefined)
-  }
-
-  #fault(error: unknown): void {
-    const known = error instanceof ManyhostError ? error : undefined
-    void this.disconnect(describe(error), true, known)
-  }
-
-  #peerFailed(text: string): void {
-    void this.disconnect(`peer error: ${text}`, false)
   }
 
   #end(reason: string | undefined, known?: ManyhostError, cause?: Error): void {
@@ -543,11 +314,9 @@ export class Link {
       .filter((job) => job !== undefined)
     for (const co of [...this.pending.values()]) co.end(error)
     for (const co of [...this.hosted.values()]) co.end(error)
-    for (const { reject } of this.#objects.splice(0)) reject(error)
     for (const go of [...this.#room.splice(0), ...this.#ends.splice(0)]) go()
-    this.#ahead = []
-    this.#release?.done.reject(error)
-    this.#release?.done.promise.catch(() => {})
+    this.arrivals.end(error)
+    this.handover.end(error)
   }
 
   /** Calls one of the names that are for us; what it throws is told, and changes nothing. */
@@ -561,8 +330,4 @@ export class Link {
       this.unobserved(asError(error))
     }
   }
-}
-
-function violation(message: string): ManyhostError {
-  return new ManyhostError('MANYHOST_WIRE_PROTOCOL', message)
 }

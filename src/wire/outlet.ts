@@ -26,7 +26,7 @@ export class Outlet {
     this.#socket = socket
     this.#high = high
     this.#onFlow = onFlow
-    socket.on('drain', () => this.#drained())
+    socket.on('drain', this.#drained)
   }
 
   /** Whether so much waits for the peer to read that no more should be made. */
@@ -91,6 +91,8 @@ export class Outlet {
   end(): void {
     this.#isEnded = true
     this.#text = ''
+    // A connection that was handed over outlives its link by far, and is not to keep all of it in memory.
+    this.#socket.off('drain', this.#drained)
     this.#drained()
   }
 
@@ -99,7 +101,7 @@ export class Outlet {
       this.#isFull = true
   }
 
-  #drained(): void {
+  readonly #drained = (): void => {
     if (!this.#isFull) return
     this.#isFull = false
     for (const go of this.#waiters.splice(0)) go()

@@ -61,7 +61,11 @@ export class PoCo extends Conversation implements AsyncDisposable {
   getObj(code: string): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.mustSend()
-      this.link.awaitObject({ co: this, resolve, reject: (error) => this.#tell(error, reject) })
+      this.link.arrivals.awaitObject({
+        co: this,
+        resolve,
+        reject: (error) => this.#tell(error, reject),
+      })
       this.link.send('co_send', code)
     })
   }
@@ -111,7 +115,7 @@ export class PoCo extends Conversation implements AsyncDisposable {
     if (this.#stage === 'send') this.finishSend()
     this.#stage = 'closed'
     this.settle()
-    this.link.pump()
+    this.link.arrivals.pump()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -138,7 +142,7 @@ export class PoCo extends Conversation implements AsyncDisposable {
     if (wasSending) this.link.turn.give()
     this.#fail(reason)
     this.dropAll()
-    this.link.pump()
+    this.link.arrivals.pump()
   }
 
   /** @internal From `send` on; the response may be asked for. */
@@ -165,8 +169,8 @@ export class PoCo extends Conversation implements AsyncDisposable {
   }
 
   override get wantsPacket(): boolean {
-    const { frames, settings, held } = this.link
-    if (frames.isFramed) return this.held < settings.window && held < settings.wireBufHigh
+    const { arrivals, frames, settings } = this.link
+    if (frames.isFramed) return this.held < settings.window && arrivals.held < settings.wireBufHigh
     if (this.isLanding) return this.ask !== undefined
     return this.#stage === 'closed' || this.ask !== undefined
   }
@@ -256,7 +260,7 @@ export class PoCo extends Conversation implements AsyncDisposable {
     this.#failed = error
     for (const waiter of this.#begun.splice(0)) this.#tell(error, waiter.reject)
     for (const waiter of this.#completed.splice(0)) this.#tell(error, waiter.reject)
-    this.link.failObjects(this, error)
+    this.link.arrivals.failObjects(this, error)
     if (this.#stage !== 'closed' && this.link.isUp) return // What came before the error can still be received.
     if (this.asks.length > 0) this.#isObserved = true
     this.rejectAsks(error)

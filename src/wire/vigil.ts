@@ -8,7 +8,7 @@ const LOOK = 1_000
 /** Over how many ms the least rate is measured. */
 const PACE = 10_000
 
-/** What is known of a link at some time. Times are ms of one clock. */
+/** What is known of a link at some time. Times are ms of one clock, as exact as looks are frequent. */
 export interface Facts {
   readonly isExtended: boolean
   /** Ms between the peer's beats; 0: it does not beat. */
@@ -66,13 +66,21 @@ function end(reason: string): Verdict {
   return { beat: false, reason }
 }
 
+/**
+ * Its time passes only while it looks: one that stood still itself, stopped or busy for long, has not been listening, and
+ * what was said meanwhile waits to be read.
+ */
 export class Vigil {
   readonly #link: Link
   #timer: Timer | undefined
-  #heardAt = now()
-  #flushedAt = now()
+  #interval = LOOK
+  #lookedAt = 0
+  #time = 0
+  #heardAt = 0
+  #received = 0
+  #flushedAt = 0
   #flushed = 0
-  #sentAt = now()
+  #sentAt = 0
   #sent = 0
   #amidSince: number | undefined
   #amidFrom = 0
@@ -84,11 +92,9 @@ export class Vigil {
   begin(): void {
     const { beat, deadAfter } = this.#link.settings
     const least = beat > 0 ? Math.min(beat, deadAfter) / 2 : LOOK
-    this.#timer ??= every(Math.max(10, Math.min(LOOK, least)), () => this.#look())
-  }
-
-  heard(): void {
-    this.#heardAt = now()
+    this.#interval = Math.max(10, Math.min(LOOK, least))
+    this.#lookedAt = now()
+    this.#timer ??= every(this.#interval, () => this.#look())
   }
 
   end(): void {
@@ -97,8 +103,11 @@ export class Vigil {
   }
 
   #look(): void {
-    const { outlet, counts, settings, peer } = this.#link
-    const at = now()
+    const { outlet, counts, settings, peer, socket } = this.#link
+    const at = this.#pass()
+    // While it is us who do not read, nobody is silent.
+    if (counts.received !== this.#received || socket.isPaused()) this.#heardAt = at
+    this.#received = counts.received
     if (outlet.flushed !== this.#flushed || outlet.isIdle) this.#flushedAt = at
     this.#flushed = outlet.flushed
     if (outlet.bytes !== this.#sent) this.#sentAt = at
@@ -108,7 +117,7 @@ export class Vigil {
       isExtended: peer.isExtended,
       peerBeat: peer.beat,
       heardAt: this.#heardAt,
-      isHeld: this.#link.socket.isPaused(),
+      isHeld: socket.isPaused(),
       flushedAt: this.#flushedAt,
       isSending: !outlet.isIdle,
       sentAt: this.#sentAt,
@@ -122,9 +131,17 @@ export class Vigil {
     else if (beat && outlet.isIdle) outlet.packet('beat', '')
   }
 
+  /** What is now, on its own clock. */
+  #pass(): number {
+    const at = now()
+    this.#time += Math.min(at - this.#lookedAt, 2 * this.#interval)
+    this.#lookedAt = at
+    return this.#time
+  }
+
   #watchPace(at: number): void {
-    const { isAmid, counts, settings } = this.#link
-    if (!isAmid) this.#amidSince = undefined
+    const { arrivals, counts, settings } = this.#link
+    if (!arrivals.isAmid) this.#amidSince = undefined
     else {
       const isOver = this.#amidSince !== undefined && at - this.#amidSince >= PACE
       const isFast = counts.received - this.#amidFrom >= (settings.leastRate * PACE) / 1_000

@@ -7,7 +7,7 @@ import { afterAll } from 'vitest'
 import type { Provider } from '../../src/provider.ts'
 import { pidsOf } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
-import { agentHere, type Here, hub, KEY, SOON } from './help.ts'
+import { agentHere, type Here, hub, KEY } from './help.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'manyhost-conformance-agent-'))
 const elsewhere = `127.0.0.1:${await freePort()}`
@@ -57,7 +57,7 @@ conformance({
   elsewhere: {
     module: 'providers/agent/index.js',
     make: 'agents',
-    options: { listen: elsewhere, key: KEY, ...SOON },
+    options: { listen: elsewhere, key: KEY, beat: 500, evictAfter: 5_000, returnWithin: 0 },
   },
   cannot: {
     labels: 'they choose the agent; its processes have none',

@@ -1,11 +1,11 @@
 /** A hub and agents in processes of their own: how they come, go, freeze, return, and what becomes of requests. */
 import { resolve } from 'node:path'
-import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentEvent, AgentsProvider } from '../../providers/agent/index.ts'
 import { Session } from '../../src/index.ts'
 import { pidsOf, ready, service, states, until } from '../help.ts'
 import { get, specOf } from '../providers/process-help.ts'
-import { agentFar, come, type Far, hub, removeCompiled } from './help.ts'
+import { agentFar, come, compiled, type Far, hub, removeCompiled } from './help.ts'
 
 const url = 'http://far'
 const far: Far[] = []
@@ -19,6 +19,8 @@ afterEach(async () => {
     await agent.exit
   }
 })
+// The compiler takes its time on a machine that does much else.
+beforeAll(compiled, 300_000)
 afterAll(removeCompiled)
 
 async function start(provider: AgentsProvider, ...args: string[]): Promise<Far> {
@@ -67,7 +69,7 @@ function traffic(session: Session): { end(): Promise<number> } {
   }
 }
 
-describe('an agent of its own process', { timeout: 90_000 }, () => {
+describe('an agent of its own process', { timeout: 240_000 }, () => {
   it('serves requests of services that require its labels', async () => {
     const provider = hub()
     const agent = await start(provider, '--name', 'lab', '--label', 'gpu=a100')
@@ -83,7 +85,7 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
   })
 
   it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
-    const provider = hub()
+    const provider = hub({ returnWithin: 0 })
     const seen = events(provider)
     const [first] = [await start(provider, '--name', 'one'), await start(provider, '--name', 'two')]
     await come(provider, 2)
@@ -101,7 +103,7 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
   })
 
   it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
-    const provider = hub()
+    const provider = hub({ returnWithin: 0 })
     const agent = await start(provider)
     const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
     const signal = new AbortController().signal
@@ -117,7 +119,7 @@ describe('an agent of its own process', { timeout: 90_000 }, () => {
   })
 
   it('frozen: evicted, its requests sent again; thawed: its answers are refused, its instances end', async () => {
-    const provider = hub({ evictAfter: 1_000 })
+    const provider = hub({ evictAfter: 5_000 })
     const seen = events(provider)
     const agent = await start(provider, '--name', 'cold')
     await come(provider)

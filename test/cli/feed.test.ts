@@ -20,7 +20,7 @@ async function broker() {
   const [, port = ''] = await running.until(/listening on tcp:\/\/127\.0\.0\.1:(\d+)/)
   const [, exporter = ''] = await running.until(/HTTP on (http:\S+)/)
   /** Resolves when its metrics say so. */
-  const shows = (pattern: RegExp): Promise<void> =>
+  const shows = (pattern: RegExp): Promise<unknown> =>
     until(async () => pattern.test(await (await fetch(`${exporter}/metrics`)).text()), `${pattern}`)
   return { running, port, shows }
 }

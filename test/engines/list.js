@@ -11,7 +11,11 @@ export const ENGINES = [
     needs: { dockerd: 'docker.io', busybox: 'busybox-static', openssl: 'openssl' },
     tests: ['docker'],
   },
-  { name: 'agent', needs: { ip: 'iproute2', tc: 'iproute2' }, tests: ['agent'] },
+  {
+    name: 'agent',
+    needs: { ip: 'iproute2', tc: 'iproute2', iptables: 'iptables' },
+    tests: ['agent'],
+  },
   {
     name: 'podman',
     needs: { podman: 'podman', runc: 'runc', busybox: 'busybox-static' },

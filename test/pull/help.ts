@@ -29,7 +29,7 @@ export interface TestHub {
   /** `wait` in s. */
   claim(service: string, worker?: string, wait?: number): Promise<Reply>
   /** Resolves when a gauge is so large, all services together: `waiting`, `queue_size`, `working`, `workers`. */
-  shows(gauge: string, value: number): Promise<void>
+  shows(gauge: string, value: number): Promise<unknown>
   close(): Promise<void>
 }
 

@@ -1,8 +1,11 @@
 /** Frames: bounds, every split, and blobs between them. */
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { Frames, packet } from '../../src/wire/frames.ts'
 import { thrown } from '../help.ts'
+
+// They only compute: on a machine that does much else they take as long as it takes.
+vi.setConfig({ testTimeout: 300_000 })
 
 /** What one stream of packets and raw blobs is read as, however it was cut. */
 function readAll(frames: Frames, chunks: readonly Buffer[], blobs: readonly number[]): string[] {

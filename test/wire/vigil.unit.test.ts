@@ -1,10 +1,12 @@
 /** When a link is to be ended, or a beat is due: pure. */
-import { describe, expect, it } from 'vitest'
+import { duplexPair } from 'node:stream'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { takeSocket } from '../../src/wire/index.ts'
 import { Numbers } from '../../src/wire/numbers.ts'
 import { parseLink } from '../../src/wire/options.ts'
 import { backoff } from '../../src/wire/reconnect.ts'
 import { type Facts, judge } from '../../src/wire/vigil.ts'
-import { thrown } from '../help.ts'
+import { thrown, turns } from '../help.ts'
 
 const settings = parseLink({ idleTimeout: 100_000 })
 const calm: Facts = {
@@ -61,3 +63,33 @@ it.each([{ nonsense: 1 }, { key: 'short' }, { packetSize: 5 }, { ident: '' }, { 
     expect(thrown(() => parseLink(options as object)).code).toBe('MANYHOST_INVALID_OPTION')
   },
 )
+
+describe('a process that stood still', () => {
+  afterEach(() => {
+    vi.useRealTimers()
+    vi.restoreAllMocks()
+  })
+
+  it('does not take its peer for dead or idle: only time that it saw pass counts', async () => {
+    let at = 0
+    vi.spyOn(performance, 'now').mockImplementation(() => at)
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const look = (elapsed: number): void => {
+      at += elapsed
+      vi.advanceTimersByTime(1_000)
+    }
+    const [near, far] = duplexPair()
+    const [{ po }] = await Promise.all([
+      takeSocket(near, {}, { idleTimeout: 5_000 }),
+      takeSocket(far, {}, { role: 'serve', beat: 1_000 }),
+    ])
+    look(1_000)
+    await turns()
+    look(3_600_000)
+    expect(po.isConnected).toBe(true)
+    await turns()
+    for (let i = 0; i < 10 && po.isConnected; i++) look(1_000)
+    expect(await po.waitDisconnected()).toMatch(/idle for/)
+    expect(at).toBeLessThan(3_620_000)
+  })
+})

@@ -1,5 +1,6 @@
 /** Providers by the names that files give them. Only the command line knows them all. */
 import { resolve } from 'node:path'
+import type { Logger } from 'pino'
 import type { Registry } from 'prom-client'
 import { agents } from '../../../providers/agent/index.ts'
 import { AGENTS_RULES } from '../../../providers/agent/options.ts'
@@ -18,13 +19,14 @@ import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
 import { type ProviderTypes, SEVERAL } from '../../config/providers.ts'
 import type { ServiceConfig } from '../../config/services.ts'
+import { describe } from '../../errors.ts'
 import type { Provider } from '../../provider.ts'
 import type { ServiceOptions } from '../../service.ts'
 
 type Options = Readonly<Record<string, unknown>>
 
 interface Type {
-  readonly make: (options: Options) => Provider
+  readonly make: (options: Options, logger?: Logger) => Provider
   /** Whether services share one, as they share the ports of a machine; addresses are handed out to one service. */
   readonly isShared: boolean
   /** Whether it has metrics of its own, for the registry that it is given. */
@@ -74,10 +76,18 @@ export const PROVIDER_TYPES: ProviderTypes = {
 /** Options that are paths of this machine: relative to the file that says them. */
 const PATHS = ['store', 'appKeyFile', 'keyFile', 'certFile', 'certKeyFile']
 
-/** Agents are to find it before the first start needs them; what keeps it from listening, each start says. */
-function listening(options: Options): Provider {
+/** Agents are to find it before the first start needs them; what keeps it from listening, each start says as well. */
+function listening(options: Options, logger?: Logger): Provider {
   const hub = agents(options)
-  hub.address().catch(() => {})
+  hub.on('agent', ({ agent, change, reason }) => {
+    const level = change === 'evicted' ? 'warn' : 'info'
+    logger?.[level]({ agent, change, ...(reason && { reason }) }, `agent ${agent}: ${change}`)
+  })
+  hub.on('refused', (error) => logger?.warn(`an agent was refused: ${describe(error)}`))
+  hub.address().then(
+    (address) => logger?.info({ agents: address }, `agents dial ${address}`),
+    (error) => logger?.error(`agents cannot dial: ${describe(error)}`),
+  )
   return hub
 }
 
@@ -85,12 +95,14 @@ function listening(options: Options): Provider {
 export class ProviderShop {
   readonly #made = new Map<string, Provider>()
   readonly #registry: Registry | undefined
+  readonly #logger: Logger | undefined
   /** Types that count already: a metric is one provider's, and the first of each type has it. */
   readonly #counted = new Set<string>()
 
-  /** @param registry where providers that count do so */
-  constructor(registry?: Registry) {
+  /** @param registry where providers that count do so; @param logger for what they tell by themselves */
+  constructor(registry?: Registry, logger?: Logger) {
     this.#registry = registry
+    this.#logger = logger
   }
 
   /** The one of that name; processes of this machine without a name. */
@@ -120,7 +132,7 @@ export class ProviderShop {
     if (known) return known
     const counts = isCounted && this.#registry && !this.#counted.has(type)
     if (counts) this.#counted.add(type)
-    const made = make(counts ? { ...located, registry: this.#registry } : located)
+    const made = make(counts ? { ...located, registry: this.#registry } : located, this.#logger)
     this.#made.set(key, made)
     return made
   }
