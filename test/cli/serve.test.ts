@@ -23,7 +23,7 @@ function lines(stdout: string): Record<string, unknown>[] {
 }
 
 // Each starts several processes, on a machine that may have other things to do.
-vi.setConfig({ testTimeout: 120_000 })
+vi.setConfig({ testTimeout: 300_000 })
 
 /** Status of an answer whose body was read, and what it says of its connection. */
 async function answer(asked: ClientRequest): Promise<unknown> {

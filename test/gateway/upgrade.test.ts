@@ -1,6 +1,8 @@
 import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
+import { fixed } from '../../providers/static.ts'
 import type { Upgrade } from '../../providers/testing/index.ts'
 import { atEnd, dial, type House, house, say, tidy, until } from './help.ts'
 
@@ -36,6 +38,29 @@ test('a WebSocket is a tunnel to one instance and holds its place until it close
   ws.close()
   await once(ws, 'close')
   await until(() => cluster.inFlight === 0)
+})
+
+test('a client that ends its half of a tunnel first gets all that the instance still says', async () => {
+  const late = 'x'.repeat(1_000_000)
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n')
+      socket.resume().on('end', () => socket.end(`${late}bye`))
+    })
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  atEnd(async () => server.close())
+  const { port: at } = server.address() as AddressInfo
+  const provider = fixed({ urls: [`http://127.0.0.1:${at}`] })
+  const { port, session } = await house()
+  session.startup({ url: 'http://raw', provider })
+  const wire = await dial(port, UPGRADE.replace('/calc', '/raw'))
+  await wire.match('101 Switching')
+  wire.socket.end()
+  expect(await wire.end()).toMatch(/x{1000}bye$/)
+  expect(wire.text.length).toBeGreaterThan(late.length)
+  expect(wire.error).toBeUndefined()
+  await until(() => session.cluster('http://raw').inFlight === 0)
 })
 
 test('the death of the instance closes the client', async () => {
