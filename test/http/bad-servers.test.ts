@@ -1,6 +1,9 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { request } from 'undici'
 import { describe, expect, test } from 'vitest'
+import { patient } from '../../src/connector.ts'
 import { rawService, service, until } from '../fakes/service.ts'
 
 /** Read as slowly as a slow reader does: a few turns of the loop between two chunks. */
@@ -53,6 +56,18 @@ describe('a connection that ends under a slow reader (nodejs/undici#5360)', () =
         code: 'MANYHOST_RESPONSE_INTERRUPTED',
       })
     }
+  })
+
+  test('an end behind ours is no reset, though there is no peer any more', async () => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      socket.resume().on('end', () => socket.end('bye'))
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const socket = patient(connect({ port, host: '127.0.0.1', allowHalfOpen: true }))
+    socket.end('x')
+    expect(String(Buffer.concat(await socket.toArray()))).toBe('bye')
+    server.close()
   })
 
   test('an in-process instance that is killed under a slow reader', async () => {
