@@ -1,5 +1,6 @@
 /** A service on several providers at once: from the cheap place to the dear one, or by weight. */
 import { asError, ManyhostError } from '../src/errors.ts'
+import type { AgentEvent } from '../src/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/provider.ts'
 import { after, now } from '../src/time.ts'
 import { check, invalid, isRecord, show } from './far/options.ts'
@@ -90,6 +91,13 @@ class Several implements Provider {
     let sum = 0
     for (const branch of this.#branches) sum += roomOf(branch, service)
     return sum
+  }
+
+  onAgent(listener: (event: AgentEvent) => void): () => void {
+    const offs = this.#branches.map(({ provider }) => provider.onAgent?.(listener))
+    return () => {
+      for (const off of offs) off?.()
+    }
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {

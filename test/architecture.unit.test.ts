@@ -7,9 +7,9 @@ const root = resolve(import.meta.dirname, '..')
 
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
-  // `connector` makes undici's connections tell their end rightly, for providers and for the network; `options` checks
+  // `messages` is the one form in which events are told outside. `connector` makes undici's connections tell their end rightly, for providers and for the network; `options` checks
   // those of every room.
-  leaf: ['errors', 'events', 'time', 'options', 'provider', 'connector', 'version'],
+  leaf: ['errors', 'events', 'time', 'options', 'provider', 'connector', 'version', 'messages'],
   session: [
     'budget',
     'client',

@@ -2,7 +2,10 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { faults } from '../../providers/testing/index.ts'
+import { several } from '../../providers/several.ts'
+import { faults, inProcess } from '../../providers/testing/index.ts'
+import { type AgentEvent, Emitter } from '../../src/events.ts'
+import { publishEvents } from '../../src/index.ts'
 import { until } from '../help.ts'
 import { JSON_TYPE, type Json, Reader, ready, type Served, serve } from './admin-help.ts'
 
@@ -93,6 +96,47 @@ describe('events', () => {
     expect(failed).toMatchObject({ from: 'ready', reason: 'power cut' })
     const told = await reader.next('snapshot', ({ failures }) => failures?.length > 0)
     expect(told.failures).toMatchObject([{ kind: 'instance', text: 'power cut', count: 1 }])
+  })
+
+  test('are the very messages that a feed carries, agents too, and those once', async () => {
+    const carried: object[] = []
+    publishEvents(served.session, {
+      publish: (channel, text) => carried.push({ channel, ...JSON.parse(text) }),
+    })
+    const agents = new Emitter<{ agent: AgentEvent }>()
+    const withAgents = Object.assign(
+      inProcess(() => 'ok'),
+      {
+        onAgent: (listener: (event: AgentEvent) => void) => agents.on('agent', listener),
+      },
+    )
+    const reader = read('/api/events')
+    await reader.next('snapshot')
+    const options = { maxAttempts: 1, provider: withAgents }
+    served.session.startup({ url: 'http://calc', ...options })
+    const both = several([withAgents, served.provider])
+    served.session.startup({ url: 'http://more', initSize: 0, provider: both })
+    await ready(served.session, 'http://calc', 1)
+    agents.emit('agent', { agent: 'far', change: 'came', at: 1 })
+    withAgents.instances[0]?.freeze()
+    const lost = served.session.client().get('http://calc/')
+    await until(() => served.session.cluster('http://calc').inFlight === 1)
+    withAgents.instances[0]?.kill('power cut')
+    await expect(lost).rejects.toThrow()
+    await served.session.remove('http://calc')
+    await served.session.remove('http://more')
+    await until(
+      () => reader.told.filter(({ event }) => event !== 'snapshot').length === carried.length,
+    )
+    const told = reader.told
+      .filter(({ event }) => event !== 'snapshot')
+      .map(({ event, data }) => ({ channel: `manyhost.${event}`, ...data }))
+    expect(told).toEqual(carried)
+    const kinds = told.map(({ channel }) => channel.replace('manyhost.', ''))
+    expect([...new Set(kinds)].sort()).toEqual(['agent', 'cluster', 'instance', 'request'])
+    expect(kinds.filter((kind) => kind === 'agent')).toHaveLength(1)
+    await served.session.close()
+    expect(agents.has('agent')).toBe(false)
   })
 
   test('tell what failed before anybody looked, repeats counted', async () => {
