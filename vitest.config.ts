@@ -5,8 +5,9 @@ import { defineConfig } from 'vitest/config'
  * `engines`: real programs of others, which `npm run test:engines` installs. */
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // No test is about them: they find hangs, on a machine with other things to do.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // Tests with real servers and processes wait more than they compute: one alone would leave two cores half idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [

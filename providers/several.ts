@@ -1,5 +1,6 @@
 /** A service on several providers at once: from the cheap place to the dear one, or by weight. */
 import { asError, ManyhostError } from '../src/errors.ts'
+import type { AgentEvent } from '../src/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/provider.ts'
 import { after, now } from '../src/time.ts'
 import { check, invalid, isRecord, show } from './far/options.ts'
@@ -96,6 +97,13 @@ class Several implements Provider {
     const ends = this.#branches.map(({ provider }) => provider.onAvailable?.(listener))
     return () => {
       for (const end of ends) end?.()
+    }
+  }
+
+  onAgent(listener: (event: AgentEvent) => void): () => void {
+    const offs = this.#branches.map(({ provider }) => provider.onAgent?.(listener))
+    return () => {
+      for (const off of offs) off?.()
     }
   }
 

@@ -116,9 +116,11 @@ function parserOf(socket: Duplex): { readonly paused?: boolean } | undefined {
 
 /**
  * libuv tells the reset of a connection that was not being read as a proper end, but such a connection has no peer any
- * more. Sockets of the file system have no addresses at all.
+ * more. Nor has one that both ends have ended, ours first, as a tunnel may: that is no reset. Sockets of the file system
+ * have no addresses at all.
  */
 function wasReset(socket: Duplex): boolean {
+  if (socket.writableEnded) return false
   const { localAddress, remoteAddress } = socket as Partial<Socket>
   return localAddress !== undefined && remoteAddress === undefined
 }

@@ -59,6 +59,14 @@ export interface ResendEvent {
   readonly at: number
 }
 
+/** A machine that runs instances, in the care of an agent. */
+export interface AgentEvent {
+  readonly agent: string
+  readonly change: 'came' | 'returned' | 'leaves' | 'left' | 'evicted'
+  readonly reason?: string
+  readonly at: number
+}
+
 /** How a request ended. `answered` says nothing of the status: a 500 is an answer. */
 export type Outcome = 'answered' | 'failed' | 'aborted' | 'expired' | 'refused'
 
@@ -68,6 +76,7 @@ export interface SessionEvents {
   cluster: ClusterEvent
   request: RequestEvent
   resend: ResendEvent
+  agent: AgentEvent
   error: ManyhostError
 }
 

@@ -55,6 +55,7 @@ export type { FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
 export type { TrafficStats } from './dispatch/stats.ts'
 export { type AttemptReport, ERRORS, type ErrorCode, ManyhostError } from './errors.ts'
 export type {
+  AgentEvent,
   ClusterEvent,
   InstanceEvent,
   InstanceState,
@@ -64,6 +65,7 @@ export type {
   SessionEvents,
 } from './events.ts'
 export type { MapOptions, Mapped, MapRequest, MapSource } from './map.ts'
+export { EVENTS_VERSION, type FeedEnvelope } from './messages.ts'
 export type {
   Capability,
   Exit,
@@ -74,13 +76,7 @@ export type {
   Startup,
   StartupContext,
 } from './provider.ts'
-export {
-  EVENTS_VERSION,
-  type FeedEnvelope,
-  type Publisher,
-  type PublishOptions,
-  publishEvents,
-} from './publish.ts'
+export { type Publisher, type PublishOptions, publishEvents } from './publish.ts'
 export type { RequestOptions } from './request.ts'
 export type { Response, Timing } from './response.ts'
 export type { ServiceOptions } from './service.ts'

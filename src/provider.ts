@@ -1,5 +1,6 @@
 /** The seam between the control plane and the places where instances run: types only. */
 import type { Dispatcher } from 'undici'
+import type { AgentEvent } from './events.ts'
 
 /** Where an instance's server must listen. */
 export type ListenOn =
@@ -104,6 +105,8 @@ export interface Provider {
    * Rejects, having cleaned up, when it could not or `signal` was aborted.
    */
   start(spec: StartSpec, options: { signal: AbortSignal }): Promise<Running>
+  /** Tells what becomes of its agents; the session says it as its event `agent`. The function returned ends that. */
+  onAgent?(listener: (event: AgentEvent) => void): () => void
   /** Ends what the provider holds for all its instances; called when the session has closed. */
   close?(): Promise<void>
 }

@@ -11,7 +11,7 @@ import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
 import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
 import { ManyhostError } from './errors.ts'
-import { Emitter, type SessionEvents } from './events.ts'
+import { type AgentEvent, Emitter, type SessionEvents } from './events.ts'
 import { CLIENT_RULES, ROUTING_RULES, SESSION_RULES } from './limits.ts'
 import {
   checkMap,
@@ -56,7 +56,8 @@ export class Session implements AsyncDisposable {
   readonly #network = new Agent({ connect: connector() })
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
-  readonly #providers = new Set<Provider>()
+  /** With what ends the telling of their agents. */
+  readonly #providers = new Map<Provider, (() => void) | undefined>()
   readonly #mounts = new WeakMap<Cluster, Mounted>()
   #instanceCount = 0
   #refusal: ManyhostError | undefined
@@ -106,10 +107,18 @@ export class Session implements AsyncDisposable {
       onClosed: () => this.#clusters.delete(cluster),
     })
     this.#clusters.add(cluster)
-    this.#providers.add(settings.provider)
+    this.#adopt(settings.provider)
     this.#budget?.share()
     return cluster
   }
+
+  #adopt(provider: Provider): void {
+    if (!this.#providers.has(provider))
+      this.#providers.set(provider, provider.onAgent?.(this.#onAgent))
+  }
+
+  /** One function for all: agents that two providers share are told of once. */
+  readonly #onAgent = (event: AgentEvent): void => this.#emitter.emit('agent', event)
 
   /**
    * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
@@ -287,7 +296,8 @@ export class Session implements AsyncDisposable {
     { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
   ): Promise<void> {
     await clusters
-    await Promise.all([...this.#providers].map((provider) => provider.close?.()))
+    await Promise.all([...this.#providers.keys()].map((provider) => provider.close?.()))
+    for (const off of this.#providers.values()) off?.()
     // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
     let late: Timer | undefined
     const ended = new Promise<void>((resolve) => {

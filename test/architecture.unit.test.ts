@@ -7,9 +7,19 @@ const root = resolve(import.meta.dirname, '..')
 
 /** Rooms at the top of src/ have their files listed; all others are folders. */
 const FILES: Record<string, readonly string[]> = {
-  // `connector` makes undici's connections tell their end rightly, for providers and for the network; `options` checks
-  // those of every room.
-  leaf: ['errors', 'events', 'time', 'options', 'provider', 'connector', 'version', 'figures'],
+  // `messages` is the one form in which events are told outside. `connector` makes undici's connections tell their end
+  // rightly, for providers and for the network; `options` checks those of every room.
+  leaf: [
+    'errors',
+    'events',
+    'time',
+    'options',
+    'provider',
+    'connector',
+    'version',
+    'figures',
+    'messages',
+  ],
   session: [
     'budget',
     'client',

@@ -16,6 +16,10 @@ class Connection extends Duplex {
 
   override _read(): void {}
 
+  override _write(_chunk: Buffer, _coding: string, callback: () => void): void {
+    callback()
+  }
+
   /** Listens, and reads on, as undici does. */
   begin(): this {
     patient(this)
@@ -84,6 +88,16 @@ test('a reset that was taken for an end, while nothing was read, is an error', a
   connection.push(null)
   await turns()
   expect(connection.said).toEqual(['some', 'read ECONNRESET'])
+})
+
+test('a peer that ends after us is no reset, though there is no peer any more', async () => {
+  const connection = new Connection({ localAddress: '127.0.0.1' }).begin()
+  connection.end()
+  connection.push('some')
+  await turns()
+  connection.push(null)
+  await turns()
+  expect(connection.said).toEqual(['some', 'end'])
 })
 
 test('after an upgrade there is no parser, and the end is told as it comes', async () => {

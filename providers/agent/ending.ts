@@ -12,9 +12,6 @@ const PATIENCE = 5_000
 /** @param said resolves with whether the server itself has ended its connection */
 export function provenEnd<S extends Duplex>(socket: S, said: Promise<boolean>): S {
   const { push } = socket
-  // Kept by Node once it was asked for: the connector takes one without it for reset, which is also what a connection
-  // looks like whose two ends have been ended properly, ours first. Here the agent's word decides.
-  void (socket as { remoteAddress?: string }).remoteAddress
   socket.push = (chunk, encoding) => {
     if (chunk !== null) return push.call(socket, chunk, encoding)
     void within(PATIENCE, said).then((isTrue) => {

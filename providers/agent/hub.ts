@@ -1,6 +1,6 @@
 /** Where agents dial in: who is there, who gets what is to be started, and what becomes of it when one goes. */
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import { Emitter } from '../../src/events.ts'
+import { type AgentEvent, Emitter } from '../../src/events.ts'
 import type { Running, StartSpec } from '../../src/provider.ts'
 import { every, now, type Timer, wallClock } from '../../src/time.ts'
 import { type Key, type PostingEnd, serve, type WireServer } from '../../src/wire/index.ts'
@@ -14,14 +14,6 @@ import { Transfers } from './transfers.ts'
 
 /** Starts that wait for room, over all services. */
 const MOST_WAITING = 10_000
-
-export interface AgentEvent {
-  readonly agent: string
-  readonly change: 'came' | 'returned' | 'leaves' | 'left' | 'evicted'
-  readonly reason?: string
-  /** Milliseconds since 1970. */
-  readonly at: number
-}
 
 export interface HubEvents {
   agent: AgentEvent

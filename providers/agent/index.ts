@@ -1,9 +1,10 @@
 /** Instances on machines that dial in: nobody can connect to them, so they connect to us. */
 import { readFileSync } from 'node:fs'
 import { describe, ManyhostError } from '../../src/errors.ts'
+import type { AgentEvent } from '../../src/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
 import type { Key } from '../../src/wire/index.ts'
-import { type AgentEvent, Hub, type HubEvents } from './hub.ts'
+import { Hub, type HubEvents } from './hub.ts'
 import type { AgentFacts } from './member.ts'
 import { registerMetrics } from './metrics.ts'
 import { type AgentsOptions, type AgentsSettings, isLocal, parseAgents } from './options.ts'
@@ -80,6 +81,10 @@ class Agents implements AgentsProvider {
     return this.#hub.on('agent', ({ change }) => {
       if (change === 'came' || change === 'returned') listener()
     })
+  }
+
+  onAgent(listener: (event: AgentEvent) => void): () => void {
+    return this.#hub.on('agent', listener)
   }
 
   async address(): Promise<string> {

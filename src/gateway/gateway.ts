@@ -8,6 +8,7 @@ import { type Aim, aimOf } from './aim.ts'
 import { endWith, writeHead } from './answer.ts'
 import { challenge, corsHeaders, isPreflight, preflightHeaders, refusal } from './auth.ts'
 import { noteRequest } from './connection.ts'
+import { newKey, protocolOf, StreamTunnel, withKey } from './extended.ts'
 import { isId, requestHeaders } from './headers.ts'
 import { declaredLength, Inflow, tooLarge, WHOLE, whole } from './incoming.ts'
 import type { GatewaySettings } from './options.ts'
@@ -92,6 +93,27 @@ export class Front {
     }
   }
 
+  /** HTTP/2 only: CONNECT is for WebSockets here (RFC 8441), and else for forward proxies. */
+  readonly onConnect = (request: IncomingMessage, response: ServerResponse): void => {
+    request.on('error', ignore)
+    const protocol = protocolOf(request)
+    if (protocol !== 'websocket') {
+      response.writeHead(protocol === undefined ? 405 : 501).end()
+      return
+    }
+    try {
+      const aim = this.#aim(request, response)
+      if (!aim) return
+      const key = newKey()
+      const facts = this.#facts(request, aim, null, protocol, withKey(request.rawHeaders, key))
+      const options = this.#relayOptions(aim, facts.id, request)
+      const tunnel = new StreamTunnel(request, response, options, key)
+      tunnel.exchange = aim.cluster.send(facts, tunnel)
+    } catch (error) {
+      this.#refuse(request, response, asError(error))
+    }
+  }
+
   #handle(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
     try {
       const aim = this.#aim(request, response)
@@ -158,15 +180,18 @@ export class Front {
     { route, door, cluster, path, host }: Aim,
     body: unknown,
     upgrade: string | undefined,
+    rawHeaders: readonly string[] = request.rawHeaders,
   ): RequestFacts {
-    const { method = 'GET', socket } = request
+    const { socket } = request
+    // An extended CONNECT is an upgrade where there is no HTTP/2.
+    const method = request.method === 'CONNECT' ? 'GET' : (request.method ?? 'GET')
     const client = addressOf(socket)
     const keyed = request.headers['idempotency-key'] !== undefined
     return requestFacts({
       method,
       path,
       host: route.host,
-      headers: requestHeaders(request.rawHeaders, {
+      headers: requestHeaders(rawHeaders, {
         client,
         proto: 'encrypted' in socket ? 'https' : 'http',
         host,

@@ -62,10 +62,11 @@ export async function createGateway(
   const isClosing = (): boolean => isDraining
   let front = new Front(session, settings, isClosing)
   // Servers ask for it at each request: it may have been replaced since.
-  const current: Pick<Front, 'onRequest' | 'onContinue' | 'onUpgrade'> = {
+  const current: Pick<Front, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'> = {
     onRequest: (request, response) => front.onRequest(request, response),
     onContinue: (request, response) => front.onContinue(request, response),
     onUpgrade: (request, socket, head) => front.onUpgrade(request, socket, head),
+    onConnect: (request, response) => front.onConnect(request, response),
   }
   const door = openDoor(current, settings)
   let admin: AdminServer | undefined

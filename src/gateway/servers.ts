@@ -21,7 +21,7 @@ import { sniff } from './sniff.ts'
 import { Certificates } from './tls.ts'
 
 /** What the servers need of it. */
-type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade'>
+type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'>
 
 /** Milliseconds in which a new connection is to ask for something, when the server closes. */
 const SILENCE = 100
@@ -142,10 +142,15 @@ function http2(
     maxSessionMemory: 10,
     // What is a little above is refused by us, with an answer; what is far above, by node:http2 without one.
     maxHeaderListPairs: settings.headerCount + 64,
-    settings: { maxConcurrentStreams: STREAMS, maxHeaderListSize: settings.headerSize },
+    settings: {
+      maxConcurrentStreams: STREAMS,
+      maxHeaderListSize: settings.headerSize,
+      enableConnectProtocol: true,
+    },
   })
   server.on('request', front.onRequest as unknown as Handler2)
   server.on('checkContinue', front.onContinue as unknown as Handler2)
+  server.on('connect', front.onConnect as unknown as Handler2)
   server.on('sessionError', () => undefined)
   const sessions = new Set<ServerHttp2Session>()
   server.on('session', (session) => {

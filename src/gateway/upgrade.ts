@@ -96,7 +96,7 @@ export class Tunnel implements Sink {
 }
 
 /** Passes on bytes, the end, and an abrupt end. */
-function join(from: Duplex, to: Duplex): void {
+export function join(from: Duplex, to: Duplex): void {
   from.pipe(to)
   from.on('error', () => to.destroy())
   from.once('close', () => {

@@ -1,12 +1,19 @@
 /** `manyhost serve`: its beginning, its changes, its end; no request lost over any of them. */
 import { once } from 'node:events'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { Agent, createServer, get, type IncomingMessage } from 'node:http'
+import {
+  Agent,
+  type ClientRequest,
+  createServer,
+  get,
+  type IncomingMessage,
+  request,
+} from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { until } from '../help.ts'
-import { CALCULATOR, fleet, folder, load, manyhost, serve, start } from './help.ts'
+import { CALCULATOR, fleet, folder, load, manyhost, type Serving, serve, start } from './help.ts'
 
 function lines(stdout: string): Record<string, unknown>[] {
   return stdout
@@ -15,15 +22,15 @@ function lines(stdout: string): Record<string, unknown>[] {
     .map((line) => JSON.parse(line))
 }
 
-/** The head of an answer whose body was read. */
-async function answer(
-  url: string,
-  agent: Agent,
-): Promise<{ status: number | undefined; headers: IncomingMessage['headers'] }> {
-  const [response] = (await once(get(url, { agent }), 'response')) as [IncomingMessage]
+// Each starts several processes, on a machine that may have other things to do.
+vi.setConfig({ testTimeout: 300_000 })
+
+/** Status of an answer whose body was read, and what it says of its connection. */
+async function answer(asked: ClientRequest): Promise<unknown> {
+  const [response] = (await once(asked, 'response')) as [IncomingMessage]
   response.resume()
   await once(response, 'end')
-  return { status: response.statusCode, headers: response.headers }
+  return [response.statusCode, response.headers.connection]
 }
 
 /** Whether `/readyz` of an admin address in the file system says so. */
@@ -36,6 +43,20 @@ function isReady(socketPath: string): Promise<boolean> {
     asked.once('error', () => resolve(false))
   })
 }
+
+async function inFlight({ admin }: Serving, name: string): Promise<number> {
+  const cluster = await (await fetch(`${admin}/api/clusters/${name}`)).json()
+  return (cluster as { inFlight: number }).inFlight
+}
+
+/** A service that answers when a request has come whole. */
+const SLOW = `
+  http://slow:
+    concurrency: 16
+    command:
+      - ${process.execPath}
+      - -e
+      - require('http').createServer((q,r)=>q.resume().on('end',()=>r.end('ok'))).listen(process.env.PORT,process.env.HOST)`
 
 /** The second service of a fleet that grew. */
 const SECOND = `
@@ -173,22 +194,25 @@ describe('manyhost serve', () => {
   })
 
   it('drains on SIGINT: what is under way ends, open connections end with an answer', async () => {
-    const served = await serve(fleet({ size: '2' }))
-    let answers = 0
-    const client = async (): Promise<void> => {
-      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-      for (;;) {
-        const { headers, status } = await answer(`${served.gateway}/calc/add/1/2`, agent)
-        expect(status).toBe(200)
-        answers++
-        // Told to go: whoever comes anew may find nobody listening.
-        if (headers.connection === 'close') return
-      }
-    }
-    const clients = Promise.all(Array.from({ length: 16 }, client))
-    await until(() => answers >= 50)
+    const served = await serve(
+      fleet({ services: SLOW }).replace('gateway: {', '$& limits: { bodyRate: 0 },'),
+    )
+    const url = `${served.gateway}/slow/`
+    const clients = await Promise.all(
+      Array.from({ length: 16 }, async () => {
+        const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+        expect(await answer(get(url, { agent }))).toEqual([200, 'keep-alive'])
+        // Its body has no end yet, and so it is under way for as long as the test likes.
+        const asked = request(url, { agent, method: 'POST' })
+        asked.flushHeaders()
+        return asked
+      }),
+    )
+    await until(async () => (await inFlight(served, 'slow')) === 16)
     served.process.kill('SIGINT')
-    await clients
+    await served.until(/draining, 16 requests/)
+    const answers = clients.map((asked) => answer(asked.end('the rest')))
+    expect(await Promise.all(answers)).toEqual(Array(16).fill([200, 'close']))
     const { code, stdout } = await served.ended
     expect(code).toBe(0)
     expect(lines(stdout).at(-1)).toMatchObject({ msg: 'stopped' })
@@ -200,12 +224,7 @@ describe('manyhost serve', () => {
     command: [${process.execPath}, -e, "require('http').createServer(()=>{}).listen(process.env.PORT,process.env.HOST)"]`
     const served = await serve(fleet({ services: hang }))
     const lost = fetch(`${served.gateway}/hang/`).catch(() => 'lost')
-    await until(async () => {
-      const { inFlight } = JSON.parse(
-        await (await fetch(`${served.admin}/api/clusters/hang`)).text(),
-      )
-      return inFlight === 1
-    })
+    await until(async () => (await inFlight(served, 'hang')) === 1)
     served.process.kill('SIGTERM')
     await served.until(/draining, 1 requests/)
     served.process.kill('SIGTERM')

@@ -6,8 +6,9 @@ import { type Browser, chromium, type Locator, type Page } from 'playwright-core
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
 import type { AdminHandlerOptions } from '../../src/gateway/admin.ts'
-import { sleep } from '../../src/time.ts'
+import { sleep, until } from '../../src/time.ts'
 import { type Json, ready, type Served, serve } from '../gateway/admin-help.ts'
+import { states } from '../help.ts'
 import { OUTPUT, withEngine } from './engine.ts'
 
 /** The page's own globals, for the functions that run there. */
@@ -35,7 +36,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
   beforeEach(async () => {
     complaints = []
     page = await browser.newPage({ viewport: { width: 1500, height: 900 } })
-    page.setDefaultTimeout(15_000)
+    page.setDefaultTimeout(60_000)
     page.on('pageerror', (error) => complaints.push(error.message))
     page.on('console', (message) => {
       const isExpected = /ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|status of 40[01]/.test(
@@ -106,19 +107,22 @@ withEngine(CHROMIUM, 'dashboard', () => {
       .filter((ms: number) => ms > 50)
   }
 
-  /** The longest task of showing one plain table of 10,000 cells, now: what this browser on this machine is measured by. */
-  async function plainTable(): Promise<number> {
+  /**
+   * The longest task of showing a plain table of ten cells a row, now: what this browser on this machine is measured
+   * by. A thousand rows are 200 ms or so of the processor when nothing else runs, a quarter of them 55 ms.
+   */
+  async function plainTable(rows: number): Promise<number> {
     const tasks = await work(() =>
-      page.evaluate(() => {
+      page.evaluate((count) => {
         const table = document.createElement('table')
-        for (let row = 0; row < 1_000; row++) {
+        for (let row = 0; row < count; row++) {
           const cells = table.insertRow()
           for (let cell = 0; cell < 10; cell++) cells.insertCell().textContent = 'ready'
         }
         document.body.append(table)
         table.getBoundingClientRect()
         table.remove()
-      }),
+      }, rows),
     )
     return Math.max(50, ...tasks)
   }
@@ -131,11 +135,14 @@ withEngine(CHROMIUM, 'dashboard', () => {
     load('http://calc/', 6)
     await sees(row('calc').locator('.value.rate'), /^[1-9]/)
     await sees(row('calc').locator('.p50'), /ms/)
-    await page.waitForTimeout(3_000)
-    const line = row('calc').locator('.spark.rate .line')
-    const before = await line.getAttribute('d')
-    await page.waitForTimeout(1_500)
-    expect(await line.getAttribute('d')).not.toBe(before)
+    const line = await row('calc').locator('.spark.rate .line').elementHandle()
+    for (let second = 0; second < 3; second++) {
+      const before = await line?.getAttribute('d')
+      await page.waitForFunction(([path, old]) => path.getAttribute('d') !== old, [
+        line as Json,
+        before,
+      ] as const)
+    }
   })
 
   test('changes a size by buttons and by hand, and asks before it is zero', async () => {
@@ -301,28 +308,32 @@ withEngine(CHROMIUM, 'dashboard', () => {
     },
   )
 
-  test('holds 100 clusters of 100 instances without long tasks', async () => {
+  test('holds 100 clusters of 100 instances without long tasks', { timeout: 900_000 }, async () => {
+    // The instances share a process with the server that the page asks, on a machine with other things to do.
+    page.setDefaultTimeout(300_000)
     await open()
     for (let i = 0; i < 100; i++) {
       served.session.startup({ url: `http://s${i}`, initSize: 100, maxStarting: 100 })
     }
-    await ready(served.session, 'http://s99', 100)
+    await until(() => states(served.session, 'http://s99').ready === 100)
     for (let i = 0; i < 20; i++) load(`http://s${i}/`, 2)
     const loading = await work(async () => {
       await page.reload()
-      await page.waitForTimeout(6_000)
+      await page.locator('tbody.cluster').nth(102).waitFor({ state: 'attached' })
+      await page.waitForTimeout(5_000)
     })
     expect(await page.locator('tbody.cluster').count()).toBe(103)
-    const before = await plainTable()
+    const before = { whole: await plainTable(1_000), quarter: await plainTable(250) }
     const idle = await work(() => page.waitForTimeout(5_000))
     const opened = await work(async () => {
       // Playwright's own search by role goes through the whole page, on the page's time.
-      for (const name of ['s0', 's1', 's2']) {
+      for (const [index, name] of ['s0', 's1', 's2'].entries()) {
         await page.evaluate((wanted) => {
           const names = [...document.querySelectorAll('.cluster .name')]
           names.find(({ textContent }: Json) => textContent === wanted).parentElement.click()
         }, name)
-        await page.waitForTimeout(1_000)
+        const last = page.locator('table.instances tbody tr').nth(100 * index + 99)
+        await last.waitFor({ state: 'attached' })
       }
       await page.waitForTimeout(2_000)
     })
@@ -339,13 +350,14 @@ withEngine(CHROMIUM, 'dashboard', () => {
       await page.waitForTimeout(1_000)
     })
     await page.screenshot({ path: `${OUTPUT}dashboard-10000.png` })
-    const table = Math.max(before, await plainTable())
-    const found = { loading, idle, opened, scrolled, filtered, table }
+    const whole = Math.max(before.whole, await plainTable(1_000))
+    const quarter = Math.max(before.quarter, await plainTable(250))
+    const found = { loading, idle, opened, scrolled, filtered, whole, quarter }
     console.log('long tasks, ms of the processor:', found)
     expect(idle.length).toBeLessThanOrEqual(1)
-    expect(loading.filter((ms) => ms > table)).toEqual([])
+    expect(loading.filter((ms) => ms > whole)).toEqual([])
     for (const tasks of [opened, scrolled, filtered]) {
-      expect(tasks.filter((ms) => ms > table)).toEqual([])
+      expect(tasks.filter((ms) => ms > quarter)).toEqual([])
     }
   })
 })

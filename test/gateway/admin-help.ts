@@ -9,7 +9,7 @@ import {
 } from '../../providers/testing/index.ts'
 import { type AdminHandlerOptions, adminHandler } from '../../src/gateway/admin.ts'
 import { Session } from '../../src/index.ts'
-import { until } from '../../src/time.ts'
+import { until } from '../help.ts'
 
 export interface Served extends AsyncDisposable {
   readonly session: Session
@@ -86,7 +86,7 @@ function ask(port: number, path: string, asked: Asked = {}): Promise<Answer> {
 export async function ready(session: Session, url: string, count: number): Promise<void> {
   const isReady = (): boolean =>
     session.cluster(url).instances.filter(({ state }) => state === 'ready').length === count
-  if (!(await until(isReady, 10_000))) throw new Error(`${url} never had ${count} ready instances`)
+  await until(isReady, `${url} has ${count} ready instances`)
 }
 
 export interface Told {
@@ -136,15 +136,12 @@ export class Reader {
   async next(event: string, fits: (data: Json) => boolean = () => true): Promise<Json> {
     const found = (): Told | undefined =>
       this.told.find((one) => one.event === event && fits(one.data))
-    if (!(await until(() => found() !== undefined, 10_000))) {
-      throw new Error(`no ${event} came; got ${JSON.stringify(this.told).slice(0, 2_000)}`)
-    }
+    await until(() => found() !== undefined, `${event} comes that ${fits}`)
     return found()?.data
   }
 
   async sees(pattern: RegExp): Promise<void> {
-    if (await until(() => pattern.test(this.text), 10_000)) return
-    throw new Error(`${pattern} was never in ${this.text}`)
+    await until(() => pattern.test(this.text), `${pattern} is in what was read`)
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 /** What the tests of the gateway share: a session behind a gateway, and a client that speaks in bytes. */
 import { connect, type Socket } from 'node:net'
+import { vi } from 'vitest'
 import {
   type InProcessOptions,
   type InProcessProvider,
@@ -10,8 +11,7 @@ import type { Cluster } from '../../src/cluster/cluster.ts'
 import { createGateway, type Gateway, type GatewayOptions } from '../../src/gateway/index.ts'
 import type { ServiceOptions } from '../../src/service.ts'
 import { Session } from '../../src/session.ts'
-import { until } from '../../src/time.ts'
-import { turns } from '../help.ts'
+import { latch, turns, until } from '../help.ts'
 
 export interface House {
   readonly session: Session
@@ -110,16 +110,14 @@ export class Wire {
   async match(wanted: string | RegExp): Promise<string> {
     const fits = (): boolean =>
       typeof wanted === 'string' ? this.text.includes(wanted) : wanted.test(this.text)
-    await until(() => fits() || this.isOver, 10_000)
+    await until(() => fits() || this.isOver, `${wanted} or the end of ${this.text.slice(-2_000)}`)
     if (!fits()) throw new Error(`no ${wanted} in ${JSON.stringify(this.text.slice(-2_000))}`)
     return this.text
   }
 
   /** All that came until the other end closed. */
   async end(): Promise<string> {
-    if (!(await until(() => this.isOver, 10_000))) {
-      throw new Error(`still open after ${JSON.stringify(this.text.slice(-2_000))}`)
-    }
+    await until(() => this.isOver, 'the end of the connection')
     return this.text
   }
 }
@@ -154,12 +152,9 @@ export function parts(text: string): { status: number; head: string; body: strin
   return { status: Number(head.split(' ')[1]), head: head.toLowerCase(), body: text.slice(at + 4) }
 }
 
-export function latch(): { promise: Promise<void>; open: () => void } {
-  let open!: () => void
-  const promise = new Promise<void>((resolve) => {
-    open = resolve
-  })
-  return { promise, open }
+/** Lets `ms` pass on the false clock, turn by turn, until it is true; no real time counts. */
+export async function pass(ms: number, isTrue: () => boolean): Promise<void> {
+  for (; !isTrue(); await turns(1)) vi.advanceTimersByTime(ms)
 }
 
-export { until }
+export { latch, until }

@@ -1,6 +1,9 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { request } from 'undici'
 import { describe, expect, test } from 'vitest'
+import { patient } from '../../src/connector.ts'
 import { rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
 
@@ -54,6 +57,18 @@ describe('a connection that ends under a slow reader (nodejs/undici#5360)', () =
         code: 'MANYHOST_RESPONSE_INTERRUPTED',
       })
     }
+  })
+
+  test('an end behind ours is no reset, though there is no peer any more', async () => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      socket.resume().on('end', () => socket.end('bye'))
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const socket = patient(connect({ port, host: '127.0.0.1', allowHalfOpen: true }))
+    socket.end('x')
+    expect(String(Buffer.concat(await socket.toArray()))).toBe('bye')
+    server.close()
   })
 
   test('an in-process instance that is killed under a slow reader', async () => {

@@ -31,6 +31,9 @@ export function observe(session: Session, logger: Logger): void {
     const text = `${service}: request ${id} is sent again`
     logger.debug({ service, request: id, attempt, instance, ...reasonOf(reason) }, text)
   })
+  session.on('agent', ({ agent, change, reason }) => {
+    logger.info({ agent, ...reasonOf(reason) }, `agent ${agent}: ${change}`)
+  })
   session.on('error', ({ code, message, service, output }) => {
     const [first = '', ...rest] = message.split('\n')
     const below = output ?? rest.join('\n')

@@ -1,5 +1,9 @@
-/** The event stream: what happens is told to all readers at once, what it adds up to each second. */
+/**
+ * The event stream: what happens is told to all readers at once, in the messages that a feed would carry; what it adds
+ * up to, each second.
+ */
 import type { ManyhostError } from '../../errors.ts'
+import { errorMessage, tellEvents } from '../../messages.ts'
 import type { Session } from '../../session.ts'
 import { every, now, type Timer, wallClock } from '../../time.ts'
 import { Failures } from './failures.ts'
@@ -19,6 +23,7 @@ export class Hub {
   readonly #offs: readonly (() => void)[]
   #rows = new Rows()
   #ticks: Timer | undefined
+  #endTelling = (): void => undefined
   #tickedAt = 0
   #told = 0
   #skipped = 0
@@ -27,31 +32,16 @@ export class Hub {
     this.#session = session
     this.#version = version
     this.#offs = [
-      session.on('instance', (event) => {
-        this.#failures.instance(event)
-        this.#tell('instance', event)
-      }),
-      session.on('cluster', (event) => this.#tell('cluster', event)),
-      session.on('resend', (event) => {
-        this.#failures.resend(event)
-        this.#tell('resend', event)
-      }),
-      session.on('error', (error) => this.report(error)),
+      session.on('instance', (event) => this.#failures.instance(event)),
+      session.on('resend', (event) => this.#failures.resend(event)),
+      session.on('error', (error) => this.#failures.error(error)),
     ]
   }
 
-  /** Tells of an error, the session's or one of the admin API's own work. */
+  /** Tells of an error of the admin API's own work. */
   report(error: ManyhostError): void {
     this.#failures.error(error)
-    const { code, message, retryable, service, output } = error
-    this.#tell('error', {
-      ...(service !== undefined && { service }),
-      code,
-      message: message.split('\n', 1)[0],
-      retryable,
-      ...(output && { output: output.slice(-4_000) }),
-      at: wallClock(),
-    })
+    this.#tell('error', errorMessage(error))
   }
 
   join(reader: Outflow): void {
@@ -61,14 +51,20 @@ export class Hub {
     const whole = { at: wallClock(), whole: true, interval: INTERVAL, version: this.#version }
     const { all } = this.#failures
     reader.write(`retry: ${INTERVAL}\n\n`)
-    reader.write(frame('snapshot', { ...whole, clusters: this.#rows.all, failures: all }))
+    const snapshot = { ...whole, clusters: this.#rows.all, failures: all }
+    reader.write(frame('snapshot', JSON.stringify(snapshot)))
   }
 
   #leave(reader: Outflow): void {
     this.#readers.delete(reader)
     if (this.#readers.size > 0) return
+    this.#end()
+  }
+
+  #end(): void {
     this.#ticks?.clear()
     this.#ticks = undefined
+    this.#endTelling()
   }
 
   #begin(): void {
@@ -76,6 +72,8 @@ export class Hub {
     this.#rows.read(this.#session.clusters, 0)
     this.#tickedAt = now()
     this.#ticks = every(INTERVAL, () => this.#tick())
+    // Only while somebody reads: telling of requests costs each of them a little.
+    this.#endTelling = tellEvents(this.#session, (event, text) => this.#tell(event, text))
   }
 
   #tick(): void {
@@ -94,24 +92,23 @@ export class Hub {
     }
     this.#told = 0
     this.#skipped = 0
-    this.#write(frame('snapshot', snapshot))
+    this.#write(frame('snapshot', JSON.stringify(snapshot)))
   }
 
   /** Hears nothing of the session any more. */
   close(): void {
     for (const off of this.#offs) off()
-    this.#ticks?.clear()
-    this.#ticks = undefined
+    this.#end()
   }
 
-  #tell(name: string, data: object): void {
+  #tell(name: string, message: string): void {
     if (this.#readers.size === 0) return
     if (this.#told >= AT_ONCE) {
       this.#skipped++
       return
     }
     this.#told++
-    this.#write(frame(name, data))
+    this.#write(frame(name, message))
   }
 
   #write(text: string): void {
@@ -119,6 +116,6 @@ export class Hub {
   }
 }
 
-function frame(event: string, data: object): string {
-  return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
+function frame(event: string, json: string): string {
+  return `event: ${event}\ndata: ${json}\n\n`
 }

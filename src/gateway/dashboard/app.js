@@ -7,7 +7,7 @@ import { clock, count, perSecond, plural } from './format.js'
 import { Stream } from './stream.js'
 
 /** Milliseconds of each frame that may go into the page. */
-const BUDGET = 8
+const BUDGET = 4
 
 const views = new Map()
 const waiting = new Map()

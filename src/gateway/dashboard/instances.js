@@ -13,7 +13,7 @@ const ENDED_SHOWN = 120_000
 /** Between two questions in ms: a cluster that starts has an event for each of its instances. */
 const PAUSE = 150
 /** Milliseconds of a frame that may go into one list. */
-const BUDGET = 6
+const BUDGET = 3
 
 export class InstanceList {
   #cluster

@@ -1,0 +1,118 @@
+/**
+ * WebSockets over HTTP/2: an extended CONNECT (RFC 8441) becomes an upgrade in HTTP/1.1 at one instance, and its stream
+ * a tunnel to it.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
+import type { Duplex } from 'node:stream'
+import { ManyhostError } from '../errors.ts'
+import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
+import { writeHead } from './answer.ts'
+import { responseHeaders } from './headers.ts'
+import { Relay, type RelayOptions } from './relay.ts'
+import { join } from './upgrade.ts'
+
+/** What is asked for beyond a plain CONNECT. */
+export function protocolOf({ headers }: IncomingMessage): string | undefined {
+  return headers[':protocol'] as string | undefined
+}
+
+/** HTTP/2 proves by itself that the other end means it; an instance in HTTP/1.1 is asked for the old proof. */
+export function newKey(): string {
+  return randomBytes(16).toString('base64')
+}
+
+/** RFC 6455 section 4.2.2. */
+function proofOf(key: string): string {
+  const text = `${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`
+  return createHash('sha1').update(text).digest('base64')
+}
+
+/** The headers that the instance is to see, with the key. */
+export function withKey(raw: readonly string[], key: string): string[] {
+  const headers: string[] = []
+  for (let index = 0; index < raw.length; index += 2) {
+    const name = raw[index] as string
+    if (name !== 'sec-websocket-key') headers.push(name, raw[index + 1] as string)
+  }
+  return [...headers, 'sec-websocket-key', key]
+}
+
+/** The sink of such a request: a tunnel if the instance agrees, else its answer, unless that would be taken for a yes. */
+export class StreamTunnel implements Sink {
+  readonly #request: IncomingMessage
+  readonly #response: ServerResponse & { readonly stream?: ServerHttp2Stream }
+  readonly #options: RelayOptions
+  readonly #relay: Relay
+  readonly #key: string
+  #exchange: Exchange | undefined
+  #isRefused = false
+
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    options: RelayOptions,
+    key: string,
+  ) {
+    this.#request = request
+    this.#response = response
+    this.#options = options
+    this.#relay = new Relay(request, response, options)
+    this.#key = key
+  }
+
+  set exchange(exchange: Exchange) {
+    this.#exchange = exchange
+    this.#relay.exchange = exchange
+  }
+
+  onInfo(): void {}
+
+  onHead(status: number, headers: RawHeaders, text: string, whole: boolean): void {
+    if (status >= 300) this.#relay.onHead(status, headers, text, whole)
+    else this.#refuse(`the instance answered ${status} and did not switch protocols`)
+  }
+
+  onData(chunk: Buffer): void {
+    if (!this.#isRefused) this.#relay.onData(chunk)
+  }
+
+  onEnd(trailers: RawHeaders): void {
+    if (!this.#isRefused) this.#relay.onEnd(trailers)
+  }
+
+  onError(error: Error): void {
+    if (!this.#isRefused) this.#relay.onError(error)
+  }
+
+  #refuse(why: string): void {
+    this.#isRefused = true
+    const error = new ManyhostError('MANYHOST_ATTEMPT_FAILED', why)
+    this.#relay.onError(error)
+    this.#exchange?.cancel(error)
+  }
+
+  onUpgrade(_status: number, headers: RawHeaders, instance: Duplex): void {
+    instance.on('error', () => undefined)
+    const { stream } = this.#response
+    if (!stream || stream.destroyed) {
+      instance.destroy()
+      return
+    }
+    const pairs = rawPairs(headers)
+    const proof = pairs.find(([name]) => name.toLowerCase() === 'sec-websocket-accept')
+    if (proof?.[1] !== proofOf(this.#key)) {
+      instance.destroy()
+      this.#refuse('the instance switched protocols without the proof that it means this request')
+      return
+    }
+    const { via, id } = this.#options
+    const flat = responseHeaders(headers, { via, id, ownCors: false })
+    const at = flat.findIndex((name) => name.toLowerCase() === 'sec-websocket-accept')
+    if (at >= 0) flat.splice(at, 2)
+    writeHead(this.#request, this.#response, 200, '', flat)
+    join(stream, instance)
+    join(instance, stream)
+  }
+}
