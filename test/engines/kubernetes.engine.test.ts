@@ -14,8 +14,9 @@ import { sleep, within } from '../../src/time.ts'
 import { failure, pidsOf, ready, record } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
+import { API_SERVER } from './control-plane.ts'
 import { withEngine } from './engine.ts'
-import { API_SERVER, type Cluster, openCluster } from './kubernetes.ts'
+import { type Cluster, openCluster } from './kubernetes.ts'
 
 withEngine(
   API_SERVER,
