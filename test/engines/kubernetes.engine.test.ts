@@ -1,6 +1,6 @@
 /** The kubernetes provider against a real API server, its store and its controllers; the node is played. */
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
@@ -153,6 +153,27 @@ withEngine(
         await expect(running.accepts?.(unending)).rejects.toThrow(/refuses the connection/)
         await until(() => running.accepts?.(unending).then(() => true) ?? false)
         await own.close?.()
+      })
+
+      test('an upload ends, though the tar there reads on behind the end of its archive', async () => {
+        // As that of busybox does.
+        const bin = join(scratch, 'bin')
+        mkdirSync(bin)
+        const tar = '#!/bin/sh\n/bin/tar "$@"; code=$?; cat >/dev/null; exit $code\n'
+        writeFileSync(join(bin, 'tar'), tar, { mode: 0o755 })
+        writeFileSync(join(scratch, 'big'), Buffer.alloc(700_000, 'x'))
+        const [folder, single] = [join(scratch, 'there'), join(scratch, 'alone')]
+        const spec = specOf({
+          env: { PATH: `${bin}:${process.env.PATH}` },
+          startup: async (context) => {
+            await context.upload(bin, folder)
+            await context.upload(join(scratch, 'big'), single)
+            await context.spawn(...(command as [string, string]))
+          },
+        })
+        await provider.start(spec, { signal: unending })
+        expect(readFileSync(join(folder, 'tar'), 'utf8')).toBe(tar)
+        expect(readFileSync(single).length).toBe(700_000)
       })
 
       test('out of memory is called so, by what the node tells', async () => {
