@@ -16,9 +16,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Docker from 'dockerode'
 import { certificate } from '../fakes/certificate.ts'
-import { until } from '../providers/process-help.ts'
+import { isAlive, until } from '../providers/process-help.ts'
 import { type Apart, openApart } from './apart.ts'
-import { type Begin, type ControlPlane, openControlPlane, PROGRAMS } from './control-plane.ts'
+import { type ControlPlane, openControlPlane, PROGRAMS } from './control-plane.ts'
 import { addManyhost, buildImage, buildPause } from './images.ts'
 
 /** The last of what `kubernetes-full-build` builds. */
@@ -61,25 +61,20 @@ exec runc "$@"
 `
 
 export async function openFullCluster(): Promise<FullCluster> {
-  const folder = mkdtempSync(join(tmpdir(), 'mh-full-'))
+  sweep()
+  const folder = mkdtempSync(join(tmpdir(), `mh-full-${process.pid}-`))
   const file = (name: string): string => join(folder, name)
   const apart = await openApart(folder, prepare(folder))
-  const begin: Begin = (command, args, name) => {
-    return apart.begin('nice', ['-n', '10', command, ...args], name)
-  }
-  const group = `manyhost-${process.pid}`
   const close = async (): Promise<void> => {
     await apart.close()
-    for (const hierarchy of readdirSync('/sys/fs/cgroup')) {
-      removeGroup(join('/sys/fs/cgroup', hierarchy, group))
-    }
-    rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
+    remove(process.pid, folder)
   }
+  const { begin } = apart
   try {
     const services = `${apart.networks}.200.0/24`
     // The API server shows this one to the kubelet, which knows it as its own authority.
     const { cert, key } = certificate(folder, 'to-kubelet')
-    const docker = beginDocker(folder, apart, begin, group)
+    const docker = beginDocker(folder, apart)
     const [plane] = await Promise.all([
       openControlPlane({
         folder,
@@ -196,12 +191,7 @@ function prepare(folder: string): string {
   return [...sysctls, ...scratch].join('\n')
 }
 
-async function beginDocker(
-  folder: string,
-  { networks }: Apart,
-  begin: Begin,
-  group: string,
-): Promise<Docker> {
+async function beginDocker(folder: string, { networks, begin }: Apart): Promise<Docker> {
   const file = (name: string): string => join(folder, name)
   writeFileSync(file('runc'), RUNC)
   chmodSync(file('runc'), 0o755)
@@ -212,7 +202,7 @@ async function beginDocker(
       `--host=unix://${file('docker.sock')}`,
       ...places,
       `--bip=${networks}.0.1/24`,
-      `--cgroup-parent=/${group}`,
+      `--cgroup-parent=/${groupOf(process.pid)}`,
       `--add-runtime=meek=${file('runc')}`,
       '--default-runtime=meek',
       '--iptables=false',
@@ -224,6 +214,23 @@ async function beginDocker(
   const api = new Docker({ socketPath: file('docker.sock') })
   await until(() => api.ping().then(() => true), 30_000)
   return api
+}
+
+/** Of one that was killed, the kernel took all back but its folder and its control groups. */
+function sweep(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = Number(/^mh-full-(\d+)-/.exec(name)?.[1] ?? process.pid)
+    if (!isAlive(pid)) remove(pid, join(tmpdir(), name))
+  }
+}
+
+const groupOf = (pid: number): string => `manyhost-${pid}`
+
+function remove(pid: number, folder: string): void {
+  for (const hierarchy of readdirSync('/sys/fs/cgroup')) {
+    removeGroup(join('/sys/fs/cgroup', hierarchy, groupOf(pid)))
+  }
+  rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
 }
 
 /** Its processes are gone; what is left are empty folders, the innermost first. */
