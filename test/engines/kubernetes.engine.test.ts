@@ -413,7 +413,8 @@ spec:
         const { data } = parse(readFileSync(join(manifests, 'config.yaml'), 'utf8'))
         const file = join(cluster.folder, 'fleet.yaml')
         writeFileSync(file, data['fleet.yaml'])
-        const env = { ...process.env, MANYHOST_TOKEN: 'x'.repeat(32) }
+        const pod = { POD_NAME: 'manyhost-0', POD_UID: 'c0ffee' }
+        const env = { ...process.env, MANYHOST_TOKEN: 'x'.repeat(32), ...pod }
         const run = promisify(execFile)
         await run(process.execPath, ['dist/src/cli/main.js', 'check', file], { env })
       })
