@@ -47,11 +47,24 @@ withEngine(
     const podOf = (id: string) =>
       cluster.core.readNamespacedPod({ name: podName(id), namespace: 'default' })
 
-    const isPod = async (id: string): Promise<boolean> =>
-      (await cluster.kubectl('get', 'pod', '--ignore-not-found', podName(id))) !== ''
+    const isPod = (id: string): Promise<boolean> =>
+      podOf(id).then(
+        () => true,
+        (error: { code?: number }) => {
+          if (error.code === 404) return false
+          throw error
+        },
+      )
 
     function signal(id: string, name: NodeJS.Signals): void {
       for (const pid of pidsOf(id)) process.kill(pid, name)
+    }
+
+    /** Whether the cluster knows of the end of its container. */
+    async function isKnown(id: string): Promise<boolean> {
+      if (!(await isPod(id))) return true
+      const { status } = await podOf(id)
+      return status?.containerStatuses?.some(({ state }) => state?.terminated) ?? false
     }
 
     conformance({
@@ -60,7 +73,11 @@ withEngine(
       server: (...args) => [...command, ...args],
       scratch: '/tmp',
       exists: async (id) => pidsOf(id).length > 0 || (await isPod(id)),
-      kill: async (id) => signal(id, 'SIGKILL'),
+      kill: async (id) => {
+        signal(id, 'SIGKILL')
+        // A kubelet looks at its containers once a second, and then tells: what comes after that is ours.
+        await until(() => isKnown(id), 60_000)
+      },
       freeze: async (id) => signal(id, 'SIGSTOP'),
       thaw: async (id) => signal(id, 'SIGCONT'),
       labels: async (id) =>
