@@ -32,6 +32,8 @@ export type Form =
   | { readonly is: 'record'; readonly of: Rule<unknown> }
   | { readonly is: 'options'; readonly rules: Rules; readonly required?: readonly string[] }
   | { readonly is: 'either'; readonly forms: readonly Form[] }
+  /** A mapping of whatever is in it: some format of others. */
+  | { readonly is: 'tree' }
 
 export function rule<T>(
   range: string,

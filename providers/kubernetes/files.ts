@@ -9,8 +9,15 @@ import { type Executed, execute, type Target } from './exec.ts'
 
 /** What the pod said of a failure, in characters. */
 const MOST_SAID = 2_000
-/** Tar reads whole records: with less it would wait for more, and no end of the input can be told. */
-const RECORD = 10_240
+/** How much of an archive is sent as one piece at least, in bytes; the pod's dd takes as much memory. */
+const PIECE = 262_144
+
+/**
+ * The connection cannot tell the end of its input, and some tars (busybox's) read on behind the end of the archive. So
+ * it is sent in pieces, each after a line with its size; the last one is of none.
+ */
+const UNPACK = `while IFS= read -r size && [ "$size" -gt 0 ]; do
+dd bs="$size" count=1 iflag=fullblock 2>/dev/null || break; done | tar -xf -`
 
 /** A file to a folder goes into it, as with the command cp. @throws ManyhostError MANYHOST_START_FAILED */
 export async function upload(
@@ -28,10 +35,10 @@ export async function upload(
     const into = posix.dirname(path)
     // A file whose target is a folder goes into that folder, under its own name.
     const script = isFolder
-      ? `mkdir -p -- ${quote(path)} && exec tar -xf - -C ${quote(path)}`
+      ? `mkdir -p -- ${quote(path)} && ${UNPACK} -C ${quote(path)}`
       : `if [ -d ${quote(path)} ] ${remote.endsWith('/') ? `|| mkdir -p -- ${quote(path)}` : ''}; then into=${quote(path)}; as=${quote(basename(source))}; else into=${quote(into)}; as=${quote(name)}; fi
 part=$into/.manyhost-$$
-mkdir -p -- "$into" && mkdir -- "$part" && tar -xf - -C "$part" && mv -f -- "$part/file" "$into/$as" && rmdir -- "$part"`
+mkdir -p -- "$into" && mkdir -- "$part" && ${UNPACK} -C "$part" && mv -f -- "$part/file" "$into/$as" && rmdir -- "$part"`
     const executed = await execute(target, script)
     executed.stdout.resume()
     const said = listen(executed)
@@ -41,13 +48,11 @@ mkdir -p -- "$into" && mkdir -- "$part" && tar -xf - -C "$part" && mv -f -- "$pa
       (error) => archive.destroy(asError(error)),
     )
     const sent = (async () => {
-      let size = 0
-      for await (const chunk of archive) {
-        size += (chunk as Buffer).length
-        await executed.write(chunk as Buffer)
+      for await (const piece of pieces(archive)) {
+        await executed.write(Buffer.concat([Buffer.from(`${piece.length}\n`), piece]))
       }
       await packed
-      await executed.write(Buffer.alloc((RECORD - (size % RECORD)) % RECORD))
+      await executed.write(Buffer.from('0\n'))
     })()
     await finished(executed, sent, said)
   })
@@ -83,6 +88,21 @@ export async function download(
     const said = listen(executed)
     await finished(executed, extract(executed.stdout, to), said)
   })
+}
+
+/** Neither many small ones, each of which costs the pod a process, nor one of all. */
+async function* pieces(archive: AsyncIterable<unknown>): AsyncGenerator<Buffer> {
+  let kept: Buffer[] = []
+  let size = 0
+  for await (const chunk of archive as AsyncIterable<Buffer>) {
+    kept.push(chunk)
+    size += chunk.length
+    if (size < PIECE) continue
+    yield Buffer.concat(kept)
+    kept = []
+    size = 0
+  }
+  if (size > 0) yield Buffer.concat(kept)
 }
 
 function listen({ stderr }: Executed): Tail {

@@ -94,6 +94,7 @@ export const KUBERNETES_RULES = {
     'a pod or its parts: an object, or YAML or JSON with `metadata` and `spec`',
     undefined,
     readTemplate,
+    { is: 'either', forms: [{ is: 'text' }, { is: 'tree' }] },
   ),
   scale: nested<NonNullable<KubernetesOptions['scale']>>(
     '{ kind, name }',

@@ -2,9 +2,9 @@
 import { asError, ManyhostError } from '../errors.ts'
 import type { Rules } from '../options.ts'
 import { nearest } from './nearest.ts'
-import { isMappingLike, join, readFields, show } from './read.ts'
+import { isMappingLike, join, plain, readFields, show } from './read.ts'
 import type { Reader } from './reader.ts'
-import type { Mapping, Scalar, Tree } from './tree.ts'
+import type { Mapping, Tree } from './tree.ts'
 
 /** What a file may say of a provider of one type: rules, each mistake at its place, or a function that throws. */
 export interface ProviderType {
@@ -36,9 +36,6 @@ export const SEVERAL = 'several'
 
 /** In a message. */
 const MOST_NAMES = 30
-
-/** Nested options of a provider without rules. */
-const DEEPEST = 20
 
 export class Providers {
   readonly #types: ProviderTypes | undefined
@@ -166,32 +163,4 @@ export class Providers {
     const all = new Set([...known.map(({ name }) => name), ...Object.keys(this.#types ?? {})])
     return [...all].slice(0, MOST_NAMES)
   }
-}
-
-/** A tree as plain data. */
-function plain(reader: Reader, node: Tree, path: string, depth: number): unknown {
-  reader.look(node)
-  if (depth > DEEPEST) {
-    reader.fail(node, '', `options of providers are at most ${DEEPEST} levels deep`)
-    return null
-  }
-  if (node.kind === 'scalar') return plainScalar(reader, node, path)
-  if (node.kind === 'list') {
-    return node.items.map((item, index) => plain(reader, item, `${path}[${index}]`, depth + 1))
-  }
-  return Object.fromEntries(
-    [...node.entries].map(([name, { value }]) => [
-      name,
-      plain(reader, value, join(path, name), depth + 1),
-    ]),
-  )
-}
-
-/** What was substituted without quotes reads as it would if it had been written there. */
-function plainScalar(reader: Reader, node: Scalar, path: string): unknown {
-  const read = reader.value(node, path)
-  if (!read?.substituted || !node.plain) return read?.value ?? null
-  if (read.value === 'true' || read.value === 'false') return read.value === 'true'
-  const text = String(read.value)
-  return /^-?(0|[1-9]\d{0,14})(\.\d{1,15})?$/.test(text) ? Number(text) : text
 }

@@ -12,6 +12,9 @@ const BAD = Symbol('bad')
 /** Is not of the form; the one who knows the range says so. */
 const MISFIT = Symbol('misfit')
 
+/** Levels of what no rule describes. */
+const DEEPEST = 20
+
 /** A value in the terms of its rule, which takes it. Reported and BAD otherwise. */
 function readValue(reader: Reader, node: Tree, rule: Rule<unknown>, path: string): unknown {
   reader.look(node)
@@ -125,6 +128,8 @@ function convert(reader: Reader, node: Tree, form: Form, path: string): unknown 
       return node.kind === 'list' ? list(reader, node.items, form.of, path) : MISFIT
     case 'either':
       return either(reader, node, form.forms, path)
+    case 'tree':
+      return node.kind === 'mapping' ? plain(reader, node, path, 0) : MISFIT
     default:
       return node.kind === 'scalar' ? scalar(reader, node, form, path) : MISFIT
   }
@@ -175,6 +180,34 @@ function scalar(reader: Reader, node: Scalar, form: Form, path: string): unknown
     default:
       return typeof value === 'string' ? value : MISFIT
   }
+}
+
+/** A tree as plain data. */
+export function plain(reader: Reader, node: Tree, path: string, depth: number): unknown {
+  reader.look(node)
+  if (depth > DEEPEST) {
+    reader.fail(node, '', `options of providers are at most ${DEEPEST} levels deep`)
+    return null
+  }
+  if (node.kind === 'scalar') return plainScalar(reader, node, path)
+  if (node.kind === 'list') {
+    return node.items.map((item, index) => plain(reader, item, `${path}[${index}]`, depth + 1))
+  }
+  return Object.fromEntries(
+    [...node.entries].map(([name, { value }]) => [
+      name,
+      plain(reader, value, join(path, name), depth + 1),
+    ]),
+  )
+}
+
+/** What was substituted without quotes reads as it would if it had been written there. */
+function plainScalar(reader: Reader, node: Scalar, path: string): unknown {
+  const read = reader.value(node, path)
+  if (!read?.substituted || !node.plain) return read?.value ?? null
+  if (read.value === 'true' || read.value === 'false') return read.value === 'true'
+  const text = String(read.value)
+  return /^-?(0|[1-9]\d{0,14})(\.\d{1,15})?$/.test(text) ? Number(text) : text
 }
 
 /** A number in quotes is a text; one that was substituted is a number. */

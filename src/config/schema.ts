@@ -136,6 +136,8 @@ function formSchema(form: Form): Json {
       return options(form.rules, form.required)
     case 'either':
       return { anyOf: form.forms.map(formSchema) }
+    case 'tree':
+      return { type: 'object' }
   }
 }
 

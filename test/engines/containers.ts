@@ -1,22 +1,14 @@
-/** Docker and Podman for tests: a daemon in a folder of its own, an image without a registry, and a relay before it. */
+/** Docker and Podman for tests: a daemon in a folder of its own, and a relay before it. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  copyFileSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import Docker from 'dockerode'
 import { pidsWith, until } from '../providers/process-help.ts'
+import { buildImage } from './images.ts'
 
 export const IMAGE = 'manyhost-test:latest'
 
@@ -77,7 +69,7 @@ export async function startEngine(
     rmSync(folder, { recursive: true, force: true })
     throw new Error(`${engine} does not answer: ${error}\n${log}`)
   }
-  await buildImage(api, folder)
+  await buildImage(api, folder, IMAGE)
   const cli =
     engine === 'docker' ? ['docker', '-H', `unix://${socket}`] : ['podman', ...podmanPlaces(folder)]
   const stop = async (): Promise<void> => {
@@ -161,41 +153,6 @@ function unmount(folder: string): void {
     .map((line) => line.split(' ')[1] ?? '')
     .filter((place) => place.startsWith(`${folder}/`))
   for (const place of places.reverse()) execFileSync('umount', ['--lazy', place])
-}
-
-/** Node with what `ldd` names, busybox for a shell, and the tests' server. */
-async function buildImage(api: Docker, folder: string): Promise<void> {
-  const root = join(folder, 'image')
-  for (const name of ['bin', 'app', 'tmp', 'usr/bin'])
-    mkdirSync(join(root, name), { recursive: true })
-  copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
-  for (const name of [
-    'sh',
-    'cat',
-    'echo',
-    'kill',
-    'mkdir',
-    'sleep',
-    'ls',
-    'env',
-    'head',
-    'setsid',
-  ]) {
-    symlinkSync('busybox', join(root, 'bin', name))
-  }
-  copyFileSync(process.execPath, join(root, 'usr/bin/node'))
-  const needed = execFileSync('ldd', [process.execPath], { encoding: 'utf8' })
-  for (const [, path = ''] of needed.matchAll(/(\/\S+) \(0x/g)) {
-    mkdirSync(join(root, dirname(path)), { recursive: true })
-    cpSync(path, join(root, path), { dereference: true })
-  }
-  copyFileSync('test/fakes/conformance-server.mjs', join(root, 'app/conformance-server.mjs'))
-  const tar = spawn('tar', ['-C', root, '-cf', '-', '.'], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [repo, tag] = IMAGE.split(':')
-  const answer = await api.importImage(tar.stdout, { repo, tag })
-  for await (const chunk of answer)
-    if (/"error"/.test(String(chunk))) throw new Error(String(chunk))
-  rmSync(root, { recursive: true, force: true })
 }
 
 export interface Relay {

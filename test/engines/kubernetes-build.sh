@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Builds the Kubernetes programs that no package ships out of Debian's source package, once, into a folder outside of
-# the tree: `kubernetes-build.sh FOLDER [kube-apiserver ...]`. It takes minutes, so nobody calls it who did not ask.
+# the tree: `kubernetes-build.sh FOLDER kube-apiserver ...`. It takes minutes, so nobody calls it who did not ask.
 set -euo pipefail
 
 folder=${1:?the folder to build into}
 shift
 programs=("$@")
-[ ${#programs[@]} -gt 0 ] || programs=(kube-apiserver kube-controller-manager)
 
 missing=()
 for program in "${programs[@]}"; do

@@ -1,6 +1,6 @@
 /** The kubernetes provider against a real API server, its store and its controllers; the node is played. */
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
@@ -14,8 +14,10 @@ import { sleep, within } from '../../src/time.ts'
 import { failure, pidsOf, ready, record } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
+import { API_SERVER } from './control-plane.ts'
 import { withEngine } from './engine.ts'
-import { API_SERVER, type Cluster, openCluster } from './kubernetes.ts'
+import { type Cluster, openCluster } from './kubernetes.ts'
+import { scaleOf } from './kubernetes-scale.ts'
 
 withEngine(
   API_SERVER,
@@ -151,6 +153,27 @@ withEngine(
         await expect(running.accepts?.(unending)).rejects.toThrow(/refuses the connection/)
         await until(() => running.accepts?.(unending).then(() => true) ?? false)
         await own.close?.()
+      })
+
+      test('an upload ends, though the tar there reads on behind the end of its archive', async () => {
+        // As that of busybox does.
+        const bin = join(scratch, 'bin')
+        mkdirSync(bin)
+        const tar = '#!/bin/sh\n/bin/tar "$@"; code=$?; cat >/dev/null; exit $code\n'
+        writeFileSync(join(bin, 'tar'), tar, { mode: 0o755 })
+        writeFileSync(join(scratch, 'big'), Buffer.alloc(700_000, 'x'))
+        const [folder, single] = [join(scratch, 'there'), join(scratch, 'alone')]
+        const spec = specOf({
+          env: { PATH: `${bin}:${process.env.PATH}` },
+          startup: async (context) => {
+            await context.upload(bin, folder)
+            await context.upload(join(scratch, 'big'), single)
+            await context.spawn(...(command as [string, string]))
+          },
+        })
+        await provider.start(spec, { signal: unending })
+        expect(readFileSync(join(folder, 'tar'), 'utf8')).toBe(tar)
+        expect(readFileSync(single).length).toBe(700_000)
       })
 
       test('out of memory is called so, by what the node tells', async () => {
@@ -329,96 +352,7 @@ spec:
       })
     })
 
-    describe('kubernetes: scale', () => {
-      for (const kind of ['deployment', 'statefulset'] as const) {
-        test(`the ready pods of a ${kind} are the instances, and its size is the service's`, async () => {
-          const name = `calc-${kind}`
-          const labels = { app: name }
-          const manifest = {
-            apiVersion: 'apps/v1',
-            kind: kind === 'deployment' ? 'Deployment' : 'StatefulSet',
-            metadata: { name },
-            spec: {
-              replicas: 1,
-              selector: { matchLabels: labels },
-              ...(kind === 'statefulset' && { serviceName: name, podManagementPolicy: 'Parallel' }),
-              template: {
-                metadata: { labels },
-                spec: {
-                  containers: [
-                    {
-                      name: 'calc',
-                      image: 'played',
-                      command,
-                      env: [
-                        { name: 'HOST', value: '0.0.0.0' },
-                        { name: 'PORT', value: '8080' },
-                      ],
-                    },
-                  ],
-                },
-              },
-            },
-          }
-          const file = join(cluster.folder, `${name}.json`)
-          writeFileSync(file, JSON.stringify(manifest))
-          await cluster.kubectl('apply', '-f', file)
-          const replicas = async (): Promise<number> =>
-            Number(await cluster.kubectl('get', kind, name, '-o', 'jsonpath={.spec.replicas}'))
-          const session = new Session({
-            provider: kubernetes({
-              kubeconfig: cluster.kubeconfig,
-              reach: 'pod-ip',
-              scale: { kind, name },
-            }),
-            tickInterval: 100,
-          })
-          session.startup({ url, initSize: 3, concurrency: 2 })
-          await ready(session, url, 3)
-          expect(await replicas()).toBe(3)
-          const client = session.client()
-          const answers = Array.from({ length: 30 }, async () =>
-            (await client.get(`${url}/slow?20`)).text(),
-          )
-          expect(new Set(await Promise.all(answers))).toEqual(new Set(['slow']))
-          session.setSize(url, 1)
-          await until(async () => (await replicas()) === 1, 20_000)
-          await until(
-            () => session.cluster(url).instances.every(({ state }) => state === 'ready'),
-            60_000,
-          )
-          expect(await (await client.get(`${url}/cwd`)).text()).toMatch(/^\//)
-          // One that is taken away by somebody else is replaced, by the cluster and so by the session.
-          await cluster.kubectl(
-            'delete',
-            'pod',
-            '-l',
-            `app=${name}`,
-            '--grace-period=1',
-            '--wait=false',
-          )
-          await until(async () => (await client.get(`${url}/cwd`)).status === 200, 30_000)
-          await session.close()
-          await until(async () => (await replicas()) === 1)
-          await cluster.kubectl('delete', kind, name, '--grace-period=1')
-          await cluster.kubectl('delete', 'pod', '-l', `app=${name}`, '--grace-period=1')
-        })
-      }
-
-      test('a workload that is not there, and a service that brings its own command', async () => {
-        const own = kubernetes({
-          kubeconfig: cluster.kubeconfig,
-          scale: { kind: 'deployment', name: 'none' },
-        })
-        const bare = specOf({})
-        expect((await failure(own.start(bare, { signal: unending }))).message).toMatch(
-          /deployments.apps "none" not found/,
-        )
-        const error = await failure(own.start(specOf({ command }), { signal: unending }))
-        expect(error.code).toBe('MANYHOST_UNSUPPORTED')
-        await own.close?.()
-      })
-    })
+    scaleOf(() => cluster, { image: 'played', command })
 
     describe('kubernetes: the gateway itself', () => {
       const manifests = 'examples/deploy/kubernetes'
@@ -479,7 +413,8 @@ spec:
         const { data } = parse(readFileSync(join(manifests, 'config.yaml'), 'utf8'))
         const file = join(cluster.folder, 'fleet.yaml')
         writeFileSync(file, data['fleet.yaml'])
-        const env = { ...process.env, MANYHOST_TOKEN: 'x'.repeat(32) }
+        const pod = { POD_NAME: 'manyhost-0', POD_UID: 'c0ffee' }
+        const env = { ...process.env, MANYHOST_TOKEN: 'x'.repeat(32), ...pod }
         const run = promisify(execFile)
         await run(process.execPath, ['dist/src/cli/main.js', 'check', file], { env })
       })

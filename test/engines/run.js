@@ -115,7 +115,8 @@ if (missing.length > 0) await install(missing)
 for (const { name, built } of toBuild) {
   console.log(`== building ${name}: minutes`)
   const script = join(root, 'test/engines', built.by)
-  const { code } = await run(script, [join(CACHE, built.folder)], { timeout: BUILD_TIMEOUT })
+  const args = [join(CACHE, built.folder), ...built.programs]
+  const { code } = await run(script, args, { timeout: BUILD_TIMEOUT })
   if (code !== 0) console.error(`!! ${name} could not be built`)
 }
 
@@ -131,7 +132,7 @@ for (const engine of wanted) {
     continue
   }
   const { built } = engine
-  if (built && !existsSync(join(CACHE, built.folder, built.program))) {
+  if (built?.programs.some((program) => !existsSync(join(CACHE, built.folder, program)))) {
     const why = `no package ships it; \`npm run test:engines -- ${engine.name}-build\` builds it once`
     console.error(`\n!! NOT RUN: ${engine.name}: ${why}`)
     rows.push([engine.name, 'not run', '', why])
@@ -144,7 +145,10 @@ for (const engine of wanted) {
     continue
   }
   console.log(`\n== ${engine.name}`)
-  rows.push([engine.name, ...(await test(engine, Math.min(left, ENGINE_TIMEOUT)))])
+  rows.push([
+    engine.name,
+    ...(await test(engine, Math.min(left, engine.timeout ?? ENGINE_TIMEOUT))),
+  ])
 }
 rmSync(folder, { recursive: true, force: true })
 print(rows)

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { V1Pod } from '@kubernetes/client-node'
 import { describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
 import { isUnreachable, statusOf } from '../../providers/kubernetes/api.ts'
 import {
   exitOf,
@@ -21,6 +22,7 @@ import {
 import { podOf } from '../../providers/kubernetes/pod.ts'
 import { isOrphan } from '../../providers/kubernetes/sweep.ts'
 import { overlay, readTemplate } from '../../providers/kubernetes/template.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { ManyhostError } from '../../src/errors.ts'
 import { thrown } from '../help.ts'
 import { specOf } from './process-help.ts'
@@ -97,6 +99,31 @@ describe('why a pod ended', () => {
       { type: 'ContainersReady', status: 'True' },
     ]
     expect(exitOf(pod({ conditions }), 'server', undefined)).toBeUndefined()
+  })
+})
+
+describe('in a fleet file', () => {
+  const types = { providers: { kubernetes: { rules: KUBERNETES_RULES } } }
+
+  it('a template is a mapping, or text, with values of the environment in it', () => {
+    const manifest = parse(readFileSync('examples/deploy/kubernetes/config.yaml', 'utf8'))
+    const env = { MANYHOST_TOKEN: 'x'.repeat(32), POD_NAME: 'manyhost-0', POD_UID: '12' }
+    const text = manifest.data['fleet.yaml']
+    const { providers } = loadConfig({ text, path: '/fleet.yaml' }, env, types)
+    const settings = parseKubernetes(providers.pods?.options ?? {})
+    expect(settings.template?.metadata).toEqual({
+      ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'manyhost-0', uid: '12' }],
+    })
+    const written = 'providers: { pods: { type: kubernetes, template: "spec: { priority: 1 }" } }'
+    const other = loadConfig({ text: `${written}\nservices: {}`, path: '/fleet.yaml' }, {}, types)
+    expect(other.providers.pods?.options.template).toBe('spec: { priority: 1 }')
+  })
+
+  it('what is no template is refused at its place', () => {
+    const text = 'services: {}\nproviders:\n  pods: { type: kubernetes, template: { specs: {} } }'
+    expect(() => loadConfig({ text, path: '/fleet.yaml' }, {}, types)).toThrow(
+      /3:\d+: providers.pods.template must be a pod or its parts.*got a mapping/,
+    )
   })
 })
 
