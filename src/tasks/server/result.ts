@@ -13,6 +13,13 @@ export interface TaskResult extends Task {
   readonly message?: string
 }
 
+/** A task, and what running it came to; not kept yet. */
+export interface Ended {
+  readonly task: Task
+  readonly outcome: TaskOutcome
+  readonly message: string | undefined
+}
+
 export interface TaskCounts {
   /** Read from the source. */
   readonly submitted: number

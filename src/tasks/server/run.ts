@@ -11,6 +11,7 @@ import type { Progress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import { defaultStore, openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
+import { Backlog } from './backlog.ts'
 import { Books } from './books.ts'
 import { type Door, openDoor } from './door.ts'
 import { Feed } from './feed.ts'
@@ -258,13 +259,18 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       return undefined
     }
     const submitId = randomBytes(8).toString('hex')
+    const backlog = new Backlog({
+      store: server.store,
+      most: settings.backlog,
+      isWorking: () => server.state === 'working',
+    })
     const feed = new Feed({
       tasks: readTasks(source, sourceOptions({ ...settings, taskTimeout: undefined })),
       add: async (tasks) => {
         await this.#add(server, tasks, submitId)
         server.fed(tasks.length)
       },
-      room: () => server.room(),
+      room: () => backlog.room(),
     })
     feed.done.then(
       () => server.sourceEnded(),

@@ -1,0 +1,72 @@
+/** When a server asks the store for more, and for how much. */
+import type { ManyhostError } from '../../errors.ts'
+import { after, now, type Timer } from '../../time.ts'
+import type { ClaimOptions } from '../store/claims.ts'
+import type { Store } from '../store/store.ts'
+import type { Task } from '../task.ts'
+
+/** Between two claims that are small beside what runs, in ms. */
+const SOON = 20
+
+export interface ClaimingParts {
+  readonly store: Store
+  /** Most of one claim. */
+  readonly bundleSize: number
+  /** Time for another look. */
+  again(): void
+  problem(message: string): void
+}
+
+export class Claiming {
+  readonly #parts: ClaimingParts
+  #isDry = false
+  #claimedAt = 0
+  #soon: Timer | undefined
+
+  constructor(parts: ClaimingParts) {
+    this.#parts = parts
+  }
+
+  /** The last claim gave nothing, and nothing has happened since. */
+  get isDry(): boolean {
+    return this.#isDry
+  }
+
+  /** There may be something again. */
+  wake(): void {
+    this.#isDry = false
+  }
+
+  close(): void {
+    this.#soon?.clear()
+  }
+
+  /** Whether so much room is worth a transaction now; if not, there is another look a moment later. */
+  isWorth(room: number, running: number): boolean {
+    if (room <= 0 || this.#isDry) return false
+    const isLittle = room < Math.min(running / 2, this.#parts.bundleSize)
+    if (!isLittle || now() - this.#claimedAt >= SOON) return true
+    this.#soon ??= after(SOON, () => {
+      this.#soon = undefined
+      this.#parts.again()
+    })
+    return false
+  }
+
+  async claim(options: ClaimOptions): Promise<Task[]> {
+    const { store, problem } = this.#parts
+    this.#claimedAt = now()
+    this.#isDry = true
+    try {
+      const tasks = await store.claim(options)
+      if (tasks.length > 0) this.#isDry = false
+      return tasks
+    } catch (error) {
+      const { code, message } = error as ManyhostError
+      if (code !== 'MANYHOST_SERVER_EVICTED') throw error
+      // The next beat makes it a new one.
+      problem(message)
+      return []
+    }
+  }
+}
