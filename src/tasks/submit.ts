@@ -38,7 +38,7 @@ export async function submitFrom(
   try {
     const feed = new Feed({
       tasks: readTasks(source, sourceOptions(settings)),
-      room: async () => {},
+      room: async () => Number.POSITIVE_INFINITY,
       add: async (tasks) => {
         for (let index = 0; index < tasks.length; index += settings.bundleSize) {
           const part = tasks.slice(index, index + settings.bundleSize)

@@ -160,9 +160,9 @@ describe('a cluster', () => {
       if (done === 1_500) run.drain()
     }
     expect(done).toBeGreaterThanOrEqual(1_500)
-    // One batch is read ahead, one waits for its turn; who looks may be behind by some more.
-    expect(most).toBeLessThan(20_000)
-    expect(read).toBeLessThan(100_000)
+    // 10 are read ahead, 10 wait in the store; the others are with the runner, on their way back, or not looked at yet.
+    expect(most).toBeLessThan(4_000)
+    expect(read).toBeLessThan(10_000)
   })
 
   it('has room by cores: what does not fit waits, what never fits says so', async () => {

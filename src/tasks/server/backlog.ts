@@ -2,6 +2,9 @@
 import { sleep } from '../../time.ts'
 import type { Store } from '../store/store.ts'
 
+/** Between two looks whether something was claimed, by whomever; in ms. */
+const LOOK = 5
+
 export interface BacklogParts {
   readonly store: Store
   /** Tasks that may wait there. */
@@ -16,10 +19,15 @@ export class Backlog {
     this.#parts = parts
   }
 
-  /** Resolves when fewer than `most` tasks wait in the store. */
-  async room(): Promise<void> {
+  /** Resolves when fewer than `most` tasks wait in the store, with how many fewer; with 0 where no work is done any more. */
+  async room(): Promise<number> {
     const { store, most, isWorking } = this.#parts
-    if (most === Number.POSITIVE_INFINITY) return
-    while (isWorking() && (await store.counts()).new >= most) await sleep(5)
+    while (isWorking()) {
+      if (most === Number.POSITIVE_INFINITY) return most
+      const room = most - (await store.counts()).new
+      if (room > 0) return room
+      await sleep(LOOK)
+    }
+    return 0
   }
 }

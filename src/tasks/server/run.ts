@@ -271,6 +271,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
         server.fed(tasks.length)
       },
       room: () => backlog.room(),
+      ahead: settings.backlog,
     })
     feed.done.then(
       () => server.sourceEnded(),
