@@ -34,7 +34,6 @@ import { hotStatements } from './hot.ts'
 import { add, type Submitter } from './intake.ts'
 import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
 import { Partitions, type Place, partitionPath } from './partitions.ts'
-import { keptCounts } from './queries.ts'
 import {
   beat,
   type Client,
@@ -347,7 +346,7 @@ export class Store {
   }
 
   #counted(): Promise<Counted[]> {
-    return this.#engine.all<Counted>(keptCounts(this.#ground.db))
+    return this.#engine.all<Counted>(this.#ground.hot.counted)
   }
 
   #tell(): void {
