@@ -4,9 +4,14 @@ import { after, now, type Timer } from '../../time.ts'
 import type { ClaimOptions } from '../store/claims.ts'
 import type { Store } from '../store/store.ts'
 import type { Task } from '../task.ts'
+import type { Carrier } from './carrier.ts'
+import type { Held } from './held.ts'
 
 /** Between two claims that are small beside what runs, in ms. */
 const SOON = 20
+
+/** A carrier that nothing comes for is asked at least so often, in ms. */
+const LONGEST = 1_000
 
 export interface ClaimingParts {
   readonly store: Store
@@ -21,6 +26,7 @@ export class Claiming {
   readonly #parts: ClaimingParts
   #isDry = false
   #claimedAt = 0
+  readonly #passedOver = new Map<Carrier, { readonly wait: number; readonly until: number }>()
   #soon: Timer | undefined
 
   constructor(parts: ClaimingParts) {
@@ -51,6 +57,34 @@ export class Claiming {
       this.#parts.again()
     })
     return false
+  }
+
+  /**
+   * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
+   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time.
+   */
+  room(carriers: readonly Carrier[], held: Held): number {
+    const at = now()
+    let most = 0
+    for (const one of carriers) {
+      if (held.hasWaiting(one)) continue
+      if (held.size > 0 && (this.#passedOver.get(one)?.until ?? 0) > at) continue
+      most = Math.max(most, one.room())
+    }
+    return Math.min(most, this.#parts.bundleSize)
+  }
+
+  /** What a claim brought, by who takes it. */
+  claimed(isWhole: boolean, takers: ReadonlySet<Carrier>, carriers: readonly Carrier[]): void {
+    if (!isWhole) return this.#passedOver.clear()
+    for (const one of carriers) {
+      if (takers.has(one)) {
+        this.#passedOver.delete(one)
+        continue
+      }
+      const wait = Math.min(LONGEST, 2 * (this.#passedOver.get(one)?.wait ?? SOON / 2))
+      this.#passedOver.set(one, { wait, until: now() + wait })
+    }
   }
 
   async claim(options: ClaimOptions): Promise<Task[]> {

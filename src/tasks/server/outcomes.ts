@@ -11,6 +11,8 @@ export interface OutcomeParts {
   readonly size: number
   /** Milliseconds. */
   readonly wait: number
+  /** Tasks whose outcomes are not kept yet: when all of them wait here, there is nothing to wait for. */
+  running(): number
   readonly outputs: Outputs
   /** Whether tasks may have written something whose output is not kept. */
   readonly mayWrite: boolean
@@ -70,7 +72,8 @@ export class Outcomes {
 
   #add(one: Ended): void {
     this.#waiting.push(one)
-    if (this.#waiting.length >= this.#parts.size) void this.flush()
+    const { length } = this.#waiting
+    if (length >= this.#parts.size || length >= this.#parts.running()) void this.flush()
     else this.#timer ??= after(this.#parts.wait, () => void this.flush())
   }
 

@@ -13,7 +13,7 @@ import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import type { Books } from './books.ts'
-import type { Desk } from './carrier.ts'
+import type { Carrier, Desk } from './carrier.ts'
 import { Claiming } from './claiming.ts'
 import { Held } from './held.ts'
 import { Life } from './life.ts'
@@ -107,6 +107,7 @@ export class TaskServer implements Desk {
       store,
       size: settings.bundleSize,
       wait: settings.bundleWait,
+      running: () => this.#held.runningCount,
       outputs: this.#outputs,
       mayWrite: settings.onOutput !== undefined || settings.monitor,
       kept: (all, refused) => this.#kept(all, refused),
@@ -328,33 +329,34 @@ export class TaskServer implements Desk {
 
   /** Claims what can go on its way now. Answers whether there was something. */
   async #claim(): Promise<boolean> {
-    const limit = this.#limit()
+    const carriers = this.#routes.all()
+    const limit = this.#limit(carriers)
     if (!this.#claiming.isWorth(limit, this.#held.runningCount)) return false
     await this.#listener
     this.#listener = undefined
     const { id: server, attempts } = this
     const { eager } = this.#settings
     const tasks = await this.#claiming.claim({ server, limit, attempts, eager })
-    for (const task of tasks) this.#route(task)
+    const takers = new Set<Carrier>()
+    for (const task of tasks) {
+      const carrier = this.#routes.to(task)
+      if (carrier) {
+        this.#held.wait(task, carrier)
+        takers.add(carrier)
+      } else {
+        this.#held.run(task, this.shell)
+        this.settled(task, nowhere(task), `no service is at ${task.request?.url}`)
+      }
+    }
+    this.#claiming.claimed(tasks.length === limit, takers, carriers)
     return tasks.length > 0
   }
 
-  /** As many as those who have nothing waiting would take; none while too much waits for others. */
-  #limit(): number {
+  /** None while too much waits for others. */
+  #limit(carriers: readonly Carrier[]): number {
     const { bundleSize } = this.#settings
-    if (this.#held.waitingCount >= bundleSize || this.#outcomes.size > 10 * bundleSize) return 0
-    let most = 0
-    for (const one of this.#routes.all()) {
-      if (!this.#held.hasWaiting(one)) most = Math.max(most, one.room())
-    }
-    return Math.min(most, bundleSize)
-  }
-
-  #route(task: Task): void {
-    const carrier = this.#routes.to(task)
-    if (carrier) return this.#held.wait(task, carrier)
-    this.#held.run(task, this.shell)
-    this.settled(task, nowhere(task), `no service is at ${task.request?.url}`)
+    const isFull = this.#held.waitingCount >= bundleSize || this.#outcomes.size > 10 * bundleSize
+    return isFull ? 0 : this.#claiming.room(carriers, this.#held)
   }
 
   async #giveBack(): Promise<void> {
