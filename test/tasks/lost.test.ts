@@ -6,7 +6,7 @@ import { Session } from '../../src/session.ts'
 import { runnerProgram } from '../../src/tasks/server/runners.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
-import { pidsWith } from './process-help.ts'
+import { pidsWith } from './runner-help.ts'
 
 /** Runners that have `mark` in their environment, so that they can be told from those of other tests. */
 function runnersOf(mark: string): number[] {

@@ -61,9 +61,12 @@ export class Claiming {
 
   /**
    * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
-   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time.
+   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time. None
+   * while too much waits for others, or to be kept.
    */
-  room(carriers: readonly Carrier[], held: Held): number {
+  room(carriers: readonly Carrier[], held: Held, outcomes: number): number {
+    const { bundleSize } = this.#parts
+    if (held.waitingCount >= bundleSize || outcomes > 10 * bundleSize) return 0
     const at = now()
     let most = 0
     for (const one of carriers) {
@@ -71,7 +74,7 @@ export class Claiming {
       if (held.size > 0 && (this.#passedOver.get(one)?.until ?? 0) > at) continue
       most = Math.max(most, one.room())
     }
-    return Math.min(most, this.#parts.bundleSize)
+    return Math.min(most, bundleSize)
   }
 
   /** What a claim brought, by who takes it. */

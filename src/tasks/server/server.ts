@@ -8,7 +8,6 @@ import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
 import { every, sleep, type Timer } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
-import type { Turn } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
@@ -20,7 +19,14 @@ import { Life } from './life.ts'
 import type { ServeSettings } from './options.ts'
 import { Outcomes } from './outcomes.ts'
 import { Outputs } from './outputs.ts'
-import { type Ended, nowhere, outputsFolder, type TaskCounts, type TaskResult } from './result.ts'
+import {
+  type Ended,
+  heldBack,
+  nowhere,
+  outputsFolder,
+  type TaskCounts,
+  type TaskResult,
+} from './result.ts'
 import { Routes } from './routes.ts'
 import { Shell } from './shell.ts'
 import { Tally } from './tally.ts'
@@ -330,7 +336,7 @@ export class TaskServer implements Desk {
   /** Claims what can go on its way now. Answers whether there was something. */
   async #claim(): Promise<boolean> {
     const carriers = this.#routes.all()
-    const limit = this.#limit(carriers)
+    const limit = this.#claiming.room(carriers, this.#held, this.#outcomes.size)
     if (!this.#claiming.isWorth(limit, this.#held.runningCount)) return false
     await this.#listener
     this.#listener = undefined
@@ -350,13 +356,6 @@ export class TaskServer implements Desk {
     }
     this.#claiming.claimed(tasks.length === limit, takers, carriers)
     return tasks.length > 0
-  }
-
-  /** None while too much waits for others. */
-  #limit(carriers: readonly Carrier[]): number {
-    const { bundleSize } = this.#settings
-    const isFull = this.#held.waitingCount >= bundleSize || this.#outcomes.size > 10 * bundleSize
-    return isFull ? 0 : this.#claiming.room(carriers, this.#held)
   }
 
   async #giveBack(): Promise<void> {
@@ -402,8 +401,4 @@ export class TaskServer implements Desk {
     this.#state = 'ended'
     this.#finish()
   }
-}
-
-function heldBack({ group, failedOut }: Turn & { is: 'blocked' }): string {
-  return `${failedOut} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert, --delete or --cancel them)`
 }
