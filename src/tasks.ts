@@ -70,6 +70,7 @@ export {
   type TaskSource,
 } from './tasks/source.ts'
 export type { TaskFilter } from './tasks/store/filter.ts'
-export { openStore, type Store, type StoreOptions } from './tasks/store/store.ts'
+export { openStore, type StoreOptions } from './tasks/store/open.ts'
+export type { Store } from './tasks/store/store.ts'
 export { type Submitted, submitFile, submitFrom } from './tasks/submit.ts'
 export type { NewTask, Tags, Task, TaskOutcome, TaskRequest } from './tasks/task.ts'

@@ -7,7 +7,7 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openStore } from '../../dist/src/tasks/store/store.js'
+import { openStore } from '../../dist/src/tasks/store/open.js'
 import { pick } from '../lib/args.js'
 import { median } from '../lib/stats.js'
 import { ratio, table } from '../lib/table.js'

@@ -10,10 +10,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { processes } from '../../dist/providers/process/index.js'
-import { inProcess } from '../../dist/providers/testing/index.js'
 import { Session } from '../../dist/src/index.js'
 import { openStore, runCluster, serveFrom } from '../../dist/src/tasks.js'
 import { pick } from '../lib/args.js'
+import { serverScript } from '../lib/servers.js'
 import { median } from '../lib/stats.js'
 import { table } from '../lib/table.js'
 
@@ -94,16 +94,18 @@ async function shellTasks() {
   if (!hasParallel) console.log('GNU parallel is not installed: not measured')
 }
 
-/** Handed in before the clock runs, and with it; answered by an instance in this process: no network, one core. */
+/** Handed in before the clock runs, and with it; answered by an instance in a process of its own, whose CPU is not ours. */
 async function requestTasks() {
-  const provider = inProcess((_request, response) => response.end('ok'), { style: 'node' })
   const rows = []
   for (const [name, before] of [
     ['handed in before', true],
     ['read from a source', false],
   ]) {
-    const session = new Session({ provider })
-    session.startup({ url: 'http://calc', concurrency: 64 })
+    const session = new Session({ provider: processes() })
+    const command = [process.execPath, serverScript('hello')]
+    session.startup({ url: 'http://calc', command, concurrency: 64 })
+    // It is up before the clock runs.
+    await session.client().get('http://calc/')
     const store = await openStore(join(folder, `${++files}.db`))
     const request = { method: 'GET', url: 'http://calc/x', headers: {}, body: null }
     const tasks = Array.from({ length: REQUESTS }, () => ({ args: 'GET http://calc/x', request }))

@@ -6,7 +6,7 @@ import { ManyhostError } from '../errors.ts'
 import { Feed } from './server/feed.ts'
 import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
 import { readTasks, type TaskSource } from './source.ts'
-import { defaultStore, openStore } from './store/store.ts'
+import { defaultStore, openStore } from './store/open.ts'
 import type { NewTask } from './task.ts'
 import { compileTemplate } from './template.ts'
 
@@ -38,7 +38,7 @@ export async function submitFrom(
   try {
     const feed = new Feed({
       tasks: readTasks(source, sourceOptions(settings)),
-      room: async () => {},
+      room: async () => Number.POSITIVE_INFINITY,
       add: async (tasks) => {
         for (let index = 0; index < tasks.length; index += settings.bundleSize) {
           const part = tasks.slice(index, index + settings.bundleSize)

@@ -1,7 +1,9 @@
 /** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { openStore } from '../../src/tasks/store/store.ts'
+import { openStore } from '../../src/tasks/store/open.ts'
+import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
+import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 import { outcome, storeSuite } from '../tasks/store.suite.ts'
 import { withEngine } from './engine.ts'
@@ -69,6 +71,27 @@ withEngine(POSTGRES, 'postgresql', () => {
     expect((await store.complete([outcome(task as Task)])).accepted).toHaveLength(1)
     await store.close()
     await other.close()
+  })
+
+  it('is shared by two servers at their work: each task has one outcome, and ran once', async () => {
+    const stores = await Promise.all([1, 2].map(() => openStore(url, { schema: 'shared' })))
+    await stores[0]?.add(Array.from({ length: 400 }, (_, n) => ({ args: `true ${n}` })))
+    const by = await Promise.all(
+      stores.map(async (store) => {
+        const results: TaskResult[] = []
+        for await (const one of runCluster(undefined, { store, places: 2, bundleSize: 10 })) {
+          results.push(one)
+        }
+        return results
+      }),
+    )
+    const all = by.flat()
+    expect(new Set(all.map(({ id }) => id)).size).toBe(400)
+    expect(all.every(({ exitStatus, fence }) => exitStatus === 0 && fence === 1)).toBe(true)
+    const [store] = stores as [Store]
+    expect(await store.counts()).toMatchObject({ succeeded: 400, total: 400 })
+    expect(await store.refusals()).toBe(0)
+    for (const one of stores) await one.close()
   })
 
   it('waits for a lock no longer than it is told', async () => {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { openStore } from '../../src/tasks/store/store.ts'
+import { openStore } from '../../src/tasks/store/open.ts'
 import { type Ended, manyhost, start } from '../cli/help.ts'
 import { outcome } from './store.suite.ts'
 

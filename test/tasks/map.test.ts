@@ -2,17 +2,17 @@
 import { expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/session.ts'
-import { sleep } from '../../src/time.ts'
-import { failure } from '../help.ts'
+import { failure, latch } from '../help.ts'
 
-function squares() {
+/** @param first what the first one, 0, waits for; the others are told as they are worked on */
+function squares(first = latch(), release = (n: number): boolean => n === 3) {
   const counts = { now: 0, most: 0, all: 0 }
   const provider = inProcess(async (request: Request) => {
     counts.all++
     counts.most = Math.max(counts.most, ++counts.now)
     const n = (await request.json()) as number
-    // The first is the slowest.
-    await sleep(n === 0 ? 100 : 1)
+    if (release(n)) first.open()
+    if (n === 0) await first.promise
     counts.now--
     return n === 13 ? new Response('no', { status: 500 }) : Response.json(n * n)
   })
@@ -34,11 +34,14 @@ it('gives outcomes in the order of the source, errors among them', async () => {
 })
 
 it('gives them as they come, where that is asked for', async () => {
-  const { session } = squares()
+  const first = latch()
+  const { session } = squares(first, () => false)
   const items: number[] = []
   const options = { order: 'completion', concurrency: 4 } as const
-  for await (const { item } of session.map('http://calc/square', numbers(20), options))
+  for await (const { item } of session.map('http://calc/square', numbers(20), options)) {
     items.push(item)
+    first.open()
+  }
   expect(items.toSorted((a, b) => a - b)).toEqual(numbers(20))
   expect(items[0]).not.toBe(0)
 })

@@ -1,8 +1,8 @@
 /** How SQLite goes about what the store asks: never through all tasks. */
 import { expect, it } from 'vitest'
 import { type TaskFilter, wanted } from '../../src/tasks/store/filter.ts'
+import { openStore } from '../../src/tasks/store/open.ts'
 import { counted, keptCounts, page, sorted } from '../../src/tasks/store/queries.ts'
-import { openStore } from '../../src/tasks/store/store.ts'
 
 async function planner() {
   const store = await openStore(':memory:')

@@ -80,7 +80,7 @@ test.each(['SIGUSR2', 'SIGTERM'] as const)(
 )
 
 test('a client timeout ends an idle runner', async () => {
-  const { child, run } = await launch(['--client-timeout', '0.3'])
+  const { child, run } = await launch(['--client-timeout', '4'])
   const { outcomes } = await run(['true'])
   expect(outcomes.get('t0')?.exitStatus).toBe(0)
   expect(await exitOf(child)).toBe(0)

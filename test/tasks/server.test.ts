@@ -111,11 +111,12 @@ describe('a cluster', () => {
   it('ends what takes too long, whatever it does about signals, and goes on', async () => {
     const stubborn = "trap '' INT TERM; sleep 30; sleep 30"
     const { results } = await collect([stubborn, 'echo next'], {
-      taskTimeout: 200,
+      // Long enough for the shell to have set its trap.
+      taskTimeout: 4_000,
       signalWait: 100,
     })
     const late = results.find(({ args }) => args === stubborn)
-    expect(late).toMatchObject({ exitStatus: 137, message: 'timeout after 200 ms' })
+    expect(late).toMatchObject({ exitStatus: 137, message: 'timeout after 4000 ms' })
     expect(results).toHaveLength(2)
   })
 
@@ -160,9 +161,9 @@ describe('a cluster', () => {
       if (done === 1_500) run.drain()
     }
     expect(done).toBeGreaterThanOrEqual(1_500)
-    // One batch is read ahead, one waits for its turn; who looks may be behind by some more.
-    expect(most).toBeLessThan(20_000)
-    expect(read).toBeLessThan(100_000)
+    // 10 are read ahead, 10 wait in the store; the others are with the runner, on their way back, or not looked at yet.
+    expect(most).toBeLessThan(4_000)
+    expect(read).toBeLessThan(10_000)
   })
 
   it('has room by cores: what does not fit waits, what never fits says so', async () => {
@@ -245,18 +246,20 @@ describe('requests as tasks', () => {
   })
 
   it('let live requests pass', async () => {
-    const { session } = calc(() => 200)
+    const { session, seen } = calc(() => 200)
     const run = serveFrom(
-      Array.from({ length: 2_000 }, (_, n) => `GET http://calc/${n}`),
+      Array.from({ length: 400 }, (_, n) => `GET http://calc/${n}`),
       { session, kind: 'request', inMemory: true },
     )
-    await run.ready
-    await until(() => run.counts.succeeded > 100)
+    await until(() => seen.length > 20)
     const client = session.client()
+    const before = seen.length
     const { timing } = await client.get('http://calc/live')
     expect(timing?.attempts).toHaveLength(1)
-    expect(run.counts.succeeded).toBeLessThan(2_000)
-    expect(await run).toMatchObject({ succeeded: 2_000 })
+    const passed = seen.findIndex(({ path }) => path === '/live') - before
+    // Only those that had a place already, of 8, were before it.
+    expect(passed).toBeLessThanOrEqual(8)
+    expect(await run).toMatchObject({ succeeded: 400 })
   })
 })
 

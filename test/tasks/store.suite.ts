@@ -1,6 +1,7 @@
 /** What every store does, whatever its database: run on SQLite by `store.test.ts`, on PostgreSQL by its engine test. */
 import { describe, expect, it, onTestFinished } from 'vitest'
-import type { Store, StoreOptions } from '../../src/tasks/store/store.ts'
+import type { StoreOptions } from '../../src/tasks/store/open.ts'
+import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task, TaskOutcome } from '../../src/tasks/task.ts'
 import { failure, until } from '../help.ts'
 

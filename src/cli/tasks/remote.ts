@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Dispatcher, request } from 'undici'
 import { describe } from '../../errors.ts'
-import { defaultStore } from '../../tasks/store/store.ts'
+import { defaultStore } from '../../tasks/store/open.ts'
 import { CliError } from '../exit.ts'
 
 export interface RemoteFlags {

@@ -1,7 +1,7 @@
 /** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
 import { createReadStream } from 'node:fs'
 import { describe } from '../../errors.ts'
-import { storeName } from '../../tasks/store/store.ts'
+import { storeName } from '../../tasks/store/open.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
 import { sleep } from '../../time.ts'

@@ -2,7 +2,8 @@
 import { createInterface } from 'node:readline/promises'
 import { ManyhostError } from '../../errors.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
-import { defaultStore, openStore, type Store } from '../../tasks/store/store.ts'
+import { defaultStore, openStore } from '../../tasks/store/open.ts'
+import type { Store } from '../../tasks/store/store.ts'
 import { CliError } from '../exit.ts'
 
 export interface StoreFlags {

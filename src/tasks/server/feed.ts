@@ -10,14 +10,17 @@ export interface FeedParts {
   readonly tasks: AsyncIterable<NewTask>
   /** Takes them in. */
   add(tasks: readonly NewTask[]): Promise<void>
-  /** Resolves when there is room for more. */
-  room(): Promise<void>
+  /** Resolves when there is room for more, with how many; with 0 where there never will be. */
+  room(): Promise<number>
+  /** Tasks that are read ahead of those that were handed in. @default 1000, which is also the most */
+  readonly ahead?: number
 }
 
 export class Feed {
   /** Resolves when all is in the store; rejects with what the source threw, after all before that is in. */
   readonly done: Promise<void>
   readonly #parts: FeedParts
+  readonly #ahead: number
   #isStopped = false
   #held: NewTask[] = []
   #wake: (() => void) | undefined
@@ -25,6 +28,7 @@ export class Feed {
 
   constructor(parts: FeedParts) {
     this.#parts = parts
+    this.#ahead = Math.min(MOST, parts.ahead ?? MOST)
     this.done = this.#run()
     // Who waits for it hears of it; until then it is no unhandled rejection.
     this.done.catch(() => {})
@@ -44,7 +48,7 @@ export class Feed {
         this.#held.push(task)
         this.#wake?.()
         // The writer is behind: it sets the pace.
-        if (this.#held.length >= MOST) await this.#taken(writing)
+        if (this.#held.length >= this.#ahead) await this.#taken(writing)
         if (this.#isStopped) break
       }
     } catch (error) {
@@ -57,7 +61,7 @@ export class Feed {
   }
 
   async #taken(writing: Promise<void>): Promise<void> {
-    while (this.#held.length >= MOST && !this.#isStopped) {
+    while (this.#held.length >= this.#ahead && !this.#isStopped) {
       await Promise.race([writing, sleep(2)])
     }
   }
@@ -74,9 +78,10 @@ export class Feed {
         await sleep(1)
         continue
       }
-      if (!this.#isStopped) await this.#parts.room()
-      const batch = this.#held
-      this.#held = []
+      const room = this.#isStopped ? 0 : await this.#parts.room()
+      if (room === 0) this.stop()
+      // What was read before the end is handed in all the same.
+      const batch = this.#held.splice(0, room || this.#held.length)
       await this.#parts.add(batch)
     }
   }

@@ -107,8 +107,8 @@ export const SERVE_RULES = {
   token: text('16 characters or more', (value) => value.length >= 16),
   /** Tasks of one claim, and of one POST, at most. */
   bundleSize: whole(1, 100),
-  /** Outcomes are kept at `bundleSize`, or after so long. */
-  bundleWait: milliseconds(5, 'at once'),
+  /** Outcomes are kept at `bundleSize`, after so long, or when nothing else runs. */
+  bundleWait: milliseconds(25, 'at once'),
   maxRetries: whole(0, 0),
   /** Failed tasks before new ones. */
   eager: flag(false),

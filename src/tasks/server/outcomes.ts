@@ -3,19 +3,19 @@ import { asError, describe, ManyhostError } from '../../errors.ts'
 import { after, sleep, type Timer } from '../../time.ts'
 import type { Refused } from '../store/claims.ts'
 import type { Store } from '../store/store.ts'
-import type { Task, TaskOutcome } from '../task.ts'
-
-export interface Ended {
-  readonly task: Task
-  readonly outcome: TaskOutcome
-  readonly message: string | undefined
-}
+import type { Outputs } from './outputs.ts'
+import type { Ended } from './result.ts'
 
 export interface OutcomeParts {
   readonly store: Store
   readonly size: number
   /** Milliseconds. */
   readonly wait: number
+  /** Tasks whose outcomes are not kept yet: when all of them wait here, there is nothing to wait for. */
+  running(): number
+  readonly outputs: Outputs
+  /** Whether tasks may have written something whose output is not kept. */
+  readonly mayWrite: boolean
   /** These are kept, or were refused: somebody else has the task. */
   kept(all: readonly Ended[], refused: ReadonlyMap<string, Refused>): Promise<void>
   problem(message: string): void
@@ -40,10 +40,18 @@ export class Outcomes {
     return this.#waiting.length
   }
 
-  add(one: Ended): void {
-    this.#waiting.push(one)
-    if (this.#waiting.length >= this.#parts.size) void this.flush()
-    else this.#timer ??= after(this.#parts.wait, () => void this.flush())
+  /** Keeps it when all that the task wrote is there. */
+  settle(one: Ended): void {
+    const { outputs, mayWrite, problem } = this.#parts
+    const { task, outcome, message } = one
+    if (!mayWrite && message === undefined && !outputs.keeps(task)) return this.#add(one)
+    outputs.end(task, message).then(
+      (paths) => this.#add({ task, outcome: { ...outcome, ...paths }, message }),
+      (error) => {
+        problem(describe(error))
+        this.#add(one)
+      },
+    )
   }
 
   /** Resolves when all that there is by now is kept. Never rejects. */
@@ -60,6 +68,13 @@ export class Outcomes {
   close(): void {
     this.#isClosed = true
     this.#timer?.clear()
+  }
+
+  #add(one: Ended): void {
+    this.#waiting.push(one)
+    const { length } = this.#waiting
+    if (length >= this.#parts.size || length >= this.#parts.running()) void this.flush()
+    else this.#timer ??= after(this.#parts.wait, () => void this.flush())
   }
 
   async #write(): Promise<void> {

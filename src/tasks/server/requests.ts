@@ -12,6 +12,9 @@ import type { Carrier, Desk } from './carrier.ts'
 /** A request that no instance answered; the status of the error where it has one. */
 const NO_ANSWER = 502
 
+/** A body of up to so many bytes is read at once. */
+const SMALL = 65_536
+
 export interface RequestParts {
   readonly session: Session
   readonly client: Client
@@ -27,8 +30,10 @@ export class Requests implements Carrier {
   readonly #desk: Desk
   readonly #cluster: Cluster
   readonly #running = new Map<string, AbortController>()
+  /** There is no room while more than these are under way. */
+  #low = 0
   #isStopped = false
-  /** Of a request, waiting included; in ms. */
+  /** Of a request at its instance, in ms. */
   #mean: number | null = null
 
   constructor(cluster: Cluster, parts: RequestParts, desk: Desk) {
@@ -45,7 +50,9 @@ export class Requests implements Carrier {
     }
     // Some wait in the cluster's queue, so that no place waits for the next claim; one does that calls an instance up.
     const ahead = Math.max(1, aheadOf(places, this.#mean))
-    return Math.max(0, places + ahead - this.#running.size)
+    // Half of them go before more come: many at a time, that is what a claim is cheap by.
+    this.#low = places + Math.floor(ahead / 2)
+    return this.#running.size <= this.#low ? places + ahead - this.#running.size : 0
   }
 
   take(tasks: readonly Task[]): void {
@@ -66,8 +73,9 @@ export class Requests implements Carrier {
     const { method, url, headers, body } = task.request as TaskRequest
     const controller = new AbortController()
     this.#running.set(task.id, controller)
-    const startTime = wallClock()
-    let settled: (() => void) | undefined
+    const begun = wallClock()
+    let outcome: TaskOutcome | undefined
+    let message: string | undefined
     try {
       const response = await client.request(method, url, {
         headers,
@@ -79,21 +87,21 @@ export class Requests implements Carrier {
         idempotencyKey: task.id,
       })
       await this.#readBody(task, response)
-      const { status } = response
-      const outcome = this.#outcome(task, startTime, status < 400 ? 0 : status, response)
-      const why = status < 400 ? undefined : `${method} ${url} answered ${status}`
-      settled = () => this.#desk.settled(task, outcome, why)
+      const { status, timing } = response
+      const startTime = begun + Math.floor(timing?.queued ?? 0)
+      outcome = outcomeOf(task, startTime, status < 400 ? 0 : status, timing?.instance ?? null)
+      if (status >= 400) message = `${method} ${url} answered ${status}`
+      const took = wallClock() - startTime
+      this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
     } catch (error) {
       const status = error instanceof ManyhostError ? error.status : NO_ANSWER
-      settled = this.#isStopped
-        ? () => this.#desk.returned(task)
-        : () => this.#desk.settled(task, this.#outcome(task, startTime, status), describe(error))
+      message = describe(error)
+      if (!this.#isStopped) outcome = outcomeOf(task, begun, status, null)
     }
     this.#running.delete(task.id)
-    const took = wallClock() - startTime
-    this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
-    settled()
-    this.#desk.moved()
+    if (outcome) this.#desk.settled(task, outcome, message)
+    else this.#desk.returned(task)
+    if (this.#running.size <= this.#low) this.#desk.moved()
   }
 
   #limit(task: Task): number {
@@ -103,24 +111,31 @@ export class Requests implements Carrier {
   }
 
   async #readBody(task: Task, response: Response): Promise<void> {
-    if (!this.#parts.keeps(task)) return void (await response.bytes())
+    const isKept = this.#parts.keeps(task)
+    const length = Number(response.rawHeader('content-length') ?? Number.NaN)
+    if (!isKept && length <= SMALL) return void (await response.bytes())
     if (!response.body) return
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-      await this.#desk.output(task, 'stdout', chunk)
+      // What nobody keeps is read all the same, piece by piece: its end is the end of the task.
+      if (isKept) await this.#desk.output(task, 'stdout', chunk)
     }
   }
+}
 
-  #outcome(task: Task, startTime: number, exitStatus: number, response?: Response): TaskOutcome {
-    const instance = response?.timing?.instance ?? null
-    return {
-      id: task.id,
-      fence: task.fence,
-      exitStatus,
-      command: null,
-      clientId: instance,
-      clientHost: null,
-      startTime,
-      completionTime: wallClock(),
-    }
+function outcomeOf(
+  { id, fence }: Task,
+  startTime: number,
+  exitStatus: number,
+  clientId: string | null,
+): TaskOutcome {
+  return {
+    id,
+    fence,
+    exitStatus,
+    command: null,
+    clientId,
+    clientHost: null,
+    startTime,
+    completionTime: wallClock(),
   }
 }

@@ -1,6 +1,7 @@
 /** What a server says of tasks: their ends, counted and one by one. */
 import { dirname, join, resolve } from 'node:path'
 import { wallClock } from '../../time.ts'
+import type { Turn } from '../store/counts.ts'
 import type { Store } from '../store/store.ts'
 import type { Task, TaskOutcome } from '../task.ts'
 
@@ -11,6 +12,13 @@ export interface TaskResult extends Task {
   readonly willRetry: boolean
   /** For people, where there is something to say: `timeout after 30000 ms`. */
   readonly message?: string
+}
+
+/** A task, and what running it came to; not kept yet. */
+export interface Ended {
+  readonly task: Task
+  readonly outcome: TaskOutcome
+  readonly message: string | undefined
 }
 
 export interface TaskCounts {
@@ -30,6 +38,10 @@ export interface TaskCounts {
 export function outputsFolder(store: Store): string | undefined {
   if (store.kind !== 'sqlite') return resolve('manyhost-outputs')
   return store.name === ':memory:' ? undefined : join(dirname(resolve(store.name)), 'outputs')
+}
+
+export function heldBack({ group, failedOut }: Turn & { is: 'blocked' }): string {
+  return `${failedOut} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert, --delete or --cancel them)`
 }
 
 export function nowhere({ id, fence }: Task): TaskOutcome {

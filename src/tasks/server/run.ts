@@ -5,26 +5,26 @@ import { appendFile } from 'node:fs/promises'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { every, now, type Timer } from '../../time.ts'
-import { DynamicTasks, FixedTasks, type Work } from '../scaling.ts'
+import { sleep } from '../../time.ts'
 import { readTasks, type TaskSource } from '../source.ts'
 import type { Progress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
-import { defaultStore, openStore, type Store } from '../store/store.ts'
+import { defaultStore, openStore } from '../store/open.ts'
+import type { Store } from '../store/store.ts'
+import { Backlog } from './backlog.ts'
 import { Books } from './books.ts'
 import { type Door, openDoor } from './door.ts'
 import { Feed } from './feed.ts'
 import { taskMetrics } from './metrics.ts'
 import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
+import { Prospect, runnersWanted } from './prospect.ts'
+import { Reader } from './reader.ts'
 import type { TaskCounts, TaskResult } from './result.ts'
 import { runnerService } from './runners.ts'
 import { TaskServer } from './server.ts'
 
-/** Outcomes that may wait for who reads them. */
-const MOST_UNREAD = 1_000
-
-/** How often numbers for scaling and people are brought up to date, in ms. */
-const REFRESH = 500
+/** Between two tries of a store that takes nothing in, in ms. */
+const AGAIN = 500
 
 /** Rows of an in-memory store that are over, before they are thrown away. */
 const MOST_OVER = 5_000
@@ -50,7 +50,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   #server: TaskServer | undefined
   #door: Door | undefined
   #wish: 'drain' | 'stop' | undefined
-  #progress: Progress | undefined
+  #prospect: Prospect | undefined
   #over = 0
 
   constructor(parts: RunParts) {
@@ -114,7 +114,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
 
   /** Of the whole store, at most half a second old. */
   get progress(): Progress | undefined {
-    return this.#progress
+    return this.#prospect?.progress
   }
 
   /** Where it listens, with `listen`. */
@@ -190,7 +190,8 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       if (known()) return
       session.startup(runnerService(url, settings, token as string, server.shell.pick))
       if (!isOwn) this.#closers.push(() => session.remove(url, { timeout: 5_000 }))
-      this.#scale(session, url, server)
+      const wanted = runnersWanted(settings, server, () => this.#prospect?.progress)
+      if (wanted) session.setSize(url, wanted)
     }
     const server: TaskServer = new TaskServer(
       {
@@ -220,7 +221,9 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     // Those of a session that somebody else has, and that may serve requests alone, wait for the first need.
     if (isOwn) open()
     await server.start()
-    this.#refresh(server, store)
+    const prospect = new Prospect(server)
+    this.#prospect = prospect
+    this.#closers.push(() => prospect.close())
     if (settings.listen) {
       this.#door = await openDoor(server, settings.listen)
       const door = this.#door
@@ -256,13 +259,19 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       return undefined
     }
     const submitId = randomBytes(8).toString('hex')
+    const backlog = new Backlog({
+      store: server.store,
+      most: settings.backlog,
+      isWorking: () => server.state === 'working',
+    })
     const feed = new Feed({
       tasks: readTasks(source, sourceOptions({ ...settings, taskTimeout: undefined })),
       add: async (tasks) => {
         await this.#add(server, tasks, submitId)
         server.fed(tasks.length)
       },
-      room: () => server.room(),
+      room: () => backlog.room(),
+      ahead: settings.backlog,
     })
     feed.done.then(
       () => server.sourceEnded(),
@@ -283,67 +292,8 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
         const isPassing = error instanceof ManyhostError && error.retryable
         if (!isPassing || server.state !== 'working') throw error
         this.#problem(describe(error))
-        await new Promise<void>((resolve) => {
-          const timer = every(500, () => {
-            timer.clear()
-            resolve()
-          })
-        })
+        await sleep(AGAIN)
       }
-    }
-  }
-
-  #refresh(server: TaskServer, store: Store): void {
-    let isAsking = false
-    const ask = async (): Promise<void> => {
-      if (isAsking) return
-      isAsking = true
-      try {
-        this.#progress = await store.progress(server.attempts)
-      } catch {
-        // What is wrong with the store is told by who needs it.
-      } finally {
-        isAsking = false
-      }
-    }
-    void ask()
-    const timer: Timer = every(REFRESH, () => void ask())
-    const off = store.onAdded(() => {
-      if (!this.#progress?.remaining) void ask()
-    })
-    this.#closers.push(() => {
-      timer.clear()
-      off()
-    })
-  }
-
-  #scale(session: Session, url: string, server: TaskServer): void {
-    const { autoscaling, clientTimeout, runners, factor, period, minSize, places } =
-      this.#parts.settings
-    if (autoscaling) {
-      const maxSize = this.#parts.settings.maxSize ?? Math.max(runners, 1)
-      const policy = autoscaling === 'fixed' ? FixedTasks : DynamicTasks
-      const options = { initSize: runners, minSize, maxSize, factor, period, places }
-      const size = new policy(() => this.#work(server), options)
-      session.setSize(url, { valueOf: () => size.valueOf() })
-    } else if (clientTimeout > 0) {
-      let busyAt = now()
-      session.setSize(url, () => {
-        if (server.held > 0 || (this.#progress?.remaining ?? 1) > 0) busyAt = now()
-        return now() - busyAt >= clientTimeout ? 0 : runners
-      })
-    }
-  }
-
-  #work(server: TaskServer): Work {
-    const progress = this.#progress
-    return {
-      // Nobody has looked yet: as if there were something.
-      remaining: Math.max(progress?.remaining ?? 1, server.held),
-      running: server.held,
-      rate: progress?.rate ?? null,
-      averageDuration: progress?.averageDuration ?? null,
-      isClosed: server.state !== 'working',
     }
   }
 
@@ -377,70 +327,5 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
 
   #problem(message: string): void {
     this.#parts.settings.onProblem?.(message)
-  }
-}
-
-/** One who reads outcomes, at his own pace. */
-class Reader implements AsyncIterableIterator<TaskResult> {
-  readonly #left: () => void
-  #results: TaskResult[] = []
-  #next = 0
-  #ended: { readonly error: Error | undefined } | undefined
-  #wake: (() => void) | undefined
-  #room: (() => void) | undefined
-
-  constructor(left: () => void) {
-    this.#left = left
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this
-  }
-
-  /** Resolves when there is room for more. */
-  push(results: readonly TaskResult[]): Promise<void> | undefined {
-    this.#results.push(...results)
-    this.#wake?.()
-    if (this.#results.length - this.#next < MOST_UNREAD) return undefined
-    return new Promise((resolve) => {
-      this.#room = resolve
-    })
-  }
-
-  end(error: Error | undefined): void {
-    this.#ended ??= { error }
-    this.#wake?.()
-    this.#room?.()
-  }
-
-  async next(): Promise<IteratorResult<TaskResult, undefined>> {
-    for (;;) {
-      if (this.#next < this.#results.length) {
-        const value = this.#results[this.#next++] as TaskResult
-        if (this.#next === this.#results.length) {
-          this.#results = []
-          this.#next = 0
-          this.#room?.()
-        }
-        return { value, done: false }
-      }
-      if (this.#ended) {
-        const { error } = this.#ended
-        this.#ended = { error: undefined }
-        this.#left()
-        if (error) throw error
-        return { value: undefined, done: true }
-      }
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-      this.#wake = undefined
-    }
-  }
-
-  async return(): Promise<IteratorResult<TaskResult, undefined>> {
-    this.end(undefined)
-    this.#left()
-    return { value: undefined, done: true }
   }
 }

@@ -4,23 +4,33 @@
  */
 import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
-import type { Cluster } from '../../inside.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { after, every, now, sleep, type Timer } from '../../time.ts'
+import { every, sleep, type Timer } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import type { Books } from './books.ts'
 import type { Carrier, Desk } from './carrier.ts'
+import { Claiming } from './claiming.ts'
+import { Held } from './held.ts'
 import { Life } from './life.ts'
 import type { ServeSettings } from './options.ts'
-import { type Ended, Outcomes } from './outcomes.ts'
+import { Outcomes } from './outcomes.ts'
 import { Outputs } from './outputs.ts'
-import { Requests } from './requests.ts'
-import { nowhere, outputsFolder, resultOf, type TaskCounts, type TaskResult } from './result.ts'
+import {
+  type Ended,
+  heldBack,
+  nowhere,
+  outputsFolder,
+  type TaskCounts,
+  type TaskResult,
+} from './result.ts'
+import { Routes } from './routes.ts'
 import { Shell } from './shell.ts'
+import { Tally } from './tally.ts'
+import { Watch } from './watch.ts'
 
 export interface ServerParts {
   readonly session: Session
@@ -32,19 +42,7 @@ export interface ServerParts {
   ended(results: readonly TaskResult[]): void | Promise<void>
 }
 
-/** Tasks that run for longer are looked after in the store: somebody may have cancelled them. In ms. */
-const LOOK_AFTER = 1_000
-
-/** Between two claims that are small beside what runs, in ms. */
-const SOON = 20
-
 type State = 'working' | 'draining' | 'ended'
-
-interface Running {
-  readonly task: Task
-  readonly carrier: Carrier
-  readonly since: number
-}
 
 export class TaskServer implements Desk {
   /** Resolves when all is done, or it was told to drain or stop. Rejects with what keeps it from going on. */
@@ -55,32 +53,25 @@ export class TaskServer implements Desk {
   readonly #settings: ServeSettings
   readonly #parts: ServerParts
   readonly #client: Client
-  readonly #runnersUrl: string
   readonly #outcomes: Outcomes
   readonly #outputs: Outputs
-  readonly #requests = new Map<Cluster, Requests>()
-  /** Claimed, and with somebody. */
-  readonly #running = new Map<string, Running>()
-  /** Claimed, and with nobody yet, by where they go. */
-  readonly #waiting = new Map<Carrier, Task[]>()
-  #returned: Task[] = []
+  readonly #held = new Held()
+  readonly #routes: Routes
+  readonly #watch: Watch
+  readonly #claiming: Claiming
+  readonly #tally: Tally
   #life: Life | undefined
   #state: State = 'working'
   #isSourceOpen = true
   #isPumping = false
   #again = false
-  /** The last claim gave nothing, and nothing has happened since. */
-  #isDry = false
   #offAdded: (() => void) | undefined
   #offInstance: (() => void) | undefined
   #poll: Timer | undefined
   #finish!: () => void
   #fail!: (error: Error) => void
-  #counts = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
   #lastProblem = ''
   #blocked = -1
-  #claimedAt = 0
-  #soon: Timer | undefined
   /** Who reads outcomes slower than they come. */
   #listener: Promise<void> | undefined
 
@@ -96,14 +87,14 @@ export class TaskServer implements Desk {
     this.session = session
     this.store = store
     this.#client = session.client()
-    this.#runnersUrl = virtualUrl(settings.url as string).href
     const url = settings.url as string
+    const runnersUrl = virtualUrl(url).href
     this.shell = new Shell(
       {
         url,
         token,
         client: this.#client,
-        cluster: () => this.#runners(),
+        cluster: () => session.clusters.find((one) => one.url === runnersUrl),
         open: parts.open,
         books,
         bundle,
@@ -122,13 +113,41 @@ export class TaskServer implements Desk {
       store,
       size: settings.bundleSize,
       wait: settings.bundleWait,
+      running: () => this.#held.runningCount,
+      outputs: this.#outputs,
+      mayWrite: settings.onOutput !== undefined || settings.monitor,
       kept: (all, refused) => this.#kept(all, refused),
       problem: (message) => this.problem(message),
       failed: (error) => this.failed(error),
     })
+    this.#routes = new Routes(
+      {
+        session,
+        client: this.#client,
+        shell: this.shell,
+        runnersUrl,
+        priority: settings.priority,
+        timeout: settings.taskTimeout,
+        keeps: (task) => this.#outputs.keeps(task) || settings.onOutput !== undefined,
+      },
+      this,
+    )
+    this.#tally = new Tally(this.attempts)
+    this.#claiming = new Claiming({
+      store,
+      bundleSize: settings.bundleSize,
+      again: () => this.#pump(),
+      problem: (message) => this.problem(message),
+    })
+    this.#watch = new Watch({
+      store,
+      held: this.#held,
+      self: () => ({ id: this.id, host: this.#life?.host ?? '' }),
+      problem: (message) => this.problem(message),
+    })
     this.#offInstance = session.on('instance', ({ service, instance, state }) => {
       if (state === 'ready') this.moved()
-      if (service !== this.#runnersUrl || (state !== 'stopped' && state !== 'failed')) return
+      if (service !== runnersUrl || (state !== 'stopped' && state !== 'failed')) return
       books.forget(instance)
       // What it holds and nobody has taken back is nobody's.
       if (settings.confirm && this.#life) {
@@ -156,7 +175,7 @@ export class TaskServer implements Desk {
     this.#offAdded = this.store.onAdded(() => this.#wake())
     this.#poll = every(poll, () => {
       this.#wake()
-      void this.#lookAfter()
+      void this.#watch.lookAfter()
     })
     this.#wake()
   }
@@ -171,12 +190,12 @@ export class TaskServer implements Desk {
   }
 
   get counts(): TaskCounts {
-    return { ...this.#counts }
+    return this.#tally.counts
   }
 
   /** Tasks that it holds. */
   get held(): number {
-    return this.#running.size + this.#waitingCount()
+    return this.#held.size
   }
 
   get attempts(): number {
@@ -190,20 +209,13 @@ export class TaskServer implements Desk {
 
   /** Counts tasks of the source. */
   fed(count: number): void {
-    this.#counts.submitted += count
+    this.#tally.submitted(count)
   }
 
   /** Nothing more will come: it ends when nothing is left. */
   sourceEnded(): void {
     this.#isSourceOpen = false
     this.#wake()
-  }
-
-  /** Resolves when fewer than `backlog` tasks wait in the store. */
-  async room(): Promise<void> {
-    const { backlog } = this.#settings
-    if (backlog === Number.POSITIVE_INFINITY) return
-    while (this.#state === 'working' && (await this.store.counts()).new >= backlog) await sleep(5)
   }
 
   /** Starts nothing more; what runs ends in its time. */
@@ -216,14 +228,13 @@ export class TaskServer implements Desk {
   /** Drains, and ends what runs: it goes back to the queue. */
   stop(): void {
     this.drain()
-    this.shell.stop()
-    for (const one of this.#requests.values()) one.stop()
+    this.#routes.stop()
   }
 
   /** Cancels tasks, running ones too. Answers how many. */
   async cancel(filter: TaskFilter): Promise<number> {
     const count = await this.store.cancel(filter)
-    if (count > 0) await this.#lookAfter(0)
+    if (count > 0) await this.#watch.lookAfter(0)
     return count
   }
 
@@ -231,13 +242,12 @@ export class TaskServer implements Desk {
   async close(): Promise<void> {
     this.#state = 'ended'
     this.#poll?.clear()
-    this.#soon?.clear()
+    this.#claiming.close()
     this.#offAdded?.()
     this.#offInstance?.()
-    this.shell.stop()
-    for (const one of this.#requests.values()) one.stop()
+    this.#routes.stop()
     // What is stopped says so; who does not has lost its claim by `leave`.
-    for (let i = 0; i < 400 && this.#running.size > 0; i++) await sleep(5)
+    for (let i = 0; i < 400 && this.#held.runningCount > 0; i++) await sleep(5)
     await this.#outcomes.flush()
     this.#outcomes.close()
     try {
@@ -250,24 +260,12 @@ export class TaskServer implements Desk {
   // What carriers say.
 
   settled(task: Task, outcome: TaskOutcome, message: string | undefined): void {
-    const wrote =
-      message !== undefined ||
-      this.#outputs.keeps(task) ||
-      this.#settings.onOutput ||
-      this.#settings.monitor
-    if (!wrote) return this.#outcomes.add({ task, outcome, message })
-    this.#outputs.end(task, message).then(
-      (paths) => this.#outcomes.add({ task, outcome: { ...outcome, ...paths }, message }),
-      (error) => {
-        this.problem(describe(error))
-        this.#outcomes.add({ task, outcome, message })
-      },
-    )
+    this.#outcomes.settle({ task, outcome, message })
   }
 
   returned(task: Task): void {
     this.#outputs.drop(task)
-    this.#returned.push(task)
+    this.#held.giveBack([task])
     this.#pump()
   }
 
@@ -277,7 +275,7 @@ export class TaskServer implements Desk {
 
   confirmed(clientId: string, clientHost: string, tasks: readonly Task[]): void {
     if (!this.#settings.confirm) return
-    this.#confirm(clientId, clientHost, tasks).catch((error) => this.problem(describe(error)))
+    void this.#watch.confirmed(clientId, clientHost, tasks)
   }
 
   moved(): void {
@@ -299,7 +297,7 @@ export class TaskServer implements Desk {
   // The way of a task.
 
   #wake(): void {
-    this.#isDry = false
+    this.#claiming.wake()
     this.#pump()
   }
 
@@ -318,7 +316,8 @@ export class TaskServer implements Desk {
       do {
         this.#again = false
         await this.#giveBack()
-        this.#deliver()
+        if (this.#state === 'working') this.#held.deliver()
+        else this.#held.giveBack(this.#held.clearWaiting())
         if (this.#state === 'working' && (await this.#claim())) this.#again = true
       } while (this.#again && this.#state !== 'ended')
       await this.#checkEnd()
@@ -336,246 +335,66 @@ export class TaskServer implements Desk {
 
   /** Claims what can go on its way now. Answers whether there was something. */
   async #claim(): Promise<boolean> {
-    const limit = this.#limit()
-    if (limit <= 0 || this.#isDry) return false
-    // Where much runs, little room is not worth a transaction: a moment later there is more.
-    if (limit < Math.min(this.#running.size / 2, this.#settings.bundleSize)) {
-      if (now() - this.#claimedAt < SOON) {
-        this.#soon ??= after(SOON, () => {
-          this.#soon = undefined
-          this.#pump()
-        })
-        return false
-      }
-    }
-    this.#claimedAt = now()
-    if (this.#listener) {
-      await this.#listener
-      this.#listener = undefined
-    }
-    this.#isDry = true
+    const carriers = this.#routes.all()
+    const limit = this.#claiming.room(carriers, this.#held, this.#outcomes.size)
+    if (!this.#claiming.isWorth(limit, this.#held.runningCount)) return false
+    await this.#listener
+    this.#listener = undefined
+    const { id: server, attempts } = this
     const { eager } = this.#settings
-    let tasks: Task[]
-    try {
-      tasks = await this.store.claim({ server: this.id, limit, attempts: this.attempts, eager })
-    } catch (error) {
-      if ((error as ManyhostError).code !== 'MANYHOST_SERVER_EVICTED') throw error
-      // The next beat makes it a new one.
-      this.problem(describe(error))
-      return false
-    }
-    if (tasks.length === 0) return false
-    this.#isDry = false
-    for (const task of tasks) this.#route(task)
-    return true
-  }
-
-  /** As many as those who have nothing waiting would take; none while too much waits for others. */
-  #limit(): number {
-    const { bundleSize } = this.#settings
-    if (this.#waitingCount() >= bundleSize || this.#outcomes.size > 10 * bundleSize) return 0
-    let most = this.#waiting.get(this.shell)?.length ? 0 : this.shell.room()
-    for (const one of this.#carriers()) {
-      if (!this.#waiting.get(one)?.length) most = Math.max(most, one.room())
-    }
-    return Math.min(most, bundleSize)
-  }
-
-  #runners(): Cluster | undefined {
-    return this.session.clusters.find(({ url }) => url === this.#runnersUrl)
-  }
-
-  #carriers(): Requests[] {
-    for (const cluster of this.session.clusters) {
-      if (this.#requests.has(cluster) || cluster.url === this.#runnersUrl) continue
-      this.#requests.set(cluster, this.#requestsTo(cluster))
-    }
-    return [...this.#requests.values()]
-  }
-
-  #requestsTo(cluster: Cluster): Requests {
-    const { priority, taskTimeout } = this.#settings
-    return new Requests(
-      cluster,
-      {
-        session: this.session,
-        client: this.#client,
-        priority,
-        timeout: taskTimeout,
-        keeps: (task) => this.#outputs.keeps(task) || this.#settings.onOutput !== undefined,
-      },
-      this,
-    )
-  }
-
-  #route(task: Task): void {
-    let carrier: Carrier = this.shell
-    if (task.request) {
-      const { origin, pathname } = new URL(task.request.url)
-      const cluster = this.session.match(origin, pathname)
-      // A task never goes to the network: whoever hands tasks in would reach what only this machine can reach.
-      if (!cluster) {
-        this.#running.set(task.id, { task, carrier, since: now() })
-        const why = `no service is at ${task.request.url}`
-        return this.settled(task, nowhere(task), why)
-      }
-      let requests = this.#requests.get(cluster)
-      if (!requests) {
-        requests = this.#requestsTo(cluster)
-        this.#requests.set(cluster, requests)
-      }
-      carrier = requests
-    }
-    const waiting = this.#waiting.get(carrier)
-    if (waiting) waiting.push(task)
-    else this.#waiting.set(carrier, [task])
-  }
-
-  #deliver(): void {
-    for (const [carrier, waiting] of this.#waiting) {
-      while (waiting.length > 0) {
-        const tasks = waiting.splice(0, this.#state === 'working' ? carrier.room() : 0)
-        if (tasks.length === 0) break
-        const since = now()
-        for (const task of tasks) this.#running.set(task.id, { task, carrier, since })
-        carrier.take(tasks)
-      }
-      if (waiting.length === 0) this.#waiting.delete(carrier)
-      else if (this.#state !== 'working') {
-        this.#waiting.delete(carrier)
-        this.#returned.push(...waiting)
+    const tasks = await this.#claiming.claim({ server, limit, attempts, eager })
+    const takers = new Set<Carrier>()
+    for (const task of tasks) {
+      const carrier = this.#routes.to(task)
+      if (carrier) {
+        this.#held.wait(task, carrier)
+        takers.add(carrier)
+      } else {
+        this.#held.run(task, this.shell)
+        this.settled(task, nowhere(task), `no service is at ${task.request?.url}`)
       }
     }
+    this.#claiming.claimed(tasks.length === limit, takers, carriers)
+    return tasks.length > 0
   }
 
   async #giveBack(): Promise<void> {
-    const tasks = this.#returned
+    const tasks = this.#held.returned()
     if (tasks.length === 0) return
-    this.#returned = []
-    try {
-      await this.store.release(tasks)
-    } catch (error) {
-      this.#returned.push(...tasks)
-      throw error
-    }
-    for (const { id, fence } of tasks) this.#forget(id, fence)
+    await this.store.release(tasks)
+    this.#held.released(tasks)
   }
 
   async #kept(all: readonly Ended[], refused: ReadonlyMap<string, string>): Promise<void> {
-    const results: TaskResult[] = []
-    for (const { task, outcome, message } of all) {
-      this.#forget(task.id, task.fence)
-      if (refused.has(task.id)) {
-        this.#counts.refused++
-        continue
-      }
-      const { exitStatus } = outcome
-      const willRetry = exitStatus !== 0 && exitStatus !== -1 && task.attempt < this.attempts
-      if (exitStatus === 0) this.#counts.succeeded++
-      else if (exitStatus === -1) this.#counts.cancelled++
-      else if (willRetry) this.#counts.retried++
-      else this.#counts.failed++
-      results.push(resultOf(task, outcome, willRetry, message))
-    }
+    for (const { task } of all) this.#held.forget(task.id, task.fence)
+    const results = this.#tally.ended(all, refused)
     this.#wake()
     const listening = this.#parts.ended(results)
     if (listening) this.#listener = listening
   }
 
-  #forget(id: string, fence: number): void {
-    if (this.#running.get(id)?.task.fence === fence) this.#running.delete(id)
-  }
-
-  async #confirm(clientId: string, clientHost: string, tasks: readonly Task[]): Promise<void> {
-    await this.#connected(clientId, clientHost)
-    const held = new Set(await this.store.confirm(clientId, clientHost, tasks))
-    for (const task of tasks) {
-      if (held.has(task.id) || !this.#running.has(task.id)) continue
-      // Taken back meanwhile, and not because it has ended already.
-      const [found] = await this.store.find([task.id])
-      if (found?.completionTime === null && found.fence === task.fence && found.serverId) continue
-      this.#running.get(task.id)?.carrier.cancel(task)
-    }
-  }
-
-  readonly #clients = new Map<string, Promise<void>>()
-
-  #connected(id: string, host: string): Promise<void> {
-    let known = this.#clients.get(id)
-    if (!known) {
-      known = this.store.connect({
-        id,
-        host,
-        serverId: this.id,
-        serverHost: this.#life?.host ?? '',
-      })
-      this.#clients.set(id, known)
-      // Runners come and go for months.
-      if (this.#clients.size > 1_000) this.#clients.delete([...this.#clients.keys()][0] as string)
-    }
-    return known
-  }
-
-  /** Tasks that run for long: does the store still say that they are ours? */
-  async #lookAfter(age = LOOK_AFTER): Promise<void> {
-    const before = now() - age
-    const long: Running[] = []
-    for (const one of this.#running.values()) {
-      if (one.since > before) break
-      long.push(one)
-      if (long.length >= 1_000) break
-    }
-    if (long.length === 0) return
-    try {
-      const found = new Map(
-        (await this.store.find(long.map(({ task }) => task.id))).map((task) => [task.id, task]),
-      )
-      for (const { task, carrier } of long) {
-        if (!this.#running.has(task.id)) continue
-        const known = found.get(task.id)
-        const isOurs =
-          known?.fence === task.fence && known.exitStatus === null && known.serverId === this.id
-        // An outcome that waits to be kept is no reason to end anything.
-        if (!isOurs) carrier.cancel(task)
-      }
-    } catch (error) {
-      this.problem(describe(error))
-    }
-  }
-
   #evicted(): void {
-    this.#clients.clear()
-    for (const { task, carrier } of this.#running.values()) carrier.cancel(task)
-    this.#returned.push(...[...this.#waiting.values()].flat())
-    this.#waiting.clear()
+    this.#watch.restart()
+    for (const { task, carrier } of this.#held.running()) carrier.cancel(task)
+    this.#held.giveBack(this.#held.clearWaiting())
     this.#wake()
-  }
-
-  #waitingCount(): number {
-    let count = 0
-    for (const waiting of this.#waiting.values()) count += waiting.length
-    return count
   }
 
   async #checkEnd(): Promise<void> {
     if (this.#state === 'ended' || this.#again) return
-    const isBusy = this.#running.size > 0 || this.#waitingCount() > 0 || this.#returned.length > 0
-    if (isBusy) return
+    if (this.#held.size > 0) return
     if (this.#state === 'draining') return this.#end()
-    if (!this.#isDry) return
+    if (!this.#claiming.isDry) return
     const turn = await this.store.turn(this.attempts)
+    const isLast = !this.#settings.forever && !this.#isSourceOpen
     if (turn.is === 'blocked') {
-      const text = `${turn.failedOut} tasks of group ${turn.group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${turn.group}; update --revert, --delete or --cancel them)`
-      if (!this.#settings.forever && !this.#isSourceOpen) {
-        return this.failed(new ManyhostError('MANYHOST_GROUP_FAILED', text))
-      }
-      if (this.#blocked !== turn.group) this.problem(text)
+      if (isLast) return this.failed(new ManyhostError('MANYHOST_GROUP_FAILED', heldBack(turn)))
+      if (this.#blocked !== turn.group) this.problem(heldBack(turn))
       this.#blocked = turn.group
       return
     }
     this.#blocked = -1
-    const isOver = turn.is === 'done' && !this.#settings.forever && !this.#isSourceOpen
-    if (isOver && !this.#again && this.#running.size === 0) this.#end()
+    if (isLast && turn.is === 'done' && !this.#again && this.#held.size === 0) this.#end()
   }
 
   #end(): void {

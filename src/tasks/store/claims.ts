@@ -10,7 +10,6 @@ import type { Ground } from './ground.ts'
 import { GIVEN } from './hot.ts'
 import { newId } from './identity.ts'
 import { NOTHING_YET } from './intake.ts'
-import { keptCounts } from './queries.ts'
 import { type Cells, cellsOf, type Kept, kept } from './row.ts'
 import type { TaskState } from './tables.ts'
 
@@ -41,7 +40,7 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
       `limit is a whole number from 1 up, got ${show(limit)}`,
     )
   }
-  const { engine, hot, db } = ground
+  const { engine, hot } = ground
   return engine.transaction(async (statements) => {
     const [alive] = await statements.all<{ host: string }>(hot.alive(server))
     if (!alive) {
@@ -53,7 +52,7 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
     const counted =
       options.group !== undefined && attempts === 1
         ? []
-        : await statements.all<Counted>(keptCounts(db))
+        : await statements.all<Counted>(hot.counted)
     let { group } = options
     if (group === undefined) {
       const turn = turnOf(groupsOf(counted, attempts))
@@ -100,13 +99,14 @@ async function fresh(
       found.map(({ seq }) => seq),
     ),
   )
-  return found.map(({ task }) => ({
-    ...task,
-    scheduleTime: at,
-    serverId: server,
-    serverHost: host,
-    fence: task.fence + 1,
-  }))
+  return found.map(({ task }) =>
+    Object.assign(task, {
+      scheduleTime: at,
+      serverId: server,
+      serverHost: host,
+      fence: task.fence + 1,
+    }),
+  )
 }
 
 /** The next attempts of tasks that failed, the longest ago first: rows of their own, with all that was asked for. */

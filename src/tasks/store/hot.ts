@@ -100,7 +100,11 @@ export function hotStatements(kind: Engine['kind']) {
     `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
   )
 
+  const counted = query(`SELECT "group", attempt, state, CAST(sum(n) AS BIGINT) AS n FROM task_count
+    GROUP BY "group", attempt, state HAVING sum(n) <> 0 ORDER BY "group", attempt`)
+
   return {
+    counted,
     insert: (rows: readonly Cells[]): Query => query(insert, JSON.stringify(rows)),
     fresh: (group: number, limit: number): Query => query(fresh, group, limit),
     failed: (group: number, attempt: number, limit: number): Query =>

@@ -4,9 +4,8 @@ import { wallClock } from '../../time.ts'
 import type { NewTask, Task } from '../task.ts'
 import { invalidTask, taskProblem } from './check.ts'
 import type { Ground } from './ground.ts'
-import { GIVEN } from './hot.ts'
 import { newId } from './identity.ts'
-import { type Cells, cellsOf } from './row.ts'
+import type { Cells } from './row.ts'
 
 /** Rows, and characters, of one statement: what SQLite does at once, nothing else is done meanwhile. */
 const MOST_ROWS = 2_000
@@ -37,9 +36,9 @@ export async function add(
     ids.length = 0
     for (const batch of batches(tasks)) {
       const rows: Cells[] = batch.map((task) => {
-        const made = fresh(task, submitId, submitTime, submitHost)
-        ids.push(made.id)
-        return cellsOf(made, GIVEN)
+        const id = newId()
+        ids.push(id)
+        return fresh(task, id, submitId, submitTime, submitHost)
       })
       await statements.run(hot.insert(rows))
     }
@@ -63,23 +62,34 @@ function* batches(tasks: readonly NewTask[]): Generator<NewTask[]> {
   if (batch.length > 0) yield batch
 }
 
-function fresh(task: NewTask, submitId: string, submitTime: number, submitHost: string): Task {
-  return {
-    ...NOTHING_YET,
-    id: newId(),
-    args: task.args,
-    group: task.group ?? 0,
+/** In the order of GIVEN. */
+function fresh(
+  task: NewTask,
+  id: string,
+  submitId: string,
+  submitTime: number,
+  submitHost: string,
+): Cells {
+  return [
+    id,
+    task.group ?? 0,
+    task.args,
     submitId,
     submitTime,
     submitHost,
-    cores: task.cores ?? null,
-    memory: task.memory ?? null,
-    timeout: task.timeout ?? null,
-    tag: task.tag ?? {},
-    request: task.request ?? null,
-    attempt: 1,
-    fence: 0,
-  }
+    task.cores ?? null,
+    task.memory ?? null,
+    task.timeout ?? null,
+    null,
+    null,
+    null,
+    1,
+    0,
+    null,
+    task.tag ? JSON.stringify(task.tag) : '{}',
+    task.request ? JSON.stringify(task.request) : null,
+    0,
+  ]
 }
 
 /** What a task does not have before it is claimed. */

@@ -31,13 +31,45 @@ function camel(name: string): string {
   return made
 }
 
+/** Written out, for a literal has one shape from its beginning: all who handle tasks are several times faster for it. */
 export function kept(cells: Cells): Kept {
-  const task: Record<string, unknown> = {}
-  for (const [index, name] of NAMES.entries()) task[name] = cells[index + 1]
-  task.retried = task.retried === 1
-  task.tag = task.tag === '{}' ? {} : (JSON.parse(task.tag as string) as Tags)
-  task.request = task.request === null ? null : (JSON.parse(task.request as string) as TaskRequest)
-  return { seq: cells[0] as number, task: task as unknown as Task }
+  const tag = cells[30] as string
+  const request = cells[31] as string | null
+  const task: Task = {
+    id: cells[1] as Task['id'],
+    group: cells[2] as Task['group'],
+    args: cells[3] as Task['args'],
+    submitId: cells[4] as Task['submitId'],
+    submitTime: cells[5] as Task['submitTime'],
+    submitHost: cells[6] as Task['submitHost'],
+    cores: cells[7] as Task['cores'],
+    memory: cells[8] as Task['memory'],
+    coresMax: cells[9] as Task['coresMax'],
+    memoryMax: cells[10] as Task['memoryMax'],
+    timeout: cells[11] as Task['timeout'],
+    serverId: cells[12] as Task['serverId'],
+    serverHost: cells[13] as Task['serverHost'],
+    scheduleTime: cells[14] as Task['scheduleTime'],
+    clientId: cells[15] as Task['clientId'],
+    clientHost: cells[16] as Task['clientHost'],
+    command: cells[17] as Task['command'],
+    startTime: cells[18] as Task['startTime'],
+    completionTime: cells[19] as Task['completionTime'],
+    exitStatus: cells[20] as Task['exitStatus'],
+    outpath: cells[21] as Task['outpath'],
+    errpath: cells[22] as Task['errpath'],
+    csvpath: cells[23] as Task['csvpath'],
+    attempt: cells[24] as Task['attempt'],
+    retried: cells[25] === 1,
+    waited: cells[26] as Task['waited'],
+    duration: cells[27] as Task['duration'],
+    previousId: cells[28] as Task['previousId'],
+    nextId: cells[29] as Task['nextId'],
+    tag: tag === '{}' ? {} : (JSON.parse(tag) as Tags),
+    request: request === null ? null : (JSON.parse(request) as TaskRequest),
+    fence: cells[32] as Task['fence'],
+  }
+  return { seq: cells[0] as number, task }
 }
 
 /** The cells of these columns. */

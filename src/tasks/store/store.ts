@@ -2,10 +2,8 @@
  * The durable store of tasks. All that is said of a task is said here, in transactions; whoever was told that a thing is
  * done finds it done after any crash. Many servers may work on one store: no two of them ever hold the same claim.
  */
-import { homedir, hostname } from 'node:os'
-import { join as joined } from 'node:path'
-import { asError, ManyhostError } from '../../errors.ts'
-import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../options.ts'
+import { hostname } from 'node:os'
+import { ManyhostError } from '../../errors.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import { type Changes, cancel, release, remove, revert, update } from './changes.ts'
 import {
@@ -36,9 +34,6 @@ import { hotStatements } from './hot.ts'
 import { add, type Submitter } from './intake.ts'
 import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
 import { Partitions, type Place, partitionPath } from './partitions.ts'
-import { PostgresEngine, withoutPassword } from './postgres.ts'
-import { keptCounts } from './queries.ts'
-import { migrate } from './schema.ts'
 import {
   beat,
   type Client,
@@ -52,85 +47,10 @@ import {
   type Server,
   servers,
 } from './servers.ts'
-import { SqliteEngine } from './sqlite.ts'
-
-const STORE_RULES = {
-  busyTimeout: whole(1, 5_000),
-  synchronous: oneOf(['normal', 'full'], 'normal'),
-  connections: whole(2, 4),
-  schema: text('a name of a-z, 0-9 and _, up to 40', (name) =>
-    /^[a-z_][a-z0-9_]{0,39}$/.test(name),
-  ),
-  create: rule<boolean>('true or false', true, (value) =>
-    typeof value === 'boolean' ? value : undefined,
-  ),
-}
-
-export interface StoreOptions {
-  /** Milliseconds to try for a lock that another program holds. @default 5000 */
-  busyTimeout?: number
-  /** SQLite: `full` survives a power cut with all that was acknowledged, `normal` a crash of the program. @default 'normal' */
-  synchronous?: 'normal' | 'full'
-  /** PostgreSQL: connections at most; one listens. From 2 up. @default 4 */
-  connections?: number
-  /** PostgreSQL: the schema that has the tables. @default 'manyhost' */
-  schema?: string
-  /** Whether a store that is not there is made. @default true */
-  create?: boolean
-}
 
 /** Outcomes that the rate is taken from. */
 const SAMPLES = 1_000
 const SAMPLED_FOR = 60_000
-
-/** `~/.manyhost/tasks.db`, or `manyhost/tasks.db` in `XDG_DATA_HOME` where that is set. */
-export function defaultStore(environment: NodeJS.ProcessEnv = process.env): string {
-  const data = environment.XDG_DATA_HOME
-  return data ? joined(data, 'manyhost', 'tasks.db') : joined(homedir(), '.manyhost', 'tasks.db')
-}
-
-/**
- * Opens a store: a path (SQLite), `:memory:`, or a `postgres://` URL. What is not there is made; what is of an older
- * version is brought to this one.
- * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer version, or no store;
- * MANYHOST_STORE_FAILED, MANYHOST_STORE_BUSY, MANYHOST_STORE_FULL where the database says so
- */
-export async function openStore(where: string, options: StoreOptions = {}): Promise<Store> {
-  const parsed = parseOptions('openStore', options, STORE_RULES)
-  const schema = parsed.schema ?? 'manyhost'
-  const isPostgres = /^postgres(ql)?:/i.test(where)
-  if (!isPostgres && /^[a-z]+:\/\//i.test(where)) {
-    throw new ManyhostError(
-      'MANYHOST_INVALID_OPTION',
-      `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
-    )
-  }
-  const engine = isPostgres
-    ? await PostgresEngine.open(where, { ...parsed, schema })
-    : await openFile(where, parsed)
-  try {
-    await migrate(engine, isPostgres ? schema : undefined)
-    return new Store(engine, schema)
-  } catch (error) {
-    await engine.close()
-    throw asError(error)
-  }
-}
-
-async function openFile(path: string, options: Parsed<typeof STORE_RULES>): Promise<SqliteEngine> {
-  if (!options.create && path !== ':memory:') {
-    const { existsSync } = await import('node:fs')
-    if (!existsSync(path)) {
-      throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
-    }
-  }
-  return SqliteEngine.open(path, options)
-}
-
-/** The name of a store, fit for logs. */
-export function storeName(where: string): string {
-  return /^postgres(ql)?:/i.test(where) ? withoutPassword(where) : where
-}
 
 /** Closed by who opened it. All times are milliseconds since 1970. */
 export class Store {
@@ -426,7 +346,7 @@ export class Store {
   }
 
   #counted(): Promise<Counted[]> {
-    return this.#engine.all<Counted>(keptCounts(this.#ground.db))
+    return this.#engine.all<Counted>(this.#ground.hot.counted)
   }
 
   #tell(): void {

@@ -1,0 +1,33 @@
+/** How much of a source may be in the store at a time. */
+import { sleep } from '../../time.ts'
+import type { Store } from '../store/store.ts'
+
+/** Between two looks whether something was claimed, by whomever; in ms. */
+const LOOK = 5
+
+export interface BacklogParts {
+  readonly store: Store
+  /** Tasks that may wait there. */
+  readonly most: number
+  isWorking(): boolean
+}
+
+export class Backlog {
+  readonly #parts: BacklogParts
+
+  constructor(parts: BacklogParts) {
+    this.#parts = parts
+  }
+
+  /** Resolves when fewer than `most` tasks wait in the store, with how many fewer; with 0 where no work is done any more. */
+  async room(): Promise<number> {
+    const { store, most, isWorking } = this.#parts
+    while (isWorking()) {
+      if (most === Number.POSITIVE_INFINITY) return most
+      const room = most - (await store.counts()).new
+      if (room > 0) return room
+      await sleep(LOOK)
+    }
+    return 0
+  }
+}

@@ -1,0 +1,63 @@
+/** Where a task goes: a shell command to the runners, a request to the cluster that is at its URL. */
+import type { Client } from '../../client.ts'
+import type { Cluster } from '../../inside.ts'
+import type { Session } from '../../session.ts'
+import type { Task } from '../task.ts'
+import type { Carrier, Desk } from './carrier.ts'
+import { Requests } from './requests.ts'
+import type { Shell } from './shell.ts'
+
+export interface RouteParts {
+  readonly session: Session
+  readonly client: Client
+  readonly shell: Shell
+  /** The virtual URL of the runners. */
+  readonly runnersUrl: string
+  readonly priority: number
+  /** Of a request, in ms; 0: unlimited. */
+  readonly timeout: number
+  /** Whether the body that answers it is kept. */
+  keeps(task: Task): boolean
+}
+
+export class Routes {
+  readonly #parts: RouteParts
+  readonly #desk: Desk
+  readonly #requests = new Map<Cluster, Requests>()
+
+  constructor(parts: RouteParts, desk: Desk) {
+    this.#parts = parts
+    this.#desk = desk
+  }
+
+  /** Undefined where there is none: a task never goes to the network, which only this machine may be able to reach. */
+  to({ request }: Task): Carrier | undefined {
+    const { session, shell } = this.#parts
+    if (!request) return shell
+    const { origin, pathname } = new URL(request.url)
+    const cluster = session.match(origin, pathname)
+    return cluster && this.#at(cluster)
+  }
+
+  /** Every way that there is now. */
+  all(): Carrier[] {
+    const { session, shell, runnersUrl } = this.#parts
+    for (const cluster of session.clusters) if (cluster.url !== runnersUrl) this.#at(cluster)
+    return [shell, ...this.#requests.values()]
+  }
+
+  /** Ends all that runs. */
+  stop(): void {
+    this.#parts.shell.stop()
+    for (const one of this.#requests.values()) one.stop()
+  }
+
+  #at(cluster: Cluster): Requests {
+    let requests = this.#requests.get(cluster)
+    if (!requests) {
+      requests = new Requests(cluster, this.#parts, this.#desk)
+      this.#requests.set(cluster, requests)
+    }
+    return requests
+  }
+}

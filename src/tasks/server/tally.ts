@@ -1,0 +1,39 @@
+/** Counts what became of tasks. */
+import { type Ended, resultOf, type TaskCounts, type TaskResult } from './result.ts'
+
+export class Tally {
+  readonly #counts = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
+  /** How often a task is tried in all. */
+  readonly #attempts: number
+
+  constructor(attempts: number) {
+    this.#attempts = attempts
+  }
+
+  get counts(): TaskCounts {
+    return { ...this.#counts }
+  }
+
+  submitted(count: number): void {
+    this.#counts.submitted += count
+  }
+
+  /** Answers the results of those that were not refused. */
+  ended(all: readonly Ended[], refused: ReadonlyMap<string, unknown>): TaskResult[] {
+    const results: TaskResult[] = []
+    for (const { task, outcome, message } of all) {
+      if (refused.has(task.id)) {
+        this.#counts.refused++
+        continue
+      }
+      const { exitStatus } = outcome
+      const willRetry = exitStatus !== 0 && exitStatus !== -1 && task.attempt < this.#attempts
+      if (exitStatus === 0) this.#counts.succeeded++
+      else if (exitStatus === -1) this.#counts.cancelled++
+      else if (willRetry) this.#counts.retried++
+      else this.#counts.failed++
+      results.push(resultOf(task, outcome, willRetry, message))
+    }
+    return results
+  }
+}

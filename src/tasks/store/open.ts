@@ -1,0 +1,83 @@
+/** How a store is opened, and where it is when nobody says so. */
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { asError, ManyhostError } from '../../errors.ts'
+import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../options.ts'
+import { PostgresEngine, withoutPassword } from './postgres.ts'
+import { migrate } from './schema.ts'
+import { SqliteEngine } from './sqlite.ts'
+import { Store } from './store.ts'
+
+const STORE_RULES = {
+  busyTimeout: whole(1, 5_000),
+  synchronous: oneOf(['normal', 'full'], 'normal'),
+  connections: whole(2, 4),
+  schema: text('a name of a-z, 0-9 and _, up to 40', (name) =>
+    /^[a-z_][a-z0-9_]{0,39}$/.test(name),
+  ),
+  create: rule<boolean>('true or false', true, (value) =>
+    typeof value === 'boolean' ? value : undefined,
+  ),
+}
+
+export interface StoreOptions {
+  /** Milliseconds to try for a lock that another program holds. @default 5000 */
+  busyTimeout?: number
+  /** SQLite: `full` survives a power cut with all that was acknowledged, `normal` a crash of the program. @default 'normal' */
+  synchronous?: 'normal' | 'full'
+  /** PostgreSQL: connections at most; one listens. From 2 up. @default 4 */
+  connections?: number
+  /** PostgreSQL: the schema that has the tables. @default 'manyhost' */
+  schema?: string
+  /** Whether a store that is not there is made. @default true */
+  create?: boolean
+}
+
+/** `~/.manyhost/tasks.db`, or `manyhost/tasks.db` in `XDG_DATA_HOME` where that is set. */
+export function defaultStore(environment: NodeJS.ProcessEnv = process.env): string {
+  const data = environment.XDG_DATA_HOME
+  return data ? join(data, 'manyhost', 'tasks.db') : join(homedir(), '.manyhost', 'tasks.db')
+}
+
+/**
+ * Opens a store: a path (SQLite), `:memory:`, or a `postgres://` URL. What is not there is made; what is of an older
+ * version is brought to this one.
+ * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer version, or no store;
+ * MANYHOST_STORE_FAILED, MANYHOST_STORE_BUSY, MANYHOST_STORE_FULL where the database says so
+ */
+export async function openStore(where: string, options: StoreOptions = {}): Promise<Store> {
+  const parsed = parseOptions('openStore', options, STORE_RULES)
+  const schema = parsed.schema ?? 'manyhost'
+  const isPostgres = /^postgres(ql)?:/i.test(where)
+  if (!isPostgres && /^[a-z]+:\/\//i.test(where)) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
+    )
+  }
+  const engine = isPostgres
+    ? await PostgresEngine.open(where, { ...parsed, schema })
+    : await openFile(where, parsed)
+  try {
+    await migrate(engine, isPostgres ? schema : undefined)
+    return new Store(engine, schema)
+  } catch (error) {
+    await engine.close()
+    throw asError(error)
+  }
+}
+
+async function openFile(path: string, options: Parsed<typeof STORE_RULES>): Promise<SqliteEngine> {
+  if (!options.create && path !== ':memory:') {
+    const { existsSync } = await import('node:fs')
+    if (!existsSync(path)) {
+      throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
+    }
+  }
+  return SqliteEngine.open(path, options)
+}
+
+/** The name of a store, fit for logs. */
+export function storeName(where: string): string {
+  return /^postgres(ql)?:/i.test(where) ? withoutPassword(where) : where
+}

@@ -1,0 +1,89 @@
+/** Runners that are lost while they have tasks: frozen ones, and those that a task kills. */
+import { readFileSync } from 'node:fs'
+import { expect, it, onTestFinished } from 'vitest'
+import { processes } from '../../providers/process/index.ts'
+import { Session } from '../../src/session.ts'
+import { runnerProgram } from '../../src/tasks/server/runners.ts'
+import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
+import { until } from '../help.ts'
+import { pidsWith } from './runner-help.ts'
+
+/** Runners that have `mark` in their environment, so that they can be told from those of other tests. */
+function runnersOf(mark: string): number[] {
+  return pidsWith(mark).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('runner/main.js')
+    } catch {
+      return false
+    }
+  })
+}
+
+let marks = 0
+
+function marked() {
+  const mark = `MANYHOST_MARK=lost-${process.pid}-${++marks}`
+  return { mark, runner: ['env', mark, process.execPath, runnerProgram()] }
+}
+
+it('a runner that is frozen loses its task to another, whose outcome is the one that counts', async () => {
+  const store = await openStore(':memory:')
+  onTestFinished(() => store.close())
+  const { mark, runner } = marked()
+  const session = new Session({ provider: processes() })
+  onTestFinished(() => session.close({ force: true }))
+  const problems: string[] = []
+  const run = runCluster(['test $TASK_FENCE -gt 1 || sleep 600'], {
+    store,
+    session,
+    runner,
+    places: 1,
+    // The shortest that there is: its health is asked for every half second.
+    evictAfter: 1_000,
+    onProblem: (problem) => problems.push(problem),
+  })
+  await run.ready
+  let id = ''
+  await until(async () => {
+    for await (const task of store.list()) if (task.clientId) id = task.id
+    return id !== ''
+  })
+  const [frozen = 0] = runnersOf(mark)
+  process.kill(frozen, 'SIGSTOP')
+  expect(await run, problems.join()).toMatchObject({ succeeded: 1, failed: 0 })
+  const task = await store.get(id)
+  expect(task).toMatchObject({ exitStatus: 0, attempt: 1 })
+  expect(task.fence).toBeGreaterThan(1)
+  // What the frozen one had to say came to nothing, or was refused.
+  await store.complete([{ ...LATE, id, fence: 1 }])
+  expect(await store.get(id)).toEqual(task)
+  await until(() => !runnersOf(mark).includes(frozen))
+}, 90_000)
+
+const LATE = {
+  exitStatus: 1,
+  command: 'late',
+  clientId: null,
+  clientHost: null,
+  startTime: null,
+  completionTime: 1,
+}
+
+it('a task that kills its runner again and again ends with an outcome, and the others with theirs', async () => {
+  const { runner } = marked()
+  // Up from the shell to the runner; the pattern does not fit the shell's own command line.
+  const killer =
+    'p=$$; until grep -q "runner/[m]ain.js" /proc/$p/cmdline; do [ $p -gt 1 ] || exit 9; ' +
+    "p=$(sed -n 's/^PPid:.//p' /proc/$p/status); done; kill -9 $p; sleep 60"
+  const results: TaskResult[] = []
+  const run = runCluster([killer, ...Array.from({ length: 20 }, () => 'true')], {
+    inMemory: true,
+    runner,
+    places: 2,
+  })
+  for await (const one of run) results.push(one)
+  const poison = results.filter(({ args }) => args === killer)
+  expect(poison).toMatchObject([{ exitStatus: 137, willRetry: false }])
+  expect(poison[0]?.message).toMatch(/its runner was lost 5 times/)
+  expect(await run).toMatchObject({ succeeded: 20, failed: 1 })
+}, 180_000)
