@@ -1,57 +1,14 @@
 /** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
-import { createReadStream, createWriteStream, existsSync, type WriteStream } from 'node:fs'
-import { ssh } from '../../../providers/ssh/index.ts'
+import { createReadStream, existsSync } from 'node:fs'
 import { describe } from '../../errors.ts'
-import type { Provider } from '../../provider.ts'
-import { expandNodelist } from '../../tasks/nodelist.ts'
-import { parseTags } from '../../tasks/tags.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
-import { line, write } from '../terminal.ts'
+import { line } from '../terminal.ts'
+import { optionsOf, type ServingFlags } from './asked.ts'
+import { Printing } from './printing.ts'
 import { Watch } from './progress.ts'
-import { exitFor, type StoreFlags, storeOf } from './store.ts'
-
-export interface ServingFlags extends StoreFlags {
-  readonly db?: boolean
-  readonly numTasks?: number
-  readonly template?: string
-  readonly bundlesize?: number
-  readonly bundlewait?: number
-  readonly maxRetries?: number
-  readonly eager?: boolean
-  readonly confirm?: boolean
-  readonly evictAfter?: number
-  readonly capture?: boolean
-  readonly monitor?: boolean
-  readonly output?: string
-  readonly errors?: string
-  readonly failures?: string
-  readonly print?: boolean
-  readonly maxCores?: number
-  readonly maxMemory?: number
-  readonly timeout?: number
-  readonly taskTimeout?: number
-  readonly signalwait?: number
-  readonly ratelimit?: number
-  readonly delayStart?: number
-  readonly poll?: number
-  readonly initSize?: number
-  readonly autoscaling?: string | true
-  readonly factor?: number
-  readonly period?: number
-  readonly minSize?: number
-  readonly maxSize?: number
-  readonly ssh?: readonly string[]
-  readonly remoteExe?: string
-  readonly cores?: number
-  readonly memory?: number
-  readonly group?: number
-  readonly tag?: readonly string[]
-  readonly fromJson?: boolean
-  readonly forever?: boolean
-  readonly restart?: boolean
-}
+import { exitFor } from './store.ts'
 
 export async function run(
   [file]: readonly (string | undefined)[],
@@ -150,93 +107,4 @@ function hear(run: TaskRun): { code: number | undefined } {
   takeSignal('SIGINT', end(EXIT.interrupted.number))
   takeSignal('SIGTERM', end(EXIT.terminated.number))
   return heard
-}
-
-function optionsOf(flags: ServingFlags): ClusterRunOptions {
-  const { autoscaling } = flags
-  if (typeof autoscaling === 'string' && autoscaling !== 'fixed' && autoscaling !== 'dynamic') {
-    throw new CliError('usage', `--autoscaling is fixed or dynamic, got ${autoscaling}`)
-  }
-  let tags: ReturnType<typeof parseTags> | undefined
-  try {
-    tags = flags.tag && parseTags(flags.tag)
-  } catch (error) {
-    throw exitFor(error)
-  }
-  return {
-    ...(flags.db === false ? { inMemory: true } : { store: storeOf(flags) }),
-    kind: flags.fromJson ? 'json' : 'command',
-    places: flags.numTasks,
-    template: flags.template,
-    bundleSize: flags.bundlesize,
-    bundleWait: flags.bundlewait,
-    maxRetries: flags.maxRetries,
-    eager: flags.eager,
-    confirm: flags.confirm,
-    evictAfter: flags.evictAfter,
-    capture: flags.capture,
-    monitor: flags.monitor,
-    redirectFailures: flags.failures,
-    cores: flags.maxCores,
-    memory: flags.maxMemory,
-    clientTimeout: flags.timeout,
-    taskTimeout: flags.taskTimeout,
-    signalWait: flags.signalwait,
-    rate: flags.ratelimit,
-    delayStart: flags.delayStart,
-    poll: flags.poll,
-    runners: flags.initSize,
-    autoscaling: autoscaling === true ? 'dynamic' : (autoscaling as 'fixed' | 'dynamic'),
-    factor: flags.factor,
-    period: flags.period,
-    minSize: flags.minSize,
-    maxSize: flags.maxSize,
-    taskCores: flags.cores,
-    taskMemory: flags.memory,
-    group: flags.group,
-    tags,
-    ...(flags.ssh && far(flags.ssh, flags)),
-  }
-}
-
-/** Runners on other machines, one on each, unless more are asked for. */
-function far(lists: readonly string[], { remoteExe, initSize }: ServingFlags): ClusterRunOptions {
-  const hosts = lists.flatMap((one) => expandNodelist(one))
-  const provider: Provider = ssh({ hosts })
-  return {
-    provider,
-    runners: initSize ?? hosts.length,
-    ...(remoteExe !== undefined && { runner: ['node', remoteExe] }),
-  }
-}
-
-/** Outputs of tasks, to our own or to files. */
-class Printing {
-  readonly #streams: Record<'stdout' | 'stderr', WriteStream | NodeJS.WriteStream>
-  readonly #files: WriteStream[] = []
-
-  constructor({ output, errors }: ServingFlags) {
-    this.#streams = {
-      stdout: output === undefined ? process.stdout : this.#file(output),
-      stderr: errors === undefined ? process.stderr : this.#file(errors),
-    }
-  }
-
-  async write(stream: 'stdout' | 'stderr', chunk: Uint8Array): Promise<void> {
-    await write(chunk, this.#streams[stream] as NodeJS.WriteStream)
-  }
-
-  async close(): Promise<void> {
-    for (const file of this.#files) await new Promise((resolve) => file.end(() => resolve(null)))
-  }
-
-  #file(path: string): WriteStream {
-    const file = createWriteStream(path, { flags: 'a' })
-    this.#files.push(file)
-    file.on('error', (error) => {
-      process.stderr.write(`manyhost: ${path}: ${describe(error)}\n`)
-      process.exit(EXIT.failure.number)
-    })
-    return file
-  }
 }

@@ -1,6 +1,7 @@
 /** `manyhost tasks server`: runs what is handed in over HTTP, or into its store. */
 import { write } from '../terminal.ts'
-import { type ServingFlags, serve, sourceOf } from './cluster.ts'
+import type { ServingFlags } from './asked.ts'
+import { serve, sourceOf } from './cluster.ts'
 import { ownToken, type RemoteFlags } from './remote.ts'
 
 interface ServerFlags extends ServingFlags, RemoteFlags {

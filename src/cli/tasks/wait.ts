@@ -15,8 +15,8 @@ interface WaitFlags extends OneFlags {
   readonly return?: boolean
 }
 
-/** A file is looked at more often than the ancestor's 5 s: a look costs some 50 us. */
-const INTERVAL = 0.2
+/** In ms. A file is looked at more often than the ancestor's 5 s: a look costs some 50 us. */
+const INTERVAL = 200
 
 export async function run(
   [id = '']: readonly (string | undefined)[],
@@ -30,7 +30,7 @@ export async function run(
       if (task.nextId !== null) task = await store.get(task.nextId)
       else if (task.completionTime !== null) break
       else {
-        await sleep(1_000 * (flags.interval ?? INTERVAL), signal).catch(() => {})
+        await sleep(flags.interval ?? INTERVAL, signal).catch(() => {})
         if (signal.aborted) return code()
         task = await store.get(task.id)
       }
