@@ -1,13 +1,11 @@
 /** What the command line asks for, as options of `runCluster`. */
-import { ssh } from '../../../providers/ssh/index.ts'
-import type { Provider } from '../../provider.ts'
-import { expandNodelist } from '../../tasks/nodelist.ts'
 import { parseTags } from '../../tasks/tags.ts'
-import type { ClusterRunOptions } from '../../tasks.ts'
+import type { ClusterRunOptions, LineKind } from '../../tasks.ts'
 import { CliError } from '../exit.ts'
+import type { Ground, GroundFlags } from './ground.ts'
 import { exitFor, type StoreFlags, storeOf } from './store.ts'
 
-export interface ServingFlags extends StoreFlags {
+export interface ServingFlags extends StoreFlags, GroundFlags {
   readonly db?: boolean
   readonly numTasks?: number
   readonly template?: string
@@ -31,25 +29,24 @@ export interface ServingFlags extends StoreFlags {
   readonly ratelimit?: number
   readonly delayStart?: number
   readonly poll?: number
-  readonly initSize?: number
-  readonly autoscaling?: string | true
   readonly factor?: number
   readonly period?: number
   readonly minSize?: number
   readonly maxSize?: number
-  readonly ssh?: readonly string[]
   readonly remoteExe?: string
   readonly cores?: number
   readonly memory?: number
   readonly group?: number
   readonly tag?: readonly string[]
   readonly fromJson?: boolean
+  readonly requests?: boolean
+  readonly env?: boolean
   readonly forever?: boolean
   readonly restart?: boolean
 }
 
 /** @throws CliError */
-export function optionsOf(flags: ServingFlags): ClusterRunOptions {
+export function optionsOf(flags: ServingFlags, ground: Ground): ClusterRunOptions {
   const { autoscaling } = flags
   if (typeof autoscaling === 'string' && autoscaling !== 'fixed' && autoscaling !== 'dynamic') {
     throw new CliError('usage', `--autoscaling is fixed or dynamic, got ${autoscaling}`)
@@ -62,7 +59,7 @@ export function optionsOf(flags: ServingFlags): ClusterRunOptions {
   }
   return {
     ...(flags.db === false ? { inMemory: true } : { store: storeOf(flags) }),
-    kind: flags.fromJson ? 'json' : 'command',
+    kind: kindOf(flags),
     places: flags.numTasks,
     template: flags.template,
     bundleSize: flags.bundlesize,
@@ -82,7 +79,6 @@ export function optionsOf(flags: ServingFlags): ClusterRunOptions {
     rate: flags.ratelimit,
     delayStart: flags.delayStart,
     poll: flags.poll,
-    runners: flags.initSize,
     autoscaling: autoscaling === true ? 'dynamic' : (autoscaling as 'fixed' | 'dynamic'),
     factor: flags.factor,
     period: flags.period,
@@ -92,17 +88,26 @@ export function optionsOf(flags: ServingFlags): ClusterRunOptions {
     taskMemory: flags.memory,
     group: flags.group,
     tags,
-    ...(flags.ssh && far(flags.ssh, flags)),
+    ...(flags.env && { env: exported(process.env) }),
+    ...ground.options,
+    runners: flags.initSize ?? ground.options.runners,
+    ...(flags.remoteExe !== undefined && { runner: ['node', flags.remoteExe] }),
   }
 }
 
-/** Runners on other machines, one on each, unless more are asked for. */
-function far(lists: readonly string[], { remoteExe, initSize }: ServingFlags): ClusterRunOptions {
-  const hosts = lists.flatMap((one) => expandNodelist(one))
-  const provider: Provider = ssh({ hosts })
-  return {
-    provider,
-    runners: initSize ?? hosts.length,
-    ...(remoteExe !== undefined && { runner: ['node', remoteExe] }),
+/** @throws CliError */
+export function kindOf(flags: { fromJson?: boolean; requests?: boolean }): LineKind {
+  if (flags.fromJson && flags.requests) {
+    throw new CliError('usage', '--from-json and --requests: a line is one or the other')
   }
+  return flags.fromJson ? 'json' : flags.requests ? 'request' : 'command'
+}
+
+/** What is meant for tasks, under the names that they see. */
+function exported(env: NodeJS.ProcessEnv): Record<string, string> {
+  const found = Object.entries(env).flatMap(([name, value = '']) => {
+    const short = /^(?:MANYHOST|HYPERSHELL)_EXPORT_(\w+)$/.exec(name)?.[1]
+    return short === undefined ? [] : [[short, value] as const]
+  })
+  return Object.fromEntries(found)
 }

@@ -6,6 +6,7 @@ import { CliError, EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import { line } from '../terminal.ts'
 import { optionsOf, type ServingFlags } from './asked.ts'
+import { type Ground, openGround } from './ground.ts'
 import { Printing } from './printing.ts'
 import { Watch } from './progress.ts'
 import { exitFor } from './store.ts'
@@ -44,32 +45,59 @@ export async function serve(
   more: ClusterRunOptions,
   onReady: (run: TaskRun) => Promise<void> = async () => {},
 ): Promise<number> {
-  const outputs = new Printing(flags)
-  const watch = new Watch()
-  let bad = 0
-  const options: ClusterRunOptions = {
-    ...optionsOf(flags),
-    ...more,
-    onBad: ({ message }) => {
-      bad++
-      watch.say(message)
-    },
-    onProblem: (message) => watch.say(message),
-    ...(!flags.capture &&
-      !flags.print && {
-        onOutput: (_task, stream, chunk) => {
-          watch.clear()
-          return outputs.write(stream, chunk)
-        },
-      }),
+  if (flags.requests && flags.fleet === undefined) {
+    throw new CliError('usage', '--requests wants the file that has their services: --fleet')
   }
+  const watch = new Watch()
+  const ground = await openGround(flags, (text) => watch.say(text))
+  try {
+    return await serveOn(ground, { source, flags, more, watch, onReady })
+  } finally {
+    await ground.close()
+  }
+}
+
+interface Serving {
+  readonly source: TaskSource | undefined
+  readonly flags: ServingFlags
+  readonly more: ClusterRunOptions
+  readonly watch: Watch
+  readonly onReady: (run: TaskRun) => Promise<void>
+}
+
+async function serveOn(
+  ground: Ground,
+  { source, flags, more, watch, onReady }: Serving,
+): Promise<number> {
+  const outputs = new Printing(flags)
+  let bad = 0
   let started: TaskRun
   try {
-    started = runCluster(source, options)
+    started = runCluster(source, {
+      ...optionsOf(flags, ground),
+      ...more,
+      onBad: ({ message }) => {
+        bad++
+        watch.say(message)
+      },
+      onProblem: (message) => watch.say(message),
+      ...(!flags.capture &&
+        !flags.print && {
+          onOutput: (_task, stream, chunk) => {
+            watch.clear()
+            return outputs.write(stream, chunk)
+          },
+        }),
+    })
   } catch (error) {
     throw exitFor(error)
   }
   const interrupted = hear(started)
+  let isLost: unknown
+  ground.failed?.catch((error) => {
+    isLost = error
+    started.stop()
+  })
   watch.begin(started)
   try {
     await started.ready
@@ -80,17 +108,17 @@ export async function serve(
       if (message !== undefined) watch.say(`${args.slice(0, 200)}: ${message}`)
     }
     const counts = await started
-    watch.end(counts)
-    await outputs.close()
     if (interrupted.code !== undefined) return interrupted.code
+    if (isLost) throw isLost
     return counts.failed + counts.cancelled + bad > 0 ? EXIT.failure.number : EXIT.ok.number
   } catch (error) {
-    watch.end(started.counts)
-    await outputs.close()
     if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
       throw new CliError('listen', describe(error), { cause: error })
     }
     throw exitFor(error)
+  } finally {
+    watch.end(started.counts)
+    await outputs.close()
   }
 }
 

@@ -14,6 +14,7 @@ export const PER_TASK: readonly Option[] = [
   { flags: '-g, --group <number>', meaning: 'group of one', parse: integer },
   { flags: '--tag <tag>', meaning: 'key:value, put on each task', many: true },
   { flags: '--from-json', meaning: 'lines are JSON objects: args, cores, tag, ...' },
+  { flags: '--requests', meaning: 'lines are requests: POST http://calc/sums {"of":[1,2]}' },
 ]
 
 export const TOKEN: readonly Option[] = [
@@ -26,6 +27,11 @@ export const TOKEN: readonly Option[] = [
 export const SERVER_OPTIONS: readonly Option[] = [
   { flags: '--server <url>', meaning: 'a task server (env MANYHOST_TASKS_SERVER)' },
   ...TOKEN,
+]
+
+const TLS: readonly Option[] = [
+  { flags: '--tls-cert <file>', meaning: 'certificate (PEM) of where others dial in' },
+  { flags: '--tls-key <file>', meaning: 'its private key (PEM)' },
 ]
 
 export const RUNNING: readonly Option[] = [
@@ -110,7 +116,27 @@ export const RUNNING: readonly Option[] = [
   { flags: '-P, --period <seconds>', meaning: 'dynamic: how long a size stays', parse: seconds },
   { flags: '-X, --min-size <number>', meaning: 'runners kept without work', parse: count },
   { flags: '-Y, --max-size <number>', meaning: 'runners at most', parse: positive },
+  {
+    flags: '--fleet <file>',
+    meaning: 'a file as for serve: its services answer tasks that are requests',
+  },
   { flags: '--ssh <hosts>', meaning: 'run on these machines: a[01-03].x,b', many: true },
+  { flags: '--ssh-args <text>', meaning: "such as '-i key -p 2222 -l me', for --ssh" },
+  { flags: '--ssh-group <name>', meaning: 'run on the hosts of an ssh provider of the file' },
+  { flags: '--provider <name>', meaning: 'run by a provider of the file' },
   { flags: '--remote-exe <path>', meaning: 'path of the runner program there' },
+  {
+    flags: '--launcher <command>',
+    meaning: "run what this starts, such as 'srun -N 4'; once, or for each of -I and -A",
+  },
+  { flags: '--mpi', meaning: 'as --launcher mpirun' },
+  {
+    flags: '--bind <host:port>',
+    meaning: 'where what was launched dials in; 127.0.0.1 and any port unless given',
+  },
+  ...TLS,
+  { flags: '--insecure', meaning: 'without TLS, though other machines dial in' },
+  { flags: '-E, --env', meaning: 'MANYHOST_EXPORT_* and HYPERSHELL_EXPORT_* of here, too' },
+  { flags: '--initdb', meaning: 'make the store first; it is always made where there is none' },
   ...PER_TASK,
 ]

@@ -8,32 +8,39 @@ import { sleep } from '../../time.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'
+import { openGround } from './ground.ts'
 import { ask, type RemoteFlags, serverOf, tokenOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf, withStore } from './store.ts'
-import { shellLine } from './words.ts'
+import { requestTask, shellLine } from './words.ts'
 
 interface RunFlags extends StoreFlags, RemoteFlags {
   readonly interval?: number
   readonly tag?: readonly string[]
   readonly taskTimeout?: number
+  readonly request?: boolean
+  readonly fleet?: string
 }
 
 /** Between two looks at the store, in ms. */
 const INTERVAL = 50
 
 export async function run([given]: readonly unknown[], flags: RunFlags): Promise<number> {
-  const args = shellLine(given as readonly string[])
+  const words = given as readonly string[]
   try {
-    const tag = { capture: true, ...(flags.tag && parseTags(flags.tag)) }
-    const task: NewTask = { args, tag, ...(flags.taskTimeout && { timeout: flags.taskTimeout }) }
+    const isRequest = flags.request || flags.fleet !== undefined
+    const task: NewTask = {
+      ...(isRequest ? requestTask(words) : { args: shellLine(words) }),
+      tag: { capture: true, ...(flags.tag && parseTags(flags.tag)) },
+      ...(flags.taskTimeout && { timeout: flags.taskTimeout }),
+    }
+    if (flags.fleet !== undefined) return await here(task, flags)
     if (serverOf(flags) !== undefined) return await byServer(task, flags)
-    const where = storeOf(flags)
     // Who serves the store has it waiting for him; without such, nobody would ever come.
     const code = await byStore(task, flags).catch((error) => {
       if (error instanceof NobodyServes) return undefined
       throw error
     })
-    return code ?? (await here(task, where))
+    return code ?? (await here(task, flags))
   } catch (error) {
     throw exitFor(error)
   }
@@ -86,23 +93,34 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
   }
 }
 
-/** Nobody serves the store: a runner for this one task, which is kept nowhere. */
-async function here(task: NewTask, where: string): Promise<number> {
+/** Nobody serves the store, or services of a file are meant: this one task, which is kept nowhere. */
+async function here(task: NewTask, flags: RunFlags): Promise<number> {
   const { signal, code } = untilInterrupted()
-  const started = runCluster([task], {
-    inMemory: true,
-    signalWait: 5_000,
-    signal,
-    onOutput: (_task, stream, chunk) => write(chunk, process[stream]),
-    onProblem: (message) => process.stderr.write(`manyhost: ${message}\n`),
-  })
-  let result: TaskResult | undefined
-  for await (const one of started) result = one
-  if (signal.aborted) return code()
-  if (!result)
-    throw new CliError('failure', `it was not run (no server serves ${storeName(where)})`)
-  if (result.message) process.stderr.write(`manyhost: ${result.message}\n`)
-  return exitCode(result.exitStatus)
+  const say = (text: string): void => void process.stderr.write(`manyhost: ${text}\n`)
+  const { options, close } = await openGround({ ...(flags.fleet && { fleet: flags.fleet }) }, say)
+  try {
+    const started = runCluster([task], {
+      ...options,
+      inMemory: true,
+      signalWait: 5_000,
+      signal,
+      onOutput: (_task, stream, chunk) => write(chunk, process[stream]),
+      onProblem: say,
+    })
+    let result: TaskResult | undefined
+    for await (const one of started) result = one
+    if (signal.aborted) return code()
+    if (!result) {
+      throw new CliError(
+        'failure',
+        `it was not run (no server serves ${storeName(storeOf(flags))})`,
+      )
+    }
+    if (result.message) say(result.message)
+    return exitCode(result.exitStatus)
+  } finally {
+    await close()
+  }
 }
 
 async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {

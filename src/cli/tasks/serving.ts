@@ -26,6 +26,14 @@ export const SERVING_COMMANDS: readonly Command[] = [
       ["cat files.txt | manyhost tasks cluster -N 8 -t 'convert {} {-}.jpg'", 'eight at a time'],
       ['manyhost tasks cluster jobs.txt -r 2 -f failed.txt', 'three attempts each'],
       ['manyhost tasks cluster --restart', 'what was interrupted'],
+      [
+        'manyhost tasks cluster --fleet fleet.yaml --requests urls.txt',
+        'lines such as GET http://calc/add/1/2',
+      ],
+      [
+        "manyhost tasks cluster jobs.txt --launcher 'srun -N 4' --bind 0.0.0.0:0 --tls-cert c.pem --tls-key k.pem",
+        'on four nodes',
+      ],
     ],
     load: () => import('./cluster.ts'),
   },
@@ -92,10 +100,16 @@ export const RUN_COMMAND: Command = {
     },
     { flags: '-t, --tag <tag>', meaning: 'key:value', many: true },
     { flags: '-W, --task-timeout <seconds>', meaning: 'it takes no longer', parse: taskDuration },
+    { flags: '--request', meaning: 'it is a request: POST http://calc/sums \'{"of":[1,2]}\'' },
+    {
+      flags: '--fleet <file>',
+      meaning: 'a request, to a service of this file, which is started for it',
+    },
   ],
   examples: [
     ["manyhost run -- make -C '/my/project'", 'by the server of the store, here if there is none'],
     ["manyhost run -- 'ls | wc -l'", 'one word is a line of shell'],
+    ['manyhost run --fleet fleet.yaml -- GET http://calc/add/1/2', 'a request'],
   ],
   load: () => import('./run.ts'),
 }
