@@ -99,7 +99,10 @@ async function services(
     throw new CliError('config', `${fleet}: there is no provider ${name}; it has ${known}`)
   }
   if (sshGroup !== undefined && found?.type !== 'ssh') {
-    throw new CliError('config', `${fleet}: ${sshGroup} is a provider of type ${found?.type}, not ssh`)
+    throw new CliError(
+      'config',
+      `${fleet}: ${sshGroup} is a provider of type ${found?.type}, not ssh`,
+    )
   }
   const { failed } = await applyConfig(session, undefined, config, shop.toService)
   if (failed[0]) {

@@ -5,7 +5,7 @@ import { taskAsJson } from '../../tasks/store/row.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
 import { cell, type Format, fieldsOf, one } from './print.ts'
-import { ask, type RemoteFlags, serverOf } from './remote.ts'
+import { askServer, type RemoteFlags, serverOf } from './remote.ts'
 import { type StoreFlags, withStore } from './store.ts'
 
 export interface OneFlags extends StoreFlags {
@@ -49,13 +49,14 @@ async function fromServer(
   field: string | undefined,
 ): Promise<number> {
   const what = flags.stdout ? 'stdout' : flags.stderr ? 'stderr' : flags.perf ? 'csv' : undefined
+  const ask = askServer(flags)
   const path = `tasks/${encodeURIComponent(id)}`
   if (what) {
-    const { body } = await ask(flags, `${path}/${what}`)
+    const { body } = await ask(`${path}/${what}`)
     for await (const chunk of body) await write(chunk as Buffer)
     return EXIT.ok.number
   }
-  const json = (await (await ask(flags, path)).body.json()) as Record<string, unknown>
+  const json = (await (await ask(path)).body.json()) as Record<string, unknown>
   if (field !== undefined) await line(cell(json[field]))
   else await write(`${JSON.stringify(json, null, 2)}\n`)
   return EXIT.ok.number

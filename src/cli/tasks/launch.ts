@@ -67,7 +67,11 @@ export async function launch(
     const ended = (how: string): void => {
       if (!children.delete(child) || isClosed) return
       // Open MPI draws a frame around what it says.
-      const last = text.split('\n').filter((line) => /\w/.test(line)).at(-1) ?? ''
+      const last =
+        text
+          .split('\n')
+          .filter((line) => /\w/.test(line))
+          .at(-1) ?? ''
       const message = `${words.join(' ')} ${how}${last ? `: ${last}` : ''}`
       if (isEach) return how === 'ended with 0' ? undefined : say(message)
       fail(new CliError('failure', `${message}; nothing is left to run tasks`))

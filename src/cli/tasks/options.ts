@@ -27,6 +27,11 @@ export const TOKEN: readonly Option[] = [
 export const SERVER_OPTIONS: readonly Option[] = [
   { flags: '--server <url>', meaning: 'a task server (env MANYHOST_TASKS_SERVER)' },
   ...TOKEN,
+  {
+    flags: '--ca-file <file>',
+    meaning: 'the server has a certificate that this one (PEM) has signed (env MANYHOST_TASKS_CA)',
+  },
+  { flags: '--insecure', meaning: 'without TLS to another machine: anybody between can read it' },
 ]
 
 const TLS: readonly Option[] = [
@@ -135,7 +140,7 @@ export const RUNNING: readonly Option[] = [
     meaning: 'where what was launched dials in; 127.0.0.1 and any port unless given',
   },
   ...TLS,
-  { flags: '--insecure', meaning: 'without TLS, though other machines dial in' },
+  { flags: '--insecure', meaning: 'without TLS on more than this machine' },
   { flags: '-E, --env', meaning: 'MANYHOST_EXPORT_* and HYPERSHELL_EXPORT_* of here, too' },
   { flags: '--initdb', meaning: 'make the store first; it is always made where there is none' },
   ...PER_TASK,

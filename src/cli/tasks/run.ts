@@ -9,7 +9,7 @@ import { CliError, EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'
 import { openGround } from './ground.ts'
-import { ask, type RemoteFlags, serverOf, tokenOf } from './remote.ts'
+import { askServer, peerOf, type RemoteFlags, serverOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf, withStore } from './store.ts'
 import { requestTask, shellLine } from './words.ts'
 
@@ -68,12 +68,12 @@ async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
 }
 
 async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
-  const token = tokenOf(flags)
   const { signal, code } = untilInterrupted()
-  const { ids } = await submitFrom([task], { server: serverOf(flags), token })
+  const ask = askServer(flags)
+  const { ids } = await submitFrom([task], peerOf({ ...flags, server: serverOf(flags) as string }))
   let id = ids[0] as string
   for (;;) {
-    const answer = await ask(flags, `tasks/${id}?wait=1000`)
+    const answer = await ask(`tasks/${id}?wait=1000`)
     const found = (await answer.body.json()) as Record<string, unknown>
     id = found.id as string
     if (found.is_over) {
@@ -82,13 +82,13 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
         ['errpath', 'stderr'],
       ] as const) {
         if (found[name] === null) continue
-        const { body } = await ask(flags, `tasks/${id}/${stream}`)
+        const { body } = await ask(`tasks/${id}/${stream}`)
         for await (const chunk of body) await write(chunk as Buffer, process[stream])
       }
       return exitCode(Number(found.exit_status))
     }
     if (!signal.aborted) continue
-    await ask(flags, `tasks/${id}`, 'DELETE').catch(() => {})
+    await ask(`tasks/${id}`, 'DELETE').catch(() => {})
     return code()
   }
 }

@@ -18,12 +18,16 @@ export async function run(
   flags: ServerFlags,
 ): Promise<number> {
   const { host = '127.0.0.1', port = PORT, untilDone = false, restart = false } = flags
-  const token = ownToken(flags)
+  const listen = {
+    host,
+    port,
+    token: ownToken(flags),
+    ...(flags.tlsCert !== undefined && { certFile: flags.tlsCert }),
+    ...(flags.tlsKey !== undefined && { certKeyFile: flags.tlsKey }),
+    ...(flags.insecure && { insecure: true }),
+  }
   const source = file === undefined ? undefined : sourceOf(file, true)
-  return serve(
-    source,
-    flags,
-    { forever: !(untilDone || restart), listen: { host, port, token } },
-    async ({ url }) => write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
+  return serve(source, flags, { forever: !(untilDone || restart), listen }, async ({ url }) =>
+    write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
   )
 }

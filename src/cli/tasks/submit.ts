@@ -5,7 +5,7 @@ import { CliError, EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
 import { kindOf } from './asked.ts'
 import { sourceOf } from './cluster.ts'
-import { type RemoteFlags, serverOf, tokenOf } from './remote.ts'
+import { peerOf, type RemoteFlags, serverOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf } from './store.ts'
 import { requestTask, shellLine } from './words.ts'
 
@@ -42,7 +42,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       ...(flags.capture && { capture: true }),
     }
     const { count, submitId, ids } = await submitFrom(source ?? [], {
-      ...(server === undefined ? { store: storeOf(flags) } : { server, token: tokenOf(flags) }),
+      ...(server === undefined ? { store: storeOf(flags) } : peerOf({ ...flags, server })),
       kind: kindOf(flags),
       template: flags.template,
       taskTimeout: flags.taskTimeout,
