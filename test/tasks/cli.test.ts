@@ -60,7 +60,7 @@ it('says what a task is, and gives what it wrote', async () => {
   })
   expect((await run('info', id, '--yaml')).stdout).toContain('exit_status: 0\n')
   expect((await run('info', id, '--stdout')).stdout).toBe('what it wrote\n')
-  expect((await run('info', second, '--stdout')).code).toBe(1)
+  expect((await run('info', second, '--stdout')).code).toBe(5)
   const unknown = await run('info', 'nobody')
   expect(unknown).toMatchObject({ code: 5 })
   expect(unknown.stderr).toMatch(/no task nobody/)
@@ -111,7 +111,7 @@ it('changes what it is told to, and asks before', async () => {
 it('makes a store, keeps it in order, and never takes a password from the command line', async () => {
   const { run, folder } = await filled()
   const path = join(folder, 'new', 'store.db')
-  expect((await run('list', '--store', path)).code).toBe(1)
+  expect((await run('list', '--store', path)).code).toBe(5)
   expect((await run('initdb', '--store', path)).stdout).toBe(`${path}\n`)
   expect((await run('list', '--count', '--store', path)).stdout).toBe('0\n')
   const copy = join(folder, 'copy.db')

@@ -89,7 +89,7 @@ describe('manyhost tasks cluster', () => {
       }
     })
     cluster.process.kill('SIGINT')
-    expect((await cluster.ended).code).toBe(130)
+    expect((await cluster.ended).code).toBe(4)
     expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
     await store.close()
     const again = await manyhost(['tasks', 'cluster', '--restart'], { env })
@@ -118,7 +118,7 @@ describe('manyhost tasks server', () => {
     })
     expect(many.stderr).toMatch(/2 tasks, submit_id /)
     server.process.kill('SIGTERM')
-    expect((await server.ended).code).toBe(143)
+    expect((await server.ended).code).toBe(4)
   })
 
   it('takes nothing from who has no token', async () => {
@@ -128,7 +128,7 @@ describe('manyhost tasks server', () => {
     const args = ['tasks', 'submit', '--server', server.url, '--', 'true']
     const { code, stderr } = await manyhost(args, { env: other.env })
     expect(stderr).toMatch(/wants its token/)
-    expect(code).toBe(6)
+    expect(code).toBe(5)
     const answer = await fetch(`${server.url}/tasks`, { method: 'POST', body: '{"args":"true"}' })
     expect(answer.status).toBe(401)
     expect((await fetch(`${server.url}/health`)).status).toBe(200)

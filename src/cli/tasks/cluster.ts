@@ -2,7 +2,7 @@
 import { createReadStream, existsSync } from 'node:fs'
 import { describe } from '../../errors.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import { line } from '../terminal.ts'
 import { optionsOf, type ServingFlags } from './asked.ts'
@@ -110,7 +110,9 @@ async function serveOn(
     const counts = await started
     if (interrupted.code !== undefined) return interrupted.code
     if (isLost) throw isLost
-    return counts.failed + counts.cancelled + bad > 0 ? EXIT.failure.number : EXIT.ok.number
+    return counts.failed + counts.cancelled + bad > 0
+      ? TASK_EXIT.failure.number
+      : TASK_EXIT.ok.number
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
       throw new CliError('listen', describe(error), { cause: error })
@@ -127,12 +129,13 @@ function hear(run: TaskRun): { code: number | undefined } {
   const heard: { code: number | undefined } = { code: undefined }
   process.on('SIGUSR1', () => run.drain())
   process.on('SIGUSR2', () => run.stop())
-  const end = (code: number) => (): void => {
-    if (heard.code !== undefined) process.exit(code)
-    heard.code = code
+  const end = (): void => {
+    const { number } = TASK_EXIT.interrupted
+    if (heard.code !== undefined) process.exit(number)
+    heard.code = number
     run.stop()
   }
-  takeSignal('SIGINT', end(EXIT.interrupted.number))
-  takeSignal('SIGTERM', end(EXIT.terminated.number))
+  takeSignal('SIGINT', end)
+  takeSignal('SIGTERM', end)
   return heard
 }

@@ -1,7 +1,7 @@
 /** What tasks write, to our own outputs or to files. */
 import { createWriteStream, type WriteStream } from 'node:fs'
 import { describe } from '../../errors.ts'
-import { EXIT } from '../exit.ts'
+import { TASK_EXIT } from '../exit.ts'
 import { write } from '../terminal.ts'
 import type { ServingFlags } from './asked.ts'
 
@@ -29,7 +29,7 @@ export class Printing {
     this.#files.push(file)
     file.on('error', (error) => {
       process.stderr.write(`manyhost: ${path}: ${describe(error)}\n`)
-      process.exit(EXIT.failure.number)
+      process.exit(TASK_EXIT.runtime.number)
     })
     return file
   }

@@ -5,7 +5,7 @@ import { storeName } from '../../tasks/store/store.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
 import { sleep } from '../../time.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'
 import { openGround } from './ground.ts'
@@ -51,7 +51,7 @@ class NobodyServes extends Error {}
 async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
     if ((await store.servers()).length === 0) throw new NobodyServes()
-    const { signal, code } = untilInterrupted()
+    const { signal, code } = untilInterrupted('tasks')
     const [id = ''] = await store.add([task])
     for (let found = await store.get(id); ; found = await store.get(found.nextId ?? found.id)) {
       if (found.nextId === null && found.completionTime !== null) {
@@ -68,7 +68,7 @@ async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
 }
 
 async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
-  const { signal, code } = untilInterrupted()
+  const { signal, code } = untilInterrupted('tasks')
   const ask = askServer(flags)
   const { ids } = await submitFrom([task], peerOf({ ...flags, server: serverOf(flags) as string }))
   let id = ids[0] as string
@@ -95,7 +95,7 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
 
 /** Nobody serves the store, or services of a file are meant: this one task, which is kept nowhere. */
 async function here(task: NewTask, flags: RunFlags): Promise<number> {
-  const { signal, code } = untilInterrupted()
+  const { signal, code } = untilInterrupted('tasks')
   const say = (text: string): void => void process.stderr.write(`manyhost: ${text}\n`)
   const { options, close } = await openGround({ ...(flags.fleet && { fleet: flags.fleet }) }, say)
   try {
@@ -137,5 +137,5 @@ async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {
 
 /** What a process can end with: our own -1 to -3, and a status of HTTP, become 1. */
 function exitCode(status: number): number {
-  return status >= 0 && status <= 255 ? status : EXIT.failure.number
+  return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
 }

@@ -1,7 +1,7 @@
 /** `manyhost tasks submit`. */
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, submitFrom } from '../../tasks.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
 import { kindOf } from './asked.ts'
 import { sourceOf } from './cluster.ts'
@@ -58,7 +58,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
     })
     if (flags.file === undefined) await line(ids[0])
     else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
-    return bad > 0 ? EXIT.failure.number : EXIT.ok.number
+    return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
     throw exitFor(error)
   }
