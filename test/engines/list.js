@@ -32,5 +32,6 @@ export const ENGINES = [
     built: { by: 'kubernetes-build.sh', folder: 'kubernetes-1.20.2', program: 'kube-apiserver' },
     tests: ['kubernetes'],
   },
-  { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh'] },
+  { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh', 'tasks-ssh'] },
+  { name: 'mpi', needs: { mpirun: 'openmpi-bin' }, tests: ['mpi'] },
 ]

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +13,7 @@ import { describe } from '../../errors.ts'
 import type { Provider } from '../../provider.ts'
 import type { Session } from '../../session.ts'
 import { RUNNERS_URL } from '../../tasks/server/options.ts'
+import { within } from '../../time.ts'
 import { CliError } from '../exit.ts'
 import type { Ground, GroundFlags } from './ground.ts'
 import { exitFor } from './store.ts'
@@ -19,6 +21,9 @@ import { exitFor } from './store.ts'
 /** A launched agent that has nothing to do ends by itself: what a killed launcher left, and runners too many. */
 const IDLE = '30m'
 const IDLE_EACH = '10s'
+
+/** From TERM to KILL of what was launched, in ms. */
+const GRACE = 15_000
 
 /** What one MPI, which does not hand the environment on by itself, is asked to hand on. */
 const OPEN_MPI = { OMPI_MCA_mca_base_env_list: 'MANYHOST_AGENT_KEY' }
@@ -54,6 +59,8 @@ export async function launch(
     const args = [process.execPath, program(), 'agent', '--connect', ...dial, '--places', '1']
     const child = spawn(command, [...before, ...args, '--timeout', isEach ? IDLE_EACH : IDLE], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: a script that launches hands no signal on.
+      detached: true,
       // Never in the arguments, which every user can read.
       env: { ...process.env, ...OPEN_MPI, MANYHOST_AGENT_KEY: key },
     })
@@ -81,10 +88,17 @@ export async function launch(
   }
 
   // However this process ends, as far as it can know.
-  const kill = (): void => {
-    for (const child of children) child.kill('SIGTERM')
+  const kill = (signal: NodeJS.Signals): void => {
+    for (const { pid } of children) {
+      try {
+        if (pid !== undefined) process.kill(-pid, signal)
+      } catch {
+        // It is gone already.
+      }
+    }
   }
-  process.on('exit', kill)
+  const onExit = (): void => kill('SIGTERM')
+  process.on('exit', onExit)
 
   const provider: Provider = {
     name: 'launcher',
@@ -96,11 +110,11 @@ export async function launch(
     async close() {
       isClosed = true
       await hub.close?.()
-      const gone = [...children].map((child) => new Promise((take) => child.once('close', take)))
+      const gone = Promise.all([...children].map((child) => once(child, 'close')))
       // Launchers hand it on, and agents that have lost their hub end at once.
-      kill()
-      await Promise.all(gone)
-      process.off('exit', kill)
+      kill('SIGTERM')
+      if ((await within(GRACE, gone)) === undefined) kill('SIGKILL')
+      process.off('exit', onExit)
     },
   }
   if (isEach) return { options: { provider } }
