@@ -53,7 +53,8 @@ describe('docs/cli.md', () => {
   it.each(ALL.map((command) => [command.name, command] as const))(
     'has the options and examples of %s',
     (name, { options = [], examples, summary }) => {
-      const section = sections.find((one) => /^`manyhost ([a-z ]*[a-z])/.exec(one)?.[1] === name) ?? ''
+      const section =
+        sections.find((one) => /^`manyhost ([a-z ]*[a-z])/.exec(one)?.[1] === name) ?? ''
       expect(section.toLowerCase()).toContain(summary.toLowerCase())
       const expected = options.map(({ flags, meaning, choices }) => [
         flags,

@@ -31,6 +31,9 @@ withEngine('/usr/bin/mpirun', 'mpi', () => {
     expect(ended).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\n$/) })
     const wrong = ['tasks', 'cluster', '--no-db', '--launcher', 'mpirun --no-such-option']
     const refused = await manyhost(wrong, { env: env(), input })
-    expect(refused).toMatchObject({ code: 5, stderr: expect.stringMatching(/ended with \d+: .*; nothing/) })
+    expect(refused).toMatchObject({
+      code: 5,
+      stderr: expect.stringMatching(/ended with \d+: .*; nothing/),
+    })
   })
 })

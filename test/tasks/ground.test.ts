@@ -6,6 +6,9 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { CALCULATOR, folder, manyhost, start } from '../cli/help.ts'
 import { until } from '../help.ts'
 
+/** Most start the program several times, which takes seconds each on a busy machine. */
+const PATIENT = { timeout: 180_000 }
+
 const FLEET = `providers:
   here: { type: process }
   far: { type: ssh, hosts: [127.0.0.1] }
@@ -22,7 +25,7 @@ function home(files: Readonly<Record<string, string>> = {}) {
   return { at, env, fleet: join(at, 'fleet.yaml') }
 }
 
-describe('--fleet', () => {
+describe('--fleet', PATIENT, () => {
   it('has requests answered by the services of the file, beside shell tasks', async () => {
     const { env, fleet } = home()
     const args = ['tasks', 'cluster', '--fleet', fleet]
@@ -39,7 +42,7 @@ describe('--fleet', () => {
       input: lines,
     })
     expect(mixed).toMatchObject({ code: 0, stdout: expect.stringMatching(/^(2shell\n|shell\n2)$/) })
-  }, 120_000)
+  })
 
   it('runs one request, and a server takes requests', async () => {
     const { env, fleet } = home()
@@ -58,7 +61,7 @@ describe('--fleet', () => {
     const id = (await manyhost([...submit, 'GET', 'http://calc/add/3/3'], { env })).stdout.trim()
     const waited = await manyhost(['tasks', 'wait', id, '-r'], { env })
     expect(waited.code).toBe(0)
-  }, 120_000)
+  })
 
   it('says what is wrong before anything starts', async () => {
     const { env, fleet } = home({ 'bad.yaml': 'services: { http://x: { comand: [y] } }' })
@@ -78,10 +81,10 @@ describe('--fleet', () => {
       expect(stderr).toMatch(message)
       expect(code, args.join(' ')).toBe(expected)
     }
-  }, 120_000)
+  })
 })
 
-describe('--launcher', () => {
+describe('--launcher', PATIENT, () => {
   it('runs tasks on what it started, and ends that at the end', async () => {
     const { env, at } = home({
       // Two at once, as `mpirun -n 2` would.
@@ -99,7 +102,7 @@ describe('--launcher', () => {
     expect(ended.code).toBe(0)
     const pid = spawnSync('cat', [join(at, 'twice.sh.pid')], { encoding: 'utf8' }).stdout.trim()
     expect(() => process.kill(Number(pid), 0)).toThrow(/ESRCH/)
-  }, 120_000)
+  })
 
   it('is called for each runner with -I, and hands variables on with -E', async () => {
     const { env } = home()
@@ -107,7 +110,7 @@ describe('--launcher', () => {
     const more = { ...env, MANYHOST_EXPORT_COLOUR: 'red' }
     const ended = await manyhost(args, { env: more, input: 'echo $COLOUR\necho $COLOUR\n' })
     expect(ended).toMatchObject({ code: 0, stdout: 'red\nred\n' })
-  }, 120_000)
+  })
 
   it('that fails ends the cluster, and its tasks stay', async () => {
     const { env } = home()
@@ -121,10 +124,10 @@ describe('--launcher', () => {
     expect(bad).toMatchObject({ code: 5, stderr: expect.stringMatching(/ended with 1; nothing/) })
     const open = await manyhost([...args, 'nice', '--bind', '0.0.0.0:0'], { env, input: 'true\n' })
     expect(open).toMatchObject({ code: 2, stderr: expect.stringMatching(/give tls, or say/) })
-  }, 120_000)
+  })
 })
 
-describe('a server behind TLS', () => {
+describe('a server behind TLS', PATIENT, () => {
   it('takes tasks from who trusts it, whoever else sits on its port', async () => {
     const { at, env } = home()
     const [cert, key] = [join(at, 'cert.pem'), join(at, 'key.pem')]
@@ -150,7 +153,7 @@ describe('a server behind TLS', () => {
       stdout: '',
       stderr: expect.stringMatching(/certificate/),
     })
-  }, 120_000)
+  })
 
   it('is wanted by other machines than this one', async () => {
     const { env } = home()
@@ -163,5 +166,5 @@ describe('a server behind TLS', () => {
     })
     expect(clear.stderr).toMatch(/token would be readable on the way: use https/)
     expect(clear.code).toBe(2)
-  }, 120_000)
+  })
 })

@@ -1,10 +1,13 @@
 /** `manyhost tasks cluster | server | submit` and `manyhost run`, as child processes. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
 import { folder, manyhost, start } from '../cli/help.ts'
 import { until } from '../help.ts'
+
+/** Most start the program several times, which takes seconds each on a busy machine. */
+const PATIENT = { timeout: 180_000 }
 
 /** A data folder of its own: no store and no token of whoever runs the tests. */
 function home(files: Readonly<Record<string, string>> = {}) {
@@ -20,7 +23,7 @@ async function serving(env: Record<string, string>, more: readonly string[] = []
   return { ...server, url }
 }
 
-describe('manyhost tasks cluster', () => {
+describe('manyhost tasks cluster', PATIENT, () => {
   it('runs what is piped in, prints what it writes, and ends with 0', async () => {
     const { env } = home()
     const input = 'one\ntwo\nthree\n'
@@ -81,13 +84,7 @@ describe('manyhost tasks cluster', () => {
     cluster.process.stdin?.end(`${line}\n`)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     await until(async () => (await store.counts()).scheduled === 1)
-    await until(() => {
-      try {
-        return readFileSync(flag) !== undefined
-      } catch {
-        return false
-      }
-    })
+    await until(() => existsSync(flag))
     cluster.process.kill('SIGINT')
     expect((await cluster.ended).code).toBe(4)
     expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
@@ -98,7 +95,7 @@ describe('manyhost tasks cluster', () => {
   })
 })
 
-describe('manyhost tasks server', () => {
+describe('manyhost tasks server', PATIENT, () => {
   it('takes tasks over HTTP, and hands out what they wrote', async () => {
     const { env } = home()
     const server = await serving(env, ['--capture'])
@@ -138,16 +135,21 @@ describe('manyhost tasks server', () => {
     const { at, env } = home()
     const server = await serving(env)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
-    await store.add([{ args: 'sleep 0.5' }])
-    await until(async () => (await store.counts()).scheduled === 1)
+    const wait = (name: string): string =>
+      `touch ${at}/${name}; until test -e ${at}/go; do sleep 0.05; done`
+    await store.add(['one', 'two', 'three'].map((name) => ({ args: wait(name) })))
+    await until(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
     server.process.kill('SIGUSR1')
+    // It has heard it: whoever asks after its health is told.
+    await until(async () => (await fetch(`${server.url}/health`)).status === 503)
+    writeFileSync(join(at, 'go'), '')
     expect((await server.ended).code).toBe(0)
-    expect(await store.counts()).toMatchObject({ succeeded: 1, total: 1 })
+    expect(await store.counts()).toMatchObject({ succeeded: 2, new: 1, total: 3 })
     await store.close()
   })
 })
 
-describe('manyhost run', () => {
+describe('manyhost run', PATIENT, () => {
   it('runs a command here where nobody serves the store, and ends as it did', async () => {
     const { env } = home()
     const one = await manyhost(['run', '--', 'echo out; echo err >&2; exit 7'], { env })

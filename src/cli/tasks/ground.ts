@@ -48,7 +48,8 @@ export async function openGround(flags: GroundFlags, say: Say): Promise<Ground> 
   const ssh = flags.ssh ? (await import('./ssh.ts')).bySsh(flags.ssh, flags) : {}
   if (flags.fleet === undefined && !isLaunched) return { options: ssh, close: async () => {} }
   // Each is loaded only when it is asked for: most batches need none of all the providers.
-  const fleet = flags.fleet === undefined ? undefined : (await import('./fleet.ts')).read(flags.fleet)
+  const fleet =
+    flags.fleet === undefined ? undefined : (await import('./fleet.ts')).read(flags.fleet)
   const session = new Session(fleet?.session)
   session.on('error', (error) => say(describe(error)))
   try {
