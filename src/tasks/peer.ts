@@ -4,7 +4,7 @@ import { Agent, type Dispatcher, request } from 'undici'
 import { describe, ManyhostError } from '../errors.ts'
 import { isLoopback } from '../options.ts'
 
-export interface PeerOptions {
+interface PeerOptions {
   /** `http://127.0.0.1:50001`; a path before `/tasks` is kept. */
   readonly server: string
   readonly token?: string | undefined
@@ -14,7 +14,7 @@ export interface PeerOptions {
   readonly insecure?: boolean | undefined
 }
 
-export interface PeerCall {
+interface PeerCall {
   readonly method?: Dispatcher.HttpMethod
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string

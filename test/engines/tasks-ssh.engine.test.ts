@@ -22,6 +22,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
   const args = (knownHosts = sshd.knownHosts): string =>
     `-i ${sshd.key} -p ${sshd.port} -o UserKnownHostsFile=${knownHosts}`
   /** Only what sshd started has this variable. */
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the shell's
   const input = 'echo "{} ${SSH_CONNECTION%% *} $X"\n'
 
   test('--ssh runs tasks on the machine that is named, by its name in short', async () => {

@@ -29,7 +29,7 @@ it.skipIf(!hasScript)(
     const closed = once(child, 'close')
     await until(() => / 50% \| 1\/2 \| 1 failed \| \S+\/s \| .* left/.test(text))
     // On a line of its own, at its beginning.
-    expect(text).toMatch(/\r\u001b\[K(\u001b\[[^m]*[A-Z])*written\r\n/)
+    expect(text).toContain('\r\u001b[Kwritten\r\n')
     spawnSync('touch', [join(at, 'seen')])
     const [code] = await closed
     expect(text).toMatch(/manyhost: 1 succeeded, 1 failed, in /)

@@ -71,7 +71,7 @@ export function ownToken(flags: RemoteFlags): string {
 }
 
 /** Throws CliError where the server does not answer, or with an error. */
-export type Ask = (path: string, method?: Dispatcher.HttpMethod) => Promise<Dispatcher.ResponseData>
+type Ask = (path: string, method?: Dispatcher.HttpMethod) => Promise<Dispatcher.ResponseData>
 
 /** The server that is meant. What is left of connections ends with this process. @throws CliError */
 export function askServer(flags: RemoteFlags): Ask {
