@@ -3,7 +3,6 @@ import { writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { folder, manyhost, start } from '../cli/help.ts'
-import { until } from '../help.ts'
 import { withEngine } from './engine.ts'
 import { openSshd, type Sshd } from './sshd.ts'
 
@@ -70,7 +69,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
       { env },
     )
     cluster.process.stdin?.end(input)
-    await until(() => /its key SHA256:\S+ is in none of/.test(cluster.stderr()))
+    await cluster.until(/its key SHA256:\S+ is in none of/, 'stderr')
     cluster.process.kill('SIGINT')
     expect((await cluster.ended).code).toBe(4)
     const left = await manyhost(['tasks', 'list', '--remaining', '-c'], { env })

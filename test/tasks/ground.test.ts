@@ -4,7 +4,6 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { CALCULATOR, folder, manyhost, start } from '../cli/help.ts'
-import { until } from '../help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -51,8 +50,7 @@ describe('--fleet', PATIENT, () => {
     })
     expect(one).toMatchObject({ code: 0, stdout: '3' })
     const server = start(['tasks', 'server', '-p', '0', '--fleet', fleet], { env })
-    await until(() => /taken at/.test(server.stderr()))
-    const url = /taken at (\S+)/.exec(server.stderr())?.[1] ?? ''
+    const [, url = ''] = await server.until(/taken at (\S+)/, 'stderr')
     const far = ['run', '--server', url, '--request', '--', 'GET', 'http://calc/add/2/2']
     expect(await manyhost(far, { env })).toMatchObject({ code: 0, stdout: '4' })
     const submit = ['tasks', 'submit', '--server', url, '--requests', '--']
@@ -138,10 +136,9 @@ describe('a server behind TLS', PATIENT, () => {
       ['tasks', 'server', '-p', '0', '-H', '0.0.0.0', '--tls-cert', cert, '--tls-key', key],
       { env },
     )
-    await until(() => /taken at/.test(server.stderr()))
-    const port = Number(/taken at https:\/\/0\.0\.0\.0:(\d+)/.exec(server.stderr())?.[1])
+    const [, port] = await server.until(/taken at https:\/\/0\.0\.0\.0:(\d+)/, 'stderr')
     // Of the ancestor, one that says nothing keeps all others out.
-    const idle = connect(port, '127.0.0.1')
+    const idle = connect(Number(port), '127.0.0.1')
     onTestFinished(() => void idle.destroy())
     await new Promise((resolve) => idle.once('connect', resolve))
     const run = ['run', '--server', `https://127.0.0.1:${port}`, '--', 'echo', 'hi']

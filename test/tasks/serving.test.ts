@@ -3,8 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
-import { folder, manyhost, start } from '../cli/help.ts'
-import { until } from '../help.ts'
+import { eventually, folder, manyhost, start } from '../cli/help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -17,9 +16,7 @@ function home(files: Readonly<Record<string, string>> = {}) {
 
 async function serving(env: Record<string, string>, more: readonly string[] = []) {
   const server = start(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
-  await until(() => /tasks are taken at/.test(server.stderr()) || server.process.exitCode !== null)
-  const url = /taken at (\S+)/.exec(server.stderr())?.[1]
-  if (!url) throw new Error(server.stderr())
+  const [, url = ''] = await server.until(/tasks are taken at (\S+)/, 'stderr')
   return { ...server, url }
 }
 
@@ -83,8 +80,8 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const cluster = start(['tasks', 'cluster', '-S', '1', '--', '-'], { env })
     cluster.process.stdin?.end(`${line}\n`)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
-    await until(async () => (await store.counts()).scheduled === 1)
-    await until(() => existsSync(flag))
+    await eventually(async () => (await store.counts()).scheduled === 1)
+    await eventually(() => existsSync(flag))
     cluster.process.kill('SIGINT')
     expect((await cluster.ended).code).toBe(4)
     expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
@@ -103,10 +100,9 @@ describe('manyhost tasks server', PATIENT, () => {
     const submitted = await manyhost(['tasks', 'submit', ...at, '--', 'echo', 'a b'], { env })
     const id = submitted.stdout.trim()
     expect(id).toMatch(/^[\da-f-]{36}$/)
-    await until(async () => {
-      const info = await manyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
-      return info.stdout === '0\n'
-    })
+    expect((await manyhost(['tasks', 'wait', id, '-r'], { env })).code).toBe(0)
+    const info = await manyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
+    expect(info.stdout).toBe('0\n')
     expect((await manyhost(['tasks', 'info', id, '--stdout', ...at], { env })).stdout).toBe('a b\n')
     const input = 'true\ntrue\n'
     const many = await manyhost(['tasks', 'submit', '-f', '-', ...at, '-t', 'run:7'], {
@@ -138,10 +134,10 @@ describe('manyhost tasks server', PATIENT, () => {
     const wait = (name: string): string =>
       `touch ${at}/${name}; until test -e ${at}/go; do sleep 0.05; done`
     await store.add(['one', 'two', 'three'].map((name) => ({ args: wait(name) })))
-    await until(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
+    await eventually(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
     server.process.kill('SIGUSR1')
     // It has heard it: whoever asks after its health is told.
-    await until(async () => (await fetch(`${server.url}/health`)).status === 503)
+    await eventually(async () => (await fetch(`${server.url}/health`)).status === 503)
     writeFileSync(join(at, 'go'), '')
     expect((await server.ended).code).toBe(0)
     expect(await store.counts()).toMatchObject({ succeeded: 2, new: 1, total: 3 })
