@@ -198,3 +198,8 @@ function safeJson(value: object): string | undefined {
     return undefined
   }
 }
+
+/** Whether only this machine can be meant by the name or address of a host. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || /^\[?::1\]?$/.test(host) || /^127(\.\d+){3}$/.test(host)
+}

@@ -68,9 +68,9 @@ describe('examples', () => {
     expect(files.toSorted()).toEqual(Object.keys(EXPECTED).toSorted())
   })
 
-  it.each(Object.entries(EXPECTED))('%s', { timeout: 60_000 }, async (file, patterns) => {
+  it.each(Object.entries(EXPECTED))('%s', { timeout: 180_000 }, async (file, patterns) => {
     const { stdout } = await run(process.execPath, [folder + file, ...(ARGS[file] ?? [])], {
-      timeout: 55_000,
+      timeout: 170_000,
     })
     for (const pattern of patterns) expect(stdout).toMatch(pattern)
   })

@@ -91,7 +91,7 @@ async function shellTasks() {
     ['', 'tasks/s', 'of xargs in the same round'],
     Object.entries(rates).map(([name, own]) => [name, Math.round(median(own)), ratio(own)]),
   )
-  if (!hasParallel) console.log('GNU parallel is not installed: not measured')
+  if (!hasParallel) console.log('!! SKIPPED: GNU parallel is not installed (apt install parallel)')
 }
 
 /** Handed in before the clock runs, and with it; answered by an instance in a process of its own, whose CPU is not ours. */

@@ -16,6 +16,37 @@ export const EXIT = {
   terminated: code(143, 'ended by SIGTERM; `serve`: by the second one, without waiting'),
 } as const
 
+/** Of `run` and of the commands of `tasks`: those of HyperShell's programs. docs/cli.md has this table as well. */
+export const TASK_EXIT = {
+  ok: code(
+    0,
+    'done; of `run` and `wait -r` the exit status of the task, where a process can have it',
+  ),
+  failure: code(1, 'tasks failed or were cancelled, or lines were no tasks'),
+  usage: code(2, 'the command line is wrong'),
+  config: code(3, 'a file is wrong or cannot be read, or the store is of another version'),
+  interrupted: code(4, 'ended by Ctrl-C or SIGTERM'),
+  runtime: code(
+    5,
+    'it could not be done: no such task, no server, no right, an address that is taken',
+  ),
+  fault: code(6, 'a fault of manyhost itself, with its stack'),
+} as const
+
+type Ending = keyof typeof EXIT | 'fault'
+
+/** The codes of a command, by its first word. */
+export function exitsOf(command: string | undefined): (ending: Ending) => number {
+  if (command !== 'tasks' && command !== 'run') {
+    return (ending) => EXIT[ending === 'fault' ? 'failure' : ending].number
+  }
+  return (ending) => {
+    if (ending === 'terminated') return TASK_EXIT.interrupted.number
+    const isOwn = ending !== 'failure' && Object.hasOwn(TASK_EXIT, ending)
+    return TASK_EXIT[isOwn ? (ending as 'usage') : 'runtime'].number
+  }
+}
+
 function code(number: number, meaning: string): { number: number; meaning: string } {
   return { number, meaning }
 }

@@ -1,5 +1,5 @@
 /** Ctrl-C and SIGTERM, for commands that run until then. */
-import { EXIT } from './exit.ts'
+import { exitsOf } from './exit.ts'
 
 export interface Interruption {
   readonly signal: AbortSignal
@@ -17,16 +17,18 @@ export function takeSignal(name: 'SIGINT' | 'SIGTERM', listener: () => void): vo
   for (const old of before) process.off(name, old)
 }
 
-export function untilInterrupted(): Interruption {
+/** @param command whose exit codes are meant */
+export function untilInterrupted(command?: string): Interruption {
   const controller = new AbortController()
-  let code: number = EXIT.ok.number
+  const exits = exitsOf(command)
+  let code = exits('ok')
   const end = (number: number) => (): void => {
     // Who asks twice does not want to wait.
     if (controller.signal.aborted) process.exit(number)
     code = number
     controller.abort()
   }
-  takeSignal('SIGINT', end(EXIT.interrupted.number))
-  takeSignal('SIGTERM', end(EXIT.terminated.number))
+  takeSignal('SIGINT', end(exits('interrupted')))
+  takeSignal('SIGTERM', end(exits('terminated')))
   return { signal: controller.signal, code: () => code }
 }

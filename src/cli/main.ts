@@ -2,12 +2,14 @@
 /** `manyhost`: reads the command line, runs the command, and ends with its exit code. */
 import { CommanderError } from 'commander'
 import { describe } from '../errors.ts'
-import { CliError, EXIT } from './exit.ts'
+import { CliError, EXIT, exitsOf } from './exit.ts'
 import { program } from './program.ts'
 import { paintFor, write } from './terminal.ts'
 
+const exits = exitsOf(process.argv[2])
+
 /** What ends a command that has no own way to end: commands that run until Ctrl-C replace this. */
-process.once('SIGINT', () => process.exit(EXIT.interrupted.number))
+process.once('SIGINT', () => process.exit(exits('interrupted')))
 
 // Who reads our output has seen enough, as `head` does.
 for (const stream of [process.stdout, process.stderr]) {
@@ -36,15 +38,15 @@ async function report(error: unknown): Promise<number> {
     // The parser has said it already.
     return error.exitCode === 0 ? EXIT.ok.number : EXIT.usage.number
   }
+  const isKnown = typeof (error as { code?: unknown })?.code === 'string'
   const { exit, message } =
-    error instanceof CliError ? error : { exit: 'failure' as const, message: fault(error) }
+    error instanceof CliError
+      ? error
+      : isKnown || !(error instanceof Error)
+        ? { exit: 'failure' as const, message: describe(error) }
+        : { exit: 'fault' as const, message: error.stack ?? error.message }
   if (message) {
     await write(`${paintFor(process.stderr)('red', 'manyhost:')} ${message}\n`, process.stderr)
   }
-  return EXIT[exit].number
-}
-
-function fault(error: unknown): string {
-  const isOurs = typeof (error as { code?: unknown })?.code === 'string'
-  return isOurs || !(error instanceof Error) ? describe(error) : (error.stack ?? error.message)
+  return exits(exit)
 }

@@ -3,7 +3,7 @@ import { type Command, createCommand, InvalidArgumentError, Option } from 'comma
 import { version } from '../version.ts'
 import { ALL } from './all.ts'
 import { ADMIN_OPTIONS, type Command as Entry, type Option as Flag, PARENTS } from './commands.ts'
-import { EXIT } from './exit.ts'
+import { EXIT, TASK_EXIT } from './exit.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -32,6 +32,7 @@ function parentOf(name: string, root: Command): Command {
   const { summary = '', group = '' } = PARENTS[name] ?? {}
   const made = root.createCommand(name).copyInheritedSettings(root)
   made.summary(summary).description(sentence(summary)).helpGroup(`${group}:`)
+  if (name === 'tasks') made.addHelpText('after', exitCodes(TASK_EXIT))
   root.addCommand(made)
   return made
 }
@@ -101,17 +102,19 @@ function examples(lines: Entry['examples']): string {
 }
 
 function rootHelp(): string {
-  const codes = Object.values(EXIT).map(
-    ({ number, meaning }) => `  ${String(number).padStart(3)}  ${meaning}`,
-  )
   return [
     examples([
       ['manyhost init && manyhost serve', 'from nothing to a served fleet'],
       ['curl http://127.0.0.1:8080/calc/add/1/2', 'a request to the service http://calc'],
       ['manyhost size calc 5', 'more of it'],
     ]),
-    '',
-    'Exit codes:',
-    ...codes,
+    exitCodes(EXIT),
   ].join('\n')
+}
+
+function exitCodes(table: Readonly<Record<string, { number: number; meaning: string }>>): string {
+  const lines = Object.values(table).map(
+    ({ number, meaning }) => `  ${String(number).padStart(3)}  ${meaning}`,
+  )
+  return ['', 'Exit codes:', ...lines].join('\n')
 }

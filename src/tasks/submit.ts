@@ -1,8 +1,8 @@
 /** Hands tasks in: to a store, or to a server that listens. */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { request } from 'undici'
 import { ManyhostError } from '../errors.ts'
+import { openPeer, type PeerRequest } from './peer.ts'
 import { Feed } from './server/feed.ts'
 import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
 import { readTasks, type TaskSource } from './source.ts'
@@ -67,9 +67,11 @@ interface Receiver {
 
 type Settings = ReturnType<typeof parseSubmit>
 
-async function receiver({ server, store, token }: Settings, submitId: string): Promise<Receiver> {
+async function receiver(settings: Settings, submitId: string): Promise<Receiver> {
+  const { server, store, token, caFile, insecure } = settings
   if (server !== undefined) {
-    return { add: (tasks) => post(server, token, tasks, submitId), close: async () => {} }
+    const { origin, ask, close } = openPeer({ server, token, caFile, insecure })
+    return { add: (tasks) => post(origin, ask, tasks, submitId), close }
   }
   if (typeof store === 'object') {
     return { add: (tasks) => store.add(tasks, { submitId }), close: async () => {} }
@@ -99,25 +101,22 @@ function expander(template: string): (task: NewTask) => Promise<NewTask> {
 }
 
 async function post(
-  server: string,
-  token: string | undefined,
+  origin: string,
+  ask: PeerRequest,
   tasks: readonly NewTask[],
   submitId: string,
 ): Promise<readonly string[]> {
-  const url = new URL('tasks', server.endsWith('/') ? server : `${server}/`)
-  url.searchParams.set('submit_id', submitId)
   const key = randomUUID()
   const body = tasks.map((task) => `${JSON.stringify(lineOf(task))}\n`).join('')
   for (let tries = 0; ; tries++) {
     try {
-      const answer = await request(url, {
+      const answer = await ask(`tasks?submit_id=${submitId}`, {
         method: 'POST',
         body,
         // The same at each try: what came through the first time is not taken in twice.
         headers: {
           'content-type': 'application/x-ndjson',
           'idempotency-key': key,
-          ...(token !== undefined && { authorization: `Bearer ${token}` }),
         },
         headersTimeout: LATE,
         bodyTimeout: LATE,
@@ -126,7 +125,7 @@ async function post(
       if (answer.statusCode === 200) return said.ids ?? []
       throw new ManyhostError(
         answer.statusCode === 401 ? 'MANYHOST_UNAUTHORIZED' : 'MANYHOST_BAD_STATUS',
-        `${url.origin} answered ${answer.statusCode}: ${said.error ?? ''}`,
+        `${origin} answered ${answer.statusCode}: ${said.error ?? ''}`,
         { status: answer.statusCode, retryable: false },
       )
     } catch (error) {

@@ -1,8 +1,9 @@
 /** docs/cli.md says what the code says: exit codes, commands, their options and examples. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { ADMIN_OPTIONS, COMMANDS } from '../../src/cli/commands.ts'
-import { EXIT } from '../../src/cli/exit.ts'
+import { ALL } from '../../src/cli/all.ts'
+import { ADMIN_OPTIONS } from '../../src/cli/commands.ts'
+import { EXIT, TASK_EXIT } from '../../src/cli/exit.ts'
 
 const doc = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8')
 
@@ -28,9 +29,12 @@ function rows(text: string): string[][] {
 const [head = '', ...sections] = doc.split('\n## ')
 
 describe('docs/cli.md', () => {
-  it('has every exit code', () => {
-    const section = sections.find((one) => one.startsWith('Exit codes')) ?? ''
-    const expected = Object.values(EXIT).map(({ number, meaning }) => [String(number), meaning])
+  it.each([
+    ['Exit codes', EXIT],
+    ['Exit codes of `run` and `tasks`', TASK_EXIT],
+  ])('has every code of %s', (title, table) => {
+    const section = sections.find((one) => one.startsWith(`${title}\n`)) ?? ''
+    const expected = Object.values(table).map(({ number, meaning }) => [String(number), meaning])
     expect(rows(section)).toEqual(expected)
   })
 
@@ -39,17 +43,18 @@ describe('docs/cli.md', () => {
   })
 
   it('has every command, in order', () => {
-    const names = sections.slice(1).map((section) => section.split('\n', 1)[0])
-    const expected = COMMANDS.map(({ name, args = [] }) =>
+    const names = sections.slice(2).map((section) => section.split('\n', 1)[0])
+    const expected = ALL.map(({ name, args = [] }) =>
       ['`manyhost', name, ...args.map((arg) => arg.name)].join(' ').concat('`'),
     )
     expect(names).toEqual(expected)
   })
 
-  it.each(COMMANDS.map((command) => [command.name, command] as const))(
+  it.each(ALL.map((command) => [command.name, command] as const))(
     'has the options and examples of %s',
     (name, { options = [], examples, summary }) => {
-      const section = sections.find((one) => one.startsWith(`\`manyhost ${name}`)) ?? ''
+      const section =
+        sections.find((one) => /^`manyhost ([a-z ]*[a-z])/.exec(one)?.[1] === name) ?? ''
       expect(section.toLowerCase()).toContain(summary.toLowerCase())
       const expected = options.map(({ flags, meaning, choices }) => [
         flags,

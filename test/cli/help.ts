@@ -41,8 +41,8 @@ export interface Started {
   /** What it wrote so far. */
   readonly stdout: () => string
   readonly stderr: () => string
-  /** Resolves when it has written what fits. */
-  until(pattern: RegExp): Promise<RegExpExecArray>
+  /** Resolves when it has written what fits; the test's own time is the only limit. */
+  until(pattern: RegExp, where?: 'stdout' | 'stderr'): Promise<RegExpExecArray>
 }
 
 export function start(args: readonly string[], { env, cwd }: RunOptions = {}): Started {
@@ -68,9 +68,9 @@ export function start(args: readonly string[], { env, cwd }: RunOptions = {}): S
     ended,
     stdout: () => stdout,
     stderr: () => stderr,
-    async until(pattern) {
+    async until(pattern, where = 'stdout') {
       for (;;) {
-        const found = pattern.exec(stdout)
+        const found = pattern.exec(where === 'stdout' ? stdout : stderr)
         if (found) return found
         if (child.exitCode !== null) {
           throw new Error(`it ended with ${child.exitCode} before ${pattern}: ${stdout}${stderr}`)
@@ -79,6 +79,11 @@ export function start(args: readonly string[], { env, cwd }: RunOptions = {}): S
       }
     },
   }
+}
+
+/** Asks until it is so: a program takes seconds to come up on a busy machine, and the test's own time is the limit. */
+export async function eventually(ask: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await ask())) await new Promise((resolve) => setTimeout(resolve, 10))
 }
 
 /** A folder for this test, with these files. */

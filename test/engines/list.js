@@ -69,5 +69,6 @@ export const ENGINES = [
     tests: ['kubernetes-full'],
     timeout: 1_200_000,
   },
-  { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh'] },
+  { name: 'ssh', needs: { sshd: 'openssh-server' }, tests: ['ssh', 'tasks-ssh'] },
+  { name: 'mpi', needs: { mpirun: 'openmpi-bin' }, tests: ['mpi'] },
 ]

@@ -1,7 +1,6 @@
 /** docs/tasks.md says what the code says. */
 import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
-import { RUN_COMMAND, SERVING_COMMANDS } from '../../src/cli/tasks/serving.ts'
 import { CLUSTER_RULES, LISTEN_RULES, SUBMIT_RULES } from '../../src/tasks/server/options.ts'
 
 const doc = readFileSync(new URL('../../docs/tasks.md', import.meta.url), 'utf8')
@@ -39,17 +38,5 @@ it('has every option of the library, with defaults and ranges', () => {
       return [name, typeof initial === 'object' ? JSON.stringify(initial) : String(initial), range]
     })
     expect(shown[index]).toEqual(expected)
-  }
-})
-
-it('has every option of the commands', () => {
-  const shown = new Set(
-    tables('option')
-      .slice(3)
-      .flat()
-      .map(([flags, meaning]) => `${flags}: ${meaning}`),
-  )
-  for (const { options = [] } of [...SERVING_COMMANDS, RUN_COMMAND]) {
-    for (const { flags, meaning } of options) expect(shown).toContain(`${flags}: ${meaning}`)
   }
 })

@@ -1,10 +1,12 @@
 /** `manyhost tasks cluster | server | submit` and `manyhost run`, as child processes. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
-import { folder, manyhost, start } from '../cli/help.ts'
-import { until } from '../help.ts'
+import { eventually, folder, manyhost, start } from '../cli/help.ts'
+
+/** Most start the program several times, which takes seconds each on a busy machine. */
+const PATIENT = { timeout: 180_000 }
 
 /** A data folder of its own: no store and no token of whoever runs the tests. */
 function home(files: Readonly<Record<string, string>> = {}) {
@@ -14,13 +16,11 @@ function home(files: Readonly<Record<string, string>> = {}) {
 
 async function serving(env: Record<string, string>, more: readonly string[] = []) {
   const server = start(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
-  await until(() => /tasks are taken at/.test(server.stderr()) || server.process.exitCode !== null)
-  const url = /taken at (\S+)/.exec(server.stderr())?.[1]
-  if (!url) throw new Error(server.stderr())
+  const [, url = ''] = await server.until(/tasks are taken at (\S+)/, 'stderr')
   return { ...server, url }
 }
 
-describe('manyhost tasks cluster', () => {
+describe('manyhost tasks cluster', PATIENT, () => {
   it('runs what is piped in, prints what it writes, and ends with 0', async () => {
     const { env } = home()
     const input = 'one\ntwo\nthree\n'
@@ -80,16 +80,10 @@ describe('manyhost tasks cluster', () => {
     const cluster = start(['tasks', 'cluster', '-S', '1', '--', '-'], { env })
     cluster.process.stdin?.end(`${line}\n`)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
-    await until(async () => (await store.counts()).scheduled === 1)
-    await until(() => {
-      try {
-        return readFileSync(flag) !== undefined
-      } catch {
-        return false
-      }
-    })
+    await eventually(async () => (await store.counts()).scheduled === 1)
+    await eventually(() => existsSync(flag))
     cluster.process.kill('SIGINT')
-    expect((await cluster.ended).code).toBe(130)
+    expect((await cluster.ended).code).toBe(4)
     expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
     await store.close()
     const again = await manyhost(['tasks', 'cluster', '--restart'], { env })
@@ -98,7 +92,7 @@ describe('manyhost tasks cluster', () => {
   })
 })
 
-describe('manyhost tasks server', () => {
+describe('manyhost tasks server', PATIENT, () => {
   it('takes tasks over HTTP, and hands out what they wrote', async () => {
     const { env } = home()
     const server = await serving(env, ['--capture'])
@@ -106,10 +100,9 @@ describe('manyhost tasks server', () => {
     const submitted = await manyhost(['tasks', 'submit', ...at, '--', 'echo', 'a b'], { env })
     const id = submitted.stdout.trim()
     expect(id).toMatch(/^[\da-f-]{36}$/)
-    await until(async () => {
-      const info = await manyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
-      return info.stdout === '0\n'
-    })
+    expect((await manyhost(['tasks', 'wait', id, '-r'], { env })).code).toBe(0)
+    const info = await manyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
+    expect(info.stdout).toBe('0\n')
     expect((await manyhost(['tasks', 'info', id, '--stdout', ...at], { env })).stdout).toBe('a b\n')
     const input = 'true\ntrue\n'
     const many = await manyhost(['tasks', 'submit', '-f', '-', ...at, '-t', 'run:7'], {
@@ -118,7 +111,7 @@ describe('manyhost tasks server', () => {
     })
     expect(many.stderr).toMatch(/2 tasks, submit_id /)
     server.process.kill('SIGTERM')
-    expect((await server.ended).code).toBe(143)
+    expect((await server.ended).code).toBe(4)
   })
 
   it('takes nothing from who has no token', async () => {
@@ -128,7 +121,7 @@ describe('manyhost tasks server', () => {
     const args = ['tasks', 'submit', '--server', server.url, '--', 'true']
     const { code, stderr } = await manyhost(args, { env: other.env })
     expect(stderr).toMatch(/wants its token/)
-    expect(code).toBe(6)
+    expect(code).toBe(5)
     const answer = await fetch(`${server.url}/tasks`, { method: 'POST', body: '{"args":"true"}' })
     expect(answer.status).toBe(401)
     expect((await fetch(`${server.url}/health`)).status).toBe(200)
@@ -138,16 +131,21 @@ describe('manyhost tasks server', () => {
     const { at, env } = home()
     const server = await serving(env)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
-    await store.add([{ args: 'sleep 0.5' }])
-    await until(async () => (await store.counts()).scheduled === 1)
+    const wait = (name: string): string =>
+      `touch ${at}/${name}; until test -e ${at}/go; do sleep 0.05; done`
+    await store.add(['one', 'two', 'three'].map((name) => ({ args: wait(name) })))
+    await eventually(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
     server.process.kill('SIGUSR1')
+    // It has heard it: whoever asks after its health is told.
+    await eventually(async () => (await fetch(`${server.url}/health`)).status === 503)
+    writeFileSync(join(at, 'go'), '')
     expect((await server.ended).code).toBe(0)
-    expect(await store.counts()).toMatchObject({ succeeded: 1, total: 1 })
+    expect(await store.counts()).toMatchObject({ succeeded: 2, new: 1, total: 3 })
     await store.close()
   })
 })
 
-describe('manyhost run', () => {
+describe('manyhost run', PATIENT, () => {
   it('runs a command here where nobody serves the store, and ends as it did', async () => {
     const { env } = home()
     const one = await manyhost(['run', '--', 'echo out; echo err >&2; exit 7'], { env })

@@ -1,7 +1,9 @@
 /** The commands below `manyhost tasks`: the same form of table as that of the others. */
+import { taskDuration } from '../../tasks/units.ts'
 import type { Command, Option } from '../commands.ts'
-import { STORE_OPTION } from './options.ts'
-import { SERVER_OPTIONS, SERVING_COMMANDS } from './serving.ts'
+import { count, integer } from './numbers.ts'
+import { SERVER_OPTIONS, STORE_OPTION } from './options.ts'
+import { SERVING_COMMANDS } from './serving.ts'
 
 const FILTERS: readonly Option[] = [
   {
@@ -91,7 +93,7 @@ export const TASK_COMMANDS: readonly Command[] = [
     options: [
       STORE_OPTION,
       ...ONE,
-      { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: seconds },
+      { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: taskDuration },
       { flags: '-i, --info', meaning: 'print the task then' },
       { flags: '-s, --status', meaning: 'print its exit status then' },
       { flags: '-r, --return', meaning: 'end with its exit status' },
@@ -139,19 +141,3 @@ export const TASK_COMMANDS: readonly Command[] = [
     load: () => import('./initdb.ts'),
   },
 ]
-
-function integer(value: string): number {
-  if (/^-?\d{1,9}$/.test(value)) return Number(value)
-  throw new Error('expected a whole number')
-}
-
-function count(value: string): number {
-  if (/^\d{1,12}$/.test(value)) return Number(value)
-  throw new Error('expected a whole number from 0 up')
-}
-
-function seconds(value: string): number {
-  const number = Number(value)
-  if (value.trim() !== '' && number > 0 && number <= 86_400) return number
-  throw new Error('expected seconds above 0, up to 86400')
-}

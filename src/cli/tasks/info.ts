@@ -2,10 +2,10 @@
 import { createReadStream } from 'node:fs'
 import { describe } from '../../errors.ts'
 import { taskAsJson } from '../../tasks/store/row.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
 import { cell, type Format, fieldsOf, one } from './print.ts'
-import { ask, type RemoteFlags, serverOf } from './remote.ts'
+import { askServer, type RemoteFlags, serverOf } from './remote.ts'
 import { type StoreFlags, withStore } from './store.ts'
 
 export interface OneFlags extends StoreFlags {
@@ -38,7 +38,7 @@ export async function run(
     else if (flags.stderr) await copy(task.errpath, 'errors')
     else if (flags.perf) await copy(task.csvpath, 'use of resources')
     else await write(one(task, formatOf(flags)))
-    return EXIT.ok.number
+    return TASK_EXIT.ok.number
   })
 }
 
@@ -49,16 +49,17 @@ async function fromServer(
   field: string | undefined,
 ): Promise<number> {
   const what = flags.stdout ? 'stdout' : flags.stderr ? 'stderr' : flags.perf ? 'csv' : undefined
+  const ask = askServer(flags)
   const path = `tasks/${encodeURIComponent(id)}`
   if (what) {
-    const { body } = await ask(flags, `${path}/${what}`)
+    const { body } = await ask(`${path}/${what}`)
     for await (const chunk of body) await write(chunk as Buffer)
-    return EXIT.ok.number
+    return TASK_EXIT.ok.number
   }
-  const json = (await (await ask(flags, path)).body.json()) as Record<string, unknown>
+  const json = (await (await ask(path)).body.json()) as Record<string, unknown>
   if (field !== undefined) await line(cell(json[field]))
   else await write(`${JSON.stringify(json, null, 2)}\n`)
-  return EXIT.ok.number
+  return TASK_EXIT.ok.number
 }
 
 async function copy(path: string | null, what: string): Promise<void> {

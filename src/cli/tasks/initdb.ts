@@ -1,5 +1,5 @@
 /** `manyhost tasks initdb`. */
-import { EXIT } from '../exit.ts'
+import { TASK_EXIT } from '../exit.ts'
 import { line } from '../terminal.ts'
 import { type StoreFlags, sure, withStore } from './store.ts'
 
@@ -26,13 +26,13 @@ export async function run(_: readonly unknown[], flags: InitFlags): Promise<numb
     if (flags.truncate) {
       const count = await store.count()
       if (!flags.yes && !(await sure(`remove all ${count} tasks?`, '-y')))
-        return EXIT.failure.number
+        return TASK_EXIT.failure.number
       await line(`${await store.truncate()} tasks removed`)
     }
     if (flags.vacuum) {
       await store.vacuum()
       await line('vacuumed')
     }
-    return EXIT.ok.number
+    return TASK_EXIT.ok.number
   })
 }

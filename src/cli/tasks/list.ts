@@ -1,6 +1,6 @@
 /** `manyhost tasks list`. */
 import type { Task } from '../../tasks/task.ts'
-import { EXIT } from '../exit.ts'
+import { TASK_EXIT } from '../exit.ts'
 import { line, printable, write } from '../terminal.ts'
 import { cell, type Format, fieldsOf, printer } from './print.ts'
 import { type FilterFlags, filterOf, type StoreFlags, withStore } from './store.ts'
@@ -30,13 +30,13 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
         ? await store.tagKeys()
         : await store.tagValues(flags.tagValues as string)
       for (const one of found) await line(printable(cell(one ?? 'null')))
-      return EXIT.ok.number
+      return TASK_EXIT.ok.number
     }
     const filter = filterOf(flags)
     if (flags.count) {
       const count = await store.count(filter)
       await line(String(Math.min(count, flags.limit ?? count)))
-      return EXIT.ok.number
+      return TASK_EXIT.ok.number
     }
     const format =
       flags.format ??
@@ -67,6 +67,6 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
     if (!isBegun) await write(out.head())
     await flush()
     await write(out.tail(isFirst))
-    return EXIT.ok.number
+    return TASK_EXIT.ok.number
   })
 }

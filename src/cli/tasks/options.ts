@@ -1,7 +1,147 @@
-/** What more than one table of commands has. */
+/** What more than one command takes, under the ancestor's names. */
+import { memorySize, taskDuration } from '../../tasks/units.ts'
 import type { Option } from '../commands.ts'
+import { above, count, integer, positive, seconds, signed } from './numbers.ts'
 
 export const STORE_OPTION: Option = {
   flags: '--store <where>',
   meaning: 'a path, or a postgres:// URL without its password (env MANYHOST_STORE may have it)',
 }
+
+export const PER_TASK: readonly Option[] = [
+  { flags: '-c, --cores <number>', meaning: 'cores of a task that names none', parse: above },
+  { flags: '-m, --memory <size>', meaning: 'memory of one, such as 2GB', parse: memorySize },
+  { flags: '-g, --group <number>', meaning: 'group of one', parse: integer },
+  { flags: '--tag <tag>', meaning: 'key:value, put on each task', many: true },
+  { flags: '--from-json', meaning: 'lines are JSON objects: args, cores, tag, ...' },
+  { flags: '--requests', meaning: 'lines are requests: POST http://calc/sums {"of":[1,2]}' },
+]
+
+export const TOKEN: readonly Option[] = [
+  {
+    flags: '--token-file <file>',
+    meaning: 'its token (env MANYHOST_TASKS_TOKEN has the token itself)',
+  },
+]
+
+export const SERVER_OPTIONS: readonly Option[] = [
+  { flags: '--server <url>', meaning: 'a task server (env MANYHOST_TASKS_SERVER)' },
+  ...TOKEN,
+  {
+    flags: '--ca-file <file>',
+    meaning: 'the server has a certificate that this one (PEM) has signed (env MANYHOST_TASKS_CA)',
+  },
+  { flags: '--insecure', meaning: 'without TLS to another machine: anybody between can read it' },
+]
+
+const TLS: readonly Option[] = [
+  { flags: '--tls-cert <file>', meaning: 'certificate (PEM) of where others dial in' },
+  { flags: '--tls-key <file>', meaning: 'its private key (PEM)' },
+]
+
+export const RUNNING: readonly Option[] = [
+  STORE_OPTION,
+  { flags: '--no-db', meaning: 'keep tasks in memory only' },
+  {
+    flags: '-N, --num-tasks <number>',
+    meaning: 'tasks at a time in a runner; 0: its cores',
+    parse: count,
+  },
+  { flags: '-t, --template <text>', meaning: "how a line becomes a command: 'convert {} {-}.jpg'" },
+  { flags: '-b, --bundlesize <number>', meaning: 'tasks of one bundle at most', parse: positive },
+  {
+    flags: '-w, --bundlewait <seconds>',
+    meaning: 'outcomes are kept after so long',
+    parse: seconds,
+  },
+  {
+    flags: '-r, --max-retries <number>',
+    meaning: 'more attempts of a task that fails',
+    parse: count,
+  },
+  { flags: '--eager', meaning: 'failed tasks before new ones' },
+  { flags: '--no-confirm', meaning: 'do not note which runner has which task' },
+  {
+    flags: '--evict-after <seconds>',
+    meaning: 'a silent runner or server has lost its tasks',
+    parse: seconds,
+  },
+  { flags: '--capture', meaning: 'keep outputs by task, in files beside the store' },
+  { flags: '--monitor', meaning: 'sample cores and memory of each task' },
+  { flags: '-o, --output <path>', meaning: 'a file that outputs are added to' },
+  { flags: '-e, --errors <path>', meaning: 'a file that errors are added to' },
+  { flags: '-f, --failures <path>', meaning: 'a file that lines of failed tasks are added to' },
+  { flags: '--print', meaning: 'print lines of failed tasks instead of outputs' },
+  {
+    flags: '-C, --max-cores <number>',
+    meaning: 'for all tasks of a runner together',
+    parse: positive,
+  },
+  {
+    flags: '-M, --max-memory <size>',
+    meaning: 'for all tasks of a runner together',
+    parse: memorySize,
+  },
+  {
+    flags: '-T, --timeout <seconds>',
+    meaning: 'end runners that had nothing to do for so long',
+    parse: seconds,
+  },
+  {
+    flags: '-W, --task-timeout <seconds>',
+    meaning: 'no attempt of a task takes longer',
+    parse: taskDuration,
+  },
+  { flags: '-S, --signalwait <seconds>', meaning: 'from INT to TERM to KILL', parse: seconds },
+  {
+    flags: '-R, --ratelimit <number>',
+    meaning: 'tasks started a second, in each runner',
+    parse: above,
+  },
+  {
+    flags: '-d, --delay-start <seconds>',
+    meaning: 'of runners; negative: at random up to so long',
+    parse: signed,
+  },
+  {
+    flags: '-Q, --poll <seconds>',
+    meaning: 'between looks for what no event tells',
+    parse: seconds,
+  },
+  { flags: '-I, --init-size <number>', meaning: 'runners, at the beginning with -A', parse: count },
+  {
+    flags: '-A, --autoscaling [mode]',
+    meaning: 'as many runners as the work asks for: fixed or dynamic',
+  },
+  {
+    flags: '-F, --factor <number>',
+    meaning: 'dynamic: mean task times that the rest may take',
+    parse: above,
+  },
+  { flags: '-P, --period <seconds>', meaning: 'dynamic: how long a size stays', parse: seconds },
+  { flags: '-X, --min-size <number>', meaning: 'runners kept without work', parse: count },
+  { flags: '-Y, --max-size <number>', meaning: 'runners at most', parse: positive },
+  {
+    flags: '--fleet <file>',
+    meaning: 'a file as for serve: its services answer tasks that are requests',
+  },
+  { flags: '--ssh <hosts>', meaning: 'run on these machines: a[01-03].x,b', many: true },
+  { flags: '--ssh-args <text>', meaning: "such as '-i key -p 2222 -l me', for --ssh" },
+  { flags: '--ssh-group <name>', meaning: 'run on the hosts of an ssh provider of the file' },
+  { flags: '--provider <name>', meaning: 'run by a provider of the file' },
+  { flags: '--remote-exe <path>', meaning: 'path of the runner program there' },
+  {
+    flags: '--launcher <command>',
+    meaning: "run what this starts, such as 'srun -N 4'; once, or for each of -I and -A",
+  },
+  { flags: '--mpi', meaning: 'as --launcher mpirun' },
+  {
+    flags: '--bind <host:port>',
+    meaning: 'where what was launched dials in; 127.0.0.1 and any port unless given',
+  },
+  ...TLS,
+  { flags: '--insecure', meaning: 'without TLS on more than this machine' },
+  { flags: '-E, --env', meaning: 'MANYHOST_EXPORT_* and HYPERSHELL_EXPORT_* of here, too' },
+  { flags: '--initdb', meaning: 'make the store first; it is always made where there is none' },
+  ...PER_TASK,
+]

@@ -2,14 +2,28 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { type Dispatcher, request } from 'undici'
+import type { Dispatcher } from 'undici'
 import { describe } from '../../errors.ts'
+import { openPeer } from '../../tasks/peer.ts'
 import { defaultStore } from '../../tasks/store/open.ts'
 import { CliError } from '../exit.ts'
+import { exitFor } from './store.ts'
 
 export interface RemoteFlags {
   readonly server?: string
   readonly tokenFile?: string
+  readonly caFile?: string
+  readonly insecure?: boolean
+}
+
+/** What `submitFrom` is to know of the server. @throws CliError */
+export function peerOf(flags: RemoteFlags & { server: string }) {
+  return {
+    server: flags.server,
+    token: tokenOf(flags),
+    caFile: flags.caFile ?? (process.env.MANYHOST_TASKS_CA || undefined),
+    insecure: flags.insecure,
+  }
 }
 
 export function serverOf({ server }: RemoteFlags): string | undefined {
@@ -56,27 +70,32 @@ export function ownToken(flags: RemoteFlags): string {
   return token
 }
 
-/** @throws CliError where the server does not answer, or with an error */
-export async function ask(
-  flags: RemoteFlags,
-  path: string,
-  method: Dispatcher.HttpMethod = 'GET',
-): Promise<Dispatcher.ResponseData> {
+/** Throws CliError where the server does not answer, or with an error. */
+type Ask = (path: string, method?: Dispatcher.HttpMethod) => Promise<Dispatcher.ResponseData>
+
+/** The server that is meant. What is left of connections ends with this process. @throws CliError */
+export function askServer(flags: RemoteFlags): Ask {
   const server = serverOf(flags) as string
-  const token = tokenOf(flags)
-  let answer: Dispatcher.ResponseData
-  try {
-    answer = await request(new URL(path, server.endsWith('/') ? server : `${server}/`), {
-      method,
-      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
-      headersTimeout: 90_000,
-    })
-  } catch (error) {
-    throw new CliError('unreachable', `${server}: ${describe(error)}`, { cause: error })
+  const peer = peerAt(flags, server)
+  return async (path, method = 'GET') => {
+    let answer: Dispatcher.ResponseData
+    try {
+      answer = await peer.ask(path, { method, headersTimeout: 90_000 })
+    } catch (error) {
+      throw new CliError('unreachable', `${server}: ${describe(error)}`, { cause: error })
+    }
+    const { statusCode, body } = answer
+    if (statusCode < 400) return answer
+    const said = (await body.json().catch(() => ({}))) as { error?: string }
+    const exit = statusCode === 404 ? 'notFound' : statusCode === 401 ? 'refused' : 'failure'
+    throw new CliError(exit, said.error ?? `${server} answered ${statusCode}`)
   }
-  if (answer.statusCode < 400) return answer
-  const said = (await answer.body.json().catch(() => ({}))) as { error?: string }
-  const exit =
-    answer.statusCode === 404 ? 'notFound' : answer.statusCode === 401 ? 'refused' : 'failure'
-  throw new CliError(exit, said.error ?? `${server} answered ${answer.statusCode}`)
+}
+
+function peerAt(flags: RemoteFlags, server: string): ReturnType<typeof openPeer> {
+  try {
+    return openPeer(peerOf({ ...flags, server }))
+  } catch (error) {
+    throw exitFor(error)
+  }
 }

@@ -5,35 +5,42 @@ import { storeName } from '../../tasks/store/open.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
 import { sleep } from '../../time.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'
-import { ask, type RemoteFlags, serverOf, tokenOf } from './remote.ts'
+import { openGround } from './ground.ts'
+import { askServer, peerOf, type RemoteFlags, serverOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf, withStore } from './store.ts'
-import { shellLine } from './words.ts'
+import { requestTask, shellLine } from './words.ts'
 
 interface RunFlags extends StoreFlags, RemoteFlags {
   readonly interval?: number
   readonly tag?: readonly string[]
   readonly taskTimeout?: number
+  readonly request?: boolean
+  readonly fleet?: string
 }
 
 /** Between two looks at the store, in ms. */
 const INTERVAL = 50
 
 export async function run([given]: readonly unknown[], flags: RunFlags): Promise<number> {
-  const args = shellLine(given as readonly string[])
+  const words = given as readonly string[]
   try {
-    const tag = { capture: true, ...(flags.tag && parseTags(flags.tag)) }
-    const task: NewTask = { args, tag, ...(flags.taskTimeout && { timeout: flags.taskTimeout }) }
+    const isRequest = flags.request || flags.fleet !== undefined
+    const task: NewTask = {
+      ...(isRequest ? requestTask(words) : { args: shellLine(words) }),
+      tag: { capture: true, ...(flags.tag && parseTags(flags.tag)) },
+      ...(flags.taskTimeout && { timeout: flags.taskTimeout }),
+    }
+    if (flags.fleet !== undefined) return await here(task, flags)
     if (serverOf(flags) !== undefined) return await byServer(task, flags)
-    const where = storeOf(flags)
     // Who serves the store has it waiting for him; without such, nobody would ever come.
     const code = await byStore(task, flags).catch((error) => {
       if (error instanceof NobodyServes) return undefined
       throw error
     })
-    return code ?? (await here(task, where))
+    return code ?? (await here(task, flags))
   } catch (error) {
     throw exitFor(error)
   }
@@ -44,7 +51,7 @@ class NobodyServes extends Error {}
 async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
     if ((await store.servers()).length === 0) throw new NobodyServes()
-    const { signal, code } = untilInterrupted()
+    const { signal, code } = untilInterrupted('tasks')
     const [id = ''] = await store.add([task])
     for (let found = await store.get(id); ; found = await store.get(found.nextId ?? found.id)) {
       if (found.nextId === null && found.completionTime !== null) {
@@ -61,12 +68,12 @@ async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
 }
 
 async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
-  const token = tokenOf(flags)
-  const { signal, code } = untilInterrupted()
-  const { ids } = await submitFrom([task], { server: serverOf(flags), token })
+  const { signal, code } = untilInterrupted('tasks')
+  const ask = askServer(flags)
+  const { ids } = await submitFrom([task], peerOf({ ...flags, server: serverOf(flags) as string }))
   let id = ids[0] as string
   for (;;) {
-    const answer = await ask(flags, `tasks/${id}?wait=1000`)
+    const answer = await ask(`tasks/${id}?wait=1000`)
     const found = (await answer.body.json()) as Record<string, unknown>
     id = found.id as string
     if (found.is_over) {
@@ -75,34 +82,45 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
         ['errpath', 'stderr'],
       ] as const) {
         if (found[name] === null) continue
-        const { body } = await ask(flags, `tasks/${id}/${stream}`)
+        const { body } = await ask(`tasks/${id}/${stream}`)
         for await (const chunk of body) await write(chunk as Buffer, process[stream])
       }
       return exitCode(Number(found.exit_status))
     }
     if (!signal.aborted) continue
-    await ask(flags, `tasks/${id}`, 'DELETE').catch(() => {})
+    await ask(`tasks/${id}`, 'DELETE').catch(() => {})
     return code()
   }
 }
 
-/** Nobody serves the store: a runner for this one task, which is kept nowhere. */
-async function here(task: NewTask, where: string): Promise<number> {
-  const { signal, code } = untilInterrupted()
-  const started = runCluster([task], {
-    inMemory: true,
-    signalWait: 5_000,
-    signal,
-    onOutput: (_task, stream, chunk) => write(chunk, process[stream]),
-    onProblem: (message) => process.stderr.write(`manyhost: ${message}\n`),
-  })
-  let result: TaskResult | undefined
-  for await (const one of started) result = one
-  if (signal.aborted) return code()
-  if (!result)
-    throw new CliError('failure', `it was not run (no server serves ${storeName(where)})`)
-  if (result.message) process.stderr.write(`manyhost: ${result.message}\n`)
-  return exitCode(result.exitStatus)
+/** Nobody serves the store, or services of a file are meant: this one task, which is kept nowhere. */
+async function here(task: NewTask, flags: RunFlags): Promise<number> {
+  const { signal, code } = untilInterrupted('tasks')
+  const say = (text: string): void => void process.stderr.write(`manyhost: ${text}\n`)
+  const { options, close } = await openGround({ ...(flags.fleet && { fleet: flags.fleet }) }, say)
+  try {
+    const started = runCluster([task], {
+      ...options,
+      inMemory: true,
+      signalWait: 5_000,
+      signal,
+      onOutput: (_task, stream, chunk) => write(chunk, process[stream]),
+      onProblem: say,
+    })
+    let result: TaskResult | undefined
+    for await (const one of started) result = one
+    if (signal.aborted) return code()
+    if (!result) {
+      throw new CliError(
+        'failure',
+        `it was not run (no server serves ${storeName(storeOf(flags))})`,
+      )
+    }
+    if (result.message) say(result.message)
+    return exitCode(result.exitStatus)
+  } finally {
+    await close()
+  }
 }
 
 async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {
@@ -119,5 +137,5 @@ async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {
 
 /** What a process can end with: our own -1 to -3, and a status of HTTP, become 1. */
 function exitCode(status: number): number {
-  return status >= 0 && status <= 255 ? status : EXIT.failure.number
+  return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
 }

@@ -1,6 +1,7 @@
 /** `manyhost tasks server`: runs what is handed in over HTTP, or into its store. */
 import { write } from '../terminal.ts'
-import { type ServingFlags, serve, sourceOf } from './cluster.ts'
+import type { ServingFlags } from './asked.ts'
+import { serve, sourceOf } from './cluster.ts'
 import { ownToken, type RemoteFlags } from './remote.ts'
 
 interface ServerFlags extends ServingFlags, RemoteFlags {
@@ -17,12 +18,16 @@ export async function run(
   flags: ServerFlags,
 ): Promise<number> {
   const { host = '127.0.0.1', port = PORT, untilDone = false, restart = false } = flags
-  const token = ownToken(flags)
+  const listen = {
+    host,
+    port,
+    token: ownToken(flags),
+    ...(flags.tlsCert !== undefined && { certFile: flags.tlsCert }),
+    ...(flags.tlsKey !== undefined && { certKeyFile: flags.tlsKey }),
+    ...(flags.insecure && { insecure: true }),
+  }
   const source = file === undefined ? undefined : sourceOf(file, true)
-  return serve(
-    source,
-    flags,
-    { forever: !(untilDone || restart), listen: { host, port, token } },
-    async ({ url }) => write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
+  return serve(source, flags, { forever: !(untilDone || restart), listen }, async ({ url }) =>
+    write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
   )
 }

@@ -1,12 +1,13 @@
 /** `manyhost tasks submit`. */
 import { parseTags } from '../../tasks/tags.ts'
-import { submitFrom } from '../../tasks.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { type NewTask, submitFrom } from '../../tasks.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
+import { kindOf } from './asked.ts'
 import { sourceOf } from './cluster.ts'
-import { type RemoteFlags, serverOf, tokenOf } from './remote.ts'
+import { peerOf, type RemoteFlags, serverOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf } from './store.ts'
-import { shellLine } from './words.ts'
+import { requestTask, shellLine } from './words.ts'
 
 interface SubmitFlags extends StoreFlags, RemoteFlags {
   readonly file?: string
@@ -19,6 +20,12 @@ interface SubmitFlags extends StoreFlags, RemoteFlags {
   readonly group?: number
   readonly tag?: readonly string[]
   readonly fromJson?: boolean
+  readonly requests?: boolean
+}
+
+/** The words of one: as they stand, whatever a line of a file could say behind a `#`. */
+function taskOf(words: readonly string[], { requests }: SubmitFlags): NewTask {
+  return requests ? requestTask(words) : { args: shellLine(words) }
 }
 
 export async function run([given]: readonly unknown[], flags: SubmitFlags): Promise<number> {
@@ -27,17 +34,16 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
     throw new CliError('usage', 'give one command line, or -f FILE for many')
   }
   const server = serverOf(flags)
-  const source =
-    flags.file === undefined ? [{ args: shellLine(words) }] : sourceOf(flags.file, false)
   let bad = 0
   try {
+    const source = flags.file === undefined ? [taskOf(words, flags)] : sourceOf(flags.file, false)
     const tags = {
       ...(flags.tag && parseTags(flags.tag)),
       ...(flags.capture && { capture: true }),
     }
     const { count, submitId, ids } = await submitFrom(source ?? [], {
-      ...(server === undefined ? { store: storeOf(flags) } : { server, token: tokenOf(flags) }),
-      kind: flags.fromJson ? 'json' : 'command',
+      ...(server === undefined ? { store: storeOf(flags) } : peerOf({ ...flags, server })),
+      kind: kindOf(flags),
       template: flags.template,
       taskTimeout: flags.taskTimeout,
       bundleSize: flags.bundlesize,
@@ -52,7 +58,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
     })
     if (flags.file === undefined) await line(ids[0])
     else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
-    return bad > 0 ? EXIT.failure.number : EXIT.ok.number
+    return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
     throw exitFor(error)
   }

@@ -4,7 +4,7 @@ import type { Changes } from '../../tasks/store/changes.ts'
 import { tagValue } from '../../tasks/store/check.ts'
 import type { TagValue } from '../../tasks/task.ts'
 import { duration } from '../../time.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, TASK_EXIT } from '../exit.ts'
 import { line } from '../terminal.ts'
 import { type FilterFlags, filterOf, type StoreFlags, sure, withStore } from './store.ts'
 
@@ -34,13 +34,13 @@ export async function run([given]: readonly unknown[], flags: UpdateFlags): Prom
     const most = Math.min(count, flags.limit ?? count)
     if (flags.confirm && most > 0) {
       const isSure = await sure(`${action ?? 'change'} ${most} task${most === 1 ? '' : 's'}?`, '-f')
-      if (!isSure) return EXIT.failure.number
+      if (!isSure) return TASK_EXIT.failure.number
     }
     const changed = action
       ? await store[action](filter, flags.limit)
       : await store.update(filter, changes, flags.limit)
     await line(`${changed} of ${most}`)
-    return EXIT.ok.number
+    return TASK_EXIT.ok.number
   })
 }
 

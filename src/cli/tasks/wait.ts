@@ -1,7 +1,7 @@
 /** `manyhost tasks wait`. */
 import type { Task } from '../../tasks/task.ts'
 import { sleep } from '../../time.ts'
-import { EXIT } from '../exit.ts'
+import { TASK_EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { line, write } from '../terminal.ts'
 import { formatOf, type OneFlags } from './info.ts'
@@ -15,22 +15,22 @@ interface WaitFlags extends OneFlags {
   readonly return?: boolean
 }
 
-/** A file is looked at more often than the ancestor's 5 s: a look costs some 50 us. */
-const INTERVAL = 0.2
+/** In ms. A file is looked at more often than the ancestor's 5 s: a look costs some 50 us. */
+const INTERVAL = 200
 
 export async function run(
   [id = '']: readonly (string | undefined)[],
   flags: WaitFlags,
 ): Promise<number> {
   return withStore(flags, false, async (store) => {
-    const { signal, code } = untilInterrupted()
+    const { signal, code } = untilInterrupted('tasks')
     let task: Task = await store.get(id)
     for (;;) {
       // The outcome of a task that was tried again is that of its last attempt.
       if (task.nextId !== null) task = await store.get(task.nextId)
       else if (task.completionTime !== null) break
       else {
-        await sleep(1_000 * (flags.interval ?? INTERVAL), signal).catch(() => {})
+        await sleep(flags.interval ?? INTERVAL, signal).catch(() => {})
         if (signal.aborted) return code()
         task = await store.get(task.id)
       }
@@ -39,11 +39,11 @@ export async function run(
     if (flags.info || flags.format || flags.json || flags.yaml) {
       await write(one(task, formatOf(flags)))
     }
-    return flags.return ? exitCode(task.exitStatus ?? 1) : EXIT.ok.number
+    return flags.return ? exitCode(task.exitStatus ?? 1) : TASK_EXIT.ok.number
   })
 }
 
 /** What a process can end with: our own -1 to -3, and a status of HTTP, become 1. */
 function exitCode(status: number): number {
-  return status >= 0 && status <= 255 ? status : EXIT.failure.number
+  return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
 }

@@ -1,10 +1,13 @@
 /** A task server's HTTP side: tasks are handed in, looked at, waited for and cancelled, and their outputs fetched. */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
+import { createSecureContext } from 'node:tls'
 import { asError, describe, ManyhostError } from '../../errors.ts'
+import { isLoopback } from '../../options.ts'
 import { now, sleep } from '../../time.ts'
 import { readTasks } from '../source.ts'
 import { taskAsJson } from '../store/row.ts'
@@ -30,6 +33,11 @@ export interface DoorOptions {
   readonly token?: string
   /** Whoever reaches the port may run commands. */
   readonly anyone?: boolean
+  /** PEM files of a certificate and its private key: it speaks TLS then. */
+  readonly certFile?: string
+  readonly certKeyFile?: string
+  /** Whether to listen without TLS on more than this machine: then anybody between can read the token. */
+  readonly insecure?: boolean
 }
 
 export interface Door {
@@ -38,21 +46,31 @@ export interface Door {
   close(): Promise<void>
 }
 
-/** @throws Error EADDRINUSE and others, as the system says */
-export async function openDoor(
-  server: TaskServer,
-  { host = '127.0.0.1', port = 0, token, anyone = false }: DoorOptions,
-): Promise<Door> {
+/** How long a connection may take to agree on TLS, in ms: nobody waits for it. */
+const HANDSHAKE = 10_000
+
+/** @throws Error EADDRINUSE and others, as the system says; ManyhostError MANYHOST_INVALID_OPTION */
+export async function openDoor(server: TaskServer, options: DoorOptions): Promise<Door> {
+  const { host = '127.0.0.1', port = 0, token, anyone = false, insecure = false } = options
+  const tls = tlsOf(options)
+  if (!tls && !insecure && !isLoopback(host)) {
+    throw invalid(
+      `listen: ${host} is not of this machine alone: give certFile and certKeyFile, or say insecure: true`,
+    )
+  }
   const secret = anyone ? undefined : (token ?? randomBytes(24).toString('hex'))
   const answers = new Map<string, Promise<string[]>>()
-  const http = createServer((request, response) => {
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     handle(request, response).catch((error) => {
       if (response.headersSent) return void response.destroy(asError(error))
       const isOurs = error instanceof ManyhostError
       const status = isOurs ? error.status : 500
       say(response, status, { error: describe(error), ...(isOurs && { code: error.code }) })
     })
-  })
+  }
+  const http = tls
+    ? createTlsServer({ ...tls, handshakeTimeout: HANDSHAKE }, onRequest)
+    : createServer(onRequest)
   http.headersTimeout = 10_000
   http.requestTimeout = 120_000
 
@@ -158,13 +176,31 @@ export async function openDoor(
   const at = http.address() as AddressInfo
   const name = at.family === 'IPv6' ? `[${at.address}]` : at.address
   return {
-    url: `http://${name}:${at.port}`,
+    url: `${tls ? 'https' : 'http'}://${name}:${at.port}`,
     token: secret,
     async close() {
       http.closeAllConnections()
       await new Promise((resolve) => http.close(resolve))
     },
   }
+}
+
+function tlsOf({ certFile, certKeyFile }: DoorOptions): { cert: Buffer; key: Buffer } | undefined {
+  if (certFile === undefined && certKeyFile === undefined) return undefined
+  if (certFile === undefined || certKeyFile === undefined) {
+    throw invalid('listen: certFile and certKeyFile go together')
+  }
+  try {
+    const [cert, key] = [readFileSync(certFile), readFileSync(certKeyFile)]
+    createSecureContext({ cert, key })
+    return { cert, key }
+  } catch (error) {
+    throw invalid(`listen: ${certFile}, ${certKeyFile}: ${describe(error)}`)
+  }
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }
 
 async function* bounded(request: IncomingMessage): AsyncGenerator<Uint8Array> {

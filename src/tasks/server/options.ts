@@ -16,6 +16,7 @@ import { RUNNER_RULES } from '../runner/options.ts'
 import { SCALING_RULES } from '../scaling.ts'
 import type { LineKind, SourceOptions } from '../source.ts'
 import type { Store } from '../store/store.ts'
+import type { DoorOptions } from './door.ts'
 import type { OnOutput } from './outputs.ts'
 
 function flag(initial: boolean) {
@@ -83,6 +84,10 @@ export const LISTEN_RULES = {
   ),
   token: text('16 characters or more', (value) => value.length >= 16),
   anyone: flag(false),
+  /** PEM files of a certificate and its private key: it speaks TLS then. */
+  certFile: path,
+  certKeyFile: path,
+  insecure: flag(false),
 }
 
 /** Every option of `serveFrom`. docs/tasks.md has the table, held against this one by a test. */
@@ -137,8 +142,8 @@ export const SERVE_RULES = {
   onOutput: callback<OnOutput>('a function (task, stream, chunk)'),
   onProblem: callback<(message: string) => void>('a function of a text'),
   /** Takes tasks over HTTP, and answers for them. */
-  listen: nested<{ host?: string; port?: number; token?: string; anyone?: boolean }>(
-    '{ host, port, token, anyone }',
+  listen: nested<DoorOptions>(
+    '{ host, port, token, anyone, certFile, certKeyFile, insecure }',
     LISTEN_RULES,
   ),
   signal: anObject<AbortSignal>('an AbortSignal'),
@@ -203,6 +208,10 @@ export const SUBMIT_RULES = {
   /** Address of a server that listens, such as `http://127.0.0.1:50001`. */
   server: text('an http:// or https:// address', (value) => /^https?:\/\//.test(value)),
   token: SERVE_RULES.token,
+  /** PEM file of who signed the server's certificate. */
+  caFile: path,
+  /** Sends the token to another machine without TLS. */
+  insecure: flag(false),
   taskTimeout: rule<number>('milliseconds above 0', undefined, (value) =>
     typeof value === 'number' && value > 0 ? value : undefined,
   ),

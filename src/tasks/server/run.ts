@@ -179,7 +179,11 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     const url = settings.url ?? RUNNERS_URL
     const isOwn = settings.session === undefined
     const session = settings.session ?? newSession()
-    if (isOwn) this.#closers.push(() => session.close({ timeout: 5_000 }))
+    if (isOwn) {
+      // Nobody else hears of runners that cannot be started.
+      session.on('error', (error) => this.#problem(describe(error)))
+      this.#closers.push(() => session.close({ timeout: 5_000 }))
+    }
     const { template, cwd, env, taskTimeout, signalWait, monitor } = settings
     const capture = settings.capture || settings.onOutput !== undefined
     const runners = virtualUrl(url).href

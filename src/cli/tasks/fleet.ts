@@ -1,0 +1,56 @@
+/** The services of a file, and its providers, for tasks. Its gateway, admin address and feed are not opened. */
+import { applyConfig } from '../../config/apply.ts'
+import type { Config } from '../../config/config.ts'
+import type { Session, SessionOptions } from '../../index.ts'
+import { CliError } from '../exit.ts'
+import { mustReadFleet } from '../serve/fleet.ts'
+import { ProviderShop } from '../serve/providers.ts'
+import type { Ground, GroundFlags } from './ground.ts'
+
+interface Fleet {
+  /** What the file says of the session. */
+  readonly session: SessionOptions
+  /** @throws CliError */
+  start(session: Session, flags: GroundFlags): Promise<Ground['options']>
+}
+
+/** @throws CliError */
+export function read(file: string): Fleet {
+  const { config } = mustReadFleet(file)
+  const { tickInterval, budget } = config.session
+  return {
+    session: { tickInterval, ...(budget && { budget }) },
+    start: (session, flags) => start(session, config, flags),
+  }
+}
+
+async function start(
+  session: Session,
+  config: Config,
+  { fleet, provider, sshGroup }: GroundFlags,
+): Promise<Ground['options']> {
+  const shop = new ProviderShop(session.metrics)
+  const name = provider ?? sshGroup
+  const found = name === undefined ? undefined : config.providers[name]
+  if (name !== undefined && !found) {
+    const known = Object.keys(config.providers).join(', ') || 'none'
+    throw new CliError('config', `${fleet}: there is no provider ${name}; it has ${known}`)
+  }
+  if (sshGroup !== undefined && found?.type !== 'ssh') {
+    throw new CliError(
+      'config',
+      `${fleet}: ${sshGroup} is a provider of type ${found?.type}, not ssh`,
+    )
+  }
+  const { failed } = await applyConfig(session, undefined, config, shop.toService)
+  if (failed[0]) {
+    const problems = failed.map(({ error }) => `${fleet}: ${error.message}`)
+    throw new CliError('config', problems.join('\n'))
+  }
+  if (!found) return {}
+  const { hosts } = found.options as { hosts?: readonly unknown[] }
+  return {
+    provider: shop.named(found.name, config),
+    ...(found.type === 'ssh' && hosts && { runners: hosts.length }),
+  }
+}

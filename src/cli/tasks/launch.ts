@@ -1,0 +1,187 @@
+/**
+ * Runners that a launcher starts, `srun` or `mpirun` say: any number of agents, on any machines, that dial in here. Each gets
+ * one runner. With a number of runners, or autoscaling, each start launches once more.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { type AgentsProvider, agents } from '../../../providers/agent/index.ts'
+import { describe } from '../../errors.ts'
+import type { Provider } from '../../provider.ts'
+import type { Session } from '../../session.ts'
+import { RUNNERS_URL } from '../../tasks/server/options.ts'
+import { within } from '../../time.ts'
+import { CliError } from '../exit.ts'
+import type { Ground, GroundFlags } from './ground.ts'
+import { exitFor } from './store.ts'
+
+/** A launched agent that has nothing to do ends by itself: what a killed launcher left, and runners too many. */
+const IDLE = '30m'
+const IDLE_EACH = '10s'
+
+/** From TERM to KILL of what was launched, in ms. */
+const GRACE = 15_000
+
+/** What one MPI, which does not hand the environment on by itself, is asked to hand on. */
+const OPEN_MPI = { OMPI_MCA_mca_base_env_list: 'MANYHOST_AGENT_KEY' }
+
+/** The program of `manyhost`, as it was compiled. */
+function program(): string {
+  const here = import.meta.url
+  const compiled = here.endsWith('.ts') ? '../../../dist/src/cli/main.js' : '../main.js'
+  return fileURLToPath(new URL(compiled, here))
+}
+
+/** @throws CliError */
+export async function launch(
+  flags: GroundFlags,
+  session: Session,
+  say: (text: string) => void,
+): Promise<Pick<Ground, 'options' | 'failed'>> {
+  const words = (flags.launcher ?? 'mpirun').split(/\s+/).filter((word) => word !== '')
+  if (words.length === 0) throw new CliError('usage', '--launcher is a command such as srun -N 4')
+  const isEach = flags.initSize !== undefined || flags.autoscaling !== undefined
+  const key = randomBytes(24).toString('hex')
+  const { hub, dial } = await openHub(flags, key)
+  const children = new Set<ChildProcess>()
+  let fail!: (error: Error) => void
+  const failed = new Promise<never>((_, reject) => {
+    fail = reject
+  })
+  failed.catch(() => {})
+  let isClosed = false
+
+  function begin(): void {
+    const [command = '', ...before] = words
+    const args = [process.execPath, program(), 'agent', '--connect', ...dial, '--places', '1']
+    const child = spawn(command, [...before, ...args, '--timeout', isEach ? IDLE_EACH : IDLE], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: a script that launches hands no signal on.
+      detached: true,
+      // Never in the arguments, which every user can read.
+      env: { ...process.env, ...OPEN_MPI, MANYHOST_AGENT_KEY: key },
+    })
+    children.add(child)
+    let text = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk) => {
+        text = `${text}${chunk}`.slice(-2_000)
+      })
+    }
+    const ended = (how: string): void => {
+      if (!children.delete(child) || isClosed) return
+      // Open MPI draws a frame around what it says.
+      const last =
+        text
+          .split('\n')
+          .filter((line) => /\w/.test(line))
+          .at(-1) ?? ''
+      const message = `${words.join(' ')} ${how}${last ? `: ${last}` : ''}`
+      if (isEach) return how === 'ended with 0' ? undefined : say(message)
+      fail(new CliError('failure', `${message}; nothing is left to run tasks`))
+    }
+    child.once('error', (error) => ended(`cannot be started: ${describe(error)}`))
+    child.once('close', (code, signal) => ended(`ended with ${code ?? signal}`))
+  }
+
+  // However this process ends, as far as it can know.
+  const kill = (signal: NodeJS.Signals): void => {
+    for (const { pid } of children) {
+      try {
+        if (pid !== undefined) process.kill(-pid, signal)
+      } catch {
+        // It is gone already.
+      }
+    }
+  }
+  const onExit = (): void => kill('SIGTERM')
+  process.on('exit', onExit)
+
+  const provider: Provider = {
+    name: 'launcher',
+    capabilities: hub.capabilities,
+    start: (spec, how) => {
+      if (isEach) begin()
+      return hub.start(spec, how)
+    },
+    async close() {
+      isClosed = true
+      await hub.close?.()
+      const gone = Promise.all([...children].map((child) => once(child, 'close')))
+      // Launchers hand it on, and agents that have lost their hub end at once.
+      kill('SIGTERM')
+      if ((await within(GRACE, gone)) === undefined) kill('SIGKILL')
+      process.off('exit', onExit)
+    },
+  }
+  if (isEach) return { options: { provider } }
+  try {
+    await first(hub, failed, begin)
+  } catch (error) {
+    await provider.close?.()
+    throw error
+  }
+  return { options: { provider, runners: asManyAs(hub, session) }, failed }
+}
+
+/** One runner for each agent that is there, from now on. Answers how many there are. */
+function asManyAs(hub: AgentsProvider, session: Session): number {
+  const count = (): number => Math.max(1, hub.agents.length)
+  let size = count()
+  const follow = (): void => {
+    const isThere = session.clusters.some(({ url }) => url.startsWith(RUNNERS_URL))
+    if (!isThere || count() === size) return
+    size = count()
+    session.setSize(RUNNERS_URL, size)
+  }
+  hub.on('agent', follow)
+  // Those that came before there was work.
+  session.on('instance', follow)
+  return size
+}
+
+/** Launches, and resolves when the first agent has come. */
+async function first(hub: AgentsProvider, failed: Promise<never>, begin: () => void) {
+  const came = new Promise<void>((resolve) => {
+    const off = hub.on('agent', ({ change }) => {
+      if (change !== 'came') return
+      off()
+      resolve()
+    })
+  })
+  begin()
+  await Promise.race([came, failed])
+}
+
+/** Where launched agents dial in, and what they need to know for that. */
+async function openHub(
+  { bind = '127.0.0.1:0', insecure, tlsCert, tlsKey }: GroundFlags,
+  key: string,
+): Promise<{ hub: AgentsProvider; dial: readonly string[] }> {
+  try {
+    const hub = agents({
+      listen: bind,
+      key,
+      ...(insecure && { insecure }),
+      ...(tlsCert !== undefined && { certFile: tlsCert }),
+      ...(tlsKey !== undefined && { certKeyFile: tlsKey }),
+    })
+    const address = await hub.address()
+    const dial = address.replace(/^(0\.0\.0\.0|\[::\]):/, `${hostname()}:`)
+    const pin =
+      tlsCert === undefined
+        ? insecure
+          ? ['--insecure']
+          : []
+        : ['--fingerprint', new X509Certificate(readFileSync(tlsCert)).fingerprint256]
+    return { hub, dial: [dial, ...pin] }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+      throw new CliError('listen', describe(error), { cause: error })
+    }
+    throw exitFor(error)
+  }
+}
