@@ -4,7 +4,7 @@ import type { Exit, ListenOn, StartSpec, StartupContext } from '../src/provider.
 import { lastLine, Tail } from './process/output.ts'
 
 /** How much of an instance's output its errors carry, in characters. */
-const ERROR_OUTPUT = 4_096
+export const ERROR_OUTPUT = 4_096
 
 /** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
 const RUN_OUTPUT = 1_048_576

@@ -1,12 +1,12 @@
 /** One instance: its container, what was started in it, and the connections to it, from create to remove. */
 import type { Readable } from 'node:stream'
 import type { ContainerCreateOptions } from 'dockerode'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { describe, type ManyhostError } from '../../src/errors.ts'
 import type { Exit, Running, StartSpec, StartupContext } from '../../src/provider.ts'
 import { sleep, wallClock, within } from '../../src/time.ts'
 import { type Endpoint, endpointOf, knock, openPool } from '../endpoint.ts'
 import { Grace } from '../grace.ts'
-import { lastLine, Tail } from '../process/output.ts'
+import { Life, type OnText } from '../life.ts'
 import { download, type Files, upload } from './archive.ts'
 import { execute, type Started } from './commands.ts'
 import { ask, create, launch, published, stateOf } from './container.ts'
@@ -14,10 +14,6 @@ import { demux } from './demux.ts'
 import type { Engine } from './engine.ts'
 import { exitOf } from './exit.ts'
 
-/** How much of an instance's output its errors carry, in characters. */
-const ERROR_OUTPUT = 4_096
-/** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
-const RUN_OUTPUT = 1_048_576
 /** How long the end of the output is waited for after the end of the container, in ms. */
 const LAST_WORDS = 1_000
 /** How long a removal is tried while nobody can reach the engine, in ms; the next session sweeps what is left then. */
@@ -38,18 +34,13 @@ export interface Surroundings {
 }
 
 export class Instance implements Running {
-  readonly exited: Promise<Exit>
-  /** Resolves when nothing of it is left. */
-  readonly gone: Promise<void>
+  readonly #life: Life
   readonly #spec: StartSpec
   readonly #on: Surroundings
   readonly #grace = new Grace(() => void this.#remove())
-  readonly #abort = new AbortController()
-  readonly #output = new Tail(ERROR_OUTPUT)
   readonly #spawned = new Set<Started>()
   #endpoint: Endpoint | undefined
   #pool: ReturnType<typeof openPool> | undefined
-  #state: 'up' | 'stopping' | 'ended' = 'up'
   #id: string | undefined
   /** The container is made, or could not be; whoever removes it has to wait for that. */
   #making: Promise<unknown> = Promise.resolve()
@@ -58,18 +49,20 @@ export class Instance implements Running {
   #outOfMemory = false
   #wasKilled = false
   #removal: Promise<void> | undefined
-  #setExited: (exit: Exit) => void = () => {}
-  #setGone: () => void = () => {}
 
   constructor(spec: StartSpec, surroundings: Surroundings) {
     this.#spec = spec
+    this.#life = new Life(spec)
     this.#on = surroundings
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
-    this.gone = new Promise((resolve) => {
-      this.#setGone = resolve
-    })
+  }
+
+  get exited(): Promise<Exit> {
+    return this.#life.exited
+  }
+
+  /** Resolves when nothing of it is left. */
+  get gone(): Promise<void> {
+    return this.#life.gone
   }
 
   get dispatcher(): ReturnType<typeof openPool> {
@@ -84,28 +77,14 @@ export class Instance implements Running {
     return this.#on.body.name as string
   }
 
-  /** Rejects when it could not be started, ended meanwhile or was given up; `stop` then removes what there is. */
-  async begin(signal: AbortSignal, patience: number): Promise<void> {
-    let onAbort = (): void => {}
-    const lost = new Promise<never>((_, reject) => {
-      onAbort = () => reject(this.#failure('it was given up', signal.reason))
-      signal.addEventListener('abort', onAbort, { once: true })
-      void this.exited.then(({ detail }) => reject(this.#failure(`it ended: ${detail}`)))
-    })
-    try {
-      if (signal.aborted) throw this.#failure('it was given up', signal.reason)
-      await Promise.race([this.#startup(signal, patience), lost])
-    } catch (error) {
-      if (error instanceof ManyhostError) throw error
-      throw this.#failure(describe(error).trim(), error)
-    } finally {
-      signal.removeEventListener('abort', onAbort)
-    }
+  /** When it rejects, `stop` removes what there is. */
+  begin(signal: AbortSignal, patience: number): Promise<void> {
+    return this.#life.begin(signal, () => this.#start(signal, patience))
   }
 
-  async #startup(signal: AbortSignal, patience: number): Promise<void> {
+  async #start(signal: AbortSignal, patience: number): Promise<void> {
     const { engine, listenOn } = this.#on
-    const given = AbortSignal.any([signal, this.#abort.signal])
+    const given = AbortSignal.any([signal, this.#life.signal])
     const making = this.#make(given, patience)
     this.#making = making.catch(() => undefined)
     // Beside each other: only what has started can end unseen.
@@ -126,7 +105,7 @@ export class Instance implements Running {
     const port = this.#on.reachedAt.port ?? (await published(engine, id, listenOn.port, given))
     this.#endpoint = endpointOf({ host: this.#on.reachedAt.host, port })
     this.#pool = openPool(this.#endpoint, this.#spec.concurrency)
-    await this.#spec.startup?.(this.#context(id), listenOn)
+    await this.#life.prepare(this.#context(id), listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (this.#spec.startup && command) await this.#spawn(id, [command, ...args])
   }
@@ -147,18 +126,18 @@ export class Instance implements Running {
           const options = { follow: true, stdout: true, stderr: true, since } as const
           return docker.getContainer(id).logs(options)
         },
-        { patience: Number.POSITIVE_INFINITY, signal: this.#abort.signal },
+        { patience: Number.POSITIVE_INFINITY, signal: this.#life.signal },
       )) as Readable
       this.#logStream = stream
-      await demux(stream, (text) => this.#write(text))
+      await demux(stream, (text) => this.#life.write(text))
     }
     const run = async (): Promise<void> => {
       for (;;) {
         await follow()
-        if (this.#state !== 'up' || this.#hasEnded) return
+        if (this.#life.state !== 'up' || this.#hasEnded) return
         // It ended for a reason that is not the container's end, or that end is about to be told.
         since = Math.floor(wallClock() / 1_000)
-        await sleep(200, this.#abort.signal)
+        await sleep(200, this.#life.signal)
         if (this.#hasEnded) return
       }
     }
@@ -170,75 +149,48 @@ export class Instance implements Running {
     const files: Files = { engine, container: id, cwd: cwd ?? '/' }
     return {
       env,
-      signal: this.#abort.signal,
+      signal: this.#life.signal,
       run: (command, ...args) => this.#run(id, [command, ...args]),
       spawn: (command, ...args) => this.#spawn(id, [command, ...args]),
       upload: (local, remote) => upload(files, local, remote),
       download: (remote, local) => download(files, remote, local),
-      log: (text) => this.#write(`${text}\n`),
+      log: (text) => this.#life.write(`${text}\n`),
     }
   }
 
-  async #run(id: string, command: readonly string[]): Promise<string> {
-    const stdout = new Tail(RUN_OUTPUT)
-    const output = new Tail(ERROR_OUTPUT)
-    const onText = (text: string, isStdout: boolean): void => {
-      output.add(text)
-      if (isStdout) stdout.add(text)
-      this.#write(text)
-    }
-    const started = await this.#execute(id, command, onText)
-    const code = await started.ended
-    this.#abort.signal.throwIfAborted()
-    if (code === 0) return stdout.text
-    const line = lastLine(output.text)
-    const detail = exitOf(this.#evidence(code)).detail
-    throw new ManyhostError(
-      'MANYHOST_RUN_FAILED',
-      `'${command.join(' ').slice(0, 200)}' failed: ${detail}${line && `: ${line}`}`,
-      { service: this.#spec.service, output: output.text },
-    )
+  #run(id: string, command: readonly string[]): Promise<string> {
+    return this.#life.run(command, async (onText) => {
+      const { ended } = await this.#execute(id, command, onText)
+      return exitOf(this.#evidence(await ended)).detail
+    })
   }
 
   async #spawn(id: string, command: readonly string[]): Promise<void> {
-    const started = await this.#execute(id, command, (text) => this.#write(text))
+    const started = await this.#execute(id, command, (text) => this.#life.write(text))
     this.#spawned.add(started)
     void started.ended.then(
       (code) => {
         this.#spawned.delete(started)
-        if (this.#state === 'up') this.#end(exitOf(this.#evidence(code)))
+        if (this.#life.state === 'up') this.#end(exitOf(this.#evidence(code)))
       },
       () => this.#spawned.delete(started),
     )
   }
 
-  #execute(
-    id: string,
-    command: readonly string[],
-    onText: (text: string, isStdout: boolean) => void,
-  ): Promise<Started> {
+  #execute(id: string, command: readonly string[], onText: OnText): Promise<Started> {
     const { engine, env, cwd } = this.#on
-    const { signal } = this.#abort
+    const { signal } = this.#life
     // A startup function that does not look at its signal must not start anything behind our back.
     if (signal.aborted) return Promise.reject(signal.reason)
     return execute(engine, id, { command, env, cwd, onText }, this.#commands.signal)
   }
 
-  /** Outlives `#abort`: while the instance is asked to stop, its commands are still listened to. */
+  /** Outlives the signal: while the instance is asked to stop, its commands are still listened to. */
   readonly #commands = new AbortController()
-
-  #write(text: string): void {
-    this.#output.add(text)
-    this.#spec.onOutput(text)
-  }
 
   #evidence(exitCode: number | undefined) {
     const memory = this.#spec.resources?.memory
-    const { outOfMemory, wasKilled } = {
-      outOfMemory: this.#outOfMemory,
-      wasKilled: this.#wasKilled,
-    }
-    return { exitCode, outOfMemory, wasKilled, memory }
+    return { exitCode, outOfMemory: this.#outOfMemory, wasKilled: this.#wasKilled, memory }
   }
 
   accepts(signal: AbortSignal): Promise<void> {
@@ -251,7 +203,7 @@ export class Instance implements Running {
   async #onEnd(exitCode: number | undefined, isGone = false): Promise<void> {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    if (this.#state === 'stopping') return void this.#remove()
+    if (this.#life.state === 'stopping') return void this.#remove()
     let code = exitCode
     if (!isGone && (code === undefined || code === 137)) {
       const facts = await stateOf(this.#on.engine, this.#name)
@@ -259,15 +211,11 @@ export class Instance implements Running {
       this.#outOfMemory ||= facts?.OOMKilled ?? false
     }
     await within(LAST_WORDS, this.#logs)
-    if (this.#state === 'up') this.#end(exitOf(this.#evidence(code)))
+    if (this.#life.state === 'up') this.#end(exitOf(this.#evidence(code)))
   }
 
   stop(grace: number): Promise<void> {
-    if (this.#state === 'up') {
-      this.#state = 'stopping'
-      this.#abort.abort(this.#ended('stopped'))
-      if (grace > 0) void this.#ask()
-    }
+    if (this.#life.stop() && grace > 0) void this.#ask()
     this.#grace.shorten(grace)
     return this.gone
   }
@@ -307,17 +255,12 @@ export class Instance implements Running {
     // What it wrote at its end is read before it is gone; one that is removed by force ends by that.
     if (this.#hasEnded) await within(LAST_WORDS, this.#logs)
     const removed = engine.remove(this.#id ?? this.#name, { patience: REMOVE_PATIENCE })
-    await removed.catch((error) => this.#write(`\nmanyhost: ${describe(error).trim()}\n`))
-    if (this.#state === 'stopping') this.#end({ reason: 'stopped', detail: 'stopped' })
+    await removed.catch((error) => this.#life.write(`\nmanyhost: ${describe(error).trim()}\n`))
+    if (this.#life.state === 'stopping') this.#end({ reason: 'stopped', detail: 'stopped' })
   }
 
   #end(exit: Exit): void {
-    this.#state = 'ended'
-    this.#setExited(exit)
-    const error = this.#ended(exit.detail)
-    this.#abort.abort(error)
-    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
-    process.nextTick(() => void this.#clear(error))
+    this.#life.end(exit, (error) => this.#clear(error))
   }
 
   async #clear(error: ManyhostError): Promise<void> {
@@ -328,24 +271,6 @@ export class Instance implements Running {
     this.#logStream?.destroy()
     if (this.#id !== undefined) this.#on.engine.events.forget(this.#id)
     this.#on.onGone()
-    this.#setGone()
-  }
-
-  #ended(detail: string): ManyhostError {
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
-      service,
-      output: this.#output.text,
-    })
-  }
-
-  #failure(why: string, cause?: unknown): ManyhostError {
-    if (cause instanceof ManyhostError) return cause
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
-      service,
-      output: this.#output.text,
-      ...(cause !== undefined && { cause: asError(cause) }),
-    })
+    this.#life.leave()
   }
 }

@@ -1,11 +1,12 @@
 /** One instance: its pod, what was started in it, and the connections to it, from create to delete. */
 import type { V1Pod } from '@kubernetes/client-node'
 import type { Pool } from 'undici'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { describe } from '../../src/errors.ts'
 import type { Exit, Running, StartSpec, StartupContext } from '../../src/provider.ts'
 import { after, sleep, type Timer, within } from '../../src/time.ts'
 import { Grace } from '../grace.ts'
-import { lastLine, pump, Tail } from '../process/output.ts'
+import { ERROR_OUTPUT, Life, type OnText } from '../life.ts'
+import { pump, Tail } from '../process/output.ts'
 import type { Api } from './api.ts'
 import { create, type Entry, find, remove } from './books.ts'
 import type { Events } from './events.ts'
@@ -17,10 +18,6 @@ import { Logs } from './logs.ts'
 import { CONTAINER } from './names.ts'
 import { type Reach, reachPod } from './reach.ts'
 
-/** How much of an instance's output its errors carry, in characters. */
-const ERROR_OUTPUT = 4_096
-/** How much of its standard output `ctx.run` resolves with: the last of it, in characters. */
-const RUN_OUTPUT = 1_048_576
 /** How long the end of the output is waited for after the end of the container, in ms. */
 const LAST_WORDS = 1_000
 /** How long a deletion is tried while nobody can reach the API server, in ms; the next session sweeps what is left. */
@@ -40,21 +37,16 @@ export interface Surroundings {
 }
 
 export class Instance implements Running {
-  readonly exited: Promise<Exit>
   readonly leaving: Promise<string>
-  /** Resolves when nothing of it is left. */
-  readonly gone: Promise<void>
+  readonly #life: Life
   readonly #spec: StartSpec
   readonly #on: Surroundings
   readonly #name: string
   readonly #given: Readonly<Record<string, string>>
   readonly #grace = new Grace(() => void this.#remove(0))
-  readonly #abort = new AbortController()
-  readonly #output = new Tail(ERROR_OUTPUT)
   readonly #logs: Logs
   readonly #running: Promise<V1Pod>
   #reach: Reach | undefined
-  #state: 'up' | 'stopping' | 'ended' = 'up'
   #uid: string | undefined
   /** The pod is made, or could not be; whoever deletes it has to wait for that. */
   #making: Promise<unknown> = Promise.resolve()
@@ -65,28 +57,30 @@ export class Instance implements Running {
   #unseen: Timer | undefined
   #doom: Timer | undefined
   #setRunning: (pod: V1Pod) => void = () => {}
-  #setExited: (exit: Exit) => void = () => {}
   #setLeaving: (reason: string) => void = () => {}
-  #setGone: () => void = () => {}
 
   constructor(spec: StartSpec, surroundings: Surroundings) {
     this.#spec = spec
+    this.#life = new Life(spec)
     this.#on = surroundings
     this.#given = { ...surroundings.env }
     this.#name = surroundings.manifest.metadata?.name as string
-    this.#logs = new Logs(this.#target, (text) => this.#write(text))
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
+    this.#logs = new Logs(this.#target, (text) => this.#life.write(text))
     this.leaving = new Promise((resolve) => {
       this.#setLeaving = resolve
-    })
-    this.gone = new Promise((resolve) => {
-      this.#setGone = resolve
     })
     this.#running = new Promise((resolve) => {
       this.#setRunning = resolve
     })
+  }
+
+  get exited(): Promise<Exit> {
+    return this.#life.exited
+  }
+
+  /** Resolves when nothing of it is left. */
+  get gone(): Promise<void> {
+    return this.#life.gone
   }
 
   get dispatcher(): Pool {
@@ -111,28 +105,14 @@ export class Instance implements Running {
     return this.#reach ? this.#reach.accepts(signal) : Promise.reject(new Error('not started'))
   }
 
-  /** Rejects when it could not be started, ended meanwhile or was given up; `stop` then deletes what there is. */
-  async begin(signal: AbortSignal, patience: number): Promise<void> {
-    let onAbort = (): void => {}
-    const lost = new Promise<never>((_, reject) => {
-      onAbort = () => reject(this.#failure('it was given up', signal.reason))
-      signal.addEventListener('abort', onAbort, { once: true })
-      void this.exited.then(({ detail }) => reject(this.#failure(`it ended: ${detail}`)))
-    })
-    try {
-      if (signal.aborted) throw this.#failure('it was given up', signal.reason)
-      await Promise.race([this.#startup(signal, patience), lost])
-    } catch (error) {
-      if (error instanceof ManyhostError) throw error
-      throw this.#failure(describe(error).trim(), error)
-    } finally {
-      signal.removeEventListener('abort', onAbort)
-    }
+  /** When it rejects, `stop` deletes what there is. */
+  begin(signal: AbortSignal, patience: number): Promise<void> {
+    return this.#life.begin(signal, () => this.#start(signal, patience))
   }
 
-  async #startup(signal: AbortSignal, patience: number): Promise<void> {
+  async #start(signal: AbortSignal, patience: number): Promise<void> {
     const { events, listenOn, reach, api, namespace } = this.#on
-    const given = AbortSignal.any([signal, this.#abort.signal])
+    const given = AbortSignal.any([signal, this.#life.signal])
     const isMade = (): boolean => this.#uid !== undefined
     events.watch(this.#name, {
       get isMade() {
@@ -151,7 +131,7 @@ export class Instance implements Running {
     const ip = pod.status?.podIP ?? ''
     const { concurrency } = this.#spec
     this.#reach = reachPod({ api, namespace, pod: this.#name, ip, port, reach, concurrency })
-    await this.#spec.startup?.(this.#context(), listenOn)
+    await this.#life.prepare(this.#context(), listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (this.#spec.startup && command) await this.#spawn(command, args)
     given.throwIfAborted()
@@ -174,11 +154,12 @@ export class Instance implements Running {
       const why = hopeless(pod, CONTAINER)
       if (why) return void this.#onEnd({ reason: 'lost', detail: why }, pod)
       const waitsFor = unschedulable(pod)
-      if (waitsFor && waitsFor !== this.#waitsFor) this.#write(`manyhost: waits: ${waitsFor}\n`)
+      if (waitsFor && waitsFor !== this.#waitsFor)
+        this.#life.write(`manyhost: waits: ${waitsFor}\n`)
       this.#waitsFor = waitsFor
     }
     const leaving = leavingOf(pod)
-    if (!leaving || this.#state !== 'up') return
+    if (!leaving || this.#life.state !== 'up') return
     this.#setLeaving(leaving)
     if (!metadata?.deletionTimestamp) return
     // A pod may stay Terminating for as long as nobody hears of its node.
@@ -192,7 +173,7 @@ export class Instance implements Running {
   #onGone(): void {
     this.#isGone = true
     void this.#onEnd({ reason: 'lost', detail: 'its pod was deleted by somebody else' })
-    if (this.#state !== 'up') this.#finish()
+    if (this.#life.state !== 'up') this.#finish()
   }
 
   /** The container has ended, or the cluster does not have it any more. */
@@ -202,8 +183,8 @@ export class Instance implements Running {
     // It may have ended before it was ever seen to run; what it wrote says why.
     if (pod?.status?.containerStatuses?.some(({ state }) => state?.terminated)) this.#follow()
     await within(LAST_WORDS, this.#following ?? Promise.resolve())
-    if (this.#state === 'up') this.#end(exit)
-    else if (this.#state === 'stopping') void this.#remove(0)
+    if (this.#life.state === 'up') this.#end(exit)
+    else if (this.#life.state === 'stopping') void this.#remove(0)
   }
 
   /** Passes its output on until it ends; the API server may go and come back meanwhile. */
@@ -216,7 +197,7 @@ export class Instance implements Running {
           () => false,
         )
         // An output that ended after the container's end is whole.
-        if ((isRead && wasOver) || this.#isGone || this.#state === 'ended') return
+        if ((isRead && wasOver) || this.#isGone || this.#life.state === 'ended') return
         await sleep(wasOver ? 50 : 200)
       }
     }
@@ -227,33 +208,20 @@ export class Instance implements Running {
     const { env, cwd } = this.#on
     return {
       env,
-      signal: this.#abort.signal,
+      signal: this.#life.signal,
       run: (command, ...args) => this.#run(command, args),
       spawn: (command, ...args) => this.#spawn(command, args),
       upload: (local, remote) => upload(this.#target, local, remote, cwd),
       download: (remote, local) => download(this.#target, remote, local, cwd),
-      log: (text) => this.#write(`${text}\n`),
+      log: (text) => this.#life.write(`${text}\n`),
     }
   }
 
-  async #run(command: string, args: readonly string[]): Promise<string> {
-    const stdout = new Tail(RUN_OUTPUT)
-    const output = new Tail(ERROR_OUTPUT)
-    const onText = (text: string, isStdout: boolean): void => {
-      output.add(text)
-      if (isStdout) stdout.add(text)
-      this.#write(text)
-    }
-    const script = foreground(this.#begun(command, args))
-    const code = await this.#execute(script, onText)
-    this.#abort.signal.throwIfAborted()
-    if (code === 0) return stdout.text
-    const line = lastLine(output.text)
-    throw new ManyhostError(
-      'MANYHOST_RUN_FAILED',
-      `'${[command, ...args].join(' ').slice(0, 200)}' failed: exit code ${code}${line && `: ${line}`}`,
-      { service: this.#spec.service, output: output.text },
-    )
+  #run(command: string, args: readonly string[]): Promise<string> {
+    return this.#life.run([command, ...args], async (onText) => {
+      const code = await this.#execute(foreground(this.#begun(command, args)), onText)
+      return `exit code ${code}`
+    })
   }
 
   /** It is the pod that ends with it, and so tells of its end. */
@@ -261,7 +229,7 @@ export class Instance implements Running {
     const said = new Tail(ERROR_OUTPUT)
     const script = background(this.#begun(command, args))
     const code = await this.#execute(script, (text) => said.add(text))
-    this.#abort.signal.throwIfAborted()
+    this.#life.signal.throwIfAborted()
     if (code !== 0) throw new Error(said.text.trim() || `'${command}' was not begun: ${code}`)
   }
 
@@ -273,11 +241,8 @@ export class Instance implements Running {
   }
 
   /** Resolves with the exit code when all that it wrote was passed on. */
-  async #execute(
-    script: string,
-    onText: (text: string, isStdout: boolean) => void,
-  ): Promise<number> {
-    const { signal } = this.#abort
+  async #execute(script: string, onText: OnText): Promise<number> {
+    const { signal } = this.#life
     // A startup function that does not look at its signal must not start anything behind our back.
     signal.throwIfAborted()
     const executed = await execute(this.#target, script)
@@ -294,17 +259,8 @@ export class Instance implements Running {
     }
   }
 
-  #write(text: string): void {
-    this.#output.add(text)
-    this.#spec.onOutput(text)
-  }
-
   stop(grace: number): Promise<void> {
-    if (this.#state === 'up') {
-      this.#state = 'stopping'
-      this.#abort.abort(this.#ended('stopped'))
-      if (grace > 0) void this.#remove(grace)
-    }
+    if (this.#life.stop() && grace > 0) void this.#remove(grace)
     this.#grace.shorten(grace)
     return this.gone
   }
@@ -330,57 +286,31 @@ export class Instance implements Running {
     try {
       return await remove(this.#entry, this.#uid, { seconds, patience: REMOVE_PATIENCE })
     } catch (error) {
-      this.#write(`\nmanyhost: ${describe(error)}\n`)
+      this.#life.write(`\nmanyhost: ${describe(error)}\n`)
       return false
     }
   }
 
   /** It has ended by itself. */
   #end(exit: Exit): void {
-    this.#state = 'ended'
     this.#settle(exit)
     void this.#remove(0)
   }
 
   /** Nothing of it is left. */
   #finish(): void {
-    if (this.#state === 'stopping') {
-      this.#state = 'ended'
-      this.#settle({ reason: 'stopped', detail: 'stopped' })
-    }
+    if (this.#life.state === 'stopping') this.#settle({ reason: 'stopped', detail: 'stopped' })
     this.#isGone = true
     this.#grace.cancel()
     this.#unseen?.clear()
     this.#on.events.forget(this.#name)
     this.#logs.cut()
-    this.#setGone()
+    this.#life.leave()
   }
 
   #settle(exit: Exit): void {
     this.#doom?.clear()
-    this.#setExited(exit)
-    const error = this.#ended(exit.detail)
-    this.#abort.abort(error)
-    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
-    process.nextTick(() => void this.#reach?.pool.destroy(error).catch(() => undefined))
-  }
-
-  #ended(detail: string): ManyhostError {
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
-      service,
-      output: this.#output.text,
-    })
-  }
-
-  #failure(why: string, cause?: unknown): ManyhostError {
-    if (cause instanceof ManyhostError) return cause
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
-      service,
-      output: this.#output.text,
-      ...(cause !== undefined && { cause: asError(cause) }),
-    })
+    this.#life.end(exit, (error) => this.#reach?.pool.destroy(error).catch(() => undefined))
   }
 }
 
