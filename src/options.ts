@@ -1,4 +1,5 @@
 /** Options, parsed once at the edge: unknown ones refused, each with its range and default in one table. */
+import { isIPv4 } from 'node:net'
 import { ManyhostError } from './errors.ts'
 
 /** How an option is checked: answers what is used, or undefined when the value is out of range. */
@@ -201,5 +202,6 @@ function safeJson(value: object): string | undefined {
 
 /** Whether only this machine can be meant by the name or address of a host. */
 export function isLoopback(host: string): boolean {
-  return host === 'localhost' || /^\[?::1\]?$/.test(host) || /^127(\.\d+){3}$/.test(host)
+  const bare = host.replace(/^\[|\]$/g, '')
+  return bare === 'localhost' || bare === '::1' || (isIPv4(bare) && bare.startsWith('127.'))
 }

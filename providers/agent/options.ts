@@ -3,6 +3,7 @@ import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
 import {
   callback,
+  isLoopback,
   milliseconds,
   type Parsed,
   parseOptions,
@@ -176,6 +177,6 @@ export function parseAgent(options: AgentOptions): AgentSettings {
 /** Whether only this machine can be meant. */
 export function isLocal(address: string): boolean {
   if (address.startsWith('unix:')) return true
-  const host = address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
-  return host === '' || host === 'localhost' || host === '::1' || /^127(\.\d+){3}$/.test(host)
+  const host = address.replace(/:\d+$/, '')
+  return host === '' || isLoopback(host)
 }

@@ -4,6 +4,7 @@ import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../src/errors.ts'
 import {
   checkOptions,
+  isLoopback,
   milliseconds,
   nested,
   type Parsed,
@@ -181,10 +182,6 @@ function address(value: unknown): Listen | undefined {
 
 function isPort(value: number): boolean {
   return Number.isInteger(value) && value >= 0 && value <= 65_535
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
 }
 
 function isPrefix(value: string): boolean {

@@ -1,6 +1,6 @@
 /** Addresses to listen on, and addresses that are trusted. Pure. */
-import { isIP, isIPv4 } from 'node:net'
-import { type Rule, rule } from '../options.ts'
+import { isIP } from 'node:net'
+import { isLoopback, type Rule, rule } from '../options.ts'
 
 /** Where a server listens. */
 export type Listen =
@@ -26,9 +26,7 @@ function port(value: number): true | undefined {
 
 /** Whether only this machine gets there. */
 export function isLocal(listen: Listen): boolean {
-  if ('socketPath' in listen) return true
-  const { host } = listen
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
+  return 'socketPath' in listen || isLoopback(listen.host)
 }
 
 const ADDRESS = "an address such as '127.0.0.1:8080', ':8080', 8080 or 'unix:/run/x.sock'"

@@ -1,7 +1,6 @@
 /** Where a server listens. */
-import { isIPv4 } from 'node:net'
 import { ManyhostError } from '../errors.ts'
-import { show } from '../options.ts'
+import { isLoopback, show } from '../options.ts'
 
 export type Listen =
   | string
@@ -30,9 +29,7 @@ export function address(given: unknown): Address | undefined {
 
 /** Whether only this machine gets there. */
 export function isLocal(where: Address): boolean {
-  if ('path' in where) return true
-  const { host } = where
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
+  return 'path' in where || isLoopback(where.host)
 }
 
 function isPort(port: unknown): port is number {
