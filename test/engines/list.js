@@ -14,7 +14,11 @@ export const ENGINES = [
     tests: ['podman'],
   },
   // Its own programs lie outside of every PATH; this one comes with the package that they need.
-  { name: 'postgresql', needs: { pg_ctlcluster: 'postgresql' }, tests: ['postgres', 'feed-postgres'] },
+  {
+    name: 'postgresql',
+    needs: { pg_ctlcluster: 'postgresql' },
+    tests: ['postgres', 'feed-postgres'],
+  },
   {
     name: 'slurm',
     needs: {
