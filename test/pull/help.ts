@@ -1,4 +1,7 @@
 /** A hub on port 0, and calls of its API as curl would make them. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Registry } from 'prom-client'
 import { onTestFinished } from 'vitest'
 import { type WorkersOptions, type WorkersProvider, workers } from '../../providers/pull/index.ts'
@@ -105,4 +108,11 @@ export function finish(hub: TestHub, claim: Reply, results: object, worker?: str
       ...(worker && { 'x-manyhost-worker': worker }),
     },
   })
+}
+
+/** A store that goes with the test. */
+export function tempFile(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'manyhost-pull-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return join(folder, 'jobs.db')
 }
