@@ -99,7 +99,7 @@ describe('manyhost', () => {
     )
   })
 
-  it('says when nothing is at the admin address', async () => {
+  it('says when nothing is at the admin address', { timeout: 180_000 }, async () => {
     for (const args of [
       ['status'],
       ['top'],
