@@ -217,7 +217,7 @@ describe('manyhost serve', () => {
     await lost
   })
 
-  it('says in one line why it cannot begin', { timeout: 120_000 }, async () => {
+  it('says in one line why it cannot begin', async () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')
     onTestFinished(() => void other.close())
