@@ -65,7 +65,7 @@ const SECOND = `
     ready: /health`
 
 describe('manyhost serve', () => {
-  it('says where to look, in JSON or for people, and nothing when it is to be quiet', async () => {
+  it('says where to look, in JSON', async () => {
     const served = await serve(fleet())
     const [{ msg, gateway, dashboard, metrics, services } = {}] = lines(served.stdout()).filter(
       (line) => 'gateway' in line,
@@ -77,7 +77,9 @@ describe('manyhost serve', () => {
     expect(await (await fetch(String(metrics))).text()).toContain('manyhost_requests_total')
     served.process.kill('SIGTERM')
     expect((await served.ended).code).toBe(0)
+  })
 
+  it('says where to look, for people', async () => {
     const file = join(folder({ 'fleet.yaml': fleet() }), 'fleet.yaml')
     const pretty = start(['serve', file, '--log', 'pretty'])
     await pretty.until(
@@ -86,7 +88,9 @@ describe('manyhost serve', () => {
     await pretty.until(/^\d\d:\d\d:\d\d info {2}http:\/\/calc: calc-\w+-1 is ready$/m)
     pretty.process.kill('SIGINT')
     expect(await pretty.ended).toMatchObject({ code: 0, stderr: '' })
+  })
 
+  it('says nothing when it is to be quiet', async () => {
     const socketPath = join(folder(), 'admin.sock')
     const text = fleet().replace(/^admin.*$/m, `admin: { listen: 'unix:${socketPath}' }`)
     const silent = join(folder({ 'fleet.yaml': text }), 'fleet.yaml')

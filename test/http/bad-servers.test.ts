@@ -2,8 +2,9 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { request } from 'undici'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { patient } from '../../src/connector.ts'
+import type { Response } from '../../src/index.ts'
 import { rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
 
@@ -141,6 +142,8 @@ describe('servers that break the protocol', () => {
   })
 
   test('a server that hangs: the attempt ends by its time limit, the request goes elsewhere', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
     let count = 0
     const { client } = await rawService(
       (socket) => {
@@ -148,9 +151,20 @@ describe('servers that break the protocol', () => {
       },
       { attemptTimeout: 50 },
     )
-    const res = await client.get('http://calc/')
-    expect(await res.text()).toBe('ok')
-    expect(res.timing?.attempts.map(({ reason }) => reason)).toEqual(['attempt-timeout', undefined])
+    let res: Response | undefined
+    void client.get('http://calc/').then((answer) => {
+      res = answer
+    })
+    // Time passes only as turns do.
+    await until(() => {
+      vi.advanceTimersByTime(1)
+      return res !== undefined
+    })
+    expect(await res?.text()).toBe('ok')
+    expect(res?.timing?.attempts.map(({ reason }) => reason)).toEqual([
+      'attempt-timeout',
+      undefined,
+    ])
   })
 
   test('an upgrade that nobody asked for', async () => {

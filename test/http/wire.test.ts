@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import { request } from 'undici'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openSession, rawService, service } from '../fakes/service.ts'
@@ -204,6 +204,8 @@ describe('queue', () => {
   })
 
   test('maxQueue refuses at once, queueTimeout after a while, an abort leaves no trace', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+    onTestFinished(() => void vi.useRealTimers())
     const { client, session } = service(() => undefined, {
       initSize: 0,
       maxQueue: 2,
@@ -221,6 +223,9 @@ describe('queue', () => {
     gone.abort()
     await expect(first).rejects.toMatchObject({ code: 'MANYHOST_ABORTED', name: 'AbortError' })
     expect(requestQueue.size).toBe(1)
+    vi.advanceTimersByTime(59)
+    expect(requestQueue.size).toBe(1)
+    vi.advanceTimersByTime(1)
     await expect(second).rejects.toMatchObject({
       code: 'MANYHOST_QUEUE_TIMEOUT',
       message: expect.stringContaining(
