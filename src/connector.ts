@@ -118,7 +118,7 @@ function parserOf(socket: Duplex): { readonly paused?: boolean } | undefined {
  * libuv tells the reset of a connection that was not being read as a proper end, but such a connection has no peer any
  * more. Sockets of the file system have no addresses at all.
  */
-function wasReset(socket: Duplex): boolean {
+export function wasReset(socket: Duplex): boolean {
   const { localAddress, remoteAddress } = socket as Partial<Socket>
   return localAddress !== undefined && remoteAddress === undefined
 }
