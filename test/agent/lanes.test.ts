@@ -133,12 +133,15 @@ describe('how a server ends its connection', () => {
   it.each([
     ['end', true],
     ['resetAndDestroy', false],
-  ] as const)('%s() that comes together with the last bytes is told as what it is', async (how, isProper) => {
-    const local = await reach({ host: '127.0.0.1', port: await ending(how) })
-    local.write('go')
-    // An agent that stands still: when it goes on, the bytes and the end are there together.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000)
-    const lane = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
-    expect(await new Promise((told) => splice(lane, local, told))).toBe(isProper)
-  })
+  ] as const)(
+    '%s() that comes together with the last bytes is told as what it is',
+    async (how, isProper) => {
+      const local = await reach({ host: '127.0.0.1', port: await ending(how) })
+      local.write('go')
+      // An agent that stands still: when it goes on, the bytes and the end are there together.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000)
+      const lane = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
+      expect(await new Promise((told) => splice(lane, local, told))).toBe(isProper)
+    },
+  )
 })
