@@ -119,7 +119,7 @@ function parserOf(socket: Duplex): { readonly paused?: boolean } | undefined {
  * more. Nor has one that both ends have ended, ours first, as a tunnel may: that is no reset. Sockets of the file system
  * have no addresses at all.
  */
-function wasReset(socket: Duplex): boolean {
+export function wasReset(socket: Duplex): boolean {
   if (socket.writableEnded) return false
   const { localAddress, remoteAddress } = socket as Partial<Socket>
   return localAddress !== undefined && remoteAddress === undefined

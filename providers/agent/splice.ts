@@ -1,6 +1,7 @@
 /** Two connections made one: bytes both ways, each end's end and each end's failure passed on to the other. */
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { wasReset } from '../../src/connector.ts'
 import { after } from '../../src/time.ts'
 
 /** For a connection on the same machine, in ms. */
@@ -56,8 +57,11 @@ export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) =
     lane.destroy()
   })
   local.once('end', () => {
-    tell(true)
-    lane.end()
+    // A reset that comes together with the last bytes is told as an end. Where we have ended first, it looks the same.
+    const isProper = local.writableEnded || !wasReset(local)
+    tell(isProper)
+    if (isProper) lane.end()
+    else lane.destroy()
   })
   lane.once('end', () => local.end())
   lane.once('close', () => local.destroy())

@@ -1,9 +1,11 @@
 /** Lanes: whatever goes over a connection to an instance goes over the two of a lane, and ends as it would there. */
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { Duplex, PassThrough, Readable } from 'node:stream'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import type { AgentsProvider } from '../../providers/agent/index.ts'
+import { reach, splice } from '../../providers/agent/splice.ts'
 import type { Running } from '../../src/provider.ts'
 import { pidsOf, until } from '../help.ts'
 import { get, specOf } from '../providers/process-help.ts'
@@ -113,4 +115,33 @@ describe('a lane', () => {
     await expect(get(dispatcher, '/pid')).rejects.toThrow(/destroyed|killed by SIGKILL/)
     await expect(accepts?.(new AbortController().signal)).rejects.toThrow()
   })
+})
+
+describe('how a server ends its connection', () => {
+  /** A process that answers whatever comes with a few bytes, and ends the connection at once in that way. */
+  async function ending(how: 'end' | 'resetAndDestroy'): Promise<number> {
+    const script = `const server = require('node:net').createServer((socket) => {
+      socket.on('error', () => {})
+      socket.once('data', () => socket.write('half', () => socket.${how}()))
+    }).listen(0, '127.0.0.1', () => console.log(server.address().port))`
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const [line] = await once(child.stdout as Readable, 'data')
+    return Number(String(line))
+  }
+
+  it.each([
+    ['end', true],
+    ['resetAndDestroy', false],
+  ] as const)(
+    '%s() that comes together with the last bytes is told as what it is',
+    async (how, isProper) => {
+      const local = await reach({ host: '127.0.0.1', port: await ending(how) })
+      local.write('go')
+      // An agent that stands still: when it goes on, the bytes and the end are there together.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000)
+      const lane = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
+      expect(await new Promise((told) => splice(lane, local, told))).toBe(isProper)
+    },
+  )
 })
