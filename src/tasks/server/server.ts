@@ -6,7 +6,7 @@ import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { every, sleep, type Timer } from '../../time.ts'
+import { every, sleep } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
@@ -65,9 +65,8 @@ export class TaskServer implements Desk {
   #isSourceOpen = true
   #isPumping = false
   #again = false
-  #offAdded: (() => void) | undefined
-  #offInstance: (() => void) | undefined
-  #poll: Timer | undefined
+  /** Ends its listening and looking. */
+  readonly #offs: (() => void)[] = []
   #finish!: () => void
   #fail!: (error: Error) => void
   #lastProblem = ''
@@ -145,7 +144,7 @@ export class TaskServer implements Desk {
       self: () => ({ id: this.id, host: this.#life?.host ?? '' }),
       problem: (message) => this.problem(message),
     })
-    this.#offInstance = session.on('instance', ({ service, instance, state }) => {
+    const offInstance = session.on('instance', ({ service, instance, state }) => {
       if (state === 'ready') this.moved()
       if (service !== runnersUrl || (state !== 'stopped' && state !== 'failed')) return
       books.forget(instance)
@@ -154,6 +153,7 @@ export class TaskServer implements Desk {
         this.store.disconnect(instance).catch((error) => this.problem(describe(error)))
       }
     })
+    this.#offs.push(offInstance)
     this.done = new Promise((finish, fail) => {
       this.#finish = finish
       this.#fail = fail
@@ -172,11 +172,14 @@ export class TaskServer implements Desk {
         this.problem(`${tasks} tasks of servers that are gone are in the queue again`),
       problem: (message) => this.problem(message),
     })
-    this.#offAdded = this.store.onAdded(() => this.#wake())
-    this.#poll = every(poll, () => {
+    const timer = every(poll, () => {
       this.#wake()
       void this.#watch.lookAfter()
     })
+    this.#offs.push(
+      () => timer.clear(),
+      this.store.onAdded(() => this.#wake()),
+    )
     this.#wake()
   }
 
@@ -241,10 +244,8 @@ export class TaskServer implements Desk {
   /** Leaves the store. To be called when `done` has settled. */
   async close(): Promise<void> {
     this.#state = 'ended'
-    this.#poll?.clear()
     this.#claiming.close()
-    this.#offAdded?.()
-    this.#offInstance?.()
+    for (const off of this.#offs.splice(0)) off()
     this.#routes.stop()
     // What is stopped says so; who does not has lost its claim by `leave`.
     for (let i = 0; i < 400 && this.#held.runningCount > 0; i++) await sleep(5)
@@ -274,8 +275,7 @@ export class TaskServer implements Desk {
   }
 
   confirmed(clientId: string, clientHost: string, tasks: readonly Task[]): void {
-    if (!this.#settings.confirm) return
-    void this.#watch.confirmed(clientId, clientHost, tasks)
+    if (this.#settings.confirm) void this.#watch.confirmed(clientId, clientHost, tasks)
   }
 
   moved(): void {
