@@ -39,7 +39,7 @@ export interface ServerParts {
   /** Sees to it that there is a service for shell tasks. */
   open(): void
   /** Hears of each outcome. Nothing more is claimed while its promise is open. */
-  ended(results: readonly TaskResult[]): void | Promise<void>
+  ended(results: readonly TaskResult[]): Promise<void>
 }
 
 type State = 'working' | 'draining' | 'ended'
@@ -48,7 +48,6 @@ export class TaskServer implements Desk {
   /** Resolves when all is done, or it was told to drain or stop. Rejects with what keeps it from going on. */
   readonly done: Promise<void>
   readonly store: Store
-  readonly session: Session
   readonly shell: Shell
   readonly #settings: ServeSettings
   readonly #parts: ServerParts
@@ -83,7 +82,6 @@ export class TaskServer implements Desk {
     const { session, store, settings } = parts
     this.#parts = parts
     this.#settings = settings
-    this.session = session
     this.store = store
     this.#client = session.client()
     const url = settings.url as string
@@ -294,8 +292,6 @@ export class TaskServer implements Desk {
     this.#fail(error)
   }
 
-  // The way of a task.
-
   #wake(): void {
     this.#claiming.wake()
     this.#pump()
@@ -369,8 +365,7 @@ export class TaskServer implements Desk {
     for (const { task } of all) this.#held.forget(task.id, task.fence)
     const results = this.#tally.ended(all, refused)
     this.#wake()
-    const listening = this.#parts.ended(results)
-    if (listening) this.#listener = listening
+    this.#listener = this.#parts.ended(results)
   }
 
   #evicted(): void {
