@@ -6,7 +6,7 @@ import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { every, sleep, type Timer } from '../../time.ts'
+import { every, sleep } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import type { Store } from '../store/store.ts'
@@ -39,7 +39,7 @@ export interface ServerParts {
   /** Sees to it that there is a service for shell tasks. */
   open(): void
   /** Hears of each outcome. Nothing more is claimed while its promise is open. */
-  ended(results: readonly TaskResult[]): void | Promise<void>
+  ended(results: readonly TaskResult[]): Promise<void>
 }
 
 type State = 'working' | 'draining' | 'ended'
@@ -48,7 +48,6 @@ export class TaskServer implements Desk {
   /** Resolves when all is done, or it was told to drain or stop. Rejects with what keeps it from going on. */
   readonly done: Promise<void>
   readonly store: Store
-  readonly session: Session
   readonly shell: Shell
   readonly #settings: ServeSettings
   readonly #parts: ServerParts
@@ -65,9 +64,8 @@ export class TaskServer implements Desk {
   #isSourceOpen = true
   #isPumping = false
   #again = false
-  #offAdded: (() => void) | undefined
-  #offInstance: (() => void) | undefined
-  #poll: Timer | undefined
+  /** Ends its listening and looking. */
+  readonly #offs: (() => void)[] = []
   #finish!: () => void
   #fail!: (error: Error) => void
   #lastProblem = ''
@@ -84,7 +82,6 @@ export class TaskServer implements Desk {
     const { session, store, settings } = parts
     this.#parts = parts
     this.#settings = settings
-    this.session = session
     this.store = store
     this.#client = session.client()
     const url = settings.url as string
@@ -145,7 +142,7 @@ export class TaskServer implements Desk {
       self: () => ({ id: this.id, host: this.#life?.host ?? '' }),
       problem: (message) => this.problem(message),
     })
-    this.#offInstance = session.on('instance', ({ service, instance, state }) => {
+    const offInstance = session.on('instance', ({ service, instance, state }) => {
       if (state === 'ready') this.moved()
       if (service !== runnersUrl || (state !== 'stopped' && state !== 'failed')) return
       books.forget(instance)
@@ -154,6 +151,7 @@ export class TaskServer implements Desk {
         this.store.disconnect(instance).catch((error) => this.problem(describe(error)))
       }
     })
+    this.#offs.push(offInstance)
     this.done = new Promise((finish, fail) => {
       this.#finish = finish
       this.#fail = fail
@@ -172,11 +170,14 @@ export class TaskServer implements Desk {
         this.problem(`${tasks} tasks of servers that are gone are in the queue again`),
       problem: (message) => this.problem(message),
     })
-    this.#offAdded = this.store.onAdded(() => this.#wake())
-    this.#poll = every(poll, () => {
+    const timer = every(poll, () => {
       this.#wake()
       void this.#watch.lookAfter()
     })
+    this.#offs.push(
+      () => timer.clear(),
+      this.store.onAdded(() => this.#wake()),
+    )
     this.#wake()
   }
 
@@ -241,10 +242,8 @@ export class TaskServer implements Desk {
   /** Leaves the store. To be called when `done` has settled. */
   async close(): Promise<void> {
     this.#state = 'ended'
-    this.#poll?.clear()
     this.#claiming.close()
-    this.#offAdded?.()
-    this.#offInstance?.()
+    for (const off of this.#offs.splice(0)) off()
     this.#routes.stop()
     // What is stopped says so; who does not has lost its claim by `leave`.
     for (let i = 0; i < 400 && this.#held.runningCount > 0; i++) await sleep(5)
@@ -274,8 +273,7 @@ export class TaskServer implements Desk {
   }
 
   confirmed(clientId: string, clientHost: string, tasks: readonly Task[]): void {
-    if (!this.#settings.confirm) return
-    void this.#watch.confirmed(clientId, clientHost, tasks)
+    if (this.#settings.confirm) void this.#watch.confirmed(clientId, clientHost, tasks)
   }
 
   moved(): void {
@@ -293,8 +291,6 @@ export class TaskServer implements Desk {
     this.#state = 'ended'
     this.#fail(error)
   }
-
-  // The way of a task.
 
   #wake(): void {
     this.#claiming.wake()
@@ -369,8 +365,7 @@ export class TaskServer implements Desk {
     for (const { task } of all) this.#held.forget(task.id, task.fence)
     const results = this.#tally.ended(all, refused)
     this.#wake()
-    const listening = this.#parts.ended(results)
-    if (listening) this.#listener = listening
+    this.#listener = this.#parts.ended(results)
   }
 
   #evicted(): void {
