@@ -23,6 +23,8 @@ const ERROR_OUTPUT = 4_096
 const RUN_OUTPUT = 1_048_576
 /** How long the end of the output is waited for after the end of the container, in ms. */
 const LAST_WORDS = 1_000
+/** How long it is waited for where nobody waits for the end itself: so much may a busy machine be late, in ms. */
+const LAST_OUTPUT = 5_000
 /** How long a deletion is tried while nobody can reach the API server, in ms; the next session sweeps what is left. */
 const REMOVE_PATIENCE = 120_000
 /** How long a node is given to say that a pod has ended whose grace is over, in ms; then it is deleted unseen. */
@@ -59,6 +61,7 @@ export class Instance implements Running {
   /** The pod is made, or could not be; whoever deletes it has to wait for that. */
   #making: Promise<unknown> = Promise.resolve()
   #following: Promise<void> | undefined
+  #finishing: Promise<void> | undefined
   #hasEnded = false
   #isGone = false
   #waitsFor: string | undefined
@@ -201,7 +204,10 @@ export class Instance implements Running {
     this.#hasEnded = true
     // It may have ended before it was ever seen to run; what it wrote says why.
     if (pod?.status?.containerStatuses?.some(({ state }) => state?.terminated)) this.#follow()
-    await within(LAST_WORDS, this.#following ?? Promise.resolve())
+    await within(
+      this.#state === 'up' ? LAST_WORDS : LAST_OUTPUT,
+      this.#following ?? Promise.resolve(),
+    )
     if (this.#state === 'up') this.#end(exit)
     else if (this.#state === 'stopping') void this.#remove(0)
   }
@@ -342,13 +348,18 @@ export class Instance implements Running {
     void this.#remove(0)
   }
 
-  /** Nothing of it is left. */
+  /** Nothing of it is left, but what it wrote at its end may still be on its way. */
   #finish(): void {
+    this.#finishing ??= this.#finishNow()
+  }
+
+  async #finishNow(): Promise<void> {
+    this.#isGone = true
+    await within(LAST_OUTPUT, this.#following ?? Promise.resolve())
     if (this.#state === 'stopping') {
       this.#state = 'ended'
       this.#settle({ reason: 'stopped', detail: 'stopped' })
     }
-    this.#isGone = true
     this.#grace.cancel()
     this.#unseen?.clear()
     this.#on.events.forget(this.#name)
