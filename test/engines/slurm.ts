@@ -1,6 +1,14 @@
 /** A Slurm cluster of three nodes that are all this machine: munge, controller, nodes, slurmrestd; in a folder. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -154,7 +162,10 @@ ${more}
     startRestWithTokens: async () => {
       const [port = 0] = await freePorts(1)
       const args = ['-a', 'rest_auth/jwt', '-s', 'openapi/v0.0.38', `127.0.0.1:${port}`]
-      begin(sbin('slurmrestd'), args, { SLURM_JWT: 'daemon', SLURMRESTD_SECURITY: 'disable_user_check' })
+      begin(sbin('slurmrestd'), args, {
+        SLURM_JWT: 'daemon',
+        SLURMRESTD_SECURITY: 'disable_user_check',
+      })
       const url = `http://127.0.0.1:${port}`
       await until(() => fetch(url).then(() => true))
       return url
