@@ -9,7 +9,7 @@ import { lastLine, pump, Tail } from '../process/output.ts'
 import type { Api } from './api.ts'
 import { create, type Entry, find, remove } from './books.ts'
 import type { Events } from './events.ts'
-import { execute, type Target } from './exec.ts'
+import { execute, over, type Target } from './exec.ts'
 import { exitOf, hopeless, isRunning, leavingOf, unschedulable } from './exit.ts'
 import { download, upload } from './files.ts'
 import { background, foreground, type Spawn } from './idle.ts'
@@ -393,12 +393,4 @@ export class Instance implements Running {
       ...(cause !== undefined && { cause: asError(cause) }),
     })
   }
-}
-
-function over(stream: NodeJS.ReadableStream & { readableEnded?: boolean }): Promise<void> {
-  return new Promise((resolve) => {
-    if (stream.readableEnded) resolve()
-    stream.once('end', resolve)
-    stream.once('close', resolve)
-  })
 }
