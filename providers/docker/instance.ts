@@ -16,6 +16,8 @@ import { exitOf } from './exit.ts'
 
 /** How long the end of the output is waited for after the end of the container, in ms. */
 const LAST_WORDS = 1_000
+/** How long it is waited for where nobody waits for the end itself: so much may a busy machine be late, in ms. */
+const LAST_OUTPUT = 5_000
 /** How long a removal is tried while nobody can reach the engine, in ms; the next session sweeps what is left then. */
 const REMOVE_PATIENCE = 120_000
 
@@ -253,7 +255,7 @@ export class Instance implements Running {
     await this.#making
     const { engine } = this.#on
     // What it wrote at its end is read before it is gone; one that is removed by force ends by that.
-    if (this.#hasEnded) await within(LAST_WORDS, this.#logs)
+    if (this.#hasEnded) await within(LAST_OUTPUT, this.#logs)
     const removed = engine.remove(this.#id ?? this.#name, { patience: REMOVE_PATIENCE })
     await removed.catch((error) => this.#life.write(`\nmanyhost: ${describe(error).trim()}\n`))
     if (this.#life.state === 'stopping') this.#end({ reason: 'stopped', detail: 'stopped' })

@@ -86,10 +86,10 @@ export function sweep(id: string): string {
 }`
 }
 
-/** Prints the first of these ports that nobody on the machine listens on; bash, and others by the kernel's table. */
+/** Prints the first of these ports that nobody on the machine listens on by the kernel's table, or `none`. */
 export function freePort(ports: readonly number[]): string {
   return `
 taken() { grep -qsi "^ *[0-9]*: [0-9a-f]*:$(printf %04X "$1") [0-9a-f]*:0000 0A" /proc/net/tcp /proc/net/tcp6; }
 for port in ${ports.join(' ')}; do taken "$port" || { echo "$port"; exit 0; }; done
-exit 1`
+echo none`
 }

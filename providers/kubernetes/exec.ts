@@ -102,3 +102,12 @@ function codeOf({ status, message = '', details }: Status): { code: number; why:
   // There is no shell, or no such container: nothing was run.
   throw new ManyhostError('MANYHOST_START_FAILED', message.slice(0, 1_000))
 }
+
+/** Resolves when all of an output was read, or its connection has ended. */
+export function over(stream: NodeJS.ReadableStream & { readableEnded?: boolean }): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.readableEnded) resolve()
+    stream.once('end', resolve)
+    stream.once('close', resolve)
+  })
+}

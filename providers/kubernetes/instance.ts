@@ -10,7 +10,7 @@ import { pump, Tail } from '../process/output.ts'
 import type { Api } from './api.ts'
 import { create, type Entry, find, remove } from './books.ts'
 import type { Events } from './events.ts'
-import { execute, type Target } from './exec.ts'
+import { execute, over, type Target } from './exec.ts'
 import { exitOf, hopeless, isRunning, leavingOf, unschedulable } from './exit.ts'
 import { download, upload } from './files.ts'
 import { background, foreground, type Spawn } from './idle.ts'
@@ -20,6 +20,8 @@ import { type Reach, reachPod } from './reach.ts'
 
 /** How long the end of the output is waited for after the end of the container, in ms. */
 const LAST_WORDS = 1_000
+/** How long it is waited for where nobody waits for the end itself: so much may a busy machine be late, in ms. */
+const LAST_OUTPUT = 5_000
 /** How long a deletion is tried while nobody can reach the API server, in ms; the next session sweeps what is left. */
 const REMOVE_PATIENCE = 120_000
 /** How long a node is given to say that a pod has ended whose grace is over, in ms; then it is deleted unseen. */
@@ -51,6 +53,7 @@ export class Instance implements Running {
   /** The pod is made, or could not be; whoever deletes it has to wait for that. */
   #making: Promise<unknown> = Promise.resolve()
   #following: Promise<void> | undefined
+  #finishing: Promise<void> | undefined
   #hasEnded = false
   #isGone = false
   #waitsFor: string | undefined
@@ -182,7 +185,10 @@ export class Instance implements Running {
     this.#hasEnded = true
     // It may have ended before it was ever seen to run; what it wrote says why.
     if (pod?.status?.containerStatuses?.some(({ state }) => state?.terminated)) this.#follow()
-    await within(LAST_WORDS, this.#following ?? Promise.resolve())
+    await within(
+      this.#life.state === 'up' ? LAST_WORDS : LAST_OUTPUT,
+      this.#following ?? Promise.resolve(),
+    )
     if (this.#life.state === 'up') this.#end(exit)
     else if (this.#life.state === 'stopping') void this.#remove(0)
   }
@@ -297,10 +303,15 @@ export class Instance implements Running {
     void this.#remove(0)
   }
 
-  /** Nothing of it is left. */
+  /** Nothing of it is left, but what it wrote at its end may still be on its way. */
   #finish(): void {
-    if (this.#life.state === 'stopping') this.#settle({ reason: 'stopped', detail: 'stopped' })
+    this.#finishing ??= this.#finishNow()
+  }
+
+  async #finishNow(): Promise<void> {
     this.#isGone = true
+    await within(LAST_OUTPUT, this.#following ?? Promise.resolve())
+    if (this.#life.state === 'stopping') this.#settle({ reason: 'stopped', detail: 'stopped' })
     this.#grace.cancel()
     this.#unseen?.clear()
     this.#on.events.forget(this.#name)
@@ -312,12 +323,4 @@ export class Instance implements Running {
     this.#doom?.clear()
     this.#life.end(exit, (error) => this.#reach?.pool.destroy(error).catch(() => undefined))
   }
-}
-
-function over(stream: NodeJS.ReadableStream & { readableEnded?: boolean }): Promise<void> {
-  return new Promise((resolve) => {
-    if (stream.readableEnded) resolve()
-    stream.once('end', resolve)
-    stream.once('close', resolve)
-  })
 }

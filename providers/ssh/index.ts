@@ -22,8 +22,9 @@ import { type Load, rank } from './spread.ts'
 
 export type { SshHost, SshOptions } from './options.ts'
 
-/** Ports that an instance may choose among: others of the host may have taken some. */
+/** Ports that an instance may choose among at a time, and how often: others of the host may have taken some. */
 const PORTS_EACH = 8
+const MOST_ROUNDS = 16
 
 /** Handshakes with one host at a time: by default sshd refuses some of more than ten (MaxStartups). */
 const MOST_HANDSHAKES = 4
@@ -222,7 +223,13 @@ class Ssh implements Provider {
       await script(link, `umask 077; mkdir -p ${folder} && [ -O ${folder} ] && echo made`)
       return { socketPath: `${folder}/${++this.#sockets}.sock` }
     }
-    return { host, port: Number(await script(link, freePort(this.#ports()))) }
+    const [from, to] = this.#settings.ports
+    for (let round = 0; round < MOST_ROUNDS; round++) {
+      const port = await script(link, freePort(this.#ports()))
+      if (port !== 'none') return { host, port: Number(port) }
+    }
+    const tried = `of ports none of ${MOST_ROUNDS * PORTS_EACH} tried in ${from}..${to}`
+    throw new Error(`${tried} is free on ${link.name}; option \`ports\` sets the range`)
   }
 
   /** What has left its process group, and the socket. */

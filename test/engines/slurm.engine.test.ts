@@ -1,6 +1,6 @@
 /** The slurm provider against a real cluster of three nodes, by its commands. */
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -204,6 +204,22 @@ withEngine(SBATCH, 'Slurm', () => {
       for (const pid of pidsOf(spec.id)) process.kill(pid, 'SIGKILL')
       expect(await running.exited).toMatchObject({ reason: 'killed' })
       await until(async () => (await jobOf(spec.id, '%T')) === '')
+      await own.close?.()
+    })
+
+    test('by slurmrestd over TCP: with a token, which is read anew, and not without', async () => {
+      const rest = await cluster.startRestWithTokens()
+      const tokenFile = join(scratch, 'token')
+      const own = slurm({ ...options, rest, tokenFile })
+      const refused = async (): Promise<Error> =>
+        failure(own.start(specOf({ command }), { signal: unending }))
+      writeFileSync(tokenFile, 'SLURM_JWT=eyJhbGciOiJIUzI1NiJ9.e30.AAAA\n')
+      expect((await refused()).message).toMatch(/slurmrestd: POST job\/submit: (401|5\d\d)/)
+      writeFileSync(tokenFile, await cluster.run('scontrol', 'token', 'lifespan=600'))
+      const { id, running } = await serving(own)
+      expect(await jobOf(id, '%T')).toBe('RUNNING')
+      await running.stop(5_000)
+      expect(await jobOf(id, '%T')).toBe('')
       await own.close?.()
     })
   })

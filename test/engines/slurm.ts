@@ -1,6 +1,14 @@
 /** A Slurm cluster of three nodes that are all this machine: munge, controller, nodes, slurmrestd; in a folder. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,7 +20,19 @@ const call = promisify(execFile)
 const CGROUPS = '/sys/fs/cgroup/memory'
 
 /** Whether jobs are held to their memory: slurmd makes its groups by itself only in the first version of cgroups. */
-export const LIMITS = existsSync(join(CGROUPS, 'memory.oom_control'))
+export const LIMITS = mayMakeGroups()
+
+function mayMakeGroups(): boolean {
+  const tried = join(CGROUPS, `manyhost-${process.pid}`)
+  try {
+    mkdirSync(tried)
+    const isFirst = existsSync(join(tried, 'memory.oom_control'))
+    rmdirSync(tried)
+    return isFirst
+  } catch {
+    return false
+  }
+}
 
 export interface SlurmCluster {
   readonly folder: string
@@ -25,6 +45,8 @@ export interface SlurmCluster {
   node(name: string): ChildProcess
   startNode(name: string): void
   startRest(): Promise<string>
+  /** Over TCP, for those that have a token. */
+  startRestWithTokens(): Promise<string>
   close(): Promise<void>
 }
 
@@ -136,6 +158,17 @@ ${more}
       )
       await until(() => existsSync(file('rest.sock')), 20_000)
       return `unix:${file('rest.sock')}`
+    },
+    startRestWithTokens: async () => {
+      const [port = 0] = await freePorts(1)
+      const args = ['-a', 'rest_auth/jwt', '-s', 'openapi/v0.0.38', `127.0.0.1:${port}`]
+      begin(sbin('slurmrestd'), args, {
+        SLURM_JWT: 'daemon',
+        SLURMRESTD_SECURITY: 'disable_user_check',
+      })
+      const url = `http://127.0.0.1:${port}`
+      await until(() => fetch(url).then(() => true))
+      return url
     },
     close: async () => {
       controller.kill('SIGCONT')

@@ -1,5 +1,7 @@
 /** The ssh provider against a real sshd. */
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -104,6 +106,32 @@ withEngine(SSHD, 'sshd', () => {
     await running.stop(1_000)
     expect(existsSync(SOCKET_PATH)).toBe(false)
     await provider.close?.()
+  })
+
+  test('ports that others have taken: the one that is left is found, and none is said', async () => {
+    // Below those that the kernel hands out by itself.
+    const from = 18_000 + 20 * (process.pid % 50)
+    const provider = ssh({ ...options, ports: [from, from + 19] })
+    const taken: Server[] = []
+    for (let port = from; port < from + 20; port++) {
+      const one = createServer().listen(port, '127.0.0.1')
+      // Whoever has it already has taken it as well.
+      const isMine = await new Promise((resolve) => {
+        one.once('listening', () => resolve(true)).once('error', () => resolve(false))
+      })
+      if (isMine) taken.push(one)
+    }
+    const error = await failure(provider.start(specOf({ command: server }), { signal }))
+    expect(error.message).toMatch(/none of 128 tried in \d+\.\.\d+ is free on .*; option `ports`/)
+    const chosen = taken.pop() as Server
+    const { port } = chosen.address() as AddressInfo
+    chosen.close()
+    await once(chosen, 'close')
+    const running = await provider.start(specOf({ command: server }), { signal })
+    await until(() => running.accepts?.(signal).then(() => true) ?? false)
+    expect(JSON.parse(await get(running.dispatcher, '/env')).PORT).toBe(String(port))
+    await provider.close?.()
+    for (const one of taken) one.close()
   })
 
   test('a host that cannot be reached is passed over, and comes last for a while', async () => {

@@ -102,5 +102,5 @@ test('a file whose connection is cut in its midst is an error, and no wait witho
 
 test('a folder whose connection is cut in its midst is an error, and no wait without end', async () => {
   const copy = download(cutAfter(100_000), join(folder, 'tree'), join(folder, 'back'), undefined)
-  expect((await failure(copy)).message).toMatch(/cannot download .*: tar: .*[Uu]nexpected EOF/)
+  expect((await failure(copy)).message).toMatch(/cannot download .*: tar: /)
 })
