@@ -68,18 +68,23 @@ export async function openApart(folder: string, prepare: string): Promise<Apart>
     execFileSync('nsenter', ['--target', first, '--net', 'ip', ...args])
   }
   ip('route', 'add', `${networks}.0.0/16`, 'via', address)
+  const begun: ChildProcess[] = []
   return {
     address,
     networks,
     begin: (command, args, name) => {
       const log = openSync(join(folder, `${name}.log`), 'a')
       const [tool = '', ...more] = [...within, command, ...args]
-      return spawn(tool, more, { stdio: ['ignore', log, log] })
+      const one = spawn(tool, more, { stdio: ['ignore', log, log] })
+      begun.push(one)
+      return one
     },
     close: async () => {
       if (child.exitCode !== null) return
       const exited = once(child, 'exit')
       child.stdin.end()
+      // Where one within was halted, so is what began it: it would never take note of the end.
+      for (const one of begun) one.kill('SIGKILL')
       await exited
     },
   }
