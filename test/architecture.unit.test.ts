@@ -19,6 +19,7 @@ const FILES: Record<string, readonly string[]> = {
     'version',
     'figures',
     'messages',
+    'caller',
   ],
   session: [
     'budget',

@@ -1,16 +1,16 @@
 /** Who may call: bearer tokens, of the hub or of one service, and no page of a browser that is not ours. */
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import * as caller from '../../src/caller.ts'
 import { type Refusal, refuse } from './json.ts'
 import type { Service } from './service.ts'
 
+/** As it is kept with a service. */
 export function digest(token: string): string {
-  return createHash('sha256').update(token).digest('hex')
+  return caller.digest(token).toString('hex')
 }
 
-/** Equal in a time that tells nothing of where they differ: both are digests. */
 function same(a: string, b: string): boolean {
-  return timingSafeEqual(Buffer.from(a, 'hex'), Buffer.from(b, 'hex'))
+  return caller.isSame(Buffer.from(a, 'hex'), Buffer.from(b, 'hex'))
 }
 
 export class Access {
@@ -46,8 +46,7 @@ export class Access {
   }
 
   #given({ headers }: IncomingMessage): string {
-    const [, token = ''] = /^bearer +(\S+) *$/i.exec(headers.authorization ?? '') ?? []
-    return digest(token)
+    return digest(caller.bearerOf(headers.authorization))
   }
 }
 
@@ -64,20 +63,11 @@ function unauthorized({ headers }: IncomingMessage): Refusal {
  */
 export function refusePages({ headers, socket }: IncomingMessage, isOpen: boolean): void {
   const { origin, host = '' } = headers
-  const isOwn = origin === undefined || (URL.canParse(origin) && new URL(origin).host === host)
-  if (!isOwn) throw refuse(403, 'Forbidden', `pages of ${origin} may not call this`)
-  if (!isOpen || isOwnName(host, socket.localAddress)) return
+  if (!caller.isSameOrigin(origin, host))
+    throw refuse(403, 'Forbidden', `pages of ${origin} may not call this`)
+  // On a unix socket there are no names.
+  if (!isOpen || socket.localAddress === undefined) return
+  if (caller.isOwnName(host, socket.localAddress)) return
   const detail = `this server is not ${host}: call it by localhost, or give it a token`
   throw refuse(421, 'Misdirected Request', detail)
-}
-
-function isOwnName(host: string, localAddress: string | undefined): boolean {
-  // On a unix socket there are no names.
-  if (localAddress === undefined) return true
-  if (!URL.canParse(`http://${host}`)) return false
-  const { hostname } = new URL(`http://${host}`)
-  if (hostname === 'localhost' || hostname.endsWith('.localhost')) return true
-  if (/^127(?:\.\d+){3}$/.test(hostname) || hostname === '[::1]') return true
-  const address = localAddress.replace(/^::ffff:(?=\d+\.)/, '')
-  return hostname === address || hostname === `[${address}]`
 }

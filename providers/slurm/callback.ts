@@ -3,9 +3,9 @@
  * that was asked for. Each job has a token of its own, which is good for one run: the server of a job that was requeued
  * is another one, and whoever it is that comes second is sent away.
  */
-import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
+import { digest, isSame } from '../../src/caller.ts'
 import { describe, ManyhostError } from '../../src/errors.ts'
 import { afterIdly, type Timer } from '../../src/time.ts'
 import { firstLine } from '../far/copy.ts'
@@ -130,7 +130,7 @@ export class Expected implements Machine {
   }
 
   knows(secret: string): boolean {
-    return timingSafeEqual(digest(secret), this.#secret)
+    return isSame(digest(secret), this.#secret)
   }
 
   /** False for what is not expected, as a second run of the same job. */
@@ -268,8 +268,4 @@ class HalfShell {
     const [stdin, stdout, stderr]: [Writable, Readable, Readable] = [out, out, err]
     return { stdin, stdout, stderr, exit: this.#exit, destroy }
   }
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
 }

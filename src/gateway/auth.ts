@@ -1,17 +1,8 @@
 /** Who may ask: bearer tokens and basic auth, compared in constant time; and who may ask from a browser (CORS). */
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { isSameSecret } from '../caller.ts'
 import { ManyhostError } from '../errors.ts'
 import { type Auth, type Cors, isToken } from './doors.ts'
-
-/** Equal in a time that tells nothing of where they differ, nor of their lengths. */
-function sameSecret(a: string, b: string): boolean {
-  return timingSafeEqual(digest(a), digest(b))
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
-}
 
 /** Undefined for a request that may pass, the refusal for one that may not. */
 export function refusal(auth: Auth, authorization: string | undefined): ManyhostError | undefined {
@@ -19,11 +10,11 @@ export function refusal(auth: Auth, authorization: string | undefined): Manyhost
   let granted = false
   // All are compared, so that the time does not tell which one it was.
   if (scheme.toLowerCase() === 'bearer') {
-    for (const token of auth.bearer ?? []) granted = sameSecret(token, credentials) || granted
+    for (const token of auth.bearer ?? []) granted = isSameSecret(token, credentials) || granted
   } else if (scheme.toLowerCase() === 'basic') {
     const given = Buffer.from(credentials, 'base64').toString('utf8')
     for (const [user, password] of Object.entries(auth.basic ?? {})) {
-      granted = sameSecret(`${user}:${password}`, given) || granted
+      granted = isSameSecret(`${user}:${password}`, given) || granted
     }
   }
   if (granted) return undefined

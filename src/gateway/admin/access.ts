@@ -1,6 +1,6 @@
 /** Who may call: a token, and where a browser calls, its page's origin and the name that it called us by. */
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { bearerOf, digest, isOwnName, isSame, isSameOrigin } from '../../caller.ts'
 import { ManyhostError } from '../../errors.ts'
 import { problem, type Reply } from './reply.ts'
 
@@ -23,14 +23,13 @@ export function access(token: string | undefined): Access {
   const expected = token === undefined ? undefined : digest(token)
   const hasToken = ({ headers }: IncomingMessage): boolean => {
     if (!expected) return true
-    const [, given = ''] = /^bearer +(\S+) *$/i.exec(headers.authorization ?? '') ?? []
-    return timingSafeEqual(digest(given), expected)
+    return isSame(digest(bearerOf(headers.authorization)), expected)
   }
   return {
     hasToken,
     refusal(request, isOpen) {
       // With a token a page that rebinds its name has nothing to show; without one, names are all there is.
-      if (!expected && !isOwnName(request)) {
+      if (!expected && !isOwnName(request.headers.host, request.socket.localAddress)) {
         return problem(
           421,
           `this server is not ${request.headers.host ?? 'nobody'}: call it by localhost`,
@@ -46,25 +45,10 @@ export function access(token: string | undefined): Access {
   }
 }
 
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
-}
-
-/** Whether the name in Host can only mean this machine, or is the address that was connected to. */
-function isOwnName({ headers, socket }: IncomingMessage): boolean {
-  const host = headers.host ?? ''
-  if (!/^[\w.:[\]-]+$/.test(host) || !URL.canParse(`http://${host}`)) return false
-  const name = new URL(`http://${host}`).hostname
-  if (name === 'localhost' || name.endsWith('.localhost')) return true
-  if (/^127(\.\d+){3}$/.test(name) || name === '[::1]') return true
-  const address = (socket.localAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '')
-  return address !== '' && (name === address || name === `[${address}]`)
-}
-
 /** A page of another origin, or a call that such a page could make without being asked first. */
 function isForeign({ method, headers }: IncomingMessage): Reply | undefined {
   const { origin } = headers
-  if (origin !== undefined && !isSameOrigin(origin, headers.host)) {
+  if (!isSameOrigin(origin, headers.host)) {
     return problem(403, `pages of ${origin} may not call this`)
   }
   if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS') return undefined
@@ -74,8 +58,4 @@ function isForeign({ method, headers }: IncomingMessage): Reply | undefined {
   const isJson = /^application\/json *(;|$)/i.test(headers['content-type'] ?? '')
   if (isJson || headers[CSRF_HEADER] !== undefined) return undefined
   return problem(403, `expected Content-Type: application/json, or a header ${CSRF_HEADER}`)
-}
-
-function isSameOrigin(origin: string, host: string | undefined): boolean {
-  return URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()
 }

@@ -1,6 +1,6 @@
 /** The runner's HTTP side: an ordinary instance of an ordinary service. */
-import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { bearerOf, isSameSecret } from '../../caller.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { checkOptions } from '../../options.ts'
 import { linesOf } from '../lines.ts'
@@ -57,7 +57,7 @@ export function createRunnerServer(
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://runner')
     const { method } = request
     if (pathname === '/health' && method === 'GET') return health(response)
-    if (token !== undefined && !isGranted(token, request.headers.authorization)) {
+    if (token !== undefined && !isSameSecret(token, bearerOf(request.headers.authorization))) {
       response.setHeader('www-authenticate', 'Bearer realm="runner"')
       return answer(response, 401, { error: 'a runner wants its token' })
     }
@@ -177,14 +177,4 @@ function parse(text: unknown): unknown {
 function answer(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' })
   response.end(JSON.stringify(body))
-}
-
-/** In a time that tells nothing of where they differ, nor of their lengths. */
-function isGranted(token: string, authorization: string | undefined): boolean {
-  const given = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1] ?? ''
-  return timingSafeEqual(digest(token), digest(given))
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
 }

@@ -1,11 +1,12 @@
 /** A task server's HTTP side: tasks are handed in, looked at, waited for and cancelled, and their outputs fetched. */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { createReadStream, readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 import { createSecureContext } from 'node:tls'
+import { bearerOf, isSameSecret } from '../../caller.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { isLoopback } from '../../options.ts'
 import { now, sleep } from '../../time.ts'
@@ -80,7 +81,7 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
     if (pathname === '/health' && method === 'GET') {
       return say(response, server.state === 'working' ? 200 : 503, { state: server.state })
     }
-    if (secret !== undefined && !isGranted(secret, request.headers.authorization)) {
+    if (secret !== undefined && !isSameSecret(secret, bearerOf(request.headers.authorization))) {
       response.setHeader('www-authenticate', 'Bearer realm="tasks"')
       return say(response, 401, { error: 'the task server wants its token' })
     }
@@ -220,14 +221,4 @@ async function* bounded(request: IncomingMessage): AsyncGenerator<Uint8Array> {
 function say(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' })
   response.end(JSON.stringify(body))
-}
-
-/** In a time that tells nothing of where they differ, nor of their lengths. */
-function isGranted(token: string, authorization: string | undefined): boolean {
-  const given = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1] ?? ''
-  return timingSafeEqual(digest(token), digest(given))
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
 }
