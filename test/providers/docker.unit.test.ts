@@ -1,5 +1,7 @@
+import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { isAddress, parseAddress, usualHost } from '../../providers/docker/address.ts'
+import { openAgent } from '../../providers/docker/agent.ts'
 import { createBody } from '../../providers/docker/body.ts'
 import { splitter } from '../../providers/docker/demux.ts'
 import { type Evidence, exitOf } from '../../providers/docker/exit.ts'
@@ -193,4 +195,11 @@ it('every option has a row in docs/docker.md', async () => {
   const text = readFileSync(new URL('../../docs/docker.md', import.meta.url), 'utf8')
   const rows = [...text.matchAll(/^\| `(\w+)`/gm)].map(([, name]) => name)
   expect(rows).toEqual(Object.keys(DOCKER_RULES))
+})
+
+it('docker-modem puts the options of each call into words: no connection of the agent is in them', () => {
+  const options = { agent: openAgent(false), path: '/containers/create' }
+  expect(inspect(options, { showHidden: true, depth: null })).toBe(
+    "{ agent: Agent, path: '/containers/create' }",
+  )
 })
