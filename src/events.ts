@@ -67,6 +67,19 @@ export interface AgentEvent {
   readonly at: number
 }
 
+/** The end of one attempt at a task. Its command is not told: it may have secrets in it. */
+export interface TaskEvent {
+  readonly task: string
+  /** 1 for the first. */
+  readonly attempt: number
+  readonly group: number
+  readonly outcome: 'succeeded' | 'failed' | 'cancelled' | 'retried'
+  readonly exitStatus: number
+  /** Milliseconds that it ran; null for one that never did. */
+  readonly duration: number | null
+  readonly at: number
+}
+
 /** How a request ended. `answered` says nothing of the status: a 500 is an answer. */
 export type Outcome = 'answered' | 'failed' | 'aborted' | 'expired' | 'refused'
 
@@ -77,6 +90,7 @@ export interface SessionEvents {
   request: RequestEvent
   resend: ResendEvent
   agent: AgentEvent
+  task: TaskEvent
   error: ManyhostError
 }
 

@@ -63,6 +63,7 @@ export type {
   RequestEvent,
   ResendEvent,
   SessionEvents,
+  TaskEvent,
 } from './events.ts'
 export type { MapOptions, Mapped, MapRequest, MapSource } from './map.ts'
 export { EVENTS_VERSION, type FeedEnvelope } from './messages.ts'

@@ -45,9 +45,12 @@ export function errorMessage(error: ManyhostError): string {
 }
 
 export interface SampleOptions {
-  /** Share of the requests that are told, from 0 to 1; those that were not answered are told always. @default 0.01 */
+  /**
+   * Share of the requests and tasks that are told, from 0 to 1; requests that were not answered and tasks that did not
+   * succeed are told always. @default 0.01
+   */
   readonly sample?: number
-  /** Requests that are told each second, at most. @default 100 */
+  /** Requests and tasks that are told each second, at most. @default 100 */
   readonly requestsPerSecond?: number
   /** Source of the sampling, in [0, 1). @default Math.random */
   readonly random?: () => number
@@ -92,6 +95,12 @@ export function tellEvents(
       if (isPlain && random() >= sample) return
       const facts = { ...event, sample: isPlain ? sample : 1 }
       if (mayTell()) tell('request', message('request', facts))
+    }),
+    session.on('task', (event) => {
+      const isPlain = event.outcome === 'succeeded'
+      if (isPlain && random() >= sample) return
+      const facts = { ...event, sample: isPlain ? sample : 1 }
+      if (mayTell()) tell('task', message('task', facts))
     }),
     session.on('error', (error) => tell('error', errorMessage(error))),
   ]

@@ -11,7 +11,7 @@ import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
 import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
 import { ManyhostError } from './errors.ts'
-import { type AgentEvent, Emitter, type SessionEvents } from './events.ts'
+import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from './events.ts'
 import { CLIENT_RULES, ROUTING_RULES, SESSION_RULES } from './limits.ts'
 import {
   checkMap,
@@ -272,6 +272,14 @@ export class Session implements AsyncDisposable {
     listener: (event: SessionEvents[Name]) => void,
   ): void {
     this.#emitter.off(name, listener)
+  }
+
+  /**
+   * Says what became of a task, for the server of tasks that uses this session. `make` is called when somebody listens.
+   * @internal
+   */
+  tellTask(make: () => TaskEvent): void {
+    if (this.#emitter.has('task')) this.#emitter.emit('task', make())
   }
 
   /** The whole state as plain data. */

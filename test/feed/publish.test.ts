@@ -4,6 +4,7 @@ import { inProcess } from '../../providers/testing/index.ts'
 import { Emitter, type SessionEvents } from '../../src/events.ts'
 import { Feed, FeedClient } from '../../src/feed/index.ts'
 import { EVENTS_VERSION, ManyhostError, publishEvents, Session } from '../../src/index.ts'
+import { serveFrom } from '../../src/tasks.ts'
 import { falseClock } from '../clock.ts'
 import { ready, thrown, until } from '../help.ts'
 import { portOf } from './help.ts'
@@ -94,4 +95,35 @@ test('errors are told without their stacks, long texts by their end, and a close
   emitter.emit('instance', event)
   off()
   expect(thrown(() => publishEvents(emitter, feed, { sample: 2 })).message).toContain('from 0 to 1')
+})
+
+test('a server of tasks tells on the feed of its session what became of them', async () => {
+  const session = new Session({ provider: provider() })
+  session.startup({ url: 'http://calc' })
+  const told: Record<string, unknown>[] = []
+  publishEvents(
+    session,
+    {
+      publish: (channel, text) => {
+        if (channel === 'manyhost.task') told.push(JSON.parse(text))
+      },
+    },
+    { sample: 1 },
+  )
+  const source = ['GET http://calc/1', 'GET http://nobody/2']
+  const options = { session, kind: 'request', inMemory: true, maxRetries: 1 } as const
+  const counts = await serveFrom(source, options)
+  expect(counts).toMatchObject({ succeeded: 1, retried: 1, failed: 1 })
+  expect(told.map(({ outcome, attempt }) => [outcome, attempt]).sort()).toEqual([
+    ['failed', 2],
+    ['retried', 1],
+    ['succeeded', 1],
+  ])
+  for (const one of told) {
+    expect(one).toMatchObject({ v: EVENTS_VERSION, event: 'task', sample: 1 })
+    expect(Object.keys(one)).toEqual(expect.arrayContaining(['task', 'group', 'exitStatus']))
+    // A command line may have secrets in it.
+    expect(JSON.stringify(one)).not.toContain('http://')
+  }
+  await session.close()
 })

@@ -78,7 +78,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: `${INSTANCE}/logs`, answer: instanceLogs, id: 'instanceLogs', query: ['follow', 'lines'], success: 200, gives: 'text/plain', failures: [404],
     summary: 'What an instance wrote last' },
   { method: 'GET', path: '/api/events', answer: events, id: 'events', success: 200, gives: 'text/event-stream',
-    summary: 'Events as they happen (instance, cluster, request, resend, agent, error), each the JSON message that the feed has for it, and each second a snapshot of what has changed' },
+    summary: 'Events as they happen (instance, cluster, request, resend, agent, task, error), each the JSON message that the feed has for it, and each second a snapshot of what has changed' },
   { method: 'GET', path: '/api/openapi.json', answer: openapi, id: 'openapi', success: 200, gives: 'Document',
     summary: 'This document' },
 ]

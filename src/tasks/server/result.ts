@@ -1,5 +1,6 @@
 /** What a server says of tasks: their ends, counted and one by one. */
 import { dirname, join, resolve } from 'node:path'
+import type { TaskEvent } from '../../events.ts'
 import { wallClock } from '../../time.ts'
 import type { Turn } from '../store/counts.ts'
 import type { Store } from '../store/store.ts'
@@ -48,6 +49,26 @@ export function nowhere({ id, fence }: Task): TaskOutcome {
   const completionTime = wallClock()
   const nobody = { command: null, clientId: null, clientHost: null, startTime: null }
   return { id, fence, exitStatus: 404, ...nobody, completionTime }
+}
+
+/** What the session says of it. */
+export function eventOf({
+  id,
+  attempt,
+  group,
+  exitStatus,
+  willRetry,
+  duration,
+}: TaskResult): TaskEvent {
+  const outcome =
+    exitStatus === 0
+      ? 'succeeded'
+      : willRetry
+        ? 'retried'
+        : exitStatus === -1
+          ? 'cancelled'
+          : 'failed'
+  return { task: id, attempt, group, outcome, exitStatus, duration, at: wallClock() }
 }
 
 export function resultOf(

@@ -19,7 +19,7 @@ import { taskMetrics } from './metrics.ts'
 import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
 import { Prospect, runnersWanted } from './prospect.ts'
 import { Reader } from './reader.ts'
-import type { TaskCounts, TaskResult } from './result.ts'
+import { eventOf, type TaskCounts, type TaskResult } from './result.ts'
 import { runnerService } from './runners.ts'
 import { TaskServer } from './server.ts'
 
@@ -203,7 +203,10 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
         store,
         settings: { ...settings, url },
         open,
-        ended: (results) => this.#ended(results, store),
+        ended: (results) => {
+          for (const result of results) session.tellTask(() => eventOf(result))
+          return this.#ended(results, store)
+        },
       },
       new Books(settings.places),
       {
