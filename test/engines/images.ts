@@ -33,7 +33,8 @@ export async function buildImage(
   const needed = execFileSync('ldd', [process.execPath], { encoding: 'utf8' })
   for (const [, path = ''] of needed.matchAll(/(\/\S+) \(0x/g)) {
     mkdirSync(join(root, dirname(path)), { recursive: true })
-    cpSync(path, join(root, path), { dereference: true })
+    // Follows links; cpSync of Node 24 takes a link to a file for a folder.
+    copyFileSync(path, join(root, path))
   }
   copyFileSync('test/fakes/conformance-server.mjs', join(root, 'app/conformance-server.mjs'))
   add(root)
