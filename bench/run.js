@@ -27,6 +27,7 @@ import { onClientCore, where } from './lib/cores.js'
 
 const SCENARIOS = [
   'throughput',
+  'gateway',
   'ideal-queue',
   'slow-instance',
   'kill',
