@@ -66,16 +66,23 @@ export async function startEngine(
     await until(() => api.ping().then(() => true), 30_000)
   } catch (error) {
     child.kill('SIGKILL')
+    apart?.close()
     rmSync(folder, { recursive: true, force: true })
     throw new Error(`${engine} does not answer: ${error}\n${log}`)
   }
-  await buildImage(api, folder, IMAGE)
-  const cli =
-    engine === 'docker' ? ['docker', '-H', `unix://${socket}`] : ['podman', ...podmanPlaces(folder)]
   const stop = async (): Promise<void> => {
     await stopEngine(api, child, folder)
     apart?.close()
   }
+  try {
+    await buildImage(api, folder, IMAGE)
+  } catch (error) {
+    // Nobody else knows of it yet.
+    await stop()
+    throw error
+  }
+  const cli =
+    engine === 'docker' ? ['docker', '-H', `unix://${socket}`] : ['podman', ...podmanPlaces(folder)]
   const env = podmanEnv(folder)
   const address = apart?.address ?? '127.0.0.1'
   return { socket, api, folder, cli, env, pid: child.pid ?? 0, address, stop }
