@@ -145,8 +145,8 @@ export const peakEwma: Pick = (targets, facts) => {
 }
 
 /**
- * The free target with the highest hash of (slot of the key, id): each slot has its own order of preference, so that a target
- * that comes or goes moves only the keys that it gets or had.
+ * The free target with the highest hash of (slot of the key, id): each slot has its own order of preference, so that a
+ * target that comes or goes moves only the keys that it gets or had.
  * Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998), rendezvous hashing.
  */
 export const rendezvous: Pick = (targets, { affinity = '', avoid, slots }) => {

@@ -51,23 +51,20 @@ export function nowhere({ id, fence }: Task): TaskOutcome {
   return { id, fence, exitStatus: 404, ...nobody, completionTime }
 }
 
-/** What the session says of it. */
-export function eventOf({
-  id,
-  attempt,
-  group,
+/** What an attempt at a task came to. */
+export function outcomeOf({
   exitStatus,
   willRetry,
-  duration,
-}: TaskResult): TaskEvent {
-  const outcome =
-    exitStatus === 0
-      ? 'succeeded'
-      : willRetry
-        ? 'retried'
-        : exitStatus === -1
-          ? 'cancelled'
-          : 'failed'
+}: Pick<TaskResult, 'exitStatus' | 'willRetry'>): TaskEvent['outcome'] {
+  if (exitStatus === 0) return 'succeeded'
+  if (exitStatus === -1) return 'cancelled'
+  return willRetry ? 'retried' : 'failed'
+}
+
+/** What the session says of it. */
+export function eventOf(result: TaskResult): TaskEvent {
+  const { id, attempt, group, exitStatus, duration } = result
+  const outcome = outcomeOf(result)
   return { task: id, attempt, group, outcome, exitStatus, duration, at: wallClock() }
 }
 

@@ -1,5 +1,5 @@
 /** Counts what became of tasks. */
-import { type Ended, resultOf, type TaskCounts, type TaskResult } from './result.ts'
+import { type Ended, outcomeOf, resultOf, type TaskCounts, type TaskResult } from './result.ts'
 
 export class Tally {
   readonly #counts = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
@@ -28,10 +28,7 @@ export class Tally {
       }
       const { exitStatus } = outcome
       const willRetry = exitStatus !== 0 && exitStatus !== -1 && task.attempt < this.#attempts
-      if (exitStatus === 0) this.#counts.succeeded++
-      else if (exitStatus === -1) this.#counts.cancelled++
-      else if (willRetry) this.#counts.retried++
-      else this.#counts.failed++
+      this.#counts[outcomeOf({ exitStatus, willRetry })]++
       results.push(resultOf(task, outcome, willRetry, message))
     }
     return results
