@@ -3,14 +3,14 @@ import { afterAll, beforeAll } from 'vitest'
 import type { DockerOptions } from '../../providers/docker/index.ts'
 import type { Provider } from '../../src/provider.ts'
 import { conformance } from '../providers/conformance.ts'
-import { type Daemon, IMAGE, type Relay, relay, SERVER, startEngine } from './containers.ts'
+import { type Daemon, type EngineRelay, IMAGE, relay, SERVER, startEngine } from './containers.ts'
 
 export function containerConformance(
   engine: 'docker' | 'podman',
   make: (options: DockerOptions) => Provider,
 ): { daemon: () => Daemon } {
   let daemon: Daemon
-  let before: Relay
+  let before: EngineRelay
   const orphanOptions: { hosts: string[]; network: string } = { hosts: [], network: 'host' }
 
   beforeAll(async () => {

@@ -3,12 +3,12 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Docker from 'dockerode'
 import { pidsWith, until } from '../providers/process-help.ts'
 import { buildImage } from './images.ts'
+import { openRelay, type Relay } from './relay.ts'
 
 export const IMAGE = 'manyhost-test:latest'
 
@@ -162,43 +162,14 @@ function unmount(folder: string): void {
   for (const place of places.reverse()) execFileSync('umount', ['--lazy', place])
 }
 
-export interface Relay {
+export interface EngineRelay extends Relay {
   readonly socket: string
-  /** Nobody is there: connections break, new ones are refused. */
-  cut(): Promise<void>
-  restore(): Promise<void>
   close(): Promise<void>
 }
 
 /** A socket that stands for an engine which comes and goes, while its containers stay. */
-export async function relay(target: string): Promise<Relay> {
+export async function relay(target: string): Promise<EngineRelay> {
   const socket = `${target}.relay-${randomBytes(4).toString('hex')}`
-  const open = new Set<Socket>()
-  const server = createServer({ allowHalfOpen: true }, (near) => {
-    const far = connect({ path: target, allowHalfOpen: true })
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      open.add(one)
-      one.pipe(other)
-      one.on('error', () => other.destroy())
-      one.on('close', () => {
-        open.delete(one)
-        other.destroy()
-      })
-    }
-  })
-  const listen = async (): Promise<void> => {
-    server.listen(socket)
-    await once(server, 'listening')
-  }
-  const cut = async (): Promise<void> => {
-    const closed = once(server, 'close')
-    server.close()
-    for (const one of open) one.destroy()
-    await closed
-  }
-  await listen()
-  return { socket, cut, restore: listen, close: cut }
+  const { cut, restore } = await openRelay({ path: target }, socket)
+  return { socket, cut, restore, close: cut }
 }

@@ -3,12 +3,13 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { CoreV1Api, KubeConfig } from '@kubernetes/client-node'
 import { until } from '../providers/process-help.ts'
+import { freePorts } from './ports.ts'
+import { openRelay } from './relay.ts'
 
 export const PROGRAMS =
   process.env.MANYHOST_KUBERNETES ?? join(homedir(), '.cache/manyhost-test/kubernetes-1.20.2')
@@ -107,7 +108,7 @@ export async function openControlPlane(place: Place): Promise<ControlPlane> {
       'kube-apiserver',
     )
   let server = serve()
-  const between = await tcpRelay(address, port)
+  const between = await openRelay({ host: address, port })
   const configure = (name: string, host: string, at: number, token: string): string => {
     const path = file(`${name}.yaml`)
     writeFileSync(
@@ -186,45 +187,6 @@ export async function openControlPlane(place: Place): Promise<ControlPlane> {
   }
 }
 
-async function tcpRelay(
-  host: string,
-  target: number,
-): Promise<{ port: number; cut(): Promise<void>; restore(): Promise<void> }> {
-  const open = new Set<Socket>()
-  const server = createServer({ allowHalfOpen: true }, (near) => {
-    const far = connect({ port: target, host, allowHalfOpen: true })
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      open.add(one)
-      one.pipe(other)
-      one.on('error', () => other.destroy())
-      one.on('close', () => {
-        open.delete(one)
-        other.destroy()
-      })
-    }
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  return {
-    port,
-    cut: async () => {
-      if (!server.listening) return
-      const closed = once(server, 'close')
-      server.close()
-      for (const one of open) one.destroy()
-      await closed
-    },
-    restore: async () => {
-      server.listen(port, '127.0.0.1')
-      await once(server, 'listening')
-    },
-  }
-}
-
 async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')
@@ -232,18 +194,4 @@ async function ended(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill('SIGKILL'), 5_000)
   await exited
   clearTimeout(timer)
-}
-
-/** Free ones at the time; below those that the kernel hands out. */
-async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = []
-  while (ports.length < count) {
-    const port = 10_000 + Math.floor(Math.random() * 2_000)
-    const free = await new Promise<boolean>((resolve) => {
-      const server = createServer().once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-    })
-    if (free && !ports.includes(port)) ports.push(port)
-  }
-  return ports
 }

@@ -9,11 +9,11 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { until } from '../providers/process-help.ts'
+import { freePorts } from './ports.ts'
 
 const call = promisify(execFile)
 
@@ -199,18 +199,4 @@ function clear(path: string): void {
     if (one.isDirectory()) clear(join(path, one.name))
   }
   rmdirSync(path)
-}
-
-/** Free ones at the time; below those that the kernel hands out. */
-async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = []
-  while (ports.length < count) {
-    const port = 10_000 + Math.floor(Math.random() * 2_000)
-    const free = await new Promise<boolean>((resolve) => {
-      const server = createServer().once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-    })
-    if (free && !ports.includes(port)) ports.push(port)
-  }
-  return ports
 }
