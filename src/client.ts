@@ -3,7 +3,6 @@ import type { Dispatcher } from 'undici'
 import type { Cluster } from './cluster/cluster.ts'
 import { type PreparedBody, prepareBody } from './dispatch/body.ts'
 import {
-  flattenHeaders,
   type HeadersLike,
   networkFacts,
   type RequestIds,
@@ -18,7 +17,14 @@ import { checkRequest } from './limits.ts'
 import { sendToNetwork } from './network.ts'
 import { nextHop } from './redirect.ts'
 import type { Registry } from './registry.ts'
-import { methodOptions, type QueryLike, type RequestOptions, targetOf } from './request.ts'
+import {
+  checkedHeaders,
+  methodOf,
+  methodOptions,
+  type QueryLike,
+  type RequestOptions,
+  targetOf,
+} from './request.ts'
 import { Response } from './response.ts'
 
 export interface ClientParts {
@@ -111,7 +117,7 @@ export class Client implements AsyncDisposable {
       if (this.#closed) {
         throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the client is closed')
       }
-      const verb = METHODS.has(method) ? method : methodOf(method)
+      const verb = methodOf(method)
       if (options !== NO_OPTIONS) checkRequest(verb, options)
       const { body, headers } = this.#content(options)
       const call: Call = {
@@ -255,39 +261,6 @@ export class Client implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
-}
-
-/** Those that need no second look. CONNECT is none of them: the client has nothing to hand a tunnel over by. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
-/** RFC 9110 section 5.6.2. */
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-/** RFC 9110 section 5.5: no control characters but the tab, nothing beyond latin1. */
-const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
-
-function methodOf(given: unknown): string {
-  const method = String(given).toUpperCase()
-  if (typeof given === 'string' && TOKEN.test(method) && method !== 'CONNECT') return method
-  throw new ManyhostError(
-    'MANYHOST_INVALID_OPTION',
-    `method must be a token such as GET, and not CONNECT, got ${JSON.stringify(given)}`,
-  )
-}
-
-/** Refused here, not by undici when the request has waited for its turn. */
-function checkedHeaders(given: HeadersLike): string[] {
-  const flat = flattenHeaders(given)
-  for (let index = 0; index < flat.length; index += 2) {
-    const name = flat[index] as string
-    const value = flat[index + 1] as string
-    if (TOKEN.test(name) && FIELD_VALUE.test(value)) continue
-    const what = TOKEN.test(name) ? `the value of ${name}` : 'a name'
-    const got = JSON.stringify(TOKEN.test(name) ? value : name)
-    throw new ManyhostError(
-      'MANYHOST_INVALID_OPTION',
-      `headers: ${what} has characters that no header can have: ${got}`,
-    )
-  }
-  return flat
 }
 
 /** Appends to what query there is, which is left as it was written. */

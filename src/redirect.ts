@@ -1,12 +1,13 @@
 /** Where a redirect leads, and what of the request goes along (WHATWG Fetch, "HTTP-redirect fetch"). */
 import type { PreparedBody } from './dispatch/body.ts'
+import type { RawHeaders } from './dispatch/exchange.ts'
 import { rawHeader } from './dispatch/raw.ts'
 import { ManyhostError } from './errors.ts'
-import type { Intake } from './intake.ts'
 
 export interface Hop {
   readonly method: string
   readonly url: string
+  /** Names and values in turn. */
   readonly headers: string[]
   readonly body: unknown
 }
@@ -20,7 +21,7 @@ const CREDENTIALS = new Set(['authorization', 'cookie', 'proxy-authorization', '
  * @throws ManyhostError MANYHOST_REDIRECT
  */
 export function nextHop(
-  { status, headers }: Intake,
+  { status, headers }: { readonly status: number; readonly headers: RawHeaders },
   call: Hop & { readonly redirects: number },
   { mode, limit, body }: { mode: 'follow' | 'error'; limit: number; body: PreparedBody },
 ): Hop | undefined {

@@ -1,6 +1,6 @@
 /** What callers of the client may give, and where a URL leads. */
 import type { Body } from './dispatch/body.ts'
-import type { HeadersLike, RequestRouting } from './dispatch/facts.ts'
+import { flattenHeaders, type HeadersLike, type RequestRouting } from './dispatch/facts.ts'
 import { ManyhostError } from './errors.ts'
 
 export type QueryLike =
@@ -29,6 +29,47 @@ export interface RequestOptions extends RequestRouting {
   readonly redirect?: 'follow' | 'manual' | 'error'
   /** @default 20 */
   readonly maxRedirects?: number
+}
+
+/** Those that need no second look. CONNECT is none of them: the client has nothing to hand a tunnel over by. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+/** RFC 9110 section 5.6.2. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+/** RFC 9110 section 5.5: no control characters but the tab, nothing beyond latin1. */
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+/**
+ * A method as it goes on the wire.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for what is no token, and for CONNECT
+ */
+export function methodOf(given: unknown): string {
+  if (METHODS.has(given as string)) return given as string
+  const method = String(given).toUpperCase()
+  if (typeof given === 'string' && TOKEN.test(method) && method !== 'CONNECT') return method
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `method must be a token such as GET, and not CONNECT, got ${JSON.stringify(given)}`,
+  )
+}
+
+/**
+ * Names and values in turn. Refused here, not by undici when the request has waited for its turn.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function checkedHeaders(given: HeadersLike): string[] {
+  const flat = flattenHeaders(given)
+  for (let index = 0; index < flat.length; index += 2) {
+    const name = flat[index] as string
+    const value = flat[index + 1] as string
+    if (TOKEN.test(name) && FIELD_VALUE.test(value)) continue
+    const what = TOKEN.test(name) ? `the value of ${name}` : 'a name'
+    const got = JSON.stringify(TOKEN.test(name) ? value : name)
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `headers: ${what} has characters that no header can have: ${got}`,
+    )
+  }
+  return flat
 }
 
 export interface Target {

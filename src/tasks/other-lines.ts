@@ -1,4 +1,5 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
+import { checkedHeaders } from '../request.ts'
 import { parseDirectives } from './directives.ts'
 import { checkTags } from './tags.ts'
 import type { NewTask, TaskRequest } from './task.ts'
@@ -73,6 +74,7 @@ function requestOf(given: unknown): TaskRequest {
     )
   }
   if (!isHeaders(headers)) throw new Error('request.headers must be an object of texts')
+  checkedHeaders(headers)
   // A body that is an object is meant as JSON.
   if (typeof body === 'object' && body !== null) {
     const typed = { 'content-type': 'application/json', ...headers }
@@ -86,7 +88,7 @@ function isHeaders(given: unknown): given is Record<string, string> {
   return (
     typeof given === 'object' &&
     given !== null &&
-    Object.values(given).every((value) => typeof value === 'string' && !/[\r\n\0]/.test(value))
+    Object.values(given).every((value) => typeof value === 'string')
   )
 }
 

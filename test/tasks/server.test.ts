@@ -245,6 +245,42 @@ describe('requests as tasks', () => {
     expect(results[0]?.message).toMatch(/no service is at/)
   })
 
+  it('never go to the network by a redirect, and follow one within the session', async () => {
+    const provider = inProcess(
+      (request, response) => {
+        const to = { '/out': 'http://127.0.0.1:1/x', '/in': '/there?a=1', '/round': '/round' }
+        const location = to[request.url as keyof typeof to]
+        if (location) response.writeHead(302, { location })
+        response.end(`answer to ${request.method} ${request.url}`)
+      },
+      { style: 'node' },
+    )
+    const session = new Session({ provider })
+    onTestFinished(() => session.close())
+    session.startup({ url: 'http://calc', initSize: 1 })
+    const written: string[] = []
+    const { results } = await collect(
+      ['GET http://calc/out', 'POST http://calc/in {"a":1}', 'GET http://calc/round'],
+      {
+        session,
+        kind: 'request',
+        onOutput: ({ args }, _, chunk) => void written.push(`${args}: ${Buffer.from(chunk)}`),
+      },
+    )
+    const of = (path: string) => results.find(({ args }) => args.includes(path))
+    expect(of('/out')).toMatchObject({
+      exitStatus: 404,
+      message: expect.stringContaining('no service is at http:'),
+    })
+    expect(of('/in')).toMatchObject({ exitStatus: 0 })
+    expect(of('/round')).toMatchObject({
+      exitStatus: 502,
+      message: expect.stringContaining('more than 20 redirects'),
+    })
+    // The bodies of redirects are nobody's.
+    expect(written).toEqual(['POST http://calc/in {"a":1}: answer to GET /there?a=1'])
+  })
+
   it('let live requests pass', async () => {
     const { session, seen } = calc(() => 200)
     const run = serveFrom(

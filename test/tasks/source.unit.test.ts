@@ -230,6 +230,9 @@ describe('lines of JSON', () => {
     '{"args":"a","cores":-1}',
     '{"args":"a","x":{}}',
     '{"request":{"url":"ftp://x"}}',
+    '{"request":{"url":"http://x/","method":"A B"}}',
+    '{"request":{"url":"http://x/","headers":{"a b":"c"}}}',
+    '{"request":{"url":"http://x/","body":7}}',
   ])('that are none: %s', async (line) => {
     expect((await tolerant([line], { kind: 'json' })).errors).toHaveLength(1)
   })

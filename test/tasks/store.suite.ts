@@ -2,7 +2,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { StoreOptions } from '../../src/tasks/store/open.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
-import type { Task, TaskOutcome } from '../../src/tasks/task.ts'
+import type { NewTask, Task, TaskOutcome } from '../../src/tasks/task.ts'
 import { failure, until } from '../help.ts'
 
 export interface Place {
@@ -117,6 +117,19 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await store.turn(2)).toEqual({ is: 'open', group: 0 })
       expect((await store.claim({ server, group: 1 })).map(({ args }) => args)).toEqual(['then'])
       expect(await store.remaining()).toBe(1)
+    })
+
+    it.each([
+      [{ url: 'nonsense' }, /absolute URL/],
+      [{ method: 'A B' }, /method must be a token/],
+      [{ headers: { 'a b': 'c' } }, /characters that no header can have/],
+      [{ headers: null }, /must have method, url, headers and body/],
+      [{ body: 7 }, /body of a request is text, or null/],
+    ])('refuses a request that none can be made of: %j', async (wrong, message) => {
+      const { store } = await place()
+      const request = { method: 'GET', url: 'http://x/', headers: {}, body: null, ...wrong }
+      await expect(store.add([{ args: 'a', request } as NewTask])).rejects.toThrow(message)
+      expect((await store.counts()).total).toBe(0)
     })
 
     it('tries failed tasks again as linked rows that keep all that was asked for (weakness 3)', async () => {

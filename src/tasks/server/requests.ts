@@ -1,23 +1,18 @@
 /** Tasks that are requests go to their virtual URLs, through the same queues as all others, behind them. */
-import type { Client } from '../../client.ts'
 import { describe, ManyhostError } from '../../errors.ts'
 import type { Cluster } from '../../inside.ts'
-import type { Response } from '../../response.ts'
 import type { Session } from '../../session.ts'
 import { wallClock } from '../../time.ts'
-import type { Task, TaskOutcome, TaskRequest } from '../task.ts'
+import type { Task, TaskRequest } from '../task.ts'
 import { aheadOf } from './books.ts'
 import type { Carrier, Desk } from './carrier.ts'
+import { Errand, type ErrandParts } from './errand.ts'
 
 /** A request that no instance answered; the status of the error where it has one. */
 const NO_ANSWER = 502
 
-/** A body of up to so many bytes is read at once. */
-const SMALL = 65_536
-
 export interface RequestParts {
   readonly session: Session
-  readonly client: Client
   readonly priority: number
   /** Whether answers' bodies are kept. */
   keeps(task: Task): boolean
@@ -29,7 +24,8 @@ export class Requests implements Carrier {
   readonly #parts: RequestParts
   readonly #desk: Desk
   readonly #cluster: Cluster
-  readonly #running = new Map<string, AbortController>()
+  readonly #errands: ErrandParts
+  readonly #running = new Map<string, Errand>()
   /** There is no room while more than these are under way. */
   #low = 0
   #isStopped = false
@@ -40,6 +36,13 @@ export class Requests implements Carrier {
     this.#cluster = cluster
     this.#parts = parts
     this.#desk = desk
+    const { session, priority } = parts
+    this.#errands = {
+      session,
+      priority,
+      output: (task, chunk) => (parts.keeps(task) ? desk.output(task, 'stdout', chunk) : undefined),
+      ended: (errand, error) => this.#ended(errand, error),
+    }
   }
 
   room(): number {
@@ -56,52 +59,50 @@ export class Requests implements Carrier {
   }
 
   take(tasks: readonly Task[]): void {
-    for (const task of tasks) void this.#send(task)
+    for (const task of tasks) {
+      const errand = new Errand(task, this.#limit(task), this.#errands)
+      this.#running.set(task.id, errand)
+      errand.send()
+    }
   }
 
   cancel({ id }: Task): void {
-    this.#running.get(id)?.abort(new Error('cancelled'))
+    this.#running.get(id)?.cancel(givenUp('it was cancelled'))
   }
 
   stop(): void {
     this.#isStopped = true
-    for (const controller of this.#running.values()) controller.abort(new Error('the server stops'))
+    for (const errand of this.#running.values()) errand.cancel(givenUp('the server stops'))
   }
 
-  async #send(task: Task): Promise<void> {
-    const { client, priority } = this.#parts
-    const { method, url, headers, body } = task.request as TaskRequest
-    const controller = new AbortController()
-    this.#running.set(task.id, controller)
-    const begun = wallClock()
-    let outcome: TaskOutcome | undefined
-    let message: string | undefined
-    try {
-      const response = await client.request(method, url, {
-        headers,
-        ...(body !== null && { body }),
-        priority,
-        timeout: this.#limit(task),
-        signal: controller.signal,
-        // The same for each attempt of one task, so that the service may know it again.
-        idempotencyKey: task.id,
-      })
-      await this.#readBody(task, response)
-      const { status, timing } = response
-      const startTime = begun + Math.floor(timing?.queued ?? 0)
-      outcome = outcomeOf(task, startTime, status < 400 ? 0 : status, timing?.instance ?? null)
-      if (status >= 400) message = `${method} ${url} answered ${status}`
-      const took = wallClock() - startTime
-      this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
-    } catch (error) {
-      const status = error instanceof ManyhostError ? error.status : NO_ANSWER
-      message = describe(error)
-      if (!this.#isStopped) outcome = outcomeOf(task, begun, status, null)
-    }
+  #ended(errand: Errand, error: Error | undefined): void {
+    const { task } = errand
     this.#running.delete(task.id)
-    if (outcome) this.#desk.settled(task, outcome, message)
-    else this.#desk.returned(task)
+    if (error && this.#isStopped) this.#desk.returned(task)
+    else this.#settle(errand, error)
     if (this.#running.size <= this.#low) this.#desk.moved()
+  }
+
+  #settle({ task, begun, queued, instance, status }: Errand, error: Error | undefined): void {
+    const { id, fence } = task
+    const startTime = begun + Math.floor(queued)
+    const completionTime = wallClock()
+    const at = { id, fence, command: null, clientHost: null, startTime, completionTime }
+    if (error) {
+      const exitStatus = error instanceof ManyhostError ? error.status : NO_ANSWER
+      this.#desk.settled(task, { ...at, exitStatus, clientId: null }, describe(error))
+      return
+    }
+    const took = completionTime - startTime
+    this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
+    const isGood = status < 400
+    const { method, url } = task.request as TaskRequest
+    const message = isGood ? undefined : `${method} ${url} answered ${status}`
+    this.#desk.settled(
+      task,
+      { ...at, exitStatus: isGood ? 0 : status, clientId: instance },
+      message,
+    )
   }
 
   #limit(task: Task): number {
@@ -109,33 +110,8 @@ export class Requests implements Carrier {
     const { timeout } = this.#parts
     return own && timeout ? Math.min(own, timeout) : own || timeout
   }
-
-  async #readBody(task: Task, response: Response): Promise<void> {
-    const isKept = this.#parts.keeps(task)
-    const length = Number(response.rawHeader('content-length') ?? Number.NaN)
-    if (!isKept && length <= SMALL) return void (await response.bytes())
-    if (!response.body) return
-    for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-      // What nobody keeps is read all the same, piece by piece: its end is the end of the task.
-      if (isKept) await this.#desk.output(task, 'stdout', chunk)
-    }
-  }
 }
 
-function outcomeOf(
-  { id, fence }: Task,
-  startTime: number,
-  exitStatus: number,
-  clientId: string | null,
-): TaskOutcome {
-  return {
-    id,
-    fence,
-    exitStatus,
-    command: null,
-    clientId,
-    clientHost: null,
-    startTime,
-    completionTime: wallClock(),
-  }
+function givenUp(why: string): ManyhostError {
+  return new ManyhostError('MANYHOST_ABORTED', `the request was given up: ${why}`)
 }

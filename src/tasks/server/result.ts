@@ -75,17 +75,41 @@ export function resultOf(
   message: string | undefined,
 ): TaskResult {
   const { startTime, completionTime } = outcome
-  return {
-    ...task,
-    ...outcome,
+  // Written out, as in the store's `kept`: spreads of so many fields cost thirty times as much.
+  const result: TaskResult = {
+    id: task.id,
+    group: task.group,
+    args: task.args,
+    submitId: task.submitId,
+    submitTime: task.submitTime,
+    submitHost: task.submitHost,
+    cores: task.cores,
+    memory: task.memory,
     coresMax: outcome.coresMax ?? null,
     memoryMax: outcome.memoryMax ?? null,
+    timeout: task.timeout,
+    serverId: task.serverId,
+    serverHost: task.serverHost,
+    scheduleTime: task.scheduleTime,
+    clientId: outcome.clientId,
+    clientHost: outcome.clientHost,
+    command: outcome.command,
+    startTime,
+    completionTime,
+    exitStatus: outcome.exitStatus,
     outpath: outcome.outpath ?? null,
     errpath: outcome.errpath ?? null,
     csvpath: outcome.csvpath ?? null,
+    attempt: task.attempt,
+    retried: task.retried,
     waited: startTime === null ? null : startTime - task.submitTime,
     duration: startTime === null ? null : completionTime - startTime,
+    previousId: task.previousId,
+    nextId: task.nextId,
+    tag: task.tag,
+    request: task.request,
+    fence: task.fence,
     willRetry,
-    ...(message !== undefined && { message }),
   }
+  return message === undefined ? result : { ...result, message }
 }

@@ -1,6 +1,6 @@
 /** Where a task goes: a shell command to the runners, a request to the cluster that is at its URL. */
-import type { Client } from '../../client.ts'
 import type { Cluster } from '../../inside.ts'
+import { targetOf } from '../../request.ts'
 import type { Session } from '../../session.ts'
 import type { Task } from '../task.ts'
 import type { Carrier, Desk } from './carrier.ts'
@@ -9,7 +9,6 @@ import type { Shell } from './shell.ts'
 
 export interface RouteParts {
   readonly session: Session
-  readonly client: Client
   readonly shell: Shell
   /** The virtual URL of the runners. */
   readonly runnersUrl: string
@@ -34,8 +33,7 @@ export class Routes {
   to({ request }: Task): Carrier | undefined {
     const { session, shell } = this.#parts
     if (!request) return shell
-    const { origin, pathname } = new URL(request.url)
-    const cluster = session.match(origin, pathname)
+    const cluster = clusterAt(session, request.url)
     return cluster && this.#at(cluster)
   }
 
@@ -59,5 +57,15 @@ export class Routes {
       this.#requests.set(cluster, requests)
     }
     return requests
+  }
+}
+
+/** A store may have been written to by others: what is no URL is nobody's. */
+function clusterAt(session: Session, url: string): Cluster | undefined {
+  try {
+    const { origin, path } = targetOf(url)
+    return session.match(origin, path)
+  } catch {
+    return undefined
   }
 }

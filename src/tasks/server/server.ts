@@ -120,7 +120,6 @@ export class TaskServer implements Desk {
     this.#routes = new Routes(
       {
         session,
-        client: this.#client,
         shell: this.shell,
         runnersUrl,
         priority: settings.priority,

@@ -1,6 +1,7 @@
 /** What may be handed in: everything of a task comes from outside. */
-import { ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
+import { checkedHeaders, methodOf, targetOf } from '../../request.ts'
 import type { NewTask, Tags, TagValue } from '../task.ts'
 
 /** Characters of a command line; the kernel takes 128 KiB in one argument, a shell's script may be longer. */
@@ -37,8 +38,17 @@ export function textProblem(name: string, value: unknown, longest: number): stri
 function requestProblem(request: NewTask['request']): string | undefined {
   if (request === undefined || request === null) return undefined
   const text = JSON.stringify(request)
-  if (typeof request.method !== 'string' || typeof request.url !== 'string') {
-    return `request must have method and url, got ${text.slice(0, 200)}`
+  const { method, url, headers, body } = request
+  if (typeof url !== 'string' || typeof headers !== 'object' || headers === null) {
+    return `request must have method, url, headers and body, got ${text.slice(0, 200)}`
+  }
+  if (body !== null && typeof body !== 'string') return 'the body of a request is text, or null'
+  try {
+    methodOf(method)
+    targetOf(url)
+    checkedHeaders(headers)
+  } catch (error) {
+    return `request: ${describe(error)}`
   }
   return text.length > LONGEST_REQUEST
     ? `request has ${text.length} characters, at most ${LONGEST_REQUEST}`
