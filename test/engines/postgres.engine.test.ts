@@ -1,6 +1,7 @@
 /** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks/store/open.ts'
+import { PostgresEngine } from '../../src/tasks/store/postgres.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
@@ -54,11 +55,8 @@ withEngine(POSTGRES, 'postgresql', () => {
     store.onAdded(() => told++)
     await until(() => told > 0)
     const cut = await openStore(url, { schema: 'cutter' })
-    await cut.ground.engine.all({
-      sql: `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
-        AND backend_type = 'client backend'`,
-      parameters: [],
-    })
+    await cut.statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
     await cut.close()
     const other = await openStore(url, { schema: 'cut' })
     told = 0
@@ -95,14 +93,16 @@ withEngine(POSTGRES, 'postgresql', () => {
   })
 
   it('waits for a lock no longer than it is told', async () => {
-    const store = await openStore(url, { schema: 'locked', busyTimeout: 100 })
-    const { engine } = store.ground
+    const options = { schema: 'locked', busyTimeout: 100 }
+    const store = await openStore(url, options)
+    const engine = await PostgresEngine.open(url, { ...options, connections: 2 })
     await engine.transaction(async (statements) => {
       await statements.script('LOCK TABLE task IN ACCESS EXCLUSIVE MODE')
-      const other = await openStore(url, { schema: 'locked', busyTimeout: 100 })
+      const other = await openStore(url, options)
       expect((await failure(other.add([{ args: 'x' }]))).code).toBe('MANYHOST_STORE_BUSY')
       await other.close()
     })
+    await engine.close()
     await store.close()
   })
 })

@@ -35,14 +35,9 @@ it('a store that is locked by another program: outcomes wait, and none is lost',
 it('a disk that is full: it says so, and goes on when there is room', async () => {
   const store = await openStore(join(folder(), 'tasks.db'))
   onTestFinished(() => store.close())
-  const { engine } = store.ground
-  const most = (count: number) =>
-    engine.all({ sql: `PRAGMA max_page_count = ${count}`, parameters: [] })
-  const [{ page_count: pages = 0 } = {}] = await engine.all<{ page_count?: number }>({
-    sql: 'PRAGMA page_count',
-    parameters: [],
-  })
-  await most(pages + 4)
+  const most = (count: number) => store.statement(`PRAGMA max_page_count = ${count}`)
+  const [{ page_count: pages } = {}] = await store.statement('PRAGMA page_count')
+  await most(Number(pages) + 4)
   const problems: string[] = []
   const run = runCluster(
     Array.from({ length: 50 }, (_, n) => `true ${n} ${'x'.repeat(2_000)}`),

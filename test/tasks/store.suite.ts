@@ -272,7 +272,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       await store.add(lines(2))
       const [one] = await store.claim({ server })
       const other = await again()
-      await other.ground.engine.run(other.ground.db.deleteFrom('server').compile())
+      await other.statement('DELETE FROM server')
       expect((await other.recover(60_000)).tasks).toBe(1)
       expect((await store.get(one?.id ?? '')).scheduleTime).toBe(null)
     })
@@ -534,10 +534,9 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       const rows = await listed(store)
       const counted: Record<string, number> = {}
       for (const { id } of rows) {
-        const [row] = await store.ground.engine.all<{ state: string }>(
-          store.ground.db.selectFrom('task').select('state').where('id', '=', id).compile(),
-        )
-        counted[row?.state ?? ''] = (counted[row?.state ?? ''] ?? 0) + 1
+        const [row] = await store.statement(`SELECT state FROM task WHERE id = '${id}'`)
+        const state = String(row?.state)
+        counted[state] = (counted[state] ?? 0) + 1
       }
       expect(rows.length).toBeGreaterThan(50)
       const { total, ...counts } = await store.counts()
@@ -547,8 +546,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
 
     it('refuses a store of a newer version, and leaves it as it is', async () => {
       const { store, again } = await place()
-      const { engine } = store.ground
-      await engine.script("UPDATE meta SET value = 99 WHERE name = 'version'")
+      await store.statement("UPDATE meta SET value = 99 WHERE name = 'version'")
       const error = await failure(again())
       expect(error.code).toBe('MANYHOST_STORE_VERSION')
       expect(error.message).toMatch(/version 99.*newer/)

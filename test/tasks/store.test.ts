@@ -1,11 +1,13 @@
 /** The store on SQLite: what every store does, and what is particular to a file. */
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import Database from 'libsql'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks/store/open.ts'
-import type { Task } from '../../src/tasks/task.ts'
+import type { NewTask, Task } from '../../src/tasks/task.ts'
 import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
 import { outcome, storeSuite } from './store.suite.ts'
@@ -54,14 +56,9 @@ describe('a store in a file', () => {
   it('says that no space is left, changes nothing, and goes on when there is some', async () => {
     const store = await openStore(join(folder(), 'tasks.db'))
     onTestFinished(() => store.close())
-    const { engine } = store.ground
-    const [{ page_count: pages = 0 } = {}] = await engine.all<{ page_count?: number }>({
-      sql: 'PRAGMA page_count',
-      parameters: [],
-    })
-    const most = (count: number) =>
-      engine.all({ sql: `PRAGMA max_page_count = ${count}`, parameters: [] })
-    await most(pages + 20)
+    const [{ page_count: pages } = {}] = await store.statement('PRAGMA page_count')
+    const most = (count: number) => store.statement(`PRAGMA max_page_count = ${count}`)
+    await most(Number(pages) + 20)
     const error = await failure(store.add([{ args: 'x'.repeat(1 << 20) }]))
     expect(error).toMatchObject({ code: 'MANYHOST_STORE_FULL', status: 507 })
     expect((await store.counts()).total).toBe(0)
@@ -115,13 +112,12 @@ describe('a store in a file', () => {
     await store.add([{ args: 'a' }, { args: 'b' }])
     const tasks = await store.claim({ server, limit: 2 })
     await store.complete(tasks.map((task) => outcome(task)))
-    const { engine } = store.ground
     // Copied, but not removed yet: the deletion fails.
-    await engine.script(
+    await store.statement(
       "CREATE TRIGGER cut BEFORE DELETE ON task BEGIN SELECT RAISE(FAIL, 'cut short'); END",
     )
     expect((await failure(store.rotate())).message).toMatch(/cut short/)
-    await engine.script('DROP TRIGGER cut')
+    await store.statement('DROP TRIGGER cut')
     const seen: string[] = []
     for await (const task of store.list()) seen.push(task.args)
     expect(seen).toEqual(['a', 'b'])
@@ -141,5 +137,69 @@ describe('a store in memory', () => {
     const [task] = await store.claim({ server })
     expect((await store.complete([outcome(task as Task)])).accepted).toHaveLength(1)
     await store.close()
+  })
+})
+
+describe('the thread that a store lives in', () => {
+  it('leaves the program free while the database works', async () => {
+    const store = await openStore(':memory:')
+    onTestFinished(() => store.close())
+    let isDone = false
+    const counted = store
+      .statement(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000)
+        SELECT count(*) AS n FROM n`)
+      .finally(() => {
+        isDone = true
+      })
+    let turns = 0
+    while (!isDone) {
+      await setImmediate()
+      turns++
+    }
+    expect(await counted).toEqual([{ n: 1_000_000 }])
+    // In the program's own thread it would be one.
+    expect(turns).toBeGreaterThan(10)
+  })
+
+  it('says of what cannot be handed over that it cannot be kept', async () => {
+    const store = await openStore(':memory:')
+    onTestFinished(() => store.close())
+    const wrong = { args: 'x', tag: { a: () => 1 } } as unknown as NewTask
+    const error = await failure(store.add([wrong]))
+    expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
+    expect(error.message).toMatch(/add: a value that no store can keep/)
+    expect(await store.add([{ args: 'x' }])).toHaveLength(1)
+  })
+
+  it('keeps no program from its end, but for an answer that is awaited', () => {
+    const tasks = new URL('../../dist/src/tasks.js', import.meta.url)
+    const code = `import { openStore } from ${JSON.stringify(tasks)}
+      const store = await openStore(':memory:')
+      store.onAdded(() => undefined)
+      await store.add([{ args: 'x' }])
+      store.counts().then(({ total }) => console.log(total))`
+    const args = ['--input-type=module', '-e', code]
+    const ended = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 })
+    expect(ended).toMatchObject({ status: 0, stdout: '1\n', stderr: '' })
+  })
+
+  it('is gone when the store is closed; lists that are open, and what is asked then, say so', async () => {
+    const store = await openStore(':memory:')
+    await store.add(Array.from({ length: 600 }, (_, n) => ({ args: `${n}` })))
+    const list = store.list()
+    expect((await list.next()).value?.args).toBe('0')
+    const last = store.counts()
+    await Promise.all([store.close(), store.close()])
+    expect((await last).total).toBe(600)
+    const error = await failure(
+      (async () => {
+        for await (const _ of list);
+      })(),
+    )
+    expect(error).toMatchObject({
+      code: 'MANYHOST_STORE_FAILED',
+      message: 'the store is closed',
+    })
+    expect((await failure(store.counts())).message).toBe('the store is closed')
   })
 })

@@ -3,7 +3,7 @@ import { describe, ManyhostError } from '../../errors.ts'
 import type { Cluster } from '../../inside.ts'
 import type { Session } from '../../session.ts'
 import { wallClock } from '../../time.ts'
-import type { Task, TaskRequest } from '../task.ts'
+import type { Task, TaskOutcome, TaskRequest } from '../task.ts'
 import { aheadOf } from './books.ts'
 import type { Carrier, Desk } from './carrier.ts'
 import { Errand, type ErrandParts } from './errand.ts'
@@ -84,25 +84,32 @@ export class Requests implements Carrier {
   }
 
   #settle({ task, begun, queued, instance, status }: Errand, error: Error | undefined): void {
-    const { id, fence } = task
     const startTime = begun + Math.floor(queued)
     const completionTime = wallClock()
-    const at = { id, fence, command: null, clientHost: null, startTime, completionTime }
+    let exitStatus = status < 400 ? 0 : status
+    let message: string | undefined
     if (error) {
-      const exitStatus = error instanceof ManyhostError ? error.status : NO_ANSWER
-      this.#desk.settled(task, { ...at, exitStatus, clientId: null }, describe(error))
-      return
+      exitStatus = error instanceof ManyhostError ? error.status : NO_ANSWER
+      message = describe(error)
+    } else {
+      const took = completionTime - startTime
+      this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
+      if (exitStatus !== 0) {
+        const { method, url } = task.request as TaskRequest
+        message = `${method} ${url} answered ${status}`
+      }
     }
-    const took = completionTime - startTime
-    this.#mean = this.#mean === null ? took : this.#mean * 0.95 + took * 0.05
-    const isGood = status < 400
-    const { method, url } = task.request as TaskRequest
-    const message = isGood ? undefined : `${method} ${url} answered ${status}`
-    this.#desk.settled(
-      task,
-      { ...at, exitStatus: isGood ? 0 : status, clientId: instance },
-      message,
-    )
+    const outcome: TaskOutcome = {
+      id: task.id,
+      fence: task.fence,
+      exitStatus,
+      command: null,
+      clientId: error ? null : instance,
+      clientHost: null,
+      startTime,
+      completionTime,
+    }
+    this.#desk.settled(task, outcome, message)
   }
 
   #limit(task: Task): number {

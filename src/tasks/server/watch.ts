@@ -33,7 +33,8 @@ export class Watch {
     const { store, held, problem } = this.#parts
     try {
       await this.#connected(clientId, clientHost)
-      const ours = new Set(await store.confirm(clientId, clientHost, tasks))
+      const claims = tasks.map(({ id, fence }) => ({ id, fence }))
+      const ours = new Set(await store.confirm(clientId, clientHost, claims))
       for (const task of tasks) {
         if (ours.has(task.id) || !held.runs(task.id)) continue
         // Taken back meanwhile, and not because it has ended already.

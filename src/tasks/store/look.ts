@@ -20,7 +20,7 @@ type Place = Pick<Ground, 'engine' | 'db'>
 type Column = (typeof COLUMNS)[number]
 
 /** Tasks that are read at once. */
-const PAGE = 500
+export const PAGE = 500
 
 export async function get(places: readonly Place[], ids: readonly string[]): Promise<Task[]> {
   const found = new Map<string, Task>()

@@ -5,8 +5,8 @@ import { asError, ManyhostError } from '../../errors.ts'
 import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../options.ts'
 import { PostgresEngine, withoutPassword } from './postgres.ts'
 import { migrate } from './schema.ts'
-import { SqliteEngine } from './sqlite.ts'
-import { Store } from './store.ts'
+import { EngineStore, type Store } from './store.ts'
+import { openThreaded } from './threaded.ts'
 
 const STORE_RULES = {
   busyTimeout: whole(1, 5_000),
@@ -55,26 +55,21 @@ export async function openStore(where: string, options: StoreOptions = {}): Prom
       `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
     )
   }
-  const engine = isPostgres
-    ? await PostgresEngine.open(where, { ...parsed, schema })
-    : await openFile(where, parsed)
+  return isPostgres ? openPostgres(where, { ...parsed, schema }) : openThreaded(where, parsed)
+}
+
+async function openPostgres(
+  where: string,
+  options: Parsed<typeof STORE_RULES> & { readonly schema: string },
+): Promise<Store> {
+  const engine = await PostgresEngine.open(where, options)
   try {
-    await migrate(engine, isPostgres ? schema : undefined)
-    return new Store(engine, schema)
+    await migrate(engine, options.schema)
+    return new EngineStore(engine, options.schema)
   } catch (error) {
     await engine.close()
     throw asError(error)
   }
-}
-
-async function openFile(path: string, options: Parsed<typeof STORE_RULES>): Promise<SqliteEngine> {
-  if (!options.create && path !== ':memory:') {
-    const { existsSync } = await import('node:fs')
-    if (!existsSync(path)) {
-      throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
-    }
-  }
-  return SqliteEngine.open(path, options)
 }
 
 /** The name of a store, fit for logs. */

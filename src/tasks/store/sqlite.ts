@@ -1,7 +1,7 @@
 /**
- * SQLite in one file, or in memory. `libsql` works synchronously: while a statement runs, the program's own thread
- * does nothing else. So the store keeps each statement small (batches), and never lets SQLite itself wait for a lock:
- * it tries again from here, with the event loop free in between.
+ * SQLite in one file, or in memory. `libsql` works synchronously, so a store lives in a thread of its own (`threaded.ts`).
+ * Even there it keeps each statement small (batches), and never lets SQLite itself wait for a lock: it tries again from
+ * here, and answers what else is asked meanwhile.
  */
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -22,7 +22,7 @@ export interface SqliteOptions {
   readonly create: boolean
 }
 
-/** Milliseconds that SQLite may wait for a lock while our thread stands still. */
+/** Milliseconds that SQLite may wait for a lock while its thread stands still. */
 const STANDSTILL = 10
 /** Milliseconds between looks whether another process handed something in. */
 const LOOK = 10

@@ -53,7 +53,10 @@ const SAMPLES = 1_000
 const SAMPLED_FOR = 60_000
 
 /** Closed by who opened it. All times are milliseconds since 1970. */
-export class Store {
+export type Store = Pick<EngineStore, keyof EngineStore>
+
+/** On an engine that this thread speaks with itself. */
+export class EngineStore implements AsyncDisposable {
   readonly #engine: Engine
   readonly #ground: Ground
   readonly #partitions: Partitions
@@ -285,14 +288,14 @@ export class Store {
     return this.#partitions.rotate()
   }
 
-  /** Gives space back. On SQLite nothing else is done in this process meanwhile. */
+  /** Gives space back. On SQLite nothing else is done with the store meanwhile. */
   async vacuum(): Promise<void> {
     await this.#engine.script(this.kind === 'sqlite' ? 'VACUUM' : 'VACUUM ANALYZE task')
     if (this.kind === 'sqlite') await this.#engine.all(query('PRAGMA wal_checkpoint(TRUNCATE)'))
   }
 
   /**
-   * Copies the store and its partitions as they are now to a path. Nothing else is done in this process meanwhile.
+   * Copies the store and its partitions as they are now to a path. Nothing else is done with the store meanwhile.
    * @throws ManyhostError MANYHOST_UNSUPPORTED on PostgreSQL, which has pg_dump
    */
   async backup(path: string): Promise<void> {
@@ -336,9 +339,9 @@ export class Store {
     return this.close()
   }
 
-  /** How the database would go about a list or a count; for tests. */
-  get ground(): Ground {
-    return this.#ground
+  /** What the store's own connection answers to any statement. For tests. @internal */
+  statement(sql: string, ...parameters: unknown[]): Promise<Record<string, unknown>[]> {
+    return this.#engine.all(query(sql, ...parameters))
   }
 
   async #places(): Promise<Place[]> {

@@ -1,0 +1,20 @@
+/** A store on SQLite, in the thread that calls. */
+import { existsSync } from 'node:fs'
+import { asError, ManyhostError } from '../../errors.ts'
+import { migrate } from './schema.ts'
+import { SqliteEngine, type SqliteOptions } from './sqlite.ts'
+import { EngineStore } from './store.ts'
+
+export async function openFile(path: string, options: SqliteOptions): Promise<EngineStore> {
+  if (!options.create && path !== ':memory:' && !existsSync(path)) {
+    throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
+  }
+  const engine = await SqliteEngine.open(path, options)
+  try {
+    await migrate(engine)
+    return new EngineStore(engine, '')
+  } catch (error) {
+    await engine.close()
+    throw asError(error)
+  }
+}
