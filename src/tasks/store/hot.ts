@@ -64,9 +64,7 @@ export function hotStatements(kind: Engine['kind']) {
   const scheduled = scheduledOf(kind)
   const text = (sql: string): string => written(kind, sql)
 
-  const insert = text(`INSERT INTO task (${GIVEN.map((name) => `"${name}"`).join(', ')})
-    SELECT ${GIVEN.map((name, index) => cell(index, TYPES[KINDS[name]])).join(', ')}
-    FROM ${each} ORDER BY e.key`)
+  const insert = bySaid((says) => text(insertion(each, says)))
   const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
     WHERE "group" = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
   const failed = text(`SELECT ${NAMES.join(', ')} FROM task
@@ -77,20 +75,7 @@ export function hotStatements(kind: Engine['kind']) {
   const link = text(`UPDATE task SET retried = 1, next_id = o.next_id
     FROM (SELECT ${cell(0, 'BIGINT')} AS seq, ${cell(1, 'TEXT')} AS next_id FROM ${each}) AS o
     WHERE task.seq = o.seq`)
-  const completions = new Map<number, string>()
-  /** What no outcome of a batch says is not written: each cell costs half a microsecond, and most say little. */
-  const complete = (rows: readonly Cells[]): string => {
-    let said = 0
-    for (const cells of rows) {
-      for (const [index, cell] of cells.entries()) if (cell !== null) said |= 1 << index
-    }
-    let made = completions.get(said)
-    if (made === undefined) {
-      made = text(completion(kind, each, said))
-      completions.set(said, made)
-    }
-    return made
-  }
+  const complete = bySaid((says) => text(completion(kind, each, says)))
   const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
     FROM (SELECT ${cell(0, 'TEXT')} AS id, ${cell(1, 'BIGINT')} AS fence FROM ${each}) AS o
     WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
@@ -105,7 +90,7 @@ export function hotStatements(kind: Engine['kind']) {
 
   return {
     counted,
-    insert: (rows: readonly Cells[]): Query => query(insert, JSON.stringify(rows)),
+    insert: (rows: readonly Cells[]): Query => query(insert(rows), JSON.stringify(rows)),
     fresh: (group: number, limit: number): Query => query(fresh, group, limit),
     failed: (group: number, attempt: number, limit: number): Query =>
       query(failed, group, attempt, limit),
@@ -130,18 +115,48 @@ function scheduledOf(kind: Engine['kind']): string {
   return `${kind === 'sqlite' ? '+' : ''}task.state = 'scheduled'`
 }
 
-/** @param said the columns of OUTCOME that are written, a bit each; id, fence and the times always are */
-function completion(kind: Engine['kind'], each: string, said: number): string {
-  const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
-  const given: string[] = []
-  const sets: string[] = []
-  for (const [index, [name, type]] of OUTCOME.entries()) {
-    if (!always.includes(name) && (said & (1 << index)) === 0) continue
-    given.push(`${cell(index, type)} AS "${name}"`)
-    if (index < 2) continue
-    const own = `o."${name}"`
-    sets.push(`"${name}" = ${KEPT.has(name) ? `COALESCE(${own}, task."${name}")` : own}`)
+type Says = (index: number) => boolean
+
+/**
+ * The statement for a batch, by what its rows say: a cell that is null in all of them is not read. Each costs half a
+ * microsecond, and most rows say little.
+ */
+function bySaid(make: (says: Says) => string): (rows: readonly Cells[]) => string {
+  const known = new Map<number, string>()
+  return (rows) => {
+    let said = 0
+    for (const cells of rows) {
+      for (const [index, cell] of cells.entries()) if (cell !== null) said |= 1 << index
+    }
+    let made = known.get(said)
+    if (made === undefined) {
+      made = make((index) => (said & (1 << index)) !== 0)
+      known.set(said, made)
+    }
+    return made
   }
+}
+
+function insertion(each: string, says: Says): string {
+  const columns = GIVEN.flatMap((name, index) => (says(index) ? [{ name, index }] : []))
+  return `INSERT INTO task (${columns.map(({ name }) => `"${name}"`).join(', ')})
+    SELECT ${columns.map(({ name, index }) => cell(index, TYPES[KINDS[name]])).join(', ')}
+    FROM ${each} ORDER BY e.key`
+}
+
+function completion(kind: Engine['kind'], each: string, says: Says): string {
+  const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
+  const columns = OUTCOME.flatMap(([name, type], index) =>
+    says(index) || always.includes(name) ? [{ name, type, index }] : [],
+  )
+  const given = columns.map(({ name, type, index }) => `${cell(index, type)} AS "${name}"`)
+  const sets = columns
+    .slice(2)
+    .map(({ name }) =>
+      KEPT.has(name)
+        ? `"${name}" = COALESCE(o."${name}", task."${name}")`
+        : `"${name}" = o."${name}"`,
+    )
   const start = 'COALESCE(o.start_time, task.start_time)'
   return `WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${each})
     UPDATE task SET ${sets.join(', ')},
