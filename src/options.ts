@@ -45,23 +45,27 @@ export function rule<T>(
   return form ? { range, initial, parse, form } : { range, initial, parse }
 }
 
-/** A whole number; one whose default is Infinity, or that says so, may also be unlimited. */
+/** A whole number, up to `max` if there is one; one whose default is Infinity, or that says so, may also be unlimited. */
 export function whole(
   min: number,
   initial: number,
   {
+    max = Number.MAX_SAFE_INTEGER,
     unlimited = initial === Number.POSITIVE_INFINITY,
     unit,
-  }: { unlimited?: boolean; unit?: 'bytes' } = {},
+  }: { max?: number; unlimited?: boolean; unit?: 'bytes' } = {},
 ): Rule<number> {
-  const range = `a whole number from ${min} up${unlimited ? ', or Infinity' : ''}`
+  const to = max === Number.MAX_SAFE_INTEGER ? 'up' : `to ${max}`
+  const range = `a whole number from ${min} ${to}${unlimited ? ', or Infinity' : ''}`
   const parse = (value: unknown): number | undefined => {
     if (unlimited && value === Number.POSITIVE_INFINITY) return value
-    return Number.isSafeInteger(value) && (value as number) >= min ? (value as number) : undefined
+    const fits = Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
+    return fits ? (value as number) : undefined
   }
   return rule(range, initial, parse, {
     is: 'number',
     min,
+    max,
     whole: true,
     unlimited,
     ...(unit && { unit }),
@@ -101,6 +105,15 @@ export function text(range: string, fits: (value: string) => boolean = () => tru
     undefined,
     (value) => (typeof value === 'string' && fits(value) ? value : undefined),
     { is: 'text' },
+  )
+}
+
+export function flag(initial: boolean): Rule<boolean> {
+  return rule(
+    'true or false',
+    initial,
+    (value) => (typeof value === 'boolean' ? value : undefined),
+    { is: 'flag' },
   )
 }
 

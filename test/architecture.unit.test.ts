@@ -57,7 +57,8 @@ const MAY_SEE: Record<string, readonly string[]> = {
   publish: ['leaf', 'session', 'feed'],
   tasks: ['leaf', 'session'],
   gateway: ['leaf', 'session'],
-  config: ['leaf', 'session', 'sizing'],
+  // The feed's own rules are those of its keys.
+  config: ['leaf', 'session', 'sizing', 'feed'],
   providers: ['leaf', 'wire'],
   index: [
     'leaf',
