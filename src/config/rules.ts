@@ -1,5 +1,6 @@
 /** What may stand in a file beside the options of services: range and default of each key, in one place. */
 import { FEED_RULES as BROKER_RULES } from '../feed/broker-options.ts'
+import { GATEWAY_RULES as DOOR_RULES } from '../gateway/options.ts'
 import { SESSION_RULES } from '../limits.ts'
 import {
   flag,
@@ -149,6 +150,8 @@ export const GATEWAY_RULES = {
   limits: section<Limits>('{ headerSize, headerTime, ... }', LIMIT_RULES),
   forwarded: flag(true),
   pathRouting: flag(true),
+  farewell: DOOR_RULES.farewell,
+  drainTimeout: DOOR_RULES.drainTimeout,
 } as const
 
 /** `admin`. */
@@ -180,7 +183,7 @@ export const FEED_IDENTITY_RULES = {
 
 const { endpoints: _, registry: __, ...BROKER_KEYS } = BROKER_RULES
 
-/** `feed`: what a broker takes, but for what can be given in code only or has another name here. */
+/** `feed`: what `new Feed` takes, but for what can be given in code only or is written otherwise here. */
 export const FEED_RULES = {
   listen: rule<readonly string[]>(
     "an endpoint such as '127.0.0.1:20000' or 'unix:/run/feed.sock', or a list of such",

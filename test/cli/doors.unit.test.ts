@@ -25,6 +25,8 @@ gateway:
   http2: false
   trustedProxies: [10.0.0.0/8]
   forwarded: false
+  farewell: 5s
+  drainTimeout: 0
   limits: { headerSize: 1, headerCount: 2, headerTime: 3, bodySize: 4, bodyRate: 5, connections: 6, keepAlive: 7 }
 admin: { listen: 127.0.0.1:3, token: s3cret }
 `
@@ -41,6 +43,7 @@ describe('a fleet file', () => {
 
   it('gives it every limit and flag', () => {
     expect(first).toMatchObject({ http2: false, trustedProxies: ['10.0.0.0/8'], forwarded: false })
+    expect(first).toMatchObject({ farewell: 5_000, drainTimeout: 0 })
     const { headerSize, headerCount, headerTime, bodySize, bodyRate, connections, keepAlive } =
       first ?? {}
     const limits = { headerSize, headerCount, headerTime, bodySize, bodyRate, connections }

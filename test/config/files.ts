@@ -92,6 +92,8 @@ gateway:
   limits: { headerSize: 32KiB, headerCount: 50, headerTime: 5s, bodySize: 1GiB, bodyRate: 1kB, connections: 1000, keepAlive: 5s }
   forwarded: false
   pathRouting: false
+  farewell: 5s
+  drainTimeout: 1m
 admin: { listen: 0.0.0.0:9090, token: "\${TOKEN}" }
 feed:
   listen: ["127.0.0.1:20000", "unix:/run/feed.sock"]
