@@ -72,11 +72,15 @@ export function whole(
   })
 }
 
-/** Milliseconds; `zero` says what 0 means, where it may be given. */
+/** What 0 may mean that Infinity means as well. */
+const ENDLESS = ['no limit', 'unlimited', 'never']
+
+/** Milliseconds; `zero` says what 0 means, where it may be given. Where that is no end, Infinity may be, too. */
 export function milliseconds(initial: number, zero?: string): Rule<number> {
+  const unlimited = zero !== undefined && ENDLESS.includes(zero)
   const range = zero ? `milliseconds from 0 up (0: ${zero})` : 'milliseconds above 0'
   const parse = (value: unknown): number | undefined => {
-    if (value === Number.POSITIVE_INFINITY && zero) return 0
+    if (value === Number.POSITIVE_INFINITY && unlimited) return 0
     const fits =
       typeof value === 'number' && Number.isFinite(value) && (zero ? value >= 0 : value > 0)
     return fits ? value : undefined
@@ -85,7 +89,7 @@ export function milliseconds(initial: number, zero?: string): Rule<number> {
     is: 'number',
     min: 0,
     above: !zero,
-    unlimited: Boolean(zero),
+    unlimited,
     unit: 'ms',
   })
 }
