@@ -45,34 +45,42 @@ export function rule<T>(
   return form ? { range, initial, parse, form } : { range, initial, parse }
 }
 
-/** A whole number; one whose default is Infinity, or that says so, may also be unlimited. */
+/** A whole number, up to `max` if there is one; one whose default is Infinity, or that says so, may also be unlimited. */
 export function whole(
   min: number,
   initial: number,
   {
+    max = Number.MAX_SAFE_INTEGER,
     unlimited = initial === Number.POSITIVE_INFINITY,
     unit,
-  }: { unlimited?: boolean; unit?: 'bytes' } = {},
+  }: { max?: number; unlimited?: boolean; unit?: 'bytes' } = {},
 ): Rule<number> {
-  const range = `a whole number from ${min} up${unlimited ? ', or Infinity' : ''}`
+  const to = max === Number.MAX_SAFE_INTEGER ? 'up' : `to ${max}`
+  const range = `a whole number from ${min} ${to}${unlimited ? ', or Infinity' : ''}`
   const parse = (value: unknown): number | undefined => {
     if (unlimited && value === Number.POSITIVE_INFINITY) return value
-    return Number.isSafeInteger(value) && (value as number) >= min ? (value as number) : undefined
+    const fits = Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
+    return fits ? (value as number) : undefined
   }
   return rule(range, initial, parse, {
     is: 'number',
     min,
+    max,
     whole: true,
     unlimited,
     ...(unit && { unit }),
   })
 }
 
-/** Milliseconds; `zero` says what 0 means, where it may be given. */
+/** What 0 may mean that Infinity means as well. */
+const ENDLESS = ['no limit', 'unlimited', 'never']
+
+/** Milliseconds; `zero` says what 0 means, where it may be given. Where that is no end, Infinity may be, too. */
 export function milliseconds(initial: number, zero?: string): Rule<number> {
+  const unlimited = zero !== undefined && ENDLESS.includes(zero)
   const range = zero ? `milliseconds from 0 up (0: ${zero})` : 'milliseconds above 0'
   const parse = (value: unknown): number | undefined => {
-    if (value === Number.POSITIVE_INFINITY && zero) return 0
+    if (value === Number.POSITIVE_INFINITY && unlimited) return 0
     const fits =
       typeof value === 'number' && Number.isFinite(value) && (zero ? value >= 0 : value > 0)
     return fits ? value : undefined
@@ -81,7 +89,7 @@ export function milliseconds(initial: number, zero?: string): Rule<number> {
     is: 'number',
     min: 0,
     above: !zero,
-    unlimited: Boolean(zero),
+    unlimited,
     unit: 'ms',
   })
 }
@@ -101,6 +109,15 @@ export function text(range: string, fits: (value: string) => boolean = () => tru
     undefined,
     (value) => (typeof value === 'string' && fits(value) ? value : undefined),
     { is: 'text' },
+  )
+}
+
+export function flag(initial: boolean): Rule<boolean> {
+  return rule(
+    'true or false',
+    initial,
+    (value) => (typeof value === 'boolean' ? value : undefined),
+    { is: 'flag' },
   )
 }
 

@@ -84,6 +84,13 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
+/** Resolves when this turn of the event loop is over: what the system had to accept and to read has been taken. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+}
+
 /** Settles as `promise` does, or resolves with `undefined` after `ms`, whichever comes first. */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   let timer: Timer | undefined

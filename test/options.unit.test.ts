@@ -31,9 +31,10 @@ describe('a bad option of a service', () => {
     ['ready', ['health', '', 1], "a path that begins with '/'"],
     ['health', [true, '/health', null], '{ path, interval, threshold }'],
     ['startTimeout', [0, -1, Number.NaN, '1s', Number.POSITIVE_INFINITY], 'milliseconds above 0'],
-    ['drainTimeout', [-1, Number.NaN], 'milliseconds from 0 up'],
-    ['stopGrace', [-1], 'milliseconds from 0 up'],
-    ['slowStart', [-1], 'milliseconds from 0 up'],
+    // Of these 0 is the shortest: taken for it, Infinity would cut at once what was to have all the time there is.
+    ['drainTimeout', [-1, Number.NaN, Number.POSITIVE_INFINITY], 'milliseconds from 0 up'],
+    ['stopGrace', [-1, Number.POSITIVE_INFINITY], 'milliseconds from 0 up'],
+    ['slowStart', [-1, Number.POSITIVE_INFINITY], 'milliseconds from 0 up'],
     ['queueTimeout', [-1, '5'], 'milliseconds from 0 up'],
     ['maxQueue', [-1, 0.1], `${whole} 0 up, or Infinity`],
     ['timeout', [-1], 'milliseconds from 0 up'],

@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
-import { setImmediate as loopTurn } from 'node:timers/promises'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import type { Exit } from '../../src/provider.ts'
+import { turn } from '../../src/time.ts'
 import { pump } from './output.ts'
 
 export interface Launch {
@@ -71,5 +71,5 @@ export function exitOf(code: number | null, signal: NodeJS.Signals | null): Exit
  */
 export async function outputRead(child: ChildProcess): Promise<void> {
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
-  await Promise.race([closed, loopTurn().then(() => loopTurn())])
+  await Promise.race([closed, turn().then(turn)])
 }

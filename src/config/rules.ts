@@ -1,6 +1,9 @@
 /** What may stand in a file beside the options of services: range and default of each key, in one place. */
+import { FEED_RULES as BROKER_RULES } from '../feed/broker-options.ts'
+import { GATEWAY_RULES as DOOR_RULES } from '../gateway/options.ts'
 import { SESSION_RULES } from '../limits.ts'
 import {
+  flag,
   milliseconds,
   nested,
   oneOf,
@@ -13,15 +16,6 @@ import {
   whole,
 } from '../options.ts'
 import { isNetwork, listenRule } from './listen.ts'
-
-function flag(initial: boolean): Rule<boolean> {
-  return rule(
-    'true or false',
-    initial,
-    (value) => (typeof value === 'boolean' ? value : undefined),
-    { is: 'flag' },
-  )
-}
 
 /** A list of texts. Each is checked at its own place. */
 function texts(
@@ -156,6 +150,8 @@ export const GATEWAY_RULES = {
   limits: section<Limits>('{ headerSize, headerTime, ... }', LIMIT_RULES),
   forwarded: flag(true),
   pathRouting: flag(true),
+  farewell: DOOR_RULES.farewell,
+  drainTimeout: DOOR_RULES.drainTimeout,
 } as const
 
 /** `admin`. */
@@ -185,7 +181,9 @@ export const FEED_IDENTITY_RULES = {
   owner: text('a text'),
 } as const
 
-/** `feed`. */
+const { endpoints: _, registry: __, ...BROKER_KEYS } = BROKER_RULES
+
+/** `feed`: what `new Feed` takes, but for what can be given in code only or is written otherwise here. */
 export const FEED_RULES = {
   listen: rule<readonly string[]>(
     "an endpoint such as '127.0.0.1:20000' or 'unix:/run/feed.sock', or a list of such",
@@ -200,7 +198,7 @@ export const FEED_RULES = {
       forms: [{ is: 'text' }, { is: 'list', of: text('an endpoint'), least: 1 }],
     },
   ),
-  name: text('a text', (value) => value !== ''),
+  ...BROKER_KEYS,
   identities: rule<Readonly<Record<string, FeedIdentityConfig>>>(
     'a mapping from ident to { secret, publish, subscribe }',
     undefined,
@@ -211,8 +209,6 @@ export const FEED_RULES = {
     },
   ),
   identitiesFile: text('the path of a JSON or YAML file', (value) => value !== ''),
-  patterns: flag(false),
-  history: whole(0, 0),
   http: flag(true),
 } as const
 

@@ -1,7 +1,7 @@
 /** Options of `new Feed`, with defaults and ranges. */
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../errors.ts'
-import { milliseconds, parseOptions, rule, show, text, whole } from '../options.ts'
+import { flag, milliseconds, parseOptions, rule, show, text, whole } from '../options.ts'
 import { type Endpoint, type FeedEndpoint, parseEndpoint } from './endpoints.ts'
 import { chain, fromMemory, type IdentityTable } from './identities/memory.ts'
 import type { IdentitySource } from './rights.ts'
@@ -45,7 +45,7 @@ function anything<T>(range: string): ReturnType<typeof rule<T>> {
   )
 }
 
-/** Every option of a feed. docs/feed.md is held against this by a test. */
+/** Every option of a feed; those with a form are keys of `feed` in a file. docs/feed.md is held against this by a test. */
 export const FEED_RULES = {
   endpoints: anything<NonNullable<FeedOptions['endpoints']>>('an endpoint, or an array of them'),
   identities: anything<NonNullable<FeedOptions['identities']>>(
@@ -55,18 +55,12 @@ export const FEED_RULES = {
     ...text('a text of 1 to 255 bytes', (value) => value !== '' && Buffer.byteLength(value) <= 255),
     initial: 'manyhost',
   },
-  patterns: rule<boolean>('true or false', false, (value) =>
-    typeof value === 'boolean' ? value : undefined,
-  ),
+  patterns: flag(false),
   connections: whole(1, 10_000),
   authTimeout: milliseconds(10_000),
   bufferLimit: whole(2_097_152, 16_777_216, { unit: 'bytes' }),
   deadline: milliseconds(60_000),
-  nonceSize: rule<number>('a whole number from 4 to 20', 4, (value) =>
-    Number.isInteger(value) && (value as number) >= 4 && (value as number) <= 20
-      ? (value as number)
-      : undefined,
-  ),
+  nonceSize: whole(4, 4, { max: 20 }),
   history: whole(0, 0),
   historyBytes: whole(1, 1_048_576, { unit: 'bytes' }),
   closeTimeout: milliseconds(5_000, 'cut at once'),

@@ -278,9 +278,16 @@ export class Feed implements AsyncDisposable {
     return this.#channels.sequence
   }
 
-  /** Who has this name and secret, if anybody. @internal */
+  /** Who has this name and secret, if anybody; rejects when that cannot be looked up. @internal */
   async authenticate(ident: string, secret: string): Promise<Identity | undefined> {
-    const identity = await this.#find(ident)
+    let identity: Identity | undefined
+    try {
+      identity = await this.#find(ident)
+    } catch (error) {
+      this.#stats.error('', 'error-checking-ident')
+      this.#emitter.emit('error', asError(error))
+      throw error
+    }
     const isKnown = sameSecret(secret, identity, this.#decoy)
     if (!isKnown) this.#stats.error('', identity ? 'invalid-secret' : 'invalid-ident')
     return isKnown ? identity : undefined

@@ -7,9 +7,10 @@ import { backoff } from './backoff.ts'
 import { Changes } from './changes.ts'
 import { CLIENT_RULES, type FeedClientOptions } from './client-options.ts'
 import { type FeedMessage, Inbox } from './inbox.ts'
-import { Link, type LinkSettings } from './link.ts'
+import { Link, type LinkEnd, type LinkSettings } from './link.ts'
 import { Outbox } from './outbox.ts'
 import { Phrases } from './phrases.ts'
+import { meaningOf } from './words.ts'
 
 export interface FeedClientEvents {
   /** The broker has accepted us: at first, and after each reconnect. */
@@ -26,8 +27,7 @@ export type FeedClientState = 'connecting' | 'connected' | 'waiting' | 'refused'
 
 /** Above this many bytes `publish` asks for patience. */
 const HIGH_WATER = 262_144
-/** Words of brokers that close, but would have us again: a slow reader, and one that ends. There is nothing but text. */
-const PASSING = /^(Backpressure|Server is shutting down|Too many connections)/i
+
 interface Settings extends LinkSettings {
   readonly retryMin: number
   readonly retryMax: number
@@ -52,6 +52,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   #broker: string | undefined
   #timer: Timer | undefined
   #failures = 0
+  /** The broker's silence was taken for a yes, and it was none: from now on it takes longer to be believed. */
+  #isDoubtful = false
   #dropped = 0
   #refusal: ManyhostError | undefined
   #isRefusalTold = false
@@ -123,7 +125,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     const frame = this.#phrases.publish(channel, payload)
     const link = this.#link
     if (link?.hasRoom && this.#outbox.size === 0) {
-      link.push(frame, 1)
+      link.send(frame)
       return link.hasRoom
     }
     const dropped = this.#outbox.put(frame)
@@ -133,7 +135,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
         `${this.#where}: ${this.#outbox.size} messages wait already, with ${this.#outbox.bytes} bytes`,
       )
     }
-    if (dropped > 0) this.#lose(dropped)
+    this.#lose(dropped)
     return this.#outbox.bytes < HIGH_WATER
   }
 
@@ -171,7 +173,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       const frame = this.#phrases.subscribe(channel)
       if (this.#channels.has(channel)) continue
       this.#channels.add(channel)
-      if (this.#link?.isOpen) this.#link.push(frame)
+      if (this.#link?.isOpen) this.#link.say(frame)
     }
   }
 
@@ -179,7 +181,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#mustBeUsable()
     for (const channel of channels) {
       if (!this.#channels.delete(channel)) continue
-      if (this.#link?.isOpen) this.#link.push(this.#phrases.unsubscribe(channel))
+      if (this.#link?.isOpen) this.#link.say(this.#phrases.unsubscribe(channel))
     }
   }
 
@@ -252,28 +254,34 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
 
   #connect(): void {
     this.#setState('connecting')
-    const link: Link = new Link(this.#settings, {
-      onOpen: (broker) => {
-        this.#broker = broker
-        for (const channel of this.#channels) {
-          link.push(this.#phrases.subscribe(channel))
-        }
-        this.#pour()
+    const { settle, connectTimeout } = this.#settings
+    const patience = this.#isDoubtful ? Math.max(settle, connectTimeout) : settle
+    const link: Link = new Link(
+      { ...this.#settings, settle: patience },
+      {
+        onOpen: (broker) => {
+          this.#broker = broker
+          for (const channel of this.#channels) {
+            link.say(this.#phrases.subscribe(channel))
+          }
+          this.#pour()
+        },
+        onAccepted: () => {
+          this.#failures = 0
+          this.#isDoubtful = false
+          this.#setState('connected')
+          this.#pour()
+          this.#emitter.emit('connected', { broker: this.#broker ?? '' })
+        },
+        onMessage: (message) => {
+          this.#inbox.put(message)
+          if (this.#inbox.isFull) link.pause()
+        },
+        onWords: (words) => this.#emitter.emit('error', refused(this.#where, words)),
+        onDrain: () => this.#pour(),
+        onEnd: (end) => this.#ended(end),
       },
-      onAccepted: () => {
-        this.#failures = 0
-        this.#setState('connected')
-        this.#emitter.emit('connected', { broker: this.#broker ?? '' })
-      },
-      onMessage: (message) => {
-        this.#inbox.put(message)
-        if (this.#inbox.isFull) link.pause()
-      },
-      onWords: (words) => this.#emitter.emit('error', refused(this.#where, words)),
-      onDrain: () => this.#pour(),
-      onLost: (messages) => this.#lose(messages),
-      onEnd: (reason, words) => this.#ended(reason, words),
-    })
+    )
     this.#link = link
   }
 
@@ -283,14 +291,19 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     while (link?.hasRoom) {
       const frame = this.#outbox.take()
       if (!frame) break
-      link.push(frame, 1)
+      link.send(frame)
     }
     this.#changes.tell()
   }
 
-  #ended(reason: Error, words: string | undefined): void {
+  #ended({ reason, words, wasAccepted, pushed, unsent, early }: LinkEnd): void {
     this.#link = undefined
-    if (words !== undefined && !PASSING.test(words)) {
+    const meaning = words === undefined ? 'passing' : meaningOf(words)
+    if (meaning === 'unheard') {
+      this.#isDoubtful ||= wasAccepted
+      this.#lose(pushed - early.length + this.#outbox.putBack(early))
+    } else this.#lose(unsent)
+    if (words !== undefined && meaning === 'refused') {
       this.#refusal = refused(this.#where, words)
       this.#setState('refused')
       this.#giveUp()
@@ -298,6 +311,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       return
     }
     if (this.#state === 'closed' || (this.#closing && this.#outbox.size === 0)) {
+      this.#giveUp()
       this.#setState('closed')
       return
     }
@@ -333,11 +347,11 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
 
   /** What waits still will never be sent. */
   #giveUp(): void {
-    const count = this.#outbox.clear()
-    if (count > 0) this.#lose(count)
+    this.#lose(this.#outbox.clear())
   }
 
   #lose(messages: number): void {
+    if (messages === 0) return
     this.#dropped += messages
     this.#emitter.emit('dropped', { messages })
   }

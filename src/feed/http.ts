@@ -54,7 +54,12 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
     if (req.method !== 'GET' && req.method !== 'POST') {
       return problem(res, 405, 'GET is a stream of events, POST publishes', { allow: 'GET, POST' })
     }
-    const identity = await identify(feed, req)
+    let identity: Identity | undefined
+    try {
+      identity = await identify(feed, req)
+    } catch {
+      return problem(res, 503, 'identities cannot be looked up now', { 'retry-after': '5' })
+    }
     if (!identity) {
       const challenge = 'Basic realm="feed", charset="UTF-8", Bearer realm="feed"'
       return problem(res, 401, 'no or wrong credentials', { 'www-authenticate': challenge })
@@ -152,7 +157,7 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
 
   return (req, res) => {
     answer(req, res).catch(() => {
-      // The identities cannot be asked, or the body broke off.
+      // The body broke off.
       if (res.headersSent) res.destroy()
       else problem(res, 500, 'the request could not be answered')
     })

@@ -30,11 +30,26 @@ export interface LinkEvents {
   onWords(words: string): void
   /** More may be pushed. */
   onDrain(): void
-  onLost(messages: number): void
-  onEnd(reason: Error, words: string | undefined): void
+  onEnd(end: LinkEnd): void
 }
 
-/** Bytes that may wait in the socket before the rest waits with us, where it can be dropped by the rules. */
+export interface LinkEnd {
+  readonly reason: Error
+  /** Of the broker, where they were the reason. */
+  readonly words: string | undefined
+  readonly wasAccepted: boolean
+  /** Messages that were pushed. */
+  readonly pushed: number
+  /** How many of them the system did not take. */
+  readonly unsent: number
+  /** All of them, where the broker had not accepted us: the next link may have them. */
+  readonly early: readonly Buffer[]
+}
+
+/**
+ * Bytes that may wait in the socket, or be sent to a broker that has not accepted us, before the rest waits with us,
+ * where it can be dropped by the rules.
+ */
 const MOST_FLYING = 262_144
 /** Milliseconds after which words were not the last ones, where the connection still stands. */
 const LAST_WORDS = 5_000
@@ -53,6 +68,11 @@ export class Link {
   #words: string | undefined
   #forgiving: Timer | undefined
   #cause: Error | undefined
+  /** Messages that were pushed while the broker has not accepted us. */
+  #early: Buffer[] = []
+  #earlyBytes = 0
+  #pushed = 0
+  #unsent = 0
   /** The beginning of the last message, and what it says: the next one mostly says the same. */
   #prefix = Buffer.alloc(0)
   #ident = ''
@@ -65,7 +85,7 @@ export class Link {
     this.#socket.setNoDelay(true)
     this.#socket.setKeepAlive(true, KEEPALIVE)
     this.#writer = new Writer(this.#socket, (_, messages, failed) => {
-      if (failed && messages > 0) events.onLost(messages)
+      if (failed) this.#unsent += messages
       else if (this.isOpen) events.onDrain()
     })
     this.#parser = new FrameParser((...frame) => this.#take(...frame))
@@ -86,15 +106,26 @@ export class Link {
 
   /** Whether more may be pushed before `onDrain`. */
   get hasRoom(): boolean {
-    return this.isOpen && this.#writer.pending < MOST_FLYING
+    return this.isOpen && this.#writer.pending < MOST_FLYING && this.#earlyBytes < MOST_FLYING
   }
 
   get pending(): number {
     return this.#writer.pending
   }
 
-  push(frame: Uint8Array, messages = 0): void {
-    this.#writer.push(frame, messages)
+  /** A message. */
+  send(frame: Buffer): void {
+    this.#pushed++
+    if (this.#state === 'open') {
+      this.#early.push(frame)
+      this.#earlyBytes += frame.length
+    }
+    this.#writer.push(frame, 1)
+  }
+
+  /** What is no message. */
+  say(frame: Uint8Array): void {
+    this.#writer.push(frame)
   }
 
   pause(): void {
@@ -156,6 +187,8 @@ export class Link {
     if (this.#state !== 'open' || this.#words !== undefined) return
     this.#timer.clear()
     this.#state = 'accepted'
+    this.#early = []
+    this.#earlyBytes = 0
     this.#events.onAccepted()
   }
 
@@ -193,11 +226,19 @@ export class Link {
 
   #ended(): void {
     if (this.#state === 'ended') return
+    const wasAccepted = this.#state === 'accepted'
     this.#state = 'ended'
     this.#timer.clear()
     this.#forgiving?.clear()
     this.#parser.stop()
-    this.#events.onEnd(this.#cause ?? new Error('the broker closed the connection'), this.#words)
+    this.#events.onEnd({
+      reason: this.#cause ?? new Error('the broker closed the connection'),
+      words: this.#words,
+      wasAccepted,
+      pushed: this.#pushed,
+      unsent: this.#unsent,
+      early: this.#early,
+    })
   }
 }
 

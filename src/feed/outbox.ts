@@ -51,6 +51,15 @@ export class Outbox {
     return frame
   }
 
+  /** Puts these before all that wait: they had been taken, and got nowhere. How many were dropped for it. */
+  putBack(frames: readonly Buffer[]): number {
+    const waiting = this.#frames.slice(this.#head) as Buffer[]
+    this.clear()
+    let dropped = 0
+    for (const frame of [...frames, ...waiting]) dropped += this.put(frame) ?? 1
+    return dropped
+  }
+
   /** Empties it. How many there were. */
   clear(): number {
     const { size } = this

@@ -8,6 +8,7 @@ import { errorFrame, FrameParser, HEADER, infoFrame, OP, shortText, textOf } fro
 import { startsWith } from './link.ts'
 import { allows, type Identity, proves } from './rights.ts'
 import type { Category, IdentStats, RouteStats, Stats } from './stats.ts'
+import { TIMED_OUT, uncheckedWords } from './words.ts'
 import { Writer } from './writer.ts'
 
 export interface PeerSettings {
@@ -92,9 +93,7 @@ export class Peer implements Subscriber {
     socket.allowHalfOpen = true
     socket.on('end', () => this.#hungUp())
     socket.on('close', () => this.#closed())
-    this.#timer = afterSilence(authTimeout, () =>
-      this.refuse('auth-timeout', 'Authentication timed out'),
-    )
+    this.#timer = afterSilence(authTimeout, () => this.#late(authTimeout))
     this.#writer.push(infoFrame(name, this.#nonce))
   }
 
@@ -228,8 +227,16 @@ export class Peer implements Subscriber {
     )
   }
 
+  #late(authTimeout: number): void {
+    if (this.#state !== 'checking') this.refuse('auth-timeout', TIMED_OUT)
+    else {
+      const cause = new Error(`the identities gave no answer within ${authTimeout} ms`)
+      this.refuse('error-checking-ident', TIMED_OUT, cause)
+    }
+  }
+
   #notChecked(ident: string, error: unknown): void {
-    this.refuse('error-checking-ident', `Authentication failed for ${ident}`, asError(error))
+    this.refuse('error-checking-ident', uncheckedWords(ident), asError(error))
   }
 
   #judge(ident: string, hash: Buffer, identity: Identity | undefined): void {

@@ -1,5 +1,6 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
 import { isDeepStrictEqual } from 'node:util'
+import { sleep, turn } from '../time.ts'
 import { mustBeAddress } from './address.ts'
 import { type AdminServer, type Measured, openAdmin } from './admin/server.ts'
 import { Front } from './gateway.ts'
@@ -22,6 +23,7 @@ const FIXED = [
   'headerSize',
   'headerTime',
   'keepAlive',
+  'farewell',
   'drainTimeout',
 ] as const
 
@@ -36,14 +38,11 @@ export interface Gateway extends AsyncDisposable {
    * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing is changed
    */
   update(options: GatewayOptions): readonly string[]
-  /**
-   * Ends each connection with its next answer, and still takes new ones: some time before `close()`, so that no client
-   * is cut off between two requests.
-   */
+  /** Ends each connection with its next answer, still takes new ones, and says at `/readyz` that it is not ready. */
   drain(): void
   /**
-   * Takes no new request, lets those under way end for `drainTimeout` ms, and closes; the admin address last. The
-   * session stays. Idempotent.
+   * Drains; `farewell` ms after that began takes no new request, lets those under way end for `drainTimeout` ms, and
+   * closes; the admin address last. The session stays. Idempotent.
    */
   close(): Promise<void>
 }
@@ -58,8 +57,8 @@ export async function createGateway(
 ): Promise<Gateway> {
   const settings = parseGateway(options)
   const where = mustBeAddress(settings.listen)
-  let isDraining = false
-  const isClosing = (): boolean => isDraining
+  let farewell: Promise<void> | undefined
+  const isClosing = (): boolean => farewell !== undefined
   let front = new Front(session, settings, isClosing)
   // Servers ask for it at each request: it may have been replaced since.
   const current: Pick<Front, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'> = {
@@ -73,7 +72,7 @@ export async function createGateway(
   try {
     await listenOn(door.server, where, 'gateway')
     if (settings.admin) {
-      admin = await openAdmin(session, { ...settings.admin, isReady: () => !isDraining })
+      admin = await openAdmin(session, { ...settings.admin, isReady: () => !isClosing() })
     }
   } catch (error) {
     await door.close(0)
@@ -82,11 +81,14 @@ export async function createGateway(
   }
   const url = urlOf(door.server, settings.tls !== undefined)
   let closing: Promise<void> | undefined
-  const drain = (): void => {
-    isDraining = true
+  const drain = (): Promise<void> => {
+    farewell ??= sleep(settings.farewell)
+    return farewell
   }
   const end = async (): Promise<void> => {
-    drain()
+    await drain()
+    // Connections that wait to be accepted would be reset.
+    await turn()
     await door.close(settings.drainTimeout)
     front.close()
     await admin?.close()
@@ -106,7 +108,7 @@ export async function createGateway(
       door.server.maxConnections = next.connections
       return FIXED.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
     },
-    drain,
+    drain: () => void drain(),
     close,
     [Symbol.asyncDispose]: close,
   }

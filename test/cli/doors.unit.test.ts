@@ -1,9 +1,11 @@
-/** What a file says of the gateway arrives there: every key, in the gateway's own terms. */
+/** What a file says of the gateway and of the feed arrives there: every key, in their own terms. */
 import { describe, expect, it } from 'vitest'
 import { adminParts, fileKeys, gatewayOptions } from '../../src/cli/serve/doors.ts'
+import { feedOptions } from '../../src/cli/serve/feed.ts'
 import { CORS_RULES, LIMIT_RULES, SERVICE_GATEWAY_RULES } from '../../src/config/rules.ts'
+import { FEED_RULES, parseFeed } from '../../src/feed/broker-options.ts'
 import { parseGateway } from '../../src/gateway/options.ts'
-import { load } from '../config/files.ts'
+import { GOOD, load } from '../config/files.ts'
 
 const FILE = `
 services:
@@ -23,6 +25,8 @@ gateway:
   http2: false
   trustedProxies: [10.0.0.0/8]
   forwarded: false
+  farewell: 5s
+  drainTimeout: 0
   limits: { headerSize: 1, headerCount: 2, headerTime: 3, bodySize: 4, bodyRate: 5, connections: 6, keepAlive: 7 }
 admin: { listen: 127.0.0.1:3, token: s3cret }
 `
@@ -39,6 +43,7 @@ describe('a fleet file', () => {
 
   it('gives it every limit and flag', () => {
     expect(first).toMatchObject({ http2: false, trustedProxies: ['10.0.0.0/8'], forwarded: false })
+    expect(first).toMatchObject({ farewell: 5_000, drainTimeout: 0 })
     const { headerSize, headerCount, headerTime, bodySize, bodyRate, connections, keepAlive } =
       first ?? {}
     const limits = { headerSize, headerCount, headerTime, bodySize, bodyRate, connections }
@@ -72,6 +77,33 @@ describe('a fleet file', () => {
   it('has an admin address, or none', () => {
     expect(adminParts(config)).toEqual({ where: [{ host: '127.0.0.1', port: 3 }], token: 's3cret' })
     expect(adminParts(load('services: {}\nadmin: false')).where).toEqual([])
+  })
+
+  it('gives the feed every key, none of them at its default', () => {
+    const options = feedOptions(load(GOOD)) ?? {}
+    const { source, endpoints, registry, ...given } = parseFeed(options)
+    // The session's own is to stand where none is given.
+    expect(options).not.toHaveProperty('registry')
+    expect(given).toEqual({
+      name: 'events',
+      patterns: true,
+      connections: 500,
+      authTimeout: 5_000,
+      bufferLimit: 4_194_304,
+      deadline: 30_000,
+      nonceSize: 20,
+      history: 100,
+      historyBytes: 65_536,
+      closeTimeout: 0,
+    })
+    expect(Object.keys({ ...given, endpoints, identities: source, registry }).sort()).toEqual(
+      Object.keys(FEED_RULES).sort(),
+    )
+    expect(endpoints.map(({ where }) => where)).toEqual([
+      { host: '127.0.0.1', port: 20_000 },
+      { path: '/run/feed.sock' },
+    ])
+    expect(source.find('ann')).toMatchObject({ secret: 'hunter2-token', subscribe: ['a', 'b'] })
   })
 
   it('is told of in its own words', () => {

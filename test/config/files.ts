@@ -92,7 +92,24 @@ gateway:
   limits: { headerSize: 32KiB, headerCount: 50, headerTime: 5s, bodySize: 1GiB, bodyRate: 1kB, connections: 1000, keepAlive: 5s }
   forwarded: false
   pathRouting: false
+  farewell: 5s
+  drainTimeout: 1m
 admin: { listen: 0.0.0.0:9090, token: "\${TOKEN}" }
+feed:
+  listen: ["127.0.0.1:20000", "unix:/run/feed.sock"]
+  name: events
+  identities: { ann: { secret: "\${TOKEN}", publish: [a], subscribe: [a, b], owner: Ann } }
+  identitiesFile: people.yaml
+  patterns: true
+  connections: 500
+  authTimeout: 5s
+  bufferLimit: 4MiB
+  deadline: 30s
+  nonceSize: 20
+  history: 100
+  historyBytes: 64KiB
+  closeTimeout: 0
+  http: false
 log: { level: debug, format: json }
 `
 

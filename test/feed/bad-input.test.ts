@@ -146,14 +146,14 @@ test('frames that come with AUTH while it is looked up are not lost', async () =
   raw.socket.destroy()
 })
 
-test('an identity source that fails refuses, and is told', async () => {
+test('an identity source that fails is told, and what it cannot answer is no refusal', async () => {
   const identities: IdentitySource = { find: () => Promise.reject(new Error('no database')) }
   await using feed = await openFeed({ identities })
   const errors: Error[] = []
   feed.on('error', (error) => errors.push(error))
   const raw = new Raw(feed.port)
   await raw.login('alice', 'x')
-  expect(await raw.words()).toBe('Authentication failed for alice')
+  expect(await raw.words()).toBe('Authentication is not possible now for alice')
   expect(errors.map(({ message }) => message)).toEqual(['no database'])
 })
 

@@ -107,14 +107,17 @@ test("SQLite: the original's table, and changes from the next connection on", as
   expect((await right.read()).payload.toString()).toBe('x')
 })
 
-test('PostgreSQL: a database that cannot be reached refuses, and is told', async () => {
+test('PostgreSQL: a database that cannot be reached refuses nobody for good, and is told', async () => {
   const identities = fromPostgres('database+postgresql://a@127.0.0.1:1/x', { timeout: 500 })
   await using feed = await openFeed({ identities })
   const errors: Error[] = []
   feed.on('error', (error) => errors.push(error))
-  const one = client(feed.port)
-  expect((await failure(one.read())).code).toBe('MANYHOST_FEED_REFUSED')
-  await one.close()
+  await using one = client(feed.port, 'alice', { retryMin: 60_000 })
+  const reason = await new Promise<string>((resolve) => {
+    one.on('disconnected', (event) => resolve(event.reason))
+  })
+  expect(reason).toBe('Authentication is not possible now for alice')
+  expect(one.state).toBe('waiting')
   expect(
     await figure(feed, 'manyhost_feed_connection_error_total', {
       category: 'error-checking-ident',

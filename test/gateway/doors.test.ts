@@ -3,6 +3,7 @@ import { request } from 'undici'
 import { afterEach, describe, expect, test } from 'vitest'
 import { createGateway, type GatewayOptions, type ServiceDoor } from '../../src/gateway/index.ts'
 import { priorityOf } from '../../src/gateway/priority.ts'
+import { falseClock } from '../clock.ts'
 import { dial, house, latch, say, tidy, until } from './help.ts'
 
 afterEach(tidy)
@@ -249,6 +250,35 @@ describe('listening and closing', () => {
     for (const wire of [idle, used, late]) {
       expect(await wire.write(GET).end()).toMatch(/200 OK\r\n.*connection: close\r\n.*abc$/is)
     }
+  })
+
+  test('close() still takes connections for `farewell` ms, each for one answer, and none after', async () => {
+    const clock = falseClock()
+    const { port, gateway } = await house((_req, res) => res.end('abc'), {
+      gateway: { farewell: 5_000 },
+    })
+    const idle = await dial(port)
+    let isClosed = false
+    const closed = gateway.close().then(() => {
+      isClosed = true
+    })
+    await clock.pass(4_999)
+    for (const wire of [idle, await dial(port)]) {
+      expect(await wire.write(GET).end()).toMatch(/200 OK\r\n.*connection: close\r\n.*abc$/is)
+    }
+    expect(isClosed).toBe(false)
+    await clock.pass(1)
+    await closed
+    await expect(request(gateway.url)).rejects.toMatchObject({ code: 'ECONNREFUSED' })
+  })
+
+  test('the farewell begins with drain(): a close() after it does not wait again', async () => {
+    const clock = falseClock()
+    const { port, gateway } = await house(undefined, { gateway: { farewell: 5_000 } })
+    gateway.drain()
+    await clock.pass(5_000)
+    await (await dial(port)).write(GET).end()
+    await gateway.close()
   })
 
   test('what does not end within drainTimeout is cut', async () => {

@@ -105,6 +105,20 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
     await post.match('"body":"ab"')
   })
 
+  test('trailers of requests are taken off', async () => {
+    const { url } = await house()
+    const stream = open(url).request(
+      { ':authority': 'calc', ':path': '/', ':method': 'POST', trailer: 'x-sum' },
+      { waitForTrailers: true },
+    )
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': '6' }))
+    stream.end('abc')
+    let text = ''
+    for await (const chunk of stream) text += chunk
+    expect(JSON.parse(text)).toMatchObject({ body: 'abc', method: 'POST' })
+    expect(text).not.toMatch(/trailer|x-sum/)
+  })
+
   test('trailers, streams and hints come through', async () => {
     const more = latch()
     const { url } = await house(async (_req, res) => {

@@ -10,7 +10,7 @@ import { feedSecrets } from './feed.ts'
 
 /** Options of a gateway for each address that the file names. */
 export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
-  const { listen, tls, http2, trustedProxies, forwarded, limits, pathRouting } = gateway
+  const { listen, tls, http2, trustedProxies, forwarded, limits, pathRouting, ...ends } = gateway
   const { headerSize, headerCount, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
   const options: GatewayOptions = {
     ...(tls && { tls }),
@@ -24,6 +24,7 @@ export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] 
     bodyRate,
     keepAlive,
     connections: Math.min(connections, Number.MAX_SAFE_INTEGER),
+    ...ends,
     services: Object.fromEntries(services.map((one) => [one.url, door(one, pathRouting)])),
   }
   return listen.map((where) => ({ ...options, listen: addressOf(where) }))

@@ -11,17 +11,15 @@ import { fromFile } from '../../feed/identities/file.ts'
 /** Undefined where the file has no `feed`. @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function feedOptions({ feed, file }: Config): FeedOptions | undefined {
   if (!feed) return undefined
-  const { listen, name, identities, identitiesFile, patterns, history } = feed
+  const { listen, identities, identitiesFile, http: _, ...rest } = feed
   const folder = file === undefined ? process.cwd() : dirname(file)
   const sources: Identities[] = []
   if (identities) sources.push(identities)
   if (identitiesFile !== undefined) sources.push(fromFile(resolve(folder, identitiesFile)))
   const options: FeedOptions = {
+    ...rest,
     ...(listen && { endpoints: listen }),
-    ...(name !== undefined && { name }),
     identities: sources,
-    patterns,
-    history,
   }
   parseFeed(options)
   return options

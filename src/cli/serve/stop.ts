@@ -1,5 +1,4 @@
 /** The end of `serve`: the first signal drains, the second one does not wait. */
-import { setImmediate } from 'node:timers/promises'
 import type { Session } from '../../session.ts'
 import { sleep } from '../../time.ts'
 import { EXIT } from '../exit.ts'
@@ -15,11 +14,6 @@ export interface Running {
   readonly log: Log
 }
 
-/**
- * How long connections are still taken, each for one answer, so that clients with open ones are not cut off between
- * two requests, and who asks /readyz hears of it.
- */
-const FAREWELL = 300
 /** How long instances may take to end when nobody waits any more: their guard ends what is left. */
 const HASTE = 2_000
 
@@ -50,10 +44,6 @@ async function drain({ session, doors, reloader, log }: Running, name: string): 
   )
   doors.closing = true
   await reloader.close()
-  for (const gateway of doors.gateways) gateway.drain()
-  await sleep(FAREWELL)
-  // Behind the phase that accepts connections: none waits to be accepted, and would be reset.
-  await setImmediate()
   await Promise.all(doors.gateways.map((gateway) => gateway.close()))
   await session.close()
   await doors.close()

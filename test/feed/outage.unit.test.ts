@@ -1,0 +1,51 @@
+/** What an outage of the identities leaves to decide: what the broker's words mean, and what goes again. */
+import { expect, test } from 'vitest'
+import { type Drop, Outbox } from '../../src/feed/outbox.ts'
+import { meaningOf, TIMED_OUT, uncheckedWords } from '../../src/feed/words.ts'
+
+test.each([
+  [uncheckedWords('alice'), 'unheard'],
+  [TIMED_OUT, 'unheard'],
+  ['Too many connections', 'passing'],
+  ['Server is shutting down', 'passing'],
+  ['Backpressure deadline timer expired', 'passing'],
+  ['Authentication failed for alice', 'refused'],
+  // An ident is whatever somebody chose.
+  ['Authentication failed for Authentication timed out', 'refused'],
+  ['Authkey not allowed to pub here. ident=alice, chan=Backpressure', 'refused'],
+  ['', 'refused'],
+])('%j: %s', (words, meaning) => {
+  expect(meaningOf(words)).toBe(meaning)
+})
+
+function filled(limit: number, drop: Drop, texts: readonly string[]): Outbox {
+  const outbox = new Outbox(limit, drop)
+  for (const text of texts) outbox.put(Buffer.from(text))
+  return outbox
+}
+
+function rest(outbox: Outbox): string {
+  let all = ''
+  for (let frame = outbox.take(); frame; frame = outbox.take()) all += frame
+  return all
+}
+
+test.each<[Drop, string, number]>([
+  ['oldest', 'bcd', 1],
+  ['newest', 'abc', 1],
+  // It was thrown for when it was published, if at all: by now nobody is there to be told.
+  ['error', 'abc', 1],
+])('what comes back goes first, within the limit, by the rule: %s', (drop, left, dropped) => {
+  const outbox = filled(3, drop, ['a', 'b', 'c'])
+  const taken = [outbox.take(), outbox.take()] as Buffer[]
+  outbox.put(Buffer.from('d'))
+  expect(outbox.putBack(taken)).toBe(dropped)
+  expect([outbox.size, outbox.bytes]).toEqual([3, 3])
+  expect(rest(outbox)).toBe(left)
+})
+
+test('nothing that comes back changes nothing', () => {
+  const outbox = filled(3, 'oldest', ['a', 'b', 'c'])
+  expect(outbox.putBack([])).toBe(0)
+  expect(rest(outbox)).toBe('abc')
+})
