@@ -150,7 +150,8 @@ export const GATEWAY_RULES = {
   limits: section<Limits>('{ headerSize, headerTime, ... }', LIMIT_RULES),
   forwarded: flag(true),
   pathRouting: flag(true),
-  farewell: DOOR_RULES.farewell,
+  // Fleets are mostly behind a balancer, or behind clients that keep their connections.
+  farewell: { ...DOOR_RULES.farewell, initial: 300 },
   drainTimeout: DOOR_RULES.drainTimeout,
 } as const
 

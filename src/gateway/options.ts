@@ -38,7 +38,7 @@ export interface GatewayOptions {
   readonly connections?: number
   /**
    * Milliseconds from `drain()` or `close()` on for which connections are still taken, each for one answer: so that no
-   * client is cut off between two requests, and a balancer in front that asks `/readyz` hears of it. @default 300
+   * client is cut off between two requests, and a balancer in front that asks `/readyz` hears of it. `manyhost serve` takes 300. @default 0
    */
   readonly farewell?: number
   /** Milliseconds that running requests may take to end on `close()`, after `farewell`. @default 30000 */
@@ -77,7 +77,7 @@ export const GATEWAY_RULES = {
   bodyRate: whole(0, 512),
   keepAlive: milliseconds(65_000),
   connections: whole(1, 20_000),
-  farewell: milliseconds(300, 'none'),
+  farewell: milliseconds(0, 'none'),
   drainTimeout: milliseconds(30_000, 'cut at once'),
 } as const
 

@@ -49,7 +49,6 @@ export async function house(
   const cluster = session.startup({ url: 'http://calc', concurrency: 8, ...service })
   const gateway = await createGateway(session, {
     listen: '127.0.0.1:0',
-    farewell: 0,
     drainTimeout: 50,
     ...options,
   })
