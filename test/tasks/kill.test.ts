@@ -11,7 +11,7 @@ import { expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
 import { now, sleep } from '../../src/time.ts'
 import { until } from '../help.ts'
-import { pidsWith } from './runner-help.ts'
+import { runnersOf } from './runner-help.ts'
 
 const SECONDS = Number(process.env.MANYHOST_KILL_SECONDS ?? 8)
 const TASKS = SECONDS >= 60 ? 20_000 : 4_000
@@ -39,12 +39,12 @@ it('KILL of server and runners at random loses no task, and keeps one outcome of
     await store.add(Array.from({ length: 1_000 }, () => ({ args: line })))
   }
 
-  const marker = `kill-test-${process.pid}`
+  const mark = `kill-${process.pid}`
   const start = (): ChildProcess => {
     const args = [resolve('dist/src/cli/main.js'), 'tasks', 'cluster', '--restart', '-N', '4']
     const child = spawn(process.execPath, [...args, '--store', where, '-Y', '1'], {
       stdio: 'ignore',
-      env: { ...process.env, MANYHOST_MARK: marker },
+      env: { ...process.env, MANYHOST_MARK: mark },
     })
     onTestFinished(() => void (child.exitCode === null && child.kill('SIGKILL')))
     return child
@@ -66,7 +66,7 @@ it('KILL of server and runners at random loses no task, and keeps one outcome of
       killed.server++
       server = start()
     } else {
-      const pid = runnersOf(marker)[0]
+      const pid = runnersOf(`MANYHOST_MARK=${mark}`)[0]
       if (pid === undefined) continue
       process.kill(pid, 'SIGKILL')
       killed.runner++
@@ -98,14 +98,3 @@ it('KILL of server and runners at random loses no task, and keeps one outcome of
   )
   expect(killed.server + killed.runner).toBeGreaterThan(2)
 })
-
-/** Runners of the server that has this mark in its environment. */
-function runnersOf(marker: string): number[] {
-  return pidsWith(`MANYHOST_MARK=${marker}`).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('runner/main.js')
-    } catch {
-      return false
-    }
-  })
-}

@@ -112,3 +112,17 @@ export function pidsWith(text: string): number[] {
     })
     .map(Number)
 }
+
+/** Runners with this in their environment, so that they can be told from those of other tests. */
+export function runnersOf(mark: string): number[] {
+  return pidsWith(mark).filter((pid) => runs(pid, 'runner/main.js'))
+}
+
+/** Whether this is in its command line. */
+export function runs(pid: number, program: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(program)
+  } catch {
+    return false
+  }
+}
