@@ -1,6 +1,6 @@
 /** A service that has nothing to do, beside one that is full and whose tasks come first. */
 import { expect, it, onTestFinished } from 'vitest'
-import { Session } from '../../src/session.ts'
+import { Session } from '../../src/index.ts'
 import { openStore, serveForever } from '../../src/tasks.ts'
 import { now } from '../../src/time.ts'
 import { falseClock } from '../clock.ts'

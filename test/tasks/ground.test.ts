@@ -1,9 +1,11 @@
 /** Where the command line has tasks run: services of a file, what a launcher starts, a server behind TLS. */
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { CALCULATOR, folder, manyhost, start } from '../cli/help.ts'
+import { CALCULATOR, eventually, folder, manyhost, start } from '../cli/help.ts'
+import { pidsWith, runs } from './runner-help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -108,6 +110,23 @@ describe('--launcher', PATIENT, () => {
     const more = { ...env, MANYHOST_EXPORT_COLOUR: 'red' }
     const ended = await manyhost(args, { env: more, input: 'echo $COLOUR\necho $COLOUR\n' })
     expect(ended).toMatchObject({ code: 0, stdout: 'red\nred\n' })
+  })
+
+  it('whose cluster was killed with KILL: nothing that it started stays', async () => {
+    // A pipe to the dead would end what writes to it.
+    const { env, at } = home({ 'quiet.sh': 'exec "$@" >/dev/null 2>&1' })
+    const launcher = `sh ${join(at, 'quiet.sh')}`
+    const mark = `orphans-${process.pid}`
+    const cluster = start(
+      ['tasks', 'cluster', '--no-db', '--launcher', launcher, '--hub-timeout', '10'],
+      { env: { ...env, MANYHOST_MARK: mark } },
+    )
+    cluster.process.stdin?.end(`touch ${at}/runs; sleep 600\n`)
+    await eventually(() => existsSync(join(at, 'runs')))
+    const programs = pidsWith(mark).filter((pid) => runs(pid, 'agent'))
+    expect(programs).toHaveLength(1)
+    cluster.process.kill('SIGKILL')
+    await eventually(() => pidsWith(mark).length === 0)
   })
 
   it('that fails ends the cluster, and its tasks stay', async () => {

@@ -12,6 +12,7 @@ export interface GroundFlags extends SshFlags {
   readonly launcher?: string
   readonly mpi?: boolean
   readonly bind?: string
+  readonly hubTimeout?: number
   readonly insecure?: boolean
   readonly tlsCert?: string
   readonly tlsKey?: string

@@ -139,6 +139,11 @@ export const RUNNING: readonly Option[] = [
     flags: '--bind <host:port>',
     meaning: 'where what was launched dials in; 127.0.0.1 and any port unless given',
   },
+  {
+    flags: '--hub-timeout <seconds>',
+    meaning: 'what was launched ends when this program is gone for so long; 60 unless given',
+    parse: taskDuration,
+  },
   ...TLS,
   { flags: '--insecure', meaning: 'without TLS on more than this machine' },
   { flags: '-E, --env', meaning: 'MANYHOST_EXPORT_* and HYPERSHELL_EXPORT_* of here, too' },
