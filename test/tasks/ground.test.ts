@@ -5,7 +5,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { CALCULATOR, eventually, folder, manyhost, start } from '../cli/help.ts'
-import { pidsWith, runs } from './runner-help.ts'
+import { agentsOf, pidsWith } from './runner-help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -123,8 +123,7 @@ describe('--launcher', PATIENT, () => {
     )
     cluster.process.stdin?.end(`touch ${at}/runs; sleep 600\n`)
     await eventually(() => existsSync(join(at, 'runs')))
-    const programs = pidsWith(mark).filter((pid) => runs(pid, 'agent'))
-    expect(programs).toHaveLength(1)
+    expect(agentsOf(mark)).toHaveLength(1)
     cluster.process.kill('SIGKILL')
     await eventually(() => pidsWith(mark).length === 0)
   })
