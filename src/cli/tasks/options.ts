@@ -125,6 +125,7 @@ export const RUNNING: readonly Option[] = [
     flags: '--fleet <file>',
     meaning: 'a file as for serve: its services answer tasks that are requests',
   },
+  { flags: '--feed', meaning: 'open the feed of the file, which tells of tasks as well' },
   { flags: '--ssh <hosts>', meaning: 'run on these machines: a[01-03].x,b', many: true },
   { flags: '--ssh-args <text>', meaning: "such as '-i key -p 2222 -l me', for --ssh" },
   { flags: '--ssh-group <name>', meaning: 'run on the hosts of an ssh provider of the file' },
