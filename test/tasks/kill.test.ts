@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
 import { now, sleep } from '../../src/time.ts'
-import { until } from '../help.ts'
+import { eventually } from '../cli/help.ts'
 import { agentsOf, pidsWith, runnersOf } from './runner-help.ts'
 
 const SECONDS = Number(process.env.MANYHOST_KILL_SECONDS ?? 8)
@@ -60,7 +60,7 @@ it('KILL of servers, agents and runners at random loses no task, and keeps one o
   }
   const isWorking = async (): Promise<void> => {
     const { succeeded } = await store.counts()
-    await until(async () => {
+    await eventually(async () => {
       const counts = await store.counts()
       return counts.succeeded > succeeded || counts.succeeded === TASKS
     })
@@ -86,7 +86,7 @@ it('KILL of servers, agents and runners at random loses no task, and keeps one o
     kill(pid)
     killed[kind]++
     if (kind !== 'server') continue
-    await until(() => server.signalCode !== null || server.exitCode !== null)
+    await eventually(() => server.signalCode !== null || server.exitCode !== null)
     if (server.exitCode !== null) break
     server = start()
     await isWorking()
