@@ -53,8 +53,10 @@ export interface AgentOptions {
   readonly address?: string
   /** The hub's key, of 16 bytes or more. */
   readonly key: string | Uint8Array
-  /** Milliseconds without an instance, or without a hub, after which it ends; 0: never. @default 0 */
+  /** Milliseconds without an instance after which it ends; 0: never. @default 0 */
   readonly timeout?: number
+  /** Milliseconds without a hub after which it ends, whatever it runs; 0: never, hubs start again. @default 0 */
+  readonly hubTimeout?: number
   /** What the hub knows it by. @default the machine's name */
   readonly name?: string
   /** What services may require: `require.gpu: a100` finds `gpu: a100`. */
@@ -143,6 +145,7 @@ export const AGENT_RULES = {
     isSecret(value) ? (value as string) : undefined,
   ),
   timeout: milliseconds(0, 'never'),
+  hubTimeout: milliseconds(0, 'never'),
   name: text('a string of 1 to 128 characters', isName),
   labels: record(),
   cpus: positive('a number above 0'),

@@ -24,7 +24,7 @@ const MIN_DELAY = 200
 
 /**
  * Runs instances on this machine for the hub at `address`, until `signal` is aborted, or until it has had none for
- * `timeout` ms. Resolves when all of them have ended. A hub that is away is waited for.
+ * `timeout` ms. Resolves when all of them have ended. A hub that is away is waited for, for `hubTimeout` ms.
  * @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_WIRE_AUTH when the hub has another key
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
@@ -53,6 +53,7 @@ export class Agent implements Reports {
   #provenAt = now()
   #lease: Timer | undefined
   #idle: Timer | undefined
+  #hubless: Timer | undefined
 
   constructor(settings: AgentSettings, places: number | undefined) {
     const { key, name = hostname(), address, tls, provider } = settings
@@ -68,11 +69,13 @@ export class Agent implements Reports {
     signal?.addEventListener('abort', onAbort, { once: true })
     if (signal?.aborted) onAbort()
     this.#watchIdle()
+    this.#watchHub()
     try {
       await this.#stayConnected()
     } finally {
       signal?.removeEventListener('abort', onAbort)
       this.#idle?.clear()
+      this.#hubless?.clear()
       this.#lease?.clear()
       await this.#stopAll(0)
       // One that was given to us is its maker's to close.
@@ -110,6 +113,8 @@ export class Agent implements Reports {
       const welcome = fields(await po.request(code`hello(${this.#self()})`, { deadline: 10_000 }))
       this.#provenAt = sentAt
       this.#lease?.clear()
+      this.#hubless?.clear()
+      this.#hubless = undefined
       this.#fence = count(welcome.fence)
       this.#evictAfter = count(welcome.evictAfter)
       await this.#keep(new Set(texts(welcome.keep)))
@@ -128,6 +133,7 @@ export class Agent implements Reports {
       if (this.#po === po) this.#po = undefined
       void po.disconnect()
       this.#holdOn()
+      this.#watchHub()
     }
   }
 
@@ -242,6 +248,13 @@ export class Agent implements Reports {
     if (timeout > 0) {
       this.#idle = after(timeout, () => void this.#end(`idle for ${timeout} ms`))
     }
+  }
+
+  /** From the moment that there is none. An attempt that fails is no hub. */
+  #watchHub(): void {
+    const { hubTimeout } = this.#settings
+    if (hubTimeout === 0) return
+    this.#hubless ??= after(hubTimeout, () => void this.#end(`no hub for ${hubTimeout} ms`))
   }
 
   #say(what: AgentNotice['what'], detail: string): void {

@@ -23,6 +23,7 @@ interface Flags {
   readonly fingerprint?: string
   readonly insecure?: boolean
   readonly timeout?: string
+  readonly hubTimeout?: string
   readonly drainTimeout?: string
 }
 
@@ -79,7 +80,7 @@ function read(option: string, file: string): string {
 
 function optionsOf(flags: Flags): Omit<AgentOptions, 'key'> {
   const { connect, places, name, label, cpus, memory, insecure } = flags
-  const { tls, caFile, fingerprint, timeout, drainTimeout } = flags
+  const { tls, caFile, fingerprint, timeout, hubTimeout, drainTimeout } = flags
   const trusted = {
     ...(caFile !== undefined && { ca: read('--ca-file', caFile) }),
     ...(fingerprint !== undefined && { fingerprint }),
@@ -95,6 +96,7 @@ function optionsOf(flags: Flags): Omit<AgentOptions, 'key'> {
     ...(insecure && { insecure }),
     ...((tls || isPinned) && { tls: isPinned ? trusted : true }),
     ...(timeout !== undefined && { timeout: duration(timeout) }),
+    ...(hubTimeout !== undefined && { hubTimeout: duration(hubTimeout) }),
     ...(drainTimeout !== undefined && { drainTimeout: duration(drainTimeout) }),
   }
 }

@@ -160,6 +160,10 @@ export const COMMANDS: readonly Command[] = [
         meaning: 'end after such a time without an instance, as in 10m',
       },
       {
+        flags: '--hub-timeout <time>',
+        meaning: 'end after such a time without the hub, as in 10m; never unless given',
+      },
+      {
         flags: '--drain-timeout <time>',
         meaning: 'how long instances may take to be drained at the end; 30s unless given',
       },

@@ -3,9 +3,11 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { Registry } from 'prom-client'
 import { describe, expect, it } from 'vitest'
-import type { AgentsProvider } from '../../providers/agent/index.ts'
+import type { AgentNotice, AgentsProvider } from '../../providers/agent/index.ts'
 import type { StartupContext } from '../../src/provider.ts'
+import { now } from '../../src/time.ts'
 import { code, dial, type Ends } from '../../src/wire/index.ts'
+import { falseClock } from '../clock.ts'
 import { failure, pidsOf, service, until } from '../help.ts'
 import { get, specOf } from '../providers/process-help.ts'
 import { come, KEY } from './help.ts'
@@ -101,6 +103,40 @@ describe('a link that is cut', () => {
     expect(await running.exited).toMatchObject({ reason: 'lost' })
     expect(provider.agents).toEqual([])
     await until(() => pidsOf(running.id).length === 0)
+  })
+
+  it('for good: its agent ends after its `hubTimeout`, counted anew from each link that there was', async () => {
+    const clock = falseClock()
+    const provider = opened()
+    const road = await relay(await provider.address())
+    const told: string[] = []
+    const note = ({ what, detail }: AgentNotice): void => void told.push(`${what} ${detail}`)
+    const { ended } = here(road.address, { hubTimeout: 60_000, onEvent: note })
+    const times = (what: string): number => told.filter((one) => one.startsWith(what)).length
+    const ending = 'ending no hub for 60000 ms'
+    await clock.passUntil(100, () => times('connected') === 1)
+    // With a hub it stays, however long that is.
+    for (let i = 0; i < 900; i++) await clock.pass(100)
+    expect(told).not.toContain(ending)
+
+    const cut = async (): Promise<number> => {
+      const before = times('lost')
+      road.cutLink()
+      road.sockets.at(-1)?.resetAndDestroy()
+      await clock.passUntil(1, () => times('lost') > before)
+      return now()
+    }
+    const first = await cut()
+    await clock.passUntil(100, () => now() > first + 50_000)
+    road.mend()
+    await clock.passUntil(100, () => times('connected') === 2)
+    expect(now()).toBeLessThan(first + 60_000)
+
+    const last = await cut()
+    await clock.passUntil(100, () => told.includes(ending))
+    await ended
+    expect(now() - last).toBeGreaterThan(59_000)
+    expect(now() - last).toBeLessThan(61_000)
   })
 })
 

@@ -1,9 +1,12 @@
 /** What goes wrong around a batch, and does not end it. */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import Database from 'libsql'
 import { expect, it, onTestFinished } from 'vitest'
+import { LONGEST_LINE } from '../../src/tasks/source.ts'
 import { openStore, runCluster, serveForever } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 
@@ -48,6 +51,42 @@ it('a disk that is full: it says so, and goes on when there is room', async () =
   expect(await run).toMatchObject({ submitted: 50, succeeded: 50 })
 })
 
+it('a disk that is full of what tasks write: it says so, loses none of it, and others go on', async () => {
+  const at = folder()
+  const outputs = join(at, 'outputs')
+  mkdirSync(outputs)
+  const disk = (options: string) =>
+    spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'manyhost-test', outputs]).status === 0
+  if (!disk('size=256k')) return console.warn('SKIPPED: it takes root to mount a small disk')
+  onTestFinished(() => void spawnSync('umount', ['-l', outputs]))
+  const store = await openStore(join(at, 'tasks.db'))
+  onTestFinished(() => store.close())
+  const problems: string[] = []
+  const run = runCluster(undefined, {
+    store,
+    forever: true,
+    places: 2,
+    onProblem: (problem) => problems.push(problem),
+  })
+  await run.ready
+  const [large = ''] = await store.add([{ args: 'yes | head -c 1000000', tag: { capture: true } }])
+  await until(() => problems.some((one) => /cannot write to .*no space left/i.test(one)))
+  const [other = ''] = await store.add([{ args: 'true' }])
+  await until(async () => (await store.get(other)).exitStatus === 0)
+  expect(await store.get(large)).toMatchObject({ exitStatus: null })
+  expect(disk('remount,size=4m')).toBe(true)
+  await until(async () => (await store.get(large)).exitStatus === 0)
+  expect(statSync((await store.get(large)).outpath as string).size).toBe(1_000_000)
+  // One that never gets any room does not keep it from ending: it is in the queue again.
+  expect(disk('remount,size=2m')).toBe(true)
+  const seen = problems.length
+  const [never = ''] = await store.add([{ args: 'yes | head -c 9000000', tag: { capture: true } }])
+  await until(() => problems.slice(seen).some((one) => /no space left/i.test(one)))
+  run.stop()
+  await run
+  expect(await store.get(never)).toMatchObject({ exitStatus: null, serverId: null })
+})
+
 it('tasks that print much, leave children, and ignore signals: the others end as they would', async () => {
   let bytes = 0
   const run = runCluster(
@@ -71,6 +110,52 @@ it('tasks that print much, leave children, and ignore signals: the others end as
   for await (const { exitStatus } of run) statuses.push(exitStatus)
   expect(statuses.toSorted()).toEqual([0, 0, 0, 0, 137])
   expect(bytes).toBe(100_000_000)
+})
+
+it('lines and commands of all kinds: each wrong one has its error, each good one its bytes', async () => {
+  const store = await openStore(join(folder(), 'tasks.db'))
+  onTestFinished(() => store.close())
+  const text = `it's "q" \\ $HOME \`x\` ; & | # %s ünï`
+  const quoted = `printf '%s\n' '${text.replaceAll("'", `'\\''`)}'`
+  await store.add([{ args: 'echo new\necho line' }, { args: quoted }])
+  const long = `: ${'x'.repeat(LONGEST_LINE - 20)};`
+  const lines = [
+    'a NUL \0',
+    Buffer.from([0xff, 0xfe]),
+    `${long} echo long`,
+    `${long} echo longer than it may be`,
+    'true # MANYHOST: cores:none',
+    'four',
+    'no-such-command',
+    'echo last',
+  ]
+  const bad: string[] = []
+  const printed: string[] = []
+  const run = runCluster(Readable.from(lines.flatMap((one) => [Buffer.from(one), Buffer.of(10)])), {
+    store,
+    places: 2,
+    // It does not fit a line of four characters.
+    template: '{}{= len(x) == 4 ? x[9] : "" =}',
+    onBad: ({ message }) => bad.push(message),
+    onOutput: (_task, stream, chunk) => {
+      if (stream === 'stdout') printed.push(...Buffer.from(chunk).toString().trim().split('\n'))
+    },
+  })
+  const failed: Record<string, unknown> = {}
+  for await (const { args, exitStatus, message } of run) {
+    if (exitStatus !== 0) failed[args.slice(0, 40)] = [exitStatus, message]
+  }
+  expect(bad).toEqual([
+    expect.stringMatching(/^line 1: there is a NUL/),
+    expect.stringMatching(/^line 2: it is not UTF-8/),
+    expect.stringMatching(/^line 4: it is longer than 1048576 bytes/),
+    expect.stringMatching(/^line 5: directive "cores:none"/),
+  ])
+  expect(failed).toEqual({
+    four: [-2, expect.stringMatching(/x\[9\]/)],
+    'no-such-command': [127, undefined],
+  })
+  expect(printed.toSorted()).toEqual(['last', 'line', 'long', 'new', text].toSorted())
 })
 
 it('a server that was taken for dead goes on as a new one, and its old claims are refused', async () => {
@@ -103,10 +188,14 @@ it('a runner that cannot be started: the reason is told, and stop ends it', asyn
   expect(await run).toMatchObject({ succeeded: 0 })
 })
 
-it('a store of a newer version, or none: it rejects before anything runs', async () => {
+it.each([
+  ['of a newer version', "UPDATE meta SET value = 99 WHERE name = 'version'"],
+  ['that is none', 'DROP TABLE meta'],
+])('a store %s: it rejects before anything runs', async (_, change) => {
   const path = join(folder(), 'tasks.db')
+  await (await openStore(path)).close()
   const other = new Database(path)
-  other.exec('CREATE TABLE task (id TEXT)')
+  other.exec(change)
   other.close()
   const run = runCluster(['true'], { store: path })
   expect(await failure(run.ready)).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })

@@ -1,9 +1,12 @@
 /** Where the command line has tasks run: services of a file, what a launcher starts, a server behind TLS. */
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { CALCULATOR, folder, manyhost, start } from '../cli/help.ts'
+import { FeedClient } from '../../src/feed/index.ts'
+import { CALCULATOR, eventually, folder, manyhost, start } from '../cli/help.ts'
+import { agentsOf, pidsWith } from './runner-help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -61,6 +64,32 @@ describe('--fleet', PATIENT, () => {
     expect(waited.code).toBe(0)
   })
 
+  it('--feed opens the feed of the file, which tells of tasks', async () => {
+    const secret = 'a-secret-of-this-test'
+    const feed = `feed:
+  listen: 127.0.0.1:0
+  identities: { eye: { secret: ${secret}, subscribe: [manyhost.task] } }
+`
+    const { env, fleet } = home({ 'feed.yaml': `${FLEET}${feed}` })
+    const file = join(fleet, '..', 'feed.yaml')
+    const server = start(['tasks', 'server', '-p', '0', '--fleet', file, '--feed'], { env })
+    const [, port] = await server.until(/the feed is at tcp:\/\/127\.0\.0\.1:(\d+)/, 'stderr')
+    const [, url = ''] = await server.until(/taken at (\S+)/, 'stderr')
+    await using client = new FeedClient({
+      host: '127.0.0.1',
+      port: Number(port),
+      ident: 'eye',
+      secret,
+    })
+    client.subscribe('manyhost.task')
+    await client.ready()
+    const heard = client[Symbol.asyncIterator]().next()
+    const submit = ['tasks', 'submit', '--server', url, '--', 'exit', '7']
+    const { stdout: id } = await manyhost(submit, { env })
+    const told = JSON.parse(String((await heard).value?.payload))
+    expect(told).toMatchObject({ event: 'task', task: id.trim(), outcome: 'failed', exitStatus: 7 })
+  })
+
   it('says what is wrong before anything starts', async () => {
     const { env, fleet } = home({ 'bad.yaml': 'services: { http://x: { comand: [y] } }' })
     const ends = [
@@ -68,6 +97,8 @@ describe('--fleet', PATIENT, () => {
       [['--provider', 'here'], /want the file that has it: --fleet/, 2],
       [['--provider', 'x', '--fleet', fleet], /there is no provider x; it has here, far/, 3],
       [['--ssh-group', 'here', '--fleet', fleet], /here is a provider of type process, not ssh/, 3],
+      [['--feed'], /--feed wants the file that has it/, 2],
+      [['--feed', '--fleet', fleet], /it has no feed/, 3],
       [['--ssh', 'h', '--mpi'], /say one of --ssh/, 2],
       [['--fleet', join(fleet, '..', 'bad.yaml')], /comand/, 3],
       [['--ssh', 'h', '--ssh-args', '-A -i k'], /--ssh-args: .*not A/, 2],
@@ -108,6 +139,22 @@ describe('--launcher', PATIENT, () => {
     const more = { ...env, MANYHOST_EXPORT_COLOUR: 'red' }
     const ended = await manyhost(args, { env: more, input: 'echo $COLOUR\necho $COLOUR\n' })
     expect(ended).toMatchObject({ code: 0, stdout: 'red\nred\n' })
+  })
+
+  it('whose cluster was killed with KILL: nothing that it started stays', async () => {
+    // A pipe to the dead would end what writes to it.
+    const { env, at } = home({ 'quiet.sh': 'exec "$@" >/dev/null 2>&1' })
+    const launcher = `sh ${join(at, 'quiet.sh')}`
+    const mark = `orphans-${process.pid}`
+    const cluster = start(
+      ['tasks', 'cluster', '--no-db', '--launcher', launcher, '--hub-timeout', '10'],
+      { env: { ...env, MANYHOST_MARK: mark } },
+    )
+    cluster.process.stdin?.end(`touch ${at}/runs; sleep 600\n`)
+    await eventually(() => existsSync(join(at, 'runs')))
+    expect(agentsOf(mark)).toHaveLength(1)
+    cluster.process.kill('SIGKILL')
+    await eventually(() => pidsWith(mark).length === 0)
   })
 
   it('that fails ends the cluster, and its tasks stay', async () => {

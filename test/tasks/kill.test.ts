@@ -1,17 +1,17 @@
 /**
- * Server and runners are killed with KILL again and again while thousands of tasks run. MANYHOST_KILL_SECONDS=60 is the long
- * form. Each task has one accepted outcome, none is lost, and what was started twice says so by its fence.
+ * Servers, agents and runners are killed with KILL again and again while thousands of tasks run. MANYHOST_KILL_SECONDS=60 is
+ * the long form. Each task has one accepted outcome, none is lost, and what was started twice says so by its fence.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
 import { now, sleep } from '../../src/time.ts'
-import { until } from '../help.ts'
-import { pidsWith } from './runner-help.ts'
+import { eventually } from '../cli/help.ts'
+import { agentsOf, pidsWith, runnersOf } from './runner-help.ts'
 
 const SECONDS = Number(process.env.MANYHOST_KILL_SECONDS ?? 8)
 const TASKS = SECONDS >= 60 ? 20_000 : 4_000
@@ -25,12 +25,19 @@ function random(seed: number): () => number {
   }
 }
 
-it('KILL of server and runners at random loses no task, and keeps one outcome of each', {
+/** Every other server has its runners by an agent, which is launched again when it has ended. */
+const LAUNCHER = 'while kill -0 $PPID 2>/dev/null; do "$@" >/dev/null 2>&1; sleep 0.1; done'
+
+type Kind = 'server' | 'agent' | 'runner'
+
+it('KILL of servers, agents and runners at random loses no task, and keeps one outcome of each', {
   timeout: (SECONDS + 240) * 1_000,
 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-kill-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   const journal = join(folder, 'journal')
+  const launcher = join(folder, 'launcher.sh')
+  writeFileSync(launcher, LAUNCHER)
   const where = join(folder, 'tasks.db')
   const store = await openStore(where)
   onTestFinished(() => store.close())
@@ -39,46 +46,53 @@ it('KILL of server and runners at random loses no task, and keeps one outcome of
     await store.add(Array.from({ length: 1_000 }, () => ({ args: line })))
   }
 
-  const marker = `kill-test-${process.pid}`
+  const name = `kill-${process.pid}`
+  const mark = `MANYHOST_MARK=${name}`
+  onTestFinished(() => pidsWith(mark).forEach(kill))
+  let servers = 0
   const start = (): ChildProcess => {
     const args = [resolve('dist/src/cli/main.js'), 'tasks', 'cluster', '--restart', '-N', '4']
-    const child = spawn(process.execPath, [...args, '--store', where, '-Y', '1'], {
+    if (++servers % 2 === 0) args.push('--launcher', `sh ${launcher}`, '--hub-timeout', '10')
+    return spawn(process.execPath, [...args, '--store', where, '-Y', '1'], {
       stdio: 'ignore',
-      env: { ...process.env, MANYHOST_MARK: marker },
+      env: { ...process.env, MANYHOST_MARK: name },
     })
-    onTestFinished(() => void (child.exitCode === null && child.kill('SIGKILL')))
-    return child
+  }
+  const isWorking = async (): Promise<void> => {
+    const { succeeded } = await store.counts()
+    await eventually(async () => {
+      const counts = await store.counts()
+      return counts.succeeded > succeeded || counts.succeeded === TASKS
+    })
   }
 
   const draw = random(SEED)
-  // It works before the first one is killed.
+  const killed: Record<Kind, number> = { server: 0, agent: 0, runner: 0 }
+  // One of each at least; the second server has an agent.
+  const first: Kind[] = ['runner', 'server', 'agent']
+  const next = (): Kind =>
+    first.shift() ?? (draw() < 0.4 ? 'server' : draw() < 0.5 ? 'agent' : 'runner')
   let server = start()
-  await until(async () => (await store.counts()).succeeded > 0)
+  await isWorking()
   const end = now() + SECONDS * 1_000
-  const killed = { server: 0, runner: 0 }
-  const isEnough = (): boolean => now() >= end && killed.server + killed.runner > 2
-  while (!isEnough() && (await store.remaining()) > 0) {
-    await sleep(200 + 900 * draw())
+  while ((first.length > 0 || now() < end) && (await store.remaining()) > 0) {
+    await sleep(100 + 600 * draw())
     if (server.exitCode !== null) break
-    if (draw() < 0.4) {
-      server.kill('SIGKILL')
-      await once(server, 'exit')
-      killed.server++
-      server = start()
-    } else {
-      const pid = runnersOf(marker)[0]
-      if (pid === undefined) continue
-      process.kill(pid, 'SIGKILL')
-      killed.runner++
-    }
+    const kind = next()
+    const pidsOf = { server: () => [server.pid as number], agent: agentsOf, runner: runnersOf }
+    const pids = pidsOf[kind](mark)
+    const pid = pids[Math.floor(draw() * pids.length)]
+    if (pid === undefined) continue
+    kill(pid)
+    killed[kind]++
+    if (kind !== 'server') continue
+    await eventually(() => server.signalCode !== null || server.exitCode !== null)
+    if (server.exitCode !== null) break
+    server = start()
+    await isWorking()
   }
-  if (server.exitCode === null) {
-    const [code] = await once(server, 'exit')
-    expect(code).toBe(0)
-  } else if ((await store.remaining()) > 0) {
-    const [code] = await once(start(), 'exit')
-    expect(code).toBe(0)
-  }
+  if (server.exitCode === null) await once(server, 'exit')
+  expect(server.exitCode).toBe(0)
 
   const counts = await store.counts()
   expect(counts).toMatchObject({ total: TASKS, succeeded: TASKS })
@@ -94,18 +108,15 @@ it('KILL of server and runners at random loses no task, and keeps one outcome of
     expect(task.fence, task.id).toBe(started.get(task.id))
   }
   console.log(
-    `killed ${killed.server} servers and ${killed.runner} runners; ${TASKS} tasks were started ${runs.length} times (seed ${SEED})`,
+    `killed ${killed.server} servers, ${killed.agent} agents, ${killed.runner} runners; ${TASKS} tasks were started ${runs.length} times (seed ${SEED})`,
   )
-  expect(killed.server + killed.runner).toBeGreaterThan(2)
+  for (const [kind, times] of Object.entries(killed)) expect(times, kind).toBeGreaterThan(0)
 })
 
-/** Runners of the server that has this mark in its environment. */
-function runnersOf(marker: string): number[] {
-  return pidsWith(`MANYHOST_MARK=${marker}`).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('runner/main.js')
-    } catch {
-      return false
-    }
-  })
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended meanwhile.
+  }
 }

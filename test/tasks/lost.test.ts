@@ -1,23 +1,11 @@
 /** Runners that are lost while they have tasks: frozen ones, and those that a task kills. */
-import { readFileSync } from 'node:fs'
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { Session } from '../../src/session.ts'
 import { runnerProgram } from '../../src/tasks/server/runners.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
-import { pidsWith } from './runner-help.ts'
-
-/** Runners that have `mark` in their environment, so that they can be told from those of other tests. */
-function runnersOf(mark: string): number[] {
-  return pidsWith(mark).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('runner/main.js')
-    } catch {
-      return false
-    }
-  })
-}
+import { runnersOf } from './runner-help.ts'
 
 let marks = 0
 

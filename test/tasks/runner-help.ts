@@ -17,6 +17,9 @@ import { Runner } from '../../src/tasks/runner/runner.ts'
 import { createRunnerServer } from '../../src/tasks/runner/server.ts'
 
 export const TOKEN = 'a-token-of-the-tests'
+/** Not the shell of a launcher, which has it among its arguments. */
+const AGENT = /^\S*node \S+main\.js agent /
+
 const authorization = `Bearer ${TOKEN}`
 
 export interface Answered {
@@ -111,4 +114,23 @@ export function pidsWith(text: string): number[] {
       }
     })
     .map(Number)
+}
+
+/** Runners with this in their environment, so that they can be told from those of other tests. */
+export function runnersOf(mark: string): number[] {
+  return pidsWith(mark).filter((pid) => commandOf(pid).includes('runner/main.js'))
+}
+
+/** Agents with this in their environment. */
+export function agentsOf(mark: string): number[] {
+  return pidsWith(mark).filter((pid) => AGENT.test(commandOf(pid)))
+}
+
+/** Its command line; nothing of one that is gone. */
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+  } catch {
+    return ''
+  }
 }

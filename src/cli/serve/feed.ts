@@ -1,7 +1,6 @@
 /** What a file says of the feed, in the feed's own terms; and its door over HTTP on the admin address. */
 import type { RequestListener } from 'node:http'
 import { dirname, resolve } from 'node:path'
-import type { Logger } from 'pino'
 import type { Config } from '../../config/config.ts'
 import type { Feed } from '../../feed/broker.ts'
 import { type FeedOptions, type Identities, parseFeed } from '../../feed/broker-options.ts'
@@ -38,10 +37,15 @@ export function feedMount(
   return feed && config.feed?.http ? { feed: feedHandler(feed) } : {}
 }
 
+export interface FeedLog {
+  warn(facts: object, text: string): void
+  error(text: string): void
+}
+
 /** Who was refused, and what could not be read. */
-export function observeFeed(feed: Feed | undefined, logger: Logger): void {
+export function observeFeed(feed: Feed | undefined, log: FeedLog): void {
   feed?.on('refused', ({ ident, address, category, words }) => {
-    logger.warn({ ident, address, category }, `feed: ${address} was refused: ${words || category}`)
+    log.warn({ ident, address, category }, `feed: ${address} was refused: ${words || category}`)
   })
-  feed?.on('error', ({ message }) => logger.error(`feed: ${message}`))
+  feed?.on('error', ({ message }) => log.error(`feed: ${message}`))
 }

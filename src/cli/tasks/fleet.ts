@@ -1,8 +1,13 @@
-/** The services of a file, and its providers, for tasks. Its gateway, admin address and feed are not opened. */
+/**
+ * The services of a file, and its providers, for tasks. Its gateway and admin address are not opened, its feed where that
+ * is asked for: `manyhost serve` may have them open.
+ */
 import { applyConfig } from '../../config/apply.ts'
 import type { Config } from '../../config/config.ts'
+import { describe } from '../../errors.ts'
 import type { Session, SessionOptions } from '../../index.ts'
 import { CliError } from '../exit.ts'
+import { feedOptions, observeFeed } from '../serve/feed.ts'
 import { mustReadFleet } from '../serve/fleet.ts'
 import { ProviderShop } from '../serve/providers.ts'
 import type { Ground, GroundFlags } from './ground.ts'
@@ -11,16 +16,32 @@ interface Fleet {
   /** What the file says of the session. */
   readonly session: SessionOptions
   /** @throws CliError */
-  start(session: Session, flags: GroundFlags): Promise<Ground['options']>
+  start(session: Session, say: (text: string) => void): Promise<Ground['options']>
 }
 
 /** @throws CliError */
-export function read(file: string): Fleet {
+export function read(file: string, flags: GroundFlags): Fleet {
   const { config } = mustReadFleet(file)
   const { tickInterval, budget } = config.session
+  const feed = flags.feed ? feedOptions(config) : undefined
+  if (flags.feed && !feed) throw new CliError('config', `${file}: it has no feed`)
   return {
-    session: { tickInterval, ...(budget && { budget }) },
-    start: (session, flags) => start(session, config, flags),
+    session: { tickInterval, ...(budget && { budget }), ...(feed && { feed }) },
+    start: async (session, say) => {
+      await openFeed(session, say)
+      return start(session, config, flags)
+    },
+  }
+}
+
+/** @throws CliError */
+async function openFeed({ feed }: Session, say: (text: string) => void): Promise<void> {
+  if (!feed) return
+  observeFeed(feed, { warn: (_, text) => say(text), error: say })
+  try {
+    say(`the feed is at ${(await feed.listen()).join(', ')}`)
+  } catch (error) {
+    throw new CliError('listen', describe(error), { cause: error })
   }
 }
 

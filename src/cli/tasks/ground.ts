@@ -7,11 +7,13 @@ import type { SshFlags } from './ssh.ts'
 
 export interface GroundFlags extends SshFlags {
   readonly fleet?: string
+  readonly feed?: boolean
   readonly provider?: string
   readonly sshGroup?: string
   readonly launcher?: string
   readonly mpi?: boolean
   readonly bind?: string
+  readonly hubTimeout?: number
   readonly insecure?: boolean
   readonly tlsCert?: string
   readonly tlsKey?: string
@@ -44,16 +46,19 @@ export async function openGround(flags: GroundFlags, say: Say): Promise<Ground> 
   if (named !== undefined && flags.fleet === undefined) {
     throw new CliError('usage', '--provider and --ssh-group want the file that has it: --fleet')
   }
+  if (flags.feed && flags.fleet === undefined) {
+    throw new CliError('usage', '--feed wants the file that has it: --fleet')
+  }
   const isLaunched = ways[2] !== undefined
   const ssh = flags.ssh ? (await import('./ssh.ts')).bySsh(flags.ssh, flags) : {}
   if (flags.fleet === undefined && !isLaunched) return { options: ssh, close: async () => {} }
   // Each is loaded only when it is asked for: most batches need none of all the providers.
   const fleet =
-    flags.fleet === undefined ? undefined : (await import('./fleet.ts')).read(flags.fleet)
+    flags.fleet === undefined ? undefined : (await import('./fleet.ts')).read(flags.fleet, flags)
   const session = new Session(fleet?.session)
   session.on('error', (error) => say(describe(error)))
   try {
-    const own = fleet ? await fleet.start(session, flags) : {}
+    const own = fleet ? await fleet.start(session, say) : {}
     const { failed, options = {} } = isLaunched
       ? await (await import('./launch.ts')).launch(flags, session, say)
       : {}

@@ -18,9 +18,15 @@ import { CliError } from '../exit.ts'
 import type { Ground, GroundFlags } from './ground.ts'
 import { exitFor } from './store.ts'
 
-/** A launched agent that has nothing to do ends by itself: what a killed launcher left, and runners too many. */
+/** A launched agent that this program has no use for ends by itself. */
 const IDLE = '30m'
 const IDLE_EACH = '10s'
+
+/**
+ * So does one that has lost this program, in ms: the key is of this run alone, so nobody else will ever take it on. Long
+ * enough for a network that comes back.
+ */
+const HUBLESS = 60_000
 
 /** From TERM to KILL of what was launched, in ms. */
 const GRACE = 15_000
@@ -57,7 +63,9 @@ export async function launch(
   function begin(): void {
     const [command = '', ...before] = words
     const args = [process.execPath, program(), 'agent', '--connect', ...dial, '--places', '1']
-    const child = spawn(command, [...before, ...args, '--timeout', isEach ? IDLE_EACH : IDLE], {
+    args.push('--timeout', isEach ? IDLE_EACH : IDLE)
+    args.push('--hub-timeout', `${flags.hubTimeout ?? HUBLESS}ms`)
+    const child = spawn(command, [...before, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       // A group of its own: a script that launches hands no signal on.
       detached: true,

@@ -125,6 +125,7 @@ export const RUNNING: readonly Option[] = [
     flags: '--fleet <file>',
     meaning: 'a file as for serve: its services answer tasks that are requests',
   },
+  { flags: '--feed', meaning: 'open the feed of the file, which tells of tasks as well' },
   { flags: '--ssh <hosts>', meaning: 'run on these machines: a[01-03].x,b', many: true },
   { flags: '--ssh-args <text>', meaning: "such as '-i key -p 2222 -l me', for --ssh" },
   { flags: '--ssh-group <name>', meaning: 'run on the hosts of an ssh provider of the file' },
@@ -138,6 +139,11 @@ export const RUNNING: readonly Option[] = [
   {
     flags: '--bind <host:port>',
     meaning: 'where what was launched dials in; 127.0.0.1 and any port unless given',
+  },
+  {
+    flags: '--hub-timeout <seconds>',
+    meaning: 'what was launched ends when this program is gone for so long; 60 unless given',
+    parse: taskDuration,
   },
   ...TLS,
   { flags: '--insecure', meaning: 'without TLS on more than this machine' },

@@ -10,8 +10,8 @@ import type { Held } from './held.ts'
 /** Between two claims that are small beside what runs, in ms. */
 const SOON = 20
 
-/** A carrier that nothing comes for is asked at least so often, in ms. */
-const LONGEST = 1_000
+/** What is next in the store is looked at again after so long, where somebody has nothing to do: in ms, at most. */
+const LONGEST = 250
 
 export interface ClaimingParts {
   readonly store: Store
@@ -27,7 +27,7 @@ export class Claiming {
   #isDry = false
   #claimedAt = 0
   readonly #passedOver = new Map<Carrier, { readonly wait: number; readonly until: number }>()
-  #soon: Timer | undefined
+  #look: { readonly at: number; readonly timer: Timer } | undefined
 
   constructor(parts: ClaimingParts) {
     this.#parts = parts
@@ -44,7 +44,7 @@ export class Claiming {
   }
 
   close(): void {
-    this.#soon?.clear()
+    this.#look?.timer.clear()
   }
 
   /** Whether so much room is worth a transaction now; if not, there is another look a moment later. */
@@ -52,28 +52,29 @@ export class Claiming {
     if (room <= 0 || this.#isDry) return false
     const isLittle = room < Math.min(running / 2, this.#parts.bundleSize)
     if (!isLittle || now() - this.#claimedAt >= SOON) return true
-    this.#soon ??= after(SOON, () => {
-      this.#soon = undefined
-      this.#parts.again()
-    })
+    this.#lookAt(now() + SOON)
     return false
   }
 
   /**
    * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
-   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time. None
-   * while too much waits for others, or to be kept.
+   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time. When that
+   * while is over there is another look: by then the next task may be its own, and of others that are full nobody claims.
+   * None while too much waits for others, or to be kept.
    */
   room(carriers: readonly Carrier[], held: Held, outcomes: number): number {
     const { bundleSize } = this.#parts
     if (held.waitingCount >= bundleSize || outcomes > 10 * bundleSize) return 0
     const at = now()
     let most = 0
+    let next = Number.POSITIVE_INFINITY
     for (const one of carriers) {
       if (held.hasWaiting(one)) continue
-      if (held.size > 0 && (this.#passedOver.get(one)?.until ?? 0) > at) continue
-      most = Math.max(most, one.room())
+      const until = this.#passedOver.get(one)?.until ?? 0
+      if (held.size > 0 && until > at) next = Math.min(next, until)
+      else most = Math.max(most, one.room())
     }
+    if (most === 0 && next < Number.POSITIVE_INFINITY) this.#lookAt(next)
     return Math.min(most, bundleSize)
   }
 
@@ -88,6 +89,17 @@ export class Claiming {
       const wait = Math.min(LONGEST, 2 * (this.#passedOver.get(one)?.wait ?? SOON / 2))
       this.#passedOver.set(one, { wait, until: now() + wait })
     }
+  }
+
+  /** Has one look at that time, or before. */
+  #lookAt(at: number): void {
+    if (this.#look && this.#look.at <= at) return
+    this.#look?.timer.clear()
+    const timer = after(Math.ceil(at - now()), () => {
+      this.#look = undefined
+      this.#parts.again()
+    })
+    this.#look = { at, timer }
   }
 
   async claim(options: ClaimOptions): Promise<Task[]> {

@@ -1,9 +1,11 @@
 /** What tasks write: kept by task in files below one folder, or handed on line by line. */
 import { mkdirSync, rmSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe } from '../../errors.ts'
+import { sleep } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
+import { kindOf } from '../store/trouble.ts'
 import type { Task } from '../task.ts'
 
 /** Takes what a task wrote, whole lines where they are shorter than 64 KiB. The runner waits for its promise. */
@@ -15,6 +17,9 @@ export type OnOutput = (
 
 /** Longest line that is kept together. */
 const LONGEST_LINE = 65_536
+
+/** Between two tries of a disk that is full, in ms. */
+const AGAIN = 500
 
 const EXTENSIONS = { stdout: 'out', stderr: 'err', csv: 'csv' } as const
 
@@ -34,14 +39,17 @@ export interface OutputsParts {
 
 interface Kept {
   readonly path: string
-  readonly file: Promise<FileHandle | undefined>
+  file: FileHandle | undefined
   last: Promise<void>
+  /** Nothing more is written to it. */
+  isOver: boolean
 }
 
 export class Outputs {
   readonly #parts: OutputsParts
   readonly #files = new Map<string, Kept>()
   readonly #lines = new Map<string, Buffer>()
+  readonly #closing = new AbortController()
 
   constructor(parts: OutputsParts) {
     this.#parts = parts
@@ -86,7 +94,7 @@ export class Outputs {
       if (!kept) continue
       this.#files.delete(key)
       await kept.last
-      await (await kept.file)?.close().catch(() => {})
+      await kept.file?.close().catch(() => {})
       paths[stream === 'stdout' ? 'outpath' : stream === 'stderr' ? 'errpath' : 'csvpath'] =
         kept.path
     }
@@ -101,11 +109,17 @@ export class Outputs {
       const kept = this.#files.get(key)
       if (!kept) continue
       this.#files.delete(key)
+      kept.isOver = true
       void kept.last.then(async () => {
-        await (await kept.file)?.close().catch(() => {})
+        await kept.file?.close().catch(() => {})
         rmSync(kept.path, { force: true })
       })
     }
+  }
+
+  /** Waits for room no more. */
+  close(): void {
+    this.#closing.abort()
   }
 
   #keep(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {
@@ -117,29 +131,38 @@ export class Outputs {
       // The fence keeps attempts of one claim apart from those of another that was taken back.
       const name = task.fence > 1 ? `${task.id}.${task.fence}` : task.id
       const path = join(folder, shard(task.id), `${name}.${EXTENSIONS[stream]}`)
-      kept = { path, file: this.#open(path), last: Promise.resolve() }
+      kept = { path, file: undefined, last: Promise.resolve(), isOver: false }
       this.#files.set(key, kept)
     }
-    const { file, path, last } = kept
-    kept.last = last.then(async () => {
-      try {
-        await (await file)?.write(chunk)
-      } catch (error) {
-        this.#parts.onProblem(`cannot write to ${path}: ${describe(error)}`)
-      }
-    })
-    return kept.last
+    const one = kept
+    one.last = one.last.then(() => this.#put(one, chunk))
+    return one.last
   }
 
-  async #open(path: string): Promise<FileHandle | undefined> {
-    try {
-      mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 })
-      return await open(path, 'w', 0o600)
-    } catch (error) {
-      this.#parts.onProblem(`cannot write to ${path}: ${describe(error)}`)
-      return undefined
+  /** All of it: where no space is left, it waits for some. Never rejects. */
+  async #put(kept: Kept, chunk: Uint8Array): Promise<void> {
+    for (let rest = chunk; rest.length > 0 && !kept.isOver; ) {
+      try {
+        kept.file ??= await create(kept.path)
+        // A disk that is nearly full takes a part.
+        rest = rest.subarray((await kept.file.write(rest)).bytesWritten)
+      } catch (error) {
+        this.#parts.onProblem(`cannot write to ${kept.path}: ${describe(error)}`)
+        // With a piece missing, the rest would be wrong.
+        if (kindOf(error) !== 'full') kept.isOver = true
+        else
+          await sleep(AGAIN, this.#closing.signal).catch(() => {
+            kept.isOver = true
+          })
+      }
     }
   }
+}
+
+/** Of this user alone: what tasks write may be anything. */
+async function create(path: string): Promise<FileHandle> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  return open(path, 'w', 0o600)
 }
 
 /** A folder holds the tasks of one minute (65,536 ms): the first part of an id is its time. */

@@ -229,6 +229,7 @@ export class TaskServer implements Desk {
   stop(): void {
     this.drain()
     this.#routes.stop()
+    this.#outputs.close()
   }
 
   /** Cancels tasks, running ones too. Answers how many. */
@@ -243,7 +244,7 @@ export class TaskServer implements Desk {
     this.#state = 'ended'
     this.#claiming.close()
     for (const off of this.#offs.splice(0)) off()
-    this.#routes.stop()
+    this.stop()
     // What is stopped says so; who does not has lost its claim by `leave`.
     for (let i = 0; i < 400 && this.#held.runningCount > 0; i++) await sleep(5)
     await this.#outcomes.flush()

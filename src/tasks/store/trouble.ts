@@ -15,6 +15,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   '40P01': 'busy',
   '53100': 'full',
   ENOSPC: 'full',
+  EDQUOT: 'full',
 }
 
 export function kindOf(thrown: unknown): Kind {

@@ -1,0 +1,50 @@
+/** A service that has nothing to do, beside one that is full and whose tasks come first. */
+import { expect, it, onTestFinished } from 'vitest'
+import { Session } from '../../src/index.ts'
+import { openStore, serveForever } from '../../src/tasks.ts'
+import { now } from '../../src/time.ts'
+import { falseClock } from '../clock.ts'
+import { holding, NEVER, states } from '../help.ts'
+
+/** What is next in the store is looked at so often, in ms, where somebody is idle. */
+const LONGEST = 250
+/** Of the false clock, in ms. */
+const STEP = 5
+
+const taskOf = (url: string) => ({
+  args: `GET ${url}`,
+  request: { method: 'GET', url, headers: {}, body: null },
+})
+
+it('a task whose turn has come goes to who is idle, though all others are full and no poll comes', async () => {
+  const clock = falseClock()
+  const { provider, seen } = holding()
+  const session = new Session({ provider })
+  onTestFinished(() => session.close({ force: true }))
+  const urls = ['http://full', 'http://idle']
+  for (const url of urls) session.startup({ url, concurrency: 1, initSize: 1 })
+  await clock.passUntil(1, () => urls.every((url) => states(session, url).ready === 1))
+
+  const store = await openStore(':memory:')
+  onTestFinished(() => store.close())
+  const run = serveForever({ session, store, poll: NEVER, evictAfter: NEVER })
+  onTestFinished(() => run.stop())
+  await run.ready
+  // The first two are taken by who has room for them. Then each look for the idle one brings two more of the others.
+  const before = Array.from({ length: 2 + 2 * 8 }, (_, n) => taskOf(`http://full/${n}`))
+  await store.add([...before, taskOf('http://idle/mine')])
+  const claimed = async () => (await store.counts()).scheduled
+  const times: number[] = []
+  for (let count = 4; count <= before.length; count += 2) {
+    await clock.passUntil(STEP, async () => (await claimed()) === count)
+    times.push(now())
+  }
+  await clock.passUntil(STEP, () => seen.includes('mine'))
+  times.push(now())
+  const waits = times.slice(1).map((at, index) => at - (times[index] as number))
+  expect(waits).toHaveLength(8)
+  for (const wait of waits) expect(wait, waits.join()).toBeLessThan(LONGEST + 10 * STEP)
+  // Looks for one that nothing comes for are rarer and rarer: a claim costs a transaction.
+  expect(waits.at(-1), waits.join()).toBeGreaterThan(LONGEST - 2 * STEP)
+  expect(seen).toEqual(['0', 'mine'])
+})
