@@ -109,7 +109,7 @@ it('changes what it is told to, and asks before', async () => {
 }, 180_000)
 
 it('makes a store, keeps it in order, and never takes a password from the command line', async () => {
-  const { run, folder } = await filled()
+  const { run, folder, ids } = await filled()
   const path = join(folder, 'new', 'store.db')
   expect((await run('list', '--store', path)).code).toBe(5)
   expect((await run('initdb', '--store', path)).stdout).toBe(`${path}\n`)
@@ -120,6 +120,13 @@ it('makes a store, keeps it in order, and never takes a password from the comman
   )
   expect((await run('list', '-c', '--store', copy)).stdout).toBe('3\n')
   expect((await run('list', '-c')).stdout).toBe('3\n')
+  expect((await run('list', '-c', '-i')).stdout).toBe('2\n')
+  expect((await run('list', '--tag-values', 'part', '--ignore-partitions')).stdout).toBe('')
+  const moved = ids[0] ?? ''
+  expect((await run('info', moved, '-x', 'args')).stdout).toBe('echo "a, b"\n')
+  expect((await run('info', moved, '-i')).code).toBe(5)
+  const elsewhere = await run('info', moved, '-i', '--server', 'http://127.0.0.1:1')
+  expect(elsewhere).toMatchObject({ code: 2, stderr: expect.stringMatching(/--ignore-partitions/) })
   expect((await run('initdb', '-t')).code).toBe(2)
   expect((await run('initdb', '-t', '-y')).stdout).toMatch(/3 tasks removed/)
   const told = await run('list', '--store', 'postgres://me:s3cret@h/d')

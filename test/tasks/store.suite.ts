@@ -470,8 +470,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await store.pressure(1)).toBeGreaterThanOrEqual(20)
     })
 
-    it('moves what is over into partitions, and reads all as one', async () => {
-      const { store, server } = await place()
+    it('moves what is over into partitions, and reads all as one, or the store alone', async () => {
+      const { store, server, again } = await place()
       await store.add(lines(12).map((one) => ({ ...one, tag: { run: 'a' } })))
       const before = await listed(store)
       const work = async (count: number): Promise<void> => {
@@ -494,8 +494,17 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect((await store.get(before[1]?.id ?? '')).tag).toEqual({ run: 'a', part: 1 })
       const sorted = await listed(store, {}, { sort: 'args', limit: 3, isDescending: true })
       expect(sorted.map(({ args }) => args)).toEqual(['task 9', 'task 8', 'task 7'])
-      await store.vacuum()
-      expect(await store.truncate()).toBe(12)
+      const alone = await again({ partitions: false })
+      expect(await alone.count()).toBe(6)
+      expect(await listed(alone)).toHaveLength(6)
+      expect(await alone.tagKeys()).toEqual(['run'])
+      expect(await alone.tagValues('part')).toEqual([])
+      expect((await failure(alone.get(before[1]?.id ?? ''))).code).toBe('MANYHOST_UNKNOWN_TASK')
+      // What changes the store goes on with its partitions.
+      await work(4)
+      expect(await alone.rotate()).toEqual({ moved: 3, partition: 3 })
+      await alone.vacuum()
+      expect(await alone.truncate()).toBe(12)
       expect(await listed(store)).toEqual([])
     })
 

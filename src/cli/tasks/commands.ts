@@ -2,7 +2,7 @@
 import { taskDuration } from '../../tasks/units.ts'
 import type { Command, Option } from '../commands.ts'
 import { count, integer } from './numbers.ts'
-import { SERVER_OPTIONS, STORE_OPTION } from './options.ts'
+import { PARTITIONS, SERVER_OPTIONS, STORE_OPTION } from './options.ts'
 import { SERVING_COMMANDS } from './serving.ts'
 
 const FILTERS: readonly Option[] = [
@@ -57,6 +57,7 @@ export const TASK_COMMANDS: readonly Command[] = [
       { flags: '-c, --count', meaning: 'print how many there are' },
       { flags: '--tag-keys', meaning: 'print the keys of tags' },
       { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
+      PARTITIONS,
     ],
     examples: [
       ["manyhost tasks list id args -w 'exit_status != 0'", 'what failed'],
@@ -78,6 +79,7 @@ export const TASK_COMMANDS: readonly Command[] = [
       { flags: '--stdout', meaning: 'its captured output' },
       { flags: '--stderr', meaning: 'its captured errors' },
       { flags: '--perf', meaning: 'its use of cores and memory, as CSV' },
+      PARTITIONS,
     ],
     examples: [
       ['manyhost tasks info 01938c3e-... --yaml', 'all fields'],

@@ -8,6 +8,11 @@ export const STORE_OPTION: Option = {
   meaning: 'a path, or a postgres:// URL without its password (env MANYHOST_STORE may have it)',
 }
 
+export const PARTITIONS: Option = {
+  flags: '-i, --ignore-partitions',
+  meaning: 'leave out what was moved into partitions',
+}
+
 export const PER_TASK: readonly Option[] = [
   { flags: '-c, --cores <number>', meaning: 'cores of a task that names none', parse: above },
   { flags: '-m, --memory <size>', meaning: 'memory of one, such as 2GB', parse: memorySize },

@@ -8,6 +8,7 @@ import { CliError } from '../exit.ts'
 
 export interface StoreFlags {
   readonly store?: string
+  readonly ignorePartitions?: boolean
 }
 
 export interface FilterFlags {
@@ -55,7 +56,7 @@ export async function withStore(
 ): Promise<number> {
   const where = storeOf(flags)
   try {
-    const store = await openStore(where, { create })
+    const store = await openStore(where, { create, partitions: !flags.ignorePartitions })
     try {
       return await run(store)
     } finally {

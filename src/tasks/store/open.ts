@@ -8,6 +8,10 @@ import { migrate } from './schema.ts'
 import { SqliteEngine } from './sqlite.ts'
 import { Store } from './store.ts'
 
+const isTrue = rule<boolean>('true or false', true, (value) =>
+  typeof value === 'boolean' ? value : undefined,
+)
+
 const STORE_RULES = {
   busyTimeout: whole(1, 5_000),
   synchronous: oneOf(['normal', 'full'], 'normal'),
@@ -15,9 +19,8 @@ const STORE_RULES = {
   schema: text('a name of a-z, 0-9 and _, up to 40', (name) =>
     /^[a-z_][a-z0-9_]{0,39}$/.test(name),
   ),
-  create: rule<boolean>('true or false', true, (value) =>
-    typeof value === 'boolean' ? value : undefined,
-  ),
+  create: isTrue,
+  partitions: isTrue,
 }
 
 export interface StoreOptions {
@@ -31,6 +34,8 @@ export interface StoreOptions {
   schema?: string
   /** Whether a store that is not there is made. @default true */
   create?: boolean
+  /** Whether partitions, where tasks that are over were moved to, are read with the store. @default true */
+  partitions?: boolean
 }
 
 /** `~/.manyhost/tasks.db`, or `manyhost/tasks.db` in `XDG_DATA_HOME` where that is set. */
@@ -60,7 +65,7 @@ export async function openStore(where: string, options: StoreOptions = {}): Prom
     : await openFile(where, parsed)
   try {
     await migrate(engine, isPostgres ? schema : undefined)
-    return new Store(engine, schema)
+    return new Store(engine, schema, parsed.partitions)
   } catch (error) {
     await engine.close()
     throw asError(error)

@@ -57,11 +57,12 @@ export class Store {
   readonly #engine: Engine
   readonly #ground: Ground
   readonly #partitions: Partitions
+  readonly #arePartitionsRead: boolean
   readonly #listeners = new Set<() => void>()
   #stopListening: (() => void) | undefined
 
   /** Made by `openStore`. */
-  constructor(engine: Engine, schema: string) {
+  constructor(engine: Engine, schema: string, arePartitionsRead: boolean) {
     this.#engine = engine
     this.#ground = {
       engine,
@@ -70,6 +71,7 @@ export class Store {
       added: () => this.#tell(),
     }
     this.#partitions = new Partitions(this.#ground, schema)
+    this.#arePartitionsRead = arePartitionsRead
   }
 
   /** Where it is, without a password. */
@@ -135,7 +137,7 @@ export class Store {
     return update(this.#ground, filter, changes, limit)
   }
 
-  // Looked at. Partitions are read with the store.
+  // Looked at. Partitions are read with the store, unless it was opened without them.
 
   /** @throws ManyhostError MANYHOST_UNKNOWN_TASK */
   async get(id: string): Promise<Task> {
@@ -312,7 +314,7 @@ export class Store {
   /** Removes every task, client and server that ended; partitions too. Answers how many tasks there were. */
   async truncate(): Promise<number> {
     let count = 0
-    for (const { engine, db } of await this.#places()) {
+    for (const { engine, db } of await this.#all()) {
       count += await engine.transaction(async (statements) => {
         const removed = await statements.run(db.deleteFrom('task').compile())
         await statements.run(
@@ -342,6 +344,10 @@ export class Store {
   }
 
   async #places(): Promise<Place[]> {
+    return this.#arePartitionsRead ? this.#all() : [this.#ground]
+  }
+
+  async #all(): Promise<Place[]> {
     return [...(await this.#partitions.places()), this.#ground]
   }
 
