@@ -96,6 +96,12 @@ it('changes what it is told to, and asks before', async () => {
     tag: { site: 'y', new: 1 },
   })
   expect((await run('update', '--revert', '-F', '-f', '-l', '1')).stdout).toBe('1 of 1\n')
+  const last = ['-s', 'args', '--desc', '-l', '1', '-f']
+  expect((await run('update', 'cores=3', ...last)).stdout).toBe('1 of 1\n')
+  expect((await run('list', 'args', '-w', 'cores == 3')).stdout).toBe('two\ufffdlines\n')
+  expect((await run('update', 'cores=4', '-s', 'nothing', '-l', '1', '-f')).stderr).toMatch(
+    /no field 'nothing' to sort by/,
+  )
   expect((await run('update', '--delete', '-S', '-f')).stdout).toBe('1 of 1\n')
   for (const wrong of [
     [],

@@ -18,7 +18,9 @@ const FILTERS: readonly Option[] = [
   { flags: '-C, --completed', meaning: 'with any outcome' },
   { flags: '-R, --remaining', meaning: 'without an outcome' },
   { flags: '--retries', meaning: 'second and later attempts' },
-  { flags: '-l, --limit <number>', meaning: 'so many at most', parse: count },
+  { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
+  { flags: '--desc', meaning: 'the other way round' },
+  { flags: '-l, --limit <number>', meaning: 'so many at most, the first ones', parse: count },
 ]
 
 const ONE: readonly Option[] = [
@@ -43,8 +45,6 @@ export const TASK_COMMANDS: readonly Command[] = [
     options: [
       STORE_OPTION,
       ...FILTERS,
-      { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
-      { flags: '--desc', meaning: 'the other way round' },
       { flags: '--offset <number>', meaning: 'leave out so many', parse: count },
       {
         flags: '-f, --format <format>',
@@ -121,6 +121,10 @@ export const TASK_COMMANDS: readonly Command[] = [
       ['manyhost tasks update --revert --failed', 'try again what failed'],
       ['manyhost tasks update group=2 urgent:yes -t site:b', 'change what has a tag'],
       ['manyhost tasks update --cancel --remaining -f', 'cancel all that is left, unasked'],
+      [
+        'manyhost tasks update --delete -S -s completion_time -l 1000',
+        'remove what ended the longest ago',
+      ],
     ],
     load: () => import('./update.ts'),
   },

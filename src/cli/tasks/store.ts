@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline/promises'
 import { ManyhostError } from '../../errors.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
 import { defaultStore, openStore } from '../../tasks/store/open.ts'
+import type { Order } from '../../tasks/store/order.ts'
 import type { Store } from '../../tasks/store/store.ts'
 import { CliError } from '../exit.ts'
 
@@ -20,6 +21,8 @@ export interface FilterFlags {
   readonly completed?: boolean
   readonly remaining?: boolean
   readonly retries?: boolean
+  readonly orderBy?: string
+  readonly desc?: boolean
   readonly limit?: number
 }
 
@@ -75,6 +78,15 @@ export function filterOf(flags: FilterFlags): TaskFilter {
     tags: flags.withTag ?? [],
     only: ONLY.filter((name) => flags[name]),
     ...(flags.group !== undefined && { group: flags.group }),
+  }
+}
+
+/** Which of them first, and how many. */
+export function orderOf({ orderBy, desc, limit }: FilterFlags): Order {
+  return {
+    isDescending: desc === true,
+    ...(orderBy !== undefined && { sort: orderBy }),
+    ...(limit !== undefined && { limit }),
   }
 }
 

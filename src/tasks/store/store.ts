@@ -33,6 +33,7 @@ import { type Ground, storeClock } from './ground.ts'
 import { hotStatements } from './hot.ts'
 import { add, type Submitter } from './intake.ts'
 import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
+import type { Order } from './order.ts'
 import { Partitions, type Place, partitionPath } from './partitions.ts'
 import {
   beat,
@@ -117,24 +118,24 @@ export class Store {
     return release(this.#ground, claims)
   }
 
-  // Changed by hand. Each answers how many tasks it changed.
+  // Changed by hand: all that fit, or the first so many of an order. Each answers how many tasks it changed.
 
   /** Back to the queue, as if never claimed; of a task that was tried again, the last attempt. */
-  revert(filter: TaskFilter, limit?: number): Promise<number> {
-    return revert(this.#ground, filter, limit)
+  revert(filter: TaskFilter, order: Order = {}): Promise<number> {
+    return revert(this.#ground, filter, order)
   }
 
   /** Exit status -1 for what has no outcome yet; one that still comes is refused. */
-  cancel(filter: TaskFilter, limit?: number): Promise<number> {
-    return cancel(this.#ground, filter, limit)
+  cancel(filter: TaskFilter, order: Order = {}): Promise<number> {
+    return cancel(this.#ground, filter, order)
   }
 
-  delete(filter: TaskFilter, limit?: number): Promise<number> {
-    return remove(this.#ground, filter, limit)
+  delete(filter: TaskFilter, order: Order = {}): Promise<number> {
+    return remove(this.#ground, filter, order)
   }
 
-  update(filter: TaskFilter, changes: Changes, limit?: number): Promise<number> {
-    return update(this.#ground, filter, changes, limit)
+  update(filter: TaskFilter, changes: Changes, order: Order = {}): Promise<number> {
+    return update(this.#ground, filter, changes, order)
   }
 
   // Looked at. Partitions are read with the store, unless it was opened without them.
