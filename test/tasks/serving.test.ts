@@ -114,6 +114,24 @@ describe('manyhost tasks server', PATIENT, () => {
     expect((await server.ended).code).toBe(4)
   })
 
+  it('hands in a bundle at a time, and at INT what it has read', async () => {
+    const { at, env } = home()
+    const path = join(at, 'tasks.db')
+    const args = ['tasks', 'submit', '-f', '-', '-b', '2', '-w', '3600', '--store', path]
+    const submit = start(args, { env })
+    submit.process.stdin?.write('one\ntwo\nthree\nfour is no wh')
+    await eventually(() => existsSync(path))
+    const store = await openStore(path)
+    await eventually(async () => (await store.count()) === 2)
+    submit.process.kill('SIGINT')
+    const { code, stderr } = await submit.ended
+    expect(stderr).toMatch(/^manyhost: 3 tasks, submit_id /)
+    expect(code).toBe(4)
+    expect(await store.count({ where: ['args ~ ^(one|two|three)$'] })).toBe(3)
+    expect(await store.count()).toBe(3)
+    await store.close()
+  })
+
   it('takes nothing from who has no token', async () => {
     const { env } = home()
     const server = await serving(env)

@@ -1,7 +1,7 @@
 /** The commands that serve tasks or hand them in. */
 import { taskDuration } from '../../tasks/units.ts'
 import type { Command } from '../commands.ts'
-import { count, positive } from './numbers.ts'
+import { count, positive, seconds } from './numbers.ts'
 import { PER_TASK, RUNNING, SERVER_OPTIONS, STORE_OPTION, TOKEN } from './options.ts'
 
 const FILE = {
@@ -71,7 +71,16 @@ export const SERVING_COMMANDS: readonly Command[] = [
       { flags: '-f, --file <file>', meaning: 'lines of tasks; - for standard input' },
       { flags: '--template <text>', meaning: 'how a line becomes a command' },
       { flags: '-W, --task-timeout <seconds>', meaning: 'of each attempt', parse: taskDuration },
-      { flags: '-b, --bundlesize <number>', meaning: 'tasks handed in at a time', parse: positive },
+      {
+        flags: '-b, --bundlesize <number>',
+        meaning: 'tasks handed in at a time, at most',
+        parse: positive,
+      },
+      {
+        flags: '-w, --bundlewait <seconds>',
+        meaning: 'fewer are handed in after so long; at once unless given',
+        parse: seconds,
+      },
       { flags: '--capture', meaning: 'keep what these write, whatever the server does' },
       ...PER_TASK.filter(({ flags }) => !flags.startsWith('--tag')),
       { flags: '-t, --tag <tag>', meaning: 'key:value, put on each task', many: true },
@@ -79,6 +88,7 @@ export const SERVING_COMMANDS: readonly Command[] = [
     examples: [
       ['manyhost tasks submit -- convert a.png a.jpg', 'one; prints its id'],
       ['manyhost tasks submit -f jobs.txt -t run:7', 'a line each'],
+      ['tail -f jobs.txt | manyhost tasks submit -f - -w 5', 'each five seconds what has come'],
     ],
     load: () => import('./submit.ts'),
   },
