@@ -13,6 +13,9 @@ export const STORE_OPTION: Option = {
       : undefined,
 }
 
+/** From all outcomes to what ends the command. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
+
 export const PARTITIONS: Option = {
   flags: '-i, --ignore-partitions',
   meaning: 'leave out what was moved into partitions',
@@ -83,6 +86,12 @@ export const RUNNING: readonly Option[] = [
   { flags: '-o, --output <path>', meaning: 'a file that outputs are added to' },
   { flags: '-e, --errors <path>', meaning: 'a file that errors are added to' },
   { flags: '-f, --failures <path>', meaning: 'a file that lines of failed tasks are added to' },
+  { flags: '--log-file <path>', meaning: 'a file that a log is added to, as lines of JSON' },
+  {
+    flags: '--log-level <level>',
+    meaning: 'what the log has; info without',
+    choices: LOG_LEVELS,
+  },
   { flags: '--print', meaning: 'print lines of failed tasks instead of outputs' },
   {
     flags: '-C, --max-cores <number>',
