@@ -33,7 +33,10 @@ function place(own?: string, local?: string) {
   return { at, paths, run }
 }
 
-describe('manyhost config', () => {
+/** Most start the program a dozen times, which takes seconds each on a busy machine. */
+const PATIENT = { timeout: 180_000 }
+
+describe('manyhost config', PATIENT, () => {
   it('sets keys, keeps the comments, and says what is set and by whom', async () => {
     const { paths, run } = place('# mine\ncluster:\n  eager: true # the failed ones first\n')
     expect(await run(['config', 'set', 'cluster.maxRetries', '2'])).toMatchObject({
@@ -119,7 +122,7 @@ describe('manyhost config', () => {
   })
 })
 
-describe('commands of tasks', () => {
+describe('commands of tasks', PATIENT, () => {
   it('go by the files, then the environment, then the command line', async () => {
     const { at, run } = place(
       'tasks: { store: nowhere.db }\nlist: { format: json }\n',
