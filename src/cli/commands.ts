@@ -13,6 +13,8 @@ export interface Command {
   readonly summary: string
   readonly group: 'Batch' | 'Serve' | 'Look' | 'Steer' | 'Feed' | 'Shell'
   readonly options?: readonly Option[]
+  /** Section of the files of settings that has defaults of its options. */
+  readonly section?: string
   /** Whether it talks to the admin address, and has the options for that. */
   readonly admin?: boolean
   readonly examples: readonly (readonly [line: string, meaning: string])[]
@@ -28,6 +30,17 @@ export interface Option {
   readonly many?: boolean
   /** Reads the value. @throws Error with what was expected */
   readonly parse?: (value: string) => unknown
+  /** Says what is to be done this time: no file makes a default of it. */
+  readonly once?: boolean
+  /** A variable of the environment that says it, beside that of its section. */
+  readonly env?: string
+  /** Why such a value must not stand where every user of this machine can read it. */
+  readonly exposes?: (value: string) => string | undefined
+}
+
+/** Options that no file makes a default of. */
+export function once(options: readonly Option[]): readonly Option[] {
+  return options.map((option) => ({ ...option, once: true }))
 }
 
 export const ADMIN_OPTIONS: readonly Option[] = [
@@ -50,6 +63,7 @@ const WAIT = { flags: '--no-wait', meaning: 'do not wait until it is done' }
 /** Commands that only have others below them. */
 export const PARENTS: Readonly<Record<string, Pick<Command, 'summary' | 'group'>>> = {
   tasks: { group: 'Batch', summary: 'tasks that are kept until they have an outcome' },
+  config: { group: 'Batch', summary: 'defaults of the commands of tasks, kept in files' },
   feed: { group: 'Feed', summary: 'say and hear what happens, on named channels (hpfeeds)' },
 }
 

@@ -3,7 +3,7 @@ import { type Command, createCommand, InvalidArgumentError, Option } from 'comma
 import { version } from '../version.ts'
 import { ALL } from './all.ts'
 import { ADMIN_OPTIONS, type Command as Entry, type Option as Flag, PARENTS } from './commands.ts'
-import { EXIT, TASK_EXIT } from './exit.ts'
+import { CliError, EXIT, TASK_EXIT } from './exit.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -50,6 +50,11 @@ function command(
   for (const flag of entry.admin ? ADMIN_OPTIONS : []) made.addOption(adminOption(flag))
   made.addHelpText('after', () => examples(entry.examples))
   made.action(async (...given: unknown[]) => {
+    refuseExposed(made, entry)
+    if (entry.section !== undefined) {
+      const { applySettings } = await import('./settings/defaults.ts')
+      await applySettings(made, entry.section)
+    }
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
     // What `[text...]` takes is a list of its own.
@@ -75,6 +80,16 @@ function option({ flags, meaning, choices, initial, many, parse }: Flag): Option
     })
   }
   return made
+}
+
+/** @throws CliError for a secret in the command line */
+function refuseExposed(made: Command, { options = [] }: Entry): void {
+  for (const { flags, exposes } of options) {
+    const known = made.options.find((option) => option.flags === flags)
+    const value = exposes && known && made.opts()[known.attributeName()]
+    const why = typeof value === 'string' ? exposes?.(value) : undefined
+    if (why !== undefined) throw new CliError('usage', `${known?.long}: ${why}`)
+  }
 }
 
 /** The environment's word stands where the option was not given. */

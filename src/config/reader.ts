@@ -72,8 +72,11 @@ export class Reader {
     ])
   }
 
-  /** Reads it all, and answers what `read` makes of it. @throws ConfigError with every mistake */
-  run<T>(read: (tree: Tree) => T): T {
+  /**
+   * Reads it all, and answers what `read` makes of it; of an empty one `empty`, where that is no mistake.
+   * @throws ConfigError with every mistake
+   */
+  run<T>(read: (tree: Tree) => T, empty?: T): T {
     let result: T | undefined
     try {
       const tree = grow(this.#text, this.#lines, (at, message, hidden) => {
@@ -81,7 +84,10 @@ export class Reader {
         if (hidden) this.hide(hidden)
         this.fail(at, '', message)
       })
-      if (!tree && this.#problems.size === 0) throw this.#refuse('it is empty')
+      if (!tree && this.#problems.size === 0) {
+        if (empty !== undefined) return empty
+        throw this.#refuse('it is empty')
+      }
       if (tree) result = read(tree)
     } catch (error) {
       if (!(error instanceof GivenUp)) throw error

@@ -1,6 +1,7 @@
 /** Hands tasks in: to a store, or to a server that listens. */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
+import { addAbortSignal, Readable } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
 import { openPeer, type PeerRequest } from './peer.ts'
 import { Feed } from './server/feed.ts'
@@ -22,7 +23,8 @@ const IDS = 100
 const LATE = 30_000
 
 /**
- * Hands in what a source gives, batch by batch as it comes. Resolves when all of it is kept.
+ * Hands in what a source gives, in bundles as it comes. Resolves when all of it is kept, or the signal came and all that
+ * was read is.
  * @throws ManyhostError MANYHOST_INVALID_TASK, MANYHOST_INVALID_OPTION; what the source throws. What came before is handed in.
  */
 export async function submitFrom(
@@ -32,24 +34,33 @@ export async function submitFrom(
   const settings = parseSubmit(options)
   const submitId = settings.submitId ?? randomUUID()
   const expand = expander(settings.template)
+  const { signal } = settings
+  // It may be silent for long. A line that has come in part is none.
+  if (signal && source instanceof Readable) addAbortSignal(signal, source)
   const { add, close } = await receiver(settings, submitId)
   const ids: string[] = []
   let count = 0
+  const feed = new Feed({
+    tasks: readTasks(source, sourceOptions(settings)),
+    room: async () => Number.POSITIVE_INFINITY,
+    add: async (tasks) => {
+      const given = await add(await Promise.all(tasks.map(expand)))
+      count += tasks.length
+      if (ids.length < IDS) ids.push(...given.slice(0, IDS - ids.length))
+    },
+    bundle: settings.bundleSize,
+    wait: settings.bundleWait,
+  })
+  const stop = (): void => feed.stop()
+  signal?.addEventListener('abort', stop)
+  if (signal?.aborted) stop()
   try {
-    const feed = new Feed({
-      tasks: readTasks(source, sourceOptions(settings)),
-      room: async () => Number.POSITIVE_INFINITY,
-      add: async (tasks) => {
-        for (let index = 0; index < tasks.length; index += settings.bundleSize) {
-          const part = tasks.slice(index, index + settings.bundleSize)
-          const given = await add(await Promise.all(part.map(expand)))
-          count += part.length
-          if (ids.length < IDS) ids.push(...given.slice(0, IDS - ids.length))
-        }
-      },
-    })
     await feed.done
+  } catch (error) {
+    // The signal cut the source off: what that gave is handed in.
+    if (!signal?.aborted || (error as Error).name !== 'AbortError') throw error
   } finally {
+    signal?.removeEventListener('abort', stop)
     await close()
   }
   return { count, submitId, ids }

@@ -28,7 +28,8 @@ export interface RunOptions {
 
 function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { MANYHOST_ADMIN: _, MANYHOST_TOKEN: __, FORCE_COLOR: ___, ...env } = process.env
-  return { ...env, ...extra }
+  // No settings of whoever runs the tests.
+  return { ...env, XDG_CONFIG_HOME: '/nowhere', ...extra }
 }
 
 /** To its end. */

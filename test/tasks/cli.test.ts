@@ -96,6 +96,12 @@ it('changes what it is told to, and asks before', async () => {
     tag: { site: 'y', new: 1 },
   })
   expect((await run('update', '--revert', '-F', '-f', '-l', '1')).stdout).toBe('1 of 1\n')
+  const last = ['-s', 'args', '--desc', '-l', '1', '-f']
+  expect((await run('update', 'cores=3', ...last)).stdout).toBe('1 of 1\n')
+  expect((await run('list', 'args', '-w', 'cores == 3')).stdout).toBe('two\ufffdlines\n')
+  expect((await run('update', 'cores=4', '-s', 'nothing', '-l', '1', '-f')).stderr).toMatch(
+    /no field 'nothing' to sort by/,
+  )
   expect((await run('update', '--delete', '-S', '-f')).stdout).toBe('1 of 1\n')
   for (const wrong of [
     [],
@@ -109,7 +115,7 @@ it('changes what it is told to, and asks before', async () => {
 }, 180_000)
 
 it('makes a store, keeps it in order, and never takes a password from the command line', async () => {
-  const { run, folder } = await filled()
+  const { run, folder, ids } = await filled()
   const path = join(folder, 'new', 'store.db')
   expect((await run('list', '--store', path)).code).toBe(5)
   expect((await run('initdb', '--store', path)).stdout).toBe(`${path}\n`)
@@ -120,6 +126,13 @@ it('makes a store, keeps it in order, and never takes a password from the comman
   )
   expect((await run('list', '-c', '--store', copy)).stdout).toBe('3\n')
   expect((await run('list', '-c')).stdout).toBe('3\n')
+  expect((await run('list', '-c', '-i')).stdout).toBe('2\n')
+  expect((await run('list', '--tag-values', 'part', '--ignore-partitions')).stdout).toBe('')
+  const moved = ids[0] ?? ''
+  expect((await run('info', moved, '-x', 'args')).stdout).toBe('echo "a, b"\n')
+  expect((await run('info', moved, '-i')).code).toBe(5)
+  const elsewhere = await run('info', moved, '-i', '--server', 'http://127.0.0.1:1')
+  expect(elsewhere).toMatchObject({ code: 2, stderr: expect.stringMatching(/--ignore-partitions/) })
   expect((await run('initdb', '-t')).code).toBe(2)
   expect((await run('initdb', '-t', '-y')).stdout).toMatch(/3 tasks removed/)
   const told = await run('list', '--store', 'postgres://me:s3cret@h/d')

@@ -65,8 +65,8 @@ it('lists and counts by index', async () => {
   for (const filter of filters) {
     const read = wanted(filter)
     for (const after of [undefined, 5]) {
-      for (const isDescending of [false, true]) {
-        const steps = await plan(page(db, read, { after, limit: 100, isDescending }))
+      for (const asked of [{}, { isDescending: true }, { among: [1, 2, 3] }]) {
+        const steps = await plan(page(db, read, { after, limit: 100, ...asked }))
         expect(
           steps.filter((step) => SCANS.test(step)),
           JSON.stringify([filter, steps]),

@@ -1,5 +1,5 @@
 /** `manyhost tasks cluster | server | submit` and `manyhost run`, as child processes. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
@@ -57,6 +57,45 @@ describe('manyhost tasks cluster', PATIENT, () => {
     expect(readFileSync(join(at, 'err'), 'utf8')).toBe('b\n')
   })
 
+  it('adds to a log what becomes of tasks, as much as its level says', async () => {
+    const { at, env } = home()
+    const path = join(at, 'logs', 'tasks.log')
+    const logged = async (input: string, ...more: string[]): Promise<Record<string, unknown>[]> => {
+      const before = existsSync(path) ? readFileSync(path, 'utf8').length : 0
+      const args = ['tasks', 'cluster', '--no-db', '--log-file', path, ...more]
+      await manyhost(args, { env, input })
+      const lines = readFileSync(path, 'utf8').slice(before).trim().split('\n')
+      return lines.map((line) => JSON.parse(line))
+    }
+    const input = 'true\nexit 3\ntrue # MANYHOST: cores:no\n'
+    const all = await logged(input, '--log-level', 'debug', '-r', '1')
+    const said = all.map(({ level, msg }) => `${level} ${String(msg).replace(/:.*/, '')}`)
+    expect(said.toSorted()).toEqual([
+      'debug succeeded',
+      'info begun',
+      'info ended',
+      'info retried',
+      'warn failed',
+      'warn line 3',
+    ])
+    expect(all.find(({ msg }) => msg === 'failed')).toMatchObject({
+      args: 'exit 3',
+      attempt: 2,
+      exitStatus: 3,
+      time: expect.stringMatching(/^\d{4}-.*Z$/),
+    })
+    expect(all.at(-1)).toMatchObject({ msg: 'ended', succeeded: 1, failed: 1, retried: 1 })
+    const warned = await logged('true\nexit 4\n', '--log-level', 'warn')
+    expect(warned).toMatchObject([{ level: 'warn', msg: 'failed', exitStatus: 4 }])
+    const lost = await logged('true\n', '-t', '{= 1 + =}', '--log-level', 'error')
+    expect(lost).toMatchObject([{ level: 'error', msg: expect.stringMatching(/template/) }])
+    expect(statSync(path).mode & 0o777).toBe(0o600)
+    const nowhere = ['tasks', 'cluster', '--no-db', '--log-file', `${path}/x`]
+    const refused = await manyhost(nowhere, { env, input })
+    expect(refused).toMatchObject({ code: 5, stdout: '' })
+    expect(refused.stderr).toMatch(/^manyhost: --log-file: /)
+  })
+
   it('says what is wrong before it starts anything', async () => {
     const { env } = home()
     const ends = [
@@ -112,6 +151,23 @@ describe('manyhost tasks server', PATIENT, () => {
     expect(many.stderr).toMatch(/2 tasks, submit_id /)
     server.process.kill('SIGTERM')
     expect((await server.ended).code).toBe(4)
+  })
+
+  it('hands in a bundle at a time, and at INT what it has read', async () => {
+    const { at, env } = home()
+    const path = join(at, 'tasks.db')
+    const store = await openStore(path)
+    const args = ['tasks', 'submit', '-f', '-', '-b', '2', '-w', '3600', '--store', path]
+    const submit = start(args, { env })
+    submit.process.stdin?.write('one\ntwo\nthree\nfour is no wh')
+    await eventually(async () => (await store.count()) === 2)
+    submit.process.kill('SIGINT')
+    const { code, stderr } = await submit.ended
+    expect(stderr).toMatch(/^manyhost: 3 tasks, submit_id /)
+    expect(code).toBe(4)
+    expect(await store.count({ where: ['args ~ ^(one|two|three)$'] })).toBe(3)
+    expect(await store.count()).toBe(3)
+    await store.close()
   })
 
   it('takes nothing from who has no token', async () => {

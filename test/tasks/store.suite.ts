@@ -308,14 +308,14 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect((await store.complete([outcome(running)])).refused).toMatchObject([{ why: 'evicted' }])
       expect(await store.counts()).toMatchObject({ cancelled: 5, new: 5, scheduled: 0 })
       expect(await store.cancel({ tags: ['half:1'] })).toBe(0)
-      expect(await store.revert({ where: ['exit_status == -1'] }, 2)).toBe(2)
+      expect(await store.revert({ where: ['exit_status == -1'] }, { limit: 2 })).toBe(2)
       expect(await store.counts()).toMatchObject({ cancelled: 3, new: 7 })
       expect(await store.update({ where: ['args ~ [89]$'] }, { group: 5, timeout: 60 })).toBe(2)
       expect(await store.count({ group: 5 })).toBe(2)
       expect((await listed(store, { group: 5 })).map(({ timeout }) => timeout)).toEqual([60, 60])
       const retagged = { tag: { half: 3, new: 'yes' } }
       expect(await store.update({ tags: ['half:2'], group: 5 }, retagged)).toBe(2)
-      expect(await store.update({ tags: ['new'] }, { removeTags: ['half'] }, 1)).toBe(1)
+      expect(await store.update({ tags: ['new'] }, { removeTags: ['half'] }, { limit: 1 })).toBe(1)
       expect(await store.count({ tags: ['half:3'] })).toBe(1)
       expect((await store.tagValues('half')).sort()).toEqual([1, 2, 3])
       expect(await store.tagKeys()).toEqual(['half', 'new'])
@@ -332,6 +332,46 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
         expect((await failure(store.update({}, wrong as object))).code).toBe(
           'MANYHOST_INVALID_OPTION',
         )
+      }
+    })
+
+    it('changes the first and the last of an order, what it is sorted by included', async () => {
+      const { store, server } = await place()
+      // Longer than a page, and in another order than they were handed in.
+      const count = 2_500
+      const cores = (i: number): number => 1 + ((i * 7) % count)
+      await store.add(lines(count).map((one, i) => ({ ...one, cores: cores(i) })))
+      const has = async (filter: Parameters<Store['list']>[0]): Promise<number[]> =>
+        (await listed(store, filter, { sort: 'cores' })).map((task) => task.cores ?? 0)
+      const upTo = (from: number, to: number): number[] =>
+        Array.from({ length: to - from }, (_, i) => from + i)
+      expect(await store.update({}, { group: 1 }, { sort: 'cores', limit: 1_200 })).toBe(1_200)
+      expect(await has({ group: 1 })).toEqual(upTo(1, 1_201))
+      const last = { sort: 'cores', isDescending: true, limit: 2 }
+      expect(await store.cancel({ group: 0 }, last)).toBe(2)
+      expect(await has({ where: ['exit_status == -1'] })).toEqual([count - 1, count])
+      expect(await store.cancel({ group: 0 }, last)).toBe(2)
+      expect(await store.revert({ group: 0 }, { ...last, isDescending: false })).toBe(2)
+      expect(await has({ where: ['exit_status == -1'] })).toEqual([count - 1, count])
+      expect(await store.delete({ group: 1, only: ['remaining'] }, last)).toBe(2)
+      expect(await has({ group: 1 })).toEqual(upTo(1, 1_199))
+      const tagged = { where: ['args ~ 9$'], group: 1 }
+      const [first = 0, second = 0] = await has(tagged)
+      expect(await store.update(tagged, { tag: { x: 1 } }, { sort: 'cores', limit: 2 })).toBe(2)
+      expect(await has({ tags: ['x'] })).toEqual([first, second])
+      expect(await store.update({ group: 1 }, { cores: 5_000 }, { sort: 'cores', limit: 3 })).toBe(
+        3,
+      )
+      expect((await has({ group: 1 })).slice(0, 2)).toEqual([4, 5])
+      // By what no task has yet: in the order of submission. And that order backwards.
+      expect(await store.cancel({ group: 1 }, { sort: 'completion_time', limit: 1 })).toBe(1)
+      const [claimed] = await store.claim({ server, group: 0 })
+      expect(claimed?.cores).toBeGreaterThan(1_200)
+      expect(await store.cancel({ group: 0 }, { isDescending: true, limit: 1 })).toBe(1)
+      const late = await listed(store, { group: 0 }, { isDescending: true, limit: 1 })
+      expect(late.map(({ exitStatus }) => exitStatus)).toEqual([-1])
+      for (const wrong of [{ sort: 'nothing' }, { limit: -1 }, { limit: 1.5 }]) {
+        expect((await failure(store.cancel({}, wrong))).code).toBe('MANYHOST_INVALID_OPTION')
       }
     })
 
@@ -483,8 +523,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await store.pressure(1)).toBeGreaterThanOrEqual(20)
     })
 
-    it('moves what is over into partitions, and reads all as one', async () => {
-      const { store, server } = await place()
+    it('moves what is over into partitions, and reads all as one, or the store alone', async () => {
+      const { store, server, again } = await place()
       await store.add(lines(12).map((one) => ({ ...one, tag: { run: 'a' } })))
       const before = await listed(store)
       const work = async (count: number): Promise<void> => {
@@ -507,8 +547,17 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect((await store.get(before[1]?.id ?? '')).tag).toEqual({ run: 'a', part: 1 })
       const sorted = await listed(store, {}, { sort: 'args', limit: 3, isDescending: true })
       expect(sorted.map(({ args }) => args)).toEqual(['task 9', 'task 8', 'task 7'])
-      await store.vacuum()
-      expect(await store.truncate()).toBe(12)
+      const alone = await again({ partitions: false })
+      expect(await alone.count()).toBe(6)
+      expect(await listed(alone)).toHaveLength(6)
+      expect(await alone.tagKeys()).toEqual(['run'])
+      expect(await alone.tagValues('part')).toEqual([])
+      expect((await failure(alone.get(before[1]?.id ?? ''))).code).toBe('MANYHOST_UNKNOWN_TASK')
+      // What changes the store goes on with its partitions.
+      await work(4)
+      expect(await alone.rotate()).toEqual({ moved: 3, partition: 3 })
+      await alone.vacuum()
+      expect(await alone.truncate()).toBe(12)
       expect(await listed(store)).toEqual([])
     })
 
@@ -528,8 +577,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
           held.push(...(await store.claim({ server, group: random(3), attempts: 3, limit: 5 })))
         else if (dice < 6)
           await store.complete(held.splice(0, 4).map((task) => outcome(task, random(2))))
-        else if (dice === 6) await store.revert({ group: random(3) }, random(3) + 1)
-        else await store.update({ group: random(3) }, { group: random(3) }, 2)
+        else if (dice === 6) await store.revert({ group: random(3) }, { limit: random(3) + 1 })
+        else await store.update({ group: random(3) }, { group: random(3) }, { limit: 2 })
       }
       const rows = await listed(store)
       const counted: Record<string, number> = {}

@@ -38,6 +38,20 @@ describe('a store in a file', () => {
     expect(await adding).toHaveLength(1)
   })
 
+  it('is opened while another program is making it (one of two failed at once)', async () => {
+    const path = join(folder(), 'tasks.db')
+    const other = new Database(path)
+    // Nobody reads a file that is changing to another journal, not even its settings.
+    other.exec('BEGIN EXCLUSIVE; CREATE TABLE other (x)')
+    const opening = openStore(path, { busyTimeout: 60_000 })
+    for (let turn = 0; turn < 5; turn++) await sleep(5)
+    other.exec('COMMIT')
+    other.close()
+    const store = await opening
+    expect(await store.count()).toBe(0)
+    await store.close()
+  })
+
   it('says so where another program holds the lock for longer than it may wait', async () => {
     const path = join(folder(), 'tasks.db')
     const store = await openStore(path, { busyTimeout: 50 })

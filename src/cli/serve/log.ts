@@ -1,6 +1,7 @@
 /** The log of `serve`: JSON lines by pino, or lines for people. What is secret is blotted out of both. */
-import { type Level, type Logger, pino } from 'pino'
+import type { Level, Logger } from 'pino'
 import type { Config } from '../../config/config.ts'
+import { jsonLogger } from '../logger.ts'
 import { type Paint, paintFor, printable } from '../terminal.ts'
 
 export type How = 'pretty' | 'json' | 'quiet'
@@ -29,15 +30,7 @@ export function openLog({ how, level }: LogOptions): Log {
   }
   const levelOf = (given: LogOptions['level']): LogOptions['level'] =>
     how === 'quiet' && given !== 'silent' ? 'error' : given
-  const logger = pino(
-    {
-      level: levelOf(level),
-      base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    { write },
-  )
+  const logger = jsonLogger(levelOf(level), { write })
   return {
     logger,
     how,

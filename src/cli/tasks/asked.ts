@@ -3,9 +3,10 @@ import { parseTags } from '../../tasks/tags.ts'
 import type { ClusterRunOptions, LineKind } from '../../tasks.ts'
 import { CliError } from '../exit.ts'
 import type { Ground, GroundFlags } from './ground.ts'
+import type { JournalFlags } from './journal.ts'
 import { exitFor, type StoreFlags, storeOf } from './store.ts'
 
-export interface ServingFlags extends StoreFlags, GroundFlags {
+export interface ServingFlags extends StoreFlags, GroundFlags, JournalFlags {
   readonly db?: boolean
   readonly numTasks?: number
   readonly template?: string

@@ -1,15 +1,17 @@
 /** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
 import { createReadStream, existsSync } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { storeName } from '../../tasks/store/open.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import { line } from '../terminal.ts'
 import { optionsOf, type ServingFlags } from './asked.ts'
 import { type Ground, openGround } from './ground.ts'
+import type { Journal } from './journal.ts'
 import { Printing } from './printing.ts'
 import { Watch } from './progress.ts'
-import { exitFor } from './store.ts'
+import { exitFor, storeOf } from './store.ts'
 
 export async function run(
   [file]: readonly (string | undefined)[],
@@ -48,12 +50,28 @@ export async function serve(
   if (flags.requests && flags.fleet === undefined) {
     throw new CliError('usage', '--requests wants the file that has their services: --fleet')
   }
+  // The log is loaded for those who want one.
+  const journal =
+    flags.logFile === undefined
+      ? undefined
+      : (await import('./journal.ts')).openJournal(flags.logFile, flags.logLevel)
   const watch = new Watch()
-  const ground = await openGround(flags, (text) => watch.say(text))
+  const say = (text: string): void => {
+    watch.say(text)
+    journal?.problem(text)
+  }
   try {
-    return await serveOn(ground, { source, flags, more, watch, onReady })
+    const ground = await openGround(flags, say)
+    try {
+      return await serveOn(ground, { source, flags, more, watch, say, journal, onReady })
+    } finally {
+      await ground.close()
+    }
+  } catch (error) {
+    journal?.failed(error)
+    throw error
   } finally {
-    await ground.close()
+    journal?.close()
   }
 }
 
@@ -62,12 +80,15 @@ interface Serving {
   readonly flags: ServingFlags
   readonly more: ClusterRunOptions
   readonly watch: Watch
+  /** To who looks on, and to the log. */
+  readonly say: (text: string) => void
+  readonly journal: Journal | undefined
   readonly onReady: (run: TaskRun) => Promise<void>
 }
 
 async function serveOn(
   ground: Ground,
-  { source, flags, more, watch, onReady }: Serving,
+  { source, flags, more, watch, say, journal, onReady }: Serving,
 ): Promise<number> {
   const outputs = new Printing(flags)
   let bad = 0
@@ -78,9 +99,9 @@ async function serveOn(
       ...more,
       onBad: ({ message }) => {
         bad++
-        watch.say(message)
+        say(message)
       },
-      onProblem: (message) => watch.say(message),
+      onProblem: say,
       ...(!flags.capture &&
         !flags.print && {
           onOutput: (_task, stream, chunk) => {
@@ -101,13 +122,17 @@ async function serveOn(
   watch.begin(started)
   try {
     await started.ready
+    journal?.begin({ store: storeName(storeOf(flags)), url: started.url })
     await onReady(started)
-    for await (const { exitStatus, willRetry, args, message } of started) {
+    for await (const result of started) {
+      const { exitStatus, willRetry, args, message } = result
+      journal?.outcome(result)
       if (exitStatus === 0 || willRetry) continue
       if (flags.print) await line(args)
       if (message !== undefined) watch.say(`${args.slice(0, 200)}: ${message}`)
     }
     const counts = await started
+    journal?.end(counts)
     if (interrupted.code !== undefined) return interrupted.code
     if (isLost) throw isLost
     return counts.failed + counts.cancelled + bad > 0

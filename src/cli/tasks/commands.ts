@@ -1,11 +1,11 @@
 /** The commands below `manyhost tasks`: the same form of table as that of the others. */
 import { taskDuration } from '../../tasks/units.ts'
-import type { Command, Option } from '../commands.ts'
+import { type Command, type Option, once } from '../commands.ts'
 import { count, integer } from './numbers.ts'
-import { SERVER_OPTIONS, STORE_OPTION } from './options.ts'
+import { PARTITIONS, SERVER_OPTIONS, STORE_OPTION } from './options.ts'
 import { SERVING_COMMANDS } from './serving.ts'
 
-const FILTERS: readonly Option[] = [
+const FILTERS: readonly Option[] = once([
   {
     flags: '-w, --where <condition>',
     meaning: "such as 'exit_status != 0', with == != > >= < <= ~",
@@ -18,8 +18,10 @@ const FILTERS: readonly Option[] = [
   { flags: '-C, --completed', meaning: 'with any outcome' },
   { flags: '-R, --remaining', meaning: 'without an outcome' },
   { flags: '--retries', meaning: 'second and later attempts' },
-  { flags: '-l, --limit <number>', meaning: 'so many at most', parse: count },
-]
+  { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
+  { flags: '--desc', meaning: 'the other way round' },
+  { flags: '-l, --limit <number>', meaning: 'so many at most, the first ones', parse: count },
+])
 
 const ONE: readonly Option[] = [
   {
@@ -27,8 +29,10 @@ const ONE: readonly Option[] = [
     meaning: 'how it is printed',
     choices: ['normal', 'json', 'yaml'],
   },
-  { flags: '--json', meaning: 'as -f json' },
-  { flags: '--yaml', meaning: 'as -f yaml' },
+  ...once([
+    { flags: '--json', meaning: 'as -f json' },
+    { flags: '--yaml', meaning: 'as -f yaml' },
+  ]),
 ]
 
 const ID = { name: '<id>', meaning: 'id of the task' } as const
@@ -43,20 +47,23 @@ export const TASK_COMMANDS: readonly Command[] = [
     options: [
       STORE_OPTION,
       ...FILTERS,
-      { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
-      { flags: '--desc', meaning: 'the other way round' },
-      { flags: '--offset <number>', meaning: 'leave out so many', parse: count },
+      ...once([{ flags: '--offset <number>', meaning: 'leave out so many', parse: count }]),
       {
         flags: '-f, --format <format>',
         meaning: 'normal, or plain where fields are given, unless said',
         choices: ['normal', 'plain', 'table', 'csv', 'json'],
       },
-      { flags: '--json', meaning: 'as -f json' },
-      { flags: '--csv', meaning: 'as -f csv' },
+      ...once([
+        { flags: '--json', meaning: 'as -f json' },
+        { flags: '--csv', meaning: 'as -f csv' },
+      ]),
       { flags: '-d, --delimiter <text>', meaning: 'between the fields of plain and csv' },
-      { flags: '-c, --count', meaning: 'print how many there are' },
-      { flags: '--tag-keys', meaning: 'print the keys of tags' },
-      { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
+      ...once([
+        { flags: '-c, --count', meaning: 'print how many there are' },
+        { flags: '--tag-keys', meaning: 'print the keys of tags' },
+        { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
+      ]),
+      PARTITIONS,
     ],
     examples: [
       ["manyhost tasks list id args -w 'exit_status != 0'", 'what failed'],
@@ -74,10 +81,13 @@ export const TASK_COMMANDS: readonly Command[] = [
       STORE_OPTION,
       ...SERVER_OPTIONS,
       ...ONE,
-      { flags: '-x, --extract <field>', meaning: 'this field alone' },
-      { flags: '--stdout', meaning: 'its captured output' },
-      { flags: '--stderr', meaning: 'its captured errors' },
-      { flags: '--perf', meaning: 'its use of cores and memory, as CSV' },
+      ...once([
+        { flags: '-x, --extract <field>', meaning: 'this field alone' },
+        { flags: '--stdout', meaning: 'its captured output' },
+        { flags: '--stderr', meaning: 'its captured errors' },
+        { flags: '--perf', meaning: 'its use of cores and memory, as CSV' },
+      ]),
+      PARTITIONS,
     ],
     examples: [
       ['manyhost tasks info 01938c3e-... --yaml', 'all fields'],
@@ -94,9 +104,11 @@ export const TASK_COMMANDS: readonly Command[] = [
       STORE_OPTION,
       ...ONE,
       { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: taskDuration },
-      { flags: '-i, --info', meaning: 'print the task then' },
-      { flags: '-s, --status', meaning: 'print its exit status then' },
-      { flags: '-r, --return', meaning: 'end with its exit status' },
+      ...once([
+        { flags: '-i, --info', meaning: 'print the task then' },
+        { flags: '-s, --status', meaning: 'print its exit status then' },
+        { flags: '-r, --return', meaning: 'end with its exit status' },
+      ]),
     ],
     examples: [['manyhost tasks wait 01938c3e-... -r', 'ends as the task did']],
     load: () => import('./wait.ts'),
@@ -109,16 +121,22 @@ export const TASK_COMMANDS: readonly Command[] = [
     options: [
       STORE_OPTION,
       ...FILTERS,
-      { flags: '--cancel', meaning: 'give them exit status -1' },
-      { flags: '--revert', meaning: 'put them back into the queue' },
-      { flags: '--delete', meaning: 'remove them' },
-      { flags: '--remove-tag <key>', meaning: 'take a tag away', many: true },
-      { flags: '-f, --no-confirm', meaning: 'do not ask' },
+      ...once([
+        { flags: '--cancel', meaning: 'give them exit status -1' },
+        { flags: '--revert', meaning: 'put them back into the queue' },
+        { flags: '--delete', meaning: 'remove them' },
+        { flags: '--remove-tag <key>', meaning: 'take a tag away', many: true },
+        { flags: '-f, --no-confirm', meaning: 'do not ask' },
+      ]),
     ],
     examples: [
       ['manyhost tasks update --revert --failed', 'try again what failed'],
       ['manyhost tasks update group=2 urgent:yes -t site:b', 'change what has a tag'],
       ['manyhost tasks update --cancel --remaining -f', 'cancel all that is left, unasked'],
+      [
+        'manyhost tasks update --delete -S -s completion_time -l 1000',
+        'remove what ended the longest ago',
+      ],
     ],
     load: () => import('./update.ts'),
   },
@@ -128,11 +146,13 @@ export const TASK_COMMANDS: readonly Command[] = [
     summary: 'make the store, and keep it in order',
     options: [
       STORE_OPTION,
-      { flags: '-v, --vacuum', meaning: 'give space back' },
-      { flags: '-b, --backup <path>', meaning: 'copy it' },
-      { flags: '-r, --rotate', meaning: 'move what is over into a partition' },
-      { flags: '-t, --truncate', meaning: 'remove all tasks' },
-      { flags: '-y, --yes', meaning: 'do not ask' },
+      ...once([
+        { flags: '-v, --vacuum', meaning: 'give space back' },
+        { flags: '-b, --backup <path>', meaning: 'copy it' },
+        { flags: '-r, --rotate', meaning: 'move what is over into a partition' },
+        { flags: '-t, --truncate', meaning: 'remove all tasks' },
+        { flags: '-y, --yes', meaning: 'do not ask' },
+      ]),
     ],
     examples: [
       ['manyhost tasks initdb', 'make it, or bring it to this version'],

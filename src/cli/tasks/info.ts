@@ -49,6 +49,9 @@ async function fromServer(
   field: string | undefined,
 ): Promise<number> {
   const what = flags.stdout ? 'stdout' : flags.stderr ? 'stderr' : flags.perf ? 'csv' : undefined
+  if (flags.ignorePartitions) {
+    throw new CliError('usage', '--ignore-partitions is about a store, and a --server has its own')
+  }
   const ask = askServer(flags)
   const path = `tasks/${encodeURIComponent(id)}`
   if (what) {

@@ -3,11 +3,9 @@ import type { Task } from '../../tasks/task.ts'
 import { TASK_EXIT } from '../exit.ts'
 import { line, printable, write } from '../terminal.ts'
 import { cell, type Format, fieldsOf, printer } from './print.ts'
-import { type FilterFlags, filterOf, type StoreFlags, withStore } from './store.ts'
+import { type FilterFlags, filterOf, orderOf, type StoreFlags, withStore } from './store.ts'
 
 interface ListFlags extends StoreFlags, FilterFlags {
-  readonly orderBy?: string
-  readonly desc?: boolean
   readonly offset?: number
   readonly format?: Format
   readonly json?: boolean
@@ -43,9 +41,7 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
       (flags.json ? 'json' : flags.csv ? 'csv' : names.length > 0 ? 'plain' : 'normal')
     const out = printer(format, fields, flags.delimiter)
     const tasks = store.list(filter, {
-      isDescending: flags.desc === true,
-      ...(flags.orderBy !== undefined && { sort: flags.orderBy }),
-      ...(flags.limit !== undefined && { limit: flags.limit }),
+      ...orderOf(flags),
       ...(flags.offset !== undefined && { offset: flags.offset }),
     })
     let part: Task[] = []

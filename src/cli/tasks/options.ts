@@ -6,6 +6,20 @@ import { above, count, integer, positive, seconds, signed } from './numbers.ts'
 export const STORE_OPTION: Option = {
   flags: '--store <where>',
   meaning: 'a path, or a postgres:// URL without its password (env MANYHOST_STORE may have it)',
+  env: 'MANYHOST_STORE',
+  exposes: (value) =>
+    /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/i.test(value)
+      ? 'a password on the command line can be read by every user of this machine; put the URL into MANYHOST_STORE, or the password into PGPASSWORD'
+      : undefined,
+}
+
+/** From all outcomes to what ends the command. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
+
+export const PARTITIONS: Option = {
+  flags: '-i, --ignore-partitions',
+  meaning: 'leave out what was moved into partitions',
+  once: true,
 }
 
 export const PER_TASK: readonly Option[] = [
@@ -30,6 +44,7 @@ export const SERVER_OPTIONS: readonly Option[] = [
   {
     flags: '--ca-file <file>',
     meaning: 'the server has a certificate that this one (PEM) has signed (env MANYHOST_TASKS_CA)',
+    env: 'MANYHOST_TASKS_CA',
   },
   { flags: '--insecure', meaning: 'without TLS to another machine: anybody between can read it' },
 ]
@@ -71,6 +86,12 @@ export const RUNNING: readonly Option[] = [
   { flags: '-o, --output <path>', meaning: 'a file that outputs are added to' },
   { flags: '-e, --errors <path>', meaning: 'a file that errors are added to' },
   { flags: '-f, --failures <path>', meaning: 'a file that lines of failed tasks are added to' },
+  { flags: '--log-file <path>', meaning: 'a file that a log is added to, as lines of JSON' },
+  {
+    flags: '--log-level <level>',
+    meaning: 'what the log has; info without',
+    choices: LOG_LEVELS,
+  },
   { flags: '--print', meaning: 'print lines of failed tasks instead of outputs' },
   {
     flags: '-C, --max-cores <number>',
@@ -148,6 +169,10 @@ export const RUNNING: readonly Option[] = [
   ...TLS,
   { flags: '--insecure', meaning: 'without TLS on more than this machine' },
   { flags: '-E, --env', meaning: 'MANYHOST_EXPORT_* and HYPERSHELL_EXPORT_* of here, too' },
-  { flags: '--initdb', meaning: 'make the store first; it is always made where there is none' },
+  {
+    flags: '--initdb',
+    meaning: 'make the store first; it is always made where there is none',
+    once: true,
+  },
   ...PER_TASK,
 ]

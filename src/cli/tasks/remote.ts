@@ -21,20 +21,19 @@ export function peerOf(flags: RemoteFlags & { server: string }) {
   return {
     server: flags.server,
     token: tokenOf(flags),
-    caFile: flags.caFile ?? (process.env.MANYHOST_TASKS_CA || undefined),
+    caFile: flags.caFile,
     insecure: flags.insecure,
   }
 }
 
 export function serverOf({ server }: RemoteFlags): string | undefined {
-  const given = server ?? (process.env.MANYHOST_TASKS_SERVER || undefined)
-  if (given !== undefined && !/^https?:\/\//.test(given)) {
+  if (server !== undefined && !/^https?:\/\//.test(server)) {
     throw new CliError(
       'usage',
-      `--server: expected an http:// address, got ${JSON.stringify(given)}`,
+      `--server: expected an http:// address, got ${JSON.stringify(server)}`,
     )
   }
-  return given
+  return server
 }
 
 /** Where a server's token is when nobody says otherwise: readable by this user alone. */

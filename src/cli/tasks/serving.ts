@@ -1,7 +1,7 @@
 /** The commands that serve tasks or hand them in. */
 import { taskDuration } from '../../tasks/units.ts'
-import type { Command } from '../commands.ts'
-import { count, positive } from './numbers.ts'
+import { type Command, once } from '../commands.ts'
+import { count, positive, seconds } from './numbers.ts'
 import { PER_TASK, RUNNING, SERVER_OPTIONS, STORE_OPTION, TOKEN } from './options.ts'
 
 const FILE = {
@@ -19,8 +19,10 @@ export const SERVING_COMMANDS: readonly Command[] = [
     summary: 'run the tasks of a file or of standard input, to the end',
     options: [
       ...RUNNING,
-      { flags: '--forever', meaning: 'go on when nothing is left' },
-      { flags: '--restart', meaning: 'no file: what the store has left' },
+      ...once([
+        { flags: '--forever', meaning: 'go on when nothing is left' },
+        { flags: '--restart', meaning: 'no file: what the store has left' },
+      ]),
     ],
     examples: [
       ["cat files.txt | manyhost tasks cluster -N 8 -t 'convert {} {-}.jpg'", 'eight at a time'],
@@ -51,8 +53,10 @@ export const SERVING_COMMANDS: readonly Command[] = [
         parse: count,
       },
       ...TOKEN,
-      { flags: '--until-done', meaning: 'end when the file is worked off' },
-      { flags: '--restart', meaning: 'end when what the store has left is worked off' },
+      ...once([
+        { flags: '--until-done', meaning: 'end when the file is worked off' },
+        { flags: '--restart', meaning: 'end when what the store has left is worked off' },
+      ]),
     ],
     examples: [
       ['manyhost tasks server -N 4 --capture', 'takes what submit brings'],
@@ -68,10 +72,19 @@ export const SERVING_COMMANDS: readonly Command[] = [
     options: [
       STORE_OPTION,
       ...SERVER_OPTIONS,
-      { flags: '-f, --file <file>', meaning: 'lines of tasks; - for standard input' },
+      ...once([{ flags: '-f, --file <file>', meaning: 'lines of tasks; - for standard input' }]),
       { flags: '--template <text>', meaning: 'how a line becomes a command' },
       { flags: '-W, --task-timeout <seconds>', meaning: 'of each attempt', parse: taskDuration },
-      { flags: '-b, --bundlesize <number>', meaning: 'tasks handed in at a time', parse: positive },
+      {
+        flags: '-b, --bundlesize <number>',
+        meaning: 'tasks handed in at a time, at most',
+        parse: positive,
+      },
+      {
+        flags: '-w, --bundlewait <seconds>',
+        meaning: 'fewer are handed in after so long; at once unless given',
+        parse: seconds,
+      },
       { flags: '--capture', meaning: 'keep what these write, whatever the server does' },
       ...PER_TASK.filter(({ flags }) => !flags.startsWith('--tag')),
       { flags: '-t, --tag <tag>', meaning: 'key:value, put on each task', many: true },
@@ -79,6 +92,7 @@ export const SERVING_COMMANDS: readonly Command[] = [
     examples: [
       ['manyhost tasks submit -- convert a.png a.jpg', 'one; prints its id'],
       ['manyhost tasks submit -f jobs.txt -t run:7', 'a line each'],
+      ['tail -f jobs.txt | manyhost tasks submit -f - -w 5', 'each five seconds what has come'],
     ],
     load: () => import('./submit.ts'),
   },
@@ -100,11 +114,13 @@ export const RUN_COMMAND: Command = {
     },
     { flags: '-t, --tag <tag>', meaning: 'key:value', many: true },
     { flags: '-W, --task-timeout <seconds>', meaning: 'it takes no longer', parse: taskDuration },
-    { flags: '--request', meaning: 'it is a request: POST http://calc/sums \'{"of":[1,2]}\'' },
-    {
-      flags: '--fleet <file>',
-      meaning: 'a request, to a service of this file, which is started for it',
-    },
+    ...once([
+      { flags: '--request', meaning: 'it is a request: POST http://calc/sums \'{"of":[1,2]}\'' },
+      {
+        flags: '--fleet <file>',
+        meaning: 'a request, to a service of this file, which is started for it',
+      },
+    ]),
   ],
   examples: [
     ["manyhost run -- make -C '/my/project'", 'by the server of the store, here if there is none'],

@@ -3,11 +3,13 @@ import { createInterface } from 'node:readline/promises'
 import { ManyhostError } from '../../errors.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
 import { defaultStore, openStore } from '../../tasks/store/open.ts'
+import type { Order } from '../../tasks/store/order.ts'
 import type { Store } from '../../tasks/store/store.ts'
 import { CliError } from '../exit.ts'
 
 export interface StoreFlags {
   readonly store?: string
+  readonly ignorePartitions?: boolean
 }
 
 export interface FilterFlags {
@@ -19,18 +21,14 @@ export interface FilterFlags {
   readonly completed?: boolean
   readonly remaining?: boolean
   readonly retries?: boolean
+  readonly orderBy?: string
+  readonly desc?: boolean
   readonly limit?: number
 }
 
-/** Where the store is that is meant. @throws CliError for a password that everybody could read */
-export function storeOf({ store: given }: StoreFlags): string {
-  if (given !== undefined && /^postgres(ql)?:\/\/[^@/]*:[^@/]*@/i.test(given)) {
-    throw new CliError(
-      'usage',
-      '--store: a password on the command line can be read by every user of this machine; put the URL into MANYHOST_STORE, or the password into PGPASSWORD',
-    )
-  }
-  return given ?? (process.env.MANYHOST_STORE || defaultStore())
+/** Where the store is that is meant. */
+export function storeOf({ store = defaultStore() }: StoreFlags): string {
+  return store
 }
 
 /** An error of the store or of tasks, with the exit code that fits. */
@@ -55,7 +53,7 @@ export async function withStore(
 ): Promise<number> {
   const where = storeOf(flags)
   try {
-    const store = await openStore(where, { create })
+    const store = await openStore(where, { create, partitions: !flags.ignorePartitions })
     try {
       return await run(store)
     } finally {
@@ -74,6 +72,15 @@ export function filterOf(flags: FilterFlags): TaskFilter {
     tags: flags.withTag ?? [],
     only: ONLY.filter((name) => flags[name]),
     ...(flags.group !== undefined && { group: flags.group }),
+  }
+}
+
+/** Which of them first, and how many. */
+export function orderOf({ orderBy, desc, limit }: FilterFlags): Order {
+  return {
+    isDescending: desc === true,
+    ...(orderBy !== undefined && { sort: orderBy }),
+    ...(limit !== undefined && { limit }),
   }
 }
 

@@ -2,6 +2,7 @@
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, submitFrom } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
+import { untilInterrupted } from '../interrupt.ts'
 import { line, write } from '../terminal.ts'
 import { kindOf } from './asked.ts'
 import { sourceOf } from './cluster.ts'
@@ -14,6 +15,7 @@ interface SubmitFlags extends StoreFlags, RemoteFlags {
   readonly template?: string
   readonly taskTimeout?: number
   readonly bundlesize?: number
+  readonly bundlewait?: number
   readonly capture?: boolean
   readonly cores?: number
   readonly memory?: number
@@ -34,6 +36,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
     throw new CliError('usage', 'give one command line, or -f FILE for many')
   }
   const server = serverOf(flags)
+  const { signal, code } = untilInterrupted('tasks')
   let bad = 0
   try {
     const source = flags.file === undefined ? [taskOf(words, flags)] : sourceOf(flags.file, false)
@@ -47,10 +50,12 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       template: flags.template,
       taskTimeout: flags.taskTimeout,
       bundleSize: flags.bundlesize,
+      bundleWait: flags.bundlewait,
       taskCores: flags.cores,
       taskMemory: flags.memory,
       group: flags.group,
       tags: Object.keys(tags).length > 0 ? tags : undefined,
+      signal,
       onBad: ({ message }) => {
         bad++
         process.stderr.write(`manyhost: ${message}\n`)
@@ -58,6 +63,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
     })
     if (flags.file === undefined) await line(ids[0])
     else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
+    if (signal.aborted) return code()
     return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
     throw exitFor(error)

@@ -6,7 +6,7 @@ import type { TagValue } from '../../tasks/task.ts'
 import { duration } from '../../time.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { line } from '../terminal.ts'
-import { type FilterFlags, filterOf, type StoreFlags, sure, withStore } from './store.ts'
+import { type FilterFlags, filterOf, orderOf, type StoreFlags, sure, withStore } from './store.ts'
 
 interface UpdateFlags extends StoreFlags, FilterFlags {
   readonly cancel?: boolean
@@ -37,8 +37,8 @@ export async function run([given]: readonly unknown[], flags: UpdateFlags): Prom
       if (!isSure) return TASK_EXIT.failure.number
     }
     const changed = action
-      ? await store[action](filter, flags.limit)
-      : await store.update(filter, changes, flags.limit)
+      ? await store[action](filter, orderOf(flags))
+      : await store.update(filter, changes, orderOf(flags))
     await line(`${changed} of ${most}`)
     return TASK_EXIT.ok.number
   })

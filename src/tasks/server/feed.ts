@@ -1,6 +1,6 @@
 /** A source on its way into the store, no faster than it is worked off. */
 import { asError } from '../../errors.ts'
-import { sleep } from '../../time.ts'
+import { sleep, within } from '../../time.ts'
 import type { NewTask } from '../task.ts'
 
 /** Tasks of one transaction. */
@@ -14,6 +14,10 @@ export interface FeedParts {
   room(): Promise<number>
   /** Tasks that are read ahead of those that were handed in. @default 1000, which is also the most */
   readonly ahead?: number
+  /** Tasks of one `add`, at most. @default `ahead` */
+  readonly bundle?: number
+  /** Ms that the first of a bundle waits for the others. @default 0: what there is goes */
+  readonly wait?: number
 }
 
 export class Feed {
@@ -21,14 +25,17 @@ export class Feed {
   readonly done: Promise<void>
   readonly #parts: FeedParts
   readonly #ahead: number
+  readonly #bundle: number
   #isStopped = false
   #held: NewTask[] = []
-  #wake: (() => void) | undefined
+  /** The writer, who waits until so many are held. */
+  #awaited: { readonly count: number; readonly wake: () => void } | undefined
   #isRead = false
 
   constructor(parts: FeedParts) {
     this.#parts = parts
     this.#ahead = Math.min(MOST, parts.ahead ?? MOST)
+    this.#bundle = Math.min(this.#ahead, parts.bundle ?? MOST)
     this.done = this.#run()
     // Who waits for it hears of it; until then it is no unhandled rejection.
     this.done.catch(() => {})
@@ -37,6 +44,7 @@ export class Feed {
   /** Reads no further. What was read is handed in. */
   stop(): void {
     this.#isStopped = true
+    if (this.#held.length > 0) this.#awaited?.wake()
   }
 
   async #run(): Promise<void> {
@@ -46,7 +54,9 @@ export class Feed {
     try {
       for await (const task of this.#parts.tasks) {
         this.#held.push(task)
-        this.#wake?.()
+        if (this.#held.length >= (this.#awaited?.count ?? Number.POSITIVE_INFINITY)) {
+          this.#awaited?.wake()
+        }
         // The writer is behind: it sets the pace.
         if (this.#held.length >= this.#ahead) await this.#taken(writing)
         if (this.#isStopped) break
@@ -55,7 +65,7 @@ export class Feed {
       failure = asError(error)
     }
     this.#isRead = true
-    this.#wake?.()
+    this.#awaited?.wake()
     await writing
     if (failure) throw failure
   }
@@ -67,22 +77,31 @@ export class Feed {
   }
 
   async #write(): Promise<void> {
+    const { wait = 0 } = this.#parts
+    const least = wait > 0 ? this.#bundle : 1
     for (;;) {
+      if (this.#held.length < least && !this.#isRead) {
+        await this.#holds(1)
+        // A little later there may be many: the first one hardly waits, and a million go by the thousand.
+        if (!this.#isStopped) await within(Math.max(1, wait), this.#holds(this.#bundle))
+      }
       if (this.#held.length === 0) {
         if (this.#isRead) return
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve
-        })
-        this.#wake = undefined
-        // A little later there may be many: the first one hardly waits, and a million go by the thousand.
-        await sleep(1)
         continue
       }
       const room = this.#isStopped ? 0 : await this.#parts.room()
       if (room === 0) this.stop()
       // What was read before the end is handed in all the same.
-      const batch = this.#held.splice(0, room || this.#held.length)
+      const batch = this.#held.splice(0, Math.min(this.#bundle, room || this.#bundle))
       await this.#parts.add(batch)
     }
+  }
+
+  /** Resolves when so many are held, or no more will be. Who waits anew has given up the wait before. */
+  #holds(count: number): Promise<void> {
+    if (this.#held.length >= count || this.#isRead) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#awaited = { count, wake: resolve }
+    })
   }
 }

@@ -218,7 +218,10 @@ export const SUBMIT_RULES = {
   template: RUN_RULES.template,
   /** Tasks that are handed in together. */
   bundleSize: whole(1, 1_000),
+  /** What is fewer than a bundle is handed in after so long. */
+  bundleWait: milliseconds(0, 'at once'),
   submitId: text('an id', (value) => /^[\w-]{1,100}$/.test(value)),
+  signal: SERVE_RULES.signal,
 }
 
 export type SubmitSettings = Parsed<typeof SUBMIT_RULES>

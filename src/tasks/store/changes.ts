@@ -8,8 +8,9 @@ import type { Claim } from './claims.ts'
 import type { Statements } from './engine.ts'
 import { type TaskFilter, wanted } from './filter.ts'
 import type { Ground } from './ground.ts'
+import { checkAmounts, type Order, orderOf, sortColumn } from './order.ts'
 import { page, pageOfSeqs } from './queries.ts'
-import { kept } from './row.ts'
+import { type Kept, kept } from './row.ts'
 import type { Tables, TaskState } from './tables.ts'
 
 type Changed = UpdateObject<Tables, 'task'>
@@ -71,35 +72,27 @@ export async function release(ground: Ground, claims: readonly Claim[]): Promise
   return released
 }
 
-export async function revert(ground: Ground, filter: TaskFilter, limit?: number): Promise<number> {
+export async function revert(ground: Ground, filter: TaskFilter, order: Order): Promise<number> {
   // Of a task that was tried again, the last attempt is the one that can go back.
   const reverted = await each(
     ground,
     filter,
     ['scheduled', 'succeeded', 'failed', 'cancelled'],
     UNCLAIMED,
-    {
-      limit,
-      isClaimable: true,
-    },
+    order,
+    true,
   )
   if (reverted > 0) ground.added()
   return reverted
 }
 
-export function cancel(ground: Ground, filter: TaskFilter, limit?: number): Promise<number> {
-  const at = wallClock()
-  return each(
-    ground,
-    filter,
-    ['new', 'scheduled'],
-    { exit_status: -1, completion_time: at },
-    { limit },
-  )
+export function cancel(ground: Ground, filter: TaskFilter, order: Order): Promise<number> {
+  const cancelled = { exit_status: -1, completion_time: wallClock() }
+  return each(ground, filter, ['new', 'scheduled'], cancelled, order)
 }
 
-export function remove(ground: Ground, filter: TaskFilter, limit?: number): Promise<number> {
-  return each(ground, filter, undefined, 'delete', { limit })
+export function remove(ground: Ground, filter: TaskFilter, order: Order): Promise<number> {
+  return each(ground, filter, undefined, 'delete', order)
 }
 
 /** What may be changed of a task by hand. `null` takes a limit away. */
@@ -120,7 +113,7 @@ export async function update(
   ground: Ground,
   filter: TaskFilter,
   changes: Changes,
-  limit?: number,
+  order: Order,
 ): Promise<number> {
   const { tag = {}, removeTags = [] } = changes
   const fields: Record<string, unknown> = {}
@@ -142,11 +135,10 @@ export async function update(
     for (const key of removeTags) delete tags[key]
     return { ...fields, tag: JSON.stringify(tags) }
   }
-  const changed = await each(ground, filter, undefined, isTagged ? retag : (fields as Changed), {
-    limit,
-    isClaimable: changes.group !== undefined,
-  })
-  if (changes.group !== undefined && changed > 0) ground.added()
+  const isMoved = changes.group !== undefined
+  const change = isTagged ? retag : (fields as Changed)
+  const changed = await each(ground, filter, undefined, change, order, isMoved)
+  if (isMoved && changed > 0) ground.added()
   return changed
 }
 
@@ -157,65 +149,89 @@ function numbers({ group, cores, memory, timeout }: Changes): Record<string, num
   ) as Record<string, number>
 }
 
+type Change = Changed | 'delete' | ((task: Task) => Changed)
+type Chosen = Pick<Kept, 'seq'> & Partial<Kept>
+
 /** Page by page, each in a transaction of its own, so that nobody waits long; the state is asked again when it changes. */
 async function each(
-  { engine, db }: Ground,
+  ground: Ground,
   filter: TaskFilter,
   states: readonly TaskState[] | undefined,
-  change: Changed | 'delete' | ((task: Task) => Changed),
-  {
-    limit = Number.POSITIVE_INFINITY,
-    isClaimable = false,
-  }: { limit?: number | undefined; isClaimable?: boolean },
+  change: Change,
+  { sort, isDescending = false, limit = Number.POSITIVE_INFINITY }: Order,
+  isClaimable = false,
 ): Promise<number> {
+  const { engine, db } = ground
   const read = wanted(filter)
+  checkAmounts('changes', { limit })
+  const column = sortColumn('changes', sort)
   const fit = states
     ? { ...read, states: new Set(states.filter((one) => read.states.has(one))) }
     : read
   if (fit.states.size === 0) return 0
   const needsTasks = fit.matches !== undefined || typeof change === 'function'
+  // Read before anything is changed: a change may be of what is sorted by. Who takes all needs none.
+  const order =
+    column !== undefined && limit < Number.POSITIVE_INFINITY
+      ? await orderOf(ground, fit, column, isDescending, fit.matches ? undefined : limit)
+      : undefined
   let count = 0
+  let at = 0
   let after: number | undefined
   for (;;) {
     const size = Math.min(BATCH, fit.matches ? BATCH : limit - count)
-    if (size <= 0) return count
+    const among = order?.slice(at, at + size).map(({ seq }) => seq)
+    if (size <= 0 || among?.length === 0) return count
+    const asked = { after, limit: size, isDescending, among }
     const { found, changed } = await engine.transaction(async (statements) => {
-      let changed = 0
-      const asked = { after, limit: size }
-      const rows = needsTasks
+      const rows: Chosen[] = needsTasks
         ? (await statements.cells(page(db, fit, asked))).map(kept)
-        : (await statements.all<{ seq: number }>(pageOfSeqs(db, fit, asked))).map(({ seq }) => ({
-            seq,
-            task: undefined,
-          }))
-      const chosen = rows
+        : await statements.all<{ seq: number }>(pageOfSeqs(db, fit, asked))
+      const chosen = inOrder(rows, among)
         .filter(({ task }) => !fit.matches || (task && fit.matches(task)))
         .slice(0, limit - count)
-      if (typeof change === 'function') {
-        for (const { seq, task } of chosen) {
-          const set = change(task as Task)
-          changed += await statements.run(
-            db.updateTable('task').set(set).where('seq', '=', seq).compile(),
-          )
-        }
-      } else if (chosen.length > 0) {
-        const seqs = chosen.map(({ seq }) => seq)
-        const one = change === 'delete' ? db.deleteFrom('task') : db.updateTable('task').set(change)
-        let guarded = (one as ReturnType<typeof db.deleteFrom<'task'>>).where(
-          'task.seq',
-          'in',
-          seqs,
-        )
-        if (states) guarded = guarded.where('task.state', 'in', [...fit.states])
-        changed += await statements.run(guarded.compile())
-      }
+      const changed = await apply(ground, statements, chosen, change, states && fit.states)
       if (isClaimable && chosen.length > 0) await engine.wake(statements)
       return { found: rows, changed }
     })
     count += changed
-    after = found.at(-1)?.seq
-    if (found.length < size || count >= limit) return count
+    at += size
+    if (!order) after = found.at(-1)?.seq
+    if (count >= limit || (!order && found.length < size)) return count
   }
+}
+
+/** A page comes in the order of submission. */
+function inOrder(rows: readonly Chosen[], order: readonly number[] | undefined): readonly Chosen[] {
+  if (!order) return rows
+  const found = new Map(rows.map((row) => [row.seq, row]))
+  return order.flatMap((seq) => found.get(seq) ?? [])
+}
+
+/** Answers how many it changed: those that still are in one of the states. */
+async function apply(
+  { db }: Ground,
+  statements: Statements,
+  chosen: readonly Chosen[],
+  change: Change,
+  states: ReadonlySet<TaskState> | undefined,
+): Promise<number> {
+  if (chosen.length === 0) return 0
+  if (typeof change === 'function') {
+    let changed = 0
+    for (const { seq, task } of chosen) {
+      const set = change(task as Task)
+      changed += await statements.run(
+        db.updateTable('task').set(set).where('seq', '=', seq).compile(),
+      )
+    }
+    return changed
+  }
+  const seqs = chosen.map(({ seq }) => seq)
+  const one = change === 'delete' ? db.deleteFrom('task') : db.updateTable('task').set(change)
+  let guarded = (one as ReturnType<typeof db.deleteFrom<'task'>>).where('task.seq', 'in', seqs)
+  if (states) guarded = guarded.where('task.state', 'in', [...states])
+  return statements.run(guarded.compile())
 }
 
 function refused(problem: string): ManyhostError {

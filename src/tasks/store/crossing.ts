@@ -1,12 +1,12 @@
 /** What crosses between a program and the thread that its store lives in. All is copied on the way (structured clone). */
 import { asError, type ErrorCode, ManyhostError } from '../../errors.ts'
-import type { SqliteOptions } from './sqlite.ts'
+import type { FileOptions } from './file.ts'
 import type { Store } from './store.ts'
 
 /** What the thread is started with. */
 export interface ThreadData {
   readonly path: string
-  readonly options: SqliteOptions
+  readonly options: FileOptions
 }
 
 type Methods = {

@@ -1,23 +1,17 @@
 /** Tasks are found, listed and counted, over the store and its partitions. */
-import { ManyhostError } from '../../errors.ts'
 import type { Task } from '../task.ts'
 import { type Counted, summed } from './counts.ts'
 import { type TaskFilter, type Wanted, wanted } from './filter.ts'
 import type { Ground } from './ground.ts'
-import { byIds, bySeqs, counted, keptCounts, page, sorted } from './queries.ts'
+import { type Column, checkAmounts, type Order, orderOf, sortColumn } from './order.ts'
+import { byIds, bySeqs, counted, keptCounts, page } from './queries.ts'
 import { type Kept, kept } from './row.ts'
-import { COLUMNS } from './tables.ts'
 
-export interface ListOptions {
-  /** A column; what has no value comes last. @default the order of submission */
-  readonly sort?: string
-  readonly isDescending?: boolean
-  readonly limit?: number
+export interface ListOptions extends Order {
   readonly offset?: number
 }
 
 type Place = Pick<Ground, 'engine' | 'db'>
-type Column = (typeof COLUMNS)[number]
 
 /** Tasks that are read at once. */
 export const PAGE = 500
@@ -43,30 +37,19 @@ export async function* list(
   { sort, isDescending = false, limit = Number.POSITIVE_INFINITY, offset = 0 }: ListOptions,
 ): AsyncGenerator<Task, void, undefined> {
   const read = wanted(filter)
-  for (const [name, value] of Object.entries({ limit, offset })) {
-    if (value >= 0 && (Number.isSafeInteger(value) || value === Number.POSITIVE_INFINITY)) continue
-    throw new ManyhostError(
-      'MANYHOST_INVALID_OPTION',
-      `list: ${name} is a whole number from 0 up, got ${value}`,
-    )
-  }
-  if (sort !== undefined && !(COLUMNS as readonly string[]).includes(sort)) {
-    throw new ManyhostError(
-      'MANYHOST_INVALID_OPTION',
-      `list: no field '${sort}' to sort by; there are ${COLUMNS.slice(1).join(', ')}`,
-    )
-  }
+  checkAmounts('list', { limit, offset })
+  const column = sortColumn('list', sort)
   if (limit === 0 || read.states.size === 0) return
   // With patterns nobody knows how many the database must give.
   const needed = read.matches ? undefined : limit + offset
   const streams = places.map((place) =>
-    sort === undefined
+    column === undefined
       ? inOrder(place, read, isDescending, needed ?? PAGE)
-      : inOrderOf(place, read, sort as Column, isDescending, needed),
+      : sortedBy(place, read, column, isDescending, needed),
   )
   const way = isDescending ? -1 : 1
   const compare = (a: Placed, b: Placed): number =>
-    (sort === undefined ? 0 : ordered(a.value, b.value, way)) || way * (a.seq - b.seq)
+    (column === undefined ? 0 : ordered(a.value, b.value, way)) || way * (a.seq - b.seq)
   let skipped = 0
   let given = 0
   let last: number | undefined
@@ -107,29 +90,20 @@ async function* inOrder(
   }
 }
 
-/** First the order, which is a number a task, then the tasks. */
-async function* inOrderOf(
-  { engine, db }: Place,
+/** First the order, then the tasks. */
+async function* sortedBy(
+  place: Place,
   read: Wanted,
   sort: Column,
   isDescending: boolean,
   needed: number | undefined,
 ): AsyncGenerator<Placed, void, undefined> {
-  const limit = needed === Number.POSITIVE_INFINITY ? undefined : needed
-  const order: { seq: number; value: unknown }[] = []
-  for (const has of ['value', 'none'] as const) {
-    const rest = limit === undefined ? undefined : limit - order.length
-    if (rest === 0) break
-    const rows = await engine.all<{ seq: number; value: unknown }>(
-      sorted(db, read, sort, isDescending, rest, has),
-    )
-    for (const row of rows) order.push(row)
-  }
+  const order = await orderOf(place, read, sort, isDescending, needed)
   for (let at = 0; at < order.length; at += PAGE) {
     const part = order.slice(at, at + PAGE)
-    const rows = await engine.cells(
+    const rows = await place.engine.cells(
       bySeqs(
-        db,
+        place.db,
         part.map(({ seq }) => seq),
       ),
     )

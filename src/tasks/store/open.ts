@@ -8,6 +8,10 @@ import { migrate } from './schema.ts'
 import { EngineStore, type Store } from './store.ts'
 import { openThreaded } from './threaded.ts'
 
+const isTrue = rule<boolean>('true or false', true, (value) =>
+  typeof value === 'boolean' ? value : undefined,
+)
+
 const STORE_RULES = {
   busyTimeout: whole(1, 5_000),
   synchronous: oneOf(['normal', 'full'], 'normal'),
@@ -15,9 +19,8 @@ const STORE_RULES = {
   schema: text('a name of a-z, 0-9 and _, up to 40', (name) =>
     /^[a-z_][a-z0-9_]{0,39}$/.test(name),
   ),
-  create: rule<boolean>('true or false', true, (value) =>
-    typeof value === 'boolean' ? value : undefined,
-  ),
+  create: isTrue,
+  partitions: isTrue,
 }
 
 export interface StoreOptions {
@@ -31,6 +34,8 @@ export interface StoreOptions {
   schema?: string
   /** Whether a store that is not there is made. @default true */
   create?: boolean
+  /** Whether partitions, where tasks that are over were moved to, are read with the store. @default true */
+  partitions?: boolean
 }
 
 /** `~/.manyhost/tasks.db`, or `manyhost/tasks.db` in `XDG_DATA_HOME` where that is set. */
@@ -65,7 +70,7 @@ async function openPostgres(
   const engine = await PostgresEngine.open(where, options)
   try {
     await migrate(engine, options.schema)
-    return new EngineStore(engine, options.schema)
+    return new EngineStore(engine, options.schema, options.partitions)
   } catch (error) {
     await engine.close()
     throw asError(error)

@@ -29,19 +29,22 @@ export interface Page {
   readonly after?: number | undefined
   readonly limit: number
   readonly isDescending?: boolean
+  /** None but these. */
+  readonly among?: readonly number[] | undefined
 }
 
 /** The seqs of a page of tasks, in order of submission. */
 function seqs(
   db: Db,
   filter: Wanted,
-  { after, limit, isDescending = false }: Page,
+  { after, limit, isDescending = false, among }: Page,
 ): RawBuilder<unknown> {
   const order = sql.raw(isDescending ? 'DESC' : 'ASC')
   const branches = branchesOf(filter).map((state) => {
     let one = led(db, filter, state)
     const seq = sql<number>`${sql.ref(filter.tags.length > 0 ? 'held.seq' : 'task.seq')}`
     if (after !== undefined) one = one.where(seq, isDescending ? '<' : '>', after)
+    if (among) one = one.where(seq, 'in', among)
     one = one.orderBy(seq, isDescending ? 'desc' : 'asc').limit(limit)
     return sql`SELECT seq FROM ${one} AS branch`
   })

@@ -49,9 +49,6 @@ export class SqliteEngine implements Engine {
     if (path !== ':memory:' && options.create) mkdirSync(dirname(path), { recursive: true })
     this.#database = new Database(path)
     this.#database.pragma(`busy_timeout = ${STANDSTILL}`)
-    this.#database.pragma(`synchronous = ${options.synchronous}`)
-    // 64 MiB of pages: the upper levels of every index, for tens of millions of rows.
-    this.#database.pragma('cache_size = -65536')
   }
 
   static async open(path: string, options: SqliteOptions): Promise<SqliteEngine> {
@@ -59,8 +56,13 @@ export class SqliteEngine implements Engine {
     try {
       engine = new SqliteEngine(path, options)
       const opened = engine
-      // Another program may be changing to the same mode just now.
-      await opened.#again(() => opened.#database.pragma('journal_mode = wal'))
+      // Another program may be making the store, and changing to the same mode, just now: each of these reads the file.
+      await opened.#again(() => {
+        opened.#database.pragma('journal_mode = wal')
+        opened.#database.pragma(`synchronous = ${options.synchronous}`)
+        // 64 MiB of pages: the upper levels of every index, for tens of millions of rows.
+        opened.#database.pragma('cache_size = -65536')
+      })
       return opened
     } catch (error) {
       await engine?.close()

@@ -33,6 +33,7 @@ import { type Ground, storeClock } from './ground.ts'
 import { hotStatements } from './hot.ts'
 import { add, type Submitter } from './intake.ts'
 import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
+import type { Order } from './order.ts'
 import { Partitions, type Place, partitionPath } from './partitions.ts'
 import {
   beat,
@@ -60,11 +61,12 @@ export class EngineStore implements AsyncDisposable {
   readonly #engine: Engine
   readonly #ground: Ground
   readonly #partitions: Partitions
+  readonly #arePartitionsRead: boolean
   readonly #listeners = new Set<() => void>()
   #stopListening: (() => void) | undefined
 
   /** Made by `openStore`. */
-  constructor(engine: Engine, schema: string) {
+  constructor(engine: Engine, schema: string, arePartitionsRead: boolean) {
     this.#engine = engine
     this.#ground = {
       engine,
@@ -73,6 +75,7 @@ export class EngineStore implements AsyncDisposable {
       added: () => this.#tell(),
     }
     this.#partitions = new Partitions(this.#ground, schema)
+    this.#arePartitionsRead = arePartitionsRead
   }
 
   /** Where it is, without a password. */
@@ -118,27 +121,27 @@ export class EngineStore implements AsyncDisposable {
     return release(this.#ground, claims)
   }
 
-  // Changed by hand. Each answers how many tasks it changed.
+  // Changed by hand: all that fit, or the first so many of an order. Each answers how many tasks it changed.
 
   /** Back to the queue, as if never claimed; of a task that was tried again, the last attempt. */
-  revert(filter: TaskFilter, limit?: number): Promise<number> {
-    return revert(this.#ground, filter, limit)
+  revert(filter: TaskFilter, order: Order = {}): Promise<number> {
+    return revert(this.#ground, filter, order)
   }
 
   /** Exit status -1 for what has no outcome yet; one that still comes is refused. */
-  cancel(filter: TaskFilter, limit?: number): Promise<number> {
-    return cancel(this.#ground, filter, limit)
+  cancel(filter: TaskFilter, order: Order = {}): Promise<number> {
+    return cancel(this.#ground, filter, order)
   }
 
-  delete(filter: TaskFilter, limit?: number): Promise<number> {
-    return remove(this.#ground, filter, limit)
+  delete(filter: TaskFilter, order: Order = {}): Promise<number> {
+    return remove(this.#ground, filter, order)
   }
 
-  update(filter: TaskFilter, changes: Changes, limit?: number): Promise<number> {
-    return update(this.#ground, filter, changes, limit)
+  update(filter: TaskFilter, changes: Changes, order: Order = {}): Promise<number> {
+    return update(this.#ground, filter, changes, order)
   }
 
-  // Looked at. Partitions are read with the store.
+  // Looked at. Partitions are read with the store, unless it was opened without them.
 
   /** @throws ManyhostError MANYHOST_UNKNOWN_TASK */
   async get(id: string): Promise<Task> {
@@ -315,7 +318,7 @@ export class EngineStore implements AsyncDisposable {
   /** Removes every task, client and server that ended; partitions too. Answers how many tasks there were. */
   async truncate(): Promise<number> {
     let count = 0
-    for (const { engine, db } of await this.#places()) {
+    for (const { engine, db } of await this.#all()) {
       count += await engine.transaction(async (statements) => {
         const removed = await statements.run(db.deleteFrom('task').compile())
         await statements.run(
@@ -345,6 +348,10 @@ export class EngineStore implements AsyncDisposable {
   }
 
   async #places(): Promise<Place[]> {
+    return this.#arePartitionsRead ? this.#all() : [this.#ground]
+  }
+
+  async #all(): Promise<Place[]> {
     return [...(await this.#partitions.places()), this.#ground]
   }
 

@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { describe, ManyhostError } from '../../errors.ts'
 import type { Task } from '../task.ts'
 import { type Answer, type Asked, errorOf, type Question, type ThreadData } from './crossing.ts'
-import type { SqliteOptions } from './sqlite.ts'
+import type { FileOptions } from './file.ts'
 import type { Store } from './store.ts'
 
 /** Each a message there and one back. */
@@ -49,7 +49,7 @@ const ASKED: Readonly<Record<Asked, true>> = {
   statement: true,
 }
 
-export async function openThreaded(path: string, options: SqliteOptions): Promise<Store> {
+export async function openThreaded(path: string, options: FileOptions): Promise<Store> {
   const thread = new Thread({ path, options })
   await thread.opened
   const asked = Object.keys(ASKED).map((name) => [

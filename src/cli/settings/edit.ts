@@ -1,0 +1,44 @@
+/** `manyhost config edit`. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { describe } from '../../errors.ts'
+import { CliError, EXIT } from '../exit.ts'
+import { takeSignal } from '../interrupt.ts'
+import { readSettings, settingsFiles } from './files.ts'
+import { KEYS } from './keys.ts'
+import { type ScopeFlags, scopeOf } from './scope.ts'
+import { writeWhole } from './write.ts'
+
+export async function run(_: readonly unknown[], flags: ScopeFlags): Promise<number> {
+  const file = settingsFiles()[scopeOf(flags) ?? 'user']
+  if (!existsSync(file)) writeWhole(file, starter())
+  const editor = process.env.VISUAL || process.env.EDITOR || 'vi'
+  const [command = '', ...words] = editor.split(/\s+/).filter((word) => word !== '')
+  // Ctrl-C is the editor's.
+  takeSignal('SIGINT', () => {})
+  try {
+    const [code, signal] = await once(
+      spawn(command, [...words, file], { stdio: 'inherit' }),
+      'close',
+    )
+    if (code !== 0) throw new Error(`ended with ${code ?? signal}`)
+  } catch (error) {
+    throw new CliError('failure', `${editor}: ${describe(error)}`, { cause: error })
+  }
+  await readSettings({ path: file })
+  return EXIT.ok.number
+}
+
+/** Every key there is, as comments. */
+function starter(): string {
+  const sections = [...KEYS].map(([section, keys]) =>
+    [
+      `# ${section}:`,
+      ...[...keys.values()].map(
+        ({ name, rule, meaning }) => `#   ${name}: ${rule.range}  # ${meaning}`,
+      ),
+    ].join('\n'),
+  )
+  return `# Defaults of manyhost tasks; see docs/tasks-config.md.\n${sections.join('\n')}\n`
+}

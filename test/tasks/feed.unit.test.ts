@@ -1,0 +1,112 @@
+/** A source on its way into the store, in bundles. */
+import { PassThrough } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { Feed, type FeedParts } from '../../src/tasks/server/feed.ts'
+import { readTasks } from '../../src/tasks/source.ts'
+import { openStore, type Store, submitFrom } from '../../src/tasks.ts'
+import { falseClock } from '../clock.ts'
+
+/** A feed of lines that come when the test says so, and the bundles that it handed in. */
+function feeding(more: Partial<FeedParts>) {
+  const source = new PassThrough()
+  const bundles: string[][] = []
+  const feed = new Feed({
+    tasks: readTasks(source),
+    room: async () => Number.POSITIVE_INFINITY,
+    add: async (tasks) => {
+      bundles.push(tasks.map(({ args }) => args))
+    },
+    ...more,
+  })
+  return { source, bundles, feed }
+}
+
+describe('a feed', () => {
+  it('hands in a bundle when it is full, and fewer after the wait', async () => {
+    const { pass } = falseClock()
+    const { source, bundles, feed } = feeding({ bundle: 2, wait: 5_000 })
+    source.write('a\nb\nc\n')
+    await pass(4_000)
+    expect(bundles).toEqual([['a', 'b']])
+    source.write('d\n')
+    await pass(0)
+    expect(bundles).toEqual([
+      ['a', 'b'],
+      ['c', 'd'],
+    ])
+    await pass(60_000)
+    source.write('e\n')
+    await pass(4_999)
+    expect(bundles).toHaveLength(2)
+    await pass(1)
+    expect(bundles[2]).toEqual(['e'])
+    source.end('f\n')
+    await feed.done
+    expect(bundles[3]).toEqual(['f'])
+  })
+
+  it('without a wait hands in what there is, never more than a bundle', async () => {
+    const { pass } = falseClock()
+    const { source, bundles, feed } = feeding({ bundle: 3 })
+    source.write('a\n')
+    await pass(1)
+    expect(bundles).toEqual([['a']])
+    source.end('b\n'.repeat(7))
+    await feed.done
+    expect(bundles.flat()).toEqual(['a', ...Array.from({ length: 7 }, () => 'b')])
+    expect(Math.max(...bundles.map(({ length }) => length))).toBe(3)
+  })
+
+  it('is full at what is read ahead, however large the bundle is to be', async () => {
+    const { pass } = falseClock()
+    const { source, bundles } = feeding({ ahead: 2, bundle: 5_000, wait: 3_600_000 })
+    source.write('a\nb\n')
+    await pass(0)
+    expect(bundles).toEqual([['a', 'b']])
+  })
+
+  it('hands in at once what it holds when it is stopped, and goes on waiting for nothing', async () => {
+    const { pass } = falseClock()
+    const { source, bundles, feed } = feeding({ bundle: 10, wait: 3_600_000 })
+    source.write('a\n')
+    await pass(1)
+    feed.stop()
+    await pass(0)
+    expect(bundles).toEqual([['a']])
+    source.end()
+    await feed.done
+  })
+})
+
+describe('submitFrom', () => {
+  async function store(): Promise<Store> {
+    return openStore(':memory:')
+  }
+
+  it('is stopped by its signal: what was read is handed in, half a line is not', async () => {
+    const kept = await store()
+    const source = new PassThrough()
+    const stopping = new AbortController()
+    const { pass } = falseClock()
+    const submitted = submitFrom(source, {
+      store: kept,
+      signal: stopping.signal,
+      bundleWait: 3_600_000,
+    })
+    source.write('rm -r /tmp/x\nrm -r /')
+    await pass(1_000)
+    expect(await kept.count()).toBe(0)
+    stopping.abort()
+    expect((await submitted).count).toBe(1)
+    expect(await kept.count({ where: ["args == 'rm -r /tmp/x'"] })).toBe(1)
+    await kept.close()
+  })
+
+  it('reads no further when its signal came before', async () => {
+    const kept = await store()
+    const signal = AbortSignal.abort()
+    expect((await submitFrom(['a', 'b'], { store: kept, signal })).count).toBeLessThan(2)
+    expect((await submitFrom(new PassThrough(), { store: kept, signal })).count).toBe(0)
+    await kept.close()
+  })
+})
