@@ -11,7 +11,7 @@ import {
 } from './dispatch/facts.ts'
 import { Replay } from './dispatch/replay.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
-import { describe, ManyhostError } from './errors.ts'
+import { describe, ManyhostError, withoutStack } from './errors.ts'
 import { type Flow, Intake } from './intake.ts'
 import { checkRequest } from './limits.ts'
 import { sendToNetwork } from './network.ts'
@@ -316,7 +316,10 @@ function aborted(signal: AbortSignal): ManyhostError {
   const { reason } = signal
   // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
   const code = reason?.name === 'TimeoutError' ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
-  return new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
-    cause: reason,
-  })
+  const make = (): ManyhostError =>
+    new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
+      cause: reason,
+    })
+  // Where the reason says who gave it up, a second stack would only be most of the cost.
+  return reason instanceof Error ? withoutStack(make) : make()
 }

@@ -130,6 +130,18 @@ function webName(code: ErrorCode): string {
   return 'ManyhostError'
 }
 
+/** Makes an error that does not say where it was made: a stack takes most of the time that an error takes. */
+export function withoutStack<E extends Error>(make: () => E): E {
+  const { stackTraceLimit } = Error
+  // Unlike an assignment it does not throw where the intrinsics are frozen.
+  Reflect.set(Error, 'stackTraceLimit', 0)
+  try {
+    return make()
+  } finally {
+    Reflect.set(Error, 'stackTraceLimit', stackTraceLimit)
+  }
+}
+
 /** Anything that was thrown, as an `Error`. */
 export function asError(thrown: unknown): Error {
   if (thrown instanceof Error) return thrown

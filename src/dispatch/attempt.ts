@@ -36,7 +36,7 @@ export class Attempt extends Ticket implements Trip, Passenger {
   readonly #sink: AttemptSink
   readonly #referee: Referee
   pick: Pick = leastInFlight
-  /** The target that failed the attempt before. */
+  /** The target that failed the attempt before, or has the other copy of a hedged request. */
   readonly avoid: Target | undefined
   target: Target | undefined
   /** When it was given to its instance. */
@@ -59,6 +59,12 @@ export class Attempt extends Ticket implements Trip, Passenger {
     this.#sink = sink
     this.#referee = referee
     this.avoid = avoid
+  }
+
+  /** Whether the request is rather to go to another target than to this one: here it has failed before. */
+  avoids(target: Target): boolean {
+    if (target === this.avoid) return true
+    return this.exchange.reports?.some(({ instance }) => instance === target.id) ?? false
   }
 
   /** Takes its place in line: the first one for a request that was in line before (`again`). */

@@ -33,12 +33,15 @@ export interface PickFacts {
   /** Requests with the same key go to the same instance as long as it has a free place. */
   readonly affinity: string | undefined
   /** Of these targets, where it is remembered which one comes first for a key. */
-  readonly slots?: Slots
-  /** Index of a target that has just failed this request: taken only if there is no other. -1 for none. */
+  readonly slots?: Slots | undefined
+  /** Index of the target that failed this request last: taken only if there is no other. -1 if it is not among them. */
   readonly avoid: number
 }
 
-/** Index of the target to use, or -1 if none has a free place. */
+/**
+ * Index of the target to use, or -1 if none has a free place. A request that is sent again has the choice only of those
+ * that have not failed it, while one of them is free.
+ */
 export type Pick = (targets: readonly Candidate[], facts: PickFacts) => number
 
 function isFree(target: Candidate): boolean {

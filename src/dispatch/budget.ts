@@ -19,6 +19,8 @@ const FLOOR = 10 / 1_000
 const SHARE = 0.2
 /** No resend waits longer than this for the budget, in ms. */
 const LONGEST = 5_000
+/** No resend waits longer than this for another instance than those that failed it, in ms. */
+const LONGEST_PATIENCE = 8_000
 
 export function newBudget(now: number): BudgetState {
   return { tokens: BURST, at: now }
@@ -44,4 +46,14 @@ export function withdraw(state: BudgetState, now: number): number {
  */
 export function backoff(attempt: number, random: () => number): number {
   return attempt <= 2 ? 0 : Math.min(1_000, 10 * 2 ** (attempt - 3)) * (0.5 + random() / 2)
+}
+
+/**
+ * How long a resend waits for an instance that has not failed it, while one that has is free: one failure may be chance,
+ * so a second after the first, and twice as long after each further one; but no more than half of the `left` ms that
+ * it has, so that time remains for the attempt.
+ * Source: the retry predicate `previous_hosts` of Envoy, which draws another host, a bounded number of times.
+ */
+export function patience(failures: number, left: number): number {
+  return Math.min(1_000 * 2 ** (failures - 1), LONGEST_PATIENCE, left / 2)
 }

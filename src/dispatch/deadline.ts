@@ -9,10 +9,21 @@ export function deadline(
   settings: DispatchSettings,
 ): (exchange: Exchange) => void {
   return (exchange) => {
-    const timeout = exchange.facts.timeout ?? settings.timeout
+    const timeout = timeoutOf(exchange, settings)
     if (timeout > 0) exchange.timer = after(timeout, () => expire(exchange, timeout, settings))
     next(exchange)
   }
+}
+
+/** Milliseconds for all attempts; 0 is no limit. */
+function timeoutOf({ facts }: Exchange, settings: DispatchSettings): number {
+  return facts.timeout ?? settings.timeout
+}
+
+/** Milliseconds from `at` to the deadline of a request; Infinity if it has none. */
+export function timeLeft(exchange: Exchange, settings: DispatchSettings, at: number): number {
+  const timeout = timeoutOf(exchange, settings)
+  return timeout > 0 ? exchange.startedAt + timeout - at : Number.POSITIVE_INFINITY
 }
 
 function expire(exchange: Exchange, timeout: number, { service }: DispatchSettings): void {

@@ -1,7 +1,8 @@
 /**
  * The order in which waiting requests are served: those sent again first, then by priority, within a priority by
  * arrival, or in turn by key where fair shares are asked for. Insertion costs O(log p) for p priorities in use,
- * removal from anywhere O(1), and a place in line no memory beyond the links in the ticket itself.
+ * removal from anywhere O(1), and a place in line no memory beyond the links in the ticket itself. One that was sent
+ * again may be set aside, so that all others pass it until it is recalled.
  */
 
 /** What stands in a line: the links are the line's, nobody else's. */
@@ -72,26 +73,45 @@ class Lane {
   }
 }
 
-export class Line {
+export class Line<T extends Ticket> {
   #size = 0
+  #aside = 0
+  readonly #isBefore: (one: T, other: T) => boolean
   readonly #front = new File(new Lane(Number.POSITIVE_INFINITY), '')
+  /** Those that are passed over until they are recalled. They stand in line all the same, and grow older. */
+  readonly #passed = new File(new Lane(Number.POSITIVE_INFINITY), '')
   readonly #lanes = new Map<number, Lane>()
   /** Binary heap of lanes, highest priority on top; emptied lanes leave it when they come up. */
   readonly #heap: Lane[] = []
   #oldest: Ticket | undefined
   #youngest: Ticket | undefined
 
+  /** @param isBefore the order of those that come before all others */
+  constructor(isBefore: (one: T, other: T) => boolean) {
+    this.#isBefore = isBefore
+  }
+
   get size(): number {
     return this.#size
   }
 
+  /** How many of them are set aside. */
+  get aside(): number {
+    return this.#aside
+  }
+
   /** The ticket that has waited longest. */
-  get oldest(): Ticket | undefined {
-    return this.#oldest
+  get oldest(): T | undefined {
+    return this.#oldest as T | undefined
+  }
+
+  /** The next one to be served: `take` it, or set it aside. */
+  get first(): T | undefined {
+    return (this.#front.first ?? this.#next()) as T | undefined
   }
 
   /** Joins at the end of its priority (higher ones first) and key. */
-  join(ticket: Ticket, now: number, priority = 0, key = ''): void {
+  join(ticket: T, now: number, priority = 0, key = ''): void {
     let lane = this.#lanes.get(priority)
     if (!lane) {
       lane = new Lane(priority)
@@ -102,27 +122,51 @@ export class Line {
     this.#age(ticket, now)
   }
 
-  /** Joins before all others; `comesBefore` keeps those who did so in their own order. */
-  joinFront<T extends Ticket>(ticket: T, now: number, comesBefore: (other: T) => boolean): void {
-    let place = this.#front.last
-    while (place && !comesBefore(place as T)) place = place.before
-    this.#front.insertAfter(place, ticket)
+  /** Joins before all others, among those who did so in their own order. */
+  joinFront(ticket: T, now: number): void {
+    this.#insert(ticket, this.#front)
     this.#age(ticket, now)
   }
 
-  /** Takes the next one out. */
-  take(): Ticket | undefined {
-    if (this.#size === 0) return undefined
-    const ticket = this.#front.first ?? this.#next()
-    if (ticket) this.remove(ticket)
-    return ticket
+  #insert(ticket: T, file: File): void {
+    let place = file.last
+    while (place && !this.#isBefore(place as T, ticket)) place = place.before
+    file.insertAfter(place, ticket)
+  }
+
+  /** Takes the first one out: with fair shares, its key has had its turn. */
+  take(first: T): void {
+    const file = first.file as File
+    this.remove(first)
+    const { files } = file.lane
+    // The key of an emptied file is out of its turn already.
+    if (files.size > 1 && files.delete(file.key)) files.set(file.key, file)
+  }
+
+  /** Lets all others pass one that came before all others, until it is recalled. */
+  setAside(ticket: T): void {
+    this.#front.remove(ticket)
+    this.#insert(ticket, this.#passed)
+    this.#aside++
+  }
+
+  /** Brings the first of those set aside that fits before all others again. False if none does. */
+  recall(fits: (ticket: T) => boolean): boolean {
+    let ticket = this.#passed.first
+    while (ticket && !fits(ticket as T)) ticket = ticket.behind
+    if (!ticket) return false
+    this.#passed.remove(ticket)
+    this.#aside--
+    this.#insert(ticket as T, this.#front)
+    return true
   }
 
   /** Takes a waiting ticket out of the middle. False if it is in no line. */
-  remove(ticket: Ticket): boolean {
+  remove(ticket: T): boolean {
     const { file } = ticket
     if (!file) return false
     file.remove(ticket)
+    if (file === this.#passed) this.#aside--
     // The file without a key stays: making it anew for each request would cost more than all the rest.
     if (!file.first && file.key !== '') file.lane.files.delete(file.key)
     if (ticket.older) ticket.older.younger = ticket.younger
@@ -144,16 +188,10 @@ export class Line {
     this.#size++
   }
 
+  /** The first one of those that were never in line before. */
   #next(): Ticket | undefined {
     for (let lane = this.#heap[0]; lane; lane = this.#heap[0]) {
-      for (const file of lane.files.values()) {
-        if (!file.first) continue
-        if (lane.files.size > 1) {
-          lane.files.delete(file.key)
-          lane.files.set(file.key, file)
-        }
-        return file.first
-      }
+      for (const file of lane.files.values()) if (file.first) return file.first
       this.#lanes.delete(lane.priority)
       this.#sink()
     }

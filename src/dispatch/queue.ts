@@ -19,6 +19,8 @@ import {
   type PickFacts,
   rendezvous,
 } from './balance.ts'
+import { patience } from './budget.ts'
+import { timeLeft } from './deadline.ts'
 import { Line } from './line.ts'
 import type { DispatchSettings, FairnessRequest } from './settings.ts'
 import { Slots } from './slots.ts'
@@ -38,7 +40,9 @@ export class RequestQueue {
   readonly #settings: DispatchSettings
   readonly #events: QueueEvents
   readonly #gate = new PQueue({ concurrency: 1, autoStart: false })
-  readonly #line = new Line()
+  readonly #line = new Line<Attempt>(
+    (one, other) => one.exchange.startedAt <= other.exchange.startedAt,
+  )
   readonly #slots = new Slots()
   readonly #pick: Pick
   #targets: Target[] = []
@@ -53,6 +57,9 @@ export class RequestQueue {
   /** A pick found no target although the gate had a place: wait for a change rather than ask in a circle. */
   #blocked = false
   #expiry: Timer | undefined
+  /** Ends the patience of those set aside; the first is over at `#recallAt`. */
+  #recall: Timer | undefined
+  #recallAt = Number.POSITIVE_INFINITY
   #closed: ManyhostError | undefined
 
   constructor(settings: DispatchSettings, events: QueueEvents) {
@@ -67,6 +74,11 @@ export class RequestQueue {
   /** Requests that wait. */
   get size(): number {
     return this.#line.size
+  }
+
+  /** How many of them could go only to instances that have failed them, and wait for another one. */
+  get aside(): number {
+    return this.#line.aside
   }
 
   get isEmpty(): boolean {
@@ -122,8 +134,7 @@ export class RequestQueue {
   rejoin(attempt: Attempt): void {
     if (this.#closed) return attempt.end(this.#closed)
     attempt.pick = attempt.exchange.facts.affinity === undefined ? this.#pick : rendezvous
-    const { startedAt } = attempt.exchange
-    this.#line.joinFront(attempt, now(), (other) => other.exchange.startedAt <= startedAt)
+    this.#line.joinFront(attempt, now())
     this.#joined()
   }
 
@@ -140,7 +151,7 @@ export class RequestQueue {
     for (let ticket = this.#line.oldest; ticket; ticket = this.#line.oldest) {
       if (ticket.joinedAt > before) break
       this.#line.remove(ticket)
-      end(ticket as Attempt)
+      end(ticket)
     }
   }
 
@@ -150,6 +161,7 @@ export class RequestQueue {
     this.#slots.reset(targets)
     this.#facts.fewest = 0
     this.#blocked = false
+    this.#recallAll()
     this.#retarget()
   }
 
@@ -184,7 +196,7 @@ export class RequestQueue {
   #pump(): void {
     if (this.#pumping) return
     this.#pumping = true
-    while (this.#line.size > 0 && !this.#blocked) {
+    while (this.#line.size > this.#line.aside && !this.#blocked) {
       if (this.#ends.length > this.#serving) this.#serve()
       else if (this.#gate.size === 0) void this.#gate.add(this.#begin)
       else break
@@ -206,31 +218,76 @@ export class RequestQueue {
   }
 
   #serve(): void {
-    const attempt = this.#line.take() as Attempt
-    const target = this.#targetFor(attempt)
+    const attempt = this.#line.first as Attempt
+    const targets = attempt.avoid ? this.#elsewhere(attempt) : this.#targets
+    // It was set aside.
+    if (!targets) return
+    const target = this.#pickOf(targets, attempt)
     if (!target) {
       // A user's pick said none: wait for the next change.
       this.#blocked = true
-      this.#line.joinFront(attempt, attempt.joinedAt, () => false)
       return
     }
+    this.#line.take(attempt)
     target.inFlight++
     this.#serving++
     attempt.run(target)
   }
 
-  #targetFor(attempt: Attempt): Target | undefined {
-    const targets = this.#targets
+  /**
+   * Where a resend may go: to those that have not failed it; if they are all busy, it is set aside for one of them as
+   * long as its patience lasts, and then goes to any.
+   */
+  #elsewhere(attempt: Attempt): Target[] | undefined {
+    const others = this.#targets.filter((target) => !attempt.avoids(target))
+    if (others.some(({ free }) => free > 0)) return others
+    const { exchange, joinedAt } = attempt
+    const left = Math.min(
+      timeLeft(exchange, this.#settings, joinedAt),
+      this.#settings.queueTimeout || Number.POSITIVE_INFINITY,
+    )
+    const until = joinedAt + patience(exchange.attempts, left)
+    if (others.length === 0 || now() >= until) return this.#targets
+    this.#line.setAside(attempt)
+    if (until < this.#recallAt) this.#armRecall(until)
+    return undefined
+  }
+
+  #armRecall(until: number): void {
+    this.#recall?.clear()
+    this.#recallAt = until
+    this.#recall = after(until - now(), () => {
+      this.#blocked = false
+      this.#recallAll()
+      this.#pump()
+    })
+  }
+
+  /** Apart from `release`, which would have to make room for what the closure holds at each call. */
+  #recallTo(target: Target): void {
+    this.#line.recall((attempt) => !attempt.avoids(target))
+  }
+
+  /** All that were set aside try anew. */
+  #recallAll(): void {
+    this.#recall?.clear()
+    this.#recallAt = Number.POSITIVE_INFINITY
+    while (this.#line.recall(() => true));
+  }
+
+  #pickOf(targets: Target[], attempt: Attempt): Target | undefined {
     if (targets.length === 0) return undefined
+    const isAll = targets === this.#targets
     const facts = this.#facts
     facts.turn++
     facts.now = this.#settings.balance === 'least-in-flight' ? 0 : now()
     facts.affinity = attempt.exchange.facts.affinity
+    facts.slots = isAll ? this.#slots : undefined
     facts.avoid = attempt.avoid ? targets.indexOf(attempt.avoid) : -1
     const target = targets[attempt.pick(targets as readonly Candidate[], facts)]
     if (!target || target.free <= 0) return undefined
     // It was the least, so that it is the bound, until a target with less gets a place free.
-    if (attempt.pick === leastInFlight && facts.avoid < 0) facts.fewest = target.inFlight
+    if (isAll && attempt.pick === leastInFlight && facts.avoid < 0) facts.fewest = target.inFlight
     return target
   }
 
@@ -241,6 +298,7 @@ export class RequestQueue {
     this.#serving--
     this.#blocked = false
     if (target.open) {
+      if (this.#line.aside > 0) this.#recallTo(target)
       if (this.#line.size > 0) this.#pump()
       return
     }
@@ -283,6 +341,7 @@ export class RequestQueue {
     this.#closed = error
     this.#expiry?.clear()
     this.#expiry = undefined
+    this.#recallAll()
     this.clear((attempt) => attempt.end(error))
   }
 

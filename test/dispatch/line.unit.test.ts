@@ -19,6 +19,7 @@ interface Entry {
 /** The same order, naively: arrays, and every rule as it is written down. */
 class Model {
   readonly front: Entry[] = []
+  readonly passed: Entry[] = []
   readonly lanes = new Map<number, Map<string, Entry[]>>()
   readonly ages: Named[] = []
 
@@ -32,10 +33,27 @@ class Model {
   }
 
   joinFront(entry: Entry): void {
-    let at = this.front.length
-    while (at > 0 && (this.front[at - 1] as Entry).ticket.name > entry.ticket.name) at--
-    this.front.splice(at, 0, entry)
+    this.insert(entry, this.front)
     this.ages.push(entry.ticket)
+  }
+
+  insert(entry: Entry, file: Entry[]): void {
+    let at = file.length
+    while (at > 0 && (file[at - 1] as Entry).ticket.name > entry.ticket.name) at--
+    file.splice(at, 0, entry)
+  }
+
+  setAside(): Named | undefined {
+    const first = this.front.shift()
+    if (first) this.insert(first, this.passed)
+    return first?.ticket
+  }
+
+  recall(fits: (ticket: Named) => boolean): boolean {
+    const at = this.passed.findIndex(({ ticket }) => fits(ticket))
+    if (at === -1) return false
+    for (const entry of this.passed.splice(at, 1)) this.insert(entry, this.front)
+    return true
   }
 
   take(): Named | undefined {
@@ -57,7 +75,11 @@ class Model {
   }
 
   remove(ticket: Named): boolean {
-    const files = [this.front, ...[...this.lanes.values()].flatMap((lane) => [...lane.values()])]
+    const files = [
+      this.front,
+      this.passed,
+      ...[...this.lanes.values()].flatMap((lane) => [...lane.values()]),
+    ]
     for (const file of files) {
       const at = file.findIndex((entry) => entry.ticket === ticket)
       if (at === -1) continue
@@ -89,12 +111,25 @@ const command = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('front' as const), back: fc.nat(5) }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('take' as const) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), nth: fc.nat(30) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('aside' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('recall' as const), odd: fc.nat(1) }) },
 )
+
+function newLine(): Line<Named> {
+  return new Line((one, other) => one.name <= other.name)
+}
+
+/** Takes the first one out. */
+function taken(line: Line<Named>): Named | undefined {
+  const { first } = line
+  if (first) line.take(first)
+  return first
+}
 
 test('serves as the naive list does, whatever joins, returns, goes and is taken', () => {
   fc.assert(
     fc.property(fc.array(command, { maxLength: 120 }), fc.boolean(), (commands, fair) => {
-      const line = new Line()
+      const line = newLine()
       const model = new Model()
       const all: Named[] = []
       for (const [now, command] of commands.entries()) {
@@ -112,43 +147,56 @@ test('serves as the naive list does, whatever joins, returns, goes and is taken'
             // One that was taken before comes back.
             const ticket = all.filter((one) => !model.ages.includes(one)).at(-1 - command.back)
             if (!ticket) break
-            line.joinFront<Named>(ticket, now, (other) => other.name <= ticket.name)
+            line.joinFront(ticket, now)
             model.joinFront({ ticket, priority: 0, key: '' })
             break
           }
           case 'take':
-            expect(line.take()).toBe(model.take())
+            expect(taken(line)).toBe(model.take())
             break
           case 'remove': {
             const ticket = all[command.nth] ?? new Named(-1)
             expect(line.remove(ticket)).toBe(model.remove(ticket))
             break
           }
+          case 'aside': {
+            const ticket = model.setAside()
+            if (!ticket) break
+            expect(line.first).toBe(ticket)
+            line.setAside(ticket)
+            break
+          }
+          case 'recall': {
+            const fits = ({ name }: Named): boolean => name % 2 === command.odd
+            expect(line.recall(fits)).toBe(model.recall(fits))
+            break
+          }
         }
-        expect(line.size).toBe(model.ages.length)
+        expect([line.size, line.aside]).toEqual([model.ages.length, model.passed.length])
         expect(line.oldest).toBe(model.ages[0])
       }
-      while (model.ages.length > 0) expect(line.take()).toBe(model.take())
-      expect([line.take(), line.oldest]).toEqual([undefined, undefined])
+      while (line.recall(() => true)) model.recall(() => true)
+      while (model.ages.length > 0) expect(taken(line)).toBe(model.take())
+      expect([line.first, line.oldest]).toEqual([undefined, undefined])
     }),
     { numRuns: 500, seed: 7 },
   )
 })
 
 test('leaves no link in a ticket that has left', () => {
-  const line = new Line()
+  const line = newLine()
   const tickets = [1, 2, 3].map((name) => new Named(name))
   for (const ticket of tickets) line.join(ticket, 0, 0, 'key')
   line.remove(tickets[1] as Named)
-  line.take()
-  line.take()
+  taken(line)
+  taken(line)
   for (const { before, behind, older, younger, file } of tickets) {
     expect([before, behind, older, younger, file]).toEqual(Array(5).fill(undefined))
   }
 })
 
 test('a hundred thousand that leave from the middle are no slower than those that are served', () => {
-  const line = new Line()
+  const line = newLine()
   const tickets = Array.from({ length: 100_000 }, (_, name) => new Named(name))
   for (const ticket of tickets) line.join(ticket, 0, ticket.name % 7)
   expect(tickets.toReversed().every((ticket) => line.remove(ticket))).toBe(true)

@@ -1,10 +1,13 @@
 import { readdirSync, readlinkSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
+import { fixed } from '../../providers/static.ts'
 import type { NodeRequest } from '../../providers/testing/index.ts'
 import type { RequestOptions, ServiceOptions } from '../../src/index.ts'
-import { bodyOf, type Service, service } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { falseClock } from '../clock.ts'
+import { bodyOf, openSession, rawServer, type Service, service } from '../fakes/service.ts'
+import { next, states, until } from '../help.ts'
 
 const KILL = { 'x-kill': '1' }
 
@@ -134,6 +137,33 @@ describe('an instance that dies', () => {
     }
     await until(() => spills() === 0)
   })
+})
+
+test('a request is not used up by an instance that fails fast and is up again, while the good one is busy', async () => {
+  const clock = falseClock()
+  const bad = await rawServer((socket) => socket.destroy())
+  const held: Socket[] = []
+  const good = await rawServer((socket) => void held.push(socket))
+  const session = openSession(fixed({ urls: [bad.url, good.url] }))
+  const cluster = session.startup({ url: 'http://calc', initSize: 2 })
+  await clock.passUntil(1, () => states(session, 'http://calc').ready === 2)
+  const client = session.client()
+  const long = client.get('http://calc/long')
+  const badOne = cluster.instances.find(({ address }) => address === bad.url)
+  await until(() => held.length === 1 && badOne?.target?.open === true)
+  const resent = next(session, 'resend', ({ id }) => id === 'lost')
+  const lost = client.get('http://calc/', { headers: { 'x-request-id': 'lost' } })
+  await resent
+  // It passes its probe while the request is sent again; no time passes, so that no patience ends.
+  await until(() => badOne?.target?.open === true)
+  expect([cluster.requestQueue.size, badOne?.inFlight]).toEqual([1, 0])
+  for (const answer of [long, lost]) {
+    await until(() => held.length === 1)
+    held.pop()?.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok')
+    expect(await (await answer).text()).toBe('ok')
+  }
+  const { attempts } = (await lost).timing ?? {}
+  expect(attempts?.map(({ instance }) => instance === badOne?.id)).toEqual([true, false])
 })
 
 /** Open files of bodies. */
