@@ -1,6 +1,7 @@
 /** `manyhost tasks cluster | server | submit` and `manyhost run`, as child processes. */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
 import { eventually, folder, manyhost, start } from '../cli/help.ts'
@@ -94,6 +95,40 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const refused = await manyhost(nowhere, { env, input })
     expect(refused).toMatchObject({ code: 5, stdout: '' })
     expect(refused.stderr).toMatch(/^manyhost: --log-file: /)
+  })
+
+  it('puts its log aside by size, compressed, and keeps so many', async () => {
+    const { at, env } = home()
+    const path = join(at, 'logs', 'tasks.log')
+    const log = [
+      '--log-file',
+      path,
+      '--log-level',
+      'debug',
+      '--log-size',
+      '1000',
+      '--log-keep',
+      '2',
+    ]
+    const input = `${'true\n'.repeat(30)}exit 3\n`
+    const run = ['tasks', 'cluster', '--no-db', ...log]
+    expect((await manyhost(run, { env, input })).code).toBe(1)
+    expect(readdirSync(dirname(path)).toSorted()).toEqual([
+      'tasks.log',
+      'tasks.log.1.gz',
+      'tasks.log.2.gz',
+    ])
+    const kept = [2, 1].map((index) => gunzipSync(readFileSync(`${path}.${index}.gz`)).toString())
+    const lines = [...kept, readFileSync(path, 'utf8')].join('').trim().split('\n')
+    expect(JSON.parse(lines.at(-1) ?? '')).toMatchObject({ msg: 'ended', succeeded: 30, failed: 1 })
+    for (const line of lines) expect(JSON.parse(line)).toHaveProperty('time')
+    for (const wrong of [
+      ['--log-every', '7h'],
+      ['--log-size', 'x'],
+      ['--log-keep', '0'],
+    ]) {
+      expect((await manyhost([...run, ...wrong], { env, input })).code, wrong.join(' ')).toBe(2)
+    }
   })
 
   it('says what is wrong before it starts anything', async () => {

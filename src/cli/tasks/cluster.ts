@@ -54,7 +54,7 @@ export async function serve(
   const journal =
     flags.logFile === undefined
       ? undefined
-      : (await import('./journal.ts')).openJournal(flags.logFile, flags.logLevel)
+      : await (await import('./journal.ts')).openJournal(flags.logFile, flags)
   const watch = new Watch()
   const say = (text: string): void => {
     watch.say(text)
@@ -71,7 +71,7 @@ export async function serve(
     journal?.failed(error)
     throw error
   } finally {
-    journal?.close()
+    await journal?.close()
   }
 }
 

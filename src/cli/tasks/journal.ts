@@ -1,5 +1,6 @@
 /** What becomes of tasks, as JSON lines in a file. */
-import { pino } from 'pino'
+import { type EventEmitter, once } from 'node:events'
+import { type DestinationStream, pino } from 'pino'
 import { describe } from '../../errors.ts'
 import { outcomeOf } from '../../tasks/server/result.ts'
 import type { TaskCounts, TaskResult } from '../../tasks.ts'
@@ -10,6 +11,9 @@ import type { LOG_LEVELS } from './options.ts'
 export interface JournalFlags {
   readonly logFile?: string
   readonly logLevel?: (typeof LOG_LEVELS)[number]
+  readonly logSize?: number
+  readonly logEvery?: string
+  readonly logKeep?: number
 }
 
 export interface Journal {
@@ -20,13 +24,21 @@ export interface Journal {
   outcome(result: TaskResult): void
   end(counts: TaskCounts): void
   failed(error: unknown): void
-  close(): void
+  close(): Promise<void>
 }
 
+type LogFile = EventEmitter & DestinationStream & { end(): void }
+
 /** @throws CliError where the file cannot be written */
-export function openJournal(path: string, level: JournalFlags['logLevel'] = 'info'): Journal {
-  const file = open(path)
-  const log = jsonLogger(level, file)
+export async function openJournal(path: string, flags: JournalFlags): Promise<Journal> {
+  const file = await open(path, flags)
+  let isTold = false
+  file.on('error', (error: Error) => {
+    // Tasks go on without their log.
+    if (!isTold) process.stderr.write(`manyhost: ${path}: ${describe(error)}\n`)
+    isTold = true
+  })
+  const log = jsonLogger(flags.logLevel ?? 'info', file)
   return {
     begin: (what) => log.info(what, 'begun'),
     problem: (text) => log.warn(text),
@@ -38,27 +50,25 @@ export function openJournal(path: string, level: JournalFlags['logLevel'] = 'inf
     },
     end: (counts) => log.info(counts, 'ended'),
     failed: (error) => log.error(describe(error)),
-    close: () => file.end(),
+    async close() {
+      const closed = once(file, 'close').catch(() => {})
+      file.end()
+      await closed
+    },
   }
 }
 
-/** Each line is written when it is said: what ends this process loses none. */
-function open(path: string): ReturnType<typeof pino.destination> {
+async function open(
+  path: string,
+  { logSize, logEvery, logKeep = 10 }: JournalFlags,
+): Promise<LogFile> {
   try {
-    const file = pino.destination({
-      dest: path,
-      append: true,
-      sync: true,
-      mkdir: true,
-      mode: 0o600,
-    })
-    let isTold = false
-    file.on('error', (error) => {
-      // Tasks go on without their log.
-      if (!isTold) process.stderr.write(`manyhost: ${path}: ${describe(error)}\n`)
-      isTold = true
-    })
-    return file
+    if (logSize !== undefined || logEvery !== undefined) {
+      const { openRotated } = await import('./rotated.ts')
+      return await openRotated(path, { size: logSize, every: logEvery, keep: logKeep })
+    }
+    // Each line is written when it is said: what ends this process loses none.
+    return pino.destination({ dest: path, append: true, sync: true, mkdir: true, mode: 0o600 })
   } catch (error) {
     throw new CliError('failure', `--log-file: ${describe(error)}`, { cause: error })
   }

@@ -32,3 +32,13 @@ export function signed(value: string): number {
   if (value.trim() !== '' && Number.isFinite(number)) return number * 1_000
   throw new Error('expected a number of seconds')
 }
+
+/** A time that ends with each hour, or day, again and again: `1d`, `6h`, `30m`. */
+export function rotationTime(value: string): string {
+  const [, number, unit] = /^([1-9]\d{0,2})([dhm])$/.exec(value) ?? []
+  const whole = { d: 0, h: 24, m: 60 }[unit as 'd' | 'h' | 'm']
+  if (whole !== undefined && whole % Number(number) === 0) return value
+  throw new Error(
+    'expected days, or hours or minutes that a day or an hour is made of: 1d, 6h, 30m',
+  )
+}

@@ -1,7 +1,7 @@
 /** What more than one command takes, under the ancestor's names. */
 import { memorySize, taskDuration } from '../../tasks/units.ts'
 import type { Option } from '../commands.ts'
-import { above, count, integer, positive, seconds, signed } from './numbers.ts'
+import { above, count, integer, positive, rotationTime, seconds, signed } from './numbers.ts'
 
 export const STORE_OPTION: Option = {
   flags: '--store <where>',
@@ -91,6 +91,13 @@ export const RUNNING: readonly Option[] = [
     flags: '--log-level <level>',
     meaning: 'what the log has; info without',
     choices: LOG_LEVELS,
+  },
+  { flags: '--log-size <size>', meaning: 'a new log at so many bytes', parse: memorySize },
+  { flags: '--log-every <time>', meaning: 'a new log every 1d, 6h, 30m', parse: rotationTime },
+  {
+    flags: '--log-keep <number>',
+    meaning: 'old logs that are kept, compressed; 10 unless given',
+    parse: positive,
   },
   { flags: '--print', meaning: 'print lines of failed tasks instead of outputs' },
   {
