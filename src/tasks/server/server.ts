@@ -175,6 +175,7 @@ export class TaskServer implements Desk {
     })
     this.#offs.push(
       () => timer.clear(),
+      () => this.#watch.close(),
       this.store.onAdded(() => this.#wake()),
     )
     this.#wake()
@@ -273,7 +274,7 @@ export class TaskServer implements Desk {
   }
 
   confirmed(clientId: string, clientHost: string, tasks: readonly Task[]): void {
-    if (this.#settings.confirm) void this.#watch.confirmed(clientId, clientHost, tasks)
+    if (this.#settings.confirm) this.#watch.confirmed(clientId, clientHost, tasks)
   }
 
   moved(): void {

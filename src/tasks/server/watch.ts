@@ -1,6 +1,6 @@
 /** Holds what runs against what the store says: a task that was cancelled, or given to somebody else, is ended. */
 import { describe } from '../../errors.ts'
-import { now } from '../../time.ts'
+import { after, now, type Timer } from '../../time.ts'
 import type { Store } from '../store/store.ts'
 import type { Task } from '../task.ts'
 import type { Held, Running } from './held.ts'
@@ -10,6 +10,20 @@ const LOOK_AFTER = 1_000
 
 /** Tasks of one look. */
 const MOST = 1_000
+
+/**
+ * So long after a runner said that it has them, the store hears of tasks that run: most are over by then, and an outcome
+ * names the runner as well. In ms.
+ */
+const CONFIRMED_AFTER = 500
+
+interface Confirmed {
+  readonly clientId: string
+  readonly clientHost: string
+  readonly tasks: readonly Task[]
+  /** On the clock of `now()`. */
+  readonly due: number
+}
 
 export interface WatchParts {
   readonly store: Store
@@ -23,19 +37,44 @@ export class Watch {
   readonly #parts: WatchParts
   /** Runners that the store knows. */
   readonly #clients = new Map<string, Promise<void>>()
+  readonly #confirmed: Confirmed[] = []
+  #timer: Timer | undefined
 
   constructor(parts: WatchParts) {
     this.#parts = parts
   }
 
-  /** A runner says that it has these. Never rejects. */
-  async confirmed(clientId: string, clientHost: string, tasks: readonly Task[]): Promise<void> {
+  /** A runner says that it has these. The store hears of those that are not over soon. */
+  confirmed(clientId: string, clientHost: string, tasks: readonly Task[]): void {
+    this.#connected(clientId, clientHost).catch((error) => this.#parts.problem(describe(error)))
+    this.#confirmed.push({ clientId, clientHost, tasks, due: now() + CONFIRMED_AFTER })
+    this.#timer ??= after(CONFIRMED_AFTER, this.#confirmDue)
+  }
+
+  readonly #confirmDue = (): void => {
+    const at = now()
+    let [first] = this.#confirmed
+    for (; first && first.due <= at; [first] = this.#confirmed) {
+      this.#confirmed.shift()
+      void this.#confirm(first)
+    }
+    this.#timer = first && after(first.due - at, this.#confirmDue)
+  }
+
+  close(): void {
+    this.#timer?.clear()
+  }
+
+  /** Never rejects. */
+  async #confirm({ clientId, clientHost, tasks }: Confirmed): Promise<void> {
     const { store, held, problem } = this.#parts
+    const running = tasks.filter(({ id, fence }) => held.runs(id)?.task.fence === fence)
+    if (running.length === 0) return
     try {
       await this.#connected(clientId, clientHost)
-      const claims = tasks.map(({ id, fence }) => ({ id, fence }))
+      const claims = running.map(({ id, fence }) => ({ id, fence }))
       const ours = new Set(await store.confirm(clientId, clientHost, claims))
-      for (const task of tasks) {
+      for (const task of running) {
         if (ours.has(task.id) || !held.runs(task.id)) continue
         // Taken back meanwhile, and not because it has ended already.
         const [found] = await store.find([task.id])
