@@ -44,6 +44,9 @@ const SCENARIOS = [
   'tasks',
 ]
 
+/** Where what is measured is as many processes beside each other as there are cores, as the peers have them. */
+const ON_ALL_CORES = new Set(['runner', 'tasks'])
+
 const unknown = names.filter((name) => !SCENARIOS.includes(name))
 if (unknown.length > 0) {
   console.log(`no scenario ${unknown.join(', ')}; there are ${SCENARIOS.join(', ')}`)
@@ -62,7 +65,9 @@ for (const name of names.length > 0 ? names : SCENARIOS) {
   const script = fileURLToPath(new URL(`./scenarios/${name}.js`, import.meta.url))
   // A million waiting requests need their room.
   const options = ['--expose-gc', '--max-old-space-size=8192']
-  const [command, ...args] = onClientCore([process.execPath, ...options, script, ...flags])
+  const own = [process.execPath, ...options, script, ...flags]
+  const [command, ...args] = ON_ALL_CORES.has(name) ? own : onClientCore(own)
+  if (ON_ALL_CORES.has(name)) console.log(`\n${name}: on all cores`)
   const [code, signal] = await once(spawn(command, args, { stdio: 'inherit' }), 'exit')
   if (code !== 0) console.log(`\n!!! ${name} ended with ${signal ?? `exit code ${code}`}`)
 }
