@@ -16,6 +16,14 @@ export const NEVER = 3_600_000
 const { setTimeout: later } = globalThis
 const clock = performance.now.bind(performance)
 
+/** Collects garbage when it is called, all of it. */
+export async function collector(): Promise<() => void> {
+  const { setFlagsFromString } = await import('node:v8')
+  const { runInNewContext } = await import('node:vm')
+  setFlagsFromString('--expose-gc')
+  return runInNewContext('gc') as () => void
+}
+
 /** A server as a service may have one; see the file for what it does. */
 export const service = ['node', resolve('test/fakes/service.mjs')]
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import type { ServiceOptions } from '../../src/index.ts'
 import { rawService, service } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { collector, until } from '../help.ts'
 
 /** As held and as passed on: what a caller sees is the same. */
 describe.each([
@@ -196,10 +196,3 @@ test('a stream outlives the response that it is from; a dropped answer gives its
     return session.cluster('http://calc').inFlight === 0
   })
 })
-
-async function collector(): Promise<() => void> {
-  const { setFlagsFromString } = await import('node:v8')
-  const { runInNewContext } = await import('node:vm')
-  setFlagsFromString('--expose-gc')
-  return runInNewContext('gc') as () => void
-}
