@@ -24,6 +24,20 @@ export async function collector(): Promise<() => void> {
   return runInNewContext('gc') as () => void
 }
 
+/**
+ * Answers bytes that this process holds: not what waits for the collector, which comes at its leisure. Buffers go with the
+ * second call.
+ */
+export async function heldMemory(): Promise<() => number> {
+  const gc = await collector()
+  return () => {
+    gc()
+    gc()
+    const { heapUsed, arrayBuffers } = process.memoryUsage()
+    return heapUsed + arrayBuffers
+  }
+}
+
 /** A server as a service may have one; see the file for what it does. */
 export const service = ['node', resolve('test/fakes/service.mjs')]
 

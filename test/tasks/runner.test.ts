@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { now, sleep } from '../../src/time.ts'
-import { collector, until } from '../help.ts'
+import { heldMemory, until } from '../help.ts'
 import { clientOf, collect, pidsWith, startRunner, taskOf } from './runner-help.ts'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'manyhost-runner-test-'))
@@ -213,14 +213,7 @@ test('a task that prints without end waits for who reads it, in little memory', 
   const size = 200_000_000
   const answer = await start([taskOf(`head -c ${size} /dev/zero`)])
   await until(() => runner.running === 1)
-  const gc = await collector()
-  // What is held, and not what waits for the collector, which comes at its leisure; buffers go with the second call.
-  const held = () => {
-    gc()
-    gc()
-    const { heapUsed, arrayBuffers } = process.memoryUsage()
-    return heapUsed + arrayBuffers
-  }
+  const held = await heldMemory()
   const before = held()
   let most = 0
   // As long as nobody reads, it stands still when what is between is full.
