@@ -20,6 +20,7 @@ const FILES: Record<string, readonly string[]> = {
     'figures',
     'messages',
     'caller',
+    'compiled',
   ],
   session: [
     'budget',

@@ -2,7 +2,7 @@
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { Session } from '../../src/session.ts'
-import { runnerProgram } from '../../src/tasks/server/runners.ts'
+import { RUNNER } from '../../src/tasks/server/runners.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
 import { runnersOf } from './runner-help.ts'
@@ -11,7 +11,7 @@ let marks = 0
 
 function marked() {
   const mark = `MANYHOST_MARK=lost-${process.pid}-${++marks}`
-  return { mark, runner: ['env', mark, process.execPath, runnerProgram()] }
+  return { mark, runner: ['env', mark, process.execPath, RUNNER] }
 }
 
 it('a runner that is frozen loses its task to another, whose outcome is the one that counts', async () => {

@@ -281,6 +281,22 @@ describe('requests as tasks', () => {
     expect(written).toEqual(['POST http://calc/in {"a":1}: answer to GET /there?a=1'])
   })
 
+  it('that are none, as somebody wrote them into the store, are told of, and the rest goes on', async () => {
+    const { session } = calc(() => 200)
+    const store = await openStore(':memory:')
+    onTestFinished(() => store.close())
+    const request = { method: 'GET', url: 'http://calc/x', headers: {}, body: null }
+    await store.add(['url', 'method', 'good'].map((args) => ({ args, request })))
+    for (const wrong of ['url', 'method']) {
+      const text = JSON.stringify({ ...request, [wrong]: 'a b' })
+      await store.statement(`UPDATE task SET request = '${text}' WHERE args = '${wrong}'`)
+    }
+    const { counts, results } = await collect(undefined, { session, store, restart: true })
+    expect(counts).toMatchObject({ succeeded: 1, failed: 2 })
+    const statusOf = (name: string) => results.find(({ args }) => args === name)?.exitStatus
+    expect([statusOf('url'), statusOf('method'), statusOf('good')]).toEqual([404, 400, 0])
+  })
+
   it('let live requests pass', async () => {
     const { session, seen } = calc(() => 200)
     const run = serveFrom(

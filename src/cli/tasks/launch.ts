@@ -7,8 +7,8 @@ import { randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { fileURLToPath } from 'node:url'
 import { type AgentsProvider, agents } from '../../../providers/agent/index.ts'
+import { compiled } from '../../compiled.ts'
 import { describe } from '../../errors.ts'
 import type { Provider } from '../../provider.ts'
 import type { Session } from '../../session.ts'
@@ -34,13 +34,6 @@ const GRACE = 15_000
 /** What one MPI, which does not hand the environment on by itself, is asked to hand on. */
 const OPEN_MPI = { OMPI_MCA_mca_base_env_list: 'MANYHOST_AGENT_KEY' }
 
-/** The program of `manyhost`, as it was compiled. */
-function program(): string {
-  const here = import.meta.url
-  const compiled = here.endsWith('.ts') ? '../../../dist/src/cli/main.js' : '../main.js'
-  return fileURLToPath(new URL(compiled, here))
-}
-
 /** @throws CliError */
 export async function launch(
   flags: GroundFlags,
@@ -62,7 +55,15 @@ export async function launch(
 
   function begin(): void {
     const [command = '', ...before] = words
-    const args = [process.execPath, program(), 'agent', '--connect', ...dial, '--places', '1']
+    const args = [
+      process.execPath,
+      compiled('cli/main.js'),
+      'agent',
+      '--connect',
+      ...dial,
+      '--places',
+      '1',
+    ]
     args.push('--timeout', isEach ? IDLE_EACH : IDLE)
     args.push('--hub-timeout', `${flags.hubTimeout ?? HUBLESS}ms`)
     const child = spawn(command, [...before, ...args], {

@@ -1,19 +1,13 @@
 /** The service that shell tasks go to: runners, started by whatever provider the session has, as many as are wanted. */
-import { fileURLToPath } from 'node:url'
+import { compiled } from '../../compiled.ts'
 import type { ServiceOptions } from '../../service.ts'
 import type { ClusterRunSettings } from './options.ts'
 
 /** POSTs at a time that one runner is sent at most: each straggler holds one. */
 const MOST_POSTS = 64
 
-/** The program of a runner, as it was compiled. */
-export function runnerProgram(): string {
-  const here = import.meta.url
-  const compiled = here.endsWith('.ts')
-    ? '../../../dist/src/tasks/runner/main.js'
-    : '../runner/main.js'
-  return fileURLToPath(new URL(compiled, here))
-}
+/** The program of a runner. */
+export const RUNNER = compiled('tasks/runner/main.js')
 
 type Settings = Pick<
   ClusterRunSettings,
@@ -46,7 +40,7 @@ export function runnerService(
   if (delayStart !== 0) args.push(`--delay-start=${delayStart / 1_000}`)
   return {
     url,
-    command: [...(settings.runner ?? [process.execPath, runnerProgram()]), ...args],
+    command: [...(settings.runner ?? [process.execPath, RUNNER]), ...args],
     ...(settings.provider && { provider: settings.provider }),
     env: { MANYHOST_RUNNER_TOKEN: token },
     initSize: runners,

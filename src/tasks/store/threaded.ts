@@ -3,8 +3,8 @@
  * every list of a large store and every sync of the disk would hold up the requests that the program serves meanwhile.
  */
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
+import { compiled } from '../../compiled.ts'
 import { describe, ManyhostError } from '../../errors.ts'
 import type { Task } from '../task.ts'
 import { type Answer, type Asked, errorOf, type Question, type ThreadData } from './crossing.ts'
@@ -103,7 +103,8 @@ class Thread {
 
   constructor(workerData: ThreadData) {
     // Flags of this process, such as --cpu-prof, are not the thread's.
-    this.#worker = new Worker(program(), { workerData, execArgv: [], name: 'manyhost store' })
+    const options = { workerData, execArgv: [], name: 'manyhost store' }
+    this.#worker = new Worker(compiled('tasks/store/thread.js'), options)
     this.#worker.on('message', (answer: Answer) => this.#answered(answer))
     this.#worker.on('error', (error) =>
       this.#end(failed(`the thread of the store: ${describe(error)}`)),
@@ -180,11 +181,4 @@ class Thread {
 
 function failed(why: string): ManyhostError {
   return new ManyhostError('MANYHOST_STORE_FAILED', why)
-}
-
-/** As it was compiled. */
-function program(): string {
-  const here = import.meta.url
-  const compiled = here.endsWith('.ts') ? '../../../dist/src/tasks/store/thread.js' : './thread.js'
-  return fileURLToPath(new URL(compiled, here))
 }
