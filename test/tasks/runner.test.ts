@@ -1,6 +1,7 @@
 /** Shell tasks through a real runner over HTTP: real processes, real signals. */
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { now, sleep } from '../../src/time.ts'
@@ -39,15 +40,25 @@ test('the outcome of a task comes behind all of its output', async () => {
 
 test('exit statuses: of the shell, of signals, of commands that are not there', async () => {
   const { run } = await startRunner()
-  const commands = ['exit 7', 'kill -TERM $$', 'kill -9 $$', 'kill -SEGV $$', 'nosuchcommand', 'if']
+  const own = `sh -c 'kill -9 $$'`
+  const commands = [
+    'exit 7',
+    'kill -TERM $$',
+    'kill -9 $$',
+    'kill -SEGV $$',
+    'nosuchcommand',
+    'if',
+    own,
+  ]
   const { outcomes, stderr } = await run(commands)
   const statuses = commands.map((_, n) => outcomes.get(`t${n}`)?.exitStatus)
-  expect(statuses).toEqual([7, 143, 137, 139, 127, 2])
+  expect(statuses).toEqual([7, 143, 137, 139, 127, 2, 137])
   // What the launcher's shell says of the dead is not the task's.
   expect(stderr.get('t1')).toBeUndefined()
   expect(stderr.get('t2')).toBeUndefined()
   expect(stderr.get('t3')).toBeUndefined()
   expect(stderr.get('t4')).toMatch(/nosuchcommand/)
+  expect(stderr.get('t6')).toBeUndefined()
 })
 
 test('a last line `Killed` that the task wrote itself stays', async () => {
@@ -189,6 +200,70 @@ test('a cancelled task: waiting, running, unknown, of another claim', async () =
   expect(outcomes.get('runs')).toMatchObject({ exitStatus: -1, interrupted: 'cancelled' })
   expect(outcomes.get('waits')).toMatchObject({ exitStatus: -1, startTime: null })
   expect(stdout.get('goes')).toBe('yes\n')
+})
+
+test('a line without need of a shell does as a shell would have it do', async () => {
+  const lines = [
+    'true',
+    'false',
+    'test -d /proc',
+    'pwd',
+    'nosuchcommand a',
+    '/nowhere/at/all',
+    '/proc',
+    'env printf %s-%s one two',
+    `echo "it's" 'a "b"' '' $'x' x=y a:b,c@d%e`.replace("$'x'", "'$x *'"),
+    `  printf '%s|' a'b c'"d e"  f ''\t`,
+    'printf a\\nb',
+    `printf "%s" 'two\nlines'`,
+    `sh -c 'exit 7'`,
+    `sh -c 'echo "$0" "$TASK_ID" "$PWD"; echo err >&2' name`,
+    'cat',
+    'exit 3',
+    'cd /nowhere',
+    'if',
+    'unset PATH',
+  ]
+  const { run } = await startRunner({ places: 1 })
+  const { outcomes, stdout, stderr } = await run(lines, { cwd: '/' })
+  const ours = lines.map((line, n) => {
+    const id = `t${n}`
+    return [line, outcomes.get(id)?.exitStatus, stdout.get(id) ?? '', plain(stderr.get(id) ?? '')]
+  })
+  const theirs = lines.map((line, n) => {
+    const env = { ...process.env, TASK_ID: `t${n}` }
+    const told = spawnSync('/bin/sh', ['-c', line], { cwd: '/', env, encoding: 'utf8', input: '' })
+    const status = told.status ?? 128 + constants.signals[told.signal as NodeJS.Signals]
+    return [line, status, told.stdout, plain(told.stderr)]
+  })
+  expect(ours).toEqual(theirs)
+})
+
+/** What a shell says of its own, without the number of the line that it counts. */
+function plain(words: string): string {
+  return words.replaceAll(/(sh: )(?:line )?\d+: /g, '$1')
+}
+
+test('a program that is a line of its own has the time that it takes on INT', async () => {
+  const { start, cancel } = await startRunner({ places: 1, signalWait: 60_000 })
+  const program = `process.on('SIGINT', () => setTimeout(() => { console.log('saved'); process.exit(3) }, 300)); setInterval(() => {}, 1000); console.log('up')`
+  const tasks = [taskOf({ id: 'one', args: `node -e "${program}"` })]
+  let said = ''
+  for await (const message of await start(tasks, { bundleWait: 1 })) {
+    if (message.is !== 'stdout') continue
+    said += message.data.toString()
+    if (said === 'up\n') expect(await cancel('one')).toBe(200)
+  }
+  expect(said).toBe('up\nsaved\n')
+})
+
+test('PATH of a bundle is where the programs of its lines are looked for', async () => {
+  const bin = folder()
+  writeFileSync(join(bin, 'greet'), '#!/bin/sh\necho hello "$1"\n', { mode: 0o755 })
+  const { run } = await startRunner()
+  const { stdout } = await run(['greet you'], { env: { PATH: `${bin}:${process.env.PATH}` } })
+  expect(stdout.get('t0')).toBe('hello you\n')
+  expect((await run(['greet you'])).outcomes.get('t0')?.exitStatus).toBe(127)
 })
 
 test("when the client goes away its tasks end, and nobody else's", async () => {
@@ -391,7 +466,7 @@ test('an environment that is too large for a process is an outcome, not a crash'
   const env = Object.fromEntries(
     Array.from({ length: 40 }, (_, n) => [`BIG${n}`, 'x'.repeat(110_000)]),
   )
-  const { outcomes, stderr } = await run(['true'], { env })
+  const { outcomes, stderr } = await run(['cat /dev/null'], { env })
   expect(outcomes.get('t0')?.exitStatus).toBe(126)
   expect(stderr.get('t0')).toMatch(/too long/i)
   expect((await run(['true'])).outcomes.get('t0')?.exitStatus).toBe(0)

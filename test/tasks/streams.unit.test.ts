@@ -12,6 +12,7 @@ import {
   readAnswer,
 } from '../../src/tasks/runner/protocol.ts'
 import { detaches, isLong, quote } from '../../src/tasks/runner/quote.ts'
+import { simpleWords } from '../../src/tasks/runner/simple.ts'
 import { Obituary, Splitter } from '../../src/tasks/runner/splitter.ts'
 
 const MARK = '\x01abc\x01abd'
@@ -149,6 +150,38 @@ describe('the environment', () => {
       BASH_ENV: 'x',
     }
     expect(baseEnvironment(base)).toEqual({ A: 'new' })
+  })
+})
+
+describe('lines that need no shell', () => {
+  it.each<[string, readonly string[]]>([
+    ['true', ['true']],
+    [' ./a-b_c.sh\t-x  --y=1,2 z@h:/p+q%', ['./a-b_c.sh', '-x', '--y=1,2', 'z@h:/p+q%']],
+    [`convert 'a b'.png "it's"'"' ''`, ['convert', 'a b.png', `it's"`, '']],
+    [`python -c 'a = "$x" # *;\n'`, ['python', '-c', 'a = "$x" # *;\n']],
+  ])('%s', (command, words) => {
+    expect(simpleWords(command)).toEqual(words)
+  })
+
+  it.each([
+    ['nothing', ['', '  ']],
+    ['expansions', ['a $b', 'a "$b"', 'a `b`', 'a *', 'a ?', 'a [b]', 'a ~', 'a {b,c}', 'a ^b']],
+    ['joints', ['a; b', 'a && b', 'a | b', 'a &', '(a)', 'a\nb', '! a', '{ a; }', 'a !b']],
+    ['redirections', ['a > b', 'a <b', 'a 2>&1']],
+    ['other quotes', ['a \\b', 'a "b\\n"', "a 'b", 'a "b', 'a "b`c`"', "'a' b", 'a # b']],
+    ['assignments', ['a=b c', 'a=b']],
+    ['what is of the shell', ['exit 3', 'cd /', 'eval a', '. ./a', 'if', 'for', '[ a ]', ': a']],
+    ['what is not ASCII', ['a é', 'é', 'a\u00a0b', 'a\u3000b', 'a\0b', 'a\vb', 'a\rb']],
+  ])('%s: no', (_, commands) => {
+    expect(commands.filter((one) => simpleWords(one) !== undefined)).toEqual([])
+  })
+
+  it('long lines take time by their length', () => {
+    const long = `a ${'b '.repeat(40_000)}`
+    expect(simpleWords(long)).toHaveLength(40_001)
+    expect(simpleWords(`${long};`)).toBeUndefined()
+    expect(simpleWords(`a ${"'b'".repeat(30_000)};`)).toBeUndefined()
+    expect(simpleWords(`a${' '.repeat(100_000)};`)).toBeUndefined()
   })
 })
 

@@ -5,10 +5,11 @@ import { after, type Timer, wallClock } from '../../time.ts'
 import { TEMPLATE_FAILED, type Template, TemplateError } from '../template.ts'
 import { taskEnvironment } from './environment.ts'
 import { Usage } from './groups.ts'
-import type { Ended, Sink, Stream } from './launcher.ts'
+import { type Ended, type Job, LAUNCHER, type Sink, type Stream } from './launcher.ts'
 import type { Place } from './place.ts'
 import type { OutputStream, RunOutcome, RunTask } from './protocol.ts'
 import { detaches, isLong } from './quote.ts'
+import { simpleWords } from './simple.ts'
 
 /** What holds for the attempts of one bundle. */
 export interface Conditions {
@@ -79,9 +80,8 @@ export class Attempt {
       if (this.#reason) return this.#outcome(startTime, command, { status: 128 + 2 })
       if (detaches(command)) place.wear()
       if (isLong(command)) file = this.#keep(command)
-      const argv = file ? [this.#conditions.shell, file] : [this.#conditions.shell, '-c', command]
       const env = this.#environment(command, place.slot)
-      const ended = await this.#start(argv, env, this.#output)
+      const ended = await this.#start(this.#how(command, file), env, this.#output)
       return this.#outcome(startTime, command, ended)
     } catch (error) {
       // A folder that is full, for one.
@@ -121,11 +121,25 @@ export class Attempt {
     if (limit > 0) this.#timer = after(limit, () => this.interrupt('timeout'))
   }
 
-  async #start(argv: string[], env: Record<string, string>, output: Sink): Promise<Ended> {
+  /** What runs a command: a shell, which may find it in a file, or, where it needs none, the launcher. */
+  #how(command: string, file?: string): Pick<Job, 'argv' | 'isForked'> {
+    const { shell, env } = this.#conditions
+    // Where programs are found is the launcher's PATH, which must be the task's own.
+    const isOurs = shell === LAUNCHER && !('PATH' in env)
+    const words = isOurs && file === undefined ? simpleWords(command) : undefined
+    if (words) return { argv: words, isForked: true }
+    return { argv: file ? [shell, file] : [shell, '-c', command], isForked: false }
+  }
+
+  async #start(
+    how: Pick<Job, 'argv' | 'isForked'>,
+    env: Readonly<Record<string, string>>,
+    output: Sink,
+  ): Promise<Ended> {
     const { cwd } = this.#conditions
     this.#isRunning = true
     try {
-      return (await this.#place?.run({ argv, env, cwd }, output)) as Ended
+      return (await this.#place?.run({ ...how, env, cwd }, output)) as Ended
     } finally {
       this.#isRunning = false
     }
@@ -142,8 +156,7 @@ export class Attempt {
       else this.#place?.signal('SIGKILL')
       return true
     }
-    const argv = [this.#conditions.shell, '-c', command]
-    const { status, message } = await this.#start(argv, { ...this.#conditions.env }, take)
+    const { status, message } = await this.#start(this.#how(command), this.#conditions.env, take)
     if (size > LONGEST_OUTPUT) throw new Error(`it wrote more than ${LONGEST_OUTPUT} bytes`)
     if (status === 0) return Buffer.concat(chunks.stdout).toString('utf8')
     const said = Buffer.concat(chunks.stderr).toString('utf8').trim().slice(-200)

@@ -18,6 +18,11 @@ import { MARK_BYTE, Obituary, Splitter } from './splitter.ts'
 export interface Job {
   /** Words of the command: `['/bin/sh', '-c', 'echo hi']`. */
   readonly argv: readonly string[]
+  /**
+   * Its first word may be a built-in of the launcher's shell, as `echo` is, so that it must run in a fork of it. A fork
+   * and a program cost as little as a program that the launcher starts.
+   */
+  readonly isForked: boolean
   /** Added to the runner's environment. Names are names of the shell. */
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string | undefined
@@ -35,18 +40,24 @@ export interface Ended {
   readonly message?: string
 }
 
+/** The shell that starts all tasks. */
+export const LAUNCHER = '/bin/sh'
+
 /** How long the pipes of a launcher that ended may be held open by one who left its group. */
 const PIPE_PATIENCE = 500
 
 /** In place of a status: what `cd` failed at. */
 const NO_FOLDER = 'folder'
 
-/** `e` is the end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. */
+/** A function of the launcher's; no task is to have a program of this name. */
+const END = '_manyhost_end'
+
+/** The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. */
 function prologue(mark: string): string {
   return (
     `trap : HUP INT QUIT TERM USR1 USR2 PIPE ALRM\n` +
     `exec 9>&2 2>/dev/null\n` +
-    `e() { kill -HUP 0; echo ${quote(mark)}" $1"; echo ${quote(mark)} >&9; }\n`
+    `${END}() { kill -HUP 0; echo ${quote(mark)}" $1"; echo ${quote(mark)} >&9; }\n`
   )
 }
 
@@ -60,7 +71,7 @@ export class Launcher {
   /** Never throws: a shell that cannot be started ends at once, and says why to who runs something. */
   constructor(env: Readonly<Record<string, string | undefined>> = process.env) {
     // `detached`: a session and group of its own.
-    this.#child = spawn('/bin/sh', [], { detached: true, env, stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#child = spawn(LAUNCHER, [], { detached: true, env, stdio: ['pipe', 'pipe', 'pipe'] })
     const { stdin, stdout, stderr } = this.#child
     this.#exited = new Promise((resolve) => {
       const over = (end: { code: number | null; signal: NodeJS.Signals | null; why?: string }) => {
@@ -143,13 +154,14 @@ export class Launcher {
     this.#child.stdin?.destroy()
   }
 
-  #line({ argv, env, cwd }: Job): string {
-    const words = Object.entries(env).map(([name, value]) => `${name}=${quote(value)}`)
-    words.push(...argv.map(quote), '</dev/null 2>&9 9>&-')
-    const command = words.join(' ')
-    if (cwd === undefined) return `${command}; e $?\n`
+  #line({ argv, isForked, env, cwd }: Job): string {
+    let words = ''
+    for (const name in env) words += `${name}=${quote(env[name] as string)} `
+    for (const word of argv) words += `${quote(word)} `
+    const command = `${isForked ? `( ${words})` : words} </dev/null 2>&9 9>&-`
+    if (cwd === undefined) return `${command}; ${END} $?\n`
     // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
-    return `if cd -P -- ${quote(cwd)} 2>&9; then ${command}; e $?; else e ${NO_FOLDER}; fi\n`
+    return `if cd -P -- ${quote(cwd)} 2>&9; then ${command}; ${END} $?; else ${END} ${NO_FOLDER}; fi\n`
   }
 }
 

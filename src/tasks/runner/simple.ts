@@ -1,0 +1,35 @@
+/**
+ * Command lines that need no shell of their own: one program and its arguments, with nothing to expand, to redirect or
+ * to join. To start `/bin/sh` for them costs more than the fork that the launcher makes anyway (design.md).
+ */
+
+/** Unquoted characters that no shell expands, joins or splits at, inside single quotes all, inside double quotes all but those of expansion. */
+const SIMPLE = /^[ \t]*[\w./+-]+(?:[ \t]+(?:[\w./:,+@%=-]|'[^']*'|"[^"$`\\]*")+)*[ \t]*$/
+
+const WORD = /(?:[\w./:,+@%=-]|'[^']*'|"[^"$`\\]*")+/g
+
+/**
+ * Names by which a line asks a shell for more than to start a program: words of its grammar, and what looks at or changes
+ * the shell that it runs in (which would be the launcher's fork, with the launcher's `$$`).
+ */
+const OF_SHELLS = new Set(
+  (
+    'if then else elif fi for select while until do done case esac in function time coproc ' +
+    '. source eval exec cd chdir dirs pushd popd command builtin trap set shopt enable export readonly local declare typeset let ' +
+    'unset alias unalias exit return break continue shift getopts read mapfile readarray wait jobs fg bg ' +
+    'disown suspend logout kill type hash help history fc times umask ulimit print whence'
+  ).split(' '),
+)
+
+/** The words of such a command; `undefined` for one that is for a shell to read. */
+export function simpleWords(command: string): readonly string[] | undefined {
+  if (!SIMPLE.test(command)) return undefined
+  const words = command.match(WORD) as string[]
+  if (OF_SHELLS.has(words[0] as string)) return undefined
+  return words.map(unquoted)
+}
+
+function unquoted(word: string): string {
+  if (!word.includes("'") && !word.includes('"')) return word
+  return word.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single, double) => single ?? double)
+}
