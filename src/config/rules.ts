@@ -1,6 +1,6 @@
 /** What may stand in a file beside the options of services: range and default of each key, in one place. */
 import { FEED_RULES as BROKER_RULES } from '../feed/broker-options.ts'
-import { GATEWAY_RULES as DOOR_RULES } from '../gateway/options.ts'
+import { GATEWAY_RULES as DOOR_RULES, LIMITS } from '../gateway/options.ts'
 import { SESSION_RULES } from '../limits.ts'
 import {
   flag,
@@ -114,15 +114,15 @@ export interface CorsConfig {
   readonly maxAge: number
 }
 
-/** `gateway.limits`. */
+/** `gateway.limits`, with the gateway's own defaults. */
 export const LIMIT_RULES = {
-  headerSize: whole(1, 16_384, { unit: 'bytes' }),
-  headerCount: whole(1, 200),
-  headerTime: milliseconds(10_000),
-  bodySize: whole(0, Number.POSITIVE_INFINITY, { unit: 'bytes' }),
-  bodyRate: whole(0, 0, { unit: 'bytes' }),
-  connections: whole(1, Number.POSITIVE_INFINITY),
-  keepAlive: milliseconds(60_000),
+  headerSize: whole(1, LIMITS.headerSize, { unit: 'bytes' }),
+  headerCount: whole(1, LIMITS.headerCount),
+  headerTime: milliseconds(LIMITS.headerTime),
+  bodySize: whole(0, LIMITS.bodySize, { unit: 'bytes' }),
+  bodyRate: whole(0, LIMITS.bodyRate, { unit: 'bytes' }),
+  connections: whole(1, LIMITS.connections, { unlimited: true }),
+  keepAlive: milliseconds(LIMITS.keepAlive),
 } as const
 
 export type Limits = { readonly [Name in keyof typeof LIMIT_RULES]: number }

@@ -45,6 +45,17 @@ export interface GatewayOptions {
   readonly drainTimeout?: number
 }
 
+/** What a client may send and hold where nothing else is said, in code and in a fleet file. */
+export const LIMITS = {
+  headerSize: 16_384,
+  headerCount: 200,
+  headerTime: 15_000,
+  bodySize: Number.POSITIVE_INFINITY,
+  bodyRate: 512,
+  connections: 20_000,
+  keepAlive: 65_000,
+} as const
+
 /** Every option of the gateway. README's table is held against this one by a test. */
 export const GATEWAY_RULES = {
   listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
@@ -70,13 +81,13 @@ export const GATEWAY_RULES = {
   via: rule<string>('a token', 'manyhost', (value) =>
     typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
   ),
-  headerSize: whole(1, 16_384),
-  headerCount: whole(1, 200),
-  headerTime: milliseconds(15_000),
-  bodySize: whole(0, Number.POSITIVE_INFINITY),
-  bodyRate: whole(0, 512),
-  keepAlive: milliseconds(65_000),
-  connections: whole(1, 20_000),
+  headerSize: whole(1, LIMITS.headerSize),
+  headerCount: whole(1, LIMITS.headerCount),
+  headerTime: milliseconds(LIMITS.headerTime),
+  bodySize: whole(0, LIMITS.bodySize),
+  bodyRate: whole(0, LIMITS.bodyRate),
+  keepAlive: milliseconds(LIMITS.keepAlive),
+  connections: whole(1, LIMITS.connections),
   farewell: milliseconds(0, 'none'),
   drainTimeout: milliseconds(30_000, 'cut at once'),
 } as const
