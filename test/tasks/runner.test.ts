@@ -244,10 +244,13 @@ function plain(words: string): string {
   return words.replaceAll(/(sh: )(?:line )?\d+: /g, '$1')
 }
 
-test('a program that is a line of its own has the time that it takes on INT', async () => {
-  const { start, cancel } = await startRunner({ places: 1, signalWait: 60_000 })
+test.each([
+  ['a line of its own', ''],
+  ['behind a shell that dies of INT', ' && echo not this'],
+])('a program that ends in its own time on INT has that time: %s', async (_, more) => {
+  const { start, cancel, runner } = await startRunner({ places: 1, signalWait: 60_000 })
   const program = `process.on('SIGINT', () => setTimeout(() => { console.log('saved'); process.exit(3) }, 300)); setInterval(() => {}, 1000); console.log('up')`
-  const tasks = [taskOf({ id: 'one', args: `node -e "${program}"` })]
+  const tasks = [taskOf({ id: 'one', args: `node -e "${program}"${more}` })]
   let said = ''
   for await (const message of await start(tasks, { bundleWait: 1 })) {
     if (message.is !== 'stdout') continue
@@ -255,6 +258,7 @@ test('a program that is a line of its own has the time that it takes on INT', as
     if (said === 'up\n') expect(await cancel('one')).toBe(200)
   }
   expect(said).toBe('up\nsaved\n')
+  expect(runner.running).toBe(0)
 })
 
 test('PATH of a bundle is where the programs of its lines are looked for', async () => {

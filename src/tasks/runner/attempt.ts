@@ -1,7 +1,7 @@
 /** One attempt of one task, from its template to its outcome. */
 import { writeFileSync } from 'node:fs'
 import { describe } from '../../errors.ts'
-import { after, type Timer, wallClock } from '../../time.ts'
+import { after, sleep, type Timer, wallClock } from '../../time.ts'
 import { TEMPLATE_FAILED, type Template, TemplateError } from '../template.ts'
 import { taskEnvironment } from './environment.ts'
 import { Usage } from './groups.ts'
@@ -35,6 +35,9 @@ type Reason = 'timeout' | 'cancelled' | 'stopped'
 
 /** Longest output of a `{% %}`. */
 const LONGEST_OUTPUT = 1_048_576
+
+/** How often it is looked whether an interrupted task has left anybody, in ms. */
+const LOOK = 50
 
 const LADDER = ['SIGINT', 'SIGTERM', 'SIGKILL'] as const
 
@@ -139,10 +142,16 @@ export class Attempt {
     const { cwd } = this.#conditions
     this.#isRunning = true
     try {
-      return (await this.#place?.run({ ...how, env, cwd }, output)) as Ended
+      const lingering = (): Promise<void> => this.#linger()
+      return (await this.#place?.run({ ...how, env, cwd, lingering }, output)) as Ended
     } finally {
       this.#isRunning = false
     }
+  }
+
+  /** A shell dies of INT at once: what it had started has the time of the ladder all the same. */
+  async #linger(): Promise<void> {
+    while (this.#reason && this.#isRunning && this.#place?.isInhabited) await sleep(LOOK)
   }
 
   /** The output of a command in the template. */

@@ -26,6 +26,8 @@ export interface Job {
   /** Added to the runner's environment. Names are names of the shell. */
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string | undefined
+  /** Awaited where a signal ended it, before what it left behind in its group is hung up. Never rejects. */
+  readonly lingering?: () => Promise<void>
 }
 
 export type Stream = 'stdout' | 'stderr'
@@ -52,12 +54,19 @@ const NO_FOLDER = 'folder'
 /** A function of the launcher's; no task is to have a program of this name. */
 const END = '_manyhost_end'
 
-/** The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. */
+/** In place of a status: it is above 128, and the launcher waits for a line before it goes on. */
+const HELD = '?'
+
+/**
+ * The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. Trapped signals
+ * interrupt a `read`; a line that nobody waited for is an empty one to the shell.
+ */
 function prologue(mark: string): string {
   return (
     `trap : HUP INT QUIT TERM USR1 USR2 PIPE ALRM\n` +
     `exec 9>&2 2>/dev/null\n` +
-    `${END}() { kill -HUP 0; echo ${quote(mark)}" $1"; echo ${quote(mark)} >&9; }\n`
+    `${END}() { case $1 in 129|1[3-9]?|2??) echo ${quote(mark)}" ${HELD}"; read -r _ || read -r _ || read -r _; esac\n` +
+    `kill -HUP 0; echo ${quote(mark)}" $1"; echo ${quote(mark)} >&9; }\n`
   )
 }
 
@@ -113,7 +122,10 @@ export class Launcher {
       const { why } = await this.#exited
       return { status: -3, message: `the shell that starts tasks cannot be started: ${why ?? ''}` }
     }
-    const run = new Run(this.#mark, sink, { stdout, stderr })
+    const run = new Run(this.#mark, sink, { stdout, stderr }, async () => {
+      await job.lingering?.()
+      stdin.write('\n')
+    })
     this.#current = run
     stdin.write(this.#line(job))
     const ended = await Promise.race([run.ended, this.#exited])
@@ -172,13 +184,20 @@ class Run {
   readonly #pipes: Readonly<Record<Stream, Readable>>
   readonly #splitters: Record<Stream, Splitter>
   readonly #obituary = new Obituary()
+  readonly #held: () => void
   #end!: (status: number) => void
   #status: number | undefined
   #errorsEnded = false
   #isLate = false
 
-  constructor(mark: string, sink: Sink, pipes: Readonly<Record<Stream, Readable>>) {
+  constructor(
+    mark: string,
+    sink: Sink,
+    pipes: Readonly<Record<Stream, Readable>>,
+    held: () => void,
+  ) {
     this.#sink = sink
+    this.#held = held
     this.#pipes = pipes
     this.#splitters = { stdout: new Splitter(mark), stderr: new Splitter(mark) }
     this.ended = new Promise((resolve) => {
@@ -187,10 +206,15 @@ class Run {
   }
 
   take(stream: Stream, chunk: Buffer): void {
-    const { data, end } = this.#splitters[stream].feed(chunk)
+    const { data, end, rest } = this.#splitters[stream].feed(chunk)
     const kept = data && stream === 'stderr' ? this.#obituary.feed(data) : data
     if (kept) this.#pass(stream, kept)
     if (end === undefined) return
+    if (end.trim() === HELD) {
+      this.#held()
+      if (rest) this.take(stream, rest)
+      return
+    }
     if (stream === 'stdout') this.#status = Number(end)
     else this.#errorsEnded = true
     if (this.#status === undefined || !this.#errorsEnded) return

@@ -1,4 +1,5 @@
 /** Where one task runs at a time: a launcher, replaced when it is used up. */
+import { membersOf } from './groups.ts'
 import type { Guard } from './guard.ts'
 import { type Ended, type Job, Launcher, type Sink } from './launcher.ts'
 
@@ -21,6 +22,12 @@ export class Place {
   /** The process group of what runs here. */
   get group(): number | undefined {
     return this.#launcher?.isAlive ? this.#launcher.pid : undefined
+  }
+
+  /** Whether anybody but the launcher is in the group, as far as that is known. */
+  get isInhabited(): boolean {
+    const { group } = this
+    return group !== undefined && membersOf(new Set([group])).has(group)
   }
 
   async run(job: Job, sink: Sink): Promise<Ended> {

@@ -8,6 +8,8 @@ export interface Piece {
   readonly data?: Buffer
   /** Set when the mark was read: the text between the mark and the end of its line. */
   readonly end?: string
+  /** What came behind the mark's line, if anything did. */
+  readonly rest?: Buffer
 }
 
 /** The mark's line is short: nonce, status, newline. */
@@ -36,7 +38,9 @@ export class Splitter {
       const line = bytes.indexOf(10, from)
       if (line >= 0 || bytes.length - from > LONGEST_TAIL) {
         const end = bytes.toString('latin1', from, line < 0 ? from : line)
-        return at > 0 ? { data: bytes.subarray(0, at), end } : { end }
+        const data = at > 0 && { data: bytes.subarray(0, at) }
+        const rest = line >= 0 && line + 1 < bytes.length && { rest: bytes.subarray(line + 1) }
+        return { ...data, end, ...rest }
       }
       return this.#hold(bytes, at)
     }
