@@ -245,11 +245,12 @@ function plain(words: string): string {
 }
 
 test.each([
-  ['a line of its own', ''],
-  ['behind a shell that dies of INT', ' && echo not this'],
-])('a program that ends in its own time on INT has that time: %s', async (_, more) => {
-  const { start, cancel, runner } = await startRunner({ places: 1, signalWait: 60_000 })
-  const program = `process.on('SIGINT', () => setTimeout(() => { console.log('saved'); process.exit(3) }, 300)); setInterval(() => {}, 1000); console.log('up')`
+  ['INT', 'a line of its own', ''],
+  ['TERM', 'a line of its own', ''],
+  ['TERM', 'behind a shell that dies of it', ' && echo not this'],
+])('a program that ends in its own time on %s has that time: %s', async (signal, _, more) => {
+  const { start, cancel, runner } = await startRunner({ places: 1, signalWait: 3_000 })
+  const program = `process.on('SIGINT', () => {}); process.on('SIG${signal}', () => setTimeout(() => { console.log('saved'); process.exit(3) }, 300)); setInterval(() => {}, 1000); console.log('up')`
   const tasks = [taskOf({ id: 'one', args: `node -e "${program}"${more}` })]
   let said = ''
   for await (const message of await start(tasks, { bundleWait: 1 })) {

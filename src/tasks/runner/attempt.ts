@@ -149,7 +149,7 @@ export class Attempt {
     }
   }
 
-  /** A shell dies of INT at once: what it had started has the time of the ladder all the same. */
+  /** A shell dies of TERM at once: what it had started has the time of the ladder all the same. */
   async #linger(): Promise<void> {
     while (this.#reason && this.#isRunning && this.#place?.isInhabited) await sleep(LOOK)
   }
