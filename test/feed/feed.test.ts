@@ -1,11 +1,8 @@
 /** A client and a broker, over real sockets: what is said is heard. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Feed, FeedClient, type FeedMessage } from '../../src/feed/index.ts'
+import { Feed, type FeedMessage } from '../../src/feed/index.ts'
 import { failure, latch, turns, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE } from './help.ts'
+import { client, figure, openFeed, PEOPLE, portOf, socketPath } from './help.ts'
 
 /** Waits until so many subscriptions are there. */
 async function subscribed(feed: Feed, count: number): Promise<void> {
@@ -183,41 +180,29 @@ test('several clients merged, mapped, filtered and published again', async () =>
 })
 
 test('over a unix socket, over IPv6, and by the notation of the original', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'manyhost-feed-'))
-  const path = join(folder, 'feed.sock')
-  try {
-    await using feed = new Feed({
-      endpoints: [`unix:${path}`, '[::1]:0', 'tcp:interface=127.0.0.1:port=0'],
-      identities: PEOPLE,
-    })
-    const urls = await feed.listen()
-    expect(urls[0]).toBe(`unix:${path}`)
-    expect(urls[1]).toMatch(/^tcp:\/\/\[::1\]:\d+$/)
-    const port = Number(/\d+$/.exec(urls[1] as string)?.[0])
-    const identity = { ident: 'alice', secret: 's3cret', settle: 20 }
-    await using local = new FeedClient({ path, ...identity })
-    await using six = new FeedClient({ host: '::1', port, ...identity })
-    local.subscribe('ch1')
-    await subscribed(feed, 1)
-    six.publish('ch1', 'x')
-    expect((await local.read()).payload.toString()).toBe('x')
-    await six.ready()
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const path = socketPath()
+  await using feed = new Feed({
+    endpoints: [`unix:${path}`, '[::1]:0', 'tcp:interface=127.0.0.1:port=0'],
+    identities: PEOPLE,
+  })
+  const urls = await feed.listen()
+  expect(urls[0]).toBe(`unix:${path}`)
+  expect(urls[1]).toMatch(/^tcp:\/\/\[::1\]:\d+$/)
+  await using local = client(path)
+  await using six = client(portOf(urls[1] ?? ''), 'alice', { host: '::1' })
+  local.subscribe('ch1')
+  await subscribed(feed, 1)
+  six.publish('ch1', 'x')
+  expect((await local.read()).payload.toString()).toBe('x')
+  await six.ready()
 })
 
 test('the socket that a killed broker left is taken over, a living one is not', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'manyhost-feed-'))
-  const path = join(folder, 'feed.sock')
-  try {
-    await using first = new Feed({ endpoints: { path } })
-    await first.listen()
-    await using second = new Feed({ endpoints: { path } })
-    expect((await failure(second.listen())).message).toContain('EADDRINUSE')
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const path = socketPath()
+  await using first = new Feed({ endpoints: { path } })
+  await first.listen()
+  await using second = new Feed({ endpoints: { path } })
+  expect((await failure(second.listen())).message).toContain('EADDRINUSE')
 })
 
 test('within the process: subscribe and publish without any socket', async () => {
@@ -234,8 +219,9 @@ test('within the process: subscribe and publish without any socket', async () =>
 })
 
 test('close lets a reader get what waits for it, and clients come again to a new broker', async () => {
-  const feed = await openFeed({ closeTimeout: 60_000 })
-  await using alice = client(feed.port)
+  const path = socketPath()
+  const feed = await openFeed({ endpoints: { path }, closeTimeout: 60_000 })
+  await using alice = client(path)
   alice.subscribe('ch1')
   await alice.ready()
   await subscribed(feed, 1)
@@ -245,8 +231,7 @@ test('close lets a reader get what waits for it, and clients come again to a new
   await closed
   expect(feed.health().status).toBe('closed')
   await until(() => alice.state === 'waiting')
-  await using again = new Feed({ endpoints: `127.0.0.1:${feed.port}`, identities: PEOPLE })
-  await again.listen()
+  await using again = await openFeed({ endpoints: { path } })
   await subscribed(again, 1)
   again.publish('ch1', 'again')
   expect((await alice.read()).payload.toString()).toBe('again')

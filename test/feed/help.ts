@@ -1,5 +1,9 @@
 /** What the tests of the feed share: a broker on a free port, and a peer that says whatever bytes it is told to. */
+import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
 import type { FeedOptions } from '../../src/feed/broker-options.ts'
 import { authFrame, FrameParser, OP, secretHash, shortText } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type FeedClientOptions } from '../../src/feed/index.ts'
@@ -22,14 +26,22 @@ export function portOf(url: string): number {
   return Number(/:(\d+)$/.exec(url)?.[1])
 }
 
+/** Where a broker can come again: unlike a port that was given up, it is nobody else's meanwhile. */
+export function socketPath(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'manyhost-feed-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return join(folder, 'feed.sock')
+}
+
 /** A client that does not wait long for anything. */
 export function client(
-  port: number,
+  where: number | string,
   ident: keyof typeof PEOPLE = 'alice',
   options: Partial<FeedClientOptions> = {},
 ): FeedClient {
   const { secret } = PEOPLE[ident]
-  return new FeedClient({ port, ident, secret, settle: 20, retryMin: 5, ...options })
+  const at = typeof where === 'number' ? { port: where } : { path: where }
+  return new FeedClient({ ...at, ident, secret, settle: 20, retryMin: 5, ...options })
 }
 
 export interface RawFrame {

@@ -3,7 +3,7 @@ import { OP, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/
 import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
 import { falseClock } from '../clock.ts'
 import { failure, latch, turns, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE, portOf, Raw } from './help.ts'
+import { client, figure, openFeed, PEOPLE, portOf, Raw, socketPath } from './help.ts'
 
 const ERRORS = 'manyhost_feed_connection_error_total'
 const publish = (ident: string, channel: string, payload: string | Buffer): Buffer =>
@@ -149,17 +149,15 @@ test('weakness 7: what is published without a connection waits, by the rule, and
 })
 
 test("weakness 7: drop: 'newest' keeps what came first", async () => {
-  const feed = await openFeed()
-  const { port } = feed
-  await feed.close()
+  const path = socketPath()
   const frame = publish('alice', 'ch1', 'x').length
-  await using alice = client(port, 'alice', { bufferLimit: frame * 2, drop: 'newest' })
+  await using alice = client(path, 'alice', { bufferLimit: frame * 2, drop: 'newest' })
   for (const text of ['1', '2', '3']) alice.publish('ch1', text)
   expect([alice.waiting, alice.dropped]).toEqual([2, 1])
-  await using again = new Feed({ endpoints: `127.0.0.1:${port}`, identities: PEOPLE })
+  await using feed = new Feed({ endpoints: { path }, identities: PEOPLE })
   const seen: string[] = []
-  again.subscribe('ch1', ({ payload }) => seen.push(payload.toString()))
-  await again.listen()
+  feed.subscribe('ch1', ({ payload }) => seen.push(payload.toString()))
+  await feed.listen()
   await until(() => seen.length === 2)
   expect(seen).toEqual(['1', '2'])
 })
