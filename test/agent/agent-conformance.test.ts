@@ -1,30 +1,22 @@
 /** What every provider must do, done on the machine of an agent. */
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll } from 'vitest'
 import type { Provider } from '../../src/provider.ts'
 import { pidsOf } from '../help.ts'
+import { portBase } from '../ports.ts'
 import { conformance } from '../providers/conformance.ts'
 import { agentHere, type Here, hub, KEY } from './help.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'manyhost-conformance-agent-'))
-const elsewhere = `127.0.0.1:${await freePort()}`
+const elsewhere = `127.0.0.1:${portBase}`
 /** For the session that is killed: it comes to any hub at that address. */
 const waiting = agentHere(elsewhere, { places: 8 })
 afterAll(async () => {
   await waiting.end()
   rmSync(scratch, { recursive: true, force: true })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((done) => server.once('listening', done))
-  const { port } = server.address() as { port: number }
-  await new Promise((done) => server.close(done))
-  return port
-}
 
 /** A hub with an agent, which ends with it. */
 function withAgent(): Provider {

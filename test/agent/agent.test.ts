@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentEvent, AgentsProvider } from '../../providers/agent/index.ts'
 import { Session } from '../../src/index.ts'
 import { pidsOf, ready, service, states, until } from '../help.ts'
+import { portBase } from '../ports.ts'
 import { get, specOf } from '../providers/process-help.ts'
 import { agentFar, come, compiled, type Far, hub, removeCompiled } from './help.ts'
 
@@ -81,7 +82,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     ])
     expect(provider.agents[0]?.instances.length).toBe(2)
     expect(session.cluster(url).instances.length).toBe(2)
-    expect(agent.said()).toContain('connected')
+    await until(() => agent.said().includes('connected'), 'it has said so')
   })
 
   it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
@@ -141,7 +142,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     await until(() => pidsOf(frozen).length === 0, 'it has ended what it had by itself')
     await come(provider, 2)
     expect(provider.agents.flatMap(({ instances }) => instances)).toEqual([replaced])
-    expect(spare.said()).toContain(replaced)
+    await until(() => spare.said().includes(replaced), 'it has said what it has')
   })
 
   it('SIGTERM: what runs on it is drained and started elsewhere, then it ends with 0', async () => {
@@ -171,8 +172,8 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
   })
 
   it('survives a restart of the hub: what it had ends, and it serves the new one', async () => {
-    const first = hub()
-    const listen = await first.address()
+    const listen = `127.0.0.1:${portBase}`
+    const first = hub({ listen })
     const agent = await start(first)
     const session = open(first, 1)
     await ready(session, url, 1)
@@ -191,16 +192,13 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     provider.on('refused', () => refused++)
     const agent = await start(provider)
     expect(await agent.exit).toBe(6)
-    expect(agent.said()).toMatch(/key/)
-    expect(refused).toBeGreaterThan(0)
+    await until(() => /key/.test(agent.said()) && refused > 0, 'both have said so')
     expect(provider.agents).toEqual([])
     await provider.close?.()
   })
 
   it('waits for a hub that is not there yet', async () => {
-    const provider = hub()
-    const listen = await provider.address()
-    await provider.close?.()
+    const listen = `127.0.0.1:${portBase}`
     const agent = await agentFar(listen, '--places', '1')
     far.push(agent)
     await until(() => agent.said().includes('lost'), 'it has tried')
@@ -214,7 +212,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const provider = hub()
     const agent = await start(provider, '--timeout', '300ms')
     expect(await agent.exit).toBe(0)
-    expect(agent.said()).toContain('idle for 300 ms')
+    await until(() => agent.said().includes('idle for 300 ms'), 'it has said why')
     await provider.close?.()
   })
 })

@@ -96,10 +96,10 @@ describe('a lane', () => {
     const { socket } = await dispatcher.upgrade({ path: '/', protocol: 'echo' })
     socket.write('hello')
     expect(String((await once(socket, 'data'))[0])).toBe('hello')
-    const bye = once(socket, 'data')
+    const [bye, ended] = [once(socket, 'data'), once(socket, 'end')]
     socket.end()
     expect(String((await bye)[0])).toBe('bye')
-    await once(socket, 'end')
+    await ended
   })
 
   it('an answer that the end of the connection ends is whole; one that is reset is an error', async () => {

@@ -8,15 +8,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Guard } from '../../providers/process/guard.ts'
 import { processes } from '../../providers/process/index.ts'
 import { lockByDatagram, reservePort } from '../../providers/process/ports.ts'
-import {
-  buildProviders,
-  isAlive,
-  markerOf,
-  pidsWith,
-  portBase,
-  specOf,
-  until,
-} from './process-help.ts'
+import { portBase } from '../ports.ts'
+import { buildProviders, isAlive, markerOf, pidsWith, specOf, until } from './process-help.ts'
 
 const signal = new AbortController().signal
 

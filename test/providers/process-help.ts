@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { Dispatcher } from 'undici'
@@ -9,25 +8,6 @@ import type { StartSpec } from '../../src/provider.ts'
 export { until } from '../help.ts'
 
 export const server = resolve('test/fakes/process-server.mjs')
-
-/** First of 200 ports for the tests of this process: others may run the same tests at the same time. */
-export const portBase = await claimPorts()
-
-/**
- * Whoever listens on the last port of a block has the block, to the end of its process. From 20,000 up are the ports of
- * those that name none, as other tests do.
- */
-async function claimPorts(): Promise<number> {
-  for (let turn = 0; turn < 40; turn++) {
-    const base = 12_000 + 200 * ((process.pid + turn) % 40)
-    const claim = createServer().unref()
-    const isMine = await new Promise((resolve) => {
-      claim.once('error', () => resolve(false)).listen(base + 199, '127.0.0.1', () => resolve(true))
-    })
-    if (isMine) return base
-  }
-  throw new Error('40 others run these tests')
-}
 
 let count = 0
 

@@ -6,7 +6,8 @@ import { type ProcessOptions, processes } from '../../providers/process/index.ts
 import { ManyhostError } from '../../src/errors.ts'
 import type { ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
 import { heldMemory } from '../help.ts'
-import { get, isAlive, pidsWith, portBase, server, specOf, until } from './process-help.ts'
+import { portBase } from '../ports.ts'
+import { get, isAlive, pidsWith, server, specOf, until } from './process-help.ts'
 
 const onePort = portBase
 const signal = new AbortController().signal
@@ -179,7 +180,9 @@ describe('the end', () => {
     const stalled = failureOf(get(running.dispatcher, '/hang'))
     void stalled.then(() => order.push('failed'))
     await get(running.dispatcher, '/pid')
-    process.kill(Number(/(\d+) leads/.exec(spec.output)?.[1]), 'SIGKILL')
+    // Who leads says so by another way than the server's.
+    const [, leader] = await until(() => /(\d+) leads/.exec(spec.output) ?? false)
+    process.kill(Number(leader), 'SIGKILL')
     const error = await stalled
     expect(error.code).toBe('MANYHOST_INSTANCE_ENDED')
     expect(error.message).toBe(`instance ${spec.id} ended: killed by SIGKILL`)

@@ -1,9 +1,10 @@
 import { createServer, type Server } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type FixedOptions, fixed } from '../../providers/static.ts'
+import { portBase } from '../ports.ts'
 import { get, specOf, until } from './process-help.ts'
 
 const signal = new AbortController().signal
@@ -101,11 +102,8 @@ test('stop cuts what does not end within the grace, which a second call shortens
 })
 
 test('accepts is refused where nobody listens', async () => {
-  const other = createTcpServer().listen(0, '127.0.0.1')
-  await until(() => other.listening)
-  const { port } = other.address() as AddressInfo
-  await new Promise((resolve) => other.close(resolve))
-  const running = await fixed({ urls: [`http://127.0.0.1:${port}`] }).start(specOf(), { signal })
+  const nobody = fixed({ urls: [`http://127.0.0.1:${portBase}`] })
+  const running = await nobody.start(specOf(), { signal })
   await expect(running.accepts?.(signal)).rejects.toMatchObject({ code: 'ECONNREFUSED' })
   await running.stop(0)
 })
