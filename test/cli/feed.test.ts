@@ -34,6 +34,7 @@ test('broker, subscribe, publish and sendfile', { timeout: 120_000 }, async () =
   const plain = start(['feed', 'subscribe', ...me, '-n', '3', '-o', output], { env: SECRET })
   const json = start(['feed', 'subscribe', ...me, '-n', '3', '--json'], { env: SECRET })
   await shows(/^manyhost_feed_subscriptions\{.*chan="c".*\} 2$/m)
+  await running.until(/is alice[\s\S]*is alice/, 'stderr')
   expect(running.stderr().match(/is alice/g)).toHaveLength(2)
   const secretFile = join(folder(), 'secret')
   writeFileSync(secretFile, 's3cret\n')

@@ -62,11 +62,12 @@ export function start(args: readonly string[], { env, cwd }: RunOptions = {}): S
   onTestFinished(() => {
     if (child.exitCode === null) child.kill('SIGKILL')
   })
-  const ended = once(child, 'close').then(([code]) => ({
-    code: code as number | null,
-    stdout,
-    stderr,
-  }))
+  // Not its exit, which may be told before its last words.
+  let isOver = false
+  const ended = once(child, 'close').then(([code]) => {
+    isOver = true
+    return { code: code as number | null, stdout, stderr }
+  })
   return {
     process: child,
     ended,
@@ -76,7 +77,7 @@ export function start(args: readonly string[], { env, cwd }: RunOptions = {}): S
       for (;;) {
         const found = pattern.exec(where === 'stdout' ? stdout : stderr)
         if (found) return found
-        if (child.exitCode !== null) {
+        if (isOver) {
           throw new Error(`it ended with ${child.exitCode} before ${pattern}: ${stdout}${stderr}`)
         }
         await new Promise((resolve) => setTimeout(resolve, 10))
