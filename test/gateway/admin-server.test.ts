@@ -7,6 +7,7 @@ import { createGateway, type GatewayOptions } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
 import { Session as Core } from '../../src/session.ts'
 import { latch } from '../help.ts'
+import { portBase } from '../ports.ts'
 import { ready } from './admin-help.ts'
 import { atEnd, tidy, until } from './help.ts'
 
@@ -78,14 +79,10 @@ test('an address that is taken opens neither', async () => {
   atEnd(async () => other.close())
   await new Promise((resolve) => other.once('listening', resolve))
   const taken = (other.address() as AddressInfo).port
-  const free = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => free.once('listening', resolve))
-  const { port } = free.address() as AddressInfo
-  await new Promise((resolve) => free.close(resolve))
   const admin = { listen: `127.0.0.1:${taken}` }
-  const opened = createGateway(begun(), { listen: `127.0.0.1:${port}`, admin })
+  const opened = createGateway(begun(), { listen: `127.0.0.1:${portBase}`, admin })
   await expect(opened).rejects.toThrow(/admin: cannot listen on .*: it is taken/)
-  await expect(fetch(`http://127.0.0.1:${port}/`)).rejects.toThrow()
+  await expect(fetch(`http://127.0.0.1:${portBase}/`)).rejects.toThrow()
 })
 
 test('a session that counts nothing has no admin address', async () => {
