@@ -56,6 +56,8 @@ describe('claims', () => {
     await hub.shows('waiting', 1)
     gone.abort(new Error('gone'))
     await waiting
+    // That he has hung up is known to him first.
+    await hub.shows('waiting', 0)
     const job = await hub.submit(service, { a: 1 })
     const claim = await hub.claim(service, 'two', LONG)
     expect(claim.body.data.id).toBe(job.slice(6))

@@ -115,10 +115,13 @@ describe('requests to the virtual URL', () => {
   })
 
   it('200 requests over three workers, one of which polls', async () => {
-    const { session, worker } = await stage()
+    const { session, worker, hub } = await stage()
     worker({ name: 'a' })
     worker({ name: 'b' })
     worker({ name: 'c', wait: 0 })
+    // One that is there first could be done with all before the others are.
+    await ready(session, CALC, 3)
+    await hub.shows('waiting', 2)
     await using client = session.client()
     const send = async (n: number) =>
       (await (await client.post(CALC, { json: { n } })).json()) as {
