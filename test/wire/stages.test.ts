@@ -161,6 +161,7 @@ describe('back-pressure', () => {
         dial: { wireBufHigh: 1_048_576, wireBufLow: 1_024, stallTimeout: 0 },
       },
     )
+    await until(() => server.links.size === 1)
     const [theirs] = server.links as Set<Ends>
     const piece = Buffer.alloc(1_000_000)
     const whole = 100 * piece.length
