@@ -1,6 +1,6 @@
 /** What goes wrong around a batch, and does not end it. */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -17,17 +17,23 @@ function folder(): string {
 }
 
 it('a store that is locked by another program: outcomes wait, and none is lost', async () => {
-  const path = join(folder(), 'tasks.db')
+  const at = folder()
+  const [path, go] = [join(at, 'tasks.db'), join(at, 'go')]
   const store = await openStore(path, { busyTimeout: 50 })
   onTestFinished(() => store.close())
   const problems: string[] = []
-  const run = runCluster(
-    Array.from({ length: 200 }, () => 'true'),
-    { store, places: 2, onProblem: (problem) => problems.push(problem) },
-  )
+  // All but the first end when the store is locked, however fast they are.
+  const held = Array.from({ length: 199 }, () => `until test -e ${go}; do sleep 0.02; done`)
+  const run = runCluster(['true', ...held], {
+    store,
+    places: 2,
+    onProblem: (problem) => problems.push(problem),
+  })
   await until(() => run.counts.succeeded > 0)
-  const other = new Database(path)
+  // It may have to wait for the lock as well.
+  const other = new Database(path, { timeout: 60_000 })
   other.exec('BEGIN IMMEDIATE')
+  writeFileSync(go, '')
   await until(() => problems.some((one) => /locked by another program/.test(one)))
   other.exec('COMMIT')
   other.close()
