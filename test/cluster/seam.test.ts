@@ -160,22 +160,31 @@ test.each([
 
 test('available: no start is tried beyond it, and what it gains is used', async () => {
   const { provider } = holding()
-  let available = 1
-  let starts = 0
+  let [available, asked, starts] = [1, 0, 0]
   const count = (): Said => {
     starts++
     return {}
   }
-  const counted = saying(provider, count, { available: () => available })
+  const counted = saying(provider, count, {
+    available: () => {
+      asked++
+      return available
+    },
+  })
+  /** The loop has looked again: however many turns there are until its tick. */
+  const looks = async (): Promise<void> => {
+    const before = asked
+    await until(() => asked > before + 1)
+  }
   session.startup({ url, provider: counted, initSize: 3 })
   await ready(session, url, 1)
-  await turns()
+  await looks()
   expect([starts, session.cluster(url).instances.length]).toEqual([1, 1])
   available = 3
   await ready(session, url, 3)
   // What it loses is told by the end of instances, not by stopping those that are there.
   available = 1
-  await turns()
+  await looks()
   expect([starts, states(session, url).ready]).toEqual([3, 3])
 })
 
