@@ -166,7 +166,6 @@ test('a task that ends well on INT, though its time was over, has not succeeded'
 test('what a task leaves in the background is ended, seen or hidden', async () => {
   const { run } = await startRunner({ places: 1 })
   const hidden = join(folder(), 'hides.sh')
-  const { writeFileSync } = await import('node:fs')
   writeFileSync(hidden, 'nohup sleep 77 >/dev/null 2>&1 &\n')
   await run([
     { args: 'sleep 77 & echo left', id: 'seen' },
@@ -328,7 +327,6 @@ test('a drain hands back what waits, and ends when what runs has ended', async (
   const refused = await post('')
   expect([refused.statusCode, refused.headers['x-manyhost-return']]).toEqual([503, '1'])
   await refused.body.dump()
-  const { writeFileSync } = await import('node:fs')
   writeFileSync(file, '')
   const { outcomes, messages } = await answer
   expect([...outcomes.keys()]).toEqual(['runs'])
@@ -404,10 +402,20 @@ test('a rate limit spaces the starts', async () => {
 })
 
 test('usage is sampled', async () => {
-  const { run } = await startRunner({ places: 1, monitor: true })
-  const { csv, outcomes } = await run([
-    { args: 'i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; sleep 1.2', memory: 10_000 },
-  ])
+  const { start } = await startRunner({ places: 1, monitor: true })
+  const seen = join(folder(), 'seen')
+  // It works until that was seen.
+  const busy = 'i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done'
+  const tasks = [taskOf({ args: `until test -e ${seen}; do ${busy}; done`, memory: 10_000 })]
+  const answer = await start(tasks)
+  async function* watched() {
+    for await (const message of answer) {
+      const text = message.is === 'csv' ? String(message.data) : ''
+      if (text.split('\n').some((line) => Number(line.split(',')[1]) > 0)) writeFileSync(seen, '')
+      yield message
+    }
+  }
+  const { csv, outcomes } = await collect(watched(), tasks)
   expect(csv.get('t0')).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
   expect(outcomes.get('t0')?.memoryMax).toBeGreaterThan(10_000)
   expect(outcomes.get('t0')?.coresMax).toBeGreaterThan(0)
