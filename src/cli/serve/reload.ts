@@ -1,5 +1,5 @@
 /** A changed file, applied to what runs: all of it or, when it is wrong, none. */
-import { existsSync, statSync, unwatchFile, watchFile } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from 'pino'
 import { applyConfig, type ToService } from '../../config/apply.ts'
@@ -8,6 +8,8 @@ import { diffConfig } from '../../config/diff.ts'
 import { asError } from '../../errors.ts'
 import type { Gateway, GatewayOptions } from '../../gateway/index.ts'
 import type { Session } from '../../index.ts'
+import { stampOf } from '../../stamp.ts'
+import { every, type Timer } from '../../time.ts'
 import { fileKeys, secretsOf } from './doors.ts'
 import { feedOptions } from './feed.ts'
 import { type Fleet, readFleet } from './fleet.ts'
@@ -37,6 +39,7 @@ export class Reloader {
   #working: Promise<void> | undefined
   #again = false
   #closed = false
+  #watching: Timer | undefined
 
   constructor(served: Served, first: Fleet, running: Config) {
     this.#served = served
@@ -141,20 +144,32 @@ export class Reloader {
     }
   }
 
-  /** Reloads whenever the file changes. */
+  /** Reloads whenever the file changes, and at once if it has changed since it was first read. */
   watch(): void {
-    const { file } = this.#served
-    watchFile(file, { interval: INTERVAL, persistent: false, bigint: true }, (now, before) => {
+    let seen = this.#first.stamp
+    let isLooking = false
+    const look = async (): Promise<void> => {
+      const now = await stat(this.#served.file)
+      if (stampOf(now) === seen || now.size === 0) return
+      seen = stampOf(now)
+      void this.reload()
+    }
+    this.#watching = every(INTERVAL, () => {
+      // A mount that hangs is asked once.
+      if (isLooking) return
+      isLooking = true
       // A file that is being replaced is gone for a moment.
-      const isThere = existsSync(file) && statSync(file).size > 0
-      if (isThere && now.mtimeNs !== before.mtimeNs) void this.reload()
+      const ended = (): void => {
+        isLooking = false
+      }
+      look().then(ended, ended)
     })
   }
 
   /** Nothing is applied any more; resolves when what is being applied is done. */
   async close(): Promise<void> {
     this.#closed = true
-    unwatchFile(this.#served.file)
+    this.#watching?.clear()
     await this.#working
   }
 }

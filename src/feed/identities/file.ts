@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { parse } from 'yaml'
 import { describe, ManyhostError } from '../../errors.ts'
+import { stampOf } from '../../stamp.ts'
 import { every, type Timer } from '../../time.ts'
 import type { Identity, IdentitySource } from '../rights.ts'
 import { parseTable } from './memory.ts'
@@ -17,9 +18,9 @@ export function fromFile(path: string, { interval = INTERVAL } = {}): IdentitySo
   let stamp = ''
   let timer: Timer | undefined
   const look = (): string => {
-    const { mtimeMs, size, ino } = statSync(path)
-    if (size > MOST) throw new Error(`it has ${size} bytes, ${MOST} at most`)
-    return `${mtimeMs}/${size}/${ino}`
+    const stat = statSync(path)
+    if (stat.size > MOST) throw new Error(`it has ${stat.size} bytes, ${MOST} at most`)
+    return stampOf(stat)
   }
   const load = (): void => {
     try {

@@ -1,0 +1,35 @@
+/** A fleet file that is watched. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { mustReadFleet } from '../../src/cli/serve/fleet.ts'
+import { openLog } from '../../src/cli/serve/log.ts'
+import { ProviderShop } from '../../src/cli/serve/providers.ts'
+import { Reloader } from '../../src/cli/serve/reload.ts'
+import { applyConfig } from '../../src/config/apply.ts'
+import { Session } from '../../src/index.ts'
+import { until } from '../help.ts'
+
+test('what is saved while the first file is still being put into effect is not missed', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'manyhost-reload-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'fleet.yaml')
+  const fleet = (...names: readonly string[]): string =>
+    `services:\n${names.map((name) => `  http://${name}: { command: [node, ${name}.mjs], size: 0 }\n`).join('')}`
+  writeFileSync(file, fleet('calc'))
+  const first = mustReadFleet(file, {})
+  writeFileSync(file, fleet('calc', 'sums'))
+
+  const log = openLog({ how: 'quiet', level: 'error' })
+  const session = new Session()
+  onTestFinished(() => session.close({ force: true }))
+  const { toService } = new ProviderShop(session.metrics, log.logger)
+  const { running } = await applyConfig(session, undefined, first.config, toService)
+  expect(session.clusters.map(({ url }) => url)).toEqual(['http://calc'])
+  const served = { file, env: {}, session, gateways: [], toService, log }
+  const reloader = new Reloader(served, first, running)
+  onTestFinished(() => reloader.close())
+  reloader.watch()
+  await until(() => session.clusters.length === 2)
+})
