@@ -2,17 +2,9 @@
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { Session } from '../../src/session.ts'
-import { RUNNER } from '../../src/tasks/server/runners.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
-import { runnersOf } from './runner-help.ts'
-
-let marks = 0
-
-function marked() {
-  const mark = `MANYHOST_MARK=lost-${process.pid}-${++marks}`
-  return { mark, runner: ['env', mark, process.execPath, RUNNER] }
-}
+import { marked, runnersOf } from './runner-help.ts'
 
 it('a runner that is frozen loses its task to another, whose outcome is the one that counts', async () => {
   const store = await openStore(':memory:')

@@ -7,40 +7,20 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/session.ts'
 import {
-  type ClusterRunOptions,
   type NewTask,
   openStore,
   runCluster,
   serveForever,
   serveFrom,
   type TaskResult,
-  type TaskSource,
 } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
+import { collect } from './collect.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-tasks-'))
   onTestFinished(() => rmSync(path, { recursive: true, force: true }))
   return path
-}
-
-/** All outcomes, and what was written. */
-async function collect(source: TaskSource | undefined, options: ClusterRunOptions = {}) {
-  let text = ''
-  const problems: string[] = []
-  const run = runCluster(source, {
-    inMemory: options.store === undefined,
-    places: 4,
-    signalWait: 300,
-    onOutput: (_task, stream, chunk) => {
-      text += `${stream} ${Buffer.from(chunk)}`
-    },
-    onProblem: (problem) => problems.push(problem),
-    ...options,
-  })
-  const results: TaskResult[] = []
-  for await (const one of run) results.push(one)
-  return { results, counts: await run, text, problems }
 }
 
 const byArgs = (results: readonly TaskResult[]) =>

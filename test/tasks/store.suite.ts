@@ -33,18 +33,20 @@ export async function listed(store: Store, ...args: Parameters<Store['list']>): 
 const lines = (count: number, name = 'task'): { args: string }[] =>
   Array.from({ length: count }, (_, index) => ({ args: `${name} ${index}` }))
 
-export function storeSuite(name: string, fresh: () => Promise<Place>): void {
-  async function place(): Promise<{ store: Store; server: string; again: Place['open'] }> {
-    const where = await fresh()
-    const store = await where.open()
-    onTestFinished(() => store.close())
-    const again: Place['open'] = async (options) => {
-      const opened = await where.open(options)
-      onTestFinished(() => opened.close())
-      return opened
-    }
-    return { store, server: await store.join('here'), again }
+/** A store of this test alone, and a server of it that does nothing by itself. */
+export async function openPlace(fresh: () => Promise<Place>) {
+  const where = await fresh()
+  const again: Place['open'] = async (options) => {
+    const opened = await where.open(options)
+    onTestFinished(() => opened.close())
+    return opened
   }
+  const store = await again()
+  return { store, server: await store.join('here'), again }
+}
+
+export function storeSuite(name: string, fresh: () => Promise<Place>): void {
+  const place = () => openPlace(fresh)
 
   describe(`a store on ${name}`, () => {
     it('keeps all fields of a task, from submission to outcome', async () => {
