@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { hostname } from 'node:os'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { Session } from '../../src/session.ts'
 import { processId } from '../../src/tasks/server/life.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
@@ -10,9 +11,10 @@ import {
   type ClusterRunOptions,
   runCluster,
   serveForever,
+  submitFrom,
   type TaskResult,
 } from '../../src/tasks.ts'
-import { gate, NEVER, until } from '../help.ts'
+import { gate, holding, NEVER, until } from '../help.ts'
 import { collect } from './collect.ts'
 import { marked, runnersOf } from './runner-help.ts'
 import { listed, openPlace, outcome, type Place } from './store.suite.ts'
@@ -118,7 +120,9 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
 
     it('claims, and keeps outcomes of, no more than a bundle at a time', async () => {
       const { store } = await openPlace(fresh)
-      await store.add(Array.from({ length: 20 }, (_, n) => ({ args: `true ${n}` })))
+      const session = new Session({ provider: holding().provider })
+      onTestFinished(() => session.close())
+      session.startup({ url: 'http://calc', concurrency: 20 })
       const sizes: Record<'claim' | 'complete', number[]> = { claim: [], complete: [] }
       const watched = new Proxy(store, {
         get(target, name) {
@@ -131,8 +135,10 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
           }
         },
       })
-      const { counts } = await rest(watched, { places: 8, bundleSize: 3 })
-      expect(counts.succeeded).toBe(20)
+      const lines = Array.from({ length: 100 }, (_, n) => `GET http://calc/now/${n}`)
+      await submitFrom(lines, { store, kind: 'request' })
+      const { counts } = await rest(watched, { session, bundleSize: 3 })
+      expect(counts.succeeded).toBe(100)
       expect(Math.max(...sizes.claim)).toBe(3)
       expect(Math.max(...sizes.complete)).toBeLessThanOrEqual(3)
     })
