@@ -225,5 +225,57 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
         { cores: 2, memory: 1_000_000, group: 3, tag: { site: 'a', run: 7 } },
       ])
     })
+
+    it('keeps what is handed in with all that is said of it, bundle by bundle', async () => {
+      const { store } = await openPlace(fresh)
+      const lines = Array.from({ length: 250 }, (_, n) => `/data/${n}.png`)
+      const { count, submitId, ids } = await submitFrom([...lines, 'x # MANYHOST: timeout:5'], {
+        store,
+        submitId: 'run-7',
+        bundleSize: 40,
+        template: 'convert {} {-}.jpg',
+        taskCores: 2,
+        taskMemory: 1_000_000,
+        taskTimeout: 30_000,
+        group: 3,
+        tags: { site: 'a' },
+      })
+      expect([count, submitId]).toEqual([251, 'run-7'])
+      const kept = await listed(store)
+      expect(ids).toEqual(kept.slice(0, 100).map(({ id }) => id))
+      const rest = { cores: 2, memory: 1_000_000, group: 3, tag: { site: 'a' }, submitId }
+      expect(kept[7]).toMatchObject({
+        ...rest,
+        args: 'convert /data/7.png /data/7.jpg',
+        timeout: 30_000,
+      })
+      expect(kept[250]).toMatchObject({ ...rest, args: 'convert x x.jpg', timeout: 5_000 })
+    })
+
+    it('takes tasks over HTTP as they are given, and tells of them', async () => {
+      const { store } = await openPlace(fresh)
+      const run = serveForever({ store, listen: {}, evictAfter: NEVER })
+      await run.ready
+      const { url = '', token = '' } = run
+      const given = {
+        args: `echo "it's" # all of it`,
+        group: 3,
+        cores: 0.5,
+        memory: 1_000_000,
+        timeout: 12_345,
+        tag: { site: 'a', run: 7, none: null },
+      }
+      const { count, ids, submitId } = await submitFrom([given], { server: url, token })
+      expect(count).toBe(1)
+      const [id = ''] = ids
+      expect(await store.get(id)).toMatchObject({ ...given, id, submitId })
+      const headers = { authorization: `Bearer ${token}` }
+      const told = await fetch(`${url}/tasks/${id}?wait=60000`, { headers })
+      expect(await told.json()).toMatchObject({ id, exit_status: 0, is_over: true })
+      const progress = await fetch(`${url}/progress`, { headers })
+      expect(await progress.json()).toMatchObject({ succeeded: 1, remaining: 0 })
+      run.drain()
+      await run
+    })
   })
 }
