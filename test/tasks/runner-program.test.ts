@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Session } from '../../src/index.ts'
 import { bundleLines, readAnswer } from '../../src/tasks/runner/protocol.ts'
+import { now } from '../../src/time.ts'
 import { ready, until } from '../help.ts'
 import { clientOf, collect, pidsWith, TOKEN, taskOf } from './runner-help.ts'
 
@@ -79,6 +80,16 @@ test.each(['SIGUSR2', 'SIGTERM'] as const)(
   },
 )
 
+test.each([
+  ['after its delay', '0.5', 500],
+  ['after one that is drawn, up to what is said', '-0.5', 0],
+])('a runner listens %s', async (_, delay, least) => {
+  const begun = now()
+  const { run } = await launch([`--delay-start=${delay}`])
+  expect(now() - begun).toBeGreaterThanOrEqual(least)
+  expect((await run(['true'])).outcomes.get('t0')?.exitStatus).toBe(0)
+})
+
 test('a client timeout ends an idle runner', async () => {
   const { child, run } = await launch(['--client-timeout', '4'])
   const { outcomes } = await run(['true'])
@@ -90,6 +101,10 @@ test.each([
   [['--places', 'many'], {}, /places must be/],
   [['--nonsense'], {}, /nonsense/],
   [['--memory', 'lots'], {}, /a size is/],
+  [['--cores', '0'], {}, /cores must be/],
+  [['--ratelimit', '0'], {}, /rate must be/],
+  [['--bundlesize', '0'], {}, /bundleSize must be/],
+  [['--delay-start', 'soon'], {}, /--delay-start is a number of seconds, got soon/],
   [[], { MANYHOST_RUNNER_TOKEN: 'short' }, /MANYHOST_RUNNER_TOKEN must have 16/],
   [['-t', '{= 1 + =}'], {}, /template/],
 ] as const)('wrong options end it with 2: %j', async (args, env, message) => {

@@ -12,6 +12,7 @@ import {
   runCluster,
   serveForever,
   serveFrom,
+  submitFrom,
   type TaskResult,
 } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
@@ -144,6 +145,23 @@ describe('a cluster', () => {
     // 10 are read ahead, 10 wait in the store; the others are with the runner, on their way back, or not looked at yet.
     expect(most).toBeLessThan(4_000)
     expect(read).toBeLessThan(10_000)
+  })
+
+  it('in memory forgets what is over, and keeps what is to come', async () => {
+    const session = new Session({
+      provider: inProcess((_, answer) => void answer.end(), { style: 'node' }),
+    })
+    onTestFinished(() => session.close())
+    session.startup({ url: 'http://calc', concurrency: 20 })
+    const lines = Array.from({ length: 5_200 }, (_, n) => `GET http://calc/${n}`)
+    const run = serveForever({ inMemory: true, session, kind: 'request', listen: { anyone: true } })
+    await run.ready
+    const { count } = await submitFrom(lines, { server: run.url, kind: 'request' })
+    expect(count).toBe(5_200)
+    await until(() => run.counts.succeeded === 5_200)
+    await until(() => (run.progress?.remaining === 0 && run.progress.total < 5_000) || false)
+    run.drain()
+    expect(await run).toMatchObject({ succeeded: 5_200, failed: 0 })
   })
 
   it('has room by cores: what does not fit waits, what never fits says so', async () => {
