@@ -7,7 +7,6 @@ import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Session } from '../../src/index.ts'
 import { bundleLines, readAnswer } from '../../src/tasks/runner/protocol.ts'
-import { now } from '../../src/time.ts'
 import { ready, until } from '../help.ts'
 import { clientOf, collect, pidsWith, TOKEN, taskOf } from './runner-help.ts'
 
@@ -81,13 +80,25 @@ test.each(['SIGUSR2', 'SIGTERM'] as const)(
 )
 
 test.each([
-  ['after its delay', '0.5', 500],
-  ['after one that is drawn, up to what is said', '-0.5', 0],
-])('a runner listens %s', async (_, delay, least) => {
-  const begun = now()
-  const { run } = await launch([`--delay-start=${delay}`])
-  expect(now() - begun).toBeGreaterThanOrEqual(least)
-  expect((await run(['true'])).outcomes.get('t0')?.exitStatus).toBe(0)
+  ['3600', 'SIGUSR1'],
+  ['-3600', 'SIGTERM'],
+] as const)('a start that is delayed by %s s is given up at %s', async (delay, signal) => {
+  const { child, said } = await launch([`--delay-start=${delay}`])
+  const wait = Number(/^manyhost runner begins in (\S+) s\n$/.exec(said())?.[1])
+  // A negative one is the most that may be drawn.
+  if (Number(delay) > 0) expect(wait).toBe(3_600)
+  else expect(wait > 0 && wait < 3_600, said()).toBe(true)
+  child.kill(signal)
+  expect(await exitOf(child)).toBe(0)
+  expect(said()).not.toMatch(/listens/)
+})
+
+test('a runner listens after its delay', async () => {
+  const { said, child } = await launch(['--delay-start', '0.2'])
+  expect(said()).toMatch(/begins in 0\.2 s/)
+  await until(() => /listens on/.test(said()))
+  child.kill('SIGUSR1')
+  expect(await exitOf(child)).toBe(0)
 })
 
 test('a client timeout ends an idle runner', async () => {
