@@ -165,6 +165,11 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(rows.map(({ previousId }) => previousId)).toEqual([null, rows[0]?.id, rows[1]?.id])
       expect(rows.map(({ nextId }) => nextId)).toEqual([rows[1]?.id, rows[2]?.id, null])
       expect(await store.counts()).toMatchObject({ retried: 2, failed: 1, total: 3 })
+      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 0, failedOut: 1 }])
+      // The last attempt alone can go back.
+      expect(await store.revert({})).toBe(1)
+      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 1, failedOut: 0 }])
+      expect((await listed(store)).map(({ exitStatus }) => exitStatus)).toEqual([1, 1, null])
     })
 
     it('has new tasks before failed ones, eagerly failed ones first, the longest ago before', async () => {
@@ -195,6 +200,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       await store.connect({ id: 'c1', host: 'h', serverId: server, serverHost: 'here' })
       await store.confirm('c1', 'h', [old])
       expect(await store.disconnect('c1', { isEvicted: true })).toBe(1)
+      expect(await store.statement('SELECT id FROM client WHERE evicted = 1')).toHaveLength(1)
       // Even while nobody else has it.
       expect((await store.complete([outcome(old, 9)])).refused).toEqual([{ id, why: 'evicted' }])
       const [again] = (await store.claim({ server })) as [Task]

@@ -147,7 +147,10 @@ export class TaskServer implements Desk {
       books.forget(instance)
       // What it holds and nobody has taken back is nobody's.
       if (settings.confirm && this.#life) {
-        this.store.disconnect(instance).catch((error) => this.problem(describe(error)))
+        const isEvicted = state === 'failed'
+        this.store
+          .disconnect(instance, { isEvicted })
+          .catch((error) => this.problem(describe(error)))
       }
     })
     this.#offs.push(offInstance)
