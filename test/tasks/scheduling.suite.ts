@@ -262,10 +262,10 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const { url = '', token = '' } = run
       const given = {
         args: `echo "it's" # all of it`,
-        group: 3,
+        group: -3,
         cores: 0.5,
         memory: 1_000_000,
-        timeout: 12_345,
+        timeout: 16_100,
         tag: { site: 'a', run: 7, none: null },
       }
       const { count, ids, submitId } = await submitFrom([given], { server: url, token })
