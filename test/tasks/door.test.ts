@@ -1,6 +1,8 @@
 /** A task server's HTTP side: what it takes, what it refuses, what it tells. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { openStore, type ServeOptions, serveForever } from '../../src/tasks.ts'
+import { openStore, runCluster, type ServeOptions, serveForever } from '../../src/tasks.ts'
 import { failure, gate, until } from '../help.ts'
 
 const TOKEN = 'a-token-of-16-or-more'
@@ -8,7 +10,8 @@ const TOKEN = 'a-token-of-16-or-more'
 async function open(options: ServeOptions = {}) {
   const store = await openStore(':memory:')
   onTestFinished(() => store.close())
-  const run = serveForever({ store, signalWait: 200, ...options, listen: { token: TOKEN } })
+  const own = { store, forever: true, places: 2, signalWait: 200 }
+  const run = runCluster(undefined, { ...own, ...options, listen: { token: TOKEN } })
   onTestFinished(async () => {
     run.stop()
     await run
@@ -69,6 +72,23 @@ it('who waits for a task hears of its last attempt when it is over, or that it i
   expect(told).toMatchObject({ is_over: true, attempt: 2, exit_status: 7, previous_id: id })
   // Asked for by the first, the last is told.
   expect((await ask(`/tasks/${id}`)).json()).toEqual(told)
+})
+
+it('a task that failed is not over while it has attempts left, though none has begun', async () => {
+  const [fails, holds] = [gate(), gate()]
+  const { run, post, ask, store } = await open({ maxRetries: 1 })
+  const line = ({ folder }: { folder: string }): string => {
+    const args = `touch ${folder}/on; until test -e ${folder}/open; do sleep 0.05; done; exit 7`
+    return `${JSON.stringify({ args })}\n`
+  }
+  const [id = ''] = (await post(line(fails) + line(holds))).json().ids
+  await until(() => [fails, holds].every(({ folder }) => existsSync(join(folder, 'on'))))
+  run.drain()
+  fails.open()
+  await until(async () => (await store.get(id)).exitStatus === 7)
+  expect((await ask(`/tasks/${id}`)).json()).toMatchObject({ exit_status: 7, is_over: false })
+  holds.open()
+  expect(await run).toMatchObject({ retried: 2 })
 })
 
 it('a task that runs is cancelled once, and one that is not there never', async () => {
