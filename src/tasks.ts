@@ -10,7 +10,7 @@ import {
   type ServeOptions,
 } from './tasks/server/options.ts'
 import { TaskRun } from './tasks/server/run.ts'
-import type { TaskSource } from './tasks/source.ts'
+import { heard, type TaskSource } from './tasks/source.ts'
 
 function begin(source: TaskSource | undefined, options: ClusterRunOptions): TaskRun {
   const settings = parseCluster(options)
@@ -19,19 +19,19 @@ function begin(source: TaskSource | undefined, options: ClusterRunOptions): Task
     throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
   }
   return new TaskRun({
-    source,
+    source: heard(source),
     settings,
     newSession: () => new Session({ provider: processes() }),
   })
 }
 
 /**
- * Serves the tasks of a source, and all that the store has left, to the end. Await it for the counts; iterate it for the
+ * Serves the tasks of a source (none: with `restart`), and all that the store has left, to the end. Await it for the counts; iterate it for the
  * outcomes. A failed task does not reject it.
  * @throws ManyhostError MANYHOST_INVALID_OPTION; rejects with MANYHOST_INVALID_TASK, MANYHOST_GROUP_FAILED, MANYHOST_STORE_...,
  * and with what the source throws, when all that came before has been worked off
  */
-export function serveFrom(source: TaskSource, options: ServeOptions = {}): TaskRun {
+export function serveFrom(source: TaskSource | undefined, options: ServeOptions = {}): TaskRun {
   parseServe(options)
   return begin(source, options)
 }

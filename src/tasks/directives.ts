@@ -54,10 +54,10 @@ export function parseDirectives(text: string): Directives {
     if (word === '') continue
     const [, key, value] = /^([^:=]*)[:=](.*)$/s.exec(word) ?? [word, word, undefined]
     try {
-      if (key === 'cores') found.cores = whole(value, 'cores', 1, 1_000_000)
+      if (key === 'cores') found.cores = coresOf(value)
       else if (key === 'memory') found.memory = memorySize(value ?? '')
       else if (key === 'timeout') found.timeout = taskDuration(value ?? '')
-      else if (key === 'group') found.group = whole(value, 'group', 0, HIGHEST_GROUP)
+      else if (key === 'group') found.group = groupOf(value)
       else {
         const [name, said] = parseTag(value === undefined ? word : `${key}:${value}`)
         tag[name] = said
@@ -81,11 +81,21 @@ export function mergeDirectives(first: Directives, second: Directives): Directiv
   return { ...first, ...second, ...tag }
 }
 
-function whole(value: string | undefined, what: string, min: number, max: number): number {
-  const number = /^\d{1,10}$/.test(value ?? '') ? Number(value) : Number.NaN
-  if (number >= min && number <= max) return number
+/** Half a core is one as well. */
+function coresOf(value = ''): number {
+  const number = /^\d{1,7}(?:\.\d{1,9})?$/.test(value) ? Number(value) : Number.NaN
+  if (number > 0 && number <= 1_000_000) return number
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `${what} is a whole number from ${min} to ${max}, got ${JSON.stringify(value ?? '')}`,
+    `cores is a number above 0, up to 1000000, got ${JSON.stringify(value)}`,
+  )
+}
+
+function groupOf(value = ''): number {
+  const number = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN
+  if (number <= HIGHEST_GROUP) return number
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `group is a whole number from 0 to ${HIGHEST_GROUP}, got ${JSON.stringify(value)}`,
   )
 }

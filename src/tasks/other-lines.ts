@@ -1,6 +1,7 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
 import { checkedHeaders } from '../request.ts'
-import { parseDirectives } from './directives.ts'
+import { type Directives, parseDirectives } from './directives.ts'
+import { taskProblem } from './store/check.ts'
 import { checkTags } from './tags.ts'
 import type { NewTask, TaskRequest } from './task.ts'
 
@@ -23,9 +24,6 @@ export function taskOfJson(text: string): NewTask {
   const args = fields.args ?? (request ? `${request.method} ${request.url}` : undefined)
   if (args !== undefined && typeof args !== 'string') throw new Error('args must be a text')
   if (args?.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
-  const words = ['group', 'cores', 'memory', 'timeout']
-    .filter((name) => fields[name] !== undefined && fields[name] !== null)
-    .map((name) => `${name}:${String(fields[name]).replaceAll(/\s/g, '')}`)
   const rest = Object.entries(fields).filter(([name]) => !FIELDS.includes(name))
   const tag = checkTags({
     ...Object.fromEntries(rest),
@@ -34,10 +32,25 @@ export function taskOfJson(text: string): NewTask {
   })
   return {
     args: args ?? '',
-    ...parseDirectives(words.join(' ')),
+    ...amountsOf(fields),
     ...(request && { request }),
     ...(Object.keys(tag).length > 0 && { tag }),
   }
+}
+
+/** A number is meant as it is, but that `timeout` is in seconds; a text is read as in a directive. */
+function amountsOf(fields: Readonly<Record<string, unknown>>): Directives {
+  const words: string[] = []
+  const amounts: Record<string, number> = {}
+  for (const name of ['group', 'cores', 'memory', 'timeout']) {
+    const value = fields[name]
+    if (value === undefined || value === null) continue
+    if (typeof value === 'number' && name !== 'timeout') amounts[name] = value
+    else words.push(`${name}:${String(value).replaceAll(/\s/g, '')}`)
+  }
+  const problem = taskProblem({ args: '', ...amounts })
+  if (problem !== undefined) throw new Error(problem)
+  return { ...parseDirectives(words.join(' ')), ...amounts }
 }
 
 /**

@@ -1,6 +1,6 @@
 /** From anything that gives lines to tasks, read no faster than they are asked for. */
 import { createReadStream } from 'node:fs'
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { describe, ManyhostError } from '../errors.ts'
 import { type Directives, mergeDirectives, splitLine } from './directives.ts'
 import { linesOf } from './lines.ts'
@@ -29,6 +29,8 @@ export interface SourceOptions {
    * rest goes on. @default 'stop'
    */
   readonly onBad?: 'stop' | ((error: ManyhostError, line: number) => void)
+  /** What is made of each task; where it throws, the line cannot be a task. @default the task as it is */
+  readonly make?: (task: NewTask) => NewTask | Promise<NewTask>
 }
 
 /** Longest line, in bytes. */
@@ -40,19 +42,18 @@ export const LONGEST_LINE = 1_048_576
  */
 export async function* readTasks(
   source: TaskSource,
-  { kind = 'command', defaults = {}, onBad = 'stop' }: SourceOptions = {},
+  { kind = 'command', defaults = {}, onBad = 'stop', make }: SourceOptions = {},
 ): AsyncGenerator<NewTask> {
   let standing = defaults
   for await (const { number, text, problem } of linesOf(source, LONGEST_LINE)) {
     try {
       if (problem !== undefined) throw new Error(problem)
-      if (typeof text !== 'string') {
-        yield merged(standing, checked(text))
-        continue
-      }
-      const { task, all } = taskOfLine(text, kind, standing)
+      const { task, all }: Taken =
+        typeof text === 'string'
+          ? taskOfLine(text, kind, standing)
+          : { task: merged(standing, checked(text)) }
       if (all) standing = mergeDirectives(standing, all)
-      if (task) yield task
+      if (task) yield make ? await make(task) : task
     } catch (cause) {
       const error = bad(number, cause)
       if (onBad === 'stop') throw error
@@ -96,9 +97,15 @@ function checked(task: NewTask): NewTask {
   return task
 }
 
+/** A stream that breaks before anybody reads it must not end the program: who reads it is told. */
+export function heard<Source extends TaskSource | undefined>(source: Source): Source {
+  if (source instanceof Readable) source.on('error', () => {})
+  return source
+}
+
 /** The lines of a file. @throws as `readTasks`; ENOENT and others as the file system says */
 export function readTaskFile(path: string, options: SourceOptions = {}): AsyncGenerator<NewTask> {
-  return readTasks(createReadStream(path), options)
+  return readTaskStream(createReadStream(path), options)
 }
 
 /** The lines of standard input, or of any other stream. */
@@ -106,7 +113,7 @@ export function readTaskStream(
   stream: Readable,
   options: SourceOptions = {},
 ): AsyncGenerator<NewTask> {
-  return readTasks(stream, options)
+  return readTasks(heard(stream), options)
 }
 
 function bad(line: number, cause: unknown): ManyhostError {

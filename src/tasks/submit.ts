@@ -6,7 +6,7 @@ import { ManyhostError } from '../errors.ts'
 import { openPeer, type PeerRequest } from './peer.ts'
 import { Feed } from './server/feed.ts'
 import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
-import { readTasks, type TaskSource } from './source.ts'
+import { heard, readTasks, type TaskSource } from './source.ts'
 import { defaultStore, openStore } from './store/open.ts'
 import type { NewTask } from './task.ts'
 import { compileTemplate } from './template.ts'
@@ -33,18 +33,20 @@ export async function submitFrom(
 ): Promise<Submitted> {
   const settings = parseSubmit(options)
   const submitId = settings.submitId ?? randomUUID()
-  const expand = expander(settings.template)
-  const { signal } = settings
+  const { signal, template } = settings
   // It may be silent for long. A line that has come in part is none.
   if (signal && source instanceof Readable) addAbortSignal(signal, source)
   const { add, close } = await receiver(settings, submitId)
   const ids: string[] = []
   let count = 0
   const feed = new Feed({
-    tasks: readTasks(source, sourceOptions(settings)),
+    tasks: readTasks(heard(source), {
+      ...sourceOptions(settings),
+      ...(template !== '{}' && { make: expander(template) }),
+    }),
     room: async () => Number.POSITIVE_INFINITY,
     add: async (tasks) => {
-      const given = await add(await Promise.all(tasks.map(expand)))
+      const given = await add(tasks)
       count += tasks.length
       if (ids.length < IDS) ids.push(...given.slice(0, IDS - ids.length))
     },
@@ -93,20 +95,12 @@ async function receiver(settings: Settings, submitId: string): Promise<Receiver>
 
 /** The template of a submission becomes part of the task, where it needs nothing of the machine that runs it. */
 function expander(template: string): (task: NewTask) => Promise<NewTask> {
-  if (template === '{}') return async (task) => task
   const compiled = compileTemplate(template)
+  const shell = (): never => {
+    throw new Error('it is run where the task runs: give the template to the cluster')
+  }
   return async (task) => {
-    const args = await compiled.expand({
-      args: task.args,
-      tag: task.tag ?? {},
-      slot: 0,
-      shell: () => {
-        throw new ManyhostError(
-          'MANYHOST_INVALID_OPTION',
-          'template: {% %} is run where the task runs: give it to the cluster, not to submit',
-        )
-      },
-    })
+    const args = await compiled.expand({ args: task.args, tag: task.tag ?? {}, shell })
     return { ...task, args }
   }
 }

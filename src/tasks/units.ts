@@ -35,7 +35,8 @@ export function taskDuration(given: string | number): number {
   }
   const match = /^(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)?$/.exec(text)
   const ms = match && Number(match[1]) * (SECONDS[match[2] ?? 's'] as number) * 1_000
-  if (ms) return Math.ceil(ms)
+  // 16.1 s are 16100.000000000002 ms to the machine.
+  if (ms) return Math.ceil(Number(ms.toFixed(3))) || 1
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
     `a time is seconds above 0, or like '250ms', '30s', '5m', '2h', '01:30:00', got ${JSON.stringify(given)}`,

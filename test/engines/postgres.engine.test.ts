@@ -6,7 +6,8 @@ import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
-import { outcome, storeSuite } from '../tasks/store.suite.ts'
+import { schedulingSuite } from '../tasks/scheduling.suite.ts'
+import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -25,10 +26,12 @@ withEngine(POSTGRES, 'postgresql', () => {
     await postgres?.remove()
   })
 
-  storeSuite('PostgreSQL', async () => {
+  const fresh = async (): Promise<Place> => {
     const schema = `store_${++schemas}`
     return { open: (options) => openStore(url, { schema, ...options }) }
-  })
+  }
+  storeSuite('PostgreSQL', fresh)
+  schedulingSuite('PostgreSQL', fresh)
 
   it('is opened by many at once, and made by one of them', async () => {
     const stores = await Promise.all(

@@ -2,17 +2,9 @@
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { Session } from '../../src/session.ts'
-import { RUNNER } from '../../src/tasks/server/runners.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
-import { runnersOf } from './runner-help.ts'
-
-let marks = 0
-
-function marked() {
-  const mark = `MANYHOST_MARK=lost-${process.pid}-${++marks}`
-  return { mark, runner: ['env', mark, process.execPath, RUNNER] }
-}
+import { marked, runnersOf } from './runner-help.ts'
 
 it('a runner that is frozen loses its task to another, whose outcome is the one that counts', async () => {
   const store = await openStore(':memory:')
@@ -32,9 +24,10 @@ it('a runner that is frozen loses its task to another, whose outcome is the one 
   })
   await run.ready
   let id = ''
+  let first: string | null = null
   await until(async () => {
-    for await (const task of store.list()) if (task.clientId) id = task.id
-    return id !== ''
+    for await (const task of store.list()) [id, first] = [task.id, task.clientId]
+    return first !== null
   })
   const [frozen = 0] = runnersOf(mark)
   process.kill(frozen, 'SIGSTOP')
@@ -42,6 +35,8 @@ it('a runner that is frozen loses its task to another, whose outcome is the one 
   const task = await store.get(id)
   expect(task).toMatchObject({ exitStatus: 0, attempt: 1 })
   expect(task.fence).toBeGreaterThan(1)
+  const evicted = await store.statement('SELECT id FROM client WHERE evicted = 1')
+  expect(evicted.map((client) => client.id)).toContain(first)
   // What the frozen one had to say came to nothing, or was refused.
   await store.complete([{ ...LATE, id, fence: 1 }])
   expect(await store.get(id)).toEqual(task)

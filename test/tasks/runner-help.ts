@@ -15,6 +15,7 @@ import {
 } from '../../src/tasks/runner/protocol.ts'
 import { Runner } from '../../src/tasks/runner/runner.ts'
 import { createRunnerServer } from '../../src/tasks/runner/server.ts'
+import { RUNNER } from '../../src/tasks/server/runners.ts'
 
 export const TOKEN = 'a-token-of-the-tests'
 /** Not the shell of a launcher, which has it among its arguments. */
@@ -114,6 +115,14 @@ export function pidsWith(text: string): number[] {
       }
     })
     .map(Number)
+}
+
+let marks = 0
+
+/** A runner's program for the option `runner`, and what its processes can be told by. */
+export function marked() {
+  const mark = `MANYHOST_MARK=runner-${process.pid}-${++marks}`
+  return { mark, runner: ['env', mark, process.execPath, RUNNER] }
 }
 
 /** Runners with this in their environment, so that they can be told from those of other tests. */

@@ -79,6 +79,28 @@ test.each(['SIGUSR2', 'SIGTERM'] as const)(
   },
 )
 
+test.each([
+  ['3600', 'SIGUSR1'],
+  ['-3600', 'SIGTERM'],
+] as const)('a start that is delayed by %s s is given up at %s', async (delay, signal) => {
+  const { child, said } = await launch([`--delay-start=${delay}`])
+  const wait = Number(/^manyhost runner begins in (\S+) s\n$/.exec(said())?.[1])
+  // A negative one is the most that may be drawn.
+  if (Number(delay) > 0) expect(wait).toBe(3_600)
+  else expect(wait > 0 && wait < 3_600, said()).toBe(true)
+  child.kill(signal)
+  expect(await exitOf(child)).toBe(0)
+  expect(said()).not.toMatch(/listens/)
+})
+
+test('a runner listens after its delay', async () => {
+  const { said, child } = await launch(['--delay-start', '0.2'])
+  expect(said()).toMatch(/begins in 0\.2 s/)
+  await until(() => /listens on/.test(said()))
+  child.kill('SIGUSR1')
+  expect(await exitOf(child)).toBe(0)
+})
+
 test('a client timeout ends an idle runner', async () => {
   const { child, run } = await launch(['--client-timeout', '4'])
   const { outcomes } = await run(['true'])
@@ -90,6 +112,10 @@ test.each([
   [['--places', 'many'], {}, /places must be/],
   [['--nonsense'], {}, /nonsense/],
   [['--memory', 'lots'], {}, /a size is/],
+  [['--cores', '0'], {}, /cores must be/],
+  [['--ratelimit', '0'], {}, /rate must be/],
+  [['--bundlesize', '0'], {}, /bundleSize must be/],
+  [['--delay-start', 'soon'], {}, /--delay-start is a number of seconds, got soon/],
   [[], { MANYHOST_RUNNER_TOKEN: 'short' }, /MANYHOST_RUNNER_TOKEN must have 16/],
   [['-t', '{= 1 + =}'], {}, /template/],
 ] as const)('wrong options end it with 2: %j', async (args, env, message) => {

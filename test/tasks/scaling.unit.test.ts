@@ -10,6 +10,10 @@ import {
   SCALING_RULES,
   type Work,
 } from '../../src/tasks/scaling.ts'
+import { parseCluster } from '../../src/tasks/server/options.ts'
+import { runnersWanted } from '../../src/tasks/server/prospect.ts'
+import type { Progress } from '../../src/tasks/store/counts.ts'
+import { falseClock } from '../clock.ts'
 import { thrown } from '../help.ts'
 
 const idle: Work = { remaining: 0, running: 0, rate: null, averageDuration: null, isClosed: false }
@@ -78,4 +82,75 @@ it('settings are checked', () => {
     'MANYHOST_INVALID_OPTION',
   )
   expect(Number(new FixedTasks(() => ({ ...idle, remaining: 9 }), { initSize: 3 }))).toBe(3)
+})
+
+describe('the runners that a run wants', () => {
+  /** `remaining` tasks are left, which took a second each, of which one has ended each second. */
+  function wanting(options: Parameters<typeof parseCluster>[0]) {
+    const server = { held: 0, state: 'working' as 'working' | 'draining' }
+    const progress = { remaining: 100, rate: 1, averageDuration: 1_000 }
+    const wanted = runnersWanted(parseCluster(options), server, () => progress as Progress)
+    return { server, progress, size: () => wanted?.() }
+  }
+
+  it('are as many as it began with, where nothing says otherwise', () => {
+    expect(wanting({ runners: 3 }).size()).toBeUndefined()
+  })
+
+  it('are none when there was nothing to do for the client timeout, until there is', async () => {
+    const { pass } = falseClock()
+    const { server, progress, size } = wanting({ runners: 3, clientTimeout: 5_000 })
+    await pass(60_000)
+    expect(size()).toBe(3)
+    progress.remaining = 0
+    await pass(4_999)
+    expect(size()).toBe(3)
+    await pass(1)
+    expect(size()).toBe(0)
+    // One that runs, or one that has come.
+    server.held = 1
+    expect(size()).toBe(3)
+    server.held = 0
+    await pass(5_000)
+    expect(size()).toBe(0)
+    progress.remaining = 1
+    expect(size()).toBe(3)
+  })
+
+  it('are by the policy, within its bounds, and none when it is over', async () => {
+    const { pass } = falseClock()
+    const fixed = wanting({ autoscaling: 'fixed', runners: 4, minSize: 1, places: 2 })
+    expect(fixed.size()).toBe(4)
+    fixed.progress.remaining = 6
+    expect(fixed.size()).toBe(3)
+    fixed.progress.remaining = 0
+    expect(fixed.size()).toBe(1)
+    fixed.server.state = 'draining'
+    expect(fixed.size()).toBe(0)
+    const dynamic = wanting({ autoscaling: 'dynamic', period: 5_000, factor: 10, maxSize: 9 })
+    const sizes: (number | undefined)[] = []
+    for (let turn = 0; turn < 6; turn++) {
+      sizes.push(dynamic.size())
+      await pass(5_000)
+    }
+    expect(sizes).toEqual([1, 2, 4, 8, 9, 9])
+    dynamic.progress.remaining = 10
+    expect(dynamic.size()).toBe(9)
+    await pass(5_000)
+    dynamic.progress.remaining = 5
+    expect(dynamic.size()).toBe(5)
+    // Without a maximum: no more than it began with. And before anybody has looked: as if there were one task.
+    const least = wanting({ autoscaling: 'dynamic', runners: 2, period: 1_000 })
+    expect(least.size()).toBe(2)
+    await pass(1_000)
+    expect(least.size()).toBe(2)
+    const settings = parseCluster({ autoscaling: 'dynamic' })
+    expect(runnersWanted(settings, least.server, () => undefined)?.()).toBe(1)
+  })
+
+  it('has bounds that fit each other', () => {
+    expect(() => wanting({ autoscaling: 'dynamic', minSize: 3, maxSize: 2 })).toThrow(
+      /minSize 3 is above maxSize 2/,
+    )
+  })
 })

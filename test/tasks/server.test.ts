@@ -7,40 +7,21 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/session.ts'
 import {
-  type ClusterRunOptions,
   type NewTask,
   openStore,
   runCluster,
   serveForever,
   serveFrom,
+  submitFrom,
   type TaskResult,
-  type TaskSource,
 } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
+import { collect } from './collect.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-tasks-'))
   onTestFinished(() => rmSync(path, { recursive: true, force: true }))
   return path
-}
-
-/** All outcomes, and what was written. */
-async function collect(source: TaskSource | undefined, options: ClusterRunOptions = {}) {
-  let text = ''
-  const problems: string[] = []
-  const run = runCluster(source, {
-    inMemory: options.store === undefined,
-    places: 4,
-    signalWait: 300,
-    onOutput: (_task, stream, chunk) => {
-      text += `${stream} ${Buffer.from(chunk)}`
-    },
-    onProblem: (problem) => problems.push(problem),
-    ...options,
-  })
-  const results: TaskResult[] = []
-  for await (const one of run) results.push(one)
-  return { results, counts: await run, text, problems }
 }
 
 const byArgs = (results: readonly TaskResult[]) =>
@@ -164,6 +145,23 @@ describe('a cluster', () => {
     // 10 are read ahead, 10 wait in the store; the others are with the runner, on their way back, or not looked at yet.
     expect(most).toBeLessThan(4_000)
     expect(read).toBeLessThan(10_000)
+  })
+
+  it('in memory forgets what is over, and keeps what is to come', async () => {
+    const session = new Session({
+      provider: inProcess((_, answer) => void answer.end(), { style: 'node' }),
+    })
+    onTestFinished(() => session.close())
+    session.startup({ url: 'http://calc', concurrency: 20 })
+    const lines = Array.from({ length: 5_200 }, (_, n) => `GET http://calc/${n}`)
+    const run = serveForever({ inMemory: true, session, kind: 'request', listen: { anyone: true } })
+    await run.ready
+    const { count } = await submitFrom(lines, { server: run.url, kind: 'request' })
+    expect(count).toBe(5_200)
+    await until(() => run.counts.succeeded === 5_200)
+    await until(() => (run.progress?.remaining === 0 && run.progress.total < 5_000) || false)
+    run.drain()
+    expect(await run).toMatchObject({ succeeded: 5_200, failed: 0 })
   })
 
   it('has room by cores: what does not fit waits, what never fits says so', async () => {

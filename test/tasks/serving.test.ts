@@ -47,6 +47,23 @@ describe('manyhost tasks cluster', PATIENT, () => {
     expect(ended.stderr).toMatch(/manyhost: line 3: .*cores/)
     expect(ended.stderr).toMatch(/1 succeeded, 1 failed, 1 attempts more/)
     expect(readFileSync(failed, 'utf8')).toBe('exit 4\n')
+    // Kept in memory alone.
+    expect(readdirSync(at).toSorted()).toEqual(['failed.txt', 'jobs.txt'])
+  })
+
+  it('goes on with --forever when its lines are done, until it is drained', async () => {
+    const { at, env } = home()
+    const cluster = start(['tasks', 'cluster', '--forever', '-Q', '0.1', '--', '-'], { env })
+    cluster.process.stdin?.end('true\n')
+    const store = await openStore(join(at, 'manyhost', 'tasks.db'))
+    const done = (count: number) =>
+      eventually(async () => (await store.counts()).succeeded === count)
+    await done(1)
+    await store.add([{ args: 'true' }])
+    await done(2)
+    await store.close()
+    cluster.process.kill('SIGUSR1')
+    expect((await cluster.ended).code).toBe(0)
   })
 
   it('writes outputs to files where it is told to', async () => {
@@ -186,6 +203,16 @@ describe('manyhost tasks server', PATIENT, () => {
     expect(many.stderr).toMatch(/2 tasks, submit_id /)
     server.process.kill('SIGTERM')
     expect((await server.ended).code).toBe(4)
+  })
+
+  it('works a file off to its end with --until-done, and what is left with --restart', async () => {
+    const { at, env } = home({ 'jobs.txt': 'true\ntrue\n' })
+    const args = ['tasks', 'server', '-p', '0', '-N', '2']
+    const file = await manyhost([...args, join(at, 'jobs.txt'), '--until-done'], { env })
+    expect(file).toMatchObject({ code: 0, stderr: expect.stringMatching(/2 succeeded, 0 failed/) })
+    await manyhost(['tasks', 'submit', '--', 'true'], { env })
+    const left = await manyhost([...args, '--restart'], { env })
+    expect(left).toMatchObject({ code: 0, stderr: expect.stringMatching(/1 succeeded, 0 failed/) })
   })
 
   it('hands in a bundle at a time, and at INT what it has read', async () => {

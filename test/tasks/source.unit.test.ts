@@ -223,11 +223,22 @@ describe('lines of JSON', () => {
     )
   })
 
+  it('say what a program says of its tasks (half a core, and -1, were refused)', async () => {
+    const line = '{"args":"a","cores":0.5,"memory":1.5e21,"group":-1,"timeout":16.1}'
+    const [task] = await all([line], { kind: 'json' })
+    expect(task).toEqual({ args: 'a', cores: 0.5, memory: 1.5e21, group: -1, timeout: 16_100 })
+    expect((await all(['a # MANYHOST: cores:0.5']))[0]).toMatchObject({ cores: 0.5 })
+  })
+
   it.each([
     'nonsense',
     '[]',
     '{"args":7}',
     '{"args":"a","cores":-1}',
+    '{"args":"a","group":1.5}',
+    '{"args":"a","memory":0}',
+    '{"args":"a","timeout":0}',
+    '{"args":"a","timeout":{}}',
     '{"args":"a","x":{}}',
     '{"request":{"url":"ftp://x"}}',
     '{"request":{"url":"http://x/","method":"A B"}}',
@@ -287,6 +298,10 @@ describe('small languages', () => {
     expect(['30', '30s', '250ms', '1.5h', '01:30:00', '2:05'].map(taskDuration)).toEqual([
       30_000, 30_000, 250, 5_400_000, 5_400_000, 125_000,
     ])
+    // What is whole in milliseconds stays so.
+    for (let ms = 1; ms < 20_000; ms++) {
+      if (taskDuration(ms / 1_000) !== ms || taskDuration(`${ms}ms`) !== ms) expect.fail(`${ms}`)
+    }
     for (const bad of ['', 'x', '-1', '2XB', '1e3', '99999999999999PB'])
       expect(() => memorySize(bad)).toThrow()
     for (const bad of ['', '0', '-3', '3y', '1:2']) expect(() => taskDuration(bad)).toThrow()

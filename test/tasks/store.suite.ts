@@ -33,18 +33,20 @@ export async function listed(store: Store, ...args: Parameters<Store['list']>): 
 const lines = (count: number, name = 'task'): { args: string }[] =>
   Array.from({ length: count }, (_, index) => ({ args: `${name} ${index}` }))
 
-export function storeSuite(name: string, fresh: () => Promise<Place>): void {
-  async function place(): Promise<{ store: Store; server: string; again: Place['open'] }> {
-    const where = await fresh()
-    const store = await where.open()
-    onTestFinished(() => store.close())
-    const again: Place['open'] = async (options) => {
-      const opened = await where.open(options)
-      onTestFinished(() => opened.close())
-      return opened
-    }
-    return { store, server: await store.join('here'), again }
+/** A store of this test alone, and a server of it that does nothing by itself. */
+export async function openPlace(fresh: () => Promise<Place>) {
+  const where = await fresh()
+  const again: Place['open'] = async (options) => {
+    const opened = await where.open(options)
+    onTestFinished(() => opened.close())
+    return opened
   }
+  const store = await again()
+  return { store, server: await store.join('here'), again }
+}
+
+export function storeSuite(name: string, fresh: () => Promise<Place>): void {
+  const place = () => openPlace(fresh)
 
   describe(`a store on ${name}`, () => {
     it('keeps all fields of a task, from submission to outcome', async () => {
@@ -163,6 +165,11 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(rows.map(({ previousId }) => previousId)).toEqual([null, rows[0]?.id, rows[1]?.id])
       expect(rows.map(({ nextId }) => nextId)).toEqual([rows[1]?.id, rows[2]?.id, null])
       expect(await store.counts()).toMatchObject({ retried: 2, failed: 1, total: 3 })
+      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 0, failedOut: 1 }])
+      // The last attempt alone can go back.
+      expect(await store.revert({})).toBe(1)
+      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 1, failedOut: 0 }])
+      expect((await listed(store)).map(({ exitStatus }) => exitStatus)).toEqual([1, 1, null])
     })
 
     it('has new tasks before failed ones, eagerly failed ones first, the longest ago before', async () => {
@@ -193,6 +200,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       await store.connect({ id: 'c1', host: 'h', serverId: server, serverHost: 'here' })
       await store.confirm('c1', 'h', [old])
       expect(await store.disconnect('c1', { isEvicted: true })).toBe(1)
+      expect(await store.statement('SELECT id FROM client WHERE evicted = 1')).toHaveLength(1)
       // Even while nobody else has it.
       expect((await store.complete([outcome(old, 9)])).refused).toEqual([{ id, why: 'evicted' }])
       const [again] = (await store.claim({ server })) as [Task]

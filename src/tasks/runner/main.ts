@@ -90,16 +90,22 @@ async function main(): Promise<void> {
   const log = (line: string): void => void process.stderr.write(`${line}\n`)
   const token = tokenOf(values)
   const options = optionsOf(values)
-  let isStopped = false
+  const early = new AbortController()
   let runner: Runner | undefined
-  process.on('SIGUSR1', () => runner?.drain())
-  for (const signal of ['SIGUSR2', 'SIGTERM', 'SIGINT'] as const) {
+  const hear = (signal: NodeJS.Signals, how: 'drain' | 'stop'): void => {
     process.on(signal, () => {
-      isStopped = true
-      runner?.stop()
+      early.abort()
+      runner?.[how]()
     })
   }
-  if (values['delay-start']) await sleep(delay(values['delay-start']))
+  hear('SIGUSR1', 'drain')
+  for (const signal of ['SIGUSR2', 'SIGTERM', 'SIGINT'] as const) hear(signal, 'stop')
+  if (values['delay-start']) {
+    const wait = delay(values['delay-start'])
+    log(`manyhost runner begins in ${wait / 1_000} s`)
+    await sleep(wait, early.signal).catch(() => {})
+    if (early.signal.aborted) return
+  }
   runner = new Runner(options)
   const { server, close } = createRunnerServer(runner, { token, log })
   const { HOST = '127.0.0.1', PORT = '0', SOCKET_PATH } = process.env
@@ -118,7 +124,6 @@ async function main(): Promise<void> {
   const idle = every(Math.min(1_000, clientTimeout || 1_000), () => {
     if (clientTimeout > 0 && runner && runner.idle >= clientTimeout) runner.drain()
   })
-  if (isStopped) runner.stop()
   await runner.drained
   idle.clear()
   // The last answers are under way to who waits for them.

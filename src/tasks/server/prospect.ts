@@ -59,10 +59,13 @@ type Settings = Pick<
   | 'runners'
 >
 
+/** What scaling reads of the server. */
+type Busy = Pick<TaskServer, 'held' | 'state'>
+
 /** What the session is to read as the size of the runners' cluster; undefined: as many as it started with. */
 export function runnersWanted(
   settings: Settings,
-  server: TaskServer,
+  server: Busy,
   progress: () => Progress | undefined,
 ): (() => number) | undefined {
   const { autoscaling, clientTimeout, runners, factor, period, minSize, places } = settings
@@ -81,7 +84,7 @@ export function runnersWanted(
   }
 }
 
-function workOf(server: TaskServer, progress: Progress | undefined): Work {
+function workOf(server: Busy, progress: Progress | undefined): Work {
   return {
     // Nobody has looked yet: as if there were something.
     remaining: Math.max(progress?.remaining ?? 1, server.held),

@@ -42,7 +42,7 @@ export function outputsFolder(store: Store): string | undefined {
 }
 
 export function heldBack({ group, failedOut }: Turn & { is: 'blocked' }): string {
-  return `${failedOut} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert, --delete or --cancel them)`
+  return `${failedOut} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert or --delete them)`
 }
 
 export function nowhere({ id, fence }: Task): TaskOutcome {

@@ -145,10 +145,7 @@ export class TaskServer implements Desk {
       if (state === 'ready') this.moved()
       if (service !== runnersUrl || (state !== 'stopped' && state !== 'failed')) return
       books.forget(instance)
-      // What it holds and nobody has taken back is nobody's.
-      if (settings.confirm && this.#life) {
-        this.store.disconnect(instance).catch((error) => this.problem(describe(error)))
-      }
+      if (settings.confirm && this.#life) this.#watch.gone(instance, state === 'failed')
     })
     this.#offs.push(offInstance)
     this.done = new Promise((finish, fail) => {

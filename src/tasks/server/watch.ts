@@ -51,6 +51,12 @@ export class Watch {
     this.#timer ??= after(CONFIRMED_AFTER, this.#confirmDue)
   }
 
+  /** A runner is gone: what it holds, and nobody has taken back, is nobody's. */
+  gone(id: string, isEvicted: boolean): void {
+    const { store, problem } = this.#parts
+    store.disconnect(id, { isEvicted }).catch((error) => problem(describe(error)))
+  }
+
   readonly #confirmDue = (): void => {
     const at = now()
     let [first] = this.#confirmed
