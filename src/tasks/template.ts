@@ -5,6 +5,7 @@
 import { posix } from 'node:path'
 import { describe } from '../errors.ts'
 import { compileExpression, type Expression, ExpressionError, toText } from './expression.ts'
+import { extensionOf } from './functions.ts'
 import type { Tags } from './task.ts'
 
 /** The exit status of a task whose template failed. */
@@ -33,6 +34,8 @@ export interface Template {
   readonly text: string
   /** Whether the command is the line itself. */
   readonly isPlain: boolean
+  /** Whether it has a `{% %}`. */
+  readonly runsCommands: boolean
   /**
    * Without `{% %}` the answer comes at once.
    * @throws TemplateError, or rejects with it
@@ -51,9 +54,9 @@ const PATHS: Readonly<Record<string, (args: string) => string>> = {
   '..': (args) => posix.dirname(posix.dirname(args)),
   '/': (args) => posix.basename(args),
   '/-': (args) => posix.parse(args).name,
-  '-': (args) => args.slice(0, args.length - posix.extname(args).length),
-  '+': (args) => posix.extname(args),
-  '++': (args) => posix.extname(args).slice(1),
+  '-': (args) => args.slice(0, args.length - extensionOf(args).length),
+  '+': extensionOf,
+  '++': (args) => extensionOf(args).slice(1),
 }
 
 /**
@@ -66,14 +69,17 @@ export function compileTemplate(text: string): Template {
   }
   const parts: Part[] = []
   let from = 0
+  let runsCommands = false
   for (const [at, end, part] of forms(text)) {
     if (at > from) parts.push(text.slice(from, at))
     parts.push(part)
+    runsCommands ||= text[at + 1] === '%'
     from = end
   }
   if (from < text.length) parts.push(text.slice(from))
   const isPlain = text === '{}'
-  return { text, isPlain, expand: (filling) => (isPlain ? filling.args : join(parts, filling)) }
+  const expand = (filling: Filling) => (isPlain ? filling.args : join(parts, filling))
+  return { text, isPlain, runsCommands, expand }
 }
 
 /** Where forms begin and end, and what they are. Each character is looked at a few times at most. */
