@@ -401,27 +401,6 @@ test('a rate limit spaces the starts', async () => {
   expect(now() - begun).toBeGreaterThanOrEqual(199)
 })
 
-test('usage is sampled', async () => {
-  const { start } = await startRunner({ places: 1, monitor: true })
-  const seen = join(folder(), 'seen')
-  // It works until that was seen.
-  const busy = 'i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done'
-  const tasks = [taskOf({ args: `until test -e ${seen}; do ${busy}; done`, memory: 10_000 })]
-  const answer = await start(tasks)
-  async function* watched() {
-    for await (const message of answer) {
-      const text = message.is === 'csv' ? String(message.data) : ''
-      if (text.split('\n').some((line) => Number(line.split(',')[1]) > 0)) writeFileSync(seen, '')
-      yield message
-    }
-  }
-  const { csv, outcomes } = await collect(watched(), tasks)
-  expect(csv.get('t0')).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
-  expect(outcomes.get('t0')?.memoryMax).toBeGreaterThan(10_000)
-  expect(outcomes.get('t0')?.coresMax).toBeGreaterThan(0)
-  expect(outcomes.get('t0')?.message).toMatch(/bytes of memory, 10000 were asked for/)
-})
-
 test('outputs redirected to a file, and a folder to run in', async () => {
   const at = folder()
   const { run } = await startRunner({ places: 1, output: join(at, 'out'), cwd: at })
