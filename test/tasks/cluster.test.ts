@@ -6,13 +6,25 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/session.ts'
-import { type ClusterRunOptions, openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
+import {
+  type ClusterRunOptions,
+  openStore,
+  runCluster,
+  type TaskResult,
+  type TaskRun,
+} from '../../src/tasks.ts'
 import { until } from '../help.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-cluster-'))
   onTestFinished(() => rmSync(path, { recursive: true, force: true }))
   return path
+}
+
+async function resultsOf(run: TaskRun): Promise<TaskResult[]> {
+  const results: TaskResult[] = []
+  for await (const one of run) results.push(one)
+  return results
 }
 
 describe('runners', () => {
@@ -92,9 +104,8 @@ describe('a task', () => {
         }
       },
     })
-    const results: TaskResult[] = []
-    for await (const one of run) results.push(one)
-    const last = await store.get(results[1]?.id as string)
+    const [first, second] = await resultsOf(run)
+    const last = await store.get(second?.id as string)
     expect(found[1]).toEqual({
       ID: last.id,
       GROUP: '3',
@@ -113,7 +124,7 @@ describe('a task', () => {
       CLIENT_HOST: last.clientHost,
       ATTEMPT: '2',
       RETRIED: 'false',
-      PREVIOUS_ID: results[0]?.id,
+      PREVIOUS_ID: first?.id,
       FENCE: '1',
       SLOT: '1',
       CWD: '/tmp',
@@ -138,9 +149,8 @@ describe('a task', () => {
     const text = (): string => readFileSync(join(outputs, files()[0] as string), 'utf8')
     await until(() => files().length === 1 && text().split('\n').length > 2)
     writeFileSync(join(at, 'go'), '')
-    const results: TaskResult[] = []
-    for await (const one of run) results.push(one)
-    const kept = await store.get(results[0]?.id as string)
+    const [result] = await resultsOf(run)
+    const kept = await store.get(result?.id as string)
     expect(kept.csvpath).toBe(join(outputs, files()[0] as string))
     expect(text()).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
     expect(kept.memoryMax).toBeGreaterThan(0)
@@ -162,9 +172,7 @@ describe('a task', () => {
     ] as const) {
       const lines = [`GET http://slow/x # MANYHOST: timeout:${own}`]
       const run = runCluster(lines, { session, kind: 'request', inMemory: true, taskTimeout })
-      const results: TaskResult[] = []
-      for await (const one of run) results.push(one)
-      expect(results).toMatchObject([late])
+      expect(await resultsOf(run)).toMatchObject([late])
     }
   })
 })

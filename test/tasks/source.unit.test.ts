@@ -11,7 +11,7 @@ import {
   type SourceOptions,
   type TaskSource,
 } from '../../src/tasks/source.ts'
-import { parseTag } from '../../src/tasks/tags.ts'
+import { checkTags, parseTag } from '../../src/tasks/tags.ts'
 import type { NewTask } from '../../src/tasks/task.ts'
 import { memorySize, taskDuration } from '../../src/tasks/units.ts'
 import { thrown } from '../help.ts'
@@ -277,7 +277,14 @@ describe('small languages', () => {
       ),
     ).toEqual([true, '', 1, '007', '1.50', true, null, 'x-y'])
     expect(thrown(() => parseTag(':x')).message).toMatch(/1 to 120/)
-    expect(thrown(() => parseTag(`a:${'x'.repeat(121)}`)).code).toBe('MANYHOST_INVALID_OPTION')
+    const longest = 'A-z0_9.+'.repeat(15)
+    expect(parseTag(`${longest}:${longest}`)).toEqual([longest, longest])
+    expect(thrown(() => parseTag(`${longest}x:1`)).message).toMatch(/1 to 120/)
+    expect(thrown(() => parseTag(`a:${longest}x`)).code).toBe('MANYHOST_INVALID_OPTION')
+    const many = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, n) => [`t${n}`, n]))
+    expect(checkTags(many(100))).toEqual(many(100))
+    expect(thrown(() => checkTags(many(101))).message).toMatch(/at most 100 tags/)
   })
 
   it('sizes and times', () => {
