@@ -121,6 +121,11 @@ test('{% %} runs on the runner, and its failure is status -2 with what it said',
     message: expect.stringMatching(/exit status 3: no such thing/),
   })
   expect(bad.outcomes.get('t1')?.exitStatus).toBe(0)
+  const much = await run(['abc'], { template: 'echo {% yes %}' })
+  expect(much.outcomes.get('t0')).toMatchObject({
+    exitStatus: -2,
+    message: expect.stringMatching(/it wrote more than 1048576 bytes/),
+  })
 })
 
 test('a template that cannot be read is refused with the POST', async () => {
@@ -345,10 +350,10 @@ test('a stop interrupts what runs, and says so', async () => {
   await runner.drained
 })
 
-test('what is too long for an argument runs from a file; NUL is refused', async () => {
+test('what is too long for an argument runs from a file, and is no variable; NUL is refused', async () => {
   const { run } = await startRunner()
   const { stdout, outcomes } = await run([
-    `: ${'x'.repeat(1_000_000)}\necho done`,
+    `: ${'x'.repeat(1_000_000)}\necho "done$TASK_ARGS$TASK_COMMAND"`,
     'echo a\0b',
     'echo ok',
   ])
