@@ -1,6 +1,7 @@
-/** What the command line and its files say arrives as an option of `runCluster`; its letters are the ancestor's. */
+/** What the command line and its files say arrives as an option of `runCluster`; its letters are the ancestor's, and so are its ends. */
 import { Option } from 'commander'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { exitOf } from '../../src/cli/exit.ts'
 import { settingsOf } from '../../src/cli/settings/files.ts'
 import { KEYS } from '../../src/cli/settings/keys.ts'
 import { optionsOf } from '../../src/cli/tasks/asked.ts'
@@ -92,6 +93,17 @@ describe('what is said', () => {
       ].toSorted(),
     )
   })
+})
+
+it.each([
+  [0, 0],
+  [255, 255],
+  [256, 1],
+  [404, 1],
+  [-1, 1],
+  [-3, 1],
+])('a task with exit status %i ends `run` and `wait -r` with %i', (status, code) => {
+  expect(exitOf(status)).toBe(code)
 })
 
 it('--ssh has a runner on each machine of its lists', () => {
