@@ -211,13 +211,14 @@ function nonEmpty(value: Value | undefined): string {
 function replaced(own: string, from: string, to: string): string {
   if (from === '') throw new TypeError('replace wants what to replace')
   const count = own.split(from).length - 1
-  if (own.length + count * to.length > WIDEST) throw new RangeError('replace: the text is too long')
+  if (own.length + count * (to.length - from.length) > WIDEST)
+    throw new RangeError('replace: the text is too long')
   return own.replaceAll(from, () => to)
 }
 
 function joined(own: string, parts: readonly Value[]): string {
   const texts = parts.map((one) => text(one, 'join'))
-  const size = texts.reduce((sum, one) => sum + one.length + own.length, 0)
+  const size = texts.reduce((sum, one) => sum + one.length + own.length, -own.length)
   if (size > WIDEST) throw new RangeError('join: the text is too long')
   return texts.join(own)
 }
