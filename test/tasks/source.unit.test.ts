@@ -244,6 +244,7 @@ describe('requests', () => {
       'POST http://calc/x?y=1 {"a": 1} # MANYHOST: group:2',
       'GET http://calc/',
       'PUT http://calc/t plain text',
+      'PUT http://calc/t {no JSON',
     ]
     const tasks = await all(lines, { kind: 'request' })
     expect(tasks[0]).toEqual({
@@ -256,8 +257,15 @@ describe('requests', () => {
         body: '{"a": 1}',
       },
     })
-    expect(tasks[1]?.request?.body).toBeNull()
-    expect(tasks[2]?.request).toMatchObject({ headers: {}, body: 'plain text' })
+    const request = { method: 'PUT', url: 'http://calc/t', headers: {} }
+    expect(tasks[1]?.request).toEqual({
+      ...request,
+      method: 'GET',
+      url: 'http://calc/',
+      body: null,
+    })
+    expect(tasks[2]?.request).toEqual({ ...request, body: 'plain text' })
+    expect(tasks[3]?.request).toEqual({ ...request, body: '{no JSON' })
     expect(await all(['GET http://calc/'])).toEqual([{ args: 'GET http://calc/' }])
   })
 
@@ -272,10 +280,10 @@ describe('requests', () => {
 describe('small languages', () => {
   it('tags', () => {
     expect(
-      ['a', 'a:', 'a:1', 'a:007', 'a:1.50', 'a:true', 'a:null', 'a:x-y'].map(
+      ['a', 'a:', 'a:1', 'a:007', 'a:1.50', 'a:true', 'a:false', 'a:null', 'a:x-y'].map(
         (one) => parseTag(one)[1],
       ),
-    ).toEqual([true, '', 1, '007', '1.50', true, null, 'x-y'])
+    ).toEqual([true, '', 1, '007', '1.50', true, false, null, 'x-y'])
     expect(thrown(() => parseTag(':x')).message).toMatch(/1 to 120/)
     const longest = 'A-z0_9.+'.repeat(15)
     expect(parseTag(`${longest}:${longest}`)).toEqual([longest, longest])
@@ -284,6 +292,9 @@ describe('small languages', () => {
     const many = (count: number) =>
       Object.fromEntries(Array.from({ length: count }, (_, n) => [`t${n}`, n]))
     expect(checkTags(many(100))).toEqual(many(100))
+    for (const none of ['x', null, ['x']]) {
+      expect(thrown(() => checkTags(none)).message).toMatch(/tags are an object/)
+    }
     expect(thrown(() => checkTags(many(101))).message).toMatch(/at most 100 tags/)
   })
 
