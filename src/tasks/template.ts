@@ -34,8 +34,6 @@ export interface Template {
   readonly text: string
   /** Whether the command is the line itself. */
   readonly isPlain: boolean
-  /** Whether it has a `{% %}`. */
-  readonly runsCommands: boolean
   /**
    * Without `{% %}` the answer comes at once.
    * @throws TemplateError, or rejects with it
@@ -69,17 +67,14 @@ export function compileTemplate(text: string): Template {
   }
   const parts: Part[] = []
   let from = 0
-  let runsCommands = false
   for (const [at, end, part] of forms(text)) {
     if (at > from) parts.push(text.slice(from, at))
     parts.push(part)
-    runsCommands ||= text[at + 1] === '%'
     from = end
   }
   if (from < text.length) parts.push(text.slice(from))
   const isPlain = text === '{}'
-  const expand = (filling: Filling) => (isPlain ? filling.args : join(parts, filling))
-  return { text, isPlain, runsCommands, expand }
+  return { text, isPlain, expand: (filling) => (isPlain ? filling.args : join(parts, filling)) }
 }
 
 /** Where forms begin and end, and what they are. Each character is looked at a few times at most. */

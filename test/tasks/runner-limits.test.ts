@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Message } from '../../src/tasks/runner/protocol.ts'
-import { falseClock } from '../clock.ts'
+import { type FalseClock, falseClock } from '../clock.ts'
 import { NEVER, until } from '../help.ts'
-import { collect, startRunner, taskOf } from './runner-help.ts'
+import { type Answered, collect, startRunner, taskOf } from './runner-help.ts'
 
 /** A command that says that it runs, and goes on until it is let go. */
 function gate() {
@@ -20,6 +20,16 @@ function gate() {
   }
 }
 
+/** Resolves with the answer; as long as there is none, a little time passes. */
+async function whole({ passUntil }: FalseClock, answer: Promise<Answered>): Promise<Answered> {
+  let isThere = false
+  const there = answer.finally(() => {
+    isThere = true
+  })
+  await passUntil(10, () => isThere)
+  return there
+}
+
 describe('time', () => {
   const over = { exitStatus: 130, interrupted: 'timeout', message: 'timeout after 300 ms' }
 
@@ -29,18 +39,18 @@ describe('time', () => {
     ['the runner', { task: NEVER, bundle: NEVER, runner: 300 }],
     ['the runner alone', { task: null, bundle: 0, runner: 300 }],
   ])('is the shortest that anybody allows: %s', async (_, { task, bundle, runner }) => {
-    const { pass } = falseClock()
+    const clock = falseClock()
     const { held, runs } = gate()
     const { start } = await startRunner({ timeout: runner, signalWait: NEVER, bundleSize: 1 })
     const tasks = [taskOf({ args: held, timeout: task })]
     const answer = collect(await start(tasks, { timeout: bundle }), tasks)
     await runs()
-    await pass(300)
-    expect((await answer).outcomes.get('t0')).toMatchObject(over)
+    await clock.pass(300)
+    expect((await whole(clock, answer)).outcomes.get('t0')).toMatchObject(over)
   })
 
   it('ends with INT, then TERM, then KILL, so long after each other', async () => {
-    const { pass } = falseClock()
+    const clock = falseClock()
     const { at } = gate()
     const { start, runner } = await startRunner({ signalWait: 30_000, bundleSize: 1 })
     const path = join(at, 'heard')
@@ -55,29 +65,32 @@ describe('time', () => {
     const answer = collect(await start(tasks), tasks)
     // Time stands still but for what passes here; a signal of our own shows that no other has come.
     await hears('up')
-    await pass(10_000)
+    await clock.pass(10_000)
     await hears('up INT')
-    await pass(29_999)
+    await clock.pass(29_999)
     prod()
     await hears('up INT INT')
-    await pass(1)
+    await clock.pass(1)
     await hears('up INT INT TERM')
-    await pass(29_999)
+    await clock.pass(29_999)
     prod()
     await hears('up INT INT TERM INT')
-    await pass(1)
-    expect((await answer).outcomes.get('t0')).toMatchObject({ exitStatus: 137 })
+    await clock.pass(1)
+    expect((await whole(clock, answer)).outcomes.get('t0')).toMatchObject({ exitStatus: 137 })
   })
 
   it('counts for the commands of a template, too', async () => {
-    const { pass } = falseClock()
+    const clock = falseClock()
     const { held, runs } = gate()
     const { start } = await startRunner({ timeout: 300, signalWait: NEVER, bundleSize: 1 })
     const tasks = [taskOf('x')]
     const answer = collect(await start(tasks, { template: `echo {% ${held}; echo @ %}` }), tasks)
     await runs()
-    await pass(300)
-    expect((await answer).outcomes.get('t0')).toMatchObject({ ...over, exitStatus: -2 })
+    await clock.pass(300)
+    expect((await whole(clock, answer)).outcomes.get('t0')).toMatchObject({
+      ...over,
+      exitStatus: -2,
+    })
   })
 
   it('of a runner that has something to do is not idle', async () => {
