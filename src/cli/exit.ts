@@ -33,6 +33,11 @@ export const TASK_EXIT = {
   fault: code(6, 'a fault of manyhost itself, with its stack'),
 } as const
 
+/** What a process can end with for a task: our own -1 to -3, and a status of HTTP, become 1. */
+export function exitOf(status: number): number {
+  return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
+}
+
 type Ending = keyof typeof EXIT | 'fault'
 
 /** The codes of a command, by its first word. */

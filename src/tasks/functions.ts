@@ -56,10 +56,23 @@ function round(value: number, digits = 0): number {
   return (isHalf ? (down % 2 === 0 ? down : down + 1) : Math.round(scaled)) / factor
 }
 
+/** As Python has it: what follows the last slash, and what was before it. */
+function parted(path: string): [head: string, tail: string] {
+  const at = path.lastIndexOf('/') + 1
+  let end = at
+  while (path[end - 1] === '/') end--
+  return [path.slice(0, end || at), path.slice(at)]
+}
+
+/** With its dot; a folder (`a.d/`) has none, nor has `.profile`. */
+export function extensionOf(path: string): string {
+  return path.endsWith('/') ? '' : posix.extname(path)
+}
+
 const PATHS: Record<string, Callable> = {
-  basename: ofText('basename', (given) => given.slice(given.lastIndexOf('/') + 1)),
-  dirname: ofText('dirname', (given) => (given.includes('/') ? posix.dirname(given) : '')),
-  normpath: ofText('normpath', (given) => posix.normalize(given)),
+  basename: ofText('basename', (given) => parted(given)[1]),
+  dirname: ofText('dirname', (given) => parted(given)[0]),
+  normpath: ofText('normpath', (given) => posix.normalize(given).replace(/(?<=.)\/$/, '')),
   isabs: ofText('isabs', (given) => posix.isAbsolute(given)),
   join: (...given) => {
     const parts = given.map((one) => text(one, 'join'))
@@ -68,9 +81,9 @@ const PATHS: Record<string, Callable> = {
       .slice(Math.max(0, root))
       .reduce((a, b) => (a === '' || a.endsWith('/') ? a + b : `${a}/${b}`), '')
   },
-  split: ofText('split', (given) => [posix.dirname(given), posix.basename(given)]),
+  split: ofText('split', parted),
   splitext: ofText('splitext', (given) => {
-    const extension = posix.extname(given)
+    const extension = extensionOf(given)
     return [given.slice(0, given.length - extension.length), extension]
   }),
 }
@@ -158,7 +171,7 @@ export const METHODS: ReadonlyMap<string, Callable> = new Map<string, Callable>(
   ['find', method((own, what) => own.indexOf(text(what, 'find')))],
   ['rfind', method((own, what) => own.lastIndexOf(text(what, 'rfind')))],
   ['count', method((own, what) => own.split(nonEmpty(what)).length - 1)],
-  ['zfill', method((own, to) => own.padStart(width(to, 'zfill'), '0'))],
+  ['zfill', method((own, to) => filled(own, width(to, 'zfill')))],
   ['ljust', method((own, to, by = ' ') => own.padEnd(width(to, 'ljust'), nonEmpty(by)))],
   ['rjust', method((own, to, by = ' ') => own.padStart(width(to, 'rjust'), nonEmpty(by)))],
   ['isdigit', method((own) => /^\d+$/.test(own))],
@@ -179,6 +192,12 @@ export const METHODS: ReadonlyMap<string, Callable> = new Map<string, Callable>(
   ],
 ])
 
+/** Zeros go behind the sign. */
+function filled(own: string, to: number): string {
+  const sign = /^[+-]/.exec(own)?.[0] ?? ''
+  return sign + own.slice(sign.length).padStart(to - sign.length, '0')
+}
+
 function words(own: string): string[] {
   return own.trim() === '' ? [] : own.trim().split(/\s+/)
 }
@@ -192,13 +211,14 @@ function nonEmpty(value: Value | undefined): string {
 function replaced(own: string, from: string, to: string): string {
   if (from === '') throw new TypeError('replace wants what to replace')
   const count = own.split(from).length - 1
-  if (own.length + count * to.length > WIDEST) throw new RangeError('replace: the text is too long')
+  if (own.length + count * (to.length - from.length) > WIDEST)
+    throw new RangeError('replace: the text is too long')
   return own.replaceAll(from, () => to)
 }
 
 function joined(own: string, parts: readonly Value[]): string {
   const texts = parts.map((one) => text(one, 'join'))
-  const size = texts.reduce((sum, one) => sum + one.length + own.length, 0)
+  const size = texts.reduce((sum, one) => sum + one.length + own.length, -own.length)
   if (size > WIDEST) throw new RangeError('join: the text is too long')
   return texts.join(own)
 }

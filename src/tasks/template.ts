@@ -5,6 +5,7 @@
 import { posix } from 'node:path'
 import { describe } from '../errors.ts'
 import { compileExpression, type Expression, ExpressionError, toText } from './expression.ts'
+import { extensionOf } from './functions.ts'
 import type { Tags } from './task.ts'
 
 /** The exit status of a task whose template failed. */
@@ -51,9 +52,9 @@ const PATHS: Readonly<Record<string, (args: string) => string>> = {
   '..': (args) => posix.dirname(posix.dirname(args)),
   '/': (args) => posix.basename(args),
   '/-': (args) => posix.parse(args).name,
-  '-': (args) => args.slice(0, args.length - posix.extname(args).length),
-  '+': (args) => posix.extname(args),
-  '++': (args) => posix.extname(args).slice(1),
+  '-': (args) => args.slice(0, args.length - extensionOf(args).length),
+  '+': extensionOf,
+  '++': (args) => extensionOf(args).slice(1),
 }
 
 /**

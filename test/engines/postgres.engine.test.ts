@@ -42,6 +42,14 @@ withEngine(POSTGRES, 'postgresql', () => {
     await Promise.all(stores.map((store) => store.close()))
   })
 
+  it('is copied by pg_dump, and says so', async () => {
+    const store = await openStore(url, { schema: 'copied' })
+    const error = await failure(store.backup('/tmp/never.sql'))
+    expect(error).toMatchObject({ code: 'MANYHOST_UNSUPPORTED' })
+    expect(error.message).toMatch(/pg_dump/)
+    await store.close()
+  })
+
   it('never says its password', async () => {
     const store = await openStore(url, { schema: 'quiet' })
     expect(store.name).not.toContain('s3cret')

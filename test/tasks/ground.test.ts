@@ -1,8 +1,10 @@
 /** Where the command line has tasks run: services of a file, what a launcher starts, a server behind TLS. */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import tls from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { FeedClient } from '../../src/feed/index.ts'
 import { CALCULATOR, eventually, folder, manyhost, start } from '../cli/help.ts'
@@ -188,6 +190,20 @@ describe('a server behind TLS', PATIENT, () => {
     const idle = connect(Number(port), '127.0.0.1')
     onTestFinished(() => void idle.destroy())
     await new Promise((resolve) => idle.once('connect', resolve))
+    // Whatever a client would put up with: nothing older than TLS 1.2 is spoken.
+    const old = {
+      maxVersion: 'TLSv1.1',
+      minVersion: 'TLSv1',
+      ciphers: 'DEFAULT@SECLEVEL=0',
+    } as const
+    const spoken = tls.connect({
+      ...old,
+      port: Number(port),
+      host: '127.0.0.1',
+      ca: readFileSync(cert),
+    })
+    const [refusal] = await once(spoken, 'error')
+    expect((refusal as NodeJS.ErrnoException).code).toMatch(/PROTOCOL_VERSION/)
     const run = ['run', '--server', `https://127.0.0.1:${port}`, '--', 'echo', 'hi']
     const trusting = { ...env, MANYHOST_TASKS_CA: cert }
     expect(await manyhost(run, { env: trusting })).toMatchObject({ code: 0, stdout: 'hi\n' })

@@ -121,6 +121,11 @@ test('{% %} runs on the runner, and its failure is status -2 with what it said',
     message: expect.stringMatching(/exit status 3: no such thing/),
   })
   expect(bad.outcomes.get('t1')?.exitStatus).toBe(0)
+  const much = await run(['abc'], { template: 'echo {% yes %}' })
+  expect(much.outcomes.get('t0')).toMatchObject({
+    exitStatus: -2,
+    message: expect.stringMatching(/it wrote more than 1048576 bytes/),
+  })
 })
 
 test('a template that cannot be read is refused with the POST', async () => {
@@ -345,10 +350,10 @@ test('a stop interrupts what runs, and says so', async () => {
   await runner.drained
 })
 
-test('what is too long for an argument runs from a file; NUL is refused', async () => {
+test('what is too long for an argument runs from a file, and is no variable; NUL is refused', async () => {
   const { run } = await startRunner()
   const { stdout, outcomes } = await run([
-    `: ${'x'.repeat(1_000_000)}\necho done`,
+    `: ${'x'.repeat(1_000_000)}\necho "done$TASK_ARGS$TASK_COMMAND"`,
     'echo a\0b',
     'echo ok',
   ])
@@ -399,27 +404,6 @@ test('a rate limit spaces the starts', async () => {
   const begun = now()
   await run(['true', 'true', 'true', 'true', 'true'])
   expect(now() - begun).toBeGreaterThanOrEqual(199)
-})
-
-test('usage is sampled', async () => {
-  const { start } = await startRunner({ places: 1, monitor: true })
-  const seen = join(folder(), 'seen')
-  // It works until that was seen.
-  const busy = 'i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done'
-  const tasks = [taskOf({ args: `until test -e ${seen}; do ${busy}; done`, memory: 10_000 })]
-  const answer = await start(tasks)
-  async function* watched() {
-    for await (const message of answer) {
-      const text = message.is === 'csv' ? String(message.data) : ''
-      if (text.split('\n').some((line) => Number(line.split(',')[1]) > 0)) writeFileSync(seen, '')
-      yield message
-    }
-  }
-  const { csv, outcomes } = await collect(watched(), tasks)
-  expect(csv.get('t0')).toMatch(/^time,cores,memory\n(\d+,[\d.]+,\d+\n)+$/)
-  expect(outcomes.get('t0')?.memoryMax).toBeGreaterThan(10_000)
-  expect(outcomes.get('t0')?.coresMax).toBeGreaterThan(0)
-  expect(outcomes.get('t0')?.message).toMatch(/bytes of memory, 10000 were asked for/)
 })
 
 test('outputs redirected to a file, and a folder to run in', async () => {

@@ -65,6 +65,15 @@ describe('dynamic', () => {
     expect(dynamicSize({ ...idle, remaining: 1 }, 7_001, last, own).size).toBe(1)
   })
 
+  it('stays as it is while nobody knows how fast the work goes, and keeps its minimum', () => {
+    const own = settings({ initSize: 3, minSize: 2 })
+    const unknown: Work = { ...idle, remaining: 100 }
+    const first = dynamicSize(unknown, 0, undefined, own)
+    expect([first.size, dynamicSize(unknown, 1_000, first, own).size]).toEqual([3, 3])
+    expect(dynamicSize(idle, 2_000, first, own).size).toBe(2)
+    expect(dynamicSize({ ...idle, isClosed: true }, 2_001, first, own).size).toBe(0)
+  })
+
   it('ends with its work (weakness 4)', () => {
     let work: Work = { ...idle, remaining: 5, isClosed: true }
     const policy = new DynamicTasks(() => work, { initSize: 2, maxSize: 4 })

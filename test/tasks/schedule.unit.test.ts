@@ -56,6 +56,19 @@ describe('a schedule', () => {
     expect(schedule.take(0)).toBeUndefined()
   })
 
+  it('lets nobody pass where nobody knows when those that run will end', () => {
+    const schedule = new Schedule<string>(capacity)
+    schedule.add('one', wants(1), 0)
+    schedule.add('two', wants(2), 0)
+    expect([schedule.take(0), schedule.take(0)]).toEqual(['one', 'two'])
+    schedule.add('wide', wants(3), 0)
+    schedule.add('small', wants(1, 100), 0)
+    // It would leave room beside it when both have ended, but `two` may end first.
+    expect(schedule.take(0)).toBeUndefined()
+    schedule.release('two')
+    expect(schedule.take(1)).toBe('wide')
+  })
+
   it('lets anybody pass as long as its patience lasts', () => {
     const schedule = new Schedule<string>({ ...capacity, patience: 500 })
     schedule.add('runs', wants(3), 0)

@@ -66,6 +66,35 @@ describe('manyhost tasks cluster', PATIENT, () => {
     expect((await cluster.ended).code).toBe(0)
   })
 
+  it('prints the lines of what failed for good, and nothing that tasks write, with --print', async () => {
+    const { env } = home()
+    const args = ['tasks', 'cluster', '--no-db', '--print', '-r', '1']
+    const input = 'echo good\necho bad; exit 3\ntest $TASK_ATTEMPT = 2\n'
+    const ended = await manyhost(args, { env, input })
+    expect(ended).toMatchObject({ code: 1, stdout: 'echo bad; exit 3\n' })
+  })
+
+  it('takes lines of JSON: what is no field is a tag, which the template fills in', async () => {
+    const { env } = home()
+    const args = [
+      'tasks',
+      'cluster',
+      '--from-json',
+      '-t',
+      'echo {} {site} {slot}',
+      '--tag',
+      'run:7',
+    ]
+    const input = '{"args":"a","site":"x"}\n{"site":"y","run":8}\n'
+    const ended = await manyhost(args, { env, input })
+    expect(ended.stdout.trim().split('\n').toSorted()).toEqual(['a x 1', 'y 1'])
+    const listed = await manyhost(['tasks', 'list', 'args', 'tag', '--json'], { env })
+    expect(JSON.parse(listed.stdout)).toEqual([
+      { args: 'a', tag: { run: 7, site: 'x' } },
+      { args: '', tag: { run: 8, site: 'y' } },
+    ])
+  })
+
   it('writes outputs to files where it is told to', async () => {
     const { at, env } = home()
     const args = ['tasks', 'cluster', '--no-db', '-o', join(at, 'out'), '-e', join(at, 'err')]
@@ -232,6 +261,26 @@ describe('manyhost tasks server', PATIENT, () => {
     await store.close()
   })
 
+  it('keeps of a submission what that wants kept, and what --monitor saw', async () => {
+    const { at, env } = home()
+    const { url } = await serving(env, ['--monitor'])
+    const store = await openStore(join(at, 'manyhost', 'tasks.db'))
+    const run = async (...more: string[]): Promise<string> => {
+      const args = ['tasks', 'submit', '--server', url, ...more, '--', 'echo out; echo err >&2']
+      const id = (await manyhost(args, { env })).stdout.trim()
+      await eventually(async () => (await store.get(id)).completionTime !== null)
+      return id
+    }
+    const id = await run('--capture')
+    for (const where of [[], ['--server', url]]) {
+      const of = (what: string) => manyhost(['tasks', 'info', id, what, ...where], { env })
+      expect((await of('--stderr')).stdout).toBe('err\n')
+      expect((await of('--perf')).stdout).toMatch(/^time,cores,memory\n/)
+    }
+    expect(await store.get(await run())).toMatchObject({ outpath: null, errpath: null })
+    await store.close()
+  })
+
   it('takes nothing from who has no token', async () => {
     const { env } = home()
     const server = await serving(env)
@@ -261,7 +310,46 @@ describe('manyhost tasks server', PATIENT, () => {
     expect(await store.counts()).toMatchObject({ succeeded: 2, new: 1, total: 3 })
     await store.close()
   })
+
+  it('stops with USR2: what runs is interrupted, and is in the store again', async () => {
+    const { at, env } = home()
+    const server = await serving(env, ['-S', '60'])
+    const store = await openStore(join(at, 'manyhost', 'tasks.db'))
+    const [id = ''] = await store.add([{ args: `touch ${at}/runs; sleep 600` }])
+    await eventually(() => existsSync(join(at, 'runs')))
+    server.process.kill('SIGUSR2')
+    expect((await server.ended).code).toBe(0)
+    expect(await store.get(id)).toMatchObject({ exitStatus: null, serverId: null, attempt: 1 })
+    await store.close()
+  })
+
+  it('ends with 3 where its store or token is none, with 5 where its port is taken', async () => {
+    const { at, env } = home()
+    const server = await serving(env)
+    const args = ['tasks', 'server', '-p', new URL(server.url).port]
+    const taken = await manyhost(args, { env: { ...env, MANYHOST_STORE: join(at, 'other.db') } })
+    expect(taken).toMatchObject({ code: 5, stderr: expect.stringMatching(/EADDRINUSE/) })
+    const short = { ...env, MANYHOST_TASKS_TOKEN: 'fifteen-letters' }
+    const refused = await manyhost(['tasks', 'server', '-p', '0'], { env: short })
+    expect(refused).toMatchObject({ code: 3, stderr: expect.stringMatching(/16 characters/) })
+    const newer = join(at, 'newer.db')
+    const store = await openStore(newer)
+    await store.statement("UPDATE meta SET value = 99 WHERE name = 'version'")
+    await store.close()
+    const ended = await manyhost(['tasks', 'list', '--store', newer], { env })
+    expect(ended).toMatchObject({ code: 3, stderr: expect.stringMatching(/newer/) })
+  })
 })
+
+it('a fault of our own ends a command with 6, and shows where it was', async () => {
+  const { env } = home()
+  const broken = `const { stdout } = process, { write } = stdout
+    stdout.write = () => { stdout.write = write; throw new TypeError('no such pipe') }`
+  const options = `--import ${JSON.stringify(`data:text/javascript,${encodeURIComponent(broken)}`)}`
+  const ended = await manyhost(['tasks', 'initdb'], { env: { ...env, NODE_OPTIONS: options } })
+  expect(ended.code).toBe(6)
+  expect(ended.stderr).toMatch(/^manyhost: TypeError: no such pipe\n +at /m)
+}, 180_000)
 
 describe('manyhost run', PATIENT, () => {
   it('runs a command here where nobody serves the store, and ends as it did', async () => {

@@ -11,7 +11,7 @@ import {
   type SourceOptions,
   type TaskSource,
 } from '../../src/tasks/source.ts'
-import { parseTag } from '../../src/tasks/tags.ts'
+import { checkTags, parseTag } from '../../src/tasks/tags.ts'
 import type { NewTask } from '../../src/tasks/task.ts'
 import { memorySize, taskDuration } from '../../src/tasks/units.ts'
 import { thrown } from '../help.ts'
@@ -255,6 +255,7 @@ describe('requests', () => {
       'POST http://calc/x?y=1 {"a": 1} # MANYHOST: group:2',
       'GET http://calc/',
       'PUT http://calc/t plain text',
+      'PUT http://calc/t {no JSON',
     ]
     const tasks = await all(lines, { kind: 'request' })
     expect(tasks[0]).toEqual({
@@ -267,8 +268,15 @@ describe('requests', () => {
         body: '{"a": 1}',
       },
     })
-    expect(tasks[1]?.request?.body).toBeNull()
-    expect(tasks[2]?.request).toMatchObject({ headers: {}, body: 'plain text' })
+    const request = { method: 'PUT', url: 'http://calc/t', headers: {} }
+    expect(tasks[1]?.request).toEqual({
+      ...request,
+      method: 'GET',
+      url: 'http://calc/',
+      body: null,
+    })
+    expect(tasks[2]?.request).toEqual({ ...request, body: 'plain text' })
+    expect(tasks[3]?.request).toEqual({ ...request, body: '{no JSON' })
     expect(await all(['GET http://calc/'])).toEqual([{ args: 'GET http://calc/' }])
   })
 
@@ -283,12 +291,22 @@ describe('requests', () => {
 describe('small languages', () => {
   it('tags', () => {
     expect(
-      ['a', 'a:', 'a:1', 'a:007', 'a:1.50', 'a:true', 'a:null', 'a:x-y'].map(
+      ['a', 'a:', 'a:1', 'a:007', 'a:1.50', 'a:true', 'a:false', 'a:null', 'a:x-y'].map(
         (one) => parseTag(one)[1],
       ),
-    ).toEqual([true, '', 1, '007', '1.50', true, null, 'x-y'])
+    ).toEqual([true, '', 1, '007', '1.50', true, false, null, 'x-y'])
     expect(thrown(() => parseTag(':x')).message).toMatch(/1 to 120/)
-    expect(thrown(() => parseTag(`a:${'x'.repeat(121)}`)).code).toBe('MANYHOST_INVALID_OPTION')
+    const longest = 'A-z0_9.+'.repeat(15)
+    expect(parseTag(`${longest}:${longest}`)).toEqual([longest, longest])
+    expect(thrown(() => parseTag(`${longest}x:1`)).message).toMatch(/1 to 120/)
+    expect(thrown(() => parseTag(`a:${longest}x`)).code).toBe('MANYHOST_INVALID_OPTION')
+    const many = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, n) => [`t${n}`, n]))
+    expect(checkTags(many(100))).toEqual(many(100))
+    for (const none of ['x', null, ['x']]) {
+      expect(thrown(() => checkTags(none)).message).toMatch(/tags are an object/)
+    }
+    expect(thrown(() => checkTags(many(101))).message).toMatch(/at most 100 tags/)
   })
 
   it('sizes and times', () => {

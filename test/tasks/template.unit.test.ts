@@ -224,6 +224,21 @@ describe('any template', () => {
     )
   })
 
+  it('and what it makes have a length, which may be reached', () => {
+    const line = 'x'.repeat(2 ** 20)
+    expect(fill('{}{}{}{}', line)).toHaveLength(2 ** 22)
+    expect(() => fill('{}{}{}{}.', line)).toThrow(/more than 4194304 characters/)
+    expect(compileTemplate(line).text).toBe(line)
+    expect(() => compileTemplate(`${line}.`)).toThrow(/at most 1048576 characters/)
+    expect(() => fill('{= 1 + =}', 'x')).toThrow(TemplateError)
+    expect(fill('{= x.replace("x", "xx").join(["", ""]) =}', 'x'.repeat(2 ** 19))).toBe(line)
+    expect(fill('{= x.join(["", "a"]) =}', line.slice(1))).toHaveLength(2 ** 20)
+    expect(() => fill('{= x.join(["", "ab"]) =}', line.slice(1))).toThrow(/too long/)
+    expect(() => fill('{= x.replace("x", "xx") =}', line)).toThrow(/too long/)
+    expect(fill('{= x =}', line)).toBe(line)
+    expect(() => fill('{= x =}', `${line}x`)).toThrow(/a value is larger than 1048576/)
+  })
+
   it('of plain braces costs no more than its length', () => {
     const template = '{['.repeat(100_000)
     expect(fill(template, 'x')).toBe(template)

@@ -5,7 +5,7 @@ import { storeName } from '../../tasks/store/open.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
 import { sleep } from '../../time.ts'
-import { CliError, TASK_EXIT } from '../exit.ts'
+import { CliError, exitOf } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'
 import { openGround } from './ground.ts'
@@ -57,7 +57,7 @@ async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
       if (found.nextId === null && found.completionTime !== null) {
         if (found.outpath !== null) await copy(found.outpath, process.stdout)
         if (found.errpath !== null) await copy(found.errpath, process.stderr)
-        return exitCode(found.exitStatus ?? 1)
+        return exitOf(found.exitStatus ?? 1)
       }
       await sleep(flags.interval ?? INTERVAL, signal).catch(() => {})
       if (!signal.aborted) continue
@@ -85,7 +85,7 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
         const { body } = await ask(`tasks/${id}/${stream}`)
         for await (const chunk of body) await write(chunk as Buffer, process[stream])
       }
-      return exitCode(Number(found.exit_status))
+      return exitOf(Number(found.exit_status))
     }
     if (!signal.aborted) continue
     await ask(`tasks/${id}`, 'DELETE').catch(() => {})
@@ -117,7 +117,7 @@ async function here(task: NewTask, flags: RunFlags): Promise<number> {
       )
     }
     if (result.message) say(result.message)
-    return exitCode(result.exitStatus)
+    return exitOf(result.exitStatus)
   } finally {
     await close()
   }
@@ -133,9 +133,4 @@ async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {
       { cause: error },
     )
   }
-}
-
-/** What a process can end with: our own -1 to -3, and a status of HTTP, become 1. */
-function exitCode(status: number): number {
-  return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
 }

@@ -1,7 +1,7 @@
 /** `manyhost tasks wait`. */
 import type { Task } from '../../tasks/task.ts'
 import { sleep } from '../../time.ts'
-import { TASK_EXIT } from '../exit.ts'
+import { exitOf, TASK_EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { line, write } from '../terminal.ts'
 import { formatOf, type OneFlags } from './info.ts'
@@ -39,11 +39,6 @@ export async function run(
     if (flags.info || flags.format || flags.json || flags.yaml) {
       await write(one(task, formatOf(flags)))
     }
-    return flags.return ? exitCode(task.exitStatus ?? 1) : TASK_EXIT.ok.number
+    return flags.return ? exitOf(task.exitStatus ?? 1) : TASK_EXIT.ok.number
   })
-}
-
-/** What a process can end with: our own -1 to -3, and a status of HTTP, become 1. */
-function exitCode(status: number): number {
-  return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
 }

@@ -49,6 +49,8 @@ const TIMED_OUT = 124
 
 export class Attempt {
   readonly task: RunTask
+  /** Milliseconds that it may take: the shorter of the task's own and the runner's; `null` where neither says. */
+  readonly limit: number | null
   readonly usage: Usage | undefined
   readonly #conditions: Conditions
   readonly #output: Output
@@ -59,6 +61,8 @@ export class Attempt {
 
   constructor(task: RunTask, conditions: Conditions, output: Output, now: number) {
     this.task = task
+    const limits = [task.timeout ?? 0, conditions.timeout].filter((one) => one > 0)
+    this.limit = limits.length > 0 ? Math.min(...limits) : null
     this.#conditions = conditions
     this.#output = output
     this.usage = conditions.monitor ? new Usage(now) : undefined
@@ -71,7 +75,7 @@ export class Attempt {
     let command: string | null = null
     let file: string | undefined
     try {
-      this.#limit()
+      if (this.limit !== null) this.#timer = after(this.limit, () => this.interrupt('timeout'))
       const made = this.#conditions.template.expand({
         args: this.task.args,
         tag: this.task.tag ?? {},
@@ -115,13 +119,6 @@ export class Attempt {
     if (!signal) return
     if (this.#isRunning) this.#place?.signal(signal)
     this.#timer = after(this.#conditions.signalWait, () => this.#climb(step + 1))
-  }
-
-  #limit(): void {
-    const own = this.task.timeout ?? 0
-    const all = this.#conditions.timeout
-    const limit = own && all ? Math.min(own, all) : own || all
-    if (limit > 0) this.#timer = after(limit, () => this.interrupt('timeout'))
   }
 
   /** What runs a command: a shell, which may find it in a file, or, where it needs none, the launcher. */
@@ -230,10 +227,7 @@ export class Attempt {
   }
 
   #why(): string | undefined {
-    if (this.#reason === 'timeout') {
-      const limits = [this.task.timeout ?? 0, this.#conditions.timeout].filter((one) => one > 0)
-      return `timeout after ${Math.min(...limits)} ms`
-    }
+    if (this.#reason === 'timeout') return `timeout after ${this.limit} ms`
     if (this.#reason === 'stopped') return 'the runner was told to stop'
     return this.#reason && 'cancelled while it ran'
   }

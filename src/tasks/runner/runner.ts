@@ -169,8 +169,8 @@ export class Runner {
 
   #add(entry: Entry): void {
     if (this.#state !== 'working') return entry.bundle.giveBack(entry)
-    const { cores, memory, timeout } = entry.attempt.task
-    const wanted = { cores: cores ?? 1, memory: memory ?? 0, timeout: timeout ?? null }
+    const { task, limit } = entry.attempt
+    const wanted = { cores: task.cores ?? 1, memory: task.memory ?? 0, timeout: limit }
     const refusal = this.#schedule.refusal(wanted)
     if (refusal) return entry.bundle.settle(entry, this.#unstarted(entry, NO_RESOURCES, refusal))
     this.#schedule.add(entry, wanted, now())
