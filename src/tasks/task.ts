@@ -16,6 +16,10 @@ export interface TaskRequest {
   readonly body: string | null
 }
 
+export type TaskKind = 'shell' | 'request'
+
+export const TASK_KINDS: readonly TaskKind[] = ['shell', 'request']
+
 /** What is handed in. All else of a task follows from its way through the queue. */
 export interface NewTask {
   /** The line as it was handed in, before any template. */

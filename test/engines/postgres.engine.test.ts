@@ -6,7 +6,8 @@ import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
-import { outcome, storeSuite } from '../tasks/store.suite.ts'
+import { kindsSuite } from '../tasks/kinds.suite.ts'
+import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -25,10 +26,16 @@ withEngine(POSTGRES, 'postgresql', () => {
     await postgres?.remove()
   })
 
-  storeSuite('PostgreSQL', async () => {
+  const fresh = async (): Promise<Place> => {
     const schema = `store_${++schemas}`
-    return { open: (options) => openStore(url, { schema, ...options }) }
-  })
+    return {
+      open: (options) => openStore(url, { schema, ...options }),
+      partition: async () => `${schema}_part1`,
+    }
+  }
+
+  storeSuite('PostgreSQL', fresh)
+  kindsSuite('PostgreSQL', fresh)
 
   it('is opened by many at once, and made by one of them', async () => {
     const stores = await Promise.all(

@@ -26,8 +26,8 @@ const SCANS = /^SCAN (task|task_tag)\b/
 it('claims, confirms, and keeps outcomes by index', async () => {
   const { store, hot, plan } = await planner()
   const statements = {
-    fresh: hot.fresh(0, 100),
-    failed: hot.failed(0, 1, 100),
+    fresh: hot.fresh(0, 'shell', 100),
+    failed: hot.failed(0, 1, 'request', 100),
     schedule: hot.schedule(0, 's', 'h', [1]),
     link: hot.link([[1, 'x']]),
     complete: hot.complete([[]]),

@@ -8,6 +8,8 @@ import { failure, until } from '../help.ts'
 export interface Place {
   /** Opens the same store again, as another program does. */
   open(options?: StoreOptions): Promise<Store>
+  /** What the tables of its first partition are called by in statements of this store. */
+  partition(store: Store): Promise<string>
 }
 
 export function outcome(task: Task, exitStatus = 0, more: Partial<TaskOutcome> = {}): TaskOutcome {
@@ -30,21 +32,27 @@ export async function listed(store: Store, ...args: Parameters<Store['list']>): 
   return all
 }
 
-const lines = (count: number, name = 'task'): { args: string }[] =>
+export const request = { method: 'GET', url: 'http://calc/', headers: {}, body: null }
+
+export const lines = (count: number, name = 'task'): { args: string }[] =>
   Array.from({ length: count }, (_, index) => ({ args: `${name} ${index}` }))
 
-export function storeSuite(name: string, fresh: () => Promise<Place>): void {
-  async function place(): Promise<{ store: Store; server: string; again: Place['open'] }> {
-    const where = await fresh()
-    const store = await where.open()
-    onTestFinished(() => store.close())
-    const again: Place['open'] = async (options) => {
-      const opened = await where.open(options)
-      onTestFinished(() => opened.close())
-      return opened
-    }
-    return { store, server: await store.join('here'), again }
+export async function placeOf(
+  fresh: () => Promise<Place>,
+): Promise<Place & { store: Store; server: string; again: Place['open'] }> {
+  const where = await fresh()
+  const store = await where.open()
+  onTestFinished(() => store.close())
+  const again: Place['open'] = async (options) => {
+    const opened = await where.open(options)
+    onTestFinished(() => opened.close())
+    return opened
   }
+  return { ...where, store, server: await store.join('here'), again }
+}
+
+export function storeSuite(name: string, fresh: () => Promise<Place>): void {
+  const place = () => placeOf(fresh)
 
   describe(`a store on ${name}`, () => {
     it('keeps all fields of a task, from submission to outcome', async () => {
@@ -141,7 +149,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
         memory: 1_000,
         timeout: 500,
         tag: { a: 'b' },
-        request: { method: 'GET', url: 'http://x/', headers: {}, body: null },
+        request,
       }
       await store.add([given], { submitId: 's' })
       const attempts: Task[] = []

@@ -7,10 +7,12 @@ import { setImmediate } from 'node:timers/promises'
 import Database from 'libsql'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks/store/open.ts'
+import { partitionPath } from '../../src/tasks/store/partitions.ts'
 import type { NewTask, Task } from '../../src/tasks/task.ts'
 import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
-import { outcome, storeSuite } from './store.suite.ts'
+import { kindsSuite } from './kinds.suite.ts'
+import { outcome, type Place, storeSuite } from './store.suite.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
@@ -18,10 +20,19 @@ function folder(): string {
   return path
 }
 
-storeSuite('SQLite', async () => {
+async function fresh(): Promise<Place> {
   const path = join(folder(), 'deep', 'tasks.db')
-  return { open: (options) => openStore(path, options) }
-})
+  return {
+    open: (options) => openStore(path, options),
+    async partition(store) {
+      await store.statement('ATTACH ? AS part', partitionPath(path, 1))
+      return 'part'
+    },
+  }
+}
+
+storeSuite('SQLite', fresh)
+kindsSuite('SQLite', fresh)
 
 describe('a store in a file', () => {
   it('waits for another program that holds the lock, with the event loop free', async () => {
