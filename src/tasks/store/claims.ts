@@ -2,7 +2,7 @@
 import { ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
 import { wallClock } from '../../time.ts'
-import { TASK_KINDS, type Task, type TaskKind, type TaskOutcome } from '../task.ts'
+import { kindsOf, TASK_KINDS, type Task, type TaskKind, type TaskOutcome } from '../task.ts'
 import { holdable, invalidTask } from './check.ts'
 import { type Counted, groupsOf, turnOf } from './counts.ts'
 import { query, type Statements } from './engine.ts'
@@ -48,7 +48,7 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
       `kind is 'shell' or 'request', got ${show(kind)}`,
     )
   }
-  const kinds = kind === undefined ? TASK_KINDS : [kind]
+  const kinds = kindsOf(kind)
   const { engine, hot } = ground
   return engine.transaction(async (statements) => {
     const [alive] = await statements.all<{ host: string }>(hot.alive(server))
@@ -106,7 +106,8 @@ async function fresh(
 ): Promise<Task[]> {
   const lines: Cells[][] = []
   for (const kind of kinds) lines.push(await statements.cells(hot.fresh(group, kind, limit)))
-  const found = inOrder(lines).slice(0, limit).map(kept)
+  const submitted = lines.flat().sort(([a], [b]) => (a as number) - (b as number))
+  const found = submitted.slice(0, limit).map(kept)
   if (found.length === 0) return []
   await statements.run(
     hot.schedule(
@@ -124,13 +125,6 @@ async function fresh(
       fence: task.fence + 1,
     }),
   )
-}
-
-/** What stands in several lines, in the order of submission. */
-function inOrder(lines: readonly Cells[][]): Cells[] {
-  const standing = lines.filter((line) => line.length > 0)
-  if (standing.length < 2) return standing[0] ?? []
-  return standing.flat().sort(([a], [b]) => (a as number) - (b as number))
 }
 
 /** The next attempts of tasks that failed, the longest ago first: rows of their own, with all that was asked for. */
