@@ -29,7 +29,7 @@ export type Ask = Pick<ClaimOptions, 'kind'> & { readonly limit: number }
 interface Room {
   readonly kind: TaskKind
   readonly limit: number
-  /** Nothing of this kind is left waiting when some of it comes. */
+  /** Some of it is taken at once when its turn comes: it need not be looked for behind others, nor does it keep others back. */
   readonly isOpen: boolean
 }
 
@@ -60,7 +60,7 @@ export class Claiming {
 
   /**
    * The claims that are worth a transaction now. While each kind has room one claim is for both, in the order of
-   * submission; else each kind is claimed for itself, past all of the other, which may be full for long.
+   * submission; where one is full, or was passed over, each is claimed for itself, past all of the other.
    */
   asks(carriers: readonly Carrier[], held: Held, outcomes: number): Ask[] {
     if (outcomes > 10 * this.#parts.bundleSize) return []
@@ -73,9 +73,7 @@ export class Claiming {
 
   /**
    * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
-   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time. When that
-   * while is over there is another look: by then the next task may be its own, and of others that are full nobody claims.
-   * None while too much waits for others of this kind. What nobody here carries is claimed along, to be refused.
+   * something runs: what comes is for others. When that while is over there is another look, for its kind alone. None while too much waits for others of this kind. What nobody here carries is claimed along, to be refused.
    */
   #room(kind: TaskKind, carriers: readonly Carrier[], held: Held): Room {
     const own = carriers.filter((one) => one.kind === kind)
@@ -84,14 +82,19 @@ export class Claiming {
     const at = now()
     let most = 0
     let next = Number.POSITIVE_INFINITY
+    let isOpen = own.length === 0
     for (const one of waiting < bundleSize ? own : []) {
       if (held.waitingFor(one) > 0) continue
-      const until = this.#passedOver.get(one)?.until ?? 0
-      if (held.size > 0 && until > at) next = Math.min(next, until)
-      else most = Math.max(most, one.room())
+      const passedOver = held.size > 0 ? this.#passedOver.get(one) : undefined
+      if (passedOver && passedOver.until > at) {
+        next = Math.min(next, passedOver.until)
+        continue
+      }
+      const room = one.room()
+      most = Math.max(most, room)
+      if (!passedOver && room > 0 && waiting === 0) isOpen = true
     }
     if (most === 0 && next < Number.POSITIVE_INFINITY) this.#lookAt(next)
-    const isOpen = own.length === 0 || (most > 0 && waiting === 0)
     return { kind, limit: Math.min(most, bundleSize), isOpen }
   }
 
