@@ -54,8 +54,13 @@ it('claims one kind alone while the other is full, and nothing while both are', 
   expect(asks()).toEqual([])
 })
 
-it('claims along what nobody here carries', () => {
-  expect(server(way('shell', 3)).asks()).toEqual([{ limit: 3 }])
+it('claims along what nobody here carries, however much of it comes', async () => {
+  const [shell, nobody] = [way('shell', 3), way('request', 0)]
+  const { held, asks, claim } = server(shell)
+  held.run(taskOf(), shell)
+  expect(asks()).toEqual([{ limit: 3 }])
+  await claim({ limit: 3 }, nobody, nobody, nobody)
+  expect(asks()).toEqual([{ limit: 3 }])
 })
 
 it('claims each kind for itself while some of one wait, and none of that one while a bundle does', () => {

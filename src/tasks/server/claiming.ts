@@ -29,7 +29,7 @@ export type Ask = Pick<ClaimOptions, 'kind'> & { readonly limit: number }
 interface Room {
   readonly kind: TaskKind
   readonly limit: number
-  /** Some of it is taken at once when its turn comes: it need not be looked for behind others, nor does it keep others back. */
+  /** It is taken when its turn comes: it is not looked for behind the other kind, and does not keep that back. */
   readonly isOpen: boolean
 }
 
@@ -73,7 +73,8 @@ export class Claiming {
 
   /**
    * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
-   * something runs: what comes is for others. When that while is over there is another look, for its kind alone. None while too much waits for others of this kind. What nobody here carries is claimed along, to be refused.
+   * something runs: what comes is for others. When that while is over there is another look, for its kind alone. None while
+   * too much waits for others of this kind. A kind that nobody here carries is claimed along, to be refused.
    */
   #room(kind: TaskKind, carriers: readonly Carrier[], held: Held): Room {
     const own = carriers.filter((one) => one.kind === kind)
@@ -117,11 +118,13 @@ export class Claiming {
     carriers: readonly Carrier[],
   ): void {
     const kinds = kindsOf(kind)
+    // What nobody here carries is over at once, and keeps nobody back.
+    const isWhole = count === limit && carriers.some((one) => takers.has(one))
     for (const one of carriers) {
       if (!kinds.includes(one.kind)) continue
       const before = this.#passedOver.get(one)?.wait
-      // Others than these may stand before what a claim of one kind does not see.
-      const isPassedOver = count === limit || (kind !== undefined && before !== undefined)
+      // How one kind stands says nothing of the other: who was passed over for that stays so.
+      const isPassedOver = isWhole || (kind !== undefined && before !== undefined)
       if (takers.has(one) || !isPassedOver) {
         this.#passedOver.delete(one)
         continue
