@@ -47,6 +47,11 @@ it('claims, confirms, and keeps outcomes by index', async () => {
       expect(steps.join()).toContain('task_id (id=?)')
     expect(steps.join(), name).not.toMatch(/fresh|failed/.test(name) ? /TEMP B-TREE/ : /never/)
   }
+  // Past all of the other kind, be they millions.
+  const fresh = 'SEARCH task USING INDEX task_group (group=? AND <expr>=?)'
+  const failed = 'SEARCH task USING INDEX task_failed (group=? AND attempt=? AND <expr>=?)'
+  expect(await plan(statements.fresh)).toEqual([fresh])
+  expect(await plan(statements.failed)).toEqual([failed])
   await store.close()
 })
 
