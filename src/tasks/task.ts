@@ -16,6 +16,15 @@ export interface TaskRequest {
   readonly body: string | null
 }
 
+export type TaskKind = 'shell' | 'request'
+
+export const TASK_KINDS: readonly TaskKind[] = ['shell', 'request']
+
+/** Those that are meant. */
+export function kindsOf(kind: TaskKind | undefined): readonly TaskKind[] {
+  return kind === undefined ? TASK_KINDS : [kind]
+}
+
 /** What is handed in. All else of a task follows from its way through the queue. */
 export interface NewTask {
   /** The line as it was handed in, before any template. */

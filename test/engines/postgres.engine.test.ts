@@ -6,6 +6,7 @@ import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
+import { kindsSuite } from '../tasks/kinds.suite.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
 import { withEngine } from './engine.ts'
@@ -28,9 +29,14 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   const fresh = async (): Promise<Place> => {
     const schema = `store_${++schemas}`
-    return { open: (options) => openStore(url, { schema, ...options }) }
+    return {
+      open: (options) => openStore(url, { schema, ...options }),
+      partition: async () => `${schema}_part1`,
+    }
   }
+
   storeSuite('PostgreSQL', fresh)
+  kindsSuite('PostgreSQL', fresh)
   schedulingSuite('PostgreSQL', fresh)
 
   it('is opened by many at once, and made by one of them', async () => {

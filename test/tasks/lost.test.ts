@@ -2,6 +2,7 @@
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { Session } from '../../src/session.ts'
+import { Life, processId } from '../../src/tasks/server/life.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
 import { marked, runnersOf } from './runner-help.ts'
@@ -42,6 +43,29 @@ it('a runner that is frozen loses its task to another, whose outcome is the one 
   expect(await store.get(id)).toEqual(task)
   await until(() => !runnersOf(mark).includes(frozen))
 }, 90_000)
+
+it('a server that was taken for dead ends what it had, and nothing that it claims by its new name', async () => {
+  const store = await openStore(':memory:')
+  onTestFinished(() => store.close())
+  const events: string[] = []
+  const life = await Life.begin({
+    store,
+    lease: 60_000,
+    evicted: () => events.push(`evicted as ${life.id}`),
+    recovered: (count) => events.push(`${count} recovered`),
+    problem: () => {},
+  })
+  const first = life.id
+  // Of this machine, and of a process that is no more: what it held is there for whoever joins.
+  const dead = await store.join(life.host, `${processId()}0`)
+  await store.add([{ args: 'true' }])
+  await store.claim({ server: dead })
+  await store.leave(first)
+  await life.beat()
+  expect(life.id).not.toBe(first)
+  expect(events).toEqual([`evicted as ${life.id}`, '1 recovered'])
+  await life.end()
+})
 
 const LATE = {
   exitStatus: 1,

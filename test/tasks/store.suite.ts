@@ -1,6 +1,10 @@
 /** What every store does, whatever its database: run on SQLite by `store.test.ts`, on PostgreSQL by its engine test. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import type { StoreOptions } from '../../src/tasks/store/open.ts'
+import { openStore, type StoreOptions } from '../../src/tasks/store/open.ts'
+import { partitionPath } from '../../src/tasks/store/partitions.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../../src/tasks/task.ts'
 import { failure, until } from '../help.ts'
@@ -8,6 +12,22 @@ import { failure, until } from '../help.ts'
 export interface Place {
   /** Opens the same store again, as another program does. */
   open(options?: StoreOptions): Promise<Store>
+  /** What the tables of its first partition are called by in statements of this store. */
+  partition(store: Store): Promise<string>
+}
+
+/** A store in a file that is not there yet. */
+export async function freshFile(): Promise<Place> {
+  const folder = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const path = join(folder, 'deep', 'tasks.db')
+  return {
+    open: (options) => openStore(path, options),
+    async partition(store) {
+      await store.statement('ATTACH ? AS part', partitionPath(path, 1))
+      return 'part'
+    },
+  }
 }
 
 export function outcome(task: Task, exitStatus = 0, more: Partial<TaskOutcome> = {}): TaskOutcome {
@@ -30,11 +50,15 @@ export async function listed(store: Store, ...args: Parameters<Store['list']>): 
   return all
 }
 
-const lines = (count: number, name = 'task'): { args: string }[] =>
+export const request = { method: 'GET', url: 'http://calc/', headers: {}, body: null }
+
+export const lines = (count: number, name = 'task'): { args: string }[] =>
   Array.from({ length: count }, (_, index) => ({ args: `${name} ${index}` }))
 
 /** A store of this test alone, and a server of it that does nothing by itself. */
-export async function openPlace(fresh: () => Promise<Place>) {
+export async function openPlace(
+  fresh: () => Promise<Place>,
+): Promise<Place & { store: Store; server: string; again: Place['open'] }> {
   const where = await fresh()
   const again: Place['open'] = async (options) => {
     const opened = await where.open(options)
@@ -42,7 +66,7 @@ export async function openPlace(fresh: () => Promise<Place>) {
     return opened
   }
   const store = await again()
-  return { store, server: await store.join('here'), again }
+  return { ...where, store, server: await store.join('here'), again }
 }
 
 export function storeSuite(name: string, fresh: () => Promise<Place>): void {
@@ -143,7 +167,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
         memory: 1_000,
         timeout: 500,
         tag: { a: 'b' },
-        request: { method: 'GET', url: 'http://x/', headers: {}, body: null },
+        request,
       }
       await store.add([given], { submitId: 's' })
       const attempts: Task[] = []

@@ -10,7 +10,8 @@ import { openStore } from '../../src/tasks/store/open.ts'
 import type { NewTask, Task } from '../../src/tasks/task.ts'
 import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
-import { outcome, storeSuite } from './store.suite.ts'
+import { kindsSuite } from './kinds.suite.ts'
+import { freshFile, outcome, storeSuite } from './store.suite.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
@@ -18,10 +19,8 @@ function folder(): string {
   return path
 }
 
-storeSuite('SQLite', async () => {
-  const path = join(folder(), 'deep', 'tasks.db')
-  return { open: (options) => openStore(path, options) }
-})
+storeSuite('SQLite', freshFile)
+kindsSuite('SQLite', freshFile)
 
 describe('a store in a file', () => {
   it('waits for another program that holds the lock, with the event loop free', async () => {

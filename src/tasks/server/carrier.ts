@@ -1,8 +1,10 @@
 /** What carries claimed tasks to where they run, and what it says of them. */
 import type { OutputStream } from '../runner/protocol.ts'
-import type { Task, TaskOutcome } from '../task.ts'
+import type { Task, TaskKind, TaskOutcome } from '../task.ts'
 
 export interface Carrier {
+  /** Of the tasks that it takes. */
+  readonly kind: TaskKind
   /** Tasks that it would take now. */
   room(): number
   /** Takes them; says of each one, once, what became of it. */

@@ -3,7 +3,7 @@ import type { ManyhostError } from '../../errors.ts'
 import { after, now, type Timer } from '../../time.ts'
 import type { ClaimOptions } from '../store/claims.ts'
 import type { Store } from '../store/store.ts'
-import type { Task } from '../task.ts'
+import { kindsOf, TASK_KINDS, type Task, type TaskKind } from '../task.ts'
 import type { Carrier } from './carrier.ts'
 import type { Held } from './held.ts'
 
@@ -22,10 +22,21 @@ export interface ClaimingParts {
   problem(message: string): void
 }
 
+/** One claim that is to be made. */
+export type Ask = Pick<ClaimOptions, 'kind'> & { readonly limit: number }
+
+/** What those of one kind would take. */
+interface Room {
+  readonly kind: TaskKind
+  readonly limit: number
+  /** It is taken when its turn comes: it is not looked for behind the other kind, and does not keep that back. */
+  readonly isOpen: boolean
+}
+
 export class Claiming {
   readonly #parts: ClaimingParts
-  #isDry = false
-  #claimedAt = 0
+  readonly #dry = new Set<TaskKind>()
+  readonly #claimedAt = { shell: 0, request: 0 }
   readonly #passedOver = new Map<Carrier, { readonly wait: number; readonly until: number }>()
   #look: { readonly at: number; readonly timer: Timer } | undefined
 
@@ -33,60 +44,92 @@ export class Claiming {
     this.#parts = parts
   }
 
-  /** The last claim gave nothing, and nothing has happened since. */
+  /** The last claim of each kind gave nothing, and nothing has happened since. */
   get isDry(): boolean {
-    return this.#isDry
+    return this.#dry.size === TASK_KINDS.length
   }
 
   /** There may be something again. */
   wake(): void {
-    this.#isDry = false
+    this.#dry.clear()
   }
 
   close(): void {
     this.#look?.timer.clear()
   }
 
-  /** Whether so much room is worth a transaction now; if not, there is another look a moment later. */
-  isWorth(room: number, running: number): boolean {
-    if (room <= 0 || this.#isDry) return false
-    const isLittle = room < Math.min(running / 2, this.#parts.bundleSize)
-    if (!isLittle || now() - this.#claimedAt >= SOON) return true
-    this.#lookAt(now() + SOON)
-    return false
+  /**
+   * The claims that are worth a transaction now. While each kind has room one claim is for both, in the order of
+   * submission; where one is full, or was passed over, each is claimed for itself, past all of the other.
+   */
+  asks(carriers: readonly Carrier[], held: Held, outcomes: number): Ask[] {
+    if (outcomes > 10 * this.#parts.bundleSize) return []
+    const rooms = TASK_KINDS.map((kind) => this.#room(kind, carriers, held))
+    const asks: Ask[] = rooms.every(({ isOpen }) => isOpen)
+      ? [{ limit: Math.max(...rooms.map(({ limit }) => limit)) }]
+      : rooms.map(({ kind, limit }) => ({ kind, limit }))
+    return asks.filter((ask) => this.#isWorth(ask, held.runningCount))
   }
 
   /**
    * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
-   * something runs: what comes is for others, and a claim for it alone would bring one task of theirs at a time. When that
-   * while is over there is another look: by then the next task may be its own, and of others that are full nobody claims.
-   * None while too much waits for others, or to be kept.
+   * something runs: what comes is for others. When that while is over there is another look, for its kind alone. None while
+   * too much waits for others of this kind. A kind that nobody here carries is claimed along, to be refused.
    */
-  room(carriers: readonly Carrier[], held: Held, outcomes: number): number {
+  #room(kind: TaskKind, carriers: readonly Carrier[], held: Held): Room {
+    const own = carriers.filter((one) => one.kind === kind)
+    const waiting = own.reduce((sum, one) => sum + held.waitingFor(one), 0)
     const { bundleSize } = this.#parts
-    if (held.waitingCount >= bundleSize || outcomes > 10 * bundleSize) return 0
     const at = now()
     let most = 0
     let next = Number.POSITIVE_INFINITY
-    for (const one of carriers) {
-      if (held.hasWaiting(one)) continue
-      const until = this.#passedOver.get(one)?.until ?? 0
-      if (held.size > 0 && until > at) next = Math.min(next, until)
-      else most = Math.max(most, one.room())
+    let isOpen = own.length === 0
+    for (const one of waiting < bundleSize ? own : []) {
+      if (held.waitingFor(one) > 0) continue
+      const passedOver = held.size > 0 ? this.#passedOver.get(one) : undefined
+      if (passedOver && passedOver.until > at) {
+        next = Math.min(next, passedOver.until)
+        continue
+      }
+      const room = one.room()
+      most = Math.max(most, room)
+      if (!passedOver && room > 0 && waiting === 0) isOpen = true
     }
     if (most === 0 && next < Number.POSITIVE_INFINITY) this.#lookAt(next)
-    return Math.min(most, bundleSize)
+    return { kind, limit: Math.min(most, bundleSize), isOpen }
+  }
+
+  /** Whether so much room is worth a transaction now; if not, there is another look a moment later. */
+  #isWorth({ kind, limit }: Ask, running: number): boolean {
+    const kinds = kindsOf(kind)
+    if (limit <= 0 || kinds.every((one) => this.#dry.has(one))) return false
+    const isLittle = limit < Math.min(running / 2, this.#parts.bundleSize)
+    const again = Math.max(...kinds.map((one) => this.#claimedAt[one])) + SOON
+    if (!isLittle || now() >= again) return true
+    this.#lookAt(again)
+    return false
   }
 
   /** What a claim brought, by who takes it. */
-  claimed(isWhole: boolean, takers: ReadonlySet<Carrier>, carriers: readonly Carrier[]): void {
-    if (!isWhole) return this.#passedOver.clear()
+  claimed(
+    { kind, limit }: Ask,
+    count: number,
+    takers: ReadonlySet<Carrier>,
+    carriers: readonly Carrier[],
+  ): void {
+    const kinds = kindsOf(kind)
+    // What nobody here carries is over at once, and keeps nobody back.
+    const isWhole = count === limit && carriers.some((one) => takers.has(one))
     for (const one of carriers) {
-      if (takers.has(one)) {
+      if (!kinds.includes(one.kind)) continue
+      const before = this.#passedOver.get(one)?.wait
+      // How one kind stands says nothing of the other: who was passed over for that stays so.
+      const isPassedOver = isWhole || (kind !== undefined && before !== undefined)
+      if (takers.has(one) || !isPassedOver) {
         this.#passedOver.delete(one)
         continue
       }
-      const wait = Math.min(LONGEST, 2 * (this.#passedOver.get(one)?.wait ?? SOON / 2))
+      const wait = Math.min(LONGEST, 2 * (before ?? SOON / 2))
       this.#passedOver.set(one, { wait, until: now() + wait })
     }
   }
@@ -104,11 +147,14 @@ export class Claiming {
 
   async claim(options: ClaimOptions): Promise<Task[]> {
     const { store, problem } = this.#parts
-    this.#claimedAt = now()
-    this.#isDry = true
+    const kinds = kindsOf(options.kind)
+    for (const kind of kinds) {
+      this.#claimedAt[kind] = now()
+      this.#dry.add(kind)
+    }
     try {
       const tasks = await store.claim(options)
-      if (tasks.length > 0) this.#isDry = false
+      if (tasks.length > 0) for (const kind of kinds) this.#dry.delete(kind)
       return tasks
     } catch (error) {
       const { code, message } = error as ManyhostError

@@ -24,11 +24,6 @@ export class Held {
     return this.#running.size
   }
 
-  /** With nobody yet. */
-  get waitingCount(): number {
-    return this.#waitingCount
-  }
-
   /** With somebody, the longest first. */
   running(): Iterable<Running> {
     return this.#running.values()
@@ -38,8 +33,9 @@ export class Held {
     return this.#running.get(id)
   }
 
-  hasWaiting(carrier: Carrier): boolean {
-    return this.#waiting.has(carrier)
+  /** Tasks that wait until this one has room. */
+  waitingFor(carrier: Carrier): number {
+    return this.#waiting.get(carrier)?.length ?? 0
   }
 
   wait(task: Task, carrier: Carrier): void {

@@ -33,8 +33,8 @@ export class Life {
 
   static async begin(parts: LifeParts): Promise<Life> {
     const life = new Life(parts)
-    await life.#join()
-    life.#timer = every(Math.max(200, parts.lease / 4), () => void life.#beat())
+    await life.#join(() => {})
+    life.#timer = every(Math.max(200, parts.lease / 4), () => void life.beat())
     return life
   }
 
@@ -48,9 +48,11 @@ export class Life {
     await this.#parts.store.leave(this.#id)
   }
 
-  async #join(): Promise<void> {
+  /** @param renamed called at once, before anything can be claimed by the new name */
+  async #join(renamed: () => void): Promise<void> {
     const { store } = this.#parts
     this.#id = await store.join(this.host, processId())
+    renamed()
     await this.#recover()
   }
 
@@ -64,7 +66,8 @@ export class Life {
     if (tasks > 0) recovered(tasks)
   }
 
-  async #beat(): Promise<void> {
+  /** Says that it lives, and looks after those that do not. Never rejects. */
+  async beat(): Promise<void> {
     if (this.#beating) return
     this.#beating = true
     const { store, evicted, problem } = this.#parts
@@ -74,8 +77,7 @@ export class Life {
         problem(
           `another server took this one for dead, and its tasks over; it goes on as a new one`,
         )
-        await this.#join()
-        evicted()
+        await this.#join(evicted)
       }
     } catch (error) {
       problem(describe(error))

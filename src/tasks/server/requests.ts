@@ -21,6 +21,7 @@ export interface RequestParts {
 }
 
 export class Requests implements Carrier {
+  readonly kind = 'request'
   readonly #parts: RequestParts
   readonly #desk: Desk
   readonly #cluster: Cluster

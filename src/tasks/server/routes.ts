@@ -5,6 +5,7 @@ import type { Session } from '../../session.ts'
 import type { Task } from '../task.ts'
 import type { Carrier, Desk } from './carrier.ts'
 import { Requests } from './requests.ts'
+import { nowhere } from './result.ts'
 import type { Shell } from './shell.ts'
 
 export interface RouteParts {
@@ -23,21 +24,22 @@ export class Routes {
   readonly #parts: RouteParts
   readonly #desk: Desk
   readonly #requests = new Map<Cluster, Requests>()
+  readonly #nowhere: Carrier
 
   constructor(parts: RouteParts, desk: Desk) {
     this.#parts = parts
     this.#desk = desk
+    this.#nowhere = dropping(desk)
   }
 
-  /** Undefined where there is none: a task never goes to the network, which only this machine may be able to reach. */
-  to({ request }: Task): Carrier | undefined {
+  to({ request }: Task): Carrier {
     const { session, shell } = this.#parts
     if (!request) return shell
     const cluster = clusterAt(session, request.url)
-    return cluster && this.#at(cluster)
+    return cluster ? this.#at(cluster) : this.#nowhere
   }
 
-  /** Every way that there is now. */
+  /** Every way that leads somewhere now. */
   all(): Carrier[] {
     const { session, shell, runnersUrl } = this.#parts
     for (const cluster of session.clusters) if (cluster.url !== runnersUrl) this.#at(cluster)
@@ -57,6 +59,21 @@ export class Routes {
       this.#requests.set(cluster, requests)
     }
     return requests
+  }
+}
+
+/** Where no service is, that is the outcome: a task never goes to the network, which only this machine may be able to reach. */
+function dropping(desk: Desk): Carrier {
+  return {
+    kind: 'request',
+    room: () => Number.POSITIVE_INFINITY,
+    take(tasks) {
+      for (const task of tasks) {
+        desk.settled(task, nowhere(task), `no service is at ${task.request?.url}`)
+      }
+    },
+    cancel() {},
+    stop() {},
   }
 }
 

@@ -19,14 +19,7 @@ import { Life } from './life.ts'
 import type { ServeSettings } from './options.ts'
 import { Outcomes } from './outcomes.ts'
 import { Outputs } from './outputs.ts'
-import {
-  type Ended,
-  heldBack,
-  nowhere,
-  outputsFolder,
-  type TaskCounts,
-  type TaskResult,
-} from './result.ts'
+import { type Ended, heldBack, outputsFolder, type TaskCounts, type TaskResult } from './result.ts'
 import { Routes } from './routes.ts'
 import { Shell } from './shell.ts'
 import { Tally } from './tally.ts'
@@ -330,26 +323,25 @@ export class TaskServer implements Desk {
   /** Claims what can go on its way now. Answers whether there was something. */
   async #claim(): Promise<boolean> {
     const carriers = this.#routes.all()
-    const limit = this.#claiming.room(carriers, this.#held, this.#outcomes.size)
-    if (!this.#claiming.isWorth(limit, this.#held.runningCount)) return false
+    const asks = this.#claiming.asks(carriers, this.#held, this.#outcomes.size)
+    if (asks.length === 0) return false
     await this.#listener
     this.#listener = undefined
     const { id: server, attempts } = this
     const { eager } = this.#settings
-    const tasks = await this.#claiming.claim({ server, limit, attempts, eager })
-    const takers = new Set<Carrier>()
-    for (const task of tasks) {
-      const carrier = this.#routes.to(task)
-      if (carrier) {
+    let count = 0
+    for (const ask of asks) {
+      const tasks = await this.#claiming.claim({ ...ask, server, attempts, eager })
+      const takers = new Set<Carrier>()
+      for (const task of tasks) {
+        const carrier = this.#routes.to(task)
         this.#held.wait(task, carrier)
         takers.add(carrier)
-      } else {
-        this.#held.run(task, this.shell)
-        this.settled(task, nowhere(task), `no service is at ${task.request?.url}`)
       }
+      this.#claiming.claimed(ask, tasks.length, takers, carriers)
+      count += tasks.length
     }
-    this.#claiming.claimed(tasks.length === limit, takers, carriers)
-    return tasks.length > 0
+    return count > 0
   }
 
   async #giveBack(): Promise<void> {

@@ -51,6 +51,7 @@ interface Trip {
 }
 
 export class Shell implements Carrier {
+  readonly kind = 'shell'
   readonly #parts: ShellParts
   readonly #desk: Desk
   readonly #trips = new Set<Trip>()

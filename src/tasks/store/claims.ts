@@ -2,7 +2,7 @@
 import { ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
 import { wallClock } from '../../time.ts'
-import type { Task, TaskOutcome } from '../task.ts'
+import { kindsOf, TASK_KINDS, type Task, type TaskKind, type TaskOutcome } from '../task.ts'
 import { holdable, invalidTask } from './check.ts'
 import { type Counted, groupsOf, turnOf } from './counts.ts'
 import { query, type Statements } from './engine.ts'
@@ -24,6 +24,8 @@ export interface ClaimOptions {
   readonly eager?: boolean
   /** From this group alone. @default the first that has something to do, unless one before it failed for good */
   readonly group?: number
+  /** Of this kind alone, wherever they stand among others. @default both kinds, in one order */
+  readonly kind?: TaskKind
 }
 
 /** What one claim can be named by. */
@@ -33,13 +35,20 @@ export interface Claim {
 }
 
 export async function claim(ground: Ground, options: ClaimOptions): Promise<Task[]> {
-  const { limit = 1, server, attempts = 1, eager = false } = options
+  const { limit = 1, server, attempts = 1, eager = false, kind } = options
   if (!(Number.isSafeInteger(limit) && limit >= 1)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
       `limit is a whole number from 1 up, got ${show(limit)}`,
     )
   }
+  if (kind !== undefined && !TASK_KINDS.includes(kind)) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `kind is 'shell' or 'request', got ${show(kind)}`,
+    )
+  }
+  const kinds = kindsOf(kind)
   const { engine, hot } = ground
   return engine.transaction(async (statements) => {
     const [alive] = await statements.all<{ host: string }>(hot.alive(server))
@@ -65,11 +74,12 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
       (one) => one.group === group && one.state === 'failed' && one.attempt < attempts && one.n > 0,
     )
     const failed = (): Promise<Task[]> =>
-      retry(ground, statements, group, levels, limit - claimed.length, mark)
+      retry(ground, statements, { group, kinds, limit: limit - claimed.length }, levels, mark)
     const claimed: Task[] = []
     if (eager) claimed.push(...(await failed()))
     if (claimed.length < limit) {
-      claimed.push(...(await fresh(ground, statements, group, limit - claimed.length, mark)))
+      const wanted = { group, kinds, limit: limit - claimed.length }
+      claimed.push(...(await fresh(ground, statements, wanted, mark)))
     }
     if (!eager && claimed.length < limit) claimed.push(...(await failed()))
     return claimed
@@ -82,14 +92,22 @@ interface Mark {
   readonly at: number
 }
 
+interface Wanted {
+  readonly group: number
+  readonly kinds: readonly TaskKind[]
+  readonly limit: number
+}
+
 async function fresh(
   { hot }: Ground,
   statements: Statements,
-  group: number,
-  limit: number,
+  { group, kinds, limit }: Wanted,
   { server, host, at }: Mark,
 ): Promise<Task[]> {
-  const found = (await statements.cells(hot.fresh(group, limit))).map(kept)
+  const lines: Cells[][] = []
+  for (const kind of kinds) lines.push(await statements.cells(hot.fresh(group, kind, limit)))
+  const submitted = lines.flat().sort(([a], [b]) => (a as number) - (b as number))
+  const found = submitted.slice(0, limit).map(kept)
   if (found.length === 0) return []
   await statements.run(
     hot.schedule(
@@ -113,14 +131,15 @@ async function fresh(
 async function retry(
   { hot }: Ground,
   statements: Statements,
-  group: number,
+  { group, kinds, limit }: Wanted,
   levels: readonly Counted[],
-  limit: number,
   { server, host, at }: Mark,
 ): Promise<Task[]> {
   const found: Kept[] = []
   for (const { attempt } of levels) {
-    found.push(...(await statements.cells(hot.failed(group, attempt, limit))).map(kept))
+    for (const kind of kinds) {
+      found.push(...(await statements.cells(hot.failed(group, attempt, kind, limit))).map(kept))
+    }
   }
   const ended = ({ task, seq }: Kept): [number, number] => [task.completionTime ?? 0, seq]
   found.sort((a, b) => ended(a)[0] - ended(b)[0] || ended(a)[1] - ended(b)[1])

@@ -3,9 +3,10 @@
  * into the database for a hundred tasks, whatever the engine.
  */
 
+import type { TaskKind } from '../task.ts'
 import { type Engine, type Query, query, written } from './engine.ts'
 import type { Cells } from './row.ts'
-import { COLUMNS, KINDS } from './tables.ts'
+import { COLUMNS, KINDS, LANE, type Lane, TASK_KIND } from './tables.ts'
 
 const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
 
@@ -66,9 +67,10 @@ export function hotStatements(kind: Engine['kind']) {
 
   const insert = bySaid((says) => text(insertion(each, says)))
   const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
-    WHERE "group" = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
+    WHERE "group" = ? AND ${LANE} = ? ORDER BY seq LIMIT ?${locked}`)
   const failed = text(`SELECT ${NAMES.join(', ')} FROM task
-    WHERE "group" = ? AND attempt = ? AND state = 'failed' ORDER BY completion_time, seq LIMIT ?${locked}`)
+    WHERE "group" = ? AND attempt = ? AND ${TASK_KIND} = ? AND state = 'failed'
+    ORDER BY completion_time, seq LIMIT ?${locked}`)
   const schedule =
     text(`UPDATE task SET schedule_time = ?, server_id = ?, server_host = ?, fence = fence + 1
     WHERE seq IN (SELECT CAST(e.value AS BIGINT) FROM ${each}) AND state = 'new'`)
@@ -91,9 +93,10 @@ export function hotStatements(kind: Engine['kind']) {
   return {
     counted,
     insert: (rows: readonly Cells[]): Query => query(insert(rows), JSON.stringify(rows)),
-    fresh: (group: number, limit: number): Query => query(fresh, group, limit),
-    failed: (group: number, attempt: number, limit: number): Query =>
-      query(failed, group, attempt, limit),
+    fresh: (group: number, kind: TaskKind, limit: number): Query =>
+      query(fresh, group, kind satisfies Lane, limit),
+    failed: (group: number, attempt: number, kind: TaskKind, limit: number): Query =>
+      query(failed, group, attempt, kind, limit),
     schedule: (at: number, server: string, host: string, seqs: readonly number[]): Query =>
       query(schedule, at, server, host, JSON.stringify(seqs)),
     link: (rows: readonly (readonly [seq: number, next: string])[]): Query =>

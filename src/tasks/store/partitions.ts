@@ -31,16 +31,12 @@ export class Partitions {
 
   /** All there are, oldest first. */
   async places(): Promise<Place[]> {
-    const { engine } = this.#ground
     const numbers = await this.#numbers()
     const places: Place[] = []
     for (const number of numbers) {
       let place = this.#open.get(number)
       if (!place) {
-        place =
-          engine.kind === 'sqlite'
-            ? { engine: await open(this.#path(number)), db: this.#ground.db }
-            : { engine, db: builder('postgres', this.#schemaOf(number)) }
+        place = await this.#place(number)
         this.#open.set(number, place)
       }
       places.push(place)
@@ -75,6 +71,14 @@ export class Partitions {
       if (engine !== this.#ground.engine) await engine.close()
     }
     this.#open.clear()
+  }
+
+  async #place(number: number): Promise<Place> {
+    const { engine, db } = this.#ground
+    if (engine.kind === 'sqlite') return { engine: await open(this.#path(number)), db }
+    const schema = this.#schemaOf(number)
+    await migrate(engine, schema)
+    return { engine, db: builder('postgres', schema) }
   }
 
   /** First they are there, then they are not here any more: whatever cuts it short, none is lost. */

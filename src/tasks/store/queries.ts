@@ -1,6 +1,6 @@
 /**
- * Queries made of a filter. Each is led by an index: by tag, or by state (with the group before it), one branch for each
- * state, so that a page of a thousand costs the same in a store of ten million tasks as in a small one.
+ * Queries made of a filter. Each is led by an index: by tag, by state, or by group and lane, one branch for each state or
+ * lane, so that a page of a thousand costs the same in a store of ten million tasks as in a small one.
  */
 import {
   type CompiledQuery,
@@ -10,7 +10,7 @@ import {
   sql,
 } from 'kysely'
 import type { Condition, Operator, Wanted } from './filter.ts'
-import { COLUMNS, TASK_STATES, type Tables, type TaskState } from './tables.ts'
+import { COLUMNS, LANE, lanesOf, TASK_STATES, type Tables, type TaskState } from './tables.ts'
 
 type From = SelectQueryBuilder<Tables, 'task', { seq: number }>
 type Db = Kysely<Tables>
@@ -40,8 +40,8 @@ function seqs(
   { after, limit, isDescending = false, among }: Page,
 ): RawBuilder<unknown> {
   const order = sql.raw(isDescending ? 'DESC' : 'ASC')
-  const branches = branchesOf(filter).map((state) => {
-    let one = led(db, filter, state)
+  const branches = branchesOf(filter).map((branch) => {
+    let one = led(db, filter, branch)
     const seq = sql<number>`${sql.ref(filter.tags.length > 0 ? 'held.seq' : 'task.seq')}`
     if (after !== undefined) one = one.where(seq, isDescending ? '<' : '>', after)
     if (among) one = one.where(seq, 'in', among)
@@ -99,7 +99,7 @@ export function byIds(db: Db, ids: readonly string[]): CompiledQuery {
 /** How many fit, counted one by one; for filters that say more than the kept counts know. */
 export function counted(db: Db, filter: Wanted): CompiledQuery {
   const branches = branchesOf(filter).map(
-    (state) => sql`SELECT count(*) AS n FROM ${led(db, filter, state)} AS branch`,
+    (branch) => sql`SELECT count(*) AS n FROM ${led(db, filter, branch)} AS branch`,
   )
   return sql`SELECT sum(n) AS n FROM (${sql.join(branches, sql` UNION ALL `)}) AS counts`.compile(
     db,
@@ -126,19 +126,23 @@ export function keptCounts(
   return select.compile()
 }
 
-/** One branch a state; one alone where the state does not matter and something else leads. */
-function branchesOf({ states, group, tags, conditions }: Wanted): (TaskState | undefined)[] {
+type Branch = RawBuilder<boolean> | undefined
+
+/** One branch a state, of a group one a lane; one alone where the state does not matter and something else leads. */
+function branchesOf({ states, group, tags, conditions }: Wanted): Branch[] {
   if (states.size === 0) return []
   const isAny = states.size === TASK_STATES.length
   const isNamed = conditions.some(({ field, operator }) => field === 'id' && operator === '==')
-  return isAny && (tags.length > 0 || isNamed || group === undefined) ? [undefined] : [...states]
+  if (isAny && (tags.length > 0 || isNamed || group === undefined)) return [undefined]
+  if (group === undefined) return [...states].map((state) => sql`task.state = ${state}`)
+  return [...states].flatMap(lanesOf).map((lane) => sql`${sql.raw(LANE)} = ${lane}`)
 }
 
-function led(db: Db, filter: Wanted, state: TaskState | undefined): From {
+function led(db: Db, filter: Wanted, branch: Branch): From {
   const [first, ...tags] = filter.tags
   if (first === undefined) {
     const from = restricted(db.selectFrom('task').select('task.seq'), filter)
-    return state === undefined ? from : from.where('task.state', '=', state)
+    return branch ? from.where(branch) : from
   }
   let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', first.key)
   if (first.value !== undefined) holders = holders.where('value', '=', first.value)
@@ -149,7 +153,7 @@ function led(db: Db, filter: Wanted, state: TaskState | undefined): From {
     .whereRef('task.seq', '=', 'held.seq')
     .select('held.seq') as unknown as From
   from = tagged(db, restricted(from, filter), { ...filter, tags })
-  return state === undefined ? from : from.where('task.state', '=', state)
+  return branch ? from.where(branch) : from
 }
 
 /** The first tag leads, in the order of its tasks; the others are looked up. */

@@ -6,13 +6,13 @@
 import { ManyhostError } from '../../errors.ts'
 import { wallClock } from '../../time.ts'
 import { type Engine, query, type Statements } from './engine.ts'
-import { COLUMNS, KINDS } from './tables.ts'
+import { COLUMNS, KINDS, LANE, TASK_KIND } from './tables.ts'
 
 /** The version of the tables that this program reads and writes. */
-export const VERSION = 1
+export const VERSION = 2
 
 /** What brings a store from version n to n + 1 stands at n. */
-const STEPS: readonly ((kind: Engine['kind']) => string)[] = [tables]
+const STEPS: readonly ((kind: Engine['kind']) => string)[] = [tables, lanes]
 
 const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
 const REQUIRED: ReadonlySet<string> = new Set([
@@ -66,6 +66,15 @@ CREATE TABLE client (id TEXT PRIMARY KEY, host TEXT NOT NULL, server_id TEXT NOT
 CREATE INDEX client_live ON client (server_id, id) WHERE disconnected_at IS NULL;
 ${isSqlite ? sqliteTriggers() : postgresTriggers()}
 `
+}
+
+/** Each kind has a line of its own, in order: claims of one do not wait behind the other. */
+function lanes(): string {
+  return `
+DROP INDEX task_group;
+CREATE INDEX task_group ON task ("group", (${LANE}), seq);
+DROP INDEX task_failed;
+CREATE INDEX task_failed ON task ("group", attempt, (${TASK_KIND}), completion_time, seq) WHERE state = 'failed';`
 }
 
 function sqliteTriggers(): string {

@@ -1,5 +1,6 @@
 /** What the store's tables are to the query builder. The same names on SQLite and on PostgreSQL. */
 import type { Generated } from 'kysely'
+import { TASK_KINDS, type TaskKind } from '../task.ts'
 
 /** Names are the ancestor's. Times and spans are milliseconds, memory is bytes, `tag` and `request` are JSON. */
 export interface TaskTable {
@@ -55,6 +56,21 @@ export const TASK_STATES: readonly TaskState[] = [
   'retried',
   'cancelled',
 ]
+
+/** In SQL: the kind of a task. */
+export const TASK_KIND = "CASE WHEN request IS NULL THEN 'shell' ELSE 'request' END"
+
+/**
+ * In SQL: where a task stands. One that is new stands in the line of its kind, any other is where its state says. Kept by no
+ * column but by an index, in place of the state: so a claim of one kind goes past none of the other, and no row costs more.
+ */
+export const LANE = `CASE WHEN state = 'new' THEN ${TASK_KIND} ELSE state END`
+
+export type Lane = TaskKind | Exclude<TaskState, 'new'>
+
+export function lanesOf(state: TaskState): readonly Lane[] {
+  return state === 'new' ? TASK_KINDS : [state]
+}
 
 export interface CountTable {
   group: number
