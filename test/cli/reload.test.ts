@@ -1,6 +1,5 @@
 /** A fleet file that is watched. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { mustReadFleet } from '../../src/cli/serve/fleet.ts'
@@ -10,11 +9,10 @@ import { Reloader } from '../../src/cli/serve/reload.ts'
 import { applyConfig } from '../../src/config/apply.ts'
 import { Session } from '../../src/index.ts'
 import { until } from '../help.ts'
+import { folder } from './help.ts'
 
 test('what is saved while the first file is still being put into effect is not missed', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'manyhost-reload-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const file = join(folder, 'fleet.yaml')
+  const file = join(folder(), 'fleet.yaml')
   const fleet = (...names: readonly string[]): string =>
     `services:\n${names.map((name) => `  http://${name}: { command: [node, ${name}.mjs], size: 0 }\n`).join('')}`
   writeFileSync(file, fleet('calc'))

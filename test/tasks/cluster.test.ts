@@ -1,6 +1,5 @@
 /** What a cluster of runners does by its options: how long there are runners, and how many; what tasks find and leave. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
@@ -13,13 +12,8 @@ import {
   type TaskResult,
   type TaskRun,
 } from '../../src/tasks.ts'
+import { folder } from '../cli/help.ts'
 import { until } from '../help.ts'
-
-function folder(): string {
-  const path = mkdtempSync(join(tmpdir(), 'manyhost-cluster-'))
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
-  return path
-}
 
 async function resultsOf(run: TaskRun): Promise<TaskResult[]> {
   const results: TaskResult[] = []

@@ -1,6 +1,5 @@
 /** A server at its work: real runners, real shells, real stores. `dist` has the runner's program: npm test builds it. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Registry } from 'prom-client'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -15,14 +14,9 @@ import {
   submitFrom,
   type TaskResult,
 } from '../../src/tasks.ts'
+import { folder } from '../cli/help.ts'
 import { failure, until } from '../help.ts'
 import { collect } from './collect.ts'
-
-function folder(): string {
-  const path = mkdtempSync(join(tmpdir(), 'manyhost-tasks-'))
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
-  return path
-}
 
 const byArgs = (results: readonly TaskResult[]) =>
   Object.fromEntries(results.map(({ args, exitStatus }) => [args, exitStatus]))

@@ -1,12 +1,11 @@
 /** What every store does, whatever its database: run on SQLite by `store.test.ts`, on PostgreSQL by its engine test. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { openStore, type StoreOptions } from '../../src/tasks/store/open.ts'
 import { partitionPath } from '../../src/tasks/store/partitions.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../../src/tasks/task.ts'
+import { folder } from '../cli/help.ts'
 import { failure, until } from '../help.ts'
 
 export interface Place {
@@ -18,9 +17,7 @@ export interface Place {
 
 /** A store in a file that is not there yet. */
 export async function freshFile(): Promise<Place> {
-  const folder = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const path = join(folder, 'deep', 'tasks.db')
+  const path = join(folder(), 'deep', 'tasks.db')
   return {
     open: (options) => openStore(path, options),
     async partition(store) {

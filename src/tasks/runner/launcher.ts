@@ -27,7 +27,7 @@ export interface Job {
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string | undefined
   /** Awaited where a signal ended it, before what it left behind in its group is hung up. Never rejects. */
-  readonly lingering?: () => Promise<void>
+  readonly lingering: () => Promise<void>
 }
 
 export type Stream = 'stdout' | 'stderr'
@@ -123,7 +123,7 @@ export class Launcher {
       return { status: -3, message: `the shell that starts tasks cannot be started: ${why ?? ''}` }
     }
     const run = new Run(this.#mark, sink, { stdout, stderr }, async () => {
-      await job.lingering?.()
+      await job.lingering()
       stdin.write('\n')
     })
     this.#current = run
