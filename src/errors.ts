@@ -48,6 +48,7 @@ export const ERRORS = {
     false,
     'a request has more header fields than `headerCount`',
   ),
+  MANYHOST_BAD_RESULT: kind(500, false, "a worker's results are no JSON object, or too large"),
   MANYHOST_WIRE_CLOSED: kind(503, true, 'the link ended, with the reason that its message says'),
   MANYHOST_WIRE_AUTH: kind(401, false, 'the peer of a link could not prove that it has the key'),
   MANYHOST_WIRE_PROTOCOL: kind(502, false, 'the peer of a link broke the protocol'),

@@ -58,7 +58,7 @@ export const claimNext: Route = async (ask) => {
     headers: { ...headers, [LEASE_HEADER]: lease },
     body: {
       data,
-      meta: claimMeta(claim, hub.limits.lease / 1_000),
+      meta: claimMeta(claim, hub.limits.lease / 1_000, options.bodySize),
       links: { self: `${ask.base}/jobs/${id}` },
     },
   }

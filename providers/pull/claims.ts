@@ -173,6 +173,8 @@ export class Claims {
       this.#giveUp(job, `given up after ${job.attempts} claims: ${why}`)
       return
     }
+    // What a worker reported under its claim goes with the claim: it may be half of a result.
+    job.results = undefined
     this.#putBack(job)
     // The store still says WORKING if this fails; whoever reads it again lets that claim run out once more.
     void this.#save(job).catch(ignore)
@@ -193,11 +195,30 @@ export class Claims {
     job.seat = undefined
   }
 
-  #save({ id, status, lease, attempts, seat }: Job): Promise<void> {
+  /**
+   * Keeps results that were reported before the job ended. A job that has no claim yet keeps them, too: clients of the
+   * original report without one. The job's status does not change.
+   * @param results JSON text that the schema of the service has accepted
+   * @throws Refusal 409 when the claim is not the caller's any more
+   */
+  async keepResults(job: Job, results: string, caller: Caller): Promise<void> {
+    if (!job.waits || caller.lease) this.mustHold(job, caller)
+    const before = job.results
+    job.results = results
+    if (job.call) return
+    try {
+      await this.#save(job)
+    } catch (error) {
+      if (job.results === results) job.results = before
+      throw error
+    }
+  }
+
+  #save({ id, status, results, lease, attempts, seat }: Job): Promise<void> {
     const worker = seat?.name
     return this.#store.setJob(id, {
       status,
-      results: undefined,
+      results,
       reason: undefined,
       worker,
       lease,

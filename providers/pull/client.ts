@@ -4,6 +4,8 @@ import { now, sleep } from '../../src/time.ts'
 import { type Answer, ask, type LinkOptions, refused, unreachable } from './link.ts'
 
 export interface JobClientOptions extends LinkOptions {
+  /** URL of the root of the API, where it is not the first argument. */
+  readonly url?: string
   /** Milliseconds between two looks at a job. @default 1000 */
   readonly interval?: number
 }
@@ -38,10 +40,18 @@ export class JobClient {
   readonly #root: string
   readonly #options: JobClientOptions
 
-  /** @param url of the root of the API */
-  constructor(url: string, options: JobClientOptions = {}) {
-    this.#root = url.replace(/\/+$/, '')
-    this.#options = options
+  /**
+   * @param url of the root of the API, or the options with it
+   * @throws ManyhostError MANYHOST_INVALID_OPTION
+   */
+  constructor(url: string | JobClientOptions, options: JobClientOptions = {}) {
+    this.#options = typeof url === 'string' ? options : url
+    const root = typeof url === 'string' ? url : url?.url
+    if (typeof root !== 'string' || !/^https?:/.test(root) || !URL.canParse(root)) {
+      const text = `JobClient: url must be an http or https URL, got ${JSON.stringify(root)}`
+      throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+    }
+    this.#root = root.replace(/\/+$/, '')
   }
 
   /** Registers a service. Resolves with its URL, which is what its workers are given. */
@@ -59,21 +69,37 @@ export class JobClient {
     return `${this.#root}/services/${id}`
   }
 
-  /** Gives a service a job, which is kept when this resolves. */
-  async submit(serviceId: string, parameters: object): Promise<Job> {
-    return read(await this.#ask('POST', `/services/${serviceId}/jobs`, 201, { parameters }))
+  /**
+   * Gives a service a job, which is kept when this resolves.
+   * @param service its URL, as `newService` gives it, or its id
+   */
+  async submit(service: string, parameters: object): Promise<Job> {
+    const path = `${this.#path('services', service)}/jobs`
+    return read(await this.#ask('POST', path, 201, { parameters }))
   }
 
-  async job(id: string): Promise<Job> {
-    return read(await this.#ask('GET', `/jobs/${id}`, 200))
+  /** @param job its id or its URL */
+  async job(job: string): Promise<Job> {
+    return read(await this.#ask('GET', this.#path('jobs', job), 200))
   }
 
-  async cancel(id: string): Promise<Job> {
-    return read(await this.#ask('DELETE', `/jobs/${id}`, 200))
+  /** @param job its id or its URL */
+  async cancel(job: string): Promise<Job> {
+    return read(await this.#ask('DELETE', this.#path('jobs', job), 200))
+  }
+
+  /** @throws ManyhostError MANYHOST_INVALID_OPTION for a URL of another server */
+  #path(list: 'services' | 'jobs', given: string): string {
+    const root = `${this.#root}/${list}/`
+    const id = given.startsWith(root) ? given.slice(root.length).replace(/\/+$/, '') : given
+    if (!id.includes('/')) return `/${list}/${encodeURIComponent(id)}`
+    const text = `JobClient: ${JSON.stringify(given)} is neither an id nor a URL that begins with ${root}`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
   }
 
   /**
    * Resolves with the results.
+   * @param id of the job, or its URL
    * @param timeout milliseconds
    * @throws ManyhostError MANYHOST_BAD_STATUS if it ended as ERROR, MANYHOST_TIMEOUT
    */
@@ -105,7 +131,10 @@ export class JobClient {
     const what = `${method} ${path}`
     let answer: Answer
     try {
-      answer = await ask(`${this.#root}${path}`, this.#options, { method, json })
+      answer = await ask(`${this.#root}${path}`, this.#options, {
+        method,
+        text: json && JSON.stringify(json),
+      })
     } catch (error) {
       throw unreachable(what, error)
     }

@@ -1,7 +1,8 @@
 /** What clients send, field by field: each that is wrong has an error of its own, all in one answer. */
-import { LIMITS } from './envelope.ts'
+
 import { type Fault, isMapping, notJson, type Parsed, Refusal, refuse } from './json.ts'
-import { type Schema, schemaOf } from './schema.ts'
+import { LIMITS } from './limits.ts'
+import { acceptSchema } from './schema-checks.ts'
 
 /** A day short of 32 years: longer than any worker is silent. */
 const LONGEST_TIMEOUT = 1_000_000_000
@@ -69,11 +70,12 @@ export interface NewService {
   readonly token?: string
 }
 
-export function newService(value: unknown): NewService {
+/** @throws Refusal 400, 503 */
+export async function newService(value: unknown): Promise<NewService> {
   const given = fields(value, NEW_SERVICE, OPTIONAL_OF_NEW) as unknown as NewService
   positive(given.timeout)
-  schemaOf(given.job_registration_schema, 'job_registration_schema')
-  schemaOf(given.job_result_schema, 'job_result_schema')
+  await acceptSchema(given.job_registration_schema, 'job_registration_schema')
+  await acceptSchema(given.job_result_schema, 'job_result_schema')
   return given
 }
 
@@ -133,7 +135,7 @@ export function jobPatch(value: unknown): JobPatch {
 }
 
 /** What `/validator` is asked: neither part is kept. @throws Refusal 400 */
-export function validatorQuestion({ value, count }: Parsed): { schema: Schema; object: Parsed } {
+export function validatorQuestion({ value, count }: Parsed): { schema: object; object: Parsed } {
   const { schema, object } = fields(value, { schema: mapping, object: mapping })
-  return { schema: schemaOf(schema), object: { value: object, count } }
+  return { schema: schema as object, object: { value: object, count } }
 }

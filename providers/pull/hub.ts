@@ -5,7 +5,7 @@ import { wallClock } from '../../src/time.ts'
 import type { Call } from './call.ts'
 import { type ClaimLimits, Claims, conflict } from './claims.ts'
 import type { Caller, Job, Seat } from './job.ts'
-import { type Parsed, refuse } from './json.ts'
+import { refuse } from './json.ts'
 import { Service, type ServiceLimits } from './service.ts'
 import { isEnded, type JobRow, type JobStore, type ServiceRow } from './store.ts'
 
@@ -17,7 +17,8 @@ export interface HubLimits extends ServiceLimits, ClaimLimits {
 
 export interface Outcome {
   readonly status: 'COMPLETED' | 'ERROR'
-  readonly results: { readonly text: string; readonly parsed: Parsed } | undefined
+  /** JSON text that the schema of the service has accepted. */
+  readonly results: string | undefined
   readonly reason: string | undefined
   /** By whom it ends without a result: then it needs no claim. */
   readonly isCancelled?: boolean
@@ -52,12 +53,13 @@ export class Hub {
   }
 
   /** A job that was there when the process before this one ended. Its worker may still have it. */
-  #resume(row: Omit<JobRow, 'parameters' | 'results'>): void {
+  #resume(row: Omit<JobRow, 'parameters'>): void {
     const service = this.services.get(row.service)
     if (!service) return
     const job = this.#open_(service, row)
     job.status = row.status
     job.attempts = row.attempts
+    job.results = row.results
     job.lease = row.lease
     if (row.status === 'WORKING') this.claims.hold(job, service.see(row.worker ?? ''))
     else service.line.add(job)
@@ -155,6 +157,7 @@ export class Hub {
       waits: false,
       seat: undefined,
       lease: undefined,
+      results: undefined,
       attempts: 0,
       timer: undefined,
       isSettling: false,
@@ -176,14 +179,11 @@ export class Hub {
 
   /**
    * A worker's result, or the word that it failed. One that was never claimed is claimed by it.
-   * @throws Refusal 409 when the claim is not the caller's any more; 400 when the schema refuses the results
+   * @throws Refusal 409 when the claim is not the caller's any more
    */
   async finish(job: Job, outcome: Outcome, caller: Caller): Promise<void> {
     if (job.waits && !caller.lease) await this.claims.claimOne(job, caller.worker)
     this.claims.mustHold(job, caller)
-    if (outcome.results && outcome.status === 'COMPLETED') {
-      job.service.result.check(outcome.results.parsed)
-    }
     job.service.see(caller.worker)
     await this.#end(job, outcome)
   }
@@ -198,7 +198,7 @@ export class Hub {
     const { service, call } = job
     if (call) {
       service.counts.ended[isCancelled ? 'CANCELLED' : status]++
-      call.answer(...answerTo(status, results?.text, reason))
+      call.answer(...answerTo(status, results ?? job.results, reason))
       return
     }
     const wasWaiting = job.waits
@@ -208,7 +208,7 @@ export class Hub {
       const { lease, attempts, seat } = job
       await this.store.setJob(job.id, {
         status,
-        results: results?.text,
+        results: results ?? job.results,
         reason,
         worker: seat?.name,
         lease,

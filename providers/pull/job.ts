@@ -19,6 +19,8 @@ export interface Job {
   seat: Seat | undefined
   /** Names this claim and no other; whoever shows an older one is late. */
   lease: string | undefined
+  /** JSON text of the results that were reported before the job ended. */
+  results: string | undefined
   attempts: number
   timer: Timer | undefined
   /** A change of it is being written. */

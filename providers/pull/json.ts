@@ -88,18 +88,23 @@ function measure(text: string): { depth: number; count: number } {
   return { depth: deepest, count }
 }
 
+/** Bytes beyond the limit that are read and dropped, so that a client that is still sending hears the refusal. */
+const DROPPED = 16_777_216
+
 /** The body as text, up to `limit` bytes. @throws Refusal 413, 400 */
 export async function readBody(request: IncomingMessage, limit: number): Promise<string> {
   const tooLarge = (): Refusal =>
-    refuse(413, 'Request Too Large', `a body has at most ${limit} bytes`, { connection: 'close' })
-  if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge()
+    refuse(413, 'Request Too Large', `a body has at most ${limit} bytes`)
+  if (Number(request.headers['content-length'] ?? 0) > limit + DROPPED) throw tooLarge()
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > limit) throw tooLarge()
-    chunks.push(chunk)
+    if (size > limit + DROPPED) throw tooLarge()
+    if (size <= limit) chunks.push(chunk)
+    else chunks.length = 0
   }
+  if (size > limit) throw tooLarge()
   return decode(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
 }
 

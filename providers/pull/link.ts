@@ -17,7 +17,8 @@ export interface Answer {
 
 interface Ask {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
-  readonly json?: unknown
+  /** JSON text. */
+  readonly text?: string | undefined
   readonly headers?: Readonly<Record<string, string>>
   readonly signal?: AbortSignal
   /** Milliseconds for the answer's head and for each silence in it. */
@@ -30,25 +31,25 @@ const TIMEOUT = 30_000
 export async function ask(
   url: string,
   { token, dispatcher }: LinkOptions,
-  { method, json, headers, signal, timeout = TIMEOUT }: Ask,
+  { method, text, headers, signal, timeout = TIMEOUT }: Ask,
 ): Promise<Answer> {
   const answer = await request(url, {
     method,
     headers: {
-      ...(json !== undefined && { 'content-type': 'application/json' }),
+      ...(text !== undefined && { 'content-type': 'application/json' }),
       ...(token !== undefined && { authorization: `Bearer ${token}` }),
       ...headers,
     },
-    body: json === undefined ? null : JSON.stringify(json),
+    body: text ?? null,
     headersTimeout: timeout,
     bodyTimeout: timeout,
     ...(dispatcher && { dispatcher }),
     ...(signal && { signal }),
   })
-  const text = await answer.body.text()
+  const got = await answer.body.text()
   let body: unknown
   try {
-    body = text === '' ? undefined : JSON.parse(text)
+    body = got === '' ? undefined : JSON.parse(got)
   } catch {
     body = undefined
   }

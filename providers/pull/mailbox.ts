@@ -37,7 +37,8 @@ async function post(
   let facts: CallFacts = { method, path, parameters: 'null' }
   try {
     const parameters = await parametersOf(options, bodySize)
-    service.registration.check(parameters)
+    const checked = service.registration.check(parameters)
+    if (checked) await checked
     facts = { method, path, parameters: JSON.stringify(parameters.value) }
   } catch (thrown) {
     const call = make(facts)(() => undefined)

@@ -15,8 +15,8 @@ import {
   text,
   whole,
 } from '../../src/options.ts'
-import { LIMITS } from './envelope.ts'
 import { Refusal } from './json.ts'
+import { LIMITS } from './limits.ts'
 import { schemaOf } from './schema.ts'
 import type { JobStore } from './store.ts'
 

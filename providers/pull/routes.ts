@@ -4,20 +4,13 @@ import { wallClock } from '../../src/time.ts'
 import { digest } from './access.ts'
 import type { Route } from './api.ts'
 import { callerOf, claimNext } from './claim-route.ts'
-import {
-  jobBody,
-  jobLine,
-  META,
-  newJobSchema,
-  openView,
-  type Reply,
-  serviceBody,
-  serviceLine,
-} from './envelope.ts'
+import { jobBody, jobLine, openView, type Reply, serviceBody, serviceLine } from './envelope.ts'
 import { newService, parametersOf, servicePatch, validatorQuestion } from './fields.ts'
 import { cancelJob, getJob, nextJob, patchJob } from './job-routes.ts'
 import { notJson, refuse } from './json.ts'
 import { pageOf, serviceOf, withLinks } from './lookup.ts'
+import { META, metaOfJobs } from './meta.ts'
+import { validate } from './schema-checks.ts'
 
 interface Entry {
   readonly pattern: readonly string[]
@@ -31,7 +24,7 @@ const QUEUE_VIEW = 10
 
 const about: Route = ({ base, options, access, request }) => {
   access.any(request)
-  return withLinks(`${base}/`, options.about)
+  return withLinks(`${base}/`, options.about, META.about)
 }
 
 const listServices: Route = (ask) => {
@@ -44,9 +37,10 @@ const listServices: Route = (ask) => {
   return withLinks(`${ask.base}/services`, page.map(serviceLine), META.services, { limit, next })
 }
 
-const createService: Route = async ({ hub, body, options, access, request }) => {
+const createService: Route = async ({ hub, base, body, access, request }) => {
   access.any(request)
-  const given = newService((await body())?.value)
+  const self = `${base}/services`
+  const given = await newService((await body())?.value)
   const service = await hub.register({
     id: randomUUID(),
     name: given.name,
@@ -58,8 +52,8 @@ const createService: Route = async ({ hub, body, options, access, request }) => 
   })
   return {
     status: 201,
-    headers: { location: `${options.prefix}/services/${service.row.id}` },
-    body: { data: { message: 'service successfully created' }, meta: {}, links: {} },
+    headers: { location: `${base}/services/${service.row.id}` },
+    body: { data: { message: 'service successfully created' }, meta: {}, links: { self } },
   }
 }
 
@@ -100,7 +94,7 @@ const queue: Route = (ask) => {
   const jobs = service.line.first(QUEUE_VIEW)
   if (jobs.length === 0) return { status: 204 }
   const shown = jobs.map((job) => jobBody(openView(job, ask.hub.claims.parameters(job))))
-  return withLinks(`${ask.base}/services/${service.row.id}/queue`, shown)
+  return withLinks(`${ask.base}/services/${service.row.id}/queue`, shown, META.queue)
 }
 
 const listServiceJobs: Route = (ask) => {
@@ -115,7 +109,7 @@ const listServiceJobs: Route = (ask) => {
     return row ? [jobBody(row)] : []
   })
   const next = rows.length > limit ? page.at(-1)?.id : undefined
-  const meta = newJobSchema(service.row)
+  const meta = metaOfJobs(service.row)
   return withLinks(`${ask.base}/services/${id}/jobs`, shown, meta, { limit, next })
 }
 
@@ -124,15 +118,15 @@ const submit: Route = async (ask) => {
   const parsed = await ask.body()
   if (!parsed) throw notJson()
   const parameters = parametersOf(parsed)
-  service.registration.check(parameters)
+  const checked = service.registration.check(parameters)
+  if (checked) await checked
   const text = JSON.stringify(parameters.value)
   const job = await ask.hub.submit(service, text)
-  const location = `${ask.options.prefix}/jobs/${job.id}`
   const { id, submitted } = job
   const data = jobBody({ id, submitted, status: 'REGISTERED', parameters: text })
-  const links = { self: `${ask.base}/jobs/${id}` }
+  const location = `${ask.base}/jobs/${id}`
   const meta = `new job ID is ${id}`
-  return { status: 201, headers: { location }, body: { data, meta, links } }
+  return { status: 201, headers: { location }, body: { data, meta, links: { self: location } } }
 }
 
 const listJobs: Route = (ask) => {
@@ -142,15 +136,17 @@ const listJobs: Route = (ask) => {
   const rows = ask.hub.store.jobs({ after: from, limit: limit + 1 })
   const page = rows.slice(0, limit)
   const next = rows.length > limit ? page.at(-1)?.id : undefined
-  return withLinks(`${ask.base}/jobs`, page.map(jobLine), undefined, { limit, next })
+  return withLinks(`${ask.base}/jobs`, page.map(jobLine), META.jobs, { limit, next })
 }
 
-const validate: Route = async ({ body, base, access, request }) => {
+/** Without a body, GET shows what may be sent. */
+const validator: Route = async ({ body, base, access, request, response, method }) => {
   access.any(request)
   const parsed = await body()
+  if (!parsed && method !== 'POST') return withLinks(`${base}/validator`, {}, META.validator)
   if (!parsed) throw notJson()
   const { schema, object } = validatorQuestion(parsed)
-  schema.check(object)
+  await validate(schema, object, () => !response.destroyed)
   const data = { status: 'Validation was successful' }
   return withLinks(`${base}/validator`, data, META.validator)
 }
@@ -175,7 +171,7 @@ export const routes: readonly Entry[] = [
   { pattern: ['services', ':id', 'queue'], methods: { GET: queue } },
   { pattern: ['services'], methods: { GET: listServices, POST: createService } },
   { pattern: ['jobs'], methods: { GET: listJobs } },
-  { pattern: ['validator'], methods: { GET: validate, POST: validate } },
+  { pattern: ['validator'], methods: { GET: validator, POST: validator } },
   { pattern: [], methods: { GET: about } },
   // The first version's.
   {

@@ -47,12 +47,25 @@ const COMPILING = 1_000
 const KEPT = 256
 /** Values of the schema times values of the input that are checked without a guard. */
 const CHEAP = 200_000
+/** Parts of a schema up to which it counts as small. */
+const SMALL = 500
 /** What can cost more than the product of both sizes says. */
 const COSTLY =
   /"(?:pattern|patternProperties|uniqueItems|format|contains|unevaluated\w+|\$(?:dynamic|recursive)?[rR]ef)":/
 
+/** Whether compiling the schema, and checking by it, costs no more than its size says, and its size is small. */
+export function isPlain(text: string): boolean {
+  return !COSTLY.test(text) && weightOf(text) <= SMALL
+}
+
+function weightOf(text: string): number {
+  return text.split(/[,{[]/).length
+}
+
 export interface Schema {
   readonly value: Readonly<Record<string, unknown>>
+  /** Whether a check of that input takes microseconds. */
+  isCheap(input: Parsed): boolean
   /** @throws Refusal 400 that says what is wrong and where */
   check(input: Parsed): void
 }
@@ -103,9 +116,10 @@ function compile(value: Readonly<Record<string, unknown>>, text: string): Schema
   const ajv = new Draft({ ...OPTIONS, meta: false, validateSchema: false })
   addFormats(ajv)
   const validate = guarded(() => ajv.compile(bare as AnySchema), COMPILING)
-  const weight = text.split(/[,{[]/).length
+  const weight = weightOf(text)
   const isCostly = COSTLY.test(text)
-  return { value, check: (input) => check(validate, input, isCostly, weight) }
+  const isCheap = ({ count }: Parsed): boolean => !isCostly && weight * count <= CHEAP
+  return { value, isCheap, check: (input) => check(validate, input, isCheap(input)) }
 }
 
 function classOf(library: Library): AjvClass {
@@ -118,11 +132,11 @@ function addFormats(ajv: Ajv): void {
   add(ajv)
 }
 
-function check(validate: ValidateFunction, input: Parsed, isCostly: boolean, weight: number): void {
+function check(validate: ValidateFunction, input: Parsed, isCheap: boolean): void {
   let isValid: unknown
   try {
     const run = (): unknown => validate(input.value)
-    isValid = isCostly || weight * input.count > CHEAP ? guarded(run) : run()
+    isValid = isCheap ? run() : guarded(run)
   } catch (error) {
     const detail =
       error instanceof TooSlow ? `the check was ended: ${error.message}` : 'the check failed'

@@ -3,7 +3,7 @@ import { afterIdly, afterSilence, now, type Timer } from '../../src/time.ts'
 import type { Job, Seat } from './job.ts'
 import { refuse } from './json.ts'
 import { JobLine } from './line.ts'
-import { type Schema, schemaOf } from './schema.ts'
+import { type ServiceSchema, serviceSchema } from './schema-checks.ts'
 import type { JobStatus, ServiceRow } from './store.ts'
 
 /** What is counted, for metrics. */
@@ -42,8 +42,8 @@ export class Service {
   }
   readonly #limits: ServiceLimits
   readonly #onLost: (seat: Seat, silent: number) => void
-  #registration: Schema | undefined
-  #result: Schema | undefined
+  #registration: ServiceSchema | undefined
+  #result: ServiceSchema | undefined
 
   constructor(
     row: ServiceRow,
@@ -55,13 +55,15 @@ export class Service {
     this.#onLost = onLost
   }
 
-  get registration(): Schema {
-    this.#registration ??= schemaOf(JSON.parse(this.row.registration), 'job_registration_schema')
+  get registration(): ServiceSchema {
+    const { id, registration } = this.row
+    this.#registration ??= serviceSchema(id, 'job_registration_schema', registration)
     return this.#registration
   }
 
-  get result(): Schema {
-    this.#result ??= schemaOf(JSON.parse(this.row.result), 'job_result_schema')
+  get result(): ServiceSchema {
+    const { id, result } = this.row
+    this.#result ??= serviceSchema(id, 'job_result_schema', result)
     return this.#result
   }
 

@@ -91,7 +91,7 @@ export class SqliteStore implements JobStore {
 
   openJobs(): ReturnType<JobStore['openJobs']> {
     const rows = this.#sql(
-      `select id, service, seq, submitted, status, reason, worker, lease, attempts from jobs
+      `select id, service, seq, submitted, status, results, reason, worker, lease, attempts from jobs
        where status in ('REGISTERED', 'WORKING') order by seq`,
     ).all()
     return (rows as Record<string, unknown>[]).map(toJob)

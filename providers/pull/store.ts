@@ -56,7 +56,7 @@ export interface JobPage {
 export interface JobStore {
   services(): ServiceRow[]
   /** Those that have not ended, oldest first. */
-  openJobs(): Omit<JobRow, 'parameters' | 'results'>[]
+  openJobs(): Omit<JobRow, 'parameters'>[]
   /** The highest `seq` so far, 0 for none. */
   lastSeq(): number
   job(id: string): JobRow | undefined

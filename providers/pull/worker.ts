@@ -6,6 +6,7 @@ import { asError, describe, ManyhostError } from '../../src/errors.ts'
 import { callback, milliseconds, parseOptions, rule, text, whole } from '../../src/options.ts'
 import { every, now, sleep, within } from '../../src/time.ts'
 import { type Answer, ask, backoff, refused, unreachable } from './link.ts'
+import { type Reports, reportError, reportResults } from './report.ts'
 
 /** What a worker is to do. */
 export interface WorkerJob {
@@ -59,6 +60,13 @@ const RULES = {
   onError: callback<(error: Error) => void>('a function of an error'),
 } as const
 
+/** Paths at which a server gives out jobs: ours, and the original's. */
+const NEXT_PATHS = ['/next', '/jobs/next'] as const
+/** Statuses by which a server refuses what a report says, so that another report may be taken. */
+const REFUSALS: ReadonlySet<number> = new Set([400, 413, 422])
+
+/** The report that goes on while a job is worked on. */
+const WORKING = '{"status":"WORKING"}'
 /** Tries to bring a result home. With the waits between them about a minute and a half. */
 const RESULT_TRIES = 10
 
@@ -73,6 +81,8 @@ export class Worker {
   /** Milliseconds. */
   #timeout: number | undefined
   #freed: (() => void) | undefined
+  /** Index of the path in `NEXT_PATHS` that the server knows. */
+  #nextPath = 0
 
   constructor(options: WorkerOptions) {
     this.#options = parse(options)
@@ -134,21 +144,27 @@ export class Worker {
       }
       const asked = now()
       const answer = await this.#next()
-      if (answer.status === 200) return this.#begin(answer)
+      if (answer.status === 200) return await this.#begin(answer)
       if (answer.status !== 204) throw refused('asking for a job', answer)
       const left = pollInterval - (now() - asked)
       if (left > 0) await sleep(left, this.#lives)
     })
   }
 
-  #next(): Promise<Answer> {
+  /** The original's server has no `/next`, and says so with a page instead of JSON. */
+  async #next(): Promise<Answer> {
     const { wait } = this.#options
     const seconds = Math.ceil(wait / 1_000)
-    return this.#ask('GET', `${this.#url}/next`, undefined, {
-      signal: this.#lives,
-      timeout: wait + 30_000,
-      ...(seconds > 0 && { headers: { prefer: `wait=${seconds}` } }),
-    })
+    const look = () =>
+      this.#ask('GET', this.#url + NEXT_PATHS[this.#nextPath], undefined, {
+        signal: this.#lives,
+        timeout: wait + 30_000,
+        ...(seconds > 0 && { headers: { prefer: `wait=${seconds}` } }),
+      })
+    const answer = await look()
+    if (answer.status !== 404 || answer.body !== undefined) return answer
+    this.#nextPath = 1 - this.#nextPath
+    return look()
   }
 
   /** Until it is stopped; after failures it waits, longer each time, and says so each time. */
@@ -170,19 +186,29 @@ export class Worker {
     return this.#stopping.signal
   }
 
-  #begin({ body, headers }: Answer): void {
-    const { data, meta } = body as {
-      data: { id: string; parameters: WorkerJob['parameters'] }
-      meta?: { lease?: { seconds?: number }; request?: WorkerJob['request'] }
+  async #begin({ body, headers }: Answer): Promise<void> {
+    const { data, meta } = (body ?? {}) as {
+      data?: { id?: unknown; parameters?: WorkerJob['parameters'] }
+      meta?: {
+        lease?: { seconds?: number; body_size?: number }
+        request?: WorkerJob['request']
+      }
     }
+    const { id, parameters = {} } = data ?? {}
+    if (typeof id !== 'string') throw new Error(`asking for a job: the answer names no job`)
     const lease = String(headers['x-manyhost-lease'] ?? '')
-    const { id, parameters } = data
+    // The original's server only shows the job: it is ours when the server has been told that we work on it.
+    if (lease === '') {
+      const answer = await this.#tell(id, lease, WORKING)
+      if (answer.status !== 200) throw refused(`claim of job ${id}`, answer)
+    }
+    const limit = meta?.lease?.body_size ?? Number.POSITIVE_INFINITY
     const lost = new AbortController()
     const job = { id, parameters, request: meta?.request, signal: lost.signal }
     const renewal = every(((meta?.lease?.seconds ?? 60) * 1_000) / 3, () => {
       void this.#renew(id, lease, lost)
     })
-    const run = this.#do(job, lease).finally(() => {
+    const run = this.#do(job, lease, limit).finally(() => {
       renewal.clear()
       this.#running.delete(run)
       this.#freed?.()
@@ -192,7 +218,7 @@ export class Worker {
 
   async #renew(id: string, lease: string, lost: AbortController): Promise<void> {
     try {
-      const answer = await this.#tell(id, lease, { status: 'WORKING' })
+      const answer = await this.#tell(id, lease, WORKING)
       if (answer.status < 400 || answer.status >= 500) return
       lost.abort(refused(`job ${id}`, answer))
     } catch {
@@ -200,64 +226,89 @@ export class Worker {
     }
   }
 
-  async #do(job: WorkerJob, lease: string): Promise<void> {
+  async #do(job: WorkerJob, lease: string, limit: number): Promise<void> {
     try {
-      let end: object
+      let reports: Reports
       try {
-        end = { status: 'COMPLETED', results: await this.handle(job) }
+        const results = await this.handle(job)
+        reports = reportResults(results, limit)
       } catch (error) {
-        end = { status: 'ERROR', reason: describe(error) }
+        reports = reportError(error)
+        if (error instanceof ManyhostError) this.#report(error)
       }
       if (job.signal.aborted) throw job.signal.reason
-      await this.#bringHome(job.id, lease, end)
+      await this.#bringHome(job.id, lease, reports)
     } catch (error) {
       this.#report(asError(error))
     }
   }
 
-  async #bringHome(id: string, lease: string, end: object): Promise<void> {
+  /**
+   * Sends the first report that the server takes. When it does not take the results, it is told that the job has failed:
+   * nobody would hear of the end of the job otherwise.
+   */
+  async #bringHome(id: string, lease: string, [report, ...others]: Reports): Promise<void> {
+    let error = await this.#deliver(id, lease, report, RESULT_TRIES)
+    if (!error) return
+    for (const other of others.length > 0 ? others : reportError(error)) {
+      if (!REFUSALS.has(error.status) && !error.retryable) break
+      this.#report(error)
+      error = await this.#deliver(id, lease, other, error.retryable ? 1 : RESULT_TRIES)
+      if (!error) return
+    }
+    throw error
+  }
+
+  /** Resolves with why the server has not taken the report, or with undefined when it has. */
+  async #deliver(
+    id: string,
+    lease: string,
+    report: string,
+    maxTries: number,
+  ): Promise<ManyhostError | undefined> {
     const what = `result of job ${id}`
     for (let tries = 1; ; tries++) {
       let error: ManyhostError
       try {
-        const answer = await this.#tell(id, lease, end)
-        if (answer.status === 200) return
+        const answer = await this.#tell(id, lease, report)
+        if (answer.status === 200) return undefined
         error = refused(what, answer)
-        // Its schema refuses it: nobody would hear of that if we did not say it.
-        if (answer.status === 400 && 'results' in end) {
-          end = { status: 'ERROR', reason: error.message }
-          this.#report(error)
-          continue
-        }
       } catch (thrown) {
         error = unreachable(what, thrown)
       }
-      if (!error.retryable || tries >= RESULT_TRIES) throw error
+      if (!error.retryable || tries >= maxTries) return error
       await sleep(backoff(tries, Math.random))
     }
   }
 
-  #tell(id: string, lease: string, json: object): Promise<Answer> {
+  #tell(id: string, lease: string, text: string): Promise<Answer> {
     const [root] = this.#url.split('/services/')
-    return this.#ask('PATCH', `${root}/jobs/${id}`, json, {
-      headers: { 'x-manyhost-lease': lease },
+    return this.#ask('PATCH', `${root}/jobs/${id}`, text, {
+      ...(lease !== '' && { headers: { 'x-manyhost-lease': lease } }),
     })
   }
 
   #ask(
     method: 'GET' | 'PATCH',
     url: string,
-    json?: object,
+    text?: string,
     more: { headers?: Record<string, string>; signal?: AbortSignal; timeout?: number } = {},
   ): Promise<Answer> {
     const headers = { 'x-manyhost-worker': this.name, ...more.headers }
-    return ask(url, this.#options, { method, json, ...more, headers })
+    return ask(url, this.#options, { method, text, ...more, headers })
   }
 
   #report(error: Error): void {
     const { onError } = this.#options
-    if (onError) onError(error)
-    else process.stderr.write(`worker ${this.name}: ${describe(error)}\n`)
+    if (onError) {
+      try {
+        onError(error)
+        return
+      } catch (thrown) {
+        process.stderr.write(`worker ${this.name}: onError threw: ${describe(thrown)}\n`)
+      }
+    }
+    process.stderr.write(`worker ${this.name}: ${describe(error)}\n`)
   }
 }
 

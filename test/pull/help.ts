@@ -56,7 +56,7 @@ export async function openHub(options: WorkersOptions = {}): Promise<TestHub> {
   const provider = workers({ listen: 0, ...options, registry })
   const { url = '' } = await provider.ready()
   const ask: TestHub['ask'] = async (method, path, { json, text, headers, signal } = {}) => {
-    const response = await fetch(url + path, {
+    const response = await fetch(new URL(path, url), {
       method,
       redirect: 'manual',
       headers: { ...(json !== undefined && { 'content-type': 'application/json' }), ...headers },
@@ -69,17 +69,18 @@ export async function openHub(options: WorkersOptions = {}): Promise<TestHub> {
     const body = isJson && got ? JSON.parse(got) : undefined
     return { status: response.status, headers: response.headers, text: got, body }
   }
+  const pathOf = (headers: Headers): string => (headers.get('location') ?? '').replace(url, '')
   const hub: TestHub = {
     provider,
     url,
     ask,
     async service(given = {}) {
       const { headers } = await ask('POST', '/services', { json: { ...ADDER, ...given } })
-      return headers.get('location') ?? ''
+      return pathOf(headers)
     },
     async submit(service, parameters) {
       const { headers } = await ask('POST', `${service}/jobs`, { json: { parameters } })
-      return headers.get('location') ?? ''
+      return pathOf(headers)
     },
     claim: (service, worker, wait) =>
       ask('GET', `${service}/next`, {

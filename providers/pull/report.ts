@@ -1,0 +1,39 @@
+/** What a worker reports at the end of a job, as JSON text. A report that cannot be written, or that nobody would take, is
+ * replaced by the report of an error: a job whose end is not reported keeps its caller waiting. */
+import { describe, ManyhostError } from '../../src/errors.ts'
+
+/** Characters of a reason; more are cut off, as the server does. */
+const MAX_REASON = 2_000
+
+/** Reports of one end, the preferred one first. Each of the others is sent when the one before it was refused. */
+export type Reports = readonly [string, ...string[]]
+
+/**
+ * @param limit bytes of the largest report that the server takes
+ * @throws ManyhostError MANYHOST_BAD_RESULT with what is wrong with the results
+ */
+export function reportResults(results: unknown, limit: number): Reports {
+  let text: string | undefined
+  try {
+    text = JSON.stringify(results)
+  } catch (error) {
+    throw badResults(`cannot be written as JSON: ${describe(error)}`)
+  }
+  if (!text?.startsWith('{')) {
+    throw badResults(`must be a JSON object, got ${(text ?? String(results)).slice(0, 100)}`)
+  }
+  const report = `{"status":"COMPLETED","results":${text}}`
+  const size = Buffer.byteLength(report)
+  if (size > limit) throw badResults(`have ${size} bytes, and the server takes ${limit} at most`)
+  return [report]
+}
+
+export function reportError(error: unknown): Reports {
+  const reason = describe(error).slice(0, MAX_REASON)
+  // The second one is for a server whose limit is smaller than the reason.
+  return [JSON.stringify({ status: 'ERROR', reason }), '{"status":"ERROR"}']
+}
+
+function badResults(why: string): ManyhostError {
+  return new ManyhostError('MANYHOST_BAD_RESULT', `the results of the job ${why}`)
+}
