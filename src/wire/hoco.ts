@@ -16,6 +16,8 @@ export class HoCo extends Conversation {
   #isLeft = false
   #isClosing = false
   #failed: Error | undefined
+  /** An object of ours is waited for outside of a response: only the end of the link could tell that none comes. */
+  #owesObject = false
   #abort: AbortController | undefined
   /** What its functions answered with, to be sent when it ends. */
   #results: unknown[] = []
@@ -86,10 +88,20 @@ export class HoCo extends Conversation {
     this.#abort?.abort(error)
   }
 
-  /** Ends it with an error that its poster gets; an original peer can be told by the end of the link only. */
+  /**
+   * Ends it with an error that its poster gets. An original peer can be told by the end of the link only: that is the
+   * end of code that failed. Code that cannot be landed here, such as a call of a name that is not exposed, has done
+   * nothing. It is reported, and its conversation ends without an answer.
+   */
   fail(error: Error): void {
     if (this.#isOver()) return
-    if (!this.link.isExtended) return void this.link.disconnect(describe(error))
+    if (!this.link.isExtended) {
+      const endsLink = this.#owesObject || this.link.isGreeting(this.coSeq)
+      if (endsLink || !this.link.mayRefuse(error)) {
+        return void this.link.disconnect(describe(error))
+      }
+      this.link.unobserved(error)
+    }
     this.#failed = error
     this.#abort?.abort(error)
     this.rejectAsks(error)
@@ -154,7 +166,10 @@ export class HoCo extends Conversation {
     if (ask?.want === 'data') return this.#reject(ask, shortOf(ask))
     if (dir === '') return this.landCode(text, (value) => this.#answer(value))
     if (dir === 'co_recv' && ask) return this.landObject(text, ask)
-    if (dir === 'co_send') return this.landCode(text, (value) => this.#sendBack(value))
+    if (dir === 'co_send') {
+      this.#owesObject = true
+      return this.landCode(text, (value) => this.#sendBack(value))
+    }
     if (dir === 'co_cancel') return
     if (dir === 'co_recv') {
       return this.fail(protocolError('co_recv without priori receiving code under landing'))
@@ -177,6 +192,7 @@ export class HoCo extends Conversation {
   #sendBack(value: unknown): void {
     try {
       const text = repr(value)
+      this.#owesObject = false
       if (this.link.turn.tryTake()) {
         this.link.send('co_recv', text)
         this.link.turn.give()
@@ -240,7 +256,9 @@ export class HoCo extends Conversation {
     this.#stage = 'closed'
     if (!hasTurn) this.link.send('co_ack_begin', this.coSeq)
     if (!this.#failed && !hasTurn) this.#sendResults()
-    if (this.#failed) this.link.send('co_err', failureOf(this.#failed, this.link.packetLimit))
+    if (this.#failed && this.link.isExtended) {
+      this.link.send('co_err', failureOf(this.#failed, this.link.packetLimit))
+    }
     this.link.send('co_ack_end', this.coSeq)
     if (this.coSeq === HELLO) this.link.greeter?.onAnswered()
     this.link.turn.give()

@@ -201,6 +201,12 @@ export class Link {
     this.arrivals.pump()
   }
 
+  /** Whether code of an original peer that cannot be landed ends its conversation, and not the link. */
+  mayRefuse(error: Error): boolean {
+    const isCode = error instanceof ManyhostError && error.code === 'MANYHOST_WIRE_CODE'
+    return isCode && this.settings.badCode === 'report'
+  }
+
   /** An error that nobody waits for. */
   unobserved(error: Error): void {
     this.counts.unobserved++

@@ -55,6 +55,11 @@ export interface LinkOptions {
   auth?: 'required' | 'optional'
   /** Whether a hosted function ends before the next begins, though nothing more can come for it. @default false */
   ordered?: boolean
+  /**
+   * What code of an original peer that cannot be landed ends, such as the call of a name that is not exposed: its
+   * conversation, with a report to `onError`, or the link. @default 'report'
+   */
+  badCode?: 'report' | 'disconnect'
   /** Told of errors that nobody waits for: of notifications that failed, of callbacks that threw. */
   onError?: (error: Error) => void
 }
@@ -98,6 +103,7 @@ export const LINK_RULES = {
   ),
   auth: oneOf(['required', 'optional'], 'required'),
   ordered: flag(false),
+  badCode: oneOf(['report', 'disconnect'], 'report'),
   onError: callback<(error: Error) => void>('a function'),
 }
 

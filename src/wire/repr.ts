@@ -16,7 +16,7 @@ function unwritable(what: string): ManyhostError {
 }
 
 /**
- * A value as code: undefined and null are `None`, booleans `True` and `False`, Uint8Arrays bytes literals, arrays lists,
+ * A value as code: whole numbers up to 1e21 are integers, larger ones floats; undefined and null are `None`, booleans `True` and `False`, Uint8Arrays bytes literals, arrays lists,
  * Maps and plain objects dicts, Sets sets; infinity is `1e999`, which is one in every peer.
  * @throws ManyhostError MANYHOST_WIRE_CODE for functions, symbols, instances of classes, and nesting deeper than 64
  */
@@ -61,9 +61,9 @@ function number(value: number): string {
   if (Number.isNaN(value)) return 'nan'
   if (!Number.isFinite(value)) return value > 0 ? '1e999' : '-1e999'
   if (Object.is(value, -0)) return '-0.0'
-  // A whole number that is not exact would land as the exact one that it is not.
-  const isVague = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21
-  return isVague ? `${value}.0` : String(value)
+  // From 1e21 up JavaScript writes an exponent, and so is a float on the wire; a bigint is digits at any size.
+  const isLarge = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21
+  return isLarge ? String(BigInt(value)) : String(value)
 }
 
 function string(value: string): string {

@@ -8,7 +8,7 @@ import {
   serve,
   type WireServer,
 } from '../../src/wire/index.ts'
-import { latch } from '../help.ts'
+import { latch, until } from '../help.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
 const closing: (() => unknown)[] = []
@@ -114,6 +114,85 @@ describe('the golden transcript, as host', () => {
     peer.say('[3#co_begin]101[6#]boom()[3#co_end]101')
     await peer.hears('[12#err]as it should')
     await peer.ends()
+  })
+})
+
+describe('code of an original peer that cannot be landed', () => {
+  const CODE = [
+    "print('Welcome to HBI world!')",
+    'unknown()',
+    'import os',
+    'echo(nobody)',
+    'x = lambda: 1',
+    'echo(1); unknown()',
+  ]
+
+  it.each(CODE)('%s: is reported, ends its conversation, and not the link', async (text) => {
+    const errors: Error[] = []
+    const server = await serve({ port: 0, onError: (error) => errors.push(error) }, names())
+    closing.push(() => server.close())
+    const peer = await RawPeer.to(server.port)
+    closing.push(() => peer.socket.destroy())
+    peer.say(`[3#co_begin]101[${text.length}#]${text}[3#co_end]101`)
+    await peer.hears('[3#co_ack_begin]101[3#co_ack_end]101')
+    expect(errors.map((error) => (error as { code?: string }).code)).toEqual(['MANYHOST_WIRE_CODE'])
+    peer.say('[3#co_begin]102[7#]echo(7)[3#co_end]102')
+    await peer.hears('[3#co_ack_begin]102[1#co_recv]7[3#co_ack_end]102')
+    expect(peer.isEnded).toBe(false)
+  })
+
+  it('what stands behind it in the same conversation is not landed', async () => {
+    const landed: unknown[] = []
+    const peer = await served({ note: (x: unknown) => void landed.push(x) })
+    peer.say('[3#co_begin]101[7#]note(1)[6#]nope()[7#]note(2)[3#co_end]101')
+    await peer.hears('[3#co_ack_begin]101[3#co_ack_end]101')
+    peer.say('[3#co_begin]102[7#]note(3)[3#co_end]102')
+    await peer.hears('[3#co_ack_begin]102[3#co_ack_end]102')
+    expect(landed).toEqual([1, 3])
+  })
+
+  it('ends the link where its poster waits for an object outside of a response', async () => {
+    const peer = await served(names())
+    peer.say('[3#co_begin]101[6#co_send]nope()[3#co_end]101')
+    await until(() => peer.got.includes('#err]'))
+    await peer.ends()
+  })
+
+  it('a blob behind it ends the link', async () => {
+    const peer = await served(names())
+    peer.say('[3#co_begin]101[7#]nope(5)HELLO[3#co_end]101')
+    await until(() => peer.got.includes('#err]'))
+    await peer.ends()
+  })
+
+  it("ends the link with badCode: 'disconnect'", async () => {
+    const server = await serve({ port: 0, badCode: 'disconnect' }, names())
+    closing.push(() => server.close())
+    const peer = await RawPeer.to(server.port)
+    closing.push(() => peer.socket.destroy())
+    peer.say('[3#co_begin]101[6#]nope()[3#co_end]101')
+    await until(() => peer.got.includes('#err]'))
+    await peer.ends()
+  })
+
+  it("a dialled peer that prints at connect, as the original's hello server does", async () => {
+    const raw = await rawServer()
+    closing.push(raw.close)
+    const errors: Error[] = []
+    const dialling = dial({ port: raw.port, onError: (error) => errors.push(error) }, {})
+    const peer = await raw.peer
+    const text = "print('Welcome!')"
+    peer.say(`[1#co_begin]1[${text.length}#]${text}[1#co_end]1`)
+    await until(() => peer.got.includes('co_end]100'))
+    expect(peer.got).toContain('[1#co_ack_begin]1[1#co_ack_end]1')
+    peer.got = ''
+    peer.say('[3#co_ack_begin]100[3#co_ack_end]100')
+    const { po } = await dialling
+    expect(errors[0]?.message).toMatch(/print/)
+    const answer = po.call('hello')
+    await peer.hears('[3#co_begin]101[7#]hello()[3#co_end]101')
+    peer.say("[3#co_ack_begin]101[4#co_recv]'hi'[3#co_ack_end]101")
+    expect(await answer).toBe('hi')
   })
 })
 

@@ -212,6 +212,11 @@ describe('repr', () => {
     [{ a: null, b: undefined, c: true }, "{'a': None, 'c': True}"],
     [new Map<unknown, unknown>([[1, new Set([2])]]), '{1: {2}}'],
     [[new Set(), 10n ** 20n, undefined], '[set(), 100000000000000000000, None]'],
+    [
+      [2 ** 53, -(2 ** 53), 2 ** 64, 123456789012345680000],
+      '[9007199254740992, -9007199254740992, 18446744073709551616, 123456789012345683968]',
+    ],
+    [[2 ** 53 - 1, 1e21, 1.5e300, 0.1], '[9007199254740991, 1e+21, 1.5e+300, 0.1]'],
   ])('%#: %s', (value, text) => {
     expect(repr(value)).toBe(text)
   })
@@ -264,6 +269,10 @@ describe('repr', () => {
 function normal(_key: string, value: unknown): unknown {
   if (typeof value === 'bigint')
     return Number.isSafeInteger(Number(value)) ? Number(value) : `${value}n`
+  // A whole number that is not safe lands as a bigint.
+  if (typeof value === 'number' && Number.isInteger(value) && Math.abs(value) < 1e21) {
+    return Number.isSafeInteger(value) ? value : `${BigInt(value)}n`
+  }
   if (value === undefined) return null
   if (typeof value === 'number' && !Number.isFinite(value)) return String(value)
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
