@@ -1,6 +1,6 @@
 /** What clients send, field by field: each that is wrong has an error of its own, all in one answer. */
 
-import { type Fault, isMapping, notJson, type Parsed, Refusal, refuse } from './json.ts'
+import { type Fault, isMapping, notJson, type Parsed, Refusal } from './json.ts'
 import { LIMITS } from './limits.ts'
 import { acceptSchema } from './schema-checks.ts'
 
@@ -18,9 +18,16 @@ const text =
       : value.length < least || value.length > longest
         ? `Length must be between ${least} and ${longest}.`
         : undefined
+const jobStatus = (value: unknown) =>
+  STATES.has(value as string) ? undefined : 'Unknown value for job status enum'
 const mapping = (value: unknown) => (isMapping(value) ? undefined : 'Not a valid mapping type.')
 const seconds = (value: unknown) =>
-  typeof value === 'number' && value <= LONGEST_TIMEOUT ? undefined : 'Not a valid number.'
+  typeof value !== 'number' || value > LONGEST_TIMEOUT
+    ? 'Not a valid number.'
+    : value < 0
+      ? 'Attempted to set a negative timeout duration'
+      : undefined
+const STATES: ReadonlySet<string> = new Set(['REGISTERED', 'WORKING', 'COMPLETED', 'ERROR'])
 const flag = (value: unknown) => (typeof value === 'boolean' ? undefined : 'Not a valid boolean.')
 
 const NEW_SERVICE: Checks = {
@@ -73,7 +80,6 @@ export interface NewService {
 /** @throws Refusal 400, 503 */
 export async function newService(value: unknown): Promise<NewService> {
   const given = fields(value, NEW_SERVICE, OPTIONAL_OF_NEW) as unknown as NewService
-  positive(given.timeout)
   await acceptSchema(given.job_registration_schema, 'job_registration_schema')
   await acceptSchema(given.job_result_schema, 'job_result_schema')
   return given
@@ -87,15 +93,7 @@ export interface ServicePatch {
 }
 
 export function servicePatch(value: unknown): ServicePatch {
-  const given = fields(value, {}, PATCH_SERVICE) as ServicePatch
-  positive(given.timeout)
-  return given
-}
-
-function positive(timeout: number | undefined): void {
-  if (timeout === undefined || timeout >= 0) return
-  const detail = `Attempted to set a negative timeout duration: ${timeout}`
-  throw refuse(400, 'Negative Timeout', detail)
+  return fields(value, {}, PATCH_SERVICE) as ServicePatch
 }
 
 /** @throws Refusal 400 */
@@ -110,7 +108,6 @@ export interface JobPatch {
   readonly reason: string | undefined
 }
 
-const STATES = new Set(['REGISTERED', 'WORKING', 'COMPLETED', 'ERROR'])
 const REASON = 2_000
 
 /** @throws Refusal 400 */
@@ -119,13 +116,10 @@ export function jobPatch(value: unknown): JobPatch {
   const { status, reason } = value
   // The first version's name for it was `result`.
   const results = value.results ?? value.result ?? undefined
-  if (status !== undefined && !STATES.has(status as string)) {
-    const detail = 'Unknown value for job status enum'
-    throw refuse(400, 'Deserialization Error From Client Data', detail)
-  }
   fields(
-    { results: results ?? {}, reason: reason ?? '' },
+    { status, results: results ?? {}, reason: reason ?? '' },
     { results: mapping, reason: text(Infinity) },
+    status === undefined ? {} : { status: jobStatus },
   )
   return {
     status: status as JobPatch['status'],

@@ -18,7 +18,11 @@ export function uuid(text: string): string {
       .replaceAll('-', '')
       .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
   }
-  throw refuse(404, 'Not UUID Error', `${text.slice(0, 100)} is not a UUID`)
+  throw refuse(
+    404,
+    'Not UUID Error',
+    `The string ${text.slice(0, 100)} could not be converted to a UUID`,
+  )
 }
 
 /** The service that the path names, if the caller may. @throws Refusal 401, 404 */

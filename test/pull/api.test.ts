@@ -110,6 +110,8 @@ describe('the API of the original, path by path', () => {
       const { status, body } = await hub.ask('GET', path as string)
       expect([status, body.errors[0].title]).toEqual([404, title])
     }
+    const odd = await hub.ask('GET', '/jobs/not-a-uuid')
+    expect(odd.body.errors[0].detail).toBe('The string not-a-uuid could not be converted to a UUID')
     const { body } = await hub.ask('GET', NO_JOB)
     expect(body.errors[0].detail).toBe(
       'A job with id 00000000-0000-4000-8000-000000000000 was not found',
@@ -152,7 +154,7 @@ describe('the API of the original, path by path', () => {
     const wrong = await hub.ask('PATCH', service, { json: { timeout: -1 } })
     expect([wrong.status, wrong.body.errors[0].detail]).toEqual([
       400,
-      'Attempted to set a negative timeout duration: -1',
+      "Valdation of key 'timeout' threw error '['Attempted to set a negative timeout duration']'.",
     ])
     expect((await hub.ask('PATCH', service, { json: { name: 7 } })).status).toBe(400)
   })
@@ -242,7 +244,9 @@ describe('the API of the original, path by path', () => {
     expect([wrong.status, wrong.body.errors[0].title]).toEqual([400, 'JSONSchema Validation Error'])
     const unknown = await hub.ask('PATCH', job, { json: { status: 'DONE' } })
     expect(unknown.status).toBe(400)
-    expect(unknown.body.errors[0].detail).toBe('Unknown value for job status enum')
+    expect(unknown.body.errors[0].detail).toBe(
+      "Valdation of key 'status' threw error '['Unknown value for job status enum']'.",
+    )
     const done = await finish(hub, claim, { b: 2 })
     expect(done.status).toBe(200)
     expect(done.body).toEqual({
