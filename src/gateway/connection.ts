@@ -28,6 +28,16 @@ function forget(this: ServerResponse): void {
   if (socket[LAST] === this) socket[LAST] = undefined
 }
 
+/** Calls when all requests before have been answered; never when the connection has ended with one of them. */
+export function afterAnswers(given: Duplex, go: () => void): void {
+  const socket: Marked = given
+  const last = socket[LAST]
+  if (!socket._httpMessage || !last) return go()
+  last.once('close', () => {
+    if (socket.writable) go()
+  })
+}
+
 /**
  * The client has sent its last byte. It may still want its answer, or be gone: only writing tells, since who is gone
  * answers with a reset. So `100 Continue` is written, which every client of HTTP/1.1 skips (RFC 9110 section 15.2), in

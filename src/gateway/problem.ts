@@ -48,12 +48,12 @@ export function answerProblem(
   { id, headers = [] }: ProblemAnswer,
 ): void {
   if (response.headersSent) return cut(request, response)
-  const body = JSON.stringify(problemOf(error, id))
+  const body = Buffer.from(JSON.stringify(problemOf(error, id)))
   const flat = [
     'content-type',
     'application/problem+json',
     'content-length',
-    String(Buffer.byteLength(body)),
+    String(body.length),
     'cache-control',
     'no-store',
     'x-request-id',
@@ -61,7 +61,7 @@ export function answerProblem(
     ...headers,
   ]
   if (error.retryable && error.status === 503) flat.push('retry-after', '1')
-  writeHead(request, response, error.status, '', flat)
+  if (!writeHead(request, response, error.status, '', flat)) return
   response.end(request.method === 'HEAD' ? undefined : body)
 }
 
