@@ -50,7 +50,7 @@ export function writeInfo(
   status: number,
   flat: string[],
 ): void {
-  if (response.headersSent || response.destroyed || response.writableNeedDrain) return
+  if (response.headersSent || response.destroyed || response.writableLength > MOST_WAITING) return
   try {
     if (request.httpVersionMajor === 2) {
       const headers = Object.assign(grouped(flat), { ':status': status })
@@ -67,7 +67,19 @@ export function writeInfo(
   }
 }
 
+/** Bytes that may wait for a slow client before informational answers are dropped. */
+const MOST_WAITING = 65_536
+
 type Raw = ServerResponse & { _writeRaw?(text: string, encoding: 'latin1'): unknown }
+
+/** Lets a client go on that asked before it sent its body. */
+export function writeContinue(response: ServerResponse): void {
+  try {
+    response.writeContinue()
+  } catch {
+    // node:http2 throws for a stream that has ended meanwhile.
+  }
+}
 
 /** Sends the head before there is anything of the body. */
 export function flushHead(request: IncomingMessage, response: ServerResponse): void {

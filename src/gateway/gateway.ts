@@ -5,7 +5,7 @@ import { asError, ManyhostError } from '../errors.ts'
 import { bodyFor, type RequestFacts, requestFacts } from '../inside.ts'
 import type { Session } from '../session.ts'
 import { type Aim, aimOf } from './aim.ts'
-import { endWith, writeHead } from './answer.ts'
+import { endWith, writeContinue, writeHead } from './answer.ts'
 import { challenge, corsHeaders, isPreflight, preflightHeaders, refusal } from './auth.ts'
 import { noteRequest } from './connection.ts'
 import { newKey, protocolOf, StreamTunnel, withKey } from './extended.ts'
@@ -52,7 +52,7 @@ export class Front {
 
   /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
   readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
-    this.#arrived(request, response, () => response.writeContinue())
+    this.#arrived(request, response, () => writeContinue(response))
   }
 
   #arrived(request: IncomingMessage, response: ServerResponse, begin: () => void): void {

@@ -181,13 +181,15 @@ function share(
     socket.on('end', () => onHalfClose(socket))
   }
   server.on('upgrade', (request, socket: Socket, head) => {
-    const isTunnel = tunnelOf(request) !== undefined
-    socket.on('error', () => undefined)
-    if (!isTunnel) socket.unshift(withoutUpgrade(request, head))
+    socket.on('error', ignore)
     afterAnswers(socket, () => {
-      if (isTunnel) return front.onUpgrade(request, socket, head)
+      if (tunnelOf(request) !== undefined) return front.onUpgrade(request, socket, head)
+      // Its client stopped sending while others of its requests were answered: nothing can be put back any more.
+      if (socket.readableEnded) return hangUp(socket)
+      socket.off('error', ignore)
       // Else the time that an idle connection has would go on.
       socket.setTimeout(0)
+      socket.unshift(withoutUpgrade(request, head))
       one.call(server, socket)
     })
   })
@@ -195,6 +197,8 @@ function share(
   else if (!two) server.on(event, (socket: Socket) => give(socket, false))
   else server.on(event, (socket: Socket) => sniff(socket, settings.headerTime, give))
 }
+
+function ignore(): void {}
 
 /** Ends as politely as `timeout` allows. */
 async function closeAll(
