@@ -56,7 +56,7 @@ export async function rawInstance(answer: RawAnswer): Promise<RawInstance> {
 }
 
 /** The request at the beginning of what came; undefined while a part of it is missing. */
-function firstRequest(text: string): (Seen & { readonly length: number }) | undefined {
+export function firstRequest(text: string): (Seen & { readonly length: number }) | undefined {
   const end = text.indexOf('\r\n\r\n')
   if (end < 0) return undefined
   const head = text.slice(0, end)
@@ -126,38 +126,44 @@ export function answersOf(text: string, methods: readonly string[]): Answer[] {
   const answers: Answer[] = []
   let asked = 0
   for (let rest = text; rest !== ''; ) {
-    const end = rest.indexOf('\r\n\r\n')
-    if (end < 0) throw new Error(`no end of a head in ${JSON.stringify(rest)}`)
-    const [line = '', ...lines] = rest.slice(0, end).split('\r\n')
-    const [, version = '', code] = /^HTTP\/(1\.\d) (\d{3}) /.exec(line) ?? []
-    if (code === undefined) throw new Error(`no answer: ${JSON.stringify(rest.slice(0, 200))}`)
-    const status = Number(code)
-    const headers = lines.map(pairOf)
-    rest = rest.slice(end + 4)
-    const value = (name: string): string | undefined => headers.find(([one]) => one === name)?.[1]
-    const isLast = status >= 200 || status === 101
-    const method = methods[asked]
-    if (isLast && asked++ >= methods.length) throw new Error(`an answer too many: ${line}`)
-    let body = ''
-    let trailers: Answer['trailers'] = []
-    if (isLast && status !== 101 && method !== 'HEAD' && status !== 204 && status !== 304) {
-      if (value('transfer-encoding') !== undefined) ({ body, trailers, rest } = unchunked(rest))
-      else {
-        const length = Number(value('content-length') ?? Number.POSITIVE_INFINITY)
-        if (length !== Number.POSITIVE_INFINITY && rest.length < length) {
-          throw new Error(`a body cut short: ${JSON.stringify(rest)}`)
-        }
-        body = rest.slice(0, length)
-        rest = rest.slice(body.length)
-      }
-    }
-    if (status === 101) {
-      body = rest
-      rest = ''
-    }
-    answers.push({ status, line, headers, body, trailers, version })
+    const { answer, left } = takeAnswer(rest, methods[asked] ?? '')
+    if (answer.status >= 200 || answer.status === 101) asked++
+    if (asked > methods.length) throw new Error(`an answer too many: ${answer.line}`)
+    answers.push(answer)
+    rest = left
   }
   return answers
+}
+
+/** The end of the connection came before that of an answer. */
+export class Cut extends Error {}
+
+/** The first answer on a connection that has ended. @throws Cut */
+export function takeAnswer(text: string, method: string): { answer: Answer; left: string } {
+  const end = text.indexOf('\r\n\r\n')
+  if (end < 0) throw new Cut(`no end of a head in ${JSON.stringify(text)}`)
+  const [line = '', ...lines] = text.slice(0, end).split('\r\n')
+  const [, version = '', code] = /^HTTP\/(1\.\d) (\d{3}) /.exec(line) ?? []
+  if (code === undefined) throw new Error(`no answer: ${JSON.stringify(text.slice(0, 200))}`)
+  const status = Number(code)
+  const headers = lines.map(pairOf)
+  const head = { status, line, headers, version }
+  const rest = text.slice(end + 4)
+  const value = (name: string): string | undefined => headers.find(([one]) => one === name)?.[1]
+  if (status === 101) return { answer: { ...head, body: rest, trailers: [] }, left: '' }
+  if (status < 200 || method === 'HEAD' || status === 204 || status === 304) {
+    return { answer: { ...head, body: '', trailers: [] }, left: rest }
+  }
+  if (value('transfer-encoding') !== undefined) {
+    const { body, trailers, left } = unchunked(rest)
+    return { answer: { ...head, body, trailers }, left }
+  }
+  const length = Number(value('content-length') ?? Number.POSITIVE_INFINITY)
+  if (length !== Number.POSITIVE_INFINITY && rest.length < length) {
+    throw new Cut(`a body cut short: ${JSON.stringify(rest)}`)
+  }
+  const body = rest.slice(0, length)
+  return { answer: { ...head, body, trailers: [] }, left: rest.slice(body.length) }
 }
 
 function pairOf(line: string): readonly [string, string] {
@@ -166,15 +172,16 @@ function pairOf(line: string): readonly [string, string] {
   return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
 }
 
-function unchunked(text: string): { body: string; trailers: Answer['trailers']; rest: string } {
+function unchunked(text: string): { body: string; trailers: Answer['trailers']; left: string } {
   let body = ''
   for (let at = 0; ; ) {
     const line = text.indexOf('\r\n', at)
+    if (line < 0) throw new Cut('chunks that do not end')
     const size = /^([0-9a-f]+)$/i.exec(text.slice(at, line))?.[1]
-    if (line < 0 || size === undefined)
-      throw new Error(`no chunk: ${JSON.stringify(text.slice(at))}`)
+    if (size === undefined) throw new Error(`no chunk: ${JSON.stringify(text.slice(at))}`)
     at = line + 2 + Number.parseInt(size, 16)
     if (Number.parseInt(size, 16) > 0) {
+      if (text.length < at + 2) throw new Cut('a chunk that does not end')
       if (text.slice(at, at + 2) !== '\r\n') throw new Error('a chunk that does not end')
       body += text.slice(line + 2, at)
       at += 2
@@ -183,8 +190,8 @@ function unchunked(text: string): { body: string; trailers: Answer['trailers']; 
     const trailers: (readonly [string, string])[] = []
     for (;;) {
       const end = text.indexOf('\r\n', at)
-      if (end < 0) throw new Error('trailers that do not end')
-      if (end === at) return { body, trailers, rest: text.slice(end + 2) }
+      if (end < 0) throw new Cut('trailers that do not end')
+      if (end === at) return { body, trailers, left: text.slice(end + 2) }
       trailers.push(pairOf(text.slice(at, end)))
       at = end + 2
     }
