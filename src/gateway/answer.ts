@@ -98,10 +98,14 @@ type Headed = ServerResponse & { _header?: unknown; readonly _headerSent?: unkno
  * text and leave in one plain write: `end(text)` makes a list of it and of an empty text, for `writev`, which costs
  * a twentieth of the whole request. `_header` is no documented name, but the oldest one of node:http; where it is not
  * what it always was, `end` does it.
+ *
+ * Bytes must not be the first to follow the head: while the answer waits behind others, node:http would put the head
+ * before informational answers that wait, too.
  */
 export function endWithBody(given: ServerResponse, body: Buffer): void {
   const response: Headed = given
   if (body.length > ONE_WRITE) {
+    flushHead(response.req, response)
     response.end(body)
     return
   }
@@ -114,6 +118,24 @@ export function endWithBody(given: ServerResponse, body: Buffer): void {
   }
   response._header = head + text
   response.end()
+}
+
+/** Whether nobody hears an answer any more. node:http2 says so of its streams alone. */
+export function isGone(request: IncomingMessage, response: ServerResponse): boolean {
+  if (request.httpVersionMajor !== 2) return response.destroyed
+  const { stream } = response as Response2
+  return stream.destroyed || stream.closed
+}
+
+/** Calls when the answer is over, or nobody hears it any more. */
+export function onClosed(
+  request: IncomingMessage,
+  response: ServerResponse,
+  call: () => void,
+): void {
+  // node:http2 says so of its streams alone, where the request was a HEAD that has no answer yet.
+  if (request.httpVersionMajor === 2) (response as Response2).stream.once('close', call)
+  else response.on('close', call)
 }
 
 /** The connection ends with this answer. */

@@ -5,7 +5,7 @@ import { asError, ManyhostError } from '../errors.ts'
 import { bodyFor, type RequestFacts, requestFacts } from '../inside.ts'
 import type { Session } from '../session.ts'
 import { type Aim, aimOf } from './aim.ts'
-import { endWith, writeContinue, writeHead } from './answer.ts'
+import { endWith, isGone, writeContinue, writeHead } from './answer.ts'
 import { challenge, corsHeaders, isPreflight, preflightHeaders, refusal } from './auth.ts'
 import { noteRequest } from './connection.ts'
 import { newKey, protocolOf, StreamTunnel, withKey } from './extended.ts'
@@ -57,8 +57,12 @@ export class Front {
 
   #arrived(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
     if (request.httpVersionMajor === 2) {
-      // node:http2 reports there what node:http does not report at all: that the client went away.
-      if ('stream' in request) request.on('error', ignore)
+      if ('stream' in request) {
+        // node:http2 reports there what node:http does not report at all: that the client went away.
+        request.on('error', ignore)
+        // Not if it has gone already: a reset may come in one read with the request.
+        if (isGone(request, response)) return
+      }
       // A line that says HTTP/2.0 makes no HTTP/2. It is refused in the form that its client can read.
       else request.httpVersionMajor = 1
     }
@@ -95,6 +99,7 @@ export class Front {
   /** HTTP/2 only: CONNECT is for WebSockets here (RFC 8441), and else for forward proxies. */
   readonly onConnect = (request: IncomingMessage, response: ServerResponse): void => {
     request.on('error', ignore)
+    if (isGone(request, response)) return
     const protocol = protocolOf(request)
     if (protocol !== 'websocket') {
       response.writeHead(protocol === undefined ? 405 : 501).end()
@@ -150,7 +155,7 @@ export class Front {
     headers: readonly string[] = [],
   ): void {
     // A client that went away hears nothing any more.
-    if (response.destroyed) return
+    if (isGone(request, response)) return
     const id = request.headers['x-request-id']
     answerProblem(request, response, answerable(error), {
       id: typeof id === 'string' && isId(id) ? id : this.#session.ids.next(),

@@ -62,7 +62,9 @@ export function answerProblem(
   ]
   if (error.retryable && error.status === 503) flat.push('retry-after', '1')
   if (!writeHead(request, response, error.status, '', flat)) return
-  response.end(request.method === 'HEAD' ? undefined : body)
+  // As text, which node:http puts behind the head: see `endWithBody`.
+  if (request.method === 'HEAD') response.end()
+  else response.end(body.toString('latin1'), 'latin1')
 }
 
 /** What a body may be refused for, and the layers below only know to have failed. */

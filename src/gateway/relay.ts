@@ -9,6 +9,8 @@ import {
   endWith,
   endWithBody,
   flushHead,
+  isGone,
+  onClosed,
   writeHead,
   writeInfo,
   writeTrailers,
@@ -49,7 +51,7 @@ export class Relay implements Sink {
     this.#request = request
     this.#response = response
     this.#options = options
-    response.on('close', this.#onClose)
+    onClosed(request, response, this.#onClose)
   }
 
   /** The exchange that it is the sink of; it may have ended already. */
@@ -57,7 +59,7 @@ export class Relay implements Sink {
     if (exchange.settled) return
     this.#exchange = exchange
     if (this.#failed) exchange.cancel(BAD_ANSWER)
-    else if (this.#response.destroyed) this.#onClose()
+    else if (isGone(this.#request, this.#response)) this.#onClose()
   }
 
   /** Its place is free at once when the client goes. */
@@ -78,7 +80,7 @@ export class Relay implements Sink {
     const framing = framingOf(request, status)
     let headers: string[]
     try {
-      if (status > 599 && request.httpVersionMajor === 2) throw beyondTwo(status)
+      if (status > 999 || (status > 599 && request.httpVersionMajor === 2)) throw unknown(status)
       headers = responseHeaders(raw, { via, id, ownCors: cors !== undefined, framing })
     } catch (error) {
       return this.#refuse(asError(error))
@@ -148,6 +150,8 @@ export class Relay implements Sink {
       this.#endWhole()
       return
     }
+    // Else node would make one up, with the status 200.
+    if (!response.headersSent) return this.#problem(headless())
     if (trailers.length > 0 && !this.#isBodyless) {
       writeTrailers(this.#request, response, trailersOf(trailers))
     }
@@ -180,7 +184,7 @@ export class Relay implements Sink {
   #problem(error: Error): void {
     const request = this.#request
     const response = this.#response
-    if (response.destroyed) return
+    if (isGone(request, response)) return
     if (response.headersSent) return cut(request, response)
     const { id, cors = [] } = this.#options
     if (!request.complete || this.#options.isClosing()) endWith(request, response)
@@ -191,11 +195,14 @@ export class Relay implements Sink {
 /** More informational answers than this, to one request, are not passed on. */
 const MOST_INFOS = 100
 
-function beyondTwo(status: number): ManyhostError {
-  return new ManyhostError(
-    'MANYHOST_ATTEMPT_FAILED',
-    `the instance's answer cannot be passed on: HTTP/2 has no status ${status}`,
-  )
+function unknown(status: number): ManyhostError {
+  const text = `the instance's answer cannot be passed on: the client's HTTP has no status ${status}`
+  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', text)
+}
+
+function headless(): ManyhostError {
+  const text = "the instance's answer cannot be passed on: it ended without a head"
+  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', text)
 }
 
 const BAD_ANSWER = new ManyhostError('MANYHOST_ATTEMPT_FAILED', 'a bad answer')

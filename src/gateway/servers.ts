@@ -184,13 +184,16 @@ function share(
     socket.on('error', ignore)
     afterAnswers(socket, () => {
       if (tunnelOf(request) !== undefined) return front.onUpgrade(request, socket, head)
-      // Its client stopped sending while others of its requests were answered: nothing can be put back any more.
-      if (socket.readableEnded) return hangUp(socket)
       socket.off('error', ignore)
       // Else the time that an idle connection has would go on.
       socket.setTimeout(0)
-      socket.unshift(withoutUpgrade(request, head))
+      const bytes = withoutUpgrade(request, head)
+      if (!socket.readableEnded) socket.unshift(bytes)
       one.call(server, socket)
+      // Its client stopped sending while others of its requests were answered: nothing can be put back any more.
+      if (!socket.readableEnded) return
+      socket.emit('data', bytes)
+      socket.emit('end')
     })
   })
   if (isTls) server.on(event, (socket: TLSSocket) => give(socket, socket.alpnProtocol === 'h2'))

@@ -1,8 +1,8 @@
 /** What instances answer that node:http or node:http2 would throw for, or that frames a body other than it is sent. */
-import { constants } from 'node:http2'
+import { connect, constants } from 'node:http2'
 import { afterEach, describe, expect, test } from 'vitest'
-import { latch } from '../help.ts'
-import { say, tidy, until } from './help.ts'
+import { latch, turns } from '../help.ts'
+import { dial, say, tidy, until } from './help.ts'
 import { type Answer, answersOf, askTwice, askTwo, type RawAnswer, rawHouse } from './raw.ts'
 
 afterEach(tidy)
@@ -266,6 +266,27 @@ describe('over HTTP/2', () => {
     expect(await askTwo(url)).toMatchObject({ headers: { 'x-a': 'b' }, body: 'a', code: 0 })
   })
 
+  test.each(['GET', 'HEAD', 'POST'])(
+    'a client that goes before its answer frees the slot: %s',
+    async (method) => {
+      const { url, cluster, instance } = await rawHouse(() => undefined)
+      for (const how of ['close', 'destroy', 'session'] as const) {
+        const count = instance.seen.length + 1
+        const session = connect(url)
+        session.on('error', () => undefined)
+        const stream = session.request({ ':path': '/calc/', ':authority': 'x', ':method': method })
+        stream.on('error', () => undefined)
+        if (method === 'POST') stream.end('x')
+        await until(() => instance.seen.length === count)
+        if (how === 'session') session.destroy()
+        else if (how === 'destroy') stream.destroy()
+        else stream.close(constants.NGHTTP2_CANCEL)
+        await until(() => cluster.inFlight === 0)
+        session.destroy()
+      }
+    },
+  )
+
   test('a refused extended CONNECT is answered, whatever its answer repeats', async () => {
     for (const name of ['Host', 'Authorization', 'Date', 'constructor']) {
       const { url, cluster } = await rawHouse(
@@ -321,16 +342,33 @@ describe('informational answers', () => {
     expect(all.slice(-2).map(({ status }) => status)).toEqual([200, 200])
   })
 
-  test('keep their place among answers to requests that wait behind others', async () => {
-    const { port } = await rawHouse((socket, { head }) => {
-      if (head.startsWith('GET /slow')) setTimeout(() => socket.write(OK.replace('ok', 'sl')), 50)
-      else socket.write(`${HINT}${OK}`)
-    })
-    const text = await say(
-      port,
-      `${GET.replace('/calc/', '/calc/slow')}${GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')}`,
-    )
-    const all = answersOf(text, ['GET', 'GET'])
-    expect(all.map(({ status, body }) => `${status} ${body}`)).toEqual(['200 sl', '103 ', '200 ok'])
-  })
+  const BIG = 'x'.repeat(20_000)
+  test.each([
+    ['short', 'content-length: 2\r\n\r\nok', 'ok'],
+    ['long', `content-length: 20000\r\n\r\n${BIG}`, BIG],
+    ['of chunks', 'transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n', 'ok'],
+    ['refused', 'x y: z\r\n\r\n', undefined],
+  ])(
+    'keep their place when they wait behind others: an answer that is %s',
+    async (_what, rest, body) => {
+      const go = latch()
+      const { port, instance } = await rawHouse(
+        async (socket, { head }) => {
+          if (!head.startsWith('POST')) await go.promise
+          socket.write(head.startsWith('POST') ? `${HINT}HTTP/1.1 200 OK\r\n${rest}` : OK)
+        },
+        { service: { maxAttempts: 1 } },
+      )
+      const post =
+        'POST /calc/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx'
+      const wire = await dial(port, GET + post)
+      await until(() => instance.seen.length === 2)
+      await turns()
+      go.open()
+      const all = answersOf(await wire.end(), ['GET', 'POST'])
+      const status = body === undefined ? 502 : 200
+      expect(all.map((answer) => answer.status)).toEqual([200, 100, 103, status])
+      if (body !== undefined) expect(all[3]?.body).toBe(body)
+    },
+  )
 })

@@ -205,7 +205,8 @@ export function planConnection(seed: number): ConnectionPlan {
         after: draw.below(isTwo ? 20 : pieces.length + 4),
         how: draw.one(['fin', 'reset'] as const),
       }
-    : draw.chance(20)
+    : // Nobody knows whether a mutated request ends its connection.
+      isMutated || draw.chance(20)
       ? 'half'
       : 'wait'
   return { seed, isTwo, requests, pieces, isMutated, end }

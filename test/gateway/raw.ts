@@ -225,7 +225,10 @@ export async function askTwo(
 ): Promise<Answer2> {
   const session = connect(url)
   session.on('error', () => undefined)
-  const stream = session.request({ ':path': '/calc/', ':authority': 'x', ...headers })
+  const stream = session.request(
+    { ':path': '/calc/', ':authority': 'x', ...headers },
+    { endStream: false },
+  )
   const infos: IncomingHttpHeaders[] = []
   let answer: IncomingHttpHeaders | undefined
   let trailers: IncomingHttpHeaders | undefined
