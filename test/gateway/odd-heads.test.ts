@@ -1,6 +1,11 @@
 /** Answers that no parser would let through, from a dispatcher that a provider made itself. */
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createServer2 } from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import { Dispatcher } from 'undici'
 import { afterEach, describe, expect, test } from 'vitest'
+import { writeHead } from '../../src/gateway/answer.ts'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/session.ts'
 import { atEnd, say, tidy, until } from './help.ts'
@@ -114,4 +119,24 @@ describe('what need not be there is left out', () => {
     expect(two).toMatchObject({ headers: { ':status': 200 }, body: 'ab', code: 0 })
     await until(() => cluster.inFlight === 0)
   })
+})
+
+test('what node refuses all the same cuts the answer off, and the next client is served', async () => {
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    const isOdd = request.url === '/odd'
+    if (writeHead(request, response, 200, '', isOdd ? ['a b', 'c'] : ['x-a', 'b']))
+      response.end('ok')
+  }
+  const one = createServer(onRequest)
+  const two = createServer2(onRequest as never)
+  for (const server of [one, two]) {
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    atEnd(async () => server.close())
+  }
+  const port = (one.address() as AddressInfo).port
+  expect(await say(port, 'GET /odd HTTP/1.1\r\nHost: x\r\n\r\n')).toBe('')
+  expect(await say(port, 'GET / HTTP/1.0\r\nHost: x\r\n\r\n')).toMatch(/x-a: b\r\n.*ok$/s)
+  const url = `http://127.0.0.1:${(two.address() as AddressInfo).port}`
+  await expect(askTwo(url, { ':path': '/odd' })).rejects.toThrow('no answer')
+  expect((await askTwo(url, { ':path': '/' })).body).toBe('ok')
 })
