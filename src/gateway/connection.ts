@@ -28,12 +28,19 @@ function forget(this: ServerResponse): void {
   if (socket[LAST] === this) socket[LAST] = undefined
 }
 
-/** Calls when all requests before have been answered; never when the connection has ended with one of them. */
+/**
+ * For a connection that node:http has let go of, because of an upgrade: calls when all requests before have been
+ * answered, and never when the connection has ended with one of them.
+ */
 export function afterAnswers(given: Duplex, go: () => void): void {
   const socket: Marked = given
   const last = socket[LAST]
   if (!socket._httpMessage || !last) return go()
+  // Nobody else tells those answers any more that the client has read what they wrote.
+  const onDrain = (): void => void socket._httpMessage?.emit('drain')
+  socket.on('drain', onDrain)
   last.once('close', () => {
+    socket.off('drain', onDrain)
     if (socket.writable) go()
   })
 }

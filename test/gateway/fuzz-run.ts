@@ -49,7 +49,10 @@ export async function openWorld() {
     for (const request of plan.requests) instance.plans.set(request.id, request)
     const { wrong, got } = await (plan.isTwo ? runTwo(gateway.url, plan) : runOne(port, plan))
     const times = plan.requests.map(({ id }) => instance.executions.get(id) ?? 0)
-    const why = wrong ?? foreign(got, plan) ?? plan.requests.map(tooOften(times)).find(Boolean)
+    const why =
+      wrong ??
+      foreign(got, plan, instance.plans) ??
+      plan.requests.map(tooOften(times)).find(Boolean)
     return why && report(plan, why, { got, times })
   }
 
@@ -298,10 +301,15 @@ async function within(promise: Promise<unknown>): Promise<boolean> {
   return isOver
 }
 
-/** Marks of requests of other connections in what came. */
-function foreign(got: string, { requests }: ConnectionPlan): string | undefined {
+/** Marks of requests of other connections in what came. A mutation may make one of a request that there is not. */
+function foreign(
+  got: string,
+  { requests }: ConnectionPlan,
+  all: ReadonlyMap<string, RequestPlan>,
+): string | undefined {
   const own = new Set(requests.map(({ id }) => mark(id)))
-  const other = got.match(/<<[0-9a-f]{8}>>/g)?.find((found) => !own.has(found))
+  const marks = got.match(/<<[0-9a-f]{8}>>/g) ?? []
+  const other = marks.find((found) => !own.has(found) && all.has(found.slice(2, -2)))
   return other && `${other} belongs to another connection`
 }
 

@@ -188,6 +188,24 @@ describe('an upgrade that is served', () => {
     },
   )
 
+  test.each(['Upgrade: h2c', 'Upgrade: websocket', 'X-A: b'])(
+    'long answers before it come whole: %s',
+    async (line) => {
+      const { port, cluster } = await rawHouse((socket, { head }) => {
+        if (/^upgrade: websocket/im.test(head)) return void socket.write(SWITCH)
+        socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n')
+        for (let count = 0; count < 40; count++) socket.write(`10000\r\n${'x'.repeat(65_536)}\r\n`)
+        socket.write('0\r\n\r\n')
+      })
+      const get = LAST.replace('Connection: close\r\n', '')
+      const behind = asking('h2c').replace('Upgrade: h2c', line)
+      const wire = await dial(port, get + get + behind)
+      await until(() => wire.text.split('0\r\n\r\n').length >= 3)
+      wire.socket.destroy()
+      await until(() => cluster.inFlight === 0)
+    },
+  )
+
   test('CONNECT behind other requests is refused behind their answers', async () => {
     const { port } = await rawHouse((socket) => setTimeout(() => socket.write(OK), 20))
     const get = LAST.replace('Connection: close\r\n', '')
