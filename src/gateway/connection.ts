@@ -83,7 +83,8 @@ export function onMalformed(given: Duplex, status: number, title: string, detail
   const words = last?.shouldKeepAlive === false ? undefined : lastWords(status, title, detail)
   if (!last || last.writableFinished) return hangUp(socket, words)
   const { req: request } = last
-  if (request.complete) {
+  // An answer that was given without the body waits for those before it, too.
+  if (request.complete || last.writableEnded) {
     last.once('finish', () => hangUp(socket, words))
   } else if (!last.headersSent && request.listenerCount('error') > 0) {
     // Its body is at fault. Whoever reads it answers, behind the answers that come before.

@@ -185,7 +185,12 @@ export class Relay implements Sink {
     const request = this.#request
     const response = this.#response
     if (isGone(request, response)) return
-    if (response.headersSent) return cut(request, response)
+    if (response.headersSent) {
+      // The client has all of an answer without content, whatever became of the instance.
+      if (this.#isBodyless) response.end()
+      else cut(request, response)
+      return
+    }
     const { id, cors = [] } = this.#options
     if (!request.complete || this.#options.isClosing()) endWith(request, response)
     answerProblem(request, response, answerable(error), { id, headers: cors })

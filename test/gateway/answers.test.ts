@@ -121,6 +121,16 @@ describe('what frames a body', () => {
     expect(got.body).toBe(body)
   })
 
+  test('an instance that breaks off behind an answer without content ends nothing', async () => {
+    const { port, instance } = await rawHouse((socket, _seen, count) => {
+      if (count > 1) return void socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlast')
+      socket.end(`HTTP/1.1 205 Reset Content\r\n${CHUNKS}\r\n2\r\na`)
+    })
+    const all = await askTwice(port, GET)
+    expect(all.map(({ status, body }) => `${status} ${body}`)).toEqual(['205 ', '200 last'])
+    expect(instance.seen).toHaveLength(2)
+  })
+
   test('trailers follow chunks', async () => {
     const got = await first(`HTTP/1.1 200 OK\r\n${TRAILER}${CHUNKS}\r\n${BODY}`)
     expect(header(got, 'trailer')).toBe('x-sum')

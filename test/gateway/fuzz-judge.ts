@@ -11,8 +11,11 @@ interface Got {
   readonly isProblem: boolean
 }
 
-/** Reads the answers in their order. */
-export function judgeOne(plan: ConnectionPlan, text: string): string | undefined {
+/**
+ * Reads the answers in their order.
+ * @param isReset whether the connection ended so: to HTTP/1.0 that is what tells a part from a whole
+ */
+export function judgeOne(plan: ConnectionPlan, text: string, isReset: boolean): string | undefined {
   let rest = text
   for (const [index, request] of plan.requests.entries()) {
     // Whatever it is now, its answer is of no interest as long as there is an end.
@@ -29,6 +32,7 @@ export function judgeOne(plan: ConnectionPlan, text: string): string | undefined
         throw error
       }
       const { answer } = taken
+      if (isReset && request.version === '1.0' && request.answer.kind !== 'good') return undefined
       rest = taken.left
       if (answer.status < 200) {
         if (request.version === '1.0') return `${answer.status} for HTTP/1.0`

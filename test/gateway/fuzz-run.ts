@@ -130,11 +130,11 @@ interface Outcome {
 }
 
 async function runOne(port: number, plan: ConnectionPlan): Promise<Outcome> {
-  const { text, isHung } = await send(port, plan.pieces, plan.end)
+  const { text, isHung, isReset } = await send(port, plan.pieces, plan.end)
   if (isHung) return { wrong: `the connection has not ended within ${LONGEST} ms`, got: text }
   if (typeof plan.end === 'object') return { got: text }
   try {
-    return { wrong: judgeOne(plan, text), got: text }
+    return { wrong: judgeOne(plan, text, isReset), got: text }
   } catch (error) {
     return { wrong: String(error), got: text }
   }
@@ -194,7 +194,10 @@ async function send(port: number, pieces: readonly string[], end: ConnectionPlan
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
   let text = ''
   socket.setEncoding('latin1')
-  socket.on('error', () => undefined)
+  let isReset = false
+  socket.on('error', () => {
+    isReset = true
+  })
   socket.on('data', (chunk) => {
     text += chunk
   })
@@ -213,7 +216,7 @@ async function send(port: number, pieces: readonly string[], end: ConnectionPlan
   }
   const isHung = !(await within(closed))
   socket.destroy()
-  return { text, isHung }
+  return { text, isHung, isReset }
 }
 
 async function within(promise: Promise<unknown>): Promise<boolean> {
