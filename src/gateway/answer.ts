@@ -1,27 +1,90 @@
-/** The differences between an answer over HTTP/1.1 and one over HTTP/2. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+/**
+ * The differences between an answer over HTTP/1.1 and one over HTTP/2. What node:http and node:http2 would refuse does
+ * not come here: `answer-headers.ts` and `framing.ts` see to that, because a head that was refused leaves its answer half set.
+ */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import { hangUpLater } from './hangup.ts'
 
 type Response2 = ServerResponse & { readonly stream: ServerHttp2Stream }
 
-/** @param flat names and values in turn */
+/**
+ * @param text the reason phrase as `phraseOf` gives it
+ * @param flat names and values in turn
+ * @returns false when the answer was cut off instead, and takes nothing more
+ */
 export function writeHead(
   request: IncomingMessage,
   response: ServerResponse,
   status: number,
   text: string,
   flat: string[],
-): void {
-  if (request.httpVersionMajor === 2) {
-    response.writeHead(status, grouped(flat))
-    return
+): boolean {
+  try {
+    if (request.httpVersionMajor === 2) {
+      response.writeHead(status, grouped(flat))
+      return true
+    }
+    // A body that was not read to its end would be taken for the next request.
+    if (!request.complete) endWith(request, response)
+    // node:http would send chunks to a client of HTTP/1.0 that asks for them (RFC 9112 section 6.1).
+    if (request.httpVersion !== '1.1') response.useChunkedEncodingByDefault = false
+    if (text === '') response.writeHead(status, flat)
+    else response.writeHead(status, text, flat)
+    return true
+  } catch {
+    // Nothing is known of what node:http has kept of this head: no other one can follow it.
+    cut(request, response)
+    return false
   }
-  // A body that was not read to its end would be taken for the next request.
-  if (!request.complete) endWith(request, response)
-  if (text === '') response.writeHead(status, flat)
-  else response.writeHead(status, text, flat)
+}
+
+/**
+ * An informational answer. Dropped where it cannot be sent: it is a hint, no more.
+ * @param flat names and values in turn
+ */
+export function writeInfo(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  flat: string[],
+): void {
+  if (response.headersSent || response.destroyed || response.writableLength > MOST_WAITING) return
+  try {
+    if (request.httpVersionMajor === 2) {
+      const headers = Object.assign(grouped(flat), { ':status': status })
+      ;(response as Response2).stream.additionalHeaders(headers)
+      return
+    }
+    let head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Information'}\r\n`
+    for (let index = 0; index < flat.length; index += 2)
+      head += `${flat[index]}: ${flat[index + 1]}\r\n`
+      // Of node:http's own methods, one writes 103, and no other one takes headers.
+    ;(response as Raw)._writeRaw?.(`${head}\r\n`, 'latin1')
+  } catch {
+    // The stream has ended meanwhile.
+  }
+}
+
+/** Bytes that may wait for a slow client before informational answers are dropped. */
+const MOST_WAITING = 65_536
+
+type Raw = ServerResponse & { _writeRaw?(text: string, encoding: 'latin1'): unknown }
+
+/** Lets a client go on that asked before it sent its body. */
+export function writeContinue(response: ServerResponse): void {
+  try {
+    response.writeContinue()
+  } catch {
+    // node:http2 throws for a stream that has ended meanwhile.
+  }
+}
+
+/** Sends the head before there is anything of the body. */
+export function flushHead(request: IncomingMessage, response: ServerResponse): void {
+  // `flushHeaders` would write it as UTF-8, where a header's character is a byte.
+  if (request.httpVersionMajor !== 2) response.write('', 'latin1')
 }
 
 /** Up to this a body is text, which leaves together with its head. */
@@ -35,10 +98,14 @@ type Headed = ServerResponse & { _header?: unknown; readonly _headerSent?: unkno
  * text and leave in one plain write: `end(text)` makes a list of it and of an empty text, for `writev`, which costs
  * a twentieth of the whole request. `_header` is no documented name, but the oldest one of node:http; where it is not
  * what it always was, `end` does it.
+ *
+ * Bytes must not be the first to follow the head: while the answer waits behind others, node:http would put the head
+ * before informational answers that wait, too.
  */
 export function endWithBody(given: ServerResponse, body: Buffer): void {
   const response: Headed = given
   if (body.length > ONE_WRITE) {
+    flushHead(response.req, response)
     response.end(body)
     return
   }
@@ -53,6 +120,24 @@ export function endWithBody(given: ServerResponse, body: Buffer): void {
   response.end()
 }
 
+/** Whether nobody hears an answer any more. node:http2 says so of its streams alone. */
+export function isGone(request: IncomingMessage, response: ServerResponse): boolean {
+  if (request.httpVersionMajor !== 2) return response.destroyed
+  const { stream } = response as Response2
+  return stream.destroyed || stream.closed
+}
+
+/** Calls when the answer is over, or nobody hears it any more. */
+export function onClosed(
+  request: IncomingMessage,
+  response: ServerResponse,
+  call: () => void,
+): void {
+  // node:http2 says so of its streams alone, where the request was a HEAD that has no answer yet.
+  if (request.httpVersionMajor === 2) (response as Response2).stream.once('close', call)
+  else response.on('close', call)
+}
+
 /** The connection ends with this answer. */
 export function endWith(request: IncomingMessage, response: ServerResponse): void {
   if (request.httpVersionMajor === 2) return
@@ -60,13 +145,21 @@ export function endWith(request: IncomingMessage, response: ServerResponse): voi
   hangUpLater(request.socket)
 }
 
+/** @param flat names and values in turn, as `trailersOf` gives them */
 export function writeTrailers(
   request: IncomingMessage,
   response: ServerResponse,
-  pairs: [string, string][],
+  flat: string[],
 ): void {
-  if (request.httpVersionMajor !== 2) response.addTrailers(pairs)
-  else (response as { addTrailers(all: object): void }).addTrailers(grouped(pairs.flat()))
+  if (request.httpVersionMajor === 2) {
+    ;(response as { addTrailers(all: object): void }).addTrailers(grouped(flat))
+    return
+  }
+  const pairs: [string, string][] = []
+  for (let index = 0; index < flat.length; index += 2) {
+    pairs.push([flat[index] as string, flat[index + 1] as string])
+  }
+  response.addTrailers(pairs)
 }
 
 /** Cuts an answer off so that nobody takes it for whole. */
@@ -86,12 +179,14 @@ export function cut(request: IncomingMessage, response: ServerResponse): void {
 
 /** HTTP/2 takes headers as an object. Fields that may come once only are taken from where they came first. */
 function grouped(flat: readonly string[]): Record<string, string | string[]> {
-  const headers: Record<string, string | string[]> = {}
+  // Without a prototype: an instance may call a header `constructor` or `__proto__`.
+  const headers: Record<string, string | string[]> = Object.create(null)
   for (let index = 0; index < flat.length; index += 2) {
     const name = (flat[index] as string).toLowerCase()
     const value = flat[index + 1] as string
     const before = headers[name]
     if (before === undefined) headers[name] = value
+    else if (LISTS.has(name)) headers[name] = `${before}, ${value}`
     else if (!SINGLE.has(name)) {
       headers[name] = Array.isArray(before) ? [...before, value] : [before, value]
     }
@@ -99,13 +194,16 @@ function grouped(flat: readonly string[]): Record<string, string | string[]> {
   return headers
 }
 
-/** Those that node:http2 refuses to send twice and answers have. */
+/** Lists that node:http2 refuses to send in several lines. */
+const LISTS = new Set(['content-encoding', 'content-language', 'if-match', 'if-none-match'])
+
+/** Those that node:http2 refuses to send twice, also those that only requests have: instances send them all the same. */
 const SINGLE = new Set([
   'access-control-allow-credentials',
   'access-control-max-age',
+  'access-control-request-method',
   'age',
-  'content-encoding',
-  'content-language',
+  'authorization',
   'content-length',
   'content-location',
   'content-md5',
@@ -115,10 +213,20 @@ const SINGLE = new Set([
   'dnt',
   'etag',
   'expires',
+  'from',
+  'host',
+  'if-modified-since',
+  'if-range',
+  'if-unmodified-since',
   'last-modified',
   'location',
+  'max-forwards',
+  'proxy-authorization',
+  'range',
+  'referer',
   'retry-after',
   'tk',
   'upgrade-insecure-requests',
+  'user-agent',
   'x-content-type-options',
 ])

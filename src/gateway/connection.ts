@@ -29,6 +29,23 @@ function forget(this: ServerResponse): void {
 }
 
 /**
+ * For a connection that node:http has let go of, because of an upgrade: calls when all requests before have been
+ * answered, and never when the connection has ended with one of them.
+ */
+export function afterAnswers(given: Duplex, go: () => void): void {
+  const socket: Marked = given
+  const last = socket[LAST]
+  if (!socket._httpMessage || !last) return go()
+  // Nobody else tells those answers any more that the client has read what they wrote.
+  const onDrain = (): void => void socket._httpMessage?.emit('drain')
+  socket.on('drain', onDrain)
+  last.once('close', () => {
+    socket.off('drain', onDrain)
+    if (socket.writable) go()
+  })
+}
+
+/**
  * The client has sent its last byte. It may still want its answer, or be gone: only writing tells, since who is gone
  * answers with a reset. So `100 Continue` is written, which every client of HTTP/1.1 skips (RFC 9110 section 15.2), in
  * Python's standard library as the only one of its kind. In the middle of an answer nothing can be written: a client
@@ -66,7 +83,8 @@ export function onMalformed(given: Duplex, status: number, title: string, detail
   const words = last?.shouldKeepAlive === false ? undefined : lastWords(status, title, detail)
   if (!last || last.writableFinished) return hangUp(socket, words)
   const { req: request } = last
-  if (request.complete) {
+  // An answer that was given without the body waits for those before it, too.
+  if (request.complete || last.writableEnded) {
     last.once('finish', () => hangUp(socket, words))
   } else if (!last.headersSent && request.listenerCount('error') > 0) {
     // Its body is at fault. Whoever reads it answers, behind the answers that come before.

@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
 import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
 import { writeHead } from './answer.ts'
-import { responseHeaders } from './headers.ts'
+import { interimHeaders } from './answer-headers.ts'
 import { Relay, type RelayOptions } from './relay.ts'
 import { join } from './upgrade.ts'
 
@@ -108,10 +108,16 @@ export class StreamTunnel implements Sink {
       return
     }
     const { via, id } = this.#options
-    const flat = responseHeaders(headers, { via, id, ownCors: false })
-    const at = flat.findIndex((name) => name.toLowerCase() === 'sec-websocket-accept')
-    if (at >= 0) flat.splice(at, 2)
-    writeHead(this.#request, this.#response, 200, '', flat)
+    const flat = ['via', via, 'x-request-id', id]
+    const all = interimHeaders(headers)
+    for (let index = 0; index < all.length; index += 2) {
+      const name = all[index] as string
+      if (name.toLowerCase() !== 'sec-websocket-accept') flat.push(name, all[index + 1] as string)
+    }
+    if (!writeHead(this.#request, this.#response, 200, '', flat)) {
+      instance.destroy()
+      return
+    }
     join(stream, instance)
     join(instance, stream)
   }

@@ -5,7 +5,7 @@ import { asError, ManyhostError } from '../errors.ts'
 import { bodyFor, type RequestFacts, requestFacts } from '../inside.ts'
 import type { Session } from '../session.ts'
 import { type Aim, aimOf } from './aim.ts'
-import { endWith, writeHead } from './answer.ts'
+import { endWith, isGone, writeContinue, writeHead } from './answer.ts'
 import { challenge, corsHeaders, isPreflight, preflightHeaders, refusal } from './auth.ts'
 import { noteRequest } from './connection.ts'
 import { newKey, protocolOf, StreamTunnel, withKey } from './extended.ts'
@@ -16,11 +16,12 @@ import { Pace } from './pace.ts'
 import { inTurn, isBehind } from './pipeline.ts'
 import { priorityOf } from './priority.ts'
 import { answerable, answerProblem } from './problem.ts'
+import { isForeign, tunnelOf } from './protocols.ts'
 import { Relay, type RelayOptions } from './relay.ts'
 import { Routes } from './routes.ts'
 import { flaw, type RawRequest } from './strict.ts'
 import { addressOf, trustOf } from './trust.ts'
-import { isTunnel, responseOn, Tunnel } from './upgrade.ts'
+import { responseOn, Tunnel } from './upgrade.ts'
 import { answerWaiting, hasReady, Waker, wantsPage } from './waiting.ts'
 
 export class Front {
@@ -46,22 +47,26 @@ export class Front {
 
   /** Answers a request; whatever goes wrong is an answer, too. */
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    // node:http2 reports there what node:http does not report at all: that the client went away.
-    if (request.httpVersionMajor === 2) request.on('error', ignore)
-    else {
-      noteRequest(request.socket, response)
-      if (isBehind(request, response)) {
-        return inTurn(request, response, () => this.#handle(request, response, ignore))
-      }
-    }
-    this.#handle(request, response, ignore)
+    this.#arrived(request, response, ignore)
   }
 
   /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
   readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
-    const begin = (): void => response.writeContinue()
-    if (request.httpVersionMajor === 2) request.on('error', ignore)
-    else {
+    this.#arrived(request, response, () => writeContinue(response))
+  }
+
+  #arrived(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
+    if (request.httpVersionMajor === 2) {
+      if ('stream' in request) {
+        // node:http2 reports there what node:http does not report at all: that the client went away.
+        request.on('error', ignore)
+        // Not if it has gone already: a reset may come in one read with the request.
+        if (isGone(request, response)) return
+      }
+      // A line that says HTTP/2.0 makes no HTTP/2. It is refused in the form that its client can read.
+      else request.httpVersionMajor = 1
+    }
+    if (request.httpVersionMajor !== 2) {
       noteRequest(request.socket, response)
       if (isBehind(request, response)) {
         return inTurn(request, response, () => this.#handle(request, response, begin))
@@ -70,21 +75,19 @@ export class Front {
     this.#handle(request, response, begin)
   }
 
+  /** Only for requests that `tunnelOf` knows a protocol of. */
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     socket.on('error', ignore)
     const response = responseOn(request, socket)
     try {
       const aim = this.#aim(request, response)
       if (!aim) return
-      if (declaredLength(request) > 0) {
-        throw new ManyhostError('MANYHOST_BAD_REQUEST', 'the request has an upgrade and a body')
-      }
-      const protocol = request.headers.upgrade as string
-      const facts = this.#facts(request, aim, null, isTunnel(protocol) ? protocol : undefined)
+      const protocol = tunnelOf(request) as string
+      const facts = this.#facts(request, aim, null, protocol)
       const tunnel = new Tunnel(
         request,
         response,
-        { socket, head },
+        { socket, head, protocol },
         this.#relayOptions(aim, facts.id, request),
       )
       tunnel.exchange = aim.cluster.send(facts, tunnel)
@@ -96,6 +99,7 @@ export class Front {
   /** HTTP/2 only: CONNECT is for WebSockets here (RFC 8441), and else for forward proxies. */
   readonly onConnect = (request: IncomingMessage, response: ServerResponse): void => {
     request.on('error', ignore)
+    if (isGone(request, response)) return
     const protocol = protocolOf(request)
     if (protocol !== 'websocket') {
       response.writeHead(protocol === undefined ? 405 : 501).end()
@@ -151,7 +155,7 @@ export class Front {
     headers: readonly string[] = [],
   ): void {
     // A client that went away hears nothing any more.
-    if (response.destroyed) return
+    if (isGone(request, response)) return
     const id = request.headers['x-request-id']
     answerProblem(request, response, answerable(error), {
       id: typeof id === 'string' && isId(id) ? id : this.#session.ids.next(),
@@ -213,7 +217,9 @@ export class Front {
 
   /** What a request is for; undefined when it has been answered already. */
   #aim(request: IncomingMessage, response: ServerResponse): Aim | undefined {
-    const wrong = flaw(request as RawRequest)
+    const isOne = request.httpVersionMajor !== 2
+    const wrong =
+      isOne && isForeign(request) ? 'a protocol other than HTTP' : flaw(request as RawRequest)
     if (wrong) {
       endWith(request, response)
       throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
@@ -271,6 +277,5 @@ function fieldsOf({ rawHeaders, httpVersionMajor }: IncomingMessage): number {
 }
 
 function answerEmpty(request: IncomingMessage, response: ServerResponse, headers: string[]): void {
-  writeHead(request, response, 204, '', headers)
-  response.end()
+  if (writeHead(request, response, 204, '', headers)) response.end()
 }

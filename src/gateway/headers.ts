@@ -1,9 +1,8 @@
 /**
- * Headers on their way through: those that concern one connection only are taken out (RFC 9110 section 7.6.1), those
+ * Headers of requests on their way through: those that concern one connection only are taken out (RFC 9110 section 7.6.1), those
  * that say who was on the way are added. Pure.
  */
-import type { RawHeaders } from '../inside.ts'
-import { type Kind, kindOf, matches, nameOf } from './kinds.ts'
+import { kindOf } from './kinds.ts'
 
 export interface Way {
   /** Address of the client. */
@@ -111,7 +110,7 @@ export function isId(value: string): boolean {
 }
 
 /** Header names that `Connection` names, in lower case: they concern this connection only. */
-function namedByConnection(raw: readonly string[]): Set<string> | undefined {
+export function namedByConnection(raw: readonly string[]): Set<string> | undefined {
   let named: Set<string> | undefined
   for (let index = 0; index < raw.length; index += 2) {
     if (kindOf(raw[index] as string) !== 'connection') continue
@@ -147,52 +146,4 @@ function join(list: string, value: string): string {
 /** RFC 7239 section 6: a v6 address is quoted and in brackets. */
 function node(address: string): string {
   return address.includes(':') ? `"[${address}]"` : address
-}
-
-export interface Back {
-  readonly via: string
-  readonly id: string
-  /** Whether the gateway speaks of cross-origin access, in place of the instance. */
-  readonly ownCors: boolean
-}
-
-/** The headers that go to the client: names and values in turn. */
-export function responseHeaders(raw: RawHeaders, { via, id, ownCors }: Back): string[] {
-  const headers: string[] = []
-  let hasId = false
-  let isNamed = false
-  let named: Set<string> | undefined
-  for (let index = 0; index + 1 < raw.length; index += 2) {
-    const name = nameOf(raw[index] as Buffer)
-    const kind: Kind = kindOf(name)
-    if (DROPPED.has(kind)) {
-      if (kind !== 'connection' || isNamed || isPlain(raw[index + 1] as Buffer)) continue
-      isNamed = true
-      named = namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
-      if (named) dropNamed(headers, named)
-      continue
-    }
-    if (kind === 'id') hasId = true
-    if (named !== undefined || ownCors) {
-      const lower = name.toLowerCase()
-      if (named?.has(lower) || (ownCors && lower.startsWith('access-control-'))) continue
-    }
-    headers.push(name, (raw[index + 1] as Buffer).toString('latin1'))
-  }
-  headers.push('via', via)
-  if (!hasId) headers.push('x-request-id', id)
-  return headers
-}
-
-/** Whether a `Connection` names no header: it is `close` or `keep-alive`. */
-function isPlain(value: Buffer): boolean {
-  return matches(value, 'close') || matches(value, 'keep-alive')
-}
-
-const DROPPED: ReadonlySet<Kind> = new Set(['hop', 'connection', 'ours', 'pseudo'])
-
-function dropNamed(headers: string[], named: ReadonlySet<string>): void {
-  for (let index = headers.length - 2; index >= 0; index -= 2) {
-    if (named.has((headers[index] as string).toLowerCase())) headers.splice(index, 2)
-  }
 }

@@ -48,12 +48,12 @@ export function answerProblem(
   { id, headers = [] }: ProblemAnswer,
 ): void {
   if (response.headersSent) return cut(request, response)
-  const body = JSON.stringify(problemOf(error, id))
+  const body = Buffer.from(JSON.stringify(problemOf(error, id)))
   const flat = [
     'content-type',
     'application/problem+json',
     'content-length',
-    String(Buffer.byteLength(body)),
+    String(body.length),
     'cache-control',
     'no-store',
     'x-request-id',
@@ -61,8 +61,10 @@ export function answerProblem(
     ...headers,
   ]
   if (error.retryable && error.status === 503) flat.push('retry-after', '1')
-  writeHead(request, response, error.status, '', flat)
-  response.end(request.method === 'HEAD' ? undefined : body)
+  if (!writeHead(request, response, error.status, '', flat)) return
+  // As text, which node:http puts behind the head: see `endWithBody`.
+  if (request.method === 'HEAD') response.end()
+  else response.end(body.toString('latin1'), 'latin1')
 }
 
 /** What a body may be refused for, and the layers below only know to have failed. */

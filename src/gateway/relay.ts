@@ -1,11 +1,22 @@
 /** Hands an instance's answer to the client, at the client's pace. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { asError, describe, ManyhostError } from '../errors.ts'
-import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
+import { asError, ManyhostError } from '../errors.ts'
+import type { Exchange, RawHeaders, Sink } from '../inside.ts'
 import { now } from '../time.ts'
-import { cut, endWith, endWithBody, writeHead, writeTrailers } from './answer.ts'
-import { responseHeaders } from './headers.ts'
+import {
+  cut,
+  endWith,
+  endWithBody,
+  flushHead,
+  isGone,
+  onClosed,
+  writeHead,
+  writeInfo,
+  writeTrailers,
+} from './answer.ts'
+import { interimHeaders, responseHeaders, trailersOf } from './answer-headers.ts'
+import { framingOf, hasContent, phraseOf } from './framing.ts'
 import { answerable, answerProblem } from './problem.ts'
 
 export interface RelayOptions {
@@ -30,13 +41,17 @@ export class Relay implements Sink {
   #whole: { status: number; text: string; headers: string[] } | undefined
   #chunks: Buffer[] | undefined
   #waits = false
+  /** Nothing more of the instance's answer is passed on. */
   #failed = false
+  /** What comes of a body is dropped: the client would take it for the next answer. */
+  #isBodyless = false
+  #infos = 0
 
   constructor(request: IncomingMessage, response: ServerResponse, options: RelayOptions) {
     this.#request = request
     this.#response = response
     this.#options = options
-    response.on('close', this.#onClose)
+    onClosed(request, response, this.#onClose)
   }
 
   /** The exchange that it is the sink of; it may have ended already. */
@@ -44,7 +59,7 @@ export class Relay implements Sink {
     if (exchange.settled) return
     this.#exchange = exchange
     if (this.#failed) exchange.cancel(BAD_ANSWER)
-    else if (this.#response.destroyed) this.#onClose()
+    else if (isGone(this.#request, this.#response)) this.#onClose()
   }
 
   /** Its place is free at once when the client goes. */
@@ -53,48 +68,54 @@ export class Relay implements Sink {
   }
 
   onInfo(status: number, headers: RawHeaders): void {
-    if (status !== 103 || this.#request.httpVersion === '1.0') return
-    const link: string[] = []
-    for (const [name, value] of rawPairs(headers)) {
-      if (name.toLowerCase() === 'link') link.push(value)
-    }
-    if (link.length === 0) return
-    try {
-      this.#response.writeEarlyHints({ link })
-    } catch {
-      // A hint that Node takes for no link: it is a hint, no more.
-    }
+    // A client of HTTP/1.0 knows no such answers; 100 is said by the gateway, and 101 by tunnels.
+    if (status < 102 || status > 199 || this.#request.httpVersion === '1.0') return
+    if (++this.#infos > MOST_INFOS) return
+    writeInfo(this.#request, this.#response, status, interimHeaders(headers))
   }
 
-  onHead(status: number, raw: RawHeaders, text: string, whole: boolean): void {
+  onHead(status: number, raw: RawHeaders, phrase: string, whole: boolean): void {
     const { via, id, cors, serverTiming } = this.#options
-    const headers = responseHeaders(raw, { via, id, ownCors: cors !== undefined })
+    const request = this.#request
+    const framing = framingOf(request, status)
+    let headers: string[]
+    try {
+      if (status > 999 || (status > 599 && request.httpVersionMajor === 2)) throw unknown(status)
+      headers = responseHeaders(raw, { via, id, ownCors: cors !== undefined, framing })
+    } catch (error) {
+      return this.#refuse(asError(error))
+    }
     if (cors) headers.push(...cors)
     if (serverTiming) headers.push('server-timing', this.#timing())
+    this.#isBodyless = !hasContent(request, status)
+    const text = phraseOf(phrase)
     if (whole) {
       this.#whole = { status, text, headers }
       return
     }
     if (!this.#writeHead(status, text, headers)) return
     // The head must not wait for the first bytes of the body: an event stream may be silent for long.
-    this.#response.flushHeaders()
+    flushHead(request, this.#response)
   }
 
-  /** False for a head that cannot be written: the instance said what HTTP has not. */
+  /** The instance said what HTTP has not, or what the client's version of it has not: it is not asked again. */
+  #refuse(error: Error): void {
+    this.#giveUp()
+    this.#problem(error)
+  }
+
+  #giveUp(): void {
+    this.#failed = true
+    const exchange = this.#exchange
+    this.#exchange = undefined
+    exchange?.cancel(BAD_ANSWER)
+  }
+
   #writeHead(status: number, text: string, headers: string[]): boolean {
-    try {
-      if (this.#options.isClosing()) this.#response.shouldKeepAlive = false
-      writeHead(this.#request, this.#response, status, text, headers)
-      return true
-    } catch (error) {
-      this.#failed = true
-      const exchange = this.#exchange
-      this.#exchange = undefined
-      exchange?.cancel(BAD_ANSWER)
-      const what = `the instance's answer cannot be passed on: ${describe(error)}`
-      this.#problem(new ManyhostError('MANYHOST_ATTEMPT_FAILED', what, { cause: asError(error) }))
-      return false
-    }
+    if (this.#options.isClosing()) this.#response.shouldKeepAlive = false
+    if (writeHead(this.#request, this.#response, status, text, headers)) return true
+    this.#giveUp()
+    return false
   }
 
   #timing(): string {
@@ -104,7 +125,7 @@ export class Relay implements Sink {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#failed) return
+    if (this.#failed || this.#isBodyless) return
     if (this.#whole) {
       if (this.#chunks) this.#chunks.push(chunk)
       else this.#chunks = [chunk]
@@ -129,10 +150,10 @@ export class Relay implements Sink {
       this.#endWhole()
       return
     }
-    try {
-      if (trailers.length > 0) writeTrailers(this.#request, response, rawPairs(trailers))
-    } catch {
-      // Trailers that HTTP has not: the answer is whole without them.
+    // Else node would make one up, with the status 200.
+    if (!response.headersSent) return this.#problem(headless())
+    if (trailers.length > 0 && !this.#isBodyless) {
+      writeTrailers(this.#request, response, trailersOf(trailers))
     }
     response.end()
   }
@@ -163,12 +184,30 @@ export class Relay implements Sink {
   #problem(error: Error): void {
     const request = this.#request
     const response = this.#response
-    if (response.destroyed) return
-    if (response.headersSent) return cut(request, response)
+    if (isGone(request, response)) return
+    if (response.headersSent) {
+      // The client has all of an answer without content, whatever became of the instance.
+      if (this.#isBodyless) response.end()
+      else cut(request, response)
+      return
+    }
     const { id, cors = [] } = this.#options
     if (!request.complete || this.#options.isClosing()) endWith(request, response)
     answerProblem(request, response, answerable(error), { id, headers: cors })
   }
+}
+
+/** More informational answers than this, to one request, are not passed on. */
+const MOST_INFOS = 100
+
+function unknown(status: number): ManyhostError {
+  const text = `the instance's answer cannot be passed on: the client's HTTP has no status ${status}`
+  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', text)
+}
+
+function headless(): ManyhostError {
+  const text = "the instance's answer cannot be passed on: it ended without a head"
+  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', text)
 }
 
 const BAD_ANSWER = new ManyhostError('MANYHOST_ATTEMPT_FAILED', 'a bad answer')

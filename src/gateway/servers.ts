@@ -13,10 +13,11 @@ import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { describe, ManyhostError } from '../errors.ts'
 import { afterIdly, every } from '../time.ts'
-import { onHalfClose, onMalformed } from './connection.ts'
+import { afterAnswers, onHalfClose, onMalformed } from './connection.ts'
 import type { Front as WholeFront } from './gateway.ts'
 import { hangUp, lastWords } from './hangup.ts'
 import type { GatewaySettings } from './options.ts'
+import { tunnelOf, withoutUpgrade } from './protocols.ts'
 import { sniff } from './sniff.ts'
 import { Certificates } from './tls.ts'
 
@@ -45,7 +46,7 @@ export function openDoor(front: Front, settings: GatewaySettings): Door {
   Reflect.set(server, 'httpAllowHalfOpen', true)
   answerOne(server, front)
   const two = settings.http2 ? http2(front, settings) : undefined
-  share(server, two?.server, { isTls: certificates !== undefined, settings })
+  share(server, two?.server, { isTls: certificates !== undefined, settings, front })
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
@@ -105,10 +106,10 @@ function answerOne(server: HttpServer, front: Front): void {
   server.on('request', front.onRequest)
   server.on('checkContinue', front.onContinue)
   server.on('checkExpectation', front.onRequest)
-  server.on('upgrade', front.onUpgrade)
   server.on('connect', (_request, socket: Duplex) => {
     socket.on('error', () => undefined)
-    hangUp(socket, lastWords(405, 'Method Not Allowed', 'CONNECT is not for a gateway'))
+    const words = lastWords(405, 'Method Not Allowed', 'CONNECT is not for a gateway')
+    afterAnswers(socket, () => hangUp(socket, words))
   })
   server.on('clientError', onClientError)
 }
@@ -166,7 +167,7 @@ function http2(
 function share(
   server: HttpServer,
   two: Http2Server | undefined,
-  { isTls, settings }: { isTls: boolean; settings: GatewaySettings },
+  { isTls, settings, front }: { isTls: boolean; settings: GatewaySettings; front: Front },
 ): void {
   const event = isTls ? 'secureConnection' : 'connection'
   const [one] = server.listeners(event) as [(socket: Socket) => void]
@@ -179,10 +180,28 @@ function share(
     one.call(server, socket)
     socket.on('end', () => onHalfClose(socket))
   }
+  server.on('upgrade', (request, socket: Socket, head) => {
+    socket.on('error', ignore)
+    afterAnswers(socket, () => {
+      if (tunnelOf(request) !== undefined) return front.onUpgrade(request, socket, head)
+      socket.off('error', ignore)
+      // Else the time that an idle connection has would go on.
+      socket.setTimeout(0)
+      const bytes = withoutUpgrade(request, head)
+      if (!socket.readableEnded) socket.unshift(bytes)
+      one.call(server, socket)
+      // Its client stopped sending while others of its requests were answered: nothing can be put back any more.
+      if (!socket.readableEnded) return
+      socket.emit('data', bytes)
+      socket.emit('end')
+    })
+  })
   if (isTls) server.on(event, (socket: TLSSocket) => give(socket, socket.alpnProtocol === 'h2'))
   else if (!two) server.on(event, (socket: Socket) => give(socket, false))
   else server.on(event, (socket: Socket) => sniff(socket, settings.headerTime, give))
 }
+
+function ignore(): void {}
 
 /** Ends as politely as `timeout` allows. */
 async function closeAll(

@@ -9,6 +9,7 @@ export interface RawRequest {
   readonly method: string
   readonly url: string
   readonly httpVersion: string
+  readonly httpVersionMajor: number
   /** Names and values in turn. */
   readonly rawHeaders: readonly string[]
 }
@@ -21,8 +22,8 @@ const DIGITS = /^\d{1,15}$/
 
 /** Why a request is to be refused, for the answer; undefined for a good one. */
 export function flaw(request: RawRequest): string | undefined {
-  const { httpVersion, rawHeaders } = request
-  if (httpVersion === '2.0') return flawOfTwo(request)
+  const { httpVersion, httpVersionMajor, rawHeaders } = request
+  if (httpVersionMajor === 2) return flawOfTwo(request)
   if (httpVersion !== '1.1' && httpVersion !== '1.0') return `the HTTP version ${httpVersion}`
   let host: string | undefined
   let length: string | undefined
@@ -87,18 +88,29 @@ function targetFlaw({ method, url }: RawRequest): string | undefined {
 function flawOfTwo(request: RawRequest): string | undefined {
   const { rawHeaders } = request
   let authority: string | undefined
+  let scheme: string | undefined
   let host: string | undefined
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const name = rawHeaders[index] as string
     const value = rawHeaders[index + 1] as string
     if (name === ':authority') authority = value
+    if (name === ':scheme') scheme = value
     if (name !== 'host') continue
     if (host !== undefined) return 'more than one Host header'
     host = value
   }
-  if (authority !== undefined && host !== undefined && authority !== host) {
+  const isBoth = authority !== undefined && host !== undefined && authority !== host
+  if (isBoth && plainHost(authority as string, scheme) !== plainHost(host as string, scheme)) {
     return 'a Host header other than its :authority'
   }
   const isPath = request.url.startsWith('/') || request.url === '*'
   return hostFlaw(authority ?? host, '1.1') ?? (isPath ? targetFlaw(request) : 'a :path of no path')
+}
+
+/** A host in the one way in which it can be compared (RFC 3986 section 6.2): case and a port that goes without saying. */
+function plainHost(host: string, scheme: string | undefined): string {
+  const usual = scheme === 'https' ? '443' : '80'
+  return host
+    .toLowerCase()
+    .replace(/:(\d*)$/, (all, port) => (port === '' || port === usual ? '' : all))
 }

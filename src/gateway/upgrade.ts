@@ -2,13 +2,10 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
+import { interimHeaders } from './answer-headers.ts'
 import { hangUp } from './hangup.ts'
+import { PROTOCOL } from './protocols.ts'
 import { Relay, type RelayOptions } from './relay.ts'
-
-/** Whether it is a protocol to be tunnelled. Those that are HTTP itself, or TLS, end here; they may be left unanswered. */
-export function isTunnel(protocol: string): boolean {
-  return !/^(?:h2c?|http|tls)\b/i.test(protocol)
-}
 
 /** Bytes that a client may send before its tunnel is there. */
 const EARLY = 65_536
@@ -17,6 +14,8 @@ interface Client {
   readonly socket: Duplex
   /** What came behind the request already. */
   readonly head: Buffer
+  /** What it asked for, as the instance is asked for it. */
+  readonly protocol: string
 }
 
 /** The sink of a request that asked for an upgrade: a tunnel if the instance agrees, an ordinary answer if not. */
@@ -25,14 +24,16 @@ export class Tunnel implements Sink {
   readonly #response: ServerResponse
   readonly #relay: Relay
   readonly #early: Buffer[]
+  readonly #protocol: string
   #size: number
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
-    { socket, head }: Client,
+    { socket, head, protocol }: Client,
     options: RelayOptions,
   ) {
+    this.#protocol = protocol
     this.#socket = socket
     this.#response = response
     this.#relay = new Relay(request, response, options)
@@ -86,13 +87,22 @@ export class Tunnel implements Sink {
     this.#response.detachSocket(socket as Parameters<ServerResponse['detachSocket']>[0])
     socket.off('data', this.#onEarly)
     socket.off('end', this.#onGone)
-    let head = `HTTP/1.1 ${status} Switching Protocols\r\n`
-    for (const [name, value] of rawPairs(headers)) head += `${name}: ${value}\r\n`
-    socket.write(`${head}\r\n`, 'latin1')
+    socket.write(switchHead(status, headers, this.#protocol), 'latin1')
     for (const chunk of this.#early) instance.write(chunk)
     join(socket, instance)
     join(instance, socket)
   }
+}
+
+/** The head by which a client learns of the switch: it always has the `Connection` that some instances leave out. */
+function switchHead(status: number, headers: RawHeaders, protocol: string): string {
+  const said = rawPairs(headers).find(([name]) => name.toLowerCase() === 'upgrade')?.[1]
+  const switched = said !== undefined && PROTOCOL.test(said) ? said : protocol
+  let head = `HTTP/1.1 ${status} Switching Protocols\r\nconnection: upgrade\r\nupgrade: ${switched}\r\n`
+  const flat = interimHeaders(headers)
+  for (let index = 0; index < flat.length; index += 2)
+    head += `${flat[index]}: ${flat[index + 1]}\r\n`
+  return `${head}\r\n`
 }
 
 /** Passes on bytes, the end, and an abrupt end. */

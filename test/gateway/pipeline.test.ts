@@ -111,3 +111,20 @@ test('a client that goes away frees the places of all of them, and those that wa
   expect(seen).toHaveLength(MOST)
   expect(cluster.stats()).toMatchObject({ arrivals: MOST, failures: MOST })
 })
+
+test('those before one that is no HTTP get their answers, also when its own is given already', async () => {
+  for (const bad of ['Transfer-Encoding: c hunked', 'a b: c', 'Content-Length: x']) {
+    const go = latch()
+    const { port, cluster } = await house(async (req, res) => {
+      await go.promise
+      res.end(`<${req.url}>`)
+    })
+    const odd = `POST /no HTTP/1.1\r\nHost: calc\r\n${bad}\r\n\r\n5\r\nabcde\r\n0\r\n\r\n`
+    const wire = await dial(port, get('a') + get('b') + odd)
+    await until(() => cluster.inFlight === 2)
+    await turns()
+    go.open()
+    expect(await wire.end(), bad).toMatch(/<\/a>.*<\/b>.*HTTP\/1\.1 400 /s)
+    await tidy()
+  }
+})

@@ -108,18 +108,6 @@ test('an upgrade that the instance does not take is answered like any request', 
   expect(await say(no.port, UPGRADE)).toMatch(/^HTTP\/1.1 403 No.*no$/s)
 })
 
-test('h2c is not taken up: the request is answered; a body is refused', async () => {
-  const { port } = await house()
-  const lines =
-    'Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n'
-  const text = await say(port, `GET /calc/x HTTP/1.1\r\n${lines}\r\n`)
-  expect(text).toMatch(/^HTTP\/1.1 200 .*"url":"\/x"/s)
-  expect(text).not.toContain('http2-settings')
-  expect(await say(port, `POST /calc/x HTTP/1.1\r\n${lines}Content-Length: 3\r\n\r\nabc`)).toMatch(
-    /^HTTP\/1.1 400 /,
-  )
-})
-
 test('a bad upgrade and one to nowhere are problems', async () => {
   const { port } = await sure()
   expect(await say(port, UPGRADE.replace('/calc', '/no'))).toMatch(/^HTTP\/1.1 404 /)

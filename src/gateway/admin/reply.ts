@@ -80,7 +80,8 @@ export function send(request: IncomingMessage, response: ServerResponse, reply: 
     return
   }
   begin(response, reply.status, reply.type, {
-    'content-length': String(Buffer.byteLength(reply.body)),
+    // RFC 9110 section 8.6: a 204 has none.
+    ...(reply.status !== 204 && { 'content-length': String(Buffer.byteLength(reply.body)) }),
     ...reply.headers,
   })
   response.end(request.method === 'HEAD' ? undefined : reply.body)
