@@ -174,7 +174,7 @@ class Resending implements AttemptSink, Trip {
     const { settings, budget } = this.#parts
     const { body } = facts
     const bodyError = body !== null && typeof body === 'object' && 'open' in body && body.error
-    const reason = bodyError ? 'caller' : reasonOf(error, attempt.sent)
+    const reason = bodyError ? 'caller' : reasonOf(error, attempt.sent, attempt.status > 0)
     exchange.report({
       attempt: attempt.number,
       instance: attempt.target?.id ?? '',
@@ -224,6 +224,12 @@ class Resending implements AttemptSink, Trip {
         return new ManyhostError(
           'MANYHOST_RESPONSE_INTERRUPTED',
           `${what}: the response broke off after its head was passed on: ${describe(error)}`,
+          details,
+        )
+      case 'refused':
+        return new ManyhostError(
+          'MANYHOST_BAD_RESPONSE',
+          `${what}: ${reports.at(-1)?.instance} answered what is not valid HTTP: ${describe(error)}; the request was not sent again`,
           details,
         )
       case 'forbidden':
