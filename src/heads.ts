@@ -86,7 +86,7 @@ export class Heads {
         kept.push(data.subarray(from, rest))
         return joined(kept)
       }
-      const change = this.#isInLine ? this.#restOfLine() : this.#line(data, at, end)
+      const change = this.#isInLine ? this.#restOfLine(end - at) : this.#line(data, at, end)
       this.#isInLine = false
       if (change !== undefined) {
         kept ??= []
@@ -102,8 +102,10 @@ export class Heads {
   }
 
   /** The rest of a line whose begin has been decided about. */
-  #restOfLine(): Buffer | undefined {
-    return this.#mode === LEFT_OUT ? NOTHING : undefined
+  #restOfLine(length: number): Buffer | undefined {
+    if (this.#mode !== LEFT_OUT) return undefined
+    this.#leaveOut(length)
+    return NOTHING
   }
 
   /**
@@ -113,11 +115,14 @@ export class Heads {
   #partial(data: Buffer, at: number): number {
     const length = data.length - at
     if (length === 0) return at
+    // A line that has only its CR is the last one of the head as soon as its LF comes.
+    if (!this.#isInLine && length === 1 && data[at] === CR) {
+      this.#held = data.subarray(at)
+      return at
+    }
     if (this.#mode === LEFT_OUT) {
       this.#leaveOut(length)
-      // A line that holds only its CR is the last one as soon as its LF comes.
-      if (!this.#isInLine && length === 1 && data[at] === CR) this.#held = data.subarray(at)
-      else this.#isInLine = true
+      this.#isInLine = true
       return at
     }
     if (this.#isInLine) return data.length
