@@ -46,10 +46,10 @@ export function connector(
 }
 
 /**
- * Why a connection of ours failed its request: `refused` because of what the answer is, which would be the same once more,
- * or `ended` by its peer.
+ * Why a connection of ours failed its request: `refused` because of what the answer is, which would be the same once more;
+ * `ended` by its peer; or `unsent`, because it still had to send the request before this one.
  */
-export type Fate = 'refused' | 'ended'
+export type Fate = 'refused' | 'ended' | 'unsent'
 
 const fates = new WeakMap<Error, Fate>()
 
@@ -82,7 +82,7 @@ const connections = new WeakMap<object, Connection>()
 // undici's documented channel: the one place that says on which connection a request begins.
 subscribe('undici:client:sendHeaders', (message) => {
   const { socket, headers } = message as { socket: object; headers: string }
-  connections.get(socket)?.heads.begin(headers)
+  connections.get(socket)?.onRequest(headers)
 })
 
 /** Changes one socket in place: a subclass would not do, TLS has its own. */
@@ -124,6 +124,18 @@ class Connection {
     socket.destroy = (error) => this.#onDestroy(error)
     this.#guardEnd()
     this.#guardWrites()
+  }
+
+  /**
+   * A request begins. undici takes a connection as free when it has an answer, also to a request of which most waits to be
+   * written: behind that, the next request could wait for ever.
+   */
+  onRequest(head: string): void {
+    this.heads.begin(head)
+    if (this.#socket.writableLength === 0 || this.#socket.destroyed) return
+    const error = new Error('the request before was answered early, and is not sent yet')
+    fates.set(error, 'unsent')
+    this.#end(error)
   }
 
   #onPush(chunk: unknown, encoding?: BufferEncoding): boolean {

@@ -6,7 +6,7 @@
  */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { isWholeAnyway } from '../connector.ts'
+import { fateOf, isWholeAnyway } from '../connector.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import { after, now, type Timer } from '../time.ts'
 import { leastInFlight, type Pick } from './balance.ts'
@@ -274,8 +274,13 @@ export class Attempt extends Ticket implements Trip, Passenger {
       return
     }
     this.#done = true
+    const reached = this.sent
+    if (reached && fateOf(error) === 'unsent') {
+      this.sent = false
+      this.exchange.sent--
+    }
     // Before the place is free: else the next in line would be given to the instance that has just failed.
-    this.#referee.failed(this.target as Target, error, this.sent)
+    this.#referee.failed(this.target as Target, error, reached)
     this.#release()
     this.#sink.onFailed(this, error)
   }

@@ -179,9 +179,8 @@ describe('servers that break the protocol', () => {
   })
 
   test('an upgrade that nobody asked for', async () => {
-    const { client } = await rawService(
-      (socket) =>
-        socket.write('HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'),
+    const { client } = await rawService((socket) =>
+      socket.write('HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'),
     )
     await expect(client.get('http://calc/')).rejects.toMatchObject({
       code: 'MANYHOST_BAD_RESPONSE',
