@@ -1,8 +1,8 @@
 /** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
 import { connect as connectSocket } from 'node:net'
 import { Pool } from 'undici'
-import { connector } from '../src/connector.ts'
-import type { ListenOn } from '../src/provider.ts'
+import { connector, HEADER_SIZE } from '../src/connector.ts'
+import type { ListenOn, StartSpec } from '../src/provider.ts'
 
 export interface Endpoint {
   /** `http://127.0.0.1:9001`; behind a unix socket the host says nothing. */
@@ -28,17 +28,21 @@ function reachable(host: string): string {
   return host === '::' ? '::1' : host
 }
 
-/** @param connect undici's option of that name: TLS settings, or a function that connects. */
+/**
+ * @param spec of the instance: how many requests it serves at a time, and how large the head of an answer may be
+ * @param connect undici's option of that name: TLS settings, or a function that connects.
+ */
 export function openPool(
   { origin, listenOn }: Endpoint,
-  connections: number,
+  { concurrency, headerSize = HEADER_SIZE }: Pick<StartSpec, 'concurrency' | 'headerSize'>,
   connect?: Pool.Options['connect'],
 ): Pool {
   const { socketPath } = listenOn
   return new Pool(origin, {
     // One more than the places, so that a health check need not wait for a request that it is about.
-    connections: connections + 1,
+    connections: concurrency + 1,
     pipelining: 1,
+    maxHeaderSize: headerSize,
     // How long an answer may take is the session's business: a second clock here could only be wrong.
     headersTimeout: 0,
     bodyTimeout: 0,

@@ -280,7 +280,7 @@ class Lease implements Running {
     this.#release = release
     this.address = endpoint.address
     this.places = Math.max(1, Math.round(spec.concurrency * weight))
-    this.dispatcher = openPool(endpoint, this.places, connect)
+    this.dispatcher = openPool(endpoint, { ...spec, concurrency: this.places }, connect)
     this.leaving = new Promise((resolve) => {
       this.#setLeaving = resolve
     })

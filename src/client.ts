@@ -15,7 +15,7 @@ import { describe, ManyhostError, withoutStack } from './errors.ts'
 import { type Flow, Intake } from './intake.ts'
 import { checkRequest } from './limits.ts'
 import { sendToNetwork } from './network.ts'
-import { nextHop } from './redirect.ts'
+import { dropBody, type Hop, nextHop } from './redirect.ts'
 import type { Registry } from './registry.ts'
 import {
   checkedHeaders,
@@ -238,15 +238,20 @@ export class Client implements AsyncDisposable {
       resolve(new Response(intake, call.url, call.redirects > 0))
       return
     }
+    let hop: Hop | undefined
     try {
-      const hop = nextHop(intake, call, {
+      hop = nextHop(intake, call, {
         mode: redirect,
         limit: options.maxRedirects ?? this.#options.maxRedirects ?? 20,
         body,
       })
-      if (!hop) return resolve(new Response(intake, call.url, call.redirects > 0))
-      // The body of a redirect is for nobody, but its place is free only when it was read.
-      intake.read({ data: () => undefined, end: () => undefined, error: () => undefined })
+    } catch (error) {
+      dropBody(intake)
+      return reject(error as Error)
+    }
+    if (!hop) return resolve(new Response(intake, call.url, call.redirects > 0))
+    dropBody(intake)
+    try {
       this.#send({ ...call, ...hop, redirects: call.redirects + 1 }, resolve, reject)
     } catch (error) {
       reject(error as Error)

@@ -26,6 +26,7 @@ export const ERRORS = {
   MANYHOST_ATTEMPTS_EXHAUSTED: kind(502, false, '`maxAttempts` attempts failed (poison request)'),
   MANYHOST_NOT_RESENT: kind(502, true, 'the instance failed and `resend` forbids a second attempt'),
   MANYHOST_RESPONSE_INTERRUPTED: kind(502, true, 'the instance failed in the middle of a response'),
+  MANYHOST_BAD_RESPONSE: kind(502, false, 'an instance answered what is not valid HTTP'),
   MANYHOST_BODY_FAILED: kind(400, false, "the request's body threw, or cannot be read (again)"),
   MANYHOST_BODY_USED: kind(400, false, 'the body of the response was read already'),
   MANYHOST_BAD_STATUS: kind(502, false, '`raiseForStatus()` saw a status of 400 or above'),

@@ -1,6 +1,7 @@
 /** A request to a URL that is nobody's virtual URL: to the real network, as it would go without a session. */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import { isWholeAnyway } from './connector.ts'
 import type { RequestFacts, Sink } from './dispatch/exchange.ts'
 import { asError, describe, ManyhostError } from './errors.ts'
 import type { Flow } from './intake.ts'
@@ -39,7 +40,8 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
   readonly #origin: string
   #controller: Dispatcher.DispatchController | undefined
   #cancelled: Error | undefined
-  #hasHead = false
+  /** Of the answer whose head has come; 0 before that. */
+  #status = 0
   readonly #timer: Timer | undefined
 
   constructor(facts: RequestFacts, sink: Sink, origin: string) {
@@ -99,7 +101,7 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
   ): void {
     const headers = (controller.rawHeaders ?? []) as Buffer[]
     if (status < 200) return this.#sink.onInfo(status, headers, text ?? '')
-    this.#hasHead = true
+    this.#status = status
     this.#sink.onHead(status, headers, text ?? '', false)
   }
 
@@ -107,7 +109,7 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
     if (!this.#cancelled) this.#sink.onData(chunk)
   }
 
-  onResponseEnd(controller: Dispatcher.DispatchController): void {
+  onResponseEnd(controller: Pick<Dispatcher.DispatchController, 'rawTrailers'>): void {
     if (this.#cancelled) return
     this.#end()
     this.#cancelled = ENDED
@@ -116,11 +118,12 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
 
   onResponseError(_controller: unknown, error: Error): void {
     if (this.#cancelled) return
+    if (isWholeAnyway(error, this.#status)) return this.onResponseEnd({})
     this.#end()
     this.#cancelled = error
     const { method, path, body } = this.#facts
     const bodyError = body !== null && typeof body === 'object' && 'error' in body && body.error
-    const code = this.#hasHead ? 'MANYHOST_RESPONSE_INTERRUPTED' : 'MANYHOST_ATTEMPT_FAILED'
+    const code = this.#status > 0 ? 'MANYHOST_RESPONSE_INTERRUPTED' : 'MANYHOST_ATTEMPT_FAILED'
     this.#sink.onError(
       bodyError ||
         new ManyhostError(code, `${method} ${this.#origin}${path}: ${describe(error)}`, {

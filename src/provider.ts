@@ -47,6 +47,8 @@ export interface StartSpec {
   readonly listen?: 'tcp' | 'unix'
   /** Requests that the instance will be sent at a time. */
   readonly concurrency: number
+  /** Bytes of the head of an answer that its dispatcher takes. @default 65536 */
+  readonly headerSize?: number
   /** Takes what the instance writes, as it comes. */
   readonly onOutput: (chunk: string) => void
 }

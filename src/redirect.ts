@@ -1,8 +1,11 @@
 /** Where a redirect leads, and what of the request goes along (WHATWG Fetch, "HTTP-redirect fetch"). */
+
 import type { PreparedBody } from './dispatch/body.ts'
+import { BodyDrain } from './dispatch/drain.ts'
 import type { RawHeaders } from './dispatch/exchange.ts'
 import { rawHeader } from './dispatch/raw.ts'
 import { ManyhostError } from './errors.ts'
+import type { Intake } from './intake.ts'
 
 export interface Hop {
   readonly method: string
@@ -44,6 +47,19 @@ export function nextHop(
     throw refused(call.url, `redirects with ${status}, and its body was a stream that is used up`)
   }
   return { method: call.method, url: url.href, headers: kept, body: call.body }
+}
+
+/**
+ * Lets the body of a redirect pass, which is for nobody, so that its slot comes back. One that is long or does not end is cut
+ * off, and its connection with it.
+ */
+export function dropBody(intake: Intake): void {
+  const drain = new BodyDrain(() =>
+    intake.flow?.cancel(new ManyhostError('MANYHOST_ABORTED', 'a redirect with a long body')),
+  )
+  const stop = (): void => drain.stop()
+  intake.read({ data: (chunk) => drain.take(chunk.length), end: stop, error: stop })
+  if (!intake.ended && !intake.whole) drain.start()
 }
 
 /** Streams are read once; text, bytes, forms and functions can be sent as often as need be. */

@@ -1,5 +1,6 @@
 /** The options of a service: what `startup` takes, with defaults and ranges, made into settings for the two planes. */
 import type { ClusterSettings, HealthSettings, OnStop } from './cluster/settings.ts'
+import { HEADER_SIZE } from './connector.ts'
 import type { Pick as PickTarget } from './dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
 import { ManyhostError } from './errors.ts'
@@ -46,6 +47,12 @@ export interface ServiceOptions {
   readonly ejectAfter?: number
   readonly replayLimit?: number
   readonly holdLimit?: number
+  /**
+   * Bytes of the head of an instance's answer, names and values of its fields. A larger one is refused with
+   * MANYHOST_BAD_RESPONSE. A whole number from 1 up.
+   * @default 65536
+   */
+  readonly headerSize?: number
   readonly hedge?: { after: number | 'p95' }
   readonly balance?: BalanceName | PickTarget
   readonly fairness?: (request: FairnessRequest) => string
@@ -101,6 +108,7 @@ export const SERVICE_RULES = {
   ejectAfter: whole(1, 3),
   replayLimit: whole(0, 1_048_576, { unlimited: true, unit: 'bytes' }),
   holdLimit: whole(0, 1_048_576, { unit: 'bytes' }),
+  headerSize: whole(1, HEADER_SIZE, { unit: 'bytes' }),
   hedge: nested<{ after: number | 'p95' }>(
     "{ after: milliseconds or 'p95' }",
     {
@@ -218,6 +226,7 @@ export function parseService(
       env: options.env,
       labels: options.labels,
       concurrency: options.concurrency,
+      headerSize: options.headerSize,
       ...(options.command && { command: options.command }),
       ...(startup && { startup }),
       ...(options.image && { image: options.image }),

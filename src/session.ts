@@ -6,7 +6,7 @@ import { Client, type ClientOptions } from './client.ts'
 import { type CloseOptions, Cluster } from './cluster/cluster.ts'
 import { restart, rollOver } from './cluster/rolling.ts'
 import type { ClusterSettings } from './cluster/settings.ts'
-import { connector } from './connector.ts'
+import { connector, HEADER_SIZE } from './connector.ts'
 import { RequestIds, type RequestRouting } from './dispatch/facts.ts'
 import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
@@ -53,7 +53,7 @@ export class Session implements AsyncDisposable {
   /** All that are not closed yet: also those that take over, give way or were taken away. */
   readonly #clusters = new Set<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>()
-  readonly #network = new Agent({ connect: connector() })
+  readonly #network = new Agent({ connect: connector(), maxHeaderSize: HEADER_SIZE })
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
   /** With what ends the telling of their agents. */

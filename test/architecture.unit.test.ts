@@ -16,6 +16,8 @@ const FILES: Record<string, readonly string[]> = {
     'options',
     'provider',
     'connector',
+    // What the connector reads of answers.
+    'heads',
     'version',
     'figures',
     'messages',

@@ -1,7 +1,8 @@
 /** How the end of a connection is told to undici's parser, which may be paused then: without sockets and time. */
 import { Duplex } from 'node:stream'
-import { expect, test } from 'vitest'
-import { patient } from '../src/connector.ts'
+import { describe, expect, test, vi } from 'vitest'
+import { fateOf, patient } from '../src/connector.ts'
+import { falseClock } from './clock.ts'
 import { turns } from './help.ts'
 
 /** A connection as undici has one: its parser under a symbol, asked by `readable`, and told by `end`. */
@@ -112,4 +113,122 @@ test('after an upgrade there is no parser, and the end is told as it comes', asy
   connection.resume()
   await turns()
   expect(connection.said).toEqual(['end'])
+})
+
+/** A connection whose writes fail from the moment that the test says so. */
+class Unwritable extends Connection {
+  broken: NodeJS.ErrnoException | undefined
+
+  override _write(_chunk: Buffer, _coding: string, callback: (error?: Error) => void): void {
+    callback(this.broken)
+  }
+}
+
+function broken(code: string, syscall: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${syscall} ${code}`), { code, syscall })
+}
+
+describe('after a write has failed', () => {
+  test('what can still be read is read, and then the end is told', async () => {
+    const connection = new Unwritable().begin() as Unwritable
+    connection.broken = broken('EPIPE', 'write')
+    connection.write('a body')
+    await turns()
+    expect([connection.said, connection.destroyed]).toEqual([[], false])
+    connection.push('an answer')
+    connection.push(null)
+    await turns()
+    expect(connection.said).toEqual(['an answer', 'end'])
+  })
+
+  test('a peer that never ends is given up after a second', async () => {
+    const clock = falseClock()
+    const connection = new Unwritable().begin() as Unwritable
+    connection.broken = broken('ECONNRESET', 'write')
+    connection.write('a body')
+    await clock.pass(999)
+    expect(connection.destroyed).toBe(false)
+    await clock.pass(1)
+    expect([connection.said, connection.destroyed]).toEqual([['write ECONNRESET'], true])
+  })
+
+  test('nothing is left of it when the connection is closed meanwhile', async () => {
+    falseClock()
+    const connection = new Unwritable().begin() as Unwritable
+    connection.broken = broken('EPIPE', 'write')
+    connection.write('a body')
+    connection.destroy()
+    await turns()
+    expect([connection.said, vi.getTimerCount()]).toEqual([[], 0])
+  })
+
+  test.each([
+    ['EPIPE', 'end'],
+    ['ECONNRESET', 'read ECONNRESET'],
+  ])('the end of a connection without a peer is told apart by it: %s', async (code, told) => {
+    const connection = new Unwritable({ localAddress: '127.0.0.1' }).begin() as Unwritable
+    connection.broken = broken(code, 'write')
+    connection.write('a body')
+    connection.push('an answer')
+    connection.push(null)
+    await turns()
+    expect(connection.said).toEqual(['an answer', told])
+  })
+})
+
+test('without a failed write, an empty one tells apart how a connection without a peer has ended', async () => {
+  for (const [code, told] of [
+    ['EPIPE', 'end'],
+    ['ECONNRESET', 'read ECONNRESET'],
+  ] as const) {
+    const connection = new Unwritable({ localAddress: '127.0.0.1' }).begin() as Unwritable
+    connection.push('an answer')
+    await turns()
+    connection.broken = broken(code, 'write')
+    connection.push(null)
+    await turns()
+    expect(connection.said).toEqual(['an answer', told])
+  }
+})
+
+test('a failed read waits until what was read before is taken', async () => {
+  const connection = new Connection().begin()
+  connection.push('much')
+  await turns()
+  connection.push('last')
+  connection.destroy(broken('ECONNRESET', 'read'))
+  await turns()
+  expect(connection.said).toEqual(['much'])
+  connection.resumeParser()
+  await turns()
+  expect(connection.said).toEqual(['much', 'last', 'read ECONNRESET'])
+})
+
+test('why a connection failed its request: the parser refused the answer, or the peer ended it', async () => {
+  const refused = new Error('no HTTP')
+  const connection = new Connection().begin()
+  connection.on('readable', () => undefined)
+  const { read } = connection
+  connection.read = (size?: number) => {
+    const chunk = read.call(connection, size)
+    // What a parser does that does not like what it was given.
+    if (chunk !== null && size !== 0) connection.destroy(refused)
+    return chunk
+  }
+  connection.push('garbage')
+  await turns()
+  expect(fateOf(refused)).toBe('refused')
+
+  const ended = Object.assign(new Error('other side closed'), { code: 'UND_ERR_SOCKET' })
+  const other = new Connection().begin()
+  other.push('some')
+  other.push(null)
+  await turns()
+  other.destroy(ended)
+  expect(fateOf(ended)).toBe('ended')
+
+  const own = Object.assign(new Error('aborted'), { code: 'UND_ERR_INFO' })
+  const third = new Connection().begin()
+  third.destroy(own)
+  expect(fateOf(own)).toBe(undefined)
 })

@@ -44,6 +44,7 @@ describe('a bad option of a service', () => {
     ['ejectAfter', [0], `${whole} 1 up`],
     ['replayLimit', [-1], `${whole} 0 up`],
     ['holdLimit', [-1], `${whole} 0 up`],
+    ['headerSize', [0, -1, 1.5, '16KiB', Number.POSITIVE_INFINITY], `${whole} 1 up`],
     ['hedge', [5, 'p95'], "{ after: milliseconds or 'p95' }"],
     ['balance', ['random', 1], "'least-in-flight', 'round-robin', 'peak-ewma' or a function"],
     ['fairness', ['key'], 'a function from a request to a key'],
@@ -71,7 +72,7 @@ describe('a bad option of a service', () => {
 
   test('every option is in the table above', () => {
     // One that is added has to say what it refuses.
-    expect(Object.keys(SERVICE_RULES)).toHaveLength(33)
+    expect(Object.keys(SERVICE_RULES)).toHaveLength(34)
   })
 
   test.each<[object, RegExp]>([

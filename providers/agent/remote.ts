@@ -128,7 +128,7 @@ export class Remote implements Running {
     const endpoint: Endpoint = { origin, listenOn: { host: 'lane', port: 1 }, address: said }
     const { lanes } = this.#roads
     this.address = `${said} on ${this.member.name}`
-    this.#dispatcher = openPool(endpoint, this.#spec.concurrency, (_, callback) => {
+    this.#dispatcher = openPool(endpoint, this.#spec, (_, callback) => {
       lanes.open(this.member, this.id).then(
         (socket) => callback(null, socket),
         (error) => callback(asError(error), null),

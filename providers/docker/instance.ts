@@ -106,7 +106,7 @@ export class Instance implements Running {
     this.#follow(id)
     const port = this.#on.reachedAt.port ?? (await published(engine, id, listenOn.port, given))
     this.#endpoint = endpointOf({ host: this.#on.reachedAt.host, port })
-    this.#pool = openPool(this.#endpoint, this.#spec.concurrency)
+    this.#pool = openPool(this.#endpoint, this.#spec)
     await this.#life.prepare(this.#context(id), listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (this.#spec.startup && command) await this.#spawn(id, [command, ...args])

@@ -118,7 +118,7 @@ class GolemProvider implements Provider {
       unit: new Unit(rented, spec.id, { key, lostAfter }),
       listenOn,
       address: `${address} at ${rented.name}`,
-      dispatcher: openPool(endpoint, spec.concurrency, connectBy(packages, way) as never),
+      dispatcher: openPool(endpoint, spec, connectBy(packages, way) as never),
       env,
       cwd: spec.cwd ?? cwd,
       volume,

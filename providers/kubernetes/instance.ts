@@ -132,8 +132,7 @@ export class Instance implements Running {
     this.#follow()
     const { port } = listenOn
     const ip = pod.status?.podIP ?? ''
-    const { concurrency } = this.#spec
-    this.#reach = reachPod({ api, namespace, pod: this.#name, ip, port, reach, concurrency })
+    this.#reach = reachPod({ api, namespace, pod: this.#name, ip, port, reach, spec: this.#spec })
     await this.#life.prepare(this.#context(), listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (this.#spec.startup && command) await this.#spawn(command, args)

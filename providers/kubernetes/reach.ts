@@ -1,5 +1,6 @@
 /** The way to a pod's server: straight to its address, or through the API server. */
 import type { Pool } from 'undici'
+import type { StartSpec } from '../../src/provider.ts'
 import { sleep } from '../../src/time.ts'
 import { endpointOf, knock, openPool } from '../endpoint.ts'
 import type { Api } from './api.ts'
@@ -18,16 +19,17 @@ export interface Where {
   readonly ip: string
   readonly port: number
   readonly reach: 'pod-ip' | 'forward'
-  readonly concurrency: number
+  /** Of the instance. */
+  readonly spec: StartSpec
 }
 
 /** How soon a node says that nobody listens there, in ms: that somebody does, it never says. */
 const REFUSAL = 250
 
-export function reachPod({ api, namespace, pod, ip, port, reach, concurrency }: Where): Reach {
+export function reachPod({ api, namespace, pod, ip, port, reach, spec }: Where): Reach {
   const endpoint = endpointOf({ host: ip, port })
   if (reach === 'pod-ip') {
-    const pool = openPool(endpoint, concurrency)
+    const pool = openPool(endpoint, spec)
     return { pool, address: endpoint.address, accepts: (signal) => knock(endpoint, signal) }
   }
   const open = () => forward(api, namespace, pod, port)
@@ -38,7 +40,7 @@ export function reachPod({ api, namespace, pod, ip, port, reach, concurrency }: 
     )
   }
   return {
-    pool: openPool(endpoint, concurrency, connect as never),
+    pool: openPool(endpoint, spec, connect as never),
     address: `${endpoint.address} by ${namespace}/${pod}`,
     accepts: async (signal) => {
       const socket = await open()

@@ -163,7 +163,7 @@ export class Scaled implements Provider {
       ip: pod.status?.podIP ?? '',
       port: this.#settings.port,
       reach: this.#reach,
-      concurrency: spec.concurrency,
+      spec,
     }
     const release = async (hasEnded: boolean): Promise<void> => {
       this.#wanted--

@@ -39,7 +39,7 @@ export class Instance implements Running {
     this.env = env
     this.#endpoint = endpointOf(reservation.listenOn)
     this.address = this.#endpoint.address
-    this.dispatcher = openPool(this.#endpoint, spec.concurrency)
+    this.dispatcher = openPool(this.#endpoint, spec)
     this.#family = new Family(guard)
   }
 

@@ -190,7 +190,7 @@ class Slurm implements Provider {
       machine: expected,
       listenOn,
       address: endpoint.address,
-      dispatcher: openPool(endpoint, spec.concurrency),
+      dispatcher: openPool(endpoint, spec),
       env: this.#settings.env,
       cwd: spec.cwd ?? this.#settings.cwd,
       marker: this.#marker,

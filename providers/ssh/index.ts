@@ -197,7 +197,7 @@ class Ssh implements Provider {
       machine: link,
       listenOn,
       address: `${address} at ${link.name}`,
-      dispatcher: openPool(endpoint, spec.concurrency, connect as never),
+      dispatcher: openPool(endpoint, spec, connect as never),
       env: this.#settings.env,
       cwd: spec.cwd ?? this.#settings.cwd,
       marker: this.#marker,

@@ -2,7 +2,7 @@
 import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type buildConnector, Pool } from 'undici'
-import { patient } from '../../src/connector.ts'
+import { HEADER_SIZE, patient } from '../../src/connector.ts'
 import { asError, ManyhostError } from '../../src/errors.ts'
 import type { Exit, Running, StartSpec } from '../../src/provider.ts'
 import { after, type Timer } from '../../src/time.ts'
@@ -62,6 +62,7 @@ export class Instance implements Running, InProcessInstance {
     this.dispatcher = new Pool(`http://${new URL(spec.service).host}`, {
       connections: Number.isFinite(spec.concurrency) ? spec.concurrency : null,
       pipelining: 1,
+      maxHeaderSize: spec.headerSize ?? HEADER_SIZE,
       headersTimeout: 0,
       bodyTimeout: 0,
       connect: (_options, callback) => {

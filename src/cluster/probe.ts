@@ -1,5 +1,6 @@
 /** Is it up? Asked at short growing intervals until an instance is ready, and at a fixed one for its health. */
 import type { Dispatcher } from 'undici'
+import { isWholeAnyway } from '../connector.ts'
 import { describe, ManyhostError } from '../errors.ts'
 import type { Running } from '../provider.ts'
 import { after, now, sleep, type Timer } from '../time.ts'
@@ -56,7 +57,9 @@ export async function httpProbe(
   await bounded(timeout, late, signal, async (own) => {
     const { statusCode, body } = await dispatcher.request({ path, method: 'GET', signal: own })
     // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
-    await body.dump()
+    await body.dump().catch((error: Error) => {
+      if (!isWholeAnyway(error, statusCode)) throw error
+    })
     if (statusCode < 200 || statusCode > 299) {
       throw unhealthy(`status ${statusCode}, expected 2xx`)
     }

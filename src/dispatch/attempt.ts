@@ -6,6 +6,7 @@
  */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import { fateOf, isWholeAnyway } from '../connector.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import { after, now, type Timer } from '../time.ts'
 import { leastInFlight, type Pick } from './balance.ts'
@@ -45,6 +46,8 @@ export class Attempt extends Ticket implements Trip, Passenger {
   sent = false
   /** 1, 2, ... in the order of dispatch. */
   number = 0
+  /** Of the answer whose head has come; 0 before that. */
+  status = 0
   #abort: ((reason: Error) => void) | undefined
   #resume: (() => void) | undefined
   #done = false
@@ -220,6 +223,7 @@ export class Attempt extends Ticket implements Trip, Passenger {
       this.#sink.onInfo(status, headers, text)
       return true
     }
+    this.status = status
     this.#timer?.clear()
     const at = now()
     this.exchange.headAt = at
@@ -264,13 +268,19 @@ export class Attempt extends Ticket implements Trip, Passenger {
   }
 
   onError(error: Error): void {
+    if (isWholeAnyway(error, this.status)) return this.onComplete(null)
     if (this.#done) {
       this.#release()
       return
     }
     this.#done = true
+    const reached = this.sent
+    if (reached && fateOf(error) === 'unsent') {
+      this.sent = false
+      this.exchange.sent--
+    }
     // Before the place is free: else the next in line would be given to the instance that has just failed.
-    this.#referee.failed(this.target as Target, error, this.sent)
+    this.#referee.failed(this.target as Target, error, reached)
     this.#release()
     this.#sink.onFailed(this, error)
   }

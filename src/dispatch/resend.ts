@@ -8,6 +8,7 @@ import { describe, ManyhostError } from '../errors.ts'
 import { after, now, type Timer } from '../time.ts'
 import type { Attempt, AttemptSink } from './attempt.ts'
 import { type BudgetState, backoff, deposit, withdraw } from './budget.ts'
+import { BodyDrain } from './drain.ts'
 import type { Exchange, RawHeaders, Trip } from './exchange.ts'
 import { bodyLength, isReturned } from './raw.ts'
 import type { DispatchSettings } from './settings.ts'
@@ -45,7 +46,8 @@ class Resending implements AttemptSink, Trip {
     | { readonly status: number; readonly headers: RawHeaders; readonly text: string }
     | undefined
   #chunks: Buffer[] | undefined
-  #returned = false
+  /** Reads the body of an answer by which the instance hands the request back. */
+  #returned: BodyDrain | undefined
 
   constructor(exchange: Exchange, next: Send, parts: ResendParts) {
     this.#exchange = exchange
@@ -72,13 +74,14 @@ class Resending implements AttemptSink, Trip {
     if (this.#pause) this.#wake()
     this.#held = undefined
     this.#chunks = undefined
-    this.#returned = false
+    this.#returned = undefined
     this.#trip = this.#next(this.#exchange, this, avoid)
     this.#trip.start(again)
   }
 
   cancel(reason: Error): void {
     if (this.#pause) this.#wake()
+    this.#returned?.stop()
     this.#trip?.cancel(reason)
   }
 
@@ -100,7 +103,8 @@ class Resending implements AttemptSink, Trip {
     const { settings } = this.#parts
     const { facts } = this.#exchange
     if (status === 503 && isReturned(headers)) {
-      this.#returned = true
+      this.#returned = new BodyDrain(() => this.#onReturned(attempt))
+      if (bodyLength(facts.method, status, headers) > 0) this.#returned.start()
       return
     }
     const length = bodyLength(facts.method, status, headers)
@@ -126,7 +130,8 @@ class Resending implements AttemptSink, Trip {
 
   onData(chunk: Buffer): void {
     if (this.#passedOn) this.#exchange.sink.onData(chunk)
-    else if (!this.#returned) {
+    else if (this.#returned) this.#returned.take(chunk.length)
+    else {
       if (this.#chunks) this.#chunks.push(chunk)
       else this.#chunks = [chunk]
     }
@@ -134,11 +139,7 @@ class Resending implements AttemptSink, Trip {
 
   onEnd(trailers: RawHeaders, attempt: Attempt): void {
     const exchange = this.#exchange
-    if (this.#returned) {
-      const text = `${this.#parts.settings.service}: ${attempt.target?.id} handed the request back`
-      this.onFailed(attempt, new ManyhostError('MANYHOST_RETURNED', text))
-      return
-    }
+    if (this.#returned) return this.#onReturned(attempt)
     const held = this.#held
     const { sink } = exchange
     if (held) this.#passOn(held.status, held.headers, held.text, attempt, true)
@@ -146,6 +147,15 @@ class Resending implements AttemptSink, Trip {
     this.#chunks = undefined
     // The caller may have given up in one of those calls.
     if (exchange.settle('answered', exchange.status)) sink.onEnd(trailers)
+  }
+
+  #onReturned(attempt: Attempt): void {
+    this.#returned?.stop()
+    const text = `${this.#parts.settings.service}: ${attempt.target?.id} handed the request back`
+    const error = new ManyhostError('MANYHOST_RETURNED', text)
+    // Nothing is left of it, unless its body goes on and on.
+    this.#trip?.cancel(error)
+    this.onFailed(attempt, error)
   }
 
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex, attempt: Attempt): void {
@@ -169,12 +179,13 @@ class Resending implements AttemptSink, Trip {
   }
 
   onFailed(attempt: Attempt, error: Error): void {
+    this.#returned?.stop()
     const exchange = this.#exchange
     const { facts } = exchange
     const { settings, budget } = this.#parts
     const { body } = facts
     const bodyError = body !== null && typeof body === 'object' && 'open' in body && body.error
-    const reason = bodyError ? 'caller' : reasonOf(error, attempt.sent)
+    const reason = bodyError ? 'caller' : reasonOf(error, attempt.sent, attempt.status > 0)
     exchange.report({
       attempt: attempt.number,
       instance: attempt.target?.id ?? '',
@@ -224,6 +235,12 @@ class Resending implements AttemptSink, Trip {
         return new ManyhostError(
           'MANYHOST_RESPONSE_INTERRUPTED',
           `${what}: the response broke off after its head was passed on: ${describe(error)}`,
+          details,
+        )
+      case 'refused':
+        return new ManyhostError(
+          'MANYHOST_BAD_RESPONSE',
+          `${what}: ${reports.at(-1)?.instance} answered what is not valid HTTP: ${describe(error)}; the request was not sent again`,
           details,
         )
       case 'forbidden':

@@ -1,4 +1,5 @@
 /** What to do about a failed attempt: pure functions of what is known. */
+import { fateOf } from '../connector.ts'
 import { ManyhostError } from '../errors.ts'
 import type { ResendPolicy } from './settings.ts'
 
@@ -29,7 +30,14 @@ export interface Failure {
 }
 
 /** What to do next. */
-export type Verdict = 'resend' | 'interrupted' | 'exhausted' | 'forbidden' | 'caller' | 'closed'
+export type Verdict =
+  | 'resend'
+  | 'refused'
+  | 'interrupted'
+  | 'exhausted'
+  | 'forbidden'
+  | 'caller'
+  | 'closed'
 
 /** Methods that RFC 9110 section 9.2.2 calls idempotent. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE', 'QUERY'])
@@ -47,6 +55,8 @@ export function mayRepeat(policy: ResendPolicy, method: string, keyed: boolean):
 export function verdict(failure: Failure): Verdict {
   if (failure.reason === 'caller' || failure.reason === 'closed') return failure.reason
   if (failure.passedOn) return 'interrupted'
+  // Another instance would answer the same, and the request would be executed once more for nothing.
+  if (failure.reason === 'protocol') return 'refused'
   // What was never sent, or was handed back unserved, is not repeated by being sent.
   const unserved = !failure.sent || failure.reason === 'returned'
   if (!unserved && !mayRepeat(failure.policy, failure.method, failure.keyed)) return 'forbidden'
@@ -61,7 +71,13 @@ const CALLERS = new Set([
 ])
 const CONNECT = new Set(['ECONNREFUSED', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND'])
 
-export function reasonOf(error: Error, sent: boolean): FailureReason {
+/**
+ * Why an attempt failed. Whether its answer was refused for what it is, or its connection ended, says the connection: undici
+ * has the same codes for both. Without a connection of ours (a provider may bring its own dispatcher) its codes are all
+ * there is.
+ * @param hasHead whether the head of an answer had come
+ */
+export function reasonOf(error: Error, sent: boolean, hasHead = false): FailureReason {
   if (error instanceof ManyhostError) {
     switch (error.code) {
       case 'MANYHOST_INSTANCE_ENDED':
@@ -84,8 +100,17 @@ export function reasonOf(error: Error, sent: boolean): FailureReason {
   const code = String((error as { code?: unknown }).code ?? '')
   if (CALLERS.has(code)) return 'caller'
   if (code === 'UND_ERR_CONNECT_TIMEOUT' || (!sent && CONNECT.has(code))) return 'connect'
+  const fate = fateOf(error)
+  if (fate !== undefined) return fate === 'refused' ? 'protocol' : 'connection'
+  return isRefusal(error, code, hasHead) ? 'protocol' : 'connection'
+}
+
+/** What undici's codes say of an answer, where nothing else is known. */
+function isRefusal(error: Error, code: string, hasHead: boolean): boolean {
+  // The connection ended in the middle of a head or a body.
+  if (code === 'HPE_INVALID_EOF_STATE') return false
+  // Two lengths are refused before the head was there. Behind it, the body broke off.
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return !hasHead
   // undici's parser errors have no code where the parser's own number is beyond its list.
-  if (error.name === 'HTTPParserError' || code === 'UND_ERR_HEADERS_OVERFLOW') return 'protocol'
-  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'protocol'
-  return 'connection'
+  return error.name === 'HTTPParserError' || code === 'UND_ERR_HEADERS_OVERFLOW'
 }

@@ -62,6 +62,7 @@ services:
     ejectAfter: 2
     replayLimit: 2MiB
     holdLimit: 512KiB
+    headerSize: 128KiB
     hedge: { after: p95 }
     balance: peak-ewma
     onStop: ignore

@@ -1,0 +1,258 @@
+/**
+ * Reads the heads of answers on their way to undici's parser, and changes what that parser refuses although its meaning is
+ * clear (RFC 9110 section 15.2, RFC 9112 sections 6.3 and 9.6):
+ *
+ * - `100 Continue` that nobody asked for is left out, whatever its header fields are;
+ * - `Content-Length` that is repeated with one value, in several fields or as `5, 5`, becomes one field;
+ * - 101 that names the protocol in `Upgrade`, and forgets `Connection: upgrade`, gets it.
+ *
+ * It refuses what has no safe meaning: 101 that nobody asked for, and informational answers without end.
+ * All else goes to the parser byte for byte, and as soon as it comes: the parser judges it.
+ */
+
+/** Informational answers to one request at most. A long request may send one every few seconds. */
+export const MAX_INFORMATIONAL = 100
+
+/** Bytes of all `100 Continue` that one request may have: nobody counts what is left out. */
+const MAX_LEFT_OUT = 65_536
+
+/** A line that is longer is none of those that are changed. */
+const LONGEST_LINE = 256
+
+const LF = 10
+const CR = 13
+const NOTHING = Buffer.alloc(0)
+const LENGTH = 'content-length:'
+const UPGRADE = Buffer.from('connection: upgrade\r\n')
+
+/** What is done with the lines of a head. */
+const STATUS_LINE = 0
+/** A final answer, or an informational one of no special meaning. */
+const FIELDS = 1
+/** 100 Continue. */
+const LEFT_OUT = 2
+/** 101 Switching Protocols. */
+const SWITCHING = 3
+
+/** The heads of one connection, on which one request is under way at a time. */
+export class Heads {
+  /** Whether the next bytes are of a head: from the request on to the end of the final answer's head. */
+  expected = false
+  #mode = STATUS_LINE
+  #isFinal = false
+  #request = ''
+  #informational = 0
+  #leftOut = 0
+  /** The begin of a line whose rest has not come, and which may be one to change. */
+  #held: Buffer | undefined
+  /** What has come of the present line was let through (or left out), and so is its rest. */
+  #isInLine = false
+  /** The value of the `Content-Length` that was let through. */
+  #length: string | undefined
+  #hasUpgrade = false
+  #hasConnection = false
+
+  /** A request is written, with this head: an answer follows. */
+  begin(request: string): void {
+    // What is answered to CONNECT is a tunnel at once, whatever its status.
+    this.expected = !request.startsWith('CONNECT ')
+    this.#request = request
+    this.#mode = STATUS_LINE
+    this.#informational = 0
+    this.#leftOut = 0
+    this.#held = undefined
+    this.#isInLine = false
+    this.#length = undefined
+  }
+
+  /**
+   * Takes the next bytes while a head is expected.
+   * @returns what the parser is to have: nearly always the chunk itself
+   * @throws an Error that says why the answer is refused
+   */
+  take(chunk: Buffer): Buffer {
+    const data = this.#held ? Buffer.concat([this.#held, chunk]) : chunk
+    this.#held = undefined
+    let kept: Buffer[] | undefined
+    // Up to where it is decided what becomes of the bytes.
+    let from = 0
+    let at = 0
+    while (this.expected) {
+      const end = data.indexOf(LF, at) + 1
+      if (end === 0) {
+        const rest = this.#partial(data, at)
+        if (rest === data.length && !kept) return data
+        kept ??= []
+        kept.push(data.subarray(from, rest))
+        return joined(kept)
+      }
+      const change = this.#isInLine ? this.#restOfLine(end - at) : this.#line(data, at, end)
+      this.#isInLine = false
+      if (change !== undefined) {
+        kept ??= []
+        if (at > from) kept.push(data.subarray(from, at))
+        if (change.length > 0) kept.push(change)
+        from = end
+      }
+      at = end
+    }
+    if (!kept) return data
+    kept.push(data.subarray(from))
+    return joined(kept)
+  }
+
+  /** The rest of a line whose begin has been decided about. */
+  #restOfLine(length: number): Buffer | undefined {
+    if (this.#mode !== LEFT_OUT) return undefined
+    this.#leaveOut(length)
+    return NOTHING
+  }
+
+  /**
+   * A line whose end has not come.
+   * @returns up to where the bytes go on now
+   */
+  #partial(data: Buffer, at: number): number {
+    const length = data.length - at
+    if (length === 0) return at
+    // A line that has only its CR is the last one of the head as soon as its LF comes.
+    if (!this.#isInLine && length === 1 && data[at] === CR) {
+      this.#held = data.subarray(at)
+      return at
+    }
+    if (this.#mode === LEFT_OUT) {
+      this.#leaveOut(length)
+      this.#isInLine = true
+      return at
+    }
+    if (this.#isInLine) return data.length
+    const mayChange =
+      length <= LONGEST_LINE &&
+      (this.#mode === STATUS_LINE
+        ? beginsLike(data, at, data.length, 'http/1.')
+        : this.#mode === SWITCHING || beginsLike(data, at, data.length, LENGTH))
+    if (mayChange) {
+      this.#held = data.subarray(at)
+      return at
+    }
+    if (this.#mode === STATUS_LINE) this.expected = false
+    this.#isInLine = true
+    return data.length
+  }
+
+  /** @returns what takes the place of the line, or undefined for the line as it is */
+  #line(data: Buffer, at: number, end: number): Buffer | undefined {
+    if (this.#mode === STATUS_LINE) return this.#statusLine(data, at, end)
+    const length = end - at
+    const isLast = length === 1 || (length === 2 && data[at] === CR)
+    if (this.#mode === LEFT_OUT) {
+      this.#leaveOut(length)
+      if (isLast) this.#mode = STATUS_LINE
+      return NOTHING
+    }
+    if (isLast) return this.#endOfHead(data, at, end)
+    if (this.#mode === SWITCHING) this.#fieldOfSwitch(data, at, end)
+    else if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
+      return this.#contentLength(data, at, end)
+    }
+    return undefined
+  }
+
+  #statusLine(data: Buffer, at: number, end: number): Buffer | undefined {
+    // The parser skips empty lines before it.
+    if (data[at] === CR || data[at] === LF) return undefined
+    const status = statusOf(data, at, end)
+    if (status === undefined) {
+      // Not an answer of HTTP/1: the parser says what is wrong with it.
+      this.expected = false
+      return undefined
+    }
+    this.#isFinal = status >= 200
+    if (!this.#isFinal && ++this.#informational > MAX_INFORMATIONAL) {
+      throw new Error(`more than ${MAX_INFORMATIONAL} informational answers to one request`)
+    }
+    if (status === 100) {
+      this.#mode = LEFT_OUT
+      this.#leaveOut(end - at)
+      return NOTHING
+    }
+    this.#mode = status === 101 ? SWITCHING : FIELDS
+    this.#hasUpgrade = false
+    this.#hasConnection = false
+    this.#length = undefined
+    return undefined
+  }
+
+  #endOfHead(data: Buffer, at: number, end: number): Buffer | undefined {
+    const wasSwitching = this.#mode === SWITCHING
+    this.#mode = STATUS_LINE
+    if (!wasSwitching) {
+      this.expected = !this.#isFinal
+      return undefined
+    }
+    const isAsked = /\r\nupgrade:/i.test(this.#request)
+    if (!isAsked) throw new Error('101 Switching Protocols, and nobody asked for it')
+    if (!this.#hasUpgrade) throw new Error('101 Switching Protocols without an Upgrade field')
+    this.expected = false
+    if (this.#hasConnection) return undefined
+    return Buffer.concat([UPGRADE, data.subarray(at, end)])
+  }
+
+  #fieldOfSwitch(data: Buffer, at: number, end: number): void {
+    const line = data.toString('latin1', at, end).toLowerCase()
+    if (line.startsWith('upgrade:')) this.#hasUpgrade = true
+    if (/^connection:(.*,)?[ \t]*upgrade[ \t]*(,.*)?\r?\n$/.test(line)) this.#hasConnection = true
+  }
+
+  /** The first length is let through as one value; each further one is left out if it says the same. */
+  #contentLength(data: Buffer, at: number, end: number): Buffer | undefined {
+    const name = at + LENGTH.length
+    const values = data
+      .toString('latin1', name, end)
+      .split(',')
+      .map((value) => value.replace(/^[ \t]+|[ \t\r\n]+$/g, ''))
+    const value = values[0] as string
+    // Two lengths, or none that can be one: the parser refuses it.
+    if (!/^\d+$/.test(value) || values.some((other) => other !== value)) return undefined
+    if (this.#length !== undefined) return this.#length === value ? NOTHING : undefined
+    this.#length = value
+    if (values.length === 1) return undefined
+    return Buffer.from(`${data.toString('latin1', at, name)} ${value}\r\n`, 'latin1')
+  }
+
+  #leaveOut(bytes: number): void {
+    this.#leftOut += bytes
+    if (this.#leftOut > MAX_LEFT_OUT) {
+      throw new Error(`more than ${MAX_LEFT_OUT} bytes of 100 Continue to one request`)
+    }
+  }
+}
+
+function joined(kept: Buffer[]): Buffer {
+  return kept.length === 1 ? (kept[0] as Buffer) : Buffer.concat(kept)
+}
+
+/** Whether the bytes and the text, which is in lower case, agree as far as both go. */
+function beginsLike(data: Buffer, at: number, end: number, text: string): boolean {
+  const length = Math.min(end - at, text.length)
+  for (let index = 0; index < length; index++) {
+    const byte = data[at + index] as number
+    const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte
+    if (lower !== text.charCodeAt(index)) return false
+  }
+  return true
+}
+
+/** `HTTP/1.x nnn`, and then a space or the end of the line. */
+function statusOf(data: Buffer, at: number, end: number): number | undefined {
+  if (end - at < 13 || !beginsLike(data, at, end, 'http/1.')) return undefined
+  if (data[at + 8] !== 32) return undefined
+  let status = 0
+  for (let index = at + 9; index < at + 12; index++) {
+    const digit = (data[index] as number) - 48
+    if (digit < 0 || digit > 9) return undefined
+    status = status * 10 + digit
+  }
+  const after = data[at + 12]
+  return after === 32 || after === CR || after === LF ? status : undefined
+}

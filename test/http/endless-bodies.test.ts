@@ -1,0 +1,107 @@
+/** Bodies of answers that are for nobody: a redirect's, and that of an answer which hands the request back. */
+import { describe, expect, test } from 'vitest'
+import { falseClock } from '../clock.ts'
+import { rawServer, rawService, service } from '../fakes/service.ts'
+import { until } from '../help.ts'
+
+const CHUNKED = 'transfer-encoding: chunked\r\n\r\n'
+const END = 'HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nend'
+
+/** How a body goes on after its head, with the socket to write it. */
+const BODIES = {
+  'that never ends': (write: (text: string) => void) => write('2\r\nhi\r\n'),
+  'that is long': (write: (text: string) => void) => {
+    for (let i = 0; i < 100; i++) write(`10000\r\n${'x'.repeat(0x10000)}\r\n`)
+  },
+}
+
+describe('a redirect', () => {
+  for (const [name, body] of Object.entries(BODIES)) {
+    test.each([
+      ['is followed', {}],
+      ['is an error', { redirect: 'error' }],
+      ['is one too many', { maxRedirects: 0 }],
+    ] as const)(`with a body ${name} gives its slot back: it %s`, async (_, options) => {
+      const clock = falseClock()
+      const { client, session } = await rawService((socket, head) => {
+        if (head.startsWith('GET /end')) return void socket.write(END)
+        socket.write(`HTTP/1.1 302 F\r\nlocation: /end\r\n${CHUNKED}`)
+        body((text) => socket.write(text))
+      })
+      const outcome = client.get('http://calc/', options).then(
+        (res) => res.text(),
+        (error) => error.code,
+      )
+      let seen: unknown
+      void outcome.then((text) => {
+        seen = text
+      })
+      await clock.passUntil(20, () => seen !== undefined)
+      expect(seen).toBe(
+        'redirect' in options || 'maxRedirects' in options ? 'MANYHOST_REDIRECT' : 'end',
+      )
+      await clock.passUntil(20, () => session.cluster('http://calc').inFlight === 0)
+    })
+  }
+
+  test('to and from outside, with bodies that never end', async () => {
+    const clock = falseClock()
+    const { url } = await rawServer((socket) =>
+      socket.write(`HTTP/1.1 302 F\r\nlocation: http://calc/end\r\n${CHUNKED}2\r\nhi\r\n`),
+    )
+    const { client, session } = service((_, res) => res.end('end'))
+    let seen: unknown
+    void client.get(url).then(async (res) => {
+      seen = await res.text()
+    })
+    await clock.passUntil(20, () => seen === 'end')
+    expect(session.cluster('http://calc').inFlight).toBe(0)
+  })
+
+  test('with a short body keeps its connection', async () => {
+    const { client, connections } = await rawService((socket, head) =>
+      socket.write(
+        head.startsWith('GET /end')
+          ? END
+          : `HTTP/1.1 302 F\r\nlocation: /end\r\n${CHUNKED}2\r\nhi\r\n0\r\n\r\n`,
+      ),
+    )
+    await (await client.get('http://calc/end')).text()
+    const before = connections()
+    for (let i = 0; i < 5; i++) expect(await (await client.get('http://calc/')).text()).toBe('end')
+    expect(connections()).toBeLessThanOrEqual(before + 1)
+  })
+})
+
+describe('a 503 that hands the request back', () => {
+  for (const [name, body] of Object.entries(BODIES)) {
+    test(`with a body ${name} goes elsewhere, and its slot comes back`, async () => {
+      const clock = falseClock()
+      let count = 0
+      const { client, session } = await rawService((socket) => {
+        if (++count > 1) return void socket.write(END)
+        socket.write(`HTTP/1.1 503 U\r\nx-manyhost-return: 1\r\n${CHUNKED}`)
+        body((text) => socket.write(text))
+      })
+      let seen: unknown
+      void client.post('http://calc/', { body: 'x', resend: 'never' }).then(async (res) => {
+        seen = await res.text()
+      })
+      await clock.passUntil(20, () => seen === 'end')
+      await clock.passUntil(20, () => session.cluster('http://calc').inFlight === 0)
+      expect(count).toBe(2)
+    })
+  }
+
+  test('that its caller gives up meanwhile leaves no slot behind', async () => {
+    const { client, session } = await rawService((socket) =>
+      socket.write(`HTTP/1.1 503 U\r\nx-manyhost-return: 1\r\n${CHUNKED}2\r\nhi\r\n`),
+    )
+    const given = new AbortController()
+    const answer = client.get('http://calc/', { signal: given.signal })
+    await until(() => session.cluster('http://calc').inFlight === 1)
+    given.abort()
+    await expect(answer).rejects.toMatchObject({ code: 'MANYHOST_ABORTED' })
+    await until(() => session.cluster('http://calc').inFlight === 0)
+  })
+})
