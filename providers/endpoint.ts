@@ -1,7 +1,8 @@
 /** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
 import { connect as connectSocket } from 'node:net'
-import { Pool } from 'undici'
+import type { Pool } from 'undici'
 import { connector } from '../src/connector.ts'
+import { steadyPool } from '../src/pool.ts'
 import type { ListenOn } from '../src/provider.ts'
 
 export interface Endpoint {
@@ -35,10 +36,9 @@ export function openPool(
   connect?: Pool.Options['connect'],
 ): Pool {
   const { socketPath } = listenOn
-  return new Pool(origin, {
+  return steadyPool(origin, {
     // One more than the places, so that a health check need not wait for a request that it is about.
     connections: connections + 1,
-    pipelining: 1,
     // How long an answer may take is the session's business: a second clock here could only be wrong.
     headersTimeout: 0,
     bodyTimeout: 0,

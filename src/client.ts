@@ -23,6 +23,7 @@ import {
   methodOptions,
   type QueryLike,
   type RequestOptions,
+  sendableHeaders,
   targetOf,
 } from './request.ts'
 import { Response } from './response.ts'
@@ -67,7 +68,7 @@ export class Client implements AsyncDisposable {
   constructor(parts: ClientParts, options: ClientOptions) {
     this.#parts = parts
     this.#options = options
-    this.#headers = options.headers ? checkedHeaders(options.headers) : []
+    this.#headers = options.headers ? sendableHeaders(options.headers) : []
   }
 
   get(url: string | URL, options?: RequestOptions): Promise<Response> {

@@ -4,6 +4,7 @@
  * `fetch`, `WebSocket` and further interceptors work unchanged.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { stringify } from 'node:querystring'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { asError, ManyhostError } from '../errors.ts'
@@ -17,6 +18,8 @@ import {
   requestFacts,
 } from './facts.ts'
 import { rawPairs } from './raw.ts'
+import { checkRouting } from './routing.ts'
+import { checkUndiciOptions, invalidRequest } from './valid.ts'
 
 /** Where requests to a virtual URL go. */
 export interface Mounted {
@@ -33,9 +36,10 @@ export function mount(
   defaults: RequestRouting = {},
 ): Dispatcher.DispatcherComposeInterceptor {
   return (dispatch) => (options, handler) => {
-    const origin = options.origin ? originOf(options.origin) : ''
-    const found = origin === '' ? undefined : find(origin, options.path)
-    if (!found) return dispatch(options, handler)
+    const origin = options?.origin ? originOf(options.origin) : ''
+    const found = origin === '' ? undefined : find(origin, String(options.path))
+    // What is no handler at all is refused by undici itself.
+    if (!found || typeof handler !== 'object' || handler === null) return dispatch(options, handler)
     const sink = new HandlerSink(handler)
     try {
       sink.begin(() =>
@@ -65,6 +69,8 @@ function facts(
   defaults: RequestRouting,
 ): RequestFacts {
   const { method, query } = options
+  checkUndiciOptions(options)
+  checkRouting(options)
   const routing: RequestRouting = {
     priority: options.priority ?? defaults.priority,
     affinity: options.affinity ?? defaults.affinity,
@@ -77,20 +83,33 @@ function facts(
     method,
     path: query ? withQuery(options.path, query) : options.path,
     host: origin.slice(origin.indexOf('//') + 2),
-    headers: options.headers ? flattenHeaders(options.headers as HeadersLike) : [],
+    headers: options.headers ? flattenHeaders(options.headers as HeadersLike, 'empty') : [],
     body: prepareBody(options.body, { replayLimit: found.replayLimit, keep }),
-    upgrade: typeof options.upgrade === 'string' ? options.upgrade : undefined,
+    upgrade: options.upgrade ? (options.upgrade as string) : undefined,
     routing,
+    connection: connectionOf(options),
     ids,
   })
 }
 
-function withQuery(path: string, query: Record<string, unknown>): string {
-  const search = new URLSearchParams()
-  for (const [name, value] of Object.entries(query)) {
-    for (const one of Array.isArray(value) ? value : [value]) search.append(name, String(one))
+function connectionOf({ headersTimeout, bodyTimeout, reset }: DispatchOptions) {
+  if (headersTimeout == null && bodyTimeout == null && reset == null) return undefined
+  return {
+    headersTimeout: headersTimeout ?? null,
+    bodyTimeout: bodyTimeout ?? null,
+    reset: reset ?? null,
   }
-  return `${path}${path.includes('?') ? '&' : '?'}${search}`
+}
+
+/** As undici has it: by the rules of `node:querystring`, and only where the path has no query of its own. */
+function withQuery(path: string, query: Record<string, unknown>): string {
+  if (path.includes('?') || path.includes('#')) {
+    throw invalidRequest(
+      "query: give it in the path or as an option, not both; the path has a '?' or '#'",
+    )
+  }
+  const text = stringify(query as Parameters<typeof stringify>[0])
+  return text === '' ? path : `${path}?${text}`
 }
 
 /** Hands an answer to an undici handler, and is the controller by which that steers it. */
@@ -192,9 +211,12 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   }
 }
 
-/** As undici gives them to handlers: names in lower case, repeated ones as an array. */
+/**
+ * As undici gives them to handlers: names in lower case, repeated ones as an array. Without a prototype, so that a name
+ * such as `constructor` is one like any other.
+ */
 function headerObject(headers: RawHeaders): IncomingHttpHeaders {
-  const object: Record<string, string | string[]> = {}
+  const object: Record<string, string | string[]> = Object.create(null)
   for (const [name, value] of rawPairs(headers)) {
     const key = name.toLowerCase()
     const before = object[key]

@@ -76,6 +76,8 @@ export function reasonOf(error: Error, sent: boolean): FailureReason {
         return 'closed'
       case 'MANYHOST_BODY_FAILED':
       case 'MANYHOST_INVALID_OPTION':
+      // A time limit that the caller gave for one part of the exchange.
+      case 'MANYHOST_TIMEOUT':
         return 'caller'
       default:
         return 'connection'
