@@ -37,7 +37,8 @@ export function mount(
 ): Dispatcher.DispatcherComposeInterceptor {
   return (dispatch) => (options, handler) => {
     const origin = options?.origin ? originOf(options.origin) : ''
-    const found = origin === '' ? undefined : find(origin, typeof options.path === 'string' ? options.path : '')
+    const found =
+      origin === '' ? undefined : find(origin, typeof options.path === 'string' ? options.path : '')
     // What is no handler at all is refused by undici itself.
     if (!found || typeof handler !== 'object' || handler === null) return dispatch(options, handler)
     const sink = new HandlerSink(handler)
