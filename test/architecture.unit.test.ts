@@ -16,6 +16,7 @@ const FILES: Record<string, readonly string[]> = {
     'options',
     'provider',
     'connector',
+    'dict',
     'pool',
     'version',
     'figures',

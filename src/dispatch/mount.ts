@@ -7,6 +7,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { stringify } from 'node:querystring'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import { dict } from '../dict.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import { prepareBody } from './body.ts'
 import type { Exchange, RawHeaders, RequestFacts, Sink } from './exchange.ts'
@@ -213,11 +214,10 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
 }
 
 /**
- * As undici gives them to handlers: names in lower case, repeated ones as an array. Without a prototype, so that a name
- * such as `constructor` is one like any other.
+ * As undici gives them to handlers: names in lower case, repeated ones as an array.
  */
 function headerObject(headers: RawHeaders): IncomingHttpHeaders {
-  const object: Record<string, string | string[]> = Object.create(null)
+  const object = dict<string | string[]>()
   for (const [name, value] of rawPairs(headers)) {
     const key = name.toLowerCase()
     const before = object[key]
