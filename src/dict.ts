@@ -13,3 +13,15 @@ export function dictOf<V>(entries: Iterable<readonly [string, V]>): Record<strin
   for (const [key, value] of entries) made[key] = value
   return made
 }
+
+/** Its instances inherit from an object that inherits nothing and is empty. */
+const Fields = function Fields() {} as unknown as new () => Record<string, never>
+Fields.prototype = Object.create(null)
+
+/**
+ * As `dict()`, for the data path: an object whose prototype is null is kept as a hash table by V8, and takes three times
+ * as long to fill.
+ */
+export function fields<V>(): Record<string, V> {
+  return new Fields()
+}

@@ -8,7 +8,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { overlay } from '../providers/kubernetes/template.ts'
 import { processes } from '../providers/process/index.ts'
 import { loadConfig } from '../src/config/config.ts'
-import { dict, dictOf } from '../src/dict.ts'
+import { dict, dictOf, fields } from '../src/dict.ts'
 import { createGateway } from '../src/gateway/index.ts'
 import { parseDirectives } from '../src/tasks/directives.ts'
 import { baseEnvironment } from '../src/tasks/runner/environment.ts'
@@ -177,8 +177,12 @@ test('labels in a template of Kubernetes', () => {
 })
 
 test('a dict has what was put into it, and nothing else', () => {
-  const empty = dict<string>()
-  for (const name of NAMES) expect(empty[name]).toBeUndefined()
+  for (const empty of [dict<string>(), fields<string>()]) {
+    for (const name of NAMES) expect(empty[name]).toBeUndefined()
+    for (const [name = '', value = ''] of pairs) empty[name] = value
+    expect([own(empty), Object.entries(empty)]).toEqual([pairs, pairs])
+    expect(Object.keys(Object.getPrototypeOf(empty) ?? {})).toEqual([])
+  }
   expect(own(dict(given()))).toEqual(pairs)
   expect(own(dictOf(pairs as [string, string][]))).toEqual(pairs)
 })

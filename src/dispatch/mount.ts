@@ -7,7 +7,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { stringify } from 'node:querystring'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { dict } from '../dict.ts'
+import { fields } from '../dict.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import { prepareBody } from './body.ts'
 import type { Exchange, RawHeaders, RequestFacts, Sink } from './exchange.ts'
@@ -217,7 +217,7 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
  * As undici gives them to handlers: names in lower case, repeated ones as an array.
  */
 function headerObject(headers: RawHeaders): IncomingHttpHeaders {
-  const object = dict<string | string[]>()
+  const object = fields<string | string[]>()
   for (const [name, value] of rawPairs(headers)) {
     const key = name.toLowerCase()
     const before = object[key]

@@ -24,7 +24,18 @@ const RULES = Object.entries(ROUTING_RULES as Rules)
  * Checks those that are given; others are none of its business.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function checkRouting(options: object): void {
+export function checkRouting(
+  options: { readonly [N in keyof typeof ROUTING_RULES]?: unknown },
+): void {
+  const { priority, affinity, resend, idempotencyKey, timeout } = options
+  // Most requests have none.
+  const isPlain =
+    priority === undefined &&
+    affinity === undefined &&
+    resend === undefined &&
+    idempotencyKey === undefined &&
+    timeout === undefined
+  if (isPlain) return
   for (const [name, one] of RULES) {
     const value: unknown = Reflect.get(options, name)
     if (value !== undefined && value !== null) checkOption('dispatch', name, value, one)

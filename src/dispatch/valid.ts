@@ -165,29 +165,35 @@ interface UndiciOptions {
 
 /** @throws ManyhostError MANYHOST_INVALID_REQUEST for an option that undici would refuse */
 export function checkUndiciOptions(options: object): void {
-  const given: UndiciOptions = options
-  checkDuration('headersTimeout', given.headersTimeout)
-  checkDuration('bodyTimeout', given.bodyTimeout)
-  checkFlag('reset', given.reset)
-  checkFlag('expectContinue', given.expectContinue)
-  if (given.throwOnError != null) {
+  const { headersTimeout, bodyTimeout, reset, expectContinue, throwOnError, maxRedirections } =
+    options as UndiciOptions
+  const { typeOfService } = options as UndiciOptions
+  if (headersTimeout != null) checkDuration('headersTimeout', headersTimeout)
+  if (bodyTimeout != null) checkDuration('bodyTimeout', bodyTimeout)
+  if (reset != null) checkFlag('reset', reset)
+  if (expectContinue != null) checkFlag('expectContinue', expectContinue)
+  if (throwOnError != null) {
     throw invalidRequest('throwOnError: undici has none any more; use interceptors.responseError()')
   }
-  if (given.maxRedirections != null && given.maxRedirections !== 0) {
+  if (maxRedirections != null && maxRedirections !== 0) {
     throw invalidRequest('maxRedirections: undici has none any more; use interceptors.redirect()')
   }
-  const { typeOfService: tos } = given
-  if (tos != null && !(Number.isInteger(tos) && (tos as number) >= 0 && (tos as number) <= 255)) {
-    throw invalidRequest(`typeOfService must be a whole number from 0 to 255, got ${shown(tos)}`)
+  if (typeOfService != null && !isByte(typeOfService)) {
+    const got = shown(typeOfService)
+    throw invalidRequest(`typeOfService must be a whole number from 0 to 255, got ${got}`)
   }
 }
 
+function isByte(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 255
+}
+
 function checkDuration(name: string, given: unknown): void {
-  if (given == null || (Number.isFinite(given) && (given as number) >= 0)) return
+  if (Number.isFinite(given) && (given as number) >= 0) return
   throw invalidRequest(`${name} must be milliseconds from 0 up (0: no limit), got ${shown(given)}`)
 }
 
 function checkFlag(name: string, given: unknown): void {
-  if (given == null || typeof given === 'boolean') return
+  if (typeof given === 'boolean') return
   throw invalidRequest(`${name} must be true or false, got ${shown(given)}`)
 }
