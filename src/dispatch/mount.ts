@@ -44,14 +44,25 @@ export function mount(
     if (!found || typeof handler !== 'object' || handler === null) return dispatch(options, handler)
     const sink = new HandlerSink(handler)
     try {
-      sink.begin(() =>
-        found.send(facts(options as DispatchOptions, origin, found, ids, defaults), sink),
-      )
+      sink.begin(() => {
+        checkHandler(options, handler)
+        return found.send(facts(options as DispatchOptions, origin, found, ids, defaults), sink)
+      })
     } catch (error) {
       sink.onError(asError(error))
     }
     return true
   }
+}
+
+/** A tunnel that nobody takes would hold its slot for ever. */
+function checkHandler(
+  { upgrade, method }: Dispatcher.DispatchOptions,
+  handler: Dispatcher.DispatchHandler,
+): void {
+  if (!upgrade && method !== 'CONNECT') return
+  if (typeof handler.onRequestUpgrade === 'function') return
+  throw invalidRequest('upgrade: the handler has no onRequestUpgrade, which would get the tunnel')
 }
 
 /** Names in lower case without a port, or with one that is nobody's default: as `URL.origin` has them. */
@@ -132,7 +143,7 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   /** The handler gets its controller before the request waits, so that it can give up while it does. */
   begin(send: () => Exchange): void {
     this.#handler.onRequestStart?.(this, {})
-    if (this.#reason) this.#handler.onResponseError?.(this, this.#reason)
+    if (this.#reason) this.onError(this.#reason)
     else {
       const exchange = send()
       if (!exchange.settled) this.#exchange = exchange
@@ -197,7 +208,12 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   onError(error: Error): void {
     this.#over = true
     this.#exchange = undefined
-    this.#handler.onResponseError?.(this, error)
+    try {
+      this.#handler.onResponseError?.(this, error)
+    } catch (thrown) {
+      // There is nobody left to tell, and whoever called has other requests to see to.
+      process.emitWarning(asError(thrown))
+    }
   }
 
   /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */

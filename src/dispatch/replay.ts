@@ -102,7 +102,7 @@ export class Replay {
         yield bytes(made)
         return
       }
-      const iterator = iteratorOf(made as BodySource)
+      const iterator = iteratorOf(sourceOf(made))
       const iterable = { [Symbol.asyncIterator]: () => iterator as AsyncIterator<unknown> }
       for await (const chunk of iterable) yield bytes(chunk)
     } catch (thrown) {
@@ -227,6 +227,17 @@ async function writeAll(file: FileHandle, chunks: Buffer[], length: number, at: 
     bytesWritten += (await file.write(whole, bytesWritten, undefined, at + bytesWritten))
       .bytesWritten
   }
+}
+
+/** @throws TypeError for what is no body */
+function sourceOf(made: unknown): BodySource {
+  if (made instanceof Blob) return made.stream() as unknown as BodySource
+  if (made instanceof ArrayBuffer) return [made]
+  if (made instanceof URLSearchParams) return [made.toString()]
+  if (typeof made === 'object' && made !== null) {
+    if (Symbol.asyncIterator in made || Symbol.iterator in made) return made as BodySource
+  }
+  throw new TypeError(`the function gave no text, bytes, stream or iterable, but a ${typeof made}`)
 }
 
 /** @throws Error for a source that somebody else has read meanwhile */

@@ -2,9 +2,10 @@
  * Requests that cannot be sent: their caller hears so at once, and nobody else feels anything. Where nothing is said
  * otherwise the service has no instance at all, so that whatever waits for a slot would never be answered.
  */
+import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { Client, type Dispatcher, request } from 'undici'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { steadyPool } from '../../src/pool.ts'
 import { echo } from '../fakes/echo.ts'
 import { rawServer, service } from '../fakes/service.ts'
@@ -233,6 +234,51 @@ describe('nobody else feels it', () => {
   })
 })
 
+describe('handlers that are none, or throw', () => {
+  test('an upgrade whose handler takes no tunnel is refused', async () => {
+    const { session } = service(echo, { initSize: 0 })
+    for (const how of [{ upgrade: 'a' }, { method: 'CONNECT', path: 'a:1' }] as Options[]) {
+      const error = await heard(session.dispatcher(), how)
+      expect([error.code, error.message]).toEqual([
+        'MANYHOST_INVALID_REQUEST',
+        expect.stringContaining('onRequestUpgrade'),
+      ])
+    }
+  })
+
+  test('one that throws when it hears of an error: others are served', async () => {
+    const { session, client } = service(echo)
+    const warnings: string[] = []
+    const onWarning = ({ message }: Error): void => void warnings.push(message)
+    process.on('warning', onWarning)
+    onTestFinished(() => void process.off('warning', onWarning))
+    const dispatcher = session.dispatcher()
+    const abort = (controller: Dispatcher.DispatchController): void =>
+      controller.abort(new Error('enough'))
+    const ways: [Options, Partial<Dispatcher.DispatchHandler>][] = [
+      [{ headers: { 'a b': '' } }, {}],
+      [{ path: '/' }, { onRequestStart: abort }],
+      [{ path: '/' }, { onResponseStart: abort }],
+      [{ path: '/', timeout: 1_000_000, headersTimeout: 1, body: Readable.from(['x']) }, {}],
+    ]
+    for (const [options, handler] of ways) {
+      const all = { origin: 'http://calc', path: '/', method: 'POST', ...options }
+      dispatcher.dispatch(all as unknown as Dispatcher.DispatchOptions, {
+        onRequestStart: () => undefined,
+        onResponseStart: abort,
+        onResponseError: () => {
+          throw new Error('mine')
+        },
+        ...handler,
+      })
+      expect((await client.get('http://calc/')).status).toBe(200)
+    }
+    await until(() => warnings.length === ways.length)
+    expect(new Set(warnings)).toEqual(new Set(['mine']))
+    await until(() => session.cluster('http://calc').inFlight === 0)
+  })
+})
+
 describe('the pool behind a check that is missing', () => {
   test('keeps its connections, whatever it refuses', async () => {
     const { url, connections } = await rawServer((socket) => {
@@ -376,6 +422,7 @@ describe('beside undici', () => {
             onRequestStart: (its) => {
               controller = its
             },
+            onRequestUpgrade: (_its, _status, _headers, socket) => void socket.destroy(),
             onResponseError: () => {
               refused = true
             },

@@ -202,6 +202,44 @@ describe('a body that a request of ours has read', () => {
   })
 })
 
+describe('a function that makes a body', () => {
+  const good: Record<string, () => unknown> = {
+    text: () => 'abc',
+    bytes: () => Buffer.from('abc'),
+    'an ArrayBuffer': () => new Uint8Array([97, 98, 99]).buffer,
+    'a blob': () => new Blob(['abc']),
+    parameters: () => new URLSearchParams({ abc: '' }),
+    'an array, later': async () => ['a', 'bc'],
+    'an iterator': () => ['abc'].values(),
+  }
+  for (const [name, body] of Object.entries(good)) {
+    test(name, async () => {
+      const { client } = service(echo)
+      const answer = await client.post('http://calc/', { body: body as Body })
+      expect((await answer.json()).body).toMatch(/^abc=?$/)
+    })
+  }
+
+  const bad: Record<string, () => unknown> = {
+    'a number': () => 5,
+    'an object': () => ({}),
+    'chunks that are none': () => [1, {}],
+    'nothing but an error': () => {
+      throw new Error('mine')
+    },
+    'a promise of an error': () => Promise.reject(new Error('mine')),
+  }
+  for (const [name, body] of Object.entries(bad)) {
+    test(`${name}: fails, and its slot is free again`, async () => {
+      const { session, client } = service(echo)
+      const error = await failure(client.post('http://calc/', { body: body as Body }))
+      expect(error.code).toBe('MANYHOST_BODY_FAILED')
+      await until(() => session.cluster('http://calc').inFlight === 0)
+      expect((await client.get('http://calc/')).status).toBe(200)
+    })
+  }
+})
+
 describe('what may be sent again and again', () => {
   const bodies: Record<string, unknown> = {
     text: 'abc',
