@@ -42,7 +42,7 @@ export function checkTarget(method: unknown, path: unknown, upgrade: unknown): v
   }
 }
 
-function isPath(path: string, method: string): boolean {
+export function isPath(path: string, method: string): boolean {
   const isForm = path.charCodeAt(0) === 47 || method === 'CONNECT' || /^https?:\/\//.test(path)
   return isForm && !NOT_IN_PATH.test(path)
 }
