@@ -1,7 +1,8 @@
 /** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
 import { connect as connectSocket } from 'node:net'
-import { Pool } from 'undici'
+import type { Pool } from 'undici'
 import { connector, HEADER_SIZE } from '../src/connector.ts'
+import { steadyPool } from '../src/pool.ts'
 import type { ListenOn, StartSpec } from '../src/provider.ts'
 
 export interface Endpoint {
@@ -38,10 +39,9 @@ export function openPool(
   connect?: Pool.Options['connect'],
 ): Pool {
   const { socketPath } = listenOn
-  return new Pool(origin, {
+  return steadyPool(origin, {
     // One more than the places, so that a health check need not wait for a request that it is about.
     connections: concurrency + 1,
-    pipelining: 1,
     maxHeaderSize: headerSize,
     // How long an answer may take is the session's business: a second clock here could only be wrong.
     headersTimeout: 0,

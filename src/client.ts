@@ -15,6 +15,7 @@ import { describe, ManyhostError, withoutStack } from './errors.ts'
 import { type Flow, Intake } from './intake.ts'
 import { checkRequest } from './limits.ts'
 import { sendToNetwork } from './network.ts'
+import { show } from './options.ts'
 import { dropBody, type Hop, nextHop } from './redirect.ts'
 import type { Registry } from './registry.ts'
 import {
@@ -23,6 +24,7 @@ import {
   methodOptions,
   type QueryLike,
   type RequestOptions,
+  sendableHeaders,
   targetOf,
 } from './request.ts'
 import { Response } from './response.ts'
@@ -67,7 +69,7 @@ export class Client implements AsyncDisposable {
   constructor(parts: ClientParts, options: ClientOptions) {
     this.#parts = parts
     this.#options = options
-    this.#headers = options.headers ? checkedHeaders(options.headers) : []
+    this.#headers = options.headers ? sendableHeaders(options.headers) : []
   }
 
   get(url: string | URL, options?: RequestOptions): Promise<Response> {
@@ -157,12 +159,14 @@ export class Client implements AsyncDisposable {
       const typed = hasHeader(flat, 'content-type')
         ? flat
         : [...flat, 'content-type', 'application/json']
-      return { body: JSON.stringify(json), headers: typed }
+      return { body: jsonText(json), headers: typed }
     }
     if (form === undefined) return { body, headers: flat }
     const isEncoded = form instanceof FormData || form instanceof URLSearchParams
     return {
-      body: isEncoded ? form : new URLSearchParams(toPairs(form as Record<string, unknown>)),
+      body: isEncoded
+        ? form
+        : new URLSearchParams(toPairs('form', form as Record<string, unknown>)),
       headers: flat,
     }
   }
@@ -271,11 +275,9 @@ export class Client implements AsyncDisposable {
 /** Appends to what query there is, which is left as it was written. */
 function withQuery(url: string, query: QueryLike): string {
   const pairs =
-    query instanceof URLSearchParams || Array.isArray(query)
-      ? query
-      : toPairs(query as Record<string, unknown>)
+    query instanceof URLSearchParams ? query : toPairs('query', query as Record<string, unknown>)
   const added = new URLSearchParams()
-  for (const [name, value] of pairs) added.append(name, String(value))
+  for (const [name, value] of pairs) added.append(name, value)
   if (added.size === 0) return url
   const hash = url.indexOf('#')
   const base = hash < 0 ? url : url.slice(0, hash)
@@ -294,13 +296,48 @@ function hasHeader(flat: readonly string[], lowerCaseName: string): boolean {
   return false
 }
 
-function toPairs(given: Record<string, unknown>): [string, string][] {
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function toPairs(
+  where: string,
+  given: Record<string, unknown> | readonly (readonly [string, unknown])[],
+): [string, string][] {
   const pairs: [string, string][] = []
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined || value === null) continue
-    for (const one of Array.isArray(value) ? value : [value]) pairs.push([name, String(one)])
+  for (const [name, value] of Array.isArray(given) ? given : Object.entries(given)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== null) pairs.push([name, textOf(where, name, one)])
+    }
   }
   return pairs
+}
+
+/** What has a text of its own; `[object Object]` is none. */
+function textOf(where: string, name: string, value: object | string | number): string {
+  if (typeof value === 'string' || typeof value === 'number') return String(value)
+  if (typeof value === 'object') {
+    if (typeof value.toString === 'function' && value.toString !== Object.prototype.toString) {
+      return String(value)
+    }
+  } else if (typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `${where}: ${JSON.stringify(name)} must be a text, a number, true, false or an array of them, got ${show(value)}`,
+  )
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function jsonText(json: unknown): string {
+  let text: string | undefined
+  try {
+    text = JSON.stringify(json)
+  } catch (cause) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `json: it cannot be written as JSON: ${describe(cause)}`,
+      { cause },
+    )
+  }
+  if (text !== undefined) return text
+  throw new ManyhostError('MANYHOST_INVALID_OPTION', `json: JSON has no ${typeof json}`)
 }
 
 /** Gives up with the signal; the function that is returned ends that. */

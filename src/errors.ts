@@ -16,6 +16,7 @@ export const ERRORS = {
   MANYHOST_INVALID_OPTION: kind(400, false, 'an option is unknown or out of its range'),
   MANYHOST_INVALID_URL: kind(400, false, 'a virtual or requested URL cannot be one'),
   MANYHOST_INVALID_SIZE: kind(400, false, 'a size is not a whole number from 0 up'),
+  MANYHOST_INVALID_REQUEST: kind(400, false, "a request's header, path or method cannot be sent"),
   MANYHOST_DUPLICATE_SERVICE: kind(409, false, 'the virtual URL is taken by another service'),
   MANYHOST_UNKNOWN_SERVICE: kind(404, false, 'no service has that virtual URL'),
   MANYHOST_UNSUPPORTED: kind(501, false, 'the provider cannot do what the startup asks for'),

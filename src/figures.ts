@@ -1,5 +1,6 @@
 /** Figures that are kept elsewhere, for Prometheus: read when they are asked for, so that nothing is counted twice. */
 import { Counter, Gauge, type Histogram, type Registry } from 'prom-client'
+import { ManyhostError } from './errors.ts'
 
 export type Labels = Readonly<Record<string, string | number>>
 
@@ -13,24 +14,137 @@ export type Figure = readonly [
   help: string,
 ]
 
-/** @param read called at each scrape; says all series anew */
-export function registerFigure(
+/** One figure of an owner, with the means to read it. Called at each scrape; says all series anew. */
+export type FigureSource = { readonly name: string; readonly figure: Figure } & (
+  | { readonly read: (add: Add) => void }
+  | { readonly buckets: () => Iterable<Buckets> }
+)
+
+/**
+ * Whose figures they are: the name of the label by which the second and further owners on one registry are told apart.
+ * The first one has no such label, so that series are what they were as long as there is one owner.
+ */
+export type Owner = 'session' | 'feed' | 'server' | 'provider'
+
+/** A metric of a registry that all owners there share. */
+interface Shared {
+  readonly metric: unknown
+  readonly sources: Map<Registration, FigureSource>
+}
+
+interface Registration {
+  /** 1, 2, ...: the least that was free. */
+  readonly number: number
+}
+
+interface Books {
+  readonly shared: Map<string, Shared>
+  /** Numbers that are taken, by the first name of a set of figures: those of one kind are numbered together. */
+  readonly numbers: Map<string, Set<number>>
+}
+
+const books = new WeakMap<Registry, Books>()
+
+/**
+ * Registers all figures of an owner with a registry, or none of them.
+ * @returns takes them out again; idempotent
+ * @throws ManyhostError MANYHOST_INVALID_OPTION where the registry has a metric of that name which is somebody else's
+ */
+export function registerFigures(
   registry: Registry,
-  name: string,
-  [kind, labels, help]: Figure,
-  read: (add: Add) => void,
-): void {
+  owner: Owner,
+  sources: readonly FigureSource[],
+): () => void {
+  const { shared, numbers: taken } = booksOf(registry)
+  for (const { name } of sources) {
+    const there = registry.getSingleMetric(name)
+    if (there !== undefined && shared.get(name)?.metric !== there) throw isTaken(name)
+  }
+  const kind = sources[0]?.name ?? ''
+  const numbers = taken.get(kind) ?? new Set()
+  taken.set(kind, numbers)
+  const registration: Registration = { number: firstFree(numbers) }
+  numbers.add(registration.number)
+  for (const source of sources) {
+    const { name } = source
+    // A registry that was cleared has forgotten the metric, and all who had figures there are gone with it.
+    if (registry.getSingleMetric(name) === undefined)
+      shared.set(name, create(registry, owner, source))
+    shared.get(name)?.sources.set(registration, source)
+  }
+  return () => {
+    numbers.delete(registration.number)
+    for (const { name } of sources) {
+      const one = shared.get(name)
+      if (!one?.sources.delete(registration) || one.sources.size > 0) continue
+      shared.delete(name)
+      if (registry.getSingleMetric(name) === one.metric) registry.removeSingleMetric(name)
+    }
+  }
+}
+
+function booksOf(registry: Registry): Books {
+  let found = books.get(registry)
+  if (!found) {
+    found = { shared: new Map(), numbers: new Map() }
+    books.set(registry, found)
+  }
+  return found
+}
+
+function firstFree(numbers: ReadonlySet<number>): number {
+  let number = 1
+  while (numbers.has(number)) number++
+  return number
+}
+
+function isTaken(name: string): ManyhostError {
+  return new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `registry: it has a metric ${name} already that is not of manyhost; give another registry, or none`,
+  )
+}
+
+function create(registry: Registry, owner: Owner, first: FigureSource): Shared {
+  const sources = new Map<Registration, FigureSource>()
+  const { name, figure } = first
+  if ('buckets' in first) {
+    const metric = histogram(name, figure, () => allBuckets(owner, sources))
+    registry.registerMetric(metric)
+    return { metric, sources }
+  }
+  const [kind, labels, help] = figure
   const make = kind === 'counter' ? Counter : Gauge
   const metric: Counter | Gauge = new make({
     name,
     help,
-    labelNames: labels.split(',').filter(Boolean),
+    labelNames: [...labels.split(',').filter(Boolean), owner],
     registers: [registry],
     collect() {
       metric.reset()
-      read((values, value) => metric.inc(values, value))
+      for (const [{ number }, source] of sources) {
+        const more = labelOf(owner, number)
+        if ('read' in source)
+          source.read((values, value) => metric.inc({ ...values, ...more }, value))
+      }
     },
   })
+  return { metric, sources }
+}
+
+function labelOf(owner: Owner, number: number): Labels {
+  return number === 1 ? {} : { [owner]: String(number) }
+}
+
+function* allBuckets(
+  owner: Owner,
+  sources: ReadonlyMap<Registration, FigureSource>,
+): Generator<Buckets> {
+  for (const [{ number }, source] of sources) {
+    if (!('buckets' in source)) continue
+    const more = labelOf(owner, number)
+    for (const one of source.buckets()) yield { ...one, labels: { ...one.labels, ...more } }
+  }
 }
 
 export interface Sample {
@@ -63,14 +177,12 @@ export interface Buckets {
 /**
  * prom-client's own histogram takes each value with its labels, which costs more than a request or a message may; its
  * registry asks a metric for no more than `get()`.
- * @param read called at each scrape
  */
-export function registerHistogram(
-  registry: Registry,
+function histogram(
   name: string,
   [, , help]: Figure,
   read: () => Iterable<Buckets>,
-): void {
+): Histogram<string> {
   const metric = {
     name,
     help,
@@ -85,7 +197,7 @@ export function registerHistogram(
     }),
     reset() {},
   }
-  registry.registerMetric(metric as unknown as Histogram<string>)
+  return metric as unknown as Histogram<string>
 }
 
 /** Cumulative, as the exposition format has it. */

@@ -1,5 +1,5 @@
 /** The public door. The session that users get is put together here: the core, processes by default, metrics, feed. */
-import type { Registry } from 'prom-client'
+import { Registry } from 'prom-client'
 import { processes } from '../providers/process/index.ts'
 import type { CloseOptions } from './cluster/cluster.ts'
 import { Feed } from './feed/broker.ts'
@@ -10,7 +10,10 @@ import { Session as Core, type SessionOptions as CoreOptions } from './session.t
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions extends CoreOptions {
-  /** Where the metrics are registered. @default a new registry */
+  /**
+   * Where the metrics are registered; `close()` takes them out again. Sessions may share one: the series of the second
+   * and further ones have the label `session`. @default a new registry
+   */
   readonly registry?: Registry
   /**
    * Tells what happens in the session on the channels of a feed, `manyhost.instance` and so on: options of one, which
@@ -26,22 +29,34 @@ export class Session extends Core {
   /** Where it says what happens; undefined without the option. */
   readonly feed: Feed | undefined
   readonly #ownsFeed: boolean
+  readonly #removeMetrics: () => void
 
-  constructor({ registry, feed, ...options }: SessionOptions = {}) {
+  constructor({ registry = new Registry(), feed, ...options }: SessionOptions = {}) {
     super({ provider: processes(), ...options })
-    this.metrics = sessionMetrics(() => this.clusters, registry)
+    this.metrics = registry
     this.#ownsFeed = feed !== undefined && !(feed instanceof Feed)
-    this.feed =
-      feed === undefined || feed instanceof Feed
-        ? feed
-        : new Feed({ registry: this.metrics, ...feed })
+    this.#removeMetrics = sessionMetrics(() => this.clusters, registry)
+    try {
+      this.feed =
+        feed === undefined || feed instanceof Feed ? feed : new Feed({ registry, ...feed })
+    } catch (error) {
+      this.#removeMetrics()
+      throw error
+    }
     if (this.feed) publishTo(this.feed, this)
   }
 
-  /** As the core's; the feed that was made for it ends last, so that the end is told, too. */
+  /**
+   * As the core's. Its metrics leave the registry when all has ended; the feed that was made for it ends last, so that
+   * the end is told, too.
+   */
   override async close(options: CloseOptions = {}): Promise<void> {
-    await super.close(options)
-    if (this.#ownsFeed) await this.feed?.close()
+    try {
+      await super.close(options)
+    } finally {
+      this.#removeMetrics()
+      if (this.#ownsFeed) await this.feed?.close()
+    }
   }
 }
 

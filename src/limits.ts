@@ -1,11 +1,9 @@
 /** Options of the session, its client and its dispatcher, with defaults and ranges. */
 import type { HeadersLike } from './dispatch/facts.ts'
-import type { ResendPolicy } from './dispatch/settings.ts'
-import { callback, checkOptions, milliseconds, rule, text, whole } from './options.ts'
+import { ROUTING_RULES } from './dispatch/routing.ts'
+import { callback, checkOptions, milliseconds, rule, whole } from './options.ts'
 import type { Provider } from './provider.ts'
 import { isProvider } from './service.ts'
-
-const RESEND = ['always', 'idempotent', 'never']
 
 /** Every option of `new Session`. README's table is held against this one by a test. */
 export const SESSION_RULES = {
@@ -31,19 +29,7 @@ export const SESSION_RULES = {
   random: callback<() => number>('a function that gives numbers in [0, 1)'),
 } as const
 
-export const ROUTING_RULES = {
-  priority: rule<number>('a finite number', undefined, (value) =>
-    Number.isFinite(value) ? (value as number) : undefined,
-  ),
-  affinity: text('a string'),
-  resend: rule<ResendPolicy>("'always', 'idempotent', 'never'", undefined, (value) =>
-    RESEND.includes(value as string) ? (value as ResendPolicy) : undefined,
-  ),
-  idempotencyKey: text('a non-empty string', (value) => value !== ''),
-  timeout: rule<number>('milliseconds from 0 up (0: no limit)', undefined, (value) =>
-    typeof value === 'number' && value >= 0 ? value : undefined,
-  ),
-} as const
+export { ROUTING_RULES }
 
 /** Every option of `session.client`. README's table is held against this one by a test. */
 export const CLIENT_RULES = {

@@ -2,13 +2,14 @@
  * The session's figures for Prometheus, read when they are asked for: nothing is counted twice, and a session whose
  * metrics nobody reads pays nothing for them.
  */
-import { Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import type { InstanceState } from './events.ts'
 import {
   type Add,
+  type Buckets,
   type Figure,
-  registerFigure,
-  registerHistogram,
+  type FigureSource,
+  registerFigures,
   type SampleExemplar,
 } from './figures.ts'
 import { BUCKETS, type Cluster, type Exemplar, type Exemplars, type Histogram } from './inside.ts'
@@ -110,38 +111,43 @@ const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Measured>> = 
   manyhost_start_duration_seconds: ({ starts }) => ({ histogram: starts.duration }),
 }
 
-/** Registers all metrics of the clusters with a registry, a new one unless one is given. */
-export function sessionMetrics(
-  clusters: () => readonly Cluster[],
-  registry = new Registry(),
-): Registry {
-  for (const [name, figure] of Object.entries(METRICS)) {
+/**
+ * Registers all metrics of the clusters with a registry.
+ * @returns takes them out again
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function sessionMetrics(clusters: () => readonly Cluster[], registry: Registry): () => void {
+  const sources = Object.entries(METRICS).map(([name, figure]): FigureSource => {
     const values = SIMPLE[name as MetricName]
-    const measured = HISTOGRAMS[name as MetricName]
     if (values) {
-      registerFigure(registry, name, figure, (add) => {
+      const read = (add: Add): void => {
         for (const cluster of clusters()) {
           values(cluster, (labels, value) => add({ service: cluster.url, ...labels }, value))
         }
-      })
-    } else if (measured) {
-      registerHistogram(registry, name, figure, () =>
-        clusters().map((cluster) => {
-          const { histogram, exemplars } = measured(cluster)
-          const { counts, sum, count } = histogram
-          return {
-            labels: { service: cluster.url },
-            bounds: BUCKETS,
-            counts,
-            sum: sum / 1_000,
-            count,
-            exemplarOf: (bucket) => shown(exemplars?.of(bucket)),
-          }
-        }),
-      )
+      }
+      return { name, figure, read }
     }
+    const measured = HISTOGRAMS[name as MetricName] as (cluster: Cluster) => Measured
+    return {
+      name,
+      figure,
+      buckets: () => clusters().map((cluster) => bucketsOf(cluster, measured)),
+    }
+  })
+  return registerFigures(registry, 'session', sources)
+}
+
+function bucketsOf(cluster: Cluster, measured: (cluster: Cluster) => Measured): Buckets {
+  const { histogram, exemplars } = measured(cluster)
+  const { counts, sum, count } = histogram
+  return {
+    labels: { service: cluster.url },
+    bounds: BUCKETS,
+    counts,
+    sum: sum / 1_000,
+    count,
+    exemplarOf: (bucket) => shown(exemplars?.of(bucket)),
   }
-  return registry
 }
 
 /** Characters that the labels of an exemplar may have together, names and values (OpenMetrics 1.0, exemplars). */

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { isWholeAnyway } from './connector.ts'
 import type { RequestFacts, Sink } from './dispatch/exchange.ts'
+import { blameOf, reasonOf } from './dispatch/verdict.ts'
 import { asError, describe, ManyhostError } from './errors.ts'
 import type { Flow } from './intake.ts'
 import { after, type Timer } from './time.ts'
@@ -123,7 +124,9 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
     this.#cancelled = error
     const { method, path, body } = this.#facts
     const bodyError = body !== null && typeof body === 'object' && 'error' in body && body.error
-    const code = this.#status > 0 ? 'MANYHOST_RESPONSE_INTERRUPTED' : 'MANYHOST_ATTEMPT_FAILED'
+    const hasHead = this.#status > 0
+    const broken = hasHead ? 'MANYHOST_RESPONSE_INTERRUPTED' : 'MANYHOST_ATTEMPT_FAILED'
+    const code = reasonOf(error, true, hasHead) === 'caller' ? blameOf(error) : broken
     this.#sink.onError(
       bodyError ||
         new ManyhostError(code, `${method} ${this.#origin}${path}: ${describe(error)}`, {

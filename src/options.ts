@@ -186,13 +186,23 @@ export function checkOptions(where: string, given: unknown, rules: Rules): Recor
       throw invalid(`${where}: unknown option '${name}'; known: ${Object.keys(rules).join(', ')}`)
     }
     if (value === undefined) continue
-    const result = one.parse(value)
-    if (result === undefined) {
-      throw invalid(`${where}: ${name} must be ${one.range}, got ${show(value)}`)
-    }
-    parsed[name] = result
+    parsed[name] = checkOption(where, name, value, one)
   }
   return parsed
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function checkOption(
+  where: string,
+  name: string,
+  value: unknown,
+  one: Rule<unknown>,
+): unknown {
+  const result = one.parse(value)
+  if (result === undefined) {
+    throw invalid(`${where}: ${name} must be ${one.range}, got ${show(value)}`)
+  }
+  return result
 }
 
 function invalid(message: string): ManyhostError {

@@ -1,6 +1,7 @@
 /** What callers of the client may give, and where a URL leads. */
 import type { Body } from './dispatch/body.ts'
 import { flattenHeaders, type HeadersLike, type RequestRouting } from './dispatch/facts.ts'
+import { checkHeaders, isFieldValue, isToken } from './dispatch/valid.ts'
 import { ManyhostError } from './errors.ts'
 
 export type QueryLike =
@@ -33,10 +34,6 @@ export interface RequestOptions extends RequestRouting {
 
 /** Those that need no second look. CONNECT is none of them: the client has nothing to hand a tunnel over by. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
-/** RFC 9110 section 5.6.2. */
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-/** RFC 9110 section 5.5: no control characters but the tab, nothing beyond latin1. */
-const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
 /**
  * A method as it goes on the wire.
@@ -45,7 +42,7 @@ const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 export function methodOf(given: unknown): string {
   if (METHODS.has(given as string)) return given as string
   const method = String(given).toUpperCase()
-  if (typeof given === 'string' && TOKEN.test(method) && method !== 'CONNECT') return method
+  if (typeof given === 'string' && isToken(method) && method !== 'CONNECT') return method
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
     `method must be a token such as GET, and not CONNECT, got ${JSON.stringify(given)}`,
@@ -53,7 +50,17 @@ export function methodOf(given: unknown): string {
 }
 
 /**
- * Names and values in turn. Refused here, not by undici when the request has waited for its turn.
+ * Headers that are given before there is a request: the client's defaults, those of a task that is kept.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_REQUEST
+ */
+export function sendableHeaders(given: HeadersLike): string[] {
+  const flat = checkedHeaders(given)
+  checkHeaders(flat.slice())
+  return flat
+}
+
+/**
+ * Names and values in turn.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function checkedHeaders(given: HeadersLike): string[] {
@@ -61,9 +68,9 @@ export function checkedHeaders(given: HeadersLike): string[] {
   for (let index = 0; index < flat.length; index += 2) {
     const name = flat[index] as string
     const value = flat[index + 1] as string
-    if (TOKEN.test(name) && FIELD_VALUE.test(value)) continue
-    const what = TOKEN.test(name) ? `the value of ${name}` : 'a name'
-    const got = JSON.stringify(TOKEN.test(name) ? value : name)
+    if (isToken(name) && isFieldValue(value)) continue
+    const what = isToken(name) ? `the value of ${name}` : 'a name'
+    const got = JSON.stringify(isToken(name) ? value : name)
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
       `headers: ${what} has characters that no header can have: ${got}`,

@@ -95,7 +95,8 @@ export class Response {
   get body(): ReadableStream<Uint8Array> | null {
     if (this.#stream === undefined) {
       const none = this.status === 204 || this.status === 304
-      this.#stream = none || this.#used ? null : streamOf(this.#intake)
+      if (this.#used && !none) return spentStream()
+      this.#stream = none ? null : streamOf(this.#intake)
       if (this.#stream) {
         // The stream may outlive the response that it is from.
         abandoned.unregister(this)
@@ -236,6 +237,13 @@ function streamOf(intake: Intake): ReadableStream<Uint8Array> {
     // 0: nothing is pulled before somebody reads, so that a body that nobody reads can be told from one that is read.
     { highWaterMark: 0, size: (chunk) => chunk.byteLength },
   )
+}
+
+/** What `body` is once the body was read otherwise: who reads or sends it learns that it is used. */
+function spentStream(): ReadableStream<Uint8Array> {
+  const stream = new ReadableStream<Uint8Array>()
+  void stream.cancel()
+  return stream
 }
 
 async function collectStream(stream: ReadableStream<Uint8Array>): Promise<Buffer> {

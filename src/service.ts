@@ -3,6 +3,7 @@ import type { ClusterSettings, HealthSettings, OnStop } from './cluster/settings
 import { HEADER_SIZE } from './connector.ts'
 import type { Pick as PickTarget } from './dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
+import { isPath } from './dispatch/valid.ts'
 import { ManyhostError } from './errors.ts'
 import {
   callback,
@@ -64,7 +65,11 @@ export interface ServiceOptions {
   readonly resources?: { cpus?: number; memory?: number }
 }
 
-const path = text("a path that begins with '/'", (value) => value.startsWith('/'))
+/** Sent as it is: what undici would refuse, each probe of an instance would fail by. */
+const path = text(
+  "a path that begins with '/', as in a request",
+  (value) => value.startsWith('/') && isPath(value, 'GET'),
+)
 
 /** Every option with its range and default. README's table is held against this one by a test. */
 export const SERVICE_RULES = {

@@ -22,6 +22,7 @@ import {
   mapped,
 } from './map.ts'
 import { parseOptions } from './options.ts'
+import { steadyPool } from './pool.ts'
 import type { Provider, Startup } from './provider.ts'
 import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
@@ -53,7 +54,11 @@ export class Session implements AsyncDisposable {
   /** All that are not closed yet: also those that take over, give way or were taken away. */
   readonly #clusters = new Set<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>()
-  readonly #network = new Agent({ connect: connector(), maxHeaderSize: HEADER_SIZE })
+  readonly #network = new Agent({
+    connect: connector(),
+    maxHeaderSize: HEADER_SIZE,
+    factory: steadyPool,
+  })
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
   /** With what ends the telling of their agents. */

@@ -18,6 +18,8 @@ const FILES: Record<string, readonly string[]> = {
     'connector',
     // What the connector reads of answers.
     'heads',
+    'dict',
+    'pool',
     'version',
     'figures',
     'messages',

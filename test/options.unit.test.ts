@@ -28,7 +28,11 @@ describe('a bad option of a service', () => {
     ['maxSize', [-1, 0.5, '8'], `${whole} 0 up, or Infinity`],
     ['concurrency', [0, -1, 1.5], `${whole} 1 up`],
     ['maxStarting', [0], `${whole} 1 up`],
-    ['ready', ['health', '', 1], "a path that begins with '/'"],
+    [
+      'ready',
+      ['health', '', 1, '/a b', '/\n', '/\u20ac'],
+      "a path that begins with '/', as in a request",
+    ],
     ['health', [true, '/health', null], '{ path, interval, threshold }'],
     ['startTimeout', [0, -1, Number.NaN, '1s', Number.POSITIVE_INFINITY], 'milliseconds above 0'],
     // Of these 0 is the shortest: taken for it, Infinity would cut at once what was to have all the time there is.
@@ -79,6 +83,7 @@ describe('a bad option of a service', () => {
     [{ health: { path: '/h', interval: 0 } }, /interval must be milliseconds above 0, got 0/],
     [{ health: { path: '/h', treshold: 1 } }, /unknown option 'treshold'; known: path, interval/],
     [{ health: { interval: 5 } }, /health.path is missing/],
+    [{ health: { path: '/a b' } }, /path must be a path that begins with '\/', as in a request/],
     [{ hedge: { after: 0 } }, /after must be milliseconds above 0, or 'p95', got 0/],
     [{ hedge: {} }, /hedge.after is missing/],
     [{ resources: { cpus: -1 } }, /cpus must be a number above 0, got -1/],

@@ -60,10 +60,11 @@ class Agents implements AgentsProvider {
     'resources',
   ])
   readonly #hub: Hub
+  readonly #removeMetrics: (() => void) | undefined
 
   constructor(settings: AgentsSettings, key: Key) {
     this.#hub = new Hub(settings, key)
-    if (settings.registry) registerMetrics(settings.registry, this.#hub)
+    this.#removeMetrics = settings.registry && registerMetrics(settings.registry, this.#hub)
   }
 
   get agents(): readonly AgentFacts[] {
@@ -103,8 +104,9 @@ class Agents implements AgentsProvider {
     return this.#hub.start(spec, wishOf(spec), signal)
   }
 
-  close(): Promise<void> {
-    return this.#hub.close()
+  async close(): Promise<void> {
+    await this.#hub.close()
+    this.#removeMetrics?.()
   }
 }
 

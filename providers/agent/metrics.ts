@@ -1,6 +1,6 @@
 /** The hub's figures for Prometheus, read when they are asked for. No label is an agent's name: those have no bound. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigure } from '../../src/figures.ts'
+import { type Add, type Figure, registerFigures } from '../../src/figures.ts'
 import type { Hub } from './hub.ts'
 
 /** Name, kind, labels and meaning; docs/agents.md is held against this one by a test. */
@@ -36,9 +36,11 @@ const READS: Record<keyof typeof AGENT_METRICS, (hub: Hub, add: Add) => void> = 
   manyhost_agent_fenced_total: ({ counts }, add) => add({}, counts.fenced),
 }
 
-export function registerMetrics(registry: Registry, hub: Hub): void {
-  for (const [name, figure] of Object.entries(AGENT_METRICS)) {
+/** @returns takes them out again */
+export function registerMetrics(registry: Registry, hub: Hub): () => void {
+  const sources = Object.entries(AGENT_METRICS).map(([name, figure]) => {
     const read = READS[name as keyof typeof AGENT_METRICS]
-    registerFigure(registry, name, figure, (add) => read(hub, add))
-  }
+    return { name, figure, read: (add: Add) => read(hub, add) }
+  })
+  return registerFigures(registry, 'provider', sources)
 }

@@ -1,4 +1,6 @@
 /** What a peer says, taken for what it is meant to be or refused. */
+
+import { dict } from '../../src/dict.ts'
 import { ManyhostError } from '../../src/errors.ts'
 import type { Exit, ListenOn } from '../../src/provider.ts'
 
@@ -36,7 +38,7 @@ export function fields(value: unknown): Record<string, unknown> {
 export function textFields(value: unknown): Record<string, string> {
   const given = fields(value)
   if (Object.values(given).every((one) => typeof one === 'string')) {
-    return given as Record<string, string>
+    return dict(given as Record<string, string>)
   }
   throw refused('an object of texts', value)
 }

@@ -1,6 +1,6 @@
 /** What instances cost: what nodes have asked for, and was granted. */
-import { Counter, type Registry } from 'prom-client'
-import { type Figure, registerFigure } from '../../src/figures.ts'
+import type { Registry } from 'prom-client'
+import { type Add, type Figure, registerFigures } from '../../src/figures.ts'
 
 /** Name, kind, labels and meaning of each. docs/golem.md's table is held against this one by a test. */
 export const GOLEM_METRICS = {
@@ -37,25 +37,37 @@ export class Costs {
   readonly #budget: number
   #spent = 0
   #isShort = false
-  readonly #granted: Counter | undefined
-  readonly #refused: Counter | undefined
-  readonly #agreements: Counter | undefined
+  /** By service, in GLM. */
+  readonly #granted = new Map<string, number>()
+  readonly #refused = new Map<string, number>()
+  /** By service and outcome. */
+  readonly #agreements = new Map<string, Map<Outcome, number>>()
+  /** Takes the metrics out of their registry. Idempotent. */
+  readonly close: () => void
 
   constructor(budget: number, registry: Registry | undefined, facts: Facts) {
     this.#budget = budget
-    if (!registry) return
-    const counter = (name: keyof typeof GOLEM_METRICS): Counter => {
-      const [, labels, help] = GOLEM_METRICS[name]
-      return new Counter({ name, help, labelNames: labels.split(','), registers: [registry] })
+    const ofServices = (sums: ReadonlyMap<string, number>) => (add: Add) => {
+      for (const [service, sum] of sums) add({ service }, sum)
     }
-    this.#granted = counter('manyhost_golem_cost_glm_total')
-    this.#refused = counter('manyhost_golem_cost_refused_glm_total')
-    this.#agreements = counter('manyhost_golem_agreements_total')
-    const gauge = (name: keyof typeof GOLEM_METRICS, read: () => number): void =>
-      registerFigure(registry, name, GOLEM_METRICS[name], (add) => add({}, read()))
-    gauge('manyhost_golem_cost_left_glm', () => this.left)
-    gauge('manyhost_golem_rented', facts.rented)
-    gauge('manyhost_golem_avoided', facts.avoided)
+    const reads: Record<keyof typeof GOLEM_METRICS, (add: Add) => void> = {
+      manyhost_golem_cost_glm_total: ofServices(this.#granted),
+      manyhost_golem_cost_refused_glm_total: ofServices(this.#refused),
+      manyhost_golem_cost_left_glm: (add) => add({}, this.left),
+      manyhost_golem_agreements_total: (add) => {
+        for (const [service, outcomes] of this.#agreements) {
+          for (const [outcome, count] of outcomes) add({ service, outcome }, count)
+        }
+      },
+      manyhost_golem_rented: (add) => add({}, facts.rented()),
+      manyhost_golem_avoided: (add) => add({}, facts.avoided()),
+    }
+    const sources = Object.entries(GOLEM_METRICS).map(([name, figure]) => ({
+      name,
+      figure,
+      read: reads[name as keyof typeof GOLEM_METRICS],
+    }))
+    this.close = registry ? registerFigures(registry, 'provider', sources) : () => undefined
   }
 
   /** What is left of the budget, in GLM. */
@@ -77,17 +89,23 @@ export class Costs {
     }
     bill.granted += more
     this.#spent += more
-    this.#granted?.inc({ service: bill.service }, more)
+    addTo(this.#granted, bill.service, more)
     return true
   }
 
   refuse(bill: Bill, total: number): void {
-    this.#refused?.inc({ service: bill.service }, Math.max(0, total - bill.granted))
+    addTo(this.#refused, bill.service, Math.max(0, total - bill.granted))
   }
 
   count(service: string, outcome: Outcome): void {
-    this.#agreements?.inc({ service, outcome })
+    const outcomes = this.#agreements.get(service) ?? new Map<Outcome, number>()
+    this.#agreements.set(service, outcomes)
+    addTo(outcomes, outcome, 1)
   }
+}
+
+function addTo<K>(sums: Map<K, number>, key: K, more: number): void {
+  sums.set(key, (sums.get(key) ?? 0) + more)
 }
 
 export interface Price {

@@ -348,6 +348,14 @@ export class Market {
 
   /** To be called when all machines were given back: pays, and releases what is left of the budget. */
   async close(): Promise<void> {
+    try {
+      await this.#close()
+    } finally {
+      this.#costs.close()
+    }
+  }
+
+  async #close(): Promise<void> {
     const opening = this.#open
     if (!opening) return
     const open = await opening.catch(() => undefined)

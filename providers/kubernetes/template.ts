@@ -1,5 +1,6 @@
 /** What a user wants of a pod, laid over what this provider makes of it. */
 import { parse } from 'yaml'
+import { dict } from '../../src/dict.ts'
 
 /** Parts of a Pod, as its manifest has them. */
 export interface Template {
@@ -37,7 +38,7 @@ export function readTemplate(value: unknown): Template | undefined {
 export function overlay(base: unknown, over: unknown): unknown {
   if (over === undefined) return base
   if (isMapping(base) && isMapping(over)) {
-    const merged: Record<string, unknown> = { ...base }
+    const merged = dict<unknown>(base)
     for (const [name, value] of Object.entries(over)) {
       if (value === null) delete merged[name]
       else merged[name] = overlay(merged[name], value)

@@ -1,7 +1,8 @@
 /** A request to the virtual URL while it is a job: undici's side of it, without a connection. */
 import { STATUS_CODES } from 'node:http'
-import type { Dispatcher } from 'undici'
+import { type Dispatcher, errors } from 'undici'
 import { asError } from '../../src/errors.ts'
+import { after, type Timer } from '../../src/time.ts'
 import type { Place } from './place.ts'
 
 /** What a worker is told of the request beside its parameters. */
@@ -27,12 +28,22 @@ export class Call implements Dispatcher.DispatchController {
   #reason: Error | null = null
   #paused = false
   #rest: (() => void) | undefined
+  readonly #headersTimeout: number
+  #timer: Timer | undefined
 
-  constructor(facts: CallFacts, place: Place, handler: Handler, onOver: () => void) {
+  /** @param headersTimeout milliseconds that a worker may take, where the caller says so; 0 is no limit */
+  constructor(
+    facts: CallFacts,
+    place: Place,
+    handler: Handler,
+    onOver: () => void,
+    headersTimeout: number,
+  ) {
     this.facts = facts
     this.place = place
     this.#handler = handler
     this.#onOver = onOver
+    this.#headersTimeout = headersTimeout
   }
 
   /**
@@ -42,6 +53,11 @@ export class Call implements Dispatcher.DispatchController {
   begin(): boolean {
     if (this.#state !== 'waiting') return this.#state === 'running'
     this.#state = 'running'
+    if (this.#headersTimeout > 0) {
+      const text = `no result within ${this.#headersTimeout} ms`
+      const expire = (): void => this.fail(new errors.HeadersTimeoutError(text))
+      this.#timer = after(this.#headersTimeout, expire)
+    }
     try {
       this.#handler.onRequestStart?.(this, {})
     } catch (thrown) {
@@ -53,6 +69,7 @@ export class Call implements Dispatcher.DispatchController {
 
   answer(status: number, body: string, headers: Readonly<Record<string, string>>): void {
     if (!this.begin()) return
+    this.#timer?.clear()
     const bytes = Buffer.from(body)
     const all = { ...headers, 'content-length': String(bytes.length) }
     this.rawHeaders = Object.entries(all).flat()
@@ -74,6 +91,7 @@ export class Call implements Dispatcher.DispatchController {
   fail(error: Error): void {
     if (this.#state === 'over') return
     this.#state = 'over'
+    this.#timer?.clear()
     this.#reason = error
     this.#handler.onResponseError?.(this, error)
     this.#onOver()

@@ -32,8 +32,9 @@ async function post(
   options: Options,
   handler: Dispatcher.DispatchHandler,
 ): Promise<void> {
-  const make = (facts: CallFacts) => (over: () => void) => new Call(facts, place, handler, over)
-  const { path, method } = options
+  const { path, method, headersTimeout } = options
+  const make = (facts: CallFacts) => (over: () => void) =>
+    new Call(facts, place, handler, over, headersTimeout ?? 0)
   let facts: CallFacts = { method, path, parameters: 'null' }
   try {
     const parameters = await parametersOf(options, bodySize)

@@ -1,6 +1,6 @@
 /** Figures for Prometheus, read from the hub when they are asked for. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigure } from '../../src/figures.ts'
+import { type Add, type Figure, registerFigures } from '../../src/figures.ts'
 import type { Hub } from './hub.ts'
 import type { Service } from './service.ts'
 
@@ -51,15 +51,18 @@ const READS: Record<keyof typeof PULL_METRICS, Read> = {
   manyhost_pull_waiting: ({ waiters }, add) => add({}, waiters.size),
 }
 
-export function registerMetrics(registry: Registry, hub: () => Hub | undefined): void {
-  for (const [name, figure] of Object.entries(PULL_METRICS)) {
-    const read = READS[name as keyof typeof PULL_METRICS]
-    registerFigure(registry, name, figure, (add) => {
+/** @returns takes them out again */
+export function registerMetrics(registry: Registry, hub: () => Hub | undefined): () => void {
+  const sources = Object.entries(PULL_METRICS).map(([name, figure]) => {
+    const readOne = READS[name as keyof typeof PULL_METRICS]
+    const read = (add: Add): void => {
       for (const one of hub()?.services.values() ?? []) {
         // By name and the beginning of the id: names need not be unique.
         const service = `${one.row.name}:${one.row.id.slice(0, 8)}`
-        read(one, (labels, value) => add({ ...labels, service }, value))
+        readOne(one, (labels, value) => add({ ...labels, service }, value))
       }
-    })
-  }
+    }
+    return { name, figure, read }
+  })
+  return registerFigures(registry, 'provider', sources)
 }

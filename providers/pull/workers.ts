@@ -53,6 +53,7 @@ class Workers implements WorkersProvider {
   #hub: Hub | undefined
   #failure: Error | undefined
   #isClosed = false
+  readonly #removeMetrics: (() => void) | undefined
 
   constructor(settings: WorkersSettings) {
     this.#settings = settings
@@ -65,7 +66,8 @@ class Workers implements WorkersProvider {
       maxWait: Math.floor(maxWait / 1_000),
       about,
     })
-    if (settings.registry) registerMetrics(settings.registry, () => this.#hub)
+    const { registry } = settings
+    this.#removeMetrics = registry && registerMetrics(registry, () => this.#hub)
   }
 
   readonly handler = (request: IncomingMessage, response: ServerResponse): void => {
@@ -188,6 +190,7 @@ class Workers implements WorkersProvider {
     this.#isClosed = true
     const opened = await this.#opening?.catch(() => undefined)
     this.#hub?.close()
+    this.#removeMetrics?.()
     await opened?.door?.close()
   }
 }

@@ -1,8 +1,9 @@
 /** Slurm by slurmrestd: over a unix socket, or TCP with a token. */
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
-import { Pool } from 'undici'
+import type { Pool } from 'undici'
 import { describe } from '../../src/errors.ts'
+import { steadyPool } from '../../src/pool.ts'
 import { isRecord } from '../far/options.ts'
 import { environment } from './commands.ts'
 import type { Controller, Job, Submission } from './controller.ts'
@@ -20,8 +21,8 @@ export class Rest implements Controller {
     const { rest = '' } = settings
     const timeouts = { headersTimeout: 30_000, bodyTimeout: 30_000, connections: 8, pipelining: 1 }
     this.#pool = rest.startsWith('unix:')
-      ? new Pool('http://localhost', { ...timeouts, connect: { socketPath: rest.slice(5) } })
-      : new Pool(new URL(rest).origin, timeouts)
+      ? steadyPool('http://localhost', { ...timeouts, connect: { socketPath: rest.slice(5) } })
+      : steadyPool(new URL(rest).origin, timeouts)
   }
 
   async submit({ name, script, comment, cpus, memory }: Submission): Promise<string> {

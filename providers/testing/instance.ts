@@ -1,9 +1,10 @@
 /** One instance in this process: a node:http server that never listens, and the pool of connections to it. */
 import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { type buildConnector, Pool } from 'undici'
+import type { buildConnector, Pool } from 'undici'
 import { HEADER_SIZE, patient } from '../../src/connector.ts'
 import { asError, ManyhostError } from '../../src/errors.ts'
+import { steadyPool } from '../../src/pool.ts'
 import type { Exit, Running, StartSpec } from '../../src/provider.ts'
 import { after, type Timer } from '../../src/time.ts'
 import type { NodeRequest, Serve, Upgrade } from './handler.ts'
@@ -59,9 +60,8 @@ export class Instance implements Running, InProcessInstance {
         if (this.#begin(socket as Line)) upgrade(req, socket, head)
       })
     }
-    this.dispatcher = new Pool(`http://${new URL(spec.service).host}`, {
+    this.dispatcher = steadyPool(`http://${new URL(spec.service).host}`, {
       connections: Number.isFinite(spec.concurrency) ? spec.concurrency : null,
-      pipelining: 1,
       maxHeaderSize: spec.headerSize ?? HEADER_SIZE,
       headersTimeout: 0,
       bodyTimeout: 0,

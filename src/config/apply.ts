@@ -1,4 +1,6 @@
 /** Brings a session from one configuration to the next, without losing a request. */
+
+import { dict } from '../dict.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import type { ServiceOptions } from '../service.ts'
 import type { Session } from '../session.ts'
@@ -117,7 +119,7 @@ function sizeToKeep(session: Session, { url, size, options }: ServiceConfig): nu
 function left(old: Config, next: Config, failed: Applied['failed']): Config {
   const urls = new Set(failed.map(({ url }) => url))
   const kept = old.services.filter(({ url }) => urls.has(url))
-  const providers = { ...next.providers }
+  const providers = dict(next.providers)
   const before = kept.map((service) => {
     const provider = `${service.url} as it was`
     providers[provider] = { name: provider, ...providerOf(old, service) }

@@ -1,4 +1,6 @@
 /** Providers by name. What their options are, the caller knows: this room sees no provider. */
+
+import { dictOf } from '../dict.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import type { Rules } from '../options.ts'
 import { nearest } from './nearest.ts'
@@ -46,7 +48,7 @@ export class Providers {
   }
 
   get all(): Readonly<Record<string, ProviderConfig>> {
-    return Object.fromEntries(this.#known)
+    return dictOf(this.#known)
   }
 
   read(reader: Reader, node: Tree): void {

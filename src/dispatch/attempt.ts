@@ -102,7 +102,7 @@ export class Attempt extends Ticket implements Trip, Passenger {
 
   #dispatch(target: Target): void {
     const { facts } = this.exchange
-    const { body, upgrade } = facts
+    const { body, upgrade, connection } = facts
     const headers = this.number === 1 ? facts.headers : numbered(facts.headers, this.number)
     try {
       const options: Dispatcher.DispatchOptions & { servername: string } = {
@@ -115,6 +115,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
         upgrade: upgrade as string,
         // Else undici takes the `Host` header for it, which is a virtual one.
         servername: target.servername,
+        headersTimeout: connection?.headersTimeout ?? null,
+        bodyTimeout: connection?.bodyTimeout ?? null,
+        reset: (connection?.reset ?? null) as boolean,
       }
       target.dispatcher.dispatch(options, this)
     } catch (error) {
@@ -267,18 +270,19 @@ export class Attempt extends Ticket implements Trip, Passenger {
     this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NONE, socket, this)
   }
 
-  onError(error: Error): void {
-    if (isWholeAnyway(error, this.status)) return this.onComplete(null)
+  onError(thrown: Error): void {
+    if (isWholeAnyway(thrown, this.status)) return this.onComplete(null)
     if (this.#done) {
       this.#release()
       return
     }
     this.#done = true
     const reached = this.sent
-    if (reached && fateOf(error) === 'unsent') {
+    if (reached && fateOf(thrown) === 'unsent') {
       this.sent = false
       this.exchange.sent--
     }
+    const error = this.exchange.facts.connection ? ownTimeout(thrown, this.exchange) : thrown
     // Before the place is free: else the next in line would be given to the instance that has just failed.
     this.#referee.failed(this.target as Target, error, reached)
     this.#release()
@@ -298,6 +302,17 @@ export interface AttemptSink
   onFailed(attempt: Attempt, error: Error): void
   /** It never came to an instance: the queue's time was over, or the service ended. */
   onRefused(error: Error): void
+}
+
+/** undici's time limits, where the caller has set them: an end of the request, and not of one attempt. */
+function ownTimeout(error: Error, { facts }: Exchange): Error {
+  const { code } = error as { code?: unknown }
+  if (code !== 'UND_ERR_HEADERS_TIMEOUT' && code !== 'UND_ERR_BODY_TIMEOUT') return error
+  const isHead = code === 'UND_ERR_HEADERS_TIMEOUT'
+  const name = isHead ? 'headersTimeout' : 'bodyTimeout'
+  const what = isHead ? 'no answer began' : 'nothing more of the answer came'
+  const text = `${facts.method} ${facts.path}: ${what} within ${facts.connection?.[name]} ms (${name})`
+  return new ManyhostError('MANYHOST_TIMEOUT', text, { cause: error })
 }
 
 /** The headers of a later attempt: the last pair is `x-manyhost-attempt`. */

@@ -1,6 +1,8 @@
 /** What callers give as a body, brought to the three kinds that the data plane knows: text, bytes, or a `Replay`. */
+import { Readable } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
 import { type BodySource, Replay } from './replay.ts'
+import { usedUp } from './used.ts'
 
 /** A body: text, bytes, chunks, a form, or a function that gives a new one of these for each attempt. */
 export type Body =
@@ -33,11 +35,13 @@ export interface PreparedBody {
   readonly body: string | Uint8Array | Replay | null
   /** The `Content-Type` that goes with it, where it says so itself. */
   readonly type: string | undefined
+  /** Bytes of it, where they are known before it is read and undici would not find out. */
+  readonly length?: number | undefined
 }
 
 const NO_BODY: PreparedBody = { body: null, type: undefined }
 
-/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+/** @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_BODY_FAILED for a body that was read already */
 export function prepareBody(body: unknown, { replayLimit, keep }: BodyKeeping): PreparedBody {
   if (body === null || body === undefined) return NO_BODY
   if (typeof body === 'string' || body instanceof Uint8Array) return { body, type: undefined }
@@ -55,6 +59,7 @@ export function prepareBody(body: unknown, { replayLimit, keep }: BodyKeeping): 
     return {
       body: new Replay(() => body.stream(), replayLimit, keep),
       type: body.type || undefined,
+      length: body.size,
     }
   }
   if (isFormData(body)) {
@@ -63,12 +68,34 @@ export function prepareBody(body: unknown, { replayLimit, keep }: BodyKeeping): 
     const type = encoded.headers.get('content-type') ?? undefined
     return { body: new Replay(encoded.body as unknown as BodySource, replayLimit, keep), type }
   }
-  if (typeof body === 'object' && (Symbol.asyncIterator in body || Symbol.iterator in body)) {
-    return { body: new Replay(body as BodySource, replayLimit, keep), type: undefined }
+  if (typeof body === 'object') {
+    const source = isOldStream(body) ? new Readable().wrap(body) : body
+    if (Symbol.asyncIterator in source || Symbol.iterator in source) {
+      const why = usedUp(source)
+      if (why !== undefined) throw bodyFailed(why)
+      return { body: new Replay(source as BodySource, replayLimit, keep), type: undefined }
+    }
   }
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
     `body: a string, bytes, Blob, FormData, URLSearchParams, stream, (async) iterable or a function that gives one is allowed, got ${Object.prototype.toString.call(body)}`,
+  )
+}
+
+function bodyFailed(why: string): ManyhostError {
+  return new ManyhostError(
+    'MANYHOST_BODY_FAILED',
+    `the request's body cannot be sent: ${why}; give a new one, or a function that makes one`,
+  )
+}
+
+/** A stream of Node's first kind, without an iterator: `form-data` has such. */
+function isOldStream(body: object): body is NodeJS.ReadableStream {
+  return (
+    !(Symbol.asyncIterator in body) &&
+    typeof Reflect.get(body, 'pipe') === 'function' &&
+    typeof Reflect.get(body, 'on') === 'function' &&
+    Reflect.get(body, 'readable') !== false
   )
 }
 

@@ -184,6 +184,7 @@ function isCallers(error: Error): boolean {
   const code = String((error as { code?: unknown }).code ?? '')
   return (
     code === 'MANYHOST_BODY_FAILED' ||
+    code === 'MANYHOST_TIMEOUT' ||
     code === 'UND_ERR_INVALID_ARG' ||
     code === 'UND_ERR_NOT_SUPPORTED' ||
     code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'

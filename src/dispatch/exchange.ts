@@ -34,6 +34,16 @@ export interface Trip {
   resume(): void
 }
 
+/** What a user of the dispatcher asks of the connection to the instance, by undici's own options; null: nothing. */
+export interface ConnectionOptions {
+  /** Milliseconds from the sending of the request to the head of its answer; 0 is no limit. */
+  readonly headersTimeout: number | null
+  /** Milliseconds between two parts of the answer's body; 0 is no limit. */
+  readonly bodyTimeout: number | null
+  /** Whether the connection is closed after the answer. */
+  readonly reset: boolean | null
+}
+
 /** What the caller asks for; the rest comes from the service's settings. */
 export interface RequestFacts {
   readonly method: string
@@ -50,6 +60,7 @@ export interface RequestFacts {
   readonly keyed?: boolean | undefined
   /** Milliseconds for all attempts together, to the end of the answer's body; 0 is no limit. */
   readonly timeout?: number | undefined
+  readonly connection?: ConnectionOptions | undefined
   readonly id: string
 }
 

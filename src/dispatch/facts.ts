@@ -2,11 +2,26 @@
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../errors.ts'
 import type { PreparedBody } from './body.ts'
-import type { RequestFacts } from './exchange.ts'
+import type { ConnectionOptions, RequestFacts } from './exchange.ts'
+import { Replay } from './replay.ts'
 import type { ResendPolicy } from './settings.ts'
+import {
+  type CheckedHeaders,
+  checkHeaders,
+  checkLength,
+  checkTarget,
+  invalidRequest,
+  isFieldValue,
+  otherLength,
+} from './valid.ts'
 import { isIdempotent } from './verdict.ts'
 
-export type HeaderValue = string | number | readonly (string | number)[] | null | undefined
+export type HeaderValue =
+  | string
+  | number
+  | readonly (string | number | null | undefined)[]
+  | null
+  | undefined
 
 /** Headers by name (several values in an array), as pairs, or names and values in turn. */
 export type HeadersLike =
@@ -27,22 +42,62 @@ export interface RequestRouting {
   readonly timeout?: number | undefined
 }
 
-/** Appends what the caller gave to `flat`, names and values in turn; repeated ones stay repeated. */
-export function flattenHeaders(given: HeadersLike, flat: string[] = []): string[] {
+/**
+ * What the caller gave as names and values in turn; repeated ones stay repeated.
+ * @param nothing what null stands for: no header, or one without a value, as undici has it
+ * @throws ManyhostError MANYHOST_INVALID_REQUEST
+ */
+export function flattenHeaders(
+  given: HeadersLike,
+  nothing: 'absent' | 'empty' = 'absent',
+): string[] {
+  if (typeof given !== 'object' || given === null) {
+    throw invalidRequest(`headers: expected an object or an array, got ${typeof given}`)
+  }
+  const flat: string[] = []
   if (Array.isArray(given) && typeof given[0] === 'string') {
     if (given.length % 2 !== 0) throw oddHeaders(given.length)
-    for (const text of given) flat.push(String(text))
-    return flat
-  }
-  const pairs = isIterable(given)
-    ? given
-    : Object.entries(given as Readonly<Record<string, HeaderValue>>)
-  for (const [name, value] of pairs) {
-    if (value === undefined || value === null) continue
-    if (Array.isArray(value)) for (const one of value) flat.push(name, String(one))
-    else flat.push(name, String(value))
+    for (let i = 0; i < given.length; i += 2) add(flat, given[i], given[i + 1], nothing)
+  } else if (isIterable(given)) {
+    for (const pair of given as Iterable<unknown>) {
+      if (!Array.isArray(pair) || pair.length !== 2) {
+        throw invalidRequest('headers: expected pairs of a name and a value')
+      }
+      add(flat, pair[0], pair[1], nothing)
+    }
+  } else {
+    for (const [name, value] of Object.entries(given)) add(flat, name, value, nothing)
   }
   return flat
+}
+
+function add(flat: string[], name: unknown, value: unknown, nothing: 'absent' | 'empty'): void {
+  if (typeof name !== 'string') {
+    throw invalidRequest(`headers: a name is a string, got a value of type ${typeof name}`)
+  }
+  if (!Array.isArray(value)) addValue(flat, name, value, nothing)
+  else for (const one of value) addValue(flat, name, one, nothing)
+}
+
+function addValue(flat: string[], name: string, value: unknown, nothing: string): void {
+  switch (typeof value) {
+    case 'string':
+      flat.push(name, value)
+      return
+    case 'number':
+    case 'bigint':
+    case 'boolean':
+      flat.push(name, String(value))
+      return
+    case 'undefined':
+      return
+  }
+  if (value !== null) {
+    throw invalidRequest(
+      `headers: the value of ${JSON.stringify(name)} is a text, a number or an array of them, got a value of type ${typeof value}`,
+    )
+  }
+  if (nothing === 'empty') flat.push(name, '')
 }
 
 function isIterable(given: HeadersLike): given is Iterable<readonly [string, HeaderValue]> {
@@ -77,59 +132,70 @@ export interface FactsParts {
   readonly body: PreparedBody
   readonly upgrade?: string | undefined
   readonly routing: RequestRouting
+  readonly connection?: ConnectionOptions | undefined
   readonly ids: RequestIds
 }
 
 /**
- * The facts of a request with the headers that go with it: `Host`, `Content-Type`, `X-Request-Id`, `Idempotency-Key`
- * (each kept if the caller sent it), and `X-Manyhost-Attempt`, always the last one.
+ * The facts of a request with the headers that go with it: `Host`, `Content-Type`, `Content-Length` where the body's
+ * length is known, `X-Request-Id`, `Idempotency-Key` (each kept if the caller sent it), and `X-Manyhost-Attempt`, always
+ * the last one. Every request passes here before it takes a slot, so that one that cannot be sent never takes one.
+ * @throws ManyhostError MANYHOST_INVALID_REQUEST
  */
 export function requestFacts(parts: FactsParts): RequestFacts {
+  try {
+    return checkedFacts(parts)
+  } catch (error) {
+    // Nobody else knows this body yet.
+    if (parts.body.body instanceof Replay) parts.body.body.dispose()
+    throw error
+  }
+}
+
+function checkedFacts(parts: FactsParts): RequestFacts {
   const { method, headers, routing, body } = parts
+  checkTarget(method, parts.path, parts.upgrade)
   const plain =
     headers.length === 0 && body.type === undefined && routing.idempotencyKey === undefined
   if (plain && isIdempotent(method)) return plainFacts(parts)
-  let id: string | undefined
-  let keyed = false
-  let hasHost = false
-  let hasType = body.type === undefined
-  for (let index = 0; index < headers.length; index += 2) {
-    switch ((headers[index] as string).toLowerCase()) {
-      case 'x-request-id':
-        id ??= headers[index + 1]
-        break
-      case 'idempotency-key':
-        keyed = true
-        break
-      case 'host':
-        hasHost = true
-        break
-      case 'content-type':
-        hasType = true
-        break
-      case 'expect':
-      case 'x-manyhost-attempt':
-        // Expect: the body is not read before an instance was chosen, which is what 100-continue is for; undici
-        // refuses to send it.
-        headers.splice(index, 2)
-        index -= 2
-        break
-    }
-  }
-  if (!hasHost) headers.push('host', parts.host)
-  if (!hasType) headers.push('content-type', body.type as string)
+  const seen = checkHeaders(headers)
+  addContent(headers, seen, method, body)
+  let { id, keyed } = seen
+  if (!seen.hasHost) headers.push('host', parts.host)
   if (id === undefined) {
     id = parts.ids.next()
     headers.push('x-request-id', id)
   }
   if (!keyed && routing.idempotencyKey !== undefined) {
-    headers.push('idempotency-key', routing.idempotencyKey)
+    headers.push('idempotency-key', checkedKey(routing.idempotencyKey))
     keyed = true
   } else if (!keyed && !isIdempotent(method)) {
     headers.push('idempotency-key', id)
   }
   headers.push('x-manyhost-attempt', '1')
   return assembled(parts, headers, id, keyed)
+}
+
+/** The headers that a body says itself, unless the caller has said them. */
+function addContent(
+  headers: string[],
+  seen: CheckedHeaders,
+  method: string,
+  { body, type, length }: PreparedBody,
+): void {
+  if (seen.length >= 0 && !(body instanceof Replay)) checkLength(method, seen.length, body)
+  if (length !== undefined) {
+    if (seen.length < 0) headers.push('content-length', String(length))
+    else if (seen.length !== length) throw otherLength(seen.length, length)
+  }
+  if (type !== undefined && !seen.hasType) headers.push('content-type', type)
+}
+
+function checkedKey(key: string): string {
+  if (isFieldValue(key)) return key
+  throw invalidRequest(
+    `idempotencyKey has characters that no header can have: ${JSON.stringify(key)}`,
+  )
 }
 
 /** Most requests bring no headers: an array made at its full length takes less than half of one that grew. */
@@ -140,7 +206,7 @@ function plainFacts(parts: FactsParts): RequestFacts {
 }
 
 function assembled(
-  { method, path, body, upgrade, routing }: FactsParts,
+  { method, path, body, upgrade, routing, connection }: FactsParts,
   headers: string[],
   id: string,
   keyed: boolean,
@@ -157,17 +223,21 @@ function assembled(
     resend: routing.resend,
     timeout: routing.timeout,
     keyed,
+    connection,
   }
 }
 
-/** The facts of a request that goes to the network: none of our headers go with it. */
+/**
+ * The facts of a request that goes to the network: none of our headers go with it.
+ * @throws ManyhostError MANYHOST_INVALID_REQUEST
+ */
 export function networkFacts(parts: Omit<FactsParts, 'ids'>): RequestFacts {
   const { method, path, headers, routing, body } = parts
-  const has = (wanted: string): boolean =>
-    headers.some((name, index) => index % 2 === 0 && name.toLowerCase() === wanted)
-  if (body.type !== undefined && !has('content-type')) headers.push('content-type', body.type)
-  if (routing.idempotencyKey !== undefined && !has('idempotency-key')) {
-    headers.push('idempotency-key', routing.idempotencyKey)
+  checkTarget(method, path, undefined)
+  const seen = checkHeaders(headers)
+  addContent(headers, seen, method, body)
+  if (routing.idempotencyKey !== undefined && !seen.keyed) {
+    headers.push('idempotency-key', checkedKey(routing.idempotencyKey))
   }
   return { id: '', method, path, headers, body: body.body, timeout: routing.timeout }
 }

@@ -4,8 +4,10 @@
  * `fetch`, `WebSocket` and further interceptors work unchanged.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { stringify } from 'node:querystring'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import { fields } from '../dict.ts'
 import { asError, ManyhostError } from '../errors.ts'
 import { prepareBody } from './body.ts'
 import type { Exchange, RawHeaders, RequestFacts, Sink } from './exchange.ts'
@@ -17,6 +19,8 @@ import {
   requestFacts,
 } from './facts.ts'
 import { rawPairs } from './raw.ts'
+import { checkRouting } from './routing.ts'
+import { checkUndiciOptions, invalidRequest } from './valid.ts'
 
 /** Where requests to a virtual URL go. */
 export interface Mounted {
@@ -33,19 +37,32 @@ export function mount(
   defaults: RequestRouting = {},
 ): Dispatcher.DispatcherComposeInterceptor {
   return (dispatch) => (options, handler) => {
-    const origin = options.origin ? originOf(options.origin) : ''
-    const found = origin === '' ? undefined : find(origin, options.path)
-    if (!found) return dispatch(options, handler)
+    const origin = options?.origin ? originOf(options.origin) : ''
+    const found =
+      origin === '' ? undefined : find(origin, typeof options.path === 'string' ? options.path : '')
+    // What is no handler at all is refused by undici itself.
+    if (!found || typeof handler !== 'object' || handler === null) return dispatch(options, handler)
     const sink = new HandlerSink(handler)
     try {
-      sink.begin(() =>
-        found.send(facts(options as DispatchOptions, origin, found, ids, defaults), sink),
-      )
+      sink.begin(() => {
+        checkHandler(options, handler)
+        return found.send(facts(options as DispatchOptions, origin, found, ids, defaults), sink)
+      })
     } catch (error) {
       sink.onError(asError(error))
     }
     return true
   }
+}
+
+/** A tunnel that nobody takes would hold its slot for ever. */
+function checkHandler(
+  { upgrade, method }: Dispatcher.DispatchOptions,
+  handler: Dispatcher.DispatchHandler,
+): void {
+  if (!upgrade && method !== 'CONNECT') return
+  if (typeof handler.onRequestUpgrade === 'function') return
+  throw invalidRequest('upgrade: the handler has no onRequestUpgrade, which would get the tunnel')
 }
 
 /** Names in lower case without a port, or with one that is nobody's default: as `URL.origin` has them. */
@@ -65,6 +82,8 @@ function facts(
   defaults: RequestRouting,
 ): RequestFacts {
   const { method, query } = options
+  checkUndiciOptions(options)
+  checkRouting(options)
   const routing: RequestRouting = {
     priority: options.priority ?? defaults.priority,
     affinity: options.affinity ?? defaults.affinity,
@@ -77,20 +96,33 @@ function facts(
     method,
     path: query ? withQuery(options.path, query) : options.path,
     host: origin.slice(origin.indexOf('//') + 2),
-    headers: options.headers ? flattenHeaders(options.headers as HeadersLike) : [],
+    headers: options.headers ? flattenHeaders(options.headers as HeadersLike, 'empty') : [],
     body: prepareBody(options.body, { replayLimit: found.replayLimit, keep }),
-    upgrade: typeof options.upgrade === 'string' ? options.upgrade : undefined,
+    upgrade: options.upgrade ? (options.upgrade as string) : undefined,
     routing,
+    connection: connectionOf(options),
     ids,
   })
 }
 
-function withQuery(path: string, query: Record<string, unknown>): string {
-  const search = new URLSearchParams()
-  for (const [name, value] of Object.entries(query)) {
-    for (const one of Array.isArray(value) ? value : [value]) search.append(name, String(one))
+function connectionOf({ headersTimeout, bodyTimeout, reset }: DispatchOptions) {
+  if (headersTimeout == null && bodyTimeout == null && reset == null) return undefined
+  return {
+    headersTimeout: headersTimeout ?? null,
+    bodyTimeout: bodyTimeout ?? null,
+    reset: reset ?? null,
   }
-  return `${path}${path.includes('?') ? '&' : '?'}${search}`
+}
+
+/** As undici has it: by the rules of `node:querystring`, and only where the path has no query of its own. */
+function withQuery(path: string, query: Record<string, unknown>): string {
+  if (path.includes('?') || path.includes('#')) {
+    throw invalidRequest(
+      "query: give it in the path or as an option, not both; the path has a '?' or '#'",
+    )
+  }
+  const text = stringify(query as Parameters<typeof stringify>[0])
+  return text === '' ? path : `${path}?${text}`
 }
 
 /** Hands an answer to an undici handler, and is the controller by which that steers it. */
@@ -111,7 +143,7 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   /** The handler gets its controller before the request waits, so that it can give up while it does. */
   begin(send: () => Exchange): void {
     this.#handler.onRequestStart?.(this, {})
-    if (this.#reason) this.#handler.onResponseError?.(this, this.#reason)
+    if (this.#reason) this.onError(this.#reason)
     else {
       const exchange = send()
       if (!exchange.settled) this.#exchange = exchange
@@ -176,7 +208,12 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   onError(error: Error): void {
     this.#over = true
     this.#exchange = undefined
-    this.#handler.onResponseError?.(this, error)
+    try {
+      this.#handler.onResponseError?.(this, error)
+    } catch (thrown) {
+      // There is nobody left to tell, and whoever called has other requests to see to.
+      process.emitWarning(asError(thrown))
+    }
   }
 
   /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */
@@ -192,9 +229,11 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   }
 }
 
-/** As undici gives them to handlers: names in lower case, repeated ones as an array. */
+/**
+ * As undici gives them to handlers: names in lower case, repeated ones as an array.
+ */
 function headerObject(headers: RawHeaders): IncomingHttpHeaders {
-  const object: Record<string, string | string[]> = {}
+  const object = fields<string | string[]>()
   for (const [name, value] of rawPairs(headers)) {
     const key = name.toLowerCase()
     const before = object[key]

@@ -9,6 +9,7 @@ import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { asError, describe, ManyhostError } from '../errors.ts'
+import { take, usedUp } from './used.ts'
 
 /** A stream of chunks: bytes, or text as UTF-8. */
 export type BodySource = AsyncIterable<unknown> | Iterable<unknown>
@@ -101,7 +102,9 @@ export class Replay {
         yield bytes(made)
         return
       }
-      for await (const chunk of made as AsyncIterable<unknown>) yield bytes(chunk)
+      const iterator = iteratorOf(sourceOf(made))
+      const iterable = { [Symbol.asyncIterator]: () => iterator as AsyncIterator<unknown> }
+      for await (const chunk of iterable) yield bytes(chunk)
     } catch (thrown) {
       throw this.#failed(thrown)
     }
@@ -226,9 +229,25 @@ async function writeAll(file: FileHandle, chunks: Buffer[], length: number, at: 
   }
 }
 
+/** @throws TypeError for what is no body */
+function sourceOf(made: unknown): BodySource {
+  if (made instanceof Blob) return made.stream() as unknown as BodySource
+  if (made instanceof ArrayBuffer) return [made]
+  if (made instanceof URLSearchParams) return [made.toString()]
+  if (typeof made === 'object' && made !== null) {
+    if (Symbol.asyncIterator in made || Symbol.iterator in made) return made as BodySource
+  }
+  throw new TypeError(`the function gave no text, bytes, stream or iterable, but a ${typeof made}`)
+}
+
+/** @throws Error for a source that somebody else has read meanwhile */
 function iteratorOf(source: BodySource): AsyncIterator<unknown> | Iterator<unknown> {
-  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
-  return source[Symbol.iterator]()
+  const why = usedUp(source)
+  if (why !== undefined) throw new Error(why)
+  const iterator =
+    Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
+  take(source, iterator)
+  return iterator
 }
 
 function bytes(chunk: unknown): Buffer {

@@ -13,7 +13,14 @@ import type { Exchange, RawHeaders, Trip } from './exchange.ts'
 import { bodyLength, isReturned } from './raw.ts'
 import type { DispatchSettings } from './settings.ts'
 import type { Target } from './target.ts'
-import { type FailureReason, mayRepeat, reasonOf, type Verdict, verdict } from './verdict.ts'
+import {
+  blameOf,
+  type FailureReason,
+  mayRepeat,
+  reasonOf,
+  type Verdict,
+  verdict,
+} from './verdict.ts'
 
 /** Puts a request on its way to an instance. The trip that it answers has not started yet. */
 export type Send = (exchange: Exchange, sink: AttemptSink, avoid: Target | undefined) => Trip
@@ -230,7 +237,7 @@ class Resending implements AttemptSink, Trip {
       case 'closed':
       case 'caller':
         if (error instanceof ManyhostError) return error
-        return new ManyhostError('MANYHOST_BODY_FAILED', `${what}: ${describe(error)}`, details)
+        return new ManyhostError(blameOf(error), `${what}: ${describe(error)}`, details)
       case 'interrupted':
         return new ManyhostError(
           'MANYHOST_RESPONSE_INTERRUPTED',

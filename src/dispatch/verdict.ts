@@ -69,6 +69,15 @@ const CALLERS = new Set([
   'UND_ERR_NOT_SUPPORTED',
   'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
 ])
+
+/** The code for an error that is the caller's: of its body, or of what undici refused though nobody had before. */
+export function blameOf(error: Error): 'MANYHOST_BODY_FAILED' | 'MANYHOST_INVALID_REQUEST' {
+  const code = String((error as { code?: unknown }).code ?? '')
+  return code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED'
+    ? 'MANYHOST_INVALID_REQUEST'
+    : 'MANYHOST_BODY_FAILED'
+}
+
 const CONNECT = new Set(['ECONNREFUSED', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND'])
 
 /**
@@ -92,6 +101,8 @@ export function reasonOf(error: Error, sent: boolean, hasHead = false): FailureR
         return 'closed'
       case 'MANYHOST_BODY_FAILED':
       case 'MANYHOST_INVALID_OPTION':
+      // A time limit that the caller gave for one part of the exchange.
+      case 'MANYHOST_TIMEOUT':
         return 'caller'
       default:
         return 'connection'

@@ -33,7 +33,7 @@ export interface FeedOptions {
   readonly historyBytes?: number
   /** Milliseconds that connections may take to get what waits for them on `close()`. @default 5000 */
   readonly closeTimeout?: number
-  /** Where the metrics are registered. @default a new registry */
+  /** Where the metrics are registered; `close()` takes them out again. @default a new registry */
   readonly registry?: Registry
 }
 

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
-import type { Registry } from 'prom-client'
+import { Registry } from 'prom-client'
 import { asError, ManyhostError } from '../errors.ts'
 import { Emitter } from '../events.ts'
 import { show } from '../options.ts'
@@ -45,6 +45,7 @@ export interface FeedHealth {
 export class Feed implements AsyncDisposable {
   /** For Prometheus: `await feed.metrics.metrics()`. */
   readonly metrics: Registry
+  readonly #removeMetrics: () => void
   #settings: FeedSettings
   readonly #emitter = new Emitter<FeedEvents>()
   readonly #stats = new Stats()
@@ -75,7 +76,8 @@ export class Feed implements AsyncDisposable {
       ready: ({ ident, address }) => this.#emitter.emit('connected', { ident, address }),
       gone: (peer) => this.#gone(peer),
     }
-    this.metrics = feedMetrics({ stats: this.#stats, peers: this.#peers }, settings.registry)
+    this.metrics = settings.registry ?? new Registry()
+    this.#removeMetrics = feedMetrics({ stats: this.#stats, peers: this.#peers }, this.metrics)
   }
 
   get name(): string {
@@ -331,6 +333,7 @@ export class Feed implements AsyncDisposable {
     for (const peer of [...this.#peers]) peer.end(closeTimeout)
     if (this.#peers.size > 0) await within(closeTimeout + 1_000, empty)
     if (this.#starting) await this.#closeSource(this.#settings.source)
+    this.#removeMetrics()
   }
 
   async #closeSource(source: IdentitySource): Promise<void> {

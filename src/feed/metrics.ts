@@ -2,13 +2,13 @@
  * The broker's figures for Prometheus, read when they are asked for. Names are the original's with `manyhost_feed_` for
  * `hpfeeds_broker_`: its dashboards need no other change.
  */
-import { Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import {
   type Add,
   type Buckets,
   type Figure,
-  registerFigure,
-  registerHistogram,
+  type FigureSource,
+  registerFigures,
 } from '../figures.ts'
 import type { Peer } from './peer.ts'
 import { type IdentStats, SIZES, type Stats } from './stats.ts'
@@ -101,21 +101,23 @@ const OTHERS: Partial<Record<Name, (figures: Figures, add: Add) => void>> = {
   },
 }
 
-/** Registers all of them with a registry, a new one unless one is given. */
-export function feedMetrics(figures: Figures, registry = new Registry()): Registry {
-  for (const [key, figure] of Object.entries(METRICS)) {
+/**
+ * Registers all of them with a registry.
+ * @returns takes them out again
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function feedMetrics(figures: Figures, registry: Registry): () => void {
+  const sources = Object.entries(METRICS).map(([key, figure]): FigureSource => {
     const name = key as Name
-    if (figure[0] === 'histogram') {
-      registerHistogram(registry, name, figure, () => sizesOf(figures.stats))
-      continue
-    }
+    if (figure[0] === 'histogram') return { name, figure, buckets: () => sizesOf(figures.stats) }
     const byIdent = BY_IDENT[name]
-    registerFigure(registry, name, figure, (add) => {
+    const read = (add: Add): void => {
       if (byIdent) for (const [ident, one] of figures.stats.idents) add({ ident }, byIdent(one))
       OTHERS[name]?.(figures, add)
-    })
-  }
-  return registry
+    }
+    return { name, figure, read }
+  })
+  return registerFigures(registry, 'feed', sources)
 }
 
 function* sizesOf({ routes }: Stats): Generator<Buckets> {

@@ -5,6 +5,7 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
+import { dict } from '../dict.ts'
 import { hangUpLater } from './hangup.ts'
 
 type Response2 = ServerResponse & { readonly stream: ServerHttp2Stream }
@@ -179,8 +180,7 @@ export function cut(request: IncomingMessage, response: ServerResponse): void {
 
 /** HTTP/2 takes headers as an object. Fields that may come once only are taken from where they came first. */
 function grouped(flat: readonly string[]): Record<string, string | string[]> {
-  // Without a prototype: an instance may call a header `constructor` or `__proto__`.
-  const headers: Record<string, string | string[]> = Object.create(null)
+  const headers = dict<string | string[]>()
   for (let index = 0; index < flat.length; index += 2) {
     const name = (flat[index] as string).toLowerCase()
     const value = flat[index + 1] as string

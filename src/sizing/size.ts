@@ -27,8 +27,8 @@ export type SizeFunction<C extends SizedCluster = SizedCluster> = (
 export type SizeClass<C extends SizedCluster = SizedCluster> = new (cluster: C) => Coercible
 
 /**
- * What `setSize` takes. A function is asked at every read, until it returns an object: that one is kept and read from
- * then on. A class is constructed once, with the cluster.
+ * What `setSize` takes. A number is whole, from 0 up; what the others answer is truncated. A function is asked at every
+ * read, until it returns an object: that one is kept and read from then on. A class is constructed once, with the cluster.
  */
 export type SizeSpec<C extends SizedCluster = SizedCluster> =
   | number
@@ -57,7 +57,8 @@ export function toSize<C extends SizedCluster>(given: SizeSpec<C>, cluster: C): 
 /** `toSize` in two steps, so that a wrapper can refuse at once what it is to wrap, before there is a cluster. */
 export function sizeMaker<C extends SizedCluster>(given: SizeSpec<C>): (cluster: C) => Size {
   if (typeof given === 'number' || typeof given === 'bigint') {
-    if (!(given >= 0 && Number.isFinite(Number(given)))) throw invalid(given)
+    // A fraction that is given by hand is a slip; what a program computes is truncated.
+    if (!(given >= 0 && Number.isInteger(Number(given)))) throw invalid(given)
     const size = wholeSize(given)
     return () => ({ read: () => size })
   }

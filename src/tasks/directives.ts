@@ -2,6 +2,8 @@
  * What a line says of its own task: `simulate 7 # MANYHOST: cores:2 memory:2GB timeout:30 group:4 site:x`. A line of
  * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
  */
+
+import { dict } from '../dict.ts'
 import { describe, ManyhostError } from '../errors.ts'
 import { parseTag } from './tags.ts'
 import type { Tags, TagValue } from './task.ts'
@@ -49,7 +51,7 @@ export function splitLine(line: string): Line {
  */
 export function parseDirectives(text: string): Directives {
   const found: { -readonly [Name in keyof Directives]: Directives[Name] } = {}
-  const tag: Record<string, TagValue> = {}
+  const tag = dict<TagValue>()
   for (const word of text.split(/[\s,]+/)) {
     if (word === '') continue
     const [, key, value] = /^([^:=]*)[:=](.*)$/s.exec(word) ?? [word, word, undefined]

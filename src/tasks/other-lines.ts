@@ -1,5 +1,5 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
-import { checkedHeaders } from '../request.ts'
+import { sendableHeaders } from '../request.ts'
 import { type Directives, parseDirectives } from './directives.ts'
 import { taskProblem } from './store/check.ts'
 import { checkTags } from './tags.ts'
@@ -87,7 +87,7 @@ function requestOf(given: unknown): TaskRequest {
     )
   }
   if (!isHeaders(headers)) throw new Error('request.headers must be an object of texts')
-  checkedHeaders(headers)
+  sendableHeaders(headers)
   // A body that is an object is meant as JSON.
   if (typeof body === 'object' && body !== null) {
     const typed = { 'content-type': 'application/json', ...headers }

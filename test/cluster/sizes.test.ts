@@ -39,7 +39,8 @@ describe('what a size may be', () => {
   }
   test.each<[string, SizeSpec<Cluster>]>([
     ['a number', wanted],
-    ['a fraction', 2.9],
+    ['a function that answers with a fraction', () => 2.9],
+    ['an object of a fraction', { valueOf: () => 2.9 }],
     ['a bigint', 2n],
     ['a function', () => wanted],
     ['an async function', async () => wanted],
@@ -54,6 +55,7 @@ describe('what a size may be', () => {
 
   test.each([
     [-1, '-1'],
+    [2.5, '2.5'],
     [Number.NaN, 'NaN'],
     [Number.POSITIVE_INFINITY, 'Infinity'],
     ['3', "'3' (string)"],

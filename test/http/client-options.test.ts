@@ -94,6 +94,37 @@ describe('what a request carries', () => {
     expect(await sent('http://calc/p', {})).toBe('/p')
   })
 
+  test('query and form: what is null or undefined is left out, whatever the shape', async () => {
+    const { client } = service(echo)
+    const day = new Date(0)
+    const given = {
+      a: undefined,
+      b: null,
+      c: ['1', null, undefined, true],
+      d: new URL('http://x/'),
+      e: day,
+    }
+    const wanted = [
+      ['c', '1'],
+      ['c', 'true'],
+      ['d', 'http://x/'],
+      ['e', String(day)],
+    ]
+    for (const query of [given, Object.entries(given)]) {
+      const seen = await (await client.get('http://calc/', { query: query as never })).json()
+      expect([...new URLSearchParams(seen.url.slice(2))]).toEqual(wanted)
+    }
+    const seen = await (await client.post('http://calc/', { form: given })).json()
+    expect([...new URLSearchParams(seen.body)]).toEqual(wanted)
+  })
+
+  test('headers: what is null or undefined is left out, in arrays, too', async () => {
+    const { client } = service(echo)
+    const headers = { 'x-a': null, 'x-b': [null, '1', undefined], 'x-c': undefined, 'x-d': [] }
+    const { rawHeaders } = await (await client.get('http://calc/', { headers })).json()
+    expect(rawHeaders.filter((text: string) => /^x-[a-d]$/.test(text))).toEqual(['x-b'])
+  })
+
   test('headers: object, pairs, Headers, arrays; defaults are replaced by name, whatever the case', async () => {
     const { session } = service(echo)
     const client = session.client({ headers: { 'X-Default': 'd', 'X-Both': 'default' } })
@@ -137,6 +168,13 @@ describe('bad input is refused at once', () => {
     'a body that is none': [{ body: 3 }, /body: a string, bytes, .* got \[object Number\]/],
     'a header name': [{ headers: { 'a b': '1' } }, /headers: a name has .*"a b"/],
     'a header value': [{ headers: { a: '1\r\nb: 2' } }, /headers: the value of a has .*"1\\r\\nb/],
+    'an object in a query': [{ query: { a: {} } }, /query: "a" must be a text, a number/],
+    'an object in pairs of a query': [{ query: [['a', { b: 1 }]] }, /query: "a" must be a text/],
+    'an object without a prototype': [{ query: { a: Object.create(null) } }, /query: "a" must be/],
+    'a symbol in a query': [{ query: { a: [Symbol('b')] } }, /query: "a" .* got Symbol\(b\)/],
+    'an object in a form': [{ form: { a: [{}] } }, /form: "a" must be a text, a number/],
+    'a BigInt in JSON': [{ json: { a: 1n } }, /json: it cannot be written as JSON: .*BigInt/],
+    'a function as JSON': [{ json: () => 1 }, /json: JSON has no function/],
     'half a pair': [{ headers: ['a'] }, /headers: names and values .* got 1/],
     'no object': [3 as never, /options are an object, got 3/],
   }

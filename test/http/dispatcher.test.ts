@@ -13,8 +13,8 @@ import {
 } from 'undici'
 import { describe, expect, test } from 'vitest'
 import { echo } from '../fakes/echo.ts'
-import { bodyOf, rawService, service } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { bodyOf, openSession, rawService, service } from '../fakes/service.ts'
+import { failure, holding, until } from '../help.ts'
 
 describe("undici's ways to ask", () => {
   test('request: query, headers, bodies of all kinds', async () => {
@@ -234,5 +234,53 @@ describe('giving up', () => {
       code: 'MANYHOST_SESSION_CLOSED',
     })
     await expect(fetch('http://calc/', { dispatcher })).rejects.toThrow('fetch failed')
+  })
+})
+
+describe("a caller's own limits of time", () => {
+  test('headersTimeout begins when the request is sent, and not while it waits for a slot', async () => {
+    const { provider, held, holds } = holding()
+    const session = openSession(provider)
+    session.startup({ url: 'http://calc' })
+    const dispatcher = session.dispatcher()
+    const first = request('http://calc/first', { dispatcher })
+    await holds(1)
+    const second = request('http://calc/now', { dispatcher, headersTimeout: 30 })
+    // Far longer than it may take once it is sent.
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    held[0]?.answer()
+    await (await first).body.text()
+    expect((await second).statusCode).toBe(200)
+  })
+
+  test('they end the request: it is not sent again, and its instance is not blamed', async () => {
+    let asked = 0
+    const { session } = service(
+      (req, res) => {
+        asked++
+        if (req.url === '/held') res.writeHead(200, { 'content-length': '9' }).write('part')
+        if (req.url === '/passed') res.writeHead(200).write('part')
+      },
+      { ejectAfter: 1 },
+    )
+    const dispatcher = session.dispatcher()
+    const cluster = session.cluster('http://calc')
+    const get = async (path: string): Promise<unknown> => {
+      const limits = { headersTimeout: 50, bodyTimeout: 50 }
+      const { body } = await request(`http://calc${path}`, { dispatcher, ...limits })
+      return body.text()
+    }
+    const kinds = { '/': 'headersTimeout', '/held': 'bodyTimeout', '/passed': 'bodyTimeout' }
+    for (const [path, name] of Object.entries(kinds)) {
+      const error = await failure(get(path))
+      expect(error).toMatchObject({ code: 'MANYHOST_TIMEOUT', name: 'TimeoutError', status: 504 })
+      expect(error.message).toContain(`within 50 ms (${name})`)
+      expect((error.cause as { code?: string }).code).toBe(
+        name === 'headersTimeout' ? 'UND_ERR_HEADERS_TIMEOUT' : 'UND_ERR_BODY_TIMEOUT',
+      )
+      await until(() => cluster.inFlight === 0)
+    }
+    expect([asked, cluster.instances[0]?.state]).toEqual([3, 'ready'])
+    expect(cluster.stats()).toMatchObject({ resends: 0, ejections: 0 })
   })
 })

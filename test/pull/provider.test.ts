@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Registry } from 'prom-client'
+import { request } from 'undici'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import {
   JobClient,
@@ -68,6 +69,28 @@ function child(url: string, ...args: string[]): Child {
 }
 
 describe('requests to the virtual URL', () => {
+  it('headersTimeout is the time that a worker may take; the request is not given to another one', async () => {
+    const { session, worker } = await stage()
+    let taken = 0
+    worker({
+      handle: ({ signal }) => {
+        taken++
+        return new Promise((_, reject) => {
+          signal?.addEventListener('abort', () => reject(signal.reason))
+        })
+      },
+    })
+    const dispatcher = session.dispatcher()
+    const options = { dispatcher, method: 'POST', body: '{}', headersTimeout: 50 } as const
+    const error = await failure(request(CALC, options))
+    expect(error).toMatchObject({
+      code: 'MANYHOST_TIMEOUT',
+      cause: { code: 'UND_ERR_HEADERS_TIMEOUT' },
+    })
+    expect(taken).toBe(1)
+    await until(() => session.cluster(CALC).inFlight === 0)
+  })
+
   it('become jobs, and their results the responses', async () => {
     const { session, worker, hub } = await stage()
     worker({ name: 'w' })

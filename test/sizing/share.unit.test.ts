@@ -64,6 +64,14 @@ describe('share', () => {
     expect(share(3, running(10, 13))).toEqual([1, 2])
   })
 
+  it('leaves the only instance where it runs for a small difference of load, but not for a large one', () => {
+    const here = demand(10, 1, { running: 1 })
+    expect(share(1, [demand(11, 1), here])).toEqual([0, 1])
+    expect(share(1, [here, demand(11, 1)])).toEqual([1, 0])
+    expect(share(1, [demand(13, 1), here])).toEqual([1, 0])
+    expect(share(2, [demand(11, 1), here, demand(11, 1, { running: 1 })])).toEqual([0, 1, 1])
+  })
+
   it.each([-1, 1.5, Number.NaN, '3', undefined])('refuses a budget of %s', (budget) => {
     expect(() => share(budget as number, [])).toThrow(
       expect.objectContaining({ code: 'MANYHOST_INVALID_OPTION' }),

@@ -1,24 +1,51 @@
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { bounds, toZero as idleToZero, scaleDownDelay, step } from '../../src/sizing/damp.ts'
 import { type SizedCluster, type SizeSpec, toSize, wholeSize } from '../../src/sizing/size.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 const cluster = new FakeCluster()
+class Half {
+  valueOf(): number {
+    return 0.5
+  }
+}
 const read = (given: unknown) => toSize(given as SizeSpec, cluster).read()
 
 describe('a size that is a number', () => {
-  it('is truncated, and a bigint is a number', () => {
+  it('is whole, and a bigint is a number', () => {
     expect(read(7)).toBe(7)
     expect(read(0)).toBe(0)
-    expect(read(2.7)).toBe(2)
     expect(read(3n)).toBe(3)
     expect(read(-0)).toBe(0)
+  })
+
+  it('is truncated where a function, a class or an object computes it', () => {
+    expect(read(() => 2.7)).toBe(2.7)
+    expect([() => 2.7, { valueOf: () => 2.7 }, Half].map((size) => wholeSize(read(size)))).toEqual([
+      2, 2, 0,
+    ])
+  })
+
+  it('is refused with a fraction by all wrappers, too', () => {
+    const wraps: ((size: SizeSpec) => unknown)[] = [
+      (size) => bounds(size, {}),
+      (size) => scaleDownDelay(size, 1),
+      (size) => step(size, {}),
+      (size) => idleToZero(size),
+    ]
+    for (const wrap of wraps) {
+      expect(catching(() => wrap(2.5))).toMatchObject({ code: 'MANYHOST_INVALID_SIZE' })
+    }
   })
 
   const bad: [string, unknown][] = [
     ['-1 (number)', -1],
     ['-0.5 (number)', -0.5],
+    ['2.5 (number)', 2.5],
+    ['0.1 (number)', 0.1],
+    ['1.0000000000000002 (number)', 1 + Number.EPSILON],
     ['NaN (number)', Number.NaN],
     ['Infinity (number)', Number.POSITIVE_INFINITY],
     ['-1n (bigint)', -1n],

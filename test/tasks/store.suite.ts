@@ -146,6 +146,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       [{ url: 'nonsense' }, /absolute URL/],
       [{ method: 'A B' }, /method must be a token/],
       [{ headers: { 'a b': 'c' } }, /characters that no header can have/],
+      [{ headers: { 'transfer-encoding': 'chunked' } }, /about one connection/],
+      [{ headers: { 'content-length': 'abc' } }, /Content-Length must be digits/],
       [{ headers: null }, /must have method, url, headers and body/],
       [{ body: 7 }, /body of a request is text, or null/],
     ])('refuses a request that none can be made of: %j', async (wrong, message) => {

@@ -96,8 +96,6 @@ export class ProviderShop {
   readonly #made = new Map<string, Provider>()
   readonly #registry: Registry | undefined
   readonly #logger: Logger | undefined
-  /** Types that count already: a metric is one provider's, and the first of each type has it. */
-  readonly #counted = new Set<string>()
 
   /** @param registry where providers that count do so; @param logger for what they tell by themselves */
   constructor(registry?: Registry, logger?: Logger) {
@@ -130,8 +128,7 @@ export class ProviderShop {
     const key = JSON.stringify([type, located])
     const known = this.#made.get(key)
     if (known) return known
-    const counts = isCounted && this.#registry && !this.#counted.has(type)
-    if (counts) this.#counted.add(type)
+    const counts = isCounted && this.#registry
     const made = make(counts ? { ...located, registry: this.#registry } : located, this.#logger)
     this.#made.set(key, made)
     return made

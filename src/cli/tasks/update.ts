@@ -1,5 +1,6 @@
 /** `manyhost tasks update`. */
 
+import { dict } from '../../dict.ts'
 import type { Changes } from '../../tasks/store/changes.ts'
 import { tagValue } from '../../tasks/store/check.ts'
 import type { TagValue } from '../../tasks/task.ts'
@@ -45,8 +46,8 @@ export async function run([given]: readonly unknown[], flags: UpdateFlags): Prom
 }
 
 function read(words: readonly string[], removeTags: readonly string[]): Changes {
-  const fields: Record<string, unknown> = {}
-  const tag: Record<string, TagValue> = {}
+  const fields = dict<unknown>()
+  const tag = dict<TagValue>()
   for (const word of words) {
     const [, name = '', sign, value = ''] = /^([^=:]+)([=:])(.*)$/s.exec(word) ?? []
     if (sign === ':') tag[name] = tagValue(value)

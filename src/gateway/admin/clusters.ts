@@ -27,7 +27,7 @@ export const setSize: Answer = async (call) => {
   const [unknown] = Object.keys(rest)
   if (unknown !== undefined)
     throw invalid(`body: unknown option ${JSON.stringify(unknown)}; known: size`)
-  // Programs may give other sizes, and fractions; here a 2.5 or a "3" is a slip.
+  // Programs may give other sizes, such as functions; here a "3" is a slip.
   if (!isCount(size)) {
     const text = `size: expected a whole number from 0 up, got ${JSON.stringify(size)?.slice(0, 100) ?? 'nothing'}`
     throw new ManyhostError('MANYHOST_INVALID_SIZE', text, { service: cluster.url })

@@ -1,5 +1,6 @@
 /** What a task finds in its environment: itself, field by field. */
 
+import { dict } from '../../dict.ts'
 import type { RunTask } from './protocol.ts'
 import { isLong } from './quote.ts'
 
@@ -12,7 +13,7 @@ const PRIVATE = /^(?:MANYHOST_RUNNER_TOKEN|ENV|BASH_ENV|PS4)$/
 export function baseEnvironment(
   own: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
-  const base: Record<string, string> = {}
+  const base = dict<string>()
   for (const [name, value] of Object.entries(own)) {
     if (value === undefined || PRIVATE.test(name)) continue
     const prefix = PREFIXES.find((one) => name.startsWith(one) && name.length > one.length)
@@ -47,7 +48,7 @@ export function taskEnvironment(
   task: RunTask,
   extra: Readonly<Record<string, string | number>>,
 ): Record<string, string> {
-  const env: Record<string, string> = {}
+  const env = dict<string>()
   const put = (name: string, value: unknown): void => {
     if (value === null || value === undefined) return
     const text = String(value)

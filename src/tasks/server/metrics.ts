@@ -1,6 +1,6 @@
 /** Numbers of one run for Prometheus, read at scrape. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigure } from '../../figures.ts'
+import { type Add, type Figure, registerFigures } from '../../figures.ts'
 import type { Progress } from '../store/counts.ts'
 import type { TaskCounts } from './result.ts'
 
@@ -37,10 +37,10 @@ const READS: Record<keyof typeof TASK_METRICS, (watched: Watched, add: Add) => v
 /** Answers how to take them out again. */
 export function taskMetrics(registry: Registry, watched: () => Watched): () => void {
   const names = Object.keys(TASK_METRICS) as (keyof typeof TASK_METRICS)[]
-  for (const name of names) {
-    registerFigure(registry, name, TASK_METRICS[name], (add) => READS[name](watched(), add))
-  }
-  return () => {
-    for (const name of names) registry.removeSingleMetric(name)
-  }
+  const sources = names.map((name) => ({
+    name,
+    figure: TASK_METRICS[name],
+    read: (add: Add) => READS[name](watched(), add),
+  }))
+  return registerFigures(registry, 'server', sources)
 }

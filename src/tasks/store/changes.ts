@@ -1,5 +1,6 @@
 /** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
 import { sql, type UpdateObject } from 'kysely'
+import { dict } from '../../dict.ts'
 import { ManyhostError } from '../../errors.ts'
 import { wallClock } from '../../time.ts'
 import type { Tags, Task } from '../task.ts'
@@ -131,7 +132,7 @@ export async function update(
   const isTagged = Object.keys(tag).length > 0 || removeTags.length > 0
   if (!isTagged && Object.keys(fields).length === 0) throw refused('nothing to change')
   const retag = (task: Task): Changed => {
-    const tags: Record<string, unknown> = { ...task.tag, ...tag }
+    const tags = dict<unknown>({ ...task.tag, ...tag })
     for (const key of removeTags) delete tags[key]
     return { ...fields, tag: JSON.stringify(tags) }
   }

@@ -1,7 +1,7 @@
 /** What may be handed in: everything of a task comes from outside. */
 import { describe, ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
-import { checkedHeaders, methodOf, targetOf } from '../../request.ts'
+import { methodOf, sendableHeaders, targetOf } from '../../request.ts'
 import type { NewTask, Tags, TagValue } from '../task.ts'
 
 /** Characters of a command line; the kernel takes 128 KiB in one argument, a shell's script may be longer. */
@@ -46,7 +46,7 @@ function requestProblem(request: NewTask['request']): string | undefined {
   try {
     methodOf(method)
     targetOf(url)
-    checkedHeaders(headers)
+    sendableHeaders(headers)
   } catch (error) {
     return `request: ${describe(error)}`
   }

@@ -1,4 +1,6 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
+
+import { dict } from '../../dict.ts'
 import { ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
 import { duration } from '../../time.ts'
@@ -52,13 +54,13 @@ export function wanted({ where = [], tags = [], group, only = [] }: TaskFilter):
     throw wrong(`group must be a whole number, got ${show(group)}`)
   }
   const all = where.map((one) => (typeof one === 'string' ? condition(one) : one)).map(checked)
-  const ONLY: Readonly<Record<string, Condition>> = {
+  const ONLY: Readonly<Record<string, Condition>> = dict({
     failed: { field: 'exit_status', operator: '!=', value: 0 },
     succeeded: { field: 'exit_status', operator: '==', value: 0 },
     completed: { field: 'completion_time', operator: '!=', value: null },
     remaining: { field: 'completion_time', operator: '==', value: null },
     retries: { field: 'attempt', operator: '>', value: 1 },
-  }
+  })
   for (const name of only) all.push(ONLY[name] ?? unknownOnly(name, Object.keys(ONLY)))
   let states = new Set(TASK_STATES)
   const conditions: Condition[] = []

@@ -1,0 +1,43 @@
+/** The options that a request has for its way: their rules, for the session's client and its dispatcher alike. */
+import { checkOption, type Rules, rule, text } from '../options.ts'
+import type { ResendPolicy } from './settings.ts'
+
+const RESEND = ['always', 'idempotent', 'never']
+
+export const ROUTING_RULES = {
+  priority: rule<number>('a finite number', undefined, (value) =>
+    Number.isFinite(value) ? (value as number) : undefined,
+  ),
+  affinity: text('a string'),
+  resend: rule<ResendPolicy>("'always', 'idempotent', 'never'", undefined, (value) =>
+    RESEND.includes(value as string) ? (value as ResendPolicy) : undefined,
+  ),
+  idempotencyKey: text('a non-empty string', (value) => value !== ''),
+  timeout: rule<number>('milliseconds from 0 up (0: no limit)', undefined, (value) =>
+    typeof value === 'number' && value >= 0 ? value : undefined,
+  ),
+} as const
+
+const RULES = Object.entries(ROUTING_RULES as Rules)
+
+/**
+ * Checks those that are given; others are none of its business.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function checkRouting(
+  options: { readonly [N in keyof typeof ROUTING_RULES]?: unknown },
+): void {
+  const { priority, affinity, resend, idempotencyKey, timeout } = options
+  // Most requests have none.
+  const isPlain =
+    priority === undefined &&
+    affinity === undefined &&
+    resend === undefined &&
+    idempotencyKey === undefined &&
+    timeout === undefined
+  if (isPlain) return
+  for (const [name, one] of RULES) {
+    const value: unknown = Reflect.get(options, name)
+    if (value !== undefined && value !== null) checkOption('dispatch', name, value, one)
+  }
+}
