@@ -136,7 +136,7 @@ class Fixed implements FixedProvider {
   readonly #free: Slot[] = []
   readonly #connect: FixedOptions['connect']
   readonly #names: Name[] = []
-  readonly #events = new Emitter<{ available: undefined }>()
+  readonly #events = new Emitter<{ available: undefined }>('provider static')
   #unresolved = 0
   #resolved: Promise<unknown> | undefined
 

@@ -1,8 +1,10 @@
 /** The options of a service: what `startup` takes, with defaults and ranges, made into settings for the two planes. */
+import { limitOf } from './cluster/provider-calls.ts'
 import type { ClusterSettings, HealthSettings, OnStop } from './cluster/settings.ts'
 import type { Pick as PickTarget } from './dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
 import { ManyhostError } from './errors.ts'
+import type { Report } from './guarded.ts'
 import {
   callback,
   milliseconds,
@@ -180,7 +182,7 @@ export interface Service {
 export function parseService(
   given: ServiceOptions,
   startup: Startup | undefined,
-  defaults: { provider: Provider; tickInterval: number; random: () => number },
+  defaults: { provider: Provider; tickInterval: number; random: () => number; report?: Report },
 ): Service {
   const options = parseOptions('startup', given, SERVICE_RULES)
   if (options.url === undefined) throw invalid('url is missing')
@@ -188,7 +190,8 @@ export function parseService(
   const provider = options.provider ?? defaults.provider
   if (options.health && !options.health.path) throw invalid('health.path is missing')
   if (options.hedge && options.hedge.after === undefined) throw invalid('hedge.after is missing')
-  const { limit = Number.POSITIVE_INFINITY } = provider
+  const known = limitOf(provider)
+  const limit = known ?? Number.POSITIVE_INFINITY
   const maxSize = Math.min(options.maxSize, limit)
   const most =
     limit < options.maxSize ? `the ${limit} that ${provider.name} has` : `maxSize ${maxSize}`
@@ -198,7 +201,7 @@ export function parseService(
   if (given.initSize !== undefined && options.initSize > maxSize) {
     throw invalid(`initSize ${options.initSize} is above ${most}`)
   }
-  const initSize = given.initSize ?? Math.min(maxSize, provider.limit ?? options.initSize)
+  const initSize = given.initSize ?? Math.min(maxSize, known ?? options.initSize)
   if (startup !== undefined && typeof startup !== 'function') {
     throw invalid(`the second argument is a function (ctx, listenOn), got ${show(startup)}`)
   }
@@ -240,6 +243,7 @@ export function parseService(
       fairness: options.fairness,
       ejectAfter: options.ejectAfter,
       random: defaults.random,
+      report: defaults.report,
     },
     minSize: options.minSize,
     maxSize,
@@ -254,6 +258,7 @@ export function parseService(
     onStop: options.onStop,
     tickInterval: defaults.tickInterval,
     random: defaults.random,
+    report: defaults.report,
   }
   return { url, initSize, settings }
 }

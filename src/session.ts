@@ -12,6 +12,7 @@ import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
 import { ManyhostError } from './errors.ts'
 import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from './events.ts'
+import { FirstFailure, guardedRandom, type Report, warn } from './guarded.ts'
 import { CLIENT_RULES, ROUTING_RULES, SESSION_RULES } from './limits.ts'
 import {
   checkMap,
@@ -27,7 +28,7 @@ import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
 import { type Snapshot, snapshot } from './snapshot.ts'
-import { after, type Timer, wallClock } from './time.ts'
+import { after, type Timer, wallClock, within } from './time.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions {
@@ -43,6 +44,8 @@ export interface SessionOptions {
 
 /** Milliseconds that requests to the network may take to end when the session closes. */
 const NETWORK_TIMEOUT = 30_000
+/** Milliseconds that a provider may take for its end when the session closes. */
+const PROVIDER_TIMEOUT = 30_000
 
 export class Session implements AsyncDisposable {
   readonly #provider: Provider
@@ -52,12 +55,17 @@ export class Session implements AsyncDisposable {
   readonly #registry = new Registry<Cluster>()
   /** All that are not closed yet: also those that take over, give way or were taken away. */
   readonly #clusters = new Set<Cluster>()
-  readonly #emitter = new Emitter<SessionEvents>()
+  readonly #emitter = new Emitter<SessionEvents>('session')
+  /** Takes what functions of the user failed with. Nobody need listen: what matters goes on without them. */
+  readonly #report: Report = (error) => {
+    if (this.#emitter.has('error')) this.#emitter.emit('error', error)
+    else warn(error)
+  }
   readonly #network = new Agent({ connect: connector() })
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
   /** With what ends the telling of their agents. */
-  readonly #providers = new Map<Provider, (() => void) | undefined>()
+  readonly #providers = new Map<Provider, () => void>()
   readonly #mounts = new WeakMap<Cluster, Mounted>()
   #instanceCount = 0
   #refusal: ManyhostError | undefined
@@ -68,7 +76,10 @@ export class Session implements AsyncDisposable {
     const parsed = parseOptions('Session', options, SESSION_RULES)
     this.#provider = parsed.provider as Provider
     this.#tickInterval = parsed.tickInterval
-    this.#random = parsed.random ?? Math.random
+    this.#random = guardedRandom(parsed.random, {
+      what: 'the random of the session',
+      report: this.#report,
+    })
     if (parsed.budget) {
       this.#budget = new Budget(parsed.budget.instances, () => this.#clusters)
     }
@@ -86,6 +97,7 @@ export class Session implements AsyncDisposable {
       provider: this.#provider,
       tickInterval: this.#tickInterval,
       random: this.#random,
+      report: this.#report,
     })
     const cluster = this.#registry.add(url, () => this.#open(settings, initSize))
     this.#emitter.emit('cluster', {
@@ -113,8 +125,35 @@ export class Session implements AsyncDisposable {
   }
 
   #adopt(provider: Provider): void {
-    if (!this.#providers.has(provider))
-      this.#providers.set(provider, provider.onAgent?.(this.#onAgent))
+    if (this.#providers.has(provider)) return
+    const failure = this.#failureOf('onAgent()', provider, 'nothing is told of its agents')
+    let off: unknown
+    failure.run(() => {
+      off = provider.onAgent?.(this.#onAgent)
+    })
+    const end = (): void => {
+      if (typeof off === 'function') failure.run(off as () => unknown)
+    }
+    this.#providers.set(provider, end)
+  }
+
+  #failureOf(method: string, { name }: Provider, instead: string): FirstFailure {
+    return new FirstFailure({
+      what: `${method} of provider ${name}`,
+      instead,
+      report: this.#report,
+    })
+  }
+
+  /** A provider that a user wrote may throw here, or never come to an end. */
+  async #closeProvider(provider: Provider): Promise<void> {
+    const failure = this.#failureOf('close()', provider, 'the session ends without it')
+    try {
+      const closed = Promise.resolve(provider.close?.()).then(() => true)
+      if (!(await within(PROVIDER_TIMEOUT, closed))) failure.stalled(PROVIDER_TIMEOUT)
+    } catch (error) {
+      failure.threw(error)
+    }
   }
 
   /** One function for all: agents that two providers share are told of once. */
@@ -132,6 +171,7 @@ export class Session implements AsyncDisposable {
       provider: this.#provider,
       tickInterval: this.#tickInterval,
       random: this.#random,
+      report: this.#report,
     })
     const old = this.cluster(url.href)
     const next = this.#open(settings, initSize > 0 ? 1 : 0)
@@ -304,8 +344,8 @@ export class Session implements AsyncDisposable {
     { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
   ): Promise<void> {
     await clusters
-    await Promise.all([...this.#providers.keys()].map((provider) => provider.close?.()))
-    for (const off of this.#providers.values()) off?.()
+    await Promise.all([...this.#providers.keys()].map((one) => this.#closeProvider(one)))
+    for (const off of this.#providers.values()) off()
     // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
     let late: Timer | undefined
     const ended = new Promise<void>((resolve) => {

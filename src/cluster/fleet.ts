@@ -3,6 +3,7 @@ import type { Target } from '../dispatch/target.ts'
 import type { InstanceState } from '../events.ts'
 import { Instance } from './instance.ts'
 import { isLive, isUp } from './lifecycle.ts'
+import type { ProviderCalls } from './provider-calls.ts'
 import type { Plan } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 
@@ -17,14 +18,21 @@ export interface FleetEvents {
 
 export class Fleet {
   readonly #settings: ClusterSettings
+  readonly #calls: ProviderCalls
   readonly #newId: () => string
   readonly #events: FleetEvents
   readonly #instances = new Map<string, Instance>()
   /** Failed ones of which something may still run. */
   readonly #leaving = new Set<Instance>()
 
-  constructor(settings: ClusterSettings, newId: () => string, events: FleetEvents) {
+  constructor(
+    settings: ClusterSettings,
+    calls: ProviderCalls,
+    newId: () => string,
+    events: FleetEvents,
+  ) {
     this.#settings = settings
+    this.#calls = calls
     this.#newId = newId
     this.#events = events
   }
@@ -89,7 +97,7 @@ export class Fleet {
   }
 
   #make(): Instance {
-    const instance = new Instance(this.#newId(), this.#settings, {
+    const instance = new Instance(this.#newId(), this.#settings, this.#calls, {
       onState: (from, reason) => this.#onState(instance, from, reason),
       onPlaces: () => this.#events.onPlaces(),
     })

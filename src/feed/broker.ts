@@ -46,7 +46,7 @@ export class Feed implements AsyncDisposable {
   /** For Prometheus: `await feed.metrics.metrics()`. */
   readonly metrics: Registry
   #settings: FeedSettings
-  readonly #emitter = new Emitter<FeedEvents>()
+  readonly #emitter = new Emitter<FeedEvents>('feed')
   readonly #stats = new Stats()
   readonly #channels: Channels
   readonly #peers = new Set<Peer>()

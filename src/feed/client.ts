@@ -42,7 +42,7 @@ interface Settings extends LinkSettings {
  */
 export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   readonly #settings: Settings
-  readonly #emitter = new Emitter<FeedClientEvents>()
+  readonly #emitter = new Emitter<FeedClientEvents>('feed client')
   readonly #channels = new Set<string>()
   readonly #phrases: Phrases
   readonly #outbox: Outbox
