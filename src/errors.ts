@@ -146,7 +146,11 @@ export function withoutStack<E extends Error>(make: () => E): E {
 /** Anything that was thrown, as an `Error`. Never throws, whatever the getters and `toString` of the value do. */
 export function asError(thrown: unknown): Error {
   try {
-    if (thrown instanceof Error) return thrown
+    if (thrown instanceof Error) {
+      // Whatever reads the message later reads it without a guard.
+      String(thrown.message)
+      return thrown
+    }
     // Errors of another realm (node:vm, test runners) are no instances of ours.
     if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
       return Object.assign(new Error(String(thrown.message)), thrown)

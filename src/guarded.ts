@@ -4,7 +4,7 @@
  * further reports would say nothing new, and would cost more than the request.
  */
 import { asError, describe, ManyhostError } from './errors.ts'
-import { show } from './options.ts'
+import { type Rule, rule, show } from './options.ts'
 
 /** Takes the report of a failed function. It does not throw. */
 export type Report = (error: ManyhostError) => void
@@ -126,5 +126,20 @@ export function guardedRandom(
     wanted: 'a number from 0 up and below 1',
     read: (value) => (typeof value === 'number' && value >= 0 && value < 1 ? value : undefined),
     fallback: Math.random,
+  })
+}
+
+/**
+ * The rule of an option that is a function which is only told something: what it throws is reported once, as a warning,
+ * and changes nothing. The parsed function never throws.
+ */
+export function listener<Args extends readonly unknown[]>(
+  range: string,
+  what: string,
+): Rule<(...args: Args) => void> {
+  return rule<(...args: Args) => void>(range, undefined, (value) => {
+    if (typeof value !== 'function') return undefined
+    const failure = new FirstFailure({ what, instead: 'its failure is ignored' })
+    return (...args) => failure.run(() => value(...args))
   })
 }

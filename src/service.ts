@@ -19,6 +19,7 @@ import {
 } from './options.ts'
 import type { Capability, Provider, Startup } from './provider.ts'
 import { type VirtualUrl, virtualUrl } from './registry.ts'
+import { safeContext } from './startup.ts'
 
 /** Options of `session.startup`; README has the table. Times in milliseconds, sizes in bytes. */
 export interface ServiceOptions {
@@ -222,7 +223,9 @@ export function parseService(
       labels: options.labels,
       concurrency: options.concurrency,
       ...(options.command && { command: options.command }),
-      ...(startup && { startup }),
+      ...(startup && {
+        startup: (context, listenOn) => startup(safeContext(context), listenOn),
+      }),
       ...(options.image && { image: options.image }),
       ...(options.cwd && { cwd: options.cwd }),
       ...(options.resources && { resources: options.resources }),

@@ -16,6 +16,7 @@ const FILES: Record<string, readonly string[]> = {
     'guarded',
     // How what a provider answers to `start` is taken, in every room.
     'running',
+    'startup',
     'time',
     'options',
     'provider',

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Dispatcher } from 'undici'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { listener } from '../../src/guarded.ts'
 import { callback, milliseconds, parseOptions, rule, text, whole } from '../../src/options.ts'
 import { every, now, sleep, within } from '../../src/time.ts'
 import { type Answer, ask, backoff, refused, unreachable } from './link.ts'
@@ -56,7 +57,7 @@ const RULES = {
       ? (value as Dispatcher)
       : undefined,
   ),
-  onError: callback<(error: Error) => void>('a function of an error'),
+  onError: listener<[error: Error]>('a function of an error', 'onError of a Worker'),
 } as const
 
 /** Tries to bring a result home. With the waits between them about a minute and a half. */

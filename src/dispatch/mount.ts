@@ -7,6 +7,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { asError, ManyhostError } from '../errors.ts'
+import { FirstFailure } from '../guarded.ts'
 import { prepareBody } from './body.ts'
 import type { Exchange, RawHeaders, RequestFacts, Sink } from './exchange.ts'
 import {
@@ -32,11 +33,15 @@ export function mount(
   ids: RequestIds,
   defaults: RequestRouting = {},
 ): Dispatcher.DispatcherComposeInterceptor {
+  const failure = new FirstFailure({
+    what: 'onResponseError of a handler of the dispatcher',
+    instead: 'its failure is ignored',
+  })
   return (dispatch) => (options, handler) => {
     const origin = options.origin ? originOf(options.origin) : ''
     const found = origin === '' ? undefined : find(origin, options.path)
     if (!found) return dispatch(options, handler)
-    const sink = new HandlerSink(handler)
+    const sink = new HandlerSink(handler, failure)
     try {
       sink.begin(() =>
         found.send(facts(options as DispatchOptions, origin, found, ids, defaults), sink),
@@ -96,6 +101,7 @@ function withQuery(path: string, query: Record<string, unknown>): string {
 /** Hands an answer to an undici handler, and is the controller by which that steers it. */
 class HandlerSink implements Sink, Dispatcher.DispatchController {
   readonly #handler: Dispatcher.DispatchHandler
+  readonly #failure: FirstFailure
   #exchange: Exchange | undefined
   #reason: Error | null = null
   #paused = false
@@ -104,14 +110,15 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   rawHeaders: Buffer[] | null = null
   rawTrailers: Buffer[] | null = null
 
-  constructor(handler: Dispatcher.DispatchHandler) {
+  constructor(handler: Dispatcher.DispatchHandler, failure: FirstFailure) {
     this.#handler = handler
+    this.#failure = failure
   }
 
   /** The handler gets its controller before the request waits, so that it can give up while it does. */
   begin(send: () => Exchange): void {
     this.#handler.onRequestStart?.(this, {})
-    if (this.#reason) this.#handler.onResponseError?.(this, this.#reason)
+    if (this.#reason) this.onError(this.#reason)
     else {
       const exchange = send()
       if (!exchange.settled) this.#exchange = exchange
@@ -171,12 +178,15 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex): void {
     this.rawHeaders = headers as Buffer[]
     this.#try(() => this.#handler.onRequestUpgrade?.(this, status, headerObject(headers), socket))
+    // A handler that threw does not close it, and it would hold its slot.
+    if (this.#over) socket.destroy()
   }
 
   onError(error: Error): void {
     this.#over = true
     this.#exchange = undefined
-    this.#handler.onResponseError?.(this, error)
+    // Nobody is left who could be told otherwise, and those who tell of an end tell many.
+    this.#failure.run(() => this.#handler.onResponseError?.(this, error))
   }
 
   /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */
