@@ -124,7 +124,8 @@ export function guardedRandom(
     ...facts,
     instead: 'Math.random is used',
     wanted: 'a number from 0 up and below 1',
-    read: (value) => (typeof value === 'number' && value >= 0 && value < 1 ? value : undefined),
+    // With 1, which is the commonest slip, all that draws here still works.
+    read: (value) => (typeof value === 'number' && value >= 0 && value <= 1 ? value : undefined),
     fallback: Math.random,
   })
 }

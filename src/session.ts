@@ -42,6 +42,21 @@ export interface SessionOptions {
   readonly random?: () => number
 }
 
+/** A change of a service that is under way. */
+interface Rolling {
+  readonly abort: AbortController
+  /** Set by hand since it began. */
+  size: SizeSpec<Cluster> | undefined
+}
+
+/** @internal */
+export interface Update {
+  /** Resolves when the new instances have taken over. */
+  readonly rolled: Promise<void>
+  /** Resolves when the old ones are gone. */
+  readonly done: Promise<Cluster>
+}
+
 /** Milliseconds that requests to the network may take to end when the session closes. */
 const NETWORK_TIMEOUT = 30_000
 /** Milliseconds that a provider may take for its end when the session closes. */
@@ -66,6 +81,8 @@ export class Session implements AsyncDisposable {
   readonly #name = randomBytes(4).toString('hex')
   /** With what ends the telling of their agents. */
   readonly #providers = new Map<Provider, () => void>()
+  /** Changes of services that are under way, the newest of each. */
+  readonly #rolling = new Map<string, Rolling>()
   readonly #mounts = new WeakMap<Cluster, Mounted>()
   #instanceCount = 0
   #refusal: ManyhostError | undefined
@@ -162,10 +179,36 @@ export class Session implements AsyncDisposable {
   /**
    * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
    * as one is ready, and the old ones end what they serve, one giving way for each that is ready. Resolves when the
-   * old ones are gone. If none of the new ones comes up, all stays as it was.
-   * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED
+   * old ones are gone. If none of the new ones comes up, all stays as it was. A newer update does not wait: it takes the
+   * place of one that is under way, which rejects if it was not in effect yet.
+   * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED; MANYHOST_ABORTED when a newer
+   * update, or `remove`, came first
    */
-  async update(options: ServiceOptions, startup?: Startup): Promise<Cluster> {
+  update(options: ServiceOptions, startup?: Startup): Promise<Cluster> {
+    return this.beginUpdate(options, startup).done
+  }
+
+  /**
+   * As `update`, which waits for old requests: `rolled` resolves before that.
+   * @internal
+   */
+  beginUpdate(options: ServiceOptions, startup?: Startup): Update {
+    let onRolled = (): void => undefined
+    const happened = new Promise<void>((resolve) => {
+      onRolled = resolve
+    })
+    const done = this.#update(options, startup, onRolled)
+    const rolled = Promise.race([happened, done]).then(() => undefined)
+    // Whoever waits for one of them need not wait for the other.
+    rolled.catch(() => undefined)
+    return { rolled, done }
+  }
+
+  async #update(
+    options: ServiceOptions,
+    startup: Startup | undefined,
+    onRolled: () => void,
+  ): Promise<Cluster> {
     if (this.#refusal) throw this.#refusal
     const { url, initSize, settings } = parseService(options, startup, {
       provider: this.#provider,
@@ -174,10 +217,34 @@ export class Session implements AsyncDisposable {
       report: this.#report,
     })
     const old = this.cluster(url.href)
-    const next = this.#open(settings, initSize > 0 ? 1 : 0)
-    await rollOver(old, next, { size: initSize, swap: () => this.#registry.replace(url, next) })
-    if (this.#refusal) throw this.#refusal
-    return next
+    const rolling = this.#supersede(url.href, 'a newer update of the service took its place')
+    try {
+      const next = this.#open(settings, initSize > 0 ? 1 : 0)
+      await rollOver(old, next, {
+        size: initSize,
+        onRolled,
+        signal: rolling.abort.signal,
+        isSized: () => rolling.size !== undefined,
+        swap: () => {
+          this.#registry.replace(url, next)
+          // A size that was set meanwhile was set for the service, whichever its instances are.
+          if (rolling.size !== undefined) next.setSize(rolling.size)
+        },
+      })
+      if (this.#refusal) throw this.#refusal
+      return next
+    } finally {
+      if (this.#rolling.get(url.href) === rolling) this.#rolling.delete(url.href)
+    }
+  }
+
+  /** Ends a change of the service that is under way, because another one follows. It waits for nothing. */
+  #supersede(href: string, why: string): Rolling {
+    const error = new ManyhostError('MANYHOST_ABORTED', `${href}: ${why}`, { service: href })
+    this.#rolling.get(href)?.abort.abort(error)
+    const rolling: Rolling = { abort: new AbortController(), size: undefined }
+    this.#rolling.set(href, rolling)
+    return rolling
   }
 
   /**
@@ -195,6 +262,8 @@ export class Session implements AsyncDisposable {
    */
   async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
     const cluster = this.cluster(url)
+    this.#supersede(cluster.url, 'the service was removed')
+    this.#rolling.delete(cluster.url)
     this.#registry.remove(virtualUrl(url))
     await cluster.close(options)
   }
@@ -269,7 +338,10 @@ export class Session implements AsyncDisposable {
    */
   setSize(url: string | URL, size: SizeSpec<Cluster>): void {
     if (this.#refusal) throw this.#refusal
-    this.cluster(url).setSize(size)
+    const cluster = this.cluster(url)
+    cluster.setSize(size)
+    const rolling = this.#rolling.get(cluster.url)
+    if (rolling) rolling.size = size
   }
 
   /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */

@@ -132,7 +132,7 @@ function draw(targets: readonly Candidate[], facts: PickFacts, not: number): num
   for (let index = 0; index < targets.length; index++) {
     if (index !== avoid && index !== not && isFree(targets[index] as Candidate)) free.push(index)
   }
-  return free[Math.floor(random() * free.length)] ?? -1
+  return free[Math.floor(random() * free.length)] ?? free.at(-1) ?? -1
 }
 
 /**
