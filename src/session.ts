@@ -228,7 +228,13 @@ export class Session implements AsyncDisposable {
         swap: () => {
           this.#registry.replace(url, next)
           // A size that was set meanwhile was set for the service, whichever its instances are.
-          if (rolling.size !== undefined) next.setSize(rolling.size)
+          if (rolling.size === undefined) return
+          try {
+            next.setSize(rolling.size)
+          } catch (error) {
+            rolling.size = undefined
+            this.#report(error as ManyhostError)
+          }
         },
       })
       if (this.#refusal) throw this.#refusal
