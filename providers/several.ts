@@ -111,13 +111,9 @@ class Several implements Provider {
 
   /** Subscribes at each: one that fails keeps none of the others from telling. */
   #eachEnd(subscribe: (provider: Provider) => (() => void) | undefined): () => void {
-    const ends = this.#branches.map(({ provider, failure }) => {
-      let end: unknown
-      failure.run(() => {
-        end = subscribe(provider)
-      })
-      return () => failure.run(() => (typeof end === 'function' ? end() : undefined))
-    })
+    const ends = this.#branches.map(({ provider, failure }) =>
+      failure.undoable(() => subscribe(provider)),
+    )
     return () => {
       for (const end of ends) end()
     }

@@ -305,7 +305,9 @@ function watch(signal: AbortSignal, flow: Flow): () => void {
     fired = true
     flow.cancel(aborted(signal))
   }
-  signal.addEventListener('abort', onAbort, { once: true })
+  // A function of the user that was called on the way, as `fairness`, may have given it up already.
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
   return () => {
     // It is off the list by itself then; to look for it would cost as much as all the others that hang on the signal.
     if (!fired) signal.removeEventListener('abort', onAbort)

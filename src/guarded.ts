@@ -58,6 +58,18 @@ export class FirstFailure {
     }
   }
 
+  /** Calls a function that answers how to undo what it did; what is answered here undoes it, where that can be. */
+  undoable(call: () => unknown): () => void {
+    let undo: unknown
+    this.run(() => {
+      undo = call()
+      return undo
+    })
+    return () => {
+      if (typeof undo === 'function') this.run(undo as () => unknown)
+    }
+  }
+
   #report(how: string, cause?: unknown): void {
     this.#isReported = true
     const { what, instead, report = warn, service } = this.#facts

@@ -144,14 +144,8 @@ export class Session implements AsyncDisposable {
   #adopt(provider: Provider): void {
     if (this.#providers.has(provider)) return
     const failure = this.#failureOf('onAgent()', provider, 'nothing is told of its agents')
-    let off: unknown
-    failure.run(() => {
-      off = provider.onAgent?.(this.#onAgent)
-    })
-    const end = (): void => {
-      if (typeof off === 'function') failure.run(off as () => unknown)
-    }
-    this.#providers.set(provider, end)
+    const off = failure.undoable(() => provider.onAgent?.(this.#onAgent))
+    this.#providers.set(provider, off)
   }
 
   #failureOf(method: string, { name }: Provider, instead: string): FirstFailure {

@@ -70,14 +70,7 @@ export class ProviderCalls {
   onAvailable(listener: () => void): () => void {
     const { name } = this.#provider
     const facts = this.#facts(`onAvailable() of provider ${name}`, 'each tick looks for room')
-    const failure = new FirstFailure(facts)
-    let off: unknown
-    failure.run(() => {
-      off = this.#provider.onAvailable?.(listener)
-    })
-    return () => {
-      if (typeof off === 'function') failure.run(off as () => unknown)
-    }
+    return new FirstFailure(facts).undoable(() => this.#provider.onAvailable?.(listener))
   }
 
   /** @throws what the provider throws; ManyhostError MANYHOST_START_FAILED for what is no running instance */

@@ -1,0 +1,416 @@
+/** Functions that a user gives to a session: whatever they do, they are reported once, and a default serves. */
+import { describe, expect, test } from 'vitest'
+import { inProcess } from '../../providers/testing/index.ts'
+import type { SessionEvents } from '../../src/events.ts'
+import type { Cluster } from '../../src/index.ts'
+import type { Provider, Running } from '../../src/provider.ts'
+import type { SizeSpec } from '../../src/sizing/size.ts'
+import { until } from '../help.ts'
+import { all, ask, hanging, nonsense, serving, throwing } from './misbehaviour.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
+type Any = (...args: any[]) => any
+
+const FAILED = { code: 'MANYHOST_FUNCTION_FAILED', retryable: false }
+
+describe('balance: requests are served by least-in-flight, and that is reported once, when it', () => {
+  test.each([
+    ...all,
+    ['answers 1.5', () => 1.5],
+    ['answers the length of the array', (targets: unknown[]) => targets.length],
+    ['answers an index as text', () => '0'],
+    ['answers undefined', () => undefined],
+    ['answers -1, though an instance is free', () => -1],
+    ['answers Infinity', () => Number.POSITIVE_INFINITY],
+    ['sorts the candidates', (targets: unknown[]) => targets.sort() && 0],
+  ] as [string, Any][])('%s', async (_name, balance) => {
+    const { session, errors } = serving({ balance, initSize: 2, concurrency: 2 })
+    expect(await ask(session)).toEqual(new Set([200]))
+    expect(errors).toEqual([
+      expect.objectContaining({
+        ...FAILED,
+        service: 'http://calc',
+        message: expect.stringMatching(/^the balance of http:\/\/calc .*least-in-flight picks/s),
+      }),
+    ])
+    expect(session.cluster('http://calc').inFlight).toBe(0)
+  })
+})
+
+describe('fairness: requests are served, and that is reported once, when it', () => {
+  test.each(all.filter(([name]) => !/-7/.test(name)) as [string, Any][])(
+    '%s',
+    async (_name, fairness) => {
+      const { session, errors } = serving({ fairness })
+      expect(await ask(session)).toEqual(new Set([200]))
+      expect(errors).toMatchObject([
+        { ...FAILED, message: expect.stringMatching(/^the fairness of http:\/\/calc /) },
+      ])
+    },
+  )
+
+  test.each([
+    ['undefined, for a request without a key', () => undefined],
+    ['a number', () => 7],
+  ] as [string, Any][])('not when it answers %s', async (_name, fairness) => {
+    const { session, errors } = serving({ fairness })
+    expect(await ask(session)).toEqual(new Set([200]))
+    expect(errors).toEqual([])
+  })
+})
+
+describe('random: requests are served, and that is reported once, when it', () => {
+  test.each([...all, ['answers 1.5', () => 1.5], ['answers undefined', () => undefined]] as [
+    string,
+    Any,
+  ][])('%s', async (_name, random) => {
+    const { session, errors } = serving({ balance: 'peak-ewma', initSize: 3 }, { random })
+    expect(await ask(session)).toEqual(new Set([200]))
+    expect(errors).toMatchObject([
+      { ...FAILED, message: expect.stringMatching(/^the random of the session /) },
+    ])
+  })
+})
+
+describe('a size: the last good one stays, and that is reported once, when', () => {
+  const kinds: Record<string, (how: Any) => SizeSpec<Cluster>> = {
+    'the function': (how: Any) => how,
+    valueOf: (how) => ({ valueOf: how }),
+    'Symbol.toPrimitive': (how) => ({ [Symbol.toPrimitive]: how }),
+    'valueOf of the class': (how) =>
+      class {
+        valueOf = how
+      },
+  }
+  // A number below 0 is 0, a promise is awaited, and an object is read as a number.
+  const wrong = [...throwing, ...nonsense].filter(([name]) => !/-7|promise of/.test(name))
+  const cases = Object.entries(kinds).flatMap(([kind, make]) =>
+    wrong.map(([name, how]) => [`${kind} ${name}`, make(how as Any)] as const),
+  )
+  test.each(cases)('%s', async (_name, size) => {
+    const { session, errors } = serving({ initSize: 2 })
+    session.setSize('http://calc', size)
+    expect(await ask(session)).toEqual(new Set([200]))
+    await until(() => errors.length > 0)
+    expect(session.cluster('http://calc').size).toBe(2)
+    expect(errors).toMatchObject([{ code: 'MANYHOST_SIZE_FAILED', service: 'http://calc' }])
+  })
+})
+
+describe('a listener that fails is reported once, and changes nothing', () => {
+  const names: readonly (keyof SessionEvents)[] = ['instance', 'cluster', 'request']
+  test.each(names.flatMap((name) => throwing.map(([how, act]) => [name, how, act] as const)))(
+    'of %s: %s',
+    async (name, _how, act) => {
+      const { session, errors } = serving({ initSize: 0 })
+      const heard: unknown[] = []
+      session.on(name, act as Any)
+      session.on(name, (event) => heard.push(event))
+      session.setSize('http://calc', 1)
+      expect(await ask(session)).toEqual(new Set([200]))
+      await until(() => errors.length > 0)
+      expect(heard.length).toBeGreaterThan(0)
+      expect(errors).toMatchObject([
+        { ...FAILED, message: expect.stringMatching(`^a listener of '${name}' of the session `) },
+      ])
+    },
+  )
+
+  test.each(throwing)('of error itself: %s, as one warning of the process', async (_name, act) => {
+    const warnings: Error[] = []
+    const note = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', note)
+    try {
+      const { session, errors } = serving()
+      session.on('error', act as Any)
+      for (const size of [2, 3]) {
+        session.setSize('http://calc', () => {
+          throw new Error(`no size ${size}`)
+        })
+      }
+      await until(() => warnings.length > 0)
+      expect(await ask(session)).toEqual(new Set([200]))
+      expect(warnings.map(({ message }) => message)).toEqual([
+        expect.stringMatching(/^a listener of 'error' of the session /),
+      ])
+      expect(errors).toHaveLength(2)
+    } finally {
+      process.off('warning', note)
+    }
+  })
+})
+
+describe('a function that calls the session: requests are served, when it', () => {
+  const acts: Record<string, (session: () => Told['session']) => void> = {
+    'sets a size': (session) => session().setSize('http://calc', 2),
+    'sets itself as the size again': (session) => session().setSize('http://calc', () => 2),
+    'sends a request': (session) =>
+      void session()
+        .client()
+        .get('http://calc/')
+        .catch(() => {}),
+    'unsubscribes all that it can': (session) => session().off('request', () => undefined),
+  }
+  type Told = ReturnType<typeof serving>
+  test.each(Object.entries(acts))('%s', async (_name, act) => {
+    let told: Told | undefined
+    let calls = 0
+    const once = (): void => {
+      if (told && !told.session.isClosed && calls++ < 50) act(() => (told as Told).session)
+    }
+    told = serving({
+      initSize: 2,
+      balance: (targets) => {
+        once()
+        return targets.findIndex(({ open, inFlight, places }) => open && inFlight < places)
+      },
+      fairness: () => {
+        once()
+        return 'key'
+      },
+    })
+    const { session, errors } = told
+    for (const name of ['instance', 'cluster', 'request', 'error'] as const) session.on(name, once)
+    session.setSize('http://calc', () => {
+      once()
+      return 2
+    })
+    expect(await ask(session)).toEqual(new Set([200]))
+    await until(() => session.cluster('http://calc').inFlight === 0)
+    expect(errors).toEqual([])
+  })
+
+  test.each(['balance', 'fairness', 'request', 'size'])(
+    'closes it by force, in %s: all requests end, and nothing is left',
+    async (where) => {
+      let told: Told | undefined
+      let closed: Promise<void> | undefined
+      const close = (): void => {
+        if (told) closed ??= told.session.close({ force: true })
+      }
+      told = serving({
+        balance: () => {
+          if (where === 'balance') close()
+          return 0
+        },
+        fairness: () => {
+          if (where === 'fairness') close()
+          return 'key'
+        },
+      })
+      const { session } = told
+      if (where === 'request') session.on('request', close)
+      if (where === 'size') {
+        session.setSize('http://calc', () => {
+          close()
+          return 1
+        })
+      }
+      const ended = await Promise.allSettled(
+        Array.from({ length: 5 }, () => session.client().get('http://calc/')),
+      )
+      await closed
+      expect(ended).toHaveLength(5)
+      const { inFlight, requestQueue, instances } = session.clusters[0] as Cluster
+      expect([inFlight, requestQueue.size, instances]).toEqual([0, 0, []])
+    },
+  )
+
+  test.each(['balance', 'fairness'] as const)('aborts the request, in %s', async (where) => {
+    const giveUp = new AbortController()
+    const abort = (): void => giveUp.abort(new Error('given up'))
+    const { session } = serving({
+      initSize: 1,
+      balance: () => {
+        if (where === 'balance') abort()
+        return 0
+      },
+      fairness: () => {
+        if (where === 'fairness') abort()
+        return 'key'
+      },
+    })
+    const { signal } = giveUp
+    await expect(session.client().get('http://calc/', { signal })).rejects.toThrow()
+    expect(await ask(session)).toEqual(new Set([200]))
+    const { inFlight, requestQueue } = session.cluster('http://calc')
+    expect([inFlight, requestQueue.size]).toEqual([0, 0])
+  })
+})
+
+describe('an error listener that sets a size that fails', () => {
+  test('is called at the pace of the ticks, not in a circle', async () => {
+    const { session, errors } = serving({}, { tickInterval: 20 })
+    let calls = 0
+    session.on('error', () => {
+      if (calls++ > 20 || session.isClosed) return
+      session.setSize('http://calc', () => {
+        throw new Error(`failure ${calls}`)
+      })
+    })
+    session.setSize('http://calc', () => {
+      throw new Error('the first failure')
+    })
+    expect(errors.length).toBeLessThan(10)
+    expect(await ask(session)).toEqual(new Set([200]))
+  })
+})
+
+describe("a provider of the user's", () => {
+  const base = () => inProcess((_req, res) => res.end('3'), { style: 'node' })
+  const made = (more: Partial<Provider>): Provider => {
+    const inner = base()
+    return {
+      name: 'own',
+      capabilities: inner.capabilities,
+      start: (...args) => inner.start(...args),
+      close: async () => inner.close?.(),
+      ...more,
+    }
+  }
+  const changing = (
+    change: (running: Running) => Partial<Record<keyof Running, unknown>>,
+  ): Provider => {
+    const inner = base()
+    return made({
+      async start(...args) {
+        const running = await inner.start(...args)
+        const { dispatcher, exited, address } = running
+        const own = { dispatcher, exited, address, stop: (grace: number) => running.stop(grace) }
+        return { ...own, ...change(running) } as Running
+      },
+    })
+  }
+  const served = async (provider: Provider, told: RegExp): Promise<void> => {
+    const { session, errors } = serving({ initSize: 1 }, { provider })
+    expect(await ask(session)).toEqual(new Set([200]))
+    await session.close()
+    expect(errors.map(({ code, message }) => [code, message])).toEqual([
+      ['MANYHOST_FUNCTION_FAILED', expect.stringMatching(told)],
+    ])
+  }
+
+  describe('available() is replaced by the limit when it', () => {
+    test.each([...all, ['answers undefined', () => undefined]] as [string, Any][])(
+      '%s',
+      (_name, available) => served(made({ available }), /^available\(\) of provider own /),
+    )
+  })
+
+  describe('onAvailable(), onAgent() and close() change nothing when they', () => {
+    const cases = throwing.flatMap(([name, act]) =>
+      (['onAvailable', 'onAgent', 'close'] as const).map((method) => [method, name, act] as const),
+    )
+    test.each(cases)('%s %s', (method, _name, act) =>
+      served(made({ [method]: act }), new RegExp(`^${method}\\(\\) of provider own threw`)),
+    )
+    test.each(nonsense)('onAvailable %s', async (_name, onAvailable) => {
+      const provider = made({ onAvailable: onAvailable as Any })
+      const { session, errors } = serving({}, { provider })
+      expect(await ask(session)).toEqual(new Set([200]))
+      await session.close()
+      expect(errors.filter(({ code }) => code !== 'MANYHOST_FUNCTION_FAILED')).toEqual([])
+    })
+  })
+
+  test.each([
+    ['a text', 'five'],
+    ['NaN', Number.NaN],
+    ['a negative number', -1],
+    ['null', null],
+  ])('limit is %s: there is none', (_name, limit) =>
+    served(made({ limit: limit as number }), /^the limit of provider own answered/),
+  )
+
+  test('limit is a getter that throws', () =>
+    served(
+      Object.defineProperty(made({}), 'limit', {
+        get: () => {
+          throw new Error('not yet')
+        },
+      }),
+      /^the limit of provider own threw: not yet/,
+    ))
+
+  describe('stop() of an instance: the session still ends when it', () => {
+    test.each(throwing)('%s', (_name, stop) =>
+      served(
+        changing(() => ({ stop })),
+        /^stop\(\) of an instance of provider own threw/,
+      ),
+    )
+  })
+
+  test.each(throwing.filter(([name]) => name.startsWith('rejects')))(
+    'exited %s: the instance is lost, and another one serves',
+    async (_name, reject) => {
+      let count = 0
+      const provider = changing((running) => ({
+        exited: count++ === 0 ? reject() : running.exited,
+      }))
+      const { session } = serving({}, { provider })
+      const lost = new Promise<string | undefined>((resolve) => {
+        session.on('instance', ({ state, reason }) => state === 'failed' && resolve(reason))
+      })
+      expect(await lost).toMatch(/^its provider cannot tell how it ended/)
+      expect(await ask(session)).toEqual(new Set([200]))
+    },
+  )
+
+  test.each(throwing.filter(([name]) => name.startsWith('rejects')))(
+    'leaving %s',
+    (_name, reject) =>
+      served(
+        changing(() => ({ leaving: reject() })),
+        /^an instance of provider own threw/,
+      ),
+  )
+
+  test.each([0, -1, 1.5, Number.NaN, '4', null])('places are %s: those of the service', (places) =>
+    served(
+      changing(() => ({ places })),
+      /places must be a whole number from 1 up/,
+    ),
+  )
+
+  const nothing = (): boolean => true
+  test.each([
+    ['undefined', undefined],
+    ['a text', 'running'],
+    ['an object without a dispatcher', { exited: new Promise(() => {}), stop: () => {} }],
+    ['an object without exited', { dispatcher: { dispatch: nothing }, stop: () => {} }],
+    [
+      'an object without stop',
+      { dispatcher: { dispatch: nothing }, exited: new Promise(() => {}) },
+    ],
+  ])('start answers %s: the start has failed, and the next one serves', async (_name, answer) => {
+    const inner = base()
+    let count = 0
+    const start: Provider['start'] = async (...args) =>
+      count++ === 0 ? (answer as unknown as Running) : inner.start(...args)
+    const { session, errors } = serving({}, { provider: made({ start }) })
+    expect(await ask(session)).toEqual(new Set([200]))
+    expect(errors).toMatchObject([
+      { code: 'MANYHOST_START_FAILED', message: expect.stringContaining('start must answer {') },
+    ])
+  })
+
+  test.each(throwing)('start %s: it is tried again', async (_name, act) => {
+    const inner = base()
+    let count = 0
+    const start: Provider['start'] = (...args) =>
+      count++ === 0 ? (act() as Promise<Running>) : inner.start(...args)
+    const { session, errors } = serving({}, { provider: made({ start }) })
+    expect(await ask(session)).toEqual(new Set([200]))
+    expect(errors).toMatchObject([{ code: 'MANYHOST_START_FAILED' }])
+  })
+
+  test.each(hanging)('accepts %s: the start ends at its time', async (_name, accepts) => {
+    let count = 0
+    const provider = changing(() => (count++ === 0 ? { accepts } : {}))
+    const { session, errors } = serving({ startTimeout: 30 }, { provider })
+    await until(() => errors.length > 0)
+    expect(errors).toMatchObject([{ code: 'MANYHOST_START_TIMEOUT' }])
+    expect(await ask(session)).toEqual(new Set([200]))
+  })
+})
