@@ -317,11 +317,20 @@ function watch(signal: AbortSignal, flow: Flow): () => void {
 function aborted(signal: AbortSignal): ManyhostError {
   const { reason } = signal
   // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
-  const code = reason?.name === 'TimeoutError' ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
+  const code = isTimeout(reason) ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
   const make = (): ManyhostError =>
     new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
       cause: reason,
     })
   // Where the reason says who gave it up, a second stack would only be most of the cost.
   return reason instanceof Error ? withoutStack(make) : make()
+}
+
+/** Anything may be a reason, also an object whose getters throw. */
+function isTimeout(reason: unknown): boolean {
+  try {
+    return (reason as { name?: unknown } | null | undefined)?.name === 'TimeoutError'
+  } catch {
+    return false
+  }
 }

@@ -75,9 +75,9 @@ describe('random: requests are served, and that is reported once, when it', () =
 describe('a size: the last good one stays, and that is reported once, when', () => {
   const kinds: Record<string, (how: Any) => SizeSpec<Cluster>> = {
     'the function': (how: Any) => how,
-    valueOf: (how) => ({ valueOf: how }),
-    'Symbol.toPrimitive': (how) => ({ [Symbol.toPrimitive]: how }),
-    'valueOf of the class': (how) =>
+    valueOf: (how: Any) => ({ valueOf: how }),
+    'Symbol.toPrimitive': (how: Any) => ({ [Symbol.toPrimitive]: how }),
+    'valueOf of the class': (how: Any) =>
       class {
         valueOf = how
       },
@@ -411,6 +411,7 @@ describe("a provider of the user's", () => {
     const { session, errors } = serving({ startTimeout: 30 }, { provider })
     await until(() => errors.length > 0)
     expect(errors).toMatchObject([{ code: 'MANYHOST_START_TIMEOUT' }])
+    await until(() => session.cluster('http://calc').instances[0]?.state === 'ready')
     expect(await ask(session)).toEqual(new Set([200]))
   })
 })
