@@ -293,9 +293,10 @@ export class Feed implements AsyncDisposable {
     let identity: Identity | undefined
     try {
       identity = await this.#find(ident)
-    } catch (error) {
+    } catch (thrown) {
+      const error = asError(thrown)
       this.#stats.error('', 'error-checking-ident')
-      this.#emitter.emit('error', asError(error))
+      this.#emitter.emit('error', error)
       throw error
     }
     const isKnown = sameSecret(secret, identity, this.#decoy)

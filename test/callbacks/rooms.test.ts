@@ -1,0 +1,367 @@
+/** Functions that a user gives to the feed, to links, tasks, workers, agents, maps and startups: none ends the program. */
+import { once } from 'node:events'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { processes } from '../../providers/process/index.ts'
+import { Worker } from '../../providers/pull/index.ts'
+import { inProcess } from '../../providers/testing/index.ts'
+import type { Identity } from '../../src/feed/rights.ts'
+import { adminHandler } from '../../src/gateway/admin.ts'
+import { Session } from '../../src/index.ts'
+import type { StartupContext } from '../../src/provider.ts'
+import { runAgent } from '../../src/tasks.ts'
+import { dial, withReconnect } from '../../src/wire/index.ts'
+import { client, openFeed } from '../feed/help.ts'
+import { failure, until } from '../help.ts'
+import { collect } from '../tasks/collect.ts'
+import { pair } from '../wire/pair.ts'
+import { all, hanging, nonsense, serving, throwing } from './misbehaviour.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
+type Any = (...args: any[]) => any
+
+const cases = all as readonly (readonly [string, Any])[]
+const failing = throwing as readonly (readonly [string, Any])[]
+
+/** What the process is warned of during the test. */
+function warnings(): string[] {
+  const told: string[] = []
+  const note = ({ message }: Error): void => void told.push(message)
+  process.on('warning', note)
+  onTestFinished(() => void process.off('warning', note))
+  return told
+}
+
+/** Nothing that the test has left behind is rejected, or thrown, a turn of the event loop later. */
+const quiet = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+describe('feed', () => {
+  describe('identities: nobody comes by a find that', () => {
+    test.each(cases)('%s', async (_name, find) => {
+      const feed = await openFeed({ identities: { find } as never, authTimeout: 100 })
+      onTestFinished(() => feed.close())
+      const errors: Error[] = []
+      feed.on('error', (error) => errors.push(error))
+      const alice = client(feed.port)
+      onTestFinished(() => alice.close().catch(() => undefined))
+      await until(() => alice.state === 'waiting' || alice.state === 'refused')
+      // Nobody, or an error that says why it cannot be known.
+      const known: unknown = await feed.authenticate('alice', 's3cret').catch((error) => error)
+      expect(known === undefined || known instanceof Error).toBe(true)
+      expect(alice.state).not.toBe('connected')
+    })
+  })
+
+  test.each(cases)('identities: close() %s, and the feed closes', async (_name, close) => {
+    const find = (): Identity | undefined => undefined
+    const feed = await openFeed({ identities: { find, close } as never, closeTimeout: 0 })
+    await feed.close()
+  })
+
+  test.each(failing)('a listener of a channel %s: the others hear all', async (_name, listener) => {
+    const feed = await openFeed()
+    onTestFinished(() => feed.close())
+    const errors: Error[] = []
+    feed.on('error', (error) => errors.push(error))
+    const heard: string[] = []
+    feed.subscribe('ch1', listener)
+    feed.subscribe('ch1', ({ payload }) => heard.push(String(payload)))
+    for (const text of ['one', 'two']) feed.publish('ch1', text)
+    await until(() => errors.length > 0)
+    expect(heard).toEqual(['one', 'two'])
+    expect(errors).toMatchObject([
+      {
+        code: 'MANYHOST_FUNCTION_FAILED',
+        message: expect.stringMatching(/listener of channel "ch1"/),
+      },
+    ])
+  })
+
+  test.each(cases)('random of a client %s: it connects again', async (_name, random) => {
+    const told = warnings()
+    const alice = client('/nowhere/feed.sock', 'alice', { random })
+    let count = 0
+    alice.on('disconnected', () => count++)
+    await until(() => count > 2)
+    await alice.close()
+    expect(told.filter((text) => text.includes('the random of the feed client'))).toHaveLength(1)
+  })
+})
+
+describe('wire', () => {
+  test.each(failing)(
+    'an exposed function %s: its caller is told, and the link lives',
+    async (_name, act) => {
+      const { po } = await pair({ act, echo: (x: unknown) => x })
+      expect(await failure(po.request('act()') as Promise<unknown>)).toBeInstanceOf(Error)
+      expect(await po.request('echo(7)')).toBe(7)
+    },
+  )
+
+  test.each(nonsense)('an exposed function %s: the link lives', async (_name, act) => {
+    const { po } = await pair({ act, echo: (x: unknown) => x })
+    await Promise.race([po.request('act()').catch(() => undefined), quiet()])
+    expect(await po.request('echo(7)')).toBe(7)
+  })
+
+  test.each(cases)('`key` %s: the peer is refused, and others may come', async (_name, find) => {
+    const told: Error[] = []
+    const key = (ident: string | undefined): never =>
+      (ident === 'good' ? 'sixteen bytes and more' : find()) as never
+    const served = { key, onError: (error: Error) => void told.push(error) }
+    const own = 'sixteen bytes and more'
+    const { server } = await pair({}, { serve: served, dial: { key: own, ident: 'good' } })
+    const refused = await failure(dial({ port: server.port, key: own, ident: 'bad' }))
+    expect(refused).toMatchObject({ code: 'MANYHOST_WIRE_AUTH' })
+    await (await dial({ port: server.port, key: own, ident: 'good' })).po.disconnect()
+    const codes = told.map((error) => (error as { code?: string }).code)
+    expect(codes).toContain('MANYHOST_FUNCTION_FAILED')
+  })
+
+  test.each(cases)('`names` %s: the peer is hung up, and the server lives', async (name, names) => {
+    const told: Error[] = []
+    let isGood = false
+    const made = ((): unknown => (isGood ? { echo: (x: unknown) => x } : names())) as never
+    isGood = true
+    const served = { onError: (error: Error) => void told.push(error) }
+    const { server, po } = await pair(made, { serve: served })
+    isGood = false
+    // An object without names of its own exposes nothing, and that is what it says.
+    if (!/empty object|getters|valueOf/.test(name)) {
+      await failure(dial({ port: server.port }) as Promise<unknown>)
+      expect(told).toHaveLength(1)
+    }
+    expect(await po.request('echo(7)')).toBe(7)
+  })
+
+  test.each(failing)('onError %s, and so do callbacks of the link', async (_name, act) => {
+    const told = warnings()
+    const names = { hbi_disconnected: act, hbi_peer_done: act, __hbi_cleanup__: act, act }
+    const { po, server } = await pair(names, { serve: { onError: act } })
+    await po.notif('act()')
+    await po.disconnect()
+    await server.close()
+    await until(() => told.length > 0)
+    expect(told.filter((text) => text.includes('onError of a wire link'))).toHaveLength(1)
+  })
+
+  test.each(failing)('onRetry %s: it goes on', async (_name, onRetry) => {
+    const options = { minDelay: 1, maxAttempts: 3, onRetry }
+    const error = await failure(withReconnect('unix:/nowhere/x', {}, () => 1, options))
+    expect(error.message).toMatch(/^given up after 3 failures in a row/)
+  })
+})
+
+describe('tasks', () => {
+  test.each([...failing, ['ends after the run', () => Promise.resolve()] as const])(
+    'onOutput %s: each task has its outcome',
+    async (name, onOutput) => {
+      const problems: string[] = []
+      const { counts } = await collect(['echo a', 'echo b'], {
+        onOutput,
+        onProblem: (text) => problems.push(text),
+      })
+      expect(counts).toMatchObject({ succeeded: 2, failed: 0, retried: 0 })
+      const told = problems.filter((text) => text.startsWith('onOutput of the tasks threw'))
+      expect(told).toHaveLength(name.startsWith('ends') ? 0 : 1)
+    },
+    60_000,
+  )
+})
+
+describe('map', () => {
+  const squares = (): Session => serving({ concurrency: 4 }).session
+
+  test.each([...failing, ...nonsense, ...hanging])(
+    'request %s: each item has its outcome',
+    async (name, request) => {
+      const outcomes = []
+      for await (const one of squares().map('http://calc/', [1, 2, 3], { request: request as Any }))
+        outcomes.push(one)
+      expect(outcomes.map(({ index }) => index)).toEqual([0, 1, 2])
+      const isAnObject = /empty object|valueOf|getters/.test(name)
+      if (!isAnObject) for (const { error } of outcomes) expect(error).toBeInstanceOf(Error)
+    },
+  )
+
+  test.each(failing)('read %s: each item has an error', async (_name, read) => {
+    const outcomes = []
+    for await (const one of squares().map('http://calc/', [1, 2], { read: read as Any }))
+      outcomes.push(one)
+    expect(outcomes.map(({ error }) => error instanceof Error)).toEqual([true, true])
+  })
+
+  test.each(hanging)('read %s: the signal ends it', async (_name, read) => {
+    const giveUp = new AbortController()
+    const run = squares().map('http://calc/', [1, 2], { read: read as Any, signal: giveUp.signal })
+    const ended = failure(run.next())
+    giveUp.abort()
+    expect(await ended).toMatchObject({ code: 'MANYHOST_ABORTED' })
+  })
+
+  test('a source that gives one item and then nothing: its outcome comes, and the signal ends it', async () => {
+    const giveUp = new AbortController()
+    const source = (async function* () {
+      yield 1
+      await new Promise(() => undefined)
+    })()
+    const run = squares().map('http://calc/', source, { signal: giveUp.signal })
+    expect(await run.next()).toMatchObject({ value: { index: 0 } })
+    const ended = failure(run.next())
+    giveUp.abort()
+    expect(await ended).toMatchObject({ code: 'MANYHOST_ABORTED' })
+  })
+
+  test.each([undefined, null, 5, {}, Symbol('x')])(
+    'a source that is %s is refused',
+    async (source) => {
+      const run = squares().map('http://calc/', source as never)
+      expect(await failure(run.next())).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
+    },
+  )
+})
+
+describe('a handler of the dispatcher that throws gives its request up, and no slot is lost, in', () => {
+  const calls = [
+    'onRequestStart',
+    'onResponseStart',
+    'onResponseData',
+    'onResponseEnd',
+    'onResponseError',
+  ]
+  test.each(calls.flatMap((call) => failing.map(([how, act]) => [call, how, act] as const)))(
+    '%s: %s',
+    async (call, how, act) => {
+      if (how.startsWith('rejects')) return
+      const { session } = serving()
+      let isOver = (): void => undefined
+      const over = new Promise<void>((resolve) => {
+        isOver = resolve
+      })
+      const handler = {
+        onRequestStart: () => undefined,
+        onResponseStart: () => undefined,
+        onResponseData: () => undefined,
+        onResponseEnd: () => isOver(),
+        onResponseError: () => isOver(),
+        [call]: (...args: unknown[]) => {
+          if (call === 'onResponseEnd' || call === 'onResponseError') isOver()
+          return act(...args)
+        },
+      }
+      const origin = call === 'onResponseError' ? { method: 'GET bad' } : {}
+      const options = { origin: 'http://calc', path: '/', method: 'GET', ...origin }
+      session.dispatcher().dispatch(options as never, handler as never)
+      await over
+      await until(() => session.cluster('http://calc').inFlight === 0)
+    },
+  )
+})
+
+describe('handlers of instances in this process', () => {
+  test.each(failing)('a handler %s: it is answered with 500', async (_name, act) => {
+    for (const style of ['node', 'web'] as const) {
+      const provider = inProcess(act, { style: style as 'web' })
+      const { session } = serving({}, { provider })
+      const response = await session.client().get('http://calc/')
+      expect([response.status, typeof (await response.text())]).toEqual([500, 'string'])
+    }
+  })
+
+  test.each(failing)('upgrade %s: its slot is free again', async (_name, act) => {
+    const provider = inProcess((_req, res) => res.end(), { style: 'node', upgrade: act })
+    const { session } = serving({}, { provider })
+    const { upgrade } = await import('undici')
+    await failure(
+      upgrade('http://calc/', { dispatcher: session.dispatcher(), protocol: 'x' }) as never,
+    )
+    await until(() => session.cluster('http://calc').inFlight === 0)
+  })
+})
+
+describe('functions that are only told something', () => {
+  test.each(failing)('onError of a Worker %s: it goes on', async (_name, onError) => {
+    const told = warnings()
+    const worker = new Worker({ url: 'http://127.0.0.1:1/services/x', handle: () => ({}), onError })
+    worker.start()
+    await until(() => told.some((text) => text.includes('onError of a Worker')))
+    await worker.stop()
+  })
+
+  test.each(failing)('onEvent of runAgent %s: it goes on to its end', async (_name, onEvent) => {
+    const told = warnings()
+    const key = 'sixteen bytes and more'
+    await runAgent({ address: 'unix:/nowhere/x', key, hubTimeout: 50, onEvent })
+    await quiet()
+    expect(told.filter((text) => text.includes('onEvent of runAgent'))).toHaveLength(1)
+  })
+})
+
+test.each(cases)(
+  'isReady of the admin address %s: it is as ready as the services',
+  async (_name, isReady) => {
+    const { createServer } = await import('node:http')
+    const { session } = serving()
+    await until(() => session.cluster('http://calc').instances[0]?.state === 'ready')
+    const handler = adminHandler(session, { metrics: session.metrics, isReady })
+    const server = createServer(handler).listen(0, '127.0.0.1')
+    onTestFinished(() => {
+      handler.close()
+      server.close()
+    })
+    await once(server, 'listening')
+    const { port } = server.address() as { port: number }
+    const response = await fetch(`http://127.0.0.1:${port}/readyz`)
+    await response.text()
+    expect(response.status).toBe(200)
+  },
+)
+
+describe('a startup function', () => {
+  const open = (startup: (ctx: StartupContext) => unknown) => {
+    const session = new Session({ provider: processes(), tickInterval: 20 })
+    onTestFinished(() => session.close({ force: true }))
+    const errors: Error[] = []
+    session.on('error', (error) => errors.push(error))
+    session.startup({ url: 'http://calc', startTimeout: 1_000 }, startup as never)
+    return { session, errors }
+  }
+
+  test.each(failing)('%s: the start has failed, and says so', async (_name, startup) => {
+    const { errors } = open(startup)
+    await until(() => errors.length > 0)
+    expect(errors[0]).toMatchObject({
+      code: 'MANYHOST_START_FAILED',
+      message: expect.stringContaining('the startup function threw'),
+    })
+  })
+
+  test.each([
+    ['ctx.spawn', (ctx: StartupContext) => void ctx.spawn('/nowhere/server')],
+    ['ctx.run', (ctx: StartupContext) => void ctx.run('sh', '-c', 'exit 3')],
+    ['ctx.upload', (ctx: StartupContext) => void ctx.upload('/nowhere/a', 'b')],
+    ['ctx.download', (ctx: StartupContext) => void ctx.download('/nowhere/a', '/tmp/nowhere/b')],
+  ])(
+    'does not wait for %s, which fails: the output of the failed start says so',
+    async (name, startup) => {
+      const { errors } = open(startup)
+      await until(() => errors.length > 0)
+      expect(errors[0]?.message).toContain(
+        `${name}, which the startup function did not wait for, failed: `,
+      )
+    },
+  )
+
+  test('waits for what fails later than at once: that is its own affair', async () => {
+    const seen: string[] = []
+    const { errors } = open(async (ctx) => {
+      const running = ctx.run('sh', '-c', 'exit 3')
+      await ctx.run('sleep', '0.05')
+      await running.catch((error: { code: string }) => seen.push(error.code))
+      ctx.spawn('/nowhere').catch((error: { code: string }) => seen.push(error.code))
+      await ctx.run('sleep', '0.05')
+    })
+    await until(() => errors.length > 0)
+    expect(seen).toContain('MANYHOST_RUN_FAILED')
+    expect(seen).toHaveLength(2)
+  })
+})
