@@ -7,6 +7,7 @@ import type { Capability, Exit, Provider, Running, StartSpec } from '../src/prov
 import { type Found, Name } from './addresses.ts'
 import { type Endpoint, endpointOf, knock, openPool } from './endpoint.ts'
 import { Grace } from './grace.ts'
+import { guardedConnect } from './guarded-connect.ts'
 
 export interface FixedUrl {
   readonly url: string
@@ -141,7 +142,7 @@ class Fixed implements FixedProvider {
   #resolved: Promise<unknown> | undefined
 
   constructor(sources: readonly Source[], { connect, resolve, servers }: FixedOptions) {
-    this.#connect = connect
+    this.#connect = typeof connect === 'function' ? guardedConnect(connect) : connect
     for (const source of sources) {
       const { endpoint, weight, isSrv } = source
       const { host, port } = endpoint.listenOn

@@ -1,8 +1,11 @@
 /** Functions that a user gives to the feed, to links, tasks, workers, agents, maps and startups: none ends the program. */
 import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { buildConnector } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { Worker } from '../../providers/pull/index.ts'
+import { fixed } from '../../providers/static.ts'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Identity } from '../../src/feed/rights.ts'
 import { adminHandler } from '../../src/gateway/admin.ts'
@@ -278,6 +281,36 @@ describe('handlers of instances in this process', () => {
   })
 })
 
+describe('`connect` of addresses: the request is sent again over another connection, when the first', () => {
+  const answering = (...given: unknown[]) => [
+    `answers ${String(given[1] ?? given[0])}`,
+    (_options: object, callback: Any) => void setImmediate(() => callback(...given)),
+  ]
+  const bad = [
+    ...failing,
+    answering(null, 5),
+    answering(null, undefined),
+    answering(null, {}),
+    answering('a text'),
+    answering(new Error('no way'), null),
+  ] as [string, Any][]
+  test.each(bad)('%s', async (_name, act) => {
+    const server = createServer((_req, res) => res.end('3')).listen(0, '127.0.0.1')
+    onTestFinished(() => void server.close())
+    await once(server, 'listening')
+    const { port } = server.address() as { port: number }
+    const good = buildConnector({})
+    let count = 0
+    const provider = fixed({
+      urls: [`http://127.0.0.1:${port}`],
+      connect: (...args) => (count++ === 0 ? act(...args) : good(...args)),
+    })
+    const { session } = serving({}, { provider })
+    const response = await session.client().get('http://calc/')
+    expect([response.status, await response.text()]).toEqual([200, '3'])
+  })
+})
+
 describe('functions that are only told something', () => {
   test.each(failing)('onError of a Worker %s: it goes on', async (_name, onError) => {
     const told = warnings()
@@ -299,7 +332,6 @@ describe('functions that are only told something', () => {
 test.each(cases)(
   'isReady of the admin address %s: it is as ready as the services',
   async (_name, isReady) => {
-    const { createServer } = await import('node:http')
     const { session } = serving()
     await until(() => session.cluster('http://calc').instances[0]?.state === 'ready')
     const handler = adminHandler(session, { metrics: session.metrics, isReady })
