@@ -106,3 +106,15 @@ export async function ask(session: Session, count = 6): Promise<Set<number>> {
   for (let i = 0; i < 3; i++) statuses.push(await one())
   return new Set(statuses)
 }
+
+/** What the process is warned of during the test. */
+export function warnings(): string[] {
+  const told: string[] = []
+  const note = ({ message }: Error): void => void told.push(message)
+  process.on('warning', note)
+  onTestFinished(() => void process.off('warning', note))
+  return told
+}
+
+/** Nothing that the test has left behind is rejected, or thrown, a turn of the event loop later. */
+export const quiet = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
