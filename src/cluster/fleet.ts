@@ -24,6 +24,7 @@ export class Fleet {
   readonly #instances = new Map<string, Instance>()
   /** Failed ones of which something may still run. */
   readonly #leaving = new Set<Instance>()
+  #isEnding = false
 
   constructor(
     settings: ClusterSettings,
@@ -87,10 +88,11 @@ export class Fleet {
   }
 
   carryOut(plan: Plan): void {
+    // Each step tells of itself, and a listener may end all of them: nothing more is started then.
     for (const id of plan.cancel) this.#instances.get(id)?.drain('not wanted any more')
     for (const id of plan.drain) this.#instances.get(id)?.drain('scaled down')
     for (const id of plan.start) void this.#instances.get(id)?.start()
-    for (let made = 0; made < plan.create; made++) {
+    for (let made = 0; made < plan.create && !this.#isEnding; made++) {
       const instance = this.#make()
       if (made < plan.startable) void instance.start()
     }
@@ -127,8 +129,9 @@ export class Fleet {
     }
   }
 
-  /** Stops all of them, politely where they have nothing to serve; resolves when nothing is left. */
+  /** Makes no more, and stops all, politely where they have nothing to serve; resolves when nothing is left. */
   async end(reason: string, force: boolean): Promise<void> {
+    this.#isEnding = true
     for (const instance of this.all) {
       if (force || instance.inFlight > 0) void instance.kill(reason)
       else instance.drain(reason)

@@ -133,7 +133,10 @@ export class Instance {
     }
   }
 
-  #ask(signal: AbortSignal): Promise<Running> {
+  async #ask(signal: AbortSignal): Promise<Running> {
+    // Not at once: what the provider does meanwhile may end this instance, and what comes of the start is known then.
+    await undefined
+    signal.throwIfAborted()
     const onOutput = (chunk: string): void => this.output.append(String(chunk))
     return this.#calls.start({ ...this.#settings.spec, id: this.id, onOutput }, signal)
   }

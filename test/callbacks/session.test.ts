@@ -1,10 +1,12 @@
 /** Functions that a user gives to a session: whatever they do, they are reported once, and a default serves. */
 import { describe, expect, test } from 'vitest'
+import { inProcess } from '../../providers/testing/index.ts'
 import type { SessionEvents } from '../../src/events.ts'
-import type { Cluster } from '../../src/index.ts'
+import { type Cluster, Session } from '../../src/index.ts'
+import type { Provider } from '../../src/provider.ts'
 import type { SizeSpec } from '../../src/sizing/size.ts'
 import { until } from '../help.ts'
-import { all, ask, nonsense, serving, throwing } from './misbehaviour.ts'
+import { all, ask, nonsense, quiet, serving, throwing } from './misbehaviour.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
 type Any = (...args: any[]) => any
@@ -178,41 +180,79 @@ describe('a function that calls the session: requests are served, when it', () =
     expect(errors).toEqual([])
   })
 
-  test.each(['balance', 'fairness', 'request', 'size'])(
-    'closes it by force, in %s: all requests end, and nothing is left',
-    async (where) => {
-      let told: Told | undefined
-      let closed: Promise<void> | undefined
-      const close = (): void => {
-        if (told) closed ??= told.session.close({ force: true })
-      }
-      told = serving({
-        balance: () => {
-          if (where === 'balance') close()
-          return 0
-        },
-        fairness: () => {
-          if (where === 'fairness') close()
-          return 'key'
-        },
-      })
-      const { session } = told
-      if (where === 'request') session.on('request', close)
-      if (where === 'size') {
-        session.setSize('http://calc', () => {
-          close()
-          return 1
-        })
-      }
-      const ended = await Promise.allSettled(
-        Array.from({ length: 5 }, () => session.client().get('http://calc/')),
-      )
-      await closed
-      expect(ended).toHaveLength(5)
-      const { inFlight, requestQueue, instances } = session.clusters[0] as Cluster
-      expect([inFlight, requestQueue.size, instances]).toEqual([0, 0, []])
-    },
-  )
+  test.each([
+    'balance',
+    'fairness',
+    'size',
+    'random',
+    'start',
+    'available',
+    'onOutput',
+    'request',
+    'instance: pending',
+    'instance: starting',
+    'instance: ready',
+    'cluster',
+    'error',
+  ])('closes it by force, in %s: all requests end, and nothing is left', async (where) => {
+    let session: Session | undefined
+    let closed: Promise<void> | undefined
+    const close = (here: string): void => {
+      if (session && here === where) closed ??= session.close({ force: true })
+    }
+    const inner = inProcess((_req, res) => res.end('3'), { style: 'node' })
+    let starts = 0
+    const provider: Provider = {
+      name: 'own',
+      capabilities: inner.capabilities,
+      available: () => {
+        close('available')
+        return 4
+      },
+      start(spec, options) {
+        close('start')
+        if (where === 'error' && starts++ === 0) throw new Error('so that there is an error')
+        spec.onOutput('started')
+        close('onOutput')
+        return inner.start(spec, options)
+      },
+    }
+    const random = (): number => {
+      close('random')
+      return 0.5
+    }
+    session = new Session({ provider, tickInterval: 10, random })
+    session.on('request', () => close('request'))
+    session.on('instance', ({ state }) => close(`instance: ${state}`))
+    session.on('cluster', () => close('cluster'))
+    session.on('error', () => close('error'))
+    const cluster = session.startup({
+      url: 'http://calc',
+      initSize: 4,
+      balance: (targets) => {
+        close('balance')
+        return targets.findIndex(({ open, inFlight, places }) => open && inFlight < places)
+      },
+      fairness: () => {
+        close('fairness')
+        return 'key'
+      },
+    })
+    const size = (): number => {
+      close('size')
+      return 4
+    }
+    if (!session.isClosed) session.setSize('http://calc', size)
+    const client = session.client({ timeout: 5_000 })
+    const ended = await Promise.allSettled(
+      Array.from({ length: 5 }, () => client.get('http://calc/')),
+    )
+    await (closed ?? session.close({ force: true }))
+    await quiet()
+    expect(ended).toHaveLength(5)
+    const { inFlight, requestQueue, instances } = cluster
+    expect([inFlight, requestQueue.size, instances, inner.instances]).toEqual([0, 0, [], []])
+  })
 
   test.each(['balance', 'fairness'] as const)('aborts the request, in %s', async (where) => {
     const giveUp = new AbortController()
