@@ -11,14 +11,37 @@ import { adminHandler } from '../../src/gateway/admin.ts'
 import { Session } from '../../src/index.ts'
 import type { StartupContext } from '../../src/provider.ts'
 import { runAgent } from '../../src/tasks.ts'
+import { falseClock } from '../clock.ts'
 import { failure, until } from '../help.ts'
-import { all, hanging, nonsense, quiet, serving, throwing, warnings } from './misbehaviour.ts'
+import { all, ask, hanging, nonsense, quiet, serving, throwing, warnings } from './misbehaviour.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
 type Any = (...args: any[]) => any
 
 const cases = all as readonly (readonly [string, Any])[]
 const failing = throwing as readonly (readonly [string, Any])[]
+
+describe('a function that gives a body: its request fails with that, no slot is lost, and others are served, when it', () => {
+  const isBody = /promise of|empty object|that never settles|then does nothing/
+  test.each(cases.filter(([name]) => !isBody.test(name)))('%s', async (_name, body) => {
+    const { session } = serving({ concurrency: 1 })
+    const error = await failure(session.client().post('http://calc/', { body: body as Any }))
+    expect(error).toMatchObject({ code: 'MANYHOST_BODY_FAILED' })
+    await until(() => session.cluster('http://calc').inFlight === 0)
+    expect(await ask(session)).toEqual(new Set([200]))
+  })
+
+  test('answers a promise that never settles', async () => {
+    const clock = falseClock()
+    const { session } = serving({ concurrency: 1 })
+    const body = (): Promise<never> => new Promise(() => undefined)
+    const post = session.client().post('http://calc/', { body })
+    const failed = failure(post)
+    await clock.passUntil(5_000, () => session.cluster('http://calc').stats().failures > 0)
+    expect(await failed).toMatchObject({ code: 'MANYHOST_BODY_FAILED' })
+    await clock.passUntil(100, () => session.cluster('http://calc').inFlight === 0)
+  })
+})
 
 describe('map', () => {
   const squares = (): Session => serving({ concurrency: 4 }).session
