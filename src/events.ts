@@ -1,6 +1,6 @@
 /** Names and payloads of the session's events, and the typed emitter. Observers only observe. */
 import { ManyhostError } from './errors.ts'
-import { FirstFailure, type Report, warn, watch } from './guarded.ts'
+import { FirstFailure, warn, watch } from './guarded.ts'
 import { show } from './options.ts'
 
 export type InstanceState =
@@ -150,14 +150,14 @@ export class Emitter<Events extends object> {
       if (!set.has(listener as Listener<never>)) continue
       try {
         const answer: unknown = listener(event)
-        watch(answer, (error) => this.#failed(name, listener, error))
+        watch(answer, (error) => this.#failed(name, listener, event, error))
       } catch (error) {
-        this.#failed(name, listener, error)
+        this.#failed(name, listener, event, error)
       }
     }
   }
 
-  #failed(name: keyof Events, listener: Listener<never>, error: unknown): void {
+  #failed(name: keyof Events, listener: Listener<never>, event: unknown, error: unknown): void {
     let failures = this.#failures.get(listener)
     if (!failures) {
       failures = new Map()
@@ -165,9 +165,14 @@ export class Emitter<Events extends object> {
     }
     let failure = failures.get(name)
     if (!failure) {
-      const what = `a listener of '${String(name)}' of the ${this.#owner}`
-      const report: Report = (told) => this.#report(name, told)
-      failure = new FirstFailure({ what, instead: 'its failure is ignored', report })
+      const { service } = (event ?? {}) as { service?: string }
+      const at = service === undefined ? '' : `, at an event of ${service},`
+      failure = new FirstFailure({
+        what: `a listener of '${String(name)}' of the ${this.#owner}${at}`,
+        instead: 'its failure is ignored',
+        report: (told) => this.#report(name, told),
+        service,
+      })
       failures.set(name, failure)
     }
     failure.threw(error)

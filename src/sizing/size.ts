@@ -146,6 +146,9 @@ interface Reading {
 /** Reads inside each other: one, and one for a size that was set by what listens to it. */
 const MAX_DEPTH = 4
 
+/** Reports of other reasons than before, until a read succeeds: a size may fail for another one each time. */
+const MOST_REPORTS = 5
+
 /** Reads one cluster's size. Keeps the last good one, never overlaps two reads of a size, and owns no timer. */
 export class SizeReader {
   readonly #options: SizeReaderOptions
@@ -155,8 +158,10 @@ export class SizeReader {
   #reading: Reading | undefined
   /** How many reads are under way inside each other. */
   #depth = 0
-  /** What the last reads failed with, if they did. */
+  /** What the last reads failed with, if they did, without its numbers. */
   #failure: string | undefined
+  /** Reports since reads began to fail. */
+  #reports = 0
 
   constructor(source: Size, options: SizeReaderOptions) {
     this.#source = source
@@ -254,8 +259,12 @@ export class SizeReader {
   }
 
   #report(failure: string, cause?: unknown): void {
-    if (failure === this.#failure) return
-    this.#failure = failure
+    // A reason that differs in its numbers alone, such as a time, is the same one.
+    const kind = failure.replace(/\d+/g, '0')
+    if (kind === this.#failure) return
+    if (this.#failure === undefined) this.#reports = 0
+    this.#failure = kind
+    if (++this.#reports > MOST_REPORTS) return
     const { service, onError } = this.#options
     const message = `the size${service ? ` of ${service}` : ''} stays ${this.#size}: ${failure}`
     const details = { ...(cause !== undefined && { cause }), ...(service && { service }) }

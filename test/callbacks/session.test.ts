@@ -97,6 +97,18 @@ describe('a size: the last good one stays, and that is reported once, when', () 
   })
 })
 
+test('a size that fails for another reason each time is reported a few times, not at each read', async () => {
+  const { session, errors } = serving({}, { tickInterval: 1 })
+  let reads = 0
+  session.setSize('http://calc', () => {
+    reads++
+    throw new Error(reads % 2 === 0 ? `failure ${reads}` : 'x'.repeat(reads))
+  })
+  await until(() => reads > 40)
+  expect(errors.length).toBeLessThanOrEqual(5)
+  expect(await ask(session)).toEqual(new Set([200]))
+})
+
 describe('a listener that fails is reported once, and changes nothing', () => {
   const names: readonly (keyof SessionEvents)[] = ['instance', 'cluster', 'request']
   test.each(names.flatMap((name) => throwing.map(([how, act]) => [name, how, act] as const)))(
@@ -111,7 +123,12 @@ describe('a listener that fails is reported once, and changes nothing', () => {
       await until(() => errors.length > 0)
       expect(heard.length).toBeGreaterThan(0)
       expect(errors).toMatchObject([
-        { ...FAILED, message: expect.stringMatching(`^a listener of '${name}' of the session `) },
+        {
+          ...FAILED,
+          message: expect.stringMatching(
+            `^a listener of '${name}' of the session, at an event of http://calc, `,
+          ),
+        },
       ])
     },
   )
@@ -131,7 +148,9 @@ describe('a listener that fails is reported once, and changes nothing', () => {
       await until(() => warnings.length > 0)
       expect(await ask(session)).toEqual(new Set([200]))
       expect(warnings.map(({ message }) => message)).toEqual([
-        expect.stringMatching(/^a listener of 'error' of the session /),
+        expect.stringMatching(
+          /^a listener of 'error' of the session, at an event of http:\/\/calc, /,
+        ),
       ])
       expect(errors).toHaveLength(2)
     } finally {
