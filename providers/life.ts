@@ -1,6 +1,7 @@
 /** The life that instances of all engines share: it begins once, may be asked to stop, and ends once. */
 import { describe, ManyhostError } from '../src/errors.ts'
 import type { Exit, ListenOn, StartSpec, StartupContext } from '../src/provider.ts'
+import { safeContext } from '../src/startup.ts'
 import { lastLine, Tail } from './process/output.ts'
 
 /** How much of an instance's output its errors carry, in characters. */
@@ -74,7 +75,7 @@ export class Life {
   /** Calls the service's startup function, where it has one. */
   async prepare(context: StartupContext, listenOn: ListenOn): Promise<void> {
     try {
-      await this.#spec.startup?.(context, listenOn)
+      await this.#spec.startup?.(safeContext(context), listenOn)
     } catch (error) {
       throw this.#failure(`the startup function threw: ${describe(error)}`, error)
     }

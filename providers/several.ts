@@ -1,7 +1,9 @@
 /** A service on several providers at once: from the cheap place to the dear one, or by weight. */
 import { asError, ManyhostError } from '../src/errors.ts'
 import type { AgentEvent } from '../src/events.ts'
+import { FirstFailure } from '../src/guarded.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/provider.ts'
+import { checkRunning, exitOf } from '../src/running.ts'
 import { after, now } from '../src/time.ts'
 import { check, invalid, isRecord, show } from './far/options.ts'
 
@@ -54,6 +56,8 @@ interface Branch {
   readonly usedBy: Map<string, number>
   refusals: number
   restsUntil: number
+  /** Of what it tells, beside its starts. */
+  readonly failure: FirstFailure
 }
 
 class Several implements Provider {
@@ -75,6 +79,10 @@ class Several implements Provider {
       usedBy: new Map(),
       refusals: 0,
       restsUntil: 0,
+      failure: new FirstFailure({
+        what: `a function of provider ${provider.name}`,
+        instead: 'it has no room',
+      }),
     }))
     this.#patience = patience
   }
@@ -82,7 +90,7 @@ class Several implements Provider {
   /** Where each knows its own. */
   get limit(): number | undefined {
     let sum = 0
-    for (const { provider } of this.#branches) sum += provider.limit ?? Number.POSITIVE_INFINITY
+    for (const branch of this.#branches) sum += limitOf(branch)
     return Number.isFinite(sum) ? sum : undefined
   }
 
@@ -94,16 +102,20 @@ class Several implements Provider {
   }
 
   onAvailable(listener: () => void): () => void {
-    const ends = this.#branches.map(({ provider }) => provider.onAvailable?.(listener))
-    return () => {
-      for (const end of ends) end?.()
-    }
+    return this.#eachEnd((provider) => provider.onAvailable?.(listener))
   }
 
   onAgent(listener: (event: AgentEvent) => void): () => void {
-    const offs = this.#branches.map(({ provider }) => provider.onAgent?.(listener))
+    return this.#eachEnd((provider) => provider.onAgent?.(listener))
+  }
+
+  /** Subscribes at each: one that fails keeps none of the others from telling. */
+  #eachEnd(subscribe: (provider: Provider) => (() => void) | undefined): () => void {
+    const ends = this.#branches.map(({ provider, failure }) =>
+      failure.undoable(() => subscribe(provider)),
+    )
     return () => {
-      for (const off of offs) off?.()
+      for (const end of ends) end()
     }
   }
 
@@ -121,10 +133,11 @@ class Several implements Provider {
       // Counted before it has started: those that start at the same time see it.
       use(branch, spec.service, 1)
       try {
-        const running = await this.#try(branch.provider, spec, signal)
+        const given = await this.#try(branch.provider, spec, signal)
+        const running = checkRunning(given, branch.provider)
         branch.refusals = 0
         branch.restsUntil = 0
-        void running.exited.then(() => use(branch, spec.service, -1))
+        void exitOf(running).then(() => use(branch, spec.service, -1))
         return running
       } catch (error) {
         use(branch, spec.service, -1)
@@ -158,7 +171,10 @@ class Several implements Provider {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#branches.map(({ provider }) => provider.close?.()))
+    const closed = await Promise.allSettled(
+      this.#branches.map(async ({ provider }) => provider.close?.()),
+    )
+    for (const one of closed) if (one.status === 'rejected') throw one.reason
   }
 }
 
@@ -168,16 +184,33 @@ function pick(branches: readonly Branch[], service: string, at: number): Branch 
   const rests = ({ restsUntil }: Branch): number => (restsUntil > at ? 1 : 0)
   return branches
     .filter(
-      (one) =>
-        one.used < (one.provider.limit ?? Number.POSITIVE_INFINITY) &&
-        (one.usedBy.get(service) ?? 0) < roomOf(one, service),
+      (one) => one.used < limitOf(one) && (one.usedBy.get(service) ?? 0) < roomOf(one, service),
     )
     .sort((a, b) => rests(a) - rests(b) || share(a) - share(b))[0]
 }
 
 /** Instances of the service that it could have now, with those that it has. */
-function roomOf({ provider }: Branch, service: string): number {
-  return provider.available?.(service) ?? provider.limit ?? Number.POSITIVE_INFINITY
+function roomOf(branch: Branch, service: string): number {
+  return numberOf(branch, ({ provider }) => provider.available?.(service)) ?? limitOf(branch)
+}
+
+function limitOf(branch: Branch): number {
+  return numberOf(branch, ({ provider }) => provider.limit) ?? Number.POSITIVE_INFINITY
+}
+
+/** A provider that fails here has no room, and the others serve on. */
+function numberOf(
+  branch: Branch,
+  read: (branch: Branch) => number | undefined,
+): number | undefined {
+  try {
+    const value = read(branch)
+    if (value === undefined || value >= 0) return value
+    branch.failure.answered(value, 'a number from 0 up, or undefined')
+  } catch (error) {
+    branch.failure.threw(error)
+  }
+  return 0
 }
 
 function use(branch: Branch, service: string, more: 1 | -1): void {

@@ -7,6 +7,7 @@ import type { Capability, Exit, Provider, Running, StartSpec } from '../src/prov
 import { type Found, Name } from './addresses.ts'
 import { type Endpoint, endpointOf, knock, openPool } from './endpoint.ts'
 import { Grace } from './grace.ts'
+import { guardedConnect } from './guarded-connect.ts'
 
 export interface FixedUrl {
   readonly url: string
@@ -136,12 +137,12 @@ class Fixed implements FixedProvider {
   readonly #free: Slot[] = []
   readonly #connect: FixedOptions['connect']
   readonly #names: Name[] = []
-  readonly #events = new Emitter<{ available: undefined }>()
+  readonly #events = new Emitter<{ available: undefined }>('provider static')
   #unresolved = 0
   #resolved: Promise<unknown> | undefined
 
   constructor(sources: readonly Source[], { connect, resolve, servers }: FixedOptions) {
-    this.#connect = connect
+    this.#connect = typeof connect === 'function' ? guardedConnect(connect) : connect
     for (const source of sources) {
       const { endpoint, weight, isSrv } = source
       const { host, port } = endpoint.listenOn

@@ -347,7 +347,9 @@ function watch(signal: AbortSignal, flow: Flow): () => void {
     fired = true
     flow.cancel(aborted(signal))
   }
-  signal.addEventListener('abort', onAbort, { once: true })
+  // A function of the user that was called on the way, as `fairness`, may have given it up already.
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
   return () => {
     // It is off the list by itself then; to look for it would cost as much as all the others that hang on the signal.
     if (!fired) signal.removeEventListener('abort', onAbort)
@@ -357,11 +359,20 @@ function watch(signal: AbortSignal, flow: Flow): () => void {
 function aborted(signal: AbortSignal): ManyhostError {
   const { reason } = signal
   // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
-  const code = reason?.name === 'TimeoutError' ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
+  const code = isTimeout(reason) ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
   const make = (): ManyhostError =>
     new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
       cause: reason,
     })
   // Where the reason says who gave it up, a second stack would only be most of the cost.
   return reason instanceof Error ? withoutStack(make) : make()
+}
+
+/** Anything may be a reason, also an object whose getters throw. */
+function isTimeout(reason: unknown): boolean {
+  try {
+    return (reason as { name?: unknown } | null | undefined)?.name === 'TimeoutError'
+  } catch {
+    return false
+  }
 }

@@ -41,6 +41,7 @@ export const ERRORS = {
   MANYHOST_ATTEMPT_TIMEOUT: kind(504, true, 'an instance did not answer within `attemptTimeout`'),
   MANYHOST_RETURNED: kind(503, true, 'the instance handed the request back unserved'),
   MANYHOST_SIZE_FAILED: kind(500, true, 'a size threw, hung, or was not a finite number'),
+  MANYHOST_FUNCTION_FAILED: kind(500, false, 'a given function failed; a default took its place'),
   MANYHOST_BAD_REQUEST: kind(400, false, 'a request to the gateway is not well-formed HTTP'),
   MANYHOST_UNAUTHORIZED: kind(401, false, 'the gateway was given no, or wrong, credentials'),
   MANYHOST_BODY_TOO_LARGE: kind(413, false, "a request's body is above the gateway's `bodySize`"),
@@ -145,25 +146,36 @@ export function withoutStack<E extends Error>(make: () => E): E {
   }
 }
 
-/** Anything that was thrown, as an `Error`. */
+/** Anything that was thrown, as an `Error`. Never throws, whatever the getters and `toString` of the value do. */
 export function asError(thrown: unknown): Error {
-  if (thrown instanceof Error) return thrown
-  // Errors of another realm (node:vm, test runners) are no instances of ours.
-  if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
-    return Object.assign(new Error(String(thrown.message)), thrown)
-  }
   try {
+    if (thrown instanceof Error) {
+      // Whatever reads the message later reads it without a guard.
+      String(thrown.message)
+      return thrown
+    }
+    // Errors of another realm (node:vm, test runners) are no instances of ours.
+    if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
+      return Object.assign(new Error(String(thrown.message)), thrown)
+    }
     return new Error(String(thrown))
   } catch {
-    // An object without a way to become text, such as Object.create(null).
+    // An object without a way to become text, such as Object.create(null), or one whose own code throws.
     return new Error('something that is no error was thrown')
   }
 }
 
-/** The message of anything that was thrown, with its code where it has one: `ECONNREFUSED: connect ...`. */
+/**
+ * The message of anything that was thrown, with its code where it has one: `ECONNREFUSED: connect ...`. Never throws.
+ */
 export function describe(thrown: unknown): string {
   const error = asError(thrown)
-  const code = (error as { code?: unknown }).code
-  if (typeof code !== 'string' || error.message.includes(code)) return error.message || error.name
-  return error instanceof ManyhostError ? error.message : `${code}: ${error.message}`
+  try {
+    const { code, name } = error as { code?: unknown; name?: unknown }
+    const message = String(error.message)
+    if (typeof code !== 'string' || message.includes(code)) return message || String(name)
+    return error instanceof ManyhostError ? message : `${code}: ${message}`
+  } catch {
+    return 'an error that cannot be read was thrown'
+  }
 }

@@ -1,6 +1,7 @@
-/** Names and payloads of the session's events, and the typed emitter. Observers only observe: one that throws is
- * reported on the next tick as an uncaught error and changes nothing here. */
-import type { ManyhostError } from './errors.ts'
+/** Names and payloads of the session's events, and the typed emitter. Observers only observe. */
+import { ManyhostError } from './errors.ts'
+import { FirstFailure, warn, watch } from './guarded.ts'
+import { show } from './options.ts'
 
 export type InstanceState =
   | 'pending'
@@ -96,12 +97,31 @@ export interface SessionEvents {
 
 type Listener<T> = (event: T) => void
 
-/** A typed emitter. Unlike Node's, `error` without a listener does not throw: failures heal, and are also events. */
+/**
+ * A typed emitter. Unlike Node's, `error` without a listener does not throw: failures heal, and are also events. A
+ * listener that throws, or whose promise is rejected, is reported once, as an event `error`, and changes nothing else.
+ * The report is a warning of the process where nobody listens to `error`, or where the listener that failed does.
+ */
 export class Emitter<Events extends object> {
+  readonly #owner: string
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>()
+  /** By listener. A listener may hear several events: each failing pair of both is reported. */
+  readonly #failures = new WeakMap<Listener<never>, Map<keyof Events, FirstFailure>>()
 
-  /** Subscribes; the function that is returned unsubscribes. */
+  /** @param owner what the listeners were given to, for reports: `session` */
+  constructor(owner = 'emitter') {
+    this.#owner = owner
+  }
+
+  /**
+   * Subscribes; the function that is returned unsubscribes.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION
+   */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
+    if (typeof listener !== 'function') {
+      const text = `on('${String(name)}'): the listener must be a function, got ${show(listener)}`
+      throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+    }
     let set = this.#listeners.get(name)
     if (!set) {
       set = new Set()
@@ -125,14 +145,43 @@ export class Emitter<Events extends object> {
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
     const set = this.#listeners.get(name)
     if (!set) return
-    for (const listener of [...set]) {
+    for (const listener of [...set] as Listener<Events[Name]>[]) {
+      // One that a listener before it has unsubscribed hears nothing any more.
+      if (!set.has(listener as Listener<never>)) continue
       try {
-        ;(listener as Listener<Events[Name]>)(event)
+        const answer: unknown = listener(event)
+        watch(answer, (error) => this.#failed(name, listener, event, error))
       } catch (error) {
-        queueMicrotask(() => {
-          throw error
-        })
+        this.#failed(name, listener, event, error)
       }
     }
+  }
+
+  #failed(name: keyof Events, listener: Listener<never>, event: unknown, error: unknown): void {
+    let failures = this.#failures.get(listener)
+    if (!failures) {
+      failures = new Map()
+      this.#failures.set(listener, failures)
+    }
+    let failure = failures.get(name)
+    if (!failure) {
+      const { service } = (event ?? {}) as { service?: string }
+      const at = service === undefined ? '' : `, at an event of ${service},`
+      failure = new FirstFailure({
+        what: `a listener of '${String(name)}' of the ${this.#owner}${at}`,
+        instead: 'its failure is ignored',
+        report: (told) => this.#report(name, told),
+        service,
+      })
+      failures.set(name, failure)
+    }
+    failure.threw(error)
+  }
+
+  #report(name: keyof Events, error: ManyhostError): void {
+    // An `error` about a listener of `error` could go round for ever.
+    const listened = 'error' as keyof Events
+    if (name === listened || !this.has(listened)) warn(error)
+    else this.emit(listened, error as Events[keyof Events])
   }
 }

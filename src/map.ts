@@ -2,7 +2,8 @@
 import { setMaxListeners } from 'node:events'
 import type { Client } from './client.ts'
 import { asError, ManyhostError } from './errors.ts'
-import { callback, oneOf, parseOptions, rule, whole } from './options.ts'
+import { watch } from './guarded.ts'
+import { callback, oneOf, parseOptions, rule, show, whole } from './options.ts'
 import type { RequestOptions } from './request.ts'
 import type { Response } from './response.ts'
 
@@ -73,63 +74,89 @@ export async function* mapped<Item, Value>(
   concurrency: number,
 ): AsyncGenerator<Mapped<Item, Value>, void, undefined> {
   const { order = 'input', signal } = options
+  const items = iteratorOf(source)
   const controller = new AbortController()
   // Each request under way listens; there are `concurrency` of them.
   setMaxListeners(0, controller.signal)
-  const onAbort = (): void => controller.abort(signal?.reason)
+  /** Ends the wait for whatever comes next: an outcome, an item, or the end. Not a race, which would keep each of them. */
+  let wake = (): void => undefined
+  const onAbort = (): void => {
+    controller.abort(signal?.reason)
+    wake()
+  }
   if (signal?.aborted) onAbort()
   else signal?.addEventListener('abort', onAbort, { once: true })
-  const items = iteratorOf(source)
-  const open = new Map<number, Promise<Mapped<Item, Value>>>()
-  // Not `Promise.race`: one that takes long would gather a listener with each of the others.
-  const finished: Mapped<Item, Value>[] = []
-  let wake: (() => void) | undefined
-  const finish = (outcome: Mapped<Item, Value>): void => {
-    finished.push(outcome)
-    wake?.()
-  }
-  const wait = (resolve: (value: undefined) => void): void => {
-    wake = () => resolve(undefined)
-  }
+  /** Outcomes that were not taken yet, by index; a map keeps the order in which they came. */
+  const finished = new Map<number, Mapped<Item, Value>>()
   let count = 0
+  let taken = 0
   let isRead = false
+  let isAsked = false
+  let isOver = false
   let failure: Error | undefined
-  try {
-    while (!isRead || open.size > 0) {
-      while (!isRead && open.size < concurrency && !signal?.aborted) {
-        const index = count
+  const end = (error?: unknown): void => {
+    isRead = true
+    if (error !== undefined) failure = asError(error)
+  }
+  const begin = ({ done, value: item }: IteratorResult<Item, unknown>): void => {
+    if (done || isOver) return end()
+    void one(client, url, item, count++, options, controller.signal).then((outcome) => {
+      finished.set(outcome.index, outcome)
+      wake()
+    })
+  }
+  /** Asks the source for one item. An outcome that is there does not wait for a source that does not answer. */
+  const pull = (): void => {
+    try {
+      const next = items.next()
+      if (!('then' in next)) return begin(next)
+      isAsked = true
+      const answered = (act: () => void): void => {
+        isAsked = false
         try {
-          const next = await items.next()
-          if (next.done) isRead = true
-          else {
-            count++
-            const item = next.value
-            const outcome = one(client, url, item, index, options, controller.signal)
-            open.set(index, outcome)
-            if (order === 'completion') void outcome.then(finish)
-          }
+          act()
         } catch (error) {
-          failure = asError(error)
-          isRead = true
+          end(error)
         }
+        wake()
       }
+      next.then(
+        (result) => answered(() => begin(result)),
+        (error) => answered(() => end(error ?? new Error(String(error)))),
+      )
+    } catch (error) {
+      end(error ?? new Error(String(error)))
+    }
+  }
+  try {
+    for (;;) {
+      while (!isRead && !isAsked && count - taken < concurrency && !signal?.aborted) pull()
       if (signal?.aborted) {
         throw new ManyhostError('MANYHOST_ABORTED', 'the map was given up', {
           cause: signal.reason,
         })
       }
-      if (open.size === 0) break
-      const [oldest = 0] = open.keys()
-      if (order === 'completion' && finished.length === 0) await new Promise(wait)
-      const known = finished.shift() ?? ((await open.get(oldest)) as Mapped<Item, Value>)
-      open.delete(known.index)
-      yield known
+      const [first] = finished.keys()
+      const known = finished.get(order === 'input' ? taken : (first ?? -1))
+      if (known) {
+        finished.delete(known.index)
+        taken++
+        yield known
+      } else if (isRead && count === taken) break
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
     }
     if (failure) throw failure
   } finally {
+    isOver = true
     signal?.removeEventListener('abort', onAbort)
     controller.abort(new Error('the map has ended'))
-    if (!isRead) await items.return?.()
+    // A source that was asked and does not answer may not end, either: nobody waits for that.
+    if (!isRead && isAsked) watch(items.return?.(), () => undefined)
+    else if (!isRead) await items.return?.()
   }
 }
 
@@ -142,7 +169,7 @@ async function one<Item, Value>(
   signal: AbortSignal,
 ): Promise<Mapped<Item, Value>> {
   try {
-    const own: MapRequest = request ? request(item, index) : { json: item }
+    const own: MapRequest = request ? checkRequest(request(item, index)) : { json: item }
     const { method, url: path, ...rest } = own
     const hasBody = rest.json !== undefined || rest.body !== undefined || rest.form !== undefined
     const response = await client.request(
@@ -168,8 +195,23 @@ async function content(response: Response): Promise<unknown> {
   return /\bjson\b/i.test(type) ? JSON.parse(text) : text
 }
 
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function checkRequest(own: unknown): MapRequest {
+  const isPromise = typeof own === 'object' && own !== null && 'then' in own
+  if (typeof own === 'object' && own !== null && !isPromise) return own
+  watch(own, () => undefined)
+  const text = `map: request must answer an object of options at once, got ${show(own)}`
+  throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+}
+
 function iteratorOf<Item>(source: MapSource<Item>): AsyncIterator<Item> | Iterator<Item> {
-  return Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
+  const from = source as Partial<AsyncIterable<Item> & Iterable<Item>> | null | undefined
+  if (typeof from?.[Symbol.asyncIterator] === 'function')
+    return (source as AsyncIterable<Item>)[Symbol.asyncIterator]()
+  if (typeof from?.[Symbol.iterator] === 'function')
+    return (source as Iterable<Item>)[Symbol.iterator]()
+  const text = `map: the source must be an iterable or an async iterable, got ${show(source)}`
+  throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */

@@ -5,6 +5,7 @@
 import { hostname } from 'node:os'
 import type { ManyhostError } from './errors.ts'
 import type { Emitter, SessionEvents } from './events.ts'
+import { guardedRandom } from './guarded.ts'
 import { rule } from './options.ts'
 import { now, wallClock } from './time.ts'
 
@@ -75,8 +76,9 @@ const PLAIN = ['instance', 'cluster', 'resend', 'agent'] as const
 export function tellEvents(
   session: Pick<Emitter<SessionEvents>, 'on'>,
   tell: (event: string, message: string) => void,
-  { sample = 0.01, requestsPerSecond = 100, random = Math.random }: SampleOptions = {},
+  { sample = 0.01, requestsPerSecond = 100, random: given }: SampleOptions = {},
 ): () => void {
+  const random = guardedRandom(given, { what: 'the random of the sampled events' })
   let allowance = requestsPerSecond
   let last = now()
   /** A bucket that a second fills: a busy fleet must not drown its own feed. */

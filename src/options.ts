@@ -209,21 +209,21 @@ function invalid(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }
 
+/** A value for a message. Never throws. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function') return `a function`
-  if (typeof value === 'object' && value !== null) {
-    const name = value.constructor?.name
-    return name && name !== 'Object' ? `a ${name}` : (safeJson(value) ?? 'an object')
-  }
+  if (typeof value === 'object' && value !== null) return showObject(value)
   return String(value)
 }
 
-function safeJson(value: object): string | undefined {
+/** Its own code may throw: getters, proxies, `toJSON`. */
+function showObject(value: object): string {
   try {
-    return JSON.stringify(value).slice(0, 200)
+    const name = value.constructor?.name
+    return name && name !== 'Object' ? `a ${name}` : JSON.stringify(value).slice(0, 200)
   } catch {
-    return undefined
+    return 'an object'
   }
 }
 

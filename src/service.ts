@@ -1,10 +1,12 @@
 /** The options of a service: what `startup` takes, with defaults and ranges, made into settings for the two planes. */
+import { limitOf } from './cluster/provider-calls.ts'
 import type { ClusterSettings, HealthSettings, OnStop } from './cluster/settings.ts'
 import { HEADER_SIZE } from './connector.ts'
 import type { Pick as PickTarget } from './dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
 import { isPath } from './dispatch/valid.ts'
 import { ManyhostError } from './errors.ts'
+import type { Report } from './guarded.ts'
 import {
   callback,
   milliseconds,
@@ -19,6 +21,7 @@ import {
 } from './options.ts'
 import type { Capability, Provider, Startup } from './provider.ts'
 import { type VirtualUrl, virtualUrl } from './registry.ts'
+import { safeContext } from './startup.ts'
 
 /** Options of `session.startup`; README has the table. Times in milliseconds, sizes in bytes. */
 export interface ServiceOptions {
@@ -193,7 +196,7 @@ export interface Service {
 export function parseService(
   given: ServiceOptions,
   startup: Startup | undefined,
-  defaults: { provider: Provider; tickInterval: number; random: () => number },
+  defaults: { provider: Provider; tickInterval: number; random: () => number; report?: Report },
 ): Service {
   const options = parseOptions('startup', given, SERVICE_RULES)
   if (options.url === undefined) throw invalid('url is missing')
@@ -201,7 +204,8 @@ export function parseService(
   const provider = options.provider ?? defaults.provider
   if (options.health && !options.health.path) throw invalid('health.path is missing')
   if (options.hedge && options.hedge.after === undefined) throw invalid('hedge.after is missing')
-  const { limit = Number.POSITIVE_INFINITY } = provider
+  const known = limitOf(provider)
+  const limit = known ?? Number.POSITIVE_INFINITY
   const maxSize = Math.min(options.maxSize, limit)
   const most =
     limit < options.maxSize ? `the ${limit} that ${provider.name} has` : `maxSize ${maxSize}`
@@ -211,7 +215,7 @@ export function parseService(
   if (given.initSize !== undefined && options.initSize > maxSize) {
     throw invalid(`initSize ${options.initSize} is above ${most}`)
   }
-  const initSize = given.initSize ?? Math.min(maxSize, provider.limit ?? options.initSize)
+  const initSize = given.initSize ?? Math.min(maxSize, known ?? options.initSize)
   if (startup !== undefined && typeof startup !== 'function') {
     throw invalid(`the second argument is a function (ctx, listenOn), got ${show(startup)}`)
   }
@@ -233,7 +237,9 @@ export function parseService(
       concurrency: options.concurrency,
       headerSize: options.headerSize,
       ...(options.command && { command: options.command }),
-      ...(startup && { startup }),
+      ...(startup && {
+        startup: (context, listenOn) => startup(safeContext(context), listenOn),
+      }),
       ...(options.image && { image: options.image }),
       ...(options.cwd && { cwd: options.cwd }),
       ...(options.resources && { resources: options.resources }),
@@ -254,6 +260,7 @@ export function parseService(
       fairness: options.fairness,
       ejectAfter: options.ejectAfter,
       random: defaults.random,
+      report: defaults.report,
     },
     minSize: options.minSize,
     maxSize,
@@ -268,6 +275,7 @@ export function parseService(
     onStop: options.onStop,
     tickInterval: defaults.tickInterval,
     random: defaults.random,
+    report: defaults.report,
   }
   return { url, initSize, settings }
 }

@@ -12,6 +12,7 @@ import { type Mounted, mount } from './dispatch/mount.ts'
 import { mayRepeat } from './dispatch/verdict.ts'
 import { ManyhostError } from './errors.ts'
 import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from './events.ts'
+import { FirstFailure, guardedRandom, type Report, warn } from './guarded.ts'
 import { CLIENT_RULES, ROUTING_RULES, SESSION_RULES } from './limits.ts'
 import {
   checkMap,
@@ -28,7 +29,7 @@ import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
 import { type Snapshot, snapshot } from './snapshot.ts'
-import { after, type Timer, wallClock } from './time.ts'
+import { after, type Timer, wallClock, within } from './time.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions {
@@ -42,8 +43,25 @@ export interface SessionOptions {
   readonly random?: () => number
 }
 
+/** A change of a service that is under way. */
+interface Rolling {
+  readonly abort: AbortController
+  /** Set by hand since it began. */
+  size: SizeSpec<Cluster> | undefined
+}
+
+/** @internal */
+export interface Update {
+  /** Resolves when the new instances have taken over. */
+  readonly rolled: Promise<void>
+  /** Resolves when the old ones are gone. */
+  readonly done: Promise<Cluster>
+}
+
 /** Milliseconds that requests to the network may take to end when the session closes. */
 const NETWORK_TIMEOUT = 30_000
+/** Milliseconds that a provider may take for its end when the session closes. */
+const PROVIDER_TIMEOUT = 30_000
 
 export class Session implements AsyncDisposable {
   readonly #provider: Provider
@@ -53,7 +71,12 @@ export class Session implements AsyncDisposable {
   readonly #registry = new Registry<Cluster>()
   /** All that are not closed yet: also those that take over, give way or were taken away. */
   readonly #clusters = new Set<Cluster>()
-  readonly #emitter = new Emitter<SessionEvents>()
+  readonly #emitter = new Emitter<SessionEvents>('session')
+  /** Takes what functions of the user failed with. Nobody need listen: what matters goes on without them. */
+  readonly #report: Report = (error) => {
+    if (this.#emitter.has('error')) this.#emitter.emit('error', error)
+    else warn(error)
+  }
   readonly #network = new Agent({
     connect: connector(),
     maxHeaderSize: HEADER_SIZE,
@@ -62,7 +85,9 @@ export class Session implements AsyncDisposable {
   readonly #ids = new RequestIds()
   readonly #name = randomBytes(4).toString('hex')
   /** With what ends the telling of their agents. */
-  readonly #providers = new Map<Provider, (() => void) | undefined>()
+  readonly #providers = new Map<Provider, () => void>()
+  /** Changes of services that are under way, the newest of each. */
+  readonly #rolling = new Map<string, Rolling>()
   readonly #mounts = new WeakMap<Cluster, Mounted>()
   #instanceCount = 0
   #refusal: ManyhostError | undefined
@@ -73,7 +98,10 @@ export class Session implements AsyncDisposable {
     const parsed = parseOptions('Session', options, SESSION_RULES)
     this.#provider = parsed.provider as Provider
     this.#tickInterval = parsed.tickInterval
-    this.#random = parsed.random ?? Math.random
+    this.#random = guardedRandom(parsed.random, {
+      what: 'the random of the session',
+      report: this.#report,
+    })
     if (parsed.budget) {
       this.#budget = new Budget(parsed.budget.instances, () => this.#clusters)
     }
@@ -91,6 +119,7 @@ export class Session implements AsyncDisposable {
       provider: this.#provider,
       tickInterval: this.#tickInterval,
       random: this.#random,
+      report: this.#report,
     })
     const cluster = this.#registry.add(url, () => this.#open(settings, initSize))
     this.#emitter.emit('cluster', {
@@ -118,8 +147,29 @@ export class Session implements AsyncDisposable {
   }
 
   #adopt(provider: Provider): void {
-    if (!this.#providers.has(provider))
-      this.#providers.set(provider, provider.onAgent?.(this.#onAgent))
+    if (this.#providers.has(provider)) return
+    const failure = this.#failureOf('onAgent()', provider, 'nothing is told of its agents')
+    const off = failure.undoable(() => provider.onAgent?.(this.#onAgent))
+    this.#providers.set(provider, off)
+  }
+
+  #failureOf(method: string, { name }: Provider, instead: string): FirstFailure {
+    return new FirstFailure({
+      what: `${method} of provider ${name}`,
+      instead,
+      report: this.#report,
+    })
+  }
+
+  /** A provider that a user wrote may throw here, or never come to an end. */
+  async #closeProvider(provider: Provider): Promise<void> {
+    const failure = this.#failureOf('close()', provider, 'the session ends without it')
+    try {
+      const closed = Promise.resolve(provider.close?.()).then(() => true)
+      if (!(await within(PROVIDER_TIMEOUT, closed))) failure.stalled(PROVIDER_TIMEOUT)
+    } catch (error) {
+      failure.threw(error)
+    }
   }
 
   /** One function for all: agents that two providers share are told of once. */
@@ -128,21 +178,78 @@ export class Session implements AsyncDisposable {
   /**
    * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
    * as one is ready, and the old ones end what they serve, one giving way for each that is ready. Resolves when the
-   * old ones are gone. If none of the new ones comes up, all stays as it was.
-   * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED
+   * old ones are gone. If none of the new ones comes up, all stays as it was. A newer update does not wait: it takes the
+   * place of one that is under way, which rejects if it was not in effect yet.
+   * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED; MANYHOST_ABORTED when a newer
+   * update, or `remove`, came first
    */
-  async update(options: ServiceOptions, startup?: Startup): Promise<Cluster> {
+  update(options: ServiceOptions, startup?: Startup): Promise<Cluster> {
+    return this.beginUpdate(options, startup).done
+  }
+
+  /**
+   * As `update`, which waits for old requests: `rolled` resolves before that.
+   * @internal
+   */
+  beginUpdate(options: ServiceOptions, startup?: Startup): Update {
+    let onRolled = (): void => undefined
+    const happened = new Promise<void>((resolve) => {
+      onRolled = resolve
+    })
+    const done = this.#update(options, startup, onRolled)
+    const rolled = Promise.race([happened, done]).then(() => undefined)
+    // Whoever waits for one of them need not wait for the other.
+    rolled.catch(() => undefined)
+    return { rolled, done }
+  }
+
+  async #update(
+    options: ServiceOptions,
+    startup: Startup | undefined,
+    onRolled: () => void,
+  ): Promise<Cluster> {
     if (this.#refusal) throw this.#refusal
     const { url, initSize, settings } = parseService(options, startup, {
       provider: this.#provider,
       tickInterval: this.#tickInterval,
       random: this.#random,
+      report: this.#report,
     })
     const old = this.cluster(url.href)
-    const next = this.#open(settings, initSize > 0 ? 1 : 0)
-    await rollOver(old, next, { size: initSize, swap: () => this.#registry.replace(url, next) })
-    if (this.#refusal) throw this.#refusal
-    return next
+    const rolling = this.#supersede(url.href, 'a newer update of the service took its place')
+    try {
+      const next = this.#open(settings, initSize > 0 ? 1 : 0)
+      await rollOver(old, next, {
+        size: initSize,
+        onRolled,
+        signal: rolling.abort.signal,
+        isSized: () => rolling.size !== undefined,
+        swap: () => {
+          this.#registry.replace(url, next)
+          // A size that was set meanwhile was set for the service, whichever its instances are.
+          if (rolling.size === undefined) return
+          try {
+            next.setSize(rolling.size)
+          } catch (error) {
+            rolling.size = undefined
+            this.#report(error as ManyhostError)
+          }
+        },
+      })
+      if (this.#refusal) throw this.#refusal
+      return next
+    } finally {
+      if (this.#rolling.get(url.href) === rolling) this.#rolling.delete(url.href)
+    }
+  }
+
+  /** Ends a change of the service that is under way, because another one follows. It waits for nothing. */
+  #supersede(href: string, why: string): Rolling {
+    const error = new ManyhostError('MANYHOST_ABORTED', `${href}: ${why}`, { service: href })
+    this.#rolling.get(href)?.abort.abort(error)
+    const rolling: Rolling = { abort: new AbortController(), size: undefined }
+    this.#rolling.set(href, rolling)
+    return rolling
   }
 
   /**
@@ -160,6 +267,8 @@ export class Session implements AsyncDisposable {
    */
   async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
     const cluster = this.cluster(url)
+    this.#supersede(cluster.url, 'the service was removed')
+    this.#rolling.delete(cluster.url)
     this.#registry.remove(virtualUrl(url))
     await cluster.close(options)
   }
@@ -234,7 +343,10 @@ export class Session implements AsyncDisposable {
    */
   setSize(url: string | URL, size: SizeSpec<Cluster>): void {
     if (this.#refusal) throw this.#refusal
-    this.cluster(url).setSize(size)
+    const cluster = this.cluster(url)
+    cluster.setSize(size)
+    const rolling = this.#rolling.get(cluster.url)
+    if (rolling) rolling.size = size
   }
 
   /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
@@ -309,8 +421,8 @@ export class Session implements AsyncDisposable {
     { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
   ): Promise<void> {
     await clusters
-    await Promise.all([...this.#providers.keys()].map((provider) => provider.close?.()))
-    for (const off of this.#providers.values()) off?.()
+    await Promise.all([...this.#providers.keys()].map((one) => this.#closeProvider(one)))
+    for (const off of this.#providers.values()) off()
     // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
     let late: Timer | undefined
     const ended = new Promise<void>((resolve) => {

@@ -12,6 +12,11 @@ const FILES: Record<string, readonly string[]> = {
   leaf: [
     'errors',
     'events',
+    // How functions of users are called, in every room.
+    'guarded',
+    // How what a provider answers to `start` is taken, in every room.
+    'running',
+    'startup',
     'time',
     'options',
     'provider',

@@ -8,6 +8,7 @@ import type {
   StartSpec,
   StartupContext,
 } from '../../src/provider.ts'
+import { checkRunning, exitOf } from '../../src/running.ts'
 import { Outflow } from './outflow.ts'
 import { fields, text, textFields, texts } from './said.ts'
 import { type Door, doorOf } from './splice.ts'
@@ -49,21 +50,22 @@ export class Guest {
 
   /** Resolves with where it listens. Rejects when it could not be started, and then nothing of it is left. */
   async start(said: Record<string, unknown>, provider: Provider): Promise<string> {
-    this.#starting = provider.start(this.#spec(said, provider), { signal: this.#abort.signal })
+    const { signal } = this.#abort
+    this.#starting = (async () => provider.start(this.#spec(said, provider), { signal }))()
     try {
-      this.#running = await this.#starting
+      this.#running = checkRunning(await this.#starting, provider)
     } catch (error) {
       await this.#outflow.flush()
       throw error
     }
-    const { address, exited } = this.#running
+    const { address } = this.#running
     this.door = doorOf(address)
     if (!this.door) {
       await this.stop(0)
       const what = `provider ${provider.name} of the agent tells no address to connect to`
       throw new ManyhostError('MANYHOST_UNSUPPORTED', `${what}: ${address}`)
     }
-    void exited.then((exit) => this.#onExit(exit))
+    void exitOf(this.#running).then((exit) => this.#onExit(exit))
     return address ?? ''
   }
 

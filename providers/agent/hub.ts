@@ -46,7 +46,7 @@ export class Hub extends Emitter<HubEvents> {
   #fence = wallClock()
 
   constructor(settings: AgentsSettings, key: Key) {
-    super()
+    super('hub of the agents')
     this.settings = settings
     this.#key = key
     this.lanes = new Lanes(settings.laneTimeout)

@@ -1,8 +1,8 @@
 /** Options of `agents` and of `runAgent`, checked once, where they are given. */
 import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
+import { listener } from '../../src/guarded.ts'
 import {
-  callback,
   isLoopback,
   milliseconds,
   type Parsed,
@@ -161,7 +161,7 @@ export const AGENT_RULES = {
   drainTimeout: milliseconds(30_000),
   maxDelay: milliseconds(30_000),
   signal: object<AbortSignal>('an AbortSignal'),
-  onEvent: callback<(event: AgentNotice) => void>('a function'),
+  onEvent: listener<[event: AgentNotice]>('a function', 'onEvent of runAgent'),
 }
 
 export type AgentsSettings = Parsed<typeof AGENTS_RULES>

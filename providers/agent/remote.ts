@@ -1,6 +1,7 @@
 /** An instance on an agent's machine, from here: its requests go over lanes, all else over the agent's link. */
 import { asError, ManyhostError } from '../../src/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec } from '../../src/provider.ts'
+import { safeContext } from '../../src/startup.ts'
 import { code } from '../../src/wire/index.ts'
 import { type Endpoint, openPool } from '../endpoint.ts'
 import { Tail } from '../process/output.ts'
@@ -140,7 +141,7 @@ export class Remote implements Running {
   async startup(where: ListenOn, env: Record<string, string>): Promise<void> {
     const context = createContext(this, this.#roads.transfers, env)
     try {
-      await this.#spec.startup?.(context, where)
+      await this.#spec.startup?.(safeContext(context), where)
     } catch (error) {
       this.#thrown = error
       throw error

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Dispatcher } from 'undici'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { listener } from '../../src/guarded.ts'
 import { callback, milliseconds, parseOptions, rule, text, whole } from '../../src/options.ts'
 import { every, now, sleep, within } from '../../src/time.ts'
 import { type Answer, ask, backoff, refused, unreachable } from './link.ts'
@@ -57,7 +58,7 @@ const RULES = {
       ? (value as Dispatcher)
       : undefined,
   ),
-  onError: callback<(error: Error) => void>('a function of an error'),
+  onError: listener<[error: Error]>('a function of an error', 'onError of a Worker'),
 } as const
 
 /** Paths at which a server gives out jobs: ours, and the original's. */
@@ -300,15 +301,8 @@ export class Worker {
 
   #report(error: Error): void {
     const { onError } = this.#options
-    if (onError) {
-      try {
-        onError(error)
-        return
-      } catch (thrown) {
-        process.stderr.write(`worker ${this.name}: onError threw: ${describe(thrown)}\n`)
-      }
-    }
-    process.stderr.write(`worker ${this.name}: ${describe(error)}\n`)
+    if (onError) onError(error)
+    else process.stderr.write(`worker ${this.name}: ${describe(error)}\n`)
   }
 }
 

@@ -48,7 +48,7 @@ class Workers implements WorkersProvider {
   /** By virtual URL. */
   readonly #services = new Map<string, Promise<Service>>()
   readonly #known = new Map<string, Service>()
-  readonly #events = new Emitter<{ available: undefined }>()
+  readonly #events = new Emitter<{ available: undefined }>('provider pull')
   #opening: Promise<{ hub: Hub; door: Door | undefined }> | undefined
   #hub: Hub | undefined
   #failure: Error | undefined

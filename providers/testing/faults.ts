@@ -2,6 +2,7 @@
 import type { Dispatcher } from 'undici'
 import { asError, ManyhostError } from '../../src/errors.ts'
 import type { Provider, Running } from '../../src/provider.ts'
+import { exitOf } from '../../src/running.ts'
 import { after, sleep } from '../../src/time.ts'
 import { answer } from './answer.ts'
 import { Breaker } from './breaker.ts'
@@ -106,7 +107,7 @@ class Faults {
 function faulty(running: Running, state: Faults): Running {
   let alive = true
   let killed = false
-  const exited = running.exited.then((exit) => {
+  const exited = exitOf(running).then((exit) => {
     alive = false
     return killed ? { reason: 'killed', detail: 'injected fault' } : exit
   })

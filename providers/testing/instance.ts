@@ -1,9 +1,11 @@
 /** One instance in this process: a node:http server that never listens, and the pool of connections to it. */
 import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { buildConnector, Pool } from 'undici'
 import { HEADER_SIZE, patient } from '../../src/connector.ts'
-import { asError, ManyhostError } from '../../src/errors.ts'
+import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { watch } from '../../src/guarded.ts'
 import { steadyPool } from '../../src/pool.ts'
 import type { Exit, Running, StartSpec } from '../../src/provider.ts'
 import { after, type Timer } from '../../src/time.ts'
@@ -57,7 +59,7 @@ export class Instance implements Running, InProcessInstance {
     this.#server = makeServer(spec.id, (req, res) => void this.#request(req, res))
     if (upgrade) {
       this.#server.on('upgrade', (req: NodeRequest, socket, head) => {
-        if (this.#begin(socket as Line)) upgrade(req, socket, head)
+        if (this.#begin(socket as Line)) this.#upgrade(() => upgrade(req, socket, head), socket)
       })
     }
     this.dispatcher = steadyPool(`http://${new URL(spec.service).host}`, {
@@ -141,12 +143,29 @@ export class Instance implements Running, InProcessInstance {
       await this.#serve(req, res)
     } catch (thrown) {
       if (res.destroyed) return
-      const error = asError(thrown)
-      this.#spec.onOutput(`${error.stack ?? error.message}\n`)
+      this.#tell(thrown)
       if (res.headersSent) return void res.destroy()
       res.writeHead(500, { 'content-type': 'text/plain; charset=utf-8' })
-      res.end(error.message)
+      res.end(describe(thrown))
     }
+  }
+
+  /** The connection of an upgrade that fails is of no use. */
+  #upgrade(upgrade: () => unknown, socket: Duplex): void {
+    const failed = (thrown: unknown): void => {
+      this.#tell(thrown)
+      socket.destroy()
+    }
+    try {
+      watch(upgrade(), failed)
+    } catch (thrown) {
+      failed(thrown)
+    }
+  }
+
+  #tell(thrown: unknown): void {
+    const { stack } = asError(thrown)
+    this.#spec.onOutput(`${typeof stack === 'string' ? stack : describe(thrown)}\n`)
   }
 
   /** Whether the request may run: not on a line that was closed while the request was on its way. */

@@ -13,6 +13,7 @@ import { after, every, now, type Timer, until } from '../time.ts'
 import { Failures } from './failures.ts'
 import { Fleet } from './fleet.ts'
 import type { Instance } from './instance.ts'
+import { ProviderCalls } from './provider-calls.ts'
 import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 import type { Starts } from './starts.ts'
@@ -62,7 +63,8 @@ export class Cluster implements SizedCluster {
   readonly #onClosed: () => void
   readonly #reader: SizeReader
   readonly #ticks: Timer
-  readonly #unsubscribe: (() => void) | undefined
+  readonly #calls: ProviderCalls
+  readonly #unsubscribe: () => void
   readonly #failures: Failures
   /** Instances that the session's budget leaves this cluster. */
   #allowance = Number.POSITIVE_INFINITY
@@ -91,7 +93,8 @@ export class Cluster implements SizedCluster {
     this.#onDemand = onDemand
     this.#room = room
     this.#onClosed = onClosed
-    this.#fleet = new Fleet(settings, newId, {
+    this.#calls = new ProviderCalls(settings.provider, settings.url, settings.report)
+    this.#fleet = new Fleet(settings, this.#calls, newId, {
       onState: (instance, from, reason) => this.#onState(instance, from, reason),
       onPlaces: () => this.#retarget(),
       onGone: () => {
@@ -127,7 +130,7 @@ export class Cluster implements SizedCluster {
       onError: (error) => this.#telling.error(error),
     })
     this.#ticks = every(settings.tickInterval, () => this.#tick())
-    this.#unsubscribe = settings.provider.onAvailable?.(() => {
+    this.#unsubscribe = this.#calls.onAvailable(() => {
       this.starts.retry()
       this.kick()
     })
@@ -283,14 +286,11 @@ export class Cluster implements SizedCluster {
   #reconcile(): void {
     if (this.#closed) return
     const at = now()
-    const { provider } = this.#settings
-    const { limit = Number.POSITIVE_INFINITY } = provider
-    const most = Math.min(limit, provider.available?.(this.url) ?? limit)
     const plan = reconcile({
       wanted: this.#wanted(),
       instances: this.instances,
       maxStarting: this.#settings.maxStarting,
-      room: Math.min(this.#room(), most - this.#fleet.held),
+      room: Math.min(this.#room(), this.#calls.most - this.#fleet.held),
       startAt: this.starts.nextAt,
       now: at,
     })
@@ -361,7 +361,7 @@ export class Cluster implements SizedCluster {
     if (!force) await this.#finish(timeout ?? this.#settings.drainTimeout)
     this.#cutOff(error)
     this.#ticks.clear()
-    this.#unsubscribe?.()
+    this.#unsubscribe()
     this.#readTimer?.clear()
     this.#backoffTimer?.clear()
     this.#reader.close()

@@ -3,6 +3,7 @@ import type { Target } from '../dispatch/target.ts'
 import type { InstanceState } from '../events.ts'
 import { Instance } from './instance.ts'
 import { isLive, isUp } from './lifecycle.ts'
+import type { ProviderCalls } from './provider-calls.ts'
 import type { Plan } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 
@@ -17,14 +18,22 @@ export interface FleetEvents {
 
 export class Fleet {
   readonly #settings: ClusterSettings
+  readonly #calls: ProviderCalls
   readonly #newId: () => string
   readonly #events: FleetEvents
   readonly #instances = new Map<string, Instance>()
   /** Failed ones of which something may still run. */
   readonly #leaving = new Set<Instance>()
+  #isEnding = false
 
-  constructor(settings: ClusterSettings, newId: () => string, events: FleetEvents) {
+  constructor(
+    settings: ClusterSettings,
+    calls: ProviderCalls,
+    newId: () => string,
+    events: FleetEvents,
+  ) {
     this.#settings = settings
+    this.#calls = calls
     this.#newId = newId
     this.#events = events
   }
@@ -79,17 +88,18 @@ export class Fleet {
   }
 
   carryOut(plan: Plan): void {
+    // Each step tells of itself, and a listener may end all of them: nothing more is started then.
     for (const id of plan.cancel) this.#instances.get(id)?.drain('not wanted any more')
     for (const id of plan.drain) this.#instances.get(id)?.drain('scaled down')
     for (const id of plan.start) void this.#instances.get(id)?.start()
-    for (let made = 0; made < plan.create; made++) {
+    for (let made = 0; made < plan.create && !this.#isEnding; made++) {
       const instance = this.#make()
       if (made < plan.startable) void instance.start()
     }
   }
 
   #make(): Instance {
-    const instance = new Instance(this.#newId(), this.#settings, {
+    const instance = new Instance(this.#newId(), this.#settings, this.#calls, {
       onState: (from, reason) => this.#onState(instance, from, reason),
       onPlaces: () => this.#events.onPlaces(),
     })
@@ -119,8 +129,9 @@ export class Fleet {
     }
   }
 
-  /** Stops all of them, politely where they have nothing to serve; resolves when nothing is left. */
+  /** Makes no more, and stops all, politely where they have nothing to serve; resolves when nothing is left. */
   async end(reason: string, force: boolean): Promise<void> {
+    this.#isEnding = true
     for (const instance of this.all) {
       if (force || instance.inFlight > 0) void instance.kill(reason)
       else instance.drain(reason)

@@ -6,9 +6,11 @@ import { Target } from '../dispatch/target.ts'
 import { asError, describe, ManyhostError } from '../errors.ts'
 import type { InstanceState } from '../events.ts'
 import type { Exit, Running } from '../provider.ts'
+import { exitOf } from '../running.ts'
 import { after, every, now, sleep, type Timer, wallClock, within } from '../time.ts'
 import { mayBecome } from './lifecycle.ts'
 import { type Checks, checks, httpProbe, knock, untilReady } from './probe.ts'
+import type { ProviderCalls } from './provider-calls.ts'
 import type { ClusterSettings } from './settings.ts'
 import { Tail } from './tail.ts'
 
@@ -45,6 +47,7 @@ export class Instance {
   /** Why it ended. */
   failure: ManyhostError | undefined
   readonly #settings: ClusterSettings
+  readonly #calls: ProviderCalls
   readonly #events: InstanceEvents
   readonly #ending = new AbortController()
   #setGone!: () => void
@@ -61,8 +64,9 @@ export class Instance {
   /** Probes decide whether it is ready, not its health check. */
   #rejoining = false
 
-  constructor(id: string, settings: ClusterSettings, events: InstanceEvents) {
+  constructor(id: string, settings: ClusterSettings, calls: ProviderCalls, events: InstanceEvents) {
     this.id = id
+    this.#calls = calls
     this.provider = settings.provider.name
     this.#settings = settings
     this.#events = events
@@ -111,8 +115,8 @@ export class Instance {
     try {
       this.#starting = this.#ask(signal)
       this.#running = await orAborted(this.#starting, signal)
-      void this.#running.exited.then((exit) => this.#onExit(exit))
-      void this.#running.leaving?.then((reason) => this.drain(reason))
+      void exitOf(this.#running).then((exit) => this.#onExit(exit))
+      void this.#calls.leavingOf(this.#running, (reason) => this.drain(reason))
       await untilReady(this.#running, { path: ready, signal }, (error) => {
         lastTry = error
       })
@@ -130,9 +134,11 @@ export class Instance {
   }
 
   async #ask(signal: AbortSignal): Promise<Running> {
-    const { provider, spec } = this.#settings
-    const onOutput = (chunk: string): void => this.output.append(chunk)
-    return provider.start({ ...spec, id: this.id, onOutput }, { signal })
+    // Not at once: what the provider does meanwhile may end this instance, and what comes of the start is known then.
+    await undefined
+    signal.throwIfAborted()
+    const onOutput = (chunk: string): void => this.output.append(String(chunk))
+    return this.#calls.start({ ...this.#settings.spec, id: this.id, onOutput }, signal)
   }
 
   #limitStart(): Timer {
@@ -160,7 +166,7 @@ export class Instance {
 
   #onReady(running: Running): void {
     const { slowStart, health } = this.#settings
-    const { places: concurrency = this.#settings.concurrency } = running
+    const concurrency = this.#calls.placesOf(running, this.#settings.concurrency)
     this.readyAt = now()
     const ramps = slowStart > 0 && Number.isFinite(concurrency)
     const places = ramps ? 1 : concurrency
@@ -350,6 +356,7 @@ export class Instance {
       if (!stopped) throw new Error(`its provider did not end it within ${STOP_PATIENCE} ms`)
     } catch (error) {
       this.output.append(`\nmanyhost: stop failed: ${describe(error)}\n`)
+      this.#calls.stopFailed(error)
     }
     this.#ending.abort(this.#error('MANYHOST_INSTANCE_ENDED', `${this.id} was stopped`))
     this.#setGone()
@@ -383,7 +390,8 @@ function orAborted(starting: Promise<Running>, signal: AbortSignal): Promise<Run
 
 /** The name that a server of `https://name:port` must prove to have. */
 function hostOf(address: string | undefined): string | undefined {
-  return address?.startsWith('https:') ? new URL(address).hostname : undefined
+  const isTls = typeof address === 'string' && address.startsWith('https:')
+  return isTls && URL.canParse(address) ? new URL(address).hostname : undefined
 }
 
 function isTimeout(error: Error): boolean {

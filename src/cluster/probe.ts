@@ -23,10 +23,13 @@ export async function untilReady(
   failed: (error: unknown) => void = () => undefined,
 ): Promise<void> {
   const begun = now()
+  const givenUp = aborted(signal)
+  givenUp.catch(() => undefined)
   for (;;) {
     signal.throwIfAborted()
     try {
-      await running.accepts?.(signal)
+      // A provider may not heed the signal.
+      if (running.accepts) await Promise.race([running.accepts(signal), givenUp])
       if (path !== undefined) await httpProbe(running.dispatcher, path, 5_000, signal)
       return
     } catch (error) {

@@ -41,37 +41,49 @@ export interface RollOver {
   readonly size: number
   /** Lets requests go to the new cluster. */
   readonly swap: () => void
+  /** All of it is in effect; the old one drains from now on. */
+  readonly onRolled: () => void
+  /** Aborted when a newer change takes the place of this one. Before the swap nothing has changed then. */
+  readonly signal: AbortSignal
+  /** Whether somebody has set a size since: then that one holds, and not `size`. */
+  readonly isSized: () => boolean
 }
 
 /**
  * Lets `next`, which has size 1 (or 0 if that is all that it is to have), take over from `old`, instance by instance.
- * @throws ManyhostError MANYHOST_START_FAILED when nothing of it comes up: it is closed then, and `old` is untouched
+ * Resolves when `old` has drained, which takes as long as its requests do.
+ * @throws ManyhostError MANYHOST_START_FAILED when nothing of it comes up; the signal's reason when it is aborted before
+ * the swap. Then `next` is closed, and `old` is untouched.
  */
 export async function rollOver(
   old: Cluster,
   next: Cluster,
-  { size, swap }: RollOver,
+  { size, swap, signal, isSized, onRolled }: RollOver,
 ): Promise<void> {
-  if (size > 0 && old.size > 0 && !(await becomesReady(next))) {
-    const error = notReady(next)
+  const needsOne = size > 0 && old.size > 0
+  const isUp = !needsOne || (await becomesReady(next, () => signal.aborted))
+  if (!isUp || signal.aborted) {
+    const error = signal.aborted ? signal.reason : notReady(next)
     await next.close({ force: true })
     throw error
   }
   swap()
   let left = old.size
-  while (next.size < size && left > 1) {
+  const isSettled = (): boolean => signal.aborted || isSized()
+  while (next.size < size && left > 1 && !isSettled()) {
     old.setSize(--left)
     next.setSize(next.size + 1)
-    await becomesReady(next)
+    await becomesReady(next, isSettled)
   }
-  if (next.size !== size) next.setSize(size)
+  if (next.size !== size && !isSized()) next.setSize(size)
+  onRolled()
   await old.close()
 }
 
-function becomesReady(cluster: Cluster): Promise<boolean> {
+function becomesReady(cluster: Cluster, isOver: () => boolean): Promise<boolean> {
   const isReady = (): boolean =>
     cluster.instances.filter(({ state }) => state === 'ready').length >= cluster.size
-  return until(() => cluster.isClosed || isReady(), cluster.settings.startTimeout)
+  return until(() => isOver() || cluster.isClosed || isReady(), cluster.settings.startTimeout)
 }
 
 function notReady(cluster: Cluster): ManyhostError {

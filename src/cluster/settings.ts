@@ -1,5 +1,6 @@
 /** What a service asks of the control plane, parsed and complete: see `options.ts` for defaults and ranges. */
 import type { DispatchSettings } from '../dispatch/settings.ts'
+import type { Report } from '../guarded.ts'
 import type { Provider, StartSpec } from '../provider.ts'
 
 export type OnStop = 'restart' | 'raise' | 'ignore'
@@ -33,4 +34,6 @@ export interface ClusterSettings {
   readonly tickInterval: number
   /** Source of every random choice, in [0, 1). */
   readonly random: () => number
+  /** Takes reports of what the user gave and what failed. @default a warning of the process */
+  readonly report?: Report | undefined
 }

@@ -18,80 +18,111 @@ export interface Applied {
     readonly change: Change
     readonly error: Error
   }[]
-  /** What runs now: `next`, but for what failed. It is the `old` of the next time. */
+  /** What runs now: the newest configuration, but for what failed. It is the `old` of the next time. */
   readonly running: Config
+  /** Resolves when what gave way has ended what it still served. Nothing need wait for that. */
+  readonly drained: Promise<void>
 }
 
 /** Options of a service with the provider that its name stands for: what this room cannot know. */
 export type ToService = (service: ServiceConfig, config: Config) => ServiceOptions
 
-/** Of a session: the last apply that was asked for. It goes with the session. */
-const last = new WeakMap<Session, Promise<Config>>()
+/** What applies that are under way have in common. */
+interface Applying {
+  /** What runs when all of them have succeeded. */
+  config: Config
+  /** By virtual URL: the change that was begun last. What an older one becomes concerns nobody any more. */
+  readonly changes: Map<string, object>
+  /** Applies that are not in effect yet. */
+  count: number
+}
+
+/** Of a session; it goes with the session. */
+const underWay = new WeakMap<Session, Applying>()
 
 /**
  * New services appear, gone ones drain, those of another size are resized, changed ones roll over instance by
  * instance; all at the same time. What fails is in the answer, and the rest is done. `old` is undefined for a session
- * without services. One apply waits for the one before, and then begins from what that one left, whatever `old` is.
+ * without services.
+ *
+ * Resolves when all is in effect; what gave way drains beside that, see `drained`. An apply waits for no other one: it
+ * begins from what those before it aim at, whatever `old` is, and takes the place of changes that it changes again.
  */
-export function applyConfig(
+export async function applyConfig(
   session: Session,
   old: Config | undefined,
   next: Config,
   toService: ToService,
 ): Promise<Applied> {
-  const before = last.get(session)
-  const applied = before
-    ? before.then((running) => apply(session, running, next, toService))
-    : apply(session, old, next, toService)
-  const running = applied.then((result) => result.running)
-  last.set(session, running)
-  // Once nobody waits, the caller knows best what runs.
-  const forget = (): void => {
-    if (last.get(session) === running) last.delete(session)
+  const applying = underWay.get(session) ?? {
+    config: old ?? { ...next, services: [] },
+    changes: new Map(),
+    count: 0,
   }
-  running.then(forget, forget)
-  return applied
+  underWay.set(session, applying)
+  applying.count++
+  try {
+    return await apply(session, applying, next, toService)
+  } finally {
+    // Once none is under way, the caller knows best what runs.
+    if (--applying.count === 0) underWay.delete(session)
+  }
 }
 
 async function apply(
   session: Session,
-  old: Config | undefined,
+  applying: Applying,
   next: Config,
   toService: ToService,
 ): Promise<Applied> {
-  const before = old ?? { ...next, services: [] }
+  const before = applying.config
   const { removed, added, resized, changed } = diffConfig(before, next)
+  applying.config = next
   const options = (service: ServiceConfig) => ({ ...toService(service, next), url: service.url })
   const done: Applied['done'][number][] = []
   const failed: Applied['failed'][number][] = []
+  const draining: Promise<unknown>[] = []
   const each = (
     change: Change,
     services: readonly ServiceConfig[],
-    act: (service: ServiceConfig) => unknown,
+    act: (service: ServiceConfig, own: object) => unknown,
   ): Promise<void>[] =>
-    services.map(async ({ url }, index) => {
+    services.map(async (service) => {
+      const { url } = service
+      const own = {}
+      applying.changes.set(url, own)
       try {
-        await act(services[index] as ServiceConfig)
+        await act(service, own)
         done.push({ url, change })
       } catch (error) {
+        if (applying.changes.get(url) !== own) return
         failed.push({ url, change, error: asError(error) })
+        applying.config = asItWas(before, applying.config, url)
       }
     })
   await Promise.all([
     // Those that go first: what they leave of a budget is free for the others.
-    ...each('removed', removed, ({ url }) => remove(session, url)),
+    ...each('removed', removed, ({ url }) =>
+      draining.push(remove(session, url).catch(() => undefined)),
+    ),
     ...each('resized', resized, ({ url, size }) => session.setSize(url, sizeSpec(size))),
     ...each('added', added, (service) => {
       session.startup(options(service))
       if ('balancer' in service.size) session.setSize(service.url, sizeSpec(service.size))
     }),
-    ...each('changed', changed, async (service) => {
+    ...each('changed', changed, async (service, own) => {
       const initSize = sizeToKeep(session, service)
-      await session.update({ ...options(service), initSize })
+      const update = session.beginUpdate({ ...options(service), initSize })
+      // `rolled` tells what became of it.
+      draining.push(update.done.catch(() => undefined))
+      await update.rolled
+      // A newer apply has changed it again, or has taken it away.
+      if (applying.changes.get(service.url) !== own) return
       if ('balancer' in service.size) session.setSize(service.url, sizeSpec(service.size))
     }),
   ])
-  return { done, failed, running: left(before, next, failed) }
+  const drained = Promise.allSettled(draining).then(() => undefined)
+  return { done, failed, running: applying.config, drained }
 }
 
 /** One that somebody has taken away by hand is gone, too. */
@@ -116,15 +147,12 @@ function sizeToKeep(session: Session, { url, size, options }: ServiceConfig): nu
  * What failed is as it was before; so is its provider, which may be another one by that name now: under a name of its
  * own it differs from the new one, and the next apply tries again.
  */
-function left(old: Config, next: Config, failed: Applied['failed']): Config {
-  const urls = new Set(failed.map(({ url }) => url))
-  const kept = old.services.filter(({ url }) => urls.has(url))
-  const providers = dict(next.providers)
-  const before = kept.map((service) => {
-    const provider = `${service.url} as it was`
-    providers[provider] = { name: provider, ...providerOf(old, service) }
-    return { ...service, provider }
-  })
-  const services = [...next.services.filter(({ url }) => !urls.has(url)), ...before]
-  return urls.size === 0 ? next : { ...next, services, providers }
+function asItWas(old: Config, now: Config, url: string): Config {
+  const services = now.services.filter((service) => service.url !== url)
+  const kept = old.services.find((service) => service.url === url)
+  if (!kept) return { ...now, services }
+  const provider = `${url} as it was`
+  const providers = dict(now.providers)
+  providers[provider] = { name: provider, ...providerOf(old, kept) }
+  return { ...now, services: [...services, { ...kept, provider }], providers }
 }

@@ -70,6 +70,11 @@ export class Attempt extends Ticket implements Trip, Passenger {
     return this.exchange.reports?.some(({ instance }) => instance === target.id) ?? false
   }
 
+  /** Whether it has ended, or was given up. */
+  get isOver(): boolean {
+    return this.#done
+  }
+
   /** Takes its place in line: the first one for a request that was in line before (`again`). */
   start(again: boolean): void {
     if (again) return this.#referee.queue.rejoin(this)

@@ -39,13 +39,14 @@ export interface PickFacts {
 }
 
 /**
- * Index of the target to use, or -1 if none has a free place. A request that is sent again has the choice only of those
- * that have not failed it, while one of them is free.
+ * Index of a target with a free place. One has such a place whenever the queue asks. A request that is sent again has the
+ * choice only of those that have not failed it, while one of them is free. Whatever else a user's function answers is
+ * reported once, and `leastInFlight` picks instead.
  */
 export type Pick = (targets: readonly Candidate[], facts: PickFacts) => number
 
-function isFree(target: Candidate): boolean {
-  return target.open && target.inFlight < target.places
+export function isFree(target: Candidate | undefined): boolean {
+  return target?.open === true && target.inFlight < target.places
 }
 
 /** The free target with the fewest requests in flight; ties go round. Stops where there can be none with fewer. */
@@ -131,7 +132,7 @@ function draw(targets: readonly Candidate[], facts: PickFacts, not: number): num
   for (let index = 0; index < targets.length; index++) {
     if (index !== avoid && index !== not && isFree(targets[index] as Candidate)) free.push(index)
   }
-  return free[Math.floor(random() * free.length)] ?? -1
+  return free[Math.floor(random() * free.length)] ?? free.at(-1) ?? -1
 }
 
 /**

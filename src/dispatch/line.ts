@@ -14,6 +14,11 @@ export class Ticket {
   /** @internal */ older: Ticket | undefined
   /** @internal */ younger: Ticket | undefined
   /** @internal */ file: File | undefined
+
+  /** Whether it stands in a line. */
+  get isWaiting(): boolean {
+    return this.file !== undefined
+  }
 }
 
 /** A file of tickets: a doubly linked list. `lane` is where it belongs. */

@@ -9,6 +9,7 @@ import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { fields } from '../dict.ts'
 import { asError, ManyhostError } from '../errors.ts'
+import { FirstFailure } from '../guarded.ts'
 import { prepareBody } from './body.ts'
 import type { Exchange, RawHeaders, RequestFacts, Sink } from './exchange.ts'
 import {
@@ -36,13 +37,17 @@ export function mount(
   ids: RequestIds,
   defaults: RequestRouting = {},
 ): Dispatcher.DispatcherComposeInterceptor {
+  const failure = new FirstFailure({
+    what: 'onResponseError of a handler of the dispatcher',
+    instead: 'its failure is ignored',
+  })
   return (dispatch) => (options, handler) => {
     const origin = options?.origin ? originOf(options.origin) : ''
     const found =
       origin === '' ? undefined : find(origin, typeof options.path === 'string' ? options.path : '')
     // What is no handler at all is refused by undici itself.
     if (!found || typeof handler !== 'object' || handler === null) return dispatch(options, handler)
-    const sink = new HandlerSink(handler)
+    const sink = new HandlerSink(handler, failure)
     try {
       sink.begin(() => {
         checkHandler(options, handler)
@@ -128,6 +133,7 @@ function withQuery(path: string, query: Record<string, unknown>): string {
 /** Hands an answer to an undici handler, and is the controller by which that steers it. */
 class HandlerSink implements Sink, Dispatcher.DispatchController {
   readonly #handler: Dispatcher.DispatchHandler
+  readonly #failure: FirstFailure
   #exchange: Exchange | undefined
   #reason: Error | null = null
   #paused = false
@@ -136,8 +142,9 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   rawHeaders: Buffer[] | null = null
   rawTrailers: Buffer[] | null = null
 
-  constructor(handler: Dispatcher.DispatchHandler) {
+  constructor(handler: Dispatcher.DispatchHandler, failure: FirstFailure) {
     this.#handler = handler
+    this.#failure = failure
   }
 
   /** The handler gets its controller before the request waits, so that it can give up while it does. */
@@ -203,17 +210,15 @@ class HandlerSink implements Sink, Dispatcher.DispatchController {
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex): void {
     this.rawHeaders = headers as Buffer[]
     this.#try(() => this.#handler.onRequestUpgrade?.(this, status, headerObject(headers), socket))
+    // A handler that threw does not close it, and it would hold its slot.
+    if (this.#over) socket.destroy()
   }
 
   onError(error: Error): void {
     this.#over = true
     this.#exchange = undefined
-    try {
-      this.#handler.onResponseError?.(this, error)
-    } catch (thrown) {
-      // There is nobody left to tell, and whoever called has other requests to see to.
-      process.emitWarning(asError(thrown))
-    }
+    // Nobody is left who could be told otherwise, and those who tell of an end tell many.
+    this.#failure.run(() => this.#handler.onResponseError?.(this, error))
   }
 
   /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */

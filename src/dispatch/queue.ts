@@ -9,10 +9,12 @@
  */
 import PQueue from 'p-queue'
 import { ManyhostError } from '../errors.ts'
+import { guarded } from '../guarded.ts'
 import { after, now, type Timer } from '../time.ts'
 import type { Attempt } from './attempt.ts'
 import {
   type Candidate,
+  isFree,
   leastInFlight,
   PICKS,
   type Pick,
@@ -45,6 +47,7 @@ export class RequestQueue {
   )
   readonly #slots = new Slots()
   readonly #pick: Pick
+  readonly #keyOf: (request: FairnessRequest) => string
   #targets: Target[] = []
   #serving = 0
   /** Ends one task of the gate each. Tasks are alike: as many are idle as there are more of them than requests. */
@@ -68,7 +71,9 @@ export class RequestQueue {
     const { random } = settings
     const slots = this.#slots
     this.#facts = { turn: 0, now: 0, fewest: 0, random, affinity: undefined, slots, avoid: -1 }
-    this.#pick = typeof settings.balance === 'function' ? settings.balance : PICKS[settings.balance]
+    const { balance, fairness } = settings
+    this.#pick = typeof balance === 'function' ? guardedPick(balance, settings) : PICKS[balance]
+    this.#keyOf = fairness ? guardedKey(fairness, settings) : () => ''
   }
 
   /** Requests that wait. */
@@ -113,7 +118,10 @@ export class RequestQueue {
    * @throws ManyhostError MANYHOST_QUEUE_FULL
    */
   join(attempt: Attempt): void {
-    const { maxQueue, service } = this.#settings
+    const { maxQueue, service, fairness } = this.#settings
+    // First of all, because it is a function of the user: it may close this queue, fill it, or abort the request.
+    const key = fairness ? this.#keyOf(requestOf(attempt)) : ''
+    if (attempt.isOver) return
     if (this.#closed) throw this.#closed
     if (this.#line.size >= maxQueue && !this.hasFreePlace) {
       throw new ManyhostError(
@@ -123,7 +131,6 @@ export class RequestQueue {
       )
     }
     const { priority, affinity } = attempt.exchange.facts
-    const key = this.#settings.fairness ? this.#keyOf(attempt) : ''
     this.#line.join(attempt, now(), priority ?? 0, key)
     if (affinity === undefined) attempt.pick = this.#pick
     else attempt.pick = rendezvous
@@ -157,6 +164,8 @@ export class RequestQueue {
 
   /** A new set of targets, or new places on them. */
   resize(targets: Target[]): void {
+    // Frozen where a user's function sees it: sorting or cutting the array would change what the queue knows.
+    if (typeof this.#settings.balance === 'function') Object.freeze(targets)
     this.#targets = targets
     this.#slots.reset(targets)
     this.#facts.fewest = 0
@@ -196,12 +205,16 @@ export class RequestQueue {
   #pump(): void {
     if (this.#pumping) return
     this.#pumping = true
-    while (this.#line.size > this.#line.aside && !this.#blocked) {
-      if (this.#ends.length > this.#serving) this.#serve()
-      else if (this.#gate.size === 0) void this.#gate.add(this.#begin)
-      else break
+    // With `finally`: an error that passed here once would otherwise stop this queue for ever.
+    try {
+      while (this.#line.size > this.#line.aside && !this.#blocked) {
+        if (this.#ends.length > this.#serving) this.#serve()
+        else if (this.#gate.size === 0) void this.#gate.add(this.#begin)
+        else break
+      }
+    } finally {
+      this.#pumping = false
     }
-    this.#pumping = false
     if (this.#waits && this.#line.size === 0) {
       this.#waits = false
       this.#events.onChange()
@@ -223,8 +236,10 @@ export class RequestQueue {
     // It was set aside.
     if (!targets) return
     const target = this.#pickOf(targets, attempt)
+    // A user's pick may have aborted the request, or closed the service: then another one is first now, or none.
+    if (!attempt.isWaiting) return
     if (!target) {
-      // A user's pick said none: wait for the next change.
+      // There was a place, and there is none: a user's pick has changed something. The next change lifts this.
       this.#blocked = true
       return
     }
@@ -306,23 +321,6 @@ export class RequestQueue {
     if (target.inFlight === 0) this.#events.onDrained(target)
   }
 
-  #keyOf(attempt: Attempt): string {
-    const { method, path, affinity, headers } = attempt.exchange.facts
-    const request: FairnessRequest = {
-      method,
-      path,
-      affinity,
-      header: (name) => {
-        const wanted = name.toLowerCase()
-        for (let i = 0; i < headers.length; i += 2) {
-          if ((headers[i] as string).toLowerCase() === wanted) return headers[i + 1]
-        }
-        return undefined
-      },
-    }
-    return String(this.#settings.fairness?.(request) ?? '')
-  }
-
   #armExpiry(): void {
     const { queueTimeout } = this.#settings
     const oldest = this.#line.oldest
@@ -348,4 +346,54 @@ export class RequestQueue {
   reopen(): void {
     this.#closed = undefined
   }
+}
+
+/** A user's pick: what is no index of a target with a free place is replaced by `leastInFlight`. */
+function guardedPick(given: Pick, { service, report }: DispatchSettings): Pick {
+  return guarded<Parameters<Pick>, number>(given, {
+    what: `the balance of ${service}`,
+    instead: 'least-in-flight picks the instance',
+    service,
+    report,
+    wanted: 'the index of an instance with a free place',
+    read: (index, targets) =>
+      typeof index === 'number' && isFree(targets[index]) ? index : undefined,
+    fallback: leastInFlight,
+  })
+}
+
+/** A user's `fairness`: without a usable key, the request shares the turn of those that have none. */
+function guardedKey(
+  given: (request: FairnessRequest) => string,
+  { service, report }: DispatchSettings,
+): (request: FairnessRequest) => string {
+  return guarded<[FairnessRequest], string>(given, {
+    what: `the fairness of ${service}`,
+    instead: 'the request counts as one without a key',
+    service,
+    report,
+    wanted: 'a text',
+    read: keyOf,
+    fallback: () => '',
+  })
+}
+
+/** `undefined` and `null` are the key of a request without the header that was looked for; a finite number is a name. */
+function keyOf(value: unknown): string | undefined {
+  if (typeof value === 'string') return value
+  if (value === undefined || value === null) return ''
+  const isName = typeof value === 'bigint' || typeof value === 'boolean' || Number.isFinite(value)
+  return isName ? String(value) : undefined
+}
+
+function requestOf({ exchange }: Attempt): FairnessRequest {
+  const { method, path, affinity, headers } = exchange.facts
+  const header = (name: string): string | undefined => {
+    const wanted = name.toLowerCase()
+    for (let i = 0; i < headers.length; i += 2) {
+      if ((headers[i] as string).toLowerCase() === wanted) return headers[i + 1]
+    }
+    return undefined
+  }
+  return { method, path, affinity, header }
 }

@@ -9,12 +9,16 @@ import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { asError, describe, ManyhostError } from '../errors.ts'
+import { within } from '../time.ts'
 import { take, usedUp } from './used.ts'
 
 /** A stream of chunks: bytes, or text as UTF-8. */
 export type BodySource = AsyncIterable<unknown> | Iterable<unknown>
 
 const PIECE = 65_536
+
+/** How long a function of the caller may take to give a body, in ms. */
+const MAKE_TIMEOUT = 60_000
 
 /** Bytes that are worth a write: a chunk of a socket is 64 KiB, and each write a trip to another thread and back. */
 const BATCH = 524_288
@@ -96,7 +100,7 @@ export class Replay {
 
   async *#made(make: () => unknown): AsyncGenerator<Buffer> {
     try {
-      const made = await make()
+      const made = await inTime(make())
       if (made === null || made === undefined) return
       if (typeof made === 'string' || made instanceof Uint8Array) {
         yield bytes(made)
@@ -208,6 +212,17 @@ export class Replay {
     this.error ??= new ManyhostError('MANYHOST_BODY_FAILED', text, { cause: asError(thrown) })
     return this.error
   }
+}
+
+/** What a function of the caller makes. Its instance waits with a slot: a promise that never settles would hold it for ever. */
+async function inTime(made: unknown): Promise<unknown> {
+  if (!(made instanceof Promise)) return made
+  const settled = await within(
+    MAKE_TIMEOUT,
+    made.then((value: unknown) => ({ value })),
+  )
+  if (settled) return settled.value
+  throw new Error(`the function that gives the body has not ended within ${MAKE_TIMEOUT} ms`)
 }
 
 /** A temporary file that nobody else can open and that is gone with its handle. */

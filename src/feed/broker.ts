@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { Registry } from 'prom-client'
 import { asError, ManyhostError } from '../errors.ts'
 import { Emitter } from '../events.ts'
+import { FirstFailure, type Report, warn } from '../guarded.ts'
 import { show } from '../options.ts'
 import { within } from '../time.ts'
 import { type FeedOptions, type FeedSettings, parseFeed } from './broker-options.ts'
@@ -13,7 +14,14 @@ import { errorFrame, FrameError, publishFrame, publishPrefix } from './frame.ts'
 import { type Listening, listen } from './listening.ts'
 import { feedMetrics } from './metrics.ts'
 import { type Hub, Peer } from './peer.ts'
-import { allows, type Identity, type IdentitySource, sameSecret } from './rights.ts'
+import {
+  allows,
+  checkIdentity,
+  type Identity,
+  type IdentitySource,
+  isThenable,
+  sameSecret,
+} from './rights.ts'
 import { type Category, Stats } from './stats.ts'
 
 export interface FeedEvents {
@@ -47,7 +55,7 @@ export class Feed implements AsyncDisposable {
   readonly metrics: Registry
   readonly #removeMetrics: () => void
   #settings: FeedSettings
-  readonly #emitter = new Emitter<FeedEvents>()
+  readonly #emitter = new Emitter<FeedEvents>('feed')
   readonly #stats = new Stats()
   readonly #channels: Channels
   readonly #peers = new Set<Peer>()
@@ -58,6 +66,11 @@ export class Feed implements AsyncDisposable {
   #listening: Listening[] = []
   #starting: Promise<readonly string[]> | undefined
   /** The last update, one after the other; never rejects. */
+  /** Takes what functions of the user failed with. */
+  readonly #report: Report = (error) => {
+    if (this.#emitter.has('error')) this.#emitter.emit('error', error)
+    else warn(error)
+  }
   #updated: Promise<unknown> = Promise.resolve()
   #closing: Promise<void> | undefined
   #empty: (() => void) | undefined
@@ -124,14 +137,14 @@ export class Feed implements AsyncDisposable {
   async #start(): Promise<readonly string[]> {
     const onError = (error: Error): void => this.#emitter.emit('error', error)
     try {
-      await this.#settings.source.start?.(onError)
+      await startSource(this.#settings.source, onError)
       for (const endpoint of this.#settings.endpoints) {
         const take = (socket: Socket): void => this.#take(socket)
         this.#listening.push(await listen(endpoint, take, onError))
       }
     } catch (error) {
       for (const one of this.#listening.splice(0)) one.close()
-      await this.#settings.source.close?.()
+      await this.#closeSource(this.#settings.source)
       throw error
     }
     return this.urls
@@ -155,8 +168,8 @@ export class Feed implements AsyncDisposable {
     const before = this.#settings
     if (this.#starting) {
       await this.#starting
-      await next.source.start?.((error) => this.#emitter.emit('error', error))
-      if (this.#closing) await next.source.close?.()
+      await startSource(next.source, (error) => this.#emitter.emit('error', error))
+      if (this.#closing) await this.#closeSource(next.source)
       this.#mustBeOpen()
     }
     const { endpoints, name, registry } = before
@@ -190,10 +203,10 @@ export class Feed implements AsyncDisposable {
   #find(ident: string): ReturnType<IdentitySource['find']> {
     const { source } = this.#settings
     const found = source.find(ident)
-    if (!(found instanceof Promise)) return found
+    if (!isThenable(found)) return checkIdentity(found)
     const isStill = (): boolean => source === this.#settings.source
-    return found.then(
-      (identity) => (isStill() ? identity : this.#find(ident)),
+    return inTime('find()', this.#settings.authTimeout, found).then(
+      (identity) => (isStill() ? checkIdentity(identity) : this.#find(ident)),
       (error) => (isStill() ? Promise.reject(error) : this.#find(ident)),
     )
   }
@@ -253,16 +266,13 @@ export class Feed implements AsyncDisposable {
       throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
     }
     const found = this.#channels.ensure(channel)
-    // A function of its own, so that the same listener can be there twice. One that throws is reported, as of events.
-    const tap: Tap = (message) => {
-      try {
-        listener(message)
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error
-        })
-      }
-    }
+    // A function of its own, so that the same listener can be there twice.
+    const failure = new FirstFailure({
+      what: `a listener of channel ${show(channel)} of the feed`,
+      instead: 'its failure is ignored',
+      report: this.#report,
+    })
+    const tap: Tap = (message) => failure.run(() => listener(message))
     found.taps.add(tap)
     return () => {
       found.taps.delete(tap)
@@ -285,9 +295,10 @@ export class Feed implements AsyncDisposable {
     let identity: Identity | undefined
     try {
       identity = await this.#find(ident)
-    } catch (error) {
+    } catch (thrown) {
+      const error = asError(thrown)
       this.#stats.error('', 'error-checking-ident')
-      this.#emitter.emit('error', asError(error))
+      this.#emitter.emit('error', error)
       throw error
     }
     const isKnown = sameSecret(secret, identity, this.#decoy)
@@ -338,7 +349,7 @@ export class Feed implements AsyncDisposable {
 
   async #closeSource(source: IdentitySource): Promise<void> {
     try {
-      await source.close?.()
+      await inTime('close()', this.#settings.closeTimeout + 1_000, source.close?.())
     } catch (error) {
       this.#emitter.emit('error', asError(error))
     }
@@ -352,4 +363,26 @@ export class Feed implements AsyncDisposable {
     if (!this.#closing) return
     throw new ManyhostError('MANYHOST_FEED_CLOSED', `the feed ${this.name} is closed`)
   }
+}
+
+/** Milliseconds that identities may take to load. */
+const START_TIMEOUT = 60_000
+
+async function startSource(source: IdentitySource, onError: (error: Error) => void): Promise<void> {
+  await inTime('start()', START_TIMEOUT, source.start?.(onError))
+}
+
+/**
+ * Settles as the promise of an identity source does, which a user may have written; but not later than after `ms`.
+ * @throws ManyhostError MANYHOST_FUNCTION_FAILED
+ */
+async function inTime<T>(method: string, ms: number, given: T | PromiseLike<T>): Promise<T> {
+  if (!isThenable(given)) return given
+  const settled = await within(
+    ms,
+    Promise.resolve(given).then((value) => ({ value })),
+  )
+  if (settled) return settled.value
+  const text = `identities: ${method} gave no answer within ${ms} ms`
+  throw new ManyhostError('MANYHOST_FUNCTION_FAILED', text)
 }

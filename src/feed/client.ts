@@ -1,6 +1,7 @@
 /** The client of a feed: connects by itself and again, remembers its subscriptions, and loses nothing silently. */
 import { ManyhostError } from '../errors.ts'
 import { Emitter } from '../events.ts'
+import { guardedRandom } from '../guarded.ts'
 import { parseOptions, show } from '../options.ts'
 import { after, type Timer, within } from '../time.ts'
 import { backoff } from './backoff.ts'
@@ -42,7 +43,8 @@ interface Settings extends LinkSettings {
  */
 export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   readonly #settings: Settings
-  readonly #emitter = new Emitter<FeedClientEvents>()
+  readonly #emitter = new Emitter<FeedClientEvents>('feed client')
+  readonly #random: () => number
   readonly #channels = new Set<string>()
   readonly #phrases: Phrases
   readonly #outbox: Outbox
@@ -68,6 +70,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       if (parsed[name] === undefined) throw invalid(`FeedClient: ${name} is missing`)
     }
     this.#settings = parsed
+    this.#random = guardedRandom(parsed.random, { what: 'the random of the feed client' })
     this.#phrases = new Phrases(parsed.ident)
     this.#outbox = new Outbox(parsed.bufferLimit, parsed.drop)
     this.#inbox = new Inbox(parsed.readLimit, () => this.#link?.resume())
@@ -315,8 +318,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       this.#setState('closed')
       return
     }
-    const { retryMin, retryMax, random = Math.random } = this.#settings
-    const retryIn = backoff(this.#failures++, { least: retryMin, most: retryMax }, random())
+    const { retryMin, retryMax } = this.#settings
+    const retryIn = backoff(this.#failures++, { least: retryMin, most: retryMax }, this.#random())
     this.#timer = after(retryIn, () => this.#connect())
     this.#setState('waiting')
     this.#emitter.emit('disconnected', { reason: words ?? reason.message, retryIn })

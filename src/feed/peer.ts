@@ -6,7 +6,7 @@ import { afterIdly, afterSilence, type Timer } from '../time.ts'
 import type { Channel, Channels, Subscriber } from './channels.ts'
 import { errorFrame, FrameParser, HEADER, infoFrame, OP, shortText, textOf } from './frame.ts'
 import { startsWith } from './link.ts'
-import { allows, type Identity, proves } from './rights.ts'
+import { allows, type Identity, isThenable, proves } from './rights.ts'
 import type { Category, IdentStats, RouteStats, Stats } from './stats.ts'
 import { TIMED_OUT, uncheckedWords } from './words.ts'
 import { Writer } from './writer.ts'
@@ -213,18 +213,17 @@ export class Peer implements Subscriber {
       this.#notChecked(ident, error)
       return
     }
-    if (!(found instanceof Promise)) {
+    if (!isThenable(found)) {
       this.#judge(ident, hash, found)
       return
     }
     this.#socket.pause()
-    found.then(
-      (identity) => {
+    Promise.resolve(found)
+      .then((identity) => {
         this.#judge(ident, hash, identity)
         this.#socket.resume()
-      },
-      (error) => this.#notChecked(ident, error),
-    )
+      })
+      .catch((error) => this.#notChecked(ident, error))
   }
 
   #late(authTimeout: number): void {

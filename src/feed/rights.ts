@@ -1,5 +1,6 @@
 /** Who may publish and subscribe where. Pure. */
 import { timingSafeEqual } from 'node:crypto'
+import { ManyhostError } from '../errors.ts'
 import { secretHash } from './frame.ts'
 
 export interface Identity {
@@ -18,6 +19,31 @@ export interface IdentitySource {
   /** Loads what must be there at the start. @throws ManyhostError */
   start?(onError: (error: Error) => void): Promise<void> | void
   close?(): Promise<void> | void
+}
+
+/** Whether a source answers later. It may have a promise of its own, as libraries do. */
+export function isThenable<T>(found: T | PromiseLike<T>): found is PromiseLike<T> {
+  return typeof (found as PromiseLike<T> | undefined)?.then === 'function'
+}
+
+/**
+ * What a source answered: a user may have written it.
+ * @throws ManyhostError MANYHOST_FUNCTION_FAILED, which never shows a secret
+ */
+export function checkIdentity(found: Identity | undefined | null): Identity | undefined {
+  if (found === undefined || found === null) return undefined
+  const areTexts = (list: unknown): boolean =>
+    Array.isArray(list) && list.every((one) => typeof one === 'string')
+  const isRight =
+    typeof found === 'object' &&
+    typeof found.ident === 'string' &&
+    typeof found.secret === 'string' &&
+    found.secret !== '' &&
+    areTexts(found.publish) &&
+    areTexts(found.subscribe)
+  if (isRight) return found
+  const text = 'identities: find() must answer { ident, secret, publish, subscribe } or undefined'
+  throw new ManyhostError('MANYHOST_FUNCTION_FAILED', text)
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The admin address: metrics, health, the API by which people and programs watch and steer, and the dashboard. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
+import { guarded } from '../guarded.ts'
 import type { Session } from '../session.ts'
 import { type Access, access } from './admin/access.ts'
 import type { Admin } from './admin/call.ts'
@@ -32,7 +33,14 @@ export interface AdminHandler {
  * @throws ManyhostError MANYHOST_INVALID_OPTION for a token that no header can carry
  */
 export function adminHandler(session: Session, options: AdminHandlerOptions): AdminHandler {
-  const { token, metrics, version = '0.0.0', isReady = () => true } = options
+  const { token, metrics, version = '0.0.0' } = options
+  const isReady = guarded<[], boolean>(options.isReady ?? (() => true), {
+    what: 'isReady of the admin address',
+    instead: 'readiness is that of the services alone',
+    wanted: 'true or false',
+    read: (value) => (typeof value === 'boolean' ? value : undefined),
+    fallback: () => true,
+  })
   const gate = access(token)
   const hub = new Hub(session, version)
   const restarts = new Restarts(session, (error) => hub.report(error))

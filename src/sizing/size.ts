@@ -144,6 +144,12 @@ interface Reading {
   stalled: boolean
 }
 
+/** Reads inside each other: one, and one for a size that was set by what listens to it. */
+const MAX_DEPTH = 4
+
+/** Reports of other reasons than before, until a read succeeds: a size may fail for another one each time. */
+const MOST_REPORTS = 5
+
 /** Reads one cluster's size. Keeps the last good one, never overlaps two reads of a size, and owns no timer. */
 export class SizeReader {
   readonly #options: SizeReaderOptions
@@ -151,8 +157,12 @@ export class SizeReader {
   #size: number
   /** The read that runs. Whatever settles with another one in its place is late, and ignored. */
   #reading: Reading | undefined
-  /** What the last reads failed with, if they did. */
+  /** How many reads are under way inside each other. */
+  #depth = 0
+  /** What the last reads failed with, if they did, without its numbers. */
   #failure: string | undefined
+  /** Reports since reads began to fail. */
+  #reports = 0
 
   constructor(source: Size, options: SizeReaderOptions) {
     this.#source = source
@@ -165,8 +175,12 @@ export class SizeReader {
     return this.#size
   }
 
-  /** Starts a read, unless one runs. A size that answers at once is applied before this returns. */
+  /**
+   * Starts a read, unless one runs. A size that answers at once is applied before this returns; but not where reads are
+   * nested too deep, because a function that sets a size at each read would never come back. The next tick reads then.
+   */
   read(at: number = now()): void {
+    if (this.#depth >= MAX_DEPTH) return
     if (this.#reading) this.#watch(this.#reading, at)
     else if (this.#source) this.#ask(this.#source, { startedAt: at, stalled: false })
   }
@@ -188,17 +202,30 @@ export class SizeReader {
   #ask(source: Size, reading: Reading): void {
     // Before the user's code runs: it may come back here, through the queue or setSize.
     this.#reading = reading
-    let answer: unknown
+    this.#nest(() => {
+      let answer: unknown
+      try {
+        answer = source.read()
+      } catch (error) {
+        this.#fail(reading, error)
+        return
+      }
+      if (!isThenable(answer)) this.#settle(reading, answer)
+      else {
+        const settle = (value: unknown) => this.#nest(() => this.#settle(reading, value))
+        const fail = (error: unknown) => this.#nest(() => this.#fail(reading, error))
+        Promise.resolve(answer).then(settle, fail)
+      }
+    })
+  }
+
+  /** Around all that runs code of a user: the size itself, and those who listen to what became of it. */
+  #nest(act: () => void): void {
+    this.#depth++
     try {
-      answer = source.read()
-    } catch (error) {
-      this.#fail(reading, error)
-      return
-    }
-    if (!isThenable(answer)) this.#settle(reading, answer)
-    else {
-      const settle = (value: unknown) => this.#settle(reading, value)
-      Promise.resolve(answer).then(settle, (error) => this.#fail(reading, error))
+      act()
+    } finally {
+      this.#depth--
     }
   }
 
@@ -233,8 +260,12 @@ export class SizeReader {
   }
 
   #report(failure: string, cause?: unknown): void {
-    if (failure === this.#failure) return
-    this.#failure = failure
+    // A reason that differs in its numbers alone, such as a time, is the same one.
+    const kind = failure.replace(/\d+/g, '0')
+    if (kind === this.#failure) return
+    if (this.#failure === undefined) this.#reports = 0
+    this.#failure = kind
+    if (++this.#reports > MOST_REPORTS) return
     const { service, onError } = this.#options
     const message = `the size${service ? ` of ${service}` : ''} stays ${this.#size}: ${failure}`
     const details = { ...(cause !== undefined && { cause }), ...(service && { service }) }

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { describe, ManyhostError } from '../errors.ts'
+import { FirstFailure, watch } from '../guarded.ts'
 import { type Directives, mergeDirectives, splitLine } from './directives.ts'
 import { linesOf } from './lines.ts'
 import { taskOfJson, taskOfRequest } from './other-lines.ts'
@@ -57,9 +58,22 @@ export async function* readTasks(
     } catch (cause) {
       const error = bad(number, cause)
       if (onBad === 'stop') throw error
-      onBad(error, number)
+      tellBad(onBad, error, number)
     }
   }
+}
+
+/** @throws what the function throws: it has the last word on whether the source goes on */
+function tellBad(
+  onBad: Exclude<SourceOptions['onBad'], 'stop' | undefined>,
+  error: ManyhostError,
+  line: number,
+): void {
+  const failure = new FirstFailure({
+    what: `onBad of the tasks, for line ${line},`,
+    instead: 'the source goes on',
+  })
+  watch(onBad(error, line), (thrown) => failure.threw(thrown))
 }
 
 interface Taken {

@@ -1,5 +1,7 @@
 /** The greeting on a link: each end's part in it. */
-import { ManyhostError } from '../errors.ts'
+import { describe, ManyhostError } from '../errors.ts'
+import { watch } from '../guarded.ts'
+import { show } from '../options.ts'
 import { after } from '../time.ts'
 import { deferred } from './deferred.ts'
 import * as greeting from './greeting.ts'
@@ -14,8 +16,25 @@ function isStrict({ key, auth }: Settings): boolean {
   return key !== undefined && auth === 'required'
 }
 
-function secretOf({ key }: Settings, ident: string | undefined): Secret {
-  return typeof key === 'function' ? key(ident) : key
+/**
+ * The key of who says to have this ident. Where it comes from a function of the user, a failure is no key.
+ */
+function secretOf(link: Link, ident: string | undefined): Secret {
+  const { key } = link.settings
+  if (typeof key !== 'function') return key
+  const failed = (how: string, cause?: unknown): undefined => {
+    const text = `the function \`key\` of a wire link ${how}. Instead, the peer has no key`
+    link.unobserved(new ManyhostError('MANYHOST_FUNCTION_FAILED', text, { cause }))
+  }
+  try {
+    const found: unknown = key(ident)
+    if (found === undefined || typeof found === 'string' || found instanceof Uint8Array)
+      return found
+    watch(found, () => undefined)
+    return failed(`answered ${show(found)}; it must answer a text, bytes or undefined`)
+  } catch (error) {
+    return failed(`threw: ${describe(error)}`, error)
+  }
 }
 
 function helloOf({ beat, packetSize, ident }: Settings, strict?: boolean): greeting.Hello {
@@ -48,7 +67,7 @@ export async function greet(link: Link): Promise<void> {
   }
   const gate = deferred<void>()
   const hello = JSON.stringify(helloOf(settings))
-  const secret = secretOf(settings, settings.ident)
+  const secret = secretOf(link, settings.ident)
   let ready: Promise<void> | undefined
   const greeter = {
     isStrict: isStrict(settings),
@@ -137,7 +156,7 @@ export function expectGreeting(link: Link, onKnown: () => void): void {
         secret =
           settings.key === undefined
             ? undefined
-            : (secretOf(settings, said.hello?.ident) ?? greeting.nobodys())
+            : (secretOf(link, said.hello?.ident) ?? greeting.nobodys())
         welcome = JSON.stringify(helloOf(settings, strict))
         const proof = secret && greeting.prove(secret, 'serve', said.text, welcome)
         return greeting.write('welcome', welcome, proof)

@@ -1,5 +1,5 @@
 /** The hosted conversation: what the peer posted happens here. Stages: recv, work, send, closed. */
-import { describe, ManyhostError } from '../errors.ts'
+import { asError, describe, ManyhostError } from '../errors.ts'
 import { Conversation } from './conversation.ts'
 import { failureOf } from './failure.ts'
 import { BLOB, type Packet, protocolError } from './frames.ts'
@@ -211,7 +211,7 @@ export class HoCo extends Conversation {
         () => {},
       )
     } catch (error) {
-      this.fail(error as Error)
+      this.fail(asError(error))
     }
   }
 
@@ -269,7 +269,7 @@ export class HoCo extends Conversation {
     try {
       for (const result of this.#results) this.link.send('co_recv', repr(result))
     } catch (error) {
-      this.#failed = error as Error
+      this.#failed = asError(error)
       if (!this.link.isExtended) void this.link.disconnect(describe(error))
     }
   }

@@ -1,5 +1,5 @@
 /** What posting and hosting conversations have in common: taking what comes off the wire, in order, when it is asked for. */
-import { ManyhostError } from '../errors.ts'
+import { asError, ManyhostError } from '../errors.ts'
 import { BLOB, type Packet } from './frames.ts'
 import { isPromise } from './land.ts'
 import type { Link } from './link.ts'
@@ -215,14 +215,17 @@ export abstract class Inlet {
       this.isLanding = wasLanding
     }
     let result: unknown
+    let isLater: boolean
     try {
       result = this.link.land(text, this)
+      // A getter `then` of what a function answered is code of a user, too.
+      isLater = isPromise(result)
     } catch (error) {
       restore()
-      fail(error as Error)
+      fail(asError(error))
       return
     }
-    if (!isPromise(result)) {
+    if (!isLater) {
       restore()
       use(result)
       return
@@ -232,7 +235,8 @@ export abstract class Inlet {
       if (!this.isLanding) this.onLanded()
       this.link.arrivals.pump()
     }
-    result.then(
+    // It settles once, whatever the promise of a function does.
+    Promise.resolve(result).then(
       (value) => {
         restore()
         use(value)
@@ -240,7 +244,7 @@ export abstract class Inlet {
       },
       (error) => {
         restore()
-        fail(error)
+        fail(asError(error))
         resume()
       },
     )

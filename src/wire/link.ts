@@ -4,6 +4,7 @@
  */
 import type { Duplex } from 'node:stream'
 import { asError, describe, ManyhostError } from '../errors.ts'
+import { watch } from '../guarded.ts'
 import { afterIdly } from '../time.ts'
 import { Arrivals } from './arrivals.ts'
 import type { Conversation } from './conversation.ts'
@@ -329,11 +330,11 @@ export class Link {
   #callback(name: string, ...args: unknown[]): void {
     const callback = this.environment.callback(name)
     if (!callback) return
+    const failed = (error: unknown): void => this.unobserved(asError(error))
     try {
-      const result = callback(...args)
-      if (result instanceof Promise) result.catch((error) => this.unobserved(asError(error)))
+      watch(callback(...args), failed)
     } catch (error) {
-      this.unobserved(asError(error))
+      failed(error)
     }
   }
 }

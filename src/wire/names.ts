@@ -1,5 +1,7 @@
 /** What the peer may call and read: own properties of an object, and nothing that they inherit. */
 import { ManyhostError } from '../errors.ts'
+import { watch } from '../guarded.ts'
+import { show } from '../options.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import { notAllowed } from './literal.ts'
 
@@ -41,8 +43,14 @@ export class Environment {
   readonly variables = new Map<string, unknown>()
 
   constructor(names: Names) {
-    if (typeof names !== 'object' || names === null) {
-      throw new ManyhostError('MANYHOST_INVALID_OPTION', 'wire: names must be an object')
+    // A promise is an object without names: the function that makes them must answer at once.
+    const isNames = typeof names === 'object' && names !== null && typeof names.then !== 'function'
+    if (!isNames) {
+      watch(names, () => undefined)
+      throw new ManyhostError(
+        'MANYHOST_INVALID_OPTION',
+        `wire: names must be an object, got ${show(names)}`,
+      )
     }
     this.#names = names
   }

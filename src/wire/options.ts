@@ -1,7 +1,7 @@
 /** Options of a link, of dialling and of serving: names, defaults and ranges in one place. */
 import type { ConnectionOptions, TlsOptions } from 'node:tls'
+import { listener } from '../guarded.ts'
 import {
-  callback,
   milliseconds,
   oneOf,
   type Parsed,
@@ -104,7 +104,7 @@ export const LINK_RULES = {
   auth: oneOf(['required', 'optional'], 'required'),
   ordered: flag(false),
   badCode: oneOf(['report', 'disconnect'], 'report'),
-  onError: callback<(error: Error) => void>('a function'),
+  onError: listener<[error: Error]>('a function', 'onError of a wire link'),
 }
 
 const port = rule<number>('a whole number from 0 to 65535', 3_232, (value) =>

@@ -1,6 +1,7 @@
 /** A loop that connects again and again until its work is done: what the field's programs each write by hand. */
 import { asError, describe, ManyhostError } from '../errors.ts'
-import { callback, milliseconds, parseOptions, rule, whole } from '../options.ts'
+import { listener } from '../guarded.ts'
+import { milliseconds, parseOptions, rule, whole } from '../options.ts'
 import { now, sleep } from '../time.ts'
 import { dial } from './dial.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
@@ -37,7 +38,7 @@ const RULES = {
   signal: rule<AbortSignal>('an AbortSignal', undefined, (value) =>
     value instanceof AbortSignal ? value : undefined,
   ),
-  onRetry: callback<(retry: Retry) => void>('a function'),
+  onRetry: listener<[retry: Retry]>('a function', 'onRetry of withReconnect'),
 }
 
 /**

@@ -60,7 +60,7 @@ test('a feed of somebody else is told, and left open', async () => {
 })
 
 function requests(count: number, outcome: 'answered' | 'failed', options: object): number {
-  const emitter = new Emitter<SessionEvents>()
+  const emitter = new Emitter<SessionEvents>('session')
   let told = 0
   publishEvents(emitter, { publish: () => told++ }, options)
   for (let i = 0; i < count; i++) {
@@ -80,7 +80,7 @@ test('requests are sampled, those that failed are told all, and neither drowns t
 })
 
 test('errors are told without their stacks, long texts by their end, and a closed feed harms nobody', async () => {
-  const emitter = new Emitter<SessionEvents>()
+  const emitter = new Emitter<SessionEvents>('session')
   const said: Record<string, unknown>[] = []
   publishEvents(emitter, { publish: (_, text) => said.push(JSON.parse(text)) })
   emitter.emit('error', new ManyhostError('MANYHOST_START_FAILED', 'x', { service: 'http://a' }))

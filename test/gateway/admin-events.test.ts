@@ -103,7 +103,7 @@ describe('events', () => {
     publishEvents(served.session, {
       publish: (channel, text) => carried.push({ channel, ...JSON.parse(text) }),
     })
-    const agents = new Emitter<{ agent: AgentEvent }>()
+    const agents = new Emitter<{ agent: AgentEvent }>('agents')
     const withAgents = Object.assign(
       inProcess(() => 'ok'),
       {

@@ -47,6 +47,36 @@ describe('conversations', () => {
     expect(answers).toEqual(Array.from({ length: 1_000 }, (_, i) => 999 - i))
   })
 
+  it('give an object to who asked last, though that one did not wait: who asked before has the next one', async () => {
+    const got: Record<string, unknown> = {}
+    const landed = latch()
+    let ho: HostingEnd | undefined
+    const names = (_po: PostingEnd, own: HostingEnd) => {
+      ho = own
+      const take = async (who: string): Promise<void> => {
+        got[who] = await ho?.co?.recvObj()
+      }
+      return {
+        first: () => take('first'),
+        second: () => {
+          void take('second')
+          landed.open()
+        },
+      }
+    }
+    const { po } = await pair(names)
+    const done = po.co(async (co) => {
+      await co.sendCode('first()')
+      await co.sendCode('second()')
+      await landed.promise
+      await co.sendObj('1')
+      await co.sendObj('2')
+      await co.waitCompleted()
+    })
+    await done
+    expect(got).toEqual({ second: 1, first: 2 })
+  })
+
   it('begin in order, and one by one with `ordered`', async () => {
     const seen: string[] = []
     const slow = async (name: string) => {

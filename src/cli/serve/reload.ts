@@ -36,9 +36,7 @@ export class Reloader {
   readonly #first: Fleet
   /** What the feed was last given. */
   #feed: Config['feed']
-  #working: Promise<void> | undefined
-  #again = false
-  #closed = false
+  #isClosed = false
   #watching: Timer | undefined
 
   constructor(served: Served, first: Fleet, running: Config) {
@@ -49,26 +47,12 @@ export class Reloader {
     this.#feed = first.config.feed
   }
 
-  /** Reads the file again and applies it, after what is being applied now. Never rejects. */
-  reload(): Promise<void> {
-    if (this.#working) {
-      this.#again = true
-      return this.#working
-    }
-    this.#working = this.#work().finally(() => {
-      this.#working = undefined
-    })
-    return this.#working
-  }
-
-  async #work(): Promise<void> {
-    do {
-      this.#again = false
-      if (!this.#closed) await this.#apply()
-    } while (this.#again)
-  }
-
-  async #apply(): Promise<void> {
+  /**
+   * Reads the file again and applies it at once, whatever of earlier files is still being applied: the newest one holds.
+   * Resolves when it is in effect. Never rejects.
+   */
+  async reload(): Promise<void> {
+    if (this.#isClosed) return
     const { file, env, session, toService, log } = this.#served
     let next: Fleet
     try {
@@ -83,7 +67,8 @@ export class Reloader {
     log.hide([...secretsOf(this.#running), ...secretsOf(next.config)])
     log.level(next.config.log.level)
     this.#tellOfLater(next.config, this.#reopen(next))
-    await this.#retell(next.config)
+    // Beside each other: identities may take their time to load.
+    const told = this.#retell(next.config)
     const { done, failed, running } = await applyConfig(
       session,
       this.#running,
@@ -91,6 +76,9 @@ export class Reloader {
       toService,
     )
     this.#running = running
+    await told
+    // Nobody wants to know of changes that the end of the session has cut off.
+    if (this.#isClosed) return
     for (const { url, change } of done)
       this.#logger.info({ service: url, change }, `${url}: ${change}`)
     for (const { url, change, error } of failed) {
@@ -166,10 +154,9 @@ export class Reloader {
     })
   }
 
-  /** Nothing is applied any more; resolves when what is being applied is done. */
-  async close(): Promise<void> {
-    this.#closed = true
+  /** Nothing more is applied. What is being applied ends with the session. */
+  close(): void {
+    this.#isClosed = true
     this.#watching?.clear()
-    await this.#working
   }
 }

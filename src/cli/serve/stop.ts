@@ -43,7 +43,7 @@ async function drain({ session, doors, reloader, log }: Running, name: string): 
     `${name}: draining, ${busy} requests are under way`,
   )
   doors.closing = true
-  await reloader.close()
+  reloader.close()
   await Promise.all(doors.gateways.map((gateway) => gateway.close()))
   await session.close()
   await doors.close()

@@ -1,7 +1,7 @@
 /** Identities that are given as data; and several sources in a row. */
 import { ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
-import type { Identity, IdentitySource } from '../rights.ts'
+import { type Identity, type IdentitySource, isThenable } from '../rights.ts'
 
 /** By ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */
 export type IdentityTable = Readonly<Record<string, IdentityEntry>>
@@ -66,7 +66,9 @@ export function chain(...sources: readonly IdentitySource[]): IdentitySource {
     find(ident) {
       for (const [index, source] of sources.entries()) {
         const found = source.find(ident)
-        if (found instanceof Promise) return found.then((one) => one ?? rest(sources, index, ident))
+        if (isThenable(found)) {
+          return Promise.resolve(found).then((one) => one ?? rest(sources, index, ident))
+        }
         if (found) return found
       }
       return undefined

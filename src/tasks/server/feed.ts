@@ -1,7 +1,11 @@
 /** A source on its way into the store, no faster than it is worked off. */
 import { asError } from '../../errors.ts'
-import { sleep, within } from '../../time.ts'
+import { watch } from '../../guarded.ts'
+import { after, sleep, type Timer, within } from '../../time.ts'
 import type { NewTask } from '../task.ts'
+
+/** How long a source that is stopped may take for the task that it was asked for, in ms. */
+const GRACE = 1_000
 
 /** Tasks of one transaction. */
 const MOST = 1_000
@@ -27,6 +31,7 @@ export class Feed {
   readonly #ahead: number
   readonly #bundle: number
   #isStopped = false
+  #onStop: () => void = () => undefined
   #held: NewTask[] = []
   /** The writer, who waits until so many are held. */
   #awaited: { readonly count: number; readonly wake: () => void } | undefined
@@ -44,6 +49,7 @@ export class Feed {
   /** Reads no further. What was read is handed in. */
   stop(): void {
     this.#isStopped = true
+    this.#onStop()
     if (this.#held.length > 0) this.#awaited?.wake()
   }
 
@@ -51,16 +57,20 @@ export class Feed {
     const writing = this.#write()
     writing.catch(() => this.stop())
     let failure: Error | undefined
+    const tasks = this.#parts.tasks[Symbol.asyncIterator]()
     try {
-      for await (const task of this.#parts.tasks) {
-        this.#held.push(task)
+      for (;;) {
+        const next = await this.#next(tasks)
+        if (next.done) break
+        this.#held.push(next.value)
         if (this.#held.length >= (this.#awaited?.count ?? Number.POSITIVE_INFINITY)) {
           this.#awaited?.wake()
         }
         // The writer is behind: it sets the pace.
         if (this.#held.length >= this.#ahead) await this.#taken(writing)
-        if (this.#isStopped) break
       }
+      // A source that gives nothing any more, and never ends, is not waited for.
+      if (this.#isStopped) watch(tasks.return?.(), () => undefined)
     } catch (error) {
       failure = asError(error)
     }
@@ -68,6 +78,27 @@ export class Feed {
     this.#awaited?.wake()
     await writing
     if (failure) throw failure
+  }
+
+  /** The next task of the source; the end, as soon as nothing more is to be read. */
+  #next(tasks: AsyncIterator<NewTask>): Promise<IteratorResult<NewTask, undefined>> {
+    if (this.#isStopped) return Promise.resolve({ done: true, value: undefined })
+    return new Promise((resolve, reject) => {
+      let timer: Timer | undefined
+      const settle = (act: () => void): void => {
+        timer?.clear()
+        this.#onStop = () => undefined
+        act()
+      }
+      // What is about to come is still handed in.
+      this.#onStop = () => {
+        timer ??= after(GRACE, () => settle(() => resolve({ done: true, value: undefined })))
+      }
+      tasks.next().then(
+        (next) => settle(() => resolve(next)),
+        (error) => settle(() => reject(error)),
+      )
+    })
   }
 
   async #taken(writing: Promise<void>): Promise<void> {

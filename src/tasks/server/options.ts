@@ -1,5 +1,6 @@
 /** Options of a task server, checked once, where they are given. */
 import type { Registry } from 'prom-client'
+import { listener } from '../../guarded.ts'
 import {
   callback,
   milliseconds,
@@ -140,7 +141,7 @@ export const SERVE_RULES = {
   /** Where captured outputs are kept. @default `outputs` beside the store */
   outputs: path,
   onOutput: callback<OnOutput>('a function (task, stream, chunk)'),
-  onProblem: callback<(message: string) => void>('a function of a text'),
+  onProblem: listener<[message: string]>('a function of a text', 'onProblem of the tasks'),
   /** Takes tasks over HTTP, and answers for them. */
   listen: nested<DoorOptions>(
     '{ host, port, token, anyone, certFile, certKeyFile, insecure }',

@@ -3,7 +3,8 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe } from '../../errors.ts'
-import { sleep } from '../../time.ts'
+import { FirstFailure, watch } from '../../guarded.ts'
+import { sleep, within } from '../../time.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import { kindOf } from '../store/trouble.ts'
 import type { Task } from '../task.ts'
@@ -17,6 +18,9 @@ export type OnOutput = (
 
 /** Longest line that is kept together. */
 const LONGEST_LINE = 65_536
+
+/** How long a task waits for one promise of `onOutput`, in ms. */
+const PATIENCE = 60_000
 
 /** Between two tries of a disk that is full, in ms. */
 const AGAIN = 500
@@ -50,9 +54,17 @@ export class Outputs {
   readonly #files = new Map<string, Kept>()
   readonly #lines = new Map<string, Buffer>()
   readonly #closing = new AbortController()
+  /** Ends the waits for promises of `onOutput`. */
+  readonly #waits = new Set<() => void>()
+  readonly #failure: FirstFailure
 
   constructor(parts: OutputsParts) {
     this.#parts = parts
+    this.#failure = new FirstFailure({
+      what: 'onOutput of the tasks',
+      instead: 'the task goes on without it',
+      report: ({ message }) => parts.onProblem(message),
+    })
     if (parts.folder !== undefined && parts.capture) mkdirSync(parts.folder, { recursive: true })
   }
 
@@ -74,7 +86,38 @@ export class Outputs {
     const cut = rest > LONGEST_LINE ? bytes.length : end
     if (cut < bytes.length) this.#lines.set(key, bytes.subarray(cut))
     else this.#lines.delete(key)
-    if (cut > 0) await onOutput(task, stream, bytes.subarray(0, cut))
+    if (cut > 0) await this.#tell(task, stream, bytes.subarray(0, cut))
+  }
+
+  /**
+   * Gives output to the function of the user, and waits for its promise, so that the function sets the pace. A task is
+   * not the worse for a function that fails, or never comes to an end.
+   */
+  async #tell(...output: Parameters<OnOutput>): Promise<void> {
+    const { onOutput } = this.#parts
+    if (!onOutput || this.#closing.signal.aborted) return
+    try {
+      const taken: unknown = onOutput(...output)
+      if (!(taken instanceof Promise)) return watch(taken, (error) => this.#failure.threw(error))
+      if (!(await this.#settled(taken))) this.#failure.stalled(PATIENCE)
+    } catch (error) {
+      this.#failure.threw(error)
+    }
+  }
+
+  /** Whether it settled in time; true at once when this is closed. Not a race with one promise, which would keep each. */
+  async #settled(taken: Promise<unknown>): Promise<boolean> {
+    let wake: () => void = () => undefined
+    const closed = new Promise<true>((resolve) => {
+      wake = () => resolve(true)
+    })
+    this.#waits.add(wake)
+    try {
+      const ended = taken.then((): true => true)
+      return (await within(PATIENCE, Promise.race([ended, closed]))) === true
+    } finally {
+      this.#waits.delete(wake)
+    }
   }
 
   /** All that the task wrote is there; answers where. */
@@ -88,7 +131,7 @@ export class Outputs {
       const rest = this.#lines.get(key)
       if (rest) {
         this.#lines.delete(key)
-        if (stream !== 'csv') await this.#parts.onOutput?.(task, stream, rest)
+        if (stream !== 'csv') await this.#tell(task, stream, rest)
       }
       const kept = this.#files.get(key)
       if (!kept) continue
@@ -120,6 +163,7 @@ export class Outputs {
   /** Waits for room no more. */
   close(): void {
     this.#closing.abort()
+    for (const wake of this.#waits) wake()
   }
 
   #keep(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {

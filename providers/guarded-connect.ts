@@ -1,0 +1,47 @@
+/** A function of the user that makes connections, held to undici's contract: one call of the callback, with a socket. */
+import type { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
+import type { buildConnector } from 'undici'
+import { asError, describe, ManyhostError } from '../src/errors.ts'
+import { watch } from '../src/guarded.ts'
+import { show } from '../src/options.ts'
+import { after } from '../src/time.ts'
+
+/** How long one connection may take, in ms: longer than any network's own timeout that is in common use. */
+const TIMEOUT = 30_000
+
+export function guardedConnect(given: buildConnector.connector): buildConnector.connector {
+  return (options, callback) => {
+    let isOver = false
+    const end = (error: Error | null, socket: Socket | null): void => {
+      // A second socket is nobody's.
+      if (isOver) return void (isSocket(socket) && socket.destroy())
+      isOver = true
+      timer.clear()
+      if (error) callback(error, null)
+      else if (isSocket(socket)) callback(null, socket)
+      else callback(failed(`answered ${show(socket)}; it must answer a socket`), null)
+    }
+    const threw = (thrown: unknown): void =>
+      end(failed(`threw: ${describe(thrown)}`, asError(thrown)), null)
+    const timer = after(TIMEOUT, () => end(failed(`has not ended within ${TIMEOUT} ms`), null))
+    try {
+      watch(
+        given(options, (error, socket) => end(error ? asError(error) : null, socket)),
+        threw,
+      )
+    } catch (thrown) {
+      threw(thrown)
+    }
+  }
+}
+
+function isSocket(value: unknown): value is Socket {
+  return value instanceof Duplex
+}
+
+function failed(how: string, cause?: Error): ManyhostError {
+  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', `the function \`connect\` ${how}`, {
+    ...(cause && { cause }),
+  })
+}

@@ -1,0 +1,36 @@
+/** What a provider answered to `start`, checked: it may be a provider that a user wrote. */
+import { describe, ManyhostError } from './errors.ts'
+import { show } from './options.ts'
+import type { Exit, Provider, Running } from './provider.ts'
+
+/** @throws ManyhostError MANYHOST_START_FAILED for what cannot be used as a running instance */
+export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): Running {
+  const wrong = missing(value)
+  if (wrong === undefined) return value as Running
+  throw new ManyhostError(
+    'MANYHOST_START_FAILED',
+    `provider ${name}: start must answer { dispatcher, exited, stop }, got ${wrong}`,
+  )
+}
+
+function missing(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null) return show(value)
+  const has = (name: string, method: string): boolean =>
+    typeof (Reflect.get(value, name) as Record<string, unknown> | undefined)?.[method] ===
+    'function'
+  if (!has('dispatcher', 'dispatch')) return 'an object without a dispatcher of undici'
+  if (!has('exited', 'then')) return 'an object without the promise `exited`'
+  if (typeof Reflect.get(value, 'stop') !== 'function') return 'an object without a function `stop`'
+  return undefined
+}
+
+/** Its end. Never rejects: an instance of whose end nobody can tell is lost. */
+export async function exitOf(running: Running): Promise<Exit> {
+  try {
+    const exit: Partial<Exit> | undefined = await running.exited
+    const reason = String(exit?.reason ?? 'exited')
+    return { reason, detail: String(exit?.detail ?? reason) }
+  } catch (error) {
+    return { reason: 'lost', detail: `its provider cannot tell how it ended: ${describe(error)}` }
+  }
+}
