@@ -30,7 +30,10 @@ class Processes implements Provider {
   readonly #options: Required<ProcessOptions>
   readonly #marker = randomBytes(12).toString('hex')
   readonly #sockets = new SocketFolder(`manyhost-${this.#marker}`)
-  readonly #containment = new Containment({ marker: this.#marker, folder: this.#sockets.path })
+  readonly #containment = new Containment({
+    mark: `MANYHOST_SESSION=${this.#marker}`,
+    folder: this.#sockets.path,
+  })
   readonly #instances = new Set<Instance>()
 
   constructor(options: Required<ProcessOptions>) {

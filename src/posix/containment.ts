@@ -2,14 +2,13 @@
  * All that one owner (a provider, a runner) starts on this machine. Nothing of it outlives the owner, and nothing of a
  * scope (an instance, a launcher of tasks) outlives the scope. means.ts says how far that can be promised.
  */
-import { accessSync, constants, statSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { Census, type Household } from './census.ts'
 import { Cgroup } from './cgroup.ts'
 import { Guard, type GuardOptions } from './guard.ts'
 import { chooseMeans, type Kind, type Means } from './means.ts'
 import { PipeStock } from './pipes.ts'
 import { linkOf, listProcesses } from './proc.ts'
+import { isProgram } from './programs.ts'
 
 /** A program and its arguments, as they are given to `spawn`. */
 export interface Program {
@@ -107,7 +106,8 @@ export class Scope {
    */
   enter(command: string, args: readonly string[], { cwd, env }: Environment): Program {
     const entry = this.entry
-    if (entry === undefined || !isKept(env) || !isProgram(command, cwd, env.PATH)) {
+    const isShells = isKept(env) && !command.startsWith('-')
+    if (entry === undefined || !isShells || !isProgram(command, cwd, env.PATH)) {
       return { file: command, args, isInside: false }
     }
     const pwd = env.PWD === undefined ? '-' : `+${env.PWD}`
@@ -208,20 +208,4 @@ const CHANGED = new Set(
 /** Whether a shell passes all of an environment on as it is. */
 function isKept(env: Readonly<Record<string, string | undefined>>): boolean {
   return Object.keys(env).every((name) => /^[A-Za-z_]\w*$/.test(name) && !CHANGED.has(name))
-}
-
-/** Whether `exec` finds a program by that name. */
-function isProgram(command: string, cwd: string, path = ''): boolean {
-  if (command.startsWith('-')) return false
-  if (command.includes('/')) return isExecutable(resolve(cwd, command))
-  return path.split(':').some((folder) => isExecutable(resolve(cwd, folder, command)))
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return statSync(path).isFile()
-  } catch {
-    return false
-  }
 }

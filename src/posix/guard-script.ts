@@ -2,19 +2,19 @@
  * The program of the guard, for any POSIX shell. It needs no other program: what is run from a fixed PATH (`grep`,
  * `sleep`, `rmdir`, `rm`) makes it faster, or tidies up.
  *
- * `$1` is the marker in the environment of all that we start, `$2` a folder to remove. Lines that it reads:
+ * `$1` is the mark in the environment of all that we start, `$2` a folder to remove. Lines that it reads:
  *   `+-123`, `--123`        add and drop a process group
  *   `+123:456`, `-123:456`  add and drop a process by its pid and start time
  *   `+/path`, `-/path`      add and drop a control group
  *   `p`, `c`                make pipes, and close them (pipes.ts)
  *
  * At the end of its input it kills, again and again until nothing is found: the control groups; the groups and processes;
- * what is in /proc a child of these, in their groups or in their sessions; what carries the marker.
+ * what is in /proc a child of these, in their groups or in their sessions; what carries the mark.
  */
 export const GUARD_SCRIPT = `
 trap '' HUP INT QUIT TERM USR1 USR2 PIPE
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-marker=$1 folder=$2 facts=' ' blank=$IFS
+mark=$1 folder=$2 facts=' ' blank=$IFS
 
 kill_cgroup() {
   for procs in "$1/cgroup.procs" "$1"/*/cgroup.procs "$1"/*/*/cgroup.procs "$1"/*/*/*/cgroup.procs; do
@@ -53,12 +53,12 @@ kill_descendants() {
 
 kill_marked() {
   if command -v grep >/dev/null; then
-    set -- $(grep -lsF -- "MANYHOST_SESSION=$marker" /proc/[0-9]*/environ)
+    set -- $(grep -lsF -- "$mark" /proc/[0-9]*/environ)
   else
     set --
     for file in /proc/[0-9]*/environ; do
       while IFS= read -r line || [ -n "$line" ]; do
-        case $line in *"MANYHOST_SESSION=$marker"*) set -- "$@" "$file"; break ;; esac
+        case $line in *"$mark"*) set -- "$@" "$file"; break ;; esac
       done <"$file"
     done
   fi

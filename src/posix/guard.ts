@@ -11,8 +11,8 @@ import { afterIdly, now, type Timer } from '../time.ts'
 import { GUARD_SCRIPT } from './guard-script.ts'
 
 export interface GuardOptions {
-  /** The value of MANYHOST_SESSION in the environment of all that we start. */
-  readonly marker: string
+  /** `NAME=value`, or the beginning of it, in the environment of all that we start and of nothing else. */
+  readonly mark: string
   /** Removed when this process has ended. */
   readonly folder: string
 }
@@ -53,9 +53,9 @@ export class Guard {
     if (this.#child) return
     this.#timer?.clear()
     this.#timer = undefined
-    const { marker, folder } = this.#options
-    const child = spawn('/bin/sh', ['-c', GUARD_SCRIPT, 'manyhost-guard', marker, folder], {
-      // `detached`: Ctrl-C goes to our process group. A clean environment: it would else find itself by the marker.
+    const { mark, folder } = this.#options
+    const child = spawn('/bin/sh', ['-c', GUARD_SCRIPT, 'manyhost-guard', mark, folder], {
+      // `detached`: Ctrl-C goes to our process group. A clean environment: it would else find itself by the mark.
       detached: true,
       env: {},
       cwd: '/',

@@ -7,7 +7,7 @@
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { Socket } from 'node:net'
-import { afterIdly, type Timer } from '../time.ts'
+import { after, type Timer } from '../time.ts'
 import type { Guard } from './guard.ts'
 import { linkOf } from './proc.ts'
 
@@ -54,7 +54,7 @@ export class PipeStock {
     return new Promise((resolve) => {
       this.#waiting.push(resolve)
       this.#ask()
-      this.#timer ??= afterIdly(LIMIT, () => this.#giveUp())
+      this.#timer ??= after(LIMIT, () => this.#giveUp())
     })
   }
 

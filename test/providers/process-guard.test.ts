@@ -133,7 +133,7 @@ describe('the guard', () => {
     const sleepers = [1, 2, 3].map(() => spawn('sleep', ['1000'], { detached: true }))
     const [a, b, c] = sleepers.map((child) => child.pid as number) as [number, number, number]
     const guard = new Guard({
-      marker: 'no-marker-of-anybody',
+      mark: 'NO_MARK=of-anybody',
       folder: join(tmpdir(), 'manyhost-no-such-folder'),
     })
     guard.ensure()
