@@ -4,11 +4,18 @@
  * any controller: they limit nothing, they only say what belongs together.
  */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { now, sleep } from '../time.ts'
 import { isDead, ownIdentity } from './identity.ts'
 
 /** How long a killed group may still be inhabited: a process in an uninterruptible call of the kernel, in ms. */
 const KILL_LIMIT = 5_000
+
+/** So many passes follow each other at once. */
+const FAST_PASSES = 100
+
+/** So often a group is tried to be removed: for a moment it is held by what has just died in it. */
+const REMOVALS = FAST_PASSES + 10
 
 /** Hierarchies of version 1 that are of use: no limit of theirs is touched. */
 const VERSION_1 = ['pids', 'freezer', 'name=systemd']
@@ -86,19 +93,19 @@ export class Cgroup {
   /** Kills all that is in it and below. Resolves with whether nothing is left. */
   async kill(): Promise<boolean> {
     const deadline = now() + KILL_LIMIT
-    for (let pause = 1; ; pause = Math.min(2 * pause, 50)) {
+    for (let pass = 0; ; pass++) {
       if (!killBelow(this.path)) return true
       if (now() > deadline) return false
-      await sleep(pause)
+      await pauseOf(pass)
     }
   }
 
   /** Kills all that is in it, and removes it. Resolves with whether nothing is left. */
   async remove(): Promise<boolean> {
     if (!(await this.kill())) return false
-    for (let pause = 1; pause < 100; pause *= 2) {
+    for (let pass = 0; pass < REMOVALS; pass++) {
       if (removeTree(this.path)) return true
-      await sleep(pause)
+      await pauseOf(pass)
     }
     return false
   }
@@ -110,9 +117,15 @@ export async function removeAbandoned(parent: string): Promise<void> {
     const identity = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : ''
     if (!isDead(identity)) continue
     const path = `${parent}/${name}`
-    for (let pause = 1; pause < 500 && killBelow(path); pause *= 2) await sleep(pause)
+    for (let pass = 0; pass < REMOVALS && killBelow(path); pass++) await pauseOf(pass)
     removeTree(path)
   }
+}
+
+/** A process mostly dies in less than a timer of 1 ms needs: a read by another thread gives way to it. */
+async function pauseOf(pass: number): Promise<void> {
+  if (pass < FAST_PASSES) await stat('/proc/self').catch(() => {})
+  else await sleep(Math.min(2 ** (pass - FAST_PASSES), 50))
 }
 
 /** Answers whether anybody was there. */
