@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { ManyhostError } from '../../src/errors.ts'
 import { Containment } from '../../src/posix/containment.ts'
+import { inheritedEnvironment } from '../../src/posix/environment.ts'
 import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
 import { Instance } from './instance.ts'
 import { type ProcessOptions, parseOptions } from './options.ts'
@@ -84,11 +85,11 @@ class Processes implements Provider {
   }
 
   #environment(spec: StartSpec, listenOn: ListenOn): Record<string, string> {
-    const inherited = this.#options.inheritEnv ? { ...process.env } : {}
+    const inherited = this.#options.inheritEnv ? inheritedEnvironment() : {}
     // Ours: the session itself may run behind a PORT that somebody gave it.
     for (const name of ['HOST', 'PORT', 'SOCKET_PATH']) delete inherited[name]
     return {
-      ...(inherited as Record<string, string>),
+      ...inherited,
       ...this.#options.env,
       ...spec.env,
       ...(listenOn.socketPath === undefined

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { Pool } from 'undici'
 import { describe } from '../../src/errors.ts'
+import { keepToOurselves } from '../../src/posix/environment.ts'
 import { isRecord } from '../far/options.ts'
 import { environment } from './commands.ts'
 import type { Controller, Job, Submission } from './controller.ts'
@@ -106,6 +107,7 @@ export class Rest implements Controller {
   /** Read anew for each request: tokens are made to expire. */
   #credentials(): Record<string, string> {
     const { tokenFile } = this.#settings
+    if (!tokenFile) keepToOurselves('SLURM_JWT')
     const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : process.env.SLURM_JWT
     if (!token || token === 'daemon') return {}
     return {

@@ -4,6 +4,7 @@ import { homedir } from 'node:os'
 import type { Duplex } from 'node:stream'
 import type { Client, ClientChannel, ConnectConfig, ServerHostKeyAlgorithm } from 'ssh2'
 import { describe, ManyhostError } from '../../src/errors.ts'
+import { keepToOurselves } from '../../src/posix/environment.ts'
 import type { ListenOn } from '../../src/provider.ts'
 import { codeOfSignal } from '../exit.ts'
 import type { Machine, Shell } from '../far/machine.ts'
@@ -158,6 +159,7 @@ function configOf({ host, port, user }: Target, settings: Settings): ConnectConf
   const agent = settings.agent ?? process.env.SSH_AUTH_SOCK
   const key = privateKey(settings)
   const { passphraseEnv } = settings
+  if (passphraseEnv) keepToOurselves(passphraseEnv)
   const passphrase = passphraseEnv && process.env[passphraseEnv]
   return {
     host,
@@ -173,7 +175,10 @@ function configOf({ host, port, user }: Target, settings: Settings): ConnectConf
 }
 
 function privateKey({ key, keyEnv }: Settings): Buffer | string | undefined {
-  if (keyEnv !== undefined) return process.env[keyEnv]
+  if (keyEnv !== undefined) {
+    keepToOurselves(keyEnv)
+    return process.env[keyEnv]
+  }
   if (key !== undefined) return read(key)
   for (const name of ['id_ed25519', 'id_ecdsa', 'id_rsa']) {
     const found = readIfThere(`${homedir()}/.ssh/${name}`)

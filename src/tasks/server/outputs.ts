@@ -53,7 +53,9 @@ export class Outputs {
 
   constructor(parts: OutputsParts) {
     this.#parts = parts
-    if (parts.folder !== undefined && parts.capture) mkdirSync(parts.folder, { recursive: true })
+    if (parts.folder !== undefined && parts.capture) {
+      mkdirSync(parts.folder, { recursive: true, mode: 0o700 })
+    }
   }
 
   /** The tag `capture` keeps what one task writes whatever the server's own way is. */
