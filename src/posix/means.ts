@@ -31,14 +31,23 @@ const TRIAL_LIMIT = 5_000
 const TRIAL = 'echo 0 >"$1" && echo in && read -r _'
 
 let chosen: Promise<Means> | undefined
+let known: Kind | undefined
 
 /**
  * The best means of this machine, or the one that MANYHOST_CONTAINMENT names.
  * @throws ManyhostError MANYHOST_INVALID_OPTION: the one that is named is not to be had here
  */
 export function chooseMeans(): Promise<Means> {
-  chosen ??= choose(process.env.MANYHOST_CONTAINMENT || undefined)
+  chosen ??= choose(process.env.MANYHOST_CONTAINMENT || undefined).then((means) => {
+    known = means.kind
+    return means
+  })
   return chosen
+}
+
+/** For logs: the means that was chosen; nothing before the first process was started. */
+export function knownMeans(): Kind | undefined {
+  return known
 }
 
 export async function choose(named: string | undefined): Promise<Means> {
