@@ -154,7 +154,12 @@ export class Launcher {
     const ended = await Promise.race([run.ended, this.exited])
     if (typeof ended === 'number') {
       this.#current = undefined
-      if (Number.isNaN(ended)) return { status: 127, message: `cannot enter folder '${job.cwd}'` }
+      if (Number.isNaN(ended)) {
+        // The launcher's own words would have the number of one of its lines.
+        const message = `cannot enter folder '${job.cwd}'`
+        sink('stderr', Buffer.from(`${message}\n`))
+        return { status: 127, message }
+      }
       return { status: ended }
     }
     await within(PIPE_PATIENCE, run.flushed(stdout, stderr))
@@ -196,7 +201,7 @@ export class Launcher {
     const command = `${isForked ? `( ${words})` : words} </dev/null 2>&9 9>&-`
     if (cwd === undefined) return `${command}; ${END} $?\n`
     // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
-    return `if cd -P -- ${quote(cwd)} 2>&9; then ${command}; ${END} $?; else ${END} ${NO_FOLDER}; fi\n`
+    return `if cd -P -- ${quote(cwd)}; then ${command}; ${END} $?; else ${END} ${NO_FOLDER}; fi\n`
   }
 }
 
