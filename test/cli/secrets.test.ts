@@ -48,7 +48,6 @@ test('the store, its companions, captured outputs and logs are for the user alon
   const log = join(at, 'log')
   const ended = await manyhost(['tasks', 'cluster', '--capture', '--log-file', log], {
     env,
-    // The umask of a careless user.
     input: 'echo hi\n',
   })
   expect(ended.code).toBe(0)

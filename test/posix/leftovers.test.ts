@@ -167,7 +167,7 @@ describe.each(MEANS)('by %s', (kind) => {
   })
 
   test('SIGKILL of a session at any moment of its start leaves nothing', async () => {
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < 6; i++) {
       const session = new Session((TRICKS[0] as Trick).script, kind)
       const moment = until(() => session.sleepers.length > i % 3)
       await moment
