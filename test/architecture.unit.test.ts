@@ -58,19 +58,20 @@ const FILES: Record<string, readonly string[]> = {
 /** What each room may see beside itself. */
 const MAY_SEE: Record<string, readonly string[]> = {
   leaf: [],
+  posix: ['leaf'],
   dispatch: ['leaf'],
   sizing: ['leaf'],
-  wire: ['leaf'],
-  feed: ['leaf'],
+  wire: ['leaf', 'posix'],
+  feed: ['leaf', 'posix'],
   cluster: ['leaf', 'dispatch', 'sizing'],
   session: ['leaf', 'dispatch', 'sizing', 'cluster'],
   metrics: ['leaf', 'session'],
   publish: ['leaf', 'session', 'feed'],
-  tasks: ['leaf', 'session'],
-  gateway: ['leaf', 'session'],
+  tasks: ['leaf', 'posix', 'session'],
+  gateway: ['leaf', 'posix', 'session'],
   // What the rooms behind the sections `feed` and `gateway` take is checked by their own rules.
   config: ['leaf', 'session', 'sizing', 'feed', 'gateway'],
-  providers: ['leaf', 'wire'],
+  providers: ['leaf', 'posix', 'wire'],
   index: [
     'leaf',
     'dispatch',

@@ -16,6 +16,9 @@ const MOST_SAID = 2_000
 /** A first line that is longer is none of ours, in bytes. */
 const LONGEST_LINE = 10_000
 
+/** How much a login shell may say before it does what it is told, in bytes. */
+const LONGEST_GREETING = 1_048_576
+
 /** As the command cp: a file that is copied to a folder goes into it, and missing folders are made. */
 export async function upload(
   machine: Machine,
@@ -167,6 +170,50 @@ async function tar(
   if (code !== 0) throw new Error(said.trim() || `tar ended with exit code ${code}`)
 }
 
+/**
+ * Reads up to a line that is this mark, whatever comes before it, and leaves the rest in the stream.
+ * @throws Error with the last of what came, where the mark does not come
+ */
+export async function skipTo(stream: Readable, mark: string): Promise<void> {
+  const wanted = Buffer.from(`${mark}\n`)
+  let held = Buffer.alloc(0)
+  for (let size = 0; ; ) {
+    const chunk = stream.read() as Buffer | null
+    if (chunk === null) {
+      if (stream.readableEnded || stream.destroyed) throw new Error(`it ended${saying(held)}`)
+      await more(stream)
+      continue
+    }
+    size += chunk.length
+    held = Buffer.concat([held, chunk])
+    const at = held.indexOf(wanted)
+    if (at >= 0) {
+      const rest = held.subarray(at + wanted.length)
+      if (rest.length > 0) stream.unshift(rest)
+      return
+    }
+    if (size > LONGEST_GREETING) throw new Error(`it does not end to talk${saying(held)}`)
+    // A mark may come in two pieces; the rest is kept for the error alone.
+    held = held.subarray(-1_000)
+  }
+}
+
+function saying(text: Buffer): string {
+  const last = text.toString().trim().replaceAll(/\s+/g, ' ').slice(-200)
+  return last === '' ? ', saying nothing' : `, saying '${last}'`
+}
+
+/** Resolves when there is something to read, or never will be. */
+function more(stream: Readable): Promise<void> {
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      for (const name of ['readable', 'end', 'close', 'error']) stream.off(name, wake)
+      resolve()
+    }
+    for (const name of ['readable', 'end', 'close', 'error']) stream.on(name, wake)
+  })
+}
+
 /** Reads up to the end of the first line, and leaves the rest in the stream. */
 export async function firstLine(stream: Readable): Promise<string> {
   let line = Buffer.alloc(0)
@@ -174,13 +221,7 @@ export async function firstLine(stream: Readable): Promise<string> {
     const chunk = stream.read() as Buffer | null
     if (chunk === null) {
       if (stream.readableEnded || stream.destroyed) return line.toString()
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          for (const name of ['readable', 'end', 'close', 'error']) stream.off(name, wake)
-          resolve()
-        }
-        for (const name of ['readable', 'end', 'close', 'error']) stream.on(name, wake)
-      })
+      await more(stream)
       continue
     }
     const at = chunk.indexOf(10)

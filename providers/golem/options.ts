@@ -15,6 +15,7 @@ import {
   text,
   whole,
 } from '../../src/options.ts'
+import { keepToOurselves } from '../../src/posix/environment.ts'
 
 export interface GolemOptions {
   /** Most that all instances may cost together, in GLM; so much is reserved (allocated). Required. */
@@ -156,6 +157,7 @@ export function parseGolem(options: GolemOptions): Settings {
 
 /** The key that the daemon asks for, from where the options say. @throws ManyhostError MANYHOST_START_FAILED */
 export function readAppKey({ appKeyFile }: Settings): string {
+  keepToOurselves('YAGNA_APPKEY')
   let key = process.env.YAGNA_APPKEY
   try {
     if (appKeyFile !== undefined) key = readFileSync(appKeyFile, 'utf8').trim()

@@ -1,9 +1,10 @@
 /** The process groups of one instance, each led by a child that the instance started. */
-import type { ChildProcess } from 'node:child_process'
+import type { Readable } from 'node:stream'
+import type { Scope } from '../../src/posix/containment.ts'
+import type { PipeStock } from '../../src/posix/pipes.ts'
 import type { Exit } from '../../src/provider.ts'
 import { now, sleep } from '../../src/time.ts'
-import type { Guard } from './guard.ts'
-import { exitOf, type Launch, launch, outputRead } from './launch.ts'
+import { exitOf, type Launch, launch, outputRead, type Started } from './launch.ts'
 import { hasRunningMember } from './members.ts'
 
 /** How long a killed group may still be seen where its zombies cannot be told from the living, in ms. */
@@ -16,19 +17,20 @@ const LOOK_FROM = 8
 export type Rest = 'dies' | 'stays'
 
 export class Family {
-  readonly #guard: Guard
+  readonly #scope: Scope
+  readonly #pipes: PipeStock
   readonly #groups = new Set<Group>()
 
-  constructor(guard: Guard) {
-    this.#guard = guard
+  constructor(scope: Scope, pipes: PipeStock) {
+    this.#scope = scope
+    this.#pipes = pipes
   }
 
   /** @throws ManyhostError MANYHOST_START_FAILED */
   async launch(what: Launch, rest: Rest): Promise<Group> {
     let group: Group | undefined
-    await launch(what, (child, pid) => {
-      this.#guard.watch(pid)
-      group = new Group(child, pid, rest)
+    await launch(what, { scope: this.#scope, pipes: this.#pipes }, (started) => {
+      group = new Group(started, rest)
       this.#groups.add(group)
     })
     const made = group as unknown as Group
@@ -56,7 +58,7 @@ export class Family {
   /** From here on the system may give the number to a stranger's group. */
   #forget(group: Group): void {
     group.isOver = true
-    this.#guard.forget(group.id)
+    this.#scope.forget(group.id)
   }
 }
 
@@ -66,16 +68,16 @@ export class Group {
   readonly exit: Promise<Exit>
   /** Nobody is left in it: it must not be signalled any more. */
   isOver = false
-  readonly #child: ChildProcess
+  readonly #outputs: readonly Readable[]
   #killedAt: number | undefined
 
-  constructor(child: ChildProcess, id: number, rest: Rest) {
-    this.id = id
-    this.#child = child
+  constructor({ child, pid, outputs }: Started, rest: Rest) {
+    this.id = pid
+    this.#outputs = outputs
     this.exit = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
         if (rest === 'dies') this.signal('SIGKILL')
-        void outputRead(child).then(() => resolve(exitOf(code, signal)))
+        void outputRead(outputs).then(() => resolve(exitOf(code, signal)))
       })
     })
   }
@@ -91,9 +93,7 @@ export class Group {
 
   /** Over, and nobody holds its pipes either, as one who left the group may. */
   get isDone(): boolean {
-    return (
-      this.isOver && this.#child.stdout?.closed !== false && this.#child.stderr?.closed !== false
-    )
+    return this.isOver && this.#outputs.every(({ closed }) => closed)
   }
 
   signal(name: NodeJS.Signals): void {
@@ -115,8 +115,7 @@ export class Group {
       await sleep(pause)
     }
     // One who left the group may hold the pipes, and they would hold our process.
-    this.#child.stdout?.destroy()
-    this.#child.stderr?.destroy()
+    for (const output of this.#outputs) output.destroy()
   }
 
   #killedFor(): number {

@@ -2,8 +2,9 @@
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { ManyhostError } from '../../src/errors.ts'
+import { Containment } from '../../src/posix/containment.ts'
+import { inheritedEnvironment } from '../../src/posix/environment.ts'
 import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { Guard } from './guard.ts'
 import { Instance } from './instance.ts'
 import { type ProcessOptions, parseOptions } from './options.ts'
 import { type Reservation, reservePort, SocketFolder } from './ports.ts'
@@ -30,7 +31,10 @@ class Processes implements Provider {
   readonly #options: Required<ProcessOptions>
   readonly #marker = randomBytes(12).toString('hex')
   readonly #sockets = new SocketFolder(`manyhost-${this.#marker}`)
-  readonly #guard = new Guard(this.#marker, this.#sockets.path)
+  readonly #containment = new Containment({
+    mark: `MANYHOST_SESSION=${this.#marker}`,
+    folder: this.#sockets.path,
+  })
   readonly #instances = new Set<Instance>()
 
   constructor(options: Required<ProcessOptions>) {
@@ -44,11 +48,17 @@ class Processes implements Provider {
         `${spec.service} needs a command or a startup function to run as a process`,
       )
     }
-    this.#guard.ensure()
     const reservation = await this.#reserve(spec)
+    try {
+      await this.#containment.ensure()
+    } catch (error) {
+      reservation.release()
+      throw error
+    }
     const instance = new Instance(spec, {
       reservation,
-      guard: this.#guard,
+      scope: this.#containment.open([`MANYHOST_INSTANCE=${spec.id}`]),
+      pipes: this.#containment.pipes,
       cwd: resolve(this.#options.cwd, spec.cwd ?? '.'),
       env: this.#environment(spec, reservation.listenOn),
     })
@@ -65,7 +75,7 @@ class Processes implements Provider {
 
   async close(): Promise<void> {
     await Promise.all([...this.#instances].map((instance) => instance.stop(0)))
-    await this.#guard.close()
+    await this.#containment.close()
     this.#sockets.remove()
   }
 
@@ -75,11 +85,11 @@ class Processes implements Provider {
   }
 
   #environment(spec: StartSpec, listenOn: ListenOn): Record<string, string> {
-    const inherited = this.#options.inheritEnv ? { ...process.env } : {}
+    const inherited = this.#options.inheritEnv ? inheritedEnvironment() : {}
     // Ours: the session itself may run behind a PORT that somebody gave it.
     for (const name of ['HOST', 'PORT', 'SOCKET_PATH']) delete inherited[name]
     return {
-      ...(inherited as Record<string, string>),
+      ...inherited,
       ...this.#options.env,
       ...spec.env,
       ...(listenOn.socketPath === undefined

@@ -1,17 +1,19 @@
 /** One instance: its processes, its address and the connections to it, from the first child to the last. */
 import type { ManyhostError } from '../../src/errors.ts'
+import type { Scope } from '../../src/posix/containment.ts'
+import type { PipeStock } from '../../src/posix/pipes.ts'
 import type { Exit, Running, StartSpec } from '../../src/provider.ts'
 import { type Endpoint, endpointOf, knock, openPool } from '../endpoint.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'
 import { createContext } from './context.ts'
 import { Family, type Group, type Rest } from './family.ts'
-import type { Guard } from './guard.ts'
 import type { Reservation } from './ports.ts'
 
 export interface Surroundings {
   readonly reservation: Reservation
-  readonly guard: Guard
+  readonly scope: Scope
+  readonly pipes: PipeStock
   readonly cwd: string
   readonly env: Record<string, string>
 }
@@ -24,23 +26,23 @@ export class Instance implements Running {
   readonly #life: Life
   readonly #spec: StartSpec
   readonly #reservation: Reservation
-  readonly #guard: Guard
+  readonly #scope: Scope
   readonly #endpoint: Endpoint
   readonly #family: Family
   readonly #grace = new Grace(() => this.#family.signal('SIGKILL'))
   #lastExit: Exit | undefined
 
-  constructor(spec: StartSpec, { reservation, guard, cwd, env }: Surroundings) {
+  constructor(spec: StartSpec, { reservation, scope, pipes, cwd, env }: Surroundings) {
     this.#spec = spec
     this.#life = new Life(spec)
     this.#reservation = reservation
-    this.#guard = guard
+    this.#scope = scope
     this.cwd = cwd
     this.env = env
     this.#endpoint = endpointOf(reservation.listenOn)
     this.address = this.#endpoint.address
     this.dispatcher = openPool(this.#endpoint, spec)
-    this.#family = new Family(guard)
+    this.#family = new Family(scope, pipes)
   }
 
   get exited(): Promise<Exit> {
@@ -89,8 +91,8 @@ export class Instance implements Running {
     if (this.signal.aborted) return Promise.reject(this.signal.reason)
     const onStdout = (text: string): void => onText(text, true)
     const onStderr = (text: string): void => onText(text, false)
-    const { cwd, env } = this
-    return this.#family.launch({ command, args, cwd, env, onStdout, onStderr }, rest)
+    const { cwd, env, signal } = this
+    return this.#family.launch({ command, args, cwd, env, signal, onStdout, onStderr }, rest)
   }
 
   write(text: string): void {
@@ -103,6 +105,8 @@ export class Instance implements Running {
 
   stop(grace: number): Promise<void> {
     if (this.#life.stop()) {
+      // Its children are known by it, as long as it lives.
+      this.#scope.look()
       if (grace > 0) this.#family.signal('SIGTERM')
       void this.#family.gone().then(() => {
         const how = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
@@ -114,15 +118,17 @@ export class Instance implements Running {
   }
 
   #end(exit: Exit): void {
+    this.#scope.look()
     this.#family.signal('SIGKILL')
     this.#life.end(exit, (error) => this.#clear(error))
   }
 
   async #clear(error: ManyhostError): Promise<void> {
-    await Promise.allSettled([this.dispatcher.destroy(error), this.#family.gone()])
+    // What has left the groups may hold the address, and the pipes that `gone` waits for.
+    const left = this.#family.gone().then(() => this.#scope.close())
+    await Promise.allSettled([this.dispatcher.destroy(error), left])
     this.#grace.cancel()
     this.#reservation.release()
-    this.#guard.sweep(this.#spec.id)
     this.#life.leave()
   }
 }

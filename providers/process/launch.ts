@@ -1,8 +1,11 @@
-/** One child process, started without a shell as the leader of a process group of its own. */
+/** One child process, the leader of a process group of its own, inside of its instance's scope. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
+import type { Readable } from 'node:stream'
 import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import type { Scope } from '../../src/posix/containment.ts'
+import { closePipe, type Pipe, type PipeStock, readPipe } from '../../src/posix/pipes.ts'
 import type { Exit } from '../../src/provider.ts'
 import { turn } from '../../src/time.ts'
 import { pump } from './output.ts'
@@ -12,33 +15,72 @@ export interface Launch {
   readonly args: readonly string[]
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
+  readonly signal: AbortSignal
   readonly onStdout: (text: string) => void
   readonly onStderr: (text: string) => void
 }
 
+/** A process that was started, and what it writes. */
+export interface Started {
+  readonly child: ChildProcess
+  readonly pid: number
+  readonly outputs: readonly Readable[]
+}
+
 /**
  * `onStarted` is called in the tick in which the process was made.
- * @throws ManyhostError MANYHOST_START_FAILED
+ * @throws ManyhostError MANYHOST_START_FAILED; the signal's reason, when it is aborted before
  */
 export async function launch(
-  { command, args, cwd, env, onStdout, onStderr }: Launch,
-  onStarted: (child: ChildProcess, pid: number) => void,
+  { command, args, cwd, env, signal, onStdout, onStderr }: Launch,
+  { scope, pipes }: { scope: Scope; pipes: PipeStock },
+  onStarted: (started: Started) => void,
 ): Promise<void> {
+  const [stdout, stderr] = await Promise.all([pipes.take(), pipes.take()])
+  const given = [stdout, stderr].filter((pipe) => pipe !== undefined)
   let child: ChildProcess
+  const program = scope.enter(command, args, { cwd, env })
   try {
-    child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+    signal.throwIfAborted()
+    child = spawn(program.file, program.args, {
+      cwd,
+      env,
+      detached: true,
+      stdio: ['ignore', stdout?.writeEnd ?? 'pipe', stderr?.writeEnd ?? 'pipe'],
+    })
   } catch (error) {
-    throw startFailure(command, cwd, error)
+    given.forEach(closePipe)
+    throw signal.aborted ? signal.reason : startFailure(command, cwd, error)
   }
   if (child.pid === undefined) {
+    given.forEach(closePipe)
     const [error] = await once(child, 'error')
     throw startFailure(command, cwd, error)
   }
+  const { pid } = child
   // Later ones, of a signal that could not be sent, have nobody to tell.
   child.on('error', () => {})
-  if (child.stdout) pump(child.stdout, onStdout)
-  if (child.stderr) pump(child.stderr, onStderr)
-  onStarted(child, child.pid)
+  child.once('exit', () => scope.reaped(pid))
+  scope.started(
+    pid,
+    program.isInside,
+    given.map(({ readEnd }) => readEnd),
+  )
+  const outputs = [
+    outputOf(stdout, child.stdout, onStdout),
+    outputOf(stderr, child.stderr, onStderr),
+  ]
+  onStarted({ child, pid, outputs })
+}
+
+function outputOf(
+  pipe: Pipe | undefined,
+  socket: Readable | null,
+  sink: (text: string) => void,
+): Readable {
+  const output = pipe ? readPipe(pipe) : (socket as Readable)
+  pump(output, sink)
+  return output
 }
 
 /** The system says ENOENT for a missing folder and for a missing command alike. */
@@ -69,7 +111,10 @@ export function exitOf(code: number | null, signal: NodeJS.Signals | null): Exit
  * come while a process in the background holds the pipe. After one whole turn of the event loop each pipe was read
  * until it was empty, so the second turn is late enough. (A timer would guess.)
  */
-export async function outputRead(child: ChildProcess): Promise<void> {
-  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
-  await Promise.race([closed, turn().then(turn)])
+export async function outputRead(outputs: readonly Readable[]): Promise<void> {
+  const closed = outputs.map(
+    (output) =>
+      output.closed || new Promise<void>((resolve) => output.once('close', () => resolve())),
+  )
+  await Promise.race([Promise.all(closed), turn().then(turn)])
 }

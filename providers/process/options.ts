@@ -18,7 +18,11 @@ export interface ProcessOptions {
   readonly listen?: 'tcp' | 'unix'
   /** Environment of all instances; a service's own comes on top. */
   readonly env?: Readonly<Record<string, string>>
-  /** Whether instances get our environment as well. @default true */
+  /**
+   * Whether instances get our environment as well. Not its secrets of manyhost itself, such as MANYHOST_TASKS_TOKEN: an
+   * instance that needs one gets it by `env`.
+   * @default true
+   */
   readonly inheritEnv?: boolean
   /** Folder that instances run in; a service's own is relative to it. @default the working directory */
   readonly cwd?: string

@@ -5,6 +5,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { describe, ManyhostError } from '../../src/errors.ts'
+import { makeSocketPrivate } from '../../src/posix/private.ts'
 import type { Listen } from './options.ts'
 
 /** More are not accepted: a worker that waits holds one. */
@@ -35,6 +36,7 @@ export async function openDoor(
     server.maxConnections = CONNECTIONS
     server.listen(listen)
     await once(server, 'listening')
+    makeSocketPrivate(listen)
     return { url: urlOf(server, Boolean(tls), where), close: () => close(server) }
   } catch (error) {
     const text = `workers: cannot listen at ${where}: ${describe(error)}`

@@ -4,6 +4,7 @@ import { userInfo } from 'node:os'
 import type { Pool } from 'undici'
 import { describe } from '../../src/errors.ts'
 import { steadyPool } from '../../src/pool.ts'
+import { keepToOurselves } from '../../src/posix/environment.ts'
 import { isRecord } from '../far/options.ts'
 import { environment } from './commands.ts'
 import type { Controller, Job, Submission } from './controller.ts'
@@ -107,6 +108,7 @@ export class Rest implements Controller {
   /** Read anew for each request: tokens are made to expire. */
   #credentials(): Record<string, string> {
     const { tokenFile } = this.#settings
+    if (!tokenFile) keepToOurselves('SLURM_JWT')
     const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : process.env.SLURM_JWT
     if (!token || token === 'daemon') return {}
     return {

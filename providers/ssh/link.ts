@@ -1,11 +1,15 @@
 /** One connection to a host: shells and forwarded connections as its channels. */
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import type { Duplex } from 'node:stream'
 import type { Client, ClientChannel, ConnectConfig, ServerHostKeyAlgorithm } from 'ssh2'
 import { describe, ManyhostError } from '../../src/errors.ts'
+import { keepToOurselves } from '../../src/posix/environment.ts'
 import type { ListenOn } from '../../src/provider.ts'
+import { within } from '../../src/time.ts'
 import { codeOfSignal } from '../exit.ts'
+import { skipTo } from '../far/copy.ts'
 import type { Machine, Shell } from '../far/machine.ts'
 import { BOOTSTRAP, quote } from '../far/shell.ts'
 import { fingerprint, KnownHosts } from './known-hosts.ts'
@@ -19,9 +23,11 @@ export class Link implements Machine {
   /** Resolves when the connection has ended, with why where that is known. */
   readonly closed: Promise<string>
   readonly #client: Client
+  readonly #patience: number
 
-  private constructor(client: Client, name: string) {
+  private constructor(client: Client, name: string, patience: number) {
     this.#client = client
+    this.#patience = patience
     this.name = name
     this.closed = new Promise((resolve) => {
       let why = ''
@@ -36,7 +42,7 @@ export class Link implements Machine {
   static async open(target: Target, settings: Settings, signal: AbortSignal): Promise<Link> {
     const { Client: Made } = await load()
     const client = new Made()
-    const link = new Link(client, nameOf(target))
+    const link = new Link(client, nameOf(target), settings.connectTimeout)
     const judged = { why: '' }
     const config = { ...configOf(target, settings), ...judge(target, settings, judged) }
     await new Promise<void>((resolve, reject) => {
@@ -67,21 +73,32 @@ export class Link implements Machine {
     return link
   }
 
-  open(): Promise<Shell> {
+  async open(): Promise<Shell> {
+    // A login shell may print what it likes before it runs our command: ours begins with a line that nobody else prints.
+    const mark = `manyhost-${randomBytes(16).toString('hex')}`
+    let shell: Shell | undefined
+    try {
+      // Whatever the user's own shell is, it only has to start this one.
+      shell = await this.#exec(`exec sh -c ${quote(`echo ${mark}; ${BOOTSTRAP}`)}`)
+      const begun = skipTo(shell.stdout, mark).then(() => true)
+      begun.catch(() => {})
+      if (await within(this.#patience, begun)) return shell
+      throw new Error(
+        `its login shell did not run our command within ${this.#patience} ms; does it wait for input, or run another program?`,
+      )
+    } catch (cause) {
+      shell?.destroy()
+      const text = `${this.name} gave no shell: ${describe(cause)}`
+      throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+    }
+  }
+
+  #exec(command: string): Promise<Shell> {
     return new Promise((resolve, reject) => {
-      const refused = (cause: unknown): void => {
-        const text = `${this.name} gave no shell: ${describe(cause)}`
-        reject(new ManyhostError('MANYHOST_START_FAILED', text, { cause }))
-      }
-      try {
-        // Whatever the user's own shell is, it only has to start this one.
-        this.#client.exec(`exec sh -c ${quote(BOOTSTRAP)}`, (error, channel) => {
-          if (error) refused(error)
-          else resolve(shellOf(channel))
-        })
-      } catch (error) {
-        refused(error)
-      }
+      this.#client.exec(command, (error, channel) => {
+        if (error) reject(error)
+        else resolve(shellOf(channel))
+      })
     })
   }
 
@@ -158,6 +175,7 @@ function configOf({ host, port, user }: Target, settings: Settings): ConnectConf
   const agent = settings.agent ?? process.env.SSH_AUTH_SOCK
   const key = privateKey(settings)
   const { passphraseEnv } = settings
+  if (passphraseEnv) keepToOurselves(passphraseEnv)
   const passphrase = passphraseEnv && process.env[passphraseEnv]
   return {
     host,
@@ -173,7 +191,10 @@ function configOf({ host, port, user }: Target, settings: Settings): ConnectConf
 }
 
 function privateKey({ key, keyEnv }: Settings): Buffer | string | undefined {
-  if (keyEnv !== undefined) return process.env[keyEnv]
+  if (keyEnv !== undefined) {
+    keepToOurselves(keyEnv)
+    return process.env[keyEnv]
+  }
   if (key !== undefined) return read(key)
   for (const name of ['id_ed25519', 'id_ecdsa', 'id_rsa']) {
     const found = readIfThere(`${homedir()}/.ssh/${name}`)

@@ -2,6 +2,7 @@
 /** `manyhost`: reads the command line, runs the command, and ends with its exit code. */
 import { CommanderError } from 'commander'
 import { describe } from '../errors.ts'
+import { withoutPasswords } from '../posix/environment.ts'
 import { CliError, EXIT, exitsOf } from './exit.ts'
 import { program } from './program.ts'
 import { paintFor, write } from './terminal.ts'
@@ -46,7 +47,8 @@ async function report(error: unknown): Promise<number> {
         ? { exit: 'failure' as const, message: describe(error) }
         : { exit: 'fault' as const, message: error.stack ?? error.message }
   if (message) {
-    await write(`${paintFor(process.stderr)('red', 'manyhost:')} ${message}\n`, process.stderr)
+    const said = withoutPasswords(message)
+    await write(`${paintFor(process.stderr)('red', 'manyhost:')} ${said}\n`, process.stderr)
   }
   return exits(exit)
 }

@@ -1,5 +1,6 @@
 /** The parser (commander), made of the table of commands. */
 import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
+import { withoutPasswords } from '../posix/environment.ts'
 import { version } from '../version.ts'
 import { ALL } from './all.ts'
 import { ADMIN_OPTIONS, type Command as Entry, type Option as Flag, PARENTS } from './commands.ts'
@@ -14,6 +15,7 @@ export function program(onExit: (code: number) => void): Command {
     .helpOption('-h, --help', 'print this help, or that of a command')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(withoutSecrets(text)) })
     .addHelpText('after', () => rootHelp())
   const parents = new Map<string, Command>()
   for (const entry of ALL) {
@@ -80,6 +82,11 @@ function option({ flags, meaning, choices, initial, many, parse }: Flag): Option
     })
   }
   return made
+}
+
+/** What the parser says may quote an option with its value, or an address with its password. */
+function withoutSecrets(text: string): string {
+  return withoutPasswords(text.replace(/(unknown option '-[\w-]*=)[^']*/, '$1***'))
 }
 
 /** @throws CliError for a secret in the command line */

@@ -4,6 +4,7 @@ import { ManyhostError } from '../errors.ts'
 import { type AdminServer, openAdmin } from '../gateway/admin/server.ts'
 import { createGateway, type Gateway } from '../gateway/index.ts'
 import { Session } from '../index.ts'
+import { knownMeans } from '../posix/means.ts'
 import { version } from '../version.ts'
 import { CliError } from './exit.ts'
 import { adminParts, secretsOf } from './serve/doors.ts'
@@ -34,6 +35,7 @@ export async function run(
   const session = openSession(fleet)
   const shop = new ProviderShop(session.metrics, log.logger)
   observe(session, log.logger)
+  tellMeans(session, log)
   observeFeed(session.feed, log.logger)
   const doors = await openDoors(session, fleet)
   const { done, failed, running } = await applyConfig(
@@ -103,6 +105,18 @@ async function openDoors(session: Session, { config, gateways }: Fleet): Promise
     if (!(error instanceof ManyhostError)) throw error
     throw new CliError('listen', error.message, { cause: error })
   }
+}
+
+/** It is known once a first process was started. */
+function tellMeans(session: Session, log: Log): void {
+  const off = session.on('instance', () => {
+    const means = knownMeans()
+    if (!means) return
+    off()
+    if (log.how !== 'quiet') {
+      log.logger.info({ means }, `processes are held together by ${means}`)
+    }
+  })
 }
 
 function announce(

@@ -3,6 +3,7 @@ import { readFileSync, statSync, unlinkSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { describe, ManyhostError } from '../errors.ts'
+import { makeSocketPrivate } from '../posix/private.ts'
 import { every, type Timer } from '../time.ts'
 import type { Endpoint, TlsFiles } from './endpoints.ts'
 
@@ -48,6 +49,7 @@ function listening(server: Server, where: Endpoint['where']): Promise<void> {
     server.once('error', onError)
     server.listen(where, () => {
       server.off('error', onError)
+      makeSocketPrivate(where)
       resolve()
     })
   })

@@ -1,6 +1,7 @@
 /** Servers on their addresses, and what to say when that cannot be. */
 import type { AddressInfo, Server } from 'node:net'
 import { describe, ManyhostError } from '../errors.ts'
+import { makeSocketPrivate } from '../posix/private.ts'
 import type { Address } from './address.ts'
 
 /**
@@ -17,6 +18,7 @@ export function listenOn(server: Server, where: Address, what: string): Promise<
     server.once('error', onError)
     server.listen(where, () => {
       server.off('error', onError)
+      makeSocketPrivate(where)
       resolve()
     })
   })

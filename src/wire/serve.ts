@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import { asError, describe, ManyhostError } from '../errors.ts'
 import { parseOptions } from '../options.ts'
+import { makeSocketPrivate } from '../posix/private.ts'
 import { begin } from './begin.ts'
 import { deferred } from './deferred.ts'
 import type { Ends } from './dial.ts'
@@ -113,6 +114,7 @@ async function listening(
     })
     server.listen(at, resolve)
   })
+  makeSocketPrivate(at)
   server.removeAllListeners('error')
   server.on('error', () => {})
 }

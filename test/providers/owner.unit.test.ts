@@ -1,6 +1,7 @@
 /** What sessions that were killed have left, and whose it is. */
 import { expect, test } from 'vitest'
-import { isDead, isLeft, ownOwner, removeAll } from '../../providers/owner.ts'
+import { isLeft, ownOwner, removeAll } from '../../providers/owner.ts'
+import { isDead } from '../../src/posix/identity.ts'
 import { failure } from '../help.ts'
 
 const mine = { session: 's', owner: undefined }

@@ -5,9 +5,10 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { Guard } from '../../providers/process/guard.ts'
 import { processes } from '../../providers/process/index.ts'
 import { lockByDatagram, reservePort } from '../../providers/process/ports.ts'
+import { Guard } from '../../src/posix/guard.ts'
+import { readProcess } from '../../src/posix/proc.ts'
 import { portBase } from '../ports.ts'
 import { buildProviders, isAlive, markerOf, pidsWith, specOf, until } from './process-help.ts'
 
@@ -132,10 +133,35 @@ describe('the guard', () => {
   test('drops what it is told to', async () => {
     const sleepers = [1, 2, 3].map(() => spawn('sleep', ['1000'], { detached: true }))
     const [a, b, c] = sleepers.map((child) => child.pid as number) as [number, number, number]
-    const guard = new Guard('no-marker-of-anybody', join(tmpdir(), 'manyhost-no-such-folder'))
+    const guard = new Guard({
+      mark: 'NO_MARK=of-anybody',
+      folder: join(tmpdir(), 'manyhost-no-such-folder'),
+    })
     guard.ensure()
     for (const pid of [a, b, c]) guard.watch(pid)
     guard.forget(b)
+    await guard.close()
+    await until(() => !isAlive(a) && !isAlive(c))
+    expect(isAlive(b)).toBe(true)
+    process.kill(b, 'SIGKILL')
+  })
+
+  test('a new guard is told all that the one before was told, and not what was dropped', async () => {
+    const sleepers = [1, 2, 3].map(() => spawn('sleep', ['1000'], { detached: true, env: {} }))
+    const [a, b, c] = sleepers.map((child) => child.pid as number) as [number, number, number]
+    const guard = new Guard({
+      mark: 'NO_MARK=of-anybody',
+      folder: join(tmpdir(), 'manyhost-no-such-folder'),
+    })
+    guard.ensure()
+    for (const pid of [a, b]) guard.watch(pid)
+    guard.watchProcess(c, readProcess(c)?.startTime as string)
+    guard.forget(b)
+    for (let i = 0; i < 12; i++) {
+      const pid = guard.pid as number
+      process.kill(pid, 'SIGKILL')
+      await until(() => guard.pid !== undefined && guard.pid !== pid)
+    }
     await guard.close()
     await until(() => !isAlive(a) && !isAlive(c))
     expect(isAlive(b)).toBe(true)

@@ -107,6 +107,6 @@ it.each([
 })
 
 it('--ssh has a runner on each machine of its lists', () => {
-  expect(bySsh(['a[01-03],b', 'c'], {})).toMatchObject({ runners: 5 })
-  expect(bySsh(['a'], { sshArgs: '-p 2222' })).toMatchObject({ runners: 1 })
+  expect(bySsh(['a[01-03],b', 'c'], {}).options).toMatchObject({ runners: 5 })
+  expect(bySsh(['a'], { sshArgs: '-p 2222' }).options).toMatchObject({ runners: 1 })
 })

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { now, sleep } from '../../src/time.ts'
 import { heldMemory, until } from '../help.ts'
+import { isAlive, pidsWith as pidsIn } from '../providers/process-help.ts'
 import { clientOf, collect, pidsWith, startRunner, taskOf } from './runner-help.ts'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'manyhost-runner-test-'))
@@ -59,6 +60,40 @@ test('exit statuses: of the shell, of signals, of commands that are not there', 
   expect(stderr.get('t3')).toBeUndefined()
   expect(stderr.get('t4')).toMatch(/nosuchcommand/)
   expect(stderr.get('t6')).toBeUndefined()
+})
+
+test('what is not there is told as a shell of its own tells it, whichever task it is', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const commands = ['true', 'nosuchcommand a', './nosuchfile', 'echo x; nosuchcommand']
+  const { stderr } = await run([...commands, ...commands])
+  for (const n of [1, 5]) expect(stderr.get(`t${n}`)).toBe('/bin/sh: 1: nosuchcommand: not found\n')
+  for (const n of [2, 6]) expect(stderr.get(`t${n}`)).toBe('/bin/sh: 1: ./nosuchfile: not found\n')
+  for (const n of [3, 7]) expect(stderr.get(`t${n}`)).toBe('/bin/sh: 1: nosuchcommand: not found\n')
+  const folder = await run(['true', 'true'], { cwd: '/no/such/folder' })
+  expect(folder.outcomes.get('t1')).toMatchObject({ exitStatus: 127 })
+  expect(folder.stderr.get('t1')).toBe("cannot enter folder '/no/such/folder'\n")
+})
+
+test('a task can open its outputs by name', async () => {
+  const { run } = await startRunner()
+  const { stdout, stderr, outcomes } = await run([
+    'echo one >/dev/stdout; echo two >/dev/stderr; echo three >/proc/self/fd/1',
+    'tee /dev/stderr </dev/null',
+  ])
+  expect(stdout.get('t0')).toBe('one\nthree\n')
+  expect(stderr.get('t0')).toBe('two\n')
+  expect(outcomes.get('t1')?.exitStatus).toBe(0)
+})
+
+test('what a task leaves in a session of its own, with an empty environment, ends soon', async () => {
+  const { run } = await startRunner({ places: 1 })
+  const seconds = `1000.${process.pid}7`
+  const left = (): number[] => pidsIn(`sleep\0${seconds}\0`, 'cmdline').filter(isAlive)
+  // The script hides what it does from the runner.
+  const hidden = Buffer.from(`env -i setsid sleep ${seconds} >/dev/null 2>&1 &`).toString('base64')
+  const { outcomes } = await run([`echo ${hidden} | base64 -d | sh; sleep 0.2`])
+  expect(outcomes.get('t0')?.exitStatus).toBe(0)
+  await until(() => left().length === 0)
 })
 
 test('a last line `Killed` that the task wrote itself stays', async () => {

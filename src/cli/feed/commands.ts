@@ -17,9 +17,7 @@ const PEER: readonly Option[] = [
   {
     flags: '-s, --secret <secret>',
     meaning: 'refused: every user of the machine could read it there',
-    parse: () => {
-      throw new Error('every user could read it there: use MANYHOST_FEED_SECRET or --secret-file')
-    },
+    exposes: () => 'every user could read it there: use MANYHOST_FEED_SECRET or --secret-file',
   },
   { flags: '--host <host>', meaning: 'name or address of the broker; 127.0.0.1 unless given' },
   { flags: '-p, --port <port>', meaning: 'its port; 20000 unless given', parse: wholeNumber },

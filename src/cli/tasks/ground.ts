@@ -50,8 +50,12 @@ export async function openGround(flags: GroundFlags, say: Say): Promise<Ground> 
     throw new CliError('usage', '--feed wants the file that has it: --fleet')
   }
   const isLaunched = ways[2] !== undefined
-  const ssh = flags.ssh ? (await import('./ssh.ts')).bySsh(flags.ssh, flags) : {}
-  if (flags.fleet === undefined && !isLaunched) return { options: ssh, close: async () => {} }
+  const { options: ssh = {}, failed: hopeless } = flags.ssh
+    ? (await import('./ssh.ts')).bySsh(flags.ssh, flags)
+    : {}
+  if (flags.fleet === undefined && !isLaunched) {
+    return { options: ssh, ...(hopeless && { failed: hopeless }), close: async () => {} }
+  }
   // Each is loaded only when it is asked for: most batches need none of all the providers.
   const fleet =
     flags.fleet === undefined ? undefined : (await import('./fleet.ts')).read(flags.fleet, flags)
@@ -59,7 +63,7 @@ export async function openGround(flags: GroundFlags, say: Say): Promise<Ground> 
   session.on('error', (error) => say(describe(error)))
   try {
     const own = fleet ? await fleet.start(session, say) : {}
-    const { failed, options = {} } = isLaunched
+    const { failed = hopeless, options = {} } = isLaunched
       ? await (await import('./launch.ts')).launch(flags, session, say)
       : {}
     const all = { session, ...own, ...ssh, ...options }

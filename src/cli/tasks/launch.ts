@@ -10,6 +10,7 @@ import { hostname } from 'node:os'
 import { type AgentsProvider, agents } from '../../../providers/agent/index.ts'
 import { compiled } from '../../compiled.ts'
 import { describe } from '../../errors.ts'
+import { inheritedEnvironment } from '../../posix/environment.ts'
 import type { Provider } from '../../provider.ts'
 import type { Session } from '../../session.ts'
 import { RUNNERS_URL } from '../../tasks/server/options.ts'
@@ -71,7 +72,7 @@ export async function launch(
       // A group of its own: a script that launches hands no signal on.
       detached: true,
       // Never in the arguments, which every user can read.
-      env: { ...process.env, ...OPEN_MPI, MANYHOST_AGENT_KEY: key },
+      env: { ...inheritedEnvironment(), ...OPEN_MPI, MANYHOST_AGENT_KEY: key },
     })
     children.add(child)
     let text = ''

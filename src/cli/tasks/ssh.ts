@@ -1,5 +1,7 @@
 /** Runners on machines that one can log in to. */
 import { type SshOptions, ssh } from '../../../providers/ssh/index.ts'
+import { describe } from '../../errors.ts'
+import type { Provider } from '../../provider.ts'
 import { expandNodelist } from '../../tasks/nodelist.ts'
 import { CliError } from '../exit.ts'
 import type { Ground } from './ground.ts'
@@ -10,10 +12,16 @@ export interface SshFlags {
   readonly sshArgs?: string
 }
 
+/** How often each host is tried, on average, before all of them are given up. */
+const TRIES = 5
+
 type Changing = { -readonly [Name in keyof SshOptions]: SshOptions[Name] }
 
 /** One on each, unless more are asked for. */
-export function bySsh(lists: readonly string[], { sshArgs = '' }: SshFlags): Ground['options'] {
+export function bySsh(
+  lists: readonly string[],
+  { sshArgs = '' }: SshFlags,
+): Pick<Ground, 'options' | 'failed'> {
   const options: Changing = { hosts: [] }
   const port = readArgs(sshArgs, options)
   try {
@@ -22,10 +30,48 @@ export function bySsh(lists: readonly string[], { sshArgs = '' }: SshFlags): Gro
       port === undefined
         ? hosts
         : hosts.map((host) => (/:\d+$/.test(host) ? host : `${host}:${port}`))
-    return { provider: ssh(options), runners: hosts.length }
+    const { provider, failed } = untilHopeless(ssh(options), hosts.length)
+    return { options: { provider, runners: hosts.length }, failed }
   } catch (error) {
     throw exitFor(error)
   }
+}
+
+/**
+ * A host that cannot be used is tried again, since it may be booting. When none of them has ever run anything, and that
+ * was tried often enough, the batch ends: it would wait for ever.
+ */
+function untilHopeless(
+  provider: Provider,
+  hosts: number,
+): { readonly provider: Provider; readonly failed: Promise<never> } {
+  let failures = 0
+  let hasStarted = false
+  let fail!: (error: Error) => void
+  const failed = new Promise<never>((_, reject) => {
+    fail = reject
+  })
+  failed.catch(() => {})
+  const counted: Provider = {
+    name: provider.name,
+    capabilities: provider.capabilities,
+    ...(provider.limit !== undefined && { limit: provider.limit }),
+    async start(spec, how) {
+      try {
+        const running = await provider.start(spec, how)
+        hasStarted = true
+        return running
+      } catch (error) {
+        if (!how.signal.aborted && !hasStarted && ++failures >= TRIES * hosts) {
+          const text = `${describe(error)}; no host could be used in ${failures} tries, so nothing can run tasks`
+          fail(new CliError('failure', text, { cause: error }))
+        }
+        throw error
+      }
+    },
+    close: async () => provider.close?.(),
+  }
+  return { provider: counted, failed }
 }
 
 /** Of the arguments of the program `ssh` those that mean something without it. Answers the port. */

@@ -9,7 +9,7 @@ import { type Ended, type Job, LAUNCHER, type Sink, type Stream } from './launch
 import type { Place } from './place.ts'
 import type { OutputStream, RunOutcome, RunTask } from './protocol.ts'
 import { detaches, isLong } from './quote.ts'
-import { simpleWords } from './simple.ts'
+import { isCommand, simpleWords } from './simple.ts'
 
 /** What holds for the attempts of one bundle. */
 export interface Conditions {
@@ -25,6 +25,8 @@ export interface Conditions {
   readonly clientHost: string
   /** For what is too long to be an argument. */
   readonly folder: string
+  /** Where the launcher finds programs. */
+  readonly path: string | undefined
 }
 
 /** Takes what the task writes; false: no more for now. */
@@ -123,11 +125,12 @@ export class Attempt {
 
   /** What runs a command: a shell, which may find it in a file, or, where it needs none, the launcher. */
   #how(command: string, file?: string): Pick<Job, 'argv' | 'isForked'> {
-    const { shell, env } = this.#conditions
+    const { shell, env, cwd, path } = this.#conditions
     // Where programs are found is the launcher's PATH, which must be the task's own.
     const isOurs = shell === LAUNCHER && !('PATH' in env)
     const words = isOurs && file === undefined ? simpleWords(command) : undefined
-    if (words) return { argv: words, isForked: true }
+    // One that is not there: the launcher would say so with the number of one of its own lines.
+    if (words && isCommand(words[0] as string, cwd, path)) return { argv: words, isForked: true }
     return { argv: file ? [shell, file] : [shell, '-c', command], isForked: false }
   }
 

@@ -1,21 +1,22 @@
 /** What a task finds in its environment: itself, field by field. */
 
 import { dict } from '../../dict.ts'
+import { inheritedEnvironment } from '../../posix/environment.ts'
 import type { RunTask } from './protocol.ts'
 import { isLong } from './quote.ts'
 
 const PREFIXES = ['MANYHOST_EXPORT_', 'HYPERSHELL_EXPORT_']
 
-/** What only the runner is to know, and what the launcher's shell would take as its own. */
-const PRIVATE = /^(?:MANYHOST_RUNNER_TOKEN|ENV|BASH_ENV|PS4)$/
+/** What the launcher's shell would take as its own. */
+const OF_SHELLS = /^(?:ENV|BASH_ENV|PS4)$/
 
-/** The environment that all tasks of a runner start from: its own, and `MANYHOST_EXPORT_X=v` as `X=v`. */
+/** The environment that all tasks of a runner start from: its own without our secrets, and `MANYHOST_EXPORT_X=v` as `X=v`. */
 export function baseEnvironment(
   own: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
   const base = dict<string>()
-  for (const [name, value] of Object.entries(own)) {
-    if (value === undefined || PRIVATE.test(name)) continue
+  for (const [name, value] of Object.entries(inheritedEnvironment(own))) {
+    if (OF_SHELLS.test(name)) continue
     const prefix = PREFIXES.find((one) => name.startsWith(one) && name.length > one.length)
     if (prefix) base[name.slice(prefix.length)] = value
     else base[name] ??= value

@@ -28,8 +28,14 @@ function fields(stat: string): string[] {
   return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
 }
 
-/** The living members of these groups, without their leaders. */
-export function membersOf(groups: ReadonlySet<number>): Map<number, Member[]> {
+/**
+ * The living members of these groups, without their leaders.
+ * @param strays pids of those that have left their group, and the group that they count as members of
+ */
+export function membersOf(
+  groups: ReadonlySet<number>,
+  strays: ReadonlyMap<number, number> = new Map(),
+): Map<number, Member[]> {
   const found = new Map<number, Member[]>()
   if (process.platform !== 'linux') return found
   pageSize ||= findPageSize()
@@ -38,7 +44,7 @@ export function membersOf(groups: ReadonlySet<number>): Map<number, Member[]> {
     const pid = Number(name)
     if (groups.has(pid)) continue
     const stat = readStat(name)
-    const group = Number(stat[2])
+    const group = strays.get(pid) ?? Number(stat[2])
     if (!groups.has(group) || stat[0] === 'Z' || stat[0] === 'X') continue
     const list = found.get(group) ?? []
     if (list.length === 0) found.set(group, list)

@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import type { Readable } from 'node:stream'
 import { describe } from '../../errors.ts'
+import { type Pipe, readPipe } from '../../posix/pipes.ts'
 import { within } from '../../time.ts'
 import { quote } from './quote.ts'
 import { MARK_BYTE, Obituary, Splitter } from './splitter.ts'
@@ -42,6 +43,13 @@ export interface Ended {
   readonly message?: string
 }
 
+export interface LauncherOptions {
+  /** What it writes 0 to, to enter its control group. */
+  readonly entry?: string | undefined
+  /** For standard output and error; without them these are sockets, which a task cannot open. */
+  readonly pipes?: readonly Pipe[]
+}
+
 /** The shell that starts all tasks. */
 export const LAUNCHER = '/bin/sh'
 
@@ -58,11 +66,12 @@ const END = '_manyhost_end'
 const HELD = '?'
 
 /**
- * The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. Trapped signals
+ * First it enters its control group, where there is one. The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. Trapped signals
  * interrupt a `read`; a line that nobody waited for is an empty one to the shell.
  */
-function prologue(mark: string): string {
+function prologue(mark: string, entry: string | undefined): string {
   return (
+    (entry === undefined ? '' : `echo 0 >${quote(entry)} || exit 126\n`) +
     `trap : HUP INT QUIT TERM USR1 USR2 PIPE ALRM\n` +
     `exec 9>&2 2>/dev/null\n` +
     `${END}() { case $1 in 129|1[3-9]?|2??) echo ${quote(mark)}" ${HELD}"; read -r _ || read -r _ || read -r _; esac\n` +
@@ -73,16 +82,29 @@ function prologue(mark: string): string {
 export class Launcher {
   readonly #child: ChildProcess
   readonly #mark = `${String.fromCharCode(MARK_BYTE)}${randomBytes(16).toString('hex')}`
-  readonly #exited: Promise<{ code: number | null; signal: NodeJS.Signals | null; why?: string }>
+  /** Resolves when it was reaped. */
+  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null; why?: string }>
+  readonly #stdout: Readable | null
+  readonly #stderr: Readable | null
   #current: Run | undefined
   #hasExited = false
 
   /** Never throws: a shell that cannot be started ends at once, and says why to who runs something. */
-  constructor(env: Readonly<Record<string, string | undefined>> = process.env) {
+  constructor(
+    env: Readonly<Record<string, string | undefined>> = process.env,
+    { entry, pipes = [] }: LauncherOptions = {},
+  ) {
+    const [output, errors] = pipes
     // `detached`: a session and group of its own.
-    this.#child = spawn(LAUNCHER, [], { detached: true, env, stdio: ['pipe', 'pipe', 'pipe'] })
-    const { stdin, stdout, stderr } = this.#child
-    this.#exited = new Promise((resolve) => {
+    this.#child = spawn(LAUNCHER, [], {
+      detached: true,
+      env,
+      stdio: ['pipe', output?.writeEnd ?? 'pipe', errors?.writeEnd ?? 'pipe'],
+    })
+    const { stdin } = this.#child
+    this.#stdout = output ? readPipe(output) : this.#child.stdout
+    this.#stderr = errors ? readPipe(errors) : this.#child.stderr
+    this.exited = new Promise((resolve) => {
       const over = (end: { code: number | null; signal: NodeJS.Signals | null; why?: string }) => {
         this.#hasExited = true
         resolve(end)
@@ -92,14 +114,14 @@ export class Launcher {
     })
     stdin?.on('error', () => {})
     for (const [name, stream] of [
-      ['stdout', stdout],
-      ['stderr', stderr],
+      ['stdout', this.#stdout],
+      ['stderr', this.#stderr],
     ] as const) {
       stream?.on('error', () => {})
       // Between tasks nobody should write; one that left its group is heard by nobody.
       stream?.on('data', (chunk: Buffer) => this.#current?.take(name, chunk))
     }
-    stdin?.write(prologue(this.#mark))
+    stdin?.write(prologue(this.#mark, entry))
   }
 
   /** Leader of the group that all its tasks are in; `undefined` when it could not be started. */
@@ -117,9 +139,10 @@ export class Launcher {
 
   /** Starts one task; the one before must have ended. Never rejects. */
   async run(job: Job, sink: Sink): Promise<Ended> {
-    const { stdin, stdout, stderr } = this.#child
+    const { stdin } = this.#child
+    const [stdout, stderr] = [this.#stdout, this.#stderr]
     if (!this.isAlive || !stdin || !stdout || !stderr) {
-      const { why } = await this.#exited
+      const { why } = await this.exited
       return { status: -3, message: `the shell that starts tasks cannot be started: ${why ?? ''}` }
     }
     const run = new Run(this.#mark, sink, { stdout, stderr }, async () => {
@@ -128,10 +151,15 @@ export class Launcher {
     })
     this.#current = run
     stdin.write(this.#line(job))
-    const ended = await Promise.race([run.ended, this.#exited])
+    const ended = await Promise.race([run.ended, this.exited])
     if (typeof ended === 'number') {
       this.#current = undefined
-      if (Number.isNaN(ended)) return { status: 127, message: `cannot enter folder '${job.cwd}'` }
+      if (Number.isNaN(ended)) {
+        // The launcher's own words would have the number of one of its lines.
+        const message = `cannot enter folder '${job.cwd}'`
+        sink('stderr', Buffer.from(`${message}\n`))
+        return { status: 127, message }
+      }
       return { status: ended }
     }
     await within(PIPE_PATIENCE, run.flushed(stdout, stderr))
@@ -141,8 +169,8 @@ export class Launcher {
 
   /** Lets the output of the present task flow again. */
   resume(): void {
-    this.#child.stdout?.resume()
-    this.#child.stderr?.resume()
+    this.#stdout?.resume()
+    this.#stderr?.resume()
   }
 
   /** To the whole group: all that the task started, unless it left the group. */
@@ -158,10 +186,10 @@ export class Launcher {
   /** Ends the launcher with all that is left in its group. Resolves when it was reaped. */
   async close(): Promise<void> {
     this.signal('SIGKILL')
-    await this.#exited
+    await this.exited
     if (!this.#current) {
-      this.#child.stdout?.destroy()
-      this.#child.stderr?.destroy()
+      this.#stdout?.destroy()
+      this.#stderr?.destroy()
     }
     this.#child.stdin?.destroy()
   }
@@ -173,7 +201,7 @@ export class Launcher {
     const command = `${isForked ? `( ${words})` : words} </dev/null 2>&9 9>&-`
     if (cwd === undefined) return `${command}; ${END} $?\n`
     // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
-    return `if cd -P -- ${quote(cwd)} 2>&9; then ${command}; ${END} $?; else ${END} ${NO_FOLDER}; fi\n`
+    return `if cd -P -- ${quote(cwd)}; then ${command}; ${END} $?; else ${END} ${NO_FOLDER}; fi\n`
   }
 }
 

@@ -107,6 +107,7 @@ async function main(): Promise<void> {
     if (early.signal.aborted) return
   }
   runner = new Runner(options)
+  const means = await runner.prepare()
   const { server, close } = createRunnerServer(runner, { token, log })
   const { HOST = '127.0.0.1', PORT = '0', SOCKET_PATH } = process.env
   server.on('error', (error) => {
@@ -118,7 +119,9 @@ async function main(): Promise<void> {
   server.listen(where, () => {
     const address = server.address()
     const at = typeof address === 'object' ? `${address?.address}:${address?.port}` : address
-    log(`manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.places} places`)
+    log(
+      `manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.places} places, processes held by ${means}`,
+    )
   })
   const { clientTimeout } = runner.settings
   const idle = every(Math.min(1_000, clientTimeout || 1_000), () => {

@@ -1,6 +1,8 @@
 /** Where one task runs at a time: a launcher, replaced when it is used up. */
+import { constants } from 'node:os'
+import type { Containment, Scope } from '../../posix/containment.ts'
+import { closePipe, type Pipe } from '../../posix/pipes.ts'
 import { membersOf } from './groups.ts'
-import type { Guard } from './guard.ts'
 import { type Ended, type Job, Launcher, type Sink } from './launcher.ts'
 
 export class Place {
@@ -9,14 +11,26 @@ export class Place {
   /** Tasks that were run since somebody looked for what they left behind. */
   isSoiled = false
   readonly #env: Readonly<Record<string, string>>
-  readonly #guard: Guard
+  readonly #containment: Containment
+  readonly #mark: string
+  #scope: Scope | undefined
   #launcher: Launcher | undefined
   #isWorn = false
+  /** A signal came while the launcher was made. */
+  #isInterrupted = false
 
-  constructor(slot: number, env: Readonly<Record<string, string>>, guard: Guard) {
+  /** @param mark in the environment of all that this runner starts: `NAME=value` */
+  constructor(
+    slot: number,
+    env: Readonly<Record<string, string>>,
+    containment: Containment,
+    mark: string,
+  ) {
     this.slot = slot
-    this.#env = env
-    this.#guard = guard
+    this.#mark = `${mark}${slot}`
+    const [name = '', ...value] = this.#mark.split('=')
+    this.#env = { ...env, [name]: value.join('=') }
+    this.#containment = containment
   }
 
   /** The process group of what runs here. */
@@ -30,8 +44,15 @@ export class Place {
     return group !== undefined && membersOf(new Set([group])).has(group)
   }
 
+  /** Those that have left the group, as far as that is known. */
+  get strays(): readonly number[] {
+    return this.#launcher?.isAlive ? (this.#scope?.pids ?? []) : []
+  }
+
   async run(job: Job, sink: Sink): Promise<Ended> {
-    const launcher = this.#ready()
+    this.#isInterrupted = false
+    const launcher = this.#launcher?.isAlive ? this.#launcher : await this.#make()
+    if (this.#isInterrupted) return { status: 128 + constants.signals.SIGINT }
     this.isSoiled = true
     const ended = await launcher.run(job, sink)
     if (this.#isWorn || !launcher.isAlive) await this.#discard()
@@ -39,7 +60,8 @@ export class Place {
   }
 
   signal(name: NodeJS.Signals): void {
-    this.#launcher?.signal(name)
+    if (this.#launcher) this.#launcher.signal(name)
+    else this.#isInterrupted = true
   }
 
   resume(): void {
@@ -61,24 +83,54 @@ export class Place {
     await this.#discard()
   }
 
-  #ready(): Launcher {
-    if (this.#launcher?.isAlive) return this.#launcher
-    this.#isWorn = false
-    this.#launcher = new Launcher(this.#env)
-    if (this.#launcher.pid !== undefined) this.#guard.watch(this.#launcher.pid)
-    return this.#launcher
+  async #make(): Promise<Launcher> {
+    await this.#discard()
+    const pipes = await this.#prepare()
+    const scope = this.#containment.open([this.#mark])
+    const launcher = new Launcher(this.#env, { entry: scope.entry, pipes })
+    if (launcher.pid !== undefined) {
+      const { pid } = launcher
+      const isInside = scope.entry !== undefined
+      scope.started(
+        pid,
+        isInside,
+        pipes.map(({ readEnd }) => readEnd),
+      )
+      void launcher.exited.then(() => scope.reaped(pid))
+    }
+    this.#scope = scope
+    this.#launcher = launcher
+    return launcher
+  }
+
+  /** Pipes for standard output and error. Without a guard or a means tasks still run: their provider has its own. */
+  async #prepare(): Promise<readonly Pipe[]> {
+    try {
+      await this.#containment.ensure()
+    } catch {
+      // The runner has said so.
+    }
+    const { pipes } = this.#containment
+    const taken = await Promise.all([pipes.take(), pipes.take()])
+    const found = taken.filter((pipe) => pipe !== undefined)
+    if (found.length === 2) return found
+    found.forEach(closePipe)
+    return []
   }
 
   async #discard(): Promise<void> {
-    const launcher = this.#launcher
+    const [launcher, scope] = [this.#launcher, this.#scope]
     this.#launcher = undefined
+    this.#scope = undefined
     this.#isWorn = false
     if (!launcher) return
     // One that died by itself may have left others in its group, which is still its own until they are gone.
     const group = launcher.pid
     if (group !== undefined && !launcher.isAlive) killGroup(group)
+    scope?.look()
     await launcher.close()
-    if (group !== undefined) this.#guard.forget(group)
+    await scope?.close()
+    if (group !== undefined) scope?.forget(group)
   }
 }
 

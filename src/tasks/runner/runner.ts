@@ -4,13 +4,13 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { ManyhostError } from '../../errors.ts'
+import { Containment } from '../../posix/containment.ts'
 import { after, every, now, type Timer, wallClock } from '../../time.ts'
 import { Schedule } from '../schedule.ts'
 import { compileTemplate } from '../template.ts'
 import { Attempt, CANCELLED, type Conditions, NO_RESOURCES, type Output } from './attempt.ts'
 import { baseEnvironment } from './environment.ts'
 import { membersOf, Usage, uptime } from './groups.ts'
-import { Guard } from './guard.ts'
 import { parseRunnerOptions, type RunnerOptions, type RunnerSettings } from './options.ts'
 import { Pace } from './pace.ts'
 import { Place } from './place.ts'
@@ -50,8 +50,9 @@ export class Runner {
   readonly #running = new Set<Entry>()
   readonly #bundles = new Set<Bundle>()
   readonly #folder: string
-  readonly #guard: Guard
+  readonly #containment: Containment
   readonly #look: Timer
+  readonly #path: string | undefined
   #turn: Timer | undefined
   #state: 'working' | 'draining' | 'closed' = 'working'
   #idleSince = now()
@@ -64,11 +65,13 @@ export class Runner {
     this.id = env.MANYHOST_INSTANCE ?? `runner-${nonce.slice(0, 12)}`
     this.#folder = join(tmpdir(), `manyhost-runner-${nonce}`)
     mkdirSync(this.#folder, { mode: 0o700 })
-    this.#guard = new Guard(nonce, this.#folder)
-    const base = { ...baseEnvironment(env), ...this.settings.env, MANYHOST_RUNNER: nonce }
+    const mark = `MANYHOST_RUNNER=${nonce}.`
+    this.#containment = new Containment({ mark, folder: this.#folder })
+    const base = { ...baseEnvironment(env), ...this.settings.env }
+    this.#path = base.PATH
     const { places, cores, memory, patience, rate } = this.settings
     for (let slot = 1; slot <= places; slot++) {
-      this.#places.push(new Place(slot, base, this.#guard))
+      this.#places.push(new Place(slot, base, this.#containment, mark))
     }
     this.#free = this.#places.toReversed()
     this.#schedule = new Schedule({ places, cores, memory, patience })
@@ -77,6 +80,16 @@ export class Runner {
     this.drained = new Promise((resolve) => {
       this.#drained = resolve
     })
+  }
+
+  /**
+   * Tries by what means tasks are held together, and starts their guard; answers with the means. A task waits for it
+   * otherwise.
+   * @throws ManyhostError MANYHOST_START_FAILED, MANYHOST_INVALID_OPTION
+   */
+  async prepare(): Promise<string> {
+    await this.#containment.ensure()
+    return this.#containment.kind ?? ''
   }
 
   get hello(): Hello {
@@ -127,6 +140,7 @@ export class Runner {
       clientId: this.id,
       clientHost: this.host,
       folder: this.#folder,
+      path: this.#path,
     }
     const bundle = new Bundle(conditions, listener, {
       add: (entry) => this.#add(entry),
@@ -163,7 +177,7 @@ export class Runner {
     this.#look.clear()
     this.#turn?.clear()
     await Promise.all(this.#places.map((place) => place.close()))
-    await this.#guard.close()
+    await this.#containment.close()
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
@@ -237,7 +251,9 @@ export class Runner {
   #lookAround(): void {
     const soiled = this.#places.filter((place) => place.isSoiled && place.group !== undefined)
     if (soiled.length === 0 || process.platform !== 'linux') return
-    const members = membersOf(new Set(soiled.map(({ group }) => group as number)))
+    const groups = new Set(soiled.map(({ group }) => group as number))
+    const strays = soiled.flatMap(({ strays, group }) => strays.map((pid) => [pid, group] as const))
+    const members = membersOf(groups, new Map(strays as [number, number][]))
     const entries = new Map([...this.#running].map((entry) => [entry.place, entry]))
     const [at, boot] = [now(), uptime()]
     for (const place of soiled) {

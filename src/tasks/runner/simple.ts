@@ -3,6 +3,8 @@
  * to join. To start `/bin/sh` for them costs more than the fork that the launcher makes anyway (design.md).
  */
 
+import { isProgram } from '../../posix/programs.ts'
+
 /** Unquoted characters that no shell expands, joins or splits at, inside single quotes all, inside double quotes all but those of expansion. */
 const SIMPLE = /^[ \t]*[\w./+-]+(?:[ \t]+(?:[\w./:,+@%=-]|'[^']*'|"[^"$`\\]*")+)*[ \t]*$/
 
@@ -32,4 +34,22 @@ export function simpleWords(command: string): readonly string[] | undefined {
 function unquoted(word: string): string {
   if (!word.includes("'") && !word.includes('"')) return word
   return word.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single, double) => single ?? double)
+}
+
+/** Commands that are built into every shell. */
+const BUILT_IN = new Set('echo test [ true false printf pwd :'.split(' '))
+
+/** Programs that were found once; looked for again when there are so many. */
+const found = new Set<string>()
+const MOST_FOUND = 1_000
+
+/** Whether the launcher has a command of that name. */
+export function isCommand(name: string, cwd: string, path: string | undefined): boolean {
+  if (BUILT_IN.has(name)) return true
+  const key = name.includes('/') ? `${cwd}\0${name}` : `${path}\0${name}`
+  if (found.has(key)) return true
+  if (!isProgram(name, cwd, path)) return false
+  if (found.size >= MOST_FOUND) found.clear()
+  found.add(key)
+  return true
 }

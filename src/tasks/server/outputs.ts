@@ -65,7 +65,9 @@ export class Outputs {
       instead: 'the task goes on without it',
       report: ({ message }) => parts.onProblem(message),
     })
-    if (parts.folder !== undefined && parts.capture) mkdirSync(parts.folder, { recursive: true })
+    if (parts.folder !== undefined && parts.capture) {
+      mkdirSync(parts.folder, { recursive: true, mode: 0o700 })
+    }
   }
 
   /** The tag `capture` keeps what one task writes whatever the server's own way is. */

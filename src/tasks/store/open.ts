@@ -3,6 +3,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { asError, ManyhostError } from '../../errors.ts'
 import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../options.ts'
+import { keepToOurselves } from '../../posix/environment.ts'
 import { PostgresEngine, withoutPassword } from './postgres.ts'
 import { migrate } from './schema.ts'
 import { EngineStore, type Store } from './store.ts'
@@ -67,6 +68,8 @@ async function openPostgres(
   where: string,
   options: Parsed<typeof STORE_RULES> & { readonly schema: string },
 ): Promise<Store> {
+  // The password of the store is then no business of the tasks: else PGPASSWORD is theirs.
+  if (usesPassword(where, process.env.PGPASSWORD)) keepToOurselves('PGPASSWORD')
   const engine = await PostgresEngine.open(where, options)
   try {
     await migrate(engine, options.schema)
@@ -75,6 +78,13 @@ async function openPostgres(
     await engine.close()
     throw asError(error)
   }
+}
+
+/** Whether a variable's password is that of the store: its address names none, or this one. */
+function usesPassword(where: string, password: string | undefined): boolean {
+  if (!password || !URL.canParse(where)) return false
+  const own = new URL(where).password
+  return own === '' || own === encodeURIComponent(password) || own === password
 }
 
 /** The name of a store, fit for logs. */

@@ -3,10 +3,9 @@
  * Even there it keeps each statement small (batches), and never lets SQLite itself wait for a lock: it tries again from
  * here, and answers what else is asked meanwhile.
  */
-import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
 import Database from 'libsql'
 import { ManyhostError } from '../../errors.ts'
+import { createPrivateFile } from '../../posix/private.ts'
 import { every, now, sleep } from '../../time.ts'
 import { type Engine, type Query, query, type Statements } from './engine.ts'
 import type { Cells } from './row.ts'
@@ -46,7 +45,14 @@ export class SqliteEngine implements Engine {
   private constructor(path: string, options: SqliteOptions) {
     this.name = path
     this.#busyTimeout = options.busyTimeout
-    if (path !== ':memory:' && options.create) mkdirSync(dirname(path), { recursive: true })
+    if (path !== ':memory:' && options.create) {
+      try {
+        // The commands in it are for nobody else.
+        createPrivateFile(path)
+      } catch {
+        // The database says why it cannot be made.
+      }
+    }
     this.#database = new Database(path)
     this.#database.pragma(`busy_timeout = ${STANDSTILL}`)
   }

@@ -1,0 +1,80 @@
+/** The processes of this machine, as Linux tells of them in /proc. Elsewhere nothing is known. */
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
+
+export interface ProcessEntry {
+  readonly pid: number
+  readonly parent: number
+  readonly group: number
+  readonly session: number
+  /** In ticks since the boot. With the pid it names one process: a pid alone is given to others later. */
+  readonly startTime: string
+}
+
+/** Long enough for every `stat` file. One buffer: a look at a busy machine reads thousands of files. */
+const buffer = Buffer.allocUnsafe(4_096)
+
+/** All processes that run; a zombie does not. */
+export function listProcesses(): ProcessEntry[] {
+  const found: ProcessEntry[] = []
+  for (const name of processNames()) {
+    const entry = readProcess(Number(name))
+    if (entry) found.push(entry)
+  }
+  return found
+}
+
+function processNames(): string[] {
+  try {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  } catch {
+    return []
+  }
+}
+
+/** Nothing for a process that does not run, or where the system does not tell. */
+export function readProcess(pid: number): ProcessEntry | undefined {
+  let stat: string
+  try {
+    const file = openSync(`/proc/${pid}/stat`, 'r')
+    try {
+      stat = buffer.toString('latin1', 0, readSync(file, buffer, 0, buffer.length, 0))
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return undefined
+  }
+  // The name of the command, in parentheses, may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  if (fields[0] === undefined || fields[0] === 'Z' || fields[0] === 'X') return undefined
+  return {
+    pid,
+    parent: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
+    startTime: fields[19] ?? '',
+  }
+}
+
+/** The environment that a process was started with, `NAME=value` each; empty where it may not be read. */
+export function environmentOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0')
+  } catch {
+    return []
+  }
+}
+
+/** What the first three descriptors of a process are: `pipe:[1234]`, `/dev/null`. */
+export function standardFilesOf(pid: number): string[] {
+  return [0, 1, 2].map((fd) => linkOf(`/proc/${pid}/fd/${fd}`))
+}
+
+/** What a symbolic link says; empty where there is none. */
+export function linkOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return ''
+  }
+}

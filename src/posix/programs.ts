@@ -1,0 +1,18 @@
+/** Where programs are. */
+import { accessSync, constants, statSync } from 'node:fs'
+import { resolve } from 'node:path'
+
+/** Whether `exec`, of the system or of a shell, finds a program by that name. */
+export function isProgram(command: string, cwd: string, path = ''): boolean {
+  if (command.includes('/')) return isExecutable(resolve(cwd, command))
+  return path.split(':').some((folder) => isExecutable(resolve(cwd, folder, command)))
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}
