@@ -5,8 +5,8 @@ import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { ManyhostError } from '../../errors.ts'
 import { after, every, now, type Timer, wallClock } from '../../time.ts'
+import { Templates } from '../accept.ts'
 import { Schedule } from '../schedule.ts'
-import { compileTemplate } from '../template.ts'
 import { Attempt, CANCELLED, type Conditions, NO_RESOURCES, type Output } from './attempt.ts'
 import { baseEnvironment } from './environment.ts'
 import { membersOf, Usage, uptime } from './groups.ts'
@@ -49,6 +49,7 @@ export class Runner {
   readonly #places: Place[] = []
   readonly #running = new Set<Entry>()
   readonly #bundles = new Set<Bundle>()
+  readonly #templates = new Templates()
   readonly #folder: string
   readonly #guard: Guard
   readonly #look: Timer
@@ -117,9 +118,11 @@ export class Runner {
     const env = checkedEnv(options.env)
     const limits = [settings.timeout, timeout].filter((one) => one > 0)
     const conditions: Conditions = {
-      template: compileTemplate(template),
+      template: this.#templates.get(template),
+      templates: this.#templates,
       shell: settings.shell,
       cwd: resolve(cwd ?? '.'),
+      isFolderAsked: cwd !== undefined,
       env,
       timeout: limits.length > 0 ? Math.min(...limits) : 0,
       signalWait,

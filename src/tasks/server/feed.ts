@@ -31,6 +31,7 @@ export class Feed {
   /** The writer, who waits until so many are held. */
   #awaited: { readonly count: number; readonly wake: () => void } | undefined
   #isRead = false
+  #isWhole = false
 
   constructor(parts: FeedParts) {
     this.#parts = parts
@@ -39,6 +40,11 @@ export class Feed {
     this.done = this.#run()
     // Who waits for it hears of it; until then it is no unhandled rejection.
     this.done.catch(() => {})
+  }
+
+  /** Whether the source was read to its end. */
+  get isWhole(): boolean {
+    return this.#isWhole
   }
 
   /** Reads no further. What was read is handed in. */
@@ -61,6 +67,7 @@ export class Feed {
         if (this.#held.length >= this.#ahead) await this.#taken(writing)
         if (this.#isStopped) break
       }
+      this.#isWhole = !this.#isStopped
     } catch (error) {
       failure = asError(error)
     }

@@ -2,13 +2,17 @@
  * Works off a store of tasks: claims them, hands them to who carries them, and keeps what became of each. It knows tasks in
  * their thousands at most, however many there are.
  */
+
+import { resolve } from 'node:path'
 import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { every, sleep } from '../../time.ts'
+import { every, sleep, wallClock } from '../../time.ts'
+import { acceptor } from '../accept.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
+import type { Serving } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import type { Books } from './books.ts'
@@ -29,6 +33,8 @@ export interface ServerParts {
   readonly session: Session
   readonly store: Store
   readonly settings: ServeSettings
+  /** What is its own; open: it also runs what is handed in for whoever serves the store. */
+  readonly serving: Serving
   /** Sees to it that there is a service for shell tasks. */
   open(): void
   /** Hears of each outcome. Nothing more is claimed while its promise is open. */
@@ -42,6 +48,10 @@ export class TaskServer implements Desk {
   readonly done: Promise<void>
   readonly store: Store
   readonly shell: Shell
+  /** Its own batch, and, where it is open, that of all tasks that have none. */
+  readonly batches: readonly string[]
+  /** Makes of a task that is handed in through this server what is stored of it. */
+  readonly accept: (task: NewTask) => NewTask | Promise<NewTask>
   readonly #settings: ServeSettings
   readonly #parts: ServerParts
   readonly #client: Client
@@ -57,6 +67,10 @@ export class TaskServer implements Desk {
   #isSourceOpen = true
   #isPumping = false
   #again = false
+  /** Somebody may have cancelled tasks. */
+  #mayBeCancelled = false
+  /** Milliseconds since 1970. */
+  readonly #begun = wallClock()
   /** Ends its listening and looking. */
   readonly #offs: (() => void)[] = []
   #finish!: () => void
@@ -72,8 +86,10 @@ export class TaskServer implements Desk {
     bundle: ConstructorParameters<typeof Shell>[0]['bundle'],
     token: string | undefined,
   ) {
-    const { session, store, settings } = parts
+    const { session, store, settings, serving } = parts
     this.#parts = parts
+    this.batches = serving.isOpen ? [serving.batch, ''] : [serving.batch]
+    this.accept = acceptor({ template: settings.template, shell: settings.shell })
     this.#settings = settings
     this.store = store
     this.#client = session.client()
@@ -102,6 +118,7 @@ export class TaskServer implements Desk {
     this.#outcomes = new Outcomes({
       store,
       size: settings.bundleSize,
+      attempts: this.attempts,
       wait: settings.bundleWait,
       running: () => this.#held.runningCount,
       outputs: this.#outputs,
@@ -151,15 +168,22 @@ export class TaskServer implements Desk {
   /** Joins the store, and begins. */
   async start(): Promise<void> {
     const { poll, evictAfter } = this.#settings
-    this.#life = await Life.begin({
+    const { serving } = this.#parts
+    const life = await Life.begin({
       store: this.store,
+      serving,
       lease: evictAfter,
       evicted: () => this.#evicted(),
-      recovered: (tasks) =>
-        this.problem(`${tasks} tasks of servers that are gone are in the queue again`),
+      recovered: (tasks) => {
+        this.problem(`${tasks} tasks of servers that are gone are in the queue again`)
+        if (this.#life) this.#adopt().catch((error) => this.problem(describe(error)))
+      },
       problem: (message) => this.problem(message),
     })
+    await this.#adopt()
+    this.#life = life
     const timer = every(poll, () => {
+      this.#mayBeCancelled = true
       this.#wake()
       void this.#watch.lookAfter()
     })
@@ -169,6 +193,15 @@ export class TaskServer implements Desk {
       this.store.onAdded(() => this.#wake()),
     )
     this.#wake()
+  }
+
+  /** Takes over what others have left of this folder, where that is asked for. */
+  async #adopt(): Promise<void> {
+    const { restart, cwd } = this.#settings
+    if (!restart) return
+    const { batch } = this.#parts.serving
+    const { attempts, store } = this
+    await store.adopt({ batch, cwd: resolve(cwd ?? '.'), attempts })
   }
 
   /** Id in the store. */
@@ -226,7 +259,11 @@ export class TaskServer implements Desk {
   /** Cancels tasks, running ones too. Answers how many. */
   async cancel(filter: TaskFilter): Promise<number> {
     const count = await this.store.cancel(filter)
-    if (count > 0) await this.#watch.lookAfter(0)
+    if (count > 0) {
+      await this.#watch.lookAfter(0)
+      this.#mayBeCancelled = true
+      this.#wake()
+    }
     return count
   }
 
@@ -303,6 +340,7 @@ export class TaskServer implements Desk {
       do {
         this.#again = false
         await this.#giveBack()
+        if (this.#mayBeCancelled) await this.#tellCancelled()
         if (this.#state === 'working') this.#held.deliver()
         else this.#held.giveBack(this.#held.clearWaiting())
         if (this.#state === 'working' && (await this.#claim())) this.#again = true
@@ -327,11 +365,11 @@ export class TaskServer implements Desk {
     if (asks.length === 0) return false
     await this.#listener
     this.#listener = undefined
-    const { id: server, attempts } = this
+    const { id: server, attempts, batches } = this
     const { eager } = this.#settings
     let count = 0
     for (const ask of asks) {
-      const tasks = await this.#claiming.claim({ ...ask, server, attempts, eager })
+      const tasks = await this.#claiming.claim({ ...ask, server, attempts, eager, batches })
       const takers = new Set<Carrier>()
       for (const task of tasks) {
         const carrier = this.#routes.to(task)
@@ -347,13 +385,50 @@ export class TaskServer implements Desk {
   async #giveBack(): Promise<void> {
     const tasks = this.#held.returned()
     if (tasks.length === 0) return
-    await this.store.release(tasks)
+    const count = await this.store.release(tasks)
     this.#held.released(tasks)
+    if (count === tasks.length) return
+    const cancelled = await this.#cancelledOf(tasks)
+    if (cancelled.length > 0) await this.#tell(this.#tally.cancelled(cancelled))
+  }
+
+  /** Those of its claims that somebody cancelled meanwhile: nobody else will tell of them. */
+  async #cancelledOf(tasks: readonly Task[]): Promise<Task[]> {
+    const found = await this.store.find(tasks.map(({ id }) => id))
+    const fences = new Map(tasks.map(({ id, fence }) => [id, fence]))
+    return found.filter((one) => one.exitStatus === -1 && one.fence === fences.get(one.id))
+  }
+
+  /** What was cancelled while nobody had claimed it. Answers whether there was something. */
+  async #tellCancelled(): Promise<boolean> {
+    this.#mayBeCancelled = false
+    const { serving } = this.#parts
+    const batches = this.batches.map((batch) => ({
+      batch,
+      // What was cancelled while nobody served is nobody's news.
+      since: batch === serving.batch ? 0 : this.#begun,
+    }))
+    const noting = { server: this.id, host: this.#life?.host ?? '', batches }
+    for (let isFirst = true; ; isFirst = false) {
+      const tasks = await this.store.noteCancelled(noting)
+      if (tasks.length === 0) return !isFirst
+      await this.#tell(this.#tally.cancelled(tasks))
+    }
+  }
+
+  async #tell(results: readonly TaskResult[]): Promise<void> {
+    await this.#listener
+    this.#listener = this.#parts.ended(results)
   }
 
   async #kept(all: readonly Ended[], refused: ReadonlyMap<string, string>): Promise<void> {
     for (const { task } of all) this.#held.forget(task.id, task.fence)
-    const results = this.#tally.ended(all, refused)
+    const late = all.filter(({ task }) => refused.get(task.id) === 'evicted')
+    const cancelled =
+      late.length > 0 ? await this.#cancelledOf(late.map(({ task }) => task)) : []
+    const ids = new Set(cancelled.map(({ id }) => id))
+    const rest = ids.size > 0 ? all.filter(({ task }) => !ids.has(task.id)) : all
+    const results = [...this.#tally.ended(rest, refused), ...this.#tally.cancelled(cancelled)]
     this.#wake()
     this.#listener = this.#parts.ended(results)
   }
@@ -368,9 +443,12 @@ export class TaskServer implements Desk {
   async #checkEnd(): Promise<void> {
     if (this.#state === 'ended' || this.#again) return
     if (this.#held.size > 0) return
-    if (this.#state === 'draining') return this.#end()
+    if (this.#state === 'draining') {
+      await this.#tellCancelled()
+      return this.#end()
+    }
     if (!this.#claiming.isDry) return
-    const turn = await this.store.turn(this.attempts)
+    const turn = await this.store.turn(this.attempts, this.batches)
     const isLast = !this.#settings.forever && !this.#isSourceOpen
     if (turn.is === 'blocked') {
       if (isLast) return this.failed(new ManyhostError('MANYHOST_GROUP_FAILED', heldBack(turn)))
@@ -379,7 +457,9 @@ export class TaskServer implements Desk {
       return
     }
     this.#blocked = -1
-    if (isLast && turn.is === 'done' && !this.#again && this.#held.size === 0) this.#end()
+    if (!isLast || turn.is !== 'done') return
+    if (await this.#tellCancelled()) return this.#wake()
+    if (!this.#again && this.#held.size === 0) this.#end()
   }
 
   #end(): void {

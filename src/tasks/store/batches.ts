@@ -30,13 +30,11 @@ export interface Adoption {
 }
 
 /**
- * Takes the tasks of a folder over that wait, and that nobody alive works off. With them come failures of the same batches:
- * these may hold back later groups. Answers how many can be claimed.
+ * Takes the tasks of a folder over that wait, and that no living run works off. With them come failures of the same batches,
+ * which may hold back later groups, and what a server holds: it is waited for, and claimed when that server is found dead.
+ * Answers how many can be claimed.
  */
-export async function adopt(
-  ground: Ground,
-  { batch, cwd, attempts }: Adoption,
-): Promise<number> {
+export async function adopt(ground: Ground, { batch, cwd, attempts }: Adoption): Promise<number> {
   const { engine, added } = ground
   const ask = (sql: string, ...parameters: unknown[]): Query =>
     query(written(engine.kind, sql), ...parameters)
@@ -44,7 +42,10 @@ export async function adopt(
   const left = await engine.all<{ batch: string }>(
     ask(
       `SELECT DISTINCT batch FROM task WHERE state = 'new' AND ${where}
+       UNION SELECT DISTINCT batch FROM task WHERE state = 'scheduled' AND ${where}
        UNION SELECT DISTINCT batch FROM task WHERE state = 'failed' AND attempt < ? AND ${where}`,
+      cwd,
+      batch,
       cwd,
       batch,
       attempts,
@@ -53,12 +54,12 @@ export async function adopt(
     ),
   )
   const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
-  const move = (state: 'new' | 'failed') =>
+  const move = (state: string): string =>
     `UPDATE task SET batch = ? WHERE state = '${state}' AND seq IN (SELECT seq FROM task
       WHERE batch = ? AND state = '${state}' AND ${IS_HERE} LIMIT ${PART}${locked})`
   let count = 0
   for (const { batch: from } of left) {
-    for (const state of ['failed', 'new'] as const) {
+    for (const state of ['failed', 'scheduled', 'new']) {
       for (let moved = PART; moved === PART; ) {
         moved = await engine.run(ask(move(state), batch, from, cwd))
         if (state === 'new') count += moved

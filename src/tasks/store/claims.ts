@@ -195,8 +195,6 @@ export async function confirm(
 export type Refused =
   /** The claim was taken back; somebody else has, or had, the task. */
   | 'evicted'
-  /** The task was cancelled while it was claimed. */
-  | 'cancelled'
   /** This very outcome is kept already. */
   | 'repeated'
   /** There is no such task (any more). */
@@ -211,9 +209,9 @@ export interface Completed {
 export async function complete(
   ground: Ground,
   outcomes: readonly TaskOutcome[],
-  attempts = 1,
+  attempts: number | null = null,
 ): Promise<Completed> {
-  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) {
+  if (attempts !== null && !(Number.isSafeInteger(attempts) && attempts >= 1)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
       `attempts is a whole number from 1 up, got ${show(attempts)}`,
@@ -236,7 +234,7 @@ export async function complete(
 async function completeAll(
   { engine, hot }: Ground,
   outcomes: readonly TaskOutcome[],
-  attempts: number,
+  attempts: number | null,
 ): Promise<boolean> {
   if (engine.kind !== 'sqlite') return false
   let changed = outcomes.length
@@ -256,7 +254,7 @@ async function completeAll(
 async function completeHeld(
   ground: Ground,
   outcomes: readonly TaskOutcome[],
-  attempts: number,
+  attempts: number | null,
 ): Promise<Completed> {
   const { engine, hot } = ground
   return engine.transaction(async (statements) => {
@@ -305,12 +303,11 @@ async function standing(
 function verdict(task: Standing | undefined, fence: number): Refused | 'held' {
   if (!task) return 'unknown'
   const { state } = task
-  if (task.fence !== fence || state === 'new') return 'evicted'
-  if (state === 'cancelled') return 'cancelled'
+  if (task.fence !== fence || state === 'new' || state === 'cancelled') return 'evicted'
   return state === 'scheduled' ? 'held' : 'repeated'
 }
 
-function cellsOfOutcome(attempts: number): (one: TaskOutcome) => Cells {
+function cellsOfOutcome(attempts: number | null): (one: TaskOutcome) => Cells {
   return (one) => [
     one.id,
     one.fence,

@@ -122,9 +122,12 @@ export class EngineStore implements AsyncDisposable {
 
   /**
    * Keeps outcomes. One of a claim that was taken back meanwhile is refused, and counted in `refusals()`.
-   * @param attempts how often a task is tried in all: one that failed with attempts left can be cancelled until the next
+   * @param attempts how often a task is tried in all, where that is known: one that failed and has attempts left can be cancelled
    */
-  complete(outcomes: readonly TaskOutcome[], attempts = 1): Promise<Completed> {
+  complete(
+    outcomes: readonly TaskOutcome[],
+    attempts: number | null = null,
+  ): Promise<Completed> {
     return complete(this.#ground, outcomes, attempts)
   }
 
