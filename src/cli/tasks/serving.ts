@@ -102,6 +102,7 @@ export const SERVING_COMMANDS: readonly Command[] = [
 export const RUN_COMMAND: Command = {
   name: 'run',
   group: 'Serve',
+  unread: 'stopOnEither',
   args: [{ name: '<command...>', meaning: 'the command, behind --' }],
   summary: 'run one command as a task, print what it wrote, end as it did',
   options: [

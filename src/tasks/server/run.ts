@@ -235,10 +235,13 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
         session,
         store,
         settings: { ...settings, url },
-        // Who goes on for ever, or listens, is there for others.
+        // Who goes on for ever, or listens, or has no source of its own, is there for others.
         serving: {
           batch: this.#batch,
-          isOpen: settings.forever || settings.listen !== undefined,
+          isOpen:
+            settings.forever ||
+            settings.listen !== undefined ||
+            (this.#parts.source === undefined && !settings.restart),
         },
         open,
         ended: (results) => {
