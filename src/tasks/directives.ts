@@ -36,7 +36,7 @@ export interface Line {
  */
 export function splitLine(line: string): Line {
   const match = line.includes('#') ? DIRECTIVE.exec(line) : null
-  if (!match) return { command: line, directives: {} }
+  if (!match) return { command: line.replace(/^\r+/, ''), directives: {} }
   return {
     command: line.slice(0, match.index).trimEnd(),
     directives: parseDirectives(match[2] as string),

@@ -55,6 +55,7 @@ class Cutter {
   #held: Uint8Array[] = []
   #size = 0
   #isTooLong = false
+  #isFirst = true
 
   constructor(longest: number) {
     this.#longest = longest
@@ -93,15 +94,18 @@ class Cutter {
     this.#held = []
     this.#size = 0
     this.#isTooLong = false
+    const isFirst = this.#isFirst
+    this.#isFirst = false
     if (isTooLong) return tooLong(this.#longest)
-    if (!isUtf8(bytes)) return { text: '', problem: notUtf8(bytes) }
+    if (!isUtf8(bytes)) return { text: '', problem: notUtf8(bytes, isFirst) }
     const end = bytes.at(-1) === 13 ? bytes.length - 1 : bytes.length
     return { text: Buffer.from(bytes.buffer, bytes.byteOffset, end).toString('utf8') }
   }
 }
 
-function notUtf8([first, second]: Uint8Array): string {
-  const isUtf16 = (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
+/** Only the beginning of a source may have a byte order mark. */
+function notUtf8([first, second]: Uint8Array, isFirst: boolean): string {
+  const isUtf16 = isFirst && ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
   return isUtf16
     ? 'it is not UTF-8, but UTF-16, as its byte order mark says: iconv -f UTF-16 -t UTF-8 makes it UTF-8'
     : 'it is not UTF-8'

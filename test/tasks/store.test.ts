@@ -41,7 +41,7 @@ describe('a store in a file', () => {
     const path = join(folder(), 'tasks.db')
     const other = new Database(path)
     // Nobody reads a file that is changing to another journal, not even its settings.
-    other.exec('BEGIN EXCLUSIVE; CREATE TABLE other (x)')
+    other.exec('BEGIN EXCLUSIVE; CREATE TABLE other (x); DROP TABLE other')
     const opening = openStore(path, { busyTimeout: 60_000 })
     for (let turn = 0; turn < 5; turn++) await sleep(5)
     other.exec('COMMIT')

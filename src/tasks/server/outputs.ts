@@ -21,6 +21,8 @@ const LONGEST_LINE = 65_536
 /** Between two tries of a disk that is full, in ms. */
 const AGAIN = 500
 
+const NOTHING = Buffer.alloc(0)
+
 const EXTENSIONS = { stdout: 'out', stderr: 'err', csv: 'csv' } as const
 
 export interface OutputPaths {
@@ -82,6 +84,12 @@ export class Outputs {
     if (message !== undefined && this.keeps(task)) {
       await this.#keep(task, 'stderr', Buffer.from(`manyhost: ${message}\n`))
     }
+    if (this.keeps(task)) {
+      // A task that wrote nothing was captured as well: its output is empty, not missing.
+      for (const stream of task.request ? (['stdout'] as const) : (['stdout', 'stderr'] as const)) {
+        if (!this.#files.has(`${task.id}.${stream}`)) await this.#keep(task, stream, NOTHING)
+      }
+    }
     const paths: { outpath?: string; errpath?: string; csvpath?: string } = {}
     for (const stream of ['stdout', 'stderr', 'csv'] as const) {
       const key = `${task.id}.${stream}`
@@ -141,7 +149,7 @@ export class Outputs {
 
   /** All of it: where no space is left, it waits for some. Never rejects. */
   async #put(kept: Kept, chunk: Uint8Array): Promise<void> {
-    for (let rest = chunk; rest.length > 0 && !kept.isOver; ) {
+    for (let rest = chunk; (rest.length > 0 || !kept.file) && !kept.isOver; ) {
       try {
         kept.file ??= await create(kept.path)
         // A disk that is nearly full takes a part.

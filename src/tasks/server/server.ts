@@ -424,8 +424,7 @@ export class TaskServer implements Desk {
   async #kept(all: readonly Ended[], refused: ReadonlyMap<string, string>): Promise<void> {
     for (const { task } of all) this.#held.forget(task.id, task.fence)
     const late = all.filter(({ task }) => refused.get(task.id) === 'evicted')
-    const cancelled =
-      late.length > 0 ? await this.#cancelledOf(late.map(({ task }) => task)) : []
+    const cancelled = late.length > 0 ? await this.#cancelledOf(late.map(({ task }) => task)) : []
     const ids = new Set(cancelled.map(({ id }) => id))
     const rest = ids.size > 0 ? all.filter(({ task }) => !ids.has(task.id)) : all
     const results = [...this.#tally.ended(rest, refused), ...this.#tally.cancelled(cancelled)]

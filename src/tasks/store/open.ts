@@ -69,7 +69,7 @@ async function openPostgres(
 ): Promise<Store> {
   const engine = await PostgresEngine.open(where, options)
   try {
-    await migrate(engine, options.schema)
+    await migrate(engine, options.schema, options.create)
     return new EngineStore(engine, options.schema, options.partitions)
   } catch (error) {
     await engine.close()

@@ -169,11 +169,17 @@ ALTER TABLE task SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, au
 
 /**
  * Brings the store to this program's version, all steps or none.
+ * @param create whether a store is made where there is none
  * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer one
  */
-export async function migrate(engine: Engine, schema?: string): Promise<void> {
+export async function migrate(engine: Engine, schema?: string, create = true): Promise<void> {
   // Looked at before anything is locked: the usual case is that nothing is to be done.
-  if ((await versionOf(engine, engine, schema)) === VERSION) return
+  const found = await versionOf(engine, engine, schema)
+  if (found === VERSION) return
+  if (found === 0 && !create) {
+    const place = engine.kind === 'sqlite' ? engine.name : `${engine.name}, schema ${schema}`
+    throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${place}`)
+  }
   await engine.transaction(async (statements) => {
     if (engine.kind === 'postgres') {
       // Others that open the same new store at the same time wait here.
@@ -194,21 +200,44 @@ export async function migrate(engine: Engine, schema?: string): Promise<void> {
   })
 }
 
-async function versionOf(engine: Engine, on: Statements, schema?: string): Promise<number> {
-  const exists =
+/** Columns that every store has had, by table: who has others is somebody else's. */
+const OURS: Readonly<Record<string, readonly string[]>> = {
+  meta: ['name', 'value'],
+  task: ['seq', 'id', 'args', 'submit_id', 'fence'],
+  task_count: ['group', 'attempt', 'state', 'shard', 'n'],
+}
+
+/**
+ * The version of a store; 0 of an empty place. Reads, and changes nothing.
+ * @throws ManyhostError MANYHOST_STORE_VERSION where something else is there, or a store of a newer version
+ */
+export async function versionOf(engine: Engine, on: Statements, schema?: string): Promise<number> {
+  const columns =
     engine.kind === 'sqlite'
-      ? "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('meta', 'task')"
-      : `SELECT tablename AS name FROM pg_tables WHERE schemaname = '${schema}' AND tablename IN ('meta', 'task')`
-  const names = (await on.all<{ name: string }>(query(exists))).map(({ name }) => name)
-  if (names.length === 0) return 0
+      ? "SELECT m.name AS name, c.name AS field FROM sqlite_master AS m LEFT JOIN pragma_table_info(m.name) AS c WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+      : `SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = '${schema}'`
+  const fields = new Map<string, Set<string>>()
+  for (const { name, field } of await on.all<{ name: string; field: string | null }>(
+    query(columns),
+  )) {
+    const known = fields.get(name)
+    if (known) known.add(field ?? '')
+    else fields.set(name, new Set([field ?? '']))
+  }
+  if (fields.size === 0) return 0
+  const isOurs = Object.entries(OURS).every(([table, wanted]) =>
+    wanted.every((field) => fields.get(table)?.has(field)),
+  )
   const meta = engine.kind === 'sqlite' ? 'meta' : `"${schema}".meta`
-  const [row] = names.includes('meta')
+  const [row] = isOurs
     ? await on.all<{ value: number }>(query(`SELECT value FROM ${meta} WHERE name = 'version'`))
     : []
-  if (row === undefined) {
+  if (row === undefined || typeof row.value !== 'number') {
+    const names = [...fields.keys()].slice(0, 3).map((name) => `'${name}'`)
+    const place = engine.kind === 'sqlite' ? engine.name : `the schema ${schema} of ${engine.name}`
     throw new ManyhostError(
       'MANYHOST_STORE_VERSION',
-      `${engine.name} has a table '${names[0]}', but is no store of manyhost`,
+      `${place} is no store of manyhost: it has the tables of another program (${names.join(', ')}${fields.size > 3 ? ', ...' : ''}), and is left as it is; name another place`,
     )
   }
   if (row.value > VERSION) {

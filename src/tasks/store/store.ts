@@ -124,10 +124,7 @@ export class EngineStore implements AsyncDisposable {
    * Keeps outcomes. One of a claim that was taken back meanwhile is refused, and counted in `refusals()`.
    * @param attempts how often a task is tried in all, where that is known: one that failed and has attempts left can be cancelled
    */
-  complete(
-    outcomes: readonly TaskOutcome[],
-    attempts: number | null = null,
-  ): Promise<Completed> {
+  complete(outcomes: readonly TaskOutcome[], attempts: number | null = null): Promise<Completed> {
     return complete(this.#ground, outcomes, attempts)
   }
 
