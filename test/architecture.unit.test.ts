@@ -21,6 +21,7 @@ const FILES: Record<string, readonly string[]> = {
     'messages',
     'caller',
     'compiled',
+    'database-words',
     'stamp',
   ],
   session: [
