@@ -105,7 +105,8 @@ class Cutter {
 
 /** Only the beginning of a source may have a byte order mark. */
 function notUtf8([first, second]: Uint8Array, isFirst: boolean): string {
-  const isUtf16 = isFirst && ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
+  const isUtf16 =
+    isFirst && ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
   return isUtf16
     ? 'it is not UTF-8, but UTF-16, as its byte order mark says: iconv -f UTF-16 -t UTF-8 makes it UTF-8'
     : 'it is not UTF-8'

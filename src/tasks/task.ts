@@ -104,6 +104,8 @@ export interface Task {
   readonly env: Readonly<Record<string, string>> | null
   /** Ours: how often the server that ran it last tries a task in all. */
   readonly attempts: number | null
+  /** Ours: what it wrote was kept; where there is no path then, it wrote nothing. */
+  readonly captured: boolean
 }
 
 /** What running one attempt came to; `fence` is the claim's. */
@@ -121,4 +123,5 @@ export interface TaskOutcome {
   readonly outpath?: string | null
   readonly errpath?: string | null
   readonly csvpath?: string | null
+  readonly captured?: boolean
 }

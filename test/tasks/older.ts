@@ -27,7 +27,7 @@ export async function makeOlder(store: Store, version: 1 | 2, place = ''): Promi
         `ALTER TABLE ${place}task_count DROP COLUMN batch`,
         `ALTER TABLE ${place}task_count ADD PRIMARY KEY ${KEY}`,
       ]
-  const columns = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts']
+  const columns = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts', 'captured']
   const statements = [
     ...['task_new', 'task_cancelled', 'task_failed'].map((name) => `DROP INDEX ${place}${name}`),
     index('task_failed', `${failed} WHERE state = 'failed'`),

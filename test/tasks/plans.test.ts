@@ -31,7 +31,7 @@ it('claims, confirms, and keeps outcomes by index', async () => {
     schedule: hot.schedule(0, 's', 'h', [1]),
     link: hot.link([[1, 'x']]),
     complete: hot.complete([[]]),
-    completeWhole: hot.complete([Array.from({ length: 14 }, () => 1)]),
+    completeWhole: hot.complete([Array.from({ length: 15 }, () => 1)]),
     confirm: hot.confirm('c', 'h', []),
     standing: hot.standing(['x']),
     alive: hot.alive('s'),

@@ -126,7 +126,7 @@ async function serveOn(
     isLost = error
     started.stop()
   })
-  watch.begin(started)
+  watch.begin(started, () => outputs.lineEnd())
   try {
     await started.ready
     journal?.begin({ store: storeName(storeOf(flags)), url: started.url })

@@ -29,6 +29,13 @@ export class Printing {
     await write(isGlued ? Buffer.concat([Buffer.from('\n'), chunk]) : chunk, to)
   }
 
+  /** What a line of our own on standard error begins with: the end of a task's line that is open there. */
+  lineEnd(): string {
+    if (this.#streams.stderr !== process.stderr || this.#open.stderr === undefined) return ''
+    this.#open.stderr = undefined
+    return '\n'
+  }
+
   async close(): Promise<void> {
     for (const file of this.#files) await new Promise((resolve) => file.end(() => resolve(null)))
   }

@@ -55,7 +55,10 @@ export const SERVING_COMMANDS: readonly Command[] = [
       ...TOKEN,
       ...once([
         { flags: '--until-done', meaning: 'end when the file is worked off' },
-        { flags: '--restart', meaning: 'end when what is left of this folder, and was submitted, is worked off' },
+        {
+          flags: '--restart',
+          meaning: 'end when what is left of this folder, and was submitted, is worked off',
+        },
       ]),
     ],
     examples: [

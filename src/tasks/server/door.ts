@@ -166,6 +166,7 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
             ? task.csvpath
             : undefined
     if (path === undefined) return say(response, 404, { error: 'stdout, stderr or csv' })
+    if (path === null && task.captured && what !== 'csv') return void response.end()
     if (path === null) return say(response, 404, { error: `nothing of its ${what} was kept` })
     response.setHeader('content-type', 'application/octet-stream')
     await pipeline(createReadStream(path), response)

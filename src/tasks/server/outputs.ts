@@ -21,14 +21,14 @@ const LONGEST_LINE = 65_536
 /** Between two tries of a disk that is full, in ms. */
 const AGAIN = 500
 
-const NOTHING = Buffer.alloc(0)
-
 const EXTENSIONS = { stdout: 'out', stderr: 'err', csv: 'csv' } as const
 
 export interface OutputPaths {
   readonly outpath?: string
   readonly errpath?: string
   readonly csvpath?: string
+  /** It was kept, whatever there was of it: a task that wrote nothing has no file. */
+  readonly captured?: boolean
 }
 
 export interface OutputsParts {
@@ -84,13 +84,8 @@ export class Outputs {
     if (message !== undefined && this.keeps(task)) {
       await this.#keep(task, 'stderr', Buffer.from(`manyhost: ${message}\n`))
     }
-    if (this.keeps(task)) {
-      // A task that wrote nothing was captured as well: its output is empty, not missing.
-      for (const stream of task.request ? (['stdout'] as const) : (['stdout', 'stderr'] as const)) {
-        if (!this.#files.has(`${task.id}.${stream}`)) await this.#keep(task, stream, NOTHING)
-      }
-    }
-    const paths: { outpath?: string; errpath?: string; csvpath?: string } = {}
+    const paths: { -readonly [Name in keyof OutputPaths]: OutputPaths[Name] } = {}
+    if (this.keeps(task)) paths.captured = true
     for (const stream of ['stdout', 'stderr', 'csv'] as const) {
       const key = `${task.id}.${stream}`
       const rest = this.#lines.get(key)
@@ -149,7 +144,7 @@ export class Outputs {
 
   /** All of it: where no space is left, it waits for some. Never rejects. */
   async #put(kept: Kept, chunk: Uint8Array): Promise<void> {
-    for (let rest = chunk; (rest.length > 0 || !kept.file) && !kept.isOver; ) {
+    for (let rest = chunk; rest.length > 0 && !kept.isOver; ) {
       try {
         kept.file ??= await create(kept.path)
         // A disk that is nearly full takes a part.

@@ -121,6 +121,7 @@ export function resultOf(
     shell: task.shell,
     env: task.env,
     attempts: task.attempts,
+    captured: outcome.captured ?? false,
     willRetry,
   }
   return message === undefined ? result : { ...result, message }

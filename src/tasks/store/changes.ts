@@ -37,6 +37,7 @@ const UNCLAIMED = {
   waited: null,
   duration: null,
   attempts: null,
+  captured: null,
 } as const satisfies Changed
 
 /** All claims of a client or a server: back to the queue. */

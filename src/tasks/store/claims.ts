@@ -323,6 +323,7 @@ function cellsOfOutcome(attempts: number | null): (one: TaskOutcome) => Cells {
     holdable(one.errpath),
     holdable(one.csvpath),
     attempts,
+    one.captured ? 1 : null,
   ]
 }
 

@@ -56,6 +56,7 @@ const OUTCOME = [
   ['errpath', 'TEXT'],
   ['csvpath', 'TEXT'],
   ['attempts', 'BIGINT'],
+  ['captured', 'BIGINT'],
 ] as const
 
 /** What an outcome leaves as it was when it does not say it. */

@@ -119,4 +119,5 @@ export const NOTHING_YET = {
   previousId: null,
   nextId: null,
   attempts: null,
+  captured: false,
 } as const satisfies Partial<Task>

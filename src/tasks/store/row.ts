@@ -75,6 +75,7 @@ export function kept(cells: Cells): Kept {
     shell: cells[36] as Task['shell'],
     env: env === null ? null : (JSON.parse(env) as Task['env']),
     attempts: cells[38] as Task['attempts'],
+    captured: cells[39] === 1,
   }
   return { seq: cells[0] as number, task }
 }
@@ -87,7 +88,7 @@ export function cellsAsTasks(rows: readonly Cells[]): Task[] {
 export function cellsOf(task: Task, columns: readonly string[]): Cells {
   return columns.map((column) => {
     const value = task[camel(column) as keyof Task]
-    if (column === 'retried') return value ? 1 : 0
+    if (column === 'retried' || column === 'captured') return value ? 1 : 0
     return value !== null && typeof value === 'object' ? JSON.stringify(value) : value
   })
 }

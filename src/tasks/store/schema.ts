@@ -83,7 +83,7 @@ CREATE INDEX task_failed ON task ("group", attempt, (${TASK_KIND}), completion_t
  */
 function batches(kind: Engine['kind']): string {
   const isSqlite = kind === 'sqlite'
-  const added = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts'] as const
+  const added = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts', 'captured'] as const
   const columns = added.map((name) => {
     const rest = name === 'batch' ? " NOT NULL DEFAULT ''" : ''
     return `ALTER TABLE task ADD COLUMN "${name}" ${TYPES[KINDS[name]]}${rest};`

@@ -47,6 +47,8 @@ export interface TaskTable {
   env: string | null
   /** How often the server that ran it last tries a task in all. */
   attempts: number | null
+  /** 1: its output was kept. */
+  captured: number | null
   /** Follows from the others (a generated column). */
   state: Generated<TaskState>
 }
@@ -164,6 +166,7 @@ export const COLUMNS = [
   'shell',
   'env',
   'attempts',
+  'captured',
 ] as const satisfies readonly (keyof TaskTable)[]
 
 /** How a column is kept; what a filter may compare it with follows from this. */
@@ -207,4 +210,5 @@ export const KINDS: Readonly<Record<(typeof COLUMNS)[number], 'text' | 'whole' |
   shell: 'text',
   env: 'text',
   attempts: 'whole',
+  captured: 'whole',
 }
