@@ -61,7 +61,7 @@ export { DynamicTasks, FixedTasks, type ScalingOptions, type Work } from './task
 export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/server/options.ts'
 export type { OnOutput } from './tasks/server/outputs.ts'
 export type { TaskCounts, TaskResult } from './tasks/server/result.ts'
-export type { TaskRun } from './tasks/server/run.ts'
+export type { Remaining, TaskRun } from './tasks/server/run.ts'
 export {
   type LineKind,
   readTaskFile,
@@ -70,6 +70,7 @@ export {
   type SourceOptions,
   type TaskSource,
 } from './tasks/source.ts'
+export type { Left } from './tasks/store/batches.ts'
 export type { TaskFilter } from './tasks/store/filter.ts'
 export { openStore, type StoreOptions } from './tasks/store/open.ts'
 export type { Store } from './tasks/store/store.ts'

@@ -253,6 +253,19 @@ describe('a run of a program', () => {
     expect(results.map(({ command }) => command)).toEqual(['echo x 1 xx', 'echo y 1 yy'])
   })
 
+  it('of an older store runs its lines by the template that is given with restart, and others by their own', async () => {
+    const store = await opened()
+    await store.add([{ args: '7' }, { args: '8', cwd: '/tmp', template: 'echo own {}' }])
+    await store.add([{ args: 'echo plain', cwd: '/tmp' }])
+    const options = { store, restart: true, template: 'echo old {}', cwd: '/tmp' }
+    const { results } = await collect(undefined, options)
+    expect(results.map(({ command }) => command).toSorted()).toEqual([
+      'echo old 7',
+      'echo own 8',
+      'echo plain',
+    ])
+  })
+
   it('ends a task whose folder is gone, and runs it nowhere else', async () => {
     const store = await opened()
     await submitFrom(['echo ran'], { store, cwd: '/no/such/folder' })

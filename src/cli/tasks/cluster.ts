@@ -1,12 +1,13 @@
 /** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
 import { createReadStream, existsSync } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { failureLine } from '../../tasks/server/failures.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import { line } from '../terminal.ts'
-import { exported, optionsOf, type ServingFlags } from './asked.ts'
+import { exported, kindOf, optionsOf, type ServingFlags } from './asked.ts'
 import { type Ground, openGround } from './ground.ts'
 import type { Journal } from './journal.ts'
 import { besides, nextSteps } from './next.ts'
@@ -20,6 +21,11 @@ export async function run(
 ): Promise<number> {
   if (flags.restart && file !== undefined) {
     throw new CliError('usage', '--restart works off what the store has left: give no file')
+  }
+  if (flags.restart && flags.template !== undefined) {
+    const text =
+      '--restart: -t is for tasks of an older version; all others run as they were stored'
+    process.stderr.write(`manyhost: ${text}\n`)
   }
   const source = flags.restart ? undefined : sourceOf(file, flags.forever === true)
   const { forever = false, restart = false } = flags
@@ -96,6 +102,7 @@ async function serveOn(
   { source, file, flags, more, watch, say, journal, onReady }: Serving,
 ): Promise<number> {
   const outputs = new Printing(flags)
+  const reading = { kind: kindOf(flags), template: flags.template ?? '{}' }
   let bad = 0
   let started: TaskRun
   try {
@@ -136,7 +143,7 @@ async function serveOn(
       const { exitStatus, willRetry, args, message } = result
       journal?.outcome(result)
       if (exitStatus === 0 || willRetry) continue
-      if (flags.print) await line(args)
+      if (flags.print) await line(failureLine(result, reading))
       if (message !== undefined) watch.say(`${args.slice(0, 200)}: ${message}`)
     }
     const counts = await started

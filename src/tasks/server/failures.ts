@@ -33,6 +33,11 @@ export async function appendFailures(
   return `failures: ${others.length} tasks fit no line of ${path}; they are in ${beside}, for --from-json`
 }
 
+/** One line that gives the same task again, for people to copy: of its kind, or of JSON where that cannot say it. */
+export function failureLine(task: Task, reading: Reading): string {
+  return lineOf(task, reading) ?? jsonOf(task, reading.template)
+}
+
 /** Undefined: no line of this kind says all of it. */
 function lineOf(task: Task, { kind, template }: Reading): string | undefined {
   if (kind === 'json') return jsonOf(task, template)

@@ -371,7 +371,8 @@ export class TaskServer implements Desk {
     for (const ask of asks) {
       const tasks = await this.#claiming.claim({ ...ask, server, attempts, eager, batches })
       const takers = new Set<Carrier>()
-      for (const task of tasks) {
+      for (const claimed of tasks) {
+        const task = this.#asStored(claimed)
         const carrier = this.#routes.to(task)
         this.#held.wait(task, carrier)
         takers.add(carrier)
@@ -380,6 +381,17 @@ export class TaskServer implements Desk {
       count += tasks.length
     }
     return count > 0
+  }
+
+  /**
+   * Tasks of an older version were stored without their template: what `restart` is given is for these. All others have what
+   * they were stored with.
+   */
+  #asStored(task: Task): Task {
+    const { restart, template } = this.#settings
+    const { cwd, request, command } = task
+    const isKnown = cwd !== null || request !== null || command !== null || task.template !== null
+    return restart && template !== '{}' && !isKnown ? { ...task, template } : task
   }
 
   async #giveBack(): Promise<void> {
