@@ -66,11 +66,11 @@ describe('a task that is accepted', () => {
 describe('what others have left', () => {
   it('is told by folder, the largest first, three of them', () => {
     const left = [
-      { cwd: '/b', isSubmitted: false, tasks: 12 },
-      { cwd: '/a', isSubmitted: false, tasks: 1 },
-      { cwd: undefined, isSubmitted: true, tasks: 2 },
-      { cwd: '/c', isSubmitted: false, tasks: 5 },
-      { cwd: '/d', isSubmitted: false, tasks: 1 },
+      { cwd: '/b', isSubmitted: false, isAlive: false, tasks: 12 },
+      { cwd: '/a', isSubmitted: false, isAlive: false, tasks: 1 },
+      { cwd: undefined, isSubmitted: true, isAlive: false, tasks: 2 },
+      { cwd: '/c', isSubmitted: false, isAlive: false, tasks: 5 },
+      { cwd: '/d', isSubmitted: false, isAlive: false, tasks: 1 },
     ]
     expect(besides(left, '/a')).toEqual([
       '12 tasks of an earlier batch in /b wait: --restart runs them, in that folder',
@@ -79,6 +79,10 @@ describe('what others have left', () => {
       '6 more wait in other folders',
     ])
     expect(besides([], '/a')).toEqual([])
+    const alive = { cwd: '/a', isSubmitted: false, isAlive: true, tasks: 1 }
+    expect(besides([alive], '/a')).toEqual([
+      '1 task of this folder belongs to a run that is at work, or was a moment ago (--evict-after): when that is gone, --restart runs it',
+    ])
   })
 })
 

@@ -114,7 +114,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       expect((await store.turn(1, ['new'])).is).toBe('blocked')
     })
 
-    it('that others have left are told of, by folder; those of living runs are not', async () => {
+    it('that others have left are told of, by folder, and which of them somebody works off', async () => {
       const { store } = await place()
       await store.join('here', undefined, { batch: 'lives', isOpen: false })
       await store.add([
@@ -126,9 +126,10 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
         ...of('mine', '7', { cwd: '/a' }),
       ])
       expect(await store.leftBeside('mine')).toEqual([
-        { cwd: '/a', isSubmitted: false, tasks: 3 },
-        { cwd: undefined, isSubmitted: true, tasks: 1 },
-        { cwd: '/b', isSubmitted: false, tasks: 1 },
+        { cwd: '/a', isSubmitted: false, isAlive: false, tasks: 3 },
+        { cwd: undefined, isSubmitted: true, isAlive: false, tasks: 1 },
+        { cwd: '/b', isSubmitted: false, isAlive: false, tasks: 1 },
+        { cwd: '/a', isSubmitted: false, isAlive: true, tasks: 1 },
       ])
     })
 

@@ -11,7 +11,10 @@ const MOST_NAMED = 3
 
 /** What other batches have left, before this one begins. */
 export function besides(left: readonly Left[], folder: string): string[] {
-  const lines = left.slice(0, MOST_NAMED).map(({ cwd, isSubmitted, tasks }) => {
+  const lines = left.slice(0, MOST_NAMED).map(({ cwd, isSubmitted, isAlive, tasks }) => {
+    if (isAlive) {
+      return `${count(tasks, 'task')} of this folder belong${s(tasks)} to a run that is at work, or was a moment ago (--evict-after): when that is gone, --restart runs ${tasks === 1 ? 'it' : 'them'}`
+    }
     if (isSubmitted) {
       return `${count(tasks, 'submitted task')} wait${s(tasks)}: manyhost tasks server runs all of them, cluster --restart those of its folder`
     }

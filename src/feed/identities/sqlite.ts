@@ -44,6 +44,8 @@ export function fromSqlite(path: string): IdentitySource {
         database.exec(TABLE)
         query = database.prepare(FIND)
       } catch (cause) {
+        database?.close()
+        database = undefined
         const text = `Feed: identities: ${path}: ${databaseWords(cause)}`
         throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause })
       }

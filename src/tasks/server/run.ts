@@ -141,12 +141,16 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     return this.#remaining
   }
 
-  /** What other runs have left, and nobody works off. */
+  /** What other runs have left, and nobody works off; with `restart` also what living ones work off in its folder. */
   async leftBeside(): Promise<readonly Left[]> {
     await this.ready
     const { store, batches } = this.#server as TaskServer
     const left = await store.leftBeside(this.#batch)
-    return left.filter(({ isSubmitted }) => !isSubmitted || !batches.includes(''))
+    const { restart, cwd } = this.#parts.settings
+    const folder = resolve(cwd ?? '.')
+    return left.filter(({ isSubmitted, isAlive, cwd: own }) =>
+      isAlive ? restart && own === folder : !isSubmitted || !batches.includes(''),
+    )
   }
 
   /** Where it listens, with `listen`. */

@@ -70,16 +70,18 @@ export async function adopt(ground: Ground, { batch, cwd, attempts }: Adoption):
   return count
 }
 
-/** Tasks that wait, and that no living run works off. */
+/** Tasks that wait, of batches of others. */
 export interface Left {
   /** Undefined: of more than one folder, or of none that is known. */
   readonly cwd: string | undefined
   /** They were handed in for whoever serves the store. */
   readonly isSubmitted: boolean
+  /** A server that is alive, or was heard of within its lease, works on them. */
+  readonly isAlive: boolean
   readonly tasks: number
 }
 
-/** What batches other than this one have left, the largest first; found by the counts, whatever their number. */
+/** What batches other than this one have to do, the largest first; found by the counts, whatever their number. */
 export async function leftBeside({ engine, hot }: Ground, batch: string): Promise<Left[]> {
   const alive = new Set(
     (
@@ -90,26 +92,29 @@ export async function leftBeside({ engine, hot }: Ground, batch: string): Promis
   )
   const waiting = new Map<string, number>()
   for (const one of await engine.all<Counted>(hot.counted())) {
-    if (one.state !== 'new' || one.batch === batch || alive.has(one.batch)) continue
+    const isOpen = one.state === 'new' || (one.state === 'scheduled' && alive.has(one.batch))
+    if (!isOpen || one.batch === batch) continue
     waiting.set(one.batch, (waiting.get(one.batch) ?? 0) + one.n)
   }
   const first = written(
     engine.kind,
-    "SELECT cwd FROM task WHERE batch = ? AND state = 'new' LIMIT 1",
+    "SELECT cwd FROM task WHERE batch = ? AND state IN ('new', 'scheduled') LIMIT 1",
   )
-  const folders = new Map<string, { cwd: string | undefined; tasks: number }>()
+  const folders = new Map<string, { cwd: string | undefined; isAlive: boolean; tasks: number }>()
   const left: Left[] = []
   for (const [name, tasks] of waiting) {
     if (name === '') {
-      left.push({ cwd: undefined, isSubmitted: true, tasks })
+      left.push({ cwd: undefined, isSubmitted: true, isAlive: false, tasks })
       continue
     }
     // A batch has one folder, but for what was taken over from none.
     const [row] = await engine.all<{ cwd: string | null }>(query(first, name))
     const cwd = row?.cwd ?? undefined
-    const known = folders.get(cwd ?? '')
+    const isAlive = alive.has(name)
+    const key = `${isAlive} ${cwd ?? ''}`
+    const known = folders.get(key)
     if (known) known.tasks += tasks
-    else folders.set(cwd ?? '', { cwd, tasks })
+    else folders.set(key, { cwd, isAlive, tasks })
   }
   for (const one of folders.values()) left.push({ ...one, isSubmitted: false })
   return left.sort((a, b) => b.tasks - a.tasks)
