@@ -8,7 +8,7 @@ import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
-import { every, sleep, wallClock } from '../../time.ts'
+import { every, sleep } from '../../time.ts'
 import { acceptor } from '../accept.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
@@ -16,6 +16,7 @@ import type { Serving } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import type { Books } from './books.ts'
+import { Cancellations } from './cancellations.ts'
 import type { Carrier, Desk } from './carrier.ts'
 import { Claiming } from './claiming.ts'
 import { Held } from './held.ts'
@@ -62,15 +63,12 @@ export class TaskServer implements Desk {
   readonly #watch: Watch
   readonly #claiming: Claiming
   readonly #tally: Tally
+  readonly #cancellations: Cancellations
   #life: Life | undefined
   #state: State = 'working'
   #isSourceOpen = true
   #isPumping = false
   #again = false
-  /** Somebody may have cancelled tasks. */
-  #mayBeCancelled = false
-  /** Milliseconds since 1970. */
-  readonly #begun = wallClock()
   /** Ends its listening and looking. */
   readonly #offs: (() => void)[] = []
   #finish!: () => void
@@ -139,6 +137,8 @@ export class TaskServer implements Desk {
       this,
     )
     this.#tally = new Tally(this.attempts)
+    const self = () => ({ id: this.id, host: this.#life?.host ?? '' })
+    this.#cancellations = new Cancellations({ store, serving, batches: this.batches, self })
     this.#claiming = new Claiming({
       store,
       bundleSize: settings.bundleSize,
@@ -148,7 +148,7 @@ export class TaskServer implements Desk {
     this.#watch = new Watch({
       store,
       held: this.#held,
-      self: () => ({ id: this.id, host: this.#life?.host ?? '' }),
+      self,
       problem: (message) => this.problem(message),
     })
     const offInstance = session.on('instance', ({ service, instance, state }) => {
@@ -183,7 +183,7 @@ export class TaskServer implements Desk {
     await this.#adopt()
     this.#life = life
     const timer = every(poll, () => {
-      this.#mayBeCancelled = true
+      this.#cancellations.mayBe = true
       this.#wake()
       void this.#watch.lookAfter()
     })
@@ -261,7 +261,7 @@ export class TaskServer implements Desk {
     const count = await this.store.cancel(filter)
     if (count > 0) {
       await this.#watch.lookAfter(0)
-      this.#mayBeCancelled = true
+      this.#cancellations.mayBe = true
       this.#wake()
     }
     return count
@@ -340,7 +340,7 @@ export class TaskServer implements Desk {
       do {
         this.#again = false
         await this.#giveBack()
-        if (this.#mayBeCancelled) await this.#tellCancelled()
+        if (this.#cancellations.mayBe) await this.#tellCancelled()
         if (this.#state === 'working') this.#held.deliver()
         else this.#held.giveBack(this.#held.clearWaiting())
         if (this.#state === 'working' && (await this.#claim())) this.#again = true
@@ -400,32 +400,18 @@ export class TaskServer implements Desk {
     const count = await this.store.release(tasks)
     this.#held.released(tasks)
     if (count === tasks.length) return
-    const cancelled = await this.#cancelledOf(tasks)
+    const cancelled = await this.#cancellations.among(tasks)
     if (cancelled.length > 0) await this.#tell(this.#tally.cancelled(cancelled))
-  }
-
-  /** Those of its claims that somebody cancelled meanwhile: nobody else will tell of them. */
-  async #cancelledOf(tasks: readonly Task[]): Promise<Task[]> {
-    const found = await this.store.find(tasks.map(({ id }) => id))
-    const fences = new Map(tasks.map(({ id, fence }) => [id, fence]))
-    return found.filter((one) => one.exitStatus === -1 && one.fence === fences.get(one.id))
   }
 
   /** What was cancelled while nobody had claimed it. Answers whether there was something. */
   async #tellCancelled(): Promise<boolean> {
-    this.#mayBeCancelled = false
-    const { serving } = this.#parts
-    const batches = this.batches.map((batch) => ({
-      batch,
-      // What was cancelled while nobody served is nobody's news.
-      since: batch === serving.batch ? 0 : this.#begun,
-    }))
-    const noting = { server: this.id, host: this.#life?.host ?? '', batches }
-    for (let isFirst = true; ; isFirst = false) {
-      const tasks = await this.store.noteCancelled(noting)
-      if (tasks.length === 0) return !isFirst
+    let isSome = false
+    for await (const tasks of this.#cancellations.untold()) {
       await this.#tell(this.#tally.cancelled(tasks))
+      isSome = true
     }
+    return isSome
   }
 
   async #tell(results: readonly TaskResult[]): Promise<void> {
@@ -436,7 +422,8 @@ export class TaskServer implements Desk {
   async #kept(all: readonly Ended[], refused: ReadonlyMap<string, string>): Promise<void> {
     for (const { task } of all) this.#held.forget(task.id, task.fence)
     const late = all.filter(({ task }) => refused.get(task.id) === 'evicted')
-    const cancelled = late.length > 0 ? await this.#cancelledOf(late.map(({ task }) => task)) : []
+    const cancelled =
+      late.length > 0 ? await this.#cancellations.among(late.map(({ task }) => task)) : []
     const ids = new Set(cancelled.map(({ id }) => id))
     const rest = ids.size > 0 ? all.filter(({ task }) => !ids.has(task.id)) : all
     const results = [...this.#tally.ended(rest, refused), ...this.#tally.cancelled(cancelled)]
