@@ -26,8 +26,9 @@ function begin(source: TaskSource | undefined, options: ClusterRunOptions): Task
 }
 
 /**
- * Serves the tasks of a source (none: with `restart`), and all that the store has left, to the end. Await it for the counts; iterate it for the
- * outcomes. A failed task does not reject it.
+ * Serves the tasks of a source to the end, and nothing else that is in the store. Without a source: what was handed in for whoever
+ * serves the store; with `restart` what runs before have left of this folder, and what was handed in there; `forever` and `listen`
+ * add what is handed in meanwhile. Await it for the counts; iterate it for the outcomes. A failed task does not reject it.
  * @throws ManyhostError MANYHOST_INVALID_OPTION; rejects with MANYHOST_INVALID_TASK, MANYHOST_GROUP_FAILED, MANYHOST_STORE_...,
  * and with what the source throws, when all that came before has been worked off
  */
@@ -60,7 +61,7 @@ export { DynamicTasks, FixedTasks, type ScalingOptions, type Work } from './task
 export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/server/options.ts'
 export type { OnOutput } from './tasks/server/outputs.ts'
 export type { TaskCounts, TaskResult } from './tasks/server/result.ts'
-export type { TaskRun } from './tasks/server/run.ts'
+export type { Remaining, TaskRun } from './tasks/server/run.ts'
 export {
   type LineKind,
   readTaskFile,
@@ -69,6 +70,7 @@ export {
   type SourceOptions,
   type TaskSource,
 } from './tasks/source.ts'
+export type { Left } from './tasks/store/batches.ts'
 export type { TaskFilter } from './tasks/store/filter.ts'
 export { openStore, type StoreOptions } from './tasks/store/open.ts'
 export type { Store } from './tasks/store/store.ts'

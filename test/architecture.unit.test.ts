@@ -30,6 +30,7 @@ const FILES: Record<string, readonly string[]> = {
     'messages',
     'caller',
     'compiled',
+    'database-words',
     'stamp',
   ],
   session: [

@@ -4,7 +4,8 @@
  */
 import { closeSync, openSync } from 'node:fs'
 import Database from 'libsql'
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { databaseWords, otherProgram, SQLITE_TABLES } from '../../src/database-words.ts'
+import { ManyhostError } from '../../src/errors.ts'
 import { after } from '../../src/time.ts'
 import type { JobPage, JobRow, JobState, JobStore, ServiceRow } from './store.ts'
 
@@ -52,7 +53,7 @@ export class SqliteStore implements JobStore {
     } catch (error) {
       throw new ManyhostError(
         'MANYHOST_INVALID_OPTION',
-        `pull: store ${path} cannot be opened: ${describe(error)}`,
+        `pull: store ${path} cannot be opened: ${databaseWords(error)}`,
         { cause: error },
       )
     }
@@ -60,6 +61,12 @@ export class SqliteStore implements JobStore {
 
   #prepareFile(): void {
     const db = this.#db
+    const tables = db.prepare(SQLITE_TABLES).all() as { name: string }[]
+    const other = otherProgram(
+      tables.map(({ name }) => name),
+      'jobs',
+    )
+    if (other) throw new Error(other)
     db.exec('pragma journal_mode = wal')
     db.exec('pragma synchronous = full')
     // Leases and queues are in memory: two hubs at one file would each give out the same jobs. In this order, and with a
@@ -210,7 +217,7 @@ export class SqliteStore implements JobStore {
   }
 
   #failure(error: unknown): ManyhostError {
-    const text = `pull: store ${this.#path}: ${describe(error)}`
+    const text = `pull: store ${this.#path}: ${databaseWords(error)}`
     return new ManyhostError('MANYHOST_STORE_FAILED', text, { cause: error })
   }
 

@@ -1,5 +1,6 @@
 /** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
 import { FEED_COMMANDS } from './feed/commands.ts'
+import type { WhenUnread } from './readers.ts'
 import { amount, someNumber, token, wholeNumber } from './values.ts'
 
 /** Resolves with the exit code. */
@@ -17,6 +18,8 @@ export interface Command {
   readonly section?: string
   /** Whether it talks to the admin address, and has the options for that. */
   readonly admin?: boolean
+  /** What becomes of it when nobody reads its output any more. @default 'goOn' */
+  readonly unread?: WhenUnread | ((options: Readonly<Record<string, unknown>>) => WhenUnread)
   readonly examples: readonly (readonly [line: string, meaning: string])[]
   readonly load: () => Promise<{ readonly run: Run }>
 }
@@ -71,6 +74,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'serve',
     group: 'Serve',
+    unread: 'stop',
     args: [FLEET],
     summary: 'serve the fleet that a file describes, until Ctrl-C',
     options: [
@@ -201,6 +205,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'status',
     group: 'Look',
+    unread: ({ watch }) => (watch ? 'stop' : 'end'),
     admin: true,
     args: [{ ...NAME, name: '[service]' }],
     summary: 'show all services, or the instances of one',
@@ -219,6 +224,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'top',
     group: 'Look',
+    unread: 'stop',
     admin: true,
     summary: 'watch all services live: rate, latency, queue, what failed; q quits, + and - size',
     examples: [
@@ -230,6 +236,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'logs',
     group: 'Look',
+    unread: ({ follow }) => (follow ? 'stop' : 'end'),
     admin: true,
     args: [NAME, { name: '[instance]', meaning: 'one of its instances; all of them without' }],
     summary: 'show what instances wrote',
@@ -250,6 +257,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'request',
     group: 'Look',
+    unread: 'stop',
     admin: true,
     args: [{ name: '<service/path>', meaning: 'such as calc/add/1/2', completes: 'cluster' }],
     summary: 'send a request to a service, through the admin address',
@@ -314,6 +322,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'completion',
     group: 'Shell',
+    unread: 'end',
     args: [{ name: '<shell>', meaning: 'bash, zsh or fish' }],
     summary: 'print what completes commands in a shell',
     examples: [

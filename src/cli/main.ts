@@ -5,6 +5,7 @@ import { describe } from '../errors.ts'
 import { withoutPasswords } from '../posix/environment.ts'
 import { CliError, EXIT, exitsOf } from './exit.ts'
 import { program } from './program.ts'
+import { isStoppedUnread, watchReaders } from './readers.ts'
 import { paintFor, write } from './terminal.ts'
 
 const exits = exitsOf(process.argv[2])
@@ -12,13 +13,7 @@ const exits = exitsOf(process.argv[2])
 /** What ends a command that has no own way to end: commands that run until Ctrl-C replace this. */
 process.once('SIGINT', () => process.exit(exits('interrupted')))
 
-// Who reads our output has seen enough, as `head` does.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT.ok.number)
-    throw error
-  })
-}
+watchReaders(() => exits('terminated'))
 
 let code: number = EXIT.ok.number
 try {
@@ -31,7 +26,7 @@ try {
 }
 // What was written is taken before the end; what still holds the process, such as idle connections, does not.
 await Promise.all([write(''), write('', process.stderr)])
-process.exit(code)
+process.exit(code === EXIT.ok.number && isStoppedUnread() ? exits('terminated') : code)
 
 /** Says what went wrong; what is no error of ours is a fault of ours, and is shown with its stack. */
 async function report(error: unknown): Promise<number> {

@@ -5,6 +5,7 @@ import { version } from '../version.ts'
 import { ALL } from './all.ts'
 import { ADMIN_OPTIONS, type Command as Entry, type Option as Flag, PARENTS } from './commands.ts'
 import { CliError, EXIT, TASK_EXIT } from './exit.ts'
+import { whenUnread } from './readers.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
 export function program(onExit: (code: number) => void): Command {
@@ -57,6 +58,8 @@ function command(
       const { applySettings } = await import('./settings/defaults.ts')
       await applySettings(made, entry.section)
     }
+    const { unread = 'goOn' } = entry
+    whenUnread(typeof unread === 'string' ? unread : unread(made.opts()))
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
     // What `[text...]` takes is a list of its own.

@@ -27,7 +27,7 @@ const HIGHEST_GROUP = 1_000_000_000
 const DIRECTIVE = /(^|\s)#\s*(?:MANYHOST|HYPERSHELL):(.*)$/s
 
 export interface Line {
-  /** The command without its directive, as it was written but for spaces at the ends. */
+  /** The command as it was written; of a line with a directive, without that and the spaces before it. */
   readonly command: string
   readonly directives: Directives
 }
@@ -38,9 +38,9 @@ export interface Line {
  */
 export function splitLine(line: string): Line {
   const match = line.includes('#') ? DIRECTIVE.exec(line) : null
-  if (!match) return { command: line.trim(), directives: {} }
+  if (!match) return { command: line.replace(/^\r+/, ''), directives: {} }
   return {
-    command: line.slice(0, match.index).trim(),
+    command: line.slice(0, match.index).trimEnd(),
     directives: parseDirectives(match[2] as string),
   }
 }

@@ -22,17 +22,25 @@ export async function* linesOf(
 ): AsyncGenerator<SourceLine> {
   const cutter = new Cutter(longest)
   let number = 0
+  const numbered = (line: Content): SourceLine => {
+    const { text } = line
+    const isMarked = ++number === 1 && typeof text === 'string' && text.startsWith(BOM)
+    return { number, ...line, ...(isMarked && { text: text.slice(BOM.length) }) }
+  }
   for await (const item of source) {
     if (item instanceof Uint8Array) {
-      for (const line of cutter.feed(item)) yield { number: ++number, ...line }
+      for (const line of cutter.feed(item)) yield numbered(line)
     } else if (typeof item === 'string') {
-      yield { number: ++number, ...ofText(item, longest) }
+      yield numbered(ofText(item, longest))
     } else {
-      yield { number: ++number, text: item }
+      yield numbered({ text: item })
     }
   }
-  for (const line of cutter.rest()) yield { number: ++number, ...line }
+  for (const line of cutter.rest()) yield numbered(line)
 }
+
+/** What some editors put before the first line of a text in UTF-8: a byte order mark. It is none of the line. */
+const BOM = '\ufeff'
 
 type Content = Omit<SourceLine, 'number'>
 
@@ -47,6 +55,7 @@ class Cutter {
   #held: Uint8Array[] = []
   #size = 0
   #isTooLong = false
+  #isFirst = true
 
   constructor(longest: number) {
     this.#longest = longest
@@ -85,11 +94,22 @@ class Cutter {
     this.#held = []
     this.#size = 0
     this.#isTooLong = false
+    const isFirst = this.#isFirst
+    this.#isFirst = false
     if (isTooLong) return tooLong(this.#longest)
-    if (!isUtf8(bytes)) return { text: '', problem: 'it is not UTF-8' }
+    if (!isUtf8(bytes)) return { text: '', problem: notUtf8(bytes, isFirst) }
     const end = bytes.at(-1) === 13 ? bytes.length - 1 : bytes.length
     return { text: Buffer.from(bytes.buffer, bytes.byteOffset, end).toString('utf8') }
   }
+}
+
+/** Only the beginning of a source may have a byte order mark. */
+function notUtf8([first, second]: Uint8Array, isFirst: boolean): string {
+  const isUtf16 =
+    isFirst && ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
+  return isUtf16
+    ? 'it is not UTF-8, but UTF-16, as its byte order mark says: iconv -f UTF-16 -t UTF-8 makes it UTF-8'
+    : 'it is not UTF-8'
 }
 
 function tooLong(longest: number): Content {

@@ -24,7 +24,10 @@ export function taskOfJson(text: string): NewTask {
   const args = fields.args ?? (request ? `${request.method} ${request.url}` : undefined)
   if (args !== undefined && typeof args !== 'string') throw new Error('args must be a text')
   if (args?.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
-  const rest = Object.entries(fields).filter(([name]) => !FIELDS.includes(name))
+  const ways = waysOf(fields)
+  const rest = Object.entries(fields).filter(
+    ([name]) => !FIELDS.includes(name) && !Object.hasOwn(ways, name),
+  )
   const tag = checkTags({
     ...Object.fromEntries(rest),
     ...Object(fields.tags),
@@ -33,9 +36,37 @@ export function taskOfJson(text: string): NewTask {
   return {
     args: args ?? '',
     ...amountsOf(fields),
+    ...ways,
     ...(request && { request }),
     ...(Object.keys(tag).length > 0 && { tag }),
   }
+}
+
+/**
+ * Where and how it runs: an absolute path as `cwd` or `shell`, an object as `env`, a text with a brace as `template`. No tag
+ * has such a value, so a column of a table of parameters may have one of these names.
+ */
+function waysOf(fields: Readonly<Record<string, unknown>>): Ways {
+  const { cwd, shell, env, template } = fields
+  if (isRecord(env) && !Object.values(env).every((one) => typeof one === 'string')) {
+    throw new Error('env must be an object of texts')
+  }
+  return {
+    ...(isPath(cwd) && { cwd }),
+    ...(isPath(shell) && { shell }),
+    ...(isRecord(env) && { env: env as Record<string, string> }),
+    ...(typeof template === 'string' && template.includes('{') && { template }),
+  }
+}
+
+type Ways = Pick<NewTask, 'cwd' | 'shell' | 'env' | 'template'>
+
+function isPath(value: unknown): value is string {
+  return typeof value === 'string' && value.startsWith('/')
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** A number is meant as it is, but that `timeout` is in seconds; a text is read as in a directive. */

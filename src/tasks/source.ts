@@ -32,6 +32,8 @@ export interface SourceOptions {
   readonly onBad?: 'stop' | ((error: ManyhostError, line: number) => void)
   /** What is made of each task; where it throws, the line cannot be a task. @default the task as it is */
   readonly make?: (task: NewTask) => NewTask | Promise<NewTask>
+  /** Hears the number of each line, 1, 2, ..., before its task is given. */
+  readonly onLine?: (line: number) => void
 }
 
 /** Longest line, in bytes. */
@@ -43,7 +45,7 @@ export const LONGEST_LINE = 1_048_576
  */
 export async function* readTasks(
   source: TaskSource,
-  { kind = 'command', defaults = {}, onBad = 'stop', make }: SourceOptions = {},
+  { kind = 'command', defaults = {}, onBad = 'stop', make, onLine }: SourceOptions = {},
 ): AsyncGenerator<NewTask> {
   let standing = defaults
   for await (const { number, text, problem } of linesOf(source, LONGEST_LINE)) {
@@ -54,7 +56,10 @@ export async function* readTasks(
           ? taskOfLine(text, kind, standing)
           : { task: merged(standing, checked(text)) }
       if (all) standing = mergeDirectives(standing, all)
-      if (task) yield make ? await make(task) : task
+      onLine?.(number)
+      if (!task) continue
+      const made = make ? make(task) : task
+      yield made instanceof Promise ? await made : made
     } catch (cause) {
       const error = bad(number, cause)
       if (onBad === 'stop') throw error

@@ -1,8 +1,11 @@
 /** Hands tasks in: to a store, or to a server that listens. */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
+import { resolve } from 'node:path'
 import { addAbortSignal, Readable } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
+import { isLoopback } from '../options.ts'
+import { acceptor } from './accept.ts'
 import { openPeer, type PeerRequest } from './peer.ts'
 import { Feed } from './server/feed.ts'
 import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
@@ -33,7 +36,7 @@ export async function submitFrom(
 ): Promise<Submitted> {
   const settings = parseSubmit(options)
   const submitId = settings.submitId ?? randomUUID()
-  const { signal, template } = settings
+  const { signal } = settings
   // It may be silent for long. A line that has come in part is none.
   if (signal && source instanceof Readable) addAbortSignal(signal, source)
   const { add, close } = await receiver(settings, submitId)
@@ -42,7 +45,7 @@ export async function submitFrom(
   const feed = new Feed({
     tasks: readTasks(heard(source), {
       ...sourceOptions(settings),
-      ...(template !== '{}' && { make: expander(template) }),
+      make: makerOf(settings),
     }),
     room: async () => Number.POSITIVE_INFINITY,
     add: async (tasks) => {
@@ -91,6 +94,16 @@ async function receiver(settings: Settings, submitId: string): Promise<Receiver>
   }
   const opened = await openStore(store ?? defaultStore())
   return { add: (tasks) => opened.add(tasks, { submitId }), close: () => opened.close() }
+}
+
+/** What is handed in runs where it was handed in: in this folder, unless the server is on another machine. */
+function makerOf({ server, template, cwd, shell, env }: Settings) {
+  const isFar = server !== undefined && !isLoopback(new URL(server).hostname)
+  const folder = cwd ?? (isFar ? undefined : process.cwd())
+  const accept = acceptor({ cwd: folder && resolve(folder), shell, env })
+  if (template === '{}') return accept
+  const expand = expander(template)
+  return async (task: NewTask): Promise<NewTask> => accept(await expand(task))
 }
 
 /** The template of a submission becomes part of the task, where it needs nothing of the machine that runs it. */

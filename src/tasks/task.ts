@@ -39,6 +39,18 @@ export interface NewTask {
   /** Milliseconds that one attempt may take. */
   readonly timeout?: number
   readonly tag?: Tags
+  /** Ours: what `args` is made into, `convert {} {-}.png`. @default `args` is the command */
+  readonly template?: string
+  /** Ours: the command that `template` made of `args` when the task was accepted. */
+  readonly command?: string
+  /** Ours: the folder that it runs in. @default that of its runner */
+  readonly cwd?: string
+  /** Ours: absolute path of what runs the command, as `shell -c command`. @default that of its runner, `/bin/sh` */
+  readonly shell?: string
+  /** Ours: added to the environment of its runner. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Ours: id of the run that works it off. @default whoever serves the store */
+  readonly batch?: string
 }
 
 /** Times are milliseconds since 1970; `null` is what is not known yet. */
@@ -61,7 +73,7 @@ export interface Task {
   /** The instance that runs it, and its machine. */
   readonly clientId: string | null
   readonly clientHost: string | null
-  /** What was really run: `args` through the template. */
+  /** What is run, or was: `args` through the template. Until then `null` where that is `args`, or the runner's to say. */
   readonly command: string | null
   readonly startTime: number | null
   readonly completionTime: number | null
@@ -84,6 +96,16 @@ export interface Task {
   readonly request: TaskRequest | null
   /** Ours: grows with each claim of this row; an outcome that carries an older one is refused (a fencing token). */
   readonly fence: number
+  /** Ours, as they were asked for when the task was accepted; see `NewTask`. An empty `batch`: whoever serves the store. */
+  readonly batch: string
+  readonly cwd: string | null
+  readonly template: string | null
+  readonly shell: string | null
+  readonly env: Readonly<Record<string, string>> | null
+  /** Ours: how often the server that ran it last tries a task in all. */
+  readonly attempts: number | null
+  /** Ours: what it wrote was kept; where there is no path then, it wrote nothing. */
+  readonly captured: boolean
 }
 
 /** What running one attempt came to; `fence` is the claim's. */
@@ -101,4 +123,5 @@ export interface TaskOutcome {
   readonly outpath?: string | null
   readonly errpath?: string | null
   readonly csvpath?: string | null
+  readonly captured?: boolean
 }

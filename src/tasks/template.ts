@@ -34,6 +34,8 @@ export interface Template {
   readonly text: string
   /** Whether the command is the line itself. */
   readonly isPlain: boolean
+  /** Whether it has `{% %}` or `{slot}`, which only who runs the task can fill in. */
+  readonly needsRunner: boolean
   /**
    * Without `{% %}` the answer comes at once.
    * @throws TemplateError, or rejects with it
@@ -67,14 +69,22 @@ export function compileTemplate(text: string): Template {
   }
   const parts: Part[] = []
   let from = 0
+  let needsRunner = false
   for (const [at, end, part] of forms(text)) {
+    const form = text.slice(at, at + 2)
+    if (form === '{%' || text.slice(at, end) === '{slot}') needsRunner = true
     if (at > from) parts.push(text.slice(from, at))
     parts.push(part)
     from = end
   }
   if (from < text.length) parts.push(text.slice(from))
   const isPlain = text === '{}'
-  return { text, isPlain, expand: (filling) => (isPlain ? filling.args : join(parts, filling)) }
+  return {
+    text,
+    isPlain,
+    needsRunner,
+    expand: (filling) => (isPlain ? filling.args : join(parts, filling)),
+  }
 }
 
 /** Where forms begin and end, and what they are. Each character is looked at a few times at most. */

@@ -6,6 +6,7 @@ import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
+import { batchesSuite } from '../tasks/batches.suite.ts'
 import { kindsSuite } from '../tasks/kinds.suite.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
@@ -38,6 +39,29 @@ withEngine(POSTGRES, 'postgresql', () => {
   storeSuite('PostgreSQL', fresh)
   kindsSuite('PostgreSQL', fresh)
   schedulingSuite('PostgreSQL', fresh)
+  batchesSuite('PostgreSQL', fresh)
+
+  it('is not made by who only wants to read, nor beside tables of another program', async () => {
+    const none = { schema: 'nobody', create: false }
+    expect((await failure(openStore(url, none))).message).toMatch(/there is no store at/)
+    const store = await openStore(url, { schema: 'maker' })
+    const schemas = await store.statement("SELECT 1 FROM pg_namespace WHERE nspname = 'nobody'")
+    expect(schemas).toEqual([])
+    await store.statement('CREATE SCHEMA taken')
+    await store.statement('CREATE TABLE taken.photos (id BIGINT)')
+    for (const create of [true, false]) {
+      const error = await failure(openStore(url, { schema: 'taken', create }))
+      expect(error.code).toBe('MANYHOST_STORE_VERSION')
+      expect(error.message).toMatch(/the schema taken .* no store of manyhost: .*'photos'/)
+    }
+    await store.close()
+  })
+
+  it('says in words what is wrong, and no states', async () => {
+    const { message } = await failure(openStore(url.replace(/postgres$/, 'nowhere')))
+    expect(message).toMatch(/there is no such database/)
+    expect(message).not.toMatch(/3D000/)
+  })
 
   it('is opened by many at once, and made by one of them', async () => {
     const stores = await Promise.all(

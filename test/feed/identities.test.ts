@@ -107,6 +107,18 @@ test("SQLite: the original's table, and changes from the next connection on", as
   expect((await right.read()).payload.toString()).toBe('x')
 })
 
+test('SQLite: a database of another program is refused, and left as it is', async () => {
+  const path = join(folder, 'photos.sqlite')
+  const { default: Database } = await import('libsql')
+  const other = new Database(path)
+  other.exec('create table photos (id integer)')
+  other.close()
+  const before = readFileSync(path)
+  const { message } = await failure(new Feed({ identities: fromSqlite(path) }).listen())
+  expect(message).toMatch(/photos\.sqlite: it has the tables of another program \('photos'\)/)
+  expect(readFileSync(path).equals(before)).toBe(true)
+})
+
 test('PostgreSQL: a database that cannot be reached refuses nobody for good, and is told', async () => {
   const identities = fromPostgres('database+postgresql://a@127.0.0.1:1/x', { timeout: 500 })
   await using feed = await openFeed({ identities })

@@ -1,9 +1,11 @@
 /** What comes from outside is bounded; and what is in the store outlives its process. */
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import Database from 'libsql'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { workers } from '../../providers/pull/index.ts'
 import { SqliteStore } from '../../providers/pull/sqlite.ts'
-import { failure } from '../help.ts'
+import { failure, thrown } from '../help.ts'
 import { openHub, tempFile } from './help.ts'
 
 describe('bounds', () => {
@@ -117,6 +119,17 @@ describe('the store', () => {
       'MANYHOST_INVALID_OPTION',
       expect.stringContaining(store),
     ])
+  })
+
+  it('leaves a database of another program as it is, and says so', () => {
+    const path = tempFile()
+    const other = new Database(path)
+    other.exec('create table photos (id integer)')
+    other.close()
+    const before = readFileSync(path)
+    const { message } = thrown(() => new SqliteStore(path))
+    expect(message).toMatch(/it has the tables of another program \('photos'\)/)
+    expect(readFileSync(path).equals(before)).toBe(true)
   })
 
   it('forgets ended jobs but for the newest', async () => {

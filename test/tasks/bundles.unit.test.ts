@@ -22,6 +22,7 @@ function keeping(more: Partial<OutcomeParts> = {}, complete = async (): Promise<
   const outcomes = new Outcomes({
     store: store as unknown as OutcomeParts['store'],
     size: 3,
+    attempts: 1,
     wait: 25,
     running: () => 100,
     outputs: { keeps: () => false } as unknown as OutcomeParts['outputs'],

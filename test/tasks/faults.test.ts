@@ -7,7 +7,7 @@ import { Readable } from 'node:stream'
 import Database from 'libsql'
 import { expect, it, onTestFinished } from 'vitest'
 import { LONGEST_LINE } from '../../src/tasks/source.ts'
-import { openStore, runCluster, serveForever } from '../../src/tasks.ts'
+import { type OnOutput, openStore, runCluster, serveForever } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 
 function folder(): string {
@@ -137,15 +137,18 @@ it('lines and commands of all kinds: each wrong one has its error, each good one
   ]
   const bad: string[] = []
   const printed: string[] = []
+  const onOutput: OnOutput = (_task, stream, chunk) => {
+    if (stream === 'stdout') printed.push(...Buffer.from(chunk).toString().trim().split('\n'))
+  }
+  // What was handed in is none of the batch's.
+  await runCluster(undefined, { store, onOutput })
   const run = runCluster(Readable.from(lines.flatMap((one) => [Buffer.from(one), Buffer.of(10)])), {
     store,
     places: 2,
     // It does not fit a line of four characters.
     template: '{}{= len(x) == 4 ? x[9] : "" =}',
     onBad: ({ message }) => bad.push(message),
-    onOutput: (_task, stream, chunk) => {
-      if (stream === 'stdout') printed.push(...Buffer.from(chunk).toString().trim().split('\n'))
-    },
+    onOutput,
   })
   const failed: Record<string, unknown> = {}
   for await (const { args, exitStatus, message } of run) {

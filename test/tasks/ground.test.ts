@@ -45,7 +45,10 @@ describe('--fleet', PATIENT, () => {
       env,
       input: lines,
     })
-    expect(mixed).toMatchObject({ code: 0, stdout: expect.stringMatching(/^(2shell\n|shell\n2)$/) })
+    expect(mixed).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^(2\nshell\n|shell\n2)$/),
+    })
   })
 
   it('runs one request, and a server takes requests', async () => {

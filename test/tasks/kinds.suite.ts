@@ -5,19 +5,12 @@
 import { describe, expect, it } from 'vitest'
 import type { TaskFilter } from '../../src/tasks/store/filter.ts'
 import type { ListOptions } from '../../src/tasks/store/look.ts'
+import { VERSION } from '../../src/tasks/store/schema.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import type { Task, TaskKind } from '../../src/tasks/task.ts'
 import { failure } from '../help.ts'
+import { makeOlder } from './older.ts'
 import { lines, listed, openPlace, outcome, type Place, request } from './store.suite.ts'
-
-/** What the tables of version 1 had for what version 2 has. */
-const VERSION_1 = [
-  'DROP INDEX task_group',
-  'CREATE INDEX task_group ON task ("group", state, seq)',
-  'DROP INDEX task_failed',
-  `CREATE INDEX task_failed ON task ("group", attempt, completion_time, seq) WHERE state = 'failed'`,
-  "UPDATE meta SET value = 1 WHERE name = 'version'",
-]
 
 const INDEXES = {
   sqlite: "SELECT sql AS made FROM sqlite_master WHERE type = 'index' AND sql <> '' ORDER BY 1",
@@ -98,31 +91,36 @@ export function kindsSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await again(4)).toEqual(['6 2', '5 2', '4 2', '1 2'])
     })
 
-    it('brings an older store to this version, with all that is in it', async () => {
-      const { store, server, again } = await place()
-      const indexes = () => store.statement(INDEXES[store.kind])
-      const made = await indexes()
-      await store.add([{ args: 'a', request }, { args: 'b' }, { args: 'c' }])
-      const [, failed] = (await store.claim({ server, limit: 2 })) as [Task, Task]
-      await store.complete([outcome(failed, 1)])
-      for (const sql of VERSION_1) await store.statement(sql)
-      expect(await indexes()).not.toEqual(made)
-      const opened = await again()
-      expect(await versionOf(store)).toBe(2)
-      expect(await indexes()).toEqual(made)
-      const next = await opened.claim({ server, limit: 5, attempts: 2, kind: 'shell' })
-      expect(next.map(({ args, attempt }) => [args, attempt])).toEqual([
-        ['c', 1],
-        ['b', 2],
-      ])
-      // Who had it open goes on.
-      expect((await store.counts()).scheduled).toBe(3)
-      expect(await store.release(next)).toBe(2)
-    })
+    it.each([1, 2] as const)(
+      'brings a store of version %i to this one, with all that is in it',
+      async (version) => {
+        const { store, server, again } = await place()
+        const indexes = () => store.statement(INDEXES[store.kind])
+        const made = await indexes()
+        await store.add([{ args: 'a', request }, { args: 'b' }, { args: 'c' }])
+        const [, failed] = (await store.claim({ server, limit: 2 })) as [Task, Task]
+        await store.complete([outcome(failed, 1)])
+        const before = await store.counts()
+        await makeOlder(store, version)
+        expect(await indexes()).not.toEqual(made)
+        const opened = await again()
+        expect(await versionOf(store)).toBe(VERSION)
+        expect(await opened.counts()).toEqual(before)
+        expect(await indexes()).toEqual(made)
+        const next = await opened.claim({ server, limit: 5, attempts: 2, kind: 'shell' })
+        expect(next.map(({ args, attempt }) => [args, attempt])).toEqual([
+          ['c', 1],
+          ['b', 2],
+        ])
+        // Who had it open goes on.
+        expect((await store.counts()).scheduled).toBe(3)
+        expect(await store.release(next)).toBe(2)
+      },
+    )
 
     it('leaves an older store as it was where it cannot be brought to this version', async () => {
       const { store, again } = await place()
-      for (const sql of VERSION_1) await store.statement(sql)
+      await makeOlder(store, 1)
       await store.statement('DROP INDEX task_failed')
       const before = await store.statement(INDEXES[store.kind])
       expect((await failure(again())).code).toBe('MANYHOST_STORE_FAILED')
@@ -136,9 +134,9 @@ export function kindsSuite(name: string, fresh: () => Promise<Place>): void {
       await store.complete((await store.claim({ server, limit: 2 })).map((task) => outcome(task)))
       await store.rotate()
       const part = `${await partition(store)}.`
-      await store.statement(`UPDATE ${part}meta SET value = 1 WHERE name = 'version'`)
+      await makeOlder(store, 2, part)
       expect(await listed(await again(), { group: 0 })).toHaveLength(2)
-      expect(await versionOf(store, part)).toBe(2)
+      expect(await versionOf(store, part)).toBe(VERSION)
       await store.statement(`UPDATE ${part}meta SET value = 99 WHERE name = 'version'`)
       expect((await failure(listed(await again()))).code).toBe('MANYHOST_STORE_VERSION')
       expect(await listed(await again({ partitions: false }))).toEqual([])

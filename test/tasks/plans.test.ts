@@ -26,12 +26,12 @@ const SCANS = /^SCAN (task|task_tag)\b/
 it('claims, confirms, and keeps outcomes by index', async () => {
   const { store, hot, plan } = await planner()
   const statements = {
-    fresh: hot.fresh(0, 'shell', 100),
-    failed: hot.failed(0, 1, 'request', 100),
+    fresh: hot.fresh('b', 0, 'shell', 100),
+    failed: hot.failed({ batch: 'b', group: 0, attempt: 1 }, 'request', 100),
     schedule: hot.schedule(0, 's', 'h', [1]),
     link: hot.link([[1, 'x']]),
     complete: hot.complete([[]]),
-    completeWhole: hot.complete([Array.from({ length: 13 }, () => 1)]),
+    completeWhole: hot.complete([Array.from({ length: 15 }, () => 1)]),
     confirm: hot.confirm('c', 'h', []),
     standing: hot.standing(['x']),
     alive: hot.alive('s'),
@@ -48,8 +48,9 @@ it('claims, confirms, and keeps outcomes by index', async () => {
     expect(steps.join(), name).not.toMatch(/fresh|failed/.test(name) ? /TEMP B-TREE/ : /never/)
   }
   // Past all of the other kind, be they millions.
-  const fresh = 'SEARCH task USING INDEX task_group (group=? AND <expr>=?)'
-  const failed = 'SEARCH task USING INDEX task_failed (group=? AND attempt=? AND <expr>=?)'
+  const fresh = 'SEARCH task USING INDEX task_new (batch=? AND group=? AND <expr>=?)'
+  const failed =
+    'SEARCH task USING INDEX task_failed (batch=? AND group=? AND attempt=? AND <expr>=?)'
   expect(await plan(statements.fresh)).toEqual([fresh])
   expect(await plan(statements.failed)).toEqual([failed])
   await store.close()

@@ -79,7 +79,7 @@ describe('a cluster', () => {
     const of = (args: string) => results.find((one) => one.args === args)
     expect(readFileSync(of('echo kept')?.outpath as string, 'utf8')).toBe('kept\n')
     expect(of('echo kept')?.outpath).toContain(join(at, 'outputs'))
-    expect(of('true')).toMatchObject({ outpath: null, errpath: null })
+    expect(of('true')).toMatchObject({ outpath: null, errpath: null, captured: true })
     expect(readFileSync(of('echo wrong >&2; false')?.errpath as string, 'utf8')).toBe('wrong\n')
   })
 

@@ -155,6 +155,45 @@ describe('sources', () => {
     ])
   })
 
+  it.each([
+    ['bytes', () => bytes([0xef], [0xbb, 0xbf, 97, 10], 'b\n')],
+    ['texts', () => ['\ufeffa', 'b']],
+  ] as const)(
+    'of %s may begin with a byte order mark, which is none of the first line',
+    async (_, source) => {
+      expect(await all(source())).toEqual([{ args: 'a' }, { args: 'b' }])
+    },
+  )
+
+  it('keep such a mark anywhere else: it is a character', async () => {
+    expect(await all(['a', '\ufeffb'])).toEqual([{ args: 'a' }, { args: '\ufeffb' }])
+  })
+
+  it.each([
+    ['little', [0xff, 0xfe, 97, 0, 10, 0]],
+    ['big', [0xfe, 0xff, 0, 97, 0, 10]],
+  ] as const)('in UTF-16, %s end first, are refused by that name', async (_, given) => {
+    const { errors } = await tolerant(bytes([...given]))
+    expect(errors[0]).toMatch(/^line 1: it is not UTF-8, but UTF-16, .*iconv -f UTF-16 -t UTF-8/)
+  })
+
+  it('keep the spaces at the ends of a line; those before a directive part the two', async () => {
+    const lines = ['  a  ', '\tb\t', ' c   # MANYHOST: cores:2', '   ', 'd \r\n']
+    expect(await all(lines)).toEqual([
+      { args: '  a  ' },
+      { args: '\tb\t' },
+      { args: ' c', cores: 2 },
+      { args: 'd ' },
+    ])
+  })
+
+  it('tell the number of each line before its task', async () => {
+    const seen: (number | string)[] = []
+    const onLine = (line: number) => seen.push(line)
+    for await (const { args } of readTasks(['a', '', 'b'], { onLine })) seen.push(args)
+    expect(seen).toEqual([1, 'a', 2, 3, 'b'])
+  })
+
   it('take a line of exactly the longest', async () => {
     const [task] = await all(bytes(`${'y'.repeat(LONGEST_LINE)}\r\n`))
     expect(task?.args.length).toBe(LONGEST_LINE)
@@ -246,6 +285,24 @@ describe('lines of JSON', () => {
     '{"request":{"url":"http://x/","body":7}}',
   ])('that are none: %s', async (line) => {
     expect((await tolerant([line], { kind: 'json' })).errors).toHaveLength(1)
+  })
+})
+
+describe('where and how a line of JSON runs', () => {
+  it('is a folder, a shell, variables and a template, by values that no tag has', async () => {
+    const given = { args: 'x', cwd: '/a', shell: '/bin/bash', env: { A: '1' }, template: 'echo {}' }
+    expect(await all([JSON.stringify(given)], { kind: 'json' })).toEqual([given])
+    const tags = { cwd: 'a', shell: 'bash', env: 'prod', template: 'big' }
+    expect(await all([JSON.stringify({ args: 'x', ...tags })], { kind: 'json' })).toEqual([
+      { args: 'x', tag: tags },
+    ])
+  })
+
+  it('says what no variable can be', async () => {
+    const line = JSON.stringify({ args: 'x', env: { A: 1 } })
+    await expect(all([line], { kind: 'json' })).rejects.toThrow(
+      /line 1: env must be an object of texts/,
+    )
   })
 })
 

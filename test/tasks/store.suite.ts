@@ -96,7 +96,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
         exitStatus: null,
         scheduleTime: null,
       })
-      expect(Object.keys(before)).toHaveLength(32)
+      expect(Object.keys(before)).toHaveLength(39)
       const [claimed] = await store.claim({ server })
       expect(claimed).toEqual(await store.get(id))
       expect(claimed).toMatchObject({ serverId: server, serverHost: 'here', fence: 1 })

@@ -1,8 +1,16 @@
 /** The store on SQLite: what every store does, and what is particular to a file. */
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import Database from 'libsql'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -10,6 +18,7 @@ import { openStore } from '../../src/tasks/store/open.ts'
 import type { NewTask, Task } from '../../src/tasks/task.ts'
 import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
+import { batchesSuite } from './batches.suite.ts'
 import { kindsSuite } from './kinds.suite.ts'
 import { freshFile, outcome, storeSuite } from './store.suite.ts'
 
@@ -21,6 +30,7 @@ function folder(): string {
 
 storeSuite('SQLite', freshFile)
 kindsSuite('SQLite', freshFile)
+batchesSuite('SQLite', freshFile)
 
 describe('a store in a file', () => {
   it('waits for another program that holds the lock, with the event loop free', async () => {
@@ -41,7 +51,7 @@ describe('a store in a file', () => {
     const path = join(folder(), 'tasks.db')
     const other = new Database(path)
     // Nobody reads a file that is changing to another journal, not even its settings.
-    other.exec('BEGIN EXCLUSIVE; CREATE TABLE other (x)')
+    other.exec('BEGIN EXCLUSIVE; CREATE TABLE other (x); DROP TABLE other')
     const opening = openStore(path, { busyTimeout: 60_000 })
     for (let turn = 0; turn < 5; turn++) await sleep(5)
     other.exec('COMMIT')
@@ -96,6 +106,47 @@ describe('a store in a file', () => {
     expect((await failure(openStore(':memory:', { busy: 1 } as object))).code).toBe(
       'MANYHOST_INVALID_OPTION',
     )
+  })
+
+  it('of another program is left as it is, to the byte, by whoever opens it', async () => {
+    const path = join(folder(), 'other.db')
+    const other = new Database(path)
+    other.exec('CREATE TABLE photos (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE meta (k, v)')
+    other.close()
+    const before = readFileSync(path)
+    for (const create of [true, false]) {
+      const error = await failure(openStore(path, { create }))
+      expect(error.code).toBe('MANYHOST_STORE_VERSION')
+      expect(error.message).toMatch(/other\.db is no store of manyhost: .*'photos', 'meta'/)
+    }
+    expect(readFileSync(path).equals(before)).toBe(true)
+    expect(readdirSync(dirname(path))).toEqual(['other.db'])
+  })
+
+  it('is not made by who only wants to read, not even in an empty file', async () => {
+    const path = join(folder(), 'empty.db')
+    writeFileSync(path, '')
+    expect((await failure(openStore(path, { create: false }))).message).toMatch(
+      /there is no store at/,
+    )
+    expect(readFileSync(path)).toHaveLength(0)
+    const none = join(dirname(path), 'none.db')
+    expect((await failure(openStore(none, { create: false }))).message).toMatch(
+      /there is no store at/,
+    )
+    expect(existsSync(none)).toBe(false)
+  })
+
+  it('says in words what is wrong with it, and no codes', async () => {
+    const at = folder()
+    writeFileSync(join(at, 'text.db'), 'no database, but text of some length '.repeat(100))
+    mkdirSync(join(at, 'folder.db'))
+    const wrong = { 'text.db': /no SQLite database/, 'folder.db': /cannot be opened/ }
+    for (const [name, words] of Object.entries(wrong)) {
+      const { message } = await failure(openStore(join(at, name)))
+      expect(message).toMatch(words)
+      expect(message).not.toMatch(/SQLITE|_ERROR_|ConnectionFailed|: \d/)
+    }
   })
 
   it('has all that was acknowledged after its program is gone, and a copy has it, too', async () => {

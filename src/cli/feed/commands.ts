@@ -77,6 +77,8 @@ export const FEED_COMMANDS: readonly Command[] = [
   {
     name: 'feed subscribe',
     group: 'Feed',
+    // With a file, that is its work.
+    unread: ({ output }) => (output === undefined ? 'stop' : 'goOn'),
     summary: 'print what is said on channels, until Ctrl-C',
     options: [
       ...PEER,

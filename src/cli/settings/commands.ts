@@ -13,6 +13,7 @@ export const CONFIG_COMMANDS: readonly Command[] = [
   {
     name: 'config get',
     group: 'Look',
+    unread: 'end',
     args: [{ name: '[key]', meaning: 'a key, or a section; all without' }],
     summary: 'print what is set, by all files and the environment, or by one file',
     options: [
@@ -33,6 +34,7 @@ export const CONFIG_COMMANDS: readonly Command[] = [
   {
     name: 'config which',
     group: 'Look',
+    unread: 'end',
     args: [KEY],
     summary: 'print what sets it: a file, or a variable of the environment',
     examples: [['manyhost config which cluster.maxRetries', 'the nearest that says it']],

@@ -105,7 +105,7 @@ export function kindOf(flags: { fromJson?: boolean; requests?: boolean }): LineK
 }
 
 /** What is meant for tasks, under the names that they see. */
-function exported(env: NodeJS.ProcessEnv): Record<string, string> {
+export function exported(env: NodeJS.ProcessEnv): Record<string, string> {
   const found = Object.entries(env).flatMap(([name, value = '']) => {
     const short = /^(?:MANYHOST|HYPERSHELL)_EXPORT_(\w+)$/.exec(name)?.[1]
     return short === undefined ? [] : [[short, value] as const]

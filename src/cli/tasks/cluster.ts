@@ -1,14 +1,16 @@
 /** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
 import { createReadStream, existsSync } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { failureLine } from '../../tasks/server/failures.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import { line } from '../terminal.ts'
-import { optionsOf, type ServingFlags } from './asked.ts'
+import { exported, kindOf, optionsOf, type ServingFlags } from './asked.ts'
 import { type Ground, openGround } from './ground.ts'
 import type { Journal } from './journal.ts'
+import { besides, nextSteps } from './next.ts'
 import { Printing } from './printing.ts'
 import { Watch } from './progress.ts'
 import { exitFor, storeOf } from './store.ts'
@@ -20,8 +22,14 @@ export async function run(
   if (flags.restart && file !== undefined) {
     throw new CliError('usage', '--restart works off what the store has left: give no file')
   }
+  if (flags.restart && flags.template !== undefined) {
+    const text =
+      '--restart: -t is for tasks of an older version; all others run as they were stored'
+    process.stderr.write(`manyhost: ${text}\n`)
+  }
   const source = flags.restart ? undefined : sourceOf(file, flags.forever === true)
-  return serve(source, flags, { forever: flags.forever === true })
+  const { forever = false, restart = false } = flags
+  return serve(source, flags, { forever, restart }, file)
 }
 
 /** The lines to work off; none: only what the store has. @throws CliError */
@@ -45,6 +53,7 @@ export async function serve(
   source: TaskSource | undefined,
   flags: ServingFlags,
   more: ClusterRunOptions,
+  file: string | undefined,
   onReady: (run: TaskRun) => Promise<void> = async () => {},
 ): Promise<number> {
   if (flags.requests && flags.fleet === undefined) {
@@ -63,7 +72,7 @@ export async function serve(
   try {
     const ground = await openGround(flags, say)
     try {
-      return await serveOn(ground, { source, flags, more, watch, say, journal, onReady })
+      return await serveOn(ground, { source, file, flags, more, watch, say, journal, onReady })
     } finally {
       await ground.close()
     }
@@ -77,6 +86,8 @@ export async function serve(
 
 interface Serving {
   readonly source: TaskSource | undefined
+  /** What it was read from. */
+  readonly file: string | undefined
   readonly flags: ServingFlags
   readonly more: ClusterRunOptions
   readonly watch: Watch
@@ -88,14 +99,17 @@ interface Serving {
 
 async function serveOn(
   ground: Ground,
-  { source, flags, more, watch, say, journal, onReady }: Serving,
+  { source, file, flags, more, watch, say, journal, onReady }: Serving,
 ): Promise<number> {
   const outputs = new Printing(flags)
+  const reading = { kind: kindOf(flags), template: flags.template ?? '{}' }
   let bad = 0
   let started: TaskRun
   try {
     started = runCluster(source, {
       ...optionsOf(flags, ground),
+      // What is meant for tasks is stored with them: whoever runs them later has it as well.
+      env: exported(process.env),
       ...more,
       onBad: ({ message }) => {
         bad++
@@ -104,9 +118,9 @@ async function serveOn(
       onProblem: say,
       ...(!flags.capture &&
         !flags.print && {
-          onOutput: (_task, stream, chunk) => {
+          onOutput: ({ id }, stream, chunk) => {
             watch.clear()
-            return outputs.write(stream, chunk)
+            return outputs.write(id, stream, chunk)
           },
         }),
     })
@@ -119,16 +133,17 @@ async function serveOn(
     isLost = error
     started.stop()
   })
-  watch.begin(started)
+  watch.begin(started, () => outputs.lineEnd())
   try {
     await started.ready
     journal?.begin({ store: storeName(storeOf(flags)), url: started.url })
     await onReady(started)
+    await tellBesides(started, flags, watch)
     for await (const result of started) {
       const { exitStatus, willRetry, args, message } = result
       journal?.outcome(result)
       if (exitStatus === 0 || willRetry) continue
-      if (flags.print) await line(args)
+      if (flags.print) await line(failureLine(result, reading))
       if (message !== undefined) watch.say(`${args.slice(0, 200)}: ${message}`)
     }
     const counts = await started
@@ -146,7 +161,18 @@ async function serveOn(
   } finally {
     watch.end(started.counts)
     await outputs.close()
+    const { counts, remaining } = started
+    const hasSource = source !== undefined
+    const next = remaining && nextSteps({ counts, remaining, flags, file, hasSource })
+    for (const one of next ?? []) watch.say(one)
   }
+}
+
+/** That what others have left is not run. Nothing comes of it when that cannot be found out. */
+async function tellBesides(run: TaskRun, flags: ServingFlags, watch: Watch): Promise<void> {
+  if (flags.db === false) return
+  const left = await run.leftBeside().catch(() => [])
+  for (const one of besides(left, process.cwd())) watch.say(one)
 }
 
 /** USR1 drains; USR2, TERM and Ctrl-C interrupt what runs and give it back, a second one ends at once. */

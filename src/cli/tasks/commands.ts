@@ -42,6 +42,7 @@ export const TASK_COMMANDS: readonly Command[] = [
   {
     name: 'list',
     group: 'Look',
+    unread: 'end',
     args: [{ name: '[field...]', meaning: 'what to print of each; all without' }],
     summary: 'list tasks, count them, or print what tags there are',
     options: [
@@ -75,6 +76,7 @@ export const TASK_COMMANDS: readonly Command[] = [
   {
     name: 'info',
     group: 'Look',
+    unread: 'end',
     args: [ID],
     summary: 'print all of one task, or what it wrote',
     options: [

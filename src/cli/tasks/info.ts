@@ -34,9 +34,9 @@ export async function run(
   return withStore(flags, false, async (store) => {
     const task = await store.get(id)
     if (field !== undefined) await line(cell(taskAsJson(task)[field]))
-    else if (flags.stdout) await copy(task.outpath, 'output')
-    else if (flags.stderr) await copy(task.errpath, 'errors')
-    else if (flags.perf) await copy(task.csvpath, 'use of resources')
+    else if (flags.stdout) await copy(task.outpath, 'output', task.captured)
+    else if (flags.stderr) await copy(task.errpath, 'errors', task.captured)
+    else if (flags.perf) await copy(task.csvpath, 'use of resources', false)
     else await write(one(task, formatOf(flags)))
     return TASK_EXIT.ok.number
   })
@@ -65,7 +65,9 @@ async function fromServer(
   return TASK_EXIT.ok.number
 }
 
-async function copy(path: string | null, what: string): Promise<void> {
+async function copy(path: string | null, what: string, isCaptured: boolean): Promise<void> {
+  // It was kept, and there was nothing.
+  if (path === null && isCaptured) return
   if (path === null) throw new CliError('failure', `the task's ${what} was not captured`)
   try {
     for await (const chunk of createReadStream(path)) await write(chunk as Buffer)

@@ -15,11 +15,14 @@ export class Watch {
   #bar: SingleBar | undefined
   #timer: Timer | undefined
   #run: TaskRun | undefined
+  /** Ends the line that a task has left open. */
+  #lineEnd: () => string = () => ''
 
-  begin(run: TaskRun): void {
+  begin(run: TaskRun, lineEnd: () => string): void {
     this.#run = run
+    this.#lineEnd = lineEnd
     if (!this.#stream.isTTY) {
-      this.#timer = every(LINE, () => this.#stream.write(`manyhost: ${this.#text()}\n`))
+      this.#timer = every(LINE, () => this.#write(this.#text()))
       return
     }
     const format =
@@ -35,7 +38,11 @@ export class Watch {
   /** A line for people, above the bar. */
   say(text: string): void {
     if (this.#bars) this.#bars.log(`manyhost: ${printable(text)}\n`)
-    else this.#stream.write(`manyhost: ${printable(text)}\n`)
+    else this.#write(printable(text))
+  }
+
+  #write(text: string): void {
+    this.#stream.write(`${this.#lineEnd()}manyhost: ${text}\n`)
   }
 
   /** Makes room for what a task wrote: the bar comes again by itself. */
@@ -55,7 +62,7 @@ export class Watch {
       ...(retried > 0 ? [`${retried} attempts more`] : []),
       `in ${span(now() - this.#begun)}`,
     ]
-    this.#stream.write(`manyhost: ${parts.join(', ')}\n`)
+    this.#write(parts.join(', '))
   }
 
   #draw(): void {

@@ -8,6 +8,7 @@ import { sleep } from '../../time.ts'
 import { CliError, exitOf } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'
+import { exported } from './asked.ts'
 import { openGround } from './ground.ts'
 import { askServer, peerOf, type RemoteFlags, serverOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf, withStore } from './store.ts'
@@ -48,11 +49,17 @@ export async function run([given]: readonly unknown[], flags: RunFlags): Promise
 
 class NobodyServes extends Error {}
 
+function isRequest({ request }: NewTask): boolean {
+  return request !== undefined
+}
+
 async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
-    if ((await store.servers()).length === 0) throw new NobodyServes()
+    // One that works off a batch of its own takes nothing else.
+    if (!(await store.servers()).some(({ isOpen }) => isOpen)) throw new NobodyServes()
     const { signal, code } = untilInterrupted('tasks')
-    const [id = ''] = await store.add([task])
+    const own = { ...task, cwd: process.cwd(), env: exported(process.env) }
+    const [id = ''] = await store.add([isRequest(own) ? task : own])
     for (let found = await store.get(id); ; found = await store.get(found.nextId ?? found.id)) {
       if (found.nextId === null && found.completionTime !== null) {
         if (found.outpath !== null) await copy(found.outpath, process.stdout)
@@ -70,7 +77,9 @@ async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
 async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
   const { signal, code } = untilInterrupted('tasks')
   const ask = askServer(flags)
-  const { ids } = await submitFrom([task], peerOf({ ...flags, server: serverOf(flags) as string }))
+  const server = serverOf(flags) as string
+  const env = exported(process.env)
+  const { ids } = await submitFrom([task], { ...peerOf({ ...flags, server }), env })
   let id = ids[0] as string
   for (;;) {
     const answer = await ask(`tasks/${id}?wait=1000`)
@@ -101,6 +110,7 @@ async function here(task: NewTask, flags: RunFlags): Promise<number> {
   try {
     const started = runCluster([task], {
       ...options,
+      env: exported(process.env),
       inMemory: true,
       signalWait: 5_000,
       signal,

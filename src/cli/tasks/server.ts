@@ -27,7 +27,12 @@ export async function run(
     ...(flags.insecure && { insecure: true }),
   }
   const source = file === undefined ? undefined : sourceOf(file, true)
-  return serve(source, flags, { forever: !(untilDone || restart), listen }, async ({ url }) =>
+  const more = {
+    forever: !(untilDone || restart),
+    listen,
+    restart: restart && source === undefined,
+  }
+  return serve(source, flags, more, file, async ({ url }) =>
     write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
   )
 }

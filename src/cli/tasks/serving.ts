@@ -21,7 +21,7 @@ export const SERVING_COMMANDS: readonly Command[] = [
       ...RUNNING,
       ...once([
         { flags: '--forever', meaning: 'go on when nothing is left' },
-        { flags: '--restart', meaning: 'no file: what the store has left' },
+        { flags: '--restart', meaning: 'no file: what earlier batches of this folder have left' },
       ]),
     ],
     examples: [
@@ -55,7 +55,10 @@ export const SERVING_COMMANDS: readonly Command[] = [
       ...TOKEN,
       ...once([
         { flags: '--until-done', meaning: 'end when the file is worked off' },
-        { flags: '--restart', meaning: 'end when what the store has left is worked off' },
+        {
+          flags: '--restart',
+          meaning: 'end when what is left of this folder, and was submitted, is worked off',
+        },
       ]),
     ],
     examples: [
@@ -102,6 +105,7 @@ export const SERVING_COMMANDS: readonly Command[] = [
 export const RUN_COMMAND: Command = {
   name: 'run',
   group: 'Serve',
+  unread: 'stopOnEither',
   args: [{ name: '<command...>', meaning: 'the command, behind --' }],
   summary: 'run one command as a task, print what it wrote, end as it did',
   options: [

@@ -4,7 +4,7 @@ import { type NewTask, submitFrom } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { line, write } from '../terminal.ts'
-import { kindOf } from './asked.ts'
+import { exported, kindOf } from './asked.ts'
 import { sourceOf } from './cluster.ts'
 import { peerOf, type RemoteFlags, serverOf } from './remote.ts'
 import { exitFor, type StoreFlags, storeOf } from './store.ts'
@@ -55,6 +55,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       taskMemory: flags.memory,
       group: flags.group,
       tags: Object.keys(tags).length > 0 ? tags : undefined,
+      env: exported(process.env),
       signal,
       onBad: ({ message }) => {
         bad++

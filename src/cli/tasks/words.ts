@@ -9,7 +9,7 @@ export function shellLine(words: readonly string[]): string {
   return words.length === 1 ? (words[0] as string) : words.map(quoted).join(' ')
 }
 
-function quoted(word: string): string {
+export function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 

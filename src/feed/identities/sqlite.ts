@@ -1,6 +1,7 @@
 /** Identities from the original's SQLite database: table `authkeys`, lists of channels as JSON. */
 import type Database from 'libsql'
-import { describe, ManyhostError } from '../../errors.ts'
+import { databaseWords, otherProgram, SQLITE_TABLES } from '../../database-words.ts'
+import { ManyhostError } from '../../errors.ts'
 import type { IdentitySource } from '../rights.ts'
 import { parseEntry } from './memory.ts'
 
@@ -34,10 +35,18 @@ export function fromSqlite(path: string): IdentitySource {
       try {
         const { default: Library } = await import('libsql')
         database = new Library(path)
+        const tables = database.prepare(SQLITE_TABLES).all() as { name: string }[]
+        const other = otherProgram(
+          tables.map(({ name }) => name),
+          'authkeys',
+        )
+        if (other) throw new Error(other)
         database.exec(TABLE)
         query = database.prepare(FIND)
       } catch (cause) {
-        const text = `Feed: identities: ${path}: ${describe(cause)}`
+        database?.close()
+        database = undefined
+        const text = `Feed: identities: ${path}: ${databaseWords(cause)}`
         throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause })
       }
     },

@@ -1,7 +1,8 @@
 /** One attempt of one task, from its template to its outcome. */
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { describe } from '../../errors.ts'
 import { after, sleep, type Timer, wallClock } from '../../time.ts'
+import type { Templates } from '../accept.ts'
 import { TEMPLATE_FAILED, type Template, TemplateError } from '../template.ts'
 import { taskEnvironment } from './environment.ts'
 import { Usage } from './groups.ts'
@@ -13,9 +14,13 @@ import { isCommand, simpleWords } from './simple.ts'
 
 /** What holds for the attempts of one bundle. */
 export interface Conditions {
+  /** Of a task that has none of its own. */
   readonly template: Template
+  readonly templates: Templates
   readonly shell: string
   readonly cwd: string
+  /** Whether that was asked for; else it is the runner's own. */
+  readonly isFolderAsked: boolean
   readonly env: Readonly<Record<string, string>>
   /** 0: unlimited. */
   readonly timeout: number
@@ -78,12 +83,7 @@ export class Attempt {
     let file: string | undefined
     try {
       if (this.limit !== null) this.#timer = after(this.limit, () => this.interrupt('timeout'))
-      const made = this.#conditions.template.expand({
-        args: this.task.args,
-        tag: this.task.tag ?? {},
-        slot: place.slot,
-        shell: (text) => this.#evaluate(text),
-      })
+      const made = this.#command(place)
       command = typeof made === 'string' ? made : await made
       if (command.includes('\0')) throw new TemplateError('a command cannot hold a NUL')
       if (this.#reason) return this.#outcome(startTime, command, { status: 128 + 2 })
@@ -116,6 +116,33 @@ export class Attempt {
     this.#output('csv', Buffer.from(csv))
   }
 
+  /** What was made of it when it was accepted, but where only this place can say it. */
+  #command({ slot }: Place): string | Promise<string> {
+    const { template, templates } = this.#conditions
+    const { args, tag = {}, template: text, command } = this.task
+    const own = text ? templates.get(text) : template
+    if (typeof command === 'string' && !(text && own.needsRunner)) return command
+    return own.expand({ args, tag, slot, shell: (asked) => this.#evaluate(asked) })
+  }
+
+  /** Of the runner, and of the task over it. */
+  get #env(): Readonly<Record<string, string>> {
+    const { env } = this.#conditions
+    return this.task.env ? { ...env, ...this.task.env } : env
+  }
+
+  /**
+   * The task's own. A runner on another machine than the one that the task and its server are on (by ssh, say) may have no
+   * such folder, and has one of its own.
+   */
+  get #folder(): string {
+    const { cwd, isFolderAsked, clientHost } = this.#conditions
+    const { cwd: own, submitHost, serverHost } = this.task
+    if (typeof own !== 'string') return cwd
+    const isFar = submitHost === serverHost && clientHost !== serverHost
+    return isFar && !isFolderAsked && !existsSync(own) ? cwd : own
+  }
+
   #climb(step: number): void {
     const signal = LADDER[step]
     if (!signal) return
@@ -125,12 +152,13 @@ export class Attempt {
 
   /** What runs a command: a shell, which may find it in a file, or, where it needs none, the launcher. */
   #how(command: string, file?: string): Pick<Job, 'argv' | 'isForked'> {
-    const { shell, env, cwd, path } = this.#conditions
+    const shell = this.task.shell ?? this.#conditions.shell
     // Where programs are found is the launcher's PATH, which must be the task's own.
-    const isOurs = shell === LAUNCHER && !('PATH' in env)
+    const isOurs = shell === LAUNCHER && !('PATH' in this.#env)
     const words = isOurs && file === undefined ? simpleWords(command) : undefined
     // One that is not there: the launcher would say so with the number of one of its own lines.
-    if (words && isCommand(words[0] as string, cwd, path)) return { argv: words, isForked: true }
+    const isFound = words && isCommand(words[0] as string, this.#folder, this.#conditions.path)
+    if (isFound) return { argv: words, isForked: true }
     return { argv: file ? [shell, file] : [shell, '-c', command], isForked: false }
   }
 
@@ -139,7 +167,7 @@ export class Attempt {
     env: Readonly<Record<string, string>>,
     output: Sink,
   ): Promise<Ended> {
-    const { cwd } = this.#conditions
+    const cwd = this.#folder
     this.#isRunning = true
     try {
       const lingering = (): Promise<void> => this.#linger()
@@ -165,7 +193,7 @@ export class Attempt {
       else this.#place?.signal('SIGKILL')
       return true
     }
-    const { status, message } = await this.#start(this.#how(command), this.#conditions.env, take)
+    const { status, message } = await this.#start(this.#how(command), this.#env, take)
     if (size > LONGEST_OUTPUT) throw new Error(`it wrote more than ${LONGEST_OUTPUT} bytes`)
     if (status === 0) return Buffer.concat(chunks.stdout).toString('utf8')
     const said = Buffer.concat(chunks.stderr).toString('utf8').trim().slice(-200)
@@ -173,15 +201,15 @@ export class Attempt {
   }
 
   #environment(command: string, slot: number): Record<string, string> {
-    const { cwd, env, clientId, clientHost } = this.#conditions
+    const { clientId, clientHost } = this.#conditions
     const extra = {
       TASK_COMMAND: command,
       TASK_SLOT: slot,
-      TASK_CWD: cwd,
+      TASK_CWD: this.#folder,
       TASK_CLIENT_ID: clientId,
       TASK_CLIENT_HOST: clientHost,
     }
-    return { ...env, ...taskEnvironment(this.task, extra) }
+    return { ...this.#env, ...taskEnvironment(this.task, extra) }
   }
 
   #keep(command: string): string {

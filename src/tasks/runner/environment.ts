@@ -39,7 +39,17 @@ function nameOf(field: string): string {
 }
 
 /** Fields that are none of the shell's business, or stand under a name of their own. */
-const LEFT_OUT = ['tag', 'request', 'args', 'command']
+const LEFT_OUT = [
+  'tag',
+  'request',
+  'args',
+  'command',
+  'template',
+  'batch',
+  'shell',
+  'attempts',
+  'captured',
+]
 
 /**
  * `TASK_<FIELD>` for each field that is known, `TASK_TAG_<KEY>`, `TASK_ARGS`, `TASK_COMMAND`, `TASK_SLOT`, `TASK_CWD`.

@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path'
 import { ManyhostError } from '../../errors.ts'
 import { Containment } from '../../posix/containment.ts'
 import { after, every, now, type Timer, wallClock } from '../../time.ts'
+import { Templates } from '../accept.ts'
 import { Schedule } from '../schedule.ts'
-import { compileTemplate } from '../template.ts'
 import { Attempt, CANCELLED, type Conditions, NO_RESOURCES, type Output } from './attempt.ts'
 import { baseEnvironment } from './environment.ts'
 import { membersOf, Usage, uptime } from './groups.ts'
@@ -49,6 +49,7 @@ export class Runner {
   readonly #places: Place[] = []
   readonly #running = new Set<Entry>()
   readonly #bundles = new Set<Bundle>()
+  readonly #templates = new Templates()
   readonly #folder: string
   readonly #containment: Containment
   readonly #look: Timer
@@ -130,9 +131,11 @@ export class Runner {
     const env = checkedEnv(options.env)
     const limits = [settings.timeout, timeout].filter((one) => one > 0)
     const conditions: Conditions = {
-      template: compileTemplate(template),
+      template: this.#templates.get(template),
+      templates: this.#templates,
       shell: settings.shell,
       cwd: resolve(cwd ?? '.'),
+      isFolderAsked: cwd !== undefined,
       env,
       timeout: limits.length > 0 ? Math.min(...limits) : 0,
       signalWait,

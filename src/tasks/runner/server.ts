@@ -153,7 +153,7 @@ function taskOf(text: unknown, problem: string | undefined): RunTask | string {
   if (problem !== undefined) return problem
   const given = parse(text) as Partial<RunTask> | undefined
   if (typeof given !== 'object' || given === null) return 'a line is no JSON object'
-  const { id, args, fence, cores, memory, timeout, tag } = given
+  const { id, args, fence, cores, memory, timeout, tag, command, template, cwd, shell, env } = given
   if (typeof id !== 'string' || id === '' || id.length > 200) return 'id must be a text'
   if (typeof args !== 'string') return 'args must be a text'
   if (!Number.isSafeInteger(fence)) return 'fence must be a whole number'
@@ -162,7 +162,24 @@ function taskOf(text: unknown, problem: string | undefined): RunTask | string {
     if (!Number.isFinite(value) || value < 0) return `${name} must be a number from 0 up`
   }
   if (tag !== undefined && (typeof tag !== 'object' || tag === null)) return 'tag must be an object'
+  for (const [name, value] of Object.entries({ command, template, cwd, shell })) {
+    if (value !== undefined && value !== null && typeof value !== 'string') {
+      return `${name} must be a text`
+    }
+  }
+  if (!isEnvironment(env)) return 'env must be an object of names of variables and texts'
   return given as RunTask
+}
+
+function isEnvironment(env: unknown): boolean {
+  if (env === undefined || env === null) return true
+  return (
+    typeof env === 'object' &&
+    Object.entries(env).every(
+      ([name, value]) =>
+        /^[A-Za-z_]\w*$/.test(name) && typeof value === 'string' && !value.includes('\0'),
+    )
+  )
 }
 
 function parse(text: unknown): unknown {

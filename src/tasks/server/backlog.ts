@@ -7,6 +7,7 @@ const LOOK = 5
 
 export interface BacklogParts {
   readonly store: Store
+  readonly batches: readonly string[]
   /** Tasks that may wait there. */
   readonly most: number
   isWorking(): boolean
@@ -21,10 +22,10 @@ export class Backlog {
 
   /** Resolves when fewer than `most` tasks wait in the store, with how many fewer; with 0 where no work is done any more. */
   async room(): Promise<number> {
-    const { store, most, isWorking } = this.#parts
+    const { store, batches, most, isWorking } = this.#parts
     while (isWorking()) {
       if (most === Number.POSITIVE_INFINITY) return most
-      const room = most - (await store.counts()).new
+      const room = most - (await store.counts(batches)).new
       if (room > 0) return room
       await sleep(LOOK)
     }

@@ -87,7 +87,7 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
     }
     if (pathname === '/tasks' && method === 'POST') return submit(request, response, searchParams)
     if (pathname === '/progress' && method === 'GET') {
-      return say(response, 200, await server.store.progress(server.attempts))
+      return say(response, 200, await server.store.progress(server.attempts, server.batches))
     }
     const [, id = '', what = ''] = /^\/tasks\/([\w-]{1,100})(?:\/(\w+))?$/.exec(pathname) ?? []
     if (id && what === '' && method === 'GET') return look(response, id, searchParams)
@@ -106,7 +106,8 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
   ): Promise<void> {
     if (server.state !== 'working') return say(response, 503, { error: 'it takes no new tasks' })
     const tasks: NewTask[] = []
-    for await (const task of readTasks(bounded(request), { kind: 'json' })) {
+    const reading = { kind: 'json', make: server.accept } as const
+    for await (const task of readTasks(bounded(request), reading)) {
       if (tasks.push(task) > MOST_TASKS) {
         return say(response, 413, { error: `more than ${MOST_TASKS} tasks in one POST` })
       }
@@ -165,6 +166,7 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
             ? task.csvpath
             : undefined
     if (path === undefined) return say(response, 404, { error: 'stdout, stderr or csv' })
+    if (path === null && task.captured && what !== 'csv') return void response.end()
     if (path === null) return say(response, 404, { error: `nothing of its ${what} was kept` })
     response.setHeader('content-type', 'application/octet-stream')
     await pipeline(createReadStream(path), response)

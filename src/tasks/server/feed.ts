@@ -36,6 +36,7 @@ export class Feed {
   /** The writer, who waits until so many are held. */
   #awaited: { readonly count: number; readonly wake: () => void } | undefined
   #isRead = false
+  #isWhole = false
 
   constructor(parts: FeedParts) {
     this.#parts = parts
@@ -44,6 +45,11 @@ export class Feed {
     this.done = this.#run()
     // Who waits for it hears of it; until then it is no unhandled rejection.
     this.done.catch(() => {})
+  }
+
+  /** Whether the source was read to its end. */
+  get isWhole(): boolean {
+    return this.#isWhole
   }
 
   /** Reads no further. What was read is handed in. */
@@ -71,6 +77,7 @@ export class Feed {
       }
       // A source that gives nothing any more, and never ends, is not waited for.
       if (this.#isStopped) watch(tasks.return?.(), () => undefined)
+      this.#isWhole = !this.#isStopped
     } catch (error) {
       failure = asError(error)
     }

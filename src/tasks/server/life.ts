@@ -7,10 +7,13 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { describe } from '../../errors.ts'
 import { every, type Timer } from '../../time.ts'
+import type { Serving } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
 
 export interface LifeParts {
   readonly store: Store
+  /** What it works off. */
+  readonly serving?: Serving
   /** Milliseconds of silence after which a server is dead. */
   readonly lease: number
   /** It was taken for dead: what it held is somebody else's, and it is a new one now. */
@@ -50,8 +53,8 @@ export class Life {
 
   /** @param renamed called at once, before anything can be claimed by the new name */
   async #join(renamed: () => void): Promise<void> {
-    const { store } = this.#parts
-    this.#id = await store.join(this.host, processId())
+    const { store, serving } = this.#parts
+    this.#id = await store.join(this.host, processId(), serving)
     renamed()
     await this.#recover()
   }

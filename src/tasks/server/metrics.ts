@@ -20,7 +20,7 @@ const TASK_METRICS = {
     'outcome',
     'Outcomes that this server has kept; refused: that came too late',
   ],
-  manyhost_tasks: ['gauge', 'state', 'Tasks of the store by state'],
+  manyhost_tasks: ['gauge', 'state', 'Tasks that this server works off, by state'],
   manyhost_tasks_held: ['gauge', '', 'Tasks that this server has claimed and that have no outcome'],
 } as const satisfies Record<string, Figure>
 

@@ -32,6 +32,11 @@ function anObject<T extends object>(what: string) {
   )
 }
 
+const shellPath = text(
+  'an absolute path',
+  (value) => value.startsWith('/') && !value.includes('\0'),
+)
+
 const path = text('a path', (value) => value !== '' && !value.includes('\0'))
 
 /** Where runners live unless somebody says otherwise. */
@@ -42,8 +47,10 @@ export const TASK_PRIORITY = -10
 
 /** How tasks are run; what of it belongs to the runner has the runner's own range. */
 const RUN_RULES = {
+  /** What is stored with each task of the source; a task that was stored by somebody else has its own. */
   template: RUNNER_RULES.template,
   cwd: path,
+  shell: shellPath,
   env: RUNNER_RULES.env,
   /** No attempt runs longer, whatever the task says. */
   taskTimeout: milliseconds(0, 'unlimited'),
@@ -126,7 +133,7 @@ export const SERVE_RULES = {
   ),
   /** Goes on when nothing is left. */
   forever: flag(false),
-  /** Works off what the store has left; there is no source. */
+  /** Works off what earlier runs have left of this folder, and what was handed in there; there is no source. */
   restart: flag(false),
   /** Tasks of the source that may wait in the store; it is read no further until there are fewer. */
   backlog: whole(1, 10_000, { unlimited: true }),
@@ -217,6 +224,9 @@ export const SUBMIT_RULES = {
     typeof value === 'number' && value > 0 ? value : undefined,
   ),
   template: RUN_RULES.template,
+  cwd: RUN_RULES.cwd,
+  shell: RUN_RULES.shell,
+  env: RUN_RULES.env,
   /** Tasks that are handed in together. */
   bundleSize: whole(1, 1_000),
   /** What is fewer than a bundle is handed in after so long. */

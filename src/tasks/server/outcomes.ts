@@ -9,6 +9,8 @@ import type { Ended } from './result.ts'
 export interface OutcomeParts {
   readonly store: Store
   readonly size: number
+  /** How often a task is tried in all. */
+  readonly attempts: number
   /** Milliseconds. */
   readonly wait: number
   /** Tasks whose outcomes are not kept yet: when all of them wait here, there is nothing to wait for. */
@@ -92,10 +94,11 @@ export class Outcomes {
   }
 
   async #keep(part: readonly Ended[]): Promise<void> {
-    const { store, kept, problem } = this.#parts
+    const { store, attempts, kept, problem } = this.#parts
     for (let tries = 0; ; tries++) {
       try {
-        const { refused } = await store.complete(part.map(({ outcome }) => outcome))
+        const outcomes = part.map(({ outcome }) => outcome)
+        const { refused } = await store.complete(outcomes, attempts)
         await kept(part, new Map(refused.map(({ id, why }) => [id, why])))
         return
       } catch (error) {

@@ -31,6 +31,8 @@ export interface OutputPaths {
   readonly outpath?: string
   readonly errpath?: string
   readonly csvpath?: string
+  /** It was kept, whatever there was of it: a task that wrote nothing has no file. */
+  readonly captured?: boolean
 }
 
 export interface OutputsParts {
@@ -127,7 +129,8 @@ export class Outputs {
     if (message !== undefined && this.keeps(task)) {
       await this.#keep(task, 'stderr', Buffer.from(`manyhost: ${message}\n`))
     }
-    const paths: { outpath?: string; errpath?: string; csvpath?: string } = {}
+    const paths: { -readonly [Name in keyof OutputPaths]: OutputPaths[Name] } = {}
+    if (this.keeps(task)) paths.captured = true
     for (const stream of ['stdout', 'stderr', 'csv'] as const) {
       const key = `${task.id}.${stream}`
       const rest = this.#lines.get(key)

@@ -24,7 +24,7 @@ export class Prospect {
     })
   }
 
-  /** Of the whole store. */
+  /** Of all that the server works off. */
   get progress(): Progress | undefined {
     return this.#progress
   }
@@ -38,7 +38,8 @@ export class Prospect {
     if (this.#isAsking) return
     this.#isAsking = true
     try {
-      this.#progress = await this.#server.store.progress(this.#server.attempts)
+      const { store, attempts, batches } = this.#server
+      this.#progress = await store.progress(attempts, batches)
     } catch {
       // What is wrong with the store is told by who needs it.
     } finally {

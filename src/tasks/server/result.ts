@@ -68,6 +68,12 @@ export function eventOf(result: TaskResult): TaskEvent {
   return { task: id, attempt, group, outcome, exitStatus, duration, at: wallClock() }
 }
 
+/** A task that somebody cancelled. */
+export function cancelledResult(task: Task): TaskResult {
+  const completionTime = task.completionTime ?? wallClock()
+  return { ...task, exitStatus: -1, completionTime, willRetry: false, message: 'it was cancelled' }
+}
+
 export function resultOf(
   task: Task,
   outcome: TaskOutcome,
@@ -109,6 +115,13 @@ export function resultOf(
     tag: task.tag,
     request: task.request,
     fence: task.fence,
+    batch: task.batch,
+    cwd: task.cwd,
+    template: task.template,
+    shell: task.shell,
+    env: task.env,
+    attempts: task.attempts,
+    captured: outcome.captured ?? false,
     willRetry,
   }
   return message === undefined ? result : { ...result, message }

@@ -1,12 +1,14 @@
 /** A server from its source to its last outcome: what it opens it closes, whatever becomes of it. */
 
 import { randomBytes } from 'node:crypto'
-import { appendFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
 import { sleep } from '../../time.ts'
+import { acceptor } from '../accept.ts'
 import { readTasks, type TaskSource } from '../source.ts'
+import type { Left } from '../store/batches.ts'
 import type { Progress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import { defaultStore, openStore } from '../store/open.ts'
@@ -14,12 +16,13 @@ import type { Store } from '../store/store.ts'
 import { Backlog } from './backlog.ts'
 import { Books } from './books.ts'
 import { type Door, openDoor } from './door.ts'
+import { appendFailures } from './failures.ts'
 import { Feed } from './feed.ts'
 import { taskMetrics } from './metrics.ts'
 import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
 import { Prospect, runnersWanted } from './prospect.ts'
 import { Reader } from './reader.ts'
-import { eventOf, type TaskCounts, type TaskResult } from './result.ts'
+import { eventOf, outcomeOf, type TaskCounts, type TaskResult } from './result.ts'
 import { runnerService } from './runners.ts'
 import { TaskServer } from './server.ts'
 
@@ -28,6 +31,17 @@ const AGAIN = 500
 
 /** Rows of an in-memory store that are over, before they are thrown away. */
 const MOST_OVER = 5_000
+
+/** What a run leaves in the store. */
+export interface Remaining {
+  /** Id of its batch: the `submit_id` of what came from its source. */
+  readonly batch: string
+  /** Tasks of its batch without a final outcome. */
+  readonly waiting: number
+  /** Whether its source was read to the end; else the first `lines` lines were. */
+  readonly isSourceWhole: boolean
+  readonly lines: number
+}
 
 export interface RunParts {
   readonly source: TaskSource | undefined
@@ -52,6 +66,11 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   #wish: 'drain' | 'stop' | undefined
   #prospect: Prospect | undefined
   #over = 0
+  /** Marks the tasks of its source, and those that it took over. */
+  readonly #batch = randomBytes(8).toString('hex')
+  #remaining: Remaining | undefined
+  #lines = 0
+  #feed: Feed | undefined
 
   constructor(parts: RunParts) {
     this.#parts = parts
@@ -112,9 +131,26 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     )
   }
 
-  /** Of the whole store, at most half a second old. */
+  /** Of all that it works off, at most half a second old. */
   get progress(): Progress | undefined {
     return this.#prospect?.progress
+  }
+
+  /** What it leaves in the store; known when it has ended. */
+  get remaining(): Remaining | undefined {
+    return this.#remaining
+  }
+
+  /** What other runs have left, and nobody works off; with `restart` also what living ones work off in its folder. */
+  async leftBeside(): Promise<readonly Left[]> {
+    await this.ready
+    const { store, batches } = this.#server as TaskServer
+    const left = await store.leftBeside(this.#batch)
+    const { restart, cwd } = this.#parts.settings
+    const folder = resolve(cwd ?? '.')
+    return left.filter(({ isSubmitted, isAlive, cwd: own }) =>
+      isAlive ? restart && own === folder : !isSubmitted || !batches.includes(''),
+    )
   }
 
   /** Where it listens, with `listen`. */
@@ -149,7 +185,8 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     try {
       const server = await this.#begin()
       isReady()
-      const feed = this.#feed(server)
+      const feed = this.#feedOf(server)
+      this.#feed = feed
       let failure: unknown
       try {
         await server.done
@@ -184,7 +221,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       session.on('error', (error) => this.#problem(describe(error)))
       this.#closers.push(() => session.close({ timeout: 5_000 }))
     }
-    const { template, cwd, env, taskTimeout, signalWait, monitor } = settings
+    const { cwd, env, taskTimeout, signalWait, monitor } = settings
     const capture = settings.capture || settings.onOutput !== undefined
     const runners = virtualUrl(url).href
     const known = (): boolean => session.clusters.some((one) => one.url === runners)
@@ -202,6 +239,14 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
         session,
         store,
         settings: { ...settings, url },
+        // Who goes on for ever, or listens, or has no source of its own, is there for others.
+        serving: {
+          batch: this.#batch,
+          isOpen:
+            settings.forever ||
+            settings.listen !== undefined ||
+            (this.#parts.source === undefined && !settings.restart),
+        },
         open,
         ended: (results) => {
           for (const result of results) session.tellTask(() => eventOf(result))
@@ -210,7 +255,8 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       },
       new Books(settings.places),
       {
-        template,
+        // Each task has its own.
+        template: '{}',
         // A task that wants its output kept says so by its tag: only the server knows.
         capture: capture || store.name !== ':memory:',
         ...(cwd !== undefined && { cwd }),
@@ -224,6 +270,8 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       token,
     )
     this.#server = server
+    // Done after the server has given back what it held.
+    this.#closers.push(() => this.#lookWhatRemains(store))
     this.#closers.push(() => server.close())
     // Those of a session that somebody else has, and that may serve requests alone, wait for the first need.
     if (isOwn) open()
@@ -259,20 +307,36 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     return opened
   }
 
-  #feed(server: TaskServer): Feed | undefined {
+  async #lookWhatRemains(store: Store): Promise<void> {
+    const groups = await store.groups((this.#server as TaskServer).attempts, [this.#batch])
+    const waiting = groups.reduce((sum, { remaining }) => sum + remaining, 0)
+    const isSourceWhole = this.#feed?.isWhole ?? true
+    this.#remaining = { batch: this.#batch, waiting, isSourceWhole, lines: this.#lines }
+  }
+
+  #feedOf(server: TaskServer): Feed | undefined {
     const { source, settings } = this.#parts
     if (source === undefined) {
       server.sourceEnded()
       return undefined
     }
-    const submitId = randomBytes(8).toString('hex')
+    const submitId = this.#batch
+    const { template, shell, env } = settings
+    const cwd = resolve(settings.cwd ?? '.')
     const backlog = new Backlog({
       store: server.store,
+      batches: server.batches,
       most: settings.backlog,
       isWorking: () => server.state === 'working',
     })
     const feed = new Feed({
-      tasks: readTasks(source, sourceOptions({ ...settings, taskTimeout: undefined })),
+      tasks: readTasks(source, {
+        ...sourceOptions({ ...settings, taskTimeout: undefined }),
+        make: acceptor({ template, cwd, shell, env, batch: this.#batch }),
+        onLine: (line) => {
+          this.#lines = line
+        },
+      }),
       add: async (tasks) => {
         await this.#add(server, tasks, submitId)
         server.fed(tasks.length)
@@ -305,11 +369,12 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   }
 
   async #ended(results: readonly TaskResult[], store: Store): Promise<void> {
-    const { redirectFailures } = this.#parts.settings
-    const failed = results.filter(({ exitStatus, willRetry }) => exitStatus !== 0 && !willRetry)
+    const { redirectFailures, kind, template } = this.#parts.settings
+    const failed = results.filter((one) => outcomeOf(one) === 'failed')
     if (redirectFailures !== undefined && failed.length > 0) {
       try {
-        await appendFile(redirectFailures, failed.map(({ args }) => `${args}\n`).join(''))
+        const other = await appendFailures(redirectFailures, failed, { kind, template })
+        if (other !== undefined) this.#problem(other)
       } catch (error) {
         this.#problem(`failures: ${describe(error)}`)
       }

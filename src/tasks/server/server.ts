@@ -2,16 +2,21 @@
  * Works off a store of tasks: claims them, hands them to who carries them, and keeps what became of each. It knows tasks in
  * their thousands at most, however many there are.
  */
+
+import { resolve } from 'node:path'
 import type { Client } from '../../client.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { virtualUrl } from '../../registry.ts'
 import type { Session } from '../../session.ts'
 import { every, sleep } from '../../time.ts'
+import { acceptor } from '../accept.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'
+import type { Serving } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import type { Books } from './books.ts'
+import { Cancellations } from './cancellations.ts'
 import type { Carrier, Desk } from './carrier.ts'
 import { Claiming } from './claiming.ts'
 import { Held } from './held.ts'
@@ -29,6 +34,8 @@ export interface ServerParts {
   readonly session: Session
   readonly store: Store
   readonly settings: ServeSettings
+  /** What is its own; open: it also runs what is handed in for whoever serves the store. */
+  readonly serving: Serving
   /** Sees to it that there is a service for shell tasks. */
   open(): void
   /** Hears of each outcome. Nothing more is claimed while its promise is open. */
@@ -42,6 +49,10 @@ export class TaskServer implements Desk {
   readonly done: Promise<void>
   readonly store: Store
   readonly shell: Shell
+  /** Its own batch, and, where it is open, that of all tasks that have none. */
+  readonly batches: readonly string[]
+  /** Makes of a task that is handed in through this server what is stored of it. */
+  readonly accept: (task: NewTask) => NewTask | Promise<NewTask>
   readonly #settings: ServeSettings
   readonly #parts: ServerParts
   readonly #client: Client
@@ -52,6 +63,7 @@ export class TaskServer implements Desk {
   readonly #watch: Watch
   readonly #claiming: Claiming
   readonly #tally: Tally
+  readonly #cancellations: Cancellations
   #life: Life | undefined
   #state: State = 'working'
   #isSourceOpen = true
@@ -72,8 +84,10 @@ export class TaskServer implements Desk {
     bundle: ConstructorParameters<typeof Shell>[0]['bundle'],
     token: string | undefined,
   ) {
-    const { session, store, settings } = parts
+    const { session, store, settings, serving } = parts
     this.#parts = parts
+    this.batches = serving.isOpen ? [serving.batch, ''] : [serving.batch]
+    this.accept = acceptor({ template: settings.template, shell: settings.shell })
     this.#settings = settings
     this.store = store
     this.#client = session.client()
@@ -102,6 +116,7 @@ export class TaskServer implements Desk {
     this.#outcomes = new Outcomes({
       store,
       size: settings.bundleSize,
+      attempts: this.attempts,
       wait: settings.bundleWait,
       running: () => this.#held.runningCount,
       outputs: this.#outputs,
@@ -122,6 +137,8 @@ export class TaskServer implements Desk {
       this,
     )
     this.#tally = new Tally(this.attempts)
+    const self = () => ({ id: this.id, host: this.#life?.host ?? '' })
+    this.#cancellations = new Cancellations({ store, serving, batches: this.batches, self })
     this.#claiming = new Claiming({
       store,
       bundleSize: settings.bundleSize,
@@ -131,7 +148,7 @@ export class TaskServer implements Desk {
     this.#watch = new Watch({
       store,
       held: this.#held,
-      self: () => ({ id: this.id, host: this.#life?.host ?? '' }),
+      self,
       problem: (message) => this.problem(message),
     })
     const offInstance = session.on('instance', ({ service, instance, state }) => {
@@ -151,15 +168,22 @@ export class TaskServer implements Desk {
   /** Joins the store, and begins. */
   async start(): Promise<void> {
     const { poll, evictAfter } = this.#settings
-    this.#life = await Life.begin({
+    const { serving } = this.#parts
+    const life = await Life.begin({
       store: this.store,
+      serving,
       lease: evictAfter,
       evicted: () => this.#evicted(),
-      recovered: (tasks) =>
-        this.problem(`${tasks} tasks of servers that are gone are in the queue again`),
+      recovered: (tasks) => {
+        this.problem(`${tasks} tasks of servers that are gone are in the queue again`)
+        if (this.#life) this.#adopt().catch((error) => this.problem(describe(error)))
+      },
       problem: (message) => this.problem(message),
     })
+    await this.#adopt()
+    this.#life = life
     const timer = every(poll, () => {
+      this.#cancellations.mayBe = true
       this.#wake()
       void this.#watch.lookAfter()
     })
@@ -169,6 +193,15 @@ export class TaskServer implements Desk {
       this.store.onAdded(() => this.#wake()),
     )
     this.#wake()
+  }
+
+  /** Takes over what others have left of this folder, where that is asked for. */
+  async #adopt(): Promise<void> {
+    const { restart, cwd } = this.#settings
+    if (!restart) return
+    const { batch } = this.#parts.serving
+    const { attempts, store } = this
+    await store.adopt({ batch, cwd: resolve(cwd ?? '.'), attempts })
   }
 
   /** Id in the store. */
@@ -226,7 +259,11 @@ export class TaskServer implements Desk {
   /** Cancels tasks, running ones too. Answers how many. */
   async cancel(filter: TaskFilter): Promise<number> {
     const count = await this.store.cancel(filter)
-    if (count > 0) await this.#watch.lookAfter(0)
+    if (count > 0) {
+      await this.#watch.lookAfter(0)
+      this.#cancellations.mayBe = true
+      this.#wake()
+    }
     return count
   }
 
@@ -303,6 +340,7 @@ export class TaskServer implements Desk {
       do {
         this.#again = false
         await this.#giveBack()
+        if (this.#cancellations.mayBe) await this.#tellCancelled()
         if (this.#state === 'working') this.#held.deliver()
         else this.#held.giveBack(this.#held.clearWaiting())
         if (this.#state === 'working' && (await this.#claim())) this.#again = true
@@ -327,13 +365,14 @@ export class TaskServer implements Desk {
     if (asks.length === 0) return false
     await this.#listener
     this.#listener = undefined
-    const { id: server, attempts } = this
+    const { id: server, attempts, batches } = this
     const { eager } = this.#settings
     let count = 0
     for (const ask of asks) {
-      const tasks = await this.#claiming.claim({ ...ask, server, attempts, eager })
+      const tasks = await this.#claiming.claim({ ...ask, server, attempts, eager, batches })
       const takers = new Set<Carrier>()
-      for (const task of tasks) {
+      for (const claimed of tasks) {
+        const task = this.#asStored(claimed)
         const carrier = this.#routes.to(task)
         this.#held.wait(task, carrier)
         takers.add(carrier)
@@ -344,16 +383,50 @@ export class TaskServer implements Desk {
     return count > 0
   }
 
+  /**
+   * Tasks of an older version were stored without their template: what `restart` is given is for these. All others have what
+   * they were stored with.
+   */
+  #asStored(task: Task): Task {
+    const { restart, template } = this.#settings
+    const { cwd, request, command } = task
+    const isKnown = cwd !== null || request !== null || command !== null || task.template !== null
+    return restart && template !== '{}' && !isKnown ? { ...task, template } : task
+  }
+
   async #giveBack(): Promise<void> {
     const tasks = this.#held.returned()
     if (tasks.length === 0) return
-    await this.store.release(tasks)
+    const count = await this.store.release(tasks)
     this.#held.released(tasks)
+    if (count === tasks.length) return
+    const cancelled = await this.#cancellations.among(tasks)
+    if (cancelled.length > 0) await this.#tell(this.#tally.cancelled(cancelled))
+  }
+
+  /** What was cancelled while nobody had claimed it. Answers whether there was something. */
+  async #tellCancelled(): Promise<boolean> {
+    let isSome = false
+    for await (const tasks of this.#cancellations.untold()) {
+      await this.#tell(this.#tally.cancelled(tasks))
+      isSome = true
+    }
+    return isSome
+  }
+
+  async #tell(results: readonly TaskResult[]): Promise<void> {
+    await this.#listener
+    this.#listener = this.#parts.ended(results)
   }
 
   async #kept(all: readonly Ended[], refused: ReadonlyMap<string, string>): Promise<void> {
     for (const { task } of all) this.#held.forget(task.id, task.fence)
-    const results = this.#tally.ended(all, refused)
+    const late = all.filter(({ task }) => refused.get(task.id) === 'evicted')
+    const cancelled =
+      late.length > 0 ? await this.#cancellations.among(late.map(({ task }) => task)) : []
+    const ids = new Set(cancelled.map(({ id }) => id))
+    const rest = ids.size > 0 ? all.filter(({ task }) => !ids.has(task.id)) : all
+    const results = [...this.#tally.ended(rest, refused), ...this.#tally.cancelled(cancelled)]
     this.#wake()
     this.#listener = this.#parts.ended(results)
   }
@@ -368,9 +441,12 @@ export class TaskServer implements Desk {
   async #checkEnd(): Promise<void> {
     if (this.#state === 'ended' || this.#again) return
     if (this.#held.size > 0) return
-    if (this.#state === 'draining') return this.#end()
+    if (this.#state === 'draining') {
+      await this.#tellCancelled()
+      return this.#end()
+    }
     if (!this.#claiming.isDry) return
-    const turn = await this.store.turn(this.attempts)
+    const turn = await this.store.turn(this.attempts, this.batches)
     const isLast = !this.#settings.forever && !this.#isSourceOpen
     if (turn.is === 'blocked') {
       if (isLast) return this.failed(new ManyhostError('MANYHOST_GROUP_FAILED', heldBack(turn)))
@@ -379,7 +455,9 @@ export class TaskServer implements Desk {
       return
     }
     this.#blocked = -1
-    if (isLast && turn.is === 'done' && !this.#again && this.#held.size === 0) this.#end()
+    if (!isLast || turn.is !== 'done') return
+    if (await this.#tellCancelled()) return this.#wake()
+    if (!this.#again && this.#held.size === 0) this.#end()
   }
 
   #end(): void {

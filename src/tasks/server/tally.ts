@@ -1,5 +1,13 @@
 /** Counts what became of tasks. */
-import { type Ended, outcomeOf, resultOf, type TaskCounts, type TaskResult } from './result.ts'
+import type { Task } from '../task.ts'
+import {
+  cancelledResult,
+  type Ended,
+  outcomeOf,
+  resultOf,
+  type TaskCounts,
+  type TaskResult,
+} from './result.ts'
 
 export class Tally {
   readonly #counts = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
@@ -16,6 +24,12 @@ export class Tally {
 
   submitted(count: number): void {
     this.#counts.submitted += count
+  }
+
+  /** Somebody cancelled these. Answers their results. */
+  cancelled(tasks: readonly Task[]): TaskResult[] {
+    this.#counts.cancelled += tasks.length
+    return tasks.map(cancelledResult)
   }
 
   /** Answers the results of those that were not refused. */

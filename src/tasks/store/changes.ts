@@ -1,5 +1,5 @@
 /** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
-import { sql, type UpdateObject } from 'kysely'
+import { type RawBuilder, sql, type UpdateObject } from 'kysely'
 import { dict } from '../../dict.ts'
 import { ManyhostError } from '../../errors.ts'
 import { wallClock } from '../../time.ts'
@@ -25,7 +25,8 @@ const UNCLAIMED = {
   schedule_time: null,
   client_id: null,
   client_host: null,
-  command: null,
+  // What a template made when the task was accepted stays.
+  command: sql<string | null>`CASE WHEN template IS NULL THEN NULL ELSE command END`,
   start_time: null,
   completion_time: null,
   exit_status: null,
@@ -36,6 +37,8 @@ const UNCLAIMED = {
   memory_max: null,
   waited: null,
   duration: null,
+  attempts: null,
+  captured: null,
 } as const satisfies Changed
 
 /** All claims of a client or a server: back to the queue. */
@@ -81,15 +84,20 @@ export async function revert(ground: Ground, filter: TaskFilter, order: Order): 
     ['scheduled', 'succeeded', 'failed', 'cancelled'],
     UNCLAIMED,
     order,
-    true,
+    { isClaimable: true },
   )
   if (reverted > 0) ground.added()
   return reverted
 }
 
 export function cancel(ground: Ground, filter: TaskFilter, order: Order): Promise<number> {
-  const cancelled = { exit_status: -1, completion_time: wallClock() }
-  return each(ground, filter, ['new', 'scheduled'], cancelled, order)
+  const cancelled = {
+    exit_status: -1,
+    completion_time: wallClock(),
+    // Of what nobody runs, a server is to tell: see `noteCancelled`.
+    server_id: sql<string | null>`CASE WHEN completion_time IS NULL THEN server_id ELSE NULL END`,
+  }
+  return each(ground, filter, ['new', 'scheduled', 'failed'], cancelled, order, { also: UNENDED })
 }
 
 export function remove(ground: Ground, filter: TaskFilter, order: Order): Promise<number> {
@@ -119,6 +127,8 @@ export async function update(
   const { tag = {}, removeTags = [] } = changes
   const fields: Record<string, unknown> = {}
   for (const name of FIELDS) if (changes[name] !== undefined) fields[name] = changes[name]
+  // Its template is to be filled in anew.
+  if (changes.args !== undefined) fields.command = null
   for (const name of Object.keys(changes)) {
     if (![...FIELDS, 'tag', 'removeTags'].includes(name)) {
       throw refused(`no field '${name}' to change; there are ${FIELDS.join(', ')}, and tags`)
@@ -138,7 +148,7 @@ export async function update(
   }
   const isMoved = changes.group !== undefined
   const change = isTagged ? retag : (fields as Changed)
-  const changed = await each(ground, filter, undefined, change, order, isMoved)
+  const changed = await each(ground, filter, undefined, change, order, { isClaimable: isMoved })
   if (isMoved && changed > 0) ground.added()
   return changed
 }
@@ -153,6 +163,16 @@ function numbers({ group, cores, memory, timeout }: Changes): Record<string, num
 type Change = Changed | 'delete' | ((task: Task) => Changed)
 type Chosen = Pick<Kept, 'seq'> & Partial<Kept>
 
+/** Has no outcome, or one that its server will not leave at that. */
+const UNENDED = sql<boolean>`(task.state <> 'failed' OR task.attempt < task.attempts)`
+
+interface Special {
+  /** Tasks can be claimed by it. @default false */
+  readonly isClaimable?: boolean
+  /** What must hold beside the filter. */
+  readonly also?: RawBuilder<boolean> | undefined
+}
+
 /** Page by page, each in a transaction of its own, so that nobody waits long; the state is asked again when it changes. */
 async function each(
   ground: Ground,
@@ -160,10 +180,10 @@ async function each(
   states: readonly TaskState[] | undefined,
   change: Change,
   { sort, isDescending = false, limit = Number.POSITIVE_INFINITY }: Order,
-  isClaimable = false,
+  { isClaimable = false, also }: Special = {},
 ): Promise<number> {
   const { engine, db } = ground
-  const read = wanted(filter)
+  const read = { ...wanted(filter), also }
   checkAmounts('changes', { limit })
   const column = sortColumn('changes', sort)
   const fit = states
@@ -191,7 +211,7 @@ async function each(
       const chosen = inOrder(rows, among)
         .filter(({ task }) => !fit.matches || (task && fit.matches(task)))
         .slice(0, limit - count)
-      const changed = await apply(ground, statements, chosen, change, states && fit.states)
+      const changed = await apply(ground, statements, chosen, change, states && fit.states, also)
       if (isClaimable && chosen.length > 0) await engine.wake(statements)
       return { found: rows, changed }
     })
@@ -216,6 +236,7 @@ async function apply(
   chosen: readonly Chosen[],
   change: Change,
   states: ReadonlySet<TaskState> | undefined,
+  also: RawBuilder<boolean> | undefined,
 ): Promise<number> {
   if (chosen.length === 0) return 0
   if (typeof change === 'function') {
@@ -232,6 +253,7 @@ async function apply(
   const one = change === 'delete' ? db.deleteFrom('task') : db.updateTable('task').set(change)
   let guarded = (one as ReturnType<typeof db.deleteFrom<'task'>>).where('task.seq', 'in', seqs)
   if (states) guarded = guarded.where('task.state', 'in', [...states])
+  if (also) guarded = guarded.where(also)
   return statements.run(guarded.compile())
 }
 

@@ -23,7 +23,33 @@ export function taskProblem(task: NewTask): string | undefined {
   if (group !== undefined && !(Number.isSafeInteger(group) && Math.abs(group) < 2 ** 31)) {
     return `group must be a whole number of 32 bits, got ${show(group)}`
   }
-  return textProblem('args', args, LONGEST_ARGS) ?? requestProblem(request) ?? tagsProblem(tag)
+  return (
+    textProblem('args', args, LONGEST_ARGS) ??
+    requestProblem(request) ??
+    tagsProblem(tag) ??
+    waysProblem(task)
+  )
+}
+
+/** Where and how it is run. */
+function waysProblem({ command, template, cwd, shell, env, batch }: NewTask): string | undefined {
+  const texts = { command, template, cwd, shell, batch }
+  for (const [name, value] of Object.entries(texts)) {
+    if (value === undefined || value === null) continue
+    const problem = textProblem(name, value, LONGEST_ARGS)
+    if (problem) return problem
+    if ((name === 'cwd' || name === 'shell') && !value.startsWith('/')) {
+      return `${name} must be an absolute path, got ${show(value)}`
+    }
+  }
+  if (env === undefined || env === null) return undefined
+  if (typeof env !== 'object') return `env must be an object of texts, got ${show(env)}`
+  for (const [name, value] of Object.entries(env)) {
+    if (!/^[A-Za-z_]\w*$/.test(name)) return `env: ${show(name)} is no name of a variable`
+    const problem = textProblem(`env: ${name}`, value, LONGEST_ARGS)
+    if (problem) return problem
+  }
+  return undefined
 }
 
 /** Every problem of text that a column or an argument vector cannot hold. */

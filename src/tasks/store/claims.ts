@@ -26,6 +26,8 @@ export interface ClaimOptions {
   readonly group?: number
   /** Of this kind alone, wherever they stand among others. @default both kinds, in one order */
   readonly kind?: TaskKind
+  /** Of these batches alone, which are one queue; `''` is that of the tasks that have none. @default all */
+  readonly batches?: readonly string[]
 }
 
 /** What one claim can be named by. */
@@ -35,7 +37,7 @@ export interface Claim {
 }
 
 export async function claim(ground: Ground, options: ClaimOptions): Promise<Task[]> {
-  const { limit = 1, server, attempts = 1, eager = false, kind } = options
+  const { limit = 1, server, attempts = 1, eager = false, kind, batches } = options
   if (!(Number.isSafeInteger(limit) && limit >= 1)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
@@ -58,10 +60,7 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
         `the server ${server} has not joined the store, or another one took its tasks over`,
       )
     }
-    const counted =
-      options.group !== undefined && attempts === 1
-        ? []
-        : await statements.all<Counted>(hot.counted)
+    const counted = await statements.all<Counted>(hot.counted(batches))
     let { group } = options
     if (group === undefined) {
       const turn = turnOf(groupsOf(counted, attempts))
@@ -70,16 +69,16 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
     }
     const at = wallClock()
     const mark = { server, host: alive.host, at }
-    const levels = counted.filter(
-      (one) => one.group === group && one.state === 'failed' && one.attempt < attempts && one.n > 0,
-    )
+    const own = counted.filter((one) => one.group === group && one.n > 0)
+    const levels = own.filter((one) => one.state === 'failed' && one.attempt < attempts)
+    const news = own.filter((one) => one.state === 'new').map(({ batch }) => batch)
     const failed = (): Promise<Task[]> =>
-      retry(ground, statements, { group, kinds, limit: limit - claimed.length }, levels, mark)
+      retry(ground, statements, { kinds, limit: limit - claimed.length }, levels, mark)
     const claimed: Task[] = []
     if (eager) claimed.push(...(await failed()))
     if (claimed.length < limit) {
-      const wanted = { group, kinds, limit: limit - claimed.length }
-      claimed.push(...(await fresh(ground, statements, wanted, mark)))
+      const wanted = { kinds, limit: limit - claimed.length }
+      claimed.push(...(await fresh(ground, statements, { ...wanted, group, batches: news }, mark)))
     }
     if (!eager && claimed.length < limit) claimed.push(...(await failed()))
     return claimed
@@ -93,7 +92,6 @@ interface Mark {
 }
 
 interface Wanted {
-  readonly group: number
   readonly kinds: readonly TaskKind[]
   readonly limit: number
 }
@@ -101,11 +99,15 @@ interface Wanted {
 async function fresh(
   { hot }: Ground,
   statements: Statements,
-  { group, kinds, limit }: Wanted,
+  { group, batches, kinds, limit }: Wanted & { group: number; batches: Iterable<string> },
   { server, host, at }: Mark,
 ): Promise<Task[]> {
   const lines: Cells[][] = []
-  for (const kind of kinds) lines.push(await statements.cells(hot.fresh(group, kind, limit)))
+  for (const batch of new Set(batches)) {
+    for (const kind of kinds) {
+      lines.push(await statements.cells(hot.fresh(batch, group, kind, limit)))
+    }
+  }
   const submitted = lines.flat().sort(([a], [b]) => (a as number) - (b as number))
   const found = submitted.slice(0, limit).map(kept)
   if (found.length === 0) return []
@@ -131,14 +133,14 @@ async function fresh(
 async function retry(
   { hot }: Ground,
   statements: Statements,
-  { group, kinds, limit }: Wanted,
+  { kinds, limit }: Wanted,
   levels: readonly Counted[],
   { server, host, at }: Mark,
 ): Promise<Task[]> {
   const found: Kept[] = []
-  for (const { attempt } of levels) {
+  for (const level of levels) {
     for (const kind of kinds) {
-      found.push(...(await statements.cells(hot.failed(group, attempt, kind, limit))).map(kept))
+      found.push(...(await statements.cells(hot.failed(level, kind, limit))).map(kept))
     }
   }
   const ended = ({ task, seq }: Kept): [number, number] => [task.completionTime ?? 0, seq]
@@ -150,6 +152,8 @@ async function retry(
       ...task,
       ...NOTHING_YET,
       id: newId(),
+      // Without a template it is `args`.
+      command: task.template === null ? null : task.command,
       attempt: task.attempt + 1,
       previousId: task.id,
       scheduleTime: at,
@@ -201,18 +205,26 @@ export interface Completed {
   readonly refused: readonly { readonly id: string; readonly why: Refused }[]
 }
 
+/** @param attempts how often their server tries a task in all: until then, one that failed waits for the next */
 export async function complete(
   ground: Ground,
   outcomes: readonly TaskOutcome[],
+  attempts: number | null = null,
 ): Promise<Completed> {
+  if (attempts !== null && !(Number.isSafeInteger(attempts) && attempts >= 1)) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `attempts is a whole number from 1 up, got ${show(attempts)}`,
+    )
+  }
   if (outcomes.length === 0) return { accepted: [], refused: [] }
   for (const one of outcomes) {
     const problem = outcomeProblem(one)
     if (problem) throw invalidTask(problem)
   }
   const accepted = outcomes.map(({ id }) => id)
-  if (await completeAll(ground, outcomes)) return { accepted, refused: [] }
-  return completeHeld(ground, outcomes)
+  if (await completeAll(ground, outcomes, attempts)) return { accepted, refused: [] }
+  return completeHeld(ground, outcomes, attempts)
 }
 
 /**
@@ -222,12 +234,13 @@ export async function complete(
 async function completeAll(
   { engine, hot }: Ground,
   outcomes: readonly TaskOutcome[],
+  attempts: number | null,
 ): Promise<boolean> {
   if (engine.kind !== 'sqlite') return false
   let changed = outcomes.length
   try {
     await engine.transaction(async (statements) => {
-      changed = await statements.run(hot.complete(outcomes.map(cellsOfOutcome)))
+      changed = await statements.run(hot.complete(outcomes.map(cellsOfOutcome(attempts))))
       if (changed < outcomes.length) throw new Error('not all of them are held')
     })
     return true
@@ -238,7 +251,11 @@ async function completeAll(
 }
 
 /** Those that are held; why not, for each of the others. */
-async function completeHeld(ground: Ground, outcomes: readonly TaskOutcome[]): Promise<Completed> {
+async function completeHeld(
+  ground: Ground,
+  outcomes: readonly TaskOutcome[],
+  attempts: number | null,
+): Promise<Completed> {
   const { engine, hot } = ground
   return engine.transaction(async (statements) => {
     const held = await standing(ground, statements, outcomes)
@@ -254,7 +271,9 @@ async function completeHeld(ground: Ground, outcomes: readonly TaskOutcome[]): P
         held.set(one.id, { id: one.id, fence: one.fence, state: 'succeeded' })
       }
     }
-    if (accepted.length > 0) await statements.run(hot.complete(accepted.map(cellsOfOutcome)))
+    if (accepted.length > 0) {
+      await statements.run(hot.complete(accepted.map(cellsOfOutcome(attempts))))
+    }
     const evicted = refused.filter(({ why }) => why === 'evicted').length
     if (evicted > 0) {
       await statements.run(
@@ -288,8 +307,8 @@ function verdict(task: Standing | undefined, fence: number): Refused | 'held' {
   return state === 'scheduled' ? 'held' : 'repeated'
 }
 
-function cellsOfOutcome(one: TaskOutcome): Cells {
-  return [
+function cellsOfOutcome(attempts: number | null): (one: TaskOutcome) => Cells {
+  return (one) => [
     one.id,
     one.fence,
     one.exitStatus,
@@ -303,6 +322,8 @@ function cellsOfOutcome(one: TaskOutcome): Cells {
     holdable(one.outpath),
     holdable(one.errpath),
     holdable(one.csvpath),
+    attempts,
+    one.captured ? 1 : null,
   ]
 }
 

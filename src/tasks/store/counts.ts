@@ -1,7 +1,7 @@
 /** What the kept counts say: how many of which, and whose turn it is. Pure. */
 import type { CountTable, TaskState } from './tables.ts'
 
-export type Counted = Pick<CountTable, 'group' | 'attempt' | 'state' | 'n'>
+export type Counted = Pick<CountTable, 'batch' | 'group' | 'attempt' | 'state' | 'n'>
 
 export interface Counts extends Readonly<Record<TaskState, number>> {
   /** All rows; each attempt is one. */

@@ -1,5 +1,5 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
-
+import type { RawBuilder } from 'kysely'
 import { dict } from '../../dict.ts'
 import { ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
@@ -41,6 +41,8 @@ export interface Wanted {
   readonly tags: readonly { readonly key: string; readonly value?: string }[]
   /** What the database cannot decide, as regular expressions: they are JavaScript's, on every engine. */
   readonly matches: ((task: Task) => boolean) | undefined
+  /** What no condition can say, in SQL. */
+  readonly also?: RawBuilder<boolean> | undefined
 }
 
 const FORM = /^\s*([a-z_]+)\s*(==|!=|>=|<=|>|<|~|=)\s*(.*?)\s*$/s

@@ -6,7 +6,7 @@
 import type { TaskKind } from '../task.ts'
 import { type Engine, type Query, query, written } from './engine.ts'
 import type { Cells } from './row.ts'
-import { COLUMNS, KINDS, LANE, type Lane, TASK_KIND } from './tables.ts'
+import { COLUMNS, type CountTable, KINDS, TASK_KIND } from './tables.ts'
 
 const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
 
@@ -32,6 +32,12 @@ export const GIVEN = [
   'tag',
   'request',
   'fence',
+  'command',
+  'batch',
+  'cwd',
+  'template',
+  'shell',
+  'env',
 ] as const satisfies readonly (typeof COLUMNS)[number][]
 
 /** What a completion says, in the order of its cells. */
@@ -49,10 +55,14 @@ const OUTCOME = [
   ['outpath', 'TEXT'],
   ['errpath', 'TEXT'],
   ['csvpath', 'TEXT'],
+  ['attempts', 'BIGINT'],
+  ['captured', 'BIGINT'],
 ] as const
 
 /** What an outcome leaves as it was when it does not say it. */
 const KEPT: ReadonlySet<string> = new Set(['client_id', 'client_host', 'command', 'start_time'])
+
+type Level = Pick<CountTable, 'batch' | 'group' | 'attempt'>
 
 export type Hot = ReturnType<typeof hotStatements>
 
@@ -63,13 +73,14 @@ export function hotStatements(kind: Engine['kind']) {
       : 'jsonb_array_elements(CAST(? AS jsonb)) WITH ORDINALITY AS e(value, key)'
   const locked = kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
   const scheduled = scheduledOf(kind)
+  const isAmong = `IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})`
   const text = (sql: string): string => written(kind, sql)
 
   const insert = bySaid((says) => text(insertion(each, says)))
   const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
-    WHERE "group" = ? AND ${LANE} = ? ORDER BY seq LIMIT ?${locked}`)
+    WHERE batch = ? AND "group" = ? AND ${TASK_KIND} = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
   const failed = text(`SELECT ${NAMES.join(', ')} FROM task
-    WHERE "group" = ? AND attempt = ? AND ${TASK_KIND} = ? AND state = 'failed'
+    WHERE batch = ? AND "group" = ? AND attempt = ? AND ${TASK_KIND} = ? AND state = 'failed'
     ORDER BY completion_time, seq LIMIT ?${locked}`)
   const schedule =
     text(`UPDATE task SET schedule_time = ?, server_id = ?, server_host = ?, fence = fence + 1
@@ -82,21 +93,26 @@ export function hotStatements(kind: Engine['kind']) {
     FROM (SELECT ${cell(0, 'TEXT')} AS id, ${cell(1, 'BIGINT')} AS fence FROM ${each}) AS o
     WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
   const standing = text(`SELECT task.id AS id, task.fence AS fence, task.state AS state FROM task
-    WHERE id IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
+    WHERE id ${isAmong}${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
   const alive = text(
     `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
   )
 
-  const counted = query(`SELECT "group", attempt, state, CAST(sum(n) AS BIGINT) AS n FROM task_count
-    GROUP BY "group", attempt, state HAVING sum(n) <> 0 ORDER BY "group", attempt`)
+  const sums = (where: string): string =>
+    `SELECT batch, "group", attempt, state, CAST(sum(n) AS BIGINT) AS n FROM task_count ${where}
+    GROUP BY batch, "group", attempt, state HAVING sum(n) <> 0 ORDER BY "group", attempt, batch`
+  const countedAll = query(sums(''))
+  const countedOf = text(sums(`WHERE batch ${isAmong}`))
 
   return {
-    counted,
+    /** Of some batches; of all without. */
+    counted: (batches?: readonly string[]): Query =>
+      batches ? query(countedOf, JSON.stringify(batches)) : countedAll,
     insert: (rows: readonly Cells[]): Query => query(insert(rows), JSON.stringify(rows)),
-    fresh: (group: number, kind: TaskKind, limit: number): Query =>
-      query(fresh, group, kind satisfies Lane, limit),
-    failed: (group: number, attempt: number, kind: TaskKind, limit: number): Query =>
-      query(failed, group, attempt, kind, limit),
+    fresh: (batch: string, group: number, kind: TaskKind, limit: number): Query =>
+      query(fresh, batch, group, kind, limit),
+    failed: ({ batch, group, attempt }: Level, kind: TaskKind, limit: number): Query =>
+      query(failed, batch, group, attempt, kind, limit),
     schedule: (at: number, server: string, host: string, seqs: readonly number[]): Query =>
       query(schedule, at, server, host, JSON.stringify(seqs)),
     link: (rows: readonly (readonly [seq: number, next: string])[]): Query =>

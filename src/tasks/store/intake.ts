@@ -53,7 +53,7 @@ function* batches(tasks: readonly NewTask[]): Generator<NewTask[]> {
   let text = 0
   for (const task of tasks) {
     batch.push(task)
-    text += task.args.length + (task.request?.body?.length ?? 0)
+    text += task.args.length + (task.command?.length ?? 0) + (task.request?.body?.length ?? 0)
     if (batch.length < MOST_ROWS && text < MOST_TEXT) continue
     yield batch
     batch = []
@@ -89,6 +89,12 @@ function fresh(
     task.tag ? JSON.stringify(task.tag) : '{}',
     task.request ? JSON.stringify(task.request) : null,
     0,
+    task.command ?? null,
+    task.batch ?? '',
+    task.cwd ?? null,
+    task.template ?? null,
+    task.shell ?? null,
+    task.env ? JSON.stringify(task.env) : null,
   ]
 }
 
@@ -101,7 +107,6 @@ export const NOTHING_YET = {
   scheduleTime: null,
   clientId: null,
   clientHost: null,
-  command: null,
   startTime: null,
   completionTime: null,
   exitStatus: null,
@@ -113,4 +118,6 @@ export const NOTHING_YET = {
   duration: null,
   previousId: null,
   nextId: null,
+  attempts: null,
+  captured: false,
 } as const satisfies Partial<Task>

@@ -72,7 +72,7 @@ async function openPostgres(
   if (usesPassword(where, process.env.PGPASSWORD)) keepToOurselves('PGPASSWORD')
   const engine = await PostgresEngine.open(where, options)
   try {
-    await migrate(engine, options.schema)
+    await migrate(engine, options.schema, options.create)
     return new EngineStore(engine, options.schema, options.partitions)
   } catch (error) {
     await engine.close()

@@ -182,6 +182,7 @@ function restricted<T extends SelectQueryBuilder<Tables, 'task', object>>(
   let made: SelectQueryBuilder<Tables, 'task', object> = from
   if (filter.group !== undefined) made = made.where('task.group', '=', filter.group)
   for (const one of [...filter.conditions, ...filter.attempts]) made = made.where(compared(one))
+  if (filter.also) made = made.where(filter.also)
   return made as T
 }
 

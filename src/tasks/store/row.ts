@@ -35,6 +35,7 @@ function camel(name: string): string {
 export function kept(cells: Cells): Kept {
   const tag = cells[30] as string
   const request = cells[31] as string | null
+  const env = cells[37] as string | null
   const task: Task = {
     id: cells[1] as Task['id'],
     group: cells[2] as Task['group'],
@@ -68,15 +69,26 @@ export function kept(cells: Cells): Kept {
     tag: tag === '{}' ? {} : (JSON.parse(tag) as Tags),
     request: request === null ? null : (JSON.parse(request) as TaskRequest),
     fence: cells[32] as Task['fence'],
+    batch: cells[33] as Task['batch'],
+    cwd: cells[34] as Task['cwd'],
+    template: cells[35] as Task['template'],
+    shell: cells[36] as Task['shell'],
+    env: env === null ? null : (JSON.parse(env) as Task['env']),
+    attempts: cells[38] as Task['attempts'],
+    captured: cells[39] === 1,
   }
   return { seq: cells[0] as number, task }
+}
+
+export function cellsAsTasks(rows: readonly Cells[]): Task[] {
+  return rows.map((cells) => kept(cells).task)
 }
 
 /** The cells of these columns. */
 export function cellsOf(task: Task, columns: readonly string[]): Cells {
   return columns.map((column) => {
     const value = task[camel(column) as keyof Task]
-    if (column === 'retried') return value ? 1 : 0
+    if (column === 'retried' || column === 'captured') return value ? 1 : 0
     return value !== null && typeof value === 'object' ? JSON.stringify(value) : value
   })
 }

@@ -9,10 +9,10 @@ import { type Engine, query, type Statements } from './engine.ts'
 import { COLUMNS, KINDS, LANE, TASK_KIND } from './tables.ts'
 
 /** The version of the tables that this program reads and writes. */
-export const VERSION = 2
+export const VERSION = 3
 
 /** What brings a store from version n to n + 1 stands at n. */
-const STEPS: readonly ((kind: Engine['kind']) => string)[] = [tables, lanes]
+const STEPS: readonly ((kind: Engine['kind']) => string)[] = [tables, lanes, batches]
 
 const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
 const REQUIRED: ReadonlySet<string> = new Set([
@@ -37,7 +37,7 @@ const STATE = `CASE
 
 function tables(kind: Engine['kind']): string {
   const isSqlite = kind === 'sqlite'
-  const columns = COLUMNS.slice(1).map(
+  const columns = COLUMNS.slice(1, COLUMNS.indexOf('batch')).map(
     (name) => `"${name}" ${TYPES[KINDS[name]]}${REQUIRED.has(name) ? ' NOT NULL' : ''}`,
   )
   const seq = isSqlite
@@ -64,7 +64,7 @@ CREATE INDEX server_live ON server (heartbeat_at) WHERE ended_at IS NULL;
 CREATE TABLE client (id TEXT PRIMARY KEY, host TEXT NOT NULL, server_id TEXT NOT NULL, server_host TEXT NOT NULL,
   connected_at BIGINT NOT NULL, disconnected_at BIGINT, evicted BIGINT NOT NULL)${keyed};
 CREATE INDEX client_live ON client (server_id, id) WHERE disconnected_at IS NULL;
-${isSqlite ? sqliteTriggers() : postgresTriggers()}
+${isSqlite ? sqliteTags() : postgresTags()}
 `
 }
 
@@ -77,41 +77,84 @@ DROP INDEX task_failed;
 CREATE INDEX task_failed ON task ("group", attempt, (${TASK_KIND}), completion_time, seq) WHERE state = 'failed';`
 }
 
-function sqliteTriggers(): string {
+/**
+ * A task is stored as what will be run, and belongs to the batch that it was handed in with: each batch has a line, failures
+ * and counts of its own. What was cancelled, and no server has told of, is found at once.
+ */
+function batches(kind: Engine['kind']): string {
+  const isSqlite = kind === 'sqlite'
+  const added = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts', 'captured'] as const
+  const columns = added.map((name) => {
+    const rest = name === 'batch' ? " NOT NULL DEFAULT ''" : ''
+    return `ALTER TABLE task ADD COLUMN "${name}" ${TYPES[KINDS[name]]}${rest};`
+  })
+  return `
+${columns.join('\n')}
+ALTER TABLE server ADD COLUMN batch TEXT NOT NULL DEFAULT '';
+ALTER TABLE server ADD COLUMN is_open BIGINT NOT NULL DEFAULT 1;
+DROP INDEX task_failed;
+CREATE INDEX task_failed ON task (batch, "group", attempt, (${TASK_KIND}), completion_time, seq) WHERE state = 'failed';
+CREATE INDEX task_new ON task (batch, "group", (${TASK_KIND}), seq) WHERE state = 'new';
+CREATE INDEX task_cancelled ON task (batch, completion_time, seq) WHERE state = 'cancelled' AND server_id IS NULL;
+${isSqlite ? sqliteCounts() : postgresCounts()}`
+}
+
+function sqliteCounts(): string {
   const count = (row: 'new' | 'old', by: number): string =>
-    `INSERT INTO task_count VALUES (${row}."group", ${row}.attempt, ${row}.state, 0, ${by})
+    `INSERT INTO task_count VALUES (${row}.batch, ${row}."group", ${row}.attempt, ${row}.state, 0, ${by})
       ON CONFLICT DO UPDATE SET n = n + ${by};`
+  return `
+DROP TRIGGER IF EXISTS count_added;
+DROP TRIGGER IF EXISTS count_removed;
+DROP TRIGGER IF EXISTS count_changed;
+ALTER TABLE task_count RENAME TO task_count_before;
+CREATE TABLE task_count (batch TEXT NOT NULL, "group" BIGINT NOT NULL, attempt BIGINT NOT NULL, state TEXT NOT NULL,
+  shard BIGINT NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (batch, "group", attempt, state, shard)) WITHOUT ROWID;
+INSERT INTO task_count SELECT '', "group", attempt, state, shard, n FROM task_count_before;
+DROP TABLE task_count_before;
+CREATE TRIGGER count_added AFTER INSERT ON task BEGIN ${count('new', 1)} END;
+CREATE TRIGGER count_removed AFTER DELETE ON task BEGIN ${count('old', -1)} END;
+CREATE TRIGGER count_changed
+  AFTER UPDATE OF batch, "group", attempt, schedule_time, completion_time, exit_status, retried ON task
+  WHEN new.batch <> old.batch OR new."group" <> old."group" OR new.attempt <> old.attempt OR new.state <> old.state
+  BEGIN ${count('old', -1)} ${count('new', 1)} END;`
+}
+
+function sqliteTags(): string {
   const tags = `INSERT INTO task_tag SELECT key, new.tag -> fullkey, new.seq FROM json_each(new.tag);`
   const untag = `DELETE FROM task_tag WHERE seq = old.seq
     AND (key, value) IN (SELECT key, old.tag -> fullkey FROM json_each(old.tag));`
   return `
-CREATE TRIGGER count_added AFTER INSERT ON task BEGIN ${count('new', 1)} END;
-CREATE TRIGGER count_removed AFTER DELETE ON task BEGIN ${count('old', -1)} END;
-CREATE TRIGGER count_changed
-  AFTER UPDATE OF "group", attempt, schedule_time, completion_time, exit_status, retried ON task
-  WHEN new."group" <> old."group" OR new.attempt <> old.attempt OR new.state <> old.state
-  BEGIN ${count('old', -1)} ${count('new', 1)} END;
 CREATE TRIGGER tag_added AFTER INSERT ON task WHEN new.tag <> '{}' BEGIN ${tags} END;
 CREATE TRIGGER tag_changed AFTER UPDATE OF tag ON task BEGIN ${untag} ${tags} END;
 CREATE TRIGGER tag_removed AFTER DELETE ON task WHEN old.tag <> '{}' BEGIN ${untag} END;`
 }
 
 /** Statement by statement, each connection into counts of its own: servers do not wait for each other. */
-function postgresTriggers(): string {
+function postgresCounts(): string {
   const counting = (name: string, event: string, referencing: string, rows: string): string => `
-CREATE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
-  INSERT INTO task_count SELECT "group", attempt, state, pg_backend_pid() % 1024, sum(d) FROM (${rows}) AS r
-    GROUP BY 1, 2, 3 HAVING sum(d) <> 0 ORDER BY 1, 2, 3
-    ON CONFLICT ("group", attempt, state, shard) DO UPDATE SET n = task_count.n + excluded.n;
+DROP TRIGGER IF EXISTS ${name} ON task;
+CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
+  INSERT INTO task_count (batch, "group", attempt, state, shard, n)
+    SELECT batch, "group", attempt, state, pg_backend_pid() % 1024, sum(d) FROM (${rows}) AS r
+    GROUP BY 1, 2, 3, 4 HAVING sum(d) <> 0 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (batch, "group", attempt, state, shard) DO UPDATE SET n = task_count.n + excluded.n;
   RETURN NULL; END $$;
 CREATE TRIGGER ${name} AFTER ${event} ON task REFERENCING ${referencing}
   FOR EACH STATEMENT EXECUTE FUNCTION ${name}();`
-  const plus = 'SELECT "group", attempt, state, 1 AS d FROM fresh'
-  const minus = 'SELECT "group", attempt, state, -1 AS d FROM gone'
+  const plus = 'SELECT batch, "group", attempt, state, 1 AS d FROM fresh'
+  const minus = 'SELECT batch, "group", attempt, state, -1 AS d FROM gone'
   return `
+ALTER TABLE task_count ADD COLUMN batch TEXT NOT NULL DEFAULT '';
+ALTER TABLE task_count DROP CONSTRAINT task_count_pkey;
+ALTER TABLE task_count ADD PRIMARY KEY (batch, "group", attempt, state, shard);
 ${counting('count_added', 'INSERT', 'NEW TABLE AS fresh', plus)}
 ${counting('count_removed', 'DELETE', 'OLD TABLE AS gone', minus)}
-${counting('count_changed', 'UPDATE', 'NEW TABLE AS fresh OLD TABLE AS gone', `${plus} UNION ALL ${minus}`)}
+${counting('count_changed', 'UPDATE', 'NEW TABLE AS fresh OLD TABLE AS gone', `${plus} UNION ALL ${minus}`)}`
+}
+
+function postgresTags(): string {
+  return `
 CREATE FUNCTION tag() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
   IF TG_OP <> 'INSERT' THEN DELETE FROM task_tag t USING json_each(OLD.tag::json) e
     WHERE t.key = e.key AND t.value = e.value::text AND t.seq = OLD.seq; END IF;
@@ -126,11 +169,17 @@ ALTER TABLE task SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, au
 
 /**
  * Brings the store to this program's version, all steps or none.
+ * @param create whether a store is made where there is none
  * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer one
  */
-export async function migrate(engine: Engine, schema?: string): Promise<void> {
+export async function migrate(engine: Engine, schema?: string, create = true): Promise<void> {
   // Looked at before anything is locked: the usual case is that nothing is to be done.
-  if ((await versionOf(engine, engine, schema)) === VERSION) return
+  const found = await versionOf(engine, engine, schema)
+  if (found === VERSION) return
+  if (found === 0 && !create) {
+    const place = engine.kind === 'sqlite' ? engine.name : `${engine.name}, schema ${schema}`
+    throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${place}`)
+  }
   await engine.transaction(async (statements) => {
     if (engine.kind === 'postgres') {
       // Others that open the same new store at the same time wait here.
@@ -151,21 +200,44 @@ export async function migrate(engine: Engine, schema?: string): Promise<void> {
   })
 }
 
-async function versionOf(engine: Engine, on: Statements, schema?: string): Promise<number> {
-  const exists =
+/** Columns that every store has had, by table: who has others is somebody else's. */
+const OURS: Readonly<Record<string, readonly string[]>> = {
+  meta: ['name', 'value'],
+  task: ['seq', 'id', 'args', 'submit_id', 'fence'],
+  task_count: ['group', 'attempt', 'state', 'shard', 'n'],
+}
+
+/**
+ * The version of a store; 0 of an empty place. Reads, and changes nothing.
+ * @throws ManyhostError MANYHOST_STORE_VERSION where something else is there, or a store of a newer version
+ */
+export async function versionOf(engine: Engine, on: Statements, schema?: string): Promise<number> {
+  const columns =
     engine.kind === 'sqlite'
-      ? "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('meta', 'task')"
-      : `SELECT tablename AS name FROM pg_tables WHERE schemaname = '${schema}' AND tablename IN ('meta', 'task')`
-  const names = (await on.all<{ name: string }>(query(exists))).map(({ name }) => name)
-  if (names.length === 0) return 0
+      ? "SELECT m.name AS name, c.name AS field FROM sqlite_master AS m LEFT JOIN pragma_table_info(m.name) AS c WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+      : `SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = '${schema}'`
+  const fields = new Map<string, Set<string>>()
+  for (const { name, field } of await on.all<{ name: string; field: string | null }>(
+    query(columns),
+  )) {
+    const known = fields.get(name)
+    if (known) known.add(field ?? '')
+    else fields.set(name, new Set([field ?? '']))
+  }
+  if (fields.size === 0) return 0
+  const isOurs = Object.entries(OURS).every(([table, wanted]) =>
+    wanted.every((field) => fields.get(table)?.has(field)),
+  )
   const meta = engine.kind === 'sqlite' ? 'meta' : `"${schema}".meta`
-  const [row] = names.includes('meta')
+  const [row] = isOurs
     ? await on.all<{ value: number }>(query(`SELECT value FROM ${meta} WHERE name = 'version'`))
     : []
-  if (row === undefined) {
+  if (row === undefined || typeof row.value !== 'number') {
+    const names = [...fields.keys()].slice(0, 3).map((name) => `'${name}'`)
+    const place = engine.kind === 'sqlite' ? engine.name : `the schema ${schema} of ${engine.name}`
     throw new ManyhostError(
       'MANYHOST_STORE_VERSION',
-      `${engine.name} has a table '${names[0]}', but is no store of manyhost`,
+      `${place} is no store of manyhost: it has the tables of another program (${names.join(', ')}${fields.size > 3 ? ', ...' : ''}), and is left as it is; name another place`,
     )
   }
   if (row.value > VERSION) {

@@ -17,7 +17,14 @@ export interface Server {
   readonly heartbeatAt: number
   readonly endedAt: number | null
   readonly isEvicted: boolean
+  /** The batch that it works off; `''`: none. */
+  readonly batch: string
+  /** Whether it also runs tasks of no batch: whatever is handed in. */
+  readonly isOpen: boolean
 }
+
+/** What a server works off. */
+export type Serving = Pick<Server, 'batch' | 'isOpen'>
 
 export interface Client {
   readonly id: string
@@ -29,12 +36,26 @@ export interface Client {
   readonly isEvicted: boolean
 }
 
-export async function join(ground: Ground, host: string, id = newId()): Promise<string> {
+export async function join(
+  ground: Ground,
+  host: string,
+  id = newId(),
+  { batch, isOpen }: Serving = { batch: '', isOpen: true },
+): Promise<string> {
   const at = await storeClock(ground)
   await ground.engine.run(
     ground.db
       .insertInto('server')
-      .values({ id, host, started_at: at, heartbeat_at: at, ended_at: null, evicted: 0 })
+      .values({
+        id,
+        host,
+        started_at: at,
+        heartbeat_at: at,
+        ended_at: null,
+        evicted: 0,
+        batch,
+        is_open: isOpen ? 1 : 0,
+      })
       .compile(),
   )
   return id
@@ -144,6 +165,8 @@ export async function servers({ engine, db }: Ground): Promise<Server[]> {
     heartbeatAt: row.heartbeat_at,
     endedAt: row.ended_at,
     isEvicted: row.evicted === 1,
+    batch: row.batch,
+    isOpen: row.is_open === 1,
   }))
 }
 

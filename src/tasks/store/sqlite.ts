@@ -9,6 +9,7 @@ import { createPrivateFile } from '../../posix/private.ts'
 import { every, now, sleep } from '../../time.ts'
 import { type Engine, type Query, query, type Statements } from './engine.ts'
 import type { Cells } from './row.ts'
+import { versionOf } from './schema.ts'
 import { COLUMNS } from './tables.ts'
 import { kindOf, trouble } from './trouble.ts'
 
@@ -62,6 +63,11 @@ export class SqliteEngine implements Engine {
     try {
       engine = new SqliteEngine(path, options)
       const opened = engine
+      // Looked at before anything is changed, and be it the journal: it may be another program's.
+      const version = await versionOf(opened, opened)
+      if (version === 0 && !options.create && path !== ':memory:') {
+        throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
+      }
       // Another program may be making the store, and changing to the same mode, just now: each of these reads the file.
       await opened.#again(() => {
         opened.#database.pragma('journal_mode = wal')

@@ -5,6 +5,14 @@
 import { hostname } from 'node:os'
 import { ManyhostError } from '../../errors.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
+import {
+  type Adoption,
+  adopt,
+  type Left,
+  leftBeside,
+  type Noting,
+  noteCancelled,
+} from './batches.ts'
 import { type Changes, cancel, release, remove, revert, update } from './changes.ts'
 import {
   type Claim,
@@ -46,6 +54,7 @@ import {
   type Recovered,
   recover,
   type Server,
+  type Serving,
   servers,
 } from './servers.ts'
 
@@ -111,14 +120,34 @@ export class EngineStore implements AsyncDisposable {
     return confirm(this.#ground, client, host, claims)
   }
 
-  /** Keeps outcomes. One of a claim that was taken back meanwhile is refused, and counted in `refusals()`. */
-  complete(outcomes: readonly TaskOutcome[]): Promise<Completed> {
-    return complete(this.#ground, outcomes)
+  /**
+   * Keeps outcomes. One of a claim that was taken back meanwhile is refused, and counted in `refusals()`.
+   * @param attempts how often a task is tried in all, where that is known: one that failed and has attempts left can be cancelled
+   */
+  complete(outcomes: readonly TaskOutcome[], attempts: number | null = null): Promise<Completed> {
+    return complete(this.#ground, outcomes, attempts)
   }
 
   /** Gives claims back that could not be handed on. Answers how many were still held. */
   release(claims: readonly Claim[]): Promise<number> {
     return release(this.#ground, claims)
+  }
+
+  /**
+   * Gives the waiting tasks of a folder, which no living run works off, to a batch. Answers how many can be claimed.
+   */
+  adopt(adoption: Adoption): Promise<number> {
+    return adopt(this.#ground, adoption)
+  }
+
+  /** What batches other than this one have left, and nobody works off; the largest first. */
+  leftBeside(batch: string): Promise<Left[]> {
+    return leftBeside(this.#ground, batch)
+  }
+
+  /** Some of the tasks that were cancelled while nobody had claimed them; each is answered once. */
+  noteCancelled(noting: Noting): Promise<Task[]> {
+    return noteCancelled(this.#ground, noting)
   }
 
   // Changed by hand: all that fit, or the first so many of an order. Each answers how many tasks it changed.
@@ -128,7 +157,7 @@ export class EngineStore implements AsyncDisposable {
     return revert(this.#ground, filter, order)
   }
 
-  /** Exit status -1 for what has no outcome yet; one that still comes is refused. */
+  /** Exit status -1 for what has no outcome yet, or waits for its next attempt; one that still comes is refused. */
   cancel(filter: TaskFilter, order: Order = {}): Promise<number> {
     return cancel(this.#ground, filter, order)
   }
@@ -171,9 +200,9 @@ export class EngineStore implements AsyncDisposable {
     return count(await this.#places(), filter)
   }
 
-  /** By state, partitions not included. */
-  async counts(): Promise<Counts> {
-    return summed(await this.#counted())
+  /** By state, partitions not included; of some batches, or of all. */
+  async counts(batches?: readonly string[]): Promise<Counts> {
+    return summed(await this.#counted(batches))
   }
 
   async tagKeys(): Promise<string[]> {
@@ -185,13 +214,13 @@ export class EngineStore implements AsyncDisposable {
   }
 
   /** In their order. @param attempts how often a task is tried in all */
-  async groups(attempts = 1): Promise<Group[]> {
-    return groupsOf(await this.#counted(), attempts)
+  async groups(attempts = 1, batches?: readonly string[]): Promise<Group[]> {
+    return groupsOf(await this.#counted(batches), attempts)
   }
 
   /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
-  async turn(attempts = 1): Promise<Turn> {
-    return turnOf(await this.groups(attempts))
+  async turn(attempts = 1, batches?: readonly string[]): Promise<Turn> {
+    return turnOf(await this.groups(attempts, batches))
   }
 
   /** Tasks without a final outcome. */
@@ -200,19 +229,18 @@ export class EngineStore implements AsyncDisposable {
   }
 
   /** Counts, rate, average duration and time left; see `pressureOf` for what scaling makes of them. */
-  async progress(attempts = 1): Promise<Progress> {
+  async progress(attempts = 1, batches?: readonly string[]): Promise<Progress> {
     const { db } = this.#ground
     const at = await storeClock(this.#ground)
-    const samples = await this.#engine.all<Sample>(
-      db
-        .selectFrom('task')
-        .select(['completion_time', 'duration'])
-        .where('completion_time', '>', at - SAMPLED_FOR)
-        .orderBy('completion_time', 'desc')
-        .limit(SAMPLES)
-        .compile(),
-    )
-    const counted = await this.#counted()
+    let sampled = db
+      .selectFrom('task')
+      .select(['completion_time', 'duration'])
+      .where('completion_time', '>', at - SAMPLED_FOR)
+      .orderBy('completion_time', 'desc')
+      .limit(SAMPLES)
+    if (batches) sampled = sampled.where('batch', 'in', batches)
+    const samples = await this.#engine.all<Sample>(sampled.compile())
+    const counted = await this.#counted(batches)
     return progressOf(groupsOf(counted, attempts), summed(counted), samples, at)
   }
 
@@ -231,9 +259,9 @@ export class EngineStore implements AsyncDisposable {
 
   // Servers and clients.
 
-  /** Registers a server; answers its id, which claims and beats name. */
-  join(host: string = hostname(), id?: string): Promise<string> {
-    return join(this.#ground, host, id)
+  /** Registers a server; answers its id, which claims and beats name. @param serving all of no batch, unless said */
+  join(host: string = hostname(), id?: string, serving?: Serving): Promise<string> {
+    return join(this.#ground, host, id, serving)
   }
 
   /** To be called well within the lease. False: this server was found dead, and is to stop or join anew. */
@@ -355,8 +383,8 @@ export class EngineStore implements AsyncDisposable {
     return [...(await this.#partitions.places()), this.#ground]
   }
 
-  #counted(): Promise<Counted[]> {
-    return this.#engine.all<Counted>(this.#ground.hot.counted)
+  #counted(batches?: readonly string[]): Promise<Counted[]> {
+    return this.#engine.all<Counted>(this.#ground.hot.counted(batches))
   }
 
   #tell(): void {

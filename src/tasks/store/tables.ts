@@ -38,6 +38,17 @@ export interface TaskTable {
   tag: string
   request: string | null
   fence: number
+  /** Id of the run that works the task off; `''`: whoever serves the store. */
+  batch: string
+  cwd: string | null
+  template: string | null
+  shell: string | null
+  /** JSON. */
+  env: string | null
+  /** How often the server that ran it last tries a task in all. */
+  attempts: number | null
+  /** 1: its output was kept. */
+  captured: number | null
   /** Follows from the others (a generated column). */
   state: Generated<TaskState>
 }
@@ -73,6 +84,7 @@ export function lanesOf(state: TaskState): readonly Lane[] {
 }
 
 export interface CountTable {
+  batch: string
   group: number
   attempt: number
   state: TaskState
@@ -88,6 +100,10 @@ export interface ServerTable {
   heartbeat_at: number
   ended_at: number | null
   evicted: number
+  /** The batch that it works off. */
+  batch: string
+  /** 1: it also serves tasks of no batch. */
+  is_open: number
 }
 
 export interface ClientTable {
@@ -144,6 +160,13 @@ export const COLUMNS = [
   'tag',
   'request',
   'fence',
+  'batch',
+  'cwd',
+  'template',
+  'shell',
+  'env',
+  'attempts',
+  'captured',
 ] as const satisfies readonly (keyof TaskTable)[]
 
 /** How a column is kept; what a filter may compare it with follows from this. */
@@ -181,4 +204,11 @@ export const KINDS: Readonly<Record<(typeof COLUMNS)[number], 'text' | 'whole' |
   tag: 'text',
   request: 'text',
   fence: 'whole',
+  batch: 'text',
+  cwd: 'text',
+  template: 'text',
+  shell: 'text',
+  env: 'text',
+  attempts: 'whole',
+  captured: 'whole',
 }

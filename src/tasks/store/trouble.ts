@@ -1,4 +1,5 @@
 /** A database's own errors, as errors of ours. */
+import { databaseWords } from '../../database-words.ts'
 import { describe, ManyhostError } from '../../errors.ts'
 
 type Kind = 'busy' | 'full' | 'other'
@@ -34,20 +35,20 @@ export function trouble(name: string, thrown: unknown, waited = 0): ManyhostErro
   if (kind === 'busy') {
     return new ManyhostError(
       'MANYHOST_STORE_BUSY',
-      `the store ${name} is locked by another program, for ${Math.round(waited)} ms now: ${describe(thrown)}`,
+      `the store ${name} is locked by another program, for ${Math.round(waited)} ms now: ${databaseWords(thrown)}`,
       details,
     )
   }
   if (kind === 'full') {
     return new ManyhostError(
       'MANYHOST_STORE_FULL',
-      `no space left for the store ${name}: ${describe(thrown)}`,
+      `no space left for the store ${name}: ${databaseWords(thrown)}`,
       details,
     )
   }
   return new ManyhostError(
     'MANYHOST_STORE_FAILED',
-    `the store ${name}: ${describe(thrown)}`,
+    `the store ${name}: ${databaseWords(thrown)}`,
     details,
   )
 }

@@ -1,0 +1,88 @@
+/** What a batch leaves, and the command to type next. Pure. */
+import type { TaskCounts, TaskRun } from '../../tasks.ts'
+import type { ServingFlags } from './asked.ts'
+import { quoted } from './words.ts'
+
+type Remaining = NonNullable<TaskRun['remaining']>
+type Left = Awaited<ReturnType<TaskRun['leftBeside']>>[number]
+
+/** Folders that are named. */
+const MOST_NAMED = 3
+
+/** What other batches have left, before this one begins. */
+export function besides(left: readonly Left[], folder: string): string[] {
+  const lines = left.slice(0, MOST_NAMED).map(({ cwd, isSubmitted, isAlive, tasks }) => {
+    if (isAlive) {
+      return `${count(tasks, 'task')} of this folder belong${s(tasks)} to a run that is at work, or was a moment ago (--evict-after): when that is gone, --restart runs ${tasks === 1 ? 'it' : 'them'}`
+    }
+    if (isSubmitted) {
+      return `${count(tasks, 'submitted task')} wait${s(tasks)}: manyhost tasks server runs all of them, cluster --restart those of its folder`
+    }
+    const where = cwd === undefined ? '' : ` in ${cwd}`
+    const how = cwd === undefined || cwd === folder ? '' : ', in that folder'
+    return `${count(tasks, 'task')} of an earlier batch${where} wait${s(tasks)}: --restart runs ${tasks === 1 ? 'it' : 'them'}${how}`
+  })
+  const rest = left.slice(MOST_NAMED).reduce((sum, { tasks }) => sum + tasks, 0)
+  return rest > 0 ? [...lines, `${rest} more wait in other folders`] : lines
+}
+
+export interface Ended {
+  readonly counts: TaskCounts
+  readonly remaining: Remaining
+  readonly flags: ServingFlags
+  /** The file that was read; undefined: standard input, or nothing. */
+  readonly file: string | undefined
+  readonly hasSource: boolean
+}
+
+/** What is left to be done, each with its command. */
+export function nextSteps({ counts, remaining, flags, file, hasSource }: Ended): string[] {
+  const { waiting, batch, isSourceWhole, lines } = remaining
+  const said: string[] = []
+  const store = storeWords(flags)
+  const retries = flags.maxRetries ? ` -r ${flags.maxRetries}` : ''
+  const restart = `manyhost tasks cluster --restart${retries}${store}`
+  const template = flags.template === undefined ? '' : ` -t ${quoted(flags.template)}`
+  const kind = flags.fromJson ? ' --from-json' : flags.requests ? ' --requests' : ''
+  const isKept = flags.db !== false
+  if (waiting > 0) {
+    said.push(
+      isKept
+        ? `${count(waiting, 'task')} wait${s(waiting)}; to run ${waiting === 1 ? 'it' : 'them'}: ${restart}`
+        : `${count(waiting, 'task')} ${waiting === 1 ? 'was' : 'were'} not run, and ${waiting === 1 ? 'is' : 'are'} kept nowhere (--no-db)`,
+    )
+  }
+  if (hasSource && !isSourceWhole) {
+    const again = `manyhost tasks cluster${template}${kind}${store}`
+    said.push(
+      file === undefined || file === '-'
+        ? `standard input was read up to line ${lines}; to run the rest, give it again from line ${lines + 1} on: ${again}`
+        : `${file} was read up to line ${lines}; to run the rest: tail -n +${lines + 1} ${quoted(file)} | ${again}`,
+    )
+  }
+  if (counts.failed > 0 && flags.failures !== undefined) {
+    const again = `manyhost tasks cluster ${quoted(flags.failures)}${template}${kind}${store}`
+    said.push(`${counts.failed} failed; to run what is in that file again: ${again}`)
+  } else if (counts.failed > 0 && isKept) {
+    const those = `-w 'batch == ${batch}' -w 'state == failed'${store}`
+    said.push(
+      `${counts.failed} failed; to see them: manyhost tasks list id exit_status args ${those}`,
+    )
+    said.push(`to run them again: manyhost tasks update --revert ${those} -f && ${restart}`)
+  }
+  return said
+}
+
+/** Not where the environment says it as well, nor what may have a password in it. */
+function storeWords({ store }: ServingFlags): string {
+  if (store === undefined || store === process.env.MANYHOST_STORE) return ''
+  return /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/i.test(store) ? '' : ` --store ${quoted(store)}`
+}
+
+function count(tasks: number, what: string): string {
+  return `${tasks} ${what}${tasks === 1 ? '' : 's'}`
+}
+
+function s(tasks: number): string {
+  return tasks === 1 ? 's' : ''
+}

@@ -1,0 +1,100 @@
+/** The file of failures: lines that, fed back to the same command, are the same tasks again. */
+import { appendFile } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
+import { type LineKind, taskOfLine } from '../source.ts'
+import type { NewTask, Task } from '../task.ts'
+
+/** What the lines are read with when they are fed back. */
+export interface Reading {
+  readonly kind: LineKind
+  readonly template: string
+}
+
+/**
+ * Adds tasks to the file. One that no line of this kind can say, such as a command of two lines, is added to a file of
+ * JSON lines beside it. Answers what there is to say of that.
+ */
+export async function appendFailures(
+  path: string,
+  tasks: readonly Task[],
+  reading: Reading,
+): Promise<string | undefined> {
+  const lines: string[] = []
+  const others: string[] = []
+  for (const task of tasks) {
+    const line = lineOf(task, reading)
+    if (line === undefined) others.push(jsonOf(task, reading.template))
+    else lines.push(line)
+  }
+  if (lines.length > 0) await appendFile(path, `${lines.join('\n')}\n`)
+  if (others.length === 0) return undefined
+  const beside = `${path}.json`
+  await appendFile(beside, `${others.join('\n')}\n`)
+  return `failures: ${others.length} tasks fit no line of ${path}; they are in ${beside}, for --from-json`
+}
+
+/** One line that gives the same task again, for people to copy: of its kind, or of JSON where that cannot say it. */
+export function failureLine(task: Task, reading: Reading): string {
+  return lineOf(task, reading) ?? jsonOf(task, reading.template)
+}
+
+/** Undefined: no line of this kind says all of it. */
+function lineOf(task: Task, { kind, template }: Reading): string | undefined {
+  if (kind === 'json') return jsonOf(task, template)
+  const { args, words } = { args: argsFor(task, template), words: directivesOf(task) }
+  const line = words.length > 0 ? `${args} # MANYHOST: ${words.join(' ')}` : args
+  if (/[\r\n]/.test(line)) return undefined
+  try {
+    const read = taskOfLine(line, kind).task
+    return read && isDeepStrictEqual(said(read), said({ ...asked(task), args })) ? line : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function jsonOf(task: Task, template: string): string {
+  const { timeout, args: _, ...rest } = asked(task)
+  const own = task.template ?? '{}'
+  return JSON.stringify({
+    args: task.args,
+    ...rest,
+    ...(timeout !== undefined && { timeout: timeout / 1_000 }),
+    ...(own !== template && own !== '{}' && !task.request && { template: own }),
+    ...(task.cwd !== null && task.cwd !== process.cwd() && { cwd: task.cwd }),
+    ...(task.shell !== null && { shell: task.shell }),
+    ...(task.env !== null && { env: task.env }),
+  })
+}
+
+/** What the template that lines are read with is to be given. One with another template is told as its command. */
+function argsFor({ args, template, command }: Task, read: string): string {
+  return template === null || template === read ? args : (command ?? args)
+}
+
+function asked({ args, request, group, cores, memory, timeout, tag }: Task): NewTask {
+  return {
+    args,
+    ...(request && { request }),
+    ...(group !== 0 && { group }),
+    ...(cores !== null && { cores }),
+    ...(memory !== null && { memory }),
+    ...(timeout !== null && { timeout }),
+    ...(Object.keys(tag).length > 0 && { tag }),
+  }
+}
+
+/** For a comparison: a group of 0 is none. */
+function said({ group, ...rest }: NewTask): NewTask {
+  return { ...rest, ...(group && { group }) }
+}
+
+function directivesOf(task: Task): string[] {
+  const { cores, memory, timeout, group, tag } = task
+  const words = [
+    ...(cores === null ? [] : [`cores:${cores}`]),
+    ...(memory === null ? [] : [`memory:${memory}`]),
+    ...(timeout === null ? [] : [`timeout:${timeout / 1_000}`]),
+    ...Object.entries(tag).map(([key, value]) => `${key}:${value}`),
+  ]
+  return words.length > 0 || group !== 0 ? [`group:${group}`, ...words] : words
+}

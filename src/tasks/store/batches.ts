@@ -1,0 +1,161 @@
+/**
+ * Batches: tasks that were handed in together, and that one run works off. A batch is alive while a server that works on it
+ * is; what others have left is taken over by folder, and told of before that.
+ */
+import type { Task } from '../task.ts'
+import type { Counted } from './counts.ts'
+import { type Query, query, type Statements, written } from './engine.ts'
+import type { Ground } from './ground.ts'
+import { cellsAsTasks } from './row.ts'
+import { COLUMNS } from './tables.ts'
+
+/** Tasks of one transaction. */
+const PART = 5_000
+
+const NAMES = COLUMNS.map((name) => `"${name}"`).join(', ')
+
+const IS_LEFT =
+  "batch <> ? AND batch NOT IN (SELECT batch FROM server WHERE ended_at IS NULL AND batch <> '')"
+
+/** A task without a folder is of an older version, or came from another machine: it is of any folder. */
+const IS_HERE = '(cwd = ? OR cwd IS NULL)'
+
+export interface Adoption {
+  /** What they belong to from now on. */
+  readonly batch: string
+  /** The folder whose tasks are meant. */
+  readonly cwd: string
+  /** How often a task is tried in all. */
+  readonly attempts: number
+}
+
+/**
+ * Takes the tasks of a folder over that wait, and that no living run works off. With them come failures of the same batches,
+ * which may hold back later groups, and what a server holds: it is waited for, and claimed when that server is found dead.
+ * Answers how many can be claimed.
+ */
+export async function adopt(ground: Ground, { batch, cwd, attempts }: Adoption): Promise<number> {
+  const { engine, added } = ground
+  const ask = (sql: string, ...parameters: unknown[]): Query =>
+    query(written(engine.kind, sql), ...parameters)
+  const where = `${IS_HERE} AND ${IS_LEFT}`
+  const left = await engine.all<{ batch: string }>(
+    ask(
+      `SELECT DISTINCT batch FROM task WHERE state = 'new' AND ${where}
+       UNION SELECT DISTINCT batch FROM task WHERE state = 'scheduled' AND ${where}
+       UNION SELECT DISTINCT batch FROM task WHERE state = 'failed' AND attempt < ? AND ${where}`,
+      cwd,
+      batch,
+      cwd,
+      batch,
+      attempts,
+      cwd,
+      batch,
+    ),
+  )
+  const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
+  const move = (state: string): string =>
+    `UPDATE task SET batch = ? WHERE state = '${state}' AND seq IN (SELECT seq FROM task
+      WHERE batch = ? AND state = '${state}' AND ${IS_HERE} LIMIT ${PART}${locked})`
+  let count = 0
+  for (const { batch: from } of left) {
+    for (const state of ['failed', 'scheduled', 'new']) {
+      for (let moved = PART; moved === PART; ) {
+        moved = await engine.run(ask(move(state), batch, from, cwd))
+        if (state === 'new') count += moved
+      }
+    }
+  }
+  if (count > 0) added()
+  return count
+}
+
+/** Tasks that wait, of batches of others. */
+export interface Left {
+  /** Undefined: of more than one folder, or of none that is known. */
+  readonly cwd: string | undefined
+  /** They were handed in for whoever serves the store. */
+  readonly isSubmitted: boolean
+  /** A server that is alive, or was heard of within its lease, works on them. */
+  readonly isAlive: boolean
+  readonly tasks: number
+}
+
+/** What batches other than this one have to do, the largest first; found by the counts, whatever their number. */
+export async function leftBeside({ engine, hot }: Ground, batch: string): Promise<Left[]> {
+  const alive = new Set(
+    (
+      await engine.all<{ batch: string }>(
+        query("SELECT batch FROM server WHERE ended_at IS NULL AND batch <> ''"),
+      )
+    ).map((one) => one.batch),
+  )
+  const waiting = new Map<string, number>()
+  for (const one of await engine.all<Counted>(hot.counted())) {
+    const isOpen = one.state === 'new' || (one.state === 'scheduled' && alive.has(one.batch))
+    if (!isOpen || one.batch === batch) continue
+    waiting.set(one.batch, (waiting.get(one.batch) ?? 0) + one.n)
+  }
+  const first = written(
+    engine.kind,
+    "SELECT cwd FROM task WHERE batch = ? AND state IN ('new', 'scheduled') LIMIT 1",
+  )
+  const folders = new Map<string, { cwd: string | undefined; isAlive: boolean; tasks: number }>()
+  const left: Left[] = []
+  for (const [name, tasks] of waiting) {
+    if (name === '') {
+      left.push({ cwd: undefined, isSubmitted: true, isAlive: false, tasks })
+      continue
+    }
+    // A batch has one folder, but for what was taken over from none.
+    const [row] = await engine.all<{ cwd: string | null }>(query(first, name))
+    const cwd = row?.cwd ?? undefined
+    const isAlive = alive.has(name)
+    const key = `${isAlive} ${cwd ?? ''}`
+    const known = folders.get(key)
+    if (known) known.tasks += tasks
+    else folders.set(key, { cwd, isAlive, tasks })
+  }
+  for (const one of folders.values()) left.push({ ...one, isSubmitted: false })
+  return left.sort((a, b) => b.tasks - a.tasks)
+}
+
+export interface Noting {
+  readonly server: string
+  readonly host: string
+  /** Of these batches, what was cancelled from then on (ms since 1970). */
+  readonly batches: readonly { readonly batch: string; readonly since: number }[]
+}
+
+/**
+ * Tasks that were cancelled while nobody had claimed them, each told to one server, once. Answers a part of them: to be
+ * called again until there are none.
+ */
+export async function noteCancelled(
+  { engine }: Ground,
+  { server, host, batches }: Noting,
+): Promise<Task[]> {
+  const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
+  const found = (columns: string, end = ''): string =>
+    written(
+      engine.kind,
+      `SELECT ${columns} FROM task WHERE batch = ? AND state = 'cancelled' AND server_id IS NULL
+       AND completion_time >= ? ORDER BY completion_time, seq LIMIT ${end || 500}${end ? '' : locked}`,
+    )
+  const noted: Task[] = []
+  for (const { batch, since } of batches) {
+    // Read before anything is locked: nearly always there is none.
+    const some = await engine.all(query(found('seq', '1'), batch, since))
+    if (some.length === 0) continue
+    const tasks = await engine.transaction(async (statements: Statements) => {
+      const rows = await statements.cells(query(found(NAMES), batch, since))
+      const seqs = rows.map(([seq]) => seq as number)
+      if (seqs.length === 0) return []
+      const mark = `UPDATE task SET server_id = ?, server_host = ? WHERE seq IN (${seqs.join(', ')})`
+      await statements.run(query(written(engine.kind, mark), server, host))
+      return cellsAsTasks(rows)
+    })
+    for (const task of tasks) noted.push({ ...task, serverId: server, serverHost: host })
+  }
+  return noted
+}
