@@ -84,8 +84,11 @@ export function writeContinue(response: ServerResponse): void {
 
 /** Sends the head before there is anything of the body. */
 export function flushHead(request: IncomingMessage, response: ServerResponse): void {
+  if (request.httpVersionMajor === 2) return
   // `flushHeaders` would write it as UTF-8, where a header's character is a byte.
-  if (request.httpVersionMajor !== 2) response.write('', 'latin1')
+  response.write('', 'latin1')
+  // At once, and not at the end of the turn: nothing else may come for long.
+  response.socket?.uncork()
 }
 
 /** Up to this a body is text, which leaves together with its head. */
@@ -106,7 +109,7 @@ type Headed = ServerResponse & { _header?: unknown; readonly _headerSent?: unkno
 export function endWithBody(given: ServerResponse, body: Buffer): void {
   const response: Headed = given
   if (body.length > ONE_WRITE) {
-    flushHead(response.req, response)
+    response.write('', 'latin1')
     response.end(body)
     return
   }
