@@ -335,10 +335,19 @@ function parserOf(socket: Duplex): { readonly paused?: boolean } | undefined {
  * that is no reset. Nor has one that was ended, and then reset: see `#onProbed`. Sockets of the file system have no
  * addresses at all.
  */
-export function wasReset(socket: Duplex): boolean {
+function wasReset(socket: Duplex): boolean {
   if (socket.writableEnded) return false
   const { localAddress, remoteAddress } = socket as Partial<Socket>
   return localAddress !== undefined && remoteAddress === undefined
+}
+
+/**
+ * Tells whether a connection was reset that has just said its end, for a socket that no pool has. Where it has no peer any
+ * more, an empty write asks the kernel, and the socket then fails with what it said.
+ */
+export function askReset(socket: Duplex, tell: (isReset: boolean) => void): void {
+  if (!wasReset(socket)) return tell(false)
+  socket.write(NOTHING, (error) => tell((error as NodeJS.ErrnoException)?.code !== 'EPIPE'))
 }
 
 /**

@@ -21,6 +21,7 @@ const LONGEST_LINE = 256
 
 const LF = 10
 const CR = 13
+const COMMA = 44
 const NOTHING = Buffer.alloc(0)
 const LENGTH = 'content-length:'
 const UPGRADE = Buffer.from('connection: upgrade\r\n')
@@ -71,6 +72,10 @@ export class Heads {
    * @throws an Error that says why the answer is refused
    */
   take(chunk: Buffer): Buffer {
+    if (this.#mode === STATUS_LINE && this.#held === undefined && isPlain(chunk)) {
+      this.expected = false
+      return chunk
+    }
     const data = this.#held ? Buffer.concat([this.#held, chunk]) : chunk
     this.#held = undefined
     let kept: Buffer[] | undefined
@@ -226,6 +231,30 @@ export class Heads {
       throw new Error(`more than ${MAX_LEFT_OUT} bytes of 100 Continue to one request`)
     }
   }
+}
+
+/**
+ * Whether the chunk begins with the whole head of a final answer that has at most one `Content-Length`, with one value: nearly all
+ * do, and a look at each byte once is the least that it costs.
+ */
+function isPlain(data: Buffer): boolean {
+  const { length } = data
+  const status = statusOf(data, 0, length)
+  if (status === undefined || status < 200) return false
+  let lengths = 0
+  for (let index = 12; index + 1 < length; index++) {
+    if (data[index] !== LF) continue
+    const next = data[index + 1] as number
+    if (next === CR) return data[index + 2] === LF
+    if (next === LF) return true
+    if ((next | 32) === 99 && beginsLike(data, index + 1, length, LENGTH)) {
+      if (++lengths > 1) return false
+      for (index += LENGTH.length; index + 1 < length && data[index + 1] !== LF; index++) {
+        if (data[index + 1] === COMMA) return false
+      }
+    }
+  }
+  return false
 }
 
 function joined(kept: Buffer[]): Buffer {

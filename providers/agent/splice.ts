@@ -1,7 +1,7 @@
 /** Two connections made one: bytes both ways, each end's end and each end's failure passed on to the other. */
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { wasReset } from '../../src/connector.ts'
+import { askReset } from '../../src/connector.ts'
 import { after } from '../../src/time.ts'
 
 /** For a connection on the same machine, in ms. */
@@ -47,22 +47,18 @@ export function reach(door: Door): Promise<Socket> {
 /** @param onEnd told before the lane ends, how the server has ended its connection: properly, or by breaking it */
 export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) => void): void {
   let isTold = false
+  /** The server's end is told once, and then passed on: what breaks behind it is of no interest. */
   const tell = (isProper: boolean): void => {
-    if (!isTold) onEnd(isProper)
+    if (isTold) return
     isTold = true
-  }
-  lane.on('error', () => local.destroy())
-  local.on('error', () => {
-    tell(false)
-    lane.destroy()
-  })
-  local.once('end', () => {
-    // A reset that comes together with the last bytes is told as an end. Where we have ended first, it looks the same.
-    const isProper = local.writableEnded || !wasReset(local)
-    tell(isProper)
+    onEnd(isProper)
     if (isProper) lane.end()
     else lane.destroy()
-  })
+  }
+  lane.on('error', () => local.destroy())
+  local.on('error', () => tell(false))
+  // A reset that comes together with the last bytes is told as an end.
+  local.once('end', () => askReset(local, (isReset) => tell(!isReset)))
   lane.once('end', () => local.end())
   lane.once('close', () => local.destroy())
   local.once('close', () => {

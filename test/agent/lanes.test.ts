@@ -120,10 +120,10 @@ describe('a lane', () => {
 
 describe('how a server ends its connection', () => {
   /** A process that answers whatever comes with a few bytes, and ends the connection at once in that way. */
-  async function ending(how: 'end' | 'resetAndDestroy'): Promise<number> {
+  async function ending(how: string): Promise<number> {
     const script = `const server = require('node:net').createServer((socket) => {
       socket.on('error', () => {})
-      socket.once('data', () => socket.write('half', () => socket.${how}()))
+      socket.once('data', () => socket.write('half', () => socket.${how}))
     }).listen(0, '127.0.0.1', () => console.log(server.address().port))`
     const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
     onTestFinished(() => void child.kill('SIGKILL'))
@@ -132,10 +132,11 @@ describe('how a server ends its connection', () => {
   }
 
   it.each([
-    ['end', true],
-    ['resetAndDestroy', false],
+    ['end()', true],
+    ['resetAndDestroy()', false],
+    ['end(() => socket.resetAndDestroy())', true],
   ] as const)(
-    '%s() that comes together with the last bytes is told as what it is',
+    '%s that comes together with the last bytes is told as what it is',
     async (how, isProper) => {
       const local = await reach({ host: '127.0.0.1', port: await ending(how) })
       local.write('go')
