@@ -4,7 +4,10 @@ import { afterEach, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { fixed } from '../../providers/static.ts'
 import type { Upgrade } from '../../providers/testing/index.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { atEnd, dial, type House, house, say, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 
@@ -102,7 +105,8 @@ test('an upgrade that the instance does not take is answered like any request', 
   expect(text.length).toBeGreaterThan(300_000)
   await until(() => cluster.inFlight === 0)
   const no = await sure((_req, socket) => {
-    socket.on('error', () => undefined)
+    // Reads on: a socket that is not read does not notice that the other end closes.
+    socket.on('error', () => undefined).resume()
     socket.end('HTTP/1.1 403 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno')
   })
   expect(await say(no.port, UPGRADE)).toMatch(/^HTTP\/1.1 403 No.*no$/s)
