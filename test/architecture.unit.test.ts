@@ -22,6 +22,9 @@ const FILES: Record<string, readonly string[]> = {
     'caller',
     'compiled',
     'stamp',
+    // What all servers of HTTP do with clients that go away, or do not read.
+    'half-close',
+    'slow-readers',
   ],
   session: [
     'budget',

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
 import { hangUp } from './hangup.ts'
 import { Relay, type RelayOptions } from './relay.ts'
+import { join } from './tunnel.ts'
 
 /** Whether it is a protocol to be tunnelled. Those that are HTTP itself, or TLS, end here; they may be left unanswered. */
 export function isTunnel(protocol: string): boolean {
@@ -17,6 +18,8 @@ interface Client {
   readonly socket: Duplex
   /** What came behind the request already. */
   readonly head: Buffer
+  /** Milliseconds without data for which the tunnel stays when one side has ended. */
+  readonly linger: number
 }
 
 /** The sink of a request that asked for an upgrade: a tunnel if the instance agrees, an ordinary answer if not. */
@@ -25,12 +28,13 @@ export class Tunnel implements Sink {
   readonly #response: ServerResponse
   readonly #relay: Relay
   readonly #early: Buffer[]
+  readonly #linger: number
   #size: number
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
-    { socket, head }: Client,
+    { socket, head, linger }: Client,
     options: RelayOptions,
   ) {
     this.#socket = socket
@@ -38,6 +42,7 @@ export class Tunnel implements Sink {
     this.#relay = new Relay(request, response, options)
     this.#early = head.length > 0 ? [head] : []
     this.#size = head.length
+    this.#linger = linger
     // Read while it waits: else nobody would notice that the client goes away.
     socket.on('data', this.#onEarly)
     socket.on('end', this.#onGone)
@@ -90,18 +95,8 @@ export class Tunnel implements Sink {
     for (const [name, value] of rawPairs(headers)) head += `${name}: ${value}\r\n`
     socket.write(`${head}\r\n`, 'latin1')
     for (const chunk of this.#early) instance.write(chunk)
-    join(socket, instance)
-    join(instance, socket)
+    join(socket, instance, this.#linger)
   }
-}
-
-/** Passes on bytes, the end, and an abrupt end. */
-export function join(from: Duplex, to: Duplex): void {
-  from.pipe(to)
-  from.on('error', () => to.destroy())
-  from.once('close', () => {
-    if (!from.readableEnded || from.errored) to.destroy()
-  })
 }
 
 /** Writes an ordinary answer on a socket that node:http has let go of; the socket ends with it. */
