@@ -31,6 +31,8 @@ const PROBE = 5_000
 type Open = Duplex & {
   /** node:http: the answer that is being written. */
   _httpMessage?: ServerResponse | null
+  /** node:tls: the connection below. */
+  _parent?: Duplex | null
   bytesWritten?: number
 }
 
@@ -48,7 +50,7 @@ export function onHalfClose(given: Duplex): void {
     // With its last answer the connection ends.
     if (!response || socket.destroyed || socket.writableEnded) return
     // (3) A reset that came since the last look ends the connection here.
-    socket.write('')
+    probe(socket)
     let pause = LOOK
     if (!response.headersSent) {
       hasProven = wasAsked
@@ -69,6 +71,12 @@ export function onHalfClose(given: Duplex): void {
     afterIdly(pause, look)
   }
   look()
+}
+
+/** node:tls keeps a write of no bytes to itself, so the connection below gets it. */
+function probe(socket: Open): void {
+  const below = socket._parent ?? socket
+  if (!below.destroyed && !below.writableEnded) below.write('')
 }
 
 /** Lets clients of a server close their half and still get their answers. Without TLS; with it, `allowHalfOpen` is an option, too. */
