@@ -1,19 +1,31 @@
 /**
  * Holds clients to a least pace while bytes wait to be written to them. One timer looks at all connections, so that an
  * answer costs nothing more. It counts only what waits: an event stream that has nothing to say is never too slow.
+ *
+ * A slow reader is seen in steps. A kernel wakes a writer when a third of its send buffer is free, which may be more
+ * than a megabyte; a client's kernel opens a closed window by a sixteenth of its buffer. So progress is what the client's
+ * kernel has acknowledged, where the system tells it; where it does not, and for streams of HTTP/2 whose windows are
+ * large, more time is given.
  */
 import type { ServerHttp2Stream } from 'node:http2'
 import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
+import { queueName, readTcpQueues } from './tcp-queues.ts'
 import { every, type Timer } from './time.ts'
 
 const CHECK = 1_000
 /** Looks in a row that may see less than the least pace. They are counted, so that a standstill of ours is one look. */
 const MOST_SLOW = 10
+/** The same where steps are large, or cannot be seen. */
+const MOST_SLOW_UNSEEN = 60
+/** Pieces of a stream, of up to 64 KiB, that were taken: more do not fit into a window of the usual size. */
+const LARGE = 16
 
 interface Watch {
   /** Bytes, or pieces, that had left when it was last looked at. */
   sent: number
+  /** Bytes that the client's kernel had acknowledged then; undefined if that was not asked. */
+  acknowledged: number | undefined
   slow: number
 }
 
@@ -67,26 +79,55 @@ export class SlowReaders {
 
   #look(): void {
     const least = (this.rate * CHECK) / 1_000
+    const slow: Watched[] = []
     for (const socket of this.#sockets) {
       if (!isWaiting(socket) || this.rate === 0) this.#watches.delete(socket)
-      else if (this.#isSlow(socket, sentOf(socket), least)) cutSocket(socket)
+      else if (this.#isSlow(socket, sentOf(socket), least)) slow.push(socket)
     }
+    if (slow.length > 0) this.#judge(slow, least)
     for (const stream of this.#streams) {
+      const taken = stream[DRAINS] ?? 0
       if (stream.writableLength === 0 || this.rate === 0) this.#watches.delete(stream)
       // A piece that was taken is progress, whatever its size: how far one has come is not to be seen.
-      else if (this.#isSlow(stream, stream[DRAINS] ?? 0, 1)) cutStream(stream)
+      else if (this.#isSlow(stream, taken, 1)) {
+        const most = taken > LARGE ? MOST_SLOW_UNSEEN : MOST_SLOW
+        if ((this.#watches.get(stream)?.slow ?? 0) >= most) cutStream(stream)
+      }
     }
   }
 
+  /** Whether nothing, or too little, has left since the last look. */
   #isSlow(one: Watched | Stream, sent: number, least: number): boolean {
     const watch = this.#watches.get(one)
     if (!watch) {
-      this.#watches.set(one, { sent, slow: 0 })
+      this.#watches.set(one, { sent, acknowledged: undefined, slow: 0 })
       return false
     }
-    watch.slow = sent - watch.sent >= least ? 0 : watch.slow + 1
+    const isSlow = sent - watch.sent < least
+    watch.slow = isSlow ? watch.slow + 1 : 0
     watch.sent = sent
-    return watch.slow >= MOST_SLOW
+    return isSlow
+  }
+
+  /** Of those from which our kernel takes nothing, the client's may still take something. */
+  #judge(slow: readonly Watched[], least: number): void {
+    const queues = readTcpQueues()
+    for (const socket of slow) {
+      const watch = this.#watches.get(socket)
+      if (!watch) continue
+      const queued = queues?.get(queueName(socket) ?? '')
+      const acknowledged = queued === undefined ? undefined : watch.sent - queued
+      if (
+        acknowledged !== undefined &&
+        watch.acknowledged !== undefined &&
+        acknowledged - watch.acknowledged >= least
+      ) {
+        watch.slow = 0
+      }
+      watch.acknowledged = acknowledged
+      const most = acknowledged === undefined ? MOST_SLOW_UNSEEN : MOST_SLOW
+      if (watch.slow >= most) cutSocket(socket)
+    }
   }
 }
 

@@ -25,6 +25,7 @@ const FILES: Record<string, readonly string[]> = {
     // What all servers of HTTP do with clients that go away, or do not read.
     'half-close',
     'slow-readers',
+    'tcp-queues',
   ],
   session: [
     'budget',

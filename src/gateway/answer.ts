@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import { hangUpLater } from './hangup.ts'
+import { endInPieces } from './two.ts'
 
 type Response2 = ServerResponse & { readonly stream: ServerHttp2Stream }
 
@@ -39,7 +40,8 @@ type Headed = ServerResponse & { _header?: unknown; readonly _headerSent?: unkno
 export function endWithBody(given: ServerResponse, body: Buffer): void {
   const response: Headed = given
   if (body.length > ONE_WRITE) {
-    response.end(body)
+    if ('stream' in response) endInPieces(response, body)
+    else response.end(body)
     return
   }
   const text = body.toString('latin1')
