@@ -24,6 +24,7 @@ const FILES: Record<string, readonly string[]> = {
     'stamp',
     // What all servers of HTTP do with clients that go away, or do not read.
     'half-close',
+    'http-server',
     'slow-readers',
     'tcp-queues',
   ],
