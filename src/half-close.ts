@@ -73,6 +73,18 @@ export function onHalfClose(given: Duplex): void {
   look()
 }
 
+/** To be called at the `end` of a connection on which nothing but data may be sent: finds by (2) and (3) that its peer is gone. */
+export function watchHalfClosed(given: Duplex): void {
+  const socket: Open = given
+  if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, PROBE)
+  const look = (): void => {
+    if (socket.destroyed || socket.writableEnded) return
+    probe(socket)
+    afterIdly(LOOK, look)
+  }
+  look()
+}
+
 /** node:tls keeps a write of no bytes to itself, so the connection below gets it. */
 function probe(socket: Open): void {
   const below = socket._parent ?? socket
