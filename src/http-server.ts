@@ -20,6 +20,8 @@ export function serverOptions({ requestTimeout }: Pick<ServerLimits, 'requestTim
   return {
     headersTimeout: Math.min(10_000, requestTimeout),
     requestTimeout,
+    // Of TLS; without it this says nothing.
+    handshakeTimeout: 10_000,
     // node:http looks every 30 s, unless told otherwise.
     connectionsCheckingInterval: 1_000,
     keepAliveTimeout: 65_000,
@@ -29,7 +31,7 @@ export function serverOptions({ requestTimeout }: Pick<ServerLimits, 'requestTim
     noDelay: true,
     // A client may close its half and still want its answer.
     allowHalfOpen: true,
-  } satisfies ServerOptions & { allowHalfOpen: boolean }
+  } satisfies ServerOptions & { allowHalfOpen: boolean; handshakeTimeout: number }
 }
 
 /** To be called before the server listens. */

@@ -51,9 +51,6 @@ export interface Door {
 /** A POST may bring 64 MiB. Whoever waits for a task holds a connection. */
 const LIMITS = { requestTimeout: 120_000, connections: 10_000 }
 
-/** How long a connection may take to agree on TLS, in ms: nobody waits for it. */
-const HANDSHAKE = 10_000
-
 /** @throws Error EADDRINUSE and others, as the system says; ManyhostError MANYHOST_INVALID_OPTION */
 export async function openDoor(server: TaskServer, options: DoorOptions): Promise<Door> {
   const { host = '127.0.0.1', port = 0, token, anyone = false, insecure = false } = options
@@ -74,7 +71,7 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
     })
   }
   const http = tls
-    ? createTlsServer({ ...serverOptions(LIMITS), ...tls, handshakeTimeout: HANDSHAKE }, onRequest)
+    ? createTlsServer({ ...serverOptions(LIMITS), ...tls }, onRequest)
     : createServer(serverOptions(LIMITS), onRequest)
   guardConnections(http, LIMITS)
 
