@@ -1,5 +1,4 @@
 /** Clients of HTTP/1.1 that end their half and wait for their answer, and those that are gone: by the gateway and the admin address. */
-import { connect } from 'node:net'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
@@ -135,22 +134,5 @@ describe('the admin address', () => {
     wire.socket.destroy()
     // The check of this file sees whether its connection is left.
     await seconds(40)
-  })
-
-  test('has a limit of connections', async () => {
-    const { port } = await admin()
-    const sockets = Array.from({ length: 2_100 }, () => connect({ port, host: '127.0.0.1' }))
-    let open = 0
-    let closed = 0
-    for (const socket of sockets) {
-      socket.on('connect', () => open++)
-      socket.on('error', () => undefined)
-      socket.on('close', () => closed++).resume()
-      atEnd(async () => socket.destroy())
-    }
-    await until(() => open === 2_100 && closed >= 100)
-    await turns(100)
-    expect(closed).toBe(100)
-    sockets[0]?.destroy()
   })
 })

@@ -133,7 +133,7 @@ describe.each([1, 2] as const)('HTTP/%i', (version) => {
       }
       await vi.advanceTimersByTimeAsync(linger)
       await until(() => cluster.inFlight === 0)
-      // Both were closed, not the slot alone: who has ended first hears of it, unless it is half-closed already.
+      // A client that has ended its half sees the gateway close the other one.
       if (first === 'client') await until(() => atOne.isOver)
     },
   )
