@@ -32,6 +32,11 @@ const FILES: Record<string, readonly string[]> = {
     'compiled',
     'database-words',
     'stamp',
+    // What all servers of HTTP do with clients that go away, or do not read.
+    'half-close',
+    'http-server',
+    'slow-readers',
+    'tcp-queues',
   ],
   session: [
     'budget',

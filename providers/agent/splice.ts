@@ -2,10 +2,14 @@
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { askReset } from '../../src/connector.ts'
-import { after } from '../../src/time.ts'
+import { watchHalfClosed } from '../../src/half-close.ts'
+import { after, afterIdly } from '../../src/time.ts'
 
 /** For a connection on the same machine, in ms. */
 const TIMEOUT = 10_000
+
+/** For what is still to be written to a server when its lane has ended, in ms. */
+const FLUSH = 60_000
 
 export interface Door {
   readonly host?: string
@@ -59,8 +63,18 @@ export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) =
   local.on('error', () => tell(false))
   // A reset that comes together with the last bytes is told as an end.
   local.once('end', () => askReset(local, (isReset) => tell(!isReset)))
-  lane.once('end', () => local.end())
-  lane.once('close', () => local.destroy())
+  lane.once('end', () => {
+    local.end()
+    // The hub may be gone: nothing else would say so while the server is silent.
+    watchHalfClosed(lane)
+  })
+  lane.once('close', () => {
+    if (!lane.readableEnded || lane.errored || local.writableFinished) return void local.destroy()
+    // What the hub has sent to its end may still be on its way to a server that reads slowly.
+    const timer = afterIdly(FLUSH, () => local.destroy())
+    local.once('finish', () => local.destroy())
+    local.once('close', () => timer.clear())
+  })
   local.once('close', () => {
     // After a proper end what is still on its way to the hub is left to flow.
     if (!lane.writableEnded) lane.destroy()

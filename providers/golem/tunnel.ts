@@ -7,6 +7,7 @@ import type { buildConnector } from 'undici'
 import type { WebSocket } from 'ws'
 import { asError } from '../../src/errors.ts'
 import { every } from '../../src/time.ts'
+import { awaitEnd } from '../half.ts'
 import type { Packages } from './client.ts'
 
 /** How long the daemon and the machine may take to accept, in ms. */
@@ -37,11 +38,25 @@ export function connectBy(packages: Packages, way: () => Way) {
     socket.once('open', () => {
       socket.off('error', onError)
       beat(socket)
-      const stream: Duplex = packages.ws.createWebSocketStream(socket)
+      const stream = streamOf(packages, socket)
       // undici asks of a socket nothing that such a stream has not.
       callback(null, stream as Parameters<buildConnector.Callback>[1] & Duplex)
     })
   }
+}
+
+function streamOf({ ws }: Packages, socket: WebSocket): Duplex {
+  let received = 0
+  socket.on('message', (data) => {
+    received += (data as Buffer).length
+  })
+  const stream: Duplex = ws.createWebSocketStream(socket)
+  // It would close the websocket, and with it lose what the machine still has to say.
+  stream._final = (done) => {
+    done()
+    awaitEnd(stream, () => received)
+  }
+  return stream
 }
 
 /** A daemon, or a network, that is gone says nothing. */

@@ -1,5 +1,6 @@
 /** Connections to a port of a pod, each through the API server: for who cannot reach pods. */
 import { Duplex } from 'node:stream'
+import { awaitEnd } from '../half.ts'
 import type { Api } from './api.ts'
 import type { Channels } from './channels.ts'
 
@@ -24,6 +25,7 @@ class Forwarded extends Duplex {
   readonly #channels: Channels
   readonly #heads = [HEAD, HEAD]
   #said = ''
+  #received = 0
 
   constructor(channels: Channels) {
     super({ allowHalfOpen: false })
@@ -43,6 +45,7 @@ class Forwarded extends Duplex {
     const rest = data.subarray(head)
     if (rest.length === 0) return
     if (channel === DATA) {
+      this.#received += rest.length
       if (!this.push(rest)) this.#channels.pause()
     } else if (channel === ERROR) {
       this.#said = rest.toString().slice(0, 500)
@@ -62,9 +65,10 @@ class Forwarded extends Duplex {
     })
   }
 
+  /** The pod is not told: it would be told that both halves have ended, and its answer would be lost. */
   override _final(done: (error?: Error | null) => void): void {
-    this.#channels.destroy()
     done()
+    awaitEnd(this, () => this.#received)
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {

@@ -38,9 +38,13 @@ export const claimNext: Route = async (ask) => {
   const seconds = waitOf(request, options.maxWait)
   const gone = new AbortController()
   const onClose = (): void => gone.abort()
+  const { socket } = request
+  // A worker that ends its half while it waits is most likely gone: it gets no job, and is told so if it is not.
+  socket.once('end', onClose)
   response.once('close', onClose)
   const claim = await hub.claims.claim(service, worker, seconds * 1_000, gone.signal)
   response.off('close', onClose)
+  socket.off('end', onClose)
   const headers = seconds > 0 ? { 'preference-applied': `wait=${seconds}` } : {}
   if (!claim) return { status: 204, headers }
   const { job, lease } = claim

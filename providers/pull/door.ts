@@ -5,6 +5,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { describe, ManyhostError } from '../../src/errors.ts'
+import { guardConnections, serverOptions } from '../../src/http-server.ts'
 import { makeSocketPrivate } from '../../src/posix/private.ts'
 import type { Listen } from './options.ts'
 
@@ -25,7 +26,7 @@ export async function openDoor(
 ): Promise<Door> {
   const where = 'path' in listen ? `unix:${listen.path}` : `${listen.host}:${listen.port}`
   // A request is read in good time or not at all; how long it is answered is the long poll's affair.
-  const quiet = { requestTimeout: 30_000, headersTimeout: 15_000, keepAliveTimeout: 65_000 }
+  const quiet = serverOptions({ requestTimeout: 30_000 })
   try {
     const server = tls
       ? createTlsServer(
@@ -33,7 +34,7 @@ export async function openDoor(
           listener,
         )
       : createServer(quiet, listener)
-    server.maxConnections = CONNECTIONS
+    guardConnections(server, { connections: CONNECTIONS })
     server.listen(listen)
     await once(server, 'listening')
     makeSocketPrivate(listen)

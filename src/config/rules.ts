@@ -121,6 +121,8 @@ export const LIMIT_RULES = {
   headerTime: milliseconds(LIMITS.headerTime),
   bodySize: whole(0, LIMITS.bodySize, { unit: 'bytes' }),
   bodyRate: whole(0, LIMITS.bodyRate, { unit: 'bytes' }),
+  answerRate: whole(0, LIMITS.answerRate, { unit: 'bytes' }),
+  tunnelLinger: milliseconds(LIMITS.tunnelLinger, 'close at once'),
   connections: whole(1, LIMITS.connections, { unlimited: true }),
   keepAlive: milliseconds(LIMITS.keepAlive),
 } as const

@@ -7,6 +7,7 @@ import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import { dict } from '../dict.ts'
 import { hangUpLater } from './hangup.ts'
+import { endInPieces } from './two.ts'
 
 type Response2 = ServerResponse & { readonly stream: ServerHttp2Stream }
 
@@ -109,8 +110,11 @@ type Headed = ServerResponse & { _header?: unknown; readonly _headerSent?: unkno
 export function endWithBody(given: ServerResponse, body: Buffer): void {
   const response: Headed = given
   if (body.length > ONE_WRITE) {
-    response.write('', 'latin1')
-    response.end(body)
+    if ('stream' in response) endInPieces(response, body)
+    else {
+      response.write('', 'latin1')
+      response.end(body)
+    }
     return
   }
   const text = body.toString('latin1')

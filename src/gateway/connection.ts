@@ -1,8 +1,7 @@
-/** What happens on a connection of HTTP/1.1 beside its requests: its client stops sending, or sends what is no request. */
+/** What happens on a connection of HTTP/1.1 beside its requests: its client sends what is no request. */
 import type { ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
-import { afterIdly } from '../time.ts'
 import { hangUp, lastWords } from './hangup.ts'
 
 const LAST = Symbol('the answer to the last request')
@@ -13,7 +12,6 @@ type Marked = Duplex & {
   [BROKEN]?: true
   /** node:http: the answer that is being written. */
   _httpMessage?: ServerResponse | null
-  bytesWritten?: number
 }
 
 /** Notes that a request came: requests of one connection are answered in their order. */
@@ -43,34 +41,6 @@ export function afterAnswers(given: Duplex, go: () => void): void {
     socket.off('drain', onDrain)
     if (socket.writable) go()
   })
-}
-
-/**
- * The client has sent its last byte. It may still want its answer, or be gone: only writing tells, since who is gone
- * answers with a reset. So `100 Continue` is written, which every client of HTTP/1.1 skips (RFC 9110 section 15.2), in
- * Python's standard library as the only one of its kind. In the middle of an answer nothing can be written: a client
- * that ends its half there is taken for gone when nothing was to be written for a while, as on a silent event stream.
- */
-export function onHalfClose(given: Duplex): void {
-  const socket: Marked = given
-  let looks = 0
-  let written = -1
-  let answersProbes = false
-  const look = (): void => {
-    const response = socket._httpMessage
-    if (!response || socket.destroyed) return
-    looks++
-    if (!response.headersSent) {
-      answersProbes = looks > 2
-      if (response.req.httpVersion === '1.1') response.writeContinue()
-    } else if (!answersProbes && socket.writableLength === 0) {
-      if (socket.bytesWritten === written) return void socket.destroy()
-      written = socket.bytesWritten ?? 0
-    }
-    // The first write is answered with the reset, the second one finds it.
-    afterIdly(looks === 1 && !response.headersSent ? 20 : 1_000, look)
-  }
-  look()
 }
 
 /** What came is no HTTP, or came too slowly. Requests before it get their answers first. */

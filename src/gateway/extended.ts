@@ -11,7 +11,7 @@ import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.t
 import { writeHead } from './answer.ts'
 import { interimHeaders } from './answer-headers.ts'
 import { Relay, type RelayOptions } from './relay.ts'
-import { join } from './upgrade.ts'
+import { join } from './tunnel.ts'
 
 /** What is asked for beyond a plain CONNECT. */
 export function protocolOf({ headers }: IncomingMessage): string | undefined {
@@ -39,13 +39,20 @@ export function withKey(raw: readonly string[], key: string): string[] {
   return [...headers, 'sec-websocket-key', key]
 }
 
+interface Proof {
+  /** What the instance was given to prove that it means this request. */
+  readonly key: string
+  /** Milliseconds without data for which the tunnel stays when one side has ended. */
+  readonly linger: number
+}
+
 /** The sink of such a request: a tunnel if the instance agrees, else its answer, unless that would be taken for a yes. */
 export class StreamTunnel implements Sink {
   readonly #request: IncomingMessage
   readonly #response: ServerResponse & { readonly stream?: ServerHttp2Stream }
   readonly #options: RelayOptions
   readonly #relay: Relay
-  readonly #key: string
+  readonly #proof: Proof
   #exchange: Exchange | undefined
   #isRefused = false
 
@@ -53,13 +60,13 @@ export class StreamTunnel implements Sink {
     request: IncomingMessage,
     response: ServerResponse,
     options: RelayOptions,
-    key: string,
+    proof: Proof,
   ) {
     this.#request = request
     this.#response = response
     this.#options = options
     this.#relay = new Relay(request, response, options)
-    this.#key = key
+    this.#proof = proof
   }
 
   set exchange(exchange: Exchange) {
@@ -102,7 +109,7 @@ export class StreamTunnel implements Sink {
     }
     const pairs = rawPairs(headers)
     const proof = pairs.find(([name]) => name.toLowerCase() === 'sec-websocket-accept')
-    if (proof?.[1] !== proofOf(this.#key)) {
+    if (proof?.[1] !== proofOf(this.#proof.key)) {
       instance.destroy()
       this.#refuse('the instance switched protocols without the proof that it means this request')
       return
@@ -118,7 +125,6 @@ export class StreamTunnel implements Sink {
       instance.destroy()
       return
     }
-    join(stream, instance)
-    join(instance, stream)
+    join(stream, instance, this.#proof.linger)
   }
 }

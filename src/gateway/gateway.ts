@@ -21,6 +21,7 @@ import { Relay, type RelayOptions } from './relay.ts'
 import { Routes } from './routes.ts'
 import { flaw, type RawRequest } from './strict.ts'
 import { addressOf, trustOf } from './trust.ts'
+import { lingerOf } from './tunnel.ts'
 import { responseOn, Tunnel } from './upgrade.ts'
 import { answerWaiting, hasReady, Waker, wantsPage } from './waiting.ts'
 
@@ -87,7 +88,7 @@ export class Front {
       const tunnel = new Tunnel(
         request,
         response,
-        { socket, head, protocol },
+        { socket, head, protocol, linger: lingerOf(protocol, this.#settings.tunnelLinger) },
         this.#relayOptions(aim, facts.id, request),
       )
       tunnel.exchange = aim.cluster.send(facts, tunnel)
@@ -111,7 +112,8 @@ export class Front {
       const key = newKey()
       const facts = this.#facts(request, aim, null, protocol, withKey(request.rawHeaders, key))
       const options = this.#relayOptions(aim, facts.id, request)
-      const tunnel = new StreamTunnel(request, response, options, key)
+      const linger = lingerOf(protocol, this.#settings.tunnelLinger)
+      const tunnel = new StreamTunnel(request, response, options, { key, linger })
       tunnel.exchange = aim.cluster.send(facts, tunnel)
     } catch (error) {
       this.#refuse(request, response, asError(error))

@@ -105,7 +105,7 @@ export async function createGateway(
       const old = front
       front = new Front(session, next, isClosing)
       old.close()
-      door.server.maxConnections = next.connections
+      door.update(next)
       return FIXED.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
     },
     drain: () => void drain(),

@@ -32,6 +32,16 @@ export interface GatewayOptions {
   readonly bodySize?: number
   /** Least bytes a second of a request's body while it is waited for; 0 for none. @default 512 */
   readonly bodyRate?: number
+  /**
+   * Least bytes a second of what waits to be written to a client, answers and tunnels; 0 for none. A client that takes
+   * less in each of ten seconds is cut off. What has nothing to send is not held to it. @default 512
+   */
+  readonly answerRate?: number
+  /**
+   * Milliseconds without data after which a tunnel (an upgrade) is closed when one of its sides has ended; 5000 at the
+   * most for WebSockets, whose ends say goodbye in frames. @default 60000
+   */
+  readonly tunnelLinger?: number
   /** Milliseconds for which a connection without a request stays open. @default 65000 */
   readonly keepAlive?: number
   /** Connections at a time; more are not accepted. @default 20000 */
@@ -52,6 +62,8 @@ export const LIMITS = {
   headerTime: 15_000,
   bodySize: Number.POSITIVE_INFINITY,
   bodyRate: 512,
+  answerRate: 512,
+  tunnelLinger: 60_000,
   connections: 20_000,
   keepAlive: 65_000,
 } as const
@@ -86,6 +98,8 @@ export const GATEWAY_RULES = {
   headerTime: milliseconds(LIMITS.headerTime),
   bodySize: whole(0, LIMITS.bodySize),
   bodyRate: whole(0, LIMITS.bodyRate),
+  answerRate: whole(0, LIMITS.answerRate),
+  tunnelLinger: milliseconds(LIMITS.tunnelLinger, 'close at once'),
   keepAlive: milliseconds(LIMITS.keepAlive),
   connections: whole(1, LIMITS.connections),
   farewell: milliseconds(0, 'none'),

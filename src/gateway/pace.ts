@@ -1,6 +1,6 @@
 /** Holds clients to a least pace while their bodies are waited for. One timer watches all of them. */
 import { ManyhostError } from '../errors.ts'
-import { every, now, type Timer } from '../time.ts'
+import { every, type Timer } from '../time.ts'
 
 /** A body that is being read. */
 export interface Paced {
@@ -12,14 +12,14 @@ export interface Paced {
 }
 
 interface Watch {
-  /** When it was fast enough, or not awaited, for the last time. */
-  since: number
   received: number
+  /** Looks in a row at which it was awaited and too slow. */
+  slow: number
 }
 
-/** Milliseconds in which nothing need come. */
-const GRACE = 10_000
 const CHECK = 1_000
+/** Looks in a row that may see less than the least pace. They are counted, so that a standstill of ours is one look. */
+const MOST_SLOW = 10
 
 export class Pace {
   readonly #rate: number
@@ -33,7 +33,7 @@ export class Pace {
 
   add(body: Paced): void {
     if (this.#rate === 0) return
-    this.#watches.set(body, { since: now(), received: 0 })
+    this.#watches.set(body, { received: 0, slow: 0 })
     this.#timer ??= every(CHECK, () => this.#look())
   }
 
@@ -44,12 +44,12 @@ export class Pace {
   #look(): void {
     // Left running while bodies come and go: making a timer for each would cost more.
     if (this.#watches.size === 0) return this.#rest()
-    const at = now()
     const least = (this.#rate * CHECK) / 1_000
     for (const [body, watch] of this.#watches) {
-      if (!body.isAwaited || body.received - watch.received >= least) watch.since = at
+      const isSlow = body.isAwaited && body.received - watch.received < least
+      watch.slow = isSlow ? watch.slow + 1 : 0
       watch.received = body.received
-      if (at - watch.since >= GRACE) body.fail(tooSlow(this.#rate))
+      if (watch.slow >= MOST_SLOW) body.fail(tooSlow(this.#rate))
     }
   }
 
@@ -62,6 +62,6 @@ export class Pace {
 function tooSlow(rate: number): ManyhostError {
   return new ManyhostError(
     'MANYHOST_BODY_TOO_SLOW',
-    `the request's body came slower than ${rate} bytes a second for ${GRACE / 1_000} s`,
+    `the request's body came slower than ${rate} bytes a second for ${(MOST_SLOW * CHECK) / 1_000} s`,
   )
 }

@@ -12,14 +12,17 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { describe, ManyhostError } from '../errors.ts'
+import { onHalfClose } from '../half-close.ts'
+import { SlowReaders } from '../slow-readers.ts'
 import { afterIdly, every } from '../time.ts'
-import { afterAnswers, onHalfClose, onMalformed } from './connection.ts'
+import { afterAnswers, onMalformed } from './connection.ts'
 import type { Front as WholeFront } from './gateway.ts'
 import { hangUp, lastWords } from './hangup.ts'
 import type { GatewaySettings } from './options.ts'
 import { tunnelOf, withoutUpgrade } from './protocols.ts'
 import { sniff } from './sniff.ts'
 import { Certificates } from './tls.ts'
+import { type Sessions, watchSessions } from './two.ts'
 
 /** What the servers need of it. */
 type Front = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'>
@@ -31,6 +34,8 @@ const STREAMS = 256
 
 export interface Door {
   readonly server: HttpServer
+  /** Takes what may change while connections are open. */
+  update(settings: Pick<GatewaySettings, 'connections' | 'answerRate'>): void
   /** No new request; ends idle connections. Resolves when the last one has ended. */
   close(timeout: number): Promise<void>
 }
@@ -45,20 +50,26 @@ export function openDoor(front: Front, settings: GatewaySettings): Door {
   // A client may close its half and still want its answer; node:http would drop it.
   Reflect.set(server, 'httpAllowHalfOpen', true)
   answerOne(server, front)
-  const two = settings.http2 ? http2(front, settings) : undefined
-  share(server, two?.server, { isTls: certificates !== undefined, settings, front })
+  const readers = new SlowReaders(settings.answerRate)
+  const two = settings.http2 ? http2(front, settings, readers) : undefined
+  share(server, two, { isTls: certificates !== undefined, settings, front })
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
+    readers.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
   // What goes wrong with one connection that was to be accepted is no matter of the others.
   server.on('error', () => undefined)
   return {
     server,
+    update({ connections, answerRate }) {
+      server.maxConnections = connections
+      readers.rate = answerRate
+    },
     close: async (timeout) => {
       certificates?.close()
-      await closeAll(server, two?.sessions ?? new Set(), sockets, timeout)
+      await closeAll(server, two?.sessions.all ?? [], sockets, timeout)
     },
   }
 }
@@ -135,10 +146,12 @@ function onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
 
 type Handler2 = (request: Http2ServerRequest, response: Http2ServerResponse) => void
 
-function http2(
-  front: Front,
-  settings: GatewaySettings,
-): { server: Http2Server; sessions: ReadonlySet<ServerHttp2Session> } {
+interface Two {
+  readonly server: Http2Server
+  readonly sessions: Sessions
+}
+
+function http2(front: Front, settings: GatewaySettings, readers: SlowReaders): Two {
   const server = createHttp2({
     maxSessionMemory: 10,
     // What is a little above is refused by us, with an answer; what is far above, by node:http2 without one.
@@ -152,21 +165,13 @@ function http2(
   server.on('request', front.onRequest as unknown as Handler2)
   server.on('checkContinue', front.onContinue as unknown as Handler2)
   server.on('connect', front.onConnect as unknown as Handler2)
-  server.on('sessionError', () => undefined)
-  const sessions = new Set<ServerHttp2Session>()
-  server.on('session', (session) => {
-    sessions.add(session)
-    session.once('close', () => sessions.delete(session))
-    session.on('error', () => session.destroy())
-    session.setTimeout(settings.keepAlive, () => session.close())
-  })
-  return { server, sessions }
+  return { server, sessions: watchSessions(server, settings.keepAlive, readers) }
 }
 
 /** Whoever is meant by a connection gets it as if it had come there. */
 function share(
   server: HttpServer,
-  two: Http2Server | undefined,
+  two: Two | undefined,
   { isTls, settings, front }: { isTls: boolean; settings: GatewaySettings; front: Front },
 ): void {
   const event = isTls ? 'secureConnection' : 'connection'
@@ -174,7 +179,8 @@ function share(
   server.removeListener(event, one)
   const give = (socket: Socket, isTwo: boolean): void => {
     if (two && isTwo) {
-      two.emit('connection', socket)
+      two.sessions.take(socket)
+      two.server.emit('connection', socket)
       return
     }
     one.call(server, socket)
@@ -206,7 +212,7 @@ function ignore(): void {}
 /** Ends as politely as `timeout` allows. */
 async function closeAll(
   server: HttpServer,
-  sessions: ReadonlySet<ServerHttp2Session>,
+  sessions: Iterable<ServerHttp2Session>,
   sockets: ReadonlySet<Socket>,
   timeout: number,
 ): Promise<void> {

@@ -6,6 +6,7 @@ import { interimHeaders } from './answer-headers.ts'
 import { hangUp } from './hangup.ts'
 import { PROTOCOL } from './protocols.ts'
 import { Relay, type RelayOptions } from './relay.ts'
+import { join } from './tunnel.ts'
 
 /** Bytes that a client may send before its tunnel is there. */
 const EARLY = 65_536
@@ -16,6 +17,8 @@ interface Client {
   readonly head: Buffer
   /** What it asked for, as the instance is asked for it. */
   readonly protocol: string
+  /** Milliseconds without data for which the tunnel stays when one side has ended. */
+  readonly linger: number
 }
 
 /** The sink of a request that asked for an upgrade: a tunnel if the instance agrees, an ordinary answer if not. */
@@ -25,12 +28,13 @@ export class Tunnel implements Sink {
   readonly #relay: Relay
   readonly #early: Buffer[]
   readonly #protocol: string
+  readonly #linger: number
   #size: number
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
-    { socket, head, protocol }: Client,
+    { socket, head, protocol, linger }: Client,
     options: RelayOptions,
   ) {
     this.#protocol = protocol
@@ -39,6 +43,7 @@ export class Tunnel implements Sink {
     this.#relay = new Relay(request, response, options)
     this.#early = head.length > 0 ? [head] : []
     this.#size = head.length
+    this.#linger = linger
     // Read while it waits: else nobody would notice that the client goes away.
     socket.on('data', this.#onEarly)
     socket.on('end', this.#onGone)
@@ -89,8 +94,7 @@ export class Tunnel implements Sink {
     socket.off('end', this.#onGone)
     socket.write(switchHead(status, headers, this.#protocol), 'latin1')
     for (const chunk of this.#early) instance.write(chunk)
-    join(socket, instance)
-    join(instance, socket)
+    join(socket, instance, this.#linger)
   }
 }
 
@@ -103,15 +107,6 @@ function switchHead(status: number, headers: RawHeaders, protocol: string): stri
   for (let index = 0; index < flat.length; index += 2)
     head += `${flat[index]}: ${flat[index + 1]}\r\n`
   return `${head}\r\n`
-}
-
-/** Passes on bytes, the end, and an abrupt end. */
-export function join(from: Duplex, to: Duplex): void {
-  from.pipe(to)
-  from.on('error', () => to.destroy())
-  from.once('close', () => {
-    if (!from.readableEnded || from.errored) to.destroy()
-  })
 }
 
 /** Writes an ordinary answer on a socket that node:http has let go of; the socket ends with it. */

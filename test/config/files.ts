@@ -90,7 +90,7 @@ gateway:
   listen: ["127.0.0.1:8080", "[::1]:8080", 9000, "unix:/run/manyhost.sock"]
   http2: false
   trustedProxies: [10.0.0.0/8, "::1", 192.168.1.1]
-  limits: { headerSize: 32KiB, headerCount: 50, headerTime: 5s, bodySize: 1GiB, bodyRate: 1kB, connections: 1000, keepAlive: 5s }
+  limits: { headerSize: 32KiB, headerCount: 50, headerTime: 5s, bodySize: 1GiB, bodyRate: 1kB, answerRate: 2kB, tunnelLinger: 20s, connections: 1000, keepAlive: 5s }
   forwarded: false
   pathRouting: false
   farewell: 5s

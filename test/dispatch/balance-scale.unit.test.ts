@@ -11,6 +11,9 @@ import {
 } from '../../src/dispatch/balance.ts'
 import { hashOf } from '../../src/dispatch/hash.ts'
 import { Slots } from '../../src/dispatch/slots.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 function target(id: string, given: Partial<Candidate> = {}): Candidate {
   const latency = { cost: 100, at: 0 }

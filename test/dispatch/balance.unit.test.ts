@@ -13,6 +13,9 @@ import {
   roundRobin,
 } from '../../src/dispatch/balance.ts'
 import { hashOf } from '../../src/dispatch/hash.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 function target(id: string, inFlight = 0, places = 1, cost = 0): Candidate {
   const latency = { cost, at: 0 }

@@ -11,6 +11,9 @@ import {
   verdict,
 } from '../../src/dispatch/verdict.ts'
 import { ManyhostError } from '../../src/errors.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const plain: Failure = {
   reason: 'connection',

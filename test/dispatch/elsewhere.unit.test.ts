@@ -13,6 +13,9 @@ import { Target } from '../../src/dispatch/target.ts'
 import { ManyhostError } from '../../src/errors.ts'
 import { falseClock } from '../clock.ts'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 interface Kept {
   readonly path: string

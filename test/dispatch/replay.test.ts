@@ -2,6 +2,9 @@
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { Replay } from '../../src/dispatch/replay.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 /** Pieces of odd lengths, so that nothing falls on a boundary. */
 function* pieces(total: number, seed: number): Generator<Buffer> {

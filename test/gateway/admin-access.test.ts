@@ -1,7 +1,10 @@
 /** Who may call the admin API: the token, foreign pages, rebound names. */
 import { afterEach, describe, expect, test } from 'vitest'
 import { adminHandler } from '../../src/gateway/admin.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { JSON_TYPE, ready, type Served, serve } from './admin-help.ts'
+
+expectNothingLeft()
 
 let served: Served
 

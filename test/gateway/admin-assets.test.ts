@@ -2,7 +2,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ASSETS } from '../../src/gateway/dashboard/assets.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { serve } from './admin-help.ts'
+
+expectNothingLeft()
 
 const folder = new URL('../../src/gateway/dashboard/', import.meta.url)
 const files = readdirSync(folder).filter((file) => !file.endsWith('.ts'))

@@ -7,7 +7,10 @@ import { faults, inProcess } from '../../providers/testing/index.ts'
 import { type AgentEvent, Emitter } from '../../src/events.ts'
 import { publishEvents } from '../../src/index.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { JSON_TYPE, type Json, Reader, ready, type Served, serve } from './admin-help.ts'
+
+expectNothingLeft()
 
 let served: Served
 const readers: Reader[] = []

@@ -3,7 +3,10 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ROUTES } from '../../src/gateway/admin/routes.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { type Answer, JSON_TYPE, type Json, ready, type Served, serve } from './admin-help.ts'
+
+expectNothingLeft()
 
 let served: Served
 let document: Json

@@ -7,9 +7,12 @@ import { createGateway, type GatewayOptions } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
 import { Session as Core } from '../../src/session.ts'
 import { latch } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { portBase } from '../ports.ts'
 import { ready } from './admin-help.ts'
 import { atEnd, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -3,7 +3,10 @@ import { connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { JSON_TYPE, ready, type Served, serve } from './admin-help.ts'
+
+expectNothingLeft()
 
 let served: Served
 

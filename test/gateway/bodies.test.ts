@@ -2,7 +2,10 @@ import { once } from 'node:events'
 import { gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, test } from 'vitest'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, latch, rest, say, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -4,7 +4,10 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { createGateway, type GatewayOptions, type ServiceDoor } from '../../src/gateway/index.ts'
 import { priorityOf } from '../../src/gateway/priority.ts'
 import { falseClock } from '../clock.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, latch, say, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

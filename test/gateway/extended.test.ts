@@ -4,7 +4,10 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:h
 import { afterEach, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
 import type { Upgrade } from '../../providers/testing/index.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { atEnd, type House, type HouseOptions, house, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -1,7 +1,10 @@
 import { request } from 'undici'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, latch, pass, say, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(async () => {
   vi.useRealTimers()

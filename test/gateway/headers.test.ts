@@ -1,6 +1,9 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { knownNames } from '../../src/gateway/kinds.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { type HouseOptions, house, say, tidy } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -53,6 +53,11 @@ export async function house(
     ...options,
   })
   atEnd(async () => {
+    // Clients that `dial` opened have gone by now. Closing would free what they left.
+    await until(
+      () => cluster.inFlight === 0 && cluster.requestQueue.isEmpty,
+      'clients that have gone leave no slot and no waiting request',
+    )
     await gateway.close()
     await session.close({ force: true })
   })

@@ -9,7 +9,10 @@ import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
 import { certificate } from '../fakes/certificate.ts'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { atEnd, dial, house, latch, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -6,6 +6,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fixed } from '../../providers/static.ts'
 import { createGateway, type Gateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const ALL = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte))
 

@@ -1,7 +1,10 @@
 /** Requests that a client sends before it has the answers to those before: in order, and bounded. */
 import { afterEach, expect, test } from 'vitest'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, latch, rest, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

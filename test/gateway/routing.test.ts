@@ -1,6 +1,9 @@
 import { request } from 'undici'
 import { afterEach, describe, expect, test } from 'vitest'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, type House, house, parts, say, tidy } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

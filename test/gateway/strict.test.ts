@@ -1,7 +1,10 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, latch, parts, say, tidy } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -4,7 +4,10 @@ import { afterEach, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { fixed } from '../../providers/static.ts'
 import type { Upgrade } from '../../providers/testing/index.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { atEnd, dial, type House, house, say, tidy, until } from './help.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 
@@ -43,7 +46,11 @@ test('a WebSocket is a tunnel to one instance and holds its place until it close
 test('a client that ends its half of a tunnel first gets all that the instance still says', async () => {
   const late = 'x'.repeat(1_000_000)
   const server = createServer({ allowHalfOpen: true }, (socket) => {
+    // The provider looks whether somebody listens, and says nothing on that connection.
+    const onUnused = (): void => void socket.end()
+    socket.once('end', onUnused)
     socket.once('data', () => {
+      socket.off('end', onUnused)
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n')
       socket.resume().on('end', () => socket.end(`${late}bye`))
     })

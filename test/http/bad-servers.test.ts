@@ -7,6 +7,9 @@ import { patient } from '../../src/connector.ts'
 import type { Response } from '../../src/index.ts'
 import { rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 /** Read as slowly as a slow reader does: a few turns of the loop between two chunks. */
 async function slowly(body: AsyncIterable<Uint8Array>): Promise<number> {

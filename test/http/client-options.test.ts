@@ -5,6 +5,9 @@ import type { QueryLike } from '../../src/request.ts'
 import { echo } from '../fakes/echo.ts'
 import { openSession, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 describe('what a request carries', () => {
   const bytes = new Uint8Array([0, 255, 13, 10, 128])

@@ -15,6 +15,9 @@ import { describe, expect, test } from 'vitest'
 import { echo } from '../fakes/echo.ts'
 import { bodyOf, openSession, rawService, service } from '../fakes/service.ts'
 import { failure, holding, until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 describe("undici's ways to ask", () => {
   test('request: query, headers, bodies of all kinds', async () => {

@@ -7,6 +7,9 @@ import type { NodeHandler } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 /** `/to?<status>&<location>` redirects there; all else echoes. */
 const redirecting: NodeHandler = async (req, res) => {

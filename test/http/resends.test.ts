@@ -8,6 +8,9 @@ import type { RequestOptions, ServiceOptions } from '../../src/index.ts'
 import { falseClock } from '../clock.ts'
 import { bodyOf, openSession, rawServer, type Service, service } from '../fakes/service.ts'
 import { next, states, until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const KILL = { 'x-kill': '1' }
 

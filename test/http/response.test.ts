@@ -4,6 +4,9 @@ import type { NodeHandler } from '../../providers/testing/index.ts'
 import type { ServiceOptions } from '../../src/index.ts'
 import { rawService, service } from '../fakes/service.ts'
 import { collector, until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 /** As held and as passed on: what a caller sees is the same. */
 describe.each([

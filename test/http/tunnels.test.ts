@@ -6,6 +6,9 @@ import { expect, test } from 'vitest'
 import type { NodeRequest } from '../../providers/testing/index.ts'
 import { rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const SWITCHING = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: '
 

@@ -9,6 +9,9 @@ import { inProcess } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openSession, rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 test.each([
   '/a%2Fb/%2e%2E',

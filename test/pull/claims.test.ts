@@ -1,7 +1,8 @@
 /** Claims, leases, and what was weak in the original (FACTS 5d, by number). */
-import { describe, expect, it } from 'vitest'
+import { connect } from 'node:net'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { falseClock } from '../clock.ts'
-import { failure } from '../help.ts'
+import { failure, until } from '../help.ts'
 import { finish, LONG, openHub, type TestHub, tempFile } from './help.ts'
 
 describe('claims', () => {
@@ -30,6 +31,29 @@ describe('claims', () => {
     const second = await hub.submit(service, { a: 2 })
     const ids = (await Promise.all(waits)).map(({ body }) => body.data.id)
     expect(new Set(ids)).toEqual(new Set([first.slice(6), second.slice(6)]))
+  })
+
+  it.each(['ends its half', 'is gone'])('a worker that waits and %s gets no job', async (what) => {
+    const hub = await openHub()
+    const service = await hub.service()
+    const { hostname, port } = new URL(hub.url)
+    const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true })
+    onTestFinished(() => void socket.destroy())
+    let text = ''
+    socket.on('data', (chunk) => {
+      text += chunk
+    })
+    socket.write(
+      `GET ${service}/next HTTP/1.1\r\nHost: ${hostname}\r\nX-Manyhost-Worker: one\r\nPrefer: wait=${LONG}\r\n\r\n`,
+    )
+    await hub.shows('waiting', 1)
+    if (what === 'is gone') socket.destroy()
+    else socket.end()
+    await hub.shows('waiting', 0)
+    const job = await hub.submit(service, { a: 1 })
+    // It is told, if it is still there.
+    if (what !== 'is gone') await until(() => /^HTTP\/1.1 204 /.test(text))
+    expect((await hub.claim(service, 'two')).body.data.id).toBe(job.slice(6))
   })
 
   it('a long poll says how long it waited for, and ends with 204', async () => {

@@ -13,6 +13,7 @@ import {
   fromSqlite,
   type IdentitySource,
 } from '../../feed/index.ts'
+import { guardConnections, serverOptions } from '../../http-server.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { line, printable } from '../terminal.ts'
@@ -118,11 +119,14 @@ function urlOf(server: Server): string {
   return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}`
 }
 
+/** Streams of events hold a connection each: there may be a thousand. */
+const LIMITS = { requestTimeout: 30_000, connections: 2_000 }
+
 /** @throws CliError */
 async function serve(feed: Feed, address: string): Promise<Server> {
   const { where } = parseEndpoint(address)
   const handler = feedHandler(feed)
-  const server = createServer({ headersTimeout: 10_000 }, (req, res) => {
+  const server = createServer(serverOptions(LIMITS), (req, res) => {
     const path = (req.url ?? '/').split('?')[0]
     if (path === '/feed') return handler(req, res)
     if (path === '/healthz') {
@@ -136,6 +140,7 @@ async function serve(feed: Feed, address: string): Promise<Server> {
       () => res.writeHead(500).end(),
     )
   })
+  guardConnections(server, LIMITS)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
       reject(new CliError('listen', `--exporter: cannot listen on ${address}: ${describe(error)}`))

@@ -11,18 +11,13 @@ import { feedSecrets } from './feed.ts'
 /** Options of a gateway for each address that the file names. */
 export function gatewayOptions({ gateway, services }: Config): GatewayOptions[] {
   const { listen, tls, http2, trustedProxies, forwarded, limits, pathRouting, ...ends } = gateway
-  const { headerSize, headerCount, headerTime, bodySize, bodyRate, keepAlive, connections } = limits
+  const { connections, ...others } = limits
   const options: GatewayOptions = {
     ...(tls && { tls }),
     http2,
     trustedProxies,
     forwarded,
-    headerSize,
-    headerCount,
-    headerTime,
-    bodySize,
-    bodyRate,
-    keepAlive,
+    ...others,
     connections: Math.min(connections, Number.MAX_SAFE_INTEGER),
     ...ends,
     services: Object.fromEntries(services.map((one) => [one.url, door(one, pathRouting)])),

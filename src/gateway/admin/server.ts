@@ -2,6 +2,7 @@
 import { createServer, type RequestListener } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../errors.ts'
+import { guardConnections, serverOptions } from '../../http-server.ts'
 import type { Session } from '../../session.ts'
 import { afterIdly } from '../../time.ts'
 import { version } from '../../version.ts'
@@ -19,6 +20,9 @@ export interface AdminServer {
   /** Lets answers end for a second; event streams do not end by themselves. Idempotent. */
   close(): Promise<void>
 }
+
+/** Bodies of its calls are short, those of what is mounted of a megabyte or so. Streams of the feed hold a connection each. */
+const LIMITS = { requestTimeout: 30_000, connections: 2_000 }
 
 /** How long answers may take to end when it closes, in ms. */
 const GRACE = 1_000
@@ -46,9 +50,11 @@ export async function openAdmin(
   const secret = token === undefined ? {} : { token }
   const api = adminHandler(session, { ...secret, metrics, version: version(), isReady })
   const handler = requestHandler(session, { ...secret, otherwise: api })
-  const servers = where.map(() =>
-    createServer({ headersTimeout: 10_000, requestTimeout: 0 }, mounted(mounts, handler)),
-  )
+  const servers = where.map(() => {
+    const server = createServer(serverOptions(LIMITS), mounted(mounts, handler))
+    guardConnections(server, LIMITS)
+    return server
+  })
   let closing: Promise<void> | undefined
   const end = async (): Promise<void> => {
     const timer = afterIdly(GRACE, () => {

@@ -13,8 +13,22 @@ import type { Bundle, Runner } from './runner.ts'
 /** Longest task as JSON, in bytes: a command of 1 MiB, each of its characters as \\u0000. */
 const LONGEST_TASK = 8_388_608
 
-/** Longer than clients keep idle connections, so that none is closed under a request. In ms. */
-const KEEP_ALIVE = 75_000
+/**
+ * Its clients are task servers. One that ends its connection is gone, and its tasks are cancelled at once; one that
+ * reads slowly holds its tasks back, which is what it wants.
+ */
+const KEEP_OPEN = {
+  // Requests, and answers, last as long as tasks do.
+  requestTimeout: 0,
+  headersTimeout: 10_000,
+  // Longer than clients keep idle connections, so that none is closed under a request.
+  keepAliveTimeout: 75_000,
+  // Finds clients that vanished without a word.
+  keepAlive: true,
+  keepAliveInitialDelay: 60_000,
+}
+/** At a time; more are closed at once. */
+const CONNECTIONS = 10_000
 
 export interface RunnerServer {
   readonly server: Server
@@ -42,16 +56,14 @@ export function createRunnerServer(
     ...(output !== undefined && { stdout: new Redirect(output, onRoom, log) }),
     ...(errors !== undefined && { stderr: new Redirect(errors, onRoom, log) }),
   }
-  const server = createServer((request, response) => {
+  const server = createServer(KEEP_OPEN, (request, response) => {
     handle(request, response).catch((error) => {
       if (response.headersSent) return void response.destroy(asError(error))
       const status = error instanceof ManyhostError ? error.status : 500
       answer(response, status, { error: describe(error) })
     })
   })
-  // Answers last as long as tasks do.
-  server.requestTimeout = 0
-  server.keepAliveTimeout = KEEP_ALIVE
+  server.maxConnections = CONNECTIONS
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://runner')

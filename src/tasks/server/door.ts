@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises'
 import { createSecureContext } from 'node:tls'
 import { bearerOf, isSameSecret } from '../../caller.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
+import { guardConnections, serverOptions } from '../../http-server.ts'
 import { isLoopback } from '../../options.ts'
 import { now, sleep } from '../../time.ts'
 import { readTasks } from '../source.ts'
@@ -47,8 +48,8 @@ export interface Door {
   close(): Promise<void>
 }
 
-/** How long a connection may take to agree on TLS, in ms: nobody waits for it. */
-const HANDSHAKE = 10_000
+/** A POST may bring 64 MiB. Whoever waits for a task holds a connection. */
+const LIMITS = { requestTimeout: 120_000, connections: 10_000 }
 
 /** @throws Error EADDRINUSE and others, as the system says; ManyhostError MANYHOST_INVALID_OPTION */
 export async function openDoor(server: TaskServer, options: DoorOptions): Promise<Door> {
@@ -70,10 +71,9 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
     })
   }
   const http = tls
-    ? createTlsServer({ ...tls, handshakeTimeout: HANDSHAKE }, onRequest)
-    : createServer(onRequest)
-  http.headersTimeout = 10_000
-  http.requestTimeout = 120_000
+    ? createTlsServer({ ...serverOptions(LIMITS), ...tls }, onRequest)
+    : createServer(serverOptions(LIMITS), onRequest)
+  guardConnections(http, LIMITS)
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://tasks')

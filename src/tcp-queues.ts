@@ -1,0 +1,39 @@
+/** What the kernel holds of a TCP connection that the other end has not acknowledged, where the system tells (Linux). */
+import { readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
+
+const FILES = ['/proc/self/net/tcp', '/proc/self/net/tcp6']
+
+/** Unacknowledged bytes by the ports of both ends, local first; undefined where the system does not tell. */
+export type TcpQueues = ReadonlyMap<string, number>
+
+/** Costs about a microsecond a connection of this machine. */
+export function readTcpQueues(): TcpQueues | undefined {
+  const queues = new Map<string, number>()
+  for (const file of FILES) {
+    let text: string
+    try {
+      text = readFileSync(file, 'latin1')
+    } catch {
+      continue
+    }
+    for (const line of text.split('\n')) {
+      // sl local_address rem_address st tx_queue:rx_queue ...
+      const found = LINE.exec(line)
+      if (found) queues.set(`${found[1]} ${found[2]}`, Number.parseInt(found[3] as string, 16))
+    }
+  }
+  return queues.size > 0 ? queues : undefined
+}
+
+const LINE = /^\s*\d+: [\dA-F]+:([\dA-F]{4}) [\dA-F]+:([\dA-F]{4}) [\dA-F]{2} ([\dA-F]{8}):/
+
+/** The name of a connection in such a table; its addresses are left out, as two connections rarely share both ports. */
+export function queueName({ localPort, remotePort }: Socket): string | undefined {
+  if (localPort === undefined || remotePort === undefined) return undefined
+  return `${hex(localPort)} ${hex(remotePort)}`
+}
+
+function hex(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, '0')
+}

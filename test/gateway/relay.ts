@@ -1,0 +1,53 @@
+/** A relay of bytes between a client and a server, so that a test decides how and when the client goes away. */
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { atEnd, until } from './help.ts'
+
+/** How a client goes: it ends its half, ends all and is gone, breaks it, or is there and does nothing any more. */
+export type Way = 'FIN' | 'close' | 'RST' | 'frozen'
+
+export interface ByteRelay {
+  readonly port: number
+  /** Whether the server has closed the connection as well. */
+  readonly isClosed: boolean
+  go(way: Way): void
+}
+
+export async function relayTo(port: number): Promise<ByteRelay> {
+  let far: Socket | undefined
+  let isClosed = false
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    far = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+    for (const socket of [near, far]) {
+      socket.on('error', () => undefined)
+      atEnd(async () => socket.destroy())
+    }
+    for (const event of ['end', 'error', 'close']) {
+      far.on(event, () => {
+        isClosed = true
+      })
+    }
+    near.pipe(far, { end: false })
+    far.pipe(near, { end: false })
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  atEnd(async () => server.close())
+  return {
+    port: (server.address() as AddressInfo).port,
+    get isClosed() {
+      return isClosed
+    },
+    go(way) {
+      if (!far) throw new Error('nobody has connected')
+      if (way === 'FIN') far.end()
+      else if (way === 'close') far.destroy()
+      else if (way === 'RST') far.resetAndDestroy()
+      else far.unpipe().removeAllListeners('data').pause()
+    },
+  }
+}
+
+/** Waits until the server has closed its end. */
+export async function closed(relay: ByteRelay): Promise<void> {
+  await until(() => relay.isClosed, 'the server closes the connection')
+}

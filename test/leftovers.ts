@@ -1,0 +1,147 @@
+/** Asserts that a test file leaves nothing behind: no slot, request, socket, timer or child process. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import { afterAll, beforeAll } from 'vitest'
+import type { Cluster } from '../src/cluster/cluster.ts'
+import { Session } from '../src/session.ts'
+
+/** How long what was closed may take to end, in ms: keep-alive timers and lingering connections end within it. */
+const PATIENCE = 30_000
+
+/** The real clock. Tests may replace the global functions by false ones, and put back what they found. */
+const { setTimeout, setInterval, clearTimeout, clearInterval } = globalThis
+const clock = performance.now.bind(performance)
+
+/** Timers of src/time.ts, with the stack of the call that started each. */
+const timers = new Map<unknown, Error>()
+const clusters = new Set<Cluster>()
+
+/**
+ * To be called once at the top of a test file, before other calls of `afterAll`: hooks of that kind run in reverse
+ * order, so this check comes last. It waits until everything has ended, and throws with a list of what has not.
+ */
+export function expectNothingLeft(): void {
+  let before = { sockets: new Map<string, string>(), children: new Map<string, string>() }
+  beforeAll(() => {
+    watchTimers()
+    watchSessions()
+    before = { sockets: socketsOf(), children: childrenOf() }
+  })
+  afterAll(async () => {
+    const deadline = clock() + PATIENCE
+    for (;;) {
+      const left = leftovers(before)
+      if (left.length === 0) return
+      if (clock() > deadline) throw new Error(`the tests left behind:\n${left.join('\n')}`)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  })
+}
+
+/** Descriptions of what is there and was not there before. */
+function leftovers(before: {
+  readonly sockets: ReadonlyMap<string, string>
+  readonly children: ReadonlyMap<string, string>
+}): string[] {
+  const left: string[] = []
+  for (const cluster of clusters) {
+    const { url, inFlight, requestQueue } = cluster
+    if (inFlight > 0) left.push(`${inFlight} slots of ${url}`)
+    if (requestQueue.size > 0) left.push(`${requestQueue.size} waiting requests of ${url}`)
+  }
+  for (const [inode, name] of socketsOf()) if (!before.sockets.has(inode)) left.push(name)
+  for (const [pid, name] of childrenOf()) if (!before.children.has(pid)) left.push(name)
+  for (const { stack = '' } of timers.values()) {
+    const lines = stack.split('\n').filter((line) => /\bat /.test(line))
+    const ours = lines.findIndex((line) => /\/src\/time\.ts\b/.test(line))
+    // Timers of tests and of libraries have other ends: only those of the product are counted.
+    if (ours >= 0) left.push(`a timer: ${lines.slice(ours, ours + 5).map((line) => line.trim())}`)
+  }
+  return left
+}
+
+/** Sockets of this process by inode: also those that nobody in JavaScript knows any more. */
+function socketsOf(): Map<string, string> {
+  const found = new Map<string, string>()
+  const known = new Map<number, string>()
+  for (const handle of activeHandles()) {
+    const { _handle, localPort, remotePort } = handle
+    if (_handle?.fd !== undefined) known.set(_handle.fd, `${localPort} to ${remotePort}`)
+  }
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${fd}`)
+      if (!target.startsWith('socket:')) continue
+      found.set(target, `${target}, descriptor ${fd}, ${known.get(Number(fd)) ?? 'unknown ports'}`)
+    } catch {
+      // It was closed meanwhile, as the descriptor of the listing itself is.
+    }
+  }
+  return found
+}
+
+type Handle = Partial<Socket> & { readonly _handle?: { readonly fd?: number } | null }
+
+function activeHandles(): Handle[] {
+  return (process as { _getActiveHandles?(): Handle[] })._getActiveHandles?.() ?? []
+}
+
+/** Living processes that this one started, by pid. */
+function childrenOf(): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    try {
+      const [, name, state, parent] =
+        /^\d+ \((.*)\) (\S) (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? []
+      if (Number(parent) !== process.pid || state === 'Z' || state === 'X') continue
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+      found.set(pid, `the child process ${pid} (${name}): ${command.slice(0, 200)}`)
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return found
+}
+
+/** src/time.ts takes the global functions at each call, so that it meets these. */
+function watchTimers(): void {
+  const noted = <T extends (callback: () => void, ...rest: never[]) => unknown>(
+    start: T,
+    isOnce: boolean,
+  ): T => {
+    const wrapped = (callback: (...given: unknown[]) => void, ...rest: never[]): unknown => {
+      const handle = start(
+        (...given: unknown[]) => {
+          if (isOnce) timers.delete(handle)
+          callback(...given)
+        },
+        ...rest,
+      )
+      timers.set(handle, new Error('started here'))
+      return handle
+    }
+    return Object.defineProperties(wrapped, Object.getOwnPropertyDescriptors(start)) as unknown as T
+  }
+  const forgotten = <T extends (handle: never) => void>(clear: T): T =>
+    ((handle: never) => {
+      timers.delete(handle)
+      clear(handle)
+    }) as T
+  Object.assign(globalThis, {
+    setTimeout: noted(setTimeout as never, true),
+    setInterval: noted(setInterval as never, false),
+    clearTimeout: forgotten(clearTimeout as never),
+    clearInterval: forgotten(clearInterval as never),
+  })
+}
+
+/** Every service of every session, also after it was closed: a slot that was not given back is held for ever. */
+function watchSessions(): void {
+  const { startup } = Session.prototype
+  Session.prototype.startup = function (...given) {
+    const cluster = startup.apply(this, given)
+    clusters.add(cluster)
+    return cluster
+  }
+}
