@@ -179,7 +179,8 @@ export function cut(request: IncomingMessage, response: ServerResponse): void {
   const { socket } = response
   // To HTTP/1.0 the connection's end is the body's end: only a reset says that this one is not.
   if (request.httpVersion === '1.0' && socket instanceof Socket && !('encrypted' in socket)) {
-    socket.resetAndDestroy()
+    // Not in the turn of a write: what waits would make a plain end of it.
+    setImmediate(() => socket.resetAndDestroy())
   } else {
     response.destroy()
   }
