@@ -48,6 +48,10 @@ export async function* readTasks(
   { kind = 'command', defaults = {}, onBad = 'stop', make, onLine }: SourceOptions = {},
 ): AsyncGenerator<NewTask> {
   let standing = defaults
+  const onLineFailed = new FirstFailure({
+    what: 'onLine of the tasks',
+    instead: 'the line is read without it',
+  })
   for await (const { number, text, problem } of linesOf(source, LONGEST_LINE)) {
     try {
       if (problem !== undefined) throw new Error(problem)
@@ -56,7 +60,7 @@ export async function* readTasks(
           ? taskOfLine(text, kind, standing)
           : { task: merged(standing, checked(text)) }
       if (all) standing = mergeDirectives(standing, all)
-      onLine?.(number)
+      if (onLine) onLineFailed.run(() => onLine(number))
       if (!task) continue
       const made = make ? make(task) : task
       yield made instanceof Promise ? await made : made

@@ -1,5 +1,6 @@
 /** Functions and sources that a user gives to tasks: each task has its outcome, and each run comes to its end. */
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { readTasks } from '../../src/tasks/source.ts'
 import { runCluster, submitFrom } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 import { collect } from '../tasks/collect.ts'
@@ -70,6 +71,12 @@ describe('onBad', () => {
       expect(run.counts).toMatchObject({ submitted: 1, succeeded: 1 })
     },
   )
+})
+
+test.each(failing)('onLine %s: each line is read', async (_name, onLine) => {
+  const args: string[] = []
+  for await (const task of readTasks(['echo a', 'echo b'], { onLine })) args.push(String(task.args))
+  expect(args).toEqual(['echo a', 'echo b'])
 })
 
 describe('a source', () => {
