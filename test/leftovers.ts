@@ -86,6 +86,11 @@ function activeHandles(): Handle[] {
   return (process as { _getActiveHandles?(): Handle[] })._getActiveHandles?.() ?? []
 }
 
+/** Whether a server of this process still has the connection that comes from this port. */
+export function isConnectedFrom(port: number | undefined): boolean {
+  return activeHandles().some(({ remotePort }) => remotePort !== undefined && remotePort === port)
+}
+
 /** Living processes that this one started, by pid. */
 function childrenOf(): Map<string, string> {
   const found = new Map<string, string>()

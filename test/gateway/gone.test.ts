@@ -11,7 +11,7 @@ import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import type { NodeHandler, Upgrade } from '../../providers/testing/index.ts'
 import { certificate } from '../fakes/certificate.ts'
 import { turns } from '../help.ts'
-import { expectNothingLeft } from '../leftovers.ts'
+import { expectNothingLeft, isConnectedFrom } from '../leftovers.ts'
 import { atEnd, type House, type HouseOptions, house, pass, tidy, until } from './help.ts'
 import { type ByteRelay, closed, relayTo, type Way } from './relay.ts'
 
@@ -196,6 +196,16 @@ describe('a frozen client of HTTP/2', () => {
       await pass(1_000, () => all.cluster.inFlight === 0 && all.cluster.requestQueue.isEmpty)
     },
   )
+
+  test('is let go when it is idle', async () => {
+    const all = await begin(false, { gateway: { keepAlive: 50 } })
+    const relay = await relayTo(all.port)
+    await sessionOn(relay, KINDS[1] as Kind)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    relay.go('frozen')
+    expect(isConnectedFrom(relay.farPort)).toBe(true)
+    await pass(1_000, () => !isConnectedFrom(relay.farPort))
+  })
 
   test('is not cut off while it answers', async () => {
     const all = await begin(false)

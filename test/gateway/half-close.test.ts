@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
 import { turns } from '../help.ts'
-import { expectNothingLeft } from '../leftovers.ts'
+import { expectNothingLeft, isConnectedFrom } from '../leftovers.ts'
 import { atEnd, dial, type House, house, latch, tidy, until, type Wire } from './help.ts'
 
 expectNothingLeft()
@@ -131,8 +131,12 @@ describe('the admin address', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] })
     const wire = await dial(port, 'GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await wire.match('200 OK')
+    const { localPort } = wire.socket
+    expect(isConnectedFrom(localPort)).toBe(true)
     wire.socket.destroy()
-    // The check of this file sees whether its connection is left.
-    await seconds(40)
+    await until(async () => {
+      await seconds(1)
+      return !isConnectedFrom(localPort)
+    })
   })
 })

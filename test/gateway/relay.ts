@@ -8,6 +8,8 @@ export type Way = 'FIN' | 'close' | 'RST' | 'frozen'
 
 export interface ByteRelay {
   readonly port: number
+  /** Of the connection to the server. */
+  readonly farPort: number | undefined
   /** Whether the server has closed the connection as well. */
   readonly isClosed: boolean
   go(way: Way): void
@@ -34,6 +36,9 @@ export async function relayTo(port: number): Promise<ByteRelay> {
   atEnd(async () => server.close())
   return {
     port: (server.address() as AddressInfo).port,
+    get farPort() {
+      return far?.localPort
+    },
     get isClosed() {
       return isClosed
     },
