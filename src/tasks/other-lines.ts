@@ -1,6 +1,7 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
 import { checkedHeaders } from '../request.ts'
 import { type Directives, parseDirectives } from './directives.ts'
+import { parseJson, toJson } from './json.ts'
 import { taskProblem } from './store/check.ts'
 import { checkTags } from './tags.ts'
 import type { NewTask, TaskRequest } from './task.ts'
@@ -15,7 +16,7 @@ const FIELDS = ['args', 'request', 'group', 'cores', 'memory', 'timeout', 'tag',
  * @throws Error
  */
 export function taskOfJson(text: string): NewTask {
-  const given = parseJson(text)
+  const given = objectOf(text)
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new Error('a line of JSON is an object')
   }
@@ -91,7 +92,7 @@ function requestOf(given: unknown): TaskRequest {
   // A body that is an object is meant as JSON.
   if (typeof body === 'object' && body !== null) {
     const typed = { 'content-type': 'application/json', ...headers }
-    return { method, url, headers: typed, body: JSON.stringify(body) }
+    return { method, url, headers: typed, body: toJson(body) }
   }
   if (body !== null && typeof body !== 'string') throw new Error('request.body must be a text')
   return { method, url, headers, body }
@@ -115,9 +116,9 @@ function isJson(body: string | null): boolean {
   }
 }
 
-function parseJson(text: string): unknown {
+function objectOf(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return parseJson(text)
   } catch (error) {
     throw new Error(`it is not JSON: ${(error as Error).message}`)
   }

@@ -32,7 +32,7 @@ import type { TaskFilter } from './filter.ts'
 import { type Ground, storeClock } from './ground.ts'
 import { hotStatements } from './hot.ts'
 import { add, type Submitter } from './intake.ts'
-import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
+import { count, currentGroup, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
 import type { Order } from './order.ts'
 import { Partitions, type Place, partitionPath } from './partitions.ts'
 import {
@@ -187,6 +187,11 @@ export class EngineStore implements AsyncDisposable {
   /** In their order. @param attempts how often a task is tried in all */
   async groups(attempts = 1): Promise<Group[]> {
     return groupsOf(await this.#counted(), attempts)
+  }
+
+  /** The group that is worked on: that of what was claimed last, else of what ended last, else the first; 0 without tasks. */
+  async currentGroup(): Promise<number> {
+    return currentGroup(this.#ground)
   }
 
   /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
