@@ -1,36 +1,36 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
 import { checkedHeaders } from '../request.ts'
 import { type Directives, parseDirectives } from './directives.ts'
-import { parseJson, toJson } from './json.ts'
+import { toJson } from './json.ts'
 import { taskProblem } from './store/check.ts'
+import { COLUMNS } from './store/tables.ts'
 import { checkTags } from './tags.ts'
-import type { NewTask, TaskRequest } from './task.ts'
+import type { NewTask, Tags, TaskRequest } from './task.ts'
+import { taskDuration } from './units.ts'
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
 const FIELDS = ['args', 'request', 'group', 'cores', 'memory', 'timeout', 'tag', 'tags']
 
+/** What a row of `list --json` says beside these: of the task that was, not of the one that is to be. */
+const OUTPUTS: ReadonlySet<string> = new Set(COLUMNS.filter((name) => !FIELDS.includes(name)))
+
 /**
  * `{"args": "echo hi", "cores": 2, "memory": "2GB", "timeout": 30, "tag": {"site": "x"}}`; `timeout` in seconds, as
- * in a directive. What is none of the fields is a tag, so that a table of parameters needs nothing else.
+ * in a directive. What is none of the fields is a tag, so that a table of parameters needs nothing else; of a whole row of
+ * `list --json` the rest is left out.
  * @throws Error
  */
-export function taskOfJson(text: string): NewTask {
-  const given = objectOf(text)
+export function taskOfJson(given: unknown): NewTask {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new Error('a line of JSON is an object')
   }
   const fields = given as Record<string, unknown>
-  const request = fields.request === undefined ? undefined : requestOf(fields.request)
+  const request = fields.request == null ? undefined : requestOf(fields.request)
   const args = fields.args ?? (request ? `${request.method} ${request.url}` : undefined)
   if (args !== undefined && typeof args !== 'string') throw new Error('args must be a text')
   if (args?.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
-  const rest = Object.entries(fields).filter(([name]) => !FIELDS.includes(name))
-  const tag = checkTags({
-    ...Object.fromEntries(rest),
-    ...Object(fields.tags),
-    ...Object(fields.tag),
-  })
+  const tag = tagsOf(fields)
   return {
     args: args ?? '',
     ...amountsOf(fields),
@@ -39,14 +39,28 @@ export function taskOfJson(text: string): NewTask {
   }
 }
 
-/** A number is meant as it is, but that `timeout` is in seconds; a text is read as in a directive. */
+function tagsOf(fields: Readonly<Record<string, unknown>>): Tags {
+  const isRow = ['id', 'submit_id', 'submit_time'].every((name) => typeof fields[name] === 'string')
+  const rest = Object.entries(fields).filter(
+    ([name]) => !FIELDS.includes(name) && !(isRow && OUTPUTS.has(name)),
+  )
+  const all = [
+    ...rest,
+    ...Object.entries(Object(fields.tags)),
+    ...Object.entries(Object(fields.tag)),
+  ]
+  // The partition that a row was in is no tag of a new task.
+  return checkTags(Object.fromEntries(all.filter(([name]) => !(isRow && name === 'part'))))
+}
+
+/** A number is meant as it is, `timeout` in seconds; a text is read as in a directive. */
 function amountsOf(fields: Readonly<Record<string, unknown>>): Directives {
   const words: string[] = []
   const amounts: Record<string, number> = {}
   for (const name of ['group', 'cores', 'memory', 'timeout']) {
     const value = fields[name]
     if (value === undefined || value === null) continue
-    if (typeof value === 'number' && name !== 'timeout') amounts[name] = value
+    if (typeof value === 'number') amounts[name] = name === 'timeout' ? taskDuration(value) : value
     else words.push(`${name}:${String(value).replaceAll(/\s/g, '')}`)
   }
   const problem = taskProblem({ args: '', ...amounts })
@@ -113,13 +127,5 @@ function isJson(body: string | null): boolean {
     return true
   } catch {
     return false
-  }
-}
-
-function objectOf(text: string): unknown {
-  try {
-    return parseJson(text)
-  } catch (error) {
-    throw new Error(`it is not JSON: ${(error as Error).message}`)
   }
 }

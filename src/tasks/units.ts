@@ -33,8 +33,8 @@ export function taskDuration(given: string | number): number {
   const seconds = clock
     ? clock.slice(1).reduce((sum, one) => sum * 60 + Number(one ?? 0), 0)
     : match && Number(match[1]) * (SECONDS[match[2] ?? 's'] as number)
-  const ms = seconds && seconds * 1_000
-  if (ms) return wholeMs(ms)
+  const ms = (typeof given === 'number' ? given : seconds || 0) * 1_000
+  if (ms > 0 && Number.isFinite(ms)) return wholeMs(ms)
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
     `a time is seconds above 0, or like '250ms', '30s', '5m', '2h', '01:30:00', got ${JSON.stringify(given)}`,

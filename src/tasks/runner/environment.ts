@@ -1,5 +1,6 @@
 /** What a task finds in its environment: itself, field by field. */
 
+import { timeText, toSeconds } from '../units.ts'
 import type { RunTask } from './protocol.ts'
 import { isLong } from './quote.ts'
 
@@ -37,7 +38,16 @@ function nameOf(field: string): string {
 }
 
 /** Fields that are none of the shell's business, or stand under a name of their own. */
+const SPANS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
+
 const LEFT_OUT = ['tag', 'request', 'args', 'command']
+
+/** As rows have it: a time of `...Time` as ISO 8601, a length of time in seconds. */
+function shown(field: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value
+  if (field.endsWith('Time')) return timeText(value)
+  return SPANS.has(field) ? toSeconds(value) : value
+}
 
 /**
  * `TASK_<FIELD>` for each field that is known, `TASK_TAG_<KEY>`, `TASK_ARGS`, `TASK_COMMAND`, `TASK_SLOT`, `TASK_CWD`.
@@ -55,7 +65,7 @@ export function taskEnvironment(
   }
   for (const [field, value] of Object.entries(task)) {
     if (!LEFT_OUT.includes(field) && /^\w+$/.test(field) && typeof value !== 'object') {
-      put(nameOf(field), value)
+      put(nameOf(field), shown(field, value))
     }
   }
   put('TASK_ARGS', task.args)

@@ -48,6 +48,7 @@ import {
   type Server,
   servers,
 } from './servers.ts'
+import { Silences } from './silence.ts'
 
 /** Outcomes that the rate is taken from. */
 const SAMPLES = 1_000
@@ -72,6 +73,7 @@ export class EngineStore implements AsyncDisposable {
       engine,
       db: builder(engine.kind),
       hot: hotStatements(engine.kind),
+      silences: new Silences(),
       added: () => this.#tell(),
     }
     this.#partitions = new Partitions(this.#ground, schema)
@@ -251,9 +253,12 @@ export class EngineStore implements AsyncDisposable {
     return leave(this.#ground, server)
   }
 
-  /** Ends servers that have not beaten for `lease` ms, and gives back every task that nobody alive holds. */
-  recover(lease: number): Promise<Recovered> {
-    return recover(this.#ground, lease)
+  /**
+   * Ends servers that this store has not seen beat for `lease` ms, but for those in `alive`, and gives back every task that
+   * nobody alive holds. To be called several times a lease: silence is what was looked at.
+   */
+  recover(lease: number, alive: readonly string[] = []): Promise<Recovered> {
+    return recover(this.#ground, lease, alive)
   }
 
   servers(): Promise<Server[]> {
