@@ -9,6 +9,7 @@ import { failure, until } from '../help.ts'
 import { kindsSuite } from '../tasks/kinds.suite.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
+import { tagsSuite } from '../tasks/tags.suite.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -37,6 +38,7 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   storeSuite('PostgreSQL', fresh)
   kindsSuite('PostgreSQL', fresh)
+  tagsSuite('PostgreSQL', fresh)
   schedulingSuite('PostgreSQL', fresh)
 
   it('is opened by many at once, and made by one of them', async () => {

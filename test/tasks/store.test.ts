@@ -12,6 +12,7 @@ import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
 import { kindsSuite } from './kinds.suite.ts'
 import { freshFile, outcome, storeSuite } from './store.suite.ts'
+import { tagsSuite } from './tags.suite.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
@@ -21,6 +22,7 @@ function folder(): string {
 
 storeSuite('SQLite', freshFile)
 kindsSuite('SQLite', freshFile)
+tagsSuite('SQLite', freshFile)
 
 describe('a store in a file', () => {
   it('waits for another program that holds the lock, with the event loop free', async () => {
