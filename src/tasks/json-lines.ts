@@ -35,7 +35,7 @@ export async function* jsonItems(
 function* begin(open: OpenObject, number: number, line: string): Generator<JsonItem> {
   const text = line.trim()
   // What stands between the objects of a list.
-  if (/^[[\],\s]*$/.test(text)) return
+  if (/^[[\],]?$/.test(text)) return
   // A pretty printer leaves the brace that opens an object alone; a line of JSON that is cut off has more.
   if (/^[[,\s]*\{$/.test(text)) return open.begin(number)
   const whole = read(text)
@@ -46,6 +46,7 @@ function* begin(open: OpenObject, number: number, line: string): Generator<JsonI
 
 function* each(number: number, value: unknown): Generator<JsonItem> {
   if (!Array.isArray(value)) return yield { number, value }
+  if (value.length === 0) yield { number, problem: 'a list without a task' }
   for (const one of value) yield { number, value: one }
 }
 

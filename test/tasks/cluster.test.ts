@@ -113,7 +113,7 @@ describe('a task', () => {
       TIMEOUT: '600',
       SERVER_ID: last.serverId,
       SERVER_HOST: last.serverHost,
-      SCHEDULE_TIME: String(last.scheduleTime),
+      SCHEDULE_TIME: new Date(last.scheduleTime as number).toISOString(),
       CLIENT_ID: last.clientId,
       CLIENT_HOST: last.clientHost,
       ATTEMPT: '2',

@@ -65,7 +65,7 @@ export function printer(format: Format, fields: readonly string[], delimiter?: s
           tasks
             .map((task, i) => `${isFirst && i === 0 ? '' : ','}\n  ${toJson(pick(task))}`)
             .join(''),
-        tail: (isEmpty) => (isEmpty ? ']\n' : '\n]\n'),
+        tail: () => '\n]\n',
       }
     case 'csv': {
       const between = delimiter ?? ','
