@@ -36,7 +36,7 @@ export interface Loop {
 }
 
 const TOKEN =
-  /\s*(?:(0[xX][\da-fA-F]+|0[bB][01]+|0[oO][0-7]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|([rR]?)('(?:[^'\\]|\\[^])*'|"(?:[^"\\]|\\[^])*")|([A-Za-z_]\w*)|(\*\*|\/\/|>>>|<<|>>|[=!]==?|<=|>=|&&|\|\||[-+*/%&|^~<>!?:.,()[\]]))/y
+  /\s*(?:(0[xX][\da-fA-F]+|0[bB][01]+|0[oO][0-7]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|([rR]?)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)|(\*\*|\/\/|>>>|<<|>>|[=!]==?|<=|>=|&&|\|\||[-+*/%&|^~<>!?:.,()[\]]))/sy
 
 interface Token {
   readonly is: 'number' | 'text' | 'name' | 'sign' | 'end'
@@ -345,7 +345,7 @@ function unquoted(quoted: string, isRaw: boolean): string {
   const inside = quoted.slice(1, -1)
   if (isRaw) return inside
   return inside.replace(
-    /\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|([^]))/g,
+    /\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|(.))/gs,
     (whole, two?: string, four?: string, one?: string) => {
       const code = two ?? four
       if (code !== undefined) return String.fromCharCode(Number.parseInt(code, 16))
