@@ -7,6 +7,7 @@ import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 import { kindsSuite } from '../tasks/kinds.suite.ts'
+import { leasesSuite } from '../tasks/leases.suite.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
 import { tagsSuite } from '../tasks/tags.suite.ts'
@@ -38,6 +39,7 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   storeSuite('PostgreSQL', fresh)
   kindsSuite('PostgreSQL', fresh)
+  leasesSuite('PostgreSQL', fresh)
   tagsSuite('PostgreSQL', fresh)
   schedulingSuite('PostgreSQL', fresh)
 

@@ -11,6 +11,7 @@ import type { NewTask, Task } from '../../src/tasks/task.ts'
 import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
 import { kindsSuite } from './kinds.suite.ts'
+import { leasesSuite } from './leases.suite.ts'
 import { freshFile, outcome, storeSuite } from './store.suite.ts'
 import { tagsSuite } from './tags.suite.ts'
 
@@ -22,6 +23,7 @@ function folder(): string {
 
 storeSuite('SQLite', freshFile)
 kindsSuite('SQLite', freshFile)
+leasesSuite('SQLite', freshFile)
 tagsSuite('SQLite', freshFile)
 
 describe('a store in a file', () => {
