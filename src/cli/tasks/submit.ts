@@ -1,6 +1,7 @@
 /** `manyhost tasks submit`. */
 import { statSync } from 'node:fs'
 import { openStore } from '../../tasks/store/open.ts'
+import type { Store } from '../../tasks/store/store.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, submitFrom } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
@@ -44,16 +45,6 @@ function isListOfTasks(path: string): boolean {
   return found?.isFile() === true && (found.mode & 0o111) === 0
 }
 
-/** Of tasks that name none: the group that the store is working on, so that they do not wait behind it, or before it. */
-async function groupOf(flags: StoreFlags): Promise<number> {
-  const store = await openStore(storeOf(flags))
-  try {
-    return await store.currentGroup()
-  } finally {
-    await store.close()
-  }
-}
-
 export async function run([given]: readonly unknown[], flags: SubmitFlags): Promise<number> {
   const words = (given ?? []) as readonly string[]
   const file = fileOf(words, flags)
@@ -65,14 +56,16 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
   const server = serverOf(flags)
   const { signal, code } = untilInterrupted('tasks')
   let bad = 0
+  let own: Store | undefined
   try {
+    own = server === undefined ? await openStore(storeOf(flags)) : undefined
     const source = file === undefined ? [taskOf(words, flags)] : sourceOf(file, false)
     const tags = {
       ...(flags.tag && parseTags(flags.tag)),
       ...(flags.capture && { capture: true }),
     }
     const { count, submitId, ids } = await submitFrom(source ?? [], {
-      ...(server === undefined ? { store: storeOf(flags) } : peerOf({ ...flags, server })),
+      ...(own ? { store: own } : peerOf({ ...flags, server: server as string })),
       kind: kindOf(flags),
       template: flags.template,
       taskTimeout: flags.taskTimeout,
@@ -80,7 +73,8 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       bundleWait: flags.bundlewait,
       taskCores: flags.cores,
       taskMemory: flags.memory,
-      group: flags.group ?? (server === undefined ? await groupOf(flags) : undefined),
+      // As the ancestor's: to the group that is worked on, neither behind it nor before it.
+      group: flags.group ?? (await own?.currentGroup()),
       tags: Object.keys(tags).length > 0 ? tags : undefined,
       signal,
       onBad: ({ message }) => {
@@ -94,5 +88,7 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
     return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
     throw exitFor(error)
+  } finally {
+    await own?.close()
   }
 }
