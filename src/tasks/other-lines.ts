@@ -44,11 +44,8 @@ function tagsOf(fields: Readonly<Record<string, unknown>>): Tags {
   const rest = Object.entries(fields).filter(
     ([name]) => !FIELDS.includes(name) && !(isRow && OUTPUTS.has(name)),
   )
-  const all = [
-    ...rest,
-    ...Object.entries(Object(fields.tags)),
-    ...Object.entries(Object(fields.tag)),
-  ]
+  const own = [fields.tags, fields.tag].map((given) => checkTags(given ?? {}))
+  const all = [...rest, ...own.flatMap((tags) => Object.entries(tags))]
   // The partition that a row was in is no tag of a new task.
   return checkTags(Object.fromEntries(all.filter(([name]) => !(isRow && name === 'part'))))
 }

@@ -1,6 +1,7 @@
 /** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
 import { createReadStream } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { isDead } from '../../tasks/server/life.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
@@ -50,7 +51,9 @@ class NobodyServes extends Error {}
 
 async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
-    if ((await store.servers()).length === 0) throw new NobodyServes()
+    // One that was killed has left its row behind, and nobody looks at it before the next server.
+    const isServed = (await store.servers()).some(({ id }) => !isDead(id))
+    if (!isServed) throw new NobodyServes()
     const { signal, code } = untilInterrupted('tasks')
     const [id = ''] = await store.add([task])
     for (let found = await store.get(id); ; found = await store.get(found.nextId ?? found.id)) {

@@ -51,7 +51,10 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
   if (words.length > 0 === (flags.file !== undefined)) {
     const taken = words.length === 0 && (flags.tag ?? []).length > 1
     const hint = taken ? '; -t takes all words up to the next option: -t a:1 -- COMMAND' : ''
-    throw new CliError('usage', `give one command line, or -f FILE for many${hint}`)
+    throw new CliError(
+      'usage',
+      `give one command line, or -f FILE for many (- for standard input)${hint}`,
+    )
   }
   const server = serverOf(flags)
   const { signal, code } = untilInterrupted('tasks')
