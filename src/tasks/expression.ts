@@ -19,6 +19,8 @@ export interface Expression {
 /** Longest expression in characters, most steps of one evaluation. */
 const LONGEST = 10_000
 const MOST_STEPS = 10_000
+/** Characters and elements of all values of one evaluation: a loop over long texts must end soon, in little memory. */
+const MOST_MADE = 16 << 20
 
 /** @throws ExpressionError */
 export function compileExpression(text: string): Expression {
@@ -43,6 +45,7 @@ function explained<T>(work: () => T): T {
 class Walk {
   readonly #variables: Map<string, Value>
   #steps = 0
+  #size = 0
 
   constructor(variables: Readonly<Record<string, Value>>) {
     this.#variables = new Map(Object.entries(variables))
@@ -50,7 +53,12 @@ class Walk {
 
   value(node: Node): Value {
     if (++this.#steps > MOST_STEPS) throw new ExpressionError('the expression takes too long')
-    return held(this.#of(node))
+    const value = held(this.#of(node))
+    if (typeof value === 'string' || Array.isArray(value)) {
+      this.#size += value.length
+      if (this.#size > MOST_MADE) throw new ExpressionError('the expression makes too much')
+    }
+    return value
   }
 
   #of(node: Node): Value {

@@ -2,7 +2,7 @@
 import { posix } from 'node:path'
 import { wallClock } from '../time.ts'
 import { Moment } from './moment.ts'
-import { binary, comparison, isTrue, toText } from './operators.ts'
+import { binary, comparison, describeValue, isTrue, toText } from './operators.ts'
 
 /** A bigint is a whole number beyond 2^53. */
 export type Value = string | number | bigint | boolean | null | Moment | Value[]
@@ -16,25 +16,20 @@ function text(value: Value | undefined, name: string): string {
   if (typeof value === 'string') return value
   // The line `007` is a number to arithmetic, and as text to paths and methods.
   if (typeof value === 'number' || typeof value === 'bigint') return String(value)
-  throw new TypeError(`${name} wants a text, got ${shown(value)}`)
+  throw new TypeError(`${name} wants a text, got ${describeValue(value)}`)
 }
 
 function number(value: Value | undefined, name: string): number {
   const got = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
   if (typeof got === 'number' && Number.isFinite(got)) return got
   if (typeof got === 'boolean' || typeof got === 'bigint') return Number(got)
-  throw new TypeError(`${name} wants a number, got ${shown(value)}`)
+  throw new TypeError(`${name} wants a number, got ${describeValue(value)}`)
 }
 
 function list(value: Value | undefined, name: string): Value[] {
   if (Array.isArray(value)) return value
   if (typeof value === 'string') return [...value]
-  throw new TypeError(`${name} wants a list, got ${shown(value)}`)
-}
-
-function shown(value: Value | undefined): string {
-  if (value instanceof Moment) return value.text()
-  return typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'nothing')
+  throw new TypeError(`${name} wants a list, got ${describeValue(value)}`)
 }
 
 function width(value: Value | undefined, name: string): number {

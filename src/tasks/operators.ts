@@ -1,6 +1,5 @@
 /** Operators of expressions, as Python has them. Whole numbers are exact, however large, up to 10^308. */
 import type { Value } from './functions.ts'
-import { toJson } from './json.ts'
 import { Moment } from './moment.ts'
 import { printf } from './printf.ts'
 
@@ -29,7 +28,35 @@ export function toText(value: Value): string {
   if (value === null) return 'None'
   if (typeof value === 'boolean') return value ? 'True' : 'False'
   if (value instanceof Moment) return value.text()
-  return Array.isArray(value) ? value.map(toText).join(' ') : String(value)
+  return Array.isArray(value) ? listText(value) : String(value)
+}
+
+/** A list may hold another one many times over: it is written as far as a text may go. */
+function listText(list: readonly Value[]): string {
+  const texts: string[] = []
+  let left = LARGEST
+  const write = (value: Value): void => {
+    if (Array.isArray(value)) {
+      for (const one of value) write(one)
+      left -= 1
+    } else {
+      const text = toText(value)
+      texts.push(text)
+      left -= text.length + 1
+    }
+    if (left < 0) throw new ExpressionError(`a value is larger than ${LARGEST}`)
+  }
+  for (const one of list) write(one)
+  return texts.join(' ')
+}
+
+/** A value in a message. */
+export function describeValue(value: Value | undefined): string {
+  if (value === undefined) return 'nothing'
+  if (Array.isArray(value)) return `a list of ${value.length}`
+  const text = toText(value)
+  const short = text.length > 80 ? `${text.slice(0, 77)}...` : text
+  return typeof value === 'string' ? JSON.stringify(short) : short
 }
 
 type Numeric = number | bigint
@@ -37,8 +64,7 @@ type Numeric = number | bigint
 function numeric(operator: string, value: Value): Numeric {
   if (typeof value === 'number' || typeof value === 'bigint') return value
   if (typeof value === 'boolean') return Number(value)
-  const got = value instanceof Moment ? value.text() : JSON.stringify(value)
-  throw new ExpressionError(`${operator} wants numbers, got ${got?.slice(0, 80)}`)
+  throw new ExpressionError(`${operator} wants numbers, got ${describeValue(value)}`)
 }
 
 export function unary(operator: string, value: Value): Value {
@@ -75,10 +101,16 @@ export function binary(operator: string, left: Value, right: Value): Value {
 }
 
 function isSame(left: Value, right: Value): boolean {
-  if (left instanceof Moment || right instanceof Moment) {
-    return toText(left) === toText(right)
+  let steps = LARGEST
+  const same = (a: Value, b: Value): boolean => {
+    if (--steps < 0) throw new ExpressionError('lists that are too large to compare')
+    if (Array.isArray(a) && Array.isArray(b)) {
+      return a.length === b.length && a.every((one, index) => same(one, b[index] as Value))
+    }
+    if (a instanceof Moment && b instanceof Moment) return a.text() === b.text()
+    return a === b
   }
-  return toJson(left) === toJson(right)
+  return same(left, right)
 }
 
 function contains(where: Value, what: Value): boolean {

@@ -4,8 +4,8 @@ type Shown = (value: unknown) => string
 
 const FORM = /%([-+ #0]*)(\d+|\*)?(?:\.(\d+|\*))?[hlL]?(.)/gs
 
-/** Longest text that a width may make. */
-const WIDEST = 1_048_576
+/** Longest text, and widest form. */
+const LONGEST = 1_048_576
 
 /**
  * @param toText how a value is written by `%s`
@@ -13,15 +13,16 @@ const WIDEST = 1_048_576
  */
 export function printf(form: string, given: readonly unknown[], toText: Shown): string {
   let at = 0
+  let length = form.length
   const next = (): unknown => {
     if (at >= given.length) throw new TypeError(`${JSON.stringify(form)} wants more values`)
     return given[at++]
   }
   const size = (text: string | undefined): number | undefined => {
     const number = text === '*' ? Number(next()) : text === undefined ? undefined : Number(text)
-    if (number === undefined || (Number.isInteger(number) && Math.abs(number) <= WIDEST))
-      return number
-    throw new RangeError(`a width is at most ${WIDEST}`)
+    const fits = number === undefined || (Number.isInteger(number) && Math.abs(number) <= LONGEST)
+    if (fits) return number
+    throw new RangeError(`a width is at most ${LONGEST}`)
   }
   const text = form.replace(FORM, (whole, flags: string, wide, exact, letter: string) => {
     if (letter === '%') return '%'
@@ -29,18 +30,19 @@ export function printf(form: string, given: readonly unknown[], toText: Shown): 
     const precision = size(exact)
     const made = one(letter, next(), flags, precision, toText)
     if (made === undefined) throw new TypeError(`there is no ${whole} to format with`)
-    const isLeft = flags.includes('-') || width < 0
-    const length = Math.abs(width)
-    if (isLeft) return made.padEnd(length)
-    if (!flags.includes('0') || letter === 's' || letter === 'r' || letter === 'c') {
-      return made.padStart(length)
-    }
-    const sign = /^[-+ ]?(?:0[xo])?/.exec(made)?.[0] ?? ''
-    return sign + made.slice(sign.length).padStart(length - sign.length, '0')
+    length += Math.max(made.length, Math.abs(width))
+    if (length > LONGEST) throw new RangeError(`a text is longer than ${LONGEST}`)
+    return padded(made, width, flags, letter)
   })
-  if (at < given.length)
-    throw new TypeError(`${JSON.stringify(form)} takes ${at} values, got ${given.length}`)
-  return text
+  if (at === given.length) return text
+  throw new TypeError(`${JSON.stringify(form)} takes ${at} values, got ${given.length}`)
+}
+
+function padded(made: string, width: number, flags: string, letter: string): string {
+  if (flags.includes('-') || width < 0) return made.padEnd(Math.abs(width))
+  if (!flags.includes('0') || 'src'.includes(letter)) return made.padStart(width)
+  const sign = /^[-+ ]?(?:0[xo])?/.exec(made)?.[0] ?? ''
+  return sign + made.slice(sign.length).padStart(width - sign.length, '0')
 }
 
 function one(
@@ -111,17 +113,17 @@ function real(value: unknown, letter: string): number {
 function float(letter: string, number: number, precision: number): string {
   // `toFixed` has an exponent from 10^21 up, and so has what is that large here.
   if (letter === 'f') return number.toFixed(precision)
-  if (letter === 'e') return padded(number.toExponential(precision))
+  if (letter === 'e') return twoDigits(number.toExponential(precision))
   const digits = precision || 1
   const exponent = number === 0 ? 0 : Number(number.toExponential(digits - 1).split('e')[1])
   const short = (text: string): string => (text.includes('.') ? text.replace(/\.?0+$/, '') : text)
   if (exponent >= -4 && exponent < digits)
     return short(number.toFixed(Math.max(0, digits - 1 - exponent)))
   const [mantissa = '', power = ''] = number.toExponential(digits - 1).split('e')
-  return padded(`${short(mantissa)}e${power}`)
+  return twoDigits(`${short(mantissa)}e${power}`)
 }
 
 /** An exponent has two digits at least. */
-function padded(text: string): string {
+function twoDigits(text: string): string {
   return text.replace(/e([+-])(\d)$/, 'e$10$2')
 }
