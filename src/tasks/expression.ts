@@ -19,8 +19,10 @@ export interface Expression {
 /** Longest expression in characters, most steps of one evaluation. */
 const LONGEST = 10_000
 const MOST_STEPS = 10_000
-/** Characters and elements of all values of one evaluation: a loop over long texts must end soon, in little memory. */
+/** Characters of all values of one evaluation: a loop over long texts must end soon, in little memory. */
 const MOST_MADE = 16 << 20
+/** What an element of a list counts for, in characters. */
+const ELEMENT = 4
 
 /** @throws ExpressionError */
 export function compileExpression(text: string): Expression {
@@ -55,7 +57,7 @@ class Walk {
     if (++this.#steps > MOST_STEPS) throw new ExpressionError('the expression takes too long')
     const value = held(this.#of(node))
     if (typeof value === 'string' || Array.isArray(value)) {
-      this.#size += value.length
+      this.#size += typeof value === 'string' ? value.length : value.length * ELEMENT
       if (this.#size > MOST_MADE) throw new ExpressionError('the expression makes too much')
     }
     return value

@@ -149,9 +149,10 @@ function multiplied(left: Value, right: Value): Value {
   }
   const count = Math.max(0, Math.trunc(Number(numeric('*', times))))
   if (many.length * count > LARGEST) throw new ExpressionError(`a text is longer than ${LARGEST}`)
-  return typeof many === 'string'
-    ? many.repeat(count)
-    : Array.from({ length: count }, () => many).flat()
+  if (typeof many === 'string') return many.repeat(count)
+  const list: Value[] = []
+  for (let time = 0; time < count; time++) for (const one of many) list.push(one)
+  return list
 }
 
 function arithmetic(operator: string, a: Numeric, b: Numeric): Value {

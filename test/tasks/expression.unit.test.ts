@@ -113,7 +113,7 @@ describe('expressions', () => {
     ['[[0] * 1000000 for i in range(4000)]', /makes too much/],
     ['["a" * 1000000 for i in range(4000)]', /makes too much/],
     ['[("a" * 1000000).find("z") for i in range(4000)]', /makes too much/],
-    ['[y for y in [[0] * 1000000] for i in range(15)]', /larger than/],
+    ['[y for y in [[0] * 200000] for i in range(9)]', /larger than/],
     ['[[y, y] for y in [["abcdefgh"] * 100000] for i in range(2)]', /larger than/],
     ['"%s%s" % ("a" * 1000000, "a" * 1000000)', /longer than/],
     ['"%900000d%900000d" % (1, 2)', /longer than/],
