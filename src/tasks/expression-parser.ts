@@ -3,6 +3,8 @@
  * well. The order of the functions is that of precedence, the loosest first.
  */
 
+import { numberOf, type Token, tokensOf } from './expression-tokens.ts'
+
 export type Node =
   | { readonly is: 'value'; readonly value: string | number | bigint | boolean | null }
   | { readonly is: 'name'; readonly name: string }
@@ -35,14 +37,6 @@ export interface Loop {
   readonly tests: readonly Node[]
 }
 
-const TOKEN =
-  /\s*(?:(0[xX][\da-fA-F]+|0[bB][01]+|0[oO][0-7]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|([rR]?)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)|(\*\*|\/\/|>>>|<<|>>|[=!]==?|<=|>=|&&|\|\||[-+*/%&|^~<>!?:.,()[\]]))/sy
-
-interface Token {
-  readonly is: 'number' | 'text' | 'name' | 'sign' | 'end'
-  readonly text: string
-}
-
 const WORDS = new Set(['and', 'or', 'not', 'in', 'is', 'if', 'else', 'for', 'lambda'])
 const CONSTANTS: ReadonlyMap<string, boolean | null> = new Map([
   ['True', true],
@@ -55,18 +49,6 @@ const CONSTANTS: ReadonlyMap<string, boolean | null> = new Map([
 const COMPARISONS = ['==', '===', '!=', '!==', '<', '<=', '>', '>=']
 /** Loosest first; each line is one precedence. */
 const BINARY = [['|'], ['^'], ['&'], ['<<', '>>', '>>>'], ['+', '-'], ['*', '/', '//', '%']]
-const ESCAPES: Readonly<Record<string, string>> = {
-  n: '\n',
-  t: '\t',
-  r: '\r',
-  b: '\b',
-  f: '\f',
-  v: '\v',
-  a: '\u0007',
-  '0': '\0',
-  '\n': '',
-}
-
 /** @throws Error that says what is wrong */
 export function parseExpression(text: string): Node {
   return new Parser(text).whole()
@@ -314,44 +296,4 @@ class Parser {
   #shown(): string {
     return this.#isEnd() ? 'the end' : `'${this.#next().text.slice(0, 40)}'`
   }
-}
-
-function tokensOf(text: string): Token[] {
-  const tokens: Token[] = []
-  const end = text.trimEnd().length
-  TOKEN.lastIndex = 0
-  while (TOKEN.lastIndex < end) {
-    const from = TOKEN.lastIndex
-    const match = TOKEN.exec(text)
-    if (!match) throw new Error(`Unexpected ${JSON.stringify(text.slice(from, from + 20).trim())}`)
-    const [, number, raw, quoted, name, sign = ''] = match
-    if (number !== undefined) tokens.push({ is: 'number', text: number })
-    else if (quoted !== undefined) tokens.push({ is: 'text', text: unquoted(quoted, raw !== '') })
-    else if (name !== undefined) tokens.push({ is: 'name', text: name })
-    else tokens.push({ is: 'sign', text: sign })
-  }
-  return [...tokens, { is: 'end', text: '' }]
-}
-
-function numberOf(text: string): number | bigint {
-  const plain = text.replaceAll('_', '')
-  const number = Number(plain)
-  return /^(?:\d+|0[xXbBoO].*)$/.test(plain) && !Number.isSafeInteger(number)
-    ? BigInt(plain)
-    : number
-}
-
-function unquoted(quoted: string, isRaw: boolean): string {
-  const inside = quoted.slice(1, -1)
-  if (isRaw) return inside
-  return inside.replace(
-    /\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|(.))/gs,
-    (whole, two?: string, four?: string, one?: string) => {
-      const code = two ?? four
-      if (code !== undefined) return String.fromCharCode(Number.parseInt(code, 16))
-      // As in Python, a backslash before anything else stays.
-      if (one === '\\' || one === "'" || one === '"') return one
-      return ESCAPES[one ?? ''] ?? whole
-    },
-  )
 }
