@@ -6,11 +6,13 @@ import { addAbortSignal, Readable } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
 import { isLoopback } from '../options.ts'
 import { acceptor } from './accept.ts'
+import { toJson } from './json.ts'
 import { openPeer, type PeerRequest } from './peer.ts'
 import { Feed } from './server/feed.ts'
 import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
 import { heard, readTasks, type TaskSource } from './source.ts'
 import { defaultStore, openStore } from './store/open.ts'
+import { exactTags } from './tags.ts'
 import type { NewTask } from './task.ts'
 import { compileTemplate } from './template.ts'
 
@@ -125,7 +127,7 @@ async function post(
   submitId: string,
 ): Promise<readonly string[]> {
   const key = randomUUID()
-  const body = tasks.map((task) => `${JSON.stringify(lineOf(task))}\n`).join('')
+  const body = tasks.map((task) => `${toJson(lineOf(task))}\n`).join('')
   for (let tries = 0; ; tries++) {
     try {
       const answer = await ask(`tasks?submit_id=${submitId}`, {
@@ -154,6 +156,10 @@ async function post(
 }
 
 /** As a line of JSON: spans in seconds there. */
-function lineOf({ timeout, ...task }: NewTask): Record<string, unknown> {
-  return { ...task, ...(timeout !== undefined && { timeout: timeout / 1_000 }) }
+function lineOf({ timeout, tag, ...task }: NewTask): Record<string, unknown> {
+  return {
+    ...task,
+    ...(timeout !== undefined && { timeout: timeout / 1_000 }),
+    ...(tag && { tag: exactTags(tag) }),
+  }
 }

@@ -1,6 +1,7 @@
 /** The file of failures: lines that, fed back to the same command, are the same tasks again. */
 import { appendFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
+import { toJson } from '../json.ts'
 import { type LineKind, taskOfLine } from '../source.ts'
 import type { NewTask, Task } from '../task.ts'
 
@@ -55,7 +56,7 @@ function lineOf(task: Task, { kind, template }: Reading): string | undefined {
 function jsonOf(task: Task, template: string): string {
   const { timeout, args: _, ...rest } = asked(task)
   const own = task.template ?? '{}'
-  return JSON.stringify({
+  return toJson({
     args: task.args,
     ...rest,
     ...(timeout !== undefined && { timeout: timeout / 1_000 }),
