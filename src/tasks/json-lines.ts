@@ -5,9 +5,10 @@
 import { parseJson } from './json.ts'
 import type { SourceLine } from './lines.ts'
 
-/** An object, or why there is none; `number` is the line that it begins at. */
+/** An object, or why there is none; `number` is the line that it begins at, `last` the one that it ends at. */
 export interface JsonItem {
   readonly number: number
+  readonly last: number
   readonly value?: unknown
   readonly problem?: string
 }
@@ -26,7 +27,7 @@ export async function* jsonItems(
     } else if (!open.isOpen) {
       yield* begin(open, number, text)
     } else {
-      yield* open.add(text)
+      yield* open.add(number, text)
     }
   }
   yield* open.cut()
@@ -41,19 +42,22 @@ function* begin(open: OpenObject, number: number, line: string): Generator<JsonI
   const whole = read(text)
   if ('value' in whole) return yield* each(number, whole.value)
   const inside = read(text.replace(/^\[|^,/, '').replace(/,$|\]$/, ''))
-  yield 'value' in inside ? { number, value: inside.value } : { number, problem: whole.problem }
+  const found = 'value' in inside ? inside : { problem: whole.problem }
+  yield { number, last: number, ...found }
 }
 
 function* each(number: number, value: unknown): Generator<JsonItem> {
-  if (!Array.isArray(value)) return yield { number, value }
-  if (value.length === 0) yield { number, problem: 'a list without a task' }
-  for (const one of value) yield { number, value: one }
+  const last = number
+  if (!Array.isArray(value)) return yield { number, last, value }
+  if (value.length === 0) yield { number, last, problem: 'a list without a task' }
+  for (const one of value) yield { number, last, value: one }
 }
 
 /** An object whose lines come one by one. */
 class OpenObject {
   readonly #longest: number
   #number = 0
+  #last = 0
   #lines: string[] = []
   #size = 0
   #depth = 0
@@ -68,15 +72,17 @@ class OpenObject {
 
   begin(number: number): void {
     this.#number = number
+    this.#last = number
     this.#lines = ['{']
     this.#size = 1
     this.#depth = 1
   }
 
-  *add(line: string): Generator<JsonItem> {
+  *add(number: number, line: string): Generator<JsonItem> {
+    this.#last = number
     this.#size += line.length + 1
     if (this.#size > this.#longest) {
-      yield { number: this.#number, problem: `it is longer than ${this.#longest} bytes` }
+      yield { ...this.#place, problem: `it is longer than ${this.#longest} bytes` }
       this.#depth = 0
       return
     }
@@ -89,13 +95,17 @@ class OpenObject {
     if (this.#depth > 0) return
     const text = this.#lines.join('\n')
     const found = read(text.slice(0, text.lastIndexOf('}') + 1))
-    yield { number: this.#number, ...found }
+    yield { ...this.#place, ...found }
   }
 
   /** The text ends, or is interrupted. */
   *cut(): Generator<JsonItem> {
-    if (this.isOpen) yield { number: this.#number, problem: 'it is not JSON: an object has no end' }
+    if (this.isOpen) yield { ...this.#place, problem: 'it is not JSON: an object has no end' }
     this.#depth = 0
+  }
+
+  get #place(): Pick<JsonItem, 'number' | 'last'> {
+    return { number: this.#number, last: this.#last }
   }
 }
 

@@ -31,8 +31,9 @@ export function taskOfJson(given: unknown): NewTask {
   const args = fields.args ?? (request ? `${request.method} ${request.url}` : undefined)
   if (args !== undefined && typeof args !== 'string') throw new Error('args must be a text')
   if (args?.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
-  const ways = waysOf(fields)
-  const tag = tagsOf(fields, Object.keys(ways))
+  const isRow = ['id', 'submit_id', 'submit_time'].every((name) => typeof fields[name] === 'string')
+  const ways = waysOf(fields, isRow)
+  const tag = tagsOf(fields, isRow, Object.keys(ways))
   return {
     args: args ?? '',
     ...amountsOf(fields),
@@ -44,9 +45,9 @@ export function taskOfJson(given: unknown): NewTask {
 
 /**
  * Where and how it runs: an absolute path as `cwd` or `shell`, an object as `env`, a text with a brace as `template`. No tag
- * has such a value, so a column of a table of parameters may have one of these names.
+ * has such a value, so a column of a table of parameters may have one of these names. In a row any text is a template.
  */
-function waysOf(fields: Readonly<Record<string, unknown>>): Ways {
+function waysOf(fields: Readonly<Record<string, unknown>>, isRow: boolean): Ways {
   const { cwd, shell, env, template } = fields
   if (isRecord(env) && !Object.values(env).every((one) => typeof one === 'string')) {
     throw new Error('env must be an object of texts')
@@ -55,7 +56,7 @@ function waysOf(fields: Readonly<Record<string, unknown>>): Ways {
     ...(isPath(cwd) && { cwd }),
     ...(isPath(shell) && { shell }),
     ...(isRecord(env) && { env: env as Record<string, string> }),
-    ...(typeof template === 'string' && template.includes('{') && { template }),
+    ...(typeof template === 'string' && (isRow || template.includes('{')) && { template }),
   }
 }
 
@@ -70,8 +71,11 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 /** @param ways what says how it runs, and is no tag then */
-function tagsOf(fields: Readonly<Record<string, unknown>>, ways: readonly string[]): Tags {
-  const isRow = ['id', 'submit_id', 'submit_time'].every((name) => typeof fields[name] === 'string')
+function tagsOf(
+  fields: Readonly<Record<string, unknown>>,
+  isRow: boolean,
+  ways: readonly string[],
+): Tags {
   const rest = Object.entries(fields).filter(
     ([name]) => ![...FIELDS, ...ways].includes(name) && !(isRow && OUTPUTS.has(name)),
   )

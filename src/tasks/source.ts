@@ -33,7 +33,10 @@ export interface SourceOptions {
   readonly onBad?: 'stop' | ((error: ManyhostError, line: number) => void)
   /** What is made of each task; where it throws, the line cannot be a task. @default the task as it is */
   readonly make?: (task: NewTask) => NewTask | Promise<NewTask>
-  /** Hears the number of each line, 1, 2, ..., before its task is given. */
+  /**
+   * Hears the number of each line, 1, 2, ..., before its task is given; of JSON over many lines, of the last one. What it
+   * throws is reported once, and changes nothing.
+   */
   readonly onLine?: (line: number) => void
 }
 
@@ -49,6 +52,10 @@ export async function* readTasks(
   { kind = 'command', defaults = {}, onBad = 'stop', make, onLine }: SourceOptions = {},
 ): AsyncGenerator<NewTask> {
   let standing = defaults
+  const failure = new FirstFailure({
+    what: 'onLine of the tasks',
+    instead: 'its failure is ignored',
+  })
   const lines = linesOf(source, LONGEST_LINE)
   for await (const item of kind === 'json' ? jsonItems(lines, LONGEST_LINE) : lines) {
     const { number, problem } = item
@@ -56,7 +63,7 @@ export async function* readTasks(
       if (problem !== undefined) throw new Error(problem)
       const { task, all } = takenOf(item, kind, standing)
       if (all) standing = mergeDirectives(standing, all)
-      onLine?.(number)
+      if (onLine) failure.run(() => onLine('last' in item ? item.last : number))
       if (!task) continue
       const made = make ? make(task) : task
       yield made instanceof Promise ? await made : made

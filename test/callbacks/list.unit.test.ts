@@ -49,7 +49,7 @@ const CALLBACKS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/wire/names.ts': { 'names()': LINKS, 'exposed functions': LINKS, callbacks: LINKS },
   'src/wire/reconnect.ts': { onRetry: LINKS },
   'src/tasks/server/options.ts': { onOutput: TASKS, onProblem: TASKS, onBad: TASKS },
-  'src/tasks/source.ts': { onBad: TASKS, make: TASKS, 'the source': TASKS },
+  'src/tasks/source.ts': { onBad: TASKS, make: TASKS, onLine: TASKS, 'the source': TASKS },
   'src/gateway/admin.ts': { isReady: ROOMS },
   'providers/static.ts': { connect: ROOMS },
   'providers/pull/worker.ts': { handle: 'test/pull/claims.test.ts', onError: ROOMS },

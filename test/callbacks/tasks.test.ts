@@ -1,6 +1,6 @@
 /** Functions and sources that a user gives to tasks: each task has its outcome, and each run comes to its end. */
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { runCluster, submitFrom } from '../../src/tasks.ts'
+import { readTasks, runCluster, submitFrom } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 import { collect } from '../tasks/collect.ts'
 import { hanging, throwing } from './misbehaviour.ts'
@@ -49,6 +49,12 @@ test.each(failing)('onProblem %s: each task has its outcome', async (_name, onPr
   }
   const { counts } = await collect(['echo a', 'echo b'], { onOutput, onProblem })
   expect(counts).toMatchObject({ succeeded: 2 })
+})
+
+test.each(failing)('onLine %s: each line gives its task', async (_name, onLine) => {
+  const given: string[] = []
+  for await (const { args } of readTasks(['a', 'b'], { onLine })) given.push(args)
+  expect(given).toEqual(['a', 'b'])
 })
 
 describe('onBad', () => {

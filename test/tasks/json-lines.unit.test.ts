@@ -14,6 +14,18 @@ async function read(text: string): Promise<{ tasks: NewTask[]; errors: string[] 
   return { tasks, errors }
 }
 
+it('onLine hears the last line of each object', async () => {
+  const heard: number[] = []
+  const text = `[\n${JSON.stringify({ args: 'a' })},\n${JSON.stringify({ args: 'b' }, null, 2)},\n{"args":"c"}]`
+  for await (const _ of readTasks(text.split('\n'), {
+    kind: 'json',
+    onLine: (line) => heard.push(line),
+  })) {
+    // Each is asked for.
+  }
+  expect(heard).toEqual([2, 5, 6])
+})
+
 const argsOf = async (text: string): Promise<string[]> =>
   (await read(text)).tasks.map(({ args }) => args)
 
@@ -93,6 +105,18 @@ describe('a row of a list', () => {
       },
     })
     expect((await read(text)).tasks).toEqual([{ args: 'a', timeout: 2_500, tag: { x: 1 } }])
+  })
+
+  it('keeps where and how it ran, and nothing else that it had', async () => {
+    const way = { cwd: '/a', template: 'echo hi', shell: '/bin/bash', env: { A: '1' } }
+    const had = { command: 'echo hi', batch: 'b', attempts: 3, captured: true }
+    expect((await read(JSON.stringify({ ...row, args: 'a', ...way, ...had }))).tasks).toEqual([
+      { args: 'a', ...way },
+    ])
+    const none = { cwd: null, template: null, shell: null, env: null }
+    expect((await read(JSON.stringify({ ...row, args: 'a', ...none, ...had }))).tasks).toEqual([
+      { args: 'a' },
+    ])
   })
 
   it('is no table of parameters: there, all that is no field is a tag', async () => {

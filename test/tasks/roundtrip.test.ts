@@ -42,6 +42,10 @@ const task: fc.Arbitrary<NewTask> = fc.record(
       headers: fc.constantFrom({}, { 'x-a': 'b' }),
       body: fc.option(fc.string({ maxLength: 30 }).filter((text) => !text.includes('\0'))),
     }),
+    template: fc.constantFrom('echo {}', 'a command', 'true', '{seed} {slot}'),
+    cwd: fc.constantFrom('/', '/tmp/a b'),
+    shell: fc.constantFrom('/bin/sh', '/bin/bash'),
+    env: fc.constantFrom({}, { A: '1', B: '' }),
   },
   { requiredKeys: ['args'] },
 )
@@ -55,8 +59,9 @@ function json(tasks: readonly Task[], parts: number): string {
 }
 
 /** What of a task is handed in. */
-function given({ args, group, cores, memory, timeout, tag, request }: Task): object {
-  return { args, group, cores, memory, timeout, tag, request }
+function given(task: Task): object {
+  const { args, group, cores, memory, timeout, tag, request, template, cwd, shell, env } = task
+  return { args, group, cores, memory, timeout, tag, request, template, cwd, shell, env }
 }
 
 it('any tasks of a store, listed as JSON and read again, are the same tasks', async () => {
