@@ -77,6 +77,21 @@ export function tagsSuite(name: string, fresh: () => Promise<Place>): void {
   })
 
   describe(`the group of a task that names none, on ${name}`, () => {
+    it('is none of a batch, which has groups of its own', async () => {
+      const { store, server } = await openPlace(fresh)
+      await store.add([{ args: 'own', group: 7, batch: 'b' }])
+      expect(await store.currentGroup()).toBe(0)
+      await store.add([
+        { args: 'a', group: 3 },
+        { args: 'b', group: 5 },
+      ])
+      const claimed = (await store.claim({ server, limit: 1, batches: ['b'] })) as [Task]
+      expect(claimed).toMatchObject([{ group: 7 }])
+      expect(await store.currentGroup()).toBe(3)
+      await store.complete([outcome(claimed[0])])
+      expect(await store.currentGroup()).toBe(3)
+    })
+
     it('is that of what was claimed last, of what ended last, or the first, or 0', async () => {
       const { store, server } = await openPlace(fresh)
       expect(await store.currentGroup()).toBe(0)

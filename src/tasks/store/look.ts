@@ -162,19 +162,24 @@ export async function count(places: readonly Place[], filter: TaskFilter): Promi
   return total
 }
 
-/** The ancestor's group of a task that names none. Each step is led by an index. */
-export async function currentGroup({ engine, db }: Place): Promise<number> {
-  const tasks = db.selectFrom('task').select('group').limit(1)
+/**
+ * The ancestor's group of a task that names none, among tasks of no batch: a batch has groups of its own. Nearly always there
+ * is one group at most, as the counts say; each other step is led by an index.
+ */
+export async function currentGroup({ engine, db, hot }: Ground): Promise<number> {
+  const groups = new Set((await engine.all<Counted>(hot.counted(['']))).map(({ group }) => group))
+  const least = Math.min(...groups)
+  if (groups.size <= 1) return groups.size === 0 ? 0 : least
+  const tasks = db.selectFrom('task').select('group').where('batch', '=', '').limit(1)
   const steps = [
     tasks.where('state', '=', 'scheduled').orderBy('schedule_time', 'desc'),
     tasks.where('completion_time', 'is not', null).orderBy('completion_time', 'desc'),
-    tasks.orderBy('group'),
   ]
   for (const step of steps) {
     const [row] = await engine.all<{ group: number }>(step.compile())
     if (row) return row.group
   }
-  return 0
+  return least
 }
 
 /** Keys of tags that are in use, in order. Found by leaps: what it costs is the number of keys, not of tasks. */
