@@ -60,6 +60,14 @@ function waysOf(fields: Readonly<Record<string, unknown>>, isRow: boolean): Ways
   }
 }
 
+/**
+ * How a line of JSON says a template of its own. One without a form is the command itself, whatever the line; as `template`
+ * it would be read as a tag.
+ */
+export function withTemplate(args: string, template: string): Pick<NewTask, 'args' | 'template'> {
+  return template.includes('{') ? { args, template } : { args: template, template: '{}' }
+}
+
 type Ways = Pick<NewTask, 'cwd' | 'shell' | 'env' | 'template'>
 
 function isPath(value: unknown): value is string {

@@ -2,6 +2,7 @@
 import { appendFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { toJson } from '../json.ts'
+import { withTemplate } from '../other-lines.ts'
 import { type LineKind, taskOfLine } from '../source.ts'
 import type { NewTask, Task } from '../task.ts'
 
@@ -58,13 +59,10 @@ function jsonOf(task: Task, template: string): string {
   const { timeout, args: _, ...rest } = asked(task)
   const own = task.template ?? '{}'
   const isOther = own !== template && !task.request
-  // A template without a form is a command, and would be read as a tag.
-  const isCommand = isOther && !own.includes('{')
   return toJson({
-    args: isCommand ? own : task.args,
+    ...(isOther ? withTemplate(task.args, own) : { args: task.args }),
     ...rest,
     ...(timeout !== undefined && { timeout: timeout / 1_000 }),
-    ...(isOther && { template: isCommand ? '{}' : own }),
     ...(task.cwd !== null && task.cwd !== process.cwd() && { cwd: task.cwd }),
     ...(task.shell !== null && { shell: task.shell }),
     ...(task.env !== null && { env: task.env }),
