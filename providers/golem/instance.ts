@@ -2,7 +2,7 @@
 import type { Pool } from 'undici'
 import { asError, describe, type ManyhostError } from '../../src/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
-import { afterIdly, type Timer, wallClock, within } from '../../src/time.ts'
+import { afterIdly, now, type Timer, within } from '../../src/time.ts'
 import { exitOfCode } from '../exit.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'
@@ -65,7 +65,7 @@ export class Instance implements Running {
       PORT: String(listenOn.port),
     }
     this.leaving = new Promise((resolve) => {
-      const ms = Math.max(0, place.rented.until - wallClock() - place.drainBefore)
+      const ms = Math.max(0, place.rented.until - now() - place.drainBefore)
       this.#timer = afterIdly(ms, () => resolve('the time for which it is rented is nearly over'))
     })
     void place.rented.lost.then((detail) => this.#lost(detail))

@@ -1,6 +1,6 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
 import { asError, ManyhostError } from '../../src/errors.ts'
-import { now, wallClock, within } from '../../src/time.ts'
+import { now, within } from '../../src/time.ts'
 import { Avoided } from './avoided.ts'
 import { explain, type Golem, load, type Packages } from './client.ts'
 import { type Bill, Costs, dearest, type Price } from './costs.ts'
@@ -26,7 +26,7 @@ export interface Rented {
   readonly node: string
   /** For people. */
   readonly name: string
-  /** On the clock of `wallClock`. */
+  /** On the clock of `now`. */
   readonly until: number
   /** Resolves, with why, when the other side has ended it. */
   readonly lost: Promise<string>
@@ -117,7 +117,7 @@ export class Market {
     this.key = readAppKey(this.#settings)
     const network = await connect(packages, this.#settings, this.key)
     try {
-      const until = wallClock() + budgetHours * 3_600_000
+      const until = now() + budgetHours * 3_600_000
       const allocation = await network.payment.createAllocation({
         budget,
         expirationSec: Math.round(budgetHours * 3_600),
@@ -145,7 +145,7 @@ export class Market {
       const text = `golem: the budget of ${budget} GLM is spent`
       throw new ManyhostError('MANYHOST_START_FAILED', text)
     }
-    if (wallClock() + rentHours * 3_600_000 > until) {
+    if (now() + rentHours * 3_600_000 > until) {
       const text = `golem: the ${budgetHours} hours for which the budget is reserved are nearly over`
       throw new ManyhostError('MANYHOST_START_FAILED', text)
     }
@@ -250,7 +250,7 @@ export class Market {
   ): Promise<Rented> {
     const { network, allocation, vpn } = open
     const { provider } = agreement
-    const until = wallClock() + this.#settings.rentHours * 3_600_000
+    const until = now() + this.#settings.rentHours * 3_600_000
     let setLost: (why: string) => void = () => {}
     const lost = new Promise<string>((resolve) => {
       setLost = resolve

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../../src/errors.ts'
-import { afterSilence, now, wallClock } from '../../src/time.ts'
+import { afterSilence, now } from '../../src/time.ts'
 import type { Caller, Job, Seat } from './job.ts'
 import { refuse } from './json.ts'
 import { trade } from './place.ts'
@@ -41,7 +41,7 @@ export class Claims {
 
   /** @param name of a worker, or undefined when somebody else says that the service is well */
   checkIn(service: Service, name: string | undefined): void {
-    service.row.checkedIn = wallClock()
+    service.checkIn()
     if (name === undefined) return
     const seat = service.see(name)
     // A name is what a worker chose for itself alone; an address may be that of many.

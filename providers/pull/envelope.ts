@@ -66,10 +66,11 @@ export function serviceLine({ row }: Service): object {
   return { id, name, description }
 }
 
-export function serviceBody({ row }: Service, jobs: readonly object[], at: number): object {
+export function serviceBody(service: Service, jobs: readonly object[]): object {
+  const { row, silence } = service
   return {
     description: row.description,
-    has_timed_out: at - row.checkedIn > row.timeout,
+    has_timed_out: silence > row.timeout,
     id: row.id,
     is_service_available: row.available === true,
     job_registration_schema: JSON.parse(row.registration),

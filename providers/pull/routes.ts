@@ -61,7 +61,7 @@ const getService: Route = (ask) => {
   const service = serviceOf(ask)
   const jobs = ask.hub.store.jobs({ service: service.row.id, after: 0, limit: 100 }).map(jobLine)
   const self = `${ask.base}/services/${service.row.id}`
-  return withLinks(self, serviceBody(service, jobs, wallClock()), META.service)
+  return withLinks(self, serviceBody(service, jobs), META.service)
 }
 
 const patchService: Route = async (ask) => {

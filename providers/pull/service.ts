@@ -1,5 +1,5 @@
 /** One service of the API: its schemas, its line of jobs, and the workers that are there for it. */
-import { afterIdly, afterSilence, now, type Timer } from '../../src/time.ts'
+import { afterIdly, afterSilence, now, type Timer, wallClock } from '../../src/time.ts'
 import type { Job, Seat } from './job.ts'
 import { refuse } from './json.ts'
 import { JobLine } from './line.ts'
@@ -42,6 +42,7 @@ export class Service {
   }
   readonly #limits: ServiceLimits
   readonly #onLost: (seat: Seat, silent: number) => void
+  #heardAt: number
   #registration: ServiceSchema | undefined
   #result: ServiceSchema | undefined
 
@@ -51,6 +52,8 @@ export class Service {
     onLost: (seat: Seat, silent: number) => void,
   ) {
     this.row = row
+    // From here on by a clock that nobody sets.
+    this.#heardAt = now() - Math.max(0, wallClock() - row.checkedIn)
     this.#limits = limits
     this.#onLost = onLost
   }
@@ -72,6 +75,17 @@ export class Service {
     this.row = { ...this.row, ...row }
     this.#registration = undefined
     this.#result = undefined
+  }
+
+  /** Somebody says that it is there. */
+  checkIn(): void {
+    this.row.checkedIn = wallClock()
+    this.#heardAt = now()
+  }
+
+  /** Milliseconds since anybody said so. */
+  get silence(): number {
+    return now() - this.#heardAt
   }
 
   noteLate(): void {

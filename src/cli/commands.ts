@@ -14,6 +14,8 @@ export interface Command {
   readonly summary: string
   readonly group: 'Batch' | 'Serve' | 'Look' | 'Steer' | 'Feed' | 'Shell'
   readonly options?: readonly Option[]
+  /** Options that other programs have for the same, and what is used here instead. */
+  readonly replaced?: readonly Replaced[]
   /** Section of the files of settings that has defaults of its options. */
   readonly section?: string
   /** Whether it talks to the admin address, and has the options for that. */
@@ -24,8 +26,18 @@ export interface Command {
   readonly load: () => Promise<{ readonly run: Run }>
 }
 
-export interface Option {
+/** An option of another program, that has none like it here. */
+export interface Replaced {
   readonly flags: string
+  /** Why it is refused, and what to write: `give --server http://HOST:PORT`. Absent: it says what is so anyway. */
+  readonly instead?: string
+}
+
+export interface Option {
+  /** With `<word...>` it takes all words that follow, up to the next option or `--`. */
+  readonly flags: string
+  /** Other names that are taken for it, and not shown in the help: `--num-threads`. */
+  readonly also?: readonly string[]
   readonly meaning: string
   readonly choices?: readonly string[]
   readonly initial?: string

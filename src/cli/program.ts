@@ -1,9 +1,21 @@
 /** The parser (commander), made of the table of commands. */
-import { type Command, createCommand, InvalidArgumentError, Option } from 'commander'
+import {
+  type Command,
+  createCommand,
+  InvalidArgumentError,
+  Option,
+  type OutputConfiguration,
+} from 'commander'
 import { withoutPasswords } from '../posix/environment.ts'
 import { version } from '../version.ts'
 import { ALL } from './all.ts'
-import { ADMIN_OPTIONS, type Command as Entry, type Option as Flag, PARENTS } from './commands.ts'
+import {
+  ADMIN_OPTIONS,
+  type Command as Entry,
+  type Option as Flag,
+  PARENTS,
+  type Replaced,
+} from './commands.ts'
 import { CliError, EXIT, TASK_EXIT } from './exit.ts'
 import { whenUnread } from './readers.ts'
 
@@ -36,8 +48,26 @@ function parentOf(name: string, root: Command): Command {
   const made = root.createCommand(name).copyInheritedSettings(root)
   made.summary(summary).description(sentence(summary)).helpGroup(`${group}:`)
   if (name === 'tasks') made.addHelpText('after', exitCodes(TASK_EXIT))
+  for (const [other, instead] of Object.entries(MOVED[name] ?? {})) {
+    const hidden = made.command(other, { hidden: true }).allowUnknownOption().allowExcessArguments()
+    hidden.helpOption(false).action(() => {
+      throw new CliError('usage', `there is no 'manyhost ${name} ${other}': ${instead}`)
+    })
+  }
   root.addCommand(made)
   return made
+}
+
+/** Commands of HyperShell that are called otherwise here. */
+const MOVED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  tasks: {
+    client:
+      'a cluster or server starts its runners itself; for machines that dial in: manyhost agent',
+    config: 'manyhost config',
+    run: 'manyhost run',
+    search: 'manyhost tasks list',
+    task: 'its commands are those of manyhost tasks',
+  },
 }
 
 function command(
@@ -49,7 +79,13 @@ function command(
   const made = root.createCommand(name).copyInheritedSettings(root)
   made.summary(entry.summary).description(sentence(entry.summary)).helpGroup(`${entry.group}:`)
   for (const { name, meaning } of entry.args ?? []) made.argument(name, meaning)
-  for (const flag of entry.options ?? []) made.addOption(option(flag))
+  for (const flag of entry.options ?? []) {
+    const known = option(flag)
+    made.addOption(known)
+    for (const name of flag.also ?? []) addAlias(made, known, flag, name)
+  }
+  for (const one of entry.replaced ?? []) addReplaced(made, one)
+  if (entry.options?.some(takesSeveral)) made.configureOutput(hintAtSeveral(entry))
   for (const flag of entry.admin ? ADMIN_OPTIONS : []) made.addOption(adminOption(flag))
   made.addHelpText('after', () => examples(entry.examples))
   made.action(async (...given: unknown[]) => {
@@ -90,6 +126,43 @@ function option({ flags, meaning, choices, initial, many, parse }: Flag): Option
 /** What the parser says may quote an option with its value, or an address with its password. */
 function withoutSecrets(text: string): string {
   return withoutPasswords(text.replace(/(unknown option '-[\w-]*=)[^']*/, '$1***'))
+}
+
+/** Another name of an option: the value is the same. */
+function addAlias(made: Command, known: Option, flag: Flag, name: string): void {
+  const word = /[<[].*$/.exec(flag.flags)?.[0]
+  const alias = option({ ...flag, flags: word === undefined ? name : `${name} ${word}` }).hideHelp()
+  made.addOption(alias)
+  made.on(`option:${alias.name()}`, () => {
+    const value = made.getOptionValue(alias.attributeName())
+    made.setOptionValueWithSource(known.attributeName(), value, 'cli')
+  })
+}
+
+/** What is used instead is said, and nothing is run. */
+function addReplaced(made: Command, { flags, instead }: Replaced): void {
+  const one = new Option(flags).hideHelp()
+  made.addOption(one)
+  if (instead === undefined) return
+  made.on(`option:${one.name()}`, () => {
+    throw new CliError('usage', `${flags.replace(/ <.*/, '')}: ${instead}`)
+  })
+}
+
+function takesSeveral({ flags }: Flag): boolean {
+  return flags.includes('...')
+}
+
+/** Who writes `-t a:1 make` means the command `make`, which `-t` has taken: it takes words as the ancestor's does. */
+function hintAtSeveral({ options = [] }: Entry): OutputConfiguration {
+  const names = options.filter(takesSeveral).map(({ flags }) => flags.replace(/ <.*/, ''))
+  const hint = `${names.join(' and ')} take all words up to the next option: write -- before what is no such word`
+  return {
+    outputError: (text, write) => {
+      const said = withoutSecrets(text)
+      write(text.includes('missing required argument') ? `${said}${hint}\n` : said)
+    },
+  }
 }
 
 /** @throws CliError for a secret in the command line */

@@ -3,9 +3,9 @@
  * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
  */
 
-import { dict } from '../dict.ts'
+import { dictOf } from '../dict.ts'
 import { describe, ManyhostError } from '../errors.ts'
-import { parseTag } from './tags.ts'
+import { checkTags, parseTag } from './tags.ts'
 import type { Tags, TagValue } from './task.ts'
 import { memorySize, taskDuration } from './units.ts'
 
@@ -51,7 +51,7 @@ export function splitLine(line: string): Line {
  */
 export function parseDirectives(text: string): Directives {
   const found: { -readonly [Name in keyof Directives]: Directives[Name] } = {}
-  const tag = dict<TagValue>()
+  const tags = new Map<string, TagValue>()
   for (const word of text.split(/[\s,]+/)) {
     if (word === '') continue
     const [, key, value] = /^([^:=]*)[:=](.*)$/s.exec(word) ?? [word, word, undefined]
@@ -62,7 +62,7 @@ export function parseDirectives(text: string): Directives {
       else if (key === 'group') found.group = groupOf(value)
       else {
         const [name, said] = parseTag(value === undefined ? word : `${key}:${value}`)
-        tag[name] = said
+        tags.set(name, said)
       }
     } catch (error) {
       const shown = word.length > 100 ? `${word.slice(0, 97)}...` : word
@@ -73,7 +73,7 @@ export function parseDirectives(text: string): Directives {
       )
     }
   }
-  return Object.keys(tag).length > 0 ? { ...found, tag } : found
+  return tags.size > 0 ? { ...found, tag: checkTags(dictOf(tags)) } : found
 }
 
 /** Later ones win; tags are added to tags. */

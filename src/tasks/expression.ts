@@ -1,35 +1,28 @@
 /**
- * `{= expr of x =}`: arithmetic and text, read by jsep and evaluated here, never by `eval`. There are no objects but
- * the tables below and no property but the ones named here, so there is no way out; steps and sizes are bounded.
+ * `{= expr of x =}`: arithmetic and text as in Python, read by `expression-parser.ts` and evaluated here, never by `eval`.
+ * There are no objects but the tables of `functions.ts` and no property but the ones named there, so there is no way out;
+ * steps and sizes are bounded.
  */
-import jsep from 'jsep'
+import { type Loop, type Node, parseExpression } from './expression-parser.ts'
 import { METHODS, NAMES, type Value } from './functions.ts'
+import { Moment } from './moment.ts'
+import { binary, comparison, ExpressionError, held, isTrue, unary } from './operators.ts'
+import { sliced } from './slice.ts'
 
-/** An expression that cannot be read, or has no value for this line. */
-export class ExpressionError extends Error {
-  override readonly name = 'ExpressionError'
-}
+export { ExpressionError, toText } from './operators.ts'
 
 export interface Expression {
   /** @throws ExpressionError */
   evaluate(variables: Readonly<Record<string, Value>>): Value
 }
 
-/** Longest expression in characters, most steps of one evaluation, longest text or list in it. */
+/** Longest expression in characters, most steps of one evaluation. */
 const LONGEST = 10_000
 const MOST_STEPS = 10_000
-const LARGEST = 1_048_576
-
-// As in Python; jsep knows JavaScript's. One reader for all: these are the same for each expression.
-jsep.addBinaryOp('**', 11, true)
-jsep.addBinaryOp('//', 10)
-jsep.addBinaryOp('and', 2)
-jsep.addBinaryOp('or', 1)
-jsep.addBinaryOp('in', 7)
-jsep.addUnaryOp('not')
-jsep.addLiteral('True', true)
-jsep.addLiteral('False', false)
-jsep.addLiteral('None', null)
+/** Characters of all values of one evaluation: a loop over long texts must end soon, in little memory. */
+const MOST_MADE = 16 << 20
+/** What an element of a list counts for, in characters. */
+const ELEMENT = 4
 
 /** @throws ExpressionError */
 export function compileExpression(text: string): Expression {
@@ -37,268 +30,185 @@ export function compileExpression(text: string): Expression {
     throw new ExpressionError(`an expression has at most ${LONGEST} characters`)
   }
   if (text.trim() === '') throw new ExpressionError('the expression is empty')
-  let tree: jsep.Expression
+  const tree = explained(() => parseExpression(text))
+  return { evaluate: (variables) => explained(() => new Walk(variables).value(tree)) }
+}
+
+/** Recursion that is too deep, or a refusal of a table's function, is an error of the expression, too. */
+function explained<T>(work: () => T): T {
   try {
-    tree = jsep(text)
+    return work()
   } catch (error) {
+    if (error instanceof ExpressionError) throw error
     throw new ExpressionError((error as Error).message)
-  }
-  return {
-    evaluate(variables) {
-      const walk = new Walk(variables)
-      try {
-        return walk.value(tree)
-      } catch (error) {
-        if (error instanceof ExpressionError) throw error
-        // Recursion that is too deep, or a refusal of a table's function.
-        throw new ExpressionError((error as Error).message)
-      }
-    },
   }
 }
 
-type Node = jsep.Expression & Record<string, unknown>
-
 class Walk {
-  readonly #variables: Readonly<Record<string, Value>>
+  readonly #variables: Map<string, Value>
   #steps = 0
+  #size = 0
 
   constructor(variables: Readonly<Record<string, Value>>) {
-    this.#variables = variables
+    this.#variables = new Map(Object.entries(variables))
   }
 
-  value(tree: jsep.Expression): Value {
+  value(node: Node): Value {
     if (++this.#steps > MOST_STEPS) throw new ExpressionError('the expression takes too long')
-    return held(this.#of(tree as Node))
+    const value = held(this.#of(node))
+    if (typeof value === 'string' || Array.isArray(value)) {
+      this.#size += typeof value === 'string' ? value.length : value.length * ELEMENT
+      if (this.#size > MOST_MADE) throw new ExpressionError('the expression makes too much')
+    }
+    return value
   }
 
   #of(node: Node): Value {
-    switch (node.type) {
-      case 'Literal':
-        return literal(node.value)
-      case 'Identifier':
-        return this.#named(node.name as string)
-      case 'ArrayExpression':
-        return (node.elements as jsep.Expression[]).map((one) => this.value(one))
-      case 'UnaryExpression':
-        return unary(node.operator as string, this.value(node.argument as jsep.Expression))
-      case 'LogicalExpression':
-      case 'BinaryExpression':
+    switch (node.is) {
+      case 'value':
+        return node.value
+      case 'name':
+        return this.#named(node.name)
+      case 'list':
+        return node.items.map((one) => this.value(one))
+      case 'comprehension':
+        return this.#comprehended(node.item, node.loops)
+      case 'unary':
+        return unary(node.operator, this.value(node.of))
+      case 'binary':
         return this.#binary(node)
-      case 'ConditionalExpression':
-        return this.value(
-          (truth(this.value(node.test as jsep.Expression))
-            ? node.consequent
-            : node.alternate) as jsep.Expression,
+      case 'comparison':
+        return this.#compared(node)
+      case 'choice':
+        return this.value(isTrue(this.value(node.test)) ? node.yes : node.no)
+      case 'attribute':
+        return this.#attribute(node)
+      case 'item':
+        return itemOf(this.value(node.of), this.value(node.at))
+      case 'slice':
+        return sliceOf(
+          this.value(node.of),
+          node.bounds.map((one) => one && this.value(one)),
         )
-      case 'MemberExpression':
-        return this.#member(node)
-      case 'CallExpression':
+      case 'call':
         return this.#call(node)
-      default:
-        throw new ExpressionError(
-          node.type === 'Compound'
-            ? 'one expression is wanted, there are several'
-            : `an expression cannot have a ${String(node.type)}`,
-        )
     }
   }
 
   #named(name: string): Value {
-    if (Object.hasOwn(this.#variables, name)) return this.#variables[name] as Value
+    const variable = this.#variables.get(name)
+    if (variable !== undefined) return variable
     const constant = NAMES.get(name)
     if (constant !== undefined && typeof constant !== 'function') return constant
     throw new ExpressionError(constant ? `${name} is a function: call it` : `there is no '${name}'`)
   }
 
-  #binary(node: Node): Value {
-    const operator = node.operator as string
-    const left = this.value(node.left as jsep.Expression)
-    if (operator === '&&' || operator === 'and') {
-      return truth(left) ? this.value(node.right as jsep.Expression) : left
-    }
-    if (operator === '||' || operator === 'or') {
-      return truth(left) ? left : this.value(node.right as jsep.Expression)
-    }
-    return binary(operator, left, this.value(node.right as jsep.Expression))
+  #binary({ operator, left, right }: Node & { is: 'binary' }): Value {
+    const first = this.value(left)
+    if (operator === 'and') return isTrue(first) ? this.value(right) : first
+    if (operator === 'or') return isTrue(first) ? first : this.value(right)
+    return binary(operator, first, this.value(right))
   }
 
-  /** `math.pi`, or `words[0]`, `text[-1]`. */
-  #member(node: Node): Value {
-    if (!node.computed) return this.#named(path(node))
-    const from = this.value(node.object as jsep.Expression)
-    const at = this.value(node.property as jsep.Expression)
-    if ((typeof from !== 'string' && !Array.isArray(from)) || !Number.isInteger(at)) {
-      throw new ExpressionError('only texts and lists have [n], n a whole number')
+  #compared({ first, rest }: Node & { is: 'comparison' }): boolean {
+    let left = this.value(first)
+    for (const { operator, right } of rest) {
+      const next = this.value(right)
+      if (!comparison(operator, left, next)) return false
+      left = next
     }
-    const found = from.at(at as number)
-    if (found === undefined) throw new ExpressionError(`[${at as number}] is beyond its end`)
+    return true
+  }
+
+  /** Each loop inside the one before; its names are known within alone. */
+  #comprehended(item: Node, loops: readonly Loop[]): Value[] {
+    const found: Value[] = []
+    const run = (depth: number): void => {
+      const loop = loops[depth]
+      if (!loop) {
+        found.push(this.value(item))
+        return
+      }
+      for (const one of elementsOf(this.value(loop.from))) {
+        this.#bind(loop.names, one)
+        if (loop.tests.every((test) => isTrue(this.value(test)))) run(depth + 1)
+      }
+    }
+    const names = loops.flatMap((loop) => loop.names)
+    const before = names.map((name) => [name, this.#variables.get(name)] as const)
+    run(0)
+    for (const [name, value] of before) {
+      if (value === undefined) this.#variables.delete(name)
+      else this.#variables.set(name, value)
+    }
     return found
   }
 
-  #call(node: Node): Value {
-    const callee = node.callee as Node
-    const given = (node.arguments as jsep.Expression[]).map((one) => this.value(one))
-    const name = callee.type === 'Identifier' ? (callee.name as string) : tryPath(callee)
-    const known = name === undefined ? undefined : NAMES.get(name)
-    if (typeof known === 'function') return known(...given)
-    // `x.upper()`: a method of a text or list.
-    if (callee.type === 'MemberExpression' && !callee.computed) {
-      const method = ((callee.property as Node).name ?? '') as string
-      const found = METHODS.get(method)
-      if (found) return found(this.value(callee.object as jsep.Expression), ...given)
+  #bind(names: readonly string[], value: Value): void {
+    const values = names.length === 1 ? [value] : elementsOf(value)
+    if (values.length !== names.length) {
+      throw new ExpressionError(`${names.join(', ')} cannot be taken from ${values.length} values`)
     }
-    throw new ExpressionError(`there is no function '${name ?? 'of that kind'}'`)
+    for (const [index, name] of names.entries()) this.#variables.set(name, values[index] as Value)
   }
-}
 
-function path(node: Node): string {
-  const found = tryPath(node)
-  if (found === undefined) throw new ExpressionError('a value has no properties, only methods')
-  return found
+  /** `math.pi`, or `now.year` of a date. */
+  #attribute(node: Node & { is: 'attribute' }): Value {
+    const path = pathOf(node)
+    if (path !== undefined && NAMES.has(path)) return this.#named(path)
+    const isKnown = path === undefined || this.#variables.has(path.split('.')[0] as string)
+    if (!isKnown) return this.#named(path)
+    const of = this.value(node.of)
+    const part = of instanceof Moment ? of.part(node.name) : undefined
+    if (part !== undefined) return part
+    throw new ExpressionError(`a value has no properties, only methods: no '${node.name}'`)
+  }
+
+  #call({ of, given }: Node & { is: 'call' }): Value {
+    const path = pathOf(of)
+    const known = path === undefined ? undefined : NAMES.get(path)
+    if (typeof known === 'function') return known(...given.map((one) => this.value(one)))
+    // `x.upper()`: a method of a text, a list or a date.
+    const method = of.is === 'attribute' ? METHODS.get(of.name) : undefined
+    if (of.is === 'attribute' && method) {
+      const own = this.value(of.of)
+      return method(own, ...given.map((one) => this.value(one)))
+    }
+    throw new ExpressionError(`there is no function '${path ?? 'of that kind'}'`)
+  }
 }
 
 /** `os.path.join` of its tree. */
-function tryPath(node: Node): string | undefined {
-  if (node.type === 'Identifier') return node.name as string
-  if (node.type !== 'MemberExpression' || node.computed) return undefined
-  const before = tryPath(node.object as Node)
-  return before === undefined ? undefined : `${before}.${(node.property as Node).name as string}`
+function pathOf(node: Node): string | undefined {
+  if (node.is === 'name') return node.name
+  if (node.is !== 'attribute') return undefined
+  const before = pathOf(node.of)
+  return before === undefined ? undefined : `${before}.${node.name}`
 }
 
-function literal(value: unknown): Value {
-  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
-    return value
+function elementsOf(value: Value): readonly Value[] {
+  if (Array.isArray(value)) return value
+  if (typeof value === 'string') return [...value]
+  throw new ExpressionError('a loop goes over a list or a text')
+}
+
+function itemOf(from: Value, at: Value): Value {
+  if ((typeof from !== 'string' && !Array.isArray(from)) || !Number.isInteger(at)) {
+    throw new ExpressionError('only texts and lists have [n], n a whole number')
   }
-  if (value === null) return value
-  throw new ExpressionError('only texts, numbers, True, False and None can be written')
+  const found = from.at(at as number)
+  if (found === undefined) throw new ExpressionError(`[${at as number}] is beyond its end`)
+  return found
 }
 
-function held(value: Value): Value {
-  if ((typeof value === 'string' || Array.isArray(value)) && value.length > LARGEST) {
-    throw new ExpressionError(`a value is larger than ${LARGEST}`)
-  }
-  return value
-}
-
-function truth(value: Value): boolean {
-  return Array.isArray(value) ? value.length > 0 : Boolean(value)
-}
-
-function numeric(operator: string, value: Value): number {
-  if (typeof value === 'number') return value
-  if (typeof value === 'boolean') return Number(value)
-  throw new ExpressionError(`${operator} wants numbers, got ${JSON.stringify(value)?.slice(0, 80)}`)
-}
-
-function unary(operator: string, value: Value): Value {
-  if (operator === '!' || operator === 'not') return !truth(value)
-  const number = numeric(operator, value)
-  if (operator === '-') return -number
-  if (operator === '+') return number
-  if (operator === '~') return ~number
-  throw new ExpressionError(`there is no operator ${operator}`)
-}
-
-function binary(operator: string, left: Value, right: Value): Value {
-  switch (operator) {
-    case '==':
-    case '===':
-      return same(left, right)
-    case '!=':
-    case '!==':
-      return !same(left, right)
-    case '+':
-      return added(left, right)
-    case '*':
-      return multiplied(left, right)
-    case 'in':
-      return contains(right, left)
-    case '<':
-    case '<=':
-    case '>':
-    case '>=':
-      return compared(operator, left, right)
-    default:
-      return arithmetic(operator, numeric(operator, left), numeric(operator, right))
-  }
-}
-
-function same(left: Value, right: Value): boolean {
-  return JSON.stringify(left) === JSON.stringify(right)
-}
-
-function added(left: Value, right: Value): Value {
-  if (typeof left === 'string' || typeof right === 'string') {
-    // Unlike in Python, a number joins a text: x is a number where the line looks like one.
-    return held(toText(left) + toText(right))
-  }
-  if (Array.isArray(left) && Array.isArray(right)) return [...left, ...right]
-  return finite(numeric('+', left) + numeric('+', right))
-}
-
-function multiplied(left: Value, right: Value): Value {
-  const [text, times] = typeof left === 'string' ? [left, right] : [right, left]
-  if (typeof text !== 'string') return finite(numeric('*', left) * numeric('*', right))
-  const count = Math.max(0, Math.trunc(numeric('*', times)))
-  if (text.length * count > LARGEST) throw new ExpressionError(`a text is longer than ${LARGEST}`)
-  return text.repeat(count)
-}
-
-function contains(where: Value, what: Value): boolean {
-  if (typeof where === 'string') return where.includes(toText(what))
-  if (Array.isArray(where)) return where.some((one) => same(one, what))
-  throw new ExpressionError('in wants a text or a list')
-}
-
-function compared(operator: string, left: Value, right: Value): boolean {
-  const texts = typeof left === 'string' && typeof right === 'string'
-  const [a, b] = texts ? [left, right] : [numeric(operator, left), numeric(operator, right)]
-  if (operator === '<') return a < b
-  if (operator === '<=') return a <= b
-  return operator === '>' ? a > b : a >= b
-}
-
-function arithmetic(operator: string, a: number, b: number): number {
-  if (['/', '//', '%'].includes(operator) && b === 0) throw new ExpressionError('division by zero')
-  switch (operator) {
-    case '-':
-      return finite(a - b)
-    case '/':
-      return finite(a / b)
-    case '//':
-      return finite(Math.floor(a / b))
-    case '%':
-      // The sign of the divisor, as in Python.
-      return finite(((a % b) + b) % b)
-    case '**':
-      return finite(a ** b)
-    case '&':
-      return a & b
-    case '|':
-      return a | b
-    case '^':
-      return a ^ b
-    case '<<':
-      return a << b
-    case '>>':
-      return a >> b
-    case '>>>':
-      return a >>> b
-    default:
-      throw new ExpressionError(`there is no operator ${operator}`)
-  }
-}
-
-function finite(value: number): number {
-  if (Number.isFinite(value)) return value
-  throw new ExpressionError('the result is no finite number')
-}
-
-/** How a value stands in a command. */
-export function toText(value: Value): string {
-  if (typeof value === 'string') return value
-  if (value === null) return 'None'
-  if (typeof value === 'boolean') return value ? 'True' : 'False'
-  return Array.isArray(value) ? value.map(toText).join(' ') : String(value)
+function sliceOf(from: Value, bounds: readonly (Value | undefined)[]): Value {
+  const [start, stop, step = 1] = bounds.map((one) => {
+    if (one === undefined || one === null) return undefined
+    if (Number.isSafeInteger(one)) return one as number
+    throw new ExpressionError('a slice has whole numbers: x[1:3]')
+  })
+  if (step === 0) throw new ExpressionError('the step of a slice is not 0')
+  if (typeof from === 'string') return sliced([...from], start, stop, step).join('')
+  if (Array.isArray(from)) return sliced(from, start, stop, step)
+  throw new ExpressionError('only texts and lists have [from:to]')
 }

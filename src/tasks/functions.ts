@@ -1,8 +1,11 @@
 /** What an expression in a template may call: names and methods, as Python programmers know them. */
 import { posix } from 'node:path'
 import { wallClock } from '../time.ts'
+import { Moment } from './moment.ts'
+import { binary, comparison, describeValue, isTrue, toText } from './operators.ts'
 
-export type Value = string | number | boolean | null | Value[]
+/** A bigint is a whole number beyond 2^53. */
+export type Value = string | number | bigint | boolean | null | Moment | Value[]
 
 type Callable = (...given: Value[]) => Value
 
@@ -12,20 +15,21 @@ const WIDEST = 1_048_576
 function text(value: Value | undefined, name: string): string {
   if (typeof value === 'string') return value
   // The line `007` is a number to arithmetic, and as text to paths and methods.
-  if (typeof value === 'number') return String(value)
-  throw new TypeError(`${name} wants a text, got ${JSON.stringify(value) ?? 'nothing'}`)
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
+  throw new TypeError(`${name} wants a text, got ${describeValue(value)}`)
 }
 
 function number(value: Value | undefined, name: string): number {
   const got = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
   if (typeof got === 'number' && Number.isFinite(got)) return got
-  if (typeof got === 'boolean') return Number(got)
-  throw new TypeError(`${name} wants a number, got ${JSON.stringify(value) ?? 'nothing'}`)
+  if (typeof got === 'boolean' || typeof got === 'bigint') return Number(got)
+  throw new TypeError(`${name} wants a number, got ${describeValue(value)}`)
 }
 
 function list(value: Value | undefined, name: string): Value[] {
   if (Array.isArray(value)) return value
-  throw new TypeError(`${name} wants a list, got ${JSON.stringify(value) ?? 'nothing'}`)
+  if (typeof value === 'string') return [...value]
+  throw new TypeError(`${name} wants a list, got ${describeValue(value)}`)
 }
 
 function width(value: Value | undefined, name: string): number {
@@ -115,13 +119,23 @@ const MATH: Record<string, Callable> = {
 
 /** `name` or `table.name`, to a function or a constant. */
 export const NAMES: ReadonlyMap<string, Callable | Exclude<Value, null>> = new Map([
-  ['int', arithmetic('int', Math.trunc)],
+  ['int', whole],
   ['float', arithmetic('float', (x) => x)],
-  ['str', (given: Value) => (typeof given === 'string' ? given : String(given ?? 'None'))],
+  ['str', (given: Value) => toText(given ?? '')],
+  ['bool', (given: Value) => isTrue(given ?? false)],
   ['len', (given: Value) => (Array.isArray(given) ? given.length : text(given, 'len').length)],
   ['abs', arithmetic('abs', Math.abs)],
-  ['min', arithmetic('min', Math.min)],
-  ['max', arithmetic('max', Math.max)],
+  ['min', ofAll('min', Math.min)],
+  ['max', ofAll('max', Math.max)],
+  ['sum', (given: Value) => list(given, 'sum').reduce((a, b) => binary('+', a, b), 0)],
+  ['any', (given: Value) => list(given, 'any').some(isTrue)],
+  ['all', (given: Value) => list(given, 'all').every(isTrue)],
+  ['list', (given: Value) => [...list(given, 'list')]],
+  ['sorted', (given: Value) => list(given, 'sorted').toSorted(ordered)],
+  ['reversed', (given: Value) => list(given, 'reversed').toReversed()],
+  ['enumerate', (given: Value) => list(given, 'enumerate').map((one, index) => [index, one])],
+  ['zip', zipped],
+  ['range', range],
   ['round', arithmetic('round', round)],
   ['pow', arithmetic('pow', (x, y) => x ** y)],
   ['ord', ofText('ord', (given) => given.codePointAt(0) ?? 0)],
@@ -133,9 +147,69 @@ export const NAMES: ReadonlyMap<string, Callable | Exclude<Value, null>> = new M
   ...Object.entries(PATHS).map(([name, how]) => [`path.${name}`, how] as const),
   ['os.sep', '/'],
   ['dt.now', () => new Date(wallClock()).toISOString()],
-  ['dt.today', () => new Date(wallClock()).toISOString().slice(0, 10)],
+  ['dt.today', () => new Moment('date', wallClock()).text()],
+  ['dt.datetime.now', () => new Moment('datetime', wallClock())],
+  ['dt.datetime.today', () => new Moment('datetime', wallClock())],
+  ['dt.date.today', () => new Moment('date', wallClock())],
+  ['dt.datetime.fromtimestamp', (given) => moment('datetime', given)],
+  ['dt.date.fromtimestamp', (given) => moment('date', given)],
   ['dt.timestamp', () => wallClock() / 1_000],
 ] as readonly (readonly [string, Callable | Exclude<Value, null>])[])
+
+/** A text that is a whole number is that number, however long. */
+function whole(value: Value | undefined): Value {
+  if (typeof value === 'bigint') return value
+  const digits = typeof value === 'string' && /^\s*([+-]?\d{1,300})\s*$/.exec(value)?.[1]
+  if (digits && !Number.isSafeInteger(Number(digits))) return BigInt(digits.replace('+', ''))
+  return arithmetic('int', Math.trunc)(value ?? null)
+}
+
+/** Of what is given, or of one list. */
+function ofAll(name: string, how: (...given: number[]) => number): Callable {
+  const all = arithmetic(name, how)
+  return (...given) => {
+    const [first] = given
+    return all(...(given.length === 1 && Array.isArray(first) ? first : given))
+  }
+}
+
+function ordered(a: Value, b: Value): number {
+  return comparison('<', a, b) ? -1 : comparison('<', b, a) ? 1 : 0
+}
+
+function zipped(...given: Value[]): Value[] {
+  const lists = given.map((one) => list(one, 'zip'))
+  const length = Math.min(...lists.map((one) => one.length))
+  return Number.isFinite(length)
+    ? Array.from({ length }, (_, at) => lists.map((one) => one[at] as Value))
+    : []
+}
+
+/** Longest list that `range` makes. */
+const LONGEST_RANGE = 100_000
+
+function range(...given: Value[]): Value[] {
+  const [a = 0, b, step = 1] = given.map((one) => number(one, 'range'))
+  const [from, to] = b === undefined ? [0, a] : [a, b]
+  const length = Math.max(0, Math.ceil((to - from) / step))
+  if (length <= LONGEST_RANGE && [from, to, step].every(Number.isInteger)) {
+    return Array.from({ length }, (_, at) => from + at * step)
+  }
+  throw new RangeError(`range: whole numbers, at most ${LONGEST_RANGE} of them`)
+}
+
+function moment(is: 'datetime' | 'date', seconds: Value | undefined): Moment {
+  const at = number(seconds, 'fromtimestamp') * 1_000
+  if (Math.abs(at) <= 8.64e15) return new Moment(is, Math.round(at))
+  throw new RangeError('fromtimestamp: no such time')
+}
+
+function ofMoment(name: string, how: (own: Moment, ...given: Value[]) => Value): Callable {
+  return (own, ...given) => {
+    if (own instanceof Moment) return how(own, ...given)
+    throw new TypeError(`${name} is a method of a date`)
+  }
+}
 
 function method(how: (own: string, ...given: Value[]) => Value): Callable {
   return (own, ...given) => how(text(own ?? null, 'a method'), ...given)
@@ -149,7 +223,7 @@ function strip(own: string, given: Value | undefined, ends: 'both' | 'left' | 'r
   return own.slice(from, to)
 }
 
-/** Methods of texts; `x.upper()`. */
+/** Methods of texts, `x.upper()`, and of dates, `dt.datetime.now().strftime('%Y')`. */
 export const METHODS: ReadonlyMap<string, Callable> = new Map<string, Callable>([
   ['upper', method((own) => own.toUpperCase())],
   ['lower', method((own) => own.toLowerCase())],
@@ -175,6 +249,14 @@ export const METHODS: ReadonlyMap<string, Callable> = new Map<string, Callable>(
   ['ljust', method((own, to, by = ' ') => own.padEnd(width(to, 'ljust'), nonEmpty(by)))],
   ['rjust', method((own, to, by = ' ') => own.padStart(width(to, 'rjust'), nonEmpty(by)))],
   ['isdigit', method((own) => /^\d+$/.test(own))],
+  ['strftime', ofMoment('strftime', (own, form) => own.format(text(form, 'strftime')))],
+  [
+    'isoformat',
+    ofMoment('isoformat', (own, between = 'T') => own.text(text(between, 'isoformat'))),
+  ],
+  ['timestamp', ofMoment('timestamp', (own) => own.at / 1_000)],
+  ['date', ofMoment('date', (own) => new Moment('date', own.at))],
+  ['weekday', ofMoment('weekday', (own) => (Number(own.format('%w')) + 6) % 7)],
   ['isalpha', method((own) => /^\p{L}+$/u.test(own))],
   [
     'removeprefix',

@@ -1,38 +1,39 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
+import { dictOf } from '../dict.ts'
 import { sendableHeaders } from '../request.ts'
 import { type Directives, parseDirectives } from './directives.ts'
+import { toJson } from './json.ts'
 import { taskProblem } from './store/check.ts'
+import { COLUMNS } from './store/tables.ts'
 import { checkTags } from './tags.ts'
-import type { NewTask, TaskRequest } from './task.ts'
+import type { NewTask, Tags, TaskRequest } from './task.ts'
+import { taskDuration } from './units.ts'
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
 const FIELDS = ['args', 'request', 'group', 'cores', 'memory', 'timeout', 'tag', 'tags']
 
+/** What a row of `list --json` says beside these: of the task that was, not of the one that is to be. */
+const OUTPUTS: ReadonlySet<string> = new Set(COLUMNS.filter((name) => !FIELDS.includes(name)))
+
 /**
  * `{"args": "echo hi", "cores": 2, "memory": "2GB", "timeout": 30, "tag": {"site": "x"}}`; `timeout` in seconds, as
- * in a directive. What is none of the fields is a tag, so that a table of parameters needs nothing else.
+ * in a directive. What is none of the fields is a tag, so that a table of parameters needs nothing else; of a whole row of
+ * `list --json` the rest is left out.
  * @throws Error
  */
-export function taskOfJson(text: string): NewTask {
-  const given = parseJson(text)
+export function taskOfJson(given: unknown): NewTask {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new Error('a line of JSON is an object')
   }
   const fields = given as Record<string, unknown>
-  const request = fields.request === undefined ? undefined : requestOf(fields.request)
+  const request = fields.request == null ? undefined : requestOf(fields.request)
   const args = fields.args ?? (request ? `${request.method} ${request.url}` : undefined)
   if (args !== undefined && typeof args !== 'string') throw new Error('args must be a text')
   if (args?.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
-  const ways = waysOf(fields)
-  const rest = Object.entries(fields).filter(
-    ([name]) => !FIELDS.includes(name) && !Object.hasOwn(ways, name),
-  )
-  const tag = checkTags({
-    ...Object.fromEntries(rest),
-    ...Object(fields.tags),
-    ...Object(fields.tag),
-  })
+  const isRow = ['id', 'submit_id', 'submit_time'].every((name) => typeof fields[name] === 'string')
+  const ways = waysOf(fields, isRow)
+  const tag = tagsOf(fields, isRow, Object.keys(ways))
   return {
     args: args ?? '',
     ...amountsOf(fields),
@@ -44,9 +45,9 @@ export function taskOfJson(text: string): NewTask {
 
 /**
  * Where and how it runs: an absolute path as `cwd` or `shell`, an object as `env`, a text with a brace as `template`. No tag
- * has such a value, so a column of a table of parameters may have one of these names.
+ * has such a value, so a column of a table of parameters may have one of these names. In a row any text is a template.
  */
-function waysOf(fields: Readonly<Record<string, unknown>>): Ways {
+function waysOf(fields: Readonly<Record<string, unknown>>, isRow: boolean): Ways {
   const { cwd, shell, env, template } = fields
   if (isRecord(env) && !Object.values(env).every((one) => typeof one === 'string')) {
     throw new Error('env must be an object of texts')
@@ -55,8 +56,16 @@ function waysOf(fields: Readonly<Record<string, unknown>>): Ways {
     ...(isPath(cwd) && { cwd }),
     ...(isPath(shell) && { shell }),
     ...(isRecord(env) && { env: env as Record<string, string> }),
-    ...(typeof template === 'string' && template.includes('{') && { template }),
+    ...(typeof template === 'string' && (isRow || template.includes('{')) && { template }),
   }
+}
+
+/**
+ * How a line of JSON says a template of its own. One without a form is the command itself, whatever the line; as `template`
+ * it would be read as a tag.
+ */
+export function withTemplate(args: string, template: string): Pick<NewTask, 'args' | 'template'> {
+  return template.includes('{') ? { args, template } : { args: template, template: '{}' }
 }
 
 type Ways = Pick<NewTask, 'cwd' | 'shell' | 'env' | 'template'>
@@ -69,14 +78,29 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** A number is meant as it is, but that `timeout` is in seconds; a text is read as in a directive. */
+/** @param ways what says how it runs, and is no tag then */
+function tagsOf(
+  fields: Readonly<Record<string, unknown>>,
+  isRow: boolean,
+  ways: readonly string[],
+): Tags {
+  const rest = Object.entries(fields).filter(
+    ([name]) => ![...FIELDS, ...ways].includes(name) && !(isRow && OUTPUTS.has(name)),
+  )
+  const own = [fields.tags, fields.tag].map((given) => checkTags(given ?? {}))
+  const all = [...rest, ...own.flatMap((tags) => Object.entries(tags))]
+  // The partition that a row was in is no tag of a new task.
+  return checkTags(dictOf(all.filter(([name]) => !(isRow && name === 'part'))))
+}
+
+/** A number is meant as it is, `timeout` in seconds; a text is read as in a directive. */
 function amountsOf(fields: Readonly<Record<string, unknown>>): Directives {
   const words: string[] = []
   const amounts: Record<string, number> = {}
   for (const name of ['group', 'cores', 'memory', 'timeout']) {
     const value = fields[name]
     if (value === undefined || value === null) continue
-    if (typeof value === 'number' && name !== 'timeout') amounts[name] = value
+    if (typeof value === 'number') amounts[name] = name === 'timeout' ? taskDuration(value) : value
     else words.push(`${name}:${String(value).replaceAll(/\s/g, '')}`)
   }
   const problem = taskProblem({ args: '', ...amounts })
@@ -122,7 +146,7 @@ function requestOf(given: unknown): TaskRequest {
   // A body that is an object is meant as JSON.
   if (typeof body === 'object' && body !== null) {
     const typed = { 'content-type': 'application/json', ...headers }
-    return { method, url, headers: typed, body: JSON.stringify(body) }
+    return { method, url, headers: typed, body: toJson(body) }
   }
   if (body !== null && typeof body !== 'string') throw new Error('request.body must be a text')
   return { method, url, headers, body }
@@ -143,13 +167,5 @@ function isJson(body: string | null): boolean {
     return true
   } catch {
     return false
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new Error(`it is not JSON: ${(error as Error).message}`)
   }
 }

@@ -4,7 +4,8 @@ import { Readable } from 'node:stream'
 import { describe, ManyhostError } from '../errors.ts'
 import { FirstFailure, watch } from '../guarded.ts'
 import { type Directives, mergeDirectives, splitLine } from './directives.ts'
-import { linesOf } from './lines.ts'
+import { type JsonItem, jsonItems } from './json-lines.ts'
+import { linesOf, type SourceLine } from './lines.ts'
 import { taskOfJson, taskOfRequest } from './other-lines.ts'
 import type { NewTask } from './task.ts'
 
@@ -32,7 +33,10 @@ export interface SourceOptions {
   readonly onBad?: 'stop' | ((error: ManyhostError, line: number) => void)
   /** What is made of each task; where it throws, the line cannot be a task. @default the task as it is */
   readonly make?: (task: NewTask) => NewTask | Promise<NewTask>
-  /** Hears the number of each line, 1, 2, ..., before its task is given. */
+  /**
+   * Hears the number of each line, 1, 2, ..., before its task is given; of JSON over many lines, of the last one. What it
+   * throws is reported once, and changes nothing.
+   */
   readonly onLine?: (line: number) => void
 }
 
@@ -48,19 +52,18 @@ export async function* readTasks(
   { kind = 'command', defaults = {}, onBad = 'stop', make, onLine }: SourceOptions = {},
 ): AsyncGenerator<NewTask> {
   let standing = defaults
-  const onLineFailed = new FirstFailure({
+  const failure = new FirstFailure({
     what: 'onLine of the tasks',
-    instead: 'the line is read without it',
+    instead: 'its failure is ignored',
   })
-  for await (const { number, text, problem } of linesOf(source, LONGEST_LINE)) {
+  const lines = linesOf(source, LONGEST_LINE)
+  for await (const item of kind === 'json' ? jsonItems(lines, LONGEST_LINE) : lines) {
+    const { number, problem } = item
     try {
       if (problem !== undefined) throw new Error(problem)
-      const { task, all }: Taken =
-        typeof text === 'string'
-          ? taskOfLine(text, kind, standing)
-          : { task: merged(standing, checked(text)) }
+      const { task, all } = takenOf(item, kind, standing)
       if (all) standing = mergeDirectives(standing, all)
-      if (onLine) onLineFailed.run(() => onLine(number))
+      if (onLine) failure.run(() => onLine('last' in item ? item.last : number))
       if (!task) continue
       const made = make ? make(task) : task
       yield made instanceof Promise ? await made : made
@@ -91,11 +94,22 @@ interface Taken {
   readonly all?: Directives
 }
 
+function takenOf(item: SourceLine | JsonItem, kind: LineKind, standing: Directives): Taken {
+  if ('value' in item) return { task: merged(standing, taskOfJson(item.value)) }
+  const { text } = item as SourceLine
+  if (typeof text === 'string')
+    return taskOfLine(text, kind === 'json' ? 'command' : kind, standing)
+  return { task: merged(standing, checked(text)) }
+}
+
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, or an Error that says what is wrong with the line */
-export function taskOfLine(text: string, kind: LineKind, standing: Directives = {}): Taken {
+export function taskOfLine(
+  text: string,
+  kind: Exclude<LineKind, 'json'>,
+  standing: Directives = {},
+): Taken {
   if (text.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
   if (text.trim() === '') return {}
-  if (kind === 'json') return { task: merged(standing, taskOfJson(text)) }
   const { command, directives } = splitLine(text)
   if (command === '') return { all: directives }
   const own = mergeDirectives(standing, directives)

@@ -6,11 +6,15 @@ import { addAbortSignal, Readable } from 'node:stream'
 import { ManyhostError } from '../errors.ts'
 import { isLoopback } from '../options.ts'
 import { acceptor } from './accept.ts'
+import { toJson } from './json.ts'
+import { withTemplate } from './other-lines.ts'
 import { openPeer, type PeerRequest } from './peer.ts'
 import { Feed } from './server/feed.ts'
 import { parseSubmit, type SubmitOptions, sourceOptions } from './server/options.ts'
 import { heard, readTasks, type TaskSource } from './source.ts'
+import { taskProblem } from './store/check.ts'
 import { defaultStore, openStore } from './store/open.ts'
+import { exactTags } from './tags.ts'
 import type { NewTask } from './task.ts'
 import { compileTemplate } from './template.ts'
 
@@ -101,9 +105,15 @@ function makerOf({ server, template, cwd, shell, env }: Settings) {
   const isFar = server !== undefined && !isLoopback(new URL(server).hostname)
   const folder = cwd ?? (isFar ? undefined : process.cwd())
   const accept = acceptor({ cwd: folder && resolve(folder), shell, env })
-  if (template === '{}') return accept
-  const expand = expander(template)
-  return async (task: NewTask): Promise<NewTask> => accept(await expand(task))
+  const expand = template === '{}' ? undefined : expander(template)
+  if (!expand && server === undefined) return accept
+  return async (task: NewTask): Promise<NewTask> => {
+    const made = await accept(expand ? await expand(task) : task)
+    // The server would take for a tag what is no folder, say.
+    const problem = server === undefined ? undefined : taskProblem(made)
+    if (problem !== undefined) throw new Error(problem)
+    return made
+  }
 }
 
 /** The template of a submission becomes part of the task, where it needs nothing of the machine that runs it. */
@@ -125,7 +135,7 @@ async function post(
   submitId: string,
 ): Promise<readonly string[]> {
   const key = randomUUID()
-  const body = tasks.map((task) => `${JSON.stringify(lineOf(task))}\n`).join('')
+  const body = tasks.map((task) => `${toJson(lineOf(task))}\n`).join('')
   for (let tries = 0; ; tries++) {
     try {
       const answer = await ask(`tasks?submit_id=${submitId}`, {
@@ -153,7 +163,13 @@ async function post(
   }
 }
 
-/** As a line of JSON: spans in seconds there. */
-function lineOf({ timeout, ...task }: NewTask): Record<string, unknown> {
-  return { ...task, ...(timeout !== undefined && { timeout: timeout / 1_000 }) }
+/** As a line of JSON: spans in seconds there. The server fills the template in, and has its own batches. */
+function lineOf(given: NewTask): Record<string, unknown> {
+  const { timeout, tag, template, command: _, batch: __, ...task } = given
+  return {
+    ...task,
+    ...(template !== undefined && withTemplate(task.args, template)),
+    ...(timeout !== undefined && { timeout: timeout / 1_000 }),
+    ...(tag && { tag: exactTags(tag) }),
+  }
 }

@@ -1,28 +1,67 @@
-/** Tags: what users hang on tasks to find them again, `site:x run:7 final:true`. */
+/**
+ * Tags: what users hang on tasks to find them again, `site:x run:7 final:true`. How a tag is read, checked, written and
+ * found is said here and nowhere else. Each value has one text, the one that a template gives (`{site}`); that text finds
+ * it, and finds nothing else.
+ */
+import { dict, dictOf } from '../dict.ts'
 import { ManyhostError } from '../errors.ts'
+import { parseJson, toJson } from './json.ts'
 import type { Tags, TagValue } from './task.ts'
 
 const NAME = /^[A-Za-z0-9_.+-]{1,120}$/
 
 /** Tags that one task may have. */
-const MOST_TAGS = 100
+export const MOST_TAGS = 1_000
 
 /**
- * Reads `key:value`, or `key` for `key:true`. What looks like a number, `true`, `false` or `null` is one.
+ * The value that a text stands for: `true`, `false` and `null`, and a number where its text is the very same. So `1.10`,
+ * `1.0`, `-0` and `007` are texts, for the numbers 1.1, 1, 0 and 7 have other texts.
+ */
+export function readTagValue(text: string): TagValue {
+  if (text === 'true') return true
+  if (text === 'false') return false
+  if (text === 'null') return null
+  if (!/^-?\d/.test(text)) return text
+  const number = Number(text)
+  if (/^-?(?:0|[1-9]\d*)$/.test(text) && text !== '-0') {
+    return Number.isSafeInteger(number) ? number : BigInt(text)
+  }
+  return Number.isFinite(number) && String(number) === text ? number : text
+}
+
+/** What the store may have where a tag has this text: the text itself, or what the text stands for. As JSON. */
+export function tagLiterals(text: string): readonly string[] {
+  const value = readTagValue(text)
+  return typeof value === 'string' ? [toJson(text)] : [toJson(text), toJson(value)]
+}
+
+/**
+ * Reads `key:value`, or `key` for `key:true`.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseTag(text: string): [key: string, value: TagValue] {
   const at = text.indexOf(':')
   const key = at < 0 ? text : text.slice(0, at)
-  if (!NAME.test(key)) {
-    throw invalid(`a tag's key has 1 to 120 of A-Z a-z 0-9 _ . + -, got ${shown(key)}`)
-  }
-  return [key, at < 0 ? true : checkValue(key, toValue(text.slice(at + 1)))]
+  const said = at < 0 ? 'true' : text.slice(at + 1)
+  // The text is checked before it is read: a number that is too long is not one.
+  const problem = tagProblem(key, said)
+  if (problem) throw invalid(problem)
+  return [key, readTagValue(said)]
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseTags(texts: readonly string[]): Tags {
-  return checkTags(Object.fromEntries(texts.map(parseTag)))
+  return checkTags(dictOf(texts.map(parseTag)))
+}
+
+/**
+ * Reads what is looked for: `key` is any value.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function parseTagFilter(text: string): { key: string; values?: readonly string[] } {
+  const at = text.indexOf(':')
+  const [key] = parseTag(text)
+  return at < 0 ? { key } : { key, values: tagLiterals(text.slice(at + 1)) }
 }
 
 /**
@@ -30,40 +69,77 @@ export function parseTags(texts: readonly string[]): Tags {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function checkTags(given: unknown): Tags {
+  const problem = tagsProblem(given)
+  if (problem) throw invalid(problem)
+  return dict(given as Tags)
+}
+
+/** Why these cannot be the tags of a task. */
+export function tagsProblem(given: unknown): string | undefined {
+  if (given === undefined) return undefined
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw invalid(`tags are an object, got ${shown(given)}`)
+    return `tags are an object, got ${shown(given)}`
   }
   const entries = Object.entries(given)
-  if (entries.length > MOST_TAGS) throw invalid(`a task has at most ${MOST_TAGS} tags`)
-  for (const [key, value] of entries) {
-    if (!NAME.test(key)) {
-      throw invalid(`a tag's key has 1 to 120 of A-Z a-z 0-9 _ . + -, got ${shown(key)}`)
-    }
-    checkValue(key, value)
+  if (entries.length > MOST_TAGS) {
+    return `a task has at most ${MOST_TAGS} tags, got ${entries.length}`
   }
-  return Object.fromEntries(entries) as Tags
+  for (const [key, value] of entries) {
+    const problem = tagProblem(key, value)
+    if (problem) return problem
+  }
+  return undefined
 }
 
-function toValue(text: string): TagValue {
-  if (text === 'true') return true
-  if (text === 'false') return false
-  if (text === 'null') return null
-  // `007` is a name, and so is what no number holds exactly.
-  const looksNumeric = /^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?$/.test(text)
-  return looksNumeric && String(Number(text)) === text ? Number(text) : text
+/** Why this cannot be a tag. */
+export function tagProblem(key: string, value: unknown): string | undefined {
+  if (!NAME.test(key)) {
+    return `a tag's key has 1 to 120 of A-Z a-z 0-9 _ . + -, got ${shown(key)}`
+  }
+  if (value === null || typeof value === 'boolean' || Number.isFinite(value)) return undefined
+  if (value === '' || (isText(value) && NAME.test(String(value)))) return undefined
+  return `tag ${key}: a value is a number, true, false, null, or up to 120 of A-Z a-z 0-9 _ . + -, got ${shown(value)}`
 }
 
-function checkValue(key: string, value: unknown): TagValue {
-  if (value === null || typeof value === 'boolean') return value
-  if (typeof value === 'number' && Number.isFinite(value)) return value
-  if (typeof value === 'string' && (value === '' || NAME.test(value))) return value
-  throw invalid(
-    `tag ${key}: a value is a number, true, false, null, or up to 120 of A-Z a-z 0-9 _ . + -, got ${shown(value)}`,
+function isText(value: unknown): boolean {
+  return typeof value === 'string' || typeof value === 'bigint'
+}
+
+/** As the store keeps them. */
+export function tagsToJson(tags: Tags | undefined): string {
+  return tags ? toJson(exactTags(tags)) : '{}'
+}
+
+export function tagsFromJson(text: string): Tags {
+  return text === '{}' ? {} : (parseJson(text) as Tags)
+}
+
+/**
+ * Without whole numbers that a double holds and JSON does not: `JSON.stringify(2 ** 60)` is not 2^60. From 10^21 up a
+ * number has an exponent, and is the same number again.
+ */
+export function exactTags(tags: Tags): Tags {
+  const entries = Object.entries(tags)
+  if (!entries.some(([, value]) => isInexact(value))) return tags
+  return dictOf(entries.map(([key, value]) => [key, isInexact(value) ? BigInt(value) : value]))
+}
+
+function isInexact(value: TagValue): value is number {
+  return (
+    typeof value === 'number' &&
+    Number.isInteger(value) &&
+    !Number.isSafeInteger(value) &&
+    Math.abs(value) < 1e21
   )
 }
 
 function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value)
+  let text: string
+  try {
+    text = toJson(value) ?? String(value)
+  } catch {
+    text = typeof value
+  }
   return text.length > 100 ? `${text.slice(0, 97)}...` : text
 }
 

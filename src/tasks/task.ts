@@ -3,8 +3,11 @@
  * snake_case in the store, in filters and in JSON; and few of our own, which are marked.
  */
 
-/** Values that a tag may have; keys and text of `[A-Za-z0-9_.+-]`, 1 to 120 characters. */
-export type TagValue = string | number | boolean | null
+/**
+ * Values that a tag may have; keys and text of `[A-Za-z0-9_.+-]`, 1 to 120 characters. A whole number beyond 2^53 comes
+ * back as a bigint, which has all of its digits.
+ */
+export type TagValue = string | number | bigint | boolean | null
 
 export type Tags = Readonly<Record<string, TagValue>>
 

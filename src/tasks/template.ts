@@ -6,7 +6,10 @@ import { posix } from 'node:path'
 import { describe } from '../errors.ts'
 import { compileExpression, type Expression, ExpressionError, toText } from './expression.ts'
 import { extensionOf } from './functions.ts'
+import { sliced } from './slice.ts'
 import type { Tags } from './task.ts'
+
+export { sliced } from './slice.ts'
 
 /** The exit status of a task whose template failed. */
 export const TEMPLATE_FAILED = -2
@@ -152,26 +155,6 @@ function split(args: string): string[] {
   return args.trim() === '' ? [] : args.trim().split(/\s+/)
 }
 
-/** Python's slice of a list. */
-export function sliced<T>(
-  list: readonly T[],
-  start: number | undefined,
-  stop: number | undefined,
-  step: number,
-): T[] {
-  const { length } = list
-  const [low, high] = step > 0 ? [0, length] : [-1, length - 1]
-  const hold = (at: number | undefined, otherwise: number): number => {
-    if (at === undefined) return otherwise
-    return Math.min(Math.max(at < 0 ? at + length : at, low), high)
-  }
-  const from = hold(start, step > 0 ? low : high)
-  const to = hold(stop, step > 0 ? high : low)
-  const taken: T[] = []
-  for (let at = from; step > 0 ? at < to : at > to; at += step) taken.push(list[at] as T)
-  return taken
-}
-
 function shellPart(command: string, whole: string): Part {
   if (command === '') throw new TemplateError(`${whole}: there is no command`)
   return async ({ args, shell }) => {
@@ -205,9 +188,12 @@ function compileOrExplain(text: string, whole: string): Expression {
   }
 }
 
-/** A line that is a number is a number to expressions. */
-function coerce(args: string): string | number {
+/** A line that is a number is a number to expressions, a whole one exactly. */
+function coerce(args: string): string | number | bigint {
   const text = args.trim()
+  if (/^[+-]?\d{1,300}$/.test(text) && !Number.isSafeInteger(Number(text))) {
+    return BigInt(text.replace(/^\+/, ''))
+  }
   return /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : args
 }
 

@@ -1,7 +1,6 @@
 /** Functions and sources that a user gives to tasks: each task has its outcome, and each run comes to its end. */
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { readTasks } from '../../src/tasks/source.ts'
-import { runCluster, submitFrom } from '../../src/tasks.ts'
+import { readTasks, runCluster, submitFrom } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 import { collect } from '../tasks/collect.ts'
 import { hanging, throwing } from './misbehaviour.ts'
@@ -52,6 +51,12 @@ test.each(failing)('onProblem %s: each task has its outcome', async (_name, onPr
   expect(counts).toMatchObject({ succeeded: 2 })
 })
 
+test.each(failing)('onLine %s: each line gives its task', async (_name, onLine) => {
+  const given: string[] = []
+  for await (const { args } of readTasks(['a', 'b'], { onLine })) given.push(args)
+  expect(given).toEqual(['a', 'b'])
+})
+
 describe('onBad', () => {
   const bad = 'a'.repeat(2_000_000)
 
@@ -71,12 +76,6 @@ describe('onBad', () => {
       expect(run.counts).toMatchObject({ submitted: 1, succeeded: 1 })
     },
   )
-})
-
-test.each(failing)('onLine %s: each line is read', async (_name, onLine) => {
-  const args: string[] = []
-  for await (const task of readTasks(['echo a', 'echo b'], { onLine })) args.push(String(task.args))
-  expect(args).toEqual(['echo a', 'echo b'])
 })
 
 describe('a source', () => {

@@ -8,8 +8,10 @@ import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { failure, until } from '../help.ts'
 import { batchesSuite } from '../tasks/batches.suite.ts'
 import { kindsSuite } from '../tasks/kinds.suite.ts'
+import { leasesSuite } from '../tasks/leases.suite.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
+import { tagsSuite } from '../tasks/tags.suite.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -38,6 +40,8 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   storeSuite('PostgreSQL', fresh)
   kindsSuite('PostgreSQL', fresh)
+  leasesSuite('PostgreSQL', fresh)
+  tagsSuite('PostgreSQL', fresh)
   schedulingSuite('PostgreSQL', fresh)
   batchesSuite('PostgreSQL', fresh)
 

@@ -2,7 +2,14 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { openStore, runCluster, type ServeOptions, serveForever } from '../../src/tasks.ts'
+import {
+  type NewTask,
+  openStore,
+  runCluster,
+  type ServeOptions,
+  serveForever,
+  submitFrom,
+} from '../../src/tasks.ts'
 import { failure, gate, until } from '../help.ts'
 
 const TOKEN = 'a-token-of-16-or-more'
@@ -30,6 +37,38 @@ async function open(options: ServeOptions = {}) {
     ask('/tasks', { method: 'POST', body, ...(headers && { headers }) })
   return { run, store, ask, post }
 }
+
+it('a submission to a server is stored and run as one into a store', async () => {
+  const given: NewTask[] = [
+    { args: 'a', template: 'echo {} {n}', tag: { n: 9007199254740993n } },
+    { args: 'b', template: 'echo constant' },
+    {
+      args: 'echo {} $TASK_TIMEOUT $TASK_TAG_N',
+      template: '{}',
+      timeout: 1_500,
+      tag: { n: '1.10' },
+    },
+    { args: 'echo $A; pwd', env: { A: '1' }, cwd: '/', shell: '/bin/bash', cores: 2, group: 3 },
+  ]
+  const written = new Map<string, string>()
+  const { run, store } = await open({
+    onOutput: ({ id }, _, chunk) => void written.set(id, `${written.get(id) ?? ''}${chunk}`),
+  })
+  const { ids } = await submitFrom(given, { server: run.url as string, token: TOKEN })
+  await until(() => written.size === given.length)
+  expect(ids.map((id) => written.get(id))).toEqual([
+    'a 9007199254740993\n',
+    'constant\n',
+    '{} 1.5 1.10\n',
+    '1\n/\n',
+  ])
+  const stored = await store.find(ids)
+  expect(stored.map(({ tag }) => tag)).toEqual([{ n: 9007199254740993n }, {}, { n: '1.10' }, {}])
+  const relative = { args: 'x', cwd: 'no/path' }
+  const error = await failure(submitFrom([relative], { server: run.url as string, token: TOKEN }))
+  expect(error).toMatchObject({ code: 'MANYHOST_INVALID_TASK' })
+  expect(error.message).toMatch(/line 1: cwd must be an absolute path/)
+})
 
 it('a submission that comes again under its key is answered as the first, and not taken in twice', async () => {
   const { post, store } = await open()

@@ -113,14 +113,39 @@ describe('the file of failures', () => {
     },
   )
 
-  it('has the line for the template that it is read with, and the command of any other', async () => {
+  it('has the line for the template that it is read with, and says any other in JSON', async () => {
     const given = [
       { args: '7', template: 'echo {}', command: 'echo 7' },
       { args: '8', template: 'rm {}', command: 'rm 8' },
     ]
-    expect((await written(given, { kind: 'command', template: 'echo {}' })).text).toBe('7\nrm 8\n')
+    const { text, others } = await written(given, { kind: 'command', template: 'echo {}' })
+    expect(text).toBe('7\n')
+    expect(others).toEqual([{ args: '8', template: 'rm {}' }])
+    expect((await written(given, { kind: 'command' })).text).toBe('echo 7\nrm 8\n')
     const json = await written(given, { kind: 'json', template: 'echo {}' })
     expect(json.tasks).toEqual([{ args: '7' }, { args: '8', template: 'rm {}' }])
+  })
+
+  it.each(['command', 'json'] as const)(
+    'of %s lines keeps a command that no template was for, and one that is its template',
+    async (kind) => {
+      const given = [{ args: 'exit 3' }, { args: '7', template: 'exit 4', command: 'exit 4' }]
+      const { tasks, others } = await written(given, { kind, template: 'echo {}' })
+      expect([...tasks, ...others]).toEqual([
+        { args: 'exit 3', template: '{}' },
+        { args: 'exit 4', template: '{}' },
+      ])
+    },
+  )
+
+  it.each(['command', 'json'] as const)('of %s lines keeps any tag', async (kind) => {
+    const tag = JSON.parse('{"__proto__": 1, "constructor": "x", "version": "1.10", "half": 0.5}')
+    const given = [{ args: 'a', tag: { ...tag, seed: 9007199254740993n } }]
+    const { text, tasks } = await written(given, { kind })
+    expect(text).toContain('9007199254740993')
+    expect(tasks.map((one) => Object.entries(one.tag ?? {}))).toEqual(
+      given.map((one) => Object.entries(one.tag)),
+    )
   })
 
   it('keeps where and how a task ran in JSON lines', async () => {

@@ -140,7 +140,9 @@ test('a template, tags, {slot}, and TASK_*', async () => {
     template:
       'echo "{/-}" {slot} {site} $TASK_ID $TASK_GROUP $TASK_TAG_FINAL_RUN $TASK_SUBMIT_TIME $TASK_SLOT "$TASK_ARGS" $SITE $OLD "[$MANYHOST_RUNNER_TOKEN$PORT]"',
   })
-  expect(stdout.get('one')).toBe('a b 1 x one 4 true 12 1 /data/a b.txt here too []\n')
+  expect(stdout.get('one')).toBe(
+    'a b 1 x one 4 true 1970-01-01T00:00:00.012Z 1 /data/a b.txt here too []\n',
+  )
   expect(outcomes.get('one')?.command).toContain('echo "a b" 1 x')
 })
 

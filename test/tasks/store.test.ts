@@ -20,7 +20,9 @@ import { sleep } from '../../src/time.ts'
 import { failure } from '../help.ts'
 import { batchesSuite } from './batches.suite.ts'
 import { kindsSuite } from './kinds.suite.ts'
+import { leasesSuite } from './leases.suite.ts'
 import { freshFile, outcome, storeSuite } from './store.suite.ts'
+import { tagsSuite } from './tags.suite.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-store-'))
@@ -31,6 +33,8 @@ function folder(): string {
 storeSuite('SQLite', freshFile)
 kindsSuite('SQLite', freshFile)
 batchesSuite('SQLite', freshFile)
+leasesSuite('SQLite', freshFile)
+tagsSuite('SQLite', freshFile)
 
 describe('a store in a file', () => {
   it('waits for another program that holds the lock, with the event loop free', async () => {

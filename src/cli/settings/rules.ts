@@ -16,7 +16,7 @@ const NUMBER = { is: 'number', min: Number.NEGATIVE_INFINITY } as const
 /** How a key of a file is read; what the command line takes is what a file takes. */
 export function ruleOf(option: Option): Rule<unknown> {
   const { required, optional } = new Parsed(option.flags)
-  const word = `<${/[<[](.*)[>\]]/.exec(option.flags)?.[1]}>`
+  const word = `<${/[<[](.*?)(?:\.\.\.)?[>\]]/.exec(option.flags)?.[1]}>`
   const { choices, parse, many, exposes } = option
   if (choices) {
     const range = choices.map((name) => `'${name}'`).join(', ')

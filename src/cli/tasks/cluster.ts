@@ -19,6 +19,7 @@ export async function run(
   [file]: readonly (string | undefined)[],
   flags: ServingFlags,
 ): Promise<number> {
+  checkTags(file, flags)
   if (flags.restart && file !== undefined) {
     throw new CliError('usage', '--restart works off what the store has left: give no file')
   }
@@ -30,6 +31,17 @@ export async function run(
   const source = flags.restart ? undefined : sourceOf(file, flags.forever === true)
   const { forever = false, restart = false } = flags
   return serve(source, flags, { forever, restart }, file)
+}
+
+/** `--tag a:1 jobs.txt` would take the file for a tag, and read lines from elsewhere. @throws CliError */
+export function checkTags(file: string | undefined, { tag = [] }: ServingFlags): void {
+  const [, ...later] = tag
+  const name = file === undefined && later.find((word) => !word.includes(':') && existsSync(word))
+  if (!name) return
+  throw new CliError(
+    'usage',
+    `${name} is a file and stands behind --tag, which takes all words: write the file before it, or behind --; a tag is ${name}:true`,
+  )
 }
 
 /** The lines to work off; none: only what the store has. @throws CliError */

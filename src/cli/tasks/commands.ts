@@ -7,15 +7,15 @@ import { SERVING_COMMANDS } from './serving.ts'
 
 const FILTERS: readonly Option[] = once([
   {
-    flags: '-w, --where <condition>',
+    flags: '-w, --where <condition...>',
     meaning: "such as 'exit_status != 0', with == != > >= < <= ~",
     many: true,
   },
-  { flags: '-t, --with-tag <tag>', meaning: 'key or key:value', many: true },
+  { flags: '-t, --with-tag <tag...>', meaning: 'key or key:value', many: true },
   { flags: '-g, --group <number>', meaning: 'of this group alone', parse: integer },
   { flags: '-F, --failed', meaning: 'with an exit status other than 0' },
   { flags: '-S, --succeeded', meaning: 'with exit status 0' },
-  { flags: '-C, --completed', meaning: 'with any outcome' },
+  { flags: '-C, --completed', also: ['--finished'], meaning: 'with any outcome' },
   { flags: '-R, --remaining', meaning: 'without an outcome' },
   { flags: '--retries', meaning: 'second and later attempts' },
   { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
@@ -61,6 +61,7 @@ export const TASK_COMMANDS: readonly Command[] = [
       { flags: '-d, --delimiter <text>', meaning: 'between the fields of plain and csv' },
       ...once([
         { flags: '-c, --count', meaning: 'print how many there are' },
+        { flags: '--fields', meaning: 'print the names of the fields' },
         { flags: '--tag-keys', meaning: 'print the keys of tags' },
         { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
       ]),
@@ -127,7 +128,7 @@ export const TASK_COMMANDS: readonly Command[] = [
         { flags: '--cancel', meaning: 'give them exit status -1' },
         { flags: '--revert', meaning: 'put them back into the queue' },
         { flags: '--delete', meaning: 'remove them' },
-        { flags: '--remove-tag <key>', meaning: 'take a tag away', many: true },
+        { flags: '--remove-tag <key...>', meaning: 'take a tag away', many: true },
         { flags: '-f, --no-confirm', meaning: 'do not ask' },
       ]),
     ],

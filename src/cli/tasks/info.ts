@@ -1,6 +1,7 @@
 /** `manyhost tasks info`. */
 import { createReadStream } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { parseJson, toJson } from '../../tasks/json.ts'
 import { taskAsJson } from '../../tasks/store/row.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { line, write } from '../terminal.ts'
@@ -59,9 +60,9 @@ async function fromServer(
     for await (const chunk of body) await write(chunk as Buffer)
     return TASK_EXIT.ok.number
   }
-  const json = (await (await ask(path)).body.json()) as Record<string, unknown>
+  const json = parseJson(await (await ask(path)).body.text()) as Record<string, unknown>
   if (field !== undefined) await line(cell(json[field]))
-  else await write(`${JSON.stringify(json, null, 2)}\n`)
+  else await write(`${toJson(json, 2)}\n`)
   return TASK_EXIT.ok.number
 }
 

@@ -12,6 +12,7 @@ interface ListFlags extends StoreFlags, FilterFlags {
   readonly csv?: boolean
   readonly delimiter?: string
   readonly count?: boolean
+  readonly fields?: boolean
   readonly tagKeys?: boolean
   readonly tagValues?: string
 }
@@ -22,12 +23,18 @@ const PART = 500
 export async function run([given]: readonly unknown[], flags: ListFlags): Promise<number> {
   const names = (given ?? []) as readonly string[]
   const fields = fieldsOf(names)
+  if (flags.fields) {
+    await line(fieldsOf([]).join(' '))
+    return TASK_EXIT.ok.number
+  }
   return withStore(flags, false, async (store) => {
     if (flags.tagKeys || flags.tagValues !== undefined) {
       const found = flags.tagKeys
         ? await store.tagKeys()
         : await store.tagValues(flags.tagValues as string)
-      for (const one of found) await line(printable(cell(one ?? 'null')))
+      // A number and its text are written alike, and found alike.
+      const texts = new Set(found.map((one) => printable(cell(one ?? 'null'))))
+      for (const text of texts) await line(text)
       return TASK_EXIT.ok.number
     }
     const filter = filterOf(flags)

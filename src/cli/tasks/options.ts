@@ -1,6 +1,6 @@
 /** What more than one command takes, under the ancestor's names. */
 import { memorySize, taskDuration } from '../../tasks/units.ts'
-import type { Option } from '../commands.ts'
+import type { Option, Replaced } from '../commands.ts'
 import { above, count, integer, positive, rotationTime, seconds, signed } from './numbers.ts'
 
 export const STORE_OPTION: Option = {
@@ -23,10 +23,20 @@ export const PARTITIONS: Option = {
 }
 
 export const PER_TASK: readonly Option[] = [
-  { flags: '-c, --cores <number>', meaning: 'cores of a task that names none', parse: above },
-  { flags: '-m, --memory <size>', meaning: 'memory of one, such as 2GB', parse: memorySize },
+  {
+    flags: '-c, --cores <number>',
+    also: ['--task-cores'],
+    meaning: 'cores of a task that names none',
+    parse: above,
+  },
+  {
+    flags: '-m, --memory <size>',
+    also: ['--task-memory'],
+    meaning: 'memory of one, such as 2GB',
+    parse: memorySize,
+  },
   { flags: '-g, --group <number>', meaning: 'group of one', parse: integer },
-  { flags: '--tag <tag>', meaning: 'key:value, put on each task', many: true },
+  { flags: '--tag <tag...>', meaning: 'key:value, put on each task', many: true },
   { flags: '--from-json', meaning: 'lines are JSON objects: args, cores, tag, ...' },
   { flags: '--requests', meaning: 'lines are requests: POST http://calc/sums {"of":[1,2]}' },
 ]
@@ -43,6 +53,7 @@ export const SERVER_OPTIONS: readonly Option[] = [
   ...TOKEN,
   {
     flags: '--ca-file <file>',
+    also: ['--tls-ca'],
     meaning: 'the server has a certificate that this one (PEM) has signed (env MANYHOST_TASKS_CA)',
     env: 'MANYHOST_TASKS_CA',
   },
@@ -54,11 +65,40 @@ const TLS: readonly Option[] = [
   { flags: '--tls-key <file>', meaning: 'its private key (PEM)' },
 ]
 
+const NO_TLS = 'without TLS beyond this machine: --insecure'
+
+/** HyperShell's options of a program that listens, and what there is for them. */
+export const REPLACED: readonly Replaced[] = [
+  { flags: '--no-tls', instead: NO_TLS },
+  {
+    flags: '--tls-ca <file>',
+    instead:
+      'runners are given the certificate by its fingerprint; who hands tasks in says --ca-file',
+  },
+  {
+    flags: '-k, --auth <key>',
+    instead:
+      'put the key into MANYHOST_TASKS_TOKEN, or into a file for --token-file: arguments are seen by all users',
+  },
+]
+
+/** Those of a program that calls a server. */
+export const REPLACED_BY_SERVER: readonly Replaced[] = [
+  { flags: '-q, --queue', instead: 'give --server http://HOST:PORT' },
+  { flags: '-H, --host <address>', instead: 'give --server http://HOST:PORT' },
+  { flags: '-p, --port <number>', instead: 'give --server http://HOST:PORT' },
+  { flags: '--no-tls', instead: `give --server http://HOST:PORT; ${NO_TLS}` },
+  { flags: '--tls-key <file>', instead: 'callers have a token and no certificate: --token-file' },
+  { flags: '--tls-cert <file>', instead: 'callers have a token and no certificate: --token-file' },
+  ...REPLACED.filter(({ flags }) => flags.includes('--auth')),
+]
+
 export const RUNNING: readonly Option[] = [
   STORE_OPTION,
   { flags: '--no-db', meaning: 'keep tasks in memory only' },
   {
     flags: '-N, --num-tasks <number>',
+    also: ['--num-threads'],
     meaning: 'tasks at a time in a runner; 0: its cores',
     parse: count,
   },
@@ -102,11 +142,13 @@ export const RUNNING: readonly Option[] = [
   { flags: '--print', meaning: 'print lines of failed tasks instead of outputs' },
   {
     flags: '-C, --max-cores <number>',
+    also: ['--client-cores'],
     meaning: 'for all tasks of a runner together',
     parse: positive,
   },
   {
     flags: '-M, --max-memory <size>',
+    also: ['--client-memory'],
     meaning: 'for all tasks of a runner together',
     parse: memorySize,
   },

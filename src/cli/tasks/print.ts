@@ -1,5 +1,6 @@
 /** Tasks as text, in the forms that people and programs read. Pure. */
 import { stringify } from 'yaml'
+import { toJson } from '../../tasks/json.ts'
 import { taskAsJson } from '../../tasks/store/row.ts'
 import { COLUMNS } from '../../tasks/store/tables.ts'
 import type { Task } from '../../tasks/task.ts'
@@ -20,14 +21,14 @@ export function fieldsOf(given: readonly string[]): readonly string[] {
 
 export function one(task: Task, format: Format): string {
   const json = taskAsJson(task)
-  if (format === 'json') return `${JSON.stringify(json, null, 2)}\n`
+  if (format === 'json') return `${toJson(json, 2)}\n`
   if (format === 'yaml') return stringify(json)
   return normal(json, FIELDS)
 }
 
 export function cell(value: unknown): string {
   if (value === null || value === undefined) return ''
-  return typeof value === 'object' ? JSON.stringify(value) : String(value)
+  return typeof value === 'object' ? toJson(value) : String(value)
 }
 
 function normal(json: Record<string, unknown>, fields: readonly string[]): string {
@@ -62,9 +63,9 @@ export function printer(format: Format, fields: readonly string[], delimiter?: s
         head: () => '[',
         rows: (tasks, isFirst) =>
           tasks
-            .map((task, i) => `${isFirst && i === 0 ? '' : ','}\n  ${JSON.stringify(pick(task))}`)
+            .map((task, i) => `${isFirst && i === 0 ? '' : ','}\n  ${toJson(pick(task))}`)
             .join(''),
-        tail: (isEmpty) => (isEmpty ? ']\n' : '\n]\n'),
+        tail: () => '\n]\n',
       }
     case 'csv': {
       const between = delimiter ?? ','

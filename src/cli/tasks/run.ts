@@ -1,6 +1,7 @@
 /** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
 import { createReadStream } from 'node:fs'
 import { describe } from '../../errors.ts'
+import { isDead } from '../../tasks/server/life.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
@@ -55,8 +56,10 @@ function isRequest({ request }: NewTask): boolean {
 
 async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
-    // One that works off a batch of its own takes nothing else.
-    if (!(await store.servers()).some(({ isOpen }) => isOpen)) throw new NobodyServes()
+    // One that works off a batch of its own takes nothing else. One that was killed has left its row behind, and nobody looks
+    // at it before the next server.
+    const isServed = (await store.servers()).some(({ id, isOpen }) => isOpen && !isDead(id))
+    if (!isServed) throw new NobodyServes()
     const { signal, code } = untilInterrupted('tasks')
     const own = { ...task, cwd: process.cwd(), env: exported(process.env) }
     const [id = ''] = await store.add([isRequest(own) ? task : own])

@@ -1,7 +1,8 @@
 /** `manyhost tasks server`: runs what is handed in over HTTP, or into its store. */
+import { CliError } from '../exit.ts'
 import { write } from '../terminal.ts'
 import type { ServingFlags } from './asked.ts'
-import { serve, sourceOf } from './cluster.ts'
+import { checkTags, serve, sourceOf } from './cluster.ts'
 import { ownToken, type RemoteFlags } from './remote.ts'
 
 interface ServerFlags extends ServingFlags, RemoteFlags {
@@ -18,6 +19,12 @@ export async function run(
   flags: ServerFlags,
 ): Promise<number> {
   const { host = '127.0.0.1', port = PORT, untilDone = false, restart = false } = flags
+  if (flags.bind !== undefined && flags.launcher === undefined && !flags.mpi) {
+    throw new CliError(
+      'usage',
+      '--bind is where what --launcher starts dials in; a server listens at -H ADDRESS -p PORT',
+    )
+  }
   const listen = {
     host,
     port,
@@ -26,6 +33,7 @@ export async function run(
     ...(flags.tlsKey !== undefined && { certKeyFile: flags.tlsKey }),
     ...(flags.insecure && { insecure: true }),
   }
+  checkTags(file, flags)
   const source = file === undefined ? undefined : sourceOf(file, true)
   const more = {
     forever: !(untilDone || restart),

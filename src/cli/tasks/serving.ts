@@ -2,7 +2,15 @@
 import { taskDuration } from '../../tasks/units.ts'
 import { type Command, once } from '../commands.ts'
 import { count, positive, seconds } from './numbers.ts'
-import { PER_TASK, RUNNING, SERVER_OPTIONS, STORE_OPTION, TOKEN } from './options.ts'
+import {
+  PER_TASK,
+  REPLACED,
+  REPLACED_BY_SERVER,
+  RUNNING,
+  SERVER_OPTIONS,
+  STORE_OPTION,
+  TOKEN,
+} from './options.ts'
 
 const FILE = {
   name: '[file]',
@@ -23,6 +31,11 @@ export const SERVING_COMMANDS: readonly Command[] = [
         { flags: '--forever', meaning: 'go on when nothing is left' },
         { flags: '--restart', meaning: 'no file: what earlier batches of this folder have left' },
       ]),
+    ],
+    replaced: [
+      { flags: '-H, --host <address>', instead: 'give --bind ADDRESS:PORT' },
+      { flags: '-p, --port <number>', instead: 'give --bind ADDRESS:PORT' },
+      ...REPLACED,
     ],
     examples: [
       ["cat files.txt | manyhost tasks cluster -N 8 -t 'convert {} {-}.jpg'", 'eight at a time'],
@@ -61,6 +74,11 @@ export const SERVING_COMMANDS: readonly Command[] = [
         },
       ]),
     ],
+    replaced: [
+      { flags: '--forever' },
+      { flags: '--available-ports', instead: 'give -p 0 for any port that is free' },
+      ...REPLACED,
+    ],
     examples: [
       ['manyhost tasks server -N 4 --capture', 'takes what submit brings'],
       ['manyhost tasks submit --server http://127.0.0.1:50001 -f jobs.txt', 'from elsewhere'],
@@ -75,9 +93,20 @@ export const SERVING_COMMANDS: readonly Command[] = [
     options: [
       STORE_OPTION,
       ...SERVER_OPTIONS,
-      ...once([{ flags: '-f, --file <file>', meaning: 'lines of tasks; - for standard input' }]),
+      ...once([
+        {
+          flags: '-f, --file <file>',
+          also: ['--task-file'],
+          meaning: 'lines of tasks; - for standard input',
+        },
+      ]),
       { flags: '--template <text>', meaning: 'how a line becomes a command' },
-      { flags: '-W, --task-timeout <seconds>', meaning: 'of each attempt', parse: taskDuration },
+      {
+        flags: '-W, --task-timeout <seconds>',
+        also: ['--timeout'],
+        meaning: 'of each attempt',
+        parse: taskDuration,
+      },
       {
         flags: '-b, --bundlesize <number>',
         meaning: 'tasks handed in at a time, at most',
@@ -90,8 +119,9 @@ export const SERVING_COMMANDS: readonly Command[] = [
       },
       { flags: '--capture', meaning: 'keep what these write, whatever the server does' },
       ...PER_TASK.filter(({ flags }) => !flags.startsWith('--tag')),
-      { flags: '-t, --tag <tag>', meaning: 'key:value, put on each task', many: true },
+      { flags: '-t, --tag <tag...>', meaning: 'key:value, put on each task', many: true },
     ],
+    replaced: [{ flags: '--initdb' }, ...REPLACED_BY_SERVER],
     examples: [
       ['manyhost tasks submit -- convert a.png a.jpg', 'one; prints its id'],
       ['manyhost tasks submit -f jobs.txt -t run:7', 'a line each'],
@@ -116,7 +146,7 @@ export const RUN_COMMAND: Command = {
       meaning: 'between two looks at the store',
       parse: taskDuration,
     },
-    { flags: '-t, --tag <tag>', meaning: 'key:value', many: true },
+    { flags: '-t, --tag <tag...>', meaning: 'key:value', many: true },
     { flags: '-W, --task-timeout <seconds>', meaning: 'it takes no longer', parse: taskDuration },
     ...once([
       { flags: '--request', meaning: 'it is a request: POST http://calc/sums \'{"of":[1,2]}\'' },

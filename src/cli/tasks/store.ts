@@ -5,6 +5,7 @@ import type { TaskFilter } from '../../tasks/store/filter.ts'
 import { defaultStore, openStore } from '../../tasks/store/open.ts'
 import type { Order } from '../../tasks/store/order.ts'
 import type { Store } from '../../tasks/store/store.ts'
+import { COLUMNS } from '../../tasks/store/tables.ts'
 import { CliError } from '../exit.ts'
 
 export interface StoreFlags {
@@ -66,13 +67,26 @@ export async function withStore(
 
 const ONLY = ['failed', 'succeeded', 'completed', 'remaining', 'retries'] as const
 
+/** @throws CliError for a field behind `-t` or `-w`, which take all words that follow */
 export function filterOf(flags: FilterFlags): TaskFilter {
+  const [, ...tags] = flags.withTag ?? []
+  const field = [...(flags.where ?? []), ...tags].find((word) => isColumn(word))
+  if (field !== undefined) {
+    throw new CliError(
+      'usage',
+      `${field} is a field and stands behind -t or -w, which take all words: write fields before them, or behind --`,
+    )
+  }
   return {
     where: flags.where ?? [],
     tags: flags.withTag ?? [],
     only: ONLY.filter((name) => flags[name]),
     ...(flags.group !== undefined && { group: flags.group }),
   }
+}
+
+function isColumn(word: string): boolean {
+  return (COLUMNS as readonly string[]).includes(word)
 }
 
 /** Which of them first, and how many. */

@@ -1,4 +1,7 @@
 /** `manyhost tasks submit`. */
+import { statSync } from 'node:fs'
+import { openStore } from '../../tasks/store/open.ts'
+import type { Store } from '../../tasks/store/store.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, submitFrom } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
@@ -30,22 +33,42 @@ function taskOf(words: readonly string[], { requests }: SubmitFlags): NewTask {
   return requests ? requestTask(words) : { args: shellLine(words) }
 }
 
+/** `-f`; or, as the ancestor has it, a single word that is a file and no program. */
+function fileOf(words: readonly string[], { file, requests }: SubmitFlags): string | undefined {
+  const [word] = words
+  if (file !== undefined || requests || word === undefined || words.length > 1) return file
+  return word === '-' || isListOfTasks(word) ? word : undefined
+}
+
+function isListOfTasks(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false })
+  return found?.isFile() === true && (found.mode & 0o111) === 0
+}
+
 export async function run([given]: readonly unknown[], flags: SubmitFlags): Promise<number> {
   const words = (given ?? []) as readonly string[]
+  const file = fileOf(words, flags)
   if (words.length > 0 === (flags.file !== undefined)) {
-    throw new CliError('usage', 'give one command line, or -f FILE for many')
+    const taken = words.length === 0 && (flags.tag ?? []).length > 1
+    const hint = taken ? '; -t takes all words up to the next option: -t a:1 -- COMMAND' : ''
+    throw new CliError(
+      'usage',
+      `give one command line, or -f FILE for many (- for standard input)${hint}`,
+    )
   }
   const server = serverOf(flags)
   const { signal, code } = untilInterrupted('tasks')
   let bad = 0
+  let own: Store | undefined
   try {
-    const source = flags.file === undefined ? [taskOf(words, flags)] : sourceOf(flags.file, false)
+    own = server === undefined ? await openStore(storeOf(flags)) : undefined
+    const source = file === undefined ? [taskOf(words, flags)] : sourceOf(file, false)
     const tags = {
       ...(flags.tag && parseTags(flags.tag)),
       ...(flags.capture && { capture: true }),
     }
     const { count, submitId, ids } = await submitFrom(source ?? [], {
-      ...(server === undefined ? { store: storeOf(flags) } : peerOf({ ...flags, server })),
+      ...(own ? { store: own } : peerOf({ ...flags, server: server as string })),
       kind: kindOf(flags),
       template: flags.template,
       taskTimeout: flags.taskTimeout,
@@ -53,7 +76,8 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       bundleWait: flags.bundlewait,
       taskCores: flags.cores,
       taskMemory: flags.memory,
-      group: flags.group,
+      // As the ancestor's: to the group that is worked on, neither behind it nor before it.
+      group: flags.group ?? (await own?.currentGroup()),
       tags: Object.keys(tags).length > 0 ? tags : undefined,
       env: exported(process.env),
       signal,
@@ -62,11 +86,13 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
         process.stderr.write(`manyhost: ${message}\n`)
       },
     })
-    if (flags.file === undefined) await line(ids[0])
+    if (file === undefined) await line(ids[0])
     else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
     if (signal.aborted) return code()
     return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
     throw exitFor(error)
+  } finally {
+    await own?.close()
   }
 }

@@ -1,13 +1,21 @@
 /** `manyhost tasks update`. */
 
-import { dict } from '../../dict.ts'
+import { dict, dictOf } from '../../dict.ts'
 import type { Changes } from '../../tasks/store/changes.ts'
-import { tagValue } from '../../tasks/store/check.ts'
+import { parseTag } from '../../tasks/tags.ts'
 import type { TagValue } from '../../tasks/task.ts'
-import { duration } from '../../time.ts'
+import { memorySize, taskDuration } from '../../tasks/units.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { line } from '../terminal.ts'
-import { type FilterFlags, filterOf, orderOf, type StoreFlags, sure, withStore } from './store.ts'
+import {
+  exitFor,
+  type FilterFlags,
+  filterOf,
+  orderOf,
+  type StoreFlags,
+  sure,
+  withStore,
+} from './store.ts'
 
 interface UpdateFlags extends StoreFlags, FilterFlags {
   readonly cancel?: boolean
@@ -20,7 +28,8 @@ interface UpdateFlags extends StoreFlags, FilterFlags {
 export async function run([given]: readonly unknown[], flags: UpdateFlags): Promise<number> {
   const words = (given ?? []) as readonly string[]
   const whole = (['cancel', 'revert', 'delete'] as const).filter((name) => flags[name])
-  const changes = read(words, flags.removeTag ?? [])
+  checkChanges(flags)
+  const changes = changesOf(words, flags)
   const isChanged = words.length > 0 || flags.removeTag !== undefined
   if (whole.length + Number(isChanged) !== 1) {
     throw new CliError(
@@ -45,25 +54,51 @@ export async function run([given]: readonly unknown[], flags: UpdateFlags): Prom
   })
 }
 
+/** `-t` and `-w` take all words that follow: a change that stands behind them would choose tasks, and change none. */
+function checkChanges({ withTag = [], where = [] }: UpdateFlags): void {
+  const [, ...later] = where
+  const taken =
+    withTag.find((word) => word.includes('=')) ?? later.find((word) => /^[a-z_]+=[^=~]/.test(word))
+  if (taken === undefined) return
+  throw new CliError(
+    'usage',
+    `${taken} stands behind -t or -w, which take all words: write changes before them, or behind --; a condition is written with ==`,
+  )
+}
+
+/** @throws CliError */
+function changesOf(words: readonly string[], { removeTag = [] }: UpdateFlags): Changes {
+  try {
+    return read(words, removeTag)
+  } catch (error) {
+    throw exitFor(error)
+  }
+}
+
 function read(words: readonly string[], removeTags: readonly string[]): Changes {
   const fields = dict<unknown>()
-  const tag = dict<TagValue>()
+  const tags: [string, TagValue][] = []
   for (const word of words) {
+    // The first of both signs: a value may hold the other.
     const [, name = '', sign, value = ''] = /^([^=:]+)([=:])(.*)$/s.exec(word) ?? []
-    if (sign === ':') tag[name] = tagValue(value)
-    else if (sign === '=') fields[name] = name === 'args' ? value : number(name, value)
-    else
+    if (sign === ':') tags.push(parseTag(word))
+    else if (sign === '=') fields[name] = field(name, value)
+    else {
       throw new CliError(
         'usage',
         `a change is field=value or tag:value, got ${JSON.stringify(word)}`,
       )
+    }
   }
-  return { ...fields, ...(Object.keys(tag).length > 0 && { tag }), removeTags }
+  return { ...fields, ...(tags.length > 0 && { tag: dictOf(tags) }), removeTags }
 }
 
-function number(name: string, value: string): number | null {
-  if (value === 'null') return null
-  if (name === 'timeout' && /[a-z]$/.test(value)) return duration(value)
+/** Each field is read as its option is: `timeout=30` is 30 s, `memory=2GB` is 2 x 1024^3 bytes. */
+function field(name: string, value: string): unknown {
+  if (name === 'args') return value
+  if (/^(?:null|none)$/i.test(value)) return null
+  if (name === 'timeout') return taskDuration(value)
+  if (name === 'memory') return memorySize(value)
   const made = Number(value)
   if (value.trim() !== '' && Number.isFinite(made)) return made
   throw new CliError('usage', `${name}: expected a number or null, got ${JSON.stringify(value)}`)

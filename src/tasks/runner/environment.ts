@@ -2,6 +2,7 @@
 
 import { dict } from '../../dict.ts'
 import { inheritedEnvironment } from '../../posix/environment.ts'
+import { timeText, toSeconds } from '../units.ts'
 import type { RunTask } from './protocol.ts'
 import { isLong } from './quote.ts'
 
@@ -51,6 +52,15 @@ const LEFT_OUT = [
   'captured',
 ]
 
+const SPANS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
+
+/** As rows have it: a time of `...Time` as ISO 8601, a length of time in seconds. */
+function shown(field: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value
+  if (field.endsWith('Time')) return timeText(value)
+  return SPANS.has(field) ? toSeconds(value) : value
+}
+
 /**
  * `TASK_<FIELD>` for each field that is known, `TASK_TAG_<KEY>`, `TASK_ARGS`, `TASK_COMMAND`, `TASK_SLOT`, `TASK_CWD`.
  * What is longer than a variable may be (120,000 bytes) is left out.
@@ -67,7 +77,7 @@ export function taskEnvironment(
   }
   for (const [field, value] of Object.entries(task)) {
     if (!LEFT_OUT.includes(field) && /^\w+$/.test(field) && typeof value !== 'object') {
-      put(nameOf(field), value)
+      put(nameOf(field), shown(field, value))
     }
   }
   put('TASK_ARGS', task.args)

@@ -2,6 +2,7 @@
  * What a server and a runner say to each other: `POST /tasks` with tasks as lines of JSON, answered by a stream of
  * frames. design.md has the whole of it.
  */
+import { toJson } from '../json.ts'
 import type { Task, TaskOutcome } from '../task.ts'
 
 /** What the runner needs of a task; all else that is sent becomes its environment, `TASK_...`. */
@@ -173,5 +174,5 @@ function json(payload: Buffer): unknown {
 /** The body of a POST. Iterate it into the request: nothing is made before it is sent. */
 export function* bundleLines(options: BundleOptions, tasks: Iterable<RunTask>): Generator<string> {
   yield `${JSON.stringify({ bundle: options })}\n`
-  for (const task of tasks) yield `${JSON.stringify(task)}\n`
+  for (const task of tasks) yield `${toJson(task)}\n`
 }

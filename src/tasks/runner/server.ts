@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { bearerOf, isSameSecret } from '../../caller.ts'
 import { asError, describe, ManyhostError } from '../../errors.ts'
 import { checkOptions } from '../../options.ts'
+import { parseJson } from '../json.ts'
 import { linesOf } from '../lines.ts'
 import { BUNDLE_RULES } from './options.ts'
 import { Outbox } from './outbox.ts'
@@ -197,7 +198,7 @@ function isEnvironment(env: unknown): boolean {
 function parse(text: unknown): unknown {
   if (typeof text !== 'string') return undefined
   try {
-    return JSON.parse(text)
+    return parseJson(text)
   } catch {
     return undefined
   }

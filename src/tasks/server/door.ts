@@ -11,6 +11,7 @@ import { asError, describe, ManyhostError } from '../../errors.ts'
 import { guardConnections, serverOptions } from '../../http-server.ts'
 import { isLoopback } from '../../options.ts'
 import { now, sleep } from '../../time.ts'
+import { toJson } from '../json.ts'
 import { readTasks } from '../source.ts'
 import { taskAsJson } from '../store/row.ts'
 import type { NewTask, Task } from '../task.ts'
@@ -222,5 +223,5 @@ async function* bounded(request: IncomingMessage): AsyncGenerator<Uint8Array> {
 
 function say(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' })
-  response.end(JSON.stringify(body))
+  response.end(toJson(body))
 }

@@ -1,6 +1,8 @@
 /** The file of failures: lines that, fed back to the same command, are the same tasks again. */
 import { appendFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
+import { toJson } from '../json.ts'
+import { withTemplate } from '../other-lines.ts'
 import { type LineKind, taskOfLine } from '../source.ts'
 import type { NewTask, Task } from '../task.ts'
 
@@ -42,6 +44,7 @@ export function failureLine(task: Task, reading: Reading): string {
 function lineOf(task: Task, { kind, template }: Reading): string | undefined {
   if (kind === 'json') return jsonOf(task, template)
   const { args, words } = { args: argsFor(task, template), words: directivesOf(task) }
+  if (args === undefined) return undefined
   const line = words.length > 0 ? `${args} # MANYHOST: ${words.join(' ')}` : args
   if (/[\r\n]/.test(line)) return undefined
   try {
@@ -55,20 +58,24 @@ function lineOf(task: Task, { kind, template }: Reading): string | undefined {
 function jsonOf(task: Task, template: string): string {
   const { timeout, args: _, ...rest } = asked(task)
   const own = task.template ?? '{}'
-  return JSON.stringify({
-    args: task.args,
+  const isOther = own !== template && !task.request
+  return toJson({
+    ...(isOther ? withTemplate(task.args, own) : { args: task.args }),
     ...rest,
     ...(timeout !== undefined && { timeout: timeout / 1_000 }),
-    ...(own !== template && own !== '{}' && !task.request && { template: own }),
     ...(task.cwd !== null && task.cwd !== process.cwd() && { cwd: task.cwd }),
     ...(task.shell !== null && { shell: task.shell }),
     ...(task.env !== null && { env: task.env }),
   })
 }
 
-/** What the template that lines are read with is to be given. One with another template is told as its command. */
-function argsFor({ args, template, command }: Task, read: string): string {
-  return template === null || template === read ? args : (command ?? args)
+/**
+ * What the template that lines are read with is to be given. A task with another template is told as its command, where
+ * lines are commands; undefined: no line says it.
+ */
+function argsFor({ args, template, command, request }: Task, read: string): string | undefined {
+  if (request || (template ?? '{}') === read) return args
+  return read === '{}' ? (command ?? undefined) : undefined
 }
 
 function asked({ args, request, group, cores, memory, timeout, tag }: Task): NewTask {

@@ -1,6 +1,6 @@
 /**
- * A server among others on one store: it joins, beats, and gives back what dead ones held. One that was killed on this very
- * machine is known at once by its process; any other by its silence.
+ * A server among others on one store: it joins, beats, and gives back what dead ones held. Whether one on this very machine
+ * lives is known by its process; any other is known by its silence.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
@@ -48,13 +48,16 @@ export class Life {
   /** What it holds goes back to the queue. */
   async end(): Promise<void> {
     this.#timer?.clear()
+    OWN.delete(this.#id)
     await this.#parts.store.leave(this.#id)
   }
 
   /** @param renamed called at once, before anything can be claimed by the new name */
   async #join(renamed: () => void): Promise<void> {
     const { store, serving } = this.#parts
+    OWN.delete(this.#id)
     this.#id = await store.join(this.host, processId(), serving)
+    OWN.add(this.#id)
     renamed()
     await this.#recover()
   }
@@ -62,10 +65,13 @@ export class Life {
   async #recover(): Promise<void> {
     const { store, lease, recovered } = this.#parts
     let tasks = 0
+    const alive = [this.#id]
     for (const { id, host } of await store.servers()) {
-      if (host === this.host && id !== this.#id && isDead(id)) tasks += await store.leave(id)
+      if (host !== this.host || id === this.#id) continue
+      if (isDead(id)) tasks += await store.leave(id)
+      else if (isAlive(id)) alive.push(id)
     }
-    tasks += (await store.recover(lease)).tasks
+    tasks += (await store.recover(lease, alive)).tasks
     if (tasks > 0) recovered(tasks)
   }
 
@@ -97,15 +103,35 @@ export class Life {
 export function processId(pid: number = process.pid): string {
   const name = randomBytes(8).toString('hex')
   const space = pidSpace()
-  const start = startOf(pid)
+  const start = statOf(pid)?.start
   return space && start ? `${name}.${space}.${pid}.${start}` : name
 }
 
 /** True only where that is sure. */
 export function isDead(id: string): boolean {
+  const found = processOf(id)
+  return found !== undefined && found.state === undefined
+}
+
+/**
+ * True only where that is sure. A process that is stopped (SIGSTOP) may never go on; in this process there may be servers that
+ * failed at their end, so it is silence that tells of these.
+ */
+export function isAlive(id: string): boolean {
+  const found = processOf(id)
+  if (found?.state === undefined || /^[Tt]$/.test(found.state)) return false
+  return found.pid !== process.pid || OWN.has(id)
+}
+
+/** Servers of this process. */
+const OWN = new Set<string>()
+
+/** The process that an id names; undefined where it is not one of this machine, or that cannot be known. */
+function processOf(id: string): { readonly pid: number; readonly state?: string } | undefined {
   const [, space, pid, start] = id.split('.')
-  if (!space || !pid || !start || space !== pidSpace()) return false
-  return startOf(Number(pid)) !== start
+  if (!space || !pid || !start || space !== pidSpace()) return undefined
+  const found = statOf(Number(pid))
+  return found?.start === start ? { pid: Number(pid), state: found.state } : { pid: Number(pid) }
 }
 
 function pidSpace(): string | undefined {
@@ -117,12 +143,13 @@ function pidSpace(): string | undefined {
   }
 }
 
-/** When a process began, in ticks since the boot: pids are used again, this is not. */
-function startOf(pid: number): string | undefined {
+/** Its state, and when it began, in ticks since the boot: pids are used again, this is not. */
+function statOf(pid: number): { readonly state: string; readonly start: string } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
+    const [state = '', ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const start = rest[18]
+    return state === 'Z' || state === 'X' || start === undefined ? undefined : { state, start }
   } catch {
     return undefined
   }

@@ -17,6 +17,7 @@ import { RUNNER_RULES } from '../runner/options.ts'
 import { SCALING_RULES } from '../scaling.ts'
 import type { LineKind, SourceOptions } from '../source.ts'
 import type { Store } from '../store/store.ts'
+import type { Tags } from '../task.ts'
 import type { DoorOptions } from './door.ts'
 import type { OnOutput } from './outputs.ts'
 
@@ -74,7 +75,7 @@ const SOURCE_RULES = {
   group: rule<number>('a whole number', undefined, (value) =>
     Number.isSafeInteger(value) ? (value as number) : undefined,
   ),
-  tags: anObject<Record<string, string | number | boolean | null>>('an object of tags'),
+  tags: anObject<Tags>('an object of tags'),
   /** What becomes of a line that is no task: `stop`, or a function that is told. */
   onBad: rule<NonNullable<SourceOptions['onBad']>>("'stop' or a function", 'stop', (value) =>
     value === 'stop' || typeof value === 'function'

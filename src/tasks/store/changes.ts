@@ -3,8 +3,9 @@ import { type RawBuilder, sql, type UpdateObject } from 'kysely'
 import { dict } from '../../dict.ts'
 import { ManyhostError } from '../../errors.ts'
 import { wallClock } from '../../time.ts'
-import type { Tags, Task } from '../task.ts'
-import { LONGEST_ARGS, tagProblem, taskProblem, textProblem } from './check.ts'
+import { tagProblem, tagsProblem, tagsToJson } from '../tags.ts'
+import type { Tags, TagValue, Task } from '../task.ts'
+import { LONGEST_ARGS, taskProblem, textProblem } from './check.ts'
 import type { Claim } from './claims.ts'
 import type { Statements } from './engine.ts'
 import { type TaskFilter, wanted } from './filter.ts'
@@ -142,9 +143,11 @@ export async function update(
   const isTagged = Object.keys(tag).length > 0 || removeTags.length > 0
   if (!isTagged && Object.keys(fields).length === 0) throw refused('nothing to change')
   const retag = (task: Task): Changed => {
-    const tags = dict<unknown>({ ...task.tag, ...tag })
+    const tags = dict<TagValue>({ ...task.tag, ...tag })
     for (const key of removeTags) delete tags[key]
-    return { ...fields, tag: JSON.stringify(tags) }
+    const tooMany = tagsProblem(tags)
+    if (tooMany) throw refused(tooMany)
+    return { ...fields, tag: tagsToJson(tags) }
   }
   const isMoved = changes.group !== undefined
   const change = isTagged ? retag : (fields as Changed)

@@ -2,13 +2,12 @@
 import { describe, ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
 import { methodOf, sendableHeaders, targetOf } from '../../request.ts'
-import type { NewTask, Tags, TagValue } from '../task.ts'
+import { tagsProblem } from '../tags.ts'
+import type { NewTask } from '../task.ts'
 
 /** Characters of a command line; the kernel takes 128 KiB in one argument, a shell's script may be longer. */
 export const LONGEST_ARGS = 8 << 20
 const LONGEST_REQUEST = 64 << 20
-const MOST_TAGS = 1_000
-const WORD = /^[A-Za-z0-9_.+-]{1,120}$/
 
 /** Why this cannot be a task; undefined if it can. For who wants to report a wrong one and go on with the rest. */
 export function taskProblem(task: NewTask): string | undefined {
@@ -79,36 +78,6 @@ function requestProblem(request: NewTask['request']): string | undefined {
   return text.length > LONGEST_REQUEST
     ? `request has ${text.length} characters, at most ${LONGEST_REQUEST}`
     : undefined
-}
-
-export function tagsProblem(tags: Tags | undefined): string | undefined {
-  if (tags === undefined) return undefined
-  if (typeof tags !== 'object' || tags === null) return `tag must be an object, got ${show(tags)}`
-  const all = Object.entries(tags)
-  if (all.length > MOST_TAGS) return `tag has ${all.length} keys, at most ${MOST_TAGS}`
-  for (const [key, value] of all) {
-    const problem = tagProblem(key, value)
-    if (problem) return problem
-  }
-  return undefined
-}
-
-export function tagProblem(key: string, value: unknown): string | undefined {
-  if (!WORD.test(key)) {
-    return `a tag's key is 1 to 120 of A-Z a-z 0-9 _ . + -, got ${show(key)}`
-  }
-  if (value === null || typeof value === 'boolean' || Number.isFinite(value)) return undefined
-  if (typeof value === 'string' && (value === '' || WORD.test(value))) return undefined
-  return `tag ${key} must be 1 to 120 of A-Z a-z 0-9 _ . + -, a number, true, false or null, got ${show(value)}`
-}
-
-/** What a tag's value is when it is written as text: `1` a number, `true`, `null`, all else itself. */
-export function tagValue(text: string): TagValue {
-  if (text === 'true' || text === 'false') return text === 'true'
-  if (text === 'null') return null
-  return /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/.test(text) && Number.isFinite(Number(text))
-    ? Number(text)
-    : text
 }
 
 export function invalidTask(problem: string): ManyhostError {

@@ -1,12 +1,13 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
 import type { RawBuilder } from 'kysely'
 import { dict } from '../../dict.ts'
-import { ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../errors.ts'
 import { show } from '../../options.ts'
-import { duration } from '../../time.ts'
+import { toJson } from '../json.ts'
+import { parseTagFilter } from '../tags.ts'
 import type { Task } from '../task.ts'
-import { tagProblem, tagValue } from './check.ts'
-import { isTime } from './row.ts'
+import { readTime, taskDuration } from '../units.ts'
+import { isSpan, isTime } from './row.ts'
 import { COLUMNS, KINDS, TASK_STATES, type TaskState } from './tables.ts'
 
 export type Operator = '==' | '!=' | '>' | '>=' | '<' | '<=' | '~'
@@ -19,7 +20,11 @@ export interface Condition {
   readonly value: Value
 }
 
-/** All that is said must hold. */
+/**
+ * All that is said must hold. A text has times as people write them: `duration > 30` and `30s` are seconds,
+ * `submit_time >= 2026-01-31` is midnight of this machine's zone, and a number there is seconds since 1970. An object has
+ * the values of `Task`: milliseconds.
+ */
 export interface TaskFilter {
   /** `exit_status != 0`, `args ~ 'convert .*'`, `duration > 30s`, `submit_time >= 2026-01-31`, `client_id == null`. */
   readonly where?: readonly (string | Condition)[]
@@ -38,7 +43,8 @@ export interface Wanted {
   readonly states: ReadonlySet<TaskState>
   readonly group: number | undefined
   readonly attempts: readonly Condition[]
-  readonly tags: readonly { readonly key: string; readonly value?: string }[]
+  /** With the JSON of the values that fit; any where there is none. */
+  readonly tags: readonly { readonly key: string; readonly values?: readonly string[] }[]
   /** What the database cannot decide, as regular expressions: they are JavaScript's, on every engine. */
   readonly matches: ((task: Task) => boolean) | undefined
   /** What no condition can say, in SQL. */
@@ -47,8 +53,6 @@ export interface Wanted {
 
 const FORM = /^\s*([a-z_]+)\s*(==|!=|>=|<=|>|<|~|=)\s*(.*?)\s*$/s
 const LONGEST_PATTERN = 1_000
-
-const SPANS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function wanted({ where = [], tags = [], group, only = [] }: TaskFilter): Wanted {
@@ -79,8 +83,7 @@ export function wanted({ where = [], tags = [], group, only = [] }: TaskFilter):
     patterns.every(({ name, pattern }) => {
       const value = task[name]
       return (
-        value !== null &&
-        pattern.test(typeof value === 'object' ? JSON.stringify(value) : String(value))
+        value !== null && pattern.test(typeof value === 'object' ? toJson(value) : String(value))
       )
     })
   return {
@@ -134,14 +137,38 @@ function numeric(field: string, value: string | number): number {
   if (field === 'retried' && /^(true|false)$/i.test(text))
     return text.toLowerCase() === 'true' ? 1 : 0
   const number = text.trim() === '' ? Number.NaN : Number(text)
+  // A number is a value of `Task`, in milliseconds; a text is what a person wrote.
+  const isWritten = typeof value === 'string'
+  if (isTime(field) && isWritten)
+    return Number.isFinite(number) ? since(field, number) : at(field, text)
+  if (isSpan(field) && isWritten)
+    return Number.isFinite(number) ? number * 1_000 : span(field, text)
   if (Number.isFinite(number)) return number
-  if (isTime(field)) {
-    const time = Date.parse(text)
-    if (!Number.isNaN(time)) return time
-    throw wrong(`${field} is a time like 2026-01-31T12:00:00Z, got ${show(value)}`)
-  }
-  if (SPANS.has(field)) return duration(text)
   throw wrong(`${field} is a number, got ${show(value)}`)
+}
+
+/** The year 5138 is far; who means 1970 and some weeks writes the date. */
+const LATEST = 1e11
+
+function since(field: string, seconds: number): number {
+  if (Math.abs(seconds) < LATEST) return seconds * 1_000
+  throw wrong(`${field} as a number is seconds since 1970, got ${seconds}: are these milliseconds?`)
+}
+
+function at(field: string, text: string): number {
+  try {
+    return readTime(text)
+  } catch (error) {
+    throw wrong(`${field}: ${describe(error)}`)
+  }
+}
+
+function span(field: string, text: string): number {
+  try {
+    return taskDuration(text)
+  } catch (error) {
+    throw wrong(`${field}: ${describe(error)}`)
+  }
 }
 
 /** The states in which a condition holds, where it says nothing else: such tasks are counted already. */
@@ -177,14 +204,13 @@ function pattern({ field, value }: Condition): { name: keyof Task; pattern: RegE
   }
 }
 
-/** Reads `key` or `key:value`; the value as it is kept. @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function tagFilter(text: string): { key: string; value?: string } {
-  const at = text.indexOf(':')
-  const key = at < 0 ? text : text.slice(0, at)
-  const value = at < 0 ? undefined : tagValue(text.slice(at + 1))
-  const problem = tagProblem(key, value ?? null)
-  if (problem) throw wrong(problem)
-  return value === undefined ? { key } : { key, value: JSON.stringify(value) }
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function tagFilter(text: string): { key: string; values?: readonly string[] } {
+  try {
+    return parseTagFilter(text)
+  } catch (error) {
+    throw wrong(describe(error))
+  }
 }
 
 function unknownOnly(name: string, known: readonly string[]): never {

@@ -1,6 +1,7 @@
 /** Tasks come in. */
 import { hostname } from 'node:os'
 import { wallClock } from '../../time.ts'
+import { tagsToJson } from '../tags.ts'
 import type { NewTask, Task } from '../task.ts'
 import { invalidTask, taskProblem } from './check.ts'
 import type { Ground } from './ground.ts'
@@ -86,7 +87,7 @@ function fresh(
     1,
     0,
     null,
-    task.tag ? JSON.stringify(task.tag) : '{}',
+    tagsToJson(task.tag),
     task.request ? JSON.stringify(task.request) : null,
     0,
     task.command ?? null,

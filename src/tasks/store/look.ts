@@ -1,4 +1,5 @@
 /** Tasks are found, listed and counted, over the store and its partitions. */
+import { parseJson } from '../json.ts'
 import type { Task } from '../task.ts'
 import { type Counted, summed } from './counts.ts'
 import { type TaskFilter, type Wanted, wanted } from './filter.ts'
@@ -161,6 +162,26 @@ export async function count(places: readonly Place[], filter: TaskFilter): Promi
   return total
 }
 
+/**
+ * The ancestor's group of a task that names none, among tasks of no batch: a batch has groups of its own. Nearly always there
+ * is one group at most, as the counts say; each other step is led by an index.
+ */
+export async function currentGroup({ engine, db, hot }: Ground): Promise<number> {
+  const groups = new Set((await engine.all<Counted>(hot.counted(['']))).map(({ group }) => group))
+  const least = Math.min(...groups)
+  if (groups.size <= 1) return groups.size === 0 ? 0 : least
+  const tasks = db.selectFrom('task').select('group').where('batch', '=', '').limit(1)
+  const steps = [
+    tasks.where('state', '=', 'scheduled').orderBy('schedule_time', 'desc'),
+    tasks.where('completion_time', 'is not', null).orderBy('completion_time', 'desc'),
+  ]
+  for (const step of steps) {
+    const [row] = await engine.all<{ group: number }>(step.compile())
+    if (row) return row.group
+  }
+  return least
+}
+
 /** Keys of tags that are in use, in order. Found by leaps: what it costs is the number of keys, not of tasks. */
 export async function tagKeys(places: readonly Place[]): Promise<string[]> {
   const found = new Set<string>()
@@ -189,7 +210,7 @@ export async function tagValues(places: readonly Place[], key: string): Promise<
         .compile()
     for (const value of await leaps(engine, leap)) found.add(value)
   }
-  return [...found].sort().map((value) => JSON.parse(value))
+  return [...found].sort().map(parseJson)
 }
 
 async function leaps(

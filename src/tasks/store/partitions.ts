@@ -5,6 +5,7 @@
  */
 import { existsSync } from 'node:fs'
 import { sql } from 'kysely'
+import { tagsFromJson, tagsToJson } from '../tags.ts'
 import { builder, type Engine, query, type Statements } from './engine.ts'
 import type { Ground } from './ground.ts'
 import { migrate } from './schema.ts'
@@ -92,7 +93,7 @@ export class Partitions {
         if (rows.length === 0) return moved
         await target.transaction(async (statements) => {
           for (const cells of rows) {
-            const tag = JSON.stringify({ ...JSON.parse(cells[TAG] as string), part: partition })
+            const tag = tagsToJson({ ...tagsFromJson(cells[TAG] as string), part: partition })
             await statements.run(
               query(INSERT, ...cells.map((cell, index) => (index === TAG ? tag : cell))),
             )
@@ -119,7 +120,9 @@ export class Partitions {
             RETURNING ${NAMES})
             INSERT INTO "${schema}".task (${NAMES}) SELECT ${COLUMNS.map((name) =>
               name === 'tag'
-                ? `(CAST(tag AS jsonb) || '{"part": ${partition}}')::text`
+                ? `(SELECT '{' || string_agg(to_json(key)::text || ':' || value::text, ',' ORDER BY at)
+                    FROM (SELECT key, value, at FROM json_each(tag::json) WITH ORDINALITY AS kept(key, value, at)
+                      WHERE key <> 'part' UNION ALL SELECT 'part', '${partition}'::json, NULL) AS tags) || '}'`
                 : `"${name}"`,
             ).join(', ')} FROM gone`),
         ),

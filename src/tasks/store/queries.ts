@@ -41,7 +41,7 @@ function seqs(
 ): RawBuilder<unknown> {
   const order = sql.raw(isDescending ? 'DESC' : 'ASC')
   const branches = branchesOf(filter).map((branch) => {
-    let one = led(db, filter, branch)
+    let one = led(db, branch.filter, branch.where)
     const seq = sql<number>`${sql.ref(filter.tags.length > 0 ? 'held.seq' : 'task.seq')}`
     if (after !== undefined) one = one.where(seq, isDescending ? '<' : '>', after)
     if (among) one = one.where(seq, 'in', among)
@@ -99,7 +99,7 @@ export function byIds(db: Db, ids: readonly string[]): CompiledQuery {
 /** How many fit, counted one by one; for filters that say more than the kept counts know. */
 export function counted(db: Db, filter: Wanted): CompiledQuery {
   const branches = branchesOf(filter).map(
-    (branch) => sql`SELECT count(*) AS n FROM ${led(db, filter, branch)} AS branch`,
+    (branch) => sql`SELECT count(*) AS n FROM ${led(db, branch.filter, branch.where)} AS branch`,
   )
   return sql`SELECT sum(n) AS n FROM (${sql.join(branches, sql` UNION ALL `)}) AS counts`.compile(
     db,
@@ -126,10 +126,24 @@ export function keptCounts(
   return select.compile()
 }
 
-type Branch = RawBuilder<boolean> | undefined
+interface Branch {
+  readonly filter: Wanted
+  readonly where: RawBuilder<boolean> | undefined
+}
 
-/** One branch a state, of a group one a lane; one alone where the state does not matter and something else leads. */
-function branchesOf({ states, group, tags, conditions }: Wanted): Branch[] {
+/** A tag that leads has one value in each branch: so its tasks come in the order of the index. */
+function branchesOf(filter: Wanted): Branch[] {
+  const [first, ...others] = filter.tags
+  const wheres = wheresOf(filter)
+  if (!first?.values) return wheres.map((where) => ({ filter, where }))
+  return first.values.flatMap((value) => {
+    const one = { ...filter, tags: [{ key: first.key, values: [value] }, ...others] }
+    return wheres.map((where) => ({ filter: one, where }))
+  })
+}
+
+/** One a state, of a group one a lane; one alone where the state does not matter and something else leads. */
+function wheresOf({ states, group, tags, conditions }: Wanted): Branch['where'][] {
   if (states.size === 0) return []
   const isAny = states.size === TASK_STATES.length
   const isNamed = conditions.some(({ field, operator }) => field === 'id' && operator === '==')
@@ -138,14 +152,14 @@ function branchesOf({ states, group, tags, conditions }: Wanted): Branch[] {
   return [...states].flatMap(lanesOf).map((lane) => sql`${sql.raw(LANE)} = ${lane}`)
 }
 
-function led(db: Db, filter: Wanted, branch: Branch): From {
+function led(db: Db, filter: Wanted, branch: Branch['where']): From {
   const [first, ...tags] = filter.tags
   if (first === undefined) {
     const from = restricted(db.selectFrom('task').select('task.seq'), filter)
     return branch ? from.where(branch) : from
   }
   let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', first.key)
-  if (first.value !== undefined) holders = holders.where('value', '=', first.value)
+  if (first.values) holders = holders.where('value', '=', first.values[0] as string)
   // A cross join: SQLite keeps to the order in which it is written.
   let from = db
     .selectFrom(holders.as('held'))
@@ -163,13 +177,13 @@ function tagged<T extends SelectQueryBuilder<Tables, 'task', object>>(
   { tags }: Wanted,
 ): T {
   let made: SelectQueryBuilder<Tables, 'task', object> = from
-  for (const { key, value } of tags) {
+  for (const { key, values } of tags) {
     let holders = db
       .selectFrom('task_tag')
       .select('task_tag.seq')
       .where('key', '=', key)
       .where(sql<boolean>`task_tag.seq = task.seq`)
-    if (value !== undefined) holders = holders.where('value', '=', value)
+    if (values) holders = holders.where('value', 'in', [...values])
     made = made.where((one) => one.exists(holders))
   }
   return made as T

@@ -1,5 +1,7 @@
 /** A task as the store has it (cells in the order of COLUMNS), as the program has it, and as JSON. */
-import type { Tags, Task, TaskRequest } from '../task.ts'
+import { tagsFromJson, tagsToJson } from '../tags.ts'
+import type { Task, TaskRequest } from '../task.ts'
+import { timeText, toSeconds } from '../units.ts'
 import { COLUMNS } from './tables.ts'
 
 /** One row of the table `task`. */
@@ -21,6 +23,8 @@ const TIMES: ReadonlySet<string> = new Set([
   'start_time',
   'completion_time',
 ])
+
+const SPANS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
 
 function camel(name: string): string {
   let made = CAMELS.get(name)
@@ -66,7 +70,7 @@ export function kept(cells: Cells): Kept {
     duration: cells[27] as Task['duration'],
     previousId: cells[28] as Task['previousId'],
     nextId: cells[29] as Task['nextId'],
-    tag: tag === '{}' ? {} : (JSON.parse(tag) as Tags),
+    tag: tagsFromJson(tag),
     request: request === null ? null : (JSON.parse(request) as TaskRequest),
     fence: cells[32] as Task['fence'],
     batch: cells[33] as Task['batch'],
@@ -89,22 +93,33 @@ export function cellsOf(task: Task, columns: readonly string[]): Cells {
   return columns.map((column) => {
     const value = task[camel(column) as keyof Task]
     if (column === 'retried' || column === 'captured') return value ? 1 : 0
+    if (column === 'tag') return tagsToJson(task.tag)
     return value !== null && typeof value === 'object' ? JSON.stringify(value) : value
   })
 }
 
-/** A task as other programs read it: names in snake_case, times as ISO 8601, spans in milliseconds. */
+/** A task as other programs read it: names in snake_case, times as ISO 8601 in UTC, spans in seconds. */
 export function taskAsJson(task: Task): Record<string, unknown> {
   const json: Record<string, unknown> = {}
   for (const [index, name] of NAMES.entries()) {
     const column = COLUMNS[index + 1] as string
     const value = task[name]
-    json[column] =
-      TIMES.has(column) && value !== null ? new Date(value as number).toISOString() : value
+    json[column] = value === null ? null : toText(column, value)
   }
   return json
 }
 
+function toText(column: string, value: unknown): unknown {
+  if (TIMES.has(column)) return timeText(value as number)
+  return SPANS.has(column) ? toSeconds(value as number) : value
+}
+
+/** A moment. */
 export function isTime(column: string): boolean {
   return TIMES.has(column)
+}
+
+/** A length of time. */
+export function isSpan(column: string): boolean {
+  return SPANS.has(column)
 }

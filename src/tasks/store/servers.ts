@@ -1,13 +1,15 @@
 /**
  * Who works on the store: servers, which claim, and their clients, which run. A server holds its claims by a lease: it
- * beats, and the store's clock notes when. One that is killed is found by any other, which gives its tasks back; one
- * that was only asleep learns that it is out, and what it brings late is refused.
+ * beats, and others see that it does (`silence.ts`). One that is killed is found by any other, which gives its tasks back;
+ * one that was only asleep learns that it is out, and what it brings late is refused.
  */
+import { sql } from 'kysely'
 import { wallClock } from '../../time.ts'
 import { unclaim } from './changes.ts'
 import { query, type Statements } from './engine.ts'
 import { type Ground, storeClock } from './ground.ts'
 import { newId } from './identity.ts'
+import type { Beat } from './silence.ts'
 import type { ClientTable, ServerTable } from './tables.ts'
 
 export interface Server {
@@ -67,7 +69,10 @@ export async function beat(ground: Ground, id: string): Promise<boolean> {
   const changed = await ground.engine.run(
     ground.db
       .updateTable('server')
-      .set({ heartbeat_at: at })
+      // Never the same twice, whatever the clock does: by that others see that it lives.
+      .set({
+        heartbeat_at: sql`CASE WHEN heartbeat_at >= ${at} THEN heartbeat_at + 1 ELSE ${at} END`,
+      })
       .where('id', '=', id)
       .where('ended_at', 'is', null)
       .compile(),
@@ -93,23 +98,31 @@ export interface Recovered {
 }
 
 /**
- * Ends servers that have not beaten for `lease` milliseconds, and gives back all tasks that nobody alive holds.
- * To be called at a server's start (interrupted tasks) and now and then by each: two at once do it once.
+ * Ends servers that have not beaten for `lease` milliseconds while this store looked on, and gives back all tasks that nobody
+ * alive holds. To be called at a server's start (interrupted tasks) and now and then by each: two at once do it once.
+ * @param alive servers that are known to live, silent or not
  */
-export async function recover(ground: Ground, lease: number): Promise<Recovered> {
-  const { engine, db } = ground
+export async function recover(
+  ground: Ground,
+  lease: number,
+  alive: readonly string[] = [],
+): Promise<Recovered> {
+  const { engine, db, silences } = ground
+  const live = db.selectFrom('server').where('ended_at', 'is', null)
+  const beats = await engine.all<Beat>(live.select(['id', 'heartbeat_at']).orderBy('id').compile())
+  const late = silences.look(beats, lease).filter(({ id }) => !alive.includes(id))
   const at = await storeClock(ground)
   const found = await engine.transaction(async (statements) => {
-    let late = db
-      .selectFrom('server')
-      .select('id')
-      .where('ended_at', 'is', null)
-      .where('heartbeat_at', '<', at - lease)
-      .orderBy('id')
-    if (engine.kind === 'postgres') late = late.forUpdate().skipLocked()
-    const servers = (await statements.all<{ id: string }>(late.compile())).map(({ id }) => id)
+    const servers: string[] = []
     let tasks = 0
-    for (const id of servers) tasks += await end(ground, statements, id, at, true)
+    for (const { id, heartbeat_at } of late) {
+      // It may have beaten since, or be ended by another one just now.
+      let still = live.select('id').where('id', '=', id).where('heartbeat_at', '=', heartbeat_at)
+      if (engine.kind === 'postgres') still = still.forUpdate().skipLocked()
+      if ((await statements.all(still.compile())).length === 0) continue
+      servers.push(id)
+      tasks += await end(ground, statements, id, at, true)
+    }
     const orphans = await statements.all<{ server_id: string }>(ORPHANS)
     for (const { server_id } of orphans) {
       tasks += await unclaim(ground, statements, { server: server_id })

@@ -40,7 +40,7 @@ import type { TaskFilter } from './filter.ts'
 import { type Ground, storeClock } from './ground.ts'
 import { hotStatements } from './hot.ts'
 import { add, type Submitter } from './intake.ts'
-import { count, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
+import { count, currentGroup, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
 import type { Order } from './order.ts'
 import { Partitions, type Place, partitionPath } from './partitions.ts'
 import {
@@ -57,6 +57,7 @@ import {
   type Serving,
   servers,
 } from './servers.ts'
+import { Silences } from './silence.ts'
 
 /** Outcomes that the rate is taken from. */
 const SAMPLES = 1_000
@@ -81,6 +82,7 @@ export class EngineStore implements AsyncDisposable {
       engine,
       db: builder(engine.kind),
       hot: hotStatements(engine.kind),
+      silences: new Silences(),
       added: () => this.#tell(),
     }
     this.#partitions = new Partitions(this.#ground, schema)
@@ -218,6 +220,11 @@ export class EngineStore implements AsyncDisposable {
     return groupsOf(await this.#counted(batches), attempts)
   }
 
+  /** The group that is worked on: that of what was claimed last, else of what ended last, else the first; 0 without tasks. */
+  async currentGroup(): Promise<number> {
+    return currentGroup(this.#ground)
+  }
+
   /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
   async turn(attempts = 1, batches?: readonly string[]): Promise<Turn> {
     return turnOf(await this.groups(attempts, batches))
@@ -274,9 +281,12 @@ export class EngineStore implements AsyncDisposable {
     return leave(this.#ground, server)
   }
 
-  /** Ends servers that have not beaten for `lease` ms, and gives back every task that nobody alive holds. */
-  recover(lease: number): Promise<Recovered> {
-    return recover(this.#ground, lease)
+  /**
+   * Ends servers that this store has not seen beat for `lease` ms, but for those in `alive`, and gives back every task that
+   * nobody alive holds. To be called several times a lease: silence is what was looked at.
+   */
+  recover(lease: number, alive: readonly string[] = []): Promise<Recovered> {
+    return recover(this.#ground, lease, alive)
   }
 
   servers(): Promise<Server[]> {

@@ -32,6 +32,7 @@ const ASKED: Readonly<Record<Asked, true>> = {
   tagKeys: true,
   tagValues: true,
   groups: true,
+  currentGroup: true,
   turn: true,
   remaining: true,
   progress: true,
