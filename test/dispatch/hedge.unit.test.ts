@@ -6,6 +6,9 @@ import { Dispatch } from '../../src/dispatch/dispatch.ts'
 import { Target } from '../../src/dispatch/target.ts'
 import { falseClock } from '../clock.ts'
 import { turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 /** Keeps each request until the test answers it. */
 class Keeping extends Dispatcher {

@@ -2,8 +2,11 @@
 import { connect, constants } from 'node:http2'
 import { afterEach, describe, expect, test } from 'vitest'
 import { latch, turns } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, say, tidy, until } from './help.ts'
 import { type Answer, answersOf, askTwice, askTwo, type RawAnswer, rawHouse } from './raw.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

@@ -6,9 +6,12 @@
  *   prints it with all bytes, and `MANYHOST_FUZZ=1 MANYHOST_FUZZ_SEED=<it>` repeats that connection alone.
  */
 import { afterEach, expect, test } from 'vitest'
+import { expectNothingLeft } from '../leftovers.ts'
 import { planConnection } from './fuzz-plan.ts'
 import { openWorld } from './fuzz-run.ts'
 import { tidy } from './help.ts'
+
+expectNothingLeft()
 
 const EXCHANGES = Number(process.env.MANYHOST_FUZZ ?? 500)
 const SEED = Number(process.env.MANYHOST_FUZZ_SEED ?? 1)

@@ -8,8 +8,11 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { writeHead } from '../../src/gateway/answer.ts'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/session.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { atEnd, say, tidy, until } from './help.ts'
 import { askTwo } from './raw.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

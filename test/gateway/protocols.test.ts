@@ -6,8 +6,11 @@ import { connect } from 'node:tls'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { certificate } from '../fakes/certificate.ts'
 import { latch } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, say, tidy, until } from './help.ts'
 import { answersOf, askTwo, rawHouse, type Seen } from './raw.ts'
+
+expectNothingLeft()
 
 afterEach(tidy)
 

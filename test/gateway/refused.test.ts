@@ -10,6 +10,9 @@ import { createGateway } from '../../src/gateway/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 async function setUp() {
   const { session, client } = service(echo)

@@ -10,6 +10,9 @@ import type { Provider, Running } from '../../src/provider.ts'
 import { ask, FRONTS } from '../fakes/fronts.ts'
 import { openSession, rawServer, rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const OK = 'HTTP/1.1 200 OK\r\n'
 const HI = 'content-length: 2\r\n\r\nhi'

@@ -15,6 +15,9 @@ import { createGateway, type Gateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
 import { rawService } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const script = resolve('test/fakes/early.mjs')
 const ROUNDS = 2

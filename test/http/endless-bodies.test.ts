@@ -3,6 +3,9 @@ import { describe, expect, test } from 'vitest'
 import { falseClock } from '../clock.ts'
 import { rawServer, rawService, service } from '../fakes/service.ts'
 import { until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const CHUNKED = 'transfer-encoding: chunked\r\n\r\n'
 const END = 'HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nend'

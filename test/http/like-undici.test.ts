@@ -21,6 +21,9 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { fixed } from '../../providers/static.ts'
 import { mirror } from '../fakes/mirror.ts'
 import { openSession } from '../fakes/service.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 interface To {
   readonly dispatcher: Dispatcher

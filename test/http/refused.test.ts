@@ -10,6 +10,9 @@ import { steadyPool } from '../../src/pool.ts'
 import { echo } from '../fakes/echo.ts'
 import { rawServer, service } from '../fakes/service.ts'
 import { failure, NEVER, thrown, until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 type Options = Partial<Dispatcher.RequestOptions> & Record<string, unknown>
 

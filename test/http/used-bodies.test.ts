@@ -14,6 +14,9 @@ import type { Body } from '../../src/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { rawServer, service } from '../fakes/service.ts'
 import { failure, until } from '../help.ts'
+import { expectNothingLeft } from '../leftovers.ts'
+
+expectNothingLeft()
 
 const webStream = (): ReadableStream => new Blob(['abc']).stream()
 
