@@ -10,6 +10,7 @@
 import type { ServerHttp2Stream } from 'node:http2'
 import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
+import { resetConnection } from './reset.ts'
 import { queueName, readTcpQueues } from './tcp-queues.ts'
 import { every, type Timer } from './time.ts'
 
@@ -126,7 +127,7 @@ export class SlowReaders {
       }
       watch.acknowledged = acknowledged
       const most = acknowledged === undefined ? MOST_SLOW_UNSEEN : MOST_SLOW
-      if (watch.slow >= most) cutSocket(socket)
+      if (watch.slow >= most) resetConnection(socket)
     }
   }
 }
@@ -149,13 +150,6 @@ function sentOf(socket: Watched): number {
   return bytesWritten === undefined || writeQueueSize === undefined
     ? socket.bytesWritten - socket.writableLength
     : bytesWritten - writeQueueSize
-}
-
-/** A reset, so that nobody takes what came for all. */
-function cutSocket(socket: Watched): void {
-  const isPlainTcp = !('encrypted' in socket) && socket.localAddress !== undefined
-  if (isPlainTcp) socket.resetAndDestroy()
-  else socket.destroy()
 }
 
 function cutStream(stream: Stream): void {

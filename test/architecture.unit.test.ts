@@ -25,6 +25,7 @@ const FILES: Record<string, readonly string[]> = {
     'heads',
     'dict',
     'pool',
+    'reset',
     'version',
     'figures',
     'messages',

@@ -6,6 +6,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import { dict } from '../dict.ts'
+import { resetConnection } from '../reset.ts'
 import { turn } from '../time.ts'
 import { hangUpLater } from './hangup.ts'
 import { endInPieces } from './two.ts'
@@ -181,7 +182,7 @@ export function cut(request: IncomingMessage, response: ServerResponse): void {
   // To HTTP/1.0 the connection's end is the body's end: only a reset says that this one is not.
   if (request.httpVersion === '1.0' && socket instanceof Socket && !('encrypted' in socket)) {
     // Not in the turn of a write: what waits would make a plain end of it.
-    void turn().then(() => socket.resetAndDestroy())
+    void turn().then(() => resetConnection(socket))
   } else {
     response.destroy()
   }

@@ -4,6 +4,7 @@ import { type ClientHttp2Stream, connect as connectTwo } from 'node:http2'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { fixed } from '../../providers/static.ts'
 import { createGateway } from '../../src/gateway/index.ts'
+import { resetConnection } from '../../src/reset.ts'
 import { Session } from '../../src/session.ts'
 import { turns, until } from '../help.ts'
 import { foreign, judge, judgeOne, report, tooOften } from './fuzz-judge.ts'
@@ -113,11 +114,11 @@ async function writeAnswer(socket: Socket, { answer }: RequestPlan): Promise<voi
     if (index > 0) await turns(1)
     socket.write(piece, 'latin1')
   }
-  if (answer.end === 'reset') socket.resetAndDestroy()
+  if (answer.end === 'reset') resetConnection(socket)
   else if (answer.end !== 'keep') socket.end()
   if (answer.end !== 'fin-reset') return
   await new Promise((resolve) => setTimeout(resolve, 5))
-  socket.resetAndDestroy()
+  resetConnection(socket)
 }
 
 /** Else node:http2 ends the streams of some methods before their bodies. */
@@ -212,7 +213,7 @@ async function send(port: number, pieces: readonly string[], end: ConnectionPlan
   if (end === 'half') socket.end()
   else if (typeof end === 'object') {
     if (end.how === 'fin') socket.destroy()
-    else socket.resetAndDestroy()
+    else resetConnection(socket)
   }
   const isHung = !(await within(closed))
   socket.destroy()
