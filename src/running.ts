@@ -1,5 +1,6 @@
 /** What a provider answered to `start`, checked: it may be a provider that a user wrote. */
 import { describe, ManyhostError } from './errors.ts'
+import { watch } from './guarded.ts'
 import { show } from './options.ts'
 import type { Exit, Provider, Running } from './provider.ts'
 
@@ -13,8 +14,23 @@ export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): 
   )
 }
 
+/** What an instance has beside its functions. */
+const PARTS = ['dispatcher', 'exited', 'leaving', 'address', 'places'] as const
+
+/** A part that is a promise, forgotten or not, must not end the process when it is rejected: it is judged elsewhere. */
+function watchParts(value: object): void {
+  for (const part of PARTS) {
+    try {
+      watch(Reflect.get(value, part), () => undefined)
+    } catch {
+      // A getter that throws: whoever needs that part finds it.
+    }
+  }
+}
+
 function missing(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null) return show(value)
+  watchParts(value)
   const has = (name: string, method: string): boolean =>
     typeof (Reflect.get(value, name) as Record<string, unknown> | undefined)?.[method] ===
     'function'

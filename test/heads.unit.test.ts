@@ -72,6 +72,10 @@ const KEPT: readonly [string, string, string?][] = [
   ['a length that is none', `${OK}content-length: 1, x\r\ncontent-length: \r\n\r\nhi`],
   ['lengths of the same value in other digits', `${OK}content-length: 05, 5\r\n\r\nhello`],
   ['a length that is folded', `${OK}content-length: 5,\r\n 5\r\n\r\nhello`],
+  [
+    'a length of an informational answer, and that of the final one',
+    `HTTP/1.1 103 E\r\ncontent-length: 5\r\n\r\n${OK}content-length: 5\r\n\r\nhello`,
+  ],
   ['fields that begin alike', `${OK}content-lengths: 1\r\nc: d\r\ncontent: 2\r\n\r\n`],
   ['a body like a head', `${OK}content-length: 50\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n`],
   [
@@ -132,6 +136,16 @@ test('a new request begins a new count', () => {
   for (let request = 0; request < 3; request++) {
     heads.begin(GET)
     for (let i = 0; i < MAX_INFORMATIONAL; i++) heads.take(Buffer.from('HTTP/1.1 102 P\r\n\r\n'))
+    heads.take(Buffer.from(`${OK}\r\n`))
+  }
+  expect(heads.expected).toBe(false)
+})
+
+test('a new request begins a new count of what is left out', () => {
+  const heads = new Heads()
+  for (let request = 0; request < 3; request++) {
+    heads.begin(GET)
+    heads.take(Buffer.from(`HTTP/1.1 100 C\r\nx: ${'y'.repeat(40_000)}\r\n\r\n`))
     heads.take(Buffer.from(`${OK}\r\n`))
   }
   expect(heads.expected).toBe(false)

@@ -1,11 +1,12 @@
 /** For programs that give work to services of the API, and wait for what comes of it. */
 import { ManyhostError } from '../../src/errors.ts'
+import { show } from '../../src/options.ts'
 import { now, sleep } from '../../src/time.ts'
 import { type Answer, ask, type LinkOptions, refused, unreachable } from './link.ts'
 
 export interface JobClientOptions extends LinkOptions {
   /** URL of the root of the API, where it is not the first argument. */
-  readonly url?: string
+  readonly url?: string | URL
   /** Milliseconds between two looks at a job. @default 1000 */
   readonly interval?: number
 }
@@ -36,6 +37,9 @@ export interface Job {
   readonly reason: string | null
 }
 
+/** A job by its id, by its URL, or as `submit` and `job` gave it. */
+export type JobName = string | URL | Pick<Job, 'id'>
+
 export class JobClient {
   readonly #root: string
   readonly #options: JobClientOptions
@@ -44,11 +48,13 @@ export class JobClient {
    * @param url of the root of the API, or the options with it
    * @throws ManyhostError MANYHOST_INVALID_OPTION
    */
-  constructor(url: string | JobClientOptions, options: JobClientOptions = {}) {
-    this.#options = typeof url === 'string' ? options : url
-    const root = typeof url === 'string' ? url : url?.url
+  constructor(url: string | URL | JobClientOptions, options: JobClientOptions = {}) {
+    const isUrl = typeof url === 'string' || url instanceof URL
+    this.#options = isUrl ? options : url
+    const given = isUrl ? url : url?.url
+    const root = given instanceof URL ? given.href : given
     if (typeof root !== 'string' || !/^https?:/.test(root) || !URL.canParse(root)) {
-      const text = `JobClient: url must be an http or https URL, got ${JSON.stringify(root)}`
+      const text = `JobClient: url must be an http or https URL, got ${show(root)}`
       throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
     }
     this.#root = root.replace(/\/+$/, '')
@@ -73,24 +79,27 @@ export class JobClient {
    * Gives a service a job, which is kept when this resolves.
    * @param service its URL, as `newService` gives it, or its id
    */
-  async submit(service: string, parameters: object): Promise<Job> {
+  async submit(service: string | URL, parameters: object): Promise<Job> {
     const path = `${this.#path('services', service)}/jobs`
     return read(await this.#ask('POST', path, 201, { parameters }))
   }
 
-  /** @param job its id or its URL */
-  async job(job: string): Promise<Job> {
+  async job(job: JobName): Promise<Job> {
     return read(await this.#ask('GET', this.#path('jobs', job), 200))
   }
 
-  /** @param job its id or its URL */
-  async cancel(job: string): Promise<Job> {
+  async cancel(job: JobName): Promise<Job> {
     return read(await this.#ask('DELETE', this.#path('jobs', job), 200))
   }
 
-  /** @throws ManyhostError MANYHOST_INVALID_OPTION for a URL of another server */
-  #path(list: 'services' | 'jobs', given: string): string {
+  /** @throws ManyhostError MANYHOST_INVALID_OPTION for a URL of another server, and for what names nothing */
+  #path(list: 'services' | 'jobs', named: JobName): string {
     const root = `${this.#root}/${list}/`
+    const given = textOf(named)
+    if (given === undefined || given === '') {
+      const text = `JobClient: expected an id or a URL that begins with ${root}, got ${show(named)}`
+      throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+    }
     const id = given.startsWith(root) ? given.slice(root.length).replace(/\/+$/, '') : given
     if (!id.includes('/')) return `/${list}/${encodeURIComponent(id)}`
     const text = `JobClient: ${JSON.stringify(given)} is neither an id nor a URL that begins with ${root}`
@@ -99,14 +108,14 @@ export class JobClient {
 
   /**
    * Resolves with the results.
-   * @param id of the job, or its URL
    * @param timeout milliseconds
    * @throws ManyhostError MANYHOST_BAD_STATUS if it ended as ERROR, MANYHOST_TIMEOUT
    */
-  async results(id: string, timeout = Number.POSITIVE_INFINITY): Promise<unknown> {
+  async results(named: JobName, timeout = Number.POSITIVE_INFINITY): Promise<unknown> {
     const deadline = now() + timeout
     for (;;) {
-      const job = await this.job(id)
+      const job = await this.job(named)
+      const { id } = job
       if (job.status === 'COMPLETED') return job.results
       if (job.status === 'ERROR') {
         throw new ManyhostError('MANYHOST_BAD_STATUS', `job ${id} failed: ${job.reason}`)
@@ -141,6 +150,12 @@ export class JobClient {
     if (answer.status !== expected) throw refused(what, answer)
     return answer
   }
+}
+
+function textOf(named: JobName | undefined): string | undefined {
+  if (named instanceof URL) return named.href
+  const text: unknown = typeof named === 'object' ? named?.id : named
+  return typeof text === 'string' ? text : undefined
 }
 
 function read({ body }: Answer): Job {

@@ -92,10 +92,11 @@ export class ProviderCalls {
   }
 
   /** Resolves when the machine of the instance is about to go. Never rejects. */
-  async leavingOf({ leaving }: Running, act: (reason: string) => void): Promise<void> {
-    if (leaving === undefined) return
+  async leavingOf(running: Running, act: (reason: string) => void): Promise<void> {
     try {
-      act(String(await leaving))
+      // Inside, because a user's object may have a getter for it that throws.
+      const { leaving } = running
+      if (leaving !== undefined) act(String(await leaving))
     } catch (error) {
       this.#shape.threw(error)
     }

@@ -147,7 +147,9 @@ export class RequestQueue {
 
   /** Takes a waiting request out again. */
   leave(attempt: Attempt): void {
-    if (!this.#line.remove(attempt) || this.#line.size > 0 || !this.#waits) return
+    if (!this.#line.remove(attempt)) return
+    this.#disarmRecall()
+    if (this.#line.size > 0 || !this.#waits) return
     this.#waits = false
     this.#events.onChange()
   }
@@ -160,6 +162,7 @@ export class RequestQueue {
       this.#line.remove(ticket)
       end(ticket)
     }
+    this.#disarmRecall()
   }
 
   /** A new set of targets, or new places on them. */
@@ -281,6 +284,14 @@ export class RequestQueue {
   /** Apart from `release`, which would have to make room for what the closure holds at each call. */
   #recallTo(target: Target): void {
     this.#line.recall((attempt) => !attempt.avoids(target))
+    this.#disarmRecall()
+  }
+
+  /** The last one that was set aside is not any more: nobody's patience has to be ended. */
+  #disarmRecall(): void {
+    if (this.#line.aside > 0 || this.#recallAt === Number.POSITIVE_INFINITY) return
+    this.#recall?.clear()
+    this.#recallAt = Number.POSITIVE_INFINITY
   }
 
   /** All that were set aside try anew. */

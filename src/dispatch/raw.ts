@@ -41,6 +41,11 @@ export function isReturned(headers: RawHeaders): boolean {
   return rawHeader(headers, 'x-manyhost-return') === '1'
 }
 
+/** Whether the answer says by its head alone where to go on. RFC 9110 section 15.4. */
+export function isRedirect(status: number, headers: RawHeaders): boolean {
+  return status >= 301 && status <= 308 && rawValue(headers, 'location') !== undefined
+}
+
 /** Pairs of names and values, decoded as latin1, which is what HTTP's bytes are. */
 export function rawPairs(headers: RawHeaders): [string, string][] {
   const pairs: [string, string][] = []

@@ -10,7 +10,7 @@ import type { Attempt, AttemptSink } from './attempt.ts'
 import { type BudgetState, backoff, deposit, withdraw } from './budget.ts'
 import { BodyDrain } from './drain.ts'
 import type { Exchange, RawHeaders, Trip } from './exchange.ts'
-import { bodyLength, isReturned } from './raw.ts'
+import { bodyLength, isRedirect, isReturned } from './raw.ts'
 import type { DispatchSettings } from './settings.ts'
 import type { Target } from './target.ts'
 import {
@@ -115,7 +115,8 @@ class Resending implements AttemptSink, Trip {
       return
     }
     const length = bodyLength(facts.method, status, headers)
-    if (length <= settings.holdLimit && this.#mayRepeat()) {
+    // Nobody needs the body of a redirect. If it broke off or never ended, waiting for it would only repeat or hold up the request.
+    if (length <= settings.holdLimit && !isRedirect(status, headers) && this.#mayRepeat()) {
       this.#held = { status, headers, text }
       return
     }

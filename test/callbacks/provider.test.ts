@@ -118,6 +118,31 @@ describe("a provider of the user's", () => {
       ),
   )
 
+  test.each(throwing.filter(([name]) => name.startsWith('throws')))(
+    'leaving is a getter that %s',
+    (_name, get) => {
+      const inner = base()
+      return served(
+        made({
+          start: async (...args) =>
+            Object.defineProperty(await inner.start(...args), 'leaving', { get }),
+        }),
+        /^an instance of provider own threw/,
+      )
+    },
+  )
+
+  test.each(['places', 'address', 'dispatcher'])(
+    'a promise as %s, which is rejected, does not end the process',
+    async (part) => {
+      let count = 0
+      const reject = throwing.find(([name]) => name.startsWith('rejects'))?.[1]
+      const provider = changing(() => (count++ === 0 ? { [part]: reject?.() } : {}))
+      const { session } = serving({}, { provider })
+      expect(await ask(session)).toEqual(new Set([200]))
+    },
+  )
+
   test.each([0, -1, 1.5, Number.NaN, '4', null])('places are %s: those of the service', (places) =>
     served(
       changing(() => ({ places })),

@@ -131,57 +131,61 @@ function taken(line: Line<Named>): Named | undefined {
 
 test('serves as the naive list does, whatever joins, returns, goes and is taken', () => {
   fc.assert(
-    fc.property(fc.array(command, { maxLength: 120 }), fc.boolean(), (commands, fair) => {
-      const line = newLine()
-      const model = new Model()
-      const all: Named[] = []
-      for (const [now, command] of commands.entries()) {
-        switch (command.do) {
-          case 'join': {
-            const ticket = new Named(all.length)
-            const { priority } = command
-            const key = fair ? command.key : ''
-            all.push(ticket)
-            line.join(ticket, now, priority, key)
-            model.join({ ticket, priority, key })
-            break
+    fc.property(
+      fc.array(command, { maxLength: 120, size: 'max' }),
+      fc.boolean(),
+      (commands, fair) => {
+        const line = newLine()
+        const model = new Model()
+        const all: Named[] = []
+        for (const [now, command] of commands.entries()) {
+          switch (command.do) {
+            case 'join': {
+              const ticket = new Named(all.length)
+              const { priority } = command
+              const key = fair ? command.key : ''
+              all.push(ticket)
+              line.join(ticket, now, priority, key)
+              model.join({ ticket, priority, key })
+              break
+            }
+            case 'front': {
+              // One that was taken before comes back.
+              const ticket = all.filter((one) => !model.ages.includes(one)).at(-1 - command.back)
+              if (!ticket) break
+              line.joinFront(ticket, now)
+              model.joinFront({ ticket, priority: 0, key: '' })
+              break
+            }
+            case 'take':
+              expect(taken(line)).toBe(model.take())
+              break
+            case 'remove': {
+              const ticket = all[command.nth] ?? new Named(-1)
+              expect(line.remove(ticket)).toBe(model.remove(ticket))
+              break
+            }
+            case 'aside': {
+              const ticket = model.setAside()
+              if (!ticket) break
+              expect(line.first).toBe(ticket)
+              line.setAside(ticket)
+              break
+            }
+            case 'recall': {
+              const fits = ({ name }: Named): boolean => name % 2 === command.odd
+              expect(line.recall(fits)).toBe(model.recall(fits))
+              break
+            }
           }
-          case 'front': {
-            // One that was taken before comes back.
-            const ticket = all.filter((one) => !model.ages.includes(one)).at(-1 - command.back)
-            if (!ticket) break
-            line.joinFront(ticket, now)
-            model.joinFront({ ticket, priority: 0, key: '' })
-            break
-          }
-          case 'take':
-            expect(taken(line)).toBe(model.take())
-            break
-          case 'remove': {
-            const ticket = all[command.nth] ?? new Named(-1)
-            expect(line.remove(ticket)).toBe(model.remove(ticket))
-            break
-          }
-          case 'aside': {
-            const ticket = model.setAside()
-            if (!ticket) break
-            expect(line.first).toBe(ticket)
-            line.setAside(ticket)
-            break
-          }
-          case 'recall': {
-            const fits = ({ name }: Named): boolean => name % 2 === command.odd
-            expect(line.recall(fits)).toBe(model.recall(fits))
-            break
-          }
+          expect([line.size, line.aside]).toEqual([model.ages.length, model.passed.length])
+          expect(line.oldest).toBe(model.ages[0])
         }
-        expect([line.size, line.aside]).toEqual([model.ages.length, model.passed.length])
-        expect(line.oldest).toBe(model.ages[0])
-      }
-      while (line.recall(() => true)) model.recall(() => true)
-      while (model.ages.length > 0) expect(taken(line)).toBe(model.take())
-      expect([line.first, line.oldest]).toEqual([undefined, undefined])
-    }),
+        while (line.recall(() => true)) model.recall(() => true)
+        while (model.ages.length > 0) expect(taken(line)).toBe(model.take())
+        expect([line.first, line.oldest]).toEqual([undefined, undefined])
+      },
+    ),
     { numRuns: 500, seed: 7 },
   )
 })

@@ -12,9 +12,23 @@ const END = 'HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nend'
 
 /** How a body goes on after its head, with the socket to write it. */
 const BODIES = {
-  'that never ends': (write: (text: string) => void) => write('2\r\nhi\r\n'),
-  'that is long': (write: (text: string) => void) => {
-    for (let i = 0; i < 100; i++) write(`10000\r\n${'x'.repeat(0x10000)}\r\n`)
+  'that never ends': {
+    framing: CHUNKED,
+    write: (write: (text: string) => void) => write('2\r\nhi\r\n'),
+  },
+  'that is shorter than its length, and does not go on': {
+    framing: 'content-length: 1000\r\n\r\n',
+    write: (write: (text: string) => void) => write('hi'),
+  },
+  'that has a length, and no byte of it comes': {
+    framing: 'content-length: 1\r\n\r\n',
+    write: () => undefined,
+  },
+  'that is long': {
+    framing: CHUNKED,
+    write: (write: (text: string) => void) => {
+      for (let i = 0; i < 100; i++) write(`10000\r\n${'x'.repeat(0x10000)}\r\n`)
+    },
   },
 }
 
@@ -28,8 +42,8 @@ describe('a redirect', () => {
       const clock = falseClock()
       const { client, session } = await rawService((socket, head) => {
         if (head.startsWith('GET /end')) return void socket.write(END)
-        socket.write(`HTTP/1.1 302 F\r\nlocation: /end\r\n${CHUNKED}`)
-        body((text) => socket.write(text))
+        socket.write(`HTTP/1.1 302 F\r\nlocation: /end\r\n${body.framing}`)
+        body.write((text) => socket.write(text))
       })
       const outcome = client.get('http://calc/', options).then(
         (res) => res.text(),
@@ -61,6 +75,33 @@ describe('a redirect', () => {
     expect(session.cluster('http://calc').inFlight).toBe(0)
   })
 
+  test('with a length is passed on as soon as its head is there', async () => {
+    const { session } = await rawService((socket) =>
+      socket.write('HTTP/1.1 302 F\r\nlocation: /end\r\ncontent-length: 1000\r\n\r\nhi'),
+    )
+    const dispatcher = session.dispatcher()
+    const { statusCode, body } = await dispatcher.request({
+      origin: 'http://calc',
+      path: '/',
+      method: 'GET',
+    })
+    expect(statusCode).toBe(302)
+    body.on('error', () => undefined).destroy()
+    await until(() => session.cluster('http://calc').inFlight === 0)
+  })
+
+  test('whose body breaks off is followed, and the request is not sent again', async () => {
+    const heads: string[] = []
+    const { client } = await rawService((socket, head) => {
+      heads.push(head.slice(0, 6))
+      if (head.startsWith('GET /end')) return void socket.write(END)
+      socket.end('HTTP/1.1 303 S\r\nlocation: /end\r\ncontent-length: 1000\r\n\r\nhi')
+    })
+    const answer = await client.post('http://calc/', { body: '' })
+    expect(await answer.text()).toBe('end')
+    expect(heads).toEqual(['POST /', 'GET /e'])
+  })
+
   test('with a short body keeps its connection', async () => {
     const { client, connections } = await rawService((socket, head) =>
       socket.write(
@@ -83,8 +124,8 @@ describe('a 503 that hands the request back', () => {
       let count = 0
       const { client, session } = await rawService((socket) => {
         if (++count > 1) return void socket.write(END)
-        socket.write(`HTTP/1.1 503 U\r\nx-manyhost-return: 1\r\n${CHUNKED}`)
-        body((text) => socket.write(text))
+        socket.write(`HTTP/1.1 503 U\r\nx-manyhost-return: 1\r\n${body.framing}`)
+        body.write((text) => socket.write(text))
       })
       let seen: unknown
       void client.post('http://calc/', { body: 'x', resend: 'never' }).then(async (res) => {

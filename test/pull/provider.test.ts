@@ -320,6 +320,27 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
     expect(errors[0]?.message).toMatch(/'b' is a required property/)
   })
 
+  it('a JobClient takes a job as it gave it, and URLs as objects; what names nothing is refused', async () => {
+    const { hub } = await stage()
+    const jobs = new JobClient({ url: new URL(hub.url), interval: 5 })
+    const url = new URL(await jobs.newService({ name: 'named' }))
+    const job = await jobs.submit(url, { a: 1 })
+    for (const named of [
+      job,
+      job.id,
+      `${hub.url}/jobs/${job.id}`,
+      new URL(`${hub.url}/jobs/${job.id}`),
+    ]) {
+      expect((await jobs.job(named)).id).toBe(job.id)
+    }
+    await jobs.cancel(job)
+    expect((await failure(jobs.results(job))).message).toMatch(/cancelled/)
+    for (const wrong of [undefined, null, {}, 5, '', { id: 5 }]) {
+      const error = await failure(jobs.job(wrong as never))
+      expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
+    }
+  })
+
   it('a worker outlives its hub being away, and waits longer each time', async () => {
     const errors: Error[] = []
     const worker = new Worker({
