@@ -6,9 +6,13 @@
  * - `Content-Length` that is repeated with one value, in several fields or as `5, 5`, becomes one field;
  * - 101 that names the protocol in `Upgrade`, and forgets `Connection: upgrade`, gets it.
  *
+ * The trailers of a chunked body go through `ChunkedBody`. A status line is kept until it is whole: undici knows no more of a
+ * reason phrase than what came last.
+ *
  * It refuses what has no safe meaning: 101 that nobody asked for, and informational answers without end.
  * All else goes to the parser byte for byte, and as soon as it comes: the parser judges it.
  */
+import { beginsLike, ChunkedBody } from './chunked-body.ts'
 
 /** Informational answers to one request at most. A long request may send one every few seconds. */
 export const MAX_INFORMATIONAL = 100
@@ -19,11 +23,15 @@ const MAX_LEFT_OUT = 65_536
 /** A line that is longer is none of those that are changed. */
 const LONGEST_LINE = 256
 
+/** A status line that is longer may lose the begin of its reason phrase. */
+const LONGEST_STATUS_LINE = 8_192
+
 const LF = 10
 const CR = 13
 const COMMA = 44
 const NOTHING = Buffer.alloc(0)
 const LENGTH = 'content-length:'
+const CODING = 'transfer-encoding:'
 const UPGRADE = Buffer.from('connection: upgrade\r\n')
 
 /** What is done with the lines of a head. */
@@ -34,13 +42,16 @@ const FIELDS = 1
 const LEFT_OUT = 2
 /** 101 Switching Protocols. */
 const SWITCHING = 3
+/** The head has ended, and a chunked body follows. */
+const BODY = 4
 
 /** The heads of one connection, on which one request is under way at a time. */
 export class Heads {
-  /** Whether the next bytes are of a head: from the request on to the end of the final answer's head. */
+  /** Whether the next bytes are looked at: from the request on to the end of the final answer's head, or of its chunked body. */
   expected = false
+  readonly #body = new ChunkedBody()
   #mode = STATUS_LINE
-  #isFinal = false
+  #status = 0
   #request = ''
   #informational = 0
   #leftOut = 0
@@ -50,6 +61,7 @@ export class Heads {
   #isInLine = false
   /** The value of the `Content-Length` that was let through. */
   #length: string | undefined
+  #isChunked = false
   #hasUpgrade = false
   #hasConnection = false
 
@@ -67,11 +79,12 @@ export class Heads {
   }
 
   /**
-   * Takes the next bytes while a head is expected.
+   * Takes the next bytes while they are looked at.
    * @returns what the parser is to have: nearly always the chunk itself
    * @throws an Error that says why the answer is refused
    */
   take(chunk: Buffer): Buffer {
+    if (this.#mode === BODY) return this.#ofBody(chunk)
     if (this.#mode === STATUS_LINE && this.#held === undefined && isPlain(chunk)) {
       this.expected = false
       return chunk
@@ -82,7 +95,7 @@ export class Heads {
     // Up to where it is decided what becomes of the bytes.
     let from = 0
     let at = 0
-    while (this.expected) {
+    while (this.expected && this.#mode !== BODY) {
       const end = data.indexOf(LF, at) + 1
       if (end === 0) {
         const rest = this.#partial(data, at)
@@ -101,9 +114,24 @@ export class Heads {
       }
       at = end
     }
+    if (this.#mode === BODY) {
+      const rest = data.subarray(at)
+      const walked = this.#ofBody(rest)
+      if (walked !== rest) {
+        kept ??= []
+        kept.push(data.subarray(from, at), walked)
+        return joined(kept)
+      }
+    }
     if (!kept) return data
     kept.push(data.subarray(from))
     return joined(kept)
+  }
+
+  #ofBody(chunk: Buffer): Buffer {
+    const walked = this.#body.take(chunk)
+    this.expected = !this.#body.isDone
+    return walked
   }
 
   /** The rest of a line whose begin has been decided about. */
@@ -132,10 +160,12 @@ export class Heads {
     }
     if (this.#isInLine) return data.length
     const mayChange =
-      length <= LONGEST_LINE &&
-      (this.#mode === STATUS_LINE
-        ? beginsLike(data, at, data.length, 'http/1.')
-        : this.#mode === SWITCHING || beginsLike(data, at, data.length, LENGTH))
+      this.#mode === STATUS_LINE
+        ? length <= LONGEST_STATUS_LINE && beginsLike(data, at, data.length, 'http/1.')
+        : length <= LONGEST_LINE &&
+          (this.#mode === SWITCHING ||
+            beginsLike(data, at, data.length, LENGTH) ||
+            beginsLike(data, at, data.length, CODING))
     if (mayChange) {
       this.#held = data.subarray(at)
       return at
@@ -159,6 +189,9 @@ export class Heads {
     if (this.#mode === SWITCHING) this.#fieldOfSwitch(data, at, end)
     else if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
       return this.#contentLength(data, at, end)
+    } else if (((data[at] as number) | 32) === 116 && beginsLike(data, at, end, CODING)) {
+      // The parser, too, goes by the last coding of the last field.
+      this.#isChunked = CHUNKED.test(data.toString('latin1', at + CODING.length, end))
     }
     return undefined
   }
@@ -172,8 +205,8 @@ export class Heads {
       this.expected = false
       return undefined
     }
-    this.#isFinal = status >= 200
-    if (!this.#isFinal && ++this.#informational > MAX_INFORMATIONAL) {
+    this.#status = status
+    if (status < 200 && ++this.#informational > MAX_INFORMATIONAL) {
       throw new Error(`more than ${MAX_INFORMATIONAL} informational answers to one request`)
     }
     if (status === 100) {
@@ -184,6 +217,7 @@ export class Heads {
     this.#mode = status === 101 ? SWITCHING : FIELDS
     this.#hasUpgrade = false
     this.#hasConnection = false
+    this.#isChunked = false
     this.#length = undefined
     return undefined
   }
@@ -192,7 +226,7 @@ export class Heads {
     const wasSwitching = this.#mode === SWITCHING
     this.#mode = STATUS_LINE
     if (!wasSwitching) {
-      this.expected = !this.#isFinal
+      if (this.#status >= 200) this.#endOfHeads()
       return undefined
     }
     const isAsked = /\r\nupgrade:/i.test(this.#request)
@@ -201,6 +235,15 @@ export class Heads {
     this.expected = false
     if (this.#hasConnection) return undefined
     return Buffer.concat([UPGRADE, data.subarray(at, end)])
+  }
+
+  #endOfHeads(): void {
+    const status = this.#status
+    const hasBody = status !== 204 && status !== 304 && !this.#request.startsWith('HEAD ')
+    this.expected = this.#isChunked && hasBody
+    if (!this.expected) return
+    this.#mode = BODY
+    this.#body.begin()
   }
 
   #fieldOfSwitch(data: Buffer, at: number, end: number): void {
@@ -234,8 +277,8 @@ export class Heads {
 }
 
 /**
- * Whether the chunk begins with the whole head of a final answer that has at most one `Content-Length`, with one value: nearly all
- * do, and a look at each byte once is the least that it costs.
+ * Whether the chunk begins with the whole head of a final answer that is not chunked and has at most one `Content-Length`, with one
+ * value: nearly all do, and a look at each byte once is the least that it costs.
  */
 function isPlain(data: Buffer): boolean {
   const { length } = data
@@ -247,6 +290,7 @@ function isPlain(data: Buffer): boolean {
     const next = data[index + 1] as number
     if (next === CR) return data[index + 2] === LF
     if (next === LF) return true
+    if ((next | 32) === 116 && beginsLike(data, index + 1, length, CODING)) return false
     if ((next | 32) === 99 && beginsLike(data, index + 1, length, LENGTH)) {
       if (++lengths > 1) return false
       for (index += LENGTH.length; index + 1 < length && data[index + 1] !== LF; index++) {
@@ -257,19 +301,10 @@ function isPlain(data: Buffer): boolean {
   return false
 }
 
+const CHUNKED = /(^|,)[ \t]*chunked[ \t\r\n]*$/i
+
 function joined(kept: Buffer[]): Buffer {
   return kept.length === 1 ? (kept[0] as Buffer) : Buffer.concat(kept)
-}
-
-/** Whether the bytes and the text, which is in lower case, agree as far as both go. */
-function beginsLike(data: Buffer, at: number, end: number, text: string): boolean {
-  const length = Math.min(end - at, text.length)
-  for (let index = 0; index < length; index++) {
-    const byte = data[at + index] as number
-    const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte
-    if (lower !== text.charCodeAt(index)) return false
-  }
-  return true
 }
 
 /** `HTTP/1.x nnn`, and then a space or the end of the line. */

@@ -31,6 +31,26 @@ function counting(serve: (socket: Socket) => void) {
   }
 }
 
+const CHUNKED = `${OK}transfer-encoding: chunked\r\n\r\n`
+
+/** Trailers that undici's parser takes for header fields, and others like them. */
+const TRAILERS = [
+  'connection: close',
+  'Connection: close, x',
+  'connection: upgrade',
+  `connection: close, ${'x'.repeat(400)}`,
+  'proxy-connection: close',
+  'keep-alive: timeout=0',
+  'content-length: 1',
+  'content-length: 2',
+  'content-length: 3',
+  'content-length: abc',
+  'transfer-encoding: gzip',
+  'Transfer-Encoding: chunked',
+  'upgrade: websocket\r\nconnection: upgrade',
+  'trailer: x',
+]
+
 const UNDERSTOOD: readonly [string, string, number, string][] = [
   [
     '304 with the length of what it stands for',
@@ -63,6 +83,12 @@ const UNDERSTOOD: readonly [string, string, number, string][] = [
   ['one length twice in a field', `${OK}content-length: 2, 2\r\n\r\nhi`, 200, 'hi'],
   ['a head of 20 KiB', `${OK}x: ${'y'.repeat(20_000)}\r\n${HI}`, 200, 'hi'],
   ['a status that is not assigned', `HTTP/1.1 599 X\r\n${HI}`, 599, 'hi'],
+  ...TRAILERS.map((trailer): [string, string, number, string] => [
+    `the trailer ${trailer.slice(0, 40)}`,
+    `${CHUNKED}2\r\nhi\r\n0\r\n${trailer}\r\n\r\n`,
+    200,
+    'hi',
+  ]),
 ]
 
 describe('understood', () => {
@@ -97,8 +123,6 @@ describe('understood', () => {
     }
   })
 })
-
-const CHUNKED = `${OK}transfer-encoding: chunked\r\n\r\n`
 
 /** Refused before anything was passed on. */
 const REFUSED: Readonly<Record<string, string>> = {
