@@ -204,6 +204,14 @@ describe('refused for what it is: executed once, and the instance stays', () => 
     )
   })
 
+  test.each(['session', 'network'])('by the client, at an address of the %s', async (where) => {
+    const { client, url } = await rawService((socket) =>
+      socket.write(`${OK}content-length: 1\r\n${HI}`),
+    )
+    const target = where === 'session' ? 'http://calc/' : url
+    await expect(client.get(target)).rejects.toMatchObject({ code: 'MANYHOST_BAD_RESPONSE' })
+  })
+
   test('an instance whose answers are all refused is ejected as others are: by failures in a row', async () => {
     const { client, session } = await rawService((socket) => socket.write('SSH-2.0\r\n'), {
       ejectAfter: 2,
