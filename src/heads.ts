@@ -4,6 +4,7 @@
  *
  * - `100 Continue` that nobody asked for is left out, whatever its header fields are;
  * - `Content-Length` that is repeated with one value, in several fields or as `5, 5`, becomes one field;
+ * - informational answers lose `close`, `Content-Length` and `Transfer-Encoding`, which mean nothing there;
  * - 101 that names the protocol in `Upgrade`, and forgets `Connection: upgrade`, gets it.
  *
  * The trailers of a chunked body go through `ChunkedBody`. A status line is kept until it is whole: undici knows no more of a
@@ -17,7 +18,7 @@ import { beginsLike, ChunkedBody } from './chunked-body.ts'
 /** Informational answers to one request at most. A long request may send one every few seconds. */
 export const MAX_INFORMATIONAL = 100
 
-/** Bytes of all `100 Continue` that one request may have: nobody counts what is left out. */
+/** Bytes of `100 Continue` and of other informational answers that one request may have left out: nobody else counts them. */
 const MAX_LEFT_OUT = 65_536
 
 /** A line that is longer is none of those that are changed. */
@@ -163,7 +164,7 @@ export class Heads {
       this.#mode === STATUS_LINE
         ? length <= LONGEST_STATUS_LINE && beginsLike(data, at, data.length, 'http/1.')
         : length <= LONGEST_LINE &&
-          (this.#mode === SWITCHING ||
+          (this.#status < 200 ||
             beginsLike(data, at, data.length, LENGTH) ||
             beginsLike(data, at, data.length, CODING))
     if (mayChange) {
@@ -187,7 +188,8 @@ export class Heads {
     }
     if (isLast) return this.#endOfHead(data, at, end)
     if (this.#mode === SWITCHING) this.#fieldOfSwitch(data, at, end)
-    else if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
+    if (this.#status < 200) return this.#informationalField(data, at, end)
+    if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
       return this.#contentLength(data, at, end)
     } else if (((data[at] as number) | 32) === 116 && beginsLike(data, at, end, CODING)) {
       // The parser, too, goes by the last coding of the last field.
@@ -252,6 +254,21 @@ export class Heads {
     if (/^connection:(.*,)?[ \t]*upgrade[ \t]*(,.*)?\r?\n$/.test(line)) this.#hasConnection = true
   }
 
+  /** The parser would forbid the final answer for `close`, and take a frame here for the frame of that answer. */
+  #informationalField(data: Buffer, at: number, end: number): Buffer | undefined {
+    const line = data.toString('latin1', at, end)
+    const [, name = '', value = ''] = /^([\w-]+):(.*)/.exec(line) ?? []
+    let kept: string | undefined
+    if (/^(proxy-)?connection$/i.test(name)) {
+      const options = value.split(',').map((option) => option.trim())
+      const others = options.filter((option) => option.toLowerCase() !== 'close')
+      if (others.length === options.length) return undefined
+      kept = others.join(', ')
+    } else if (!/^(content-length|transfer-encoding)$/i.test(name)) return undefined
+    this.#leaveOut(end - at)
+    return kept ? Buffer.from(`${name}: ${kept}\r\n`, 'latin1') : NOTHING
+  }
+
   /** The first length is let through as one value; each further one is left out if it says the same. */
   #contentLength(data: Buffer, at: number, end: number): Buffer | undefined {
     const name = at + LENGTH.length
@@ -271,7 +288,7 @@ export class Heads {
   #leaveOut(bytes: number): void {
     this.#leftOut += bytes
     if (this.#leftOut > MAX_LEFT_OUT) {
-      throw new Error(`more than ${MAX_LEFT_OUT} bytes of 100 Continue to one request`)
+      throw new Error(`more than ${MAX_LEFT_OUT} bytes without meaning before one answer`)
     }
   }
 }

@@ -64,6 +64,17 @@ const CHANGED: readonly [string, string, string, string?][] = [
     UPGRADE,
   ],
   [
+    'an informational answer without frame and `close`',
+    `HTTP/1.1 103 E\r\nConnection: close\r\nlink: a\r\ncontent-length: 1\r\n\r\nHTTP/1.1 102 P\r\nTransfer-Encoding: chunked\r\nproxy-connection: a, Close , b\r\nconnection: keep-alive\r\n\r\n${OK}connection: close\r\n\r\n`,
+    `HTTP/1.1 103 E\r\nlink: a\r\n\r\nHTTP/1.1 102 P\r\nproxy-connection: a, b\r\nconnection: keep-alive\r\n\r\n${OK}connection: close\r\n\r\n`,
+  ],
+  [
+    'a 101 without frame',
+    'HTTP/1.1 101 S\r\nupgrade: x\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\nconnection: upgrade, close\r\n\r\nb',
+    'HTTP/1.1 101 S\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nb',
+    UPGRADE,
+  ],
+  [
     'trailers that the parser takes for header fields',
     `${CHUNKED}2\r\nhi\r\n0;x=y\r\nA: b\r\nConnection: close\r\ncontent-length:1\r\nTE: x\r\nproxy-connection: ${'c'.repeat(300)}\r\nUPGRADE: x\r\ntransfer-encoding: gzip\r\nc: d\r\n\r\nconnection: x\r\n`,
     `${CHUNKED}2\r\nhi\r\n0;x=y\r\nA: b\r\nTE: x\r\nc: d\r\n\r\nconnection: x\r\n`,
@@ -185,6 +196,11 @@ test.each([
   ['a 101 without Upgrade', 'HTTP/1.1 101 S\r\nconnection: upgrade\r\n\r\n', UPGRADE],
   ['informational answers without end', 'HTTP/1.1 102 P\r\n\r\n'.repeat(101), GET],
   ['100s without end', 'HTTP/1.1 100 C\r\n\r\n'.repeat(101), GET],
+  [
+    'fields without meaning, without end',
+    `HTTP/1.1 103 C\r\n${'content-length: 1\r\n'.repeat(4_000)}`,
+    GET,
+  ],
   ['a 100 without end', `HTTP/1.1 100 C\r\n${'x: y\r\n'.repeat(11_000)}`, GET],
   [
     'trailers without meaning, without end',

@@ -31,7 +31,8 @@ function counting(serve: (socket: Socket) => void) {
   }
 }
 
-const CHUNKED = `${OK}transfer-encoding: chunked\r\n\r\n`
+const FRAME = 'transfer-encoding: chunked'
+const CHUNKED = `${OK}${FRAME}\r\n\r\n`
 
 /** Trailers that undici's parser takes for header fields, and others like them. */
 const TRAILERS = [
@@ -79,6 +80,14 @@ const UNDERSTOOD: readonly [string, string, number, string][] = [
     200,
     'hi',
   ],
+  ...['connection: close', 'proxy-connection: close', `content-length: 3\r\n${FRAME}`].map(
+    (field): [string, string, number, string] => [
+      `103 with ${field}`,
+      `HTTP/1.1 103 E\r\n${field}\r\nlink: </a>\r\n\r\n${OK}${HI}`,
+      200,
+      'hi',
+    ],
+  ),
   ['one length in two fields', `${OK}Content-Length: 2\r\n${HI}`, 200, 'hi'],
   ['one length twice in a field', `${OK}content-length: 2, 2\r\n\r\nhi`, 200, 'hi'],
   ['a head of 20 KiB', `${OK}x: ${'y'.repeat(20_000)}\r\n${HI}`, 200, 'hi'],
@@ -321,9 +330,9 @@ describe("a provider's own dispatcher, of whose connections nothing is known but
   })
 })
 
-test('an upgrade whose 101 forgets Connection', async () => {
+test('an upgrade whose 101 forgets Connection, and has the fields of a frame', async () => {
   const { session } = await rawService((socket) =>
-    socket.write('HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\nhello'),
+    socket.write(`HTTP/1.1 101 S\r\nUpgrade: x\r\ncontent-length: 0\r\n${FRAME}\r\n\r\nhello`),
   )
   const { socket } = await session
     .dispatcher()
