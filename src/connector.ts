@@ -354,7 +354,10 @@ export function askReset(socket: Duplex, tell: (isReset: boolean) => void): void
  * On a socket of the file system the kernel reports a reset where the peer has closed and had not read all, as a server does
  * that answers an upload early. It reports a proper end where the peer has died: so the reset says nothing about the answer.
  */
-function isUnreadReset(socket: Duplex, { code, syscall, errno }: NodeJS.ErrnoException): boolean {
+export function isUnreadReset(
+  socket: Duplex,
+  { code, syscall, errno }: NodeJS.ErrnoException,
+): boolean {
   if (code !== 'ECONNRESET' || syscall !== 'read' || errno === undefined) return false
   return socket instanceof Socket && socket.localAddress === undefined
 }

@@ -4,26 +4,35 @@
  *
  * - `100 Continue` that nobody asked for is left out, whatever its header fields are;
  * - `Content-Length` that is repeated with one value, in several fields or as `5, 5`, becomes one field;
+ * - informational answers lose `close`, `Content-Length` and `Transfer-Encoding`, which mean nothing there;
  * - 101 that names the protocol in `Upgrade`, and forgets `Connection: upgrade`, gets it.
+ *
+ * The trailers of a chunked body go through `ChunkedBody`. A status line is kept until it is whole: undici knows no more of a
+ * reason phrase than what came last.
  *
  * It refuses what has no safe meaning: 101 that nobody asked for, and informational answers without end.
  * All else goes to the parser byte for byte, and as soon as it comes: the parser judges it.
  */
+import { beginsLike, ChunkedBody } from './chunked-body.ts'
 
 /** Informational answers to one request at most. A long request may send one every few seconds. */
 export const MAX_INFORMATIONAL = 100
 
-/** Bytes of all `100 Continue` that one request may have: nobody counts what is left out. */
+/** Bytes of `100 Continue` and of other informational answers that one request may have left out: nobody else counts them. */
 const MAX_LEFT_OUT = 65_536
 
 /** A line that is longer is none of those that are changed. */
 const LONGEST_LINE = 256
+
+/** A status line that is longer may lose the begin of its reason phrase. */
+const LONGEST_STATUS_LINE = 8_192
 
 const LF = 10
 const CR = 13
 const COMMA = 44
 const NOTHING = Buffer.alloc(0)
 const LENGTH = 'content-length:'
+const CODING = 'transfer-encoding:'
 const UPGRADE = Buffer.from('connection: upgrade\r\n')
 
 /** What is done with the lines of a head. */
@@ -34,13 +43,16 @@ const FIELDS = 1
 const LEFT_OUT = 2
 /** 101 Switching Protocols. */
 const SWITCHING = 3
+/** The head has ended, and a chunked body follows. */
+const BODY = 4
 
 /** The heads of one connection, on which one request is under way at a time. */
 export class Heads {
-  /** Whether the next bytes are of a head: from the request on to the end of the final answer's head. */
+  /** Whether the next bytes are looked at: from the request on to the end of the final answer's head, or of its chunked body. */
   expected = false
+  readonly #body = new ChunkedBody()
   #mode = STATUS_LINE
-  #isFinal = false
+  #status = 0
   #request = ''
   #informational = 0
   #leftOut = 0
@@ -50,6 +62,7 @@ export class Heads {
   #isInLine = false
   /** The value of the `Content-Length` that was let through. */
   #length: string | undefined
+  #isChunked = false
   #hasUpgrade = false
   #hasConnection = false
 
@@ -67,11 +80,12 @@ export class Heads {
   }
 
   /**
-   * Takes the next bytes while a head is expected.
+   * Takes the next bytes while they are looked at.
    * @returns what the parser is to have: nearly always the chunk itself
    * @throws an Error that says why the answer is refused
    */
   take(chunk: Buffer): Buffer {
+    if (this.#mode === BODY) return this.#ofBody(chunk)
     if (this.#mode === STATUS_LINE && this.#held === undefined && isPlain(chunk)) {
       this.expected = false
       return chunk
@@ -82,7 +96,7 @@ export class Heads {
     // Up to where it is decided what becomes of the bytes.
     let from = 0
     let at = 0
-    while (this.expected) {
+    while (this.expected && this.#mode !== BODY) {
       const end = data.indexOf(LF, at) + 1
       if (end === 0) {
         const rest = this.#partial(data, at)
@@ -101,9 +115,24 @@ export class Heads {
       }
       at = end
     }
+    if (this.#mode === BODY) {
+      const rest = data.subarray(at)
+      const walked = this.#ofBody(rest)
+      if (walked !== rest) {
+        kept ??= []
+        kept.push(data.subarray(from, at), walked)
+        return joined(kept)
+      }
+    }
     if (!kept) return data
     kept.push(data.subarray(from))
     return joined(kept)
+  }
+
+  #ofBody(chunk: Buffer): Buffer {
+    const walked = this.#body.take(chunk)
+    this.expected = !this.#body.isDone
+    return walked
   }
 
   /** The rest of a line whose begin has been decided about. */
@@ -132,10 +161,12 @@ export class Heads {
     }
     if (this.#isInLine) return data.length
     const mayChange =
-      length <= LONGEST_LINE &&
-      (this.#mode === STATUS_LINE
-        ? beginsLike(data, at, data.length, 'http/1.')
-        : this.#mode === SWITCHING || beginsLike(data, at, data.length, LENGTH))
+      this.#mode === STATUS_LINE
+        ? length <= LONGEST_STATUS_LINE && beginsLike(data, at, data.length, 'http/1.')
+        : length <= LONGEST_LINE &&
+          (this.#status < 200 ||
+            beginsLike(data, at, data.length, LENGTH) ||
+            beginsLike(data, at, data.length, CODING))
     if (mayChange) {
       this.#held = data.subarray(at)
       return at
@@ -157,8 +188,12 @@ export class Heads {
     }
     if (isLast) return this.#endOfHead(data, at, end)
     if (this.#mode === SWITCHING) this.#fieldOfSwitch(data, at, end)
-    else if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
+    if (this.#status < 200) return this.#informationalField(data, at, end)
+    if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
       return this.#contentLength(data, at, end)
+    } else if (((data[at] as number) | 32) === 116 && beginsLike(data, at, end, CODING)) {
+      // The parser, too, goes by the last coding of the last field.
+      this.#isChunked = CHUNKED.test(data.toString('latin1', at + CODING.length, end))
     }
     return undefined
   }
@@ -172,8 +207,8 @@ export class Heads {
       this.expected = false
       return undefined
     }
-    this.#isFinal = status >= 200
-    if (!this.#isFinal && ++this.#informational > MAX_INFORMATIONAL) {
+    this.#status = status
+    if (status < 200 && ++this.#informational > MAX_INFORMATIONAL) {
       throw new Error(`more than ${MAX_INFORMATIONAL} informational answers to one request`)
     }
     if (status === 100) {
@@ -184,6 +219,7 @@ export class Heads {
     this.#mode = status === 101 ? SWITCHING : FIELDS
     this.#hasUpgrade = false
     this.#hasConnection = false
+    this.#isChunked = false
     this.#length = undefined
     return undefined
   }
@@ -192,7 +228,7 @@ export class Heads {
     const wasSwitching = this.#mode === SWITCHING
     this.#mode = STATUS_LINE
     if (!wasSwitching) {
-      this.expected = !this.#isFinal
+      if (this.#status >= 200) this.#endOfHeads()
       return undefined
     }
     const isAsked = /\r\nupgrade:/i.test(this.#request)
@@ -203,10 +239,34 @@ export class Heads {
     return Buffer.concat([UPGRADE, data.subarray(at, end)])
   }
 
+  #endOfHeads(): void {
+    const status = this.#status
+    const hasBody = status !== 204 && status !== 304 && !this.#request.startsWith('HEAD ')
+    this.expected = this.#isChunked && hasBody
+    if (!this.expected) return
+    this.#mode = BODY
+    this.#body.begin()
+  }
+
   #fieldOfSwitch(data: Buffer, at: number, end: number): void {
     const line = data.toString('latin1', at, end).toLowerCase()
     if (line.startsWith('upgrade:')) this.#hasUpgrade = true
     if (/^connection:(.*,)?[ \t]*upgrade[ \t]*(,.*)?\r?\n$/.test(line)) this.#hasConnection = true
+  }
+
+  /** The parser would forbid the final answer for `close`, and take a frame here for the frame of that answer. */
+  #informationalField(data: Buffer, at: number, end: number): Buffer | undefined {
+    const line = data.toString('latin1', at, end)
+    const [, name = '', value = ''] = /^([\w-]+):(.*)/.exec(line) ?? []
+    let kept: string | undefined
+    if (/^(proxy-)?connection$/i.test(name)) {
+      const options = value.split(',').map((option) => option.trim())
+      const others = options.filter((option) => option.toLowerCase() !== 'close')
+      if (others.length === options.length) return undefined
+      kept = others.join(', ')
+    } else if (!/^(content-length|transfer-encoding)$/i.test(name)) return undefined
+    this.#leaveOut(end - at)
+    return kept ? Buffer.from(`${name}: ${kept}\r\n`, 'latin1') : NOTHING
   }
 
   /** The first length is let through as one value; each further one is left out if it says the same. */
@@ -228,14 +288,14 @@ export class Heads {
   #leaveOut(bytes: number): void {
     this.#leftOut += bytes
     if (this.#leftOut > MAX_LEFT_OUT) {
-      throw new Error(`more than ${MAX_LEFT_OUT} bytes of 100 Continue to one request`)
+      throw new Error(`more than ${MAX_LEFT_OUT} bytes without meaning before one answer`)
     }
   }
 }
 
 /**
- * Whether the chunk begins with the whole head of a final answer that has at most one `Content-Length`, with one value: nearly all
- * do, and a look at each byte once is the least that it costs.
+ * Whether the chunk begins with the whole head of a final answer that is not chunked and has at most one `Content-Length`, with one
+ * value: nearly all do, and a look at each byte once is the least that it costs.
  */
 function isPlain(data: Buffer): boolean {
   const { length } = data
@@ -247,6 +307,7 @@ function isPlain(data: Buffer): boolean {
     const next = data[index + 1] as number
     if (next === CR) return data[index + 2] === LF
     if (next === LF) return true
+    if ((next | 32) === 116 && beginsLike(data, index + 1, length, CODING)) return false
     if ((next | 32) === 99 && beginsLike(data, index + 1, length, LENGTH)) {
       if (++lengths > 1) return false
       for (index += LENGTH.length; index + 1 < length && data[index + 1] !== LF; index++) {
@@ -257,19 +318,10 @@ function isPlain(data: Buffer): boolean {
   return false
 }
 
+const CHUNKED = /(^|,)[ \t]*chunked[ \t\r\n]*$/i
+
 function joined(kept: Buffer[]): Buffer {
   return kept.length === 1 ? (kept[0] as Buffer) : Buffer.concat(kept)
-}
-
-/** Whether the bytes and the text, which is in lower case, agree as far as both go. */
-function beginsLike(data: Buffer, at: number, end: number, text: string): boolean {
-  const length = Math.min(end - at, text.length)
-  for (let index = 0; index < length; index++) {
-    const byte = data[at + index] as number
-    const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte
-    if (lower !== text.charCodeAt(index)) return false
-  }
-  return true
 }
 
 /** `HTTP/1.x nnn`, and then a space or the end of the line. */

@@ -125,8 +125,10 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
     const { method, path, body } = this.#facts
     const bodyError = body !== null && typeof body === 'object' && 'error' in body && body.error
     const hasHead = this.#status > 0
-    const broken = hasHead ? 'MANYHOST_RESPONSE_INTERRUPTED' : 'MANYHOST_ATTEMPT_FAILED'
-    const code = reasonOf(error, true, hasHead) === 'caller' ? blameOf(error) : broken
+    const reason = reasonOf(error, true, hasHead)
+    const refused = reason === 'protocol' ? 'MANYHOST_BAD_RESPONSE' : 'MANYHOST_ATTEMPT_FAILED'
+    const broken = hasHead ? 'MANYHOST_RESPONSE_INTERRUPTED' : refused
+    const code = reason === 'caller' ? blameOf(error) : broken
     this.#sink.onError(
       bodyError ||
         new ManyhostError(code, `${method} ${this.#origin}${path}: ${describe(error)}`, {

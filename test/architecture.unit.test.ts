@@ -23,6 +23,9 @@ const FILES: Record<string, readonly string[]> = {
     'connector',
     // What the connector reads of answers.
     'heads',
+    'chunked-body',
+    // The same care of a connection's end, for sockets that no pool has.
+    'read-to-end',
     'dict',
     'pool',
     'reset',

@@ -6,6 +6,7 @@ import { Heads, MAX_INFORMATIONAL } from '../src/heads.ts'
 const GET = 'GET / HTTP/1.1\r\nhost: x\r\n'
 const UPGRADE = `${GET}connection: upgrade\r\nupgrade: websocket\r\n`
 const OK = 'HTTP/1.1 200 OK\r\n'
+const CHUNKED = `${OK}transfer-encoding: chunked\r\n\r\n`
 
 /** What the parser gets; after the final head nothing is looked at any more. */
 function read(pieces: readonly string[], request = GET): string {
@@ -62,6 +63,27 @@ const CHANGED: readonly [string, string, string, string?][] = [
     'HTTP/1.1 101 S\r\nconnection: keep-alive\r\nUpgrade: x\r\nconnection: upgrade\r\n\r\n',
     UPGRADE,
   ],
+  [
+    'an informational answer without frame and `close`',
+    `HTTP/1.1 103 E\r\nConnection: close\r\nlink: a\r\ncontent-length: 1\r\n\r\nHTTP/1.1 102 P\r\nTransfer-Encoding: chunked\r\nproxy-connection: a, Close , b\r\nconnection: keep-alive\r\n\r\n${OK}connection: close\r\n\r\n`,
+    `HTTP/1.1 103 E\r\nlink: a\r\n\r\nHTTP/1.1 102 P\r\nproxy-connection: a, b\r\nconnection: keep-alive\r\n\r\n${OK}connection: close\r\n\r\n`,
+  ],
+  [
+    'a 101 without frame',
+    'HTTP/1.1 101 S\r\nupgrade: x\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\nconnection: upgrade, close\r\n\r\nb',
+    'HTTP/1.1 101 S\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nb',
+    UPGRADE,
+  ],
+  [
+    'trailers that the parser takes for header fields',
+    `${CHUNKED}2\r\nhi\r\n0;x=y\r\nA: b\r\nConnection: close\r\ncontent-length:1\r\nTE: x\r\nproxy-connection: ${'c'.repeat(300)}\r\nUPGRADE: x\r\ntransfer-encoding: gzip\r\nc: d\r\n\r\nconnection: x\r\n`,
+    `${CHUNKED}2\r\nhi\r\n0;x=y\r\nA: b\r\nTE: x\r\nc: d\r\n\r\nconnection: x\r\n`,
+  ],
+  [
+    'the same behind chunks that look like trailers',
+    `${OK}x: y\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0016;a\r\n0\r\nconnection: close\r\n\r\nA\r\n0123456789\r\n00\r\nconnection: close\r\n\r\n`,
+    `${OK}x: y\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0016;a\r\n0\r\nconnection: close\r\n\r\nA\r\n0123456789\r\n00\r\n\r\n`,
+  ],
 ]
 
 /** Goes on byte for byte: most is right, the rest is for the parser to judge. */
@@ -81,6 +103,26 @@ const KEPT: readonly [string, string, string?][] = [
   [
     'trailers like lengths',
     `${OK}te: x\r\n\r\n0\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n`,
+  ],
+  ['other trailers', `${CHUNKED}0\r\nconn: close\r\nconnections: 1\r\nupgrade-x: 1\r\n\r\n`],
+  ['no trailers', `${CHUNKED}1\r\na\r\n0\r\n\r\n`],
+  ['a size that is none', `${CHUNKED}x\r\na\r\n0\r\nconnection: close\r\n\r\n`],
+  ['no size', `${CHUNKED}\r\n0\r\nconnection: close\r\n\r\n`],
+  ['a size beyond counting', `${CHUNKED}${'f'.repeat(20)}\r\n0\r\nconnection: close\r\n\r\n`],
+  ['a size line that ends with LF', `${CHUNKED}0;\nconnection: close\r\n\r\n`],
+  ['a chunk that is too long', `${CHUNKED}1\r\nab0\r\nconnection: close\r\n\r\n`],
+  [
+    'a coding that is not the last one',
+    `${OK}transfer-encoding: chunked, gzip\r\n\r\n0\r\nconnection: close\r\n\r\n`,
+  ],
+  [
+    'a 304, which has no body',
+    'HTTP/1.1 304 N\r\ntransfer-encoding: chunked\r\n\r\n0\r\nconnection: close\r\n\r\n',
+  ],
+  [
+    'what answers HEAD',
+    `${CHUNKED}0\r\nconnection: close\r\n\r\n`,
+    'HEAD / HTTP/1.1\r\nhost: x\r\n',
   ],
   ['garbage', 'SSH-2.0-x\r\nHTTP/1.1 100 Continue\r\n\r\n'],
   ['a status that is none', 'HTTP/1.1 1000 x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n'],
@@ -131,6 +173,14 @@ test('what cannot be a head goes on before its line has ended', () => {
   }
 })
 
+test('a status line goes on whole, so that its reason phrase is not cut', () => {
+  const heads = new Heads()
+  heads.begin(GET)
+  const line = `HTTP/1.1 200 ${'é'.repeat(1_000)}`
+  expect(heads.take(Buffer.from(line))).toHaveLength(0)
+  expect(String(heads.take(Buffer.from('\r\nx: y\r\n')))).toBe(`${line}\r\nx: y\r\n`)
+})
+
 test('a new request begins a new count', () => {
   const heads = new Heads()
   for (let request = 0; request < 3; request++) {
@@ -160,7 +210,18 @@ test.each([
   ['a 101 without Upgrade', 'HTTP/1.1 101 S\r\nconnection: upgrade\r\n\r\n', UPGRADE],
   ['informational answers without end', 'HTTP/1.1 102 P\r\n\r\n'.repeat(101), GET],
   ['100s without end', 'HTTP/1.1 100 C\r\n\r\n'.repeat(101), GET],
+  [
+    'fields without meaning, without end',
+    `HTTP/1.1 103 C\r\n${'content-length: 1\r\n'.repeat(4_000)}`,
+    GET,
+  ],
   ['a 100 without end', `HTTP/1.1 100 C\r\n${'x: y\r\n'.repeat(11_000)}`, GET],
+  [
+    'trailers without meaning, without end',
+    `${CHUNKED}0\r\n${'connection: close\r\n'.repeat(4_000)}`,
+    GET,
+  ],
+  ['such a trailer without end', `${CHUNKED}0\r\nconnection: ${'y'.repeat(70_000)}`, GET],
   ['a line of a 100 without end', `HTTP/1.1 100 C\r\nx: ${'y'.repeat(70_000)}`, GET],
 ])('%s: refused', (_, text, request) => {
   expect(() => read([text], request)).toThrow(/101|more than/)
@@ -181,6 +242,10 @@ test('any bytes: no throw without a reason, nothing added, nothing lost but what
     'content-length: 1',
     'Content-Length: 1, 1',
     'upgrade: x',
+    'transfer-encoding: chunked',
+    'connection: x',
+    '2',
+    '0',
     ' ',
     'x',
     '\x00',

@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asError } from '../../src/errors.ts'
+import { afterIdly } from '../../src/time.ts'
 import { code, type HostingEnd } from '../../src/wire/index.ts'
 import { provenEnd } from './ending.ts'
 import type { Member } from './member.ts'
@@ -13,6 +14,9 @@ import { type Ticket, Tickets } from './tickets.ts'
 
 /** Lanes that are on their way, over all agents; more fail at once. */
 const MOST_OPENING = 20_000
+
+/** How long the end of a lane may take when its server has broken the connection, in ms. */
+const LONGEST_END = 60_000
 
 interface Lane {
   readonly member: Member
@@ -88,7 +92,11 @@ export class Lanes {
     const lane = this.#lanes.get(id)
     if (lane?.member !== member) return
     lane.prove(isProper)
-    if (!isProper) lane.socket?.destroy(reset())
+    const { socket } = lane
+    if (isProper || !socket) return
+    // Its last bytes, and its end, may still be on their way.
+    const timer = afterIdly(LONGEST_END, () => socket.destroy(reset()))
+    socket.once('close', () => timer.clear())
   }
 
   /** All lanes of one that has ended. */

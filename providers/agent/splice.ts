@@ -1,8 +1,8 @@
 /** Two connections made one: bytes both ways, each end's end and each end's failure passed on to the other. */
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { askReset } from '../../src/connector.ts'
 import { watchHalfClosed } from '../../src/half-close.ts'
+import { readToEnd } from '../../src/read-to-end.ts'
 import { after, afterIdly } from '../../src/time.ts'
 
 /** For a connection on the same machine, in ms. */
@@ -48,7 +48,10 @@ export function reach(door: Door): Promise<Socket> {
   })
 }
 
-/** @param onEnd told before the lane ends, how the server has ended its connection: properly, or by breaking it */
+/**
+ * @param onEnd told before the lane ends, how the server has ended its connection: properly, or by breaking it. The lane's own end
+ * is the same for both, because what the server has sent comes first: it may be a whole answer.
+ */
 export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) => void): void {
   let isTold = false
   /** The server's end is told once, and then passed on: what breaks behind it is of no interest. */
@@ -56,13 +59,11 @@ export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) =
     if (isTold) return
     isTold = true
     onEnd(isProper)
-    if (isProper) lane.end()
-    else lane.destroy()
+    lane.end()
   }
   lane.on('error', () => local.destroy())
   local.on('error', () => tell(false))
-  // A reset that comes together with the last bytes is told as an end.
-  local.once('end', () => askReset(local, (isReset) => tell(!isReset)))
+  readToEnd(local, tell)
   lane.once('end', () => {
     local.end()
     // The hub may be gone: nothing else would say so while the server is silent.
@@ -76,8 +77,9 @@ export function splice(lane: Duplex, local: Socket, onEnd: (isProper: boolean) =
     local.once('close', () => timer.clear())
   })
   local.once('close', () => {
-    // After a proper end what is still on its way to the hub is left to flow.
-    if (!lane.writableEnded) lane.destroy()
+    if (!lane.writableEnded) return void lane.destroy()
+    // What is still on its way to the hub is left to flow, and what comes from there is for nobody.
+    lane.resume()
   })
   local.pipe(lane, { end: false })
   lane.pipe(local, { end: false })

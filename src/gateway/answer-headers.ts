@@ -147,7 +147,7 @@ function lengthOf(value: string, before: string | undefined): string {
 
 function unfit(why: string): ManyhostError {
   return new ManyhostError(
-    'MANYHOST_ATTEMPT_FAILED',
+    'MANYHOST_BAD_RESPONSE',
     `the instance's answer cannot be passed on: ${why}`,
   )
 }

@@ -179,6 +179,11 @@ export function cut(request: IncomingMessage, response: ServerResponse): void {
     return
   }
   const { socket } = response
+  if (!socket) {
+    // It waits behind an answer of the same connection, and begins when that one has left. Newer Nodes would forget it there.
+    response.once('socket', () => process.nextTick(cut, request, response))
+    return
+  }
   // To HTTP/1.0 the connection's end is the body's end: only a reset says that this one is not.
   if (request.httpVersion === '1.0' && socket instanceof Socket && !('encrypted' in socket)) {
     // Not in the turn of a write: what waits would make a plain end of it.

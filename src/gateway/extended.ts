@@ -95,7 +95,7 @@ export class StreamTunnel implements Sink {
 
   #refuse(why: string): void {
     this.#isRefused = true
-    const error = new ManyhostError('MANYHOST_ATTEMPT_FAILED', why)
+    const error = new ManyhostError('MANYHOST_BAD_RESPONSE', why)
     this.#relay.onError(error)
     this.#exchange?.cancel(error)
   }

@@ -173,7 +173,7 @@ export class Relay implements Sink {
   onUpgrade(_status: number, _headers: RawHeaders, socket: Duplex): void {
     socket.destroy()
     const text = 'the instance switched protocols unasked'
-    this.onError(new ManyhostError('MANYHOST_ATTEMPT_FAILED', text))
+    this.onError(new ManyhostError('MANYHOST_BAD_RESPONSE', text))
   }
 
   onError(error: Error): void {
@@ -202,12 +202,12 @@ const MOST_INFOS = 100
 
 function unknown(status: number): ManyhostError {
   const text = `the instance's answer cannot be passed on: the client's HTTP has no status ${status}`
-  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', text)
+  return new ManyhostError('MANYHOST_BAD_RESPONSE', text)
 }
 
 function headless(): ManyhostError {
   const text = "the instance's answer cannot be passed on: it ended without a head"
-  return new ManyhostError('MANYHOST_ATTEMPT_FAILED', text)
+  return new ManyhostError('MANYHOST_BAD_RESPONSE', text)
 }
 
-const BAD_ANSWER = new ManyhostError('MANYHOST_ATTEMPT_FAILED', 'a bad answer')
+const BAD_ANSWER = new ManyhostError('MANYHOST_BAD_RESPONSE', 'a bad answer')

@@ -108,7 +108,10 @@ test('a no is passed on; a yes that is none, or is not proven, is a 502', async 
     const { url, cluster } = await sure(says(text), once502)
     const stream = ask(await open(url))
     expect((await head(stream))[':status'], text).toBe(status)
-    await once(stream.resume(), 'end')
+    const body = Buffer.concat(await stream.toArray()).toString()
+    expect(/"code":"(\w+)"/.exec(body)?.[1]).toBe(
+      status === 502 ? 'MANYHOST_BAD_RESPONSE' : undefined,
+    )
     await until(() => cluster.inFlight === 0)
   }
 })

@@ -28,6 +28,9 @@ export function mark(id: string): string {
   return `<<${id}>>`
 }
 
+/** Bytes that a connection of one machine takes without a reader, and far fewer. */
+const WINDOW = 32_768
+
 const PHRASES = [
   'OK',
   '',
@@ -125,7 +128,9 @@ function framed(
       end: 'fin',
     }
   }
-  const end = draw.chance(30) ? draw.one(['fin', 'fin-reset'] as const) : 'keep'
+  const drawn = draw.chance(30) ? draw.one(['fin', 'fin-reset'] as const) : 'keep'
+  // A reset takes back what has not fitted into the other end's window.
+  const end = drawn === 'fin-reset' && body.length > WINDOW ? 'fin' : drawn
   if (end !== 'keep') text += 'connection: close\r\n'
   if (version === '1.1' && draw.chance(35)) {
     const trailers = draw.chance(50) ? draw.lines(3) : ''

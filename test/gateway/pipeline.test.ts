@@ -3,6 +3,7 @@ import { afterEach, expect, test } from 'vitest'
 import { turns } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 import { dial, house, latch, rest, tidy, until } from './help.ts'
+import { rawHouse } from './raw.ts'
 
 expectNothingLeft()
 
@@ -130,4 +131,27 @@ test('those before one that is no HTTP get their answers, also when its own is g
     expect(await wire.end(), bad).toMatch(/<\/a>.*<\/b>.*HTTP\/1\.1 400 /s)
     await tidy()
   }
+})
+
+test('an answer that breaks off while it waits behind another one ends the connection, behind that one', async () => {
+  const size = 8_000_000
+  const { port, cluster, instance } = await rawHouse((socket, _seen, count) => {
+    if (count === 1) {
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${size}\r\n\r\n`)
+      socket.write(Buffer.alloc(size, 'y'))
+      return
+    }
+    const begin = 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n'
+    socket.write(begin, () => setImmediate(() => socket.resetAndDestroy()))
+  })
+  const wire = await dial(port)
+  wire.socket.pause()
+  const request = 'GET /calc/ HTTP/1.1\r\nHost: x\r\n\r\n'
+  wire.socket.write(request + request)
+  // The second one has failed. The first one has not left: nobody reads it.
+  await until(() => instance.seen.length === 2 && cluster.inFlight === 1)
+  wire.socket.resume()
+  const text = await wire.end()
+  expect(text.slice(0, text.indexOf('\r\n\r\n') + 4 + size)).toMatch(/y$/)
+  expect(text).not.toMatch(/0\r\n\r\n$/)
 })

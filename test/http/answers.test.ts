@@ -34,6 +34,27 @@ function counting(serve: (socket: Socket) => void) {
   }
 }
 
+const FRAME = 'transfer-encoding: chunked'
+const CHUNKED = `${OK}${FRAME}\r\n\r\n`
+
+/** Trailers that undici's parser takes for header fields, and others like them. */
+const TRAILERS = [
+  'connection: close',
+  'Connection: close, x',
+  'connection: upgrade',
+  `connection: close, ${'x'.repeat(400)}`,
+  'proxy-connection: close',
+  'keep-alive: timeout=0',
+  'content-length: 1',
+  'content-length: 2',
+  'content-length: 3',
+  'content-length: abc',
+  'transfer-encoding: gzip',
+  'Transfer-Encoding: chunked',
+  'upgrade: websocket\r\nconnection: upgrade',
+  'trailer: x',
+]
+
 const UNDERSTOOD: readonly [string, string, number, string][] = [
   [
     '304 with the length of what it stands for',
@@ -62,10 +83,24 @@ const UNDERSTOOD: readonly [string, string, number, string][] = [
     200,
     'hi',
   ],
+  ...['connection: close', 'proxy-connection: close', `content-length: 3\r\n${FRAME}`].map(
+    (field): [string, string, number, string] => [
+      `103 with ${field}`,
+      `HTTP/1.1 103 E\r\n${field}\r\nlink: </a>\r\n\r\n${OK}${HI}`,
+      200,
+      'hi',
+    ],
+  ),
   ['one length in two fields', `${OK}Content-Length: 2\r\n${HI}`, 200, 'hi'],
   ['one length twice in a field', `${OK}content-length: 2, 2\r\n\r\nhi`, 200, 'hi'],
   ['a head of 20 KiB', `${OK}x: ${'y'.repeat(20_000)}\r\n${HI}`, 200, 'hi'],
   ['a status that is not assigned', `HTTP/1.1 599 X\r\n${HI}`, 599, 'hi'],
+  ...TRAILERS.map((trailer): [string, string, number, string] => [
+    `the trailer ${trailer.slice(0, 40)}`,
+    `${CHUNKED}2\r\nhi\r\n0\r\n${trailer}\r\n\r\n`,
+    200,
+    'hi',
+  ]),
 ]
 
 describe('understood', () => {
@@ -100,8 +135,6 @@ describe('understood', () => {
     }
   })
 })
-
-const CHUNKED = `${OK}transfer-encoding: chunked\r\n\r\n`
 
 /** Refused before anything was passed on. */
 const REFUSED: Readonly<Record<string, string>> = {
@@ -181,6 +214,14 @@ describe('refused for what it is: executed once, and the instance stays', () => 
     expect(error.message).toMatch(
       /^POST http:\/\/calc \/: calc-\w+.* answered what is not valid HTTP/,
     )
+  })
+
+  test.each(['session', 'network'])('by the client, at an address of the %s', async (where) => {
+    const { client, url } = await rawService((socket) =>
+      socket.write(`${OK}content-length: 1\r\n${HI}`),
+    )
+    const target = where === 'session' ? 'http://calc/' : url
+    await expect(client.get(target)).rejects.toMatchObject({ code: 'MANYHOST_BAD_RESPONSE' })
   })
 
   test('an instance whose answers are all refused is ejected as others are: by failures in a row', async () => {
@@ -292,9 +333,9 @@ describe("a provider's own dispatcher, of whose connections nothing is known but
   })
 })
 
-test('an upgrade whose 101 forgets Connection', async () => {
+test('an upgrade whose 101 forgets Connection, and has the fields of a frame', async () => {
   const { session } = await rawService((socket) =>
-    socket.write('HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\nhello'),
+    socket.write(`HTTP/1.1 101 S\r\nUpgrade: x\r\ncontent-length: 0\r\n${FRAME}\r\n\r\nhello`),
   )
   const { socket } = await session
     .dispatcher()
