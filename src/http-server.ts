@@ -1,5 +1,5 @@
 /** What every HTTP server of ours does with its connections: bounds, and clients that go away or do not read. */
-import type { Server, ServerOptions } from 'node:http'
+import type { Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { allowHalfClose } from './half-close.ts'
@@ -43,4 +43,14 @@ export function guardConnections(
   allowHalfClose(server as Server)
   const readers = new SlowReaders(ANSWER_RATE)
   server.on('connection', (socket: Socket) => readers.add(socket))
+}
+
+/**
+ * Ends the connection of an answer that cannot be completed. An answer that waits behind another one of its connection
+ * has no socket yet, and newer Nodes forget a `destroy` there: its client would wait for ever.
+ */
+export function breakOff(response: ServerResponse): void {
+  if (response.writableFinished) return
+  if (response.socket) response.destroy()
+  else response.req.socket.destroy()
 }

@@ -28,10 +28,15 @@ export function reportResults(results: unknown, limit: number): Reports {
   return [report]
 }
 
-export function reportError(error: unknown): Reports {
-  const reason = describe(error).slice(0, MAX_REASON)
-  // The second one is for a server whose limit is smaller than the reason.
-  return [JSON.stringify({ status: 'ERROR', reason }), '{"status":"ERROR"}']
+/** @param limit bytes of the largest report that the server takes: a longer reason is cut off */
+export function reportError(error: unknown, limit: number): Reports {
+  let reason = describe(error).slice(0, MAX_REASON)
+  const report = (): string => JSON.stringify({ status: 'ERROR', reason })
+  while (reason !== '' && Buffer.byteLength(report()) > limit) {
+    reason = reason.slice(0, reason.length >> 1)
+  }
+  // The second one is for a server that has not told its limit.
+  return [report(), '{"status":"ERROR"}']
 }
 
 function badResults(why: string): ManyhostError {

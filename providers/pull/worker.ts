@@ -234,11 +234,11 @@ export class Worker {
         const results = await this.handle(job)
         reports = reportResults(results, limit)
       } catch (error) {
-        reports = reportError(error)
+        reports = reportError(error, limit)
         if (error instanceof ManyhostError) this.#report(error)
       }
       if (job.signal.aborted) throw job.signal.reason
-      await this.#bringHome(job.id, lease, reports)
+      await this.#bringHome(job.id, lease, limit, reports)
     } catch (error) {
       this.#report(asError(error))
     }
@@ -248,10 +248,15 @@ export class Worker {
    * Sends the first report that the server takes. When it does not take the results, it is told that the job has failed:
    * nobody would hear of the end of the job otherwise.
    */
-  async #bringHome(id: string, lease: string, [report, ...others]: Reports): Promise<void> {
+  async #bringHome(
+    id: string,
+    lease: string,
+    limit: number,
+    [report, ...others]: Reports,
+  ): Promise<void> {
     let error = await this.#deliver(id, lease, report, RESULT_TRIES)
     if (!error) return
-    for (const other of others.length > 0 ? others : reportError(error)) {
+    for (const other of others.length > 0 ? others : reportError(error, limit)) {
       if (!REFUSALS.has(error.status) && !error.retryable) break
       this.#report(error)
       error = await this.#deliver(id, lease, other, error.retryable ? 1 : RESULT_TRIES)

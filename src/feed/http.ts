@@ -6,6 +6,7 @@
 import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { breakOff } from '../http-server.ts'
 import { milliseconds, parseOptions, whole } from '../options.ts'
 import { every } from '../time.ts'
 import type { Feed } from './broker.ts'
@@ -129,7 +130,7 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
     const send = (message: KeptMessage): void => {
       write(message)
       // Cut, a reader comes again: with its last id it misses no more than the history does.
-      if (res.writableLength > limit) res.destroy()
+      if (res.writableLength > limit) breakOff(res)
     }
     const offs = names.map((name) => feed.subscribe(name, send))
     const timer = every(settings.keepAlive, () => res.write(':\n\n'))
@@ -158,7 +159,7 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
   return (req, res) => {
     answer(req, res).catch(() => {
       // The body broke off.
-      if (res.headersSent) res.destroy()
+      if (res.headersSent) breakOff(res)
       else problem(res, 500, 'the request could not be answered')
     })
   }

@@ -1,5 +1,6 @@
 /** Answers without an end, to readers that may be slow: bounded in what waits for one, and in how many there are. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { breakOff } from '../../http-server.ts'
 import { begin, problem, type Reply } from './reply.ts'
 
 /** Bytes that may wait for a reader, beyond what the kernel keeps for it. */
@@ -21,7 +22,7 @@ export class Outflow {
   write(text: string): void {
     if (this.#response.destroyed || this.#response.writableEnded) return
     this.#response.write(text)
-    if (this.#response.writableLength > WAITING) this.#response.destroy()
+    if (this.#response.writableLength > WAITING) breakOff(this.#response)
   }
 
   end(): void {

@@ -1,6 +1,7 @@
 /** What a route answers, and how that is sent. Errors are answers too: RFC 9457 problem details. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { ERRORS, ManyhostError } from '../../errors.ts'
+import { breakOff } from '../../http-server.ts'
 
 export interface Reply {
   readonly status: number
@@ -76,7 +77,7 @@ function problemReply(
 
 export function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
   if (response.headersSent || response.destroyed) {
-    response.destroy()
+    breakOff(response)
     return
   }
   begin(response, reply.status, reply.type, {

@@ -1,7 +1,8 @@
 /** The runner's HTTP side: an ordinary instance of an ordinary service. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { bearerOf, isSameSecret } from '../../caller.ts'
-import { asError, describe, ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../errors.ts'
+import { breakOff } from '../../http-server.ts'
 import { checkOptions } from '../../options.ts'
 import { parseJson } from '../json.ts'
 import { linesOf } from '../lines.ts'
@@ -59,7 +60,7 @@ export function createRunnerServer(
   }
   const server = createServer(KEEP_OPEN, (request, response) => {
     handle(request, response).catch((error) => {
-      if (response.headersSent) return void response.destroy(asError(error))
+      if (response.headersSent) return breakOff(response)
       const status = error instanceof ManyhostError ? error.status : 500
       answer(response, status, { error: describe(error) })
     })

@@ -7,8 +7,8 @@ import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 import { createSecureContext } from 'node:tls'
 import { bearerOf, isSameSecret } from '../../caller.ts'
-import { asError, describe, ManyhostError } from '../../errors.ts'
-import { guardConnections, serverOptions } from '../../http-server.ts'
+import { describe, ManyhostError } from '../../errors.ts'
+import { breakOff, guardConnections, serverOptions } from '../../http-server.ts'
 import { isLoopback } from '../../options.ts'
 import { now, sleep } from '../../time.ts'
 import { toJson } from '../json.ts'
@@ -65,7 +65,7 @@ export async function openDoor(server: TaskServer, options: DoorOptions): Promis
   const answers = new Map<string, Promise<string[]>>()
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     handle(request, response).catch((error) => {
-      if (response.headersSent) return void response.destroy(asError(error))
+      if (response.headersSent) return breakOff(response)
       const isOurs = error instanceof ManyhostError
       const status = isOurs ? error.status : 500
       say(response, status, { error: describe(error), ...(isOurs && { code: error.code }) })
