@@ -1,8 +1,12 @@
 /** A task is accepted as what will be run. */
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { besides, nextSteps } from '../../src/cli/tasks/next.ts'
 import { acceptor } from '../../src/tasks/accept.ts'
 import { TemplateError } from '../../src/tasks/template.ts'
+import { folder } from '../cli/help.ts'
 
 describe('a task that is accepted', () => {
   const accept = acceptor({
@@ -88,7 +92,7 @@ describe('what others have left', () => {
 
 describe('the next command', () => {
   const counts = { submitted: 9, succeeded: 1, failed: 0, cancelled: 0, retried: 0, refused: 0 }
-  const remaining = { batch: 'b7', waiting: 0, isSourceWhole: true, lines: 9 }
+  const remaining = { batch: 'b7', waiting: 0, isSourceWhole: true, lines: 9, hasStanding: false }
   const all = { counts, remaining, flags: {}, file: undefined, hasSource: true }
 
   it('is none where nothing is left', () => {
@@ -116,6 +120,32 @@ describe('the next command', () => {
     ])
     expect(nextSteps({ ...all, remaining: cut })).toEqual([
       'standard input was read up to line 9; to run the rest, give it again from line 10 on: manyhost tasks cluster',
+    ])
+  })
+
+  it('says of the rest, and of the run, all that the command line said', () => {
+    const cut = { ...remaining, waiting: 1, isSourceWhole: false }
+    const flags = {
+      ...{ maxRetries: 2, taskTimeout: 1_500, cores: 0.5, memory: 1024, group: 3 },
+      tag: ['a:1', 'b:x'],
+    }
+    expect(nextSteps({ ...all, remaining: cut, flags, file: 'a.txt' })).toEqual([
+      '1 task waits; to run it: manyhost tasks cluster --restart -r 2 -W 1.5',
+      'a.txt was read up to line 9; to run the rest: tail -n +10 a.txt | manyhost tasks cluster -c 0.5 -m 1024 -g 3 --tag a:1 b:x -r 2 -W 1.5',
+    ])
+  })
+
+  it('says of the rest what lines of a directive alone said of it', () => {
+    const file = join(folder(), 'a b.txt')
+    const lines = ['# MANYHOST: group:7 all:yes', 'one', '  # HYPERSHELL: cores:2', 'two', 'three']
+    writeFileSync(file, lines.join('\n'))
+    const cut = { ...remaining, isSourceWhole: false, lines: 4, hasStanding: true }
+    const [said = ''] = nextSteps({ ...all, remaining: cut, file })
+    const [, command = ''] = /to run the rest: (.*) \| manyhost tasks cluster$/.exec(said) ?? []
+    const rest = execFileSync('sh', ['-c', command], { encoding: 'utf8' })
+    expect(rest.split('\n')).toEqual([lines[0], lines[2], lines[4]])
+    expect(nextSteps({ ...all, remaining: cut })).toEqual([
+      "standard input was read up to line 4; to run the rest, give it again from line 5 on, behind its lines of '# MANYHOST:' alone: manyhost tasks cluster",
     ])
   })
 
