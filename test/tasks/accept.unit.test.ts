@@ -159,5 +159,9 @@ describe('the next command', () => {
     expect(nextSteps({ ...all, counts: failed, flags })).toEqual([
       '3 failed; to run what is in that file again: manyhost tasks cluster failed.txt --from-json',
     ])
+    const both = { flags: { failures: 'f', template: 'x {}' }, failureFiles: ['f', 'f.json'] }
+    expect(nextSteps({ ...all, counts: failed, ...both })).toEqual([
+      "3 failed; to run what is in these files again: manyhost tasks cluster f -t 'x {}'; manyhost tasks cluster f.json -t 'x {}' --from-json",
+    ])
   })
 })

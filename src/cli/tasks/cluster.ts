@@ -181,7 +181,10 @@ async function serveOn(
     await outputs.close()
     const { counts, remaining } = started
     const hasSource = source !== undefined
-    const next = remaining && nextSteps({ counts, remaining, flags, file, hasSource })
+    const { failures } = flags
+    const failureFiles =
+      failures === undefined ? [] : [failures, `${failures}.json`].filter((one) => existsSync(one))
+    const next = remaining && nextSteps({ counts, remaining, flags, file, hasSource, failureFiles })
     for (const one of next ?? []) watch.say(one)
   }
 }

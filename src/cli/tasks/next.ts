@@ -35,10 +35,13 @@ export interface Ended {
   /** The file that was read; undefined: standard input, or nothing. */
   readonly file: string | undefined
   readonly hasSource: boolean
+  /** The file of failures and the one beside it, those that are there. */
+  readonly failureFiles?: readonly string[]
 }
 
 /** What is left to be done, each with its command. */
-export function nextSteps({ counts, remaining, flags, file, hasSource }: Ended): string[] {
+export function nextSteps(ended: Ended): string[] {
+  const { counts, remaining, flags, file, hasSource } = ended
   const { waiting, batch, isSourceWhole, lines, hasStanding } = remaining
   const said: string[] = []
   const store = storeWords(flags)
@@ -72,8 +75,13 @@ export function nextSteps({ counts, remaining, flags, file, hasSource }: Ended):
     }
   }
   if (counts.failed > 0 && flags.failures !== undefined) {
-    const again = `manyhost tasks cluster ${quoted(flags.failures)}${template}${kind}${how}${store}`
-    said.push(`${counts.failed} failed; to run what is in that file again: ${again}`)
+    const files = ended.failureFiles ?? [flags.failures]
+    const agains = files.map((one) => {
+      const read = one === flags.failures ? kind : ' --from-json'
+      return `manyhost tasks cluster ${quoted(one)}${template}${read}${how}${store}`
+    })
+    const them = files.length > 1 ? 'these files' : 'that file'
+    said.push(`${counts.failed} failed; to run what is in ${them} again: ${agains.join('; ')}`)
   } else if (counts.failed > 0 && isKept) {
     const those = `-w 'batch == ${batch}' -w 'state == failed'${store}`
     said.push(

@@ -16,6 +16,9 @@ export interface Reading {
   readonly env?: Readonly<Record<string, string>> | undefined
 }
 
+/** Command lines and variables of tasks are in it: where it is made, it is for this user alone, as the store is. */
+const PRIVATE = { mode: 0o600 }
+
 /**
  * Adds tasks to the file. One that no line of this kind can say, such as a command of two lines, is added to a file of
  * JSON lines beside it. Answers what there is to say of that.
@@ -32,10 +35,10 @@ export async function appendFailures(
     if (line === undefined) others.push(jsonOf(task, reading))
     else lines.push(line)
   }
-  if (lines.length > 0) await appendFile(path, `${lines.join('\n')}\n`)
+  if (lines.length > 0) await appendFile(path, `${lines.join('\n')}\n`, PRIVATE)
   if (others.length === 0) return undefined
   const beside = `${path}.json`
-  await appendFile(beside, `${others.join('\n')}\n`)
+  await appendFile(beside, `${others.join('\n')}\n`, PRIVATE)
   return `failures: ${others.length} task${others.length === 1 ? ' fits' : 's fit'} no line of ${path}; ${others.length === 1 ? 'it is' : 'they are'} in ${beside}, for --from-json`
 }
 
