@@ -105,6 +105,10 @@ describe('the next command', () => {
     expect(nextSteps({ ...all, remaining: waiting, flags })).toEqual([
       "2 tasks wait; to run them: manyhost tasks cluster --restart -r 2 --store 'it'\\''s.db'",
     ])
+    const older = { restart: true, template: 'x {}' }
+    expect(nextSteps({ ...all, remaining: waiting, flags: older, hasSource: false })).toEqual([
+      "2 tasks wait; to run them: manyhost tasks cluster --restart -t 'x {}'",
+    ])
     const secret = { store: 'postgres://me:s3cret@h/d' }
     expect(nextSteps({ ...all, remaining: waiting, flags: secret }).join()).not.toMatch(/s3cret/)
     expect(nextSteps({ ...all, remaining: waiting, flags: { db: false } })).toEqual([

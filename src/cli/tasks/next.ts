@@ -47,7 +47,8 @@ export function nextSteps(ended: Ended): string[] {
   const store = storeWords(flags)
   const how = howWords(flags)
   const restart = restartCommand(flags)
-  const template = flags.template === undefined ? '' : ` -t ${quoted(flags.template)}`
+  const template =
+    flags.template === undefined || flags.restart ? '' : ` -t ${quoted(flags.template)}`
   const kind = flags.fromJson ? ' --from-json' : flags.requests ? ' --requests' : ''
   const isKept = flags.db !== false
   if (waiting > 0) {
@@ -98,9 +99,11 @@ export function restartCommand(flags: ServingFlags): string {
 }
 
 /** What is of the run, and not stored with its tasks, but changes what becomes of them. */
-function howWords({ maxRetries, taskTimeout }: ServingFlags): string {
+function howWords({ maxRetries, taskTimeout, restart, template }: ServingFlags): string {
+  // Tasks of an older version have none of their own.
+  const older = restart && template !== undefined ? ` -t ${quoted(template)}` : ''
   const retries = maxRetries ? ` -r ${maxRetries}` : ''
-  return taskTimeout ? `${retries} -W ${toSeconds(taskTimeout)}` : retries
+  return `${older}${retries}${taskTimeout ? ` -W ${toSeconds(taskTimeout)}` : ''}`
 }
 
 /** Lines of a directive alone, for grep. */
