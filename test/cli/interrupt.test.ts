@@ -33,24 +33,3 @@ it('signal lost while serve begins', async () => {
 it('is what would be lost by taking the old listener away first', async () => {
   expect(await heard('process.removeAllListeners(name).on(name, listener)')).toBe('')
 })
-
-it('two of one signal that come close together are one; a later one is another', async () => {
-  const script = `
-    import { takeSignal } from ${JSON.stringify(fileURLToPath(built))}
-    let now = 0
-    performance.now = () => now
-    for (const name of ['SIGINT', 'SIGTERM']) {
-      let heard = 0
-      takeSignal(name, () => heard++)
-      const counts = []
-      for (const step of [0, 20, 100, 1_000, 20]) {
-        now += step
-        process.emit(name, name)
-        counts.push(heard)
-      }
-      console.log(counts.join())
-    }
-  `
-  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script])
-  expect(stdout.trim().split('\n')).toEqual(['1,1,1,2,2', '1,1,1,2,2'])
-})
