@@ -56,7 +56,11 @@ function lost(
 ): void {
   const isGone = GONE.has(error.code)
   const isOutput = name === 'stdout'
-  if (isOutput && rule === 'end') process.exit(isGone ? EXIT.ok.number : EXIT.failure.number)
+  if (isOutput && rule === 'end') {
+    if (isGone) process.exit(EXIT.ok.number)
+    process.stderr.write(`manyhost: the output: ${describe(error)}\n`)
+    process.exit(EXIT.failure.number)
+  }
   const stops = rule === 'stopOnEither' || (isOutput && rule !== 'goOn')
   if (isOutput) {
     const why = isGone ? 'nobody reads the output any more' : `the output: ${describe(error)}`

@@ -5,7 +5,7 @@
 import { parseJson } from './json.ts'
 import type { SourceLine } from './lines.ts'
 
-/** An object, or why there is none; `number` is the line that it begins at, `last` the one that it ends at. */
+/** An object, or why there is none; `number` is the line that it begins at, `last` the last one that has been read with it. */
 export interface JsonItem {
   readonly number: number
   readonly last: number
@@ -47,10 +47,13 @@ function* begin(open: OpenObject, number: number, line: string): Generator<JsonI
 }
 
 function* each(number: number, value: unknown): Generator<JsonItem> {
-  const last = number
-  if (!Array.isArray(value)) return yield { number, last, value }
-  if (value.length === 0) yield { number, last, problem: 'a list without a task' }
-  for (const one of value) yield { number, last, value: one }
+  if (!Array.isArray(value)) return yield { number, last: number, value }
+  if (value.length === 0) yield { number, last: number, problem: 'a list without a task' }
+  for (const [index, one] of value.entries()) {
+    // The line has been read when its last task has: who goes on from there loses none.
+    const last = index === value.length - 1 ? number : number - 1
+    yield { number, last, value: one }
+  }
 }
 
 /** An object whose lines come one by one. */

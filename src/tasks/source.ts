@@ -34,10 +34,11 @@ export interface SourceOptions {
   /** What is made of each task; where it throws, the line cannot be a task. @default the task as it is */
   readonly make?: (task: NewTask) => NewTask | Promise<NewTask>
   /**
-   * Hears the number of each line, 1, 2, ..., before its task is given; of JSON over many lines, of the last one. What it
-   * throws is reported once, and changes nothing.
+   * Hears the number of each line, 1, 2, ..., before its task is given; of JSON over many lines, of the last one; of a list on
+   * one line, of the line before until the last task of the list is given. `isStanding`: it says something of all that follow.
+   * What it throws is reported once, and changes nothing.
    */
-  readonly onLine?: (line: number) => void
+  readonly onLine?: (line: number, isStanding: boolean) => void
 }
 
 /** Longest line, in bytes. */
@@ -63,7 +64,7 @@ export async function* readTasks(
       if (problem !== undefined) throw new Error(problem)
       const { task, all } = takenOf(item, kind, standing)
       if (all) standing = mergeDirectives(standing, all)
-      if (onLine) failure.run(() => onLine('last' in item ? item.last : number))
+      if (onLine) failure.run(() => onLine('last' in item ? item.last : number, all !== undefined))
       if (!task) continue
       const made = make ? make(task) : task
       yield made instanceof Promise ? await made : made

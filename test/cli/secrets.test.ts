@@ -41,16 +41,18 @@ test.each([
   expect(ended.stdout + ended.stderr).not.toContain('s3cret')
 })
 
-test('the store, its companions, captured outputs and logs are for the user alone', async () => {
+test('the store, its companions, copies, captured outputs, failures and logs are for the user alone', async () => {
   const at = folder()
   mkdirSync(join(at, 'data'))
   const env = { XDG_DATA_HOME: join(at, 'data') }
-  const log = join(at, 'log')
-  const ended = await manyhost(['tasks', 'cluster', '--capture', '--log-file', log], {
-    env,
-    input: 'echo hi\n',
-  })
-  expect(ended.code).toBe(0)
+  const [log, failures, copy] = ['log', 'failed', 'copy.db'].map((name) => join(at, name))
+  const words = ['--capture', '--log-file', `${log}`, '--failures', `${failures}`]
+  const input = 'echo hi; false\nfalse \\ # MANYHOST: a:1\n{ echo x\n'
+  const ended = await manyhost(['tasks', 'cluster', ...words], { env, input })
+  expect(ended.code).toBe(1)
+  const upkeep = ['tasks', 'initdb', '--backup', `${copy}`, '--rotate']
+  expect((await manyhost(upkeep, { env })).code).toBe(0)
+  expect(readdirSync(at)).toEqual(expect.arrayContaining(['log', 'failed', 'copy.db']))
   const open: string[] = []
   for (const name of readdirSync(at, { recursive: true, encoding: 'utf8' })) {
     const { mode } = statSync(join(at, name))

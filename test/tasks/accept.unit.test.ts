@@ -1,8 +1,12 @@
 /** A task is accepted as what will be run. */
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { besides, nextSteps } from '../../src/cli/tasks/next.ts'
 import { acceptor } from '../../src/tasks/accept.ts'
 import { TemplateError } from '../../src/tasks/template.ts'
+import { folder } from '../cli/help.ts'
 
 describe('a task that is accepted', () => {
   const accept = acceptor({
@@ -88,7 +92,7 @@ describe('what others have left', () => {
 
 describe('the next command', () => {
   const counts = { submitted: 9, succeeded: 1, failed: 0, cancelled: 0, retried: 0, refused: 0 }
-  const remaining = { batch: 'b7', waiting: 0, isSourceWhole: true, lines: 9 }
+  const remaining = { batch: 'b7', waiting: 0, isSourceWhole: true, lines: 9, hasStanding: false }
   const all = { counts, remaining, flags: {}, file: undefined, hasSource: true }
 
   it('is none where nothing is left', () => {
@@ -100,6 +104,10 @@ describe('the next command', () => {
     const flags = { maxRetries: 2, store: "it's.db" }
     expect(nextSteps({ ...all, remaining: waiting, flags })).toEqual([
       "2 tasks wait; to run them: manyhost tasks cluster --restart -r 2 --store 'it'\\''s.db'",
+    ])
+    const older = { restart: true, template: 'x {}' }
+    expect(nextSteps({ ...all, remaining: waiting, flags: older, hasSource: false })).toEqual([
+      "2 tasks wait; to run them: manyhost tasks cluster --restart -t 'x {}'",
     ])
     const secret = { store: 'postgres://me:s3cret@h/d' }
     expect(nextSteps({ ...all, remaining: waiting, flags: secret }).join()).not.toMatch(/s3cret/)
@@ -119,6 +127,32 @@ describe('the next command', () => {
     ])
   })
 
+  it('says of the rest, and of the run, all that the command line said', () => {
+    const cut = { ...remaining, waiting: 1, isSourceWhole: false }
+    const flags = {
+      ...{ maxRetries: 2, taskTimeout: 1_500, cores: 0.5, memory: 1024, group: 3 },
+      tag: ['a:1', 'b:x'],
+    }
+    expect(nextSteps({ ...all, remaining: cut, flags, file: 'a.txt' })).toEqual([
+      '1 task waits; to run it: manyhost tasks cluster --restart -r 2 -W 1.5',
+      'a.txt was read up to line 9; to run the rest: tail -n +10 a.txt | manyhost tasks cluster -c 0.5 -m 1024 -g 3 --tag a:1 b:x -r 2 -W 1.5',
+    ])
+  })
+
+  it('says of the rest what lines of a directive alone said of it', () => {
+    const file = join(folder(), 'a b.txt')
+    const lines = ['# MANYHOST: group:7 all:yes', 'one', '  # HYPERSHELL: cores:2', 'two', 'three']
+    writeFileSync(file, lines.join('\n'))
+    const cut = { ...remaining, isSourceWhole: false, lines: 4, hasStanding: true }
+    const [said = ''] = nextSteps({ ...all, remaining: cut, file })
+    const [, command = ''] = /to run the rest: (.*) \| manyhost tasks cluster$/.exec(said) ?? []
+    const rest = execFileSync('sh', ['-c', command], { encoding: 'utf8' })
+    expect(rest.split('\n')).toEqual([lines[0], lines[2], lines[4]])
+    expect(nextSteps({ ...all, remaining: cut })).toEqual([
+      "standard input was read up to line 4; to run the rest, give it again from line 5 on, behind its lines of '# MANYHOST:' alone: manyhost tasks cluster",
+    ])
+  })
+
   it('shows failures and runs them again, from the file of failures where there is one', () => {
     const failed = { ...counts, failed: 3 }
     expect(nextSteps({ ...all, counts: failed })).toEqual([
@@ -128,6 +162,10 @@ describe('the next command', () => {
     const flags = { failures: 'failed.txt', fromJson: true }
     expect(nextSteps({ ...all, counts: failed, flags })).toEqual([
       '3 failed; to run what is in that file again: manyhost tasks cluster failed.txt --from-json',
+    ])
+    const both = { flags: { failures: 'f', template: 'x {}' }, failureFiles: ['f', 'f.json'] }
+    expect(nextSteps({ ...all, counts: failed, ...both })).toEqual([
+      "3 failed; to run what is in these files again: manyhost tasks cluster f -t 'x {}'; manyhost tasks cluster f.json -t 'x {}' --from-json",
     ])
   })
 })

@@ -20,10 +20,10 @@ function failed(given: NewTask): Task {
 /** What the file and the one beside it are read as. */
 async function written(
   given: readonly NewTask[],
-  { kind, template = '{}' }: Partial<Reading> & { kind: LineKind },
+  { kind, template = '{}', cwd = process.cwd(), ...way }: Partial<Reading> & { kind: LineKind },
 ) {
   const path = join(folder(), 'failed.txt')
-  const problem = await appendFailures(path, given.map(failed), { kind, template })
+  const problem = await appendFailures(path, given.map(failed), { kind, template, cwd, ...way })
   const text = existsSync(path) ? readFileSync(path, 'utf8') : ''
   const beside = existsSync(`${path}.json`) ? readFileSync(`${path}.json`, 'utf8') : ''
   const read = async (lines: string, as: LineKind): Promise<NewTask[]> => {
@@ -108,7 +108,7 @@ describe('the file of failures', () => {
       expect(text).toBe('')
       expect(others).toEqual([task])
       expect(problem).toMatch(
-        /1 tasks fit no line of .*failed\.txt; they are in .*failed\.txt\.json, for --from-json/,
+        /1 task fits no line of .*failed\.txt; it is in .*failed\.txt\.json, for --from-json/,
       )
     },
   )
@@ -148,8 +148,26 @@ describe('the file of failures', () => {
     )
   })
 
-  it('keeps where and how a task ran in JSON lines', async () => {
-    const way = { args: 'a', cwd: '/data', shell: '/bin/bash', env: { X: '1' } }
-    expect((await written([way], { kind: 'json' })).tasks).toEqual([way])
+  it.each([
+    { cwd: '/data' },
+    { shell: '/bin/bash' },
+    { env: { X: '1' } },
+    { cwd: '/data', shell: '/bin/bash', env: { X: '1' } },
+  ])('keeps where and how a task ran, in JSON lines: %j', async (way) => {
+    const task = { args: 'a', ...way }
+    expect((await written([task], { kind: 'json' })).tasks).toEqual([task])
+    const { text, others } = await written([task], { kind: 'command' })
+    expect({ text, others }).toEqual({ text: '', others: [task] })
   })
+
+  it.each(['command', 'json'] as const)(
+    'of %s lines says nothing of a folder, shell and environment that the run gives',
+    async (kind) => {
+      const way = { cwd: '/data', shell: '/bin/bash', env: { X: '1' } }
+      const given = [{ args: 'a', ...way }]
+      const { tasks, problem } = await written(given, { kind, ...way })
+      expect(tasks).toEqual([{ args: 'a' }])
+      expect(problem).toBeUndefined()
+    },
+  )
 })

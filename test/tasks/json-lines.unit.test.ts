@@ -26,6 +26,18 @@ it('onLine hears the last line of each object', async () => {
   expect(heard).toEqual([2, 5, 6])
 })
 
+it('onLine counts a list on one line when its last task is given', async () => {
+  const heard: number[] = []
+  const lines = ['{"args":"a"}', JSON.stringify([{ args: 'b' }, { args: 'c' }, { args: 'd' }])]
+  for await (const { args } of readTasks(lines, {
+    kind: 'json',
+    onLine: (line) => heard.push(line),
+  })) {
+    expect(heard.at(-1)).toBe(args === 'd' ? 2 : 1)
+  }
+  expect(heard.at(-1)).toBe(2)
+})
+
 const argsOf = async (text: string): Promise<string[]> =>
   (await read(text)).tasks.map(({ args }) => args)
 

@@ -194,6 +194,14 @@ describe('sources', () => {
     expect(seen).toEqual([1, 'a', 2, 3, 'b'])
   })
 
+  it('tell which lines say something of all that follow', async () => {
+    const seen: boolean[] = []
+    const lines = ['# MANYHOST: group:4', 'a # MANYHOST: cores:2', '# no directive', 'b']
+    const onLine = (_: number, isStanding: boolean) => seen.push(isStanding)
+    for await (const _ of readTasks(lines, { onLine }));
+    expect(seen).toEqual([true, false, false, false])
+  })
+
   it('take a line of exactly the longest', async () => {
     const [task] = await all(bytes(`${'y'.repeat(LONGEST_LINE)}\r\n`))
     expect(task?.args.length).toBe(LONGEST_LINE)

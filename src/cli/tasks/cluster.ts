@@ -10,7 +10,7 @@ import { line } from '../terminal.ts'
 import { exported, kindOf, optionsOf, type ServingFlags } from './asked.ts'
 import { type Ground, openGround } from './ground.ts'
 import type { Journal } from './journal.ts'
-import { besides, nextSteps } from './next.ts'
+import { besides, nextSteps, restartCommand } from './next.ts'
 import { Printing } from './printing.ts'
 import { Watch } from './progress.ts'
 import { exitFor, storeOf } from './store.ts'
@@ -114,14 +114,20 @@ async function serveOn(
   { source, file, flags, more, watch, say, journal, onReady }: Serving,
 ): Promise<number> {
   const outputs = new Printing(flags)
-  const reading = { kind: kindOf(flags), template: flags.template ?? '{}' }
+  // What is meant for tasks is stored with them: whoever runs them later has it as well.
+  const env = exported(process.env)
+  const reading = {
+    kind: kindOf(flags),
+    template: flags.template ?? '{}',
+    cwd: process.cwd(),
+    env,
+  }
   let bad = 0
   let started: TaskRun
   try {
     started = runCluster(source, {
       ...optionsOf(flags, ground),
-      // What is meant for tasks is stored with them: whoever runs them later has it as well.
-      env: exported(process.env),
+      env,
       ...more,
       onBad: ({ message }) => {
         bad++
@@ -139,7 +145,7 @@ async function serveOn(
   } catch (error) {
     throw exitFor(error)
   }
-  const interrupted = hear(started)
+  const interrupted = hear(started, flags)
   let isLost: unknown
   ground.failed?.catch((error) => {
     isLost = error
@@ -175,7 +181,10 @@ async function serveOn(
     await outputs.close()
     const { counts, remaining } = started
     const hasSource = source !== undefined
-    const next = remaining && nextSteps({ counts, remaining, flags, file, hasSource })
+    const { failures } = flags
+    const failureFiles =
+      failures === undefined ? [] : [failures, `${failures}.json`].filter((one) => existsSync(one))
+    const next = remaining && nextSteps({ counts, remaining, flags, file, hasSource, failureFiles })
     for (const one of next ?? []) watch.say(one)
   }
 }
@@ -188,13 +197,17 @@ async function tellBesides(run: TaskRun, flags: ServingFlags, watch: Watch): Pro
 }
 
 /** USR1 drains; USR2, TERM and Ctrl-C interrupt what runs and give it back, a second one ends at once. */
-function hear(run: TaskRun): { code: number | undefined } {
+function hear(run: TaskRun, flags: ServingFlags): { code: number | undefined } {
   const heard: { code: number | undefined } = { code: undefined }
   process.on('SIGUSR1', () => run.drain())
   process.on('SIGUSR2', () => run.stop())
   const end = (): void => {
     const { number } = TASK_EXIT.interrupted
-    if (heard.code !== undefined) process.exit(number)
+    if (heard.code !== undefined) {
+      const left = flags.db === false ? '' : `; to run what is left: ${restartCommand(flags)}`
+      process.stderr.write(`\nmanyhost: ended at once, by a second signal${left}\n`)
+      process.exit(number)
+    }
     heard.code = number
     run.stop()
   }

@@ -1,4 +1,6 @@
 /** What a batch leaves, and the command to type next. Pure. */
+
+import { toSeconds } from '../../tasks/units.ts'
 import type { TaskCounts, TaskRun } from '../../tasks.ts'
 import type { ServingFlags } from './asked.ts'
 import { quoted } from './words.ts'
@@ -33,16 +35,20 @@ export interface Ended {
   /** The file that was read; undefined: standard input, or nothing. */
   readonly file: string | undefined
   readonly hasSource: boolean
+  /** The file of failures and the one beside it, those that are there. */
+  readonly failureFiles?: readonly string[]
 }
 
 /** What is left to be done, each with its command. */
-export function nextSteps({ counts, remaining, flags, file, hasSource }: Ended): string[] {
-  const { waiting, batch, isSourceWhole, lines } = remaining
+export function nextSteps(ended: Ended): string[] {
+  const { counts, remaining, flags, file, hasSource } = ended
+  const { waiting, batch, isSourceWhole, lines, hasStanding } = remaining
   const said: string[] = []
   const store = storeWords(flags)
-  const retries = flags.maxRetries ? ` -r ${flags.maxRetries}` : ''
-  const restart = `manyhost tasks cluster --restart${retries}${store}`
-  const template = flags.template === undefined ? '' : ` -t ${quoted(flags.template)}`
+  const how = howWords(flags)
+  const restart = restartCommand(flags)
+  const template =
+    flags.template === undefined || flags.restart ? '' : ` -t ${quoted(flags.template)}`
   const kind = flags.fromJson ? ' --from-json' : flags.requests ? ' --requests' : ''
   const isKept = flags.db !== false
   if (waiting > 0) {
@@ -53,16 +59,30 @@ export function nextSteps({ counts, remaining, flags, file, hasSource }: Ended):
     )
   }
   if (hasSource && !isSourceWhole) {
-    const again = `manyhost tasks cluster${template}${kind}${store}`
-    said.push(
-      file === undefined || file === '-'
-        ? `standard input was read up to line ${lines}; to run the rest, give it again from line ${lines + 1} on: ${again}`
-        : `${file} was read up to line ${lines}; to run the rest: tail -n +${lines + 1} ${quoted(file)} | ${again}`,
-    )
+    const again = `manyhost tasks cluster${template}${kind}${asksOf(flags)}${how}${store}`
+    if (file === undefined || file === '-') {
+      const standing = hasStanding ? `, behind its lines of '# MANYHOST:' alone` : ''
+      said.push(
+        `standard input was read up to line ${lines}; to run the rest, give it again from line ${lines + 1} on${standing}: ${again}`,
+      )
+    } else {
+      const name = quoted(file)
+      const tail = `tail -n +${lines + 1} ${name}`
+      // What was said of all that follow is said of the rest as well.
+      const rest = hasStanding
+        ? `{ head -n ${lines} ${name} | grep -E ${STANDING}; ${tail}; }`
+        : tail
+      said.push(`${file} was read up to line ${lines}; to run the rest: ${rest} | ${again}`)
+    }
   }
   if (counts.failed > 0 && flags.failures !== undefined) {
-    const again = `manyhost tasks cluster ${quoted(flags.failures)}${template}${kind}${store}`
-    said.push(`${counts.failed} failed; to run what is in that file again: ${again}`)
+    const files = ended.failureFiles ?? [flags.failures]
+    const agains = files.map((one) => {
+      const read = one === flags.failures ? kind : ' --from-json'
+      return `manyhost tasks cluster ${quoted(one)}${template}${read}${how}${store}`
+    })
+    const them = files.length > 1 ? 'these files' : 'that file'
+    said.push(`${counts.failed} failed; to run what is in ${them} again: ${agains.join('; ')}`)
   } else if (counts.failed > 0 && isKept) {
     const those = `-w 'batch == ${batch}' -w 'state == failed'${store}`
     said.push(
@@ -71,6 +91,34 @@ export function nextSteps({ counts, remaining, flags, file, hasSource }: Ended):
     said.push(`to run them again: manyhost tasks update --revert ${those} -f && ${restart}`)
   }
   return said
+}
+
+/** Runs what this folder has left, as it was run. */
+export function restartCommand(flags: ServingFlags): string {
+  return `manyhost tasks cluster --restart${howWords(flags)}${storeWords(flags)}`
+}
+
+/** What is of the run, and not stored with its tasks, but changes what becomes of them. */
+function howWords({ maxRetries, taskTimeout, restart, template }: ServingFlags): string {
+  // Tasks of an older version have none of their own.
+  const older = restart && template !== undefined ? ` -t ${quoted(template)}` : ''
+  const retries = maxRetries ? ` -r ${maxRetries}` : ''
+  return `${older}${retries}${taskTimeout ? ` -W ${toSeconds(taskTimeout)}` : ''}`
+}
+
+/** Lines of a directive alone, for grep. */
+const STANDING = `'^[[:space:]]*#[[:space:]]*(MANYHOST|HYPERSHELL):'`
+
+/** What the command line says of tasks that say nothing of it themselves. */
+function asksOf({ cores, memory, group, tag }: ServingFlags): string {
+  const numbers = [
+    ['-c', cores],
+    ['-m', memory],
+    ['-g', group],
+  ] as const
+  const words = numbers.flatMap(([name, value]) => (value === undefined ? [] : [name, `${value}`]))
+  const tags = tag === undefined || tag.length === 0 ? [] : ['--tag', ...tag.map(quoted)]
+  return [...words, ...tags].map((word) => ` ${word}`).join('')
 }
 
 /** Not where the environment says it as well, nor what may have a password in it. */

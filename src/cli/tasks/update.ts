@@ -93,9 +93,12 @@ function read(words: readonly string[], removeTags: readonly string[]): Changes 
   return { ...fields, ...(tags.length > 0 && { tag: dictOf(tags) }), removeTags }
 }
 
+const NUMBERS: ReadonlySet<string> = new Set(['group', 'cores', 'memory', 'timeout'])
+
 /** Each field is read as its option is: `timeout=30` is 30 s, `memory=2GB` is 2 x 1024^3 bytes. */
 function field(name: string, value: string): unknown {
-  if (name === 'args') return value
+  // Of what cannot be changed the store says what can.
+  if (!NUMBERS.has(name)) return value
   if (/^(?:null|none)$/i.test(value)) return null
   if (name === 'timeout') return taskDuration(value)
   if (name === 'memory') return memorySize(value)

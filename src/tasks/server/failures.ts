@@ -10,7 +10,14 @@ import type { NewTask, Task } from '../task.ts'
 export interface Reading {
   readonly kind: LineKind
   readonly template: string
+  /** Folder, shell and variables of a task whose line says none. */
+  readonly cwd: string
+  readonly shell?: string | undefined
+  readonly env?: Readonly<Record<string, string>> | undefined
 }
+
+/** Command lines and variables of tasks are in it: where it is made, it is for this user alone, as the store is. */
+const PRIVATE = { mode: 0o600 }
 
 /**
  * Adds tasks to the file. One that no line of this kind can say, such as a command of two lines, is added to a file of
@@ -25,24 +32,27 @@ export async function appendFailures(
   const others: string[] = []
   for (const task of tasks) {
     const line = lineOf(task, reading)
-    if (line === undefined) others.push(jsonOf(task, reading.template))
+    if (line === undefined) others.push(jsonOf(task, reading))
     else lines.push(line)
   }
-  if (lines.length > 0) await appendFile(path, `${lines.join('\n')}\n`)
+  if (lines.length > 0) await appendFile(path, `${lines.join('\n')}\n`, PRIVATE)
   if (others.length === 0) return undefined
   const beside = `${path}.json`
-  await appendFile(beside, `${others.join('\n')}\n`)
-  return `failures: ${others.length} tasks fit no line of ${path}; they are in ${beside}, for --from-json`
+  await appendFile(beside, `${others.join('\n')}\n`, PRIVATE)
+  return `failures: ${others.length} task${others.length === 1 ? ' fits' : 's fit'} no line of ${path}; ${others.length === 1 ? 'it is' : 'they are'} in ${beside}, for --from-json`
 }
 
 /** One line that gives the same task again, for people to copy: of its kind, or of JSON where that cannot say it. */
 export function failureLine(task: Task, reading: Reading): string {
-  return lineOf(task, reading) ?? jsonOf(task, reading.template)
+  return lineOf(task, reading) ?? jsonOf(task, reading)
 }
 
 /** Undefined: no line of this kind says all of it. */
-function lineOf(task: Task, { kind, template }: Reading): string | undefined {
-  if (kind === 'json') return jsonOf(task, template)
+function lineOf(task: Task, reading: Reading): string | undefined {
+  const { kind, template } = reading
+  if (kind === 'json') return jsonOf(task, reading)
+  // A task of another folder would run in this one: only JSON can say where and how it runs.
+  if (Object.keys(wayOf(task, reading)).length > 0) return undefined
   const { args, words } = { args: argsFor(task, template), words: directivesOf(task) }
   if (args === undefined) return undefined
   const line = words.length > 0 ? `${args} # MANYHOST: ${words.join(' ')}` : args
@@ -55,18 +65,29 @@ function lineOf(task: Task, { kind, template }: Reading): string | undefined {
   }
 }
 
-function jsonOf(task: Task, template: string): string {
+function jsonOf(task: Task, reading: Reading): string {
   const { timeout, args: _, ...rest } = asked(task)
   const own = task.template ?? '{}'
-  const isOther = own !== template && !task.request
+  const isOther = own !== reading.template && !task.request
   return toJson({
     ...(isOther ? withTemplate(task.args, own) : { args: task.args }),
     ...rest,
     ...(timeout !== undefined && { timeout: timeout / 1_000 }),
-    ...(task.cwd !== null && task.cwd !== process.cwd() && { cwd: task.cwd }),
-    ...(task.shell !== null && { shell: task.shell }),
-    ...(task.env !== null && { env: task.env }),
+    ...wayOf(task, reading),
   })
+}
+
+/** Where and how it runs, as far as a line that says nothing of it would run elsewhere or otherwise. */
+function wayOf(
+  { cwd, shell, env, request }: Task,
+  reading: Reading,
+): Pick<NewTask, 'cwd' | 'shell' | 'env'> {
+  if (request) return {}
+  return {
+    ...(cwd !== null && cwd !== reading.cwd && { cwd }),
+    ...(shell !== null && shell !== reading.shell && { shell }),
+    ...(env !== null && !isDeepStrictEqual(env, { ...reading.env }) && { env }),
+  }
 }
 
 /**

@@ -41,6 +41,8 @@ export interface Remaining {
   /** Whether its source was read to the end; else the first `lines` lines were. */
   readonly isSourceWhole: boolean
   readonly lines: number
+  /** Whether one of these said something of all that follow, `# MANYHOST: group:4`: the rest needs it as well. */
+  readonly hasStanding: boolean
 }
 
 export interface RunParts {
@@ -70,6 +72,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   readonly #batch = randomBytes(8).toString('hex')
   #remaining: Remaining | undefined
   #lines = 0
+  #hasStanding = false
   #feed: Feed | undefined
 
   constructor(parts: RunParts) {
@@ -311,7 +314,19 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     const groups = await store.groups((this.#server as TaskServer).attempts, [this.#batch])
     const waiting = groups.reduce((sum, { remaining }) => sum + remaining, 0)
     const isSourceWhole = this.#feed?.isWhole ?? true
-    this.#remaining = { batch: this.#batch, waiting, isSourceWhole, lines: this.#lines }
+    const hasStanding = this.#hasStanding
+    this.#remaining = {
+      batch: this.#batch,
+      waiting,
+      isSourceWhole,
+      lines: this.#lines,
+      hasStanding,
+    }
+  }
+
+  /** The folder of the tasks of its source. */
+  get #cwd(): string {
+    return resolve(this.#parts.settings.cwd ?? '.')
   }
 
   #feedOf(server: TaskServer): Feed | undefined {
@@ -322,7 +337,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     }
     const submitId = this.#batch
     const { template, shell, env } = settings
-    const cwd = resolve(settings.cwd ?? '.')
+    const cwd = this.#cwd
     const backlog = new Backlog({
       store: server.store,
       batches: server.batches,
@@ -333,8 +348,9 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
       tasks: readTasks(source, {
         ...sourceOptions({ ...settings, taskTimeout: undefined }),
         make: acceptor({ template, cwd, shell, env, batch: this.#batch }),
-        onLine: (line) => {
+        onLine: (line, isStanding) => {
           this.#lines = line
+          this.#hasStanding ||= isStanding
         },
       }),
       add: async (tasks) => {
@@ -369,11 +385,13 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   }
 
   async #ended(results: readonly TaskResult[], store: Store): Promise<void> {
-    const { redirectFailures, kind, template } = this.#parts.settings
+    const { redirectFailures, kind, template, shell, env } = this.#parts.settings
     const failed = results.filter((one) => outcomeOf(one) === 'failed')
     if (redirectFailures !== undefined && failed.length > 0) {
       try {
-        const other = await appendFailures(redirectFailures, failed, { kind, template })
+        const cwd = this.#cwd
+        const reading = { kind, template, cwd, shell, env }
+        const other = await appendFailures(redirectFailures, failed, reading)
         if (other !== undefined) this.#problem(other)
       } catch (error) {
         this.#problem(`failures: ${describe(error)}`)

@@ -4,6 +4,7 @@
  */
 import { hostname } from 'node:os'
 import { ManyhostError } from '../../errors.ts'
+import { createPrivateFile } from '../../posix/private.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import {
   type Adoption,
@@ -336,7 +337,8 @@ export class EngineStore implements AsyncDisposable {
   }
 
   /**
-   * Copies the store and its partitions as they are now to a path. Nothing else is done with the store meanwhile.
+   * Copies the store and its partitions as they are now to a path, for this user alone. Nothing else is done with the store
+   * meanwhile.
    * @throws ManyhostError MANYHOST_UNSUPPORTED on PostgreSQL, which has pg_dump
    */
   async backup(path: string): Promise<void> {
@@ -346,10 +348,10 @@ export class EngineStore implements AsyncDisposable {
         'backup: a PostgreSQL is backed up by pg_dump',
       )
     }
-    await this.#engine.all(query('VACUUM INTO ?', path))
+    await copy(this.#engine, path)
     const places = await this.#partitions.places()
     for (const [index, { engine }] of places.entries()) {
-      await engine.all(query('VACUUM INTO ?', partitionPath(path, index + 1)))
+      await copy(engine, partitionPath(path, index + 1))
     }
   }
 
@@ -400,4 +402,10 @@ export class EngineStore implements AsyncDisposable {
   #tell(): void {
     for (const listener of this.#listeners) listener()
   }
+}
+
+/** The copy has all command lines in it, so it is as private as the store. SQLite fills a file that is there and empty. */
+async function copy(engine: Engine, path: string): Promise<void> {
+  createPrivateFile(path)
+  await engine.all(query('VACUUM INTO ?', path))
 }
