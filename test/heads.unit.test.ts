@@ -52,6 +52,11 @@ const CHANGED: readonly [string, string, string, string?][] = [
     `${OK}CONTENT-LENGTH: 5\r\n\r\nhello`,
   ],
   [
+    'the length of an informational answer, and not that of the final one',
+    `HTTP/1.1 103 E\r\ncontent-length: 5\r\n\r\n${OK}content-length: 5\r\n\r\nhello`,
+    `HTTP/1.1 103 E\r\n\r\n${OK}content-length: 5\r\n\r\nhello`,
+  ],
+  [
     'a 101 without Connection',
     'HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\nbytes\r\n\r\n',
     'HTTP/1.1 101 S\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\nbytes\r\n\r\n',
@@ -94,10 +99,6 @@ const KEPT: readonly [string, string, string?][] = [
   ['a length that is none', `${OK}content-length: 1, x\r\ncontent-length: \r\n\r\nhi`],
   ['lengths of the same value in other digits', `${OK}content-length: 05, 5\r\n\r\nhello`],
   ['a length that is folded', `${OK}content-length: 5,\r\n 5\r\n\r\nhello`],
-  [
-    'a length of an informational answer, and that of the final one',
-    `HTTP/1.1 103 E\r\ncontent-length: 5\r\n\r\n${OK}content-length: 5\r\n\r\nhello`,
-  ],
   ['fields that begin alike', `${OK}content-lengths: 1\r\nc: d\r\ncontent: 2\r\n\r\n`],
   ['a body like a head', `${OK}content-length: 50\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n`],
   [
