@@ -42,8 +42,10 @@ async function answer<T>(child: ChildProcessWithoutNullStreams): Promise<T> {
 }
 
 /** Pids of the guard of the session that has this child. */
-function guardOf(pid: number): number[] {
-  return pidsWith(markerOf(pid), 'cmdline')
+async function guardOf(pid: number): Promise<number[]> {
+  // In the middle of an exec the kernel shows an empty environment.
+  const marker = await until(() => markerOf(pid))
+  return pidsWith(marker, 'cmdline')
 }
 
 /** Those that are past their shell, and so past setsid. */
@@ -60,7 +62,7 @@ describe('the guard', () => {
       const pids = await answer<number[]>(session)
       expect(pids).toHaveLength(5)
       expect(pids.every(isAlive)).toBe(true)
-      const guard = guardOf(pids[0] as number)
+      const guard = await guardOf(pids[0] as number)
       expect(guard).toHaveLength(1)
 
       session.kill(name)
@@ -73,7 +75,7 @@ describe('the guard', () => {
   test('removes the folder of the sockets after a kill', async () => {
     const session = runFake('guarded-session.mjs')
     const [pid] = await answer<number[]>(session)
-    const marker = markerOf(pid as number)
+    const marker = await until(() => markerOf(pid as number))
     const folder = join(tmpdir(), `manyhost-${marker}`)
     expect(existsSync(folder)).toBe(true)
     session.kill('SIGKILL')
@@ -83,7 +85,7 @@ describe('the guard', () => {
   test('a killed guard is replaced, and the new one knows the groups', async () => {
     const session = runFake('guarded-session.mjs')
     const pids = await answer<number[]>(session)
-    const marker = markerOf(pids[0] as number)
+    const marker = await until(() => markerOf(pids[0] as number))
     const [guard] = pidsWith(marker, 'cmdline')
     process.kill(guard as number, 'SIGKILL')
     await until(() => pidsWith(marker, 'cmdline').some((pid) => pid !== guard))
@@ -96,7 +98,11 @@ describe('the guard', () => {
     for (const round of [1, 2]) {
       const spec = specOf({ command: ['sleep', '1000'] })
       const running = await provider.start(spec, { signal })
-      const guard = guardOf(pidsWith(`MANYHOST_INSTANCE=${spec.id}\0`)[0] as number)
+      const [pid] = await until(() => {
+        const found = sleepers(`MANYHOST_INSTANCE=${spec.id}\0`)
+        return found.length === 1 && found
+      })
+      const guard = await guardOf(pid as number)
       expect(guard, `round ${round}`).toHaveLength(1)
       await running.stop(1_000)
       await provider.close?.()
