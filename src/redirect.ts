@@ -1,5 +1,6 @@
 /** Where a redirect leads, and what of the request goes along (WHATWG Fetch, "HTTP-redirect fetch"). */
 
+import type { Dispatcher } from 'undici'
 import type { PreparedBody } from './dispatch/body.ts'
 import { BodyDrain } from './dispatch/drain.ts'
 import type { RawHeaders } from './dispatch/exchange.ts'
@@ -15,6 +16,7 @@ export interface Hop {
   readonly body: unknown
 }
 
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 const CONTENT = new Set(['content-type', 'content-length', 'content-encoding', 'content-language'])
 /** Meant for the origin that the caller named, nobody else. */
 const CREDENTIALS = new Set(['authorization', 'cookie', 'proxy-authorization', 'host'])
@@ -29,7 +31,7 @@ export function nextHop(
   { mode, limit, body }: { mode: 'follow' | 'error'; limit: number; body: PreparedBody },
 ): Hop | undefined {
   const location = rawHeader(headers, 'location')
-  if (location === undefined || ![301, 302, 303, 307, 308].includes(status)) return undefined
+  if (location === undefined || !REDIRECTS.has(status)) return undefined
   if (mode === 'error') throw refused(call.url, `redirects to ${location}, and redirect is 'error'`)
   if (call.redirects >= limit) throw refused(call.url, `is one of more than ${limit} redirects`)
   const url = target(location, call.url)
@@ -54,12 +56,68 @@ export function nextHop(
  * off, and its connection with it.
  */
 export function dropBody(intake: Intake): void {
-  const drain = new BodyDrain(() =>
-    intake.flow?.cancel(new ManyhostError('MANYHOST_ABORTED', 'a redirect with a long body')),
-  )
+  const drain = new BodyDrain(() => intake.flow?.cancel(longBody()))
   const stop = (): void => drain.stop()
   intake.read({ data: (chunk) => drain.take(chunk.length), end: stop, error: stop })
   if (!intake.ended && !intake.whole) drain.start()
+}
+
+/**
+ * The same for `fetch`, which leaves the body of a redirect that it follows unread: to its handler, a redirect ends with its
+ * head.
+ */
+export const withoutRedirectBodies: Dispatcher.DispatcherComposeInterceptor =
+  (dispatch) => (options, handler) =>
+    dispatch(options, new HeadOfRedirect(handler))
+
+class HeadOfRedirect implements Dispatcher.DispatchHandler {
+  readonly #handler: Dispatcher.DispatchHandler
+  /** Of the body of a redirect, whose head the handler has. */
+  #drain: BodyDrain | undefined
+
+  constructor(handler: Dispatcher.DispatchHandler) {
+    this.#handler = handler
+  }
+
+  onRequestStart(...given: Parameters<Required<Dispatcher.DispatchHandler>['onRequestStart']>) {
+    this.#handler.onRequestStart?.(...given)
+  }
+
+  onRequestUpgrade(...given: Parameters<Required<Dispatcher.DispatchHandler>['onRequestUpgrade']>) {
+    this.#handler.onRequestUpgrade?.(...given)
+  }
+
+  onResponseStart(
+    ...given: Parameters<Required<Dispatcher.DispatchHandler>['onResponseStart']>
+  ): void {
+    const [controller, status, headers] = given
+    const isRedirect = REDIRECTS.has(status) && headers.location !== undefined
+    this.#handler.onResponseStart?.(...given)
+    if (!isRedirect) return
+    this.#drain = new BodyDrain(() => controller.abort(longBody()))
+    this.#drain.start()
+    this.#handler.onResponseEnd?.(controller, {})
+    if (controller.paused) controller.resume()
+  }
+
+  onResponseData(...given: Parameters<Required<Dispatcher.DispatchHandler>['onResponseData']>) {
+    if (this.#drain) this.#drain.take(given[1].length)
+    else this.#handler.onResponseData?.(...given)
+  }
+
+  onResponseEnd(...given: Parameters<Required<Dispatcher.DispatchHandler>['onResponseEnd']>) {
+    if (this.#drain) this.#drain.stop()
+    else this.#handler.onResponseEnd?.(...given)
+  }
+
+  onResponseError(...given: Parameters<Required<Dispatcher.DispatchHandler>['onResponseError']>) {
+    if (this.#drain) this.#drain.stop()
+    else this.#handler.onResponseError?.(...given)
+  }
+}
+
+function longBody(): ManyhostError {
+  return new ManyhostError('MANYHOST_ABORTED', 'a redirect with a long body')
 }
 
 /** Streams are read once; text, bytes, forms and functions can be sent as often as need be. */

@@ -25,6 +25,7 @@ import {
 import { parseOptions } from './options.ts'
 import { steadyPool } from './pool.ts'
 import type { Provider, Startup } from './provider.ts'
+import { withoutRedirectBodies } from './redirect.ts'
 import { Registry, virtualUrl } from './registry.ts'
 import { parseService, type ServiceOptions } from './service.ts'
 import type { SizeSpec } from './sizing/size.ts'
@@ -315,7 +316,14 @@ export class Session implements AsyncDisposable {
 
   /** `fetch` of the same undici as the dispatcher, routed through this session. */
   fetch(...[input, init]: Parameters<typeof undiciFetch>): ReturnType<typeof undiciFetch> {
-    return undiciFetch(input, { ...init, dispatcher: this.dispatcher() })
+    const dispatcher = this.dispatcher()
+    // With 'manual' the caller has the redirect as it is.
+    const own = typeof input === 'object' && 'redirect' in input ? input.redirect : undefined
+    const mode = init?.redirect ?? own
+    return undiciFetch(input, {
+      ...init,
+      dispatcher: mode === 'manual' ? dispatcher : dispatcher.compose(withoutRedirectBodies),
+    })
   }
 
   #find(origin: string, path: string): Mounted | undefined {

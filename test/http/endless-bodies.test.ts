@@ -61,6 +61,47 @@ describe('a redirect', () => {
     })
   }
 
+  for (const [name, body] of Object.entries(BODIES)) {
+    test.each([
+      ['is followed', 'follow', 'end'],
+      ['is an error', 'error', 'TypeError'],
+    ] as const)(
+      `with a body ${name} gives its slot back to fetch: it %s`,
+      async (_, mode, wanted) => {
+        const clock = falseClock()
+        const { session } = await rawService(
+          (socket, head) => {
+            if (head.startsWith('GET /end')) return void socket.write(END)
+            socket.write(`HTTP/1.1 302 F\r\nlocation: /end\r\n${body.framing}`)
+            body.write((text) => socket.write(text))
+          },
+          // With one slot, the redirect is followed when the slot of its answer is free again.
+          { concurrency: 1 },
+        )
+        let seen: unknown
+        void session.fetch('http://calc/', { redirect: mode }).then(
+          async (res) => {
+            seen = await res.text()
+          },
+          (error) => {
+            seen = error.name
+          },
+        )
+        await clock.passUntil(20, () => seen !== undefined)
+        expect(seen).toBe(wanted)
+        await clock.passUntil(20, () => session.cluster('http://calc').inFlight === 0)
+      },
+    )
+  }
+
+  test('with redirect: manual, fetch has the redirect and its body', async () => {
+    const { session } = await rawService((socket) =>
+      socket.write('HTTP/1.1 302 F\r\nlocation: /end\r\ncontent-length: 2\r\n\r\nhi'),
+    )
+    const answer = await session.fetch('http://calc/', { redirect: 'manual' })
+    expect([answer.status, await answer.text()]).toEqual([302, 'hi'])
+  })
+
   test('to and from outside, with bodies that never end', async () => {
     const clock = falseClock()
     const { url } = await rawServer((socket) =>
