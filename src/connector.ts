@@ -246,13 +246,14 @@ class Connection {
       }
       written(error)
     }
+    // A stream may write several chunks by its own `_write`, which then hands on our callback.
     socket._write = (chunk, encoding, callback) => {
-      written = callback
+      if (callback !== onWritten) written = callback
       _write.call(socket, chunk, encoding, onWritten)
     }
     if (!_writev) return
     socket._writev = (chunks, callback) => {
-      written = callback
+      if (callback !== onWritten) written = callback
       _writev.call(socket, chunks, onWritten)
     }
   }

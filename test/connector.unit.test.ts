@@ -232,3 +232,25 @@ test('why a connection failed its request: the parser refused the answer, or the
   third.destroy(own)
   expect(fateOf(own)).toBe(undefined)
 })
+
+test('a stream that writes several chunks by its own _write has its callback once', async () => {
+  const written: string[] = []
+  const socket = patient(
+    new Duplex({
+      read: () => undefined,
+      write(chunk: Buffer, _coding, callback) {
+        written.push(chunk.toString())
+        // The first write is still under way when the others come: they come as one.
+        if (written.length === 1) setImmediate(callback)
+        else callback()
+      },
+      writev(chunks: { chunk: Buffer }[], callback) {
+        this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), 'buffer' as never, callback)
+      },
+    }),
+  )
+  let calls = 0
+  for (const text of ['a', 'b', 'c']) socket.write(text, () => calls++)
+  await new Promise((resolve) => socket.end(resolve))
+  expect([written, calls]).toEqual([['a', 'bc'], 3])
+})
