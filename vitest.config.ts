@@ -5,6 +5,8 @@ import { defineConfig } from 'vitest/config'
  * `engines`: real programs of others, which `npm run test:engines` installs. */
 export default defineConfig({
   test: {
+    // Builds `dist` if it is older than the sources, so that no test runs an old build.
+    globalSetup: 'test/build.ts',
     // No test is about them: they find hangs, on a machine with other things to do.
     testTimeout: 120_000,
     hookTimeout: 120_000,

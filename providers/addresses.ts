@@ -1,7 +1,7 @@
 /** Addresses behind a name, asked for again and again: all that DNS says of it, or its SRV records. */
 import { lookup, Resolver } from 'node:dns/promises'
-import { describe } from '../src/errors.ts'
-import { every, type Timer } from '../src/time.ts'
+import { describe } from '../src/core/errors.ts'
+import { every, type Timer } from '../src/core/time.ts'
 
 export interface Found {
   readonly host: string

@@ -2,8 +2,8 @@
  * Calls to an engine that may be away for a while: each is bounded in time, and one that could not reach it is made again
  * while somebody waits for it. So a call must be one that may be made twice.
  */
-import { asError, type ManyhostError } from '../src/errors.ts'
-import { now, sleep, within } from '../src/time.ts'
+import { asError, type ManyhostError } from '../src/core/errors.ts'
+import { now, sleep, within } from '../src/core/time.ts'
 
 /** How long a call is made again for whom nobody waits, in ms. */
 const PATIENCE = 60_000

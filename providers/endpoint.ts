@@ -1,9 +1,9 @@
 /** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
 import { connect as connectSocket } from 'node:net'
 import type { Pool } from 'undici'
-import { connector, HEADER_SIZE } from '../src/connector.ts'
-import { steadyPool } from '../src/pool.ts'
-import type { ListenOn, StartSpec } from '../src/provider.ts'
+import { connector, HEADER_SIZE } from '../src/core/connector.ts'
+import { steadyPool } from '../src/core/http/pool.ts'
+import type { ListenOn, StartSpec } from '../src/core/provider.ts'
 
 export interface Endpoint {
   /** `http://127.0.0.1:9001`; behind a unix socket the host says nothing. */

@@ -1,5 +1,5 @@
 /** Ends as all engines tell them: an exit code, which of what was killed is 128 and the signal's number. */
-import type { Exit } from '../src/provider.ts'
+import type { Exit } from '../src/core/provider.ts'
 
 /** As Linux counts them, which is what instances run on: this machine may be another kind. */
 const NUMBERS = {

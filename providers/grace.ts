@@ -1,5 +1,5 @@
 /** The time that an ending instance is left for its own: it starts with the first `stop` and only ever gets shorter. */
-import { after, now, type Timer } from '../src/time.ts'
+import { after, now, type Timer } from '../src/core/time.ts'
 
 export class Grace {
   readonly #onOver: () => void

@@ -2,10 +2,10 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
-import { asError, describe, ManyhostError } from '../src/errors.ts'
-import { watch } from '../src/guarded.ts'
-import { show } from '../src/options.ts'
-import { after } from '../src/time.ts'
+import { asError, describe, ManyhostError } from '../src/core/errors.ts'
+import { watch } from '../src/core/guarded.ts'
+import { show } from '../src/core/options.ts'
+import { after } from '../src/core/time.ts'
 
 /** How long one connection may take, in ms: longer than any network's own timeout that is in common use. */
 const TIMEOUT = 30_000

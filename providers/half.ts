@@ -3,7 +3,7 @@
  * passed on, and what the other side still sends is read until it closes, or is silent for long.
  */
 import type { Duplex } from 'node:stream'
-import { every } from '../src/time.ts'
+import { every } from '../src/core/time.ts'
 
 /** Milliseconds of silence after which the connection is closed. */
 const SILENCE = 60_000

@@ -1,7 +1,7 @@
 /** The life that instances of all engines share: it begins once, may be asked to stop, and ends once. */
-import { describe, ManyhostError } from '../src/errors.ts'
-import type { Exit, ListenOn, StartSpec, StartupContext } from '../src/provider.ts'
-import { safeContext } from '../src/startup.ts'
+import { describe, ManyhostError } from '../src/core/errors.ts'
+import type { Exit, ListenOn, StartSpec, StartupContext } from '../src/core/provider.ts'
+import { safeContext } from '../src/core/startup.ts'
 import { lastLine, Tail } from './process/output.ts'
 
 /** How much of an instance's output its errors carry, in characters. */

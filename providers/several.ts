@@ -1,10 +1,10 @@
 /** A service on several providers at once: from the cheap place to the dear one, or by weight. */
-import { asError, ManyhostError } from '../src/errors.ts'
-import type { AgentEvent } from '../src/events.ts'
-import { FirstFailure } from '../src/guarded.ts'
-import type { Capability, Provider, Running, StartSpec } from '../src/provider.ts'
-import { checkRunning, exitOf } from '../src/running.ts'
-import { after, now } from '../src/time.ts'
+import { asError, ManyhostError } from '../src/core/errors.ts'
+import type { AgentEvent } from '../src/core/events.ts'
+import { FirstFailure } from '../src/core/guarded.ts'
+import type { Capability, Provider, Running, StartSpec } from '../src/core/provider.ts'
+import { checkRunning, exitOf } from '../src/core/running.ts'
+import { after, now } from '../src/core/time.ts'
 import { check, invalid, isRecord, show } from './far/options.ts'
 
 export interface SeveralOptions {

@@ -1,9 +1,9 @@
 /** Instances that run already, started by somebody else: a start hands out an address, a stop takes it back. */
 import { isAbsolute } from 'node:path'
 import { buildConnector, type Pool } from 'undici'
-import { ManyhostError } from '../src/errors.ts'
-import { Emitter } from '../src/events.ts'
-import type { Capability, Exit, Provider, Running, StartSpec } from '../src/provider.ts'
+import { ManyhostError } from '../src/core/errors.ts'
+import { Emitter } from '../src/core/events.ts'
+import type { Capability, Exit, Provider, Running, StartSpec } from '../src/core/provider.ts'
 import { type Found, Name } from './addresses.ts'
 import { type Endpoint, endpointOf, knock, openPool } from './endpoint.ts'
 import { Grace } from './grace.ts'

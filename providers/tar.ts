@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Header, Pack } from 'tar-stream'
-import { ManyhostError } from '../src/errors.ts'
+import { ManyhostError } from '../src/core/errors.ts'
 
 /** Adds a file, or a folder with all that is in it, under that name. */
 export async function add(archive: Pack, source: string, name: string): Promise<void> {

@@ -4,9 +4,9 @@ import { processes } from '../providers/process/index.ts'
 import type { CloseOptions } from './cluster/cluster.ts'
 import { Feed } from './feed/broker.ts'
 import type { FeedOptions } from './feed/broker-options.ts'
-import { sessionMetrics } from './metrics.ts'
-import { publishTo } from './publish.ts'
-import { Session as Core, type SessionOptions as CoreOptions } from './session.ts'
+import { sessionMetrics } from './session/metrics.ts'
+import { publishTo } from './session/publish.ts'
+import { Session as Core, type SessionOptions as CoreOptions } from './session/session.ts'
 
 /** Options of `new Session`; README has the table. */
 export interface SessionOptions extends CoreOptions {
@@ -60,15 +60,12 @@ export class Session extends Core {
   }
 }
 
-export type { Client, ClientOptions } from './client.ts'
+export type { Client, ClientOptions } from './client/client.ts'
+export type { RequestOptions } from './client/request.ts'
+export type { Response, Timing } from './client/response.ts'
 export type { CloseOptions, Cluster } from './cluster/cluster.ts'
 export type { Instance } from './cluster/instance.ts'
-export type { Candidate, Pick, PickFacts } from './dispatch/balance.ts'
-export type { Body } from './dispatch/body.ts'
-export type { HeadersLike, RequestRouting } from './dispatch/facts.ts'
-export type { FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
-export type { TrafficStats } from './dispatch/stats.ts'
-export { type AttemptReport, ERRORS, type ErrorCode, ManyhostError } from './errors.ts'
+export { type AttemptReport, ERRORS, type ErrorCode, ManyhostError } from './core/errors.ts'
 export type {
   AgentEvent,
   ClusterEvent,
@@ -79,9 +76,7 @@ export type {
   ResendEvent,
   SessionEvents,
   TaskEvent,
-} from './events.ts'
-export type { MapOptions, Mapped, MapRequest, MapSource } from './map.ts'
-export { EVENTS_VERSION, type FeedEnvelope } from './messages.ts'
+} from './core/events.ts'
 export type {
   Capability,
   Exit,
@@ -91,11 +86,17 @@ export type {
   StartSpec,
   Startup,
   StartupContext,
-} from './provider.ts'
-export { type Publisher, type PublishOptions, publishEvents } from './publish.ts'
-export type { RequestOptions } from './request.ts'
-export type { Response, Timing } from './response.ts'
-export type { ServiceOptions } from './service.ts'
+} from './core/provider.ts'
+export type { Candidate, Pick, PickFacts } from './dispatch/balance.ts'
+export type { Body } from './dispatch/body.ts'
+export type { HeadersLike, RequestRouting } from './dispatch/facts.ts'
+export type { FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
+export type { TrafficStats } from './dispatch/stats.ts'
+export type { MapOptions, Mapped, MapRequest, MapSource } from './session/map.ts'
+export { EVENTS_VERSION, type FeedEnvelope } from './session/messages.ts'
+export { type Publisher, type PublishOptions, publishEvents } from './session/publish.ts'
+export type { ServiceOptions } from './session/service.ts'
+export type { ClusterSnapshot, InstanceSnapshot, Snapshot } from './session/snapshot.ts'
 export { bounds, scaleDownDelay, step } from './sizing/damp.ts'
 export {
   IdleToZero,
@@ -105,4 +106,3 @@ export {
   TargetInFlight,
 } from './sizing/policies.ts'
 export type { Coercible, SizeClass, SizeFunction, SizeSpec } from './sizing/size.ts'
-export type { ClusterSnapshot, InstanceSnapshot, Snapshot } from './snapshot.ts'

@@ -1,8 +1,8 @@
 /** The public door `manyhost/tasks`: batches of tasks through a cluster. Put together here with processes as the provider. */
 import { createReadStream } from 'node:fs'
 import { processes } from '../providers/process/index.ts'
-import { ManyhostError } from './errors.ts'
-import { Session } from './session.ts'
+import { ManyhostError } from './core/errors.ts'
+import { Session } from './session/session.ts'
 import {
   type ClusterRunOptions,
   parseCluster,

@@ -1,103 +1,31 @@
-/** DESIGN.md, "Imports go downward only": the table, and that the files keep to it. */
+/** The order of imports, by folder, and what else every source file has to keep to. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, relative, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 
 const root = resolve(import.meta.dirname, '..')
 
-/** Rooms at the top of src/ have their files listed; all others are folders. */
-const FILES: Record<string, readonly string[]> = {
-  // `messages` is the one form in which events are told outside. `connector` makes undici's connections tell their end
-  // rightly, for providers and for the network; `options` checks those of every room.
-  leaf: [
-    'errors',
-    'events',
-    // How functions of users are called, in every room.
-    'guarded',
-    // How what a provider answers to `start` is taken, in every room.
-    'running',
-    'startup',
-    'time',
-    'options',
-    'provider',
-    'connector',
-    // What the connector reads of answers.
-    'heads',
-    'chunked-body',
-    // The same care of a connection's end, for sockets that no pool has.
-    'read-to-end',
-    'dict',
-    'pool',
-    'reset',
-    'version',
-    'figures',
-    'messages',
-    'caller',
-    'compiled',
-    'database-words',
-    'stamp',
-    // What all servers of HTTP do with clients that go away, or do not read.
-    'half-close',
-    'http-server',
-    'slow-readers',
-    'tcp-queues',
-  ],
-  session: [
-    'budget',
-    'client',
-    // What those in front of the session see of the rooms behind it.
-    'inside',
-    'intake',
-    'limits',
-    'map',
-    'network',
-    'redirect',
-    'registry',
-    'request',
-    'response',
-    'service',
-    'session',
-    'snapshot',
-  ],
-  metrics: ['metrics'],
-  publish: ['publish'],
-  // `tasks.ts` is the door of src/tasks; what agents are comes from providers/agent, as `index` has processes.
-  index: ['index', 'tasks'],
-}
+/** Files that may lie loose in `src/`: the entries of the package. They, and `cli`, may import every folder. */
+const ENTRIES = ['src/index.ts', 'src/tasks.ts']
 
-/** What each room may see beside itself. */
-const MAY_SEE: Record<string, readonly string[]> = {
-  leaf: [],
-  posix: ['leaf'],
-  dispatch: ['leaf'],
-  sizing: ['leaf'],
-  wire: ['leaf', 'posix'],
-  feed: ['leaf', 'posix'],
-  cluster: ['leaf', 'dispatch', 'sizing'],
-  session: ['leaf', 'dispatch', 'sizing', 'cluster'],
-  metrics: ['leaf', 'session'],
-  publish: ['leaf', 'session', 'feed'],
-  tasks: ['leaf', 'posix', 'session'],
-  gateway: ['leaf', 'posix', 'session'],
-  // What the rooms behind the sections `feed` and `gateway` take is checked by their own rules.
-  config: ['leaf', 'session', 'sizing', 'feed', 'gateway'],
-  providers: ['leaf', 'posix', 'wire'],
-  index: [
-    'leaf',
-    'dispatch',
-    'sizing',
-    'cluster',
-    'session',
-    'metrics',
-    // The session's feed, and what it says there.
-    'feed',
-    'publish',
-    'tasks',
-    'providers/process',
-    'providers/agent',
-  ],
-}
-MAY_SEE.cli = [...Object.keys(MAY_SEE)]
+/**
+ * The folders, from the bottom up. A folder may import the folders of the lines above its own line in this list. It may
+ * not import a higher folder, nor another folder of its own line.
+ */
+const LEVELS: readonly (readonly string[])[] = [
+  ['src/core'],
+  ['src/posix', 'src/store'],
+  ['src/dispatch', 'src/sizing', 'src/wire', 'src/feed'],
+  ['src/cluster'],
+  ['src/client'],
+  ['src/session'],
+  ['src/tasks', 'src/gateway'],
+  ['src/config'],
+  ['src/cli'],
+]
+
+/** What providers may import beside each other. Only the entries and `cli` import a provider. */
+const PROVIDERS_IMPORT = ['src/core', 'src/posix', 'src/store', 'src/wire']
 
 interface Source {
   readonly path: string
@@ -117,36 +45,37 @@ function sources(folder: string): Source[] {
     })
 }
 
-/** The room that a file is in; for a provider, its own name comes with it. */
-function roomOf(path: string): string {
-  const [top, room = '', ...rest] = path.split('/')
-  if (top === 'providers') return `providers/${room.replace(/\.ts$/, '')}`
-  if (rest.length > 0) return room
-  const name = room.replace(/\.ts$/, '')
-  const found = Object.entries(FILES).find(([, names]) => names.includes(name))
-  return found?.[0] ?? `src/${room}, which is in no room`
+/** The folder of a file: `src/<folder>` or `providers`; for a file loose in `src/` its own path. */
+function folderOf(path: string): string {
+  const [top, second = '', ...rest] = path.split('/')
+  if (top === 'providers') return 'providers'
+  return rest.length > 0 ? `${top}/${second}` : path
+}
+
+const levelOf = (folder: string) => LEVELS.findIndex((level) => level.includes(folder))
+
+function mayImport(from: string, to: string): boolean {
+  if (from === to || ENTRIES.includes(from)) return true
+  if (from === 'providers') return PROVIDERS_IMPORT.includes(to)
+  if (from === 'src/cli') return true
+  return levelOf(to) >= 0 && levelOf(to) < levelOf(from)
 }
 
 const all = [...sources('src'), ...sources('providers')]
 
-/** `providers/x` counts as `providers`, but for who names it. */
-function maySee(from: string, to: string): boolean {
-  if (from === to) return true
-  const seer = from.startsWith('providers/') ? 'providers' : from
-  if (seer === 'providers' && to.startsWith('providers/')) return true
-  const seen = MAY_SEE[seer] ?? []
-  return seen.includes(to) || (to.startsWith('providers/') && seen.includes('providers'))
-}
-
-test('every file is in a room', () => {
-  expect(all.map(({ path }) => roomOf(path)).filter((room) => room.includes('no room'))).toEqual([])
-  expect(all.length).toBeGreaterThan(60)
+test('every file is in a folder of the architecture', () => {
+  const folders = new Set(all.map(({ path }) => folderOf(path)))
+  const unknown = [...folders].filter(
+    (folder) => folder !== 'providers' && levelOf(folder) < 0 && !ENTRIES.includes(folder),
+  )
+  expect(unknown).toEqual([])
+  expect(LEVELS.flat().filter((folder) => !folders.has(folder))).toEqual([])
 })
 
-test('imports go downward only, and siblings do not see each other', () => {
+test('imports go downward only, types included, and folders of one level do not import each other', () => {
   const wrong = all.flatMap(({ path, imports }) =>
     imports
-      .filter((target) => !maySee(roomOf(path), roomOf(target)))
+      .filter((target) => !mayImport(folderOf(path), folderOf(target)))
       .map((target) => `${path} imports ${target}`),
   )
   expect(wrong).toEqual([])
@@ -180,11 +109,11 @@ test('nothing is exported wholesale', () => {
   expect(all.filter(({ text }) => /^export \*/m.test(text)).map(({ path }) => path)).toEqual([])
 })
 
-test('only src/time.ts touches timers and clocks', () => {
+test('only src/core/time.ts touches timers and clocks', () => {
   const touches =
     /(?<![.\w])(?:set(?:Timeout|Interval|Immediate)\s*\((?!\): this)|Date\.now\b|new Date\(\)|performance\.now\b|AbortSignal\.timeout\b|node:timers)/
   // A socket's own `setTimeout` is its own matter.
-  const wrong = all.filter(({ path, text }) => touches.test(text) && path !== 'src/time.ts')
+  const wrong = all.filter(({ path, text }) => touches.test(text) && path !== 'src/core/time.ts')
   const lines = wrong.flatMap(({ path, text }) =>
     text
       .split('\n')

@@ -1,4 +1,4 @@
-/** A false clock: what waits in src/time.ts waits until the test lets time pass. Sockets and processes go on. */
+/** A false clock: what waits in src/core/time.ts waits until the test lets time pass. Sockets and processes go on. */
 import { onTestFinished, vi } from 'vitest'
 import { until } from './help.ts'
 

@@ -1,13 +1,14 @@
 /** README's tables say what the code says: every name, default, range, status and meaning. */
 import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { ERRORS } from '../src/errors.ts'
+import { CLIENT_RULES } from '../src/client/options.ts'
+import { ERRORS } from '../src/core/errors.ts'
+import type { Rule } from '../src/core/options.ts'
 import { DOOR_RULES } from '../src/gateway/doors.ts'
 import { GATEWAY_RULES } from '../src/gateway/options.ts'
-import { CLIENT_RULES, SESSION_RULES } from '../src/limits.ts'
-import { METRICS } from '../src/metrics.ts'
-import type { Rule } from '../src/options.ts'
-import { SERVICE_RULES } from '../src/service.ts'
+import { METRICS } from '../src/session/metrics.ts'
+import { SESSION_RULES } from '../src/session/options.ts'
+import { SERVICE_RULES } from '../src/session/service.ts'
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
 
@@ -109,7 +110,7 @@ describe('README', () => {
   })
 
   it('has every event with the names of its data', () => {
-    const source = readFileSync(new URL('../src/events.ts', import.meta.url), 'utf8')
+    const source = readFileSync(new URL('../src/core/events.ts', import.meta.url), 'utf8')
     const names = [
       ...(/interface SessionEvents \{([^}]*)\}/.exec(source)?.[1] ?? '').matchAll(/(\w+): (\w+)/g),
     ]

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { afterAll, beforeAll } from 'vitest'
 import type { Cluster } from '../src/cluster/cluster.ts'
-import { Session } from '../src/session.ts'
+import { Session } from '../src/session/session.ts'
 
 /** How long what was closed may take to end, in ms: keep-alive timers and lingering connections end within it. */
 const PATIENCE = 30_000
@@ -12,7 +12,7 @@ const PATIENCE = 30_000
 const { setTimeout, setInterval, clearTimeout, clearInterval } = globalThis
 const clock = performance.now.bind(performance)
 
-/** Timers of src/time.ts, with the stack of the call that started each. */
+/** Timers of src/core/time.ts, with the stack of the call that started each. */
 const timers = new Map<unknown, Error>()
 const clusters = new Set<Cluster>()
 
@@ -109,7 +109,7 @@ function childrenOf(): Map<string, string> {
   return found
 }
 
-/** src/time.ts takes the global functions at each call, so that it meets these. */
+/** src/core/time.ts takes the global functions at each call, so that it meets these. */
 function watchTimers(): void {
   const noted = <T extends (callback: () => void, ...rest: never[]) => unknown>(
     start: T,

@@ -1,8 +1,8 @@
 /** The way from an agent to its hub: the same for its own link, for lanes and for files. */
 import { once } from 'node:events'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import { within } from '../../src/time.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { within } from '../../src/core/time.ts'
 import { dial, type Ends, type NamesFor, takeSocket } from '../../src/wire/index.ts'
 
 /** For connecting and TLS, in ms. */

@@ -1,8 +1,8 @@
 /** What a startup function is given here while it acts on an agent's machine. */
 import { cp, stat } from 'node:fs/promises'
 import { basename, join, posix, resolve } from 'node:path'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import type { StartupContext } from '../../src/provider.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import type { StartupContext } from '../../src/core/provider.ts'
 import { code } from '../../src/wire/index.ts'
 import { Member } from './member.ts'
 import type { Remote } from './remote.ts'

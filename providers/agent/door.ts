@@ -1,5 +1,5 @@
 /** What an agent may call over one link to the hub. A link is an agent's own, a lane on its way, or one for files. */
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import type { HostingEnd, Names, PostingEnd } from '../../src/wire/index.ts'
 import type { Hub } from './hub.ts'
 import type { Machine, Member } from './member.ts'

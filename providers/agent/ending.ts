@@ -4,7 +4,7 @@
  * of a lane counts when its agent says that the server's own connection has ended; else it is taken for a reset.
  */
 import type { Duplex } from 'node:stream'
-import { within } from '../../src/time.ts'
+import { within } from '../../src/core/time.ts'
 
 /** Longest that the agent's word may take after the end itself, in ms. */
 const PATIENCE = 5_000

@@ -1,5 +1,5 @@
 /** An instance on the agent's own machine, in the care of its local provider, on behalf of a hub. */
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
 import type {
   Exit,
   ListenOn,
@@ -7,8 +7,8 @@ import type {
   Running,
   StartSpec,
   StartupContext,
-} from '../../src/provider.ts'
-import { checkRunning, exitOf } from '../../src/running.ts'
+} from '../../src/core/provider.ts'
+import { checkRunning, exitOf } from '../../src/core/running.ts'
 import { Outflow } from './outflow.ts'
 import { fields, text, textFields, texts } from './said.ts'
 import { type Door, doorOf } from './splice.ts'

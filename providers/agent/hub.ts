@@ -1,8 +1,8 @@
 /** Where agents dial in: who is there, who gets what is to be started, and what becomes of it when one goes. */
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import { type AgentEvent, Emitter } from '../../src/events.ts'
-import type { Running, StartSpec } from '../../src/provider.ts'
-import { every, now, type Timer, wallClock } from '../../src/time.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import { type AgentEvent, Emitter } from '../../src/core/events.ts'
+import type { Running, StartSpec } from '../../src/core/provider.ts'
+import { every, now, type Timer, wallClock } from '../../src/core/time.ts'
 import { type Key, type PostingEnd, serve, type WireServer } from '../../src/wire/index.ts'
 import { door } from './door.ts'
 import { Lanes } from './lanes.ts'

@@ -1,8 +1,8 @@
 /** Instances on machines that dial in: nobody can connect to them, so they connect to us. */
 import { readFileSync } from 'node:fs'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import type { AgentEvent } from '../../src/events.ts'
-import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import type { AgentEvent } from '../../src/core/events.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import type { Key } from '../../src/wire/index.ts'
 import { Hub, type HubEvents } from './hub.ts'
 import type { AgentFacts } from './member.ts'

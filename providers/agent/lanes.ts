@@ -5,8 +5,8 @@
 
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { asError } from '../../src/errors.ts'
-import { afterIdly } from '../../src/time.ts'
+import { asError } from '../../src/core/errors.ts'
+import { afterIdly } from '../../src/core/time.ts'
 import { code, type HostingEnd } from '../../src/wire/index.ts'
 import { provenEnd } from './ending.ts'
 import type { Member } from './member.ts'

@@ -1,6 +1,6 @@
 /** An agent as the hub knows it: what it offers, what of it is taken, and the link to it, which may come and go. */
-import { describe, ManyhostError } from '../../src/errors.ts'
-import { after, now, type Timer, wallClock } from '../../src/time.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { after, now, type Timer, wallClock } from '../../src/core/time.ts'
 import { code, type PostingEnd } from '../../src/wire/index.ts'
 import type { Offer, Wish } from './placement.ts'
 import type { Remote } from './remote.ts'

@@ -1,6 +1,6 @@
 /** The hub's figures for Prometheus, read when they are asked for. No label is an agent's name: those have no bound. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../src/figures.ts'
+import { type Add, type Figure, registerFigures } from '../../src/core/prometheus.ts'
 import type { Hub } from './hub.ts'
 
 /** Name, kind, labels and meaning; docs/agents.md is held against this one by a test. */

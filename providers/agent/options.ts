@@ -1,7 +1,7 @@
 /** Options of `agents` and of `runAgent`, checked once, where they are given. */
 import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
-import { listener } from '../../src/guarded.ts'
+import { listener } from '../../src/core/guarded.ts'
 import {
   isLoopback,
   milliseconds,
@@ -12,8 +12,8 @@ import {
   rule,
   text,
   whole,
-} from '../../src/options.ts'
-import type { Provider } from '../../src/provider.ts'
+} from '../../src/core/options.ts'
+import type { Provider } from '../../src/core/provider.ts'
 import type { Key } from '../../src/wire/index.ts'
 
 export interface AgentsOptions {

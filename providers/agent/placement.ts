@@ -1,5 +1,5 @@
 /** Which agent is given an instance: a decision over plain facts. */
-import type { Capability } from '../../src/provider.ts'
+import type { Capability } from '../../src/core/provider.ts'
 
 /** What an instance takes of a machine. */
 export interface Share {

@@ -1,7 +1,7 @@
 /** An instance on an agent's machine, from here: its requests go over lanes, all else over the agent's link. */
-import { asError, ManyhostError } from '../../src/errors.ts'
-import type { Exit, ListenOn, Running, StartSpec } from '../../src/provider.ts'
-import { safeContext } from '../../src/startup.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, ListenOn, Running, StartSpec } from '../../src/core/provider.ts'
+import { safeContext } from '../../src/core/startup.ts'
 import { code } from '../../src/wire/index.ts'
 import { type Endpoint, openPool } from '../endpoint.ts'
 import { Tail } from '../process/output.ts'

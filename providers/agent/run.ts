@@ -1,9 +1,9 @@
 /** The agent: dials its hub, runs what it is told to, and ends it when it has lost its hub for too long. */
 import { randomBytes } from 'node:crypto'
 import { availableParallelism, hostname, loadavg, totalmem } from 'node:os'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import type { Provider } from '../../src/provider.ts'
-import { after, every, now, sleep, type Timer, within } from '../../src/time.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import type { Provider } from '../../src/core/provider.ts'
+import { after, every, now, sleep, type Timer, within } from '../../src/core/time.ts'
 import { code, type Ends, type PostingEnd } from '../../src/wire/index.ts'
 import { backoff } from '../../src/wire/reconnect.ts'
 import { processes } from '../process/index.ts'

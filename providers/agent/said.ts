@@ -1,8 +1,8 @@
 /** What a peer says, taken for what it is meant to be or refused. */
 
-import { dict } from '../../src/dict.ts'
-import { ManyhostError } from '../../src/errors.ts'
-import type { Exit, ListenOn } from '../../src/provider.ts'
+import { dict } from '../../src/core/dict.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, ListenOn } from '../../src/core/provider.ts'
 
 function refused(what: string, value: unknown): ManyhostError {
   return new ManyhostError('MANYHOST_WIRE_PROTOCOL', `${what} expected, got ${typeof value}`)

@@ -1,7 +1,7 @@
 /** What the hub may call over an agent's link. */
 import { rename } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
 import { code, type HostingEnd, type Names, type PostingEnd } from '../../src/wire/index.ts'
 import { connectHub } from './connect.ts'
 import type { Agent } from './run.ts'

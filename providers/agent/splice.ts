@@ -1,9 +1,9 @@
 /** Two connections made one: bytes both ways, each end's end and each end's failure passed on to the other. */
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { watchHalfClosed } from '../../src/half-close.ts'
-import { readToEnd } from '../../src/read-to-end.ts'
-import { after, afterIdly } from '../../src/time.ts'
+import { watchHalfClosed } from '../../src/core/http/half-close.ts'
+import { readToEnd } from '../../src/core/http/read-to-end.ts'
+import { after, afterIdly } from '../../src/core/time.ts'
 
 /** For a connection on the same machine, in ms. */
 const TIMEOUT = 10_000

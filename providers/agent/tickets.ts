@@ -1,7 +1,7 @@
 /** One-time tickets: who comes over a new connection shows one, and gets what it was issued for. */
 import { randomBytes } from 'node:crypto'
-import { ManyhostError } from '../../src/errors.ts'
-import { after, type Timer } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import { after, type Timer } from '../../src/core/time.ts'
 
 interface Issued<T> {
   /** Who may use it, as it has proved to be. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { code, type HostingEnd, type PoCo, type PostingEnd } from '../../src/wire/index.ts'
 import { count, text } from './said.ts'
 

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { basename, join, posix, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
 import { add, extract, tar } from '../tar.ts'
 import type { Container, Engine } from './engine.ts'
 

@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path'
 import type { ContainerCreateOptions, HostConfig } from 'dockerode'
-import type { ListenOn, StartSpec } from '../../src/provider.ts'
+import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
 import type { Settings } from './options.ts'
 
 export interface Wanted {

@@ -1,6 +1,6 @@
 /** Commands within a container that runs: what `ctx.run` and `ctx.spawn` start. */
 import type { Readable } from 'node:stream'
-import { sleep } from '../../src/time.ts'
+import { sleep } from '../../src/core/time.ts'
 import { demux } from './demux.ts'
 import type { Engine } from './engine.ts'
 

@@ -1,7 +1,7 @@
 /** One engine that answers the Docker API, and what it takes to rely on it. */
 import type Docker from 'dockerode'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import { sleep, within } from '../../src/time.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { sleep, within } from '../../src/core/time.ts'
 import { Away, type CallOptions, isConnectionError } from '../away.ts'
 import type { Address } from './address.ts'
 import { openAgent } from './agent.ts'

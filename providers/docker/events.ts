@@ -3,7 +3,7 @@
  * time; after each connection all containers are listed, so that what happened in between is known as well.
  */
 import type { Readable } from 'node:stream'
-import { every, sleep, type Timer } from '../../src/time.ts'
+import { every, sleep, type Timer } from '../../src/core/time.ts'
 import type { Engine } from './engine.ts'
 import { SESSION } from './labels.ts'
 import { lines } from './lines.ts'

@@ -1,5 +1,5 @@
 /** Why a container ended, from what the engine lets know. */
-import type { Exit } from '../../src/provider.ts'
+import type { Exit } from '../../src/core/provider.ts'
 import { codeOfSignal, exitOfCode } from '../exit.ts'
 
 export interface Evidence {

@@ -1,7 +1,7 @@
 /** Images, fetched once for all that wait for them. */
 import type { Readable } from 'node:stream'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import { within } from '../../src/time.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { within } from '../../src/core/time.ts'
 import type { Engine } from './engine.ts'
 import { lines } from './lines.ts'
 

@@ -1,8 +1,8 @@
 /** Instances as containers of Docker or Podman, on one host or spread over several. */
 import { randomBytes } from 'node:crypto'
-import { asError, ManyhostError } from '../../src/errors.ts'
-import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { within } from '../../src/time.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { within } from '../../src/core/time.ts'
 import { ownOwner } from '../owner.ts'
 import { type Reservation, reservePort } from '../process/ports.ts'
 import { parseAddress, usualHost } from './address.ts'

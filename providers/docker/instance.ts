@@ -1,9 +1,9 @@
 /** One instance: its container, what was started in it, and the connections to it, from create to remove. */
 import type { Readable } from 'node:stream'
 import type { ContainerCreateOptions } from 'dockerode'
-import { describe, type ManyhostError } from '../../src/errors.ts'
-import type { Exit, Running, StartSpec, StartupContext } from '../../src/provider.ts'
-import { sleep, wallClock, within } from '../../src/time.ts'
+import { describe, type ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
+import { sleep, wallClock, within } from '../../src/core/time.ts'
 import { type Endpoint, endpointOf, knock, openPool } from '../endpoint.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'

@@ -9,7 +9,7 @@ import {
   rule,
   text,
   whole,
-} from '../../src/options.ts'
+} from '../../src/core/options.ts'
 import type { PortRange } from '../process/ports.ts'
 import { isAddress } from './address.ts'
 

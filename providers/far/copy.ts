@@ -6,7 +6,7 @@ import { mkdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { finished, pipeline } from 'node:stream/promises'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
 import type { Machine, Shell } from './machine.ts'
 import { feed, quote } from './shell.ts'
 

@@ -1,8 +1,8 @@
 /** One instance on another machine: its commands, its address and the connections to it. */
 import type { Pool } from 'undici'
-import { ManyhostError } from '../../src/errors.ts'
-import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
-import { within } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
+import { within } from '../../src/core/time.ts'
 import { exitOfCode } from '../exit.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'

@@ -1,5 +1,5 @@
 /** Options by a table: what each must be, and whether a value is that. */
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 
 export type Checks<Options> = {
   readonly [Name in keyof Required<Options>]: readonly [

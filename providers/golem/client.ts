@@ -1,6 +1,6 @@
 /** The optional package golem-js, loaded when it is used, and what it takes to keep it quiet. */
 import type * as Golem from '@golem-sdk/golem-js'
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
 
 export type { Golem }
 

@@ -1,6 +1,6 @@
 /** What instances cost: what nodes have asked for, and was granted. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../src/figures.ts'
+import { type Add, type Figure, registerFigures } from '../../src/core/prometheus.ts'
 
 /** Name, kind, labels and meaning of each. docs/golem.md's table is held against this one by a test. */
 export const GOLEM_METRICS = {

@@ -3,7 +3,7 @@
  * that is away: a bill that cannot be fetched is thrown where nobody can catch it, and ends the process; so does the
  * end of a long poll for offers (market.ts polls by itself); and a poll for events that fails is made again at once.
  */
-import { sleep } from '../../src/time.ts'
+import { sleep } from '../../src/core/time.ts'
 import { type Golem, type Packages, silence } from './client.ts'
 import type { Settings } from './options.ts'
 

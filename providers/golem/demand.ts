@@ -1,5 +1,5 @@
 /** A demand that is published, and the offers to it as they are negotiated. */
-import { afterIdly, type Timer } from '../../src/time.ts'
+import { afterIdly, type Timer } from '../../src/core/time.ts'
 import type { Golem } from './client.ts'
 import { type Offer, Offers } from './offers.ts'
 

@@ -1,5 +1,5 @@
 /** How a rented machine is given back: what matters is that it is gone, and costs nothing any more. */
-import { now, sleep, within } from '../../src/time.ts'
+import { now, sleep, within } from '../../src/core/time.ts'
 import type { Golem } from './client.ts'
 
 /** Between two tries to end what the daemon did not answer for, in ms. */

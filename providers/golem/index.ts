@@ -1,7 +1,7 @@
 /** Instances on machines that are rented on the Golem market, reached through its private network. */
-import { ManyhostError } from '../../src/errors.ts'
-import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { within } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { within } from '../../src/core/time.ts'
 import { openPool } from '../endpoint.ts'
 import { Instance } from './instance.ts'
 import { Market, type Rented } from './market.ts'

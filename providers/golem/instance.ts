@@ -1,8 +1,8 @@
 /** One instance on one rented machine. */
 import type { Pool } from 'undici'
-import { asError, describe, type ManyhostError } from '../../src/errors.ts'
-import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/provider.ts'
-import { afterIdly, now, type Timer, within } from '../../src/time.ts'
+import { asError, describe, type ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
+import { afterIdly, now, type Timer, within } from '../../src/core/time.ts'
 import { exitOfCode } from '../exit.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'

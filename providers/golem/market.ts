@@ -1,6 +1,6 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
-import { asError, ManyhostError } from '../../src/errors.ts'
-import { now, within } from '../../src/time.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
+import { now, within } from '../../src/core/time.ts'
 import { Avoided } from './avoided.ts'
 import { explain, type Golem, load, type Packages } from './client.ts'
 import { type Bill, Costs, dearest, type Price } from './costs.ts'

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import type { Registry } from 'prom-client'
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
 import {
   milliseconds,
   nested,
@@ -14,7 +14,7 @@ import {
   rule,
   text,
   whole,
-} from '../../src/options.ts'
+} from '../../src/core/options.ts'
 import { keepToOurselves } from '../../src/posix/environment.ts'
 
 export interface GolemOptions {

@@ -5,8 +5,8 @@
 import type { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
 import type { WebSocket } from 'ws'
-import { asError } from '../../src/errors.ts'
-import { every } from '../../src/time.ts'
+import { asError } from '../../src/core/errors.ts'
+import { every } from '../../src/core/time.ts'
 import { awaitEnd } from '../half.ts'
 import type { Packages } from './client.ts'
 

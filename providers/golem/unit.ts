@@ -1,7 +1,7 @@
 /** The exe unit of a rented machine: one command at a time, each of which may be made again. */
 import { randomBytes } from 'node:crypto'
-import { ManyhostError } from '../../src/errors.ts'
-import { now, sleep } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import { now, sleep } from '../../src/core/time.ts'
 import { explain, type Golem } from './client.ts'
 import type { Rented } from './market.ts'
 import { type Launch, launch, look, type News, read, type Seen, signal } from './script.ts'

@@ -9,8 +9,8 @@ import type {
   KubeConfig,
   ObservableMiddleware,
 } from '@kubernetes/client-node'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import { within } from '../../src/time.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import { within } from '../../src/core/time.ts'
 import { Away, type CallOptions, isConnectionError, late } from '../away.ts'
 import { type Channels, openChannels } from './channels.ts'
 import type { Settings } from './options.ts'

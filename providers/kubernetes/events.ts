@@ -4,8 +4,8 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { V1Pod } from '@kubernetes/client-node'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import { every, sleep, type Timer, within } from '../../src/time.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import { every, sleep, type Timer, within } from '../../src/core/time.ts'
 import { lines } from '../docker/lines.ts'
 import { type Api, isUnreachable, statusOf } from './api.ts'
 

@@ -1,6 +1,6 @@
 /** Commands within a container that runs. What they are goes in by standard input: the API server logs their words. */
 import { PassThrough, type Readable, type Writable } from 'node:stream'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { BOOTSTRAP } from '../far/shell.ts'
 import type { Api } from './api.ts'
 import type { Channels } from './channels.ts'

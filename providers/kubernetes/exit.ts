@@ -1,6 +1,6 @@
 /** What a pod's status says, as the cluster writes it: whether it runs, why it does not, and why it ended. */
 import type { V1ContainerStatus, V1Pod } from '@kubernetes/client-node'
-import type { Exit } from '../../src/provider.ts'
+import type { Exit } from '../../src/core/provider.ts'
 import { exitOfCode } from '../exit.ts'
 
 /** Waiting for these is waiting for ever: the cluster tries again and again what somebody has to mend. */

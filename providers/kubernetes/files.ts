@@ -1,7 +1,7 @@
 /** Files and folders to a pod and from it: its own tar, through a command. */
 import { stat } from 'node:fs/promises'
 import { basename, join, posix, resolve } from 'node:path'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
 import { quote } from '../far/shell.ts'
 import { Tail } from '../process/output.ts'
 import { add, extract, tar } from '../tar.ts'

@@ -1,8 +1,8 @@
 /** Instances as pods of a Kubernetes cluster, or as the ready pods of a workload that is there already. */
 import { randomBytes } from 'node:crypto'
-import { ManyhostError } from '../../src/errors.ts'
-import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { within } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { within } from '../../src/core/time.ts'
 import { ownOwner } from '../owner.ts'
 import { Api } from './api.ts'
 import { Events } from './events.ts'

@@ -1,9 +1,9 @@
 /** One instance: its pod, what was started in it, and the connections to it, from create to delete. */
 import type { V1Pod } from '@kubernetes/client-node'
 import type { Pool } from 'undici'
-import { describe } from '../../src/errors.ts'
-import type { Exit, Running, StartSpec, StartupContext } from '../../src/provider.ts'
-import { after, sleep, type Timer, within } from '../../src/time.ts'
+import { describe } from '../../src/core/errors.ts'
+import type { Exit, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
+import { after, sleep, type Timer, within } from '../../src/core/time.ts'
 import { Grace } from '../grace.ts'
 import { ERROR_OUTPUT, Life, type OnText } from '../life.ts'
 import { pump, Tail } from '../process/output.ts'

@@ -9,7 +9,7 @@ import {
   rule,
   text,
   whole,
-} from '../../src/options.ts'
+} from '../../src/core/options.ts'
 import { readTemplate, type Template } from './template.ts'
 
 export interface KubernetesOptions {

@@ -1,7 +1,7 @@
 /** What the cluster is asked for: the manifest of one instance's pod. */
 import { posix } from 'node:path'
 import type { V1Pod } from '@kubernetes/client-node'
-import type { StartSpec } from '../../src/provider.ts'
+import type { StartSpec } from '../../src/core/provider.ts'
 import { idle } from './idle.ts'
 import {
   CONTAINER,

@@ -1,7 +1,7 @@
 /** The way to a pod's server: straight to its address, or through the API server. */
 import type { Pool } from 'undici'
-import type { StartSpec } from '../../src/provider.ts'
-import { sleep } from '../../src/time.ts'
+import type { StartSpec } from '../../src/core/provider.ts'
+import { sleep } from '../../src/core/time.ts'
 import { endpointOf, knock, openPool } from '../endpoint.ts'
 import type { Api } from './api.ts'
 import { forward } from './forward.ts'

@@ -3,9 +3,9 @@
  * is the cluster's choice. Its pods have their own command, image and port; nothing is started in them.
  */
 import type { V1Pod } from '@kubernetes/client-node'
-import { ManyhostError } from '../../src/errors.ts'
-import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { within } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { within } from '../../src/core/time.ts'
 import { Api } from './api.ts'
 import { Events } from './events.ts'
 import { exitOf, isReady, leavingOf } from './exit.ts'

@@ -1,8 +1,8 @@
 /** What a startup function is given when the machine is this one. */
 import { cp, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import type { StartupContext } from '../../src/provider.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import type { StartupContext } from '../../src/core/provider.ts'
 
 /** What of an instance its startup function acts on. */
 interface Host {

@@ -1,9 +1,9 @@
 /** The process groups of one instance, each led by a child that the instance started. */
 import type { Readable } from 'node:stream'
+import type { Exit } from '../../src/core/provider.ts'
+import { now, sleep } from '../../src/core/time.ts'
 import type { Scope } from '../../src/posix/containment.ts'
 import type { PipeStock } from '../../src/posix/pipes.ts'
-import type { Exit } from '../../src/provider.ts'
-import { now, sleep } from '../../src/time.ts'
 import { exitOf, type Launch, launch, outputRead, type Started } from './launch.ts'
 import { hasRunningMember } from './members.ts'
 

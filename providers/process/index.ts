@@ -1,10 +1,10 @@
 /** Instances as child processes of this one. */
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { Containment } from '../../src/posix/containment.ts'
 import { inheritedEnvironment } from '../../src/posix/environment.ts'
-import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/provider.ts'
 import { Instance } from './instance.ts'
 import { type ProcessOptions, parseOptions } from './options.ts'
 import { type Reservation, reservePort, SocketFolder } from './ports.ts'

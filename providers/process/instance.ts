@@ -1,8 +1,8 @@
 /** One instance: its processes, its address and the connections to it, from the first child to the last. */
-import type { ManyhostError } from '../../src/errors.ts'
+import type { ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, Running, StartSpec } from '../../src/core/provider.ts'
 import type { Scope } from '../../src/posix/containment.ts'
 import type { PipeStock } from '../../src/posix/pipes.ts'
-import type { Exit, Running, StartSpec } from '../../src/provider.ts'
 import { type Endpoint, endpointOf, knock, openPool } from '../endpoint.ts'
 import { Grace } from '../grace.ts'
 import { Life, type OnText } from '../life.ts'

@@ -1,5 +1,5 @@
 /** Options of `processes`, checked once, where they are given. */
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import type { PortRange } from './ports.ts'
 
 export interface ProcessOptions {

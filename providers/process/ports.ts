@@ -10,8 +10,8 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { createServer, type ListenOptions } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import type { ListenOn } from '../../src/provider.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import type { ListenOn } from '../../src/core/provider.ts'
 
 /** First and last port, both included. */
 export type PortRange = readonly [from: number, to: number]

@@ -1,6 +1,6 @@
 /** Who may call: bearer tokens, of the hub or of one service, and no page of a browser that is not ours. */
 import type { IncomingMessage } from 'node:http'
-import * as caller from '../../src/caller.ts'
+import * as caller from '../../src/core/http-caller.ts'
 import { type Refusal, refuse } from './json.ts'
 import type { Service } from './service.ts'
 

@@ -3,7 +3,7 @@
  * its first that clients still use are answered by the same functions.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { asError, ManyhostError } from '../../src/errors.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
 import { Access, refusePages } from './access.ts'
 import type { Reply } from './envelope.ts'
 import type { Hub } from './hub.ts'

@@ -1,8 +1,8 @@
 /** A request to the virtual URL while it is a job: undici's side of it, without a connection. */
 import { STATUS_CODES } from 'node:http'
 import { type Dispatcher, errors } from 'undici'
-import { asError } from '../../src/errors.ts'
-import { after, type Timer } from '../../src/time.ts'
+import { asError } from '../../src/core/errors.ts'
+import { after, type Timer } from '../../src/core/time.ts'
 import type { Place } from './place.ts'
 
 /** What a worker is told of the request beside its parameters. */

@@ -3,8 +3,8 @@
  * look and the take; it is answered when it is in the store.
  */
 import { randomBytes } from 'node:crypto'
-import { ManyhostError } from '../../src/errors.ts'
-import { afterSilence, now } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import { afterSilence, now } from '../../src/core/time.ts'
 import type { Caller, Job, Seat } from './job.ts'
 import { refuse } from './json.ts'
 import { trade } from './place.ts'

@@ -1,7 +1,7 @@
 /** For programs that give work to services of the API, and wait for what comes of it. */
-import { ManyhostError } from '../../src/errors.ts'
-import { show } from '../../src/options.ts'
-import { now, sleep } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import { show } from '../../src/core/options.ts'
+import { now, sleep } from '../../src/core/time.ts'
 import { type Answer, ask, type LinkOptions, refused, unreachable } from './link.ts'
 
 export interface JobClientOptions extends LinkOptions {

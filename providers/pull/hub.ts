@@ -1,7 +1,7 @@
 /** Services, and their jobs from the first to the last day. What is answered is in the store. */
 import { randomUUID } from 'node:crypto'
-import { ManyhostError } from '../../src/errors.ts'
-import { wallClock } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import { wallClock } from '../../src/core/time.ts'
 import type { Call } from './call.ts'
 import { type ClaimLimits, Claims, conflict } from './claims.ts'
 import type { Caller, Job, Seat } from './job.ts'

@@ -1,5 +1,5 @@
 /** A job that has not ended, and the worker that may have it. */
-import type { Timer } from '../../src/time.ts'
+import type { Timer } from '../../src/core/time.ts'
 import type { Call } from './call.ts'
 import type { Place } from './place.ts'
 import type { Service } from './service.ts'

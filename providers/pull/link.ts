@@ -1,6 +1,6 @@
 /** What clients of the API share: one request, its answer as JSON, and how long to wait after a failure. */
 import { type Dispatcher, request } from 'undici'
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
 
 export interface LinkOptions {
   readonly token?: string | undefined

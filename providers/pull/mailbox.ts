@@ -4,7 +4,7 @@
  */
 import { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
-import { asError, ManyhostError } from '../../src/errors.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
 import { Call, type CallFacts } from './call.ts'
 import type { Hub } from './hub.ts'
 import { decode, isMapping, type Parsed, parseJson, Refusal, refuse } from './json.ts'

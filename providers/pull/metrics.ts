@@ -1,6 +1,6 @@
 /** Figures for Prometheus, read from the hub when they are asked for. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../src/figures.ts'
+import { type Add, type Figure, registerFigures } from '../../src/core/prometheus.ts'
 import type { Hub } from './hub.ts'
 import type { Service } from './service.ts'
 

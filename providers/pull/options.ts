@@ -1,7 +1,7 @@
 /** Options of `workers`, with defaults and ranges. */
 import { isIP } from 'node:net'
 import type { Registry } from 'prom-client'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import {
   checkOptions,
   isLoopback,
@@ -14,7 +14,7 @@ import {
   show,
   text,
   whole,
-} from '../../src/options.ts'
+} from '../../src/core/options.ts'
 import { Refusal } from './json.ts'
 import { LIMITS } from './limits.ts'
 import { schemaOf } from './schema.ts'

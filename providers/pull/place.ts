@@ -5,8 +5,8 @@
  * place of the worker that has it, and ends with that worker and no other.
  */
 import type { Dispatcher } from 'undici'
-import { ManyhostError } from '../../src/errors.ts'
-import type { Exit, Running, StartSpec } from '../../src/provider.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Exit, Running, StartSpec } from '../../src/core/provider.ts'
 import { Grace } from '../grace.ts'
 import type { Call } from './call.ts'
 import type { Seat } from './job.ts'

@@ -1,6 +1,6 @@
 /** What a worker reports at the end of a job, as JSON text. A report that cannot be written, or that nobody would take, is
  * replaced by the report of an error: a job whose end is not reported keeps its caller waiting. */
-import { describe, ManyhostError } from '../../src/errors.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
 
 /** Characters of a reason; more are cut off, as the server does. */
 const MAX_REASON = 2_000

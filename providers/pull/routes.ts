@@ -1,6 +1,6 @@
 /** What each path and method does. */
 import { randomUUID } from 'node:crypto'
-import { wallClock } from '../../src/time.ts'
+import { wallClock } from '../../src/core/time.ts'
 import { digest } from './access.ts'
 import type { Route } from './api.ts'
 import { callerOf, claimNext } from './claim-route.ts'

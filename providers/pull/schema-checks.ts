@@ -6,8 +6,8 @@
  * do not hold up those of another.
  */
 import { Worker } from 'node:worker_threads'
-import { compiled } from '../../src/compiled.ts'
-import { afterIdly, type Timer } from '../../src/time.ts'
+import { compiled } from '../../src/core/paths.ts'
+import { afterIdly, type Timer } from '../../src/core/time.ts'
 import { type Fault, type Parsed, Refusal, refuse } from './json.ts'
 import { isPlain, type Schema, schemaOf } from './schema.ts'
 

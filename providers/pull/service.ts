@@ -1,5 +1,5 @@
 /** One service of the API: its schemas, its line of jobs, and the workers that are there for it. */
-import { afterIdly, afterSilence, now, type Timer, wallClock } from '../../src/time.ts'
+import { afterIdly, afterSilence, now, type Timer, wallClock } from '../../src/core/time.ts'
 import type { Job, Seat } from './job.ts'
 import { refuse } from './json.ts'
 import { JobLine } from './line.ts'

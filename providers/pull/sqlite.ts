@@ -4,9 +4,9 @@
  */
 import { closeSync, openSync } from 'node:fs'
 import Database from 'libsql'
-import { databaseWords, otherProgram, SQLITE_TABLES } from '../../src/database-words.ts'
-import { ManyhostError } from '../../src/errors.ts'
-import { after } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import { after } from '../../src/core/time.ts'
+import { databaseWords, otherProgram, SQLITE_TABLES } from '../../src/store/database-words.ts'
 import type { JobPage, JobRow, JobState, JobStore, ServiceRow } from './store.ts'
 
 /** Of the tables below: a file with another one was made by another manyhost. */

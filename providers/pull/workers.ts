@@ -1,8 +1,8 @@
 /** The provider: its instances are workers that poll, and its services are the API's. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { asError, ManyhostError } from '../../src/errors.ts'
-import { Emitter } from '../../src/events.ts'
-import type { Capability, Provider, Running, StartSpec } from '../../src/provider.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
+import { Emitter } from '../../src/core/events.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { digest } from './access.ts'
 import { Api } from './api.ts'
 import { type Door, openDoor } from './door.ts'

@@ -5,9 +5,9 @@
  */
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
-import { digest, isSame } from '../../src/caller.ts'
-import { describe, ManyhostError } from '../../src/errors.ts'
-import { afterIdly, type Timer } from '../../src/time.ts'
+import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { digest, isSame } from '../../src/core/http-caller.ts'
+import { afterIdly, type Timer } from '../../src/core/time.ts'
 import { firstLine } from '../far/copy.ts'
 import type { Machine, Shell } from '../far/machine.ts'
 

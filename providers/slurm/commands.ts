@@ -1,7 +1,7 @@
 /** Slurm by its commands: sbatch, squeue, scancel. Without a shell; the script goes in by standard input. */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
-import { asError } from '../../src/errors.ts'
+import { asError } from '../../src/core/errors.ts'
 import type { Controller, Job, Submission } from './controller.ts'
 import type { Settings } from './options.ts'
 

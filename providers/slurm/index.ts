@@ -1,8 +1,8 @@
 /** Instances as jobs of Slurm, one each. */
 import { randomBytes } from 'node:crypto'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
-import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/provider.ts'
-import { afterIdly } from '../../src/time.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { afterIdly } from '../../src/core/time.ts'
 import { endpointOf, knock, openPool } from '../endpoint.ts'
 import { FarInstance, type Place } from '../far/instance.ts'
 import { Callback, type Expected } from './callback.ts'

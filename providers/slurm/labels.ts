@@ -1,5 +1,5 @@
 /** What stands in the comment of a job: whose it is, and the labels of its service. */
-import type { StartSpec } from '../../src/provider.ts'
+import type { StartSpec } from '../../src/core/provider.ts'
 import { isRecord } from '../far/options.ts'
 import { isLeft, ownOwner } from '../owner.ts'
 

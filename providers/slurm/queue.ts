@@ -1,5 +1,5 @@
 /** The queue of the cluster, looked at once for all jobs of a session: what their own callbacks cannot tell. */
-import { every, now, sleep, type Timer, within } from '../../src/time.ts'
+import { every, now, sleep, type Timer, within } from '../../src/core/time.ts'
 import { type Controller, isLive, isOver, type Job } from './controller.ts'
 
 /** How long the reason of an end is looked for, in ms: an end must be known within a second. */

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
-import { asError, describe, ManyhostError } from '../../src/errors.ts'
+import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
 import type {
   Capability,
   Exit,
@@ -10,8 +10,8 @@ import type {
   Provider,
   Running,
   StartSpec,
-} from '../../src/provider.ts'
-import { now } from '../../src/time.ts'
+} from '../../src/core/provider.ts'
+import { now } from '../../src/core/time.ts'
 import { type Endpoint, openPool } from '../endpoint.ts'
 import { firstLine } from '../far/copy.ts'
 import { FarInstance, type Place } from '../far/instance.ts'

@@ -2,7 +2,7 @@
 import { STATUS_CODES } from 'node:http'
 import { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { asError } from '../../src/errors.ts'
+import { asError } from '../../src/core/errors.ts'
 
 /** Answers in the place of the instance, with no body. */
 export function answer(

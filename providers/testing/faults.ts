@@ -1,9 +1,9 @@
 /** A fault layer around any provider: connections break, answers come late or wrong, starts fail, instances die. */
 import type { Dispatcher } from 'undici'
-import { asError, ManyhostError } from '../../src/errors.ts'
-import type { Provider, Running } from '../../src/provider.ts'
-import { exitOf } from '../../src/running.ts'
-import { after, sleep } from '../../src/time.ts'
+import { asError, ManyhostError } from '../../src/core/errors.ts'
+import type { Provider, Running } from '../../src/core/provider.ts'
+import { exitOf } from '../../src/core/running.ts'
+import { after, sleep } from '../../src/core/time.ts'
 import { answer } from './answer.ts'
 import { Breaker } from './breaker.ts'
 import {

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ReadableStream } from 'node:stream/web'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 
 /** Tells the handler which instance it is: `id` of the instance. */
 type OnInstance = { readonly instance: string }

@@ -1,7 +1,7 @@
 /** An in-process provider: a function as the server, no port, no child process; HTTP/1.1 at both ends all the same. */
-import { ManyhostError } from '../../src/errors.ts'
-import type { Provider, StartSpec } from '../../src/provider.ts'
-import { sleep } from '../../src/time.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Provider, StartSpec } from '../../src/core/provider.ts'
+import { sleep } from '../../src/core/time.ts'
 import {
   type NodeHandler,
   type Style,

@@ -1,5 +1,5 @@
 /** Checks of the options of this room. */
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function invalid(name: string, wanted: string, got: unknown): never {

@@ -1,7 +1,7 @@
 /** Talks to the admin address of a running `manyhost serve`. */
 import { readFileSync } from 'node:fs'
 import { Agent, type Dispatcher } from 'undici'
-import { asError, describe } from '../errors.ts'
+import { asError, describe } from '../core/errors.ts'
 import { CliError } from './exit.ts'
 import { printable } from './terminal.ts'
 

@@ -1,5 +1,5 @@
 /** The same picture again and again, until Ctrl-C: in place on a terminal, one below the other elsewhere. */
-import { sleep } from '../time.ts'
+import { sleep } from '../core/time.ts'
 import { untilInterrupted } from './interrupt.ts'
 import { write } from './terminal.ts'
 

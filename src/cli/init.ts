@@ -1,7 +1,7 @@
 /** `manyhost init`: a commented file to begin with. */
 import { writeFileSync } from 'node:fs'
 import { starter } from '../config/starter.ts'
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 import { CliError, EXIT } from './exit.ts'
 import { DEFAULT_FILE } from './serve/fleet.ts'
 import { line } from './terminal.ts'

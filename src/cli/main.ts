@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** `manyhost`: reads the command line, runs the command, and ends with its exit code. */
 import { CommanderError } from 'commander'
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 import { withoutPasswords } from '../posix/environment.ts'
 import { CliError, EXIT, exitsOf } from './exit.ts'
 import { program } from './program.ts'

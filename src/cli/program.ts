@@ -6,8 +6,8 @@ import {
   Option,
   type OutputConfiguration,
 } from 'commander'
+import { version } from '../core/version.ts'
 import { withoutPasswords } from '../posix/environment.ts'
-import { version } from '../version.ts'
 import { ALL } from './all.ts'
 import {
   ADMIN_OPTIONS,

@@ -2,7 +2,7 @@
  * What becomes of a command when the reader of its output goes away, as `head` does: one rule for each command, in its entry of
  * the table of commands. Only a listing ends with 0, for then all of its work has been done.
  */
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 import { EXIT } from './exit.ts'
 
 /**

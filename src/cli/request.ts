@@ -2,7 +2,7 @@
 import { createReadStream, statSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
 import type { Readable } from 'node:stream'
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 import { Admin, type AdminOptions, problemOf } from './admin.ts'
 import { CliError, EXIT } from './exit.ts'
 import { untilInterrupted } from './interrupt.ts'

@@ -1,5 +1,5 @@
 /** `manyhost restart`: instances replaced one by one. */
-import { sleep } from '../time.ts'
+import { sleep } from '../core/time.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
 import { EXIT } from './exit.ts'
 import { progress } from './progress.ts'

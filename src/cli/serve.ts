@@ -1,11 +1,11 @@
 /** `manyhost serve`: the composition root. A file becomes a session, its gateway and its admin address. */
 import { applyConfig } from '../config/apply.ts'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { version } from '../core/version.ts'
 import { type AdminServer, openAdmin } from '../gateway/admin/server.ts'
 import { createGateway, type Gateway } from '../gateway/index.ts'
 import { Session } from '../index.ts'
 import { knownMeans } from '../posix/means.ts'
-import { version } from '../version.ts'
 import { CliError } from './exit.ts'
 import { adminParts, secretsOf } from './serve/doors.ts'
 import { feedMount, feedOptions, observeFeed } from './serve/feed.ts'

@@ -1,5 +1,5 @@
 /** `manyhost size`: how many instances a service has, and shall have. */
-import { sleep } from '../time.ts'
+import { sleep } from '../core/time.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
 import { CliError, EXIT } from './exit.ts'
 import { progress } from './progress.ts'

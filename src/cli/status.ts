@@ -1,6 +1,7 @@
 /** `manyhost status`: all services in a table, or one with its instances. */
-import type { ClusterSnapshot } from '../snapshot.ts'
-import { wallClock } from '../time.ts'
+
+import { wallClock } from '../core/time.ts'
+import type { ClusterSnapshot } from '../session/snapshot.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
 import { againAndAgain } from './again.ts'
 import { type Column, span, table } from './table.ts'

@@ -1,6 +1,6 @@
 /** `manyhost top`: the terminal's dashboard, over the event stream. */
-import { asError } from '../errors.ts'
-import { sleep, wallClock } from '../time.ts'
+import { asError } from '../core/errors.ts'
+import { sleep, wallClock } from '../core/time.ts'
 import { Admin, type AdminOptions, clusterPath } from './admin.ts'
 import { EXIT } from './exit.ts'
 import { type Interruption, untilInterrupted } from './interrupt.ts'

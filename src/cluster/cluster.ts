@@ -2,14 +2,15 @@
  * One service at run time: its queue of requests, its instances, its size. The loop is dull: it reads the size, asks
  * `reconcile` what to do, and does it; it runs at each tick, and at once when something happened.
  */
+
+import { ManyhostError } from '../core/errors.ts'
+import type { Emitter, InstanceState, SessionEvents } from '../core/events.ts'
+import { after, every, now, type Timer, until } from '../core/time.ts'
 import { Dispatch } from '../dispatch/dispatch.ts'
 import type { Exchange, RequestFacts, Sink } from '../dispatch/exchange.ts'
 import type { TrafficStats } from '../dispatch/stats.ts'
-import { ManyhostError } from '../errors.ts'
-import type { Emitter, InstanceState, SessionEvents } from '../events.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
-import { after, every, now, type Timer, until } from '../time.ts'
 import { Failures } from './failures.ts'
 import { Fleet } from './fleet.ts'
 import type { Instance } from './instance.ts'

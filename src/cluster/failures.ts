@@ -2,9 +2,9 @@
  * What the failures of instances mean for their service: a wait before the next start, an instance less, or that the
  * service is over (`onStop`), until a size is set again.
  */
-import type { ManyhostError } from '../errors.ts'
-import type { InstanceState } from '../events.ts'
-import { now } from '../time.ts'
+import type { ManyhostError } from '../core/errors.ts'
+import type { InstanceState } from '../core/events.ts'
+import { now } from '../core/time.ts'
 import type { Fleet } from './fleet.ts'
 import type { Instance } from './instance.ts'
 import type { ClusterSettings } from './settings.ts'

@@ -1,6 +1,7 @@
 /** The instances of one service, from their making until nothing of them is left. What is wanted, the cluster knows. */
+
+import type { InstanceState } from '../core/events.ts'
 import type { Target } from '../dispatch/target.ts'
-import type { InstanceState } from '../events.ts'
 import { Instance } from './instance.ts'
 import { isLive, isUp } from './lifecycle.ts'
 import type { ProviderCalls } from './provider-calls.ts'

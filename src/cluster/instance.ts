@@ -2,12 +2,13 @@
  * One instance from its making to its end. It is the only writer of its state, keeps to the table in `lifecycle.ts`
  * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
  */
+
+import { asError, describe, ManyhostError } from '../core/errors.ts'
+import type { InstanceState } from '../core/events.ts'
+import type { Exit, Running } from '../core/provider.ts'
+import { exitOf } from '../core/running.ts'
+import { after, every, now, sleep, type Timer, wallClock, within } from '../core/time.ts'
 import { Target } from '../dispatch/target.ts'
-import { asError, describe, ManyhostError } from '../errors.ts'
-import type { InstanceState } from '../events.ts'
-import type { Exit, Running } from '../provider.ts'
-import { exitOf } from '../running.ts'
-import { after, every, now, sleep, type Timer, wallClock, within } from '../time.ts'
 import { mayBecome } from './lifecycle.ts'
 import { type Checks, checks, httpProbe, knock, untilReady } from './probe.ts'
 import type { ProviderCalls } from './provider-calls.ts'

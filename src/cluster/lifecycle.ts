@@ -1,5 +1,5 @@
 /** The life of an instance: one table. `instance.ts` is its one writer. */
-import type { InstanceState } from '../events.ts'
+import type { InstanceState } from '../core/events.ts'
 
 /**
  * ```

@@ -1,9 +1,9 @@
 /** Is it up? Asked at short growing intervals until an instance is ready, and at a fixed one for its health. */
 import type { Dispatcher } from 'undici'
-import { isWholeAnyway } from '../connector.ts'
-import { describe, ManyhostError } from '../errors.ts'
-import type { Running } from '../provider.ts'
-import { after, now, sleep, type Timer } from '../time.ts'
+import { isWholeAnyway } from '../core/connector.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import type { Running } from '../core/provider.ts'
+import { after, now, sleep, type Timer } from '../core/time.ts'
 
 const FIRST = 1
 const LONGEST = 100

@@ -3,10 +3,10 @@
  * reported once and replaced by a default, so that it stops neither the service nor the process. A start that fails is
  * no such failure: it is retried, and its reason is told each time.
  */
-import { FirstFailure, guarded, type Report } from '../guarded.ts'
-import { show } from '../options.ts'
-import type { Provider, Running, StartSpec } from '../provider.ts'
-import { checkRunning } from '../running.ts'
+import { FirstFailure, guarded, type Report } from '../core/guarded.ts'
+import { show } from '../core/options.ts'
+import type { Provider, Running, StartSpec } from '../core/provider.ts'
+import { checkRunning } from '../core/running.ts'
 
 /** Instances that the provider can have at most, as it says before there is a cluster; undefined where it does not know. */
 export function limitOf(provider: Provider): number | undefined {

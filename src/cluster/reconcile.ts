@@ -1,5 +1,5 @@
 /** From what is wanted and what there is to what to do next: pure. The cluster's loop asks, and acts. */
-import type { InstanceState } from '../events.ts'
+import type { InstanceState } from '../core/events.ts'
 import { isLive, isUp } from './lifecycle.ts'
 
 export interface InstanceFacts {

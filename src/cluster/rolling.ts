@@ -1,6 +1,6 @@
 /** One instance replaces another before that goes: restarts by hand, and services that change while they serve. */
-import { ManyhostError } from '../errors.ts'
-import { until } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { until } from '../core/time.ts'
 import type { Cluster } from './cluster.ts'
 import type { Instance } from './instance.ts'
 import { isLive } from './lifecycle.ts'

@@ -1,7 +1,8 @@
 /** What a service asks of the control plane, parsed and complete: see `options.ts` for defaults and ranges. */
+
+import type { Report } from '../core/guarded.ts'
+import type { Provider, StartSpec } from '../core/provider.ts'
 import type { DispatchSettings } from '../dispatch/settings.ts'
-import type { Report } from '../guarded.ts'
-import type { Provider, StartSpec } from '../provider.ts'
 
 export type OnStop = 'restart' | 'raise' | 'ignore'
 

@@ -1,7 +1,8 @@
 /** How the starts of a service went: failures in a row and the wait that they bring, and figures for metrics. */
+
+import type { ManyhostError } from '../core/errors.ts'
+import { now } from '../core/time.ts'
 import { Histogram } from '../dispatch/histogram.ts'
-import type { ManyhostError } from '../errors.ts'
-import { now } from '../time.ts'
 import { startBackoff } from './reconcile.ts'
 
 export class Starts {

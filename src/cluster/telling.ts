@@ -1,9 +1,16 @@
 /** What a cluster says of itself, as the session's events. Of what nobody listens to nothing is built. */
+
+import type { ManyhostError } from '../core/errors.ts'
+import type {
+  ClusterEvent,
+  Emitter,
+  InstanceState,
+  Outcome,
+  SessionEvents,
+} from '../core/events.ts'
+import { now, wallClock } from '../core/time.ts'
 import type { Attempt } from '../dispatch/attempt.ts'
 import type { Exchange } from '../dispatch/exchange.ts'
-import type { ManyhostError } from '../errors.ts'
-import type { ClusterEvent, Emitter, InstanceState, Outcome, SessionEvents } from '../events.ts'
-import { now, wallClock } from '../time.ts'
 import type { Instance } from './instance.ts'
 
 export class Telling {

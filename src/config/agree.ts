@@ -1,7 +1,7 @@
 /** What the options of a service say of each other. */
-import { asError, ManyhostError } from '../errors.ts'
-import type { Provider } from '../provider.ts'
-import { parseService, type ServiceOptions } from '../service.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import type { Provider } from '../core/provider.ts'
+import { parseService, type ServiceOptions } from '../session/service.ts'
 import type { SizeConfig } from './size.ts'
 
 /** Why they cannot go together, in a sentence that names one of them; undefined if they can. */

@@ -1,9 +1,9 @@
 /** Brings a session from one configuration to the next, without losing a request. */
 
-import { dict } from '../dict.ts'
-import { asError, ManyhostError } from '../errors.ts'
-import type { ServiceOptions } from '../service.ts'
-import type { Session } from '../session.ts'
+import { dict } from '../core/dict.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import type { ServiceOptions } from '../session/service.ts'
+import type { Session } from '../session/session.ts'
 import type { Config } from './config.ts'
 import { diffConfig, providerOf } from './diff.ts'
 import type { ServiceConfig } from './services.ts'

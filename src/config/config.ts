@@ -1,7 +1,7 @@
 /** A fleet file, read and checked: all of it, or an error with every mistake. */
 import { resolve } from 'node:path'
-import { describe } from '../errors.ts'
-import { type Parsed, parseOptions, type Rules } from '../options.ts'
+import { describe } from '../core/errors.ts'
+import { type Parsed, parseOptions, type Rules } from '../core/options.ts'
 import { isLocal, type Listen } from './listen.ts'
 import { type ProviderConfig, Providers, type ProviderTypes } from './providers.ts'
 import { entry, join, readFields } from './read.ts'

@@ -1,6 +1,6 @@
 /** Addresses to listen on, and addresses that are trusted. Pure. */
 import { isIP } from 'node:net'
-import { isLoopback, type Rule, rule } from '../options.ts'
+import { isLoopback, type Rule, rule } from '../core/options.ts'
 
 /** Where a server listens. */
 export type Listen =

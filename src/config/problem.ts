@@ -1,5 +1,5 @@
 /** What is wrong in a configuration file: where, what, what is allowed, and the line with a pointer into it. */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** From the first character to behind the last one. */
 export interface Span {

@@ -1,8 +1,8 @@
 /** Providers by name. What their options are, the caller knows: this room sees no provider. */
 
-import { dictOf } from '../dict.ts'
-import { asError, ManyhostError } from '../errors.ts'
-import type { Rules } from '../options.ts'
+import { dictOf } from '../core/dict.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import type { Rules } from '../core/options.ts'
 import { nearest } from './nearest.ts'
 import { isMappingLike, join, plain, readFields, show } from './read.ts'
 import type { Reader } from './reader.ts'

@@ -1,6 +1,6 @@
 /** Values of a tree by the rules of their owners: units read, strangers refused, every mistake at its place. */
-import { asError, ManyhostError } from '../errors.ts'
-import type { Form, NumberForm, Rule, Rules } from '../options.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
 import { nearest } from './nearest.ts'
 import type { Span } from './problem.ts'
 import type { Reader } from './reader.ts'

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { LineCounter } from 'yaml'
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 import { ConfigError, type Problem, printable, type Span, snippet } from './problem.ts'
 import { plainFile, substitute } from './substitute.ts'
 import { grow, type Scalar, type Tree } from './tree.ts'

@@ -1,5 +1,5 @@
 /** `gateway` of a service: how it is found, and who may use it. */
-import { parseOptions } from '../options.ts'
+import { parseOptions } from '../core/options.ts'
 import { entry, readFields } from './read.ts'
 import type { Reader } from './reader.ts'
 import { type CorsConfig, SERVICE_GATEWAY_RULES } from './rules.ts'

@@ -1,7 +1,5 @@
 /** What may stand in a file beside the options of services: range and default of each key, in one place. */
-import { FEED_RULES as BROKER_RULES } from '../feed/broker-options.ts'
-import { GATEWAY_RULES as DOOR_RULES, LIMITS } from '../gateway/options.ts'
-import { SESSION_RULES } from '../limits.ts'
+
 import {
   flag,
   milliseconds,
@@ -14,7 +12,10 @@ import {
   rule,
   text,
   whole,
-} from '../options.ts'
+} from '../core/options.ts'
+import { FEED_RULES as BROKER_RULES } from '../feed/broker-options.ts'
+import { GATEWAY_RULES as DOOR_RULES, LIMITS } from '../gateway/options.ts'
+import { SESSION_RULES } from '../session/options.ts'
 import { isNetwork, listenRule } from './listen.ts'
 
 /** A list of texts. Each is checked at its own place. */

@@ -1,5 +1,5 @@
 /** JSON Schema of a fleet file, made from the rules that also check it. Pure. */
-import type { Form, NumberForm, Rule, Rules } from '../options.ts'
+import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
 import type { SECTIONS } from './config.ts'
 import { rangeOf } from './read.ts'
 import {

@@ -1,9 +1,9 @@
 /** Services of a file: options of `session.startup`, a size, and what the gateway is to know. */
 import { isAbsolute, resolve } from 'node:path'
-import { asError } from '../errors.ts'
-import { milliseconds, rule, text } from '../options.ts'
-import { virtualUrl } from '../registry.ts'
-import { SERVICE_RULES, type ServiceOptions } from '../service.ts'
+import { asError } from '../core/errors.ts'
+import { milliseconds, rule, text } from '../core/options.ts'
+import { virtualUrl } from '../core/registry.ts'
+import { SERVICE_RULES, type ServiceOptions } from '../session/service.ts'
 import { disagreement } from './agree.ts'
 import { nearest } from './nearest.ts'
 import type { Providers } from './providers.ts'

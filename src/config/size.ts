@@ -1,6 +1,6 @@
 /** How many instances: `3`, `1..8`, or a load balancer by its name, with its settings. */
-import { asError, ManyhostError } from '../errors.ts'
-import { type NumberForm, type Rule, rule, whole } from '../options.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import { type NumberForm, type Rule, rule, whole } from '../core/options.ts'
 import { bounds } from '../sizing/damp.ts'
 import { IdleToZero, QueueLength, SimpleLoadBalancer, TargetInFlight } from '../sizing/policies.ts'
 import { RANGES } from '../sizing/ranges.ts'

@@ -1,7 +1,7 @@
 /** `${NAME}`, `${NAME:-default}` and `${file:path}` in a text. `$${` stands for `${` itself. */
 import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 
 export interface Surroundings {
   /** What relative paths are relative to. */

@@ -1,5 +1,5 @@
 /** `'1MiB'` and `'30s'` as numbers. Pure. */
-import { duration } from '../time.ts'
+import { duration } from '../core/time.ts'
 
 const BYTES: Readonly<Record<string, number>> = {
   B: 1,

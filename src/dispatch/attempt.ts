@@ -6,9 +6,9 @@
  */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { fateOf, isWholeAnyway } from '../connector.ts'
-import { asError, ManyhostError } from '../errors.ts'
-import { after, now, type Timer } from '../time.ts'
+import { fateOf, isWholeAnyway } from '../core/connector.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import { after, now, type Timer } from '../core/time.ts'
 import { leastInFlight, type Pick } from './balance.ts'
 import type { Exchange, RawHeaders, Sink, Trip } from './exchange.ts'
 import { Ticket } from './line.ts'

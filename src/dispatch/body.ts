@@ -1,6 +1,6 @@
 /** What callers give as a body, brought to the three kinds that the data plane knows: text, bytes, or a `Replay`. */
 import { Readable } from 'node:stream'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { type BodySource, Replay } from './replay.ts'
 import { usedUp } from './used.ts'
 

@@ -1,6 +1,6 @@
 /** Bounds a request over all its attempts, waiting and the answer's body included. */
-import { ManyhostError } from '../errors.ts'
-import { after } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { after } from '../core/time.ts'
 import type { Exchange } from './exchange.ts'
 import type { DispatchSettings } from './settings.ts'
 

@@ -2,9 +2,9 @@
  * The data plane of one service: requests come in at `send`, targets come and go by `resize`. It moves requests and
  * knows no provider. What a request passes is the ordered list in `layers`, outermost first.
  */
-import type { ManyhostError } from '../errors.ts'
-import type { Outcome } from '../events.ts'
-import { now } from '../time.ts'
+import type { ManyhostError } from '../core/errors.ts'
+import type { Outcome } from '../core/events.ts'
+import { now } from '../core/time.ts'
 import { Attempt, type Referee } from './attempt.ts'
 import { observe, observeSilence } from './balance.ts'
 import { newBudget } from './budget.ts'

@@ -2,7 +2,7 @@
  * Bounds a body that is read for nobody, so that the connection can be used again: a redirect's, or that of an answer by which an
  * instance hands a request back. A connection is not worth more than that.
  */
-import { after, type Timer } from '../time.ts'
+import { after, type Timer } from '../core/time.ts'
 
 /** Bytes that are read at most. */
 const MOST = 65_536

@@ -3,9 +3,9 @@
  * layers read, and settles exactly once, whatever happens.
  */
 import type { Duplex } from 'node:stream'
-import { type AttemptReport, ManyhostError } from '../errors.ts'
-import type { Outcome } from '../events.ts'
-import { now, type Timer } from '../time.ts'
+import { type AttemptReport, ManyhostError } from '../core/errors.ts'
+import type { Outcome } from '../core/events.ts'
+import { now, type Timer } from '../core/time.ts'
 import type { Replay } from './replay.ts'
 import type { ResendPolicy } from './settings.ts'
 

@@ -2,7 +2,7 @@
  * One request for each bucket of a histogram, so that whoever sees a slow bucket finds a request that was slow. No
  * bucket gets another one within a second: what is read each few seconds need not cost each request something.
  */
-import { wallClock } from '../time.ts'
+import { wallClock } from '../core/time.ts'
 import type { RequestFacts } from './exchange.ts'
 import { BUCKETS } from './histogram.ts'
 

@@ -1,6 +1,6 @@
 /** Headers as callers give them, as pairs in a row; and the headers that every request gets on its way. */
 import { randomBytes } from 'node:crypto'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import type { PreparedBody } from './body.ts'
 import type { ConnectionOptions, RequestFacts } from './exchange.ts'
 import { Replay } from './replay.ts'

@@ -4,8 +4,8 @@
  * Source: Dean and Barroso, "The Tail at Scale" (2013).
  */
 import type { Duplex } from 'node:stream'
-import { ManyhostError } from '../errors.ts'
-import { after, type Timer } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { after, type Timer } from '../core/time.ts'
 import type { Attempt, AttemptSink } from './attempt.ts'
 import type { Exchange, RawHeaders, Trip } from './exchange.ts'
 import type { Send } from './resend.ts'

@@ -8,9 +8,9 @@
  * can be that of `Line`, where p-queue's own costs O(n) with priorities.
  */
 import PQueue from 'p-queue'
-import { ManyhostError } from '../errors.ts'
-import { guarded } from '../guarded.ts'
-import { after, now, type Timer } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { guarded } from '../core/guarded.ts'
+import { after, now, type Timer } from '../core/time.ts'
 import type { Attempt } from './attempt.ts'
 import {
   type Candidate,

@@ -8,8 +8,8 @@ import { randomBytes } from 'node:crypto'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { asError, describe, ManyhostError } from '../errors.ts'
-import { within } from '../time.ts'
+import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { within } from '../core/time.ts'
 import { take, usedUp } from './used.ts'
 
 /** A stream of chunks: bytes, or text as UTF-8. */

@@ -4,8 +4,8 @@
  * a death then ends it with an error that says so.
  */
 import type { Duplex } from 'node:stream'
-import { describe, ManyhostError } from '../errors.ts'
-import { after, now, type Timer } from '../time.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { after, now, type Timer } from '../core/time.ts'
 import type { Attempt, AttemptSink } from './attempt.ts'
 import { type BudgetState, backoff, deposit, withdraw } from './budget.ts'
 import { BodyDrain } from './drain.ts'

@@ -1,5 +1,5 @@
 /** The options that a request has for its way: their rules, for the session's client and its dispatcher alike. */
-import { checkOption, type Rules, rule, text } from '../options.ts'
+import { checkOption, type Rules, rule, text } from '../core/options.ts'
 import type { ResendPolicy } from './settings.ts'
 
 const RESEND = ['always', 'idempotent', 'never']

@@ -1,5 +1,5 @@
 /** What a service's traffic adds up to: plain numbers that cost next to nothing to keep, read when asked. */
-import type { Outcome } from '../events.ts'
+import type { Outcome } from '../core/events.ts'
 import { Exemplars } from './exemplars.ts'
 import { Histogram, type Quantiles } from './histogram.ts'
 

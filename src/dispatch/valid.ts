@@ -3,7 +3,7 @@
  * after it had waited for its turn, and an undici pool loses a connection for each request that it refuses. So the
  * rules of undici's `Request` are checked here, before a request takes a slot, and the caller hears which one it broke.
  */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** RFC 9110 section 5.6.2. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/

@@ -1,6 +1,6 @@
 /** What to do about a failed attempt: pure functions of what is known. */
-import { fateOf } from '../connector.ts'
-import { ManyhostError } from '../errors.ts'
+import { fateOf } from '../core/connector.ts'
+import { ManyhostError } from '../core/errors.ts'
 import type { ResendPolicy } from './settings.ts'
 
 /** Why an attempt failed, as a label of bounded set for metrics and events. */

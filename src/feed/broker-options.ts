@@ -1,7 +1,7 @@
 /** Options of `new Feed`, with defaults and ranges. */
 import type { Registry } from 'prom-client'
-import { ManyhostError } from '../errors.ts'
-import { flag, milliseconds, parseOptions, rule, show, text, whole } from '../options.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { flag, milliseconds, parseOptions, rule, show, text, whole } from '../core/options.ts'
 import { type Endpoint, type FeedEndpoint, parseEndpoint } from './endpoints.ts'
 import { chain, fromMemory, type IdentityTable } from './identities/memory.ts'
 import type { IdentitySource } from './rights.ts'

@@ -1,6 +1,6 @@
 /** Options of `new FeedClient`, with defaults and ranges. */
 import type { ConnectionOptions } from 'node:tls'
-import { milliseconds, oneOf, type Rule, rule, text, whole } from '../options.ts'
+import { milliseconds, oneOf, type Rule, rule, text, whole } from '../core/options.ts'
 import type { Drop } from './outbox.ts'
 
 /** How TLS is made: what of `tls.connect` matters here. */

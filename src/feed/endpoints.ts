@@ -1,8 +1,8 @@
 /** Where a broker listens: our notation, and the original's. Pure, but for the addresses of a device. */
 import { isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
-import { ManyhostError } from '../errors.ts'
-import { show } from '../options.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { show } from '../core/options.ts'
 
 export interface TlsFiles {
   /** Paths of PEM files; they are read again when they change. */

@@ -1,8 +1,8 @@
 /** One connection of a client, from the dial to its end: the handshake, and what comes and goes. */
 import { connect as dial, type Socket } from 'node:net'
 import { connect as dialTls } from 'node:tls'
-import { asError } from '../errors.ts'
-import { afterSilence, type Timer } from '../time.ts'
+import { asError } from '../core/errors.ts'
+import { afterSilence, type Timer } from '../core/time.ts'
 import type { FeedTls } from './client-options.ts'
 import { authFrame, FrameParser, OP, secretHash, shortText } from './frame.ts'
 import type { FeedMessage } from './inbox.ts'

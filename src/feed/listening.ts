@@ -2,9 +2,9 @@
 import { readFileSync, statSync, unlinkSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
-import { describe, ManyhostError } from '../errors.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { every, type Timer } from '../core/time.ts'
 import { makeSocketPrivate } from '../posix/private.ts'
-import { every, type Timer } from '../time.ts'
 import type { Endpoint, TlsFiles } from './endpoints.ts'
 
 export interface Listening {

@@ -9,7 +9,7 @@ import {
   type Figure,
   type FigureSource,
   registerFigures,
-} from '../figures.ts'
+} from '../core/prometheus.ts'
 import type { Peer } from './peer.ts'
 import { type IdentStats, SIZES, type Stats } from './stats.ts'
 

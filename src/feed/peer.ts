@@ -1,8 +1,8 @@
 /** One connection to a broker: who it is, what it may, what it hears, and what waits for it. */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
-import { asError } from '../errors.ts'
-import { afterIdly, afterSilence, type Timer } from '../time.ts'
+import { asError } from '../core/errors.ts'
+import { afterIdly, afterSilence, type Timer } from '../core/time.ts'
 import type { Channel, Channels, Subscriber } from './channels.ts'
 import { errorFrame, FrameParser, HEADER, infoFrame, OP, shortText, textOf } from './frame.ts'
 import { startsWith } from './link.ts'

@@ -1,6 +1,6 @@
 /** What a client says, as frames of its one ident. */
-import { ManyhostError } from '../errors.ts'
-import { show } from '../options.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { show } from '../core/options.ts'
 import {
   FrameError,
   publishFrame,

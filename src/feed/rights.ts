@@ -1,6 +1,6 @@
 /** Who may publish and subscribe where. Pure. */
 import { timingSafeEqual } from 'node:crypto'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { secretHash } from './frame.ts'
 
 export interface Identity {

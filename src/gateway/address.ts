@@ -1,6 +1,6 @@
 /** Where a server listens. */
-import { ManyhostError } from '../errors.ts'
-import { isLoopback, show } from '../options.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { isLoopback, show } from '../core/options.ts'
 
 export type Listen =
   | string

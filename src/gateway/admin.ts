@@ -1,8 +1,8 @@
 /** The admin address: metrics, health, the API by which people and programs watch and steer, and the dashboard. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
-import { guarded } from '../guarded.ts'
-import type { Session } from '../session.ts'
+import { guarded } from '../core/guarded.ts'
+import type { Session } from '../session/session.ts'
 import { type Access, access } from './admin/access.ts'
 import type { Admin } from './admin/call.ts'
 import { Hub } from './admin/hub.ts'

@@ -1,8 +1,8 @@
 /** What a request is for: its service, and the path that the instance sees. */
 import type { IncomingMessage } from 'node:http'
-import { ManyhostError } from '../errors.ts'
-import type { Cluster } from '../inside.ts'
-import type { Session } from '../session.ts'
+import type { Cluster } from '../cluster/cluster.ts'
+import { ManyhostError } from '../core/errors.ts'
+import type { Session } from '../session/session.ts'
 import type { ServiceDoor } from './doors.ts'
 import { pathOf, type Route, type Routes } from './routes.ts'
 

@@ -2,9 +2,9 @@
  * Headers and trailers of answers on their way through: those of one connection are taken out (RFC 9110 section 7.6.1),
  * and nothing is left that node:http or node:http2 would throw for, or that frames a body other than it is sent. Pure.
  */
-import { ManyhostError } from '../errors.ts'
-import type { RawHeaders } from '../inside.ts'
-import { show } from '../options.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { show } from '../core/options.ts'
+import type { RawHeaders } from '../dispatch/exchange.ts'
 import type { Framing } from './framing.ts'
 import { namedByConnection } from './headers.ts'
 import { type Kind, kindOf, matches, nameOf } from './kinds.ts'

@@ -5,9 +5,9 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
-import { dict } from '../dict.ts'
-import { resetConnection } from '../reset.ts'
-import { turn } from '../time.ts'
+import { dict } from '../core/dict.ts'
+import { resetConnection } from '../core/http/reset.ts'
+import { turn } from '../core/time.ts'
 import { hangUpLater } from './hangup.ts'
 import { endInPieces } from './two.ts'
 

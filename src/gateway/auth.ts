@@ -1,7 +1,7 @@
 /** Who may ask: bearer tokens and basic auth, compared in constant time; and who may ask from a browser (CORS). */
 import type { IncomingMessage } from 'node:http'
-import { isSameSecret } from '../caller.ts'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { isSameSecret } from '../core/http-caller.ts'
 import { type Auth, type Cors, isToken } from './doors.ts'
 
 /** Undefined for a request that may pass, the refusal for one that may not. */

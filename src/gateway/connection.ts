@@ -1,7 +1,7 @@
 /** What happens on a connection of HTTP/1.1 beside its requests: its client sends what is no request. */
 import type { ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { hangUp, lastWords } from './hangup.ts'
 
 const LAST = Symbol('the answer to the last request')

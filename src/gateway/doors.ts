@@ -1,7 +1,7 @@
 /** How single services are reached through the gateway: names, paths, who may ask. */
-import { ManyhostError } from '../errors.ts'
-import { parseOptions, type Rule, rule, show, whole } from '../options.ts'
-import { virtualUrl } from '../registry.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { parseOptions, type Rule, rule, show, whole } from '../core/options.ts'
+import { virtualUrl } from '../core/registry.ts'
 
 /** How one service is reached through the gateway. */
 export interface ServiceDoor {

@@ -3,7 +3,7 @@
  * reset, which can overtake the answer (RFC 9112 section 9.6). So the input is read for a while and thrown away.
  */
 import type { Duplex } from 'node:stream'
-import { afterIdly } from '../time.ts'
+import { afterIdly } from '../core/time.ts'
 
 /** Milliseconds in which a client may take note. */
 const LINGER = 1_000

@@ -1,6 +1,6 @@
 /** A client's body on its way in: bounded in size, held to a least pace, and read no faster than it is wanted. */
 import type { IncomingMessage } from 'node:http'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import type { Pace } from './pace.ts'
 
 /** A body of known length up to this is taken in whole before an instance is asked: no slow client holds a place. */

@@ -1,6 +1,6 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
 import { isDeepStrictEqual } from 'node:util'
-import { sleep, turn } from '../time.ts'
+import { sleep, turn } from '../core/time.ts'
 import { mustBeAddress } from './address.ts'
 import { type AdminServer, type Measured, openAdmin } from './admin/server.ts'
 import { Front } from './gateway.ts'

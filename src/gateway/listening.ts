@@ -1,6 +1,6 @@
 /** Servers on their addresses, and what to say when that cannot be. */
 import type { AddressInfo, Server } from 'node:net'
-import { describe, ManyhostError } from '../errors.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
 import { makeSocketPrivate } from '../posix/private.ts'
 import type { Address } from './address.ts'
 

@@ -1,6 +1,6 @@
 /** Options of the gateway, with defaults and ranges. */
 import { isIP } from 'node:net'
-import { milliseconds, parseOptions, rule, whole } from '../options.ts'
+import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
 import { ADDRESSES, address, type Listen } from './address.ts'
 import { type AdminOptions, type AdminSettings, parseAdmin } from './admin/options.ts'
 import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'

@@ -1,6 +1,6 @@
 /** Holds clients to a least pace while their bodies are waited for. One timer watches all of them. */
-import { ManyhostError } from '../errors.ts'
-import { every, type Timer } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { every, type Timer } from '../core/time.ts'
 
 /** A body that is being read. */
 export interface Paced {

@@ -1,6 +1,6 @@
 /** Errors as RFC 9457 problem details, with our codes. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { ERRORS, ManyhostError } from '../errors.ts'
+import { ERRORS, ManyhostError } from '../core/errors.ts'
 import { cut, writeHead } from './answer.ts'
 
 interface Problem {

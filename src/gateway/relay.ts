@@ -1,9 +1,9 @@
 /** Hands an instance's answer to the client, at the client's pace. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { asError, ManyhostError } from '../errors.ts'
-import type { Exchange, RawHeaders, Sink } from '../inside.ts'
-import { now } from '../time.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
+import { now } from '../core/time.ts'
+import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
 import {
   cut,
   endWith,

@@ -1,5 +1,5 @@
 /** Which service a request is for: by `Host`, or by the beginning of its path. */
-import type { Session } from '../session.ts'
+import type { Session } from '../session/session.ts'
 import type { ServiceDoor } from './doors.ts'
 
 /** Where a path leads, as far as the name says. The session's registry then knows the service. */

@@ -1,6 +1,6 @@
 /** Tells HTTP/2 by prior knowledge from HTTP/1.1 by the first bytes of a connection. */
 import type { Socket } from 'node:net'
-import { afterIdly } from '../time.ts'
+import { afterIdly } from '../core/time.ts'
 
 /** The beginning of HTTP/2's preface: no HTTP/1.1 request begins like it. */
 const PREFACE = Buffer.from('PRI ')

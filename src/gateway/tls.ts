@@ -1,7 +1,7 @@
 /** Certificates from files, read anew when they change: a renewed one needs no restart. */
 import { readFileSync, statSync } from 'node:fs'
-import { describe, ManyhostError } from '../errors.ts'
-import { every, type Timer } from '../time.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { every, type Timer } from '../core/time.ts'
 
 export interface Loaded {
   readonly cert: Buffer

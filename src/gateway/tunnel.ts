@@ -4,7 +4,7 @@
  * writing to it would tell.
  */
 import type { Duplex } from 'node:stream'
-import { afterIdly, now, type Timer } from '../time.ts'
+import { afterIdly, now, type Timer } from '../core/time.ts'
 
 /** Longest `tunnelLinger` of a WebSocket, in ms: its ends say goodbye in frames, and end their connections then. */
 const OF_WEBSOCKETS = 5_000

@@ -2,8 +2,8 @@
 import type { ServerResponse } from 'node:http'
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { SlowReaders } from '../slow-readers.ts'
-import { afterIdly, every, type Timer } from '../time.ts'
+import type { SlowReaders } from '../core/http/slow-readers.ts'
+import { afterIdly, every, type Timer } from '../core/time.ts'
 
 const CHECK = 1_000
 /** Looks in a row without a byte of a client that waits for answers, after which it is asked by PING whether it lives. */

@@ -1,7 +1,8 @@
 /** WebSockets and other protocols: a tunnel from the client to one instance, which holds its place until it closes. */
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { type Exchange, type RawHeaders, rawPairs, type Sink } from '../inside.ts'
+import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
+import { rawPairs } from '../dispatch/raw.ts'
 import { interimHeaders } from './answer-headers.ts'
 import { hangUp } from './hangup.ts'
 import { PROTOCOL } from './protocols.ts'

@@ -1,6 +1,7 @@
 /** The page that a browser shows while a service starts: it looks again by itself, and says what is going on. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Cluster, RequestFacts, Sink } from '../inside.ts'
+import type { Cluster } from '../cluster/cluster.ts'
+import type { RequestFacts, Sink } from '../dispatch/exchange.ts'
 
 /** A person's first look at a page, as opposed to a script's request or a part of a page. */
 export function wantsPage({ method, headers }: IncomingMessage): boolean {

@@ -5,7 +5,7 @@
  *
  * What starts and cuts all of these ties between two looks is not found. Hence the first looks come soon after a start.
  */
-import { afterIdly, now, sleep, type Timer, turn } from '../time.ts'
+import { afterIdly, now, sleep, type Timer, turn } from '../core/time.ts'
 import { environmentOf, listProcesses, type ProcessEntry, standardFilesOf } from './proc.ts'
 
 /** Pauses before the first looks after a start, in ms. */

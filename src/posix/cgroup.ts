@@ -5,7 +5,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { now, sleep } from '../time.ts'
+import { now, sleep } from '../core/time.ts'
 import { isDead, ownIdentity } from './identity.ts'
 
 /** How long a killed group may still be inhabited: a process in an uninterruptible call of the kernel, in ms. */

@@ -6,8 +6,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import { ManyhostError } from '../errors.ts'
-import { afterIdly, now, type Timer } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { afterIdly, now, type Timer } from '../core/time.ts'
 import { GUARD_SCRIPT } from './guard-script.ts'
 
 export interface GuardOptions {

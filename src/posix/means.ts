@@ -9,8 +9,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { describe, ManyhostError } from '../errors.ts'
-import { within } from '../time.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { within } from '../core/time.ts'
 import { Cgroup, ownGroups, removeAbandoned } from './cgroup.ts'
 import { listProcesses } from './proc.ts'
 

@@ -7,7 +7,7 @@
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { Socket } from 'node:net'
-import { after, type Timer } from '../time.ts'
+import { after, type Timer } from '../core/time.ts'
 import type { Guard } from './guard.ts'
 import { linkOf } from './proc.ts'
 

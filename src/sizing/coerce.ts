@@ -1,6 +1,6 @@
 /** What of all JavaScript values can be read as a number, and how. Knows nothing of clusters. */
 import { inspect, types } from 'node:util'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 export type Readable = number | bigint | Promise<number | bigint>
 

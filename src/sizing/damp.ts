@@ -3,7 +3,7 @@
  * better: `bounds(scaleDownDelay(QueueLength, 30_000), { min: 1, max: 8 })`. What a wrapper remembers it remembers for
  * each cluster by itself, so one wrapped size may be given to many services.
  */
-import { now } from '../time.ts'
+import { now } from '../core/time.ts'
 import { IDLE_AFTER } from './ranges.ts'
 import { checkSetting, checkSettings, refuse } from './settings.ts'
 import { type Size, type SizeSpec, sizeMaker, wholeSize } from './size.ts'

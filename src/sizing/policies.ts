@@ -5,7 +5,7 @@
  * may be wrapped, see `damp.ts`. All constructors throw MANYHOST_INVALID_OPTION for an unknown setting or one out of
  * its range; durations are in milliseconds.
  */
-import { now } from '../time.ts'
+import { now } from '../core/time.ts'
 import { average, type Seen, seen } from './average.ts'
 import { highest, lastWork, type Peaks, type Work, withPeak } from './damp.ts'
 import { RANGES } from './ranges.ts'

@@ -1,5 +1,5 @@
 /** Settings of policies and wrappers: all are numbers, parsed once, when the policy is made. */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { show } from './coerce.ts'
 
 export interface Setting {

@@ -1,5 +1,5 @@
 /** One budget of instances for all services of a session: who gets how many of them. Pure, and stable. */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** What one service asks of the budget. */
 export interface Demand {

@@ -3,8 +3,8 @@
  * reader that asks it again and again without ever letting it stop, or overlap, anything.
  */
 import { types } from 'node:util'
-import { describe, ManyhostError } from '../errors.ts'
-import { now } from '../time.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { now } from '../core/time.ts'
 import {
   type Coercible,
   coerce,

@@ -1,5 +1,5 @@
 /** What a size may read of its cluster: types only. The cluster room satisfies them, and has more. */
-import type { InstanceState } from '../events.ts'
+import type { InstanceState } from '../core/events.ts'
 
 /** What a size may look at. The cluster is this, and more. */
 export interface SizedCluster {

@@ -3,8 +3,8 @@
  * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
  */
 
-import { dictOf } from '../dict.ts'
-import { describe, ManyhostError } from '../errors.ts'
+import { dictOf } from '../core/dict.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
 import { checkTags, parseTag } from './tags.ts'
 import type { Tags, TagValue } from './task.ts'
 import { memorySize, taskDuration } from './units.ts'

@@ -1,6 +1,6 @@
 /** What an expression in a template may call: names and methods, as Python programmers know them. */
 import { posix } from 'node:path'
-import { wallClock } from '../time.ts'
+import { wallClock } from '../core/time.ts'
 import { Moment } from './moment.ts'
 import { binary, comparison, describeValue, isTrue, toText } from './operators.ts'
 

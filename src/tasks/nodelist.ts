@@ -1,5 +1,5 @@
 /** Names of machines in short: `a[01-03,7].x,b` is a01.x, a02.x, a03.x, a7.x, b. As Slurm and HyperShell write them. */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** More machines than anybody has; `a[1-999999999]` is a slip. */
 const MOST_NODES = 100_000

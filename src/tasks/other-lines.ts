@@ -1,6 +1,7 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
-import { dictOf } from '../dict.ts'
-import { sendableHeaders } from '../request.ts'
+
+import { sendableHeaders } from '../client/request.ts'
+import { dictOf } from '../core/dict.ts'
 import { type Directives, parseDirectives } from './directives.ts'
 import { toJson } from './json.ts'
 import { taskProblem } from './store/check.ts'

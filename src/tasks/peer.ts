@@ -1,8 +1,8 @@
 /** How a task server is spoken to: with its token, which never goes over a network in clear, and whom to trust. */
 import { readFileSync } from 'node:fs'
 import { Agent, type Dispatcher, request } from 'undici'
-import { describe, ManyhostError } from '../errors.ts'
-import { isLoopback } from '../options.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { isLoopback } from '../core/options.ts'
 
 interface PeerOptions {
   /** `http://127.0.0.1:50001`; a path before `/tasks` is kept. */

@@ -3,9 +3,9 @@
  * rules are pure; the classes look at the work and at the clock. Unlike the ancestor's they also scale down, and know
  * when the work has ended: from then on they are read as 0.
  */
-import { ManyhostError } from '../errors.ts'
-import { milliseconds, type Parsed, parseOptions, rule, whole } from '../options.ts'
-import { now } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { milliseconds, type Parsed, parseOptions, rule, whole } from '../core/options.ts'
+import { now } from '../core/time.ts'
 
 /** What a policy sees of the work. */
 export interface Work {

@@ -1,8 +1,8 @@
 /** From anything that gives lines to tasks, read no faster than they are asked for. */
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
-import { describe, ManyhostError } from '../errors.ts'
-import { FirstFailure, watch } from '../guarded.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { FirstFailure, watch } from '../core/guarded.ts'
 import { type Directives, mergeDirectives, splitLine } from './directives.ts'
 import { type JsonItem, jsonItems } from './json-lines.ts'
 import { linesOf, type SourceLine } from './lines.ts'

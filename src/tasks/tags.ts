@@ -3,8 +3,8 @@
  * found is said here and nowhere else. Each value has one text, the one that a template gives (`{site}`); that text finds
  * it, and finds nothing else.
  */
-import { dict, dictOf } from '../dict.ts'
-import { ManyhostError } from '../errors.ts'
+import { dict, dictOf } from '../core/dict.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { parseJson, toJson } from './json.ts'
 import type { Tags, TagValue } from './task.ts'
 

@@ -3,7 +3,7 @@
  * as it is, so that `awk '{print $1}'` needs no quoting.
  */
 import { posix } from 'node:path'
-import { describe } from '../errors.ts'
+import { describe } from '../core/errors.ts'
 import { compileExpression, type Expression, ExpressionError, toText } from './expression.ts'
 import { extensionOf } from './functions.ts'
 import { sliced } from './slice.ts'

@@ -1,5 +1,5 @@
 /** Sizes of memory, lengths of time, and dates, as they are written in directives, options, filters and rows. */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** As in the ancestor and in Slurm, `2GB` and `2G` are 2 x 1024^3: a limit that is rounded up hurts nobody. */
 const SIZES: Readonly<Record<string, number>> = { '': 0, k: 1, m: 2, g: 3, t: 4, p: 5 }

@@ -1,5 +1,5 @@
 /** What comes off the wire, and the conversation that it is for: packets are taken when somebody wants one. */
-import { describe, ManyhostError } from '../errors.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
 import { type Packet, protocolError } from './frames.ts'
 import { HoCo } from './hoco.ts'
 import { stageError } from './inlet.ts'

@@ -1,5 +1,5 @@
 /** The error of a conversation on its way to the poster: as a literal, so that it is read as safely as all else. */
-import { asError, ERRORS, type ErrorCode, ManyhostError } from '../errors.ts'
+import { asError, ERRORS, type ErrorCode, ManyhostError } from '../core/errors.ts'
 import { Reader } from './literal.ts'
 import { repr } from './repr.ts'
 

@@ -3,7 +3,7 @@
  * blob is due, it asks for raw bytes; between two manyhost peers blobs come in packets of their own instead.
  */
 import { isUtf8 } from 'node:buffer'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** What comes off the wire: a packet with its text, or a part of a blob with its bytes. */
 export interface Packet {

@@ -1,8 +1,8 @@
 /** The greeting on a link: each end's part in it. */
-import { describe, ManyhostError } from '../errors.ts'
-import { watch } from '../guarded.ts'
-import { show } from '../options.ts'
-import { after } from '../time.ts'
+import { describe, ManyhostError } from '../core/errors.ts'
+import { watch } from '../core/guarded.ts'
+import { show } from '../core/options.ts'
+import { after } from '../core/time.ts'
 import { deferred } from './deferred.ts'
 import * as greeting from './greeting.ts'
 import type { Greeter, Link } from './link.ts'

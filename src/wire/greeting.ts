@@ -4,7 +4,7 @@
  * nonce, and the role, so that nothing that was heard before, or from the other side, proves anything.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { Reader } from './literal.ts'
 
 /** The numbers of the greeting's two conversations, below all others: hello, and what confirms it. */

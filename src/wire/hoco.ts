@@ -1,5 +1,5 @@
 /** The hosted conversation: what the peer posted happens here. Stages: recv, work, send, closed. */
-import { asError, describe, ManyhostError } from '../errors.ts'
+import { asError, describe, ManyhostError } from '../core/errors.ts'
 import { Conversation } from './conversation.ts'
 import { failureOf } from './failure.ts'
 import { BLOB, type Packet, protocolError } from './frames.ts'

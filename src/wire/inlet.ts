@@ -1,5 +1,5 @@
 /** What posting and hosting conversations have in common: taking what comes off the wire, in order, when it is asked for. */
-import { asError, ManyhostError } from '../errors.ts'
+import { asError, ManyhostError } from '../core/errors.ts'
 import { BLOB, type Packet } from './frames.ts'
 import { isPromise } from './land.ts'
 import type { Link } from './link.ts'

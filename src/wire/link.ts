@@ -3,9 +3,9 @@
  * design.md has the stages, and who may end what.
  */
 import type { Duplex } from 'node:stream'
-import { asError, describe, ManyhostError } from '../errors.ts'
-import { watch } from '../guarded.ts'
-import { afterIdly } from '../time.ts'
+import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { watch } from '../core/guarded.ts'
+import { afterIdly } from '../core/time.ts'
 import { Arrivals } from './arrivals.ts'
 import type { Conversation } from './conversation.ts'
 import { deferred } from './deferred.ts'

@@ -3,7 +3,7 @@
  * without complex numbers; nothing is evaluated but the sign of a number and a sum of numbers.
  */
 import { Buffer } from 'node:buffer'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 /** How deep brackets may nest. */
 const DEPTH = 64

@@ -1,7 +1,7 @@
 /** What the peer may call and read: own properties of an object, and nothing that they inherit. */
-import { ManyhostError } from '../errors.ts'
-import { watch } from '../guarded.ts'
-import { show } from '../options.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { watch } from '../core/guarded.ts'
+import { show } from '../core/options.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import { notAllowed } from './literal.ts'
 

@@ -1,6 +1,6 @@
 /** Options of a link, of dialling and of serving: names, defaults and ranges in one place. */
 import type { ConnectionOptions, TlsOptions } from 'node:tls'
-import { listener } from '../guarded.ts'
+import { listener } from '../core/guarded.ts'
 import {
   milliseconds,
   oneOf,
@@ -10,7 +10,7 @@ import {
   rule,
   text,
   whole,
-} from '../options.ts'
+} from '../core/options.ts'
 
 /** A key, or what finds the key of a peer that says who it is. */
 export type Key =

@@ -1,6 +1,6 @@
 /** The posting conversation. Stages: send, recv, closed; the wire is free for others once it has left `send`. */
-import { ManyhostError } from '../errors.ts'
-import { afterIdly, type Timer } from '../time.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { afterIdly, type Timer } from '../core/time.ts'
 import { Conversation } from './conversation.ts'
 import { errorFrom } from './failure.ts'
 import { BLOB, type Packet } from './frames.ts'

@@ -1,6 +1,6 @@
 /** Writes values as code that lands: Python's own notation, which a manyhost peer reads as well. */
 import { Buffer } from 'node:buffer'
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 const DEPTH = 64
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/

@@ -1,8 +1,8 @@
 /** Listening for peers. */
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
-import { asError, describe, ManyhostError } from '../errors.ts'
-import { parseOptions } from '../options.ts'
+import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { parseOptions } from '../core/options.ts'
 import { makeSocketPrivate } from '../posix/private.ts'
 import { begin } from './begin.ts'
 import { deferred } from './deferred.ts'

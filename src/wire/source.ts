@@ -1,5 +1,5 @@
 /** What may be sent: code as text, blobs as buffers in any nesting, or as streams. */
-import { ManyhostError } from '../errors.ts'
+import { ManyhostError } from '../core/errors.ts'
 import { repr } from './repr.ts'
 
 /** Code: text, its bytes, or several of them in turn. */

@@ -1,5 +1,5 @@
 /** Watches over a link: sends beats, and ends it when its peer is dead, idle, stalled or slow. */
-import { every, now, type Timer } from '../time.ts'
+import { every, now, type Timer } from '../core/time.ts'
 import type { Link } from './link.ts'
 import type { Settings } from './options.ts'
 

@@ -15,7 +15,7 @@ import {
 } from '../../providers/agent/placement.ts'
 import { doorOf } from '../../providers/agent/splice.ts'
 import { Tickets } from '../../providers/agent/tickets.ts'
-import type { Rule } from '../../src/options.ts'
+import type { Rule } from '../../src/core/options.ts'
 import { turns } from '../help.ts'
 
 function offer(part: Partial<Offer> = {}): Offer {

@@ -1,7 +1,7 @@
 /** Functions that a user gives to the feed and to links: none ends the program, or keeps others from theirs. */
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Identity } from '../../src/feed/rights.ts'
-import { tellEvents } from '../../src/messages.ts'
+import { tellEvents } from '../../src/session/messages.ts'
 import { dial, withReconnect } from '../../src/wire/index.ts'
 import { client, openFeed } from '../feed/help.ts'
 import { failure, until } from '../help.ts'

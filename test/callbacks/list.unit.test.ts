@@ -16,16 +16,20 @@ const TASKS = 'test/callbacks/tasks.test.ts'
 
 /** By file of its option, or of what takes it. Methods of what a user may implement have the name of that before a dot. */
 const CALLBACKS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  'src/service.ts': { balance: SESSION, fairness: SESSION },
-  'src/session.ts': { random: SESSION, 'on(listener)': SESSION, 'startup(function)': ROOMS },
-  'src/limits.ts': { random: SESSION },
+  'src/session/service.ts': { balance: SESSION, fairness: SESSION },
+  'src/session/session.ts': {
+    random: SESSION,
+    'on(listener)': SESSION,
+    'startup(function)': ROOMS,
+  },
+  'src/session/options.ts': { random: SESSION },
   'src/sizing/size.ts': {
     'setSize(function)': SESSION,
     'setSize(valueOf)': SESSION,
     'setSize(Symbol.toPrimitive)': SESSION,
     'setSize(class)': SESSION,
   },
-  'src/provider.ts': {
+  'src/core/provider.ts': {
     'Provider.start': PROVIDER,
     'Provider.limit': PROVIDER,
     'Provider.available': PROVIDER,
@@ -38,10 +42,10 @@ const CALLBACKS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'Running.accepts': PROVIDER,
     'Running.stop': PROVIDER,
   },
-  'src/map.ts': { request: ROOMS, read: ROOMS, 'map(source)': ROOMS },
+  'src/session/map.ts': { request: ROOMS, read: ROOMS, 'map(source)': ROOMS },
   'src/dispatch/mount.ts': { 'dispatcher().dispatch(handler)': ROOMS },
   'src/dispatch/body.ts': { 'body()': 'test/http/resends.test.ts' },
-  'src/messages.ts': { random: LINKS },
+  'src/session/messages.ts': { random: LINKS },
   'src/feed/client-options.ts': { random: LINKS },
   'src/feed/rights.ts': { 'IdentitySource.find': LINKS, 'IdentitySource.close': LINKS },
   'src/feed/broker.ts': { 'subscribe(listener)': LINKS, 'on(listener)': SESSION },
@@ -74,7 +78,7 @@ test('each option that is a function is in the table', () => {
   const missing: string[] = []
   let found = 0
   for (const file of [...filesOf('src'), ...filesOf('providers')].filter(
-    (one) => OPTIONS.test(one) && one !== 'src/options.ts',
+    (one) => OPTIONS.test(one) && one !== 'src/core/options.ts',
   )) {
     const text = readFileSync(join(root, file), 'utf8')
     for (const [, name = ''] of [...text.matchAll(RULE), ...text.matchAll(TYPED)]) {

@@ -2,9 +2,9 @@
 
 import { onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
+import type { Provider } from '../../src/core/provider.ts'
 import { type ManyhostError, Session, type SessionOptions } from '../../src/index.ts'
-import type { Provider } from '../../src/provider.ts'
-import type { ServiceOptions } from '../../src/service.ts'
+import type { ServiceOptions } from '../../src/session/service.ts'
 
 type AnyFunction = (...args: never[]) => unknown
 

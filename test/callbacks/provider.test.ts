@@ -1,7 +1,7 @@
 /** A provider that a user wrote: what it does wrong is reported once, and stops neither a service nor the program. */
 import { describe, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import type { Provider, Running } from '../../src/provider.ts'
+import type { Provider, Running } from '../../src/core/provider.ts'
 import { until } from '../help.ts'
 import { all, ask, hanging, nonsense, serving, throwing } from './misbehaviour.ts'
 

@@ -1,9 +1,9 @@
 /** Functions that a user gives to a session: whatever they do, they are reported once, and a default serves. */
 import { describe, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import type { SessionEvents } from '../../src/events.ts'
+import type { SessionEvents } from '../../src/core/events.ts'
+import type { Provider } from '../../src/core/provider.ts'
 import { type Cluster, Session } from '../../src/index.ts'
-import type { Provider } from '../../src/provider.ts'
 import type { SizeSpec } from '../../src/sizing/size.ts'
 import { until } from '../help.ts'
 import { all, ask, nonsense, quiet, serving, throwing } from './misbehaviour.ts'

@@ -1,8 +1,8 @@
 /** Rules of the control plane that decide only in the moments between two states. */
 import { afterEach, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import type { Provider, Running } from '../../src/provider.ts'
-import { Session } from '../../src/session.ts'
+import type { Provider, Running } from '../../src/core/provider.ts'
+import { Session } from '../../src/session/session.ts'
 import { failure, latch, NEVER, turns, until } from '../help.ts'
 
 const sessions: Session[] = []

@@ -10,8 +10,8 @@ import {
 } from '../../src/cluster/reconcile.ts'
 import { Starts } from '../../src/cluster/starts.ts'
 import { Tail } from '../../src/cluster/tail.ts'
-import { ManyhostError } from '../../src/errors.ts'
-import type { InstanceState } from '../../src/events.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { InstanceState } from '../../src/core/events.ts'
 
 const STATES = Object.keys(NEXT) as InstanceState[]
 

@@ -1,7 +1,7 @@
 /** What a provider may say beyond `start`: that a place will be lost, how many requests it takes, how many there may be. */
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import type { Provider, Running } from '../../src/core/provider.ts'
 import { Session } from '../../src/index.ts'
-import type { Provider, Running } from '../../src/provider.ts'
 import { holding, latch, NEVER, next, ready, record, states, turns, until } from '../help.ts'
 
 const url = 'http://calc'

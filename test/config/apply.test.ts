@@ -4,8 +4,8 @@ import { inProcess } from '../../providers/testing/index.ts'
 import { applyConfig, type ToService } from '../../src/config/apply.ts'
 import { type Config, loadConfig } from '../../src/config/config.ts'
 import type { ServiceConfig } from '../../src/config/services.ts'
-import { Session } from '../../src/session.ts'
-import { sleep } from '../../src/time.ts'
+import { sleep } from '../../src/core/time.ts'
+import { Session } from '../../src/session/session.ts'
 import { until } from '../help.ts'
 
 const sessions: Session[] = []

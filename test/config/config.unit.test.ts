@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config/config.ts'
 import { starter } from '../../src/config/starter.ts'
-import { SERVICE_RULES } from '../../src/service.ts'
+import { SERVICE_RULES } from '../../src/session/service.ts'
 import { GOOD, load, refused, service, TYPES } from './files.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-config-'))

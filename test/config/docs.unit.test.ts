@@ -17,7 +17,7 @@ import {
 } from '../../src/config/rules.ts'
 import { BALANCERS, balancerRules } from '../../src/config/size.ts'
 import { starter } from '../../src/config/starter.ts'
-import type { Rule, Rules } from '../../src/options.ts'
+import type { Rule, Rules } from '../../src/core/options.ts'
 import { load } from './files.ts'
 
 const docs = readFileSync(new URL('../../docs/config.md', import.meta.url), 'utf8')

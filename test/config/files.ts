@@ -1,7 +1,7 @@
 /** Files and helpers that the tests of the configuration share. */
 import { type Config, type LoadOptions, loadConfig } from '../../src/config/config.ts'
 import { ConfigError } from '../../src/config/problem.ts'
-import { milliseconds, oneOf, rule } from '../../src/options.ts'
+import { milliseconds, oneOf, rule } from '../../src/core/options.ts'
 
 const ENV = { TOKEN: 'hunter2-token', SIZE: '4', EMPTY: '', MODE: 'true' }
 

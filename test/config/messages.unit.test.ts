@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { LIMIT_RULES } from '../../src/config/rules.ts'
 import { SERVICE_FILE_RULES } from '../../src/config/services.ts'
 import { BALANCERS, balancerRules } from '../../src/config/size.ts'
-import { ManyhostError } from '../../src/errors.ts'
-import type { Form } from '../../src/options.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
+import type { Form } from '../../src/core/options.ts'
 import { load, refused, service } from './files.ts'
 
 /** Of each form, what is never of it. */

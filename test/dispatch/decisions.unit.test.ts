@@ -1,6 +1,7 @@
 /** What to do about a failed attempt, how soon, and what is counted. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { backoff, deposit, newBudget, withdraw } from '../../src/dispatch/budget.ts'
 import { BUCKETS, Histogram } from '../../src/dispatch/histogram.ts'
 import {
@@ -10,7 +11,6 @@ import {
   reasonOf,
   verdict,
 } from '../../src/dispatch/verdict.ts'
-import { ManyhostError } from '../../src/errors.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()

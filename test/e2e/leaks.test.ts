@@ -2,8 +2,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { seeded } from '../../providers/testing/fault-plan.ts'
 import { faults, inProcess } from '../../providers/testing/index.ts'
+import { sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import { sleep } from '../../src/time.ts'
 import { pidsOf, ready, service, turns, until } from '../help.ts'
 
 const url = 'http://calc'

@@ -1,7 +1,7 @@
 /** The conformance suite on an engine of containers. */
 import { afterAll, beforeAll } from 'vitest'
 import type { DockerOptions } from '../../providers/docker/index.ts'
-import type { Provider } from '../../src/provider.ts'
+import type { Provider } from '../../src/core/provider.ts'
 import { conformance } from '../providers/conformance.ts'
 import { type Daemon, type EngineRelay, IMAGE, relay, SERVER, startEngine } from './containers.ts'
 

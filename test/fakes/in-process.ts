@@ -7,7 +7,7 @@ import {
   inProcess,
   type NodeHandler,
 } from '../../providers/testing/index.ts'
-import type { Provider, Running, StartSpec } from '../../src/provider.ts'
+import type { Provider, Running, StartSpec } from '../../src/core/provider.ts'
 
 const running: Running[] = []
 

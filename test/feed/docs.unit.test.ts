@@ -1,12 +1,12 @@
 /** docs/feed.md says what the code says. */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import type { Rules } from '../../src/core/options.ts'
 import { FEED_RULES } from '../../src/feed/broker-options.ts'
 import { CLIENT_RULES } from '../../src/feed/client-options.ts'
 import { HANDLER_RULES } from '../../src/feed/http.ts'
 import { METRICS } from '../../src/feed/metrics.ts'
-import type { Rules } from '../../src/options.ts'
-import { PUBLISH_RULES } from '../../src/publish.ts'
+import { PUBLISH_RULES } from '../../src/session/publish.ts'
 
 const docs = readFileSync(new URL('../../docs/feed.md', import.meta.url), 'utf8')
 

@@ -1,7 +1,7 @@
 /** The session on its feed. */
 import { expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import { Emitter, type SessionEvents } from '../../src/events.ts'
+import { Emitter, type SessionEvents } from '../../src/core/events.ts'
 import { Feed, FeedClient } from '../../src/feed/index.ts'
 import { EVENTS_VERSION, ManyhostError, publishEvents, Session } from '../../src/index.ts'
 import { serveFrom } from '../../src/tasks.ts'

@@ -9,8 +9,8 @@ import {
 } from '../../providers/testing/index.ts'
 import type { Cluster } from '../../src/cluster/cluster.ts'
 import { createGateway, type Gateway, type GatewayOptions } from '../../src/gateway/index.ts'
-import type { ServiceOptions } from '../../src/service.ts'
-import { Session } from '../../src/session.ts'
+import type { ServiceOptions } from '../../src/session/service.ts'
+import { Session } from '../../src/session/session.ts'
 import { latch, turns, until } from '../help.ts'
 
 export interface House {

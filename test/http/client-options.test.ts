@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
+import type { QueryLike } from '../../src/client/request.ts'
 import type { HeadersLike, RequestOptions } from '../../src/index.ts'
-import type { QueryLike } from '../../src/request.ts'
 import { echo } from '../fakes/echo.ts'
 import { openSession, service } from '../fakes/service.ts'
 import { until } from '../help.ts'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { targetOf } from '../../src/request.ts'
+import { targetOf } from '../../src/client/request.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()

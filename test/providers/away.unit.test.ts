@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Away, isConnectionError } from '../../providers/away.ts'
 import { codeOfSignal, exitOfCode } from '../../providers/exit.ts'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { failure } from '../help.ts'
 
 beforeEach(() => void vi.useFakeTimers())

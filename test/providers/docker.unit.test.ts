@@ -8,7 +8,7 @@ import { type Evidence, exitOf } from '../../providers/docker/exit.ts'
 import { tagged } from '../../providers/docker/images.ts'
 import { docker } from '../../providers/docker/index.ts'
 import { DOCKER_RULES, type DockerOptions, parseDocker } from '../../providers/docker/options.ts'
-import type { StartSpec } from '../../src/provider.ts'
+import type { StartSpec } from '../../src/core/provider.ts'
 import { thrown } from '../help.ts'
 import { specOf } from './process-help.ts'
 

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { type FaultOptions, seeded } from '../../providers/testing/fault-plan.ts'
 import { faults, inProcess } from '../../providers/testing/index.ts'
-import type { Running } from '../../src/provider.ts'
+import type { Running } from '../../src/core/provider.ts'
 import { faulty, outcome, start, stopAll } from '../fakes/in-process.ts'
 
 afterEach(stopAll)

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { Client, Dispatcher } from 'undici'
 import { afterEach, describe, expect, test } from 'vitest'
 import { faults, inProcess } from '../../providers/testing/index.ts'
-import type { Provider } from '../../src/provider.ts'
+import type { Provider } from '../../src/core/provider.ts'
 import { ask, faulty, outcome, start, stopAll, told } from '../fakes/in-process.ts'
 
 const always = { percentage: 100 }

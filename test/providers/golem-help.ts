@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll } from 'vitest'
 import { type GolemOptions, golem } from '../../providers/golem/index.ts'
-import type { Provider } from '../../src/provider.ts'
+import type { Provider } from '../../src/core/provider.ts'
 import { Yagna } from '../fakes/yagna/daemon.ts'
 import type { Node } from '../fakes/yagna/market.ts'
 

@@ -1,9 +1,9 @@
 /** What is Golem's own, against a fake of the daemon: agreements, bills, nodes that fail, a daemon that is away. */
 import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
+import type { Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import type { Provider, Running, StartSpec } from '../../src/provider.ts'
-import { sleep } from '../../src/time.ts'
 import { failure, next, pidsOf, ready } from '../help.ts'
 import { command, faked, KEY, nodes } from './golem-help.ts'
 import { get, specOf, until } from './process-help.ts'

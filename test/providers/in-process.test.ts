@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { afterEach, describe, expect, test } from 'vitest'
 import { inProcess, type WebRequest } from '../../providers/testing/index.ts'
-import type { StartSpec } from '../../src/provider.ts'
+import type { StartSpec } from '../../src/core/provider.ts'
 import { ask, start, stopAll } from '../fakes/in-process.ts'
 
 afterEach(stopAll)

@@ -23,7 +23,7 @@ import { podOf } from '../../providers/kubernetes/pod.ts'
 import { isOrphan } from '../../providers/kubernetes/sweep.ts'
 import { overlay, readTemplate } from '../../providers/kubernetes/template.ts'
 import { loadConfig } from '../../src/config/config.ts'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { thrown } from '../help.ts'
 import { specOf } from './process-help.ts'
 

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { Dispatcher } from 'undici'
-import type { StartSpec } from '../../src/provider.ts'
+import type { StartSpec } from '../../src/core/provider.ts'
 
 export { until } from '../help.ts'
 

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { several } from '../../providers/several.ts'
 import { inProcess } from '../../providers/testing/index.ts'
+import type { Provider, Running } from '../../src/core/provider.ts'
 import { Session } from '../../src/index.ts'
-import type { Provider, Running } from '../../src/provider.ts'
 import { failure, ready, thrown } from '../help.ts'
 import { specOf } from './process-help.ts'
 

@@ -1,4 +1,4 @@
-import type { InstanceState } from '../../src/events.ts'
+import type { InstanceState } from '../../src/core/events.ts'
 import type { ClusterStats, SizedCluster, SizedInstance } from '../../src/sizing/size.ts'
 
 /** A cluster whose facts a test sets as it likes. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { ManyhostError } from '../../src/errors.ts'
+import type { ManyhostError } from '../../src/core/errors.ts'
 import { type Size, SizeReader, type SizeReaderOptions, toSize } from '../../src/sizing/size.ts'
 import { FakeCluster, pending } from './fake-cluster.ts'
 

@@ -1,7 +1,7 @@
 /** What is gathered into bundles, and how long it waits: outcomes on their way to the server, and into the store. */
 import type { ServerResponse } from 'node:http'
 import { describe, expect, it } from 'vitest'
-import { ManyhostError } from '../../src/errors.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { BEAT, Outbox } from '../../src/tasks/runner/outbox.ts'
 import { Frames, type RunOutcome } from '../../src/tasks/runner/protocol.ts'
 import { type OutcomeParts, Outcomes } from '../../src/tasks/server/outcomes.ts'

@@ -1,10 +1,10 @@
 /** Who has nothing to do, beside others that are full and whose tasks come first. */
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
+import { now } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
 import type { NewTask } from '../../src/tasks/task.ts'
 import { openStore, runCluster, serveForever } from '../../src/tasks.ts'
-import { now } from '../../src/time.ts'
 import { falseClock } from '../clock.ts'
 import { holding, NEVER, states, until } from '../help.ts'
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { inProcess } from '../../providers/testing/index.ts'
-import { Session } from '../../src/session.ts'
+import { Session } from '../../src/session/session.ts'
 import {
   type ClusterRunOptions,
   openStore,

@@ -1,7 +1,7 @@
 /** Runners that are lost while they have tasks: frozen ones, and those that a task kills. */
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
-import { Session } from '../../src/session.ts'
+import { Session } from '../../src/session/session.ts'
 import { Life, processId } from '../../src/tasks/server/life.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'

@@ -1,7 +1,7 @@
 /** `session.map`: one request an item. */
 import { expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import { Session } from '../../src/session.ts'
+import { Session } from '../../src/session/session.ts'
 import { failure, latch } from '../help.ts'
 
 /** @param first what the first one, 0, waits for; the others are told as they are worked on */

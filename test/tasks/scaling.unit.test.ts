@@ -1,6 +1,6 @@
 /** How many runners a batch gets, period by period. */
 import { describe, expect, it } from 'vitest'
-import { parseOptions } from '../../src/options.ts'
+import { parseOptions } from '../../src/core/options.ts'
 import {
   DynamicTasks,
   dynamicSize,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Registry } from 'prom-client'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import { Session } from '../../src/session.ts'
+import { Session } from '../../src/session/session.ts'
 import {
   type NewTask,
   openStore,

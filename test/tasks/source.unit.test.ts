@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { ManyhostError } from '../../src/errors.ts'
+import type { ManyhostError } from '../../src/core/errors.ts'
 import { parseDirectives, splitLine } from '../../src/tasks/directives.ts'
 import { expandNodelist } from '../../src/tasks/nodelist.ts'
 import {

@@ -1,7 +1,8 @@
 /** `manyhost feed broker`: a broker by itself, until Ctrl-C. */
 import { createServer, type Server } from 'node:http'
 import { extname } from 'node:path'
-import { describe, ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
 import { parseEndpoint } from '../../feed/endpoints.ts'
 import {
   Feed,
@@ -13,7 +14,6 @@ import {
   fromSqlite,
   type IdentitySource,
 } from '../../feed/index.ts'
-import { guardConnections, serverOptions } from '../../http-server.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { line, printable } from '../terminal.ts'

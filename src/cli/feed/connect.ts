@@ -1,6 +1,6 @@
 /** What the commands of the feed share: a client that has been accepted, or the reason why not. */
 import { readFileSync } from 'node:fs'
-import { describe, ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
 import { FeedClient, type FeedClientOptions } from '../../feed/index.ts'
 import { CliError } from '../exit.ts'
 import { printable } from '../terminal.ts'

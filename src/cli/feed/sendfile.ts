@@ -1,5 +1,5 @@
 /** `manyhost feed sendfile`: a file as one message. */
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { connect, finish, type PeerOptions, read } from './connect.ts'
 

@@ -1,9 +1,9 @@
 /** `manyhost feed subscribe`: what is said on channels, a line a message. */
 import { isUtf8 } from 'node:buffer'
 import { appendFileSync } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
 import type { FeedMessage } from '../../feed/index.ts'
-import { wallClock } from '../../time.ts'
 import { CliError } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { printable, write } from '../terminal.ts'

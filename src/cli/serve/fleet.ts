@@ -1,10 +1,10 @@
 /** A fleet file, read, and held against everything that will use it: before anything is started or changed. */
 import { statSync } from 'node:fs'
 import { type Config, loadConfig } from '../../config/config.ts'
-import { asError, ManyhostError } from '../../errors.ts'
+import { asError, ManyhostError } from '../../core/errors.ts'
+import { stampOf } from '../../core/fingerprint.ts'
 import type { GatewayOptions } from '../../gateway/index.ts'
 import { parseGateway } from '../../gateway/options.ts'
-import { stampOf } from '../../stamp.ts'
 import { CliError } from '../exit.ts'
 import { gatewayOptions } from './doors.ts'
 import { feedOptions } from './feed.ts'

@@ -1,7 +1,7 @@
 /** The session's events, as lines of the log. */
 import type { Logger } from 'pino'
-import type { InstanceEvent, InstanceState } from '../../events.ts'
-import type { Session } from '../../session.ts'
+import type { InstanceEvent, InstanceState } from '../../core/events.ts'
+import type { Session } from '../../session/session.ts'
 
 type Level = 'debug' | 'info' | 'warn' | 'error'
 

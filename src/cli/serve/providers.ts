@@ -19,9 +19,9 @@ import { fixed } from '../../../providers/static.ts'
 import type { Config } from '../../config/config.ts'
 import { type ProviderTypes, SEVERAL } from '../../config/providers.ts'
 import type { ServiceConfig } from '../../config/services.ts'
-import { describe } from '../../errors.ts'
-import type { Provider } from '../../provider.ts'
-import type { ServiceOptions } from '../../service.ts'
+import { describe } from '../../core/errors.ts'
+import type { Provider } from '../../core/provider.ts'
+import type { ServiceOptions } from '../../session/service.ts'
 
 type Options = Readonly<Record<string, unknown>>
 

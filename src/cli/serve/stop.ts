@@ -1,6 +1,7 @@
 /** The end of `serve`: the first signal drains, the second one does not wait. */
-import type { Session } from '../../session.ts'
-import { sleep } from '../../time.ts'
+
+import { sleep } from '../../core/time.ts'
+import type { Session } from '../../session/session.ts'
 import { EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import type { Doors } from '../serve.ts'

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { takeSignal } from '../interrupt.ts'
 import { readSettings, settingsFiles } from './files.ts'

@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { asError, ManyhostError } from '../../errors.ts'
+import { asError, ManyhostError } from '../../core/errors.ts'
 import { CliError } from '../exit.ts'
 import { alternatives, COMMON, KEYS, type Key, rulesOf } from './keys.ts'
 import { readWord, taken } from './rules.ts'

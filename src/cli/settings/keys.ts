@@ -3,7 +3,7 @@
  * tables of these commands: a new option is a new key.
  */
 import { Option as Parsed } from 'commander'
-import type { Rule, Rules } from '../../options.ts'
+import type { Rule, Rules } from '../../core/options.ts'
 import type { Command, Option } from '../commands.ts'
 import { TASK_COMMANDS } from '../tasks/commands.ts'
 import { RUN_COMMAND } from '../tasks/serving.ts'

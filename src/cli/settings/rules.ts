@@ -1,7 +1,7 @@
 /** How the value of an option is read from a file, from a variable, and from a word: each as the command line reads it. */
 import { Option as Parsed } from 'commander'
-import { describe, ManyhostError } from '../../errors.ts'
-import { type Form, type Rule, rule } from '../../options.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { type Form, type Rule, rule } from '../../core/options.ts'
 import type { Option } from '../commands.ts'
 
 interface Read {

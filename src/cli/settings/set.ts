@@ -1,7 +1,7 @@
 /** `manyhost config set`: changes a file as a whole, or not at all. */
 import { existsSync, readFileSync } from 'node:fs'
 import { parseDocument } from 'yaml'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { line } from '../terminal.ts'
 import { readSettings, settingsFiles } from './files.ts'

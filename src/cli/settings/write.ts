@@ -1,7 +1,7 @@
 /** A file of settings comes into being, or is replaced, as a whole. */
 import { existsSync, mkdirSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { CliError } from '../exit.ts'
 import { settingsFiles } from './files.ts'
 

@@ -1,6 +1,6 @@
 /** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
 import { createReadStream, existsSync } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { failureLine } from '../../tasks/server/failures.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'

@@ -4,7 +4,7 @@
  */
 import { applyConfig } from '../../config/apply.ts'
 import type { Config } from '../../config/config.ts'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import type { Session, SessionOptions } from '../../index.ts'
 import { CliError } from '../exit.ts'
 import { feedOptions, observeFeed } from '../serve/feed.ts'

@@ -1,7 +1,7 @@
 /** Where tasks run: beside services of a file, on machines by ssh, on what a launcher starts; else on this machine. */
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
+import type { Provider } from '../../core/provider.ts'
 import { Session } from '../../index.ts'
-import type { Provider } from '../../provider.ts'
 import { CliError } from '../exit.ts'
 import type { SshFlags } from './ssh.ts'
 

@@ -1,6 +1,6 @@
 /** `manyhost tasks info`. */
 import { createReadStream } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { parseJson, toJson } from '../../tasks/json.ts'
 import { taskAsJson } from '../../tasks/store/row.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'

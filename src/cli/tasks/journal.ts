@@ -1,7 +1,7 @@
 /** What becomes of tasks, as JSON lines in a file. */
 import { type EventEmitter, once } from 'node:events'
 import { type DestinationStream, pino } from 'pino'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { outcomeOf } from '../../tasks/server/result.ts'
 import type { TaskCounts, TaskResult } from '../../tasks.ts'
 import { CliError } from '../exit.ts'

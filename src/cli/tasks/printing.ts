@@ -1,6 +1,6 @@
 /** What tasks write, to our own outputs or to files. */
 import { createWriteStream, type WriteStream } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { TASK_EXIT } from '../exit.ts'
 import { write } from '../terminal.ts'
 import type { ServingFlags } from './asked.ts'

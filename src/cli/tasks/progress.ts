@@ -1,7 +1,7 @@
 /** How far tasks are: a bar on a terminal, a line now and then elsewhere; both on standard error. */
 import { MultiBar, Presets, type SingleBar } from 'cli-progress'
+import { every, now, type Timer } from '../../core/time.ts'
 import type { TaskCounts, TaskRun } from '../../tasks.ts'
-import { every, now, type Timer } from '../../time.ts'
 import { printable } from '../terminal.ts'
 
 /** Between two looks, and between two lines where nobody looks at a bar; in ms. */

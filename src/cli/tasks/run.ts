@@ -1,11 +1,11 @@
 /** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
 import { createReadStream } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
+import { sleep } from '../../core/time.ts'
 import { isDead } from '../../tasks/server/life.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { parseTags } from '../../tasks/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
-import { sleep } from '../../time.ts'
 import { CliError, exitOf } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { write } from '../terminal.ts'

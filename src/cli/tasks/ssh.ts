@@ -1,7 +1,7 @@
 /** Runners on machines that one can log in to. */
 import { type SshOptions, ssh } from '../../../providers/ssh/index.ts'
-import { describe } from '../../errors.ts'
-import type { Provider } from '../../provider.ts'
+import { describe } from '../../core/errors.ts'
+import type { Provider } from '../../core/provider.ts'
 import { expandNodelist } from '../../tasks/nodelist.ts'
 import { CliError } from '../exit.ts'
 import type { Ground } from './ground.ts'

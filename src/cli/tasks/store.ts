@@ -1,6 +1,6 @@
 /** Which store, and which tasks of it, the command line means. */
 import { createInterface } from 'node:readline/promises'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
 import { defaultStore, openStore } from '../../tasks/store/open.ts'
 import type { Order } from '../../tasks/store/order.ts'

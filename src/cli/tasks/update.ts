@@ -1,6 +1,6 @@
 /** `manyhost tasks update`. */
 
-import { dict, dictOf } from '../../dict.ts'
+import { dict, dictOf } from '../../core/dict.ts'
 import type { Changes } from '../../tasks/store/changes.ts'
 import { parseTag } from '../../tasks/tags.ts'
 import type { TagValue } from '../../tasks/task.ts'

@@ -1,6 +1,7 @@
 /** `manyhost tasks wait`. */
+
+import { sleep } from '../../core/time.ts'
 import type { Task } from '../../tasks/task.ts'
-import { sleep } from '../../time.ts'
 import { exitOf, TASK_EXIT } from '../exit.ts'
 import { untilInterrupted } from '../interrupt.ts'
 import { line, write } from '../terminal.ts'

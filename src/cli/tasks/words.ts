@@ -1,5 +1,5 @@
 /** Words of our own command line as a line of shell, or as a request. Pure. */
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 import { taskOfRequest } from '../../tasks/other-lines.ts'
 import type { NewTask } from '../../tasks/task.ts'
 import { CliError } from '../exit.ts'

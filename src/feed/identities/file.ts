@@ -1,9 +1,9 @@
 /** Identities from a JSON or YAML file, read again when it changes. JSON is YAML: one parser reads both. */
 import { readFileSync, statSync } from 'node:fs'
 import { parse } from 'yaml'
-import { describe, ManyhostError } from '../../errors.ts'
-import { stampOf } from '../../stamp.ts'
-import { every, type Timer } from '../../time.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { stampOf } from '../../core/fingerprint.ts'
+import { every, type Timer } from '../../core/time.ts'
 import type { Identity, IdentitySource } from '../rights.ts'
 import { parseTable } from './memory.ts'
 

@@ -1,6 +1,6 @@
 /** Identities that are given as data; and several sources in a row. */
-import { ManyhostError } from '../../errors.ts'
-import { show } from '../../options.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { show } from '../../core/options.ts'
 import { type Identity, type IdentitySource, isThenable } from '../rights.ts'
 
 /** By ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */

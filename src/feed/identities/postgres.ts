@@ -1,6 +1,6 @@
 /** Identities from PostgreSQL: the original's table `auth_keys`. The package `pg` is loaded when this is used. */
 import type { Pool } from 'pg'
-import { describe, ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
 import type { IdentitySource } from '../rights.ts'
 import { parseRow, type Row } from './sqlite.ts'
 

@@ -1,7 +1,7 @@
 /** Identities from the original's SQLite database: table `authkeys`, lists of channels as JSON. */
 import type Database from 'libsql'
-import { databaseWords, otherProgram, SQLITE_TABLES } from '../../database-words.ts'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { databaseWords, otherProgram, SQLITE_TABLES } from '../../store/database-words.ts'
 import type { IdentitySource } from '../rights.ts'
 import { parseEntry } from './memory.ts'
 

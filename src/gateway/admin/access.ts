@@ -1,7 +1,7 @@
 /** Who may call: a token, and where a browser calls, its page's origin and the name that it called us by. */
 import type { IncomingMessage } from 'node:http'
-import { bearerOf, digest, isOwnName, isSame, isSameOrigin } from '../../caller.ts'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { bearerOf, digest, isOwnName, isSame, isSameOrigin } from '../../core/http-caller.ts'
 import { problem, type Reply } from './reply.ts'
 
 /** Marks a call without a JSON body as one that no foreign form or image can have made. */

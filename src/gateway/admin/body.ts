@@ -1,6 +1,6 @@
 /** The JSON body of a call: bounded, and read to its end or not at all. */
 import type { IncomingMessage } from 'node:http'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
 
 const LIMIT = 65_536
 /** What is read and thrown away of a body that is too long, so that its sender gets to see the answer. */

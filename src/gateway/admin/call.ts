@@ -1,8 +1,8 @@
 /** One call of the API, and what the routes have in common. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
-import { ManyhostError } from '../../errors.ts'
-import type { Session } from '../../session.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import type { Session } from '../../session/session.ts'
 import type { Hub } from './hub.ts'
 import type { Outflows } from './outflow.ts'
 import type { Reply } from './reply.ts'

@@ -1,8 +1,10 @@
 /** Clusters and instances: seen, resized, drained, restarted, listened to. */
-import { ManyhostError } from '../../errors.ts'
-import type { Cluster, Instance } from '../../inside.ts'
-import { clusterSnapshot } from '../../snapshot.ts'
-import { wallClock } from '../../time.ts'
+
+import type { Cluster } from '../../cluster/cluster.ts'
+import type { Instance } from '../../cluster/instance.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
+import { clusterSnapshot } from '../../session/snapshot.ts'
 import { jsonBody } from './body.ts'
 import { type Answer, type Call, count, flag, invalid } from './call.ts'
 import { clusterText, followCluster, followInstance, lastLines } from './logs.ts'

@@ -1,7 +1,7 @@
 /** What failed lately and why, kept so that who looks afterwards still sees it: bounded, repeats counted. */
-import type { ManyhostError } from '../../errors.ts'
-import type { InstanceEvent, ResendEvent } from '../../events.ts'
-import { wallClock } from '../../time.ts'
+import type { ManyhostError } from '../../core/errors.ts'
+import type { InstanceEvent, ResendEvent } from '../../core/events.ts'
+import { wallClock } from '../../core/time.ts'
 
 export interface Failure {
   readonly id: number

@@ -1,5 +1,5 @@
 /** Whether this process lives, and whether its services can be used. Probes have no token: they learn yes or no. */
-import type { Cluster } from '../../inside.ts'
+import type { Cluster } from '../../cluster/cluster.ts'
 import type { Answer } from './call.ts'
 import { json, problem } from './reply.ts'
 

@@ -2,10 +2,10 @@
  * The event stream: what happens is told to all readers at once, in the messages that a feed would carry; what it adds
  * up to, each second.
  */
-import type { ManyhostError } from '../../errors.ts'
-import { errorMessage, tellEvents } from '../../messages.ts'
-import type { Session } from '../../session.ts'
-import { every, now, type Timer, wallClock } from '../../time.ts'
+import type { ManyhostError } from '../../core/errors.ts'
+import { every, now, type Timer, wallClock } from '../../core/time.ts'
+import { errorMessage, tellEvents } from '../../session/messages.ts'
+import type { Session } from '../../session/session.ts'
 import { Failures } from './failures.ts'
 import type { Outflow } from './outflow.ts'
 import { Rows } from './rows.ts'

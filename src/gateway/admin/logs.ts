@@ -1,6 +1,7 @@
 /** What instances write, as text: the last 64 KiB of each, and what follows. */
-import type { Cluster, Instance } from '../../inside.ts'
-import type { Session } from '../../session.ts'
+import type { Cluster } from '../../cluster/cluster.ts'
+import type { Instance } from '../../cluster/instance.ts'
+import type { Session } from '../../session/session.ts'
 import type { Outflow } from './outflow.ts'
 
 /** A line that never ends is passed on in parts of so many characters. */

@@ -1,7 +1,9 @@
 /** Names of clusters in paths: the host of the virtual URL, or the whole URL where that is not enough. */
-import { ManyhostError } from '../../errors.ts'
-import type { Cluster, Instance } from '../../inside.ts'
-import type { Session } from '../../session.ts'
+
+import type { Cluster } from '../../cluster/cluster.ts'
+import type { Instance } from '../../cluster/instance.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import type { Session } from '../../session/session.ts'
 
 function hostOf(url: string): string {
   return new URL(url).host

@@ -1,5 +1,5 @@
 /** Options of the admin address. */
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
 import { type Address, address, isLocal, type Listen } from '../address.ts'
 import { access } from './access.ts'
 

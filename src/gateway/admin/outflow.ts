@@ -1,6 +1,6 @@
 /** Answers without an end, to readers that may be slow: bounded in what waits for one, and in how many there are. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { breakOff } from '../../http-server.ts'
+import { breakOff } from '../../core/http/http-server.ts'
 import { begin, problem, type Reply } from './reply.ts'
 
 /** Bytes that may wait for a reader, beyond what the kernel keeps for it. */

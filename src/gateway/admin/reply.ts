@@ -1,7 +1,7 @@
 /** What a route answers, and how that is sent. Errors are answers too: RFC 9457 problem details. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
-import { ERRORS, ManyhostError } from '../../errors.ts'
-import { breakOff } from '../../http-server.ts'
+import { ERRORS, ManyhostError } from '../../core/errors.ts'
+import { breakOff } from '../../core/http/http-server.ts'
 
 export interface Reply {
   readonly status: number

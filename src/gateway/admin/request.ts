@@ -3,8 +3,8 @@
  * and so without the service's own credentials. The request goes the gateway's way, queue, resend and all.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { ManyhostError } from '../../errors.ts'
-import type { Session } from '../../session.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import type { Session } from '../../session/session.ts'
 import type { AdminHandler } from '../admin.ts'
 import { Front } from '../gateway.ts'
 import { parseGateway } from '../options.ts'

@@ -1,8 +1,8 @@
 /** Restarts by hand: one at a time of the same thing, and their failures are told, whoever waits for them. */
 
-import { asError, ManyhostError } from '../../errors.ts'
-import type { Cluster } from '../../inside.ts'
-import type { Session } from '../../session.ts'
+import type { Cluster } from '../../cluster/cluster.ts'
+import { asError, ManyhostError } from '../../core/errors.ts'
+import type { Session } from '../../session/session.ts'
 
 export class Restarts {
   readonly #running = new WeakMap<Cluster, Map<string, Promise<void>>>()

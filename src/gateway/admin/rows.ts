@@ -1,6 +1,7 @@
 /** What the event stream says of each cluster: a row of figures, told again only when one of them has changed. */
-import type { InstanceState } from '../../events.ts'
-import type { Cluster } from '../../inside.ts'
+
+import type { Cluster } from '../../cluster/cluster.ts'
+import type { InstanceState } from '../../core/events.ts'
 import { names } from './names.ts'
 
 export interface Row {

@@ -1,7 +1,7 @@
 /** One attempt of one task, from its template to its outcome. */
 import { existsSync, writeFileSync } from 'node:fs'
-import { describe } from '../../errors.ts'
-import { after, sleep, type Timer, wallClock } from '../../time.ts'
+import { describe } from '../../core/errors.ts'
+import { after, sleep, type Timer, wallClock } from '../../core/time.ts'
 import type { Templates } from '../accept.ts'
 import { TEMPLATE_FAILED, type Template, TemplateError } from '../template.ts'
 import { taskEnvironment } from './environment.ts'

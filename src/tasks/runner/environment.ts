@@ -1,6 +1,6 @@
 /** What a task finds in its environment: itself, field by field. */
 
-import { dict } from '../../dict.ts'
+import { dict } from '../../core/dict.ts'
 import { inheritedEnvironment } from '../../posix/environment.ts'
 import { timeText, toSeconds } from '../units.ts'
 import type { RunTask } from './protocol.ts'

@@ -3,8 +3,8 @@
  * MANYHOST_RUNNER_TOKEN in its environment. USR1 drains it, USR2, TERM and INT stop it.
  */
 import { parseArgs } from 'node:util'
-import { describe, ManyhostError } from '../../errors.ts'
-import { every, sleep, within } from '../../time.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { every, sleep, within } from '../../core/time.ts'
 import { memorySize, taskDuration } from '../units.ts'
 import type { RunnerOptions } from './options.ts'
 import { Runner } from './runner.ts'

@@ -1,6 +1,6 @@
 /** Options of a runner, checked once. */
 import { availableParallelism } from 'node:os'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
 import {
   milliseconds,
   type Parsed,
@@ -9,7 +9,7 @@ import {
   rule,
   text,
   whole,
-} from '../../options.ts'
+} from '../../core/options.ts'
 import { compileTemplate } from '../template.ts'
 
 function flag(initial: boolean) {

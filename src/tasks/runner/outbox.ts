@@ -1,6 +1,6 @@
 /** What one answer says, gathered into few writes: at so many outcomes, so many bytes, or after so long. */
 import type { ServerResponse } from 'node:http'
-import { after, every, type Timer } from '../../time.ts'
+import { after, every, type Timer } from '../../core/time.ts'
 import { frame, jsonFrame, type Message, type OutputStream, type RunOutcome } from './protocol.ts'
 
 /** Bytes that are gathered at most. */

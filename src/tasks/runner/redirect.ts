@@ -1,6 +1,6 @@
 /** Outputs that go to files of the runner's machine instead of to who handed the task in. */
 import { createWriteStream, type WriteStream } from 'node:fs'
-import { describe } from '../../errors.ts'
+import { describe } from '../../core/errors.ts'
 
 export class Redirect {
   readonly #stream: WriteStream

@@ -1,9 +1,9 @@
 /** The runner's HTTP side: an ordinary instance of an ordinary service. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { bearerOf, isSameSecret } from '../../caller.ts'
-import { describe, ManyhostError } from '../../errors.ts'
-import { breakOff } from '../../http-server.ts'
-import { checkOptions } from '../../options.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { breakOff } from '../../core/http/http-server.ts'
+import { bearerOf, isSameSecret } from '../../core/http-caller.ts'
+import { checkOptions } from '../../core/options.ts'
 import { parseJson } from '../json.ts'
 import { linesOf } from '../lines.ts'
 import { BUNDLE_RULES } from './options.ts'

@@ -1,5 +1,5 @@
 /** How much of a source may be in the store at a time. */
-import { sleep } from '../../time.ts'
+import { sleep } from '../../core/time.ts'
 import type { Store } from '../store/store.ts'
 
 /** Between two looks whether something was claimed, by whomever; in ms. */

@@ -1,5 +1,5 @@
 /** Tasks that somebody cancelled, whoever it was: their run is to tell of them, and nobody else will. */
-import { wallClock } from '../../time.ts'
+import { wallClock } from '../../core/time.ts'
 import type { Noting } from '../store/batches.ts'
 import type { Serving } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'

@@ -1,6 +1,6 @@
 /** When a server asks the store for more, and for how much. */
-import type { ManyhostError } from '../../errors.ts'
-import { after, now, type Timer } from '../../time.ts'
+import type { ManyhostError } from '../../core/errors.ts'
+import { after, now, type Timer } from '../../core/time.ts'
 import type { ClaimOptions } from '../store/claims.ts'
 import type { Store } from '../store/store.ts'
 import { kindsOf, TASK_KINDS, type Task, type TaskKind } from '../task.ts'

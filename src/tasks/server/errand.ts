@@ -3,12 +3,13 @@
  * nobody is to see a response, so none is made, and no promise, and no signal.
  */
 import type { Duplex } from 'node:stream'
-import { asError, ManyhostError } from '../../errors.ts'
-import { type Exchange, type RawHeaders, requestFacts, type Sink } from '../../inside.ts'
-import { type Hop, nextHop } from '../../redirect.ts'
-import { checkedHeaders, methodOf, targetOf } from '../../request.ts'
-import type { Session } from '../../session.ts'
-import { wallClock } from '../../time.ts'
+import { type Hop, nextHop } from '../../client/redirect.ts'
+import { checkedHeaders, methodOf, targetOf } from '../../client/request.ts'
+import { asError, ManyhostError } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
+import type { Exchange, RawHeaders, Sink } from '../../dispatch/exchange.ts'
+import { requestFacts } from '../../dispatch/facts.ts'
+import type { Session } from '../../session/session.ts'
 import type { Task, TaskRequest } from '../task.ts'
 
 /** As the web has it (WHATWG Fetch). */

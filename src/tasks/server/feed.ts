@@ -1,7 +1,7 @@
 /** A source on its way into the store, no faster than it is worked off. */
-import { asError } from '../../errors.ts'
-import { watch } from '../../guarded.ts'
-import { after, sleep, type Timer, within } from '../../time.ts'
+import { asError } from '../../core/errors.ts'
+import { watch } from '../../core/guarded.ts'
+import { after, sleep, type Timer, within } from '../../core/time.ts'
 import type { NewTask } from '../task.ts'
 
 /** How long a source that is stopped may take for the task that it was asked for, in ms. */

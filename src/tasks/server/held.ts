@@ -1,5 +1,5 @@
 /** What a server has claimed and has no outcome of: who runs it, where it waits to go, or that nobody here runs it. */
-import { now } from '../../time.ts'
+import { now } from '../../core/time.ts'
 import type { Task } from '../task.ts'
 import type { Carrier } from './carrier.ts'
 

@@ -5,8 +5,8 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { describe } from '../../errors.ts'
-import { every, type Timer } from '../../time.ts'
+import { describe } from '../../core/errors.ts'
+import { every, type Timer } from '../../core/time.ts'
 import type { Serving } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
 

@@ -1,6 +1,6 @@
 /** Numbers of one run for Prometheus, read at scrape. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../figures.ts'
+import { type Add, type Figure, registerFigures } from '../../core/prometheus.ts'
 import type { Progress } from '../store/counts.ts'
 import type { TaskCounts } from './result.ts'
 

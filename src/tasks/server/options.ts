@@ -1,6 +1,6 @@
 /** Options of a task server, checked once, where they are given. */
 import type { Registry } from 'prom-client'
-import { listener } from '../../guarded.ts'
+import { listener } from '../../core/guarded.ts'
 import {
   callback,
   milliseconds,
@@ -10,9 +10,9 @@ import {
   rule,
   text,
   whole,
-} from '../../options.ts'
-import type { Provider } from '../../provider.ts'
-import type { Session } from '../../session.ts'
+} from '../../core/options.ts'
+import type { Provider } from '../../core/provider.ts'
+import type { Session } from '../../session/session.ts'
 import { RUNNER_RULES } from '../runner/options.ts'
 import { SCALING_RULES } from '../scaling.ts'
 import type { LineKind, SourceOptions } from '../source.ts'

@@ -1,6 +1,6 @@
 /** Outcomes on their way into the store: many in one transaction, and tried again while the store cannot take them. */
-import { asError, describe, ManyhostError } from '../../errors.ts'
-import { after, sleep, type Timer } from '../../time.ts'
+import { asError, describe, ManyhostError } from '../../core/errors.ts'
+import { after, sleep, type Timer } from '../../core/time.ts'
 import type { Refused } from '../store/claims.ts'
 import type { Store } from '../store/store.ts'
 import type { Outputs } from './outputs.ts'

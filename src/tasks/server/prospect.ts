@@ -1,5 +1,5 @@
 /** What is left to be done, brought up to date for people and for scaling; and the runners that are wanted for it. */
-import { every, now, type Timer } from '../../time.ts'
+import { every, now, type Timer } from '../../core/time.ts'
 import { DynamicTasks, FixedTasks, type Work } from '../scaling.ts'
 import type { Progress } from '../store/counts.ts'
 import type { ClusterRunSettings } from './options.ts'

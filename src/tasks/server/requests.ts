@@ -1,8 +1,9 @@
 /** Tasks that are requests go to their virtual URLs, through the same queues as all others, behind them. */
-import { describe, ManyhostError } from '../../errors.ts'
-import type { Cluster } from '../../inside.ts'
-import type { Session } from '../../session.ts'
-import { wallClock } from '../../time.ts'
+
+import type { Cluster } from '../../cluster/cluster.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
+import type { Session } from '../../session/session.ts'
 import type { Task, TaskOutcome, TaskRequest } from '../task.ts'
 import { aheadOf } from './books.ts'
 import type { Carrier, Desk } from './carrier.ts'

@@ -1,7 +1,7 @@
 /** What a server says of tasks: their ends, counted and one by one. */
 import { dirname, join, resolve } from 'node:path'
-import type { TaskEvent } from '../../events.ts'
-import { wallClock } from '../../time.ts'
+import type { TaskEvent } from '../../core/events.ts'
+import { wallClock } from '../../core/time.ts'
 import type { Turn } from '../store/counts.ts'
 import type { Store } from '../store/store.ts'
 import type { Task, TaskOutcome } from '../task.ts'

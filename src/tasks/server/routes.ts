@@ -1,7 +1,8 @@
 /** Where a task goes: a shell command to the runners, a request to the cluster that is at its URL. */
-import type { Cluster } from '../../inside.ts'
-import { targetOf } from '../../request.ts'
-import type { Session } from '../../session.ts'
+
+import { targetOf } from '../../client/request.ts'
+import type { Cluster } from '../../cluster/cluster.ts'
+import type { Session } from '../../session/session.ts'
 import type { Task } from '../task.ts'
 import type { Carrier, Desk } from './carrier.ts'
 import { Requests } from './requests.ts'

@@ -1,6 +1,6 @@
 /** The service that shell tasks go to: runners, started by whatever provider the session has, as many as are wanted. */
-import { compiled } from '../../compiled.ts'
-import type { ServiceOptions } from '../../service.ts'
+import { compiled } from '../../core/paths.ts'
+import type { ServiceOptions } from '../../session/service.ts'
 import type { ClusterRunSettings } from './options.ts'
 
 /** POSTs at a time that one runner is sent at most: each straggler holds one. */

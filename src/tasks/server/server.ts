@@ -4,11 +4,11 @@
  */
 
 import { resolve } from 'node:path'
-import type { Client } from '../../client.ts'
-import { asError, describe, ManyhostError } from '../../errors.ts'
-import { virtualUrl } from '../../registry.ts'
-import type { Session } from '../../session.ts'
-import { every, sleep } from '../../time.ts'
+import type { Client } from '../../client/client.ts'
+import { asError, describe, ManyhostError } from '../../core/errors.ts'
+import { virtualUrl } from '../../core/registry.ts'
+import { every, sleep } from '../../core/time.ts'
+import type { Session } from '../../session/session.ts'
 import { acceptor } from '../accept.ts'
 import type { OutputStream } from '../runner/protocol.ts'
 import type { TaskFilter } from '../store/filter.ts'

@@ -1,9 +1,10 @@
 /** Shell tasks go to runners, instances of an ordinary service, in bundles; each answer tells of many tasks. */
-import type { Client } from '../../client.ts'
-import { asError, describe, ManyhostError } from '../../errors.ts'
-import type { Candidate, Cluster, Pick } from '../../inside.ts'
-import type { Response } from '../../response.ts'
-import { after, type Timer, wallClock } from '../../time.ts'
+import type { Client } from '../../client/client.ts'
+import type { Response } from '../../client/response.ts'
+import type { Cluster } from '../../cluster/cluster.ts'
+import { asError, describe, ManyhostError } from '../../core/errors.ts'
+import { after, type Timer, wallClock } from '../../core/time.ts'
+import type { Candidate, Pick } from '../../dispatch/balance.ts'
 import {
   type BundleOptions,
   bundleLines,

@@ -1,6 +1,6 @@
 /** Holds what runs against what the store says: a task that was cancelled, or given to somebody else, is ended. */
-import { describe } from '../../errors.ts'
-import { after, now, type Timer } from '../../time.ts'
+import { describe } from '../../core/errors.ts'
+import { after, now, type Timer } from '../../core/time.ts'
 import type { Store } from '../store/store.ts'
 import type { Task } from '../task.ts'
 import type { Held, Running } from './held.ts'

@@ -1,8 +1,8 @@
 /** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
 import { type RawBuilder, sql, type UpdateObject } from 'kysely'
-import { dict } from '../../dict.ts'
-import { ManyhostError } from '../../errors.ts'
-import { wallClock } from '../../time.ts'
+import { dict } from '../../core/dict.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
 import { tagProblem, tagsProblem, tagsToJson } from '../tags.ts'
 import type { Tags, TagValue, Task } from '../task.ts'
 import { LONGEST_ARGS, taskProblem, textProblem } from './check.ts'

@@ -1,7 +1,8 @@
 /** What may be handed in: everything of a task comes from outside. */
-import { describe, ManyhostError } from '../../errors.ts'
-import { show } from '../../options.ts'
-import { methodOf, sendableHeaders, targetOf } from '../../request.ts'
+
+import { methodOf, sendableHeaders, targetOf } from '../../client/request.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { show } from '../../core/options.ts'
 import { tagsProblem } from '../tags.ts'
 import type { NewTask } from '../task.ts'
 

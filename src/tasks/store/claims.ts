@@ -1,7 +1,7 @@
 /** Tasks are claimed, confirmed and completed. A claim carries a fence; what comes with an older one is refused. */
-import { ManyhostError } from '../../errors.ts'
-import { show } from '../../options.ts'
-import { wallClock } from '../../time.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { show } from '../../core/options.ts'
+import { wallClock } from '../../core/time.ts'
 import { kindsOf, TASK_KINDS, type Task, type TaskKind, type TaskOutcome } from '../task.ts'
 import { holdable, invalidTask } from './check.ts'
 import { type Counted, groupsOf, turnOf } from './counts.ts'

@@ -1,5 +1,5 @@
 /** What crosses between a program and the thread that its store lives in. All is copied on the way (structured clone). */
-import { asError, type ErrorCode, ManyhostError } from '../../errors.ts'
+import { asError, type ErrorCode, ManyhostError } from '../../core/errors.ts'
 import type { FileOptions } from './file.ts'
 import type { Store } from './store.ts'
 

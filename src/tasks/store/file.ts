@@ -1,6 +1,6 @@
 /** A store on SQLite, in the thread that calls. */
 import { existsSync } from 'node:fs'
-import { asError, ManyhostError } from '../../errors.ts'
+import { asError, ManyhostError } from '../../core/errors.ts'
 import { migrate } from './schema.ts'
 import { SqliteEngine, type SqliteOptions } from './sqlite.ts'
 import { EngineStore } from './store.ts'

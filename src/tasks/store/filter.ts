@@ -1,8 +1,8 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
 import type { RawBuilder } from 'kysely'
-import { dict } from '../../dict.ts'
-import { describe, ManyhostError } from '../../errors.ts'
-import { show } from '../../options.ts'
+import { dict } from '../../core/dict.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { show } from '../../core/options.ts'
 import { toJson } from '../json.ts'
 import { parseTagFilter } from '../tags.ts'
 import type { Task } from '../task.ts'

@@ -1,6 +1,6 @@
 /** What all operations of a store stand on. */
 import type { Kysely } from 'kysely'
-import { wallClock } from '../../time.ts'
+import { wallClock } from '../../core/time.ts'
 import { type Engine, query, type Statements } from './engine.ts'
 import type { Hot } from './hot.ts'
 import type { Silences } from './silence.ts'

@@ -1,7 +1,7 @@
 /** Ids that grow with time (RFC 9562, version 7): neighbours in time are neighbours in the index, so ten million of
  * them are inserted as fast as ten. */
 import { randomBytes } from 'node:crypto'
-import { wallClock } from '../../time.ts'
+import { wallClock } from '../../core/time.ts'
 
 /** Random digits of one id. */
 const RANDOM = 14

@@ -1,6 +1,6 @@
 /** Tasks come in. */
 import { hostname } from 'node:os'
-import { wallClock } from '../../time.ts'
+import { wallClock } from '../../core/time.ts'
 import { tagsToJson } from '../tags.ts'
 import type { NewTask, Task } from '../task.ts'
 import { invalidTask, taskProblem } from './check.ts'

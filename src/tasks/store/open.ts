@@ -1,8 +1,8 @@
 /** How a store is opened, and where it is when nobody says so. */
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { asError, ManyhostError } from '../../errors.ts'
-import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../options.ts'
+import { asError, ManyhostError } from '../../core/errors.ts'
+import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../core/options.ts'
 import { keepToOurselves } from '../../posix/environment.ts'
 import { PostgresEngine, withoutPassword } from './postgres.ts'
 import { migrate } from './schema.ts'

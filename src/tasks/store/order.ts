@@ -1,5 +1,5 @@
 /** In which order, and how many, of the tasks that a filter fits. */
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
 import type { Wanted } from './filter.ts'
 import type { Ground } from './ground.ts'
 import { sorted } from './queries.ts'

@@ -1,7 +1,7 @@
 /** PostgreSQL, for stores that several servers share. `pg` is an optional peer: it is loaded when it is used. */
 import type { Pool, PoolClient } from 'pg'
-import { describe, ManyhostError } from '../../errors.ts'
-import { after, now, sleep, type Timer } from '../../time.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { after, now, sleep, type Timer } from '../../core/time.ts'
 import type { Engine, Query, Statements } from './engine.ts'
 import type { Cells } from './row.ts'
 import { trouble } from './trouble.ts'

@@ -3,8 +3,8 @@
  * by hand, can make them wrong; and every index holds only those rows that somebody looks for in it, so that ten
  * million finished tasks do not slow down the claim of the next one.
  */
-import { ManyhostError } from '../../errors.ts'
-import { wallClock } from '../../time.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
 import { type Engine, query, type Statements } from './engine.ts'
 import { COLUMNS, KINDS, LANE, TASK_KIND } from './tables.ts'
 

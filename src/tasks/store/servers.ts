@@ -4,7 +4,7 @@
  * one that was only asleep learns that it is out, and what it brings late is refused.
  */
 import { sql } from 'kysely'
-import { wallClock } from '../../time.ts'
+import { wallClock } from '../../core/time.ts'
 import { unclaim } from './changes.ts'
 import { query, type Statements } from './engine.ts'
 import { type Ground, storeClock } from './ground.ts'

@@ -3,7 +3,7 @@
  * changed since the last look is all that an observer needs. No time of another machine, and no time of day, is compared: a
  * clock that is set, or two that differ, end no server.
  */
-import { now } from '../../time.ts'
+import { now } from '../../core/time.ts'
 
 export interface Beat {
   readonly id: string

@@ -4,9 +4,9 @@
  * here, and answers what else is asked meanwhile.
  */
 import Database from 'libsql'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { every, now, sleep } from '../../core/time.ts'
 import { createPrivateFile } from '../../posix/private.ts'
-import { every, now, sleep } from '../../time.ts'
 import { type Engine, type Query, query, type Statements } from './engine.ts'
 import type { Cells } from './row.ts'
 import { versionOf } from './schema.ts'

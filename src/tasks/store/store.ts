@@ -3,7 +3,7 @@
  * done finds it done after any crash. Many servers may work on one store: no two of them ever hold the same claim.
  */
 import { hostname } from 'node:os'
-import { ManyhostError } from '../../errors.ts'
+import { ManyhostError } from '../../core/errors.ts'
 import { createPrivateFile } from '../../posix/private.ts'
 import type { NewTask, Task, TaskOutcome } from '../task.ts'
 import {

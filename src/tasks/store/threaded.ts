@@ -4,8 +4,8 @@
  */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { compiled } from '../../compiled.ts'
-import { describe, ManyhostError } from '../../errors.ts'
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { compiled } from '../../core/paths.ts'
 import type { Task } from '../task.ts'
 import { type Answer, type Asked, errorOf, type Question, type ThreadData } from './crossing.ts'
 import type { FileOptions } from './file.ts'

@@ -1,6 +1,7 @@
 /** A database's own errors, as errors of ours. */
-import { databaseWords } from '../../database-words.ts'
-import { describe, ManyhostError } from '../../errors.ts'
+
+import { describe, ManyhostError } from '../../core/errors.ts'
+import { databaseWords } from '../../store/database-words.ts'
 
 type Kind = 'busy' | 'full' | 'other'
 

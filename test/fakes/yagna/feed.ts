@@ -1,5 +1,5 @@
 /** Events as yagna's long polls hand them out: each has a time of its own, and a reader asks for what is later. */
-import { now, sleep } from '../../../src/time.ts'
+import { now, sleep } from '../../../src/core/time.ts'
 
 export interface Dated {
   readonly eventDate: string

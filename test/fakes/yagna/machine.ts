@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { now, sleep } from '../../../src/time.ts'
+import { now, sleep } from '../../../src/core/time.ts'
 import { pidsWith } from '../../providers/process-help.ts'
 import { stamp } from './feed.ts'
 import type { Transfers } from './transfers.ts'

@@ -1,0 +1,378 @@
+/** `session.client()`: requests to virtual URLs, and to all others, with the conveniences that people expect. */
+import type { Dispatcher } from 'undici'
+import type { Cluster } from '../cluster/cluster.ts'
+import { describe, ManyhostError, withoutStack } from '../core/errors.ts'
+import { show } from '../core/options.ts'
+import type { Registry } from '../core/registry.ts'
+import { type PreparedBody, prepareBody } from '../dispatch/body.ts'
+import {
+  type HeadersLike,
+  networkFacts,
+  type RequestIds,
+  type RequestRouting,
+  requestFacts,
+} from '../dispatch/facts.ts'
+import { Replay } from '../dispatch/replay.ts'
+import { mayRepeat } from '../dispatch/verdict.ts'
+import { sendToNetwork } from './network.ts'
+import { checkRequest } from './options.ts'
+import { dropBody, type Hop, nextHop } from './redirect.ts'
+import {
+  checkedHeaders,
+  methodOf,
+  methodOptions,
+  type QueryLike,
+  type RequestOptions,
+  sendableHeaders,
+  targetOf,
+} from './request.ts'
+import { Response } from './response.ts'
+import { type Flow, Intake } from './response-reader.ts'
+
+export interface ClientParts {
+  readonly registry: Registry<Cluster>
+  readonly network: Dispatcher
+  readonly ids: RequestIds
+  /** Why no request is taken any more, if so. */
+  refusal(): ManyhostError | undefined
+}
+
+export interface ClientOptions extends RequestRouting {
+  /** Sent with every request; a request's own header of the same name replaces it. */
+  readonly headers?: HeadersLike
+  /** What relative URLs are relative to. */
+  readonly baseUrl?: string | URL
+  /** @default 'follow' */
+  readonly redirect?: 'follow' | 'manual' | 'error'
+  /** @default 20 */
+  readonly maxRedirects?: number
+}
+
+const NO_OPTIONS: RequestOptions = {}
+
+/** A request under way to its answer, over redirects. */
+interface Call {
+  readonly options: RequestOptions
+  readonly method: string
+  readonly url: string
+  readonly headers: string[]
+  readonly body: unknown
+  readonly redirects: number
+}
+
+export class Client implements AsyncDisposable {
+  readonly #parts: ClientParts
+  readonly #options: ClientOptions
+  readonly #headers: readonly string[]
+  #closed = false
+
+  constructor(parts: ClientParts, options: ClientOptions) {
+    this.#parts = parts
+    this.#options = options
+    this.#headers = options.headers ? sendableHeaders(options.headers) : []
+  }
+
+  get(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('GET', url, options)
+  }
+
+  head(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('HEAD', url, options)
+  }
+
+  post(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('POST', url, options)
+  }
+
+  put(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('PUT', url, options)
+  }
+
+  patch(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('PATCH', url, options)
+  }
+
+  delete(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('DELETE', url, options)
+  }
+
+  options(url: string | URL, options?: RequestOptions): Promise<Response> {
+    return this.request('OPTIONS', url, options)
+  }
+
+  /** As the global `fetch`, with this client's routing. Takes a `Request`, too. */
+  async fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
+    const { method, url, options } = await methodOptions(input, init)
+    return this.request(method, url, options)
+  }
+
+  /**
+   * Sends a request. Resolves when the answer's head is there; no status throws by itself.
+   * @throws ManyhostError see README's table of errors
+   */
+  request(
+    method: string,
+    url: string | URL,
+    options: RequestOptions = NO_OPTIONS,
+  ): Promise<Response> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) {
+        throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the client is closed')
+      }
+      const verb = methodOf(method)
+      if (options !== NO_OPTIONS) checkRequest(verb, options)
+      const { body, headers } = this.#content(options)
+      const call: Call = {
+        options,
+        method: verb,
+        url: this.#resolve(url, options.query),
+        headers,
+        body,
+        redirects: 0,
+      }
+      this.#send(call, resolve, reject)
+    })
+  }
+
+  #resolve(url: string | URL, query: QueryLike | undefined): string {
+    const { baseUrl } = this.#options
+    let text = typeof url === 'string' ? url : String(url)
+    // What cannot be resolved is no URL by itself either: `targetOf` says so.
+    if (baseUrl !== undefined && URL.canParse(text, String(baseUrl))) {
+      text = new URL(text, baseUrl).href
+    }
+    return query === undefined ? text : withQuery(text, query)
+  }
+
+  /** Body and headers of a request: `json`, `form` and `body` exclude each other. */
+  #content({ json, form, body, headers }: RequestOptions): { body: unknown; headers: string[] } {
+    const given =
+      Number(json !== undefined) + Number(form !== undefined) + Number(body !== undefined)
+    if (given > 1) {
+      throw new ManyhostError(
+        'MANYHOST_INVALID_OPTION',
+        'give one of json, form and body, not more',
+      )
+    }
+    const flat = this.#mergedHeaders(headers)
+    if (json !== undefined) {
+      const typed = hasHeader(flat, 'content-type')
+        ? flat
+        : [...flat, 'content-type', 'application/json']
+      return { body: jsonText(json), headers: typed }
+    }
+    if (form === undefined) return { body, headers: flat }
+    const isEncoded = form instanceof FormData || form instanceof URLSearchParams
+    return {
+      body: isEncoded
+        ? form
+        : new URLSearchParams(toPairs('form', form as Record<string, unknown>)),
+      headers: flat,
+    }
+  }
+
+  #mergedHeaders(given: HeadersLike | undefined): string[] {
+    if (given === undefined) return this.#headers.length === 0 ? NO_HEADERS : this.#headers.slice()
+    const own = checkedHeaders(given)
+    const merged: string[] = []
+    for (let index = 0; index < this.#headers.length; index += 2) {
+      const name = this.#headers[index] as string
+      if (!hasHeader(own, name.toLowerCase())) merged.push(name, this.#headers[index + 1] as string)
+    }
+    merged.push(...own)
+    return merged
+  }
+
+  #send(call: Call, resolve: (response: Response) => void, reject: (error: Error) => void): void {
+    const { origin, host, path } = targetOf(call.url)
+    const refusal = this.#parts.refusal()
+    if (refusal) throw refusal
+    const { options } = call
+    const { signal } = options
+    if (signal?.aborted) throw aborted(signal)
+    const cluster = this.#parts.registry.match(origin, path)
+    const routing = this.#routing(options)
+    const body = this.#prepare(call, cluster, routing)
+    const parts = { method: call.method, path, host, headers: call.headers.slice(), body, routing }
+    const facts = cluster ? requestFacts({ ...parts, ids: this.#parts.ids }) : networkFacts(parts)
+    const intake = new Intake((done) => this.#onHead(done, call, body, resolve, reject), reject)
+    const flow: Flow = cluster
+      ? cluster.send(facts, intake)
+      : sendToNetwork(this.#parts.network, origin, facts, intake)
+    intake.flow = flow
+    if (cluster) intake.exchange = flow as NonNullable<Intake['exchange']>
+    if (signal && !intake.ended) intake.onDone = watch(signal, flow)
+  }
+
+  #routing(options: RequestOptions): RequestRouting {
+    const mine = this.#options
+    if (options === NO_OPTIONS) return mine
+    return {
+      priority: options.priority ?? mine.priority,
+      affinity: options.affinity ?? mine.affinity,
+      resend: options.resend ?? mine.resend,
+      timeout: options.timeout ?? mine.timeout,
+      idempotencyKey: options.idempotencyKey ?? mine.idempotencyKey,
+    }
+  }
+
+  #prepare(call: Call, cluster: Cluster | undefined, routing: RequestRouting): PreparedBody {
+    const { body, method } = call
+    if (body instanceof Replay) return { body, type: undefined }
+    if (body === undefined || typeof body === 'string')
+      return { body: body ?? null, type: undefined }
+    const dispatch = cluster?.settings.dispatch
+    const keep =
+      dispatch !== undefined &&
+      mayRepeat(routing.resend ?? dispatch.resend, method, routing.idempotencyKey !== undefined)
+    return prepareBody(body, { replayLimit: dispatch?.replayLimit ?? 0, keep })
+  }
+
+  #onHead(
+    intake: Intake,
+    call: Call,
+    body: PreparedBody,
+    resolve: (response: Response) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { options } = call
+    const redirect = options.redirect ?? this.#options.redirect ?? 'follow'
+    const isRedirect = intake.status >= 300 && intake.status < 400
+    if (!isRedirect || redirect === 'manual') {
+      resolve(new Response(intake, call.url, call.redirects > 0))
+      return
+    }
+    let hop: Hop | undefined
+    try {
+      hop = nextHop(intake, call, {
+        mode: redirect,
+        limit: options.maxRedirects ?? this.#options.maxRedirects ?? 20,
+        body,
+      })
+    } catch (error) {
+      dropBody(intake)
+      return reject(error as Error)
+    }
+    if (!hop) return resolve(new Response(intake, call.url, call.redirects > 0))
+    dropBody(intake)
+    try {
+      this.#send({ ...call, ...hop, redirects: call.redirects + 1 }, resolve, reject)
+    } catch (error) {
+      reject(error as Error)
+    }
+  }
+
+  /** Takes no more requests; those under way end as they would. */
+  async close(): Promise<void> {
+    this.#closed = true
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+/** Appends to what query there is, which is left as it was written. */
+function withQuery(url: string, query: QueryLike): string {
+  const pairs =
+    query instanceof URLSearchParams ? query : toPairs('query', query as Record<string, unknown>)
+  const added = new URLSearchParams()
+  for (const [name, value] of pairs) added.append(name, value)
+  if (added.size === 0) return url
+  const hash = url.indexOf('#')
+  const base = hash < 0 ? url : url.slice(0, hash)
+  const rest = hash < 0 ? '' : url.slice(hash)
+  const joint = base.includes('?') ? (/[?&]$/.test(base) ? '' : '&') : '?'
+  return `${base}${joint}${added}${rest}`
+}
+
+/** Shared by all requests that have none: nobody appends to it. */
+const NO_HEADERS: string[] = []
+
+function hasHeader(flat: readonly string[], lowerCaseName: string): boolean {
+  for (let index = 0; index < flat.length; index += 2) {
+    if ((flat[index] as string).toLowerCase() === lowerCaseName) return true
+  }
+  return false
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function toPairs(
+  where: string,
+  given: Record<string, unknown> | readonly (readonly [string, unknown])[],
+): [string, string][] {
+  const pairs: [string, string][] = []
+  for (const [name, value] of Array.isArray(given) ? given : Object.entries(given)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== null) pairs.push([name, textOf(where, name, one)])
+    }
+  }
+  return pairs
+}
+
+/** What has a text of its own; `[object Object]` is none. */
+function textOf(where: string, name: string, value: object | string | number): string {
+  if (typeof value === 'string' || typeof value === 'number') return String(value)
+  if (typeof value === 'object') {
+    if (typeof value.toString === 'function' && value.toString !== Object.prototype.toString) {
+      return String(value)
+    }
+  } else if (typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `${where}: ${JSON.stringify(name)} must be a text, a number, true, false or an array of them, got ${show(value)}`,
+  )
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+function jsonText(json: unknown): string {
+  let text: string | undefined
+  try {
+    text = JSON.stringify(json)
+  } catch (cause) {
+    throw new ManyhostError(
+      'MANYHOST_INVALID_OPTION',
+      `json: it cannot be written as JSON: ${describe(cause)}`,
+      { cause },
+    )
+  }
+  if (text !== undefined) return text
+  throw new ManyhostError('MANYHOST_INVALID_OPTION', `json: JSON has no ${typeof json}`)
+}
+
+/** Gives up with the signal; the function that is returned ends that. */
+function watch(signal: AbortSignal, flow: Flow): () => void {
+  let fired = false
+  const onAbort = (): void => {
+    fired = true
+    flow.cancel(aborted(signal))
+  }
+  // A function of the user that was called on the way, as `fairness`, may have given it up already.
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
+  return () => {
+    // It is off the list by itself then; to look for it would cost as much as all the others that hang on the signal.
+    if (!fired) signal.removeEventListener('abort', onAbort)
+  }
+}
+
+function aborted(signal: AbortSignal): ManyhostError {
+  const { reason } = signal
+  // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
+  const code = isTimeout(reason) ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
+  const make = (): ManyhostError =>
+    new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
+      cause: reason,
+    })
+  // Where the reason says who gave it up, a second stack would only be most of the cost.
+  return reason instanceof Error ? withoutStack(make) : make()
+}
+
+/** Anything may be a reason, also an object whose getters throw. */
+function isTimeout(reason: unknown): boolean {
+  try {
+    return (reason as { name?: unknown } | null | undefined)?.name === 'TimeoutError'
+  } catch {
+    return false
+  }
+}

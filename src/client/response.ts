@@ -1,0 +1,253 @@
+/** What the client answers with: what its users use of the web's `Response`, without what makes that slow. */
+import { Readable } from 'node:stream'
+import { type AttemptReport, ManyhostError } from '../core/errors.ts'
+import { rawHeader, rawPairs } from '../dispatch/raw.ts'
+import type { Intake } from './response-reader.ts'
+
+const { isDisturbed } = Readable
+
+/** What one request went through. Durations in milliseconds. */
+export interface Timing {
+  /** In the queue, over all attempts. */
+  readonly queued: number
+  /** From the call to the answer's head. */
+  readonly firstByte: number
+  /** Attempts that failed, and the one that was answered. */
+  readonly attempts: readonly AttemptReport[]
+  /** Id of the instance that answered. */
+  readonly instance: string
+}
+
+/** Cancels answers that were thrown away unread: each would hold a place of its instance for ever. */
+const abandoned = new FinalizationRegistry<Intake>((intake) => {
+  if (!intake.ended) {
+    intake.flow?.cancel(
+      new ManyhostError('MANYHOST_ABORTED', 'the response was not read, and dropped'),
+    )
+  }
+})
+
+export class Response {
+  readonly url: string
+  readonly redirected: boolean
+  readonly #intake: Intake
+  #headers: Headers | undefined
+  #used = false
+  #stream: ReadableStream<Uint8Array> | null | undefined
+
+  constructor(intake: Intake, url: string, redirected: boolean) {
+    this.#intake = intake
+    this.url = url
+    this.redirected = redirected
+    if (!intake.whole) abandoned.register(this, intake, this)
+  }
+
+  get status(): number {
+    return this.#intake.status
+  }
+
+  get statusText(): string {
+    return this.#intake.statusText
+  }
+
+  /** Whether the status is 200 to 299. */
+  get ok(): boolean {
+    return this.status >= 200 && this.status < 300
+  }
+
+  get headers(): Headers {
+    if (!this.#headers) {
+      this.#headers = new Headers()
+      for (const [name, value] of rawPairs(this.#intake.headers)) this.#headers.append(name, value)
+    }
+    return this.#headers
+  }
+
+  /** Headers after the body; undefined until it has ended. */
+  get trailers(): Headers | undefined {
+    const { trailers } = this.#intake
+    return trailers && new Headers(rawPairs(trailers))
+  }
+
+  /** Name and value pairs as on the wire: order, case and repetition kept. */
+  get rawHeaders(): [string, string][] {
+    return rawPairs(this.#intake.headers)
+  }
+
+  /** What the request went through; undefined for one that went to the network. */
+  get timing(): Timing | undefined {
+    const { exchange } = this.#intake
+    if (!exchange) return undefined
+    const { queued, startedAt, headAt, reports = [], attempts, instance } = exchange
+    const firstByte = headAt - startedAt
+    const before = reports.reduce((sum, report) => sum + report.duration, 0)
+    const answered = { attempt: attempts, instance, duration: firstByte - queued - before }
+    return { queued, firstByte, instance, attempts: [...reports, answered] }
+  }
+
+  get bodyUsed(): boolean {
+    if (this.#used) return true
+    const stream = this.#stream
+    return stream ? stream.locked || isDisturbed(stream as unknown as Readable) : false
+  }
+
+  /** The body as a web stream; null where HTTP allows none. */
+  get body(): ReadableStream<Uint8Array> | null {
+    if (this.#stream === undefined) {
+      const none = this.status === 204 || this.status === 304
+      if (this.#used && !none) return spentStream()
+      this.#stream = none ? null : streamOf(this.#intake)
+      if (this.#stream) {
+        // The stream may outlive the response that it is from.
+        abandoned.unregister(this)
+        if (!this.#intake.whole) abandoned.register(this.#stream, this.#intake, this.#intake)
+      }
+    }
+    return this.#stream
+  }
+
+  async text(): Promise<string> {
+    return decode(await this.#collect())
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: as the web's Response has it
+  async json(): Promise<any> {
+    const text = decode(await this.#collect())
+    return JSON.parse(text)
+  }
+
+  async bytes(): Promise<Uint8Array> {
+    const { buffer, byteOffset, byteLength } = await this.#collect()
+    return new Uint8Array(buffer, byteOffset, byteLength)
+  }
+
+  async arrayBuffer(): Promise<ArrayBuffer> {
+    const bytes = await this.#collect()
+    return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
+  }
+
+  async blob(): Promise<Blob> {
+    const type = this.headers.get('content-type') ?? ''
+    return new Blob([await this.arrayBuffer()], { type })
+  }
+
+  async formData(): Promise<FormData> {
+    const bytes = await this.arrayBuffer()
+    const type = this.headers.get('content-type') ?? ''
+    return new globalThis.Response(bytes, { headers: { 'content-type': type } }).formData()
+  }
+
+  /**
+   * A second response with the same body. Reading one at its own pace keeps in memory what the other lacks.
+   * @throws ManyhostError MANYHOST_BODY_USED
+   */
+  clone(): Response {
+    if (this.bodyUsed) throw used()
+    const { body } = this
+    const copy = new Response(this.#intake, this.url, this.redirected)
+    // Neither ends the answer that both read when it is dropped.
+    abandoned.unregister(copy)
+    copy.#stream = null
+    if (body) {
+      const [mine, theirs] = body.tee()
+      this.#stream = mine
+      copy.#stream = theirs
+    }
+    return copy
+  }
+
+  /**
+   * Throws for a status of 400 or above; answers itself otherwise.
+   * @throws ManyhostError MANYHOST_BAD_STATUS
+   */
+  raiseForStatus(): this {
+    if (this.status < 400) return this
+    throw new ManyhostError(
+      'MANYHOST_BAD_STATUS',
+      `${this.url} answered ${this.status} ${this.statusText}`.trimEnd(),
+      { status: this.status, retryable: this.status >= 500 || this.status === 429 },
+    )
+  }
+
+  /** The whole body, once. */
+  #collect(): Promise<Buffer> {
+    if (this.bodyUsed) return Promise.reject(used())
+    this.#used = true
+    const intake = this.#intake
+    if (this.#stream) return collectStream(this.#stream)
+    if (!intake.whole) abandoned.unregister(this)
+    if (intake.ended && !intake.error) {
+      const { chunks } = intake
+      intake.chunks = []
+      return Promise.resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+    }
+    return new Promise((resolve, reject) => {
+      const chunks: Buffer[] = []
+      intake.read({
+        data: (chunk) => void chunks.push(chunk),
+        end: () => resolve(Buffer.concat(chunks)),
+        error: reject,
+      })
+    })
+  }
+
+  /** Whether a header has this value, without making an object of them all. @internal */
+  rawHeader(name: string): string | undefined {
+    return rawHeader(this.#intake.headers, name)
+  }
+}
+
+function used(): ManyhostError {
+  return new ManyhostError('MANYHOST_BODY_USED', 'the body of this response was read already')
+}
+
+function decode(bytes: Buffer): string {
+  const hasMark = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf
+  return bytes.toString('utf8', hasMark ? 3 : 0)
+}
+
+/** Bytes that may wait in the stream before the instance is asked to pause. */
+const HIGH_WATER = 65_536
+
+function streamOf(intake: Intake): ReadableStream<Uint8Array> {
+  let started = false
+  return new ReadableStream<Uint8Array>(
+    {
+      pull(controller) {
+        if (started) return intake.resume()
+        started = true
+        // From here on the answer under way holds the stream, and not the other way round.
+        abandoned.unregister(intake)
+        intake.read({
+          data: (chunk) => {
+            controller.enqueue(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+            if ((controller.desiredSize ?? 0) < -HIGH_WATER) intake.pause()
+          },
+          end: () => controller.close(),
+          error: (error) => controller.error(error),
+        })
+      },
+      cancel(reason) {
+        abandoned.unregister(intake)
+        if (intake.ended) return
+        const text = 'the response body was cancelled'
+        intake.flow?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
+      },
+    },
+    // 0: nothing is pulled before somebody reads, so that a body that nobody reads can be told from one that is read.
+    { highWaterMark: 0, size: (chunk) => chunk.byteLength },
+  )
+}
+
+/** What `body` is once the body was read otherwise: who reads or sends it learns that it is used. */
+function spentStream(): ReadableStream<Uint8Array> {
+  const stream = new ReadableStream<Uint8Array>()
+  void stream.cancel()
+  return stream
+}
+
+async function collectStream(stream: ReadableStream<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of stream as unknown as AsyncIterable<Uint8Array>) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}

@@ -1,0 +1,157 @@
+/**
+ * Holds clients to a least pace while bytes wait to be written to them. One timer looks at all connections, so that an
+ * answer costs nothing more. It counts only what waits: an event stream that has nothing to say is never too slow.
+ *
+ * A slow reader is seen in steps. A kernel wakes a writer when a third of its send buffer is free, which may be more
+ * than a megabyte; a client's kernel opens a closed window by a sixteenth of its buffer. So progress is what the client's
+ * kernel has acknowledged, where the system tells it; where it does not, and for streams of HTTP/2 whose windows are
+ * large, more time is given.
+ */
+import type { ServerHttp2Stream } from 'node:http2'
+import { constants } from 'node:http2'
+import type { Socket } from 'node:net'
+import { every, type Timer } from '../time.ts'
+import { resetConnection } from './reset.ts'
+import { queueName, readTcpQueues } from './tcp-queues.ts'
+
+const CHECK = 1_000
+/** Looks in a row that may see less than the least pace. They are counted, so that a standstill of ours is one look. */
+const MOST_SLOW = 10
+/** The same where steps are large, or cannot be seen. */
+const MOST_SLOW_UNSEEN = 60
+/** Pieces of a stream, of up to 64 KiB, that were taken: more do not fit into a window of the usual size. */
+const LARGE = 16
+
+interface Watch {
+  /** Bytes, or pieces, that had left when it was last looked at. */
+  sent: number
+  /** Bytes that the client's kernel had acknowledged then; undefined if that was not asked. */
+  acknowledged: number | undefined
+  slow: number
+}
+
+/** The handle of a socket, of which Node documents nothing. */
+interface Handle {
+  readonly bytesWritten?: number
+  /** Bytes that the kernel has not taken yet. */
+  readonly writeQueueSize?: number
+  /** Of TLS: the connection below. */
+  readonly _parent?: Handle | null
+}
+
+type Watched = Socket & { readonly _handle?: Handle | null }
+
+const DRAINS = Symbol('pieces that were taken')
+type Stream = ServerHttp2Stream & { [DRAINS]?: number }
+
+export class SlowReaders {
+  /** Bytes a second; 0 for as slow as they like. */
+  rate: number
+  readonly #sockets = new Set<Watched>()
+  readonly #streams = new Set<Stream>()
+  readonly #watches = new Map<Watched | Stream, Watch>()
+  #timer: Timer | undefined
+
+  constructor(rate: number) {
+    this.rate = rate
+  }
+
+  /** Watches a connection until it closes. */
+  add(socket: Socket): void {
+    this.#sockets.add(socket)
+    socket.once('close', () => this.#forget(this.#sockets, socket))
+    this.#timer ??= every(CHECK, () => this.#look())
+  }
+
+  /** Watches one answer of a connection of HTTP/2, which has a window of its own. */
+  addStream(stream: ServerHttp2Stream): void {
+    this.#streams.add(stream)
+    stream.on('drain', countDrain)
+    stream.once('close', () => this.#forget(this.#streams, stream))
+  }
+
+  #forget<T extends Watched | Stream>(set: Set<T>, one: T): void {
+    set.delete(one)
+    this.#watches.delete(one)
+    if (this.#sockets.size > 0) return
+    this.#timer?.clear()
+    this.#timer = undefined
+  }
+
+  #look(): void {
+    const least = (this.rate * CHECK) / 1_000
+    const slow: Watched[] = []
+    for (const socket of this.#sockets) {
+      if (!isWaiting(socket) || this.rate === 0) this.#watches.delete(socket)
+      else if (this.#isSlow(socket, sentOf(socket), least)) slow.push(socket)
+    }
+    if (slow.length > 0) this.#judge(slow, least)
+    for (const stream of this.#streams) {
+      const taken = stream[DRAINS] ?? 0
+      if (stream.writableLength === 0 || this.rate === 0) this.#watches.delete(stream)
+      // A piece that was taken is progress, whatever its size: how far one has come is not to be seen.
+      else if (this.#isSlow(stream, taken, 1)) {
+        const most = taken > LARGE ? MOST_SLOW_UNSEEN : MOST_SLOW
+        if ((this.#watches.get(stream)?.slow ?? 0) >= most) cutStream(stream)
+      }
+    }
+  }
+
+  /** Whether nothing, or too little, has left since the last look. */
+  #isSlow(one: Watched | Stream, sent: number, least: number): boolean {
+    const watch = this.#watches.get(one)
+    if (!watch) {
+      this.#watches.set(one, { sent, acknowledged: undefined, slow: 0 })
+      return false
+    }
+    const isSlow = sent - watch.sent < least
+    watch.slow = isSlow ? watch.slow + 1 : 0
+    watch.sent = sent
+    return isSlow
+  }
+
+  /** Of those from which our kernel takes nothing, the client's may still take something. */
+  #judge(slow: readonly Watched[], least: number): void {
+    const queues = readTcpQueues()
+    for (const socket of slow) {
+      const watch = this.#watches.get(socket)
+      if (!watch) continue
+      const queued = queues?.get(queueName(socket) ?? '')
+      const acknowledged = queued === undefined ? undefined : watch.sent - queued
+      if (
+        acknowledged !== undefined &&
+        watch.acknowledged !== undefined &&
+        acknowledged - watch.acknowledged >= least
+      ) {
+        watch.slow = 0
+      }
+      watch.acknowledged = acknowledged
+      const most = acknowledged === undefined ? MOST_SLOW_UNSEEN : MOST_SLOW
+      if (watch.slow >= most) resetConnection(socket)
+    }
+  }
+}
+
+function countDrain(this: Stream): void {
+  this[DRAINS] = (this[DRAINS] ?? 0) + 1
+}
+
+function tcpOf({ _handle: handle }: Watched): Handle | undefined {
+  return handle?._parent ?? handle ?? undefined
+}
+
+function isWaiting(socket: Watched): boolean {
+  return socket.writableLength > 0 || (tcpOf(socket)?.writeQueueSize ?? 0) > 0
+}
+
+/** Bytes that the kernel has taken. One large write is one step for the stream, and many for its handle. */
+function sentOf(socket: Watched): number {
+  const { bytesWritten, writeQueueSize } = tcpOf(socket) ?? {}
+  return bytesWritten === undefined || writeQueueSize === undefined
+    ? socket.bytesWritten - socket.writableLength
+    : bytesWritten - writeQueueSize
+}
+
+function cutStream(stream: Stream): void {
+  stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+}

@@ -1,0 +1,451 @@
+/** Owns the services, their clusters, and their end. */
+import { randomBytes } from 'node:crypto'
+import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
+import { Client, type ClientOptions } from '../client/client.ts'
+import { CLIENT_RULES } from '../client/options.ts'
+import { withoutRedirectBodies } from '../client/redirect.ts'
+import { type CloseOptions, Cluster } from '../cluster/cluster.ts'
+import { restart, rollOver } from '../cluster/rolling.ts'
+import type { ClusterSettings } from '../cluster/settings.ts'
+import { connector, HEADER_SIZE } from '../core/connector.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from '../core/events.ts'
+import { FirstFailure, guardedRandom, type Report, warn } from '../core/guarded.ts'
+import { steadyPool } from '../core/http/pool.ts'
+import { parseOptions } from '../core/options.ts'
+import type { Provider, Startup } from '../core/provider.ts'
+import { Registry, virtualUrl } from '../core/registry.ts'
+import { after, type Timer, wallClock, within } from '../core/time.ts'
+import { RequestIds, type RequestRouting } from '../dispatch/facts.ts'
+import { type Mounted, mount } from '../dispatch/mount.ts'
+import { ROUTING_RULES } from '../dispatch/routing.ts'
+import { mayRepeat } from '../dispatch/verdict.ts'
+import type { SizeSpec } from '../sizing/size.ts'
+import { Budget } from './budget.ts'
+import {
+  checkMap,
+  fittingConcurrency,
+  type MapOptions,
+  type Mapped,
+  type MapSource,
+  mapped,
+} from './map.ts'
+import { SESSION_RULES } from './options.ts'
+import { parseService, type ServiceOptions } from './service.ts'
+import { type Snapshot, snapshot } from './snapshot.ts'
+
+/** Options of `new Session`; README has the table. */
+export interface SessionOptions {
+  /** Where instances run, unless their service says otherwise. @default processes() */
+  readonly provider?: Provider
+  /** Milliseconds between two reads of each size. @default 1000 */
+  readonly tickInterval?: number
+  /** Instances that all services may have together. */
+  readonly budget?: { readonly instances: number }
+  /** Source of every random choice, in [0, 1): for tests that are to be repeatable. @default Math.random */
+  readonly random?: () => number
+}
+
+/** A change of a service that is under way. */
+interface Rolling {
+  readonly abort: AbortController
+  /** Set by hand since it began. */
+  size: SizeSpec<Cluster> | undefined
+}
+
+/** @internal */
+export interface Update {
+  /** Resolves when the new instances have taken over. */
+  readonly rolled: Promise<void>
+  /** Resolves when the old ones are gone. */
+  readonly done: Promise<Cluster>
+}
+
+/** Milliseconds that requests to the network may take to end when the session closes. */
+const NETWORK_TIMEOUT = 30_000
+/** Milliseconds that a provider may take for its end when the session closes. */
+const PROVIDER_TIMEOUT = 30_000
+
+export class Session implements AsyncDisposable {
+  readonly #provider: Provider
+  readonly #tickInterval: number
+  readonly #random: () => number
+  readonly #budget: Budget | undefined
+  readonly #registry = new Registry<Cluster>()
+  /** All that are not closed yet: also those that take over, give way or were taken away. */
+  readonly #clusters = new Set<Cluster>()
+  readonly #emitter = new Emitter<SessionEvents>('session')
+  /** Takes what functions of the user failed with. Nobody need listen: what matters goes on without them. */
+  readonly #report: Report = (error) => {
+    if (this.#emitter.has('error')) this.#emitter.emit('error', error)
+    else warn(error)
+  }
+  readonly #network = new Agent({
+    connect: connector(),
+    maxHeaderSize: HEADER_SIZE,
+    factory: steadyPool,
+  })
+  readonly #ids = new RequestIds()
+  readonly #name = randomBytes(4).toString('hex')
+  /** With what ends the telling of their agents. */
+  readonly #providers = new Map<Provider, () => void>()
+  /** Changes of services that are under way, the newest of each. */
+  readonly #rolling = new Map<string, Rolling>()
+  readonly #mounts = new WeakMap<Cluster, Mounted>()
+  #instanceCount = 0
+  #refusal: ManyhostError | undefined
+  #closing: Promise<void> | undefined
+  #leaveNetwork = (): void => undefined
+
+  constructor(options: SessionOptions & { readonly provider: Provider }) {
+    const parsed = parseOptions('Session', options, SESSION_RULES)
+    this.#provider = parsed.provider as Provider
+    this.#tickInterval = parsed.tickInterval
+    this.#random = guardedRandom(parsed.random, {
+      what: 'the random of the session',
+      report: this.#report,
+    })
+    if (parsed.budget) {
+      this.#budget = new Budget(parsed.budget.instances, () => this.#clusters)
+    }
+  }
+
+  /**
+   * Registers a service and starts its cluster. What starts an instance is a command, or a function that runs on the
+   * machine that the provider gave.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL, MANYHOST_DUPLICATE_SERVICE,
+   * MANYHOST_UNSUPPORTED, MANYHOST_SESSION_CLOSED
+   */
+  startup(options: ServiceOptions, startup?: Startup): Cluster {
+    if (this.#refusal) throw this.#refusal
+    const { url, initSize, settings } = parseService(options, startup, {
+      provider: this.#provider,
+      tickInterval: this.#tickInterval,
+      random: this.#random,
+      report: this.#report,
+    })
+    const cluster = this.#registry.add(url, () => this.#open(settings, initSize))
+    this.#emitter.emit('cluster', {
+      service: cluster.url,
+      change: 'added',
+      size: cluster.size,
+      at: wallClock(),
+    })
+    return cluster
+  }
+
+  #open(settings: ClusterSettings, size: number): Cluster {
+    const name = virtualUrl(settings.url).host.replace(/[^\w.-]/g, '-')
+    const cluster = new Cluster(settings, Math.max(size, settings.minSize), {
+      emitter: this.#emitter,
+      newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
+      onDemand: () => this.#budget?.ask(),
+      room: () => this.#budget?.room ?? Number.POSITIVE_INFINITY,
+      onClosed: () => this.#clusters.delete(cluster),
+    })
+    this.#clusters.add(cluster)
+    this.#adopt(settings.provider)
+    this.#budget?.share()
+    return cluster
+  }
+
+  #adopt(provider: Provider): void {
+    if (this.#providers.has(provider)) return
+    const failure = this.#failureOf('onAgent()', provider, 'nothing is told of its agents')
+    const off = failure.undoable(() => provider.onAgent?.(this.#onAgent))
+    this.#providers.set(provider, off)
+  }
+
+  #failureOf(method: string, { name }: Provider, instead: string): FirstFailure {
+    return new FirstFailure({
+      what: `${method} of provider ${name}`,
+      instead,
+      report: this.#report,
+    })
+  }
+
+  /** A provider that a user wrote may throw here, or never come to an end. */
+  async #closeProvider(provider: Provider): Promise<void> {
+    const failure = this.#failureOf('close()', provider, 'the session ends without it')
+    try {
+      const closed = Promise.resolve(provider.close?.()).then(() => true)
+      if (!(await within(PROVIDER_TIMEOUT, closed))) failure.stalled(PROVIDER_TIMEOUT)
+    } catch (error) {
+      failure.threw(error)
+    }
+  }
+
+  /** One function for all: agents that two providers share are told of once. */
+  readonly #onAgent = (event: AgentEvent): void => this.#emitter.emit('agent', event)
+
+  /**
+   * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
+   * as one is ready, and the old ones end what they serve, one giving way for each that is ready. Resolves when the
+   * old ones are gone. If none of the new ones comes up, all stays as it was. A newer update does not wait: it takes the
+   * place of one that is under way, which rejects if it was not in effect yet.
+   * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED; MANYHOST_ABORTED when a newer
+   * update, or `remove`, came first
+   */
+  update(options: ServiceOptions, startup?: Startup): Promise<Cluster> {
+    return this.beginUpdate(options, startup).done
+  }
+
+  /**
+   * As `update`, which waits for old requests: `rolled` resolves before that.
+   * @internal
+   */
+  beginUpdate(options: ServiceOptions, startup?: Startup): Update {
+    let onRolled = (): void => undefined
+    const happened = new Promise<void>((resolve) => {
+      onRolled = resolve
+    })
+    const done = this.#update(options, startup, onRolled)
+    const rolled = Promise.race([happened, done]).then(() => undefined)
+    // Whoever waits for one of them need not wait for the other.
+    rolled.catch(() => undefined)
+    return { rolled, done }
+  }
+
+  async #update(
+    options: ServiceOptions,
+    startup: Startup | undefined,
+    onRolled: () => void,
+  ): Promise<Cluster> {
+    if (this.#refusal) throw this.#refusal
+    const { url, initSize, settings } = parseService(options, startup, {
+      provider: this.#provider,
+      tickInterval: this.#tickInterval,
+      random: this.#random,
+      report: this.#report,
+    })
+    const old = this.cluster(url.href)
+    const rolling = this.#supersede(url.href, 'a newer update of the service took its place')
+    try {
+      const next = this.#open(settings, initSize > 0 ? 1 : 0)
+      await rollOver(old, next, {
+        size: initSize,
+        onRolled,
+        signal: rolling.abort.signal,
+        isSized: () => rolling.size !== undefined,
+        swap: () => {
+          this.#registry.replace(url, next)
+          // A size that was set meanwhile was set for the service, whichever its instances are.
+          if (rolling.size === undefined) return
+          try {
+            next.setSize(rolling.size)
+          } catch (error) {
+            rolling.size = undefined
+            this.#report(error as ManyhostError)
+          }
+        },
+      })
+      if (this.#refusal) throw this.#refusal
+      return next
+    } finally {
+      if (this.#rolling.get(url.href) === rolling) this.#rolling.delete(url.href)
+    }
+  }
+
+  /** Ends a change of the service that is under way, because another one follows. It waits for nothing. */
+  #supersede(href: string, why: string): Rolling {
+    const error = new ManyhostError('MANYHOST_ABORTED', `${href}: ${why}`, { service: href })
+    this.#rolling.get(href)?.abort.abort(error)
+    const rolling: Rolling = { abort: new AbortController(), size: undefined }
+    this.#rolling.set(href, rolling)
+    return rolling
+  }
+
+  /**
+   * Replaces the instances of a service one after the other, each by one that is ready before the old one goes; or
+   * only the one with this id. Resolves when the last old one drains.
+   * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_START_FAILED
+   */
+  restart(url: string | URL, instance?: string): Promise<void> {
+    return restart(this.cluster(url), instance)
+  }
+
+  /**
+   * Takes a service away: no new request, running and waiting ones end, instances stop.
+   * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE
+   */
+  async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
+    const cluster = this.cluster(url)
+    this.#supersede(cluster.url, 'the service was removed')
+    this.#rolling.delete(cluster.url)
+    this.#registry.remove(virtualUrl(url))
+    await cluster.close(options)
+  }
+
+  /** A client for virtual URLs and all others. It reaches services that are registered later, too. */
+  client(options: ClientOptions = {}): Client {
+    parseOptions('client', options, CLIENT_RULES)
+    return new Client(
+      {
+        registry: this.#registry,
+        network: this.#network,
+        ids: this.#ids,
+        refusal: () => this.#refusal,
+      },
+      options,
+    )
+  }
+
+  /** An undici dispatcher: for undici's `request`, `stream`, `pipeline`, `fetch`, and Node's own `fetch`. */
+  dispatcher(defaults: RequestRouting = {}): Dispatcher {
+    parseOptions('dispatcher', defaults, ROUTING_RULES)
+    return this.#network.compose(
+      mount((origin, path) => this.#find(origin, path), this.#ids, defaults),
+    )
+  }
+
+  /**
+   * One request an item of a source: `for await (const { item, value, error } of session.map(url, items)) ...`. Bounded, and
+   * the source is read no faster than outcomes are taken.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_UNKNOWN_SERVICE where nobody has the URL
+   */
+  map<Item, Value = unknown>(
+    url: string | URL,
+    source: MapSource<Item>,
+    options: MapOptions<Item, Value> = {},
+  ): AsyncGenerator<Mapped<Item, Value>, void, undefined> {
+    checkMap(options)
+    const { origin, pathname } = new URL(url)
+    const cluster = this.#registry.match(origin, pathname) ?? this.cluster(url)
+    const places = cluster.size * cluster.settings.concurrency
+    const concurrency = options.concurrency ?? fittingConcurrency(places)
+    return mapped(this.client(), url, source, options, concurrency)
+  }
+
+  /** `fetch` of the same undici as the dispatcher, routed through this session. */
+  fetch(...[input, init]: Parameters<typeof undiciFetch>): ReturnType<typeof undiciFetch> {
+    const dispatcher = this.dispatcher()
+    // With 'manual' the caller has the redirect as it is.
+    const own = typeof input === 'object' && 'redirect' in input ? input.redirect : undefined
+    const mode = init?.redirect ?? own
+    return undiciFetch(input, {
+      ...init,
+      dispatcher: mode === 'manual' ? dispatcher : dispatcher.compose(withoutRedirectBodies),
+    })
+  }
+
+  #find(origin: string, path: string): Mounted | undefined {
+    const cluster = this.#registry.match(origin, path)
+    if (!cluster) return undefined
+    if (this.#refusal) throw this.#refusal
+    let mounted = this.#mounts.get(cluster)
+    if (!mounted) {
+      const { dispatch } = cluster.settings
+      mounted = {
+        replayLimit: dispatch.replayLimit,
+        keeps: (method, { resend, idempotencyKey }) =>
+          mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
+        send: (facts, sink) => cluster.send(facts, sink),
+      }
+      this.#mounts.set(cluster, mounted)
+    }
+    return mounted
+  }
+
+  /**
+   * Changes how many instances a service is to have: an integer, a function that is asked again and again, a load
+   * balancer class, or anything that can be read as a number.
+   * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_INVALID_SIZE
+   */
+  setSize(url: string | URL, size: SizeSpec<Cluster>): void {
+    if (this.#refusal) throw this.#refusal
+    const cluster = this.cluster(url)
+    cluster.setSize(size)
+    const rolling = this.#rolling.get(cluster.url)
+    if (rolling) rolling.size = size
+  }
+
+  /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
+  cluster(url: string | URL): Cluster {
+    const cluster = this.#registry.get(virtualUrl(url))
+    if (cluster) return cluster
+    const known = this.#registry.hrefs().join(', ') || 'none'
+    throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service is at ${url}; known: ${known}`)
+  }
+
+  /** The service that answers `path` of `origin`, such as `http://calc`, if there is one. */
+  match(origin: string, path: string): Cluster | undefined {
+    return this.#registry.match(origin, path)
+  }
+
+  /** Numbers requests for all doors of this session. @internal */
+  get ids(): RequestIds {
+    return this.#ids
+  }
+
+  /** Whether it takes no new request any more. */
+  get isClosed(): boolean {
+    return this.#refusal !== undefined
+  }
+
+  get clusters(): readonly Cluster[] {
+    return [...this.#registry.values()]
+  }
+
+  /** Subscribes to an event; the function that is returned unsubscribes. */
+  on<Name extends keyof SessionEvents>(
+    name: Name,
+    listener: (event: SessionEvents[Name]) => void,
+  ): () => void {
+    return this.#emitter.on(name, listener)
+  }
+
+  off<Name extends keyof SessionEvents>(
+    name: Name,
+    listener: (event: SessionEvents[Name]) => void,
+  ): void {
+    this.#emitter.off(name, listener)
+  }
+
+  /**
+   * Says what became of a task, for the server of tasks that uses this session. `make` is called when somebody listens.
+   * @internal
+   */
+  tellTask(make: () => TaskEvent): void {
+    if (this.#emitter.has('task')) this.#emitter.emit('task', make())
+  }
+
+  /** The whole state as plain data. */
+  snapshot(): Snapshot {
+    return snapshot(this.clusters)
+  }
+
+  /**
+   * Ends the session: no new request from now on, running and waiting ones end, instances stop. With `force`, or
+   * when `timeout` is over, what is left ends with an error. Every request settles. Idempotent.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
+    const closing = Promise.all([...this.#clusters].map((cluster) => cluster.close(options)))
+    if (options.force) this.#leaveNetwork()
+    this.#closing ??= this.#close(closing, options)
+    return this.#closing
+  }
+
+  async #close(
+    clusters: Promise<unknown>,
+    { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
+  ): Promise<void> {
+    await clusters
+    await Promise.all([...this.#providers.keys()].map((one) => this.#closeProvider(one)))
+    for (const off of this.#providers.values()) off()
+    // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
+    let late: Timer | undefined
+    const ended = new Promise<void>((resolve) => {
+      this.#leaveNetwork = resolve
+      late = after(timeout, resolve)
+    })
+    const network = force ? this.#network.destroy() : this.#network.close()
+    // Rejects where somebody who got a dispatcher has ended the network himself.
+    await Promise.race([network, ended]).catch(() => undefined)
+    late?.clear()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
