@@ -1,11 +1,11 @@
 /** A service on several providers at once: from the cheap place to the dear one, or by weight. */
 import { asError, ManyhostError } from '../src/core/errors.ts'
 import type { AgentEvent } from '../src/core/events.ts'
-import { FirstFailure } from '../src/core/guarded.ts'
+import { FirstFailureReporter } from '../src/core/guarded.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/core/provider.ts'
-import { checkRunning, exitOf } from '../src/core/running.ts'
+import { checkRunning, waitForExit } from '../src/core/running.ts'
 import { after, now } from '../src/core/time.ts'
-import { check, invalid, isRecord, show } from './far/options.ts'
+import { checkOptions, formatValue, invalidOption, isRecord } from './shared/option-checks.ts'
 
 export interface SeveralOptions {
   /**
@@ -21,8 +21,8 @@ export interface SeveralOptions {
 }
 
 /** How long a provider that refused comes last: at first, and at most, doubled by each refusal in a row; in ms. */
-const REST = 1_000
-const LONGEST_REST = 60_000
+const MIN_REFUSAL_PAUSE = 1_000
+const MAX_REFUSAL_PAUSE = 60_000
 
 /**
  * Each start goes to the first provider that has room, or to the one that has least by its weight; where that refuses,
@@ -31,11 +31,13 @@ const LONGEST_REST = 60_000
  */
 export function several(providers: readonly Provider[], options: SeveralOptions = {}): Provider {
   if (!Array.isArray(providers) || providers.length === 0 || !providers.every(isProvider)) {
-    throw invalid(`several: the first argument is a list of providers, got ${show(providers)}`)
+    throw invalidOption(
+      `several: the first argument is a list of providers, got ${formatValue(providers)}`,
+    )
   }
   if (new Set(providers).size < providers.length)
-    throw invalid('several: a provider is there twice')
-  check<SeveralOptions>('several', options, {
+    throw invalidOption('several: a provider is there twice')
+  checkOptions<SeveralOptions>('several', options, {
     weights: [
       `a list of ${providers.length} numbers above 0`,
       (value) =>
@@ -43,28 +45,28 @@ export function several(providers: readonly Provider[], options: SeveralOptions 
     ],
     patience: ['milliseconds from 0 up', (value) => Number(value) >= 0 && Number.isFinite(value)],
   })
-  return new Several(providers, options)
+  return new SeveralProvider(providers, options)
 }
 
 /** A provider, and what is known of it. */
-interface Branch {
+interface ProviderBranch {
   readonly provider: Provider
   readonly weight: number | undefined
   /** Instances that run or start. */
-  used: number
+  numInstances: number
   /** The same, by service. */
-  readonly usedBy: Map<string, number>
+  readonly numInstancesByService: Map<string, number>
   refusals: number
-  restsUntil: number
+  pausedUntil: number
   /** Of what it tells, beside its starts. */
-  readonly failure: FirstFailure
+  readonly failure: FirstFailureReporter
 }
 
-class Several implements Provider {
+class SeveralProvider implements Provider {
   readonly name: string
   readonly capabilities: ReadonlySet<Capability>
-  readonly #branches: readonly Branch[]
-  readonly #patience: number
+  readonly #branches: readonly ProviderBranch[]
+  readonly #startTimeoutMs: number
 
   constructor(providers: readonly Provider[], { weights, patience = 0 }: SeveralOptions) {
     this.name = [...new Set(providers.map(({ name }) => name))].join('+')
@@ -75,16 +77,16 @@ class Several implements Provider {
     this.#branches = providers.map((provider, index) => ({
       provider,
       weight: weights?.[index],
-      used: 0,
-      usedBy: new Map(),
+      numInstances: 0,
+      numInstancesByService: new Map(),
       refusals: 0,
-      restsUntil: 0,
-      failure: new FirstFailure({
+      pausedUntil: 0,
+      failure: new FirstFailureReporter({
         what: `a function of provider ${provider.name}`,
         instead: 'it has no room',
       }),
     }))
-    this.#patience = patience
+    this.#startTimeoutMs = patience
   }
 
   /** Where each knows its own. */
@@ -97,22 +99,22 @@ class Several implements Provider {
   /** What those that know it could have, and what the others may have at most. */
   available(service: string): number {
     let sum = 0
-    for (const branch of this.#branches) sum += roomOf(branch, service)
+    for (const branch of this.#branches) sum += availableOf(branch, service)
     return sum
   }
 
   onAvailable(listener: () => void): () => void {
-    return this.#eachEnd((provider) => provider.onAvailable?.(listener))
+    return this.#subscribeToAll((provider) => provider.onAvailable?.(listener))
   }
 
   onAgent(listener: (event: AgentEvent) => void): () => void {
-    return this.#eachEnd((provider) => provider.onAgent?.(listener))
+    return this.#subscribeToAll((provider) => provider.onAgent?.(listener))
   }
 
   /** Subscribes at each: one that fails keeps none of the others from telling. */
-  #eachEnd(subscribe: (provider: Provider) => (() => void) | undefined): () => void {
+  #subscribeToAll(subscribe: (provider: Provider) => (() => void) | undefined): () => void {
     const ends = this.#branches.map(({ provider, failure }) =>
-      failure.undoable(() => subscribe(provider)),
+      failure.runUndoable(() => subscribe(provider)),
     )
     return () => {
       for (const end of ends) end()
@@ -120,10 +122,10 @@ class Several implements Provider {
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
-    const tried = new Set<Branch>()
+    const tried = new Set<ProviderBranch>()
     const failures: Error[] = []
     for (;;) {
-      const branch = pick(
+      const branch = pickBranch(
         this.#branches.filter((one) => !tried.has(one)),
         spec.service,
         now(),
@@ -131,18 +133,19 @@ class Several implements Provider {
       if (!branch) break
       tried.add(branch)
       // Counted before it has started: those that start at the same time see it.
-      use(branch, spec.service, 1)
+      countInstance(branch, spec.service, 1)
       try {
-        const given = await this.#try(branch.provider, spec, signal)
+        const given = await this.#startWithTimeout(branch.provider, spec, signal)
         const running = checkRunning(given, branch.provider)
         branch.refusals = 0
-        branch.restsUntil = 0
-        void exitOf(running).then(() => use(branch, spec.service, -1))
+        branch.pausedUntil = 0
+        void waitForExit(running).then(() => countInstance(branch, spec.service, -1))
         return running
       } catch (error) {
-        use(branch, spec.service, -1)
+        countInstance(branch, spec.service, -1)
         if (signal.aborted) throw error
-        branch.restsUntil = now() + Math.min(LONGEST_REST, REST * 2 ** branch.refusals++)
+        branch.pausedUntil =
+          now() + Math.min(MAX_REFUSAL_PAUSE, MIN_REFUSAL_PAUSE * 2 ** branch.refusals++)
         failures.push(asError(error))
         spec.onOutput(`manyhost: ${branch.provider.name} refused: ${asError(error).message}\n`)
       }
@@ -156,11 +159,15 @@ class Several implements Provider {
     )
   }
 
-  async #try(provider: Provider, spec: StartSpec, signal: AbortSignal): Promise<Running> {
-    if (this.#patience === 0) return provider.start(spec, { signal })
+  async #startWithTimeout(
+    provider: Provider,
+    spec: StartSpec,
+    signal: AbortSignal,
+  ): Promise<Running> {
+    if (this.#startTimeoutMs === 0) return provider.start(spec, { signal })
     const late = new AbortController()
-    const timer = after(this.#patience, () => {
-      const text = `${provider.name} did not start it within ${this.#patience} ms (patience)`
+    const timer = after(this.#startTimeoutMs, () => {
+      const text = `${provider.name} did not start it within ${this.#startTimeoutMs} ms (patience)`
       late.abort(new ManyhostError('MANYHOST_START_FAILED', text))
     })
     try {
@@ -179,45 +186,52 @@ class Several implements Provider {
 }
 
 /** The best of those that have room; one that has refused of late comes after all that have not. */
-function pick(branches: readonly Branch[], service: string, at: number): Branch | undefined {
-  const share = ({ used, weight }: Branch): number => (weight ? (used + 1) / weight : 0)
-  const rests = ({ restsUntil }: Branch): number => (restsUntil > at ? 1 : 0)
+function pickBranch(
+  branches: readonly ProviderBranch[],
+  service: string,
+  at: number,
+): ProviderBranch | undefined {
+  const share = ({ numInstances: used, weight }: ProviderBranch): number =>
+    weight ? (used + 1) / weight : 0
+  const rests = ({ pausedUntil: restsUntil }: ProviderBranch): number => (restsUntil > at ? 1 : 0)
   return branches
     .filter(
-      (one) => one.used < limitOf(one) && (one.usedBy.get(service) ?? 0) < roomOf(one, service),
+      (one) =>
+        one.numInstances < limitOf(one) &&
+        (one.numInstancesByService.get(service) ?? 0) < availableOf(one, service),
     )
     .sort((a, b) => rests(a) - rests(b) || share(a) - share(b))[0]
 }
 
 /** Instances of the service that it could have now, with those that it has. */
-function roomOf(branch: Branch, service: string): number {
-  return numberOf(branch, ({ provider }) => provider.available?.(service)) ?? limitOf(branch)
+function availableOf(branch: ProviderBranch, service: string): number {
+  return readNumber(branch, ({ provider }) => provider.available?.(service)) ?? limitOf(branch)
 }
 
-function limitOf(branch: Branch): number {
-  return numberOf(branch, ({ provider }) => provider.limit) ?? Number.POSITIVE_INFINITY
+function limitOf(branch: ProviderBranch): number {
+  return readNumber(branch, ({ provider }) => provider.limit) ?? Number.POSITIVE_INFINITY
 }
 
 /** A provider that fails here has no room, and the others serve on. */
-function numberOf(
-  branch: Branch,
-  read: (branch: Branch) => number | undefined,
+function readNumber(
+  branch: ProviderBranch,
+  read: (branch: ProviderBranch) => number | undefined,
 ): number | undefined {
   try {
     const value = read(branch)
     if (value === undefined || value >= 0) return value
-    branch.failure.answered(value, 'a number from 0 up, or undefined')
+    branch.failure.reportAnswer(value, 'a number from 0 up, or undefined')
   } catch (error) {
-    branch.failure.threw(error)
+    branch.failure.reportThrown(error)
   }
   return 0
 }
 
-function use(branch: Branch, service: string, more: 1 | -1): void {
-  branch.used += more
-  const count = (branch.usedBy.get(service) ?? 0) + more
-  if (count > 0) branch.usedBy.set(service, count)
-  else branch.usedBy.delete(service)
+function countInstance(branch: ProviderBranch, service: string, change: 1 | -1): void {
+  branch.numInstances += change
+  const count = (branch.numInstancesByService.get(service) ?? 0) + change
+  if (count > 0) branch.numInstancesByService.set(service, count)
+  else branch.numInstancesByService.delete(service)
 }
 
 function isProvider(value: unknown): value is Provider {

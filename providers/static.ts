@@ -4,10 +4,10 @@ import { buildConnector, type Pool } from 'undici'
 import { ManyhostError } from '../src/core/errors.ts'
 import { Emitter } from '../src/core/events.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../src/core/provider.ts'
-import { type Found, Name } from './addresses.ts'
-import { type Endpoint, endpointOf, knock, openPool } from './endpoint.ts'
-import { Grace } from './grace.ts'
-import { guardedConnect } from './guarded-connect.ts'
+import { endpointOf, openPool, type ServerEndpoint, tcpProbe } from './shared/endpoint.ts'
+import { guardConnect } from './shared/guarded-connect.ts'
+import { NameResolver, type ResolvedAddress } from './shared/name-resolver.ts'
+import { StopDeadline } from './shared/stop-deadline.ts'
 
 export interface FixedUrl {
   readonly url: string
@@ -38,7 +38,7 @@ export interface FixedProvider extends Provider {
   readonly limit: number | undefined
 }
 
-const KNOWN = ['urls', 'resolve', 'servers', 'connect']
+const OPTION_NAMES = ['urls', 'resolve', 'servers', 'connect']
 
 /** Between two looks at SRV records, in ms. */
 const SRV_INTERVAL = 5_000
@@ -49,19 +49,19 @@ const SRV_INTERVAL = 5_000
  */
 export function fixed(options: FixedOptions): FixedProvider {
   for (const name of Object.keys(options)) {
-    if (!KNOWN.includes(name)) {
-      throw invalid(`fixed has no option '${name}'; it has ${KNOWN.join(', ')}`)
+    if (!OPTION_NAMES.includes(name)) {
+      throw invalidOption(`fixed has no option '${name}'; it has ${OPTION_NAMES.join(', ')}`)
     }
   }
   const { urls, connect, resolve, servers } = options
   if (!Array.isArray(urls) || urls.length === 0) {
-    throw invalid(`urls must be a list of one or more URLs, got ${JSON.stringify(urls)}`)
+    throw invalidOption(`urls must be a list of one or more URLs, got ${JSON.stringify(urls)}`)
   }
   if (connect !== undefined && !['object', 'function'].includes(typeof connect)) {
-    throw invalid(`connect must be an object or a function, got ${JSON.stringify(connect)}`)
+    throw invalidOption(`connect must be an object or a function, got ${JSON.stringify(connect)}`)
   }
   if (resolve !== undefined && !(Number.isFinite(resolve) && resolve >= 100)) {
-    throw invalid(`resolve must be milliseconds from 100 up, got ${quote(resolve)}`)
+    throw invalidOption(`resolve must be milliseconds from 100 up, got ${formatValue(resolve)}`)
   }
   if (
     servers !== undefined &&
@@ -71,29 +71,29 @@ export function fixed(options: FixedOptions): FixedProvider {
       servers.every((one) => typeof one === 'string')
     )
   ) {
-    throw invalid(`servers must be a list of addresses, got ${quote(servers)}`)
+    throw invalidOption(`servers must be a list of addresses, got ${formatValue(servers)}`)
   }
-  const sources = new Map<string, Source>()
+  const sources = new Map<string, FixedSource>()
   for (const [index, url] of urls.entries()) {
-    const source = parse(url, `urls[${index}]`)
+    const source = parseFixedUrl(url, `urls[${index}]`)
     const key = `${source.isSrv ? 'srv+' : ''}${source.endpoint.address}`
-    if (sources.has(key)) throw invalid(`urls[${index}] is there twice: ${source.url}`)
+    if (sources.has(key)) throw invalidOption(`urls[${index}] is there twice: ${source.url}`)
     sources.set(key, source)
   }
-  return new Fixed([...sources.values()], options)
+  return new StaticProvider([...sources.values()], options)
 }
 
-interface Source {
+interface FixedSource {
   readonly url: string
-  readonly endpoint: Endpoint
+  readonly endpoint: ServerEndpoint
   readonly weight: number
   readonly isSrv: boolean
 }
 
-function parse(given: unknown, option: string): Source {
+function parseFixedUrl(given: unknown, option: string): FixedSource {
   const wrong = (why: string): ManyhostError =>
-    invalid(
-      `${option} must be like 'http://host:port' or 'unix:/path', got ${quote(given)}: ${why}`,
+    invalidOption(
+      `${option} must be like 'http://host:port' or 'unix:/path', got ${formatValue(given)}: ${why}`,
     )
   const isObject = typeof given === 'object' && given !== null
   const { url, weight = 1, ...others } = (isObject ? given : { url: given }) as FixedUrl
@@ -121,28 +121,28 @@ function parse(given: unknown, option: string): Source {
 }
 
 /** One address that can be handed out. */
-interface Slot {
-  readonly endpoint: Endpoint
+interface FixedAddress {
+  readonly endpoint: ServerEndpoint
   readonly weight: number
   /** DNS does not name it any more. */
   isGone: boolean
-  lease?: Lease | undefined
+  instance?: FixedInstance | undefined
 }
 
-class Fixed implements FixedProvider {
+class StaticProvider implements FixedProvider {
   readonly name = 'static'
   readonly capabilities: ReadonlySet<Capability> = new Set()
-  readonly #slots = new Set<Slot>()
+  readonly #addresses = new Set<FixedAddress>()
   /** Least recently used first. */
-  readonly #free: Slot[] = []
+  readonly #freeAddresses: FixedAddress[] = []
   readonly #connect: FixedOptions['connect']
-  readonly #names: Name[] = []
+  readonly #resolvers: NameResolver[] = []
   readonly #events = new Emitter<{ available: undefined }>('provider static')
-  #unresolved = 0
+  #numUnresolved = 0
   #resolved: Promise<unknown> | undefined
 
-  constructor(sources: readonly Source[], { connect, resolve, servers }: FixedOptions) {
-    this.#connect = typeof connect === 'function' ? guardedConnect(connect) : connect
+  constructor(sources: readonly FixedSource[], { connect, resolve, servers }: FixedOptions) {
+    this.#connect = typeof connect === 'function' ? guardConnect(connect) : connect
     for (const source of sources) {
       const { endpoint, weight, isSrv } = source
       const { host, port } = endpoint.listenOn
@@ -151,42 +151,47 @@ class Fixed implements FixedProvider {
         this.#add({ endpoint, weight, isGone: false })
         continue
       }
-      const mine = new Map<string, Slot>()
-      this.#unresolved++
+      const mine = new Map<string, FixedAddress>()
+      this.#numUnresolved++
       const options = { name: host, port: isSrv ? undefined : port, servers }
       let isFirst = true
-      const name = new Name({ ...options, interval: resolve ?? SRV_INTERVAL }, (found) => {
-        if (isFirst) this.#unresolved--
+      const name = new NameResolver({ ...options, interval: resolve ?? SRV_INTERVAL }, (found) => {
+        if (isFirst) this.#numUnresolved--
         isFirst = false
-        this.#change(mine, source, found)
+        this.#updateAddresses(mine, source, found)
       })
-      this.#names.push(name)
+      this.#resolvers.push(name)
     }
   }
 
   get limit(): number | undefined {
-    return this.#unresolved > 0 ? undefined : this.#slots.size
+    return this.#numUnresolved > 0 ? undefined : this.#addresses.size
   }
 
   onAvailable(listener: () => void): () => void {
     return this.#events.on('available', listener)
   }
 
-  #add(slot: Slot): void {
-    this.#slots.add(slot)
-    this.#free.push(slot)
+  #add(slot: FixedAddress): void {
+    this.#addresses.add(slot)
+    this.#freeAddresses.push(slot)
   }
 
   /** New addresses may be used, gone ones drain. */
-  #change(mine: Map<string, Slot>, source: Source, found: readonly Found[]): void {
+  #updateAddresses(
+    mine: Map<string, FixedAddress>,
+    source: FixedSource,
+    found: readonly ResolvedAddress[],
+  ): void {
     const now = new Map(found.map((one) => [`${one.host} ${one.port}`, one]))
     for (const [key, slot] of mine) {
       if (now.has(key)) continue
       mine.delete(key)
-      this.#slots.delete(slot)
+      this.#addresses.delete(slot)
       slot.isGone = true
-      if (this.#free.includes(slot)) this.#free.splice(this.#free.indexOf(slot), 1)
-      slot.lease?.leave(`${source.url} does not name it any more`)
+      if (this.#freeAddresses.includes(slot))
+        this.#freeAddresses.splice(this.#freeAddresses.indexOf(slot), 1)
+      slot.instance?.announceLeaving(`${source.url} does not name it any more`)
     }
     const { protocol } = new URL(source.endpoint.origin)
     for (const [key, { host, port, weight }] of now) {
@@ -207,31 +212,38 @@ class Fixed implements FixedProvider {
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
     signal.throwIfAborted()
-    if (this.#names.length > 0) {
+    if (this.#resolvers.length > 0) {
       // Until all have answered once, each start asks again.
-      if (this.#unresolved > 0) this.#resolved = Promise.all(this.#names.map((name) => name.ask()))
+      if (this.#numUnresolved > 0)
+        this.#resolved = Promise.all(this.#resolvers.map((name) => name.resolve()))
       await this.#resolved
       signal.throwIfAborted()
     }
-    const slot = this.#free.shift()
+    const slot = this.#freeAddresses.shift()
     if (!slot) {
-      const why = this.#names.flatMap(({ failure }) => failure ?? []).join('; ')
+      const why = this.#resolvers.flatMap(({ failure }) => failure ?? []).join('; ')
       throw new ManyhostError(
         'MANYHOST_START_FAILED',
-        `instance ${spec.id} was not started: there are only ${this.#slots.size} addresses, all in use${why && `; ${why}`}`,
+        `instance ${spec.id} was not started: there are only ${this.#addresses.size} addresses, all in use${why && `; ${why}`}`,
         { service: spec.service },
       )
     }
-    const lease = new Lease(spec, slot.endpoint, slot.weight, this.#connector(slot), () => {
-      slot.lease = undefined
-      if (!slot.isGone) this.#free.push(slot)
-    })
-    slot.lease = lease
+    const lease = new FixedInstance(
+      spec,
+      slot.endpoint,
+      slot.weight,
+      this.#connectorFor(slot),
+      () => {
+        slot.instance = undefined
+        if (!slot.isGone) this.#freeAddresses.push(slot)
+      },
+    )
+    slot.instance = lease
     return lease
   }
 
   /** What was resolved is connected to by its address, whatever name its origin has. */
-  #connector({ endpoint: { origin, listenOn } }: Slot): FixedOptions['connect'] {
+  #connectorFor({ endpoint: { origin, listenOn } }: FixedAddress): FixedOptions['connect'] {
     const { host } = listenOn
     const { hostname } = new URL(origin)
     if (host === undefined || hostname.replace(/^\[|\]$/g, '') === host) return this.#connect
@@ -250,28 +262,30 @@ class Fixed implements FixedProvider {
   }
 
   async close(): Promise<void> {
-    for (const name of this.#names) name.close()
+    for (const name of this.#resolvers) name.close()
   }
 }
 
 /** An address for as long as it is in use. */
-class Lease implements Running {
+class FixedInstance implements Running {
   readonly dispatcher: Pool
   readonly exited: Promise<Exit>
   readonly address: string
-  readonly places: number
+  readonly slots: number
   readonly leaving: Promise<string>
-  readonly #endpoint: Endpoint
+  readonly #endpoint: ServerEndpoint
   readonly #spec: StartSpec
   readonly #release: () => void
-  readonly #grace = new Grace(() => void this.dispatcher.destroy(this.#stopped()))
+  readonly #stopDeadline = new StopDeadline(
+    () => void this.dispatcher.destroy(this.#createStoppedError()),
+  )
   #setExited: (exit: Exit) => void = () => {}
   #setLeaving: (why: string) => void = () => {}
-  #gone: Promise<void> | undefined
+  #stopping: Promise<void> | undefined
 
   constructor(
     spec: StartSpec,
-    endpoint: Endpoint,
+    endpoint: ServerEndpoint,
     weight: number,
     connect: FixedOptions['connect'],
     release: () => void,
@@ -280,8 +294,8 @@ class Lease implements Running {
     this.#endpoint = endpoint
     this.#release = release
     this.address = endpoint.address
-    this.places = Math.max(1, Math.round(spec.concurrency * weight))
-    this.dispatcher = openPool(endpoint, { ...spec, concurrency: this.places }, connect)
+    this.slots = Math.max(1, Math.round(spec.concurrency * weight))
+    this.dispatcher = openPool(endpoint, { ...spec, concurrency: this.slots }, connect)
     this.leaving = new Promise((resolve) => {
       this.#setLeaving = resolve
     })
@@ -291,30 +305,30 @@ class Lease implements Running {
   }
 
   /** It is to be used no more. */
-  leave(why: string): void {
+  announceLeaving(why: string): void {
     this.#setLeaving(why)
   }
 
   accepts(signal: AbortSignal): Promise<void> {
-    return knock(this.#endpoint, signal)
+    return tcpProbe(this.#endpoint, signal)
   }
 
   /** What is in flight may end within `grace`. */
   stop(grace: number): Promise<void> {
-    this.#gone ??= this.#end()
-    this.#grace.shorten(grace)
-    return this.#gone
+    this.#stopping ??= this.#end()
+    this.#stopDeadline.shorten(grace)
+    return this.#stopping
   }
 
   async #end(): Promise<void> {
     // Rejects when the grace is over first: then it is destroyed, and as good as closed.
     await this.dispatcher.close().catch(() => {})
-    this.#grace.cancel()
+    this.#stopDeadline.cancel()
     this.#setExited({ reason: 'stopped', detail: 'stopped' })
     this.#release()
   }
 
-  #stopped(): ManyhostError {
+  #createStoppedError(): ManyhostError {
     const { id, service } = this.#spec
     return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: stopped`, {
       service,
@@ -322,10 +336,10 @@ class Lease implements Running {
   }
 }
 
-function quote(value: unknown): string {
+function formatValue(value: unknown): string {
   return JSON.stringify(value) ?? String(value)
 }
 
-function invalid(message: string): ManyhostError {
+function invalidOption(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }

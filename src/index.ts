@@ -4,11 +4,11 @@ import { processes } from '../providers/process/index.ts'
 import type { CloseOptions } from './cluster/cluster.ts'
 import { Feed } from './feed/broker.ts'
 import type { FeedOptions } from './feed/broker-options.ts'
-import { sessionMetrics } from './session/metrics.ts'
-import { publishTo } from './session/publish.ts'
-import { Session as Core, type SessionOptions as CoreOptions } from './session/session.ts'
+import { registerSessionMetrics } from './session/metrics.ts'
+import { publishSession } from './session/publish.ts'
+import { SessionCore as Core, type SessionCoreOptions as CoreOptions } from './session/session.ts'
 
-/** Options of `new Session`; README has the table. */
+/** Options of `new SessionCore`; README has the table. */
 export interface SessionOptions extends CoreOptions {
   /**
    * Where the metrics are registered; `close()` takes them out again. Sessions may share one: the series of the second
@@ -35,7 +35,7 @@ export class Session extends Core {
     super({ provider: processes(), ...options })
     this.metrics = registry
     this.#ownsFeed = feed !== undefined && !(feed instanceof Feed)
-    this.#removeMetrics = sessionMetrics(() => this.clusters, registry)
+    this.#removeMetrics = registerSessionMetrics(() => this.clusters, registry)
     try {
       this.feed =
         feed === undefined || feed instanceof Feed ? feed : new Feed({ registry, ...feed })
@@ -43,7 +43,7 @@ export class Session extends Core {
       this.#removeMetrics()
       throw error
     }
-    if (this.feed) publishTo(this.feed, this)
+    if (this.feed) publishSession(this.feed, this)
   }
 
   /**
@@ -89,7 +89,7 @@ export type {
 } from './core/provider.ts'
 export type { Candidate, Pick, PickFacts } from './dispatch/balance.ts'
 export type { Body } from './dispatch/body.ts'
-export type { HeadersLike, RequestRouting } from './dispatch/facts.ts'
+export type { HeadersLike, RequestRouting } from './dispatch/request-input.ts'
 export type { FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
 export type { TrafficStats } from './dispatch/stats.ts'
 export type { MapOptions, Mapped, MapRequest, MapSource } from './session/map.ts'
@@ -97,7 +97,6 @@ export { EVENTS_VERSION, type FeedEnvelope } from './session/messages.ts'
 export { type Publisher, type PublishOptions, publishEvents } from './session/publish.ts'
 export type { ServiceOptions } from './session/service.ts'
 export type { ClusterSnapshot, InstanceSnapshot, Snapshot } from './session/snapshot.ts'
-export { bounds, scaleDownDelay, step } from './sizing/damp.ts'
 export {
   IdleToZero,
   idleToZero,
@@ -106,3 +105,4 @@ export {
   TargetInFlight,
 } from './sizing/policies.ts'
 export type { Coercible, SizeClass, SizeFunction, SizeSpec } from './sizing/size.ts'
+export { bounds, scaleDownDelay, step } from './sizing/wrappers.ts'

@@ -2,26 +2,26 @@
 import { createReadStream } from 'node:fs'
 import { processes } from '../providers/process/index.ts'
 import { ManyhostError } from './core/errors.ts'
-import { Session } from './session/session.ts'
+import { SessionCore } from './session/session.ts'
 import {
   type ClusterRunOptions,
-  parseCluster,
-  parseServe,
-  type ServeOptions,
+  parseClusterOptions,
+  parseServeOptions,
+  type TaskServeOptions,
 } from './tasks/server/options.ts'
-import { TaskRun } from './tasks/server/run.ts'
-import { heard, type TaskSource } from './tasks/source.ts'
+import { TaskRun } from './tasks/server/task-run.ts'
+import { ignoreStreamErrors, type TaskSource } from './tasks/text/source.ts'
 
-function begin(source: TaskSource | undefined, options: ClusterRunOptions): TaskRun {
-  const settings = parseCluster(options)
+function startRun(source: TaskSource | undefined, options: ClusterRunOptions): TaskRun {
+  const settings = parseClusterOptions(options)
   if (settings.restart && source !== undefined) {
     const text = 'restart works off what the store has left: give no source'
     throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
   }
   return new TaskRun({
-    source: heard(source),
+    source: ignoreStreamErrors(source),
     settings,
-    newSession: () => new Session({ provider: processes() }),
+    newSession: () => new SessionCore({ provider: processes() }),
   })
 }
 
@@ -32,20 +32,20 @@ function begin(source: TaskSource | undefined, options: ClusterRunOptions): Task
  * @throws ManyhostError MANYHOST_INVALID_OPTION; rejects with MANYHOST_INVALID_TASK, MANYHOST_GROUP_FAILED, MANYHOST_STORE_...,
  * and with what the source throws, when all that came before has been worked off
  */
-export function serveFrom(source: TaskSource | undefined, options: ServeOptions = {}): TaskRun {
-  parseServe(options)
-  return begin(source, options)
+export function serveFrom(source: TaskSource | undefined, options: TaskServeOptions = {}): TaskRun {
+  parseServeOptions(options)
+  return startRun(source, options)
 }
 
 /** The lines of a file; see `serveFrom`. */
-export function serveFile(path: string, options: ServeOptions = {}): TaskRun {
+export function serveFile(path: string, options: TaskServeOptions = {}): TaskRun {
   return serveFrom(createReadStream(path), options)
 }
 
 /** Serves whatever is handed in, until it is told to drain or stop. */
-export function serveForever(options: ServeOptions = {}): TaskRun {
-  parseServe(options)
-  return begin(undefined, { ...options, forever: true })
+export function serveForever(options: TaskServeOptions = {}): TaskRun {
+  parseServeOptions(options)
+  return startRun(undefined, { ...options, forever: true })
 }
 
 /** Serves a source on runners of its own, on this machine: as many, with as many places, as asked for. */
@@ -53,15 +53,26 @@ export function runCluster(
   source: TaskSource | undefined,
   options: ClusterRunOptions = {},
 ): TaskRun {
-  return begin(source, options)
+  return startRun(source, options)
 }
 
 export { runAgent } from '../providers/agent/index.ts'
-export { DynamicTasks, FixedTasks, type ScalingOptions, type Work } from './tasks/scaling.ts'
-export type { ClusterRunOptions, ServeOptions, SubmitOptions } from './tasks/server/options.ts'
-export type { OnOutput } from './tasks/server/outputs.ts'
+export {
+  DynamicTasks,
+  FixedTasks,
+  type ScalingOptions,
+  type TaskWorkload,
+} from './tasks/model/scaling.ts'
+export type { NewTask, Tags, Task, TaskOutcome, TaskRequest } from './tasks/model/task.ts'
+export type { ClusterRunOptions, SubmitOptions, TaskServeOptions } from './tasks/server/options.ts'
 export type { TaskCounts, TaskResult } from './tasks/server/result.ts'
-export type { Remaining, TaskRun } from './tasks/server/run.ts'
+export { type Submitted, submitFile, submitFrom } from './tasks/server/submit.ts'
+export type { OnOutput } from './tasks/server/task-outputs.ts'
+export type { Remaining, TaskRun } from './tasks/server/task-run.ts'
+export type { Left } from './tasks/store/batches.ts'
+export type { TaskFilter } from './tasks/store/filter.ts'
+export { openStore, type StoreOptions } from './tasks/store/open.ts'
+export type { Store } from './tasks/store/store.ts'
 export {
   type LineKind,
   readTaskFile,
@@ -69,10 +80,4 @@ export {
   readTasks,
   type SourceOptions,
   type TaskSource,
-} from './tasks/source.ts'
-export type { Left } from './tasks/store/batches.ts'
-export type { TaskFilter } from './tasks/store/filter.ts'
-export { openStore, type StoreOptions } from './tasks/store/open.ts'
-export type { Store } from './tasks/store/store.ts'
-export { type Submitted, submitFile, submitFrom } from './tasks/submit.ts'
-export type { NewTask, Tags, Task, TaskOutcome, TaskRequest } from './tasks/task.ts'
+} from './tasks/text/source.ts'

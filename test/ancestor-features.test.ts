@@ -6,16 +6,16 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { inProcess } from '../providers/testing/index.ts'
 import { type Cluster, Session, SimpleLoadBalancer } from '../src/index.ts'
 import {
-  failure,
-  holding,
-  latch,
+  catchThrown,
+  countStates,
+  createHoldingProvider,
+  createLatch,
   NEVER,
-  ready,
+  rejectionOf,
+  runEventLoop,
   service,
-  states,
-  thrown,
-  turns,
   until,
+  waitForReady,
 } from './help.ts'
 
 let session: Session
@@ -27,9 +27,9 @@ afterEach(() => session.close({ force: true }))
 const pid = process.execPath
 
 test('Y1: a session is made of options, and starts nothing', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   const quiet = new Session({ provider, budget: { instances: 10 } })
-  await turns()
+  await runEventLoop()
   expect([provider.instances.length, quiet.snapshot().clusters]).toEqual([0, []])
   await quiet.close()
 })
@@ -38,7 +38,7 @@ test('Y2: a service by a function: it operates only after the steps have ended',
   const steps: string[] = []
   session.startup({ url: 'http://calc' }, async (ctx, listenOn) => {
     steps.push((await ctx.run(pid, '-e', 'process.stdout.write("prepared")')) as string)
-    expect(states(session, 'http://calc')).toEqual({ starting: 1 })
+    expect(countStates(session, 'http://calc')).toEqual({ starting: 1 })
     await ctx.spawn(...(service as [string, string]))
     steps.push(`listens on ${typeof listenOn.port}`)
   })
@@ -49,7 +49,7 @@ test('Y2: a service by a function: it operates only after the steps have ended',
 test('Y3: a service by a command; a second one at its URL is refused', async () => {
   const options = { url: 'http://calc', command: service }
   session.startup(options)
-  expect(thrown(() => session.startup(options))).toMatchObject({
+  expect(catchThrown(() => session.startup(options))).toMatchObject({
     code: 'MANYHOST_DUPLICATE_SERVICE',
   })
   expect((await session.client().get('http://calc/pid')).status).toBe(200)
@@ -75,7 +75,7 @@ test('Y5: a client with headers of its own, and an end of its own', async () => 
   const client = session.client({ headers: { 'X-Mine': 'yes' } })
   expect(await (await client.get('http://calc/')).text()).toBe('yes')
   await client.close()
-  expect((await failure(client.get('http://calc/'))).code).toBe('MANYHOST_SESSION_CLOSED')
+  expect((await rejectionOf(client.get('http://calc/'))).code).toBe('MANYHOST_SESSION_CLOSED')
 })
 
 test('Y6: requests as of any HTTP client; what the service answers is passed on unchanged', async () => {
@@ -98,20 +98,20 @@ test('Y6: requests as of any HTTP client; what the service answers is passed on 
 })
 
 test('Y7, Y8: a size is set at any time; of an unknown service it is refused', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   session.startup({ url: 'http://calc', provider })
   session.setSize('http://calc', 3)
-  await ready(session, 'http://calc', 3)
+  await waitForReady(session, 'http://calc', 3)
   session.setSize('http://calc', 1)
   await until(() => session.cluster('http://calc').instances.length === 1)
-  const error = thrown(() => session.setSize('http://nobody', 1))
+  const error = catchThrown(() => session.setSize('http://nobody', 1))
   expect(error).toMatchObject({ code: 'MANYHOST_UNKNOWN_SERVICE' })
   expect(error.message).toContain('http://calc')
 })
 
 test('Y9, Y10: a size may be a function or a class; both are asked again and again', async () => {
   const fast = new Session({ tickInterval: 2 })
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   fast.startup({ url: 'http://calc', provider })
   let asked = 0
   fast.setSize('http://calc', (cluster) => {
@@ -138,32 +138,32 @@ test('Y9, Y10: a size may be a function or a class; both are asked again and aga
 })
 
 test("Y11: the ancestor's load balancer, by its name", async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   session.startup({ url: 'http://calc', provider })
   session.setSize('http://calc', SimpleLoadBalancer)
-  await ready(session, 'http://calc', 3)
+  await waitForReady(session, 'http://calc', 3)
 })
 
 test('Y12: a service starts by itself, and once, however many clients there are', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   session.startup({ url: 'http://calc', provider })
-  await ready(session, 'http://calc', 1)
+  await waitForReady(session, 'http://calc', 1)
   session.client()
   session.client()
-  await turns()
+  await runEventLoop()
   expect(provider.instances).toHaveLength(1)
 })
 
 test('Y13: close ends everything, and may be called twice', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   session.startup({ url: 'http://calc', provider, initSize: 3 })
-  await ready(session, 'http://calc', 3)
+  await waitForReady(session, 'http://calc', 3)
   await Promise.all([session.close(), session.close()])
   expect([provider.instances.length, session.cluster('http://calc').instances]).toEqual([0, []])
 })
 
 test('Y14: what a load balancer sees of its cluster', async () => {
-  const { provider, holds, held } = holding()
+  const { provider, holds, held } = createHoldingProvider()
   const cluster = session.startup({ url: 'http://calc', provider })
   const answers = [1, 2, 3].map((n) => session.client().get(`http://calc/${n}`))
   await holds(1)
@@ -179,24 +179,24 @@ test('Y14: what a load balancer sees of its cluster', async () => {
 })
 
 test('Y15, Y16: what is missing starts side by side, what is too much ends side by side', async () => {
-  const { provider } = holding()
-  const mayStart = latch()
+  const { provider } = createHoldingProvider()
+  const mayStart = createLatch()
   const slow = { ...provider, capabilities: provider.capabilities }
   slow.start = async (spec, options) => {
     await mayStart.promise
     return provider.start(spec, options)
   }
   session.startup({ url: 'http://calc', provider: slow, initSize: 5 })
-  await until(() => states(session, 'http://calc').starting === 5)
+  await until(() => countStates(session, 'http://calc').starting === 5)
   mayStart.open()
-  await ready(session, 'http://calc', 5)
+  await waitForReady(session, 'http://calc', 5)
   session.setSize('http://calc', 0)
-  await turns(1)
-  expect(states(session, 'http://calc').ready).toBeUndefined()
+  await runEventLoop(1)
+  expect(countStates(session, 'http://calc').ready).toBeUndefined()
 })
 
 test('Y17, Y18: an instance that ends is replaced, and its request sent again, once each', async () => {
-  const { provider, holds, held, seen, kill } = holding()
+  const { provider, holds, held, seen, kill } = createHoldingProvider()
   session.startup({ url: 'http://calc', provider })
   const answer = session.client().post('http://calc/job', { body: 'x' })
   await holds(1)
@@ -208,9 +208,9 @@ test('Y17, Y18: an instance that ends is replaced, and its request sent again, o
 })
 
 test('Y19: an instance serves one request at a time, and the idle one takes the next', async () => {
-  const { provider, holds, held } = holding()
+  const { provider, holds, held } = createHoldingProvider()
   session.startup({ url: 'http://calc', provider, initSize: 2 })
-  await ready(session, 'http://calc', 2)
+  await waitForReady(session, 'http://calc', 2)
   const answers = [1, 2, 3, 4].map((n) => session.client().get(`http://calc/${n}`))
   await holds(2)
   expect(new Set(held.map(({ instance }) => instance)).size).toBe(2)
@@ -227,9 +227,9 @@ test('Y19: an instance serves one request at a time, and the idle one takes the 
 test('Y20: a connection that cannot be made is tried elsewhere, and is no lost request', async () => {
   session.startup({ url: 'http://calc', command: service, initSize: 2 })
   const client = session.client()
-  await ready(session, 'http://calc', 2)
+  await waitForReady(session, 'http://calc', 2)
   const answers = Array.from({ length: 6 }, (_, i) =>
-    i === 2 ? failure(client.get('http://calc/reset')) : client.get('http://calc/pid'),
+    i === 2 ? rejectionOf(client.get('http://calc/reset')) : client.get('http://calc/pid'),
   )
   const all = await Promise.all(answers)
   expect(all.map((one) => ('status' in one ? one.status : one))).toEqual([

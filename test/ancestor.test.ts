@@ -3,16 +3,16 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { type InProcessProvider, inProcess, type NodeHandler } from '../providers/testing/index.ts'
 import { ManyhostError, type ServiceOptions, Session } from '../src/index.ts'
 import {
-  failure,
-  holding,
-  latch,
+  countStates,
+  createHoldingProvider,
+  createLatch,
   NEVER,
-  next,
-  ready,
-  record,
-  states,
-  turns,
+  nextEvent,
+  recordEvents,
+  rejectionOf,
+  runEventLoop,
   until,
+  waitForReady,
 } from './help.ts'
 
 let session: Session
@@ -20,7 +20,7 @@ afterEach(() => session.close({ force: true }))
 
 /** A session with the service http://calc in this process; no tick comes to its help. */
 function serve(
-  what: NodeHandler | ReturnType<typeof holding>['provider'],
+  what: NodeHandler | ReturnType<typeof createHoldingProvider>['provider'],
   options: Partial<ServiceOptions> = {},
 ) {
   const provider = typeof what === 'function' ? inProcess(what, { style: 'node' }) : what
@@ -66,7 +66,7 @@ describe('what the wire lost', () => {
   })
 
   test('1d-5: a body in many pieces arrives whole, and piece by piece', async () => {
-    const gate = latch()
+    const gate = createLatch()
     const { client } = serve(async (_req, res) => {
       res.write('first')
       await gate.promise
@@ -85,19 +85,19 @@ describe('what the wire lost', () => {
 
 describe('what got lost', () => {
   test('1d-6: an instance that is scaled down ends its request first', async () => {
-    const { provider, holds, held } = holding()
+    const { provider, holds, held } = createHoldingProvider()
     const { client } = serve(provider)
     const answer = client.get('http://calc/one').then((res) => res.text())
     await holds(1)
     session.setSize('http://calc', 0)
-    await until(() => states(session, 'http://calc').draining === 1)
+    await until(() => countStates(session, 'http://calc').draining === 1)
     held[0]?.answer()
     expect(await answer).toBe('one')
     await until(() => session.cluster('http://calc').instances.length === 0)
   })
 
   test('1d-6: one that may not take its time is sent again elsewhere', async () => {
-    const { provider, holds, held } = holding()
+    const { provider, holds, held } = createHoldingProvider()
     const { client } = serve(provider, { drainTimeout: 1 })
     const answer = client.get('http://calc/one').then((res) => res.text())
     await holds(1)
@@ -117,16 +117,16 @@ describe('what got lost', () => {
       { style: 'node' },
     )
     const { client } = serve(inner, { maxAttempts: 3 })
-    const error = await failure(client.post('http://calc/poison', { json: {} }))
+    const error = await rejectionOf(client.post('http://calc/poison', { json: {} }))
     expect(error).toMatchObject({ code: 'MANYHOST_ATTEMPTS_EXHAUSTED', status: 502 })
     expect(error.attempts.map(({ attempt }) => attempt)).toEqual([1, 2, 3])
     expect(new Set(error.attempts.map(({ instance }) => instance)).size).toBe(3)
   })
 
   test('1d-7: what is not to be repeated is not, where that is asked for', async () => {
-    const { provider, holds, held, seen, kill } = holding()
+    const { provider, holds, held, seen, kill } = createHoldingProvider()
     const { client } = serve(provider, { resend: 'idempotent' })
-    const post = failure(client.post('http://calc/post'))
+    const post = rejectionOf(client.post('http://calc/post'))
     await holds(1)
     kill()
     expect(await post).toMatchObject({ code: 'MANYHOST_NOT_RESENT' })
@@ -140,7 +140,7 @@ describe('what got lost', () => {
   })
 
   test('1d-7: a request that is sent again goes before those that waited behind it', async () => {
-    const { provider, holds, held, seen, kill } = holding()
+    const { provider, holds, held, seen, kill } = createHoldingProvider()
     const { client } = serve(provider)
     const answers = ['one', 'two', 'three'].map((name) => client.get(`http://calc/${name}`))
     await holds(1)
@@ -154,24 +154,24 @@ describe('what got lost', () => {
   })
 
   test('1d-8: close settles what is in flight and what waits', async () => {
-    const { provider, holds } = holding()
+    const { provider, holds } = createHoldingProvider()
     const { client } = serve(provider)
-    const all = [1, 2, 3].map((n) => failure(client.get(`http://calc/${n}`)))
+    const all = [1, 2, 3].map((n) => rejectionOf(client.get(`http://calc/${n}`)))
     await holds(1)
     await session.close({ timeout: 1 })
     for (const error of await Promise.all(all)) expect(error.code).toBe('MANYHOST_SESSION_CLOSED')
   })
 
   test('1d-9: a caller that gives up harms no instance', async () => {
-    const { provider, holds } = holding()
+    const { provider, holds } = createHoldingProvider()
     const { client, cluster } = serve(provider)
-    await ready(session, 'http://calc', 1)
+    await waitForReady(session, 'http://calc', 1)
     const [id] = cluster.instances.map((instance) => instance.id)
-    const events = record(session, 'instance')
-    const late = await failure(client.get('http://calc/late', { timeout: 5 }))
+    const events = recordEvents(session, 'instance')
+    const late = await rejectionOf(client.get('http://calc/late', { timeout: 5 }))
     expect(late).toMatchObject({ code: 'MANYHOST_TIMEOUT', name: 'TimeoutError' })
     const controller = new AbortController()
-    const given = failure(client.get('http://calc/given-up', { signal: controller.signal }))
+    const given = rejectionOf(client.get('http://calc/given-up', { signal: controller.signal }))
     await holds(1)
     controller.abort()
     expect(await given).toMatchObject({ code: 'MANYHOST_ABORTED', name: 'AbortError' })
@@ -189,7 +189,7 @@ describe('what got lost', () => {
 
 describe('what was slow, endless or missing', () => {
   test('1d-11: nothing waits for a tick: start, queue, replacement and shrinking come at once', async () => {
-    const { provider, holds, held, kill } = holding()
+    const { provider, holds, held, kill } = createHoldingProvider()
     const { client, cluster } = serve(provider)
     const answer = client.get('http://calc/one')
     await holds(1)
@@ -198,37 +198,37 @@ describe('what was slow, endless or missing', () => {
     held[0]?.answer()
     await answer
     session.setSize('http://calc', 3)
-    await ready(session, 'http://calc', 3)
+    await waitForReady(session, 'http://calc', 3)
     session.setSize('http://calc', 1)
     await until(() => cluster.instances.length === 1)
   })
 
   test('1d-11: a hundred instances that came and went leave nothing behind', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     const { cluster, client } = serve(provider)
     for (let round = 0; round < 100; round++) {
-      await ready(session, 'http://calc', 1)
+      await waitForReady(session, 'http://calc', 1)
       // It has served something: it has not failed to start, and its successor need not wait.
       await (await client.get('http://calc/now')).text()
       provider.instances[0]?.kill()
       await until(() => provider.instances.length === 0)
     }
-    await ready(session, 'http://calc', 1)
+    await waitForReady(session, 'http://calc', 1)
     expect(cluster.instances).toHaveLength(1)
     expect(session.snapshot().clusters[0]?.instances).toHaveLength(1)
   })
 
   test('1d-12: several requests at a time, priorities, deadlines, and all of it to be seen', async () => {
-    const { provider, holds, held, seen } = holding()
+    const { provider, holds, held, seen } = createHoldingProvider()
     const { client, cluster } = serve(provider, { concurrency: 2 })
-    const ends = record(session, 'request')
+    const ends = recordEvents(session, 'request')
     const first: Promise<unknown>[] = []
     // One after the other: they go by two connections, on which neither is before the other.
     for (const name of ['a', 'b']) {
       first.push(client.get(`http://calc/${name}`))
       await holds(first.length)
     }
-    const late = failure(client.get('http://calc/late', { timeout: 1 }))
+    const late = rejectionOf(client.get('http://calc/late', { timeout: 1 }))
     const rest = [
       client.get('http://calc/low'),
       client.get('http://calc/high', { priority: 1 }),
@@ -242,7 +242,7 @@ describe('what was slow, endless or missing', () => {
     for (let left = 5; left > 0; left--) {
       await until(() => held.length > 0)
       held[0]?.answer()
-      await turns()
+      await runEventLoop()
     }
     await Promise.all([...first, ...rest])
     expect(seen).toEqual(['a', 'b', 'high', 'low', 'low2'])
@@ -250,24 +250,24 @@ describe('what was slow, endless or missing', () => {
   })
 
   test("1d-13: an end need not be followed by a new start (onStop: 'ignore', 'raise')", async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     serve(provider, { onStop: 'raise' })
     session.startup({ url: 'http://other', initSize: 2, onStop: 'ignore' })
-    await ready(session, 'http://calc', 1)
-    await ready(session, 'http://other', 2)
-    const raised = next(session, 'error')
+    await waitForReady(session, 'http://calc', 1)
+    await waitForReady(session, 'http://other', 2)
+    const raised = nextEvent(session, 'error')
     for (const instance of provider.instances.filter(({ id }) => !id.endsWith('3'))) instance.kill()
     expect((await raised).code).toBe('MANYHOST_INSTANCE_ENDED')
-    const error = await failure(session.client().get('http://calc/now'))
+    const error = await rejectionOf(session.client().get('http://calc/now'))
     expect(error.code).toBe('MANYHOST_INSTANCE_ENDED')
-    await turns()
-    expect(states(session, 'http://other')).toEqual({ ready: 1 })
+    await runEventLoop()
+    expect(countStates(session, 'http://other')).toEqual({ ready: 1 })
     expect((await session.client().get('http://other/now')).status).toBe(200)
   })
 
   test('1d-13: requests with one affinity go to one instance', async () => {
     const { client } = serve((req, res) => res.end(req.instance), { initSize: 4 })
-    await ready(session, 'http://calc', 4)
+    await waitForReady(session, 'http://calc', 4)
     const seen = new Set<string>()
     for (let i = 0; i < 12; i++) {
       seen.add(await (await client.get('http://calc/', { affinity: 'user 7' })).text())
@@ -276,10 +276,10 @@ describe('what was slow, endless or missing', () => {
   })
 
   test('1d-14: the queue is bounded, and says why nobody serves it', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     const { client } = serve(provider, { initSize: 0, maxQueue: 2, queueTimeout: 300 })
-    const waiting = [1, 2].map((n) => failure(client.get(`http://calc/${n}`)))
-    const refused = await failure(client.get('http://calc/3'))
+    const waiting = [1, 2].map((n) => rejectionOf(client.get(`http://calc/${n}`)))
+    const refused = await rejectionOf(client.get('http://calc/3'))
     expect(refused).toBeInstanceOf(ManyhostError)
     expect(refused).toMatchObject({ code: 'MANYHOST_QUEUE_FULL', status: 503, retryable: true })
     for (const error of await Promise.all(waiting)) {

@@ -10,7 +10,7 @@ export interface FalseClock {
 }
 
 /** From now to the end of the test. To be called before anything looks at the clock. */
-export function falseClock(): FalseClock {
+export function useFalseClock(): FalseClock {
   vi.useFakeTimers({
     toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'],
   })

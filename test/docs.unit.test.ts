@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { CLIENT_RULES } from '../src/client/options.ts'
 import { ERRORS } from '../src/core/errors.ts'
 import type { Rule } from '../src/core/options.ts'
-import { DOOR_RULES } from '../src/gateway/doors.ts'
 import { GATEWAY_RULES } from '../src/gateway/options.ts'
+import { ROUTE_OPTION_RULES } from '../src/gateway/route-options.ts'
 import { METRICS } from '../src/session/metrics.ts'
 import { SESSION_RULES } from '../src/session/options.ts'
 import { SERVICE_RULES } from '../src/session/service.ts'
@@ -65,7 +65,7 @@ describe('README', () => {
   it('has the options of a gateway, and those of a service at it', () => {
     expect(shown('`createGateway(session, options)`')).toEqual(optionRows(GATEWAY_RULES))
     expect(shown('`createGateway(session, options)`', '`services` has')).toEqual(
-      optionRows(DOOR_RULES),
+      optionRows(ROUTE_OPTION_RULES),
     )
   })
 

@@ -7,7 +7,7 @@ import { inProcess, type NodeHandler, type NodeRequest } from '../providers/test
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
 
 /** Longest wait for anything that is to happen: far more than it takes, so that only a hang reaches it. */
-const PATIENCE = 60_000
+const MAX_WAIT_MS = 60_000
 
 /** Long enough that no tick comes while a test runs: what happens then happened at once. */
 export const NEVER = 3_600_000
@@ -17,7 +17,7 @@ const { setTimeout: later } = globalThis
 const clock = performance.now.bind(performance)
 
 /** Collects garbage when it is called, all of it. */
-export async function collector(): Promise<() => void> {
+export async function createCollector(): Promise<() => void> {
   const { setFlagsFromString } = await import('node:v8')
   const { runInNewContext } = await import('node:vm')
   setFlagsFromString('--expose-gc')
@@ -28,8 +28,8 @@ export async function collector(): Promise<() => void> {
  * Answers bytes that this process holds: not what waits for the collector, which comes at its leisure. Buffers go with the
  * second call.
  */
-export async function heldMemory(): Promise<() => number> {
-  const gc = await collector()
+export async function createMemoryMeter(): Promise<() => number> {
+  const gc = await createCollector()
   return () => {
     gc()
     gc()
@@ -42,7 +42,7 @@ export async function heldMemory(): Promise<() => number> {
 export const service = ['node', resolve('test/fakes/service.mjs')]
 
 /** `/pid?until=<file>` of a service is answered when the gate is open. Its folder is there for the test alone. */
-export function gate(): { readonly folder: string; readonly until: string; open(): void } {
+export function createGate(): { readonly folder: string; readonly until: string; open(): void } {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-gate-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   const file = join(folder, 'open')
@@ -61,7 +61,7 @@ export async function until<T>(
   ask: () => T | false | Promise<T | false>,
   what: string | number = String(ask),
 ): Promise<T> {
-  const deadline = clock() + (typeof what === 'number' ? what : PATIENCE)
+  const deadline = clock() + (typeof what === 'number' ? what : MAX_WAIT_MS)
   for (;;) {
     let failure: unknown = new Error(
       `it did not come true: ${typeof what === 'number' ? ask : what}`,
@@ -78,13 +78,13 @@ export async function until<T>(
 }
 
 /** The next event that `fits`. */
-export function next<Name extends keyof SessionEvents>(
+export function nextEvent<Name extends keyof SessionEvents>(
   session: Session,
   name: Name,
   fits: (event: SessionEvents[Name]) => boolean = () => true,
 ): Promise<SessionEvents[Name]> {
   return new Promise((take, reject) => {
-    const timer = later(() => reject(new Error(`no ${name} event: ${fits}`)), PATIENCE)
+    const timer = later(() => reject(new Error(`no ${name} event: ${fits}`)), MAX_WAIT_MS)
     const off = session.on(name, (event) => {
       if (!fits(event)) return
       clearTimeout(timer)
@@ -95,7 +95,7 @@ export function next<Name extends keyof SessionEvents>(
 }
 
 /** Everything that is said under a name from now on. */
-export function record<Name extends keyof SessionEvents>(
+export function recordEvents<Name extends keyof SessionEvents>(
   session: Session,
   name: Name,
 ): SessionEvents[Name][] {
@@ -105,7 +105,7 @@ export function record<Name extends keyof SessionEvents>(
 }
 
 /** What a promise is rejected with. */
-export function failure(promise: Promise<unknown>): Promise<ManyhostError> {
+export function rejectionOf(promise: Promise<unknown>): Promise<ManyhostError> {
   return promise.then(
     () => Promise.reject(new Error('it was not rejected')),
     (error: ManyhostError) => error,
@@ -113,7 +113,7 @@ export function failure(promise: Promise<unknown>): Promise<ManyhostError> {
 }
 
 /** What a function throws. */
-export function thrown(call: () => unknown): ManyhostError {
+export function catchThrown(call: () => unknown): ManyhostError {
   try {
     call()
   } catch (error) {
@@ -127,7 +127,7 @@ export interface Latch {
   open(): void
 }
 
-export function latch(): Latch {
+export function createLatch(): Latch {
   let open!: () => void
   const promise = new Promise<void>((take) => {
     open = take
@@ -136,26 +136,26 @@ export function latch(): Latch {
 }
 
 /** A turn of the event loop: all that is under way in memory has come to rest after a few. */
-export async function turns(count = 20): Promise<void> {
+export async function runEventLoop(count = 20): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((take) => setImmediate(take))
 }
 
 /** What `GET /name` met on an in-process instance, and the means to let it be answered. */
-export interface Held {
+export interface HeldRequest {
   readonly name: string
   readonly instance: string
   answer(status?: number): void
 }
 
 /** An in-process provider whose requests stay in `held` until they are answered; `/now...` is answered at once. */
-export function holding(options: Parameters<typeof inProcess>[1] = {}) {
-  const held: Held[] = []
+export function createHoldingProvider(options: Parameters<typeof inProcess>[1] = {}) {
+  const held: HeldRequest[] = []
   const seen: string[] = []
   const handler: NodeHandler = (req: NodeRequest, res) => {
     const name = req.url?.slice(1) ?? ''
     seen.push(name)
     if (name.startsWith('now')) return void res.end(name)
-    const one: Held = {
+    const one: HeldRequest = {
       name,
       instance: req.instance,
       answer: (status = 200) => {
@@ -192,27 +192,29 @@ export function holding(options: Parameters<typeof inProcess>[1] = {}) {
 }
 
 /** How many instances a service has in each state: `{ ready: 2 }`. */
-export function states(session: Session, url: string): Record<string, number> {
+export function countStates(session: Session, url: string): Record<string, number> {
   const counts: Record<string, number> = {}
   for (const { state } of session.cluster(url).instances) counts[state] = (counts[state] ?? 0) + 1
   return counts
 }
 
-export async function ready(session: Session, url: string, count: number): Promise<void> {
+export async function waitForReady(session: Session, url: string, count: number): Promise<void> {
   await until(
-    () => states(session, url).ready === count || (count === 0 && !states(session, url).ready),
+    () =>
+      countStates(session, url).ready === count ||
+      (count === 0 && !countStates(session, url).ready),
     `${count} ready at ${url}`,
   )
 }
 
 /** Pids of the processes that were started for instances with this in their name; zombies do not count. */
-export function pidsOf(instance: string): number[] {
+export function findInstancePids(instance: string): number[] {
   return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && runsFor(name, instance))
+    .filter((name) => /^\d+$/.test(name) && isProcessOfInstance(name, instance))
     .map(Number)
 }
 
-function runsFor(pid: string, instance: string): boolean {
+function isProcessOfInstance(pid: string, instance: string): boolean {
   try {
     if (/^\d+ \(.*\) [ZX] /s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))) return false
     return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`MANYHOST_INSTANCE=${instance}`)

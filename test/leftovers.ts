@@ -3,10 +3,10 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { afterAll, beforeAll } from 'vitest'
 import type { Cluster } from '../src/cluster/cluster.ts'
-import { Session } from '../src/session/session.ts'
+import { SessionCore } from '../src/session/session.ts'
 
 /** How long what was closed may take to end, in ms: keep-alive timers and lingering connections end within it. */
-const PATIENCE = 30_000
+const MAX_WAIT_MS = 30_000
 
 /** The real clock. Tests may replace the global functions by false ones, and put back what they found. */
 const { setTimeout, setInterval, clearTimeout, clearInterval } = globalThis
@@ -25,12 +25,12 @@ export function expectNothingLeft(): void {
   beforeAll(() => {
     watchTimers()
     watchSessions()
-    before = { sockets: socketsOf(), children: childrenOf() }
+    before = { sockets: findSockets(), children: findChildren() }
   })
   afterAll(async () => {
-    const deadline = clock() + PATIENCE
+    const deadline = clock() + MAX_WAIT_MS
     for (;;) {
-      const left = leftovers(before)
+      const left = describeLeftovers(before)
       if (left.length === 0) return
       if (clock() > deadline) throw new Error(`the tests left behind:\n${left.join('\n')}`)
       await new Promise((resolve) => setTimeout(resolve, 5))
@@ -39,7 +39,7 @@ export function expectNothingLeft(): void {
 }
 
 /** Descriptions of what is there and was not there before. */
-function leftovers(before: {
+function describeLeftovers(before: {
   readonly sockets: ReadonlyMap<string, string>
   readonly children: ReadonlyMap<string, string>
 }): string[] {
@@ -49,8 +49,8 @@ function leftovers(before: {
     if (inFlight > 0) left.push(`${inFlight} slots of ${url}`)
     if (requestQueue.size > 0) left.push(`${requestQueue.size} waiting requests of ${url}`)
   }
-  for (const [inode, name] of socketsOf()) if (!before.sockets.has(inode)) left.push(name)
-  for (const [pid, name] of childrenOf()) if (!before.children.has(pid)) left.push(name)
+  for (const [inode, name] of findSockets()) if (!before.sockets.has(inode)) left.push(name)
+  for (const [pid, name] of findChildren()) if (!before.children.has(pid)) left.push(name)
   for (const { stack = '' } of timers.values()) {
     const lines = stack.split('\n').filter((line) => /\bat /.test(line))
     const ours = lines.findIndex((line) => /\/src\/time\.ts\b/.test(line))
@@ -61,7 +61,7 @@ function leftovers(before: {
 }
 
 /** Sockets of this process by inode: also those that nobody in JavaScript knows any more. */
-function socketsOf(): Map<string, string> {
+function findSockets(): Map<string, string> {
   const found = new Map<string, string>()
   const known = new Map<number, string>()
   for (const handle of activeHandles()) {
@@ -92,7 +92,7 @@ export function isConnectedFrom(port: number | undefined): boolean {
 }
 
 /** Living processes that this one started, by pid. */
-function childrenOf(): Map<string, string> {
+function findChildren(): Map<string, string> {
   const found = new Map<string, string>()
   for (const pid of readdirSync('/proc')) {
     if (!/^\d+$/.test(pid)) continue
@@ -143,8 +143,8 @@ function watchTimers(): void {
 
 /** Every service of every session, also after it was closed: a slot that was not given back is held for ever. */
 function watchSessions(): void {
-  const { startup } = Session.prototype
-  Session.prototype.startup = function (...given) {
+  const { startup } = SessionCore.prototype
+  SessionCore.prototype.startup = function (...given) {
     const cluster = startup.apply(this, given)
     clusters.add(cluster)
     return cluster

@@ -5,16 +5,16 @@
 import http2 from 'node:http2'
 import { request } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { overlay } from '../providers/kubernetes/template.ts'
+import { mergeTemplates } from '../providers/kubernetes/template.ts'
 import { processes } from '../providers/process/index.ts'
 import { loadConfig } from '../src/config/config.ts'
-import { dict, dictOf, fields } from '../src/core/dict.ts'
+import { createDict, createFields, dictFromEntries } from '../src/core/dict.ts'
 import { createGateway } from '../src/gateway/index.ts'
-import { parseDirectives } from '../src/tasks/directives.ts'
 import { baseEnvironment } from '../src/tasks/runner/environment.ts'
-import { parseTags } from '../src/tasks/tags.ts'
+import { parseDirectives } from '../src/tasks/text/directives.ts'
+import { parseTags } from '../src/tasks/text/tags.ts'
 import { echo } from './fakes/echo.ts'
-import { openSession, rawService, service } from './fakes/service.ts'
+import { openRawService, openService, openSession } from './fakes/service.ts'
 
 const NAMES = [
   'constructor',
@@ -56,7 +56,7 @@ describe('headers and trailers of an answer', () => {
   const sorted = lower.toSorted()
 
   test('by the client', async () => {
-    const { client } = await rawService((socket) => socket.write(answer))
+    const { client } = await openRawService((socket) => socket.write(answer))
     const response = await client.get('http://calc/')
     expect(await response.text()).toBe('ok')
     expect(response.rawHeaders.filter(([name]) => NAMES.includes(name))).toEqual(pairs)
@@ -66,7 +66,7 @@ describe('headers and trailers of an answer', () => {
   })
 
   test('by fetch and by the dispatcher', async () => {
-    const { session } = await rawService((socket) => socket.write(answer))
+    const { session } = await openRawService((socket) => socket.write(answer))
     const fetched = await session.fetch('http://calc/')
     for (const [name = '', value] of lower) expect(fetched.headers.get(name)).toBe(value)
     await fetched.text()
@@ -79,7 +79,7 @@ describe('headers and trailers of an answer', () => {
   })
 
   test('by the gateway, over HTTP/2', async () => {
-    const { session } = await rawService((socket) => socket.write(answer))
+    const { session } = await openRawService((socket) => socket.write(answer))
     const gateway = await createGateway(session, { listen: '127.0.0.1:0' })
     onTestFinished(() => gateway.close())
     const client = http2.connect(gateway.url)
@@ -93,7 +93,7 @@ describe('headers and trailers of an answer', () => {
 })
 
 test('headers, query and form of a request, by client, fetch and dispatcher', async () => {
-  const { session, client } = service(echo)
+  const { session, client } = openService(echo)
   const seen = (fields: string[]): unknown[] =>
     fields.flatMap((name, i) =>
       i % 2 === 0 && NAMES.includes(name) ? [[name, fields[i + 1]]] : [],
@@ -172,17 +172,17 @@ ${lines('      ', (name) => `is ${name}`)}
 
 test('labels in a template of Kubernetes', () => {
   const base = { metadata: { labels: { a: '1' } } }
-  const merged = overlay(base, { metadata: { labels: given() } }) as typeof base
+  const merged = mergeTemplates(base, { metadata: { labels: given() } }) as typeof base
   expect([merged.metadata.labels.a, own(merged.metadata.labels)]).toEqual(['1', pairs])
 })
 
 test('a dict has what was put into it, and nothing else', () => {
-  for (const empty of [dict<string>(), fields<string>()]) {
+  for (const empty of [createDict<string>(), createFields<string>()]) {
     for (const name of NAMES) expect(empty[name]).toBeUndefined()
     for (const [name = '', value = ''] of pairs) empty[name] = value
     expect([own(empty), Object.entries(empty)]).toEqual([pairs, pairs])
     expect(Object.keys(Object.getPrototypeOf(empty) ?? {})).toEqual([])
   }
-  expect(own(dict(given()))).toEqual(pairs)
-  expect(own(dictOf(pairs as [string, string][]))).toEqual(pairs)
+  expect(own(createDict(given()))).toEqual(pairs)
+  expect(own(dictFromEntries(pairs as [string, string][]))).toEqual(pairs)
 })

@@ -2,13 +2,13 @@
 import { Counter, Registry } from 'prom-client'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { agents } from '../providers/agent/index.ts'
-import { Costs } from '../providers/golem/costs.ts'
+import { GolemCosts } from '../providers/golem/costs.ts'
 import { workers } from '../providers/pull/index.ts'
 import { inProcess } from '../providers/testing/index.ts'
 import { Feed } from '../src/feed/index.ts'
 import { Session } from '../src/index.ts'
-import { taskMetrics } from '../src/tasks/server/metrics.ts'
-import { thrown } from './help.ts'
+import { registerTaskMetrics } from '../src/tasks/server/metrics.ts'
+import { catchThrown } from './help.ts'
 
 const handler = inProcess(() => new Response('ok'))
 
@@ -76,7 +76,7 @@ const OWNERS: Record<string, (registry: Registry) => () => unknown> = {
   },
   tasks: (registry) => {
     const counts = { succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
-    return taskMetrics(registry, () => ({ counts, progress: undefined, held: 0 }) as never)
+    return registerTaskMetrics(registry, () => ({ counts, progress: undefined, held: 0 }) as never)
   },
   pull: (registry) => {
     const provider = workers({ registry })
@@ -87,7 +87,7 @@ const OWNERS: Record<string, (registry: Registry) => () => unknown> = {
     return () => provider.close?.()
   },
   golem: (registry) => {
-    const costs = new Costs(1, registry, { rented: () => 0, avoided: () => 0 })
+    const costs = new GolemCosts(1, registry, { numRented: () => 0, numAvoided: () => 0 })
     return () => costs.close()
   },
 }
@@ -118,7 +118,7 @@ for (const [name, open] of Object.entries(OWNERS)) {
       const taken = scratch.getMetricsAsArray().at(-1) as unknown as { name: string }
       const registry = new Registry()
       new Counter({ name: taken.name, help: 'mine', registers: [registry] })
-      const error = thrown(() => open(registry))
+      const error = catchThrown(() => open(registry))
       expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
       expect(error.message).toContain(taken.name)
       expect(registry.getMetricsAsArray()).toHaveLength(1)
@@ -139,8 +139,8 @@ test('a registry that was cleared takes the next session', async () => {
 test('a session with an option that is none leaves nothing in the registry', () => {
   const registry = new Registry()
   const wrong = { registry, feed: { name: 3 }, provider: handler } as never
-  expect(thrown(() => new Session(wrong)).code).toBe('MANYHOST_INVALID_OPTION')
-  expect(thrown(() => new Session({ registry, tickInterval: -1 })).code).toBe(
+  expect(catchThrown(() => new Session(wrong)).code).toBe('MANYHOST_INVALID_OPTION')
+  expect(catchThrown(() => new Session({ registry, tickInterval: -1 })).code).toBe(
     'MANYHOST_INVALID_OPTION',
   )
   expect(registry.getMetricsAsArray()).toEqual([])

@@ -1,25 +1,30 @@
 /** Instances on machines that dial in: nobody can connect to them, so they connect to us. */
 import { readFileSync } from 'node:fs'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { AgentEvent } from '../../src/core/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
-import type { Key } from '../../src/wire/index.ts'
-import { Hub, type HubEvents } from './hub.ts'
-import type { AgentFacts } from './member.ts'
-import { registerMetrics } from './metrics.ts'
-import { type AgentsOptions, type AgentsSettings, isLocal, parseAgents } from './options.ts'
-import { requiredBy, type Wish } from './placement.ts'
+import type { WireKey } from '../../src/wire/index.ts'
+import type { AgentFacts } from './agent-connection.ts'
+import { AgentHub, type HubEvents } from './agent-hub.ts'
+import { registerAgentMetrics } from './metrics.ts'
+import {
+  type AgentsOptions,
+  type AgentsSettings,
+  isLocalAddress,
+  parseAgentsOptions,
+} from './options.ts'
+import { type PlacementRequest, parseRequiredLabels } from './placement.ts'
 
-export type { AgentFacts } from './member.ts'
+export type { AgentFacts } from './agent-connection.ts'
+export { runAgent } from './agent-program.ts'
 export type { AgentNotice, AgentOptions, AgentsOptions } from './options.ts'
-export { runAgent } from './run.ts'
 export type { AgentEvent, HubEvents }
 
 /** A provider whose machines come by themselves. */
 export interface AgentsProvider extends Provider {
   /** Listens, if it does not yet (the first start does that too); resolves with where, for `--connect`. */
   address(): Promise<string>
-  /** Agents that are known now. */
+  /** AgentHubProvider that are known now. */
   readonly agents: readonly AgentFacts[]
   /** Hears of agents that come and go, and of links that are refused; the function that is returned unsubscribes. */
   on<Name extends keyof HubEvents>(
@@ -33,23 +38,23 @@ export interface AgentsProvider extends Provider {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function agents(options: AgentsOptions): AgentsProvider {
-  const settings = parseAgents(options)
-  const key = keyOf(settings)
-  const tls = tlsOf(settings)
-  if (!tls && !settings.insecure && !isLocal(settings.listen)) {
-    throw invalid(
+  const settings = parseAgentsOptions(options)
+  const key = readHubKey(settings)
+  const tls = readTlsOptions(settings)
+  if (!tls && !settings.insecure && !isLocalAddress(settings.listen)) {
+    throw createOptionError(
       `agents: listen is ${settings.listen}, not of this machine alone: give tls, or say insecure: true`,
     )
   }
   if (settings.evictAfter < 2 * settings.beat) {
-    throw invalid(
+    throw createOptionError(
       `agents: evictAfter must be two beats or more, got ${settings.evictAfter} with beat ${settings.beat}`,
     )
   }
-  return new Agents({ ...settings, tls }, key)
+  return new AgentHubProvider({ ...settings, tls }, key)
 }
 
-class Agents implements AgentsProvider {
+class AgentHubProvider implements AgentsProvider {
   readonly name = 'agent'
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
@@ -59,12 +64,12 @@ class Agents implements AgentsProvider {
     'unix-socket',
     'resources',
   ])
-  readonly #hub: Hub
+  readonly #hub: AgentHub
   readonly #removeMetrics: (() => void) | undefined
 
-  constructor(settings: AgentsSettings, key: Key) {
-    this.#hub = new Hub(settings, key)
-    this.#removeMetrics = settings.registry && registerMetrics(settings.registry, this.#hub)
+  constructor(settings: AgentsSettings, key: WireKey) {
+    this.#hub = new AgentHub(settings, key)
+    this.#removeMetrics = settings.registry && registerAgentMetrics(settings.registry, this.#hub)
   }
 
   get agents(): readonly AgentFacts[] {
@@ -89,7 +94,7 @@ class Agents implements AgentsProvider {
   }
 
   async address(): Promise<string> {
-    const { host, port, path } = await this.#hub.open()
+    const { host, port, path } = await this.#hub.ensureListening()
     if (path !== undefined) return `unix:${path}`
     return `${host.includes(':') ? `[${host}]` : host}:${port}`
   }
@@ -101,7 +106,7 @@ class Agents implements AgentsProvider {
         `${spec.service} needs a command, an image or a startup function to run on an agent`,
       )
     }
-    return this.#hub.start(spec, wishOf(spec), signal)
+    return this.#hub.startInstance(spec, toPlacementRequest(spec), signal)
   }
 
   async close(): Promise<void> {
@@ -110,12 +115,19 @@ class Agents implements AgentsProvider {
   }
 }
 
-function wishOf({ labels, resources, image, startup, command, listen }: StartSpec): Wish {
+function toPlacementRequest({
+  labels,
+  resources,
+  image,
+  startup,
+  command,
+  listen,
+}: StartSpec): PlacementRequest {
   return {
-    required: requiredBy(labels),
+    requiredLabels: parseRequiredLabels(labels),
     cpus: resources?.cpus ?? 0,
     memory: resources?.memory ?? 0,
-    needs: [
+    requiredCapabilities: [
       ...(image !== undefined ? (['image'] as const) : []),
       ...(startup ? (['function'] as const) : []),
       ...(command ? (['command'] as const) : []),
@@ -124,31 +136,36 @@ function wishOf({ labels, resources, image, startup, command, listen }: StartSpe
   }
 }
 
-function keyOf({ key, keyFile }: AgentsSettings): Key {
-  if (key !== undefined && keyFile !== undefined) throw invalid('agents: key and keyFile are two')
+function readHubKey({ key, keyFile }: AgentsSettings): WireKey {
+  if (key !== undefined && keyFile !== undefined)
+    throw createOptionError('agents: key and keyFile are two')
   if (key !== undefined) return key
-  if (keyFile === undefined) throw invalid('agents: key or keyFile is needed')
-  const found = read('keyFile', keyFile).toString('utf8').trim()
+  if (keyFile === undefined) throw createOptionError('agents: key or keyFile is needed')
+  const found = readOptionFile('keyFile', keyFile).toString('utf8').trim()
   if (Buffer.byteLength(found) >= 16) return found
-  throw invalid(`agents: keyFile ${keyFile} must hold 16 bytes or more`)
+  throw createOptionError(`agents: keyFile ${keyFile} must hold 16 bytes or more`)
 }
 
-function tlsOf({ tls, certFile, certKeyFile }: AgentsSettings): AgentsSettings['tls'] {
+function readTlsOptions({ tls, certFile, certKeyFile }: AgentsSettings): AgentsSettings['tls'] {
   if (certFile === undefined && certKeyFile === undefined) return tls
   if (certFile === undefined || certKeyFile === undefined) {
-    throw invalid('agents: certFile and certKeyFile go together')
+    throw createOptionError('agents: certFile and certKeyFile go together')
   }
-  return { ...tls, cert: read('certFile', certFile), key: read('certKeyFile', certKeyFile) }
+  return {
+    ...tls,
+    cert: readOptionFile('certFile', certFile),
+    key: readOptionFile('certKeyFile', certKeyFile),
+  }
 }
 
-function read(option: string, path: string): Buffer {
+function readOptionFile(option: string, path: string): Buffer {
   try {
     return readFileSync(path)
   } catch (error) {
-    throw invalid(`agents: ${option} ${path} cannot be read: ${describe(error)}`)
+    throw createOptionError(`agents: ${option} ${path} cannot be read: ${describeError(error)}`)
   }
 }
 
-function invalid(message: string): ManyhostError {
+function createOptionError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }

@@ -1,11 +1,11 @@
 /** Options of `agents` and of `runAgent`, checked once, where they are given. */
 import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
-import { listener } from '../../src/core/guarded.ts'
+import { listenerRule } from '../../src/core/guarded.ts'
 import {
   isLoopback,
   milliseconds,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   type Rule,
   record,
@@ -14,13 +14,13 @@ import {
   whole,
 } from '../../src/core/options.ts'
 import type { Provider } from '../../src/core/provider.ts'
-import type { Key } from '../../src/wire/index.ts'
+import type { WireKey } from '../../src/wire/index.ts'
 
 export interface AgentsOptions {
   /** `host:port` or `unix:/path` that agents dial; port 0: any. @default '127.0.0.1:4747' */
   readonly listen?: string
   /** Secret that agents must prove to have, of 16 bytes or more, or what finds the one of an agent by its name. */
-  readonly key?: Key
+  readonly key?: WireKey
   /** File with that secret, in place of `key`; white space around it does not count. */
   readonly keyFile?: string
   /** Encrypts: options of Node's `tls.createServer()`, with `key` and `cert`. */
@@ -48,7 +48,7 @@ export interface AgentsOptions {
 
 export interface AgentOptions {
   /** Instances at a time. @default the number of processors */
-  readonly places?: number
+  readonly maxInstances?: number
   /** `host:port` or `unix:/path` of the hub. @default '127.0.0.1:4747' */
   readonly address?: string
   /** The hub's key, of 16 bytes or more. */
@@ -86,7 +86,7 @@ export interface AgentNotice {
   readonly detail: string
 }
 
-const flag = (initial: boolean): Rule<boolean> =>
+const flagRule = (initial: boolean): Rule<boolean> =>
   rule<boolean>(
     'true or false',
     initial,
@@ -94,7 +94,7 @@ const flag = (initial: boolean): Rule<boolean> =>
     { is: 'flag' },
   )
 
-const object = <T>(range: string): Rule<T> =>
+const objectRule = <T>(range: string): Rule<T> =>
   rule<T>(range, undefined, (value) =>
     typeof value === 'object' && value !== null ? (value as T) : undefined,
   )
@@ -105,42 +105,42 @@ const isSecret = (value: unknown): boolean =>
 const isPath = (value: string): boolean => value !== ''
 const isName = (value: string): boolean => value !== '' && value.length <= 128
 
-const positive = (range: string): Rule<number> =>
+const positiveRule = (range: string): Rule<number> =>
   rule<number>(
     range,
     undefined,
     (value) => (typeof value === 'number' && value > 0 ? value : undefined),
-    { is: 'number', min: 0, above: true },
+    { is: 'number', min: 0, exclusiveMin: true },
   )
 
-const address = (initial: string): Rule<string> => ({
+const addressRule = (initial: string): Rule<string> => ({
   ...text('host:port or unix:/path', (value) => /^unix:.+|^.*:\d{1,5}$/.test(value)),
   initial,
 })
 
 /** Every option with its range and default; docs/agents.md is held against this one by a test. */
 export const AGENTS_RULES = {
-  listen: address('127.0.0.1:4747'),
-  key: rule<Key>('16 bytes or more, or a function that finds them', undefined, (value) =>
-    typeof value === 'function' || isSecret(value) ? (value as Key) : undefined,
+  listen: addressRule('127.0.0.1:4747'),
+  key: rule<WireKey>('16 bytes or more, or a function that finds them', undefined, (value) =>
+    typeof value === 'function' || isSecret(value) ? (value as WireKey) : undefined,
   ),
   keyFile: text('the path of a file', isPath),
-  tls: object<TlsOptions>('options of tls.createServer()'),
+  tls: objectRule<TlsOptions>('options of tls.createServer()'),
   certFile: text('the path of a file', isPath),
   certKeyFile: text('the path of a file', isPath),
-  insecure: flag(false),
+  insecure: flagRule(false),
   beat: milliseconds(5_000),
   evictAfter: milliseconds(15_000),
   returnWithin: milliseconds(5_000, 'evicted at once'),
   laneTimeout: milliseconds(10_000),
   maxAgents: whole(1, 2_000),
   maxGreeting: whole(1, 500),
-  registry: object<Registry>('a Registry of prom-client'),
+  registry: objectRule<Registry>('a Registry of prom-client'),
 }
 
 export const AGENT_RULES = {
-  places: whole(1, 1, { unlimited: false }),
-  address: address('127.0.0.1:4747'),
+  maxInstances: whole(1, 1, { unlimited: false }),
+  address: addressRule('127.0.0.1:4747'),
   key: rule<string | Uint8Array>('16 bytes or more', undefined, (value) =>
     isSecret(value) ? (value as string) : undefined,
   ),
@@ -148,37 +148,37 @@ export const AGENT_RULES = {
   hubTimeout: milliseconds(0, 'never'),
   name: text('a string of 1 to 128 characters', isName),
   labels: record(),
-  cpus: positive('a number above 0'),
-  memory: positive('bytes above 0'),
-  provider: object<Provider>('a provider'),
+  cpus: positiveRule('a number above 0'),
+  memory: positiveRule('bytes above 0'),
+  provider: objectRule<Provider>('a provider'),
   tls: rule<true | { ca?: string | Uint8Array; fingerprint?: string }>(
     'true, or { ca, fingerprint }',
     undefined,
     (value) =>
       value === true || (typeof value === 'object' && value !== null) ? (value as true) : undefined,
   ),
-  insecure: flag(false),
+  insecure: flagRule(false),
   drainTimeout: milliseconds(30_000),
   maxDelay: milliseconds(30_000),
-  signal: object<AbortSignal>('an AbortSignal'),
-  onEvent: listener<[event: AgentNotice]>('a function', 'onEvent of runAgent'),
+  signal: objectRule<AbortSignal>('an AbortSignal'),
+  onEvent: listenerRule<[event: AgentNotice]>('a function', 'onEvent of runAgent'),
 }
 
-export type AgentsSettings = Parsed<typeof AGENTS_RULES>
-export type AgentSettings = Parsed<typeof AGENT_RULES>
+export type AgentsSettings = ParsedOptions<typeof AGENTS_RULES>
+export type AgentSettings = ParsedOptions<typeof AGENT_RULES>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseAgents(options: AgentsOptions): AgentsSettings {
+export function parseAgentsOptions(options: AgentsOptions): AgentsSettings {
   return parseOptions('agents', options, AGENTS_RULES)
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseAgent(options: AgentOptions): AgentSettings {
+export function parseAgentOptions(options: AgentOptions): AgentSettings {
   return parseOptions('runAgent', options, AGENT_RULES)
 }
 
 /** Whether only this machine can be meant. */
-export function isLocal(address: string): boolean {
+export function isLocalAddress(address: string): boolean {
   if (address.startsWith('unix:')) return true
   const host = address.replace(/:\d+$/, '')
   return host === '' || isLoopback(host)

@@ -2,9 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
 
-export interface Address {
+export interface DockerAddress {
   /** For people. */
   readonly url: string
   readonly socketPath?: string
@@ -15,7 +15,7 @@ export interface Address {
 
 const TLS_PORT = 2376
 
-export function isAddress(url: string): boolean {
+export function isDockerAddress(url: string): boolean {
   if (/^unix:\/\/\/./.test(url)) return true
   if (!/^(tcp|https?):\/\//.test(url) || !URL.canParse(url)) return false
   const { hostname, username, pathname } = new URL(url)
@@ -23,7 +23,7 @@ export function isAddress(url: string): boolean {
 }
 
 /** Socket of the engine of that name where nobody says another one: that of the system, or of the user. */
-export function usualHost(engine: 'docker' | 'podman', env = process.env): string {
+export function defaultSocketUrl(engine: 'docker' | 'podman', env = process.env): string {
   const runtime = env.XDG_RUNTIME_DIR ?? `/run/user/${process.getuid?.() ?? 0}`
   const places =
     engine === 'podman'
@@ -39,8 +39,12 @@ export function usualHost(engine: 'docker' | 'podman', env = process.env): strin
 /**
  * @throws ManyhostError MANYHOST_INVALID_OPTION where certificates cannot be read, or DOCKER_HOST is none of these
  */
-export function parseAddress(url: string, certs: string | undefined, env = process.env): Address {
-  if (!isAddress(url)) {
+export function parseDockerAddress(
+  url: string,
+  certs: string | undefined,
+  env = process.env,
+): DockerAddress {
+  if (!isDockerAddress(url)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
       `an engine is at unix:///path, tcp://host:port or https://host:port, got ${JSON.stringify(url)}`,
@@ -67,7 +71,9 @@ export function parseAddress(url: string, certs: string | undefined, env = proce
     try {
       return readFileSync(join(folder, name))
     } catch (cause) {
-      throw new ManyhostError('MANYHOST_INVALID_OPTION', `certs: ${describe(cause)}`, { cause })
+      throw new ManyhostError('MANYHOST_INVALID_OPTION', `certs: ${describeError(cause)}`, {
+        cause,
+      })
     }
   }
   return {

@@ -1,32 +1,32 @@
 /** Commands within a container that runs: what `ctx.run` and `ctx.spawn` start. */
 import type { Readable } from 'node:stream'
 import { sleep } from '../../src/core/time.ts'
-import { demux } from './demux.ts'
-import type { Engine } from './engine.ts'
+import { demultiplexOutput } from './demux.ts'
+import type { DockerEngine } from './engine.ts'
 
-export interface Command {
+export interface DockerCommand {
   readonly command: readonly string[]
   readonly env: Readonly<Record<string, string>>
   readonly cwd: string | undefined
   readonly onText: (text: string, isStdout: boolean) => void
 }
 
-export interface Started {
+export interface DockerCommandRun {
   /** Its exit code, when what it wrote was read; rejects when the engine does not know it any more. */
   readonly ended: Promise<number>
   /** Lets go of it. */
-  cut(): void
+  disconnect(): void
 }
 
 /** How often it is asked whether a command has ended whose output was lost, in ms. */
-const POLL = 250
+const EXIT_POLL_INTERVAL = 250
 
-export async function execute(
-  engine: Engine,
+export async function executeInContainer(
+  engine: DockerEngine,
   container: string,
-  { command, env, cwd, onText }: Command,
+  { command, env, cwd, onText }: DockerCommand,
   signal: AbortSignal,
-): Promise<Started> {
+): Promise<DockerCommandRun> {
   const exec = await engine.call(
     `run '${command[0]}'`,
     (docker, abortSignal) =>
@@ -43,21 +43,28 @@ export async function execute(
   // Once only: it may have been started although the answer was lost.
   const stream = (await engine.call(`run '${command[0]}'`, () => exec.start({}), {
     signal,
-    patience: 0,
+    retryMs: 0,
   })) as unknown as Readable
-  const read = demux(stream, onText)
-  return { ended: read.then(() => exitCode(engine, exec.id, signal)), cut: () => stream.destroy() }
+  const read = demultiplexOutput(stream, onText)
+  return {
+    ended: read.then(() => waitForExitCode(engine, exec.id, signal)),
+    disconnect: () => stream.destroy(),
+  }
 }
 
 /** The output ends with the command, or with the connection: which one it was, the engine knows. */
-async function exitCode(engine: Engine, exec: string, signal: AbortSignal): Promise<number> {
+async function waitForExitCode(
+  engine: DockerEngine,
+  exec: string,
+  signal: AbortSignal,
+): Promise<number> {
   for (;;) {
     const { Running, ExitCode } = await engine.call(
       'look at a command',
       (docker, abortSignal) => docker.getExec(exec).inspect({ abortSignal }),
-      { signal, patience: Number.POSITIVE_INFINITY },
+      { signal, retryMs: Number.POSITIVE_INFINITY },
     )
     if (!Running) return ExitCode ?? 0
-    await sleep(POLL, signal)
+    await sleep(EXIT_POLL_INTERVAL, signal)
   }
 }

@@ -1,15 +1,15 @@
 /** A container as the engine has it: made once, and started once, whatever answers get lost on the way. */
 import type { ContainerCreateOptions, ContainerInspectInfo } from 'dockerode'
-import type { CallOptions } from '../away.ts'
-import type { Engine } from './engine.ts'
-import { INSTANCE, SESSION } from './labels.ts'
+import type { EngineCallOptions } from '../shared/engine-caller.ts'
+import type { DockerEngine } from './engine.ts'
+import { INSTANCE_LABEL, SESSION_LABEL } from './labels.ts'
 
 /**
  * Resolves with its id.
  * @param fetchImage gets the image when the engine does not have it
  */
-export async function create(
-  engine: Engine,
+export async function createContainer(
+  engine: DockerEngine,
   body: ContainerCreateOptions,
   fetchImage: ((signal: AbortSignal) => Promise<void>) | undefined,
   { signal, patience }: { signal: AbortSignal; patience: number },
@@ -20,38 +20,44 @@ export async function create(
         'create a container',
         // Not cut when it is given up: whoever gives up has to know whether there is a container.
         (docker) => docker.createContainer(body),
-        { signal, patience },
+        { signal, retryMs: patience },
       )
       return made.id
     } catch (error) {
-      if (statusOf(error) !== 409) throw error
-      return known(engine, body, signal, error)
+      if (statusCodeOf(error) !== 409) throw error
+      return findOwnContainer(engine, body, signal, error)
     }
   }
   try {
     return await make()
   } catch (error) {
-    if (statusOf(error) !== 404 || !fetchImage) throw error
+    if (statusCodeOf(error) !== 404 || !fetchImage) throw error
     await fetchImage(signal)
     return make()
   }
 }
 
 /** The name is taken: by our own first try, whose answer was lost. */
-async function known(
-  engine: Engine,
+async function findOwnContainer(
+  engine: DockerEngine,
   body: ContainerCreateOptions,
   signal: AbortSignal,
   error: unknown,
 ): Promise<string> {
-  const { Id, Config } = await inspect(engine, body.name as string, { signal })
+  const { Id, Config } = await inspectContainer(engine, body.name as string, { signal })
   const mine = body.Labels ?? {}
-  const isMine = [SESSION, INSTANCE].every((label) => Config.Labels?.[label] === mine[label])
+  const isMine = [SESSION_LABEL, INSTANCE_LABEL].every(
+    (label) => Config.Labels?.[label] === mine[label],
+  )
   if (!isMine) throw error
   return Id
 }
 
-export async function launch(engine: Engine, id: string, signal: AbortSignal): Promise<void> {
+export async function startContainer(
+  engine: DockerEngine,
+  id: string,
+  signal: AbortSignal,
+): Promise<void> {
   await engine
     .call('start a container', (docker) => docker.getContainer(id).start(), { signal })
     // 304: it was started by a try whose answer was lost.
@@ -61,42 +67,42 @@ export async function launch(engine: Engine, id: string, signal: AbortSignal): P
 }
 
 /** The port of the engine's machine by which a port of the container is reached. */
-export async function published(
-  engine: Engine,
+export async function findPublishedPort(
+  engine: DockerEngine,
   id: string,
   port: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const { NetworkSettings } = await inspect(engine, id, { signal })
+  const { NetworkSettings } = await inspectContainer(engine, id, { signal })
   const [binding] = NetworkSettings.Ports?.[`${port}/tcp`] ?? []
   if (binding) return Number(binding.HostPort)
   throw new Error(`port ${port} of the container is not published`)
 }
 
 /** What the engine keeps of an end, which may have more than one cause; asked once. */
-export async function stateOf(
-  engine: Engine,
+export async function readExitState(
+  engine: DockerEngine,
   name: string,
 ): Promise<{ ExitCode: number; OOMKilled: boolean } | undefined> {
   try {
-    return (await inspect(engine, name, { patience: 0 })).State
+    return (await inspectContainer(engine, name, { retryMs: 0 })).State
   } catch {
     return undefined
   }
 }
 
 /** Asks it to end, by the signal that its image wants. */
-export async function ask(engine: Engine, id: string): Promise<void> {
-  const { Config } = await inspect(engine, id)
+export async function requestContainerStop(engine: DockerEngine, id: string): Promise<void> {
+  const { Config } = await inspectContainer(engine, id)
   const { StopSignal } = Config as { StopSignal?: string }
   const signal = StopSignal || 'SIGTERM'
   await engine.call('stop', (docker) => docker.getContainer(id).kill({ signal }))
 }
 
-function inspect(
-  engine: Engine,
+function inspectContainer(
+  engine: DockerEngine,
   container: string,
-  options?: CallOptions,
+  options?: EngineCallOptions,
 ): Promise<ContainerInspectInfo> {
   return engine.call(
     'look at a container',
@@ -105,6 +111,6 @@ function inspect(
   )
 }
 
-function statusOf(error: unknown): number | undefined {
+function statusCodeOf(error: unknown): number | undefined {
   return (error as { statusCode?: number }).statusCode
 }

@@ -5,11 +5,11 @@ const HEADER = 8
 const STDERR = 2
 
 /** Passes on what comes as it comes; never holds more than the head of a frame. Resolves at the end, however it ends. */
-export function demux(
+export function demultiplexOutput(
   stream: Readable,
   onText: (text: string, isStdout: boolean) => void,
 ): Promise<void> {
-  const split = splitter(onText)
+  const split = createFrameSplitter(onText)
   stream.on('data', split.take)
   return new Promise((resolve) => {
     const done = (): void => {
@@ -23,7 +23,7 @@ export function demux(
   })
 }
 
-export function splitter(onText: (text: string, isStdout: boolean) => void) {
+export function createFrameSplitter(onText: (text: string, isStdout: boolean) => void) {
   const decoders = [true, false].map((isStdout) => {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
     return (bytes?: Buffer): void => {

@@ -1,46 +1,46 @@
 /** One engine that answers the Docker API, and what it takes to rely on it. */
 import type Docker from 'dockerode'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
-import { sleep, within } from '../../src/core/time.ts'
-import { Away, type CallOptions, isConnectionError } from '../away.ts'
-import type { Address } from './address.ts'
-import { openAgent } from './agent.ts'
-import { Events } from './events.ts'
-import { fetchImage, type PullAuth } from './images.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { resolveWithin, sleep } from '../../src/core/time.ts'
+import { EngineCaller, type EngineCallOptions, isConnectionError } from '../shared/engine-caller.ts'
+import type { DockerAddress } from './address.ts'
+import { DockerEvents } from './events.ts'
+import { createHttpAgent } from './http-agent.ts'
+import { type DockerPullAuth, fetchImage } from './images.ts'
 
 /** How long one call may take, in ms: an engine that starts twenty containers at once answers slowly. */
 const CALL_TIMEOUT = 60_000
 /** How long the stream of events of an engine that can be reached is waited for, in ms. */
-const EVENTS_PATIENCE = 10_000
-export type Container = Docker.Container
+const EVENTS_TIMEOUT = 10_000
+export type DockerContainer = Docker.Container
 
-export class Engine {
-  readonly address: Address
-  readonly events: Events
+export class DockerEngine {
+  readonly address: DockerAddress
+  readonly events: DockerEvents
   /** Instances that it has or is about to have. */
-  load = 0
-  readonly #agent: ReturnType<typeof openAgent>
-  readonly #away = new Away({
-    timeout: CALL_TIMEOUT,
-    isUnreachable,
-    unreachable: (what, cause) => this.#unreachable(what, cause),
+  numInstances = 0
+  readonly #agent: ReturnType<typeof createHttpAgent>
+  readonly #caller = new EngineCaller({
+    timeoutMs: CALL_TIMEOUT,
+    isUnreachableError: isDockerUnreachable,
+    createUnreachableError: (what, cause) => this.#createUnreachableError(what, cause),
   })
   #docker: Promise<Docker> | undefined
 
-  constructor(address: Address, session: string) {
+  constructor(address: DockerAddress, session: string) {
     this.address = address
-    this.#agent = openAgent(address.tls !== undefined)
-    this.events = new Events(this, session)
+    this.#agent = createHttpAgent(address.tls !== undefined)
+    this.events = new DockerEvents(this, session)
   }
 
   /** Whether the last call did not reach it. */
-  get isAway(): boolean {
-    return this.#away.isAway
+  get isUnreachable(): boolean {
+    return this.#caller.isUnreachable
   }
 
   /** @throws ManyhostError MANYHOST_UNSUPPORTED without dockerode */
   #open(): Promise<Docker> {
-    this.#docker ??= load().then((Made) => {
+    this.#docker ??= loadDockerode().then((Made) => {
       const { socketPath, host, port, tls } = this.address
       // All that dockerode would else take from the environment is said here.
       return new Made({
@@ -64,16 +64,16 @@ export class Engine {
   async call<T>(
     what: string,
     action: (docker: Docker, abortSignal: AbortSignal) => Promise<T>,
-    options: CallOptions = {},
+    options: EngineCallOptions = {},
   ): Promise<T> {
     const docker = await this.#open()
-    return this.#away.call(what, (cut) => action(docker, cut), options)
+    return this.#caller.call(what, (cut) => action(docker, cut), options)
   }
 
-  #unreachable(what: string, cause: Error): ManyhostError {
+  #createUnreachableError(what: string, cause: Error): ManyhostError {
     const { code } = cause as NodeJS.ErrnoException
     const hint = code === 'ENOENT' || code === 'ECONNREFUSED' ? '; does the engine run?' : ''
-    const text = `cannot ${what}: no answer from ${this.address.url}: ${describe(cause)}${hint}`
+    const text = `cannot ${what}: no answer from ${this.address.url}: ${describeError(cause)}${hint}`
     return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
   }
 
@@ -81,21 +81,21 @@ export class Engine {
    * Resolves when no event is missed any more.
    * @throws ManyhostError MANYHOST_START_FAILED when the engine cannot be reached
    */
-  async reach(options: CallOptions): Promise<void> {
+  async connectEvents(options: EngineCallOptions): Promise<void> {
     if (this.events.isConnected) return
     // The events are connected again and again; whether that has a chance is told by this.
     await this.call('reach the engine', (docker) => docker.ping(), options)
-    await within(EVENTS_PATIENCE, this.events.connected())
+    await resolveWithin(EVENTS_TIMEOUT, this.events.whenConnected())
     options.signal?.throwIfAborted()
   }
 
   /** @throws ManyhostError MANYHOST_START_FAILED */
-  fetchImage(image: string, auth: PullAuth | undefined, signal: AbortSignal): Promise<void> {
+  fetchImage(image: string, auth: DockerPullAuth | undefined, signal: AbortSignal): Promise<void> {
     return fetchImage(this, image, auth, signal)
   }
 
   /** Removes it by force; one that is not there is fine. */
-  async remove(container: string, options: CallOptions = {}): Promise<void> {
+  async remove(container: string, options: EngineCallOptions = {}): Promise<void> {
     const remove = (): Promise<unknown> =>
       this.call(
         `remove ${container}`,
@@ -113,29 +113,29 @@ export class Engine {
         // 409: it is being removed already, or is paused; 500: what it holds is busy for a moment.
         if ((statusCode !== 409 && statusCode !== 500) || tries >= 20) throw error
         const thaw = (docker: Docker) => docker.getContainer(container).unpause()
-        await this.call('unpause', thaw, { patience: 0 }).catch(() => undefined)
+        await this.call('unpause', thaw, { retryMs: 0 }).catch(() => undefined)
         await sleep(50 + 25 * tries)
       }
     }
   }
 
   close(): void {
-    this.#away.close()
+    this.#caller.close()
     this.events.close()
     this.#agent.destroy()
   }
 }
 
-export function isUnreachable(error: Error): boolean {
+export function isDockerUnreachable(error: Error): boolean {
   if (error instanceof ManyhostError)
-    return error.cause instanceof Error && isUnreachable(error.cause)
+    return error.cause instanceof Error && isDockerUnreachable(error.cause)
   const { code, statusCode } = error as { code?: string; statusCode?: number }
   if (statusCode !== undefined) return statusCode === 502 || statusCode === 503
   // Its socket is a file.
   return isConnectionError(error) || code === 'ENOENT'
 }
 
-async function load(): Promise<typeof Docker> {
+async function loadDockerode(): Promise<typeof Docker> {
   try {
     return (await import('dockerode')).default
   } catch (cause) {

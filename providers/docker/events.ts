@@ -4,11 +4,11 @@
  */
 import type { Readable } from 'node:stream'
 import { every, sleep, type Timer } from '../../src/core/time.ts'
-import type { Engine } from './engine.ts'
-import { SESSION } from './labels.ts'
-import { lines } from './lines.ts'
+import { readJsonLines } from '../shared/json-lines.ts'
+import type { DockerEngine } from './engine.ts'
+import { SESSION_LABEL } from './labels.ts'
 
-export interface Watcher {
+export interface DockerWatcher {
   onOutOfMemory(): void
   /** Somebody asked the engine to send it a signal. */
   onKill(): void
@@ -19,15 +19,15 @@ export interface Watcher {
 }
 
 /** How often it is made sure that a silent engine is still there, in ms. */
-const PING = 10_000
+const PING_INTERVAL = 10_000
 const PING_TIMEOUT = 5_000
 /** Longest pause between two tries to connect, in ms. */
-const MAX_PAUSE = 500
+const MAX_RECONNECT_PAUSE = 500
 
-export class Events {
-  readonly #engine: Engine
+export class DockerEvents {
+  readonly #engine: DockerEngine
   readonly #session: string
-  readonly #watchers = new Map<string, Watcher>()
+  readonly #watchers = new Map<string, DockerWatcher>()
   #stream: Readable | undefined
   #connected: Promise<void> | undefined
   #setConnected: () => void = () => {}
@@ -36,28 +36,28 @@ export class Events {
   /** Whether what happens is told at once. */
   isConnected = false
 
-  constructor(engine: Engine, session: string) {
+  constructor(engine: DockerEngine, session: string) {
     this.#engine = engine
     this.#session = session
   }
 
   /** Resolves when nothing that happens from then on is missed. */
-  connected(): Promise<void> {
+  whenConnected(): Promise<void> {
     if (!this.#connected) {
       this.#connected = new Promise((resolve) => {
         this.#setConnected = resolve
       })
-      this.#ping = every(PING, () => void this.#check())
+      this.#ping = every(PING_INTERVAL, () => void this.#pingEngine())
       void this.#loop()
     }
     return this.#connected
   }
 
-  watch(container: string, watcher: Watcher): void {
+  watch(container: string, watcher: DockerWatcher): void {
     this.#watchers.set(container, watcher)
   }
 
-  forget(container: string): void {
+  unwatch(container: string): void {
     this.#watchers.delete(container)
   }
 
@@ -68,7 +68,7 @@ export class Events {
   }
 
   async #loop(): Promise<void> {
-    for (let pause = 20; !this.#isClosed; pause = Math.min(2 * pause, MAX_PAUSE)) {
+    for (let pause = 20; !this.#isClosed; pause = Math.min(2 * pause, MAX_RECONNECT_PAUSE)) {
       try {
         await this.#follow(() => {
           pause = 20
@@ -81,11 +81,14 @@ export class Events {
   }
 
   async #follow(onConnected: () => void): Promise<void> {
-    const filters = JSON.stringify({ type: ['container'], label: [`${SESSION}=${this.#session}`] })
+    const filters = JSON.stringify({
+      type: ['container'],
+      label: [`${SESSION_LABEL}=${this.#session}`],
+    })
     const open = this.#engine.call(
       'follow events',
       (docker) => docker.getEvents({ filters } as object) as Promise<NodeJS.ReadableStream>,
-      { patience: 0, timeout: PING_TIMEOUT },
+      { retryMs: 0, timeoutMs: PING_TIMEOUT },
     )
     this.#stream = (await open) as Readable
     if (this.#isClosed) this.#stream.destroy()
@@ -93,7 +96,7 @@ export class Events {
     // Only if it is read: a failure of the list ends the reading, whose end nobody would await.
     reading.catch(() => undefined)
     try {
-      await this.#relist()
+      await this.#listContainers()
       this.isConnected = true
       this.#setConnected()
       onConnected()
@@ -105,10 +108,10 @@ export class Events {
   }
 
   async #read(stream: Readable): Promise<void> {
-    for await (const event of lines(stream)) this.#take(event)
+    for await (const event of readJsonLines(stream)) this.#handleEvent(event)
   }
 
-  #take(event: Record<string, unknown>): void {
+  #handleEvent(event: Record<string, unknown>): void {
     const actor = (event.Actor ?? {}) as { ID?: string; Attributes?: Record<string, string> }
     const watcher = this.#watchers.get(String(actor.ID ?? event.id))
     if (!watcher) return
@@ -122,15 +125,15 @@ export class Events {
     }
   }
 
-  async #relist(): Promise<void> {
+  async #listContainers(): Promise<void> {
     // Those that come while it is asked are none that it could answer for.
     const watched = [...this.#watchers]
     if (watched.length === 0) return
-    const filters = JSON.stringify({ label: [`${SESSION}=${this.#session}`] })
+    const filters = JSON.stringify({ label: [`${SESSION_LABEL}=${this.#session}`] })
     const all = await this.#engine.call(
       'list containers',
       (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal } as object),
-      { patience: 0 },
+      { retryMs: 0 },
     )
     const states = new Map(all.map(({ Id, State }) => [Id, State]))
     for (const [id, watcher] of watched) {
@@ -142,9 +145,9 @@ export class Events {
   }
 
   /** A connection whose other end has vanished says nothing by itself. */
-  async #check(): Promise<void> {
+  async #pingEngine(): Promise<void> {
     if (!this.#stream || this.#watchers.size === 0) return
-    const options = { patience: 0, timeout: PING_TIMEOUT }
+    const options = { retryMs: 0, timeoutMs: PING_TIMEOUT }
     try {
       await this.#engine.call('ping', (docker) => docker.ping(), options)
     } catch {

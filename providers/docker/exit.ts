@@ -1,8 +1,8 @@
 /** Why a container ended, from what the engine lets know. */
 import type { Exit } from '../../src/core/provider.ts'
-import { codeOfSignal, exitOfCode } from '../exit.ts'
+import { exitCodeOfSignal, exitOfCode } from '../shared/exit.ts'
 
-export interface Evidence {
+export interface ContainerEndFacts {
   readonly exitCode: number | undefined
   /** The engine said so, by an event or in the container's state. */
   readonly outOfMemory: boolean
@@ -12,9 +12,14 @@ export interface Evidence {
   readonly memory: number | undefined
 }
 
-const KILLED = codeOfSignal('SIGKILL')
+const KILLED = exitCodeOfSignal('SIGKILL')
 
-export function exitOf({ exitCode, outOfMemory, wasKilled, memory }: Evidence): Exit {
+export function exitOfContainer({
+  exitCode,
+  outOfMemory,
+  wasKilled,
+  memory,
+}: ContainerEndFacts): Exit {
   if (exitCode === undefined) {
     return { reason: 'lost', detail: 'removed by somebody else' }
   }

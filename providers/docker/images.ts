@@ -1,11 +1,11 @@
 /** Images, fetched once for all that wait for them. */
 import type { Readable } from 'node:stream'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
-import { within } from '../../src/core/time.ts'
-import type { Engine } from './engine.ts'
-import { lines } from './lines.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { resolveWithin } from '../../src/core/time.ts'
+import { readJsonLines } from '../shared/json-lines.ts'
+import type { DockerEngine } from './engine.ts'
 
-export interface PullAuth {
+export interface DockerPullAuth {
   readonly username: string
   readonly password: string
   readonly server?: string
@@ -14,20 +14,20 @@ export interface PullAuth {
 /** Longest that an image may take to come, in ms. */
 const PULL_TIMEOUT = 1_800_000
 
-const underWay = new WeakMap<Engine, Map<string, Promise<void>>>()
+const pullsUnderWay = new WeakMap<DockerEngine, Map<string, Promise<void>>>()
 
 /** @throws ManyhostError MANYHOST_START_FAILED */
 export async function fetchImage(
-  engine: Engine,
+  engine: DockerEngine,
   image: string,
-  auth: PullAuth | undefined,
+  auth: DockerPullAuth | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const mine = underWay.get(engine) ?? new Map<string, Promise<void>>()
-  underWay.set(engine, mine)
+  const mine = pullsUnderWay.get(engine) ?? new Map<string, Promise<void>>()
+  pullsUnderWay.set(engine, mine)
   let pull = mine.get(image)
   if (!pull) {
-    pull = fetch(engine, image, auth).finally(() => mine.delete(image))
+    pull = pullImage(engine, image, auth).finally(() => mine.delete(image))
     // Whoever waits for it may have given up by the time it fails.
     pull.catch(() => undefined)
     mine.set(image, pull)
@@ -38,7 +38,11 @@ export async function fetchImage(
   await Promise.race([pull, givenUp])
 }
 
-async function fetch(engine: Engine, image: string, auth: PullAuth | undefined): Promise<void> {
+async function pullImage(
+  engine: DockerEngine,
+  image: string,
+  auth: DockerPullAuth | undefined,
+): Promise<void> {
   const authconfig = auth && {
     username: auth.username,
     password: auth.password,
@@ -46,27 +50,27 @@ async function fetch(engine: Engine, image: string, auth: PullAuth | undefined):
   }
   try {
     const stream = await engine.call(`fetch image ${image}`, (docker) =>
-      docker.pull(tagged(image), authconfig ? { authconfig } : {}),
+      docker.pull(withDefaultTag(image), authconfig ? { authconfig } : {}),
     )
-    const failure = await within(PULL_TIMEOUT, outcome(stream as Readable))
+    const failure = await resolveWithin(PULL_TIMEOUT, readPullFailure(stream as Readable))
     if (failure === undefined) throw new Error('it took too long')
     if (failure !== '') throw new Error(failure)
   } catch (cause) {
-    const text = `cannot fetch image '${image}': ${describe(cause).trim()}`
+    const text = `cannot fetch image '${image}': ${describeError(cause).trim()}`
     throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
   }
 }
 
 /** Without a tag the engine would fetch all there are. */
-export function tagged(image: string): string {
+export function withDefaultTag(image: string): string {
   const name = image.slice(image.lastIndexOf('/') + 1)
   return name.includes(':') || name.includes('@') ? image : `${image}:latest`
 }
 
 /** What went wrong while it was fetched; nothing when all went well. */
-async function outcome(stream: Readable): Promise<string> {
+async function readPullFailure(stream: Readable): Promise<string> {
   let failure = ''
-  for await (const line of lines(stream)) {
+  for await (const line of readJsonLines(stream)) {
     const { error } = line as { error?: string }
     if (error) failure = error.slice(0, 1_000)
   }

@@ -2,32 +2,32 @@
 import { randomBytes } from 'node:crypto'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
-import { within } from '../../src/core/time.ts'
-import { ownOwner } from '../owner.ts'
-import { type Reservation, reservePort } from '../process/ports.ts'
-import { parseAddress, usualHost } from './address.ts'
-import { createBody, cwdOf } from './body.ts'
-import { Engine, isUnreachable } from './engine.ts'
-import { Instance } from './instance.ts'
-import { INSTANCE, OWNER, SERVICE, SESSION } from './labels.ts'
-import { type DockerOptions, parseDocker, type Settings } from './options.ts'
-import { sweep } from './sweep.ts'
+import { resolveWithin } from '../../src/core/time.ts'
+import { processIdentity } from '../shared/orphans.ts'
+import { type Reservation, reservePort } from '../shared/ports.ts'
+import { defaultSocketUrl, parseDockerAddress } from './address.ts'
+import { buildContainerBody, containerCwd } from './container-body.ts'
+import { DockerEngine, isDockerUnreachable } from './engine.ts'
+import { DockerInstance } from './instance.ts'
+import { INSTANCE_LABEL, OWNER_LABEL, SERVICE_LABEL, SESSION_LABEL } from './labels.ts'
+import { type DockerOptions, type DockerSettings, parseDockerOptions } from './options.ts'
+import { sweepContainers } from './sweep.ts'
 
 export type { DockerOptions } from './options.ts'
 
 /** How long the end of all instances is waited for in `close`, in ms. */
-const CLOSE_PATIENCE = 30_000
+const CLOSE_TIMEOUT = 30_000
 /** How long a start waits for an engine that went away, when there is no other one, in ms. */
-const START_PATIENCE = 120_000
+const START_RETRY_MS = 120_000
 /** How long a start waits for an engine that went away before another one is tried, in ms. */
-const OTHER_PATIENCE = 1_000
+const OTHER_ENGINE_RETRY_MS = 1_000
 
 /**
  * Runs instances as containers of Docker. Needs the package `dockerode`.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function docker(options: DockerOptions = {}): Provider {
-  return new Containers('docker', options)
+  return new DockerProvider('docker', options)
 }
 
 /**
@@ -36,10 +36,10 @@ export function docker(options: DockerOptions = {}): Provider {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function podman(options: DockerOptions = {}): Provider {
-  return new Containers('podman', options)
+  return new DockerProvider('podman', options)
 }
 
-class Containers implements Provider {
+class DockerProvider implements Provider {
   readonly name: 'docker' | 'podman'
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
@@ -47,23 +47,23 @@ class Containers implements Provider {
     'image',
     'resources',
   ])
-  readonly #settings: Settings
+  readonly #settings: DockerSettings
   readonly #session = randomBytes(8).toString('hex')
   readonly #owner: string
-  readonly #engines: readonly Engine[]
-  readonly #instances = new Set<Instance>()
-  readonly #swept = new Map<Engine, Promise<void>>()
+  readonly #engines: readonly DockerEngine[]
+  readonly #instances = new Set<DockerInstance>()
+  readonly #swept = new Map<DockerEngine, Promise<void>>()
   readonly #ports = new Set<number>()
   #isClosed = false
 
   constructor(name: 'docker' | 'podman', options: DockerOptions) {
     this.name = name
-    this.#settings = parseDocker(name, options)
-    this.#owner = this.#settings.owner ?? ownOwner()
+    this.#settings = parseDockerOptions(name, options)
+    this.#owner = this.#settings.owner ?? processIdentity()
     const given = name === 'docker' ? process.env.DOCKER_HOST : process.env.CONTAINER_HOST
-    const hosts = this.#settings.hosts ?? [given || usualHost(name)]
+    const hosts = this.#settings.hosts ?? [given || defaultSocketUrl(name)]
     this.#engines = hosts.map(
-      (url) => new Engine(parseAddress(url, this.#settings.certs), this.#session),
+      (url) => new DockerEngine(parseDockerAddress(url, this.#settings.certs), this.#session),
     )
   }
 
@@ -79,37 +79,37 @@ class Containers implements Provider {
     if (this.#isClosed) {
       throw new ManyhostError('MANYHOST_SESSION_CLOSED', `the provider ${this.name} is closed`)
     }
-    const tried = new Set<Engine>()
+    const tried = new Set<DockerEngine>()
     for (;;) {
-      const engine = pick(this.#engines.filter((one) => !tried.has(one))) as Engine
+      const engine = pickEngine(this.#engines.filter((one) => !tried.has(one))) as DockerEngine
       tried.add(engine)
       const isLast = tried.size === this.#engines.length
       try {
         return await this.#startOn(engine, image, spec, signal, isLast)
       } catch (error) {
-        if (isLast || signal.aborted || !isUnreachable(asError(error))) throw error
+        if (isLast || signal.aborted || !isDockerUnreachable(asError(error))) throw error
       }
     }
   }
 
   async #startOn(
-    engine: Engine,
+    engine: DockerEngine,
     image: string,
     spec: StartSpec,
     signal: AbortSignal,
     isLast: boolean,
   ): Promise<Running> {
-    engine.load++
+    engine.numInstances++
     let reservation: Reservation | undefined
     const release = (): void => {
-      engine.load--
+      engine.numInstances--
       reservation?.release()
     }
-    let instance: Instance
+    let instance: DockerInstance
     try {
-      this.#sweep(engine)
-      if (this.#settings.network === 'host') reservation = await this.#reserve(engine)
-      instance = this.#plan(engine, image, spec, { reservation, release })
+      this.#sweepOnce(engine)
+      if (this.#settings.network === 'host') reservation = await this.#reservePort(engine)
+      instance = this.#createInstance(engine, image, spec, { reservation, release })
     } catch (error) {
       release()
       throw error
@@ -120,24 +120,24 @@ class Containers implements Provider {
       if (this.#settings.pull === 'always') {
         await engine.fetchImage(image, this.#settings.auth, signal)
       }
-      await instance.begin(signal, isLast ? START_PATIENCE : OTHER_PATIENCE)
+      await instance.begin(signal, isLast ? START_RETRY_MS : OTHER_ENGINE_RETRY_MS)
       if (this.#isClosed)
         throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the provider is closed')
       return instance
     } catch (error) {
       const stopped = instance.stop(0)
       // Where the engine is away, the removal goes on by itself.
-      await within(engine.isAway ? 0 : CLOSE_PATIENCE, stopped)
+      await resolveWithin(engine.isUnreachable ? 0 : CLOSE_TIMEOUT, stopped)
       throw error
     }
   }
 
-  #plan(
-    engine: Engine,
+  #createInstance(
+    engine: DockerEngine,
     image: string,
     spec: StartSpec,
     { reservation, release }: { reservation: Reservation | undefined; release: () => void },
-  ): Instance {
+  ): DockerInstance {
     const { address } = engine
     const settings = this.#settings
     const reached = address.host ?? '127.0.0.1'
@@ -151,27 +151,27 @@ class Containers implements Provider {
       PORT: String(listenOn.port),
       MANYHOST_INSTANCE: spec.id,
     }
-    const body = createBody({
+    const body = buildContainerBody({
       spec,
       settings,
       image,
       name: `manyhost-${spec.id}`,
       labels: {
-        [SESSION]: this.#session,
-        [INSTANCE]: spec.id,
-        [SERVICE]: spec.service,
-        [OWNER]: this.#owner,
+        [SESSION_LABEL]: this.#session,
+        [INSTANCE_LABEL]: spec.id,
+        [SERVICE_LABEL]: spec.service,
+        [OWNER_LABEL]: this.#owner,
       },
       env,
       listenOn,
       publish,
     })
     const isSpecific = publish !== undefined && publish !== '0.0.0.0' && publish !== '::'
-    return new Instance(spec, {
+    return new DockerInstance(spec, {
       engine,
       body,
       env,
-      cwd: cwdOf(spec, settings),
+      cwd: containerCwd(spec, settings),
       listenOn,
       reachedAt: { host: isSpecific ? publish : reached, port: own?.port },
       fetchImage:
@@ -183,7 +183,7 @@ class Containers implements Provider {
   }
 
   /** On the host's own network. Whether a port of another machine is free, only the server itself finds out. */
-  async #reserve({ address }: Engine): Promise<Reservation> {
+  async #reservePort({ address }: DockerEngine): Promise<Reservation> {
     const { ports } = this.#settings
     if (address.host === undefined) return reservePort(this.#settings.publish ?? '127.0.0.1', ports)
     const [from, to] = ports
@@ -201,27 +201,27 @@ class Containers implements Provider {
   }
 
   /** Once for each engine, beside the first start; tried again with the next one when it fails. */
-  #sweep(engine: Engine): void {
+  #sweepOnce(engine: DockerEngine): void {
     if (this.#settings.adopt === 'keep' || this.#swept.has(engine)) return
     const mine = { session: this.#session, owner: this.#settings.owner }
-    const done = sweep(engine, mine).catch(() => void this.#swept.delete(engine))
+    const done = sweepContainers(engine, mine).catch(() => void this.#swept.delete(engine))
     this.#swept.set(engine, done)
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
     const all = [...this.#instances].map((instance) => instance.stop(0))
-    await within(CLOSE_PATIENCE, Promise.all([...all, ...this.#swept.values()]))
+    await resolveWithin(CLOSE_TIMEOUT, Promise.all([...all, ...this.#swept.values()]))
     for (const engine of this.#engines) engine.close()
   }
 }
 
 /** The least loaded one of those that can be reached, or of all. */
-function pick(engines: readonly Engine[]): Engine | undefined {
-  const there = engines.filter(({ isAway }) => !isAway)
+function pickEngine(engines: readonly DockerEngine[]): DockerEngine | undefined {
+  const there = engines.filter(({ isUnreachable: isAway }) => !isAway)
   const among = there.length > 0 ? there : engines
-  return among.reduce<Engine | undefined>(
-    (best, one) => (best && best.load <= one.load ? best : one),
+  return among.reduce<DockerEngine | undefined>(
+    (best, one) => (best && best.numInstances <= one.numInstances ? best : one),
     undefined,
   )
 }

@@ -3,15 +3,15 @@ import { isAbsolute } from 'node:path'
 import {
   nested,
   oneOf,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   record,
   rule,
   text,
   whole,
 } from '../../src/core/options.ts'
-import type { PortRange } from '../process/ports.ts'
-import { isAddress } from './address.ts'
+import type { PortRange } from '../shared/ports.ts'
+import { isDockerAddress } from './address.ts'
 
 export interface DockerOptions {
   /**
@@ -61,7 +61,7 @@ export interface DockerOptions {
   readonly create?: Readonly<Record<string, unknown>>
 }
 
-const list = (range: string, fits: (value: string) => boolean) =>
+const listRule = (range: string, fits: (value: string) => boolean) =>
   rule<readonly string[]>(
     range,
     undefined,
@@ -71,30 +71,30 @@ const list = (range: string, fits: (value: string) => boolean) =>
       value.every((one) => typeof one === 'string' && fits(one))
         ? [...value]
         : undefined,
-    { is: 'list', of: text('a string'), least: 1 },
+    { is: 'list', of: text('a string'), minItems: 1 },
   )
 
 const isPort = (value: unknown): boolean =>
   Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65_535
 
-const named = text('a name', (value) => value !== '')
-const secret = { ...named, form: { is: 'text', secret: true } } as const
+const NAME_RULE = text('a name', (value) => value !== '')
+const SECRET_RULE = { ...NAME_RULE, form: { is: 'text', secret: true } } as const
 
 /** A shell that reads from an input that never comes: it needs no more of an image than `ctx.run('sh', ...)` does. */
-const IDLE = ['sh', '-c', 'read _']
+const DEFAULT_IDLE_COMMAND = ['sh', '-c', 'read _']
 
 /** Every option with its range and default; docs/docker.md is held against this one by a test. */
 export const DOCKER_RULES = {
-  hosts: list('a list of unix:///path, tcp://host:port or https://host:port', isAddress),
+  hosts: listRule('a list of unix:///path, tcp://host:port or https://host:port', isDockerAddress),
   certs: text('the path of a folder', (value) => value !== ''),
   image: text('a name of an image', (value) => value !== '' && !value.startsWith('-')),
   pull: oneOf(['missing', 'always', 'never'], 'missing'),
   auth: nested<NonNullable<DockerOptions['auth']>>(
     '{ username, password, server }',
-    { username: named, password: secret, server: named },
+    { username: NAME_RULE, password: SECRET_RULE, server: NAME_RULE },
     ['username', 'password'],
   ),
-  network: { ...named, range: "'bridge', 'host' or the name of a network", initial: 'bridge' },
+  network: { ...NAME_RULE, range: "'bridge', 'host' or the name of a network", initial: 'bridge' },
   port: rule('a port', 8_080, (value) => (isPort(value) ? (value as number) : undefined), {
     is: 'number',
     min: 1,
@@ -109,16 +109,19 @@ export const DOCKER_RULES = {
       Array.isArray(value) && value.length === 2 && value.every(isPort) && value[0] <= value[1]
         ? (value as unknown as PortRange)
         : undefined,
-    { is: 'list', of: whole(1, 1), least: 2 },
+    { is: 'list', of: whole(1, 1), minItems: 2 },
   ),
   env: record(),
-  mounts: list("a list of '/here:/there', with ':ro' for read-only", (value) =>
+  mounts: listRule("a list of '/here:/there', with ':ro' for read-only", (value) =>
     /^[^:]+:\/[^:]*(:[\w,]+)?$/.test(value),
   ),
   cwd: text('an absolute path', isAbsolute),
-  user: named,
+  user: NAME_RULE,
   entrypoint: oneOf(['replace', 'keep'], 'replace'),
-  idle: { ...list('a command as a list of strings', () => true), initial: IDLE },
+  idle: {
+    ...listRule('a command as a list of strings', () => true),
+    initial: DEFAULT_IDLE_COMMAND,
+  },
   adopt: oneOf(['sweep', 'keep'], 'sweep'),
   owner: text('letters, digits and -_. only', (value) => /^[\w.-]{1,100}$/.test(value)),
   create: rule<Readonly<Record<string, unknown>>>('an object', {}, (value) =>
@@ -128,9 +131,9 @@ export const DOCKER_RULES = {
   ),
 } as const
 
-export type Settings = Parsed<typeof DOCKER_RULES>
+export type DockerSettings = ParsedOptions<typeof DOCKER_RULES>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseDocker(name: string, options: DockerOptions): Settings {
+export function parseDockerOptions(name: string, options: DockerOptions): DockerSettings {
   return parseOptions(name, options, DOCKER_RULES)
 }

@@ -1,6 +1,10 @@
 /** What instances cost: what nodes have asked for, and was granted. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../src/core/prometheus.ts'
+import {
+  type AddToSeries,
+  type MetricDefinition,
+  registerMetricSources,
+} from '../../src/core/prometheus.ts'
 
 /** Name, kind, labels and meaning of each. docs/golem.md's table is held against this one by a test. */
 export const GOLEM_METRICS = {
@@ -18,73 +22,73 @@ export const GOLEM_METRICS = {
   ],
   manyhost_golem_rented: ['gauge', '', 'Machines that are rented'],
   manyhost_golem_avoided: ['gauge', '', 'Nodes that are avoided because they have failed'],
-} as const satisfies Record<string, Figure>
+} as const satisfies Record<string, MetricDefinition>
 
 /** The cost of one agreement. Bills say what is due in all, not what is new. */
-export interface Bill {
+export interface GolemBill {
   readonly service: string
   granted: number
 }
 
-export type Outcome = 'signed' | 'refused' | 'failed' | 'lost' | 'ended'
+export type GolemAgreementOutcome = 'signed' | 'refused' | 'failed' | 'lost' | 'ended'
 
-export interface Facts {
-  rented(): number
-  avoided(): number
+export interface GolemMarketCounts {
+  numRented(): number
+  numAvoided(): number
 }
 
-export class Costs {
+export class GolemCosts {
   readonly #budget: number
   #spent = 0
-  #isShort = false
+  #wasRefused = false
   /** By service, in GLM. */
   readonly #granted = new Map<string, number>()
   readonly #refused = new Map<string, number>()
   /** By service and outcome. */
-  readonly #agreements = new Map<string, Map<Outcome, number>>()
+  readonly #agreements = new Map<string, Map<GolemAgreementOutcome, number>>()
   /** Takes the metrics out of their registry. Idempotent. */
   readonly close: () => void
 
-  constructor(budget: number, registry: Registry | undefined, facts: Facts) {
+  constructor(budget: number, registry: Registry | undefined, facts: GolemMarketCounts) {
     this.#budget = budget
-    const ofServices = (sums: ReadonlyMap<string, number>) => (add: Add) => {
+    const ofServices = (sums: ReadonlyMap<string, number>) => (add: AddToSeries) => {
       for (const [service, sum] of sums) add({ service }, sum)
     }
-    const reads: Record<keyof typeof GOLEM_METRICS, (add: Add) => void> = {
+    const reads: Record<keyof typeof GOLEM_METRICS, (add: AddToSeries) => void> = {
       manyhost_golem_cost_glm_total: ofServices(this.#granted),
       manyhost_golem_cost_refused_glm_total: ofServices(this.#refused),
-      manyhost_golem_cost_left_glm: (add) => add({}, this.left),
+      manyhost_golem_cost_left_glm: (add) => add({}, this.remaining),
       manyhost_golem_agreements_total: (add) => {
         for (const [service, outcomes] of this.#agreements) {
           for (const [outcome, count] of outcomes) add({ service, outcome }, count)
         }
       },
-      manyhost_golem_rented: (add) => add({}, facts.rented()),
-      manyhost_golem_avoided: (add) => add({}, facts.avoided()),
+      manyhost_golem_rented: (add) => add({}, facts.numRented()),
+      manyhost_golem_avoided: (add) => add({}, facts.numAvoided()),
     }
-    const sources = Object.entries(GOLEM_METRICS).map(([name, figure]) => ({
+    const sources = Object.entries(GOLEM_METRICS).map(([name, definition]) => ({
       name,
-      figure,
+      definition,
       read: reads[name as keyof typeof GOLEM_METRICS],
     }))
-    this.close = registry ? registerFigures(registry, 'provider', sources) : () => undefined
+    this.close = registry ? registerMetricSources(registry, 'provider', sources) : () => undefined
   }
 
   /** What is left of the budget, in GLM. */
-  get left(): number {
+  get remaining(): number {
     return this.#budget - this.#spent
   }
 
   /** Whether there was a bill that the budget did not cover, or nothing is left of it. */
   get isSpent(): boolean {
-    return this.#isShort || this.left <= 0
+    return this.#wasRefused || this.remaining <= 0
   }
 
   /** False where the budget does not cover it. @param total due for the agreement until now */
-  grant(bill: Bill, total: number): boolean {
+  grant(bill: GolemBill, total: number): boolean {
     const more = Math.max(0, total - bill.granted)
-    if (more > this.left) {
-      this.#isShort = true
+    if (more > this.remaining) {
+      this.#wasRefused = true
       return false
     }
     bill.granted += more
@@ -93,12 +97,12 @@ export class Costs {
     return true
   }
 
-  refuse(bill: Bill, total: number): void {
+  refuse(bill: GolemBill, total: number): void {
     addTo(this.#refused, bill.service, Math.max(0, total - bill.granted))
   }
 
-  count(service: string, outcome: Outcome): void {
-    const outcomes = this.#agreements.get(service) ?? new Map<Outcome, number>()
+  countAgreement(service: string, outcome: GolemAgreementOutcome): void {
+    const outcomes = this.#agreements.get(service) ?? new Map<GolemAgreementOutcome, number>()
     this.#agreements.set(service, outcomes)
     addTo(outcomes, outcome, 1)
   }
@@ -108,7 +112,7 @@ function addTo<K>(sums: Map<K, number>, key: K, more: number): void {
   sums.set(key, (sums.get(key) ?? 0) + more)
 }
 
-export interface Price {
+export interface GolemPrice {
   /** In GLM; per second, per second of CPU, and once. */
   readonly envSec: number
   readonly cpuSec: number
@@ -117,9 +121,9 @@ export interface Price {
 }
 
 /** Seconds that a node may count more than we do: it began earlier, and rounds up. */
-const SLACK = 120
+const BILLING_SLACK_SECONDS = 120
 
 /** The most that a machine can have cost by its own price. */
-export function dearest({ envSec, cpuSec, start, threads }: Price, seconds: number): number {
-  return start + (seconds + SLACK) * (envSec + cpuSec * threads)
+export function maxCost({ envSec, cpuSec, start, threads }: GolemPrice, seconds: number): number {
+  return start + (seconds + BILLING_SLACK_SECONDS) * (envSec + cpuSec * threads)
 }

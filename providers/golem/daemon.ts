@@ -4,40 +4,40 @@
  * end of a long poll for offers (market.ts polls by itself); and a poll for events that fails is made again at once.
  */
 import { sleep } from '../../src/core/time.ts'
-import { type Golem, type Packages, silence } from './client.ts'
-import type { Settings } from './options.ts'
+import type { GolemSettings } from './options.ts'
+import { type Golem, type GolemPackages, silentLogger } from './packages.ts'
 
 /** Between two tries, in ms. */
-const PAUSE = 1_000
+const RETRY_PAUSE = 1_000
 
 /** How often a bill is asked for. */
-const MOST_TRIES = 600
+const MAX_TRIES = 600
 
-export async function connect(
-  { golem }: Packages,
-  { url, paymentNetwork }: Settings,
+export async function connectToDaemon(
+  { golem }: GolemPackages,
+  { url, paymentNetwork }: GolemSettings,
   key: string,
 ): Promise<Golem.GolemNetwork> {
   const yagna = new golem.YagnaApi({
     apiKey: key,
-    logger: silence,
+    logger: silentLogger,
     ...(url !== undefined && { basePath: url.replace(/\/$/, '') }),
   })
   const { market, payment } = yagna
-  calm(market, 'collectAgreementEvents')
-  calm(payment, 'getDebitNoteEvents')
-  calm(payment, 'getInvoiceEvents')
+  delayFailedPolls(market, 'collectAgreementEvents')
+  delayFailedPolls(payment, 'getDebitNoteEvents')
+  delayFailedPolls(payment, 'getInvoiceEvents')
   const network = new golem.GolemNetwork({
     api: { key },
-    logger: silence,
+    logger: silentLogger,
     ...(paymentNetwork !== undefined && { payment: { network: paymentNetwork } }),
     override: {
       yagna,
       paymentApi: new golem.PaymentApiAdapter(
         yagna,
-        persistent(new golem.InvoiceRepository(payment, market)),
-        persistent(new golem.DebitNoteRepository(payment, market)),
-        silence,
+        retryForever(new golem.InvoiceRepository(payment, market)),
+        retryForever(new golem.DebitNoteRepository(payment, market)),
+        silentLogger,
       ),
     },
   })
@@ -53,7 +53,7 @@ export async function connect(
 type Cancelable = Promise<unknown> & { cancel(): void }
 
 /** A poll that fails takes its time. */
-function calm<Name extends string>(
+function delayFailedPolls<Name extends string>(
   api: Readonly<Record<Name, (...args: never[]) => unknown>>,
   name: Name,
 ): void {
@@ -61,7 +61,7 @@ function calm<Name extends string>(
   const calmed = (...args: unknown[]): Cancelable => {
     const made = call(...args)
     const later = made.catch(async (error: Error) => {
-      if (error.name !== 'CancelError') await sleep(PAUSE)
+      if (error.name !== 'CancelError') await sleep(RETRY_PAUSE)
       throw error
     })
     return Object.assign(later, { cancel: () => made.cancel() })
@@ -70,14 +70,14 @@ function calm<Name extends string>(
 }
 
 /** One that does not answer is asked again; what it rejects with would end the process. */
-function persistent<T>(repository: { getById(id: string): Promise<T> }) {
+function retryForever<T>(repository: { getById(id: string): Promise<T> }) {
   return {
     async getById(id: string): Promise<T> {
-      for (let tries = 1; tries < MOST_TRIES; tries++) {
+      for (let tries = 1; tries < MAX_TRIES; tries++) {
         try {
           return await repository.getById(id)
         } catch {
-          await sleep(PAUSE)
+          await sleep(RETRY_PAUSE)
         }
       }
       // It stays unpaid, as it would where the session had ended.

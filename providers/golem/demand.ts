@@ -1,43 +1,43 @@
 /** A demand that is published, and the offers to it as they are negotiated. */
-import { afterIdly, type Timer } from '../../src/core/time.ts'
-import type { Golem } from './client.ts'
-import { type Offer, Offers } from './offers.ts'
+import { afterUnref, type Timer } from '../../src/core/time.ts'
+import { type GolemOffer, GolemOfferQueue } from './offer-queue.ts'
+import type { Golem } from './packages.ts'
 
 /** Between a long poll for offers that failed and the next, in ms. */
-const PAUSE = 1_000
+const POLL_RETRY_PAUSE = 1_000
 
-export interface Draft extends Offer {
+export interface GolemDraftOffer extends GolemOffer {
   readonly proposal: Golem.OfferProposal
 }
 
-interface Subscription {
+interface OfferSubscription {
   unsubscribe(): void
 }
 
-export interface DemandOptions {
+export interface GolemDemandOptions {
   readonly specification: Golem.DemandSpecification
   readonly rentHours: number
   /** Whether its price is one that is paid. */
-  readonly isCheap: (proposal: Golem.OfferProposal) => boolean
+  readonly isAffordable: (proposal: Golem.OfferProposal) => boolean
   /** Whether the node may be rented now. */
   readonly isUsable: (node: string) => boolean
   /** It is on the market no more. */
   readonly onEnd: () => void
 }
 
-export class Demand {
-  readonly offers: Offers<Draft>
+export class GolemDemand {
+  readonly offers: GolemOfferQueue<GolemDraftOffer>
   readonly #market: Golem.MarketModule
-  readonly #options: DemandOptions
-  readonly #published: Subscription
-  #polled: Subscription | undefined
+  readonly #options: GolemDemandOptions
+  readonly #published: OfferSubscription
+  #polling: OfferSubscription | undefined
   #timer: Timer | undefined
   #isOver = false
 
-  constructor(market: Golem.MarketModule, options: DemandOptions) {
+  constructor(market: Golem.MarketModule, options: GolemDemandOptions) {
     this.#market = market
     this.#options = options
-    this.offers = new Offers(({ node }) => options.isUsable(node))
+    this.offers = new GolemOfferQueue(({ node }) => options.isUsable(node))
     // It is published anew from time to time, by golem-js.
     this.#published = market.publishAndRefreshDemand(options.specification).subscribe({
       next: (demand) => this.#poll(demand),
@@ -49,27 +49,27 @@ export class Demand {
   }
 
   #poll(demand: Golem.Demand): void {
-    this.#polled?.unsubscribe()
+    this.#polling?.unsubscribe()
     this.#timer?.clear()
     if (this.#isOver) return
-    this.#polled = this.#market.collectAllOfferProposals(demand).subscribe({
-      next: (proposal) => this.#hear(proposal),
+    this.#polling = this.#market.collectAllOfferProposals(demand).subscribe({
+      next: (proposal) => this.#receiveProposal(proposal),
       error: () => {
-        this.#timer = afterIdly(PAUSE, () => this.#poll(demand))
+        this.#timer = afterUnref(POLL_RETRY_PAUSE, () => this.#poll(demand))
       },
     })
   }
 
-  #hear(proposal: Golem.OfferProposal): void {
+  #receiveProposal(proposal: Golem.OfferProposal): void {
     try {
-      this.#judge(proposal)
+      this.#handleProposal(proposal)
     } catch {
       // Nodes write what they like into their offers, and golem-js throws when it reads some of it.
     }
   }
 
-  #judge(proposal: Golem.OfferProposal): void {
-    const { isCheap, rentHours, specification } = this.#options
+  #handleProposal(proposal: Golem.OfferProposal): void {
+    const { isAffordable: isCheap, rentHours, specification } = this.#options
     if (!proposal.isValid() || !isCheap(proposal)) return
     if (proposal.isInitial()) {
       this.#market.negotiateProposal(proposal, specification).catch(() => {})
@@ -83,7 +83,7 @@ export class Demand {
   stop(): void {
     this.#isOver = true
     this.#timer?.clear()
-    this.#polled?.unsubscribe()
+    this.#polling?.unsubscribe()
     // undefined where it ended while it was being made.
     this.#published?.unsubscribe()
   }

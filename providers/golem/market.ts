@@ -1,17 +1,17 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
 import { asError, ManyhostError } from '../../src/core/errors.ts'
-import { now, within } from '../../src/core/time.ts'
-import { Avoided } from './avoided.ts'
-import { explain, type Golem, load, type Packages } from './client.ts'
-import { type Bill, Costs, dearest, type Price } from './costs.ts'
-import { connect } from './daemon.ts'
-import { Demand, type Draft } from './demand.ts'
-import { giveBack, type Manner } from './give-back.ts'
-import type { Offers } from './offers.ts'
-import { imageOf, readAppKey, type Settings } from './options.ts'
+import { now, resolveWithin } from '../../src/core/time.ts'
+import { AvoidedNodes } from './avoided-nodes.ts'
+import { type GolemBill, GolemCosts, type GolemPrice, maxCost } from './costs.ts'
+import { connectToDaemon } from './daemon.ts'
+import { GolemDemand, type GolemDraftOffer } from './demand.ts'
+import { type EndRentalOptions, endRental } from './end-rental.ts'
+import type { GolemOfferQueue } from './offer-queue.ts'
+import { type GolemSettings, parseImage, readAppKey } from './options.ts'
+import { explainGolemError, type Golem, type GolemPackages, loadGolemPackages } from './packages.ts'
 
 /** What an instance asks of a machine. */
-export interface Wanted {
+export interface GolemMachineRequest {
   readonly service: string
   readonly image: string
   readonly cpus: number | undefined
@@ -20,102 +20,102 @@ export interface Wanted {
 }
 
 /** A machine that is rented and runs. */
-export interface Rented {
+export interface RentedMachine {
   readonly exe: Golem.ExeUnit
   readonly rental: Golem.ResourceRental
   readonly node: string
   /** For people. */
   readonly name: string
   /** On the clock of `now`. */
-  readonly until: number
+  readonly rentedUntil: number
   /** Resolves, with why, when the other side has ended it. */
   readonly lost: Promise<string>
   /** Whether it still is ours, as the daemon knows it; rejects when the daemon cannot be asked. */
-  check(): Promise<string | undefined>
+  findEndReason(): Promise<string | undefined>
   /** Gives it back. Resolves when nothing runs there any more; the last bill is waited for behind. */
   end(hasFailed: boolean): Promise<void>
 }
 
 /** How often a machine that was rented may fail to start, before the start fails. */
-const MOST_TRIES = 3
+const MAX_TRIES = 3
 
 /** How long a node may take to say yes, in s. */
-const APPROVAL = 30
+const APPROVAL_TIMEOUT_SECONDS = 30
 
-type Payment = NonNullable<Golem.ResourceRentalOptions['payment']>
+type RentalPayment = NonNullable<Golem.ResourceRentalOptions['payment']>
 
-interface Open {
+interface OpenMarket {
   readonly network: Golem.GolemNetwork
   readonly allocation: Golem.Allocation
   readonly vpn: Golem.Network
   readonly until: number
 }
 
-export class Market {
-  readonly #settings: Settings
-  readonly #avoided: Avoided
-  readonly #costs: Costs
-  readonly #demands = new Map<string, Promise<Demand>>()
+export class GolemMarket {
+  readonly #settings: GolemSettings
+  readonly #avoided: AvoidedNodes
+  readonly #costs: GolemCosts
+  readonly #demands = new Map<string, Promise<GolemDemand>>()
   /** Nodes that are rented, or about to be. */
-  readonly #busy = new Set<string>()
-  readonly #lost = new Map<string, (why: string) => void>()
+  readonly #busyNodes = new Set<string>()
+  readonly #lostListeners = new Map<string, (why: string) => void>()
   /** What goes on when nobody waits any more: last bills, agreements that came too late. */
-  readonly #loose = new Set<Promise<unknown>>()
-  #packages: Promise<Packages> | undefined
-  #open: Promise<Open> | undefined
+  readonly #backgroundWork = new Set<Promise<unknown>>()
+  #packages: Promise<GolemPackages> | undefined
+  #opening: Promise<OpenMarket> | undefined
   #isClosed = false
   key = ''
 
-  constructor(settings: Settings) {
+  constructor(settings: GolemSettings) {
     this.#settings = settings
-    this.#avoided = new Avoided(settings.avoidFor)
-    this.#costs = new Costs(settings.budget, settings.registry, {
-      rented: () => this.#lost.size,
-      avoided: () => this.#avoided.count(now()),
+    this.#avoided = new AvoidedNodes(settings.avoidFor)
+    this.#costs = new GolemCosts(settings.budget, settings.registry, {
+      numRented: () => this.#lostListeners.size,
+      numAvoided: () => this.#avoided.count(now()),
     })
   }
 
-  packages(): Promise<Packages> {
-    this.#packages ??= load()
+  packages(): Promise<GolemPackages> {
+    this.#packages ??= loadGolemPackages()
     return this.#packages
   }
 
   /** @throws ManyhostError MANYHOST_START_FAILED */
-  async rent(wanted: Wanted, signal: AbortSignal): Promise<Rented> {
+  async rent(wanted: GolemMachineRequest, signal: AbortSignal): Promise<RentedMachine> {
     try {
-      const open = await this.#connected()
-      this.#afford(open)
-      const { offers } = await this.#demand(open, wanted)
+      const open = await this.#whenOpen()
+      this.#checkBudget(open)
+      const { offers } = await this.#demandFor(open, wanted)
       for (let tries = 1; ; tries++) {
-        const { proposal, agreement } = await this.#sign(open, offers, wanted, signal)
+        const { proposal, agreement } = await this.#signAgreement(open, offers, wanted, signal)
         try {
-          return await this.#begin(open, proposal, agreement, wanted, signal)
+          return await this.#startMachine(open, proposal, agreement, wanted, signal)
         } catch (error) {
-          this.#costs.count(wanted.service, 'failed')
-          if (signal.aborted || tries === MOST_TRIES) throw error
+          this.#costs.countAgreement(wanted.service, 'failed')
+          if (signal.aborted || tries === MAX_TRIES) throw error
         }
       }
     } catch (cause) {
       if (cause instanceof ManyhostError || signal.aborted) throw cause
-      const why = `golem: ${explain(cause, this.key)}`
+      const why = `golem: ${explainGolemError(cause, this.key)}`
       // Its cause would carry the key to whoever prints it whole.
       throw new ManyhostError('MANYHOST_START_FAILED', why, { service: wanted.service })
     }
   }
 
-  #connected(): Promise<Open> {
-    this.#open ??= this.#connect().catch((error) => {
-      this.#open = undefined
+  #whenOpen(): Promise<OpenMarket> {
+    this.#opening ??= this.#connect().catch((error) => {
+      this.#opening = undefined
       throw error
     })
-    return this.#open
+    return this.#opening
   }
 
-  async #connect(): Promise<Open> {
+  async #connect(): Promise<OpenMarket> {
     const { budget, budgetHours, vpn } = this.#settings
     const packages = await this.packages()
     this.key = readAppKey(this.#settings)
-    const network = await connect(packages, this.#settings, this.key)
+    const network = await connectToDaemon(packages, this.#settings, this.key)
     try {
       const until = now() + budgetHours * 3_600_000
       const allocation = await network.payment.createAllocation({
@@ -126,7 +126,7 @@ export class Market {
         const made = await network.createNetwork({ ip: vpn ?? '192.168.0.0/16' })
         network.market.events.on('agreementTerminated', ({ agreement, terminatedBy, reason }) => {
           const by = terminatedBy === 'Requestor' ? 'by us' : 'by its node'
-          this.#lost.get(agreement.id)?.(`its agreement was terminated ${by}: ${reason}`)
+          this.#lostListeners.get(agreement.id)?.(`its agreement was terminated ${by}: ${reason}`)
         })
         return { network, allocation, vpn: made, until }
       } catch (error) {
@@ -139,7 +139,7 @@ export class Market {
     }
   }
 
-  #afford({ until }: Open): void {
+  #checkBudget({ until }: OpenMarket): void {
     const { rentHours, budget, budgetHours } = this.#settings
     if (this.#costs.isSpent) {
       const text = `golem: the budget of ${budget} GLM is spent`
@@ -152,7 +152,7 @@ export class Market {
   }
 
   /** One demand for all that ask for the same; offers to it are negotiated as they come. */
-  #demand(open: Open, wanted: Wanted): Promise<Demand> {
+  #demandFor(open: OpenMarket, wanted: GolemMachineRequest): Promise<GolemDemand> {
     const { image, cpus, memory } = wanted
     const key = JSON.stringify([image, cpus, memory])
     const known = this.#demands.get(key)
@@ -165,10 +165,10 @@ export class Market {
   }
 
   async #publish(
-    { network, allocation }: Open,
-    { image, cpus, memory }: Wanted,
+    { network, allocation }: OpenMarket,
+    { image, cpus, memory }: GolemMachineRequest,
     key: string,
-  ): Promise<Demand> {
+  ): Promise<GolemDemand> {
     const { maxPrices, rentHours, subnet } = this.#settings
     const { start = 0, cpuHour = 0, hour = 0 } = maxPrices
     const pricing = {
@@ -180,7 +180,7 @@ export class Market {
     const specification = await network.market.buildDemandDetails(
       {
         workload: {
-          ...imageOf(image),
+          ...parseImage(image),
           capabilities: ['vpn'],
           ...(cpus !== undefined && {
             minCpuThreads: Math.ceil(cpus),
@@ -193,14 +193,14 @@ export class Market {
       { rentHours, pricing },
       allocation,
     )
-    const demand: Demand = new Demand(network.market, {
+    const demand: GolemDemand = new GolemDemand(network.market, {
       specification,
       rentHours,
-      isCheap: ({ pricing: { start: once, cpuSec, envSec } }) =>
-        isWithin(once, start) &&
-        isWithin(cpuSec * 3_600, cpuHour) &&
-        isWithin(envSec * 3_600, hour),
-      isUsable: (node) => !this.#busy.has(node) && !this.#avoided.has(node, now()),
+      isAffordable: ({ pricing: { start: once, cpuSec, envSec } }) =>
+        isAffordablePrice(once, start) &&
+        isAffordablePrice(cpuSec * 3_600, cpuHour) &&
+        isAffordablePrice(envSec * 3_600, hour),
+      isUsable: (node) => !this.#busyNodes.has(node) && !this.#avoided.has(node, now()),
       // The next start makes another.
       onEnd: () => this.#demands.delete(key),
     })
@@ -208,46 +208,46 @@ export class Market {
   }
 
   /** Takes offers until a node says yes. */
-  async #sign(
-    { network }: Open,
-    offers: Offers<Draft>,
-    { service }: Wanted,
+  async #signAgreement(
+    { network }: OpenMarket,
+    offers: GolemOfferQueue<GolemDraftOffer>,
+    { service }: GolemMachineRequest,
     signal: AbortSignal,
   ): Promise<{ proposal: Golem.OfferProposal; agreement: Golem.Agreement }> {
     for (;;) {
-      const { proposal, node } = await offers.take(signal, (one) => this.#busy.add(one.node))
+      const { proposal, node } = await offers.take(signal, (one) => this.#busyNodes.add(one.node))
       // Not given up with the start: nobody would know of an agreement that is approved later.
       const proposed = network.market.proposeAgreement(proposal, {
         expirationSec: Math.round(this.#settings.rentHours * 3_600),
-        waitingForApprovalTimeoutSec: APPROVAL,
+        waitingForApprovalTimeoutSec: APPROVAL_TIMEOUT_SECONDS,
       })
       try {
-        const agreement = await unlessAborted(proposed, signal)
-        this.#costs.count(service, 'signed')
+        const agreement = await rejectOnAbort(proposed, signal)
+        this.#costs.countAgreement(service, 'signed')
         return { proposal, agreement }
       } catch (error) {
         if (signal.aborted) {
-          this.#behind(
+          this.#runInBackground(
             proposed
               .then((late) => network.market.terminateAgreement(late, 'Not needed any more'))
-              .finally(() => this.#free(node)),
+              .finally(() => this.#freeNode(node)),
           )
           throw error
         }
-        this.#costs.count(service, 'refused')
+        this.#costs.countAgreement(service, 'refused')
         this.#avoided.add(node, now())
-        this.#free(node)
+        this.#freeNode(node)
       }
     }
   }
 
-  async #begin(
-    open: Open,
+  async #startMachine(
+    open: OpenMarket,
     proposal: Golem.OfferProposal,
     agreement: Golem.Agreement,
-    { service }: Wanted,
+    { service }: GolemMachineRequest,
     signal: AbortSignal,
-  ): Promise<Rented> {
+  ): Promise<RentedMachine> {
     const { network, allocation, vpn } = open
     const { provider } = agreement
     const until = now() + this.#settings.rentHours * 3_600_000
@@ -255,22 +255,22 @@ export class Market {
     const lost = new Promise<string>((resolve) => {
       setLost = resolve
     })
-    this.#lost.set(agreement.id, setLost)
+    this.#lostListeners.set(agreement.id, setLost)
     let node: Golem.NetworkNode | undefined
     let rental: Golem.ResourceRental | undefined
     const end = async (hasFailed: boolean): Promise<void> => {
       if (hasFailed) this.#avoided.add(provider.id, now())
-      await giveBack(open, { agreement, rental, node }, this.#manner)
-      this.#lost.delete(agreement.id)
-      this.#free(provider.id)
+      await endRental(open, { agreement, rental, node }, this.#endRentalOptions)
+      this.#lostListeners.delete(agreement.id)
+      this.#freeNode(provider.id)
     }
     try {
       node = await network.network.createNetworkNode(vpn, provider.id)
       rental = network.rental.createResourceRental(agreement, allocation, {
         networkNode: node,
-        payment: this.#payment(proposal, service),
+        payment: this.#paymentOptions(proposal, service),
       })
-      const exe = await unlessAborted(rental.getExeUnit(), signal)
+      const exe = await rejectOnAbort(rental.getExeUnit(), signal)
       const rented = rental
       let ending: Promise<void> | undefined
       return {
@@ -278,12 +278,12 @@ export class Market {
         rental: rented,
         node: provider.id,
         name: provider.name ?? provider.id,
-        until,
+        rentedUntil: until,
         lost,
-        check: () => this.#check(open, rented, exe),
+        findEndReason: () => this.#findEndReason(open, rented, exe),
         end: (hasFailed) => {
           ending ??= end(hasFailed)
-            .then(() => this.#costs.count(service, hasFailed ? 'lost' : 'ended'))
+            .then(() => this.#costs.countAgreement(service, hasFailed ? 'lost' : 'ended'))
             .catch(() => {})
           return ending
         },
@@ -295,13 +295,13 @@ export class Market {
   }
 
   /** A node is paid what it offered, as long as the budget lasts. */
-  #payment(proposal: Golem.OfferProposal, service: string): Payment {
-    const bill: Bill = { service, granted: 0 }
+  #paymentOptions(proposal: Golem.OfferProposal, service: string): RentalPayment {
+    const bill: GolemBill = { service, granted: 0 }
     const begun = now()
     const { cpuThreads } = proposal.getDto()
-    const price: Price = { ...proposal.pricing, threads: cpuThreads ?? 1 }
+    const price: GolemPrice = { ...proposal.pricing, threads: cpuThreads ?? 1 }
     const judge = (total: number): boolean => {
-      const most = dearest(price, (now() - begun) / 1_000)
+      const most = maxCost(price, (now() - begun) / 1_000)
       if (Number.isFinite(total) && total <= most && this.#costs.grant(bill, total)) return true
       this.#costs.refuse(bill, total)
       return false
@@ -312,8 +312,8 @@ export class Market {
     }
   }
 
-  async #check(
-    { network }: Open,
+  async #findEndReason(
+    { network }: OpenMarket,
     rental: Golem.ResourceRental,
     exe: Golem.ExeUnit,
   ): Promise<string | undefined> {
@@ -323,27 +323,29 @@ export class Market {
     return activity === 'Terminated' ? 'its machine was ended' : undefined
   }
 
-  get #manner(): Manner {
+  get #endRentalOptions(): EndRentalOptions {
     const { paymentTimeout, rentHours } = this.#settings
     return {
       paymentTimeout,
       // What golem-js gave up, when the daemon was away, we do not: a machine that is forgotten costs on.
-      patience: rentHours * 3_600_000,
+      terminateRetryMs: rentHours * 3_600_000,
       isClosed: () => this.#isClosed,
-      behind: (work) => this.#behind(work),
+      runInBackground: (work) => this.#runInBackground(work),
     }
   }
 
-  #free(node: string): void {
-    this.#busy.delete(node)
+  #freeNode(node: string): void {
+    this.#busyNodes.delete(node)
     for (const demand of this.#demands.values()) {
-      void demand.then(({ offers }) => offers.wake()).catch(() => {})
+      void demand.then(({ offers }) => offers.serveWaiting()).catch(() => {})
     }
   }
 
-  #behind(work: Promise<unknown>): void {
-    const done: Promise<unknown> = work.catch(() => {}).finally(() => this.#loose.delete(done))
-    this.#loose.add(done)
+  #runInBackground(work: Promise<unknown>): void {
+    const done: Promise<unknown> = work
+      .catch(() => {})
+      .finally(() => this.#backgroundWork.delete(done))
+    this.#backgroundWork.add(done)
   }
 
   /** To be called when all machines were given back: pays, and releases what is left of the budget. */
@@ -356,7 +358,7 @@ export class Market {
   }
 
   async #close(): Promise<void> {
-    const opening = this.#open
+    const opening = this.#opening
     if (!opening) return
     const open = await opening.catch(() => undefined)
     if (!open) return
@@ -364,20 +366,20 @@ export class Market {
     for (const demand of this.#demands.values())
       await demand.then((one) => one.stop()).catch(() => {})
     this.#demands.clear()
-    await within(this.#settings.paymentTimeout, Promise.all(this.#loose))
+    await resolveWithin(this.#settings.paymentTimeout, Promise.all(this.#backgroundWork))
     this.#isClosed = true
     await network.destroyNetwork(vpn).catch(() => {})
     await network.payment.releaseAllocation(allocation).catch(() => {})
     await network.disconnect().catch(() => {})
-    this.#open = undefined
+    this.#opening = undefined
   }
 }
 
-function isWithin(price: number, most: number): boolean {
-  return price >= 0 && price <= most
+function isAffordablePrice(price: number, max: number): boolean {
+  return price >= 0 && price <= max
 }
 
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+function rejectOnAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(asError(signal.reason))
     if (signal.aborted) onAbort()

@@ -2,12 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import type { Registry } from 'prom-client'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import {
   milliseconds,
   nested,
   oneOf,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   type Rule,
   record,
@@ -15,7 +15,7 @@ import {
   text,
   whole,
 } from '../../src/core/options.ts'
-import { keepToOurselves } from '../../src/posix/environment.ts'
+import { excludeFromChildren } from '../../src/posix/environment.ts'
 
 export interface GolemOptions {
   /** Most that all instances may cost together, in GLM; so much is reserved (allocated). Required. */
@@ -36,7 +36,7 @@ export interface GolemOptions {
     readonly cpuHour?: number
     readonly hour?: number
   }
-  /** Image of services that name none: a SHA3 hash, a tag, `https://host/x.gvmi#hash` or `file:///x.gvmi`. */
+  /** GolemImage of services that name none: a SHA3 hash, a tag, `https://host/x.gvmi#hash` or `file:///x.gvmi`. */
   readonly image?: string
   /** Most instances at a time. @default 100 */
   readonly maxInstances?: number
@@ -68,16 +68,16 @@ export interface GolemOptions {
   readonly registry?: Registry
 }
 
-const positive = (what: string, initial?: number): Rule<number> =>
+const positiveRule = (what: string, initial?: number): Rule<number> =>
   rule(
     what,
     initial,
     (value) =>
       typeof value === 'number' && Number.isFinite(value) && value > 0 ? value : undefined,
-    { is: 'number', min: 0, above: true },
+    { is: 'number', min: 0, exclusiveMin: true },
   )
 
-const price: Rule<number> = rule(
+const PRICE_RULE: Rule<number> = rule(
   'GLM from 0 up',
   undefined,
   (value) =>
@@ -85,28 +85,28 @@ const price: Rule<number> = rule(
   { is: 'number', min: 0 },
 )
 
-const named = text('a name', (value) => /^[\w.-]{1,100}$/.test(value))
+const NAME_RULE = text('a name', (value) => /^[\w.-]{1,100}$/.test(value))
 
 /** What golem-js's own examples offer. */
-const PRICES = { start: 0.5, cpuHour: 1, hour: 0.5 }
+const DEFAULT_MAX_PRICES = { start: 0.5, cpuHour: 1, hour: 0.5 }
 
 /** Every option with its range and default; docs/golem.md is held against this one by a test. */
 export const GOLEM_RULES = {
-  budget: positive('GLM above 0'),
-  budgetHours: positive('hours above 0', 168),
+  budget: positiveRule('GLM above 0'),
+  budgetHours: positiveRule('hours above 0', 168),
   url: text('http://host:port', isUrl),
   appKeyFile: text('the path of a file', (value) => value !== ''),
-  paymentNetwork: named,
-  subnet: named,
+  paymentNetwork: NAME_RULE,
+  subnet: NAME_RULE,
   maxPrices: nested<NonNullable<GolemOptions['maxPrices']>>(
     '{ start, cpuHour, hour }',
-    { start: price, cpuHour: price, hour: price },
+    { start: PRICE_RULE, cpuHour: PRICE_RULE, hour: PRICE_RULE },
     [],
-    PRICES,
+    DEFAULT_MAX_PRICES,
   ),
   image: text("a hash, a tag 'name/image:version', https://...#hash or file:///...", isImage),
   maxInstances: whole(1, 100),
-  rentHours: positive('hours above 0', 1),
+  rentHours: positiveRule('hours above 0', 1),
   drainBefore: milliseconds(300_000, 'none'),
   vpn: text("an address range as '192.168.0.0/16'", (value) =>
     /^\d{1,3}(\.\d{1,3}){3}\/([89]|1\d|2[0-8])$/.test(value),
@@ -135,10 +135,10 @@ export const GOLEM_RULES = {
   ),
 } as const
 
-export type Settings = Parsed<typeof GOLEM_RULES>
+export type GolemSettings = ParsedOptions<typeof GOLEM_RULES>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseGolem(options: GolemOptions): Settings {
+export function parseGolemOptions(options: GolemOptions): GolemSettings {
   const settings = parseOptions('golem', options, GOLEM_RULES)
   if (settings.budget === undefined) {
     throw new ManyhostError(
@@ -152,17 +152,17 @@ export function parseGolem(options: GolemOptions): Settings {
       `golem: drainBefore must be less than rentHours, got ${settings.drainBefore} ms of ${settings.rentHours} h`,
     )
   }
-  return { ...settings, maxPrices: { ...PRICES, ...settings.maxPrices } }
+  return { ...settings, maxPrices: { ...DEFAULT_MAX_PRICES, ...settings.maxPrices } }
 }
 
 /** The key that the daemon asks for, from where the options say. @throws ManyhostError MANYHOST_START_FAILED */
-export function readAppKey({ appKeyFile }: Settings): string {
-  keepToOurselves('YAGNA_APPKEY')
+export function readAppKey({ appKeyFile }: GolemSettings): string {
+  excludeFromChildren('YAGNA_APPKEY')
   let key = process.env.YAGNA_APPKEY
   try {
     if (appKeyFile !== undefined) key = readFileSync(appKeyFile, 'utf8').trim()
   } catch (cause) {
-    const why = `golem: cannot read appKeyFile: ${describe(cause)}`
+    const why = `golem: cannot read appKeyFile: ${describeError(cause)}`
     throw new ManyhostError('MANYHOST_START_FAILED', why, { cause })
   }
   if (key) return key
@@ -171,10 +171,13 @@ export function readAppKey({ appKeyFile }: Settings): string {
   throw new ManyhostError('MANYHOST_START_FAILED', why)
 }
 
-type Image = { imageHash: string } | { imageTag: string } | { imageUrl: string; imageHash?: string }
+type GolemImage =
+  | { imageHash: string }
+  | { imageTag: string }
+  | { imageUrl: string; imageHash?: string }
 
 /** What golem-js calls an image. */
-export function imageOf(image: string): Image {
+export function parseImage(image: string): GolemImage {
   if (image.startsWith('file://')) return { imageUrl: image }
   if (/^https?:\/\//.test(image)) {
     const at = image.lastIndexOf('#')

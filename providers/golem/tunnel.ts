@@ -7,45 +7,45 @@ import type { buildConnector } from 'undici'
 import type { WebSocket } from 'ws'
 import { asError } from '../../src/core/errors.ts'
 import { every } from '../../src/core/time.ts'
-import { awaitEnd } from '../half.ts'
-import type { Packages } from './client.ts'
+import { closeWhenSilent } from '../shared/websocket-half-close.ts'
+import type { GolemPackages } from './packages.ts'
 
 /** How long the daemon and the machine may take to accept, in ms. */
-const HANDSHAKE = 30_000
+const HANDSHAKE_TIMEOUT = 30_000
 
 /** How often the daemon is asked whether it is still there, in ms. */
-const HEARTBEAT = 10_000
+const HEARTBEAT_INTERVAL = 10_000
 
-export interface Way {
+export interface GolemTunnelAddress {
   readonly uri: string
   readonly key: string
 }
 
-function open({ ws }: Packages, { uri, key }: Way): WebSocket {
+function openWebSocket({ ws }: GolemPackages, { uri, key }: GolemTunnelAddress): WebSocket {
   return new ws.WebSocket(uri, {
     headers: { authorization: `Bearer ${key}` },
-    handshakeTimeout: HANDSHAKE,
+    handshakeTimeout: HANDSHAKE_TIMEOUT,
     perMessageDeflate: false,
   })
 }
 
 /** For undici's option `connect`. */
-export function connectBy(packages: Packages, way: () => Way) {
+export function createTunnelConnector(packages: GolemPackages, address: () => GolemTunnelAddress) {
   return (_: buildConnector.Options, callback: buildConnector.Callback): void => {
-    const socket = open(packages, way())
+    const socket = openWebSocket(packages, address())
     const onError = (error: Error): void => callback(error, null)
     socket.once('error', onError)
     socket.once('open', () => {
       socket.off('error', onError)
-      beat(socket)
-      const stream = streamOf(packages, socket)
+      startHeartbeat(socket)
+      const stream = createTunnelStream(packages, socket)
       // undici asks of a socket nothing that such a stream has not.
       callback(null, stream as Parameters<buildConnector.Callback>[1] & Duplex)
     })
   }
 }
 
-function streamOf({ ws }: Packages, socket: WebSocket): Duplex {
+function createTunnelStream({ ws }: GolemPackages, socket: WebSocket): Duplex {
   let received = 0
   socket.on('message', (data) => {
     received += (data as Buffer).length
@@ -54,15 +54,15 @@ function streamOf({ ws }: Packages, socket: WebSocket): Duplex {
   // It would close the websocket, and with it lose what the machine still has to say.
   stream._final = (done) => {
     done()
-    awaitEnd(stream, () => received)
+    closeWhenSilent(stream, () => received)
   }
   return stream
 }
 
 /** A daemon, or a network, that is gone says nothing. */
-function beat(socket: WebSocket): void {
+function startHeartbeat(socket: WebSocket): void {
   let isAlive = true
-  const timer = every(HEARTBEAT, () => {
+  const timer = every(HEARTBEAT_INTERVAL, () => {
     if (!isAlive) return socket.terminate()
     isAlive = false
     socket.ping()
@@ -74,10 +74,14 @@ function beat(socket: WebSocket): void {
 }
 
 /** Connects once and hangs up; rejects when nobody accepts. */
-export function knock(packages: Packages, way: Way, signal: AbortSignal): Promise<void> {
+export function tunnelProbe(
+  packages: GolemPackages,
+  address: GolemTunnelAddress,
+  signal: AbortSignal,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason)
-    const socket = open(packages, way)
+    const socket = openWebSocket(packages, address)
     const onAbort = (): void => done(() => reject(signal.reason))
     const done = (settle: () => void): void => {
       signal.removeEventListener('abort', onAbort)

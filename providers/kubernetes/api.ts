@@ -9,24 +9,29 @@ import type {
   KubeConfig,
   ObservableMiddleware,
 } from '@kubernetes/client-node'
-import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
-import { within } from '../../src/core/time.ts'
-import { Away, type CallOptions, isConnectionError, late } from '../away.ts'
-import { type Channels, openChannels } from './channels.ts'
-import type { Settings } from './options.ts'
+import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+import { resolveWithin } from '../../src/core/time.ts'
+import {
+  createTimeoutError,
+  EngineCaller,
+  type EngineCallOptions,
+  isConnectionError,
+} from '../shared/engine-caller.ts'
+import { openChannels, type PodChannels } from './channels.ts'
+import type { KubernetesSettings } from './options.ts'
 
 /** How long one call may take, in ms. */
 const CALL_TIMEOUT = 30_000
 /** Longest part of an answer that an error repeats, in characters. */
-const MOST_SAID = 1_000
+const MAX_ERROR_TEXT = 1_000
 
 /** Answers of an API server, or of what stands before it, that says it cannot at the moment. */
-const BUSY = new Set([429, 502, 503, 504])
+const BUSY_STATUSES = new Set([429, 502, 503, 504])
 
-type Client = typeof import('@kubernetes/client-node')
+type KubernetesClientModule = typeof import('@kubernetes/client-node')
 
-interface Opened {
-  readonly client: Client
+interface OpenedKubernetesApi {
+  readonly client: KubernetesClientModule
   readonly config: KubeConfig
   readonly core: CoreV1Api
   readonly apps: AppsV1Api
@@ -34,34 +39,34 @@ interface Opened {
 }
 
 /** What calls are made with; `options` goes into each as its last argument. */
-export interface Calls {
+export interface KubernetesCalls {
   readonly core: CoreV1Api
   readonly apps: AppsV1Api
-  readonly client: Client
+  readonly client: KubernetesClientModule
   readonly options: ConfigurationOptions
 }
 
-export class Api {
-  readonly #settings: Settings
-  readonly #away = new Away({
-    timeout: CALL_TIMEOUT,
-    isUnreachable,
-    unreachable: (what, cause) => unreachable(what, this.#server, cause),
+export class KubernetesApi {
+  readonly #settings: KubernetesSettings
+  readonly #caller = new EngineCaller({
+    timeoutMs: CALL_TIMEOUT,
+    isUnreachableError: isKubernetesUnreachable,
+    createUnreachableError: (what, cause) => createUnreachableError(what, this.#server, cause),
   })
-  #opened: Promise<Opened> | undefined
+  #opened: Promise<OpenedKubernetesApi> | undefined
   #server = ''
 
-  constructor(settings: Settings) {
+  constructor(settings: KubernetesSettings) {
     this.#settings = settings
   }
 
   /** Whether the last call did not reach it. */
-  get isAway(): boolean {
-    return this.#away.isAway
+  get isUnreachable(): boolean {
+    return this.#caller.isUnreachable
   }
 
   /** @throws ManyhostError MANYHOST_UNSUPPORTED without the client, MANYHOST_START_FAILED without a cluster */
-  #open(): Promise<Opened> {
+  #open(): Promise<OpenedKubernetesApi> {
     this.#opened ??= this.#load().catch((error) => {
       // A file that is not there yet may be there at the next start.
       this.#opened = undefined
@@ -70,8 +75,8 @@ export class Api {
     return this.#opened
   }
 
-  async #load(): Promise<Opened> {
-    const client = await load()
+  async #load(): Promise<OpenedKubernetesApi> {
+    const client = await loadKubernetesClient()
     const { kubeconfig, context } = this.#settings
     try {
       const config = new client.KubeConfig()
@@ -85,7 +90,7 @@ export class Api {
       this.#server = cluster.server
       return { client, config, core, apps, server: cluster.server }
     } catch (cause) {
-      const text = `the cluster is not known: ${describe(cause)}`
+      const text = `the cluster is not known: ${describeError(cause)}`
       throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
     }
   }
@@ -103,16 +108,16 @@ export class Api {
    */
   async call<T>(
     what: string,
-    action: (calls: Calls) => Promise<T>,
-    options: CallOptions = {},
+    action: (calls: KubernetesCalls) => Promise<T>,
+    options: EngineCallOptions = {},
   ): Promise<T> {
     const { core, apps, client } = await this.#open()
     const attempt = (cut: AbortSignal): Promise<T> =>
-      action({ core, apps, client, options: cutBy(client, cut) })
+      action({ core, apps, client, options: abortedBy(client, cut) })
     try {
-      return await this.#away.call(what, attempt, options)
+      return await this.#caller.call(what, attempt, options)
     } catch (error) {
-      throw error instanceof ManyhostError ? error : refused(what, asError(error))
+      throw error instanceof ManyhostError ? error : createRefusedError(what, asError(error))
     }
   }
 
@@ -132,72 +137,82 @@ export class Api {
     const answer = once(request, 'response').then(([response]) => response as IncomingMessage)
     // Once there is a response, what goes wrong is told by that; both may tell it.
     request.on('error', () => {})
-    const response = await within(timeout, answer).catch((error) => {
-      throw unreachable('read', server, asError(error))
+    const response = await resolveWithin(timeout, answer).catch((error) => {
+      throw createUnreachableError('read', server, asError(error))
     })
     if (!response) {
       request.destroy()
       answer.then((late) => late.destroy()).catch(() => undefined)
-      throw unreachable('read', server, late('reading', timeout))
+      throw createUnreachableError('read', server, createTimeoutError('reading', timeout))
     }
     response.on('error', () => {})
     if (response.statusCode === 200) return response
     let said = ''
     response.setEncoding('utf8')
-    for await (const chunk of response) if (said.length < MOST_SAID) said += chunk
-    throw refused('read', Object.assign(new Error(said), { code: response.statusCode, body: said }))
+    for await (const chunk of response) if (said.length < MAX_ERROR_TEXT) said += chunk
+    throw createRefusedError(
+      'read',
+      Object.assign(new Error(said), { code: response.statusCode, body: said }),
+    )
   }
 
   /** A connection of several channels into a pod. Once only. */
-  async channels(path: string, timeout = CALL_TIMEOUT): Promise<Channels> {
+  async openChannels(path: string, timeout = CALL_TIMEOUT): Promise<PodChannels> {
     const { client, config, server } = await this.#open()
     const opening = openChannels(new client.Exec(config).handler, path)
     try {
-      const opened = await within(timeout, opening)
+      const opened = await resolveWithin(timeout, opening)
       if (opened) return opened
     } catch (error) {
-      throw unreachable('connect to a pod', server, asError(error))
+      throw createUnreachableError('connect to a pod', server, asError(error))
     }
     opening.then((made) => made.destroy()).catch(() => undefined)
-    throw unreachable('connect to a pod', server, late('connecting', timeout))
+    throw createUnreachableError(
+      'connect to a pod',
+      server,
+      createTimeoutError('connecting', timeout),
+    )
   }
 
   close(): void {
-    this.#away.close()
+    this.#caller.close()
   }
 }
 
 /** The status that the API server answered with, of an error of `call`. */
-export function statusOf(error: unknown): number | undefined {
-  if (error instanceof ManyhostError) return statusOf(error.cause)
+export function kubernetesStatusOf(error: unknown): number | undefined {
+  if (error instanceof ManyhostError) return kubernetesStatusOf(error.cause)
   const code = (error as { code?: unknown } | undefined)?.code
   return typeof code === 'number' ? code : undefined
 }
 
-export function isUnreachable(error: Error): boolean {
+export function isKubernetesUnreachable(error: Error): boolean {
   if (error instanceof ManyhostError)
-    return error.cause instanceof Error && isUnreachable(error.cause)
+    return error.cause instanceof Error && isKubernetesUnreachable(error.cause)
   const { code, body } = error as { code?: string | number; body?: unknown }
   if (typeof code === 'number') {
     // Its store changes its leader, or is slow: 500, and its name.
-    return BUSY.has(code) || (code === 500 && JSON.stringify(body ?? '').includes('etcdserver'))
+    return (
+      BUSY_STATUSES.has(code) || (code === 500 && JSON.stringify(body ?? '').includes('etcdserver'))
+    )
   }
   return isConnectionError(error) || code === 'ERR_STREAM_PREMATURE_CLOSE'
 }
 
-function unreachable(what: string, server: string, cause: Error): ManyhostError {
-  const text = `cannot ${what}: no answer from ${server}: ${describe(cause)}`
+function createUnreachableError(what: string, server: string, cause: Error): ManyhostError {
+  const text = `cannot ${what}: no answer from ${server}: ${describeError(cause)}`
   return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
 }
 
 /** The client's message holds all headers; what people need is the API server's own. */
-function refused(what: string, cause: Error): ManyhostError {
+function createRefusedError(what: string, cause: Error): ManyhostError {
   const { code, body } = cause as { code?: unknown; body?: unknown }
-  const said = typeof code === 'number' ? `${code}: ${messageOf(body)}` : describe(cause)
+  const said =
+    typeof code === 'number' ? `${code}: ${readStatusMessage(body)}` : describeError(cause)
   return new ManyhostError('MANYHOST_START_FAILED', `cannot ${what}: ${said}`, { cause })
 }
 
-function messageOf(body: unknown): string {
+function readStatusMessage(body: unknown): string {
   let status = body
   try {
     if (typeof body === 'string') status = JSON.parse(body)
@@ -205,10 +220,13 @@ function messageOf(body: unknown): string {
     // Of what stands before the API server.
   }
   const { message } = (status ?? {}) as { message?: unknown }
-  return String(message ?? (typeof body === 'string' ? body : '')).slice(0, MOST_SAID)
+  return String(message ?? (typeof body === 'string' ? body : '')).slice(0, MAX_ERROR_TEXT)
 }
 
-function cutBy({ Observable }: Client, signal: AbortSignal): ConfigurationOptions {
+function abortedBy(
+  { Observable }: KubernetesClientModule,
+  signal: AbortSignal,
+): ConfigurationOptions {
   const cut: ObservableMiddleware = {
     pre: (context) => {
       // It is of the client's own kind, whose types know less than it takes.
@@ -220,7 +238,7 @@ function cutBy({ Observable }: Client, signal: AbortSignal): ConfigurationOption
   return { middleware: [cut], middlewareMergeStrategy: 'append' }
 }
 
-async function load(): Promise<Client> {
+async function loadKubernetesClient(): Promise<KubernetesClientModule> {
   try {
     return await import('@kubernetes/client-node')
   } catch (cause) {

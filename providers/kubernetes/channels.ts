@@ -5,10 +5,10 @@
 import type { Exec } from '@kubernetes/client-node'
 
 /** What the client makes its own websockets by. */
-type Handler = Exec['handler']
-type Socket = Awaited<ReturnType<Handler['connect']>>
+type WebSocketHandler = Exec['handler']
+type ChannelSocket = Awaited<ReturnType<WebSocketHandler['connect']>>
 
-export interface Channels {
+export interface PodChannels {
   /** Takes what comes; before it is set, it is kept. */
   listen(onData: (channel: number, data: Buffer) => void): void
   /** Calls back when it is written, or could not be. */
@@ -21,16 +21,16 @@ export interface Channels {
 }
 
 /** Kept for whom has not listened yet, in bytes: some messages may come before the caller's turn. */
-const EARLY = 1_048_576
+const MAX_EARLY_BYTES = 1_048_576
 
-export async function openChannels(handler: Handler, path: string): Promise<Channels> {
+export async function openChannels(handler: WebSocketHandler, path: string): Promise<PodChannels> {
   let early: [number, Buffer][] = []
   let kept = 0
   let take = (channel: number, data: Buffer): void => {
     kept += data.length
-    if (kept <= EARLY) early.push([channel, data])
+    if (kept <= MAX_EARLY_BYTES) early.push([channel, data])
   }
-  const socket = await connect(handler, path, (channel, data) => {
+  const socket = await connectChannelSocket(handler, path, (channel, data) => {
     take(channel, data)
     return true
   })
@@ -57,11 +57,11 @@ export async function openChannels(handler: Handler, path: string): Promise<Chan
   }
 }
 
-async function connect(
-  handler: Handler,
+async function connectChannelSocket(
+  handler: WebSocketHandler,
   path: string,
   onMessage: (channel: number, data: Buffer) => boolean,
-): Promise<Socket> {
+): Promise<ChannelSocket> {
   try {
     return await handler.connect(path, null, onMessage)
   } catch (event) {

@@ -2,25 +2,29 @@
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
-import { within } from '../../src/core/time.ts'
-import { ownOwner } from '../owner.ts'
-import { Api } from './api.ts'
-import { Events } from './events.ts'
-import { Instance } from './instance.ts'
-import { SESSION } from './names.ts'
-import { type KubernetesOptions, parseKubernetes, type Settings } from './options.ts'
-import { cwdOf, podOf } from './pod.ts'
-import { Scaled } from './scale.ts'
-import { sweep } from './sweep.ts'
+import { resolveWithin } from '../../src/core/time.ts'
+import { processIdentity } from '../shared/orphans.ts'
+import { KubernetesApi } from './api.ts'
+import { KubernetesInstance } from './instance.ts'
+import { SESSION_LABEL } from './names.ts'
+import {
+  type KubernetesOptions,
+  type KubernetesSettings,
+  parseKubernetesOptions,
+} from './options.ts'
+import { PodEvents } from './pod-events.ts'
+import { buildPodManifest, podCwd } from './pod-manifest.ts'
+import { ScaledWorkloadProvider } from './scaled-workload.ts'
+import { sweepPods } from './sweep.ts'
 
 export type { KubernetesOptions } from './options.ts'
 
 /** How long the end of all instances is waited for in `close`, in ms. */
-const CLOSE_PATIENCE = 30_000
+const CLOSE_TIMEOUT = 30_000
 /** How long a start waits for an API server that went away, in ms. */
-const START_PATIENCE = 120_000
+const START_RETRY_MS = 120_000
 /** How long what could not be started is waited for, so that nothing of it is left, in ms. */
-const CLEAN_PATIENCE = 30_000
+const CLEANUP_TIMEOUT = 30_000
 
 /**
  * Runs instances as pods of a cluster; with `scale`, uses those of a Deployment or StatefulSet. Needs the package
@@ -28,22 +32,22 @@ const CLEAN_PATIENCE = 30_000
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function kubernetes(options: KubernetesOptions = {}): Provider {
-  const settings = parseKubernetes(options)
+  const settings = parseKubernetesOptions(options)
   return settings.scale
-    ? new Scaled(settings, settings.scale, reachOf(settings))
-    : new Pods(settings)
+    ? new ScaledWorkloadProvider(settings, settings.scale, resolveReach(settings))
+    : new KubernetesProvider(settings)
 }
 
-function reachOf({ reach }: Settings): 'pod-ip' | 'forward' {
+function resolveReach({ reach }: KubernetesSettings): 'pod-ip' | 'forward' {
   return reach ?? (process.env.KUBERNETES_SERVICE_HOST ? 'pod-ip' : 'forward')
 }
 
-interface Ground {
+interface PodProviderState {
   readonly namespace: string
-  readonly events: Events
+  readonly events: PodEvents
 }
 
-class Pods implements Provider {
+class KubernetesProvider implements Provider {
   readonly name = 'kubernetes'
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
@@ -51,19 +55,19 @@ class Pods implements Provider {
     'image',
     'resources',
   ])
-  readonly #settings: Settings
+  readonly #settings: KubernetesSettings
   readonly #session = randomBytes(8).toString('hex')
   readonly #owner: string
-  readonly #api: Api
-  readonly #instances = new Set<Instance>()
-  #ground: Promise<Ground> | undefined
+  readonly #api: KubernetesApi
+  readonly #instances = new Set<KubernetesInstance>()
+  #state: Promise<PodProviderState> | undefined
   #swept: Promise<void> | undefined
   #isClosed = false
 
-  constructor(settings: Settings) {
+  constructor(settings: KubernetesSettings) {
     this.#settings = settings
-    this.#owner = settings.owner ?? ownOwner()
-    this.#api = new Api(settings)
+    this.#owner = settings.owner ?? processIdentity()
+    this.#api = new KubernetesApi(settings)
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
@@ -75,40 +79,47 @@ class Pods implements Provider {
         { service: spec.service },
       )
     }
-    const ground = await this.#open()
-    if (this.#isClosed) throw closed()
-    this.#sweep(ground)
-    const instance = this.#plan(ground, image, spec)
+    const ground = await this.#openState()
+    if (this.#isClosed) throw createClosedError()
+    this.#sweepOnce(ground)
+    const instance = this.#createInstance(ground, image, spec)
     this.#instances.add(instance)
     void instance.gone.then(() => this.#instances.delete(instance))
     try {
-      await instance.begin(signal, START_PATIENCE)
-      if (this.#isClosed) throw closed()
+      await instance.begin(signal, START_RETRY_MS)
+      if (this.#isClosed) throw createClosedError()
       return instance
     } catch (error) {
       const stopped = instance.stop(0)
       // Where the API server is away, the deletion goes on by itself.
-      await within(this.#api.isAway ? 0 : CLEAN_PATIENCE, stopped)
+      await resolveWithin(this.#api.isUnreachable ? 0 : CLEANUP_TIMEOUT, stopped)
       throw error
     }
   }
 
-  #open(): Promise<Ground> {
-    this.#ground ??= this.#begin().catch((error) => {
-      this.#ground = undefined
+  #openState(): Promise<PodProviderState> {
+    this.#state ??= this.#createState().catch((error) => {
+      this.#state = undefined
       throw error
     })
-    return this.#ground
+    return this.#state
   }
 
-  async #begin(): Promise<Ground> {
+  async #createState(): Promise<PodProviderState> {
     const namespace = await this.#api.namespace()
-    return { namespace, events: new Events(this.#api, namespace, `${SESSION}=${this.#session}`) }
+    return {
+      namespace,
+      events: new PodEvents(this.#api, namespace, `${SESSION_LABEL}=${this.#session}`),
+    }
   }
 
-  #plan({ namespace, events }: Ground, image: string, spec: StartSpec): Instance {
+  #createInstance(
+    { namespace, events }: PodProviderState,
+    image: string,
+    spec: StartSpec,
+  ): KubernetesInstance {
     const settings = this.#settings
-    const reach = reachOf(settings)
+    const reach = resolveReach(settings)
     const listenOn = { host: '0.0.0.0', port: settings.port }
     const env = {
       ...settings.env,
@@ -118,17 +129,26 @@ class Pods implements Provider {
       MANYHOST_INSTANCE: spec.id,
     }
     const owner = this.#owner
-    const manifest = podOf({ spec, settings, image, session: this.#session, owner, env })
-    const cwd = cwdOf(spec, settings)
+    const manifest = buildPodManifest({ spec, settings, image, session: this.#session, owner, env })
+    const cwd = podCwd(spec, settings)
     const api = this.#api
-    return new Instance(spec, { api, namespace, events, manifest, env, cwd, listenOn, reach })
+    return new KubernetesInstance(spec, {
+      api,
+      namespace,
+      events,
+      manifest,
+      env,
+      cwd,
+      listenOn,
+      reach,
+    })
   }
 
   /** Beside the first start; tried again with the next one when it fails. */
-  #sweep({ namespace }: Ground): void {
+  #sweepOnce({ namespace }: PodProviderState): void {
     if (this.#settings.adopt === 'keep' || this.#swept) return
     const mine = { session: this.#session, owner: this.#settings.owner }
-    this.#swept = sweep(this.#api, namespace, mine).catch(() => {
+    this.#swept = sweepPods(this.#api, namespace, mine).catch(() => {
       this.#swept = undefined
     })
   }
@@ -136,13 +156,13 @@ class Pods implements Provider {
   async close(): Promise<void> {
     this.#isClosed = true
     const all = [...this.#instances].map((instance) => instance.stop(0))
-    await within(CLOSE_PATIENCE, Promise.all([...all, this.#swept]))
-    const ground = await this.#ground?.catch(() => undefined)
+    await resolveWithin(CLOSE_TIMEOUT, Promise.all([...all, this.#swept]))
+    const ground = await this.#state?.catch(() => undefined)
     ground?.events.close()
     this.#api.close()
   }
 }
 
-function closed(): ManyhostError {
+function createClosedError(): ManyhostError {
   return new ManyhostError('MANYHOST_SESSION_CLOSED', 'the provider kubernetes is closed')
 }

@@ -1,18 +1,18 @@
 /** What pods of ours are called and known by. */
 import { createHash } from 'node:crypto'
 
-export const SESSION = 'manyhost/session'
-export const INSTANCE = 'manyhost/instance'
+export const SESSION_LABEL = 'manyhost/session'
+export const INSTANCE_LABEL = 'manyhost/instance'
 /** Annotations: what a label may not hold. */
-export const SERVICE = 'manyhost/service'
-export const OWNER = 'manyhost/owner'
-export const LABELS = 'manyhost/labels'
+export const SERVICE_ANNOTATION = 'manyhost/service'
+export const OWNER_ANNOTATION = 'manyhost/owner'
+export const LABELS_ANNOTATION = 'manyhost/labels'
 
 /** The container that the server runs in; others, of a template, are its company. */
-export const CONTAINER = 'server'
+export const SERVER_CONTAINER = 'server'
 
 /** Longest name of a pod that is also its host name. */
-const LONGEST = 63
+const MAX_POD_NAME = 63
 
 /** An instance's name as that of a pod: what had to be changed for it is told apart by a hash. */
 export function podName(id: string): string {
@@ -21,13 +21,13 @@ export function podName(id: string): string {
     .toLowerCase()
     .replace(/[^a-z0-9-]+/g, '-')
     .replace(/-+$/, '')
-  if (fits === plain && fits.length <= LONGEST) return plain
+  if (fits === plain && fits.length <= MAX_POD_NAME) return plain
   const hash = createHash('sha256').update(id).digest('hex').slice(0, 10)
-  return `${fits.slice(0, LONGEST - 11).replace(/-+$/, '')}-${hash}`
+  return `${fits.slice(0, MAX_POD_NAME - 11).replace(/-+$/, '')}-${hash}`
 }
 
 /** As a label's value may be. */
-export function isLabel(value: string): boolean {
+export function isLabelValue(value: string): boolean {
   return /^([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?$/.test(value)
 }
 

@@ -3,14 +3,14 @@ import { isAbsolute } from 'node:path'
 import {
   nested,
   oneOf,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   record,
   rule,
   text,
   whole,
 } from '../../src/core/options.ts'
-import { readTemplate, type Template } from './template.ts'
+import { type KubernetesPodTemplate, readTemplate } from './template.ts'
 
 export interface KubernetesOptions {
   /** File that says where the cluster is. @default KUBECONFIG, `~/.kube/config`, or the cluster that this runs in */
@@ -39,7 +39,7 @@ export interface KubernetesOptions {
   /** Service account of the pods. Its token is not mounted unless the template says so. */
   readonly serviceAccount?: string
   /** Goes into each pod: an object, or YAML or JSON. Lists of what has names (containers, env) are merged by name. */
-  readonly template?: Template | string
+  readonly template?: KubernetesPodTemplate | string
   /** Runs no pods of its own, but sets the replicas of this one and uses its ready pods. */
   readonly scale?: { readonly kind: 'deployment' | 'statefulset'; readonly name: string }
   /** What becomes of pods that a session left when it was killed. @default 'sweep' */
@@ -51,19 +51,19 @@ export interface KubernetesOptions {
   readonly owner?: string
 }
 
-const named = text('a name', (value) => value !== '')
-const label = text(
+const NAME_RULE = text('a name', (value) => value !== '')
+const LABEL_RULE = text(
   'a name of lower-case letters, digits, - and .',
   (value) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(value) && value.length <= 253,
 )
 
-const port = whole(1, 8_080)
+const PORT_RULE = whole(1, 8_080)
 
 /** Every option with its range and default; docs/kubernetes.md is held against this one by a test. */
 export const KUBERNETES_RULES = {
   kubeconfig: text('the path of a file', (value) => value !== ''),
-  context: named,
-  namespace: label,
+  context: NAME_RULE,
+  namespace: LABEL_RULE,
   image: text('a name of an image', (value) => value !== '' && !value.startsWith('-')),
   pull: rule<'missing' | 'always' | 'never'>(
     "'missing', 'always', 'never'",
@@ -75,7 +75,7 @@ export const KUBERNETES_RULES = {
     'a port',
     8_080,
     (value) => {
-      const number = port.parse(value)
+      const number = PORT_RULE.parse(value)
       return number !== undefined && number <= 65_535 ? number : undefined
     },
     { is: 'number', min: 1, max: 65_535, whole: true },
@@ -89,8 +89,8 @@ export const KUBERNETES_RULES = {
   env: record(),
   labels: record(),
   cwd: text('an absolute path', isAbsolute),
-  serviceAccount: label,
-  template: rule<Template>(
+  serviceAccount: LABEL_RULE,
+  template: rule<KubernetesPodTemplate>(
     'a pod or its parts: an object, or YAML or JSON with `metadata` and `spec`',
     undefined,
     readTemplate,
@@ -98,16 +98,16 @@ export const KUBERNETES_RULES = {
   ),
   scale: nested<NonNullable<KubernetesOptions['scale']>>(
     '{ kind, name }',
-    { kind: oneOf(['deployment', 'statefulset'], 'deployment'), name: label },
+    { kind: oneOf(['deployment', 'statefulset'], 'deployment'), name: LABEL_RULE },
     ['name'],
   ),
   adopt: oneOf(['sweep', 'keep'], 'sweep'),
   owner: text('letters, digits and -_. only', (value) => /^[\w.-]{1,100}$/.test(value)),
 } as const
 
-export type Settings = Parsed<typeof KUBERNETES_RULES>
+export type KubernetesSettings = ParsedOptions<typeof KUBERNETES_RULES>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseKubernetes(options: KubernetesOptions): Settings {
+export function parseKubernetesOptions(options: KubernetesOptions): KubernetesSettings {
   return parseOptions('kubernetes', options, KUBERNETES_RULES)
 }

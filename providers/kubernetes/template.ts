@@ -1,33 +1,33 @@
 /** What a user wants of a pod, laid over what this provider makes of it. */
 import { parse } from 'yaml'
-import { dict } from '../../src/core/dict.ts'
+import { createDict } from '../../src/core/dict.ts'
 
 /** Parts of a Pod, as its manifest has them. */
-export interface Template {
+export interface KubernetesPodTemplate {
   readonly metadata?: Readonly<Record<string, unknown>>
   readonly spec?: Readonly<Record<string, unknown>>
 }
 
-type Mapping = Readonly<Record<string, unknown>>
+type TemplateMapping = Readonly<Record<string, unknown>>
 
 /** Longest that is read, in characters. */
-const LONGEST = 1_048_576
+const MAX_TEMPLATE_LENGTH = 1_048_576
 
-const KNOWN = new Set(['apiVersion', 'kind', 'metadata', 'spec', 'template'])
+const TEMPLATE_KEYS = new Set(['apiVersion', 'kind', 'metadata', 'spec', 'template'])
 
 /** Undefined for what is no template. A Deployment's `template` is one as well. */
-export function readTemplate(value: unknown): Template | undefined {
-  const given = typeof value === 'string' ? parsed(value) : value
+export function readTemplate(value: unknown): KubernetesPodTemplate | undefined {
+  const given = typeof value === 'string' ? parseYaml(value) : value
   if (!isMapping(given)) return undefined
-  if (Object.keys(given).some((name) => !KNOWN.has(name))) return undefined
+  if (Object.keys(given).some((name) => !TEMPLATE_KEYS.has(name))) return undefined
   if (given.kind !== undefined && given.kind !== 'Pod' && given.kind !== 'PodTemplate')
     return undefined
-  const { metadata, spec } = given.kind === 'PodTemplate' ? mapping(given.template) : given
+  const { metadata, spec } = given.kind === 'PodTemplate' ? toMapping(given.template) : given
   if (metadata === undefined && spec === undefined) return undefined
   if (![metadata, spec].every((part) => part === undefined || isMapping(part))) return undefined
   return {
-    ...(metadata !== undefined && { metadata: metadata as Mapping }),
-    ...(spec !== undefined && { spec: spec as Mapping }),
+    ...(metadata !== undefined && { metadata: metadata as TemplateMapping }),
+    ...(spec !== undefined && { spec: spec as TemplateMapping }),
   }
 }
 
@@ -35,31 +35,31 @@ export function readTemplate(value: unknown): Template | undefined {
  * `over` laid over `base`: mappings are merged, and so are lists of what has names, by name, as a strategic merge patch
  * does; null removes; everything else takes the place of what was there.
  */
-export function overlay(base: unknown, over: unknown): unknown {
-  if (over === undefined) return base
-  if (isMapping(base) && isMapping(over)) {
-    const merged = dict<unknown>(base)
-    for (const [name, value] of Object.entries(over)) {
+export function mergeTemplates(base: unknown, patch: unknown): unknown {
+  if (patch === undefined) return base
+  if (isMapping(base) && isMapping(patch)) {
+    const merged = createDict<unknown>(base)
+    for (const [name, value] of Object.entries(patch)) {
       if (value === null) delete merged[name]
-      else merged[name] = overlay(merged[name], value)
+      else merged[name] = mergeTemplates(merged[name], value)
     }
     return merged
   }
-  if (isNamed(base) && isNamed(over)) {
+  if (isNamedList(base) && isNamedList(patch)) {
     const merged = base.map((one) =>
-      overlay(
+      mergeTemplates(
         one,
-        over.find(({ name }) => name === one.name),
+        patch.find(({ name }) => name === one.name),
       ),
     )
     const known = new Set(base.map(({ name }) => name))
-    return [...merged, ...over.filter(({ name }) => !known.has(name))]
+    return [...merged, ...patch.filter(({ name }) => !known.has(name))]
   }
-  return over
+  return patch
 }
 
-function parsed(text: string): unknown {
-  if (text.length > LONGEST) return undefined
+function parseYaml(text: string): unknown {
+  if (text.length > MAX_TEMPLATE_LENGTH) return undefined
   try {
     return parse(text, { maxAliasCount: 100 })
   } catch {
@@ -67,15 +67,15 @@ function parsed(text: string): unknown {
   }
 }
 
-function isMapping(value: unknown): value is Mapping {
+function isMapping(value: unknown): value is TemplateMapping {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function mapping(value: unknown): Mapping {
+function toMapping(value: unknown): TemplateMapping {
   return isMapping(value) ? value : {}
 }
 
-function isNamed(value: unknown): value is readonly { name: string }[] {
+function isNamedList(value: unknown): value is readonly { name: string }[] {
   return (
     Array.isArray(value) && value.every((one) => isMapping(one) && typeof one.name === 'string')
   )

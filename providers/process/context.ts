@@ -1,11 +1,11 @@
 /** What a startup function is given when the machine is this one. */
 import { cp, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { StartupContext } from '../../src/core/provider.ts'
 
 /** What of an instance its startup function acts on. */
-interface Host {
+interface ContextHost {
   readonly env: Record<string, string>
   readonly cwd: string
   readonly signal: AbortSignal
@@ -14,19 +14,19 @@ interface Host {
   write(text: string): void
 }
 
-export function createContext(host: Host): StartupContext {
+export function createContext(host: ContextHost): StartupContext {
   return {
     env: host.env,
     signal: host.signal,
     run: (command, ...args) => host.run(command, args),
     spawn: (command, ...args) => host.spawn(command, args),
-    upload: (local, remote) => copy('upload', local, remote, process.cwd(), host.cwd),
-    download: (remote, local) => copy('download', remote, local, host.cwd, process.cwd()),
+    upload: (local, remote) => copyFile('upload', local, remote, process.cwd(), host.cwd),
+    download: (remote, local) => copyFile('download', remote, local, host.cwd, process.cwd()),
     log: (text) => host.write(`${text}\n`),
   }
 }
 
-async function copy(
+async function copyFile(
   verb: string,
   from: string,
   to: string,
@@ -35,20 +35,24 @@ async function copy(
 ): Promise<void> {
   try {
     const source = resolve(fromFolder, from)
-    const target = await targetOf(source, resolve(toFolder, to), to.endsWith('/'))
+    const target = await resolveCopyTarget(source, resolve(toFolder, to), to.endsWith('/'))
     // A startup that is also run elsewhere may well name a file that is already where it belongs.
     if (source !== target) await cp(source, target, { recursive: true })
   } catch (cause) {
     throw new ManyhostError(
       'MANYHOST_START_FAILED',
-      `cannot ${verb} '${from}' to '${to}': ${describe(cause)}`,
+      `cannot ${verb} '${from}' to '${to}': ${describeError(cause)}`,
       { cause },
     )
   }
 }
 
 /** As with the command cp: a file that is copied to a folder goes into it. */
-async function targetOf(source: string, target: string, namesFolder: boolean): Promise<string> {
+async function resolveCopyTarget(
+  source: string,
+  target: string,
+  namesFolder: boolean,
+): Promise<string> {
   if ((await stat(source)).isDirectory()) return target
   const isFolder = namesFolder || (await stat(target).catch(() => undefined))?.isDirectory()
   return isFolder ? join(target, basename(source)) : target

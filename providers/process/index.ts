@@ -5,9 +5,9 @@ import { ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { Containment } from '../../src/posix/containment.ts'
 import { inheritedEnvironment } from '../../src/posix/environment.ts'
-import { Instance } from './instance.ts'
-import { type ProcessOptions, parseOptions } from './options.ts'
-import { type Reservation, reservePort, SocketFolder } from './ports.ts'
+import { type Reservation, reservePort, SocketFolder } from '../shared/ports.ts'
+import { ProcessInstance } from './instance.ts'
+import { type ProcessOptions, parseProcessOptions } from './options.ts'
 
 export type { ProcessOptions } from './options.ts'
 
@@ -16,10 +16,10 @@ export type { ProcessOptions } from './options.ts'
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function processes(options: ProcessOptions = {}): Provider {
-  return new Processes(parseOptions(options))
+  return new ProcessProvider(parseProcessOptions(options))
 }
 
-class Processes implements Provider {
+class ProcessProvider implements Provider {
   readonly name = 'process'
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
@@ -35,7 +35,7 @@ class Processes implements Provider {
     mark: `MANYHOST_SESSION=${this.#marker}`,
     folder: this.#sockets.path,
   })
-  readonly #instances = new Set<Instance>()
+  readonly #instances = new Set<ProcessInstance>()
 
   constructor(options: Required<ProcessOptions>) {
     this.#options = options
@@ -48,19 +48,19 @@ class Processes implements Provider {
         `${spec.service} needs a command or a startup function to run as a process`,
       )
     }
-    const reservation = await this.#reserve(spec)
+    const reservation = await this.#reserveAddress(spec)
     try {
       await this.#containment.ensure()
     } catch (error) {
       reservation.release()
       throw error
     }
-    const instance = new Instance(spec, {
+    const instance = new ProcessInstance(spec, {
       reservation,
-      scope: this.#containment.open([`MANYHOST_INSTANCE=${spec.id}`]),
+      scope: this.#containment.openScope([`MANYHOST_INSTANCE=${spec.id}`]),
       pipes: this.#containment.pipes,
       cwd: resolve(this.#options.cwd, spec.cwd ?? '.'),
-      env: this.#environment(spec, reservation.listenOn),
+      env: this.#buildEnvironment(spec, reservation.listenOn),
     })
     this.#instances.add(instance)
     void instance.gone.then(() => this.#instances.delete(instance))
@@ -79,12 +79,12 @@ class Processes implements Provider {
     this.#sockets.remove()
   }
 
-  async #reserve(spec: StartSpec): Promise<Reservation> {
+  async #reserveAddress(spec: StartSpec): Promise<Reservation> {
     const { listen, host, ports } = this.#options
     return (spec.listen ?? listen) === 'unix' ? this.#sockets.reserve() : reservePort(host, ports)
   }
 
-  #environment(spec: StartSpec, listenOn: ListenOn): Record<string, string> {
+  #buildEnvironment(spec: StartSpec, listenOn: ListenOn): Record<string, string> {
     const inherited = this.#options.inheritEnv ? inheritedEnvironment() : {}
     // Ours: the session itself may run behind a PORT that somebody gave it.
     for (const name of ['HOST', 'PORT', 'SOCKET_PATH']) delete inherited[name]

@@ -1,40 +1,40 @@
 /** One instance: its processes, its address and the connections to it, from the first child to the last. */
 import type { ManyhostError } from '../../src/core/errors.ts'
 import type { Exit, Running, StartSpec } from '../../src/core/provider.ts'
-import type { Scope } from '../../src/posix/containment.ts'
-import type { PipeStock } from '../../src/posix/pipes.ts'
-import { type Endpoint, endpointOf, knock, openPool } from '../endpoint.ts'
-import { Grace } from '../grace.ts'
-import { Life, type OnText } from '../life.ts'
+import type { ProcessScope } from '../../src/posix/containment.ts'
+import type { PipePool } from '../../src/posix/pipes.ts'
+import { endpointOf, openPool, type ServerEndpoint, tcpProbe } from '../shared/endpoint.ts'
+import { InstanceLifecycle, type OutputListener } from '../shared/instance-lifecycle.ts'
+import type { Reservation } from '../shared/ports.ts'
+import { StopDeadline } from '../shared/stop-deadline.ts'
 import { createContext } from './context.ts'
-import { Family, type Group, type Rest } from './family.ts'
-import type { Reservation } from './ports.ts'
+import { type GroupOnExit, type ProcessGroup, ProcessGroups } from './process-groups.ts'
 
-export interface Surroundings {
+export interface ProcessInstanceOptions {
   readonly reservation: Reservation
-  readonly scope: Scope
-  readonly pipes: PipeStock
+  readonly scope: ProcessScope
+  readonly pipes: PipePool
   readonly cwd: string
   readonly env: Record<string, string>
 }
 
-export class Instance implements Running {
+export class ProcessInstance implements Running {
   readonly dispatcher: ReturnType<typeof openPool>
   readonly address: string
   readonly cwd: string
   readonly env: Record<string, string>
-  readonly #life: Life
+  readonly #lifecycle: InstanceLifecycle
   readonly #spec: StartSpec
   readonly #reservation: Reservation
-  readonly #scope: Scope
-  readonly #endpoint: Endpoint
-  readonly #family: Family
-  readonly #grace = new Grace(() => this.#family.signal('SIGKILL'))
+  readonly #scope: ProcessScope
+  readonly #endpoint: ServerEndpoint
+  readonly #groups: ProcessGroups
+  readonly #stopDeadline = new StopDeadline(() => this.#groups.signal('SIGKILL'))
   #lastExit: Exit | undefined
 
-  constructor(spec: StartSpec, { reservation, scope, pipes, cwd, env }: Surroundings) {
+  constructor(spec: StartSpec, { reservation, scope, pipes, cwd, env }: ProcessInstanceOptions) {
     this.#spec = spec
-    this.#life = new Life(spec)
+    this.#lifecycle = new InstanceLifecycle(spec)
     this.#reservation = reservation
     this.#scope = scope
     this.cwd = cwd
@@ -42,31 +42,31 @@ export class Instance implements Running {
     this.#endpoint = endpointOf(reservation.listenOn)
     this.address = this.#endpoint.address
     this.dispatcher = openPool(this.#endpoint, spec)
-    this.#family = new Family(scope, pipes)
+    this.#groups = new ProcessGroups(scope, pipes)
   }
 
   get exited(): Promise<Exit> {
-    return this.#life.exited
+    return this.#lifecycle.exited
   }
 
   /** Resolves when nothing of it is left and its address is free. */
   get gone(): Promise<void> {
-    return this.#life.gone
+    return this.#lifecycle.gone
   }
 
   /** Aborted when the instance ends, or is about to. */
   get signal(): AbortSignal {
-    return this.#life.signal
+    return this.#lifecycle.signal
   }
 
   /** What it has started runs on until `stop`. */
   begin(signal: AbortSignal): Promise<void> {
-    return this.#life.begin(signal, () => this.#start())
+    return this.#lifecycle.runStart(signal, () => this.#start())
   }
 
   async #start(): Promise<void> {
     // With both, the function prepares what the command then serves.
-    await this.#life.prepare(createContext(this), this.#reservation.listenOn)
+    await this.#lifecycle.runStartupFunction(createContext(this), this.#reservation.listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (command !== undefined) await this.spawn(command, args)
   }
@@ -75,60 +75,65 @@ export class Instance implements Running {
     const group = await this.#launch(command, args, 'dies', (text) => this.write(text))
     void group.exit.then((exit) => {
       this.#lastExit = exit
-      if (this.#life.state === 'up') this.#end(exit)
+      if (this.#lifecycle.state === 'up') this.#end(exit)
     })
   }
 
   run(command: string, args: readonly string[]): Promise<string> {
-    return this.#life.run([command, ...args], async (onText) => {
+    return this.#lifecycle.runCommand([command, ...args], async (onText) => {
       const group = await this.#launch(command, args, 'stays', onText)
       return (await group.exit).detail
     })
   }
 
-  #launch(command: string, args: readonly string[], rest: Rest, onText: OnText): Promise<Group> {
+  #launch(
+    command: string,
+    args: readonly string[],
+    rest: GroupOnExit,
+    onText: OutputListener,
+  ): Promise<ProcessGroup> {
     // A startup function that does not look at its signal must not start anything behind our back.
     if (this.signal.aborted) return Promise.reject(this.signal.reason)
     const onStdout = (text: string): void => onText(text, true)
     const onStderr = (text: string): void => onText(text, false)
     const { cwd, env, signal } = this
-    return this.#family.launch({ command, args, cwd, env, signal, onStdout, onStderr }, rest)
+    return this.#groups.launch({ command, args, cwd, env, signal, onStdout, onStderr }, rest)
   }
 
   write(text: string): void {
-    this.#life.write(text)
+    this.#lifecycle.writeOutput(text)
   }
 
   accepts(signal: AbortSignal): Promise<void> {
-    return knock(this.#endpoint, signal)
+    return tcpProbe(this.#endpoint, signal)
   }
 
   stop(grace: number): Promise<void> {
-    if (this.#life.stop()) {
+    if (this.#lifecycle.requestStop()) {
       // Its children are known by it, as long as it lives.
-      this.#scope.look()
-      if (grace > 0) this.#family.signal('SIGTERM')
-      void this.#family.gone().then(() => {
+      this.#scope.scan()
+      if (grace > 0) this.#groups.signal('SIGTERM')
+      void this.#groups.whenGone().then(() => {
         const how = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
         this.#end({ reason: 'stopped', detail: `stopped${how}` })
       })
     }
-    this.#grace.shorten(grace)
+    this.#stopDeadline.shorten(grace)
     return this.gone
   }
 
   #end(exit: Exit): void {
-    this.#scope.look()
-    this.#family.signal('SIGKILL')
-    this.#life.end(exit, (error) => this.#clear(error))
+    this.#scope.scan()
+    this.#groups.signal('SIGKILL')
+    this.#lifecycle.markEnded(exit, (error) => this.#cleanUp(error))
   }
 
-  async #clear(error: ManyhostError): Promise<void> {
+  async #cleanUp(error: ManyhostError): Promise<void> {
     // What has left the groups may hold the address, and the pipes that `gone` waits for.
-    const left = this.#family.gone().then(() => this.#scope.close())
+    const left = this.#groups.whenGone().then(() => this.#scope.close())
     await Promise.allSettled([this.dispatcher.destroy(error), left])
-    this.#grace.cancel()
+    this.#stopDeadline.cancel()
     this.#reservation.release()
-    this.#life.leave()
+    this.#lifecycle.markGone()
   }
 }

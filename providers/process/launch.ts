@@ -3,14 +3,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
 import type { Readable } from 'node:stream'
-import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { Exit } from '../../src/core/provider.ts'
-import { turn } from '../../src/core/time.ts'
-import type { Scope } from '../../src/posix/containment.ts'
-import { closePipe, type Pipe, type PipeStock, readPipe } from '../../src/posix/pipes.ts'
-import { pump } from './output.ts'
+import { yieldTurn } from '../../src/core/time.ts'
+import type { ProcessScope } from '../../src/posix/containment.ts'
+import { closePipe, openPipeReader, type Pipe, type PipePool } from '../../src/posix/pipes.ts'
+import { forwardText } from '../shared/output.ts'
 
-export interface Launch {
+export interface ProcessLaunch {
   readonly command: string
   readonly args: readonly string[]
   readonly cwd: string
@@ -21,7 +21,7 @@ export interface Launch {
 }
 
 /** A process that was started, and what it writes. */
-export interface Started {
+export interface StartedProcess {
   readonly child: ChildProcess
   readonly pid: number
   readonly outputs: readonly Readable[]
@@ -31,10 +31,10 @@ export interface Started {
  * `onStarted` is called in the tick in which the process was made.
  * @throws ManyhostError MANYHOST_START_FAILED; the signal's reason, when it is aborted before
  */
-export async function launch(
-  { command, args, cwd, env, signal, onStdout, onStderr }: Launch,
-  { scope, pipes }: { scope: Scope; pipes: PipeStock },
-  onStarted: (started: Started) => void,
+export async function launchProcess(
+  { command, args, cwd, env, signal, onStdout, onStderr }: ProcessLaunch,
+  { scope, pipes }: { scope: ProcessScope; pipes: PipePool },
+  onStarted: (started: StartedProcess) => void,
 ): Promise<void> {
   const [stdout, stderr] = await Promise.all([pipes.take(), pipes.take()])
   const given = [stdout, stderr].filter((pipe) => pipe !== undefined)
@@ -50,57 +50,57 @@ export async function launch(
     })
   } catch (error) {
     given.forEach(closePipe)
-    throw signal.aborted ? signal.reason : startFailure(command, cwd, error)
+    throw signal.aborted ? signal.reason : createStartError(command, cwd, error)
   }
   if (child.pid === undefined) {
     given.forEach(closePipe)
     const [error] = await once(child, 'error')
-    throw startFailure(command, cwd, error)
+    throw createStartError(command, cwd, error)
   }
   const { pid } = child
   // Later ones, of a signal that could not be sent, have nobody to tell.
   child.on('error', () => {})
-  child.once('exit', () => scope.reaped(pid))
-  scope.started(
+  child.once('exit', () => scope.removeLeader(pid))
+  scope.addLeader(
     pid,
-    program.isInside,
+    program.entersScope,
     given.map(({ readEnd }) => readEnd),
   )
   const outputs = [
-    outputOf(stdout, child.stdout, onStdout),
-    outputOf(stderr, child.stderr, onStderr),
+    openOutput(stdout, child.stdout, onStdout),
+    openOutput(stderr, child.stderr, onStderr),
   ]
   onStarted({ child, pid, outputs })
 }
 
-function outputOf(
+function openOutput(
   pipe: Pipe | undefined,
   socket: Readable | null,
   sink: (text: string) => void,
 ): Readable {
-  const output = pipe ? readPipe(pipe) : (socket as Readable)
-  pump(output, sink)
+  const output = pipe ? openPipeReader(pipe) : (socket as Readable)
+  forwardText(output, sink)
   return output
 }
 
 /** The system says ENOENT for a missing folder and for a missing command alike. */
-function startFailure(command: string, cwd: string, thrown: unknown): ManyhostError {
+function createStartError(command: string, cwd: string, thrown: unknown): ManyhostError {
   const cause = asError(thrown)
   const folder = statSync(cwd, { throwIfNoEntry: false })
   const text = !folder
     ? `cwd '${cwd}' does not exist, for command '${command}'`
     : !folder.isDirectory()
       ? `cwd '${cwd}' is not a folder, for command '${command}'`
-      : `command '${command}' ${WHY[(cause as NodeJS.ErrnoException).code ?? ''] ?? `cannot be started: ${describe(cause)}`}`
+      : `command '${command}' ${START_ERROR_TEXTS[(cause as NodeJS.ErrnoException).code ?? ''] ?? `cannot be started: ${describeError(cause)}`}`
   return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
 }
 
-const WHY: Record<string, string> = {
+const START_ERROR_TEXTS: Record<string, string> = {
   ENOENT: 'not found (ENOENT)',
   EACCES: 'is not executable, or a folder (EACCES)',
 }
 
-export function exitOf(code: number | null, signal: NodeJS.Signals | null): Exit {
+export function exitOfProcess(code: number | null, signal: NodeJS.Signals | null): Exit {
   return code === null
     ? { reason: 'killed', detail: `killed by ${signal}` }
     : { reason: 'exited', detail: `exit code ${code}` }
@@ -111,10 +111,10 @@ export function exitOf(code: number | null, signal: NodeJS.Signals | null): Exit
  * come while a process in the background holds the pipe. After one whole turn of the event loop each pipe was read
  * until it was empty, so the second turn is late enough. (A timer would guess.)
  */
-export async function outputRead(outputs: readonly Readable[]): Promise<void> {
+export async function whenOutputRead(outputs: readonly Readable[]): Promise<void> {
   const closed = outputs.map(
     (output) =>
       output.closed || new Promise<void>((resolve) => output.once('close', () => resolve())),
   )
-  await Promise.race([Promise.all(closed), turn().then(turn)])
+  await Promise.race([Promise.all(closed), yieldTurn().then(yieldTurn)])
 }

@@ -1,6 +1,6 @@
 /** Options of `processes`, checked once, where they are given. */
 import { ManyhostError } from '../../src/core/errors.ts'
-import type { PortRange } from './ports.ts'
+import type { PortRange } from '../shared/ports.ts'
 
 export interface ProcessOptions {
   /** Address that TCP servers listen on. @default '127.0.0.1' */
@@ -28,7 +28,7 @@ export interface ProcessOptions {
   readonly cwd?: string
 }
 
-const DEFAULTS = {
+const DEFAULT_OPTIONS = {
   host: '127.0.0.1',
   ports: [20_000, 32_000],
   listen: 'tcp',
@@ -38,27 +38,28 @@ const DEFAULTS = {
 } as const satisfies Required<ProcessOptions>
 
 /** Per option: what it must be, and whether a value is that. */
-const RULES: Record<keyof ProcessOptions, readonly [string, (value: unknown) => boolean]> = {
-  host: ['an address of this machine', isText],
-  ports: ['[from, to], whole numbers from 1 to 65535, from <= to', isPortRange],
-  listen: ["'tcp' or 'unix'", (value) => value === 'tcp' || value === 'unix'],
-  env: ['an object of strings', isEnv],
-  inheritEnv: ['a boolean', (value) => typeof value === 'boolean'],
-  cwd: ['the path of a folder', isText],
-}
+const PROCESS_RULES: Record<keyof ProcessOptions, readonly [string, (value: unknown) => boolean]> =
+  {
+    host: ['an address of this machine', isText],
+    ports: ['[from, to], whole numbers from 1 to 65535, from <= to', isPortRange],
+    listen: ["'tcp' or 'unix'", (value) => value === 'tcp' || value === 'unix'],
+    env: ['an object of strings', isEnv],
+    inheritEnv: ['a boolean', (value) => typeof value === 'boolean'],
+    cwd: ['the path of a folder', isText],
+  }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseOptions(options: ProcessOptions): Required<ProcessOptions> {
+export function parseProcessOptions(options: ProcessOptions): Required<ProcessOptions> {
   for (const [name, value] of Object.entries(options)) {
-    const rule = RULES[name as keyof ProcessOptions]
-    if (!Object.hasOwn(RULES, name)) {
-      const known = Object.keys(RULES).join(', ')
+    const rule = PROCESS_RULES[name as keyof ProcessOptions]
+    if (!Object.hasOwn(PROCESS_RULES, name)) {
+      const known = Object.keys(PROCESS_RULES).join(', ')
       throw invalid(`processes has no option '${name}'; it has ${known}`)
     }
     const [wanted, isRight] = rule
     if (!isRight(value)) throw invalid(`${name} must be ${wanted}, got ${show(value)}`)
   }
-  return { ...DEFAULTS, ...options }
+  return { ...DEFAULT_OPTIONS, ...options }
 }
 
 function isText(value: unknown): boolean {

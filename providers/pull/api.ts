@@ -4,13 +4,20 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
-import { Access, refusePages } from './access.ts'
-import type { Reply } from './envelope.ts'
-import type { Hub } from './hub.ts'
-import { notJson, type Parsed, parseJson, Refusal, readBody, refuse } from './json.ts'
-import { routes } from './routes.ts'
+import { PullAccess, refuseBrowserPages } from './access.ts'
+import type { PullApiReply } from './envelope.ts'
+import type { JobHub } from './job-hub.ts'
+import {
+  createNotJson,
+  createRefusal,
+  type ParsedJson,
+  parseJson,
+  Refusal,
+  readBody,
+} from './json.ts'
+import { PULL_ROUTES } from './routes.ts'
 
-export interface ApiOptions {
+export interface PullApiOptions {
   /** Where it is mounted: `/workers`, or nothing. */
   readonly prefix: string
   readonly token: string | undefined
@@ -22,64 +29,67 @@ export interface ApiOptions {
 }
 
 /** One request, as the routes see it. */
-export interface Ask {
+export interface PullApiRequest {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   readonly method: string
   readonly query: URLSearchParams
   /** Absolute, of the root of the API. */
-  readonly base: string
+  readonly baseUrl: string
   /** Parts of the path that stand for something: ids. */
-  readonly ids: readonly string[]
-  readonly hub: Hub
-  readonly access: Access
-  readonly options: ApiOptions
+  readonly pathIds: readonly string[]
+  readonly hub: JobHub
+  readonly access: PullAccess
+  readonly options: PullApiOptions
   /** The body; undefined when there is none. @throws Refusal 400, 413 */
-  body(): Promise<Parsed | undefined>
+  readJson(): Promise<ParsedJson | undefined>
 }
 
-export type Route = (ask: Ask) => Reply | Promise<Reply>
+export type PullRoute = (ask: PullApiRequest) => PullApiReply | Promise<PullApiReply>
 
 /** Methods that a POST may stand for (`X-HTTP-Method-Override`): never a safe one. */
-const OVERRIDES = new Set(['PATCH', 'PUT', 'DELETE'])
+const OVERRIDE_METHODS = new Set(['PATCH', 'PUT', 'DELETE'])
 
-export class Api {
-  readonly #hub: () => Hub | Promise<Hub>
-  readonly #options: ApiOptions
-  readonly #access: Access
+export class PullApi {
+  readonly #hub: () => JobHub | Promise<JobHub>
+  readonly #options: PullApiOptions
+  readonly #access: PullAccess
 
-  constructor(hub: () => Hub | Promise<Hub>, options: ApiOptions) {
+  constructor(hub: () => JobHub | Promise<JobHub>, options: PullApiOptions) {
     this.#hub = hub
     this.#options = options
-    this.#access = new Access(options.token)
+    this.#access = new PullAccess(options.token)
   }
 
   /** Answers the request, whatever it is. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on('error', ignore)
-    let reply: Reply
+    let reply: PullApiReply
     try {
-      reply = await this.#answer(request, response)
+      reply = await this.#route(request, response)
     } catch (error) {
-      reply = replyTo(asError(error))
+      reply = toErrorReply(asError(error))
     }
     if (response.destroyed || response.headersSent) return
-    write(request, response, reply)
+    writeReply(request, response, reply)
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<Reply> {
+  async #route(request: IncomingMessage, response: ServerResponse): Promise<PullApiReply> {
     const { prefix, token, bodySize } = this.#options
-    refusePages(request, token === undefined)
+    refuseBrowserPages(request, token === undefined)
     const [path = '/', search = ''] = (request.url ?? '/').split('?', 2) as [string, string?]
-    if (prefix !== '' && path !== prefix && !path.startsWith(`${prefix}/`)) throw noRoute(path)
+    if (prefix !== '' && path !== prefix && !path.startsWith(`${prefix}/`))
+      throw createNotFound(path)
     const parts = path.slice(prefix.length).split('/').filter(Boolean)
-    const found = routes.find(({ pattern }) => fits(pattern, parts))
-    if (!found) throw noRoute(path)
-    const method = methodOf(request)
+    const found = PULL_ROUTES.find(({ pattern }) => matchesPattern(pattern, parts))
+    if (!found) throw createNotFound(path)
+    const method = resolveMethod(request)
     const route = found.methods[method === 'HEAD' ? 'GET' : method]
     if (!route) {
       const allow = Object.keys(found.methods).join(', ')
-      throw refuse(405, 'Method Not Allowed', `${path} takes ${allow}, not ${method}`, { allow })
+      throw createRefusal(405, 'Method Not Allowed', `${path} takes ${allow}, not ${method}`, {
+        allow,
+      })
     }
     const scheme = 'encrypted' in request.socket ? 'https' : 'http'
     return route({
@@ -87,45 +97,48 @@ export class Api {
       response,
       method,
       query: new URLSearchParams(search),
-      base: `${scheme}://${request.headers.host ?? 'localhost'}${prefix}`,
-      ids: parts.filter((_, index) => found.pattern[index] === ':id'),
+      baseUrl: `${scheme}://${request.headers.host ?? 'localhost'}${prefix}`,
+      pathIds: parts.filter((_, index) => found.pattern[index] === ':id'),
       hub: await this.#hub(),
       access: this.#access,
       options: this.#options,
-      body: () => body(request, bodySize),
+      readJson: () => readJsonBody(request, bodySize),
     })
   }
 }
 
-function methodOf({ method = 'GET', headers }: IncomingMessage): string {
+function resolveMethod({ method = 'GET', headers }: IncomingMessage): string {
   const override = headers['x-http-method-override']
   if (method !== 'POST' || typeof override !== 'string') return method
   const wanted = override.toUpperCase()
-  if (OVERRIDES.has(wanted)) return wanted
-  const detail = `X-HTTP-Method-Override may be ${[...OVERRIDES].join(', ')}`
-  throw refuse(400, 'Bad Method Override', detail)
+  if (OVERRIDE_METHODS.has(wanted)) return wanted
+  const detail = `X-HTTP-Method-Override may be ${[...OVERRIDE_METHODS].join(', ')}`
+  throw createRefusal(400, 'Bad Method Override', detail)
 }
 
-function fits(pattern: readonly string[], parts: readonly string[]): boolean {
+function matchesPattern(pattern: readonly string[], parts: readonly string[]): boolean {
   return (
     pattern.length === parts.length &&
     pattern.every((part, index) => part === ':id' || part === parts[index])
   )
 }
 
-function noRoute(path: string): Refusal {
-  return refuse(404, 'Not Found', `there is nothing at ${path.slice(0, 200)}`)
+function createNotFound(path: string): Refusal {
+  return createRefusal(404, 'Not Found', `there is nothing at ${path.slice(0, 200)}`)
 }
 
-async function body(request: IncomingMessage, limit: number): Promise<Parsed | undefined> {
+async function readJsonBody(
+  request: IncomingMessage,
+  limit: number,
+): Promise<ParsedJson | undefined> {
   const text = await readBody(request, limit)
   const type = request.headers['content-type']
   if (text === '' && type === undefined) return undefined
-  if (!/^application\/json *(?:;|$)/i.test(type ?? '')) throw notJson()
+  if (!/^application\/json *(?:;|$)/i.test(type ?? '')) throw createNotJson()
   return parseJson(text)
 }
 
-function replyTo(error: Error): Reply {
+function toErrorReply(error: Error): PullApiReply {
   if (error instanceof Refusal) {
     return { status: error.status, body: { errors: error.faults }, headers: error.headers }
   }
@@ -136,7 +149,7 @@ function replyTo(error: Error): Reply {
   return { status, body: { errors: [{ title: 'Server Error', detail, status_code: status }] } }
 }
 
-function write(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
+function writeReply(request: IncomingMessage, response: ServerResponse, reply: PullApiReply): void {
   const { status, body: given, headers } = reply
   const bytes = given === undefined ? '' : JSON.stringify(given)
   // What was not read of the body would else be taken for the next request.

@@ -1,10 +1,10 @@
 /** `next`: a worker asks for a job, and may wait for it. */
 import type { IncomingMessage } from 'node:http'
-import type { Route } from './api.ts'
-import { claimMeta, jobBody } from './envelope.ts'
-import type { Caller } from './job.ts'
-import { refuse } from './json.ts'
-import { serviceOf } from './lookup.ts'
+import type { PullRoute } from './api.ts'
+import { toClaimMeta, toJobBody } from './envelope.ts'
+import { createRefusal } from './json.ts'
+import { findService } from './lookup.ts'
+import type { WorkerIdentity } from './open-job.ts'
 
 /** Of a worker, chosen by itself, unlike that of any other. */
 export const WORKER_HEADER = 'x-manyhost-worker'
@@ -12,7 +12,7 @@ export const WORKER_HEADER = 'x-manyhost-worker'
 export const LEASE_HEADER = 'x-manyhost-lease'
 
 /** A worker without a name is known by its address. @throws Refusal 400 */
-export function callerOf({ headers, socket }: IncomingMessage): Caller {
+export function parseCaller({ headers, socket }: IncomingMessage): WorkerIdentity {
   const name = headers[WORKER_HEADER]
   const lease = headers[LEASE_HEADER]
   if (name === undefined) {
@@ -22,27 +22,27 @@ export function callerOf({ headers, socket }: IncomingMessage): Caller {
     return { worker: name, lease: lease as string | undefined }
   }
   const detail = `${WORKER_HEADER} must be 1 to 100 letters, digits, or any of _ . : -`
-  throw refuse(400, 'Bad Worker Name', detail)
+  throw createRefusal(400, 'Bad Worker Name', detail)
 }
 
 /** Seconds that the client would wait (RFC 7240 section 4.3); 0 if it says nothing of it. */
-export function waitOf({ headers }: IncomingMessage, most: number): number {
+export function parseWaitSeconds({ headers }: IncomingMessage, maxSeconds: number): number {
   const [, seconds] = /(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})/i.exec(String(headers.prefer ?? '')) ?? []
-  return Math.min(Number(seconds ?? 0), most)
+  return Math.min(Number(seconds ?? 0), maxSeconds)
 }
 
-export const claimNext: Route = async (ask) => {
+export const claimNext: PullRoute = async (ask) => {
   const { request, response, hub, options } = ask
-  const service = serviceOf(ask)
-  const { worker } = callerOf(request)
-  const seconds = waitOf(request, options.maxWait)
+  const service = findService(ask)
+  const { worker } = parseCaller(request)
+  const seconds = parseWaitSeconds(request, options.maxWait)
   const gone = new AbortController()
   const onClose = (): void => gone.abort()
   const { socket } = request
   // A worker that ends its half while it waits is most likely gone: it gets no job, and is told so if it is not.
   socket.once('end', onClose)
   response.once('close', onClose)
-  const claim = await hub.claims.claim(service, worker, seconds * 1_000, gone.signal)
+  const claim = await hub.claims.claimNextJob(service, worker, seconds * 1_000, gone.signal)
   response.off('close', onClose)
   socket.off('end', onClose)
   const headers = seconds > 0 ? { 'preference-applied': `wait=${seconds}` } : {}
@@ -51,19 +51,19 @@ export const claimNext: Route = async (ask) => {
   // Nobody has heard that it was given away: the next one may have it now, not when its lease is over.
   const giveBack = (): void => {
     if (!response.writableFinished && job.lease === lease)
-      hub.claims.release(job, 'its worker hung up')
+      hub.claims.releaseJob(job, 'its worker hung up')
   }
   if (response.destroyed) giveBack()
   else response.once('close', giveBack)
   const { id, submitted } = job
-  const data = jobBody({ id, submitted, status: 'WORKING', parameters: claim.parameters })
+  const data = toJobBody({ id, submitted, status: 'WORKING', parameters: claim.parameters })
   return {
     status: 200,
     headers: { ...headers, [LEASE_HEADER]: lease },
     body: {
       data,
-      meta: claimMeta(claim, hub.limits.lease / 1_000, options.bodySize),
-      links: { self: `${ask.base}/jobs/${id}` },
+      meta: toClaimMeta(claim, hub.limits.lease / 1_000, options.bodySize),
+      links: { self: `${ask.baseUrl}/jobs/${id}` },
     },
   }
 }

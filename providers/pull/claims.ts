@@ -5,194 +5,203 @@
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { afterSilence, now } from '../../src/core/time.ts'
-import type { Caller, Job, Seat } from './job.ts'
-import { refuse } from './json.ts'
-import { trade } from './place.ts'
-import type { Service } from './service.ts'
-import type { JobStore } from './store.ts'
+import type { JobStore } from './job-store.ts'
+import { createRefusal } from './json.ts'
+import type { OpenJob, WorkerIdentity, WorkerRecord } from './open-job.ts'
+import { swapInstances } from './pull-instance.ts'
+import type { PullService } from './pull-service.ts'
 
-export interface ClaimLimits {
+export interface JobClaimLimits {
   /** Milliseconds for which a claim holds without a sign of its worker. */
   readonly lease: number
   readonly maxAttempts: number
   readonly maxWaiting: number
 }
 
-export interface Claim {
-  readonly job: Job
+export interface JobClaim {
+  readonly job: OpenJob
   readonly lease: string
   /** JSON text. */
   readonly parameters: string
 }
 
-export class Claims {
+export class JobClaims {
   readonly #store: JobStore
-  readonly #limits: ClaimLimits
+  readonly #limits: JobClaimLimits
   /** Ends a job that was claimed too often. */
-  readonly #giveUp: (job: Job, reason: string) => void
-  #waiting = 0
+  readonly #endExhausted: (job: OpenJob, reason: string) => void
+  #numWaiting = 0
   #isClosed = false
 
-  constructor(store: JobStore, limits: ClaimLimits, giveUp: (job: Job, reason: string) => void) {
+  constructor(
+    store: JobStore,
+    limits: JobClaimLimits,
+    giveUp: (job: OpenJob, reason: string) => void,
+  ) {
     this.#store = store
     this.#limits = limits
-    this.#giveUp = giveUp
+    this.#endExhausted = giveUp
   }
 
   /** @param name of a worker, or undefined when somebody else says that the service is well */
-  checkIn(service: Service, name: string | undefined): void {
+  checkIn(service: PullService, name: string | undefined): void {
     service.checkIn()
     if (name === undefined) return
-    const seat = service.see(name)
+    const seat = service.recordWorker(name)
     // A name is what a worker chose for itself alone; an address may be that of many.
     if (name.startsWith('@')) return
-    for (const job of seat.jobs) this.#renew(job)
+    for (const job of seat.jobs) this.#restartLease(job)
   }
 
   /** JSON text. */
-  parameters(job: Job): string {
-    return job.call ? job.call.facts.parameters : (this.#store.job(job.id)?.parameters ?? 'null')
+  readParameters(job: OpenJob): string {
+    return job.request
+      ? job.request.input.parameters
+      : (this.#store.job(job.id)?.parameters ?? 'null')
   }
 
   /** The oldest job that waits becomes this worker's; with `wait`, the next one that comes within so many ms. */
-  async claim(
-    service: Service,
+  async claimNextJob(
+    service: PullService,
     name: string,
     wait: number,
     signal: AbortSignal,
-  ): Promise<Claim | undefined> {
+  ): Promise<JobClaim | undefined> {
     this.checkIn(service, name)
-    const seat = service.see(name)
-    let job = this.#take(service)
-    if (!job && wait > 0 && !this.#isClosed && this.#waiting < this.#limits.maxWaiting) {
-      this.#waiting++
-      seat.parked++
+    const seat = service.recordWorker(name)
+    let job = this.#takeJob(service)
+    if (!job && wait > 0 && !this.#isClosed && this.#numWaiting < this.#limits.maxWaiting) {
+      this.#numWaiting++
+      seat.numWaitingPolls++
       try {
-        job = await service.wait(wait, signal)
+        job = await service.waitForJob(wait, signal)
       } finally {
-        this.#waiting--
-        seat.parked--
-        seat.seenAt = now()
+        this.#numWaiting--
+        seat.numWaitingPolls--
+        seat.lastSeenAt = now()
       }
     }
-    return job && this.#give(job, seat)
+    return job && this.#grantJob(job, seat)
   }
 
   /** As `claim`, of one job that is named. @throws Refusal 409 when another worker has it */
-  async claimOne(job: Job, name: string): Promise<Claim> {
-    const seat = job.service.see(name)
-    if (job.isSettling || !job.waits) throw conflict(job, 'another worker has it')
-    job.service.line.remove(job)
-    if (job.call && !job.call.begin()) throw conflict(job, 'its request is over')
-    return this.#give(job, seat)
+  async claimJob(job: OpenJob, name: string): Promise<JobClaim> {
+    const seat = job.service.recordWorker(name)
+    if (job.isEnding || !job.isQueued) throw createConflict(job, 'another worker has it')
+    job.service.queue.remove(job)
+    if (job.request && !job.request.tryStart()) throw createConflict(job, 'its request is over')
+    return this.#grantJob(job, seat)
   }
 
-  #take(service: Service): Job | undefined {
-    if (service.isShut || this.#isClosed) return undefined
+  #takeJob(service: PullService): OpenJob | undefined {
+    if (service.isUnavailable || this.#isClosed) return undefined
     for (;;) {
-      const job = service.line.take()
+      const job = service.queue.take()
       // Not to be had by anybody else until it has been given: see `#give`.
-      if (!job?.call || job.call.begin()) return job
+      if (!job?.request || job.request.tryStart()) return job
     }
   }
 
   /** Brings jobs that wait to workers that wait. */
-  serve(service: Service): void {
-    while (service.line.size > 0) {
+  assignWaitingJobs(service: PullService): void {
+    while (service.queue.size > 0) {
       const [waiter] = service.waiters
-      const job = waiter && this.#take(service)
+      const job = waiter && this.#takeJob(service)
       if (!job) return
       waiter(job)
     }
   }
 
-  async #give(job: Job, seat: Seat): Promise<Claim> {
-    const { service, call } = job
-    if (call) trade(call, seat)
+  async #grantJob(job: OpenJob, seat: WorkerRecord): Promise<JobClaim> {
+    const { service, request: call } = job
+    if (call) swapInstances(call, seat)
     job.status = 'WORKING'
     const lease = randomBytes(9).toString('base64url')
     job.lease = lease
     job.attempts++
     service.counts.claimed++
-    this.hold(job, seat)
-    if (call) return { job, lease, parameters: call.facts.parameters }
+    this.assignJob(job, seat)
+    if (call) return { job, lease, parameters: call.input.parameters }
     try {
-      await this.#save(job)
-      return { job, lease, parameters: this.parameters(job) }
+      await this.#saveJob(job)
+      return { job, lease, parameters: this.readParameters(job) }
     } catch (error) {
       // Meanwhile it may have been cancelled.
-      if (job.lease === lease && !job.isSettling) {
+      if (job.lease === lease && !job.isEnding) {
         job.attempts--
-        this.#putBack(job)
+        this.#requeueJob(job)
       }
       throw error
     }
   }
 
   /** It is this worker's from now on. */
-  hold(job: Job, seat: Seat): void {
-    job.seat = seat
+  assignJob(job: OpenJob, seat: WorkerRecord): void {
+    job.holder = seat
     seat.jobs.add(job)
-    this.#renew(job)
+    this.#restartLease(job)
   }
 
-  #renew(job: Job): void {
-    job.timer?.clear()
-    job.timer = afterSilence(this.#limits.lease, () => {
+  #restartLease(job: OpenJob): void {
+    job.leaseTimer?.clear()
+    job.leaseTimer = afterSilence(this.#limits.lease, () => {
       job.service.counts.expired++
-      this.release(job, `the lease of worker ${job.seat?.name} ran out`)
+      this.releaseJob(job, `the lease of worker ${job.holder?.name} ran out`)
     })
   }
 
   /** The worker goes on with it. @throws Refusal 409 */
-  renew(job: Job, caller: Caller): void {
-    this.mustHold(job, caller)
-    job.service.see(caller.worker)
-    this.#renew(job)
+  renewLease(job: OpenJob, caller: WorkerIdentity): void {
+    this.requireHolder(job, caller)
+    job.service.recordWorker(caller.worker)
+    this.#restartLease(job)
   }
 
   /** @throws Refusal 409 when the claim is not the caller's any more */
-  mustHold(job: Job, { worker, lease }: Caller): void {
+  requireHolder(job: OpenJob, { worker, lease }: WorkerIdentity): void {
     const isHolder =
-      job.status === 'WORKING' && (lease ? lease === job.lease : worker === job.seat?.name)
-    if (isHolder && !job.isSettling) return
+      job.status === 'WORKING' && (lease ? lease === job.lease : worker === job.holder?.name)
+    if (isHolder && !job.isEnding) return
     job.service.counts.late++
-    throw conflict(job, job.isSettling ? 'it is being ended' : 'it is not, or no more, your claim')
+    throw createConflict(
+      job,
+      job.isEnding ? 'it is being ended' : 'it is not, or no more, your claim',
+    )
   }
 
   /** Takes a job from its worker: to the head of the line, or, where a request waits for it, back to the cluster. */
-  release(job: Job, why: string): void {
-    const { service, call } = job
-    if (job.status !== 'WORKING' || job.isSettling) return
+  releaseJob(job: OpenJob, why: string): void {
+    const { service, request: call } = job
+    if (job.status !== 'WORKING' || job.isEnding) return
     if (call) {
       const text = `${service.row.name}: job ${job.id}: ${why}`
       call.fail(new ManyhostError('MANYHOST_INSTANCE_ENDED', text))
       return
     }
     if (job.attempts >= this.#limits.maxAttempts) {
-      this.#giveUp(job, `given up after ${job.attempts} claims: ${why}`)
+      this.#endExhausted(job, `given up after ${job.attempts} claims: ${why}`)
       return
     }
     // What a worker reported under its claim goes with the claim: it may be half of a result.
     job.results = undefined
-    this.#putBack(job)
+    this.#requeueJob(job)
     // The store still says WORKING if this fails; whoever reads it again lets that claim run out once more.
-    void this.#save(job).catch(ignore)
-    this.serve(service)
+    void this.#saveJob(job).catch(ignore)
+    this.assignWaitingJobs(service)
   }
 
-  #putBack(job: Job): void {
-    this.letGo(job)
+  #requeueJob(job: OpenJob): void {
+    this.unassignJob(job)
     job.status = 'REGISTERED'
     job.lease = undefined
-    job.service.line.add(job)
+    job.service.queue.add(job)
   }
 
   /** It is nobody's. */
-  letGo(job: Job): void {
-    job.timer?.clear()
-    job.seat?.jobs.delete(job)
-    job.seat = undefined
+  unassignJob(job: OpenJob): void {
+    job.leaseTimer?.clear()
+    job.holder?.jobs.delete(job)
+    job.holder = undefined
   }
 
   /**
@@ -201,20 +210,20 @@ export class Claims {
    * @param results JSON text that the schema of the service has accepted
    * @throws Refusal 409 when the claim is not the caller's any more
    */
-  async keepResults(job: Job, results: string, caller: Caller): Promise<void> {
-    if (!job.waits || caller.lease) this.mustHold(job, caller)
+  async storeResults(job: OpenJob, results: string, caller: WorkerIdentity): Promise<void> {
+    if (!job.isQueued || caller.lease) this.requireHolder(job, caller)
     const before = job.results
     job.results = results
-    if (job.call) return
+    if (job.request) return
     try {
-      await this.#save(job)
+      await this.#saveJob(job)
     } catch (error) {
       if (job.results === results) job.results = before
       throw error
     }
   }
 
-  #save({ id, status, results, lease, attempts, seat }: Job): Promise<void> {
+  #saveJob({ id, status, results, lease, attempts, holder: seat }: OpenJob): Promise<void> {
     const worker = seat?.name
     return this.#store.setJob(id, {
       status,
@@ -234,6 +243,6 @@ export class Claims {
 
 function ignore(): void {}
 
-export function conflict(job: Job, why: string): Error {
-  return refuse(409, 'Conflict', `job ${job.id}: ${why}`)
+export function createConflict(job: OpenJob, why: string): Error {
+  return createRefusal(409, 'Conflict', `job ${job.id}: ${why}`)
 }

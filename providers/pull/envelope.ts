@@ -1,11 +1,11 @@
 /** How answers look: `data`, `meta` with the schemas of what may be sent, `links`; or `errors`. */
-import type { Claim } from './claims.ts'
-import type { Job } from './job.ts'
+import type { JobClaim } from './claims.ts'
+import type { JobRow } from './job-store.ts'
 import { META } from './meta.ts'
-import type { Service } from './service.ts'
-import type { JobRow } from './store.ts'
+import type { OpenJob } from './open-job.ts'
+import type { PullService } from './pull-service.ts'
 
-export interface Reply {
+export interface PullApiReply {
   readonly status: number
   /** Goes out as JSON; nothing where it is undefined. */
   readonly body?: unknown
@@ -13,15 +13,19 @@ export interface Reply {
 }
 
 /** ISO 8601. */
-export function stamp(milliseconds: number): string {
+export function formatTimestamp(milliseconds: number): string {
   return new Date(milliseconds).toISOString()
 }
 
-export function jobLine({ id, submitted, status }: Pick<JobRow, 'id' | 'submitted' | 'status'>) {
-  return { id, date_submitted: stamp(submitted), status }
+export function toJobSummary({
+  id,
+  submitted,
+  status,
+}: Pick<JobRow, 'id' | 'submitted' | 'status'>) {
+  return { id, date_submitted: formatTimestamp(submitted), status }
 }
 
-export interface JobView {
+export interface PullJobView {
   readonly id: string
   readonly submitted: number
   readonly status: JobRow['status']
@@ -30,10 +34,10 @@ export interface JobView {
   readonly reason?: string | undefined
 }
 
-export function jobBody(job: JobView): object {
+export function toJobBody(job: PullJobView): object {
   const { id, submitted, status, parameters, results, reason } = job
   return {
-    date_submitted: stamp(submitted),
+    date_submitted: formatTimestamp(submitted),
     id,
     parameters: JSON.parse(parameters),
     results: results === undefined ? null : JSON.parse(results),
@@ -47,27 +51,27 @@ export function jobBody(job: JobView): object {
  * @param seconds for which it holds
  * @param bodySize bytes of the largest answer that is taken
  */
-export function claimMeta({ job, lease }: Claim, seconds: number, bodySize: number): object {
-  const { call } = job
+export function toClaimMeta({ job, lease }: JobClaim, seconds: number, bodySize: number): object {
+  const { request: call } = job
   return {
     ...META.next,
     lease: { token: lease, seconds, body_size: bodySize },
-    ...(call && { request: { method: call.facts.method, path: call.facts.path } }),
+    ...(call && { request: { method: call.input.method, path: call.input.path } }),
   }
 }
 
-export function openView(job: Job, parameters: string): JobView {
+export function toJobView(job: OpenJob, parameters: string): PullJobView {
   const { id, submitted, status, results } = job
   return { id, submitted, status, parameters, results }
 }
 
-export function serviceLine({ row }: Service): object {
+export function toServiceSummary({ row }: PullService): object {
   const { id, name, description } = row
   return { id, name, description }
 }
 
-export function serviceBody(service: Service, jobs: readonly object[]): object {
-  const { row, silence } = service
+export function toServiceBody(service: PullService, jobs: readonly object[]): object {
+  const { row, silenceMs: silence } = service
   return {
     description: row.description,
     has_timed_out: silence > row.timeout,

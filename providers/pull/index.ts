@@ -1,6 +1,6 @@
 /** Workers that poll: machines that can reach us and nobody can reach. See docs/pull.md. */
-export { type Job, JobClient, type JobClientOptions, type NewServiceOptions } from './client.ts'
+export { type Job, JobClient, type JobClientOptions, type NewServiceOptions } from './job-client.ts'
+export type { JobStore } from './job-store.ts'
 export type { WorkersOptions, WorkersService } from './options.ts'
-export type { JobStore } from './store.ts'
 export { Worker, type WorkerJob, type WorkerOptions } from './worker.ts'
 export { type WorkersProvider, workers } from './workers.ts'

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 
 /** One member of `errors` in an answer. */
-export interface Fault {
+export interface ReplyError {
   readonly title: string
   readonly detail: string
   readonly status_code: number
@@ -12,10 +12,10 @@ export interface Fault {
 
 /** A request that is not done, with all that is wrong with it. */
 export class Refusal extends Error {
-  readonly faults: readonly Fault[]
+  readonly faults: readonly ReplyError[]
   readonly headers: Readonly<Record<string, string>>
 
-  constructor(faults: readonly Fault[], headers: Readonly<Record<string, string>> = {}) {
+  constructor(faults: readonly ReplyError[], headers: Readonly<Record<string, string>> = {}) {
     super(faults.map(({ title, detail }) => `${title}: ${detail}`).join('; '))
     this.name = 'Refusal'
     this.faults = faults
@@ -31,7 +31,7 @@ export class Refusal extends Error {
   }
 }
 
-export function refuse(
+export function createRefusal(
   status_code: number,
   title: string,
   detail: string,
@@ -41,37 +41,39 @@ export function refuse(
 }
 
 /** How deep JSON from outside may be: far more than people write, far less than what overflows a stack. */
-const DEEPEST = 64
+const MAX_DEPTH = 64
 /** Values in one text: what walks over them, a schema for instance, does it this often. */
-const MOST = 100_000
+const MAX_VALUES = 100_000
 
-export interface Parsed {
+export interface ParsedJson {
   readonly value: unknown
   /** Values in it, about: what a check of it costs. */
   readonly count: number
 }
 
 /** @throws Refusal 400 */
-export function parseJson(text: string): Parsed {
-  const { depth, count } = measure(text)
-  if (depth > DEEPEST) throw refuse(400, 'JSON Too Deep', `JSON is at most ${DEEPEST} levels deep`)
-  if (count > MOST) throw refuse(400, 'JSON Too Large', `JSON has at most ${MOST} values`)
+export function parseJson(text: string): ParsedJson {
+  const { depth, count } = measureJson(text)
+  if (depth > MAX_DEPTH)
+    throw createRefusal(400, 'JSON Too Deep', `JSON is at most ${MAX_DEPTH} levels deep`)
+  if (count > MAX_VALUES)
+    throw createRefusal(400, 'JSON Too Large', `JSON has at most ${MAX_VALUES} values`)
   try {
     return { value: JSON.parse(text), count }
   } catch {
-    throw notJson()
+    throw createNotJson()
   }
 }
 
 /** The original's words, the slips in them included: clients may look for them. */
-export function notJson(): Refusal {
+export function createNotJson(): Refusal {
   const detail =
     'Could not undertand input. Either it is not JSON, or the type was not specified using the Content-Type header'
-  return refuse(400, 'Request Not JSON', detail)
+  return createRefusal(400, 'Request Not JSON', detail)
 }
 
 /** Before it is parsed: what follows runs over every value, and into every depth. */
-function measure(text: string): { depth: number; count: number } {
+function measureJson(text: string): { depth: number; count: number } {
   let [depth, deepest, count, quoted] = [0, 0, 1, false]
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
@@ -89,33 +91,33 @@ function measure(text: string): { depth: number; count: number } {
 }
 
 /** Bytes beyond the limit that are read and dropped, so that a client that is still sending hears the refusal. */
-const DROPPED = 16_777_216
+const MAX_DROPPED_BYTES = 16_777_216
 
 /** The body as text, up to `limit` bytes. @throws Refusal 413, 400 */
 export async function readBody(request: IncomingMessage, limit: number): Promise<string> {
   const tooLarge = (): Refusal =>
-    refuse(413, 'Request Too Large', `a body has at most ${limit} bytes`)
-  if (Number(request.headers['content-length'] ?? 0) > limit + DROPPED) throw tooLarge()
+    createRefusal(413, 'Request Too Large', `a body has at most ${limit} bytes`)
+  if (Number(request.headers['content-length'] ?? 0) > limit + MAX_DROPPED_BYTES) throw tooLarge()
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > limit + DROPPED) throw tooLarge()
+    if (size > limit + MAX_DROPPED_BYTES) throw tooLarge()
     if (size <= limit) chunks.push(chunk)
     else chunks.length = 0
   }
   if (size > limit) throw tooLarge()
-  return decode(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+  return decodeUtf8(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /** @throws Refusal 400 for what is no UTF-8 */
-export function decode(bytes: Uint8Array): string {
+export function decodeUtf8(bytes: Uint8Array): string {
   try {
     return utf8.decode(bytes)
   } catch {
-    throw notJson()
+    throw createNotJson()
   }
 }
 

@@ -3,8 +3,9 @@
  * and compare them; where it says `string` for a timeout that is a number, so does this file. What manyhost takes beside
  * stands in schemas of its own: `options_schema` and `patch_schema`.
  */
-import { LIMITS } from './limits.ts'
-import type { ServiceRow } from './store.ts'
+
+import type { ServiceRow } from './job-store.ts'
+import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
 
 const $schema = 'http://json-schema.org/draft-04/schema#'
 
@@ -102,10 +103,10 @@ export const META = {
       title: 'Optional members of a new service, and limits of the others',
       type: 'object',
       properties: {
-        name: { type: 'string', minLength: 1, maxLength: LIMITS.name },
-        description: { type: 'string', maxLength: LIMITS.description },
+        name: { type: 'string', minLength: 1, maxLength: SERVICE_TEXT_LIMITS.name },
+        description: { type: 'string', maxLength: SERVICE_TEXT_LIMITS.description },
         timeout,
-        token: { type: 'string', minLength: 1, maxLength: LIMITS.token },
+        token: { type: 'string', minLength: 1, maxLength: SERVICE_TEXT_LIMITS.token },
       },
     },
   },
@@ -148,8 +149,8 @@ export const META = {
       title: 'Modify Service Schema',
       type: 'object',
       properties: {
-        name: { type: 'string', minLength: 1, maxLength: LIMITS.name },
-        description: { type: 'string', maxLength: LIMITS.description },
+        name: { type: 'string', minLength: 1, maxLength: SERVICE_TEXT_LIMITS.name },
+        description: { type: 'string', maxLength: SERVICE_TEXT_LIMITS.description },
         timeout,
         is_available: { type: 'boolean' },
       },
@@ -204,7 +205,7 @@ export const META = {
 } as const
 
 /** Meta of the list of a service's jobs: how they look, and what a new one must look like. */
-export function metaOfJobs({ registration }: ServiceRow): object {
+export function toJobsMeta({ registration }: ServiceRow): object {
   return {
     data_schema: list('Data Schema', DATA, job('Data Schema', DATA)),
     new_job_schema: {

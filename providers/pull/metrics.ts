@@ -1,10 +1,14 @@
 /** Figures for Prometheus, read from the hub when they are asked for. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../src/core/prometheus.ts'
-import type { Hub } from './hub.ts'
-import type { Service } from './service.ts'
+import {
+  type AddToSeries,
+  type MetricDefinition,
+  registerMetricSources,
+} from '../../src/core/prometheus.ts'
+import type { JobHub } from './job-hub.ts'
+import type { PullService } from './pull-service.ts'
 
-type Read = (service: Service, add: Add) => void
+type ServiceReader = (service: PullService, add: AddToSeries) => void
 
 /** Name, kind, labels and meaning of each. docs/pull.md's table is held against this one by a test. */
 export const PULL_METRICS = {
@@ -30,9 +34,9 @@ export const PULL_METRICS = {
   manyhost_pull_working: ['gauge', 'service', 'Jobs that a worker has'],
   manyhost_pull_workers: ['gauge', 'service', 'Workers that are there'],
   manyhost_pull_waiting: ['gauge', 'service', 'Workers that wait for a job (long poll)'],
-} as const satisfies Record<string, Figure>
+} as const satisfies Record<string, MetricDefinition>
 
-const READS: Record<keyof typeof PULL_METRICS, Read> = {
+const READERS: Record<keyof typeof PULL_METRICS, ServiceReader> = {
   manyhost_pull_submitted_total: ({ counts }, add) => add({}, counts.submitted),
   manyhost_pull_claims_total: ({ counts }, add) => add({}, counts.claimed),
   manyhost_pull_ended_total: ({ counts }, add) => {
@@ -41,28 +45,28 @@ const READS: Record<keyof typeof PULL_METRICS, Read> = {
   manyhost_pull_leases_expired_total: ({ counts }, add) => add({}, counts.expired),
   manyhost_pull_late_total: ({ counts }, add) => add({}, counts.late),
   manyhost_pull_workers_lost_total: ({ counts }, add) => add({}, counts.lost),
-  manyhost_pull_queue_size: ({ line }, add) => add({}, line.size),
-  manyhost_pull_working: ({ seats }, add) =>
+  manyhost_pull_queue_size: ({ queue: line }, add) => add({}, line.size),
+  manyhost_pull_working: ({ workers: seats }, add) =>
     add(
       {},
       [...seats.values()].reduce((sum, { jobs }) => sum + jobs.size, 0),
     ),
-  manyhost_pull_workers: ({ seats }, add) => add({}, seats.size),
+  manyhost_pull_workers: ({ workers: seats }, add) => add({}, seats.size),
   manyhost_pull_waiting: ({ waiters }, add) => add({}, waiters.size),
 }
 
 /** @returns takes them out again */
-export function registerMetrics(registry: Registry, hub: () => Hub | undefined): () => void {
-  const sources = Object.entries(PULL_METRICS).map(([name, figure]) => {
-    const readOne = READS[name as keyof typeof PULL_METRICS]
-    const read = (add: Add): void => {
+export function registerPullMetrics(registry: Registry, hub: () => JobHub | undefined): () => void {
+  const sources = Object.entries(PULL_METRICS).map(([name, definition]) => {
+    const readOne = READERS[name as keyof typeof PULL_METRICS]
+    const read = (add: AddToSeries): void => {
       for (const one of hub()?.services.values() ?? []) {
         // By name and the beginning of the id: names need not be unique.
         const service = `${one.row.name}:${one.row.id.slice(0, 8)}`
         readOne(one, (labels, value) => add({ ...labels, service }, value))
       }
     }
-    return { name, figure, read }
+    return { name, definition, read }
   })
-  return registerFigures(registry, 'provider', sources)
+  return registerMetricSources(registry, 'provider', sources)
 }

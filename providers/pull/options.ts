@@ -4,21 +4,21 @@ import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../src/core/errors.ts'
 import {
   checkOptions,
+  describe,
   isLoopback,
   milliseconds,
   nested,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   record,
   rule,
-  show,
   text,
   whole,
 } from '../../src/core/options.ts'
+import type { JobStore } from './job-store.ts'
 import { Refusal } from './json.ts'
-import { LIMITS } from './limits.ts'
-import { schemaOf } from './schema.ts'
-import type { JobStore } from './store.ts'
+import { compileSchema } from './schema.ts'
+import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
 
 /** What the workers of one virtual URL see as their service. */
 export interface WorkersService {
@@ -60,32 +60,40 @@ export interface WorkersOptions {
 }
 
 /** Where the API listens. */
-export type Listen = { readonly host: string; readonly port: number } | { readonly path: string }
+export type PullListen =
+  | { readonly host: string; readonly port: number }
+  | { readonly path: string }
 
-const token = text('visible ASCII characters without blanks', (value) =>
+const tokenRule = text('visible ASCII characters without blanks', (value) =>
   /^[\x21-\x7e]{1,1000}$/.test(value),
 )
-const object = rule<Readonly<Record<string, unknown>>>('an object', { type: 'object' }, (value) =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined,
+const objectRule = rule<Readonly<Record<string, unknown>>>(
+  'an object',
+  { type: 'object' },
+  (value) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined,
 )
 
-export const SERVICE_RULES = {
+export const WORKERS_SERVICE_RULES = {
   id: text('a UUID', (value) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)),
-  name: text(`1 to ${LIMITS.name} characters`, ({ length }) => length > 0 && length <= LIMITS.name),
-  description: text(
-    `up to ${LIMITS.description} characters`,
-    ({ length }) => length <= LIMITS.description,
+  name: text(
+    `1 to ${SERVICE_TEXT_LIMITS.name} characters`,
+    ({ length }) => length > 0 && length <= SERVICE_TEXT_LIMITS.name,
   ),
-  jobRegistrationSchema: object,
-  jobResultSchema: object,
+  description: text(
+    `up to ${SERVICE_TEXT_LIMITS.description} characters`,
+    ({ length }) => length <= SERVICE_TEXT_LIMITS.description,
+  ),
+  jobRegistrationSchema: objectRule,
+  jobResultSchema: objectRule,
   timeout: milliseconds(30_000),
-  token,
+  token: tokenRule,
 } as const
 
 /** What `GET /` says, by the original's names. */
-const ABOUT = {
+const DEFAULT_ABOUT = {
   documentation_url: '',
   maintainer_email: '',
   maintainer_name: '',
@@ -95,20 +103,24 @@ const ABOUT = {
 
 /** Every option. docs/pull.md is held against this one by a test. */
 export const WORKERS_RULES = {
-  listen: rule<Listen>("'host:port', a port of this machine, or 'unix:/path'", undefined, address),
+  listen: rule<PullListen>(
+    "'host:port', a port of this machine, or 'unix:/path'",
+    undefined,
+    parseListen,
+  ),
   prefix: { ...text("'' or a path such as '/workers'", isPrefix), initial: '' },
   tls: nested<{ cert: string; key: string }>('tls', { cert: text('a path'), key: text('a path') }, [
     'cert',
     'key',
   ]),
-  token,
+  token: tokenRule,
   services: rule<Readonly<Record<string, WorkersService>>>(
     'services by virtual URL',
     {},
     parseServices,
   ),
   store: rule<string | JobStore>('the path of a file, or a store', undefined, (value) =>
-    (typeof value === 'string' && value !== '') || isStore(value)
+    (typeof value === 'string' && value !== '') || isJobStore(value)
       ? (value as string | JobStore)
       : undefined,
   ),
@@ -122,7 +134,7 @@ export const WORKERS_RULES = {
   maxWait: milliseconds(60_000),
   keep: whole(0, 10_000),
   bodySize: whole(1, 1_048_576, { unit: 'bytes' }),
-  about: { ...record(), initial: ABOUT as Record<string, string> },
+  about: { ...record(), initial: DEFAULT_ABOUT as Record<string, string> },
   registry: rule<Registry>('a registry of prom-client', undefined, (value) =>
     typeof (value as Registry | null)?.registerMetric === 'function'
       ? (value as Registry)
@@ -130,17 +142,18 @@ export const WORKERS_RULES = {
   ),
 } as const
 
-export type WorkersSettings = Parsed<typeof WORKERS_RULES>
+export type WorkersSettings = ParsedOptions<typeof WORKERS_RULES>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseWorkers(given: WorkersOptions): WorkersSettings {
+export function parseWorkersOptions(given: WorkersOptions): WorkersSettings {
   const settings = parseOptions('workers', given, WORKERS_RULES)
   const { listen, tls } = settings
-  if (tls && !(tls.cert && tls.key)) throw invalid('tls needs both cert and key')
-  if (tls && !listen) throw invalid('tls goes with listen: a handler has no connections of its own')
+  if (tls && !(tls.cert && tls.key)) throw createOptionError('tls needs both cert and key')
+  if (tls && !listen)
+    throw createOptionError('tls goes with listen: a handler has no connections of its own')
   if (listen && 'host' in listen && !isLoopback(listen.host) && settings.token === undefined) {
     const where = `${listen.host}:${listen.port}`
-    throw invalid(`listen: ${where} can be reached from outside, which needs a token`)
+    throw createOptionError(`listen: ${where} can be reached from outside, which needs a token`)
   }
   return settings
 }
@@ -148,9 +161,9 @@ export function parseWorkers(given: WorkersOptions): WorkersSettings {
 function parseServices(value: unknown): Readonly<Record<string, WorkersService>> | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   for (const [url, service] of Object.entries(value)) {
-    if (!URL.canParse(url)) throw invalid(`services: ${show(url)} is no virtual URL`)
+    if (!URL.canParse(url)) throw createOptionError(`services: ${describe(url)} is no virtual URL`)
     const where = `workers: services: ${url}`
-    const parsed = checkOptions(where, service, SERVICE_RULES)
+    const parsed = checkOptions(where, service, WORKERS_SERVICE_RULES)
     for (const name of ['jobRegistrationSchema', 'jobResultSchema'] as const) {
       if (parsed[name] !== undefined) checkSchema(parsed[name], `${where}: ${name}`)
     }
@@ -160,14 +173,14 @@ function parseServices(value: unknown): Readonly<Record<string, WorkersService>>
 
 function checkSchema(schema: unknown, where: string): void {
   try {
-    schemaOf(schema, where)
+    compileSchema(schema, where)
   } catch (error) {
     if (!(error instanceof Refusal)) throw error
     throw new ManyhostError('MANYHOST_INVALID_OPTION', error.faults[0]?.detail ?? where)
   }
 }
 
-function address(value: unknown): Listen | undefined {
+function parseListen(value: unknown): PullListen | undefined {
   if (typeof value === 'number') {
     return isPort(value) ? { host: '127.0.0.1', port: value } : undefined
   }
@@ -188,11 +201,11 @@ function isPrefix(value: string): boolean {
   return value === '' || /^(?:\/[\w.~-]+)+$/.test(value)
 }
 
-function isStore(value: unknown): boolean {
+function isJobStore(value: unknown): boolean {
   const { openJobs, addJob } = (value ?? {}) as Partial<JobStore>
   return typeof openJobs === 'function' && typeof addJob === 'function'
 }
 
-function invalid(message: string): ManyhostError {
+function createOptionError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', `workers: ${message}`)
 }

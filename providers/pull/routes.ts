@@ -1,54 +1,75 @@
 /** What each path and method does. */
 import { randomUUID } from 'node:crypto'
 import { wallClock } from '../../src/core/time.ts'
-import { digest } from './access.ts'
-import type { Route } from './api.ts'
-import { callerOf, claimNext } from './claim-route.ts'
-import { jobBody, jobLine, openView, type Reply, serviceBody, serviceLine } from './envelope.ts'
-import { newService, parametersOf, servicePatch, validatorQuestion } from './fields.ts'
+import { digestToken } from './access.ts'
+import type { PullRoute } from './api.ts'
+import { claimNext, parseCaller } from './claim-route.ts'
+import {
+  type PullApiReply,
+  toJobBody,
+  toJobSummary,
+  toJobView,
+  toServiceBody,
+  toServiceSummary,
+} from './envelope.ts'
 import { cancelJob, getJob, nextJob, patchJob } from './job-routes.ts'
-import { notJson, refuse } from './json.ts'
-import { pageOf, serviceOf, withLinks } from './lookup.ts'
-import { META, metaOfJobs } from './meta.ts'
-import { validate } from './schema-checks.ts'
+import { createNotJson, createRefusal } from './json.ts'
+import { createLinkedReply, findService, parsePage } from './lookup.ts'
+import { META, toJobsMeta } from './meta.ts'
+import {
+  parseNewService,
+  parseParameters,
+  parseServicePatch,
+  parseValidatorRequest,
+} from './request-fields.ts'
+import { validateBySchema } from './schema-checks.ts'
 
-interface Entry {
+interface PullRouteEntry {
   readonly pattern: readonly string[]
-  readonly methods: Readonly<Record<string, Route>>
+  readonly methods: Readonly<Record<string, PullRoute>>
 }
 
 /** A service's own timeout, in seconds, where it says none. */
-const TIMEOUT = 30
+const DEFAULT_TIMEOUT_SECONDS = 30
 /** As many as the original shows. */
-const QUEUE_VIEW = 10
+const MAX_SHOWN_JOBS = 10
 
-const about: Route = ({ base, options, access, request }) => {
-  access.any(request)
-  return withLinks(`${base}/`, options.about, META.about)
+const getAbout: PullRoute = ({ baseUrl: base, options, access, request }) => {
+  access.requireHubAccess(request)
+  return createLinkedReply(`${base}/`, options.about, META.about)
 }
 
-const listServices: Route = (ask) => {
-  ask.access.any(ask.request)
-  const { limit, after } = pageOf(ask)
+const listServices: PullRoute = (ask) => {
+  ask.access.requireHubAccess(ask.request)
+  const { limit, after } = parsePage(ask)
   const all = [...ask.hub.services.values()].sort((a, b) => (a.row.id < b.row.id ? -1 : 1))
   const rest = after ? all.filter(({ row }) => row.id > after) : all
   const page = rest.slice(0, limit)
   const next = rest.length > limit ? page.at(-1)?.row.id : undefined
-  return withLinks(`${ask.base}/services`, page.map(serviceLine), META.services, { limit, next })
+  return createLinkedReply(`${ask.baseUrl}/services`, page.map(toServiceSummary), META.services, {
+    limit,
+    next,
+  })
 }
 
-const createService: Route = async ({ hub, base, body, access, request }) => {
-  access.any(request)
+const createService: PullRoute = async ({
+  hub,
+  baseUrl: base,
+  readJson: body,
+  access,
+  request,
+}) => {
+  access.requireHubAccess(request)
   const self = `${base}/services`
-  const given = await newService((await body())?.value)
-  const service = await hub.register({
+  const given = await parseNewService((await body())?.value)
+  const service = await hub.registerService({
     id: randomUUID(),
     name: given.name,
     description: given.description,
-    timeout: (given.timeout ?? TIMEOUT) * 1_000,
+    timeout: (given.timeout ?? DEFAULT_TIMEOUT_SECONDS) * 1_000,
     registration: JSON.stringify(given.job_registration_schema),
     result: JSON.stringify(given.job_result_schema),
-    token: given.token === undefined ? undefined : digest(given.token),
+    token: given.token === undefined ? undefined : digestToken(given.token),
   })
   return {
     status: 201,
@@ -57,25 +78,27 @@ const createService: Route = async ({ hub, base, body, access, request }) => {
   }
 }
 
-const getService: Route = (ask) => {
-  const service = serviceOf(ask)
-  const jobs = ask.hub.store.jobs({ service: service.row.id, after: 0, limit: 100 }).map(jobLine)
-  const self = `${ask.base}/services/${service.row.id}`
-  return withLinks(self, serviceBody(service, jobs), META.service)
+const getService: PullRoute = (ask) => {
+  const service = findService(ask)
+  const jobs = ask.hub.store
+    .jobs({ service: service.row.id, after: 0, limit: 100 })
+    .map(toJobSummary)
+  const self = `${ask.baseUrl}/services/${service.row.id}`
+  return createLinkedReply(self, toServiceBody(service, jobs), META.service)
 }
 
-const patchService: Route = async (ask) => {
-  const service = serviceOf(ask)
-  const parsed = await ask.body()
+const patchService: PullRoute = async (ask) => {
+  const service = findService(ask)
+  const parsed = await ask.readJson()
   if (!parsed) {
-    const { worker } = callerOf(ask.request)
+    const { worker } = parseCaller(ask.request)
     ask.hub.claims.checkIn(service, worker)
     return {
       status: 200,
       body: { meta: `Service checked in at ${new Date(wallClock()).toISOString()}` },
     }
   }
-  const patch = servicePatch(parsed.value)
+  const patch = parseServicePatch(parsed.value)
   const { row } = service
   const before = { ...row }
   ask.hub.claims.checkIn(service, undefined)
@@ -89,95 +112,111 @@ const patchService: Route = async (ask) => {
   return getService(ask)
 }
 
-const queue: Route = (ask) => {
-  const service = serviceOf(ask)
-  const jobs = service.line.first(QUEUE_VIEW)
+const getQueue: PullRoute = (ask) => {
+  const service = findService(ask)
+  const jobs = service.queue.peek(MAX_SHOWN_JOBS)
   if (jobs.length === 0) return { status: 204 }
-  const shown = jobs.map((job) => jobBody(openView(job, ask.hub.claims.parameters(job))))
-  return withLinks(`${ask.base}/services/${service.row.id}/queue`, shown, META.queue)
+  const shown = jobs.map((job) => toJobBody(toJobView(job, ask.hub.claims.readParameters(job))))
+  return createLinkedReply(`${ask.baseUrl}/services/${service.row.id}/queue`, shown, META.queue)
 }
 
-const listServiceJobs: Route = (ask) => {
-  const service = serviceOf(ask)
+const listServiceJobs: PullRoute = (ask) => {
+  const service = findService(ask)
   const { id } = service.row
-  const { limit, after } = pageOf(ask)
+  const { limit, after } = parsePage(ask)
   const from = after === undefined ? 0 : (ask.hub.store.job(after)?.seq ?? 0)
   const rows = ask.hub.store.jobs({ service: id, after: from, limit: limit + 1 })
   const page = rows.slice(0, limit)
   const shown = page.flatMap(({ id }) => {
     const row = ask.hub.store.job(id)
-    return row ? [jobBody(row)] : []
+    return row ? [toJobBody(row)] : []
   })
   const next = rows.length > limit ? page.at(-1)?.id : undefined
-  const meta = metaOfJobs(service.row)
-  return withLinks(`${ask.base}/services/${id}/jobs`, shown, meta, { limit, next })
+  const meta = toJobsMeta(service.row)
+  return createLinkedReply(`${ask.baseUrl}/services/${id}/jobs`, shown, meta, { limit, next })
 }
 
-const submit: Route = async (ask) => {
-  const service = serviceOf(ask)
-  const parsed = await ask.body()
-  if (!parsed) throw notJson()
-  const parameters = parametersOf(parsed)
-  const checked = service.registration.check(parameters)
+const createJob: PullRoute = async (ask) => {
+  const service = findService(ask)
+  const parsed = await ask.readJson()
+  if (!parsed) throw createNotJson()
+  const parameters = parseParameters(parsed)
+  const checked = service.registrationSchema.check(parameters)
   if (checked) await checked
   const text = JSON.stringify(parameters.value)
-  const job = await ask.hub.submit(service, text)
+  const job = await ask.hub.submitJob(service, text)
   const { id, submitted } = job
-  const data = jobBody({ id, submitted, status: 'REGISTERED', parameters: text })
-  const location = `${ask.base}/jobs/${id}`
+  const data = toJobBody({ id, submitted, status: 'REGISTERED', parameters: text })
+  const location = `${ask.baseUrl}/jobs/${id}`
   const meta = `new job ID is ${id}`
   return { status: 201, headers: { location }, body: { data, meta, links: { self: location } } }
 }
 
-const listJobs: Route = (ask) => {
-  ask.access.hub(ask.request, ask.hub.services.values())
-  const { limit, after } = pageOf(ask)
+const listJobs: PullRoute = (ask) => {
+  ask.access.requireFullAccess(ask.request, ask.hub.services.values())
+  const { limit, after } = parsePage(ask)
   const from = after === undefined ? 0 : (ask.hub.store.job(after)?.seq ?? 0)
   const rows = ask.hub.store.jobs({ after: from, limit: limit + 1 })
   const page = rows.slice(0, limit)
   const next = rows.length > limit ? page.at(-1)?.id : undefined
-  return withLinks(`${ask.base}/jobs`, page.map(jobLine), META.jobs, { limit, next })
+  return createLinkedReply(`${ask.baseUrl}/jobs`, page.map(toJobSummary), META.jobs, {
+    limit,
+    next,
+  })
 }
 
 /** Without a body, GET shows what may be sent. */
-const validator: Route = async ({ body, base, access, request, response, method }) => {
-  access.any(request)
+const validateInput: PullRoute = async ({
+  readJson: body,
+  baseUrl: base,
+  access,
+  request,
+  response,
+  method,
+}) => {
+  access.requireHubAccess(request)
   const parsed = await body()
-  if (!parsed && method !== 'POST') return withLinks(`${base}/validator`, {}, META.validator)
-  if (!parsed) throw notJson()
-  const { schema, object } = validatorQuestion(parsed)
-  await validate(schema, object, () => !response.destroyed)
+  if (!parsed && method !== 'POST')
+    return createLinkedReply(`${base}/validator`, {}, META.validator)
+  if (!parsed) throw createNotJson()
+  const { schema, object } = parseValidatorRequest(parsed)
+  await validateBySchema(schema, object, () => !response.destroyed)
   const data = { status: 'Validation was successful' }
-  return withLinks(`${base}/validator`, data, META.validator)
+  return createLinkedReply(`${base}/validator`, data, META.validator)
 }
 
 /** A question of the first version, to see whether JSON gets through. */
-const echo: Route = async ({ body, base, access, request }): Promise<Reply> => {
-  access.any(request)
+const echoBody: PullRoute = async ({
+  readJson: body,
+  baseUrl: base,
+  access,
+  request,
+}): Promise<PullApiReply> => {
+  access.requireHubAccess(request)
   const parsed = await body()
-  if (!parsed) throw refuse(400, 'Request Not JSON', 'there is nothing to echo')
-  return withLinks(`${base}/echo`, parsed.value)
+  if (!parsed) throw createRefusal(400, 'Request Not JSON', 'there is nothing to echo')
+  return createLinkedReply(`${base}/echo`, parsed.value)
 }
 
-export const routes: readonly Entry[] = [
+export const PULL_ROUTES: readonly PullRouteEntry[] = [
   { pattern: ['services', ':id', 'next'], methods: { GET: claimNext, POST: claimNext } },
   { pattern: ['services', ':id', 'jobs', 'next'], methods: { GET: claimNext, POST: claimNext } },
   {
     pattern: ['jobs', ':id'],
     methods: { GET: getJob, PATCH: patchJob, PUT: patchJob, DELETE: cancelJob },
   },
-  { pattern: ['services', ':id', 'jobs'], methods: { GET: listServiceJobs, POST: submit } },
+  { pattern: ['services', ':id', 'jobs'], methods: { GET: listServiceJobs, POST: createJob } },
   { pattern: ['services', ':id'], methods: { GET: getService, PATCH: patchService } },
-  { pattern: ['services', ':id', 'queue'], methods: { GET: queue } },
+  { pattern: ['services', ':id', 'queue'], methods: { GET: getQueue } },
   { pattern: ['services'], methods: { GET: listServices, POST: createService } },
   { pattern: ['jobs'], methods: { GET: listJobs } },
-  { pattern: ['validator'], methods: { GET: validator, POST: validator } },
-  { pattern: [], methods: { GET: about } },
+  { pattern: ['validator'], methods: { GET: validateInput, POST: validateInput } },
+  { pattern: [], methods: { GET: getAbout } },
   // The first version's.
   {
     pattern: ['services', ':id', 'jobs', ':id'],
     methods: { GET: getJob, PATCH: patchJob, PUT: patchJob, DELETE: cancelJob },
   },
   { pattern: ['jobs', ':id', 'next'], methods: { GET: nextJob } },
-  { pattern: ['echo'], methods: { POST: echo, GET: echo } },
+  { pattern: ['echo'], methods: { POST: echoBody, GET: echoBody } },
 ]

@@ -6,13 +6,13 @@
  * do not hold up those of another.
  */
 import { Worker } from 'node:worker_threads'
-import { compiled } from '../../src/core/paths.ts'
-import { afterIdly, type Timer } from '../../src/core/time.ts'
-import { type Fault, type Parsed, Refusal, refuse } from './json.ts'
-import { isPlain, type Schema, schemaOf } from './schema.ts'
+import { compiledPath } from '../../src/core/paths.ts'
+import { afterUnref, type Timer } from '../../src/core/time.ts'
+import { createRefusal, type ParsedJson, Refusal, type ReplyError } from './json.ts'
+import { compileSchema, isSimpleSchema, type JsonSchema } from './schema.ts'
 
 /** What the thread is asked: compile `schema`, and check `input` by it if there is one. Both are JSON texts. */
-export interface CheckQuestion {
+export interface SchemaCheckRequest {
   readonly id: number
   readonly schema: string
   /** What the schema is called in an error. */
@@ -22,30 +22,30 @@ export interface CheckQuestion {
   readonly count: number
 }
 
-export interface CheckAnswer {
+export interface SchemaCheckResult {
   readonly id: number
   /** Why the schema or the input is refused; undefined when both are right. */
-  readonly faults: readonly Fault[] | undefined
+  readonly faults: readonly ReplyError[] | undefined
 }
 
 /** Milliseconds after which the thread is ended; its own limits, 1 s and 250 ms, end a check long before. */
-const LIMIT = 5_000
+const MAX_CHECK_TIME = 5_000
 /** Milliseconds without a check after which the thread ends. */
-const IDLE = 10_000
+const IDLE_TIMEOUT = 10_000
 
-interface Waiting {
-  readonly question: CheckQuestion
+interface WaitingCheck {
+  readonly request: SchemaCheckRequest
   /** Whether the caller is still there. */
   isWanted(): boolean
   resolve(): void
   reject(error: Error): void
 }
 
-class CheckThread {
+class SchemaCheckThread {
   #worker: Worker | undefined
-  #current: Waiting | undefined
+  #current: WaitingCheck | undefined
   /** By key, in the order of their turns. */
-  readonly #waiting = new Map<string, Waiting[]>()
+  readonly #waiting = new Map<string, WaitingCheck[]>()
   #timer: Timer | undefined
   #count = 0
 
@@ -57,16 +57,16 @@ class CheckThread {
   check(
     key: string,
     maxWaiting: number,
-    what: Omit<CheckQuestion, 'id'>,
+    what: Omit<SchemaCheckRequest, 'id'>,
     isWanted = () => true,
   ): Promise<void> {
     const line = this.#waiting.get(key) ?? []
     if (line.length >= maxWaiting) {
       const detail = `${line.length} checks by a JSON Schema wait already`
-      return Promise.reject(refuse(503, 'Too Many Checks', detail, { 'retry-after': '1' }))
+      return Promise.reject(createRefusal(503, 'Too Many Checks', detail, { 'retry-after': '1' }))
     }
     return new Promise((resolve, reject) => {
-      line.push({ question: { id: ++this.#count, ...what }, isWanted, resolve, reject })
+      line.push({ request: { id: ++this.#count, ...what }, isWanted, resolve, reject })
       this.#waiting.set(key, line)
       if (!this.#current) this.#next()
     })
@@ -78,7 +78,7 @@ class CheckThread {
     if (turn.done) {
       this.#current = undefined
       this.#worker?.unref()
-      this.#timer = afterIdly(IDLE, () => this.#end())
+      this.#timer = afterUnref(IDLE_TIMEOUT, () => this.#end())
       return
     }
     const [key, line] = turn.value
@@ -87,22 +87,24 @@ class CheckThread {
     // To the end: the other keys have their turn first.
     if (line.length > 0) this.#waiting.set(key, line)
     if (current?.isWanted() === false) {
-      current.reject(refuse(499, 'Client Closed Request', 'the caller of the check has gone'))
+      current.reject(
+        createRefusal(499, 'Client Closed Request', 'the caller of the check has gone'),
+      )
       return this.#next()
     }
     this.#current = current
     this.#worker ??= this.#start()
     this.#worker.ref()
-    this.#worker.postMessage(this.#current?.question)
-    this.#timer = afterIdly(LIMIT, () => this.#fail('it took too long'))
+    this.#worker.postMessage(this.#current?.request)
+    this.#timer = afterUnref(MAX_CHECK_TIME, () => this.#fail('it took too long'))
   }
 
   #start(): Worker {
-    const path = compiled('../providers/pull/schema-thread.js')
+    const path = compiledPath('../providers/pull/schema-thread.js')
     const worker = new Worker(path, { execArgv: [], name: 'manyhost schemas' })
-    worker.on('message', ({ id, faults }: CheckAnswer) => {
+    worker.on('message', ({ id, faults }: SchemaCheckResult) => {
       const current = this.#current
-      if (this.#worker !== worker || current?.question.id !== id) return
+      if (this.#worker !== worker || current?.request.id !== id) return
       if (faults) current.reject(new Refusal(faults))
       else current.resolve()
       this.#next()
@@ -119,7 +121,9 @@ class CheckThread {
   #fail(why: string): void {
     const current = this.#current
     this.#end()
-    current?.reject(refuse(400, 'JSONSchema Validation Error', `the check was ended: ${why}`))
+    current?.reject(
+      createRefusal(400, 'JSONSchema Validation Error', `the check was ended: ${why}`),
+    )
     this.#next()
   }
 
@@ -131,43 +135,43 @@ class CheckThread {
 }
 
 /** One for the process: what it must bound is the work of the machine, whoever asks. */
-const thread = new CheckThread()
+const thread = new SchemaCheckThread()
 
 /** Checks of one service that may wait; each holds a request that is bounded already. */
-const SERVICE_WAITING = 10_000
+const MAX_SERVICE_WAITING = 10_000
 /** Keys beside the ids of services. */
-const VALIDATOR = 'validator'
-const REGISTRATION = 'registration'
+const VALIDATOR_KEY = 'validator'
+const REGISTRATION_KEY = 'registration'
 /** Checks of all callers of `/validator`, or of all new services, that may wait. */
-const VALIDATOR_WAITING = 32
+const MAX_SHARED_WAITING = 32
 
 /** The schema of a service. */
 export interface ServiceSchema {
   /** @throws Refusal 400 that says what is wrong and where; 503 when too many checks wait */
-  check(input: Parsed): void | Promise<void>
+  check(input: ParsedJson): void | Promise<void>
 }
 
 /** @param text of a schema that was accepted before */
-export function serviceSchema(service: string, name: string, text: string): ServiceSchema {
-  let plain: Schema | undefined
+export function createServiceSchema(service: string, name: string, text: string): ServiceSchema {
+  let plain: JsonSchema | undefined
   return {
     check(input) {
-      if (isPlain(text)) plain ??= schemaOf(JSON.parse(text), name)
+      if (isSimpleSchema(text)) plain ??= compileSchema(JSON.parse(text), name)
       if (plain?.isCheap(input)) return plain.check(input)
       const { value, count } = input
       const question = { schema: text, name, input: JSON.stringify(value), count }
-      return thread.check(service, SERVICE_WAITING, question)
+      return thread.check(service, MAX_SERVICE_WAITING, question)
     },
   }
 }
 
 /** Whether it is a schema at all. @throws Refusal 400, 503 */
-export async function acceptSchema(schema: object, name: string): Promise<void> {
+export async function requireValidSchema(schema: object, name: string): Promise<void> {
   const text = JSON.stringify(schema)
-  if (isPlain(text)) schemaOf(schema, name)
+  if (isSimpleSchema(text)) compileSchema(schema, name)
   else {
     const question = { schema: text, name, input: undefined, count: 0 }
-    await thread.check(REGISTRATION, VALIDATOR_WAITING, question)
+    await thread.check(REGISTRATION_KEY, MAX_SHARED_WAITING, question)
   }
 }
 
@@ -176,12 +180,12 @@ export async function acceptSchema(schema: object, name: string): Promise<void> 
  * @param isWanted whether the caller is still there when its turn comes
  * @throws Refusal 400, 503
  */
-export function validate(
+export function validateBySchema(
   schema: object,
-  { value, count }: Parsed,
+  { value, count }: ParsedJson,
   isWanted: () => boolean,
 ): Promise<void> {
   const text = JSON.stringify(schema)
   const question = { schema: text, name: 'schema', input: JSON.stringify(value), count }
-  return thread.check(VALIDATOR, VALIDATOR_WAITING, question, isWanted)
+  return thread.check(VALIDATOR_KEY, MAX_SHARED_WAITING, question, isWanted)
 }

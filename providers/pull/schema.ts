@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import type { Ajv, AnySchema, Options, ValidateFunction } from 'ajv'
-import { guarded, TooSlow } from './guard.ts'
-import { isMapping, type Parsed, Refusal, refuse } from './json.ts'
-import { explain } from './schema-words.ts'
+import { createRefusal, isMapping, type ParsedJson, Refusal } from './json.ts'
+import { explainSchemaError } from './schema-messages.ts'
+import { runWithTimeLimit, TimeLimitError } from './time-limit.ts'
 
 type AjvClass = new (options: Options) => Ajv
 
@@ -40,89 +40,90 @@ const OPTIONS: Options = {
 }
 
 /** Bytes of a schema. */
-const LARGEST = 65_536
+const MAX_SCHEMA_LENGTH = 65_536
 /** Milliseconds that it may take to be compiled. */
-const COMPILING = 1_000
+const MAX_COMPILE_TIME = 1_000
 /** Schemas that are kept compiled. */
-const KEPT = 256
+const MAX_COMPILED = 256
 /** Values of the schema times values of the input that are checked without a guard. */
-const CHEAP = 200_000
+const MAX_CHEAP_COST = 200_000
 /** Parts of a schema up to which it counts as small. */
-const SMALL = 500
+const MAX_SIMPLE_WEIGHT = 500
 /** What can cost more than the product of both sizes says. */
-const COSTLY =
+const COSTLY_KEYWORDS =
   /"(?:pattern|patternProperties|uniqueItems|format|contains|unevaluated\w+|\$(?:dynamic|recursive)?[rR]ef)":/
 
 /** Whether compiling the schema, and checking by it, costs no more than its size says, and its size is small. */
-export function isPlain(text: string): boolean {
-  return !COSTLY.test(text) && weightOf(text) <= SMALL
+export function isSimpleSchema(text: string): boolean {
+  return !COSTLY_KEYWORDS.test(text) && countParts(text) <= MAX_SIMPLE_WEIGHT
 }
 
-function weightOf(text: string): number {
+function countParts(text: string): number {
   return text.split(/[,{[]/).length
 }
 
-export interface Schema {
+export interface JsonSchema {
   readonly value: Readonly<Record<string, unknown>>
   /** Whether a check of that input takes microseconds. */
-  isCheap(input: Parsed): boolean
+  isCheap(input: ParsedJson): boolean
   /** @throws Refusal 400 that says what is wrong and where */
-  check(input: Parsed): void
+  check(input: ParsedJson): void
 }
 
-const metas = new Map<string, Ajv>()
-const compiled = new Map<string, Schema>()
+const draftValidators = new Map<string, Ajv>()
+const compiledSchemas = new Map<string, JsonSchema>()
 
 /**
  * What checks by that schema.
  * @throws Refusal 400 for what is no schema
  */
-export function schemaOf(value: unknown, name = 'schema'): Schema {
+export function compileSchema(value: unknown, name = 'schema'): JsonSchema {
   const wrong = (why: string): Refusal =>
-    refuse(400, 'Invalid JSON Schema', `${name} is not a valid JSON Schema: ${why}`)
+    createRefusal(400, 'Invalid JSON Schema', `${name} is not a valid JSON Schema: ${why}`)
   if (!isMapping(value)) throw wrong('it is not an object')
   const text = JSON.stringify(value)
-  if (text.length > LARGEST) throw wrong(`it has more than ${LARGEST} bytes`)
+  if (text.length > MAX_SCHEMA_LENGTH) throw wrong(`it has more than ${MAX_SCHEMA_LENGTH} bytes`)
   const key = createHash('sha256').update(text).digest('base64')
-  const known = compiled.get(key)
+  const known = compiledSchemas.get(key)
   if (known) return known
   try {
-    const schema = compile(value, text)
-    if (compiled.size >= KEPT) compiled.delete(compiled.keys().next().value as string)
-    compiled.set(key, schema)
+    const schema = compileWithDraft(value, text)
+    if (compiledSchemas.size >= MAX_COMPILED)
+      compiledSchemas.delete(compiledSchemas.keys().next().value as string)
+    compiledSchemas.set(key, schema)
     return schema
   } catch (error) {
     throw wrong((error as Error).message.slice(0, 500))
   }
 }
 
-function compile(value: Readonly<Record<string, unknown>>, text: string): Schema {
+function compileWithDraft(value: Readonly<Record<string, unknown>>, text: string): JsonSchema {
   // Such a schema answers with a promise, which is true whatever it will say.
   if (text.includes('"$async":')) throw new Error('$async is not supported')
   const { $schema = '' } = value
   const draft = typeof $schema === 'string' ? $schema.replace(/#$/, '') : undefined
   const library = draft === undefined || !Object.hasOwn(DRAFTS, draft) ? undefined : DRAFTS[draft]
   if (!library) throw new Error(`$schema is ${JSON.stringify($schema)}, which is no known draft`)
-  const Draft = classOf(library)
-  const judge = metas.get(library) ?? new Draft(OPTIONS)
+  const Draft = loadAjvClass(library)
+  const judge = draftValidators.get(library) ?? new Draft(OPTIONS)
   // The draft itself is compiled once, on nobody's account.
-  if (!metas.has(library)) judge.validateSchema({})
-  metas.set(library, judge)
+  if (!draftValidators.has(library)) judge.validateSchema({})
+  draftValidators.set(library, judge)
   // It is judged by the library's own draft: of the drafts that share one, only the newest is known to it.
   const { $schema: _, ...bare } = value
-  const isValid = guarded(() => judge.validateSchema(bare as AnySchema), COMPILING)
+  const isValid = runWithTimeLimit(() => judge.validateSchema(bare as AnySchema), MAX_COMPILE_TIME)
   if (isValid !== true) throw new Error(judge.errorsText(judge.errors))
   // An instance of its own: what one schema defines by `$id` is none of the next one's, and goes with it.
   const ajv = new Draft({ ...OPTIONS, meta: false, validateSchema: false })
   addFormats(ajv)
-  const validate = guarded(() => ajv.compile(bare as AnySchema), COMPILING)
-  const weight = weightOf(text)
-  const isCostly = COSTLY.test(text)
-  const isCheap = ({ count }: Parsed): boolean => !isCostly && weight * count <= CHEAP
-  return { value, isCheap, check: (input) => check(validate, input, isCheap(input)) }
+  const validate = runWithTimeLimit(() => ajv.compile(bare as AnySchema), MAX_COMPILE_TIME)
+  const weight = countParts(text)
+  const isCostly = COSTLY_KEYWORDS.test(text)
+  const isCheap = ({ count }: ParsedJson): boolean => !isCostly && weight * count <= MAX_CHEAP_COST
+  return { value, isCheap, check: (input) => checkInput(validate, input, isCheap(input)) }
 }
 
-function classOf(library: Library): AjvClass {
+function loadAjvClass(library: Library): AjvClass {
   const loaded = LIBRARIES[library]() as { default: AjvClass }
   return loaded.default
 }
@@ -132,22 +133,22 @@ function addFormats(ajv: Ajv): void {
   add(ajv)
 }
 
-function check(validate: ValidateFunction, input: Parsed, isCheap: boolean): void {
+function checkInput(validate: ValidateFunction, input: ParsedJson, isCheap: boolean): void {
   let isValid: unknown
   try {
     const run = (): unknown => validate(input.value)
-    isValid = isCheap ? run() : guarded(run)
+    isValid = isCheap ? run() : runWithTimeLimit(run)
   } catch (error) {
     const detail =
-      error instanceof TooSlow ? `the check was ended: ${error.message}` : 'the check failed'
-    throw refuse(400, 'JSONSchema Validation Error', detail)
+      error instanceof TimeLimitError ? `the check was ended: ${error.message}` : 'the check failed'
+    throw createRefusal(400, 'JSONSchema Validation Error', detail)
   }
   if (isValid === true) return
   const [error] = validate.errors ?? []
   throw new Refusal([
     {
       title: 'JSONSchema Validation Error',
-      detail: `Validation of schema [] threw error ${error ? explain(error) : 'it does not match'}`,
+      detail: `Validation of schema [] threw error ${error ? explainSchemaError(error) : 'it does not match'}`,
       status_code: 400,
       source: { pointer: error?.instancePath ?? '' },
     },

@@ -7,10 +7,10 @@ import Database from 'libsql'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { after } from '../../src/core/time.ts'
 import { databaseWords, otherProgram, SQLITE_TABLES } from '../../src/store/database-words.ts'
-import type { JobPage, JobRow, JobState, JobStore, ServiceRow } from './store.ts'
+import type { JobPage, JobRow, JobRowState, JobStore, ServiceRow } from './job-store.ts'
 
 /** Of the tables below: a file with another one was made by another manyhost. */
-const VERSION = 1
+const SCHEMA_VERSION = 1
 
 const TABLES = `
 create table if not exists services (
@@ -24,20 +24,20 @@ create table if not exists jobs (
 );
 create index if not exists jobs_of_service on jobs(service, seq);
 create index if not exists open_jobs on jobs(seq) where status in ('REGISTERED', 'WORKING');
-pragma user_version = ${VERSION};
+pragma user_version = ${SCHEMA_VERSION};
 `
 
-interface Write {
+interface PendingWrite {
   readonly run: () => void
   readonly resolve: () => void
   readonly reject: (error: ManyhostError) => void
 }
 
-export class SqliteStore implements JobStore {
+export class SqliteJobStore implements JobStore {
   readonly #path: string
   readonly #db: Database.Database
   readonly #statements = new Map<string, Database.Statement>()
-  #waiting: Write[] = []
+  #pendingWrites: PendingWrite[] = []
   #isClosed = false
 
   /**
@@ -77,12 +77,15 @@ export class SqliteStore implements JobStore {
     const [{ version }] = db
       .prepare('select user_version as version from pragma_user_version')
       .all() as [{ version: number }]
-    if (version !== 0 && version !== VERSION) throw new Error(`it is of version ${version}`)
+    if (version !== 0 && version !== SCHEMA_VERSION) throw new Error(`it is of version ${version}`)
     db.exec(TABLES)
   }
 
   services(): ServiceRow[] {
-    const rows = this.#sql('select * from services order by id').all() as Record<string, unknown>[]
+    const rows = this.#prepare('select * from services order by id').all() as Record<
+      string,
+      unknown
+    >[]
     return rows.map((row) => ({
       id: row.id as string,
       name: row.name as string,
@@ -97,41 +100,43 @@ export class SqliteStore implements JobStore {
   }
 
   openJobs(): ReturnType<JobStore['openJobs']> {
-    const rows = this.#sql(
+    const rows = this.#prepare(
       `select id, service, seq, submitted, status, results, reason, worker, lease, attempts from jobs
        where status in ('REGISTERED', 'WORKING') order by seq`,
     ).all()
-    return (rows as Record<string, unknown>[]).map(toJob)
+    return (rows as Record<string, unknown>[]).map(toJobRow)
   }
 
   lastSeq(): number {
-    const [row] = this.#sql('select max(seq) as seq from jobs').all() as [{ seq: number | null }]
+    const [row] = this.#prepare('select max(seq) as seq from jobs').all() as [
+      { seq: number | null },
+    ]
     return row.seq ?? 0
   }
 
   job(id: string): JobRow | undefined {
     // Not `get`: that leaves the statement open at its row, and with it the file locked after `close`.
-    const [row] = this.#sql('select * from jobs where id = ?').all(id)
-    return row ? toJob(row as Record<string, unknown>) : undefined
+    const [row] = this.#prepare('select * from jobs where id = ?').all(id)
+    return row ? toJobRow(row as Record<string, unknown>) : undefined
   }
 
   jobs({ service, after: seq, limit }: JobPage): JobRow[] {
     const columns = 'select id, seq, service, submitted, status from jobs where'
     const rows =
       service === undefined
-        ? this.#sql(`${columns} seq > ? order by seq limit ?`).all(seq, limit)
-        : this.#sql(`${columns} service = ? and seq > ? order by seq limit ?`).all(
+        ? this.#prepare(`${columns} seq > ? order by seq limit ?`).all(seq, limit)
+        : this.#prepare(`${columns} service = ? and seq > ? order by seq limit ?`).all(
             service,
             seq,
             limit,
           )
-    return (rows as Record<string, unknown>[]).map(toJob)
+    return (rows as Record<string, unknown>[]).map(toJobRow)
   }
 
   putService(row: ServiceRow): Promise<void> {
     const { available, token } = row
     return this.#write(() =>
-      this.#sql(`insert into services values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
+      this.#prepare(`insert into services values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
          name = excluded.name, description = excluded.description, timeout = excluded.timeout,
          available = excluded.available, checked_in = excluded.checked_in,
          registration = excluded.registration, result = excluded.result, token = excluded.token`).run(
@@ -150,18 +155,18 @@ export class SqliteStore implements JobStore {
 
   addJob(row: JobRow): Promise<void> {
     return this.#write(() =>
-      this.#sql(
+      this.#prepare(
         `insert into jobs (seq, id, service, submitted, parameters, status, attempts)
          values (?, ?, ?, ?, ?, ?, ?)`,
       ).run(row.seq, row.id, row.service, row.submitted, row.parameters, row.status, row.attempts),
     )
   }
 
-  setJob(id: string, state: JobState): Promise<void> {
+  setJob(id: string, state: JobRowState): Promise<void> {
     // As it is now: until it is written, it may change again.
     const { status, results, reason, worker, lease, attempts } = state
     return this.#write(() =>
-      this.#sql(
+      this.#prepare(
         `update jobs set status = ?, results = ?, reason = ?, worker = ?, lease = ?, attempts = ?
          where id = ?`,
       ).run(status, results ?? null, reason ?? null, worker ?? null, lease ?? null, attempts, id),
@@ -170,7 +175,7 @@ export class SqliteStore implements JobStore {
 
   prune(service: string, keep: number): Promise<void> {
     return this.#write(() =>
-      this.#sql(
+      this.#prepare(
         `delete from jobs where service = ? and status in ('COMPLETED', 'ERROR') and seq <= (
            select seq from jobs where service = ? and status in ('COMPLETED', 'ERROR')
            order by seq desc limit 1 offset ?)`,
@@ -194,15 +199,15 @@ export class SqliteStore implements JobStore {
   #write(run: () => void): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) return reject(this.#failure(new Error('it is closed')))
-      if (this.#waiting.length === 0) after(0, () => this.#flush())
-      this.#waiting.push({ run, resolve, reject })
+      if (this.#pendingWrites.length === 0) after(0, () => this.#flush())
+      this.#pendingWrites.push({ run, resolve, reject })
     })
   }
 
   #flush(): void {
-    const writes = this.#waiting
+    const writes = this.#pendingWrites
     if (writes.length === 0) return
-    this.#waiting = []
+    this.#pendingWrites = []
     try {
       this.#db.exec('begin immediate')
       for (const { run } of writes) run()
@@ -221,7 +226,7 @@ export class SqliteStore implements JobStore {
     return new ManyhostError('MANYHOST_STORE_FAILED', text, { cause: error })
   }
 
-  #sql(text: string): Database.Statement {
+  #prepare(text: string): Database.Statement {
     let statement = this.#statements.get(text)
     if (!statement) {
       statement = this.#db.prepare(text)
@@ -231,7 +236,7 @@ export class SqliteStore implements JobStore {
   }
 }
 
-function toJob(row: Record<string, unknown>): JobRow {
+function toJobRow(row: Record<string, unknown>): JobRow {
   const text = (name: string): string | undefined => (row[name] as string | null) ?? undefined
   return {
     id: row.id as string,

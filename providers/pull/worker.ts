@@ -2,12 +2,18 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Dispatcher } from 'undici'
-import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
-import { listener } from '../../src/core/guarded.ts'
+import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+import { listenerRule } from '../../src/core/guarded.ts'
 import { callback, milliseconds, parseOptions, rule, text, whole } from '../../src/core/options.ts'
-import { every, now, sleep, within } from '../../src/core/time.ts'
-import { type Answer, ask, backoff, refused, unreachable } from './link.ts'
-import { type Reports, reportError, reportResults } from './report.ts'
+import { every, now, resolveWithin, sleep } from '../../src/core/time.ts'
+import {
+  backoff,
+  type PullResponse,
+  sendApiRequest,
+  toStatusError,
+  toUnreachableError,
+} from './api-client.ts'
+import { createErrorReports, createResultReports, type JobReports } from './job-reports.ts'
 
 /** What a worker is to do. */
 export interface WorkerJob {
@@ -20,13 +26,13 @@ export interface WorkerJob {
   readonly signal: AbortSignal
 }
 
-export type Handle = (job: WorkerJob) => object | Promise<object>
+export type JobHandler = (job: WorkerJob) => object | Promise<object>
 
 export interface WorkerOptions {
   /** URL of the service: `http://hub:5000/services/<id>`. */
   readonly url: string
   /** Answers with the results. What it throws ends the job as ERROR. A subclass has the method instead. */
-  readonly handle?: Handle
+  readonly handle?: JobHandler
   /** Unlike that of any other worker of the service. @default host name and some random letters */
   readonly name?: string
   readonly token?: string
@@ -44,9 +50,9 @@ export interface WorkerOptions {
   readonly onError?: (error: Error) => void
 }
 
-const RULES = {
+const WORKER_RULES = {
   url: text('an http or https URL', (value) => /^https?:/.test(value) && URL.canParse(value)),
-  handle: callback<Handle>('a function of a job'),
+  handle: callback<JobHandler>('a function of a job'),
   name: text('1 to 100 of letters, digits, _ . : -', (value) => /^[\w.:-]{1,100}$/.test(value)),
   token: text('a token'),
   checkInInterval: milliseconds(30_000),
@@ -58,37 +64,37 @@ const RULES = {
       ? (value as Dispatcher)
       : undefined,
   ),
-  onError: listener<[error: Error]>('a function of an error', 'onError of a Worker'),
+  onError: listenerRule<[error: Error]>('a function of an error', 'onError of a Worker'),
 } as const
 
 /** Paths at which a server gives out jobs: ours, and the original's. */
 const NEXT_PATHS = ['/next', '/jobs/next'] as const
 /** Statuses by which a server refuses what a report says, so that another report may be taken. */
-const REFUSALS: ReadonlySet<number> = new Set([400, 413, 422])
+const REFUSED_STATUSES: ReadonlySet<number> = new Set([400, 413, 422])
 
 /** The report that goes on while a job is worked on. */
-const WORKING = '{"status":"WORKING"}'
+const WORKING_REPORT = '{"status":"WORKING"}'
 /** Tries to bring a result home. With the waits between them about a minute and a half. */
-const RESULT_TRIES = 10
+const MAX_RESULT_TRIES = 10
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export class Worker {
   readonly name: string
-  readonly #options: ReturnType<typeof parse>
+  readonly #options: ReturnType<typeof parseWorkerOptions>
   readonly #url: string
   readonly #stopping = new AbortController()
   readonly #running = new Set<Promise<void>>()
   #loops: Promise<unknown> | undefined
   /** Milliseconds. */
   #timeout: number | undefined
-  #freed: (() => void) | undefined
+  #onSlotFree: (() => void) | undefined
   /** Index of the path in `NEXT_PATHS` that the server knows. */
   #nextPath = 0
 
   constructor(options: WorkerOptions) {
-    this.#options = parse(options)
+    this.#options = parseWorkerOptions(options)
     this.#url = (this.#options.url ?? '').replace(/\/+$/, '')
-    this.name = this.#options.name ?? nameOf()
+    this.name = this.#options.name ?? createWorkerName()
   }
 
   /** Does one job; a subclass says how, or the option. */
@@ -114,22 +120,25 @@ export class Worker {
     this.#stopping.abort(new ManyhostError('MANYHOST_ABORTED', `${this.name} is stopping`))
     const done = Promise.all([this.#loops, ...this.#running])
     if (timeout === Number.POSITIVE_INFINITY) await done
-    else await within(timeout, done)
+    else await resolveWithin(timeout, done)
   }
 
   async #checkInLoop(): Promise<void> {
     await this.#repeat('check-in', async () => {
-      const answer = await this.#ask('PATCH', this.#url)
-      if (answer.status !== 200) throw refused('check-in', answer)
-      this.#timeout ??= await this.#learnTimeout()
+      const answer = await this.#request('PATCH', this.#url)
+      if (answer.status !== 200) throw toStatusError('check-in', answer)
+      this.#timeout ??= await this.#fetchTimeout()
       // Two may go astray before the hub misses us.
       const { checkInInterval } = this.#options
-      await sleep(Math.min(checkInInterval, (this.#timeout ?? checkInInterval) / 3), this.#lives)
+      await sleep(
+        Math.min(checkInInterval, (this.#timeout ?? checkInInterval) / 3),
+        this.#stopSignal,
+      )
     })
   }
 
-  async #learnTimeout(): Promise<number | undefined> {
-    const { body } = await this.#ask('GET', this.#url)
+  async #fetchTimeout(): Promise<number | undefined> {
+    const { body } = await this.#request('GET', this.#url)
     const { timeout } = (body?.data ?? {}) as { timeout?: unknown }
     return typeof timeout === 'number' && timeout > 0 ? timeout * 1_000 : undefined
   }
@@ -139,26 +148,26 @@ export class Worker {
     await this.#repeat('asking for a job', async () => {
       if (this.#running.size >= concurrency) {
         await new Promise<void>((resolve) => {
-          this.#freed = resolve
+          this.#onSlotFree = resolve
         })
         return
       }
       const asked = now()
-      const answer = await this.#next()
-      if (answer.status === 200) return await this.#begin(answer)
-      if (answer.status !== 204) throw refused('asking for a job', answer)
+      const answer = await this.#requestJob()
+      if (answer.status === 200) return await this.#beginJob(answer)
+      if (answer.status !== 204) throw toStatusError('asking for a job', answer)
       const left = pollInterval - (now() - asked)
-      if (left > 0) await sleep(left, this.#lives)
+      if (left > 0) await sleep(left, this.#stopSignal)
     })
   }
 
   /** The original's server has no `/next`, and says so with a page instead of JSON. */
-  async #next(): Promise<Answer> {
+  async #requestJob(): Promise<PullResponse> {
     const { wait } = this.#options
     const seconds = Math.ceil(wait / 1_000)
     const look = () =>
-      this.#ask('GET', this.#url + NEXT_PATHS[this.#nextPath], undefined, {
-        signal: this.#lives,
+      this.#request('GET', this.#url + NEXT_PATHS[this.#nextPath], undefined, {
+        signal: this.#stopSignal,
         timeout: wait + 30_000,
         ...(seconds > 0 && { headers: { prefer: `wait=${seconds}` } }),
       })
@@ -171,23 +180,23 @@ export class Worker {
   /** Until it is stopped; after failures it waits, longer each time, and says so each time. */
   async #repeat(what: string, once: () => Promise<void>): Promise<void> {
     let failures = 0
-    while (!this.#lives.aborted) {
+    while (!this.#stopSignal.aborted) {
       try {
         await once()
         failures = 0
       } catch (error) {
-        if (this.#lives.aborted) return
-        this.#report(error instanceof ManyhostError ? error : unreachable(what, error))
-        await sleep(backoff(++failures, Math.random), this.#lives).catch(() => undefined)
+        if (this.#stopSignal.aborted) return
+        this.#notifyError(error instanceof ManyhostError ? error : toUnreachableError(what, error))
+        await sleep(backoff(++failures, Math.random), this.#stopSignal).catch(() => undefined)
       }
     }
   }
 
-  get #lives(): AbortSignal {
+  get #stopSignal(): AbortSignal {
     return this.#stopping.signal
   }
 
-  async #begin({ body, headers }: Answer): Promise<void> {
+  async #beginJob({ body, headers }: PullResponse): Promise<void> {
     const { data, meta } = (body ?? {}) as {
       data?: { id?: unknown; parameters?: WorkerJob['parameters'] }
       meta?: {
@@ -200,47 +209,47 @@ export class Worker {
     const lease = String(headers['x-manyhost-lease'] ?? '')
     // The original's server only shows the job: it is ours when the server has been told that we work on it.
     if (lease === '') {
-      const answer = await this.#tell(id, lease, WORKING)
-      if (answer.status !== 200) throw refused(`claim of job ${id}`, answer)
+      const answer = await this.#patchJob(id, lease, WORKING_REPORT)
+      if (answer.status !== 200) throw toStatusError(`claim of job ${id}`, answer)
     }
     const limit = meta?.lease?.body_size ?? Number.POSITIVE_INFINITY
     const lost = new AbortController()
     const job = { id, parameters, request: meta?.request, signal: lost.signal }
     const renewal = every(((meta?.lease?.seconds ?? 60) * 1_000) / 3, () => {
-      void this.#renew(id, lease, lost)
+      void this.#renewLease(id, lease, lost)
     })
-    const run = this.#do(job, lease, limit).finally(() => {
+    const run = this.#runJob(job, lease, limit).finally(() => {
       renewal.clear()
       this.#running.delete(run)
-      this.#freed?.()
+      this.#onSlotFree?.()
     })
     this.#running.add(run)
   }
 
-  async #renew(id: string, lease: string, lost: AbortController): Promise<void> {
+  async #renewLease(id: string, lease: string, lost: AbortController): Promise<void> {
     try {
-      const answer = await this.#tell(id, lease, WORKING)
+      const answer = await this.#patchJob(id, lease, WORKING_REPORT)
       if (answer.status < 400 || answer.status >= 500) return
-      lost.abort(refused(`job ${id}`, answer))
+      lost.abort(toStatusError(`job ${id}`, answer))
     } catch {
       // The lease holds a while longer, and so may the next try.
     }
   }
 
-  async #do(job: WorkerJob, lease: string, limit: number): Promise<void> {
+  async #runJob(job: WorkerJob, lease: string, limit: number): Promise<void> {
     try {
-      let reports: Reports
+      let reports: JobReports
       try {
         const results = await this.handle(job)
-        reports = reportResults(results, limit)
+        reports = createResultReports(results, limit)
       } catch (error) {
-        reports = reportError(error, limit)
-        if (error instanceof ManyhostError) this.#report(error)
+        reports = createErrorReports(error, limit)
+        if (error instanceof ManyhostError) this.#notifyError(error)
       }
       if (job.signal.aborted) throw job.signal.reason
-      await this.#bringHome(job.id, lease, limit, reports)
+      await this.#reportOutcome(job.id, lease, limit, reports)
     } catch (error) {
-      this.#report(asError(error))
+      this.#notifyError(asError(error))
     }
   }
 
@@ -248,25 +257,25 @@ export class Worker {
    * Sends the first report that the server takes. When it does not take the results, it is told that the job has failed:
    * nobody would hear of the end of the job otherwise.
    */
-  async #bringHome(
+  async #reportOutcome(
     id: string,
     lease: string,
     limit: number,
-    [report, ...others]: Reports,
+    [report, ...others]: JobReports,
   ): Promise<void> {
-    let error = await this.#deliver(id, lease, report, RESULT_TRIES)
+    let error = await this.#sendReport(id, lease, report, MAX_RESULT_TRIES)
     if (!error) return
-    for (const other of others.length > 0 ? others : reportError(error, limit)) {
-      if (!REFUSALS.has(error.status) && !error.retryable) break
-      this.#report(error)
-      error = await this.#deliver(id, lease, other, error.retryable ? 1 : RESULT_TRIES)
+    for (const other of others.length > 0 ? others : createErrorReports(error, limit)) {
+      if (!REFUSED_STATUSES.has(error.status) && !error.retryable) break
+      this.#notifyError(error)
+      error = await this.#sendReport(id, lease, other, error.retryable ? 1 : MAX_RESULT_TRIES)
       if (!error) return
     }
     throw error
   }
 
   /** Resolves with why the server has not taken the report, or with undefined when it has. */
-  async #deliver(
+  async #sendReport(
     id: string,
     lease: string,
     report: string,
@@ -276,48 +285,48 @@ export class Worker {
     for (let tries = 1; ; tries++) {
       let error: ManyhostError
       try {
-        const answer = await this.#tell(id, lease, report)
+        const answer = await this.#patchJob(id, lease, report)
         if (answer.status === 200) return undefined
-        error = refused(what, answer)
+        error = toStatusError(what, answer)
       } catch (thrown) {
-        error = unreachable(what, thrown)
+        error = toUnreachableError(what, thrown)
       }
       if (!error.retryable || tries >= maxTries) return error
       await sleep(backoff(tries, Math.random))
     }
   }
 
-  #tell(id: string, lease: string, text: string): Promise<Answer> {
+  #patchJob(id: string, lease: string, text: string): Promise<PullResponse> {
     const [root] = this.#url.split('/services/')
-    return this.#ask('PATCH', `${root}/jobs/${id}`, text, {
+    return this.#request('PATCH', `${root}/jobs/${id}`, text, {
       ...(lease !== '' && { headers: { 'x-manyhost-lease': lease } }),
     })
   }
 
-  #ask(
+  #request(
     method: 'GET' | 'PATCH',
     url: string,
     text?: string,
     more: { headers?: Record<string, string>; signal?: AbortSignal; timeout?: number } = {},
-  ): Promise<Answer> {
+  ): Promise<PullResponse> {
     const headers = { 'x-manyhost-worker': this.name, ...more.headers }
-    return ask(url, this.#options, { method, text, ...more, headers })
+    return sendApiRequest(url, this.#options, { method, text, ...more, headers })
   }
 
-  #report(error: Error): void {
+  #notifyError(error: Error): void {
     const { onError } = this.#options
     if (onError) onError(error)
-    else process.stderr.write(`worker ${this.name}: ${describe(error)}\n`)
+    else process.stderr.write(`worker ${this.name}: ${describeError(error)}\n`)
   }
 }
 
-function parse(options: WorkerOptions) {
-  const parsed = parseOptions('Worker', options, RULES)
+function parseWorkerOptions(options: WorkerOptions) {
+  const parsed = parseOptions('Worker', options, WORKER_RULES)
   if (parsed.url !== undefined) return parsed
   throw new ManyhostError('MANYHOST_INVALID_OPTION', 'Worker: url is missing')
 }
 
-function nameOf(): string {
+function createWorkerName(): string {
   const host = hostname()
     .replace(/[^\w.-]/g, '-')
     .slice(0, 60)

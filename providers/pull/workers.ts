@@ -3,21 +3,21 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import { Emitter } from '../../src/core/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
-import { digest } from './access.ts'
-import { Api } from './api.ts'
-import { type Door, openDoor } from './door.ts'
-import { Hub } from './hub.ts'
-import { idOf } from './id.ts'
-import type { Seat } from './job.ts'
-import { mailbox } from './mailbox.ts'
-import { registerMetrics } from './metrics.ts'
-import { parseWorkers, type WorkersOptions, type WorkersSettings } from './options.ts'
-import { Place } from './place.ts'
-import type { Service } from './service.ts'
-import { type JobStore, MemoryStore } from './store.ts'
+import { digestToken } from './access.ts'
+import { PullApi } from './api.ts'
+import { type PullApiServer, startApiServer } from './api-server.ts'
+import { createJobDispatcher } from './job-dispatcher.ts'
+import { JobHub } from './job-hub.ts'
+import { type JobStore, MemoryJobStore } from './job-store.ts'
+import { registerPullMetrics } from './metrics.ts'
+import type { WorkerRecord } from './open-job.ts'
+import { parseWorkersOptions, type WorkersOptions, type WorkersSettings } from './options.ts'
+import { PullInstance } from './pull-instance.ts'
+import type { PullService } from './pull-service.ts'
+import { deriveServiceId } from './service-id.ts'
 
 export interface WorkersProvider extends Provider {
-  /** Workers of a service that are instances at a time, at most. */
+  /** PullProvider of a service that are instances at a time, at most. */
   readonly limit: number
   /** For a server that mounts the API at `prefix`; of `node:http`, or an Express application. */
   readonly handler: (request: IncomingMessage, response: ServerResponse) => void
@@ -36,21 +36,21 @@ export interface WorkersProvider extends Provider {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function workers(options: WorkersOptions = {}): WorkersProvider {
-  return new Workers(parseWorkers(options))
+  return new PullProvider(parseWorkersOptions(options))
 }
 
-class Workers implements WorkersProvider {
+class PullProvider implements WorkersProvider {
   readonly name = 'pull'
   readonly capabilities: ReadonlySet<Capability> = new Set()
   readonly limit: number
   readonly #settings: WorkersSettings
-  readonly #api: Api
+  readonly #api: PullApi
   /** By virtual URL. */
-  readonly #services = new Map<string, Promise<Service>>()
-  readonly #known = new Map<string, Service>()
+  readonly #services = new Map<string, Promise<PullService>>()
+  readonly #knownServices = new Map<string, PullService>()
   readonly #events = new Emitter<{ available: undefined }>('provider pull')
-  #opening: Promise<{ hub: Hub; door: Door | undefined }> | undefined
-  #hub: Hub | undefined
+  #opening: Promise<{ hub: JobHub; door: PullApiServer | undefined }> | undefined
+  #hub: JobHub | undefined
   #failure: Error | undefined
   #isClosed = false
   readonly #removeMetrics: (() => void) | undefined
@@ -59,7 +59,7 @@ class Workers implements WorkersProvider {
     this.#settings = settings
     this.limit = settings.maxWorkers
     const { prefix, token, bodySize, maxWait, about } = settings
-    this.#api = new Api(async () => this.#hub ?? (await this.#open()).hub, {
+    this.#api = new PullApi(async () => this.#hub ?? (await this.#open()).hub, {
       prefix,
       token,
       bodySize,
@@ -67,7 +67,7 @@ class Workers implements WorkersProvider {
       about,
     })
     const { registry } = settings
-    this.#removeMetrics = registry && registerMetrics(registry, () => this.#hub)
+    this.#removeMetrics = registry && registerPullMetrics(registry, () => this.#hub)
   }
 
   readonly handler = (request: IncomingMessage, response: ServerResponse): void => {
@@ -79,12 +79,12 @@ class Workers implements WorkersProvider {
     return { url: door && `${door.url}${this.#settings.prefix}` }
   }
 
-  #open(): Promise<{ hub: Hub; door: Door | undefined }> {
+  #open(): Promise<{ hub: JobHub; door: PullApiServer | undefined }> {
     if (this.#isClosed) {
       const closed = new ManyhostError('MANYHOST_SESSION_CLOSED', 'workers: the provider is closed')
       return Promise.reject(closed)
     }
-    this.#opening ??= this.#reallyOpen().catch((error) => {
+    this.#opening ??= this.#openHub().catch((error) => {
       // The next one tries again: a port may become free.
       this.#opening = undefined
       this.#failure = asError(error)
@@ -93,31 +93,31 @@ class Workers implements WorkersProvider {
     return this.#opening
   }
 
-  async #reallyOpen(): Promise<{ hub: Hub; door: Door | undefined }> {
+  async #openHub(): Promise<{ hub: JobHub; door: PullApiServer | undefined }> {
     const { store, listen, tls, services } = this.#settings
-    const hub = this.#hub ?? new Hub(await openStore(store), this.#settings)
+    const hub = this.#hub ?? new JobHub(await openJobStore(store), this.#settings)
     this.#hub = hub
-    // Workers and the clients of the API may come before any session has started a service.
-    for (const url of Object.keys(services)) await this.#bind(hub, url)
-    const door = listen && (await openDoor(listen, tls, this.handler))
+    // PullProvider and the clients of the API may come before any session has started a service.
+    for (const url of Object.keys(services)) await this.#findOrCreateService(hub, url)
+    const door = listen && (await startApiServer(listen, tls, this.handler))
     this.#failure = undefined
     return { hub, door }
   }
 
   async serviceId(url: string): Promise<string> {
     const { hub } = await this.#open()
-    return (await this.#bind(hub, url)).row.id
+    return (await this.#findOrCreateService(hub, url)).row.id
   }
 
   /** As the session writes it: `http://calc`. */
-  #bind(hub: Hub, url: string): Promise<Service> {
-    const key = normal(url)
+  #findOrCreateService(hub: JobHub, url: string): Promise<PullService> {
+    const key = normalizeUrl(url)
     let found = this.#services.get(key)
     if (!found) {
-      found = this.#make(hub, key).then((service) => {
-        this.#known.set(key, service)
+      found = this.#createService(hub, key).then((service) => {
+        this.#knownServices.set(key, service)
         const tell = (): void => this.#events.emit('available', undefined)
-        service.starters.add(tell)
+        service.waitingStarts.add(tell)
         tell()
         return service
       })
@@ -129,27 +129,29 @@ class Workers implements WorkersProvider {
   }
 
   /** The declared one, or one that registered by that name, or a new one that takes any object. */
-  async #make(hub: Hub, url: string): Promise<Service> {
-    const entry = Object.entries(this.#settings.services).find(([given]) => normal(given) === url)
+  async #createService(hub: JobHub, url: string): Promise<PullService> {
+    const entry = Object.entries(this.#settings.services).find(
+      ([given]) => normalizeUrl(given) === url,
+    )
     const name = url.replace(/^https?:\/\//, '')
     const named = [...hub.services.values()].find(({ row }) => [name, url].includes(row.name))
     if (!entry && named) return named
     const given = entry?.[1] ?? {}
-    const id = given.id ?? idOf(url)
+    const id = given.id ?? deriveServiceId(url)
     const row = {
       id,
       name: given.name ?? name.slice(0, 30),
       description: given.description ?? `jobs of ${url}`,
       timeout: given.timeout ?? 30_000,
-      registration: JSON.stringify(given.jobRegistrationSchema ?? ANY),
-      result: JSON.stringify(given.jobResultSchema ?? ANY),
-      token: given.token === undefined ? undefined : digest(given.token),
+      registration: JSON.stringify(given.jobRegistrationSchema ?? ANY_OBJECT),
+      result: JSON.stringify(given.jobResultSchema ?? ANY_OBJECT),
+      token: given.token === undefined ? undefined : digestToken(given.token),
     }
     const known = hub.services.get(id)
-    if (!known) return hub.register(row)
+    if (!known) return hub.registerService(row)
     // Of a store of before. What the options say holds; without any, what it was patched to.
     if (entry) {
-      known.become(row)
+      known.redefine(row)
       await hub.saveService(known, {})
     }
     return known
@@ -159,8 +161,8 @@ class Workers implements WorkersProvider {
    * As many as there are workers; where it cannot be known, all: the start will say why not.
    */
   available(url: string): number {
-    const service = this.#known.get(normal(url))
-    if (service) return service.isShut ? 0 : service.seats.size
+    const service = this.#knownServices.get(normalizeUrl(url))
+    if (service) return service.isUnavailable ? 0 : service.workers.size
     if (this.#failure) return this.limit
     void this.serviceId(url).catch((error) => {
       this.#failure = asError(error)
@@ -175,14 +177,18 @@ class Workers implements WorkersProvider {
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
     signal.throwIfAborted()
     const { hub } = await this.#open()
-    const service = await this.#bind(hub, spec.service)
-    const onGone = (place: Place): void => {
-      if (place.seat?.place === place) place.seat.place = undefined
-      place.seat = undefined
-      service.wake()
+    const service = await this.#findOrCreateService(hub, spec.service)
+    const onGone = (place: PullInstance): void => {
+      if (place.worker?.instance === place) place.worker.instance = undefined
+      place.worker = undefined
+      service.notifyStarts()
     }
-    const place = await onFreeSeat(service, signal, (seat) => new Place(spec, seat, onGone))
-    place.dispatcher = mailbox(hub, service, place, this.#settings.bodySize)
+    const place = await onFreeWorker(
+      service,
+      signal,
+      (seat) => new PullInstance(spec, seat, onGone),
+    )
+    place.dispatcher = createJobDispatcher(hub, service, place, this.#settings.bodySize)
     return place
   }
 
@@ -195,43 +201,43 @@ class Workers implements WorkersProvider {
   }
 }
 
-const ANY = { type: 'object' }
+const ANY_OBJECT = { type: 'object' }
 
 /** Waits for a worker that is there and no instance yet, and takes it; rejects with the signal's reason. */
-function onFreeSeat(
-  service: Service,
+function onFreeWorker(
+  service: PullService,
   signal: AbortSignal,
-  take: (seat: Seat) => Place,
-): Promise<Place> {
+  createInstance: (seat: WorkerRecord) => PullInstance,
+): Promise<PullInstance> {
   return new Promise((resolve, reject) => {
     const look = (): void => {
-      const seat = service.isShut ? undefined : service.freeSeat()
+      const seat = service.isUnavailable ? undefined : service.findFreeWorker()
       if (!seat) return
       settle()
-      resolve(take(seat))
+      resolve(createInstance(seat))
     }
     const give = (): void => {
       settle()
       reject(signal.reason)
     }
     const settle = (): void => {
-      service.starters.delete(look)
+      service.waitingStarts.delete(look)
       signal.removeEventListener('abort', give)
     }
     if (signal.aborted) return give()
-    service.starters.add(look)
+    service.waitingStarts.add(look)
     signal.addEventListener('abort', give, { once: true })
     look()
   })
 }
 
 /** libsql is loaded where a file is asked for, and nowhere else: it is a library of machine code. */
-async function openStore(store: string | JobStore | undefined): Promise<JobStore> {
-  if (typeof store !== 'string') return store ?? new MemoryStore()
-  const { SqliteStore } = await import('./sqlite.ts')
-  return new SqliteStore(store)
+async function openJobStore(store: string | JobStore | undefined): Promise<JobStore> {
+  if (typeof store !== 'string') return store ?? new MemoryJobStore()
+  const { SqliteJobStore } = await import('./sqlite.ts')
+  return new SqliteJobStore(store)
 }
 
-function normal(url: string): string {
+function normalizeUrl(url: string): string {
   return URL.canParse(url) ? new URL(url).href.replace(/\/$/, '') : url
 }

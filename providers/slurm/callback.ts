@@ -5,34 +5,34 @@
  */
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
-import { describe, ManyhostError } from '../../src/core/errors.ts'
-import { digest, isSame } from '../../src/core/http-caller.ts'
-import { afterIdly, type Timer } from '../../src/core/time.ts'
-import { firstLine } from '../far/copy.ts'
-import type { Machine, Shell } from '../far/machine.ts'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { digestSecret, isEqualDigest } from '../../src/core/http-caller.ts'
+import { afterUnref, type Timer } from '../../src/core/time.ts'
+import { readFirstLine } from '../shared/remote-shell/copy.ts'
+import type { RemoteMachine, RemoteShell } from '../shared/remote-shell/machine.ts'
 
 /** How long a connection may take to say what it is, and a shell to call back, in ms. */
-const PATIENCE = 30_000
+const CALLBACK_TIMEOUT = 30_000
 
 /** Connections that have not said yet what they are. */
-const MOST_STRANGERS = 1_000
+const MAX_UNIDENTIFIED = 1_000
 
 /** Idle milliseconds after which the system asks whether the other end is still there. */
-const KEEPALIVE = 5_000
+const KEEPALIVE_MS = 5_000
 
-export class Callback {
+export class SlurmCallbackServer {
   readonly #server: Server
   readonly #address: { readonly host: string; readonly port: number }
-  readonly #expected = new Map<string, Expected>()
+  readonly #jobs = new Map<string, SlurmJobConnection>()
   readonly #sockets = new Set<Socket>()
-  #strangers = 0
+  #numUnidentified = 0
   #listening: Promise<number> | undefined
 
   constructor({ host, port = 0, listen = host }: { host: string; port?: number; listen?: string }) {
     this.#address = { host: listen, port }
     // The end of a shell's input is not that of its output.
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-      void this.#take(socket)
+      void this.#identify(socket)
     })
   }
 
@@ -42,7 +42,7 @@ export class Callback {
       const { host, port } = this.#address
       this.#server.once('error', (cause) => {
         this.#listening = undefined
-        const text = `slurm: jobs cannot call back: ${host}:${port}: ${describe(cause)}`
+        const text = `slurm: jobs cannot call back: ${host}:${port}: ${describeError(cause)}`
         reject(new ManyhostError('MANYHOST_START_FAILED', text, { cause }))
       })
       this.#server.listen(port, host, () => {
@@ -54,9 +54,9 @@ export class Callback {
   }
 
   /** A job is to come that has this token. */
-  expect(id: string, secret: string): Expected {
-    const expected = new Expected(secret, () => this.#expected.delete(id))
-    this.#expected.set(id, expected)
+  expectJob(id: string, secret: string): SlurmJobConnection {
+    const expected = new SlurmJobConnection(secret, () => this.#jobs.delete(id))
+    this.#jobs.set(id, expected)
     return expected
   }
 
@@ -65,26 +65,26 @@ export class Callback {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  async #take(socket: Socket): Promise<void> {
+  async #identify(socket: Socket): Promise<void> {
     socket.on('error', () => {})
-    if (this.#strangers >= MOST_STRANGERS) return void socket.destroy()
-    this.#strangers++
+    if (this.#numUnidentified >= MAX_UNIDENTIFIED) return void socket.destroy()
+    this.#numUnidentified++
     this.#sockets.add(socket)
     socket.once('close', () => this.#sockets.delete(socket))
-    const timer = afterIdly(PATIENCE, () => socket.destroy())
-    const line = await firstLine(socket).catch(() => '')
+    const timer = afterUnref(CALLBACK_TIMEOUT, () => socket.destroy())
+    const line = await readFirstLine(socket).catch(() => '')
     timer.clear()
-    this.#strangers--
+    this.#numUnidentified--
     const [kind = '', token = '', ...rest] = line.split(' ')
     const at = token.lastIndexOf('.')
-    const expected = this.#expected.get(token.slice(0, at))
-    const isTaken = expected?.knows(token.slice(at + 1)) && expected.take(kind, rest, socket)
+    const expected = this.#jobs.get(token.slice(0, at))
+    const isTaken = expected?.isSecret(token.slice(at + 1)) && expected.accept(kind, rest, socket)
     if (!isTaken) socket.destroy()
   }
 }
 
 /** What a job says of itself when it begins. */
-export interface Arrival {
+export interface SlurmJobArrival {
   readonly job: string
   /** How often it was requeued. */
   readonly restarts: number
@@ -95,9 +95,9 @@ export interface Arrival {
 }
 
 /** One job: first expected, then arrived, then over. */
-export class Expected implements Machine {
+export class SlurmJobConnection implements RemoteMachine {
   /** Resolves when the job calls. */
-  readonly arrived: Promise<Arrival>
+  readonly arrived: Promise<SlurmJobArrival>
   /** Resolves with why when its connection has ended, or the job says that it is being ended. */
   readonly over: Promise<'cancelled' | 'gone'>
   /** Resolves when its time will be up soon. */
@@ -107,16 +107,16 @@ export class Expected implements Machine {
   ranOutOfMemory = false
   readonly #secret: Buffer
   readonly #onClose: () => void
-  readonly #shells = new Map<string, HalfShell>()
+  readonly #shells = new Map<string, PendingShell>()
   #count = 0
   #socket: Socket | undefined
   #isClosed = false
-  #setArrived: (arrival: Arrival) => void = () => {}
+  #setArrived: (arrival: SlurmJobArrival) => void = () => {}
   #setOver: (why: 'cancelled' | 'gone') => void = () => {}
   #setLeaving: (why: string) => void = () => {}
 
   constructor(secret: string, onClose: () => void) {
-    this.#secret = digest(secret)
+    this.#secret = digestSecret(secret)
     this.#onClose = onClose
     this.arrived = new Promise((resolve) => {
       this.#setArrived = resolve
@@ -129,61 +129,61 @@ export class Expected implements Machine {
     })
   }
 
-  knows(secret: string): boolean {
-    return isSame(digest(secret), this.#secret)
+  isSecret(secret: string): boolean {
+    return isEqualDigest(digestSecret(secret), this.#secret)
   }
 
   /** False for what is not expected, as a second run of the same job. */
-  take(kind: string, parts: readonly string[], socket: Socket): boolean {
-    if (kind === 'job') return this.#arrive(parts, socket)
+  accept(kind: string, parts: readonly string[], socket: Socket): boolean {
+    if (kind === 'job') return this.#acceptJob(parts, socket)
     const shell = this.#shells.get(parts[0] ?? '')
     if (!shell || (kind !== 'out' && kind !== 'err')) return false
-    return shell.take(kind, socket)
+    return shell.addStream(kind, socket)
   }
 
-  #arrive([job = '', restarts = '', node = '', port = '']: readonly string[], socket: Socket) {
+  #acceptJob([job = '', restarts = '', node = '', port = '']: readonly string[], socket: Socket) {
     if (this.#socket || this.#isClosed) return false
     this.#socket = socket
     this.name = node || socket.remoteAddress || 'its node'
-    socket.setKeepAlive(true, KEEPALIVE)
+    socket.setKeepAlive(true, KEEPALIVE_MS)
     socket.write('welcome\n')
-    void this.#listenTo(socket)
+    void this.#readMessages(socket)
     const host = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
     this.#setArrived({ job, restarts: Number(restarts), node, port: Number(port), host })
     return true
   }
 
-  async #listenTo(socket: Socket): Promise<void> {
+  async #readMessages(socket: Socket): Promise<void> {
     for (;;) {
-      const line = await firstLine(socket).catch(() => '')
+      const line = await readFirstLine(socket).catch(() => '')
       if (line === '') break
       const [verb, number = '', code = '', why = ''] = line.split(' ')
       if (verb === 'exit') {
         if (why === 'memory') this.ranOutOfMemory = true
-        this.#shells.get(number)?.ended(Number(code))
+        this.#shells.get(number)?.markEnded(Number(code))
       } else if (verb === 'leaving') this.#setLeaving('the time limit of its job is near')
       else if (verb === 'ending') this.#setOver('cancelled')
     }
-    this.#lost()
+    this.#markLost()
   }
 
-  #lost(): void {
+  #markLost(): void {
     this.#socket?.destroy()
     this.#setOver('gone')
-    for (const shell of this.#shells.values()) shell.ended(undefined)
+    for (const shell of this.#shells.values()) shell.markEnded(undefined)
   }
 
-  open(): Promise<Shell> {
+  openShell(): Promise<RemoteShell> {
     const socket = this.#socket
     if (!socket || socket.destroyed) {
       const text = `${this.name} cannot be asked for anything: its job has ended`
       return Promise.reject(new ManyhostError('MANYHOST_START_FAILED', text))
     }
     const number = String(++this.#count)
-    const shell = new HalfShell(() => this.#shells.delete(number))
+    const shell = new PendingShell(() => this.#shells.delete(number))
     this.#shells.set(number, shell)
     socket.write(`open ${number}\n`)
-    return shell.whole(this.name)
+    return shell.whenOpen(this.name)
   }
 
   /** Tells the job to end, and resolves when it has hung up. */
@@ -194,7 +194,7 @@ export class Expected implements Machine {
     const socket = this.#socket
     if (!socket || socket.destroyed) return
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
-    const timer: Timer = afterIdly(HANG_UP, () => socket.destroy())
+    const timer: Timer = afterUnref(HANG_UP_TIMEOUT, () => socket.destroy())
     socket.write('bye\n')
     await closed
     timer.clear()
@@ -202,10 +202,10 @@ export class Expected implements Machine {
 }
 
 /** So long a job may take to end after it was told to, before nobody listens any more, in ms. */
-const HANG_UP = 2_000
+const HANG_UP_TIMEOUT = 2_000
 
 /** A shell until both of its streams have called back. */
-class HalfShell {
+class PendingShell {
   readonly #exit: Promise<number | undefined>
   readonly #onEnd: () => void
   #setExit: (code: number | undefined) => void = () => {}
@@ -221,7 +221,7 @@ class HalfShell {
     })
   }
 
-  take(kind: 'out' | 'err', socket: Socket): boolean {
+  addStream(kind: 'out' | 'err', socket: Socket): boolean {
     if (kind === 'out' ? this.#out : this.#err) return false
     if (kind === 'out') this.#out = socket
     else this.#err = socket
@@ -229,16 +229,18 @@ class HalfShell {
     return true
   }
 
-  ended(code: number | undefined): void {
+  markEnded(code: number | undefined): void {
     this.#hasEnded = true
     this.#onEnd()
     this.#setExit(code)
     this.#onChange()
   }
 
-  whole(name: string): Promise<Shell> {
+  whenOpen(name: string): Promise<RemoteShell> {
     return new Promise((resolve, reject) => {
-      const timer = afterIdly(PATIENCE, () => fail(`did not open a shell within ${PATIENCE} ms`))
+      const timer = afterUnref(CALLBACK_TIMEOUT, () =>
+        fail(`did not open a shell within ${CALLBACK_TIMEOUT} ms`),
+      )
       const fail = (why: string): void => {
         timer.clear()
         this.#onEnd()
@@ -251,14 +253,14 @@ class HalfShell {
         if (out && err) {
           timer.clear()
           this.#onChange = () => {}
-          resolve(this.#made(out, err))
+          resolve(this.#createShell(out, err))
         } else if (this.#hasEnded) fail('ended before a shell was open')
       }
       this.#onChange()
     })
   }
 
-  #made(out: Socket, err: Socket): Shell {
+  #createShell(out: Socket, err: Socket): RemoteShell {
     // Nobody writes to it.
     err.end()
     const destroy = (): void => {

@@ -2,25 +2,25 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { asError } from '../../src/core/errors.ts'
-import type { Controller, Job, Submission } from './controller.ts'
-import type { Settings } from './options.ts'
+import type { SlurmController, SlurmJob, SlurmSubmission } from './controller.ts'
+import type { SlurmSettings } from './options.ts'
 
 /** A controller that is away makes the commands wait and try again; so long they may, in ms. */
-const PATIENCE = 30_000
+const COMMAND_TIMEOUT = 30_000
 
 /** Most that a look at the queue may print, in bytes. */
-const MOST_OUTPUT = 64 * 1_048_576
+const MAX_OUTPUT_BYTES = 64 * 1_048_576
 
-const UNIT = '\x1f'
+const UNIT_SEPARATOR = '\x1f'
 
-export class Commands implements Controller {
-  readonly #settings: Settings
+export class SlurmCommands implements SlurmController {
+  readonly #settings: SlurmSettings
 
-  constructor(settings: Settings) {
+  constructor(settings: SlurmSettings) {
     this.#settings = settings
   }
 
-  async submit({ name, script, comment, cpus, memory }: Submission): Promise<string> {
+  async submit({ name, script, comment, cpus, memory }: SlurmSubmission): Promise<string> {
     const {
       partition,
       account,
@@ -48,22 +48,22 @@ export class Commands implements Controller {
       .filter(([, value]) => value !== undefined)
       .map(([option, value]) => `--${option}=${value}`)
     const all = ['--parsable', '--no-requeue', '--ntasks=1', ...args, ...extra]
-    const printed = await this.#call('sbatch', all, script)
+    const printed = await this.#runCommand('sbatch', all, script)
     const id = /^\d+/.exec(printed.trim())?.[0]
     if (id === undefined) throw new Error(`sbatch printed '${printed.slice(0, 200)}', not a number`)
     return id
   }
 
-  async jobs(): Promise<readonly Job[]> {
-    const format = ['%A', '%j', '%T', '%r', '%k'].join(UNIT)
-    const printed = await this.#call('squeue', [
+  async listJobs(): Promise<readonly SlurmJob[]> {
+    const format = ['%A', '%j', '%T', '%r', '%k'].join(UNIT_SEPARATOR)
+    const printed = await this.#runCommand('squeue', [
       '--me',
       '--noheader',
       '--states=all',
       `--format=${format}`,
     ])
     return printed.split('\n').flatMap((line) => {
-      const [id, name = '', state = '', reason = '', comment = ''] = line.split(UNIT)
+      const [id, name = '', state = '', reason = '', comment = ''] = line.split(UNIT_SEPARATOR)
       return id ? [{ id, name, state, reason, comment }] : []
     })
   }
@@ -72,22 +72,26 @@ export class Commands implements Controller {
     if (ids.length === 0) return
     // To a pending job a signal says nothing.
     if (force)
-      await this.#call('scancel', ['--quiet', '--signal=KILL', '--full', ...ids]).catch(() => {})
-    await this.#call('scancel', ['--quiet', ...ids])
+      await this.#runCommand('scancel', ['--quiet', '--signal=KILL', '--full', ...ids]).catch(
+        () => {},
+      )
+    await this.#runCommand('scancel', ['--quiet', ...ids])
   }
 
-  #call(command: string, args: readonly string[], input = ''): Promise<string> {
+  #runCommand(command: string, args: readonly string[], input = ''): Promise<string> {
     const { bin, conf } = this.#settings
-    const env = { ...environment(), ...(conf && { SLURM_CONF: conf }) }
+    const env = { ...jobEnvironment(), ...(conf && { SLURM_CONF: conf }) }
     return new Promise((resolve, reject) => {
       const child = execFile(
         bin === undefined ? command : join(bin, command),
         args,
-        { env, timeout: PATIENCE, maxBuffer: MOST_OUTPUT, killSignal: 'SIGKILL' },
+        { env, timeout: COMMAND_TIMEOUT, maxBuffer: MAX_OUTPUT_BYTES, killSignal: 'SIGKILL' },
         (error, stdout, stderr) => {
           if (!error) return resolve(stdout)
           const said = stderr.trim().slice(-1_000)
-          const why = error.killed ? `no answer within ${PATIENCE} ms` : asError(error).message
+          const why = error.killed
+            ? `no answer within ${COMMAND_TIMEOUT} ms`
+            : asError(error).message
           reject(new Error(`${command}: ${said || why}`, { cause: error }))
         },
       )
@@ -101,7 +105,7 @@ export class Commands implements Controller {
  * Jobs get what sbatch has: not the whole of our environment, which may hold secrets and is kept by the controller.
  * (`--export=NONE` is not this: it makes the node log in as the user, and wait for that.)
  */
-export function environment(): Record<string, string> {
+export function jobEnvironment(): Record<string, string> {
   const kept = /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SLURM_CONF|MUNGE_SOCKET)$/
   return Object.fromEntries(
     Object.entries(process.env).filter((entry): entry is [string, string] => kept.test(entry[0])),

@@ -1,5 +1,5 @@
 /** What is asked of Slurm, by its commands or its REST interface. */
-export interface Submission {
+export interface SlurmSubmission {
   readonly name: string
   readonly script: string
   readonly comment: string
@@ -7,7 +7,7 @@ export interface Submission {
   readonly memory: number | undefined
 }
 
-export interface Job {
+export interface SlurmJob {
   readonly id: string
   readonly name: string
   /** As Slurm says it, without what follows a space: `PENDING`, `RUNNING`, `OUT_OF_MEMORY`. */
@@ -17,18 +17,18 @@ export interface Job {
   readonly comment: string
 }
 
-export interface Controller {
+export interface SlurmController {
   /** Resolves with the job's number. @throws Error with what Slurm said */
-  submit(submission: Submission): Promise<string>
+  submit(submission: SlurmSubmission): Promise<string>
   /** The jobs of our user, ended ones as long as Slurm has them. */
-  jobs(): Promise<readonly Job[]>
+  listJobs(): Promise<readonly SlurmJob[]>
   /** Jobs that have ended already are no mistake. `force`: by SIGKILL, and all of it. */
   cancel(ids: readonly string[], force: boolean): Promise<void>
   close?(): void
 }
 
 /** States in which a job will come to run, or runs. */
-const LIVE = new Set([
+const LIVE_STATES = new Set([
   'PENDING',
   'CONFIGURING',
   'RUNNING',
@@ -40,7 +40,7 @@ const LIVE = new Set([
 ])
 
 /** States of jobs whose processes have ended, all of them: a job that completes is in none of these yet. */
-const OVER = new Set([
+const ENDED_STATES = new Set([
   'BOOT_FAIL',
   'CANCELLED',
   'COMPLETED',
@@ -54,11 +54,11 @@ const OVER = new Set([
 ])
 
 /** Whether a job in that state has, or will have, a server that may be used. */
-export function isLive(state: string): boolean {
-  return LIVE.has(state)
+export function isLiveState(state: string): boolean {
+  return LIVE_STATES.has(state)
 }
 
 /** Whether nothing of the job runs any more. */
-export function isOver(state: string): boolean {
-  return OVER.has(state)
+export function isEndedState(state: string): boolean {
+  return ENDED_STATES.has(state)
 }

@@ -1,37 +1,37 @@
-/** Instances as jobs of Slurm, one each. */
+/** Instances as jobs of SlurmProvider, one each. */
 import { randomBytes } from 'node:crypto'
-import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/core/provider.ts'
-import { afterIdly } from '../../src/core/time.ts'
-import { endpointOf, knock, openPool } from '../endpoint.ts'
-import { FarInstance, type Place } from '../far/instance.ts'
-import { Callback, type Expected } from './callback.ts'
-import { Commands } from './commands.ts'
-import { type Controller, isOver } from './controller.ts'
-import { Labels } from './labels.ts'
-import { parseOptions, type Settings, type SlurmOptions } from './options.ts'
-import { Queue, type Watched } from './queue.ts'
-import { Rest } from './rest.ts'
-import { batchScript } from './script.ts'
+import { afterUnref } from '../../src/core/time.ts'
+import { endpointOf, openPool, tcpProbe } from '../shared/endpoint.ts'
+import { type RemoteAllocation, RemoteShellInstance } from '../shared/remote-shell/instance.ts'
+import { batchScript } from './batch-script.ts'
+import { SlurmCallbackServer, type SlurmJobConnection } from './callback.ts'
+import { SlurmCommands } from './commands.ts'
+import { isEndedState, type SlurmController } from './controller.ts'
+import { SlurmJobComment } from './job-comment.ts'
+import { SlurmJobQueue, type WatchedSlurmJob } from './job-queue.ts'
+import { parseSlurmOptions, type SlurmOptions, type SlurmSettings } from './options.ts'
+import { SlurmRest } from './rest.ts'
 
 export type { SlurmOptions } from './options.ts'
 
 /** Ports that a job may choose among: others of the node may have taken some. */
-const PORTS_EACH = 8
+const PORTS_PER_INSTANCE = 8
 
 /** sbatch is a process of its own each time; more at once only wait for each other. */
-const MOST_SUBMISSIONS = 8
+const MAX_SUBMISSIONS = 8
 
 /**
- * Runs instances on a Slurm cluster. None of them outlives this process by more than a moment, however it ends: a job
+ * Runs instances on a SlurmProvider cluster. None of them outlives this process by more than a moment, however it ends: a job
  * whose callback has gone ends itself.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function slurm(options: SlurmOptions = {}): Provider {
-  return new Slurm(parseOptions(options))
+  return new SlurmProvider(parseSlurmOptions(options))
 }
 
-class Slurm implements Provider {
+class SlurmProvider implements Provider {
   readonly name = 'slurm'
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
@@ -40,25 +40,26 @@ class Slurm implements Provider {
     'image',
     'resources',
   ])
-  readonly #settings: Settings
-  readonly #controller: Controller
-  readonly #queue: Queue
-  readonly #callback: Callback
+  readonly #settings: SlurmSettings
+  readonly #controller: SlurmController
+  readonly #queue: SlurmJobQueue
+  readonly #callback: SlurmCallbackServer
   readonly #marker = randomBytes(12).toString('hex')
-  readonly #labels = new Labels(this.#marker)
-  readonly #instances = new Set<FarInstance>()
+  readonly #labels = new SlurmJobComment(this.#marker)
+  readonly #instances = new Set<RemoteShellInstance>()
   readonly #starting = new Set<Promise<unknown>>()
   readonly #closing = new AbortController()
   #nextPort: number
-  #submitting = 0
-  readonly #line: (() => void)[] = []
+  #numSubmitting = 0
+  readonly #submitQueue: (() => void)[] = []
   #swept: Promise<void> | undefined
 
-  constructor(settings: Settings) {
+  constructor(settings: SlurmSettings) {
     this.#settings = settings
-    this.#controller = settings.rest === undefined ? new Commands(settings) : new Rest(settings)
-    this.#queue = new Queue(this.#controller, settings.pollInterval)
-    this.#callback = new Callback(settings.callback)
+    this.#controller =
+      settings.rest === undefined ? new SlurmCommands(settings) : new SlurmRest(settings)
+    this.#queue = new SlurmJobQueue(this.#controller, settings.pollInterval)
+    this.#callback = new SlurmCallbackServer(settings.callback)
     const [from, to] = settings.ports
     this.#nextPort = from + Math.floor(Math.random() * (to - from + 1))
   }
@@ -83,16 +84,16 @@ class Slurm implements Provider {
     this.#swept ??= this.#sweep()
     await this.#swept
     const secret = randomBytes(24).toString('base64url')
-    const expected = this.#callback.expect(spec.id, secret)
-    let job: Watched | undefined
+    const expected = this.#callback.expectJob(spec.id, secret)
+    let job: WatchedSlurmJob | undefined
     try {
       if (signal.aborted) throw signal.reason
       const { host } = this.#settings.callback
       const token = `${spec.id}.${secret}`
-      const script = batchScript({ id: spec.id, host, port, token, ports: this.#ports() })
+      const script = batchScript({ id: spec.id, host, port, token, ports: this.#nextPorts() })
       job = await this.#submit(spec, script)
-      const place = await this.#arrived(spec, expected, job, signal)
-      const instance = new FarInstance(spec, place)
+      const place = await this.#waitForArrival(spec, expected, job, signal)
+      const instance = new RemoteShellInstance(spec, place)
       this.#instances.add(instance)
       void instance.gone.then(() => this.#instances.delete(instance))
       try {
@@ -103,22 +104,26 @@ class Slurm implements Provider {
       }
       return instance
     } catch (error) {
-      await this.#giveBack(spec, expected, job)
+      await this.#endJob(spec, expected, job)
       if (error instanceof ManyhostError) throw error
-      throw this.#failure(spec, signal.aborted ? 'it was given up' : describe(error), error)
+      throw this.#createStartError(
+        spec,
+        signal.aborted ? 'it was given up' : describeError(error),
+        error,
+      )
     }
   }
 
-  async #submit(spec: StartSpec, script: string): Promise<Watched> {
-    if (this.#submitting >= MOST_SUBMISSIONS) {
-      await new Promise<void>((resolve) => this.#line.push(resolve))
-    } else this.#submitting++
+  async #submit(spec: StartSpec, script: string): Promise<WatchedSlurmJob> {
+    if (this.#numSubmitting >= MAX_SUBMISSIONS) {
+      await new Promise<void>((resolve) => this.#submitQueue.push(resolve))
+    } else this.#numSubmitting++
     try {
       const { cpus = this.#settings.cpus, memory = this.#settings.memory } = spec.resources ?? {}
       const id = await this.#controller.submit({
         name: spec.id,
         script,
-        comment: this.#labels.comment(spec),
+        comment: this.#labels.format(spec),
         cpus: cpus === undefined ? undefined : Math.ceil(cpus),
         memory,
       })
@@ -128,16 +133,18 @@ class Slurm implements Provider {
       void this.#cancelNamed(spec.id)
       throw error
     } finally {
-      const next = this.#line.shift()
+      const next = this.#submitQueue.shift()
       if (next) next()
-      else this.#submitting--
+      else this.#numSubmitting--
     }
   }
 
   async #cancelNamed(name: string): Promise<void> {
     try {
-      const jobs = await this.#controller.jobs()
-      const ids = jobs.filter((job) => job.name === name && !isOver(job.state)).map(({ id }) => id)
+      const jobs = await this.#controller.listJobs()
+      const ids = jobs
+        .filter((job) => job.name === name && !isEndedState(job.state))
+        .map(({ id }) => id)
       await this.#controller.cancel(ids, true)
     } catch {
       // It has nobody to call back to, and ends itself.
@@ -145,12 +152,12 @@ class Slurm implements Provider {
   }
 
   /** Waits until the job runs. */
-  async #arrived(
+  async #waitForArrival(
     spec: StartSpec,
-    expected: Expected,
-    job: Watched,
+    expected: SlurmJobConnection,
+    job: WatchedSlurmJob,
     signal: AbortSignal,
-  ): Promise<Place> {
+  ): Promise<RemoteAllocation> {
     let onAbort = (): void => {}
     const ended = new Promise<never>((_, reject) => {
       onAbort = () => reject(signal.reason)
@@ -167,18 +174,21 @@ class Slurm implements Provider {
     try {
       const { port, host, node } = await Promise.race([expected.arrived, ended])
       if (port === 0) throw new Error(`node ${node} has no free port among those that were tried`)
-      return this.#place(spec, expected, job, { host: this.#settings.host ?? host, port })
+      return this.#createAllocation(spec, expected, job, {
+        host: this.#settings.host ?? host,
+        port,
+      })
     } finally {
       signal.removeEventListener('abort', onAbort)
     }
   }
 
-  #place(
+  #createAllocation(
     spec: StartSpec,
-    expected: Expected,
-    job: Watched,
+    expected: SlurmJobConnection,
+    job: WatchedSlurmJob,
     listenOn: { readonly host: string; readonly port: number },
-  ): Place {
+  ): RemoteAllocation {
     const endpoint = endpointOf(listenOn)
     const cancelled = expected.over.then(
       (why): Exit => ({
@@ -194,31 +204,31 @@ class Slurm implements Provider {
       env: this.#settings.env,
       cwd: spec.cwd ?? this.#settings.cwd,
       marker: this.#marker,
-      lost: Promise.race([cancelled, job.over.then((end) => exitOf(end))]),
-      leaving: this.#leaving(expected),
-      accepts: (signal) => knock(endpoint, signal),
-      explain: (exit) => this.#explain(spec, expected, job, exit),
-      release: () => this.#giveBack(spec, expected, job),
+      lost: Promise.race([cancelled, job.over.then((end) => exitOfJob(end))]),
+      leaving: this.#whenLeaving(expected),
+      accepts: (signal) => tcpProbe(endpoint, signal),
+      explain: (exit) => this.#explainExit(spec, expected, job, exit),
+      release: () => this.#endJob(spec, expected, job),
     }
   }
 
   /** slurmrestd takes no signal for the batch script: where it is asked, the clock is ours. */
-  #leaving(expected: Expected): Promise<string> {
+  #whenLeaving(expected: SlurmJobConnection): Promise<string> {
     const { rest, timeLimit, drainBefore } = this.#settings
     if (rest === undefined || timeLimit === undefined) return expected.leaving
     const ours = new Promise<string>((resolve) => {
       const ms = 1_000 * (60 * timeLimit - drainBefore)
-      const timer = afterIdly(ms, () => resolve('the time limit of its job is near'))
+      const timer = afterUnref(ms, () => resolve('the time limit of its job is near'))
       void expected.over.then(() => timer.clear())
     })
     return Promise.race([expected.leaving, ours])
   }
 
-  /** What was seen is that something was killed or has hung up; Slurm may know why. */
-  async #explain(
+  /** What was seen is that something was killed or has hung up; SlurmProvider may know why. */
+  async #explainExit(
     { resources }: StartSpec,
-    { ranOutOfMemory }: Expected,
-    job: Watched,
+    { ranOutOfMemory }: SlurmJobConnection,
+    job: WatchedSlurmJob,
     exit: Exit,
   ): Promise<Exit> {
     if (exit.reason === 'exited') return exit
@@ -227,13 +237,17 @@ class Slurm implements Provider {
       const limit = memory === undefined ? '' : ` (limit ${memory} bytes)`
       return { reason: 'out-of-memory', detail: `out of memory${limit}: ${exit.detail}` }
     }
-    const end = await job.look()
-    return end ? exitOf(end, exit) : exit
+    const end = await job.findEnd()
+    return end ? exitOfJob(end, exit) : exit
   }
 
-  async #giveBack(spec: StartSpec, expected: Expected, job: Watched | undefined): Promise<void> {
+  async #endJob(
+    spec: StartSpec,
+    expected: SlurmJobConnection,
+    job: WatchedSlurmJob | undefined,
+  ): Promise<void> {
     await expected.close()
-    if (!job || (await job.end())) return
+    if (!job || (await job.cancel())) return
     spec.onOutput(`\nmanyhost: job ${job.id} was cancelled; Slurm has not said that it has ended\n`)
   }
 
@@ -241,9 +255,9 @@ class Slurm implements Provider {
   async #sweep(): Promise<void> {
     if (this.#settings.adopt === 'keep') return
     try {
-      const jobs = await this.#controller.jobs()
+      const jobs = await this.#controller.listJobs()
       const left = jobs.filter(({ state, comment }) => {
-        return !isOver(state) && this.#labels.isOrphan(comment)
+        return !isEndedState(state) && this.#labels.isOrphan(comment)
       })
       await this.#controller.cancel(
         left.map(({ id }) => id),
@@ -256,9 +270,9 @@ class Slurm implements Provider {
   }
 
   /** Of one session no two instances try the same, wherever they run. */
-  #ports(): number[] {
+  #nextPorts(): number[] {
     const [from, to] = this.#settings.ports
-    return Array.from({ length: Math.min(PORTS_EACH, to - from + 1) }, () => {
+    return Array.from({ length: Math.min(PORTS_PER_INSTANCE, to - from + 1) }, () => {
       this.#nextPort = this.#nextPort >= to ? from : this.#nextPort + 1
       return this.#nextPort
     })
@@ -275,7 +289,7 @@ class Slurm implements Provider {
     this.#controller.close?.()
   }
 
-  #failure(spec: StartSpec, why: string, cause: unknown): ManyhostError {
+  #createStartError(spec: StartSpec, why: string, cause: unknown): ManyhostError {
     const text = `instance ${spec.id} was not started: ${why}`
     return new ManyhostError('MANYHOST_START_FAILED', text, {
       service: spec.service,
@@ -285,7 +299,7 @@ class Slurm implements Provider {
 }
 
 /** How a job's end is told, in the words of `Exit`. */
-function exitOf({ state, reason }: { state: string; reason: string }, seen?: Exit): Exit {
+function exitOfJob({ state, reason }: { state: string; reason: string }, seen?: Exit): Exit {
   const detail = `its job ended as ${state}${reason && reason !== 'None' ? ` (${reason})` : ''}`
   if (state === 'OUT_OF_MEMORY')
     return { reason: 'out-of-memory', detail: `${detail}: out of memory` }

@@ -1,15 +1,15 @@
 /** Options of `slurm`, checked once, where they are given. */
 import {
-  check,
-  invalid,
-  isAbove,
-  isEnv,
+  checkOptions,
+  invalidOption,
+  isAtLeast,
+  isEnvironment,
   isPort,
   isPortRange,
   isRecord,
   isText,
-  isTexts,
-} from '../far/options.ts'
+  isTextList,
+} from '../shared/option-checks.ts'
 
 export interface SlurmOptions {
   /** Path of slurm.conf. @default $SLURM_CONF, or what the commands were built with */
@@ -58,7 +58,7 @@ export interface SlurmOptions {
 }
 
 /** Options of sbatch that are ours, or would take a job out of our hands. */
-const OURS = [
+const RESERVED_OPTIONS = [
   'array',
   'begin',
   'chdir',
@@ -81,37 +81,37 @@ const OURS = [
   'wrap',
 ]
 
-const path = ['a path', isText] as const
-const name = ['a name', isText] as const
+const PATH_CHECK = ['a path', isText] as const
+const NAME_CHECK = ['a name', isText] as const
 
-const CHECKS = {
-  conf: path,
-  bin: path,
-  rest: ["like 'unix:/path' or 'http://host:port'", isRest],
+const SLURM_CHECKS = {
+  conf: PATH_CHECK,
+  bin: PATH_CHECK,
+  rest: ["like 'unix:/path' or 'http://host:port'", isRestUrl],
   restVersion: ["like 'v0.0.38'", (value: unknown) => /^v0\.0\.\d{2}$/.test(String(value))],
-  tokenFile: path,
-  partition: name,
-  account: name,
-  qos: name,
+  tokenFile: PATH_CHECK,
+  partition: NAME_CHECK,
+  account: NAME_CHECK,
+  qos: NAME_CHECK,
   constraint: ['a text', isText],
   timeLimit: ['a whole number of minutes from 1 up', isCount],
   drainBefore: ['a whole number of seconds from 1 up', isCount],
   cpus: ['a whole number from 1 up', isCount],
-  memory: ['bytes from 1 MiB up', isAbove(1_048_576)],
+  memory: ['bytes from 1 MiB up', isAtLeast(1_048_576)],
   extra: [
-    `a list of texts like '--gres=gpu:1', none of --${OURS.join(', --')}`,
-    (value: unknown) => isTexts(value) && value.every(isExtra),
+    `a list of texts like '--gres=gpu:1', none of --${RESERVED_OPTIONS.join(', --')}`,
+    (value: unknown) => isTextList(value) && value.every(isExtraOption),
   ],
   callback: ['{ host, port, listen }', isCallback],
   host: ['an address', isText],
   ports: ['[from, to], whole numbers from 1 to 65535, from <= to', isPortRange],
-  env: ['an object of strings', isEnv],
-  cwd: path,
-  pollInterval: ['milliseconds from 100 up', isAbove(100)],
+  env: ['an object of strings', isEnvironment],
+  cwd: PATH_CHECK,
+  pollInterval: ['milliseconds from 100 up', isAtLeast(100)],
   adopt: ["'sweep' or 'keep'", (value: unknown) => value === 'sweep' || value === 'keep'],
 } as const
 
-export type Settings = SlurmOptions &
+export type SlurmSettings = SlurmOptions &
   Required<
     Pick<
       SlurmOptions,
@@ -127,12 +127,15 @@ export type Settings = SlurmOptions &
   >
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseOptions(options: SlurmOptions): Settings {
-  check<SlurmOptions>('slurm', options, CHECKS)
+export function parseSlurmOptions(options: SlurmOptions): SlurmSettings {
+  checkOptions<SlurmOptions>('slurm', options, SLURM_CHECKS)
   const { rest, extra = [], timeLimit, drainBefore } = options
-  if (rest && extra.length > 0) throw invalid('slurm: extra is for the commands, not for rest')
+  if (rest && extra.length > 0)
+    throw invalidOption('slurm: extra is for the commands, not for rest')
   if (timeLimit && drainBefore && drainBefore >= 60 * timeLimit) {
-    throw invalid(`slurm: drainBefore is below timeLimit, got ${drainBefore} s of ${timeLimit} min`)
+    throw invalidOption(
+      `slurm: drainBefore is below timeLimit, got ${drainBefore} s of ${timeLimit} min`,
+    )
   }
   return {
     callback: { host: '127.0.0.1' },
@@ -151,16 +154,19 @@ function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && Number(value) >= 1
 }
 
-function isRest(value: unknown): boolean {
+function isRestUrl(value: unknown): boolean {
   if (typeof value !== 'string') return false
   if (value.startsWith('unix:/')) return true
   return /^https?:\/\//.test(value) && URL.canParse(value) && new URL(value).pathname === '/'
 }
 
-function isExtra(option: string): boolean {
+function isExtraOption(option: string): boolean {
   const found = /^--([a-z][a-z-]*)(=|$)/.exec(option)
   // sbatch takes the beginning of a long option for the whole of it.
-  return found?.[1] !== undefined && !OURS.some((ours) => ours.startsWith(found[1] as string))
+  return (
+    found?.[1] !== undefined &&
+    !RESERVED_OPTIONS.some((ours) => ours.startsWith(found[1] as string))
+  )
 }
 
 function isCallback(value: unknown): boolean {

@@ -2,33 +2,36 @@
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import type { Pool } from 'undici'
-import { describe } from '../../src/core/errors.ts'
-import { steadyPool } from '../../src/core/http/pool.ts'
-import { keepToOurselves } from '../../src/posix/environment.ts'
-import { isRecord } from '../far/options.ts'
-import { environment } from './commands.ts'
-import type { Controller, Job, Submission } from './controller.ts'
-import type { Settings } from './options.ts'
+import { describeError } from '../../src/core/errors.ts'
+import { createPatchedPool } from '../../src/core/http/pool.ts'
+import { excludeFromChildren } from '../../src/posix/environment.ts'
+import { isRecord } from '../shared/option-checks.ts'
+import { jobEnvironment } from './commands.ts'
+import type { SlurmController, SlurmJob, SlurmSubmission } from './controller.ts'
+import type { SlurmSettings } from './options.ts'
 
 /** Longest answer, in bytes: the jobs of a whole cluster come in one. */
-const MOST_ANSWER = 256 * 1_048_576
+const MAX_ANSWER_CHARS = 256 * 1_048_576
 
-export class Rest implements Controller {
-  readonly #settings: Settings
+export class SlurmRest implements SlurmController {
+  readonly #settings: SlurmSettings
   readonly #pool: Pool
 
-  constructor(settings: Settings) {
+  constructor(settings: SlurmSettings) {
     this.#settings = settings
     const { rest = '' } = settings
     const timeouts = { headersTimeout: 30_000, bodyTimeout: 30_000, connections: 8, pipelining: 1 }
     this.#pool = rest.startsWith('unix:')
-      ? steadyPool('http://localhost', { ...timeouts, connect: { socketPath: rest.slice(5) } })
-      : steadyPool(new URL(rest).origin, timeouts)
+      ? createPatchedPool('http://localhost', {
+          ...timeouts,
+          connect: { socketPath: rest.slice(5) },
+        })
+      : createPatchedPool(new URL(rest).origin, timeouts)
   }
 
-  async submit({ name, script, comment, cpus, memory }: Submission): Promise<string> {
+  async submit({ name, script, comment, cpus, memory }: SlurmSubmission): Promise<string> {
     const { partition, account, qos, constraint, timeLimit } = this.#settings
-    const { job_id: id } = await this.#ask('POST', 'job/submit', {
+    const { job_id: id } = await this.#request('POST', 'job/submit', {
       script,
       job: {
         name,
@@ -46,22 +49,22 @@ export class Rest implements Controller {
         standard_output: '/dev/null',
         standard_error: '/dev/null',
         current_working_directory: '/',
-        environment: environment(),
+        environment: jobEnvironment(),
       },
     })
     if (!Number.isSafeInteger(id)) throw new Error(`slurmrestd gave no job number: ${String(id)}`)
     return String(id)
   }
 
-  async jobs(): Promise<readonly Job[]> {
-    const { jobs } = await this.#ask('GET', 'jobs')
+  async listJobs(): Promise<readonly SlurmJob[]> {
+    const { jobs } = await this.#request('GET', 'jobs')
     const { uid } = userInfo()
     return (Array.isArray(jobs) ? jobs : [])
       .filter((job): job is Record<string, unknown> => isRecord(job) && job.user_id === uid)
       .map((job) => ({
         id: String(job.job_id),
         name: String(job.name),
-        state: stateOf(job.job_state),
+        state: parseJobState(job.job_state),
         reason: String(job.state_reason ?? ''),
         comment: String(job.comment ?? ''),
       }))
@@ -71,17 +74,17 @@ export class Rest implements Controller {
     const query = force ? '?signal=KILL' : ''
     // Of those that have ended it says an error.
     const results = await Promise.allSettled(
-      ids.map((id) => this.#ask('DELETE', `job/${id}${query}`)),
+      ids.map((id) => this.#request('DELETE', `job/${id}${query}`)),
     )
     const failed = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
-    if (failed && !/already|invalid job id/i.test(describe(failed.reason))) throw failed.reason
+    if (failed && !/already|invalid job id/i.test(describeError(failed.reason))) throw failed.reason
   }
 
   close(): void {
     void this.#pool.destroy()
   }
 
-  async #ask(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object) {
+  async #request(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object) {
     const { restVersion } = this.#settings
     const { statusCode, body: answer } = await this.#pool.request({
       method,
@@ -92,9 +95,10 @@ export class Rest implements Controller {
     let text = ''
     for await (const chunk of answer.setEncoding('utf8')) {
       text += chunk
-      if (text.length > MOST_ANSWER) throw new Error(`slurmrestd: more than ${MOST_ANSWER} bytes`)
+      if (text.length > MAX_ANSWER_CHARS)
+        throw new Error(`slurmrestd: more than ${MAX_ANSWER_CHARS} bytes`)
     }
-    const parsed = parse(text)
+    const parsed = parseJsonObject(text)
     const errors = Array.isArray(parsed.errors) ? parsed.errors : []
     if (statusCode >= 400 || errors.length > 0) {
       const why = errors
@@ -108,7 +112,7 @@ export class Rest implements Controller {
   /** Read anew for each request: tokens are made to expire. */
   #credentials(): Record<string, string> {
     const { tokenFile } = this.#settings
-    if (!tokenFile) keepToOurselves('SLURM_JWT')
+    if (!tokenFile) excludeFromChildren('SLURM_JWT')
     const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : process.env.SLURM_JWT
     if (!token || token === 'daemon') return {}
     return {
@@ -119,12 +123,12 @@ export class Rest implements Controller {
 }
 
 /** Later versions say a list of them: first what it is or ended as, then what happens to it, as that it completes. */
-export function stateOf(said: unknown): string {
+export function parseJobState(said: unknown): string {
   const states = Array.isArray(said) ? said : [said]
   return String(states.includes('COMPLETING') ? 'COMPLETING' : states.at(-1))
 }
 
-function parse(text: string): Readonly<Record<string, unknown>> {
+function parseJsonObject(text: string): Readonly<Record<string, unknown>> {
   try {
     const parsed: unknown = JSON.parse(text)
     return isRecord(parsed) ? parsed : {}

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
-import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
+import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type {
   Capability,
   Exit,
@@ -12,46 +12,57 @@ import type {
   StartSpec,
 } from '../../src/core/provider.ts'
 import { now } from '../../src/core/time.ts'
-import { type Endpoint, openPool } from '../endpoint.ts'
-import { firstLine } from '../far/copy.ts'
-import { FarInstance, type Place } from '../far/instance.ts'
-import { feed, freePort, quote, sweep } from '../far/shell.ts'
-import { Link } from './link.ts'
-import { nameOf, parseOptions, type Settings, type SshOptions, type Target } from './options.ts'
-import { type Load, rank } from './spread.ts'
+import { openPool, type ServerEndpoint } from '../shared/endpoint.ts'
+import { readFirstLine } from '../shared/remote-shell/copy.ts'
+import { type RemoteAllocation, RemoteShellInstance } from '../shared/remote-shell/instance.ts'
+import {
+  freePortScript,
+  quoteShellWord,
+  sendScript,
+  sweepFunction,
+} from '../shared/remote-shell/shell.ts'
+import { SshConnection } from './connection.ts'
+import { rankHosts, type SshHostLoad } from './host-ranking.ts'
+import {
+  hostNameOf,
+  parseSshOptions,
+  type SshOptions,
+  type SshSettings,
+  type SshTarget,
+} from './options.ts'
 
 export type { SshHost, SshOptions } from './options.ts'
 
 /** Ports that an instance may choose among at a time, and how often: others of the host may have taken some. */
-const PORTS_EACH = 8
-const MOST_ROUNDS = 16
+const PORTS_PER_ROUND = 8
+const MAX_PORT_ROUNDS = 16
 
 /** Handshakes with one host at a time: by default sshd refuses some of more than ten (MaxStartups). */
-const MOST_HANDSHAKES = 4
+const MAX_HANDSHAKES = 4
 
 /** How long a host that could not be reached comes last, in ms. */
-const REST = 10_000
+const UNREACHABLE_PAUSE = 10_000
 
 /**
  * Runs instances on a list of hosts, by their sshd. What runs there ends with its connection.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function ssh(options: SshOptions): Provider {
-  return new Ssh(parseOptions(options))
+  return new SshProvider(parseSshOptions(options))
 }
 
 /** What is known of a host's use, and who waits for a handshake with it. */
-interface Host {
-  readonly target: Target
-  instances: number
+interface SshHostState {
+  readonly target: SshTarget
+  numInstances: number
   cpus: number
   memory: number
-  restsUntil: number
-  handshakes: number
-  readonly line: (() => void)[]
+  pausedUntil: number
+  numHandshakes: number
+  readonly handshakeQueue: (() => void)[]
 }
 
-class Ssh implements Provider {
+class SshProvider implements Provider {
   readonly name = 'ssh'
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
@@ -63,25 +74,25 @@ class Ssh implements Provider {
     'resources',
   ])
   readonly limit: number | undefined
-  readonly #settings: Settings
+  readonly #settings: SshSettings
   readonly #marker = randomBytes(12).toString('hex')
-  readonly #hosts: readonly Host[]
-  readonly #instances = new Set<FarInstance>()
+  readonly #hosts: readonly SshHostState[]
+  readonly #instances = new Set<RemoteShellInstance>()
   readonly #starting = new Set<Promise<unknown>>()
   readonly #closing = new AbortController()
   #nextPort: number
-  #sockets = 0
+  #lastSocket = 0
 
-  constructor(settings: Settings) {
+  constructor(settings: SshSettings) {
     this.#settings = settings
     this.#hosts = settings.hosts.map((target) => ({
       target,
-      instances: 0,
+      numInstances: 0,
       cpus: 0,
       memory: 0,
-      restsUntil: 0,
-      handshakes: 0,
-      line: [],
+      pausedUntil: 0,
+      numHandshakes: 0,
+      handshakeQueue: [],
     }))
     const limit = settings.hosts.reduce((sum, host) => sum + host.limit, 0)
     if (Number.isFinite(limit)) this.limit = limit
@@ -104,10 +115,10 @@ class Ssh implements Provider {
   }
 
   async #start(spec: StartSpec, signal: AbortSignal): Promise<Running> {
-    const { link, release } = await this.#connect(spec, signal)
+    const { link, release } = await this.#connectToBestHost(spec, signal)
     try {
-      const place = await this.#place(spec, link, release)
-      const instance = new FarInstance(spec, place)
+      const place = await this.#createAllocation(spec, link, release)
+      const instance = new RemoteShellInstance(spec, place)
       this.#instances.add(instance)
       void instance.gone.then(() => this.#instances.delete(instance))
       try {
@@ -120,72 +131,79 @@ class Ssh implements Provider {
     } catch (error) {
       link.destroy()
       release()
-      throw error instanceof ManyhostError ? error : this.#failure(spec, describe(error), error)
+      throw error instanceof ManyhostError
+        ? error
+        : this.#createStartError(spec, describeError(error), error)
     }
   }
 
   /** To the best host that lets us in. */
-  async #connect(
+  async #connectToBestHost(
     spec: StartSpec,
     signal: AbortSignal,
-  ): Promise<{ link: Link; release: () => void }> {
+  ): Promise<{ link: SshConnection; release: () => void }> {
     const { cpus = 1, memory = 0 } = spec.resources ?? {}
-    const tried = new Set<Host>()
+    const tried = new Set<SshHostState>()
     const failures: Error[] = []
     for (;;) {
-      const left: Load[] = this.#hosts.filter((host) => !tried.has(host))
-      const host = rank(left, { cpus, memory }, now())[0] as Host | undefined
+      const left: SshHostLoad[] = this.#hosts.filter((host) => !tried.has(host))
+      const host = rankHosts(left, { cpus, memory }, now())[0] as SshHostState | undefined
       if (!host) break
       tried.add(host)
       // Taken before it is reached: those that start at the same time see it.
-      const release = this.#take(host, cpus, memory)
+      const release = this.#reserveHost(host, cpus, memory)
       try {
-        const link = await this.#shake(host, signal)
-        host.restsUntil = 0
+        const link = await this.#openConnection(host, signal)
+        host.pausedUntil = 0
         return { link, release }
       } catch (error) {
         release()
-        if (signal.aborted) throw this.#failure(spec, 'it was given up', signal.reason)
-        host.restsUntil = now() + REST
+        if (signal.aborted) throw this.#createStartError(spec, 'it was given up', signal.reason)
+        host.pausedUntil = now() + UNREACHABLE_PAUSE
         failures.push(asError(error))
       }
     }
     const why = failures.map(({ message }) => message).join('; ')
-    const full = `no host has room for it: ${this.#hosts.map(({ target, instances }) => `${nameOf(target)} has ${instances}`).join(', ')}`
-    throw this.#failure(spec, why || full, failures[0])
+    const full = `no host has room for it: ${this.#hosts.map(({ target, numInstances: instances }) => `${hostNameOf(target)} has ${instances}`).join(', ')}`
+    throw this.#createStartError(spec, why || full, failures[0])
   }
 
-  #take(host: Host, cpus: number, memory: number): () => void {
-    host.instances++
+  #reserveHost(host: SshHostState, cpus: number, memory: number): () => void {
+    host.numInstances++
     host.cpus += cpus
     host.memory += memory
     let isTaken = true
     return () => {
       if (!isTaken) return
       isTaken = false
-      host.instances--
+      host.numInstances--
       host.cpus -= cpus
       host.memory -= memory
     }
   }
 
-  async #shake(host: Host, signal: AbortSignal): Promise<Link> {
-    if (host.handshakes >= MOST_HANDSHAKES) await new Promise<void>((next) => host.line.push(next))
-    else host.handshakes++
+  async #openConnection(host: SshHostState, signal: AbortSignal): Promise<SshConnection> {
+    if (host.numHandshakes >= MAX_HANDSHAKES)
+      await new Promise<void>((next) => host.handshakeQueue.push(next))
+    else host.numHandshakes++
     try {
-      return await Link.open(host.target, this.#settings, signal)
+      return await SshConnection.open(host.target, this.#settings, signal)
     } finally {
-      const next = host.line.shift()
+      const next = host.handshakeQueue.shift()
       if (next) next()
-      else host.handshakes--
+      else host.numHandshakes--
     }
   }
 
-  async #place(spec: StartSpec, link: Link, release: () => void): Promise<Place> {
-    const listenOn = await this.#listenOn(spec, link)
+  async #createAllocation(
+    spec: StartSpec,
+    link: SshConnection,
+    release: () => void,
+  ): Promise<RemoteAllocation> {
+    const listenOn = await this.#chooseAddress(spec, link)
     const where = listenOn.socketPath ?? `${listenOn.host}:${listenOn.port}`
     const address = listenOn.socketPath === undefined ? `http://${where}` : `unix:${where}`
-    const endpoint: Endpoint = { origin: 'http://localhost', listenOn, address }
+    const endpoint: ServerEndpoint = { origin: 'http://localhost', listenOn, address }
     const connect = (_: buildConnector.Options, callback: buildConnector.Callback): void => {
       link.forward(listenOn).then(
         // undici asks of a socket nothing that a channel has not.
@@ -207,45 +225,45 @@ class Ssh implements Provider {
           detail: `the connection to ${link.name} was lost${why && `: ${why}`}`,
         }),
       ),
-      accepts: (signal) => accepts(link, listenOn, signal),
+      accepts: (signal) => probeChannel(link, listenOn, signal),
       release: async () => {
-        await this.#clear(spec, link, listenOn)
+        await this.#cleanUp(spec, link, listenOn)
         await link.close()
         release()
       },
     }
   }
 
-  async #listenOn(spec: StartSpec, link: Link): Promise<ListenOn> {
+  async #chooseAddress(spec: StartSpec, link: SshConnection): Promise<ListenOn> {
     const { listen, listenHost: host } = this.#settings
     if ((spec.listen ?? listen) === 'unix') {
       const folder = `/tmp/manyhost-${this.#marker}`
-      await script(link, `umask 077; mkdir -p ${folder} && [ -O ${folder} ] && echo made`)
-      return { socketPath: `${folder}/${++this.#sockets}.sock` }
+      await runLineScript(link, `umask 077; mkdir -p ${folder} && [ -O ${folder} ] && echo made`)
+      return { socketPath: `${folder}/${++this.#lastSocket}.sock` }
     }
     const [from, to] = this.#settings.ports
-    for (let round = 0; round < MOST_ROUNDS; round++) {
-      const port = await script(link, freePort(this.#ports()))
+    for (let round = 0; round < MAX_PORT_ROUNDS; round++) {
+      const port = await runLineScript(link, freePortScript(this.#nextPorts()))
       if (port !== 'none') return { host, port: Number(port) }
     }
-    const tried = `of ports none of ${MOST_ROUNDS * PORTS_EACH} tried in ${from}..${to}`
+    const tried = `of ports none of ${MAX_PORT_ROUNDS * PORTS_PER_ROUND} tried in ${from}..${to}`
     throw new Error(`${tried} is free on ${link.name}; option \`ports\` sets the range`)
   }
 
   /** What has left its process group, and the socket. */
-  async #clear({ id }: StartSpec, link: Link, { socketPath }: ListenOn): Promise<void> {
+  async #cleanUp({ id }: StartSpec, link: SshConnection, { socketPath }: ListenOn): Promise<void> {
     const socket =
       socketPath === undefined
         ? ''
-        : `rm -f ${quote(socketPath)}; rmdir "$(dirname ${quote(socketPath)})" 2>/dev/null`
+        : `rm -f ${quoteShellWord(socketPath)}; rmdir "$(dirname ${quoteShellWord(socketPath)})" 2>/dev/null`
     // It is over already where the connection was lost; the leash has swept then.
-    await script(link, `${sweep(id)}\nsweep\n${socket}\necho done`).catch(() => {})
+    await runLineScript(link, `${sweepFunction(id)}\nsweep\n${socket}\necho done`).catch(() => {})
   }
 
   /** Of one session no two instances try the same, wherever they run. */
-  #ports(): number[] {
+  #nextPorts(): number[] {
     const [from, to] = this.#settings.ports
-    return Array.from({ length: Math.min(PORTS_EACH, to - from + 1) }, () => {
+    return Array.from({ length: Math.min(PORTS_PER_ROUND, to - from + 1) }, () => {
       this.#nextPort = this.#nextPort >= to ? from : this.#nextPort + 1
       return this.#nextPort
     })
@@ -257,7 +275,7 @@ class Ssh implements Provider {
     await Promise.all([...this.#instances].map((instance) => instance.stop(0)))
   }
 
-  #failure(spec: StartSpec, why: string, cause: unknown): ManyhostError {
+  #createStartError(spec: StartSpec, why: string, cause: unknown): ManyhostError {
     const text = `instance ${spec.id} was not started: ${why}`
     return new ManyhostError('MANYHOST_START_FAILED', text, {
       service: spec.service,
@@ -267,18 +285,22 @@ class Ssh implements Provider {
 }
 
 /** The one line that a script prints. */
-async function script(link: Link, text: string): Promise<string> {
-  const shell = await link.open()
-  feed(shell.stdin, text)
+async function runLineScript(link: SshConnection, text: string): Promise<string> {
+  const shell = await link.openShell()
+  sendScript(shell.stdin, text)
   shell.stderr.resume()
-  const line = await firstLine(shell.stdout)
+  const line = await readFirstLine(shell.stdout)
   const code = await shell.exit
   shell.destroy()
   if (line === '') throw new Error(`${link.name} has no answer: exit code ${code ?? 'unknown'}`)
   return line
 }
 
-async function accepts(link: Link, listenOn: ListenOn, signal: AbortSignal): Promise<void> {
+async function probeChannel(
+  link: SshConnection,
+  listenOn: ListenOn,
+  signal: AbortSignal,
+): Promise<void> {
   signal.throwIfAborted()
   const channel = await link.forward(listenOn)
   channel.on('error', () => {})

@@ -2,7 +2,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
-interface Line {
+interface KnownHostLine {
   readonly marker: string | undefined
   readonly names: string
   readonly type: string
@@ -10,10 +10,10 @@ interface Line {
 }
 
 export class KnownHosts {
-  readonly #lines: readonly Line[]
+  readonly #lines: readonly KnownHostLine[]
 
   constructor(texts: readonly string[]) {
-    this.#lines = texts.flatMap((text) => text.split('\n').flatMap(parse))
+    this.#lines = texts.flatMap((text) => text.split('\n').flatMap(parseLine))
   }
 
   /** Files that are not there are empty. */
@@ -30,9 +30,9 @@ export class KnownHosts {
   }
 
   /** `unknown`: no line names the host; `wrong`: some do, with other keys, or the key is revoked. */
-  judge(host: string, port: number, key: Buffer): 'known' | 'unknown' | 'wrong' {
+  checkKey(host: string, port: number, key: Buffer): 'known' | 'unknown' | 'wrong' {
     const given = key.toString('base64')
-    const lines = this.#of(host, port)
+    const lines = this.#linesFor(host, port)
     if (lines.some((line) => line.marker === '@revoked' && line.key === given)) return 'wrong'
     const plain = lines.filter(({ marker }) => marker === undefined)
     if (plain.some((line) => line.key === given)) return 'known'
@@ -40,18 +40,18 @@ export class KnownHosts {
   }
 
   /** Types of the keys that are known of it: these are asked for first, lest it shows another one that it has. */
-  types(host: string, port: number): string[] {
-    const plain = this.#of(host, port).filter(({ marker }) => marker === undefined)
+  keyTypes(host: string, port: number): string[] {
+    const plain = this.#linesFor(host, port).filter(({ marker }) => marker === undefined)
     return [...new Set(plain.map(({ type }) => type))]
   }
 
-  #of(host: string, port: number): Line[] {
+  #linesFor(host: string, port: number): KnownHostLine[] {
     const name = (port === 22 ? host : `[${host}]:${port}`).toLowerCase()
-    return this.#lines.filter(({ names }) => matches(names, name))
+    return this.#lines.filter(({ names }) => matchesNames(names, name))
   }
 }
 
-function parse(text: string): Line[] {
+function parseLine(text: string): KnownHostLine[] {
   const words = text.trim().split(/\s+/)
   if (words[0] === '' || words[0]?.startsWith('#')) return []
   const marker = words[0]?.startsWith('@') ? words.shift() : undefined
@@ -59,7 +59,7 @@ function parse(text: string): Line[] {
   return names && type && key ? [{ marker, names, type, key }] : []
 }
 
-function matches(names: string, name: string): boolean {
+function matchesNames(names: string, name: string): boolean {
   if (names.startsWith('|1|')) {
     const [, , salt = '', hash = ''] = names.split('|')
     const mine = createHmac('sha1', Buffer.from(salt, 'base64')).update(name).digest()
@@ -67,12 +67,13 @@ function matches(names: string, name: string): boolean {
     return theirs.length === mine.length && timingSafeEqual(theirs, mine)
   }
   const patterns = names.toLowerCase().split(',')
-  if (patterns.some((one) => one.startsWith('!') && fits(one.slice(1), name))) return false
-  return patterns.some((one) => fits(one, name))
+  if (patterns.some((one) => one.startsWith('!') && matchesPattern(one.slice(1), name)))
+    return false
+  return patterns.some((one) => matchesPattern(one, name))
 }
 
 /** `*` and `?` alone have a meaning. Two fingers, no backtracking: such files are others' input. */
-function fits(pattern: string, name: string): boolean {
+function matchesPattern(pattern: string, name: string): boolean {
   let [at, star, mark] = [0, -1, 0]
   let index = 0
   while (index < name.length) {
@@ -92,6 +93,6 @@ function fits(pattern: string, name: string): boolean {
 }
 
 /** As `ssh-keygen -l` prints it. */
-export function fingerprint(key: Buffer): string {
+export function fingerprintOf(key: Buffer): string {
   return `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
 }

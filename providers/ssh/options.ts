@@ -1,16 +1,16 @@
 /** Options of `ssh`, checked once, where they are given. */
 import { homedir, userInfo } from 'node:os'
 import {
-  check,
-  invalid,
-  isAbove,
-  isEnv,
+  checkOptions,
+  formatValue,
+  invalidOption,
+  isAtLeast,
+  isEnvironment,
   isPort,
   isPortRange,
   isRecord,
   isText,
-  show,
-} from '../far/options.ts'
+} from '../shared/option-checks.ts'
 
 export interface SshHost {
   readonly host: string
@@ -57,65 +57,65 @@ export interface SshOptions {
   readonly keepalive?: number
 }
 
-const path = ['a path', isText] as const
-const variable = [
+const PATH_CHECK = ['a path', isText] as const
+const VARIABLE_CHECK = [
   'the name of a variable',
   (value: unknown) => /^\w+$/.test(String(value)),
 ] as const
 
-const HOST = {
+const HOST_CHECKS = {
   host: ['a name or an address', isText],
   port: ['a whole number from 1 to 65535', isPort],
   user: ['a name', isText],
   fingerprint: ["like 'SHA256:...'", isFingerprint],
-  cpus: ['a number above 0', (value: unknown) => isAbove(0)(value) && value !== 0],
-  memory: ['bytes from 1 MiB up', isAbove(1_048_576)],
+  cpus: ['a number above 0', (value: unknown) => isAtLeast(0)(value) && value !== 0],
+  memory: ['bytes from 1 MiB up', isAtLeast(1_048_576)],
   limit: [
     'a whole number from 1 up',
     (value: unknown) => Number.isSafeInteger(value) && Number(value) > 0,
   ],
 } as const
 
-const CHECKS = {
+const SSH_CHECKS = {
   hosts: [
     'a list of one or more hosts',
     (value: unknown) => Array.isArray(value) && value.length > 0,
   ],
   user: ['a name', isText],
-  key: path,
-  keyEnv: variable,
-  passphraseEnv: variable,
+  key: PATH_CHECK,
+  keyEnv: VARIABLE_CHECK,
+  passphraseEnv: VARIABLE_CHECK,
   agent: ['a path, or false', (value: unknown) => value === false || isText(value)],
   knownHosts: ['a list of paths', (value: unknown) => Array.isArray(value) && value.every(isText)],
   listenHost: ['an address', isText],
   ports: ['[from, to], whole numbers from 1 to 65535, from <= to', isPortRange],
   listen: ["'tcp' or 'unix'", (value: unknown) => value === 'tcp' || value === 'unix'],
-  env: ['an object of strings', isEnv],
-  cwd: path,
-  connectTimeout: ['milliseconds from 100 up', isAbove(100)],
-  keepalive: ['milliseconds from 1000 up', isAbove(1_000)],
+  env: ['an object of strings', isEnvironment],
+  cwd: PATH_CHECK,
+  connectTimeout: ['milliseconds from 100 up', isAtLeast(100)],
+  keepalive: ['milliseconds from 1000 up', isAtLeast(1_000)],
 } as const
 
 /** A host with all that is known of it. */
-export type Target = SshHost & Required<Pick<SshHost, 'port' | 'user' | 'cpus' | 'limit'>>
+export type SshTarget = SshHost & Required<Pick<SshHost, 'port' | 'user' | 'cpus' | 'limit'>>
 
-export type Settings = Omit<SshOptions, 'hosts'> &
+export type SshSettings = Omit<SshOptions, 'hosts'> &
   Required<
     Pick<
       SshOptions,
       'knownHosts' | 'listenHost' | 'ports' | 'listen' | 'env' | 'connectTimeout' | 'keepalive'
     >
-  > & { readonly hosts: readonly Target[] }
+  > & { readonly hosts: readonly SshTarget[] }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseOptions(options: SshOptions): Settings {
-  check<SshOptions>('ssh', options, CHECKS)
-  if (options.hosts === undefined) throw invalid('ssh: hosts is missing')
+export function parseSshOptions(options: SshOptions): SshSettings {
+  checkOptions<SshOptions>('ssh', options, SSH_CHECKS)
+  if (options.hosts === undefined) throw invalidOption('ssh: hosts is missing')
   const user = options.user ?? userInfo().username
   const hosts = options.hosts.map((given, index) => parseHost(given, user, `ssh: hosts[${index}]`))
-  const names = hosts.map(nameOf)
+  const names = hosts.map(hostNameOf)
   const twin = names.find((name, index) => names.indexOf(name) !== index)
-  if (twin) throw invalid(`ssh: hosts has ${twin} twice`)
+  if (twin) throw invalidOption(`ssh: hosts has ${twin} twice`)
   return {
     knownHosts: [`${homedir()}/.ssh/known_hosts`, '/etc/ssh/ssh_known_hosts'],
     listenHost: '127.0.0.1',
@@ -129,23 +129,24 @@ export function parseOptions(options: SshOptions): Settings {
   }
 }
 
-export function nameOf({ host, port, user }: Target): string {
+export function hostNameOf({ host, port, user }: SshTarget): string {
   return `${user}@${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
-function parseHost(given: unknown, user: string, where: string): Target {
-  const host = typeof given === 'string' ? split(given, where) : given
+function parseHost(given: unknown, user: string, where: string): SshTarget {
+  const host = typeof given === 'string' ? parseHostText(given, where) : given
   if (!isRecord(host))
-    throw invalid(`${where} must be 'user@host:port' or an object, got ${show(given)}`)
-  check(where, host as unknown as SshHost, HOST)
-  if (host.host === undefined) throw invalid(`${where}: host is missing`)
+    throw invalidOption(`${where} must be 'user@host:port' or an object, got ${formatValue(given)}`)
+  checkOptions(where, host as unknown as SshHost, HOST_CHECKS)
+  if (host.host === undefined) throw invalidOption(`${where}: host is missing`)
   const { cpus = 1, limit = Number.POSITIVE_INFINITY } = host as unknown as SshHost
   return { port: 22, user, ...(host as unknown as SshHost), cpus, limit }
 }
 
-function split(text: string, where: string): SshHost {
+function parseHostText(text: string, where: string): SshHost {
   const found = /^(?:([^@\s]+)@)?(?:\[([^\]]+)\]|([^:@\s]+))(?::(\d+))?$/.exec(text)
-  if (!found) throw invalid(`${where} must be like 'user@host:port', got ${show(text)}`)
+  if (!found)
+    throw invalidOption(`${where} must be like 'user@host:port', got ${formatValue(text)}`)
   const [, user, six, host = six ?? '', port] = found
   return { host, ...(user && { user }), ...(port && { port: Number(port) }) }
 }

@@ -5,12 +5,12 @@ import type { Dispatcher } from 'undici'
 import { asError } from '../../src/core/errors.ts'
 
 /** Answers in the place of the instance, with no body. */
-export function answer(
+export function sendAnswer(
   options: Dispatcher.DispatchOptions,
   handler: Dispatcher.DispatchHandler,
   status: number,
 ): boolean {
-  const controller = new Answering((reason) => handler.onResponseError?.(controller, reason))
+  const controller = new AnswerController((reason) => handler.onResponseError?.(controller, reason))
   // As a connection does: never before the call of dispatch has returned.
   queueMicrotask(() => {
     try {
@@ -27,7 +27,7 @@ export function answer(
 }
 
 /** The controller of an exchange that has no connection. */
-class Answering implements Dispatcher.DispatchController {
+class AnswerController implements Dispatcher.DispatchController {
   readonly rawHeaders = ['content-length', '0']
   readonly rawTrailers = []
   readonly #onAbort: (reason: Error) => void

@@ -3,37 +3,37 @@
  * of the old one. Controllers are passed on as they are, so a caller that pauses still pauses the connection.
  */
 import type { Dispatcher } from 'undici'
-import type { Stage } from './fault-plan.ts'
-import { broken } from './line.ts'
+import type { FaultStage } from './fault-plan.ts'
+import { networkError } from './in-process-socket.ts'
 
-type Handler = Dispatcher.DispatchHandler
-type Controller = Dispatcher.DispatchController
-type Headers = Parameters<NonNullable<Handler['onResponseStart']>>[2]
+type FaultHandler = Dispatcher.DispatchHandler
+type FaultController = Dispatcher.DispatchController
+type FaultHeaders = Parameters<NonNullable<FaultHandler['onResponseStart']>>[2]
 
 /** Lets an exchange go on up to `stage`, and breaks it there; `onBroken` is called when it did. */
-export class Breaker implements Handler {
-  readonly #next: Handler
-  readonly #stage: Stage
+export class FaultBreaker implements FaultHandler {
+  readonly #next: FaultHandler
+  readonly #stage: FaultStage
   readonly #onBroken: () => void
   readonly #error: Error
   #broken = false
   /** Bytes of the body to let through; found out by its first chunk when its length is not known. */
   #quota: number | undefined
 
-  constructor(next: Handler, stage: Stage, onBroken: () => void) {
+  constructor(next: FaultHandler, stage: FaultStage, onBroken: () => void) {
     this.#next = next
     this.#stage = stage
     this.#onBroken = onBroken
-    this.#error = broken('ECONNRESET', 'read', `injected fault, after: ${stage}`)
+    this.#error = networkError('ECONNRESET', 'read', `injected fault, after: ${stage}`)
   }
 
-  onRequestStart(controller: Controller, context: unknown): void {
+  onRequestStart(controller: FaultController, context: unknown): void {
     // Here nothing is written yet, and what undici aborts here is never written.
     if (this.#stage === 'request') this.#break(controller)
     else this.#next.onRequestStart?.(controller, context)
   }
 
-  onRequestUpgrade(...args: Parameters<NonNullable<Handler['onRequestUpgrade']>>): void {
+  onRequestUpgrade(...args: Parameters<NonNullable<FaultHandler['onRequestUpgrade']>>): void {
     const [controller, , , socket] = args
     this.#break(controller)
     socket.on('error', () => {}).destroy()
@@ -43,7 +43,12 @@ export class Breaker implements Handler {
     if (!this.#broken) this.#next.onResponseStarted?.()
   }
 
-  onResponseStart(controller: Controller, status: number, headers: Headers, text?: string): void {
+  onResponseStart(
+    controller: FaultController,
+    status: number,
+    headers: FaultHeaders,
+    text?: string,
+  ): void {
     if (this.#broken) return
     if (status >= 200 && this.#stage === 'headers') {
       this.#break(controller)
@@ -55,7 +60,7 @@ export class Breaker implements Handler {
     this.#next.onResponseStart?.(controller, status, headers, text)
   }
 
-  onResponseData(controller: Controller, chunk: Buffer): void {
+  onResponseData(controller: FaultController, chunk: Buffer): void {
     if (this.#broken) return
     this.#quota ??= Math.floor(chunk.length / 2)
     const passed = chunk.subarray(0, this.#quota)
@@ -64,17 +69,17 @@ export class Breaker implements Handler {
     if (passed.length < chunk.length) this.#break(controller)
   }
 
-  onResponseEnd(controller: Controller): void {
+  onResponseEnd(controller: FaultController): void {
     // A body of no bytes has no middle, and what cannot be aborted comes to its end: it breaks here at the latest.
     this.#break(controller)
   }
 
-  onResponseError(controller: Controller, error: Error): void {
+  onResponseError(controller: FaultController, error: Error): void {
     // The caller's own abort, or a failure of the instance that came first.
     if (!this.#broken) this.#next.onResponseError?.(controller, error)
   }
 
-  #break(controller: Controller): void {
+  #break(controller: FaultController): void {
     if (this.#broken) return
     this.#broken = true
     this.#onBroken()

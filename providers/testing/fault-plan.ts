@@ -5,9 +5,9 @@ import { checkKeys, checkNumber, checkOneOf, invalid } from './options.ts'
 export type Percentage = number
 
 /** Where an exchange breaks. */
-export type Stage = 'request' | 'headers' | 'body'
+export type FaultStage = 'request' | 'headers' | 'body'
 
-interface Delay {
+interface FaultDelay {
   /** Milliseconds from 0 up, or the range `[min, max]` that they are drawn from. */
   readonly ms: number | readonly [min: number, max: number]
   /** @default 100 */
@@ -24,15 +24,15 @@ export interface FaultOptions {
   /** Start of the random generator, a whole number from 0 to 2^32 - 1. @default 1 */
   readonly seed?: number
   /** The request is held back so long before it goes to the instance. */
-  readonly delay?: Delay
+  readonly delay?: FaultDelay
   /** The connection breaks with ECONNRESET. @default after: 'request' */
-  readonly abort?: { readonly percentage: Percentage; readonly after?: Stage }
+  readonly abort?: { readonly percentage: Percentage; readonly after?: FaultStage }
   /** Answered with the status `code`, 200 to 599, and an empty body; the instance does not see the request. */
   readonly status?: { readonly code: number; readonly percentage: Percentage }
   /** As `abort`, and the instance that the request was for dies of it. @default after: 'headers' */
-  readonly kill?: { readonly percentage: Percentage; readonly after?: Stage }
+  readonly kill?: { readonly percentage: Percentage; readonly after?: FaultStage }
   /** The start of an instance is held back so long. */
-  readonly startDelay?: Delay
+  readonly startDelay?: FaultDelay
   /** The start of an instance fails with MANYHOST_START_FAILED. */
   readonly startFailure?: { readonly percentage: Percentage }
 }
@@ -44,7 +44,7 @@ export type FaultCounts = Readonly<Record<Exclude<keyof FaultOptions, 'seed'>, n
 export interface RequestPlan {
   readonly delay: number
   readonly fault?:
-    | { readonly kind: 'abort' | 'kill'; readonly after: Stage }
+    | { readonly kind: 'abort' | 'kill'; readonly after: FaultStage }
     | { readonly kind: 'status'; readonly code: number }
 }
 
@@ -55,10 +55,10 @@ export interface StartPlan {
 }
 
 /** The next number of a sequence, from 0 up to but not 1. */
-export type Random = () => number
+export type RandomNumber = () => number
 
 /** Mulberry32: small, quick, and the same everywhere. */
-export function seeded(seed: number): Random {
+export function seededRandom(seed: number): RandomNumber {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0
@@ -69,40 +69,40 @@ export function seeded(seed: number): Random {
 }
 
 /** Each request draws five numbers, whatever is asked for: an option that is turned off moves no other fault. */
-export function planRequest(options: FaultOptions, random: Random): RequestPlan {
+export function planRequest(options: FaultOptions, random: RandomNumber): RequestPlan {
   const delay = drawDelay(options.delay, random)
   const [kills, aborts, answers] = [random(), random(), random()]
   const { kill, abort, status } = options
-  if (kill && hits(kill.percentage, kills)) {
+  if (kill && isHit(kill.percentage, kills)) {
     return { delay, fault: { kind: 'kill', after: kill.after ?? 'headers' } }
   }
-  if (abort && hits(abort.percentage, aborts)) {
+  if (abort && isHit(abort.percentage, aborts)) {
     return { delay, fault: { kind: 'abort', after: abort.after ?? 'request' } }
   }
-  if (status && hits(status.percentage, answers)) {
+  if (status && isHit(status.percentage, answers)) {
     return { delay, fault: { kind: 'status', code: status.code } }
   }
   return { delay }
 }
 
 /** Each start draws three numbers. */
-export function planStart(options: FaultOptions, random: Random): StartPlan {
+export function planStart(options: FaultOptions, random: RandomNumber): StartPlan {
   const delay = drawDelay(options.startDelay, random)
-  return { delay, fails: hits(options.startFailure?.percentage ?? 0, random()) }
+  return { delay, fails: isHit(options.startFailure?.percentage ?? 0, random()) }
 }
 
-function drawDelay(delay: Delay | undefined, random: Random): number {
+function drawDelay(delay: FaultDelay | undefined, random: RandomNumber): number {
   const [occurs, length] = [random(), random()]
-  if (!delay || !hits(delay.percentage ?? 100, occurs)) return 0
+  if (!delay || !isHit(delay.percentage ?? 100, occurs)) return 0
   const [min, max] = typeof delay.ms === 'number' ? [delay.ms, delay.ms] : delay.ms
   return min + (max - min) * length
 }
 
-function hits(percentage: Percentage, drawn: number): boolean {
+function isHit(percentage: Percentage, drawn: number): boolean {
   return drawn * 100 < percentage
 }
 
-const KNOWN: Record<keyof FaultOptions, readonly string[]> = {
+const FAULT_KEYS: Record<keyof FaultOptions, readonly string[]> = {
   seed: [],
   delay: ['ms', 'percentage'],
   abort: ['percentage', 'after'],
@@ -114,7 +114,7 @@ const KNOWN: Record<keyof FaultOptions, readonly string[]> = {
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function checkFaults(options: FaultOptions): void {
-  checkKeys('faults', options, Object.keys(KNOWN))
+  checkKeys('faults', options, Object.keys(FAULT_KEYS))
   for (const [name, value] of Object.entries(options) as [keyof FaultOptions, unknown][]) {
     if (value === undefined) continue
     if (name === 'seed') checkNumber(name, value, { max: 0xffff_ffff, whole: true })
@@ -123,7 +123,7 @@ export function checkFaults(options: FaultOptions): void {
 }
 
 function checkFault(name: keyof FaultOptions, fault: Record<string, unknown>): void {
-  checkKeys(name, fault, KNOWN[name])
+  checkKeys(name, fault, FAULT_KEYS[name])
   const isDelay = name === 'delay' || name === 'startDelay'
   if (!isDelay || fault.percentage !== undefined) {
     checkNumber(`${name}.percentage`, fault.percentage, { max: 100 })

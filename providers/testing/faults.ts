@@ -2,23 +2,23 @@
 import type { Dispatcher } from 'undici'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
-import { exitOf } from '../../src/core/running.ts'
+import { waitForExit } from '../../src/core/running.ts'
 import { after, sleep } from '../../src/core/time.ts'
-import { answer } from './answer.ts'
-import { Breaker } from './breaker.ts'
+import { sendAnswer } from './answer.ts'
+import { FaultBreaker } from './breaker.ts'
 import {
   checkFaults,
   type FaultCounts,
   type FaultOptions,
   planRequest,
   planStart,
-  type Random,
+  type RandomNumber,
   type RequestPlan,
-  seeded,
+  seededRandom,
 } from './fault-plan.ts'
 
 export interface FaultyProvider extends Provider {
-  /** Faults injected so far. */
+  /** FaultState injected so far. */
   readonly counts: FaultCounts
   /**
    * From now on these faults and no others, also at instances that run already; `set({})` ends them all. A `seed`
@@ -35,7 +35,7 @@ export interface FaultyProvider extends Provider {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function faults(provider: Provider, options: FaultOptions): FaultyProvider {
-  const state = new Faults(options)
+  const state = new FaultState(options)
   return {
     name: provider.name,
     capabilities: provider.capabilities,
@@ -49,7 +49,7 @@ export function faults(provider: Provider, options: FaultOptions): FaultyProvide
     },
 
     async start(spec, { signal }) {
-      const plan = planStart(state.options, state.starts)
+      const plan = planStart(state.options, state.startRandom)
       if (plan.delay > 0) {
         state.counts.startDelay++
         await sleep(plan.delay, signal)
@@ -60,7 +60,7 @@ export function faults(provider: Provider, options: FaultOptions): FaultyProvide
           service: spec.service,
         })
       }
-      return faulty(await provider.start(spec, { signal }), state)
+      return addFaults(await provider.start(spec, { signal }), state)
     },
 
     get limit() {
@@ -77,7 +77,7 @@ export function faults(provider: Provider, options: FaultOptions): FaultyProvide
   }
 }
 
-class Faults {
+class FaultState {
   readonly counts: Record<keyof FaultCounts, number> = {
     delay: 0,
     abort: 0,
@@ -87,9 +87,9 @@ class Faults {
     startFailure: 0,
   }
   options: FaultOptions = {}
-  requests!: Random
+  requestRandom!: RandomNumber
   /** A sequence of their own: how starts and requests interleave is nobody's to determine. */
-  starts!: Random
+  startRandom!: RandomNumber
 
   constructor(options: FaultOptions) {
     this.set({ ...options, seed: options?.seed ?? 1 })
@@ -99,15 +99,15 @@ class Faults {
     checkFaults(options)
     this.options = structuredClone(options)
     if (options.seed === undefined) return
-    this.requests = seeded(options.seed)
-    this.starts = seeded(~options.seed)
+    this.requestRandom = seededRandom(options.seed)
+    this.startRandom = seededRandom(~options.seed)
   }
 }
 
-function faulty(running: Running, state: Faults): Running {
+function addFaults(running: Running, state: FaultState): Running {
   let alive = true
   let killed = false
-  const exited = exitOf(running).then((exit) => {
+  const exited = waitForExit(running).then((exit) => {
     alive = false
     return killed ? { reason: 'killed', detail: 'injected fault' } : exit
   })
@@ -130,14 +130,14 @@ function faulty(running: Running, state: Faults): Running {
     if (!fault || !alive) return dispatch(options, handler)
     if (fault.kind === 'status') {
       state.counts.status++
-      return answer(options, handler, fault.code)
+      return sendAnswer(options, handler, fault.code)
     }
     const onBroken = fault.kind === 'kill' ? kill : () => void state.counts.abort++
-    return dispatch(options, new Breaker(handler, fault.after, onBroken))
+    return dispatch(options, new FaultBreaker(handler, fault.after, onBroken))
   }
 
   const layer: Dispatcher.DispatcherComposeInterceptor = (dispatch) => (options, handler) => {
-    const { delay, fault } = planRequest(state.options, state.requests)
+    const { delay, fault } = planRequest(state.options, state.requestRandom)
     if (delay === 0) return send(fault, dispatch, options, handler)
     state.counts.delay++
     after(delay, () => {

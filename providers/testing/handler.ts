@@ -6,10 +6,10 @@ import type { ReadableStream } from 'node:stream/web'
 import { ManyhostError } from '../../src/core/errors.ts'
 
 /** Tells the handler which instance it is: `id` of the instance. */
-type OnInstance = { readonly instance: string }
+type WithInstance = { readonly instance: string }
 
-export type NodeRequest = IncomingMessage & OnInstance
-export type WebRequest = Request & OnInstance
+export type NodeRequest = IncomingMessage & WithInstance
+export type WebRequest = Request & WithInstance
 
 /** As `node:http` calls it; an Express or Koa application is one. A promise that it answers with is awaited. */
 export type NodeHandler = (req: NodeRequest, res: ServerResponse) => unknown
@@ -18,13 +18,16 @@ export type WebHandler = (request: WebRequest) => Response | Promise<Response>
 /** Takes connections that ask for `Upgrade`; without one such a request is like any other. */
 export type Upgrade = (req: NodeRequest, socket: Duplex, head: Buffer) => void
 
-export type Style = 'node' | 'web'
+export type HandlerStyle = 'node' | 'web'
 
 /** Serves one request. Rejects when the handler failed. */
-export type Serve = (req: NodeRequest, res: ServerResponse) => Promise<void>
+export type InProcessServe = (req: NodeRequest, res: ServerResponse) => Promise<void>
 
 /** What serves requests by `handler`; its style is told by its number of parameters, 2 and more are `node`. */
-export function serveWith(handler: NodeHandler | WebHandler, style?: Style): Serve {
+export function createServe(
+  handler: NodeHandler | WebHandler,
+  style?: HandlerStyle,
+): InProcessServe {
   if ((style ?? (handler.length >= 2 ? 'node' : 'web')) === 'node') {
     return (req, res) => serveNode(handler as NodeHandler, req, res)
   }

@@ -3,13 +3,13 @@ import { ManyhostError } from '../../src/core/errors.ts'
 import type { Provider, StartSpec } from '../../src/core/provider.ts'
 import { sleep } from '../../src/core/time.ts'
 import {
+  createServe,
+  type HandlerStyle,
   type NodeHandler,
-  type Style,
-  serveWith,
   type Upgrade,
   type WebHandler,
 } from './handler.ts'
-import { type InProcessInstance, Instance } from './instance.ts'
+import { type InProcessInstance, RunningInProcessInstance } from './instance.ts'
 import { checkKeys, checkNumber, checkOneOf, invalid } from './options.ts'
 
 export interface InProcessOptions {
@@ -18,7 +18,7 @@ export interface InProcessOptions {
    * count those.
    * @default `'node'` for a handler with 2 parameters or more, else `'web'`
    */
-  readonly style?: Style
+  readonly style?: HandlerStyle
   /** Takes upgraded connections, for either style. */
   readonly upgrade?: Upgrade
   /** Milliseconds that each start takes. @default 0 */
@@ -54,10 +54,10 @@ export function inProcess(
   handler: WebHandler | NodeHandler,
   options: InProcessOptions = {},
 ): InProcessProvider {
-  check(handler, options)
+  checkInProcess(handler, options)
   const { style, upgrade, startDelay = 0, failStarts = 0 } = options
-  const serve = serveWith(handler, style)
-  const living = new Set<Instance>()
+  const serve = createServe(handler, style)
+  const living = new Set<RunningInProcessInstance>()
   let starts = 0
 
   return {
@@ -69,7 +69,7 @@ export function inProcess(
     },
 
     async start(spec, { signal }) {
-      refuse(spec)
+      checkSpec(spec)
       const nth = ++starts
       if (startDelay > 0) await sleep(startDelay, signal)
       signal.throwIfAborted()
@@ -80,7 +80,7 @@ export function inProcess(
           { service: spec.service },
         )
       }
-      const instance = new Instance(spec, serve, upgrade)
+      const instance = new RunningInProcessInstance(spec, serve, upgrade)
       living.add(instance)
       void instance.exited.then(() => living.delete(instance))
       return instance
@@ -92,7 +92,7 @@ export function inProcess(
   }
 }
 
-function check(handler: unknown, options: InProcessOptions): void {
+function checkInProcess(handler: unknown, options: InProcessOptions): void {
   if (typeof handler !== 'function') invalid('the handler of inProcess', 'a function', handler)
   checkKeys('inProcess', options, ['style', 'upgrade', 'startDelay', 'failStarts'])
   const { style, upgrade, startDelay, failStarts } = options
@@ -104,7 +104,7 @@ function check(handler: unknown, options: InProcessOptions): void {
   if (failStarts !== undefined) checkNumber('failStarts', failStarts, { whole: true })
 }
 
-function refuse(spec: StartSpec): void {
+function checkSpec(spec: StartSpec): void {
   const asked = [
     spec.command && 'a command',
     spec.startup && 'a startup function',

@@ -3,14 +3,14 @@ import { createServer, IncomingMessage, type Server, type ServerResponse } from 
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { buildConnector, Pool } from 'undici'
-import { HEADER_SIZE, patient } from '../../src/core/connector.ts'
-import { asError, describe, ManyhostError } from '../../src/core/errors.ts'
-import { watch } from '../../src/core/guarded.ts'
-import { steadyPool } from '../../src/core/http/pool.ts'
+import { DEFAULT_HEADER_SIZE, patchSocket } from '../../src/core/connector.ts'
+import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+import { catchRejection } from '../../src/core/guarded.ts'
+import { createPatchedPool } from '../../src/core/http/pool.ts'
 import type { Exit, Running, StartSpec } from '../../src/core/provider.ts'
 import { after, type Timer } from '../../src/core/time.ts'
-import type { NodeRequest, Serve, Upgrade } from './handler.ts'
-import { broken, Gate, Line } from './line.ts'
+import type { InProcessServe, NodeRequest, Upgrade } from './handler.ts'
+import { InProcessGate, InProcessSocket, networkError } from './in-process-socket.ts'
 
 /** What a test can see of an instance, and do to it. */
 export interface InProcessInstance {
@@ -30,41 +30,42 @@ export interface InProcessInstance {
   thaw(): void
 }
 
-export class Instance implements Running, InProcessInstance {
+export class RunningInProcessInstance implements Running, InProcessInstance {
   readonly id: string
   readonly dispatcher: Pool
   readonly exited: Promise<Exit>
   readonly address: string
   readonly #spec: StartSpec
-  readonly #serve: Serve
+  readonly #serve: InProcessServe
   readonly #server: Server
-  readonly #gate = new Gate()
+  readonly #gate = new InProcessGate()
   /** The server's ends of its connections. */
-  readonly #lines = new Set<Line>()
+  readonly #connections = new Set<InProcessSocket>()
   /** Those that serve a request or were upgraded. */
-  readonly #busy = new Set<Line>()
-  readonly #graces: Timer[] = []
+  readonly #busyConnections = new Set<InProcessSocket>()
+  readonly #stopTimers: Timer[] = []
   #state: 'running' | 'stopping' | 'ended' = 'running'
   #requests = 0
-  #exit!: (exit: Exit) => void
+  #setExited!: (exit: Exit) => void
 
-  constructor(spec: StartSpec, serve: Serve, upgrade: Upgrade | undefined) {
+  constructor(spec: StartSpec, serve: InProcessServe, upgrade: Upgrade | undefined) {
     this.id = spec.id
     this.address = `in-process:${spec.id}`
     this.#spec = spec
     this.#serve = serve
     this.exited = new Promise((resolve) => {
-      this.#exit = resolve
+      this.#setExited = resolve
     })
     this.#server = makeServer(spec.id, (req, res) => void this.#request(req, res))
     if (upgrade) {
       this.#server.on('upgrade', (req: NodeRequest, socket, head) => {
-        if (this.#begin(socket as Line)) this.#upgrade(() => upgrade(req, socket, head), socket)
+        if (this.#beginRequest(socket as InProcessSocket))
+          this.#upgrade(() => upgrade(req, socket, head), socket)
       })
     }
-    this.dispatcher = steadyPool(`http://${new URL(spec.service).host}`, {
+    this.dispatcher = createPatchedPool(`http://${new URL(spec.service).host}`, {
       connections: Number.isFinite(spec.concurrency) ? spec.concurrency : null,
-      maxHeaderSize: spec.headerSize ?? HEADER_SIZE,
+      maxHeaderSize: spec.headerSize ?? DEFAULT_HEADER_SIZE,
       headersTimeout: 0,
       bodyTimeout: 0,
       connect: (_options, callback) => {
@@ -79,7 +80,7 @@ export class Instance implements Running, InProcessInstance {
   }
 
   get inFlight(): number {
-    return this.#busy.size
+    return this.#busyConnections.size
   }
 
   get ended(): boolean {
@@ -96,7 +97,7 @@ export class Instance implements Running, InProcessInstance {
   }
 
   freeze(): void {
-    if (this.#state !== 'ended') this.#gate.shut()
+    if (this.#state !== 'ended') this.#gate.close()
   }
 
   thaw(): void {
@@ -107,87 +108,87 @@ export class Instance implements Running, InProcessInstance {
     if (this.#state === 'running') {
       this.#state = 'stopping'
       // A frozen host does not notice that it is asked to stop.
-      this.#gate.pass(() => this.#wind())
+      this.#gate.pass(() => this.#endIdleConnections())
     }
-    if (grace <= 0) this.#stopped()
-    else if (!this.ended) this.#graces.push(after(grace, () => this.#stopped()))
+    if (grace <= 0) this.#endAsStopped()
+    else if (!this.ended) this.#stopTimers.push(after(grace, () => this.#endAsStopped()))
     await this.exited
     await this.dispatcher.destroy()
   }
 
   #connect(callback: buildConnector.Callback): void {
     if (this.#state !== 'running') {
-      callback(broken('ECONNREFUSED', 'connect'), null)
+      callback(networkError('ECONNREFUSED', 'connect'), null)
       return
     }
-    const [near, far] = Line.pair(this.#gate)
-    this.#lines.add(far)
+    const [near, far] = InProcessSocket.pair(this.#gate)
+    this.#connections.add(far)
     far.once('close', () => {
-      this.#lines.delete(far)
-      this.#busy.delete(far)
-      if (this.#state === 'stopping') this.#wind()
+      this.#connections.delete(far)
+      this.#busyConnections.delete(far)
+      if (this.#state === 'stopping') this.#endIdleConnections()
     })
     this.#gate.pass(() => this.#server.emit('connection', far))
     // undici asks of a socket what any Duplex has; its types say Socket all the same.
-    callback(null, patient(near) as unknown as Socket)
+    callback(null, patchSocket(near) as unknown as Socket)
   }
 
   async #request(req: NodeRequest, res: ServerResponse): Promise<void> {
-    const line = req.socket as unknown as Line
-    if (!this.#begin(line)) return
+    const line = req.socket as unknown as InProcessSocket
+    if (!this.#beginRequest(line)) return
     res.once('close', () => {
-      this.#busy.delete(line)
-      if (this.#state === 'stopping') this.#wind()
+      this.#busyConnections.delete(line)
+      if (this.#state === 'stopping') this.#endIdleConnections()
     })
     try {
       await this.#serve(req, res)
     } catch (thrown) {
       if (res.destroyed) return
-      this.#tell(thrown)
+      this.#reportError(thrown)
       if (res.headersSent) return void res.destroy()
       res.writeHead(500, { 'content-type': 'text/plain; charset=utf-8' })
-      res.end(describe(thrown))
+      res.end(describeError(thrown))
     }
   }
 
   /** The connection of an upgrade that fails is of no use. */
   #upgrade(upgrade: () => unknown, socket: Duplex): void {
     const failed = (thrown: unknown): void => {
-      this.#tell(thrown)
+      this.#reportError(thrown)
       socket.destroy()
     }
     try {
-      watch(upgrade(), failed)
+      catchRejection(upgrade(), failed)
     } catch (thrown) {
       failed(thrown)
     }
   }
 
-  #tell(thrown: unknown): void {
+  #reportError(thrown: unknown): void {
     const { stack } = asError(thrown)
-    this.#spec.onOutput(`${typeof stack === 'string' ? stack : describe(thrown)}\n`)
+    this.#spec.onOutput(`${typeof stack === 'string' ? stack : describeError(thrown)}\n`)
   }
 
   /** Whether the request may run: not on a line that was closed while the request was on its way. */
-  #begin(line: Line): boolean {
+  #beginRequest(line: InProcessSocket): boolean {
     if (line.writableEnded || line.destroyed) {
       line.destroy()
       return false
     }
     this.#requests++
-    this.#busy.add(line)
+    this.#busyConnections.add(line)
     return true
   }
 
   /** Ends the lines that are idle, and itself with the last one. */
-  #wind(): void {
-    if (this.#state !== 'stopping' || this.#gate.isShut) return
-    for (const line of this.#lines) if (!this.#busy.has(line)) line.end()
-    if (this.#lines.size === 0) this.#stopped()
+  #endIdleConnections(): void {
+    if (this.#state !== 'stopping' || this.#gate.isClosed) return
+    for (const line of this.#connections) if (!this.#busyConnections.has(line)) line.end()
+    if (this.#connections.size === 0) this.#endAsStopped()
   }
 
-  #stopped(): void {
-    const cut = this.#busy.size
+  #endAsStopped(): void {
+    const cut = this.#busyConnections.size
     const detail = cut === 0 ? 'stopped' : `stopped, with ${cut} in flight`
     this.#end({ reason: 'stopped', detail })
   }
@@ -195,12 +196,12 @@ export class Instance implements Running, InProcessInstance {
   #end(exit: Exit): void {
     if (this.#state === 'ended') return
     this.#state = 'ended'
-    for (const timer of this.#graces) timer.clear()
-    this.#gate.drop()
-    for (const line of [...this.#lines]) line.cut()
+    for (const timer of this.#stopTimers) timer.clear()
+    this.#gate.discard()
+    for (const line of [...this.#connections]) line.resetBoth()
     // Whoever still waits for a connection was not sent: refused, not reset.
-    void this.dispatcher.destroy(broken('ECONNREFUSED', 'connect'))
-    this.#exit(exit)
+    void this.dispatcher.destroy(networkError('ECONNREFUSED', 'connect'))
+    this.#setExited(exit)
   }
 }
 

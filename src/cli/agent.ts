@@ -2,17 +2,17 @@
 import { readFileSync } from 'node:fs'
 import { type AgentNotice, type AgentOptions, runAgent } from '../../providers/agent/index.ts'
 import { docker, podman } from '../../providers/docker/index.ts'
-import { describe, ManyhostError } from '../core/errors.ts'
+import { describeError, ManyhostError } from '../core/errors.ts'
 import type { Provider } from '../core/provider.ts'
-import { duration } from '../core/time.ts'
+import { parseDuration } from '../core/time.ts'
 import { CliError, EXIT } from './exit.ts'
-import { untilInterrupted } from './interrupt.ts'
-import { paintFor, write } from './terminal.ts'
+import { abortOnInterrupt } from './interrupt.ts'
+import { createPaint, write } from './terminal.ts'
 
-interface Flags {
+interface AgentFlags {
   readonly connect: string
   readonly keyFile?: string
-  readonly places?: number
+  readonly maxInstances?: number
   readonly name?: string
   readonly label?: readonly string[]
   readonly cpus?: number
@@ -27,29 +27,29 @@ interface Flags {
   readonly drainTimeout?: string
 }
 
-export async function run(_: readonly unknown[], flags: Flags): Promise<number> {
-  const key = keyFrom(flags.keyFile)
-  const signal = untilTold()
-  const provider = providerOf(flags.provider)
+export async function run(_: readonly unknown[], flags: AgentFlags): Promise<number> {
+  const key = readAgentKey(flags.keyFile)
+  const signal = createInterruptSignal()
+  const provider = createProvider(flags.provider)
   try {
     await runAgent({
-      ...optionsOf(flags),
+      ...toAgentOptions(flags),
       key,
       signal,
-      onEvent: tell,
+      onEvent: printNotice,
       ...(provider && { provider }),
     })
     return EXIT.ok.number
   } catch (error) {
-    throw fitting(error)
+    throw toAgentCliError(error)
   } finally {
     await provider?.close?.()
   }
 }
 
 /** With a reason that says which signal it was: here it is shown, and the hub's log has it too. */
-function untilTold(): AbortSignal {
-  const { signal, code } = untilInterrupted()
+function createInterruptSignal(): AbortSignal {
+  const { signal, code } = abortOnInterrupt()
   const over = new AbortController()
   const tellWhy = (): void =>
     over.abort(new Error(code() === EXIT.interrupted.number ? 'SIGINT' : 'SIGTERM'))
@@ -58,50 +58,50 @@ function untilTold(): AbortSignal {
 }
 
 /** From a file or the environment: what is in the command line, every user of the machine can read. */
-function keyFrom(file: string | undefined): string {
+function readAgentKey(file: string | undefined): string {
   const given = process.env.MANYHOST_AGENT_KEY
   // Instances inherit our environment, and have no business with the key of the hub.
   delete process.env.MANYHOST_AGENT_KEY
   if (file === undefined && !given) {
     throw new CliError('usage', 'the key is needed: --key-file, or MANYHOST_AGENT_KEY')
   }
-  const key = file === undefined ? (given ?? '') : read('--key-file', file)
+  const key = file === undefined ? (given ?? '') : readOptionText('--key-file', file)
   if (Buffer.byteLength(key.trim()) >= 16) return key.trim()
   throw new CliError('usage', 'the key must have 16 bytes or more')
 }
 
-function read(option: string, file: string): string {
+function readOptionText(option: string, file: string): string {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {
-    throw new CliError('usage', `${option} ${file} cannot be read: ${describe(error)}`)
+    throw new CliError('usage', `${option} ${file} cannot be read: ${describeError(error)}`)
   }
 }
 
-function optionsOf(flags: Flags): Omit<AgentOptions, 'key'> {
-  const { connect, places, name, label, cpus, memory, insecure } = flags
+function toAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'key'> {
+  const { connect, maxInstances, name, label, cpus, memory, insecure } = flags
   const { tls, caFile, fingerprint, timeout, hubTimeout, drainTimeout } = flags
   const trusted = {
-    ...(caFile !== undefined && { ca: read('--ca-file', caFile) }),
+    ...(caFile !== undefined && { ca: readOptionText('--ca-file', caFile) }),
     ...(fingerprint !== undefined && { fingerprint }),
   }
   const isPinned = Object.keys(trusted).length > 0
   return {
     address: connect,
-    ...(places !== undefined && { places }),
+    ...(maxInstances !== undefined && { maxInstances }),
     ...(name !== undefined && { name }),
-    ...(label && { labels: labelsOf(label) }),
+    ...(label && { labels: parseLabels(label) }),
     ...(cpus !== undefined && { cpus }),
     ...(memory !== undefined && { memory }),
     ...(insecure && { insecure }),
     ...((tls || isPinned) && { tls: isPinned ? trusted : true }),
-    ...(timeout !== undefined && { timeout: duration(timeout) }),
-    ...(hubTimeout !== undefined && { hubTimeout: duration(hubTimeout) }),
-    ...(drainTimeout !== undefined && { drainTimeout: duration(drainTimeout) }),
+    ...(timeout !== undefined && { timeout: parseDuration(timeout) }),
+    ...(hubTimeout !== undefined && { hubTimeout: parseDuration(hubTimeout) }),
+    ...(drainTimeout !== undefined && { drainTimeout: parseDuration(drainTimeout) }),
   }
 }
 
-function labelsOf(given: readonly string[]): Record<string, string> {
+function parseLabels(given: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     given.map((one) => {
       const [, name, value] = /^([^=]+)=(.*)$/.exec(one) ?? []
@@ -111,18 +111,18 @@ function labelsOf(given: readonly string[]): Record<string, string> {
   )
 }
 
-function providerOf(name: Flags['provider']): Provider | undefined {
+function createProvider(name: AgentFlags['provider']): Provider | undefined {
   if (name === 'docker') return docker()
   return name === 'podman' ? podman() : undefined
 }
 
-function tell({ what, detail }: AgentNotice): void {
-  const paint = paintFor(process.stderr)
+function printNotice({ what, detail }: AgentNotice): void {
+  const paint = createPaint(process.stderr)
   const colour = what === 'lost' ? 'yellow' : 'dim'
   void write(`${paint(colour, what.padEnd(10))} ${detail}\n`, process.stderr)
 }
 
-function fitting(error: unknown): unknown {
+function toAgentCliError(error: unknown): unknown {
   if (!(error instanceof ManyhostError)) return error
   if (error.code === 'MANYHOST_WIRE_AUTH') return new CliError('refused', error.message)
   if (error.code === 'MANYHOST_INVALID_OPTION') return new CliError('usage', error.message)

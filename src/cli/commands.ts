@@ -1,64 +1,69 @@
 /** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
 import { FEED_COMMANDS } from './feed/commands.ts'
-import type { WhenUnread } from './readers.ts'
-import { amount, someNumber, token, wholeNumber } from './values.ts'
+import {
+  parseMethod,
+  parsePositiveInteger,
+  parsePositiveNumber,
+  parseWholeNumber,
+} from './option-values.ts'
+import type { UnreadRule } from './output-readers.ts'
 
 /** Resolves with the exit code. */
-type Run = (args: readonly (string | undefined)[], options: never) => Promise<number>
+type RunCommand = (args: readonly (string | undefined)[], options: never) => Promise<number>
 
-export interface Command {
+export interface CliCommand {
   /** `serve`; or `feed publish`, which stands below `feed`. */
   readonly name: string
   /** `<needed>`, `[optional]`, with what completes them. */
   readonly args?: readonly { name: string; meaning: string; completes?: 'file' | 'cluster' }[]
   readonly summary: string
   readonly group: 'Batch' | 'Serve' | 'Look' | 'Steer' | 'Feed' | 'Shell'
-  readonly options?: readonly Option[]
+  readonly options?: readonly CliOption[]
   /** Options that other programs have for the same, and what is used here instead. */
-  readonly replaced?: readonly Replaced[]
+  readonly replacedOptions?: readonly ReplacedOption[]
   /** Section of the files of settings that has defaults of its options. */
-  readonly section?: string
+  readonly settingsSection?: string
   /** Whether it talks to the admin address, and has the options for that. */
-  readonly admin?: boolean
+  readonly usesAdminAddress?: boolean
   /** What becomes of it when nobody reads its output any more. @default 'goOn' */
-  readonly unread?: WhenUnread | ((options: Readonly<Record<string, unknown>>) => WhenUnread)
+  readonly whenUnread?: UnreadRule | ((options: Readonly<Record<string, unknown>>) => UnreadRule)
   readonly examples: readonly (readonly [line: string, meaning: string])[]
-  readonly load: () => Promise<{ readonly run: Run }>
+  readonly load: () => Promise<{ readonly run: RunCommand }>
 }
 
 /** An option of another program, that has none like it here. */
-export interface Replaced {
+export interface ReplacedOption {
   readonly flags: string
   /** Why it is refused, and what to write: `give --server http://HOST:PORT`. Absent: it says what is so anyway. */
-  readonly instead?: string
+  readonly advice?: string
 }
 
-export interface Option {
+export interface CliOption {
   /** With `<word...>` it takes all words that follow, up to the next option or `--`. */
   readonly flags: string
   /** Other names that are taken for it, and not shown in the help: `--num-threads`. */
-  readonly also?: readonly string[]
+  readonly aliases?: readonly string[]
   readonly meaning: string
   readonly choices?: readonly string[]
-  readonly initial?: string
+  readonly defaultValue?: string
   /** May be given again and again. */
-  readonly many?: boolean
+  readonly isRepeatable?: boolean
   /** Reads the value. @throws Error with what was expected */
   readonly parse?: (value: string) => unknown
   /** Says what is to be done this time: no file makes a default of it. */
-  readonly once?: boolean
+  readonly commandLineOnly?: boolean
   /** A variable of the environment that says it, beside that of its section. */
   readonly env?: string
   /** Why such a value must not stand where every user of this machine can read it. */
-  readonly exposes?: (value: string) => string | undefined
+  readonly exposureReason?: (value: string) => string | undefined
 }
 
 /** Options that no file makes a default of. */
-export function once(options: readonly Option[]): readonly Option[] {
+export function markCommandLineOnly(options: readonly CliOption[]): readonly CliOption[] {
   return options.map((option) => ({ ...option, once: true }))
 }
 
-export const ADMIN_OPTIONS: readonly Option[] = [
+export const ADMIN_OPTIONS: readonly CliOption[] = [
   { flags: '--admin <url>', meaning: 'admin address (env MANYHOST_ADMIN)' },
   {
     flags: '--token-file <file>',
@@ -66,28 +71,32 @@ export const ADMIN_OPTIONS: readonly Option[] = [
   },
 ]
 
-const FLEET = { name: '[fleet.yaml]', meaning: 'the file', completes: 'file' } as const
-const NAME = {
+const FLEET_FILE_ARGUMENT = {
+  name: '[fleet.yaml]',
+  meaning: 'the file',
+  completes: 'file',
+} as const
+const SERVICE_ARGUMENT = {
   name: '<service>',
   meaning: 'its name, such as calc, or its whole URL',
   completes: 'cluster',
 } as const
 const JSON_OPTION = { flags: '--json', meaning: 'as JSON, for programs' }
-const WAIT = { flags: '--no-wait', meaning: 'do not wait until it is done' }
+const NO_WAIT_OPTION = { flags: '--no-wait', meaning: 'do not wait until it is done' }
 
 /** Commands that only have others below them. */
-export const PARENTS: Readonly<Record<string, Pick<Command, 'summary' | 'group'>>> = {
+export const PARENT_COMMANDS: Readonly<Record<string, Pick<CliCommand, 'summary' | 'group'>>> = {
   tasks: { group: 'Batch', summary: 'tasks that are kept until they have an outcome' },
   config: { group: 'Batch', summary: 'defaults of the commands of tasks, kept in files' },
   feed: { group: 'Feed', summary: 'say and hear what happens, on named channels (hpfeeds)' },
 }
 
-export const COMMANDS: readonly Command[] = [
+export const COMMANDS: readonly CliCommand[] = [
   {
     name: 'serve',
     group: 'Serve',
-    unread: 'stop',
-    args: [FLEET],
+    whenUnread: 'stop',
+    args: [FLEET_FILE_ARGUMENT],
     summary: 'serve the fleet that a file describes, until Ctrl-C',
     options: [
       { flags: '-w, --watch', meaning: 'apply the file whenever it changes, as SIGHUP does' },
@@ -107,7 +116,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'check',
     group: 'Serve',
-    args: [FLEET],
+    args: [FLEET_FILE_ARGUMENT],
     summary: 'say what is wrong in a file, all of it at once',
     options: [
       JSON_OPTION,
@@ -122,7 +131,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'init',
     group: 'Serve',
-    args: [FLEET],
+    args: [FLEET_FILE_ARGUMENT],
     summary: 'write a commented file to begin with',
     options: [{ flags: '-f, --force', meaning: 'overwrite a file that is there' }],
     examples: [
@@ -139,16 +148,16 @@ export const COMMANDS: readonly Command[] = [
       {
         flags: '--connect <address>',
         meaning: 'host:port or unix:/path of the hub',
-        initial: '127.0.0.1:4747',
+        defaultValue: '127.0.0.1:4747',
       },
       {
         flags: '--key-file <file>',
         meaning: 'file with the key of the hub (env MANYHOST_AGENT_KEY has the key itself)',
       },
       {
-        flags: '--places <count>',
+        flags: '--max-instances <count>',
         meaning: 'instances at a time; the number of processors unless given',
-        parse: someNumber,
+        parse: parsePositiveInteger,
       },
       {
         flags: '--name <name>',
@@ -157,23 +166,23 @@ export const COMMANDS: readonly Command[] = [
       {
         flags: '-l, --label <label>',
         meaning: 'such as gpu=a100, for services with require.gpu: a100; may be repeated',
-        many: true,
+        isRepeatable: true,
       },
       {
         flags: '--cpus <count>',
         meaning: 'processors to give away; all of them unless given',
-        parse: amount,
+        parse: parsePositiveNumber,
       },
       {
         flags: '--memory <bytes>',
         meaning: 'bytes of memory to give away; all of it unless given',
-        parse: amount,
+        parse: parsePositiveNumber,
       },
       {
         flags: '--provider <how>',
         meaning: 'what runs the instances here',
         choices: ['process', 'docker', 'podman'],
-        initial: 'process',
+        defaultValue: 'process',
       },
       { flags: '--tls', meaning: 'the hub has a certificate of a known authority' },
       {
@@ -208,7 +217,7 @@ export const COMMANDS: readonly Command[] = [
         'for services that require a gpu',
       ],
       [
-        'manyhost agent --connect unix:/run/hub.sock --places 4 --timeout 10m',
+        'manyhost agent --connect unix:/run/hub.sock --max-instances 4 --timeout 10m',
         'for a batch job: ends when it has been idle',
       ],
     ],
@@ -217,9 +226,9 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'status',
     group: 'Look',
-    unread: ({ watch }) => (watch ? 'stop' : 'end'),
-    admin: true,
-    args: [{ ...NAME, name: '[service]' }],
+    whenUnread: ({ watch }) => (watch ? 'stop' : 'end'),
+    usesAdminAddress: true,
+    args: [{ ...SERVICE_ARGUMENT, name: '[service]' }],
     summary: 'show all services, or the instances of one',
     options: [
       JSON_OPTION,
@@ -236,8 +245,8 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'top',
     group: 'Look',
-    unread: 'stop',
-    admin: true,
+    whenUnread: 'stop',
+    usesAdminAddress: true,
     summary: 'watch all services live: rate, latency, queue, what failed; q quits, + and - size',
     examples: [
       ['manyhost top', 'arrows or j k choose a service, + and - change its size, q quits'],
@@ -248,16 +257,19 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'logs',
     group: 'Look',
-    unread: ({ follow }) => (follow ? 'stop' : 'end'),
-    admin: true,
-    args: [NAME, { name: '[instance]', meaning: 'one of its instances; all of them without' }],
+    whenUnread: ({ follow }) => (follow ? 'stop' : 'end'),
+    usesAdminAddress: true,
+    args: [
+      SERVICE_ARGUMENT,
+      { name: '[instance]', meaning: 'one of its instances; all of them without' },
+    ],
     summary: 'show what instances wrote',
     options: [
       { flags: '-f, --follow', meaning: 'and what they will write, until Ctrl-C' },
       {
         flags: '-n, --lines <count>',
         meaning: 'the last lines of each only',
-        parse: wholeNumber,
+        parse: parseWholeNumber,
       },
     ],
     examples: [
@@ -269,15 +281,15 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'request',
     group: 'Look',
-    unread: 'stop',
-    admin: true,
+    whenUnread: 'stop',
+    usesAdminAddress: true,
     args: [{ name: '<service/path>', meaning: 'such as calc/add/1/2', completes: 'cluster' }],
     summary: 'send a request to a service, through the admin address',
     options: [
       {
         flags: '-X, --method <method>',
         meaning: 'GET, or POST with a body, unless given',
-        parse: token,
+        parse: parseMethod,
       },
       {
         flags: '-d, --data <text>',
@@ -286,7 +298,7 @@ export const COMMANDS: readonly Command[] = [
       {
         flags: '-H, --header <line>',
         meaning: "a header such as 'Accept: text/html'; may be repeated",
-        many: true,
+        isRepeatable: true,
       },
       { flags: '-i, --include', meaning: 'status and headers before the body' },
     ],
@@ -303,13 +315,13 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'size',
     group: 'Steer',
-    admin: true,
+    usesAdminAddress: true,
     args: [
-      NAME,
+      SERVICE_ARGUMENT,
       { name: '[instances]', meaning: 'how many there shall be; without, says the size' },
     ],
     summary: 'change how many instances a service has',
-    options: [WAIT],
+    options: [NO_WAIT_OPTION],
     examples: [
       ['manyhost size calc 5', 'five, and waits until they are ready'],
       ['manyhost size calc 0 --no-wait', 'none; requests wait'],
@@ -320,10 +332,13 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'restart',
     group: 'Steer',
-    admin: true,
-    args: [NAME, { name: '[instance]', meaning: 'one of its instances; all of them without' }],
+    usesAdminAddress: true,
+    args: [
+      SERVICE_ARGUMENT,
+      { name: '[instance]', meaning: 'one of its instances; all of them without' },
+    ],
     summary: 'replace instances one by one, without losing a request',
-    options: [WAIT],
+    options: [NO_WAIT_OPTION],
     examples: [
       ['manyhost restart calc', 'all of them, each when a new one is ready'],
       ['manyhost restart calc calc-2cd13273-1', 'only this one'],
@@ -334,7 +349,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'completion',
     group: 'Shell',
-    unread: 'end',
+    whenUnread: 'end',
     args: [{ name: '<shell>', meaning: 'bash, zsh or fish' }],
     summary: 'print what completes commands in a shell',
     examples: [

@@ -1,17 +1,21 @@
 /** `manyhost completion`: a script for a shell, made of the table of commands. Names of services are asked for. */
-import { ALL } from './all.ts'
-import { ADMIN_OPTIONS, type Command, type Option, PARENTS } from './commands.ts'
+import { ALL_COMMANDS } from './all-commands.ts'
+import { ADMIN_OPTIONS, type CliCommand, type CliOption, PARENT_COMMANDS } from './commands.ts'
 import { CliError, EXIT } from './exit.ts'
 import { write } from './terminal.ts'
 
-const SCRIPTS: Readonly<Record<string, () => string>> = { bash, zsh, fish }
+const SCRIPT_WRITERS: Readonly<Record<string, () => string>> = {
+  bash: writeBashScript,
+  zsh: writeZshScript,
+  fish: writeFishScript,
+}
 
 export async function run([shell = '']: readonly (string | undefined)[]): Promise<number> {
-  const script = Object.hasOwn(SCRIPTS, shell) ? SCRIPTS[shell] : undefined
+  const script = Object.hasOwn(SCRIPT_WRITERS, shell) ? SCRIPT_WRITERS[shell] : undefined
   if (!script) {
     throw new CliError(
       'usage',
-      `expected one of ${Object.keys(SCRIPTS).join(', ')}, got ${JSON.stringify(shell)}`,
+      `expected one of ${Object.keys(SCRIPT_WRITERS).join(', ')}, got ${JSON.stringify(shell)}`,
     )
   }
   await write(script())
@@ -19,10 +23,10 @@ export async function run([shell = '']: readonly (string | undefined)[]): Promis
 }
 
 /** Commands by their first word; one that has others below it takes the options of them all. */
-const COMMANDS: readonly Command[] = [
-  ...ALL.filter(({ name }) => !name.includes(' ')),
-  ...Object.entries(PARENTS).flatMap(([parent, { summary }]) => {
-    const below = ALL.filter(({ name }) => name.startsWith(`${parent} `))
+const TOP_LEVEL_COMMANDS: readonly CliCommand[] = [
+  ...ALL_COMMANDS.filter(({ name }) => !name.includes(' ')),
+  ...Object.entries(PARENT_COMMANDS).flatMap(([parent, { summary }]) => {
+    const below = ALL_COMMANDS.filter(({ name }) => name.startsWith(`${parent} `))
     const [first] = below
     const options = below.flatMap((one) => one.options ?? [])
     const known = new Map(options.map((option) => [option.flags, option]))
@@ -33,48 +37,48 @@ const COMMANDS: readonly Command[] = [
 ]
 
 /** The second words of a command that has others below it. */
-function secondWords({ name }: Command): string {
-  const below = ALL.filter((one) => one.name.startsWith(`${name} `))
+function listSubcommands({ name }: CliCommand): string {
+  const below = ALL_COMMANDS.filter((one) => one.name.startsWith(`${name} `))
   return below.map((one) => one.name.slice(name.length + 1)).join(' ')
 }
 
 /** What asks a running fleet for its names; says nothing when there is none. */
-const NAMES = 'manyhost status --names 2>/dev/null'
+const SERVICE_NAMES_COMMAND = 'manyhost status --names 2>/dev/null'
 
-function flags({ options = [], admin }: Command): readonly Option[] {
+function listOptions({ options = [], usesAdminAddress: admin }: CliCommand): readonly CliOption[] {
   return [...options, ...(admin ? ADMIN_OPTIONS : [])]
 }
 
-function words(option: Option): string[] {
+function listFlagWords(option: CliOption): string[] {
   return option.flags.split(/[ ,]+/).filter((word) => word.startsWith('-'))
 }
 
-function first(command: Command): 'file' | 'cluster' | 'shell' | undefined {
+function firstArgumentKind(command: CliCommand): 'file' | 'cluster' | 'shell' | undefined {
   return command.name === 'completion' ? 'shell' : command.args?.[0]?.completes
 }
 
-function quoted(text: string): string {
+function removeQuotes(text: string): string {
   return text.replaceAll("'", '')
 }
 
-function bash(): string {
-  const cases = COMMANDS.map((command) => {
-    const all = [...flags(command).flatMap(words), '--help'].join(' ')
+function writeBashScript(): string {
+  const cases = TOP_LEVEL_COMMANDS.map((command) => {
+    const all = [...listOptions(command).flatMap(listFlagWords), '--help'].join(' ')
     const values = {
       file: '$(compgen -f -- "$cur")',
       cluster: '$(_manyhost_names)',
       shell: 'bash zsh fish',
     }
-    const kind = first(command)
-    return `    ${command.name}) flags='${all}'; words="${kind ? values[kind] : secondWords(command)}" ;;`
+    const kind = firstArgumentKind(command)
+    return `    ${command.name}) flags='${all}'; words="${kind ? values[kind] : listSubcommands(command)}" ;;`
   })
   return `# manyhost completion for bash: source <(manyhost completion bash)
-_manyhost_names() { ${NAMES}; }
+_manyhost_names() { ${SERVICE_NAMES_COMMAND}; }
 _manyhost() {
   local cur=\${COMP_WORDS[COMP_CWORD]} flags='' words=''
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W '${COMMANDS.map(({ name }) => name).join(' ')} help --help --version' -- "$cur"))
+    COMPREPLY=($(compgen -W '${TOP_LEVEL_COMMANDS.map(({ name }) => name).join(' ')} help --help --version' -- "$cur"))
     return
   fi
   case \${COMP_WORDS[COMP_CWORD-1]} in
@@ -82,7 +86,7 @@ _manyhost() {
     --token-file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
   esac
   case \${COMP_WORDS[1]} in
-    help) words='${COMMANDS.map(({ name }) => name).join(' ')}' ;;
+    help) words='${TOP_LEVEL_COMMANDS.map(({ name }) => name).join(' ')}' ;;
 ${cases.join('\n')}
   esac
   case $cur in
@@ -94,21 +98,21 @@ complete -o filenames -F _manyhost manyhost
 `
 }
 
-function zsh(): string {
-  const list = COMMANDS.map(
-    ({ name, summary }) => `    '${name}:${quoted(summary).replaceAll(':', '\\:')}'`,
+function writeZshScript(): string {
+  const list = TOP_LEVEL_COMMANDS.map(
+    ({ name, summary }) => `    '${name}:${removeQuotes(summary).replaceAll(':', '\\:')}'`,
   )
-  const cases = COMMANDS.map((command) => {
-    const specs = flags(command).map((option) => {
+  const cases = TOP_LEVEL_COMMANDS.map((command) => {
+    const specs = listOptions(command).map((option) => {
       const value = /<(.*)>/.exec(option.flags)?.[1]
-      const meaning = quoted(option.meaning).replace(/[[\]:]/g, '')
+      const meaning = removeQuotes(option.meaning).replace(/[[\]:]/g, '')
       const values = option.choices ? `(${option.choices.join(' ')})` : '_files'
       const after = value ? `:${value}:${values}` : ''
-      return words(option)
+      return listFlagWords(option)
         .map((word) => `'${word}[${meaning}]${after}'`)
         .join(' ')
     })
-    const kind = first(command)
+    const kind = firstArgumentKind(command)
     const argument =
       kind === 'file'
         ? `'1:file:_files'`
@@ -116,12 +120,12 @@ function zsh(): string {
           ? `'1:service:($(_manyhost_names))'`
           : kind === 'shell'
             ? `'1:shell:(bash zsh fish)'`
-            : secondWords(command) && `'1:command:(${secondWords(command)})'`
+            : listSubcommands(command) && `'1:command:(${listSubcommands(command)})'`
     return `    ${command.name}) _arguments ${[...specs, argument].filter(Boolean).join(' ')} ;;`
   })
   return `#compdef manyhost
 # manyhost completion for zsh: source <(manyhost completion zsh)
-_manyhost_names() { ${NAMES}; }
+_manyhost_names() { ${SERVICE_NAMES_COMMAND}; }
 _manyhost() {
   local -a commands
   commands=(
@@ -138,11 +142,11 @@ compdef _manyhost manyhost
 `
 }
 
-function fish(): string {
-  const rows = COMMANDS.flatMap((command) => {
+function writeFishScript(): string {
+  const rows = TOP_LEVEL_COMMANDS.flatMap((command) => {
     const on = `-n '__fish_seen_subcommand_from ${command.name}'`
-    const options = flags(command).map((option) => {
-      const names = words(option).map((word) =>
+    const options = listOptions(command).map((option) => {
+      const names = listFlagWords(option).map((word) =>
         word.startsWith('--') ? `-l ${word.slice(2)}` : `-s ${word.slice(1)}`,
       )
       const values = option.choices
@@ -150,16 +154,16 @@ function fish(): string {
         : option.flags.includes('<')
           ? ' -r'
           : ''
-      return `complete -c manyhost ${on} ${names.join(' ')}${values} -d '${quoted(option.meaning)}'`
+      return `complete -c manyhost ${on} ${names.join(' ')}${values} -d '${removeQuotes(option.meaning)}'`
     })
-    const kind = first(command)
+    const kind = firstArgumentKind(command)
     const argument =
       kind === 'cluster' ? ['(__manyhost_names)'] : kind === 'shell' ? ['bash zsh fish'] : []
-    const second = secondWords(command)
+    const second = listSubcommands(command)
     if (second) argument.push(second)
     const file = kind === 'file' ? [`complete -c manyhost ${on} -F`] : []
     return [
-      `complete -c manyhost -n __fish_use_subcommand -a ${command.name} -d '${quoted(command.summary)}'`,
+      `complete -c manyhost -n __fish_use_subcommand -a ${command.name} -d '${removeQuotes(command.summary)}'`,
       ...options,
       ...argument.map((what) => `complete -c manyhost ${on} -a '${what}'`),
       ...file,
@@ -167,7 +171,7 @@ function fish(): string {
   })
   return `# manyhost completion for fish: manyhost completion fish | source
 function __manyhost_names
-  ${NAMES}
+  ${SERVICE_NAMES_COMMAND}
 end
 complete -c manyhost -f
 ${rows.join('\n')}

@@ -1,23 +1,23 @@
 /** `manyhost init`: a commented file to begin with. */
 import { writeFileSync } from 'node:fs'
-import { starter } from '../config/starter.ts'
-import { describe } from '../core/errors.ts'
+import { starterConfig } from '../config/starter.ts'
+import { describeError } from '../core/errors.ts'
 import { CliError, EXIT } from './exit.ts'
-import { DEFAULT_FILE } from './serve/fleet.ts'
-import { line } from './terminal.ts'
+import { DEFAULT_FLEET_FILE } from './serve/fleet-file.ts'
+import { writeLine } from './terminal.ts'
 
 export async function run(
-  [file = DEFAULT_FILE]: readonly (string | undefined)[],
+  [file = DEFAULT_FLEET_FILE]: readonly (string | undefined)[],
   { force }: { readonly force?: boolean },
 ): Promise<number> {
   try {
     // One call that either makes the file or finds it there: nobody can come in between.
-    writeFileSync(file, starter(), { flag: force ? 'w' : 'wx' })
+    writeFileSync(file, starterConfig(), { flag: force ? 'w' : 'wx' })
   } catch (error) {
     const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST'
-    const why = isThere ? 'it is there already; --force overwrites it' : describe(error)
+    const why = isThere ? 'it is there already; --force overwrites it' : describeError(error)
     throw new CliError('failure', `cannot write ${file}: ${why}`)
   }
-  await line(`wrote ${file}; next: manyhost check ${file} && manyhost serve ${file}`)
+  await writeLine(`wrote ${file}; next: manyhost check ${file} && manyhost serve ${file}`)
   return EXIT.ok.number
 }

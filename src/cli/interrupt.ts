@@ -1,5 +1,5 @@
 /** Ctrl-C and SIGTERM, for commands that run until then. */
-import { exitsOf } from './exit.ts'
+import { exitCodesFor } from './exit.ts'
 
 export interface Interruption {
   readonly signal: AbortSignal
@@ -11,16 +11,16 @@ export interface Interruption {
  * Hears a signal from now on, in place of whoever did. The new listener is there before the old ones go: with none in
  * between, a signal that has come but was not told yet would be lost.
  */
-export function takeSignal(name: 'SIGINT' | 'SIGTERM', listener: () => void): void {
+export function replaceSignalListeners(name: 'SIGINT' | 'SIGTERM', listener: () => void): void {
   const before = process.listeners(name)
   process.on(name, listener)
   for (const old of before) process.off(name, old)
 }
 
 /** @param command whose exit codes are meant */
-export function untilInterrupted(command?: string): Interruption {
+export function abortOnInterrupt(command?: string): Interruption {
   const controller = new AbortController()
-  const exits = exitsOf(command)
+  const exits = exitCodesFor(command)
   let code = exits('ok')
   const end = (number: number) => (): void => {
     // Who asks twice does not want to wait.
@@ -28,7 +28,7 @@ export function untilInterrupted(command?: string): Interruption {
     code = number
     controller.abort()
   }
-  takeSignal('SIGINT', end(exits('interrupted')))
-  takeSignal('SIGTERM', end(exits('terminated')))
+  replaceSignalListeners('SIGINT', end(exits('interrupted')))
+  replaceSignalListeners('SIGTERM', end(exits('terminated')))
   return { signal: controller.signal, code: () => code }
 }

@@ -1,7 +1,7 @@
 /** JSON lines by pino, one form for all that manyhost logs. */
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino'
 
-export function jsonLogger(level: LevelWithSilent, to: DestinationStream): Logger {
+export function createJsonLogger(level: LevelWithSilent, to: DestinationStream): Logger {
   return pino(
     {
       level,

@@ -1,28 +1,28 @@
 /** `manyhost logs`: what instances wrote, and write. */
-import { Admin, type AdminOptions, clusterPath } from './admin.ts'
+import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { EXIT } from './exit.ts'
-import { untilInterrupted } from './interrupt.ts'
+import { abortOnInterrupt } from './interrupt.ts'
 import { write } from './terminal.ts'
 
-interface LogsOptions extends AdminOptions {
+interface LogsFlags extends AdminFlags {
   readonly follow?: boolean
   readonly lines?: number
 }
 
 export async function run(
   [name = '', instance]: readonly (string | undefined)[],
-  options: LogsOptions,
+  options: LogsFlags,
 ): Promise<number> {
-  const admin = new Admin(options)
+  const admin = new AdminClient(options)
   const query = new URLSearchParams()
   if (options.follow) query.set('follow', '1')
   if (options.lines) query.set('lines', String(options.lines))
   const one = instance === undefined ? '' : `/instances/${encodeURIComponent(instance)}`
-  const interruption = options.follow ? untilInterrupted() : undefined
+  const interruption = options.follow ? abortOnInterrupt() : undefined
   interruption?.signal.addEventListener('abort', () => void admin.close())
   try {
-    const { body } = await admin.ask(clusterPath(name, `${one}/logs?${query}`), {
-      streams: options.follow === true,
+    const { body } = await admin.requestOk(clusterPath(name, `${one}/logs?${query}`), {
+      isStreaming: options.follow === true,
     })
     // As they are, colours included: they are the instance's own words to its owner.
     for await (const chunk of body) await write(chunk)

@@ -1,49 +1,49 @@
 #!/usr/bin/env node
 /** `manyhost`: reads the command line, runs the command, and ends with its exit code. */
 import { CommanderError } from 'commander'
-import { describe } from '../core/errors.ts'
-import { withoutPasswords } from '../posix/environment.ts'
-import { CliError, EXIT, exitsOf } from './exit.ts'
-import { program } from './program.ts'
-import { isStoppedUnread, watchReaders } from './readers.ts'
-import { paintFor, write } from './terminal.ts'
+import { describeError } from '../core/errors.ts'
+import { redactPasswords } from '../posix/environment.ts'
+import { CliError, EXIT, exitCodesFor } from './exit.ts'
+import { isStoppedUnread, watchOutputReaders } from './output-readers.ts'
+import { createProgram } from './program.ts'
+import { createPaint, write } from './terminal.ts'
 
-const exits = exitsOf(process.argv[2])
+const exitCodes = exitCodesFor(process.argv[2])
 
 /** What ends a command that has no own way to end: commands that run until Ctrl-C replace this. */
-process.once('SIGINT', () => process.exit(exits('interrupted')))
+process.once('SIGINT', () => process.exit(exitCodes('interrupted')))
 
-watchReaders(() => exits('terminated'))
+watchOutputReaders(() => exitCodes('terminated'))
 
-let code: number = EXIT.ok.number
+let exitCode: number = EXIT.ok.number
 try {
-  const cli = program((number) => {
-    code = number
+  const cli = createProgram((number) => {
+    exitCode = number
   })
   await cli.parseAsync()
 } catch (error) {
-  code = await report(error)
+  exitCode = await printError(error)
 }
 // What was written is taken before the end; what still holds the process, such as idle connections, does not.
 await Promise.all([write(''), write('', process.stderr)])
-process.exit(code === EXIT.ok.number && isStoppedUnread() ? exits('terminated') : code)
+process.exit(exitCode === EXIT.ok.number && isStoppedUnread() ? exitCodes('terminated') : exitCode)
 
 /** Says what went wrong; what is no error of ours is a fault of ours, and is shown with its stack. */
-async function report(error: unknown): Promise<number> {
+async function printError(error: unknown): Promise<number> {
   if (error instanceof CommanderError) {
     // The parser has said it already.
     return error.exitCode === 0 ? EXIT.ok.number : EXIT.usage.number
   }
   const isKnown = typeof (error as { code?: unknown })?.code === 'string'
-  const { exit, message } =
+  const { exitKind, message } =
     error instanceof CliError
       ? error
       : isKnown || !(error instanceof Error)
-        ? { exit: 'failure' as const, message: describe(error) }
-        : { exit: 'fault' as const, message: error.stack ?? error.message }
+        ? { exitKind: 'failure' as const, message: describeError(error) }
+        : { exitKind: 'fault' as const, message: error.stack ?? error.message }
   if (message) {
-    const said = withoutPasswords(message)
-    await write(`${paintFor(process.stderr)('red', 'manyhost:')} ${said}\n`, process.stderr)
+    const said = redactPasswords(message)
+    await write(`${createPaint(process.stderr)('red', 'manyhost:')} ${said}\n`, process.stderr)
   }
-  return exits(exit)
+  return exitCodes(exitKind)
 }

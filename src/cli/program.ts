@@ -7,20 +7,20 @@ import {
   type OutputConfiguration,
 } from 'commander'
 import { version } from '../core/version.ts'
-import { withoutPasswords } from '../posix/environment.ts'
-import { ALL } from './all.ts'
+import { redactPasswords } from '../posix/environment.ts'
+import { ALL_COMMANDS } from './all-commands.ts'
 import {
   ADMIN_OPTIONS,
-  type Command as Entry,
-  type Option as Flag,
-  PARENTS,
-  type Replaced,
+  type CliCommand as Entry,
+  type CliOption as Flag,
+  PARENT_COMMANDS,
+  type ReplacedOption,
 } from './commands.ts'
 import { CliError, EXIT, TASK_EXIT } from './exit.ts'
-import { whenUnread } from './readers.ts'
+import { setUnreadRule } from './output-readers.ts'
 
 /** The program; calls `onExit` with what a command resolves with. */
-export function program(onExit: (code: number) => void): Command {
+export function createProgram(onExit: (code: number) => void): Command {
   const root = createCommand('manyhost')
     .description('One URL, many hosts: requests to a virtual URL, served by a cluster of instances')
     .usage('<command> [options]')
@@ -28,27 +28,27 @@ export function program(onExit: (code: number) => void): Command {
     .helpOption('-h, --help', 'print this help, or that of a command')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(withoutSecrets(text)) })
-    .addHelpText('after', () => rootHelp())
+    .configureOutput({ outputError: (text, write) => write(redactSecrets(text)) })
+    .addHelpText('after', () => formatRootHelp())
   const parents = new Map<string, Command>()
-  for (const entry of ALL) {
+  for (const entry of ALL_COMMANDS) {
     const [first = '', second] = entry.name.split(' ')
-    if (second === undefined) root.addCommand(command(entry, first, root, onExit))
+    if (second === undefined) root.addCommand(createSubcommand(entry, first, root, onExit))
     else {
-      const parent = parents.get(first) ?? parentOf(first, root)
+      const parent = parents.get(first) ?? addParentCommand(first, root)
       parents.set(first, parent)
-      parent.addCommand(command(entry, second, root, onExit))
+      parent.addCommand(createSubcommand(entry, second, root, onExit))
     }
   }
   return root
 }
 
-function parentOf(name: string, root: Command): Command {
-  const { summary = '', group = '' } = PARENTS[name] ?? {}
+function addParentCommand(name: string, root: Command): Command {
+  const { summary = '', group = '' } = PARENT_COMMANDS[name] ?? {}
   const made = root.createCommand(name).copyInheritedSettings(root)
-  made.summary(summary).description(sentence(summary)).helpGroup(`${group}:`)
-  if (name === 'tasks') made.addHelpText('after', exitCodes(TASK_EXIT))
-  for (const [other, instead] of Object.entries(MOVED[name] ?? {})) {
+  made.summary(summary).description(toSentence(summary)).helpGroup(`${group}:`)
+  if (name === 'tasks') made.addHelpText('after', formatExitCodes(TASK_EXIT))
+  for (const [other, instead] of Object.entries(MOVED_COMMANDS[name] ?? {})) {
     const hidden = made.command(other, { hidden: true }).allowUnknownOption().allowExcessArguments()
     hidden.helpOption(false).action(() => {
       throw new CliError('usage', `there is no 'manyhost ${name} ${other}': ${instead}`)
@@ -59,7 +59,7 @@ function parentOf(name: string, root: Command): Command {
 }
 
 /** Commands of HyperShell that are called otherwise here. */
-const MOVED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+const MOVED_COMMANDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   tasks: {
     client:
       'a cluster or server starts its runners itself; for machines that dial in: manyhost agent',
@@ -70,32 +70,33 @@ const MOVED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
 }
 
-function command(
+function createSubcommand(
   entry: Entry,
   name: string,
   root: Command,
   onExit: (code: number) => void,
 ): Command {
   const made = root.createCommand(name).copyInheritedSettings(root)
-  made.summary(entry.summary).description(sentence(entry.summary)).helpGroup(`${entry.group}:`)
+  made.summary(entry.summary).description(toSentence(entry.summary)).helpGroup(`${entry.group}:`)
   for (const { name, meaning } of entry.args ?? []) made.argument(name, meaning)
   for (const flag of entry.options ?? []) {
-    const known = option(flag)
+    const known = createOption(flag)
     made.addOption(known)
-    for (const name of flag.also ?? []) addAlias(made, known, flag, name)
+    for (const name of flag.aliases ?? []) addAlias(made, known, flag, name)
   }
-  for (const one of entry.replaced ?? []) addReplaced(made, one)
-  if (entry.options?.some(takesSeveral)) made.configureOutput(hintAtSeveral(entry))
-  for (const flag of entry.admin ? ADMIN_OPTIONS : []) made.addOption(adminOption(flag))
-  made.addHelpText('after', () => examples(entry.examples))
+  for (const one of entry.replacedOptions ?? []) addReplacedOption(made, one)
+  if (entry.options?.some(isVariadic)) made.configureOutput(explainVariadicOptions(entry))
+  for (const flag of entry.usesAdminAddress ? ADMIN_OPTIONS : [])
+    made.addOption(createAdminOption(flag))
+  made.addHelpText('after', () => formatExamples(entry.examples))
   made.action(async (...given: unknown[]) => {
-    refuseExposed(made, entry)
-    if (entry.section !== undefined) {
+    refuseExposedSecrets(made, entry)
+    if (entry.settingsSection !== undefined) {
       const { applySettings } = await import('./settings/defaults.ts')
-      await applySettings(made, entry.section)
+      await applySettings(made, entry.settingsSection)
     }
-    const { unread = 'goOn' } = entry
-    whenUnread(typeof unread === 'string' ? unread : unread(made.opts()))
+    const { whenUnread: unread = 'goOn' } = entry
+    setUnreadRule(typeof unread === 'string' ? unread : unread(made.opts()))
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
     // What `[text...]` takes is a list of its own.
@@ -104,7 +105,14 @@ function command(
   return made
 }
 
-function option({ flags, meaning, choices, initial, many, parse }: Flag): Option {
+function createOption({
+  flags,
+  meaning,
+  choices,
+  defaultValue: initial,
+  isRepeatable: many,
+  parse,
+}: Flag): Option {
   const made = new Option(flags, meaning)
   if (choices) made.choices(choices)
   if (initial !== undefined) made.default(initial)
@@ -124,14 +132,17 @@ function option({ flags, meaning, choices, initial, many, parse }: Flag): Option
 }
 
 /** What the parser says may quote an option with its value, or an address with its password. */
-function withoutSecrets(text: string): string {
-  return withoutPasswords(text.replace(/(unknown option '-[\w-]*=)[^']*/, '$1***'))
+function redactSecrets(text: string): string {
+  return redactPasswords(text.replace(/(unknown option '-[\w-]*=)[^']*/, '$1***'))
 }
 
 /** Another name of an option: the value is the same. */
 function addAlias(made: Command, known: Option, flag: Flag, name: string): void {
   const word = /[<[].*$/.exec(flag.flags)?.[0]
-  const alias = option({ ...flag, flags: word === undefined ? name : `${name} ${word}` }).hideHelp()
+  const alias = createOption({
+    ...flag,
+    flags: word === undefined ? name : `${name} ${word}`,
+  }).hideHelp()
   made.addOption(alias)
   made.on(`option:${alias.name()}`, () => {
     const value = made.getOptionValue(alias.attributeName())
@@ -140,7 +151,7 @@ function addAlias(made: Command, known: Option, flag: Flag, name: string): void 
 }
 
 /** What is used instead is said, and nothing is run. */
-function addReplaced(made: Command, { flags, instead }: Replaced): void {
+function addReplacedOption(made: Command, { flags, advice: instead }: ReplacedOption): void {
   const one = new Option(flags).hideHelp()
   made.addOption(one)
   if (instead === undefined) return
@@ -149,25 +160,25 @@ function addReplaced(made: Command, { flags, instead }: Replaced): void {
   })
 }
 
-function takesSeveral({ flags }: Flag): boolean {
+function isVariadic({ flags }: Flag): boolean {
   return flags.includes('...')
 }
 
 /** Who writes `-t a:1 make` means the command `make`, which `-t` has taken: it takes words as the ancestor's does. */
-function hintAtSeveral({ options = [] }: Entry): OutputConfiguration {
-  const names = options.filter(takesSeveral).map(({ flags }) => flags.replace(/ <.*/, ''))
+function explainVariadicOptions({ options = [] }: Entry): OutputConfiguration {
+  const names = options.filter(isVariadic).map(({ flags }) => flags.replace(/ <.*/, ''))
   const hint = `${names.join(' and ')} take all words up to the next option: write -- before what is no such word`
   return {
     outputError: (text, write) => {
-      const said = withoutSecrets(text)
+      const said = redactSecrets(text)
       write(text.includes('missing required argument') ? `${said}${hint}\n` : said)
     },
   }
 }
 
 /** @throws CliError for a secret in the command line */
-function refuseExposed(made: Command, { options = [] }: Entry): void {
-  for (const { flags, exposes } of options) {
+function refuseExposedSecrets(made: Command, { options = [] }: Entry): void {
+  for (const { flags, exposureReason: exposes } of options) {
     const known = made.options.find((option) => option.flags === flags)
     const value = exposes && known && made.opts()[known.attributeName()]
     const why = typeof value === 'string' ? exposes?.(value) : undefined
@@ -176,19 +187,19 @@ function refuseExposed(made: Command, { options = [] }: Entry): void {
 }
 
 /** The environment's word stands where the option was not given. */
-function adminOption(flag: Flag): Option {
-  const made = option(flag)
+function createAdminOption(flag: Flag): Option {
+  const made = createOption(flag)
   if (made.long === '--admin') {
     made.default(process.env.MANYHOST_ADMIN || 'http://127.0.0.1:9090')
   }
   return made
 }
 
-function sentence(summary: string): string {
+function toSentence(summary: string): string {
   return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`
 }
 
-function examples(lines: Entry['examples']): string {
+function formatExamples(lines: Entry['examples']): string {
   const longest = Math.max(...lines.map(([line]) => line.length))
   const width = Math.min(longest, 48)
   const rows = lines.map(([line, meaning]) =>
@@ -199,18 +210,20 @@ function examples(lines: Entry['examples']): string {
   return `\nExamples:\n${rows.join('\n')}`
 }
 
-function rootHelp(): string {
+function formatRootHelp(): string {
   return [
-    examples([
+    formatExamples([
       ['manyhost init && manyhost serve', 'from nothing to a served fleet'],
       ['curl http://127.0.0.1:8080/calc/add/1/2', 'a request to the service http://calc'],
       ['manyhost size calc 5', 'more of it'],
     ]),
-    exitCodes(EXIT),
+    formatExitCodes(EXIT),
   ].join('\n')
 }
 
-function exitCodes(table: Readonly<Record<string, { number: number; meaning: string }>>): string {
+function formatExitCodes(
+  table: Readonly<Record<string, { number: number; meaning: string }>>,
+): string {
   const lines = Object.values(table).map(
     ({ number, meaning }) => `  ${String(number).padStart(3)}  ${meaning}`,
   )

@@ -2,13 +2,13 @@
 import { createReadStream, statSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
 import type { Readable } from 'node:stream'
-import { describe } from '../core/errors.ts'
-import { Admin, type AdminOptions, problemOf } from './admin.ts'
+import { describeError } from '../core/errors.ts'
+import { AdminClient, type AdminFlags, toResponseError } from './admin-client.ts'
 import { CliError, EXIT } from './exit.ts'
-import { untilInterrupted } from './interrupt.ts'
+import { abortOnInterrupt } from './interrupt.ts'
 import { write } from './terminal.ts'
 
-interface RequestOptions extends AdminOptions {
+interface RequestFlags extends AdminFlags {
   readonly method?: string
   readonly data?: string
   readonly header?: readonly string[]
@@ -17,40 +17,40 @@ interface RequestOptions extends AdminOptions {
 
 export async function run(
   [target = '']: readonly (string | undefined)[],
-  options: RequestOptions,
+  options: RequestFlags,
 ): Promise<number> {
-  const headers = (options.header ?? []).map(header)
-  const path = requestPath(target)
-  const { body, length } = options.data === undefined ? NO_BODY : bodyOf(options.data)
+  const headers = (options.header ?? []).map(parseHeader)
+  const path = toRequestPath(target)
+  const { body, length } = options.data === undefined ? NO_BODY : openRequestBody(options.data)
   if (length !== undefined) headers.push(['content-length', String(length)])
-  const admin = new Admin(options)
-  const interruption = untilInterrupted()
+  const admin = new AdminClient(options)
+  const interruption = abortOnInterrupt()
   interruption.signal.addEventListener('abort', () => void admin.close())
   try {
-    const answer = await admin.send(path, {
+    const answer = await admin.request(path, {
       method: options.method ?? (body === null ? 'GET' : 'POST'),
       headers,
       body,
-      streams: true,
+      isStreaming: true,
     })
     const { statusCode, headers: got } = answer
     // What an instance answered says by Via that it came through us; what has none is our own word.
     if (statusCode >= 400 && got.via === undefined) {
-      throw problemOf(statusCode, await answer.body.text(), options.admin)
+      throw toResponseError(statusCode, await answer.body.text(), options.admin)
     }
-    if (options.include) await write(head(statusCode, got))
+    if (options.include) await write(formatResponseHead(statusCode, got))
     for await (const chunk of answer.body) await write(chunk)
     return statusCode >= 400 ? EXIT.failure.number : EXIT.ok.number
   } catch (error) {
     if (interruption.signal.aborted) return interruption.code()
-    throw error instanceof CliError ? error : admin.lost(error)
+    throw error instanceof CliError ? error : admin.toUnreachableError(error)
   } finally {
     await admin.close()
   }
 }
 
 /** `calc/add/1/2`, `/calc/add/1/2` or `http://calc/add/1/2`. */
-function requestPath(target: string): string {
+function toRequestPath(target: string): string {
   const match = /^(?:https?:\/\/|\/?)([^/?#\s]+)((?:\/|\?|$).*)$/.exec(target)
   if (!match || /[^\x21-\x7e]/.test(target)) {
     throw new CliError(
@@ -62,7 +62,7 @@ function requestPath(target: string): string {
   return `/api/request/${encodeURIComponent(name)}${path.startsWith('/') ? '' : '/'}${path}`
 }
 
-function header(text: string): [string, string] {
+function parseHeader(text: string): [string, string] {
   const colon = text.indexOf(':')
   const name = text.slice(0, Math.max(0, colon)).trim()
   const value = text.slice(colon + 1).trim()
@@ -76,15 +76,15 @@ function header(text: string): [string, string] {
   return [name.toLowerCase() === 'authorization' ? 'x-manyhost-authorization' : name, value]
 }
 
-interface Body {
+interface CliRequestBody {
   readonly body: string | Readable | null
   /** Bytes, where they are known and the client does not count them itself. */
   readonly length?: number
 }
 
-const NO_BODY: Body = { body: null }
+const NO_BODY: CliRequestBody = { body: null }
 
-function bodyOf(data: string): Body {
+function openRequestBody(data: string): CliRequestBody {
   if (!data.startsWith('@')) return { body: data }
   const file = data.slice(1)
   if (file === '-') return { body: process.stdin }
@@ -93,11 +93,14 @@ function bodyOf(data: string): Body {
     if (!stats.isFile()) throw new Error('it is not a file')
     return { body: createReadStream(file), length: stats.size }
   } catch (error) {
-    throw new CliError('usage', `--data: cannot read ${file}: ${describe(error)}`)
+    throw new CliError('usage', `--data: cannot read ${file}: ${describeError(error)}`)
   }
 }
 
-function head(status: number, headers: Record<string, string | string[] | undefined>): string {
+function formatResponseHead(
+  status: number,
+  headers: Record<string, string | string[] | undefined>,
+): string {
   const rows = Object.entries(headers).flatMap(([name, value]) =>
     [value ?? []].flat().map((one) => `${name}: ${one}`),
   )

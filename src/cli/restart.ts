@@ -1,64 +1,66 @@
 /** `manyhost restart`: instances replaced one by one. */
 import { sleep } from '../core/time.ts'
-import { Admin, type AdminOptions, clusterPath } from './admin.ts'
+import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { EXIT } from './exit.ts'
-import { progress } from './progress.ts'
+import { createProgressLine } from './progress-line.ts'
 import type { NamedCluster } from './status.ts'
-import { line } from './terminal.ts'
+import { writeLine } from './terminal.ts'
 
-interface RestartOptions extends AdminOptions {
+interface RestartFlags extends AdminFlags {
   readonly wait: boolean
 }
 
-const POLL = 250
+const POLL_INTERVAL_MS = 250
 
 export async function run(
   [name = '', instance]: readonly (string | undefined)[],
-  options: RestartOptions,
+  options: RestartFlags,
 ): Promise<number> {
-  const admin = new Admin(options)
+  const admin = new AdminClient(options)
   const one = instance === undefined ? '' : `/instances/${encodeURIComponent(instance)}`
   try {
-    const before = await admin.json<NamedCluster>(clusterPath(name))
+    const before = await admin.requestJson<NamedCluster>(clusterPath(name))
     const old = before.instances.filter(({ id }) => instance === undefined || id === instance)
     const ids = new Set(old.map(({ id }) => id))
     const path = clusterPath(name, `${one}/restart${options.wait ? '?wait=1' : ''}`)
     // The admin address answers when the last one is replaced, which may be long.
-    const done = admin.ask(path, { method: 'POST', streams: true })
+    const done = admin.requestOk(path, { method: 'POST', isStreaming: true })
     const ended = new AbortController()
-    const watching = watch(admin, name, ids, ended.signal)
+    const watching = showReplacement(admin, name, ids, ended.signal)
     try {
       await (await done).body.dump()
     } finally {
       ended.abort()
       await watching
     }
-    await line(`${before.url}: ${options.wait ? 'restarted' : 'restarting'} ${count(ids.size)}`)
+    await writeLine(
+      `${before.url}: ${options.wait ? 'restarted' : 'restarting'} ${formatInstanceCount(ids.size)}`,
+    )
     return EXIT.ok.number
   } finally {
     await admin.close()
   }
 }
 
-async function watch(
-  admin: Admin,
+async function showReplacement(
+  admin: AdminClient,
   name: string,
   old: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<void> {
   if (!process.stderr.isTTY) return
-  const shown = progress()
+  const shown = createProgressLine()
   while (!signal.aborted) {
-    await sleep(POLL, signal).catch(() => {})
+    await sleep(POLL_INTERVAL_MS, signal).catch(() => {})
     if (signal.aborted) break
-    const now = await admin.json<NamedCluster>(clusterPath(name)).catch(() => undefined)
+    const now = await admin.requestJson<NamedCluster>(clusterPath(name)).catch(() => undefined)
     if (!now) break
     const left = now.instances.filter(({ id, state }) => old.has(id) && state !== 'draining').length
-    shown.say(`${now.url}: ${old.size - left} of ${count(old.size)} replaced`)
+    shown.show(`${now.url}: ${old.size - left} of ${formatInstanceCount(old.size)} replaced`)
   }
-  shown.end()
+  shown.clear()
 }
 
-function count(instances: number): string {
+function formatInstanceCount(instances: number): string {
   return `${instances} instance${instances === 1 ? '' : 's'}`
 }

@@ -2,57 +2,66 @@
 import { applyConfig } from '../config/apply.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { version } from '../core/version.ts'
-import { type AdminServer, openAdmin } from '../gateway/admin/server.ts'
+import { type AdminServer, openAdminServer } from '../gateway/admin/server.ts'
 import { createGateway, type Gateway } from '../gateway/index.ts'
 import { Session } from '../index.ts'
-import { knownMeans } from '../posix/means.ts'
+import { chosenContainmentKind } from '../posix/containment-method.ts'
 import { CliError } from './exit.ts'
-import { adminParts, secretsOf } from './serve/doors.ts'
-import { feedMount, feedOptions, observeFeed } from './serve/feed.ts'
-import { DEFAULT_FILE, type Fleet, mustReadFleet } from './serve/fleet.ts'
-import { type How, type Log, openLog } from './serve/log.ts'
-import { observe } from './serve/observe.ts'
-import { ProviderShop } from './serve/providers.ts'
+import { listAddresses } from './serve/addresses.ts'
+import { createFeedMount, logFeedEvents, toFeedOptions } from './serve/feed.ts'
+import { DEFAULT_FLEET_FILE, type FleetFile, readFleetFileOrExit } from './serve/fleet-file.ts'
+import { collectSecrets, toAdminSettings } from './serve/gateway-options.ts'
+import { openServeLog, type ServeLog, type ServeLogFormat } from './serve/log.ts'
+import { ConfiguredProviders } from './serve/providers.ts'
 import { Reloader } from './serve/reload.ts'
+import { logSessionEvents } from './serve/session-log.ts'
 import { stopOnSignals } from './serve/stop.ts'
-import { where } from './serve/where.ts'
 
-interface ServeOptions {
+interface ServeFlags {
   readonly watch?: boolean
-  readonly log?: How
+  readonly log?: ServeLogFormat
 }
 
 export async function run(
-  [file = DEFAULT_FILE]: readonly (string | undefined)[],
-  options: ServeOptions,
+  [file = DEFAULT_FLEET_FILE]: readonly (string | undefined)[],
+  options: ServeFlags,
 ): Promise<number> {
   const env = { ...process.env }
   // Instances inherit our environment, and have no business with the token of the admin address.
   delete process.env.MANYHOST_TOKEN
-  const fleet = mustReadFleet(file, env)
-  const log = openLog({ how: howToLog(options, fleet), level: fleet.config.log.level })
-  log.hide(secretsOf(fleet.config))
+  const fleet = readFleetFileOrExit(file, env)
+  const log = openServeLog({
+    format: chooseLogFormat(options, fleet),
+    level: fleet.config.log.level,
+  })
+  log.setSecrets(collectSecrets(fleet.config))
   const session = openSession(fleet)
-  const shop = new ProviderShop(session.metrics, log.logger)
-  observe(session, log.logger)
-  tellMeans(session, log)
-  observeFeed(session.feed, log.logger)
-  const doors = await openDoors(session, fleet)
-  const { done, failed, running } = await applyConfig(
-    session,
-    undefined,
-    fleet.config,
-    shop.toService,
-  )
+  const shop = new ConfiguredProviders(session.metrics, log.logger)
+  logSessionEvents(session, log.logger)
+  logContainment(session, log)
+  logFeedEvents(session.feed, log.logger)
+  const doors = await openServers(session, fleet)
+  const {
+    succeeded: done,
+    failed,
+    running,
+  } = await applyConfig(session, undefined, fleet.config, shop.toServiceOptions)
   if (failed[0]) {
     await Promise.all([doors.close(), session.close({ force: true })])
     throw new CliError('config', failed.map(({ error }) => `${file}: ${error.message}`).join('\n'))
   }
-  const served = { file, env, session, gateways: doors.gateways, toService: shop.toService, log }
+  const served = {
+    file,
+    env,
+    session,
+    gateways: doors.gateways,
+    toService: shop.toServiceOptions,
+    log,
+  }
   const reloader = new Reloader(served, fleet, running)
   process.on('SIGHUP', () => void reloader.reload())
   if (options.watch) reloader.watch()
-  announce(
+  logAddresses(
     log,
     file,
     doors,
@@ -62,19 +71,19 @@ export async function run(
   return stopOnSignals({ session, doors, reloader, log })
 }
 
-function howToLog({ log }: ServeOptions, { config }: Fleet): How {
+function chooseLogFormat({ log }: ServeFlags, { config }: FleetFile): ServeLogFormat {
   const { format } = config.log
   return log ?? (format === 'auto' ? (process.stdout.isTTY ? 'pretty' : 'json') : format)
 }
 
 /** Without a provider of its own: each service is given one. */
-function openSession({ config }: Fleet): Session {
+function openSession({ config }: FleetFile): Session {
   const { tickInterval, budget } = config.session
-  const feed = feedOptions(config)
+  const feed = toFeedOptions(config)
   return new Session({ tickInterval, ...(budget && { budget }), ...(feed && { feed }) })
 }
 
-export interface Doors {
+export interface OpenServers {
   readonly gateways: readonly Gateway[]
   readonly admin: AdminServer
   /** No new request: not ready any more. */
@@ -83,15 +92,18 @@ export interface Doors {
 }
 
 /** All addresses, or none. @throws CliError */
-async function openDoors(session: Session, { config, gateways }: Fleet): Promise<Doors> {
+async function openServers(
+  session: Session,
+  { config, gateways }: FleetFile,
+): Promise<OpenServers> {
   const opened: Gateway[] = []
   const doors = { closing: false }
   try {
     for (const options of gateways) opened.push(await createGateway(session, options))
     await session.feed?.listen()
-    const admin = await openAdmin(session, {
-      ...adminParts(config),
-      mounts: feedMount(session.feed, config),
+    const admin = await openAdminServer(session, {
+      ...toAdminSettings(config),
+      mounts: createFeedMount(session.feed, config),
       isReady: () => !doors.closing,
     })
     const close = async (): Promise<void> => {
@@ -108,31 +120,31 @@ async function openDoors(session: Session, { config, gateways }: Fleet): Promise
 }
 
 /** It is known once a first process was started. */
-function tellMeans(session: Session, log: Log): void {
+function logContainment(session: Session, log: ServeLog): void {
   const off = session.on('instance', () => {
-    const means = knownMeans()
+    const means = chosenContainmentKind()
     if (!means) return
     off()
-    if (log.how !== 'quiet') {
+    if (log.format !== 'quiet') {
       log.logger.info({ means }, `processes are held together by ${means}`)
     }
   })
 }
 
-function announce(
-  log: Log,
+function logAddresses(
+  log: ServeLog,
   file: string,
-  doors: Doors,
+  doors: OpenServers,
   services: readonly string[],
   feedUrls: readonly string[] = [],
 ): void {
   const gateways = doors.gateways.map(({ url }) => url)
   const [admin] = doors.admin.urls
-  const places = where(gateways, admin, services, feedUrls)
+  const places = listAddresses(gateways, admin, services, feedUrls)
   const text = `serving ${file}: ${services.length} ${services.length === 1 ? 'service' : 'services'}`
-  if (log.how === 'quiet') return
+  if (log.format === 'quiet') return
   log.logger.info({ ...places, services, version: version() }, text)
-  if (log.how !== 'pretty') return
+  if (log.format !== 'pretty') return
   for (const [name, url] of Object.entries(places))
     process.stdout.write(`  ${name.padEnd(10)} ${url}\n`)
   process.stdout.write('  Ctrl-C drains and ends, SIGHUP applies the file again\n')

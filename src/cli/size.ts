@@ -1,43 +1,43 @@
 /** `manyhost size`: how many instances a service has, and shall have. */
 import { sleep } from '../core/time.ts'
-import { Admin, type AdminOptions, clusterPath } from './admin.ts'
+import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { CliError, EXIT } from './exit.ts'
-import { progress } from './progress.ts'
-import { type NamedCluster, readyOf } from './status.ts'
-import { line } from './terminal.ts'
+import { createProgressLine } from './progress-line.ts'
+import { countReady, type NamedCluster } from './status.ts'
+import { writeLine } from './terminal.ts'
 
-interface SizeOptions extends AdminOptions {
+interface SizeFlags extends AdminFlags {
   readonly wait: boolean
 }
 
-const POLL = 100
+const POLL_INTERVAL_MS = 100
 
 export async function run(
   [name = '', wanted]: readonly (string | undefined)[],
-  options: SizeOptions,
+  options: SizeFlags,
 ): Promise<number> {
-  const size = wanted === undefined ? undefined : wholeNumber(wanted)
-  const admin = new Admin(options)
+  const size = wanted === undefined ? undefined : parseInstanceCount(wanted)
+  const admin = new AdminClient(options)
   try {
-    const before = await admin.json<NamedCluster>(clusterPath(name))
+    const before = await admin.requestJson<NamedCluster>(clusterPath(name))
     if (size === undefined) {
-      await line(String(before.size))
+      await writeLine(String(before.size))
       return EXIT.ok.number
     }
     const call = { method: 'PUT', json: { size } } as const
-    const after = await admin.json<NamedCluster>(clusterPath(name, '/size'), call)
+    const after = await admin.requestJson<NamedCluster>(clusterPath(name, '/size'), call)
     // Held within the service's own limits.
     const held =
       after.size === size ? '' : ` (${size} is outside ${after.minSize}..${after.maxSize ?? ''})`
-    await line(`${after.url}: ${before.size} -> ${after.size}${held}`)
-    if (options.wait) await settled(admin, name)
+    await writeLine(`${after.url}: ${before.size} -> ${after.size}${held}`)
+    if (options.wait) await waitForSize(admin, name)
     return EXIT.ok.number
   } finally {
     await admin.close()
   }
 }
 
-function wholeNumber(text: string): number {
+function parseInstanceCount(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text)
   throw new CliError(
     'usage',
@@ -46,12 +46,12 @@ function wholeNumber(text: string): number {
 }
 
 /** Until there are as many ready ones as are wanted, and no others. */
-async function settled(admin: Admin, name: string): Promise<void> {
-  const shown = progress()
+async function waitForSize(admin: AdminClient, name: string): Promise<void> {
+  const shown = createProgressLine()
   try {
     for (;;) {
-      const cluster = await admin.json<NamedCluster>(clusterPath(name))
-      const ready = readyOf(cluster)
+      const cluster = await admin.requestJson<NamedCluster>(clusterPath(name))
+      const ready = countReady(cluster)
       if (ready === cluster.size && cluster.instances.length === ready) return
       if (cluster.failure && ready < cluster.size) {
         throw new CliError(
@@ -59,12 +59,12 @@ async function settled(admin: Admin, name: string): Promise<void> {
           `${cluster.url}: ${ready} of ${cluster.size} are ready: ${cluster.failure.split('\n', 1)[0]}`,
         )
       }
-      shown.say(
+      shown.show(
         `${cluster.url}: ${ready} of ${cluster.size} ready, ${cluster.instances.length - ready} others`,
       )
-      await sleep(POLL)
+      await sleep(POLL_INTERVAL_MS)
     }
   } finally {
-    shown.end()
+    shown.clear()
   }
 }

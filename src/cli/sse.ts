@@ -1,12 +1,14 @@
 /** Reads a stream of server-sent events. */
 
-export interface StreamEvent {
+export interface ServerSentEvent {
   readonly name: string
   readonly data: string
 }
 
 /** The events of a body, as they come; ends with it. */
-export async function* events(body: AsyncIterable<Uint8Array>): AsyncGenerator<StreamEvent> {
+export async function* readEvents(
+  body: AsyncIterable<Uint8Array>,
+): AsyncGenerator<ServerSentEvent> {
   const decoder = new TextDecoder()
   let rest = ''
   for await (const chunk of body) {
@@ -14,13 +16,13 @@ export async function* events(body: AsyncIterable<Uint8Array>): AsyncGenerator<S
     const blocks = rest.split('\n\n')
     rest = blocks.pop() ?? ''
     for (const block of blocks) {
-      const event = read(block)
+      const event = parseEvent(block)
       if (event) yield event
     }
   }
 }
 
-function read(block: string): StreamEvent | undefined {
+function parseEvent(block: string): ServerSentEvent | undefined {
   let name = 'message'
   const data: string[] = []
   for (const row of block.split('\n')) {

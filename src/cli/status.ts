@@ -2,12 +2,12 @@
 
 import { wallClock } from '../core/time.ts'
 import type { ClusterSnapshot } from '../session/snapshot.ts'
-import { Admin, type AdminOptions, clusterPath } from './admin.ts'
-import { againAndAgain } from './again.ts'
-import { type Column, span, table } from './table.ts'
-import { type Paint, paintFor, printable, stateStyle, write } from './terminal.ts'
+import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
+import { repeatUntilInterrupted } from './repeat.ts'
+import { formatShortDuration, formatTable, type TableColumn } from './table.ts'
+import { createPaint, type Paint, printable, stateStyle, write } from './terminal.ts'
 
-interface StatusOptions extends AdminOptions {
+interface StatusFlags extends AdminFlags {
   readonly json?: boolean
   readonly names?: boolean
   readonly watch?: boolean
@@ -18,39 +18,39 @@ export interface NamedCluster extends ClusterSnapshot {
   readonly name: string
 }
 
-const INTERVAL = 2_000
+const WATCH_INTERVAL_MS = 2_000
 
 export async function run(
   [name]: readonly (string | undefined)[],
-  options: StatusOptions,
+  options: StatusFlags,
 ): Promise<number> {
-  const admin = new Admin(options)
+  const admin = new AdminClient(options)
   const look = async (): Promise<string> => {
     if (name === undefined) {
-      const all = await admin.json<{ clusters: NamedCluster[] }>('/api/clusters')
+      const all = await admin.requestJson<{ clusters: NamedCluster[] }>('/api/clusters')
       if (options.names) return all.clusters.map((one) => `${one.name}\n`).join('')
-      return options.json ? asJson(all, options) : summary(all.clusters, paintFor())
+      return options.json ? formatJson(all, options) : formatSummary(all.clusters, createPaint())
     }
-    const one = await admin.json<NamedCluster>(clusterPath(name))
-    return options.json ? asJson(one, options) : details(one, paintFor())
+    const one = await admin.requestJson<NamedCluster>(clusterPath(name))
+    return options.json ? formatJson(one, options) : formatDetails(one, createPaint())
   }
   try {
     if (!options.watch) {
       await write(await look())
       return 0
     }
-    return await againAndAgain(look, INTERVAL)
+    return await repeatUntilInterrupted(look, WATCH_INTERVAL_MS)
   } finally {
     await admin.close()
   }
 }
 
 /** On one line each where there will be more of them. */
-function asJson(value: unknown, { watch }: StatusOptions): string {
+function formatJson(value: unknown, { watch }: StatusFlags): string {
   return `${JSON.stringify(value, null, watch ? undefined : 2)}\n`
 }
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly TableColumn[] = [
   { title: 'SERVICE' },
   { title: 'READY', align: 'right' },
   { title: 'SIZE', align: 'right' },
@@ -64,29 +64,29 @@ const COLUMNS: readonly Column[] = [
   { title: 'TROUBLE' },
 ]
 
-export function summary(clusters: readonly NamedCluster[], paint: Paint): string {
+export function formatSummary(clusters: readonly NamedCluster[], paint: Paint): string {
   if (clusters.length === 0) return 'no services\n'
   const rows = clusters.map((cluster) => {
     const { size, queue, stats, failure } = cluster
-    const ready = readyOf(cluster)
+    const ready = countReady(cluster)
     return [
       printable(cluster.name),
       paint(ready >= size ? 'green' : 'yellow', String(ready)),
       String(size),
       `${cluster.inFlight}/${ready * cluster.concurrency}`,
       queue.size > 0 ? paint('yellow', String(queue.size)) : '0',
-      queue.size > 0 ? span(queue.oldestAge) : '-',
-      stats.completions > 0 ? span(stats.latency.p50) : '-',
-      stats.completions > 0 ? span(stats.latency.p99) : '-',
+      queue.size > 0 ? formatShortDuration(queue.oldestAge) : '-',
+      stats.completions > 0 ? formatShortDuration(stats.latency.p50) : '-',
+      stats.completions > 0 ? formatShortDuration(stats.latency.p99) : '-',
       String(stats.completions),
       stats.failures > 0 ? paint('red', String(stats.failures)) : '0',
-      failure ? paint('red', firstLine(failure)) : '-',
+      failure ? paint('red', takeFirstLine(failure)) : '-',
     ]
   })
-  return `${table(COLUMNS, rows, (head) => paint('bold', head)).join('\n')}\n`
+  return `${formatTable(COLUMNS, rows, (head) => paint('bold', head)).join('\n')}\n`
 }
 
-const INSTANCE_COLUMNS: readonly Column[] = [
+const INSTANCE_COLUMNS: readonly TableColumn[] = [
   { title: 'INSTANCE' },
   { title: 'STATE' },
   { title: 'BUSY', align: 'right' },
@@ -96,30 +96,30 @@ const INSTANCE_COLUMNS: readonly Column[] = [
   { title: 'ADDRESS' },
 ]
 
-function details(cluster: NamedCluster, paint: Paint): string {
+function formatDetails(cluster: NamedCluster, paint: Paint): string {
   const { url, size, queue, instances, failure } = cluster
-  const head = `${printable(url)}: ${readyOf(cluster)} of ${size} ready, ${cluster.inFlight} requests in flight, ${queue.size} waiting`
-  const trouble = failure ? [paint('red', `trouble: ${firstLine(failure)}`)] : []
+  const head = `${printable(url)}: ${countReady(cluster)} of ${size} ready, ${cluster.inFlight} requests in flight, ${queue.size} waiting`
+  const trouble = failure ? [paint('red', `trouble: ${takeFirstLine(failure)}`)] : []
   const rows = instances.map(({ id, state, inFlight, served, startedAt, provider, address }) => [
     printable(id),
     paint(stateStyle(state), state),
     `${inFlight}/${cluster.concurrency}`,
     String(served),
-    span(wallClock() - startedAt),
+    formatShortDuration(wallClock() - startedAt),
     provider,
     printable(address ?? '-'),
   ])
   const all =
     rows.length > 0
-      ? table(INSTANCE_COLUMNS, rows, (text) => paint('bold', text))
+      ? formatTable(INSTANCE_COLUMNS, rows, (text) => paint('bold', text))
       : ['no instances']
   return `${[head, ...trouble, '', ...all].join('\n')}\n`
 }
 
-export function readyOf({ instances }: ClusterSnapshot): number {
+export function countReady({ instances }: ClusterSnapshot): number {
   return instances.filter(({ state }) => state === 'ready').length
 }
 
-function firstLine(text: string): string {
+function takeFirstLine(text: string): string {
   return printable(text.split('\n', 1)[0] as string).slice(0, 120)
 }

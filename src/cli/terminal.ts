@@ -14,7 +14,7 @@ function hasColor(stream: { readonly isTTY?: boolean } = process.stdout): boolea
 /** Colours text, or leaves it as it is. */
 export type Paint = (style: Style, text: string) => string
 
-export function paintFor(stream?: { readonly isTTY?: boolean }): Paint {
+export function createPaint(stream?: { readonly isTTY?: boolean }): Paint {
   const isOn = hasColor(stream)
   return (style, text) => (isOn ? styleText(style, text, { validateStream: false }) : text)
 }
@@ -49,6 +49,6 @@ export function write(
   })
 }
 
-export function line(text = ''): Promise<void> {
+export function writeLine(text = ''): Promise<void> {
   return write(`${text}\n`)
 }

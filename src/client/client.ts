@@ -1,36 +1,36 @@
 /** `session.client()`: requests to virtual URLs, and to all others, with the conveniences that people expect. */
 import type { Dispatcher } from 'undici'
 import type { Cluster } from '../cluster/cluster.ts'
-import { describe, ManyhostError, withoutStack } from '../core/errors.ts'
-import { show } from '../core/options.ts'
-import type { Registry } from '../core/registry.ts'
+import { createWithoutStack, describeError, ManyhostError } from '../core/errors.ts'
+import { describe } from '../core/options.ts'
+import type { ServiceRegistry } from '../core/registry.ts'
 import { type PreparedBody, prepareBody } from '../dispatch/body.ts'
+import { Replay } from '../dispatch/replay.ts'
 import {
+  buildNetworkInput,
+  buildRequestInput,
   type HeadersLike,
-  networkFacts,
   type RequestIds,
   type RequestRouting,
-  requestFacts,
-} from '../dispatch/facts.ts'
-import { Replay } from '../dispatch/replay.ts'
+} from '../dispatch/request-input.ts'
 import { mayRepeat } from '../dispatch/verdict.ts'
 import { sendToNetwork } from './network.ts'
-import { checkRequest } from './options.ts'
-import { dropBody, type Hop, nextHop } from './redirect.ts'
+import { checkRequestOptions } from './options.ts'
+import { discardBody, nextRedirect, type RedirectedRequest } from './redirect.ts'
 import {
-  checkedHeaders,
-  methodOf,
-  methodOptions,
+  checkSendableHeaders,
+  flattenCheckedHeaders,
+  optionsOfFetch,
+  parseHttpMethod,
+  parseTargetUrl,
   type QueryLike,
   type RequestOptions,
-  sendableHeaders,
-  targetOf,
 } from './request.ts'
 import { Response } from './response.ts'
-import { type Flow, Intake } from './response-reader.ts'
+import { type ResponseControl, ResponseReader } from './response-reader.ts'
 
 export interface ClientParts {
-  readonly registry: Registry<Cluster>
+  readonly registry: ServiceRegistry<Cluster>
   readonly network: Dispatcher
   readonly ids: RequestIds
   /** Why no request is taken any more, if so. */
@@ -51,7 +51,7 @@ export interface ClientOptions extends RequestRouting {
 const NO_OPTIONS: RequestOptions = {}
 
 /** A request under way to its answer, over redirects. */
-interface Call {
+interface ClientCall {
   readonly options: RequestOptions
   readonly method: string
   readonly url: string
@@ -69,7 +69,7 @@ export class Client implements AsyncDisposable {
   constructor(parts: ClientParts, options: ClientOptions) {
     this.#parts = parts
     this.#options = options
-    this.#headers = options.headers ? sendableHeaders(options.headers) : []
+    this.#headers = options.headers ? checkSendableHeaders(options.headers) : []
   }
 
   get(url: string | URL, options?: RequestOptions): Promise<Response> {
@@ -102,7 +102,7 @@ export class Client implements AsyncDisposable {
 
   /** As the global `fetch`, with this client's routing. Takes a `Request`, too. */
   async fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
-    const { method, url, options } = await methodOptions(input, init)
+    const { method, url, options } = await optionsOfFetch(input, init)
     return this.request(method, url, options)
   }
 
@@ -119,10 +119,10 @@ export class Client implements AsyncDisposable {
       if (this.#closed) {
         throw new ManyhostError('MANYHOST_SESSION_CLOSED', 'the client is closed')
       }
-      const verb = methodOf(method)
-      if (options !== NO_OPTIONS) checkRequest(verb, options)
-      const { body, headers } = this.#content(options)
-      const call: Call = {
+      const verb = parseHttpMethod(method)
+      if (options !== NO_OPTIONS) checkRequestOptions(verb, options)
+      const { body, headers } = this.#prepareContent(options)
+      const call: ClientCall = {
         options,
         method: verb,
         url: this.#resolve(url, options.query),
@@ -145,7 +145,10 @@ export class Client implements AsyncDisposable {
   }
 
   /** Body and headers of a request: `json`, `form` and `body` exclude each other. */
-  #content({ json, form, body, headers }: RequestOptions): { body: unknown; headers: string[] } {
+  #prepareContent({ json, form, body, headers }: RequestOptions): {
+    body: unknown
+    headers: string[]
+  } {
     const given =
       Number(json !== undefined) + Number(form !== undefined) + Number(body !== undefined)
     if (given > 1) {
@@ -159,7 +162,7 @@ export class Client implements AsyncDisposable {
       const typed = hasHeader(flat, 'content-type')
         ? flat
         : [...flat, 'content-type', 'application/json']
-      return { body: jsonText(json), headers: typed }
+      return { body: stringifyJson(json), headers: typed }
     }
     if (form === undefined) return { body, headers: flat }
     const isEncoded = form instanceof FormData || form instanceof URLSearchParams
@@ -173,7 +176,7 @@ export class Client implements AsyncDisposable {
 
   #mergedHeaders(given: HeadersLike | undefined): string[] {
     if (given === undefined) return this.#headers.length === 0 ? NO_HEADERS : this.#headers.slice()
-    const own = checkedHeaders(given)
+    const own = flattenCheckedHeaders(given)
     const merged: string[] = []
     for (let index = 0; index < this.#headers.length; index += 2) {
       const name = this.#headers[index] as string
@@ -183,25 +186,34 @@ export class Client implements AsyncDisposable {
     return merged
   }
 
-  #send(call: Call, resolve: (response: Response) => void, reject: (error: Error) => void): void {
-    const { origin, host, path } = targetOf(call.url)
+  #send(
+    call: ClientCall,
+    resolve: (response: Response) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { origin, host, path } = parseTargetUrl(call.url)
     const refusal = this.#parts.refusal()
     if (refusal) throw refusal
     const { options } = call
     const { signal } = options
-    if (signal?.aborted) throw aborted(signal)
+    if (signal?.aborted) throw abortError(signal)
     const cluster = this.#parts.registry.match(origin, path)
     const routing = this.#routing(options)
-    const body = this.#prepare(call, cluster, routing)
+    const body = this.#prepareBody(call, cluster, routing)
     const parts = { method: call.method, path, host, headers: call.headers.slice(), body, routing }
-    const facts = cluster ? requestFacts({ ...parts, ids: this.#parts.ids }) : networkFacts(parts)
-    const intake = new Intake((done) => this.#onHead(done, call, body, resolve, reject), reject)
-    const flow: Flow = cluster
+    const facts = cluster
+      ? buildRequestInput({ ...parts, ids: this.#parts.ids })
+      : buildNetworkInput(parts)
+    const intake = new ResponseReader(
+      (done) => this.#onHead(done, call, body, resolve, reject),
+      reject,
+    )
+    const flow: ResponseControl = cluster
       ? cluster.send(facts, intake)
       : sendToNetwork(this.#parts.network, origin, facts, intake)
-    intake.flow = flow
-    if (cluster) intake.exchange = flow as NonNullable<Intake['exchange']>
-    if (signal && !intake.ended) intake.onDone = watch(signal, flow)
+    intake.control = flow
+    if (cluster) intake.exchange = flow as NonNullable<ResponseReader['exchange']>
+    if (signal && !intake.ended) intake.onDone = cancelOnAbort(signal, flow)
   }
 
   #routing(options: RequestOptions): RequestRouting {
@@ -216,11 +228,15 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  #prepare(call: Call, cluster: Cluster | undefined, routing: RequestRouting): PreparedBody {
+  #prepareBody(
+    call: ClientCall,
+    cluster: Cluster | undefined,
+    routing: RequestRouting,
+  ): PreparedBody {
     const { body, method } = call
-    if (body instanceof Replay) return { body, type: undefined }
+    if (body instanceof Replay) return { body, contentType: undefined }
     if (body === undefined || typeof body === 'string')
-      return { body: body ?? null, type: undefined }
+      return { body: body ?? null, contentType: undefined }
     const dispatch = cluster?.settings.dispatch
     const keep =
       dispatch !== undefined &&
@@ -229,8 +245,8 @@ export class Client implements AsyncDisposable {
   }
 
   #onHead(
-    intake: Intake,
-    call: Call,
+    intake: ResponseReader,
+    call: ClientCall,
     body: PreparedBody,
     resolve: (response: Response) => void,
     reject: (error: Error) => void,
@@ -242,19 +258,19 @@ export class Client implements AsyncDisposable {
       resolve(new Response(intake, call.url, call.redirects > 0))
       return
     }
-    let hop: Hop | undefined
+    let hop: RedirectedRequest | undefined
     try {
-      hop = nextHop(intake, call, {
+      hop = nextRedirect(intake, call, {
         mode: redirect,
         limit: options.maxRedirects ?? this.#options.maxRedirects ?? 20,
         body,
       })
     } catch (error) {
-      dropBody(intake)
+      discardBody(intake)
       return reject(error as Error)
     }
     if (!hop) return resolve(new Response(intake, call.url, call.redirects > 0))
-    dropBody(intake)
+    discardBody(intake)
     try {
       this.#send({ ...call, ...hop, redirects: call.redirects + 1 }, resolve, reject)
     } catch (error) {
@@ -304,14 +320,14 @@ function toPairs(
   const pairs: [string, string][] = []
   for (const [name, value] of Array.isArray(given) ? given : Object.entries(given)) {
     for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== undefined && one !== null) pairs.push([name, textOf(where, name, one)])
+      if (one !== undefined && one !== null) pairs.push([name, parameterToText(where, name, one)])
     }
   }
   return pairs
 }
 
 /** What has a text of its own; `[object Object]` is none. */
-function textOf(where: string, name: string, value: object | string | number): string {
+function parameterToText(where: string, name: string, value: object | string | number): string {
   if (typeof value === 'string' || typeof value === 'number') return String(value)
   if (typeof value === 'object') {
     if (typeof value.toString === 'function' && value.toString !== Object.prototype.toString) {
@@ -320,19 +336,19 @@ function textOf(where: string, name: string, value: object | string | number): s
   } else if (typeof value === 'boolean' || typeof value === 'bigint') return String(value)
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `${where}: ${JSON.stringify(name)} must be a text, a number, true, false or an array of them, got ${show(value)}`,
+    `${where}: ${JSON.stringify(name)} must be a text, a number, true, false or an array of them, got ${describe(value)}`,
   )
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-function jsonText(json: unknown): string {
+function stringifyJson(json: unknown): string {
   let text: string | undefined
   try {
     text = JSON.stringify(json)
   } catch (cause) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `json: it cannot be written as JSON: ${describe(cause)}`,
+      `json: it cannot be written as JSON: ${describeError(cause)}`,
       { cause },
     )
   }
@@ -341,11 +357,11 @@ function jsonText(json: unknown): string {
 }
 
 /** Gives up with the signal; the function that is returned ends that. */
-function watch(signal: AbortSignal, flow: Flow): () => void {
+function cancelOnAbort(signal: AbortSignal, flow: ResponseControl): () => void {
   let fired = false
   const onAbort = (): void => {
     fired = true
-    flow.cancel(aborted(signal))
+    flow.cancel(abortError(signal))
   }
   // A function of the user that was called on the way, as `fairness`, may have given it up already.
   if (signal.aborted) onAbort()
@@ -356,20 +372,20 @@ function watch(signal: AbortSignal, flow: Flow): () => void {
   }
 }
 
-function aborted(signal: AbortSignal): ManyhostError {
+function abortError(signal: AbortSignal): ManyhostError {
   const { reason } = signal
   // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
-  const code = isTimeout(reason) ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
+  const code = isTimeoutReason(reason) ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
   const make = (): ManyhostError =>
-    new ManyhostError(code, `the caller gave the request up: ${describe(reason)}`, {
+    new ManyhostError(code, `the caller gave the request up: ${describeError(reason)}`, {
       cause: reason,
     })
   // Where the reason says who gave it up, a second stack would only be most of the cost.
-  return reason instanceof Error ? withoutStack(make) : make()
+  return reason instanceof Error ? createWithoutStack(make) : make()
 }
 
 /** Anything may be a reason, also an object whose getters throw. */
-function isTimeout(reason: unknown): boolean {
+function isTimeoutReason(reason: unknown): boolean {
   try {
     return (reason as { name?: unknown } | null | undefined)?.name === 'TimeoutError'
   } catch {

@@ -1,20 +1,20 @@
 /** A request to a URL that is nobody's virtual URL: to the real network, as it would go without a session. */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { isWholeAnyway } from '../core/connector.ts'
-import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { isCompleteDespiteError } from '../core/connector.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { after, type Timer } from '../core/time.ts'
-import type { RequestFacts, Sink } from '../dispatch/exchange.ts'
-import { blameOf, reasonOf } from '../dispatch/verdict.ts'
-import type { Flow } from './response-reader.ts'
+import type { RequestInput, ResponseSink } from '../dispatch/exchange.ts'
+import { callerErrorCode, failureReasonOf } from '../dispatch/verdict.ts'
+import type { ResponseControl } from './response-reader.ts'
 
 export function sendToNetwork(
   dispatcher: Dispatcher,
   origin: string,
-  facts: RequestFacts,
-  sink: Sink,
-): Flow {
-  const passage = new Passage(facts, sink, origin)
+  facts: RequestInput,
+  sink: ResponseSink,
+): ResponseControl {
+  const passage = new NetworkRequest(facts, sink, origin)
   const { body } = facts
   try {
     dispatcher.dispatch(
@@ -35,9 +35,9 @@ export function sendToNetwork(
   return passage
 }
 
-class Passage implements Flow, Dispatcher.DispatchHandler {
-  readonly #facts: RequestFacts
-  readonly #sink: Sink
+class NetworkRequest implements ResponseControl, Dispatcher.DispatchHandler {
+  readonly #request: RequestInput
+  readonly #sink: ResponseSink
   readonly #origin: string
   #controller: Dispatcher.DispatchController | undefined
   #cancelled: Error | undefined
@@ -45,8 +45,8 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
   #status = 0
   readonly #timer: Timer | undefined
 
-  constructor(facts: RequestFacts, sink: Sink, origin: string) {
-    this.#facts = facts
+  constructor(facts: RequestInput, sink: ResponseSink, origin: string) {
+    this.#request = facts
     this.#sink = sink
     this.#origin = origin
     const { timeout = 0, method, path } = facts
@@ -60,7 +60,7 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
 
   cancel(reason: Error): void {
     if (this.#cancelled) return
-    this.#end()
+    this.#release()
     this.#cancelled = reason
     this.#controller?.abort(reason)
     this.#sink.onError(reason)
@@ -74,9 +74,9 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
     this.#controller?.resume()
   }
 
-  #end(): void {
+  #release(): void {
     this.#timer?.clear()
-    const { body } = this.#facts
+    const { body } = this.#request
     if (body !== null && typeof body === 'object' && 'dispose' in body) body.dispose()
   }
 
@@ -112,26 +112,26 @@ class Passage implements Flow, Dispatcher.DispatchHandler {
 
   onResponseEnd(controller: Pick<Dispatcher.DispatchController, 'rawTrailers'>): void {
     if (this.#cancelled) return
-    this.#end()
+    this.#release()
     this.#cancelled = ENDED
     this.#sink.onEnd((controller.rawTrailers ?? []) as Buffer[])
   }
 
   onResponseError(_controller: unknown, error: Error): void {
     if (this.#cancelled) return
-    if (isWholeAnyway(error, this.#status)) return this.onResponseEnd({})
-    this.#end()
+    if (isCompleteDespiteError(error, this.#status)) return this.onResponseEnd({})
+    this.#release()
     this.#cancelled = error
-    const { method, path, body } = this.#facts
+    const { method, path, body } = this.#request
     const bodyError = body !== null && typeof body === 'object' && 'error' in body && body.error
     const hasHead = this.#status > 0
-    const reason = reasonOf(error, true, hasHead)
+    const reason = failureReasonOf(error, true, hasHead)
     const refused = reason === 'protocol' ? 'MANYHOST_BAD_RESPONSE' : 'MANYHOST_ATTEMPT_FAILED'
     const broken = hasHead ? 'MANYHOST_RESPONSE_INTERRUPTED' : refused
-    const code = reason === 'caller' ? blameOf(error) : broken
+    const code = reason === 'caller' ? callerErrorCode(error) : broken
     this.#sink.onError(
       bodyError ||
-        new ManyhostError(code, `${method} ${this.#origin}${path}: ${describe(error)}`, {
+        new ManyhostError(code, `${method} ${this.#origin}${path}: ${describeError(error)}`, {
           cause: error,
         }),
     )

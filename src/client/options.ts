@@ -1,6 +1,6 @@
 /** Options of the client and of its requests, with defaults and ranges. */
 import { checkOptions, rule, whole } from '../core/options.ts'
-import type { HeadersLike } from '../dispatch/facts.ts'
+import type { HeadersLike } from '../dispatch/request-input.ts'
 import { ROUTING_RULES } from '../dispatch/routing.ts'
 
 /** Every option of `session.client`. README's table is held against this one by a test. */
@@ -20,16 +20,16 @@ export const CLIENT_RULES = {
   maxRedirects: whole(0, 20),
 } as const
 
-const anything = rule<unknown>('anything', undefined, (value) => value)
+const anyValue = rule<unknown>('anything', undefined, (value) => value)
 
 /** Every option of a request. README's table is held against this one by a test. */
 export const REQUEST_RULES = {
   ...ROUTING_RULES,
-  json: anything,
+  json: anyValue,
   form: rule<object>('an object, FormData or URLSearchParams', undefined, (value) =>
     typeof value === 'object' && value !== null ? value : undefined,
   ),
-  body: anything,
+  body: anyValue,
   query: rule<object>('an object, pairs or URLSearchParams', undefined, (value) =>
     typeof value === 'object' && value !== null ? value : undefined,
   ),
@@ -52,6 +52,6 @@ function isSignal(value: unknown): value is AbortSignal {
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function checkRequest(method: string, options: object): void {
+export function checkRequestOptions(method: string, options: object): void {
   checkOptions(method, options, REQUEST_RULES)
 }

@@ -3,12 +3,12 @@
 import type { Dispatcher } from 'undici'
 import { ManyhostError } from '../core/errors.ts'
 import type { PreparedBody } from '../dispatch/body.ts'
-import { BodyDrain } from '../dispatch/drain.ts'
+import { BodyDrain } from '../dispatch/body-drain.ts'
 import type { RawHeaders } from '../dispatch/exchange.ts'
-import { rawHeader } from '../dispatch/raw.ts'
-import type { Intake } from './response-reader.ts'
+import { rawHeader } from '../dispatch/raw-headers.ts'
+import type { ResponseReader } from './response-reader.ts'
 
-export interface Hop {
+export interface RedirectedRequest {
   readonly method: string
   readonly url: string
   /** Names and values in turn. */
@@ -16,37 +16,47 @@ export interface Hop {
   readonly body: unknown
 }
 
-const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
-const CONTENT = new Set(['content-type', 'content-length', 'content-encoding', 'content-language'])
+const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
+const CONTENT_HEADERS = new Set([
+  'content-type',
+  'content-length',
+  'content-encoding',
+  'content-language',
+])
 /** Meant for the origin that the caller named, nobody else. */
-const CREDENTIALS = new Set(['authorization', 'cookie', 'proxy-authorization', 'host'])
+const CREDENTIAL_HEADERS = new Set(['authorization', 'cookie', 'proxy-authorization', 'host'])
 
 /**
  * The next request, or undefined where the answer is to be handed over as it is.
  * @throws ManyhostError MANYHOST_REDIRECT
  */
-export function nextHop(
+export function nextRedirect(
   { status, headers }: { readonly status: number; readonly headers: RawHeaders },
-  call: Hop & { readonly redirects: number },
+  call: RedirectedRequest & { readonly redirects: number },
   { mode, limit, body }: { mode: 'follow' | 'error'; limit: number; body: PreparedBody },
-): Hop | undefined {
+): RedirectedRequest | undefined {
   const location = rawHeader(headers, 'location')
-  if (location === undefined || !REDIRECTS.has(status)) return undefined
-  if (mode === 'error') throw refused(call.url, `redirects to ${location}, and redirect is 'error'`)
-  if (call.redirects >= limit) throw refused(call.url, `is one of more than ${limit} redirects`)
-  const url = target(location, call.url)
+  if (location === undefined || !REDIRECT_STATUSES.has(status)) return undefined
+  if (mode === 'error')
+    throw redirectError(call.url, `redirects to ${location}, and redirect is 'error'`)
+  if (call.redirects >= limit)
+    throw redirectError(call.url, `is one of more than ${limit} redirects`)
+  const url = resolveLocation(location, call.url)
   const toGet =
     (status === 303 && call.method !== 'HEAD') || (status < 303 && call.method === 'POST')
   const leaves = new URL(call.url).origin !== url.origin
   const kept: string[] = []
   for (let index = 0; index < call.headers.length; index += 2) {
     const name = (call.headers[index] as string).toLowerCase()
-    if ((toGet && CONTENT.has(name)) || (leaves && CREDENTIALS.has(name))) continue
+    if ((toGet && CONTENT_HEADERS.has(name)) || (leaves && CREDENTIAL_HEADERS.has(name))) continue
     kept.push(call.headers[index] as string, call.headers[index + 1] as string)
   }
   if (toGet) return { method: 'GET', url: url.href, headers: kept, body: undefined }
   if (isConsumed(call.body, body)) {
-    throw refused(call.url, `redirects with ${status}, and its body was a stream that is used up`)
+    throw redirectError(
+      call.url,
+      `redirects with ${status}, and its body was a stream that is used up`,
+    )
   }
   return { method: call.method, url: url.href, headers: kept, body: call.body }
 }
@@ -55,10 +65,10 @@ export function nextHop(
  * Lets the body of a redirect pass, which is for nobody, so that its slot comes back. One that is long or does not end is cut
  * off, and its connection with it.
  */
-export function dropBody(intake: Intake): void {
-  const drain = new BodyDrain(() => intake.flow?.cancel(longBody()))
+export function discardBody(intake: ResponseReader): void {
+  const drain = new BodyDrain(() => intake.control?.cancel(longBodyError()))
   const stop = (): void => drain.stop()
-  intake.read({ data: (chunk) => drain.take(chunk.length), end: stop, error: stop })
+  intake.read({ data: (chunk) => drain.count(chunk.length), end: stop, error: stop })
   if (!intake.ended && !intake.whole) drain.start()
 }
 
@@ -66,11 +76,11 @@ export function dropBody(intake: Intake): void {
  * The same for `fetch`, which leaves the body of a redirect that it follows unread: to its handler, a redirect ends with its
  * head.
  */
-export const withoutRedirectBodies: Dispatcher.DispatcherComposeInterceptor =
+export const discardRedirectBodies: Dispatcher.DispatcherComposeInterceptor =
   (dispatch) => (options, handler) =>
-    dispatch(options, new HeadOfRedirect(handler))
+    dispatch(options, new RedirectHeadHandler(handler))
 
-class HeadOfRedirect implements Dispatcher.DispatchHandler {
+class RedirectHeadHandler implements Dispatcher.DispatchHandler {
   readonly #handler: Dispatcher.DispatchHandler
   /** Of the body of a redirect, whose head the handler has. */
   #drain: BodyDrain | undefined
@@ -91,17 +101,17 @@ class HeadOfRedirect implements Dispatcher.DispatchHandler {
     ...given: Parameters<Required<Dispatcher.DispatchHandler>['onResponseStart']>
   ): void {
     const [controller, status, headers] = given
-    const isRedirect = REDIRECTS.has(status) && headers.location !== undefined
+    const isRedirect = REDIRECT_STATUSES.has(status) && headers.location !== undefined
     this.#handler.onResponseStart?.(...given)
     if (!isRedirect) return
-    this.#drain = new BodyDrain(() => controller.abort(longBody()))
+    this.#drain = new BodyDrain(() => controller.abort(longBodyError()))
     this.#drain.start()
     this.#handler.onResponseEnd?.(controller, {})
     if (controller.paused) controller.resume()
   }
 
   onResponseData(...given: Parameters<Required<Dispatcher.DispatchHandler>['onResponseData']>) {
-    if (this.#drain) this.#drain.take(given[1].length)
+    if (this.#drain) this.#drain.count(given[1].length)
     else this.#handler.onResponseData?.(...given)
   }
 
@@ -116,7 +126,7 @@ class HeadOfRedirect implements Dispatcher.DispatchHandler {
   }
 }
 
-function longBody(): ManyhostError {
+function longBodyError(): ManyhostError {
   return new ManyhostError('MANYHOST_ABORTED', 'a redirect with a long body')
 }
 
@@ -126,21 +136,21 @@ function isConsumed(given: unknown, { body }: PreparedBody): boolean {
   return !(typeof given === 'function' || given instanceof Blob || given instanceof FormData)
 }
 
-function target(location: string, base: string): URL {
+function resolveLocation(location: string, base: string): URL {
   let url: URL
   try {
     // The bytes of a header are latin1 to us; those of a Location are UTF-8 by practice.
     url = new URL(Buffer.from(location, 'latin1').toString('utf8'), base)
   } catch {
-    throw refused(base, `redirects to ${JSON.stringify(location)}, which is no URL`)
+    throw redirectError(base, `redirects to ${JSON.stringify(location)}, which is no URL`)
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw refused(base, `redirects to ${url.href}, which is neither http nor https`)
+    throw redirectError(base, `redirects to ${url.href}, which is neither http nor https`)
   }
   if (url.hash === '') url.hash = new URL(base).hash
   return url
 }
 
-function refused(url: string, what: string): ManyhostError {
+function redirectError(url: string, what: string): ManyhostError {
   return new ManyhostError('MANYHOST_REDIRECT', `${url} ${what}`)
 }

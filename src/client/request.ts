@@ -2,8 +2,8 @@
 
 import { ManyhostError } from '../core/errors.ts'
 import type { Body } from '../dispatch/body.ts'
-import { flattenHeaders, type HeadersLike, type RequestRouting } from '../dispatch/facts.ts'
-import { checkHeaders, isFieldValue, isToken } from '../dispatch/valid.ts'
+import { flattenHeaders, type HeadersLike, type RequestRouting } from '../dispatch/request-input.ts'
+import { checkHeaders, isFieldValue, isToken } from '../dispatch/validate-request.ts'
 
 export type QueryLike =
   | URLSearchParams
@@ -40,7 +40,7 @@ const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIO
  * A method as it goes on the wire.
  * @throws ManyhostError MANYHOST_INVALID_OPTION for what is no token, and for CONNECT
  */
-export function methodOf(given: unknown): string {
+export function parseHttpMethod(given: unknown): string {
   if (METHODS.has(given as string)) return given as string
   const method = String(given).toUpperCase()
   if (typeof given === 'string' && isToken(method) && method !== 'CONNECT') return method
@@ -54,8 +54,8 @@ export function methodOf(given: unknown): string {
  * Headers that are given before there is a request: the client's defaults, those of a task that is kept.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_REQUEST
  */
-export function sendableHeaders(given: HeadersLike): string[] {
-  const flat = checkedHeaders(given)
+export function checkSendableHeaders(given: HeadersLike): string[] {
+  const flat = flattenCheckedHeaders(given)
   checkHeaders(flat.slice())
   return flat
 }
@@ -64,7 +64,7 @@ export function sendableHeaders(given: HeadersLike): string[] {
  * Names and values in turn.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function checkedHeaders(given: HeadersLike): string[] {
+export function flattenCheckedHeaders(given: HeadersLike): string[] {
   const flat = flattenHeaders(given)
   for (let index = 0; index < flat.length; index += 2) {
     const name = flat[index] as string
@@ -80,7 +80,7 @@ export function checkedHeaders(given: HeadersLike): string[] {
   return flat
 }
 
-export interface Target {
+export interface RequestTarget {
   /** As `URL.origin`. */
   readonly origin: string
   readonly host: string
@@ -92,26 +92,26 @@ export interface Target {
  * URLs that the URL parser would leave as they are: lower-case host, no default port, no characters to encode, no dot
  * segments. Parsing costs 2 us, this 0.1.
  */
-const PLAIN =
+const PLAIN_URL =
   /^(https?:\/\/([a-z0-9_][a-z0-9_-]*(?::(?!80$|80\/|443$|443\/)[1-9]\d{0,4})?))(\/[\w\-~!$&()*+,;=:@/?%.]*)?$/
-const LAST_PORT = 65_535
+const MAX_PORT = 65_535
 
 /** @throws ManyhostError MANYHOST_INVALID_URL */
-export function targetOf(url: string): Target {
-  const plain = PLAIN.exec(url)
+export function parseTargetUrl(url: string): RequestTarget {
+  const plain = PLAIN_URL.exec(url)
   if (plain && !url.includes('/.') && !url.endsWith('?') && !url.includes('%2', plain[1]?.length)) {
     const host = plain[2] as string
     const colon = host.indexOf(':')
     // A host that ends in a number is an IPv4 address, of which there are many spellings.
     const isName = !/^[\dx]/.test(host)
-    if (isName && (colon < 0 || Number(host.slice(colon + 1)) <= LAST_PORT)) {
+    if (isName && (colon < 0 || Number(host.slice(colon + 1)) <= MAX_PORT)) {
       return { origin: plain[1] as string, host, path: plain[3] ?? '/' }
     }
   }
-  return parsed(url)
+  return parseTargetUrlFully(url)
 }
 
-function parsed(text: string): Target {
+function parseTargetUrlFully(text: string): RequestTarget {
   let url: URL
   try {
     url = new URL(text)
@@ -141,21 +141,21 @@ function parsed(text: string): Target {
 const TEXT = 'text/plain;charset=UTF-8'
 
 /** As the web has it: text that does not say what it is, is plain. */
-function asText(given: RequestInit['headers']): Headers {
+function withTextType(given: RequestInit['headers']): Headers {
   const headers = new Headers(given)
   if (!headers.has('content-type')) headers.set('content-type', TEXT)
   return headers
 }
 
 /** What `fetch` was given, as a request of the client. */
-export async function methodOptions(
+export async function optionsOfFetch(
   input: string | URL | Request,
   init: RequestInit,
 ): Promise<{ method: string; url: string | URL; options: RequestOptions }> {
   const request = input instanceof Request ? input : undefined
   const body = init.body ?? request?.body ?? undefined
   const given = init.headers ?? request?.headers
-  const headers = typeof init.body === 'string' ? asText(given) : given
+  const headers = typeof init.body === 'string' ? withTextType(given) : given
   const redirect = init.redirect ?? request?.redirect
   const signal = init.signal ?? request?.signal
   return {

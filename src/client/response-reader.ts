@@ -1,30 +1,30 @@
 /** Takes in an answer for the client: keeps chunks until somebody reads them, and holds the instance back meanwhile. */
 import type { Duplex } from 'node:stream'
-import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
+import type { Exchange, RawHeaders, ResponseSink } from '../dispatch/exchange.ts'
 
 /** What steers an answer that is under way: an exchange of a service, or a request to the network. */
-export interface Flow {
+export interface ResponseControl {
   cancel(reason: Error): void
   pause(): void
   resume(): void
 }
 
 /** Bytes that may wait unread before the instance is asked to pause. */
-const HIGH_WATER = 65_536
+const MAX_UNREAD_BYTES = 65_536
 
-export interface Reader {
+export interface ResponseConsumer {
   data(chunk: Buffer): void
   end(): void
   error(error: Error): void
 }
 
 /** Shared by all that have none yet: a request that waits is to cost little. */
-const NOTHING: Buffer[] = []
+const NO_CHUNKS: Buffer[] = []
 
-export class Intake implements Sink {
+export class ResponseReader implements ResponseSink {
   status = 0
   statusText = ''
-  headers: RawHeaders = NOTHING
+  headers: RawHeaders = NO_CHUNKS
   trailers: RawHeaders | undefined
   /** The exchange, once it is known; undefined for a request to the network. */
   exchange: Exchange | undefined
@@ -32,35 +32,35 @@ export class Intake implements Sink {
   ended = false
   /** Whether all of the body follows the head at once. */
   whole = false
-  chunks: Buffer[] = NOTHING
-  flow: Flow | undefined
-  #waiting = 0
+  chunks: Buffer[] = NO_CHUNKS
+  control: ResponseControl | undefined
+  #unreadBytes = 0
   #paused = false
-  #reader: Reader | undefined
+  #consumer: ResponseConsumer | undefined
   /** Called once when nothing more will come. */
   onDone: (() => void) | undefined
   /**
    * Both until the head is there, and not longer: through them an answer under way would hold the promise of its
    * response, and the response could never be found abandoned.
    */
-  #onHead: ((intake: Intake) => void) | undefined
+  #onHead: ((intake: ResponseReader) => void) | undefined
   #onError: ((error: Error) => void) | undefined
 
-  constructor(onHead: (intake: Intake) => void, onError: (error: Error) => void) {
+  constructor(onHead: (intake: ResponseReader) => void, onError: (error: Error) => void) {
     this.#onHead = onHead
     this.#onError = onError
   }
 
   /** Gives all that is there, and then all that comes, to `reader`. */
-  read(reader: Reader): void {
+  read(reader: ResponseConsumer): void {
     const { chunks } = this
-    this.chunks = NOTHING
-    this.#waiting = 0
+    this.chunks = NO_CHUNKS
+    this.#unreadBytes = 0
     for (const chunk of chunks) reader.data(chunk)
     if (this.error) reader.error(this.error)
     else if (this.ended) reader.end()
     else {
-      this.#reader = reader
+      this.#consumer = reader
       this.resume()
     }
   }
@@ -68,13 +68,13 @@ export class Intake implements Sink {
   pause(): void {
     if (this.#paused || this.ended) return
     this.#paused = true
-    this.flow?.pause()
+    this.control?.pause()
   }
 
   resume(): void {
     if (!this.#paused) return
     this.#paused = false
-    this.flow?.resume()
+    this.control?.resume()
   }
 
   onInfo(): void {}
@@ -91,18 +91,18 @@ export class Intake implements Sink {
   }
 
   onData(chunk: Buffer): void {
-    if (this.#reader) return this.#reader.data(chunk)
-    if (this.chunks === NOTHING) this.chunks = [chunk]
+    if (this.#consumer) return this.#consumer.data(chunk)
+    if (this.chunks === NO_CHUNKS) this.chunks = [chunk]
     else this.chunks.push(chunk)
-    this.#waiting += chunk.length
-    if (this.#waiting > HIGH_WATER) this.pause()
+    this.#unreadBytes += chunk.length
+    if (this.#unreadBytes > MAX_UNREAD_BYTES) this.pause()
   }
 
   onEnd(trailers: RawHeaders): void {
     this.ended = true
     this.trailers = trailers
     this.onDone?.()
-    this.#reader?.end()
+    this.#consumer?.end()
   }
 
   /** The client asks for no upgrades; a server that does one unasked is not understood. */
@@ -116,6 +116,6 @@ export class Intake implements Sink {
     this.error = error
     this.onDone?.()
     if (this.#onError) this.#onError(error)
-    else this.#reader?.error(error)
+    else this.#consumer?.error(error)
   }
 }

@@ -1,8 +1,8 @@
 /** What the client answers with: what its users use of the web's `Response`, without what makes that slow. */
 import { Readable } from 'node:stream'
 import { type AttemptReport, ManyhostError } from '../core/errors.ts'
-import { rawHeader, rawPairs } from '../dispatch/raw.ts'
-import type { Intake } from './response-reader.ts'
+import { rawHeader, rawPairs } from '../dispatch/raw-headers.ts'
+import type { ResponseReader } from './response-reader.ts'
 
 const { isDisturbed } = Readable
 
@@ -19,9 +19,9 @@ export interface Timing {
 }
 
 /** Cancels answers that were thrown away unread: each would hold a place of its instance for ever. */
-const abandoned = new FinalizationRegistry<Intake>((intake) => {
+const abandoned = new FinalizationRegistry<ResponseReader>((intake) => {
   if (!intake.ended) {
-    intake.flow?.cancel(
+    intake.control?.cancel(
       new ManyhostError('MANYHOST_ABORTED', 'the response was not read, and dropped'),
     )
   }
@@ -30,24 +30,24 @@ const abandoned = new FinalizationRegistry<Intake>((intake) => {
 export class Response {
   readonly url: string
   readonly redirected: boolean
-  readonly #intake: Intake
+  readonly #reader: ResponseReader
   #headers: Headers | undefined
   #used = false
   #stream: ReadableStream<Uint8Array> | null | undefined
 
-  constructor(intake: Intake, url: string, redirected: boolean) {
-    this.#intake = intake
+  constructor(intake: ResponseReader, url: string, redirected: boolean) {
+    this.#reader = intake
     this.url = url
     this.redirected = redirected
     if (!intake.whole) abandoned.register(this, intake, this)
   }
 
   get status(): number {
-    return this.#intake.status
+    return this.#reader.status
   }
 
   get statusText(): string {
-    return this.#intake.statusText
+    return this.#reader.statusText
   }
 
   /** Whether the status is 200 to 299. */
@@ -58,25 +58,25 @@ export class Response {
   get headers(): Headers {
     if (!this.#headers) {
       this.#headers = new Headers()
-      for (const [name, value] of rawPairs(this.#intake.headers)) this.#headers.append(name, value)
+      for (const [name, value] of rawPairs(this.#reader.headers)) this.#headers.append(name, value)
     }
     return this.#headers
   }
 
   /** Headers after the body; undefined until it has ended. */
   get trailers(): Headers | undefined {
-    const { trailers } = this.#intake
+    const { trailers } = this.#reader
     return trailers && new Headers(rawPairs(trailers))
   }
 
   /** Name and value pairs as on the wire: order, case and repetition kept. */
   get rawHeaders(): [string, string][] {
-    return rawPairs(this.#intake.headers)
+    return rawPairs(this.#reader.headers)
   }
 
   /** What the request went through; undefined for one that went to the network. */
   get timing(): Timing | undefined {
-    const { exchange } = this.#intake
+    const { exchange } = this.#reader
     if (!exchange) return undefined
     const { queued, startedAt, headAt, reports = [], attempts, instance } = exchange
     const firstByte = headAt - startedAt
@@ -95,34 +95,34 @@ export class Response {
   get body(): ReadableStream<Uint8Array> | null {
     if (this.#stream === undefined) {
       const none = this.status === 204 || this.status === 304
-      if (this.#used && !none) return spentStream()
-      this.#stream = none ? null : streamOf(this.#intake)
+      if (this.#used && !none) return createUsedStream()
+      this.#stream = none ? null : createBodyStream(this.#reader)
       if (this.#stream) {
         // The stream may outlive the response that it is from.
         abandoned.unregister(this)
-        if (!this.#intake.whole) abandoned.register(this.#stream, this.#intake, this.#intake)
+        if (!this.#reader.whole) abandoned.register(this.#stream, this.#reader, this.#reader)
       }
     }
     return this.#stream
   }
 
   async text(): Promise<string> {
-    return decode(await this.#collect())
+    return decodeBodyText(await this.#readBytes())
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: as the web's Response has it
   async json(): Promise<any> {
-    const text = decode(await this.#collect())
+    const text = decodeBodyText(await this.#readBytes())
     return JSON.parse(text)
   }
 
   async bytes(): Promise<Uint8Array> {
-    const { buffer, byteOffset, byteLength } = await this.#collect()
+    const { buffer, byteOffset, byteLength } = await this.#readBytes()
     return new Uint8Array(buffer, byteOffset, byteLength)
   }
 
   async arrayBuffer(): Promise<ArrayBuffer> {
-    const bytes = await this.#collect()
+    const bytes = await this.#readBytes()
     return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
   }
 
@@ -142,9 +142,9 @@ export class Response {
    * @throws ManyhostError MANYHOST_BODY_USED
    */
   clone(): Response {
-    if (this.bodyUsed) throw used()
+    if (this.bodyUsed) throw bodyUsedError()
     const { body } = this
-    const copy = new Response(this.#intake, this.url, this.redirected)
+    const copy = new Response(this.#reader, this.url, this.redirected)
     // Neither ends the answer that both read when it is dropped.
     abandoned.unregister(copy)
     copy.#stream = null
@@ -170,10 +170,10 @@ export class Response {
   }
 
   /** The whole body, once. */
-  #collect(): Promise<Buffer> {
-    if (this.bodyUsed) return Promise.reject(used())
+  #readBytes(): Promise<Buffer> {
+    if (this.bodyUsed) return Promise.reject(bodyUsedError())
     this.#used = true
-    const intake = this.#intake
+    const intake = this.#reader
     if (this.#stream) return collectStream(this.#stream)
     if (!intake.whole) abandoned.unregister(this)
     if (intake.ended && !intake.error) {
@@ -193,23 +193,23 @@ export class Response {
 
   /** Whether a header has this value, without making an object of them all. @internal */
   rawHeader(name: string): string | undefined {
-    return rawHeader(this.#intake.headers, name)
+    return rawHeader(this.#reader.headers, name)
   }
 }
 
-function used(): ManyhostError {
+function bodyUsedError(): ManyhostError {
   return new ManyhostError('MANYHOST_BODY_USED', 'the body of this response was read already')
 }
 
-function decode(bytes: Buffer): string {
+function decodeBodyText(bytes: Buffer): string {
   const hasMark = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf
   return bytes.toString('utf8', hasMark ? 3 : 0)
 }
 
 /** Bytes that may wait in the stream before the instance is asked to pause. */
-const HIGH_WATER = 65_536
+const MAX_STREAM_BYTES = 65_536
 
-function streamOf(intake: Intake): ReadableStream<Uint8Array> {
+function createBodyStream(intake: ResponseReader): ReadableStream<Uint8Array> {
   let started = false
   return new ReadableStream<Uint8Array>(
     {
@@ -221,7 +221,7 @@ function streamOf(intake: Intake): ReadableStream<Uint8Array> {
         intake.read({
           data: (chunk) => {
             controller.enqueue(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength))
-            if ((controller.desiredSize ?? 0) < -HIGH_WATER) intake.pause()
+            if ((controller.desiredSize ?? 0) < -MAX_STREAM_BYTES) intake.pause()
           },
           end: () => controller.close(),
           error: (error) => controller.error(error),
@@ -231,7 +231,7 @@ function streamOf(intake: Intake): ReadableStream<Uint8Array> {
         abandoned.unregister(intake)
         if (intake.ended) return
         const text = 'the response body was cancelled'
-        intake.flow?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
+        intake.control?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
       },
     },
     // 0: nothing is pulled before somebody reads, so that a body that nobody reads can be told from one that is read.
@@ -240,7 +240,7 @@ function streamOf(intake: Intake): ReadableStream<Uint8Array> {
 }
 
 /** What `body` is once the body was read otherwise: who reads or sends it learns that it is used. */
-function spentStream(): ReadableStream<Uint8Array> {
+function createUsedStream(): ReadableStream<Uint8Array> {
   const stream = new ReadableStream<Uint8Array>()
   void stream.cancel()
   return stream

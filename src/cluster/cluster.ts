@@ -7,23 +7,23 @@ import { ManyhostError } from '../core/errors.ts'
 import type { Emitter, InstanceState, SessionEvents } from '../core/events.ts'
 import { after, every, now, type Timer, until } from '../core/time.ts'
 import { Dispatch } from '../dispatch/dispatch.ts'
-import type { Exchange, RequestFacts, Sink } from '../dispatch/exchange.ts'
+import type { Exchange, RequestInput, ResponseSink } from '../dispatch/exchange.ts'
 import type { TrafficStats } from '../dispatch/stats.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
-import { Failures } from './failures.ts'
-import { Fleet } from './fleet.ts'
+import { ClusterEventEmitter } from './cluster-event-emitter.ts'
 import type { Instance } from './instance.ts'
+import { InstanceFailures } from './instance-failures.ts'
+import { InstanceSet } from './instance-set.ts'
 import { ProviderCalls } from './provider-calls.ts'
 import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
-import type { Starts } from './starts.ts'
-import { Telling } from './telling.ts'
+import type { StartHistory } from './start-history.ts'
 
 /** Least time between two reads of a size that the queue asks for, in ms. */
-const READ_GAP = 20
+const MIN_READ_INTERVAL = 20
 /** How often the quantiles forget half of what they know, in ms. */
-const FADE_INTERVAL = 30_000
+const DECAY_INTERVAL = 30_000
 
 export interface CloseOptions {
   /** Ends running and waiting requests at once, with an error. @default false */
@@ -37,9 +37,9 @@ export interface ClusterParts {
   /** A name for an instance, unique over all sessions. */
   readonly newId: () => string
   /** What it wants, has or serves has changed: the session's budget may be shared anew. */
-  readonly onDemand: () => void
+  readonly onDemandChange: () => void
   /** How many more instances the session may have now. */
-  readonly room: () => number
+  readonly availableInstances: () => number
   /** It was closed, and nothing of it is left. */
   readonly onClosed: () => void
 }
@@ -56,25 +56,25 @@ export class Cluster implements SizedCluster {
     readonly oldestAge: number
   }
   readonly #settings: ClusterSettings
-  readonly #telling: Telling
+  readonly #events: ClusterEventEmitter
   readonly #dispatch: Dispatch
-  readonly #fleet: Fleet
-  readonly #onDemand: () => void
-  readonly #room: () => number
+  readonly #instances: InstanceSet
+  readonly #onDemandChange: () => void
+  readonly #availableInstances: () => number
   readonly #onClosed: () => void
   readonly #reader: SizeReader
-  readonly #ticks: Timer
-  readonly #calls: ProviderCalls
+  readonly #tickTimer: Timer
+  readonly #providerCalls: ProviderCalls
   readonly #unsubscribe: () => void
-  readonly #failures: Failures
+  readonly #failures: InstanceFailures
   /** Instances that the session's budget leaves this cluster. */
   #allowance = Number.POSITIVE_INFINITY
   #extra = 0
-  #kicked = false
-  #readAt = Number.NEGATIVE_INFINITY
+  #isReconcileScheduled = false
+  #lastReadAt = Number.NEGATIVE_INFINITY
   #readTimer: Timer | undefined
   #backoffTimer: Timer | undefined
-  #fadedAt = now()
+  #lastDecayAt = now()
   #closing: Promise<void> | undefined
   #closed = false
   /** When it last had a request, on the clock of `now()`. */
@@ -83,43 +83,43 @@ export class Cluster implements SizedCluster {
   constructor(
     settings: ClusterSettings,
     initSize: number,
-    { emitter, newId, onDemand, room, onClosed }: ClusterParts,
+    { emitter, newId, onDemandChange: onDemand, availableInstances: room, onClosed }: ClusterParts,
   ) {
     this.url = settings.url
     this.minSize = settings.minSize
     this.maxSize = settings.maxSize
     this.concurrency = settings.concurrency
     this.#settings = settings
-    this.#telling = new Telling(settings.url, emitter)
-    this.#onDemand = onDemand
-    this.#room = room
+    this.#events = new ClusterEventEmitter(settings.url, emitter)
+    this.#onDemandChange = onDemand
+    this.#availableInstances = room
     this.#onClosed = onClosed
-    this.#calls = new ProviderCalls(settings.provider, settings.url, settings.report)
-    this.#fleet = new Fleet(settings, this.#calls, newId, {
+    this.#providerCalls = new ProviderCalls(settings.provider, settings.url, settings.report)
+    this.#instances = new InstanceSet(settings, this.#providerCalls, newId, {
       onState: (instance, from, reason) => this.#onState(instance, from, reason),
-      onPlaces: () => this.#retarget(),
+      onSlots: () => this.#updateTargets(),
       onGone: () => {
-        this.#onDemand()
+        this.#onDemandChange()
         this.kick()
       },
     })
-    this.#failures = new Failures(settings, this.#fleet, {
+    this.#failures = new InstanceFailures(settings, this.#instances, {
       size: () => this.size,
-      onFailedStart: (failure) => this.#telling.error(failure),
+      onFailedStart: (failure) => this.#events.emitError(failure),
       onRaised: (failure) => this.#onRaised(failure),
       onStalled: (failure) => this.#dispatch.endWaiting(failure, settings.startTimeout),
     })
     this.#dispatch = new Dispatch(settings.dispatch, {
       explain: () => this.explain(),
       onQueueChange: () => this.#onQueueChange(),
-      onDrained: (target) => void this.#fleet.get(target.id)?.drained(),
+      onDrained: (target) => void this.#instances.get(target.id)?.drained(),
       onSuspect: (target, error, eject) => {
-        const instance = this.#fleet.get(target.id)
+        const instance = this.#instances.get(target.id)
         if (eject) instance?.eject(error)
         else void instance?.confirm(error)
       },
-      onResend: (exchange, attempt, reason) => this.#telling.resend(exchange, attempt, reason),
-      onSettled: (exchange, outcome, status) => this.#telling.request(exchange, outcome, status),
+      onResend: (exchange, attempt, reason) => this.#events.emitResend(exchange, attempt, reason),
+      onSettled: (exchange, outcome, status) => this.#events.emitRequest(exchange, outcome, status),
     })
     this.requestQueue = this.#dispatch.queue
     this.#reader = new SizeReader(toSize(initSize, this), {
@@ -128,11 +128,11 @@ export class Cluster implements SizedCluster {
       maxSize: settings.maxSize,
       service: settings.url,
       onSize: (wanted) => this.#onSize(wanted),
-      onError: (error) => this.#telling.error(error),
+      onError: (error) => this.#events.emitError(error),
     })
-    this.#ticks = every(settings.tickInterval, () => this.#tick())
-    this.#unsubscribe = this.#calls.onAvailable(() => {
-      this.starts.retry()
+    this.#tickTimer = every(settings.tickInterval, () => this.#tick())
+    this.#unsubscribe = this.#providerCalls.onAvailable(() => {
+      this.starts.endBackoff()
       this.kick()
     })
     this.kick()
@@ -145,7 +145,7 @@ export class Cluster implements SizedCluster {
 
   /** Instances that are not at their end yet. */
   get instances(): readonly Instance[] {
-    return this.#fleet.all
+    return this.#instances.all
   }
 
   /** Requests that an instance serves now. */
@@ -155,7 +155,7 @@ export class Cluster implements SizedCluster {
 
   /** Why the service refuses requests (`onStop: 'raise'`), if it does. */
   get failure(): ManyhostError | undefined {
-    return this.#failures.last
+    return this.#failures.failure
   }
 
   /** Counts and latencies of the requests; for the raw numbers behind metrics see `traffic`. */
@@ -169,7 +169,7 @@ export class Cluster implements SizedCluster {
   }
 
   /** @internal for metrics */
-  get starts(): Starts {
+  get starts(): StartHistory {
     return this.#failures.starts
   }
 
@@ -182,7 +182,7 @@ export class Cluster implements SizedCluster {
     return this.#settings
   }
 
-  send(facts: RequestFacts, sink: Sink): Exchange {
+  send(facts: RequestInput, sink: ResponseSink): Exchange {
     return this.#dispatch.send(facts, sink)
   }
 
@@ -192,8 +192,8 @@ export class Cluster implements SizedCluster {
    */
   setSize(size: SizeSpec<Cluster>): void {
     const source = toSize(size, this)
-    this.#failures.forget()
-    if (this.#failures.forgive() && !this.#closing) this.#dispatch.reopen()
+    this.#failures.resetIgnored()
+    if (this.#failures.clearFailure() && !this.#closing) this.#dispatch.reopen()
     this.#reader.replace(source)
     this.#reader.read()
     this.kick()
@@ -204,7 +204,7 @@ export class Cluster implements SizedCluster {
    * is no such instance.
    */
   drain(id: string): boolean {
-    const instance = this.#fleet.get(id)
+    const instance = this.#instances.get(id)
     instance?.drain('drained by hand')
     return instance !== undefined
   }
@@ -228,35 +228,35 @@ export class Cluster implements SizedCluster {
   /** `3 wanted, 1 ready, 2 starting; last start failed: ...` */
   explain(): string {
     const { failure } = this
-    const wanted = `${this.#wanted()} wanted, ${this.#fleet}`
+    const wanted = `${this.#effectiveSize()} wanted, ${this.#instances}`
     return failure ? `${wanted}; the last failure: ${failure.message}` : wanted
   }
 
   /** Runs the loop soon: once, however often it is asked in one turn. */
   kick(): void {
-    if (this.#kicked || this.#closed) return
-    this.#kicked = true
+    if (this.#isReconcileScheduled || this.#closed) return
+    this.#isReconcileScheduled = true
     queueMicrotask(() => {
-      this.#kicked = false
+      this.#isReconcileScheduled = false
       this.#reconcile()
     })
   }
 
   #tick(): void {
     this.#read()
-    if (now() - this.#fadedAt > FADE_INTERVAL) {
-      this.#fadedAt = now()
+    if (now() - this.#lastDecayAt > DECAY_INTERVAL) {
+      this.#lastDecayAt = now()
       this.#dispatch.stats.fade()
     }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
-    this.#failures.giveUpOnStalled()
+    this.#failures.failStalledRequests()
     // What it has to serve may have changed without anybody having had to wait.
-    this.#onDemand()
+    this.#onDemandChange()
     this.kick()
   }
 
   #read(): void {
-    this.#readAt = now()
+    this.#lastReadAt = now()
     this.#readTimer?.clear()
     this.#readTimer = undefined
     this.#reader.read()
@@ -265,8 +265,8 @@ export class Cluster implements SizedCluster {
   #onQueueChange(): void {
     if (this.#readTimer || this.#closed) return
     this.lastBusy = now()
-    this.#onDemand()
-    const wait = this.#readAt + READ_GAP - now()
+    this.#onDemandChange()
+    const wait = this.#lastReadAt + MIN_READ_INTERVAL - now()
     this.#readTimer = after(Math.max(0, wait), () => {
       this.#read()
       this.kick()
@@ -274,34 +274,37 @@ export class Cluster implements SizedCluster {
   }
 
   #onSize(size: number): void {
-    this.#failures.forget()
-    this.#telling.cluster('resized', size)
-    this.#onDemand()
+    this.#failures.resetIgnored()
+    this.#events.emitCluster('resized', size)
+    this.#onDemandChange()
     this.kick()
   }
 
-  #wanted(): number {
-    return this.#failures.leave(Math.min(this.#reader.size + this.#extra, this.#allowance))
+  #effectiveSize(): number {
+    return this.#failures.effectiveSize(Math.min(this.#reader.size + this.#extra, this.#allowance))
   }
 
   #reconcile(): void {
     if (this.#closed) return
     const at = now()
     const plan = reconcile({
-      wanted: this.#wanted(),
+      wanted: this.#effectiveSize(),
       instances: this.instances,
       maxStarting: this.#settings.maxStarting,
-      room: Math.min(this.#room(), this.#calls.most - this.#fleet.held),
-      startAt: this.starts.nextAt,
+      available: Math.min(
+        this.#availableInstances(),
+        this.#providerCalls.maxInstances - this.#instances.heldCount,
+      ),
+      startAt: this.starts.nextStartAt,
       now: at,
     })
-    this.#fleet.carryOut(plan)
-    this.#wakeForBackoff(at)
+    this.#instances.applyPlan(plan)
+    this.#scheduleBackoffEnd(at)
   }
 
   /** By the same clock as the plan: it may have become time since, and nobody else would look again. */
-  #wakeForBackoff(at: number): void {
-    const wait = this.starts.nextAt - at
+  #scheduleBackoffEnd(at: number): void {
+    const wait = this.starts.nextStartAt - at
     if (wait <= 0 || this.#backoffTimer) return
     this.#backoffTimer = after(wait, () => {
       this.#backoffTimer = undefined
@@ -311,12 +314,12 @@ export class Cluster implements SizedCluster {
 
   #onState(instance: Instance, from: InstanceState | undefined, reason: string): void {
     const { state } = instance
-    if (state === 'failed' || state === 'stopped') this.#onDemand()
-    if (from === 'starting' && state === 'ready') this.starts.succeeded(instance.startDuration)
-    if (state === 'failed') this.#failures.failed(instance, from as InstanceState)
+    if (state === 'failed' || state === 'stopped') this.#onDemandChange()
+    if (from === 'starting' && state === 'ready') this.starts.recordSuccess(instance.startDuration)
+    if (state === 'failed') this.#failures.onFailed(instance, from as InstanceState)
     if (state === 'unready') this.traffic.ejections++
-    if (from) this.#retarget()
-    this.#telling.instance(instance, from, reason)
+    if (from) this.#updateTargets()
+    this.#events.emitInstance(instance, from, reason)
     this.kick()
   }
 
@@ -324,20 +327,20 @@ export class Cluster implements SizedCluster {
   #onRaised(failure: ManyhostError): void {
     if (this.#closed) return
     this.#dispatch.close(failure)
-    this.#telling.error(failure)
-    this.#telling.cluster('failed', this.size, failure.message)
+    this.#events.emitError(failure)
+    this.#events.emitCluster('failed', this.size, failure.message)
   }
 
-  #retarget(): void {
-    this.#dispatch.resize(this.#fleet.targets())
+  #updateTargets(): void {
+    this.#dispatch.resize(this.#instances.targets())
   }
 
   /** Instances and load, for the session's budget. */
   get demand(): { wanted: number; running: number; held: number; load: number } {
     return {
-      wanted: this.#failures.leave(this.#reader.size),
-      running: this.#fleet.live,
-      held: this.#fleet.held,
+      wanted: this.#failures.effectiveSize(this.#reader.size),
+      running: this.#instances.liveCount,
+      held: this.#instances.heldCount,
       load: this.requestQueue.size + this.inFlight,
     }
   }
@@ -351,40 +354,40 @@ export class Cluster implements SizedCluster {
     const error = new ManyhostError('MANYHOST_SESSION_CLOSED', text, { service: this.url })
     this.#dispatch.refuse(error)
     if (options.force) {
-      this.#cutOff(error)
-      void this.#fleet.end('the session was closed by force', true)
+      this.#endRemainingRequests(error)
+      void this.#instances.end('the session was closed by force', true)
     }
     this.#closing ??= this.#close(options, error)
     return this.#closing
   }
 
   async #close({ force, timeout }: CloseOptions, error: ManyhostError): Promise<void> {
-    if (!force) await this.#finish(timeout ?? this.#settings.drainTimeout)
-    this.#cutOff(error)
-    this.#ticks.clear()
+    if (!force) await this.#waitForRequests(timeout ?? this.#settings.drainTimeout)
+    this.#endRemainingRequests(error)
+    this.#tickTimer.clear()
     this.#unsubscribe()
     this.#readTimer?.clear()
     this.#backoffTimer?.clear()
     this.#reader.close()
-    await this.#fleet.end('the session was closed', false)
+    await this.#instances.end('the session was closed', false)
     this.#onClosed()
-    this.#telling.cluster('closed', 0)
+    this.#events.emitCluster('closed', 0)
   }
 
   /** Lets what runs and waits come to its end. Who waits for an instance that will not come is told at once. */
-  async #finish(timeout: number): Promise<void> {
+  async #waitForRequests(timeout: number): Promise<void> {
     // Who waits may have come a moment ago, and the size not have seen it.
     this.#read()
-    const isServed = (): boolean => this.#wanted() > 0 && this.starts.failure === undefined
+    const isServed = (): boolean => this.#effectiveSize() > 0 && this.starts.failure === undefined
     const isOver = (): boolean =>
       this.#closed || this.#dispatch.isIdle || (this.inFlight === 0 && !isServed())
     await until(isOver, timeout)
   }
 
-  #cutOff(error: ManyhostError): void {
+  #endRemainingRequests(error: ManyhostError): void {
     this.#closed = true
     this.#dispatch.close(error)
     this.#dispatch.resize([])
-    this.#fleet.interrupt(error)
+    this.#instances.interrupt(error)
   }
 }

@@ -10,7 +10,7 @@ import type { InstanceState } from '../core/events.ts'
  *          stopped, or failed from any
  * ```
  */
-export const NEXT: Readonly<Record<InstanceState, readonly InstanceState[]>> = {
+export const NEXT_STATES: Readonly<Record<InstanceState, readonly InstanceState[]>> = {
   pending: ['starting', 'stopped', 'failed'],
   starting: ['ready', 'draining', 'stopped', 'failed'],
   ready: ['unready', 'draining', 'stopped', 'failed'],
@@ -20,8 +20,8 @@ export const NEXT: Readonly<Record<InstanceState, readonly InstanceState[]>> = {
   failed: [],
 }
 
-export function mayBecome(from: InstanceState, to: InstanceState): boolean {
-  return NEXT[from].includes(to)
+export function canTransition(from: InstanceState, to: InstanceState): boolean {
+  return NEXT_STATES[from].includes(to)
 }
 
 /** Counts against the wanted size: it serves, or may come to. */

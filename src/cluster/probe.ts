@@ -1,29 +1,29 @@
 /** Is it up? Asked at short growing intervals until an instance is ready, and at a fixed one for its health. */
 import type { Dispatcher } from 'undici'
-import { isWholeAnyway } from '../core/connector.ts'
-import { describe, ManyhostError } from '../core/errors.ts'
+import { isCompleteDespiteError } from '../core/connector.ts'
+import { describeError, ManyhostError } from '../core/errors.ts'
 import type { Running } from '../core/provider.ts'
 import { after, now, sleep, type Timer } from '../core/time.ts'
 
-const FIRST = 1
-const LONGEST = 100
+const MIN_PROBE_INTERVAL = 1
+const MAX_PROBE_INTERVAL = 100
 
 /** Wait before the next try: a twentieth of the time that it has taken so far, so that the answer is 5 % late at most. */
 export function probeInterval(elapsed: number): number {
-  return Math.min(LONGEST, Math.max(FIRST, elapsed / 20))
+  return Math.min(MAX_PROBE_INTERVAL, Math.max(MIN_PROBE_INTERVAL, elapsed / 20))
 }
 
 /**
  * Resolves when the server accepts a connection and, where a path is given, answers it with 2xx.
  * Rejects with the signal's reason when that is aborted.
  */
-export async function untilReady(
+export async function waitUntilInstanceReady(
   running: Running,
   { path, signal }: { path: string | undefined; signal: AbortSignal },
   failed: (error: unknown) => void = () => undefined,
 ): Promise<void> {
   const begun = now()
-  const givenUp = aborted(signal)
+  const givenUp = rejectWhenAborted(signal)
   givenUp.catch(() => undefined)
   for (;;) {
     signal.throwIfAborted()
@@ -40,11 +40,15 @@ export async function untilReady(
 }
 
 /** Resolves when the server accepts a connection within `timeout` ms. One that cannot be asked is taken as accepting. */
-export async function knock(running: Running, timeout: number, signal: AbortSignal): Promise<void> {
+export async function probeConnection(
+  running: Running,
+  timeout: number,
+  signal: AbortSignal,
+): Promise<void> {
   if (!running.accepts) return
   const late = (): ManyhostError =>
     new ManyhostError('MANYHOST_INSTANCE_UNHEALTHY', `no connection within ${timeout} ms`)
-  await bounded(timeout, late, signal, (own) => running.accepts?.(own))
+  await runWithTimeout(timeout, late, signal, (own) => running.accepts?.(own))
 }
 
 /** Resolves when a GET of `path` is answered with 2xx within `timeout` ms; rejects otherwise. */
@@ -57,11 +61,11 @@ export async function httpProbe(
   const unhealthy = (what: string): ManyhostError =>
     new ManyhostError('MANYHOST_INSTANCE_UNHEALTHY', `GET ${path}: ${what}`)
   const late = (): ManyhostError => unhealthy(`no answer within ${timeout} ms`)
-  await bounded(timeout, late, signal, async (own) => {
+  await runWithTimeout(timeout, late, signal, async (own) => {
     const { statusCode, body } = await dispatcher.request({ path, method: 'GET', signal: own })
     // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
     await body.dump().catch((error: Error) => {
-      if (!isWholeAnyway(error, statusCode)) throw error
+      if (!isCompleteDespiteError(error, statusCode)) throw error
     })
     if (statusCode < 200 || statusCode > 299) {
       throw unhealthy(`status ${statusCode}, expected 2xx`)
@@ -70,7 +74,7 @@ export async function httpProbe(
 }
 
 /** Runs `probe` with a signal that is aborted with the outer one, or after `timeout` ms. */
-async function bounded(
+async function runWithTimeout(
   timeout: number,
   late: () => Error,
   signal: AbortSignal,
@@ -82,7 +86,7 @@ async function bounded(
   signal.addEventListener('abort', give, { once: true })
   const timer = after(timeout, () => own.abort(late()))
   try {
-    await Promise.race([probe(own.signal), aborted(own.signal)])
+    await Promise.race([probe(own.signal), rejectWhenAborted(own.signal)])
   } finally {
     timer.clear()
     signal.removeEventListener('abort', give)
@@ -90,23 +94,23 @@ async function bounded(
 }
 
 /** undici heeds a signal only once the request is on a connection; a probe that waits for one has to end as well. */
-function aborted(signal: AbortSignal): Promise<never> {
+function rejectWhenAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     if (signal.aborted) reject(signal.reason)
     else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
   })
 }
 
-export interface Checks {
+export interface HealthChecks {
   close(): void
 }
 
 /** Runs `check` each `interval` ms, never two at once, and tells how many failed in a row: 0 after a success. */
-export function checks(
+export function startHealthChecks(
   interval: number,
   check: () => Promise<void>,
   onResult: (failuresInARow: number, why: string) => void,
-): Checks {
+): HealthChecks {
   let failures = 0
   let closed = false
   let timer: Timer | undefined
@@ -120,7 +124,7 @@ export function checks(
       failures = 0
     } catch (error) {
       failures++
-      why = describe(error)
+      why = describeError(error)
     }
     if (closed) return
     onResult(failures, why)

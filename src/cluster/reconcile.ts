@@ -2,7 +2,7 @@
 import type { InstanceState } from '../core/events.ts'
 import { isLive, isUp } from './lifecycle.ts'
 
-export interface InstanceFacts {
+export interface ReconcileInstance {
   readonly id: string
   readonly state: InstanceState
   readonly inFlight: number
@@ -10,18 +10,18 @@ export interface InstanceFacts {
   readonly startedAt: number
 }
 
-export interface ReconcileFacts {
+export interface ReconcileInput {
   readonly wanted: number
-  readonly instances: readonly InstanceFacts[]
+  readonly instances: readonly ReconcileInstance[]
   readonly maxStarting: number
   /** How many more there may be now, those included that are on their way out. */
-  readonly room: number
+  readonly available: number
   /** Earliest time of the next start, after failures. */
   readonly startAt: number
   readonly now: number
 }
 
-export interface Plan {
+export interface ReconcilePlan {
   /** How many new instances to make, as pending: as far as they may soon start. */
   readonly create: number
   /** Pending instances whose start may begin now. Made ones may begin as far as `startable` allows. */
@@ -35,13 +35,13 @@ export interface Plan {
 }
 
 /** What gives way first: what has not begun, what is not up, what is ill, what is idle, what has least to end. */
-const ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
+const RETIREMENT_ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
 
-export function reconcile(facts: ReconcileFacts): Plan {
-  const { wanted, instances, maxStarting, room, startAt, now } = facts
+export function reconcile(facts: ReconcileInput): ReconcilePlan {
+  const { wanted, instances, maxStarting, available: room, startAt, now } = facts
   const live = instances.filter(({ state }) => isLive(state))
   const surplus = live.length - wanted
-  const leaving = surplus > 0 ? live.sort(byReadinessToLeave).slice(0, surplus) : []
+  const leaving = surplus > 0 ? live.sort(compareForRetirement).slice(0, surplus) : []
   const gone = new Set(leaving.map(({ id }) => id))
   const kept = live.filter(({ id }) => !gone.has(id))
   const starting = kept.filter(({ state }) => state === 'starting').length
@@ -59,16 +59,16 @@ export function reconcile(facts: ReconcileFacts): Plan {
   }
 }
 
-function byReadinessToLeave(a: InstanceFacts, b: InstanceFacts): number {
+function compareForRetirement(a: ReconcileInstance, b: ReconcileInstance): number {
   return (
-    ORDER.indexOf(a.state) - ORDER.indexOf(b.state) ||
+    RETIREMENT_ORDER.indexOf(a.state) - RETIREMENT_ORDER.indexOf(b.state) ||
     a.inFlight - b.inFlight ||
     b.startedAt - a.startedAt
   )
 }
 
 /** Longest wait between two starts that fail, in ms. */
-const LONGEST = 30_000
+const MAX_START_BACKOFF = 30_000
 
 /**
  * Wait after the `failures`-th failing start in a row: doubling from 100 ms to 30 s, with jitter, so that many
@@ -77,6 +77,6 @@ const LONGEST = 30_000
  */
 export function startBackoff(failures: number, random: () => number): number {
   if (failures <= 0) return 0
-  const full = Math.min(LONGEST, 100 * 2 ** Math.min(failures - 1, 20))
+  const full = Math.min(MAX_START_BACKOFF, 100 * 2 ** Math.min(failures - 1, 20))
   return full / 2 + random() * (full / 2)
 }

@@ -8,7 +8,7 @@ import type { Cluster } from './cluster.ts'
  * @param keyed whether the request has an idempotency key
  * @throws ManyhostError MANYHOST_INVALID_OPTION if `body` is not a body
  */
-export function bodyFor(
+export function prepareServiceBody(
   { settings: { dispatch } }: Cluster,
   body: unknown,
   method: string,

@@ -10,25 +10,25 @@ import { isLive } from './lifecycle.ts'
  * one with this id. Resolves when the last old one drains.
  * @throws ManyhostError MANYHOST_START_FAILED when a new one is not ready within `startTimeout`; the rest stay
  */
-export async function restart(cluster: Cluster, id?: string): Promise<void> {
+export async function restartInstances(cluster: Cluster, id?: string): Promise<void> {
   const old = cluster.instances.filter(
     (instance) => isLive(instance.state) && (id === undefined || instance.id === id),
   )
   for (const instance of old) {
-    if (instance.state === 'ready') await replace(cluster, instance)
+    if (instance.state === 'ready') await replaceInstance(cluster, instance)
     else cluster.drain(instance.id)
   }
 }
 
 /** Has one instance more until that is ready, and lets the old one go in the same turn in which it has one less. */
-async function replace(cluster: Cluster, old: Instance): Promise<void> {
+async function replaceInstance(cluster: Cluster, old: Instance): Promise<void> {
   const before = new Set(cluster.instances.map(({ id }) => id))
   const isNew = ({ id, state }: Instance): boolean => state === 'ready' && !before.has(id)
   const { startTimeout } = cluster.settings
   cluster.extra++
   try {
     if (!(await until(() => cluster.isClosed || cluster.instances.some(isNew), startTimeout))) {
-      throw notReady(cluster)
+      throw notReadyError(cluster)
     }
     cluster.drain(old.id)
   } finally {
@@ -36,7 +36,7 @@ async function replace(cluster: Cluster, old: Instance): Promise<void> {
   }
 }
 
-export interface RollOver {
+export interface RollOverOptions {
   /** Instances that the new cluster is to have. */
   readonly size: number
   /** Lets requests go to the new cluster. */
@@ -46,7 +46,7 @@ export interface RollOver {
   /** Aborted when a newer change takes the place of this one. Before the swap nothing has changed then. */
   readonly signal: AbortSignal
   /** Whether somebody has set a size since: then that one holds, and not `size`. */
-  readonly isSized: () => boolean
+  readonly isSizeSet: () => boolean
 }
 
 /**
@@ -58,12 +58,12 @@ export interface RollOver {
 export async function rollOver(
   old: Cluster,
   next: Cluster,
-  { size, swap, signal, isSized, onRolled }: RollOver,
+  { size, swap, signal, isSizeSet: isSized, onRolled }: RollOverOptions,
 ): Promise<void> {
   const needsOne = size > 0 && old.size > 0
-  const isUp = !needsOne || (await becomesReady(next, () => signal.aborted))
+  const isUp = !needsOne || (await waitUntilClusterReady(next, () => signal.aborted))
   if (!isUp || signal.aborted) {
-    const error = signal.aborted ? signal.reason : notReady(next)
+    const error = signal.aborted ? signal.reason : notReadyError(next)
     await next.close({ force: true })
     throw error
   }
@@ -73,20 +73,20 @@ export async function rollOver(
   while (next.size < size && left > 1 && !isSettled()) {
     old.setSize(--left)
     next.setSize(next.size + 1)
-    await becomesReady(next, isSettled)
+    await waitUntilClusterReady(next, isSettled)
   }
   if (next.size !== size && !isSized()) next.setSize(size)
   onRolled()
   await old.close()
 }
 
-function becomesReady(cluster: Cluster, isOver: () => boolean): Promise<boolean> {
+function waitUntilClusterReady(cluster: Cluster, isOver: () => boolean): Promise<boolean> {
   const isReady = (): boolean =>
     cluster.instances.filter(({ state }) => state === 'ready').length >= cluster.size
   return until(() => isOver() || cluster.isClosed || isReady(), cluster.settings.startTimeout)
 }
 
-function notReady(cluster: Cluster): ManyhostError {
+function notReadyError(cluster: Cluster): ManyhostError {
   const { startTimeout } = cluster.settings
   return new ManyhostError(
     'MANYHOST_START_FAILED',

@@ -1,6 +1,6 @@
 /** What a service asks of the control plane, parsed and complete: see `options.ts` for defaults and ranges. */
 
-import type { Report } from '../core/guarded.ts'
+import type { ErrorReporter } from '../core/guarded.ts'
 import type { Provider, StartSpec } from '../core/provider.ts'
 import type { DispatchSettings } from '../dispatch/settings.ts'
 
@@ -36,5 +36,5 @@ export interface ClusterSettings {
   /** Source of every random choice, in [0, 1). */
   readonly random: () => number
   /** Takes reports of what the user gave and what failed. @default a warning of the process */
-  readonly report?: Report | undefined
+  readonly report?: ErrorReporter | undefined
 }

@@ -1,21 +1,21 @@
 /** Brings a session from one configuration to the next, without losing a request. */
 
-import { dict } from '../core/dict.ts'
+import { createDict } from '../core/dict.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import type { ServiceOptions } from '../session/service.ts'
-import type { Session } from '../session/session.ts'
+import type { SessionCore } from '../session/session.ts'
 import type { Config } from './config.ts'
 import { diffConfig, providerOf } from './diff.ts'
 import type { ServiceConfig } from './services.ts'
-import { sizeSpec } from './size.ts'
+import { toSizeSpec } from './size.ts'
 
-type Change = 'added' | 'removed' | 'resized' | 'changed'
+type ServiceChange = 'added' | 'removed' | 'resized' | 'changed'
 
-export interface Applied {
-  readonly done: readonly { readonly url: string; readonly change: Change }[]
+export interface ApplyResult {
+  readonly succeeded: readonly { readonly url: string; readonly change: ServiceChange }[]
   readonly failed: readonly {
     readonly url: string
-    readonly change: Change
+    readonly change: ServiceChange
     readonly error: Error
   }[]
   /** What runs now: the newest configuration, but for what failed. It is the `old` of the next time. */
@@ -25,20 +25,20 @@ export interface Applied {
 }
 
 /** Options of a service with the provider that its name stands for: what this room cannot know. */
-export type ToService = (service: ServiceConfig, config: Config) => ServiceOptions
+export type ToServiceOptions = (service: ServiceConfig, config: Config) => ServiceOptions
 
 /** What applies that are under way have in common. */
-interface Applying {
+interface ApplyState {
   /** What runs when all of them have succeeded. */
   config: Config
   /** By virtual URL: the change that was begun last. What an older one becomes concerns nobody any more. */
-  readonly changes: Map<string, object>
+  readonly latestChanges: Map<string, object>
   /** Applies that are not in effect yet. */
-  count: number
+  activeCount: number
 }
 
 /** Of a session; it goes with the session. */
-const underWay = new WeakMap<Session, Applying>()
+const activeApplies = new WeakMap<SessionCore, ApplyState>()
 
 /**
  * New services appear, gone ones drain, those of another size are resized, changed ones roll over instance by
@@ -49,84 +49,84 @@ const underWay = new WeakMap<Session, Applying>()
  * begins from what those before it aim at, whatever `old` is, and takes the place of changes that it changes again.
  */
 export async function applyConfig(
-  session: Session,
+  session: SessionCore,
   old: Config | undefined,
   next: Config,
-  toService: ToService,
-): Promise<Applied> {
-  const applying = underWay.get(session) ?? {
+  toService: ToServiceOptions,
+): Promise<ApplyResult> {
+  const applying = activeApplies.get(session) ?? {
     config: old ?? { ...next, services: [] },
-    changes: new Map(),
-    count: 0,
+    latestChanges: new Map(),
+    activeCount: 0,
   }
-  underWay.set(session, applying)
-  applying.count++
+  activeApplies.set(session, applying)
+  applying.activeCount++
   try {
-    return await apply(session, applying, next, toService)
+    return await applyChanges(session, applying, next, toService)
   } finally {
     // Once none is under way, the caller knows best what runs.
-    if (--applying.count === 0) underWay.delete(session)
+    if (--applying.activeCount === 0) activeApplies.delete(session)
   }
 }
 
-async function apply(
-  session: Session,
-  applying: Applying,
+async function applyChanges(
+  session: SessionCore,
+  applying: ApplyState,
   next: Config,
-  toService: ToService,
-): Promise<Applied> {
+  toService: ToServiceOptions,
+): Promise<ApplyResult> {
   const before = applying.config
   const { removed, added, resized, changed } = diffConfig(before, next)
   applying.config = next
   const options = (service: ServiceConfig) => ({ ...toService(service, next), url: service.url })
-  const done: Applied['done'][number][] = []
-  const failed: Applied['failed'][number][] = []
+  const done: ApplyResult['succeeded'][number][] = []
+  const failed: ApplyResult['failed'][number][] = []
   const draining: Promise<unknown>[] = []
   const each = (
-    change: Change,
+    change: ServiceChange,
     services: readonly ServiceConfig[],
     act: (service: ServiceConfig, own: object) => unknown,
   ): Promise<void>[] =>
     services.map(async (service) => {
       const { url } = service
       const own = {}
-      applying.changes.set(url, own)
+      applying.latestChanges.set(url, own)
       try {
         await act(service, own)
         done.push({ url, change })
       } catch (error) {
-        if (applying.changes.get(url) !== own) return
+        if (applying.latestChanges.get(url) !== own) return
         failed.push({ url, change, error: asError(error) })
-        applying.config = asItWas(before, applying.config, url)
+        applying.config = revertService(before, applying.config, url)
       }
     })
   await Promise.all([
     // Those that go first: what they leave of a budget is free for the others.
     ...each('removed', removed, ({ url }) =>
-      draining.push(remove(session, url).catch(() => undefined)),
+      draining.push(removeIfPresent(session, url).catch(() => undefined)),
     ),
-    ...each('resized', resized, ({ url, size }) => session.setSize(url, sizeSpec(size))),
+    ...each('resized', resized, ({ url, size }) => session.setSize(url, toSizeSpec(size))),
     ...each('added', added, (service) => {
       session.startup(options(service))
-      if ('balancer' in service.size) session.setSize(service.url, sizeSpec(service.size))
+      if ('balancer' in service.size) session.setSize(service.url, toSizeSpec(service.size))
     }),
     ...each('changed', changed, async (service, own) => {
-      const initSize = sizeToKeep(session, service)
+      const initSize = chooseInitialSize(session, service)
       const update = session.beginUpdate({ ...options(service), initSize })
       // `rolled` tells what became of it.
       draining.push(update.done.catch(() => undefined))
       await update.rolled
       // A newer apply has changed it again, or has taken it away.
-      if (applying.changes.get(service.url) !== own) return
-      if ('balancer' in service.size) session.setSize(service.url, sizeSpec(service.size))
+      if (applying.latestChanges.get(service.url) !== own) return
+      if ('balancer' in service.size) session.setSize(service.url, toSizeSpec(service.size))
     }),
   ])
   const drained = Promise.allSettled(draining).then(() => undefined)
-  return { done, failed, running: applying.config, drained }
+  return { succeeded: done, failed, running: applying.config, drained }
 }
 
 /** One that somebody has taken away by hand is gone, too. */
-async function remove(session: Session, url: string): Promise<void> {
+async function removeIfPresent(session: SessionCore, url: string): Promise<void> {
   try {
     await session.remove(url)
   } catch (error) {
@@ -136,7 +136,7 @@ async function remove(session: Session, url: string): Promise<void> {
 }
 
 /** A balancer decides by what comes; until its first look, a changed service has as many instances as it had. */
-function sizeToKeep(session: Session, { url, size, options }: ServiceConfig): number {
+function chooseInitialSize(session: SessionCore, { url, size, options }: ServiceConfig): number {
   if ('fixed' in size) return size.fixed
   const { minSize = 0, maxSize = Number.POSITIVE_INFINITY } = options
   const most = Math.min(size.max, maxSize)
@@ -147,12 +147,12 @@ function sizeToKeep(session: Session, { url, size, options }: ServiceConfig): nu
  * What failed is as it was before; so is its provider, which may be another one by that name now: under a name of its
  * own it differs from the new one, and the next apply tries again.
  */
-function asItWas(old: Config, now: Config, url: string): Config {
+function revertService(old: Config, now: Config, url: string): Config {
   const services = now.services.filter((service) => service.url !== url)
   const kept = old.services.find((service) => service.url === url)
   if (!kept) return { ...now, services }
   const provider = `${url} as it was`
-  const providers = dict(now.providers)
+  const providers = createDict(now.providers)
   providers[provider] = { name: provider, ...providerOf(old, kept) }
   return { ...now, services: [...services, { ...kept, provider }], providers }
 }

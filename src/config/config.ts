@@ -1,26 +1,26 @@
 /** A fleet file, read and checked: all of it, or an error with every mistake. */
 import { resolve } from 'node:path'
-import { describe } from '../core/errors.ts'
-import { type Parsed, parseOptions, type Rules } from '../core/options.ts'
-import { isLocal, type Listen } from './listen.ts'
-import { type ProviderConfig, Providers, type ProviderTypes } from './providers.ts'
-import { entry, join, readFields } from './read.ts'
-import { type ConfigSource, type Env, Reader } from './reader.ts'
+import { describeError } from '../core/errors.ts'
+import { type ParsedOptions, parseOptions, type Rules } from '../core/options.ts'
+import { type ConfigListen, isLocalListen } from './listen.ts'
+import { ConfigProviders, type ProviderConfig, type ProviderTypes } from './providers.ts'
+import { getEntry, joinPath, readFields } from './read-fields.ts'
+import { type ConfigEnv, ConfigReader, type ConfigSource } from './reader.ts'
 import {
-  ADMIN_RULES,
-  FEED_RULES,
+  ADMIN_FILE_RULES,
+  FEED_FILE_RULES,
   type FeedConfig,
-  type FORMATS,
-  GATEWAY_RULES,
-  type LEVELS,
-  type Limits,
+  GATEWAY_FILE_RULES,
+  type GatewayLimits,
+  type GatewayTlsFiles,
+  type LOG_FORMATS,
+  type LOG_LEVELS,
   LOG_RULES,
   SESSION_FILE_RULES,
-  type TlsFiles,
 } from './rules.ts'
 import { readServices, type ServiceConfig } from './services.ts'
-import { plainFile } from './substitute.ts'
-import type { Tree } from './tree.ts'
+import { statRegularFile } from './substitute.ts'
+import type { YamlTree } from './yaml-tree.ts'
 
 export interface Config {
   /** Absolute path of the file; undefined for a text without one. */
@@ -39,28 +39,28 @@ export interface Config {
   /** Undefined: there is none. */
   readonly feed: FeedConfig | undefined
   readonly log: {
-    readonly level: (typeof LEVELS)[number]
-    readonly format: (typeof FORMATS)[number]
+    readonly level: (typeof LOG_LEVELS)[number]
+    readonly format: (typeof LOG_FORMATS)[number]
   }
 }
 
 export interface GatewayConfig {
-  readonly listen: readonly Listen[]
+  readonly listen: readonly ConfigListen[]
   /** Absolute paths; the files were there. */
-  readonly tls: TlsFiles | undefined
+  readonly tls: GatewayTlsFiles | undefined
   readonly http2: boolean
   readonly trustedProxies: readonly string[]
-  readonly limits: Limits
+  readonly limits: GatewayLimits
   readonly forwarded: boolean
   readonly pathRouting: boolean
 }
 
 export interface AdminConfig {
-  readonly listen: readonly Listen[]
+  readonly listen: readonly ConfigListen[]
   readonly token: string | undefined
 }
 
-export interface LoadOptions {
+export interface LoadConfigOptions {
   /** What a file may say of providers, by type; without it their options are not checked. */
   readonly providers?: ProviderTypes
 }
@@ -71,15 +71,15 @@ export interface LoadOptions {
  */
 export function loadConfig(
   source: ConfigSource,
-  env: Env = process.env,
-  { providers: types }: LoadOptions = {},
+  env: ConfigEnv = process.env,
+  { providers: types }: LoadConfigOptions = {},
 ): Config {
-  const reader = new Reader(source, env)
+  const reader = new ConfigReader(source, env)
   return reader.run((tree) => readConfig(reader, tree, types))
 }
 
 /** Keys of the file itself. Those that begin with `x-` are the user's own, for anchors. */
-export const SECTIONS = [
+export const SECTION_NAMES = [
   'services',
   'providers',
   'session',
@@ -89,28 +89,32 @@ export const SECTIONS = [
   'log',
 ] as const
 
-type Section = (typeof SECTIONS)[number]
+type SectionName = (typeof SECTION_NAMES)[number]
 
-function readConfig(reader: Reader, tree: Tree, types: ProviderTypes | undefined): Config {
-  const nodes: Partial<Record<Section, Tree>> = {}
+function readConfig(
+  reader: ConfigReader,
+  tree: YamlTree,
+  types: ProviderTypes | undefined,
+): Config {
+  const nodes: Partial<Record<SectionName, YamlTree>> = {}
   const others = Object.fromEntries(
-    SECTIONS.map((name) => [
+    SECTION_NAMES.map((name) => [
       name,
-      (node: Tree) => {
+      (node: YamlTree) => {
         nodes[name] = node
       },
     ]),
   )
   const readable = readFields(reader, tree, {}, '', {
-    others,
+    readers: others,
     required: ['services'],
-    ignored: (name) => name.startsWith('x-'),
+    isIgnored: (name) => name.startsWith('x-'),
   })
-  const providers = new Providers(types)
+  const providers = new ConfigProviders(types)
   // First: services name them.
   if (nodes.providers) providers.read(reader, nodes.providers)
-  const session = section(reader, nodes.session, SESSION_FILE_RULES, 'session')
-  checkDefault(reader, nodes.session, session.provider, providers)
+  const session = readSection(reader, nodes.session, SESSION_FILE_RULES, 'session')
+  checkDefaultProvider(reader, nodes.session, session.provider, providers)
   const services = readable && nodes.services ? readServices(reader, nodes.services, providers) : []
   return {
     file: reader.path,
@@ -123,65 +127,69 @@ function readConfig(reader: Reader, tree: Tree, types: ProviderTypes | undefined
     },
     gateway: readGateway(reader, nodes.gateway),
     admin: readAdmin(reader, nodes.admin),
-    feed: nodes.feed && section(reader, nodes.feed, FEED_RULES, 'feed'),
-    log: section(reader, nodes.log, LOG_RULES, 'log'),
+    feed: nodes.feed && readSection(reader, nodes.feed, FEED_FILE_RULES, 'feed'),
+    log: readSection(reader, nodes.log, LOG_RULES, 'log'),
   }
 }
 
 /** A section with its defaults; these alone where something is wrong, which was reported. */
-function section<R extends Rules>(
-  reader: Reader,
-  node: Tree | undefined,
+function readSection<R extends Rules>(
+  reader: ConfigReader,
+  node: YamlTree | undefined,
   rules: R,
   path: string,
-): Parsed<R> {
-  const before = reader.failures
+): ParsedOptions<R> {
+  const before = reader.problemCount
   const given = node && readFields(reader, node, rules, path)
-  return parseOptions(path, reader.failures > before ? {} : given, rules)
+  return parseOptions(path, reader.problemCount > before ? {} : given, rules)
 }
 
-function checkDefault(
-  reader: Reader,
-  node: Tree | undefined,
+function checkDefaultProvider(
+  reader: ConfigReader,
+  node: YamlTree | undefined,
   name: string | undefined,
-  providers: Providers,
+  providers: ConfigProviders,
 ): void {
   if (!node || name === undefined || providers.find(name)) return
   const path = 'session.provider'
   const message = `${path} must be a name of providers (${providers.names.join(', ') || 'none'})`
-  reader.fail(entry(node, 'provider') ?? node, path, message)
+  reader.reportProblem(getEntry(node, 'provider') ?? node, path, message)
 }
 
-function readGateway(reader: Reader, node: Tree | undefined): GatewayConfig {
-  const gateway = section(reader, node, GATEWAY_RULES, 'gateway')
+function readGateway(reader: ConfigReader, node: YamlTree | undefined): GatewayConfig {
+  const gateway = readSection(reader, node, GATEWAY_FILE_RULES, 'gateway')
   if (!gateway.tls || !node) return gateway
-  const at = entry(node, 'tls') ?? node
+  const at = getEntry(node, 'tls') ?? node
   const { cert, key } = gateway.tls
   const tls = { cert: file(reader, at, 'cert', cert), key: file(reader, at, 'key', key) }
   return { ...gateway, tls }
 }
 
 /** The absolute path of a file that must be there. */
-function file(reader: Reader, parent: Tree, name: string, given: string): string {
+function file(reader: ConfigReader, parent: YamlTree, name: string, given: string): string {
   const path = resolve(reader.folder, given)
-  const at = join('gateway.tls', name)
-  const node = entry(parent, name) ?? parent
+  const at = joinPath('gateway.tls', name)
+  const node = getEntry(parent, name) ?? parent
   try {
-    plainFile(path)
+    statRegularFile(path)
   } catch (error) {
-    reader.fail(node, at, `${at}: ${reader.quoted(`the file cannot be read: ${describe(error)}`)}`)
+    reader.reportProblem(
+      node,
+      at,
+      `${at}: ${reader.redact(`the file cannot be read: ${describeError(error)}`)}`,
+    )
   }
   return path
 }
 
-function readAdmin(reader: Reader, node: Tree | undefined): AdminConfig | false {
+function readAdmin(reader: ConfigReader, node: YamlTree | undefined): AdminConfig | false {
   if (node?.kind === 'scalar' && node.value === false) return false
-  const admin = section(reader, node, ADMIN_RULES, 'admin')
-  const open = admin.listen.find((listen) => !isLocal(listen))
-  if (node && open && admin.token === undefined && entry(node, 'token') === undefined) {
-    const at = entry(node, 'listen') ?? node
+  const admin = readSection(reader, node, ADMIN_FILE_RULES, 'admin')
+  const open = admin.listen.find((listen) => !isLocalListen(listen))
+  if (node && open && admin.token === undefined && getEntry(node, 'token') === undefined) {
+    const at = getEntry(node, 'listen') ?? node
     const message = 'admin.token is missing: others than this machine can reach admin.listen'
-    reader.fail(at, 'admin.token', message)
+    reader.reportProblem(at, 'admin.token', message)
   }
   return admin
 }

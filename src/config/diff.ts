@@ -18,35 +18,35 @@ export interface ConfigDiff {
    * What changed and takes effect at the next start only: `session.budget`. The gateway says of its own options, when
    * it is given them.
    */
-  readonly later: readonly string[]
+  readonly needsRestart: readonly string[]
 }
 
 export function diffConfig(old: Config, next: Config): ConfigDiff {
-  const before = byUrl(old)
-  const after = byUrl(next)
+  const before = servicesByUrl(old)
+  const after = servicesByUrl(next)
   const kept = next.services.filter(({ url }) => before.has(url))
   const was = ({ url }: ServiceConfig): ServiceConfig => before.get(url) as ServiceConfig
-  const changed = kept.filter((service) => !sameInstances(old, was(service), next, service))
+  const changed = kept.filter((service) => !hasSameInstances(old, was(service), next, service))
   return {
     added: next.services.filter(({ url }) => !before.has(url)),
     removed: old.services.filter(({ url }) => !after.has(url)),
-    resized: kept.filter((one) => !changed.includes(one) && !sameSize(was(one), one)),
+    resized: kept.filter((one) => !changed.includes(one) && !hasSameSize(was(one), one)),
     changed,
     rerouted: kept.filter((one) => !isDeepStrictEqual(was(one).gateway, one.gateway)),
-    later: later(old, next),
+    needsRestart: findRestartOnlyChanges(old, next),
   }
 }
 
 /** All else of it is applied. */
-const FIXED_OF_FEED = ['listen', 'name', 'http'] as const
+const FEED_KEYS_FIXED_AT_START = ['listen', 'name', 'http'] as const
 
-function later(old: Config, next: Config): string[] {
+function findRestartOnlyChanges(old: Config, next: Config): string[] {
   const { session, admin, log } = old
   const kept: [string, unknown, unknown][] = [
     ['session.tickInterval', session.tickInterval, next.session.tickInterval],
     ['session.budget', session.budget, next.session.budget],
     ...(old.feed && next.feed
-      ? FIXED_OF_FEED.map((key): [string, unknown, unknown] => [
+      ? FEED_KEYS_FIXED_AT_START.map((key): [string, unknown, unknown] => [
           `feed.${key}`,
           old.feed?.[key],
           next.feed?.[key],
@@ -62,11 +62,11 @@ function later(old: Config, next: Config): string[] {
   return kept.filter(([, was, is]) => !isDeepStrictEqual(was, is)).map(([name]) => name)
 }
 
-function byUrl({ services }: Config): Map<string, ServiceConfig> {
+function servicesByUrl({ services }: Config): Map<string, ServiceConfig> {
   return new Map(services.map((service) => [service.url, service]))
 }
 
-function sameInstances(
+function hasSameInstances(
   old: Config,
   before: ServiceConfig,
   next: Config,
@@ -74,16 +74,16 @@ function sameInstances(
 ): boolean {
   return (
     isDeepStrictEqual(providerOf(old, before), providerOf(next, after)) &&
-    isDeepStrictEqual(unsized(before), unsized(after))
+    isDeepStrictEqual(optionsWithoutSize(before), optionsWithoutSize(after))
   )
 }
 
-function sameSize(before: ServiceConfig, after: ServiceConfig): boolean {
+function hasSameSize(before: ServiceConfig, after: ServiceConfig): boolean {
   const sizes = ({ size, options }: ServiceConfig) => [size, options.initSize]
   return isDeepStrictEqual(sizes(before), sizes(after))
 }
 
-function unsized({ options: { initSize: _, ...options } }: ServiceConfig): object {
+function optionsWithoutSize({ options: { initSize: _, ...options } }: ServiceConfig): object {
   return options
 }
 

@@ -2,12 +2,12 @@
 import { ManyhostError } from '../core/errors.ts'
 
 /** From the first character to behind the last one. */
-export interface Span {
+export interface TextSpan {
   readonly start: number
   readonly end: number
 }
 
-export interface Problem {
+export interface ConfigProblem {
   /** As it was given to `loadConfig`. */
   readonly file: string
   /** From 1 up; 0 where the file as a whole is meant. */
@@ -24,26 +24,26 @@ export interface Problem {
 }
 
 /** At most so many are written out. */
-const SHOWN = 50
+const MAX_SHOWN = 50
 
 /** All mistakes of a file at once. The message is the rendered text. */
 export class ConfigError extends ManyhostError {
-  readonly problems: readonly Problem[]
+  readonly problems: readonly ConfigProblem[]
 
-  constructor(problems: readonly Problem[]) {
-    super('MANYHOST_INVALID_OPTION', render(problems))
+  constructor(problems: readonly ConfigProblem[]) {
+    super('MANYHOST_INVALID_OPTION', renderProblems(problems))
     this.problems = problems
   }
 }
 
-function render(problems: readonly Problem[]): string {
-  const shown = problems.slice(0, SHOWN).map(renderOne)
+function renderProblems(problems: readonly ConfigProblem[]): string {
+  const shown = problems.slice(0, MAX_SHOWN).map(renderProblem)
   const more = problems.length - shown.length
   if (more > 0) shown.push(`... and ${more} more`)
   return shown.join('\n')
 }
 
-function renderOne({ file, line, column, message, snippet, allowed }: Problem): string {
+function renderProblem({ file, line, column, message, snippet, allowed }: ConfigProblem): string {
   const where = line > 0 ? `${file}:${line}:${column}` : file
   const rows = [`${where}: ${message}`]
   if (snippet) rows.push(snippet)
@@ -52,19 +52,19 @@ function renderOne({ file, line, column, message, snippet, allowed }: Problem): 
 }
 
 /** Columns of a line that are shown before and behind the place. */
-const BEFORE = 60
-const WIDTH = 100
+const MAX_BEFORE = 60
+const MAX_WIDTH = 100
 
 /** `text` is one line, already masked; `from` and `to` are columns in it, from 0. */
-export function snippet(text: string, line: number, from: number, to: number): string {
-  const cut = Math.max(0, from - BEFORE)
-  const shown = printable(text.slice(cut, cut + WIDTH)).replaceAll('\t', ' ')
+export function renderSnippet(text: string, line: number, from: number, to: number): string {
+  const cut = Math.max(0, from - MAX_BEFORE)
+  const shown = toPrintable(text.slice(cut, cut + MAX_WIDTH)).replaceAll('\t', ' ')
   const length = Math.max(1, Math.min(to, cut + shown.length) - from)
   const margin = `  ${line} | `
   return `${margin}${shown}\n${' '.repeat(margin.length - 2)}| ${' '.repeat(from - cut)}${'^'.repeat(length)}`
 }
 
 /** Without what could steer a terminal. */
-export function printable(text: string): string {
+export function toPrintable(text: string): string {
   return text.replace(/(?!\t)[\p{Cc}\p{Cf}\u2028\u2029]/gu, '\ufffd')
 }

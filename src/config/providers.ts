@@ -1,12 +1,12 @@
-/** Providers by name. What their options are, the caller knows: this room sees no provider. */
+/** ConfigProviders by name. What their options are, the caller knows: this room sees no provider. */
 
-import { dictOf } from '../core/dict.ts'
+import { dictFromEntries } from '../core/dict.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import type { Rules } from '../core/options.ts'
-import { nearest } from './nearest.ts'
-import { isMappingLike, join, plain, readFields, show } from './read.ts'
-import type { Reader } from './reader.ts'
-import type { Mapping, Tree } from './tree.ts'
+import { findNearest } from './nearest.ts'
+import { describeNode, isMappingLike, joinPath, readFields, toPlainData } from './read-fields.ts'
+import type { ConfigReader } from './reader.ts'
+import type { YamlMapping, YamlTree } from './yaml-tree.ts'
 
 /** What a file may say of a provider of one type: rules, each mistake at its place, or a function that throws. */
 export interface ProviderType {
@@ -34,95 +34,105 @@ export interface ProviderConfig {
 export const DEFAULT_TYPE = 'process'
 
 /** The type of what stands for several; no file says it. */
-export const SEVERAL = 'several'
+export const SEVERAL_TYPE = 'several'
 
 /** In a message. */
-const MOST_NAMES = 30
+const MAX_NAMES = 30
 
-export class Providers {
+export class ConfigProviders {
   readonly #types: ProviderTypes | undefined
-  readonly #known = new Map<string, ProviderConfig>()
+  readonly #byName = new Map<string, ProviderConfig>()
 
   constructor(types: ProviderTypes | undefined) {
     this.#types = types
   }
 
   get all(): Readonly<Record<string, ProviderConfig>> {
-    return dictOf(this.#known)
+    return dictFromEntries(this.#byName)
   }
 
-  read(reader: Reader, node: Tree): void {
+  read(reader: ConfigReader, node: YamlTree): void {
     if (!isMappingLike(node)) {
-      const message = `providers must be a mapping from name to provider, got ${show(reader, node)}`
-      reader.fail(node, 'providers', message)
+      const message = `providers must be a mapping from name to provider, got ${describeNode(reader, node)}`
+      reader.reportProblem(node, 'providers', message)
       return
     }
     if (node.kind !== 'mapping') return
     for (const [name, { value }] of node.entries) this.#readOne(reader, name, value)
   }
 
-  #readOne(reader: Reader, name: string, node: Tree): void {
-    const path = join('providers', name)
-    reader.look(node)
+  #readOne(reader: ConfigReader, name: string, node: YamlTree): void {
+    const path = joinPath('providers', name)
+    reader.countValue(node)
     // The name is known even if the rest is wrong: that is one mistake, not one a service.
-    this.#known.set(name, { name, type: '', options: {} })
+    this.#byName.set(name, { name, type: '', options: {} })
     if (node.kind !== 'mapping') {
-      reader.fail(node, path, `${path} must be { type, ...options }, got ${show(reader, node)}`)
+      reader.reportProblem(
+        node,
+        path,
+        `${path} must be { type, ...options }, got ${describeNode(reader, node)}`,
+      )
       return
     }
-    const type = this.#type(reader, node, name, path)
+    const type = this.#readType(reader, node, name, path)
     if (type === undefined) return
-    const options = this.#options(reader, node, this.#types?.[type] ?? {}, path)
-    this.#known.set(name, { name, type, options })
+    const options = this.#readOptions(reader, node, this.#types?.[type] ?? {}, path)
+    this.#byName.set(name, { name, type, options })
   }
 
-  #type(reader: Reader, node: Mapping, name: string, path: string): string | undefined {
+  #readType(
+    reader: ConfigReader,
+    node: YamlMapping,
+    name: string,
+    path: string,
+  ): string | undefined {
     const given = node.entries.get('type')?.value
     const types = this.#types && Object.keys(this.#types)
     const allowed = types ? `one of ${types.join(', ')}` : 'a text'
     if (given === undefined) {
       // `providers: { process: { ... } }` says it by its name.
       if (types?.includes(name)) return name
-      reader.fail(node, join(path, 'type'), `${path}.type is missing: ${allowed}`)
+      reader.reportProblem(node, joinPath(path, 'type'), `${path}.type is missing: ${allowed}`)
       return undefined
     }
-    const type = given.kind === 'scalar' ? reader.value(given, join(path, 'type'))?.value : null
+    const type =
+      given.kind === 'scalar' ? reader.resolveScalar(given, joinPath(path, 'type'))?.value : null
     if (typeof type === 'string' && (!types || types.includes(type))) return type
-    const near = typeof type === 'string' && types && nearest(type, types)
+    const near = typeof type === 'string' && types && findNearest(type, types)
     const question = near ? `; did you mean '${near}'?` : ''
-    const message = `${path}.type must be ${allowed}, got ${show(reader, given)}${question}`
-    reader.fail(given, join(path, 'type'), message)
+    const message = `${path}.type must be ${allowed}, got ${describeNode(reader, given)}${question}`
+    reader.reportProblem(given, joinPath(path, 'type'), message)
     return undefined
   }
 
-  #options(
-    reader: Reader,
-    node: Mapping,
+  #readOptions(
+    reader: ConfigReader,
+    node: YamlMapping,
     { rules, required = [], parse }: ProviderType,
     path: string,
   ): Record<string, unknown> {
-    const before = reader.failures
+    const before = reader.problemCount
     let options: Record<string, unknown>
     if (rules)
-      options = readFields(reader, node, rules, path, { required, others: { type() {} } }) ?? {}
+      options = readFields(reader, node, rules, path, { required, readers: { type() {} } }) ?? {}
     else {
       options = Object.fromEntries(
         [...node.entries]
           .filter(([name]) => name !== 'type')
-          .map(([name, { value }]) => [name, plain(reader, value, join(path, name), 0)]),
+          .map(([name, { value }]) => [name, toPlainData(reader, value, joinPath(path, name), 0)]),
       )
     }
-    if (reader.failures > before || !parse) return options
+    if (reader.problemCount > before || !parse) return options
     try {
       parse(options)
     } catch (error) {
       if (!(error instanceof ManyhostError)) throw error
-      const message = reader.quoted(asError(error).message)
+      const message = reader.redact(asError(error).message)
       const words = message.split(/\W+/)
       const named = [...node.entries].find(([name]) => words.includes(name))
       // It may hold what is secret; only the provider would know.
-      for (const { value } of node.entries.values()) reader.hide(value)
-      reader.fail(named?.[1].value ?? node, path, `${path}: ${message}`)
+      for (const { value } of node.entries.values()) reader.markSecret(value)
+      reader.reportProblem(named?.[1].value ?? node, path, `${path}: ${message}`)
     }
     return options
   }
@@ -130,26 +140,26 @@ export class Providers {
   /** What the name of a service's provider stands for; undefined if there is none of that name. */
   find(name: string | undefined): ProviderConfig | undefined {
     if (name === undefined) return undefined
-    const known = this.#known.get(name)
+    const known = this.#byName.get(name)
     if (known || !this.#types || !Object.hasOwn(this.#types, name)) return known
     // A type, by its own name, with nothing but defaults.
     const implied = { name, type: name, options: {} }
-    this.#known.set(name, implied)
+    this.#byName.set(name, implied)
     return implied
   }
 
   /** A name for several of them together; each is known. */
-  several(names: readonly string[], options: Readonly<Record<string, unknown>>): string {
+  combine(names: readonly string[], options: Readonly<Record<string, unknown>>): string {
     const of = names.map((name) => this.find(name) as ProviderConfig)
     const name = JSON.stringify([names, options])
     // Whole, not by name: when one of them is changed, so is this.
-    this.#known.set(name, { name, type: SEVERAL, options: { ...options, of } })
+    this.#byName.set(name, { name, type: SEVERAL_TYPE, options: { ...options, of } })
     return name
   }
 
   typeOf(name: string | undefined): ProviderType {
-    const several = name === undefined ? undefined : this.#known.get(name)
-    if (several?.type === SEVERAL) {
+    const several = name === undefined ? undefined : this.#byName.get(name)
+    if (several?.type === SEVERAL_TYPE) {
       const types = (several.options.of as ProviderConfig[]).map((one) => this.typeOf(one.name))
       const local = types.every((one) => one.local !== false)
       return { local, needsCommand: types.some(({ needsCommand }) => needsCommand) }
@@ -161,8 +171,8 @@ export class Providers {
   }
 
   get names(): readonly string[] {
-    const known = [...this.#known.values()].filter(({ type }) => type !== SEVERAL)
+    const known = [...this.#byName.values()].filter(({ type }) => type !== SEVERAL_TYPE)
     const all = new Set([...known.map(({ name }) => name), ...Object.keys(this.#types ?? {})])
-    return [...all].slice(0, MOST_NAMES)
+    return [...all].slice(0, MAX_NAMES)
   }
 }

@@ -2,70 +2,76 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { LineCounter } from 'yaml'
-import { describe } from '../core/errors.ts'
-import { ConfigError, type Problem, printable, type Span, snippet } from './problem.ts'
-import { plainFile, substitute } from './substitute.ts'
-import { grow, type Scalar, type Tree } from './tree.ts'
+import { describeError } from '../core/errors.ts'
+import {
+  ConfigError,
+  type ConfigProblem,
+  renderSnippet,
+  type TextSpan,
+  toPrintable,
+} from './problem.ts'
+import { statRegularFile, substitute } from './substitute.ts'
+import { parseYamlTree, type YamlScalar, type YamlTree } from './yaml-tree.ts'
 
 /** Path of a file, or its text and the path that relative ones in it go by. */
 export type ConfigSource = string | { readonly text: string; readonly path?: string }
 
-export type Env = Readonly<Record<string, string | undefined>>
+export type ConfigEnv = Readonly<Record<string, string | undefined>>
 
 /** The parser takes time that grows with the square of some texts. */
-const LARGEST = 262_144
+const MAX_FILE_SIZE = 262_144
 /** Values that are looked at, an alias counted each time: a file of aliases to aliases is given up here. */
-const MOST_VALUES = 100_000
-const MOST_PROBLEMS = 1_000
+const MAX_VALUES = 100_000
+const MAX_PROBLEMS = 1_000
 
 // biome-ignore lint/suspicious/noTemplateCurlyInString: that is what it is about
-const QUOTES = 'between [ ] or { } a text with ${...} needs quotes: "${NAME}"'
+const QUOTES_HINT = 'between [ ] or { } a text with ${...} needs quotes: "${NAME}"'
 
 /** Ends the reading; what was found so far is reported. */
-class GivenUp extends Error {}
+class ReadAborted extends Error {}
 
 /** What looks as if a secret followed, in files that could not be read so far as to know. */
-const SECRET =
+const SECRET_PATTERN =
   /((token|secret|password|passwd|bearer|basic|key|auth|credential)s?\w{0,30}["']?\s{0,5}[:=]).*$/i
 
-export class Reader {
+export class ConfigReader {
   /** As it was given: for messages. */
   readonly file: string
   /** Absolute; undefined for a text without a path. */
   readonly path: string | undefined
   readonly folder: string
-  readonly env: Env
+  readonly env: ConfigEnv
   readonly #text: string
   readonly #lines = new LineCounter()
-  readonly #problems = new Map<string, Omit<Problem, 'snippet'> & Span>()
-  readonly #secrets: Span[] = []
-  readonly #values = new Map<Scalar, { value: Scalar['value']; substituted: boolean }>()
+  readonly #problems = new Map<string, Omit<ConfigProblem, 'snippet'> & TextSpan>()
+  readonly #secrets: TextSpan[] = []
+  readonly #values = new Map<YamlScalar, { value: YamlScalar['value']; substituted: boolean }>()
   readonly #substituted = new Set<string>()
   /** Where the text stops being YAML. */
-  #broken = Number.POSITIVE_INFINITY
-  #count = 0
+  #invalidFrom = Number.POSITIVE_INFINITY
+  #valueCount = 0
 
   /** @throws ConfigError when there is no such file */
-  constructor(source: ConfigSource, env: Env) {
+  constructor(source: ConfigSource, env: ConfigEnv) {
     const path = typeof source === 'string' ? source : source.path
-    this.file = printable(path ?? 'the configuration')
+    this.file = toPrintable(path ?? 'the configuration')
     this.path = path === undefined ? undefined : resolve(path)
     this.folder = this.path === undefined ? process.cwd() : dirname(this.path)
     this.env = env
     this.#text = typeof source === 'string' ? this.#load(source) : source.text
-    if (this.#text.length > LARGEST) throw this.#refuse('it is larger than 256 KiB')
+    if (this.#text.length > MAX_FILE_SIZE) throw this.#unreadable('it is larger than 256 KiB')
   }
 
   #load(path: string): string {
     try {
-      if (plainFile(path).size > LARGEST) throw new Error('it is larger than 256 KiB')
+      if (statRegularFile(path).size > MAX_FILE_SIZE) throw new Error('it is larger than 256 KiB')
       return readFileSync(path, 'utf8')
     } catch (error) {
-      throw this.#refuse(describe(error))
+      throw this.#unreadable(describeError(error))
     }
   }
 
-  #refuse(why: string): ConfigError {
+  #unreadable(why: string): ConfigError {
     const message = `the file cannot be read: ${why}`
     return new ConfigError([
       { file: this.file, line: 0, column: 0, path: '', message, snippet: '' },
@@ -76,68 +82,75 @@ export class Reader {
    * Reads it all, and answers what `read` makes of it; of an empty one `empty`, where that is no mistake.
    * @throws ConfigError with every mistake
    */
-  run<T>(read: (tree: Tree) => T, empty?: T): T {
+  run<T>(read: (tree: YamlTree) => T, empty?: T): T {
     let result: T | undefined
     try {
-      const tree = grow(this.#text, this.#lines, (at, message, hidden) => {
-        if (message.startsWith('YAML')) this.#broken = Math.min(this.#broken, at.start)
-        if (hidden) this.hide(hidden)
-        this.fail(at, '', message)
+      const tree = parseYamlTree(this.#text, this.#lines, (at, message, hidden) => {
+        if (message.startsWith('YAML')) this.#invalidFrom = Math.min(this.#invalidFrom, at.start)
+        if (hidden) this.markSecret(hidden)
+        this.reportProblem(at, '', message)
       })
       if (!tree && this.#problems.size === 0) {
         if (empty !== undefined) return empty
-        throw this.#refuse('it is empty')
+        throw this.#unreadable('it is empty')
       }
       if (tree) result = read(tree)
     } catch (error) {
-      if (!(error instanceof GivenUp)) throw error
+      if (!(error instanceof ReadAborted)) throw error
     }
-    if (this.#problems.size > 0) throw new ConfigError(this.#rendered())
+    if (this.#problems.size > 0) throw new ConfigError(this.#renderProblems())
     return result as T
   }
 
   /** Counts a value that is looked at. */
-  look(at: Span): void {
-    if (++this.#count > MOST_VALUES) {
-      this.fail(at, '', `there are more than ${MOST_VALUES} values, aliases counted each time`)
-      throw new GivenUp()
+  countValue(at: TextSpan): void {
+    if (++this.#valueCount > MAX_VALUES) {
+      this.reportProblem(
+        at,
+        '',
+        `there are more than ${MAX_VALUES} values, aliases counted each time`,
+      )
+      throw new ReadAborted()
     }
   }
 
-  fail(at: Span, path: string, message: string, allowed?: string): void {
+  reportProblem(at: TextSpan, path: string, message: string, allowed?: string): void {
     const { line, col } = this.#lines.linePos(at.start)
     const key = `${at.start} ${path} ${message}`
     this.#problems.set(key, {
       file: this.file,
       line: Math.max(1, line),
       column: Math.max(1, col),
-      path: printable(path),
-      message: printable(message),
+      path: toPrintable(path),
+      message: toPrintable(message),
       start: at.start,
       end: at.end,
-      ...(allowed && { allowed: printable(allowed) }),
+      ...(allowed && { allowed: toPrintable(allowed) }),
     })
-    if (this.#problems.size >= MOST_PROBLEMS) throw new GivenUp()
+    if (this.#problems.size >= MAX_PROBLEMS) throw new ReadAborted()
   }
 
-  get failures(): number {
+  get problemCount(): number {
     return this.#problems.size
   }
 
   /** From now on no message and no snippet shows what stands there. */
-  hide(at: Span): void {
+  markSecret(at: TextSpan): void {
     this.#secrets.push(at)
   }
 
   /** What a scalar says once `${...}` is put in; undefined when that failed. */
-  value(node: Scalar, path: string): { value: Scalar['value']; substituted: boolean } | undefined {
+  resolveScalar(
+    node: YamlScalar,
+    path: string,
+  ): { value: YamlScalar['value']; substituted: boolean } | undefined {
     const known = this.#values.get(node)
     if (known) return known
     if (typeof node.value !== 'string' || !node.value.includes('${')) {
       return { value: node.value, substituted: false }
     }
-    const { text, values, wrong } = substitute(node.value, this)
-    for (const why of wrong) this.fail(node, path, `${path} ${why}`)
+    const { text, values, errors: wrong } = substitute(node.value, this)
+    for (const why of wrong) this.reportProblem(node, path, `${path} ${why}`)
     if (wrong.length > 0) return undefined
     for (const value of values) this.#substituted.add(value)
     const read = { value: text, substituted: values.length > 0 }
@@ -146,7 +159,7 @@ export class Reader {
   }
 
   /** A message of other code, which may quote what was substituted: then it is not passed on. */
-  quoted(message: string): string {
+  redact(message: string): string {
     for (const value of this.#substituted) {
       // A message may be cut, and a value escaped in it: its beginning is enough.
       const sign = JSON.stringify(value).slice(1, 7).replace(/"$/, '')
@@ -157,28 +170,28 @@ export class Reader {
     return message
   }
 
-  #rendered(): Problem[] {
+  #renderProblems(): ConfigProblem[] {
     // What was read from there on is a guess of the parser's.
     const problems = [...this.#problems.values()].filter(
-      ({ end, message }) => end < this.#broken || message.startsWith('YAML'),
+      ({ end, message }) => end < this.#invalidFrom || message.startsWith('YAML'),
     )
     problems.sort((a, b) => a.line - b.line || a.column - b.column)
-    const text = this.#masked()
+    const text = this.#maskedLines()
     return problems.map(({ start, end, ...problem }) => {
       const { line, column, message } = problem
       const row = text(line)
-      const quotes = message.startsWith('YAML') && row.includes('${') && QUOTES
+      const quotes = message.startsWith('YAML') && row.includes('${') && QUOTES_HINT
       const to = column - 1 + Math.max(1, end - start)
       return {
         ...problem,
         ...(quotes && { allowed: quotes }),
-        snippet: snippet(row, line, column - 1, Math.min(to, row.length)),
+        snippet: renderSnippet(row, line, column - 1, Math.min(to, row.length)),
       }
     })
   }
 
   /** The lines of the file, with what is secret in them masked; each is made once. */
-  #masked(): (line: number) => string {
+  #maskedLines(): (line: number) => string {
     const { lineStarts } = this.#lines
     const secrets = [...this.#secrets].sort((a, b) => a.start - b.start)
     const made = new Map<number, string>()
@@ -187,8 +200,9 @@ export class Reader {
       if (row === undefined) {
         const start = lineStarts[line - 1] ?? 0
         const end = lineStarts[line] ?? this.#text.length
-        row = mask(this.#text.slice(start, end), start, secrets).replace(/\r?\n$/, '')
-        if (this.#broken < Number.POSITIVE_INFINITY) row = row.replace(SECRET, '$1 ***')
+        row = maskSpans(this.#text.slice(start, end), start, secrets).replace(/\r?\n$/, '')
+        if (this.#invalidFrom < Number.POSITIVE_INFINITY)
+          row = row.replace(SECRET_PATTERN, '$1 ***')
         made.set(line, row)
       }
       return row
@@ -197,7 +211,7 @@ export class Reader {
 }
 
 /** A row that begins at `start`, with stars for what is in one of the spans, which are in order. */
-function mask(row: string, start: number, spans: readonly Span[]): string {
+function maskSpans(row: string, start: number, spans: readonly TextSpan[]): string {
   const end = start + row.length
   let masked = ''
   let at = start

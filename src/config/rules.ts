@@ -5,7 +5,7 @@ import {
   milliseconds,
   nested,
   oneOf,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   type Rule,
   type Rules,
@@ -19,20 +19,24 @@ import { SESSION_RULES } from '../session/options.ts'
 import { isNetwork, listenRule } from './listen.ts'
 
 /** A list of texts. Each is checked at its own place. */
-function texts(
+function textList(
   range: string,
   each: Rule<string>,
   initial: readonly string[] | undefined,
-  least = 0,
+  minLength = 0,
 ): Rule<readonly string[]> {
   const parse = (value: unknown): readonly string[] | undefined => {
-    if (!Array.isArray(value) || value.length < least) return undefined
+    if (!Array.isArray(value) || value.length < minLength) return undefined
     return value.every((one) => each.parse(one) !== undefined) ? [...value] : undefined
   }
-  return rule<readonly string[]>(range, initial, parse, { is: 'list', of: each, least })
+  return rule<readonly string[]>(range, initial, parse, {
+    is: 'list',
+    of: each,
+    minItems: minLength,
+  })
 }
 
-function secret(range: string): Rule<string> {
+function secretText(range: string): Rule<string> {
   const fits = (value: unknown): value is string =>
     typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
   return rule(range, undefined, (value) => (fits(value) ? value : undefined), {
@@ -42,15 +46,15 @@ function secret(range: string): Rule<string> {
 }
 
 /** With all its defaults, also where it is left out. */
-function section<T>(range: string, rules: Rules): Rule<T> {
+function sectionWithDefaults<T>(range: string, rules: Rules): Rule<T> {
   return nested<T>(range, rules, [], parseOptions(range, {}, rules) as T)
 }
 
-const token = secret('a text without spaces')
+const secretToken = secretText('a text without spaces')
 const TOKEN_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 
-function names(range: string, one: string): Rule<readonly string[]> {
-  return texts(
+function tokenList(range: string, one: string): Rule<readonly string[]> {
+  return textList(
     range,
     text(one, (value) => TOKEN_NAME.test(value)),
     undefined,
@@ -58,21 +62,21 @@ function names(range: string, one: string): Rule<readonly string[]> {
 }
 
 export const CORS_RULES = {
-  origins: texts(
+  origins: textList(
     "a list of origins such as 'https://example.com', or '*'",
     text("an origin such as 'https://example.com', or '*'", isOrigin),
     undefined,
     1,
   ),
-  methods: names('a list of methods', 'a method such as GET'),
-  headers: names('a list of header names', 'the name of a header'),
-  exposedHeaders: names('a list of header names', 'the name of a header'),
+  methods: tokenList('a list of methods', 'a method such as GET'),
+  headers: tokenList('a list of header names', 'the name of a header'),
+  exposedHeaders: tokenList('a list of header names', 'the name of a header'),
   credentials: flag(false),
   maxAge: milliseconds(0, 'not said'),
 } as const
 
 export const AUTH_RULES = {
-  bearer: texts('a list of tokens', token, undefined, 1),
+  bearer: textList('a list of tokens', secretToken, undefined, 1),
   basic: rule<Readonly<Record<string, string>>>(
     'a mapping from user to password',
     undefined,
@@ -83,13 +87,13 @@ export const AUTH_RULES = {
       Object.keys(value).every((user) => !user.includes(':'))
         ? (value as Record<string, string>)
         : undefined,
-    { is: 'record', of: secret('a text without spaces') },
+    { is: 'record', of: secretText('a text without spaces') },
   ),
 } as const
 
 /** `gateway` of a service. */
 export const SERVICE_GATEWAY_RULES = {
-  hosts: texts(
+  hosts: textList(
     'a list of host names',
     text('a host name, without a port', (value) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(value)),
     undefined,
@@ -128,9 +132,9 @@ export const LIMIT_RULES = {
   keepAlive: milliseconds(LIMITS.keepAlive),
 } as const
 
-export type Limits = { readonly [Name in keyof typeof LIMIT_RULES]: number }
+export type GatewayLimits = { readonly [Name in keyof typeof LIMIT_RULES]: number }
 
-export interface TlsFiles {
+export interface GatewayTlsFiles {
   readonly cert: string
   readonly key: string
 }
@@ -141,31 +145,37 @@ export const TLS_RULES = {
 } as const
 
 /** `gateway`. */
-export const GATEWAY_RULES = {
+export const GATEWAY_FILE_RULES = {
   listen: listenRule('127.0.0.1:8080'),
-  tls: nested<TlsFiles>('{ cert, key }, both paths of files', TLS_RULES, ['cert', 'key']),
+  tls: nested<GatewayTlsFiles>('{ cert, key }, both paths of files', TLS_RULES, ['cert', 'key']),
   http2: flag(true),
-  trustedProxies: texts(
+  trustedProxies: textList(
     'a list of IP addresses or ranges',
     text("an IP address, or a range such as '10.0.0.0/8'", isNetwork),
     [],
   ),
-  limits: section<Limits>('{ headerSize, headerTime, ... }', LIMIT_RULES),
+  limits: sectionWithDefaults<GatewayLimits>('{ headerSize, headerTime, ... }', LIMIT_RULES),
   forwarded: flag(true),
   pathRouting: flag(true),
   // Fleets are mostly behind a balancer, or behind clients that keep their connections.
-  farewell: { ...DOOR_RULES.farewell, initial: 300 },
+  shutdownDelay: { ...DOOR_RULES.shutdownDelay, initial: 300 },
   drainTimeout: DOOR_RULES.drainTimeout,
 } as const
 
 /** `admin`. */
-export const ADMIN_RULES = { listen: listenRule('127.0.0.1:9090'), token } as const
+export const ADMIN_FILE_RULES = {
+  listen: listenRule('127.0.0.1:9090'),
+  token: secretToken,
+} as const
 
-export const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const
-export const FORMATS = ['auto', 'json', 'pretty'] as const
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const
+export const LOG_FORMATS = ['auto', 'json', 'pretty'] as const
 
 /** `log`. */
-export const LOG_RULES = { level: oneOf(LEVELS, 'info'), format: oneOf(FORMATS, 'auto') } as const
+export const LOG_RULES = {
+  level: oneOf(LOG_LEVELS, 'info'),
+  format: oneOf(LOG_FORMATS, 'auto'),
+} as const
 
 export interface FeedIdentityConfig {
   readonly secret: string
@@ -174,21 +184,21 @@ export interface FeedIdentityConfig {
   readonly owner?: string
 }
 
-const channelNames = (range: string): Rule<readonly string[]> =>
-  texts(range, text('the name of a channel'), [])
+const channelNameList = (range: string): Rule<readonly string[]> =>
+  textList(range, text('the name of a channel'), [])
 
 /** One of `feed.identities`. */
 export const FEED_IDENTITY_RULES = {
-  secret: secret('a text without spaces'),
-  publish: channelNames('a list of channels'),
-  subscribe: channelNames('a list of channels'),
+  secret: secretText('a text without spaces'),
+  publish: channelNameList('a list of channels'),
+  subscribe: channelNameList('a list of channels'),
   owner: text('a text'),
 } as const
 
 const { endpoints: _, registry: __, ...BROKER_KEYS } = BROKER_RULES
 
 /** `feed`: what `new Feed` takes, but for what can be given in code only or is written otherwise here. */
-export const FEED_RULES = {
+export const FEED_FILE_RULES = {
   listen: rule<readonly string[]>(
     "an endpoint such as '127.0.0.1:20000' or 'unix:/run/feed.sock', or a list of such",
     undefined,
@@ -199,7 +209,7 @@ export const FEED_RULES = {
     },
     {
       is: 'either',
-      forms: [{ is: 'text' }, { is: 'list', of: text('an endpoint'), least: 1 }],
+      forms: [{ is: 'text' }, { is: 'list', of: text('an endpoint'), minItems: 1 }],
     },
   ),
   ...BROKER_KEYS,
@@ -216,7 +226,7 @@ export const FEED_RULES = {
   http: flag(true),
 } as const
 
-export type FeedConfig = Parsed<typeof FEED_RULES>
+export type FeedConfig = ParsedOptions<typeof FEED_FILE_RULES>
 
 /** `session`: what `new Session` takes, but for what can be given in code only. */
 export const SESSION_FILE_RULES = {

@@ -1,27 +1,27 @@
 /** JSON Schema of a fleet file, made from the rules that also check it. Pure. */
 import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
-import type { SECTIONS } from './config.ts'
-import { rangeOf } from './read.ts'
+import type { SECTION_NAMES } from './config.ts'
+import { describeRange } from './read-fields.ts'
 import {
-  ADMIN_RULES,
-  FEED_RULES,
-  GATEWAY_RULES,
+  ADMIN_FILE_RULES,
+  FEED_FILE_RULES,
+  GATEWAY_FILE_RULES,
   LOG_RULES,
   SERVICE_GATEWAY_RULES,
   SESSION_FILE_RULES,
 } from './rules.ts'
 import { SERVICE_FILE_RULES } from './services.ts'
-import { BALANCERS, balancerRules } from './size.ts'
+import { BALANCER_NAMES, balancerRules } from './size.ts'
 import { BYTES_PATTERN, DURATION_PATTERN } from './units.ts'
 
-type Json = { readonly [key: string]: unknown }
+type FleetSchema = { readonly [key: string]: unknown }
 
 const SUBSTITUTED = { $ref: '#/$defs/substituted' }
 
 /** JSON Schema, draft 2020-12, of `fleet.yaml`: for editors, and for whoever makes such files. */
-export function jsonSchema(): Json {
-  const sections: Record<(typeof SECTIONS)[number], Json> = {
-    services: services(),
+export function buildFleetSchema(): FleetSchema {
+  const sections: Record<(typeof SECTION_NAMES)[number], FleetSchema> = {
+    services: servicesSchema(),
     providers: {
       description: 'Where instances run, by name.',
       type: ['object', 'null'],
@@ -30,11 +30,11 @@ export function jsonSchema(): Json {
         properties: { type: { type: 'string', description: 'process, static, ...' } },
       },
     },
-    session: options(SESSION_FILE_RULES),
-    gateway: options(GATEWAY_RULES),
-    admin: { anyOf: [{ const: false }, options(ADMIN_RULES)] },
-    feed: options(FEED_RULES),
-    log: options(LOG_RULES),
+    session: optionsSchema(SESSION_FILE_RULES),
+    gateway: optionsSchema(GATEWAY_FILE_RULES),
+    admin: { anyOf: [{ const: false }, optionsSchema(ADMIN_FILE_RULES)] },
+    feed: optionsSchema(FEED_FILE_RULES),
+    log: optionsSchema(LOG_RULES),
   }
   return {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
@@ -56,8 +56,8 @@ export function jsonSchema(): Json {
   }
 }
 
-function services(): Json {
-  const service = options(SERVICE_FILE_RULES)
+function servicesSchema(): FleetSchema {
+  const service = optionsSchema(SERVICE_FILE_RULES)
   return {
     description: 'Services by virtual URL, such as http://calc.',
     type: ['object', 'null'],
@@ -65,29 +65,29 @@ function services(): Json {
     additionalProperties: {
       ...service,
       properties: {
-        ...(service.properties as Json),
-        size: size(),
-        gateway: options(SERVICE_GATEWAY_RULES),
+        ...(service.properties as FleetSchema),
+        size: sizeSchema(),
+        gateway: optionsSchema(SERVICE_GATEWAY_RULES),
       },
     },
   }
 }
 
-function size(): Json {
+function sizeSchema(): FleetSchema {
   return {
     description: "How many instances: 3, '1..8', or a load balancer with its settings.",
     anyOf: [
       { type: 'integer', minimum: 0 },
       { type: 'string', pattern: '^\\d+ ?\\.\\. ?(\\d+)?$' },
       SUBSTITUTED,
-      ...BALANCERS.map((name) => {
-        const { properties, ...schema } = options(balancerRules(name))
+      ...BALANCER_NAMES.map((name) => {
+        const { properties, ...schema } = optionsSchema(balancerRules(name))
         const balancer = { const: name }
         const required = name === 'queue-length' ? [] : ['balancer']
         return {
           ...schema,
           type: 'object',
-          properties: { balancer, ...(properties as Json) },
+          properties: { balancer, ...(properties as FleetSchema) },
           required,
         }
       }),
@@ -96,9 +96,9 @@ function size(): Json {
 }
 
 /** A key with nothing below it counts as an empty mapping, as long as nothing in it is required. */
-function options(rules: Rules, required: readonly string[] = []): Json {
+function optionsSchema(rules: Rules, required: readonly string[] = []): FleetSchema {
   const properties = Object.entries(rules).flatMap(([name, rule]) =>
-    rule.form ? [[name, schemaOf(rule, rule.form)]] : [],
+    rule.form ? [[name, ruleSchema(rule, rule.form)]] : [],
   )
   return {
     type: required.length > 0 ? 'object' : ['object', 'null'],
@@ -108,20 +108,20 @@ function options(rules: Rules, required: readonly string[] = []): Json {
   }
 }
 
-function schemaOf(rule: Rule<unknown>, form: Form): Json {
+function ruleSchema(rule: Rule<unknown>, form: Form): FleetSchema {
   const { initial } = rule
   const shown = ['string', 'boolean'].includes(typeof initial) || Number.isFinite(initial)
   return {
-    description: rangeOf(rule),
+    description: describeRange(rule),
     ...(shown && { default: initial }),
     ...formSchema(form),
   }
 }
 
-function formSchema(form: Form): Json {
+function formSchema(form: Form): FleetSchema {
   switch (form.is) {
     case 'number':
-      return { anyOf: numbers(form) }
+      return { anyOf: numberSchemas(form) }
     case 'text':
       return { type: 'string' }
     case 'choice':
@@ -129,11 +129,15 @@ function formSchema(form: Form): Json {
     case 'flag':
       return { anyOf: [{ type: 'boolean' }, SUBSTITUTED] }
     case 'list':
-      return { type: 'array', items: each(form.of), ...(form.least && { minItems: form.least }) }
+      return {
+        type: 'array',
+        items: itemSchema(form.of),
+        ...(form.minItems && { minItems: form.minItems }),
+      }
     case 'record':
-      return { type: 'object', additionalProperties: each(form.of) }
+      return { type: 'object', additionalProperties: itemSchema(form.of) }
     case 'options':
-      return options(form.rules, form.required)
+      return optionsSchema(form.rules, form.required)
     case 'either':
       return { anyOf: form.forms.map(formSchema) }
     case 'tree':
@@ -142,12 +146,19 @@ function formSchema(form: Form): Json {
 }
 
 /** In lists and records of texts, `8080` and `true` are texts too. */
-function each(of: Rule<unknown>): Json {
+function itemSchema(of: Rule<unknown>): FleetSchema {
   if (of.form?.is !== 'text') return of.form ? formSchema(of.form) : {}
   return { type: ['string', 'number', 'boolean'] }
 }
 
-function numbers({ min, max, above, whole, unlimited, unit }: NumberForm): Json[] {
+function numberSchemas({
+  min,
+  max,
+  exclusiveMin: above,
+  whole,
+  unlimited,
+  unit,
+}: NumberForm): FleetSchema[] {
   const least = above ? { exclusiveMinimum: min } : { minimum: min }
   const most = max === undefined || max === Number.MAX_SAFE_INTEGER ? {} : { maximum: max }
   return [

@@ -1,19 +1,19 @@
 /** How many instances: `3`, `1..8`, or a load balancer by its name, with its settings. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import { type NumberForm, type Rule, rule, whole } from '../core/options.ts'
-import { bounds } from '../sizing/damp.ts'
 import { IdleToZero, QueueLength, SimpleLoadBalancer, TargetInFlight } from '../sizing/policies.ts'
-import { RANGES } from '../sizing/ranges.ts'
-import { checkSetting, rangeOf, type Setting } from '../sizing/settings.ts'
+import { BALANCER_SETTINGS } from '../sizing/ranges.ts'
+import { checkSetting, describeSettingRange, type PolicySetting } from '../sizing/settings.ts'
 import type { SizeSpec } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized.ts'
-import { nearest } from './nearest.ts'
-import { readFields, show } from './read.ts'
-import type { Reader } from './reader.ts'
-import type { Mapping, Tree } from './tree.ts'
+import { bounds } from '../sizing/wrappers.ts'
+import { findNearest } from './nearest.ts'
+import { describeNode, readFields } from './read-fields.ts'
+import type { ConfigReader } from './reader.ts'
+import type { YamlMapping, YamlTree } from './yaml-tree.ts'
 
-export type BalancerName = keyof typeof RANGES
-export const BALANCERS = Object.keys(RANGES) as BalancerName[]
+export type BalancerName = keyof typeof BALANCER_SETTINGS
+export const BALANCER_NAMES = Object.keys(BALANCER_SETTINGS) as BalancerName[]
 
 export type SizeConfig =
   | { readonly fixed: number }
@@ -27,18 +27,22 @@ export type SizeConfig =
 
 /** What `1..8` means: no instance goes before it was idle for so long. */
 const RANGE_BALANCER = 'queue-length'
-const RANGE_DELAY = 30_000
+const RANGE_SCALE_DOWN_DELAY = 30_000
 
-const FORMS = "a whole number from 0 up, a range such as '1..8', or { balancer, min, max, ... }"
+const SIZE_FORMS =
+  "a whole number from 0 up, a range such as '1..8', or { balancer, min, max, ... }"
 
 /** What `session.setSize` takes. A new one each time: load balancers remember. */
-export function sizeSpec(size: SizeConfig): SizeSpec {
+export function toSizeSpec(size: SizeConfig): SizeSpec {
   if ('fixed' in size) return size.fixed
   const { balancer, min, max, settings } = size
-  return bounds((cluster: SizedCluster) => balance(balancer, cluster, settings), { min, max })
+  return bounds((cluster: SizedCluster) => createBalancer(balancer, cluster, settings), {
+    min,
+    max,
+  })
 }
 
-function balance(
+function createBalancer(
   name: BalancerName,
   cluster: SizedCluster,
   settings: Readonly<Record<string, number>>,
@@ -57,7 +61,7 @@ function balance(
 
 /** The rules of a load balancer in a file: `min` and `max`, and its own settings. */
 export function balancerRules(name: BalancerName): Record<string, Rule<unknown>> {
-  const settings = RANGES[name]({ concurrency: 1, size: 1 })
+  const settings = BALANCER_SETTINGS[name]({ concurrency: 1, size: 1 })
   const own = Object.entries(settings).map(([key, setting]) => [key, settingRule(setting)])
   return {
     min: whole(0, 0),
@@ -67,7 +71,7 @@ export function balancerRules(name: BalancerName): Record<string, Rule<unknown>>
   }
 }
 
-function settingRule(setting: Setting): Rule<number> {
+function settingRule(setting: PolicySetting): Rule<number> {
   const { min, max, whole: isWhole = false, unit } = setting
   const parse = (value: unknown): number | undefined => {
     try {
@@ -85,26 +89,26 @@ function settingRule(setting: Setting): Rule<number> {
     ...(unit && { unit }),
   }
   const range = unit
-    ? `milliseconds ${rangeOf(setting).replace('a number ', '')}`
-    : rangeOf(setting)
+    ? `milliseconds ${describeSettingRange(setting).replace('a number ', '')}`
+    : describeSettingRange(setting)
   return rule(range, setting.default, parse, form)
 }
 
 /** Undefined when it was refused, and reported. */
 export function readSize(
-  reader: Reader,
-  node: Tree,
+  reader: ConfigReader,
+  node: YamlTree,
   path: string,
   cluster: { readonly concurrency: number; readonly url: string },
 ): SizeConfig | undefined {
-  reader.look(node)
+  reader.countValue(node)
   if (node.kind === 'mapping') return readBalancer(reader, node, path, cluster)
-  const read = node.kind === 'scalar' ? reader.value(node, path) : { value: null }
+  const read = node.kind === 'scalar' ? reader.resolveScalar(node, path) : { value: null }
   if (!read) return undefined
   const size = parseSize(read.value, 'substituted' in read && read.substituted)
   if (typeof size === 'object') return size
-  const why = size ?? `${path} must be ${FORMS}, got ${show(reader, node)}`
-  reader.fail(node, path, size ? `${path}: ${size}` : why)
+  const why = size ?? `${path} must be ${SIZE_FORMS}, got ${describeNode(reader, node)}`
+  reader.reportProblem(node, path, size ? `${path}: ${size}` : why)
   return undefined
 }
 
@@ -119,52 +123,65 @@ function parseSize(value: unknown, substituted: boolean): SizeConfig | string | 
   const min = Number(match[1])
   const max = match[2] === undefined ? Number.POSITIVE_INFINITY : Number(match[2])
   if (min > max) return `the first number of a range must not be above the second`
-  return { balancer: RANGE_BALANCER, min, max, settings: { scaleDownDelay: RANGE_DELAY } }
+  return {
+    balancer: RANGE_BALANCER,
+    min,
+    max,
+    settings: { scaleDownDelay: RANGE_SCALE_DOWN_DELAY },
+  }
 }
 
 function readBalancer(
-  reader: Reader,
-  node: Mapping,
+  reader: ConfigReader,
+  node: YamlMapping,
   path: string,
   cluster: { readonly concurrency: number; readonly url: string },
 ): SizeConfig | undefined {
-  const before = reader.failures
+  const before = reader.problemCount
   const given = node.entries.get('balancer')?.value
-  const name = given ? readName(reader, given, `${path}.balancer`) : RANGE_BALANCER
+  const name = given ? readBalancerName(reader, given, `${path}.balancer`) : RANGE_BALANCER
   if (!name) return undefined
-  const fields = readFields(reader, node, balancerRules(name), path, { others: { balancer() {} } })
-  if (!fields || reader.failures > before) return undefined
+  const fields = readFields(reader, node, balancerRules(name), path, { readers: { balancer() {} } })
+  if (!fields || reader.problemCount > before) return undefined
   const { min = 0, max = Number.POSITIVE_INFINITY, ...rest } = fields as Record<string, number>
   const settings: Record<string, number> = rest as Record<string, number>
   if (name === 'simple' && max !== Number.POSITIVE_INFINITY) settings.max = max
   if (min > max) {
     const at = node.entries.get('min')?.value ?? node
-    reader.fail(at, `${path}.min`, `${path}.min must not be above max, got ${min} and ${max}`)
+    reader.reportProblem(
+      at,
+      `${path}.min`,
+      `${path}.min must not be above max, got ${min} and ${max}`,
+    )
     return undefined
   }
   try {
-    balance(name, { ...EMPTY, ...cluster, size: min }, settings)
+    createBalancer(name, { ...IDLE_CLUSTER, ...cluster, size: min }, settings)
   } catch (error) {
     if (!(error instanceof ManyhostError)) throw error
-    reader.fail(node, path, `${path}: ${asError(error).message.replace(/^\w+: /, '')}`)
+    reader.reportProblem(node, path, `${path}: ${asError(error).message.replace(/^\w+: /, '')}`)
     return undefined
   }
   return { balancer: name, min, max, settings }
 }
 
-function readName(reader: Reader, node: Tree, path: string): BalancerName | undefined {
-  const value = node.kind === 'scalar' ? reader.value(node, path)?.value : null
-  const name = BALANCERS.find((one) => one === value)
+function readBalancerName(
+  reader: ConfigReader,
+  node: YamlTree,
+  path: string,
+): BalancerName | undefined {
+  const value = node.kind === 'scalar' ? reader.resolveScalar(node, path)?.value : null
+  const name = BALANCER_NAMES.find((one) => one === value)
   if (name) return name
-  const near = nearest(String(value), BALANCERS)
+  const near = findNearest(String(value), BALANCER_NAMES)
   const question = near ? `; did you mean '${near}'?` : ''
-  const message = `${path} must be one of ${BALANCERS.join(', ')}, got ${show(reader, node)}`
-  reader.fail(node, path, message + question)
+  const message = `${path} must be one of ${BALANCER_NAMES.join(', ')}, got ${describeNode(reader, node)}`
+  reader.reportProblem(node, path, message + question)
   return undefined
 }
 
 /** A cluster without work, for settings to be tried on. */
-const EMPTY: SizedCluster = {
+const IDLE_CLUSTER: SizedCluster = {
   url: '',
   size: 0,
   minSize: 0,

@@ -1,6 +1,6 @@
 /** The file that `manyhost init` writes: it runs as it stands, and says what else there is. */
 
-export function starter(): string {
+export function starterConfig(): string {
   return `# yaml-language-server: $schema=./node_modules/manyhost/schema/fleet.schema.json
 #
 # A fleet: services, each served by a cluster of instances at one virtual URL.

@@ -1,26 +1,26 @@
 /** `${NAME}`, `${NAME:-default}` and `${file:path}` in a text. `$${` stands for `${` itself. */
 import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { describe } from '../core/errors.ts'
+import { describeError } from '../core/errors.ts'
 
-export interface Surroundings {
+export interface SubstitutionContext {
   /** What relative paths are relative to. */
   readonly folder: string
   readonly env: Readonly<Record<string, string | undefined>>
 }
 
-export interface Substituted {
+export interface SubstitutionResult {
   readonly text: string
   /** What was put in: it may be secret, and is in no message. */
   readonly values: readonly string[]
   /** What is wrong, as sentences without a subject. */
-  readonly wrong: readonly string[]
+  readonly errors: readonly string[]
 }
 
 /** A secret that is longer than this is none. */
-const LARGEST = 1_048_576
+const MAX_SECRET_SIZE = 1_048_576
 
-export function substitute(text: string, surroundings: Surroundings): Substituted {
+export function substitute(text: string, context: SubstitutionContext): SubstitutionResult {
   const values: string[] = []
   const wrong: string[] = []
   const result = text.replace(/\$\$\{|\$\{([^{}]*)\}|\$\{/g, (whole, inside?: string) => {
@@ -30,18 +30,18 @@ export function substitute(text: string, surroundings: Surroundings): Substitute
       return ''
     }
     const found = inside.startsWith('file:')
-      ? fromFile(inside.slice(5).trim(), surroundings)
-      : fromEnv(inside, surroundings)
+      ? readSecretFile(inside.slice(5).trim(), context)
+      : lookUpVariable(inside, context)
     if ('wrong' in found) wrong.push(found.wrong)
     else values.push(found.value)
     return 'value' in found ? found.value : ''
   })
-  return { text: result, values, wrong }
+  return { text: result, values, errors: wrong }
 }
 
-type Found = { readonly value: string } | { readonly wrong: string }
+type LookupResult = { readonly value: string } | { readonly wrong: string }
 
-function fromEnv(inside: string, { env }: Surroundings): Found {
+function lookUpVariable(inside: string, { env }: SubstitutionContext): LookupResult {
   const match = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(inside)
   if (!match) {
     return {
@@ -57,19 +57,20 @@ function fromEnv(inside: string, { env }: Surroundings): Found {
   }
 }
 
-function fromFile(path: string, { folder }: Surroundings): Found {
+function readSecretFile(path: string, { folder }: SubstitutionContext): LookupResult {
   const file = resolve(folder, path)
   try {
-    const { size } = plainFile(file)
-    if (size > LARGEST) return { wrong: `asks for the file ${file}, which is larger than 1 MiB` }
+    const { size } = statRegularFile(file)
+    if (size > MAX_SECRET_SIZE)
+      return { wrong: `asks for the file ${file}, which is larger than 1 MiB` }
     return { value: readFileSync(file, 'utf8').replace(/\r?\n$/, '') }
   } catch (error) {
-    return { wrong: `asks for the file ${file}, which cannot be read: ${describe(error)}` }
+    return { wrong: `asks for the file ${file}, which cannot be read: ${describeError(error)}` }
   }
 }
 
 /** Throws for what is no file: to read a pipe or a device could take for ever. */
-export function plainFile(path: string): { size: number } {
+export function statRegularFile(path: string): { size: number } {
   const stats = statSync(path)
   if (!stats.isFile()) throw new Error('it is not a file')
   return stats

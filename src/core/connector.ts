@@ -4,14 +4,14 @@
  *
  * 1. undici 7.30.2 (nodejs/undici#5360) takes the end of a connection as it comes, also while a slow reader has its
  *    parser paused:
- *    - after `Connection: close` (each answer of Python's HTTP/1.0 server) the parser asserts that it is not paused, in
+ *    - after `PatchedConnection: close` (each answer of Python's HTTP/1.0 server) the parser asserts that it is not paused, in
  *      an event handler, and the process dies;
  *    - on a kept-alive connection an answer that has come whole, its last chunk not yet taken, is failed;
  *    - a reset connection is taken for the proper end of an answer without a length, which is thus cut short silently.
  *    So the end is told to a parser that asks for more and has had all, and a reset under a false name.
  * 2. A server that answers an upload early and closes makes the next write fail. Node then destroys the socket with the
  *    answer in it. So a failed write waits for what can still be read, and so does a failed read for what was read.
- * 3. The heads of answers go through `Heads` before the parser has them.
+ * 3. The heads of answers go through `ResponseHeadFilter` before the parser has them.
  * 4. Who has to decide whether a request is sent again learns by `fateOf` whether an answer was refused or the connection
  *    ended: undici has the same error codes for both.
  *
@@ -21,27 +21,27 @@ import { subscribe } from 'node:diagnostics_channel'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { buildConnector } from 'undici'
-import { Heads } from './http/heads.ts'
+import { ResponseHeadFilter } from './http/heads.ts'
 import { after, type Timer } from './time.ts'
 
 export type ConnectorOptions = NonNullable<Parameters<typeof buildConnector>[0]>
 
 /** Bytes of an answer's head, names and values of its fields, that are taken where nobody says otherwise. */
-export const HEADER_SIZE = 65_536
+export const DEFAULT_HEADER_SIZE = 65_536
 
 /** How long the end of a connection may take that can no longer be written to, in ms. The kernel tells it at once. */
-const LINGER = 1_000
+const LINGER_MS = 1_000
 
 const NOTHING = Buffer.alloc(0)
 
-export function connector(
+export function createConnector(
   options: ConnectorOptions | buildConnector.connector = {},
 ): buildConnector.connector {
   const connect = typeof options === 'function' ? options : buildConnector(options)
   return (target, callback) =>
     connect(target, (...[error, socket]: Parameters<buildConnector.Callback>) => {
       if (error) callback(error, null)
-      else callback(null, patient(socket as Socket))
+      else callback(null, patchSocket(socket as Socket))
     })
 }
 
@@ -49,20 +49,20 @@ export function connector(
  * Why a connection of ours failed its request: `refused` because of what the answer is, which would be the same once more;
  * `ended` by its peer; or `unsent`, because it still had to send the request before this one.
  */
-export type Fate = 'refused' | 'ended' | 'unsent'
+export type ConnectionFailure = 'refused' | 'ended' | 'unsent'
 
-const fates = new WeakMap<Error, Fate>()
+const connectionFailures = new WeakMap<Error, ConnectionFailure>()
 
 /** @returns undefined for an error that did not come from a connection of ours: nobody knows then */
-export function fateOf(error: Error): Fate | undefined {
-  return fates.get(error)
+export function connectionFailureOf(error: Error): ConnectionFailure | undefined {
+  return connectionFailures.get(error)
 }
 
 /**
  * Whether the answer is complete although undici fails it: a 204 or 304 has no body whatever its `Content-Length` says.
  * The connection is closed all the same, because a server that sends this may send the body as well.
  */
-export function isWholeAnyway(error: Error, status: number): boolean {
+export function isCompleteDespiteError(error: Error, status: number): boolean {
   const { code } = error as { code?: unknown }
   return (status === 204 || status === 304) && code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH'
 }
@@ -77,7 +77,7 @@ const OWN_REASONS = new Set([
   'UND_ERR_BODY_TIMEOUT',
 ])
 
-const connections = new WeakMap<object, Connection>()
+const connections = new WeakMap<object, PatchedConnection>()
 
 // undici's documented channel: the one place that says on which connection a request begins.
 subscribe('undici:client:sendHeaders', (message) => {
@@ -86,13 +86,13 @@ subscribe('undici:client:sendHeaders', (message) => {
 })
 
 /** Changes one socket in place: a subclass would not do, TLS has its own. */
-export function patient<S extends Duplex>(socket: S): S {
-  connections.set(socket, new Connection(socket))
+export function patchSocket<S extends Duplex>(socket: S): S {
+  connections.set(socket, new PatchedConnection(socket))
   return socket
 }
 
-class Connection {
-  readonly heads = new Heads()
+class PatchedConnection {
+  readonly headFilter = new ResponseHeadFilter()
   readonly #socket: Duplex
   /** The methods of the socket, as they were. */
   readonly #push: Duplex['push']
@@ -105,14 +105,14 @@ class Connection {
   /** The peer has ended the connection, or it broke: nothing more can be read. */
   #hasEnded = false
   /** What tells the end, when it has come and nobody was told. */
-  #tell: (() => void) | undefined
+  #deliverEnd: (() => void) | undefined
   /** The same, for an end that came out of the stream while the parser was paused. */
-  #tellLater: (() => void) | undefined
+  #deliverEndLater: (() => void) | undefined
   /** Why nothing can be written any more. */
   #writeError: NodeJS.ErrnoException | undefined
   /** Asks whether the end that has come is a reset. */
   #isProbing = false
-  #linger: Timer | undefined
+  #lingerTimer: Timer | undefined
 
   constructor(socket: Duplex) {
     this.#socket = socket
@@ -131,11 +131,11 @@ class Connection {
    * written: behind that, the next request could wait for ever.
    */
   onRequest(head: string): void {
-    this.heads.begin(head)
+    this.headFilter.startRequest(head)
     if (this.#socket.writableLength === 0 || this.#socket.destroyed) return
     const error = new Error('the request before was answered early, and is not sent yet')
-    fates.set(error, 'unsent')
-    this.#end(error)
+    connectionFailures.set(error, 'unsent')
+    this.#destroySocket(error)
   }
 
   #onPush(chunk: unknown, encoding?: BufferEncoding): boolean {
@@ -145,11 +145,11 @@ class Connection {
       return false
     }
     let bytes = chunk
-    if (this.heads.expected && Buffer.isBuffer(chunk)) {
+    if (this.headFilter.isExpecting && Buffer.isBuffer(chunk)) {
       try {
-        bytes = this.heads.take(chunk)
+        bytes = this.headFilter.filter(chunk)
       } catch (error) {
-        this.#refuse(error as Error)
+        this.#refuseResponse(error as Error)
         return false
       }
     }
@@ -164,13 +164,13 @@ class Connection {
     if (size === 0) return chunk
     this.#isWaiting = chunk === null
     this.#isParsing = chunk !== null
-    if (this.#isWaiting && this.#tellLater) {
-      this.#tellLater()
-      this.#tellLater = undefined
+    if (this.#isWaiting && this.#deliverEndLater) {
+      this.#deliverEndLater()
+      this.#deliverEndLater = undefined
     }
-    if (this.#isWaiting && this.#tell) {
-      const end = this.#tell
-      this.#tell = undefined
+    if (this.#isWaiting && this.#deliverEnd) {
+      const end = this.#deliverEnd
+      this.#deliverEnd = undefined
       end()
       // Makes the stream look, and say that it has ended.
       this.#read.call(this.#socket, 0)
@@ -180,11 +180,11 @@ class Connection {
 
   /** Nothing more can be read: was that an end, or a reset? */
   #onEnd(): void {
-    if (this.#tell) return
-    if (!wasReset(this.#socket)) return this.#atRest(this.#properEnd)
+    if (this.#deliverEnd) return
+    if (!wasReset(this.#socket)) return this.#deliverWhenIdle(this.#pushEnd)
     if (this.#writeError) return this.#onProbed(this.#writeError)
     this.#isProbing = true
-    this.#lingerFor(reset())
+    this.#startLinger(createResetError())
     this.#socket.write(NOTHING)
   }
 
@@ -194,20 +194,20 @@ class Connection {
    */
   #onProbed(error: NodeJS.ErrnoException | null | undefined): void {
     this.#isProbing = false
-    this.#linger?.clear()
-    if (error?.code === 'EPIPE') this.#atRest(this.#properEnd)
-    else this.#atRest(() => this.#socket.destroy(reset()))
+    this.#lingerTimer?.clear()
+    if (error?.code === 'EPIPE') this.#deliverWhenIdle(this.#pushEnd)
+    else this.#deliverWhenIdle(() => this.#socket.destroy(createResetError()))
   }
 
-  readonly #properEnd = (): void => {
+  readonly #pushEnd = (): void => {
     this.#push.call(this.#socket, null)
   }
 
   /** Tells the end to a parser that waits and has had all. */
-  #atRest(end: () => void): void {
+  #deliverWhenIdle(end: () => void): void {
     // After an upgrade there is no parser, and whoever reads need not ask.
     if (this.#isWaiting || parserOf(this.#socket) === undefined) end()
-    else this.#tell = end
+    else this.#deliverEnd = end
   }
 
   /** The end is told in a later turn than it was asked for, when the parser may have had another reason to pause. */
@@ -218,7 +218,7 @@ class Connection {
       const onEnd = (): void => {
         // Of what is destroyed, `close` tells.
         if (socket.destroyed) return
-        if (parserOf(socket)?.paused) this.#tellLater = () => process.nextTick(onEnd)
+        if (parserOf(socket)?.paused) this.#deliverEndLater = () => process.nextTick(onEnd)
         else listener.call(socket)
       }
       // By this, as with `once`, the emitter finds it when the listener is removed.
@@ -238,7 +238,7 @@ class Connection {
     const { _write, _writev } = socket
     let written: (error?: Error | null) => void
     const onWritten = (error?: Error | null): void => {
-      if (error && this.#keepsReading(error)) return
+      if (error && this.#holdWriteError(error)) return
       if (this.#isProbing) {
         this.#onProbed(error)
         // A tunnel that was ended before it was reset: the error would drop what is not read yet.
@@ -262,60 +262,60 @@ class Connection {
    * Whether a failed write is kept from the stream, which would drop what it has read. The writer waits meanwhile as for
    * a slow peer.
    */
-  #keepsReading(error: NodeJS.ErrnoException): boolean {
+  #holdWriteError(error: NodeJS.ErrnoException): boolean {
     const socket = this.#socket
     if (socket.destroyed || parserOf(socket) === undefined) return false
     if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') return false
     this.#writeError = error
     if (this.#isProbing) this.#onProbed(error)
-    else if (!this.#hasEnded) this.#lingerFor(error)
+    else if (!this.#hasEnded) this.#startLinger(error)
     return true
   }
 
-  #lingerFor(error: Error): void {
-    this.#linger = after(LINGER, () => {
-      fates.set(error, 'ended')
-      this.#end(error)
+  #startLinger(error: Error): void {
+    this.#lingerTimer = after(LINGER_MS, () => {
+      connectionFailures.set(error, 'ended')
+      this.#destroySocket(error)
     })
-    this.#socket.once('close', () => this.#linger?.clear())
+    this.#socket.once('close', () => this.#lingerTimer?.clear())
   }
 
   #onDestroy(error: Error | undefined): Duplex {
     const socket = this.#socket
     const parser = error && !socket.destroyed ? parserOf(socket) : undefined
-    if (!parser || !error) return this.#end(error)
+    if (!parser || !error) return this.#destroySocket(error)
     const { code, syscall } = error as NodeJS.ErrnoException
     const isConnections = syscall === 'read' || syscall === 'write'
     if (isConnections) {
-      if (this.#hasEnded && this.#tell) return socket
+      if (this.#hasEnded && this.#deliverEnd) return socket
       this.#hasEnded = true
       if (isUnreadReset(socket, error)) {
-        this.#atRest(this.#properEnd)
+        this.#deliverWhenIdle(this.#pushEnd)
         return socket
       }
       if (!this.#isWaiting) {
-        this.#tell = () => socket.destroy(error)
+        this.#deliverEnd = () => socket.destroy(error)
         return socket
       }
     }
     if (this.#isParsing && !parser.paused && !OWN_REASONS.has(code ?? '')) {
-      fates.set(error, 'refused')
-    } else if (this.#hasEnded) fates.set(error, 'ended')
-    return this.#end(error)
+      connectionFailures.set(error, 'refused')
+    } else if (this.#hasEnded) connectionFailures.set(error, 'ended')
+    return this.#destroySocket(error)
   }
 
-  #refuse(error: Error): void {
-    fates.set(error, 'refused')
-    this.#end(error)
+  #refuseResponse(error: Error): void {
+    connectionFailures.set(error, 'refused')
+    this.#destroySocket(error)
   }
 
-  #end(error: Error | undefined): Duplex {
-    if (error && (error as NodeJS.ErrnoException).code === 'ECONNRESET') this.#disguise(error)
+  #destroySocket(error: Error | undefined): Duplex {
+    if (error && (error as NodeJS.ErrnoException).code === 'ECONNRESET') this.#hideResetCode(error)
     return this.#destroy.call(this.#socket, error)
   }
 
   /** undici is not to know this code; who gets the error from it later is. */
-  #disguise(error: NodeJS.ErrnoException): void {
+  #hideResetCode(error: NodeJS.ErrnoException): void {
     error.code = 'UND_ERR_SOCKET'
     this.#socket.once('error', () => {
       error.code = 'ECONNRESET'
@@ -346,9 +346,9 @@ function wasReset(socket: Duplex): boolean {
  * Tells whether a connection was reset that has just said its end, for a socket that no pool has. Where it has no peer any
  * more, an empty write asks the kernel, and the socket then fails with what it said.
  */
-export function askReset(socket: Duplex, tell: (isReset: boolean) => void): void {
-  if (!wasReset(socket)) return tell(false)
-  socket.write(NOTHING, (error) => tell((error as NodeJS.ErrnoException)?.code !== 'EPIPE'))
+export function detectReset(socket: Duplex, onResult: (isReset: boolean) => void): void {
+  if (!wasReset(socket)) return onResult(false)
+  socket.write(NOTHING, (error) => onResult((error as NodeJS.ErrnoException)?.code !== 'EPIPE'))
 }
 
 /**
@@ -363,6 +363,6 @@ export function isUnreadReset(
   return socket instanceof Socket && socket.localAddress === undefined
 }
 
-function reset(): Error {
+function createResetError(): Error {
   return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
 }

@@ -4,12 +4,12 @@
  */
 
 /** An empty one, or a copy of these keys. */
-export function dict<V>(from?: Readonly<Record<string, V>>): Record<string, V> {
+export function createDict<V>(from?: Readonly<Record<string, V>>): Record<string, V> {
   return from === undefined ? Object.create(null) : Object.assign(Object.create(null), from)
 }
 
-export function dictOf<V>(entries: Iterable<readonly [string, V]>): Record<string, V> {
-  const made = dict<V>()
+export function dictFromEntries<V>(entries: Iterable<readonly [string, V]>): Record<string, V> {
+  const made = createDict<V>()
   for (const [key, value] of entries) made[key] = value
   return made
 }
@@ -22,6 +22,6 @@ Fields.prototype = Object.create(null)
  * As `dict()`, for the data path: an object whose prototype is null is kept as a hash table by V8, and takes three times
  * as long to fill.
  */
-export function fields<V>(): Record<string, V> {
+export function createFields<V>(): Record<string, V> {
   return new Fields()
 }

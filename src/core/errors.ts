@@ -13,72 +13,128 @@ interface ErrorKind {
 
 /** All codes. README's table of errors is held against this one by a test. */
 export const ERRORS = {
-  MANYHOST_INVALID_OPTION: kind(400, false, 'an option is unknown or out of its range'),
-  MANYHOST_INVALID_URL: kind(400, false, 'a virtual or requested URL cannot be one'),
-  MANYHOST_INVALID_SIZE: kind(400, false, 'a size is not a whole number from 0 up'),
-  MANYHOST_INVALID_REQUEST: kind(400, false, "a request's header, path or method cannot be sent"),
-  MANYHOST_DUPLICATE_SERVICE: kind(409, false, 'the virtual URL is taken by another service'),
-  MANYHOST_UNKNOWN_SERVICE: kind(404, false, 'no service has that virtual URL'),
-  MANYHOST_UNSUPPORTED: kind(501, false, 'the provider cannot do what the startup asks for'),
-  MANYHOST_QUEUE_FULL: kind(503, true, '`maxQueue` requests wait already'),
-  MANYHOST_QUEUE_TIMEOUT: kind(503, true, 'no instance was free within `queueTimeout`'),
-  MANYHOST_TIMEOUT: kind(504, true, "the request's `timeout` passed, over all attempts"),
-  MANYHOST_ABORTED: kind(499, false, 'the caller gave the request up'),
-  MANYHOST_ATTEMPTS_EXHAUSTED: kind(502, false, '`maxAttempts` attempts failed (poison request)'),
-  MANYHOST_NOT_RESENT: kind(502, true, 'the instance failed and `resend` forbids a second attempt'),
-  MANYHOST_RESPONSE_INTERRUPTED: kind(502, true, 'the instance failed in the middle of a response'),
-  MANYHOST_BAD_RESPONSE: kind(502, false, 'an instance answered what is not valid HTTP'),
-  MANYHOST_BODY_FAILED: kind(400, false, "the request's body threw, or cannot be read (again)"),
-  MANYHOST_BODY_USED: kind(400, false, 'the body of the response was read already'),
-  MANYHOST_BAD_STATUS: kind(502, false, '`raiseForStatus()` saw a status of 400 or above'),
-  MANYHOST_REDIRECT: kind(502, false, 'too many redirects, or one to an impossible URL'),
-  MANYHOST_START_FAILED: kind(503, true, 'an instance could not be started'),
-  MANYHOST_START_TIMEOUT: kind(503, true, 'an instance was not ready within `startTimeout`'),
-  MANYHOST_RUN_FAILED: kind(503, true, '`ctx.run` ended with a non-zero exit'),
-  MANYHOST_INSTANCE_ENDED: kind(503, true, 'an instance ended, was stopped or was taken away'),
-  MANYHOST_INSTANCE_UNHEALTHY: kind(503, true, 'an instance failed its health check'),
-  MANYHOST_ATTEMPT_FAILED: kind(502, true, 'the connection to the instance, or its answer, broke'),
-  MANYHOST_ATTEMPT_TIMEOUT: kind(504, true, 'an instance did not answer within `attemptTimeout`'),
-  MANYHOST_RETURNED: kind(503, true, 'the instance handed the request back unserved'),
-  MANYHOST_SIZE_FAILED: kind(500, true, 'a size threw, hung, or was not a finite number'),
-  MANYHOST_FUNCTION_FAILED: kind(500, false, 'a given function failed; a default took its place'),
-  MANYHOST_BAD_REQUEST: kind(400, false, 'a request to the gateway is not well-formed HTTP'),
-  MANYHOST_UNAUTHORIZED: kind(401, false, 'the gateway was given no, or wrong, credentials'),
-  MANYHOST_BODY_TOO_LARGE: kind(413, false, "a request's body is above the gateway's `bodySize`"),
-  MANYHOST_BODY_TOO_SLOW: kind(408, true, "a request's body comes slower than `bodyRate`"),
-  MANYHOST_TOO_MANY_HEADERS: kind(
+  MANYHOST_INVALID_OPTION: errorKind(400, false, 'an option is unknown or out of its range'),
+  MANYHOST_INVALID_URL: errorKind(400, false, 'a virtual or requested URL cannot be one'),
+  MANYHOST_INVALID_SIZE: errorKind(400, false, 'a size is not a whole number from 0 up'),
+  MANYHOST_INVALID_REQUEST: errorKind(
+    400,
+    false,
+    "a request's header, path or method cannot be sent",
+  ),
+  MANYHOST_DUPLICATE_SERVICE: errorKind(409, false, 'the virtual URL is taken by another service'),
+  MANYHOST_UNKNOWN_SERVICE: errorKind(404, false, 'no service has that virtual URL'),
+  MANYHOST_UNSUPPORTED: errorKind(501, false, 'the provider cannot do what the startup asks for'),
+  MANYHOST_QUEUE_FULL: errorKind(503, true, '`maxQueue` requests wait already'),
+  MANYHOST_QUEUE_TIMEOUT: errorKind(503, true, 'no instance was free within `queueTimeout`'),
+  MANYHOST_TIMEOUT: errorKind(504, true, "the request's `timeout` passed, over all attempts"),
+  MANYHOST_ABORTED: errorKind(499, false, 'the caller gave the request up'),
+  MANYHOST_ATTEMPTS_EXHAUSTED: errorKind(
+    502,
+    false,
+    '`maxAttempts` attempts failed (poison request)',
+  ),
+  MANYHOST_NOT_RESENT: errorKind(
+    502,
+    true,
+    'the instance failed and `resend` forbids a second attempt',
+  ),
+  MANYHOST_RESPONSE_INTERRUPTED: errorKind(
+    502,
+    true,
+    'the instance failed in the middle of a response',
+  ),
+  MANYHOST_BAD_RESPONSE: errorKind(502, false, 'an instance answered what is not valid HTTP'),
+  MANYHOST_BODY_FAILED: errorKind(
+    400,
+    false,
+    "the request's body threw, or cannot be read (again)",
+  ),
+  MANYHOST_BODY_USED: errorKind(400, false, 'the body of the response was read already'),
+  MANYHOST_BAD_STATUS: errorKind(502, false, '`raiseForStatus()` saw a status of 400 or above'),
+  MANYHOST_REDIRECT: errorKind(502, false, 'too many redirects, or one to an impossible URL'),
+  MANYHOST_START_FAILED: errorKind(503, true, 'an instance could not be started'),
+  MANYHOST_START_TIMEOUT: errorKind(503, true, 'an instance was not ready within `startTimeout`'),
+  MANYHOST_RUN_FAILED: errorKind(503, true, '`ctx.run` ended with a non-zero exit'),
+  MANYHOST_INSTANCE_ENDED: errorKind(503, true, 'an instance ended, was stopped or was taken away'),
+  MANYHOST_INSTANCE_UNHEALTHY: errorKind(503, true, 'an instance failed its health check'),
+  MANYHOST_ATTEMPT_FAILED: errorKind(
+    502,
+    true,
+    'the connection to the instance, or its answer, broke',
+  ),
+  MANYHOST_ATTEMPT_TIMEOUT: errorKind(
+    504,
+    true,
+    'an instance did not answer within `attemptTimeout`',
+  ),
+  MANYHOST_RETURNED: errorKind(503, true, 'the instance handed the request back unserved'),
+  MANYHOST_SIZE_FAILED: errorKind(500, true, 'a size threw, hung, or was not a finite number'),
+  MANYHOST_FUNCTION_FAILED: errorKind(
+    500,
+    false,
+    'a given function failed; a default took its place',
+  ),
+  MANYHOST_BAD_REQUEST: errorKind(400, false, 'a request to the gateway is not well-formed HTTP'),
+  MANYHOST_UNAUTHORIZED: errorKind(401, false, 'the gateway was given no, or wrong, credentials'),
+  MANYHOST_BODY_TOO_LARGE: errorKind(
+    413,
+    false,
+    "a request's body is above the gateway's `bodySize`",
+  ),
+  MANYHOST_BODY_TOO_SLOW: errorKind(408, true, "a request's body comes slower than `bodyRate`"),
+  MANYHOST_TOO_MANY_HEADERS: errorKind(
     431,
     false,
     'a request has more header fields than `headerCount`',
   ),
-  MANYHOST_BAD_RESULT: kind(500, false, "a worker's results are no JSON object, or too large"),
-  MANYHOST_WIRE_CLOSED: kind(503, true, 'the link ended, with the reason that its message says'),
-  MANYHOST_WIRE_AUTH: kind(401, false, 'the peer of a link could not prove that it has the key'),
-  MANYHOST_WIRE_PROTOCOL: kind(502, false, 'the peer of a link broke the protocol'),
-  MANYHOST_WIRE_LIMIT: kind(413, false, 'a packet, or what it says, is above a limit'),
-  MANYHOST_WIRE_CODE: kind(400, false, 'posted code is more than calls of exposed names'),
-  MANYHOST_WIRE_STAGE: kind(409, false, 'a conversation is not in the stage for that'),
-  MANYHOST_WIRE_BLOB: kind(400, false, 'a blob is shorter or longer than announced'),
-  MANYHOST_WIRE_REMOTE: kind(502, false, "a function of the link's peer threw"),
-  MANYHOST_INVALID_TASK: kind(400, false, 'a line is no task, or a task cannot be kept as it is'),
-  MANYHOST_UNKNOWN_TASK: kind(404, false, 'no task has that id'),
-  MANYHOST_GROUP_FAILED: kind(409, false, 'a group of tasks failed and holds later groups back'),
-  MANYHOST_SERVER_EVICTED: kind(409, false, 'another server took over the tasks of this one'),
-  MANYHOST_STORE_BUSY: kind(503, true, 'another program holds the lock of the task store'),
-  MANYHOST_STORE_FULL: kind(507, true, 'no space is left for the task store'),
-  MANYHOST_STORE_VERSION: kind(500, false, 'the task store is of a newer version, or is none'),
-  MANYHOST_STORE_FAILED: kind(500, false, 'a store cannot be opened, read or written'),
-  MANYHOST_FEED_REFUSED: kind(403, false, "the feed's broker refused a secret or a channel"),
-  MANYHOST_FEED_FULL: kind(503, true, "`bufferLimit` is reached and `drop` is 'error'"),
-  MANYHOST_FEED_CLOSED: kind(503, false, 'the feed client or the feed is closed'),
-  MANYHOST_AGENT_REFUSED: kind(409, true, 'the hub has no room for one more agent'),
-  MANYHOST_AGENT_FENCED: kind(409, false, 'an agent speaks of what it had before it was evicted'),
-  MANYHOST_SESSION_CLOSED: kind(503, false, 'the session, client or service is closed'),
+  MANYHOST_BAD_RESULT: errorKind(500, false, "a worker's results are no JSON object, or too large"),
+  MANYHOST_WIRE_CLOSED: errorKind(
+    503,
+    true,
+    'the link ended, with the reason that its message says',
+  ),
+  MANYHOST_WIRE_AUTH: errorKind(
+    401,
+    false,
+    'the peer of a link could not prove that it has the key',
+  ),
+  MANYHOST_WIRE_PROTOCOL: errorKind(502, false, 'the peer of a link broke the protocol'),
+  MANYHOST_WIRE_LIMIT: errorKind(413, false, 'a packet, or what it says, is above a limit'),
+  MANYHOST_WIRE_CODE: errorKind(400, false, 'posted code is more than calls of exposed names'),
+  MANYHOST_WIRE_STAGE: errorKind(409, false, 'a conversation is not in the stage for that'),
+  MANYHOST_WIRE_BLOB: errorKind(400, false, 'a blob is shorter or longer than announced'),
+  MANYHOST_WIRE_REMOTE: errorKind(502, false, "a function of the link's peer threw"),
+  MANYHOST_INVALID_TASK: errorKind(
+    400,
+    false,
+    'a line is no task, or a task cannot be kept as it is',
+  ),
+  MANYHOST_UNKNOWN_TASK: errorKind(404, false, 'no task has that id'),
+  MANYHOST_GROUP_FAILED: errorKind(
+    409,
+    false,
+    'a group of tasks failed and holds later groups back',
+  ),
+  MANYHOST_SERVER_EVICTED: errorKind(409, false, 'another server took over the tasks of this one'),
+  MANYHOST_STORE_BUSY: errorKind(503, true, 'another program holds the lock of the task store'),
+  MANYHOST_STORE_FULL: errorKind(507, true, 'no space is left for the task store'),
+  MANYHOST_STORE_VERSION: errorKind(500, false, 'the task store is of a newer version, or is none'),
+  MANYHOST_STORE_FAILED: errorKind(500, false, 'a store cannot be opened, read or written'),
+  MANYHOST_FEED_REFUSED: errorKind(403, false, "the feed's broker refused a secret or a channel"),
+  MANYHOST_FEED_FULL: errorKind(503, true, "`bufferLimit` is reached and `drop` is 'error'"),
+  MANYHOST_FEED_CLOSED: errorKind(503, false, 'the feed client or the feed is closed'),
+  MANYHOST_AGENT_REFUSED: errorKind(409, true, 'the hub has no room for one more agent'),
+  MANYHOST_AGENT_FENCED: errorKind(
+    409,
+    false,
+    'an agent speaks of what it had before it was evicted',
+  ),
+  MANYHOST_SESSION_CLOSED: errorKind(503, false, 'the session, client or service is closed'),
 } as const satisfies Record<string, ErrorKind>
 
 export type ErrorCode = keyof typeof ERRORS
 
-function kind(status: number, retryable: boolean, meaning: string): ErrorKind {
+function errorKind(status: number, retryable: boolean, meaning: string): ErrorKind {
   return { status, retryable, meaning }
 }
 
@@ -135,7 +191,7 @@ function webName(code: ErrorCode): string {
 }
 
 /** Makes an error that does not say where it was made: a stack takes most of the time that an error takes. */
-export function withoutStack<E extends Error>(make: () => E): E {
+export function createWithoutStack<E extends Error>(make: () => E): E {
   const { stackTraceLimit } = Error
   // Unlike an assignment it does not throw where the intrinsics are frozen.
   Reflect.set(Error, 'stackTraceLimit', 0)
@@ -168,7 +224,7 @@ export function asError(thrown: unknown): Error {
 /**
  * The message of anything that was thrown, with its code where it has one: `ECONNREFUSED: connect ...`. Never throws.
  */
-export function describe(thrown: unknown): string {
+export function describeError(thrown: unknown): string {
   const error = asError(thrown)
   try {
     const { code, name } = error as { code?: unknown; name?: unknown }

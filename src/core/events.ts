@@ -1,7 +1,7 @@
 /** Names and payloads of the session's events, and the typed emitter. Observers only observe. */
 import { ManyhostError } from './errors.ts'
-import { FirstFailure, warn, watch } from './guarded.ts'
-import { show } from './options.ts'
+import { catchRejection, emitWarning, FirstFailureReporter } from './guarded.ts'
+import { describe } from './options.ts'
 
 export type InstanceState =
   | 'pending'
@@ -106,7 +106,10 @@ export class Emitter<Events extends object> {
   readonly #owner: string
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>()
   /** By listener. A listener may hear several events: each failing pair of both is reported. */
-  readonly #failures = new WeakMap<Listener<never>, Map<keyof Events, FirstFailure>>()
+  readonly #failuresByListener = new WeakMap<
+    Listener<never>,
+    Map<keyof Events, FirstFailureReporter>
+  >()
 
   /** @param owner what the listeners were given to, for reports: `session` */
   constructor(owner = 'emitter') {
@@ -119,7 +122,7 @@ export class Emitter<Events extends object> {
    */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
     if (typeof listener !== 'function') {
-      const text = `on('${String(name)}'): the listener must be a function, got ${show(listener)}`
+      const text = `on('${String(name)}'): the listener must be a function, got ${describe(listener)}`
       throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
     }
     let set = this.#listeners.get(name)
@@ -138,7 +141,7 @@ export class Emitter<Events extends object> {
   }
 
   /** Whether anybody listens: ask before an event is built on the hot path. */
-  has(name: keyof Events): boolean {
+  hasListeners(name: keyof Events): boolean {
     return this.#listeners.has(name)
   }
 
@@ -150,38 +153,43 @@ export class Emitter<Events extends object> {
       if (!set.has(listener as Listener<never>)) continue
       try {
         const answer: unknown = listener(event)
-        watch(answer, (error) => this.#failed(name, listener, event, error))
+        catchRejection(answer, (error) => this.#onListenerFailed(name, listener, event, error))
       } catch (error) {
-        this.#failed(name, listener, event, error)
+        this.#onListenerFailed(name, listener, event, error)
       }
     }
   }
 
-  #failed(name: keyof Events, listener: Listener<never>, event: unknown, error: unknown): void {
-    let failures = this.#failures.get(listener)
+  #onListenerFailed(
+    name: keyof Events,
+    listener: Listener<never>,
+    event: unknown,
+    error: unknown,
+  ): void {
+    let failures = this.#failuresByListener.get(listener)
     if (!failures) {
       failures = new Map()
-      this.#failures.set(listener, failures)
+      this.#failuresByListener.set(listener, failures)
     }
     let failure = failures.get(name)
     if (!failure) {
       const { service } = (event ?? {}) as { service?: string }
       const at = service === undefined ? '' : `, at an event of ${service},`
-      failure = new FirstFailure({
+      failure = new FirstFailureReporter({
         what: `a listener of '${String(name)}' of the ${this.#owner}${at}`,
         instead: 'its failure is ignored',
-        report: (told) => this.#report(name, told),
+        report: (told) => this.#reportFailure(name, told),
         service,
       })
       failures.set(name, failure)
     }
-    failure.threw(error)
+    failure.reportThrown(error)
   }
 
-  #report(name: keyof Events, error: ManyhostError): void {
+  #reportFailure(name: keyof Events, error: ManyhostError): void {
     // An `error` about a listener of `error` could go round for ever.
     const listened = 'error' as keyof Events
-    if (name === listened || !this.has(listened)) warn(error)
+    if (name === listened || !this.hasListeners(listened)) emitWarning(error)
     else this.emit(listened, error as Events[keyof Events])
   }
 }

@@ -2,6 +2,6 @@
 import type { Stats } from 'node:fs'
 
 /** Two of one size, in one file, within a tick of the file system's clock (some ms) look alike. */
-export function stampOf({ mtimeMs, size, ino }: Stats): string {
+export function fileFingerprint({ mtimeMs, size, ino }: Stats): string {
   return `${mtimeMs}/${size}/${ino}`
 }

@@ -3,63 +3,63 @@
  * that it may not, is reported once; then a default takes its place. A function that fails fails at each request, so
  * further reports would say nothing new, and would cost more than the request.
  */
-import { asError, describe, ManyhostError } from './errors.ts'
-import { type Rule, rule, show } from './options.ts'
+import { asError, describeError, ManyhostError } from './errors.ts'
+import { describe, type Rule, rule } from './options.ts'
 
 /** Takes the report of a failed function. It does not throw. */
-export type Report = (error: ManyhostError) => void
+export type ErrorReporter = (error: ManyhostError) => void
 
 /** For functions that belong to no session: nobody listens to an event, so the report is a warning of the process. */
-export const warn: Report = (error) =>
+export const emitWarning: ErrorReporter = (error) =>
   process.emitWarning(error.message, { type: 'ManyhostWarning', code: error.code })
 
-export interface FunctionFacts {
+export interface GuardedFunctionInfo {
   /** Names the function, and where it was given: `the balance of http://calc`. */
   readonly what: string
   /** Says what happens instead: `least-in-flight is used`. */
   readonly instead: string
   /** @default a warning of the process */
-  readonly report?: Report | undefined
+  readonly report?: ErrorReporter | undefined
   /** Virtual URL of the service, where the function belongs to one. */
   readonly service?: string | undefined
 }
 
 /** Reports the first failure of one function, and no other. */
-export class FirstFailure {
-  readonly #facts: FunctionFacts
+export class FirstFailureReporter {
+  readonly #info: GuardedFunctionInfo
   #isReported = false
 
-  constructor(facts: FunctionFacts) {
-    this.#facts = facts
+  constructor(facts: GuardedFunctionInfo) {
+    this.#info = facts
   }
 
   /** The function threw, or its promise was rejected. */
-  threw(thrown: unknown): void {
-    if (!this.#isReported) this.#report(`threw: ${describe(thrown)}`, thrown)
+  reportThrown(thrown: unknown): void {
+    if (!this.#isReported) this.#report(`threw: ${describeError(thrown)}`, thrown)
   }
 
   /** The function answered what it may not. A promise among such answers may be rejected later: nobody waits for it. */
-  answered(value: unknown, wanted: string): void {
-    watch(value, () => undefined)
-    if (!this.#isReported) this.#report(`answered ${show(value)}; it must answer ${wanted}`)
+  reportAnswer(value: unknown, wanted: string): void {
+    catchRejection(value, () => undefined)
+    if (!this.#isReported) this.#report(`answered ${describe(value)}; it must answer ${wanted}`)
   }
 
   /** The function has not settled in its time. */
-  stalled(ms: number): void {
+  reportStall(ms: number): void {
     if (!this.#isReported) this.#report(`has not ended within ${ms} ms`)
   }
 
   /** Calls a function whose answer does not count. */
   run(call: () => unknown): void {
     try {
-      watch(call(), (error) => this.threw(error))
+      catchRejection(call(), (error) => this.reportThrown(error))
     } catch (error) {
-      this.threw(error)
+      this.reportThrown(error)
     }
   }
 
   /** Calls a function that answers how to undo what it did; what is answered here undoes it, where that can be. */
-  undoable(call: () => unknown): () => void {
+  runUndoable(call: () => unknown): () => void {
     let undo: unknown
     this.run(() => {
       undo = call()
@@ -72,7 +72,7 @@ export class FirstFailure {
 
   #report(how: string, cause?: unknown): void {
     this.#isReported = true
-    const { what, instead, report = warn, service } = this.#facts
+    const { what, instead, report = emitWarning, service } = this.#info
     report(
       new ManyhostError(
         'MANYHOST_FUNCTION_FAILED',
@@ -84,7 +84,7 @@ export class FirstFailure {
 }
 
 /** Hears of the rejection of whatever may be a promise, so that it does not end the process. Never throws. */
-export function watch(value: unknown, onRejected: (error: unknown) => void): void {
+export function catchRejection(value: unknown, onRejected: (error: unknown) => void): void {
   if (typeof value !== 'object' || value === null) return
   try {
     if (value instanceof Promise) value.catch(onRejected)
@@ -96,7 +96,8 @@ export function watch(value: unknown, onRejected: (error: unknown) => void): voi
   }
 }
 
-export interface AnswerRule<Args extends readonly unknown[], Answer> extends FunctionFacts {
+export interface GuardedFunctionRule<Args extends readonly unknown[], Answer>
+  extends GuardedFunctionInfo {
   /** For the report: `an index of a candidate`. */
   readonly wanted: string
   /** Makes the answer of what the function answered; undefined where that cannot be one. May throw. */
@@ -105,34 +106,34 @@ export interface AnswerRule<Args extends readonly unknown[], Answer> extends Fun
 }
 
 /** A function that can be called like `given`, and that answers the default wherever `given` fails. */
-export function guarded<Args extends readonly unknown[], Answer>(
+export function guardFunction<Args extends readonly unknown[], Answer>(
   given: (...args: Args) => unknown,
-  rule: AnswerRule<Args, Answer>,
+  rule: GuardedFunctionRule<Args, Answer>,
 ): (...args: Args) => Answer {
   const { read, fallback, wanted } = rule
-  const failure = new FirstFailure(rule)
+  const failure = new FirstFailureReporter(rule)
   return (...args) => {
     let value: unknown
     try {
       value = given(...args)
       const answer = read(value, ...args)
       if (answer !== undefined) return answer
-      failure.answered(value, wanted)
+      failure.reportAnswer(value, wanted)
     } catch (error) {
-      failure.threw(error)
-      watch(value, () => undefined)
+      failure.reportThrown(error)
+      catchRejection(value, () => undefined)
     }
     return fallback(...args)
   }
 }
 
 /** A source of random numbers that a user gave. */
-export function guardedRandom(
+export function guardRandom(
   given: (() => number) | undefined,
-  facts: Omit<FunctionFacts, 'instead'>,
+  facts: Omit<GuardedFunctionInfo, 'instead'>,
 ): () => number {
   if (!given) return Math.random
-  return guarded<[], number>(given, {
+  return guardFunction<[], number>(given, {
     ...facts,
     instead: 'Math.random is used',
     wanted: 'a number from 0 up and below 1',
@@ -146,13 +147,13 @@ export function guardedRandom(
  * The rule of an option that is a function which is only told something: what it throws is reported once, as a warning,
  * and changes nothing. The parsed function never throws.
  */
-export function listener<Args extends readonly unknown[]>(
+export function listenerRule<Args extends readonly unknown[]>(
   range: string,
   what: string,
 ): Rule<(...args: Args) => void> {
   return rule<(...args: Args) => void>(range, undefined, (value) => {
     if (typeof value !== 'function') return undefined
-    const failure = new FirstFailure({ what, instead: 'its failure is ignored' })
+    const failure = new FirstFailureReporter({ what, instead: 'its failure is ignored' })
     return (...args) => failure.run(() => value(...args))
   })
 }

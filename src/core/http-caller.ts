@@ -3,22 +3,22 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { isLoopback } from './options.ts'
 
 /** Of a secret, to be compared with others by `isSame`. */
-export function digest(secret: string): Buffer {
+export function digestSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 
 /** Equal in a time that tells nothing of where they differ: both are digests. */
-export function isSame(a: Buffer, b: Buffer): boolean {
+export function isEqualDigest(a: Buffer, b: Buffer): boolean {
   return timingSafeEqual(a, b)
 }
 
 /** Equal in a time that tells nothing of where they differ, nor of their lengths. */
 export function isSameSecret(a: string, b: string): boolean {
-  return isSame(digest(a), digest(b))
+  return isEqualDigest(digestSecret(a), digestSecret(b))
 }
 
 /** The token of a header `Authorization: Bearer ...` (RFC 6750 section 2.1), empty where there is none. */
-export function bearerOf(authorization: string | undefined): string {
+export function parseBearerToken(authorization: string | undefined): string {
   return /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1] ?? ''
 }
 
@@ -26,7 +26,10 @@ export function bearerOf(authorization: string | undefined): string {
  * Whether the name in Host can only mean this machine, or is the address that was connected to. A page whose name was
  * bound anew to this machine calls it by a name that is neither.
  */
-export function isOwnName(host: string | undefined, localAddress: string | undefined): boolean {
+export function isLocalHostName(
+  host: string | undefined,
+  localAddress: string | undefined,
+): boolean {
   if (!host || !/^[\w.:[\]-]+$/.test(host) || !URL.canParse(`http://${host}`)) return false
   const { hostname } = new URL(`http://${host}`)
   if (isLoopback(hostname) || hostname.endsWith('.localhost')) return true

@@ -17,7 +17,7 @@ export interface NumberForm {
   readonly min: number
   readonly max?: number
   /** Whether `min` itself is refused. */
-  readonly above?: boolean
+  readonly exclusiveMin?: boolean
   readonly whole?: boolean
   readonly unlimited?: boolean
   readonly unit?: 'ms' | 'bytes'
@@ -29,7 +29,7 @@ export type Form =
   | { readonly is: 'text'; readonly secret?: boolean; readonly pattern?: string }
   | { readonly is: 'choice'; readonly names: readonly string[] }
   | { readonly is: 'flag' }
-  | { readonly is: 'list'; readonly of: Rule<unknown>; readonly least?: number }
+  | { readonly is: 'list'; readonly of: Rule<unknown>; readonly minItems?: number }
   | { readonly is: 'record'; readonly of: Rule<unknown> }
   | { readonly is: 'options'; readonly rules: Rules; readonly required?: readonly string[] }
   | { readonly is: 'either'; readonly forms: readonly Form[] }
@@ -88,7 +88,7 @@ export function milliseconds(initial: number, zero?: string): Rule<number> {
   return rule(range, initial, parse, {
     is: 'number',
     min: 0,
-    above: !zero,
+    exclusiveMin: !zero,
     unlimited,
     unit: 'ms',
   })
@@ -155,7 +155,7 @@ export function callback<F>(what: string): Rule<F> {
 }
 
 export type Rules = Readonly<Record<string, Rule<unknown>>>
-export type Parsed<R extends Rules> = {
+export type ParsedOptions<R extends Rules> = {
   [Name in keyof R]: R[Name] extends Rule<infer T> ? T : never
 }
 
@@ -163,12 +163,16 @@ export type Parsed<R extends Rules> = {
  * Checks `given` against the rules and fills in what is left out.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function parseOptions<R extends Rules>(where: string, given: unknown, rules: R): Parsed<R> {
+export function parseOptions<R extends Rules>(
+  where: string,
+  given: unknown,
+  rules: R,
+): ParsedOptions<R> {
   const parsed = checkOptions(where, given === undefined ? {} : given, rules)
   for (const [name, { initial }] of Object.entries(rules)) {
     if (!(name in parsed)) parsed[name] = initial
   }
-  return parsed as Parsed<R>
+  return parsed as ParsedOptions<R>
 }
 
 /**
@@ -177,7 +181,7 @@ export function parseOptions<R extends Rules>(where: string, given: unknown, rul
  */
 export function checkOptions(where: string, given: unknown, rules: Rules): Record<string, unknown> {
   if (typeof given !== 'object' || given === null) {
-    throw invalid(`${where}: options are an object, got ${show(given)}`)
+    throw invalid(`${where}: options are an object, got ${describe(given)}`)
   }
   const parsed: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(given)) {
@@ -200,7 +204,7 @@ export function checkOption(
 ): unknown {
   const result = one.parse(value)
   if (result === undefined) {
-    throw invalid(`${where}: ${name} must be ${one.range}, got ${show(value)}`)
+    throw invalid(`${where}: ${name} must be ${one.range}, got ${describe(value)}`)
   }
   return result
 }
@@ -210,7 +214,7 @@ function invalid(message: string): ManyhostError {
 }
 
 /** A value for a message. Never throws. */
-export function show(value: unknown): string {
+export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function') return `a function`
   if (typeof value === 'object' && value !== null) return showObject(value)

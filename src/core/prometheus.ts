@@ -2,74 +2,74 @@
 import { Counter, Gauge, type Histogram, type Registry } from 'prom-client'
 import { ManyhostError } from './errors.ts'
 
-export type Labels = Readonly<Record<string, string | number>>
+export type MetricLabels = Readonly<Record<string, string | number>>
 
 /** Adds to the series with these labels. */
-export type Add = (labels: Labels, value: number) => void
+export type AddToSeries = (labels: MetricLabels, value: number) => void
 
 /** Kind; names of the labels, with commas; meaning. */
-export type Figure = readonly [
+export type MetricDefinition = readonly [
   kind: 'counter' | 'gauge' | 'histogram',
   labels: string,
   help: string,
 ]
 
 /** One figure of an owner, with the means to read it. Called at each scrape; says all series anew. */
-export type FigureSource = { readonly name: string; readonly figure: Figure } & (
-  | { readonly read: (add: Add) => void }
-  | { readonly buckets: () => Iterable<Buckets> }
+export type MetricSource = { readonly name: string; readonly definition: MetricDefinition } & (
+  | { readonly read: (add: AddToSeries) => void }
+  | { readonly buckets: () => Iterable<HistogramBuckets> }
 )
 
 /**
  * Whose figures they are: the name of the label by which the second and further owners on one registry are told apart.
  * The first one has no such label, so that series are what they were as long as there is one owner.
  */
-export type Owner = 'session' | 'feed' | 'server' | 'provider'
+export type MetricOwner = 'session' | 'feed' | 'server' | 'provider'
 
 /** A metric of a registry that all owners there share. */
-interface Shared {
+interface SharedMetric {
   readonly metric: unknown
-  readonly sources: Map<Registration, FigureSource>
+  readonly sources: Map<MetricRegistration, MetricSource>
 }
 
-interface Registration {
+interface MetricRegistration {
   /** 1, 2, ...: the least that was free. */
   readonly number: number
 }
 
-interface Books {
-  readonly shared: Map<string, Shared>
+interface RegisteredMetrics {
+  readonly shared: Map<string, SharedMetric>
   /** Numbers that are taken, by the first name of a set of figures: those of one kind are numbered together. */
   readonly numbers: Map<string, Set<number>>
 }
 
-const books = new WeakMap<Registry, Books>()
+const metricsByRegistry = new WeakMap<Registry, RegisteredMetrics>()
 
 /**
  * Registers all figures of an owner with a registry, or none of them.
  * @returns takes them out again; idempotent
  * @throws ManyhostError MANYHOST_INVALID_OPTION where the registry has a metric of that name which is somebody else's
  */
-export function registerFigures(
+export function registerMetricSources(
   registry: Registry,
-  owner: Owner,
-  sources: readonly FigureSource[],
+  owner: MetricOwner,
+  sources: readonly MetricSource[],
 ): () => void {
-  const { shared, numbers: taken } = booksOf(registry)
+  const { shared, numbers: taken } = registeredMetricsOf(registry)
   for (const { name } of sources) {
     const there = registry.getSingleMetric(name)
-    if (there !== undefined && shared.get(name)?.metric !== there) throw isTaken(name)
+    if (there !== undefined && shared.get(name)?.metric !== there) throw metricNameTakenError(name)
   }
   const kind = sources[0]?.name ?? ''
   const numbers = taken.get(kind) ?? new Set()
   taken.set(kind, numbers)
-  const registration: Registration = { number: firstFree(numbers) }
+  const registration: MetricRegistration = { number: lowestFreeNumber(numbers) }
   numbers.add(registration.number)
   for (const source of sources) {
     const { name } = source
     // A registry that was cleared has forgotten the metric, and all who had figures there are gone with it.
     if (registry.getSingleMetric(name) === undefined)
-      shared.set(name, create(registry, owner, source))
+      shared.set(name, createSharedMetric(registry, owner, source))
     shared.get(name)?.sources.set(registration, source)
   }
   return () => {
@@ -83,33 +83,37 @@ export function registerFigures(
   }
 }
 
-function booksOf(registry: Registry): Books {
-  let found = books.get(registry)
+function registeredMetricsOf(registry: Registry): RegisteredMetrics {
+  let found = metricsByRegistry.get(registry)
   if (!found) {
     found = { shared: new Map(), numbers: new Map() }
-    books.set(registry, found)
+    metricsByRegistry.set(registry, found)
   }
   return found
 }
 
-function firstFree(numbers: ReadonlySet<number>): number {
+function lowestFreeNumber(numbers: ReadonlySet<number>): number {
   let number = 1
   while (numbers.has(number)) number++
   return number
 }
 
-function isTaken(name: string): ManyhostError {
+function metricNameTakenError(name: string): ManyhostError {
   return new ManyhostError(
     'MANYHOST_INVALID_OPTION',
     `registry: it has a metric ${name} already that is not of manyhost; give another registry, or none`,
   )
 }
 
-function create(registry: Registry, owner: Owner, first: FigureSource): Shared {
-  const sources = new Map<Registration, FigureSource>()
-  const { name, figure } = first
+function createSharedMetric(
+  registry: Registry,
+  owner: MetricOwner,
+  first: MetricSource,
+): SharedMetric {
+  const sources = new Map<MetricRegistration, MetricSource>()
+  const { name, definition: figure } = first
   if ('buckets' in first) {
-    const metric = histogram(name, figure, () => allBuckets(owner, sources))
+    const metric = createHistogram(name, figure, () => collectBuckets(owner, sources))
     registry.registerMetric(metric)
     return { metric, sources }
   }
@@ -123,7 +127,7 @@ function create(registry: Registry, owner: Owner, first: FigureSource): Shared {
     collect() {
       metric.reset()
       for (const [{ number }, source] of sources) {
-        const more = labelOf(owner, number)
+        const more = ownerLabel(owner, number)
         if ('read' in source)
           source.read((values, value) => metric.inc({ ...values, ...more }, value))
       }
@@ -132,23 +136,23 @@ function create(registry: Registry, owner: Owner, first: FigureSource): Shared {
   return { metric, sources }
 }
 
-function labelOf(owner: Owner, number: number): Labels {
+function ownerLabel(owner: MetricOwner, number: number): MetricLabels {
   return number === 1 ? {} : { [owner]: String(number) }
 }
 
-function* allBuckets(
-  owner: Owner,
-  sources: ReadonlyMap<Registration, FigureSource>,
-): Generator<Buckets> {
+function* collectBuckets(
+  owner: MetricOwner,
+  sources: ReadonlyMap<MetricRegistration, MetricSource>,
+): Generator<HistogramBuckets> {
   for (const [{ number }, source] of sources) {
     if (!('buckets' in source)) continue
-    const more = labelOf(owner, number)
+    const more = ownerLabel(owner, number)
     for (const one of source.buckets()) yield { ...one, labels: { ...one.labels, ...more } }
   }
 }
 
-export interface Sample {
-  readonly labels: Labels
+export interface MetricSample {
+  readonly labels: MetricLabels
   readonly value: number
   readonly metricName: string
   readonly exemplar?: SampleExemplar | undefined
@@ -163,8 +167,8 @@ export interface SampleExemplar {
 }
 
 /** A histogram of one set of labels. */
-export interface Buckets {
-  readonly labels: Labels
+export interface HistogramBuckets {
+  readonly labels: MetricLabels
   /** Upper bounds, ascending, without infinity. */
   readonly bounds: readonly number[]
   /** Values in each bucket alone; the last is of what is above all bounds. */
@@ -178,10 +182,10 @@ export interface Buckets {
  * prom-client's own histogram takes each value with its labels, which costs more than a request or a message may; its
  * registry asks a metric for no more than `get()`.
  */
-function histogram(
+function createHistogram(
   name: string,
-  [, , help]: Figure,
-  read: () => Iterable<Buckets>,
+  [, , help]: MetricDefinition,
+  read: () => Iterable<HistogramBuckets>,
 ): Histogram<string> {
   const metric = {
     name,
@@ -193,7 +197,7 @@ function histogram(
       help,
       type: 'histogram',
       aggregator: 'sum',
-      values: [...read()].flatMap((buckets) => series(name, buckets)),
+      values: [...read()].flatMap((buckets) => histogramSamples(name, buckets)),
     }),
     reset() {},
   }
@@ -201,8 +205,11 @@ function histogram(
 }
 
 /** Cumulative, as the exposition format has it. */
-function series(name: string, { labels, bounds, counts, sum, count, ...rest }: Buckets): Sample[] {
-  const bucket = (le: number | string, index: number, value: number): Sample => ({
+function histogramSamples(
+  name: string,
+  { labels, bounds, counts, sum, count, ...rest }: HistogramBuckets,
+): MetricSample[] {
+  const bucket = (le: number | string, index: number, value: number): MetricSample => ({
     labels: { le, ...labels },
     value,
     metricName: `${name}_bucket`,

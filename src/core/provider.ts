@@ -74,7 +74,7 @@ export interface Running {
   /** Where it listens, for people. */
   readonly address?: string
   /** Requests that it takes at a time, where that differs from `StartSpec.concurrency`. */
-  readonly places?: number
+  readonly slots?: number
   /**
    * Tries once whether the server accepts a connection; rejects when not. Absent: it is taken as accepting.
    */

@@ -17,39 +17,43 @@ export interface VirtualUrl {
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_URL */
-export function virtualUrl(text: string | URL): VirtualUrl {
+export function parseVirtualUrl(text: string | URL): VirtualUrl {
   let url: URL
   try {
     url = new URL(text)
   } catch {
-    throw invalid(text, 'an absolute URL such as http://calc')
+    throw invalidUrlError(text, 'an absolute URL such as http://calc')
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw invalid(text, 'a URL of scheme http or https')
+    throw invalidUrlError(text, 'a URL of scheme http or https')
   }
   if (url.username !== '' || url.password !== '')
-    throw invalid(text, 'a URL without user or password')
-  if (url.search !== '' || url.hash !== '') throw invalid(text, 'a URL without query or fragment')
+    throw invalidUrlError(text, 'a URL without user or password')
+  if (url.search !== '' || url.hash !== '')
+    throw invalidUrlError(text, 'a URL without query or fragment')
   const prefix = url.pathname.replace(/\/+$/, '')
   return { href: url.origin + prefix, origin: url.origin, host: url.host, prefix }
 }
 
-function invalid(got: unknown, expected: string): ManyhostError {
-  return new ManyhostError('MANYHOST_INVALID_URL', `url: expected ${expected}, got ${show(got)}`)
+function invalidUrlError(got: unknown, expected: string): ManyhostError {
+  return new ManyhostError(
+    'MANYHOST_INVALID_URL',
+    `url: expected ${expected}, got ${describeUrl(got)}`,
+  )
 }
 
-function show(got: unknown): string {
+function describeUrl(got: unknown): string {
   return got instanceof URL ? got.href : (JSON.stringify(got) ?? String(got))
 }
 
-interface Entry<Service> {
+interface RegistryEntry<Service> {
   readonly url: VirtualUrl
   readonly service: Service
 }
 
-export class Registry<Service> {
+export class ServiceRegistry<Service> {
   /** Per origin, longest prefix first. */
-  readonly #origins = new Map<string, Entry<Service>[]>()
+  readonly #origins = new Map<string, RegistryEntry<Service>[]>()
 
   /** @throws ManyhostError MANYHOST_DUPLICATE_SERVICE */
   add(url: VirtualUrl, make: () => Service): Service {
@@ -90,13 +94,13 @@ export class Registry<Service> {
   /** The service that answers `path` of `origin` (normal form, as `URL.origin` gives it). */
   match(origin: string, path: string): Service | undefined {
     const entries = this.#origins.get(origin)
-    const found = entries && longest(entries, path)
+    const found = entries && findByLongestPrefix(entries, path)
     if (found !== undefined) return found
     // A registration without a port is for any port.
     const colon = origin.lastIndexOf(':')
     if (colon <= 5) return undefined
     const portless = this.#origins.get(origin.slice(0, colon))
-    return portless && longest(portless, path)
+    return portless && findByLongestPrefix(portless, path)
   }
 
   *values(): IterableIterator<Service> {
@@ -109,12 +113,15 @@ export class Registry<Service> {
   }
 }
 
-function longest<Service>(entries: readonly Entry<Service>[], path: string): Service | undefined {
-  for (const { url, service } of entries) if (isUnder(path, url.prefix)) return service
+function findByLongestPrefix<Service>(
+  entries: readonly RegistryEntry<Service>[],
+  path: string,
+): Service | undefined {
+  for (const { url, service } of entries) if (hasPathPrefix(path, url.prefix)) return service
   return undefined
 }
 
-function isUnder(path: string, prefix: string): boolean {
+function hasPathPrefix(path: string, prefix: string): boolean {
   if (prefix === '') return true
   if (!path.startsWith(prefix)) return false
   const next = path.charCodeAt(prefix.length)

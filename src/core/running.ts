@@ -1,12 +1,12 @@
 /** What a provider answered to `start`, checked: it may be a provider that a user wrote. */
-import { describe, ManyhostError } from './errors.ts'
-import { watch } from './guarded.ts'
-import { show } from './options.ts'
+import { describeError, ManyhostError } from './errors.ts'
+import { catchRejection } from './guarded.ts'
+import { describe } from './options.ts'
 import type { Exit, Provider, Running } from './provider.ts'
 
 /** @throws ManyhostError MANYHOST_START_FAILED for what cannot be used as a running instance */
 export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): Running {
-  const wrong = missing(value)
+  const wrong = findMissingPart(value)
   if (wrong === undefined) return value as Running
   throw new ManyhostError(
     'MANYHOST_START_FAILED',
@@ -15,21 +15,21 @@ export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): 
 }
 
 /** What an instance has beside its functions. */
-const PARTS = ['dispatcher', 'exited', 'leaving', 'address', 'places'] as const
+const PARTS = ['dispatcher', 'exited', 'leaving', 'address', 'slots'] as const
 
 /** A part that is a promise, forgotten or not, must not end the process when it is rejected: it is judged elsewhere. */
 function watchParts(value: object): void {
   for (const part of PARTS) {
     try {
-      watch(Reflect.get(value, part), () => undefined)
+      catchRejection(Reflect.get(value, part), () => undefined)
     } catch {
       // A getter that throws: whoever needs that part finds it.
     }
   }
 }
 
-function missing(value: unknown): string | undefined {
-  if (typeof value !== 'object' || value === null) return show(value)
+function findMissingPart(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null) return describe(value)
   watchParts(value)
   const has = (name: string, method: string): boolean =>
     typeof (Reflect.get(value, name) as Record<string, unknown> | undefined)?.[method] ===
@@ -41,12 +41,15 @@ function missing(value: unknown): string | undefined {
 }
 
 /** Its end. Never rejects: an instance of whose end nobody can tell is lost. */
-export async function exitOf(running: Running): Promise<Exit> {
+export async function waitForExit(running: Running): Promise<Exit> {
   try {
     const exit: Partial<Exit> | undefined = await running.exited
     const reason = String(exit?.reason ?? 'exited')
     return { reason, detail: String(exit?.detail ?? reason) }
   } catch (error) {
-    return { reason: 'lost', detail: `its provider cannot tell how it ended: ${describe(error)}` }
+    return {
+      reason: 'lost',
+      detail: `its provider cannot tell how it ended: ${describeError(error)}`,
+    }
   }
 }

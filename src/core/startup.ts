@@ -3,12 +3,12 @@
  * `ctx.spawn(...)` without `await` would be an unhandled rejection, which ends the whole program. Here the failure is a
  * line of the instance's output instead. Whoever does wait gets the rejection as before.
  */
-import { describe } from './errors.ts'
+import { describeError } from './errors.ts'
 import type { StartupContext } from './provider.ts'
-import { turn } from './time.ts'
+import { yieldTurn } from './time.ts'
 
 /** A promise that knows whether anybody waits for it. `await` calls `then` of a promise of another class. */
-class Observed<T> extends Promise<T> {
+class ObservedPromise<T> extends Promise<T> {
   #isObserved = false
 
   /** What `then` and `catch` answer are usual promises. */
@@ -29,7 +29,7 @@ class Observed<T> extends Promise<T> {
   whenUnobserved(hear: (error: unknown) => void): this {
     super.then(undefined, async (error) => {
       // Whoever waits may begin to do so in the turn in which it fails.
-      await turn()
+      await yieldTurn()
       if (!this.#isObserved) hear(error)
     })
     return this
@@ -37,18 +37,18 @@ class Observed<T> extends Promise<T> {
 }
 
 /** Contexts that are safe already: the session and the provider both make them so. */
-const safe = new WeakSet<StartupContext>()
+const safeContexts = new WeakSet<StartupContext>()
 
-export function safeContext(context: StartupContext): StartupContext {
-  if (safe.has(context)) return context
+export function createSafeContext(context: StartupContext): StartupContext {
+  if (safeContexts.has(context)) return context
   const watched =
     <Args extends unknown[], T>(name: string, call: (...args: Args) => Promise<T>) =>
     (...args: Args): Promise<T> => {
       // Also what it throws at once is a rejection, as it is of an async function.
-      const observed = new Observed<T>((resolve) => resolve(call.apply(context, args)))
+      const observed = new ObservedPromise<T>((resolve) => resolve(call.apply(context, args)))
       return observed.whenUnobserved((error) => {
         const text = `ctx.${name}, which the startup function did not wait for, failed`
-        context.log(`manyhost: ${text}: ${describe(error)}`)
+        context.log(`manyhost: ${text}: ${describeError(error)}`)
       })
     }
   const { env, signal, run, spawn, upload, download } = context
@@ -61,6 +61,6 @@ export function safeContext(context: StartupContext): StartupContext {
     upload: watched('upload', upload),
     download: watched('download', download),
   }
-  safe.add(made)
+  safeContexts.add(made)
   return made
 }

@@ -19,7 +19,7 @@ export interface Timer {
   clear(): void
 }
 
-class Timeout implements Timer {
+class TimeoutTimer implements Timer {
   readonly #handle: ReturnType<typeof setTimeout>
 
   constructor(ms: number, callback: () => void, keepsAlive: boolean) {
@@ -35,12 +35,12 @@ class Timeout implements Timer {
 
 /** Calls back once after `ms`. It keeps the process alive until then. */
 export function after(ms: number, callback: () => void): Timer {
-  return new Timeout(ms, callback, true)
+  return new TimeoutTimer(ms, callback, true)
 }
 
 /** Calls back once after `ms`, unless the process has nothing else left to do by then. */
-export function afterIdly(ms: number, callback: () => void): Timer {
-  return new Timeout(ms, callback, false)
+export function afterUnref(ms: number, callback: () => void): Timer {
+  return new TimeoutTimer(ms, callback, false)
 }
 
 /** A timer that is later than this, in ms, tells of a standstill: of this process, or of its whole machine. */
@@ -53,10 +53,10 @@ const STANDSTILL = 50
  */
 export function afterSilence(ms: number, callback: () => void): Timer {
   const due = now() + ms
-  let timer = afterIdly(ms, () => {
+  let timer = afterUnref(ms, () => {
     const late = now() - due
     if (late <= STANDSTILL) return callback()
-    timer = afterIdly(Math.min(late, ms), callback)
+    timer = afterUnref(Math.min(late, ms), callback)
   })
   return { clear: () => timer.clear() }
 }
@@ -85,14 +85,14 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /** Resolves when this turn of the event loop is over: what the system had to accept and to read has been taken. */
-export function turn(): Promise<void> {
+export function yieldTurn(): Promise<void> {
   return new Promise((resolve) => {
     setImmediate(resolve)
   })
 }
 
 /** Settles as `promise` does, or resolves with `undefined` after `ms`, whichever comes first. */
-export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+export async function resolveWithin<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   let timer: Timer | undefined
   const late = new Promise<undefined>((resolve) => {
     timer = after(ms, () => resolve(undefined))
@@ -105,7 +105,7 @@ export async function within<T>(ms: number, promise: Promise<T>): Promise<T | un
 }
 
 /** How often `until` looks, in ms. */
-const POLL = 2
+const UNTIL_INTERVAL = 2
 
 /** Resolves with true when the condition holds, or with false after `timeout` ms. For what is not on the hot path. */
 export async function until(
@@ -115,7 +115,7 @@ export async function until(
   const deadline = now() + timeout
   while (!condition()) {
     if (now() >= deadline) return false
-    await sleep(POLL)
+    await sleep(UNTIL_INTERVAL)
   }
   return true
 }
@@ -126,7 +126,7 @@ const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000
  * Reads `'250ms'`, `'30s'`, `'1.5m'`, `'2h'`, `'1d'`, or a number of milliseconds.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function duration(text: string | number): number {
+export function parseDuration(text: string | number): number {
   if (typeof text === 'number' && text >= 0) return text
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(String(text))
   if (!match) {

@@ -6,36 +6,36 @@
  */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { fateOf, isWholeAnyway } from '../core/connector.ts'
+import { connectionFailureOf, isCompleteDespiteError } from '../core/connector.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import { after, now, type Timer } from '../core/time.ts'
 import { leastInFlight, type Pick } from './balance.ts'
-import type { Exchange, RawHeaders, Sink, Trip } from './exchange.ts'
-import { Ticket } from './line.ts'
-import type { RequestQueue } from './queue.ts'
-import type { Passenger, Target } from './target.ts'
+import type { CancelHandle, Exchange, RawHeaders, ResponseSink } from './exchange.ts'
+import { QueueEntry } from './priority-queue.ts'
+import type { RequestQueue } from './request-queue.ts'
+import type { InFlightRequest, Target } from './target.ts'
 import { trace } from './trace.ts'
 
-const NONE: RawHeaders = []
+const NO_HEADERS: RawHeaders = []
 
 /** Hears what an attempt says of its target: passive health, statistics. */
-export interface Referee {
+export interface AttemptObserver {
   readonly queue: RequestQueue
   readonly attemptTimeout: number
   readonly service: string
-  answered(target: Target, milliseconds: number): void
+  onAnswered(target: Target, milliseconds: number): void
   /** The request was given up after this time without an answer: it would have taken longer. */
-  unanswered(target: Target, milliseconds: number): void
+  onAbandoned(target: Target, milliseconds: number): void
   /** `reached`: whether the connection had been made. */
-  failed(target: Target, error: Error, reached: boolean): void
-  waited(milliseconds: number): void
+  onFailed(target: Target, error: Error, reached: boolean): void
+  onDequeued(milliseconds: number): void
 }
 
-export class Attempt extends Ticket implements Trip, Passenger {
-  seat = -1
+export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest {
+  index = -1
   readonly exchange: Exchange
   readonly #sink: AttemptSink
-  readonly #referee: Referee
+  readonly #observer: AttemptObserver
   pick: Pick = leastInFlight
   /** The target that failed the attempt before, or has the other copy of a hedged request. */
   readonly avoid: Target | undefined
@@ -52,20 +52,20 @@ export class Attempt extends Ticket implements Trip, Passenger {
   #resume: (() => void) | undefined
   #done = false
   #cancelled: Error | undefined
-  #holdsPlace = false
+  #holdsSlot = false
   #timer: Timer | undefined
   #tunnel: Duplex | undefined
 
-  constructor(exchange: Exchange, sink: AttemptSink, referee: Referee, avoid?: Target) {
+  constructor(exchange: Exchange, sink: AttemptSink, referee: AttemptObserver, avoid?: Target) {
     super()
     this.exchange = exchange
     this.#sink = sink
-    this.#referee = referee
+    this.#observer = referee
     this.avoid = avoid
   }
 
   /** Whether the request is rather to go to another target than to this one: here it has failed before. */
-  avoids(target: Target): boolean {
+  hasFailedOn(target: Target): boolean {
     if (target === this.avoid) return true
     return this.exchange.reports?.some(({ instance }) => instance === target.id) ?? false
   }
@@ -77,9 +77,9 @@ export class Attempt extends Ticket implements Trip, Passenger {
 
   /** Takes its place in line: the first one for a request that was in line before (`again`). */
   start(again: boolean): void {
-    if (again) return this.#referee.queue.rejoin(this)
+    if (again) return this.#observer.queue.rejoin(this)
     try {
-      this.#referee.queue.join(this)
+      this.#observer.queue.join(this)
     } catch (error) {
       this.end(asError(error))
     }
@@ -94,21 +94,22 @@ export class Attempt extends Ticket implements Trip, Passenger {
     const waited = this.startedAt - this.joinedAt
     exchange.queued += waited
     exchange.instance = target.id
-    this.#referee.waited(waited)
-    this.#holdsPlace = true
-    target.board(this)
-    if (this.#referee.attemptTimeout > 0) this.#watch()
+    this.#observer.onDequeued(waited)
+    this.#holdsSlot = true
+    target.add(this)
+    if (this.#observer.attemptTimeout > 0) this.#startTimeout()
     this.#sink.onDispatched(this)
     if (trace.attempt.hasSubscribers) {
-      trace.attempt.publish({ service: this.#referee.service, exchange, attempt: this })
+      trace.attempt.publish({ service: this.#observer.service, exchange, attempt: this })
     }
     this.#dispatch(target)
   }
 
   #dispatch(target: Target): void {
-    const { facts } = this.exchange
+    const { request: facts } = this.exchange
     const { body, upgrade, connection } = facts
-    const headers = this.number === 1 ? facts.headers : numbered(facts.headers, this.number)
+    const headers =
+      this.number === 1 ? facts.headers : withAttemptNumber(facts.headers, this.number)
     try {
       const options: Dispatcher.DispatchOptions & { servername: string } = {
         path: facts.path,
@@ -130,8 +131,8 @@ export class Attempt extends Ticket implements Trip, Passenger {
     }
   }
 
-  #watch(): void {
-    const { attemptTimeout, service } = this.#referee
+  #startTimeout(): void {
+    const { attemptTimeout, service } = this.#observer
     this.#timer = after(attemptTimeout, () => {
       this.interrupt(
         new ManyhostError(
@@ -144,7 +145,7 @@ export class Attempt extends Ticket implements Trip, Passenger {
 
   /** Its time in line is over. */
   expire(queueTimeout: number, why: string): void {
-    const { service } = this.#referee
+    const { service } = this.#observer
     this.end(
       new ManyhostError(
         'MANYHOST_QUEUE_TIMEOUT',
@@ -165,26 +166,26 @@ export class Attempt extends Ticket implements Trip, Passenger {
     if (this.#done) return
     this.#done = true
     this.#cancelled = reason
-    if (!this.target) return this.#referee.queue.leave(this)
-    if (!this.#resume) this.#referee.unanswered(this.target, now() - this.startedAt)
-    this.#cut(reason)
+    if (!this.target) return this.#observer.queue.remove(this)
+    if (!this.#resume) this.#observer.onAbandoned(this.target, now() - this.startedAt)
+    this.#abortConnection(reason)
   }
 
   interrupt(error: Error): void {
     this.#tunnel?.destroy(error)
     if (this.#done) {
       // Given up by its caller before it had a connection, which now will not come.
-      if (!this.#tunnel) this.#release()
+      if (!this.#tunnel) this.#releaseSlot()
       return
     }
     this.#done = true
     this.#cancelled = error
     const target = this.target as Target
     const { sent } = this
-    this.#cut(error)
+    this.#abortConnection(error)
     // The instance may never call back: its place is given up here and now.
-    this.#release()
-    this.#referee.failed(target, error, sent)
+    this.#releaseSlot()
+    this.#observer.onFailed(target, error, sent)
     this.#sink.onFailed(this, error)
   }
 
@@ -194,24 +195,24 @@ export class Attempt extends Ticket implements Trip, Passenger {
     this.#resume?.()
   }
 
-  #cut(reason: Error): void {
+  #abortConnection(reason: Error): void {
     this.#timer?.clear()
     const abort = this.#abort
     this.#abort = undefined
     // Without a connection yet, the place is kept until undici has one or fails: `onConnect` then cuts.
     if (!abort) return
     abort(reason)
-    this.#release()
+    this.#releaseSlot()
   }
 
   /** Gives the place back. Idempotent. */
-  #release(): void {
-    if (!this.#holdsPlace) return
-    this.#holdsPlace = false
+  #releaseSlot(): void {
+    if (!this.#holdsSlot) return
+    this.#holdsSlot = false
     this.#timer?.clear()
     const target = this.target as Target
-    target.leave(this)
-    this.#referee.queue.release(target)
+    target.remove(this)
+    this.#observer.queue.release(target)
   }
 
   // What undici calls.
@@ -236,8 +237,8 @@ export class Attempt extends Ticket implements Trip, Passenger {
     const at = now()
     this.exchange.headAt = at
     const target = this.target as Target
-    target.answered(this)
-    this.#referee.answered(target, at - this.startedAt)
+    target.markAnswered(this)
+    this.#observer.onAnswered(target, at - this.startedAt)
     this.#sink.onHead(status, headers, text, this)
     return !this.exchange.paused
   }
@@ -250,54 +251,54 @@ export class Attempt extends Ticket implements Trip, Passenger {
 
   /** undici types trailers as text; they are bytes. */
   onComplete(trailers: readonly (Buffer | string)[] | null): void {
-    this.#release()
+    this.#releaseSlot()
     if (this.#done) return
     this.#done = true
-    this.#sink.onEnd((trailers as RawHeaders | null) ?? NONE, this)
+    this.#sink.onEnd((trailers as RawHeaders | null) ?? NO_HEADERS, this)
   }
 
   onUpgrade(status: number, headers: readonly (Buffer | string)[] | null, socket: Duplex): void {
     if (this.#done) {
       socket.destroy()
-      this.#release()
+      this.#releaseSlot()
       return
     }
     this.#done = true
     this.#timer?.clear()
     // The place is held, and the instance's end still felt, until the tunnel is closed.
     this.#tunnel = socket
-    socket.once('close', () => this.#release())
+    socket.once('close', () => this.#releaseSlot())
     const at = now()
     this.exchange.headAt = at
     const target = this.target as Target
-    target.answered(this)
-    this.#referee.answered(target, at - this.startedAt)
-    this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NONE, socket, this)
+    target.markAnswered(this)
+    this.#observer.onAnswered(target, at - this.startedAt)
+    this.#sink.onUpgrade(status, (headers as RawHeaders | null) ?? NO_HEADERS, socket, this)
   }
 
   onError(thrown: Error): void {
-    if (isWholeAnyway(thrown, this.status)) return this.onComplete(null)
+    if (isCompleteDespiteError(thrown, this.status)) return this.onComplete(null)
     if (this.#done) {
-      this.#release()
+      this.#releaseSlot()
       return
     }
     this.#done = true
     const reached = this.sent
-    if (reached && fateOf(thrown) === 'unsent') {
+    if (reached && connectionFailureOf(thrown) === 'unsent') {
       this.sent = false
       this.exchange.sent--
     }
-    const error = this.exchange.facts.connection ? ownTimeout(thrown, this.exchange) : thrown
+    const error = this.exchange.request.connection ? toCallerTimeout(thrown, this.exchange) : thrown
     // Before the place is free: else the next in line would be given to the instance that has just failed.
-    this.#referee.failed(this.target as Target, error, reached)
-    this.#release()
+    this.#observer.onFailed(this.target as Target, error, reached)
+    this.#releaseSlot()
     this.#sink.onFailed(this, error)
   }
 }
 
 /** What an attempt tells the layer above it. */
 export interface AttemptSink
-  extends Omit<Sink, 'onError' | 'onHead' | 'onData' | 'onEnd' | 'onUpgrade'> {
+  extends Omit<ResponseSink, 'onError' | 'onHead' | 'onData' | 'onEnd' | 'onUpgrade'> {
   onDispatched(attempt: Attempt): void
   onHead(status: number, headers: RawHeaders, text: string, attempt: Attempt): void
   onData(chunk: Buffer, attempt: Attempt): void
@@ -310,7 +311,7 @@ export interface AttemptSink
 }
 
 /** undici's time limits, where the caller has set them: an end of the request, and not of one attempt. */
-function ownTimeout(error: Error, { facts }: Exchange): Error {
+function toCallerTimeout(error: Error, { request: facts }: Exchange): Error {
   const { code } = error as { code?: unknown }
   if (code !== 'UND_ERR_HEADERS_TIMEOUT' && code !== 'UND_ERR_BODY_TIMEOUT') return error
   const isHead = code === 'UND_ERR_HEADERS_TIMEOUT'
@@ -321,7 +322,7 @@ function ownTimeout(error: Error, { facts }: Exchange): Error {
 }
 
 /** The headers of a later attempt: the last pair is `x-manyhost-attempt`. */
-function numbered(headers: readonly string[], attempt: number): string[] {
+function withAttemptNumber(headers: readonly string[], attempt: number): string[] {
   const copy = headers.slice()
   copy[copy.length - 1] = String(attempt)
   return copy

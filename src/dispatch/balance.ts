@@ -1,6 +1,6 @@
 /** Which of the ready instances with a free place takes the next request: pure picks, randomness handed in. */
 
-import { preference, type Slots, slotOf } from './slots.ts'
+import { type HashSlots, hashSlotOf, scoreTarget } from './hash-slots.ts'
 
 /** What a pick reads of a target. */
 export interface Candidate {
@@ -8,7 +8,7 @@ export interface Candidate {
   /** `hashOf(id)`. */
   readonly hash: number
   readonly open: boolean
-  readonly places: number
+  readonly slots: number
   readonly inFlight: number
   readonly latency: Latency
   /** When the request was given to it that has had no answer for the longest time; Infinity if there is none. */
@@ -19,7 +19,7 @@ export interface Candidate {
 export interface Latency {
   cost: number
   /** When `cost` was last brought up to date. */
-  at: number
+  updatedAt: number
 }
 
 export interface PickFacts {
@@ -33,7 +33,7 @@ export interface PickFacts {
   /** Requests with the same key go to the same instance as long as it has a free place. */
   readonly affinity: string | undefined
   /** Of these targets, where it is remembered which one comes first for a key. */
-  readonly slots?: Slots | undefined
+  readonly hashSlots?: HashSlots | undefined
   /** Index of the target that failed this request last: taken only if there is no other. -1 if it is not among them. */
   readonly avoid: number
 }
@@ -45,8 +45,8 @@ export interface PickFacts {
  */
 export type Pick = (targets: readonly Candidate[], facts: PickFacts) => number
 
-export function isFree(target: Candidate | undefined): boolean {
-  return target?.open === true && target.inFlight < target.places
+export function hasFreeSlot(target: Candidate | undefined): boolean {
+  return target?.open === true && target.inFlight < target.slots
 }
 
 /** The free target with the fewest requests in flight; ties go round. Stops where there can be none with fewer. */
@@ -56,14 +56,14 @@ export const leastInFlight: Pick = (targets, { turn, avoid, fewest: bound }) => 
   let fewest = Number.POSITIVE_INFINITY
   for (let step = 0, index = turn % count; step < count; step++) {
     const target = targets[index] as Candidate
-    if (target.inFlight < fewest && isFree(target) && index !== avoid) {
+    if (target.inFlight < fewest && hasFreeSlot(target) && index !== avoid) {
       best = index
       fewest = target.inFlight
       if (fewest <= bound) break
     }
     if (++index === count) index = 0
   }
-  return best === -1 ? fallback(targets, avoid) : best
+  return best === -1 ? pickAvoided(targets, avoid) : best
 }
 
 /** The free targets in turn. */
@@ -71,29 +71,29 @@ export const roundRobin: Pick = (targets, { turn, avoid }) => {
   const count = targets.length
   for (let step = 0; step < count; step++) {
     const index = (turn + step) % count
-    if (index !== avoid && isFree(targets[index] as Candidate)) return index
+    if (index !== avoid && hasFreeSlot(targets[index] as Candidate)) return index
   }
-  return fallback(targets, avoid)
+  return pickAvoided(targets, avoid)
 }
 
 /** How long, in ms, an average remembers: Finagle's default. */
-const TAU = 10_000
+const DECAY_MS = 10_000
 
 /**
  * Brings a peak EWMA up to date: a slower answer counts at once, a faster one only by and by.
  * Source: Finagle, "Beyond Round Robin: Load Balancing for Latency" (peak EWMA).
  */
-export function observe(latency: Latency, roundTrip: number, now: number): void {
-  const age = Math.max(0, now - latency.at)
-  const weight = Math.exp(-age / TAU)
+export function recordRoundTrip(latency: Latency, roundTrip: number, now: number): void {
+  const age = Math.max(0, now - latency.updatedAt)
+  const weight = Math.exp(-age / DECAY_MS)
   latency.cost =
     roundTrip > latency.cost ? roundTrip : latency.cost * weight + roundTrip * (1 - weight)
-  latency.at = now
+  latency.updatedAt = now
 }
 
 /** What is remembered of it by now. */
-function faded({ cost, at }: Latency, now: number): number {
-  return cost * Math.exp(-Math.max(0, now - at) / TAU)
+function decayedCost({ cost, updatedAt: at }: Latency, now: number): number {
+  return cost * Math.exp(-Math.max(0, now - at) / DECAY_MS)
 }
 
 /**
@@ -101,10 +101,10 @@ function faded({ cost, at }: Latency, now: number): number {
  * have taken longer, nobody knows how much, so twice that is remembered. Else a slow target would look fast where no
  * late answer of it is ever waited for.
  */
-export function observeSilence(latency: Latency, waited: number, now: number): void {
-  if (waited <= faded(latency, now)) return
+export function recordAbandoned(latency: Latency, waited: number, now: number): void {
+  if (waited <= decayedCost(latency, now)) return
   latency.cost = 2 * waited
-  latency.at = now
+  latency.updatedAt = now
 }
 
 /**
@@ -113,24 +113,25 @@ export function observeSilence(latency: Latency, waited: number, now: number): v
  * Time counts by its square: places serve at the same time, so that an idle one that is ten times slower than the
  * others is no match for them even if they have nine requests each.
  */
-function load({ latency, askedAt, inFlight }: Candidate, now: number): number {
-  const time = Math.max(faded(latency, now), now - askedAt)
+function estimateLoad({ latency, askedAt, inFlight }: Candidate, now: number): number {
+  const time = Math.max(decayedCost(latency, now), now - askedAt)
   return time * time * (inFlight + 1) + inFlight * 1e-6
 }
 
 /** Random draws of a free target before all are looked through. */
-const DRAWS = 8
+const MAX_DRAWS = 8
 
 /** Index of a free target, all alike, other than these two; -1 for none. */
-function draw(targets: readonly Candidate[], facts: PickFacts, not: number): number {
+function drawFreeTarget(targets: readonly Candidate[], facts: PickFacts, not: number): number {
   const { random, avoid } = facts
-  for (let drawn = 0; drawn < DRAWS; drawn++) {
+  for (let drawn = 0; drawn < MAX_DRAWS; drawn++) {
     const index = Math.floor(random() * targets.length)
-    if (index !== avoid && index !== not && isFree(targets[index] as Candidate)) return index
+    if (index !== avoid && index !== not && hasFreeSlot(targets[index] as Candidate)) return index
   }
   const free: number[] = []
   for (let index = 0; index < targets.length; index++) {
-    if (index !== avoid && index !== not && isFree(targets[index] as Candidate)) free.push(index)
+    if (index !== avoid && index !== not && hasFreeSlot(targets[index] as Candidate))
+      free.push(index)
   }
   return free[Math.floor(random() * free.length)] ?? free.at(-1) ?? -1
 }
@@ -141,11 +142,13 @@ function draw(targets: readonly Candidate[], facts: PickFacts, not: number): num
  */
 export const peakEwma: Pick = (targets, facts) => {
   const { now, avoid } = facts
-  const a = draw(targets, facts, -1)
-  if (a === -1) return fallback(targets, avoid)
-  const b = draw(targets, facts, a)
+  const a = drawFreeTarget(targets, facts, -1)
+  if (a === -1) return pickAvoided(targets, avoid)
+  const b = drawFreeTarget(targets, facts, a)
   if (b === -1) return a
-  return load(targets[b] as Candidate, now) < load(targets[a] as Candidate, now) ? b : a
+  return estimateLoad(targets[b] as Candidate, now) < estimateLoad(targets[a] as Candidate, now)
+    ? b
+    : a
 }
 
 /**
@@ -153,30 +156,30 @@ export const peakEwma: Pick = (targets, facts) => {
  * target that comes or goes moves only the keys that it gets or had.
  * Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998), rendezvous hashing.
  */
-export const rendezvous: Pick = (targets, { affinity = '', avoid, slots }) => {
-  const slot = slotOf(affinity)
+export const rendezvous: Pick = (targets, { affinity = '', avoid, hashSlots: slots }) => {
+  const slot = hashSlotOf(affinity)
   // Nearly always it has a free place, and no other need be asked.
-  const first = slots?.first(slot) ?? -1
-  if (first !== -1 && first !== avoid && isFree(targets[first] as Candidate)) return first
+  const first = slots?.firstTarget(slot) ?? -1
+  if (first !== -1 && first !== avoid && hasFreeSlot(targets[first] as Candidate)) return first
   let best = -1
   let highest = -1
   for (let index = 0; index < targets.length; index++) {
     const target = targets[index] as Candidate
-    if (index === avoid || !isFree(target)) continue
-    const score = preference(target, slot)
+    if (index === avoid || !hasFreeSlot(target)) continue
+    const score = scoreTarget(target, slot)
     if (score > highest) {
       highest = score
       best = index
     }
   }
-  return best === -1 ? fallback(targets, avoid) : best
+  return best === -1 ? pickAvoided(targets, avoid) : best
 }
 
-function fallback(targets: readonly Candidate[], avoid: number): number {
-  return avoid >= 0 && isFree(targets[avoid] as Candidate) ? avoid : -1
+function pickAvoided(targets: readonly Candidate[], avoid: number): number {
+  return avoid >= 0 && hasFreeSlot(targets[avoid] as Candidate) ? avoid : -1
 }
 
-export const PICKS = {
+export const PICKS_BY_NAME = {
   'least-in-flight': leastInFlight,
   'round-robin': roundRobin,
   'peak-ewma': peakEwma,

@@ -1,8 +1,8 @@
 /** What callers give as a body, brought to the three kinds that the data plane knows: text, bytes, or a `Replay`. */
 import { Readable } from 'node:stream'
 import { ManyhostError } from '../core/errors.ts'
+import { findBodyMisuse } from './body-use.ts'
 import { type BodySource, Replay } from './replay.ts'
-import { usedUp } from './used.ts'
 
 /** A body: text, bytes, chunks, a form, or a function that gives a new one of these for each attempt. */
 export type Body =
@@ -24,7 +24,7 @@ export type Body =
   | null
   | undefined
 
-export interface BodyKeeping {
+export interface BodyRetention {
   /** Bytes of a body that are kept in memory for another attempt. */
   readonly replayLimit: number
   /** Whether another attempt may come to need it. */
@@ -34,31 +34,35 @@ export interface BodyKeeping {
 export interface PreparedBody {
   readonly body: string | Uint8Array | Replay | null
   /** The `Content-Type` that goes with it, where it says so itself. */
-  readonly type: string | undefined
+  readonly contentType: string | undefined
   /** Bytes of it, where they are known before it is read and undici would not find out. */
   readonly length?: number | undefined
 }
 
-const NO_BODY: PreparedBody = { body: null, type: undefined }
+const NO_BODY: PreparedBody = { body: null, contentType: undefined }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_BODY_FAILED for a body that was read already */
-export function prepareBody(body: unknown, { replayLimit, keep }: BodyKeeping): PreparedBody {
+export function prepareBody(body: unknown, { replayLimit, keep }: BodyRetention): PreparedBody {
   if (body === null || body === undefined) return NO_BODY
-  if (typeof body === 'string' || body instanceof Uint8Array) return { body, type: undefined }
+  if (typeof body === 'string' || body instanceof Uint8Array)
+    return { body, contentType: undefined }
   if (ArrayBuffer.isView(body)) {
-    return { body: new Uint8Array(body.buffer, body.byteOffset, body.byteLength), type: undefined }
+    return {
+      body: new Uint8Array(body.buffer, body.byteOffset, body.byteLength),
+      contentType: undefined,
+    }
   }
-  if (body instanceof ArrayBuffer) return { body: new Uint8Array(body), type: undefined }
+  if (body instanceof ArrayBuffer) return { body: new Uint8Array(body), contentType: undefined }
   if (body instanceof URLSearchParams) {
-    return { body: body.toString(), type: 'application/x-www-form-urlencoded;charset=UTF-8' }
+    return { body: body.toString(), contentType: 'application/x-www-form-urlencoded;charset=UTF-8' }
   }
   if (typeof body === 'function') {
-    return { body: new Replay(body as () => unknown, replayLimit, keep), type: undefined }
+    return { body: new Replay(body as () => unknown, replayLimit, keep), contentType: undefined }
   }
   if (body instanceof Blob) {
     return {
       body: new Replay(() => body.stream(), replayLimit, keep),
-      type: body.type || undefined,
+      contentType: body.type || undefined,
       length: body.size,
     }
   }
@@ -66,14 +70,17 @@ export function prepareBody(body: unknown, { replayLimit, keep }: BodyKeeping): 
     // The platform's own encoder: it picks the boundary and quotes names and file names by the standard.
     const encoded = new Response(body as FormData)
     const type = encoded.headers.get('content-type') ?? undefined
-    return { body: new Replay(encoded.body as unknown as BodySource, replayLimit, keep), type }
+    return {
+      body: new Replay(encoded.body as unknown as BodySource, replayLimit, keep),
+      contentType: type,
+    }
   }
   if (typeof body === 'object') {
-    const source = isOldStream(body) ? new Readable().wrap(body) : body
+    const source = isLegacyStream(body) ? new Readable().wrap(body) : body
     if (Symbol.asyncIterator in source || Symbol.iterator in source) {
-      const why = usedUp(source)
+      const why = findBodyMisuse(source)
       if (why !== undefined) throw bodyFailed(why)
-      return { body: new Replay(source as BodySource, replayLimit, keep), type: undefined }
+      return { body: new Replay(source as BodySource, replayLimit, keep), contentType: undefined }
     }
   }
   throw new ManyhostError(
@@ -90,7 +97,7 @@ function bodyFailed(why: string): ManyhostError {
 }
 
 /** A stream of Node's first kind, without an iterator: `form-data` has such. */
-function isOldStream(body: object): body is NodeJS.ReadableStream {
+function isLegacyStream(body: object): body is NodeJS.ReadableStream {
   return (
     !(Symbol.asyncIterator in body) &&
     typeof Reflect.get(body, 'pipe') === 'function' &&

@@ -4,30 +4,31 @@ import { after } from '../core/time.ts'
 import type { Exchange } from './exchange.ts'
 import type { DispatchSettings } from './settings.ts'
 
-export function deadline(
+export function deadlineLayer(
   next: (exchange: Exchange) => void,
   settings: DispatchSettings,
 ): (exchange: Exchange) => void {
   return (exchange) => {
     const timeout = timeoutOf(exchange, settings)
-    if (timeout > 0) exchange.timer = after(timeout, () => expire(exchange, timeout, settings))
+    if (timeout > 0)
+      exchange.timer = after(timeout, () => expireExchange(exchange, timeout, settings))
     next(exchange)
   }
 }
 
 /** Milliseconds for all attempts; 0 is no limit. */
-function timeoutOf({ facts }: Exchange, settings: DispatchSettings): number {
+function timeoutOf({ request: facts }: Exchange, settings: DispatchSettings): number {
   return facts.timeout ?? settings.timeout
 }
 
 /** Milliseconds from `at` to the deadline of a request; Infinity if it has none. */
-export function timeLeft(exchange: Exchange, settings: DispatchSettings, at: number): number {
+export function remainingTime(exchange: Exchange, settings: DispatchSettings, at: number): number {
   const timeout = timeoutOf(exchange, settings)
   return timeout > 0 ? exchange.startedAt + timeout - at : Number.POSITIVE_INFINITY
 }
 
-function expire(exchange: Exchange, timeout: number, { service }: DispatchSettings): void {
-  const { facts, attempts, reports } = exchange
+function expireExchange(exchange: Exchange, timeout: number, { service }: DispatchSettings): void {
+  const { request: facts, attempts, reports } = exchange
   const where = attempts === 0 ? 'while it waited for an instance' : `in attempt ${attempts}`
   exchange.cancel(
     new ManyhostError(

@@ -5,14 +5,19 @@
 import type { ManyhostError } from '../core/errors.ts'
 import type { Outcome } from '../core/events.ts'
 import { now } from '../core/time.ts'
-import { Attempt, type Referee } from './attempt.ts'
-import { observe, observeSilence } from './balance.ts'
-import { newBudget } from './budget.ts'
-import { deadline } from './deadline.ts'
-import { Exchange, type Ledger, type RequestFacts, type Sink } from './exchange.ts'
-import { type HedgeParts, hedge } from './hedge.ts'
-import { RequestQueue } from './queue.ts'
-import { type ResendParts, resend, type Send } from './resend.ts'
+import { Attempt, type AttemptObserver } from './attempt.ts'
+import { recordAbandoned, recordRoundTrip } from './balance.ts'
+import { createBudget } from './budget.ts'
+import { deadlineLayer } from './deadline.ts'
+import {
+  Exchange,
+  type ExchangeObserver,
+  type RequestInput,
+  type ResponseSink,
+} from './exchange.ts'
+import { type HedgeParts, hedgeLayer } from './hedge.ts'
+import { RequestQueue } from './request-queue.ts'
+import { type ResendParts, resendLayer, type SendAttempt } from './resend.ts'
 import type { DispatchSettings } from './settings.ts'
 import { Stats } from './stats.ts'
 import type { Target } from './target.ts'
@@ -32,7 +37,7 @@ export interface DispatchEvents {
   onSettled(exchange: Exchange, outcome: Outcome, status: number): void
 }
 
-export class Dispatch implements Ledger, Referee {
+export class Dispatch implements ExchangeObserver, AttemptObserver {
   readonly stats = new Stats()
   readonly queue: RequestQueue
   readonly service: string
@@ -40,8 +45,8 @@ export class Dispatch implements Ledger, Referee {
   readonly #settings: DispatchSettings
   readonly #events: DispatchEvents
   readonly #send: (exchange: Exchange) => void
-  readonly #pausing: ResendParts['pausing'] = new Set()
-  #refusal: ManyhostError | undefined
+  readonly #backingOff: ResendParts['backingOff'] = new Set()
+  #refuseWith: ManyhostError | undefined
 
   constructor(settings: DispatchSettings, events: DispatchEvents) {
     this.#settings = settings
@@ -60,36 +65,36 @@ export class Dispatch implements Ledger, Referee {
   #layers(): (exchange: Exchange) => void {
     // Innermost: waits in line for a free place, then goes to the instance that the balance picks. Every attempt
     // passes here, so that resends and hedges count as the load that they are.
-    const queued: Send = (exchange, sink, avoid) => new Attempt(exchange, sink, this, avoid)
+    const queued: SendAttempt = (exchange, sink, avoid) => new Attempt(exchange, sink, this, avoid)
     // Inside resend, so that a request whose two copies both failed is one failed attempt, not two.
-    const hedged = this.#settings.hedge ? hedge(queued, this.#hedging()) : queued
+    const hedged = this.#settings.hedge ? hedgeLayer(queued, this.#hedgeParts()) : queued
     // Inside the deadline: attempts go on only while there is time.
-    const resent = resend(hedged, {
+    const resent = resendLayer(hedged, {
       settings: this.#settings,
-      budget: newBudget(now()),
-      pausing: this.#pausing,
-      resent: (exchange, attempt, reason) => {
-        this.stats.resent(reason)
+      budget: createBudget(now()),
+      backingOff: this.#backingOff,
+      onResend: (exchange, attempt, reason) => {
+        this.stats.recordResend(reason)
         this.#events.onResend(exchange, attempt, reason)
       },
     })
     // Outermost: it bounds all attempts, their waiting and the answer's body.
-    return deadline(resent, this.#settings)
+    return deadlineLayer(resent, this.#settings)
   }
 
   /** Sends a request; the answer goes to `sink`. Everything that goes wrong goes there, too. */
-  send(facts: RequestFacts, sink: Sink): Exchange {
+  send(facts: RequestInput, sink: ResponseSink): Exchange {
     const exchange = new Exchange(facts, sink, this)
     this.stats.arrivals++
     if (trace.start.hasSubscribers) trace.start.publish({ service: this.service, exchange })
-    if (this.#refusal) exchange.fail(this.#refusal)
+    if (this.#refuseWith) exchange.fail(this.#refuseWith)
     else this.#send(exchange)
     return exchange
   }
 
   /** Lets no request in any more: each is refused with this error. */
   refuse(error: ManyhostError | undefined): void {
-    this.#refusal = error
+    this.#refuseWith = error
   }
 
   /** Ends all requests that wait. */
@@ -105,7 +110,7 @@ export class Dispatch implements Ledger, Referee {
   close(error: ManyhostError): void {
     this.refuse(error)
     this.queue.close(error)
-    for (const trip of [...this.#pausing]) trip.end(error)
+    for (const trip of [...this.#backingOff]) trip.end(error)
   }
 
   /** Lets requests in again after `close`. */
@@ -116,18 +121,18 @@ export class Dispatch implements Ledger, Referee {
 
   /** Nothing waits and nothing is served. */
   get isIdle(): boolean {
-    return this.queue.isEmpty && this.queue.inFlight === 0 && this.#pausing.size === 0
+    return this.queue.isEmpty && this.queue.inFlight === 0 && this.#backingOff.size === 0
   }
 
-  // Ledger: the end of an exchange.
+  // ExchangeObserver: the end of an exchange.
 
-  settled(exchange: Exchange, outcome: Outcome, status: number): void {
+  onSettled(exchange: Exchange, outcome: Outcome, status: number): void {
     const { stats } = this
-    stats.settled(exchange.facts.method, status, outcome)
+    stats.recordSettled(exchange.request.method, status, outcome)
     if (outcome === 'answered') {
       const at = now()
       const duration = at - exchange.startedAt
-      stats.exemplars.note(stats.duration.record(duration), duration, at, exchange.facts)
+      stats.exemplars.record(stats.duration.record(duration), duration, at, exchange.request)
     }
     if (exchange.sent > 1) stats.executedTwice++
     this.#events.onSettled(exchange, outcome, status)
@@ -136,30 +141,30 @@ export class Dispatch implements Ledger, Referee {
     }
   }
 
-  // Referee: what attempts say of their targets.
+  // AttemptObserver: what attempts say of their targets.
 
-  waited(milliseconds: number): void {
+  onDequeued(milliseconds: number): void {
     this.stats.queueWait.record(milliseconds)
   }
 
-  answered(target: Target, milliseconds: number): void {
+  onAnswered(target: Target, milliseconds: number): void {
     target.failures = 0
     target.served++
     this.stats.attempt.record(milliseconds)
-    if (this.#settings.balance === 'peak-ewma') observe(target.latency, milliseconds, now())
+    if (this.#settings.balance === 'peak-ewma') recordRoundTrip(target.latency, milliseconds, now())
   }
 
-  unanswered(target: Target, milliseconds: number): void {
-    if (this.#settings.balance === 'peak-ewma') observeSilence(target.latency, milliseconds, now())
+  onAbandoned(target: Target, milliseconds: number): void {
+    if (this.#settings.balance === 'peak-ewma') recordAbandoned(target.latency, milliseconds, now())
   }
 
-  failed(target: Target, error: Error, reached: boolean): void {
-    if (!target.open || isCallers(error)) return
+  onFailed(target: Target, error: Error, reached: boolean): void {
+    if (!target.open || isCallerError(error)) return
     target.failures++
     this.#events.onSuspect(target, error, !reached || target.failures >= this.#settings.ejectAfter)
   }
 
-  #hedging(): HedgeParts {
+  #hedgeParts(): HedgeParts {
     const after = this.#settings.hedge?.after ?? Number.POSITIVE_INFINITY
     return {
       policy: this.#settings.resend,
@@ -169,10 +174,10 @@ export class Dispatch implements Ledger, Referee {
         const { duration } = this.stats
         return duration.count < 100 ? Number.POSITIVE_INFINITY : duration.quantile(0.95)
       },
-      hasOther: (target) =>
+      hasOtherFree: (target) =>
         this.queue.isEmpty &&
-        this.queue.targets.some((other) => other !== target && other.free > 0),
-      hedged: () => {
+        this.queue.targets.some((other) => other !== target && other.freeSlots > 0),
+      onHedge: () => {
         this.stats.hedges++
       },
     }
@@ -180,7 +185,7 @@ export class Dispatch implements Ledger, Referee {
 }
 
 /** Errors for which the caller is to blame, not the instance. */
-function isCallers(error: Error): boolean {
+function isCallerError(error: Error): boolean {
   const code = String((error as { code?: unknown }).code ?? '')
   return (
     code === 'MANYHOST_BODY_FAILED' ||

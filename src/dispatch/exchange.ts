@@ -13,7 +13,7 @@ import type { ResendPolicy } from './settings.ts'
 export type RawHeaders = readonly Buffer[]
 
 /** Takes an answer. Either `onError`, or `onUpgrade`, or `onEnd` is the last call, and comes once. */
-export interface Sink {
+export interface ResponseSink {
   /** An informational answer (1xx); any number of them, before the head. */
   onInfo(status: number, headers: RawHeaders, text: string): void
   /** @param whole whether all of the body follows before control is given back */
@@ -25,7 +25,7 @@ export interface Sink {
 }
 
 /** A request on its way: in a queue, on an instance, or waiting for its next attempt. */
-export interface Trip {
+export interface CancelHandle {
   /** Sets out; `again` says that the request was under way before. Called once, after the trip is known above. */
   start(again: boolean): void
   /** Gives it up; its sink hears no more. Idempotent. */
@@ -45,7 +45,7 @@ export interface ConnectionOptions {
 }
 
 /** What the caller asks for; the rest comes from the service's settings. */
-export interface RequestFacts {
+export interface RequestInput {
   readonly method: string
   /** Path and query, as on the wire. */
   readonly path: string
@@ -57,7 +57,7 @@ export interface RequestFacts {
   readonly affinity?: string | undefined
   readonly resend?: ResendPolicy | undefined
   /** Whether the caller gave an `Idempotency-Key`: then any method may be repeated. */
-  readonly keyed?: boolean | undefined
+  readonly hasIdempotencyKey?: boolean | undefined
   /** Milliseconds for all attempts together, to the end of the answer's body; 0 is no limit. */
   readonly timeout?: number | undefined
   readonly connection?: ConnectionOptions | undefined
@@ -65,13 +65,13 @@ export interface RequestFacts {
 }
 
 /** Hears of the end of an exchange: metrics, events. */
-export interface Ledger {
-  settled(exchange: Exchange, outcome: Outcome, status: number): void
+export interface ExchangeObserver {
+  onSettled(exchange: Exchange, outcome: Outcome, status: number): void
 }
 
 export class Exchange {
-  readonly facts: RequestFacts
-  readonly sink: Sink
+  readonly request: RequestInput
+  readonly sink: ResponseSink
   readonly startedAt: number = now()
   /** Attempts that were given to an instance so far. */
   attempts = 0
@@ -85,16 +85,16 @@ export class Exchange {
   instance = ''
   status = 0
   reports: AttemptReport[] | undefined
-  trip: Trip | undefined
+  handle: CancelHandle | undefined
   timer: Timer | undefined
   settled = false
   #paused = false
-  readonly #ledger: Ledger
+  readonly #observer: ExchangeObserver
 
-  constructor(facts: RequestFacts, sink: Sink, ledger: Ledger) {
-    this.facts = facts
+  constructor(facts: RequestInput, sink: ResponseSink, ledger: ExchangeObserver) {
+    this.request = facts
     this.sink = sink
-    this.#ledger = ledger
+    this.#observer = ledger
   }
 
   /** Whether the caller wants no more data for now. */
@@ -104,18 +104,18 @@ export class Exchange {
 
   pause(): void {
     this.#paused = true
-    this.trip?.pause()
+    this.handle?.pause()
   }
 
   resume(): void {
     this.#paused = false
-    this.trip?.resume()
+    this.handle?.resume()
   }
 
   /** The caller gives up (or its deadline does). The sink hears `reason`. Idempotent. */
   cancel(reason: Error): void {
     if (this.settled) return
-    this.trip?.cancel(reason)
+    this.handle?.cancel(reason)
     this.fail(reason)
   }
 
@@ -130,15 +130,15 @@ export class Exchange {
     if (this.settled) return false
     this.settled = true
     this.timer?.clear()
-    this.trip = undefined
-    const { body } = this.facts
+    this.handle = undefined
+    const { body } = this.request
     if (body !== null && typeof body === 'object' && 'dispose' in body) body.dispose()
-    this.#ledger.settled(this, outcome, status)
+    this.#observer.onSettled(this, outcome, status)
     return true
   }
 
   /** Writes down how an attempt ended. */
-  report(report: AttemptReport): void {
+  addReport(report: AttemptReport): void {
     if (this.reports) this.reports.push(report)
     else this.reports = [report]
   }

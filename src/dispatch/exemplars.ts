@@ -3,8 +3,8 @@
  * bucket gets another one within a second: what is read each few seconds need not cost each request something.
  */
 import { wallClock } from '../core/time.ts'
-import type { RequestFacts } from './exchange.ts'
-import { BUCKETS } from './histogram.ts'
+import type { RequestInput } from './exchange.ts'
+import { DURATION_BUCKETS } from './histogram.ts'
 
 export interface Exemplar {
   readonly id: string
@@ -16,22 +16,22 @@ export interface Exemplar {
 }
 
 /** Milliseconds for which an exemplar stays. */
-const FRESH = 1_000
+const EXEMPLAR_LIFETIME = 1_000
 
 export class Exemplars {
-  readonly #all: (Exemplar | undefined)[] = BUCKETS.map(() => undefined)
-  readonly #until = new Float64Array(BUCKETS.length + 1)
+  readonly #byBucket: (Exemplar | undefined)[] = DURATION_BUCKETS.map(() => undefined)
+  readonly #keptUntil = new Float64Array(DURATION_BUCKETS.length + 1)
 
   /** @param at on the clock of `now()` */
-  note(bucket: number, ms: number, at: number, { id, headers }: RequestFacts): void {
-    if (at < (this.#until[bucket] as number)) return
-    this.#until[bucket] = at + FRESH
-    this.#all[bucket] = { id, traceId: traceIdOf(headers), ms, at: wallClock() }
+  record(bucket: number, ms: number, at: number, { id, headers }: RequestInput): void {
+    if (at < (this.#keptUntil[bucket] as number)) return
+    this.#keptUntil[bucket] = at + EXEMPLAR_LIFETIME
+    this.#byBucket[bucket] = { id, traceId: traceIdOf(headers), ms, at: wallClock() }
   }
 
-  /** That of a bucket of `BUCKETS`, or of the one for all above. */
-  of(bucket: number): Exemplar | undefined {
-    return this.#all[bucket]
+  /** That of a bucket of `DURATION_BUCKETS`, or of the one for all above. */
+  get(bucket: number): Exemplar | undefined {
+    return this.#byBucket[bucket]
   }
 }
 

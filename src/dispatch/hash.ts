@@ -1,7 +1,7 @@
 /** Hashes for choosing, not for secrets. */
 
 /** FNV-1a, 32 bits. */
-export function hashOf(text: string): number {
+export function hashText(text: string): number {
   let value = 0x811c9dc5
   for (let index = 0; index < text.length; index++) {
     value = Math.imul(value ^ text.charCodeAt(index), 0x01000193)
@@ -10,7 +10,7 @@ export function hashOf(text: string): number {
 }
 
 /** The finaliser of MurmurHash3: FNV alone leaves the high bits of short ids too alike to rank by. */
-export function mix(value: number): number {
+export function mixBits(value: number): number {
   let h = value
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)

@@ -7,8 +7,8 @@ import type { Duplex } from 'node:stream'
 import { ManyhostError } from '../core/errors.ts'
 import { after, type Timer } from '../core/time.ts'
 import type { Attempt, AttemptSink } from './attempt.ts'
-import type { Exchange, RawHeaders, Trip } from './exchange.ts'
-import type { Send } from './resend.ts'
+import type { CancelHandle, Exchange, RawHeaders } from './exchange.ts'
+import type { SendAttempt } from './resend.ts'
 import type { ResendPolicy } from './settings.ts'
 import type { Target } from './target.ts'
 import { isIdempotent } from './verdict.ts'
@@ -18,13 +18,13 @@ export interface HedgeParts {
   /** Milliseconds to wait before the second copy; Infinity for not yet known. */
   delay(): number
   /** Whether another instance than this one has a free place that nobody waits for. */
-  hasOther(target: Target): boolean
-  hedged(exchange: Exchange): void
+  hasOtherFree(target: Target): boolean
+  onHedge(exchange: Exchange): void
 }
 
-export function hedge(next: Send, parts: HedgeParts): Send {
+export function hedgeLayer(next: SendAttempt, parts: HedgeParts): SendAttempt {
   return (exchange, sink, avoid) => {
-    const { method, keyed, upgrade, resend } = exchange.facts
+    const { method, hasIdempotencyKey: keyed, upgrade, resend } = exchange.request
     const never = (resend ?? parts.policy) === 'never'
     if (never || upgrade !== undefined || !(keyed || isIdempotent(method))) {
       return next(exchange, sink, avoid)
@@ -33,77 +33,77 @@ export function hedge(next: Send, parts: HedgeParts): Send {
   }
 }
 
-class Hedge implements Trip {
+class Hedge implements CancelHandle {
   readonly #exchange: Exchange
   readonly #sink: AttemptSink
-  readonly #next: Send
+  readonly #next: SendAttempt
   readonly #parts: HedgeParts
-  readonly #legs = new Set<Leg>()
+  readonly #copies = new Set<HedgeCopy>()
   #timer: Timer | undefined
-  #winner: Leg | undefined
+  #winner: HedgeCopy | undefined
 
   constructor(
     exchange: Exchange,
     sink: AttemptSink,
     avoid: Target | undefined,
-    next: Send,
+    next: SendAttempt,
     parts: HedgeParts,
   ) {
     this.#exchange = exchange
     this.#sink = sink
     this.#next = next
     this.#parts = parts
-    this.#legs.add(new Leg(this, this.#exchange, next, avoid))
+    this.#copies.add(new HedgeCopy(this, this.#exchange, next, avoid))
   }
 
   start(again: boolean): void {
-    for (const leg of this.#legs) leg.trip.start(again)
+    for (const leg of this.#copies) leg.handle.start(again)
   }
 
   cancel(reason: Error): void {
     this.#timer?.clear()
-    for (const leg of this.#legs) leg.trip.cancel(reason)
+    for (const leg of this.#copies) leg.handle.cancel(reason)
   }
 
   pause(): void {
-    this.#winner?.trip.pause()
+    this.#winner?.handle.pause()
   }
 
   resume(): void {
-    this.#winner?.trip.resume()
+    this.#winner?.handle.resume()
   }
 
   get sink(): AttemptSink {
     return this.#sink
   }
 
-  dispatched(attempt: Attempt): void {
-    if (attempt.number === 1 || this.#legs.size === 1) this.#arm(attempt.target as Target)
+  onCopyDispatched(attempt: Attempt): void {
+    if (attempt.number === 1 || this.#copies.size === 1) this.#startTimer(attempt.target as Target)
     this.#sink.onDispatched(attempt)
   }
 
-  #arm(target: Target): void {
+  #startTimer(target: Target): void {
     const delay = this.#parts.delay()
     if (!Number.isFinite(delay)) return
     this.#timer?.clear()
     this.#timer = after(delay, () => {
-      if (this.#winner || this.#legs.size !== 1) return
-      if (!this.#parts.hasOther(target)) return this.#arm(target)
-      const leg = new Leg(this, this.#exchange, this.#next, target)
-      this.#legs.add(leg)
-      this.#parts.hedged(this.#exchange)
-      leg.trip.start(true)
+      if (this.#winner || this.#copies.size !== 1) return
+      if (!this.#parts.hasOtherFree(target)) return this.#startTimer(target)
+      const leg = new HedgeCopy(this, this.#exchange, this.#next, target)
+      this.#copies.add(leg)
+      this.#parts.onHedge(this.#exchange)
+      leg.handle.start(true)
     })
   }
 
   /** Whether this leg's answer is the one to pass on; the first to ask is. */
-  wins(leg: Leg): boolean {
+  claimWin(leg: HedgeCopy): boolean {
     if (this.#winner) return this.#winner === leg
     this.#winner = leg
     this.#timer?.clear()
-    for (const other of this.#legs) {
+    for (const other of this.#copies) {
       if (other !== leg) {
-        other.trip.cancel(
+        other.handle.cancel(
           new ManyhostError('MANYHOST_ABORTED', 'another attempt was answered first'),
         )
       }
@@ -112,26 +112,26 @@ class Hedge implements Trip {
   }
 
   /** Whether a failed leg was the last one, so that its failure is the trip's. */
-  isLast(leg: Leg): boolean {
-    this.#legs.delete(leg)
-    if (this.#legs.size > 0 && this.#winner !== leg) return false
+  removeFailed(leg: HedgeCopy): boolean {
+    this.#copies.delete(leg)
+    if (this.#copies.size > 0 && this.#winner !== leg) return false
     this.#timer?.clear()
     return true
   }
 }
 
 /** One of the copies. */
-class Leg implements AttemptSink {
+class HedgeCopy implements AttemptSink {
   readonly #hedge: Hedge
-  readonly trip: Trip
+  readonly handle: CancelHandle
 
-  constructor(owner: Hedge, exchange: Exchange, next: Send, avoid: Target | undefined) {
+  constructor(owner: Hedge, exchange: Exchange, next: SendAttempt, avoid: Target | undefined) {
     this.#hedge = owner
-    this.trip = next(exchange, this, avoid)
+    this.handle = next(exchange, this, avoid)
   }
 
   onDispatched(attempt: Attempt): void {
-    this.#hedge.dispatched(attempt)
+    this.#hedge.onCopyDispatched(attempt)
   }
 
   onInfo(status: number, headers: RawHeaders, text: string): void {
@@ -139,27 +139,27 @@ class Leg implements AttemptSink {
   }
 
   onHead(status: number, headers: RawHeaders, text: string, attempt: Attempt): void {
-    if (this.#hedge.wins(this)) this.#hedge.sink.onHead(status, headers, text, attempt)
+    if (this.#hedge.claimWin(this)) this.#hedge.sink.onHead(status, headers, text, attempt)
   }
 
   onData(chunk: Buffer, attempt: Attempt): void {
-    if (this.#hedge.wins(this)) this.#hedge.sink.onData(chunk, attempt)
+    if (this.#hedge.claimWin(this)) this.#hedge.sink.onData(chunk, attempt)
   }
 
   onEnd(trailers: RawHeaders, attempt: Attempt): void {
-    if (this.#hedge.wins(this)) this.#hedge.sink.onEnd(trailers, attempt)
+    if (this.#hedge.claimWin(this)) this.#hedge.sink.onEnd(trailers, attempt)
   }
 
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex, attempt: Attempt): void {
-    if (this.#hedge.wins(this)) this.#hedge.sink.onUpgrade(status, headers, socket, attempt)
+    if (this.#hedge.claimWin(this)) this.#hedge.sink.onUpgrade(status, headers, socket, attempt)
     else socket.destroy()
   }
 
   onFailed(attempt: Attempt, error: Error): void {
-    if (this.#hedge.isLast(this)) this.#hedge.sink.onFailed(attempt, error)
+    if (this.#hedge.removeFailed(this)) this.#hedge.sink.onFailed(attempt, error)
   }
 
   onRefused(error: Error): void {
-    if (this.#hedge.isLast(this)) this.#hedge.sink.onRefused(error)
+    if (this.#hedge.removeFailed(this)) this.#hedge.sink.onRefused(error)
   }
 }

@@ -1,14 +1,14 @@
 /** Durations counted in buckets: an array increment a value, no allocation. */
 
 /** Upper bounds in seconds, as Prometheus shows them. */
-export const BUCKETS = [
+export const DURATION_BUCKETS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 ] as const
 
 /** Fine buckets grow by 2^(1/8), 9 %, from 0.01 ms: 256 of them reach 11 hours. */
 const STEPS_PER_DOUBLING = 8
-const SMALLEST = 0.01
-const FINE = 256
+const MIN_FINE_MS = 0.01
+const FINE_BUCKETS = 256
 
 export interface Quantiles {
   readonly p50: number
@@ -18,12 +18,12 @@ export interface Quantiles {
 }
 
 export class Histogram {
-  /** Counts per bucket of `BUCKETS`, not cumulated; the last one is for all above. */
-  readonly counts = new Float64Array(BUCKETS.length + 1)
+  /** Counts per bucket of `DURATION_BUCKETS`, not cumulated; the last one is for all above. */
+  readonly counts = new Float64Array(DURATION_BUCKETS.length + 1)
   /** Sum in ms. */
   sum = 0
   count = 0
-  readonly #fine = new Float64Array(FINE)
+  readonly #fine = new Float64Array(FINE_BUCKETS)
 
   /** @param ms a duration in milliseconds; @returns its bucket among `counts` */
   record(ms: number): number {
@@ -31,7 +31,8 @@ export class Histogram {
     this.sum += ms
     const seconds = ms / 1_000
     let bucket = 0
-    while (bucket < BUCKETS.length && seconds > (BUCKETS[bucket] as number)) bucket++
+    while (bucket < DURATION_BUCKETS.length && seconds > (DURATION_BUCKETS[bucket] as number))
+      bucket++
     this.counts[bucket] = (this.counts[bucket] as number) + 1
     const fine = fineBucket(ms)
     this.#fine[fine] = (this.#fine[fine] as number) + 1
@@ -40,17 +41,18 @@ export class Histogram {
 
   /** The duration in ms that a share `q` (0 to 1) of the values does not exceed; to 9 %. 0 without values. */
   quantile(q: number): number {
-    let left = q * this.#recent()
-    for (let index = 0; index < FINE; index++) {
+    let left = q * this.#fineTotal()
+    for (let index = 0; index < FINE_BUCKETS; index++) {
       left -= this.#fine[index] as number
-      if (left <= 0 && this.count > 0) return SMALLEST * 2 ** ((index + 0.5) / STEPS_PER_DOUBLING)
+      if (left <= 0 && this.count > 0)
+        return MIN_FINE_MS * 2 ** ((index + 0.5) / STEPS_PER_DOUBLING)
     }
     return 0
   }
 
-  #recent(): number {
+  #fineTotal(): number {
     let total = 0
-    for (let index = 0; index < FINE; index++) total += this.#fine[index] as number
+    for (let index = 0; index < FINE_BUCKETS; index++) total += this.#fine[index] as number
     return total
   }
 
@@ -65,12 +67,13 @@ export class Histogram {
 
   /** Forgets half of all values, so that quantiles follow the present. The cumulative counts stay. */
   fade(): void {
-    for (let index = 0; index < FINE; index++) this.#fine[index] = (this.#fine[index] as number) / 2
+    for (let index = 0; index < FINE_BUCKETS; index++)
+      this.#fine[index] = (this.#fine[index] as number) / 2
   }
 }
 
 function fineBucket(ms: number): number {
-  if (ms <= SMALLEST) return 0
-  const index = Math.floor(Math.log2(ms / SMALLEST) * STEPS_PER_DOUBLING)
-  return index < FINE ? index : FINE - 1
+  if (ms <= MIN_FINE_MS) return 0
+  const index = Math.floor(Math.log2(ms / MIN_FINE_MS) * STEPS_PER_DOUBLING)
+  return index < FINE_BUCKETS ? index : FINE_BUCKETS - 1
 }

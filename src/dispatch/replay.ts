@@ -8,23 +8,23 @@ import { randomBytes } from 'node:crypto'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { asError, describe, ManyhostError } from '../core/errors.ts'
-import { within } from '../core/time.ts'
-import { take, usedUp } from './used.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
+import { resolveWithin } from '../core/time.ts'
+import { findBodyMisuse, markIteratorRead } from './body-use.ts'
 
 /** A stream of chunks: bytes, or text as UTF-8. */
 export type BodySource = AsyncIterable<unknown> | Iterable<unknown>
 
-const PIECE = 65_536
+const READ_SIZE = 65_536
 
 /** How long a function of the caller may take to give a body, in ms. */
-const MAKE_TIMEOUT = 60_000
+const BODY_FUNCTION_TIMEOUT = 60_000
 
 /** Bytes that are worth a write: a chunk of a socket is 64 KiB, and each write a trip to another thread and back. */
-const BATCH = 524_288
+const WRITE_BATCH = 524_288
 
 /** Bytes that wait for the disk at most, beside those on their way: a slow one slows the source down. */
-const AHEAD = 1_048_576
+const MAX_UNWRITTEN = 1_048_576
 
 export class Replay {
   /** What the source threw, or the disk. */
@@ -45,8 +45,8 @@ export class Replay {
   /** What is on its way; nobody but who reads it back, or is far ahead of it, waits for it. */
   #writing: Promise<void> | undefined
   /** The chunk that was read last and where in the file it begins: the leading reader does not read it back. */
-  #latest: Buffer | undefined
-  #latestAt = -1
+  #lastChunk: Buffer | undefined
+  #lastChunkAt = -1
   #ended = false
   #pulling: Promise<void> | undefined
   #disposed = false
@@ -64,9 +64,9 @@ export class Replay {
 
   /** The body from its beginning. */
   open(): AsyncIterable<Buffer> {
-    if (typeof this.#source === 'function') return this.#made(this.#source)
+    if (typeof this.#source === 'function') return this.#readMade(this.#source)
     if (!this.#keep && this.#iterator) {
-      this.#failed(new Error('it was read once and is not kept for a second attempt'))
+      this.#fail(new Error('it was read once and is not kept for a second attempt'))
     }
     return this.#read()
   }
@@ -77,7 +77,7 @@ export class Replay {
     this.#disposed = true
     this.#memory = []
     this.#unwritten = []
-    this.#latest = undefined
+    this.#lastChunk = undefined
     this.#close()
     if (!this.#ended && typeof this.#source !== 'function') void this.#abandon(this.#source)
   }
@@ -98,19 +98,19 @@ export class Replay {
     }
   }
 
-  async *#made(make: () => unknown): AsyncGenerator<Buffer> {
+  async *#readMade(make: () => unknown): AsyncGenerator<Buffer> {
     try {
-      const made = await inTime(make())
+      const made = await settleInTime(make())
       if (made === null || made === undefined) return
       if (typeof made === 'string' || made instanceof Uint8Array) {
-        yield bytes(made)
+        yield toBytes(made)
         return
       }
       const iterator = iteratorOf(sourceOf(made))
       const iterable = { [Symbol.asyncIterator]: () => iterator as AsyncIterator<unknown> }
-      for await (const chunk of iterable) yield bytes(chunk)
+      for await (const chunk of iterable) yield toBytes(chunk)
     } catch (thrown) {
-      throw this.#failed(thrown)
+      throw this.#fail(thrown)
     }
   }
 
@@ -123,7 +123,7 @@ export class Replay {
       if (index < this.#memory.length) {
         yield this.#memory[index++] as Buffer
       } else if (position < this.#inFile) {
-        const piece = await this.#piece(position)
+        const piece = await this.#readPiece(position)
         position += piece.length
         yield piece
       } else if (this.error) {
@@ -135,22 +135,22 @@ export class Replay {
           this.#pulling = undefined
         })
         await this.#pulling
-        if (!this.#keep && this.#latest) {
-          yield this.#latest
-          this.#latest = undefined
+        if (!this.#keep && this.#lastChunk) {
+          yield this.#lastChunk
+          this.#lastChunk = undefined
         }
       }
     }
   }
 
-  async #piece(position: number): Promise<Buffer> {
-    if (position === this.#latestAt && this.#latest) return this.#latest
+  async #readPiece(position: number): Promise<Buffer> {
+    if (position === this.#lastChunkAt && this.#lastChunk) return this.#lastChunk
     while (position >= this.#onDisk) {
       this.#writing ??= this.#write(1)
       await this.#writing
       if (this.error) throw this.error
     }
-    const buffer = Buffer.allocUnsafe(Math.min(PIECE, this.#onDisk - position))
+    const buffer = Buffer.allocUnsafe(Math.min(READ_SIZE, this.#onDisk - position))
     const { bytesRead } = await (this.#file as FileHandle).read(buffer, 0, buffer.length, position)
     return buffer.subarray(0, bytesRead)
   }
@@ -161,32 +161,32 @@ export class Replay {
       this.#iterator ??= iteratorOf(this.#source as BodySource)
       const { done, value } = await this.#iterator.next()
       if (done) this.#ended = true
-      else await this.#store(bytes(value))
+      else await this.#store(toBytes(value))
     } catch (thrown) {
       this.#ended = true
-      this.#failed(thrown)
+      this.#fail(thrown)
     }
   }
 
   async #store(chunk: Buffer): Promise<void> {
     if (chunk.length === 0 || this.#disposed) return
     if (!this.#keep) {
-      this.#latest = chunk
+      this.#lastChunk = chunk
     } else if (!this.#file && this.#inMemory + chunk.length <= this.#limit) {
       this.#memory.push(chunk)
       this.#inMemory += chunk.length
     } else {
-      while (this.#writing && this.#unwrittenBytes >= AHEAD) await this.#writing
+      while (this.#writing && this.#unwrittenBytes >= MAX_UNWRITTEN) await this.#writing
       if (this.#disposed || this.error) return
-      this.#file ??= await nameless()
+      this.#file ??= await openUnlinkedFile()
       // It ended while its file was made.
       if (this.#disposed) return this.#close()
       this.#unwritten.push(chunk)
       this.#unwrittenBytes += chunk.length
-      this.#latest = chunk
-      this.#latestAt = this.#inFile
+      this.#lastChunk = chunk
+      this.#lastChunkAt = this.#inFile
       this.#inFile += chunk.length
-      if (this.#unwrittenBytes >= BATCH) this.#writing ??= this.#write(BATCH)
+      if (this.#unwrittenBytes >= WRITE_BATCH) this.#writing ??= this.#write(WRITE_BATCH)
     }
   }
 
@@ -202,31 +202,33 @@ export class Replay {
         this.#onDisk += length
       }
     } catch (thrown) {
-      if (!this.#disposed) this.#failed(thrown)
+      if (!this.#disposed) this.#fail(thrown)
     }
     this.#writing = undefined
   }
 
-  #failed(thrown: unknown): ManyhostError {
-    const text = `the request's body failed while it was read: ${describe(thrown)}`
+  #fail(thrown: unknown): ManyhostError {
+    const text = `the request's body failed while it was read: ${describeError(thrown)}`
     this.error ??= new ManyhostError('MANYHOST_BODY_FAILED', text, { cause: asError(thrown) })
     return this.error
   }
 }
 
 /** What a function of the caller makes. Its instance waits with a slot: a promise that never settles would hold it for ever. */
-async function inTime(made: unknown): Promise<unknown> {
+async function settleInTime(made: unknown): Promise<unknown> {
   if (!(made instanceof Promise)) return made
-  const settled = await within(
-    MAKE_TIMEOUT,
+  const settled = await resolveWithin(
+    BODY_FUNCTION_TIMEOUT,
     made.then((value: unknown) => ({ value })),
   )
   if (settled) return settled.value
-  throw new Error(`the function that gives the body has not ended within ${MAKE_TIMEOUT} ms`)
+  throw new Error(
+    `the function that gives the body has not ended within ${BODY_FUNCTION_TIMEOUT} ms`,
+  )
 }
 
 /** A temporary file that nobody else can open and that is gone with its handle. */
-async function nameless(): Promise<FileHandle> {
+async function openUnlinkedFile(): Promise<FileHandle> {
   const path = join(tmpdir(), `manyhost-body-${randomBytes(12).toString('hex')}`)
   const file = await open(path, 'wx+', 0o600)
   await unlink(path)
@@ -257,15 +259,15 @@ function sourceOf(made: unknown): BodySource {
 
 /** @throws Error for a source that somebody else has read meanwhile */
 function iteratorOf(source: BodySource): AsyncIterator<unknown> | Iterator<unknown> {
-  const why = usedUp(source)
+  const why = findBodyMisuse(source)
   if (why !== undefined) throw new Error(why)
   const iterator =
     Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
-  take(source, iterator)
+  markIteratorRead(source, iterator)
   return iterator
 }
 
-function bytes(chunk: unknown): Buffer {
+function toBytes(chunk: unknown): Buffer {
   if (typeof chunk === 'string') return Buffer.from(chunk)
   if (Buffer.isBuffer(chunk)) return chunk
   if (ArrayBuffer.isView(chunk))

@@ -2,7 +2,7 @@
 import { checkOption, type Rules, rule, text } from '../core/options.ts'
 import type { ResendPolicy } from './settings.ts'
 
-const RESEND = ['always', 'idempotent', 'never']
+const RESEND_POLICIES = ['always', 'idempotent', 'never']
 
 export const ROUTING_RULES = {
   priority: rule<number>('a finite number', undefined, (value) =>
@@ -10,7 +10,7 @@ export const ROUTING_RULES = {
   ),
   affinity: text('a string'),
   resend: rule<ResendPolicy>("'always', 'idempotent', 'never'", undefined, (value) =>
-    RESEND.includes(value as string) ? (value as ResendPolicy) : undefined,
+    RESEND_POLICIES.includes(value as string) ? (value as ResendPolicy) : undefined,
   ),
   idempotencyKey: text('a non-empty string', (value) => value !== ''),
   timeout: rule<number>('milliseconds from 0 up (0: no limit)', undefined, (value) =>
@@ -18,7 +18,7 @@ export const ROUTING_RULES = {
   ),
 } as const
 
-const RULES = Object.entries(ROUTING_RULES as Rules)
+const ROUTING_RULE_ENTRIES = Object.entries(ROUTING_RULES as Rules)
 
 /**
  * Checks those that are given; others are none of its business.
@@ -36,7 +36,7 @@ export function checkRouting(
     idempotencyKey === undefined &&
     timeout === undefined
   if (isPlain) return
-  for (const [name, one] of RULES) {
+  for (const [name, one] of ROUTING_RULE_ENTRIES) {
     const value: unknown = Reflect.get(options, name)
     if (value !== undefined && value !== null) checkOption('dispatch', name, value, one)
   }

@@ -1,5 +1,5 @@
 /** What a service asks of the data plane, parsed and complete: see `options.ts` for defaults and ranges. */
-import type { Report } from '../core/guarded.ts'
+import type { ErrorReporter } from '../core/guarded.ts'
 import type { Pick as PickTarget } from './balance.ts'
 
 /** Which requests may be sent a second time after an attempt that may have been executed. */
@@ -35,5 +35,5 @@ export interface DispatchSettings {
   /** Source of every random choice, in [0, 1). */
   readonly random: () => number
   /** Takes reports of functions of the user that failed. @default a warning of the process */
-  readonly report?: Report | undefined
+  readonly report?: ErrorReporter | undefined
 }

@@ -45,14 +45,14 @@ export class Stats {
   readonly exemplars = new Exemplars()
   readonly queueWait = new Histogram()
   readonly attempt = new Histogram()
-  readonly #last = { method: '', code: 0, outcome: 'answered' as Outcome, count: 0 }
+  readonly #lastCount = { method: '', code: 0, outcome: 'answered' as Outcome, count: 0 }
   readonly #requests = new Map<string, Map<string, Map<number, number>>>()
 
-  settled(method: string, code: number, outcome: Outcome): void {
+  recordSettled(method: string, code: number, outcome: Outcome): void {
     if (outcome === 'answered') this.completions++
     else this.failures++
     // Most requests end as the one before did: one comparison in place of three maps.
-    const last = this.#last
+    const last = this.#lastCount
     if (last.method === method && last.code === code && last.outcome === outcome) {
       last.count++
       return
@@ -66,9 +66,9 @@ export class Stats {
 
   /** Brings what `#last` counted into the maps. */
   #flush(): void {
-    const { method, code, outcome, count } = this.#last
+    const { method, code, outcome, count } = this.#lastCount
     if (count === 0) return
-    this.#last.count = 0
+    this.#lastCount.count = 0
     const label = METHODS.has(method) ? method : 'OTHER'
     let outcomes = this.#requests.get(label)
     if (!outcomes) {
@@ -83,11 +83,11 @@ export class Stats {
     codes.set(code, (codes.get(code) ?? 0) + count)
   }
 
-  resent(reason: string): void {
+  recordResend(reason: string): void {
     this.resends.set(reason, (this.resends.get(reason) ?? 0) + 1)
   }
 
-  requests(): RequestCount[] {
+  requestCounts(): RequestCount[] {
     this.#flush()
     const counts: RequestCount[] = []
     for (const [method, outcomes] of this.#requests) {

@@ -1,5 +1,5 @@
 /** What to do about a failed attempt: pure functions of what is known. */
-import { fateOf } from '../core/connector.ts'
+import { connectionFailureOf } from '../core/connector.ts'
 import { ManyhostError } from '../core/errors.ts'
 import type { ResendPolicy } from './settings.ts'
 
@@ -15,14 +15,14 @@ export type FailureReason =
   | 'closed'
   | 'caller'
 
-export interface Failure {
+export interface AttemptFailure {
   readonly reason: FailureReason
   /** Whether the request was put on a connection. */
   readonly sent: boolean
   /** Whether a part of the answer was passed on already. */
   readonly passedOn: boolean
   readonly method: string
-  readonly keyed: boolean
+  readonly hasIdempotencyKey: boolean
   readonly policy: ResendPolicy
   /** Attempts so far, this one included. */
   readonly attempts: number
@@ -30,7 +30,7 @@ export interface Failure {
 }
 
 /** What to do next. */
-export type Verdict =
+export type ResendVerdict =
   | 'resend'
   | 'refused'
   | 'interrupted'
@@ -52,33 +52,40 @@ export function mayRepeat(policy: ResendPolicy, method: string, keyed: boolean):
   return policy === 'idempotent' && (keyed || isIdempotent(method))
 }
 
-export function verdict(failure: Failure): Verdict {
+export function decideVerdict(failure: AttemptFailure): ResendVerdict {
   if (failure.reason === 'caller' || failure.reason === 'closed') return failure.reason
   if (failure.passedOn) return 'interrupted'
   // Another instance would answer the same, and the request would be executed once more for nothing.
   if (failure.reason === 'protocol') return 'refused'
   // What was never sent, or was handed back unserved, is not repeated by being sent.
   const unserved = !failure.sent || failure.reason === 'returned'
-  if (!unserved && !mayRepeat(failure.policy, failure.method, failure.keyed)) return 'forbidden'
+  if (!unserved && !mayRepeat(failure.policy, failure.method, failure.hasIdempotencyKey))
+    return 'forbidden'
   return failure.attempts >= failure.maxAttempts ? 'exhausted' : 'resend'
 }
 
 /** Codes by which undici refuses what the caller gave it. */
-const CALLERS = new Set([
+const CALLER_ERROR_CODES = new Set([
   'UND_ERR_INVALID_ARG',
   'UND_ERR_NOT_SUPPORTED',
   'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
 ])
 
 /** The code for an error that is the caller's: of its body, or of what undici refused though nobody had before. */
-export function blameOf(error: Error): 'MANYHOST_BODY_FAILED' | 'MANYHOST_INVALID_REQUEST' {
+export function callerErrorCode(error: Error): 'MANYHOST_BODY_FAILED' | 'MANYHOST_INVALID_REQUEST' {
   const code = String((error as { code?: unknown }).code ?? '')
   return code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED'
     ? 'MANYHOST_INVALID_REQUEST'
     : 'MANYHOST_BODY_FAILED'
 }
 
-const CONNECT = new Set(['ECONNREFUSED', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND'])
+const CONNECT_ERROR_CODES = new Set([
+  'ECONNREFUSED',
+  'ENOENT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+])
 
 /**
  * Why an attempt failed. Whether its answer was refused for what it is, or its connection ended, says the connection: undici
@@ -86,7 +93,7 @@ const CONNECT = new Set(['ECONNREFUSED', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH'
  * there is.
  * @param hasHead whether the head of an answer had come
  */
-export function reasonOf(error: Error, sent: boolean, hasHead = false): FailureReason {
+export function failureReasonOf(error: Error, sent: boolean, hasHead = false): FailureReason {
   if (error instanceof ManyhostError) {
     switch (error.code) {
       case 'MANYHOST_INSTANCE_ENDED':
@@ -109,15 +116,16 @@ export function reasonOf(error: Error, sent: boolean, hasHead = false): FailureR
     }
   }
   const code = String((error as { code?: unknown }).code ?? '')
-  if (CALLERS.has(code)) return 'caller'
-  if (code === 'UND_ERR_CONNECT_TIMEOUT' || (!sent && CONNECT.has(code))) return 'connect'
-  const fate = fateOf(error)
+  if (CALLER_ERROR_CODES.has(code)) return 'caller'
+  if (code === 'UND_ERR_CONNECT_TIMEOUT' || (!sent && CONNECT_ERROR_CODES.has(code)))
+    return 'connect'
+  const fate = connectionFailureOf(error)
   if (fate !== undefined) return fate === 'refused' ? 'protocol' : 'connection'
-  return isRefusal(error, code, hasHead) ? 'protocol' : 'connection'
+  return isProtocolError(error, code, hasHead) ? 'protocol' : 'connection'
 }
 
 /** What undici's codes say of an answer, where nothing else is known. */
-function isRefusal(error: Error, code: string, hasHead: boolean): boolean {
+function isProtocolError(error: Error, code: string, hasHead: boolean): boolean {
   // The connection ended in the middle of a head or a body.
   if (code === 'HPE_INVALID_EOF_STATE') return false
   // Two lengths are refused before the head was there. Behind it, the body broke off.

@@ -1,9 +1,9 @@
 /** How long to wait before the next attempt. Pure. */
 
-export interface BackoffRange {
+export interface FeedBackoffRange {
   /** Milliseconds. */
-  readonly least: number
-  readonly most: number
+  readonly min: number
+  readonly max: number
 }
 
 /**
@@ -11,7 +11,11 @@ export interface BackoffRange {
  * come at once, half is random, so that the clients of a broker that comes back do not come all together.
  * `failures` counts those in a row: 0 is the first attempt after a connection that was well.
  */
-export function backoff(failures: number, { least, most }: BackoffRange, random: number): number {
+export function backoffDelay(
+  failures: number,
+  { min: least, max: most }: FeedBackoffRange,
+  random: number,
+): number {
   const ceiling = Math.min(most, least * 2 ** Math.min(failures, 30))
   return ceiling / 2 + (ceiling / 2) * random
 }

@@ -1,8 +1,8 @@
 /** Options of `new Feed`, with defaults and ranges. */
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../core/errors.ts'
-import { flag, milliseconds, parseOptions, rule, show, text, whole } from '../core/options.ts'
-import { type Endpoint, type FeedEndpoint, parseEndpoint } from './endpoints.ts'
+import { describe, flag, milliseconds, parseOptions, rule, text, whole } from '../core/options.ts'
+import { type FeedEndpoint, type ParsedFeedEndpoint, parseEndpoint } from './endpoints.ts'
 import { chain, fromMemory, type IdentityTable } from './identities/memory.ts'
 import type { IdentitySource } from './rights.ts'
 
@@ -37,7 +37,7 @@ export interface FeedOptions {
   readonly registry?: Registry
 }
 
-function anything<T>(range: string): ReturnType<typeof rule<T>> {
+function textOrObjectRule<T>(range: string): ReturnType<typeof rule<T>> {
   return rule<T>(range, undefined, (value) =>
     typeof value === 'string' || (typeof value === 'object' && value !== null)
       ? (value as T)
@@ -47,8 +47,10 @@ function anything<T>(range: string): ReturnType<typeof rule<T>> {
 
 /** Every option of a feed; those with a form are keys of `feed` in a file. docs/feed.md is held against this by a test. */
 export const FEED_RULES = {
-  endpoints: anything<NonNullable<FeedOptions['endpoints']>>('an endpoint, or an array of them'),
-  identities: anything<NonNullable<FeedOptions['identities']>>(
+  endpoints: textOrObjectRule<NonNullable<FeedOptions['endpoints']>>(
+    'an endpoint, or an array of them',
+  ),
+  identities: textOrObjectRule<NonNullable<FeedOptions['identities']>>(
     'an object by ident, a source, or an array of them',
   ),
   name: {
@@ -72,7 +74,7 @@ export const FEED_RULES = {
 } as const
 
 export interface FeedSettings {
-  readonly endpoints: readonly Endpoint[]
+  readonly endpoints: readonly ParsedFeedEndpoint[]
   readonly source: IdentitySource
   readonly name: string
   readonly patterns: boolean
@@ -88,20 +90,20 @@ export interface FeedSettings {
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseFeed(given: FeedOptions): FeedSettings {
+export function parseFeedOptions(given: FeedOptions): FeedSettings {
   const { endpoints = [], identities = {}, ...parsed } = parseOptions('Feed', given, FEED_RULES)
   const list = Array.isArray(endpoints) ? endpoints : [endpoints as FeedEndpoint]
   const sources = Array.isArray(identities) ? identities : [identities]
   return {
     ...parsed,
     endpoints: list.map((one) => parseEndpoint(one as FeedEndpoint)),
-    source: chain(...sources.map(toSource)),
+    source: chain(...sources.map(toIdentitySource)),
   }
 }
 
-function toSource(given: unknown): IdentitySource {
+function toIdentitySource(given: unknown): IdentitySource {
   if (typeof given !== 'object' || given === null) {
-    const text = `Feed: identities are an object by ident, or a source, got ${show(given)}`
+    const text = `Feed: identities are an object by ident, or a source, got ${describe(given)}`
     throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
   }
   const isSource = typeof (given as IdentitySource).find === 'function'

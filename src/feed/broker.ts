@@ -5,24 +5,24 @@ import { isDeepStrictEqual } from 'node:util'
 import { Registry } from 'prom-client'
 import { asError, ManyhostError } from '../core/errors.ts'
 import { Emitter } from '../core/events.ts'
-import { FirstFailure, type Report, warn } from '../core/guarded.ts'
-import { show } from '../core/options.ts'
-import { within } from '../core/time.ts'
-import { type FeedOptions, type FeedSettings, parseFeed } from './broker-options.ts'
-import { Channels, type KeptMessage, type Tap } from './channels.ts'
+import { type ErrorReporter, emitWarning, FirstFailureReporter } from '../core/guarded.ts'
+import { describe } from '../core/options.ts'
+import { resolveWithin } from '../core/time.ts'
+import { type FeedOptions, type FeedSettings, parseFeedOptions } from './broker-options.ts'
+import { type ChannelListener, FeedChannels, type KeptMessage } from './channels.ts'
 import { errorFrame, FrameError, publishFrame, publishPrefix } from './frame.ts'
-import { type Listening, listen } from './listening.ts'
-import { feedMetrics } from './metrics.ts'
-import { type Hub, Peer } from './peer.ts'
+import { type FeedListener, listen } from './listener.ts'
+import { registerFeedMetrics } from './metrics.ts'
+import { FeedPeer, type FeedPeerContext } from './peer.ts'
 import {
-  allows,
   checkIdentity,
   type Identity,
   type IdentitySource,
+  isChannelAllowed,
   isThenable,
-  sameSecret,
+  verifySecret,
 } from './rights.ts'
-import { type Category, Stats } from './stats.ts'
+import { type Category, FeedStats } from './stats.ts'
 
 export interface FeedEvents {
   /** A connection that has proved who it is. */
@@ -41,7 +41,7 @@ export interface FeedEvents {
 }
 
 /** What an update leaves as it was. */
-const FIXED = ['endpoints', 'name', 'registry'] as const
+const FIXED_OPTIONS = ['endpoints', 'name', 'registry'] as const
 
 export interface FeedHealth {
   readonly status: 'ok' | 'closed'
@@ -56,41 +56,48 @@ export class Feed implements AsyncDisposable {
   readonly #removeMetrics: () => void
   #settings: FeedSettings
   readonly #emitter = new Emitter<FeedEvents>('feed')
-  readonly #stats = new Stats()
-  readonly #channels: Channels
-  readonly #peers = new Set<Peer>()
-  readonly #hub: Hub
+  readonly #stats = new FeedStats()
+  readonly #channels: FeedChannels
+  readonly #peers = new Set<FeedPeer>()
+  readonly #peerContext: FeedPeerContext
   readonly #decoy = randomBytes(16).toString('hex')
-  readonly #farewells = new Set<() => void>()
-  readonly #reviewers = new Set<() => void>()
-  #listening: Listening[] = []
+  readonly #closeListeners = new Set<() => void>()
+  readonly #reviewListeners = new Set<() => void>()
+  #listeners: FeedListener[] = []
   #starting: Promise<readonly string[]> | undefined
   /** The last update, one after the other; never rejects. */
   /** Takes what functions of the user failed with. */
-  readonly #report: Report = (error) => {
-    if (this.#emitter.has('error')) this.#emitter.emit('error', error)
-    else warn(error)
+  readonly #report: ErrorReporter = (error) => {
+    if (this.#emitter.hasListeners('error')) this.#emitter.emit('error', error)
+    else emitWarning(error)
   }
-  #updated: Promise<unknown> = Promise.resolve()
+  #lastUpdate: Promise<unknown> = Promise.resolve()
   #closing: Promise<void> | undefined
-  #empty: (() => void) | undefined
+  #onEmpty: (() => void) | undefined
 
   /** @throws ManyhostError MANYHOST_INVALID_OPTION */
   constructor(options: FeedOptions = {}) {
-    const settings = parseFeed(options)
+    const settings = parseFeedOptions(options)
     this.#settings = settings
-    this.#channels = new Channels({ messages: settings.history, bytes: settings.historyBytes })
-    this.#hub = {
+    this.#channels = new FeedChannels({
+      maxMessages: settings.history,
+      maxBytes: settings.historyBytes,
+    })
+    this.#peerContext = {
       settings: { ...settings, decoy: this.#decoy },
       channels: this.#channels,
       stats: this.#stats,
-      find: (ident) => this.#find(ident),
-      refused: (peer, category, words, cause) => this.#refused(peer, category, words, cause),
-      ready: ({ ident, address }) => this.#emitter.emit('connected', { ident, address }),
-      gone: (peer) => this.#gone(peer),
+      findIdentity: (ident) => this.#findIdentity(ident),
+      onRefused: (peer, category, words, cause) =>
+        this.#onPeerRefused(peer, category, words, cause),
+      onReady: ({ ident, address }) => this.#emitter.emit('connected', { ident, address }),
+      onClosed: (peer) => this.#onPeerClosed(peer),
     }
     this.metrics = settings.registry ?? new Registry()
-    this.#removeMetrics = feedMetrics({ stats: this.#stats, peers: this.#peers }, this.metrics)
+    this.#removeMetrics = registerFeedMetrics(
+      { stats: this.#stats, peers: this.#peers },
+      this.metrics,
+    )
   }
 
   get name(): string {
@@ -99,7 +106,7 @@ export class Feed implements AsyncDisposable {
 
   /** Where it listens: `tcp://127.0.0.1:20000`, `tls://...`, `unix:/path`. */
   get urls(): readonly string[] {
-    return this.#listening.map(({ url }) => url)
+    return this.#listeners.map(({ url }) => url)
   }
 
   /** Open connections. */
@@ -129,7 +136,7 @@ export class Feed implements AsyncDisposable {
    * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_UNSUPPORTED, MANYHOST_FEED_CLOSED
    */
   listen(): Promise<readonly string[]> {
-    this.#mustBeOpen()
+    this.#assertOpen()
     this.#starting ??= this.#start()
     return this.#starting
   }
@@ -139,11 +146,11 @@ export class Feed implements AsyncDisposable {
     try {
       await startSource(this.#settings.source, onError)
       for (const endpoint of this.#settings.endpoints) {
-        const take = (socket: Socket): void => this.#take(socket)
-        this.#listening.push(await listen(endpoint, take, onError))
+        const take = (socket: Socket): void => this.#acceptConnection(socket)
+        this.#listeners.push(await listen(endpoint, take, onError))
       }
     } catch (error) {
-      for (const one of this.#listening.splice(0)) one.close()
+      for (const one of this.#listeners.splice(0)) one.close()
       await this.#closeSource(this.#settings.source)
       throw error
     }
@@ -158,82 +165,82 @@ export class Feed implements AsyncDisposable {
    * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_UNSUPPORTED, and nothing has changed; MANYHOST_FEED_CLOSED
    */
   update(options: FeedOptions): Promise<readonly string[]> {
-    const updated = this.#updated.then(() => this.#update(parseFeed(options)))
-    this.#updated = updated.catch(() => undefined)
+    const updated = this.#lastUpdate.then(() => this.#update(parseFeedOptions(options)))
+    this.#lastUpdate = updated.catch(() => undefined)
     return updated
   }
 
   async #update(next: FeedSettings): Promise<readonly string[]> {
-    this.#mustBeOpen()
+    this.#assertOpen()
     const before = this.#settings
     if (this.#starting) {
       await this.#starting
       await startSource(next.source, (error) => this.#emitter.emit('error', error))
       if (this.#closing) await this.#closeSource(next.source)
-      this.#mustBeOpen()
+      this.#assertOpen()
     }
     const { endpoints, name, registry } = before
     this.#settings = { ...next, endpoints, name, registry }
-    this.#hub.settings = { ...this.#settings, decoy: this.#decoy }
-    this.#channels.limit({ messages: next.history, bytes: next.historyBytes })
-    await this.#review()
+    this.#peerContext.settings = { ...this.#settings, decoy: this.#decoy }
+    this.#channels.setLimits({ maxMessages: next.history, maxBytes: next.historyBytes })
+    await this.#reviewPeers()
     if (this.#starting) await this.#closeSource(before.source)
-    return FIXED.filter(
+    return FIXED_OPTIONS.filter(
       (key) => next[key] !== undefined && !isDeepStrictEqual(before[key], next[key]),
     )
   }
 
-  async #review(): Promise<void> {
+  async #reviewPeers(): Promise<void> {
     const found = new Map<string, ReturnType<IdentitySource['find']>>()
-    const look = async (peer: Peer): Promise<void> => {
+    const look = async (peer: FeedPeer): Promise<void> => {
       const { ident } = peer
       try {
-        if (!found.has(ident)) found.set(ident, this.#find(ident))
-        peer.review(await found.get(ident))
+        if (!found.has(ident)) found.set(ident, this.#findIdentity(ident))
+        peer.applyIdentity(await found.get(ident))
       } catch (error) {
         // Whom the source cannot tell of stays as he was, as he would while it is away.
         this.#emitter.emit('error', asError(error))
       }
     }
-    for (const reviewer of [...this.#reviewers]) reviewer()
+    for (const reviewer of [...this.#reviewListeners]) reviewer()
     await Promise.all([...this.#peers].filter(({ ident }) => ident !== '').map(look))
   }
 
   /** Of the source of now, also when it became another one while it was asked. */
-  #find(ident: string): ReturnType<IdentitySource['find']> {
+  #findIdentity(ident: string): ReturnType<IdentitySource['find']> {
     const { source } = this.#settings
     const found = source.find(ident)
     if (!isThenable(found)) return checkIdentity(found)
     const isStill = (): boolean => source === this.#settings.source
-    return inTime('find()', this.#settings.authTimeout, found).then(
-      (identity) => (isStill() ? checkIdentity(identity) : this.#find(ident)),
-      (error) => (isStill() ? Promise.reject(error) : this.#find(ident)),
+    return settleWithin('find()', this.#settings.authTimeout, found).then(
+      (identity) => (isStill() ? checkIdentity(identity) : this.#findIdentity(ident)),
+      (error) => (isStill() ? Promise.reject(error) : this.#findIdentity(ident)),
     )
   }
 
-  #take(socket: Socket): void {
-    this.#stats.made++
+  #acceptConnection(socket: Socket): void {
+    this.#stats.connectionsMade++
     if (this.#closing || this.#peers.size >= this.#settings.connections) {
-      this.#stats.error('', 'too-many-connections')
+      this.#stats.countError('', 'too-many-connections')
       socket.on('error', () => undefined)
       socket.end(errorFrame('Too many connections'), () => socket.destroy())
       return
     }
-    this.#peers.add(new Peer(socket, this.#hub))
+    this.#peers.add(new FeedPeer(socket, this.#peerContext))
   }
 
-  #refused(peer: Peer, category: Category, words: string, cause?: Error): void {
+  #onPeerRefused(peer: FeedPeer, category: Category, words: string, cause?: Error): void {
     const { ident, address } = peer
-    this.#stats.error(ident, category)
+    this.#stats.countError(ident, category)
     this.#emitter.emit('refused', { ident, address, category, words })
     if (cause && category === 'error-checking-ident') this.#emitter.emit('error', cause)
   }
 
-  #gone(peer: Peer): void {
+  #onPeerClosed(peer: FeedPeer): void {
     this.#peers.delete(peer)
     const { ident, address } = peer
     this.#emitter.emit('lost', { ident, address })
-    if (this.#peers.size === 0) this.#empty?.()
+    if (this.#peers.size === 0) this.#onEmpty?.()
   }
 
   /**
@@ -241,7 +248,7 @@ export class Feed implements AsyncDisposable {
    * @throws ManyhostError MANYHOST_INVALID_OPTION for what is too long, MANYHOST_FEED_CLOSED
    */
   publish(channel: string, payload: Uint8Array | string, ident = this.name): void {
-    this.#mustBeOpen()
+    this.#assertOpen()
     let frame: Buffer
     let prefix: Buffer
     try {
@@ -252,37 +259,41 @@ export class Feed implements AsyncDisposable {
       throw new ManyhostError('MANYHOST_INVALID_OPTION', `Feed: ${error.message}`)
     }
     const body = frame.subarray(5 + prefix.length)
-    this.#stats.route(ident, channel).add(body.length)
+    this.#stats.getRouteStats(ident, channel).countMessage(body.length)
     const found = this.#channels.get(channel)
-    if (found) for (const one of found.subscribers) one.send(frame, 1)
-    if (this.#channels.wantsEach(found)) this.#channels.tell(channel, ident, body)
+    if (found) for (const one of found.subscribers) one.sendFrames(frame, 1)
+    if (this.#channels.needsSingleMessages(found))
+      this.#channels.publishMessage(channel, ident, body)
   }
 
   /** Hears a channel in this process, with all rights; the function that is returned unsubscribes. */
   subscribe(channel: string, listener: (message: KeptMessage) => void): () => void {
-    this.#mustBeOpen()
+    this.#assertOpen()
     if (typeof channel !== 'string' || Buffer.byteLength(channel) > 255) {
-      const text = `Feed: a channel is a text of 255 bytes at most, got ${show(channel)}`
+      const text = `Feed: a channel is a text of 255 bytes at most, got ${describe(channel)}`
       throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
     }
-    const found = this.#channels.ensure(channel)
+    const found = this.#channels.getOrCreate(channel)
     // A function of its own, so that the same listener can be there twice.
-    const failure = new FirstFailure({
-      what: `a listener of channel ${show(channel)} of the feed`,
+    const failure = new FirstFailureReporter({
+      what: `a listener of channel ${describe(channel)} of the feed`,
       instead: 'its failure is ignored',
       report: this.#report,
     })
-    const tap: Tap = (message) => failure.run(() => listener(message))
-    found.taps.add(tap)
+    const tap: ChannelListener = (message) => failure.run(() => listener(message))
+    found.listeners.add(tap)
     return () => {
-      found.taps.delete(tap)
-      this.#channels.release(found)
+      found.listeners.delete(tap)
+      this.#channels.removeIfIdle(found)
     }
   }
 
   /** What is kept of these channels after a sequence; see `history`. @internal */
-  since(channels: readonly string[], sequence: number): ReturnType<Channels['since']> {
-    return this.#channels.since(channels, sequence)
+  messagesSince(
+    channels: readonly string[],
+    sequence: number,
+  ): ReturnType<FeedChannels['messagesSince']> {
+    return this.#channels.messagesSince(channels, sequence)
   }
 
   /** The sequence of the last message that was kept or told. @internal */
@@ -294,36 +305,36 @@ export class Feed implements AsyncDisposable {
   async authenticate(ident: string, secret: string): Promise<Identity | undefined> {
     let identity: Identity | undefined
     try {
-      identity = await this.#find(ident)
+      identity = await this.#findIdentity(ident)
     } catch (thrown) {
       const error = asError(thrown)
-      this.#stats.error('', 'error-checking-ident')
+      this.#stats.countError('', 'error-checking-ident')
       this.#emitter.emit('error', error)
       throw error
     }
-    const isKnown = sameSecret(secret, identity, this.#decoy)
-    if (!isKnown) this.#stats.error('', identity ? 'invalid-secret' : 'invalid-ident')
+    const isKnown = verifySecret(secret, identity, this.#decoy)
+    if (!isKnown) this.#stats.countError('', identity ? 'invalid-secret' : 'invalid-ident')
     return isKnown ? identity : undefined
   }
 
   /** Whether the identity may. @internal */
-  may(identity: Identity, what: 'publish' | 'subscribe', channel: string): boolean {
-    const isAllowed = allows(identity[what], channel, this.#settings.patterns)
+  isAllowed(identity: Identity, what: 'publish' | 'subscribe', channel: string): boolean {
+    const isAllowed = isChannelAllowed(identity[what], channel, this.#settings.patterns)
     const category = what === 'publish' ? 'no-pub-permission' : 'no-sub-permission'
-    if (!isAllowed) this.#stats.error(identity.ident, category)
+    if (!isAllowed) this.#stats.countError(identity.ident, category)
     return isAllowed
   }
 
   /** Calls back when who may what has changed; the function that is returned forgets that. @internal */
   onReview(reviewer: () => void): () => void {
-    this.#reviewers.add(reviewer)
-    return () => this.#reviewers.delete(reviewer)
+    this.#reviewListeners.add(reviewer)
+    return () => this.#reviewListeners.delete(reviewer)
   }
 
   /** Calls back when it closes; the function that is returned forgets that. @internal */
-  onClose(farewell: () => void): () => void {
-    this.#farewells.add(farewell)
-    return () => this.#farewells.delete(farewell)
+  onClose(listener: () => void): () => void {
+    this.#closeListeners.add(listener)
+    return () => this.#closeListeners.delete(listener)
   }
 
   /** Takes no new connection, lets each get what waits for it, for `closeTimeout` ms, and ends. Idempotent. */
@@ -335,21 +346,21 @@ export class Feed implements AsyncDisposable {
   async #close(): Promise<void> {
     // What is being started is ended when it is.
     await this.#starting?.catch(() => undefined)
-    for (const one of this.#listening) one.close()
-    for (const farewell of [...this.#farewells]) farewell()
+    for (const one of this.#listeners) one.close()
+    for (const listener of [...this.#closeListeners]) listener()
     const { closeTimeout } = this.#settings
     const empty = new Promise<void>((resolve) => {
-      this.#empty = resolve
+      this.#onEmpty = resolve
     })
     for (const peer of [...this.#peers]) peer.end(closeTimeout)
-    if (this.#peers.size > 0) await within(closeTimeout + 1_000, empty)
+    if (this.#peers.size > 0) await resolveWithin(closeTimeout + 1_000, empty)
     if (this.#starting) await this.#closeSource(this.#settings.source)
     this.#removeMetrics()
   }
 
   async #closeSource(source: IdentitySource): Promise<void> {
     try {
-      await inTime('close()', this.#settings.closeTimeout + 1_000, source.close?.())
+      await settleWithin('close()', this.#settings.closeTimeout + 1_000, source.close?.())
     } catch (error) {
       this.#emitter.emit('error', asError(error))
     }
@@ -359,28 +370,28 @@ export class Feed implements AsyncDisposable {
     await this.close()
   }
 
-  #mustBeOpen(): void {
+  #assertOpen(): void {
     if (!this.#closing) return
     throw new ManyhostError('MANYHOST_FEED_CLOSED', `the feed ${this.name} is closed`)
   }
 }
 
 /** Milliseconds that identities may take to load. */
-const START_TIMEOUT = 60_000
+const START_TIMEOUT_MS = 60_000
 
 async function startSource(source: IdentitySource, onError: (error: Error) => void): Promise<void> {
-  await inTime('start()', START_TIMEOUT, source.start?.(onError))
+  await settleWithin('start()', START_TIMEOUT_MS, source.start?.(onError))
 }
 
 /**
  * Settles as the promise of an identity source does, which a user may have written; but not later than after `ms`.
  * @throws ManyhostError MANYHOST_FUNCTION_FAILED
  */
-async function inTime<T>(method: string, ms: number, given: T | PromiseLike<T>): Promise<T> {
-  if (!isThenable(given)) return given
-  const settled = await within(
+async function settleWithin<T>(method: string, ms: number, result: T | PromiseLike<T>): Promise<T> {
+  if (!isThenable(result)) return result
+  const settled = await resolveWithin(
     ms,
-    Promise.resolve(given).then((value) => ({ value })),
+    Promise.resolve(result).then((value) => ({ value })),
   )
   if (settled) return settled.value
   const text = `identities: ${method} gave no answer within ${ms} ms`

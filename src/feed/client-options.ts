@@ -42,7 +42,7 @@ export interface FeedClientOptions {
   readonly random?: () => number
 }
 
-function name(what: string): Rule<string> {
+function nameRule(what: string): Rule<string> {
   return text(what, (value) => value !== '' && Buffer.byteLength(value) <= 255)
 }
 
@@ -55,7 +55,7 @@ export const CLIENT_RULES = {
       : undefined,
   ),
   path: text('the path of a unix socket', (value) => value !== ''),
-  ident: name('a text of 1 to 255 bytes'),
+  ident: nameRule('a text of 1 to 255 bytes'),
   secret: text('a text'),
   tls: rule<boolean | FeedTls>('true, false or { ca, cert, key, servername }', false, (value) =>
     typeof value === 'boolean' || (typeof value === 'object' && value !== null)

@@ -1,17 +1,17 @@
 /** The client of a feed: connects by itself and again, remembers its subscriptions, and loses nothing silently. */
 import { ManyhostError } from '../core/errors.ts'
 import { Emitter } from '../core/events.ts'
-import { guardedRandom } from '../core/guarded.ts'
-import { parseOptions, show } from '../core/options.ts'
-import { after, type Timer, within } from '../core/time.ts'
-import { backoff } from './backoff.ts'
-import { Changes } from './changes.ts'
+import { guardRandom } from '../core/guarded.ts'
+import { describe, parseOptions } from '../core/options.ts'
+import { after, resolveWithin, type Timer } from '../core/time.ts'
+import { backoffDelay } from './backoff.ts'
+import { classifyBrokerError } from './broker-messages.ts'
+import { FeedLink, type FeedLinkEnd, type FeedLinkSettings } from './client-link.ts'
 import { CLIENT_RULES, type FeedClientOptions } from './client-options.ts'
+import { ConditionVariable } from './condition-variable.ts'
+import { FrameEncoder } from './frame-encoder.ts'
 import { type FeedMessage, Inbox } from './inbox.ts'
-import { Link, type LinkEnd, type LinkSettings } from './link.ts'
-import { Outbox } from './outbox.ts'
-import { Phrases } from './phrases.ts'
-import { meaningOf } from './words.ts'
+import { FeedOutbox } from './outbox.ts'
 
 export interface FeedClientEvents {
   /** The broker has accepted us: at first, and after each reconnect. */
@@ -27,9 +27,9 @@ export interface FeedClientEvents {
 export type FeedClientState = 'connecting' | 'connected' | 'waiting' | 'refused' | 'closed'
 
 /** Above this many bytes `publish` asks for patience. */
-const HIGH_WATER = 262_144
+const HIGH_WATER_BYTES = 262_144
 
-interface Settings extends LinkSettings {
+interface FeedClientSettings extends FeedLinkSettings {
   readonly retryMin: number
   readonly retryMax: number
   readonly closeTimeout: number
@@ -42,37 +42,37 @@ interface Settings extends LinkSettings {
  * `close` say so, with the broker's words.
  */
 export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
-  readonly #settings: Settings
+  readonly #settings: FeedClientSettings
   readonly #emitter = new Emitter<FeedClientEvents>('feed client')
   readonly #random: () => number
   readonly #channels = new Set<string>()
-  readonly #phrases: Phrases
-  readonly #outbox: Outbox
+  readonly #frameEncoder: FrameEncoder
+  readonly #outbox: FeedOutbox
   readonly #inbox: Inbox
   #state: FeedClientState = 'connecting'
-  #link: Link | undefined
+  #link: FeedLink | undefined
   #broker: string | undefined
   #timer: Timer | undefined
   #failures = 0
   /** The broker's silence was taken for a yes, and it was none: from now on it takes longer to be believed. */
-  #isDoubtful = false
+  #needsLongSettle = false
   #dropped = 0
   #refusal: ManyhostError | undefined
-  #isRefusalTold = false
+  #isRefusalReported = false
   #closing: Promise<void> | undefined
   /** Told of each change of the state, and when there is room again. */
-  readonly #changes = new Changes()
+  readonly #stateChanged = new ConditionVariable()
 
   /** @throws ManyhostError MANYHOST_INVALID_OPTION */
   constructor(options: FeedClientOptions) {
     const parsed = parseOptions('FeedClient', options, CLIENT_RULES)
     for (const name of ['ident', 'secret'] as const) {
-      if (parsed[name] === undefined) throw invalid(`FeedClient: ${name} is missing`)
+      if (parsed[name] === undefined) throw createOptionError(`FeedClient: ${name} is missing`)
     }
     this.#settings = parsed
-    this.#random = guardedRandom(parsed.random, { what: 'the random of the feed client' })
-    this.#phrases = new Phrases(parsed.ident)
-    this.#outbox = new Outbox(parsed.bufferLimit, parsed.drop)
+    this.#random = guardRandom(parsed.random, { what: 'the random of the feed client' })
+    this.#frameEncoder = new FrameEncoder(parsed.ident)
+    this.#outbox = new FeedOutbox(parsed.bufferLimit, parsed.drop)
     this.#inbox = new Inbox(parsed.readLimit, () => this.#link?.resume())
     this.#connect()
   }
@@ -110,7 +110,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
    * @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
    */
   async ready(): Promise<void> {
-    await this.#until(() => this.#state === 'connected')
+    await this.#waitUntil(() => this.#state === 'connected')
   }
 
   /**
@@ -121,15 +121,17 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
    * MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
    */
   publish(channel: string, payload: Uint8Array | string): boolean {
-    this.#mustBeUsable()
+    this.#assertUsable()
     if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
-      throw invalid(`publish: the payload must be bytes or a text, got ${show(payload)}`)
+      throw createOptionError(
+        `publish: the payload must be bytes or a text, got ${describe(payload)}`,
+      )
     }
-    const frame = this.#phrases.publish(channel, payload)
+    const frame = this.#frameEncoder.encodePublish(channel, payload)
     const link = this.#link
-    if (link?.hasRoom && this.#outbox.size === 0) {
-      link.send(frame)
-      return link.hasRoom
+    if (link?.hasCapacity && this.#outbox.size === 0) {
+      link.sendMessage(frame)
+      return link.hasCapacity
     }
     const dropped = this.#outbox.put(frame)
     if (dropped === undefined) {
@@ -138,8 +140,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
         `${this.#where}: ${this.#outbox.size} messages wait already, with ${this.#outbox.bytes} bytes`,
       )
     }
-    this.#lose(dropped)
-    return this.#outbox.bytes < HIGH_WATER
+    this.#countDropped(dropped)
+    return this.#outbox.bytes < HIGH_WATER_BYTES
   }
 
   /**
@@ -161,38 +163,38 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
 
   /** Resolves when what waits is little. @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED */
   async drained(): Promise<void> {
-    await this.#until(() => this.#outbox.size === 0 && this.#link?.hasRoom !== false)
+    await this.#waitUntil(() => this.#outbox.size === 0 && this.#link?.hasCapacity !== false)
   }
 
   /** Resolves when the system has taken all that was published. @throws ManyhostError as `drained` */
   async flush(): Promise<void> {
-    await this.#until(() => this.#outbox.size === 0 && this.#link?.pending === 0)
+    await this.#waitUntil(() => this.#outbox.size === 0 && this.#link?.pendingBytes === 0)
   }
 
   /** Asks for a channel, now and after each reconnect. Once more changes nothing. @throws ManyhostError */
   subscribe(...channels: readonly string[]): void {
-    this.#mustBeUsable()
+    this.#assertUsable()
     for (const channel of channels) {
-      const frame = this.#phrases.subscribe(channel)
+      const frame = this.#frameEncoder.encodeSubscribe(channel)
       if (this.#channels.has(channel)) continue
       this.#channels.add(channel)
-      if (this.#link?.isOpen) this.#link.say(frame)
+      if (this.#link?.isOpen) this.#link.sendControl(frame)
     }
   }
 
   unsubscribe(...channels: readonly string[]): void {
-    this.#mustBeUsable()
+    this.#assertUsable()
     for (const channel of channels) {
       if (!this.#channels.delete(channel)) continue
-      if (this.#link?.isOpen) this.#link.say(this.#phrases.unsubscribe(channel))
+      if (this.#link?.isOpen) this.#link.sendControl(this.#frameEncoder.encodeUnsubscribe(channel))
     }
   }
 
   /** The next message. @throws ManyhostError MANYHOST_FEED_CLOSED at the end, MANYHOST_FEED_REFUSED */
   async read(): Promise<FeedMessage> {
-    const message = this.#inbox.take() ?? (await this.#next())
+    const message = this.#inbox.take() ?? (await this.#nextMessage())
     if (message) return message
-    throw this.#closedError()
+    throw this.#createClosedError()
   }
 
   /** All messages, until `close()`, which ends it; a refusal is thrown. Several iterations share what comes. */
@@ -203,18 +205,18 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       next: () => {
         const message = isOver ? undefined : this.#inbox.take()
         if (message) return Promise.resolve({ done: false, value: message })
-        return isOver ? Promise.resolve(END) : this.#next().then(toResult)
+        return isOver ? Promise.resolve(END_RESULT) : this.#nextMessage().then(toIteratorResult)
       },
       return: () => {
         isOver = true
-        return Promise.resolve(END)
+        return Promise.resolve(END_RESULT)
       },
     }
   }
 
-  #next(): Promise<FeedMessage | undefined> {
+  #nextMessage(): Promise<FeedMessage | undefined> {
     return this.#inbox.next().catch((error) => {
-      this.#isRefusalTold = true
+      this.#isRefusalReported = true
       throw error
     })
   }
@@ -234,21 +236,21 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#inbox.end()
     const isDone = (): boolean => this.#state === 'refused' || this.#state === 'closed'
     const sent = (): boolean => isDone() || this.#outbox.size === 0
-    await within(closeTimeout, this.#changes.until(sent))
+    await resolveWithin(closeTimeout, this.#stateChanged.waitUntil(sent))
     if (!isDone()) this.#timer?.clear()
     const link = this.#link
     if (link?.isOpen) {
       link.end()
-      await within(
+      await resolveWithin(
         closeTimeout,
-        this.#changes.until(() => this.#link !== link),
+        this.#stateChanged.waitUntil(() => this.#link !== link),
       )
     }
     this.#timer?.clear()
-    this.#link?.destroy(this.#closedError())
+    this.#link?.destroy(this.#createClosedError())
     if (this.#state !== 'refused') this.#setState('closed')
-    this.#giveUp()
-    if (this.#refusal && !this.#isRefusalTold) throw this.#refusal
+    this.#dropWaiting()
+    if (this.#refusal && !this.#isRefusalReported) throw this.#refusal
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -258,68 +260,76 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   #connect(): void {
     this.#setState('connecting')
     const { settle, connectTimeout } = this.#settings
-    const patience = this.#isDoubtful ? Math.max(settle, connectTimeout) : settle
-    const link: Link = new Link(
+    const patience = this.#needsLongSettle ? Math.max(settle, connectTimeout) : settle
+    const link: FeedLink = new FeedLink(
       { ...this.#settings, settle: patience },
       {
         onOpen: (broker) => {
           this.#broker = broker
           for (const channel of this.#channels) {
-            link.say(this.#phrases.subscribe(channel))
+            link.sendControl(this.#frameEncoder.encodeSubscribe(channel))
           }
-          this.#pour()
+          this.#sendWaiting()
         },
         onAccepted: () => {
           this.#failures = 0
-          this.#isDoubtful = false
+          this.#needsLongSettle = false
           this.#setState('connected')
-          this.#pour()
+          this.#sendWaiting()
           this.#emitter.emit('connected', { broker: this.#broker ?? '' })
         },
         onMessage: (message) => {
           this.#inbox.put(message)
           if (this.#inbox.isFull) link.pause()
         },
-        onWords: (words) => this.#emitter.emit('error', refused(this.#where, words)),
-        onDrain: () => this.#pour(),
-        onEnd: (end) => this.#ended(end),
+        onBrokerError: (words) =>
+          this.#emitter.emit('error', createRefusedError(this.#where, words)),
+        onDrain: () => this.#sendWaiting(),
+        onEnd: (end) => this.#onLinkEnd(end),
       },
     )
     this.#link = link
   }
 
   /** Hands over what waits, as far as there is room. */
-  #pour(): void {
+  #sendWaiting(): void {
     const link = this.#link
-    while (link?.hasRoom) {
+    while (link?.hasCapacity) {
       const frame = this.#outbox.take()
       if (!frame) break
-      link.send(frame)
+      link.sendMessage(frame)
     }
-    this.#changes.tell()
+    this.#stateChanged.notify()
   }
 
-  #ended({ reason, words, wasAccepted, pushed, unsent, early }: LinkEnd): void {
+  #onLinkEnd({
+    reason,
+    brokerError: words,
+    wasAccepted,
+    sentMessages: pushed,
+    unsentMessages: unsent,
+    unacceptedFrames: early,
+  }: FeedLinkEnd): void {
     this.#link = undefined
-    const meaning = words === undefined ? 'passing' : meaningOf(words)
+    const meaning = words === undefined ? 'passing' : classifyBrokerError(words)
     if (meaning === 'unheard') {
-      this.#isDoubtful ||= wasAccepted
-      this.#lose(pushed - early.length + this.#outbox.putBack(early))
-    } else this.#lose(unsent)
+      this.#needsLongSettle ||= wasAccepted
+      this.#countDropped(pushed - early.length + this.#outbox.putBack(early))
+    } else this.#countDropped(unsent)
     if (words !== undefined && meaning === 'refused') {
-      this.#refusal = refused(this.#where, words)
+      this.#refusal = createRefusedError(this.#where, words)
       this.#setState('refused')
-      this.#giveUp()
+      this.#dropWaiting()
       this.#inbox.end(this.#refusal)
       return
     }
     if (this.#state === 'closed' || (this.#closing && this.#outbox.size === 0)) {
-      this.#giveUp()
+      this.#dropWaiting()
       this.#setState('closed')
       return
     }
     const { retryMin, retryMax } = this.#settings
-    const retryIn = backoff(this.#failures++, { least: retryMin, most: retryMax }, this.#random())
+    const retryIn = backoffDelay(this.#failures++, { min: retryMin, max: retryMax }, this.#random())
     this.#timer = after(retryIn, () => this.#connect())
     this.#setState('waiting')
     this.#emitter.emit('disconnected', { reason: words ?? reason.message, retryIn })
@@ -327,33 +337,33 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
 
   #setState(state: FeedClientState): void {
     this.#state = state
-    this.#changes.tell()
+    this.#stateChanged.notify()
   }
 
-  async #until(holds: () => boolean): Promise<void> {
+  async #waitUntil(holds: () => boolean): Promise<void> {
     const isOver = (): boolean => this.#state === 'refused' || this.#state === 'closed'
-    await this.#changes.until(() => isOver() || holds())
-    if (isOver()) this.#mustBeUsable()
+    await this.#stateChanged.waitUntil(() => isOver() || holds())
+    if (isOver()) this.#assertUsable()
   }
 
-  #mustBeUsable(): void {
+  #assertUsable(): void {
     if (this.#refusal) {
-      this.#isRefusalTold = true
+      this.#isRefusalReported = true
       throw this.#refusal
     }
-    if (this.#closing || this.#state === 'closed') throw this.#closedError()
+    if (this.#closing || this.#state === 'closed') throw this.#createClosedError()
   }
 
-  #closedError(): ManyhostError {
+  #createClosedError(): ManyhostError {
     return new ManyhostError('MANYHOST_FEED_CLOSED', `${this.#where}: the client is closed`)
   }
 
   /** What waits still will never be sent. */
-  #giveUp(): void {
-    this.#lose(this.#outbox.clear())
+  #dropWaiting(): void {
+    this.#countDropped(this.#outbox.clear())
   }
 
-  #lose(messages: number): void {
+  #countDropped(messages: number): void {
     if (messages === 0) return
     this.#dropped += messages
     this.#emitter.emit('dropped', { messages })
@@ -366,16 +376,16 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   }
 }
 
-const END = { done: true, value: undefined } as const
+const END_RESULT = { done: true, value: undefined } as const
 
-function toResult(value: FeedMessage | undefined): IteratorResult<FeedMessage, undefined> {
-  return value ? { done: false, value } : END
+function toIteratorResult(value: FeedMessage | undefined): IteratorResult<FeedMessage, undefined> {
+  return value ? { done: false, value } : END_RESULT
 }
 
-function refused(where: string, words: string): ManyhostError {
+function createRefusedError(where: string, words: string): ManyhostError {
   return new ManyhostError('MANYHOST_FEED_REFUSED', `${where}: the broker says: ${words}`)
 }
 
-function invalid(message: string): ManyhostError {
+function createOptionError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 
-export const OP = {
+export const OPCODE = {
   error: 0,
   info: 1,
   auth: 2,
@@ -13,20 +13,20 @@ export const OP = {
   unsubscribe: 5,
 } as const
 
-export const HEADER = 5
+export const HEADER_BYTES = 5
 const MIB = 1_048_576
 /** What follows the header of the longest PUBLISH. */
-export const MOST_BODY = MIB
-const HASH = 20
+export const MAX_BODY_BYTES = MIB
+const HASH_BYTES = 20
 
 /** Least and most bytes of a whole frame, by opcode: the original's upper limits, and the lower ones that it lacks. */
-const BOUNDS: readonly (readonly [least: number, most: number])[] = [
-  [HEADER, HEADER + MIB],
-  [HEADER + 1, HEADER + 256 + HASH],
-  [HEADER + 1 + HASH, HEADER + 256 + HASH],
-  [HEADER + 2, HEADER + MIB],
-  [HEADER + 1, MIB],
-  [HEADER + 1, MIB],
+const FRAME_BOUNDS: readonly (readonly [least: number, most: number])[] = [
+  [HEADER_BYTES, HEADER_BYTES + MIB],
+  [HEADER_BYTES + 1, HEADER_BYTES + 256 + HASH_BYTES],
+  [HEADER_BYTES + 1 + HASH_BYTES, HEADER_BYTES + 256 + HASH_BYTES],
+  [HEADER_BYTES + 2, HEADER_BYTES + MIB],
+  [HEADER_BYTES + 1, MIB],
+  [HEADER_BYTES + 1, MIB],
 ]
 
 /** A peer that does not speak the protocol: its connection is of no more use. */
@@ -39,11 +39,11 @@ export type OnFrame = (opcode: number, bytes: Buffer, start: number, end: number
 export class FrameParser {
   readonly #onFrame: OnFrame
   /** Upper bound of each frame that is not known to be shorter: few bytes, until the peer has shown who it is. */
-  limit = Number.POSITIVE_INFINITY
+  maxFrameBytes = Number.POSITIVE_INFINITY
   #pieces: Buffer[] = []
-  #held = 0
+  #heldBytes = 0
   /** Bytes of the frame in pieces; 0 while its header is not whole. */
-  #wanted = 0
+  #frameBytes = 0
   #isStopped = false
 
   constructor(onFrame: OnFrame) {
@@ -51,29 +51,29 @@ export class FrameParser {
   }
 
   /** Bytes of a frame that is not whole yet. */
-  get held(): number {
-    return this.#held
+  get heldBytes(): number {
+    return this.#heldBytes
   }
 
   /** No frame is told any more, not even of the chunk at hand. */
   stop(): void {
     this.#isStopped = true
     this.#pieces = []
-    this.#held = 0
+    this.#heldBytes = 0
   }
 
   /** @throws FrameError at a length or an opcode that cannot be; nothing after it is read */
   push(chunk: Buffer): void {
     let bytes = chunk
     let at = 0
-    if (this.#held > 0) {
-      at = this.#fill(chunk)
+    if (this.#heldBytes > 0) {
+      at = this.#fillFrame(chunk)
       if (at < 0) return
     }
-    while (!this.#isStopped && bytes.length - at >= HEADER) {
-      const length = lengthOf(bytes, at, this.limit)
+    while (!this.#isStopped && bytes.length - at >= HEADER_BYTES) {
+      const length = readFrameLength(bytes, at, this.maxFrameBytes)
       if (bytes.length - at < length) {
-        this.#wanted = length
+        this.#frameBytes = length
         break
       }
       const start = at
@@ -82,50 +82,50 @@ export class FrameParser {
     }
     if (this.#isStopped || at >= bytes.length) return
     // A length that cannot be is refused before there is an opcode.
-    if (bytes.length - at === 4) checkLength(bytes.readInt32BE(at))
+    if (bytes.length - at === 4) assertFrameLength(bytes.readInt32BE(at))
     bytes = bytes.subarray(at)
     // A short rest must not keep a long chunk alive.
     this.#pieces.push(bytes.length < chunk.length / 2 ? Buffer.from(bytes) : bytes)
-    this.#held = bytes.length
+    this.#heldBytes = bytes.length
   }
 
   /** Adds to the frame in pieces. Where the rest of the chunk begins; -1: there is none, the frame is not whole. */
-  #fill(chunk: Buffer): number {
+  #fillFrame(chunk: Buffer): number {
     let at = 0
-    if (this.#wanted === 0) {
+    if (this.#frameBytes === 0) {
       // At most four bytes are held: the header is put together byte by byte.
-      at = Math.min(HEADER - this.#held, chunk.length)
+      at = Math.min(HEADER_BYTES - this.#heldBytes, chunk.length)
       const header = Buffer.concat([...this.#pieces, chunk.subarray(0, at)])
       this.#pieces = [header]
-      this.#held = header.length
-      if (header.length >= 4) checkLength(header.readInt32BE(0))
-      if (header.length < HEADER) return -1
-      this.#wanted = lengthOf(header, 0, this.limit)
+      this.#heldBytes = header.length
+      if (header.length >= 4) assertFrameLength(header.readInt32BE(0))
+      if (header.length < HEADER_BYTES) return -1
+      this.#frameBytes = readFrameLength(header, 0, this.maxFrameBytes)
     }
-    const taken = Math.min(this.#wanted - this.#held, chunk.length - at)
+    const taken = Math.min(this.#frameBytes - this.#heldBytes, chunk.length - at)
     if (taken > 0) this.#pieces.push(chunk.subarray(at, at + taken))
-    this.#held += taken
+    this.#heldBytes += taken
     at += taken
-    if (this.#held < this.#wanted) return -1
-    const frame = Buffer.concat(this.#pieces, this.#wanted)
+    if (this.#heldBytes < this.#frameBytes) return -1
+    const frame = Buffer.concat(this.#pieces, this.#frameBytes)
     this.#pieces = []
-    this.#held = 0
-    this.#wanted = 0
+    this.#heldBytes = 0
+    this.#frameBytes = 0
     this.#onFrame(frame[4] as number, frame, 0, frame.length)
     return this.#isStopped || at >= chunk.length ? -1 : at
   }
 }
 
-function checkLength(length: number): void {
-  if (length < HEADER) throw new FrameError(`a frame says that it has ${length} bytes`)
+function assertFrameLength(length: number): void {
+  if (length < HEADER_BYTES) throw new FrameError(`a frame says that it has ${length} bytes`)
 }
 
 /** The length of the frame whose header is here. */
-function lengthOf(bytes: Buffer, at: number, limit: number): number {
+function readFrameLength(bytes: Buffer, at: number, limit: number): number {
   const length = bytes.readInt32BE(at)
-  checkLength(length)
+  assertFrameLength(length)
   const opcode = bytes[at + 4] as number
-  const bounds = BOUNDS[opcode]
+  const bounds = FRAME_BOUNDS[opcode]
   if (!bounds) throw new FrameError(`there is no opcode ${opcode}`)
   const [least, most] = bounds
   if (length < least || length > Math.min(most, limit)) {
@@ -134,90 +134,90 @@ function lengthOf(bytes: Buffer, at: number, limit: number): number {
   return length
 }
 
-export interface Text {
+export interface FrameText {
   readonly text: string
   /** Where what follows it begins. */
   readonly end: number
 }
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const UTF8_DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** @throws FrameError for what is not UTF-8 */
-export function textOf(bytes: Buffer, start: number, end: number): string {
+export function decodeText(bytes: Buffer, start: number, end: number): string {
   try {
-    return UTF8.decode(bytes.subarray(start, end))
+    return UTF8_DECODER.decode(bytes.subarray(start, end))
   } catch {
     throw new FrameError('a text is not UTF-8')
   }
 }
 
 /** A text with its length before it. @throws FrameError */
-export function shortText(bytes: Buffer, start: number, end: number): Text {
+export function readShortText(bytes: Buffer, start: number, end: number): FrameText {
   const stop = start + 1 + (bytes[start] as number)
   if (start >= end || stop > end) throw new FrameError('a text is longer than its frame')
-  return { text: textOf(bytes, start + 1, stop), end: stop }
+  return { text: decodeText(bytes, start + 1, stop), end: stop }
 }
 
 /** @throws FrameError for a text of more than 255 bytes */
-function packed(text: string): Buffer {
+function encodeShortText(text: string): Buffer {
   const bytes = Buffer.from(text, 'utf8')
   if (bytes.length > 255) throw new FrameError(`a name has ${bytes.length} bytes, 255 at most`)
   return Buffer.concat([Buffer.of(bytes.length), bytes])
 }
 
-function frame(opcode: number, ...parts: readonly Uint8Array[]): Buffer {
+function encodeFrame(opcode: number, ...parts: readonly Uint8Array[]): Buffer {
   const body = Buffer.concat(parts)
-  const header = Buffer.allocUnsafe(HEADER)
-  header.writeInt32BE(HEADER + body.length, 0)
+  const header = Buffer.allocUnsafe(HEADER_BYTES)
+  header.writeInt32BE(HEADER_BYTES + body.length, 0)
   header[4] = opcode
   return Buffer.concat([header, body])
 }
 
 export function errorFrame(text: string): Buffer {
-  return frame(OP.error, Buffer.from(text, 'utf8').subarray(0, MOST_BODY))
+  return encodeFrame(OPCODE.error, Buffer.from(text, 'utf8').subarray(0, MAX_BODY_BYTES))
 }
 
 export function infoFrame(name: string, nonce: Uint8Array): Buffer {
-  return frame(OP.info, packed(name), nonce)
+  return encodeFrame(OPCODE.info, encodeShortText(name), nonce)
 }
 
 export function authFrame(ident: string, hash: Uint8Array): Buffer {
-  return frame(OP.auth, packed(ident), hash)
+  return encodeFrame(OPCODE.auth, encodeShortText(ident), hash)
 }
 
 export function subscribeFrame(ident: string, channel: string): Buffer {
-  return frame(OP.subscribe, packed(ident), Buffer.from(channel, 'utf8'))
+  return encodeFrame(OPCODE.subscribe, encodeShortText(ident), Buffer.from(channel, 'utf8'))
 }
 
 export function unsubscribeFrame(ident: string, channel: string): Buffer {
-  return frame(OP.unsubscribe, packed(ident), Buffer.from(channel, 'utf8'))
+  return encodeFrame(OPCODE.unsubscribe, encodeShortText(ident), Buffer.from(channel, 'utf8'))
 }
 
 /** What all messages of an ident to a channel begin with, behind the header: worth keeping. */
 export function publishPrefix(ident: string, channel: string): Buffer {
-  return Buffer.concat([packed(ident), packed(channel)])
+  return Buffer.concat([encodeShortText(ident), encodeShortText(channel)])
 }
 
 /** A PUBLISH. A text is sent as UTF-8. @throws FrameError for a payload that is too long */
 export function publishFrame(prefix: Buffer, payload: Uint8Array | string): Buffer {
   const isText = typeof payload === 'string'
   const size = isText ? Buffer.byteLength(payload) : payload.byteLength
-  const length = HEADER + prefix.length + size
-  if (length > HEADER + MOST_BODY) {
+  const length = HEADER_BYTES + prefix.length + size
+  if (length > HEADER_BYTES + MAX_BODY_BYTES) {
     throw new FrameError(
-      `a payload of ${size} bytes is too long: ${MOST_BODY - prefix.length} at most`,
+      `a payload of ${size} bytes is too long: ${MAX_BODY_BYTES - prefix.length} at most`,
     )
   }
   const bytes = Buffer.allocUnsafe(length)
   bytes.writeInt32BE(length, 0)
-  bytes[4] = OP.publish
-  bytes.set(prefix, HEADER)
-  if (isText) bytes.write(payload, HEADER + prefix.length)
-  else bytes.set(payload, HEADER + prefix.length)
+  bytes[4] = OPCODE.publish
+  bytes.set(prefix, HEADER_BYTES)
+  if (isText) bytes.write(payload, HEADER_BYTES + prefix.length)
+  else bytes.set(payload, HEADER_BYTES + prefix.length)
   return bytes
 }
 
 /** What AUTH proves: that the secret is known. SHA-1 over four bytes is the protocol's choice: use TLS on open ways. */
-export function secretHash(nonce: Uint8Array, secret: string): Buffer {
+export function hashSecret(nonce: Uint8Array, secret: string): Buffer {
   return createHash('sha1').update(nonce).update(secret, 'utf8').digest()
 }

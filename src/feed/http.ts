@@ -6,7 +6,7 @@
 import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { breakOff } from '../core/http/http-server.ts'
+import { destroyResponse } from '../core/http/http-server.ts'
 import { milliseconds, parseOptions, whole } from '../core/options.ts'
 import { every } from '../core/time.ts'
 import type { Feed } from './broker.ts'
@@ -39,7 +39,7 @@ export const HANDLER_RULES = {
 export type FeedHandler = (req: IncomingMessage, res: ServerResponse) => void
 
 /** Ids of events are of one life of the feed: after a restart the sequence begins anew. */
-function idOf(epoch: string, sequence: number): string {
+function formatEventId(epoch: string, sequence: number): string {
   return `${epoch}-${sequence}`
 }
 
@@ -53,31 +53,33 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
     const url = new URL(req.url ?? '/', 'http://feed')
     const names = [...new Set(url.searchParams.getAll('channel'))]
     if (req.method !== 'GET' && req.method !== 'POST') {
-      return problem(res, 405, 'GET is a stream of events, POST publishes', { allow: 'GET, POST' })
+      return sendProblem(res, 405, 'GET is a stream of events, POST publishes', {
+        allow: 'GET, POST',
+      })
     }
     let identity: Identity | undefined
     try {
-      identity = await identify(feed, req)
+      identity = await authenticateRequest(feed, req)
     } catch {
-      return problem(res, 503, 'identities cannot be looked up now', { 'retry-after': '5' })
+      return sendProblem(res, 503, 'identities cannot be looked up now', { 'retry-after': '5' })
     }
     if (!identity) {
       const challenge = 'Basic realm="feed", charset="UTF-8", Bearer realm="feed"'
-      return problem(res, 401, 'no or wrong credentials', { 'www-authenticate': challenge })
+      return sendProblem(res, 401, 'no or wrong credentials', { 'www-authenticate': challenge })
     }
-    if (feed.isClosed) return problem(res, 503, 'the feed is closed')
-    if (names.length === 0) return problem(res, 400, 'the query has no channel')
+    if (feed.isClosed) return sendProblem(res, 503, 'the feed is closed')
+    if (names.length === 0) return sendProblem(res, 400, 'the query has no channel')
     if (names.length > settings.channels || names.some((name) => Buffer.byteLength(name) > 255)) {
-      return problem(res, 400, `${settings.channels} channels of 255 bytes at most`)
+      return sendProblem(res, 400, `${settings.channels} channels of 255 bytes at most`)
     }
     const what = req.method === 'GET' ? 'subscribe' : 'publish'
-    const refused = names.find((name) => !feed.may(identity, what, name))
+    const refused = names.find((name) => !feed.isAllowed(identity, what, name))
     if (refused !== undefined) {
-      return problem(res, 403, `${identity.ident} may not ${what} ${JSON.stringify(refused)}`)
+      return sendProblem(res, 403, `${identity.ident} may not ${what} ${JSON.stringify(refused)}`)
     }
     if (what === 'publish') return publish(req, res, names, identity)
     if (streams >= settings.streams)
-      return problem(res, 503, 'too many streams', { 'retry-after': '5' })
+      return sendProblem(res, 503, 'too many streams', { 'retry-after': '5' })
     stream(req, res, names, url)
   }
 
@@ -93,13 +95,13 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       size += chunk.length
       if (size > settings.bodySize) {
-        return problem(res, 413, `a message has ${settings.bodySize} bytes at most`, {
+        return sendProblem(res, 413, `a message has ${settings.bodySize} bytes at most`, {
           connection: 'close',
         })
       }
       chunks.push(chunk)
     }
-    if (feed.isClosed) return problem(res, 503, 'the feed is closed')
+    if (feed.isClosed) return sendProblem(res, 503, 'the feed is closed')
     const payload = Buffer.concat(chunks, size)
     for (const name of names) feed.publish(name, payload, ident)
     res.writeHead(204).end()
@@ -119,25 +121,28 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
     })
     const write = (message: KeptMessage): void => {
       if (!res.destroyed && !res.writableEnded) {
-        res.write(eventOf(idOf(epoch, message.sequence), message))
+        res.write(formatEvent(formatEventId(epoch, message.sequence), message))
       }
     }
-    const lastId = one(req.headers['last-event-id']) ?? url.searchParams.get('lastEventId')
+    const lastId =
+      getFirstValue(req.headers['last-event-id']) ?? url.searchParams.get('lastEventId')
     // Nothing is told between the look at the history and the subscription: both happen in this turn.
-    resume(feed, res, { names, epoch, lastId, send: write })
+    sendMissedMessages(feed, res, { names, epoch, lastId, send: write })
     // What was resumed is bounded by the history, and does not count: else who resumes would be cut again and again.
     const limit = settings.bufferLimit + res.writableLength
     const send = (message: KeptMessage): void => {
       write(message)
       // Cut, a reader comes again: with its last id it misses no more than the history does.
-      if (res.writableLength > limit) breakOff(res)
+      if (res.writableLength > limit) destroyResponse(res)
     }
     const offs = names.map((name) => feed.subscribe(name, send))
     const timer = every(settings.keepAlive, () => res.write(':\n\n'))
     const forget = feed.onClose(() => res.end())
     const mayStill = async (): Promise<boolean> => {
-      const identity = await identify(feed, req)
-      return identity !== undefined && names.every((name) => feed.may(identity, 'subscribe', name))
+      const identity = await authenticateRequest(feed, req)
+      return (
+        identity !== undefined && names.every((name) => feed.isAllowed(identity, 'subscribe', name))
+      )
     }
     const ignore = feed.onReview(() => {
       // A source that cannot tell changes nothing, as it does for peers of hpfeeds.
@@ -159,13 +164,13 @@ export function feedHandler(feed: Feed, options: FeedHandlerOptions = {}): FeedH
   return (req, res) => {
     answer(req, res).catch(() => {
       // The body broke off.
-      if (res.headersSent) breakOff(res)
-      else problem(res, 500, 'the request could not be answered')
+      if (res.headersSent) destroyResponse(res)
+      else sendProblem(res, 500, 'the request could not be answered')
     })
   }
 }
 
-interface Resumption {
+interface StreamResumption {
   readonly names: readonly string[]
   readonly epoch: string
   readonly lastId: string | null
@@ -173,22 +178,26 @@ interface Resumption {
 }
 
 /** What was missed, as far as it is kept; `gap` says that some of it is not. */
-function resume(feed: Feed, res: ServerResponse, { names, epoch, lastId, send }: Resumption): void {
+function sendMissedMessages(
+  feed: Feed,
+  res: ServerResponse,
+  { names, epoch, lastId, send }: StreamResumption,
+): void {
   if (!lastId) {
     // An event with an id and no data tells nobody, but is where a browser resumes if nothing else came.
-    res.write(`retry: 2000\nid: ${idOf(epoch, feed.sequence)}\n\n`)
+    res.write(`retry: 2000\nid: ${formatEventId(epoch, feed.sequence)}\n\n`)
     return
   }
   res.write('retry: 2000\n\n')
   const match = /^([0-9a-f]{8})-(\d{1,15})$/.exec(lastId)
   const isOurs = match?.[1] === epoch
-  const { messages, isWhole } = feed.since(names, isOurs ? Number(match[2]) : 0)
+  const { messages, isWhole } = feed.messagesSince(names, isOurs ? Number(match[2]) : 0)
   if (!isOurs || !isWhole) res.write('event: gap\ndata: {"reason":"not all is kept"}\n\n')
   for (const message of messages) send(message)
 }
 
 /** Texts are told as they are, all else in base64. */
-function eventOf(id: string, { ident, channel, payload }: KeptMessage): string {
+function formatEvent(id: string, { ident, channel, payload }: KeptMessage): string {
   const isText = isUtf8(payload)
   const data = JSON.stringify({
     ident,
@@ -199,7 +208,10 @@ function eventOf(id: string, { ident, channel, payload }: KeptMessage): string {
 }
 
 /** Basic has ident and secret; Bearer has both as well, as `ident:secret` in base64url. */
-async function identify(feed: Feed, { headers }: IncomingMessage): Promise<Identity | undefined> {
+async function authenticateRequest(
+  feed: Feed,
+  { headers }: IncomingMessage,
+): Promise<Identity | undefined> {
   const match = /^(basic|bearer) +([\w+/=~.-]+) *$/i.exec(headers.authorization ?? '')
   if (!match) return undefined
   const text = Buffer.from(match[2] as string, 'base64').toString('utf8')
@@ -208,11 +220,11 @@ async function identify(feed: Feed, { headers }: IncomingMessage): Promise<Ident
   return feed.authenticate(text.slice(0, colon), text.slice(colon + 1))
 }
 
-function one(header: string | string[] | undefined): string | undefined {
+function getFirstValue(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header[0] : header
 }
 
-function problem(
+function sendProblem(
   res: ServerResponse,
   status: number,
   detail: string,

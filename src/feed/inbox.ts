@@ -8,28 +8,28 @@ export interface FeedMessage {
   readonly payload: Buffer
 }
 
-interface Waiter {
+interface InboxWaiter {
   take(message: FeedMessage | undefined): void
   fail(error: Error): void
 }
 
 /** What a message costs beside its payload, in bytes, roughly. */
-const OVERHEAD = 128
+const MESSAGE_OVERHEAD_BYTES = 128
 
 export class Inbox {
   readonly #limit: number
-  readonly #onRoom: () => void
+  readonly #onHalfFree: () => void
   #messages: (FeedMessage | undefined)[] = []
   #head = 0
   #bytes = 0
   #isFull = false
-  readonly #waiters: Waiter[] = []
+  readonly #waiters: InboxWaiter[] = []
   #end: { readonly error?: Error } | undefined
 
   /** `onRoom` is called when it was full, and half of it is free again. */
   constructor(limit: number, onRoom: () => void) {
     this.#limit = limit
-    this.#onRoom = onRoom
+    this.#onHalfFree = onRoom
   }
 
   get size(): number {
@@ -49,14 +49,14 @@ export class Inbox {
       return
     }
     this.#messages.push(message)
-    this.#bytes += message.payload.length + OVERHEAD
+    this.#bytes += message.payload.length + MESSAGE_OVERHEAD_BYTES
     if (this.#bytes >= this.#limit) this.#isFull = true
   }
 
   /** The next message, if there is one already. */
   take(): FeedMessage | undefined {
     const message = this.#messages[this.#head]
-    if (message) this.#take(message)
+    if (message) this.#removeHead(message)
     return message
   }
 
@@ -71,16 +71,16 @@ export class Inbox {
     return new Promise((take, fail) => this.#waiters.push({ take, fail }))
   }
 
-  #take({ payload }: FeedMessage): void {
+  #removeHead({ payload }: FeedMessage): void {
     this.#messages[this.#head++] = undefined
     if (this.#head >= 1_024 && this.#head * 2 >= this.#messages.length) {
       this.#messages = this.#messages.slice(this.#head)
       this.#head = 0
     }
-    this.#bytes -= payload.length + OVERHEAD
+    this.#bytes -= payload.length + MESSAGE_OVERHEAD_BYTES
     if (this.#isFull && this.#bytes <= this.#limit / 2) {
       this.#isFull = false
-      this.#onRoom()
+      this.#onHalfFree()
     }
   }
 

@@ -4,17 +4,17 @@
  */
 import type { Registry } from 'prom-client'
 import {
-  type Add,
-  type Buckets,
-  type Figure,
-  type FigureSource,
-  registerFigures,
+  type AddToSeries,
+  type HistogramBuckets,
+  type MetricDefinition,
+  type MetricSource,
+  registerMetricSources,
 } from '../core/prometheus.ts'
-import type { Peer } from './peer.ts'
-import { type IdentStats, SIZES, type Stats } from './stats.ts'
+import type { FeedPeer } from './peer.ts'
+import { type FeedStats, type IdentStats, MESSAGE_SIZE_BOUNDS } from './stats.ts'
 
 /** Kind, labels and meaning. docs/feed.md is held against this table by a test. */
-export const METRICS = {
+export const FEED_METRICS = {
   manyhost_feed_client_connections: ['gauge', '', 'Connections that are open'],
   manyhost_feed_connection_made_total: ['counter', '', 'Connections that were opened'],
   manyhost_feed_connection_ready_total: [
@@ -55,39 +55,41 @@ export const METRICS = {
     'Messages that were published',
   ],
   manyhost_feed_receive_publish_size: ['histogram', 'ident,chan', 'Bytes of their payloads'],
-} as const satisfies Record<string, Figure>
+} as const satisfies Record<string, MetricDefinition>
 
-type Name = keyof typeof METRICS
+type FeedMetricName = keyof typeof FEED_METRICS
 
-export interface Figures {
-  readonly stats: Stats
-  readonly peers: ReadonlySet<Peer>
+export interface FeedMetricsInput {
+  readonly stats: FeedStats
+  readonly peers: ReadonlySet<FeedPeer>
 }
 
-const BY_IDENT: Partial<Record<Name, (stats: IdentStats) => number>> = {
-  manyhost_feed_connection_ready_total: ({ ready }) => ready,
-  manyhost_feed_connection_lost_total: ({ lost }) => lost,
-  manyhost_feed_connection_receive_buffer_fill_total: ({ received }) => received,
-  manyhost_feed_connection_send_buffer_fill_total: ({ queued }) => queued,
-  manyhost_feed_connection_send_buffer_drain_total: ({ drained }) => drained,
+const IDENT_READERS: Partial<Record<FeedMetricName, (stats: IdentStats) => number>> = {
+  manyhost_feed_connection_ready_total: ({ connectionsReady: ready }) => ready,
+  manyhost_feed_connection_lost_total: ({ connectionsLost: lost }) => lost,
+  manyhost_feed_connection_receive_buffer_fill_total: ({ receivedBytes: received }) => received,
+  manyhost_feed_connection_send_buffer_fill_total: ({ queuedBytes: queued }) => queued,
+  manyhost_feed_connection_send_buffer_drain_total: ({ drainedBytes: drained }) => drained,
   manyhost_feed_connection_send_buffer_deadline_start_total: (stats) => stats.deadlineStarts,
   manyhost_feed_connection_send_buffer_deadline_recover_total: (stats) => stats.deadlineRecoveries,
-  manyhost_feed_dropped_total: ({ dropped }) => dropped,
+  manyhost_feed_dropped_total: ({ droppedMessages: dropped }) => dropped,
 }
 
-const OTHERS: Partial<Record<Name, (figures: Figures, add: Add) => void>> = {
+const OTHER_READERS: Partial<
+  Record<FeedMetricName, (figures: FeedMetricsInput, add: AddToSeries) => void>
+> = {
   manyhost_feed_client_connections: ({ peers }, add) => add({}, peers.size),
-  manyhost_feed_connection_made_total: ({ stats }, add) => add({}, stats.made),
+  manyhost_feed_connection_made_total: ({ stats }, add) => add({}, stats.connectionsMade),
   manyhost_feed_connection_error_total: ({ stats }, add) => {
     for (const [ident, { errors }] of stats.idents) {
       for (const [category, count] of errors) add({ ident, category }, count)
     }
   },
   manyhost_feed_connection_send_buffer_size: ({ peers }, add) => {
-    for (const { ident, pending } of peers) add({ ident }, pending)
+    for (const { ident, pendingBytes: pending } of peers) add({ ident }, pending)
   },
   manyhost_feed_connection_receive_buffer_size: ({ peers }, add) => {
-    for (const { ident, held } of peers) add({ ident }, held)
+    for (const { ident, heldBytes: held } of peers) add({ ident }, held)
   },
   manyhost_feed_subscriptions: ({ peers }, add) => {
     for (const { ident, subscriptions } of peers) {
@@ -106,24 +108,31 @@ const OTHERS: Partial<Record<Name, (figures: Figures, add: Add) => void>> = {
  * @returns takes them out again
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function feedMetrics(figures: Figures, registry: Registry): () => void {
-  const sources = Object.entries(METRICS).map(([key, figure]): FigureSource => {
-    const name = key as Name
-    if (figure[0] === 'histogram') return { name, figure, buckets: () => sizesOf(figures.stats) }
-    const byIdent = BY_IDENT[name]
-    const read = (add: Add): void => {
+export function registerFeedMetrics(figures: FeedMetricsInput, registry: Registry): () => void {
+  const sources = Object.entries(FEED_METRICS).map(([key, figure]): MetricSource => {
+    const name = key as FeedMetricName
+    if (figure[0] === 'histogram')
+      return { name, definition: figure, buckets: () => iterateSizeBuckets(figures.stats) }
+    const byIdent = IDENT_READERS[name]
+    const read = (add: AddToSeries): void => {
       if (byIdent) for (const [ident, one] of figures.stats.idents) add({ ident }, byIdent(one))
-      OTHERS[name]?.(figures, add)
+      OTHER_READERS[name]?.(figures, add)
     }
-    return { name, figure, read }
+    return { name, definition: figure, read }
   })
-  return registerFigures(registry, 'feed', sources)
+  return registerMetricSources(registry, 'feed', sources)
 }
 
-function* sizesOf({ routes }: Stats): Generator<Buckets> {
+function* iterateSizeBuckets({ routes }: FeedStats): Generator<HistogramBuckets> {
   for (const [ident, channels] of routes) {
     for (const [chan, { sizes, bytes, count }] of channels) {
-      yield { labels: { ident, chan }, bounds: SIZES, counts: sizes, sum: bytes, count }
+      yield {
+        labels: { ident, chan },
+        bounds: MESSAGE_SIZE_BOUNDS,
+        counts: sizes,
+        sum: bytes,
+        count,
+      }
     }
   }
 }

@@ -2,7 +2,7 @@
 
 export type Drop = 'oldest' | 'newest' | 'error'
 
-export class Outbox {
+export class FeedOutbox {
   readonly #limit: number
   readonly #drop: Drop
   #frames: (Buffer | undefined)[] = []

@@ -1,7 +1,7 @@
 /** Who may publish and subscribe where. Pure. */
 import { timingSafeEqual } from 'node:crypto'
 import { ManyhostError } from '../core/errors.ts'
-import { secretHash } from './frame.ts'
+import { hashSecret } from './frame.ts'
 
 export interface Identity {
   readonly ident: string
@@ -50,31 +50,41 @@ export function checkIdentity(found: Identity | undefined | null): Identity | un
  * Whether the secret is known. Takes the same time for an ident that nobody has: it is compared with a secret that
  * nobody has.
  */
-export function proves(
+export function verifyProof(
   hash: Uint8Array,
   nonce: Uint8Array,
   identity: Identity | undefined,
   decoy: string,
 ): boolean {
-  const expected = secretHash(nonce, identity?.secret ?? decoy)
+  const expected = hashSecret(nonce, identity?.secret ?? decoy)
   return (
     hash.length === expected.length && timingSafeEqual(hash, expected) && identity !== undefined
   )
 }
 
 /** Compares whole secrets, as HTTP sends them, in a time that tells nothing. */
-export function sameSecret(given: string, identity: Identity | undefined, decoy: string): boolean {
+export function verifySecret(
+  given: string,
+  identity: Identity | undefined,
+  decoy: string,
+): boolean {
   const salt = Buffer.from('http')
-  return proves(secretHash(salt, given), salt, identity, decoy)
+  return verifyProof(hashSecret(salt, given), salt, identity, decoy)
 }
 
 /** Whether a list of rights has the channel; with `patterns`, `*` in it stands for any characters, none too. */
-export function allows(rights: readonly string[], channel: string, patterns: boolean): boolean {
-  return rights.includes(channel) || (patterns && rights.some((right) => matches(right, channel)))
+export function isChannelAllowed(
+  rights: readonly string[],
+  channel: string,
+  patterns: boolean,
+): boolean {
+  return (
+    rights.includes(channel) || (patterns && rights.some((right) => matchesPattern(right, channel)))
+  )
 }
 
 /** Greedy with one way back, to the last star: linear in practice, and never exponential. */
-function matches(pattern: string, text: string): boolean {
+function matchesPattern(pattern: string, text: string): boolean {
   if (!pattern.includes('*')) return pattern === text
   let at = 0
   let star = -1

@@ -1,7 +1,10 @@
 /** What a broker counts. Plain numbers: they are made into metrics when somebody looks. */
 
 /** Upper bounds of the sizes of messages, in bytes: the original's. */
-export const SIZES: readonly number[] = Array.from({ length: 13 }, (_, i) => 1_024 * 2 ** i)
+export const MESSAGE_SIZE_BOUNDS: readonly number[] = Array.from(
+  { length: 13 },
+  (_, i) => 1_024 * 2 ** i,
+)
 
 /** Why a broker ends a connection: the original's categories, and those of what the original does not refuse. */
 export type Category =
@@ -20,44 +23,45 @@ export type Category =
   | 'too-many-subscriptions'
 
 export class IdentStats {
-  ready = 0
-  lost = 0
+  connectionsReady = 0
+  connectionsLost = 0
   /** Bytes that came from it, were queued for it, and were taken by the system. */
-  received = 0
-  queued = 0
-  drained = 0
+  receivedBytes = 0
+  queuedBytes = 0
+  drainedBytes = 0
   deadlineStarts = 0
   deadlineRecoveries = 0
   /** Messages that it was too slow for. */
-  dropped = 0
+  droppedMessages = 0
   readonly errors = new Map<Category, number>()
 }
 
 export class RouteStats {
   count = 0
   bytes = 0
-  readonly sizes = new Float64Array(SIZES.length + 1)
+  readonly sizes = new Float64Array(MESSAGE_SIZE_BOUNDS.length + 1)
 
-  add(size: number): void {
+  countMessage(size: number): void {
     this.count++
     this.bytes += size
     let bucket = 0
-    while (bucket < SIZES.length && size > (SIZES[bucket] as number)) bucket++
+    while (bucket < MESSAGE_SIZE_BOUNDS.length && size > (MESSAGE_SIZE_BOUNDS[bucket] as number))
+      bucket++
     this.sizes[bucket] = (this.sizes[bucket] as number) + 1
   }
 }
 
 /** Pairs of ident and channel that are counted apart; where patterns allow more, the rest is counted as one. */
-const MOST_ROUTES = 10_000
+const MAX_COUNTED_ROUTES = 10_000
 
-export class Stats {
-  made = 0
+export class FeedStats {
+  connectionsMade = 0
   readonly idents = new Map<string, IdentStats>()
   readonly routes = new Map<string, Map<string, RouteStats>>()
   #routes = 0
 
   /** '' is whoever did not say, or prove, who he is: a stranger's word makes no label. */
-  ident(ident: string): IdentStats {
+  getIdentStats(ident: string): IdentStats {
     let stats = this.idents.get(ident)
     if (!stats) {
       stats = new IdentStats()
@@ -66,18 +70,18 @@ export class Stats {
     return stats
   }
 
-  error(ident: string, category: Category): void {
-    const { errors } = this.ident(ident)
+  countError(ident: string, category: Category): void {
+    const { errors } = this.getIdentStats(ident)
     errors.set(category, (errors.get(category) ?? 0) + 1)
   }
 
-  route(ident: string, channel: string): RouteStats {
+  getRouteStats(ident: string, channel: string): RouteStats {
     let routes = this.routes.get(ident)
     if (!routes) {
       routes = new Map()
       this.routes.set(ident, routes)
     }
-    const name = routes.has(channel) || this.#routes < MOST_ROUTES ? channel : '(others)'
+    const name = routes.has(channel) || this.#routes < MAX_COUNTED_ROUTES ? channel : '(others)'
     let stats = routes.get(name)
     if (!stats) {
       stats = new RouteStats()

@@ -2,10 +2,13 @@
 import type { IncomingMessage } from 'node:http'
 import { ManyhostError } from '../core/errors.ts'
 import { isSameSecret } from '../core/http-caller.ts'
-import { type Auth, type Cors, isToken } from './doors.ts'
+import { type Auth, type Cors, isToken } from './route-options.ts'
 
 /** Undefined for a request that may pass, the refusal for one that may not. */
-export function refusal(auth: Auth, authorization: string | undefined): ManyhostError | undefined {
+export function checkAuthorization(
+  auth: Auth,
+  authorization: string | undefined,
+): ManyhostError | undefined {
   const [, scheme = '', credentials = ''] = /^(\S+) +(\S+) *$/.exec(authorization ?? '') ?? []
   let granted = false
   // All are compared, so that the time does not tell which one it was.
@@ -23,7 +26,7 @@ export function refusal(auth: Auth, authorization: string | undefined): Manyhost
 }
 
 /** The challenge that goes with a refusal (RFC 9110 section 11.6.1). */
-export function challenge(auth: Auth): string {
+export function buildChallenge(auth: Auth): string {
   const bearer = auth.bearer ? ['Bearer realm="manyhost"'] : []
   const basic = auth.basic ? ['Basic realm="manyhost", charset="UTF-8"'] : []
   return [...bearer, ...basic].join(', ')
@@ -50,14 +53,14 @@ export function isPreflight({ method, headers }: IncomingMessage): boolean {
   )
 }
 
-const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+const DEFAULT_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
 /** Those of the options; else the usual ones, and the one that is asked for. */
-function methodsOf({ methods }: Cors, headers: IncomingMessage['headers']): string {
+function allowedMethods({ methods }: Cors, headers: IncomingMessage['headers']): string {
   if (methods) return methods.join(', ')
   const asked = headers['access-control-request-method'] as string
-  const isUsual = METHODS.includes(asked) || !isToken(asked)
-  return [...METHODS, ...(isUsual ? [] : [asked])].join(', ')
+  const isUsual = DEFAULT_METHODS.includes(asked) || !isToken(asked)
+  return [...DEFAULT_METHODS, ...(isUsual ? [] : [asked])].join(', ')
 }
 
 export function preflightHeaders(cors: Cors, { headers }: IncomingMessage): string[] {
@@ -65,7 +68,7 @@ export function preflightHeaders(cors: Cors, { headers }: IncomingMessage): stri
   if (!answer.includes('access-control-allow-origin')) return answer
   const asked = headers['access-control-request-headers']
   const allowed = cors.headers?.join(', ') ?? asked
-  answer.push('access-control-allow-methods', methodsOf(cors, headers))
+  answer.push('access-control-allow-methods', allowedMethods(cors, headers))
   if (allowed) answer.push('access-control-allow-headers', allowed)
   answer.push('access-control-max-age', String(cors.maxAge ?? 600))
   return answer

@@ -2,37 +2,37 @@
 import type { ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ManyhostError } from '../core/errors.ts'
-import { hangUp, lastWords } from './hangup.ts'
+import { closeLingering, renderErrorResponse } from './lingering-close.ts'
 
-const LAST = Symbol('the answer to the last request')
-const BROKEN = Symbol('what came last was no HTTP')
+const LAST_RESPONSE = Symbol('the answer to the last request')
+const MALFORMED = Symbol('what came last was no HTTP')
 
-type Marked = Duplex & {
-  [LAST]?: ServerResponse | undefined
-  [BROKEN]?: true
+type TrackedConnection = Duplex & {
+  [LAST_RESPONSE]?: ServerResponse | undefined
+  [MALFORMED]?: true
   /** node:http: the answer that is being written. */
   _httpMessage?: ServerResponse | null
 }
 
 /** Notes that a request came: requests of one connection are answered in their order. */
-export function noteRequest(socket: object, response: ServerResponse): void {
-  ;(socket as Marked)[LAST] = response
-  response.on('close', forget)
+export function trackLastResponse(socket: object, response: ServerResponse): void {
+  ;(socket as TrackedConnection)[LAST_RESPONSE] = response
+  response.on('close', forgetResponse)
 }
 
 /** An idle connection is not to hold its last request and answer: they are larger than itself. */
-function forget(this: ServerResponse): void {
-  const socket = this.req.socket as Marked
-  if (socket[LAST] === this) socket[LAST] = undefined
+function forgetResponse(this: ServerResponse): void {
+  const socket = this.req.socket as TrackedConnection
+  if (socket[LAST_RESPONSE] === this) socket[LAST_RESPONSE] = undefined
 }
 
 /**
  * For a connection that node:http has let go of, because of an upgrade: calls when all requests before have been
  * answered, and never when the connection has ended with one of them.
  */
-export function afterAnswers(given: Duplex, go: () => void): void {
-  const socket: Marked = given
-  const last = socket[LAST]
+export function afterResponses(given: Duplex, go: () => void): void {
+  const socket: TrackedConnection = given
+  const last = socket[LAST_RESPONSE]
   if (!socket._httpMessage || !last) return go()
   // Nobody else tells those answers any more that the client has read what they wrote.
   const onDrain = (): void => void socket._httpMessage?.emit('drain')
@@ -44,18 +44,24 @@ export function afterAnswers(given: Duplex, go: () => void): void {
 }
 
 /** What came is no HTTP, or came too slowly. Requests before it get their answers first. */
-export function onMalformed(given: Duplex, status: number, title: string, detail: string): void {
-  const socket: Marked = given
-  if (socket[BROKEN]) return
-  socket[BROKEN] = true
-  const last = socket[LAST]
+export function rejectMalformed(
+  given: Duplex,
+  status: number,
+  title: string,
+  detail: string,
+): void {
+  const socket: TrackedConnection = given
+  if (socket[MALFORMED]) return
+  socket[MALFORMED] = true
+  const last = socket[LAST_RESPONSE]
   // Who was told already that this is the end is not told twice.
-  const words = last?.shouldKeepAlive === false ? undefined : lastWords(status, title, detail)
-  if (!last || last.writableFinished) return hangUp(socket, words)
+  const words =
+    last?.shouldKeepAlive === false ? undefined : renderErrorResponse(status, title, detail)
+  if (!last || last.writableFinished) return closeLingering(socket, words)
   const { req: request } = last
   // An answer that was given without the body waits for those before it, too.
   if (request.complete || last.writableEnded) {
-    last.once('finish', () => hangUp(socket, words))
+    last.once('finish', () => closeLingering(socket, words))
   } else if (!last.headersSent && request.listenerCount('error') > 0) {
     // Its body is at fault. Whoever reads it answers, behind the answers that come before.
     request.emit('error', new ManyhostError('MANYHOST_BAD_REQUEST', `the request's ${detail}`))

@@ -10,10 +10,10 @@ import type { IncomingMessage } from 'node:http'
  */
 export type Framing = 'none' | 'empty' | 'plain' | 'chunks' | 'two'
 
-type Asked = Pick<IncomingMessage, 'method' | 'httpVersion' | 'httpVersionMajor'>
+type RequestVersion = Pick<IncomingMessage, 'method' | 'httpVersion' | 'httpVersionMajor'>
 
-export function framingOf(
-  { method, httpVersion, httpVersionMajor }: Asked,
+export function chooseFraming(
+  { method, httpVersion, httpVersionMajor }: RequestVersion,
   status: number,
 ): Framing {
   if (status === 204) return 'none'
@@ -24,7 +24,7 @@ export function framingOf(
 }
 
 /** Whether content may follow this head. */
-export function hasContent({ method }: Pick<Asked, 'method'>, status: number): boolean {
+export function hasContent({ method }: Pick<RequestVersion, 'method'>, status: number): boolean {
   return status !== 204 && status !== 205 && status !== 304 && method !== 'HEAD'
 }
 
@@ -32,13 +32,13 @@ export function hasContent({ method }: Pick<Asked, 'method'>, status: number): b
  * The reason phrase as node:http takes it, one character for a byte; empty for the usual phrase of the status. A phrase
  * was decoded as UTF-8 before it came here, so that one of another encoding has lost its bytes.
  */
-export function phraseOf(text: string): string {
-  if (ASCII.test(text)) return text
-  if (LOST.test(text)) return ''
+export function encodeReasonPhrase(text: string): string {
+  if (ASCII_PATTERN.test(text)) return text
+  if (LOST_BYTES.test(text)) return ''
   return Buffer.from(text, 'utf8').toString('latin1')
 }
 
-const ASCII = /^[\t\x20-\x7e]*$/
+const ASCII_PATTERN = /^[\t\x20-\x7e]*$/
 /** The mark of bytes that were no UTF-8, halves of characters, and control bytes. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const LOST = /[\x00-\x08\x0a-\x1f\x7f\ufffd]|\p{Surrogate}/u
+const LOST_BYTES = /[\x00-\x08\x0a-\x1f\x7f\ufffd]|\p{Surrogate}/u

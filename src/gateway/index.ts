@@ -1,21 +1,21 @@
 /** `manyhost/gateway`: an HTTP server in front of a session. */
 import { isDeepStrictEqual } from 'node:util'
-import { sleep, turn } from '../core/time.ts'
-import { mustBeAddress } from './address.ts'
-import { type AdminServer, type Measured, openAdmin } from './admin/server.ts'
-import { Front } from './gateway.ts'
-import { listenOn, urlOf } from './listening.ts'
+import { sleep, yieldTurn } from '../core/time.ts'
+import { type AdminServer, type Measured, openAdminServer } from './admin/server.ts'
+import { requireBindAddress } from './bind-address.ts'
+import { listenOn, serverUrl } from './listening.ts'
 import { type GatewayOptions, parseGateway } from './options.ts'
-import { openDoor } from './servers.ts'
+import { RequestHandler } from './request-handler.ts'
+import { openGatewayServer } from './server.ts'
 
-export type { Listen } from './address.ts'
 export type { AdminOptions } from './admin/options.ts'
 export type { Measured } from './admin/server.ts'
-export type { Auth, Cors, ServiceDoor } from './doors.ts'
+export type { GatewayListen } from './bind-address.ts'
 export type { GatewayOptions } from './options.ts'
+export type { Auth, Cors, RouteOptions } from './route-options.ts'
 
 /** What belongs to its sockets. */
-const FIXED = [
+const SOCKET_OPTIONS = [
   'listen',
   'admin',
   'tls',
@@ -23,7 +23,7 @@ const FIXED = [
   'headerSize',
   'headerTime',
   'keepAlive',
-  'farewell',
+  'shutdownDelay',
   'drainTimeout',
 ] as const
 
@@ -41,7 +41,7 @@ export interface Gateway extends AsyncDisposable {
   /** Ends each connection with its next answer, still takes new ones, and says at `/readyz` that it is not ready. */
   drain(): void
   /**
-   * Drains; `farewell` ms after that began takes no new request, lets those under way end for `drainTimeout` ms, and
+   * Drains; `shutdownDelay` ms after that began takes no new request, lets those under way end for `drainTimeout` ms, and
    * closes; the admin address last. The session stays. Idempotent.
    */
   close(): Promise<void>
@@ -56,39 +56,39 @@ export async function createGateway(
   options: GatewayOptions = {},
 ): Promise<Gateway> {
   const settings = parseGateway(options)
-  const where = mustBeAddress(settings.listen)
-  let farewell: Promise<void> | undefined
-  const isClosing = (): boolean => farewell !== undefined
-  let front = new Front(session, settings, isClosing)
+  const where = requireBindAddress(settings.listen)
+  let delay: Promise<void> | undefined
+  const isClosing = (): boolean => delay !== undefined
+  let front = new RequestHandler(session, settings, isClosing)
   // Servers ask for it at each request: it may have been replaced since.
-  const current: Pick<Front, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'> = {
+  const current: Pick<RequestHandler, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'> = {
     onRequest: (request, response) => front.onRequest(request, response),
     onContinue: (request, response) => front.onContinue(request, response),
     onUpgrade: (request, socket, head) => front.onUpgrade(request, socket, head),
     onConnect: (request, response) => front.onConnect(request, response),
   }
-  const door = openDoor(current, settings)
+  const door = openGatewayServer(current, settings)
   let admin: AdminServer | undefined
   try {
     await listenOn(door.server, where, 'gateway')
     if (settings.admin) {
-      admin = await openAdmin(session, { ...settings.admin, isReady: () => !isClosing() })
+      admin = await openAdminServer(session, { ...settings.admin, isReady: () => !isClosing() })
     }
   } catch (error) {
     await door.close(0)
     front.close()
     throw error
   }
-  const url = urlOf(door.server, settings.tls !== undefined)
+  const url = serverUrl(door.server, settings.tls !== undefined)
   let closing: Promise<void> | undefined
   const drain = (): Promise<void> => {
-    farewell ??= sleep(settings.farewell)
-    return farewell
+    delay ??= sleep(settings.shutdownDelay)
+    return delay
   }
   const end = async (): Promise<void> => {
     await drain()
     // Connections that wait to be accepted would be reset.
-    await turn()
+    await yieldTurn()
     await door.close(settings.drainTimeout)
     front.close()
     await admin?.close()
@@ -103,10 +103,10 @@ export async function createGateway(
     update(options) {
       const next = parseGateway(options)
       const old = front
-      front = new Front(session, next, isClosing)
+      front = new RequestHandler(session, next, isClosing)
       old.close()
       door.update(next)
-      return FIXED.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
+      return SOCKET_OPTIONS.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
     },
     drain: () => void drain(),
     close,

@@ -1,18 +1,18 @@
 /** Servers on their addresses, and what to say when that cannot be. */
 import type { AddressInfo, Server } from 'node:net'
-import { describe, ManyhostError } from '../core/errors.ts'
-import { makeSocketPrivate } from '../posix/private.ts'
-import type { Address } from './address.ts'
+import { describeError, ManyhostError } from '../core/errors.ts'
+import { makeSocketPrivate } from '../posix/private-files.ts'
+import type { BindAddress } from './bind-address.ts'
 
 /**
  * Resolves when the server listens. `what` begins the message of the error.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, with the system's error as its cause
  */
-export function listenOn(server: Server, where: Address, what: string): Promise<void> {
+export function listenOn(server: Server, where: BindAddress, what: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const onError = (cause: NodeJS.ErrnoException): void => {
       const address = 'path' in where ? `unix:${where.path}` : `${where.host}:${where.port}`
-      const text = `${what}: cannot listen on ${address}: ${WHY[cause.code ?? ''] ?? describe(cause)}`
+      const text = `${what}: cannot listen on ${address}: ${LISTEN_ERRORS[cause.code ?? ''] ?? describeError(cause)}`
       reject(new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause }))
     }
     server.once('error', onError)
@@ -24,7 +24,7 @@ export function listenOn(server: Server, where: Address, what: string): Promise<
   })
 }
 
-const WHY: Readonly<Record<string, string>> = {
+const LISTEN_ERRORS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is taken by another program',
   EACCES: 'no right to do so',
   EADDRNOTAVAIL: 'no such address on this machine',
@@ -33,7 +33,7 @@ const WHY: Readonly<Record<string, string>> = {
 }
 
 /** `http://127.0.0.1:8080`, or `unix:/path`. */
-export function urlOf(server: Server, isTls: boolean): string {
+export function serverUrl(server: Server, isTls: boolean): string {
   const address = server.address() as AddressInfo | string
   if (typeof address === 'string') return `unix:${address}`
   const host = address.family === 'IPv6' ? `[${address.address}]` : address.address

@@ -1,17 +1,17 @@
 /** Options of the gateway, with defaults and ranges. */
 import { isIP } from 'node:net'
 import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
-import { ADDRESSES, address, type Listen } from './address.ts'
-import { type AdminOptions, type AdminSettings, parseAdmin } from './admin/options.ts'
-import { boolean, parseDoors, type ServiceDoor, texts } from './doors.ts'
+import { type AdminOptions, type AdminSettings, parseAdminOptions } from './admin/options.ts'
+import { BIND_ADDRESS_FORMS, type GatewayListen, parseBindAddress } from './bind-address.ts'
+import { parseBoolean, parseRouteOptions, type RouteOptions, textArray } from './route-options.ts'
 
 export interface GatewayOptions {
   /** Where the gateway listens. @default '127.0.0.1:8080' */
-  readonly listen?: Listen
+  readonly listen?: GatewayListen
   /** Opens the admin address, too: the dashboard, the API, `/metrics`. Left out, there is none. */
   readonly admin?: AdminOptions
   /** How services are reached, by virtual URL; those that are not named here are reached by name and path. */
-  readonly services?: Readonly<Record<string, ServiceDoor>>
+  readonly services?: Readonly<Record<string, RouteOptions>>
   /** Paths of PEM files; they are read again when they change. */
   readonly tls?: { readonly cert: string; readonly key: string }
   /** Whether HTTP/2 is spoken beside HTTP/1.1. @default true */
@@ -50,8 +50,8 @@ export interface GatewayOptions {
    * Milliseconds from `drain()` or `close()` on for which connections are still taken, each for one answer: so that no
    * client is cut off between two requests, and a balancer in front that asks `/readyz` hears of it. `manyhost serve` takes 300. @default 0
    */
-  readonly farewell?: number
-  /** Milliseconds that running requests may take to end on `close()`, after `farewell`. @default 30000 */
+  readonly shutdownDelay?: number
+  /** Milliseconds that running requests may take to end on `close()`, after `shutdownDelay`. @default 30000 */
   readonly drainTimeout?: number
 }
 
@@ -70,13 +70,13 @@ export const LIMITS = {
 
 /** Every option of the gateway. README's table is held against this one by a test. */
 export const GATEWAY_RULES = {
-  listen: rule<Listen>(ADDRESSES, '127.0.0.1:8080', (value) =>
-    address(value) ? (value as Listen) : undefined,
+  listen: rule<GatewayListen>(BIND_ADDRESS_FORMS, '127.0.0.1:8080', (value) =>
+    parseBindAddress(value) ? (value as GatewayListen) : undefined,
   ),
-  admin: rule<AdminSettings>('{ listen, token }', undefined, parseAdmin),
-  services: rule<Readonly<Record<string, ServiceDoor>>>('an object by virtual URL', {}, (value) =>
+  admin: rule<AdminSettings>('{ listen, token }', undefined, parseAdminOptions),
+  services: rule<Readonly<Record<string, RouteOptions>>>('an object by virtual URL', {}, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, ServiceDoor>)
+      ? (value as Record<string, RouteOptions>)
       : undefined,
   ),
   tls: rule<{ cert: string; key: string }>(
@@ -87,9 +87,12 @@ export const GATEWAY_RULES = {
       return typeof cert === 'string' && typeof key === 'string' ? { cert, key } : undefined
     },
   ),
-  http2: rule<boolean>('true or false', true, boolean),
-  trustedProxies: { ...texts('an array of addresses and networks', isNetwork), initial: [] },
-  forwarded: rule<boolean>('true or false', true, boolean),
+  http2: rule<boolean>('true or false', true, parseBoolean),
+  trustedProxies: {
+    ...textArray('an array of addresses and networks', isAddressOrNetwork),
+    initial: [],
+  },
+  forwarded: rule<boolean>('true or false', true, parseBoolean),
   via: rule<string>('a token', 'manyhost', (value) =>
     typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
   ),
@@ -102,11 +105,11 @@ export const GATEWAY_RULES = {
   tunnelLinger: milliseconds(LIMITS.tunnelLinger, 'close at once'),
   keepAlive: milliseconds(LIMITS.keepAlive),
   connections: whole(1, LIMITS.connections),
-  farewell: milliseconds(0, 'none'),
+  shutdownDelay: milliseconds(0, 'none'),
   drainTimeout: milliseconds(30_000, 'cut at once'),
 } as const
 
-function isNetwork(text: string): boolean {
+function isAddressOrNetwork(text: string): boolean {
   const [host = '', bits, ...more] = text.split('/')
   const version = isIP(host)
   if (version === 0 || more.length > 0) return false
@@ -119,11 +122,11 @@ export interface GatewaySettings
   extends Required<Omit<GatewayOptions, 'admin' | 'tls' | 'services'>> {
   readonly admin: AdminSettings | undefined
   readonly tls: { readonly cert: string; readonly key: string } | undefined
-  readonly doors: ReadonlyMap<string, ServiceDoor>
+  readonly routeOptions: ReadonlyMap<string, RouteOptions>
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL */
 export function parseGateway(given: GatewayOptions): GatewaySettings {
   const { services, ...parsed } = parseOptions('gateway', given, GATEWAY_RULES)
-  return { ...parsed, doors: parseDoors(services) }
+  return { ...parsed, routeOptions: parseRouteOptions(services) }
 }

@@ -7,60 +7,60 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 /** Requests of one connection at a time that are behind another. */
-const AT_ONCE = 16
+const MAX_CONCURRENT = 16
 /** That wait while it is still read: else nobody would notice that the client goes away. */
-const AHEAD = 64
+const MAX_WAITING_UNPAUSED = 64
 /** What one read can bring is fewer; whoever gets there has found a way around the pause. */
-const MOST = 10_000
+const MAX_WAITING = 10_000
 
-const LANE = Symbol('requests behind others')
+const PIPELINE = Symbol('requests behind others')
 
-interface Waiting {
+interface WaitingRequest {
   readonly response: ServerResponse
   readonly begin: () => void
 }
 
-interface Lane {
-  readonly begun: Set<ServerResponse>
-  readonly waiting: Waiting[]
+interface Pipeline {
+  readonly running: Set<ServerResponse>
+  readonly waiting: WaitingRequest[]
   isPaused: boolean
 }
 
-type Marked = Socket & {
-  [LANE]?: Lane
+type PipelinedSocket = Socket & {
+  [PIPELINE]?: Pipeline
   /** node:http: the answer that is being written. */
   _httpMessage?: ServerResponse | null
 }
 
 /** Whether other requests of the connection are before it. Asked for each request, and so quick. */
-export function isBehind({ socket }: IncomingMessage, response: ServerResponse): boolean {
-  const first = (socket as Marked)._httpMessage
+export function isPipelined({ socket }: IncomingMessage, response: ServerResponse): boolean {
+  const first = (socket as PipelinedSocket)._httpMessage
   return first !== response && first !== undefined && first !== null
 }
 
 /** Begins when it is the request's turn; never when the client is gone by then. */
-export function inTurn(
+export function enqueueRequest(
   request: IncomingMessage,
   response: ServerResponse,
   begin: () => void,
 ): void {
-  const socket = request.socket as Marked
-  socket[LANE] ??= open(socket)
-  const lane = socket[LANE]
+  const socket = request.socket as PipelinedSocket
+  socket[PIPELINE] ??= openPipeline(socket)
+  const lane = socket[PIPELINE]
   lane.waiting.push({ response, begin })
-  if (lane.waiting.length > MOST) socket.destroy()
+  if (lane.waiting.length > MAX_WAITING) socket.destroy()
   else {
     lane.isPaused = false
-    goOn(socket, lane)
+    startNext(socket, lane)
   }
 }
 
-function open(socket: Socket): Lane {
-  const lane: Lane = { begun: new Set(), waiting: [], isPaused: false }
+function openPipeline(socket: Socket): Pipeline {
+  const lane: Pipeline = { running: new Set(), waiting: [], isPaused: false }
   // node:http tells only the first one that its client has gone.
   socket.once('close', () => {
     lane.waiting.length = 0
-    for (const response of lane.begun) {
+    for (const response of lane.running) {
       response.destroyed = true
       response.emit('close')
     }
@@ -68,17 +68,17 @@ function open(socket: Socket): Lane {
   return lane
 }
 
-function goOn(socket: Socket, lane: Lane): void {
-  const { begun, waiting } = lane
-  while (begun.size < AT_ONCE && waiting.length > 0) {
-    const { response, begin } = waiting.shift() as Waiting
+function startNext(socket: Socket, lane: Pipeline): void {
+  const { running: begun, waiting } = lane
+  while (begun.size < MAX_CONCURRENT && waiting.length > 0) {
+    const { response, begin } = waiting.shift() as WaitingRequest
     begun.add(response)
     response.once('close', () => {
-      if (begun.delete(response) && !socket.destroyed) goOn(socket, lane)
+      if (begun.delete(response) && !socket.destroyed) startNext(socket, lane)
     })
     begin()
   }
-  if (waiting.length > AHEAD) {
+  if (waiting.length > MAX_WAITING_UNPAUSED) {
     if (lane.isPaused) return
     lane.isPaused = true
     // Behind what was read: node:http reads on after each request that it has parsed.

@@ -5,13 +5,13 @@
 
 const QUOTED = /"(?:[^"\\]|\\.)*"/g
 const URGENCY = /(?:^|,)[ \t]*u=([0-7])[ \t]*(?=[;,]|$)/g
-const USUAL = 3
+const DEFAULT_URGENCY = 3
 
 /** Higher is served first, 0 is as good as nothing said: 3 for `u=0`, -4 for `u=7`. */
-export function priorityOf(header: string | readonly string[] | undefined): number | undefined {
+export function parsePriority(header: string | readonly string[] | undefined): number | undefined {
   if (header === undefined) return undefined
   const text = (typeof header === 'string' ? header : header.join(',')).replace(QUOTED, '""')
   // What comes last counts.
   const last = [...text.matchAll(URGENCY)].at(-1)
-  return last && USUAL - Number(last[1])
+  return last && DEFAULT_URGENCY - Number(last[1])
 }

@@ -1,9 +1,9 @@
 /** Errors as RFC 9457 problem details, with our codes. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ERRORS, ManyhostError } from '../core/errors.ts'
-import { cut, writeHead } from './answer.ts'
+import { cutResponse, writeHead } from './response-writer.ts'
 
-interface Problem {
+interface ProblemDetails {
   readonly type: string
   readonly title: string
   readonly status: number
@@ -16,7 +16,7 @@ interface Problem {
 }
 
 /** What is said of an error. The output of an instance is for its owner, not for whoever asks. */
-function problemOf(error: ManyhostError, id: string): Problem {
+function toProblemDetails(error: ManyhostError, id: string): ProblemDetails {
   const attempts = error.attempts.map(({ attempt, instance, reason = '' }) => ({
     attempt,
     instance,
@@ -34,21 +34,21 @@ function problemOf(error: ManyhostError, id: string): Problem {
   }
 }
 
-interface ProblemAnswer {
+interface ProblemResponseOptions {
   readonly id: string
   /** Names and values in turn. */
   readonly headers?: readonly string[]
 }
 
 /** Answers with an error. */
-export function answerProblem(
+export function writeProblem(
   request: IncomingMessage,
   response: ServerResponse,
   error: ManyhostError,
-  { id, headers = [] }: ProblemAnswer,
+  { id, headers = [] }: ProblemResponseOptions,
 ): void {
-  if (response.headersSent) return cut(request, response)
-  const body = Buffer.from(JSON.stringify(problemOf(error, id)))
+  if (response.headersSent) return cutResponse(request, response)
+  const body = Buffer.from(JSON.stringify(toProblemDetails(error, id)))
   const flat = [
     'content-type',
     'application/problem+json',
@@ -68,17 +68,17 @@ export function answerProblem(
 }
 
 /** What a body may be refused for, and the layers below only know to have failed. */
-const OF_THE_BODY = new Set([
+const BODY_ERROR_CODES = new Set([
   'MANYHOST_BODY_TOO_LARGE',
   'MANYHOST_BODY_TOO_SLOW',
   'MANYHOST_BAD_REQUEST',
 ])
 
 /** Anything that was thrown, as an error that can be answered. */
-export function answerable(error: Error): ManyhostError {
+export function toResponseError(error: Error): ManyhostError {
   if (!(error instanceof ManyhostError)) {
     return new ManyhostError('MANYHOST_ATTEMPT_FAILED', error.message, { cause: error })
   }
   const { cause } = error
-  return cause instanceof ManyhostError && OF_THE_BODY.has(cause.code) ? cause : error
+  return cause instanceof ManyhostError && BODY_ERROR_CODES.has(cause.code) ? cause : error
 }

@@ -7,20 +7,20 @@ import { type IncomingMessage, METHODS } from 'node:http'
 import type { Socket } from 'node:net'
 
 /** One protocol, or several (RFC 9110 section 7.8). */
-export const PROTOCOL = /^[\w!#$%&'*+.^`|~-]+(?:\/[\w!#$%&'*+.^`|~-]+)?$/
+export const PROTOCOL_PATTERN = /^[\w!#$%&'*+.^`|~-]+(?:\/[\w!#$%&'*+.^`|~-]+)?$/
 
 /** Those that are HTTP itself, or TLS, end at the gateway. */
-const OURS = /^(?:h2c?|https?|tls|ssl)\b/i
+const OWN_PROTOCOLS = /^(?:h2c?|https?|tls|ssl)\b/i
 
 /** What is asked for and may be tunnelled, as a list; undefined for a request that is to be answered as any other. */
-export function tunnelOf(request: IncomingMessage): string | undefined {
+export function requestedProtocols(request: IncomingMessage): string | undefined {
   const { headers, httpVersion } = request
   // RFC 9110 section 7.8 says so of HTTP/1.0. A tunnel has no use for a body.
   if (httpVersion !== '1.1' || hasBody(request)) return undefined
   const served = (headers.upgrade ?? '')
     .split(',')
     .map((protocol) => protocol.trim())
-    .filter((protocol) => PROTOCOL.test(protocol) && !OURS.test(protocol))
+    .filter((protocol) => PROTOCOL_PATTERN.test(protocol) && !OWN_PROTOCOLS.test(protocol))
   return served.length > 0 ? served.join(', ') : undefined
 }
 
@@ -32,7 +32,7 @@ function hasBody({ headers }: IncomingMessage): boolean {
  * The bytes of a request that asked for an upgrade, as if it had not.
  * @param head what came behind its headers
  */
-export function withoutUpgrade(request: IncomingMessage, head: Buffer): Buffer {
+export function serializeWithoutUpgrade(request: IncomingMessage, head: Buffer): Buffer {
   const { method, url, httpVersion, rawHeaders } = request
   // No blank behind a colon: what fitted into `headerSize` is to fit again.
   let text = `${method} ${url} HTTP/${httpVersion}\r\n`
@@ -52,32 +52,38 @@ export function withoutUpgrade(request: IncomingMessage, head: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${text}\r\n`, 'latin1'), head])
 }
 
-const SEEN = Symbol('the first request of this connection was looked at')
+const INSPECTED = Symbol('the first request of this connection was looked at')
 
-type Marked = Socket & {
-  [SEEN]?: true
+type InspectedSocket = Socket & {
+  [INSPECTED]?: true
   /** node:http: the parser, with what it reads at the moment. */
   readonly parser?: { getCurrentBuffer?(): Buffer } | null
 }
 
 /** What `parser` knows besides HTTP's. */
-const OTHERS = /^(?:\r?\n)*\S+ \S+ (?:RTSP|ICE)\//
+const FOREIGN_REQUEST_LINE = /^(?:\r?\n)*\S+ \S+ (?:RTSP|ICE)\//
 
 /**
  * Whether it is a request of RTSP or ICE, which node:http's parser takes for one of HTTP, version and all. The parser
  * does not say so; its methods do, and the bytes. Those are looked at where such a request may be: at the beginning of
  * a connection, and with 1.0, which is the version of both.
  */
-export function isForeign({ method, httpVersion, socket: given }: IncomingMessage): boolean {
-  if (!HTTPS_OWN.has(method as string)) return true
-  const socket: Marked = given
-  if (socket[SEEN] && httpVersion === '1.1') return false
-  socket[SEEN] = true
+export function isForeignProtocol({
+  method,
+  httpVersion,
+  socket: given,
+}: IncomingMessage): boolean {
+  if (!HTTP_METHODS.has(method as string)) return true
+  const socket: InspectedSocket = given
+  if (socket[INSPECTED] && httpVersion === '1.1') return false
+  socket[INSPECTED] = true
   const bytes = socket.parser?.getCurrentBuffer?.()
-  return bytes !== undefined && OTHERS.test(bytes.toString('latin1', 0, LINE))
+  return (
+    bytes !== undefined && FOREIGN_REQUEST_LINE.test(bytes.toString('latin1', 0, MAX_REQUEST_LINE))
+  )
 }
 
 /** Bytes of a request line that are looked at. */
-const LINE = 16_384
+const MAX_REQUEST_LINE = 16_384
 
-const HTTPS_OWN = new Set(METHODS)
+const HTTP_METHODS = new Set(METHODS)

@@ -2,7 +2,7 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
 /** @returns whether a client's address is one of these addresses and networks. */
-export function trustOf(networks: readonly string[]): (client: string) => boolean {
+export function createTrustCheck(networks: readonly string[]): (client: string) => boolean {
   if (networks.length === 0) return () => false
   const list = new BlockList()
   for (const network of networks) {
@@ -25,7 +25,7 @@ export function trustOf(networks: readonly string[]): (client: string) => boolea
 }
 
 /** The address of a client; one of version 4 that came to a socket of version 6 without the prefix. */
-export function addressOf(socket: { readonly remoteAddress?: string | undefined }): string {
+export function clientAddressOf(socket: { readonly remoteAddress?: string | undefined }): string {
   const { remoteAddress = 'unknown' } = socket
   return remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress
 }

@@ -4,43 +4,43 @@
  * writing to it would tell.
  */
 import type { Duplex } from 'node:stream'
-import { afterIdly, now, type Timer } from '../core/time.ts'
+import { afterUnref, now, type Timer } from '../core/time.ts'
 
 /** Longest `tunnelLinger` of a WebSocket, in ms: its ends say goodbye in frames, and end their connections then. */
-const OF_WEBSOCKETS = 5_000
+const MAX_WEBSOCKET_LINGER = 5_000
 
 /** Milliseconds for which a half-closed tunnel may be silent. */
-export function lingerOf(protocol: string | undefined, tunnelLinger: number): number {
+export function chooseLinger(protocol: string | undefined, tunnelLinger: number): number {
   const isWebSocket = protocol?.trim().toLowerCase() === 'websocket'
-  return isWebSocket ? Math.min(tunnelLinger, OF_WEBSOCKETS) : tunnelLinger
+  return isWebSocket ? Math.min(tunnelLinger, MAX_WEBSOCKET_LINGER) : tunnelLinger
 }
 
 /** @param linger milliseconds without data, after one side has ended, after which both are closed */
-export function join(one: Duplex, other: Duplex, linger: number): void {
-  const half = new HalfOpen(one, other, linger)
-  pass(one, other, half)
-  pass(other, one, half)
+export function joinStreams(one: Duplex, other: Duplex, linger: number): void {
+  const half = new HalfClosedTunnel(one, other, linger)
+  pipeOneWay(one, other, half)
+  pipeOneWay(other, one, half)
 }
 
-function pass(from: Duplex, to: Duplex, half: HalfOpen): void {
+function pipeOneWay(from: Duplex, to: Duplex, half: HalfClosedTunnel): void {
   // Else a socket that undici opened would end its own half when the instance ends its.
   from.allowHalfOpen = true
   from.pipe(to)
   from.on('error', () => to.destroy())
-  from.once('end', () => half.begin(to))
+  from.once('end', () => half.onSideEnded(to))
   from.once('close', () => {
     if (to.destroyed) return
     // What `from` has sent to its end may still be on its way. Nobody is left to read what `to` would answer.
     if (!from.readableEnded || from.errored || to.writableFinished) to.destroy()
     else {
       to.once('finish', () => to.destroy())
-      half.begin(to)
+      half.onSideEnded(to)
     }
   })
 }
 
 /** The time of a tunnel of which one side has ended. */
-class HalfOpen {
+class HalfClosedTunnel {
   readonly #ends: readonly [Duplex, Duplex]
   readonly #linger: number
   #timer: Timer | undefined
@@ -52,7 +52,7 @@ class HalfOpen {
   }
 
   /** @param open the side that may still send */
-  begin(open: Duplex): void {
+  onSideEnded(open: Duplex): void {
     this.#movedAt = now()
     if (this.#timer) return
     const onData = (): void => {
@@ -68,7 +68,7 @@ class HalfOpen {
   }
 
   #wait(ms: number): void {
-    this.#timer = afterIdly(ms, () => {
+    this.#timer = afterUnref(ms, () => {
       const left = this.#movedAt + this.#linger - now()
       if (left > 0) return this.#wait(left)
       for (const end of this.#ends) end.destroy()

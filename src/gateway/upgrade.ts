@@ -1,18 +1,18 @@
 /** WebSockets and other protocols: a tunnel from the client to one instance, which holds its place until it closes. */
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { Exchange, RawHeaders, Sink } from '../dispatch/exchange.ts'
-import { rawPairs } from '../dispatch/raw.ts'
-import { interimHeaders } from './answer-headers.ts'
-import { hangUp } from './hangup.ts'
-import { PROTOCOL } from './protocols.ts'
-import { Relay, type RelayOptions } from './relay.ts'
-import { join } from './tunnel.ts'
+import type { Exchange, RawHeaders, ResponseSink } from '../dispatch/exchange.ts'
+import { rawPairs } from '../dispatch/raw-headers.ts'
+import { closeLingering } from './lingering-close.ts'
+import { PROTOCOL_PATTERN } from './protocols.ts'
+import { interimHeaders } from './response-headers.ts'
+import { ResponseRelay, type ResponseRelayOptions } from './response-relay.ts'
+import { joinStreams } from './tunnel.ts'
 
 /** Bytes that a client may send before its tunnel is there. */
-const EARLY = 65_536
+const MAX_EARLY_BYTES = 65_536
 
-interface Client {
+interface UpgradingClient {
   readonly socket: Duplex
   /** What came behind the request already. */
   readonly head: Buffer
@@ -23,27 +23,27 @@ interface Client {
 }
 
 /** The sink of a request that asked for an upgrade: a tunnel if the instance agrees, an ordinary answer if not. */
-export class Tunnel implements Sink {
+export class UpgradeTunnel implements ResponseSink {
   readonly #socket: Duplex
   readonly #response: ServerResponse
-  readonly #relay: Relay
+  readonly #relay: ResponseRelay
   readonly #early: Buffer[]
   readonly #protocol: string
   readonly #linger: number
-  #size: number
+  #earlyBytes: number
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
-    { socket, head, protocol, linger }: Client,
-    options: RelayOptions,
+    { socket, head, protocol, linger }: UpgradingClient,
+    options: ResponseRelayOptions,
   ) {
     this.#protocol = protocol
     this.#socket = socket
     this.#response = response
-    this.#relay = new Relay(request, response, options)
+    this.#relay = new ResponseRelay(request, response, options)
     this.#early = head.length > 0 ? [head] : []
-    this.#size = head.length
+    this.#earlyBytes = head.length
     this.#linger = linger
     // Read while it waits: else nobody would notice that the client goes away.
     socket.on('data', this.#onEarly)
@@ -52,8 +52,8 @@ export class Tunnel implements Sink {
 
   readonly #onEarly = (chunk: Buffer): void => {
     this.#early.push(chunk)
-    this.#size += chunk.length
-    if (this.#size > EARLY) this.#socket.destroy()
+    this.#earlyBytes += chunk.length
+    if (this.#earlyBytes > MAX_EARLY_BYTES) this.#socket.destroy()
   }
 
   readonly #onGone = (): void => {
@@ -93,16 +93,16 @@ export class Tunnel implements Sink {
     this.#response.detachSocket(socket as Parameters<ServerResponse['detachSocket']>[0])
     socket.off('data', this.#onEarly)
     socket.off('end', this.#onGone)
-    socket.write(switchHead(status, headers, this.#protocol), 'latin1')
+    socket.write(renderSwitchHead(status, headers, this.#protocol), 'latin1')
     for (const chunk of this.#early) instance.write(chunk)
-    join(socket, instance, this.#linger)
+    joinStreams(socket, instance, this.#linger)
   }
 }
 
 /** The head by which a client learns of the switch: it always has the `Connection` that some instances leave out. */
-function switchHead(status: number, headers: RawHeaders, protocol: string): string {
+function renderSwitchHead(status: number, headers: RawHeaders, protocol: string): string {
   const said = rawPairs(headers).find(([name]) => name.toLowerCase() === 'upgrade')?.[1]
-  const switched = said !== undefined && PROTOCOL.test(said) ? said : protocol
+  const switched = said !== undefined && PROTOCOL_PATTERN.test(said) ? said : protocol
   let head = `HTTP/1.1 ${status} Switching Protocols\r\nconnection: upgrade\r\nupgrade: ${switched}\r\n`
   const flat = interimHeaders(headers)
   for (let index = 0; index < flat.length; index += 2)
@@ -111,11 +111,11 @@ function switchHead(status: number, headers: RawHeaders, protocol: string): stri
 }
 
 /** Writes an ordinary answer on a socket that node:http has let go of; the socket ends with it. */
-export function responseOn(request: IncomingMessage, socket: Duplex): ServerResponse {
+export function createResponse(request: IncomingMessage, socket: Duplex): ServerResponse {
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(socket as Parameters<ServerResponse['assignSocket']>[0])
   socket.on('drain', () => response.emit('drain'))
-  response.once('finish', () => hangUp(socket))
+  response.once('finish', () => closeLingering(socket))
   return response
 }

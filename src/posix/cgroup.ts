@@ -12,29 +12,30 @@ import { isDead, ownIdentity } from './identity.ts'
 const KILL_LIMIT = 5_000
 
 /** So many passes follow each other at once. */
-const FAST_PASSES = 100
+const MAX_FAST_PASSES = 100
 
 /** So often a group is tried to be removed: for a moment it is held by what has just died in it. */
-const REMOVALS = FAST_PASSES + 10
+const MAX_REMOVAL_PASSES = MAX_FAST_PASSES + 10
 
 /** Hierarchies of version 1 that are of use: no limit of theirs is touched. */
-const VERSION_1 = ['pids', 'freezer', 'name=systemd']
+const CGROUP1_HIERARCHIES = ['pids', 'freezer', 'name=systemd']
 
 const PREFIX = 'manyhost-'
 
-let count = 0
+let groupCount = 0
 
 /** The folders of our own process's groups, in which ours could be made, the best first. */
-export function ownGroups(version: 1 | 2): string[] {
-  const own = read('/proc/self/cgroup').split('\n')
-  return read('/proc/self/mountinfo')
+export function ownCgroupFolders(version: 1 | 2): string[] {
+  const own = readOrEmpty('/proc/self/cgroup').split('\n')
+  return readOrEmpty('/proc/self/mountinfo')
     .split('\n')
     .flatMap((line) => {
       const [mount = '', fs = ''] = line.split(' - ')
       const [, , , root = '', point = ''] = mount.split(' ').map(unescapeMount)
       const [type, , options = ''] = fs.split(' ')
       if (type !== (version === 2 ? 'cgroup2' : 'cgroup')) return []
-      const kinds = version === 2 ? [''] : options.split(',').filter((o) => VERSION_1.includes(o))
+      const kinds =
+        version === 2 ? [''] : options.split(',').filter((o) => CGROUP1_HIERARCHIES.includes(o))
       return kinds.flatMap((kind) => {
         const found = own.find((one) => one.split(':')[1]?.split(',').includes(kind))
         const path = found?.split(':').slice(2).join(':')
@@ -64,25 +65,25 @@ export class Cgroup {
    * A group that says whose it is, so that a later process can remove what a killed one left.
    * @throws what the system says where it may not be made
    */
-  static of(parent: string): Cgroup {
-    return new Cgroup(`${parent}/${PREFIX}${ownIdentity()}:${++count}`)
+  static create(parent: string): Cgroup {
+    return new Cgroup(`${parent}/${PREFIX}${ownIdentity()}:${++groupCount}`)
   }
 
   /** @throws what the system says: its limit of groups is reached */
-  add(): Cgroup {
-    const child = new Cgroup(`${this.path}/${++count}`)
+  addChild(): Cgroup {
+    const child = new Cgroup(`${this.path}/${++groupCount}`)
     this.#children.add(child)
     return child
   }
 
   /** What a process writes its pid to, or 0, in order to enter. */
-  get entry(): string {
+  get procsFile(): string {
     return `${this.path}/cgroup.procs`
   }
 
   /** @throws what the system says: the process is gone */
   enter(pid: number): void {
-    writeFileSync(this.entry, String(pid))
+    writeFileSync(this.procsFile, String(pid))
   }
 
   /** All that run in it and below. */
@@ -96,50 +97,51 @@ export class Cgroup {
     for (let pass = 0; ; pass++) {
       if (!killBelow(this.path)) return true
       if (now() > deadline) return false
-      await pauseOf(pass)
+      await pauseBetweenPasses(pass)
     }
   }
 
   /** Kills all that is in it, and removes it. Resolves with whether nothing is left. */
   async remove(): Promise<boolean> {
     if (!(await this.kill())) return false
-    for (let pass = 0; pass < REMOVALS; pass++) {
+    for (let pass = 0; pass < MAX_REMOVAL_PASSES; pass++) {
       if (removeTree(this.path)) return true
-      await pauseOf(pass)
+      await pauseBetweenPasses(pass)
     }
     return false
   }
 }
 
 /** Kills and removes the groups of processes that are dead: their guard was killed as well. */
-export async function removeAbandoned(parent: string): Promise<void> {
+export async function removeAbandonedCgroups(parent: string): Promise<void> {
   for (const name of foldersOf(parent)) {
     const identity = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : ''
     if (!isDead(identity)) continue
     const path = `${parent}/${name}`
-    for (let pass = 0; pass < REMOVALS && killBelow(path); pass++) await pauseOf(pass)
+    for (let pass = 0; pass < MAX_REMOVAL_PASSES && killBelow(path); pass++)
+      await pauseBetweenPasses(pass)
     removeTree(path)
   }
 }
 
 /** A process mostly dies in less than a timer of 1 ms needs: a read by another thread gives way to it. */
-async function pauseOf(pass: number): Promise<void> {
-  if (pass < FAST_PASSES) await stat('/proc/self').catch(() => {})
-  else await sleep(Math.min(2 ** (pass - FAST_PASSES), 50))
+async function pauseBetweenPasses(pass: number): Promise<void> {
+  if (pass < MAX_FAST_PASSES) await stat('/proc/self').catch(() => {})
+  else await sleep(Math.min(2 ** (pass - MAX_FAST_PASSES), 50))
 }
 
 /** Answers whether anybody was there. */
 function killBelow(path: string): boolean {
   const pids = pidsBelow(path)
   // With version 2 the kernel kills all at once, and what is being forked meanwhile.
-  if (pids.length > 0 && !write(`${path}/cgroup.kill`, '1')) {
-    for (const pid of pids) signal(pid)
+  if (pids.length > 0 && !tryWrite(`${path}/cgroup.kill`, '1')) {
+    for (const pid of pids) sendKill(pid)
   }
   return pids.length > 0
 }
 
 function pidsBelow(path: string): number[] {
-  const own = read(`${path}/cgroup.procs`).split('\n').filter(Boolean).map(Number)
+  const own = readOrEmpty(`${path}/cgroup.procs`).split('\n').filter(Boolean).map(Number)
   return [...own, ...foldersOf(path).flatMap((name) => pidsBelow(`${path}/${name}`))]
 }
 
@@ -164,7 +166,7 @@ function foldersOf(path: string): string[] {
 }
 
 /** Of a group in a thread that is being removed nothing can be read. */
-function read(path: string): string {
+function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch {
@@ -172,7 +174,7 @@ function read(path: string): string {
   }
 }
 
-function write(path: string, text: string): boolean {
+function tryWrite(path: string, text: string): boolean {
   try {
     // Only into what is there: a group of version 1 has no such file.
     writeFileSync(path, text, { flag: 'r+' })
@@ -182,7 +184,7 @@ function write(path: string, text: string): boolean {
   }
 }
 
-function signal(pid: number): void {
+function sendKill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
   } catch {

@@ -11,18 +11,18 @@ const SECRET =
 const EXPORTED = /^(?:MANYHOST|HYPERSHELL)_EXPORT_/
 
 /** Any other of ours may hold an address with a password in it. */
-const OURS = /^(?:MANYHOST|HYPERSHELL)_/
+const OUR_VARIABLES = /^(?:MANYHOST|HYPERSHELL)_/
 
 /** A password in an address: `postgres://me:secret@host/db`, `host=db password=secret`. */
-const PASSWORD = /\b([a-z][a-z0-9+.-]*:\/\/[^\s:/?#@]*):(?!\d+[/?#])[^\s'"]*@/gi
-const FIELD = /\b(password|passwd|pwd|sslpassword)(\s*=\s*)('[^']*'|[^\s&]+)/gi
+const URL_PASSWORD = /\b([a-z][a-z0-9+.-]*:\/\/[^\s:/?#@]*):(?!\d+[/?#])[^\s'"]*@/gi
+const PASSWORD_FIELD = /\b(password|passwd|pwd|sslpassword)(\s*=\s*)('[^']*'|[^\s&]+)/gi
 
 /** Variables that this process was given for itself alone, as PGPASSWORD is for our store. */
-const own = new Set<string>()
+const excludedNames = new Set<string>()
 
 /** From now on nothing that is started inherits this variable. */
-export function keepToOurselves(name: string): void {
-  own.add(name)
+export function excludeFromChildren(name: string): void {
+  excludedNames.add(name)
 }
 
 /** What programs that we start inherit. */
@@ -38,11 +38,11 @@ export function inheritedEnvironment(
 
 function isSecret(name: string, value: string): boolean {
   if (EXPORTED.test(name)) return false
-  if (own.has(name) || SECRET.test(name)) return true
-  return OURS.test(name) && withoutPasswords(value) !== value
+  if (excludedNames.has(name) || SECRET.test(name)) return true
+  return OUR_VARIABLES.test(name) && redactPasswords(value) !== value
 }
 
 /** A text for people, without the passwords of the addresses in it. */
-export function withoutPasswords(text: string): string {
-  return text.replace(PASSWORD, '$1:***@').replace(FIELD, '$1$2***')
+export function redactPasswords(text: string): string {
+  return text.replace(URL_PASSWORD, '$1:***@').replace(PASSWORD_FIELD, '$1$2***')
 }

@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { ManyhostError } from '../core/errors.ts'
-import { afterIdly, now, type Timer } from '../core/time.ts'
+import { afterUnref, now, type Timer } from '../core/time.ts'
 import { GUARD_SCRIPT } from './guard-script.ts'
 
 export interface GuardOptions {
@@ -18,21 +18,21 @@ export interface GuardOptions {
 }
 
 /** How long a guard must have lived for its end to count as the first one, in ms. */
-const STEADY = 10_000
+const MIN_STEADY_LIFETIME = 10_000
 
 /** The first of so many guards in a row are replaced at once, the others at a pace: somebody ends them on purpose. */
-const AT_ONCE = 5
+const MAX_IMMEDIATE_RESTARTS = 5
 
 /** Longest wait before a guard is replaced, in ms. */
-const LONGEST_WAIT = 500
+const MAX_RESTART_DELAY = 500
 
 export class Guard {
   readonly #options: GuardOptions
   /** What the guard was told, to tell its successor: groups, single processes, the control group. */
-  readonly #facts = new Set<string>()
+  readonly #watched = new Set<string>()
   #child: ChildProcess | undefined
   #startedAt = 0
-  #lostInRow = 0
+  #consecutiveExits = 0
   #timer: Timer | undefined
   #onLine: (line: string) => void = () => {}
   #onStart: () => void = () => {}
@@ -61,7 +61,7 @@ export class Guard {
       cwd: '/',
       stdio: ['pipe', 'pipe', 'ignore'],
     })
-    child.on('error', () => this.#lost(child))
+    child.on('error', () => this.#onExit(child))
     if (child.pid === undefined) {
       throw new ManyhostError(
         'MANYHOST_START_FAILED',
@@ -70,7 +70,7 @@ export class Guard {
     }
     this.#child = child
     this.#startedAt = now()
-    child.once('exit', () => this.#lost(child))
+    child.once('exit', () => this.#onExit(child))
     child.stdin?.on('error', () => {})
     child.stdout?.on('error', () => {})
     // Its lines are short and rare: one line comes whole.
@@ -80,40 +80,40 @@ export class Guard {
     child.unref()
     ;(child.stdin as Socket).unref()
     ;(child.stdout as Socket).unref()
-    for (const fact of this.#facts) this.tell(`+${fact}`)
+    for (const fact of this.#watched) this.send(`+${fact}`)
     this.#onStart()
   }
 
   /** A process group, the group of all: killed when this process has ended. To be called in the tick in which it was made. */
-  watch(group: number): void {
-    this.#add(`-${group}`)
+  watchGroup(group: number): void {
+    this.#watchEntry(`-${group}`)
   }
 
-  forget(group: number): void {
-    this.#drop(`-${group}`)
+  forgetGroup(group: number): void {
+    this.#forgetEntry(`-${group}`)
   }
 
   /** A process that has left its group. */
   watchProcess(pid: number, startTime: string): void {
-    this.#add(`${pid}:${startTime}`)
+    this.#watchEntry(`${pid}:${startTime}`)
   }
 
   forgetProcess(pid: number, startTime: string): void {
-    this.#drop(`${pid}:${startTime}`)
+    this.#forgetEntry(`${pid}:${startTime}`)
   }
 
   /** A control group. It is removed, too. */
   watchCgroup(path: string): void {
-    this.#add(path)
+    this.#watchEntry(path)
   }
 
   /** Who hears what the guard says, and of each new guard. */
-  listen(onLine: (line: string) => void, onStart: () => void): void {
+  setListeners(onLine: (line: string) => void, onStart: () => void): void {
     this.#onLine = onLine
     this.#onStart = onStart
   }
 
-  tell(line: string): void {
+  send(line: string): void {
     this.#child?.stdin?.write(`${line}\n`)
   }
 
@@ -122,37 +122,38 @@ export class Guard {
     this.#timer?.clear()
     this.#timer = undefined
     // A guard that was ended leaves its work to the next one.
-    if (!this.#child && this.#facts.size > 0) this.ensure()
+    if (!this.#child && this.#watched.size > 0) this.ensure()
     const child = this.#child
     if (!child) return
     this.#child = undefined
-    this.#lostInRow = 0
-    this.#facts.clear()
+    this.#consecutiveExits = 0
+    this.#watched.clear()
     const exited = once(child, 'exit')
     child.ref()
     child.stdin?.end()
     await exited.catch(() => {})
   }
 
-  #add(fact: string): void {
-    if (this.#facts.has(fact)) return
-    this.#facts.add(fact)
-    this.tell(`+${fact}`)
+  #watchEntry(fact: string): void {
+    if (this.#watched.has(fact)) return
+    this.#watched.add(fact)
+    this.send(`+${fact}`)
   }
 
-  #drop(fact: string): void {
-    if (this.#facts.delete(fact)) this.tell(`-${fact}`)
+  #forgetEntry(fact: string): void {
+    if (this.#watched.delete(fact)) this.send(`-${fact}`)
   }
 
   /** Somebody ended the guard: all that it knew goes to a new one, however often. */
-  #lost(child: ChildProcess): void {
+  #onExit(child: ChildProcess): void {
     if (this.#child !== child) return
     this.#child = undefined
-    this.#lostInRow = now() - this.#startedAt > STEADY ? 1 : this.#lostInRow + 1
-    if (this.#facts.size === 0) return
-    const excess = this.#lostInRow - AT_ONCE
+    this.#consecutiveExits =
+      now() - this.#startedAt > MIN_STEADY_LIFETIME ? 1 : this.#consecutiveExits + 1
+    if (this.#watched.size === 0) return
+    const excess = this.#consecutiveExits - MAX_IMMEDIATE_RESTARTS
     if (excess < 0) return this.#replace()
-    this.#timer = afterIdly(Math.min(10 * 2 ** excess, LONGEST_WAIT), () => this.#replace())
+    this.#timer = afterUnref(Math.min(10 * 2 ** excess, MAX_RESTART_DELAY), () => this.#replace())
   }
 
   #replace(): void {
@@ -160,7 +161,7 @@ export class Guard {
       this.ensure()
     } catch {
       // The machine is out of processes.
-      this.#timer = afterIdly(LONGEST_WAIT, () => this.#replace())
+      this.#timer = afterUnref(MAX_RESTART_DELAY, () => this.#replace())
     }
   }
 }

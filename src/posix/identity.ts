@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { linkOf, readProcess } from './proc.ts'
+import { readLink, readProcess } from './proc.ts'
 
 let machine: string | undefined
 
 /** A pid is one only within its namespace, and until the next boot. */
 export function machineId(): string {
   machine ??= createHash('sha256')
-    .update([hostname(), bootId(), linkOf('/proc/self/ns/pid')].join(' '))
+    .update([hostname(), bootId(), readLink('/proc/self/ns/pid')].join(' '))
     .digest('hex')
     .slice(0, 16)
   return machine

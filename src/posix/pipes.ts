@@ -9,16 +9,16 @@ import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { after, type Timer } from '../core/time.ts'
 import type { Guard } from './guard.ts'
-import { linkOf } from './proc.ts'
+import { readLink } from './proc.ts'
 
 /** The descriptors by which the guard holds new pipes. */
 const DESCRIPTORS = [3, 4, 5, 6, 7, 8]
 
 /** Fewer than these: more are made. */
-const LOW = 4
+const MIN_PIPES = 4
 
 /** How long a start waits for a pipe before a socket has to do, in ms. */
-const LIMIT = 2_000
+const MAX_WAIT = 2_000
 
 export interface Pipe {
   /** It blocks, as a program expects of its output. To be closed when the child has it. */
@@ -26,72 +26,72 @@ export interface Pipe {
   readonly readEnd: number
 }
 
-export class PipeStock {
+export class PipePool {
   readonly #guard: Guard
-  readonly #stock: Pipe[] = []
+  readonly #pipes: Pipe[] = []
   readonly #waiting: ((pipe: Pipe | undefined) => void)[] = []
   /** There is no /proc, or this machine's shell keeps here-documents in files. */
-  #isUnable = process.platform !== 'linux'
-  #isAsked = false
+  #isUnavailable = process.platform !== 'linux'
+  #isRequested = false
   #timer: Timer | undefined
 
   constructor(guard: Guard) {
     this.#guard = guard
     const onStart = (): void => {
-      this.#isAsked = false
-      this.#ask()
+      this.#isRequested = false
+      this.#requestPipes()
     }
-    guard.listen(() => this.#collect(), onStart)
+    guard.setListeners(() => this.#collectPipes(), onStart)
   }
 
   /** Nothing where no pipe is to be had: Node's own sockets have to do. */
   take(): Promise<Pipe | undefined> {
-    const pipe = this.#stock.pop()
-    if (pipe || this.#isUnable) {
-      this.#ask()
+    const pipe = this.#pipes.pop()
+    if (pipe || this.#isUnavailable) {
+      this.#requestPipes()
       return Promise.resolve(pipe)
     }
     return new Promise((resolve) => {
       this.#waiting.push(resolve)
-      this.#ask()
-      this.#timer ??= after(LIMIT, () => this.#giveUp())
+      this.#requestPipes()
+      this.#timer ??= after(MAX_WAIT, () => this.#resolveWaiting())
     })
   }
 
   /** A later `take` begins anew. */
   close(): void {
-    this.#isAsked = false
-    this.#giveUp()
-    for (const pipe of this.#stock.splice(0)) closePipe(pipe)
+    this.#isRequested = false
+    this.#resolveWaiting()
+    for (const pipe of this.#pipes.splice(0)) closePipe(pipe)
   }
 
-  #ask(): void {
-    if (this.#isAsked || this.#isUnable || this.#guard.pid === undefined) return
-    if (this.#stock.length - this.#waiting.length >= LOW) return
-    this.#isAsked = true
-    this.#guard.tell('p')
+  #requestPipes(): void {
+    if (this.#isRequested || this.#isUnavailable || this.#guard.pid === undefined) return
+    if (this.#pipes.length - this.#waiting.length >= MIN_PIPES) return
+    this.#isRequested = true
+    this.#guard.send('p')
   }
 
-  #collect(): void {
-    if (!this.#isAsked) return
-    this.#isAsked = false
+  #collectPipes(): void {
+    if (!this.#isRequested) return
+    this.#isRequested = false
     const made = DESCRIPTORS.flatMap((one) => openPipe(`/proc/${this.#guard.pid}/fd/${one}`) ?? [])
-    this.#guard.tell('c')
-    this.#stock.push(...made)
-    while (this.#stock.length > 0 && this.#waiting.length > 0) {
-      this.#waiting.shift()?.(this.#stock.pop())
+    this.#guard.send('c')
+    this.#pipes.push(...made)
+    while (this.#pipes.length > 0 && this.#waiting.length > 0) {
+      this.#waiting.shift()?.(this.#pipes.pop())
     }
     if (made.length === 0) {
-      const link = linkOf(`/proc/${this.#guard.pid}/fd/${DESCRIPTORS[0]}`)
-      this.#isUnable = link !== '' && !link.startsWith('pipe:')
+      const link = readLink(`/proc/${this.#guard.pid}/fd/${DESCRIPTORS[0]}`)
+      this.#isUnavailable = link !== '' && !link.startsWith('pipe:')
       // Else we are out of descriptors, or the guard has just been ended.
-      this.#giveUp()
+      this.#resolveWaiting()
     }
     if (this.#waiting.length === 0) this.#stopWaiting()
-    this.#ask()
+    this.#requestPipes()
   }
 
-  #giveUp(): void {
+  #resolveWaiting(): void {
     this.#stopWaiting()
     for (const resolve of this.#waiting.splice(0)) resolve(undefined)
   }
@@ -103,7 +103,7 @@ export class PipeStock {
 }
 
 function openPipe(path: string): Pipe | undefined {
-  if (!linkOf(path).startsWith('pipe:')) return undefined
+  if (!readLink(path).startsWith('pipe:')) return undefined
   let readEnd: number | undefined
   let writeEnd: number | undefined
   try {
@@ -126,7 +126,7 @@ export function closePipe({ readEnd, writeEnd }: Pipe): void {
 }
 
 /** Reads what a child writes. To be called once, when the child has the other end. */
-export function readPipe({ readEnd, writeEnd }: Pipe): Socket {
+export function openPipeReader({ readEnd, writeEnd }: Pipe): Socket {
   closeSync(writeEnd)
   return new Socket({ fd: readEnd, readable: true, writable: false })
 }

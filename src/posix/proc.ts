@@ -57,7 +57,7 @@ export function readProcess(pid: number): ProcessEntry | undefined {
 }
 
 /** The environment that a process was started with, `NAME=value` each; empty where it may not be read. */
-export function environmentOf(pid: number): string[] {
+export function readProcessEnvironment(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0')
   } catch {
@@ -66,12 +66,12 @@ export function environmentOf(pid: number): string[] {
 }
 
 /** What the first three descriptors of a process are: `pipe:[1234]`, `/dev/null`. */
-export function standardFilesOf(pid: number): string[] {
-  return [0, 1, 2].map((fd) => linkOf(`/proc/${pid}/fd/${fd}`))
+export function readStandardFiles(pid: number): string[] {
+  return [0, 1, 2].map((fd) => readLink(`/proc/${pid}/fd/${fd}`))
 }
 
 /** What a symbolic link says; empty where there is none. */
-export function linkOf(path: string): string {
+export function readLink(path: string): string {
   try {
     return readlinkSync(path)
   } catch {

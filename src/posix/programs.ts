@@ -3,7 +3,7 @@ import { accessSync, constants, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 
 /** Whether `exec`, of the system or of a shell, finds a program by that name. */
-export function isProgram(command: string, cwd: string, path = ''): boolean {
+export function isProgramFound(command: string, cwd: string, path = ''): boolean {
   if (command.includes('/')) return isExecutable(resolve(cwd, command))
   return path.split(':').some((folder) => isExecutable(resolve(cwd, folder, command)))
 }

@@ -1,11 +1,11 @@
 /** A session's budget of instances, shared by its services: the idlest gives way. */
 import type { Cluster } from '../cluster/cluster.ts'
-import { share } from '../sizing/share.ts'
+import { shareInstances } from '../sizing/share.ts'
 
 export class Budget {
   readonly #instances: number
   readonly #clusters: () => Iterable<Cluster>
-  #asked = false
+  #isScheduled = false
 
   constructor(instances: number, clusters: () => Iterable<Cluster>) {
     this.#instances = instances
@@ -13,17 +13,17 @@ export class Budget {
   }
 
   /** Shares soon: once, however often it is asked in one turn. */
-  ask(): void {
-    if (this.#asked) return
-    this.#asked = true
+  scheduleShare(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
     queueMicrotask(() => {
-      this.#asked = false
-      this.share()
+      this.#isScheduled = false
+      this.shareInstances()
     })
   }
 
   /** How many more instances there may be now. What is on its way out, or being cleared away, still counts. */
-  get room(): number {
+  get available(): number {
     let room = this.#instances
     for (const cluster of this.#clusters()) room -= cluster.demand.held
     return room
@@ -33,15 +33,15 @@ export class Budget {
    * Tells each cluster how many instances it may have. What one gives up is another's only when it is gone, so that
    * there are never more than the budget, not even while some drain.
    */
-  share(): void {
+  shareInstances(): void {
     const clusters = [...this.#clusters()]
     const demands = clusters.map((cluster) => ({
       ...cluster.demand,
       minSize: cluster.minSize,
       idleSince: cluster.lastBusy,
     }))
-    const shares = share(this.#instances, demands)
-    let free = this.room
+    const shares = shareInstances(this.#instances, demands)
+    let free = this.available
     clusters.forEach((cluster, index) => {
       const wanted = shares[index] ?? 0
       const running = demands[index]?.running ?? 0

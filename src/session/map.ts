@@ -4,8 +4,8 @@ import type { Client } from '../client/client.ts'
 import type { RequestOptions } from '../client/request.ts'
 import type { Response } from '../client/response.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
-import { watch } from '../core/guarded.ts'
-import { callback, oneOf, parseOptions, rule, show, whole } from '../core/options.ts'
+import { catchRejection } from '../core/guarded.ts'
+import { callback, describe, oneOf, parseOptions, rule, whole } from '../core/options.ts'
 
 export type MapSource<Item> = Iterable<Item> | AsyncIterable<Item>
 
@@ -57,8 +57,8 @@ export const MAP_RULES = {
   ),
 } as const
 
-export function fittingConcurrency(places: number): number {
-  return Math.min(1_024, Math.max(16, 2 * places))
+export function defaultMapConcurrency(slots: number): number {
+  return Math.min(1_024, Math.max(16, 2 * slots))
 }
 
 /**
@@ -66,7 +66,7 @@ export function fittingConcurrency(places: number): number {
  * had its outcome. Leaving the loop ends what is under way.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_ABORTED; what the source throws
  */
-export async function* mapped<Item, Value>(
+export async function* mapItems<Item, Value>(
   client: Client,
   url: string | URL,
   source: MapSource<Item>,
@@ -100,7 +100,7 @@ export async function* mapped<Item, Value>(
   }
   const begin = ({ done, value: item }: IteratorResult<Item, unknown>): void => {
     if (done || isOver) return end()
-    void one(client, url, item, count++, options, controller.signal).then((outcome) => {
+    void sendItem(client, url, item, count++, options, controller.signal).then((outcome) => {
       finished.set(outcome.index, outcome)
       wake()
     })
@@ -155,12 +155,12 @@ export async function* mapped<Item, Value>(
     signal?.removeEventListener('abort', onAbort)
     controller.abort(new Error('the map has ended'))
     // A source that was asked and does not answer may not end, either: nobody waits for that.
-    if (!isRead && isAsked) watch(items.return?.(), () => undefined)
+    if (!isRead && isAsked) catchRejection(items.return?.(), () => undefined)
     else if (!isRead) await items.return?.()
   }
 }
 
-async function one<Item, Value>(
+async function sendItem<Item, Value>(
   client: Client,
   url: string | URL,
   item: Item,
@@ -169,7 +169,7 @@ async function one<Item, Value>(
   signal: AbortSignal,
 ): Promise<Mapped<Item, Value>> {
   try {
-    const own: MapRequest = request ? checkRequest(request(item, index)) : { json: item }
+    const own: MapRequest = request ? checkMapRequest(request(item, index)) : { json: item }
     const { method, url: path, ...rest } = own
     const hasBody = rest.json !== undefined || rest.body !== undefined || rest.form !== undefined
     const response = await client.request(
@@ -177,14 +177,14 @@ async function one<Item, Value>(
       path === undefined ? url : new URL(path, url),
       { ...(priority !== undefined && { priority }), ...rest, signal: rest.signal ?? signal },
     )
-    const value = read ? await read(response, item) : ((await content(response)) as Value)
+    const value = read ? await read(response, item) : ((await readContent(response)) as Value)
     return { index, item, value }
   } catch (error) {
     return { index, item, error: asError(error) }
   }
 }
 
-async function content(response: Response): Promise<unknown> {
+async function readContent(response: Response): Promise<unknown> {
   if (response.status >= 400) {
     // Read, so that its place is free; the status is what counts.
     await response.bytes()
@@ -196,11 +196,11 @@ async function content(response: Response): Promise<unknown> {
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-function checkRequest(own: unknown): MapRequest {
+function checkMapRequest(own: unknown): MapRequest {
   const isPromise = typeof own === 'object' && own !== null && 'then' in own
   if (typeof own === 'object' && own !== null && !isPromise) return own
-  watch(own, () => undefined)
-  const text = `map: request must answer an object of options at once, got ${show(own)}`
+  catchRejection(own, () => undefined)
+  const text = `map: request must answer an object of options at once, got ${describe(own)}`
   throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
 }
 
@@ -210,11 +210,11 @@ function iteratorOf<Item>(source: MapSource<Item>): AsyncIterator<Item> | Iterat
     return (source as AsyncIterable<Item>)[Symbol.asyncIterator]()
   if (typeof from?.[Symbol.iterator] === 'function')
     return (source as Iterable<Item>)[Symbol.iterator]()
-  const text = `map: the source must be an iterable or an async iterable, got ${show(source)}`
+  const text = `map: the source must be an iterable or an async iterable, got ${describe(source)}`
   throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function checkMap(options: object): void {
+export function checkMapOptions(options: object): void {
   parseOptions('map', options, MAP_RULES)
 }

@@ -5,7 +5,7 @@
 import { hostname } from 'node:os'
 import type { ManyhostError } from '../core/errors.ts'
 import type { Emitter, SessionEvents } from '../core/events.ts'
-import { guardedRandom } from '../core/guarded.ts'
+import { guardRandom } from '../core/guarded.ts'
 import { rule } from '../core/options.ts'
 import { now, wallClock } from '../core/time.ts'
 
@@ -24,25 +24,28 @@ export interface FeedEnvelope {
 }
 
 /** Longest texts of an event, such as the last lines of an instance: a message has its limit. */
-const MOST_TEXT = 16_384
+const MAX_EVENT_TEXT = 16_384
 const HOST = hostname()
 
 /** One event as a message: a JSON object. */
-export function message(event: string, { at, ...data }: { readonly at: number }): string {
+export function formatSessionEvent(
+  event: string,
+  { at, ...data }: { readonly at: number },
+): string {
   const envelope: FeedEnvelope = { v: EVENTS_VERSION, event, at, host: HOST }
-  return JSON.stringify({ ...envelope, ...data }, shortened)
+  return JSON.stringify({ ...envelope, ...data }, shortenText)
 }
 
-function shortened(_: string, value: unknown): unknown {
-  if (typeof value !== 'string' || value.length <= MOST_TEXT) return value
-  return `...${value.slice(-MOST_TEXT)}`
+function shortenText(_: string, value: unknown): unknown {
+  if (typeof value !== 'string' || value.length <= MAX_EVENT_TEXT) return value
+  return `...${value.slice(-MAX_EVENT_TEXT)}`
 }
 
 /** An error as a message: without its stack. */
-export function errorMessage(error: ManyhostError): string {
+export function formatSessionError(error: ManyhostError): string {
   const { code, message: text, service, status, retryable } = error
   const facts = { code, message: text, service, status, retryable, at: wallClock() }
-  return message('error', facts)
+  return formatSessionEvent('error', facts)
 }
 
 export interface SampleOptions {
@@ -70,15 +73,15 @@ export const SAMPLE_RULES = {
 } as const
 
 /** What is told as it is. */
-const PLAIN = ['instance', 'cluster', 'resend', 'agent'] as const
+const UNSAMPLED_EVENTS = ['instance', 'cluster', 'resend', 'agent'] as const
 
 /** Tells the messages of a session's events, from now on; the function that is returned ends that. */
-export function tellEvents(
+export function forwardSessionEvents(
   session: Pick<Emitter<SessionEvents>, 'on'>,
-  tell: (event: string, message: string) => void,
+  notify: (event: string, message: string) => void,
   { sample = 0.01, requestsPerSecond = 100, random: given }: SampleOptions = {},
 ): () => void {
-  const random = guardedRandom(given, { what: 'the random of the sampled events' })
+  const random = guardRandom(given, { what: 'the random of the sampled events' })
   let allowance = requestsPerSecond
   let last = now()
   /** A bucket that a second fills: a busy fleet must not drown its own feed. */
@@ -91,20 +94,22 @@ export function tellEvents(
     return true
   }
   const offs = [
-    ...PLAIN.map((name) => session.on(name, (event) => tell(name, message(name, event)))),
+    ...UNSAMPLED_EVENTS.map((name) =>
+      session.on(name, (event) => notify(name, formatSessionEvent(name, event))),
+    ),
     session.on('request', (event) => {
       const isPlain = event.outcome === 'answered'
       if (isPlain && random() >= sample) return
       const facts = { ...event, sample: isPlain ? sample : 1 }
-      if (mayTell()) tell('request', message('request', facts))
+      if (mayTell()) notify('request', formatSessionEvent('request', facts))
     }),
     session.on('task', (event) => {
       const isPlain = event.outcome === 'succeeded'
       if (isPlain && random() >= sample) return
       const facts = { ...event, sample: isPlain ? sample : 1 }
-      if (mayTell()) tell('task', message('task', facts))
+      if (mayTell()) notify('task', formatSessionEvent('task', facts))
     }),
-    session.on('error', (error) => tell('error', errorMessage(error))),
+    session.on('error', (error) => notify('error', formatSessionError(error))),
   ]
   return () => {
     for (const off of offs) off()

@@ -6,15 +6,15 @@ import type { Registry } from 'prom-client'
 import type { Cluster } from '../cluster/cluster.ts'
 import type { InstanceState } from '../core/events.ts'
 import {
-  type Add,
-  type Buckets,
-  type Figure,
-  type FigureSource,
-  registerFigures,
+  type AddToSeries,
+  type HistogramBuckets,
+  type MetricDefinition,
+  type MetricSource,
+  registerMetricSources,
   type SampleExemplar,
 } from '../core/prometheus.ts'
 import type { Exemplar, Exemplars } from '../dispatch/exemplars.ts'
-import { BUCKETS, type Histogram } from '../dispatch/histogram.ts'
+import { DURATION_BUCKETS, type Histogram } from '../dispatch/histogram.ts'
 
 const STATES: readonly InstanceState[] = ['pending', 'starting', 'ready', 'unready', 'draining']
 
@@ -67,19 +67,19 @@ export const METRICS = {
     'service',
     'Instances that got no more requests until a probe passed',
   ],
-} as const satisfies Record<string, Figure>
+} as const satisfies Record<string, MetricDefinition>
 
 type MetricName = keyof typeof METRICS
-interface Measured {
+interface MeasuredHistogram {
   readonly histogram: Histogram
   readonly exemplars?: Exemplars
 }
 
-type Values = (cluster: Cluster, add: Add) => void
+type ValueReader = (cluster: Cluster, add: AddToSeries) => void
 
-const SIMPLE: Partial<Record<MetricName, Values>> = {
+const PLAIN_METRICS: Partial<Record<MetricName, ValueReader>> = {
   manyhost_requests_total: ({ traffic }, add) => {
-    for (const { count, ...labels } of traffic.requests()) add(labels, count)
+    for (const { count, ...labels } of traffic.requestCounts()) add(labels, count)
   },
   manyhost_requests_in_flight: ({ inFlight }, add) => add({}, inFlight),
   manyhost_queue_size: ({ requestQueue }, add) => add({}, requestQueue.size),
@@ -103,7 +103,7 @@ const SIMPLE: Partial<Record<MetricName, Values>> = {
   manyhost_ejections_total: ({ traffic }, add) => add({}, traffic.ejections),
 }
 
-const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Measured>> = {
+const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => MeasuredHistogram>> = {
   manyhost_request_duration_seconds: ({ traffic: { duration, exemplars } }) => ({
     histogram: duration,
     exemplars,
@@ -118,49 +118,55 @@ const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => Measured>> = 
  * @returns takes them out again
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function sessionMetrics(clusters: () => readonly Cluster[], registry: Registry): () => void {
-  const sources = Object.entries(METRICS).map(([name, figure]): FigureSource => {
-    const values = SIMPLE[name as MetricName]
+export function registerSessionMetrics(
+  clusters: () => readonly Cluster[],
+  registry: Registry,
+): () => void {
+  const sources = Object.entries(METRICS).map(([name, figure]): MetricSource => {
+    const values = PLAIN_METRICS[name as MetricName]
     if (values) {
-      const read = (add: Add): void => {
+      const read = (add: AddToSeries): void => {
         for (const cluster of clusters()) {
           values(cluster, (labels, value) => add({ service: cluster.url, ...labels }, value))
         }
       }
-      return { name, figure, read }
+      return { name, definition: figure, read }
     }
-    const measured = HISTOGRAMS[name as MetricName] as (cluster: Cluster) => Measured
+    const measured = HISTOGRAMS[name as MetricName] as (cluster: Cluster) => MeasuredHistogram
     return {
       name,
-      figure,
+      definition: figure,
       buckets: () => clusters().map((cluster) => bucketsOf(cluster, measured)),
     }
   })
-  return registerFigures(registry, 'session', sources)
+  return registerMetricSources(registry, 'session', sources)
 }
 
-function bucketsOf(cluster: Cluster, measured: (cluster: Cluster) => Measured): Buckets {
+function bucketsOf(
+  cluster: Cluster,
+  measured: (cluster: Cluster) => MeasuredHistogram,
+): HistogramBuckets {
   const { histogram, exemplars } = measured(cluster)
   const { counts, sum, count } = histogram
   return {
     labels: { service: cluster.url },
-    bounds: BUCKETS,
+    bounds: DURATION_BUCKETS,
     counts,
     sum: sum / 1_000,
     count,
-    exemplarOf: (bucket) => shown(exemplars?.of(bucket)),
+    exemplarOf: (bucket) => toSampleExemplar(exemplars?.get(bucket)),
   }
 }
 
 /** Characters that the labels of an exemplar may have together, names and values (OpenMetrics 1.0, exemplars). */
-const MOST = 128
+const MAX_EXEMPLAR_LENGTH = 128
 
-function shown(exemplar: Exemplar | undefined): SampleExemplar | undefined {
+function toSampleExemplar(exemplar: Exemplar | undefined): SampleExemplar | undefined {
   if (!exemplar) return undefined
   const { id, traceId, ms, at } = exemplar
   const labelSet: Record<string, string> = traceId === undefined ? {} : { trace_id: traceId }
   const taken = traceId === undefined ? 0 : 'trace_id'.length + traceId.length
   // One that a caller gave may be longer; a part of it would find nothing.
-  if (taken + 'request_id'.length + id.length <= MOST) labelSet.request_id = id
+  if (taken + 'request_id'.length + id.length <= MAX_EXEMPLAR_LENGTH) labelSet.request_id = id
   return { labelSet, value: ms / 1_000, timestamp: at / 1_000 }
 }

@@ -2,8 +2,8 @@
 
 import { parseOptions, text } from '../core/options.ts'
 import type { Feed } from '../feed/broker.ts'
-import { SAMPLE_RULES, type SampleOptions, tellEvents } from './messages.ts'
-import type { Session } from './session.ts'
+import { forwardSessionEvents, SAMPLE_RULES, type SampleOptions } from './messages.ts'
+import type { SessionCore } from './session.ts'
 
 export interface PublishOptions extends SampleOptions {
   /** What the channels begin with. @default 'manyhost' */
@@ -29,7 +29,7 @@ export interface Publisher {
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function publishEvents(
-  session: Pick<Session, 'on'>,
+  session: Pick<SessionCore, 'on'>,
   publisher: Publisher,
   options: PublishOptions = {},
 ): () => void {
@@ -41,13 +41,13 @@ export function publishEvents(
       // Closed, or full: who hears nothing notices by the feed's own words; the session goes on.
     }
   }
-  return tellEvents(session, tell, sampling as SampleOptions)
+  return forwardSessionEvents(session, tell, sampling as SampleOptions)
 }
 
 /** A feed that hears nothing of the session any more once it is closed. */
-export function publishTo(
+export function publishSession(
   feed: Feed,
-  session: Pick<Session, 'on'>,
+  session: Pick<SessionCore, 'on'>,
   options?: PublishOptions,
 ): void {
   const off = publishEvents(session, feed, options)

@@ -1,27 +1,27 @@
 /** The options of a service: what `startup` takes, with defaults and ranges, made into settings for the two planes. */
-import { limitOf } from '../cluster/provider-calls.ts'
+import { readProviderLimit } from '../cluster/provider-calls.ts'
 import type { ClusterSettings, HealthSettings, OnStop } from '../cluster/settings.ts'
-import { HEADER_SIZE } from '../core/connector.ts'
+import { DEFAULT_HEADER_SIZE } from '../core/connector.ts'
 import { ManyhostError } from '../core/errors.ts'
-import type { Report } from '../core/guarded.ts'
+import type { ErrorReporter } from '../core/guarded.ts'
 import {
   callback,
+  describe,
   milliseconds,
   nested,
   oneOf,
   parseOptions,
   record,
   rule,
-  show,
   text,
   whole,
 } from '../core/options.ts'
 import type { Capability, Provider, Startup } from '../core/provider.ts'
-import { type VirtualUrl, virtualUrl } from '../core/registry.ts'
-import { safeContext } from '../core/startup.ts'
+import { parseVirtualUrl, type VirtualUrl } from '../core/registry.ts'
+import { createSafeContext } from '../core/startup.ts'
 import type { Pick as PickTarget } from '../dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from '../dispatch/settings.ts'
-import { isPath } from '../dispatch/valid.ts'
+import { isPath } from '../dispatch/validate-request.ts'
 
 /** Options of `session.startup`; README has the table. Times in milliseconds, sizes in bytes. */
 export interface ServiceOptions {
@@ -69,7 +69,7 @@ export interface ServiceOptions {
 }
 
 /** Sent as it is: what undici would refuse, each probe of an instance would fail by. */
-const path = text(
+const pathRule = text(
   "a path that begins with '/', as in a request",
   (value) => value.startsWith('/') && isPath(value, 'GET'),
 )
@@ -86,7 +86,7 @@ export const SERVICE_RULES = {
       Array.isArray(value) && value.length > 0 && value.every((part) => typeof part === 'string')
         ? [...value]
         : undefined,
-    { is: 'list', of: text('a string'), least: 1 },
+    { is: 'list', of: text('a string'), minItems: 1 },
   ),
   image: text('a name of an image', (value) => value !== ''),
   provider: rule<Provider>('a provider', undefined, (value) =>
@@ -97,10 +97,10 @@ export const SERVICE_RULES = {
   maxSize: whole(0, Number.POSITIVE_INFINITY),
   concurrency: whole(1, 1),
   maxStarting: whole(1, 32),
-  ready: path,
+  ready: pathRule,
   health: nested<HealthSettings>(
     '{ path, interval, threshold }',
-    { path, interval: milliseconds(5_000), threshold: whole(1, 3) },
+    { path: pathRule, interval: milliseconds(5_000), threshold: whole(1, 3) },
     ['path'],
   ),
   startTimeout: milliseconds(60_000),
@@ -116,7 +116,7 @@ export const SERVICE_RULES = {
   ejectAfter: whole(1, 3),
   replayLimit: whole(0, 1_048_576, { unlimited: true, unit: 'bytes' }),
   holdLimit: whole(0, 1_048_576, { unit: 'bytes' }),
-  headerSize: whole(1, HEADER_SIZE, { unit: 'bytes' }),
+  headerSize: whole(1, DEFAULT_HEADER_SIZE, { unit: 'bytes' }),
   hedge: nested<{ after: number | 'p95' }>(
     "{ after: milliseconds or 'p95' }",
     {
@@ -128,7 +128,7 @@ export const SERVICE_RULES = {
         {
           is: 'either',
           forms: [
-            { is: 'number', min: 0, above: true, unit: 'ms' },
+            { is: 'number', min: 0, exclusiveMin: true, unit: 'ms' },
             { is: 'choice', names: ['p95'] },
           ],
         },
@@ -160,17 +160,21 @@ export const SERVICE_RULES = {
   cwd: text('a path', (value) => value !== ''),
   labels: record(),
   resources: nested<{ cpus?: number; memory?: number }>('{ cpus, memory }', {
-    cpus: rule('a number above 0', undefined, positive, { is: 'number', min: 0, above: true }),
-    memory: rule('bytes above 0', undefined, positive, {
+    cpus: rule('a number above 0', undefined, parsePositive, {
       is: 'number',
       min: 0,
-      above: true,
+      exclusiveMin: true,
+    }),
+    memory: rule('bytes above 0', undefined, parsePositive, {
+      is: 'number',
+      min: 0,
+      exclusiveMin: true,
       unit: 'bytes',
     }),
   }),
 } as const
 
-function positive(value: unknown): number | undefined {
+function parsePositive(value: unknown): number | undefined {
   return typeof value === 'number' && value > 0 && Number.isFinite(value) ? value : undefined
 }
 
@@ -196,15 +200,20 @@ export interface Service {
 export function parseService(
   given: ServiceOptions,
   startup: Startup | undefined,
-  defaults: { provider: Provider; tickInterval: number; random: () => number; report?: Report },
+  defaults: {
+    provider: Provider
+    tickInterval: number
+    random: () => number
+    report?: ErrorReporter
+  },
 ): Service {
   const options = parseOptions('startup', given, SERVICE_RULES)
   if (options.url === undefined) throw invalid('url is missing')
-  const url = virtualUrl(options.url)
+  const url = parseVirtualUrl(options.url)
   const provider = options.provider ?? defaults.provider
   if (options.health && !options.health.path) throw invalid('health.path is missing')
   if (options.hedge && options.hedge.after === undefined) throw invalid('hedge.after is missing')
-  const known = limitOf(provider)
+  const known = readProviderLimit(provider)
   const limit = known ?? Number.POSITIVE_INFINITY
   const maxSize = Math.min(options.maxSize, limit)
   const most =
@@ -217,7 +226,7 @@ export function parseService(
   }
   const initSize = given.initSize ?? Math.min(maxSize, known ?? options.initSize)
   if (startup !== undefined && typeof startup !== 'function') {
-    throw invalid(`the second argument is a function (ctx, listenOn), got ${show(startup)}`)
+    throw invalid(`the second argument is a function (ctx, listenOn), got ${describe(startup)}`)
   }
   if (startup && options.command) throw invalid('command and a startup function exclude each other')
   checkCapabilities(url, provider, {
@@ -238,7 +247,7 @@ export function parseService(
       headerSize: options.headerSize,
       ...(options.command && { command: options.command }),
       ...(startup && {
-        startup: (context, listenOn) => startup(safeContext(context), listenOn),
+        startup: (context, listenOn) => startup(createSafeContext(context), listenOn),
       }),
       ...(options.image && { image: options.image }),
       ...(options.cwd && { cwd: options.cwd }),

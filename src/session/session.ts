@@ -3,39 +3,44 @@ import { randomBytes } from 'node:crypto'
 import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
 import { Client, type ClientOptions } from '../client/client.ts'
 import { CLIENT_RULES } from '../client/options.ts'
-import { withoutRedirectBodies } from '../client/redirect.ts'
+import { discardRedirectBodies } from '../client/redirect.ts'
 import { type CloseOptions, Cluster } from '../cluster/cluster.ts'
-import { restart, rollOver } from '../cluster/rolling.ts'
+import { restartInstances, rollOver } from '../cluster/rolling.ts'
 import type { ClusterSettings } from '../cluster/settings.ts'
-import { connector, HEADER_SIZE } from '../core/connector.ts'
+import { createConnector, DEFAULT_HEADER_SIZE } from '../core/connector.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from '../core/events.ts'
-import { FirstFailure, guardedRandom, type Report, warn } from '../core/guarded.ts'
-import { steadyPool } from '../core/http/pool.ts'
+import {
+  type ErrorReporter,
+  emitWarning,
+  FirstFailureReporter,
+  guardRandom,
+} from '../core/guarded.ts'
+import { createPatchedPool } from '../core/http/pool.ts'
 import { parseOptions } from '../core/options.ts'
 import type { Provider, Startup } from '../core/provider.ts'
-import { Registry, virtualUrl } from '../core/registry.ts'
-import { after, type Timer, wallClock, within } from '../core/time.ts'
-import { RequestIds, type RequestRouting } from '../dispatch/facts.ts'
-import { type Mounted, mount } from '../dispatch/mount.ts'
+import { parseVirtualUrl, ServiceRegistry } from '../core/registry.ts'
+import { after, resolveWithin, type Timer, wallClock } from '../core/time.ts'
+import { createInterceptor, type MountedService } from '../dispatch/interceptor.ts'
+import { RequestIds, type RequestRouting } from '../dispatch/request-input.ts'
 import { ROUTING_RULES } from '../dispatch/routing.ts'
 import { mayRepeat } from '../dispatch/verdict.ts'
 import type { SizeSpec } from '../sizing/size.ts'
 import { Budget } from './budget.ts'
 import {
-  checkMap,
-  fittingConcurrency,
+  checkMapOptions,
+  defaultMapConcurrency,
   type MapOptions,
   type Mapped,
   type MapSource,
-  mapped,
+  mapItems,
 } from './map.ts'
 import { SESSION_RULES } from './options.ts'
 import { parseService, type ServiceOptions } from './service.ts'
-import { type Snapshot, snapshot } from './snapshot.ts'
+import { type Snapshot, takeSnapshot } from './snapshot.ts'
 
-/** Options of `new Session`; README has the table. */
-export interface SessionOptions {
+/** Options of `new SessionCore`; README has the table. */
+export interface SessionCoreOptions {
   /** Where instances run, unless their service says otherwise. @default processes() */
   readonly provider?: Provider
   /** Milliseconds between two reads of each size. @default 1000 */
@@ -47,14 +52,14 @@ export interface SessionOptions {
 }
 
 /** A change of a service that is under way. */
-interface Rolling {
+interface PendingUpdate {
   readonly abort: AbortController
   /** Set by hand since it began. */
   size: SizeSpec<Cluster> | undefined
 }
 
 /** @internal */
-export interface Update {
+export interface ServiceUpdate {
   /** Resolves when the new instances have taken over. */
   readonly rolled: Promise<void>
   /** Resolves when the old ones are gone. */
@@ -66,42 +71,42 @@ const NETWORK_TIMEOUT = 30_000
 /** Milliseconds that a provider may take for its end when the session closes. */
 const PROVIDER_TIMEOUT = 30_000
 
-export class Session implements AsyncDisposable {
+export class SessionCore implements AsyncDisposable {
   readonly #provider: Provider
   readonly #tickInterval: number
   readonly #random: () => number
   readonly #budget: Budget | undefined
-  readonly #registry = new Registry<Cluster>()
+  readonly #registry = new ServiceRegistry<Cluster>()
   /** All that are not closed yet: also those that take over, give way or were taken away. */
   readonly #clusters = new Set<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>('session')
   /** Takes what functions of the user failed with. Nobody need listen: what matters goes on without them. */
-  readonly #report: Report = (error) => {
-    if (this.#emitter.has('error')) this.#emitter.emit('error', error)
-    else warn(error)
+  readonly #report: ErrorReporter = (error) => {
+    if (this.#emitter.hasListeners('error')) this.#emitter.emit('error', error)
+    else emitWarning(error)
   }
   readonly #network = new Agent({
-    connect: connector(),
-    maxHeaderSize: HEADER_SIZE,
-    factory: steadyPool,
+    connect: createConnector(),
+    maxHeaderSize: DEFAULT_HEADER_SIZE,
+    factory: createPatchedPool,
   })
   readonly #ids = new RequestIds()
-  readonly #name = randomBytes(4).toString('hex')
+  readonly #instancePrefix = randomBytes(4).toString('hex')
   /** With what ends the telling of their agents. */
   readonly #providers = new Map<Provider, () => void>()
   /** Changes of services that are under way, the newest of each. */
-  readonly #rolling = new Map<string, Rolling>()
-  readonly #mounts = new WeakMap<Cluster, Mounted>()
+  readonly #pendingUpdates = new Map<string, PendingUpdate>()
+  readonly #mounts = new WeakMap<Cluster, MountedService>()
   #instanceCount = 0
-  #refusal: ManyhostError | undefined
+  #closedError: ManyhostError | undefined
   #closing: Promise<void> | undefined
-  #leaveNetwork = (): void => undefined
+  #stopWaitingForNetwork = (): void => undefined
 
-  constructor(options: SessionOptions & { readonly provider: Provider }) {
+  constructor(options: SessionCoreOptions & { readonly provider: Provider }) {
     const parsed = parseOptions('Session', options, SESSION_RULES)
     this.#provider = parsed.provider as Provider
     this.#tickInterval = parsed.tickInterval
-    this.#random = guardedRandom(parsed.random, {
+    this.#random = guardRandom(parsed.random, {
       what: 'the random of the session',
       report: this.#report,
     })
@@ -117,14 +122,14 @@ export class Session implements AsyncDisposable {
    * MANYHOST_UNSUPPORTED, MANYHOST_SESSION_CLOSED
    */
   startup(options: ServiceOptions, startup?: Startup): Cluster {
-    if (this.#refusal) throw this.#refusal
+    if (this.#closedError) throw this.#closedError
     const { url, initSize, settings } = parseService(options, startup, {
       provider: this.#provider,
       tickInterval: this.#tickInterval,
       random: this.#random,
       report: this.#report,
     })
-    const cluster = this.#registry.add(url, () => this.#open(settings, initSize))
+    const cluster = this.#registry.add(url, () => this.#openCluster(settings, initSize))
     this.#emitter.emit('cluster', {
       service: cluster.url,
       change: 'added',
@@ -134,30 +139,30 @@ export class Session implements AsyncDisposable {
     return cluster
   }
 
-  #open(settings: ClusterSettings, size: number): Cluster {
-    const name = virtualUrl(settings.url).host.replace(/[^\w.-]/g, '-')
+  #openCluster(settings: ClusterSettings, size: number): Cluster {
+    const name = parseVirtualUrl(settings.url).host.replace(/[^\w.-]/g, '-')
     const cluster = new Cluster(settings, Math.max(size, settings.minSize), {
       emitter: this.#emitter,
-      newId: () => `${name}-${this.#name}-${++this.#instanceCount}`,
-      onDemand: () => this.#budget?.ask(),
-      room: () => this.#budget?.room ?? Number.POSITIVE_INFINITY,
+      newId: () => `${name}-${this.#instancePrefix}-${++this.#instanceCount}`,
+      onDemandChange: () => this.#budget?.scheduleShare(),
+      availableInstances: () => this.#budget?.available ?? Number.POSITIVE_INFINITY,
       onClosed: () => this.#clusters.delete(cluster),
     })
     this.#clusters.add(cluster)
-    this.#adopt(settings.provider)
-    this.#budget?.share()
+    this.#addProvider(settings.provider)
+    this.#budget?.shareInstances()
     return cluster
   }
 
-  #adopt(provider: Provider): void {
+  #addProvider(provider: Provider): void {
     if (this.#providers.has(provider)) return
-    const failure = this.#failureOf('onAgent()', provider, 'nothing is told of its agents')
-    const off = failure.undoable(() => provider.onAgent?.(this.#onAgent))
+    const failure = this.#providerFailure('onAgent()', provider, 'nothing is told of its agents')
+    const off = failure.runUndoable(() => provider.onAgent?.(this.#onAgent))
     this.#providers.set(provider, off)
   }
 
-  #failureOf(method: string, { name }: Provider, instead: string): FirstFailure {
-    return new FirstFailure({
+  #providerFailure(method: string, { name }: Provider, instead: string): FirstFailureReporter {
+    return new FirstFailureReporter({
       what: `${method} of provider ${name}`,
       instead,
       report: this.#report,
@@ -166,12 +171,12 @@ export class Session implements AsyncDisposable {
 
   /** A provider that a user wrote may throw here, or never come to an end. */
   async #closeProvider(provider: Provider): Promise<void> {
-    const failure = this.#failureOf('close()', provider, 'the session ends without it')
+    const failure = this.#providerFailure('close()', provider, 'the session ends without it')
     try {
       const closed = Promise.resolve(provider.close?.()).then(() => true)
-      if (!(await within(PROVIDER_TIMEOUT, closed))) failure.stalled(PROVIDER_TIMEOUT)
+      if (!(await resolveWithin(PROVIDER_TIMEOUT, closed))) failure.reportStall(PROVIDER_TIMEOUT)
     } catch (error) {
-      failure.threw(error)
+      failure.reportThrown(error)
     }
   }
 
@@ -194,7 +199,7 @@ export class Session implements AsyncDisposable {
    * As `update`, which waits for old requests: `rolled` resolves before that.
    * @internal
    */
-  beginUpdate(options: ServiceOptions, startup?: Startup): Update {
+  beginUpdate(options: ServiceOptions, startup?: Startup): ServiceUpdate {
     let onRolled = (): void => undefined
     const happened = new Promise<void>((resolve) => {
       onRolled = resolve
@@ -211,7 +216,7 @@ export class Session implements AsyncDisposable {
     startup: Startup | undefined,
     onRolled: () => void,
   ): Promise<Cluster> {
-    if (this.#refusal) throw this.#refusal
+    if (this.#closedError) throw this.#closedError
     const { url, initSize, settings } = parseService(options, startup, {
       provider: this.#provider,
       tickInterval: this.#tickInterval,
@@ -221,12 +226,12 @@ export class Session implements AsyncDisposable {
     const old = this.cluster(url.href)
     const rolling = this.#supersede(url.href, 'a newer update of the service took its place')
     try {
-      const next = this.#open(settings, initSize > 0 ? 1 : 0)
+      const next = this.#openCluster(settings, initSize > 0 ? 1 : 0)
       await rollOver(old, next, {
         size: initSize,
         onRolled,
         signal: rolling.abort.signal,
-        isSized: () => rolling.size !== undefined,
+        isSizeSet: () => rolling.size !== undefined,
         swap: () => {
           this.#registry.replace(url, next)
           // A size that was set meanwhile was set for the service, whichever its instances are.
@@ -239,19 +244,19 @@ export class Session implements AsyncDisposable {
           }
         },
       })
-      if (this.#refusal) throw this.#refusal
+      if (this.#closedError) throw this.#closedError
       return next
     } finally {
-      if (this.#rolling.get(url.href) === rolling) this.#rolling.delete(url.href)
+      if (this.#pendingUpdates.get(url.href) === rolling) this.#pendingUpdates.delete(url.href)
     }
   }
 
   /** Ends a change of the service that is under way, because another one follows. It waits for nothing. */
-  #supersede(href: string, why: string): Rolling {
+  #supersede(href: string, why: string): PendingUpdate {
     const error = new ManyhostError('MANYHOST_ABORTED', `${href}: ${why}`, { service: href })
-    this.#rolling.get(href)?.abort.abort(error)
-    const rolling: Rolling = { abort: new AbortController(), size: undefined }
-    this.#rolling.set(href, rolling)
+    this.#pendingUpdates.get(href)?.abort.abort(error)
+    const rolling: PendingUpdate = { abort: new AbortController(), size: undefined }
+    this.#pendingUpdates.set(href, rolling)
     return rolling
   }
 
@@ -261,7 +266,7 @@ export class Session implements AsyncDisposable {
    * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_START_FAILED
    */
   restart(url: string | URL, instance?: string): Promise<void> {
-    return restart(this.cluster(url), instance)
+    return restartInstances(this.cluster(url), instance)
   }
 
   /**
@@ -271,8 +276,8 @@ export class Session implements AsyncDisposable {
   async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
     const cluster = this.cluster(url)
     this.#supersede(cluster.url, 'the service was removed')
-    this.#rolling.delete(cluster.url)
-    this.#registry.remove(virtualUrl(url))
+    this.#pendingUpdates.delete(cluster.url)
+    this.#registry.remove(parseVirtualUrl(url))
     await cluster.close(options)
   }
 
@@ -284,7 +289,7 @@ export class Session implements AsyncDisposable {
         registry: this.#registry,
         network: this.#network,
         ids: this.#ids,
-        refusal: () => this.#refusal,
+        refusal: () => this.#closedError,
       },
       options,
     )
@@ -294,7 +299,7 @@ export class Session implements AsyncDisposable {
   dispatcher(defaults: RequestRouting = {}): Dispatcher {
     parseOptions('dispatcher', defaults, ROUTING_RULES)
     return this.#network.compose(
-      mount((origin, path) => this.#find(origin, path), this.#ids, defaults),
+      createInterceptor((origin, path) => this.#findMounted(origin, path), this.#ids, defaults),
     )
   }
 
@@ -308,12 +313,12 @@ export class Session implements AsyncDisposable {
     source: MapSource<Item>,
     options: MapOptions<Item, Value> = {},
   ): AsyncGenerator<Mapped<Item, Value>, void, undefined> {
-    checkMap(options)
+    checkMapOptions(options)
     const { origin, pathname } = new URL(url)
     const cluster = this.#registry.match(origin, pathname) ?? this.cluster(url)
     const places = cluster.size * cluster.settings.concurrency
-    const concurrency = options.concurrency ?? fittingConcurrency(places)
-    return mapped(this.client(), url, source, options, concurrency)
+    const concurrency = options.concurrency ?? defaultMapConcurrency(places)
+    return mapItems(this.client(), url, source, options, concurrency)
   }
 
   /** `fetch` of the same undici as the dispatcher, routed through this session. */
@@ -324,20 +329,20 @@ export class Session implements AsyncDisposable {
     const mode = init?.redirect ?? own
     return undiciFetch(input, {
       ...init,
-      dispatcher: mode === 'manual' ? dispatcher : dispatcher.compose(withoutRedirectBodies),
+      dispatcher: mode === 'manual' ? dispatcher : dispatcher.compose(discardRedirectBodies),
     })
   }
 
-  #find(origin: string, path: string): Mounted | undefined {
+  #findMounted(origin: string, path: string): MountedService | undefined {
     const cluster = this.#registry.match(origin, path)
     if (!cluster) return undefined
-    if (this.#refusal) throw this.#refusal
+    if (this.#closedError) throw this.#closedError
     let mounted = this.#mounts.get(cluster)
     if (!mounted) {
       const { dispatch } = cluster.settings
       mounted = {
         replayLimit: dispatch.replayLimit,
-        keeps: (method, { resend, idempotencyKey }) =>
+        keepsBody: (method, { resend, idempotencyKey }) =>
           mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
         send: (facts, sink) => cluster.send(facts, sink),
       }
@@ -352,16 +357,16 @@ export class Session implements AsyncDisposable {
    * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_INVALID_SIZE
    */
   setSize(url: string | URL, size: SizeSpec<Cluster>): void {
-    if (this.#refusal) throw this.#refusal
+    if (this.#closedError) throw this.#closedError
     const cluster = this.cluster(url)
     cluster.setSize(size)
-    const rolling = this.#rolling.get(cluster.url)
+    const rolling = this.#pendingUpdates.get(cluster.url)
     if (rolling) rolling.size = size
   }
 
   /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
   cluster(url: string | URL): Cluster {
-    const cluster = this.#registry.get(virtualUrl(url))
+    const cluster = this.#registry.get(parseVirtualUrl(url))
     if (cluster) return cluster
     const known = this.#registry.hrefs().join(', ') || 'none'
     throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service is at ${url}; known: ${known}`)
@@ -379,7 +384,7 @@ export class Session implements AsyncDisposable {
 
   /** Whether it takes no new request any more. */
   get isClosed(): boolean {
-    return this.#refusal !== undefined
+    return this.#closedError !== undefined
   }
 
   get clusters(): readonly Cluster[] {
@@ -405,13 +410,13 @@ export class Session implements AsyncDisposable {
    * Says what became of a task, for the server of tasks that uses this session. `make` is called when somebody listens.
    * @internal
    */
-  tellTask(make: () => TaskEvent): void {
-    if (this.#emitter.has('task')) this.#emitter.emit('task', make())
+  emitTask(make: () => TaskEvent): void {
+    if (this.#emitter.hasListeners('task')) this.#emitter.emit('task', make())
   }
 
   /** The whole state as plain data. */
   snapshot(): Snapshot {
-    return snapshot(this.clusters)
+    return takeSnapshot(this.clusters)
   }
 
   /**
@@ -419,9 +424,9 @@ export class Session implements AsyncDisposable {
    * when `timeout` is over, what is left ends with an error. Every request settles. Idempotent.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    this.#refusal ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
+    this.#closedError ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')
     const closing = Promise.all([...this.#clusters].map((cluster) => cluster.close(options)))
-    if (options.force) this.#leaveNetwork()
+    if (options.force) this.#stopWaitingForNetwork()
     this.#closing ??= this.#close(closing, options)
     return this.#closing
   }
@@ -436,7 +441,7 @@ export class Session implements AsyncDisposable {
     // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
     let late: Timer | undefined
     const ended = new Promise<void>((resolve) => {
-      this.#leaveNetwork = resolve
+      this.#stopWaitingForNetwork = resolve
       late = after(timeout, resolve)
     })
     const network = force ? this.#network.destroy() : this.#network.close()

@@ -37,11 +37,11 @@ export interface Snapshot {
   readonly clusters: readonly ClusterSnapshot[]
 }
 
-export function snapshot(clusters: Iterable<Cluster>): Snapshot {
-  return { at: wallClock(), clusters: [...clusters].map(clusterSnapshot) }
+export function takeSnapshot(clusters: Iterable<Cluster>): Snapshot {
+  return { at: wallClock(), clusters: [...clusters].map(takeClusterSnapshot) }
 }
 
-export function clusterSnapshot(cluster: Cluster): ClusterSnapshot {
+export function takeClusterSnapshot(cluster: Cluster): ClusterSnapshot {
   return {
     url: cluster.url,
     size: cluster.size,

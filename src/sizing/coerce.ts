@@ -2,17 +2,19 @@
 import { inspect, types } from 'node:util'
 import { ManyhostError } from '../core/errors.ts'
 
-export type Readable = number | bigint | Promise<number | bigint>
+export type ReadableNumber = number | bigint | Promise<number | bigint>
 
 /** An object that is read as a number: by `Symbol.toPrimitive` with the hint `number`, else by `valueOf`. */
-export type Coercible = { valueOf(): Readable } | { [Symbol.toPrimitive](hint: 'number'): unknown }
+export type Coercible =
+  | { valueOf(): ReadableNumber }
+  | { [Symbol.toPrimitive](hint: 'number'): unknown }
 
 /** Reads it once. What the object's own code throws passes through. */
-export function coerce(value: Coercible): number | Promise<number> {
+export function coerceToNumber(value: Coercible): number | Promise<number> {
   const convert: unknown = Reflect.get(value, Symbol.toPrimitive)
   const read: unknown =
     typeof convert === 'function' ? convert.call(value, 'number') : value.valueOf()
-  return isThenable(read) ? Promise.resolve(read).then(finite) : finite(read)
+  return isThenable(read) ? Promise.resolve(read).then(toFiniteNumber) : toFiniteNumber(read)
 }
 
 export function isCoercible(value: unknown): value is Coercible {
@@ -45,17 +47,17 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 }
 
 /** @throws ManyhostError MANYHOST_SIZE_FAILED for anything but a finite number or a bigint that fits in one */
-export function finite(value: unknown): number {
+export function toFiniteNumber(value: unknown): number {
   const size = typeof value === 'bigint' ? Number(value) : value
   if (typeof size === 'number' && Number.isFinite(size)) return size
   throw new ManyhostError(
     'MANYHOST_SIZE_FAILED',
-    `a size must be a finite number, got ${show(value)}`,
+    `a size must be a finite number, got ${describeSizeValue(value)}`,
   )
 }
 
 /** A value for a message: short, and without running any code of its own. */
-export function show(value: unknown): string {
+export function describeSizeValue(value: unknown): string {
   const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })
   return `${text.length > 60 ? `${text.slice(0, 60)}...` : text} (${typeof value})`
 }

@@ -6,15 +6,21 @@
  * its range; durations are in milliseconds.
  */
 import { now } from '../core/time.ts'
-import { average, type Seen, seen } from './average.ts'
-import { highest, lastWork, type Peaks, type Work, withPeak } from './damp.ts'
-import { RANGES } from './ranges.ts'
-import { checkSettings, refuse } from './settings.ts'
+import { averageLoad, type LoadHistory, recordLoad } from './load-history.ts'
+import { BALANCER_SETTINGS } from './ranges.ts'
+import { checkSettings, settingError } from './settings.ts'
 import type { SizedCluster } from './sized.ts'
+import {
+  addPeak,
+  highestPeak,
+  type LastActivity,
+  type SizePeaks,
+  updateActivity,
+} from './wrappers.ts'
 
-export { toZero as idleToZero } from './damp.ts'
+export { toZero as idleToZero } from './wrappers.ts'
 
-export interface SimpleSettings {
+export interface SimpleLoadBalancerSettings {
   /** Most instances. @default 5 */
   readonly max?: number
   /** The size stays as it is for so long; it changes at the first read after. @default 10_000 */
@@ -23,19 +29,19 @@ export interface SimpleSettings {
   readonly initial?: number
 }
 
-export interface SimpleState {
+export interface SimpleLoadBalancerState {
   readonly size: number
   readonly queued: number
   readonly at: number
 }
 
 /** The rule of `SimpleLoadBalancer`. */
-export function simple(
+export function nextSimpleState(
   queued: number,
   at: number,
-  last: SimpleState | undefined,
-  settings: Required<SimpleSettings>,
-): SimpleState {
+  last: SimpleLoadBalancerState | undefined,
+  settings: Required<SimpleLoadBalancerSettings>,
+): SimpleLoadBalancerState {
   if (!last) return { size: Math.min(settings.initial, settings.max), queued, at }
   if (at - last.at <= settings.interval) return last
   if (queued === 0 && last.queued === 0) return { size: 1, queued, at }
@@ -49,16 +55,16 @@ export function simple(
  */
 export class SimpleLoadBalancer {
   readonly #cluster: SizedCluster
-  readonly #settings: Required<SimpleSettings>
-  #last: SimpleState | undefined
+  readonly #settings: Required<SimpleLoadBalancerSettings>
+  #last: SimpleLoadBalancerState | undefined
 
-  constructor(cluster: SizedCluster, settings: SimpleSettings = {}) {
+  constructor(cluster: SizedCluster, settings: SimpleLoadBalancerSettings = {}) {
     this.#cluster = cluster
-    this.#settings = checkSettings('SimpleLoadBalancer', settings, RANGES.simple())
+    this.#settings = checkSettings('SimpleLoadBalancer', settings, BALANCER_SETTINGS.simple())
   }
 
   valueOf(): number {
-    this.#last = simple(this.#cluster.requestQueue.size, now(), this.#last, this.#settings)
+    this.#last = nextSimpleState(this.#cluster.requestQueue.size, now(), this.#last, this.#settings)
     return this.#last.size
   }
 }
@@ -77,18 +83,22 @@ export interface QueueLengthSettings {
 export class QueueLength {
   readonly #cluster: SizedCluster
   readonly #settings: Required<QueueLengthSettings>
-  #peaks: Peaks = []
+  #peaks: SizePeaks = []
 
   constructor(cluster: SizedCluster, settings: QueueLengthSettings = {}) {
     this.#cluster = cluster
-    this.#settings = checkSettings('QueueLength', settings, RANGES['queue-length'](cluster))
+    this.#settings = checkSettings(
+      'QueueLength',
+      settings,
+      BALANCER_SETTINGS['queue-length'](cluster),
+    )
   }
 
   valueOf(): number {
     const { perInstance, scaleDownDelay } = this.#settings
-    const size = instancesFor(load(this.#cluster), perInstance)
-    this.#peaks = withPeak(this.#peaks, { at: now(), size }, scaleDownDelay)
-    return highest(this.#peaks)
+    const size = instancesFor(currentLoad(this.#cluster), perInstance)
+    this.#peaks = addPeak(this.#peaks, { at: now(), size }, scaleDownDelay)
+    return highestPeak(this.#peaks)
   }
 }
 
@@ -109,10 +119,10 @@ export interface TargetInFlightSettings {
   readonly scaleDownDelay?: number
 }
 
-export interface TargetState {
+export interface TargetInFlightState {
   readonly size: number
-  readonly seen: Seen
-  readonly peaks: Peaks
+  readonly history: LoadHistory
+  readonly peaks: SizePeaks
   /** Only in a panic: when the burst was seen last, and the most that was wanted since it began. */
   readonly panic?: { readonly at: number; readonly size: number } | undefined
 }
@@ -122,37 +132,42 @@ export interface TargetState {
  * pkg/autoscaler/scaling. Two differences: from size 0 the first requests are the whole load, whatever the average
  * of the idle time before; and the average is over exact time, not over a bucket a second.
  */
-export function targetInFlight(
+export function nextTargetState(
   facts: { readonly load: number; readonly ready: number },
   at: number,
-  last: TargetState | undefined,
+  last: TargetInFlightState | undefined,
   settings: Required<TargetInFlightSettings>,
-): TargetState {
+): TargetInFlightState {
   const { target, stableWindow, panicWindow } = settings
   const awakes = last?.size === 0 && facts.load > 0
   const keep = { keep: stableWindow, grain: panicWindow / 30 }
-  const history = seen(awakes ? undefined : last?.seen, { at, load: facts.load }, keep)
+  const history = recordLoad(awakes ? undefined : last?.history, { at, load: facts.load }, keep)
   const ready = Math.max(1, facts.ready)
   const least = Math.floor(ready / settings.maxScaleDownRate)
   const most = Math.ceil(ready * settings.maxScaleUpRate)
   const held = (wanted: number): number => Math.min(most, Math.max(least, wanted))
 
-  const burst = instancesFor(average(history, panicWindow), target)
-  const stable = held(instancesFor(average(history, stableWindow), target))
-  const panic = panicking(burst >= settings.panicThreshold * ready, at, facts.ready, last, settings)
+  const burst = instancesFor(averageLoad(history, panicWindow), target)
+  const stable = held(instancesFor(averageLoad(history, stableWindow), target))
+  const panic = nextPanic(burst >= settings.panicThreshold * ready, at, facts.ready, last, settings)
   const size = panic ? Math.max(panic.size, stable, held(burst)) : stable
-  const peaks = withPeak(last?.peaks ?? [], { at, size }, settings.scaleDownDelay)
-  return { size: highest(peaks), seen: history, peaks, panic: panic && { at: panic.at, size } }
+  const peaks = addPeak(last?.peaks ?? [], { at, size }, settings.scaleDownDelay)
+  return {
+    size: highestPeak(peaks),
+    history: history,
+    peaks,
+    panic: panic && { at: panic.at, size },
+  }
 }
 
 /** A panic begins with a burst and ends when none was seen for a stable window. */
-function panicking(
+function nextPanic(
   burst: boolean,
   at: number,
   ready: number,
-  last: TargetState | undefined,
+  last: TargetInFlightState | undefined,
   { stableWindow }: { stableWindow: number },
-): TargetState['panic'] {
+): TargetInFlightState['panic'] {
   // A balancer that takes over running instances knows nothing yet: it keeps them until it does.
   if (!last) return burst || ready > 1 ? { at, size: ready } : undefined
   if (burst) return { at, size: last.panic?.size ?? last.size }
@@ -167,22 +182,28 @@ function panicking(
 export class TargetInFlight {
   readonly #cluster: SizedCluster
   readonly #settings: Required<TargetInFlightSettings>
-  #last: TargetState | undefined
+  #last: TargetInFlightState | undefined
 
   constructor(cluster: SizedCluster, settings: TargetInFlightSettings = {}) {
     this.#cluster = cluster
-    const known = checkSettings('TargetInFlight', settings, RANGES['target-in-flight'](cluster))
+    const known = checkSettings(
+      'TargetInFlight',
+      settings,
+      BALANCER_SETTINGS['target-in-flight'](cluster),
+    )
     const part = known.panicWindow / known.stableWindow
     if (part < 0.01 || part > 1) {
-      throw refuse('TargetInFlight: panicWindow must be from a hundredth of stableWindow up to it')
+      throw settingError(
+        'TargetInFlight: panicWindow must be from a hundredth of stableWindow up to it',
+      )
     }
     this.#settings = known
   }
 
   valueOf(): number {
     const ready = this.#cluster.instances.filter(({ state }) => state === 'ready').length
-    const facts = { load: load(this.#cluster), ready }
-    this.#last = targetInFlight(facts, now(), this.#last, this.#settings)
+    const facts = { load: currentLoad(this.#cluster), ready }
+    this.#last = nextTargetState(facts, now(), this.#last, this.#settings)
     return this.#last.size
   }
 }
@@ -198,22 +219,26 @@ export interface IdleToZeroSettings {
 export class IdleToZero {
   readonly #cluster: SizedCluster
   readonly #settings: Required<IdleToZeroSettings>
-  #work: Work
+  #work: LastActivity
 
   constructor(cluster: SizedCluster, settings: IdleToZeroSettings = {}) {
     this.#cluster = cluster
-    this.#settings = checkSettings('IdleToZero', settings, RANGES['idle-to-zero'](cluster))
-    this.#work = lastWork(cluster, now(), undefined)
+    this.#settings = checkSettings(
+      'IdleToZero',
+      settings,
+      BALANCER_SETTINGS['idle-to-zero'](cluster),
+    )
+    this.#work = updateActivity(cluster, now(), undefined)
   }
 
   valueOf(): number {
     const at = now()
-    this.#work = lastWork(this.#cluster, at, this.#work)
+    this.#work = updateActivity(this.#cluster, at, this.#work)
     return at - this.#work.at >= this.#settings.idleAfter ? 0 : this.#settings.active
   }
 }
 
-function load(cluster: SizedCluster): number {
+function currentLoad(cluster: SizedCluster): number {
   return cluster.requestQueue.size + cluster.inFlight
 }
 

@@ -1,8 +1,8 @@
 /** Settings of policies and wrappers: all are numbers, parsed once, when the policy is made. */
 import { ManyhostError } from '../core/errors.ts'
-import { show } from './coerce.ts'
+import { describeSizeValue } from './coerce.ts'
 
-export interface Setting {
+export interface PolicySetting {
   readonly default: number
   /** Least value, itself allowed. */
   readonly min: number
@@ -21,15 +21,15 @@ export interface Setting {
 export function checkSettings<Name extends string>(
   where: string,
   given: { readonly [N in Name]?: number | undefined },
-  known: Readonly<Record<Name, Setting>>,
+  known: Readonly<Record<Name, PolicySetting>>,
 ): Record<Name, number> {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw refuse(`${where}: settings must be an object, got ${show(given)}`)
+    throw settingError(`${where}: settings must be an object, got ${describeSizeValue(given)}`)
   }
   const names = Object.keys(known) as Name[]
   const stranger = Object.keys(given).find((name) => !Object.hasOwn(known, name))
   if (stranger !== undefined) {
-    throw refuse(`${where}: unknown setting '${stranger}'; it knows ${names.join(', ')}`)
+    throw settingError(`${where}: unknown setting '${stranger}'; it knows ${names.join(', ')}`)
   }
   const entries = names.map((name) => [
     name,
@@ -39,20 +39,26 @@ export function checkSettings<Name extends string>(
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function checkSetting(where: string, given: unknown, known: Setting): number {
+export function checkSetting(where: string, given: unknown, known: PolicySetting): number {
   const { min, max = Infinity, whole = false } = known
   const value = given === undefined ? known.default : given
   const fits = typeof value === 'number' && value >= min && value <= max
   if (fits && (!whole || value === Infinity || Number.isInteger(value))) return value
-  throw refuse(`${where} must be ${rangeOf(known)}, got ${show(given)}`)
+  throw settingError(
+    `${where} must be ${describeSettingRange(known)}, got ${describeSizeValue(given)}`,
+  )
 }
 
-export function rangeOf({ min, max = Infinity, whole = false }: Setting): string {
+export function describeSettingRange({
+  min,
+  max = Infinity,
+  whole = false,
+}: PolicySetting): string {
   const kind = whole ? 'a whole number' : 'a number'
   const up = max === Infinity || max === Number.MAX_SAFE_INTEGER
   return `${kind} from ${min} ${up ? 'up' : `to ${max}`}`
 }
 
-export function refuse(message: string): ManyhostError {
+export function settingError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }

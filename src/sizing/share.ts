@@ -2,7 +2,7 @@
 import { ManyhostError } from '../core/errors.ts'
 
 /** What one service asks of the budget. */
-export interface Demand {
+export interface InstanceDemand {
   /** Instances that its size wants, whole. */
   readonly wanted: number
   readonly minSize: number
@@ -15,7 +15,7 @@ export interface Demand {
 }
 
 /** How much heavier the load on an instance that runs weighs than that on one that would have to start. */
-const STAYING = 1.2
+const RUNNING_WEIGHT = 1.2
 
 /**
  * Instances for each demand, in the order of the demands: never above what it wants, in sum never above the budget,
@@ -34,27 +34,29 @@ const STAYING = 1.2
  *
  * @throws ManyhostError MANYHOST_INVALID_OPTION for a budget that is not a whole number from 0 up, or `Infinity`
  */
-export function share(budget: number, demands: readonly Demand[]): number[] {
+export function shareInstances(budget: number, demands: readonly InstanceDemand[]): number[] {
   if (!(budget >= 0 && (Number.isInteger(budget) || budget === Infinity))) {
     const message = `budget.instances must be a whole number from 0 up, got ${String(budget)}`
     throw new ManyhostError('MANYHOST_INVALID_OPTION', message)
   }
   const shares = demands.map(({ wanted }) => wanted)
-  if (sum(shares) <= budget) return shares
-  return portion(budget, demands)
+  if (sumOf(shares) <= budget) return shares
+  return apportion(budget, demands)
 }
 
-interface Claim extends Demand {
+interface ShareClaim extends InstanceDemand {
   share: number
 }
 
-function portion(budget: number, demands: readonly Demand[]): number[] {
-  const claims: Claim[] = demands.map((demand) => ({ ...demand, share: 0 }))
+function apportion(budget: number, demands: readonly InstanceDemand[]): number[] {
+  const claims: ShareClaim[] = demands.map((demand) => ({ ...demand, share: 0 }))
   // Sorts are stable: of equals, the first comes first.
-  const busy = claims.filter((claim) => claim.load > 0).toSorted((a, b) => need(b) - need(a))
-  const ranked = claims.toSorted(byLoad)
+  const busy = claims
+    .filter((claim) => claim.load > 0)
+    .toSorted((a, b) => weightedLoad(b) - weightedLoad(a))
+  const ranked = claims.toSorted(compareByLoad)
   let left = budget
-  const raise = (claim: Claim, to: number): void => {
+  const raise = (claim: ShareClaim, to: number): void => {
     const more = Math.min(left, Math.max(0, Math.min(to, claim.wanted) - claim.share))
     claim.share += more
     left -= more
@@ -70,28 +72,29 @@ function portion(budget: number, demands: readonly Demand[]): number[] {
   return claims.map((claim) => claim.share)
 }
 
-function mostLoaded(busy: readonly Claim[]): Claim | undefined {
-  let most: Claim | undefined
+function mostLoaded(busy: readonly ShareClaim[]): ShareClaim | undefined {
+  let most: ShareClaim | undefined
   for (const claim of busy) {
-    if (claim.share < claim.wanted && (!most || pressure(claim) > pressure(most))) most = claim
+    if (claim.share < claim.wanted && (!most || loadPerInstance(claim) > loadPerInstance(most)))
+      most = claim
   }
   return most
 }
 
 /** Load on each instance granted so far. */
-function pressure({ load, share, running }: Claim): number {
-  return ((share < running ? STAYING : 1) * load) / share
+function loadPerInstance({ load, share, running }: ShareClaim): number {
+  return ((share < running ? RUNNING_WEIGHT : 1) * load) / share
 }
 
-function need({ load, running }: Claim): number {
-  return (running > 0 ? STAYING : 1) * load
+function weightedLoad({ load, running }: ShareClaim): number {
+  return (running > 0 ? RUNNING_WEIGHT : 1) * load
 }
 
 /** The most loaded first; among the idle, the one idle for the shortest time first. */
-function byLoad(a: Claim, b: Claim): number {
+function compareByLoad(a: ShareClaim, b: ShareClaim): number {
   return b.load - a.load || b.idleSince - a.idleSince
 }
 
-function sum(numbers: readonly number[]): number {
+function sumOf(numbers: readonly number[]): number {
   return numbers.reduce((total, n) => total + n, 0)
 }

@@ -3,17 +3,17 @@
  * reader that asks it again and again without ever letting it stop, or overlap, anything.
  */
 import { types } from 'node:util'
-import { describe, ManyhostError } from '../core/errors.ts'
+import { describeError, ManyhostError } from '../core/errors.ts'
 import { now } from '../core/time.ts'
 import {
   type Coercible,
-  coerce,
-  finite,
+  coerceToNumber,
+  describeSizeValue,
   isClass,
   isCoercible,
   isThenable,
-  type Readable,
-  show,
+  type ReadableNumber,
+  toFiniteNumber,
 } from './coerce.ts'
 import type { SizedCluster } from './sized.ts'
 
@@ -22,7 +22,7 @@ export type { ClusterStats, SizedCluster, SizedInstance } from './sized.ts'
 
 export type SizeFunction<C extends SizedCluster = SizedCluster> = (
   cluster: C,
-) => Readable | Coercible | Promise<Coercible>
+) => ReadableNumber | Coercible | Promise<Coercible>
 
 export type SizeClass<C extends SizedCluster = SizedCluster> = new (cluster: C) => Coercible
 
@@ -51,24 +51,26 @@ export interface Size {
  * of a class throws
  */
 export function toSize<C extends SizedCluster>(given: SizeSpec<C>, cluster: C): Size {
-  return sizeMaker(given)(cluster)
+  return createSizeFactory(given)(cluster)
 }
 
 /** `toSize` in two steps, so that a wrapper can refuse at once what it is to wrap, before there is a cluster. */
-export function sizeMaker<C extends SizedCluster>(given: SizeSpec<C>): (cluster: C) => Size {
+export function createSizeFactory<C extends SizedCluster>(
+  given: SizeSpec<C>,
+): (cluster: C) => Size {
   if (typeof given === 'number' || typeof given === 'bigint') {
     // A fraction that is given by hand is a slip; what a program computes is truncated.
-    if (!(given >= 0 && Number.isInteger(Number(given)))) throw invalid(given)
+    if (!(given >= 0 && Number.isInteger(Number(given)))) throw invalidSizeError(given)
     const size = wholeSize(given)
     return () => ({ read: () => size })
   }
   if (typeof given === 'function') {
-    if (types.isGeneratorFunction(given)) throw invalid(given)
-    if (isClass(given)) return (cluster) => constructed(given as SizeClass<C>, cluster)
-    return (cluster) => asked(given as SizeFunction<C>, cluster)
+    if (types.isGeneratorFunction(given)) throw invalidSizeError(given)
+    if (isClass(given)) return (cluster) => sizeFromClass(given as SizeClass<C>, cluster)
+    return (cluster) => sizeFromFunction(given as SizeFunction<C>, cluster)
   }
-  if (!isCoercible(given)) throw invalid(given)
-  return () => ({ read: () => coerce(given) })
+  if (!isCoercible(given)) throw invalidSizeError(given)
+  return () => ({ read: () => coerceToNumber(given) })
 }
 
 /**
@@ -76,32 +78,32 @@ export function sizeMaker<C extends SizedCluster>(given: SizeSpec<C>): (cluster:
  * @throws ManyhostError MANYHOST_SIZE_FAILED for anything but a finite number or a bigint
  */
 export function wholeSize(value: unknown): number {
-  return Math.max(0, Math.trunc(finite(value)))
+  return Math.max(0, Math.trunc(toFiniteNumber(value)))
 }
 
-function asked<C extends SizedCluster>(ask: SizeFunction<C>, cluster: C): Size {
+function sizeFromFunction<C extends SizedCluster>(ask: SizeFunction<C>, cluster: C): Size {
   let kept: Coercible | undefined
   const take = (answer: unknown): number | Promise<number> => {
-    if (!isCoercible(answer)) return finite(answer)
+    if (!isCoercible(answer)) return toFiniteNumber(answer)
     kept = answer
-    return coerce(kept)
+    return coerceToNumber(kept)
   }
   return {
     read() {
-      if (kept) return coerce(kept)
+      if (kept) return coerceToNumber(kept)
       const answer: unknown = ask(cluster)
       return isThenable(answer) ? Promise.resolve(answer).then(take) : take(answer)
     },
   }
 }
 
-function constructed<C extends SizedCluster>(Balancer: SizeClass<C>, cluster: C): Size {
+function sizeFromClass<C extends SizedCluster>(Balancer: SizeClass<C>, cluster: C): Size {
   const name = Balancer.name || 'the class'
   let balancer: unknown
   try {
     balancer = new Balancer(cluster)
   } catch (error) {
-    const message = `${name} could not be constructed as the size of ${cluster.url}: ${describe(error)}`
+    const message = `${name} could not be constructed as the size of ${cluster.url}: ${describeError(error)}`
     throw new ManyhostError('MANYHOST_SIZE_FAILED', message, { cause: error, service: cluster.url })
   }
   if (!isCoercible(balancer)) {
@@ -109,14 +111,14 @@ function constructed<C extends SizedCluster>(Balancer: SizeClass<C>, cluster: C)
     throw new ManyhostError('MANYHOST_INVALID_SIZE', message)
   }
   const kept = balancer
-  return { read: () => coerce(kept) }
+  return { read: () => coerceToNumber(kept) }
 }
 
-function invalid(got: unknown): ManyhostError {
+function invalidSizeError(got: unknown): ManyhostError {
   const allowed =
     'a size is a whole number from 0 up, a function (cluster) => number, a class that takes the cluster, or an ' +
     'object with valueOf or Symbol.toPrimitive'
-  return new ManyhostError('MANYHOST_INVALID_SIZE', `${allowed}; got ${show(got)}`)
+  return new ManyhostError('MANYHOST_INVALID_SIZE', `${allowed}; got ${describeSizeValue(got)}`)
 }
 
 export interface SizeReaderOptions {
@@ -139,7 +141,7 @@ export interface SizeReaderOptions {
   readonly onError: (error: ManyhostError) => void
 }
 
-interface Reading {
+interface SizeReading {
   readonly startedAt: number
   stalled: boolean
 }
@@ -148,7 +150,7 @@ interface Reading {
 const MAX_DEPTH = 4
 
 /** Reports of other reasons than before, until a read succeeds: a size may fail for another one each time. */
-const MOST_REPORTS = 5
+const MAX_REPORTS = 5
 
 /** Reads one cluster's size. Keeps the last good one, never overlaps two reads of a size, and owns no timer. */
 export class SizeReader {
@@ -156,7 +158,7 @@ export class SizeReader {
   #source: Size | undefined
   #size: number
   /** The read that runs. Whatever settles with another one in its place is late, and ignored. */
-  #reading: Reading | undefined
+  #reading: SizeReading | undefined
   /** How many reads are under way inside each other. */
   #depth = 0
   /** What the last reads failed with, if they did, without its numbers. */
@@ -167,7 +169,7 @@ export class SizeReader {
   constructor(source: Size, options: SizeReaderOptions) {
     this.#source = source
     this.#options = options
-    this.#size = this.#held(options.initial)
+    this.#size = this.#boundSize(options.initial)
   }
 
   /** The last good size. */
@@ -181,8 +183,8 @@ export class SizeReader {
    */
   read(at: number = now()): void {
     if (this.#depth >= MAX_DEPTH) return
-    if (this.#reading) this.#watch(this.#reading, at)
-    else if (this.#source) this.#ask(this.#source, { startedAt: at, stalled: false })
+    if (this.#reading) this.#checkStall(this.#reading, at)
+    else if (this.#source) this.#startRead(this.#source, { startedAt: at, stalled: false })
   }
 
   /** Reads another size from now on; a late answer of the one before is ignored. Nothing once closed. */
@@ -199,10 +201,10 @@ export class SizeReader {
     this.#reading = undefined
   }
 
-  #ask(source: Size, reading: Reading): void {
+  #startRead(source: Size, reading: SizeReading): void {
     // Before the user's code runs: it may come back here, through the queue or setSize.
     this.#reading = reading
-    this.#nest(() => {
+    this.#runNested(() => {
       let answer: unknown
       try {
         answer = source.read()
@@ -212,15 +214,15 @@ export class SizeReader {
       }
       if (!isThenable(answer)) this.#settle(reading, answer)
       else {
-        const settle = (value: unknown) => this.#nest(() => this.#settle(reading, value))
-        const fail = (error: unknown) => this.#nest(() => this.#fail(reading, error))
+        const settle = (value: unknown) => this.#runNested(() => this.#settle(reading, value))
+        const fail = (error: unknown) => this.#runNested(() => this.#fail(reading, error))
         Promise.resolve(answer).then(settle, fail)
       }
     })
   }
 
   /** Around all that runs code of a user: the size itself, and those who listen to what became of it. */
-  #nest(act: () => void): void {
+  #runNested(act: () => void): void {
     this.#depth++
     try {
       act()
@@ -229,11 +231,11 @@ export class SizeReader {
     }
   }
 
-  #settle(reading: Reading, value: unknown): void {
+  #settle(reading: SizeReading, value: unknown): void {
     if (this.#reading !== reading) return
     let size: number
     try {
-      size = this.#held(value)
+      size = this.#boundSize(value)
     } catch (error) {
       this.#fail(reading, error)
       return
@@ -246,13 +248,13 @@ export class SizeReader {
     this.#options.onSize(size)
   }
 
-  #fail(reading: Reading, thrown: unknown): void {
+  #fail(reading: SizeReading, thrown: unknown): void {
     if (this.#reading !== reading) return
     this.#reading = undefined
-    this.#report(describe(thrown), thrown)
+    this.#report(describeError(thrown), thrown)
   }
 
-  #watch(reading: Reading, at: number): void {
+  #checkStall(reading: SizeReading, at: number): void {
     const { stallAfter = 5_000 } = this.#options
     if (reading.stalled || at - reading.startedAt < stallAfter) return
     reading.stalled = true
@@ -265,14 +267,14 @@ export class SizeReader {
     if (kind === this.#failure) return
     if (this.#failure === undefined) this.#reports = 0
     this.#failure = kind
-    if (++this.#reports > MOST_REPORTS) return
+    if (++this.#reports > MAX_REPORTS) return
     const { service, onError } = this.#options
     const message = `the size${service ? ` of ${service}` : ''} stays ${this.#size}: ${failure}`
     const details = { ...(cause !== undefined && { cause }), ...(service && { service }) }
     onError(new ManyhostError('MANYHOST_SIZE_FAILED', message, details))
   }
 
-  #held(value: unknown): number {
+  #boundSize(value: unknown): number {
     const { minSize = 0, maxSize = Infinity } = this.#options
     return Math.min(maxSize, Math.max(minSize, wholeSize(value)))
   }

@@ -1,5 +1,5 @@
 /** What SQLite and PostgreSQL say of trouble, for people: their codes are for programs. Pure. */
-import { describe } from '../core/errors.ts'
+import { describeError } from '../core/errors.ts'
 
 /** SQLite's primary codes, in words. Its messages name codes, and no more where it has an extended one. */
 const SQLITE: Readonly<Record<number, string>> = {
@@ -75,7 +75,7 @@ export function databaseWords(thrown: unknown): string {
     (primary === undefined ? undefined : SQLITE[primary]) ??
     POSTGRES[code] ??
     (/^[0-9A-Z]{5}$/.test(code) ? POSTGRES[code.slice(0, 2)] : undefined)
-  if (words === undefined) return plain === '' ? describe(thrown) : plain
+  if (words === undefined) return plain === '' ? describeError(thrown) : plain
   const isNew = plain !== '' && !opening && !/SQLITE_/.test(plain) && plain !== 'not an error'
   return isNew ? `${words} (${plain})` : words
 }

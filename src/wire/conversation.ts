@@ -1,17 +1,17 @@
 /** The sending half of a conversation, posted or hosted. */
 
-import { Inlet } from './inlet.ts'
-import { PIECE } from './outlet.ts'
+import { ConversationReceiver } from './receiver.ts'
 import { repr } from './repr.ts'
-import { buffers, type Code, codes, type Source, textOf } from './source.ts'
+import { BLOB_PIECE_BYTES } from './sender.ts'
+import { type BlobSource, type Code, codeToText, iterateBuffers, iterateCode } from './source.ts'
 
 /** A conversation of either kind, as `ho.co` answers it. */
-export abstract class Conversation extends Inlet {
+export abstract class Conversation extends ConversationReceiver {
   /** Whether a blob is being sent: without packets around it, nothing else may come between. */
-  protected isAmidBlob = false
+  protected isSendingBlob = false
 
   /** Fails unless it has the right to send now. */
-  protected abstract mustSend(): void
+  protected abstract assertMaySend(): void
 
   /**
    * Sends code that the peer lands for its effect. Resolves when more may be sent.
@@ -28,7 +28,7 @@ export abstract class Conversation extends Inlet {
 
   /** Sends code whose value the peer gets by `recvObj()`; anything but text is sent as the literal of itself. */
   sendObj(code: unknown): Promise<void> {
-    return this.#send('co_recv', textOf(code))
+    return this.#send('co_recv', codeToText(code))
   }
 
   /**
@@ -36,31 +36,33 @@ export abstract class Conversation extends Inlet {
    * until the conversation is completed, for it is not copied.
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_BLOB, and what a stream fails with
    */
-  async sendData(source: Source): Promise<void> {
-    this.mustSend()
-    this.isAmidBlob = true
+  async sendData(source: BlobSource): Promise<void> {
+    this.assertMaySend()
+    this.isSendingBlob = true
     if (source instanceof Uint8Array) await this.#sendBuffer(source)
-    else for await (const buffer of buffers(source)) await this.#sendBuffer(buffer)
-    this.isAmidBlob = false
+    else for await (const buffer of iterateBuffers(source)) await this.#sendBuffer(buffer)
+    this.isSendingBlob = false
   }
 
   async #sendBuffer(buffer: Uint8Array): Promise<void> {
-    for (let at = 0; at < buffer.length; at += PIECE) {
-      this.mustSend()
-      this.link.outlet.blob(buffer.length <= PIECE ? buffer : buffer.subarray(at, at + PIECE))
-      await this.link.outlet.flowing()
+    for (let at = 0; at < buffer.length; at += BLOB_PIECE_BYTES) {
+      this.assertMaySend()
+      this.link.sender.sendBlobPiece(
+        buffer.length <= BLOB_PIECE_BYTES ? buffer : buffer.subarray(at, at + BLOB_PIECE_BYTES),
+      )
+      await this.link.sender.waitForDrain()
     }
   }
 
   async #send(dir: string, code: Code): Promise<void> {
     if (typeof code === 'string' || code instanceof Uint8Array)
-      return this.#sendText(dir, textOf(code))
-    for await (const one of codes(code)) await this.#sendText(dir, one)
+      return this.#sendText(dir, codeToText(code))
+    for await (const one of iterateCode(code)) await this.#sendText(dir, one)
   }
 
   async #sendText(dir: string, text: string): Promise<void> {
-    this.mustSend()
-    this.link.send(dir, text)
-    await this.link.outlet.flowing()
+    this.assertMaySend()
+    this.link.sendPacket(dir, text)
+    await this.link.sender.waitForDrain()
   }
 }

@@ -2,20 +2,20 @@
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
-import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { parseOptions } from '../core/options.ts'
 import { after } from '../core/time.ts'
-import { begin } from './begin.ts'
+import { acceptLink } from './accept.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
-import { greet } from './greet.ts'
-import { Link } from './link.ts'
+import { sendGreeting } from './handshake.ts'
+import { WireLink } from './link.ts'
 import type { NamesFor } from './names.ts'
 import {
   DIAL_RULES,
   type DialOptions,
-  type LinkOptions,
-  parseLink,
-  withAddress,
+  parseLinkOptions,
+  parseWhere,
+  type WireLinkOptions,
 } from './options.ts'
 
 /** Both ends of a link on this side. */
@@ -30,17 +30,27 @@ export interface Ends {
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_AUTH, MANYHOST_TIMEOUT, MANYHOST_ABORTED
  */
 export async function dial(where: string | DialOptions, names: NamesFor = {}): Promise<Ends> {
-  const given = withAddress<DialOptions>(where)
+  const given = parseWhere<DialOptions>(where)
   const { host, port, path, tls, signal, ...settings } = parseOptions('wire', given, DIAL_RULES)
   const target = path === undefined ? { host: host ?? '127.0.0.1', port } : { path }
   const options = { ...target, allowHalfOpen: true, noDelay: true, keepAlive: true }
   const own = tls === true ? {} : tls
   const socket = tls
-    ? connectTls({ ...options, ...(target.host && { servername: nameFor(target.host) }), ...own })
+    ? connectTls({
+        ...options,
+        ...(target.host && { servername: getTlsServerName(target.host) }),
+        ...own,
+      })
     : connect(options)
   const at = path ?? `${target.host}:${port}`
-  await connected(socket, tls ? 'secureConnect' : 'connect', at, settings.handshakeTimeout, signal)
-  return dialled(new Link(socket, settings, names), signal)
+  await waitForConnection(
+    socket,
+    tls ? 'secureConnect' : 'connect',
+    at,
+    settings.handshakeTimeout,
+    signal,
+  )
+  return greetPeer(new WireLink(socket, settings, names), signal)
 }
 
 /**
@@ -50,23 +60,23 @@ export async function dial(where: string | DialOptions, names: NamesFor = {}): P
 export async function takeSocket(
   socket: Duplex,
   names: NamesFor = {},
-  options: LinkOptions & { role?: 'dial' | 'serve' } = {},
+  options: WireLinkOptions & { role?: 'dial' | 'serve' } = {},
 ): Promise<Ends> {
   const { role = 'dial', ...given } = options
-  const link = new Link(socket, parseLink(given), names)
-  if (role === 'dial') return dialled(link)
-  return begin(link)
+  const link = new WireLink(socket, parseLinkOptions(given), names)
+  if (role === 'dial') return greetPeer(link)
+  return acceptLink(link)
 }
 
 /** Node refuses addresses as names of servers. */
-function nameFor(host: string): string {
+function getTlsServerName(host: string): string {
   return /^[\d.]+$|:/.test(host) ? '' : host
 }
 
-async function connected(
+async function waitForConnection(
   socket: Socket | TLSSocket,
   event: string,
-  at: string,
+  address: string,
   timeout: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -81,11 +91,17 @@ async function connected(
     }
     const closed = 'MANYHOST_WIRE_CLOSED'
     const onError = (cause: Error): void =>
-      settle(new ManyhostError(closed, `cannot connect to ${at}: ${describe(cause)}`, { cause }))
+      settle(
+        new ManyhostError(closed, `cannot connect to ${address}: ${describeError(cause)}`, {
+          cause,
+        }),
+      )
     const onConnect = (): void => settle()
-    const onAbort = (): void => settle(aborted(signal))
+    const onAbort = (): void => settle(createAbortedError(signal))
     const timer = after(timeout, () =>
-      settle(new ManyhostError('MANYHOST_TIMEOUT', `no connection to ${at} within ${timeout} ms`)),
+      settle(
+        new ManyhostError('MANYHOST_TIMEOUT', `no connection to ${address} within ${timeout} ms`),
+      ),
     )
     socket.once('error', onError).once(event, onConnect)
     if (signal?.aborted) onAbort()
@@ -93,23 +109,23 @@ async function connected(
   })
 }
 
-function aborted(signal: AbortSignal | undefined): ManyhostError {
+function createAbortedError(signal: AbortSignal | undefined): ManyhostError {
   return new ManyhostError('MANYHOST_ABORTED', 'the dialling was given up', {
     cause: signal?.reason,
   })
 }
 
-async function dialled(link: Link, signal?: AbortSignal): Promise<Ends> {
-  const onAbort = (): void => void link.disconnect(undefined, false, aborted(signal))
+async function greetPeer(link: WireLink, signal?: AbortSignal): Promise<Ends> {
+  const onAbort = (): void => void link.disconnect(undefined, false, createAbortedError(signal))
   signal?.addEventListener('abort', onAbort, { once: true })
-  link.vigil.begin()
+  link.keepalive.start()
   try {
-    await greet(link)
-    await link.init()
+    await sendGreeting(link)
+    await link.callInit()
     return { po: link.po, ho: link.ho }
   } catch (thrown) {
     const error = asError(thrown)
-    void link.disconnect(describe(error))
+    void link.disconnect(describeError(error))
     // What the peer says of it comes as the reason why it ended the link.
     const isRefused = /peer error: (?:authentication|no proof)/.test(link.reason ?? '')
     if (isRefused) throw new ManyhostError('MANYHOST_WIRE_AUTH', error.message, { cause: error })

@@ -1,11 +1,11 @@
 /** The two ends of a link on this side: one posts to the peer, one hosts what the peer posts. */
 import type { Duplex } from 'node:stream'
 import type { HoCo } from './hoco.ts'
-import { stageError } from './inlet.ts'
-import type { Link, Peer } from './link.ts'
-import { type ConversationOptions, NOTHING, type PoCo } from './poco.ts'
-import { callOf } from './repr.ts'
-import type { Source } from './source.ts'
+import type { WireLink, WirePeer } from './link.ts'
+import { type ConversationOptions, END_OF_RESPONSE, type PoCo } from './poco.ts'
+import { createStageError } from './receiver.ts'
+import { formatCall } from './repr.ts'
+import type { BlobSource } from './source.ts'
 
 /** Figures of a link since it began. */
 export interface LinkStats {
@@ -24,10 +24,10 @@ export interface LinkStats {
   readonly backlog: number
 }
 
-abstract class End {
-  protected readonly link: Link
+abstract class WireEnd {
+  protected readonly link: WireLink
 
-  constructor(link: Link) {
+  constructor(link: WireLink) {
     this.link = link
   }
 
@@ -36,13 +36,15 @@ abstract class End {
   }
 
   /** What is known of the peer: whether it is manyhost too, whether it proved to have the key, who it says it is. */
-  get peer(): Readonly<Peer> {
+  get peer(): Readonly<WirePeer> {
     return this.link.peer
   }
 
   /** Both ends' addresses, for logs. */
   get netIdent(): string {
-    const { localAddress, localPort, remoteAddress, remotePort } = addresses(this.link.socket)
+    const { localAddress, localPort, remoteAddress, remotePort } = getSocketAddresses(
+      this.link.socket,
+    )
     return remoteAddress
       ? `${localAddress}:${localPort}<=>${remoteAddress}:${remotePort}`
       : 'a local socket'
@@ -72,18 +74,18 @@ abstract class End {
 }
 
 /** Posts conversations. */
-export class PostingEnd extends End {
+export class PostingEnd extends WireEnd {
   get remoteAddr(): string | undefined {
-    const { remoteAddress, remotePort } = addresses(this.link.socket)
+    const { remoteAddress, remotePort } = getSocketAddresses(this.link.socket)
     return remoteAddress && `${remoteAddress}:${remotePort}`
   }
 
   get remoteHost(): string | undefined {
-    return addresses(this.link.socket).remoteAddress
+    return getSocketAddresses(this.link.socket).remoteAddress
   }
 
   get remotePort(): number | undefined {
-    return addresses(this.link.socket).remotePort
+    return getSocketAddresses(this.link.socket).remotePort
   }
 
   /**
@@ -97,8 +99,8 @@ export class PostingEnd extends End {
     first?: ConversationOptions | ((co: PoCo) => T | Promise<T>),
     second?: ConversationOptions,
   ): Promise<PoCo | T> {
-    if (typeof first !== 'function') return this.link.post(first)
-    const co = await this.link.post(second)
+    if (typeof first !== 'function') return this.link.postConversation(first)
+    const co = await this.link.postConversation(second)
     try {
       const result = await first(co)
       co.close()
@@ -111,15 +113,15 @@ export class PostingEnd extends End {
 
   /** Posts code alone; resolves when more may be sent, or with `waitAck` when the peer has done it. */
   async notif(code: string, options: NotifOptions = {}): Promise<void> {
-    const co = await this.link.post(this.#withJob(code, options))
-    await this.#whole(co, () => co.sendCode(code))
+    const co = await this.link.postConversation(this.#withDefaultJob(code, options))
+    await this.#sendAndFinish(co, () => co.sendCode(code))
     if (options.waitAck) await co.waitCompleted()
   }
 
   /** Posts code and a blob that it takes. */
-  async notifData(code: string, data: Source, options: NotifOptions = {}): Promise<void> {
-    const co = await this.link.post(this.#withJob(code, options))
-    await this.#whole(co, async () => {
+  async notifData(code: string, data: BlobSource, options: NotifOptions = {}): Promise<void> {
+    const co = await this.link.postConversation(this.#withDefaultJob(code, options))
+    await this.#sendAndFinish(co, async () => {
       await co.sendCode(code)
       await co.sendData(data)
     })
@@ -128,16 +130,16 @@ export class PostingEnd extends End {
 
   /** Calls a name at the peer, and answers with what it answers; undefined if that is nothing. */
   async call(name: string, ...args: readonly unknown[]): Promise<unknown> {
-    return this.request(callOf(name, args))
+    return this.request(formatCall(name, args))
   }
 
   /** Posts code, and answers with the first object of the response; undefined if there is none. */
   async request(code: string, options?: ConversationOptions): Promise<unknown> {
-    const co = await this.link.post(options && this.#withJob(code, options))
-    await this.#whole(co, () => co.sendCode(code), false)
+    const co = await this.link.postConversation(options && this.#withDefaultJob(code, options))
+    await this.#sendAndFinish(co, () => co.sendCode(code), false)
     try {
-      const value = await co.recvNext()
-      return value === NOTHING ? undefined : value
+      const value = await co.receiveNext()
+      return value === END_OF_RESPONSE ? undefined : value
     } finally {
       co.close()
     }
@@ -150,8 +152,8 @@ export class PostingEnd extends End {
 
   /** Resolves when the peer has acknowledged all that was posted so far. @throws ManyhostError MANYHOST_WIRE_CLOSED */
   async waitCompleted(): Promise<void> {
-    await Promise.all([...this.link.pending.values()].map((co) => co.settled()))
-    if (this.link.pending.size > 0) this.link.mustBeUp()
+    await Promise.all([...this.link.pending.values()].map((co) => co.waitSettled()))
+    if (this.link.pending.size > 0) this.link.assertUp()
   }
 
   /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
@@ -170,16 +172,16 @@ export class PostingEnd extends End {
       pending: this.link.pending.size,
       hosting: this.link.hosted.size,
       bytesIn: received,
-      bytesOut: this.link.outlet.bytes,
-      backlog: this.link.arrivals.backlog,
+      bytesOut: this.link.sender.sentBytes,
+      backlog: this.link.demultiplexer.backlog,
     }
   }
 
-  #withJob(code: string, options: ConversationOptions): ConversationOptions {
+  #withDefaultJob(code: string, options: ConversationOptions): ConversationOptions {
     return 'job' in options ? options : { ...options, job: code }
   }
 
-  async #whole(co: PoCo, send: () => Promise<void>, isClosed = true): Promise<void> {
+  async #sendAndFinish(co: PoCo, send: () => Promise<void>, isClosed = true): Promise<void> {
     try {
       await send()
       if (isClosed) co.close()
@@ -197,51 +199,51 @@ export interface NotifOptions extends ConversationOptions {
 }
 
 /** Hosts what the peer posts. */
-export class HostingEnd extends End {
+export class HostingEnd extends WireEnd {
   /**
    * The conversation that called the running function; in a back-script, the posting one that it answers. It is known until the function's first `await`: keep it.
    * @throws ManyhostError MANYHOST_WIRE_STAGE
    */
   get co(): HoCo {
-    const { current } = this.link
+    const { currentConversation: current } = this.link
     if (!current)
-      throw stageError(
+      throw createStageError(
         'ho.co is known until the first await of a hosted function: keep it in a constant',
       )
     return current as HoCo
   }
 
   get localAddr(): string | undefined {
-    const { localAddress, localPort } = addresses(this.link.socket)
+    const { localAddress, localPort } = getSocketAddresses(this.link.socket)
     return localAddress && `${localAddress}:${localPort}`
   }
 
   get localHost(): string | undefined {
-    return addresses(this.link.socket).localAddress
+    return getSocketAddresses(this.link.socket).localAddress
   }
 
   get localPort(): number | undefined {
-    return addresses(this.link.socket).localPort
+    return getSocketAddresses(this.link.socket).localPort
   }
 
   /** Names that the peer may call or read. */
   get exposedNames(): readonly string[] {
-    return this.link.environment.names
+    return this.link.environment.exposedNames
   }
 
   /** An exposed value, or one that the peer assigned (`my_name = 'Nick'`). */
   get(name: string): unknown {
-    return this.link.environment.get(name)
+    return this.link.environment.getValue(name)
   }
 }
 
-interface Addresses {
+interface SocketAddresses {
   localAddress?: string
   localPort?: number
   remoteAddress?: string
   remotePort?: number
 }
 
-function addresses(socket: Duplex): Addresses {
-  return socket as Addresses
+function getSocketAddresses(socket: Duplex): SocketAddresses {
+  return socket as SocketAddresses
 }

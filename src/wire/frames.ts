@@ -7,52 +7,52 @@ import { ManyhostError } from '../core/errors.ts'
 
 /** What comes off the wire: a packet with its text, or a part of a blob with its bytes. */
 export interface Packet {
-  readonly dir: string
+  readonly direction: string
   readonly text: string
   readonly bytes: Buffer | undefined
 }
 
 /** Longest header, with both brackets. */
-export const HEADER_MAX = 60
+export const MAX_HEADER_BYTES = 60
 /** Direction of a packet that carries a part of a blob. */
-export const BLOB = 'blob'
+export const BLOB_DIRECTION = 'blob'
 
-const OPEN = 0x5b
-const CLOSE = 0x5d
-const HASH = 0x23
-const EMPTY = Buffer.alloc(0)
+const OPENING_BRACKET = 0x5b
+const CLOSING_BRACKET = 0x5d
+const HASH_SIGN = 0x23
+const EMPTY_BUFFER = Buffer.alloc(0)
 /** Chunks below this are gathered in one buffer, or a peer that sends single bytes would cost 100 bytes for each. */
-const SMALL = 4_096
-const TAIL = 16_384
+const MIN_SEPARATE_CHUNK = 4_096
+const GATHER_BUFFER_BYTES = 16_384
 
 export function protocolError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_WIRE_PROTOCOL', message)
 }
 
 /** One packet as it is written. */
-export function packet(dir: string, text: string): string {
-  return `[${Buffer.byteLength(text)}#${dir}]${text}`
+export function formatPacket(direction: string, text: string): string {
+  return `[${Buffer.byteLength(text)}#${direction}]${text}`
 }
 
 /** Incremental parser: `push` chunks, `read` packets. Bytes are copied only where one packet lies in several chunks. */
-export class Frames {
+export class PacketParser {
   /** Most bytes of a packet's text. May be raised, as after authentication. */
-  limit: number
+  maxTextBytes: number
   /** Whether blobs come in packets. */
   isFramed = false
-  #head: Buffer = EMPTY
-  #at = 0
-  #rest: Buffer[] = []
-  #tail: Buffer | undefined
-  #tailUsed = 0
+  #chunk: Buffer = EMPTY_BUFFER
+  #offset = 0
+  #laterChunks: Buffer[] = []
+  #gatherBuffer: Buffer | undefined
+  #gatherBufferUsed = 0
   #buffered = 0
   /** Length of the text that is awaited; -1 while that is a header. */
-  #length = -1
-  #dir = ''
+  #textLength = -1
+  #direction = ''
   #blobLeft = 0
 
   constructor(limit: number) {
-    this.limit = limit
+    this.maxTextBytes = limit
   }
 
   /** Bytes that came and were not read yet. */
@@ -61,21 +61,25 @@ export class Frames {
   }
 
   /** Whether a packet has begun and is not whole. */
-  get isAmid(): boolean {
-    return this.#length >= 0 || this.#blobLeft > 0 || (this.#buffered > 0 && this.#scan() < 0)
+  get isMidPacket(): boolean {
+    return (
+      this.#textLength >= 0 ||
+      this.#blobLeft > 0 ||
+      (this.#buffered > 0 && this.#findHeaderEnd() < 0)
+    )
   }
 
   push(chunk: Buffer): void {
     if (chunk.length === 0) return
     this.#buffered += chunk.length
-    if (this.#at === this.#head.length && this.#rest.length === 0) {
-      this.#head = chunk
-      this.#at = 0
-      this.#tail = undefined
-    } else if (chunk.length < SMALL) this.#gather(chunk)
+    if (this.#offset === this.#chunk.length && this.#laterChunks.length === 0) {
+      this.#chunk = chunk
+      this.#offset = 0
+      this.#gatherBuffer = undefined
+    } else if (chunk.length < MIN_SEPARATE_CHUNK) this.#gather(chunk)
     else {
-      this.#rest.push(chunk)
-      this.#tail = undefined
+      this.#laterChunks.push(chunk)
+      this.#gatherBuffer = undefined
     }
   }
 
@@ -83,83 +87,83 @@ export class Frames {
    * The next packet, or the next part of a framed blob; undefined until it is whole.
    * @throws ManyhostError MANYHOST_WIRE_PROTOCOL, MANYHOST_WIRE_LIMIT
    */
-  read(): Packet | undefined {
-    while (this.#length < 0 && this.#blobLeft === 0) if (!this.#header()) return undefined
-    if (this.#blobLeft > 0) return this.#blobPart()
-    if (this.#length > 0 && !this.#join(this.#length)) return undefined
-    const end = this.#at + this.#length
-    const text = this.#length === 0 ? '' : this.#head.toString('utf8', this.#at, end)
-    if (text.includes('\ufffd') && !isUtf8(this.#head.subarray(this.#at, end))) {
-      throw protocolError(`the text of a [#${this.#dir}] packet is not UTF-8`)
+  readPacket(): Packet | undefined {
+    while (this.#textLength < 0 && this.#blobLeft === 0) if (!this.#readHeader()) return undefined
+    if (this.#blobLeft > 0) return this.#readBlobPart()
+    if (this.#textLength > 0 && !this.#joinChunks(this.#textLength)) return undefined
+    const end = this.#offset + this.#textLength
+    const text = this.#textLength === 0 ? '' : this.#chunk.toString('utf8', this.#offset, end)
+    if (text.includes('\ufffd') && !isUtf8(this.#chunk.subarray(this.#offset, end))) {
+      throw protocolError(`the text of a [#${this.#direction}] packet is not UTF-8`)
     }
-    this.#at = end
-    this.#buffered -= this.#length
-    this.#length = -1
-    return { dir: this.#dir, text, bytes: undefined }
+    this.#offset = end
+    this.#buffered -= this.#textLength
+    this.#textLength = -1
+    return { direction: this.#direction, text, bytes: undefined }
   }
 
   /** Up to `most` bytes of a blob, as they lie in the buffer; undefined while there are none. */
-  readRaw(most: number): Buffer | undefined {
-    if (!this.#advance()) return undefined
-    const end = Math.min(this.#at + most, this.#head.length)
-    const bytes = this.#head.subarray(this.#at, end)
-    this.#at = end
+  readBytes(most: number): Buffer | undefined {
+    if (!this.#ensureUnreadByte()) return undefined
+    const end = Math.min(this.#offset + most, this.#chunk.length)
+    const bytes = this.#chunk.subarray(this.#offset, end)
+    this.#offset = end
     this.#buffered -= bytes.length
     return bytes
   }
 
   /** All that was not read, for who takes the socket over. */
   takeAll(): Buffer {
-    const all = Buffer.concat([this.#head.subarray(this.#at), ...this.#rest])
-    this.#head = EMPTY
-    this.#at = this.#buffered = 0
-    this.#rest = []
+    const all = Buffer.concat([this.#chunk.subarray(this.#offset), ...this.#laterChunks])
+    this.#chunk = EMPTY_BUFFER
+    this.#offset = this.#buffered = 0
+    this.#laterChunks = []
     return all
   }
 
-  #blobPart(): Packet | undefined {
-    const bytes = this.readRaw(this.#blobLeft)
+  #readBlobPart(): Packet | undefined {
+    const bytes = this.readBytes(this.#blobLeft)
     if (!bytes) return undefined
     this.#blobLeft -= bytes.length
-    return { dir: BLOB, text: '', bytes }
+    return { direction: BLOB_DIRECTION, text: '', bytes }
   }
 
   #gather(chunk: Buffer): void {
-    if (!this.#tail || this.#tailUsed + chunk.length > TAIL) {
-      this.#tail = Buffer.allocUnsafe(TAIL)
-      this.#tailUsed = 0
-      this.#rest.push(EMPTY)
+    if (!this.#gatherBuffer || this.#gatherBufferUsed + chunk.length > GATHER_BUFFER_BYTES) {
+      this.#gatherBuffer = Buffer.allocUnsafe(GATHER_BUFFER_BYTES)
+      this.#gatherBufferUsed = 0
+      this.#laterChunks.push(EMPTY_BUFFER)
     }
-    chunk.copy(this.#tail, this.#tailUsed)
-    this.#tailUsed += chunk.length
-    const last = this.#rest.length - 1
-    const begin = this.#tailUsed - chunk.length - (this.#rest[last] as Buffer).length
-    this.#rest[last] = this.#tail.subarray(begin, this.#tailUsed)
+    chunk.copy(this.#gatherBuffer, this.#gatherBufferUsed)
+    this.#gatherBufferUsed += chunk.length
+    const last = this.#laterChunks.length - 1
+    const begin = this.#gatherBufferUsed - chunk.length - (this.#laterChunks[last] as Buffer).length
+    this.#laterChunks[last] = this.#gatherBuffer.subarray(begin, this.#gatherBufferUsed)
   }
 
   /** Makes `#head` have at least one unread byte. */
-  #advance(): boolean {
-    if (this.#at < this.#head.length) return true
-    const next = this.#rest.shift()
+  #ensureUnreadByte(): boolean {
+    if (this.#offset < this.#chunk.length) return true
+    const next = this.#laterChunks.shift()
     if (!next) return false
-    if (this.#rest.length === 0) this.#tail = undefined
-    this.#head = next
-    this.#at = 0
+    if (this.#laterChunks.length === 0) this.#gatherBuffer = undefined
+    this.#chunk = next
+    this.#offset = 0
     return true
   }
 
   /** Makes the first `count` unread bytes lie in `#head`. */
-  #join(count: number): boolean {
-    if (this.#head.length - this.#at >= count) return true
+  #joinChunks(count: number): boolean {
+    if (this.#chunk.length - this.#offset >= count) return true
     if (this.#buffered < count) return false
-    const parts = [this.#head.subarray(this.#at)]
+    const parts = [this.#chunk.subarray(this.#offset)]
     let missing = count - (parts[0] as Buffer).length
     let used = 0
     while (missing > 0) {
-      const part = this.#rest[used] as Buffer
+      const part = this.#laterChunks[used] as Buffer
       if (part.length > missing) {
         parts.push(part.subarray(0, missing))
-        this.#rest[used] = part.subarray(missing)
+        this.#laterChunks[used] = part.subarray(missing)
         missing = 0
       } else {
         parts.push(part)
@@ -167,63 +171,67 @@ export class Frames {
         used++
       }
     }
-    this.#rest.splice(0, used)
-    if (this.#rest.length === 0) this.#tail = undefined
-    this.#head = Buffer.concat(parts, count)
-    this.#at = 0
+    this.#laterChunks.splice(0, used)
+    if (this.#laterChunks.length === 0) this.#gatherBuffer = undefined
+    this.#chunk = Buffer.concat(parts, count)
+    this.#offset = 0
     return true
   }
 
   /** Where the header's closing bracket is; -1 while there is none. Joins no more than a header. */
-  #scan(): number {
-    if (!this.#advance()) return -1
-    let end = this.#head.indexOf(CLOSE, this.#at)
-    if (end < 0 && this.#rest.length > 0 && this.#head.length - this.#at < HEADER_MAX) {
-      this.#join(Math.min(HEADER_MAX, this.#buffered))
-      end = this.#head.indexOf(CLOSE, this.#at)
+  #findHeaderEnd(): number {
+    if (!this.#ensureUnreadByte()) return -1
+    let end = this.#chunk.indexOf(CLOSING_BRACKET, this.#offset)
+    if (
+      end < 0 &&
+      this.#laterChunks.length > 0 &&
+      this.#chunk.length - this.#offset < MAX_HEADER_BYTES
+    ) {
+      this.#joinChunks(Math.min(MAX_HEADER_BYTES, this.#buffered))
+      end = this.#chunk.indexOf(CLOSING_BRACKET, this.#offset)
     }
     return end
   }
 
   #excerpt(): string {
-    return JSON.stringify(this.#head.toString('latin1', this.#at, this.#at + 30))
+    return JSON.stringify(this.#chunk.toString('latin1', this.#offset, this.#offset + 30))
   }
 
-  #header(): boolean {
-    if (!this.#advance()) return false
-    if (this.#head[this.#at] !== OPEN)
+  #readHeader(): boolean {
+    if (!this.#ensureUnreadByte()) return false
+    if (this.#chunk[this.#offset] !== OPENING_BRACKET)
       throw protocolError(`no packet begins with ${this.#excerpt()}`)
-    const end = this.#scan()
-    if (end < 0 || end - this.#at >= HEADER_MAX) {
-      if (end < 0 && this.#buffered < HEADER_MAX) return false
+    const end = this.#findHeaderEnd()
+    if (end < 0 || end - this.#offset >= MAX_HEADER_BYTES) {
+      if (end < 0 && this.#buffered < MAX_HEADER_BYTES) return false
       throw protocolError(
-        `no packet header within the first ${HEADER_MAX} bytes: ${this.#excerpt()}`,
+        `no packet header within the first ${MAX_HEADER_BYTES} bytes: ${this.#excerpt()}`,
       )
     }
-    let at = this.#at + 1
+    let at = this.#offset + 1
     let length = 0
     for (; at < end; at++) {
-      const digit = (this.#head[at] as number) - 0x30
+      const digit = (this.#chunk[at] as number) - 0x30
       if (digit < 0 || digit > 9) break
       length = length * 10 + digit
     }
-    if (this.#head[at] !== HASH || at === this.#at + 1 || !Number.isSafeInteger(length)) {
+    if (this.#chunk[at] !== HASH_SIGN || at === this.#offset + 1 || !Number.isSafeInteger(length)) {
       throw protocolError(`no length of a packet: ${this.#excerpt()}`)
     }
-    this.#dir = this.#head.toString('latin1', at + 1, end)
-    this.#buffered -= end + 1 - this.#at
-    this.#at = end + 1
-    if (this.isFramed && this.#dir === BLOB) {
+    this.#direction = this.#chunk.toString('latin1', at + 1, end)
+    this.#buffered -= end + 1 - this.#offset
+    this.#offset = end + 1
+    if (this.isFramed && this.#direction === BLOB_DIRECTION) {
       this.#blobLeft = length
       return true
     }
-    if (length > this.limit) {
+    if (length > this.maxTextBytes) {
       throw new ManyhostError(
         'MANYHOST_WIRE_LIMIT',
-        `a [#${this.#dir}] packet of ${length} bytes; at most ${this.limit} are allowed`,
+        `a [#${this.#direction}] packet of ${length} bytes; at most ${this.maxTextBytes} are allowed`,
       )
     }
-    this.#length = length
+    this.#textLength = length
     return true
   }
 }

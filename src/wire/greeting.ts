@@ -5,19 +5,19 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { ManyhostError } from '../core/errors.ts'
-import { Reader } from './literal.ts'
+import { LiteralReader } from './literal.ts'
 
 /** The numbers of the greeting's two conversations, below all others: hello, and what confirms it. */
-export const HELLO = '100'
-export const READY = '99'
+export const HELLO_NUMBER = '100'
+export const READY_NUMBER = '99'
 
 /** Most bytes of a packet before the peer is known. */
-export const GREETING_MAX = 4_096
-const PREFIX = 'manyhost/1'
+export const MAX_GREETING_BYTES = 4_096
+const GREETING_PREFIX = 'manyhost/1'
 const NO_PROOF = '-'
 
 /** What each end says of itself. */
-export interface Hello {
+export interface GreetingHello {
   readonly nonce: string
   readonly beat: number
   readonly packetSize: number
@@ -26,45 +26,45 @@ export interface Hello {
   readonly isStrict?: boolean
 }
 
-export type Kind = 'hello' | 'welcome' | 'ready'
-export type Secret = string | Uint8Array
+export type GreetingKind = 'hello' | 'welcome' | 'ready'
+export type WireSecret = string | Uint8Array
 
 export interface Greeting {
-  readonly kind: Kind
+  readonly kind: GreetingKind
   readonly proof: string
   /** What the proof is over. */
   readonly text: string
-  readonly hello: Hello | undefined
+  readonly hello: GreetingHello | undefined
 }
 
 export function authError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_WIRE_AUTH', message)
 }
 
-export function nonce(): string {
+export function createNonce(): string {
   return randomBytes(32).toString('hex')
 }
 
-export function write(kind: Kind, text: string, proof = NO_PROOF): string {
-  return `${PREFIX} ${kind} ${proof} ${text}`
+export function formatGreeting(kind: GreetingKind, text: string, proof = NO_PROOF): string {
+  return `${GREETING_PREFIX} ${kind} ${proof} ${text}`
 }
 
 /**
  * Reads landed text as a greeting; undefined if it is none.
  * @throws ManyhostError MANYHOST_WIRE_AUTH
  */
-export function read(code: string): Greeting | undefined {
-  const reader = new Reader(code, () => undefined)
-  const said = reader.value()
-  if (typeof said !== 'string' || !said.startsWith(`${PREFIX} `)) return undefined
+export function parseGreeting(code: string): Greeting | undefined {
+  const reader = new LiteralReader(code, () => undefined)
+  const said = reader.readValue()
+  if (typeof said !== 'string' || !said.startsWith(`${GREETING_PREFIX} `)) return undefined
   const match = /^\S+ (hello|welcome|ready) (\S+) (.*)$/s.exec(said)
   if (!match) throw authError('a greeting that is none')
-  const [, kind, proof, text] = match as unknown as [string, Kind, string, string]
-  return { kind, proof, text, hello: kind === 'ready' ? undefined : parse(text) }
+  const [, kind, proof, text] = match as unknown as [string, GreetingKind, string, string]
+  return { kind, proof, text, hello: kind === 'ready' ? undefined : parseHello(text) }
 }
 
-function parse(text: string): Hello {
-  let said: Partial<Record<keyof Hello, unknown>>
+function parseHello(text: string): GreetingHello {
+  let said: Partial<Record<keyof GreetingHello, unknown>>
   try {
     said = JSON.parse(text) as typeof said
   } catch (cause) {
@@ -74,8 +74,8 @@ function parse(text: string): Hello {
   const fits =
     typeof nonce === 'string' &&
     /^[0-9a-f]{64}$/.test(nonce) &&
-    isWhole(beat) &&
-    isWhole(packetSize) &&
+    isNonNegativeInteger(beat) &&
+    isNonNegativeInteger(packetSize) &&
     packetSize >= 1_024 &&
     (ident === undefined || (typeof ident === 'string' && ident.length > 0 && ident.length <= 128))
   if (!fits) throw authError('a greeting without what belongs to it')
@@ -88,29 +88,29 @@ function parse(text: string): Hello {
   }
 }
 
-function isWhole(value: unknown): value is number {
+function isNonNegativeInteger(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
 /** What `role` proves its knowledge of the secret with. */
-export function prove(
-  secret: Secret,
+export function computeProof(
+  secret: WireSecret,
   role: 'dial' | 'serve',
   hello: string,
   welcome: string,
 ): string {
   return createHmac('sha256', secret)
-    .update(`${PREFIX} ${role}\n${hello}\n${welcome}`)
+    .update(`${GREETING_PREFIX} ${role}\n${hello}\n${welcome}`)
     .digest('hex')
 }
 
 /** Compares in constant time. */
-export function isProof(given: string, expected: string): boolean {
-  if (!/^[0-9a-f]{64}$/.test(given)) return false
-  return timingSafeEqual(Buffer.from(given, 'hex'), Buffer.from(expected, 'hex'))
+export function isSameProof(actual: string, expected: string): boolean {
+  if (!/^[0-9a-f]{64}$/.test(actual)) return false
+  return timingSafeEqual(Buffer.from(actual, 'hex'), Buffer.from(expected, 'hex'))
 }
 
 /** A secret that nobody has: for those who are not known, so that they learn no more than others. */
-export function nobodys(): Secret {
+export function createDecoySecret(): WireSecret {
   return randomBytes(32)
 }

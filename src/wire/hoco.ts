@@ -1,11 +1,16 @@
 /** The hosted conversation: what the peer posted happens here. Stages: recv, work, send, closed. */
-import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { Conversation } from './conversation.ts'
-import { failureOf } from './failure.ts'
-import { BLOB, type Packet, protocolError } from './frames.ts'
-import { HELLO } from './greeting.ts'
-import { type Ask, shortOf, stageError, tooLong } from './inlet.ts'
-import type { Link } from './link.ts'
+import { BLOB_DIRECTION, type Packet, protocolError } from './frames.ts'
+import { HELLO_NUMBER } from './greeting.ts'
+import type { WireLink } from './link.ts'
+import {
+  createBlobTooLongError,
+  createBlobTooShortError,
+  createStageError,
+  type PendingReceive,
+} from './receiver.ts'
+import { encodeError } from './remote-error.ts'
 import { repr } from './repr.ts'
 
 export type HoCoStage = 'recv' | 'work' | 'send' | 'closed'
@@ -13,9 +18,9 @@ export type HoCoStage = 'recv' | 'work' | 'send' | 'closed'
 export class HoCo extends Conversation {
   #stage: HoCoStage = 'recv'
   /** It left `recv` because nothing more can come, not because it was told to. */
-  #isLeft = false
-  #isClosing = false
-  #failed: Error | undefined
+  #isReceiveEnded = false
+  #isResponding = false
+  #failure: Error | undefined
   /** An object of ours is waited for outside of a response: only the end of the link could tell that none comes. */
   #owesObject = false
   #abort: AbortController | undefined
@@ -23,7 +28,7 @@ export class HoCo extends Conversation {
   #results: unknown[] = []
 
   /** @internal */
-  constructor(link: Link, coSeq: string) {
+  constructor(link: WireLink, coSeq: string) {
     super(link, coSeq)
     link.hosted.set(coSeq, this)
   }
@@ -35,7 +40,7 @@ export class HoCo extends Conversation {
   /** Aborted when the peer cancels the conversation, or the link ends. */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController()
-    if (this.#failed && !this.#abort.signal.aborted) this.#abort.abort(this.#failed)
+    if (this.#failure && !this.#abort.signal.aborted) this.#abort.abort(this.#failure)
     return this.#abort.signal
   }
 
@@ -44,31 +49,32 @@ export class HoCo extends Conversation {
    * @throws ManyhostError MANYHOST_WIRE_STAGE if it is not in `recv`, or not all was received
    */
   async finishRecv(): Promise<void> {
-    if (this.#isLeft && this.#stage === 'work') {
-      this.#isLeft = false
+    if (this.#isReceiveEnded && this.#stage === 'work') {
+      this.#isReceiveEnded = false
       return
     }
-    await this.askFor('end', 0)
-    this.#isLeft = false
+    await this.requestReceive('end', 0)
+    this.#isReceiveEnded = false
   }
 
   /** To `send`, from `recv` or `work`: waits for its turn to send. */
   async startSend(): Promise<void> {
     if (this.#stage === 'recv') await this.finishRecv()
-    if (this.#stage !== 'work') throw stageError(`ho co not in work stage, but in ${this.#stage}`)
-    await this.link.turn.take()
+    if (this.#stage !== 'work')
+      throw createStageError(`ho co not in work stage, but in ${this.#stage}`)
+    await this.link.sendLock.acquire()
     if (this.#isOver()) {
-      this.link.turn.give()
-      throw this.#failed ?? stageError('ho co is closed')
+      this.link.sendLock.release()
+      throw this.#failure ?? createStageError('ho co is closed')
     }
     this.#stage = 'send'
-    this.link.send('co_ack_begin', this.coSeq)
+    this.link.sendPacket('co_ack_begin', this.coSeq)
   }
 
   /** Ends it, and tells the peer; the function that hosts it may go on. Idempotent. */
   async close(): Promise<void> {
     if (this.#stage === 'recv') await this.finishRecv()
-    await this.#finish()
+    await this.#sendResponse()
   }
 
   /** @internal The peer gave it up. */
@@ -80,11 +86,11 @@ export class HoCo extends Conversation {
   }
 
   /** @internal The link has ended. */
-  end(error: Error): void {
+  onLinkEnd(error: Error): void {
     this.#stage = 'closed'
-    this.#failed = error
-    this.rejectAsks(error)
-    this.dropAll()
+    this.#failure = error
+    this.rejectReceives(error)
+    this.dropInbox()
     this.#abort?.abort(error)
   }
 
@@ -97,74 +103,74 @@ export class HoCo extends Conversation {
     if (this.#isOver()) return
     if (!this.link.isExtended) {
       const endsLink = this.#owesObject || this.link.isGreeting(this.coSeq)
-      if (endsLink || !this.link.mayRefuse(error)) {
-        return void this.link.disconnect(describe(error))
+      if (endsLink || !this.link.isReportable(error)) {
+        return void this.link.disconnect(describeError(error))
       }
-      this.link.unobserved(error)
+      this.link.reportUnobserved(error)
     }
-    this.#failed = error
+    this.#failure = error
     this.#abort?.abort(error)
-    this.rejectAsks(error)
-    if (this.#stage !== 'recv') void this.#finish()
+    this.rejectReceives(error)
+    if (this.#stage !== 'recv') void this.#sendResponse()
   }
 
   override get wantsPacket(): boolean {
     if (this.inbox.length > 0) return false
     // Packets can be told from blobs, so one may be looked at before anybody asks for it.
-    return this.link.frames.isFramed || !this.isLanding || this.ask !== undefined
+    return this.link.parser.isFramed || !this.isLanding || this.pendingReceive !== undefined
   }
 
   #isOver(): boolean {
-    return this.#failed !== undefined || this.#stage === 'closed'
+    return this.#failure !== undefined || this.#stage === 'closed'
   }
 
-  protected override mustReceive(): void {
-    if (this.#failed) throw this.#failed
-    if (this.#stage !== 'recv') throw stageError('ho co not in recv stage')
+  protected override assertMayReceive(): void {
+    if (this.#failure) throw this.#failure
+    if (this.#stage !== 'recv') throw createStageError('ho co not in recv stage')
   }
 
-  protected override mustSend(): void {
-    if (this.#failed) throw this.#failed
-    if (this.#stage !== 'send') throw stageError('ho co not in send stage')
-    this.link.mustBeUp()
+  protected override assertMaySend(): void {
+    if (this.#failure) throw this.#failure
+    if (this.#stage !== 'send') throw createStageError('ho co not in send stage')
+    this.link.assertUp()
   }
 
-  protected override accept(packet: Packet): boolean {
-    const { dir } = packet
-    const ask = this.ask
-    if (this.#failed) {
-      this.drop()
+  protected override handlePacket(packet: Packet): boolean {
+    const { direction: dir } = packet
+    const ask = this.pendingReceive
+    if (this.#failure) {
+      this.dropPacket()
       if (dir === 'co_end' || (dir === 'co_cancel' && packet.text === this.coSeq))
-        this.#leave(packet)
+        this.#endReceive(packet)
       return true
     }
-    if (dir === 'co_end' && this.#mayLeave(ask)) {
-      this.drop()
-      this.#leave(packet)
+    if (dir === 'co_end' && this.#mayEndReceive(ask)) {
+      this.dropPacket()
+      this.#endReceive(packet)
       return true
     }
     if (this.isLanding && !ask) return false
-    if (dir === BLOB && ask?.want === 'data') this.feed(packet, ask)
+    if (dir === BLOB_DIRECTION && ask?.kind === 'data') this.deliverBytes(packet, ask)
     else {
-      this.drop()
-      this.#take(packet, ask)
+      this.dropPacket()
+      this.#handleContent(packet, ask)
     }
     return true
   }
 
   /** While a function runs and asks for nothing, the end of what is sent can be taken, but where blobs look like it. */
-  #mayLeave(ask: Ask | undefined): boolean {
+  #mayEndReceive(ask: PendingReceive | undefined): boolean {
     if (ask || !this.isLanding) return true
-    return this.link.frames.isFramed && !this.link.settings.ordered
+    return this.link.parser.isFramed && !this.link.settings.ordered
   }
 
-  #take(packet: Packet, ask: Ask | undefined): void {
-    const { dir, text } = packet
-    if (ask?.want === 'end')
-      return this.#reject(ask, stageError(`ho co not all received: [#${dir}] is left`))
-    if (dir === BLOB) return this.fail(tooLong(packet))
-    if (ask?.want === 'data') return this.#reject(ask, shortOf(ask))
-    if (dir === '') return this.landCode(text, (value) => this.#answer(value))
+  #handleContent(packet: Packet, ask: PendingReceive | undefined): void {
+    const { direction: dir, text } = packet
+    if (ask?.kind === 'end')
+      return this.#rejectReceive(ask, createStageError(`ho co not all received: [#${dir}] is left`))
+    if (dir === BLOB_DIRECTION) return this.fail(createBlobTooLongError(packet))
+    if (ask?.kind === 'data') return this.#rejectReceive(ask, createBlobTooShortError(ask))
+    if (dir === '') return this.landCode(text, (value) => this.#addResult(value))
     if (dir === 'co_recv' && ask) return this.landObject(text, ask)
     if (dir === 'co_send') {
       this.#owesObject = true
@@ -174,16 +180,16 @@ export class HoCo extends Conversation {
     if (dir === 'co_recv') {
       return this.fail(protocolError('co_recv without priori receiving code under landing'))
     }
-    this.link.violate(`HO unexpected packet: [#${dir}]${text}`)
+    this.link.disconnectForViolation(`HO unexpected packet: [#${dir}]${text}`)
   }
 
-  #reject(ask: Ask, error: Error): void {
-    this.asks.pop()
+  #rejectReceive(ask: PendingReceive, error: Error): void {
+    this.pendingReceives.pop()
     ask.reject(error)
     this.fail(error)
   }
 
-  #answer(value: unknown): void {
+  #addResult(value: unknown): void {
     if (value !== undefined && this.#stage !== 'send' && this.#stage !== 'closed')
       this.#results.push(value)
   }
@@ -193,20 +199,20 @@ export class HoCo extends Conversation {
     try {
       const text = repr(value)
       this.#owesObject = false
-      if (this.link.turn.tryTake()) {
-        this.link.send('co_recv', text)
-        this.link.turn.give()
+      if (this.link.sendLock.tryAcquire()) {
+        this.link.sendPacket('co_recv', text)
+        this.link.sendLock.release()
         return
       }
       this.isLanding = true
-      void this.link.turn.take().then(
+      void this.link.sendLock.acquire().then(
         () => {
           this.isLanding = false
-          if (!this.#isOver()) this.link.send('co_recv', text)
-          this.link.turn.give()
-          this.settle()
+          if (!this.#isOver()) this.link.sendPacket('co_recv', text)
+          this.link.sendLock.release()
+          this.deliverInbox()
           this.onLanded()
-          this.link.arrivals.pump()
+          this.link.demultiplexer.pump()
         },
         () => {},
       )
@@ -216,22 +222,25 @@ export class HoCo extends Conversation {
   }
 
   /** All that the peer sends in this conversation was received: the wire is free for the next one. */
-  #leave(packet: Packet): void {
-    if (packet.text !== this.coSeq) return this.link.violate('co seq mismatch on co_end')
-    const ask = this.ask
+  #endReceive(packet: Packet): void {
+    if (packet.text !== this.coSeq)
+      return this.link.disconnectForViolation('co seq mismatch on co_end')
+    const ask = this.pendingReceive
     this.#stage = 'work'
-    this.#isLeft = true
-    this.link.arrivals.receiverLeft(this)
-    if (ask?.want === 'end') {
-      this.asks.pop()
+    this.#isReceiveEnded = true
+    this.link.demultiplexer.releaseReceiver(this)
+    if (ask?.kind === 'end') {
+      this.pendingReceives.pop()
       ask.resolve(undefined)
     } else if (ask) {
-      const isData = ask.want === 'data'
-      const error = isData ? shortOf(ask) : stageError('the conversation has no object any more')
-      this.#reject(ask, error)
+      const isData = ask.kind === 'data'
+      const error = isData
+        ? createBlobTooShortError(ask)
+        : createStageError('the conversation has no object any more')
+      this.#rejectReceive(ask, error)
       return
     }
-    if (!this.isLanding || this.#failed) void this.#finish()
+    if (!this.isLanding || this.#failure) void this.#sendResponse()
   }
 
   protected override onLandingFailed(error: Error): void {
@@ -239,38 +248,38 @@ export class HoCo extends Conversation {
   }
 
   protected override onLanded(): void {
-    if (this.#stage !== 'recv') void this.#finish()
+    if (this.#stage !== 'recv') void this.#sendResponse()
   }
 
   /** Answers: with an error, what is left of the response, or what the functions answered. */
-  async #finish(): Promise<void> {
-    if (this.#isClosing || this.#stage === 'closed') return
-    this.#isClosing = true
+  async #sendResponse(): Promise<void> {
+    if (this.#isResponding || this.#stage === 'closed') return
+    this.#isResponding = true
     const hasTurn = this.#stage === 'send'
     try {
-      if (!hasTurn && !this.link.turn.tryTake()) await this.link.turn.take()
+      if (!hasTurn && !this.link.sendLock.tryAcquire()) await this.link.sendLock.acquire()
     } catch {
       return // The link has ended, which `end` tells.
     }
-    if ((this.#stage as HoCoStage) === 'closed') return this.link.turn.give()
+    if ((this.#stage as HoCoStage) === 'closed') return this.link.sendLock.release()
     this.#stage = 'closed'
-    if (!hasTurn) this.link.send('co_ack_begin', this.coSeq)
-    if (!this.#failed && !hasTurn) this.#sendResults()
-    if (this.#failed && this.link.isExtended) {
-      this.link.send('co_err', failureOf(this.#failed, this.link.packetLimit))
+    if (!hasTurn) this.link.sendPacket('co_ack_begin', this.coSeq)
+    if (!this.#failure && !hasTurn) this.#sendResults()
+    if (this.#failure && this.link.isExtended) {
+      this.link.sendPacket('co_err', encodeError(this.#failure, this.link.maxPacketBytes))
     }
-    this.link.send('co_ack_end', this.coSeq)
-    if (this.coSeq === HELLO) this.link.greeter?.onAnswered()
-    this.link.turn.give()
-    this.link.hostedEnded(this, this.#failed)
+    this.link.sendPacket('co_ack_end', this.coSeq)
+    if (this.coSeq === HELLO_NUMBER) this.link.greeter?.onHelloAnswered()
+    this.link.sendLock.release()
+    this.link.onHostedEnded(this, this.#failure)
   }
 
   #sendResults(): void {
     try {
-      for (const result of this.#results) this.link.send('co_recv', repr(result))
+      for (const result of this.#results) this.link.sendPacket('co_recv', repr(result))
     } catch (error) {
-      this.#failed = asError(error)
-      if (!this.link.isExtended) void this.link.disconnect(describe(error))
+      this.#failure = asError(error)
+      if (!this.link.isExtended) void this.link.disconnect(describeError(error))
     }
   }
 }

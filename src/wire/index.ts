@@ -2,11 +2,17 @@
 export { dial, type Ends, takeSocket } from './dial.ts'
 export type { HostingEnd, LinkStats, NotifOptions, PostingEnd } from './ends.ts'
 export type { HoCo } from './hoco.ts'
-export type { Peer } from './link.ts'
+export type { WirePeer } from './link.ts'
 export { type Names, type NamesFor, reactor } from './names.ts'
-export type { Address, DialOptions, Key, LinkOptions, ServeOptions } from './options.ts'
+export type {
+  DialOptions,
+  WireAddress,
+  WireKey,
+  WireLinkOptions,
+  WireServeOptions,
+} from './options.ts'
 export type { ConversationOptions, PoCo } from './poco.ts'
 export { type ReconnectOptions, type Retry, withReconnect } from './reconnect.ts'
 export { code, repr } from './repr.ts'
 export { serve, type WireServer } from './serve.ts'
-export type { Code, Source } from './source.ts'
+export type { BlobSource, Code } from './source.ts'

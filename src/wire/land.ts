@@ -2,16 +2,16 @@
  * Landing: what posted code does here. It is read whole before any of it happens, and is calls of exposed names with
  * literal arguments, exposed values, literals, and assignments of them to names of its own; nothing is evaluated.
  */
-import { notAllowed, Reader } from './literal.ts'
-import type { Environment } from './names.ts'
+import { createNotAllowedError, LiteralReader } from './literal.ts'
+import type { LandingEnvironment } from './names.ts'
 
-interface Call {
+interface LandedCall {
   readonly function: (...args: unknown[]) => unknown
   readonly args: unknown[]
 }
 
-interface Step {
-  readonly call?: Call
+interface LandedStatement {
+  readonly call?: LandedCall
   readonly value?: unknown
 }
 
@@ -23,74 +23,84 @@ const KEYWORDS = new Set(
 )
 
 /** Calls a function, so that it finds its conversation. */
-type Invoke = (call: () => unknown) => unknown
+type InvokeCall = (call: () => unknown) => unknown
 
 /**
  * Lands code; the value of its last statement, or a promise of it where a function answers with one.
  * @throws ManyhostError MANYHOST_WIRE_CODE, and whatever the functions throw
  */
-export function land(code: string, environment: Environment, invoke: Invoke): unknown {
-  return run(read(code, environment), 0, invoke)
+export function land(code: string, environment: LandingEnvironment, invoke: InvokeCall): unknown {
+  return runStatements(parseStatements(code, environment), 0, invoke)
 }
 
 /** The name of the first call, for reports. */
-export function read(code: string, environment: Environment): Step[] {
+export function parseStatements(code: string, environment: LandingEnvironment): LandedStatement[] {
   const assigned = new Map<string, unknown>()
-  const reader = new Reader(code, (name) =>
-    assigned.has(name) ? assigned.get(name) : environment.value(name),
+  const reader = new LiteralReader(code, (name) =>
+    assigned.has(name) ? assigned.get(name) : environment.requireValue(name),
   )
-  const steps: Step[] = []
+  const steps: LandedStatement[] = []
   for (;;) {
-    reader.skip()
-    const char = code[reader.at]
+    reader.skipBlanks()
+    const char = code[reader.offset]
     if (char === undefined) break
     if (char === '\n' || char === '\r' || char === ';') {
-      reader.at++
+      reader.offset++
       continue
     }
-    steps.push(statement(reader, environment, assigned))
-    reader.skip()
-    const end = code[reader.at]
-    if (end !== undefined && end !== '\n' && end !== '\r' && end !== ';') throw reader.unexpected()
+    steps.push(parseStatement(reader, environment, assigned))
+    reader.skipBlanks()
+    const end = code[reader.offset]
+    if (end !== undefined && end !== '\n' && end !== '\r' && end !== ';')
+      throw reader.createUnexpectedError()
   }
   for (const [name, value] of assigned) environment.variables.set(name, value)
   return steps
 }
 
-function statement(reader: Reader, environment: Environment, assigned: Map<string, unknown>): Step {
-  const begin = reader.at
-  const name = reader.name()
+function parseStatement(
+  reader: LiteralReader,
+  environment: LandingEnvironment,
+  assigned: Map<string, unknown>,
+): LandedStatement {
+  const begin = reader.offset
+  const name = reader.readName()
   if (name) {
-    reader.skip()
-    const next = reader.code[reader.at]
-    if (KEYWORDS.has(name) && next !== '(' && next !== '=') throw notAllowed(`\`${name}\``)
+    reader.skipBlanks()
+    const next = reader.code[reader.offset]
+    if (KEYWORDS.has(name) && next !== '(' && next !== '=')
+      throw createNotAllowedError(`\`${name}\``)
     if (next === '(') {
       // The wrappers of JSON, and `set()`, are literals where nothing of that name is exposed.
       const isLiteral =
-        /^(?:JSONObj|JSONArray|JSONStr|set)$/.test(name) && !environment.names.includes(name)
+        /^(?:JSONObj|JSONArray|JSONStr|set)$/.test(name) && !environment.exposedNames.includes(name)
       if (!isLiteral) {
-        const callee = environment.function(name)
-        reader.at++
-        return { call: { function: callee, args: reader.arguments() } }
+        const callee = environment.requireFunction(name)
+        reader.offset++
+        return { call: { function: callee, args: reader.readArguments() } }
       }
-    } else if (next === '=' && reader.code[reader.at + 1] !== '=') {
-      environment.mayAssign(name, assigned.size)
-      reader.at++
-      assigned.set(name, reader.value())
+    } else if (next === '=' && reader.code[reader.offset + 1] !== '=') {
+      environment.assertMayAssign(name, assigned.size)
+      reader.offset++
+      assigned.set(name, reader.readValue())
       return {}
     }
-    reader.at = begin
+    reader.offset = begin
   }
-  return { value: reader.value() }
+  return { value: reader.readValue() }
 }
 
-function run(steps: readonly Step[], from: number, invoke: Invoke): unknown {
+function runStatements(
+  steps: readonly LandedStatement[],
+  firstIndex: number,
+  invoke: InvokeCall,
+): unknown {
   let result: unknown
-  for (let i = from; i < steps.length; i++) {
-    const { call, value } = steps[i] as Step
+  for (let i = firstIndex; i < steps.length; i++) {
+    const { call, value } = steps[i] as LandedStatement
     result = call ? invoke(() => call.function(...call.args)) : value
     if (call && isPromise(result) && i < steps.length - 1) {
-      return result.then(() => run(steps, i + 1, invoke))
+      return result.then(() => runStatements(steps, i + 1, invoke))
     }
   }
   return result

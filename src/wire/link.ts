@@ -3,29 +3,29 @@
  * design.md has the stages, and who may end what.
  */
 import type { Duplex } from 'node:stream'
-import { asError, describe, ManyhostError } from '../core/errors.ts'
-import { watch } from '../core/guarded.ts'
-import { afterIdly } from '../core/time.ts'
-import { Arrivals } from './arrivals.ts'
+import { deferred } from '../core/deferred.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
+import { catchRejection } from '../core/guarded.ts'
+import { afterUnref } from '../core/time.ts'
 import type { Conversation } from './conversation.ts'
-import { deferred } from './deferred.ts'
+import { ConversationNumbers } from './conversation-numbers.ts'
+import { Demultiplexer } from './demultiplexer.ts'
 import { HostingEnd, PostingEnd } from './ends.ts'
-import { Frames } from './frames.ts'
-import { HELLO, READY } from './greeting.ts'
-import { Handover } from './handover.ts'
+import { PacketParser } from './frames.ts'
+import { HELLO_NUMBER, READY_NUMBER } from './greeting.ts'
 import type { HoCo } from './hoco.ts'
-import { type Inlet, stageError } from './inlet.ts'
+import { WireKeepalive } from './keepalive.ts'
 import { land } from './land.ts'
-import { Environment, type NamesFor } from './names.ts'
-import { Numbers } from './numbers.ts'
-import type { Settings } from './options.ts'
-import { Outlet } from './outlet.ts'
+import { LandingEnvironment, type NamesFor } from './names.ts'
+import type { WireSettings } from './options.ts'
 import { type ConversationOptions, PoCo } from './poco.ts'
-import { Turn } from './turn.ts'
-import { Vigil } from './vigil.ts'
+import { type ConversationReceiver, createStageError } from './receiver.ts'
+import { ReleaseAgreement } from './release.ts'
+import { SendLock } from './send-lock.ts'
+import { PacketSender } from './sender.ts'
 
 /** What is known of the peer. */
-export interface Peer {
+export interface WirePeer {
   /** It is manyhost too: errors, beats, cancelling and framed blobs are agreed on. */
   isExtended: boolean
   /** It has proved that it has the key. */
@@ -37,60 +37,60 @@ export interface Peer {
 }
 
 /** Who answers code of the greeting. */
-export interface Greeter {
+export interface GreetingHandler {
   /** Whether conversations other than the greeting are refused for now. */
   readonly isStrict: boolean
   /** Resolves when our own conversations may begin. */
-  readonly gate: Promise<void>
+  readonly mayPost: Promise<void>
   onGreeting(text: string): unknown
   /** What was answered to the hello has been written. */
-  onAnswered(): void
+  onHelloAnswered(): void
 }
 
-export class Link {
+export class WireLink {
   readonly po: PostingEnd
   readonly ho: HostingEnd
   readonly socket: Duplex
-  readonly settings: Settings
-  readonly environment: Environment
-  readonly frames: Frames
-  readonly arrivals = new Arrivals(this)
-  readonly handover = new Handover()
-  readonly outlet: Outlet
-  readonly turn = new Turn()
-  readonly vigil: Vigil
-  readonly numbers = new Numbers()
-  readonly peer: Peer = { isExtended: false, isAuthenticated: false, ident: undefined, beat: 0 }
+  readonly settings: WireSettings
+  readonly environment: LandingEnvironment
+  readonly parser: PacketParser
+  readonly demultiplexer = new Demultiplexer(this)
+  readonly releaseAgreement = new ReleaseAgreement()
+  readonly sender: PacketSender
+  readonly sendLock = new SendLock()
+  readonly keepalive: WireKeepalive
+  readonly conversationNumbers = new ConversationNumbers()
+  readonly peer: WirePeer = { isExtended: false, isAuthenticated: false, ident: undefined, beat: 0 }
   /** Posted conversations that are not acknowledged, by number. */
   readonly pending = new Map<string, PoCo>()
   /** Hosted conversations that are not answered, by number. */
   readonly hosted = new Map<string, HoCo>()
   /** Counts for `po.stats()`. */
   readonly counts = { posted: 0, hosted: 0, failed: 0, unobserved: 0, received: 0 }
-  greeter: Greeter | undefined
+  greeter: GreetingHandler | undefined
   /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
   unacknowledged: unknown[] = []
   /** Most bytes of a packet that the peer takes. */
-  packetLimit: number
+  maxPacketBytes: number
   /** The conversation whose function is being called. */
-  current: Conversation | undefined
+  currentConversation: Conversation | undefined
   readonly #closed = deferred<string | undefined>()
-  #room: (() => void)[] = []
+  #capacityWaiters: (() => void)[] = []
   /** Who waits for the end of a conversation, whichever. */
-  #ends: (() => void)[] = []
-  #ended: ManyhostError | undefined
+  #conversationEndWaiters: (() => void)[] = []
+  #endError: ManyhostError | undefined
   #reason: string | undefined
 
-  constructor(socket: Duplex, settings: Settings, names: NamesFor) {
+  constructor(socket: Duplex, settings: WireSettings, names: NamesFor) {
     this.socket = socket
     this.settings = settings
-    this.packetLimit = settings.packetSize
-    this.frames = new Frames(settings.packetSize)
-    this.outlet = new Outlet(socket, settings.wireBufHigh, () => this.arrivals.pump())
-    this.vigil = new Vigil(this)
+    this.maxPacketBytes = settings.packetSize
+    this.parser = new PacketParser(settings.packetSize)
+    this.sender = new PacketSender(socket, settings.wireBufHigh, () => this.demultiplexer.pump())
+    this.keepalive = new WireKeepalive(this)
     this.po = new PostingEnd(this)
     this.ho = new HostingEnd(this)
-    this.environment = new Environment(
+    this.environment = new LandingEnvironment(
       typeof names === 'function' ? names(this.po, this.ho) : names,
     )
     socket.on('data', this.#onData)
@@ -100,7 +100,7 @@ export class Link {
   }
 
   get isUp(): boolean {
-    return this.#ended === undefined
+    return this.#endError === undefined
   }
 
   get isExtended(): boolean {
@@ -117,60 +117,60 @@ export class Link {
   }
 
   /** @throws ManyhostError MANYHOST_WIRE_CLOSED */
-  mustBeUp(): void {
-    if (this.#ended) throw this.#ended
+  assertUp(): void {
+    if (this.#endError) throw this.#endError
   }
 
   /** Writes one packet. @throws ManyhostError MANYHOST_WIRE_LIMIT if it is more than the peer takes */
-  send(dir: string, text: string): void {
+  sendPacket(dir: string, text: string): void {
     if (
-      text.length > this.packetLimit ||
-      (text.length * 3 > this.packetLimit && Buffer.byteLength(text) > this.packetLimit)
+      text.length > this.maxPacketBytes ||
+      (text.length * 3 > this.maxPacketBytes && Buffer.byteLength(text) > this.maxPacketBytes)
     ) {
-      const message = `code of ${Buffer.byteLength(text)} bytes; the peer takes ${this.packetLimit}: send it as a blob`
+      const message = `code of ${Buffer.byteLength(text)} bytes; the peer takes ${this.maxPacketBytes}: send it as a blob`
       throw new ManyhostError('MANYHOST_WIRE_LIMIT', message)
     }
-    this.outlet.packet(dir, text)
+    this.sender.sendPacket(dir, text)
   }
 
   /** Begins a posting conversation when it has its turn. */
-  async post(options?: ConversationOptions): Promise<PoCo> {
+  async postConversation(options?: ConversationOptions): Promise<PoCo> {
     options?.signal?.throwIfAborted()
-    if (this.greeter && !this.peer.isExtended) await this.greeter.gate
+    if (this.greeter && !this.peer.isExtended) await this.greeter.mayPost
     for (;;) {
-      this.mustBeUp()
-      if (!this.turn.tryTake()) await this.turn.take(options?.signal)
+      this.assertUp()
+      if (!this.sendLock.tryAcquire()) await this.sendLock.acquire(options?.signal)
       if (this.pending.size < this.settings.maxPending) break
       // Asked when it is our turn: all who came in the meantime have found room before us.
-      this.turn.give()
-      await new Promise<void>((go) => this.#room.push(go))
+      this.sendLock.release()
+      await new Promise<void>((go) => this.#capacityWaiters.push(go))
     }
-    return this.open(this.numbers.next(this.pending), options)
+    return this.openConversation(this.conversationNumbers.takeNext(this.pending), options)
   }
 
   /** Begins one at once; the caller has taken the turn. */
-  open(coSeq: string, options?: ConversationOptions): PoCo {
+  openConversation(coSeq: string, options?: ConversationOptions): PoCo {
     try {
-      this.mustBeUp()
+      this.assertUp()
       this.counts.posted++
       return new PoCo(this, coSeq, options)
     } catch (error) {
-      this.turn.give()
+      this.sendLock.release()
       throw error
     }
   }
 
   /** Lands code in our environment; its functions find `conversation` as `ho.co`. */
-  land(text: string, conversation: Inlet): unknown {
+  landText(text: string, conversation: ConversationReceiver): unknown {
     if (this.isGreeting(conversation.coSeq)) return this.greeter?.onGreeting(text)
-    const own = this.environment.callback('__hbi_land__')
+    const own = this.environment.findCallback('__hbi_land__')
     const invoke = (call: () => unknown): unknown => {
-      const outer = this.current
-      this.current = conversation as Conversation
+      const outer = this.currentConversation
+      this.currentConversation = conversation as Conversation
       try {
         return call()
       } finally {
-        this.current = outer
+        this.currentConversation = outer
       }
     }
     if (own) {
@@ -183,61 +183,63 @@ export class Link {
   /** Whether what comes in this conversation is the greeting. */
   isGreeting(coSeq: string): boolean {
     return (
-      (coSeq === HELLO || coSeq === READY) && this.greeter !== undefined && !this.peer.isExtended
+      (coSeq === HELLO_NUMBER || coSeq === READY_NUMBER) &&
+      this.greeter !== undefined &&
+      !this.peer.isExtended
     )
   }
 
-  pendingEnded(co: PoCo): void {
-    this.arrivals.receiverLeft(co)
+  onPostedEnded(co: PoCo): void {
+    this.demultiplexer.releaseReceiver(co)
     this.pending.delete(co.coSeq)
-    this.arrivals.failObjects(co)
-    this.#room.shift()?.()
-    for (const go of this.#ends.splice(0)) go()
+    this.demultiplexer.rejectAwaitedObjects(co)
+    this.#capacityWaiters.shift()?.()
+    for (const go of this.#conversationEndWaiters.splice(0)) go()
   }
 
-  hostedEnded(co: HoCo, error: Error | undefined): void {
+  onHostedEnded(co: HoCo, error: Error | undefined): void {
     this.hosted.delete(co.coSeq)
     if (error) this.counts.failed++
-    for (const go of this.#ends.splice(0)) go()
-    this.arrivals.pump()
+    for (const go of this.#conversationEndWaiters.splice(0)) go()
+    this.demultiplexer.pump()
   }
 
   /** Whether code of an original peer that cannot be landed ends its conversation, and not the link. */
-  mayRefuse(error: Error): boolean {
+  isReportable(error: Error): boolean {
     const isCode = error instanceof ManyhostError && error.code === 'MANYHOST_WIRE_CODE'
     return isCode && this.settings.badCode === 'report'
   }
 
   /** An error that nobody waits for. */
-  unobserved(error: Error): void {
+  reportUnobserved(error: Error): void {
     this.counts.unobserved++
     this.settings.onError?.(error)
   }
 
   /** Calls `__hbi_init__`; a link whose init fails is no link. @throws what it throws */
-  async init(): Promise<void> {
+  async callInit(): Promise<void> {
     try {
-      await this.environment.callback('__hbi_init__')?.(this.po, this.ho)
+      await this.environment.findCallback('__hbi_init__')?.(this.po, this.ho)
     } catch (error) {
-      void this.disconnect(`init failed: ${describe(error)}`)
+      void this.disconnect(`init failed: ${describeError(error)}`)
       throw error
     }
   }
 
   /** The peer broke the protocol: the link ends, and it is told why. */
-  violate(message: string): void {
+  disconnectForViolation(message: string): void {
     void this.disconnect(message, true, new ManyhostError('MANYHOST_WIRE_PROTOCOL', message))
   }
 
   /** Ends the link, with an `err` packet if there is a reason. Resolves when the connection is closed. */
   async disconnect(reason?: string, tellPeer = true, error?: ManyhostError): Promise<void> {
-    if (!this.#ended) {
-      this.#callback('hbi_disconnecting', reason)
-      if (reason !== undefined && tellPeer) this.outlet.packet('err', reason.slice(0, 4_096))
-      this.outlet.flush()
+    if (!this.#endError) {
+      this.#invokeCallback('hbi_disconnecting', reason)
+      if (reason !== undefined && tellPeer) this.sender.sendPacket('err', reason.slice(0, 4_096))
+      this.sender.flush()
       this.#end(reason, error)
       this.socket.end()
-      const timer = afterIdly(this.settings.closeTimeout, () => this.socket.destroy())
+      const timer = afterUnref(this.settings.closeTimeout, () => this.socket.destroy())
       void this.closed.then(() => timer.clear())
       // What still comes is not read: unread bytes would make the kernel reset the connection, and lose the reason.
       this.socket.resume()
@@ -250,89 +252,93 @@ export class Link {
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED
    */
   async release(): Promise<Duplex> {
-    this.mustBeUp()
-    if (!this.isExtended) throw stageError('only a manyhost peer can release a connection')
-    this.handover.ask()
-    await this.#quiet()
-    await this.turn.take()
-    this.outlet.packet('release', '')
-    this.outlet.flush()
-    this.vigil.end()
-    await this.handover.agreed
+    this.assertUp()
+    if (!this.isExtended) throw createStageError('only a manyhost peer can release a connection')
+    this.releaseAgreement.request()
+    await this.#waitForConversations()
+    await this.sendLock.acquire()
+    this.sender.sendPacket('release', '')
+    this.sender.flush()
+    this.keepalive.stop()
+    await this.releaseAgreement.agreed
     this.socket.off('data', this.#onData).off('end', this.#onEnd)
     this.socket.off('error', this.#onError).off('close', this.#onClose)
     const error = new ManyhostError('MANYHOST_WIRE_CLOSED', 'the connection was released')
-    this.#ended = error
+    this.#endError = error
     this.#settleAll(error)
     this.#closed.resolve('released')
     this.socket.pause()
-    const rest = this.frames.takeAll()
+    const rest = this.parser.takeAll()
     if (rest.length > 0) this.socket.unshift(rest)
     return this.socket
   }
 
   /** Resolves when no conversation is under way. */
-  async #quiet(): Promise<void> {
+  async #waitForConversations(): Promise<void> {
     while (this.hosted.size + this.pending.size > 0 && this.isUp) {
-      await new Promise<void>((go) => this.#ends.push(go))
+      await new Promise<void>((go) => this.#conversationEndWaiters.push(go))
     }
-    this.mustBeUp()
+    this.assertUp()
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#ended) return
+    if (this.#endError) return
     this.counts.received += chunk.length
-    this.arrivals.push(chunk)
+    this.demultiplexer.push(chunk)
   }
 
   readonly #onEnd = (): void => {
-    this.#callback('hbi_peer_done')
-    this.arrivals.eof()
+    this.#invokeCallback('hbi_peer_done')
+    this.demultiplexer.onPeerEnd()
   }
 
   readonly #onError = (error: Error): void => {
-    this.#end(`wire error: ${describe(error)}`, undefined, error)
+    this.#end(`wire error: ${describeError(error)}`, undefined, error)
   }
 
   readonly #onClose = (): void => {
     this.#end('the connection was closed')
-    this.vigil.end()
-    this.#callback('hbi_disconnected', this.#reason)
+    this.keepalive.stop()
+    this.#invokeCallback('hbi_disconnected', this.#reason)
     this.#closed.resolve(this.#reason)
   }
 
   #end(reason: string | undefined, known?: ManyhostError, cause?: Error): void {
-    if (this.#ended) return
+    if (this.#endError) return
     this.#reason = reason
     const message = reason === undefined ? 'the link was closed' : `the link ended: ${reason}`
     const error = known ?? new ManyhostError('MANYHOST_WIRE_CLOSED', message, cause && { cause })
-    this.#ended = error
+    this.#endError = error
     this.#settleAll(error)
     if (cause || this.socket.destroyed) this.socket.destroy()
-    this.#callback('__hbi_cleanup__', this.po, this.ho, reason)
+    this.#invokeCallback('__hbi_cleanup__', this.po, this.ho, reason)
   }
 
   #settleAll(error: ManyhostError): void {
-    this.vigil.end()
-    this.turn.end(error)
-    this.outlet.end()
+    this.keepalive.stop()
+    this.sendLock.stop(error)
+    this.sender.stop()
     this.unacknowledged = [...this.pending.values()]
       .map(({ job }) => job)
       .filter((job) => job !== undefined)
-    for (const co of [...this.pending.values()]) co.end(error)
-    for (const co of [...this.hosted.values()]) co.end(error)
-    for (const go of [...this.#room.splice(0), ...this.#ends.splice(0)]) go()
-    this.arrivals.end(error)
-    this.handover.end(error)
+    for (const co of [...this.pending.values()]) co.onLinkEnd(error)
+    for (const co of [...this.hosted.values()]) co.onLinkEnd(error)
+    for (const go of [
+      ...this.#capacityWaiters.splice(0),
+      ...this.#conversationEndWaiters.splice(0),
+    ])
+      go()
+    this.demultiplexer.stop(error)
+    this.releaseAgreement.fail(error)
   }
 
   /** Calls one of the names that are for us; what it throws is told, and changes nothing. */
-  #callback(name: string, ...args: unknown[]): void {
-    const callback = this.environment.callback(name)
+  #invokeCallback(name: string, ...args: unknown[]): void {
+    const callback = this.environment.findCallback(name)
     if (!callback) return
-    const failed = (error: unknown): void => this.unobserved(asError(error))
+    const failed = (error: unknown): void => this.reportUnobserved(asError(error))
     try {
-      watch(callback(...args), failed)
+      catchRejection(callback(...args), failed)
     } catch (error) {
       failed(error)
     }

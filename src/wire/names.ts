@@ -1,9 +1,9 @@
 /** What the peer may call and read: own properties of an object, and nothing that they inherit. */
 import { ManyhostError } from '../core/errors.ts'
-import { watch } from '../core/guarded.ts'
-import { show } from '../core/options.ts'
+import { catchRejection } from '../core/guarded.ts'
+import { describe } from '../core/options.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
-import { notAllowed } from './literal.ts'
+import { createNotAllowedError } from './literal.ts'
 
 /**
  * Functions that the peer may call, and values that it may name. Functions get landed arguments; keyword arguments come
@@ -19,10 +19,10 @@ export type Names = Readonly<Record<string, unknown>>
 export type NamesFor = Names | ((po: PostingEnd, ho: HostingEnd) => Names)
 
 /** Longest name. */
-const NAME_MAX = 64
+const MAX_NAME_LENGTH = 64
 /** Most names that a peer may assign. */
-const VARIABLES_MAX = 64
-const OURS = new Set(['hbi_peer_done', 'hbi_disconnecting', 'hbi_disconnected'])
+const MAX_VARIABLES = 64
+const RESERVED_NAMES = new Set(['hbi_peer_done', 'hbi_disconnecting', 'hbi_disconnected'])
 
 /** The public methods of an object as names, bound to it: those that do not begin with `_`, inherited ones included. */
 export function reactor(object: object): Record<string, unknown> {
@@ -37,7 +37,7 @@ export function reactor(object: object): Record<string, unknown> {
   return names
 }
 
-export class Environment {
+export class LandingEnvironment {
   readonly #names: Names
   /** What the peer assigned: `x = 1`. */
   readonly variables = new Map<string, unknown>()
@@ -46,67 +46,69 @@ export class Environment {
     // A promise is an object without names: the function that makes them must answer at once.
     const isNames = typeof names === 'object' && names !== null && typeof names.then !== 'function'
     if (!isNames) {
-      watch(names, () => undefined)
+      catchRejection(names, () => undefined)
       throw new ManyhostError(
         'MANYHOST_INVALID_OPTION',
-        `wire: names must be an object, got ${show(names)}`,
+        `wire: names must be an object, got ${describe(names)}`,
       )
     }
     this.#names = names
   }
 
   /** Exposed names. */
-  get names(): string[] {
-    return Object.keys(this.#names).filter((name) => !isOurs(name))
+  get exposedNames(): string[] {
+    return Object.keys(this.#names).filter((name) => !isReservedName(name))
   }
 
   /** One of manyhost's own callbacks, where it is given. */
-  callback(name: string): ((...args: unknown[]) => unknown) | undefined {
+  findCallback(name: string): ((...args: unknown[]) => unknown) | undefined {
     const found = Object.hasOwn(this.#names, name) ? this.#names[name] : undefined
     return typeof found === 'function' ? (found as (...args: unknown[]) => unknown) : undefined
   }
 
-  get(name: string): unknown {
-    return this.#has(name) ? this.#names[name] : this.variables.get(name)
+  getValue(name: string): unknown {
+    return this.#isExposed(name) ? this.#names[name] : this.variables.get(name)
   }
 
   /** @throws ManyhostError MANYHOST_WIRE_CODE */
-  function(name: string): (...args: unknown[]) => unknown {
-    const found = this.#has(name) ? this.#names[name] : undefined
+  requireFunction(name: string): (...args: unknown[]) => unknown {
+    const found = this.#isExposed(name) ? this.#names[name] : undefined
     if (typeof found !== 'function')
-      throw notAllowed(`a call of ${short(name)}, which is not exposed,`)
+      throw createNotAllowedError(`a call of ${shortenName(name)}, which is not exposed,`)
     return found as (...args: unknown[]) => unknown
   }
 
   /** @throws ManyhostError MANYHOST_WIRE_CODE */
-  value(name: string): unknown {
-    if (!this.#has(name) && !this.variables.has(name)) {
-      throw notAllowed(`the name ${short(name)}, which is not exposed,`)
+  requireValue(name: string): unknown {
+    if (!this.#isExposed(name) && !this.variables.has(name)) {
+      throw createNotAllowedError(`the name ${shortenName(name)}, which is not exposed,`)
     }
-    const value = this.get(name)
-    if (typeof value === 'function') throw notAllowed(`the function ${name} without a call`)
+    const value = this.getValue(name)
+    if (typeof value === 'function')
+      throw createNotAllowedError(`the function ${name} without a call`)
     return value
   }
 
   /** @throws ManyhostError MANYHOST_WIRE_CODE, MANYHOST_WIRE_LIMIT */
-  mayAssign(name: string, already: number): void {
-    if (this.#has(name) || isOurs(name)) throw notAllowed(`an assignment to ${short(name)}`)
-    if (name.length > NAME_MAX)
-      throw notAllowed(`the name ${short(name)}, longer than ${NAME_MAX},`)
-    if (!this.variables.has(name) && this.variables.size + already >= VARIABLES_MAX) {
-      throw new ManyhostError('MANYHOST_WIRE_LIMIT', `more than ${VARIABLES_MAX} names assigned`)
+  assertMayAssign(name: string, already: number): void {
+    if (this.#isExposed(name) || isReservedName(name))
+      throw createNotAllowedError(`an assignment to ${shortenName(name)}`)
+    if (name.length > MAX_NAME_LENGTH)
+      throw createNotAllowedError(`the name ${shortenName(name)}, longer than ${MAX_NAME_LENGTH},`)
+    if (!this.variables.has(name) && this.variables.size + already >= MAX_VARIABLES) {
+      throw new ManyhostError('MANYHOST_WIRE_LIMIT', `more than ${MAX_VARIABLES} names assigned`)
     }
   }
 
-  #has(name: string): boolean {
-    return Object.hasOwn(this.#names, name) && !isOurs(name)
+  #isExposed(name: string): boolean {
+    return Object.hasOwn(this.#names, name) && !isReservedName(name)
   }
 }
 
-function isOurs(name: string): boolean {
-  return name.startsWith('__') || OURS.has(name)
+function isReservedName(name: string): boolean {
+  return name.startsWith('__') || RESERVED_NAMES.has(name)
 }
 
-function short(name: string): string {
-  return name.length > NAME_MAX ? `${name.slice(0, NAME_MAX)}...` : name
+function shortenName(name: string): string {
+  return name.length > MAX_NAME_LENGTH ? `${name.slice(0, MAX_NAME_LENGTH)}...` : name
 }

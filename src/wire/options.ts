@@ -1,10 +1,10 @@
 /** Options of a link, of dialling and of serving: names, defaults and ranges in one place. */
 import type { ConnectionOptions, TlsOptions } from 'node:tls'
-import { listener } from '../core/guarded.ts'
+import { listenerRule } from '../core/guarded.ts'
 import {
   milliseconds,
   oneOf,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   type Rule,
   rule,
@@ -13,12 +13,12 @@ import {
 } from '../core/options.ts'
 
 /** A key, or what finds the key of a peer that says who it is. */
-export type Key =
+export type WireKey =
   | string
   | Uint8Array
   | ((ident: string | undefined) => string | Uint8Array | undefined)
 
-export interface LinkOptions {
+export interface WireLinkOptions {
   /** Buffered bytes above which the peer is not read, and nothing more is taken for sending. @default 20 MiB */
   wireBufHigh?: number
   /** Buffered bytes below which it goes on. @default 6 MiB */
@@ -48,7 +48,7 @@ export interface LinkOptions {
   /** Whether manyhost peers may agree on errors, beats, cancelling and framed blobs. @default true */
   extensions?: boolean
   /** Shared secret: both ends prove that they have it, and it is never sent. At least 16 bytes. */
-  key?: Key
+  key?: WireKey
   /** Who we say we are, where there is a key for each; the proof covers it. */
   ident?: string
   /** With a key: whether peers without one are refused. @default 'required' */
@@ -64,7 +64,7 @@ export interface LinkOptions {
   onError?: (error: Error) => void
 }
 
-const flag = (initial: boolean): Rule<boolean> =>
+const flagRule = (initial: boolean): Rule<boolean> =>
   rule<boolean>(
     'true or false',
     initial,
@@ -74,12 +74,16 @@ const flag = (initial: boolean): Rule<boolean> =>
     },
   )
 
-const key = rule<Key>('16 bytes or more, or a function that finds them', undefined, (value) => {
-  if (typeof value === 'function') return value as Key
-  const isLong =
-    (typeof value === 'string' || value instanceof Uint8Array) && Buffer.byteLength(value) >= 16
-  return isLong ? value : undefined
-})
+const keyRule = rule<WireKey>(
+  '16 bytes or more, or a function that finds them',
+  undefined,
+  (value) => {
+    if (typeof value === 'function') return value as WireKey
+    const isLong =
+      (typeof value === 'string' || value instanceof Uint8Array) && Buffer.byteLength(value) >= 16
+    return isLong ? value : undefined
+  },
+)
 
 export const LINK_RULES = {
   wireBufHigh: whole(1_024, 20 * 1_048_576, { unit: 'bytes' }),
@@ -95,25 +99,25 @@ export const LINK_RULES = {
   stallTimeout: milliseconds(60_000, 'no limit'),
   leastRate: whole(0, 100),
   closeTimeout: milliseconds(5_000),
-  extensions: flag(true),
-  key,
+  extensions: flagRule(true),
+  key: keyRule,
   ident: text(
     'a string of 1 to 128 characters',
     (value) => value.length > 0 && value.length <= 128,
   ),
   auth: oneOf(['required', 'optional'], 'required'),
-  ordered: flag(false),
+  ordered: flagRule(false),
   badCode: oneOf(['report', 'disconnect'], 'report'),
-  onError: listener<[error: Error]>('a function', 'onError of a wire link'),
+  onError: listenerRule<[error: Error]>('a function', 'onError of a wire link'),
 }
 
-const port = rule<number>('a whole number from 0 to 65535', 3_232, (value) =>
+const portRule = rule<number>('a whole number from 0 to 65535', 3_232, (value) =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 65_535
     ? (value as number)
     : undefined,
 )
 
-function anObject<T>(what: string): Rule<T> {
+function objectRule<T>(what: string): Rule<T> {
   return rule<T>(what, undefined, (value) =>
     typeof value === 'object' && value !== null ? (value as T) : undefined,
   )
@@ -121,7 +125,7 @@ function anObject<T>(what: string): Rule<T> {
 
 const ADDRESS_RULES = {
   host: text('a name or an address', (value) => value.length > 0),
-  port,
+  port: portRule,
   path: text('the path of a unix socket', (value) => value.length > 0),
 }
 
@@ -133,33 +137,33 @@ export const DIAL_RULES = {
       ? (value as true | ConnectionOptions)
       : undefined,
   ),
-  signal: anObject<AbortSignal>('an AbortSignal'),
+  signal: objectRule<AbortSignal>('an AbortSignal'),
 }
 
 export const SERVE_RULES = {
   ...ADDRESS_RULES,
   ...LINK_RULES,
-  tls: anObject<TlsOptions>('options of tls.createServer()'),
+  tls: objectRule<TlsOptions>('options of tls.createServer()'),
   maxLinks: whole(1, 10_000),
 }
 
-export type Settings = Parsed<typeof LINK_RULES>
+export type WireSettings = ParsedOptions<typeof LINK_RULES>
 
 /** Where: a host and port (127.0.0.1:3232 unless given), or the path of a unix socket. */
-export interface Address {
+export interface WireAddress {
   host?: string
   port?: number
   path?: string
 }
 
-export interface DialOptions extends Address, LinkOptions {
+export interface DialOptions extends WireAddress, WireLinkOptions {
   /** Encrypts: `true`, or options of Node's `tls.connect()`. */
   tls?: true | ConnectionOptions
   /** Gives the dialling up. */
   signal?: AbortSignal
 }
 
-export interface ServeOptions extends Address, LinkOptions {
+export interface WireServeOptions extends WireAddress, WireLinkOptions {
   /** Encrypts: options of Node's `tls.createServer()`, with `key` and `cert`. */
   tls?: TlsOptions
   /** Links at a time; more are closed at once. @default 10000 */
@@ -167,7 +171,7 @@ export interface ServeOptions extends Address, LinkOptions {
 }
 
 /** `host:port`, `unix:/path`, or options that have them. */
-export function withAddress<T extends Address>(given: string | T): T {
+export function parseWhere<T extends WireAddress>(given: string | T): T {
   if (typeof given !== 'string') return given
   if (given.startsWith('unix:')) return { path: given.slice(5) } as T
   const match = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d+))?$/.exec(given)
@@ -176,6 +180,6 @@ export function withAddress<T extends Address>(given: string | T): T {
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseLink(given: LinkOptions): Settings {
+export function parseLinkOptions(given: WireLinkOptions): WireSettings {
   return parseOptions('wire', given, LINK_RULES)
 }

@@ -1,11 +1,16 @@
 /** The posting conversation. Stages: send, recv, closed; the wire is free for others once it has left `send`. */
 import { ManyhostError } from '../core/errors.ts'
-import { afterIdly, type Timer } from '../core/time.ts'
+import { afterUnref, type Timer } from '../core/time.ts'
 import { Conversation } from './conversation.ts'
-import { errorFrom } from './failure.ts'
-import { BLOB, type Packet } from './frames.ts'
-import { type Ask, shortOf, stageError, tooLong } from './inlet.ts'
-import type { Link } from './link.ts'
+import { BLOB_DIRECTION, type Packet } from './frames.ts'
+import type { WireLink } from './link.ts'
+import {
+  createBlobTooLongError,
+  createBlobTooShortError,
+  createStageError,
+  type PendingReceive,
+} from './receiver.ts'
+import { decodeError } from './remote-error.ts'
 
 export type PoCoStage = 'send' | 'recv' | 'closed'
 
@@ -18,7 +23,7 @@ export interface ConversationOptions {
   job?: unknown
 }
 
-interface Waiter {
+interface ConversationWaiter {
   resolve(): void
   reject(error: Error): void
 }
@@ -28,24 +33,24 @@ export class PoCo extends Conversation implements AsyncDisposable {
   readonly job: unknown
   #stage: PoCoStage = 'send'
   #isBegun = false
-  #isEnded = false
+  #isAcknowledged = false
   /** What ended it early, here or there. */
-  #failed: Error | undefined
+  #failure: Error | undefined
   #isObserved = false
-  #begun: Waiter[] = []
-  #completed: Waiter[] = []
-  #settled: (() => void)[] = []
+  #beginWaiters: ConversationWaiter[] = []
+  #completionWaiters: ConversationWaiter[] = []
+  #settleWaiters: (() => void)[] = []
   #timer: Timer | undefined
   #signal: AbortSignal | undefined
   readonly #onAbort = (): void => this.cancel()
 
   /** @internal It has its turn to send already. */
-  constructor(link: Link, coSeq: string, options?: ConversationOptions) {
+  constructor(link: WireLink, coSeq: string, options?: ConversationOptions) {
     super(link, coSeq)
     this.job = options?.job
     link.pending.set(coSeq, this)
-    link.send('co_begin', coSeq)
-    if (options) this.#watch(options)
+    link.sendPacket('co_begin', coSeq)
+    if (options) this.#watchDeadlineAndSignal(options)
   }
 
   get stage(): PoCoStage {
@@ -54,19 +59,19 @@ export class PoCo extends Conversation implements AsyncDisposable {
 
   /** Whether the peer has acknowledged its end. */
   get isCompleted(): boolean {
-    return this.#isEnded
+    return this.#isAcknowledged
   }
 
   /** The value of code at the peer, which sends it at once: it may be waited for in `send` stage. */
   getObj(code: string): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.mustSend()
-      this.link.arrivals.awaitObject({
+      this.assertMaySend()
+      this.link.demultiplexer.awaitObject({
         co: this,
         resolve,
-        reject: (error) => this.#tell(error, reject),
+        reject: (error) => this.#rejectObserved(error, reject),
       })
-      this.link.send('co_send', code)
+      this.link.sendPacket('co_send', code)
     })
   }
 
@@ -75,21 +80,21 @@ export class PoCo extends Conversation implements AsyncDisposable {
     this.finishSend()
     this.#stage = 'recv'
     if (this.#isBegun) return
-    await new Promise<void>((resolve, reject) => this.#begun.push({ resolve, reject }))
+    await new Promise<void>((resolve, reject) => this.#beginWaiters.push({ resolve, reject }))
   }
 
   /** Objects of the response until it ends. */
   async *[Symbol.asyncIterator](): AsyncGenerator<unknown, void, undefined> {
     for (;;) {
-      const value = await this.recvNext()
-      if (value === NOTHING) return
+      const value = await this.receiveNext()
+      if (value === END_OF_RESPONSE) return
       yield value
     }
   }
 
-  /** @internal The next object, or NOTHING at the end of the response. */
-  recvNext(): Promise<unknown> {
-    return this.askFor('obj', 0, undefined, { isOptional: true })
+  /** @internal The next object, or END_OF_RESPONSE at the end of the response. */
+  receiveNext(): Promise<unknown> {
+    return this.requestReceive('obj', 0, undefined, { isOptional: true })
   }
 
   /**
@@ -98,15 +103,15 @@ export class PoCo extends Conversation implements AsyncDisposable {
    */
   async waitCompleted(): Promise<void> {
     this.close()
-    if (this.#failed) return this.#tell(this.#failed, (error) => Promise.reject(error))
-    if (this.#isEnded) return
-    await new Promise<void>((resolve, reject) => this.#completed.push({ resolve, reject }))
+    if (this.#failure) return this.#rejectObserved(this.#failure, (error) => Promise.reject(error))
+    if (this.#isAcknowledged) return
+    await new Promise<void>((resolve, reject) => this.#completionWaiters.push({ resolve, reject }))
   }
 
   /** @internal Resolves when it is over, however it ended. */
-  settled(): Promise<void> {
-    if (this.#isEnded || !this.link.isUp) return Promise.resolve()
-    return new Promise((resolve) => this.#settled.push(resolve))
+  waitSettled(): Promise<void> {
+    if (this.#isAcknowledged || !this.link.isUp) return Promise.resolve()
+    return new Promise((resolve) => this.#settleWaiters.push(resolve))
   }
 
   /** Ends it here: sends its end if need be, and leaves what is still to come to nobody. Idempotent. */
@@ -114,8 +119,8 @@ export class PoCo extends Conversation implements AsyncDisposable {
     if (this.#stage === 'closed') return
     if (this.#stage === 'send') this.finishSend()
     this.#stage = 'closed'
-    this.settle()
-    this.link.arrivals.pump()
+    this.deliverInbox()
+    this.link.demultiplexer.pump()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -132,154 +137,158 @@ export class PoCo extends Conversation implements AsyncDisposable {
       `conversation ${this.coSeq} was cancelled`,
     ),
   ): void {
-    if (this.#isEnded || this.#failed) return
+    if (this.#isAcknowledged || this.#failure) return
     const wasSending = this.#stage === 'send'
     this.#stage = 'closed'
-    if (this.link.isExtended) this.link.send('co_cancel', this.coSeq)
-    else if (wasSending && this.isAmidBlob) {
+    if (this.link.isExtended) this.link.sendPacket('co_cancel', this.coSeq)
+    else if (wasSending && this.isSendingBlob) {
       void this.link.disconnect(`${reason.message}, in the middle of a blob`)
-    } else if (wasSending) this.link.send('co_end', this.coSeq)
-    if (wasSending) this.link.turn.give()
-    this.#fail(reason)
-    this.dropAll()
-    this.link.arrivals.pump()
+    } else if (wasSending) this.link.sendPacket('co_end', this.coSeq)
+    if (wasSending) this.link.sendLock.release()
+    this.#recordFailure(reason)
+    this.dropInbox()
+    this.link.demultiplexer.pump()
   }
 
   /** @internal From `send` on; the response may be asked for. */
   finishSend(): void {
-    this.mustSend()
+    this.assertMaySend()
     this.#stage = 'recv'
-    this.link.send('co_end', this.coSeq)
-    this.link.turn.give()
+    this.link.sendPacket('co_end', this.coSeq)
+    this.link.sendLock.release()
   }
 
   /** @internal The peer begins to answer. */
-  begin(): void {
+  onResponseBegin(): void {
     this.#isBegun = true
-    for (const { resolve } of this.#begun.splice(0)) resolve()
-    this.settle()
+    for (const { resolve } of this.#beginWaiters.splice(0)) resolve()
+    this.deliverInbox()
   }
 
   /** @internal The link has ended. */
-  end(error: Error): void {
-    if (this.#isEnded) return
-    this.#fail(error)
-    this.#unwatch()
-    for (const resolve of this.#settled.splice(0)) resolve()
+  onLinkEnd(error: Error): void {
+    if (this.#isAcknowledged) return
+    this.#recordFailure(error)
+    this.#stopWatching()
+    for (const resolve of this.#settleWaiters.splice(0)) resolve()
   }
 
   override get wantsPacket(): boolean {
-    const { arrivals, frames, settings } = this.link
-    if (frames.isFramed) return this.held < settings.window && arrivals.held < settings.wireBufHigh
-    if (this.isLanding) return this.ask !== undefined
-    return this.#stage === 'closed' || this.ask !== undefined
+    const { demultiplexer: arrivals, parser: frames, settings } = this.link
+    if (frames.isFramed)
+      return this.heldBytes < settings.window && arrivals.heldBytes < settings.wireBufHigh
+    if (this.isLanding) return this.pendingReceive !== undefined
+    return this.#stage === 'closed' || this.pendingReceive !== undefined
   }
 
-  override push(packet: Packet): void {
-    if (packet.dir === 'co_ack_end') this.#complete(packet)
-    else if (packet.dir === 'co_err') this.#fail(errorFrom(packet.text))
-    super.push(packet)
+  override pushPacket(packet: Packet): void {
+    if (packet.direction === 'co_ack_end') this.#onAckEnd(packet)
+    else if (packet.direction === 'co_err') this.#recordFailure(decodeError(packet.text))
+    super.pushPacket(packet)
   }
 
-  protected override mustReceive(): void {
+  protected override assertMayReceive(): void {
     if (this.isLanding) return
-    if (this.#stage === 'send') throw stageError('po co still in send stage')
-    if (this.#stage === 'closed') throw this.#failed ?? stageError('po co not in recv stage')
+    if (this.#stage === 'send') throw createStageError('po co still in send stage')
+    if (this.#stage === 'closed') throw this.#failure ?? createStageError('po co not in recv stage')
   }
 
-  protected override mustSend(): void {
-    if (this.#stage !== 'send') throw this.#failed ?? stageError('po co not in send stage')
-    this.link.mustBeUp()
+  protected override assertMaySend(): void {
+    if (this.#stage !== 'send') throw this.#failure ?? createStageError('po co not in send stage')
+    this.link.assertUp()
   }
 
-  protected override accept(packet: Packet): boolean {
-    const { dir, text } = packet
-    const ask = this.ask
+  protected override handlePacket(packet: Packet): boolean {
+    const { direction: dir, text } = packet
+    const ask = this.pendingReceive
     if (this.isLanding && !ask) return false
     const isClosed = this.#stage === 'closed' && !this.isLanding
     switch (dir) {
       case '':
-        this.drop()
-        if (!this.#failed) this.landCode(text, () => {})
+        this.dropPacket()
+        if (!this.#failure) this.landCode(text, () => {})
         return true
       case 'co_recv':
-        if (ask?.want === 'data') return this.#refuse(ask, shortOf(ask))
+        if (ask?.kind === 'data') return this.#rejectReceive(ask, createBlobTooShortError(ask))
         if (!ask && !isClosed) return false
-        this.drop()
+        this.dropPacket()
         if (ask) this.landObject(text, ask)
         return true
-      case BLOB:
-        if (ask?.want === 'data') this.feed(packet, ask)
-        else if (ask) return this.#refuse(ask, tooLong(packet))
-        else if (isClosed) this.drop()
+      case BLOB_DIRECTION:
+        if (ask?.kind === 'data') this.deliverBytes(packet, ask)
+        else if (ask) return this.#rejectReceive(ask, createBlobTooLongError(packet))
+        else if (isClosed) this.dropPacket()
         else return false
         return true
       case 'co_err':
       case 'co_ack_end':
-        return this.#over(ask)
+        return this.#onResponseOver(ask)
       default:
-        this.drop()
-        if (dir !== 'co_cancel') this.link.violate(`RECV unexpected packet: [#${dir}]${text}`)
+        this.dropPacket()
+        if (dir !== 'co_cancel')
+          this.link.disconnectForViolation(`RECV unexpected packet: [#${dir}]${text}`)
         return true
     }
   }
 
   /** The response has nothing more: its error and its end stay in the inbox, for all who ask later. */
-  #over(ask: Ask | undefined): boolean {
+  #onResponseOver(ask: PendingReceive | undefined): boolean {
     if (!ask) return false
-    this.asks.pop()
-    if (this.#failed) this.#tell(this.#failed, ask.reject)
-    else if (ask.want === 'data') ask.reject(shortOf(ask))
-    else if (ask.isOptional) ask.resolve(NOTHING)
-    else ask.reject(stageError('the response has no object any more'))
+    this.pendingReceives.pop()
+    if (this.#failure) this.#rejectObserved(this.#failure, ask.reject)
+    else if (ask.kind === 'data') ask.reject(createBlobTooShortError(ask))
+    else if (ask.isOptional) ask.resolve(END_OF_RESPONSE)
+    else ask.reject(createStageError('the response has no object any more'))
     return true
   }
 
-  #refuse(ask: Ask, error: Error): boolean {
-    this.asks.pop()
+  #rejectReceive(ask: PendingReceive, error: Error): boolean {
+    this.pendingReceives.pop()
     ask.reject(error)
     return true
   }
 
-  #complete(packet: Packet): void {
-    if (packet.text !== this.coSeq) return this.link.violate('co seq mismatch on co_ack_end')
-    this.#isEnded = true
-    this.#unwatch()
-    this.link.pendingEnded(this)
-    for (const resolve of this.#settled.splice(0)) resolve()
-    for (const waiter of this.#completed.splice(0)) {
-      if (this.#failed) this.#tell(this.#failed, waiter.reject)
+  #onAckEnd(packet: Packet): void {
+    if (packet.text !== this.coSeq)
+      return this.link.disconnectForViolation('co seq mismatch on co_ack_end')
+    this.#isAcknowledged = true
+    this.#stopWatching()
+    this.link.onPostedEnded(this)
+    for (const resolve of this.#settleWaiters.splice(0)) resolve()
+    for (const waiter of this.#completionWaiters.splice(0)) {
+      if (this.#failure) this.#rejectObserved(this.#failure, waiter.reject)
       else waiter.resolve()
     }
-    if (this.#failed && !this.#isObserved && this.#stage === 'closed')
-      this.link.unobserved(this.#failed)
+    if (this.#failure && !this.#isObserved && this.#stage === 'closed')
+      this.link.reportUnobserved(this.#failure)
   }
 
-  #fail(error: Error): void {
-    if (this.#failed) return
-    this.#failed = error
-    for (const waiter of this.#begun.splice(0)) this.#tell(error, waiter.reject)
-    for (const waiter of this.#completed.splice(0)) this.#tell(error, waiter.reject)
-    this.link.arrivals.failObjects(this, error)
+  #recordFailure(error: Error): void {
+    if (this.#failure) return
+    this.#failure = error
+    for (const waiter of this.#beginWaiters.splice(0)) this.#rejectObserved(error, waiter.reject)
+    for (const waiter of this.#completionWaiters.splice(0))
+      this.#rejectObserved(error, waiter.reject)
+    this.link.demultiplexer.rejectAwaitedObjects(this, error)
     if (this.#stage !== 'closed' && this.link.isUp) return // What came before the error can still be received.
-    if (this.asks.length > 0) this.#isObserved = true
-    this.rejectAsks(error)
+    if (this.pendingReceives.length > 0) this.#isObserved = true
+    this.rejectReceives(error)
   }
 
-  #tell<T>(error: Error, reject: (error: Error) => T): T {
+  #rejectObserved<T>(error: Error, reject: (error: Error) => T): T {
     this.#isObserved = true
     return reject(error)
   }
 
   protected override onLandingFailed(error: Error): void {
     // The peer is not at fault to the end of the link: what it said could not be landed here.
-    if (!this.#failed) this.#fail(error)
-    this.link.unobserved(error)
+    if (!this.#failure) this.#recordFailure(error)
+    this.link.reportUnobserved(error)
   }
 
-  #watch({ deadline, signal }: ConversationOptions): void {
+  #watchDeadlineAndSignal({ deadline, signal }: ConversationOptions): void {
     if (deadline !== undefined) {
-      this.#timer = afterIdly(deadline, () => {
+      this.#timer = afterUnref(deadline, () => {
         const error = `conversation ${this.coSeq} was not completed within ${deadline} ms`
         this.cancel(new ManyhostError('MANYHOST_TIMEOUT', error))
       })
@@ -288,11 +297,11 @@ export class PoCo extends Conversation implements AsyncDisposable {
     signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  #unwatch(): void {
+  #stopWatching(): void {
     this.#timer?.clear()
     this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 }
 
 /** Said instead of an object when the response has ended. */
-export const NOTHING = Symbol('nothing')
+export const END_OF_RESPONSE = Symbol('nothing')

@@ -1,12 +1,12 @@
 /** A loop that connects again and again until its work is done: what the field's programs each write by hand. */
-import { asError, describe, ManyhostError } from '../core/errors.ts'
-import { listener } from '../core/guarded.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
+import { listenerRule } from '../core/guarded.ts'
 import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
 import { now, sleep } from '../core/time.ts'
 import { dial } from './dial.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import type { NamesFor } from './names.ts'
-import { type DialOptions, withAddress } from './options.ts'
+import { type DialOptions, parseWhere } from './options.ts'
 
 export interface Retry {
   /** Failures in a row, this one included. */
@@ -30,7 +30,7 @@ export interface ReconnectOptions {
   onRetry?: (retry: Retry) => void
 }
 
-const RULES = {
+const RECONNECT_RULES = {
   minDelay: milliseconds(200),
   maxDelay: milliseconds(30_000),
   maxAttempts: whole(1, Number.POSITIVE_INFINITY),
@@ -38,14 +38,14 @@ const RULES = {
   signal: rule<AbortSignal>('an AbortSignal', undefined, (value) =>
     value instanceof AbortSignal ? value : undefined,
   ),
-  onRetry: listener<[retry: Retry]>('a function', 'onRetry of withReconnect'),
+  onRetry: listenerRule<[retry: Retry]>('a function', 'onRetry of withReconnect'),
 }
 
 /**
  * How long to wait after so many failures in a row: doubling, and anything between half and all of it, so that many
  * who lost the same peer do not come back at once ("equal jitter", AWS Architecture Blog 2015).
  */
-export function backoff(
+export function backoffDelay(
   failures: number,
   minDelay: number,
   maxDelay: number,
@@ -71,7 +71,7 @@ export async function withReconnect<T>(
   const { minDelay, maxDelay, maxAttempts, steadyAfter, signal, onRetry } = parseOptions(
     'withReconnect',
     options,
-    RULES,
+    RECONNECT_RULES,
   )
   let unacknowledged: unknown[] = []
   let failures = 0
@@ -80,8 +80,8 @@ export async function withReconnect<T>(
     const begun = now()
     let ends: Awaited<ReturnType<typeof dial>> | undefined
     try {
-      ends = await dial({ ...withAddress<DialOptions>(where), ...(signal && { signal }) }, names)
-      const result = await during(
+      ends = await dial({ ...parseWhere<DialOptions>(where), ...(signal && { signal }) }, names)
+      const result = await raceWithLinkEnd(
         ends.po,
         () => work(ends?.po as PostingEnd, ends?.ho as HostingEnd, unacknowledged),
         signal,
@@ -92,19 +92,19 @@ export async function withReconnect<T>(
       return result
     } catch (thrown) {
       const error = asError(thrown)
-      const isLost = ends ? !ends.po.isConnected : mayMend(error)
+      const isLost = ends ? !ends.po.isConnected : isRetryable(error)
       if (ends) {
         unacknowledged = ends.po.unacknowledged()
         void ends.po.disconnect()
       }
       signal?.throwIfAborted()
-      if (!isLost || !mayMend(error)) throw error
+      if (!isLost || !isRetryable(error)) throw error
       failures = ends && now() - begun >= steadyAfter ? 1 : failures + 1
       if (failures >= maxAttempts) {
-        const message = `given up after ${failures} failures in a row: ${describe(error)}`
+        const message = `given up after ${failures} failures in a row: ${describeError(error)}`
         throw new ManyhostError('MANYHOST_WIRE_CLOSED', message, { cause: error })
       }
-      const delay = backoff(failures, minDelay, maxDelay, Math.random)
+      const delay = backoffDelay(failures, minDelay, maxDelay, Math.random)
       onRetry?.({ attempt: failures, error, delay })
       await sleep(delay, signal)
     }
@@ -112,7 +112,7 @@ export async function withReconnect<T>(
 }
 
 /** The work's outcome, or the link's end: work that waits for something else must not miss it. */
-async function during<T>(
+async function raceWithLinkEnd<T>(
   po: PostingEnd,
   work: () => T | Promise<T>,
   signal: AbortSignal | undefined,
@@ -131,7 +131,7 @@ async function during<T>(
   }
 }
 
-function mayMend(error: Error): boolean {
+function isRetryable(error: Error): boolean {
   if (!(error instanceof ManyhostError)) return false
   return error.code === 'MANYHOST_WIRE_CLOSED' || error.code === 'MANYHOST_TIMEOUT'
 }

@@ -2,16 +2,16 @@
 import { Buffer } from 'node:buffer'
 import { ManyhostError } from '../core/errors.ts'
 
-const DEPTH = 64
-const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
-const PLAIN = /^[\x20-\x26\x28-\x5b\x5d-\x7e]*$/
+const MAX_NESTING = 64
+const NAME_PATTERN = /^[A-Za-z_][A-Za-z0-9_]*$/
+const PLAIN_TEXT_PATTERN = /^[\x20-\x26\x28-\x5b\x5d-\x7e]*$/
 /** What Python escapes too: it cannot be printed, or is half of a pair. */
-const HIDDEN =
+const ESCAPED_CHARS_PATTERN =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for.
   /[\0-\x1f\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g
-const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
+const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
-function unwritable(what: string): ManyhostError {
+function createUnwritableError(what: string): ManyhostError {
   return new ManyhostError('MANYHOST_WIRE_CODE', `${what} cannot be written as code`)
 }
 
@@ -21,12 +21,12 @@ function unwritable(what: string): ManyhostError {
  * @throws ManyhostError MANYHOST_WIRE_CODE for functions, symbols, instances of classes, and nesting deeper than 64
  */
 export function repr(value: unknown): string {
-  return write(value, 0)
+  return writeValue(value, 0)
 }
 
 /** The call of a name with such arguments. */
-export function callOf(name: string, args: readonly unknown[]): string {
-  if (!NAME.test(name)) throw unwritable(`a call of ${JSON.stringify(name)}`)
+export function formatCall(name: string, args: readonly unknown[]): string {
+  if (!NAME_PATTERN.test(name)) throw createUnwritableError(`a call of ${JSON.stringify(name)}`)
   return `${name}(${args.map(repr).join(',')})`
 }
 
@@ -38,12 +38,12 @@ export function code(texts: TemplateStringsArray, ...values: readonly unknown[])
   return texts.reduce((all, text, index) => all + repr(values[index - 1]) + text)
 }
 
-function write(value: unknown, depth: number): string {
+function writeValue(value: unknown, depth: number): string {
   switch (typeof value) {
     case 'string':
-      return string(value)
+      return writeString(value)
     case 'number':
-      return number(value)
+      return writeNumber(value)
     case 'boolean':
       return value ? 'True' : 'False'
     case 'undefined':
@@ -51,13 +51,13 @@ function write(value: unknown, depth: number): string {
     case 'bigint':
       return String(value)
     case 'object':
-      return value === null ? 'None' : object(value, depth + 1)
+      return value === null ? 'None' : writeObject(value, depth + 1)
     default:
-      throw unwritable(`a ${typeof value}`)
+      throw createUnwritableError(`a ${typeof value}`)
   }
 }
 
-function number(value: number): string {
+function writeNumber(value: number): string {
   if (Number.isNaN(value)) return 'nan'
   if (!Number.isFinite(value)) return value > 0 ? '1e999' : '-1e999'
   if (Object.is(value, -0)) return '-0.0'
@@ -66,40 +66,44 @@ function number(value: number): string {
   return isLarge ? String(BigInt(value)) : String(value)
 }
 
-function string(value: string): string {
-  if (PLAIN.test(value)) return `'${value}'`
+function writeString(value: string): string {
+  if (PLAIN_TEXT_PATTERN.test(value)) return `'${value}'`
   const quote = value.includes("'") && !value.includes('"') ? '"' : "'"
   const text = value
     .replaceAll('\\', '\\\\')
     .replaceAll(quote, `\\${quote}`)
-    .replace(HIDDEN, (char) => SHORT[char] ?? escaped(char.charCodeAt(0)))
+    .replace(
+      ESCAPED_CHARS_PATTERN,
+      (char) => SHORT_ESCAPES[char] ?? writeEscape(char.charCodeAt(0)),
+    )
   return quote + text + quote
 }
 
-function escaped(unit: number): string {
+function writeEscape(unit: number): string {
   return unit < 0x100
     ? `\\x${unit.toString(16).padStart(2, '0')}`
     : `\\u${unit.toString(16).padStart(4, '0')}`
 }
 
-function bytes(value: Uint8Array): string {
+function writeBytes(value: Uint8Array): string {
   const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('latin1')
-  return `b${string(text).replace(/[\x80-\uffff]/g, (char) => escaped(char.charCodeAt(0)))}`
+  return `b${writeString(text).replace(/[\x80-\uffff]/g, (char) => writeEscape(char.charCodeAt(0)))}`
 }
 
-function object(value: object, depth: number): string {
-  if (depth > DEPTH) throw unwritable(`nesting deeper than ${DEPTH}, or in a circle,`)
-  if (Array.isArray(value)) return `[${value.map((one) => write(one, depth)).join(', ')}]`
-  if (value instanceof Uint8Array) return bytes(value)
+function writeObject(value: object, depth: number): string {
+  if (depth > MAX_NESTING)
+    throw createUnwritableError(`nesting deeper than ${MAX_NESTING}, or in a circle,`)
+  if (Array.isArray(value)) return `[${value.map((one) => writeValue(one, depth)).join(', ')}]`
+  if (value instanceof Uint8Array) return writeBytes(value)
   if (value instanceof Set) {
-    const items = [...value].map((one) => write(one, depth))
+    const items = [...value].map((one) => writeValue(one, depth))
     return items.length > 0 ? `{${items.join(', ')}}` : 'set()'
   }
   const isMap = value instanceof Map
   const prototype = Object.getPrototypeOf(value)
   if (!isMap && prototype !== Object.prototype && prototype !== null) {
-    throw unwritable(`a ${value.constructor?.name ?? 'thing of a class'}`)
+    throw createUnwritableError(`a ${value.constructor?.name ?? 'thing of a class'}`)
   }
   const entries = isMap ? [...value] : Object.entries(value).filter(([, one]) => one !== undefined)
-  return `{${entries.map(([key, one]) => `${write(key, depth)}: ${write(one, depth)}`).join(', ')}}`
+  return `{${entries.map(([key, one]) => `${writeValue(key, depth)}: ${writeValue(one, depth)}`).join(', ')}}`
 }

@@ -1,15 +1,15 @@
 /** Listening for peers. */
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
-import { asError, describe, ManyhostError } from '../core/errors.ts'
+import { deferred } from '../core/deferred.ts'
+import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { parseOptions } from '../core/options.ts'
-import { makeSocketPrivate } from '../posix/private.ts'
-import { begin } from './begin.ts'
-import { deferred } from './deferred.ts'
+import { makeSocketPrivate } from '../posix/private-files.ts'
+import { acceptLink } from './accept.ts'
 import type { Ends } from './dial.ts'
-import { Link } from './link.ts'
+import { WireLink } from './link.ts'
 import type { NamesFor } from './names.ts'
-import { SERVE_RULES, type ServeOptions, withAddress } from './options.ts'
+import { parseWhere, SERVE_RULES, type WireServeOptions } from './options.ts'
 
 export interface WireServer extends AsyncDisposable {
   readonly host: string
@@ -30,8 +30,11 @@ export interface WireServer extends AsyncDisposable {
  * @param where options, `host:port`, or `unix:/path`; 127.0.0.1:3232 unless given, port 0 for any
  * @throws ManyhostError MANYHOST_INVALID_OPTION, also when the address cannot be listened on
  */
-export async function serve(where: string | ServeOptions, names: NamesFor): Promise<WireServer> {
-  const given = withAddress<ServeOptions>(where)
+export async function serve(
+  where: string | WireServeOptions,
+  names: NamesFor,
+): Promise<WireServer> {
+  const given = parseWhere<WireServeOptions>(where)
   const {
     host = '127.0.0.1',
     port,
@@ -41,9 +44,9 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
     ...settings
   } = parseOptions('wire', given, SERVE_RULES)
   const links = new Set<Ends>()
-  const all = new Set<Link>()
+  const all = new Set<WireLink>()
   /** Not known yet, oldest first. */
-  const greeting = new Set<Link>()
+  const greeting = new Set<WireLink>()
   const onSocket = (socket: Socket): void => {
     if (all.size >= maxLinks) {
       // Who is slow to say who he is gives way, so that those who say nothing cannot keep out those who would.
@@ -53,9 +56,9 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
       all.delete(oldest)
       greeting.delete(oldest)
     }
-    let link: Link
+    let link: WireLink
     try {
-      link = new Link(socket.setNoDelay(true).setKeepAlive(true), settings, names)
+      link = new WireLink(socket.setNoDelay(true).setKeepAlive(true), settings, names)
     } catch (error) {
       // The function that makes the names threw: there is nothing to be hosted.
       settings.onError?.(asError(error))
@@ -63,7 +66,7 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
     }
     all.add(link)
     greeting.add(link)
-    begin(link).then(
+    acceptLink(link).then(
       (ends) => {
         greeting.delete(link)
         if (link.isUp) links.add(ends)
@@ -82,7 +85,7 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
     : createServer(sockets, onSocket)
   // TLS that fails concerns that connection alone.
   server.on('tlsClientError', (error: Error) => settings.onError?.(error))
-  await listening(server, path === undefined ? { host, port } : { path })
+  await listenOn(server, path === undefined ? { host, port } : { path })
   const closed = deferred<void>()
   const address = server.address()
   const close = async (reason?: string): Promise<void> => {
@@ -102,19 +105,19 @@ export async function serve(where: string | ServeOptions, names: NamesFor): Prom
   }
 }
 
-async function listening(
+async function listenOn(
   server: Server,
-  at: { host: string; port: number } | { path: string },
+  address: { host: string; port: number } | { path: string },
 ): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {
-      const where = 'path' in at ? at.path : `${at.host}:${at.port}`
-      const message = `wire: cannot listen on ${where}: ${describe(cause)}`
+      const where = 'path' in address ? address.path : `${address.host}:${address.port}`
+      const message = `wire: cannot listen on ${where}: ${describeError(cause)}`
       reject(new ManyhostError('MANYHOST_INVALID_OPTION', message, { cause }))
     })
-    server.listen(at, resolve)
+    server.listen(address, resolve)
   })
-  makeSocketPrivate(at)
+  makeSocketPrivate(address)
   server.removeAllListeners('error')
   server.on('error', () => {})
 }

@@ -1,10 +1,10 @@
 /** Functions that a user gives to the feed and to links: none ends the program, or keeps others from theirs. */
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Identity } from '../../src/feed/rights.ts'
-import { tellEvents } from '../../src/session/messages.ts'
+import { forwardSessionEvents } from '../../src/session/messages.ts'
 import { dial, withReconnect } from '../../src/wire/index.ts'
-import { client, openFeed } from '../feed/help.ts'
-import { failure, until } from '../help.ts'
+import { openFeed, openFeedClient } from '../feed/help.ts'
+import { rejectionOf, until } from '../help.ts'
 import { pair } from '../wire/pair.ts'
 import { all, ask, nonsense, quiet, serving, throwing, warnings } from './misbehaviour.ts'
 
@@ -21,7 +21,7 @@ describe('feed', () => {
       onTestFinished(() => feed.close())
       const errors: Error[] = []
       feed.on('error', (error) => errors.push(error))
-      const alice = client(feed.port)
+      const alice = openFeedClient(feed.port)
       onTestFinished(() => alice.close().catch(() => undefined))
       await until(() => alice.state === 'waiting' || alice.state === 'refused')
       // Nobody, or an error that says why it cannot be known.
@@ -58,7 +58,7 @@ describe('feed', () => {
 
   test.each(cases)('random of a client %s: it connects again', async (_name, random) => {
     const told = warnings()
-    const alice = client('/nowhere/feed.sock', 'alice', { random })
+    const alice = openFeedClient('/nowhere/feed.sock', 'alice', { random })
     let count = 0
     alice.on('disconnected', () => count++)
     await until(() => count > 2)
@@ -70,7 +70,7 @@ describe('feed', () => {
 test.each(cases)('random of sampled events %s: requests are told or not', async (_name, random) => {
   const told = warnings()
   const { session } = serving()
-  const off = tellEvents(session, () => undefined, { sample: 0.5, random })
+  const off = forwardSessionEvents(session, () => undefined, { sample: 0.5, random })
   expect(await ask(session)).toEqual(new Set([200]))
   off()
   await until(() => told.length > 0)
@@ -82,7 +82,7 @@ describe('wire', () => {
     'an exposed function %s: its caller is told, and the link lives',
     async (_name, act) => {
       const { po } = await pair({ act, echo: (x: unknown) => x })
-      expect(await failure(po.request('act()') as Promise<unknown>)).toBeInstanceOf(Error)
+      expect(await rejectionOf(po.request('act()') as Promise<unknown>)).toBeInstanceOf(Error)
       expect(await po.request('echo(7)')).toBe(7)
     },
   )
@@ -100,7 +100,7 @@ describe('wire', () => {
     const served = { key, onError: (error: Error) => void told.push(error) }
     const own = 'sixteen bytes and more'
     const { server } = await pair({}, { serve: served, dial: { key: own, ident: 'good' } })
-    const refused = await failure(dial({ port: server.port, key: own, ident: 'bad' }))
+    const refused = await rejectionOf(dial({ port: server.port, key: own, ident: 'bad' }))
     expect(refused).toMatchObject({ code: 'MANYHOST_WIRE_AUTH' })
     await (await dial({ port: server.port, key: own, ident: 'good' })).po.disconnect()
     const codes = told.map((error) => (error as { code?: string }).code)
@@ -117,7 +117,7 @@ describe('wire', () => {
     isGood = false
     // An object without names of its own exposes nothing, and that is what it says.
     if (!/empty object|getters|valueOf/.test(name)) {
-      await failure(dial({ port: server.port }) as Promise<unknown>)
+      await rejectionOf(dial({ port: server.port }) as Promise<unknown>)
       expect(told).toHaveLength(1)
     }
     expect(await po.request('echo(7)')).toBe(7)
@@ -136,7 +136,7 @@ describe('wire', () => {
 
   test.each(failing)('onRetry %s: it goes on', async (_name, onRetry) => {
     const options = { minDelay: 1, maxAttempts: 3, onRetry }
-    const error = await failure(withReconnect('unix:/nowhere/x', {}, () => 1, options))
+    const error = await rejectionOf(withReconnect('unix:/nowhere/x', {}, () => 1, options))
     expect(error.message).toMatch(/^given up after 3 failures in a row/)
   })
 })

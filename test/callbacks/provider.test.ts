@@ -132,7 +132,7 @@ describe("a provider of the user's", () => {
     },
   )
 
-  test.each(['places', 'address', 'dispatcher'])(
+  test.each(['slots', 'address', 'dispatcher'])(
     'a promise as %s, which is rejected, does not end the process',
     async (part) => {
       let count = 0
@@ -143,10 +143,10 @@ describe("a provider of the user's", () => {
     },
   )
 
-  test.each([0, -1, 1.5, Number.NaN, '4', null])('places are %s: those of the service', (places) =>
+  test.each([0, -1, 1.5, Number.NaN, '4', null])('slots are %s: those of the service', (slots) =>
     served(
-      changing(() => ({ places })),
-      /places must be a whole number from 1 up/,
+      changing(() => ({ slots })),
+      /slots must be a whole number from 1 up/,
     ),
   )
 

@@ -8,11 +8,11 @@ import { Worker } from '../../providers/pull/index.ts'
 import { fixed } from '../../providers/static.ts'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { StartupContext } from '../../src/core/provider.ts'
-import { adminHandler } from '../../src/gateway/admin.ts'
+import { adminHandler } from '../../src/gateway/admin/handler.ts'
 import { Session } from '../../src/index.ts'
 import { runAgent } from '../../src/tasks.ts'
-import { falseClock } from '../clock.ts'
-import { failure, until } from '../help.ts'
+import { useFalseClock } from '../clock.ts'
+import { rejectionOf, until } from '../help.ts'
 import { all, ask, hanging, nonsense, quiet, serving, throwing, warnings } from './misbehaviour.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
@@ -25,18 +25,18 @@ describe('a function that gives a body: its request fails with that, no slot is 
   const isBody = /promise of|empty object|that never settles|then does nothing/
   test.each(cases.filter(([name]) => !isBody.test(name)))('%s', async (_name, body) => {
     const { session } = serving({ concurrency: 1 })
-    const error = await failure(session.client().post('http://calc/', { body: body as Any }))
+    const error = await rejectionOf(session.client().post('http://calc/', { body: body as Any }))
     expect(error).toMatchObject({ code: 'MANYHOST_BODY_FAILED' })
     await until(() => session.cluster('http://calc').inFlight === 0)
     expect(await ask(session)).toEqual(new Set([200]))
   })
 
   test('answers a promise that never settles', async () => {
-    const clock = falseClock()
+    const clock = useFalseClock()
     const { session } = serving({ concurrency: 1 })
     const body = (): Promise<never> => new Promise(() => undefined)
     const post = session.client().post('http://calc/', { body })
-    const failed = failure(post)
+    const failed = rejectionOf(post)
     await clock.passUntil(5_000, () => session.cluster('http://calc').stats().failures > 0)
     expect(await failed).toMatchObject({ code: 'MANYHOST_BODY_FAILED' })
     await clock.passUntil(100, () => session.cluster('http://calc').inFlight === 0)
@@ -68,7 +68,7 @@ describe('map', () => {
   test.each(hanging)('read %s: the signal ends it', async (_name, read) => {
     const giveUp = new AbortController()
     const run = squares().map('http://calc/', [1, 2], { read: read as Any, signal: giveUp.signal })
-    const ended = failure(run.next())
+    const ended = rejectionOf(run.next())
     giveUp.abort()
     expect(await ended).toMatchObject({ code: 'MANYHOST_ABORTED' })
   })
@@ -81,7 +81,7 @@ describe('map', () => {
     })()
     const run = squares().map('http://calc/', source, { signal: giveUp.signal })
     expect(await run.next()).toMatchObject({ value: { index: 0 } })
-    const ended = failure(run.next())
+    const ended = rejectionOf(run.next())
     giveUp.abort()
     expect(await ended).toMatchObject({ code: 'MANYHOST_ABORTED' })
   })
@@ -90,7 +90,7 @@ describe('map', () => {
     'a source that is %s is refused',
     async (source) => {
       const run = squares().map('http://calc/', source as never)
-      expect(await failure(run.next())).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
+      expect(await rejectionOf(run.next())).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
     },
   )
 })
@@ -146,7 +146,7 @@ describe('handlers of instances in this process', () => {
     const provider = inProcess((_req, res) => res.end(), { style: 'node', upgrade: act })
     const { session } = serving({}, { provider })
     const { upgrade } = await import('undici')
-    await failure(
+    await rejectionOf(
       upgrade('http://calc/', { dispatcher: session.dispatcher(), protocol: 'x' }) as never,
     )
     await until(() => session.cluster('http://calc').inFlight === 0)

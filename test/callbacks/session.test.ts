@@ -181,7 +181,7 @@ describe('a function that calls the session: requests are served, when it', () =
       initSize: 2,
       balance: (targets) => {
         once()
-        return targets.findIndex(({ open, inFlight, places }) => open && inFlight < places)
+        return targets.findIndex(({ open, inFlight, slots: places }) => open && inFlight < places)
       },
       fairness: () => {
         once()
@@ -250,7 +250,7 @@ describe('a function that calls the session: requests are served, when it', () =
       initSize: 4,
       balance: (targets) => {
         close('balance')
-        return targets.findIndex(({ open, inFlight, places }) => open && inFlight < places)
+        return targets.findIndex(({ open, inFlight, slots: places }) => open && inFlight < places)
       },
       fairness: () => {
         close('fairness')

@@ -1,7 +1,7 @@
 /** Functions and sources that a user gives to tasks: each task has its outcome, and each run comes to its end. */
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { readTasks, runCluster, submitFrom } from '../../src/tasks.ts'
-import { failure, until } from '../help.ts'
+import { rejectionOf, until } from '../help.ts'
 import { collect } from '../tasks/collect.ts'
 import { hanging, throwing } from './misbehaviour.ts'
 
@@ -72,7 +72,7 @@ describe('onBad', () => {
     '%s: the source ends with that, after what came before it',
     async (_name, onBad) => {
       const run = runCluster(['true', bad, 'true'], { inMemory: true, onBad })
-      expect(await failure(run as unknown as Promise<unknown>)).toBeInstanceOf(Error)
+      expect(await rejectionOf(run as unknown as Promise<unknown>)).toBeInstanceOf(Error)
       expect(run.counts).toMatchObject({ submitted: 1, succeeded: 1 })
     },
   )
@@ -118,7 +118,7 @@ describe('a source', () => {
         act()
       }
       const run = runCluster(source(), { inMemory: true })
-      expect(await failure(run as unknown as Promise<unknown>)).toBeInstanceOf(Error)
+      expect(await rejectionOf(run as unknown as Promise<unknown>)).toBeInstanceOf(Error)
       expect(run.counts).toMatchObject({ succeeded: 1 })
     },
   )

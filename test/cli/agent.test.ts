@@ -4,10 +4,10 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type AgentsProvider, agents } from '../../providers/agent/index.ts'
-import { come } from '../agent/help.ts'
 import { certificate } from '../fakes/certificate.ts'
 import { until } from '../help.ts'
-import { CALCULATOR, folder, type Started, start } from './help.ts'
+import { waitForAgents } from '../providers/agent/help.ts'
+import { CALCULATOR, createFolder, type RunningProgram, startProgram } from './help.ts'
 
 const KEY = 'a key of this very test'
 
@@ -17,23 +17,23 @@ function opened(options: Parameters<typeof agents>[0] = {}): AgentsProvider {
   return provider
 }
 
-function agent(address: string, flags: readonly string[], env = {}): Started {
+function agent(address: string, flags: readonly string[], env = {}): RunningProgram {
   const args = ['agent', '--connect', address, '--places', '2', ...flags]
-  return start(args, { env: { MANYHOST_AGENT_KEY: KEY, ...env } })
+  return startProgram(args, { env: { MANYHOST_AGENT_KEY: KEY, ...env } })
 }
 
-async function says(one: Started, pattern: RegExp): Promise<void> {
+async function says(one: RunningProgram, pattern: RegExp): Promise<void> {
   await until(() => pattern.test(one.stderr()), `${pattern} is said`)
 }
 
-async function ends(one: Started): Promise<number | null> {
+async function ends(one: RunningProgram): Promise<number | null> {
   one.process.kill('SIGTERM')
   return (await one.ended).code
 }
 
 describe('with `manyhost serve`', { timeout: 120_000 }, () => {
   it('serves what its file says, with names relative to it; both are told who came and went', async () => {
-    const home = folder({ 'agent.key': `${KEY}\n` })
+    const home = createFolder({ 'agent.key': `${KEY}\n` })
     const files = certificate(home, 'localhost')
     const text = `providers:
   lab:
@@ -55,7 +55,7 @@ gateway: { listen: 127.0.0.1:0 }
 admin: { listen: 127.0.0.1:0 }
 `
     writeFileSync(join(home, 'fleet.yaml'), text)
-    const served = start(['serve', join(home, 'fleet.yaml'), '--log', 'json'])
+    const served = startProgram(['serve', join(home, 'fleet.yaml'), '--log', 'json'])
     const [, address = ''] = await served.until(/"agents":"([^"]+)"/)
     const { fingerprint256: fingerprint } = new X509Certificate(readFileSync(files.cert))
     const flags = ['--fingerprint', fingerprint, '--key-file', join(home, 'agent.key')]
@@ -98,15 +98,15 @@ services:
 gateway: { listen: 127.0.0.1:0 }
 admin: { listen: 127.0.0.1:0 }
 `
-    const file = join(folder({ 'fleet.yaml': text, 'agent.key': KEY }), 'fleet.yaml')
-    const served = start(['serve', file, '--log', 'json'])
+    const file = join(createFolder({ 'fleet.yaml': text, 'agent.key': KEY }), 'fleet.yaml')
+    const served = startProgram(['serve', file, '--log', 'json'])
     await served.until(/"level":"error".*agents cannot dial: .*\/no\/such\/folder\/hub\.sock/)
   })
 })
 
 describe('encrypted', { timeout: 120_000 }, () => {
   const tlsOf = (name: string) => {
-    const files = certificate(folder(), name)
+    const files = certificate(createFolder(), name)
     return { ...files, options: { certFile: files.cert, certKeyFile: files.key } }
   }
 
@@ -114,7 +114,7 @@ describe('encrypted', { timeout: 120_000 }, () => {
     const { cert, options } = tlsOf('localhost')
     const provider = opened(options)
     const one = agent(await provider.address(), ['--ca-file', cert])
-    await come(provider)
+    await waitForAgents(provider)
     expect(await ends(one)).toBe(0)
   })
 
@@ -136,7 +136,7 @@ describe('encrypted', { timeout: 120_000 }, () => {
     expect(provider.agents).toEqual([])
     expect(await ends(unknowing)).toBe(0)
     const knowing = agent(address, ['--tls'], { NODE_EXTRA_CA_CERTS: cert })
-    await come(provider)
+    await waitForAgents(provider)
     expect(await ends(knowing)).toBe(0)
   })
 
@@ -180,7 +180,7 @@ describe('several keys', { timeout: 120_000 }, () => {
     const own = Object.entries(keys).map(([name, key]) =>
       agent(address, ['--name', name], { MANYHOST_AGENT_KEY: key }),
     )
-    await come(provider, 2)
+    await waitForAgents(provider, 2)
     expect(provider.agents.map(({ name }) => name).toSorted()).toEqual(['attic', 'cellar'])
     for (const one of own) expect(await ends(one)).toBe(0)
   })

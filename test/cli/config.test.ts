@@ -10,11 +10,11 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type Ended, folder, manyhost } from './help.ts'
+import { createFolder, type ProgramResult, runManyhost } from './help.ts'
 
 /** A folder for files of one's own, and one to work in. */
 function place(own?: string, local?: string) {
-  const at = folder()
+  const at = createFolder()
   const paths = {
     user: join(at, 'config/manyhost/tasks.yaml'),
     local: join(at, 'work/.manyhost/tasks.yaml'),
@@ -28,8 +28,8 @@ function place(own?: string, local?: string) {
   }
   const cwd = join(at, 'work')
   const base = { XDG_CONFIG_HOME: join(at, 'config'), XDG_DATA_HOME: at, MANYHOST_STORE: '' }
-  const run = (args: readonly string[], env = {}, input = ''): Promise<Ended> =>
-    manyhost(args, { cwd, input, env: { ...base, ...env } })
+  const run = (args: readonly string[], env = {}, input = ''): Promise<ProgramResult> =>
+    runManyhost(args, { cwd, input, env: { ...base, ...env } })
   return { at, paths, run }
 }
 
@@ -107,7 +107,10 @@ describe('manyhost config', PATIENT, () => {
       script,
       `import { appendFileSync } from 'node:fs'\nappendFileSync(process.argv[2], process.env.TYPED)\n`,
     )
-    const edit = (typed: string, editor = `${process.execPath} ${script}`): Promise<Ended> =>
+    const edit = (
+      typed: string,
+      editor = `${process.execPath} ${script}`,
+    ): Promise<ProgramResult> =>
       run(['config', 'edit'], { VISUAL: '', EDITOR: editor, TYPED: typed })
     expect((await edit('list: { format: json }\n')).code).toBe(0)
     expect(readFileSync(paths.user, 'utf8')).toMatch(/^#\s+maxRetries: <number>\s+# more attempts/m)

@@ -1,7 +1,7 @@
 /** docs/cli.md says what the code says: exit codes, commands, their options and examples. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { ALL } from '../../src/cli/all.ts'
+import { ALL_COMMANDS } from '../../src/cli/all-commands.ts'
 import { ADMIN_OPTIONS } from '../../src/cli/commands.ts'
 import { EXIT, TASK_EXIT } from '../../src/cli/exit.ts'
 
@@ -44,13 +44,13 @@ describe('docs/cli.md', () => {
 
   it('has every command, in order', () => {
     const names = sections.slice(2).map((section) => section.split('\n', 1)[0])
-    const expected = ALL.map(({ name, args = [] }) =>
+    const expected = ALL_COMMANDS.map(({ name, args = [] }) =>
       ['`manyhost', name, ...args.map((arg) => arg.name)].join(' ').concat('`'),
     )
     expect(names).toEqual(expected)
   })
 
-  it.each(ALL.map((command) => [command.name, command] as const))(
+  it.each(ALL_COMMANDS.map((command) => [command.name, command] as const))(
     'has the options and examples of %s',
     (name, { options = [], examples, summary }) => {
       const section =

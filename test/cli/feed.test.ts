@@ -2,10 +2,10 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { jsonLine, plainLine } from '../../src/cli/feed/subscribe.ts'
+import { formatJsonLine, formatPlainLine } from '../../src/cli/feed/subscribe.ts'
 import { FeedClient } from '../../src/feed/index.ts'
-import { failure, until } from '../help.ts'
-import { folder, manyhost, start } from './help.ts'
+import { rejectionOf, until } from '../help.ts'
+import { createFolder, runManyhost, startProgram } from './help.ts'
 
 const PEOPLE = JSON.stringify({
   alice: { secret: 's3cret', publish: ['c'], subscribe: ['c'] },
@@ -13,10 +13,10 @@ const PEOPLE = JSON.stringify({
 })
 
 async function broker() {
-  const people = join(folder(), 'people.json')
+  const people = join(createFolder(), 'people.json')
   writeFileSync(people, PEOPLE)
   const args = ['feed', 'broker', '--bind', '127.0.0.1:0', '--auth', people]
-  const running = start([...args, '--exporter', '127.0.0.1:0', '--debug'])
+  const running = startProgram([...args, '--exporter', '127.0.0.1:0', '--debug'])
   const [, port = ''] = await running.until(/listening on tcp:\/\/127\.0\.0\.1:(\d+)/)
   const [, exporter = ''] = await running.until(/HTTP on (http:\S+)/)
   /** Resolves when its metrics say so. */
@@ -30,15 +30,15 @@ const SECRET = { MANYHOST_FEED_SECRET: 's3cret' }
 test('broker, subscribe, publish and sendfile', { timeout: 120_000 }, async () => {
   const { running, port, shows } = await broker()
   const me = ['-i', 'alice', '-p', port, '-c', 'c']
-  const output = join(folder(), 'out.txt')
-  const plain = start(['feed', 'subscribe', ...me, '-n', '3', '-o', output], { env: SECRET })
-  const json = start(['feed', 'subscribe', ...me, '-n', '3', '--json'], { env: SECRET })
+  const output = join(createFolder(), 'out.txt')
+  const plain = startProgram(['feed', 'subscribe', ...me, '-n', '3', '-o', output], { env: SECRET })
+  const json = startProgram(['feed', 'subscribe', ...me, '-n', '3', '--json'], { env: SECRET })
   await shows(/^manyhost_feed_subscriptions\{.*chan="c".*\} 2$/m)
   await running.until(/is alice[\s\S]*is alice/, 'stderr')
   expect(running.stderr().match(/is alice/g)).toHaveLength(2)
-  const secretFile = join(folder(), 'secret')
+  const secretFile = join(createFolder(), 'secret')
   writeFileSync(secretFile, 's3cret\n')
-  const said = await manyhost([
+  const said = await runManyhost([
     'feed',
     'publish',
     ...me,
@@ -48,11 +48,11 @@ test('broker, subscribe, publish and sendfile', { timeout: 120_000 }, async () =
     'well',
   ])
   expect(said).toEqual({ code: 0, stdout: '', stderr: '' })
-  const piped = await manyhost(['feed', 'publish', ...me], { env: SECRET, input: 'a line\n' })
+  const piped = await runManyhost(['feed', 'publish', ...me], { env: SECRET, input: 'a line\n' })
   expect(piped.code).toBe(0)
-  const file = join(folder(), 'sample.bin')
+  const file = join(createFolder(), 'sample.bin')
   writeFileSync(file, Buffer.from([0, 27, 91, 50, 74, 255]))
-  expect((await manyhost(['feed', 'sendfile', ...me, file], { env: SECRET })).code).toBe(0)
+  expect((await runManyhost(['feed', 'sendfile', ...me, file], { env: SECRET })).code).toBe(0)
   const { code, stdout } = await plain.ended
   expect(code).toBe(0)
   expect(stdout).toBe('c alice: all well\nc alice: a line\nc alice: 6 bytes: 001b5b324aff\n')
@@ -79,34 +79,34 @@ test('a refusal, nobody there, and a wrong command line have their codes', {
 }, async () => {
   const { port } = await broker()
   const publish = ['feed', 'publish', '-p', port, '-c', 'c']
-  const wrong = await manyhost([...publish, '-i', 'alice', 'x'], {
+  const wrong = await runManyhost([...publish, '-i', 'alice', 'x'], {
     env: { MANYHOST_FEED_SECRET: 'no' },
   })
   expect([wrong.code, wrong.stderr]).toEqual([
     6,
     expect.stringContaining('Authentication failed for alice'),
   ])
-  const bob = await manyhost([...publish, '-i', 'bob', 'x'], {
+  const bob = await runManyhost([...publish, '-i', 'bob', 'x'], {
     env: { MANYHOST_FEED_SECRET: 'b0b' },
   })
   expect([bob.code, bob.stderr]).toEqual([6, expect.stringContaining('not allowed to pub here')])
-  const nobody = await manyhost(['feed', 'publish', '-p', '1', '-c', 'c', '-i', 'a', 'x'], {
+  const nobody = await runManyhost(['feed', 'publish', '-p', '1', '-c', 'c', '-i', 'a', 'x'], {
     env: SECRET,
   })
   expect([nobody.code, nobody.stderr]).toEqual([4, expect.stringContaining('ECONNREFUSED')])
-  const shown = await manyhost([...publish, '-i', 'alice', '-s', 's3cret', 'x'])
+  const shown = await runManyhost([...publish, '-i', 'alice', '-s', 's3cret', 'x'])
   expect([shown.code, shown.stderr]).toEqual([2, expect.stringContaining('--secret-file')])
-  expect((await manyhost([...publish, 'x'], { env: SECRET })).code).toBe(2)
-  const taken = await manyhost(['feed', 'broker', '--bind', `127.0.0.1:${port}`])
+  expect((await runManyhost([...publish, 'x'], { env: SECRET })).code).toBe(2)
+  const taken = await runManyhost(['feed', 'broker', '--bind', `127.0.0.1:${port}`])
   expect([taken.code, taken.stderr]).toEqual([7, expect.stringContaining('EADDRINUSE')])
   const auth = ['feed', 'broker', '--auth', 'postgresql://a:b@c/d']
-  expect((await manyhost(auth)).stderr).toContain('PGPASSWORD')
+  expect((await runManyhost(auth)).stderr).toContain('PGPASSWORD')
 })
 
 test('serve: a feed of the file, its events, and its door over HTTP', {
   timeout: 120_000,
 }, async () => {
-  const cwd = folder()
+  const cwd = createFolder()
   writeFileSync(
     join(cwd, 'fleet.yaml'),
     `services: {}
@@ -119,7 +119,7 @@ feed:
     alice: { secret: s3cret, publish: [c], subscribe: [c, manyhost.cluster] }
 `,
   )
-  const served = start(['serve', '--log', 'json'], { cwd })
+  const served = startProgram(['serve', '--log', 'json'], { cwd })
   const [line] = await served.until(/.*"feed":"tcp:.*\n/)
   const { feed, dashboard } = JSON.parse(line)
   const url = `${dashboard}feed?channel=c`
@@ -127,7 +127,7 @@ feed:
   expect((await fetch(url, { method: 'POST', headers, body: 'x' })).status).toBe(204)
   expect((await fetch(url)).status).toBe(401)
   const port = feed.split(':').pop()
-  const sent = await manyhost(['feed', 'publish', '-p', port, '-i', 'alice', '-c', 'c', 'y'], {
+  const sent = await runManyhost(['feed', 'publish', '-p', port, '-i', 'alice', '-c', 'c', 'y'], {
     env: SECRET,
   })
   expect(sent.code).toBe(0)
@@ -150,8 +150,10 @@ ${more}
 ${people}
 `
   const alice = '    alice: { secret: s3cret, publish: [c], subscribe: [c] }'
-  const cwd = folder({ 'fleet.yaml': file(`${alice}\n    bob: { secret: b0b, subscribe: [c] }`) })
-  const served = start(['serve', '--log', 'json'], { cwd })
+  const cwd = createFolder({
+    'fleet.yaml': file(`${alice}\n    bob: { secret: b0b, subscribe: [c] }`),
+  })
+  const served = startProgram(['serve', '--log', 'json'], { cwd })
   const [line] = await served.until(/.*"feed":"tcp:.*\n/)
   const { feed } = JSON.parse(line)
   const port = Number(feed.split(':').pop())
@@ -173,7 +175,7 @@ ${people}
   writeFileSync(join(cwd, 'fleet.yaml'), file(`${alice}\n${carol}`, '  name: other'))
   served.process.kill('SIGHUP')
   await served.until(/"msg":"feed: changed"/)
-  const ended = await failure(
+  const ended = await rejectionOf(
     (async () => {
       for (;;) await bob.read()
     })(),
@@ -203,8 +205,8 @@ ${people}
 
 test('nothing that is said can steer the terminal', () => {
   const message = { ident: 'a\u001b[2J', channel: 'c\n', payload: Buffer.from('a\u202eb') }
-  expect(plainLine(message)).toBe('c\ufffd a\ufffd[2J: a\ufffdb')
-  const line = plainLine({ ident: 'a', channel: 'c', payload: Buffer.alloc(100, 1) })
+  expect(formatPlainLine(message)).toBe('c\ufffd a\ufffd[2J: a\ufffdb')
+  const line = formatPlainLine({ ident: 'a', channel: 'c', payload: Buffer.alloc(100, 1) })
   expect(line).toBe(`c a: 100 bytes: ${'01'.repeat(32)}...`)
-  expect(jsonLine(message, 5)).not.toContain('\n')
+  expect(formatJsonLine(message, 5)).not.toContain('\n')
 })

@@ -2,12 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { fleet, folder, manyhost } from './help.ts'
+import { createFolder, fleetYaml, runManyhost } from './help.ts'
 
 describe('manyhost check', () => {
   it('finds a right file right', async () => {
-    const cwd = folder({ 'fleet.yaml': fleet() })
-    expect(await manyhost(['check'], { cwd })).toEqual({
+    const cwd = createFolder({ 'fleet.yaml': fleetYaml() })
+    expect(await runManyhost(['check'], { cwd })).toEqual({
       code: 0,
       stdout: 'fleet.yaml is right: http://calc\n',
       stderr: '',
@@ -16,13 +16,13 @@ describe('manyhost check', () => {
 
   it('says all that is wrong, with places', async () => {
     const text = 'services:\n  http://calc:\n    comand: [node]\n    concurrency: 0\n'
-    const cwd = folder({ 'fleet.yaml': text })
-    const { code, stdout, stderr } = await manyhost(['check', 'fleet.yaml'], { cwd })
+    const cwd = createFolder({ 'fleet.yaml': text })
+    const { code, stdout, stderr } = await runManyhost(['check', 'fleet.yaml'], { cwd })
     expect(stderr).toContain('fleet.yaml:3:5')
     expect(stderr).toContain("did you mean 'command'?")
     expect(stderr).toContain('fleet.yaml:4:18')
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
-    const json = await manyhost(['check', '--json'], { cwd })
+    const json = await runManyhost(['check', '--json'], { cwd })
     const { problems } = JSON.parse(json.stdout)
     expect(problems.map(({ line }: { line: number }) => line)).toContain(4)
     expect(json.code).toBe(3)
@@ -32,19 +32,19 @@ describe('manyhost check', () => {
     // Each is right, and together they would open the service to every page that its users look at.
     const more = '    gateway: { cors: { origins: ["*"], credentials: true } }'
     const providers = 'providers: { p: { type: process, ports: [2, 1] } }\n'
-    const cwd = folder({
-      'a.yaml': fleet({ more }),
-      'b.yaml': fleet() + providers,
+    const cwd = createFolder({
+      'a.yaml': fleetYaml({ more }),
+      'b.yaml': fleetYaml() + providers,
     })
-    const a = await manyhost(['check', 'a.yaml'], { cwd })
+    const a = await runManyhost(['check', 'a.yaml'], { cwd })
     expect(a.stderr).toContain("credentials and the origin '*' exclude each other")
-    const b = await manyhost(['check', 'b.yaml'], { cwd })
+    const b = await runManyhost(['check', 'b.yaml'], { cwd })
     expect(b.stderr).toContain('ports must be')
     expect([a.code, b.code]).toEqual([3, 3])
   })
 
   it('says that there is no file', async () => {
-    const { code, stderr } = await manyhost(['check'], { cwd: folder() })
+    const { code, stderr } = await runManyhost(['check'], { cwd: createFolder() })
     expect(stderr).toBe(
       "manyhost: fleet.yaml: there is no such file; name another, or write one with 'manyhost init'\n",
     )
@@ -52,29 +52,29 @@ describe('manyhost check', () => {
   })
 
   it('prints the schema', async () => {
-    const { stdout } = await manyhost(['check', '--schema'])
+    const { stdout } = await runManyhost(['check', '--schema'])
     expect(JSON.parse(stdout)).toHaveProperty('properties.services')
   })
 })
 
 describe('manyhost init', () => {
   it('writes a file that is right, and overwrites none', async () => {
-    const cwd = folder()
-    const first = await manyhost(['init'], { cwd })
+    const cwd = createFolder()
+    const first = await runManyhost(['init'], { cwd })
     expect(first.stdout).toContain('wrote fleet.yaml')
-    expect((await manyhost(['check'], { cwd })).code).toBe(0)
-    const again = await manyhost(['init'], { cwd })
+    expect((await runManyhost(['check'], { cwd })).code).toBe(0)
+    const again = await runManyhost(['init'], { cwd })
     expect(again.stderr).toBe(
       'manyhost: cannot write fleet.yaml: it is there already; --force overwrites it\n',
     )
     expect(again.code).toBe(1)
-    expect((await manyhost(['init', '--force'], { cwd })).code).toBe(0)
+    expect((await runManyhost(['init', '--force'], { cwd })).code).toBe(0)
     expect(readFileSync(join(cwd, 'fleet.yaml'), 'utf8')).toContain('services:')
   })
 
   it('says why it cannot write', async () => {
-    const { code, stderr } = await manyhost(['init', 'no/such/folder/fleet.yaml'], {
-      cwd: folder(),
+    const { code, stderr } = await runManyhost(['init', 'no/such/folder/fleet.yaml'], {
+      cwd: createFolder(),
     })
     expect(stderr).toMatch(/^manyhost: cannot write no\/such\/folder\/fleet.yaml: ENOENT.*\n$/)
     expect(code).toBe(1)

@@ -14,13 +14,13 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 const BIN = join(root, 'dist/src/cli/main.js')
 export const CALCULATOR = join(root, 'examples/calculator-server.js')
 
-export interface Ended {
+export interface ProgramResult {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
 }
 
-export interface RunOptions {
+export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
   readonly input?: string
@@ -33,15 +33,18 @@ function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.Proce
 }
 
 /** To its end. */
-export async function manyhost(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const child = start(args, options)
+export async function runManyhost(
+  args: readonly string[],
+  options: ProgramOptions = {},
+): Promise<ProgramResult> {
+  const child = startProgram(args, options)
   child.process.stdin?.end(options.input ?? '')
   return child.ended
 }
 
-export interface Started {
+export interface RunningProgram {
   readonly process: ChildProcess
-  readonly ended: Promise<Ended>
+  readonly ended: Promise<ProgramResult>
   /** What it wrote so far. */
   readonly stdout: () => string
   readonly stderr: () => string
@@ -49,7 +52,10 @@ export interface Started {
   until(pattern: RegExp, where?: 'stdout' | 'stderr'): Promise<RegExpExecArray>
 }
 
-export function start(args: readonly string[], { env, cwd }: RunOptions = {}): Started {
+export function startProgram(
+  args: readonly string[],
+  { env, cwd }: ProgramOptions = {},
+): RunningProgram {
   const child = spawn(process.execPath, [BIN, ...args], { env: environment(env), cwd })
   let stdout = ''
   let stderr = ''
@@ -92,7 +98,7 @@ export async function eventually(ask: () => boolean | Promise<boolean>): Promise
 }
 
 /** A folder for this test, with these files. */
-export function folder(files: Readonly<Record<string, string>> = {}): string {
+export function createFolder(files: Readonly<Record<string, string>> = {}): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-cli-'))
   for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text)
   onTestFinished(() => rmSync(path, { recursive: true, force: true }))
@@ -100,7 +106,7 @@ export function folder(files: Readonly<Record<string, string>> = {}): string {
 }
 
 /** A fleet of one calculator, on ports of its own. */
-export function fleet({ size = '1', more = '', admin = '', services = '' } = {}): string {
+export function fleetYaml({ size = '1', more = '', admin = '', services = '' } = {}): string {
   return `services:
   http://calc:
     command: [${process.execPath}, ${CALCULATOR}]
@@ -114,20 +120,20 @@ admin: { listen: 127.0.0.1:0${admin} }
 `
 }
 
-export interface Serving extends Started {
+export interface ServingProgram extends RunningProgram {
   readonly file: string
   readonly gateway: string
   readonly admin: string
 }
 
 /** `manyhost serve` of this text, up, with its first instance ready. */
-export async function serve(
+export async function startServe(
   text: string,
   args: readonly string[] = [],
   env = {},
-): Promise<Serving> {
-  const file = join(folder({ 'fleet.yaml': text }), 'fleet.yaml')
-  const started = start(['serve', file, '--log', 'json', ...args], { env })
+): Promise<ServingProgram> {
+  const file = join(createFolder({ 'fleet.yaml': text }), 'fleet.yaml')
+  const started = startProgram(['serve', file, '--log', 'json', ...args], { env })
   const [line] = await started.until(/^.*"msg":"serving .*$/m)
   const { gateway, dashboard } = JSON.parse(line) as Record<string, string>
   await started.until(/"state":"ready"/)
@@ -139,13 +145,13 @@ export async function serve(
   }
 }
 
-export interface Load {
+export interface RequestLoad {
   /** Stops it, and resolves with statuses and how often each came; a request without an answer is `lost`. */
   stop(): Promise<Record<string, number>>
 }
 
 /** Requests one after the other from so many clients. */
-export function load(url: string, clients = 8): Load {
+export function startLoad(url: string, clients = 8): RequestLoad {
   const counts: Record<string, number> = {}
   let running = true
   const client = async (): Promise<void> => {

@@ -4,9 +4,9 @@ import { once } from 'node:events'
 import { get } from 'node:http'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { idOf } from '../../providers/pull/id.ts'
+import { deriveServiceId } from '../../providers/pull/service-id.ts'
 import { until } from '../help.ts'
-import { folder, start } from './help.ts'
+import { createFolder, startProgram } from './help.ts'
 
 const hasCurl = spawnSync('curl', ['--version']).status === 0
 if (!hasCurl) console.warn('!!! curl is not on the PATH: workers in plain shell are NOT tested')
@@ -44,8 +44,8 @@ test.skipIf(!hasCurl)(
   'serve: a request is a job, a shell with curl does it, its result is the answer',
   { timeout: 120_000 },
   async () => {
-    const hub = join(folder(), 'hub.sock')
-    const cwd = folder({
+    const hub = join(createFolder(), 'hub.sock')
+    const cwd = createFolder({
       'fleet.yaml': `services:
   http://words:
     provider: lab
@@ -63,10 +63,10 @@ gateway: { listen: 127.0.0.1:0 }
 admin: { listen: 127.0.0.1:0 }
 `,
     })
-    const served = start(['serve', '--log', 'json'], { cwd, env: { LAB_TOKEN: TOKEN } })
+    const served = startProgram(['serve', '--log', 'json'], { cwd, env: { LAB_TOKEN: TOKEN } })
     const [line] = await served.until(/^.*"msg":"serving .*$/m)
     const { gateway, metrics } = JSON.parse(line) as { gateway: string; metrics: string }
-    const service = `/services/${idOf('http://words')}`
+    const service = `/services/${deriveServiceId('http://words')}`
     await until(
       async () => (await status(hub, service)) === 401,
       'it listens to those with a token',
@@ -83,7 +83,7 @@ admin: { listen: 127.0.0.1:0 }
     }
     const first = ask('and now three')
     const worker = spawn('sh', ['-c', WORKER], {
-      cwd: folder(),
+      cwd: createFolder(),
       env: {
         ...process.env,
         HUB: hub,

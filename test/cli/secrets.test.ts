@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { folder, manyhost } from './help.ts'
+import { createFolder, runManyhost } from './help.ts'
 
 const SECRETS = {
   MANYHOST_TOKEN: 's3cret-1',
@@ -13,9 +13,9 @@ const SECRETS = {
 }
 
 test('a task sees none of them, but what was exported and what is its own', async () => {
-  const at = folder()
+  const at = createFolder()
   const env = { ...SECRETS, PGPASSWORD: 'mine', XDG_DATA_HOME: at, MANYHOST_EXPORT_API: 'given' }
-  const ended = await manyhost(['tasks', 'cluster', '-E'], {
+  const ended = await runManyhost(['tasks', 'cluster', '-E'], {
     env,
     input: 'env; tr "\\0" "\\n" </proc/$PPID/environ\n',
   })
@@ -35,23 +35,23 @@ test.each([
   ['identities', ['feed', 'broker', '--auth', 'mysql://me:s3cret@127.0.0.1/x']],
   ['the admin address', ['status', '--admin', 'http://me:s3cret@127.0.0.1:1']],
 ])('a refusal does not repeat the secret: %s', async (_, args) => {
-  const ended = await manyhost(args, { env: { XDG_DATA_HOME: folder() } })
+  const ended = await runManyhost(args, { env: { XDG_DATA_HOME: createFolder() } })
   expect(ended.code).not.toBe(0)
   expect(ended.stderr).not.toBe('')
   expect(ended.stdout + ended.stderr).not.toContain('s3cret')
 })
 
 test('the store, its companions, copies, captured outputs, failures and logs are for the user alone', async () => {
-  const at = folder()
+  const at = createFolder()
   mkdirSync(join(at, 'data'))
   const env = { XDG_DATA_HOME: join(at, 'data') }
   const [log, failures, copy] = ['log', 'failed', 'copy.db'].map((name) => join(at, name))
   const words = ['--capture', '--log-file', `${log}`, '--failures', `${failures}`]
   const input = 'echo hi; false\nfalse \\ # MANYHOST: a:1\n{ echo x\n'
-  const ended = await manyhost(['tasks', 'cluster', ...words], { env, input })
+  const ended = await runManyhost(['tasks', 'cluster', ...words], { env, input })
   expect(ended.code).toBe(1)
   const upkeep = ['tasks', 'initdb', '--backup', `${copy}`, '--rotate']
-  expect((await manyhost(upkeep, { env })).code).toBe(0)
+  expect((await runManyhost(upkeep, { env })).code).toBe(0)
   expect(readdirSync(at)).toEqual(expect.arrayContaining(['log', 'failed', 'copy.db']))
   const open: string[] = []
   for (const name of readdirSync(at, { recursive: true, encoding: 'utf8' })) {

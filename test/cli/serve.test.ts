@@ -13,7 +13,16 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { until } from '../help.ts'
-import { CALCULATOR, fleet, folder, load, manyhost, type Serving, serve, start } from './help.ts'
+import {
+  CALCULATOR,
+  createFolder,
+  fleetYaml,
+  runManyhost,
+  type ServingProgram,
+  startLoad,
+  startProgram,
+  startServe,
+} from './help.ts'
 
 function lines(stdout: string): Record<string, unknown>[] {
   return stdout
@@ -44,7 +53,7 @@ function isReady(socketPath: string): Promise<boolean> {
   })
 }
 
-async function inFlight({ admin }: Serving, name: string): Promise<number> {
+async function inFlight({ admin }: ServingProgram, name: string): Promise<number> {
   const cluster = await (await fetch(`${admin}/api/clusters/${name}`)).json()
   return (cluster as { inFlight: number }).inFlight
 }
@@ -66,7 +75,7 @@ const SECOND = `
 
 describe('manyhost serve', () => {
   it('says where to look, in JSON', async () => {
-    const served = await serve(fleet())
+    const served = await startServe(fleetYaml())
     const [{ msg, gateway, dashboard, metrics, services } = {}] = lines(served.stdout()).filter(
       (line) => 'gateway' in line,
     )
@@ -80,8 +89,8 @@ describe('manyhost serve', () => {
   })
 
   it('says where to look, for people', async () => {
-    const file = join(folder({ 'fleet.yaml': fleet() }), 'fleet.yaml')
-    const pretty = start(['serve', file, '--log', 'pretty'])
+    const file = join(createFolder({ 'fleet.yaml': fleetYaml() }), 'fleet.yaml')
+    const pretty = startProgram(['serve', file, '--log', 'pretty'])
     await pretty.until(
       /gateway +http:\/\/127.0.0.1:\d+\/calc\/\n +dashboard +http.*\n +metrics +http/,
     )
@@ -91,31 +100,31 @@ describe('manyhost serve', () => {
   })
 
   it('says nothing when it is to be quiet', async () => {
-    const socketPath = join(folder(), 'admin.sock')
-    const text = fleet().replace(/^admin.*$/m, `admin: { listen: 'unix:${socketPath}' }`)
-    const silent = join(folder({ 'fleet.yaml': text }), 'fleet.yaml')
-    const quiet = start(['serve', silent, '--log', 'quiet'])
+    const socketPath = join(createFolder(), 'admin.sock')
+    const text = fleetYaml().replace(/^admin.*$/m, `admin: { listen: 'unix:${socketPath}' }`)
+    const silent = join(createFolder({ 'fleet.yaml': text }), 'fleet.yaml')
+    const quiet = startProgram(['serve', silent, '--log', 'quiet'])
     await until(() => isReady(socketPath))
     quiet.process.kill('SIGINT')
     expect(await quiet.ended).toEqual({ code: 0, stdout: '', stderr: '' })
   })
 
   it('applies a changed file on SIGHUP, and loses no request', async () => {
-    const served = await serve(fleet({ size: '2' }))
-    const traffic = load(`${served.gateway}/calc/add/1/2`)
+    const served = await startServe(fleetYaml({ size: '2' }))
+    const traffic = startLoad(`${served.gateway}/calc/add/1/2`)
     const { file } = served
-    const changed = fleet({ size: '3', more: '    env: { CHANGED: "1" }', services: SECOND })
+    const changed = fleetYaml({ size: '3', more: '    env: { CHANGED: "1" }', services: SECOND })
     writeFileSync(file, changed.replace('concurrency: 4', 'concurrency: 3'))
     served.process.kill('SIGHUP')
     await served.until(/"msg":".*fleet.yaml applied: 2 changes"/)
     expect(await (await fetch(`${served.gateway}/sums/add/2/2`)).text()).toBe('4')
     const { clusters } = JSON.parse(
-      (await manyhost(['status', '--json', '--admin', served.admin])).stdout,
+      (await runManyhost(['status', '--json', '--admin', served.admin])).stdout,
     )
     expect(clusters).toMatchObject([{ size: 3, concurrency: 3 }, { url: 'http://sums' }])
     // Gone again, and reached by another name from now on.
     const more = '    gateway: { hosts: [other.example], auth: { bearer: [the-secret-word] } }'
-    writeFileSync(file, fleet({ size: '3', more }).replace('concurrency: 4', 'concurrency: 3'))
+    writeFileSync(file, fleetYaml({ size: '3', more }).replace('concurrency: 4', 'concurrency: 3'))
     const counts = traffic.stop()
     await counts
     served.process.kill('SIGHUP')
@@ -130,10 +139,10 @@ describe('manyhost serve', () => {
   })
 
   it('applies what it can of the other sections, and names what only the next start will', async () => {
-    const served = await serve(fleet())
+    const served = await startServe(fleetYaml())
     const ask = () => fetch(`${served.gateway}/calc/add/1/2`, { headers: { 'x-a': '1' } })
     expect((await ask()).status).toBe(200)
-    const text = fleet()
+    const text = fleetYaml()
       .replace(
         /^gateway.*$/m,
         'gateway: { listen: 127.0.0.1:0, limits: { headerCount: 1, keepAlive: 1s } }',
@@ -154,7 +163,7 @@ describe('manyhost serve', () => {
       ]),
     )
     expect((await fetch(`${served.admin}/api/clusters`)).status).toBe(200)
-    await manyhost(['size', 'calc', '2', '--admin', served.admin])
+    await runManyhost(['size', 'calc', '2', '--admin', served.admin])
     await served.until(/"level":"debug"/)
     served.process.kill('SIGINT')
     const { stdout } = await served.ended
@@ -162,9 +171,9 @@ describe('manyhost serve', () => {
   })
 
   it('changes nothing by a wrong file, and says why', async () => {
-    const served = await serve(fleet())
-    const traffic = load(`${served.gateway}/calc/add/1/2`)
-    writeFileSync(served.file, fleet({ size: '-3', more: '    comand: [x]' }))
+    const served = await startServe(fleetYaml())
+    const traffic = startLoad(`${served.gateway}/calc/add/1/2`)
+    writeFileSync(served.file, fleetYaml({ size: '-3', more: '    comand: [x]' }))
     served.process.kill('SIGHUP')
     await served.until(/nothing was changed/)
     const [line] = lines(served.stdout()).filter(({ msg }) => /wrong/.test(String(msg)))
@@ -172,11 +181,11 @@ describe('manyhost serve', () => {
     expect(line?.output).toMatch(/fleet.yaml:4:11: .*size[\s\S]*did you mean 'command'/)
     expect(await traffic.stop()).toEqual({ 200: expect.any(Number) })
     // A right file whose service does not come up: the old one stays.
-    const bad = fleet({ more: '    startTimeout: 500ms' }).replace(
+    const bad = fleetYaml({ more: '    startTimeout: 500ms' }).replace(
       /command: .*/,
       'command: ["false"]',
     )
-    const on = load(`${served.gateway}/calc/add/1/2`)
+    const on = startLoad(`${served.gateway}/calc/add/1/2`)
     writeFileSync(served.file, bad)
     served.process.kill('SIGHUP')
     await served.until(/could not be changed, and is as it was/)
@@ -184,12 +193,12 @@ describe('manyhost serve', () => {
   })
 
   it('--watch: applies the file when it changes, also when it is replaced', async () => {
-    const served = await serve(fleet(), ['--watch'])
-    const traffic = load(`${served.gateway}/calc/add/1/2`, 4)
-    writeFileSync(served.file, fleet({ size: '2' }))
+    const served = await startServe(fleetYaml(), ['--watch'])
+    const traffic = startLoad(`${served.gateway}/calc/add/1/2`, 4)
+    writeFileSync(served.file, fleetYaml({ size: '2' }))
     await served.until(/"change":"resized","msg"/)
     const next = `${served.file}.new`
-    writeFileSync(next, fleet({ size: '2', services: SECOND }))
+    writeFileSync(next, fleetYaml({ size: '2', services: SECOND }))
     renameSync(next, served.file)
     await served.until(/"msg":"http:\/\/sums: added"/)
     expect(await traffic.stop()).toEqual({ 200: expect.any(Number) })
@@ -198,8 +207,8 @@ describe('manyhost serve', () => {
   })
 
   it('drains on SIGINT: what is under way ends, open connections end with an answer', async () => {
-    const served = await serve(
-      fleet({ services: SLOW }).replace('gateway: {', '$& limits: { bodyRate: 0 },'),
+    const served = await startServe(
+      fleetYaml({ services: SLOW }).replace('gateway: {', '$& limits: { bodyRate: 0 },'),
     )
     const url = `${served.gateway}/slow/`
     const clients = await Promise.all(
@@ -226,7 +235,7 @@ describe('manyhost serve', () => {
     const hang = `
   http://hang:
     command: [${process.execPath}, -e, "require('http').createServer(()=>{}).listen(process.env.PORT,process.env.HOST)"]`
-    const served = await serve(fleet({ services: hang }))
+    const served = await startServe(fleetYaml({ services: hang }))
     const lost = fetch(`${served.gateway}/hang/`).catch(() => 'lost')
     await until(async () => (await inFlight(served, 'hang')) === 1)
     served.process.kill('SIGTERM')
@@ -242,14 +251,14 @@ describe('manyhost serve', () => {
     onTestFinished(() => void other.close())
     const { port } = other.address() as AddressInfo
     const taken = `127.0.0.1:${port}`
-    const cwd = folder({
-      'gateway.yaml': fleet().replace(/^gateway.*$/m, `gateway: { listen: ${taken} }`),
-      'admin.yaml': fleet().replace(/^admin.*$/m, `admin: { listen: ${taken} }`),
-      'strange.yaml': fleet().replace(/^gateway.*$/m, 'gateway: { listen: 192.0.2.1:80 }'),
+    const cwd = createFolder({
+      'gateway.yaml': fleetYaml().replace(/^gateway.*$/m, `gateway: { listen: ${taken} }`),
+      'admin.yaml': fleetYaml().replace(/^admin.*$/m, `admin: { listen: ${taken} }`),
+      'strange.yaml': fleetYaml().replace(/^gateway.*$/m, 'gateway: { listen: 192.0.2.1:80 }'),
       'wrong.yaml': 'services: 3',
     })
     const said = async (file: string) => {
-      const { code, stdout, stderr } = await manyhost(['serve', file], { cwd })
+      const { code, stdout, stderr } = await runManyhost(['serve', file], { cwd })
       expect(stdout).not.toContain('serving')
       return [code, stderr]
     }

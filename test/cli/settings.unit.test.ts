@@ -1,21 +1,24 @@
 /** What files and the environment say to commands: which keys there are, and who counts. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { ALL } from '../../src/cli/all.ts'
+import { ALL_COMMANDS } from '../../src/cli/all-commands.ts'
 import {
-  type Layer,
+  mergeSettings,
   readSettings,
-  settingsFiles,
-  settingsOf,
+  type SettingsLayer,
+  settingsPaths,
 } from '../../src/cli/settings/files.ts'
-import { COMMON, KEYS } from '../../src/cli/settings/keys.ts'
-import { readWord } from '../../src/cli/settings/rules.ts'
-import { failure } from '../help.ts'
+import { COMMON_SECTION, SETTINGS_KEYS } from '../../src/cli/settings/keys.ts'
+import { parseSettingText } from '../../src/cli/settings/rules.ts'
+import { rejectionOf } from '../help.ts'
 
-const layer = (scope: Layer['scope'], sections: Layer['sections']): Layer => ({ scope, sections })
+const layer = (
+  scope: SettingsLayer['scope'],
+  sections: SettingsLayer['sections'],
+): SettingsLayer => ({ scope, sections })
 
-const of = (section: string, ...layers: Layer[]): Record<string, unknown> =>
-  Object.fromEntries(settingsOf(section, layers, {}))
+const of = (section: string, ...layers: SettingsLayer[]): Record<string, unknown> =>
+  Object.fromEntries(mergeSettings(section, layers, {}))
 
 const read = (text: string, env = {}): Promise<unknown> =>
   readSettings({ path: '/etc/manyhost/tasks.yaml', text }, env)
@@ -23,8 +26,8 @@ const read = (text: string, env = {}): Promise<unknown> =>
 describe('keys', () => {
   it('are in docs/tasks-config.md, all of them', () => {
     const rows = new Map<string, string[]>()
-    for (const [section, keys] of KEYS) {
-      for (const { name, rule, meaning } of section === COMMON ? [] : keys.values()) {
+    for (const [section, keys] of SETTINGS_KEYS) {
+      for (const { name, rule, meaning } of section === COMMON_SECTION ? [] : keys.values()) {
         const id = [`\`${name}\``, `\`${rule.range}\``, meaning].join(' | ')
         rows.set(id, [...(rows.get(id) ?? []), section])
       }
@@ -46,28 +49,34 @@ describe('keys', () => {
   })
 
   it('are the options of commands, but for what is said once', () => {
-    for (const { section, options = [] } of ALL) {
+    for (const { settingsSection: section, options = [] } of ALL_COMMANDS) {
       if (section === undefined) continue
-      const names = options.filter(({ once }) => !once).map(({ flags }) => flags)
-      expect([...(KEYS.get(section)?.values() ?? [])].map(({ option }) => option.flags)).toEqual(
-        names,
-      )
+      const names = options.filter(({ commandLineOnly: once }) => !once).map(({ flags }) => flags)
+      expect(
+        [...(SETTINGS_KEYS.get(section)?.values() ?? [])].map(({ option }) => option.flags),
+      ).toEqual(names)
     }
-    const all = [...KEYS.values()].flatMap((keys) => [...keys.keys()])
+    const all = [...SETTINGS_KEYS.values()].flatMap((keys) => [...keys.keys()])
     for (const harm of ['delete', 'cancel', 'revert', 'truncate', 'yes', 'restart', 'where']) {
       expect(all).not.toContain(harm)
     }
   })
 
   it('of one name have one meaning in the section for all', () => {
-    expect(KEYS.get(COMMON)?.has('format')).toBe(false)
-    expect(KEYS.get('list')?.has('format')).toBe(true)
-    expect(KEYS.get(COMMON)?.get('maxRetries')?.env).toEqual(['MANYHOST_TASKS_MAX_RETRIES'])
-    expect(KEYS.get('cluster')?.get('maxRetries')?.env).toEqual(['MANYHOST_CLUSTER_MAX_RETRIES'])
+    expect(SETTINGS_KEYS.get(COMMON_SECTION)?.has('format')).toBe(false)
+    expect(SETTINGS_KEYS.get('list')?.has('format')).toBe(true)
+    expect(SETTINGS_KEYS.get(COMMON_SECTION)?.get('maxRetries')?.env).toEqual([
+      'MANYHOST_TASKS_MAX_RETRIES',
+    ])
+    expect(SETTINGS_KEYS.get('cluster')?.get('maxRetries')?.env).toEqual([
+      'MANYHOST_CLUSTER_MAX_RETRIES',
+    ])
   })
 
   it('and variables never mean two things', () => {
-    const all = [...KEYS.values()].flatMap((keys) => [...keys.values()].flatMap(({ env }) => env))
+    const all = [...SETTINGS_KEYS.values()].flatMap((keys) =>
+      [...keys.values()].flatMap(({ env }) => env),
+    )
     expect(new Set(all).size).toBe(all.length)
   })
 })
@@ -106,14 +115,14 @@ describe('settings', () => {
     })
     expect(of('cluster', user, layer('local', { cluster: { ssh: ['a'] } }))).toEqual({ ssh: ['a'] })
     const environment = layer('environment', {})
-    const found = settingsOf('submit', [user, environment], { MANYHOST_TASKS_TOKEN: 'y' })
+    const found = mergeSettings('submit', [user, environment], { MANYHOST_TASKS_TOKEN: 'y' })
     expect(Object.fromEntries(found)).toEqual({ server: 'http://far' })
   })
 
   it('are where the store is, unless XDG_CONFIG_HOME says otherwise', () => {
-    const { system, user } = settingsFiles({ XDG_CONFIG_HOME: '/x' })
+    const { system, user } = settingsPaths({ XDG_CONFIG_HOME: '/x' })
     expect([system, user]).toEqual(['/etc/manyhost/tasks.yaml', '/x/manyhost/tasks.yaml'])
-    expect(settingsFiles({}).user).toMatch(/\/\.manyhost\/tasks\.yaml$/)
+    expect(settingsPaths({}).user).toMatch(/\/\.manyhost\/tasks\.yaml$/)
   })
 })
 
@@ -150,7 +159,7 @@ describe('a file of settings', () => {
     ['tasks: { store: [postgres://me:s3cret@db] }', /tasks\.store must be <where>, got something/],
     ['tasks: {', /YAML/],
   ])('is refused where it is wrong: %s', async (text, message) => {
-    const error = await failure(read(text))
+    const error = await rejectionOf(read(text))
     expect(error).toMatchObject({ exit: 'config', message: expect.stringMatching(message) })
     expect(error.message).not.toContain('s3cret')
   })
@@ -158,25 +167,27 @@ describe('a file of settings', () => {
 
 describe('a word', () => {
   const key = (name: string) => {
-    const found = KEYS.get('cluster')?.get(name)
+    const found = SETTINGS_KEYS.get('cluster')?.get(name)
     if (!found) throw new Error(`no key ${name}`)
     return found
   }
 
   it('is read as a file would say it', () => {
-    expect(readWord(key('eager'), 'TRUE')).toBe(true)
-    expect(readWord(key('eager'), '0')).toBe(false)
-    expect(readWord(key('autoscaling'), 'true')).toBe(true)
-    expect(readWord(key('autoscaling'), 'fixed')).toBe('fixed')
-    expect(readWord(key('maxRetries'), '3')).toBe(3)
-    expect(readWord(key('period'), '5m')).toBe('5m')
-    expect(readWord(key('ssh'), ' a  b ')).toEqual(['a', 'b'])
-    expect(readWord(key('template'), 'true')).toBe('true')
+    expect(parseSettingText(key('eager'), 'TRUE')).toBe(true)
+    expect(parseSettingText(key('eager'), '0')).toBe(false)
+    expect(parseSettingText(key('autoscaling'), 'true')).toBe(true)
+    expect(parseSettingText(key('autoscaling'), 'fixed')).toBe('fixed')
+    expect(parseSettingText(key('maxRetries'), '3')).toBe(3)
+    expect(parseSettingText(key('period'), '5m')).toBe('5m')
+    expect(parseSettingText(key('ssh'), ' a  b ')).toEqual(['a', 'b'])
+    expect(parseSettingText(key('template'), 'true')).toBe('true')
   })
 
   it('is refused with what was expected', () => {
-    expect(() => readWord(key('eager'), 'maybe')).toThrow(/expected true or false, got "maybe"/)
-    expect(() => readWord(key('maxRetries'), '-1')).toThrow(/expected a whole number/)
-    expect(() => readWord(key('period'), 'soon')).toThrow(/a time is seconds.*got "soon"/)
+    expect(() => parseSettingText(key('eager'), 'maybe')).toThrow(
+      /expected true or false, got "maybe"/,
+    )
+    expect(() => parseSettingText(key('maxRetries'), '-1')).toThrow(/expected a whole number/)
+    expect(() => parseSettingText(key('period'), 'soon')).toThrow(/a time is seconds.*got "soon"/)
   })
 })

@@ -1,18 +1,25 @@
 /** The commands that talk to the admin address, against a fleet that is served. */
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { fleet, folder, manyhost, type Serving, serve, start } from './help.ts'
+import {
+  createFolder,
+  fleetYaml,
+  runManyhost,
+  type ServingProgram,
+  startProgram,
+  startServe,
+} from './help.ts'
 
 const ECHO = `
   http://echo:
     command: [${process.execPath}, -e, "require('http').createServer((q,s)=>{s.setHeader('x-method',q.method);s.writeHead(q.url==='/teapot'?418:200);s.write(JSON.stringify([q.url,q.headers])+'\\\\n');q.pipe(s)}).listen(process.env.PORT,process.env.HOST)"]`
 
 async function serving(
-  options: Parameters<typeof fleet>[0] = {},
-): Promise<[Serving, typeof manyhost]> {
-  const served = await serve(fleet(options))
+  options: Parameters<typeof fleetYaml>[0] = {},
+): Promise<[ServingProgram, typeof runManyhost]> {
+  const served = await startServe(fleetYaml(options))
   const env = { MANYHOST_ADMIN: served.admin }
-  return [served, (args, more = {}) => manyhost(args, { ...more, env: { ...env, ...more.env } })]
+  return [served, (args, more = {}) => runManyhost(args, { ...more, env: { ...env, ...more.env } })]
 }
 
 describe('commands of a served fleet', () => {
@@ -36,7 +43,7 @@ describe('commands of a served fleet', () => {
 
   it('status --watch: again and again, until Ctrl-C', async () => {
     const [{ admin }] = await serving()
-    const watch = start(['status', '--watch', '--json', '--admin', admin])
+    const watch = startProgram(['status', '--watch', '--json', '--admin', admin])
     await watch.until(/"clusters".*\n.*"clusters"/)
     watch.process.kill('SIGINT')
     const { code, stdout } = await watch.ended
@@ -76,7 +83,7 @@ describe('commands of a served fleet', () => {
     const [id] = all.stdout.split(' ')
     const one = await run(['logs', '-n', '1', 'calc', id as string])
     expect(one.stdout).toMatch(/^calculator on 127.0.0.1:\d+\n$/)
-    const followed = start(['logs', '-f', 'calc', '--admin', admin])
+    const followed = startProgram(['logs', '-f', 'calc', '--admin', admin])
     await followed.until(/calculator on/)
     await run(['size', 'calc', '2'])
     await followed.until(/calc-\w+-2 \| calculator on/)
@@ -104,7 +111,7 @@ describe('commands of a served fleet', () => {
     expect(posted.stdout).toContain('"authorization":"Bearer own"')
     expect(posted.stdout).not.toContain('x-requested-with')
     expect(posted.stdout).toMatch(/\nbody$/)
-    const file = join(folder({ body: 'z'.repeat(200_000) }), 'body')
+    const file = join(createFolder({ body: 'z'.repeat(200_000) }), 'body')
     const put = await run(['request', 'http://echo/file', '-X', 'put', '-d', `@${file}`])
     expect(put.stdout.endsWith('z'.repeat(200_000))).toBe(true)
     const piped = await run(['request', '/echo', '-d', '@-'], { input: 'from a pipe' })
@@ -119,7 +126,7 @@ describe('commands of a served fleet', () => {
 
   it('top: a line a service and second, when piped, until it is told to end', async () => {
     const [{ admin }] = await serving()
-    const top = start(['top', '--admin', admin])
+    const top = startProgram(['top', '--admin', admin])
     const [line] = await top.until(/^\S+ calc ready=.*$/m)
     expect(line).toMatch(/ready=1 size=1 busy=0 queue=0 rate=0 failing=0/)
     top.process.kill('SIGTERM')
@@ -131,21 +138,23 @@ describe('commands of a served fleet', () => {
   it('asks for the token, takes it from the environment or a file, and shows it to nobody', async () => {
     const token = 'not-to-be-seen'
     // biome-ignore lint/suspicious/noTemplateCurlyInString: that is how files name it
-    const file = fleet({ admin: ', token: "${MANYHOST_TOKEN}"', services: ECHO })
-    const served = await serve(file, [], { MANYHOST_TOKEN: token })
+    const file = fleetYaml({ admin: ', token: "${MANYHOST_TOKEN}"', services: ECHO })
+    const served = await startServe(file, [], { MANYHOST_TOKEN: token })
     const env = { MANYHOST_ADMIN: served.admin }
-    const without = await manyhost(['status'], { env })
+    const without = await runManyhost(['status'], { env })
     expect(without.stderr).toContain('set MANYHOST_TOKEN or give --token-file')
     expect(without.code).toBe(6)
-    expect((await manyhost(['status'], { env: { ...env, MANYHOST_TOKEN: 'wrong' } })).code).toBe(6)
+    expect((await runManyhost(['status'], { env: { ...env, MANYHOST_TOKEN: 'wrong' } })).code).toBe(
+      6,
+    )
     const right = { ...env, MANYHOST_TOKEN: token }
-    expect((await manyhost(['status'], { env: right })).code).toBe(0)
-    const path = join(folder({ token: `${token}\n` }), 'token')
-    expect((await manyhost(['size', 'calc', '1', '--token-file', path], { env })).code).toBe(0)
-    const echoed = await manyhost(['request', 'echo/'], { env: right })
+    expect((await runManyhost(['status'], { env: right })).code).toBe(0)
+    const path = join(createFolder({ token: `${token}\n` }), 'token')
+    expect((await runManyhost(['size', 'calc', '1', '--token-file', path], { env })).code).toBe(0)
+    const echoed = await runManyhost(['request', 'echo/'], { env: right })
     expect(echoed.code).toBe(0)
     expect(echoed.stdout).not.toContain(token)
-    expect((await manyhost(['request', 'echo/'], { env })).code).toBe(6)
+    expect((await runManyhost(['request', 'echo/'], { env })).code).toBe(6)
     expect(served.stdout()).not.toContain(token)
   })
 })

@@ -4,21 +4,21 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { COMMANDS } from '../../src/cli/commands.ts'
-import { folder, manyhost } from './help.ts'
+import { createFolder, runManyhost } from './help.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 
 describe('manyhost', () => {
   it('prints its help, with all commands and exit codes', async () => {
-    const { code, stdout } = await manyhost(['--help'])
+    const { code, stdout } = await runManyhost(['--help'])
     expect(code).toBe(0)
     for (const { name } of COMMANDS) expect(stdout).toContain(`  ${name.split(' ')[0]} `)
     expect(stdout).toMatch(/Exit codes:\n +0 +done/)
   })
 
   it('loads nothing but the parser for that', async () => {
-    const coverage = folder()
-    await manyhost(['--help'], { env: { NODE_V8_COVERAGE: coverage } })
+    const coverage = createFolder()
+    await runManyhost(['--help'], { env: { NODE_V8_COVERAGE: coverage } })
     const [file] = readdirSync(coverage)
     const { result } = JSON.parse(readFileSync(join(coverage, file as string), 'utf8'))
     const urls = (result as { url: string }[]).map(({ url }) => url)
@@ -31,7 +31,7 @@ describe('manyhost', () => {
   it.each(COMMANDS.map((command) => [command.name, command] as const))(
     'prints the help of %s, with examples',
     async (name, { options = [], args = [], examples }) => {
-      const { code, stdout } = await manyhost([...name.split(' '), '--help'])
+      const { code, stdout } = await runManyhost([...name.split(' '), '--help'])
       expect(code).toBe(0)
       expect(stdout).toContain(`Usage: manyhost ${name}`)
       for (const { flags } of options) expect(stdout).toContain(flags)
@@ -41,7 +41,11 @@ describe('manyhost', () => {
   )
 
   it('prints its version', async () => {
-    expect(await manyhost(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+    expect(await runManyhost(['--version'])).toEqual({
+      code: 0,
+      stdout: `${version}\n`,
+      stderr: '',
+    })
   })
 
   it.each([
@@ -79,7 +83,7 @@ describe('manyhost', () => {
     ],
     ['a shell that is none', ['completion', 'tcsh'], /expected one of bash, zsh, fish/],
   ])('refuses %s', async (_what, args, message) => {
-    const { code, stdout, stderr } = await manyhost(args)
+    const { code, stdout, stderr } = await runManyhost(args)
     expect(stderr).toMatch(message)
     expect(stderr).not.toContain('s3cret')
     expect(stderr).not.toMatch(/^ +at /m)
@@ -87,14 +91,14 @@ describe('manyhost', () => {
   })
 
   it('colours only where somebody sees it, or where it is asked for', async () => {
-    const plain = await manyhost(['status', '--admin', '127.0.0.1:1'])
+    const plain = await runManyhost(['status', '--admin', '127.0.0.1:1'])
     expect(plain.stderr).not.toContain('\u001b')
-    const forced = await manyhost(['status', '--admin', '127.0.0.1:1'], {
+    const forced = await runManyhost(['status', '--admin', '127.0.0.1:1'], {
       env: { FORCE_COLOR: '1' },
     })
     expect(forced.stderr).toContain('\u001b[31m')
     const env = { FORCE_COLOR: '1', NO_COLOR: '1' }
-    expect((await manyhost(['status', '--admin', '127.0.0.1:1'], { env })).stderr).not.toContain(
+    expect((await runManyhost(['status', '--admin', '127.0.0.1:1'], { env })).stderr).not.toContain(
       '\u001b',
     )
   })
@@ -107,7 +111,7 @@ describe('manyhost', () => {
       ['size', 'calc', '1'],
       ['request', 'calc/'],
     ]) {
-      const { code, stderr } = await manyhost(args, {
+      const { code, stderr } = await runManyhost(args, {
         env: { MANYHOST_ADMIN: 'http://127.0.0.1:1' },
       })
       expect(stderr).toMatch(
@@ -115,7 +119,7 @@ describe('manyhost', () => {
       )
       expect(code).toBe(4)
     }
-    const socket = await manyhost(['status', '--admin', 'unix:/nowhere/admin.sock'])
+    const socket = await runManyhost(['status', '--admin', 'unix:/nowhere/admin.sock'])
     expect(socket.stderr).toContain('there is no such socket')
     expect(socket.code).toBe(4)
   })
@@ -123,7 +127,7 @@ describe('manyhost', () => {
 
 describe('manyhost completion', () => {
   it('completes commands, options and files in bash', async () => {
-    const { stdout } = await manyhost(['completion', 'bash'])
+    const { stdout } = await runManyhost(['completion', 'bash'])
     const complete = (...words: string[]): string[] =>
       execFileSync('bash', [
         '-c',
@@ -142,7 +146,7 @@ describe('manyhost completion', () => {
   })
 
   it.each(['zsh', 'fish'])('names all commands for %s', async (shell) => {
-    const { code, stdout } = await manyhost(['completion', shell])
+    const { code, stdout } = await runManyhost(['completion', shell])
     expect(code).toBe(0)
     for (const { name } of COMMANDS) expect(stdout).toContain(name.split(' ').at(-1))
   })

@@ -1,16 +1,26 @@
 /** What is shown, without a terminal: tables, the screen of `top`, lines of the log. */
 import { describe, expect, it } from 'vitest'
-import { blotter, pretty } from '../../src/cli/serve/log.ts'
-import { where } from '../../src/cli/serve/where.ts'
-import { events } from '../../src/cli/sse.ts'
-import { span, table } from '../../src/cli/table.ts'
+import { listAddresses } from '../../src/cli/serve/addresses.ts'
+import { createRedactor, formatLogLine } from '../../src/cli/serve/log.ts'
+import { readEvents } from '../../src/cli/sse.ts'
+import { formatShortDuration, formatTable } from '../../src/cli/table.ts'
 import { printable } from '../../src/cli/terminal.ts'
-import { emptyState, move, type Row, take } from '../../src/cli/top/state.ts'
-import { cut, plain, sparkline, view } from '../../src/cli/top/view.ts'
+import {
+  applySnapshot,
+  type ClusterRow,
+  createTopState,
+  moveSelection,
+} from '../../src/cli/top/state.ts'
+import {
+  formatPlainRows,
+  renderSparkline,
+  renderTop,
+  truncateLine,
+} from '../../src/cli/top/view.ts'
 
 const paint = (_style: unknown, text: string): string => text
 
-function row(name: string, more: Partial<Row> = {}): Row {
+function row(name: string, more: Partial<ClusterRow> = {}): ClusterRow {
   return {
     name,
     url: `http://${name}`,
@@ -38,7 +48,7 @@ describe('a table', () => {
       ['a', '\u001b[31m10\u001b[39m'],
       ['long', '5'],
     ]
-    expect(table([{ title: 'X' }, { title: 'N', align: 'right' }], rows)).toEqual([
+    expect(formatTable([{ title: 'X' }, { title: 'N', align: 'right' }], rows)).toEqual([
       'X      N',
       'a     \u001b[31m10\u001b[39m',
       'long   5',
@@ -46,32 +56,34 @@ describe('a table', () => {
   })
 
   it('shows spans of time in a few letters', () => {
-    const spans = [0, 0.4, 12.3, 1_234, 59_000, 61_000, 7_200_000, 2e8, null].map(span)
+    const spans = [0, 0.4, 12.3, 1_234, 59_000, 61_000, 7_200_000, 2e8, null].map(
+      formatShortDuration,
+    )
     expect(spans).toEqual(['0ms', '<1ms', '12ms', '1.2s', '59s', '1m', '2h', '2d', '-'])
   })
 })
 
 describe('top', () => {
   it('keeps rows, their rates and what failed, and forgets what is gone', () => {
-    const state = emptyState()
-    take(state, { whole: true, clusters: [row('a'), row('b')] })
-    expect(state.chosen).toBe('http://a')
-    take(state, { clusters: [row('a', { rate: 20 })] })
+    const state = createTopState()
+    applySnapshot(state, { whole: true, clusters: [row('a'), row('b')] })
+    expect(state.selectedUrl).toBe('http://a')
+    applySnapshot(state, { clusters: [row('a', { rate: 20 })] })
     expect(state.rates.get('http://a')).toEqual([20])
     expect(state.rates.get('http://b')).toEqual([10])
-    move(state, 5)
-    expect(state.chosen).toBe('http://b')
-    take(state, { clusters: [], gone: ['http://b'] })
+    moveSelection(state, 5)
+    expect(state.selectedUrl).toBe('http://b')
+    applySnapshot(state, { clusters: [], gone: ['http://b'] })
     expect([...state.rows.keys()]).toEqual(['http://a'])
-    expect(state.chosen).toBe('http://a')
+    expect(state.selectedUrl).toBe('http://a')
   })
 
   it('fits its lines into the terminal, the chosen one in sight', () => {
-    const state = emptyState()
+    const state = createTopState()
     const clusters = Array.from({ length: 50 }, (_, index) => row(`service-${index}`))
-    take(state, { whole: true, clusters })
-    move(state, 40)
-    const lines = view(state, { name: 'here', columns: 60, rows: 12 }, paint)
+    applySnapshot(state, { whole: true, clusters })
+    moveSelection(state, 40)
+    const lines = renderTop(state, { name: 'here', columns: 60, rows: 12 }, paint)
     expect(lines).toHaveLength(12)
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(60)
     expect(lines.find((line) => line.startsWith('>'))).toContain('service-40')
@@ -79,7 +91,7 @@ describe('top', () => {
   })
 
   it('says what failed, and that it is disconnected, without letting it steer the terminal', () => {
-    const state = emptyState()
+    const state = createTopState()
     const failure = {
       id: 1,
       kind: 'error',
@@ -88,24 +100,24 @@ describe('top', () => {
       code: null,
     } as const
     const failures = [{ ...failure, text: 'no\u001b[2J good', output: null, count: 3, at: 0 }]
-    take(state, { whole: true, clusters: [row('a')], failures })
-    state.trouble = 'disconnected'
-    const text = view(state, { name: 'here', columns: 100, rows: 20 }, paint).join('\n')
+    applySnapshot(state, { whole: true, clusters: [row('a')], failures })
+    state.connectionProblem = 'disconnected'
+    const text = renderTop(state, { name: 'here', columns: 100, rows: 20 }, paint).join('\n')
     expect(text).toContain('http://a no\ufffd[2J good (3 times)')
     expect(text).toContain('disconnected')
   })
 
   it('is plain when piped', () => {
-    const state = emptyState()
-    take(state, { whole: true, clusters: [row('a')] })
-    expect(plain(state, 'T')).toBe(
+    const state = createTopState()
+    applySnapshot(state, { whole: true, clusters: [row('a')] })
+    expect(formatPlainRows(state, 'T')).toBe(
       'T a ready=2 size=2 busy=1 queue=0 rate=10 failing=0 p50=3ms p99=40ms\n',
     )
   })
 
   it('draws sparklines, and cuts lines without cutting colours', () => {
-    expect(sparkline([0, 5, 10])).toBe('\u2581\u2585\u2588')
-    expect(cut('\u001b[31mabcdef\u001b[39m', 3)).toBe('\u001b[31mabc\u001b[39m')
+    expect(renderSparkline([0, 5, 10])).toBe('\u2581\u2585\u2588')
+    expect(truncateLine('\u001b[31mabcdef\u001b[39m', 3)).toBe('\u001b[31mabc\u001b[39m')
   })
 })
 
@@ -118,25 +130,25 @@ describe('the log', () => {
       reason: 'exit code 3',
       output: 'one\ntwo\n',
     } as const
-    expect(pretty(line, paint)).toMatch(
+    expect(formatLogLine(line, paint)).toMatch(
       /^\d\d:\d\d:\d\d error it failed \(exit code 3\)\n {2}\| one\n {2}\| two\n$/,
     )
   })
 
   it('blots secrets out, as they are written in JSON', () => {
-    const blot = blotter(['pass"word', 'ab'])
+    const blot = createRedactor(['pass"word', 'ab'])
     expect(blot(JSON.stringify({ msg: 'the pass"word, abc' }))).toBe('{"msg":"the [secret], abc"}')
   })
 })
 
 describe('the rest', () => {
   it('says where to look', () => {
-    expect(where(['http://g:1'], 'http://a:2', ['http://calc'])).toEqual({
+    expect(listAddresses(['http://g:1'], 'http://a:2', ['http://calc'])).toEqual({
       gateway: 'http://g:1/calc/',
       dashboard: 'http://a:2/',
       metrics: 'http://a:2/metrics',
     })
-    expect(where(['unix:/g', 'http://g:1'], undefined, ['http://a', 'http://b'])).toEqual({
+    expect(listAddresses(['unix:/g', 'http://g:1'], undefined, ['http://a', 'http://b'])).toEqual({
       gateway: 'unix:/g',
       gateway2: 'http://g:1',
     })
@@ -150,7 +162,7 @@ describe('the rest', () => {
     async function* body() {
       yield* pieces
     }
-    for await (const event of events(body())) found.push(event)
+    for await (const event of readEvents(body())) found.push(event)
     expect(found).toEqual([
       { name: 'a', data: '{"x":\n1}' },
       { name: 'message', data: '\u00e4' },

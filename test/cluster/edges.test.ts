@@ -2,18 +2,18 @@
 import { afterEach, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
-import { Session } from '../../src/session/session.ts'
-import { failure, latch, NEVER, turns, until } from '../help.ts'
+import { SessionCore } from '../../src/session/session.ts'
+import { createLatch, NEVER, rejectionOf, runEventLoop, until } from '../help.ts'
 
-const sessions: Session[] = []
+const sessions: SessionCore[] = []
 afterEach(async () => {
   await Promise.all(sessions.splice(0).map((session) => session.close({ force: true })))
 })
 
 const url = 'http://calc'
 
-function open(provider: Provider, options: object = {}): Session {
-  const session = new Session({ provider, tickInterval: NEVER })
+function open(provider: Provider, options: object = {}): SessionCore {
+  const session = new SessionCore({ provider, tickInterval: NEVER })
   sessions.push(session)
   session.startup({ url, initSize: 1, stopGrace: 0, ...options })
   return session
@@ -40,9 +40,9 @@ function changed(
 }
 
 test('an instance that is asked to end while it is probed takes no request, and ends with its last one', async () => {
-  const asked = latch()
-  const probe = latch()
-  const held = latch()
+  const asked = createLatch()
+  const probe = createLatch()
+  const held = createLatch()
   const inner = inProcess(
     async (req, res) => {
       if (req.url === '/cut') return void res.destroy()
@@ -66,13 +66,13 @@ test('an instance that is asked to end while it is probed takes no request, and 
   const cluster = session.cluster(url)
   await until(() => cluster.inFlight === 1)
   isProbed = true
-  const cut = failure(client.get(`${url}/cut`, { resend: 'never' }))
+  const cut = rejectionOf(client.get(`${url}/cut`, { resend: 'never' }))
   await asked.promise
   const [instance] = cluster.instances
   session.setSize(url, 0)
   await until(() => instance?.state === 'draining')
   probe.open()
-  await turns(5)
+  await runEventLoop(5)
   expect(instance?.target?.open).toBe(false)
   held.open()
   expect(await (await holding).text()).toBe('done')
@@ -90,13 +90,13 @@ test('an instance that fails now and then, and serves between, is never given up
   const first = await (await client.get(url)).text()
   // More than would give it up in a row.
   for (let i = 0; i < 10; i++) {
-    await failure(client.get(`${url}/cut`, { resend: 'never' }))
+    await rejectionOf(client.get(`${url}/cut`, { resend: 'never' }))
     expect(await (await client.get(url)).text()).toBe(first)
   }
 })
 
 test('what is on its way out still counts against the limit of its provider', async () => {
-  const stopping = latch()
+  const stopping = createLatch()
   const inner = inProcess((req, res) => res.end(req.instance), { style: 'node' })
   const provider = changed(
     inner,
@@ -115,7 +115,7 @@ test('what is on its way out still counts against the limit of its provider', as
   cluster.drain(first)
   for (let i = 0; i < 3; i++) {
     cluster.kick()
-    await turns(3)
+    await runEventLoop(3)
   }
   expect(cluster.instances.map(({ id, state }) => [id, state])).toEqual([[first, 'draining']])
   stopping.open()

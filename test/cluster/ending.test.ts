@@ -3,19 +3,19 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { Session } from '../../src/index.ts'
 import {
-  failure,
-  gate,
-  holding,
-  latch,
+  countStates,
+  createGate,
+  createHoldingProvider,
+  createLatch,
+  findInstancePids,
   NEVER,
-  next,
-  pidsOf,
-  ready,
-  record,
+  nextEvent,
+  recordEvents,
+  rejectionOf,
+  runEventLoop,
   service,
-  states,
-  turns,
   until,
+  waitForReady,
 } from '../help.ts'
 
 let session: Session
@@ -32,14 +32,14 @@ function get(path: string, options = {}) {
 
 describe('scaling down', () => {
   test('a running request ends first, and the draining instance gets no other', async () => {
-    const { provider, holds, held, seen } = holding()
+    const { provider, holds, held, seen } = createHoldingProvider()
     session.startup({ url, provider, concurrency: 4 })
     const one = get('one')
     await holds(1)
     session.setSize(url, 0)
-    await until(() => states(session, url).draining === 1)
+    await until(() => countStates(session, url).draining === 1)
     const two = get('two')
-    await turns()
+    await runEventLoop()
     expect(seen).toEqual(['one'])
     held[0]?.answer()
     await one
@@ -51,7 +51,7 @@ describe('scaling down', () => {
   })
 
   test('an answer that is being read counts as running', async () => {
-    const end = latch()
+    const end = createLatch()
     const provider = inProcess(async (_req, res) => {
       res.write('one ')
       await end.promise
@@ -62,8 +62,8 @@ describe('scaling down', () => {
     const reader = (body as ReadableStream<Uint8Array>).getReader()
     let text = Buffer.from((await reader.read()).value ?? []).toString()
     session.setSize(url, 0)
-    await until(() => states(session, url).draining === 1)
-    await turns()
+    await until(() => countStates(session, url).draining === 1)
+    await runEventLoop()
     expect(provider.instances).toHaveLength(1)
     end.open()
     for (let next = await reader.read(); !next.done; next = await reader.read()) {
@@ -74,12 +74,12 @@ describe('scaling down', () => {
   })
 
   test('drainTimeout takes the request away, and another instance serves it', async () => {
-    const { provider, holds, held, seen } = holding()
+    const { provider, holds, held, seen } = createHoldingProvider()
     session.startup({ url, provider, initSize: 2, drainTimeout: 20 })
-    await ready(session, url, 2)
+    await waitForReady(session, url, 2)
     const answers = [get('one'), get('two')]
     await holds(2)
-    const resent = next(session, 'resend')
+    const resent = nextEvent(session, 'resend')
     session.setSize(url, 1)
     await resent
     expect((await resent).reason).toBe('ended')
@@ -93,36 +93,36 @@ describe('scaling down', () => {
   })
 
   test('down and up again in one turn changes nothing', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     session.startup({ url, provider, initSize: 2 })
-    await ready(session, url, 2)
-    const events = record(session, 'instance')
+    await waitForReady(session, url, 2)
+    const events = recordEvents(session, 'instance')
     session.setSize(url, 0)
     session.setSize(url, 2)
-    await turns()
-    expect([events, states(session, url)]).toEqual([[], { ready: 2 }])
+    await runEventLoop()
+    expect([events, countStates(session, url)]).toEqual([[], { ready: 2 }])
   })
 })
 
 describe('close', () => {
   test('lets what runs and what waits end, takes nothing new, and stops every process', async () => {
     session.startup({ url, command: service, initSize: 2 })
-    await ready(session, url, 2)
+    await waitForReady(session, url, 2)
     const ids = session.cluster(url).instances.map(({ id }) => id)
-    const work = gate()
+    const work = createGate()
     const answers = [1, 2, 3, 4].map(() => get(`pid?${work.until}`))
     await until(() => session.cluster(url).inFlight === 2)
     const closed = session.close()
-    expect((await failure(get('pid'))).code).toBe('MANYHOST_SESSION_CLOSED')
+    expect((await rejectionOf(get('pid'))).code).toBe('MANYHOST_SESSION_CLOSED')
     work.open()
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200, 200, 200])
     await closed
-    expect(ids.flatMap(pidsOf)).toEqual([])
+    expect(ids.flatMap(findInstancePids)).toEqual([])
     expect(session.cluster(url).instances).toEqual([])
   })
 
   test('resends go on while it drains', async () => {
-    const { provider, holds, held, kill } = holding()
+    const { provider, holds, held, kill } = createHoldingProvider()
     session.startup({ url, provider })
     await (await get('now')).text()
     const answer = get('one')
@@ -136,11 +136,11 @@ describe('close', () => {
   })
 
   test('with force: all ends at once, with one error and no resend', async () => {
-    const { provider, holds } = holding()
+    const { provider, holds } = createHoldingProvider()
     session.startup({ url, provider, initSize: 2, resend: 'never' })
-    await ready(session, url, 2)
-    const resends = record(session, 'resend')
-    const errors = [1, 2, 3, 4].map((n) => failure(get(String(n))))
+    await waitForReady(session, url, 2)
+    const resends = recordEvents(session, 'resend')
+    const errors = [1, 2, 3, 4].map((n) => rejectionOf(get(String(n))))
     await holds(2)
     await session.close({ force: true })
     for (const error of await Promise.all(errors))
@@ -149,9 +149,9 @@ describe('close', () => {
   })
 
   test('after timeout: what is left ends with an error', async () => {
-    const { provider, holds } = holding()
+    const { provider, holds } = createHoldingProvider()
     session.startup({ url, provider })
-    const errors = [failure(get('one')), failure(get('two'))]
+    const errors = [rejectionOf(get('one')), rejectionOf(get('two'))]
     await holds(1)
     await session.close({ timeout: 20 })
     for (const error of await Promise.all(errors))
@@ -159,19 +159,19 @@ describe('close', () => {
   })
 
   test('is idempotent, and a later force is heeded', async () => {
-    const { provider, holds } = holding()
+    const { provider, holds } = createHoldingProvider()
     session.startup({ url, provider })
-    const error = failure(get('one'))
+    const error = rejectionOf(get('one'))
     await holds(1)
     const ends: string[] = []
     const closes = [session.close(), session.close()]
     for (const close of closes) void close.then(() => ends.push('closed'))
-    await turns()
+    await runEventLoop()
     expect(ends).toEqual([])
     await session.close({ force: true })
     await Promise.all(closes)
     expect((await error).code).toBe('MANYHOST_SESSION_CLOSED')
-    const closed = record(session, 'cluster')
+    const closed = recordEvents(session, 'cluster')
     await session.close()
     expect(closed).toEqual([])
   })
@@ -184,23 +184,23 @@ describe('close', () => {
     session.startup({ url, command, stopGrace: NEVER })
     const pid = Number(await (await get('pid')).text())
     const [instance] = session.cluster(url).instances.map(({ id }) => id) as [string]
-    expect(pidsOf(instance)).toEqual([pid])
+    expect(findInstancePids(instance)).toEqual([pid])
     const closed = session.close()
-    await until(() => states(session, url).draining === 1)
-    await turns()
+    await until(() => countStates(session, url).draining === 1)
+    await runEventLoop()
     await session.close({ force: true })
     await closed
-    expect(pidsOf(instance)).toEqual([])
+    expect(findInstancePids(instance)).toEqual([])
   })
 
   test('during starts: they are given up, and their processes gone', async () => {
     session.startup({ url, command: [...service, 'deaf'], initSize: 3 })
     const ids: string[] = []
     session.on('instance', ({ instance, state }) => state === 'starting' && ids.push(instance))
-    await until(() => ids.length === 3 && ids.every((id) => pidsOf(id).length > 0))
-    const stopped = record(session, 'instance')
+    await until(() => ids.length === 3 && ids.every((id) => findInstancePids(id).length > 0))
+    const stopped = recordEvents(session, 'instance')
     await session.close()
-    expect(ids.flatMap(pidsOf)).toEqual([])
+    expect(ids.flatMap(findInstancePids)).toEqual([])
     expect(stopped.map(({ state }) => state).sort()).toEqual([
       ...Array(3).fill('draining'),
       ...Array(3).fill('stopped'),
@@ -208,17 +208,17 @@ describe('close', () => {
   })
 
   test('in the very turn of the startup', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     session.startup({ url, provider })
     await session.close()
     expect(provider.instances).toEqual([])
   })
 
   test('with size 0 and waiting requests: they are told at once', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     session.startup({ url, provider, initSize: 0 })
-    const errors = [failure(get('one')), failure(get('two'))]
-    await turns()
+    const errors = [rejectionOf(get('one')), rejectionOf(get('two'))]
+    await runEventLoop()
     await session.close()
     for (const error of await Promise.all(errors))
       expect(error.code).toBe('MANYHOST_SESSION_CLOSED')
@@ -226,15 +226,15 @@ describe('close', () => {
 
   test('while starts fail: who waits is told at once', async () => {
     session.startup({ url, command: ['no-such-command'] })
-    const error = failure(get('one'))
-    await next(session, 'error')
+    const error = rejectionOf(get('one'))
+    await nextEvent(session, 'error')
     await session.close()
     expect((await error).code).toBe('MANYHOST_SESSION_CLOSED')
   })
 
   test('waits for a failed instance to be gone, and for no provider that never ends one', async () => {
-    const { provider } = holding()
-    const gate = latch()
+    const { provider } = createHoldingProvider()
+    const gate = createLatch()
     const slow = { ...provider, start: provider.start.bind(provider) }
     slow.start = async (spec, options) => {
       const running = await provider.start(spec, options)
@@ -246,21 +246,21 @@ describe('close', () => {
       return { dispatcher, exited, stop }
     }
     session.startup({ url, provider: slow, onStop: 'ignore', initSize: 2 })
-    await ready(session, url, 2)
+    await waitForReady(session, url, 2)
     provider.instances[0]?.kill()
     await until(() => session.cluster(url).instances.length === 1)
     let isClosed = false
     const closed = session.close().then(() => {
       isClosed = true
     })
-    await turns()
+    await runEventLoop()
     expect(isClosed).toBe(false)
     gate.open()
     await closed
   })
 
   test('a startup, a size or a request after it is refused', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     session.startup({ url, provider })
     await session.close()
     for (const call of [
@@ -269,19 +269,19 @@ describe('close', () => {
     ]) {
       expect(call).toThrow(/closed/)
     }
-    expect((await failure(get('one'))).code).toBe('MANYHOST_SESSION_CLOSED')
+    expect((await rejectionOf(get('one'))).code).toBe('MANYHOST_SESSION_CLOSED')
   })
 
   test('ends also what takes over, and what was taken away and has not ended yet', async () => {
-    const { provider, holds } = holding()
-    const other = holding({ startDelay: NEVER })
+    const { provider, holds } = createHoldingProvider()
+    const other = createHoldingProvider({ startDelay: NEVER })
     session.startup({ url, provider })
     session.startup({ url: 'http://other', provider })
-    const error = failure(get('one'))
+    const error = rejectionOf(get('one'))
     await holds(1)
     const removed = session.remove(url)
-    const updated = failure(session.update({ url: 'http://other', provider: other.provider }))
-    await turns()
+    const updated = rejectionOf(session.update({ url: 'http://other', provider: other.provider }))
+    await runEventLoop()
     await session.close({ force: true })
     await removed
     expect((await error).code).toBe('MANYHOST_SESSION_CLOSED')

@@ -4,17 +4,17 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { type ServiceOptions, Session } from '../../src/index.ts'
 import {
-  failure,
-  gate,
-  holding,
+  countStates,
+  createGate,
+  createHoldingProvider,
+  findInstancePids,
   NEVER,
-  next,
-  pidsOf,
-  ready,
-  record,
+  nextEvent,
+  recordEvents,
+  rejectionOf,
   service,
-  states,
   until,
+  waitForReady,
 } from '../help.ts'
 
 let session: Session
@@ -40,13 +40,13 @@ async function signal(name: NodeJS.Signals): Promise<number> {
 
 describe('an end', () => {
   test('kill -9 of the only instance: its replacement is started at once, and its request served', async () => {
-    const work = gate()
+    const work = createGate()
     startup({ env: { JOURNAL_FOLDER: work.folder } })
     const pid = await get('/pid')
     const answer = get(`/job/0/one?${work.until}`)
     await until(() => readdirSync(work.folder).length === 1, 'it is executed')
-    const failed = next(session, 'instance', ({ state }) => state === 'failed')
-    const started = next(session, 'instance', ({ state }) => state === 'starting')
+    const failed = nextEvent(session, 'instance', ({ state }) => state === 'failed')
+    const started = nextEvent(session, 'instance', ({ state }) => state === 'starting')
     process.kill(Number(pid), 'SIGKILL')
     expect((await failed).reason).toMatch(/killed by SIGKILL/)
     await started
@@ -62,7 +62,7 @@ describe('an end', () => {
     startup({ onStop: 'restart' })
     const pids = new Set<number>()
     for (let round = 0; round < 3; round++) {
-      const failed = next(session, 'instance', ({ state }) => state === 'failed')
+      const failed = nextEvent(session, 'instance', ({ state }) => state === 'failed')
       pids.add(await signal('SIGKILL'))
       await failed
     }
@@ -70,14 +70,14 @@ describe('an end', () => {
   })
 
   test("onStop 'raise': who waits, comes or is in flight is told, the rest stops; a size begins anew", async () => {
-    const { provider, holds, held, kill } = holding()
+    const { provider, holds, held, kill } = createHoldingProvider()
     const { url } = startup({ command: undefined as never, provider, initSize: 2, onStop: 'raise' })
-    await ready(session, url, 2)
+    await waitForReady(session, url, 2)
     const client = session.client()
     const all = [1, 2, 3].map((n) => client.get(`${url}/${n}`))
     const outcomes = all.map((answer) => answer.catch((error) => error.code))
     await holds(2)
-    const failed = next(session, 'cluster', ({ change }) => change === 'failed')
+    const failed = nextEvent(session, 'cluster', ({ change }) => change === 'failed')
     kill()
     expect((await failed).reason).toContain('killed by the test')
     // What another instance serves, it may end.
@@ -88,7 +88,7 @@ describe('an end', () => {
     expect([one, two].filter((x) => typeof x === 'object').map(({ status }) => status)).toEqual([
       200,
     ])
-    expect((await failure(client.get(`${url}/now`))).code).toBe('MANYHOST_INSTANCE_ENDED')
+    expect((await rejectionOf(client.get(`${url}/now`))).code).toBe('MANYHOST_INSTANCE_ENDED')
     await until(() => session.cluster(url).instances.length === 0)
     expect(session.snapshot().clusters[0]?.failure).toContain('killed by the test')
     session.setSize(url, 1)
@@ -96,7 +96,7 @@ describe('an end', () => {
   })
 
   test("onStop 'ignore': fewer and fewer, and after the last one an error; a size begins anew", async () => {
-    const { provider, kill } = holding()
+    const { provider, kill } = createHoldingProvider()
     const { url } = startup({
       command: undefined as never,
       provider,
@@ -105,23 +105,23 @@ describe('an end', () => {
     })
     const client = session.client()
     for (let left = 3; left > 0; left--) {
-      await ready(session, url, left)
+      await waitForReady(session, url, left)
       expect((await client.get(`${url}/now`)).status).toBe(200)
       kill()
       await until(() => session.cluster(url).instances.length === left - 1)
     }
-    expect((await failure(client.get(`${url}/now`))).code).toBe('MANYHOST_INSTANCE_ENDED')
+    expect((await rejectionOf(client.get(`${url}/now`))).code).toBe('MANYHOST_INSTANCE_ENDED')
     session.setSize(url, 2)
-    await ready(session, url, 2)
+    await waitForReady(session, url, 2)
   })
 
   test('an instance that ends while it drains is not taken for a failure', async () => {
-    const { provider, holds, held, kill } = holding()
+    const { provider, holds, held, kill } = createHoldingProvider()
     const { url } = startup({ command: undefined as never, provider, onStop: 'raise' })
     const answer = session.client().get(`${url}/one`)
     await holds(1)
     session.setSize(url, 0)
-    await until(() => states(session, url).draining === 1)
+    await until(() => countStates(session, url).draining === 1)
     kill()
     await until(() => session.cluster(url).instances.length === 0)
     session.setSize(url, 1)
@@ -142,12 +142,12 @@ describe('a health check', () => {
     })
     // A check of one that is well may come too late for a slow machine now and then, but not three times in a row.
     const health = { path: '/health', interval: 10, threshold: 3 }
-    const events = record(session, 'instance')
+    const events = recordEvents(session, 'instance')
     startup({ command: undefined as never, provider, health, concurrency: 2 })
     const slow = get('/slow')
     await until(() => ran.length === 1)
     const [first] = ran as [string]
-    const resent = next(session, 'resend')
+    const resent = nextEvent(session, 'resend')
     sick.add(first)
     expect(await resent).toMatchObject({ reason: 'unhealthy', instance: first })
     expect(await slow).not.toBe(first)
@@ -167,17 +167,17 @@ describe('a health check', () => {
   })
 
   test('finds a silent death, and an instance that thaws in time is ready again', async () => {
-    const { provider, holds, held } = holding()
+    const { provider, holds, held } = createHoldingProvider()
     // From unready to replaced it is as long as to unready: time enough to thaw, whatever else the machine does.
     const health = { path: '/now', interval: 10, threshold: 30 }
     startup({ command: undefined as never, provider, health, concurrency: 2 })
-    await ready(session, 'http://calc', 1)
+    await waitForReady(session, 'http://calc', 1)
     const [instance] = provider.instances
-    const unready = next(session, 'instance', ({ state }) => state === 'unready')
+    const unready = nextEvent(session, 'instance', ({ state }) => state === 'unready')
     instance?.freeze()
     const waiting = get('/waiting')
     await unready
-    const again = next(session, 'instance')
+    const again = nextEvent(session, 'instance')
     instance?.thaw()
     expect(await again).toMatchObject({ state: 'ready', from: 'unready', instance: instance?.id })
     await until(() => held.length > 0)
@@ -189,17 +189,17 @@ describe('a health check', () => {
   test('of a process that stays frozen (SIGSTOP) replaces it, and nothing of it is left', async () => {
     // Eight checks in a row take four seconds to fail.
     startup({ health: { path: '/health', interval: 250, threshold: 4 } })
-    const failed = next(session, 'instance', ({ state }) => state === 'failed')
+    const failed = nextEvent(session, 'instance', ({ state }) => state === 'failed')
     const pid = await signal('SIGSTOP')
     const waiting = get('/pid')
     const { instance } = await failed
     expect(await waiting).not.toBe(String(pid))
-    await until(() => pidsOf(instance).length === 0)
+    await until(() => findInstancePids(instance).length === 0)
   })
 
   test('without one, a silent death is found by attemptTimeout', async () => {
     startup({ initSize: 2, attemptTimeout: 150, maxAttempts: 1_000 })
-    await ready(session, 'http://calc', 2)
+    await waitForReady(session, 'http://calc', 2)
     const pid = await signal('SIGSTOP')
     const pids = await Promise.all(Array.from({ length: 8 }, () => get('/pid')))
     expect(pids).not.toContain(String(pid))
@@ -221,10 +221,10 @@ describe('an ejection', () => {
 
   test('follows failed attempts in a row; a probe makes it ready again', async () => {
     const { state, cluster } = flaky({ initSize: 2, ejectAfter: 3 })
-    await ready(session, cluster.url, 2)
+    await waitForReady(session, cluster.url, 2)
     const [bad] = cluster.instances.map(({ id }) => id)
     state.broken.add(bad as string)
-    const rejoined = next(session, 'instance', ({ from }) => from === 'unready')
+    const rejoined = nextEvent(session, 'instance', ({ from }) => from === 'unready')
     session.on('instance', ({ instance, state: to }) => {
       if (to === 'unready') state.broken.delete(instance)
     })
@@ -237,11 +237,11 @@ describe('an ejection', () => {
 
   test('that probes do not end is final: it is replaced', async () => {
     const { state, cluster } = flaky({ initSize: 1, ejectAfter: 1, ready: '/health' })
-    await ready(session, cluster.url, 1)
+    await waitForReady(session, cluster.url, 1)
     const [bad] = cluster.instances.map(({ id }) => id) as [string]
     state.sick = true
     state.broken.add(bad)
-    const failed = next(session, 'instance', ({ state: to }) => to === 'failed')
+    const failed = nextEvent(session, 'instance', ({ state: to }) => to === 'failed')
     const answer = get('/')
     expect((await failed).reason).toMatch(/6 probes failed: .*500/)
     state.sick = false
@@ -250,10 +250,10 @@ describe('an ejection', () => {
 
   test('again and again with nothing served between is final, too', async () => {
     const { state, cluster } = flaky({ initSize: 1, ejectAfter: 1, maxAttempts: 1_000 })
-    await ready(session, cluster.url, 1)
+    await waitForReady(session, cluster.url, 1)
     const [bad] = cluster.instances.map(({ id }) => id) as [string]
     state.broken.add(bad)
-    const failed = next(session, 'instance', ({ state: to }) => to === 'failed')
+    const failed = nextEvent(session, 'instance', ({ state: to }) => to === 'failed')
     const answer = get('/')
     expect((await failed).reason).toMatch(/7 times in a row/)
     expect(await answer).not.toBe(bad)
@@ -262,18 +262,18 @@ describe('an ejection', () => {
   test('of long ago does not keep an idle instance from being ready after a failed check', async () => {
     const health = { path: '/health', interval: 10, threshold: 10 }
     const { state, cluster } = flaky({ ejectAfter: 1, health })
-    await ready(session, cluster.url, 1)
+    await waitForReady(session, cluster.url, 1)
     const [id] = cluster.instances.map((one) => one.id) as [string]
     state.broken.add(id)
-    const rejoined = next(session, 'instance', ({ from }) => from === 'unready')
+    const rejoined = nextEvent(session, 'instance', ({ from }) => from === 'unready')
     const answer = get('/')
     await rejoined
     state.broken.clear()
     await answer
-    const unready = next(session, 'instance', ({ state: to }) => to === 'unready')
+    const unready = nextEvent(session, 'instance', ({ state: to }) => to === 'unready')
     state.sick = true
     await unready
     state.sick = false
-    expect(await next(session, 'instance')).toMatchObject({ state: 'ready', from: 'unready' })
+    expect(await nextEvent(session, 'instance')).toMatchObject({ state: 'ready', from: 'unready' })
   })
 })

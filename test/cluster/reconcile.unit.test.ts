@@ -1,33 +1,33 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { seeded } from '../../providers/testing/fault-plan.ts'
-import { isLive, isUp, mayBecome, NEXT } from '../../src/cluster/lifecycle.ts'
+import { seededRandom } from '../../providers/testing/fault-plan.ts'
+import { InstanceOutput } from '../../src/cluster/instance-output.ts'
+import { canTransition, isLive, isUp, NEXT_STATES } from '../../src/cluster/lifecycle.ts'
 import {
-  type InstanceFacts,
-  type ReconcileFacts,
+  type ReconcileInput,
+  type ReconcileInstance,
   reconcile,
   startBackoff,
 } from '../../src/cluster/reconcile.ts'
-import { Starts } from '../../src/cluster/starts.ts'
-import { Tail } from '../../src/cluster/tail.ts'
+import { StartHistory } from '../../src/cluster/start-history.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { InstanceState } from '../../src/core/events.ts'
 
-const STATES = Object.keys(NEXT) as InstanceState[]
+const STATES = Object.keys(NEXT_STATES) as InstanceState[]
 
 describe('the table of states', () => {
   test('ends at stopped and failed, and nowhere else', () => {
-    expect(STATES.filter((state) => NEXT[state].length === 0)).toEqual(['stopped', 'failed'])
+    expect(STATES.filter((state) => NEXT_STATES[state].length === 0)).toEqual(['stopped', 'failed'])
   })
 
   test('leads to both ends from every other state, and never back from the way out', () => {
-    for (const state of STATES.filter((one) => NEXT[one].length > 0)) {
-      expect(mayBecome(state, 'stopped')).toBe(true)
-      expect(mayBecome(state, 'failed')).toBe(true)
+    for (const state of STATES.filter((one) => NEXT_STATES[one].length > 0)) {
+      expect(canTransition(state, 'stopped')).toBe(true)
+      expect(canTransition(state, 'failed')).toBe(true)
     }
     for (const state of ['pending', 'starting', 'ready', 'unready'] as const) {
-      expect(mayBecome('draining', state)).toBe(false)
-      expect(mayBecome(state, state)).toBe(false)
+      expect(canTransition('draining', state)).toBe(false)
+      expect(canTransition(state, state)).toBe(false)
     }
   })
 
@@ -46,22 +46,22 @@ const instances = fc
     }),
     { maxLength: 20 },
   )
-  .map((all): InstanceFacts[] => all.map((one, i) => ({ id: String(i), ...one })))
+  .map((all): ReconcileInstance[] => all.map((one, i) => ({ id: String(i), ...one })))
 
-const facts: fc.Arbitrary<ReconcileFacts> = fc.record({
+const facts: fc.Arbitrary<ReconcileInput> = fc.record({
   wanted: fc.oneof(fc.nat(25), fc.constant(Number.MAX_SAFE_INTEGER)),
   instances,
   maxStarting: fc.integer({ min: 1, max: 10 }),
-  room: fc.oneof(fc.integer({ min: -3, max: 30 }), fc.constant(Number.POSITIVE_INFINITY)),
+  available: fc.oneof(fc.integer({ min: -3, max: 30 }), fc.constant(Number.POSITIVE_INFINITY)),
   startAt: fc.nat(2),
   now: fc.constant(1),
 })
 
-const of = (all: ReconcileFacts, ids: readonly string[]) =>
+const of = (all: ReconcileInput, ids: readonly string[]) =>
   all.instances.filter(({ id }) => ids.includes(id))
 
 describe('reconcile', () => {
-  const holds = (check: (all: ReconcileFacts, plan: ReturnType<typeof reconcile>) => void): void =>
+  const holds = (check: (all: ReconcileInput, plan: ReturnType<typeof reconcile>) => void): void =>
     fc.assert(
       fc.property(facts, (all) => check(all, reconcile(all))),
       { numRuns: 1_000, seed: 7 },
@@ -83,7 +83,7 @@ describe('reconcile', () => {
   test('makes no more than there is room for, and than may soon start', () => {
     holds((all, { create }) => {
       expect(create).toBeGreaterThanOrEqual(0)
-      expect(create).toBeLessThanOrEqual(Math.max(0, all.room))
+      expect(create).toBeLessThanOrEqual(Math.max(0, all.available))
       expect(create).toBeLessThanOrEqual(all.maxStarting)
     })
   })
@@ -129,7 +129,7 @@ describe('reconcile', () => {
   test('comes to rest: carried out as far as it goes, it has nothing more to do', () => {
     fc.assert(
       fc.property(facts, fc.integer({ min: 0, max: 200 }), (start, wanted) => {
-        let all = { ...start, wanted, startAt: 0, room: Number.POSITIVE_INFINITY }
+        let all = { ...start, wanted, startAt: 0, available: Number.POSITIVE_INFINITY }
         let made = 1_000
         for (let round = 0; round < 400; round++) {
           const { create, start: begin, startable, cancel, drain } = reconcile(all)
@@ -171,20 +171,20 @@ describe('failing starts', () => {
   })
 
   test('side by side they are one failure; a success that has proved nothing ends no row', () => {
-    const starts = new Starts(seeded(1))
-    starts.failed(error)
-    const first = starts.nextAt
-    starts.failed(error)
-    expect(starts.nextAt).toBe(first)
-    starts.succeeded(5)
-    expect([starts.nextAt, starts.failure]).toEqual([0, undefined])
-    starts.failed(error)
-    const second = starts.nextAt - performance.now()
+    const starts = new StartHistory(seededRandom(1))
+    starts.recordFailure(error)
+    const first = starts.nextStartAt
+    starts.recordFailure(error)
+    expect(starts.nextStartAt).toBe(first)
+    starts.recordSuccess(5)
+    expect([starts.nextStartAt, starts.failure]).toEqual([0, undefined])
+    starts.recordFailure(error)
+    const second = starts.nextStartAt - performance.now()
     expect(second).toBeGreaterThan(95)
-    starts.succeeded(5)
-    starts.proved()
-    starts.failed(error)
-    expect(starts.nextAt - performance.now()).toBeLessThanOrEqual(100)
+    starts.recordSuccess(5)
+    starts.resetFailures()
+    starts.recordFailure(error)
+    expect(starts.nextStartAt - performance.now()).toBeLessThanOrEqual(100)
     expect([starts.failedCount, starts.succeededCount, starts.duration.count]).toEqual([4, 2, 2])
   })
 })
@@ -196,7 +196,7 @@ describe('a tail', () => {
     })
     fc.assert(
       fc.property(chunks, (written) => {
-        const tail = new Tail()
+        const tail = new InstanceOutput()
         for (const chunk of written) tail.append(chunk)
         expect(tail.text()).toBe(written.join('').slice(-65_536))
       }),
@@ -205,7 +205,7 @@ describe('a tail', () => {
   })
 
   test('of a hundred thousand small writes, and of one large one', () => {
-    const tail = new Tail()
+    const tail = new InstanceOutput()
     for (let i = 0; i < 100_000; i++) tail.append(`${i}\n`)
     expect(tail.lines(2)).toBe('99998\n99999')
     expect(tail.text()).toHaveLength(65_536)

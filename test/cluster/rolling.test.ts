@@ -3,12 +3,12 @@ import { expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Provider } from '../../src/index.ts'
 import { openSession } from '../fakes/service.ts'
-import { latch, NEVER, ready, turns, until } from '../help.ts'
+import { createLatch, NEVER, runEventLoop, until, waitForReady } from '../help.ts'
 
 /** An in-process provider whose starts after the first so many wait for `open()`. */
 function gated(answer: string, free: number) {
   const provider = inProcess(() => new Response(answer))
-  const gate = latch()
+  const gate = createLatch()
   let starts = 0
   const slow: Provider = {
     name: 'gated',
@@ -25,7 +25,7 @@ test('the last old instance gives way to the first new one: an update waits for 
   const old = gated('old', 1)
   const session = openSession(old.provider)
   session.startup({ url: 'http://calc', initSize: 1 })
-  await ready(session, 'http://calc', 1)
+  await waitForReady(session, 'http://calc', 1)
   const next = gated('new', 1)
   // The second new instance never comes up.
   const options = { url: 'http://calc', provider: next.provider, initSize: 3, startTimeout: NEVER }
@@ -41,23 +41,23 @@ test('the last old instance gives way to the first new one: an update waits for 
   const client = session.client()
   expect(await (await client.get('http://calc/')).text()).toBe('new')
   next.open()
-  await ready(session, 'http://calc', 3)
+  await waitForReady(session, 'http://calc', 3)
 })
 
 test('of several old instances each goes when one more new one is ready, and the last stays until then', async () => {
   const old = gated('old', 3)
   const session = openSession(old.provider)
   const before = session.startup({ url: 'http://calc', initSize: 3 })
-  await ready(session, 'http://calc', 3)
+  await waitForReady(session, 'http://calc', 3)
   const next = gated('new', 2)
   const options = { url: 'http://calc', provider: next.provider, initSize: 3, startTimeout: NEVER }
   const updated = session.update(options)
   // Two new ones are up, the third is not: one old instance is left, and no fewer.
   await until(() => before.size === 1 && session.cluster('http://calc').size === 3)
   await until(() => before.instances.length === 1)
-  await turns()
+  await runEventLoop()
   expect([before.size, before.instances.map(({ state }) => state)]).toEqual([1, ['ready']])
   next.open()
   await updated
-  await ready(session, 'http://calc', 3)
+  await waitForReady(session, 'http://calc', 3)
 })

@@ -2,7 +2,17 @@
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import type { Provider, Running } from '../../src/core/provider.ts'
 import { Session } from '../../src/index.ts'
-import { holding, latch, NEVER, next, ready, record, states, turns, until } from '../help.ts'
+import {
+  countStates,
+  createHoldingProvider,
+  createLatch,
+  NEVER,
+  nextEvent,
+  recordEvents,
+  runEventLoop,
+  until,
+  waitForReady,
+} from '../help.ts'
 
 const url = 'http://calc'
 
@@ -12,7 +22,7 @@ beforeEach(() => {
 })
 afterEach(() => session.close({ force: true }))
 
-type Said = Pick<Running, 'leaving' | 'places'>
+type Said = Pick<Running, 'leaving' | 'slots'>
 
 /** The same, and what each of its instances says of itself. */
 function saying(inner: Provider, of: (id: string) => Said, more: Partial<Provider> = {}): Provider {
@@ -37,16 +47,18 @@ function leaving() {
 }
 
 test('leaving: it drains, its request ends on it, and another one takes its place', async () => {
-  const { provider, held, holds } = holding()
+  const { provider, held, holds } = createHoldingProvider()
   const { of, leave } = leaving()
-  const events = record(session, 'instance')
+  const events = recordEvents(session, 'instance')
   session.startup({ url, provider: saying(provider, of) })
-  await ready(session, url, 1)
+  await waitForReady(session, url, 1)
   const answer = session.client().get(`${url}/slow`)
   await holds(1)
   const first = held[0]?.instance ?? ''
   leave(first, 'its time is nearly over')
-  await until(() => states(session, url).ready === 1 && states(session, url).draining === 1)
+  await until(
+    () => countStates(session, url).ready === 1 && countStates(session, url).draining === 1,
+  )
   // What comes now goes to the new one.
   const later = session.client().get(`${url}/later`)
   await holds(2)
@@ -68,10 +80,10 @@ test('leaving: it drains, its request ends on it, and another one takes its plac
 })
 
 test('leaving: no request is lost while all of them go, one after the other', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   const { of, leave } = leaving()
   session.startup({ url, provider: saying(provider, of), initSize: 3, concurrency: 2 })
-  await ready(session, url, 3)
+  await waitForReady(session, url, 3)
   const client = session.client()
   const all = session.cluster(url).instances.map(({ id }) => id)
   const answers: Promise<string>[] = []
@@ -80,16 +92,16 @@ test('leaving: no request is lost while all of them go, one after the other', as
       answers.push(client.get(`${url}/now${i}`).then((response) => response.text()))
     }
     leave(id, 'away')
-    await turns(2)
+    await runEventLoop(2)
   }
   expect(await Promise.all(answers)).toHaveLength(30)
   await until(() => session.cluster(url).instances.every(({ id }) => !all.includes(id)))
-  await ready(session, url, 3)
+  await waitForReady(session, url, 3)
 })
 
 test('leaving: said while it starts, it does not become ready; another one does', async () => {
-  const { provider } = holding()
-  const mayAccept = latch()
+  const { provider } = createHoldingProvider()
+  const mayAccept = createLatch()
   let count = 0
   const slow = saying(provider, () =>
     ++count === 1 ? { leaving: Promise.resolve('already gone') } : {},
@@ -100,9 +112,9 @@ test('leaving: said while it starts, it does not become ready; another one does'
     // The first one does not accept before it is told to.
     return count === 1 ? { ...running, accepts: () => mayAccept.promise } : running
   }
-  const events = record(session, 'instance')
+  const events = recordEvents(session, 'instance')
   session.startup({ url, provider: slow })
-  await ready(session, url, 1)
+  await waitForReady(session, url, 1)
   mayAccept.open()
   const [first] = events
   const told = (): string[] =>
@@ -113,17 +125,17 @@ test('leaving: said while it starts, it does not become ready; another one does'
 })
 
 test('leaving: one that has ended says no more', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   const { of, leave } = leaving()
   session.startup({ url, provider: saying(provider, of) })
-  await ready(session, url, 1)
+  await waitForReady(session, url, 1)
   const [instance] = session.cluster(url).instances
-  const stopped = next(session, 'instance', ({ state }) => state === 'stopped')
+  const stopped = nextEvent(session, 'instance', ({ state }) => state === 'stopped')
   session.setSize(url, 0)
   await stopped
-  const events = record(session, 'instance')
+  const events = recordEvents(session, 'instance')
   leave(instance?.id ?? '', 'too late')
-  await turns()
+  await runEventLoop()
   expect(events).toEqual([])
 })
 
@@ -131,25 +143,25 @@ test.each([
   ['more', 1, 3],
   ['fewer', 5, 2],
 ])(
-  'places: it takes so many requests at a time, %s than the service says',
-  async (_, concurrency, places) => {
-    const { provider, held, holds } = holding()
-    // Its connections are as many as it has places.
+  'slots: it takes so many requests at a time, %s than the service says',
+  async (_, concurrency, slots) => {
+    const { provider, held, holds } = createHoldingProvider()
+    // Its connections are as many as it has slots.
     const roomy: Provider = saying(
       {
         ...provider,
         capabilities: provider.capabilities,
-        start: (spec, options) => provider.start({ ...spec, concurrency: places }, options),
+        start: (spec, options) => provider.start({ ...spec, concurrency: slots }, options),
       },
-      () => ({ places }),
+      () => ({ slots: slots }),
     )
     session.startup({ url, provider: roomy, concurrency })
-    await ready(session, url, 1)
+    await waitForReady(session, url, 1)
     const answers = [1, 2, 3, 4, 5].map((n) => session.client().get(`${url}/${n}`))
-    await holds(places)
-    await turns()
-    expect(held).toHaveLength(places)
-    expect(session.cluster(url).requestQueue.size).toBe(5 - places)
+    await holds(slots)
+    await runEventLoop()
+    expect(held).toHaveLength(slots)
+    expect(session.cluster(url).requestQueue.size).toBe(5 - slots)
     for (let answered = 0; answered < 5; answered++) {
       await until(() => held.length > 0)
       held[0]?.answer()
@@ -159,7 +171,7 @@ test.each([
 )
 
 test('available: no start is tried beyond it, and what it gains is used', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   let [available, asked, starts] = [1, 0, 0]
   const count = (): Said => {
     starts++
@@ -177,38 +189,38 @@ test('available: no start is tried beyond it, and what it gains is used', async 
     await until(() => asked > before + 1)
   }
   session.startup({ url, provider: counted, initSize: 3 })
-  await ready(session, url, 1)
+  await waitForReady(session, url, 1)
   await looks()
   expect([starts, session.cluster(url).instances.length]).toEqual([1, 1])
   available = 3
-  await ready(session, url, 3)
+  await waitForReady(session, url, 3)
   // What it loses is told by the end of instances, not by stopping those that are there.
   available = 1
   await looks()
-  expect([starts, states(session, url).ready]).toEqual([3, 3])
+  expect([starts, countStates(session, url).ready]).toEqual([3, 3])
 })
 
 test('available: one that has died is not replaced where there is no place for it', async () => {
-  const holder = holding()
+  const holder = createHoldingProvider()
   let available = 2
-  const events = record(session, 'instance')
+  const events = recordEvents(session, 'instance')
   const provider = saying(holder.provider, () => ({}), { available: () => available })
   session.startup({ url, provider, initSize: 2 })
-  await ready(session, url, 2)
+  await waitForReady(session, url, 2)
   available = 1
-  const failed = next(session, 'instance', ({ state }) => state === 'failed')
+  const failed = nextEvent(session, 'instance', ({ state }) => state === 'failed')
   holder.kill()
   await failed
   await until(() => session.cluster(url).instances.length === 1)
-  await turns()
-  expect(states(session, url)).toEqual({ ready: 1 })
+  await runEventLoop()
+  expect(countStates(session, url)).toEqual({ ready: 1 })
   expect(events.filter(({ state }) => state === 'pending')).toHaveLength(2)
   available = 2
-  await ready(session, url, 2)
+  await waitForReady(session, url, 2)
 })
 
 test('available: asked of each service by its name', async () => {
-  const { provider } = holding()
+  const { provider } = createHoldingProvider()
   const asked = new Set<string>()
   const available = (service: string): number => {
     asked.add(service)
@@ -217,13 +229,13 @@ test('available: asked of each service by its name', async () => {
   const shared = saying(provider, () => ({}), { available })
   session.startup({ url, provider: shared, initSize: 5 })
   session.startup({ url: 'http://other', provider: shared, initSize: 5 })
-  await ready(session, url, 2)
-  await turns()
+  await waitForReady(session, url, 2)
+  await runEventLoop()
   expect(session.cluster('http://other').instances).toEqual([])
   expect([...asked].sort()).toEqual([url, 'http://other'])
 })
 
-/** Its places come by themselves: `come` is what a machine does that dials in. */
+/** Its slots come by themselves: `come` is what a machine does that dials in. */
 function growing(inner: Provider) {
   let available = 0
   const listeners = new Set<() => void>()
@@ -242,11 +254,11 @@ function growing(inner: Provider) {
 }
 
 test('onAvailable: a machine that comes serves who waits at once, without a tick', async () => {
-  const { provider, come, listeners } = growing(holding().provider)
+  const { provider, come, listeners } = growing(createHoldingProvider().provider)
   const quiet = new Session({ tickInterval: NEVER })
   quiet.startup({ url, provider })
   const answer = quiet.client().get(`${url}/now`)
-  await turns()
+  await runEventLoop()
   expect(quiet.cluster(url).instances).toEqual([])
   come()
   expect((await answer).status).toBe(200)
@@ -257,18 +269,18 @@ test('onAvailable: a machine that comes serves who waits at once, without a tick
 test('onAvailable: what failed before need not wait any longer', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   onTestFinished(() => void vi.useRealTimers())
-  const { provider, come } = growing(holding({ failStarts: 3 }).provider)
+  const { provider, come } = growing(createHoldingProvider({ failStarts: 3 }).provider)
   const quiet = new Session({ tickInterval: NEVER })
-  const failures = record(quiet, 'error')
+  const failures = recordEvents(quiet, 'error')
   quiet.startup({ url, provider })
   for (const count of [1, 2, 3]) {
     come()
-    await turns()
+    await runEventLoop()
     expect(failures).toHaveLength(count)
   }
   come()
-  await turns()
-  expect(states(quiet, url)).toEqual({ ready: 1 })
+  await runEventLoop()
+  expect(countStates(quiet, url)).toEqual({ ready: 1 })
   vi.useRealTimers()
   await quiet.close({ force: true })
 })

@@ -10,14 +10,23 @@ import {
   type SizeSpec,
   TargetInFlight,
 } from '../../src/index.ts'
-import { holding, NEVER, ready, record, states, thrown, turns, until } from '../help.ts'
+import {
+  catchThrown,
+  countStates,
+  createHoldingProvider,
+  NEVER,
+  recordEvents,
+  runEventLoop,
+  until,
+  waitForReady,
+} from '../help.ts'
 
 const url = 'http://calc'
 let session: Session
-let service: ReturnType<typeof holding>
+let service: ReturnType<typeof createHoldingProvider>
 beforeEach(() => {
   session = new Session({ tickInterval: 3 })
-  service = holding()
+  service = createHoldingProvider()
 })
 afterEach(() => session.close({ force: true }))
 
@@ -28,7 +37,7 @@ function startup(options = {}): Cluster {
 async function becomes(size: SizeSpec<Cluster>, count: number): Promise<void> {
   session.setSize(url, size)
   await until(() => session.cluster(url).size === count, `the size is ${count}`)
-  await ready(session, url, count)
+  await waitForReady(session, url, count)
   await until(() => session.cluster(url).instances.length === count)
 }
 
@@ -65,7 +74,7 @@ describe('what a size may be', () => {
     [function* () {}, 'function'],
   ])('not %s: refused where it is set, with what was got', async (size, got) => {
     const cluster = startup({ initSize: 1 })
-    const error = thrown(() => session.setSize(url, size as number))
+    const error = catchThrown(() => session.setSize(url, size as number))
     expect(error).toMatchObject({ code: 'MANYHOST_INVALID_SIZE', status: 400 })
     expect(error.message).toContain('a whole number from 0 up')
     expect(error.message).toContain(got)
@@ -91,7 +100,7 @@ describe('a size that fails', () => {
     async (_, bad, text) => {
       startup()
       await becomes(1, 1)
-      const errors = record(session, 'error')
+      const errors = recordEvents(session, 'error')
       let asked = 0
       const counted = (): unknown => {
         asked++
@@ -102,7 +111,7 @@ describe('a size that fails', () => {
       expect(errors.map(({ code }) => code)).toEqual(['MANYHOST_SIZE_FAILED'])
       expect(errors[0]?.message).toMatch(text)
       expect(errors[0]?.message).toContain(`the size of ${url} stays 1`)
-      expect(states(session, url)).toEqual({ ready: 1 })
+      expect(countStates(session, url)).toEqual({ ready: 1 })
       expect((await session.client().get(`${url}/now`)).status).toBe(200)
     },
   )
@@ -117,7 +126,7 @@ describe('a size that fails', () => {
     })
     let ticks = 0
     await until(() => ++ticks > 20)
-    expect([asked, states(session, url)]).toEqual([1, { ready: 1 }])
+    expect([asked, countStates(session, url)]).toEqual([1, { ready: 1 }])
     await becomes(2, 2)
   })
 
@@ -126,16 +135,16 @@ describe('a size that fails', () => {
     await becomes(() => -5, 0)
     await becomes(() => 1e12, 3)
     session.startup({ url: 'http://least', provider: service.provider, minSize: 2, initSize: 0 })
-    await ready(session, 'http://least', 2)
+    await waitForReady(session, 'http://least', 2)
     session.setSize('http://least', 0)
-    await turns()
-    expect(states(session, 'http://least')).toEqual({ ready: 2 })
+    await runEventLoop()
+    expect(countStates(session, 'http://least')).toEqual({ ready: 2 })
   })
 })
 
 describe('going up and down', () => {
   test('0 -> 5 -> 0 -> 2, and every change is an event', async () => {
-    const changes = record(session, 'cluster')
+    const changes = recordEvents(session, 'cluster')
     startup()
     for (const size of [5, 0, 2]) await becomes(size, size)
     expect(changes.map(({ change, size }) => `${change} ${size}`)).toEqual([
@@ -150,14 +159,14 @@ describe('going up and down', () => {
     startup()
     let wanted = 1
     await becomes(() => wanted, 1)
-    for (wanted of [4, 2, 0]) await ready(session, url, wanted)
+    for (wanted of [4, 2, 0]) await waitForReady(session, url, wanted)
   })
 
   test('from 0, a request that waits is seen at once, without a tick', async () => {
     const quiet = new Session({ tickInterval: NEVER, provider: service.provider })
     quiet.startup({ url, initSize: 0 })
     quiet.setSize(url, (cluster) => (cluster.requestQueue.isEmpty ? 0 : 1))
-    await turns()
+    await runEventLoop()
     const res = await quiet.client().get(`${url}/now`)
     expect(res.status).toBe(200)
     await quiet.close()
@@ -173,7 +182,7 @@ describe('load balancers', () => {
     expect(session.cluster(url).size).toBe(4)
     while (service.held.length > 0) {
       service.held[0]?.answer()
-      await turns(5)
+      await runEventLoop(5)
     }
     await Promise.all(answers)
     await until(() => session.cluster(url).instances.length === 0)
@@ -186,7 +195,7 @@ describe('load balancers', () => {
     await until(() => session.cluster(url).size === 2)
     while (session.cluster(url).stats().completions < 6) {
       service.held[0]?.answer()
-      await turns(5)
+      await runEventLoop(5)
     }
     await Promise.all(answers)
   })
@@ -217,7 +226,7 @@ describe('load balancers', () => {
     await until(() => session.cluster(url).instances.length === 0)
     const answer = session.client().get(`${url}/first`)
     await service.holds(1)
-    await ready(session, url, 2)
+    await waitForReady(session, url, 2)
     service.held[0]?.answer()
     expect((await answer).status).toBe(200)
     await until(() => session.cluster(url).instances.length === 0)
@@ -245,14 +254,14 @@ describe('a budget', () => {
     for (const name of [...names, ...names]) {
       const answers = [1, 2, 3, 4].map((n) => client.get(`${name}/${n}`))
       await service.holds(4)
-      expect(states(shared, name)).toMatchObject({ ready: 4 })
+      expect(countStates(shared, name)).toMatchObject({ ready: 4 })
       for (const one of [...service.held]) one.answer()
       await Promise.all(answers)
     }
     // Up and down in the same turn, with what drains still there.
     for (let round = 0; round < 20; round++) {
       for (const name of names) shared.setSize(name, (round * 7 + name.length) % 6)
-      await turns(round % 4)
+      await runEventLoop(round % 4)
     }
     expect(most).toBe(budget)
     await shared.close()
@@ -276,7 +285,7 @@ describe('a budget', () => {
     expect(service.held.map(({ name }) => name)).not.toContain('a')
     while (shared.cluster('http://b').stats().completions < 3) {
       service.held[0]?.answer()
-      await turns(5)
+      await runEventLoop(5)
     }
     await Promise.all(b)
     await shared.close()
@@ -286,20 +295,20 @@ describe('a budget', () => {
     const { provider } = service
     const shared = new Session({ tickInterval: 3, provider, budget: { instances: 4 } })
     shared.startup({ url, initSize: 3 })
-    await ready(shared, url, 3)
+    await waitForReady(shared, url, 3)
     let most = 0
     shared.on('instance', () => {
       most = Math.max(most, provider.instances.length)
     })
     await shared.update({ url, initSize: 3, concurrency: 2 })
-    await ready(shared, url, 3)
+    await waitForReady(shared, url, 3)
     expect(most).toBeLessThanOrEqual(4)
     expect(shared.cluster(url).concurrency).toBe(2)
     await shared.close()
   })
 
   test('is refused where it makes no sense', () => {
-    const error = thrown(() => new Session({ budget: { instances: 0 } }))
+    const error = catchThrown(() => new Session({ budget: { instances: 0 } }))
     expect(error.message).toContain('budget must be { instances: a whole number from 1 up }')
   })
 })

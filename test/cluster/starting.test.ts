@@ -3,18 +3,18 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } fro
 import { inProcess } from '../../providers/testing/index.ts'
 import { type InstanceEvent, Session } from '../../src/index.ts'
 import {
-  failure,
-  holding,
-  latch,
+  countStates,
+  createHoldingProvider,
+  createLatch,
+  findInstancePids,
   NEVER,
-  next,
-  pidsOf,
-  ready,
-  record,
+  nextEvent,
+  recordEvents,
+  rejectionOf,
+  runEventLoop,
   service,
-  states,
-  turns,
   until,
+  waitForReady,
 } from '../help.ts'
 
 let session: Session
@@ -25,9 +25,9 @@ afterEach(() => session.close({ force: true }))
 
 describe('a start that succeeds', () => {
   test('by command: each state is said once, in order', async () => {
-    const events = record(session, 'instance')
+    const events = recordEvents(session, 'instance')
     session.startup({ url: 'http://calc', command: service, ready: '/health' })
-    await ready(session, 'http://calc', 1)
+    await waitForReady(session, 'http://calc', 1)
     await session.close()
     expect(events.map(({ from, state }) => `${from} ${state}`)).toEqual([
       'undefined pending',
@@ -36,12 +36,12 @@ describe('a start that succeeds', () => {
       'ready draining',
       'draining stopped',
     ])
-    expect(pidsOf(events[0]?.instance ?? '')).toEqual([])
+    expect(findInstancePids(events[0]?.instance ?? '')).toEqual([])
   })
 
   test('is ready only when the ready path answers 2xx', async () => {
     let status = 503
-    const asked = latch()
+    const asked = createLatch()
     const provider = inProcess((req, res) => {
       if (req.url === '/up') asked.open()
       res.writeHead(status).end()
@@ -49,14 +49,14 @@ describe('a start that succeeds', () => {
     session.startup({ url: 'http://calc', provider, ready: '/up' })
     const answer = session.client().get('http://calc/')
     await asked.promise
-    expect(states(session, 'http://calc')).toEqual({ starting: 1 })
+    expect(countStates(session, 'http://calc')).toEqual({ starting: 1 })
     status = 204
     expect((await answer).status).toBe(204)
   })
 
   test('counts as a cold start in the figures', async () => {
-    session.startup({ url: 'http://calc', provider: holding().provider, initSize: 2 })
-    await ready(session, 'http://calc', 2)
+    session.startup({ url: 'http://calc', provider: createHoldingProvider().provider, initSize: 2 })
+    await waitForReady(session, 'http://calc', 2)
     const text = await session.metrics.metrics()
     expect(text).toContain('manyhost_starts_total{service="http://calc",outcome="ready"} 2')
     expect(text).toContain('manyhost_start_duration_seconds_count{service="http://calc"} 2')
@@ -66,8 +66,8 @@ describe('a start that succeeds', () => {
 describe('a start that fails', () => {
   /** Starts a service that cannot, and waits for so many failures. */
   async function fails(options: object, startup?: () => Promise<void>, count = 3) {
-    const errors = record(session, 'error')
-    const events = record(session, 'instance')
+    const errors = recordEvents(session, 'error')
+    const events = recordEvents(session, 'instance')
     session.startup({ url: 'http://calc', startTimeout: 400, ...options }, startup)
     await until(() => errors.length >= count)
     const failed = events.filter(({ state }) => state === 'failed') as InstanceEvent[]
@@ -103,7 +103,7 @@ describe('a start that fails', () => {
     const { error, failed } = await fails(options, undefined, 1)
     expect(error?.code).toBe('MANYHOST_START_TIMEOUT')
     expect(error?.message).toMatch(/within 5000 ms .*last try: .*ECONNREFUSED/)
-    const again = await next(session, 'instance', ({ state }) => state === 'starting')
+    const again = await nextEvent(session, 'instance', ({ state }) => state === 'starting')
     expect(again.instance).not.toBe(failed[0]?.instance)
   })
 
@@ -131,18 +131,18 @@ describe('a start that fails', () => {
     session.startup({ url: 'http://other' }, async (ctx) => {
       await ctx.run(node, '-e', 'console.error("half done"); process.exit(9)')
     })
-    const failed = await next(session, 'error', ({ service: url }) => url === 'http://other')
+    const failed = await nextEvent(session, 'error', ({ service: url }) => url === 'http://other')
     expect(failed.message).toMatch(/exit code 9: half done/)
   })
 
   test('tells a request that waited for startTimeout what the failure is', async () => {
-    const { provider } = holding()
+    const { provider } = createHoldingProvider()
     const cannot = { ...provider, capabilities: provider.capabilities }
     cannot.start = async () => {
       throw new Error('cannot read the configuration')
     }
     session.startup({ url: 'http://calc', provider: cannot, startTimeout: 300 })
-    const error = await failure(session.client().get('http://calc/'))
+    const error = await rejectionOf(session.client().get('http://calc/'))
     expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED', status: 503, retryable: true })
     expect(error.message).toContain('cannot read the configuration')
   })
@@ -167,18 +167,18 @@ describe('a backoff', () => {
     const at: number[] = []
     slow.on('instance', ({ from }) => from === 'pending' && at.push(performance.now()))
     while (at.length <= count) {
-      await turns()
+      await runEventLoop()
       await vi.advanceTimersToNextTimerAsync()
     }
     return at.slice(1).map((time, i) => Math.round(time - (at[i] as number)))
   }
 
   test('waits longer each time, by doubling with jitter, and begins anew after a success', async () => {
-    const { provider } = holding({ failStarts: 5 })
+    const { provider } = createHoldingProvider({ failStarts: 5 })
     slow.startup({ url: 'http://calc', provider, startTimeout: NEVER })
     expect(await gaps(5)).toEqual(waits)
-    await turns()
-    expect(states(slow, 'http://calc')).toEqual({ ready: 1 })
+    await runEventLoop()
+    expect(countStates(slow, 'http://calc')).toEqual({ ready: 1 })
     expect(slow.snapshot().clusters[0]?.failure).toBeNull()
   })
 
@@ -194,34 +194,34 @@ describe('a backoff', () => {
 
 describe('how many start at a time', () => {
   test('no more than maxStarting, until all are there', async () => {
-    const { provider } = holding({ startDelay: 3 })
+    const { provider } = createHoldingProvider({ startDelay: 3 })
     let most = 0
     session.on('instance', () => {
-      most = Math.max(most, states(session, 'http://calc').starting ?? 0)
+      most = Math.max(most, countStates(session, 'http://calc').starting ?? 0)
     })
     session.startup({ url: 'http://calc', provider, initSize: 20, maxStarting: 3 })
-    await ready(session, 'http://calc', 20)
+    await waitForReady(session, 'http://calc', 20)
     expect(most).toBe(3)
   })
 
   test('a size beyond all bounds makes no more than may start', async () => {
-    const { provider } = holding({ startDelay: NEVER })
+    const { provider } = createHoldingProvider({ startDelay: NEVER })
     session.startup({ url: 'http://calc', provider, initSize: 0, maxStarting: 4 })
     session.setSize('http://calc', Number.MAX_SAFE_INTEGER)
-    await until(() => states(session, 'http://calc').starting === 4)
+    await until(() => countStates(session, 'http://calc').starting === 4)
     expect(session.cluster('http://calc').instances.length).toBeLessThanOrEqual(8)
   })
 
   test('slowStart lets the places of a new instance grow', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     onTestFinished(() => void vi.useRealTimers())
-    const { provider, held, holds } = holding()
+    const { provider, held, holds } = createHoldingProvider()
     session.startup({ url: 'http://calc', provider, concurrency: 5, slowStart: 200 })
-    await ready(session, 'http://calc', 1)
+    await waitForReady(session, 'http://calc', 1)
     const answers = [1, 2, 3, 4, 5].map((n) => session.client().get(`http://calc/${n}`))
     for (const places of [1, 2, 3, 4, 5]) {
       await holds(places)
-      await turns()
+      await runEventLoop()
       expect(held).toHaveLength(places)
       vi.advanceTimersByTime(50)
     }
@@ -233,16 +233,16 @@ describe('how many start at a time', () => {
 describe('a start that is given up', () => {
   test('a size of 0 cancels it, and its process is gone', async () => {
     session.startup({ url: 'http://calc', command: [...service, 'deaf'] })
-    const { instance } = await next(session, 'instance', ({ state }) => state === 'starting')
-    await until(() => pidsOf(instance).length > 0)
-    const stopped = next(session, 'instance', ({ state }) => state === 'stopped')
+    const { instance } = await nextEvent(session, 'instance', ({ state }) => state === 'starting')
+    await until(() => findInstancePids(instance).length > 0)
+    const stopped = nextEvent(session, 'instance', ({ state }) => state === 'stopped')
     session.setSize('http://calc', 0)
     await stopped
-    expect(pidsOf(instance)).toEqual([])
+    expect(findInstancePids(instance)).toEqual([])
   })
 
   test('starts go before those that are up, idle ones before busy ones', async () => {
-    const { provider, holds, held } = holding()
+    const { provider, holds, held } = createHoldingProvider()
     let delay = 0
     const slow = { ...provider, start: provider.start.bind(provider) }
     slow.start = async (spec, options) => {
@@ -251,15 +251,15 @@ describe('a start that is given up', () => {
       return provider.start(spec, options)
     }
     session.startup({ url: 'http://calc', provider: slow, initSize: 3 })
-    await ready(session, 'http://calc', 3)
+    await waitForReady(session, 'http://calc', 3)
     const answer = session.client().get('http://calc/one')
     await holds(1)
     delay = 1
     session.setSize('http://calc', 5)
-    await until(() => states(session, 'http://calc').starting === 2)
+    await until(() => countStates(session, 'http://calc').starting === 2)
     session.setSize('http://calc', 3)
     await until(() => session.cluster('http://calc').instances.length === 3)
-    expect(states(session, 'http://calc')).toEqual({ ready: 3 })
+    expect(countStates(session, 'http://calc')).toEqual({ ready: 3 })
     session.setSize('http://calc', 1)
     await until(() => session.cluster('http://calc').instances.length === 1)
     expect(session.cluster('http://calc').instances[0]?.id).toBe(held[0]?.instance)
@@ -268,8 +268,8 @@ describe('a start that is given up', () => {
   })
 
   test('what comes to run too late is stopped again, and close waits for it', async () => {
-    const { provider } = holding()
-    const gate = latch()
+    const { provider } = createHoldingProvider()
+    const gate = createLatch()
     const stopped: string[] = []
     const slow = { ...provider, start: provider.start.bind(provider) }
     slow.start = async (spec, { signal: _ }) => {
@@ -279,7 +279,7 @@ describe('a start that is given up', () => {
       return running
     }
     session.startup({ url: 'http://calc', provider: slow })
-    await until(() => states(session, 'http://calc').starting === 1)
+    await until(() => countStates(session, 'http://calc').starting === 1)
     const closed = session.close({ force: true })
     gate.open()
     await closed

@@ -1,14 +1,14 @@
 /** A changed file is applied while requests come, and none of them is lost. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import { applyConfig, type ToService } from '../../src/config/apply.ts'
+import { applyConfig, type ToServiceOptions } from '../../src/config/apply.ts'
 import { type Config, loadConfig } from '../../src/config/config.ts'
 import type { ServiceConfig } from '../../src/config/services.ts'
 import { sleep } from '../../src/core/time.ts'
-import { Session } from '../../src/session/session.ts'
+import { SessionCore } from '../../src/session/session.ts'
 import { until } from '../help.ts'
 
-const sessions: Session[] = []
+const sessions: SessionCore[] = []
 afterEach(async () => {
   await Promise.all(sessions.splice(0).map((session) => session.close({ force: true })))
 })
@@ -19,7 +19,7 @@ const config = (services: string): Config =>
   loadConfig({ text: `services:\n${services}\nsession: { provider: near }` }, {}, TYPES)
 
 /** Each version of a service answers with its concurrency, a little later. */
-function setUp(): { session: Session; toService: ToService; calls: string[] } {
+function setUp(): { session: SessionCore; toService: ToServiceOptions; calls: string[] } {
   const handler = (version: number) =>
     inProcess(
       async (): Promise<Response> => {
@@ -29,7 +29,7 @@ function setUp(): { session: Session; toService: ToService; calls: string[] } {
       { style: 'web' },
     )
   const broken = inProcess(() => new Response(''), { style: 'web', failStarts: 1_000 })
-  const session = new Session({ provider: handler(0), tickInterval: 20 })
+  const session = new SessionCore({ provider: handler(0), tickInterval: 20 })
   sessions.push(session)
   const calls: string[] = []
   return {
@@ -44,7 +44,7 @@ function setUp(): { session: Session; toService: ToService; calls: string[] } {
 }
 
 /** Requests of several callers, until told to end. */
-function load(session: Session, url: string) {
+function load(session: SessionCore, url: string) {
   const client = session.client()
   let ended = false
   const answers: string[] = []
@@ -84,11 +84,11 @@ describe('applyConfig', () => {
     const second = config('  http://a: { concurrency: 4, size: 2 }\n  http://c: { size: 1..3 }')
     const applied = await applyConfig(session, first, second, toService)
     expect(applied.failed).toEqual([])
-    expect(applied.done).toHaveLength(3)
+    expect(applied.succeeded).toHaveLength(3)
     await more(20)
     const third = config('  http://a: { concurrency: 4, size: 5 }\n  http://c: { size: 1..3 }')
     const resized = await applyConfig(session, second, third, toService)
-    expect(resized.done).toEqual([{ url: 'http://a', change: 'resized' }])
+    expect(resized.succeeded).toEqual([{ url: 'http://a', change: 'resized' }])
     await more(20)
     const answers = await end()
     expect(new Set(answers)).toEqual(new Set(['v1', 'v4']))
@@ -106,7 +106,7 @@ describe('applyConfig', () => {
       '  http://a: { provider: broken, startTimeout: 200 }\n  http://b: {}\n  http://c: { command: [x] }',
     )
     const applied = await applyConfig(session, first, second, toService)
-    expect(applied.done).toEqual([{ url: 'http://b', change: 'added' }])
+    expect(applied.succeeded).toEqual([{ url: 'http://b', change: 'added' }])
     expect(applied.failed.map(({ url, change, error }) => [url, change, error])).toEqual([
       ['http://c', 'added', expect.objectContaining({ code: 'MANYHOST_UNSUPPORTED' })],
       ['http://a', 'changed', expect.objectContaining({ code: 'MANYHOST_START_FAILED' })],
@@ -120,7 +120,7 @@ describe('applyConfig', () => {
       config('  http://a: { concurrency: 2 }'),
       toService,
     )
-    expect(again.done.map(({ url, change }) => `${change} ${url}`).sort()).toEqual([
+    expect(again.succeeded.map(({ url, change }) => `${change} ${url}`).sort()).toEqual([
       'changed http://a',
       'removed http://b',
     ])
@@ -137,7 +137,7 @@ describe('applyConfig', () => {
         TYPES,
       )
     const by =
-      (config: Config): ToService =>
+      (config: Config): ToServiceOptions =>
       (service) =>
         toService({ ...service, provider: config.providers.p?.type }, config)
     const [good, bad] = [file('near'), file('broken')]
@@ -151,7 +151,7 @@ describe('applyConfig', () => {
     })
     await session.remove('http://a')
     const none = await applyConfig(session, good, config(''), toService)
-    expect(none.done).toEqual([{ url: 'http://a', change: 'removed' }])
+    expect(none.succeeded).toEqual([{ url: 'http://a', change: 'removed' }])
   })
 
   it('does one after the other', async () => {
@@ -167,7 +167,9 @@ describe('applyConfig', () => {
     ])
     expect(applied.flatMap(({ failed }) => failed)).toEqual([])
     expect(
-      applied.map(({ done }) => done.map(({ url, change }) => `${change} ${url}`).sort()),
+      applied.map(({ succeeded: done }) =>
+        done.map(({ url, change }) => `${change} ${url}`).sort(),
+      ),
     ).toEqual([
       ['added http://a'],
       ['added http://b', 'removed http://a'],

@@ -3,17 +3,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config/config.ts'
-import { starter } from '../../src/config/starter.ts'
+import { starterConfig } from '../../src/config/starter.ts'
 import { SERVICE_RULES } from '../../src/session/service.ts'
-import { GOOD, load, refused, service, TYPES } from './files.ts'
+import { loadInvalid, loadText, PROVIDER_TYPES, serviceFile, VALID_FILE } from './config-fixture.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const of = (text: string) => load(text).services[0]
+const of = (text: string) => loadText(text).services[0]
 
 describe('a good file', () => {
-  const config = load(GOOD)
+  const config = loadText(VALID_FILE)
 
   it('says every option of a service that can be written', () => {
     const [calc] = config.services
@@ -51,27 +51,30 @@ describe('a good file', () => {
   })
 
   it('is the one of init', () => {
-    expect(load(starter()).services[0]?.options).toMatchObject({ concurrency: 4, initSize: 2 })
+    expect(loadText(starterConfig()).services[0]?.options).toMatchObject({
+      concurrency: 4,
+      initSize: 2,
+    })
   })
 
   it('finds commands from its own folder', () => {
-    expect(of(service('command: [./run.sh]'))?.options).toMatchObject({
+    expect(of(serviceFile('command: [./run.sh]'))?.options).toMatchObject({
       command: ['/srv/run.sh'],
       cwd: '/srv',
     })
-    expect(of(service('command: [/bin/x]', 'cwd: /tmp'))?.options).toMatchObject({
+    expect(of(serviceFile('command: [/bin/x]', 'cwd: /tmp'))?.options).toMatchObject({
       command: ['/bin/x'],
       cwd: '/tmp',
     })
     const far = 'services: { http://a: { command: [./x], provider: remote } }\n'
-    const error = refused(`${far}providers: { remote: {} }`)
+    const error = loadInvalid(`${far}providers: { remote: {} }`)
     expect(error.message).toContain('providers.remote.key is missing')
-    const remote = load(`${far}providers: { remote: { key: k } }`).services[0]
+    const remote = loadText(`${far}providers: { remote: { key: k } }`).services[0]
     expect(remote?.options.cwd).toBeUndefined()
   })
 
   it('has defaults for what it does not say', () => {
-    const config = load('services: {}')
+    const config = loadText('services: {}')
     expect(config).toMatchObject({
       file: '/srv/fleet.yaml',
       services: [],
@@ -80,7 +83,7 @@ describe('a good file', () => {
       log: { level: 'info', format: 'auto' },
       session: { tickInterval: 1_000, budget: undefined },
     })
-    expect(load('services:\ngateway:\nadmin: false').admin).toBe(false)
+    expect(loadText('services:\ngateway:\nadmin: false').admin).toBe(false)
   })
 })
 
@@ -89,7 +92,7 @@ describe('what is put in', () => {
     writeFileSync(join(folder, 'secret'), 'from-file\n')
     writeFileSync(
       join(folder, 'fleet.yaml'),
-      service(
+      serviceFile(
         'command: [sh, -c, "echo $${HOME} ${SIZE:-9} ${NONE:-a b} ${EMPTY:-x}"]',
         'size: ${SIZE}',
         'env: { S: "${file:secret}", T: "a${SIZE}b" }',
@@ -97,7 +100,7 @@ describe('what is put in', () => {
       ),
     )
     const env = { SIZE: '4', EMPTY: '', MODE: 'true' }
-    const [calc] = loadConfig(join(folder, 'fleet.yaml'), env, TYPES).services
+    const [calc] = loadConfig(join(folder, 'fleet.yaml'), env, PROVIDER_TYPES).services
     expect(calc?.options.command?.[2]).toBe('echo ${HOME} 4 a b x')
     expect(calc).toMatchObject({ size: { fixed: 4 }, gateway: { waitingPage: true } })
     expect(calc?.options.env).toEqual({ S: 'from-file', T: 'a4b' })
@@ -105,8 +108,8 @@ describe('what is put in', () => {
   })
 
   it('is reported where it is missing', () => {
-    const { problems } = refused(
-      service('command: ["${NOPE}", "${file:nope}", "${9}", "${a", "${file:/dev/zero}"]'),
+    const { problems } = loadInvalid(
+      serviceFile('command: ["${NOPE}", "${file:nope}", "${9}", "${a", "${file:/dev/zero}"]'),
     )
     expect(problems.map(({ message }) => message)).toEqual([
       expect.stringContaining('environment variable NOPE, which is not set'),
@@ -119,23 +122,26 @@ describe('what is put in', () => {
 
   it('is never shown, nor is any secret', () => {
     const texts = [
-      service(
+      serviceFile(
         'command: [a]',
         'concurrency: ${TOKEN}',
         'size: ${TOKEN}',
         'hedge: { after: "${TOKEN}" }',
       ),
-      service(
+      serviceFile(
         'command: [a]',
         'onStop: ${TOKEN}',
         'gateway: { hosts: ["${TOKEN}/"], path: "${TOKEN}" }',
       ),
-      service('command: [a]', 'gateway: { auth: { bearer: [hunter2 a, "b"], basic: hunter2 } }'),
-      service(
+      serviceFile(
+        'command: [a]',
+        'gateway: { auth: { bearer: [hunter2 a, "b"], basic: hunter2 } }',
+      ),
+      serviceFile(
         'command: [a]',
         'gateway: { auth: { bearer: hunter2, basic: { a: hunter2 b, c: [hunter2] } } }',
       ),
-      service('command: [a]', 'gateway: { auth: hunter2 }', 'pasword: hunter2'),
+      serviceFile('command: [a]', 'gateway: { auth: hunter2 }', 'pasword: hunter2'),
       'services: {}\nadmin: { token: hunter2, token: hunter2b, listen: x }',
       'services: {}\nadmin: { tokn: hunter2, listen: 9 }\nlog: hunter',
       'services: {}\nadmin:\n  token: "hunter2\n  listen: 3',
@@ -146,7 +152,7 @@ describe('what is put in', () => {
       'services: {}\nadmin: { token: { hunter2: hunter2 } }',
     ]
     for (const text of texts) {
-      const error = refused(text)
+      const error = loadInvalid(text)
       const shown = JSON.stringify([error.problems, error.message])
       // A key that is a secret cannot be known as one.
       expect(shown.replaceAll('{ hunter2:', ''), text).not.toContain('hunter2')
@@ -165,28 +171,30 @@ describe('a file that cannot be read', () => {
   })
 
   it.each(['', '\n# nothing\n', '---\n'])('is empty: %j', (text) => {
-    expect(refused(text).message).toMatch(/empty|services is missing/)
+    expect(loadInvalid(text).message).toMatch(/empty|services is missing/)
   })
 
   it('is too large, too deep, or laughs', () => {
-    expect(refused(`#${'x'.repeat(1_100_000)}`).message).toContain('larger than 256 KiB')
-    expect(refused('['.repeat(100_000)).message).toMatch(/nested/)
-    expect(refused(`services: ${'{a: '.repeat(200)}1${'}'.repeat(200)}`).message).toMatch(/nested/)
+    expect(loadInvalid(`#${'x'.repeat(1_100_000)}`).message).toContain('larger than 256 KiB')
+    expect(loadInvalid('['.repeat(100_000)).message).toMatch(/nested/)
+    expect(loadInvalid(`services: ${'{a: '.repeat(200)}1${'}'.repeat(200)}`).message).toMatch(
+      /nested/,
+    )
     const lines = ['x0: &x0 [a, a]']
     for (let i = 1; i < 40; i++) lines.push(`x${i}: &x${i} [${`*x${i - 1}, `.repeat(9)}]`)
     const laugh = lines.map((line) => `  ${line}`).join('\n')
-    const error = refused(
+    const error = loadInvalid(
       `services:\nproviders:\n ${laugh.slice(1)}\n  s: { type: static, urls: *x39 }`,
     )
     expect(error.message).toContain('aliases counted each time')
     const merges = `x-a: &a {${Array.from({ length: 500 }, (_, i) => `k${i}: 1`)}}\n`
     const many = `x-b: { <<: [${'*a, '.repeat(1_000)}] }\nservices: {}`
-    expect(refused(merges + many).message).toContain('copies more than')
+    expect(loadInvalid(merges + many).message).toContain('copies more than')
   })
 
   it('has aliases in circles, or of nothing', () => {
-    expect(refused('services: &a { http://a: *a }').message).toContain('inside its own anchor')
-    expect(refused('services: *b').message).toContain("'*b' has no anchor before it")
-    expect(refused('services: {}\nadmin: { listen: *:80 }').message).toContain('needs quotes')
+    expect(loadInvalid('services: &a { http://a: *a }').message).toContain('inside its own anchor')
+    expect(loadInvalid('services: *b').message).toContain("'*b' has no anchor before it")
+    expect(loadInvalid('services: {}\nadmin: { listen: *:80 }').message).toContain('needs quotes')
   })
 })

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { diffConfig } from '../../src/config/diff.ts'
-import { sizeSpec } from '../../src/config/size.ts'
+import { toSizeSpec } from '../../src/config/size.ts'
 import { toSize } from '../../src/sizing/size.ts'
 import { FakeCluster } from '../sizing/fake-cluster.ts'
-import { GOOD, load, service } from './files.ts'
+import { loadText, serviceFile, VALID_FILE } from './config-fixture.ts'
 
 function urls(before: string, after: string): Record<string, unknown> {
-  const diff = diffConfig(load(before), load(after))
+  const diff = diffConfig(loadText(before), loadText(after))
   const lists = Object.entries(diff).map(([name, list]) => [
     name,
     list.map((one: string | { url: string }) => (typeof one === 'string' ? one : one.url)),
@@ -14,12 +14,12 @@ function urls(before: string, after: string): Record<string, unknown> {
   return Object.fromEntries(lists.filter(([, list]) => (list as unknown[]).length > 0))
 }
 
-const calc = (...lines: string[]) => service('command: [a]', ...lines)
+const calc = (...lines: string[]) => serviceFile('command: [a]', ...lines)
 const CALC = ['http://calc']
 
 describe('the difference', () => {
   it('of a file to itself is none, however it is written', () => {
-    expect(urls(GOOD, GOOD)).toEqual({})
+    expect(urls(VALID_FILE, VALID_FILE)).toEqual({})
     expect(urls(calc('timeout: 60s'), calc('timeout: 1m', 'size: 1'))).toEqual({})
     expect(
       urls('services: { http://a/: { command: [a] } }', 'services: { http://a: { command: [a] } }'),
@@ -76,10 +76,10 @@ describe('the difference', () => {
 
 describe('a size', () => {
   const read = (text: string, queued: number) => {
-    const size = load(calc(`size: ${text}`)).services[0]?.size
+    const size = loadText(calc(`size: ${text}`)).services[0]?.size
     const cluster = new FakeCluster()
     cluster.queued = queued
-    return toSize(sizeSpec(size ?? { fixed: -1 }), cluster).read()
+    return toSize(toSizeSpec(size ?? { fixed: -1 }), cluster).read()
   }
 
   it('is what the session reads', () => {

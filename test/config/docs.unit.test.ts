@@ -1,24 +1,24 @@
 /** docs/config.md says what the rules say, and its examples are valid. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { rangeOf } from '../../src/config/read.ts'
+import { describeRange } from '../../src/config/read-fields.ts'
 import {
-  ADMIN_RULES,
+  ADMIN_FILE_RULES,
   AUTH_RULES,
   CORS_RULES,
+  FEED_FILE_RULES,
   FEED_IDENTITY_RULES,
-  FEED_RULES,
-  GATEWAY_RULES,
+  GATEWAY_FILE_RULES,
   LIMIT_RULES,
   LOG_RULES,
   SERVICE_GATEWAY_RULES,
   SESSION_FILE_RULES,
   TLS_RULES,
 } from '../../src/config/rules.ts'
-import { BALANCERS, balancerRules } from '../../src/config/size.ts'
-import { starter } from '../../src/config/starter.ts'
+import { BALANCER_NAMES, balancerRules } from '../../src/config/size.ts'
+import { starterConfig } from '../../src/config/starter.ts'
 import type { Rule, Rules } from '../../src/core/options.ts'
-import { load } from './files.ts'
+import { loadText } from './config-fixture.ts'
 
 const docs = readFileSync(new URL('../../docs/config.md', import.meta.url), 'utf8')
 
@@ -50,21 +50,21 @@ function defaultOf({ initial }: Rule<unknown>): string {
 
 describe('docs/config.md', () => {
   it.each<[string, Rules]>([
-    ['`gateway`', GATEWAY_RULES],
+    ['`gateway`', GATEWAY_FILE_RULES],
     ['`gateway.limits`', LIMIT_RULES],
     ['`gateway.tls`', TLS_RULES],
     ['`gateway` of a service', SERVICE_GATEWAY_RULES],
     ['`auth`', AUTH_RULES],
     ['`cors`', CORS_RULES],
     ['`session`', SESSION_FILE_RULES],
-    ['`admin`', ADMIN_RULES],
-    ['`feed`', FEED_RULES],
+    ['`admin`', ADMIN_FILE_RULES],
+    ['`feed`', FEED_FILE_RULES],
     ['`feed.identities`', FEED_IDENTITY_RULES],
     ['`log`', LOG_RULES],
-    ...BALANCERS.map((name): [string, Rules] => [`\`${name}\``, balancerRules(name)]),
+    ...BALANCER_NAMES.map((name): [string, Rules] => [`\`${name}\``, balancerRules(name)]),
   ])('has every key of %s, with default and range', (heading, rules) => {
     const written = Object.entries(rules).filter(([, rule]) => rule.form)
-    const expected = written.map(([name, rule]) => [name, defaultOf(rule), rangeOf(rule)])
+    const expected = written.map(([name, rule]) => [name, defaultOf(rule), describeRange(rule)])
     const shown = table(heading)
     const rows = shown.map(([name = '', initial = '', range]) => [
       name.replaceAll('`', ''),
@@ -79,14 +79,16 @@ describe('docs/config.md', () => {
     const examples = [...docs.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text)
     expect(examples).toHaveLength(2)
     for (const text of examples) {
-      expect(() => load(text.includes('services:') ? text : `services: {}\n${text}`)).not.toThrow()
+      expect(() =>
+        loadText(text.includes('services:') ? text : `services: {}\n${text}`),
+      ).not.toThrow()
     }
   })
 })
 
 describe('the file of init', () => {
   /** Each comment that is a key, made one; sections, too. */
-  const uncommented = starter()
+  const uncommented = starterConfig()
     .split('\n')
     .map((line) => line.replace(/^( *)# (?=( *)[a-zA-Z-]+:( |$))(?!yaml-lang|manyhost)/, '$1'))
     .join('\n')
@@ -94,7 +96,7 @@ describe('the file of init', () => {
   it('stays valid with all that is commented out', () => {
     const env = { API_KEY: 'a', MANYHOST_TOKEN: 'b' }
     const text = uncommented.replace('"${file:calc.token}"', 'a').replace(/^ *tls: .*$/m, '')
-    const config = load(text, env)
+    const config = loadText(text, env)
     expect(config.services[0]?.options).toMatchObject({ ready: '/health', timeout: 30_000 })
     expect(config.services[0]?.gateway).toMatchObject({ path: '/calc', waitingPage: true })
     expect(config.providers['ready-made']?.type).toBe('static')

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { LIMIT_RULES } from '../../src/config/rules.ts'
 import { SERVICE_FILE_RULES } from '../../src/config/services.ts'
-import { BALANCERS, balancerRules } from '../../src/config/size.ts'
+import { BALANCER_NAMES, balancerRules } from '../../src/config/size.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Form } from '../../src/core/options.ts'
-import { load, refused, service } from './files.ts'
+import { loadInvalid, loadText, serviceFile } from './config-fixture.ts'
 
 /** Of each form, what is never of it. */
 function wrongFor(form: Form): string {
@@ -13,7 +13,7 @@ function wrongFor(form: Form): string {
 
 describe('a mistake', () => {
   it('has its place, its name, what was got, what is allowed, and a pointer', () => {
-    const error = refused(service('command: [a]', 'size: 1', 'concurrency: four'))
+    const error = loadInvalid(serviceFile('command: [a]', 'size: 1', 'concurrency: four'))
     expect(error).toBeInstanceOf(ManyhostError)
     expect(error.code).toBe('MANYHOST_INVALID_OPTION')
     expect(error.message).toBe(
@@ -36,7 +36,7 @@ describe('a mistake', () => {
   })
 
   it('is found with all the others at once', () => {
-    const error = refused(`services:
+    const error = loadInvalid(`services:
   http://calc:
     command: node calc.js
     concurency: 4
@@ -73,28 +73,28 @@ log: { level: info }
   })
 
   it('of the syntax stops what follows it, but not what stands before', () => {
-    const error = refused(service('sizes: 3', 'command: [a, ${b}]', 'other: 1'))
+    const error = loadInvalid(serviceFile('sizes: 3', 'command: [a, ${b}]', 'other: 1'))
     expect(error.problems.map(({ line, message }) => [line, message])).toEqual([
       [3, expect.stringContaining("did you mean 'size'?")],
       [4, expect.stringContaining('YAML')],
     ])
     expect(error.message).toContain('needs quotes')
-    expect(refused('services: {}\n--- \nservices: {}').message).toContain('one document')
-    expect(refused('services: {}\n\t- x: [').message).toMatch(/YAML/)
+    expect(loadInvalid('services: {}\n--- \nservices: {}').message).toContain('one document')
+    expect(loadInvalid('services: {}\n\t- x: [').message).toMatch(/YAML/)
   })
 
   it('of a long line, or with what steers a terminal, is shown all the same', () => {
-    const { message } = refused(
-      service(`command: [${'a, '.repeat(100)}{}, "\u001b[2J"]`, 'x\u001b[1m: 3'),
+    const { message } = loadInvalid(
+      serviceFile(`command: [${'a, '.repeat(100)}{}, "\u001b[2J"]`, 'x\u001b[1m: 3'),
     )
     expect(message).not.toContain('\u001b')
     expect(Math.max(...message.split('\n').map((row) => row.length))).toBeLessThan(600)
-    expect(refused(service('\u001b: 3')).message).not.toContain('\u001b')
+    expect(loadInvalid(serviceFile('\u001b: 3')).message).not.toContain('\u001b')
   })
 
   it('is one of many at most', () => {
     const keys = Array.from({ length: 5_000 }, (_, i) => `k${i}: 1`).join('\n')
-    const error = refused(keys)
+    const error = loadInvalid(keys)
     expect(error.problems.length).toBe(1_000)
     expect(error.message).toContain('... and 950 more')
   })
@@ -106,7 +106,7 @@ describe('each key', () => {
   it.each(rules)('of a service: %s', (name, rule) => {
     const wrong = wrongFor((rule as { form: Form }).form)
     const lines = name === 'command' ? [] : ['command: [a]']
-    const { problems } = refused(service(...lines, `${name}: ${wrong}`))
+    const { problems } = loadInvalid(serviceFile(...lines, `${name}: ${wrong}`))
     // What may be a list is wrong in the item.
     const item = name === 'provider' ? '[0]' : ''
     const at = { line: lines.length + 3, column: name.length + 7 + (item ? 1 : 0) }
@@ -115,14 +115,14 @@ describe('each key', () => {
   })
 
   it.each(Object.keys(LIMIT_RULES))('of the limits: %s', (name) => {
-    const { problems } = refused(`services: {}\ngateway: { limits: { ${name}: x } }`)
+    const { problems } = loadInvalid(`services: {}\ngateway: { limits: { ${name}: x } }`)
     expect(problems).toMatchObject([{ path: `gateway.limits.${name}`, line: 2 }])
   })
 
-  it.each(BALANCERS)('of the balancer %s', (name) => {
+  it.each(BALANCER_NAMES)('of the balancer %s', (name) => {
     for (const key of Object.keys(balancerRules(name))) {
       const size = `size: { balancer: ${name}, ${key}: -1 }`
-      const { problems } = refused(service('command: [a]', size))
+      const { problems } = loadInvalid(serviceFile('command: [a]', size))
       expect(problems).toMatchObject([{ path: `services.http://calc.size.${key}`, line: 4 }])
     }
   })
@@ -130,7 +130,7 @@ describe('each key', () => {
 
 describe('addresses', () => {
   const listen = (value: string) =>
-    load(`services: {}\ngateway: { listen: ${value} }`).gateway.listen
+    loadText(`services: {}\ngateway: { listen: ${value} }`).gateway.listen
 
   it('are read', () => {
     expect(listen('8080')).toEqual([{ host: '127.0.0.1', port: 8080 }])
@@ -154,15 +154,15 @@ describe('addresses', () => {
     '1.5',
     'true',
   ])('are refused: %s', (value) => {
-    expect(refused(`services: {}\ngateway: { listen: ${value} }`).problems).toHaveLength(1)
+    expect(loadInvalid(`services: {}\ngateway: { listen: ${value} }`).problems).toHaveLength(1)
   })
 
   it('of the admin need a token when others can reach them', () => {
     const admin = (text: string) => `services: {}\nadmin: { ${text} }`
-    expect(refused(admin('listen: ":1"')).message).toContain('admin.token is missing')
+    expect(loadInvalid(admin('listen: ":1"')).message).toContain('admin.token is missing')
     for (const local of ['"127.0.0.5:1"', '"[::1]:1"', 'localhost:1', '"unix:/x"']) {
-      expect(load(admin(`listen: ${local}`)).admin).toBeTruthy()
+      expect(loadText(admin(`listen: ${local}`)).admin).toBeTruthy()
     }
-    expect(load(admin('listen: ":1", token: x')).admin).toMatchObject({ token: 'x' })
+    expect(loadText(admin('listen: ":1", token: x')).admin).toMatchObject({ token: 'x' })
   })
 })

@@ -4,15 +4,15 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { inProcess, type NodeHandler } from '../../providers/testing/index.ts'
-import { mustReadFleet } from '../../src/cli/serve/fleet.ts'
-import { openLog } from '../../src/cli/serve/log.ts'
+import { readFleetFileOrExit } from '../../src/cli/serve/fleet-file.ts'
+import { openServeLog } from '../../src/cli/serve/log.ts'
 import { Reloader } from '../../src/cli/serve/reload.ts'
-import { applyConfig, type ToService } from '../../src/config/apply.ts'
+import { applyConfig, type ToServiceOptions } from '../../src/config/apply.ts'
 import { type Config, loadConfig } from '../../src/config/config.ts'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
-import { folder } from '../cli/help.ts'
-import { failure, NEVER, until } from '../help.ts'
+import { createFolder } from '../cli/help.ts'
+import { NEVER, rejectionOf, until } from '../help.ts'
 
 const sessions: Session[] = []
 afterEach(async () => {
@@ -35,7 +35,7 @@ function world() {
   const session = new Session({ provider: inProcess(() => new Response('')), tickInterval: 20 })
   sessions.push(session)
   const broken = inProcess(() => new Response(''), { style: 'web', failStarts: 1_000_000 })
-  const toService: ToService = ({ options, provider }) => {
+  const toService: ToServiceOptions = ({ options, provider }) => {
     const answer: NodeHandler = (_req, res) => res.end(`v${options.concurrency ?? 1}`)
     const upgrade = (...[req, socket, head]: Parameters<WebSocketServer['handleUpgrade']>) =>
       sockets.handleUpgrade(req, socket, head, () => undefined)
@@ -99,7 +99,7 @@ test('a file that is wrong only in what it starts does not hold the next one up'
   const second = applyConfig(session, first, broken, toService)
   await until(async () => (await ask('http://b')) === 'v5')
   const third = config('  http://a: { concurrency: 4 }')
-  const { done, running } = await applyConfig(session, first, third, toService)
+  const { succeeded: done, running } = await applyConfig(session, first, third, toService)
   expect(done).toEqual(
     expect.arrayContaining([
       { url: 'http://a', change: 'changed' },
@@ -118,7 +118,10 @@ test('a file that is wrong only in what it starts does not hold the next one up'
 
 test('what failed in an apply is tried again by the next one, though that began before it had failed', async () => {
   const { session, toService, ask } = world()
-  const limited: ToService = (service, all) => ({ ...toService(service, all), startTimeout: 100 })
+  const limited: ToServiceOptions = (service, all) => ({
+    ...toService(service, all),
+    startTimeout: 100,
+  })
   const first = config(FIRST)
   await applyConfig(session, undefined, first, toService)
   const broken = config('  http://a: { concurrency: 3, provider: broken }')
@@ -127,7 +130,7 @@ test('what failed in an apply is tried again by the next one, though that began 
     '  http://a: { concurrency: 3, provider: broken }\n  http://b: { concurrency: 5 }',
   )
   const third = await applyConfig(session, first, both, toService)
-  expect(third.done).toEqual([{ url: 'http://b', change: 'added' }])
+  expect(third.succeeded).toEqual([{ url: 'http://b', change: 'added' }])
   const { failed, running } = await second
   expect(failed).toMatchObject([{ url: 'http://a', change: 'changed' }])
   expect(running.services.map(({ url }) => url).sort()).toEqual(['http://a', 'http://b'])
@@ -137,7 +140,7 @@ test('what failed in an apply is tried again by the next one, though that began 
     config('  http://a: { concurrency: 3 }\n  http://b: { concurrency: 5 }'),
     toService,
   )
-  expect(fixed.done).toEqual([{ url: 'http://a', change: 'changed' }])
+  expect(fixed.succeeded).toEqual([{ url: 'http://a', change: 'changed' }])
   expect(await ask('http://a')).toBe('v3')
 })
 
@@ -163,7 +166,7 @@ describe('session.update', () => {
   test('a newer one takes the place of one that waits for its first instance', async () => {
     const { session, ask } = world()
     session.startup(version(1))
-    const waiting = failure(session.update(version(2, { failStarts: 1_000_000 })))
+    const waiting = rejectionOf(session.update(version(2, { failStarts: 1_000_000 })))
     await session.update(version(3))
     expect(await waiting).toMatchObject({
       code: 'MANYHOST_ABORTED',
@@ -177,7 +180,7 @@ describe('session.update', () => {
     const { session } = world()
     session.startup(version(1))
     const next = version(2, { startDelay: 30 })
-    const updated = failure(session.update(next))
+    const updated = rejectionOf(session.update(next))
     await session.remove('http://a')
     expect(await updated).toMatchObject({ code: 'MANYHOST_ABORTED' })
     expect([session.clusters, next.provider.instances]).toEqual([[], []])
@@ -195,19 +198,19 @@ describe('session.update', () => {
 
 test('Reloader: a file that is saved while a WebSocket holds the one before up is applied at once', async () => {
   const { session, toService, ask } = world()
-  const file = join(folder(), 'fleet.yaml')
+  const file = join(createFolder(), 'fleet.yaml')
   const save = (services: string): void => writeFileSync(file, `services:\n${services}\n`)
   const service = (name: string, concurrency: number): string =>
     `  http://${name}: { command: [x], concurrency: ${concurrency} }\n`
   save(service('a', 2))
-  const fleet = mustReadFleet(file, {})
-  const bare: ToService = (one, all) => {
+  const fleet = readFleetFileOrExit(file, {})
+  const bare: ToServiceOptions = (one, all) => {
     const { command: _, ...options } = toService(one, all)
     return options
   }
   const { running } = await applyConfig(session, undefined, fleet.config, bare)
   const socket = await openSocket(session, 'a')
-  const log = openLog({ how: 'quiet', level: 'error' })
+  const log = openServeLog({ format: 'quiet', level: 'error' })
   const reloader = new Reloader(
     { file, env: {}, session, gateways: [], toService: bare, log },
     fleet,

@@ -1,9 +1,9 @@
 /** How the end of a connection is told to undici's parser, which may be paused then: without sockets and time. */
 import { Duplex } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
-import { fateOf, patient } from '../../src/core/connector.ts'
-import { falseClock } from '../clock.ts'
-import { turns } from '../help.ts'
+import { connectionFailureOf, patchSocket } from '../../src/core/connector.ts'
+import { useFalseClock } from '../clock.ts'
+import { runEventLoop } from '../help.ts'
 
 /** A connection as undici has one: its parser under a symbol, asked by `readable`, and told by `end`. */
 class Connection extends Duplex {
@@ -23,7 +23,7 @@ class Connection extends Duplex {
 
   /** Listens, and reads on, as undici does. */
   begin(): this {
-    patient(this)
+    patchSocket(this)
     this.on('readable', () => this.readOn())
     this.on('end', () => this.said.push(this.parser.paused ? 'end while paused' : 'end'))
     this.on('error', ({ message }) => this.said.push(message))
@@ -49,45 +49,45 @@ class Connection extends Duplex {
 test('an end is told at once to a parser that waits', async () => {
   const connection = new Connection().begin()
   connection.push('some')
-  await turns()
+  await runEventLoop()
   connection.push(null)
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['some', 'end'])
 })
 
 test('end of a connection under a paused parser: told when it has had all', async () => {
   const connection = new Connection().begin()
   connection.push('much')
-  await turns()
+  await runEventLoop()
   connection.push('last')
   connection.push(null)
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['much'])
   connection.resumeParser()
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['much', 'last', 'end'])
 })
 
 test('end of a connection under a parser that pauses between the end and its telling (Node 24)', async () => {
   const connection = new Connection().begin()
-  await turns()
+  await runEventLoop()
   // It waits, so that the end goes into the stream, which tells it in a later turn.
   connection.readOn()
   connection.push(null)
   connection.parser.paused = true
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual([])
   connection.resumeParser()
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['end'])
 })
 
 test('a reset that was taken for an end, while nothing was read, is an error', async () => {
   const connection = new Connection({ localAddress: '127.0.0.1' }).begin()
   connection.push('some')
-  await turns()
+  await runEventLoop()
   connection.push(null)
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['some', 'read ECONNRESET'])
 })
 
@@ -95,9 +95,9 @@ test('a peer that ends after us is no reset, though there is no peer any more', 
   const connection = new Connection({ localAddress: '127.0.0.1' }).begin()
   connection.end()
   connection.push('some')
-  await turns()
+  await runEventLoop()
   connection.push(null)
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['some', 'end'])
 })
 
@@ -106,12 +106,12 @@ test('after an upgrade there is no parser, and the end is told as it comes', asy
   for (const key of Object.getOwnPropertySymbols(connection)) {
     if (key.description === 'parser') Reflect.deleteProperty(connection, key)
   }
-  patient(connection)
+  patchSocket(connection)
   connection.on('end', () => connection.said.push('end'))
   connection.push('some')
   connection.push(null)
   connection.resume()
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['end'])
 })
 
@@ -133,16 +133,16 @@ describe('after a write has failed', () => {
     const connection = new Unwritable().begin() as Unwritable
     connection.broken = broken('EPIPE', 'write')
     connection.write('a body')
-    await turns()
+    await runEventLoop()
     expect([connection.said, connection.destroyed]).toEqual([[], false])
     connection.push('an answer')
     connection.push(null)
-    await turns()
+    await runEventLoop()
     expect(connection.said).toEqual(['an answer', 'end'])
   })
 
   test('a peer that never ends is given up after a second', async () => {
-    const clock = falseClock()
+    const clock = useFalseClock()
     const connection = new Unwritable().begin() as Unwritable
     connection.broken = broken('ECONNRESET', 'write')
     connection.write('a body')
@@ -153,12 +153,12 @@ describe('after a write has failed', () => {
   })
 
   test('nothing is left of it when the connection is closed meanwhile', async () => {
-    falseClock()
+    useFalseClock()
     const connection = new Unwritable().begin() as Unwritable
     connection.broken = broken('EPIPE', 'write')
     connection.write('a body')
     connection.destroy()
-    await turns()
+    await runEventLoop()
     expect([connection.said, vi.getTimerCount()]).toEqual([[], 0])
   })
 
@@ -171,7 +171,7 @@ describe('after a write has failed', () => {
     connection.write('a body')
     connection.push('an answer')
     connection.push(null)
-    await turns()
+    await runEventLoop()
     expect(connection.said).toEqual(['an answer', told])
   })
 })
@@ -183,10 +183,10 @@ test('without a failed write, an empty one tells apart how a connection without 
   ] as const) {
     const connection = new Unwritable({ localAddress: '127.0.0.1' }).begin() as Unwritable
     connection.push('an answer')
-    await turns()
+    await runEventLoop()
     connection.broken = broken(code, 'write')
     connection.push(null)
-    await turns()
+    await runEventLoop()
     expect(connection.said).toEqual(['an answer', told])
   }
 })
@@ -194,13 +194,13 @@ test('without a failed write, an empty one tells apart how a connection without 
 test('a failed read waits until what was read before is taken', async () => {
   const connection = new Connection().begin()
   connection.push('much')
-  await turns()
+  await runEventLoop()
   connection.push('last')
   connection.destroy(broken('ECONNRESET', 'read'))
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['much'])
   connection.resumeParser()
-  await turns()
+  await runEventLoop()
   expect(connection.said).toEqual(['much', 'last', 'read ECONNRESET'])
 })
 
@@ -216,26 +216,26 @@ test('why a connection failed its request: the parser refused the answer, or the
     return chunk
   }
   connection.push('garbage')
-  await turns()
-  expect(fateOf(refused)).toBe('refused')
+  await runEventLoop()
+  expect(connectionFailureOf(refused)).toBe('refused')
 
   const ended = Object.assign(new Error('other side closed'), { code: 'UND_ERR_SOCKET' })
   const other = new Connection().begin()
   other.push('some')
   other.push(null)
-  await turns()
+  await runEventLoop()
   other.destroy(ended)
-  expect(fateOf(ended)).toBe('ended')
+  expect(connectionFailureOf(ended)).toBe('ended')
 
   const own = Object.assign(new Error('aborted'), { code: 'UND_ERR_INFO' })
   const third = new Connection().begin()
   third.destroy(own)
-  expect(fateOf(own)).toBe(undefined)
+  expect(connectionFailureOf(own)).toBe(undefined)
 })
 
 test('a stream that writes several chunks by its own _write has its callback once', async () => {
   const written: string[] = []
-  const socket = patient(
+  const socket = patchSocket(
     new Duplex({
       read: () => undefined,
       write(chunk: Buffer, _coding, callback) {

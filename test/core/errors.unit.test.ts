@@ -1,15 +1,15 @@
 import { expect, onTestFinished, test } from 'vitest'
-import { ManyhostError, withoutStack } from '../../src/core/errors.ts'
+import { createWithoutStack, ManyhostError } from '../../src/core/errors.ts'
 
 const make = (): ManyhostError => new ManyhostError('MANYHOST_ABORTED', 'given up')
 
 test('an error without a stack says what it is, and those that come later have theirs', () => {
   const { stackTraceLimit } = Error
   expect(make().stack).toContain('errors.unit.test')
-  const error = withoutStack(make)
+  const error = createWithoutStack(make)
   expect([error.message, error.stack?.includes('\n')]).toEqual(['given up', false])
   expect(() =>
-    withoutStack(() => {
+    createWithoutStack(() => {
       throw error
     }),
   ).toThrow(error)
@@ -22,5 +22,5 @@ test('where the limit of stacks cannot be changed, an error has its stack', () =
   onTestFinished(() => {
     Object.defineProperty(Error, 'stackTraceLimit', { writable: true })
   })
-  expect(withoutStack(make).stack).toContain('errors.unit.test')
+  expect(createWithoutStack(make).stack).toContain('errors.unit.test')
 })

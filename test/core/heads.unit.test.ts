@@ -1,7 +1,7 @@
 /** What becomes of the heads of answers before undici's parser has them, however the bytes are cut. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Heads, MAX_INFORMATIONAL } from '../../src/core/http/heads.ts'
+import { MAX_INFORMATIONAL_RESPONSES, ResponseHeadFilter } from '../../src/core/http/heads.ts'
 
 const GET = 'GET / HTTP/1.1\r\nhost: x\r\n'
 const UPGRADE = `${GET}connection: upgrade\r\nupgrade: websocket\r\n`
@@ -10,11 +10,11 @@ const CHUNKED = `${OK}transfer-encoding: chunked\r\n\r\n`
 
 /** What the parser gets; after the final head nothing is looked at any more. */
 function read(pieces: readonly string[], request = GET): string {
-  const heads = new Heads()
-  heads.begin(request)
+  const heads = new ResponseHeadFilter()
+  heads.startRequest(request)
   const out = pieces.map((piece) => {
     const bytes = Buffer.from(piece, 'latin1')
-    return heads.expected ? heads.take(bytes) : bytes
+    return heads.isExpecting ? heads.filter(bytes) : bytes
   })
   return Buffer.concat(out).toString('latin1')
 }
@@ -161,11 +161,11 @@ describe('whole, byte by byte, and cut anywhere', () => {
 })
 
 test('bytes that need no change are not copied', () => {
-  const heads = new Heads()
-  heads.begin(GET)
+  const heads = new ResponseHeadFilter()
+  heads.startRequest(GET)
   const chunk = Buffer.from(`${OK}content-length: 2\r\n\r\nhi`)
-  expect(heads.take(chunk)).toBe(chunk)
-  expect(heads.expected).toBe(false)
+  expect(heads.filter(chunk)).toBe(chunk)
+  expect(heads.isExpecting).toBe(false)
 })
 
 test('what cannot be a head goes on before its line has ended', () => {
@@ -175,31 +175,32 @@ test('what cannot be a head goes on before its line has ended', () => {
 })
 
 test('a status line goes on whole, so that its reason phrase is not cut', () => {
-  const heads = new Heads()
-  heads.begin(GET)
+  const heads = new ResponseHeadFilter()
+  heads.startRequest(GET)
   const line = `HTTP/1.1 200 ${'é'.repeat(1_000)}`
-  expect(heads.take(Buffer.from(line))).toHaveLength(0)
-  expect(String(heads.take(Buffer.from('\r\nx: y\r\n')))).toBe(`${line}\r\nx: y\r\n`)
+  expect(heads.filter(Buffer.from(line))).toHaveLength(0)
+  expect(String(heads.filter(Buffer.from('\r\nx: y\r\n')))).toBe(`${line}\r\nx: y\r\n`)
 })
 
 test('a new request begins a new count', () => {
-  const heads = new Heads()
+  const heads = new ResponseHeadFilter()
   for (let request = 0; request < 3; request++) {
-    heads.begin(GET)
-    for (let i = 0; i < MAX_INFORMATIONAL; i++) heads.take(Buffer.from('HTTP/1.1 102 P\r\n\r\n'))
-    heads.take(Buffer.from(`${OK}\r\n`))
+    heads.startRequest(GET)
+    for (let i = 0; i < MAX_INFORMATIONAL_RESPONSES; i++)
+      heads.filter(Buffer.from('HTTP/1.1 102 P\r\n\r\n'))
+    heads.filter(Buffer.from(`${OK}\r\n`))
   }
-  expect(heads.expected).toBe(false)
+  expect(heads.isExpecting).toBe(false)
 })
 
 test('a new request begins a new count of what is left out', () => {
-  const heads = new Heads()
+  const heads = new ResponseHeadFilter()
   for (let request = 0; request < 3; request++) {
-    heads.begin(GET)
-    heads.take(Buffer.from(`HTTP/1.1 100 C\r\nx: ${'y'.repeat(40_000)}\r\n\r\n`))
-    heads.take(Buffer.from(`${OK}\r\n`))
+    heads.startRequest(GET)
+    heads.filter(Buffer.from(`HTTP/1.1 100 C\r\nx: ${'y'.repeat(40_000)}\r\n\r\n`))
+    heads.filter(Buffer.from(`${OK}\r\n`))
   }
-  expect(heads.expected).toBe(false)
+  expect(heads.isExpecting).toBe(false)
 })
 
 test.each([

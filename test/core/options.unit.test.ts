@@ -4,11 +4,11 @@ import { inProcess } from '../../providers/testing/index.ts'
 import { CLIENT_RULES } from '../../src/client/options.ts'
 import { parseOptions, type Rules } from '../../src/core/options.ts'
 import type { Provider } from '../../src/core/provider.ts'
-import { Registry, virtualUrl } from '../../src/core/registry.ts'
+import { parseVirtualUrl, ServiceRegistry } from '../../src/core/registry.ts'
 import { ROUTING_RULES } from '../../src/dispatch/routing.ts'
 import { SESSION_RULES } from '../../src/session/options.ts'
 import { parseService, SERVICE_RULES, type ServiceOptions } from '../../src/session/service.ts'
-import { thrown } from '../help.ts'
+import { catchThrown } from '../help.ts'
 
 const provider = inProcess((_req, res) => void res.end())
 const defaults = { provider, tickInterval: 1_000, random: Math.random }
@@ -62,7 +62,7 @@ describe('a bad option of a service', () => {
     ['resources', [2], '{ cpus, memory }'],
   ])('%s', (name, values, range) => {
     for (const value of values) {
-      const error = thrown(() => parse({ [name]: value }))
+      const error = catchThrown(() => parse({ [name]: value }))
       expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION', status: 400 })
       expect(error.message).toContain(`startup: ${name} must be ${range}`)
       expect(error.message).toMatch(/, got ./)
@@ -95,7 +95,7 @@ describe('a bad option of a service', () => {
     [{ url: undefined }, /url is missing/],
     [{ comand: ['node'] }, /unknown option 'comand'; known: url, command/],
   ])('%j', (options, message) => {
-    const error = thrown(() => parse(options))
+    const error = catchThrown(() => parse(options))
     expect([error.code, error.message]).toEqual([
       'MANYHOST_INVALID_OPTION',
       expect.stringMatching(message),
@@ -110,7 +110,7 @@ describe('a bad option of a service', () => {
       [{ listen: 'unix' }, undefined, 'unix-socket'],
       [{ resources: { cpus: 1 } }, undefined, 'resources'],
     ] as const) {
-      const error = thrown(() => parse(options, startup))
+      const error = catchThrown(() => parse(options, startup))
       expect(error.code).toBe('MANYHOST_UNSUPPORTED')
       expect(error.message).toContain(`provider in-process does not do '${what}'`)
     }
@@ -118,10 +118,12 @@ describe('a bad option of a service', () => {
 
   test('a provider that starts things needs something to start', () => {
     const capable = { ...provider, capabilities: new Set(['command', 'function']) } as Provider
-    expect(thrown(() => parse({ provider: capable })).message).toContain('nothing would be started')
+    expect(catchThrown(() => parse({ provider: capable })).message).toContain(
+      'nothing would be started',
+    )
     const both = { provider: capable, command: ['node'] }
-    expect(thrown(() => parse(both, () => undefined)).message).toContain('exclude each other')
-    expect(thrown(() => parse({ provider: capable }, 'start.sh')).message).toContain(
+    expect(catchThrown(() => parse(both, () => undefined)).message).toContain('exclude each other')
+    expect(catchThrown(() => parse({ provider: capable }, 'start.sh')).message).toContain(
       'a function (ctx, listenOn), got "start.sh"',
     )
   })
@@ -130,7 +132,7 @@ describe('a bad option of a service', () => {
     const few = { ...provider, limit: 3 } as Provider
     expect(parse({ provider: few }).settings.maxSize).toBe(3)
     expect(parse({ provider: few }).initSize).toBe(3)
-    expect(thrown(() => parse({ provider: few, minSize: 4 })).message).toContain(
+    expect(catchThrown(() => parse({ provider: few, minSize: 4 })).message).toContain(
       'minSize 4 is above the 3 that in-process has',
     )
   })
@@ -175,8 +177,8 @@ describe('a virtual URL', () => {
     ['http://calc:81/v2/', 'http://calc:81/v2'],
     ['https://any_name', 'https://any_name'],
   ])('%s is %s', (given, href) => {
-    expect(virtualUrl(given).href).toBe(href)
-    expect(virtualUrl(new URL(given)).href).toBe(href)
+    expect(parseVirtualUrl(given).href).toBe(href)
+    expect(parseVirtualUrl(new URL(given)).href).toBe(href)
   })
 
   test.each([
@@ -187,14 +189,14 @@ describe('a virtual URL', () => {
     ['http://calc?a=1', 'without query or fragment'],
     ['http://calc#x', 'without query or fragment'],
   ])('%s is none: %s', (given, message) => {
-    const error = thrown(() => virtualUrl(given))
+    const error = catchThrown(() => parseVirtualUrl(given))
     expect(error.code).toBe('MANYHOST_INVALID_URL')
     expect(error.message).toContain(message)
     expect(error.message).toContain(`got ${JSON.stringify(given)}`)
   })
 
   test('is matched by origin, then by the longest prefix, whatever the order of registration', () => {
-    const registry = new Registry<string>()
+    const registry = new ServiceRegistry<string>()
     const hrefs = [
       'http://calc',
       'http://calc/v2',
@@ -202,7 +204,7 @@ describe('a virtual URL', () => {
       'http://calc:81',
       'https://calc',
     ]
-    for (const href of hrefs) registry.add(virtualUrl(href), () => href)
+    for (const href of hrefs) registry.add(parseVirtualUrl(href), () => href)
     const match = (url: string) => {
       const { origin, pathname, search } = new URL(url)
       return registry.match(origin, pathname + search)
@@ -216,8 +218,10 @@ describe('a virtual URL', () => {
     expect(match('http://calc:82/v2')).toBe('http://calc/v2')
     expect(match('https://calc:444/')).toBe('https://calc')
     expect(match('http://other/')).toBeUndefined()
-    expect(registry.get(virtualUrl('http://calc/v2/'))).toBe('http://calc/v2')
-    expect(thrown(() => registry.add(virtualUrl('http://CALC:80/'), () => ''))).toMatchObject({
+    expect(registry.get(parseVirtualUrl('http://calc/v2/'))).toBe('http://calc/v2')
+    expect(
+      catchThrown(() => registry.add(parseVirtualUrl('http://CALC:80/'), () => '')),
+    ).toMatchObject({
       code: 'MANYHOST_DUPLICATE_SERVICE',
     })
     expect([...registry.values()].sort()).toEqual(hrefs.toSorted())

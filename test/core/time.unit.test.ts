@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { afterSilence, duration, now, sleep, until } from '../../src/core/time.ts'
+import { afterSilence, now, parseDuration, sleep, until } from '../../src/core/time.ts'
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
@@ -14,11 +14,11 @@ test.each([
   ['2h', 7_200_000],
   ['1d', 86_400_000],
 ] as const)('a duration: %s is %s ms', (given, ms) => {
-  expect(duration(given)).toBe(ms)
+  expect(parseDuration(given)).toBe(ms)
 })
 
 test.each(['', '30', 's', '-1s', '1 s', '1w', -1, Number.NaN])('no duration: %s', (given) => {
-  expect(() => duration(given)).toThrow(/a duration is a number of milliseconds or like/)
+  expect(() => parseDuration(given)).toThrow(/a duration is a number of milliseconds or like/)
 })
 
 test('a sleep ends with its signal', async () => {

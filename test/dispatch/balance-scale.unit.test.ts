@@ -4,21 +4,21 @@ import { expect, test } from 'vitest'
 import {
   type Candidate,
   leastInFlight,
-  observeSilence,
   type PickFacts,
   peakEwma,
+  recordAbandoned,
   rendezvous,
 } from '../../src/dispatch/balance.ts'
-import { hashOf } from '../../src/dispatch/hash.ts'
-import { Slots } from '../../src/dispatch/slots.ts'
+import { hashText } from '../../src/dispatch/hash.ts'
+import { HashSlots } from '../../src/dispatch/hash-slots.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
 
 function target(id: string, given: Partial<Candidate> = {}): Candidate {
-  const latency = { cost: 100, at: 0 }
+  const latency = { cost: 100, updatedAt: 0 }
   const askedAt = Number.POSITIVE_INFINITY
-  return { id, hash: hashOf(id), open: true, places: 32, inFlight: 0, latency, askedAt, ...given }
+  return { id, hash: hashText(id), open: true, slots: 32, inFlight: 0, latency, askedAt, ...given }
 }
 
 const facts = { turn: 0, now: 0, fewest: 0, random: Math.random, affinity: undefined, avoid: -1 }
@@ -40,19 +40,19 @@ test('a target that owes an answer for long counts as slow before it gives one',
 })
 
 test('an idle target that is ten times slower is no match for busy ones', () => {
-  const slow = target('slow', { latency: { cost: 2_000, at: 0 } })
+  const slow = target('slow', { latency: { cost: 2_000, updatedAt: 0 } })
   const others = ['a', 'b', 'c'].map((id) => target(id, { inFlight: 15 }))
   expect(picks([slow, ...others])[0]).toBe(0)
 })
 
 test('a request given up without an answer counts only if it waited longer than usual', () => {
-  const latency = { cost: 100, at: 0 }
-  observeSilence(latency, 90, 0)
-  expect(latency).toEqual({ cost: 100, at: 0 })
-  observeSilence(latency, 350, 500)
-  expect(latency).toEqual({ cost: 700, at: 500 })
-  observeSilence(latency, 350, 60_000)
-  expect(latency).toEqual({ cost: 700, at: 60_000 })
+  const latency = { cost: 100, updatedAt: 0 }
+  recordAbandoned(latency, 90, 0)
+  expect(latency).toEqual({ cost: 100, updatedAt: 0 })
+  recordAbandoned(latency, 350, 500)
+  expect(latency).toEqual({ cost: 700, updatedAt: 500 })
+  recordAbandoned(latency, 350, 60_000)
+  expect(latency).toEqual({ cost: 700, updatedAt: 60_000 })
 })
 
 test('the last free target among many is found', () => {
@@ -67,7 +67,7 @@ test('least in flight answers the same with a true bound as without one', () => 
   fc.assert(
     fc.property(fc.array(one, { minLength: 1, maxLength: 20 }), fc.nat(), (given, turn) => {
       const targets = given.map((part, i) => target(`t${i}`, part))
-      const free = targets.filter(({ inFlight, places }) => inFlight < places)
+      const free = targets.filter(({ inFlight, slots: places }) => inFlight < places)
       const fewest = Math.min(...free.map(({ inFlight }) => inFlight))
       const plain = leastInFlight(targets, { ...facts, turn })
       const bounded = leastInFlight(targets, { ...facts, turn, fewest })
@@ -105,13 +105,15 @@ test('slots change no choice, whoever is busy or to be avoided, comes or goes', 
       fc.array(fc.string(), { minLength: 1 }),
       fc.integer({ min: -1, max: 29 }),
       (sets, busy, keys, given) => {
-        const slots = new Slots()
+        const slots = new HashSlots()
         for (const ids of sets) {
           const targets = ids.map((id, i) => target(id, { inFlight: busy[i] ? 32 : 0 }))
           slots.reset(targets)
           for (const affinity of [...keys, ...keys]) {
             const asked = { ...facts, affinity, avoid: Math.min(given, ids.length - 1) }
-            expect(rendezvous(targets, { ...asked, slots })).toBe(rendezvous(targets, asked))
+            expect(rendezvous(targets, { ...asked, hashSlots: slots })).toBe(
+              rendezvous(targets, asked),
+            )
           }
         }
       },

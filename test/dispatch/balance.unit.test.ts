@@ -1,29 +1,29 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { seeded } from '../../providers/testing/fault-plan.ts'
+import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import {
   type Candidate,
   leastInFlight,
-  observe,
-  PICKS,
+  PICKS_BY_NAME,
   type Pick,
   type PickFacts,
   peakEwma,
+  recordRoundTrip,
   rendezvous,
   roundRobin,
 } from '../../src/dispatch/balance.ts'
-import { hashOf } from '../../src/dispatch/hash.ts'
+import { hashText } from '../../src/dispatch/hash.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
 
-function target(id: string, inFlight = 0, places = 1, cost = 0): Candidate {
-  const latency = { cost, at: 0 }
-  return { id, hash: hashOf(id), open: true, places, inFlight, latency, askedAt: Infinity }
+function target(id: string, inFlight = 0, slots = 1, cost = 0): Candidate {
+  const latency = { cost, updatedAt: 0 }
+  return { id, hash: hashText(id), open: true, slots, inFlight, latency, askedAt: Infinity }
 }
 
 function facts(part: Partial<PickFacts> = {}): PickFacts {
-  const random = seeded(7)
+  const random = seededRandom(7)
   return { turn: 0, now: 0, fewest: 0, random, affinity: undefined, avoid: -1, ...part }
 }
 
@@ -32,14 +32,17 @@ const candidate = fc.record({
   hash: fc.nat(),
   askedAt: fc.constant(Infinity),
   open: fc.boolean(),
-  places: fc.integer({ min: 1, max: 4 }),
+  slots: fc.integer({ min: 1, max: 4 }),
   inFlight: fc.integer({ min: 0, max: 4 }),
-  latency: fc.record({ cost: fc.double({ min: 0, max: 1e4, noNaN: true }), at: fc.nat(100) }),
+  latency: fc.record({
+    cost: fc.double({ min: 0, max: 1e4, noNaN: true }),
+    updatedAt: fc.nat(100),
+  }),
 })
-const isFree = ({ open, inFlight, places }: Candidate) => open && inFlight < places
+const isFree = ({ open, inFlight, slots }: Candidate) => open && inFlight < slots
 
 describe('every pick', () => {
-  const all: [string, Pick][] = [...Object.entries(PICKS), ['rendezvous', rendezvous]]
+  const all: [string, Pick][] = [...Object.entries(PICKS_BY_NAME), ['rendezvous', rendezvous]]
 
   test.each(all)('%s: a free target if there is one, the avoided one only alone', (_, pick) => {
     fc.assert(
@@ -51,7 +54,7 @@ describe('every pick', () => {
         fc.integer(),
         (targets, turn, failed, affinity, seed) => {
           const avoid = failed < targets.length ? failed : -1
-          const index = pick(targets, facts({ turn, avoid, affinity, random: seeded(seed) }))
+          const index = pick(targets, facts({ turn, avoid, affinity, random: seededRandom(seed) }))
           const free = targets.flatMap((one, i) => (isFree(one) ? [i] : []))
           if (free.length === 0) expect(index).toBe(-1)
           else expect(free).toContain(index)
@@ -77,27 +80,27 @@ test('round robin: each in turn, full ones left out', () => {
 
 test('peak EWMA: of two, the faster one; a slow answer counts at once and is forgotten slowly', () => {
   const targets = [target('slow', 0, 1, 500), target('fast', 0, 1, 5)]
-  const random = seeded(1)
+  const random = seededRandom(1)
   for (let i = 0; i < 50; i++) expect(peakEwma(targets, facts({ random }))).toBe(1)
-  const latency = { cost: 10, at: 0 }
-  observe(latency, 400, 1_000)
-  expect(latency).toEqual({ cost: 400, at: 1_000 })
-  observe(latency, 10, 2_000)
+  const latency = { cost: 10, updatedAt: 0 }
+  recordRoundTrip(latency, 400, 1_000)
+  expect(latency).toEqual({ cost: 400, updatedAt: 1_000 })
+  recordRoundTrip(latency, 10, 2_000)
   expect(latency.cost).toBeGreaterThan(350)
-  observe(latency, 10, 100_000)
+  recordRoundTrip(latency, 10, 100_000)
   expect(latency.cost).toBeCloseTo(10, 0)
 })
 
 test('peak EWMA: one that owes an answer for long counts as slow before it answers', () => {
   const silent = { ...target('silent', 1, 4, 5), askedAt: 0 }
   const targets = [silent, target('fast', 1, 4, 20)]
-  const random = seeded(1)
+  const random = seededRandom(1)
   for (let i = 0; i < 50; i++) expect(peakEwma(targets, facts({ random, now: 400 }))).toBe(1)
 })
 
 test('peak EWMA: draws any two with the same chance', () => {
   const targets = ['a', 'b', 'c', 'd'].map((id) => target(id))
-  const random = seeded(3)
+  const random = seededRandom(3)
   const counts = [0, 0, 0, 0]
   for (let i = 0; i < 8_000; i++) {
     const index = peakEwma(targets, facts({ random }))

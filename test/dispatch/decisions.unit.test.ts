@@ -2,32 +2,32 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { ManyhostError } from '../../src/core/errors.ts'
-import { backoff, deposit, newBudget, withdraw } from '../../src/dispatch/budget.ts'
-import { BUCKETS, Histogram } from '../../src/dispatch/histogram.ts'
+import { createBudget, deposit, resendBackoff, withdraw } from '../../src/dispatch/budget.ts'
+import { DURATION_BUCKETS, Histogram } from '../../src/dispatch/histogram.ts'
 import {
-  type Failure,
+  type AttemptFailure,
+  decideVerdict,
+  failureReasonOf,
   isIdempotent,
   mayRepeat,
-  reasonOf,
-  verdict,
 } from '../../src/dispatch/verdict.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
 
-const plain: Failure = {
+const plain: AttemptFailure = {
   reason: 'connection',
   sent: true,
   passedOn: false,
   method: 'POST',
-  keyed: false,
+  hasIdempotencyKey: false,
   policy: 'always',
   attempts: 1,
   maxAttempts: 5,
 }
 
 describe('verdict', () => {
-  test.each<[string, Partial<Failure>, string]>([
+  test.each<[string, Partial<AttemptFailure>, string]>([
     ['sent again, by default whatever the method', {}, 'resend'],
     ['the last attempt', { attempts: 5 }, 'exhausted'],
     ['a part of the answer was passed on', { passedOn: true }, 'interrupted'],
@@ -38,11 +38,11 @@ describe('verdict', () => {
     ['handed back for the last time', { reason: 'returned', attempts: 5 }, 'exhausted'],
     ['idempotent: a POST', { policy: 'idempotent' }, 'forbidden'],
     ['idempotent: a PUT', { policy: 'idempotent', method: 'PUT' }, 'resend'],
-    ['idempotent: a POST with a key', { policy: 'idempotent', keyed: true }, 'resend'],
+    ['idempotent: a POST with a key', { policy: 'idempotent', hasIdempotencyKey: true }, 'resend'],
     ["the caller's fault", { reason: 'caller', sent: false }, 'caller'],
     ["the session's end", { reason: 'closed', passedOn: true, policy: 'never' }, 'closed'],
   ])('%s', (_, part, expected) => {
-    expect(verdict({ ...plain, ...part })).toBe(expected)
+    expect(decideVerdict({ ...plain, ...part })).toBe(expected)
   })
 
   test('is never a resend of what may have been executed, where that is forbidden', () => {
@@ -59,15 +59,16 @@ describe('verdict', () => {
           sent: fc.constant(true),
           passedOn: fc.boolean(),
           method: fc.constantFrom('GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'QUERY', 'LINK'),
-          keyed: fc.boolean(),
+          hasIdempotencyKey: fc.boolean(),
           policy: fc.constantFrom('always', 'idempotent', 'never'),
           attempts: fc.integer({ min: 1, max: 10 }),
           maxAttempts: fc.integer({ min: 1, max: 10 }),
         }),
         (failure) => {
-          if (verdict(failure as Failure) !== 'resend') return
-          const { policy, method, keyed, attempts, maxAttempts, passedOn } = failure as Failure
-          expect(mayRepeat(policy, method, keyed)).toBe(true)
+          if (decideVerdict(failure as AttemptFailure) !== 'resend') return
+          const { policy, method, hasIdempotencyKey, attempts, maxAttempts, passedOn } =
+            failure as AttemptFailure
+          expect(mayRepeat(policy, method, hasIdempotencyKey)).toBe(true)
           expect([passedOn, attempts < maxAttempts]).toEqual([false, true])
         },
       ),
@@ -101,13 +102,13 @@ describe('verdict', () => {
     [new ManyhostError('MANYHOST_SESSION_CLOSED', ''), true, 'closed'],
     [new Error('anything'), true, 'connection'],
   ])('%o, sent %s: %s', (error, sent, reason) => {
-    expect(reasonOf(error, sent)).toBe(reason)
+    expect(failureReasonOf(error, sent)).toBe(reason)
   })
 })
 
 describe('the resend budget', () => {
   test('lets a burst go at once, then spreads what exceeds it', () => {
-    const budget = newBudget(0)
+    const budget = createBudget(0)
     const waits = Array.from({ length: 1_100 }, () => withdraw(budget, 0))
     expect(waits.slice(0, 1_000)).toEqual(Array(1_000).fill(0))
     expect(waits[1_000]).toBeGreaterThan(0)
@@ -120,7 +121,7 @@ describe('the resend budget', () => {
     const step = fc.record({ after: fc.nat(500), requests: fc.nat(20), resends: fc.nat(400) })
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-        const budget = newBudget(0)
+        const budget = createBudget(0)
         let now = 0
         for (const { after, requests, resends } of steps) {
           now += after
@@ -138,7 +139,7 @@ describe('the resend budget', () => {
   })
 
   test('gives a fifth of the requests back', () => {
-    const budget = newBudget(0)
+    const budget = createBudget(0)
     for (let i = 0; i < 1_000; i++) withdraw(budget, 0)
     for (let i = 0; i < 100; i++) deposit(budget)
     const free = Array.from({ length: 30 }, () => withdraw(budget, 0)).filter((wait) => wait === 0)
@@ -147,13 +148,13 @@ describe('the resend budget', () => {
   })
 
   test('backoff: none before the second attempt, then doubling with jitter up to a second', () => {
-    expect([1, 2].map((attempt) => backoff(attempt, () => 0.99))).toEqual([0, 0])
+    expect([1, 2].map((attempt) => resendBackoff(attempt, () => 0.99))).toEqual([0, 0])
     const attempts = fc.integer({ min: 3, max: 1_000 })
     const random = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
     fc.assert(
       fc.property(attempts, random, (attempt, draw) => {
         const full = Math.min(1_000, 10 * 2 ** (attempt - 3))
-        const wait = backoff(attempt, () => draw)
+        const wait = resendBackoff(attempt, () => draw)
         expect(wait).toBeGreaterThanOrEqual(full / 2)
         expect(wait).toBeLessThanOrEqual(full)
       }),
@@ -191,7 +192,7 @@ describe('a histogram', () => {
           3,
         )
         let cumulated = 0
-        BUCKETS.forEach((le, index) => {
+        DURATION_BUCKETS.forEach((le, index) => {
           cumulated += histogram.counts[index] as number
           expect(cumulated).toBe(values.filter((value) => value / 1_000 <= le).length)
         })

@@ -1,11 +1,11 @@
 /** When a hedged request gets its second copy: `after: 'p95'`, by a false clock and without connections. */
 import { Dispatcher } from 'undici'
 import { expect, test } from 'vitest'
-import { seeded } from '../../providers/testing/fault-plan.ts'
+import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { Dispatch } from '../../src/dispatch/dispatch.ts'
 import { Target } from '../../src/dispatch/target.ts'
-import { falseClock } from '../clock.ts'
-import { turns } from '../help.ts'
+import { useFalseClock } from '../clock.ts'
+import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -34,7 +34,7 @@ class Keeping extends Dispatcher {
 
 /** Two instances with a place each, hedged after the 95th percentile. */
 function hedged() {
-  const clock = falseClock()
+  const clock = useFalseClock()
   const quiet = (): void => undefined
   const dispatch = new Dispatch(
     {
@@ -51,7 +51,7 @@ function hedged() {
       balance: 'least-in-flight',
       fairness: undefined,
       ejectAfter: 3,
-      random: seeded(7),
+      random: seededRandom(7),
     },
     {
       explain: () => 'a test',
@@ -76,7 +76,7 @@ function hedged() {
       onError: quiet,
     }
     dispatch.send({ ...facts, body: null }, sink)
-    await turns(2)
+    await runEventLoop(2)
   }
   return {
     clock,

@@ -8,13 +8,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { seeded } from '../../providers/testing/fault-plan.ts'
+import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { now, sleep } from '../../src/core/time.ts'
 import type { Attempt } from '../../src/dispatch/attempt.ts'
 import type { Exchange } from '../../src/dispatch/exchange.ts'
-import type { RequestQueue } from '../../src/dispatch/queue.ts'
+import type { RequestQueue } from '../../src/dispatch/request-queue.ts'
 import { type Cluster, type ManyhostError, Session } from '../../src/index.ts'
-import { pidsOf, ready, service } from '../help.ts'
+import { findInstancePids, service, waitForReady } from '../help.ts'
 import { type Call, checkHistory, type Execution, type Step } from './check-history.ts'
 
 const seconds = Number(process.env.MANYHOST_HISTORY_SECONDS ?? 30)
@@ -28,15 +28,15 @@ function watch(session: Session, cluster: Cluster) {
   type Message = { exchange: Exchange; attempt: Attempt }
   const channels = {
     'manyhost:request:start': ({ exchange }: Message) => {
-      const { id, priority = 0 } = exchange.facts
+      const { id, priority = 0 } = exchange.request
       steps.push({ kind: 'joined', id, priority })
     },
     'manyhost:attempt:start': ({ exchange, attempt }: Message) => {
-      steps.push({ kind: 'dispatched', id: exchange.facts.id, attempt: attempt.number })
+      steps.push({ kind: 'dispatched', id: exchange.request.id, attempt: attempt.number })
       look()
     },
     'manyhost:request:end': ({ exchange }: Message) => {
-      steps.push({ kind: 'settled', id: exchange.facts.id, sent: exchange.sent })
+      steps.push({ kind: 'settled', id: exchange.request.id, sent: exchange.sent })
       look()
     },
   }
@@ -51,9 +51,9 @@ function watch(session: Session, cluster: Cluster) {
     setImmediate(() => {
       looks = false
       let free = 0
-      for (const { target } of cluster.instances) free += target?.free ?? 0
+      for (const { target } of cluster.instances) free += target?.freeSlots ?? 0
       // Who was set aside is for other instances than those with a place, as a unit test of the queue proves.
-      const { size, aside } = cluster.requestQueue as RequestQueue
+      const { size, deferredCount: aside } = cluster.requestQueue as RequestQueue
       steps.push({ kind: 'rest', waiting: size - aside, free })
     })
   }
@@ -65,7 +65,7 @@ function watch(session: Session, cluster: Cluster) {
 
 /** Asks one after the other until it is over, and gives some of them up. */
 async function ask(session: Session, name: number, isOver: () => boolean): Promise<Call[]> {
-  const random = seeded(seed * 1_000 + name)
+  const random = seededRandom(seed * 1_000 + name)
   const client = session.client()
   const calls: Call[] = []
   while (!isOver()) {
@@ -95,11 +95,11 @@ async function ask(session: Session, name: number, isOver: () => boolean): Promi
 
 /** Does harm, now to this instance, now to that one. */
 async function harm(session: Session, isOver: () => boolean): Promise<Record<string, number>> {
-  const random = seeded(seed)
+  const random = seededRandom(seed)
   const done: Record<string, number> = { SIGKILL: 0, SIGTERM: 0, SIGSTOP: 0, SIGCONT: 0, resize: 0 }
   const thaws: Promise<void>[] = []
   const signal = (instance: string, name: NodeJS.Signals): void => {
-    for (const pid of pidsOf(instance)) {
+    for (const pid of findInstancePids(instance)) {
       try {
         process.kill(pid, name)
         done[name] = (done[name] as number) + 1
@@ -155,7 +155,7 @@ test(`${seconds} s of harm (seed ${seed})`, { timeout: (seconds + 60) * 1_000 },
   const { steps, stop } = watch(session, cluster)
   const ids = new Set<string>()
   session.on('instance', ({ instance }) => ids.add(instance))
-  await ready(session, url, 4)
+  await waitForReady(session, url, 4)
   const end = now() + seconds * 1_000
   const isOver = (): boolean => now() > end
   const asking = Array.from({ length: IN_FLIGHT }, (_, name) => ask(session, name, isOver))
@@ -171,6 +171,6 @@ test(`${seconds} s of harm (seed ${seed})`, { timeout: (seconds + 60) * 1_000 },
   console.log(JSON.stringify({ ...figures, instances: ids.size, ...done }))
   expect(checkHistory({ calls, executions, steps, executedTwice }).slice(0, 20)).toEqual([])
   expect(calls.length).toBeGreaterThan(IN_FLIGHT)
-  expect([...ids].flatMap(pidsOf)).toEqual([])
+  expect([...ids].flatMap(findInstancePids)).toEqual([])
   expect(cluster.instances).toEqual([])
 })

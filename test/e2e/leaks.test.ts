@@ -1,10 +1,10 @@
 /** After many requests, abortions and deaths nothing has grown, and after the end nothing is left. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { seeded } from '../../providers/testing/fault-plan.ts'
+import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { faults, inProcess } from '../../providers/testing/index.ts'
 import { sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import { pidsOf, ready, service, turns, until } from '../help.ts'
+import { findInstancePids, runEventLoop, service, until, waitForReady } from '../help.ts'
 
 const url = 'http://calc'
 
@@ -17,7 +17,7 @@ function resources(): Record<string, number> {
 
 let before: Record<string, number>
 beforeEach(async () => {
-  await turns()
+  await runEventLoop()
   before = resources()
 })
 afterEach(async () => {
@@ -30,7 +30,7 @@ afterEach(async () => {
 
 describe('nothing is left behind', () => {
   test('by requests that are answered, given up and sent again', async () => {
-    const random = seeded(7)
+    const random = seededRandom(7)
     const inner = inProcess((req, res) => void req.resume().on('end', () => res.end(req.url)))
     const provider = faults(inner, {
       seed: 7,
@@ -94,16 +94,16 @@ describe('nothing is left behind', () => {
     const ids = new Set<string>()
     session.on('instance', ({ instance }) => ids.add(instance))
     for (let round = 0; round < 3; round++) {
-      await ready(session, url, 2)
+      await waitForReady(session, url, 2)
       const { instances } = session.cluster(url)
-      for (const pid of pidsOf(instances[0]?.id ?? '')) process.kill(pid, 'SIGKILL')
+      for (const pid of findInstancePids(instances[0]?.id ?? '')) process.kill(pid, 'SIGKILL')
       session.setSize(url, 3)
-      await ready(session, url, 3)
+      await waitForReady(session, url, 3)
       session.setSize(url, 2)
     }
     await session.close()
     expect(session.clusters.flatMap(({ instances }) => instances)).toEqual([])
-    expect([...ids].flatMap(pidsOf)).toEqual([])
+    expect([...ids].flatMap(findInstancePids)).toEqual([])
   })
 
   test('by sessions that come and go', async () => {

@@ -9,8 +9,14 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentsProvider } from '../../providers/agent/index.ts'
 import { Session } from '../../src/index.ts'
-import { come, compiled, hub, KEY, removeCompiled } from '../agent/help.ts'
-import { pidsOf, ready, service, until } from '../help.ts'
+import { findInstancePids, service, until, waitForReady } from '../help.ts'
+import {
+  buildCommandLine,
+  KEY,
+  openTestAgents,
+  removeBuild,
+  waitForAgents,
+} from '../providers/agent/help.ts'
 
 const url = 'http://far'
 /** Of this very process, so that two runs do not meet. */
@@ -70,7 +76,7 @@ describe.skipIf(why !== undefined)(
       ip('-n', space, 'addr', 'add', `${net}.2/24`, 'dev', far)
       ip('-n', space, 'link', 'set', far, 'up')
       ip('-n', space, 'link', 'set', 'lo', 'up')
-      await compiled()
+      await buildCommandLine()
     })
     afterEach(async () => {
       ip('-n', space, 'link', 'set', far, 'up')
@@ -84,12 +90,12 @@ describe.skipIf(why !== undefined)(
       try {
         ip('netns', 'del', space)
       } catch {}
-      await removeCompiled()
+      await removeBuild()
     })
 
     /** An agent in the namespace, or here. */
     async function agent(name: string, isFar: boolean, address?: string): Promise<void> {
-      const main = join(await compiled(), 'src/cli/main.js')
+      const main = join(await buildCommandLine(), 'src/cli/main.js')
       const hub = address ?? (await provider.address())
       const flags = ['--connect', hub, '--insecure', '--places', '4']
       const command = [process.execPath, main, 'agent', ...flags, '--name', name]
@@ -104,7 +110,7 @@ describe.skipIf(why !== undefined)(
     }
 
     function open(size: number, options = {}): void {
-      provider = hub({ listen: `${net}.1:0`, insecure: true, ...options })
+      provider = openTestAgents({ listen: `${net}.1:0`, insecure: true, ...options })
       session = new Session({ provider, tickInterval: 100 })
       session.startup({ url, command: service, initSize: size })
     }
@@ -112,7 +118,7 @@ describe.skipIf(why !== undefined)(
     it('partitioned: evicted, requests go elsewhere, and what ran there ends by itself', async () => {
       open(1, { evictAfter: 4_000 })
       await agent('far', true)
-      await ready(session, url, 1)
+      await waitForReady(session, url, 1)
       const [first] = session.cluster(url).instances
       const slow = session.client().get(`${url}/sleep/2500`)
       await until(() => session.cluster(url).inFlight === 1)
@@ -121,15 +127,15 @@ describe.skipIf(why !== undefined)(
       const answer = await slow
       expect(answer.status).toBe(200)
       expect(session.cluster(url).instances.map(({ id }) => id)).not.toContain(first?.id)
-      await until(() => pidsOf(first?.id ?? '').length === 0)
+      await until(() => findInstancePids(first?.id ?? '').length === 0)
       ip('-n', space, 'link', 'set', far, 'up')
-      await come(provider, 2)
+      await waitForAgents(provider, 2)
     })
 
     it('cut for a moment: nothing is evicted, nothing is lost', async () => {
       open(2)
       await agent('far', true)
-      await ready(session, url, 2)
+      await waitForReady(session, url, 2)
       const before = session.cluster(url).instances.map(({ id }) => id)
       const slow = session.client().get(`${url}/sleep/800`)
       await until(() => session.cluster(url).inFlight === 1)
@@ -145,7 +151,7 @@ describe.skipIf(why !== undefined)(
       async () => {
         open(2)
         await agent('far', true)
-        await ready(session, url, 2)
+        await waitForReady(session, url, 2)
         const before = session.cluster(url).instances.map(({ id }) => id)
         const client = session.client()
         const slow = Promise.all(Array.from({ length: 4 }, () => client.get(`${url}/sleep/300`)))
@@ -156,7 +162,7 @@ describe.skipIf(why !== undefined)(
         await until(() => provider.agents[0]?.state === 'away')
         there('iptables', '-D', 'INPUT', ...rule)
         for (const answer of await slow) expect(answer.status).toBe(200)
-        await come(provider)
+        await waitForAgents(provider)
         expect(session.cluster(url).instances.map(({ id }) => id)).toEqual(before)
         expect((await client.get(`${url}/pid`)).status).toBe(200)
       },
@@ -188,7 +194,7 @@ describe.skipIf(why !== undefined)(
           sum = (await ctx.run('sha256sum', to)).slice(0, 64)
           await ctx.spawn(program, ...args)
         })
-        await ready(session, 'http://slow', 2)
+        await waitForReady(session, 'http://slow', 2)
         expect(sum).toBe(createHash('sha256').update(file).digest('hex'))
         const client = session.client()
         const answers = await Promise.all(

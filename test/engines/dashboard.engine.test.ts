@@ -6,9 +6,14 @@ import { type Browser, chromium, type Locator, type Page } from 'playwright-core
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
 import { sleep, until } from '../../src/core/time.ts'
-import type { AdminHandlerOptions } from '../../src/gateway/admin.ts'
-import { type Json, ready, type Served, serve } from '../gateway/admin-help.ts'
-import { states } from '../help.ts'
+import type { AdminHandlerOptions } from '../../src/gateway/admin/handler.ts'
+import {
+  type AdminFixture,
+  type Json,
+  openAdminFixture,
+  waitUntilReady,
+} from '../gateway/admin-fixture.ts'
+import { countStates } from '../help.ts'
 import { OUTPUT, withEngine } from './engine.ts'
 
 /** The page's own globals, for the functions that run there. */
@@ -22,7 +27,7 @@ const CHROMIUM = '/usr/bin/chromium'
 withEngine(CHROMIUM, 'dashboard', () => {
   let browser: Browser
   let page: Page
-  let served: Served
+  let served: AdminFixture
   /** What the browser complained of, and what it asked of others. */
   let complaints: string[]
   const loads: AbortController[] = []
@@ -56,14 +61,14 @@ withEngine(CHROMIUM, 'dashboard', () => {
   })
 
   async function open(options: Partial<AdminHandlerOptions> = {}): Promise<void> {
-    served = await serve({ version: '0.1.0', ...options }, async (_req, res) => {
+    served = await openAdminFixture({ version: '0.1.0', ...options }, async (_req, res) => {
       await sleep(5 + Math.random() * 30)
       res.end('ok')
     })
     served.session.startup({ url: 'http://calc', initSize: 3, concurrency: 2 })
     served.session.startup({ url: 'http://search', initSize: 2, concurrency: 8 })
     served.session.startup({ url: 'http://reports', initSize: 0 })
-    await ready(served.session, 'http://calc', 3)
+    await waitUntilReady(served.session, 'http://calc', 3)
     await page.goto(served.url)
   }
 
@@ -315,7 +320,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
     for (let i = 0; i < 100; i++) {
       served.session.startup({ url: `http://s${i}`, initSize: 100, maxStarting: 100 })
     }
-    await until(() => states(served.session, 'http://s99').ready === 100)
+    await until(() => countStates(served.session, 'http://s99').ready === 100)
     for (let i = 0; i < 20; i++) load(`http://s${i}/`, 2)
     const round = async () => {
       const loading = await work(async () => {

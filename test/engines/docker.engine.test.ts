@@ -10,8 +10,8 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { docker } from '../../providers/docker/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
-import { within } from '../../src/core/time.ts'
-import { failure } from '../help.ts'
+import { resolveWithin } from '../../src/core/time.ts'
+import { rejectionOf } from '../help.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
 import { makeCertificates } from './certificates.ts'
 import { containerConformance } from './container-conformance.ts'
@@ -64,7 +64,7 @@ withEngine('/usr/sbin/dockerd', 'docker', () => {
       const one = specOf(server)
       const running = await provider.start(one, { signal })
       await daemon().api.getContainer(`manyhost-${one.id}`).remove({ force: true })
-      const exit = await within(10_000, running.exited)
+      const exit = await resolveWithin(10_000, running.exited)
       expect(exit?.reason).toMatch(/lost|killed/)
       await provider.close?.()
     })
@@ -104,7 +104,7 @@ withEngine('/usr/sbin/dockerd', 'docker', () => {
       for (const pull of ['never', 'missing'] as const) {
         const provider = docker({ hosts: [here()], network: 'host', pull })
         const one = specOf({ ...server, image: '127.0.0.1:9/none' })
-        const error = await failure(provider.start(one, { signal }))
+        const error = await rejectionOf(provider.start(one, { signal }))
         expect(error.code).toBe('MANYHOST_START_FAILED')
         expect(error.message).toMatch(pull === 'never' ? /[Nn]o such image/ : /cannot fetch image/)
         await provider.close?.()
@@ -116,7 +116,7 @@ withEngine('/usr/sbin/dockerd', 'docker', () => {
       await serving(provider)
       process.kill(daemon().pid, 'SIGSTOP')
       const starting = serving(provider)
-      expect(await within(2_000, starting)).toBeUndefined()
+      expect(await resolveWithin(2_000, starting)).toBeUndefined()
       process.kill(daemon().pid, 'SIGCONT')
       expect(await get((await starting).dispatcher, '/cwd')).toBe('/')
       await provider.close?.()
@@ -203,7 +203,7 @@ withEngine('/usr/sbin/dockerd', 'docker', () => {
         [{}, /HTTP request to an HTTPS server|ECONNRESET|socket hang up/],
       ] as const) {
         const provider = remote(given)
-        const error = await failure(provider.start(specOf(server), { signal }))
+        const error = await rejectionOf(provider.start(specOf(server), { signal }))
         expect(error.code).toBe('MANYHOST_START_FAILED')
         expect(error.message).toMatch(why)
         await provider.close?.()

@@ -2,8 +2,8 @@
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type FeedClient, fromPostgres } from '../../src/feed/index.ts'
-import { client, openFeed } from '../feed/help.ts'
-import { failure, until } from '../help.ts'
+import { openFeed, openFeedClient } from '../feed/help.ts'
+import { rejectionOf, until } from '../help.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -45,7 +45,7 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   /** Says and hears a message: the surest sign of being let in. False where it is refused, or is to come again. */
   async function talks(port: number, options: object = {}): Promise<boolean> {
-    const one = client(port, 'alice', options)
+    const one = openFeedClient(port, 'alice', options)
     one.subscribe('ch1')
     one.publish('ch1', 'in')
     const heard = one.read().then(
@@ -82,16 +82,16 @@ withEngine(POSTGRES, 'postgresql', () => {
     await put('bob', 'b0b', null, write(['ch1']))
     const { feed, errors } = await feedOf()
     expect(await talks(feed.port)).toBe(true)
-    const bob = client(feed.port, 'bob')
+    const bob = openFeedClient(feed.port, 'bob')
     bob.publish('ch1', 'he may not')
-    expect((await failure(bob.close())).message).toContain('ident=bob, chan=ch1')
-    const alice = client(feed.port)
+    expect((await rejectionOf(bob.close())).message).toContain('ident=bob, chan=ch1')
+    const alice = openFeedClient(feed.port)
     alice.subscribe('ch2')
-    expect((await failure(alice.read())).message).toContain('not allowed to sub here')
+    expect((await rejectionOf(alice.read())).message).toContain('not allowed to sub here')
     await alice.close()
     for (const ident of ['eve', "x' or '1'='1"]) {
-      const stranger = client(feed.port, 'eve', { ident })
-      expect((await failure(stranger.read())).message).toContain(`failed for ${ident}`)
+      const stranger = openFeedClient(feed.port, 'eve', { ident })
+      expect((await rejectionOf(stranger.read())).message).toContain(`failed for ${ident}`)
       await stranger.close()
     }
     expect(errors).toEqual([])
@@ -102,7 +102,7 @@ withEngine(POSTGRES, 'postgresql', () => {
     await table('text')
     await put('alice', 's3cret', '["ch1"]', '["ch1"]')
     const { feed } = await feedOf()
-    await using before = client(feed.port)
+    await using before = openFeedClient(feed.port)
     before.subscribe('ch1')
     before.publish('ch1', 'before')
     await before.read()
@@ -129,12 +129,12 @@ withEngine(POSTGRES, 'postgresql', () => {
     await table('text')
     await put('alice', 's3cret', '["ch1"]', '["ch1"]')
     const { feed, errors } = await feedOf()
-    await using inside = client(feed.port)
+    await using inside = openFeedClient(feed.port)
     inside.subscribe('ch1')
     inside.publish('ch1', 'before')
     await inside.read()
     await postgres.stop()
-    await using early = client(feed.port, 'alice', { settle: 60_000 })
+    await using early = openFeedClient(feed.port, 'alice', { settle: 60_000 })
     early.subscribe('ch1')
     early.publish('ch1', 'from the outage')
     expect(await lost(early)).toBe('Authentication is not possible now for alice')

@@ -8,9 +8,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { kubernetes } from '../../providers/kubernetes/index.ts'
 import { podName } from '../../providers/kubernetes/names.ts'
 import type { Provider, StartSpec } from '../../src/core/provider.ts'
-import { within } from '../../src/core/time.ts'
+import { resolveWithin } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import { failure, pidsOf, ready, record } from '../help.ts'
+import { findInstancePids, recordEvents, rejectionOf, waitForReady } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
 import { get, pidsWith, specOf, until } from '../providers/process-help.ts'
 import { withEngine } from './engine.ts'
@@ -57,7 +57,7 @@ withEngine(
       )
 
     function signal(id: string, name: NodeJS.Signals): void {
-      for (const pid of pidsOf(id)) process.kill(pid, name)
+      for (const pid of findInstancePids(id)) process.kill(pid, name)
     }
 
     /** Whether the cluster knows of the end of its container. */
@@ -72,7 +72,7 @@ withEngine(
       provider: () => kubernetes(relayed),
       server: (...args) => [...command, ...args],
       scratch: '/tmp',
-      exists: async (id) => pidsOf(id).length > 0 || (await isPod(id)),
+      exists: async (id) => findInstancePids(id).length > 0 || (await isPod(id)),
       kill: async (id) => {
         signal(id, 'SIGKILL')
         // A kubelet looks at its containers once a second, and then tells: what comes after that is ours.
@@ -156,7 +156,7 @@ withEngine(
 
       test('an image that cannot be had fails the start, with the words of the node', async () => {
         const spec = specOf({ command, image: '127.0.0.1:9/no-such-image:1' })
-        const error = await failure(provider.start(spec, { signal: unending }))
+        const error = await rejectionOf(provider.start(spec, { signal: unending }))
         expect(error.code).toBe('MANYHOST_START_FAILED')
         expect(error.message).toMatch(/ImagePullBackOff: Back-off pulling image/)
         await until(async () => !(await isPod(spec.id)), 30_000)
@@ -165,7 +165,7 @@ withEngine(
       test('one that no node has room for says so, and giving it up leaves nothing', async () => {
         const giveUp = new AbortController()
         const spec = specOf({ command, resources: { cpus: 1_000 } })
-        const starting = failure(provider.start(spec, { signal: giveUp.signal }))
+        const starting = rejectionOf(provider.start(spec, { signal: giveUp.signal }))
         await until(
           () => spec.output.includes('waits: 0/1 nodes are available: 1 Insufficient cpu'),
           30_000,
@@ -178,9 +178,9 @@ withEngine(
       test('a node that is being emptied: the instance leaves, and another one takes its place', async () => {
         const session = new Session({ provider, tickInterval: 100 })
         session.startup({ url, command: [...command, '--deaf'] })
-        await ready(session, url, 1)
+        await waitForReady(session, url, 1)
         const [first] = session.cluster(url).instances
-        const states = record(session, 'instance')
+        const states = recordEvents(session, 'instance')
         await cluster.kubectl('taint', 'node', NODE, 'emptied=yes:NoExecute')
         await until(
           () =>
@@ -203,7 +203,7 @@ withEngine(
         // Past the scheduler, which would not have chosen it.
         const own = kubernetes({ ...options, template: { spec: { nodeName: NODE } } })
         const spec = specOf({ command, resources: { cpus: 1_000 } })
-        const error = await failure(own.start(spec, { signal: unending }))
+        const error = await rejectionOf(own.start(spec, { signal: unending }))
         expect(error.message).toMatch(/it ended: its node gave it up: OutOfcpu: .*enough/)
         await until(async () => !(await isPod(spec.id)), 30_000)
         await own.close?.()
@@ -215,14 +215,14 @@ withEngine(
         const { id, running } = await serving(provider)
         process.kill(cluster.kubelet, 'SIGSTOP')
         try {
-          expect(await within(120_000, running.exited)).toMatchObject({
+          expect(await resolveWithin(120_000, running.exited)).toMatchObject({
             reason: 'lost',
             detail: expect.stringMatching(/its node real does not answer/),
           })
         } finally {
           process.kill(cluster.kubelet, 'SIGCONT')
         }
-        await until(async () => !(await isPod(id)) && pidsOf(id).length === 0, 60_000)
+        await until(async () => !(await isPod(id)) && findInstancePids(id).length === 0, 60_000)
         await until(async () => {
           const said = await cluster.kubectl('get', 'node', NODE, '--no-headers')
           return /\bReady\b/.test(said) && !/NotReady/.test(said)

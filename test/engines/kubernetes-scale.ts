@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { kubernetes } from '../../providers/kubernetes/index.ts'
 import { Session } from '../../src/index.ts'
-import { failure, ready } from '../help.ts'
+import { rejectionOf, waitForReady } from '../help.ts'
 import { specOf, until } from '../providers/process-help.ts'
 import type { ControlPlane } from './control-plane.ts'
 
@@ -67,7 +67,7 @@ export function scaleOf(
           tickInterval: 100,
         })
         session.startup({ url, initSize: 3, concurrency: 2 })
-        await ready(session, url, 3)
+        await waitForReady(session, url, 3)
         expect(await replicas()).toBe(3)
         const client = session.client()
         const answers = Array.from({ length: 30 }, async () =>
@@ -104,10 +104,10 @@ export function scaleOf(
         scale: { kind: 'deployment', name: 'none' },
       })
       const bare = specOf({})
-      expect((await failure(own.start(bare, { signal: unending }))).message).toMatch(
+      expect((await rejectionOf(own.start(bare, { signal: unending }))).message).toMatch(
         /deployments.apps "none" not found/,
       )
-      const error = await failure(own.start(specOf({ command }), { signal: unending }))
+      const error = await rejectionOf(own.start(specOf({ command }), { signal: unending }))
       expect(error.code).toBe('MANYHOST_UNSUPPORTED')
       await own.close?.()
     })

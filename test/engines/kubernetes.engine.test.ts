@@ -9,9 +9,9 @@ import { parse } from 'yaml'
 import { kubernetes } from '../../providers/kubernetes/index.ts'
 import { podName } from '../../providers/kubernetes/names.ts'
 import type { Provider, StartSpec } from '../../src/core/provider.ts'
-import { sleep, within } from '../../src/core/time.ts'
+import { resolveWithin, sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import { failure, pidsOf, ready, record } from '../help.ts'
+import { findInstancePids, recordEvents, rejectionOf, waitForReady } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
 import { API_SERVER } from './control-plane.ts'
@@ -54,7 +54,7 @@ withEngine(
     }
 
     function signal(id: string, name: NodeJS.Signals): void {
-      for (const pid of pidsOf(id)) process.kill(pid, name)
+      for (const pid of findInstancePids(id)) process.kill(pid, name)
     }
 
     conformance({
@@ -62,7 +62,7 @@ withEngine(
       provider: () => kubernetes(relayed),
       server: (...args) => ['node', resolve('test/fakes/conformance-server.mjs'), ...args],
       scratch,
-      exists: async (id) => pidsOf(id).length > 0 || (await isPod(id)),
+      exists: async (id) => findInstancePids(id).length > 0 || (await isPod(id)),
       kill: async (id) => signal(id, 'SIGKILL'),
       freeze: async (id) => signal(id, 'SIGSTOP'),
       thaw: async (id) => signal(id, 'SIGCONT'),
@@ -187,7 +187,7 @@ withEngine(
 
       test('an image that cannot be had fails the start, with the words of the cluster', async () => {
         const spec = specOf({ command, image: 'no-such-image:1' })
-        const error = await failure(provider.start(spec, { signal: unending }))
+        const error = await rejectionOf(provider.start(spec, { signal: unending }))
         expect(error.code).toBe('MANYHOST_START_FAILED')
         expect(error.message).toMatch(/ImagePullBackOff: Back-off pulling image/)
         await until(async () => !(await isPod(spec.id)))
@@ -197,7 +197,7 @@ withEngine(
         const own = kubernetes({ ...options, template: { spec: { nodeSelector: { gpu: 'yes' } } } })
         const giveUp = new AbortController()
         const spec = specOf({ command })
-        const starting = failure(own.start(spec, { signal: giveUp.signal }))
+        const starting = rejectionOf(own.start(spec, { signal: giveUp.signal }))
         await until(() => isPod(spec.id))
         const message = '0/1 nodes are available: 1 node(s) did not match.'
         const condition = {
@@ -216,7 +216,7 @@ withEngine(
 
       test('what the API server refuses is told in its words', async () => {
         const own = kubernetes({ ...options, namespace: 'nowhere' })
-        const error = await failure(own.start(specOf({ command }), { signal: unending }))
+        const error = await rejectionOf(own.start(specOf({ command }), { signal: unending }))
         expect(error.message).toMatch(/cannot create a pod: 404: namespaces "nowhere" not found/)
         await own.close?.()
       })
@@ -224,9 +224,9 @@ withEngine(
       test('a pod that somebody deletes is leaving at once, and another one is there', async () => {
         const session = new Session({ provider, tickInterval: 100 })
         session.startup({ url, command: [...command, '--deaf'] })
-        await ready(session, url, 1)
+        await waitForReady(session, url, 1)
         const [first] = session.cluster(url).instances
-        const states = record(session, 'instance')
+        const states = recordEvents(session, 'instance')
         await cluster.kubectl('delete', 'pod', podName(first?.id ?? ''), '--wait=false')
         await until(() =>
           states.some(({ state, instance }) => state === 'ready' && instance !== first?.id),
@@ -268,10 +268,12 @@ withEngine(
         const restarting = cluster.restart()
         signal(one.id, 'SIGKILL')
         await restarting
-        expect(await within(20_000, one.running.exited)).toMatchObject({ reason: 'killed' })
+        expect(await resolveWithin(20_000, one.running.exited)).toMatchObject({ reason: 'killed' })
         expect(await get(other.running.dispatcher, '/cwd')).toMatch(/^\//)
         signal(other.id, 'SIGKILL')
-        expect(await within(20_000, other.running.exited)).toMatchObject({ reason: 'killed' })
+        expect(await resolveWithin(20_000, other.running.exited)).toMatchObject({
+          reason: 'killed',
+        })
       })
 
       test('output comes once, though its connection broke in between', async () => {
@@ -458,7 +460,7 @@ spec:
         await cluster.kubectl('create', ...binding)
         const own = kubernetes({ ...options, kubeconfig: await configOf('blind') })
         const spec = specOf({ command })
-        const error = await failure(own.start(spec, { signal: unending }))
+        const error = await rejectionOf(own.start(spec, { signal: unending }))
         expect(error.message).toMatch(/pods cannot be watched: .*403: pods is forbidden/)
         await until(async () => !(await isPod(spec.id)))
         await own.close?.()

@@ -1,17 +1,17 @@
 /** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { Task } from '../../src/tasks/model/task.ts'
 import { openStore } from '../../src/tasks/store/open.ts'
 import { PostgresEngine } from '../../src/tasks/store/postgres.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
-import type { Task } from '../../src/tasks/task.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
-import { failure, until } from '../help.ts'
-import { batchesSuite } from '../tasks/batches.suite.ts'
-import { kindsSuite } from '../tasks/kinds.suite.ts'
-import { leasesSuite } from '../tasks/leases.suite.ts'
+import { rejectionOf, until } from '../help.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
-import { outcome, type Place, storeSuite } from '../tasks/store.suite.ts'
-import { tagsSuite } from '../tasks/tags.suite.ts'
+import { batchesSuite } from '../tasks/store/batches.suite.ts'
+import { kindsSuite } from '../tasks/store/kinds.suite.ts'
+import { leasesSuite } from '../tasks/store/leases.suite.ts'
+import { outcome, type Place, storeSuite } from '../tasks/store/store.suite.ts'
+import { tagsSuite } from '../tasks/store/tags.suite.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -47,14 +47,14 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   it('is not made by who only wants to read, nor beside tables of another program', async () => {
     const none = { schema: 'nobody', create: false }
-    expect((await failure(openStore(url, none))).message).toMatch(/there is no store at/)
+    expect((await rejectionOf(openStore(url, none))).message).toMatch(/there is no store at/)
     const store = await openStore(url, { schema: 'maker' })
     const schemas = await store.statement("SELECT 1 FROM pg_namespace WHERE nspname = 'nobody'")
     expect(schemas).toEqual([])
     await store.statement('CREATE SCHEMA taken')
     await store.statement('CREATE TABLE taken.photos (id BIGINT)')
     for (const create of [true, false]) {
-      const error = await failure(openStore(url, { schema: 'taken', create }))
+      const error = await rejectionOf(openStore(url, { schema: 'taken', create }))
       expect(error.code).toBe('MANYHOST_STORE_VERSION')
       expect(error.message).toMatch(/the schema taken .* no store of manyhost: .*'photos'/)
     }
@@ -62,7 +62,7 @@ withEngine(POSTGRES, 'postgresql', () => {
   })
 
   it('says in words what is wrong, and no states', async () => {
-    const { message } = await failure(openStore(url.replace(/postgres$/, 'nowhere')))
+    const { message } = await rejectionOf(openStore(url.replace(/postgres$/, 'nowhere')))
     expect(message).toMatch(/there is no such database/)
     expect(message).not.toMatch(/3D000/)
   })
@@ -78,7 +78,7 @@ withEngine(POSTGRES, 'postgresql', () => {
 
   it('is copied by pg_dump, and says so', async () => {
     const store = await openStore(url, { schema: 'copied' })
-    const error = await failure(store.backup('/tmp/never.sql'))
+    const error = await rejectionOf(store.backup('/tmp/never.sql'))
     expect(error).toMatchObject({ code: 'MANYHOST_UNSUPPORTED' })
     expect(error.message).toMatch(/pg_dump/)
     await store.close()
@@ -88,10 +88,10 @@ withEngine(POSTGRES, 'postgresql', () => {
     const store = await openStore(url, { schema: 'quiet' })
     expect(store.name).not.toContain('s3cret')
     await store.close()
-    const error = await failure(openStore(url.replace(/:\d+\//, ':1/')))
+    const error = await rejectionOf(openStore(url.replace(/:\d+\//, ':1/')))
     expect(error.code).toBe('MANYHOST_STORE_FAILED')
     expect(error.message).not.toContain('s3cret')
-    expect((await failure(openStore('postgres://a:s3cret@['))).message).not.toContain('s3cret')
+    expect((await rejectionOf(openStore('postgres://a:s3cret@['))).message).not.toContain('s3cret')
   })
 
   it('goes on after its connections were cut, and hears again', async () => {
@@ -122,7 +122,7 @@ withEngine(POSTGRES, 'postgresql', () => {
     const by = await Promise.all(
       stores.map(async (store) => {
         const results: TaskResult[] = []
-        for await (const one of runCluster(undefined, { store, places: 2, bundleSize: 10 })) {
+        for await (const one of runCluster(undefined, { store, numTasks: 2, bundleSize: 10 })) {
           results.push(one)
         }
         return results
@@ -144,7 +144,7 @@ withEngine(POSTGRES, 'postgresql', () => {
     await engine.transaction(async (statements) => {
       await statements.script('LOCK TABLE task IN ACCESS EXCLUSIVE MODE')
       const other = await openStore(url, options)
-      expect((await failure(other.add([{ args: 'x' }]))).code).toBe('MANYHOST_STORE_BUSY')
+      expect((await rejectionOf(other.add([{ args: 'x' }]))).code).toBe('MANYHOST_STORE_BUSY')
       await other.close()
     })
     await engine.close()

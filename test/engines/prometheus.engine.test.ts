@@ -8,7 +8,12 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
 import { sleep, until } from '../../src/core/time.ts'
 import { METRICS } from '../../src/session/metrics.ts'
-import { type Json, ready, type Served, serve } from '../gateway/admin-help.ts'
+import {
+  type AdminFixture,
+  type Json,
+  openAdminFixture,
+  waitUntilReady,
+} from '../gateway/admin-fixture.ts'
 import { withEngine } from './engine.ts'
 
 const PROMETHEUS = '/usr/bin/prometheus'
@@ -16,14 +21,14 @@ const examples = new URL('../../examples/observability/', import.meta.url)
 const read = (file: string): string => readFileSync(new URL(file, examples), 'utf8')
 
 withEngine(PROMETHEUS, 'prometheus', () => {
-  let served: Served
+  let served: AdminFixture
   let prometheus: ChildProcess
   let url: string
   let folder: string
   let isOver = false
 
   beforeAll(async () => {
-    served = await serve({ token: 's3cret' }, async (req, res) => {
+    served = await openAdminFixture({ token: 's3cret' }, async (req, res) => {
       await sleep(req.url === '/slow' ? 80 : 3)
       res.end('ok')
     })
@@ -31,7 +36,7 @@ withEngine(PROMETHEUS, 'prometheus', () => {
     session.startup({ url: 'http://calc', initSize: 2, concurrency: 4 })
     const provider = faults(served.provider, { startFailure: { percentage: 100 } })
     session.startup({ url: 'http://broken', initSize: 2, provider })
-    await ready(session, 'http://calc', 2)
+    await waitUntilReady(session, 'http://calc', 2)
     const client = session.client()
     for (let i = 0; i < 4; i++) {
       void (async () => {

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { slurm } from '../../providers/slurm/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
 import { Session } from '../../src/index.ts'
-import { failure, pidsOf, ready, record } from '../help.ts'
+import { findInstancePids, recordEvents, rejectionOf, waitForReady } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
 import { withEngine } from './engine.ts'
@@ -45,7 +45,7 @@ withEngine(SBATCH, 'Slurm', () => {
   }
 
   async function signal(id: string, name: NodeJS.Signals): Promise<void> {
-    for (const pid of pidsOf(id)) process.kill(pid, name)
+    for (const pid of findInstancePids(id)) process.kill(pid, name)
   }
 
   conformance({
@@ -53,7 +53,7 @@ withEngine(SBATCH, 'Slurm', () => {
     provider: () => slurm(options),
     server: (...args) => ['node', resolve('test/fakes/conformance-server.mjs'), ...args],
     scratch,
-    exists: async (id) => pidsOf(id).length > 0 || (await jobOf(id, '%T')) !== '',
+    exists: async (id) => findInstancePids(id).length > 0 || (await jobOf(id, '%T')) !== '',
     kill: (id) => signal(id, 'SIGKILL'),
     freeze: (id) => signal(id, 'SIGSTOP'),
     thaw: (id) => signal(id, 'SIGCONT'),
@@ -103,7 +103,10 @@ withEngine(SBATCH, 'Slurm', () => {
       await cluster.run('scontrol', 'update', `JobId=${job}`, 'Requeue=1')
       await cluster.run('scontrol', 'requeue', job)
       expect((await running.exited).reason).toMatch(/^(killed|lost)$/)
-      await until(async () => pidsOf(id).length === 0 && (await jobOf(id, '%T')) === '', 30_000)
+      await until(
+        async () => findInstancePids(id).length === 0 && (await jobOf(id, '%T')) === '',
+        30_000,
+      )
     })
 
     test('a node that fails: the server that still answers there is used no more, and ended', async () => {
@@ -113,7 +116,7 @@ withEngine(SBATCH, 'Slurm', () => {
       expect(await get(running.dispatcher, '/cwd')).toBe(process.cwd())
       await cluster.run('scontrol', 'update', `NodeName=${node}`, 'State=DOWN', 'Reason=test')
       expect(await running.exited).toMatchObject({ reason: 'lost' })
-      await until(() => pidsOf(id).length === 0)
+      await until(() => findInstancePids(id).length === 0)
       cluster.startNode(node)
       await cluster.run('scontrol', 'update', `NodeName=${node}`, 'State=RESUME').catch(() => {})
       await until(
@@ -126,9 +129,9 @@ withEngine(SBATCH, 'Slurm', () => {
       const session = new Session({
         provider: slurm({ ...options, timeLimit: 1, drainBefore: 50 }),
       })
-      const events = record(session, 'instance')
+      const events = recordEvents(session, 'instance')
       session.startup({ url: 'http://calc', command })
-      await ready(session, 'http://calc', 1)
+      await waitForReady(session, 'http://calc', 1)
       await until(() => events.some(({ state }) => state === 'draining'), 90_000)
       const first = events.find(({ state }) => state === 'ready')?.instance ?? ''
       expect(events.find(({ state }) => state === 'draining')).toMatchObject({
@@ -150,7 +153,7 @@ withEngine(SBATCH, 'Slurm', () => {
       const one = slurm({ ...options, partition: 'small', cpus: 16 })
       await serving(one)
       const waits = specOf({ command })
-      const starting = failure(one.start(waits, { signal: giveUp.signal }))
+      const starting = rejectionOf(one.start(waits, { signal: giveUp.signal }))
       await until(async () => (await jobOf(waits.id, '%T %r')) === 'PENDING Resources')
       giveUp.abort(new Error('enough'))
       expect((await starting).message).toContain('it was given up')
@@ -159,14 +162,14 @@ withEngine(SBATCH, 'Slurm', () => {
     })
 
     test('what Slurm refuses is told in its words', async () => {
-      const error = await failure(serving(slurm({ ...options, partition: 'none' })))
+      const error = await rejectionOf(serving(slurm({ ...options, partition: 'none' })))
       expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED' })
       expect(error.message).toMatch(/sbatch: .*invalid partition/i)
     })
 
     test('jobs that cannot call back: the start says what to look at', async () => {
       const callback = { host: '127.0.0.9', listen: '127.0.0.1' }
-      const error = await failure(serving(slurm({ ...options, callback })))
+      const error = await rejectionOf(serving(slurm({ ...options, callback })))
       expect(error.message).toMatch(/ended as FAILED .* can its node reach 127\.0\.0\.9/)
     })
 
@@ -201,7 +204,7 @@ withEngine(SBATCH, 'Slurm', () => {
       await until(() => running.accepts?.(unending).then(() => true) ?? false)
       expect(JSON.parse(await jobOf(spec.id, '%k')).labels).toEqual({ team: 'blue' })
       expect(await jobOf(spec.id, '%C %m')).toBe('2 256M')
-      for (const pid of pidsOf(spec.id)) process.kill(pid, 'SIGKILL')
+      for (const pid of findInstancePids(spec.id)) process.kill(pid, 'SIGKILL')
       expect(await running.exited).toMatchObject({ reason: 'killed' })
       await until(async () => (await jobOf(spec.id, '%T')) === '')
       await own.close?.()
@@ -212,7 +215,7 @@ withEngine(SBATCH, 'Slurm', () => {
       const tokenFile = join(scratch, 'token')
       const own = slurm({ ...options, rest, tokenFile })
       const refused = async (): Promise<Error> =>
-        failure(own.start(specOf({ command }), { signal: unending }))
+        rejectionOf(own.start(specOf({ command }), { signal: unending }))
       writeFileSync(tokenFile, 'SLURM_JWT=eyJhbGciOiJIUzI1NiJ9.e30.AAAA\n')
       expect((await refused()).message).toMatch(/slurmrestd: POST job\/submit: (401|5\d\d)/)
       writeFileSync(tokenFile, await cluster.run('scontrol', 'token', 'lifespan=600'))

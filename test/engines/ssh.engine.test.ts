@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type SshOptions, ssh } from '../../providers/ssh/index.ts'
-import { failure, pidsOf } from '../help.ts'
+import { findInstancePids, rejectionOf } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
 import { get, specOf, until } from '../providers/process-help.ts'
 import { withEngine } from './engine.ts'
@@ -37,7 +37,7 @@ withEngine(SSHD, 'sshd', () => {
   })
 
   async function send(id: string, name: NodeJS.Signals): Promise<void> {
-    for (const pid of pidsOf(id)) process.kill(pid, name)
+    for (const pid of findInstancePids(id)) process.kill(pid, name)
   }
 
   conformance({
@@ -45,7 +45,7 @@ withEngine(SSHD, 'sshd', () => {
     provider: () => ssh(options),
     server: (...args) => [...server, ...args],
     scratch,
-    exists: async (id) => pidsOf(id).length > 0,
+    exists: async (id) => findInstancePids(id).length > 0,
     kill: (id) => send(id, 'SIGKILL'),
     freeze: (id) => send(id, 'SIGSTOP'),
     thaw: (id) => send(id, 'SIGCONT'),
@@ -67,7 +67,7 @@ withEngine(SSHD, 'sshd', () => {
 
   describe('a host key', () => {
     const start = (part: Partial<SshOptions>): Promise<Error> =>
-      failure(ssh({ ...options, ...part }).start(specOf({ command: server }), { signal }))
+      rejectionOf(ssh({ ...options, ...part }).start(specOf({ command: server }), { signal }))
 
     test('that is in no file is refused', async () => {
       const error = await start({ knownHosts: [join(scratch, 'none')] })
@@ -121,7 +121,7 @@ withEngine(SSHD, 'sshd', () => {
       })
       if (isMine) taken.push(one)
     }
-    const error = await failure(provider.start(specOf({ command: server }), { signal }))
+    const error = await rejectionOf(provider.start(specOf({ command: server }), { signal }))
     expect(error.message).toMatch(/none of 128 tried in \d+\.\.\d+ is free on .*; option `ports`/)
     const chosen = taken.pop() as Server
     const { port } = chosen.address() as AddressInfo
@@ -171,13 +171,13 @@ withEngine(SSHD, 'sshd', () => {
     const provider = ssh(options)
     const spec = specOf({ command: server })
     const running = await provider.start(spec, { signal })
-    await until(() => pidsOf(spec.id).length > 0)
+    await until(() => findInstancePids(spec.id).length > 0)
     const { stdout } = await import('node:child_process').then(({ spawnSync }) =>
       spawnSync('ps', ['-o', 'pid=', '--ppid', String(sshd.child.pid)], { encoding: 'utf8' }),
     )
     for (const pid of stdout.trim().split(/\s+/)) process.kill(Number(pid), 'SIGKILL')
     expect(await running.exited).toMatchObject({ reason: 'lost' })
-    await until(() => pidsOf(spec.id).length === 0)
+    await until(() => findInstancePids(spec.id).length === 0)
     await provider.close?.()
   })
 })

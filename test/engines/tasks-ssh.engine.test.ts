@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { folder, manyhost, start } from '../cli/help.ts'
+import { createFolder, runManyhost, startProgram } from '../cli/help.ts'
 import { withEngine } from './engine.ts'
 import { openSshd, type Sshd } from './sshd.ts'
 
@@ -15,7 +15,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
   afterAll(() => sshd?.close())
 
   function home() {
-    const at = folder()
+    const at = createFolder()
     return { at, env: { XDG_DATA_HOME: at, MANYHOST_STORE: '', SSH_AUTH_SOCK: '' } }
   }
   const args = (knownHosts = sshd.knownHosts): string =>
@@ -26,12 +26,12 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
 
   test('--ssh runs tasks on the machine that is named, by its name in short', async () => {
     const { env } = home()
-    const ended = await manyhost(
+    const ended = await runManyhost(
       ['tasks', 'cluster', '--ssh', '127.0.0.[1-1]', '--ssh-args', args(), '-E'],
       { env: { ...env, MANYHOST_EXPORT_X: 'handed on' }, input },
     )
     expect(ended).toMatchObject({ code: 0, stdout: '{} 127.0.0.1 handed on\n' })
-    const hosts = await manyhost(['tasks', 'list', 'client_id'], { env })
+    const hosts = await runManyhost(['tasks', 'list', 'client_id'], { env })
     expect(hosts.stdout).toMatch(/^tasks-\S+\n$/)
   })
 
@@ -41,7 +41,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
     const real = resolve('dist/src/tasks/runner/main.js')
     writeFileSync(program, `process.env.X = 'other'; await import(${JSON.stringify(real)})`)
     const bin = join(process.execPath, '..')
-    const ended = await manyhost(
+    const ended = await runManyhost(
       ['tasks', 'cluster', '--ssh', '127.0.0.1', '--ssh-args', args(), '--remote-exe', program],
       // Where node is, the far shell has to know by itself.
       { env: { ...env, PATH: `${bin}:${process.env.PATH}` }, input },
@@ -55,7 +55,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
     const { port, key, knownHosts } = sshd
     const lab = { type: 'ssh', hosts: [`127.0.0.1:${port}`], key, knownHosts: [knownHosts] }
     writeFileSync(fleet, `providers: { lab: ${JSON.stringify(lab)} }\nservices: {}\n`)
-    const ended = await manyhost(
+    const ended = await runManyhost(
       ['tasks', 'cluster', '--no-db', '--fleet', fleet, '--ssh-group', 'lab'],
       { env, input },
     )
@@ -64,7 +64,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
 
   test('a host whose key is not known is said, and its tasks stay in the store', async () => {
     const { at, env } = home()
-    const cluster = start(
+    const cluster = startProgram(
       ['tasks', 'cluster', '--ssh', '127.0.0.1', '--ssh-args', args(join(at, 'none')), '-'],
       { env },
     )
@@ -72,7 +72,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
     await cluster.until(/its key SHA256:\S+ is in none of/, 'stderr')
     cluster.process.kill('SIGINT')
     expect((await cluster.ended).code).toBe(4)
-    const left = await manyhost(['tasks', 'list', '--remaining', '-c'], { env })
+    const left = await runManyhost(['tasks', 'list', '--remaining', '-c'], { env })
     expect(left.stdout).toBe('1\n')
   })
 })

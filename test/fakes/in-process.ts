@@ -29,7 +29,7 @@ export async function stopAll(): Promise<void> {
 }
 
 /** An instance behind faults, and how many requests it has served. */
-export async function faulty(
+export async function startFaulty(
   options: FaultOptions,
   handler: NodeHandler = (_req, res) => res.end('0123456789'),
 ): Promise<{ provider: FaultyProvider; one: Running; served: () => number | undefined }> {
@@ -39,7 +39,7 @@ export async function faulty(
   return { provider, one, served: () => inner.instances[0]?.requests }
 }
 
-export function ask(
+export function requestInstance(
   to: Running,
   path = '/',
   options: object = {},
@@ -48,9 +48,9 @@ export function ask(
 }
 
 /** The status of an answer that came whole, or the code of the error. */
-export async function outcome(to: Running): Promise<string> {
+export async function describeOutcome(to: Running): Promise<string> {
   try {
-    const res = await ask(to)
+    const res = await requestInstance(to)
     // Not dump(): that one takes any end for a good one.
     await res.body.text()
     return String(res.statusCode)
@@ -60,7 +60,7 @@ export async function outcome(to: Running): Promise<string> {
 }
 
 /** What a handler is told, one word a call, for both of undici's shapes. */
-export function told(
+export function recordHandlerCalls(
   to: Dispatcher,
   shape: 'old' | 'new',
   options: object = {},

@@ -20,7 +20,7 @@ import {
   Watch,
 } from '@kubernetes/client-node'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { homeOf } from '../../providers/kubernetes/idle.ts'
+import { instanceFolder } from '../../providers/kubernetes/startup-scripts.ts'
 import { pidsWith, until } from '../providers/process-help.ts'
 import { certificate } from './certificate.ts'
 
@@ -270,7 +270,7 @@ export class Kubelet {
   #kill(one: Container, signal: NodeJS.Signals): void {
     // A pod's file system ends with it; of the machine's, this is what was written.
     if (signal === 'SIGKILL') {
-      const home = homeOf(one.env.MANYHOST_INSTANCE ?? one.key)
+      const home = instanceFolder(one.env.MANYHOST_INSTANCE ?? one.key)
       rmSync(home, { recursive: true, force: true })
     }
     for (const pid of pidsWith(one.key)) {

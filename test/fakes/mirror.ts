@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo, Socket } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { onTestFinished } from 'vitest'
-import { bodyOf } from './service.ts'
+import { readBody } from './service.ts'
 
 /** What a session adds, and what depends on where the server is. */
 const OURS = new Set(['x-request-id', 'idempotency-key', 'x-manyhost-attempt', 'host'])
@@ -22,7 +22,7 @@ function fields({ rawHeaders }: IncomingMessage): string[] {
 }
 
 async function show(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const body = (await bodyOf(request)).toString('latin1')
+  const body = (await readBody(request)).toString('latin1')
   const { method, url } = request
   response.setHeader('content-type', 'application/json')
   response.end(

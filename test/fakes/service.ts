@@ -11,18 +11,18 @@ import {
 } from '../../providers/testing/index.ts'
 import { type ServiceOptions, Session } from '../../src/index.ts'
 
-export interface Service {
+export interface ServiceFixture {
   readonly session: Session
   readonly provider: InProcessProvider
   readonly client: ReturnType<Session['client']>
 }
 
 /** `http://calc`, served by `handler`; the session is closed with the test. */
-export function service(
+export function openService(
   handler: NodeHandler,
   options: Partial<ServiceOptions> = {},
   how: InProcessOptions = {},
-): Service {
+): ServiceFixture {
   const provider = inProcess(handler, { style: 'node', ...how } as InProcessOptions)
   const session = openSession(provider)
   session.startup({ url: 'http://calc', ...options })
@@ -36,7 +36,7 @@ export function openSession(provider: ConstructorParameters<typeof Session>[0] |
 }
 
 /** A TCP server that does with each connection what `serve` says, once the request's head is there. */
-export async function rawServer(
+export async function openRawServer(
   serve: (socket: Socket, head: string) => void,
 ): Promise<{ url: string; server: Server; connections: () => number }> {
   let connections = 0
@@ -66,17 +66,17 @@ export async function rawServer(
 }
 
 /** `http://calc` in front of a raw server. */
-export async function rawService(
+export async function openRawService(
   serve: (socket: Socket, head: string) => void,
   options: Partial<ServiceOptions> = {},
-): Promise<Omit<Service, 'provider'> & { url: string; connections: () => number }> {
-  const { url, connections } = await rawServer(serve)
+): Promise<Omit<ServiceFixture, 'provider'> & { url: string; connections: () => number }> {
+  const { url, connections } = await openRawServer(serve)
   const session = openSession(fixed({ urls: [url] }))
   session.startup({ url: 'http://calc', ...options })
   return { session, client: session.client(), url, connections }
 }
 
-export async function bodyOf(readable: AsyncIterable<Uint8Array>): Promise<Buffer> {
+export async function readBody(readable: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   for await (const chunk of readable) chunks.push(chunk)
   return Buffer.concat(chunks)

@@ -7,26 +7,26 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { onTestFinished } from 'vitest'
 
-interface OriginalJob {
+interface TopChefJob {
   readonly id: string
   readonly parameters: object
   results: object | null
   status: string
 }
 
-export interface Original {
+export interface TopChefServer {
   /** URL of its one service. */
   readonly url: string
-  readonly jobs: OriginalJob[]
+  readonly jobs: TopChefJob[]
   /** Each request: method, path, and the body if there was one. */
   readonly seen: string[]
-  submit(parameters: object): OriginalJob
+  submit(parameters: object): TopChefJob
 }
 
 const SERVICE = '294b60e0-603a-4b98-b3f7-4b0485f3e871'
 
-export async function openOriginal(): Promise<Original> {
-  const jobs: OriginalJob[] = []
+export async function openTopChef(): Promise<TopChefServer> {
+  const jobs: TopChefJob[] = []
   const seen: string[] = []
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = []
@@ -68,7 +68,7 @@ export async function openOriginal(): Promise<Original> {
     seen,
     submit(parameters) {
       const id = `7ad61965-70c0-4118-a413-b9dc47bb07${String(jobs.length).padStart(2, '0')}`
-      const job: OriginalJob = { id, parameters, results: null, status: 'REGISTERED' }
+      const job: TopChefJob = { id, parameters, results: null, status: 'REGISTERED' }
       jobs.push(job)
       return job
     },

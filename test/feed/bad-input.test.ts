@@ -4,27 +4,27 @@ import { expect, test } from 'vitest'
 import {
   authFrame,
   errorFrame,
+  hashSecret,
   infoFrame,
-  OP,
+  OPCODE,
   publishFrame,
   publishPrefix,
-  secretHash,
   subscribeFrame,
 } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
-import { falseClock } from '../clock.ts'
+import { useFalseClock } from '../clock.ts'
 import { until } from '../help.ts'
-import { client, figure, openFeed, portOf, Raw } from './help.ts'
+import { openFeed, openFeedClient, portOf, RawFeedPeer, readMetric } from './help.ts'
 
 const publish = (ident: string, channel: string, payload: string | Buffer): Buffer =>
   publishFrame(publishPrefix(ident, channel), payload)
 
 test('the first frame must be AUTH, and AUTH comes once', async () => {
   await using feed = await openFeed()
-  const first = new Raw(feed.port)
+  const first = new RawFeedPeer(feed.port)
   first.write(subscribeFrame('alice', 'ch1'))
   expect(await first.words()).toBe('First message was not AUTH')
-  const twice = new Raw(feed.port)
+  const twice = new RawFeedPeer(feed.port)
   const auth = await twice.auth('alice', 's3cret')
   twice.write(auth, auth)
   expect(await twice.words()).toBe('Already authenticated')
@@ -32,18 +32,18 @@ test('the first frame must be AUTH, and AUTH comes once', async () => {
 
 test('AUTH that does not wait for INFO proves nothing', async () => {
   await using feed = await openFeed()
-  const early = new Raw(feed.port)
-  early.write(authFrame('alice', secretHash(Buffer.alloc(4), 's3cret')))
+  const early = new RawFeedPeer(feed.port)
+  early.write(authFrame('alice', hashSecret(Buffer.alloc(4), 's3cret')))
   expect(await early.words()).toBe('Authentication failed for alice')
 })
 
 test('an ident of no letters at all is nobody, and a proof of another length none', async () => {
   await using feed = await openFeed()
-  const nobody = new Raw(feed.port)
+  const nobody = new RawFeedPeer(feed.port)
   await nobody.login('', 's3cret')
   expect(await nobody.words()).toBe('Authentication failed for ')
   for (const size of [0, 19, 21]) {
-    const short = new Raw(feed.port)
+    const short = new RawFeedPeer(feed.port)
     await short.next()
     short.write(authFrame('alice', Buffer.alloc(size)))
     expect(await short.words()).toMatch(/^$|^Authentication failed for alice$/)
@@ -55,7 +55,7 @@ test.each([
   ['glued', Number.POSITIVE_INFINITY],
 ])('frames that are %s are what they are whole', async (_, size) => {
   await using feed = await openFeed()
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   raw.socket.setNoDelay(true)
   const auth = await raw.auth('alice', 's3cret')
   const said = ['', 'x', 'y'.repeat(300)].map((text) => publish('alice', 'ch1', text))
@@ -74,7 +74,7 @@ test.each([
   await using feed = await openFeed()
   const heard: number[] = []
   feed.subscribe('ch1', ({ payload }) => heard.push(payload.length))
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   const frame = Buffer.alloc(length)
   publish('alice', 'ch1', '').copy(frame)
   frame.writeInt32BE(length)
@@ -89,12 +89,12 @@ test("publishing under another's name, and where it is not allowed", async () =>
   await using feed = await openFeed()
   const heard: string[] = []
   feed.subscribe('ch1', ({ payload }) => heard.push(payload.toString()))
-  const forger = new Raw(feed.port)
+  const forger = new RawFeedPeer(feed.port)
   const good = publish('alice', 'ch1', 'good')
   forger.write(await forger.auth('alice', 's3cret'), good, publish('bob', 'ch1', 'forged'), good)
   expect(await forger.words()).toBe('Invalid authkey in message, ident=bob')
   expect(heard).toEqual(['good'])
-  const eve = new Raw(feed.port)
+  const eve = new RawFeedPeer(feed.port)
   eve.write(await eve.auth('eve', 'ev3'), publish('eve', 'ch2', 'x'))
   expect(await eve.words()).toBe('Authkey not allowed to pub here. ident=eve, chan=ch2')
 })
@@ -105,7 +105,7 @@ test.each([
   ['an unknown opcode', Buffer.from([0, 0, 0, 5, 6])],
 ])('after AUTH, %s ends the connection without a word', async (_, bytes) => {
   await using feed = await openFeed()
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   raw.write(await raw.auth('alice', 's3cret'), bytes)
   expect(await raw.words()).toBe('')
 })
@@ -139,7 +139,7 @@ test('frames that come with AUTH while it is looked up are not lost', async () =
     },
   }
   await using feed = await openFeed({ identities })
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   const auth = await raw.auth('a', 's')
   raw.write(auth, subscribeFrame('a', 'c'), publish('a', 'c', Buffer.alloc(50_000, 1)))
   expect((await raw.next()).body).toHaveLength(50_004)
@@ -151,7 +151,7 @@ test('an identity source that fails is told, and what it cannot answer is no ref
   await using feed = await openFeed({ identities })
   const errors: Error[] = []
   feed.on('error', (error) => errors.push(error))
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   await raw.login('alice', 'x')
   expect(await raw.words()).toBe('Authentication is not possible now for alice')
   expect(errors.map(({ message }) => message)).toEqual(['no database'])
@@ -159,10 +159,10 @@ test('an identity source that fails is told, and what it cannot answer is no ref
 
 test('a publisher that floods does not keep others from being heard', async () => {
   await using feed = await openFeed()
-  await using bob = client(feed.port, 'bob')
+  await using bob = openFeedClient(feed.port, 'bob')
   bob.subscribe('ch1')
-  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
-  const flood = new Raw(feed.port)
+  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
+  const flood = new RawFeedPeer(feed.port)
   flood.write(await flood.auth('alice', 's3cret'))
   const bytes = Buffer.concat(Array.from({ length: 5_000 }, () => publish('alice', 'ch2', 'flood')))
   let isOver = false
@@ -171,7 +171,7 @@ test('a publisher that floods does not keep others from being heard', async () =
     if (!isOver) flood.socket.once('drain', pour)
   }
   pour()
-  await using eve = client(feed.port, 'eve')
+  await using eve = openFeedClient(feed.port, 'eve')
   for (let i = 0; i < 20; i++) eve.publish('ch1', String(i))
   for (let i = 0; i < 20; i++) expect((await bob.read()).payload.toString()).toBe(String(i))
   isOver = true
@@ -185,11 +185,11 @@ test('by pattern where it is asked for, and else not', async () => {
     [false, 'Authkey not allowed to sub here. ident=a, chan=logs.end'],
   ] as const) {
     await using feed = await openFeed({ identities, patterns })
-    const raw = new Raw(feed.port)
+    const raw = new RawFeedPeer(feed.port)
     raw.write(await raw.auth('a', 's'), subscribeFrame('a', 'logs.end'))
     raw.write(publish('a', 'logs.end', 'x'))
     if (patterns) {
-      expect((await raw.next()).opcode).toBe(OP.publish)
+      expect((await raw.next()).opcode).toBe(OPCODE.publish)
       raw.write(subscribeFrame('a', 'xyy'))
       expect(await raw.words()).toContain('chan=xyy')
     } else expect(await raw.words()).toBe(words)
@@ -198,7 +198,7 @@ test('by pattern where it is asked for, and else not', async () => {
 
 test('what a client says that a broker never says is no end of it', async () => {
   await using feed = await openFeed()
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   raw.write(await raw.auth('alice', 's3cret'), Buffer.from('0000000700', 'hex'), Buffer.from('no'))
   raw.write(subscribeFrame('alice', 'ch1'), publish('alice', 'ch1', 'still here'))
   expect((await raw.next()).body.subarray(10).toString()).toBe('still here')
@@ -213,7 +213,9 @@ test('words that do not end the connection are an event, and nothing more', asyn
     socket.on('error', () => undefined)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const alice = client((server.address() as { port: number }).port, 'alice', { closeTimeout: 10 })
+  const alice = openFeedClient((server.address() as { port: number }).port, 'alice', {
+    closeTimeout: 10,
+  })
   const words: string[] = []
   alice.on('error', ({ message }) => words.push(message))
   await until(() => words.length === 1)
@@ -224,7 +226,7 @@ test('words that do not end the connection are an event, and nothing more', asyn
 })
 
 test('words that did not end the connection are not why it ends later', async () => {
-  const clock = falseClock()
+  const clock = useFalseClock()
   const { createServer } = await import('node:net')
   const sockets: Socket[] = []
   const server = createServer((socket) => {
@@ -234,7 +236,7 @@ test('words that did not end the connection are not why it ends later', async ()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
-  const alice = client(port, 'alice', { settle: 250, retryMin: 60_000 })
+  const alice = openFeedClient(port, 'alice', { settle: 250, retryMin: 60_000 })
   const words: string[] = []
   const losses: string[] = []
   alice.on('error', ({ message }) => words.push(message))

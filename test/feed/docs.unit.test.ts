@@ -5,7 +5,7 @@ import type { Rules } from '../../src/core/options.ts'
 import { FEED_RULES } from '../../src/feed/broker-options.ts'
 import { CLIENT_RULES } from '../../src/feed/client-options.ts'
 import { HANDLER_RULES } from '../../src/feed/http.ts'
-import { METRICS } from '../../src/feed/metrics.ts'
+import { FEED_METRICS } from '../../src/feed/metrics.ts'
 import { PUBLISH_RULES } from '../../src/session/publish.ts'
 
 const docs = readFileSync(new URL('../../docs/feed.md', import.meta.url), 'utf8')
@@ -40,7 +40,7 @@ test.each<[string, Rules]>([
 })
 
 test('every metric, with its labels', () => {
-  const expected = Object.entries(METRICS).map(([name, [kind, labels, meaning]]) => [
+  const expected = Object.entries(FEED_METRICS).map(([name, [kind, labels, meaning]]) => [
     name,
     kind,
     labels.replaceAll(',', ' '),

@@ -1,8 +1,8 @@
 /** A client and a broker, over real sockets: what is said is heard. */
 import { expect, test } from 'vitest'
 import { Feed, type FeedMessage } from '../../src/feed/index.ts'
-import { failure, latch, turns, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE, portOf, socketPath } from './help.ts'
+import { createLatch, rejectionOf, runEventLoop, until } from '../help.ts'
+import { IDENTITIES, openFeed, openFeedClient, portOf, readMetric, socketPath } from './help.ts'
 
 /** Waits until so many subscriptions are there. */
 async function subscribed(feed: Feed, count: number): Promise<void> {
@@ -14,8 +14,8 @@ async function subscribed(feed: Feed, count: number): Promise<void> {
 
 test('a message reaches all subscribers, the publisher too, with the name of the publisher', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port)
-  await using bob = client(feed.port, 'bob')
+  await using alice = openFeedClient(feed.port)
+  await using bob = openFeedClient(feed.port, 'bob')
   alice.subscribe('ch1')
   bob.subscribe('ch1')
   await subscribed(feed, 2)
@@ -29,18 +29,18 @@ test('a message reaches all subscribers, the publisher too, with the name of the
 
 test('what is published before there is a connection comes, in order', async () => {
   await using feed = await openFeed()
-  await using hears = client(feed.port)
+  await using hears = openFeedClient(feed.port)
   hears.subscribe('ch1')
   await subscribed(feed, 1)
   {
-    await using says = client(feed.port, 'eve', { closeTimeout: 60_000 })
+    await using says = openFeedClient(feed.port, 'eve', { closeTimeout: 60_000 })
     for (let i = 0; i < 1_000; i++) says.publish('ch1', String(i))
   }
   for (let i = 0; i < 1_000; i++) expect((await hears.read()).payload.toString()).toBe(String(i))
 })
 
 test('what is said before a hang-up counts, however long the look-up takes', async () => {
-  const answers = [latch(), latch()]
+  const answers = [createLatch(), createLatch()]
   let asked = 0
   const identities = {
     async find(ident: string) {
@@ -51,27 +51,27 @@ test('what is said before a hang-up counts, however long the look-up takes', asy
   await using feed = await openFeed({ identities })
   const heard: string[] = []
   feed.subscribe('ch1', ({ payload }) => heard.push(payload.toString()))
-  const says = client(feed.port, 'alice', { closeTimeout: 60_000 })
+  const says = openFeedClient(feed.port, 'alice', { closeTimeout: 60_000 })
   for (let i = 0; i < 300; i++) says.publish('ch1', String(i))
   const closed = says.close()
   await until(() => asked === 1)
-  await turns()
+  await runEventLoop()
   answers[0]?.open()
   await closed
   await until(() => heard.length === 300)
   expect(heard).toEqual(Array.from({ length: 300 }, (_, i) => String(i)))
-  const may = client(feed.port, 'alice', { closeTimeout: 60_000 })
+  const may = openFeedClient(feed.port, 'alice', { closeTimeout: 60_000 })
   may.publish('ch2', 'not allowed')
-  const refused = failure(may.close())
+  const refused = rejectionOf(may.close())
   await until(() => asked === 2)
-  await turns()
+  await runEventLoop()
   answers[1]?.open()
   expect((await refused).message).toContain('not allowed to pub here')
 })
 
 test('payloads of 0 bytes and of the longest length', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   await subscribed(feed, 1)
   const longest = 1_048_576 - 1 - 'alice'.length - 1 - 'ch1'.length
@@ -84,7 +84,7 @@ test('payloads of 0 bytes and of the longest length', async () => {
 
 test('iteration gives what comes, and ends at close while it waits (weakness 6)', async () => {
   await using feed = await openFeed()
-  const alice = client(feed.port)
+  const alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   await subscribed(feed, 1)
   const seen: string[] = []
@@ -94,18 +94,18 @@ test('iteration gives what comes, and ends at close while it waits (weakness 6)'
   feed.publish('ch1', 'one')
   feed.publish('ch1', 'two')
   await until(() => seen.length === 2)
-  const reading = failure(alice.read())
+  const reading = rejectionOf(alice.read())
   await alice.close()
   await done
   expect(seen).toEqual(['one', 'two'])
   expect((await reading).code).toBe('MANYHOST_FEED_CLOSED')
-  expect((await failure(alice.read())).code).toBe('MANYHOST_FEED_CLOSED')
+  expect((await rejectionOf(alice.read())).code).toBe('MANYHOST_FEED_CLOSED')
   expect(() => alice.publish('ch1', 'x')).toThrow(/closed/)
 })
 
 test('unsubscribe is heard, once for however many subscribes (weakness 3)', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1', 'ch2')
   alice.subscribe('ch1')
   await subscribed(feed, 2)
@@ -118,7 +118,7 @@ test('unsubscribe is heard, once for however many subscribes (weakness 3)', asyn
 
 test('publishFrom takes what comes, and no faster than it is sent', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   await subscribed(feed, 1)
   let made = 0
@@ -138,10 +138,10 @@ test('publishFrom takes what comes, and no faster than it is sent', async () => 
 test('several clients merged, mapped, filtered and published again', async () => {
   const brokers = await Promise.all([openFeed(), openFeed(), openFeed()])
   await using output = await openFeed()
-  await using hears = client(output.port)
+  await using hears = openFeedClient(output.port)
   hears.subscribe('ch2')
   await subscribed(output, 1)
-  const sources = brokers.map(({ port }) => client(port))
+  const sources = brokers.map(({ port }) => openFeedClient(port))
   for (const source of sources) source.subscribe('ch1')
   for (const [index, feed] of brokers.entries()) {
     await subscribed(feed, 1)
@@ -164,7 +164,7 @@ test('several clients merged, mapped, filtered and published again', async () =>
       }
     }
   }
-  await using relay = client(output.port)
+  await using relay = openFeedClient(output.port)
   const done = relay.publishFrom(
     'ch2',
     Readable.from(merge(sources))
@@ -183,13 +183,13 @@ test('over a unix socket, over IPv6, and by the notation of the original', async
   const path = socketPath()
   await using feed = new Feed({
     endpoints: [`unix:${path}`, '[::1]:0', 'tcp:interface=127.0.0.1:port=0'],
-    identities: PEOPLE,
+    identities: IDENTITIES,
   })
   const urls = await feed.listen()
   expect(urls[0]).toBe(`unix:${path}`)
   expect(urls[1]).toMatch(/^tcp:\/\/\[::1\]:\d+$/)
-  await using local = client(path)
-  await using six = client(portOf(urls[1] ?? ''), 'alice', { host: '::1' })
+  await using local = openFeedClient(path)
+  await using six = openFeedClient(portOf(urls[1] ?? ''), 'alice', { host: '::1' })
   local.subscribe('ch1')
   await subscribed(feed, 1)
   six.publish('ch1', 'x')
@@ -202,7 +202,7 @@ test('the socket that a killed broker left is taken over, a living one is not', 
   await using first = new Feed({ endpoints: { path } })
   await first.listen()
   await using second = new Feed({ endpoints: { path } })
-  expect((await failure(second.listen())).message).toContain('EADDRINUSE')
+  expect((await rejectionOf(second.listen())).message).toContain('EADDRINUSE')
 })
 
 test('within the process: subscribe and publish without any socket', async () => {
@@ -215,13 +215,13 @@ test('within the process: subscribe and publish without any socket', async () =>
   off()
   feed.publish('a', 'two')
   expect(seen).toEqual(['manyhost: one'])
-  expect(await figure(feed, 'manyhost_feed_receive_publish_count_total', { chan: 'a' })).toBe(2)
+  expect(await readMetric(feed, 'manyhost_feed_receive_publish_count_total', { chan: 'a' })).toBe(2)
 })
 
 test('close lets a reader get what waits for it, and clients come again to a new broker', async () => {
   const path = socketPath()
   const feed = await openFeed({ endpoints: { path }, closeTimeout: 60_000 })
-  await using alice = client(path)
+  await using alice = openFeedClient(path)
   alice.subscribe('ch1')
   await alice.ready()
   await subscribed(feed, 1)

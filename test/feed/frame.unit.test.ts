@@ -3,17 +3,17 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
   authFrame,
+  decodeText,
   errorFrame,
   FrameError,
   FrameParser,
+  hashSecret,
   infoFrame,
-  MOST_BODY,
+  MAX_BODY_BYTES,
   publishFrame,
   publishPrefix,
-  secretHash,
-  shortText,
+  readShortText,
   subscribeFrame,
-  textOf,
   unsubscribeFrame,
 } from '../../src/feed/frame.ts'
 
@@ -36,7 +36,7 @@ function parse(chunks: readonly Buffer[], limit = Number.POSITIVE_INFINITY): Buf
     expect(opcode).toBe(bytes[start + 4])
     frames.push(Buffer.from(bytes.subarray(start, end)))
   })
-  parser.limit = limit
+  parser.maxFrameBytes = limit
   for (const chunk of chunks) parser.push(chunk)
   return frames
 }
@@ -52,7 +52,7 @@ describe('encoding', () => {
   it('is the golden transcript', () => {
     const nonce = hex('08ccd243')
     expect(infoFrame('testbroker', nonce)).toEqual(GOLDEN.info)
-    expect(authFrame('alice', secretHash(nonce, 's3cret'))).toEqual(GOLDEN.auth)
+    expect(authFrame('alice', hashSecret(nonce, 's3cret'))).toEqual(GOLDEN.auth)
     expect(subscribeFrame('alice', 'ch1')).toEqual(GOLDEN.subscribe)
     expect(publishFrame(publishPrefix('alice', 'ch1'), '{"x":1}')).toEqual(GOLDEN.publish)
     expect(unsubscribeFrame('alice', 'ch1')).toEqual(GOLDEN.unsubscribe)
@@ -67,7 +67,7 @@ describe('encoding', () => {
 
   it('takes the longest payload and refuses one byte more', () => {
     const prefix = publishPrefix('a', 'b')
-    const most = MOST_BODY - prefix.length
+    const most = MAX_BODY_BYTES - prefix.length
     expect(publishFrame(prefix, Buffer.alloc(most))).toHaveLength(1_048_581)
     expect(() => publishFrame(prefix, Buffer.alloc(most + 1))).toThrow(/too long/)
   })
@@ -111,7 +111,7 @@ describe('parsing', () => {
   })
 
   it('takes a frame of the longest length, in pieces', () => {
-    const whole = publishFrame(publishPrefix('a', 'b'), Buffer.alloc(MOST_BODY - 4, 7))
+    const whole = publishFrame(publishPrefix('a', 'b'), Buffer.alloc(MAX_BODY_BYTES - 4, 7))
     const pieces = Array.from({ length: 17 }, (_, i) =>
       whole.subarray(i * 65_536, (i + 1) * 65_536),
     )
@@ -135,10 +135,10 @@ describe('parsing', () => {
   })
 
   it('refuses texts that are not UTF-8, or longer than their frame', () => {
-    expect(() => textOf(hex('ff'), 0, 1)).toThrow(FrameError)
-    expect(() => shortText(hex('05 61'), 0, 2)).toThrow(FrameError)
-    expect(() => shortText(hex('05'), 1, 1)).toThrow(FrameError)
-    expect(shortText(hex('00 61'), 0, 2)).toEqual({ text: '', end: 1 })
+    expect(() => decodeText(hex('ff'), 0, 1)).toThrow(FrameError)
+    expect(() => readShortText(hex('05 61'), 0, 2)).toThrow(FrameError)
+    expect(() => readShortText(hex('05'), 1, 1)).toThrow(FrameError)
+    expect(readShortText(hex('00 61'), 0, 2)).toEqual({ text: '', end: 1 })
   })
 })
 
@@ -167,8 +167,8 @@ describe('properties', () => {
             frames.map((frame) => frame.toString('hex')),
           )
           for (const [index, frame] of parsed.entries()) {
-            const ident = shortText(frame, 5, frame.length)
-            const channel = shortText(frame, ident.end, frame.length)
+            const ident = readShortText(frame, 5, frame.length)
+            const channel = readShortText(frame, ident.end, frame.length)
             const [wantedIdent, wantedChannel, payload] = messages[index] as (typeof messages)[0]
             expect([ident.text, channel.text]).toEqual([wantedIdent, wantedChannel])
             expect(frame.subarray(channel.end).equals(payload)).toBe(true)
@@ -188,7 +188,7 @@ describe('properties', () => {
         } catch (error) {
           expect(error).toBeInstanceOf(FrameError)
         }
-        expect(parser.held).toBeLessThanOrEqual(30 * 64)
+        expect(parser.heldBytes).toBeLessThanOrEqual(30 * 64)
       }),
       { seed: 5, numRuns: 300 },
     )

@@ -5,19 +5,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import type { FeedOptions } from '../../src/feed/broker-options.ts'
-import { authFrame, FrameParser, OP, secretHash, shortText } from '../../src/feed/frame.ts'
+import { authFrame, FrameParser, hashSecret, OPCODE, readShortText } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type FeedClientOptions } from '../../src/feed/index.ts'
 import { until } from '../help.ts'
 
 /** alice may do all on ch1 and ch2, bob may hear ch1 only, eve may say ch1 only. */
-export const PEOPLE = {
+export const IDENTITIES = {
   alice: { secret: 's3cret', publish: ['ch1', 'ch2'], subscribe: ['ch1', 'ch2'] },
   bob: { secret: 'b0b', subscribe: ['ch1'] },
   eve: { secret: 'ev3', publish: ['ch1'] },
 }
 
 export async function openFeed(options: FeedOptions = {}): Promise<Feed & { port: number }> {
-  const feed = new Feed({ endpoints: '127.0.0.1:0', identities: PEOPLE, ...options })
+  const feed = new Feed({ endpoints: '127.0.0.1:0', identities: IDENTITIES, ...options })
   const [url = ''] = await feed.listen()
   return Object.assign(feed, { port: portOf(url) })
 }
@@ -34,12 +34,12 @@ export function socketPath(): string {
 }
 
 /** A client that does not wait long for anything. */
-export function client(
+export function openFeedClient(
   where: number | string,
-  ident: keyof typeof PEOPLE = 'alice',
+  ident: keyof typeof IDENTITIES = 'alice',
   options: Partial<FeedClientOptions> = {},
 ): FeedClient {
-  const { secret } = PEOPLE[ident]
+  const { secret } = IDENTITIES[ident]
   const at = typeof where === 'number' ? { port: where } : { path: where }
   return new FeedClient({ ...at, ident, secret, settle: 20, retryMin: 5, ...options })
 }
@@ -50,7 +50,7 @@ export interface RawFrame {
 }
 
 /** A peer of bytes. */
-export class Raw {
+export class RawFeedPeer {
   readonly socket: Socket
   readonly frames: RawFrame[] = []
   isClosed = false
@@ -85,21 +85,21 @@ export class Raw {
   /** What answers the challenge. */
   async auth(ident: string, secret: string): Promise<Buffer> {
     const { opcode, body } = await this.next()
-    if (opcode !== OP.info) throw new Error(`opcode ${opcode} in place of INFO`)
-    const { end } = shortText(body, 0, body.length)
-    return authFrame(ident, secretHash(body.subarray(end), secret))
+    if (opcode !== OPCODE.info) throw new Error(`opcode ${opcode} in place of INFO`)
+    const { end } = readShortText(body, 0, body.length)
+    return authFrame(ident, hashSecret(body.subarray(end), secret))
   }
 
   /** The words of the ERROR with which it ended; '' if there were none. */
   async words(): Promise<string> {
     await until(() => this.isClosed, 'the end of the connection')
-    const error = this.frames.find(({ opcode }) => opcode === OP.error)
+    const error = this.frames.find(({ opcode }) => opcode === OPCODE.error)
     return error?.body.toString() ?? ''
   }
 }
 
 /** A figure of a feed. */
-export async function figure(feed: Feed, name: string, labels: object = {}): Promise<number> {
+export async function readMetric(feed: Feed, name: string, labels: object = {}): Promise<number> {
   const metric = await feed.metrics.getSingleMetric(name)?.get()
   const found = metric?.values.find((one) =>
     Object.entries(labels).every(([key, value]) => (one.labels as never)[key] === value),

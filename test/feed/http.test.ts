@@ -4,10 +4,10 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { FeedOptions } from '../../src/feed/broker-options.ts'
 import { Feed, type FeedHandlerOptions, feedHandler } from '../../src/feed/index.ts'
 import { until } from '../help.ts'
-import { PEOPLE } from './help.ts'
+import { IDENTITIES } from './help.ts'
 
 async function open(options: FeedOptions = {}, door: FeedHandlerOptions = {}) {
-  const feed = new Feed({ identities: PEOPLE, ...options })
+  const feed = new Feed({ identities: IDENTITIES, ...options })
   await feed.listen()
   const server = createServer(feedHandler(feed, door))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -20,9 +20,9 @@ async function open(options: FeedOptions = {}, door: FeedHandlerOptions = {}) {
   return { feed, url: `http://127.0.0.1:${port}/feed` }
 }
 
-const basic = (ident: keyof typeof PEOPLE): string =>
-  `Basic ${Buffer.from(`${ident}:${PEOPLE[ident].secret}`).toString('base64')}`
-const as = (ident: keyof typeof PEOPLE) => ({ authorization: basic(ident) })
+const basic = (ident: keyof typeof IDENTITIES): string =>
+  `Basic ${Buffer.from(`${ident}:${IDENTITIES[ident].secret}`).toString('base64')}`
+const as = (ident: keyof typeof IDENTITIES) => ({ authorization: basic(ident) })
 
 interface Event {
   readonly id?: string
@@ -186,10 +186,10 @@ test('the history is bounded by messages, by bytes, and by channels', async () =
   const feed = new Feed({ history: 100, historyBytes: 1_000 })
   await feed.listen()
   for (let i = 0; i < 10; i++) feed.publish('a', Buffer.alloc(300))
-  const { messages, isWhole } = feed.since(['a'], 0)
+  const { messages, isWhole } = feed.messagesSince(['a'], 0)
   expect([messages.length, isWhole]).toEqual([3, false])
   for (let i = 0; i < 1_200; i++) feed.publish(`c${i}`, 'x')
-  expect(feed.since(['c0'], 0)).toEqual({ messages: [], isWhole: false })
-  expect(feed.since(['c1199'], feed.sequence - 1).messages).toHaveLength(1)
+  expect(feed.messagesSince(['c0'], 0)).toEqual({ messages: [], isWhole: false })
+  expect(feed.messagesSince(['c1199'], feed.sequence - 1).messages).toHaveLength(1)
   await feed.close()
 })

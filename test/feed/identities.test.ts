@@ -14,8 +14,8 @@ import {
   fromPostgres,
   fromSqlite,
 } from '../../src/feed/index.ts'
-import { failure, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE, portOf } from './help.ts'
+import { rejectionOf, until } from '../help.ts'
+import { IDENTITIES, openFeed, openFeedClient, portOf, readMetric } from './help.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-feed-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -53,7 +53,7 @@ test.each(['json', 'yaml'])('a %s file, read again when it changes', async (kind
   const errors: string[] = []
   await using feed = await openFeed({ identities: fromFile(path, { interval: 10 }) })
   feed.on('error', ({ message }) => errors.push(message))
-  await using one = client(feed.port, 'alice', { secret: 'first' })
+  await using one = openFeedClient(feed.port, 'alice', { secret: 'first' })
   await one.ready()
   writeFileSync(path, '{ "alice": { "secret": 7, "hush": "topsecret" } }')
   await until(() => errors.length > 0)
@@ -61,7 +61,7 @@ test.each(['json', 'yaml'])('a %s file, read again when it changes', async (kind
   expect(errors.join()).not.toContain('topsecret')
   write('second-one')
   await until(async () => {
-    const next = client(feed.port, 'alice', { secret: 'second-one' })
+    const next = openFeedClient(feed.port, 'alice', { secret: 'second-one' })
     next.subscribe('ch1')
     next.publish('ch1', 'in')
     // Silence would tell less: what comes back is a yes.
@@ -78,11 +78,11 @@ test.each(['json', 'yaml'])('a %s file, read again when it changes', async (kind
 
 test('a file that is not there, or is wrong, at the start', async () => {
   const missing = new Feed({ identities: fromFile(join(folder, 'none.json')) })
-  expect((await failure(missing.listen())).message).toMatch(/none.json: .*ENOENT/)
+  expect((await rejectionOf(missing.listen())).message).toMatch(/none.json: .*ENOENT/)
   const path = join(folder, 'broken.json')
   writeFileSync(path, '{ "alice": { "secret": "hush-hush", ')
   const broken = new Feed({ identities: fromFile(path) })
-  const { message } = await failure(broken.listen())
+  const { message } = await rejectionOf(broken.listen())
   expect(message).toContain('broken.json')
   expect(message).not.toContain('hush-hush')
 })
@@ -90,8 +90,8 @@ test('a file that is not there, or is wrong, at the start', async () => {
 test("SQLite: the original's table, and changes from the next connection on", async () => {
   const path = join(folder, 'people.sqlite')
   await using feed = await openFeed({ identities: fromSqlite(path) })
-  const wrong = client(feed.port, 'alice', { settle: 60_000 })
-  expect((await failure(wrong.ready())).code).toBe('MANYHOST_FEED_REFUSED')
+  const wrong = openFeedClient(feed.port, 'alice', { settle: 60_000 })
+  expect((await rejectionOf(wrong.ready())).code).toBe('MANYHOST_FEED_REFUSED')
   await wrong.close()
   const { default: Database } = await import('libsql')
   const database = new Database(path)
@@ -101,7 +101,7 @@ test("SQLite: the original's table, and changes from the next connection on", as
     )
     .run('owner', 'alice', 's3cret', '["ch1"]', '["ch1"]')
   database.close()
-  await using right = client(feed.port)
+  await using right = openFeedClient(feed.port)
   right.subscribe('ch1')
   right.publish('ch1', 'x')
   expect((await right.read()).payload.toString()).toBe('x')
@@ -114,7 +114,7 @@ test('SQLite: a database of another program is refused, and left as it is', asyn
   other.exec('create table photos (id integer)')
   other.close()
   const before = readFileSync(path)
-  const { message } = await failure(new Feed({ identities: fromSqlite(path) }).listen())
+  const { message } = await rejectionOf(new Feed({ identities: fromSqlite(path) }).listen())
   expect(message).toMatch(/photos\.sqlite: it has the tables of another program \('photos'\)/)
   expect(readFileSync(path).equals(before)).toBe(true)
 })
@@ -124,14 +124,14 @@ test('PostgreSQL: a database that cannot be reached refuses nobody for good, and
   await using feed = await openFeed({ identities })
   const errors: Error[] = []
   feed.on('error', (error) => errors.push(error))
-  await using one = client(feed.port, 'alice', { retryMin: 60_000 })
+  await using one = openFeedClient(feed.port, 'alice', { retryMin: 60_000 })
   const reason = await new Promise<string>((resolve) => {
     one.on('disconnected', (event) => resolve(event.reason))
   })
   expect(reason).toBe('Authentication is not possible now for alice')
   expect(one.state).toBe('waiting')
   expect(
-    await figure(feed, 'manyhost_feed_connection_error_total', {
+    await readMetric(feed, 'manyhost_feed_connection_error_total', {
       category: 'error-checking-ident',
     }),
   ).toBe(1)
@@ -171,7 +171,7 @@ test.skipIf(!hasOpenssl)(
     }
     const first = make()
     const endpoint = `tls:interface=127.0.0.1:port=0:key=${files.key}:cert=${files.cert}`
-    await using feed = new Feed({ endpoints: endpoint, identities: PEOPLE })
+    await using feed = new Feed({ endpoints: endpoint, identities: IDENTITIES })
     const [url = ''] = await feed.listen()
     const options = { host: '127.0.0.1', port: portOf(url), ident: 'alice', secret: 's3cret' }
     const open = (ca: Buffer): FeedClient =>

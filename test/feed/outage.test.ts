@@ -2,9 +2,9 @@
 import { createServer } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Feed, feedHandler, fromMemory, type IdentitySource } from '../../src/feed/index.ts'
-import { falseClock } from '../clock.ts'
-import { failure, latch, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE, Raw } from './help.ts'
+import { useFalseClock } from '../clock.ts'
+import { createLatch, rejectionOf, until } from '../help.ts'
+import { IDENTITIES, openFeed, openFeedClient, RawFeedPeer, readMetric } from './help.ts'
 
 const ERRORS = 'manyhost_feed_connection_error_total'
 const UNCHECKED = { ident: '', category: 'error-checking-ident' }
@@ -12,7 +12,7 @@ const NOT_NOW = 'Authentication is not possible now for alice'
 
 /** A source that answers in its own time, or fails, as it is told. */
 function source() {
-  const people = fromMemory(PEOPLE)
+  const people = fromMemory(IDENTITIES)
   let answer = async (): Promise<void> => undefined
   let asked = 0
   const identities: IdentitySource = {
@@ -49,7 +49,7 @@ test('an outage is passed by trying again, ever later; what was published meanwh
   await using feed = await openFeed({ identities })
   const { words, errors } = told(feed)
   const waits: number[] = []
-  await using alice = client(feed.port, 'alice', { settle: 60_000, random: () => 1 })
+  await using alice = openFeedClient(feed.port, 'alice', { settle: 60_000, random: () => 1 })
   alice.on('disconnected', ({ reason, retryIn }) => {
     expect(reason).toBe(NOT_NOW)
     waits.push(retryIn)
@@ -62,7 +62,7 @@ test('an outage is passed by trying again, ever later; what was published meanwh
   expect(waits).toEqual([5, 10, 20, 40])
   expect([...words]).toEqual([`error-checking-ident: ${NOT_NOW}`])
   expect([...errors]).toEqual(['no database'])
-  expect(await figure(feed, ERRORS, UNCHECKED)).toBe(4)
+  expect(await readMetric(feed, ERRORS, UNCHECKED)).toBe(4)
   answers(heals)
   expect((await alice.read()).payload.toString()).toBe('before the first attempt')
   expect((await alice.read()).payload.toString()).toBe('between two attempts')
@@ -73,21 +73,21 @@ test('a wrong secret is final as before, also after an outage', async () => {
   const { identities, answers } = source()
   answers(fails)
   await using feed = await openFeed({ identities })
-  const alice = client(feed.port, 'alice', { secret: 'wrong' })
+  const alice = openFeedClient(feed.port, 'alice', { secret: 'wrong' })
   await new Promise((resolve) => alice.on('disconnected', resolve))
   answers(heals)
-  expect((await failure(alice.read())).message).toContain('Authentication failed for alice')
+  expect((await rejectionOf(alice.read())).message).toContain('Authentication failed for alice')
   await alice.close()
 })
 
 test('an outage that shows late: what was sent into it is counted, and silence is not believed again', async () => {
-  const clock = falseClock()
+  const clock = useFalseClock()
   const { identities, answers, asked } = source()
-  const first = latch()
-  const second = latch()
+  const first = createLatch()
+  const second = createLatch()
   answers(() => first.promise.then(fails))
   await using feed = await openFeed({ identities, authTimeout: 100_000 })
-  const alice = client(feed.port, 'alice', { connectTimeout: 60_000, closeTimeout: 60_000 })
+  const alice = openFeedClient(feed.port, 'alice', { connectTimeout: 60_000, closeTimeout: 60_000 })
   let accepted = 0
   alice.on('connected', () => accepted++)
   alice.subscribe('ch1')
@@ -116,11 +116,11 @@ test('an outage that shows late: what was sent into it is counted, and silence i
 
 test('of what is sent to a broker that has not accepted it, a client keeps no more than it may', async () => {
   const { identities, answers } = source()
-  const answer = latch()
+  const answer = createLatch()
   answers(() => answer.promise.then(fails))
   await using feed = await openFeed({ identities })
   const bufferLimit = 500_000
-  const alice = client(feed.port, 'alice', { settle: 60_000, bufferLimit, closeTimeout: 0 })
+  const alice = openFeedClient(feed.port, 'alice', { settle: 60_000, bufferLimit, closeTimeout: 0 })
   const publish = (count: number): void => {
     for (let i = 0; i < count; i++) alice.publish('ch1', Buffer.alloc(10_000))
   }
@@ -138,10 +138,10 @@ test('of what is sent to a broker that has not accepted it, a client keeps no mo
 
 test('a client that is closed during an outage says what was lost', async () => {
   const { identities, answers, asked } = source()
-  const answer = latch()
+  const answer = createLatch()
   answers(() => answer.promise.then(fails))
   await using feed = await openFeed({ identities })
-  const alice = client(feed.port, 'alice', { settle: 60_000, closeTimeout: 60_000 })
+  const alice = openFeedClient(feed.port, 'alice', { settle: 60_000, closeTimeout: 60_000 })
   alice.publish('ch1', 'x')
   const closed = alice.close()
   await until(() => asked() === 1)
@@ -151,19 +151,19 @@ test('a client that is closed during an outage says what was lost', async () => 
 })
 
 test('identities that give no answer in time are an outage, too', async () => {
-  const clock = falseClock()
+  const clock = useFalseClock()
   const { identities, answers, asked } = source()
   answers(() => new Promise(() => undefined))
   await using feed = await openFeed({ identities, authTimeout: 300 })
   const { words, errors } = told(feed)
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   await raw.login('alice', 's3cret')
   await until(() => asked() === 1)
   await clock.pass(300)
   expect(await raw.words()).toBe('Authentication timed out')
   expect([...words]).toEqual(['error-checking-ident: Authentication timed out'])
   expect([...errors]).toEqual(['the identities gave no answer within 300 ms'])
-  expect(await figure(feed, ERRORS, UNCHECKED)).toBe(1)
+  expect(await readMetric(feed, ERRORS, UNCHECKED)).toBe(1)
 })
 
 test('over HTTP an outage is 503, told and counted, and no 401', async () => {
@@ -187,7 +187,7 @@ test('over HTTP an outage is 503, told and counted, and no 401', async () => {
   const { status, headers } = await post()
   expect([status, headers.get('retry-after')]).toEqual([503, '5'])
   expect([...errors]).toEqual(['no database'])
-  expect(await figure(feed, ERRORS, UNCHECKED)).toBe(1)
+  expect(await readMetric(feed, ERRORS, UNCHECKED)).toBe(1)
   answers(heals)
   expect((await post()).status).toBe(204)
 })

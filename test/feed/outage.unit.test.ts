@@ -1,11 +1,15 @@
 /** What an outage of the identities leaves to decide: what the broker's words mean, and what goes again. */
 import { expect, test } from 'vitest'
-import { type Drop, Outbox } from '../../src/feed/outbox.ts'
-import { meaningOf, TIMED_OUT, uncheckedWords } from '../../src/feed/words.ts'
+import {
+  AUTH_TIMED_OUT,
+  classifyBrokerError,
+  formatLookupFailed,
+} from '../../src/feed/broker-messages.ts'
+import { type Drop, FeedOutbox } from '../../src/feed/outbox.ts'
 
 test.each([
-  [uncheckedWords('alice'), 'unheard'],
-  [TIMED_OUT, 'unheard'],
+  [formatLookupFailed('alice'), 'unheard'],
+  [AUTH_TIMED_OUT, 'unheard'],
   ['Too many connections', 'passing'],
   ['Server is shutting down', 'passing'],
   ['Backpressure deadline timer expired', 'passing'],
@@ -15,16 +19,16 @@ test.each([
   ['Authkey not allowed to pub here. ident=alice, chan=Backpressure', 'refused'],
   ['', 'refused'],
 ])('%j: %s', (words, meaning) => {
-  expect(meaningOf(words)).toBe(meaning)
+  expect(classifyBrokerError(words)).toBe(meaning)
 })
 
-function filled(limit: number, drop: Drop, texts: readonly string[]): Outbox {
-  const outbox = new Outbox(limit, drop)
+function filled(limit: number, drop: Drop, texts: readonly string[]): FeedOutbox {
+  const outbox = new FeedOutbox(limit, drop)
   for (const text of texts) outbox.put(Buffer.from(text))
   return outbox
 }
 
-function rest(outbox: Outbox): string {
+function rest(outbox: FeedOutbox): string {
   let all = ''
   for (let frame = outbox.take(); frame; frame = outbox.take()) all += frame
   return all

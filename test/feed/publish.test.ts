@@ -5,8 +5,8 @@ import { Emitter, type SessionEvents } from '../../src/core/events.ts'
 import { Feed, FeedClient } from '../../src/feed/index.ts'
 import { EVENTS_VERSION, ManyhostError, publishEvents, Session } from '../../src/index.ts'
 import { serveFrom } from '../../src/tasks.ts'
-import { falseClock } from '../clock.ts'
-import { ready, thrown, until } from '../help.ts'
+import { useFalseClock } from '../clock.ts'
+import { catchThrown, until, waitForReady } from '../help.ts'
 import { portOf } from './help.ts'
 
 const provider = () => inProcess(() => new Response('ok'))
@@ -30,7 +30,7 @@ test('a subscriber anywhere hears what becomes of instances, clusters and reques
   await eye.ready()
   await until(async () => (await session.metrics.metrics()).includes('chan="manyhost.request"'))
   session.startup({ url: 'http://calc', initSize: 1 })
-  await ready(session, 'http://calc', 1)
+  await waitForReady(session, 'http://calc', 1)
   await session.close()
   await until(() => eye.state !== 'connected')
   const states = heard.filter(({ event }) => event === 'instance').map(({ state }) => state)
@@ -71,7 +71,7 @@ function requests(count: number, outcome: 'answered' | 'failed', options: object
 }
 
 test('requests are sampled, those that failed are told all, and neither drowns the feed', () => {
-  falseClock()
+  useFalseClock()
   let turn = 0
   const random = (): number => (turn++ % 100) / 100
   expect(requests(200, 'answered', { sample: 0.1, random })).toBe(20)
@@ -94,7 +94,9 @@ test('errors are told without their stacks, long texts by their end, and a close
   await feed.close()
   emitter.emit('instance', event)
   off()
-  expect(thrown(() => publishEvents(emitter, feed, { sample: 2 })).message).toContain('from 0 to 1')
+  expect(catchThrown(() => publishEvents(emitter, feed, { sample: 2 })).message).toContain(
+    'from 0 to 1',
+  )
 })
 
 test('a server of tasks tells on the feed of its session what became of them', async () => {

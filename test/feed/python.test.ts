@@ -4,8 +4,8 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { FeedClient } from '../../src/feed/index.ts'
-import { failure, until } from '../help.ts'
-import { figure, openFeed, PEOPLE } from './help.ts'
+import { rejectionOf, until } from '../help.ts'
+import { IDENTITIES, openFeed, readMetric } from './help.ts'
 
 const hasPython = spawnSync('python3', ['--version']).status === 0
 if (!hasPython) {
@@ -41,7 +41,7 @@ function snake(...args: readonly (string | number)[]) {
 const hex = (text: string): string => Buffer.from(text).toString('hex')
 const ident = 'zoë'
 const identities = {
-  ...PEOPLE,
+  ...IDENTITIES,
   [ident]: { secret: 'geheim', publish: ['ch1', 'straße'], subscribe: ['ch1', 'straße'] },
 }
 
@@ -99,7 +99,7 @@ describe.skipIf(!hasPython)('a client in Python at our broker', () => {
     await bob.says('error Authkey not allowed to sub here. ident=bob, chan=ch2')
     await bob.says('closed')
     const labels = { ident: 'bob', category: 'no-sub-permission' }
-    expect(await figure(feed, 'manyhost_feed_connection_error_total', labels)).toBe(1)
+    expect(await readMetric(feed, 'manyhost_feed_connection_error_total', labels)).toBe(1)
   })
 })
 
@@ -143,7 +143,7 @@ describe.skipIf(!hasPython)('our client at a broker in Python', () => {
     const broker = snake('broker', ident, 'geheim')
     const port = await broker.port()
     const wrong = open(port, 'wrong')
-    const error = await failure(wrong.ready())
+    const error = await rejectionOf(wrong.ready())
     expect(error.code).toBe('MANYHOST_FEED_REFUSED')
     expect(error.message).toContain(`the broker says: Authentication failed for ${ident}`)
     await wrong.close()

@@ -1,31 +1,31 @@
 /** A feed that is given other options while it runs: who may come, what he may, and what is kept. */
 import { createServer } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
-import { OP, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
+import { OPCODE, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
 import { Feed, feedHandler, type IdentitySource } from '../../src/feed/index.ts'
-import { failure, latch, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE, Raw } from './help.ts'
+import { createLatch, rejectionOf, until } from '../help.ts'
+import { IDENTITIES, openFeed, openFeedClient, RawFeedPeer, readMetric } from './help.ts'
 
 const subscriptions = (feed: Feed, ident: string, chan = 'ch1') =>
-  figure(feed, 'manyhost_feed_subscriptions', { ident, chan })
+  readMetric(feed, 'manyhost_feed_subscriptions', { ident, chan })
 
 test('who is here is looked up anew: rights hold at once, strangers are ended', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   await until(async () => (await subscriptions(feed, 'alice')) === 1)
   // That the broker knows her tells nothing of what she knows: its yes is silence.
   await alice.ready()
   const losses: string[] = []
   alice.on('disconnected', ({ reason }) => losses.push(reason))
-  const bob = new Raw(feed.port)
+  const bob = new RawFeedPeer(feed.port)
   bob.write(await bob.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
-  const eve = new Raw(feed.port)
+  const eve = new RawFeedPeer(feed.port)
   await eve.login('eve', 'ev3')
-  const hears = new Raw(feed.port)
+  const hears = new RawFeedPeer(feed.port)
   hears.write(await hears.auth('alice', 's3cret'), subscribeFrame('alice', 'ch2'))
   const ready = 'manyhost_feed_connection_ready_total'
-  await until(async () => (await figure(feed, ready, { ident: 'eve' })) === 1)
+  await until(async () => (await readMetric(feed, ready, { ident: 'eve' })) === 1)
   await until(async () => (await subscriptions(feed, 'bob')) === 1)
   await until(async () => (await subscriptions(feed, 'alice', 'ch2')) === 1)
   const identities = {
@@ -41,15 +41,15 @@ test('who is here is looked up anew: rights hold at once, strangers are ended', 
   alice.publish('ch3', 'new')
   expect((await alice.read()).channel).toBe('ch3')
   expect([alice.state, losses]).toEqual(['connected', []])
-  const carol = new Raw(feed.port)
+  const carol = new RawFeedPeer(feed.port)
   carol.write(await carol.auth('carol', 'c'), subscribeFrame('carol', 'ch1'))
   await until(async () => (await subscriptions(feed, 'carol')) === 1)
   alice.publish('ch1', 'hello')
-  expect((await carol.next()).opcode).toBe(OP.publish)
+  expect((await carol.next()).opcode).toBe(OPCODE.publish)
   expect((await alice.read()).payload.toString()).toBe('hello')
   alice.publish('ch2', 'not any more')
   const words = 'Authkey not allowed to pub here. ident=alice, chan=ch2'
-  expect((await failure(alice.read())).message).toContain(words)
+  expect((await rejectionOf(alice.read())).message).toContain(words)
   carol.socket.destroy()
 })
 
@@ -57,7 +57,7 @@ test('a right to publish that was used a moment ago is gone', async () => {
   await using feed = await openFeed()
   const heard: string[] = []
   feed.subscribe('ch1', ({ payload }) => heard.push(payload.toString()))
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   const say = (text: string) => publishFrame(publishPrefix('alice', 'ch1'), text)
   raw.write(await raw.auth('alice', 's3cret'), say('one'))
   await until(() => heard.length === 1)
@@ -69,7 +69,7 @@ test('a right to publish that was used a moment ago is gone', async () => {
 
 test('what cannot be begins nothing: all is as it was', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   alice.publish('ch1', 'x')
   await alice.read()
@@ -77,19 +77,19 @@ test('what cannot be begins nothing: all is as it was', async () => {
     find: () => undefined,
     start: () => Promise.reject(new Error('no such file')),
   }
-  expect((await failure(feed.update({ identities: broken }))).message).toBe('no such file')
+  expect((await rejectionOf(feed.update({ identities: broken }))).message).toBe('no such file')
   const wrong = feed.update({ identities: {}, history: -1 })
-  expect((await failure(wrong)).code).toBe('MANYHOST_INVALID_OPTION')
+  expect((await rejectionOf(wrong)).code).toBe('MANYHOST_INVALID_OPTION')
   alice.publish('ch1', 'y')
   expect((await alice.read()).payload.toString()).toBe('y')
-  await using again = client(feed.port)
+  await using again = openFeedClient(feed.port)
   again.publish('ch1', 'z')
   expect((await alice.read()).payload.toString()).toBe('z')
 })
 
 test('sources: the new one is started, the old one closed, a look-up under way is of the new one', async () => {
-  const asked = latch()
-  const answer = latch()
+  const asked = createLatch()
+  const answer = createLatch()
   const said: string[] = []
   const source = (name: string, find: IdentitySource['find']): IdentitySource => ({
     find,
@@ -102,7 +102,7 @@ test('sources: the new one is started, the old one closed, a look-up under way i
     return { ident, secret: 's3cret', publish: [], subscribe: [] }
   })
   const feed = await openFeed({ identities: slow })
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   await raw.login('alice', 's3cret')
   await asked.promise
   await feed.update({ identities: source('strict', () => undefined) })
@@ -110,14 +110,14 @@ test('sources: the new one is started, the old one closed, a look-up under way i
   expect(await raw.words()).toBe('Authentication failed for alice')
   await feed.close()
   expect(said).toEqual(['slow starts', 'strict starts', 'slow closes', 'strict closes'])
-  expect((await failure(feed.update({}))).code).toBe('MANYHOST_FEED_CLOSED')
+  expect((await rejectionOf(feed.update({}))).code).toBe('MANYHOST_FEED_CLOSED')
 })
 
 test('a source that cannot tell of somebody leaves him as he is', async () => {
   await using feed = await openFeed()
   const errors: string[] = []
   feed.on('error', ({ message }) => errors.push(message))
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   alice.publish('ch1', 'x')
   await alice.read()
@@ -133,9 +133,9 @@ test('names what needs another feed, and leaves it as it was', async () => {
   expect(await feed.update({ endpoints: '[::1]:0', name: 'two' })).toEqual(['endpoints', 'name'])
   expect([feed.urls, feed.name]).toEqual([[url], 'one'])
   expect(await feed.update({ endpoints: '127.0.0.1:0', name: 'one', connections: 1 })).toEqual([])
-  const first = new Raw(Number(new URL(url).port))
+  const first = new RawFeedPeer(Number(new URL(url).port))
   await first.next()
-  expect(await new Raw(Number(new URL(url).port)).words()).toBe('Too many connections')
+  expect(await new RawFeedPeer(Number(new URL(url).port)).words()).toBe('Too many connections')
   first.socket.destroy()
 })
 
@@ -144,7 +144,7 @@ test('the history is as long as it is told, and has a gap where it was off', asy
   await feed.listen()
   for (const text of ['1', '2', '3']) feed.publish('a', text)
   const kept = (from = 0) => {
-    const { messages, isWhole } = feed.since(['a'], from)
+    const { messages, isWhole } = feed.messagesSince(['a'], from)
     return [messages.map(({ payload }) => payload.toString()), isWhole]
   }
   expect(kept()).toEqual([['1', '2', '3'], true])
@@ -163,14 +163,14 @@ test('the history is as long as it is told, and has a gap where it was off', asy
 })
 
 test('over HTTP: a stream ends when its reader may not hear it any more', async () => {
-  await using feed = new Feed({ identities: PEOPLE })
+  await using feed = new Feed({ identities: IDENTITIES })
   await feed.listen()
   const server = createServer(feedHandler(feed))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => void server.close())
   const { port } = server.address() as { port: number }
-  const open = async (ident: keyof typeof PEOPLE) => {
-    const token = Buffer.from(`${ident}:${PEOPLE[ident].secret}`).toString('base64')
+  const open = async (ident: keyof typeof IDENTITIES) => {
+    const token = Buffer.from(`${ident}:${IDENTITIES[ident].secret}`).toString('base64')
     const headers = { authorization: `Basic ${token}` }
     const answer = await fetch(`http://127.0.0.1:${port}/?channel=ch1`, { headers })
     expect(answer.status).toBe(200)
@@ -179,7 +179,7 @@ test('over HTTP: a stream ends when its reader may not hear it any more', async 
   const bob = await open('bob')
   const alice = await open('alice')
   feed.publish('ch1', 'one')
-  await feed.update({ identities: { bob: PEOPLE.bob } })
+  await feed.update({ identities: { bob: IDENTITIES.bob } })
   expect(await alice.rest).toContain('"text":"one"')
   feed.publish('ch1', 'two')
   await feed.close()

@@ -1,9 +1,17 @@
 import { expect, test } from 'vitest'
-import { OP, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
+import { OPCODE, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
-import { falseClock } from '../clock.ts'
-import { failure, latch, turns, until } from '../help.ts'
-import { client, figure, openFeed, PEOPLE, portOf, Raw, socketPath } from './help.ts'
+import { useFalseClock } from '../clock.ts'
+import { createLatch, rejectionOf, runEventLoop, until } from '../help.ts'
+import {
+  IDENTITIES,
+  openFeed,
+  openFeedClient,
+  portOf,
+  RawFeedPeer,
+  readMetric,
+  socketPath,
+} from './help.ts'
 
 const ERRORS = 'manyhost_feed_connection_error_total'
 const publish = (ident: string, channel: string, payload: string | Buffer): Buffer =>
@@ -13,29 +21,29 @@ test.each([0, 1, 4, -1, 282, 2_000_000_000])(
   'weakness 1: a first frame that says %i bytes ends its connection, and nothing else',
   async (length) => {
     await using feed = await openFeed()
-    const raw = new Raw(feed.port)
+    const raw = new RawFeedPeer(feed.port)
     await raw.next()
     const header = Buffer.alloc(5)
     header.writeInt32BE(length)
-    header[4] = OP.publish
+    header[4] = OPCODE.publish
     raw.write(header)
     expect(await raw.words()).toBe('')
-    expect(await figure(feed, ERRORS, { category: 'invalid-frame' })).toBe(1)
-    await using alice = client(feed.port)
+    expect(await readMetric(feed, ERRORS, { category: 'invalid-frame' })).toBe(1)
+    await using alice = openFeedClient(feed.port)
     await alice.ready()
   },
 )
 
 test('weakness 2: subscribe twice and disconnect leaves nothing behind', async () => {
   await using feed = await openFeed()
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   const subscribe = subscribeFrame('alice', 'ch1')
   raw.write(await raw.auth('alice', 's3cret'), subscribe, subscribe)
-  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   raw.socket.destroy()
   await until(() => feed.connections === 0)
-  expect(await figure(feed, 'manyhost_feed_subscriptions')).toBe(0)
-  await using alice = client(feed.port)
+  expect(await readMetric(feed, 'manyhost_feed_subscriptions')).toBe(0)
+  await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
   for (let i = 0; i < 10; i++) alice.publish('ch1', String(i))
   for (let i = 0; i < 10; i++) expect((await alice.read()).payload.toString()).toBe(String(i))
@@ -43,10 +51,10 @@ test('weakness 2: subscribe twice and disconnect leaves nothing behind', async (
 
 test('weakness 3: subscribe twice and unsubscribe once is not subscribed', async () => {
   await using feed = await openFeed()
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   const frame = subscribeFrame('alice', 'ch1')
   const unsubscribe = Buffer.from(frame)
-  unsubscribe[4] = OP.unsubscribe
+  unsubscribe[4] = OPCODE.unsubscribe
   raw.write(await raw.auth('alice', 's3cret'), frame, frame, unsubscribe)
   raw.write(subscribeFrame('alice', 'ch2'))
   raw.write(publish('alice', 'ch1', 'no'), publish('alice', 'ch2', 'yes'))
@@ -56,30 +64,30 @@ test('weakness 3: subscribe twice and unsubscribe once is not subscribed', async
 
 test('weakness 4: a wrong secret is told with the words of the broker, and not tried again', async () => {
   await using feed = await openFeed()
-  const alice = client(feed.port, 'alice', { secret: 'wrong' })
-  const error = await failure(alice.read())
+  const alice = openFeedClient(feed.port, 'alice', { secret: 'wrong' })
+  const error = await rejectionOf(alice.read())
   expect(error.code).toBe('MANYHOST_FEED_REFUSED')
   expect(error.message).toContain('Authentication failed for alice')
   expect(alice.state).toBe('refused')
   expect(() => alice.publish('ch1', 'x')).toThrow(/Authentication failed/)
   expect(() => alice.subscribe('ch1')).toThrow(/Authentication failed/)
-  expect((await failure(alice.ready())).code).toBe('MANYHOST_FEED_REFUSED')
+  expect((await rejectionOf(alice.ready())).code).toBe('MANYHOST_FEED_REFUSED')
   await expect(alice[Symbol.asyncIterator]().next()).rejects.toThrow(/Authentication failed/)
   await alice.close()
-  expect(await figure(feed, 'manyhost_feed_connection_made_total')).toBe(1)
+  expect(await readMetric(feed, 'manyhost_feed_connection_made_total')).toBe(1)
 })
 
 test('weakness 4: a refusal that nobody was told of is thrown by close', async () => {
   await using feed = await openFeed()
-  const bob = client(feed.port, 'bob')
+  const bob = openFeedClient(feed.port, 'bob')
   bob.publish('ch1', 'bob may not')
-  const error = await failure(bob.close())
+  const error = await rejectionOf(bob.close())
   expect(error.message).toContain('Authkey not allowed to pub here. ident=bob, chan=ch1')
 })
 
 test('weakness 5: ready means accepted, not that a proof was sent', async () => {
-  const asked = latch()
-  const answer = latch()
+  const asked = createLatch()
+  const answer = createLatch()
   const identities: IdentitySource = {
     async find(ident) {
       asked.open()
@@ -88,8 +96,8 @@ test('weakness 5: ready means accepted, not that a proof was sent', async () => 
     },
   }
   await using feed = await openFeed({ identities })
-  const wrong = client(feed.port, 'alice', { secret: 'wrong', settle: 60_000 })
-  const refused = failure(wrong.ready())
+  const wrong = openFeedClient(feed.port, 'alice', { secret: 'wrong', settle: 60_000 })
+  const refused = rejectionOf(wrong.ready())
   await asked.promise
   expect(wrong.state).toBe('connecting')
   answer.open()
@@ -105,15 +113,15 @@ test('weakness 6: a broker that hangs up before INFO, or is not there, and close
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
-  const alice = client(port, 'alice', { retryMax: 5, closeTimeout: 10 })
+  const alice = openFeedClient(port, 'alice', { retryMax: 5, closeTimeout: 10 })
   await until(() => connections >= 3)
-  const reading = failure(alice.read())
+  const reading = rejectionOf(alice.read())
   alice.publish('ch1', 'x')
   await alice.close()
   expect((await reading).code).toBe('MANYHOST_FEED_CLOSED')
   expect(alice.dropped).toBe(1)
   server.close()
-  const nowhere = client(port, 'alice', { closeTimeout: 10 })
+  const nowhere = openFeedClient(port, 'alice', { closeTimeout: 10 })
   await nowhere.close()
   expect(nowhere.state).toBe('closed')
 })
@@ -123,7 +131,7 @@ test('weakness 6: a broker that accepts and says nothing is given up, and tried 
   const server = createServer(() => undefined)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
-  const alice = client(port, 'alice', { connectTimeout: 20, closeTimeout: 10 })
+  const alice = openFeedClient(port, 'alice', { connectTimeout: 20, closeTimeout: 10 })
   const reasons: string[] = []
   alice.on('disconnected', ({ reason }) => reasons.push(reason))
   await until(() => reasons.length >= 2)
@@ -151,10 +159,10 @@ test('weakness 7: what is published without a connection waits, by the rule, and
 test("weakness 7: drop: 'newest' keeps what came first", async () => {
   const path = socketPath()
   const frame = publish('alice', 'ch1', 'x').length
-  await using alice = client(path, 'alice', { bufferLimit: frame * 2, drop: 'newest' })
+  await using alice = openFeedClient(path, 'alice', { bufferLimit: frame * 2, drop: 'newest' })
   for (const text of ['1', '2', '3']) alice.publish('ch1', text)
   expect([alice.waiting, alice.dropped]).toEqual([2, 1])
-  await using feed = new Feed({ endpoints: { path }, identities: PEOPLE })
+  await using feed = new Feed({ endpoints: { path }, identities: IDENTITIES })
   const seen: string[] = []
   feed.subscribe('ch1', ({ payload }) => seen.push(payload.toString()))
   await feed.listen()
@@ -164,26 +172,26 @@ test("weakness 7: drop: 'newest' keeps what came first", async () => {
 
 test('weakness 8: a channel that is not allowed is not subscribed for a moment', async () => {
   await using feed = await openFeed()
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   const subscribe = subscribeFrame('bob', 'ch2')
   raw.write(await raw.auth('bob', 'b0b'), subscribe)
   expect(await raw.words()).toBe('Authkey not allowed to sub here. ident=bob, chan=ch2')
   feed.publish('ch2', 'secret')
-  expect(await figure(feed, 'manyhost_feed_subscriptions')).toBe(0)
-  expect(raw.frames.filter(({ opcode }) => opcode === OP.publish)).toEqual([])
+  expect(await readMetric(feed, 'manyhost_feed_subscriptions')).toBe(0)
+  expect(raw.frames.filter(({ opcode }) => opcode === OPCODE.publish)).toEqual([])
 })
 
 test('weakness 9: strangers and wrong secrets get the same words; the challenge may be longer', async () => {
   await using feed = await openFeed({ nonceSize: 20 })
-  await using alice = client(feed.port)
+  await using alice = openFeedClient(feed.port)
   await alice.ready()
   for (const ident of ['alice', 'nobody']) {
-    const raw = new Raw(feed.port)
+    const raw = new RawFeedPeer(feed.port)
     await raw.login(ident, 'wrong')
     expect(await raw.words()).toBe(`Authentication failed for ${ident}`)
   }
-  expect(await figure(feed, ERRORS, { ident: '', category: 'invalid-ident' })).toBe(1)
-  expect(await figure(feed, ERRORS, { ident: '', category: 'invalid-secret' })).toBe(1)
+  expect(await readMetric(feed, ERRORS, { ident: '', category: 'invalid-ident' })).toBe(1)
+  expect(await readMetric(feed, ERRORS, { ident: '', category: 'invalid-secret' })).toBe(1)
 })
 
 test('weakness 10: it listens on IPv6 too, and says who was there', async () => {
@@ -192,7 +200,7 @@ test('weakness 10: it listens on IPv6 too, and says who was there', async () => 
   feed.on('connected', ({ address }) => addresses.push(address))
   for (const [index, host] of ['::1', '127.0.0.1'].entries()) {
     const port = portOf(feed.urls[index] ?? '')
-    await using one = client(port, 'alice', { host })
+    await using one = openFeedClient(port, 'alice', { host })
     one.subscribe('ch1')
     one.publish('ch1', host)
     expect((await one.read()).payload.toString()).toBe(host)
@@ -202,34 +210,34 @@ test('weakness 10: it listens on IPv6 too, and says who was there', async () => 
 
 test('weakness 11: a client that is not read stops reading, and goes on where it was', async () => {
   await using feed = await openFeed()
-  await using alice = client(feed.port, 'alice', { readLimit: 100_000 })
+  await using alice = openFeedClient(feed.port, 'alice', { readLimit: 100_000 })
   alice.subscribe('ch1')
-  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   const count = 1_200
   for (let i = 0; i < count; i++) feed.publish('ch1', Buffer.alloc(10_000, i % 250))
   // Sockets hold some MB; the rest of the 12 MB waits at the broker.
   const size = 'manyhost_feed_connection_send_buffer_size'
-  await until(async () => (await figure(feed, size, { ident: 'alice' })) > 500_000)
+  await until(async () => (await readMetric(feed, size, { ident: 'alice' })) > 500_000)
   for (let i = 0; i < count; i++) expect((await alice.read()).payload[0]).toBe(i % 250)
-  expect(await figure(feed, 'manyhost_feed_dropped_total', { ident: 'alice' })).toBe(0)
+  expect(await readMetric(feed, 'manyhost_feed_dropped_total', { ident: 'alice' })).toBe(0)
 })
 
 test('weakness 11: a subscriber that never reads is bounded, and ended by the deadline', async () => {
-  const clock = falseClock()
+  const clock = useFalseClock()
   await using feed = await openFeed({ bufferLimit: 2_097_152, deadline: 1_000 })
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
-  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   raw.socket.pause()
   const labels = { ident: 'bob' }
   // The system takes some MB first, in its own time.
   await until(async () => {
     feed.publish('ch1', Buffer.alloc(100_000))
-    await turns(1)
-    return (await figure(feed, 'manyhost_feed_dropped_total', labels)) > 200
+    await runEventLoop(1)
+    return (await readMetric(feed, 'manyhost_feed_dropped_total', labels)) > 200
   }, '200 messages are dropped')
   const size = 'manyhost_feed_connection_send_buffer_size'
-  expect(await figure(feed, size, labels)).toBeLessThanOrEqual(2_097_152)
+  expect(await readMetric(feed, size, labels)).toBeLessThanOrEqual(2_097_152)
   await clock.pass(999)
   expect(feed.connections).toBe(1)
   await clock.pass(1)
@@ -237,36 +245,36 @@ test('weakness 11: a subscriber that never reads is bounded, and ended by the de
   await clock.pass(1_000)
   await until(() => feed.connections === 0)
   const expired = { ident: 'bob', category: 'deadline-timer-expired' }
-  expect(await figure(feed, ERRORS, expired)).toBe(1)
+  expect(await readMetric(feed, ERRORS, expired)).toBe(1)
 })
 
 test('weakness 11: a slow subscriber that catches up is not ended', async () => {
   await using feed = await openFeed({ bufferLimit: 4_194_304, deadline: 60_000 })
-  const raw = new Raw(feed.port)
+  const raw = new RawFeedPeer(feed.port)
   raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
-  await until(async () => (await figure(feed, 'manyhost_feed_subscriptions')) === 1)
+  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   raw.socket.pause()
   const started = 'manyhost_feed_connection_send_buffer_deadline_start_total'
-  while ((await figure(feed, started, { ident: 'bob' })) === 0) {
+  while ((await readMetric(feed, started, { ident: 'bob' })) === 0) {
     feed.publish('ch1', Buffer.alloc(100_000))
   }
   raw.socket.resume()
   const recovered = 'manyhost_feed_connection_send_buffer_deadline_recover_total'
-  await until(async () => (await figure(feed, recovered, { ident: 'bob' })) === 1)
+  await until(async () => (await readMetric(feed, recovered, { ident: 'bob' })) === 1)
   expect(feed.connections).toBe(1)
   raw.socket.destroy()
 })
 
 test('weakness 11: connections that open and do nothing are ended, and too many refused', async () => {
-  const clock = falseClock()
+  const clock = useFalseClock()
   await using feed = await openFeed({ connections: 3, authTimeout: 300 })
-  const idle = [1, 2, 3].map(() => new Raw(feed.port))
+  const idle = [1, 2, 3].map(() => new RawFeedPeer(feed.port))
   await Promise.all(idle.map((raw) => raw.next()))
-  const fourth = new Raw(feed.port)
+  const fourth = new RawFeedPeer(feed.port)
   expect(await fourth.words()).toBe('Too many connections')
   await clock.pass(299)
   expect(feed.connections).toBe(3)
   await clock.pass(1)
   for (const raw of idle) expect(await raw.words()).toBe('Authentication timed out')
-  expect(await figure(feed, ERRORS, { category: 'auth-timeout' })).toBe(3)
+  expect(await readMetric(feed, ERRORS, { category: 'auth-timeout' })).toBe(3)
 })

@@ -1,12 +1,12 @@
 /** Who may call the admin API: the token, foreign pages, rebound names. */
 import { afterEach, describe, expect, test } from 'vitest'
-import { adminHandler } from '../../src/gateway/admin.ts'
+import { adminHandler } from '../../src/gateway/admin/handler.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { JSON_TYPE, ready, type Served, serve } from './admin-help.ts'
+import { type AdminFixture, JSON_TYPE, openAdminFixture, waitUntilReady } from './admin-fixture.ts'
 
 expectNothingLeft()
 
-let served: Served
+let served: AdminFixture
 
 afterEach(() => served[Symbol.asyncDispose]())
 
@@ -14,9 +14,9 @@ const bearer = (token: string): Record<string, string> => ({ authorization: `Bea
 const CHANGE = { method: 'PUT', body: '{"size": 2}' }
 
 async function withCalc(options = {}): Promise<void> {
-  served = await serve(options)
+  served = await openAdminFixture(options)
   served.session.startup({ url: 'http://calc' })
-  await ready(served.session, 'http://calc', 1)
+  await waitUntilReady(served.session, 'http://calc', 1)
 }
 
 const change = (headers: Record<string, string>) =>

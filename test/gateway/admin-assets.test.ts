@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ASSETS } from '../../src/gateway/dashboard/assets.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { serve } from './admin-help.ts'
+import { openAdminFixture } from './admin-fixture.ts'
 
 expectNothingLeft()
 
@@ -17,7 +17,7 @@ test('each file is served with its type, and there are no others', async () => {
       .map(([file]) => file)
       .toSorted(),
   )
-  await using served = await serve()
+  await using served = await openAdminFixture()
   for (const [path, [file, type]] of Object.entries(ASSETS)) {
     const { status, headers, text } = await served.ask(path)
     expect([status, headers['content-type'], text], path).toEqual([200, type, read(file)])

@@ -2,26 +2,33 @@
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ROUTES } from '../../src/gateway/admin/routes.ts'
+import { ADMIN_ROUTES } from '../../src/gateway/admin/routes.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { type Answer, JSON_TYPE, type Json, ready, type Served, serve } from './admin-help.ts'
+import {
+  type AdminFixture,
+  type AdminTestResponse,
+  JSON_TYPE,
+  type Json,
+  openAdminFixture,
+  waitUntilReady,
+} from './admin-fixture.ts'
 
 expectNothingLeft()
 
-let served: Served
+let served: AdminFixture
 let document: Json
 
 beforeAll(async () => {
-  served = await serve({ version: '9.9.9' })
+  served = await openAdminFixture({ version: '9.9.9' })
   served.session.startup({ url: 'http://calc', initSize: 2, maxSize: 5 })
-  await ready(served.session, 'http://calc', 2)
+  await waitUntilReady(served.session, 'http://calc', 2)
   await (await served.session.client().get('http://calc/')).text()
   document = (await served.ask('/api/openapi.json')).json
 })
 afterAll(() => served[Symbol.asyncDispose]())
 
 /** What is wrong with an answer, by the document: its type, or its body. */
-function wrong(path: string, method: string, answer: Answer): unknown {
+function wrong(path: string, method: string, answer: AdminTestResponse): unknown {
   const operation = document.paths[path][method]
   let response = operation.responses[answer.status] ?? operation.responses.default
   if (response.$ref) response = document.components.responses.Problem
@@ -48,16 +55,16 @@ describe('openapi.json', () => {
       ([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     )
     expect(told.toSorted()).toEqual(
-      ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted(),
+      ADMIN_ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted(),
     )
-    expect(new Set(ROUTES.map(({ id }) => id)).size).toBe(ROUTES.length)
+    expect(new Set(ADMIN_ROUTES.map(({ id }) => id)).size).toBe(ADMIN_ROUTES.length)
   })
 
   test.each(
-    ROUTES.filter(({ id }) => id !== 'events').map(
+    ADMIN_ROUTES.filter(({ id }) => id !== 'events').map(
       (route) => [route.method, route.path, route] as const,
     ),
-  )('%s %s answers as it says', async (method, path, { takes, success }) => {
+  )('%s %s answers as it says', async (method, path, { requestSchema: takes, success }) => {
     const fill = (name: string, id: string): string =>
       path.replace('{name}', name).replace('{id}', id)
     const id = served.session

@@ -5,35 +5,35 @@ import { afterEach, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { createGateway, type GatewayOptions } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
-import { Session as Core } from '../../src/session/session.ts'
-import { latch } from '../help.ts'
+import { SessionCore as Core } from '../../src/session/session.ts'
+import { createLatch } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 import { portBase } from '../ports.ts'
-import { ready } from './admin-help.ts'
-import { atEnd, tidy, until } from './help.ts'
+import { waitUntilReady } from './admin-fixture.ts'
+import { cleanUp, onCleanup, until } from './gateway-fixture.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 const LOCAL = '127.0.0.1:0'
 
 function begun(handler = (_req: unknown, res: { end(text: string): void }) => res.end('ok')) {
   const session = new Session({ provider: inProcess(handler, { style: 'node' }) })
   session.startup({ url: 'http://calc' })
-  atEnd(() => session.close({ force: true }))
+  onCleanup(() => session.close({ force: true }))
   return session
 }
 
 async function open(session: Session, options: GatewayOptions) {
   const gateway = await createGateway(session, { listen: LOCAL, ...options })
-  atEnd(() => gateway.close())
+  onCleanup(() => gateway.close())
   return gateway
 }
 
 test('opens both addresses, and the metrics are those of the session', async () => {
   const session = begun()
-  await ready(session, 'http://calc', 1)
+  await waitUntilReady(session, 'http://calc', 1)
   const { url, adminUrl } = await open(session, { admin: { listen: LOCAL } })
   expect(await (await fetch(`${url}/calc/`)).text()).toBe('ok')
   const metrics = await (await fetch(`${adminUrl}/metrics`)).text()
@@ -79,7 +79,7 @@ test.each([
 
 test('an address that is taken opens neither', async () => {
   const other = createServer().listen(0, '127.0.0.1')
-  atEnd(async () => other.close())
+  onCleanup(async () => other.close())
   await new Promise((resolve) => other.once('listening', resolve))
   const taken = (other.address() as AddressInfo).port
   const admin = { listen: `127.0.0.1:${taken}` }
@@ -90,18 +90,18 @@ test('an address that is taken opens neither', async () => {
 
 test('a session that counts nothing has no admin address', async () => {
   const session = new Core({ provider: inProcess(() => 'ok') })
-  atEnd(() => session.close())
+  onCleanup(() => session.close())
   const opened = createGateway(session, { listen: LOCAL, admin: { listen: LOCAL } })
   await expect(opened).rejects.toThrow(/the session has no metrics/)
 })
 
 test('is not ready while it drains, and closes last', async () => {
-  const hold = latch()
+  const hold = createLatch()
   const session = begun(async (_req, res) => {
     await hold.promise
     res.end('late')
   })
-  await ready(session, 'http://calc', 1)
+  await waitUntilReady(session, 'http://calc', 1)
   const gateway = await open(session, { admin: { listen: LOCAL } })
   const { url, adminUrl } = gateway
   expect((await fetch(`${adminUrl}/readyz`)).status).toBe(200)
@@ -120,7 +120,7 @@ test('is not ready while it drains, and closes last', async () => {
 
 test('drains by other options, too', async () => {
   const session = begun()
-  await ready(session, 'http://calc', 1)
+  await waitUntilReady(session, 'http://calc', 1)
   const gateway = await open(session, {})
   gateway.drain()
   gateway.update({})

@@ -4,20 +4,20 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { JSON_TYPE, ready, type Served, serve } from './admin-help.ts'
+import { type AdminFixture, JSON_TYPE, openAdminFixture, waitUntilReady } from './admin-fixture.ts'
 
 expectNothingLeft()
 
-let served: Served
+let served: AdminFixture
 
 beforeEach(async () => {
-  served = await serve({ version: '9.9.9' })
+  served = await openAdminFixture({ version: '9.9.9' })
 })
 afterEach(() => served[Symbol.asyncDispose]())
 
 async function calc(size = 2): Promise<void> {
   served.session.startup({ url: 'http://calc', initSize: size })
-  await ready(served.session, 'http://calc', size)
+  await waitUntilReady(served.session, 'http://calc', size)
 }
 
 const put = (path: string, body: string | Buffer, headers: Record<string, string> = JSON_TYPE) =>
@@ -54,7 +54,7 @@ describe('health', () => {
   })
 
   test('readyz asks the gateway, too', async () => {
-    await using other = await serve({ isReady: () => false })
+    await using other = await openAdminFixture({ isReady: () => false })
     expect((await other.ask('/readyz')).json.reasons).toEqual(['the gateway is not open'])
   })
 })
@@ -161,7 +161,7 @@ describe('clusters', () => {
     await calc(1)
     const { status, json } = await put('/api/clusters/calc/size', '{"size": 3}')
     expect([status, json.name, json.size]).toEqual([200, 'calc', 3])
-    await ready(served.session, 'http://calc', 3)
+    await waitUntilReady(served.session, 'http://calc', 3)
   })
 
   test.each([
@@ -214,11 +214,11 @@ describe('clusters', () => {
   test('say why a restart did not work, and keep what they have', async () => {
     const provider = faults(served.provider, {})
     served.session.startup({ url: 'http://once', startTimeout: 300, provider })
-    await ready(served.session, 'http://once', 1)
+    await waitUntilReady(served.session, 'http://once', 1)
     provider.set({ startFailure: { percentage: 100 } })
     const { status, json } = await post('/api/clusters/once/restart?wait=1')
     expect([status, json.code]).toEqual([503, 'MANYHOST_START_FAILED'])
-    await ready(served.session, 'http://once', 1)
+    await waitUntilReady(served.session, 'http://once', 1)
   })
 })
 
@@ -231,7 +231,7 @@ describe('instances', () => {
     const { status, json } = await post(`/api/clusters/calc/instances/${id}/${verb}`)
     expect([status, json.name]).toEqual([202, 'calc'])
     await until(() => !ids().includes(id))
-    await ready(served.session, 'http://calc', 2)
+    await waitUntilReady(served.session, 'http://calc', 2)
   })
 
   test.each(['drain', 'restart'])('%s of nobody is 404', async (verb) => {

@@ -1,21 +1,28 @@
 /** What instances answer that node:http or node:http2 would throw for, or that frames a body other than it is sent. */
 import { connect, constants } from 'node:http2'
 import { afterEach, describe, expect, test } from 'vitest'
-import { latch, turns } from '../help.ts'
+import { createLatch, runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { dial, say, tidy, until } from './help.ts'
-import { type Answer, answersOf, askTwice, askTwo, type RawAnswer, rawHouse } from './raw.ts'
+import { cleanUp, connectRaw, sendRaw, until } from './gateway-fixture.ts'
+import {
+  openRawGatewayFixture,
+  parseResponses,
+  type RawResponder,
+  type RawResponse,
+  sendHttp2Request,
+  sendTwoRequests,
+} from './raw-instance.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 const GET = 'GET /calc/ HTTP/1.1\r\nHost: x\r\n\r\n'
 const HEAD = 'HEAD /calc/ HTTP/1.1\r\nHost: x\r\n\r\n'
 const OLD = 'GET /calc/ HTTP/1.0\r\nHost: x\r\n\r\n'
 
 /** Answers the first request so, and all others plainly. */
-const once = (answer: string): RawAnswer => {
+const once = (answer: string): RawResponder => {
   return (socket, _seen, count) =>
     socket.write(
       count === 1 ? answer : 'HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlast',
@@ -24,18 +31,18 @@ const once = (answer: string): RawAnswer => {
 }
 
 /** The first answer of two on one connection, of which the second one must be whole, and nobody may be asked again. */
-async function first(answer: string, request = GET): Promise<Answer> {
-  const { port, instance, cluster } = await rawHouse(once(answer))
-  const all = await askTwice(port, request, request.split(' ')[0])
+async function first(answer: string, request = GET): Promise<RawResponse> {
+  const { port, instance, cluster } = await openRawGatewayFixture(once(answer))
+  const all = await sendTwoRequests(port, request, request.split(' ')[0])
   expect(all.at(-1)?.body).toBe('last')
   expect(all).toHaveLength(2)
   expect(instance.seen).toHaveLength(2)
   await until(() => cluster.inFlight === 0)
-  await tidy()
-  return all[0] as Answer
+  await cleanUp()
+  return all[0] as RawResponse
 }
 
-const header = ({ headers }: Answer, name: string): string | undefined =>
+const header = ({ headers }: RawResponse, name: string): string | undefined =>
   headers.find(([one]) => one === name)?.[1]
 
 describe('a reason phrase', () => {
@@ -63,8 +70,12 @@ describe('a reason phrase', () => {
   })
 
   test('does not matter over HTTP/2', async () => {
-    const { url } = await rawHouse('HTTP/1.1 404 \xfc\r\ncontent-length: 2\r\n\r\nab')
-    expect(await askTwo(url)).toMatchObject({ headers: { ':status': 404 }, body: 'ab', code: 0 })
+    const { url } = await openRawGatewayFixture('HTTP/1.1 404 \xfc\r\ncontent-length: 2\r\n\r\nab')
+    expect(await sendHttp2Request(url)).toMatchObject({
+      headers: { ':status': 404 },
+      body: 'ab',
+      code: 0,
+    })
   })
 })
 
@@ -85,13 +96,13 @@ describe('a value beyond ASCII', () => {
   })
 
   test('keeps them before its body comes', async () => {
-    const go = latch()
-    const { port } = await rawHouse(async (socket) => {
+    const go = createLatch()
+    const { port } = await openRawGatewayFixture(async (socket) => {
       socket.write('HTTP/1.1 200 OK\r\nx-a: \xe9\r\nconnection: close\r\n\r\n', 'latin1')
       await go.promise
       socket.end('late')
     })
-    const text = say(port, OLD)
+    const text = sendRaw(port, OLD)
     await new Promise((resolve) => setImmediate(resolve))
     go.open()
     expect(await text).toMatch(/x-a: \xe9\r\n.*late$/s)
@@ -127,12 +138,12 @@ describe('what frames a body', () => {
   test.each([0, 20])(
     'to HTTP/1.0 a reset says that an answer is cut off: %i ms behind its head',
     async (ms) => {
-      const { port } = await rawHouse(async (socket) => {
+      const { port } = await openRawGatewayFixture(async (socket) => {
         socket.write(`HTTP/1.1 200 OK\r\n${CHUNKS}\r\n`)
         if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms))
         socket.end('this is no chunk\r\n')
       })
-      const wire = await dial(port, OLD)
+      const wire = await connectRaw(port, OLD)
       await until(() => wire.isOver)
       await until(() => wire.error !== undefined)
       expect(wire.error).toMatchObject({ code: 'ECONNRESET' })
@@ -140,11 +151,11 @@ describe('what frames a body', () => {
   )
 
   test('an instance that breaks off behind an answer without content ends nothing', async () => {
-    const { port, instance } = await rawHouse((socket, _seen, count) => {
+    const { port, instance } = await openRawGatewayFixture((socket, _seen, count) => {
       if (count > 1) return void socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlast')
       socket.end(`HTTP/1.1 205 Reset Content\r\n${CHUNKS}\r\n2\r\na`)
     })
-    const all = await askTwice(port, GET)
+    const all = await sendTwoRequests(port, GET)
     expect(all.map(({ status, body }) => `${status} ${body}`)).toEqual(['205 ', '200 last'])
     expect(instance.seen).toHaveLength(2)
   })
@@ -158,9 +169,11 @@ describe('what frames a body', () => {
   test.each(['', 'TE: chunked, trailers\r\n'])(
     'a client of HTTP/1.0 gets neither chunks nor trailers: %j',
     async (te) => {
-      const { port, instance } = await rawHouse(`HTTP/1.1 200 OK\r\n${TRAILER}${CHUNKS}\r\n${BODY}`)
-      const text = await say(port, OLD.replace('\r\n\r\n', `\r\n${te}\r\n`))
-      const [answer] = answersOf(text, ['GET'])
+      const { port, instance } = await openRawGatewayFixture(
+        `HTTP/1.1 200 OK\r\n${TRAILER}${CHUNKS}\r\n${BODY}`,
+      )
+      const text = await sendRaw(port, OLD.replace('\r\n\r\n', `\r\n${te}\r\n`))
+      const [answer] = parseResponses(text, ['GET'])
       expect(answer).toMatchObject({ status: 200, body: 'ab' })
       expect(text).not.toMatch(/chunked|trailer|x-sum/i)
       expect(instance.seen).toHaveLength(1)
@@ -172,8 +185,8 @@ describe('what frames a body', () => {
     `205 Reset\r\n${CHUNKS}\r\n${BODY.trim()}\r\n`,
     `304 Not Modified\r\n${TRAILER}`,
   ])('over HTTP/2: %j', async (answer) => {
-    const { url } = await rawHouse(`HTTP/1.1 ${answer.trim()}\r\n\r\n`)
-    const got = await askTwo(url)
+    const { url } = await openRawGatewayFixture(`HTTP/1.1 ${answer.trim()}\r\n\r\n`)
+    const got = await sendHttp2Request(url)
     expect(got).toMatchObject({
       headers: { ':status': Number(answer.slice(0, 3)) },
       body: '',
@@ -201,12 +214,12 @@ describe('what frames a body', () => {
     ]
     for (const name of names) {
       const answer = `HTTP/1.1 200 OK\r\n${CHUNKS}\r\n1\r\na\r\n0\r\n${name}: close\r\nx-sum: 1\r\n${name}: b\r\n\r\n`
-      const { url, cluster } = await rawHouse(answer)
-      const two = await askTwo(url)
+      const { url, cluster } = await openRawGatewayFixture(answer)
+      const two = await sendHttp2Request(url)
       expect(two, name).toMatchObject({ headers: { ':status': 200 }, body: 'a', code: 0 })
       expect(Object.entries(two.trailers ?? {}), name).toEqual([['x-sum', '1']])
       await until(() => cluster.inFlight === 0)
-      await tidy()
+      await cleanUp()
       expect((await first(answer)).trailers, name).toEqual([['x-sum', '1']])
     }
   })
@@ -216,8 +229,8 @@ describe('what frames a body', () => {
     const lines = names.map((name) => `${name}: 1\r\n${name}: 2\r\n`).join('')
     const answer = `HTTP/1.1 200 OK\r\n${CHUNKS}\r\n1\r\na\r\n0\r\n${lines}\r\n`
     expect((await first(answer)).trailers).toHaveLength(12)
-    const { url } = await rawHouse(answer)
-    const { trailers = {}, code } = await askTwo(url)
+    const { url } = await openRawGatewayFixture(answer)
+    const { trailers = {}, code } = await sendHttp2Request(url)
     expect(code).toBe(0)
     expect(Object.keys(trailers)).toEqual(names.map((name) => name.toLowerCase()))
     expect(Reflect.get(trailers, '__proto__')).toBe('1, 2')
@@ -236,11 +249,11 @@ describe('over HTTP/2', () => {
       )
     const names = [...known, 'constructor', '__proto__', 'toString', 'hasOwnProperty', 'x-any']
     let name = ''
-    const { url, cluster } = await rawHouse((socket) =>
+    const { url, cluster } = await openRawGatewayFixture((socket) =>
       socket.write(`HTTP/1.1 200 OK\r\n${name}: 1\r\n${name}: 2\r\ncontent-length: 2\r\n\r\nab`),
     )
     for (name of names) {
-      const got = await askTwo(url)
+      const got = await sendHttp2Request(url)
       expect(got, name).toMatchObject({ headers: { ':status': 200 }, body: 'ab', code: 0 })
     }
     await until(() => cluster.inFlight === 0)
@@ -248,15 +261,18 @@ describe('over HTTP/2', () => {
 
   test('headers with the names of what objects have keep their values', async () => {
     const lines = 'constructor: abc\r\n__proto__: def\r\nvalueOf: ghi\r\n'
-    const { url, port, instance } = await rawHouse(
+    const { url, port, instance } = await openRawGatewayFixture(
       `HTTP/1.1 200 OK\r\n${lines}content-length: 0\r\n\r\n`,
     )
-    const { headers } = await askTwo(url, { constructor: 'mine', ['__proto__' as string]: 'x' })
+    const { headers } = await sendHttp2Request(url, {
+      constructor: 'mine',
+      ['__proto__' as string]: 'x',
+    })
     expect(headers.constructor).toBe('abc')
     expect(Reflect.get(headers, '__proto__')).toBe('def')
     expect(headers.valueof).toBe('ghi')
     expect(instance.seen[0]?.head).toContain('constructor: mine')
-    const text = await say(
+    const text = await sendRaw(
       port,
       `${GET.trimEnd()}\r\nConstructor: me\r\n__proto__: you\r\nConnection: close\r\n\r\n`,
     )
@@ -266,23 +282,23 @@ describe('over HTTP/2', () => {
   })
 
   test('a repeated list is joined, where node takes one line only', async () => {
-    const { url } = await rawHouse(
+    const { url } = await openRawGatewayFixture(
       'HTTP/1.1 200 OK\r\ncontent-language: de\r\ncontent-language: en\r\ncontent-length: 0\r\n\r\n',
     )
-    expect((await askTwo(url)).headers['content-language']).toBe('de, en')
+    expect((await sendHttp2Request(url)).headers['content-language']).toBe('de, en')
   })
 
   test.each([600, 999])('a status that it has not is a problem: %i', async (status) => {
     for (const method of ['GET', 'HEAD', 'POST']) {
-      const { url, instance, cluster } = await rawHouse(
+      const { url, instance, cluster } = await openRawGatewayFixture(
         `HTTP/1.1 ${status} X\r\ncontent-length: 0\r\n\r\n`,
       )
-      const got = await askTwo(url, { ':method': method })
+      const got = await sendHttp2Request(url, { ':method': method })
       expect(got.headers[':status']).toBe(502)
       if (method !== 'HEAD') expect(got.body).toContain(`no status ${status}`)
       expect(instance.seen).toHaveLength(1)
       await until(() => cluster.inFlight === 0)
-      await tidy()
+      await cleanUp()
     }
     expect((await first(`HTTP/1.1 ${status} X\r\ncontent-length: 0\r\n\r\n`)).line).toBe(
       `HTTP/1.1 ${status} X`,
@@ -290,14 +306,20 @@ describe('over HTTP/2', () => {
   })
 
   test('blanks at the end of a value do not end the stream', async () => {
-    const { url } = await rawHouse('HTTP/1.1 200 OK\r\nx-a: b \t\r\ncontent-length: 1\r\n\r\na')
-    expect(await askTwo(url)).toMatchObject({ headers: { 'x-a': 'b' }, body: 'a', code: 0 })
+    const { url } = await openRawGatewayFixture(
+      'HTTP/1.1 200 OK\r\nx-a: b \t\r\ncontent-length: 1\r\n\r\na',
+    )
+    expect(await sendHttp2Request(url)).toMatchObject({
+      headers: { 'x-a': 'b' },
+      body: 'a',
+      code: 0,
+    })
   })
 
   test.each(['GET', 'HEAD', 'POST'])(
     'a client that goes before its answer frees the slot: %s',
     async (method) => {
-      const { url, cluster, instance } = await rawHouse(() => undefined)
+      const { url, cluster, instance } = await openRawGatewayFixture(() => undefined)
       for (const how of ['close', 'destroy'] as const) {
         const count = instance.seen.length + 1
         const session = connect(url)
@@ -316,17 +338,17 @@ describe('over HTTP/2', () => {
 
   test('a refused extended CONNECT is answered, whatever its answer repeats', async () => {
     for (const name of ['Host', 'Authorization', 'Date', 'constructor']) {
-      const { url, cluster } = await rawHouse(
+      const { url, cluster } = await openRawGatewayFixture(
         `HTTP/1.1 403 No\r\n${name}: 1\r\n${name}: 2\r\ncontent-length: 2\r\n\r\nno`,
       )
-      const got = await askTwo(url, {
+      const got = await sendHttp2Request(url, {
         ':method': 'CONNECT',
         ':protocol': 'websocket',
         ':scheme': 'http',
       })
       expect(got, name).toMatchObject({ headers: { ':status': 403 }, body: 'no' })
       await until(() => cluster.inFlight === 0)
-      await tidy()
+      await cleanUp()
     }
   })
 })
@@ -337,16 +359,18 @@ describe('informational answers', () => {
   const OK = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'
 
   test('come through with their headers, without a length', async () => {
-    const { port } = await rawHouse(once(`${HINT}HTTP/1.1 102 Processing\r\n\r\n${OK}`))
-    const all = await askTwice(port, GET)
+    const { port } = await openRawGatewayFixture(
+      once(`${HINT}HTTP/1.1 102 Processing\r\n\r\n${OK}`),
+    )
+    const all = await sendTwoRequests(port, GET)
     expect(all.map(({ status }) => status)).toEqual([103, 102, 200, 200])
     expect(all[0]?.headers).toEqual([
       ['link', '</a>; rel=preload'],
       ['x-b', 'c'],
     ])
-    await tidy()
-    const two = await rawHouse(`${HINT}${OK}`)
-    const { infos, body } = await askTwo(two.url)
+    await cleanUp()
+    const two = await openRawGatewayFixture(`${HINT}${OK}`)
+    const { infos, body } = await sendHttp2Request(two.url)
     expect(infos.map((info) => Object.entries(info))).toEqual([
       [
         [':status', 103],
@@ -358,20 +382,22 @@ describe('informational answers', () => {
   })
 
   test('do not go to clients of HTTP/1.0', async () => {
-    const { port } = await rawHouse(`${HINT}${OK}`)
-    expect(answersOf(await say(port, OLD), ['GET']).map(({ status }) => status)).toEqual([200])
+    const { port } = await openRawGatewayFixture(`${HINT}${OK}`)
+    expect(parseResponses(await sendRaw(port, OLD), ['GET']).map(({ status }) => status)).toEqual([
+      200,
+    ])
   })
 
   test('are passed on up to a number, and no more', async () => {
     for (const count of [100, 150]) {
-      const { port } = await rawHouse(
+      const { port } = await openRawGatewayFixture(
         once(`${'HTTP/1.1 102 Processing\r\n\r\n'.repeat(count)}${OK}`),
       )
-      const statuses = (await askTwice(port, GET)).map(({ status }) => status)
+      const statuses = (await sendTwoRequests(port, GET)).map(({ status }) => status)
       expect(statuses.filter((status) => status < 200).length).toBeLessThanOrEqual(100)
       expect(statuses.at(-1)).toBe(200)
       if (count === 100) expect(statuses).toEqual([...Array(100).fill(102), 200, 200])
-      await tidy()
+      await cleanUp()
     }
   })
 
@@ -384,8 +410,8 @@ describe('informational answers', () => {
   ])(
     'keep their place when they wait behind others: an answer that is %s',
     async (_what, rest, body) => {
-      const go = latch()
-      const { port, instance } = await rawHouse(
+      const go = createLatch()
+      const { port, instance } = await openRawGatewayFixture(
         async (socket, { head }) => {
           if (!head.startsWith('POST')) await go.promise
           socket.write(head.startsWith('POST') ? `${HINT}HTTP/1.1 200 OK\r\n${rest}` : OK)
@@ -394,11 +420,11 @@ describe('informational answers', () => {
       )
       const post =
         'POST /calc/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx'
-      const wire = await dial(port, GET + post)
+      const wire = await connectRaw(port, GET + post)
       await until(() => instance.seen.length === 2)
-      await turns()
+      await runEventLoop()
       go.open()
-      const all = answersOf(await wire.end(), ['GET', 'POST'])
+      const all = parseResponses(await wire.end(), ['GET', 'POST'])
       const status = body === undefined ? 502 : 200
       expect(all.map((answer) => answer.status)).toEqual([200, 100, 103, status])
       if (body !== undefined) expect(all[3]?.body).toBe(body)

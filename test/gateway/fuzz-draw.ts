@@ -1,5 +1,5 @@
 /** Draws at random what the grammar of the fuzz test is made of. */
-import type { Random } from '../../providers/testing/fault-plan.ts'
+import type { RandomNumber } from '../../providers/testing/fault-plan.ts'
 
 const NAMES = [
   'x-a',
@@ -42,10 +42,10 @@ const VALUES = [
   'trailers',
   'x'.repeat(300),
 ] as const
-export class Draw {
-  readonly random: Random
+export class RandomDraw {
+  readonly random: RandomNumber
 
-  constructor(random: Random) {
+  constructor(random: RandomNumber) {
     this.random = random
   }
 

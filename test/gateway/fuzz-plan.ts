@@ -2,9 +2,9 @@
  * What one connection of the fuzz test sends, and what the instance answers: drawn from a grammar of HTTP, with faults.
  * All of it follows from a seed.
  */
-import { seeded } from '../../providers/testing/fault-plan.ts'
-import { type AnswerPlan, planAnswer } from './fuzz-answers.ts'
-import { Draw } from './fuzz-draw.ts'
+import { seededRandom } from '../../providers/testing/fault-plan.ts'
+import { RandomDraw } from './fuzz-draw.ts'
+import { planResponse, type ResponsePlan } from './fuzz-responses.ts'
 
 export const MAX_ATTEMPTS = 3
 
@@ -16,7 +16,7 @@ export interface RequestPlan {
   readonly headers: readonly (readonly [string, string])[]
   readonly body: string
   readonly isChunked: boolean
-  readonly answer: AnswerPlan
+  readonly answer: ResponsePlan
 }
 
 export interface ConnectionPlan {
@@ -46,7 +46,7 @@ const METHODS = [
 ] as const
 
 export function planConnection(seed: number): ConnectionPlan {
-  const draw = new Draw(seeded(seed))
+  const draw = new RandomDraw(seededRandom(seed))
   const isTwo = draw.chance(35)
   const requests: RequestPlan[] = []
   for (let count = 1 + draw.below(4); count > 0; count--) {
@@ -70,7 +70,7 @@ export function planConnection(seed: number): ConnectionPlan {
   return { seed, isTwo, requests, pieces, isMutated, end }
 }
 
-function planRequest(draw: Draw, isTwo: boolean, isLast: boolean): RequestPlan {
+function planRequest(draw: RandomDraw, isTwo: boolean, isLast: boolean): RequestPlan {
   const id = draw.id()
   const method = draw.one(METHODS)
   const version = !isTwo && isLast && draw.chance(10) ? '1.0' : '1.1'
@@ -98,7 +98,7 @@ function planRequest(draw: Draw, isTwo: boolean, isLast: boolean): RequestPlan {
     headers.push(['HTTP2-Settings', 'AAMAAABk'])
   }
   if (size > 0 && version === '1.1' && draw.chance(10)) headers.push(['Expect', '100-continue'])
-  const answer = planAnswer(draw, { id, size, isHead: method === 'HEAD' })
+  const answer = planResponse(draw, { id, size, isHead: method === 'HEAD' })
   return { id, method, version, headers, body: 'b'.repeat(size), isChunked, answer }
 }
 

@@ -5,19 +5,25 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { fixed } from '../../providers/static.ts'
 import { resetConnection } from '../../src/core/http/reset.ts'
 import { createGateway } from '../../src/gateway/index.ts'
-import { Session } from '../../src/session/session.ts'
-import { turns, until } from '../help.ts'
-import { foreign, judge, judgeOne, report, tooOften } from './fuzz-judge.ts'
+import { SessionCore } from '../../src/session/session.ts'
+import { runEventLoop, until } from '../help.ts'
+import {
+  describeFindings,
+  findConnectionFault,
+  findForeignBytes,
+  findRepeats,
+  findResponseFault,
+} from './fuzz-check.ts'
 import { type ConnectionPlan, headersOf, MAX_ATTEMPTS, type RequestPlan } from './fuzz-plan.ts'
-import { atEnd } from './help.ts'
-import { firstRequest } from './raw.ts'
+import { onCleanup } from './gateway-fixture.ts'
+import { parseFirstRequest } from './raw-instance.ts'
 
 /** Milliseconds in which each connection has its answers, or has ended: far more than it takes. */
 const LONGEST = 30_000
 
-export async function openWorld() {
+export async function openFuzzSetup() {
   const instance = await openInstance()
-  const session = new Session({ provider: fixed({ urls: [instance.url] }), tickInterval: 100 })
+  const session = new SessionCore({ provider: fixed({ urls: [instance.url] }), tickInterval: 100 })
   session.on('error', () => undefined)
   const cluster = session.startup({
     url: 'http://calc',
@@ -32,7 +38,7 @@ export async function openWorld() {
     // It would hide for a while that a client which has gone was not noticed.
     bodyRate: 0,
   })
-  atEnd(async () => {
+  onCleanup(async () => {
     await gateway.close()
     await session.close({ force: true })
   })
@@ -45,9 +51,9 @@ export async function openWorld() {
     const times = plan.requests.map(({ id }) => instance.executions.get(id) ?? 0)
     const why =
       wrong ??
-      foreign(got, plan, instance.plans) ??
-      plan.requests.map(tooOften(times)).find(Boolean)
-    return why && report(plan, why, { got, times })
+      findForeignBytes(got, plan, instance.plans) ??
+      plan.requests.map(findRepeats(times)).find(Boolean)
+    return why && describeFindings(plan, why, { got, times })
   }
 
   /** Whether nothing is left of what was run, and a plain request is served. */
@@ -95,7 +101,7 @@ async function openInstance() {
           executions.set(id, (executions.get(id) ?? 0) + 1)
           if (begun !== true && begun.answer.isEarly) answer(begun)
         }
-        const whole = firstRequest(held)
+        const whole = parseFirstRequest(held)
         if (!whole) return
         held = held.slice(whole.length)
         if (begun === true || !begun.answer.isEarly) answer(begun)
@@ -104,14 +110,14 @@ async function openInstance() {
     })
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
-  atEnd(async () => server.close())
+  onCleanup(async () => server.close())
   const { port } = server.address() as AddressInfo
   return { url: `http://127.0.0.1:${port}`, plans, executions }
 }
 
 async function writeAnswer(socket: Socket, { answer }: RequestPlan): Promise<void> {
   for (const [index, piece] of answer.pieces.entries()) {
-    if (index > 0) await turns(1)
+    if (index > 0) await runEventLoop(1)
     socket.write(piece, 'latin1')
   }
   if (answer.end === 'reset') resetConnection(socket)
@@ -135,7 +141,7 @@ async function runOne(port: number, plan: ConnectionPlan): Promise<Outcome> {
   if (isHung) return { wrong: `the connection has not ended within ${LONGEST} ms`, got: text }
   if (typeof plan.end === 'object') return { got: text }
   try {
-    return { wrong: judgeOne(plan, text, isReset), got: text }
+    return { wrong: findConnectionFault(plan, text, isReset), got: text }
   } catch (error) {
     return { wrong: String(error), got: text }
   }
@@ -150,7 +156,7 @@ async function runTwo(url: string, plan: ConnectionPlan): Promise<Outcome> {
   )
   const all = Promise.all(streams.map(({ result }) => result))
   if (typeof plan.end === 'object') {
-    await turns(plan.end.after)
+    await runEventLoop(plan.end.after)
     if (plan.end.how === 'reset') session.destroy()
     else for (const { stream } of streams) stream.close(8)
   }
@@ -167,7 +173,7 @@ async function runTwo(url: string, plan: ConnectionPlan): Promise<Outcome> {
         ? `no answer to ${request.id}, code ${result.code}`
         : undefined
     }
-    return judge(request, result, true)
+    return findResponseFault(request, result, true)
   })
   return { wrong: wrong.find(Boolean), got }
 }
@@ -208,7 +214,7 @@ async function send(port: number, pieces: readonly string[], end: ConnectionPlan
   for (let index = 0; index < most && !socket.destroyed; index++) {
     const piece = pieces[index]
     if (piece !== undefined && socket.writable) socket.write(piece, 'latin1')
-    await turns(1)
+    await runEventLoop(1)
   }
   if (end === 'half') socket.end()
   else if (typeof end === 'object') {

@@ -8,8 +8,8 @@
 import { afterEach, expect, test } from 'vitest'
 import { expectNothingLeft } from '../leftovers.ts'
 import { planConnection } from './fuzz-plan.ts'
-import { openWorld } from './fuzz-run.ts'
-import { tidy } from './help.ts'
+import { openFuzzSetup } from './fuzz-run.ts'
+import { cleanUp } from './gateway-fixture.ts'
 
 expectNothingLeft()
 
@@ -26,7 +26,7 @@ const onStray = (error: unknown): void => void strays.push(String((error as Erro
 afterEach(async () => {
   process.off('uncaughtException', onStray)
   process.off('unhandledRejection', onStray)
-  await tidy()
+  await cleanUp()
 })
 
 test(
@@ -34,7 +34,7 @@ test(
   async () => {
     process.on('uncaughtException', onStray)
     process.on('unhandledRejection', onStray)
-    const { run, settle } = await openWorld()
+    const { run, settle } = await openFuzzSetup()
     const failures: string[] = []
     let exchanges = 0
     for (let seed = SEED; exchanges < EXCHANGES && failures.length < MOST; seed += AT_ONCE) {

@@ -2,42 +2,51 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
-import { turns } from '../help.ts'
+import { runEventLoop } from '../help.ts'
 import { expectNothingLeft, isConnectedFrom } from '../leftovers.ts'
-import { atEnd, dial, type House, house, latch, tidy, until, type Wire } from './help.ts'
+import {
+  cleanUp,
+  connectRaw,
+  createLatch,
+  type GatewayFixture,
+  onCleanup,
+  openGatewayFixture,
+  type RawConnection,
+  until,
+} from './gateway-fixture.ts'
 
 expectNothingLeft()
 
 afterEach(async () => {
   vi.useRealTimers()
-  await tidy()
+  await cleanUp()
 })
 
 const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n'
-const continues = ({ text }: Wire): number => text.split(CONTINUE).length - 1
+const continues = ({ text }: RawConnection): number => text.split(CONTINUE).length - 1
 
 /** Time is false from now on; the connection is half-closed when it is handed out. */
-async function halfClosed(all: House, request: string): Promise<Wire> {
+async function halfClosed(all: GatewayFixture, request: string): Promise<RawConnection> {
   await until(() => all.cluster.instances[0]?.state === 'ready')
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-  const wire = await dial(all.port, request)
+  const wire = await connectRaw(all.port, request)
   await until(() => all.cluster.inFlight === 1)
   wire.socket.end()
-  await turns(20)
+  await runEventLoop(20)
   return wire
 }
 
 async function seconds(count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
     vi.advanceTimersByTime(1_000)
-    await turns(10)
+    await runEventLoop(10)
   }
 }
 
 describe('a client that ends its half', () => {
   test('gets its answer; 100 Continue not in the first seconds, and four times at the most', async () => {
-    const go = latch()
-    const all = await house(async (_req, res) => {
+    const go = createLatch()
+    const all = await openGatewayFixture(async (_req, res) => {
       await go.promise
       res.end('whole')
     })
@@ -57,8 +66,8 @@ describe('a client that ends its half', () => {
     ['HEAD', 'HEAD /calc HTTP/1.1\r\nHost: x\r\n\r\n'],
     ['HTTP/1.0', 'GET /calc HTTP/1.0\r\nHost: x\r\n\r\n'],
   ])('gets its answer and nothing else: %s', async (_name, request) => {
-    const go = latch()
-    const all = await house(async (_req, res) => {
+    const go = createLatch()
+    const all = await openGatewayFixture(async (_req, res) => {
       await go.promise
       res.end('whole')
     })
@@ -71,8 +80,8 @@ describe('a client that ends its half', () => {
   })
 
   test('gets the rest of an answer that pauses, once it has proven that it waits', async () => {
-    const [head, rest] = [latch(), latch()]
-    const all = await house(async (_req, res) => {
+    const [head, rest] = [createLatch(), createLatch()]
+    const all = await openGatewayFixture(async (_req, res) => {
       await head.promise
       res.write('first ')
       await rest.promise
@@ -88,7 +97,7 @@ describe('a client that ends its half', () => {
   })
 
   test('and is gone is found: before the head by 100 Continue, in a silent answer by its silence', async () => {
-    const all = await house((req, res) => {
+    const all = await openGatewayFixture((req, res) => {
       if (req.url === '/begun') res.write('abc')
     })
     for (const path of ['/calc/silent', '/calc/begun']) {
@@ -109,7 +118,7 @@ describe('the admin address', () => {
       listen: '127.0.0.1:0',
       admin: { listen: '127.0.0.1:0' },
     })
-    atEnd(async () => {
+    onCleanup(async () => {
       vi.useRealTimers()
       await gateway.close()
       await session.close()
@@ -119,7 +128,7 @@ describe('the admin address', () => {
 
   test('answers a client that has ended its half, whole', async () => {
     const { port } = await admin()
-    const wire = await dial(port)
+    const wire = await connectRaw(port)
     wire.socket.end('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n')
     const text = await wire.end()
     const length = Number(/content-length: (\d+)/i.exec(text)?.[1])
@@ -129,7 +138,7 @@ describe('the admin address', () => {
   test('lets go of a reader of events that is gone', async () => {
     const { port } = await admin()
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] })
-    const wire = await dial(port, 'GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    const wire = await connectRaw(port, 'GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await wire.match('200 OK')
     const { localPort } = wire.socket
     expect(isConnectedFrom(localPort)).toBe(true)

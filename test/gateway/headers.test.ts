@@ -1,16 +1,21 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { knownNames } from '../../src/gateway/kinds.ts'
+import { countKnownNames } from '../../src/gateway/header-kinds.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { type HouseOptions, house, say, tidy } from './help.ts'
+import {
+  cleanUp,
+  type GatewayFixtureOptions,
+  openGatewayFixture,
+  sendRaw,
+} from './gateway-fixture.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 type Seen = { headers: Record<string, string>; raw: string[]; answer: string }
 
 async function ask(port: number, lines: string, target = '/x'): Promise<Seen> {
-  const answer = await say(
+  const answer = await sendRaw(
     port,
     `GET ${target} HTTP/1.1\r\nHost: calc\r\n${lines}Connection: close\r\n\r\n`,
   )
@@ -19,7 +24,7 @@ async function ask(port: number, lines: string, target = '/x'): Promise<Seen> {
 
 describe('of requests', () => {
   test('those of one connection end here, and those that Connection names', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     const { headers } = await ask(
       port,
       'Keep-Alive: 5\r\nTE: trailers\r\nProxy-Authorization: x\r\nProxy-Connection: y\r\nUpgrade: z\r\n' +
@@ -45,7 +50,7 @@ describe('of requests', () => {
   })
 
   test('repeated ones stay repeated, in order and in their case', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     const { raw } = await ask(port, 'X-A: 1\r\nx-b: 2\r\nX-A: 3\r\n')
     const at = raw.indexOf('X-A')
     expect(raw.slice(at, at + 6)).toEqual(['X-A', '1', 'x-b', '2', 'X-A', '3'])
@@ -56,7 +61,7 @@ describe('of requests', () => {
     'X-Forwarded-Port: 443\r\nForwarded: for=1.2.3.4\r\nVia: 1.0 before\r\n'
 
   test('the word of a client on its way is not taken', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     const { headers } = await ask(port, LIES, '/calc/x')
     expect(headers).toMatchObject({
       'x-forwarded-for': '127.0.0.1',
@@ -70,7 +75,7 @@ describe('of requests', () => {
   })
 
   test('that of a trusted proxy is', async () => {
-    const { port } = await house(undefined, {
+    const { port } = await openGatewayFixture(undefined, {
       gateway: { trustedProxies: ['127.0.0.0/8'], via: 'gate' },
     })
     const { headers } = await ask(port, LIES)
@@ -86,23 +91,25 @@ describe('of requests', () => {
 
   test('with `forwarded: false` instances hear nothing of who asked, whoever says it', async () => {
     for (const trustedProxies of [[], ['127.0.0.0/8']]) {
-      const { port } = await house(undefined, { gateway: { forwarded: false, trustedProxies } })
+      const { port } = await openGatewayFixture(undefined, {
+        gateway: { forwarded: false, trustedProxies },
+      })
       const { headers } = await ask(port, LIES, '/calc/x')
       const told = Object.keys(headers).filter((name) => /forwarded|real-ip/.test(name))
       expect(told).toEqual([])
       expect(headers.via).toBe('1.0 before, 1.1 manyhost')
-      await tidy()
+      await cleanUp()
     }
   })
 
   test('what was taken off the path is told', async () => {
-    const { port } = await house()
-    const text = await say(port, 'GET /calc/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    const { port } = await openGatewayFixture()
+    const text = await sendRaw(port, 'GET /calc/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     expect(text).toContain('"x-forwarded-prefix":"/calc"')
   })
 
   test('an id is kept, or made; a bad one is replaced; the answer carries it', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     const kept = await ask(port, 'X-Request-Id: abc\r\n')
     expect(kept.headers['x-request-id']).toBe('abc')
     expect(kept.answer).toMatch(/x-request-id: abc\r\n/i)
@@ -114,25 +121,25 @@ describe('of requests', () => {
   })
 
   test('ours are not for clients to send', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     const { headers } = await ask(port, 'X-Manyhost-Attempt: 7\r\nX-MANYHOST-Return: 1\r\n')
     expect(headers['x-manyhost-attempt']).toBe('1')
     expect(headers['x-manyhost-return']).toBeUndefined()
   })
 
   test('names that clients make up are not remembered without end', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     for (let round = 0; round < 20; round++) {
       const lines = Array.from({ length: 500 }, (_, i) => `x-${round}-${i}: 1\r\n`).join('')
       await ask(port, lines)
     }
-    expect(knownNames()).toBeLessThanOrEqual(1_000)
+    expect(countKnownNames()).toBeLessThanOrEqual(1_000)
   })
 })
 
 describe('of answers', () => {
-  const answering = (headers: string[], options?: HouseOptions) =>
-    house((_req, res) => {
+  const answering = (headers: string[], options?: GatewayFixtureOptions) =>
+    openGatewayFixture((_req, res) => {
       res.writeHead(200, headers)
       // As bytes: with a text, node:http would write its headers as UTF-8, too.
       res.end(Buffer.from('{}'))

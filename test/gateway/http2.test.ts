@@ -8,18 +8,25 @@ import { connect as tlsConnect } from 'node:tls'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
 import { certificate } from '../fakes/certificate.ts'
-import { turns } from '../help.ts'
+import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { atEnd, dial, house, latch, tidy, until } from './help.ts'
+import {
+  cleanUp,
+  connectRaw,
+  createLatch,
+  onCleanup,
+  openGatewayFixture,
+  until,
+} from './gateway-fixture.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 function open(url: string): ClientHttp2Session {
   const session = connect(url, { rejectUnauthorized: false })
   session.on('error', () => undefined)
-  atEnd(async () => session.destroy())
+  onCleanup(async () => session.destroy())
   return session
 }
 
@@ -29,7 +36,7 @@ function reaches(port: number): Promise<boolean> {
     socket.once('connect', () => resolve(true))
     socket.once('error', () => resolve(false))
     socket.once('close', () => resolve(false))
-    atEnd(async () => socket.destroy())
+    onCleanup(async () => socket.destroy())
   })
 }
 
@@ -57,7 +64,7 @@ async function ask(
 
 describe('by prior knowledge, beside HTTP/1.1', () => {
   test('more header fields than `headerCount`: 431, and the connection goes on; far more: none of it', async () => {
-    const { url } = await house(undefined, { gateway: { headerCount: 20 } })
+    const { url } = await openGatewayFixture(undefined, { gateway: { headerCount: 20 } })
     const session = open(url)
     const fields = (count: number): OutgoingHttpHeaders =>
       Object.fromEntries(Array.from({ length: count }, (_, i) => [`x-${i}`, `${i}`]))
@@ -68,7 +75,7 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
   })
 
   test('requests with and without a body, many at a time', async () => {
-    const { url, port } = await house()
+    const { url, port } = await openGatewayFixture()
     const session = open(url)
     const answers = await Promise.all(
       Array.from({ length: 50 }, (_, i) =>
@@ -88,28 +95,28 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
       headers: { cookie: 'a=1; b=2', host: 'calc', via: '2.0 manyhost' },
     })
     expect(headers['x-request-id']).toBeDefined()
-    const one = await dial(port, 'GET /calc/x HTTP/1.1\r\nHost: x\r\n\r\n')
+    const one = await connectRaw(port, 'GET /calc/x HTTP/1.1\r\nHost: x\r\n\r\n')
     await one.match('"url":"/x"')
   })
 
   test('a preface in fragments', async () => {
-    const { port } = await house()
-    const wire = await dial(port)
+    const { port } = await openGatewayFixture()
+    const wire = await connectRaw(port)
     for (const piece of ['P', 'R', 'I * HT', 'TP/2.0\r\n\r\nSM\r\n\r\n', '\0\0\0\x04\0\0\0\0\0']) {
       await new Promise((resolve) => wire.socket.write(piece, 'latin1', resolve))
       await new Promise((resolve) => setImmediate(resolve))
     }
     await until(() => wire.text.length >= 9)
     expect(wire.text.charCodeAt(3)).toBe(4)
-    const post = await dial(port)
+    const post = await connectRaw(port)
     await new Promise((resolve) => post.socket.write('P', resolve))
-    await turns()
+    await runEventLoop()
     post.write('OST /calc/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab')
     await post.match('"body":"ab"')
   })
 
   test('trailers of requests are taken off', async () => {
-    const { url } = await house()
+    const { url } = await openGatewayFixture()
     const stream = open(url).request(
       { ':authority': 'calc', ':path': '/', ':method': 'POST', trailer: 'x-sum' },
       { waitForTrailers: true },
@@ -123,8 +130,8 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
   })
 
   test('trailers, streams and hints come through', async () => {
-    const more = latch()
-    const { url } = await house(async (_req, res) => {
+    const more = createLatch()
+    const { url } = await openGatewayFixture(async (_req, res) => {
       res.writeEarlyHints({ link: '</a.css>; rel=preload' })
       res.writeHead(200, ['trailer', 'x-sum', 'date', 'a', 'date', 'b', 'x-a', '1', 'x-a', '2'])
       res.write('abc')
@@ -146,7 +153,7 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
   })
 
   test('an abort frees the place; a flood of them is bounded; a death in the middle is an error', async () => {
-    const { url, cluster, provider } = await house((req, res) => {
+    const { url, cluster, provider } = await openGatewayFixture((req, res) => {
       if (req.url === '/some') res.write('abc')
     })
     const session = open(url)
@@ -168,7 +175,7 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
   })
 
   test('bad names and targets are refused, a large body is, the asterisk is answered', async () => {
-    const { url } = await house(undefined, { gateway: { bodySize: 10 } })
+    const { url } = await openGatewayFixture(undefined, { gateway: { bodySize: 10 } })
     const session = open(url)
     const status = async (headers: OutgoingHttpHeaders, body?: string) =>
       (await ask(session, headers, body)).status
@@ -185,8 +192,8 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
   })
 
   test('close() lets streams end', async () => {
-    const more = latch()
-    const { url, port, gateway } = await house(
+    const more = createLatch()
+    const { url, port, gateway } = await openGatewayFixture(
       async (_req, res) => {
         res.write('abc')
         await more.promise
@@ -213,7 +220,7 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
 describe('TLS', () => {
   function folder(): string {
     const path = mkdtempSync(join(tmpdir(), 'manyhost-tls-'))
-    atEnd(async () => rmSync(path, { recursive: true }))
+    onCleanup(async () => rmSync(path, { recursive: true }))
     return path
   }
 
@@ -233,7 +240,9 @@ describe('TLS', () => {
 
   test('HTTP/2 and HTTP/1.1 by ALPN, half-closed clients too, and limits', async () => {
     const tls = certificate(folder(), 'one')
-    const { url, port } = await house(undefined, { gateway: { tls, headerTime: 5_000 } })
+    const { url, port } = await openGatewayFixture(undefined, {
+      gateway: { tls, headerTime: 5_000 },
+    })
     expect(url).toMatch(/^https:/)
     const { body } = await ask(open(url), { ':path': '/x', ':method': 'POST' }, 'abc')
     expect(JSON.parse(body)).toMatchObject({
@@ -262,7 +271,7 @@ describe('TLS', () => {
     const look = (): unknown => vi.advanceTimersByTime(1_000)
     const home = folder()
     const used = certificate(home, 'one')
-    const { port } = await house(undefined, { gateway: { tls: used } })
+    const { port } = await openGatewayFixture(undefined, { gateway: { tls: used } })
     const change = ({ cert, key }: typeof used): void => {
       copyFileSync(cert, used.cert)
       copyFileSync(key, used.key)
@@ -287,7 +296,7 @@ describe('TLS', () => {
   test('files that are not there, or do not fit, give one clear error', async () => {
     const home = folder()
     const [a, b] = [certificate(home, 'a'), certificate(home, 'b')]
-    const { session } = await house()
+    const { session } = await openGatewayFixture()
     for (const tls of [
       { cert: '/no/such', key: a.key },
       { cert: a.cert, key: b.key },

@@ -5,14 +5,19 @@ import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { certificate } from '../fakes/certificate.ts'
-import { latch } from '../help.ts'
+import { createLatch } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { dial, house, say, tidy, until } from './help.ts'
-import { answersOf, askTwo, rawHouse, type Seen } from './raw.ts'
+import { cleanUp, connectRaw, openGatewayFixture, sendRaw, until } from './gateway-fixture.ts'
+import {
+  openRawGatewayFixture,
+  parseResponses,
+  type RawRequestSeen,
+  sendHttp2Request,
+} from './raw-instance.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 const OK = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'
 const SWITCH =
@@ -44,64 +49,67 @@ const NOT_SERVED = [
 ]
 
 /** The request with the upgrade first: several of one connection may reach the instance in any order. */
-const upFirst = (one: Seen): number => (one.head.includes(' /up ') ? -1 : 1)
+const upFirst = (one: RawRequestSeen): number => (one.head.includes(' /up ') ? -1 : 1)
 
 describe('an upgrade to what is not served is ignored', () => {
   test.each(NOT_SERVED)('%s: with and without a body, the connection stays', async (upgrade) => {
     for (const [lines, body] of [['', ''], LENGTH, CHUNKS]) {
-      const { port, instance, cluster } = await rawHouse(OK)
-      const text = await say(port, asking(upgrade, lines, body) + LAST)
-      const all = answersOf(text, ['GET', 'GET'])
+      const { port, instance, cluster } = await openRawGatewayFixture(OK)
+      const text = await sendRaw(port, asking(upgrade, lines, body) + LAST)
+      const all = parseResponses(text, ['GET', 'GET'])
       expect(all.map((answer) => answer.status)).toEqual([200, 200])
       const [up, last] = instance.seen.sort(upFirst)
       expect([up?.body, last?.body]).toEqual([body === '' ? '' : 'abc', ''])
       expect(up?.head).not.toMatch(/^(?:upgrade|http2-settings|connection: .*upgrade)/im)
       expect(last?.head).toContain('/last')
       await until(() => cluster.inFlight === 0)
-      await tidy()
+      await cleanUp()
     }
   })
 
   test.each(['websocket', 'foo/1', 'h2c, websocket'])('%s with a body', async (upgrade) => {
     for (const [lines, body] of [LENGTH, CHUNKS]) {
-      const { port, instance } = await rawHouse(OK)
-      const all = answersOf(await say(port, asking(upgrade, lines, body) + LAST), ['POST', 'GET'])
+      const { port, instance } = await openRawGatewayFixture(OK)
+      const all = parseResponses(await sendRaw(port, asking(upgrade, lines, body) + LAST), [
+        'POST',
+        'GET',
+      ])
       expect(all.map((answer) => answer.status)).toEqual([200, 200])
       const [up] = instance.seen.sort(upFirst)
       expect(up?.head).not.toMatch(/^upgrade/im)
       expect(up?.body).toBe('abc')
-      await tidy()
+      await cleanUp()
     }
   })
 
   test.each(['websocket', 'h2c'])('of HTTP/1.0: %s', async (upgrade) => {
-    const { port, instance } = await rawHouse(OK)
-    const all = answersOf(await say(port, asking(upgrade, '', '', '1.0')), ['GET'])
+    const { port, instance } = await openRawGatewayFixture(OK)
+    const all = parseResponses(await sendRaw(port, asking(upgrade, '', '', '1.0')), ['GET'])
     expect(all[0]).toMatchObject({ status: 200, body: 'ok' })
     expect(instance.seen[0]?.head).not.toMatch(/^upgrade/im)
   })
 
   test('a body that comes in pieces, or after 100 Continue, or with a half-close', async () => {
-    const { port, instance } = await rawHouse(OK)
-    const slow = await dial(port)
+    const { port, instance } = await openRawGatewayFixture(OK)
+    const slow = await connectRaw(port)
     for (const char of asking('h2c', ...LENGTH)) {
       slow.write(char)
       await new Promise((resolve) => setImmediate(resolve))
     }
     await slow.match(/ok$/)
-    const expecting = await dial(port, asking('h2c', `Expect: 100-continue\r\n${LENGTH[0]}`))
+    const expecting = await connectRaw(port, asking('h2c', `Expect: 100-continue\r\n${LENGTH[0]}`))
     await expecting.match('100 Continue\r\n\r\n')
     expecting.write('abc')
     await expecting.match(/ok$/)
-    const half = await dial(port, asking('h2c', ...LENGTH))
+    const half = await connectRaw(port, asking('h2c', ...LENGTH))
     half.socket.end()
     expect(await half.end()).toMatch(/ok$/)
     expect(instance.seen.map((seen) => seen.body)).toEqual(['abc', 'abc', 'abc'])
   })
 
   test('one connection may ask for it again and again', async () => {
-    const { port, instance } = await rawHouse(OK)
-    const wire = await dial(port)
+    const { port, instance } = await openRawGatewayFixture(OK)
+    const wire = await connectRaw(port)
     for (let round = 1; round <= 50; round++) {
       wire.write(asking('h2c', ...LENGTH))
       await until(() => wire.text.split('\r\n\r\nok').length === round + 1)
@@ -111,29 +119,29 @@ describe('an upgrade to what is not served is ignored', () => {
   })
 
   test('a head that only just fits is not too large the second time', async () => {
-    const { port } = await rawHouse(OK, { gateway: { headerSize: 2_048 } })
+    const { port } = await openRawGatewayFixture(OK, { gateway: { headerSize: 2_048 } })
     for (let size = 1_400; size < 2_048; size += 36) {
       const lines = `X:${'a'.repeat(size)}\r\n${'Y:\r\n'.repeat(9)}`
       const text = asking('h2c', lines).replace('Upgrade, ', 'Upgrade, close, ')
-      const plain = await say(port, text.replace('Upgrade: h2c', 'X-Grade: h2c'))
-      const wire = await dial(port, text)
+      const plain = await sendRaw(port, text.replace('Upgrade: h2c', 'X-Grade: h2c'))
+      const wire = await connectRaw(port, text)
       expect((await wire.end()).slice(0, 12), String(size)).toBe(plain.slice(0, 12))
     }
   })
 
   test('over TLS, and where HTTP/2 is off', async () => {
-    const { port } = await rawHouse(OK, { gateway: { http2: false } })
+    const { port } = await openRawGatewayFixture(OK, { gateway: { http2: false } })
     expect(
-      answersOf(await say(port, asking('h2c', ...LENGTH) + LAST), ['POST', 'GET']),
+      parseResponses(await sendRaw(port, asking('h2c', ...LENGTH) + LAST), ['POST', 'GET']),
     ).toHaveLength(2)
     const folder = mkdtempSync(join(tmpdir(), 'manyhost-tls-'))
     onTestFinished(() => rmSync(folder, { recursive: true }))
-    const secure = await rawHouse(OK, { gateway: { tls: certificate(folder, 'one') } })
+    const secure = await openRawGatewayFixture(OK, { gateway: { tls: certificate(folder, 'one') } })
     const socket = connect({ port: secure.port, host: '127.0.0.1', rejectUnauthorized: false })
     socket.write(asking('h2c', ...LENGTH) + LAST)
     let text = ''
     for await (const chunk of socket) text += chunk
-    expect(answersOf(text, ['POST', 'GET'])).toHaveLength(2)
+    expect(parseResponses(text, ['POST', 'GET'])).toHaveLength(2)
   })
 })
 
@@ -141,8 +149,8 @@ describe('an upgrade that is served', () => {
   test.each(['websocket', 'h2c, websocket', 'TLS/1.0 , websocket', 'websocket, h2c'])(
     '%s: the instance is asked for what it may switch to',
     async (upgrade) => {
-      const { port, instance, cluster } = await rawHouse(SWITCH)
-      const wire = await dial(port, asking(upgrade))
+      const { port, instance, cluster } = await openRawGatewayFixture(SWITCH)
+      const wire = await connectRaw(port, asking(upgrade))
       await wire.match(/^HTTP\/1.1 101 .*\r\n\r\nhello$/s)
       expect(instance.seen[0]?.head).toMatch(/^upgrade: websocket$/im)
       wire.socket.destroy()
@@ -151,10 +159,10 @@ describe('an upgrade that is served', () => {
   )
 
   test('its answer frames no body, and names the connection', async () => {
-    const { port } = await rawHouse(
+    const { port } = await openRawGatewayFixture(
       SWITCH.replace('\r\n\r\n', '\r\ncontent-length: 5\r\nx-a: b\r\n\r\n'),
     )
-    const wire = await dial(port, asking('websocket'))
+    const wire = await connectRaw(port, asking('websocket'))
     const head = (await wire.match('hello')).split('\r\n\r\n')[0] as string
     expect(head).not.toMatch(/content-length|transfer-encoding/i)
     expect(head).toMatch(/^connection: upgrade$/im)
@@ -163,14 +171,14 @@ describe('an upgrade that is served', () => {
   })
 
   test('behind other requests it waits for their answers', async () => {
-    const go = latch()
-    const { port, cluster, instance } = await rawHouse(async (socket, { head }) => {
+    const go = createLatch()
+    const { port, cluster, instance } = await openRawGatewayFixture(async (socket, { head }) => {
       if (/^upgrade: websocket/im.test(head)) return void socket.write(SWITCH)
       await go.promise
       socket.write(OK)
     })
     const get = LAST.replace('Connection: close\r\n', '')
-    const wire = await dial(port, get + get + asking('websocket'))
+    const wire = await connectRaw(port, get + get + asking('websocket'))
     await until(() => instance.seen.length === 2)
     go.open()
     await wire.match(/ok.*ok.*101 Switching.*hello$/s)
@@ -181,11 +189,11 @@ describe('an upgrade that is served', () => {
   test.each(['h2c', 'websocket'])(
     'behind a request that ends the connection it is dropped: %s',
     async (upgrade) => {
-      const { port, instance, cluster } = await rawHouse((socket) =>
+      const { port, instance, cluster } = await openRawGatewayFixture((socket) =>
         setTimeout(() => socket.write(OK), 20),
       )
-      const text = await say(port, LAST + asking(upgrade))
-      expect(answersOf(text, ['GET'])).toHaveLength(1)
+      const text = await sendRaw(port, LAST + asking(upgrade))
+      expect(parseResponses(text, ['GET'])).toHaveLength(1)
       expect(instance.seen).toHaveLength(1)
       await until(() => cluster.inFlight === 0)
     },
@@ -194,7 +202,7 @@ describe('an upgrade that is served', () => {
   test.each(['Upgrade: h2c', 'Upgrade: websocket', 'X-A: b'])(
     'long answers before it come whole: %s',
     async (line) => {
-      const { port, cluster } = await rawHouse((socket, { head }) => {
+      const { port, cluster } = await openRawGatewayFixture((socket, { head }) => {
         if (/^upgrade: websocket/im.test(head)) return void socket.write(SWITCH)
         socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n')
         for (let count = 0; count < 40; count++) socket.write(`10000\r\n${'x'.repeat(65_536)}\r\n`)
@@ -202,7 +210,7 @@ describe('an upgrade that is served', () => {
       })
       const get = LAST.replace('Connection: close\r\n', '')
       const behind = asking('h2c').replace('Upgrade: h2c', line)
-      const wire = await dial(port, get + get + behind)
+      const wire = await connectRaw(port, get + get + behind)
       await until(() => wire.text.split('0\r\n\r\n').length >= 3)
       wire.socket.destroy()
       await until(() => cluster.inFlight === 0)
@@ -210,20 +218,20 @@ describe('an upgrade that is served', () => {
   )
 
   test('CONNECT behind other requests is refused behind their answers', async () => {
-    const { port } = await rawHouse((socket) => setTimeout(() => socket.write(OK), 20))
+    const { port } = await openRawGatewayFixture((socket) => setTimeout(() => socket.write(OK), 20))
     const get = LAST.replace('Connection: close\r\n', '')
-    const text = await say(port, `${get}CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n`)
-    expect(answersOf(text, ['GET', 'CONNECT']).map(({ status }) => status)).toEqual([200, 405])
+    const text = await sendRaw(port, `${get}CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n`)
+    expect(parseResponses(text, ['GET', 'CONNECT']).map(({ status }) => status)).toEqual([200, 405])
   })
 
   test.each(['h2c', 'websocket'])(
     'a client that goes while it waits leaves nothing: %s',
     async (upgrade) => {
-      const { port, cluster, instance } = await rawHouse(() => undefined)
+      const { port, cluster, instance } = await openRawGatewayFixture(() => undefined)
       const get = LAST.replace('Connection: close\r\n', '')
       for (const how of ['destroy', 'resetAndDestroy'] as const) {
         const before = instance.seen.length
-        const wire = await dial(port, get + asking(upgrade))
+        const wire = await connectRaw(port, get + asking(upgrade))
         await until(() => instance.seen.length > before)
         wire.socket[how]()
         await until(() => cluster.inFlight === 0)
@@ -253,9 +261,9 @@ describe('a request of another protocol is refused', () => {
     'PUT / RTSP/1.0',
     'GET / HTCPCP/1.0',
   ])('%j', async (line) => {
-    const { port, provider } = await house()
+    const { port, provider } = await openGatewayFixture()
     for (const host of ['Host: calc', 'host: calc']) {
-      const text = await say(port, `${line}\r\n${host}\r\nCSeq: 1\r\n\r\n`)
+      const text = await sendRaw(port, `${line}\r\n${host}\r\nCSeq: 1\r\n\r\n`)
       expect(text).toMatch(/^HTTP\/1.1 400 /)
       expect(text).toMatch(/\r\nconnection: close\r\n/i)
     }
@@ -263,16 +271,18 @@ describe('a request of another protocol is refused', () => {
   })
 
   test('one whose body or path speaks of such a protocol is not', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     const body = 'GET / RTSP/1.0\r\n\r\n'
     for (const version of ['1.0', '1.1']) {
-      const text = await say(
+      const text = await sendRaw(
         port,
         `POST /RTSP/1.0 HTTP/${version}\r\nHost: calc\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
       )
       expect(text).toMatch(/^HTTP\/1.1 200 /)
     }
-    expect(await say(port, 'SOURCE / HTTP/1.0\r\nHost: calc\r\n\r\n')).toMatch(/^HTTP\/1.1 200 /)
+    expect(await sendRaw(port, 'SOURCE / HTTP/1.0\r\nHost: calc\r\n\r\n')).toMatch(
+      /^HTTP\/1.1 200 /,
+    )
   })
 })
 
@@ -284,8 +294,8 @@ describe('over HTTP/2, host and :authority', () => {
     ['n', 'N:'],
     ['[::1]:80', '[::1]'],
   ])('may name the same in two ways: %s, %s', async (authority, host) => {
-    const { url } = await rawHouse(OK)
-    const got = await askTwo(url, { ':authority': authority, host })
+    const { url } = await openRawGatewayFixture(OK)
+    const got = await sendHttp2Request(url, { ':authority': authority, host })
     expect(got.headers[':status']).toBe(200)
   })
 
@@ -295,8 +305,8 @@ describe('over HTTP/2, host and :authority', () => {
     ['n', 'n:443'],
     ['n.', 'n.m'],
   ])('may not name two: %s, %s', async (authority, host) => {
-    const { url, instance } = await rawHouse(OK)
-    const got = await askTwo(url, { ':authority': authority, host })
+    const { url, instance } = await openRawGatewayFixture(OK)
+    const got = await sendHttp2Request(url, { ':authority': authority, host })
     expect(got.headers[':status']).toBe(400)
     expect(instance.seen).toHaveLength(0)
   })

@@ -1,25 +1,32 @@
 import { request } from 'undici'
 import { afterEach, describe, expect, test } from 'vitest'
 import { expectNothingLeft } from '../leftovers.ts'
-import { dial, type House, house, parts, say, tidy } from './help.ts'
+import {
+  cleanUp,
+  connectRaw,
+  type GatewayFixture,
+  openGatewayFixture,
+  sendRaw,
+  splitResponse,
+} from './gateway-fixture.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 async function seen(port: number, target: string, host = 'x'): Promise<string> {
-  const text = await say(
+  const text = await sendRaw(
     port,
     `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`,
   )
-  const { status, body } = parts(text)
+  const { status, body } = splitResponse(text)
   if (status !== 200) return String(status)
   return JSON.parse(/\{.*\}/s.exec(body)?.[0] ?? '{}').url
 }
 
 describe('which service', () => {
   test('by Host: name, any port, .localhost, listed names, in any case', async () => {
-    const { port } = await house(undefined, {
+    const { port } = await openGatewayFixture(undefined, {
       gateway: { services: { 'http://calc': { hosts: ['calc.example.org', 'sums:81'] } } },
     })
     for (const host of [
@@ -38,7 +45,7 @@ describe('which service', () => {
   })
 
   test('by the first part of the path, taken off or kept', async () => {
-    const { port, session } = await house(undefined, {
+    const { port, session } = await openGatewayFixture(undefined, {
       gateway: {
         services: {
           'http://kept': { strip: false },
@@ -60,7 +67,7 @@ describe('which service', () => {
   })
 
   test('by several parts of the path: the longest counts, in whole parts; `/` takes what is left', async () => {
-    const { port, session } = await house(undefined, {
+    const { port, session } = await openGatewayFixture(undefined, {
       gateway: {
         services: {
           'http://v1': { path: '/api/v1' },
@@ -76,8 +83,11 @@ describe('which service', () => {
       session.startup({ url: `http://${name}` })
     }
     const who = async (target: string): Promise<string> => {
-      const text = await say(port, `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
-      const { url, headers } = JSON.parse(/\{.*\}/s.exec(parts(text).body)?.[0] ?? '{}')
+      const text = await sendRaw(
+        port,
+        `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+      )
+      const { url, headers } = JSON.parse(/\{.*\}/s.exec(splitResponse(text).body)?.[0] ?? '{}')
       return `${headers.host} ${url}`
     }
     expect(await who('/api/v1/a?b')).toBe('v1 /a?b')
@@ -97,7 +107,7 @@ describe('which service', () => {
   })
 
   test('services under paths of one host, each with its own door', async () => {
-    const { port, session } = await house(undefined, {
+    const { port, session } = await openGatewayFixture(undefined, {
       gateway: {
         services: {
           'http://shop/v1': { auth: { bearer: ['s3cret'] } },
@@ -116,16 +126,16 @@ describe('which service', () => {
   })
 
   test('no service takes the name of another by listing it', async () => {
-    const { port, session } = await house(undefined, {
+    const { port, session } = await openGatewayFixture(undefined, {
       gateway: { services: { 'http://thief': { hosts: ['calc', 'own'] } } },
     })
     session.startup({ url: 'http://thief' })
-    const text = await say(port, 'GET / HTTP/1.1\r\nHost: calc\r\nConnection: close\r\n\r\n')
+    const text = await sendRaw(port, 'GET / HTTP/1.1\r\nHost: calc\r\nConnection: close\r\n\r\n')
     expect(JSON.parse(/\{.*\}/s.exec(text)?.[0] ?? '').headers.host).toBe('calc')
   })
 
   test('services that come, change and go while it runs', async () => {
-    const { port, session } = await house()
+    const { port, session } = await openGatewayFixture()
     expect(await seen(port, '/late/x')).toBe('404')
     session.startup({ url: 'http://late' })
     expect(await seen(port, '/late/x')).toBe('/x')
@@ -138,7 +148,7 @@ describe('which service', () => {
   })
 
   test('a 404 is a problem that names what there is', async () => {
-    const { url } = await house()
+    const { url } = await openGatewayFixture()
     const res = await request(`${url}/nowhere/x`)
     expect(res.statusCode).toBe(404)
     expect(res.headers['content-type']).toBe('application/problem+json')
@@ -155,7 +165,7 @@ describe('which service', () => {
 
 describe('targets', () => {
   test('in absolute form: its host is the one, not the header (RFC 9112 section 3.2.2)', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     expect(await seen(port, 'http://calc/a/../b?c', 'other')).toBe('/a/../b?c')
     expect(await seen(port, 'HTTP://CALC:80', 'other')).toBe('/')
     expect(await seen(port, 'https://calc?x', 'other')).toBe('/?x')
@@ -163,14 +173,17 @@ describe('targets', () => {
   })
 
   test('OPTIONS * is answered by the gateway', async () => {
-    const { port, provider } = await house()
-    const text = await say(port, 'OPTIONS * HTTP/1.1\r\nHost: calc\r\nConnection: close\r\n\r\n')
+    const { port, provider } = await openGatewayFixture()
+    const text = await sendRaw(
+      port,
+      'OPTIONS * HTTP/1.1\r\nHost: calc\r\nConnection: close\r\n\r\n',
+    )
     expect(text).toMatch(/^HTTP\/1.1 204 .*\r\nallow: GET, HEAD/s)
     expect(provider.instances[0]?.requests ?? 0).toBe(0)
   })
 
   test('that no URL parser takes pass on as they are', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     for (const target of ['/%', '//', '/a//b', '/a\\b', '/{x}|"<>^`', '/?%zz', '/:@;,']) {
       expect(await seen(port, target, 'calc'), target).toBe(target)
     }
@@ -191,9 +204,9 @@ describe('methods', () => {
   ]
 
   test('each comes through', async () => {
-    const { port } = await house()
+    const { port } = await openGatewayFixture()
     for (const method of METHODS) {
-      const text = await say(
+      const text = await sendRaw(
         port,
         `${method} /calc/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
       )
@@ -202,14 +215,14 @@ describe('methods', () => {
   })
 
   test('CONNECT is refused', async () => {
-    const { port } = await house()
-    expect(await say(port, 'CONNECT calc:80 HTTP/1.1\r\nHost: calc:80\r\n\r\n')).toMatch(
+    const { port } = await openGatewayFixture()
+    expect(await sendRaw(port, 'CONNECT calc:80 HTTP/1.1\r\nHost: calc:80\r\n\r\n')).toMatch(
       /^HTTP\/1.1 405 /,
     )
   })
 
-  const answers = async (options?: object): Promise<House> =>
-    house((req, res) => {
+  const answers = async (options?: object): Promise<GatewayFixture> =>
+    openGatewayFixture((req, res) => {
       const [, status = '', length = ''] = (req.url as string).split('/')
       res.writeHead(Number(status), length ? { 'content-length': length } : {})
       res.end()
@@ -217,7 +230,7 @@ describe('methods', () => {
 
   test('HEAD, 204, 205 and 304 have no body, and the connection goes on', async () => {
     const { port } = await answers()
-    const wire = await dial(port)
+    const wire = await connectRaw(port)
     wire.write('HEAD /200/5 HTTP/1.1\r\nHost: calc\r\n\r\n')
     wire.write('HEAD /200 HTTP/1.1\r\nHost: calc\r\n\r\n')
     wire.write('GET /204 HTTP/1.1\r\nHost: calc\r\n\r\n')

@@ -9,16 +9,24 @@ import { connect as dialTls } from 'node:tls'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import type { NodeHandler, Upgrade } from '../../providers/testing/index.ts'
 import { certificate } from '../fakes/certificate.ts'
-import { turns } from '../help.ts'
+import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { atEnd, type House, type HouseOptions, house, pass, tidy, until } from './help.ts'
-import { relayTo } from './relay.ts'
+import { startByteRelay } from './byte-relay.ts'
+import {
+  advanceUntil,
+  cleanUp,
+  type GatewayFixture,
+  type GatewayFixtureOptions,
+  onCleanup,
+  openGatewayFixture,
+  until,
+} from './gateway-fixture.ts'
 
 expectNothingLeft()
 
 afterEach(async () => {
   vi.useRealTimers()
-  await tidy()
+  await cleanUp()
 })
 
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-slow-'))
@@ -52,8 +60,8 @@ const talks: Upgrade = (_req, socket) => {
 }
 
 /** From now on time is false: what is slow is told by looks, one a second. */
-async function begin(options: HouseOptions = {}): Promise<House> {
-  const all = await house(much, { provider: { upgrade: talks }, ...options })
+async function begin(options: GatewayFixtureOptions = {}): Promise<GatewayFixture> {
+  const all = await openGatewayFixture(much, { provider: { upgrade: talks }, ...options })
   await until(() => all.cluster.instances[0]?.state === 'ready')
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
   return all
@@ -64,7 +72,7 @@ async function dial(port: number, isTls: boolean, text: string): Promise<Socket>
     ? dialTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
     : dialTcp({ port, host: '127.0.0.1' })
   socket.on('error', () => undefined).pause()
-  atEnd(async () => socket.destroy())
+  onCleanup(async () => socket.destroy())
   await once(socket, isTls ? 'secureConnect' : 'connect')
   socket.write(text)
   return socket
@@ -76,7 +84,7 @@ const get = (path: string, more = ''): string =>
 /** Lets seconds pass; sockets move between them. */
 async function seconds(count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
-    await turns(30)
+    await runEventLoop(30)
     vi.advanceTimersByTime(1_000)
   }
 }
@@ -91,16 +99,16 @@ describe('a client that does not read gives its slot back', () => {
     const { port, cluster } = await begin({ gateway: isTls ? { tls } : {} })
     await dial(port, isTls, get('much', more))
     await until(() => cluster.inFlight === 1)
-    await pass(1_000, () => cluster.inFlight === 0)
+    await advanceUntil(1_000, () => cluster.inFlight === 0)
   })
 
   test.each(['the stream', 'the connection'])('HTTP/2, %s', async (what) => {
     const { port, cluster } = await begin()
-    const relay = await relayTo(port)
+    const relay = await startByteRelay(port)
     const initialWindowSize = what === 'the connection' ? 2 ** 31 - 1 : 65_535
     const client = connect(`http://127.0.0.1:${relay.port}`, { settings: { initialWindowSize } })
     client.on('error', () => undefined)
-    atEnd(async () => client.destroy())
+    onCleanup(async () => client.destroy())
     await once(client, 'remoteSettings')
     client.setLocalWindowSize(2 ** 31 - 1)
     const ask = (path: string): ClientHttp2Stream =>
@@ -108,11 +116,11 @@ describe('a client that does not read gives its slot back', () => {
     const other = ask('/calc/silent')
     await once(other, 'response')
     ask('/calc/much')
-    if (what === 'the connection') relay.go('frozen')
+    if (what === 'the connection') relay.leave('frozen')
     await until(() => cluster.inFlight === 2)
     // One stream that is not read is no fault of the others.
     const left = what === 'the connection' ? 0 : 1
-    await pass(1_000, () => cluster.inFlight === left)
+    await advanceUntil(1_000, () => cluster.inFlight === left)
     if (left === 1) expect(other.destroyed).toBe(false)
   })
 
@@ -130,7 +138,7 @@ describe('a client that does not read gives its slot back', () => {
     await until(() => cluster.inFlight === 1)
     await seconds(20)
     expect(gateway.update({ listen: '127.0.0.1:0', drainTimeout: 50 })).toEqual([])
-    await pass(1_000, () => cluster.inFlight === 0)
+    await advanceUntil(1_000, () => cluster.inFlight === 0)
   })
 })
 

@@ -7,16 +7,16 @@ import type { Duplex } from 'node:stream'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { fixed } from '../../providers/static.ts'
 import type { Cluster } from '../../src/cluster/cluster.ts'
-import { lingerOf } from '../../src/gateway/tunnel.ts'
-import { turns } from '../help.ts'
+import { chooseLinger } from '../../src/gateway/tunnel.ts'
+import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { atEnd, dial, house, tidy, until } from './help.ts'
+import { cleanUp, connectRaw, onCleanup, openGatewayFixture, until } from './gateway-fixture.ts'
 
 expectNothingLeft()
 
 afterEach(async () => {
   vi.useRealTimers()
-  await tidy()
+  await cleanUp()
 })
 
 interface Tunnel {
@@ -33,7 +33,7 @@ async function tunnel(version: 1 | 2, tunnelLinger = 60_000): Promise<Tunnel> {
     take = resolve
   })
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    atEnd(async () => socket.destroy())
+    onCleanup(async () => socket.destroy())
     socket.on('error', () => undefined)
     socket.once('end', () => socket.listenerCount('data') === 1 && socket.end())
     socket.once('data', (chunk) => {
@@ -49,8 +49,8 @@ async function tunnel(version: 1 | 2, tunnelLinger = 60_000): Promise<Tunnel> {
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const { port: at } = server.address() as AddressInfo
-  const { port, url, session } = await house(undefined, { gateway: { tunnelLinger } })
-  atEnd(async () => server.close())
+  const { port, url, session } = await openGatewayFixture(undefined, { gateway: { tunnelLinger } })
+  onCleanup(async () => server.close())
   const cluster = session.startup({
     url: 'http://raw',
     provider: fixed({ urls: [`http://127.0.0.1:${at}`] }),
@@ -58,13 +58,13 @@ async function tunnel(version: 1 | 2, tunnelLinger = 60_000): Promise<Tunnel> {
   await until(() => cluster.instances[0]?.state === 'ready')
   if (version === 1) {
     const ask = 'GET /raw HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'
-    const wire = await dial(port, ask)
+    const wire = await connectRaw(port, ask)
     await wire.match('\r\n\r\n')
     return { client: wire.socket, instance: await taken, cluster }
   }
   const client = connect(url)
   client.on('error', () => undefined)
-  atEnd(async () => client.destroy())
+  onCleanup(async () => client.destroy())
   await once(client, 'remoteSettings')
   const stream = client.request({
     ':method': 'CONNECT',
@@ -126,7 +126,7 @@ describe.each([1, 2] as const)('HTTP/%i', (version) => {
       await until(() => atOther.isOver)
       for (let count = 1; count <= 5; count++) {
         vi.advanceTimersByTime(linger * 0.9)
-        await turns(5)
+        await runEventLoop(5)
         expect(cluster.inFlight).toBe(1)
         other.write('.')
         await until(() => atOne.text.length === count)
@@ -156,19 +156,19 @@ test('a stream that is ended and reset at once leaves nothing, at any moment bet
     const { client, instance, cluster } = await tunnel(2)
     instance.resume()
     client.end()
-    await turns(round)
+    await runEventLoop(round)
     ;(client as unknown as { close(code: number): void }).close(8)
     await until(() => cluster.inFlight === 0)
     await until(() => instance.readableEnded)
-    await tidy()
+    await cleanUp()
   }
 })
 
 test('WebSockets have at most 5 s, other protocols what was given', () => {
-  expect(lingerOf('websocket', 60_000)).toBe(5_000)
-  expect(lingerOf(' WebSocket', 60_000)).toBe(5_000)
-  expect(lingerOf('websocket', 100)).toBe(100)
+  expect(chooseLinger('websocket', 60_000)).toBe(5_000)
+  expect(chooseLinger(' WebSocket', 60_000)).toBe(5_000)
+  expect(chooseLinger('websocket', 100)).toBe(100)
   for (const protocol of ['x', 'websocket2', undefined]) {
-    expect(lingerOf(protocol, 60_000)).toBe(60_000)
+    expect(chooseLinger(protocol, 60_000)).toBe(60_000)
   }
 })

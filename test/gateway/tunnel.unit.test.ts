@@ -1,23 +1,23 @@
 /** How the one end of a tunnel follows the end of the other, with ends that do as the test says. */
 import { Duplex } from 'node:stream'
 import { expect, test } from 'vitest'
-import { join } from '../../src/gateway/tunnel.ts'
-import { falseClock } from '../clock.ts'
-import { turns } from '../help.ts'
+import { joinStreams } from '../../src/gateway/tunnel.ts'
+import { useFalseClock } from '../clock.ts'
+import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
 
 /** A tunnel whose second end takes nothing until the test says so. */
 function tunnel() {
-  falseClock()
+  useFalseClock()
   const taking: (() => void)[] = []
   const one = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() })
   const other = new Duplex({
     read: () => undefined,
     write: (_chunk, _encoding, done) => void taking.push(done),
   })
-  join(one, other, 60_000)
+  joinStreams(one, other, 60_000)
   return { one, other, take: () => taking.shift()?.() }
 }
 
@@ -25,20 +25,20 @@ test('what an end sent before it ended and closed arrives; then the other end is
   const { one, other, take } = tunnel()
   one.push('the last words')
   one.push(null)
-  await turns(3)
+  await runEventLoop(3)
   one.destroy()
-  await turns(3)
+  await runEventLoop(3)
   expect(other.destroyed).toBe(false)
   take()
-  await turns(3)
+  await runEventLoop(3)
   expect([other.writableFinished, other.destroyed]).toEqual([true, true])
 })
 
 test('an end that closes without having ended closes the other at once', async () => {
   const { one, other } = tunnel()
   one.push('half a')
-  await turns(3)
+  await runEventLoop(3)
   one.destroy()
-  await turns(3)
+  await runEventLoop(3)
   expect(other.destroyed).toBe(true)
 })

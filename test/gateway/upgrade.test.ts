@@ -5,11 +5,19 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { fixed } from '../../providers/static.ts'
 import type { Upgrade } from '../../providers/testing/index.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { atEnd, dial, type House, house, say, tidy, until } from './help.ts'
+import {
+  cleanUp,
+  connectRaw,
+  type GatewayFixture,
+  onCleanup,
+  openGatewayFixture,
+  sendRaw,
+  until,
+} from './gateway-fixture.ts'
 
 expectNothingLeft()
 
-afterEach(tidy)
+afterEach(cleanUp)
 
 const sockets = new WebSocketServer({ noServer: true })
 const accept: Upgrade = (req, socket, head) =>
@@ -17,15 +25,15 @@ const accept: Upgrade = (req, socket, head) =>
     ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary }))
   })
 
-const sure = (upgrade: Upgrade = accept, service = {}): Promise<House> =>
-  house((_req, res) => res.writeHead(200, { 'content-length': 2 }).end('no'), {
+const sure = (upgrade: Upgrade = accept, service = {}): Promise<GatewayFixture> =>
+  openGatewayFixture((_req, res) => res.writeHead(200, { 'content-length': 2 }).end('no'), {
     provider: { upgrade },
     service: { concurrency: 1, ...service },
   })
 
 async function open(port: number): Promise<WebSocket> {
   const ws = new WebSocket(`ws://127.0.0.1:${port}/calc/chat`)
-  atEnd(async () => ws.terminate())
+  onCleanup(async () => ws.terminate())
   await once(ws, 'open')
   return ws
 }
@@ -56,12 +64,12 @@ test('a client that ends its half of a tunnel first gets all that the instance s
     })
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
-  atEnd(async () => server.close())
+  onCleanup(async () => server.close())
   const { port: at } = server.address() as AddressInfo
   const provider = fixed({ urls: [`http://127.0.0.1:${at}`] })
-  const { port, session } = await house()
+  const { port, session } = await openGatewayFixture()
   session.startup({ url: 'http://raw', provider })
-  const wire = await dial(port, UPGRADE.replace('/calc', '/raw'))
+  const wire = await connectRaw(port, UPGRADE.replace('/calc', '/raw'))
   await wire.match('101 Switching')
   wire.socket.end()
   expect(await wire.end()).toMatch(/x{1000}bye$/)
@@ -92,7 +100,7 @@ test('a client that is gone while it waits leaves the queue', async () => {
   await until(() => cluster.requestQueue.size === 1)
   ws.terminate()
   await until(() => cluster.requestQueue.size === 0)
-  const wire = await dial(port, UPGRADE)
+  const wire = await connectRaw(port, UPGRADE)
   await until(() => cluster.requestQueue.size === 1)
   wire.socket.end()
   await until(() => cluster.requestQueue.size === 0)
@@ -103,8 +111,8 @@ const UPGRADE =
   'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
 
 test('an upgrade that the instance does not take is answered like any request', async () => {
-  const { port, cluster } = await house((_req, res) => res.end('x'.repeat(300_000)))
-  const text = await say(port, UPGRADE)
+  const { port, cluster } = await openGatewayFixture((_req, res) => res.end('x'.repeat(300_000)))
+  const text = await sendRaw(port, UPGRADE)
   expect(text).toMatch(/^HTTP\/1.1 200 .*x{1000}/s)
   expect(text.length).toBeGreaterThan(300_000)
   await until(() => cluster.inFlight === 0)
@@ -112,11 +120,11 @@ test('an upgrade that the instance does not take is answered like any request', 
     socket.on('error', () => undefined)
     socket.end('HTTP/1.1 403 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno')
   })
-  expect(await say(no.port, UPGRADE)).toMatch(/^HTTP\/1.1 403 No.*no$/s)
+  expect(await sendRaw(no.port, UPGRADE)).toMatch(/^HTTP\/1.1 403 No.*no$/s)
 })
 
 test('a bad upgrade and one to nowhere are problems', async () => {
   const { port } = await sure()
-  expect(await say(port, UPGRADE.replace('/calc', '/no'))).toMatch(/^HTTP\/1.1 404 /)
-  expect(await say(port, UPGRADE.replace('Host: x', 'Host: x,y'))).toMatch(/^HTTP\/1.1 400 /)
+  expect(await sendRaw(port, UPGRADE.replace('/calc', '/no'))).toMatch(/^HTTP\/1.1 404 /)
+  expect(await sendRaw(port, UPGRADE.replace('Host: x', 'Host: x,y'))).toMatch(/^HTTP\/1.1 400 /)
 })

@@ -7,8 +7,8 @@ import type { Socket } from 'node:net'
 import { Pool } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Provider, Running } from '../../src/core/provider.ts'
-import { ask, FRONTS } from '../fakes/fronts.ts'
-import { openSession, rawServer, rawService, service } from '../fakes/service.ts'
+import { ENTRIES, requestThrough } from '../fakes/entry-points.ts'
+import { openRawServer, openRawService, openService, openSession } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -20,7 +20,7 @@ const HI = 'content-length: 2\r\n\r\nhi'
 const METHODS = ['GET', 'POST'] as const
 
 /** Every method through every front, each in a world of its own. */
-const EACH = METHODS.flatMap((method) => FRONTS.map((front) => [method, front] as const))
+const EACH = METHODS.flatMap((method) => ENTRIES.map((front) => [method, front] as const))
 
 /** Counts the requests that reached the server, not the connections: a probe makes those, too. */
 function counting(serve: (socket: Socket) => void) {
@@ -108,9 +108,9 @@ describe('understood', () => {
     test(name, async () => {
       for (const [method, front] of EACH) {
         const { asked, serve } = counting((socket) => socket.write(answer))
-        const { session } = await rawService(serve)
+        const { session } = await openRawService(serve)
         for (const count of [1, 2]) {
-          expect(await ask(front, session, method), `${method} by ${front}`).toEqual({
+          expect(await requestThrough(front, session, method), `${method} by ${front}`).toEqual({
             status,
             body,
           })
@@ -123,15 +123,15 @@ describe('understood', () => {
   }
 
   test('205 with content: its content does not become the next answer', async () => {
-    for (const front of FRONTS) {
+    for (const front of ENTRIES) {
       let count = 0
-      const { session } = await rawService((socket) =>
+      const { session } = await openRawService((socket) =>
         socket.write(
           ++count % 2 ? 'HTTP/1.1 205 R\r\ncontent-length: 5\r\n\r\nhello' : `${OK}${HI}`,
         ),
       )
-      expect((await ask(front, session, 'GET')).status).toBe(205)
-      expect(await ask(front, session, 'GET')).toEqual({ status: 200, body: 'hi' })
+      expect((await requestThrough(front, session, 'GET')).status).toBe(205)
+      expect(await requestThrough(front, session, 'GET')).toEqual({ status: 200, body: 'hi' })
     }
   })
 })
@@ -173,8 +173,8 @@ describe('refused for what it is: executed once, and the instance stays', () => 
           socket.write(answer, 'latin1')
           if (then === 'ends') socket.end()
         })
-        const { session } = await rawService(serve)
-        expect(await ask(front, session, method), `${method} by ${front}`).toEqual({
+        const { session } = await openRawService(serve)
+        expect(await requestThrough(front, session, method), `${method} by ${front}`).toEqual({
           status: 502,
           code: 'MANYHOST_BAD_RESPONSE',
           body: '',
@@ -195,15 +195,19 @@ describe('refused for what it is: executed once, and the instance stays', () => 
   ])('%s: the head was passed on, so the answer breaks off', async (_, answer) => {
     for (const [method, front] of EACH) {
       const { asked, serve } = counting((socket) => socket.write(answer))
-      const { session } = await rawService(serve)
-      expect((await ask(front, session, method)).code).toBe('MANYHOST_RESPONSE_INTERRUPTED')
+      const { session } = await openRawService(serve)
+      expect((await requestThrough(front, session, method)).code).toBe(
+        'MANYHOST_RESPONSE_INTERRUPTED',
+      )
       expect(asked()).toBe(1)
       expect(session.cluster('http://calc').stats().ejections).toBe(0)
     }
   })
 
   test('the error says what was wrong, by which instance, and has its one attempt', async () => {
-    const { client } = await rawService((socket) => socket.write(`${OK}content-length: 1\r\n${HI}`))
+    const { client } = await openRawService((socket) =>
+      socket.write(`${OK}content-length: 1\r\n${HI}`),
+    )
     const error = await client.post('http://calc/', { body: 'x' }).catch((thrown) => thrown)
     expect(error).toMatchObject({
       code: 'MANYHOST_BAD_RESPONSE',
@@ -217,7 +221,7 @@ describe('refused for what it is: executed once, and the instance stays', () => 
   })
 
   test.each(['session', 'network'])('by the client, at an address of the %s', async (where) => {
-    const { client, url } = await rawService((socket) =>
+    const { client, url } = await openRawService((socket) =>
       socket.write(`${OK}content-length: 1\r\n${HI}`),
     )
     const target = where === 'session' ? 'http://calc/' : url
@@ -225,7 +229,7 @@ describe('refused for what it is: executed once, and the instance stays', () => 
   })
 
   test('an instance whose answers are all refused is ejected as others are: by failures in a row', async () => {
-    const { client, session } = await rawService((socket) => socket.write('SSH-2.0\r\n'), {
+    const { client, session } = await openRawService((socket) => socket.write('SSH-2.0\r\n'), {
       ejectAfter: 2,
     })
     for (const count of [0, 1]) {
@@ -237,21 +241,23 @@ describe('refused for what it is: executed once, and the instance stays', () => 
   })
 
   test('`headerSize` is the bound of a head: below it is taken, above it is refused', async () => {
-    const { session } = await rawService(
+    const { session } = await openRawService(
       (socket) => socket.write(`${OK}x: ${'y'.repeat(2_000)}\r\n${HI}`),
       { headerSize: 2_100 },
     )
-    expect(await ask('client', session, 'GET')).toEqual({ status: 200, body: 'hi' })
-    const { session: small } = await rawService(
+    expect(await requestThrough('client', session, 'GET')).toEqual({ status: 200, body: 'hi' })
+    const { session: small } = await openRawService(
       (socket) => socket.write(`${OK}x: ${'y'.repeat(2_000)}\r\n${HI}`),
       { headerSize: 2_000 },
     )
-    expect(await ask('client', small, 'GET')).toMatchObject({ code: 'MANYHOST_BAD_RESPONSE' })
-    const { session: large } = await rawService(
+    expect(await requestThrough('client', small, 'GET')).toMatchObject({
+      code: 'MANYHOST_BAD_RESPONSE',
+    })
+    const { session: large } = await openRawService(
       (socket) => socket.write(`${OK}x: ${'y'.repeat(200_000)}\r\n${HI}`),
       { headerSize: 1 << 20 },
     )
-    expect(await ask('client', large, 'GET')).toEqual({ status: 200, body: 'hi' })
+    expect(await requestThrough('client', large, 'GET')).toEqual({ status: 200, body: 'hi' })
   })
 })
 
@@ -275,8 +281,8 @@ describe('ended by its peer: sent again', () => {
           if (how === 'FIN') socket.end()
           else setImmediate(() => socket.resetAndDestroy())
         })
-        const { session } = await rawService(serve)
-        expect(await ask(front, session, method), `${method} by ${front}`).toEqual({
+        const { session } = await openRawService(serve)
+        expect(await requestThrough(front, session, method), `${method} by ${front}`).toEqual({
           status: 200,
           body: 'hi',
         })
@@ -290,7 +296,7 @@ describe('ended by its peer: sent again', () => {
 describe("a provider's own dispatcher, of whose connections nothing is known but undici's codes", () => {
   async function plain(serve: (socket: Socket) => void) {
     const counted = counting(serve)
-    const { url } = await rawServer(counted.serve)
+    const { url } = await openRawServer(counted.serve)
     const dispatcher = new Pool(url)
     const provider: Provider = {
       name: 'own',
@@ -315,7 +321,7 @@ describe("a provider's own dispatcher, of whose connections nothing is known but
     ['304 with a length', 'HTTP/1.1 304 N\r\ncontent-length: 9\r\n\r\n', 1, undefined],
   ])('%s', async (_, answer, count, code) => {
     const { session, asked } = await plain((socket) => socket.write(answer))
-    expect((await ask('client', session, 'POST')).code).toBe(code)
+    expect((await requestThrough('client', session, 'POST')).code).toBe(code)
     expect(asked()).toBe(count)
   })
 
@@ -328,13 +334,15 @@ describe("a provider's own dispatcher, of whose connections nothing is known but
     ['a head that stops', `${OK}content-`],
   ])('%s: sent again', async (_, answer) => {
     const { session, asked } = await plain((socket) => socket.end(answer))
-    expect((await ask('client', session, 'POST')).code).toBe('MANYHOST_ATTEMPTS_EXHAUSTED')
+    expect((await requestThrough('client', session, 'POST')).code).toBe(
+      'MANYHOST_ATTEMPTS_EXHAUSTED',
+    )
     expect(asked()).toBe(2)
   })
 })
 
 test('an upgrade whose 101 forgets Connection, and has the fields of a frame', async () => {
-  const { session } = await rawService((socket) =>
+  const { session } = await openRawService((socket) =>
     socket.write(`HTTP/1.1 101 S\r\nUpgrade: x\r\ncontent-length: 0\r\n${FRAME}\r\n\r\nhello`),
   )
   const { socket } = await session
@@ -347,14 +355,14 @@ test('an upgrade whose 101 forgets Connection, and has the fields of a frame', a
 
 test('requests outside of all services are answered as tolerantly', async () => {
   for (const [, answer, status, body] of UNDERSTOOD) {
-    const { url } = await rawServer((socket) => socket.write(answer))
-    const res = await service((_, res) => res.end()).client.get(url)
+    const { url } = await openRawServer((socket) => socket.write(answer))
+    const res = await openService((_, res) => res.end()).client.get(url)
     expect([res.status, await res.text()]).toEqual([status, body])
   }
 })
 
 test('a health check whose 204 has a length passes', async () => {
-  const { session } = await rawService(
+  const { session } = await openRawService(
     (socket) => socket.write('HTTP/1.1 204 N\r\ncontent-length: 2\r\n\r\n'),
     { ready: '/ready' },
   )

@@ -3,9 +3,9 @@ import { type AddressInfo, connect, createServer } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { request } from 'undici'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { patient } from '../../src/core/connector.ts'
+import { patchSocket } from '../../src/core/connector.ts'
 import type { Response } from '../../src/index.ts'
-import { rawService, service } from '../fakes/service.ts'
+import { openRawService, openService } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -31,7 +31,7 @@ describe('a connection that ends under a slow reader (nodejs/undici#5360)', () =
   }
   for (const [name, head] of Object.entries(heads)) {
     test(name, async () => {
-      const { client, session, url } = await rawService(
+      const { client, session, url } = await openRawService(
         (socket) => {
           socket.write(`HTTP/1.1 200 OK\r\n${head}\r\n`)
           socket.end(MEGABYTE)
@@ -51,7 +51,7 @@ describe('a connection that ends under a slow reader (nodejs/undici#5360)', () =
   }
 
   test('a reset is no end: nothing is cut short silently', async () => {
-    const { client } = await rawService((socket) => {
+    const { client } = await openRawService((socket) => {
       socket.write('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n')
       socket.write(MEGABYTE, () => socket.resetAndDestroy())
     })
@@ -69,14 +69,14 @@ describe('a connection that ends under a slow reader (nodejs/undici#5360)', () =
     })
     await once(server.listen(0, '127.0.0.1'), 'listening')
     const { port } = server.address() as AddressInfo
-    const socket = patient(connect({ port, host: '127.0.0.1', allowHalfOpen: true }))
+    const socket = patchSocket(connect({ port, host: '127.0.0.1', allowHalfOpen: true }))
     socket.end('x')
     expect(String(Buffer.concat(await socket.toArray()))).toBe('bye')
     server.close()
   })
 
   test('an in-process instance that is killed under a slow reader', async () => {
-    const { client, provider } = service((_req, res) => {
+    const { client, provider } = openService((_req, res) => {
       res.writeHead(200, { connection: 'close' })
       res.write(MEGABYTE)
     })
@@ -104,9 +104,12 @@ describe('servers that break the protocol', () => {
   }
   for (const [name, [answer, reason]] of Object.entries(bad)) {
     test(`${name}: resent, and then a poison request with its causes`, async () => {
-      const { client, connections } = await rawService((socket) => socket.end(answer, 'latin1'), {
-        maxAttempts: 2,
-      })
+      const { client, connections } = await openRawService(
+        (socket) => socket.end(answer, 'latin1'),
+        {
+          maxAttempts: 2,
+        },
+      )
       const error = await client.get('http://calc/x').catch((thrown: unknown) => thrown)
       expect(error).toMatchObject({
         code: 'MANYHOST_ATTEMPTS_EXHAUSTED',
@@ -127,7 +130,7 @@ describe('servers that break the protocol', () => {
   }
   for (const [name, answer] of Object.entries(refused)) {
     test(`${name}: refused, and not sent again`, async () => {
-      const { client, session } = await rawService((socket) => socket.end(answer, 'latin1'))
+      const { client, session } = await openRawService((socket) => socket.end(answer, 'latin1'))
       await expect(client.get('http://calc/x')).rejects.toMatchObject({
         code: 'MANYHOST_BAD_RESPONSE',
         status: 502,
@@ -138,14 +141,14 @@ describe('servers that break the protocol', () => {
   }
 
   test('a body longer than its length: the answer is right, the connection is not used again', async () => {
-    const { client } = await rawService((socket) =>
+    const { client } = await openRawService((socket) =>
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokGARBAGE'),
     )
     for (let i = 0; i < 3; i++) expect(await (await client.get('http://calc/')).text()).toBe('ok')
   })
 
   test('chunks that break off after the head was passed on', async () => {
-    const { client } = await rawService((socket) =>
+    const { client } = await openRawService((socket) =>
       socket.end('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nwo'),
     )
     const res = await client.get('http://calc/')
@@ -159,7 +162,7 @@ describe('servers that break the protocol', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     onTestFinished(() => void vi.useRealTimers())
     let count = 0
-    const { client } = await rawService(
+    const { client } = await openRawService(
       (socket) => {
         if (++count > 1) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
       },
@@ -182,7 +185,7 @@ describe('servers that break the protocol', () => {
   })
 
   test('an upgrade that nobody asked for', async () => {
-    const { client } = await rawService((socket) =>
+    const { client } = await openRawService((socket) =>
       socket.write('HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'),
     )
     await expect(client.get('http://calc/')).rejects.toMatchObject({
@@ -193,7 +196,7 @@ describe('servers that break the protocol', () => {
 })
 
 test('an answer before its request is whole, and then the end', async () => {
-  const { client, session } = await rawService((socket) =>
+  const { client, session } = await openRawService((socket) =>
     socket.end('HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno'),
   )
   const res = await client.post('http://calc/', { body: MEGABYTE })

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { QueryLike } from '../../src/client/request.ts'
 import type { HeadersLike, RequestOptions } from '../../src/index.ts'
 import { echo } from '../fakes/echo.ts'
-import { openSession, service } from '../fakes/service.ts'
+import { openService, openSession } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -39,7 +39,7 @@ describe('what a request carries', () => {
   }
   for (const [name, [make, seen]] of Object.entries(bodies)) {
     test(`body: ${name}`, async () => {
-      const { client } = service(echo)
+      const { client } = openService(echo)
       const body = typeof make === 'function' ? make() : make
       const res = await client.put('http://calc/', { body: body as RequestOptions['body'] })
       expect((await res.json()).body).toBe(seen)
@@ -47,7 +47,7 @@ describe('what a request carries', () => {
   }
 
   test('json, and a content type of the caller', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const one = await (await client.post('http://calc/', { json: { a: [1, 'é'] } })).json()
     expect(JSON.parse(Buffer.from(one.body, 'latin1').toString())).toEqual({ a: [1, 'é'] })
     expect(one.headers['content-type']).toBe('application/json')
@@ -60,7 +60,7 @@ describe('what a request carries', () => {
   })
 
   test('form: urlencoded, with repeated names; multipart with files', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const one = await (
       await client.post('http://calc/', { form: { a: ['1', 2], b: 'x y', none: undefined } })
     ).json()
@@ -83,7 +83,7 @@ describe('what a request carries', () => {
   })
 
   test('query: appended to the own one, which stays as it was written', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const sent = async (url: string, query: QueryLike): Promise<string> =>
       (await (await client.get(url, { query })).json()).url
     expect(await sent('http://calc/p', { a: 1, b: ['x', 'y'], c: null, d: true })).toBe(
@@ -98,7 +98,7 @@ describe('what a request carries', () => {
   })
 
   test('query and form: what is null or undefined is left out, whatever the shape', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const day = new Date(0)
     const given = {
       a: undefined,
@@ -122,14 +122,14 @@ describe('what a request carries', () => {
   })
 
   test('headers: what is null or undefined is left out, in arrays, too', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const headers = { 'x-a': null, 'x-b': [null, '1', undefined], 'x-c': undefined, 'x-d': [] }
     const { rawHeaders } = await (await client.get('http://calc/', { headers })).json()
     expect(rawHeaders.filter((text: string) => /^x-[a-d]$/.test(text))).toEqual(['x-b'])
   })
 
   test('headers: object, pairs, Headers, arrays; defaults are replaced by name, whatever the case', async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const client = session.client({ headers: { 'X-Default': 'd', 'X-Both': 'default' } })
     const seen = async (headers: HeadersLike): Promise<string[]> => {
       const { rawHeaders } = await (await client.get('http://calc/', { headers })).json()
@@ -147,7 +147,7 @@ describe('what a request carries', () => {
   })
 
   test('baseUrl', async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const client = session.client({ baseUrl: 'http://calc/v1/' })
     expect((await (await client.get('a?b')).json()).url).toBe('/v1/a?b')
     expect((await (await client.get('/a')).json()).url).toBe('/a')
@@ -184,7 +184,7 @@ describe('bad input is refused at once', () => {
   for (const [name, [options, message]] of Object.entries(bad)) {
     test(name, async () => {
       // Nobody is there to serve it, and nobody needs to be.
-      const { client } = service(echo, { initSize: 0 })
+      const { client } = openService(echo, { initSize: 0 })
       await expect(client.get('http://calc/', options)).rejects.toMatchObject({
         code: 'MANYHOST_INVALID_OPTION',
         message: expect.stringMatching(message),
@@ -193,7 +193,7 @@ describe('bad input is refused at once', () => {
   }
 
   test('methods and URLs', async () => {
-    const { client, session } = service(echo, { initSize: 0 })
+    const { client, session } = openService(echo, { initSize: 0 })
     for (const method of ['', 'A B', 'GET\r\n', 'CONNECT', 3 as never]) {
       await expect(client.request(method, 'http://calc/')).rejects.toMatchObject({
         code: 'MANYHOST_INVALID_OPTION',
@@ -220,7 +220,7 @@ describe('bad input is refused at once', () => {
   })
 
   test('requests after close, of the client and of the session; `await using`', async () => {
-    const { session, provider } = service(echo)
+    const { session, provider } = openService(echo)
     {
       await using client = session.client()
       const inFlight = client.get('http://calc/')

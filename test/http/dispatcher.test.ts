@@ -13,15 +13,15 @@ import {
 } from 'undici'
 import { describe, expect, test } from 'vitest'
 import { echo } from '../fakes/echo.ts'
-import { bodyOf, openSession, rawService, service } from '../fakes/service.ts'
-import { failure, holding, until } from '../help.ts'
+import { openRawService, openService, openSession, readBody } from '../fakes/service.ts'
+import { createHoldingProvider, rejectionOf, until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
 
 describe("undici's ways to ask", () => {
   test('request: query, headers, bodies of all kinds', async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const dispatcher = session.dispatcher()
     const bodies = {
       text: 'content',
@@ -49,7 +49,7 @@ describe("undici's ways to ask", () => {
   })
 
   test('an origin in any spelling, another port, and what Host says', async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const dispatcher = session.dispatcher()
     const host = async (origin: string | URL): Promise<unknown> => {
       const res = await dispatcher.request({ origin, path: '/x', method: 'GET' })
@@ -62,7 +62,7 @@ describe("undici's ways to ask", () => {
   })
 
   test('stream, and a pipeline of a body there and an answer back', async () => {
-    const { session } = service((req, res) => void pipeline(req, res))
+    const { session } = openService((req, res) => void pipeline(req, res))
     const dispatcher = session.dispatcher()
     const chunks: Buffer[] = []
     await stream(
@@ -84,7 +84,7 @@ describe("undici's ways to ask", () => {
   })
 
   test("fetch: undici's, the session's, and Node's own", async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const dispatcher = session.dispatcher()
     const own = globalThis.fetch as unknown as typeof fetch
     for (const one of [fetch, session.fetch.bind(session) as typeof fetch, own]) {
@@ -103,7 +103,7 @@ describe("undici's ways to ask", () => {
   test('fetch decodes gzip, request does not', async () => {
     const { gzipSync } = await import('node:zlib')
     const zipped = gzipSync('content')
-    const { session, client } = service((_req, res) => {
+    const { session, client } = openService((_req, res) => {
       res.writeHead(200, { 'content-encoding': 'gzip' }).end(zipped)
     })
     const dispatcher = session.dispatcher()
@@ -111,7 +111,7 @@ describe("undici's ways to ask", () => {
       expect(await (await one('http://calc/', { dispatcher })).text()).toBe('content')
     }
     const { body } = await request('http://calc/', { dispatcher })
-    expect(await bodyOf(body)).toEqual(zipped)
+    expect(await readBody(body)).toEqual(zipped)
     expect(Buffer.from(await (await client.get('http://calc/')).bytes())).toEqual(zipped)
   })
 })
@@ -119,7 +119,7 @@ describe("undici's ways to ask", () => {
 describe('compose', () => {
   test('retry, redirect and dump above it', async () => {
     let failures = 2
-    const { session } = service((req, res) => {
+    const { session } = openService((req, res) => {
       if (req.url === '/from') res.writeHead(302, { location: '/to' }).end()
       else if (req.url === '/503' && failures-- > 0) res.writeHead(503).end()
       else res.end('x'.repeat(1000))
@@ -142,7 +142,7 @@ describe('compose', () => {
 
 describe('1xx, trailers, HEAD', () => {
   test('early hints by onInfo; trailers; raw headers', async () => {
-    const { session } = service((_req, res) => {
+    const { session } = openService((_req, res) => {
       res.writeEarlyHints({ link: '</a.css>; rel=preload' })
       res.writeHead(200, { trailer: 'x-sum', 'X-Case': '1' })
       res.addTrailers({ 'x-sum': '1' })
@@ -159,14 +159,14 @@ describe('1xx, trailers, HEAD', () => {
   })
 
   test('100 Continue of a server that sends it unasked, as far as undici takes it', async () => {
-    const { client } = await rawService((socket) =>
+    const { client } = await openRawService((socket) =>
       socket.write('HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'),
     )
     expect(await (await client.get('http://calc/')).text()).toBe('ok')
   })
 
   test('Expect: 100-continue is answered, not refused', async () => {
-    const { client, session } = service(echo)
+    const { client, session } = openService(echo)
     const headers = { expect: '100-continue' }
     const res = await client.post('http://calc/', { headers, body: 'x' })
     expect((await res.json()).body).toBe('x')
@@ -183,7 +183,7 @@ describe('1xx, trailers, HEAD', () => {
 describe('giving up', () => {
   test('before, while it waits, in flight, in the middle of the body', async () => {
     let reached = 0
-    const { session } = service((req, res) => {
+    const { session } = openService((req, res) => {
       reached++
       if (req.url === '/body') res.write('x')
     })
@@ -212,7 +212,7 @@ describe('giving up', () => {
   })
 
   test('a handler that throws gives its request up', async () => {
-    const { session } = service((_req, res) => void res.end('x'))
+    const { session } = openService((_req, res) => void res.end('x'))
     const heard = await new Promise((resolve) =>
       session.dispatcher().dispatch(
         { origin: 'http://calc', path: '/', method: 'GET' },
@@ -230,7 +230,7 @@ describe('giving up', () => {
   })
 
   test('after the session was closed', async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const dispatcher = session.dispatcher()
     await session.close()
     await expect(request('http://calc/', { dispatcher })).rejects.toMatchObject({
@@ -242,7 +242,7 @@ describe('giving up', () => {
 
 describe("a caller's own limits of time", () => {
   test('headersTimeout begins when the request is sent, and not while it waits for a slot', async () => {
-    const { provider, held, holds } = holding()
+    const { provider, held, holds } = createHoldingProvider()
     const session = openSession(provider)
     session.startup({ url: 'http://calc' })
     const dispatcher = session.dispatcher()
@@ -258,7 +258,7 @@ describe("a caller's own limits of time", () => {
 
   test('they end the request: it is not sent again, and its instance is not blamed', async () => {
     let asked = 0
-    const { session } = service(
+    const { session } = openService(
       (req, res) => {
         asked++
         if (req.url === '/held') res.writeHead(200, { 'content-length': '9' }).write('part')
@@ -275,7 +275,7 @@ describe("a caller's own limits of time", () => {
     }
     const kinds = { '/': 'headersTimeout', '/held': 'bodyTimeout', '/passed': 'bodyTimeout' }
     for (const [path, name] of Object.entries(kinds)) {
-      const error = await failure(get(path))
+      const error = await rejectionOf(get(path))
       expect(error).toMatchObject({ code: 'MANYHOST_TIMEOUT', name: 'TimeoutError', status: 504 })
       expect(error.message).toContain(`within 50 ms (${name})`)
       expect((error.cause as { code?: string }).code).toBe(

@@ -13,7 +13,7 @@ import { processes } from '../../providers/process/index.ts'
 import { fixed } from '../../providers/static.ts'
 import { createGateway, type Gateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
-import { rawService } from '../fakes/service.ts'
+import { openRawService } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -131,7 +131,7 @@ for (const [place, make] of Object.entries(PLACES)) {
 test('an answer without a length that ends with FIN and then a reset is whole, however slowly it is read', async () => {
   const megabyte = Buffer.alloc(1 << 20, 'x')
   for (const size of [0, 1, 16_384, 60_000]) {
-    const { client } = await rawService((socket) => {
+    const { client } = await openRawService((socket) => {
       socket.write('HTTP/1.0 200 OK\r\n\r\n')
       socket.end(megabyte.subarray(0, size), () => socket.resetAndDestroy())
     })
@@ -149,7 +149,7 @@ test('an answer without a length that ends with FIN and then a reset is whole, h
 
 test('an answer that was cut short is none, though it came before the upload was sent', async () => {
   let count = 0
-  const { client, session } = await rawService((socket) => {
+  const { client, session } = await openRawService((socket) => {
     socket.pause()
     if (++count > 1) {
       socket.write('HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok')
@@ -164,7 +164,7 @@ test('an answer that was cut short is none, though it came before the upload was
 
 test('a connection whose request is not sent yet, though it was answered, has no second one', async () => {
   let count = 0
-  const { client, session, connections } = await rawService((socket) => {
+  const { client, session, connections } = await openRawService((socket) => {
     // It takes no more than the head, and says that it goes on with the connection.
     socket.pause()
     count++

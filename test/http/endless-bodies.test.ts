@@ -1,7 +1,7 @@
 /** Bodies of answers that are for nobody: a redirect's, and that of an answer which hands the request back. */
 import { describe, expect, test } from 'vitest'
-import { falseClock } from '../clock.ts'
-import { rawServer, rawService, service } from '../fakes/service.ts'
+import { useFalseClock } from '../clock.ts'
+import { openRawServer, openRawService, openService } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -39,8 +39,8 @@ describe('a redirect', () => {
       ['is an error', { redirect: 'error' }],
       ['is one too many', { maxRedirects: 0 }],
     ] as const)(`with a body ${name} gives its slot back: it %s`, async (_, options) => {
-      const clock = falseClock()
-      const { client, session } = await rawService((socket, head) => {
+      const clock = useFalseClock()
+      const { client, session } = await openRawService((socket, head) => {
         if (head.startsWith('GET /end')) return void socket.write(END)
         socket.write(`HTTP/1.1 302 F\r\nlocation: /end\r\n${body.framing}`)
         body.write((text) => socket.write(text))
@@ -68,8 +68,8 @@ describe('a redirect', () => {
     ] as const)(
       `with a body ${name} gives its slot back to fetch: it %s`,
       async (_, mode, wanted) => {
-        const clock = falseClock()
-        const { session } = await rawService(
+        const clock = useFalseClock()
+        const { session } = await openRawService(
           (socket, head) => {
             if (head.startsWith('GET /end')) return void socket.write(END)
             socket.write(`HTTP/1.1 302 F\r\nlocation: /end\r\n${body.framing}`)
@@ -95,7 +95,7 @@ describe('a redirect', () => {
   }
 
   test('with redirect: manual, fetch has the redirect and its body', async () => {
-    const { session } = await rawService((socket) =>
+    const { session } = await openRawService((socket) =>
       socket.write('HTTP/1.1 302 F\r\nlocation: /end\r\ncontent-length: 2\r\n\r\nhi'),
     )
     const answer = await session.fetch('http://calc/', { redirect: 'manual' })
@@ -103,11 +103,11 @@ describe('a redirect', () => {
   })
 
   test('to and from outside, with bodies that never end', async () => {
-    const clock = falseClock()
-    const { url } = await rawServer((socket) =>
+    const clock = useFalseClock()
+    const { url } = await openRawServer((socket) =>
       socket.write(`HTTP/1.1 302 F\r\nlocation: http://calc/end\r\n${CHUNKED}2\r\nhi\r\n`),
     )
-    const { client, session } = service((_, res) => res.end('end'))
+    const { client, session } = openService((_, res) => res.end('end'))
     let seen: unknown
     void client.get(url).then(async (res) => {
       seen = await res.text()
@@ -117,7 +117,7 @@ describe('a redirect', () => {
   })
 
   test('with a length is passed on as soon as its head is there', async () => {
-    const { session } = await rawService((socket) =>
+    const { session } = await openRawService((socket) =>
       socket.write('HTTP/1.1 302 F\r\nlocation: /end\r\ncontent-length: 1000\r\n\r\nhi'),
     )
     const dispatcher = session.dispatcher()
@@ -133,7 +133,7 @@ describe('a redirect', () => {
 
   test('whose body breaks off is followed, and the request is not sent again', async () => {
     const heads: string[] = []
-    const { client } = await rawService((socket, head) => {
+    const { client } = await openRawService((socket, head) => {
       heads.push(head.slice(0, 6))
       if (head.startsWith('GET /end')) return void socket.write(END)
       socket.end('HTTP/1.1 303 S\r\nlocation: /end\r\ncontent-length: 1000\r\n\r\nhi')
@@ -144,7 +144,7 @@ describe('a redirect', () => {
   })
 
   test('with a short body keeps its connection', async () => {
-    const { client, connections } = await rawService((socket, head) =>
+    const { client, connections } = await openRawService((socket, head) =>
       socket.write(
         head.startsWith('GET /end')
           ? END
@@ -161,9 +161,9 @@ describe('a redirect', () => {
 describe('a 503 that hands the request back', () => {
   for (const [name, body] of Object.entries(BODIES)) {
     test(`with a body ${name} goes elsewhere, and its slot comes back`, async () => {
-      const clock = falseClock()
+      const clock = useFalseClock()
       let count = 0
-      const { client, session } = await rawService((socket) => {
+      const { client, session } = await openRawService((socket) => {
         if (++count > 1) return void socket.write(END)
         socket.write(`HTTP/1.1 503 U\r\nx-manyhost-return: 1\r\n${body.framing}`)
         body.write((text) => socket.write(text))
@@ -179,7 +179,7 @@ describe('a 503 that hands the request back', () => {
   }
 
   test('that its caller gives up meanwhile leaves no slot behind', async () => {
-    const { client, session } = await rawService((socket) =>
+    const { client, session } = await openRawService((socket) =>
       socket.write(`HTTP/1.1 503 U\r\nx-manyhost-return: 1\r\n${CHUNKED}2\r\nhi\r\n`),
     )
     const given = new AbortController()

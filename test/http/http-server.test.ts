@@ -11,7 +11,7 @@ import { connect as dialTls } from 'node:tls'
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
 import { certificate } from '../fakes/certificate.ts'
-import { turns, until } from '../help.ts'
+import { runEventLoop, until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -38,9 +38,9 @@ test('all servers use it, but those whose connections have rules of their own', 
   )
   const own = [
     // The gateway's options.
-    'src/gateway/servers.ts',
+    'src/gateway/server.ts',
     // Task servers are its only clients: tasks are cancelled as soon as they go.
-    'src/tasks/runner/server.ts',
+    'src/tasks/runner/runner-server.ts',
     // For tests of users.
     'providers/testing/instance.ts',
   ]
@@ -111,7 +111,7 @@ describe.each([false, true])('TLS %s', (isTls) => {
     }
     const waiting = await ask()
     read(waiting).end()
-    await turns(50)
+    await runEventLoop(50)
     expect(isClosed).toBe(false)
     answer()
     await once(waiting, 'end')
@@ -135,12 +135,12 @@ describe.each([false, true])('TLS %s', (isTls) => {
     }
     await until(() => open === 2)
     await until(async () => {
-      await turns(20)
+      await runEventLoop(20)
       vi.advanceTimersByTime(1_000)
       return open === 1
     })
     for (let i = 0; i < 100; i++) {
-      await turns(1)
+      await runEventLoop(1)
       vi.advanceTimersByTime(1_000)
     }
     expect(open).toBe(1)

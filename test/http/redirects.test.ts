@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
-import { service } from '../fakes/service.ts'
+import { openService } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -39,7 +39,7 @@ test.each([
   [303, 'HEAD', 'HEAD'],
   [302, 'DELETE', 'DELETE'],
 ])('%i after %s goes on with %s', async (status, method, after) => {
-  const { client, session } = service(redirecting)
+  const { client, session } = openService(redirecting)
   const body = method === 'HEAD' || method === 'DELETE' ? undefined : 'content'
   const res = await client.request(method, `http://calc/to?${status}&/end`, {
     ...(body && { body }),
@@ -58,7 +58,7 @@ test.each([
 
 test('inside to outside and back; credentials stay behind; the fragment goes along', async () => {
   const away = await outside()
-  const { client } = service(redirecting)
+  const { client } = openService(redirecting)
   const back = encodeURIComponent('http://calc/end')
   const there = encodeURIComponent(`${away}/to?307&${back}`)
   const headers = { authorization: 'secret', Cookie: 'a=b', 'x-kept': '1', 'X-Request-Id': 'mine' }
@@ -74,7 +74,7 @@ test('inside to outside and back; credentials stay behind; the fragment goes alo
 
 test('what goes outside has none of our headers, and all of the caller', async () => {
   const away = await outside()
-  const { client } = service(redirecting)
+  const { client } = openService(redirecting)
   const headers = { 'x-request-id': 'mine', host: 'elsewhere', 'idempotency-key': 'key' }
   const own = await (await client.post(`${away}/x?y`, { headers, json: {} })).json()
   expect(own.headers).toMatchObject({ ...headers, 'content-type': 'application/json' })
@@ -84,7 +84,7 @@ test('what goes outside has none of our headers, and all of the caller', async (
 })
 
 test('credentials are kept within one origin', async () => {
-  const { client } = service(redirecting)
+  const { client } = openService(redirecting)
   const headers = { authorization: 'secret' }
   const res = await client.get('http://calc/to?302&end?q', { headers })
   const seen = await res.json()
@@ -92,7 +92,7 @@ test('credentials are kept within one origin', async () => {
 })
 
 test('bounded; or none at all; or an error', async () => {
-  const { client, session } = service((req: IncomingMessage, res) => {
+  const { client, session } = openService((req: IncomingMessage, res) => {
     res.writeHead(302, { location: `${req.url}x` }).end()
   })
   await expect(client.get('http://calc/')).rejects.toMatchObject({
@@ -109,19 +109,19 @@ test('bounded; or none at all; or an error', async () => {
 })
 
 test('a Location that leads nowhere, and a 3xx without one', async () => {
-  const { client, session } = service(redirecting)
+  const { client, session } = openService(redirecting)
   for (const location of ['http://', 'ftp://calc/x', 'http://a:99999/']) {
     await expect(client.get(`http://calc/to?302&${location}`)).rejects.toMatchObject({
       code: 'MANYHOST_REDIRECT',
     })
   }
-  const { client: other } = service((_req, res) => void res.writeHead(304).end())
+  const { client: other } = openService((_req, res) => void res.writeHead(304).end())
   expect((await other.get('http://calc/')).status).toBe(304)
   await until(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('307: what can be sent again is; a stream that is used up says so', async () => {
-  const { client, session } = service(redirecting)
+  const { client, session } = openService(redirecting)
   const url = 'http://calc/to?307&/end'
   const sent = async (body: unknown): Promise<string> =>
     (await (await client.post(url, { body: body as string })).json()).body

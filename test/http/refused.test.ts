@@ -6,10 +6,10 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { Client, type Dispatcher, request } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { steadyPool } from '../../src/core/http/pool.ts'
+import { createPatchedPool } from '../../src/core/http/pool.ts'
 import { echo } from '../fakes/echo.ts'
-import { rawServer, service } from '../fakes/service.ts'
-import { failure, NEVER, thrown, until } from '../help.ts'
+import { openRawServer, openService } from '../fakes/service.ts'
+import { catchThrown, NEVER, rejectionOf, until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -118,7 +118,7 @@ describe('by the dispatcher', () => {
   }
   for (const [name, options] of Object.entries(cases)) {
     test(name, async () => {
-      const { session } = service(echo, { initSize: 0 })
+      const { session } = openService(echo, { initSize: 0 })
       const error = await heard(session.dispatcher(), options)
       expect(error.code).toMatch(CODES)
       expect(session.cluster('http://calc').stats().arrivals).toBe(0)
@@ -127,11 +127,11 @@ describe('by the dispatcher', () => {
   }
 
   test("it is undici's promise that is rejected, with the code of the kind", async () => {
-    const { session } = service(echo, { initSize: 0 })
+    const { session } = openService(echo, { initSize: 0 })
     const dispatcher = session.dispatcher()
     const headers = { 'transfer-encoding': 'chunked' }
     const options = { dispatcher, headers, method: 'POST', body: 'x' } as const
-    const error = await failure(request('http://calc/', options))
+    const error = await rejectionOf(request('http://calc/', options))
     expect(error).toMatchObject({ code: 'MANYHOST_INVALID_REQUEST', status: 400, retryable: false })
     expect(error.message).toMatch(/transfer-encoding .* leave it out/)
   })
@@ -140,26 +140,28 @@ describe('by the dispatcher', () => {
 describe('by the client', () => {
   for (const [name, headers] of Object.entries(HEADERS)) {
     test(`headers: ${name}`, async () => {
-      const { session, client } = service(echo, { initSize: 0 })
+      const { session, client } = openService(echo, { initSize: 0 })
       const options = { body: 'abc', headers } as object
-      expect((await failure(client.post('http://calc/', options))).code).toMatch(CODES)
+      expect((await rejectionOf(client.post('http://calc/', options))).code).toMatch(CODES)
       expect(session.cluster('http://calc').stats().arrivals).toBe(0)
     })
   }
 
   test('headers that every request is to have are refused when the client is made', () => {
-    const { session } = service(echo, { initSize: 0 })
-    expect(thrown(() => session.client({ headers: { 'keep-alive': '1' } })).code).toMatch(CODES)
+    const { session } = openService(echo, { initSize: 0 })
+    expect(catchThrown(() => session.client({ headers: { 'keep-alive': '1' } })).code).toMatch(
+      CODES,
+    )
   })
 
   test('to the network, too', async () => {
-    const { url } = await rawServer((socket) => socket.end())
-    const { client } = service(echo, { initSize: 0 })
+    const { url } = await openRawServer((socket) => socket.end())
+    const { client } = openService(echo, { initSize: 0 })
     for (const headers of [{ 'transfer-encoding': 'x' }, { 'content-length': 'abc' }]) {
-      const error = await failure(client.post(url, { body: 'abc', headers }))
+      const error = await rejectionOf(client.post(url, { body: 'abc', headers }))
       expect(error.code).toBe('MANYHOST_INVALID_REQUEST')
     }
-    const error = await failure(client.post(url, { body: 'abc', idempotencyKey: 'a\nb' }))
+    const error = await rejectionOf(client.post(url, { body: 'abc', idempotencyKey: 'a\nb' }))
     expect(error.code).toBe('MANYHOST_INVALID_REQUEST')
   })
 })
@@ -169,9 +171,9 @@ describe('by fetch', () => {
   const names = ['transfer-encoding', 'keep-alive', 'upgrade', 'a length that is no number']
   for (const name of [...names, 'connection of no token', 'two lengths']) {
     test(name, async () => {
-      const { session } = service(echo, { initSize: 0 })
+      const { session } = openService(echo, { initSize: 0 })
       const init = { method: 'POST', body: 'abc', headers: HEADERS[name] as never }
-      const error = await failure(session.fetch('http://calc/', init))
+      const error = await rejectionOf(session.fetch('http://calc/', init))
       expect(error.cause).toMatchObject({ code: 'MANYHOST_INVALID_REQUEST' })
     })
   }
@@ -190,7 +192,7 @@ describe('nobody else feels it', () => {
           maxLength: 12,
         }),
         async (asked) => {
-          const { session, client } = service(echo, { drainTimeout: NEVER })
+          const { session, client } = openService(echo, { drainTimeout: NEVER })
           const dispatcher = session.dispatcher()
           const cluster = session.cluster('http://calc')
           await (await client.get('http://calc/')).text()
@@ -207,7 +209,9 @@ describe('nobody else feels it', () => {
               )
             } else {
               const { headers = { a: '\n' } } = options
-              await failure(client.post('http://calc/', { body: 'abc', headers: headers as never }))
+              await rejectionOf(
+                client.post('http://calc/', { body: 'abc', headers: headers as never }),
+              )
             }
             await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
           }
@@ -222,13 +226,13 @@ describe('nobody else feels it', () => {
   })
 
   test('a body shorter or longer than its length fails, and its slot is free again', async () => {
-    const { session, client } = service(echo)
+    const { session, client } = openService(echo)
     const headers = { 'content-length': '5' }
     for (const chunks of [['abc'], ['abc', 'def'], []]) {
       const body = (async function* () {
         yield* chunks
       })()
-      const error = await failure(client.post('http://calc/', { body, headers }))
+      const error = await rejectionOf(client.post('http://calc/', { body, headers }))
       expect(error.code).toBe('MANYHOST_BODY_FAILED')
     }
     expect((await client.post('http://calc/', { body: 'abc' })).status).toBe(200)
@@ -239,7 +243,7 @@ describe('nobody else feels it', () => {
 
 describe('handlers that are none, or throw', () => {
   test('an upgrade whose handler takes no tunnel is refused', async () => {
-    const { session } = service(echo, { initSize: 0 })
+    const { session } = openService(echo, { initSize: 0 })
     for (const how of [{ upgrade: 'a' }, { method: 'CONNECT', path: 'a:1' }] as Options[]) {
       const error = await heard(session.dispatcher(), how)
       expect([error.code, error.message]).toEqual([
@@ -250,7 +254,7 @@ describe('handlers that are none, or throw', () => {
   })
 
   test('one that throws when it hears of an error: others are served', async () => {
-    const { session, client } = service(echo)
+    const { session, client } = openService(echo)
     const warnings: string[] = []
     const onWarning = ({ message }: Error): void => void warnings.push(message)
     process.on('warning', onWarning)
@@ -285,10 +289,10 @@ describe('handlers that are none, or throw', () => {
 
 describe('the pool behind a check that is missing', () => {
   test('keeps its connections, whatever it refuses', async () => {
-    const { url, connections } = await rawServer((socket) => {
+    const { url, connections } = await openRawServer((socket) => {
       socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
     })
-    const pool = steadyPool(url, { connections: 2 })
+    const pool = createPatchedPool(url, { connections: 2 })
     const get = async (): Promise<string> =>
       (await pool.request({ path: '/', method: 'GET' })).body.text()
     for (let round = 0; round < 3; round++) {
@@ -298,10 +302,10 @@ describe('the pool behind a check that is missing', () => {
         { a: '\n' },
         { 'a b': '' },
       ]) {
-        await failure(pool.request({ path: '/', method: 'GET', headers }))
+        await rejectionOf(pool.request({ path: '/', method: 'GET', headers }))
       }
       // Refused while it waits for a connection, when that is free.
-      const waiting = [get(), get(), failure(pool.request({ path: ' ', method: 'GET' })), get()]
+      const waiting = [get(), get(), rejectionOf(pool.request({ path: ' ', method: 'GET' })), get()]
       expect(await Promise.all(waiting)).toEqual(['ok', 'ok', expect.any(Error), 'ok'])
     }
     expect(connections()).toBe(2)
@@ -414,7 +418,7 @@ describe('beside undici', () => {
   }
 
   test('what undici refuses is refused, and nothing else', () => {
-    const { session } = service(echo, { initSize: 0 })
+    const { session } = openService(echo, { initSize: 0 })
     const dispatcher = session.dispatcher()
     fc.assert(
       fc.property(option, (options) => {

@@ -5,9 +5,15 @@ import { describe, expect, test } from 'vitest'
 import { fixed } from '../../providers/static.ts'
 import type { NodeRequest } from '../../providers/testing/index.ts'
 import type { RequestOptions, ServiceOptions } from '../../src/index.ts'
-import { falseClock } from '../clock.ts'
-import { bodyOf, openSession, rawServer, type Service, service } from '../fakes/service.ts'
-import { next, states, until } from '../help.ts'
+import { useFalseClock } from '../clock.ts'
+import {
+  openRawServer,
+  openService,
+  openSession,
+  readBody,
+  type ServiceFixture,
+} from '../fakes/service.ts'
+import { countStates, nextEvent, until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -18,13 +24,13 @@ const KILL = { 'x-kill': '1' }
 function mortal(
   when: 'before' | 'middle',
   options: Partial<ServiceOptions> = {},
-): Service & { seen: NodeRequest[]; bodies: string[] } {
+): ServiceFixture & { seen: NodeRequest[]; bodies: string[] } {
   const seen: NodeRequest[] = []
   const bodies: string[] = []
-  const made = service(
+  const made = openService(
     async (req, res) => {
       seen.push(req)
-      const body = await bodyOf(req).catch(() => undefined)
+      const body = await readBody(req).catch(() => undefined)
       if (!body) return
       bodies.push(body.length > 100 ? `${body.length} bytes` : body.toString())
       const dies = req.headers['x-kill'] === '1' && req.headers['x-manyhost-attempt'] === '1'
@@ -143,18 +149,18 @@ describe('an instance that dies', () => {
 })
 
 test('a request is not used up by an instance that fails fast and is up again, while the good one is busy', async () => {
-  const clock = falseClock()
-  const bad = await rawServer((socket) => socket.destroy())
+  const clock = useFalseClock()
+  const bad = await openRawServer((socket) => socket.destroy())
   const held: Socket[] = []
-  const good = await rawServer((socket) => void held.push(socket))
+  const good = await openRawServer((socket) => void held.push(socket))
   const session = openSession(fixed({ urls: [bad.url, good.url] }))
   const cluster = session.startup({ url: 'http://calc', initSize: 2 })
-  await clock.passUntil(1, () => states(session, 'http://calc').ready === 2)
+  await clock.passUntil(1, () => countStates(session, 'http://calc').ready === 2)
   const client = session.client()
   const long = client.get('http://calc/long')
   const badOne = cluster.instances.find(({ address }) => address === bad.url)
   await until(() => held.length === 1 && badOne?.target?.open === true)
-  const resent = next(session, 'resend', ({ id }) => id === 'lost')
+  const resent = nextEvent(session, 'resend', ({ id }) => id === 'lost')
   const lost = client.get('http://calc/', { headers: { 'x-request-id': 'lost' } })
   await resent
   // It passes its probe while the request is sent again; no time passes, so that no patience ends.
@@ -182,7 +188,7 @@ function spills(): number {
 
 describe('bounds', () => {
   test('a poison request names its attempts', async () => {
-    const made = service(
+    const made = openService(
       (req) => made.provider.instances.find(({ id }) => id === req.instance)?.kill('poisoned'),
       { initSize: 2, maxAttempts: 3 },
     )
@@ -197,7 +203,7 @@ describe('bounds', () => {
 
   test('handed back unserved: sent again whatever `resend` says', async () => {
     let count = 0
-    const { client } = service(
+    const { client } = openService(
       (req, res) => {
         req.resume()
         if (++count > 2) return res.end('served')
@@ -221,17 +227,17 @@ describe('bounds', () => {
   })
 
   test('a deadline over all attempts; it also ends a request that waits', async () => {
-    const { client } = service(() => undefined, { attemptTimeout: 30, maxAttempts: 100 })
+    const { client } = openService(() => undefined, { attemptTimeout: 30, maxAttempts: 100 })
     const error = await client.get('http://calc/', { timeout: 100 }).catch((thrown) => thrown)
     expect(error).toMatchObject({ code: 'MANYHOST_TIMEOUT', name: 'TimeoutError' })
-    const { client: other } = service(() => undefined, { initSize: 0 })
+    const { client: other } = openService(() => undefined, { initSize: 0 })
     await expect(other.get('http://calc/', { timeout: 5 })).rejects.toThrow(
       '5 ms passed while it waited for an instance',
     )
   })
 
   test('a body that throws is not sent again, and its instance not blamed', async () => {
-    const { client, session } = service((req) => void req.resume(), { ejectAfter: 1 })
+    const { client, session } = openService((req) => void req.resume(), { ejectAfter: 1 })
     const cluster = session.cluster('http://calc')
     for (const keep of ['always', 'never'] as const) {
       const body = (async function* () {

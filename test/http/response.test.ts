@@ -2,8 +2,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import type { ServiceOptions } from '../../src/index.ts'
-import { rawService, service } from '../fakes/service.ts'
-import { collector, until } from '../help.ts'
+import { openRawService, openService } from '../fakes/service.ts'
+import { createCollector, until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -13,8 +13,9 @@ describe.each([
   ['held', {}],
   ['passed on', { holdLimit: 0 }],
 ])('an answer that is %s', (_name, options: Partial<ServiceOptions>) => {
-  const serve = (handler: NodeHandler): ReturnType<typeof service> => service(handler, options)
-  const answering = (body: string | Buffer, headers = {}): ReturnType<typeof service> =>
+  const serve = (handler: NodeHandler): ReturnType<typeof openService> =>
+    openService(handler, options)
+  const answering = (body: string | Buffer, headers = {}): ReturnType<typeof openService> =>
     serve((_req, res) => void res.writeHead(200, { ...headers }).end(body))
 
   test('text, json, bytes, arrayBuffer, blob', async () => {
@@ -81,7 +82,7 @@ describe.each([
   })
 
   test('status, text, headers in order and case, cookies', async () => {
-    const { client } = await rawService(
+    const { client } = await openRawService(
       (socket) =>
         socket.write(
           'HTTP/1.1 299 Odd One\r\nX-B: 1\r\nx-a: \xe9\r\nSet-Cookie: a=1, b\r\nX-B: 2\r\nset-cookie: c=2\r\nContent-Length: 0\r\n\r\n',
@@ -148,7 +149,7 @@ describe.each([
 })
 
 test('trailers and timing', async () => {
-  const { client } = service((_req, res) => {
+  const { client } = openService((_req, res) => {
     res.writeHead(200, { trailer: 'x-sum' })
     res.write('a')
     res.addTrailers({ 'x-sum': '7' })
@@ -163,7 +164,7 @@ test('trailers and timing', async () => {
 
 test('cancelling a body ends the request and frees the place', async () => {
   const closed: string[] = []
-  const { client, session } = service((_req, res) => {
+  const { client, session } = openService((_req, res) => {
     res.write('x'.repeat(1000))
     res.once('close', () => closed.push('closed'))
   })
@@ -173,9 +174,9 @@ test('cancelling a body ends the request and frees the place', async () => {
 })
 
 test('a stream outlives the response that it is from; a dropped answer gives its place back', async () => {
-  const gc = await collector()
+  const gc = await createCollector()
   let write = (_text?: string): void => {}
-  const { client, session } = service(
+  const { client, session } = openService(
     (_req, res) => {
       res.write('first')
       write = (text) => (text ? res.write(text) : res.end())

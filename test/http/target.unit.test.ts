@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { targetOf } from '../../src/client/request.ts'
+import { parseTargetUrl } from '../../src/client/request.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -17,7 +17,7 @@ function expected(text: string): unknown {
 
 function got(text: string): unknown {
   try {
-    return targetOf(text)
+    return parseTargetUrl(text)
   } catch (error) {
     return (error as { code: string }).code === 'MANYHOST_INVALID_URL' ? 'refused' : error
   }

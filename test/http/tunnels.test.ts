@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import { connect, upgrade, WebSocket } from 'undici'
 import { expect, test } from 'vitest'
 import type { NodeRequest } from '../../providers/testing/index.ts'
-import { rawService, service } from '../fakes/service.ts'
+import { openRawService, openService } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -22,7 +22,7 @@ function echoing(_req: NodeRequest, socket: Duplex): void {
 const plain = (_req: unknown, res: { end(text: string): void }): void => res.end('plain')
 
 test('upgrade: bytes both ways; its place is held until the tunnel is closed', async () => {
-  const { session } = service(plain as never, {}, { upgrade: echoing })
+  const { session } = openService(plain as never, {}, { upgrade: echoing })
   const dispatcher = session.dispatcher()
   const { socket, headers } = await upgrade('http://calc/', { dispatcher, protocol: 'echo' })
   expect(headers['x-y']).toBe('z')
@@ -36,7 +36,7 @@ test('upgrade: bytes both ways; its place is held until the tunnel is closed', a
 })
 
 test('a tunnel ends with its instance', async () => {
-  const { session, provider } = service(plain as never, {}, { upgrade: echoing })
+  const { session, provider } = openService(plain as never, {}, { upgrade: echoing })
   const dispatcher = session.dispatcher()
   const { socket } = await upgrade('http://calc/', { dispatcher, protocol: 'echo' })
   const closed = once(socket, 'close').catch((error: unknown) => [error])
@@ -47,14 +47,14 @@ test('a tunnel ends with its instance', async () => {
 })
 
 test('an upgrade that is refused is an answer', async () => {
-  const { session } = service((_req, res) => void res.writeHead(426).end('no'))
+  const { session } = openService((_req, res) => void res.writeHead(426).end('no'))
   const dispatcher = session.dispatcher()
   await expect(upgrade('http://calc/', { dispatcher, protocol: 'echo' })).rejects.toThrow()
   await until(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('CONNECT', async () => {
-  const { session } = await rawService((socket, head) => {
+  const { session } = await openRawService((socket, head) => {
     if (head.startsWith('CONNECT')) socket.write('HTTP/1.1 200 OK\r\n\r\n')
     socket.on('data', (data) => socket.write(`you said ${data}`))
   })
@@ -73,7 +73,7 @@ test('CONNECT', async () => {
 })
 
 test('a WebSocket', async () => {
-  const { session } = service(
+  const { session } = openService(
     plain as never,
     {},
     {

@@ -12,8 +12,8 @@ import { request } from 'undici'
 import { describe, expect, test } from 'vitest'
 import type { Body } from '../../src/index.ts'
 import { echo } from '../fakes/echo.ts'
-import { rawServer, service } from '../fakes/service.ts'
-import { failure, until } from '../help.ts'
+import { openRawServer, openService } from '../fakes/service.ts'
+import { rejectionOf, until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -29,7 +29,7 @@ async function readToItsEnd(options: object = {}): Promise<Readable> {
 }
 
 async function answerOfHttp(): Promise<Readable> {
-  const { url } = await rawServer((socket) => {
+  const { url } = await openRawServer((socket) => {
     socket.end('HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc')
   })
   return new Promise((resolve, reject) => httpGet(url, resolve).on('error', reject))
@@ -101,13 +101,13 @@ const USED: Record<string, () => Promise<unknown>> = {
     return response.body
   },
   'the body of an answer of the client, read': async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const answer = await client.get('http://calc/')
     await answer.text()
     return answer.body
   },
   "the body of an answer of undici's request, read": async () => {
-    const { session } = service(echo)
+    const { session } = openService(echo)
     const { body } = await request('http://calc/', { dispatcher: session.dispatcher() })
     await body.text()
     return body
@@ -117,10 +117,10 @@ const USED: Record<string, () => Promise<unknown>> = {
 describe('a body that was read already', () => {
   for (const [name, make] of Object.entries(USED)) {
     test(name, async () => {
-      const { session, client } = service(echo, { initSize: 0 })
+      const { session, client } = openService(echo, { initSize: 0 })
       const body = (await make()) as Body
       for (const resend of ['always', 'never'] as const) {
-        const error = await failure(client.post('http://calc/', { body, resend }))
+        const error = await rejectionOf(client.post('http://calc/', { body, resend }))
         expect(error).toMatchObject({ code: 'MANYHOST_BODY_FAILED', status: 400, retryable: false })
         expect(error.message).toMatch(/it is (a stream|an iterator) that .*; give a new one, or /)
       }
@@ -128,15 +128,15 @@ describe('a body that was read already', () => {
       const dispatcher = session.dispatcher()
       const options = { dispatcher, method: 'POST', body: body as Readable } as const
       // undici looks at some of them itself.
-      await failure(request('http://calc/', options))
+      await rejectionOf(request('http://calc/', options))
       expect(session.cluster('http://calc').stats().arrivals).toBe(0)
     })
   }
 
   test('to the network', async () => {
-    const { url, connections } = await rawServer((socket) => socket.destroy())
-    const { client } = service(echo, { initSize: 0 })
-    const error = await failure(client.post(url, { body: await readToItsEnd() }))
+    const { url, connections } = await openRawServer((socket) => socket.destroy())
+    const { client } = openService(echo, { initSize: 0 })
+    const error = await rejectionOf(client.post(url, { body: await readToItsEnd() }))
     expect([error.code, connections()]).toEqual(['MANYHOST_BODY_FAILED', 0])
   })
 })
@@ -159,17 +159,17 @@ describe('a body that a request of ours has read', () => {
   }
   for (const [name, make] of Object.entries(sources)) {
     test(`${name}: kept or not, by client and dispatcher`, async () => {
-      const { session, client } = service(echo)
+      const { session, client } = openService(echo)
       const dispatcher = session.dispatcher()
       for (const resend of ['always', 'never'] as const) {
         const body = make() as Body
         const answer = await client.post('http://calc/', { body, resend })
         expect((await answer.json()).body).toBe('abc')
         const before = session.cluster('http://calc').stats().arrivals
-        expect((await failure(client.post('http://calc/', { body }))).code).toBe(
+        expect((await rejectionOf(client.post('http://calc/', { body }))).code).toBe(
           'MANYHOST_BODY_FAILED',
         )
-        await failure(
+        await rejectionOf(
           request('http://calc/', { dispatcher, method: 'POST', body: body as Readable }),
         )
         expect(session.cluster('http://calc').stats().arrivals).toBe(before)
@@ -177,7 +177,7 @@ describe('a body that a request of ours has read', () => {
     })
 
     test(`${name}: given to two requests at once, one is sent whole and the other fails`, async () => {
-      const { session, client } = service(echo, { concurrency: 2 })
+      const { session, client } = openService(echo, { concurrency: 2 })
       const body = make() as Body
       const both = [0, 1].map(() => client.post('http://calc/', { body }))
       const ends = await Promise.allSettled(both)
@@ -190,18 +190,20 @@ describe('a body that a request of ours has read', () => {
   }
 
   test('a Request, twice', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const once = new Request('http://calc/', { method: 'POST', body: 'abc' })
     expect((await (await client.fetch(once)).json()).body).toBe('abc')
-    expect((await failure(client.fetch(once))).code).toBe('MANYHOST_BODY_FAILED')
+    expect((await rejectionOf(client.fetch(once))).code).toBe('MANYHOST_BODY_FAILED')
   })
 
   test('a function that gives the same stream again fails, and is not sent empty', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const stream = Readable.from(['abc'])
     const body = (): Readable => stream
     expect((await (await client.post('http://calc/', { body })).json()).body).toBe('abc')
-    expect((await failure(client.post('http://calc/', { body }))).code).toBe('MANYHOST_BODY_FAILED')
+    expect((await rejectionOf(client.post('http://calc/', { body }))).code).toBe(
+      'MANYHOST_BODY_FAILED',
+    )
   })
 })
 
@@ -217,7 +219,7 @@ describe('a function that makes a body', () => {
   }
   for (const [name, body] of Object.entries(good)) {
     test(name, async () => {
-      const { client } = service(echo)
+      const { client } = openService(echo)
       const answer = await client.post('http://calc/', { body: body as Body })
       expect((await answer.json()).body).toMatch(/^abc=?$/)
     })
@@ -234,8 +236,8 @@ describe('a function that makes a body', () => {
   }
   for (const [name, body] of Object.entries(bad)) {
     test(`${name}: fails, and its slot is free again`, async () => {
-      const { session, client } = service(echo)
-      const error = await failure(client.post('http://calc/', { body: body as Body }))
+      const { session, client } = openService(echo)
+      const error = await rejectionOf(client.post('http://calc/', { body: body as Body }))
       expect(error.code).toBe('MANYHOST_BODY_FAILED')
       await until(() => session.cluster('http://calc').inFlight === 0)
       expect((await client.get('http://calc/')).status).toBe(200)
@@ -256,7 +258,7 @@ describe('what may be sent again and again', () => {
   }
   for (const [name, body] of Object.entries(bodies)) {
     test(name, async () => {
-      const { client } = service(echo)
+      const { client } = openService(echo)
       for (let i = 0; i < 2; i++) {
         const given = body === undefined ? Readable.from([]) : body
         const answer = await client.post('http://calc/', { body: given as Body })
@@ -266,10 +268,10 @@ describe('what may be sent again and again', () => {
   }
 
   test('a generator that no request has read yet, though one with it was refused', async () => {
-    const { client } = service(echo)
+    const { client } = openService(echo)
     const body = generated()
     const headers = { 'keep-alive': 'x' }
-    expect((await failure(client.post('http://calc/', { body, headers }))).code).toBe(
+    expect((await rejectionOf(client.post('http://calc/', { body, headers }))).code).toBe(
       'MANYHOST_INVALID_REQUEST',
     )
     expect((await (await client.post('http://calc/', { body })).json()).body).toBe('abc')

@@ -7,7 +7,7 @@ import { request } from 'undici'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
-import { openSession, rawService, service } from '../fakes/service.ts'
+import { openRawService, openService, openSession } from '../fakes/service.ts'
 import { until } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
@@ -23,7 +23,7 @@ test.each([
   '/%C3%A9?q=%E2%98%83',
   '/?u=http://x/?y',
 ])('a path as it is: %s', async (path) => {
-  const { client, session } = service(echo)
+  const { client, session } = openService(echo)
   const wanted = new URL(`http://calc${path}`)
   const sent = path === '/?' ? path : wanted.pathname + wanted.search
   const one = await (await client.get(`http://calc${path}`)).json()
@@ -35,7 +35,7 @@ test.each([
 
 test('keep-alive: connections serve request after request', async () => {
   const served = new Set<unknown>()
-  const { client } = await rawService((socket) => {
+  const { client } = await openRawService((socket) => {
     served.add(socket)
     socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
   })
@@ -45,7 +45,7 @@ test('keep-alive: connections serve request after request', async () => {
 })
 
 test('the bytes of a header go both ways', async () => {
-  const { client } = await rawService((socket, head) => {
+  const { client } = await openRawService((socket, head) => {
     const value = /x-latin: (.*)\r\n/.exec(head)?.[1]
     socket.write(`HTTP/1.1 200 OK\r\nX-Back: ${value}\r\nContent-Length: 0\r\n\r\n`, 'latin1')
   })
@@ -58,7 +58,7 @@ describe('streams', () => {
   const PIECES = 800
 
   test('50 MB both ways: whoever writes waits for whoever reads', async () => {
-    const { client } = service((req, res) => void req.pipe(res))
+    const { client } = openService((req, res) => void req.pipe(res))
     let written = 0
     let read = 0
     let most = 0
@@ -81,7 +81,7 @@ describe('streams', () => {
 
   test('events come as they are sent', async () => {
     let send = (_text: string): void => {}
-    const { client, session } = service((_req, res) => {
+    const { client, session } = openService((_req, res) => {
       res.writeHead(200, { 'content-type': 'text/event-stream' })
       send = (text) => (text === '' ? res.end() : res.write(text))
       send('data: 0\n\n')
@@ -172,10 +172,10 @@ describe('routing', () => {
 
 describe('queue', () => {
   /** One place; `open` lets the one that is served go. */
-  function gated(options = {}): ReturnType<typeof service> & { order: string[]; open(): void } {
+  function gated(options = {}): ReturnType<typeof openService> & { order: string[]; open(): void } {
     const order: string[] = []
     let go: (() => void) | undefined
-    const made = service((req, res) => {
+    const made = openService((req, res) => {
       order.push(req.url as string)
       go = () => void res.end()
     }, options)
@@ -209,7 +209,7 @@ describe('queue', () => {
   test('maxQueue refuses at once, queueTimeout after a while, an abort leaves no trace', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
     onTestFinished(() => void vi.useRealTimers())
-    const { client, session } = service(() => undefined, {
+    const { client, session } = openService(() => undefined, {
       initSize: 0,
       maxQueue: 2,
       queueTimeout: 60,
@@ -239,7 +239,7 @@ describe('queue', () => {
   })
 
   test('10,000 waiting requests, aborted', async () => {
-    const { client, session } = service(() => undefined, { initSize: 0 })
+    const { client, session } = openService(() => undefined, { initSize: 0 })
     const gone = Array.from({ length: 10_000 }, () => new AbortController())
     const all = gone.map(({ signal }, i) =>
       client.get('http://calc/', { signal, priority: i % 7 }).catch(({ code }) => code),
@@ -255,7 +255,7 @@ describe('queue', () => {
 test('hedge: the first answer wins, the other is ended; never for POST', async () => {
   const seen: string[] = []
   const closed: string[] = []
-  const { client, session } = service(
+  const { client, session } = openService(
     (req, res) => {
       seen.push(`${req.method} ${req.headers['x-manyhost-attempt']}`)
       res.once('close', () => closed.push(`${res.writableFinished}`))

@@ -1,9 +1,9 @@
 /** What programs that we start inherit, and what messages may quote. */
 import { expect, test } from 'vitest'
 import {
+  excludeFromChildren,
   inheritedEnvironment,
-  keepToOurselves,
-  withoutPasswords,
+  redactPasswords,
 } from '../../src/posix/environment.ts'
 
 test.each([
@@ -43,7 +43,7 @@ test.each([
 test('what was given for ourselves alone is not inherited', () => {
   const env = { OUR_PASSPHRASE: 'x', OTHER: 'y' }
   expect(inheritedEnvironment(env)).toEqual(env)
-  keepToOurselves('OUR_PASSPHRASE')
+  excludeFromChildren('OUR_PASSPHRASE')
   expect(inheritedEnvironment(env)).toEqual({ OTHER: 'y' })
 })
 
@@ -54,5 +54,5 @@ test.each([
   ['host=db password=s3cret user=me', 'host=db password=*** user=me'],
   ['http://host:80/a@b and http://host/', 'http://host:80/a@b and http://host/'],
 ])('%s is said as %s', (text, said) => {
-  expect(withoutPasswords(text)).toBe(said)
+  expect(redactPasswords(text)).toBe(said)
 })

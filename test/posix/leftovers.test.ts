@@ -8,7 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import { choose, type Kind } from '../../src/posix/means.ts'
+import {
+  type ContainmentKind,
+  selectContainmentMethod,
+} from '../../src/posix/containment-method.ts'
 import { buildProviders, isAlive, pidsWith, until } from '../providers/process-help.ts'
 
 let built = ''
@@ -74,9 +77,9 @@ const TRICKS: readonly Trick[] = [
 ]
 
 /** Means that can be had here, found by trying. */
-const MEANS: Kind[] = []
+const MEANS: ContainmentKind[] = []
 for (const kind of ['cgroup2', 'cgroup1', 'proc'] as const) {
-  if (await choose(kind).catch(() => undefined)) MEANS.push(kind)
+  if (await selectContainmentMethod(kind).catch(() => undefined)) MEANS.push(kind)
 }
 
 class Session {
@@ -84,7 +87,7 @@ class Session {
   readonly seconds = `1000.${process.pid}${++count}`
   readonly #lines: string[] = []
 
-  constructor(script: (seconds: string) => string, kind: Kind, PATH = '/nowhere') {
+  constructor(script: (seconds: string) => string, kind: ContainmentKind, PATH = '/nowhere') {
     const args = ['test/fakes/contained-session.mjs', built, script(this.seconds), this.seconds]
     this.child = spawn(process.execPath, args, {
       env: { PATH, MANYHOST_CONTAINMENT: kind },
@@ -178,7 +181,7 @@ describe.each(MEANS)('by %s', (kind) => {
 })
 
 test('a means that is not there, and a word that is none, are refused with what there is', async () => {
-  await expect(choose('vm')).rejects.toThrow(
+  await expect(selectContainmentMethod('vm')).rejects.toThrow(
     "MANYHOST_CONTAINMENT must be one of cgroup2, cgroup1, proc, groups, got 'vm'",
   )
 })

@@ -2,8 +2,8 @@
 import { expect, onTestFinished, test } from 'vitest'
 import { Worker, workers } from '../../providers/pull/index.ts'
 import { Session } from '../../src/index.ts'
-import { agentHere, hub } from '../agent/help.ts'
-import { NEVER, next, service, until } from '../help.ts'
+import { NEVER, nextEvent, service, until } from '../help.ts'
+import { openTestAgents, startLocalAgent } from './agent/help.ts'
 
 const url = 'http://calc'
 
@@ -30,15 +30,15 @@ test('a pull worker', async () => {
 })
 
 test('an agent', async () => {
-  const provider = hub()
+  const provider = openTestAgents()
   const session = open({ provider })
   let told = 0
   const off = provider.onAvailable?.(() => told++)
-  const starting = next(session, 'instance', ({ state }) => state === 'starting')
+  const starting = nextEvent(session, 'instance', ({ state }) => state === 'starting')
   session.startup({ url, command: service })
   const answer = session.client().get(`${url}/pid`)
   await starting
-  const agent = agentHere(await provider.address())
+  const agent = startLocalAgent(await provider.address())
   expect((await answer).status).toBe(200)
   expect(told).toBe(1)
   off?.()

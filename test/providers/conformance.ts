@@ -9,9 +9,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Exit, Provider, Running, StartSpec, Startup } from '../../src/core/provider.ts'
-import { sleep, within } from '../../src/core/time.ts'
+import { resolveWithin, sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import { failure, next, ready } from '../help.ts'
+import { nextEvent, rejectionOf, waitForReady } from '../help.ts'
 import { type Orphans, orphans } from './conformance-orphans.ts'
 import { get, specOf, until } from './process-help.ts'
 
@@ -164,7 +164,7 @@ export function conformance(harness: Harness): void {
           await context.run('sh', '-c', 'echo begun; echo "disk is full" >&2; exit 7')
         },
       })
-      const error = await failure(provider.start(one, { signal: unending() }))
+      const error = await rejectionOf(provider.start(one, { signal: unending() }))
       expect(error.code).toBe('MANYHOST_RUN_FAILED')
       expect(error.message).toContain('exit code 7')
       expect(error.output).toContain('disk is full')
@@ -208,11 +208,11 @@ export function conformance(harness: Harness): void {
 
     when('function', 'a file that is not there', async () => {
       const up = spec({ startup: (context) => context.upload(join(folder, 'none'), '/tmp/x') })
-      const error = await failure(provider.start(up, { signal: unending() }))
+      const error = await rejectionOf(provider.start(up, { signal: unending() }))
       expect(error.code).toBe('MANYHOST_START_FAILED')
       expect(error.message).toMatch(/cannot upload '.*none'/)
       const down = spec({ startup: (context) => context.download('/no/such', join(folder, 'x')) })
-      expect((await failure(provider.start(down, { signal: unending() }))).message).toMatch(
+      expect((await rejectionOf(provider.start(down, { signal: unending() }))).message).toMatch(
         /cannot download/,
       )
     })
@@ -301,7 +301,7 @@ export function conformance(harness: Harness): void {
         const one = spec(server())
         const running = await serving(one)
         await harness.kill(one.id)
-        best = await within(NOTICED_WITHIN, running.exited)
+        best = await resolveWithin(NOTICED_WITHIN, running.exited)
         await running.exited
       }
       expect(best).toMatchObject({ reason: 'killed' })
@@ -311,7 +311,7 @@ export function conformance(harness: Harness): void {
       const one = spec({ ...server(), resources: { memory: 134_217_728 } })
       const running = await serving(one)
       void get(running.dispatcher, '/eat').catch(() => {})
-      const exit = await within(60_000, running.exited)
+      const exit = await resolveWithin(60_000, running.exited)
       expect(exit).toMatchObject({ reason: 'out-of-memory' })
       expect(exit?.detail).toMatch(/memory/)
     })
@@ -357,7 +357,7 @@ export function conformance(harness: Harness): void {
         const running = await serving(one)
         await harness.freeze?.(one.id)
         const answer = get(running.dispatcher, '/pid')
-        expect(await within(500, Promise.race([answer, running.exited]))).toBeUndefined()
+        expect(await resolveWithin(500, Promise.race([answer, running.exited]))).toBeUndefined()
         await harness.thaw?.(one.id)
         expect(Number(await answer)).toBeGreaterThan(0)
         await harness.freeze?.(one.id)
@@ -395,7 +395,7 @@ export function conformance(harness: Harness): void {
 
     test('a start that fails says what the server wrote', SLOW, async () => {
       const session = open()
-      const failed = next(session, 'error')
+      const failed = nextEvent(session, 'error')
       session.startup({ url, ...base, command: harness.server('--fail=3') })
       expect(String(await failed)).toMatch(/exit code 3[\s\S]*no data at all/)
       await session.close({ force: true })
@@ -404,7 +404,7 @@ export function conformance(harness: Harness): void {
     test('instances are killed and no request is lost', SLOW, async () => {
       const session = open()
       session.startup({ url, ...base, command: harness.server(), initSize: 3, concurrency: 4 })
-      await ready(session, url, 3)
+      await waitForReady(session, url, 3)
       const client = session.client()
       let answered = 0
       const requests = Array.from({ length: 60 }, async () => {
@@ -416,7 +416,7 @@ export function conformance(harness: Harness): void {
       await harness.kill(first?.id ?? '')
       await Promise.all(requests)
       expect(answered).toBe(60)
-      await ready(session, url, 3)
+      await waitForReady(session, url, 3)
       const { instances } = session.cluster(url)
       await session.close()
       for (const { id } of instances) expect(await harness.exists(id)).toBe(false)
@@ -427,7 +427,7 @@ export function conformance(harness: Harness): void {
       for (const session of sessions) {
         session.startup({ url, ...base, command: harness.server(), initSize: 2 })
       }
-      await Promise.all(sessions.map((session) => ready(session, url, 2)))
+      await Promise.all(sessions.map((session) => waitForReady(session, url, 2)))
       const names = sessions.map((session) => session.cluster(url).instances.map(({ id }) => id))
       expect(new Set(names.flat()).size).toBe(4)
       await sessions[0]?.close()
@@ -445,7 +445,7 @@ export function conformance(harness: Harness): void {
         const seen = new Set<string>()
         session.on('instance', ({ instance }) => seen.add(instance))
         session.startup({ url, ...base, command: harness.server(), initSize: 3, concurrency: 8 })
-        await ready(session, url, 3)
+        await waitForReady(session, url, 3)
         const before = session.cluster(url).instances.map(({ id }) => id)
         const back = await harness.unreachable?.()
         const over = new AbortController()
@@ -464,14 +464,14 @@ export function conformance(harness: Harness): void {
           if (before.includes(id)) expect(state).toBe('ready')
         }
         await back?.()
-        await ready(session, url, 4)
+        await waitForReady(session, url, 4)
         // The end of one that was there before is known as if nothing had been.
         await harness.kill(before[0] ?? '')
         await until(
           () => !session.cluster(url).instances.some(({ id }) => id === before[0]),
           20_000,
         )
-        await ready(session, url, 4)
+        await waitForReady(session, url, 4)
         const mine = new Set(session.cluster(url).instances.map(({ id }) => id))
         for (const id of seen) {
           if (!mine.has(id)) await until(async () => !(await harness.exists(id)), 20_000)
@@ -492,7 +492,7 @@ export function conformance(harness: Harness): void {
         void get(running.dispatcher, '/exit?5').catch(() => {})
         await sleep(500)
         await back?.()
-        expect(await within(20_000, running.exited)).toMatchObject({ reason: 'exited' })
+        expect(await resolveWithin(20_000, running.exited)).toMatchObject({ reason: 'exited' })
       },
     )
   })

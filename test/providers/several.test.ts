@@ -3,7 +3,7 @@ import { several } from '../../providers/several.ts'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
 import { Session } from '../../src/index.ts'
-import { failure, ready, thrown } from '../help.ts'
+import { catchThrown, rejectionOf, waitForReady } from '../help.ts'
 import { specOf } from './process-help.ts'
 
 const { signal } = new AbortController()
@@ -93,7 +93,7 @@ test('one that lets a start wait loses it after `patience`', async () => {
   await vi.advanceTimersByTimeAsync(1)
   await starting
   expect(dear.asked.length).toBe(1)
-  const only = failure(start(several([stuck], { patience: 20 })))
+  const only = rejectionOf(start(several([stuck], { patience: 20 })))
   await vi.advanceTimersByTimeAsync(20)
   expect((await only).message).toContain('stuck did not start it within 20 ms (patience)')
   await both.close?.()
@@ -109,7 +109,7 @@ test('by weight: three to one', async () => {
 
 test('all refuse: the error names each reason', async () => {
   const both = several([place(undefined, () => true), place(undefined, () => true)])
-  const error = await failure(start(both))
+  const error = await rejectionOf(start(both))
   expect(error.code).toBe('MANYHOST_START_FAILED')
   expect(error.message).toContain('full; full')
 })
@@ -122,7 +122,7 @@ test('a start that is given up goes to nobody else', async () => {
   })
   const second = place()
   const starting = several([first, second]).start(specOf(), { signal: giveUp.signal })
-  await failure(starting)
+  await rejectionOf(starting)
   expect(second.asked).toEqual([])
 })
 
@@ -138,10 +138,10 @@ test('a session on two places bursts, and comes back', async () => {
   const [cheap, dear] = [place(2), place()]
   const session = new Session({ provider: several([cheap, dear]), tickInterval: 50 })
   session.startup({ url: 'http://calc', initSize: 4 })
-  await ready(session, 'http://calc', 4)
+  await waitForReady(session, 'http://calc', 4)
   expect([cheap.running(), dear.running()]).toEqual([2, 2])
   session.setSize('http://calc', 1)
-  await ready(session, 'http://calc', 1)
+  await waitForReady(session, 'http://calc', 1)
   await session.close()
 })
 
@@ -153,7 +153,7 @@ describe('options', () => {
     [[place()], { patience: -1 }, 'patience must be milliseconds from 0 up, got -1'],
     [[place()], { order: 1 }, "several has no option 'order'"],
   ])('%# is refused', (providers, options, text) => {
-    const error = thrown(() => several(providers as Provider[], options as object))
+    const error = catchThrown(() => several(providers as Provider[], options as object))
     expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })
     expect(error.message).toContain(text)
   })

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { fixed } from '../../providers/static.ts'
 import { Session } from '../../src/index.ts'
-import { failure, NEVER, ready, until } from '../help.ts'
+import { NEVER, rejectionOf, until, waitForReady } from '../help.ts'
 import { specOf } from './process-help.ts'
 
 const url = 'http://calc'
@@ -88,11 +88,11 @@ test('each address of a name is an instance; new ones come, gone ones drain', as
   // What DNS says is heard at once: no tick is waited for.
   const session = new Session({ provider, tickInterval: NEVER })
   session.startup({ url, initSize: 8 })
-  await ready(session, url, 2)
+  await waitForReady(session, url, 2)
   expect(hosts(session)).toEqual(['127.0.0.1', '127.0.0.2'])
   addresses = ['127.0.0.2', '127.0.0.3']
   await until(() => hosts(session).join() === '127.0.0.2,127.0.0.3')
-  await ready(session, url, 2)
+  await waitForReady(session, url, 2)
   expect(await (await session.client().get(`${url}/`)).text()).toMatch(/^127\.0\.0\.[23]$/)
   await session.close()
 })
@@ -111,7 +111,7 @@ test('SRV records: their ports and weights', async () => {
     await provider.start(specOf({ concurrency: 2 }), { signal }),
     await provider.start(specOf({ concurrency: 2 }), { signal }),
   ]
-  expect(all.map(({ places }) => places)).toEqual([2, 6])
+  expect(all.map(({ slots: places }) => places)).toEqual([2, 6])
   expect(provider.limit).toBe(2)
   await Promise.all(all.map((running) => running.stop(0)))
   await provider.close?.()
@@ -120,7 +120,7 @@ test('SRV records: their ports and weights', async () => {
 test('a name that is not known: the start says so, and the next one asks again', async () => {
   addresses = []
   const provider = fixed({ urls: [`http://calc.test:${port}`], resolve: 3_600_000, servers })
-  expect((await failure(provider.start(specOf(), { signal }))).message).toMatch(
+  expect((await rejectionOf(provider.start(specOf(), { signal }))).message).toMatch(
     /calc\.test: .*ENODATA/,
   )
   addresses = ['127.0.0.1']
@@ -133,6 +133,6 @@ test('a name that is not known: the start says so, and the next one asks again',
 test('a weight is places', async () => {
   const provider = fixed({ urls: [{ url: `http://127.0.0.1:${port}`, weight: 2.5 }] })
   const running = await provider.start(specOf({ concurrency: 4 }), { signal })
-  expect(running.places).toBe(10)
+  expect(running.slots).toBe(10)
   await running.stop(0)
 })

@@ -4,10 +4,10 @@ import {
   IdleToZero,
   idleToZero,
   instancesFor,
+  nextSimpleState,
   QueueLength,
   SimpleLoadBalancer,
-  type SimpleState,
-  simple,
+  type SimpleLoadBalancerState,
 } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
 import { FakeCluster } from './fake-cluster.ts'
@@ -63,10 +63,10 @@ describe('SimpleLoadBalancer', () => {
       fc.property(reads, (list) => {
         let at = 0
         let changed = Number.NEGATIVE_INFINITY
-        let last: SimpleState | undefined
+        let last: SimpleLoadBalancerState | undefined
         for (const { wait, queued } of list) {
           at += wait
-          const next = simple(queued, at, last, settings)
+          const next = nextSimpleState(queued, at, last, settings)
           expect(next.size).toBeGreaterThanOrEqual(1)
           expect(next.size).toBeLessThanOrEqual(7)
           if (last && next.size !== last.size) {

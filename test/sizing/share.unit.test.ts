@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type Demand, share } from '../../src/sizing/share.ts'
+import { type InstanceDemand, shareInstances } from '../../src/sizing/share.ts'
 
 /** A demand in short: load, wanted, and the rest where it matters. */
-function demand(load: number, wanted: number, more: Partial<Demand> = {}): Demand {
+function demand(load: number, wanted: number, more: Partial<InstanceDemand> = {}): InstanceDemand {
   return { load, wanted, minSize: 0, running: 0, idleSince: 0, ...more }
 }
 
@@ -19,40 +19,43 @@ const demands = fc.array(
 )
 const budgets = fc.nat(50)
 const total = (numbers: number[]) => numbers.reduce((sum, n) => sum + n, 0)
-const busy = ({ load, wanted }: Demand) => load > 0 && wanted > 0
+const busy = ({ load, wanted }: InstanceDemand) => load > 0 && wanted > 0
 /** What is promised to a service: its min size, and one to a busy one. */
-const floor = (d: Demand) => Math.min(d.wanted, Math.max(d.minSize, busy(d) ? 1 : 0))
+const floor = (d: InstanceDemand) => Math.min(d.wanted, Math.max(d.minSize, busy(d) ? 1 : 0))
 
-function property(check: (budget: number, demands: Demand[], shares: number[]) => void): void {
-  const run = (budget: number, asked: Demand[]) => check(budget, asked, share(budget, asked))
+function property(
+  check: (budget: number, demands: InstanceDemand[], shares: number[]) => void,
+): void {
+  const run = (budget: number, asked: InstanceDemand[]) =>
+    check(budget, asked, shareInstances(budget, asked))
   fc.assert(fc.property(budgets, demands, run), { numRuns: 1_000 })
 }
 
 describe('share', () => {
   it('gives everyone what is wanted when it fits, and with no bound', () => {
     const asked = [demand(5, 3), demand(0, 2), demand(0, 0)]
-    expect(share(5, asked)).toEqual([3, 2, 0])
-    expect(share(Number.POSITIVE_INFINITY, asked)).toEqual([3, 2, 0])
-    expect(share(0, [])).toEqual([])
+    expect(shareInstances(5, asked)).toEqual([3, 2, 0])
+    expect(shareInstances(Number.POSITIVE_INFINITY, asked)).toEqual([3, 2, 0])
+    expect(shareInstances(0, [])).toEqual([])
   })
 
   it('divides the rest so that the instances have about the same load', () => {
-    expect(share(6, [demand(40, 9), demand(20, 9)])).toEqual([4, 2])
-    expect(share(4, [demand(100, 9), demand(1, 9)])).toEqual([3, 1])
+    expect(shareInstances(6, [demand(40, 9), demand(20, 9)])).toEqual([4, 2])
+    expect(shareInstances(4, [demand(100, 9), demand(1, 9)])).toEqual([3, 1])
   })
 
   it('takes from the service that is idle the longest', () => {
     const idle = [demand(0, 2, { idleSince: 10 }), demand(0, 2, { idleSince: 20 })]
-    expect(share(4, [demand(9, 1), ...idle])).toEqual([1, 1, 2])
-    expect(share(3, [demand(9, 1), ...idle])).toEqual([1, 0, 2])
-    expect(share(3, [demand(9, 9), ...idle])).toEqual([3, 0, 0])
+    expect(shareInstances(4, [demand(9, 1), ...idle])).toEqual([1, 1, 2])
+    expect(shareInstances(3, [demand(9, 1), ...idle])).toEqual([1, 0, 2])
+    expect(shareInstances(3, [demand(9, 9), ...idle])).toEqual([3, 0, 0])
   })
 
   it('keeps the min size of an idle service, unless a busy one had none', () => {
     const idle = demand(0, 2, { minSize: 2 })
-    expect(share(5, [demand(9, 9), idle])).toEqual([3, 2])
-    expect(share(2, [demand(9, 9), idle])).toEqual([1, 1])
-    expect(share(1, [demand(9, 9), idle])).toEqual([1, 0])
+    expect(shareInstances(5, [demand(9, 9), idle])).toEqual([3, 2])
+    expect(shareInstances(2, [demand(9, 9), idle])).toEqual([1, 1])
+    expect(shareInstances(1, [demand(9, 9), idle])).toEqual([1, 0])
   })
 
   it('does not move an instance for a small difference of load, but does for a large one', () => {
@@ -60,20 +63,22 @@ describe('share', () => {
       demand(a, 9, { running: 2 }),
       demand(b, 9, { running: 1 }),
     ]
-    expect(share(3, running(10, 11))).toEqual([2, 1])
-    expect(share(3, running(10, 13))).toEqual([1, 2])
+    expect(shareInstances(3, running(10, 11))).toEqual([2, 1])
+    expect(shareInstances(3, running(10, 13))).toEqual([1, 2])
   })
 
   it('leaves the only instance where it runs for a small difference of load, but not for a large one', () => {
     const here = demand(10, 1, { running: 1 })
-    expect(share(1, [demand(11, 1), here])).toEqual([0, 1])
-    expect(share(1, [here, demand(11, 1)])).toEqual([1, 0])
-    expect(share(1, [demand(13, 1), here])).toEqual([1, 0])
-    expect(share(2, [demand(11, 1), here, demand(11, 1, { running: 1 })])).toEqual([0, 1, 1])
+    expect(shareInstances(1, [demand(11, 1), here])).toEqual([0, 1])
+    expect(shareInstances(1, [here, demand(11, 1)])).toEqual([1, 0])
+    expect(shareInstances(1, [demand(13, 1), here])).toEqual([1, 0])
+    expect(shareInstances(2, [demand(11, 1), here, demand(11, 1, { running: 1 })])).toEqual([
+      0, 1, 1,
+    ])
   })
 
   it.each([-1, 1.5, Number.NaN, '3', undefined])('refuses a budget of %s', (budget) => {
-    expect(() => share(budget as number, [])).toThrow(
+    expect(() => shareInstances(budget as number, [])).toThrow(
       expect.objectContaining({ code: 'MANYHOST_INVALID_OPTION' }),
     )
   })
@@ -84,7 +89,7 @@ describe('share, whatever is asked', () => {
     property((budget, asked, shares) => {
       expect(shares.length).toBe(asked.length)
       for (const [i, n] of shares.entries()) {
-        expect(Number.isInteger(n) && n >= 0 && n <= (asked[i] as Demand).wanted).toBe(true)
+        expect(Number.isInteger(n) && n >= 0 && n <= (asked[i] as InstanceDemand).wanted).toBe(true)
       }
       expect(total(shares)).toBe(Math.min(budget, total(asked.map((d) => d.wanted))))
     })
@@ -126,7 +131,7 @@ describe('share, whatever is asked', () => {
   it('levels the load: an instance moved to another busy service would not lower the highest', () => {
     property((budget, given) => {
       const asked = given.map((d) => ({ ...d, running: 0 }))
-      const shares = share(budget, asked)
+      const shares = shareInstances(budget, asked)
       for (const [i, a] of asked.entries()) {
         for (const [j, b] of asked.entries()) {
           const [has, other] = [shares[i] as number, shares[j] as number]
@@ -139,15 +144,15 @@ describe('share, whatever is asked', () => {
 
   it('is stable: the shares that follow from shares granted are the same', () => {
     property((budget, asked, shares) => {
-      expect(share(budget, asked)).toEqual(shares)
+      expect(shareInstances(budget, asked)).toEqual(shares)
       const granted = asked.map((d, i) => ({ ...d, running: shares[i] as number }))
-      expect(share(budget, granted)).toEqual(shares)
+      expect(shareInstances(budget, granted)).toEqual(shares)
     })
   })
 
   it('takes nothing from anyone when the budget grows', () => {
     property((budget, asked, shares) => {
-      const more = share(budget + 1, asked)
+      const more = shareInstances(budget + 1, asked)
       for (const [i, n] of shares.entries()) expect(more[i]).toBeGreaterThanOrEqual(n)
     })
   })

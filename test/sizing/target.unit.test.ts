@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
+  nextTargetState,
   TargetInFlight,
   type TargetInFlightSettings,
-  type TargetState,
-  targetInFlight,
+  type TargetInFlightState,
 } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
 import { FakeCluster } from './fake-cluster.ts'
@@ -22,7 +22,7 @@ const settings: Required<TargetInFlightSettings> = {
 /** A cluster whose instances are ready as soon as they are wanted, read once a second. */
 class Ticking {
   at = 0
-  last: TargetState | undefined
+  last: TargetInFlightState | undefined
   ready: number
   readonly #settings: typeof settings
   readonly #follows: boolean
@@ -36,7 +36,7 @@ class Ticking {
   /** Sizes at each of so many ticks with this load. */
   ticks(count: number, load: number): number[] {
     return Array.from({ length: count }, () => {
-      this.last = targetInFlight({ load, ready: this.ready }, this.at, this.last, this.#settings)
+      this.last = nextTargetState({ load, ready: this.ready }, this.at, this.last, this.#settings)
       this.at += 1_000
       if (this.#follows) this.ready = this.last.size
       return this.last.size
@@ -143,10 +143,10 @@ describe('the rule of TargetInFlight', () => {
     fc.assert(
       fc.property(fc.array(read), (reads) => {
         let at = 0
-        let last: TargetState | undefined
+        let last: TargetInFlightState | undefined
         for (const { wait, load, ready } of reads) {
           at += wait
-          last = targetInFlight({ load, ready }, at, last, settings)
+          last = nextTargetState({ load, ready }, at, last, settings)
           expect(Number.isInteger(last.size) && last.size >= 0).toBe(true)
         }
       }),

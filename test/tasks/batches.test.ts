@@ -5,16 +5,16 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { openStore } from '../../src/tasks/store/open.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import { runCluster, serveForever, submitFrom, type TaskResult } from '../../src/tasks.ts'
-import { eventually, folder, manyhost, start } from '../cli/help.ts'
+import { createFolder, eventually, runManyhost, startProgram } from '../cli/help.ts'
 import { until } from '../help.ts'
 import { collect } from './collect.ts'
-import { listed } from './store.suite.ts'
+import { listed } from './store/store.suite.ts'
 
 vi.setConfig({ testTimeout: 240_000 })
 
 /** Folders of this test, with a store that all of them share. */
 function projects(...names: string[]) {
-  const at = realpathSync(folder())
+  const at = realpathSync(createFolder())
   const folders = names.map((name) => {
     mkdirSync(join(at, name))
     return join(at, name)
@@ -29,7 +29,7 @@ async function interrupt(
   store: string,
   signal: NodeJS.Signals = 'SIGINT',
 ) {
-  const child = start(['tasks', 'cluster', '-S', '1', ...args], options)
+  const child = startProgram(['tasks', 'cluster', '-S', '1', ...args], options)
   child.process.stdin?.end(options.input)
   await eventually(() => existsSync(store))
   const opened = await openStore(store)
@@ -56,7 +56,7 @@ describe('a batch of the command line', () => {
     expect(first.stderr).toMatch(
       /3 tasks wait; to run them: manyhost tasks cluster --restart -r 1\n/,
     )
-    const other = await manyhost(['tasks', 'cluster', '-t', 'echo two {}'], {
+    const other = await runManyhost(['tasks', 'cluster', '-t', 'echo two {}'], {
       cwd: two,
       env: more.env,
       input: '7\n',
@@ -66,13 +66,20 @@ describe('a batch of the command line', () => {
       `3 tasks of an earlier batch in ${one} wait: --restart runs them, in that folder`,
     )
     // Not those of another folder.
-    const elsewhere = await manyhost(['tasks', 'cluster', '--restart'], { cwd: two, env: more.env })
+    const elsewhere = await runManyhost(['tasks', 'cluster', '--restart'], {
+      cwd: two,
+      env: more.env,
+    })
     expect(elsewhere).toMatchObject({ code: 0, stdout: '' })
     mkdirSync(join(one, 'go'))
-    const here = await manyhost(['tasks', 'cluster'], { cwd: one, env: more.env, input: 'true\n' })
+    const here = await runManyhost(['tasks', 'cluster'], {
+      cwd: one,
+      env: more.env,
+      input: 'true\n',
+    })
     expect(here.stderr).toMatch(/3 tasks of an earlier batch in \S+one wait: --restart runs them\n/)
     // Template and variables are those that it was stored with.
-    const again = await manyhost(['tasks', 'cluster', '--restart', '-t', 'rm {}'], {
+    const again = await runManyhost(['tasks', 'cluster', '--restart', '-t', 'rm {}'], {
       cwd: one,
       env: more.env,
     })
@@ -93,7 +100,7 @@ describe('a batch of the command line', () => {
       'SIGKILL',
     )
     mkdirSync(join(cwd, 'go'))
-    const again = await manyhost(['tasks', 'cluster', '--restart'], { cwd, env })
+    const again = await runManyhost(['tasks', 'cluster', '--restart'], { cwd, env })
     expect(again.stdout.split('\n').toSorted()).toEqual(['', 'got a', 'got b'])
   })
 
@@ -102,7 +109,7 @@ describe('a batch of the command line', () => {
     const [cwd] = folders as [string]
     const options = { cwd, env }
     const input = 'a\nb\n'
-    const failed = await manyhost(['tasks', 'cluster', '-t', 'test -e go && echo {}'], {
+    const failed = await runManyhost(['tasks', 'cluster', '-t', 'test -e go && echo {}'], {
       ...options,
       input,
     })
@@ -112,11 +119,11 @@ describe('a batch of the command line', () => {
     )
     const batch = /-w 'batch == (\w+)'/.exec(failed.stderr)?.[1]
     const those = ['-w', `batch == ${batch}`, '-w', 'state == failed']
-    const list = await manyhost(['tasks', 'list', 'args', ...those], options)
+    const list = await runManyhost(['tasks', 'list', 'args', ...those], options)
     expect(list.stdout).toBe('a\nb\n')
     mkdirSync(join(cwd, 'go'))
-    await manyhost(['tasks', 'update', '--revert', ...those, '-f'], options)
-    const again = await manyhost(['tasks', 'cluster', '--restart'], options)
+    await runManyhost(['tasks', 'update', '--revert', ...those, '-f'], options)
+    const again = await runManyhost(['tasks', 'cluster', '--restart'], options)
     expect(again.stdout.split('\n').toSorted()).toEqual(['', 'a', 'b'])
   })
 
@@ -126,7 +133,7 @@ describe('a batch of the command line', () => {
     const lines = Array.from({ length: 30_000 }, () => 'sleep 60').join('\n')
     const { writeFileSync } = await import('node:fs')
     writeFileSync(join(cwd, 'jobs.txt'), `${lines}\n`)
-    const child = start(['tasks', 'cluster', 'jobs.txt', '-S', '1'], { cwd, env })
+    const child = startProgram(['tasks', 'cluster', 'jobs.txt', '-S', '1'], { cwd, env })
     const store = join(env.XDG_DATA_HOME, 'manyhost', 'tasks.db')
     await eventually(() => existsSync(store))
     const opened = await openStore(store)
@@ -145,7 +152,7 @@ describe('a batch of the command line', () => {
   it('ends with 1 where tasks of it were cancelled by somebody else, and counts them', async () => {
     const { folders, env, store } = projects('one')
     const [cwd] = folders as [string]
-    const child = start(['tasks', 'cluster', '-N', '1', '-S', '1'], { cwd, env })
+    const child = startProgram(['tasks', 'cluster', '-N', '1', '-S', '1'], { cwd, env })
     child.process.stdin?.end('sleep 60\nsleep 61\nsleep 62\n')
     await eventually(() => existsSync(store))
     const opened = await openStore(store)
@@ -153,7 +160,7 @@ describe('a batch of the command line', () => {
       async () => (await opened.counts()).total === 3 && (await opened.counts()).scheduled > 0,
     )
     await opened.close()
-    await manyhost(['tasks', 'update', '--cancel', '-f'], { cwd, env })
+    await runManyhost(['tasks', 'update', '--cancel', '-f'], { cwd, env })
     const { code, stderr } = await child.ended
     expect(stderr).toMatch(/0 succeeded, 0 failed, 3 cancelled/)
     expect(code).toBe(1)
@@ -165,14 +172,14 @@ describe('what was submitted', () => {
     const { folders, store, env: at } = projects('here', 'there')
     const [here, there] = folders as [string, string]
     const task = 'echo "$PWD $COLOUR" >where.txt'
-    await manyhost(['tasks', 'submit', '--', task], { cwd: here, env: { ...at, ...env } })
-    const batch = await manyhost(['tasks', 'cluster'], { cwd: there, env: at, input: 'true\n' })
+    await runManyhost(['tasks', 'submit', '--', task], { cwd: here, env: { ...at, ...env } })
+    const batch = await runManyhost(['tasks', 'cluster'], { cwd: there, env: at, input: 'true\n' })
     expect(batch.stderr).toMatch(/1 submitted task waits: manyhost tasks server runs all of them/)
-    const restart = await manyhost(['tasks', 'cluster', '--restart'], { cwd: there, env: at })
+    const restart = await runManyhost(['tasks', 'cluster', '--restart'], { cwd: there, env: at })
     expect(restart.code).toBe(0)
     expect(existsSync(join(here, 'where.txt'))).toBe(false)
     const args = ['tasks', 'server', '-p', '0', '--restart', '-t', 'rm {}']
-    expect((await manyhost(args, { cwd: there, env: at })).code).toBe(0)
+    expect((await runManyhost(args, { cwd: there, env: at })).code).toBe(0)
     expect(readFileSync(join(here, 'where.txt'), 'utf8')).toBe(`${here} red\n`)
     expect(existsSync(store)).toBe(true)
   })
@@ -180,28 +187,30 @@ describe('what was submitted', () => {
   it('over HTTP runs in its folder as well, and so does `run` by a server', async () => {
     const { folders, env: at } = projects('here', 'there')
     const [here, there] = folders as [string, string]
-    const server = start(['tasks', 'server', '-p', '0'], { cwd: there, env: at })
+    const server = startProgram(['tasks', 'server', '-p', '0'], { cwd: there, env: at })
     onTestFinished(() => void server.process.kill('SIGKILL'))
     const [, url = ''] = await server.until(/taken at (\S+)/, 'stderr')
     const options = { cwd: here, env: at }
     const by = ['--server', url]
-    expect((await manyhost(['run', ...by, '--', 'pwd'], options)).stdout).toBe(`${here}\n`)
-    expect((await manyhost(['run', '--', 'pwd'], options)).stdout).toBe(`${here}\n`)
+    expect((await runManyhost(['run', ...by, '--', 'pwd'], options)).stdout).toBe(`${here}\n`)
+    expect((await runManyhost(['run', '--', 'pwd'], options)).stdout).toBe(`${here}\n`)
   })
 
   it('is not waited for by `run` where only a batch of another folder is at work', async () => {
     const { folders, env: at } = projects('here', 'there')
     const [here, there] = folders as [string, string]
-    const batch = start(['tasks', 'cluster', '-S', '1'], { cwd: there, env: at })
+    const batch = startProgram(['tasks', 'cluster', '-S', '1'], { cwd: there, env: at })
     onTestFinished(() => void batch.process.kill('SIGTERM'))
     batch.process.stdin?.write('echo begun; sleep 60\n')
     await batch.until(/begun/)
-    expect((await manyhost(['run', '--', 'pwd'], { cwd: here, env: at })).stdout).toBe(`${here}\n`)
+    expect((await runManyhost(['run', '--', 'pwd'], { cwd: here, env: at })).stdout).toBe(
+      `${here}\n`,
+    )
   })
 })
 
 async function opened(): Promise<Store> {
-  const store = await openStore(join(folder(), 'tasks.db'))
+  const store = await openStore(join(createFolder(), 'tasks.db'))
   onTestFinished(() => store.close())
   return store
 }
@@ -246,7 +255,7 @@ describe('a run of a program', () => {
 
   it('runs what only its place can say by the stored template', async () => {
     const { text, results } = await collect(['x', 'y'], {
-      places: 1,
+      numTasks: 1,
       template: 'echo {} {slot} {% echo @@ %}',
     })
     expect(text).toBe('stdout x 1 xx\nstdout y 1 yy\n')
@@ -302,7 +311,7 @@ describe('a run of a program', () => {
     const store = await opened()
     const run = runCluster(['sleep 60', 'waits', 'exit 3'], {
       store,
-      places: 2,
+      numTasks: 2,
       maxRetries: 1,
       signalWait: 100,
       eager: false,

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks/store/open.ts'
-import { type Ended, manyhost, start } from '../cli/help.ts'
-import { outcome } from './store.suite.ts'
+import { type ProgramResult, runManyhost, startProgram } from '../cli/help.ts'
+import { outcome } from './store/store.suite.ts'
 
 async function filled() {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-tasks-'))
@@ -24,8 +24,8 @@ async function filled() {
   const outpath = join(folder, 'first.out')
   writeFileSync(outpath, 'what it wrote\n')
   await store.complete([outcome(first, 0, { outpath }), outcome(second, 3)])
-  const run = (...args: string[]): Promise<Ended> =>
-    manyhost(['tasks', ...args], { env: { MANYHOST_STORE: path } })
+  const run = (...args: string[]): Promise<ProgramResult> =>
+    runManyhost(['tasks', ...args], { env: { MANYHOST_STORE: path } })
   return { run, store, ids, path, folder, server }
 }
 
@@ -69,7 +69,7 @@ it('says what a task is, and gives what it wrote', async () => {
 it('waits for an outcome, through later attempts, and ends with it', async () => {
   const { run, store, ids, path, server } = await filled()
   expect((await run('wait', ids[1] ?? '', '-r', '-s')).code).toBe(3)
-  const waiting = start(['tasks', 'wait', ids[2] ?? '', '-s', '--store', path, '-n', '0.05'])
+  const waiting = startProgram(['tasks', 'wait', ids[2] ?? '', '-s', '--store', path, '-n', '0.05'])
   const [third] = await store.claim({ server })
   if (!third) throw new Error('nothing claimed')
   await store.complete([outcome(third, 0)])

@@ -4,9 +4,13 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { isAlive, isDead, processId } from '../../src/tasks/server/life.ts'
+import {
+  createServerId,
+  isServerProcessAlive,
+  isServerProcessDead,
+} from '../../src/tasks/server/task-server-lease.ts'
 import { openStore } from '../../src/tasks.ts'
-import { start } from '../cli/help.ts'
+import { startProgram } from '../cli/help.ts'
 import { until } from '../help.ts'
 
 const AHEAD = `const real = Date.now
@@ -21,7 +25,7 @@ it('servers whose clocks are an hour apart leave each other alone, lease after l
   const store = await openStore(where)
   onTestFinished(() => store.close())
   const serve = (env = {}) =>
-    start(['tasks', 'server', '--store', where, '-p', '0', '--evict-after', '1'], {
+    startProgram(['tasks', 'server', '--store', where, '-p', '0', '--evict-after', '1'], {
       env: { XDG_DATA_HOME: folder, ...env },
     })
   const programs = [serve(), serve({ NODE_OPTIONS: `--import=${ahead}` })]
@@ -48,18 +52,18 @@ it('a process of this machine is known to live, to be gone, or to stand still', 
   if (process.platform !== 'linux') return console.warn('SKIPPED: no /proc to know processes by')
   const child = spawn('sleep', ['600'])
   onTestFinished(() => void child.kill('SIGKILL'))
-  const id = processId(child.pid)
-  expect([isAlive(id), isDead(id)]).toEqual([true, false])
+  const id = createServerId(child.pid)
+  expect([isServerProcessAlive(id), isServerProcessDead(id)]).toEqual([true, false])
   child.kill('SIGSTOP')
-  await until(() => !isAlive(id))
-  expect(isDead(id)).toBe(false)
+  await until(() => !isServerProcessAlive(id))
+  expect(isServerProcessDead(id)).toBe(false)
   child.kill('SIGCONT')
-  await until(() => isAlive(id))
+  await until(() => isServerProcessAlive(id))
   child.kill('SIGKILL')
-  await until(() => isDead(id))
-  expect(isAlive(id)).toBe(false)
+  await until(() => isServerProcessDead(id))
+  expect(isServerProcessAlive(id)).toBe(false)
   // A server of another machine, or of none, may be either; so may one of this process that nobody knows.
-  for (const other of ['0123456789abcdef', 'a.another-machine.1.1', processId()]) {
-    expect(isAlive(other)).toBe(false)
+  for (const other of ['0123456789abcdef', 'a.another-machine.1.1', createServerId()]) {
+    expect(isServerProcessAlive(other)).toBe(false)
   }
 })

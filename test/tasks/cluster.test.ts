@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
 import { inProcess } from '../../providers/testing/index.ts'
-import { Session } from '../../src/session/session.ts'
+import { SessionCore } from '../../src/session/session.ts'
 import {
   type ClusterRunOptions,
   openStore,
@@ -12,7 +12,7 @@ import {
   type TaskResult,
   type TaskRun,
 } from '../../src/tasks.ts'
-import { folder } from '../cli/help.ts'
+import { createFolder } from '../cli/help.ts'
 import { until } from '../help.ts'
 
 async function resultsOf(run: TaskRun): Promise<TaskResult[]> {
@@ -24,7 +24,7 @@ async function resultsOf(run: TaskRun): Promise<TaskResult[]> {
 describe('runners', () => {
   /** Of a cluster that goes on, looked after at every moment. */
   async function serving(options: ClusterRunOptions) {
-    const session = new Session({ provider: processes(), tickInterval: 20 })
+    const session = new SessionCore({ provider: processes(), tickInterval: 20 })
     onTestFinished(() => session.close({ force: true }))
     const store = await openStore(':memory:')
     onTestFinished(() => store.close())
@@ -54,7 +54,7 @@ describe('runners', () => {
   })
 
   it('become more with the work, by the period, and none when there is none', async () => {
-    const go = join(folder(), 'go')
+    const go = join(createFolder(), 'go')
     const { store, instances, end } = await serving({
       autoscaling: 'dynamic',
       period: 50,
@@ -129,7 +129,7 @@ describe('a task', () => {
   })
 
   it('leaves what it used, at most and each second, beside the store', async () => {
-    const at = folder()
+    const at = createFolder()
     const outputs = join(at, 'outputs')
     const store = await openStore(join(at, 'tasks.db'))
     onTestFinished(() => store.close())
@@ -155,7 +155,7 @@ describe('a task', () => {
 
   it('that is a request has its time, too: the shorter of its own and that of all', async () => {
     const provider = inProcess(() => {}, { style: 'node' })
-    const session = new Session({ provider })
+    const session = new SessionCore({ provider })
     onTestFinished(() => session.close({ force: true }))
     session.startup({ url: 'http://slow', concurrency: 4, initSize: 1 })
     const late = { exitStatus: 504, message: expect.stringMatching(/deadline|300 ms/) }

@@ -12,7 +12,7 @@ export async function collect(source: TaskSource | undefined, options: ClusterRu
   const problems: string[] = []
   const run = runCluster(source, {
     inMemory: options.store === undefined,
-    places: 4,
+    numTasks: 4,
     signalWait: 300,
     onOutput: (_task, stream, chunk) => {
       text += `${stream} ${Buffer.from(chunk)}`

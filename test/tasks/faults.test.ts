@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import Database from 'libsql'
 import { expect, it, onTestFinished } from 'vitest'
-import { LONGEST_LINE } from '../../src/tasks/source.ts'
+import { LONGEST_LINE } from '../../src/tasks/text/source.ts'
 import { type OnOutput, openStore, runCluster, serveForever } from '../../src/tasks.ts'
-import { failure, until } from '../help.ts'
+import { rejectionOf, until } from '../help.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-faults-'))
@@ -26,7 +26,7 @@ it('a store that is locked by another program: outcomes wait, and none is lost',
   const held = Array.from({ length: 199 }, () => `until test -e ${go}; do sleep 0.02; done`)
   const run = runCluster(['true', ...held], {
     store,
-    places: 2,
+    numTasks: 2,
     onProblem: (problem) => problems.push(problem),
   })
   await until(() => run.counts.succeeded > 0)
@@ -50,7 +50,7 @@ it('a disk that is full: it says so, and goes on when there is room', async () =
   const problems: string[] = []
   const run = runCluster(
     Array.from({ length: 50 }, (_, n) => `true ${n} ${'x'.repeat(2_000)}`),
-    { store, places: 2, onProblem: (problem) => problems.push(problem) },
+    { store, numTasks: 2, onProblem: (problem) => problems.push(problem) },
   )
   await until(() => problems.some((one) => /space|full/.test(one)))
   await most(1_000_000)
@@ -71,7 +71,7 @@ it('a disk that is full of what tasks write: it says so, loses none of it, and o
   const run = runCluster(undefined, {
     store,
     forever: true,
-    places: 2,
+    numTasks: 2,
     onProblem: (problem) => problems.push(problem),
   })
   await run.ready
@@ -105,7 +105,7 @@ it('tasks that print much, leave children, and ignore signals: the others end as
     ],
     {
       inMemory: true,
-      places: 3,
+      numTasks: 3,
       signalWait: 100,
       onOutput: (_task, _stream, chunk) => {
         bytes += chunk.length
@@ -144,7 +144,7 @@ it('lines and commands of all kinds: each wrong one has its error, each good one
   await runCluster(undefined, { store, onOutput })
   const run = runCluster(Readable.from(lines.flatMap((one) => [Buffer.from(one), Buffer.of(10)])), {
     store,
-    places: 2,
+    numTasks: 2,
     // It does not fit a line of four characters.
     template: '{}{= len(x) == 4 ? x[9] : "" =}',
     onBad: ({ message }) => bad.push(message),
@@ -207,6 +207,6 @@ it.each([
   other.exec(change)
   other.close()
   const run = runCluster(['true'], { store: path })
-  expect(await failure(run.ready)).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })
-  expect(await failure(run.then())).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })
+  expect(await rejectionOf(run.ready)).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })
+  expect(await rejectionOf(run.then())).toMatchObject({ code: 'MANYHOST_STORE_VERSION' })
 })

@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
-import { eventually, folder } from '../cli/help.ts'
+import { createFolder, eventually } from '../cli/help.ts'
 import { runnersOf } from './runner-help.ts'
 
 /** Of one block, which a task prints so often. */
@@ -34,7 +34,7 @@ async function sum(stream: AsyncIterable<Uint8Array>) {
 
 it('a task that prints 1 GB: all of it is kept, or printed, in little memory, and others go on', async () => {
   const block = randomFillSync(Buffer.alloc(BLOCK))
-  const at = folder()
+  const at = createFolder()
   writeFileSync(join(at, 'block'), block)
   const path = join(at, 'tasks.db')
   const store = await openStore(path)

@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
-import { ALL } from '../../src/cli/all.ts'
-import { program } from '../../src/cli/program.ts'
-import { manyhost } from '../cli/help.ts'
+import { ALL_COMMANDS } from '../../src/cli/all-commands.ts'
+import { createProgram } from '../../src/cli/program.ts'
+import { runManyhost } from '../cli/help.ts'
 import { CASES, type Case, FILES, SPELLINGS } from './hypershell-lines.ts'
 
 function folder(): string {
@@ -35,7 +35,7 @@ async function called(words: readonly string[], home: string): Promise<string> {
   process.chdir(join(home, 'work'))
   let code: number | undefined
   try {
-    const cli = program((number) => {
+    const cli = createProgram((number) => {
       code = number
     })
     await cli.parseAsync(['node', 'manyhost', ...words])
@@ -77,13 +77,13 @@ describe('command lines of HyperShell', () => {
 /** By each spelling: the option that takes it, or why it is refused. */
 function spellingsOf(command: string): Map<string, string | true> {
   const name = command === 'run' ? 'run' : `tasks ${command}`
-  const entry = ALL.find((one) => one.name === name)
+  const entry = ALL_COMMANDS.find((one) => one.name === name)
   const found = new Map<string, string | true>()
   const words = (flags: string): string[] => flags.match(/(?<![\w-])--?[A-Za-z][\w-]*/g) ?? []
-  for (const { flags, also = [] } of entry?.options ?? []) {
+  for (const { flags, aliases: also = [] } of entry?.options ?? []) {
     for (const word of [...words(flags), ...also]) found.set(word, true)
   }
-  for (const { flags, instead } of entry?.replaced ?? []) {
+  for (const { flags, advice: instead } of entry?.replacedOptions ?? []) {
     for (const word of words(flags)) found.set(word, instead ?? true)
   }
   return found
@@ -113,7 +113,7 @@ describe('option spellings of HyperShell', () => {
     ['tasks search args', /manyhost tasks list/],
   ])('%s names what is used instead, and does nothing', async (line, said) => {
     const home = folder()
-    const ended = await manyhost(line.split(' '), { env: { XDG_DATA_HOME: home } })
+    const ended = await runManyhost(line.split(' '), { env: { XDG_DATA_HOME: home } })
     expect(ended.stderr).toMatch(said)
     expect(ended.code).toBe(2)
   })
@@ -132,7 +132,7 @@ describe('words behind -t and -w', () => {
     const home = folder()
     const options = { cwd: join(home, 'work'), env: { XDG_DATA_HOME: home } }
     if (/list|update/.test(line)) await called(['tasks', 'submit', '--', 'x'], home)
-    const ended = await manyhost(line.split(' '), options)
+    const ended = await runManyhost(line.split(' '), options)
     expect(ended.stderr).toMatch(said)
     expect(ended.code).toBe(2)
   })
@@ -140,11 +140,14 @@ describe('words behind -t and -w', () => {
   it('several tags of a cluster are put on each task', async () => {
     const home = folder()
     const options = { cwd: join(home, 'work'), env: { XDG_DATA_HOME: home } }
-    await manyhost(
+    await runManyhost(
       ['tasks', 'cluster', 'number.txt', '--tag', 'a:1', 'b:2', '-t', 'true {}'],
       options,
     )
-    const { stdout } = await manyhost(['tasks', 'list', 'args', '-t', 'a:1', 'b:2', '-S'], options)
+    const { stdout } = await runManyhost(
+      ['tasks', 'list', 'args', '-t', 'a:1', 'b:2', '-S'],
+      options,
+    )
     expect(stdout).toBe('7\n')
   })
 })

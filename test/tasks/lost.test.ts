@@ -1,8 +1,8 @@
 /** Runners that are lost while they have tasks: frozen ones, and those that a task kills. */
 import { expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../providers/process/index.ts'
-import { Session } from '../../src/session/session.ts'
-import { Life, processId } from '../../src/tasks/server/life.ts'
+import { SessionCore } from '../../src/session/session.ts'
+import { createServerId, TaskServerLease } from '../../src/tasks/server/task-server-lease.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
 import { until } from '../help.ts'
 import { marked, runnersOf } from './runner-help.ts'
@@ -11,14 +11,14 @@ it('a runner that is frozen loses its task to another, whose outcome is the one 
   const store = await openStore(':memory:')
   onTestFinished(() => store.close())
   const { mark, runner } = marked()
-  const session = new Session({ provider: processes() })
+  const session = new SessionCore({ provider: processes() })
   onTestFinished(() => session.close({ force: true }))
   const problems: string[] = []
   const run = runCluster(['test $TASK_FENCE -gt 1 || sleep 600'], {
     store,
     session,
     runner,
-    places: 1,
+    numTasks: 1,
     // The shortest that there is: its health is asked for every half second.
     evictAfter: 1_000,
     onProblem: (problem) => problems.push(problem),
@@ -48,23 +48,23 @@ it('a server that was taken for dead ends what it had, and nothing that it claim
   const store = await openStore(':memory:')
   onTestFinished(() => store.close())
   const events: string[] = []
-  const life = await Life.begin({
+  const life = await TaskServerLease.acquire({
     store,
-    lease: 60_000,
-    evicted: () => events.push(`evicted as ${life.id}`),
-    recovered: (count) => events.push(`${count} recovered`),
-    problem: () => {},
+    leaseMs: 60_000,
+    onEvicted: () => events.push(`evicted as ${life.id}`),
+    onRecovered: (count) => events.push(`${count} recovered`),
+    reportProblem: () => {},
   })
   const first = life.id
   // Of this machine, and of a process that is no more: what it held is there for whoever joins.
-  const dead = await store.join(life.host, `${processId()}0`)
+  const dead = await store.join(life.host, `${createServerId()}0`)
   await store.add([{ args: 'true' }])
   await store.claim({ server: dead })
   await store.leave(first)
-  await life.beat()
+  await life.renew()
   expect(life.id).not.toBe(first)
   expect(events).toEqual([`evicted as ${life.id}`, '1 recovered'])
-  await life.end()
+  await life.release()
 })
 
 const LATE = {
@@ -86,7 +86,7 @@ it('a task that kills its runner again and again ends with an outcome, and the o
   const run = runCluster([killer, ...Array.from({ length: 20 }, () => 'true')], {
     inMemory: true,
     runner,
-    places: 2,
+    numTasks: 2,
   })
   for await (const one of run) results.push(one)
   const poison = results.filter(({ args }) => args === killer)

@@ -1,11 +1,11 @@
 /** `session.map`: one request an item. */
 import { expect, it, onTestFinished } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
-import { Session } from '../../src/session/session.ts'
-import { failure, latch } from '../help.ts'
+import { SessionCore } from '../../src/session/session.ts'
+import { createLatch, rejectionOf } from '../help.ts'
 
 /** @param first what the first one, 0, waits for; the others are told as they are worked on */
-function squares(first = latch(), release = (n: number): boolean => n === 3) {
+function squares(first = createLatch(), release = (n: number): boolean => n === 3) {
   const counts = { now: 0, most: 0, all: 0 }
   const provider = inProcess(async (request: Request) => {
     counts.all++
@@ -16,7 +16,7 @@ function squares(first = latch(), release = (n: number): boolean => n === 3) {
     counts.now--
     return n === 13 ? new Response('no', { status: 500 }) : Response.json(n * n)
   })
-  const session = new Session({ provider })
+  const session = new SessionCore({ provider })
   onTestFinished(() => session.close())
   session.startup({ url: 'http://calc', concurrency: 64 })
   return { session, counts }
@@ -34,7 +34,7 @@ it('gives outcomes in the order of the source, errors among them', async () => {
 })
 
 it('gives them as they come, where that is asked for', async () => {
-  const first = latch()
+  const first = createLatch()
   const { session } = squares(first, () => false)
   const items: number[] = []
   const options = { order: 'completion', concurrency: 4 } as const
@@ -77,7 +77,7 @@ it('throws what the source throws, after the outcomes of all before', async () =
   const all = (async () => {
     for await (const { value } of session.map('http://calc/square', source())) values.push(value)
   })()
-  expect((await failure(all)).message).toBe('no more')
+  expect((await rejectionOf(all)).message).toBe('no more')
   expect(values).toEqual([1, 4])
 })
 

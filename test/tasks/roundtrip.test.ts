@@ -1,13 +1,13 @@
 /** What `list --json` prints, fed back by `--from-json`, is the same tasks: over any tasks, and through the programs. */
 import fc from 'fast-check'
 import { expect, it, onTestFinished } from 'vitest'
-import { printer } from '../../src/cli/tasks/print.ts'
-import { readTasks } from '../../src/tasks/source.ts'
-import { COLUMNS } from '../../src/tasks/store/tables.ts'
-import type { NewTask, Task } from '../../src/tasks/task.ts'
+import { createTaskFormatter } from '../../src/cli/tasks/format-tasks.ts'
+import type { NewTask, Task } from '../../src/tasks/model/task.ts'
+import { TASK_COLUMNS } from '../../src/tasks/store/tables.ts'
+import { readTasks } from '../../src/tasks/text/source.ts'
 import { openStore } from '../../src/tasks.ts'
-import { folder, manyhost } from '../cli/help.ts'
-import { listed } from './store.suite.ts'
+import { createFolder, runManyhost } from '../cli/help.ts'
+import { listed } from './store/store.suite.ts'
 
 const word = fc.string({ unit: fc.constantFrom(...'aZ0_.+-19'), minLength: 1, maxLength: 20 })
 const tagValue = fc.oneof(
@@ -51,11 +51,11 @@ const task: fc.Arbitrary<NewTask> = fc.record(
 )
 
 function json(tasks: readonly Task[], parts: number): string {
-  const out = printer('json', COLUMNS.slice(1))
-  let text = out.head()
+  const out = createTaskFormatter('json', TASK_COLUMNS.slice(1))
+  let text = out.formatHead()
   for (let at = 0; at < tasks.length; at += parts)
-    text += out.rows(tasks.slice(at, at + parts), at === 0)
-  return text + out.tail(tasks.length === 0)
+    text += out.formatRows(tasks.slice(at, at + parts), at === 0)
+  return text + out.formatTail(tasks.length === 0)
 }
 
 /** What of a task is handed in. */
@@ -99,9 +99,9 @@ it('any tasks of a store, listed as JSON and read again, are the same tasks', as
 }, 120_000)
 
 it('the programs do so, after a rotation and with info, too', async () => {
-  const home = folder()
+  const home = createFolder()
   const run = async (words: string[], input = ''): Promise<string> => {
-    const ended = await manyhost(['tasks', ...words], { env: { XDG_DATA_HOME: home }, input })
+    const ended = await runManyhost(['tasks', ...words], { env: { XDG_DATA_HOME: home }, input })
     expect(ended.code, `${words.join(' ')}: ${ended.stderr}`).toBe(0)
     return ended.stdout
   }

@@ -7,15 +7,15 @@ import { onTestFinished } from 'vitest'
 import type { RunnerOptions } from '../../src/tasks/runner/options.ts'
 import {
   type BundleOptions,
-  bundleLines,
-  type Message,
+  formatBundleLines,
+  type RunnerMessage,
   type RunOutcome,
   type RunTask,
-  readAnswer,
+  readRunnerMessages,
 } from '../../src/tasks/runner/protocol.ts'
 import { Runner } from '../../src/tasks/runner/runner.ts'
-import { createRunnerServer } from '../../src/tasks/runner/server.ts'
-import { RUNNER } from '../../src/tasks/server/runners.ts'
+import { createRunnerServer } from '../../src/tasks/runner/runner-server.ts'
+import { RUNNER_PROGRAM } from '../../src/tasks/server/runner-service.ts'
 
 export const TOKEN = 'a-token-of-the-tests'
 /** Not the shell of a launcher, which has it among its arguments. */
@@ -29,11 +29,11 @@ export interface Answered {
   readonly stdout: Map<string, string>
   readonly stderr: Map<string, string>
   readonly csv: Map<string, string>
-  readonly messages: Message[]
+  readonly messages: RunnerMessage[]
 }
 
 export async function startRunner(options: RunnerOptions = {}, env = process.env) {
-  const runner = new Runner({ places: 2, signalWait: 300, ...options }, env)
+  const runner = new Runner({ numTasks: 2, signalWait: 300, ...options }, env)
   const { server, close } = createRunnerServer(runner, { token: TOKEN })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -55,8 +55,8 @@ export function clientOf(url: string) {
     bundle: BundleOptions = {},
     signal?: AbortSignal,
   ) => {
-    const { body } = await post([...bundleLines(bundle, tasks)].join(''), signal)
-    return readAnswer(body)
+    const { body } = await post([...formatBundleLines(bundle, tasks)].join(''), signal)
+    return readRunnerMessages(body)
   }
   return {
     post,
@@ -82,12 +82,12 @@ export function taskOf(given: string | Partial<RunTask>, index = 0): RunTask {
 }
 
 export async function collect(
-  answer: AsyncIterable<Message>,
+  answer: AsyncIterable<RunnerMessage>,
   tasks: readonly RunTask[],
 ): Promise<Answered> {
   const chunks = { stdout: new Map(), stderr: new Map(), csv: new Map() }
   const outcomes = new Map<string, RunOutcome>()
-  const messages: Message[] = []
+  const messages: RunnerMessage[] = []
   for await (const message of answer) {
     messages.push(message)
     if (message.is === 'outcomes') for (const one of message.outcomes) outcomes.set(one.id, one)
@@ -122,7 +122,7 @@ let marks = 0
 /** A runner's program for the option `runner`, and what its processes can be told by. */
 export function marked() {
   const mark = `MANYHOST_MARK=runner-${process.pid}-${++marks}`
-  return { mark, runner: ['env', mark, process.execPath, RUNNER] }
+  return { mark, runner: ['env', mark, process.execPath, RUNNER_PROGRAM] }
 }
 
 /** Runners with this in their environment, so that they can be told from those of other tests. */

@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { hostname } from 'node:os'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { Session } from '../../src/session/session.ts'
-import { processId } from '../../src/tasks/server/life.ts'
+import { SessionCore } from '../../src/session/session.ts'
+import type { Task } from '../../src/tasks/model/task.ts'
+import { createServerId } from '../../src/tasks/server/task-server-lease.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
-import type { Task } from '../../src/tasks/task.ts'
 import {
   type ClusterRunOptions,
   runCluster,
@@ -14,10 +14,10 @@ import {
   submitFrom,
   type TaskResult,
 } from '../../src/tasks.ts'
-import { gate, holding, NEVER, until } from '../help.ts'
+import { createGate, createHoldingProvider, NEVER, until } from '../help.ts'
 import { collect } from './collect.ts'
 import { marked, runnersOf } from './runner-help.ts'
-import { listed, openPlace, outcome, type Place } from './store.suite.ts'
+import { listed, openPlace, outcome, type Place } from './store/store.suite.ts'
 
 /** Works off what is in a store. */
 function rest(store: Store, options: ClusterRunOptions = {}) {
@@ -43,7 +43,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const { store } = await openPlace(fresh)
       const process = spawn('sleep', ['600'])
       onTestFinished(() => void process.kill('SIGKILL'))
-      const killed = await store.join(hostname(), processId(process.pid))
+      const killed = await store.join(hostname(), createServerId(process.pid))
       await store.add([{ args: 'true' }])
       expect(await store.claim({ server: killed })).toHaveLength(1)
       const ended = once(process, 'exit')
@@ -102,7 +102,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const [failed] = (await store.claim({ server })) as [Task]
       await store.complete([outcome(failed, 1)])
       await store.add([{ args: 'true 2' }, { args: 'true 3' }])
-      const { results } = await rest(store, { places: 1, maxRetries: 1, eager })
+      const { results } = await rest(store, { numTasks: 1, maxRetries: 1, eager })
       const begun = results.toSorted((a, b) => (a.startTime ?? 0) - (b.startTime ?? 0))
       expect(begun.map(({ args }) => args)).toEqual(order)
     })
@@ -120,7 +120,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
 
     it('claims, and keeps outcomes of, no more than a bundle at a time', async () => {
       const { store } = await openPlace(fresh)
-      const session = new Session({ provider: holding().provider })
+      const session = new SessionCore({ provider: createHoldingProvider().provider })
       onTestFinished(() => session.close())
       session.startup({ url: 'http://calc', concurrency: 20 })
       const sizes: Record<'claim' | 'complete', number[]> = { claim: [], complete: [] }
@@ -145,7 +145,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
 
     it('says who runs a task while it runs, and leaves nobody behind', async () => {
       const { store, server } = await openPlace(fresh)
-      const { folder, open } = gate()
+      const { folder, open } = createGate()
       const { mark, runner } = marked()
       const line = `until test -e ${folder}/open; do sleep 0.05; done`
       const run = runCluster([line], { store, runner, evictAfter: NEVER })
@@ -188,7 +188,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       'that goes on waits for a group that failed for good until somebody clears it: %s',
       async (how) => {
         const { store } = await openPlace(fresh)
-        const { folder, open } = gate()
+        const { folder, open } = createGate()
         const problems: string[] = []
         const run = serveForever({
           store,

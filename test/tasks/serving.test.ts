@@ -4,19 +4,19 @@ import { dirname, join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
-import { eventually, folder, manyhost, start } from '../cli/help.ts'
+import { createFolder, eventually, runManyhost, startProgram } from '../cli/help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
 
 /** A data folder of its own: no store and no token of whoever runs the tests. */
 function home(files: Readonly<Record<string, string>> = {}) {
-  const at = folder(files)
+  const at = createFolder(files)
   return { at, env: { XDG_DATA_HOME: at, MANYHOST_STORE: '', MANYHOST_TASKS_TOKEN: '' } }
 }
 
 async function serving(env: Record<string, string>, more: readonly string[] = []) {
-  const server = start(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
+  const server = startProgram(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
   const [, url = ''] = await server.until(/tasks are taken at (\S+)/, 'stderr')
   return { ...server, url }
 }
@@ -25,21 +25,21 @@ describe('manyhost tasks cluster', PATIENT, () => {
   it('runs what is piped in, prints what it writes, and ends with 0', async () => {
     const { env } = home()
     const input = 'one\ntwo\nthree\n'
-    const ended = await manyhost(['tasks', 'cluster', '-N', '2', '-t', 'echo got {}'], {
+    const ended = await runManyhost(['tasks', 'cluster', '-N', '2', '-t', 'echo got {}'], {
       env,
       input,
     })
     expect(ended.stdout.trim().split('\n').toSorted()).toEqual(['got one', 'got three', 'got two'])
     expect(ended.stderr).toMatch(/^manyhost: 3 succeeded, 0 failed, in /m)
     expect(ended.code).toBe(0)
-    const listed = await manyhost(['tasks', 'list', 'args', 'exit_status'], { env })
+    const listed = await runManyhost(['tasks', 'list', 'args', 'exit_status'], { env })
     expect(listed.stdout).toBe('one\t0\ntwo\t0\nthree\t0\n')
   })
 
   it('ends with 1 where tasks fail or lines are none, and hands the failed ones out', async () => {
     const { at, env } = home({ 'jobs.txt': 'true\nexit 4\ntrue # MANYHOST: cores:no\n' })
     const failed = join(at, 'failed.txt')
-    const ended = await manyhost(
+    const ended = await runManyhost(
       ['tasks', 'cluster', join(at, 'jobs.txt'), '--no-db', '-r', '1', '-f', failed],
       { env },
     )
@@ -53,7 +53,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
 
   it('goes on with --forever when its lines are done, until it is drained', async () => {
     const { at, env } = home()
-    const cluster = start(['tasks', 'cluster', '--forever', '-Q', '0.1', '--', '-'], { env })
+    const cluster = startProgram(['tasks', 'cluster', '--forever', '-Q', '0.1', '--', '-'], { env })
     cluster.process.stdin?.end('true\n')
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     const done = (count: number) =>
@@ -70,7 +70,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const { env } = home()
     const args = ['tasks', 'cluster', '--no-db', '--print', '-r', '1']
     const input = 'echo good\necho bad; exit 3\ntest $TASK_ATTEMPT = 2\n'
-    const ended = await manyhost(args, { env, input })
+    const ended = await runManyhost(args, { env, input })
     expect(ended).toMatchObject({ code: 1, stdout: 'echo bad; exit 3\n' })
   })
 
@@ -86,9 +86,9 @@ describe('manyhost tasks cluster', PATIENT, () => {
       'run:7',
     ]
     const input = '{"args":"a","site":"x"}\n{"site":"y","run":8}\n'
-    const ended = await manyhost(args, { env, input })
+    const ended = await runManyhost(args, { env, input })
     expect(ended.stdout.trim().split('\n').toSorted()).toEqual(['a x 1', 'y 1'])
-    const listed = await manyhost(['tasks', 'list', 'args', 'tag', '--json'], { env })
+    const listed = await runManyhost(['tasks', 'list', 'args', 'tag', '--json'], { env })
     expect(JSON.parse(listed.stdout)).toEqual([
       { args: 'a', tag: { run: 7, site: 'x' } },
       { args: '', tag: { run: 8, site: 'y' } },
@@ -98,7 +98,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
   it('writes outputs to files where it is told to', async () => {
     const { at, env } = home()
     const args = ['tasks', 'cluster', '--no-db', '-o', join(at, 'out'), '-e', join(at, 'err')]
-    const ended = await manyhost(args, { env, input: 'echo a; echo b >&2\n' })
+    const ended = await runManyhost(args, { env, input: 'echo a; echo b >&2\n' })
     expect(ended).toMatchObject({ code: 0, stdout: '' })
     expect(readFileSync(join(at, 'out'), 'utf8')).toBe('a\n')
     expect(readFileSync(join(at, 'err'), 'utf8')).toBe('b\n')
@@ -110,7 +110,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const logged = async (input: string, ...more: string[]): Promise<Record<string, unknown>[]> => {
       const before = existsSync(path) ? readFileSync(path, 'utf8').length : 0
       const args = ['tasks', 'cluster', '--no-db', '--log-file', path, ...more]
-      await manyhost(args, { env, input })
+      await runManyhost(args, { env, input })
       const lines = readFileSync(path, 'utf8').slice(before).trim().split('\n')
       return lines.map((line) => JSON.parse(line))
     }
@@ -138,7 +138,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     expect(lost).toMatchObject([{ level: 'error', msg: expect.stringMatching(/template/) }])
     expect(statSync(path).mode & 0o777).toBe(0o600)
     const nowhere = ['tasks', 'cluster', '--no-db', '--log-file', `${path}/x`]
-    const refused = await manyhost(nowhere, { env, input })
+    const refused = await runManyhost(nowhere, { env, input })
     expect(refused).toMatchObject({ code: 5, stdout: '' })
     expect(refused.stderr).toMatch(/^manyhost: --log-file: /)
   })
@@ -158,7 +158,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     ]
     const input = `${'true\n'.repeat(30)}exit 3\n`
     const run = ['tasks', 'cluster', '--no-db', ...log]
-    expect((await manyhost(run, { env, input })).code).toBe(1)
+    expect((await runManyhost(run, { env, input })).code).toBe(1)
     expect(readdirSync(dirname(path)).toSorted()).toEqual([
       'tasks.log',
       'tasks.log.1.gz',
@@ -173,7 +173,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
       ['--log-size', 'x'],
       ['--log-keep', '0'],
     ]) {
-      expect((await manyhost([...run, ...wrong], { env, input })).code, wrong.join(' ')).toBe(2)
+      expect((await runManyhost([...run, ...wrong], { env, input })).code, wrong.join(' ')).toBe(2)
     }
   })
 
@@ -187,7 +187,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
       [['--restart', 'x.txt'], /give no file/],
     ] as const
     for (const [args, message] of ends) {
-      const { code, stderr } = await manyhost(['tasks', 'cluster', ...args], { env })
+      const { code, stderr } = await runManyhost(['tasks', 'cluster', ...args], { env })
       expect(stderr).toMatch(message)
       expect(code).toBe(2)
     }
@@ -197,7 +197,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const { at, env } = home()
     const flag = join(at, 'flag')
     const line = `test -e ${flag} || { touch ${flag}; sleep 60; }`
-    const cluster = start(['tasks', 'cluster', '-S', '1', '--', '-'], { env })
+    const cluster = startProgram(['tasks', 'cluster', '-S', '1', '--', '-'], { env })
     cluster.process.stdin?.end(`${line}\n`)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     await eventually(async () => (await store.counts()).scheduled === 1)
@@ -206,7 +206,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     expect((await cluster.ended).code).toBe(4)
     expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
     await store.close()
-    const again = await manyhost(['tasks', 'cluster', '--restart'], { env })
+    const again = await runManyhost(['tasks', 'cluster', '--restart'], { env })
     expect(again.stderr).toMatch(/1 succeeded/)
     expect(again.code).toBe(0)
   })
@@ -217,15 +217,17 @@ describe('manyhost tasks server', PATIENT, () => {
     const { env } = home()
     const server = await serving(env, ['--capture'])
     const at = ['--server', server.url]
-    const submitted = await manyhost(['tasks', 'submit', ...at, '--', 'echo', 'a b'], { env })
+    const submitted = await runManyhost(['tasks', 'submit', ...at, '--', 'echo', 'a b'], { env })
     const id = submitted.stdout.trim()
     expect(id).toMatch(/^[\da-f-]{36}$/)
-    expect((await manyhost(['tasks', 'wait', id, '-r'], { env })).code).toBe(0)
-    const info = await manyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
+    expect((await runManyhost(['tasks', 'wait', id, '-r'], { env })).code).toBe(0)
+    const info = await runManyhost(['tasks', 'info', id, '-x', 'exit_status', ...at], { env })
     expect(info.stdout).toBe('0\n')
-    expect((await manyhost(['tasks', 'info', id, '--stdout', ...at], { env })).stdout).toBe('a b\n')
+    expect((await runManyhost(['tasks', 'info', id, '--stdout', ...at], { env })).stdout).toBe(
+      'a b\n',
+    )
     const input = 'true\ntrue\n'
-    const many = await manyhost(['tasks', 'submit', '-f', '-', ...at, '-t', 'run:7'], {
+    const many = await runManyhost(['tasks', 'submit', '-f', '-', ...at, '-t', 'run:7'], {
       env,
       input,
     })
@@ -237,10 +239,10 @@ describe('manyhost tasks server', PATIENT, () => {
   it('works a file off to its end with --until-done, and what is left with --restart', async () => {
     const { at, env } = home({ 'jobs.txt': 'true\ntrue\n' })
     const args = ['tasks', 'server', '-p', '0', '-N', '2']
-    const file = await manyhost([...args, join(at, 'jobs.txt'), '--until-done'], { env })
+    const file = await runManyhost([...args, join(at, 'jobs.txt'), '--until-done'], { env })
     expect(file).toMatchObject({ code: 0, stderr: expect.stringMatching(/2 succeeded, 0 failed/) })
-    await manyhost(['tasks', 'submit', '--', 'true'], { env })
-    const left = await manyhost([...args, '--restart'], { env })
+    await runManyhost(['tasks', 'submit', '--', 'true'], { env })
+    const left = await runManyhost([...args, '--restart'], { env })
     expect(left).toMatchObject({ code: 0, stderr: expect.stringMatching(/1 succeeded, 0 failed/) })
   })
 
@@ -249,7 +251,7 @@ describe('manyhost tasks server', PATIENT, () => {
     const path = join(at, 'tasks.db')
     const store = await openStore(path)
     const args = ['tasks', 'submit', '-f', '-', '-b', '2', '-w', '3600', '--store', path]
-    const submit = start(args, { env })
+    const submit = startProgram(args, { env })
     submit.process.stdin?.write('one\ntwo\nthree\nfour is no wh')
     await eventually(async () => (await store.count()) === 2)
     submit.process.kill('SIGINT')
@@ -267,13 +269,13 @@ describe('manyhost tasks server', PATIENT, () => {
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     const run = async (...more: string[]): Promise<string> => {
       const args = ['tasks', 'submit', '--server', url, ...more, '--', 'echo out; echo err >&2']
-      const id = (await manyhost(args, { env })).stdout.trim()
+      const id = (await runManyhost(args, { env })).stdout.trim()
       await eventually(async () => (await store.get(id)).completionTime !== null)
       return id
     }
     const id = await run('--capture')
     for (const where of [[], ['--server', url]]) {
-      const of = (what: string) => manyhost(['tasks', 'info', id, what, ...where], { env })
+      const of = (what: string) => runManyhost(['tasks', 'info', id, what, ...where], { env })
       expect((await of('--stderr')).stdout).toBe('err\n')
       expect((await of('--perf')).stdout).toMatch(/^time,cores,memory\n/)
     }
@@ -286,7 +288,7 @@ describe('manyhost tasks server', PATIENT, () => {
     const server = await serving(env)
     const other = home()
     const args = ['tasks', 'submit', '--server', server.url, '--', 'true']
-    const { code, stderr } = await manyhost(args, { env: other.env })
+    const { code, stderr } = await runManyhost(args, { env: other.env })
     expect(stderr).toMatch(/wants its token/)
     expect(code).toBe(5)
     const answer = await fetch(`${server.url}/tasks`, { method: 'POST', body: '{"args":"true"}' })
@@ -327,16 +329,16 @@ describe('manyhost tasks server', PATIENT, () => {
     const { at, env } = home()
     const server = await serving(env)
     const args = ['tasks', 'server', '-p', new URL(server.url).port]
-    const taken = await manyhost(args, { env: { ...env, MANYHOST_STORE: join(at, 'other.db') } })
+    const taken = await runManyhost(args, { env: { ...env, MANYHOST_STORE: join(at, 'other.db') } })
     expect(taken).toMatchObject({ code: 5, stderr: expect.stringMatching(/EADDRINUSE/) })
     const short = { ...env, MANYHOST_TASKS_TOKEN: 'fifteen-letters' }
-    const refused = await manyhost(['tasks', 'server', '-p', '0'], { env: short })
+    const refused = await runManyhost(['tasks', 'server', '-p', '0'], { env: short })
     expect(refused).toMatchObject({ code: 3, stderr: expect.stringMatching(/16 characters/) })
     const newer = join(at, 'newer.db')
     const store = await openStore(newer)
     await store.statement("UPDATE meta SET value = 99 WHERE name = 'version'")
     await store.close()
-    const ended = await manyhost(['tasks', 'list', '--store', newer], { env })
+    const ended = await runManyhost(['tasks', 'list', '--store', newer], { env })
     expect(ended).toMatchObject({ code: 3, stderr: expect.stringMatching(/newer/) })
   })
 })
@@ -346,7 +348,7 @@ it('a fault of our own ends a command with 6, and shows where it was', async () 
   const broken = `const { stdout } = process, { write } = stdout
     stdout.write = () => { stdout.write = write; throw new TypeError('no such pipe') }`
   const options = `--import ${JSON.stringify(`data:text/javascript,${encodeURIComponent(broken)}`)}`
-  const ended = await manyhost(['tasks', 'initdb'], { env: { ...env, NODE_OPTIONS: options } })
+  const ended = await runManyhost(['tasks', 'initdb'], { env: { ...env, NODE_OPTIONS: options } })
   expect(ended.code).toBe(6)
   expect(ended.stderr).toMatch(/^manyhost: TypeError: no such pipe\n +at /m)
 }, 180_000)
@@ -354,9 +356,9 @@ it('a fault of our own ends a command with 6, and shows where it was', async () 
 describe('manyhost run', PATIENT, () => {
   it('runs a command here where nobody serves the store, and ends as it did', async () => {
     const { env } = home()
-    const one = await manyhost(['run', '--', 'echo out; echo err >&2; exit 7'], { env })
+    const one = await runManyhost(['run', '--', 'echo out; echo err >&2; exit 7'], { env })
     expect(one).toMatchObject({ code: 7, stdout: 'out\n', stderr: 'err\n' })
-    const words = await manyhost(['run', '--', 'printf', '%s|', 'a b', "it's"], { env })
+    const words = await runManyhost(['run', '--', 'printf', '%s|', 'a b', "it's"], { env })
     expect(words).toMatchObject({ code: 0, stdout: "a b|it's|" })
   })
 
@@ -364,9 +366,9 @@ describe('manyhost run', PATIENT, () => {
     const { env } = home()
     const server = await serving(env)
     const command = ['--', 'echo "$TASK_CLIENT_ID"; exit 5']
-    const local = await manyhost(['run', ...command], { env })
+    const local = await runManyhost(['run', ...command], { env })
     expect(local).toMatchObject({ code: 5, stdout: expect.stringMatching(/^tasks-/) })
-    const far = await manyhost(['run', '--server', server.url, ...command], { env })
+    const far = await runManyhost(['run', '--server', server.url, ...command], { env })
     expect(far).toMatchObject({ code: 5, stdout: local.stdout })
   })
 })

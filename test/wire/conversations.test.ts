@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { code, type HostingEnd, type PostingEnd } from '../../src/wire/index.ts'
-import { failure, latch, until } from '../help.ts'
+import { createLatch, rejectionOf, until } from '../help.ts'
 import { echo, pair } from './pair.ts'
 
 describe('conversations', () => {
@@ -49,7 +49,7 @@ describe('conversations', () => {
 
   it('give an object to who asked last, though that one did not wait: who asked before has the next one', async () => {
     const got: Record<string, unknown> = {}
-    const landed = latch()
+    const landed = createLatch()
     let ho: HostingEnd | undefined
     const names = (_po: PostingEnd, own: HostingEnd) => {
       ho = own
@@ -208,17 +208,17 @@ describe('conversations', () => {
   it('are refused in the wrong stage', async () => {
     const { po } = await pair(echo)
     await po.co(async (co) => {
-      expect((await failure(co.recvObj())).message).toBe('po co still in send stage')
+      expect((await rejectionOf(co.recvObj())).message).toBe('po co still in send stage')
       await co.sendCode('echo(1)')
       await co.startRecv()
-      expect((await failure(co.sendCode('echo(2)'))).message).toBe('po co not in send stage')
+      expect((await rejectionOf(co.sendCode('echo(2)'))).message).toBe('po co not in send stage')
       expect(await co.recvObj()).toBe(1)
-      expect((await failure(co.recvObj())).code).toBe('MANYHOST_WIRE_STAGE')
+      expect((await rejectionOf(co.recvObj())).code).toBe('MANYHOST_WIRE_STAGE')
     })
   })
 
   it('wait when too many are not acknowledged', async () => {
-    const { promise, open } = latch()
+    const { promise, open } = createLatch()
     const { po } = await pair({ hold: () => promise }, { dial: { maxPending: 2 } })
     const calls = [po.call('hold'), po.call('hold'), po.call('hold')]
     await until(() => po.stats().posted >= 4)

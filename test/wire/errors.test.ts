@@ -1,13 +1,13 @@
 /** How conversations and links end, and what was weak in the original. */
 import { describe, expect, it } from 'vitest'
 import type { Ends, HostingEnd, PostingEnd } from '../../src/wire/index.ts'
-import { failure, latch, until } from '../help.ts'
+import { createLatch, rejectionOf, until } from '../help.ts'
 import { echo, listen, pair } from './pair.ts'
 import { RawPeer } from './raw.ts'
 
 describe('errors and ends', () => {
   it('weakness 5: an error ends its conversation only, and its poster gets it', async () => {
-    const { promise, open } = latch()
+    const { promise, open } = createLatch()
     const { po } = await pair({
       ...echo,
       hold: () => promise.then(() => 'held'),
@@ -19,12 +19,14 @@ describe('errors and ends', () => {
       },
     })
     const held = po.call('hold')
-    const error = await failure(po.call('boom'))
+    const error = await rejectionOf(po.call('boom'))
     expect(error.code).toBe('MANYHOST_WIRE_REMOTE')
     expect(error.message).toBe("the peer's function threw RangeError: too far")
     expect(error.cause).toMatchObject({ name: 'RangeError', code: 'E_FAR' })
-    expect((await failure(po.call('later'))).message).toContain('later')
-    expect((await failure(po.notif('boom()', { waitAck: true }))).code).toBe('MANYHOST_WIRE_REMOTE')
+    expect((await rejectionOf(po.call('later'))).message).toContain('later')
+    expect((await rejectionOf(po.notif('boom()', { waitAck: true }))).code).toBe(
+      'MANYHOST_WIRE_REMOTE',
+    )
     open()
     expect(await held).toBe('held')
   })
@@ -37,7 +39,7 @@ describe('errors and ends', () => {
       ['echo(echo(1))', 'a call within a call'],
       ['process.exit()', '"process.exit()"'],
     ] as const) {
-      const error = await failure(po.request(text))
+      const error = await rejectionOf(po.request(text))
       expect(error.code).toBe('MANYHOST_WIRE_CODE')
       expect(error.message).toContain(what.replaceAll('"process.exit()"', 'process'))
     }
@@ -46,7 +48,7 @@ describe('errors and ends', () => {
 
   it('what a failed conversation still sends is skipped, blobs too', async () => {
     const { po } = await pair(echo)
-    const error = await failure(
+    const error = await rejectionOf(
       po.co(async (co) => {
         await co.sendCode('nobody(10000000)')
         for (let i = 0; i < 10; i++) await co.sendData(Buffer.from('[3#co_end]101'.repeat(80_000)))
@@ -66,7 +68,9 @@ describe('errors and ends', () => {
       ...echo,
       put: async (n: number) => (await ho.co.recvData(n)).length,
     }))
-    const error = await failure(po.notifData('put(10)', Buffer.alloc(size, '['), { waitAck: true }))
+    const error = await rejectionOf(
+      po.notifData('put(10)', Buffer.alloc(size, '['), { waitAck: true }),
+    )
     expect(error.code).toBe('MANYHOST_WIRE_BLOB')
     expect(error.message).toContain(`${how} than announced`)
     expect(await po.call('echo', 1)).toBe(1)
@@ -86,9 +90,11 @@ describe('errors and ends', () => {
         )
       },
     }))
-    expect((await failure(po.request('hang()', { deadline: 20 }))).code).toBe('MANYHOST_TIMEOUT')
+    expect((await rejectionOf(po.request('hang()', { deadline: 20 }))).code).toBe(
+      'MANYHOST_TIMEOUT',
+    )
     const controller = new AbortController()
-    const hanging = failure(po.request('hang()', { signal: controller.signal }))
+    const hanging = rejectionOf(po.request('hang()', { signal: controller.signal }))
     await until(() => po.stats().pending > 0)
     controller.abort()
     expect((await hanging).code).toBe('MANYHOST_ABORTED')
@@ -97,7 +103,7 @@ describe('errors and ends', () => {
     // In the middle of sending: what was sent is skipped there.
     expect(
       (
-        await failure(
+        await rejectionOf(
           po.co(async (co) => {
             await co.sendCode('echo(1)')
             throw new Error('changed my mind')
@@ -177,7 +183,7 @@ describe('errors and ends', () => {
 
   it('fails what is under way when the link ends, with the reason', async () => {
     const { po, server } = await pair({ hold: () => new Promise(() => {}) })
-    const held = failure(po.call('hold'))
+    const held = rejectionOf(po.call('hold'))
     await until(
       () => server.links.size === 1 && ([...server.links][0] as Ends).po.stats().hosting === 1,
     )
@@ -185,7 +191,7 @@ describe('errors and ends', () => {
     const error = await held
     expect([error.code, error.retryable]).toEqual(['MANYHOST_WIRE_CLOSED', true])
     expect(error.message).toContain('peer error: going home')
-    expect((await failure(po.call('echo', 1))).code).toBe('MANYHOST_WIRE_CLOSED')
+    expect((await rejectionOf(po.call('echo', 1))).code).toBe('MANYHOST_WIRE_CLOSED')
   })
 
   it('calls init and cleanup, and refuses a link whose init fails', async () => {

@@ -8,7 +8,7 @@ import {
   serve,
   type WireServer,
 } from '../../src/wire/index.ts'
-import { latch, until } from '../help.ts'
+import { createLatch, until } from '../help.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
 const closing: (() => unknown)[] = []
@@ -93,7 +93,7 @@ describe('the golden transcript, as host', () => {
   })
 
   it('answers 108 before 107, all of each', async () => {
-    const { promise, open } = latch()
+    const { promise, open } = createLatch()
     const peer = await served(names(promise))
     peer.say("[3#co_begin]107[9#]slow('A')[3#co_end]107[3#co_begin]108[9#]echo('B')[3#co_end]108")
     await peer.hears("[3#co_ack_begin]108[3#co_recv]'B'[3#co_ack_end]108")

@@ -1,7 +1,7 @@
 /** Proofs of a key, by both ends. */
 import { describe, expect, it } from 'vitest'
-import { type DialOptions, dial, type ServeOptions } from '../../src/wire/index.ts'
-import { failure, until } from '../help.ts'
+import { type DialOptions, dial, type WireServeOptions } from '../../src/wire/index.ts'
+import { rejectionOf, until } from '../help.ts'
 import { closing, echo, listen, pair } from './pair.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
@@ -39,14 +39,14 @@ describe('keys', () => {
     expect(po.isConnected).toBe(true)
   })
 
-  it.each<[string, ServeOptions, DialOptions]>([
+  it.each<[string, WireServeOptions, DialOptions]>([
     ['a wrong one', { key }, { key: 'another key of sixteen bytes' }],
     ['none here', { key }, {}],
     ['none there', {}, { key }],
     ['an unknown name', { key: () => undefined }, { key, ident: 'x' }],
   ])('%s is refused', async (_, ours, theirs) => {
     const server = await listen(echo, ours)
-    const error = await failure(dial({ port: server.port, ...theirs }, {}))
+    const error = await rejectionOf(dial({ port: server.port, ...theirs }, {}))
     expect(error.code).toBe('MANYHOST_WIRE_AUTH')
     expect(error.retryable).toBe(false)
     await until(() => server.links.size === 0)
@@ -103,7 +103,7 @@ describe('keys', () => {
     await peer.hears('[21#err]no proof within 50 ms')
     const deaf = await rawServer()
     closing.push(deaf.close)
-    expect((await failure(dial({ port: deaf.port, handshakeTimeout: 50 }, {}))).code).toBe(
+    expect((await rejectionOf(dial({ port: deaf.port, handshakeTimeout: 50 }, {}))).code).toBe(
       'MANYHOST_TIMEOUT',
     )
   })

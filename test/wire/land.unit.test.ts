@@ -3,8 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import { code, reactor, repr } from '../../src/wire/index.ts'
 import { land as landIn } from '../../src/wire/land.ts'
-import { Environment } from '../../src/wire/names.ts'
-import { thrown } from '../help.ts'
+import { LandingEnvironment } from '../../src/wire/names.ts'
+import { catchThrown } from '../help.ts'
 
 // They only compute: on a machine that does much else they take as long as it takes.
 vi.setConfig({ testTimeout: 300_000 })
@@ -13,7 +13,7 @@ function land(
   text: string,
   names: Record<string, unknown> = { f: (...args: unknown[]) => args, version: 3 },
 ) {
-  return landIn(text, new Environment(names), (call) => call())
+  return landIn(text, new LandingEnvironment(names), (call) => call())
 }
 
 describe('literals', () => {
@@ -124,13 +124,13 @@ describe('what is not allowed', () => {
       __hbi_cleanup__: () => ++calls,
       hbi_peer_done: () => ++calls,
     }
-    expect(thrown(() => land(text, names)).code).toBe('MANYHOST_WIRE_CODE')
+    expect(catchThrown(() => land(text, names)).code).toBe('MANYHOST_WIRE_CODE')
     expect(calls).toBe(0)
   })
 
   it('is found before any of the code happens', () => {
     let calls = 0
-    expect(thrown(() => land('f()\nf()\ng()', { f: () => ++calls })).message).toContain(
+    expect(catchThrown(() => land('f()\nf()\ng()', { f: () => ++calls })).message).toContain(
       'g, which is not exposed',
     )
     expect(calls).toBe(0)
@@ -139,16 +139,16 @@ describe('what is not allowed', () => {
   it('is nesting without end, in any bracket', () => {
     for (const [open, close] of ['[]', '()', '{}']) {
       const text = `f(${open?.repeat(100_000)}${close?.repeat(100_000)})`
-      expect(thrown(() => land(text)).message).toMatch(/nesting deeper/)
+      expect(catchThrown(() => land(text)).message).toMatch(/nesting deeper/)
     }
   })
 
   it('is names without end', () => {
-    const environment = new Environment({})
+    const environment = new LandingEnvironment({})
     const assign = (i: number) => landIn(`x${i} = ${i}`, environment, (call) => call())
     for (let i = 0; i < 64; i++) assign(i)
-    expect(thrown(() => assign(64)).code).toBe('MANYHOST_WIRE_LIMIT')
-    expect(thrown(() => land(`${'x'.repeat(65)} = 1`)).code).toBe('MANYHOST_WIRE_CODE')
+    expect(catchThrown(() => assign(64)).code).toBe('MANYHOST_WIRE_LIMIT')
+    expect(catchThrown(() => land(`${'x'.repeat(65)} = 1`)).code).toBe('MANYHOST_WIRE_CODE')
   })
 
   it('is anything that fuzz makes, but by a typed error and quickly', () => {
@@ -254,14 +254,14 @@ describe('repr', () => {
   it.each([[() => 1], [Symbol('x')], [new (class Thing {})()], [new Date(0)]])(
     'refuses %s',
     (value) => {
-      expect(thrown(() => repr(value)).code).toBe('MANYHOST_WIRE_CODE')
+      expect(catchThrown(() => repr(value)).code).toBe('MANYHOST_WIRE_CODE')
     },
   )
 
   it('refuses circles', () => {
     const circle: unknown[] = []
     circle.push(circle)
-    expect(thrown(() => repr(circle)).message).toMatch(/in a circle/)
+    expect(catchThrown(() => repr(circle)).message).toMatch(/in a circle/)
   })
 })
 

@@ -5,8 +5,8 @@ import {
   dial,
   type Ends,
   type NamesFor,
-  type ServeOptions,
   serve,
+  type WireServeOptions,
   type WireServer,
 } from '../../src/wire/index.ts'
 
@@ -16,7 +16,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close()
 })
 
-export async function listen(names: NamesFor, options: ServeOptions = {}): Promise<WireServer> {
+export async function listen(names: NamesFor, options: WireServeOptions = {}): Promise<WireServer> {
   const server = await serve({ port: 0, ...options }, names)
   closing.push(() => server.close())
   return server
@@ -24,7 +24,7 @@ export async function listen(names: NamesFor, options: ServeOptions = {}): Promi
 
 export async function pair(
   names: NamesFor,
-  options: { serve?: ServeOptions; dial?: DialOptions; ours?: NamesFor } = {},
+  options: { serve?: WireServeOptions; dial?: DialOptions; ours?: NamesFor } = {},
 ): Promise<Ends & { server: WireServer }> {
   const server = await listen(names, options.serve)
   const ends = await dial({ port: server.port, ...options.dial }, options.ours ?? {})

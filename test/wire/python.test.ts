@@ -16,8 +16,8 @@ import {
   type PostingEnd,
   serve,
 } from '../../src/wire/index.ts'
-import { Reader } from '../../src/wire/literal.ts'
-import { failure, latch, until } from '../help.ts'
+import { LiteralReader } from '../../src/wire/literal.ts'
+import { createLatch, rejectionOf, until } from '../help.ts'
 
 const script = resolve('test/fakes/hbi_peer.py')
 const version = spawnSync('python3', ['--version'], { encoding: 'utf8' })
@@ -111,14 +111,14 @@ describe.skipIf(version.status !== 0)('a peer in Python', () => {
 
     it('ends the link when its code throws, without a word, and what was under way is told', async () => {
       const { po } = await dialled()
-      const lost = failure(po.call('nobody', 1))
+      const lost = rejectionOf(po.call('nobody', 1))
       expect(await lost).toMatchObject({ code: 'MANYHOST_WIRE_CLOSED', retryable: true })
       expect(po.isConnected).toBe(false)
     })
   })
 
   it('posts: it gets what it would from the original', async () => {
-    const { promise, open } = latch()
+    const { promise, open } = createLatch()
     const server = await serve({ port: 0 }, (po: PostingEnd, ho: HostingEnd) => ({
       echo: (...args: unknown[]) => {
         if (args[0] === 'B') setImmediate(open)
@@ -145,7 +145,7 @@ describe.skipIf(version.status !== 0)('a peer in Python', () => {
     closing.push(() => server.close())
     const { line, child } = python('dial', String(server.port))
     const said = await line
-    const got = new Reader(said, () => undefined).value() as Record<string, unknown>
+    const got = new LiteralReader(said, () => undefined).readValue() as Record<string, unknown>
     if (!crc32) Object.assign(got, { put: 3_242_484_790, big: true })
     expect(got).toEqual({
       echo: [1, -2.5, null, true, 'it\'s "\n\u00e9\u{1f600}', Buffer.from([0, 255]), { a: [1, 2] }],

@@ -1,7 +1,7 @@
 /** What a conversation may do in which stage, what is called when, and who is held back by whom. */
 import { describe, expect, it } from 'vitest'
 import { type Ends, type HostingEnd, type PostingEnd, repr } from '../../src/wire/index.ts'
-import { failure, latch, until } from '../help.ts'
+import { createLatch, rejectionOf, until } from '../help.ts'
 import { echo, listen, pair } from './pair.ts'
 import { RawPeer } from './raw.ts'
 
@@ -33,15 +33,15 @@ describe('stages', () => {
     const { po } = await pair((_po: PostingEnd, ho: HostingEnd) => ({
       async work() {
         const co = ho.co
-        said.push(co.stage, (await failure(co.sendValue(1))).message)
+        said.push(co.stage, (await rejectionOf(co.sendValue(1))).message)
         await co.finishRecv()
-        said.push(co.stage, (await failure(co.recvObj())).message)
+        said.push(co.stage, (await rejectionOf(co.recvObj())).message)
         await co.startSend()
-        said.push(co.stage, (await failure(co.startSend())).message)
+        said.push(co.stage, (await rejectionOf(co.startSend())).message)
         await co.sendValue('done')
         await co.close()
         await co.close()
-        said.push(co.stage, (await failure(co.sendValue(2))).message)
+        said.push(co.stage, (await rejectionOf(co.sendValue(2))).message)
       },
     }))
     expect(await po.request('work()')).toBe('done')
@@ -62,7 +62,7 @@ describe('stages', () => {
       ...echo,
       work: () => ho.co.finishRecv(),
     }))
-    const error = failure(
+    const error = rejectionOf(
       po.co(async (co) => {
         await co.sendCode('work()')
         await co.sendCode('echo(1)')
@@ -81,12 +81,12 @@ describe('stages', () => {
         return ho.co
       },
     }))
-    expect((await failure(po.request('work()'))).message).toContain('until the first await')
+    expect((await rejectionOf(po.request('work()'))).message).toContain('until the first await')
   })
 
   it('a conversation that outlives its link says why it cannot go on', async () => {
     const { po, server } = await pair(echo)
-    const error = failure(
+    const error = rejectionOf(
       po.co(async (co) => {
         await server.close('lunch')
         await until(() => !po.isConnected)
@@ -138,13 +138,13 @@ describe('callbacks', () => {
     }))
     expect(await po.request('SELECT 1')).toEqual([8])
     expect(await po.call('echo', 7)).toBe(7)
-    expect((await failure(po.request('DELETE 1'))).code).toBe('MANYHOST_WIRE_CODE')
+    expect((await rejectionOf(po.request('DELETE 1'))).code).toBe('MANYHOST_WIRE_CODE')
   })
 })
 
 describe('back-pressure', () => {
   it('a function that takes nothing holds its poster back, and takes all of it later', async () => {
-    const { promise, open } = latch()
+    const { promise, open } = createLatch()
     const high = 65_536
     const { po, server } = await pair(
       (_po: PostingEnd, ho: HostingEnd) => ({
@@ -207,7 +207,7 @@ describe('back-pressure', () => {
 
 it('a value that is no literal is refused before anything of it is sent', async () => {
   const { po } = await pair(echo)
-  expect((await failure(po.call('echo', new Date(0)))).code).toBe('MANYHOST_WIRE_CODE')
+  expect((await rejectionOf(po.call('echo', new Date(0)))).code).toBe('MANYHOST_WIRE_CODE')
   expect(repr([1])).toBe('[1]')
   expect(await po.call('echo', 1)).toBe(1)
 })

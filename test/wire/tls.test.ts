@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { dial, serve } from '../../src/wire/index.ts'
-import { failure } from '../help.ts'
+import { rejectionOf } from '../help.ts'
 
 it('goes over TLS, and refuses a certificate that it does not know', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-wire-tls-'))
@@ -20,7 +20,7 @@ it('goes over TLS, and refuses a certificate that it does not know', async () =>
     const { po } = await dial({ port: server.port, tls: { ca: tls.cert } }, {})
     expect(await po.call('echo', 'secret')).toBe('secret')
     await po.disconnect()
-    const error = await failure(dial({ port: server.port, tls: true }, {}))
+    const error = await rejectionOf(dial({ port: server.port, tls: true }, {}))
     expect(error.code).toBe('MANYHOST_WIRE_CLOSED')
     expect(error.message).toMatch(/self.signed/i)
   } finally {

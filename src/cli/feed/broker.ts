@@ -1,7 +1,7 @@
 /** `manyhost feed broker`: a broker by itself, until Ctrl-C. */
 import { createServer, type Server } from 'node:http'
 import { extname } from 'node:path'
-import { describe, ManyhostError } from '../../core/errors.ts'
+import { describeError, ManyhostError } from '../../core/errors.ts'
 import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
 import { parseEndpoint } from '../../feed/endpoints.ts'
 import {
@@ -15,10 +15,10 @@ import {
   type IdentitySource,
 } from '../../feed/index.ts'
 import { CliError, EXIT } from '../exit.ts'
-import { untilInterrupted } from '../interrupt.ts'
-import { line, printable } from '../terminal.ts'
+import { abortOnInterrupt } from '../interrupt.ts'
+import { printable, writeLine } from '../terminal.ts'
 
-interface BrokerOptions {
+interface BrokerFlags {
   readonly endpoint?: readonly string[]
   readonly bind?: string
   readonly tlscert?: string
@@ -31,21 +31,21 @@ interface BrokerOptions {
   readonly debug?: boolean
 }
 
-export async function run(_: readonly unknown[], options: BrokerOptions): Promise<number> {
+export async function run(_: readonly unknown[], options: BrokerFlags): Promise<number> {
   const { auth = ['env'], name, patterns = false, history = 0, debug = false, exporter } = options
-  const interruption = untilInterrupted()
-  const feed = open(() => {
-    const identities = auth.map(sourceOf)
-    const endpoints = endpointsOf(options)
+  const interruption = abortOnInterrupt()
+  const feed = createFeed(() => {
+    const identities = auth.map(openIdentitySource)
+    const endpoints = toEndpoints(options)
     return new Feed({ endpoints, identities, patterns, history, ...(name && { name }) })
   })
-  tell(feed, debug)
+  printBrokerEvents(feed, debug)
   let server: Server | undefined
   try {
-    for (const url of await feed.listen()) await line(`listening on ${url}`)
+    for (const url of await feed.listen()) await writeLine(`listening on ${url}`)
     if (exporter !== undefined) {
-      server = await serve(feed, exporter)
-      await line(`metrics, health and HTTP on ${urlOf(server)}`)
+      server = await serveExporter(feed, exporter)
+      await writeLine(`metrics, health and HTTP on ${formatServerUrl(server)}`)
     }
     await new Promise<void>((resolve) => {
       if (interruption.signal.aborted) resolve()
@@ -62,27 +62,27 @@ export async function run(_: readonly unknown[], options: BrokerOptions): Promis
   return EXIT.ok.number
 }
 
-function open(make: () => Feed): Feed {
+function createFeed(make: () => Feed): Feed {
   try {
     return make()
   } catch (error) {
-    throw error instanceof CliError ? error : new CliError('usage', describe(error))
+    throw error instanceof CliError ? error : new CliError('usage', describeError(error))
   }
 }
 
-function endpointsOf({ endpoint = [], bind, tlscert, tlskey }: BrokerOptions): FeedEndpoint[] {
+function toEndpoints({ endpoint = [], bind, tlscert, tlskey }: BrokerFlags): FeedEndpoint[] {
   if ((tlscert === undefined) !== (tlskey === undefined)) {
     throw new CliError('usage', '--tlscert and --tlskey go together')
   }
   const own = bind ?? (endpoint.length === 0 ? '127.0.0.1:20000' : undefined)
   if (own === undefined) return [...endpoint]
   if (tlscert === undefined || tlskey === undefined) return [own, ...endpoint]
-  const { where } = parseEndpoint(own)
+  const { address: where } = parseEndpoint(own)
   if ('path' in where) throw new CliError('usage', '--tlscert is for host:port')
   return [{ ...where, tls: { cert: tlscert, key: tlskey } }, ...endpoint]
 }
 
-function sourceOf(auth: string): IdentitySource {
+function openIdentitySource(auth: string): IdentitySource {
   if (auth === 'env') return fromEnv()
   if (/^(database\+)?postgres(ql)?:/.test(auth)) {
     if (/^[^/]*\/\/[^/@]*:[^/@]+@/.test(auth)) {
@@ -100,9 +100,9 @@ function sourceOf(auth: string): IdentitySource {
   throw new CliError('usage', `--auth: expected ${known}, got ${JSON.stringify(auth)}`)
 }
 
-function tell(feed: Feed, debug: boolean): void {
+function printBrokerEvents(feed: Feed, debug: boolean): void {
   const say = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
-  feed.on('error', (error) => say(`error: ${describe(error)}`))
+  feed.on('error', (error) => say(`error: ${describeError(error)}`))
   feed.on('refused', ({ address, category, words }) =>
     say(`${address} refused: ${words || category}`),
   )
@@ -112,7 +112,7 @@ function tell(feed: Feed, debug: boolean): void {
 }
 
 /** With the port that it was given, where it was to be any. */
-function urlOf(server: Server): string {
+function formatServerUrl(server: Server): string {
   const address = server.address()
   if (address === null || typeof address === 'string') return `unix:${address}`
   const { address: host, port, family } = address
@@ -120,13 +120,13 @@ function urlOf(server: Server): string {
 }
 
 /** Streams of events hold a connection each: there may be a thousand. */
-const LIMITS = { requestTimeout: 30_000, connections: 2_000 }
+const EXPORTER_LIMITS = { requestTimeout: 30_000, connections: 2_000 }
 
 /** @throws CliError */
-async function serve(feed: Feed, address: string): Promise<Server> {
-  const { where } = parseEndpoint(address)
+async function serveExporter(feed: Feed, address: string): Promise<Server> {
+  const { address: where } = parseEndpoint(address)
   const handler = feedHandler(feed)
-  const server = createServer(serverOptions(LIMITS), (req, res) => {
+  const server = createServer(serverOptions(EXPORTER_LIMITS), (req, res) => {
     const path = (req.url ?? '/').split('?')[0]
     if (path === '/feed') return handler(req, res)
     if (path === '/healthz') {
@@ -140,10 +140,12 @@ async function serve(feed: Feed, address: string): Promise<Server> {
       () => res.writeHead(500).end(),
     )
   })
-  guardConnections(server, LIMITS)
+  guardConnections(server, EXPORTER_LIMITS)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
-      reject(new CliError('listen', `--exporter: cannot listen on ${address}: ${describe(error)}`))
+      reject(
+        new CliError('listen', `--exporter: cannot listen on ${address}: ${describeError(error)}`),
+      )
     })
     server.listen(where, resolve)
   })

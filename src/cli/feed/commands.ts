@@ -1,13 +1,13 @@
 /** `manyhost feed`: its commands and their options. */
-import type { Command, Option } from '../commands.ts'
-import { wholeNumber } from '../values.ts'
+import type { CliCommand, CliOption } from '../commands.ts'
+import { parseWholeNumber } from '../option-values.ts'
 
 /** Where the broker is, and who we are. */
-const PEER: readonly Option[] = [
+const PEER_OPTIONS: readonly CliOption[] = [
   {
     flags: '-c, --chan <channel>',
     meaning: 'channel; may be repeated',
-    many: true,
+    isRepeatable: true,
   },
   { flags: '-i, --ident <ident>', meaning: 'who we are (env MANYHOST_FEED_IDENT)' },
   {
@@ -17,17 +17,18 @@ const PEER: readonly Option[] = [
   {
     flags: '-s, --secret <secret>',
     meaning: 'refused: every user of the machine could read it there',
-    exposes: () => 'every user could read it there: use MANYHOST_FEED_SECRET or --secret-file',
+    exposureReason: () =>
+      'every user could read it there: use MANYHOST_FEED_SECRET or --secret-file',
   },
   { flags: '--host <host>', meaning: 'name or address of the broker; 127.0.0.1 unless given' },
-  { flags: '-p, --port <port>', meaning: 'its port; 20000 unless given', parse: wholeNumber },
+  { flags: '-p, --port <port>', meaning: 'its port; 20000 unless given', parse: parseWholeNumber },
   { flags: '--unix <path>', meaning: 'its unix socket, in place of host and port' },
   { flags: '--tls', meaning: 'over TLS' },
   { flags: '--tlscert <file>', meaning: 'over TLS, trusting the certificates in this file' },
   { flags: '--debug', meaning: 'say on standard error what the connection does' },
 ]
 
-export const FEED_COMMANDS: readonly Command[] = [
+export const FEED_COMMANDS: readonly CliCommand[] = [
   {
     name: 'feed broker',
     group: 'Feed',
@@ -37,7 +38,7 @@ export const FEED_COMMANDS: readonly Command[] = [
         flags: '-e, --endpoint <endpoint>',
         meaning:
           "where to listen: host:port, unix:/path, or as the original's tls:interface=...; may be repeated",
-        many: true,
+        isRepeatable: true,
       },
       { flags: '--bind <host:port>', meaning: '127.0.0.1:20000 unless an endpoint is given' },
       { flags: '--tlscert <file>', meaning: 'certificate for --bind, PEM' },
@@ -46,7 +47,7 @@ export const FEED_COMMANDS: readonly Command[] = [
         flags: '--auth <source>',
         meaning:
           'who may come: a .json, .yaml or .sqlite file, postgresql://..., or env, which it is unless given; may be repeated',
-        many: true,
+        isRepeatable: true,
       },
       {
         flags: '--exporter <host:port>',
@@ -57,7 +58,7 @@ export const FEED_COMMANDS: readonly Command[] = [
       {
         flags: '--history <messages>',
         meaning: 'keep so many of each channel for who resumes over HTTP',
-        parse: wholeNumber,
+        parse: parseWholeNumber,
       },
       { flags: '--debug', meaning: 'say on standard error who comes and goes' },
     ],
@@ -78,13 +79,13 @@ export const FEED_COMMANDS: readonly Command[] = [
     name: 'feed subscribe',
     group: 'Feed',
     // With a file, that is its work.
-    unread: ({ output }) => (output === undefined ? 'stop' : 'goOn'),
+    whenUnread: ({ output }) => (output === undefined ? 'stop' : 'goOn'),
     summary: 'print what is said on channels, until Ctrl-C',
     options: [
-      ...PEER,
+      ...PEER_OPTIONS,
       { flags: '--json', meaning: 'as JSON, for programs' },
       { flags: '-o, --output <file>', meaning: 'append it to this file as well' },
-      { flags: '-n, --count <messages>', meaning: 'end after so many', parse: wholeNumber },
+      { flags: '-n, --count <messages>', meaning: 'end after so many', parse: parseWholeNumber },
     ],
     examples: [
       ['manyhost feed subscribe -i alice --secret-file alice.secret -c logs', 'a line a message'],
@@ -99,7 +100,7 @@ export const FEED_COMMANDS: readonly Command[] = [
       { name: '[text...]', meaning: 'the message; without, each line of standard input is one' },
     ],
     summary: 'say something on channels',
-    options: PEER,
+    options: PEER_OPTIONS,
     examples: [
       ["manyhost feed publish -i alice -c logs 'all is well'", 'exit code 6 if it is refused'],
       ['tail -f app.log | manyhost feed publish -i alice -c logs', 'a message a line'],
@@ -111,7 +112,7 @@ export const FEED_COMMANDS: readonly Command[] = [
     group: 'Feed',
     args: [{ name: '<file>', meaning: 'what is sent', completes: 'file' }],
     summary: 'say what is in a file, as one message',
-    options: PEER,
+    options: PEER_OPTIONS,
     examples: [['manyhost feed sendfile -i alice -c samples sample.bin', 'up to 1 MiB']],
     load: () => import('./sendfile.ts'),
   },

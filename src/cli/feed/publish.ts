@@ -1,18 +1,18 @@
 /** `manyhost feed publish`: a message, or each line of standard input as one. */
 import { createInterface } from 'node:readline'
 import { EXIT } from '../exit.ts'
-import { untilInterrupted } from '../interrupt.ts'
-import { connect, finish, type PeerOptions, toCliError } from './connect.ts'
+import { abortOnInterrupt } from '../interrupt.ts'
+import { connectFeedClient, type FeedPeerFlags, sendAndClose, toFeedCliError } from './connect.ts'
 
-export async function run([given]: readonly unknown[], options: PeerOptions): Promise<number> {
+export async function run([given]: readonly unknown[], options: FeedPeerFlags): Promise<number> {
   const words = (given ?? []) as readonly string[]
   const text = words.join(' ')
-  const { client, channels } = await connect(options)
+  const { client, channels } = await connectFeedClient(options)
   let code: number = EXIT.ok.number
   try {
     if (words.length > 0) for (const channel of channels) client.publish(channel, text)
     else {
-      const interruption = untilInterrupted()
+      const interruption = abortOnInterrupt()
       const lines = createInterface({ input: process.stdin, signal: interruption.signal })
       for await (const line of lines) {
         for (const channel of channels) {
@@ -23,8 +23,8 @@ export async function run([given]: readonly unknown[], options: PeerOptions): Pr
     }
   } catch (error) {
     await client.close().catch(() => undefined)
-    throw toCliError(error)
+    throw toFeedCliError(error)
   }
-  await finish(client)
+  await sendAndClose(client)
   return code
 }

@@ -1,20 +1,20 @@
 /** `manyhost feed sendfile`: a file as one message. */
-import { describe } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import { CliError, EXIT } from '../exit.ts'
-import { connect, finish, type PeerOptions, read } from './connect.ts'
+import { connectFeedClient, type FeedPeerFlags, readOptionFile, sendAndClose } from './connect.ts'
 
 export async function run(
   [file = '']: readonly (string | undefined)[],
-  options: PeerOptions,
+  options: FeedPeerFlags,
 ): Promise<number> {
-  const payload = read('the file', file)
-  const { client, channels } = await connect(options)
+  const payload = readOptionFile('the file', file)
+  const { client, channels } = await connectFeedClient(options)
   try {
     for (const channel of channels) client.publish(channel, payload)
   } catch (error) {
     await client.close().catch(() => undefined)
-    throw new CliError('failure', `${file}: ${describe(error)}`, { cause: error })
+    throw new CliError('failure', `${file}: ${describeError(error)}`, { cause: error })
   }
-  await finish(client)
+  await sendAndClose(client)
   return EXIT.ok.number
 }

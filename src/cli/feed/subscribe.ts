@@ -1,62 +1,62 @@
 /** `manyhost feed subscribe`: what is said on channels, a line a message. */
 import { isUtf8 } from 'node:buffer'
 import { appendFileSync } from 'node:fs'
-import { describe } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
 import type { FeedMessage } from '../../feed/index.ts'
 import { CliError } from '../exit.ts'
-import { untilInterrupted } from '../interrupt.ts'
+import { abortOnInterrupt } from '../interrupt.ts'
 import { printable, write } from '../terminal.ts'
-import { connect, type PeerOptions, toCliError } from './connect.ts'
+import { connectFeedClient, type FeedPeerFlags, toFeedCliError } from './connect.ts'
 
-interface SubscribeOptions extends PeerOptions {
+interface SubscribeFlags extends FeedPeerFlags {
   readonly json?: boolean
   readonly output?: string
   readonly count?: number
 }
 
-export async function run(_: readonly unknown[], options: SubscribeOptions): Promise<number> {
+export async function run(_: readonly unknown[], options: SubscribeFlags): Promise<number> {
   const { json = false, output, count = Number.POSITIVE_INFINITY } = options
-  const interruption = untilInterrupted()
-  const { client, channels } = await connect(options)
+  const interruption = abortOnInterrupt()
+  const { client, channels } = await connectFeedClient(options)
   interruption.signal.addEventListener('abort', () => void client.close().catch(() => undefined))
   client.subscribe(...channels)
   let left = count
   try {
     for await (const message of client) {
-      const row = `${json ? jsonLine(message) : plainLine(message)}\n`
-      if (output !== undefined) append(output, row)
+      const row = `${json ? formatJsonLine(message) : formatPlainLine(message)}\n`
+      if (output !== undefined) appendRow(output, row)
       await write(row)
       if (--left <= 0) break
     }
   } catch (error) {
-    throw toCliError(error)
+    throw toFeedCliError(error)
   } finally {
     await client.close().catch(() => undefined)
   }
   return interruption.code()
 }
 
-function append(file: string, row: string): void {
+function appendRow(file: string, row: string): void {
   try {
     appendFileSync(file, row)
   } catch (error) {
-    throw new CliError('failure', `--output: cannot write ${file}: ${describe(error)}`)
+    throw new CliError('failure', `--output: cannot write ${file}: ${describeError(error)}`)
   }
 }
 
 /** Bytes that are shown of a payload that is no text. */
-const SHOWN = 32
+const MAX_SHOWN_BYTES = 32
 
 /** `logs alice: all is well`, or `logs alice: 4096 bytes: 00ff...`. Nothing in it can steer the terminal. */
-export function plainLine({ ident, channel, payload }: FeedMessage): string {
-  return `${printable(channel)} ${printable(ident)}: ${plainPayload(payload)}`
+export function formatPlainLine({ ident, channel, payload }: FeedMessage): string {
+  return `${printable(channel)} ${printable(ident)}: ${formatPlainPayload(payload)}`
 }
 
-function plainPayload(payload: Buffer): string {
+function formatPlainPayload(payload: Buffer): string {
   if (isText(payload)) return printable(payload.toString('utf8'))
-  const more = payload.length > SHOWN ? '...' : ''
-  return `${payload.length} bytes: ${payload.toString('hex', 0, SHOWN)}${more}`
+  const more = payload.length > MAX_SHOWN_BYTES ? '...' : ''
+  return `${payload.length} bytes: ${payload.toString('hex', 0, MAX_SHOWN_BYTES)}${more}`
 }
 
 /** Texts may have line breaks and tabs, but no other control characters. */
@@ -67,7 +67,7 @@ function isText(payload: Buffer): boolean {
   )
 }
 
-export function jsonLine({ ident, channel, payload }: FeedMessage, at = wallClock()): string {
+export function formatJsonLine({ ident, channel, payload }: FeedMessage, at = wallClock()): string {
   const data = isUtf8(payload)
     ? { text: payload.toString('utf8') }
     : { base64: payload.toString('base64') }

@@ -3,12 +3,12 @@ import type { RequestListener } from 'node:http'
 import { dirname, resolve } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import type { Feed } from '../../feed/broker.ts'
-import { type FeedOptions, type Identities, parseFeed } from '../../feed/broker-options.ts'
+import { type FeedOptions, type Identities, parseFeedOptions } from '../../feed/broker-options.ts'
 import { feedHandler } from '../../feed/http.ts'
 import { fromFile } from '../../feed/identities/file.ts'
 
 /** Undefined where the file has no `feed`. @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function feedOptions({ feed, file }: Config): FeedOptions | undefined {
+export function toFeedOptions({ feed, file }: Config): FeedOptions | undefined {
   if (!feed) return undefined
   const { listen, identities, identitiesFile, http: _, ...rest } = feed
   const folder = file === undefined ? process.cwd() : dirname(file)
@@ -20,30 +20,30 @@ export function feedOptions({ feed, file }: Config): FeedOptions | undefined {
     ...(listen && { endpoints: listen }),
     identities: sources,
   }
-  parseFeed(options)
+  parseFeedOptions(options)
   return options
 }
 
 /** Secrets of the feed, which must not be in a log. */
-export function feedSecrets({ feed }: Config): string[] {
+export function collectFeedSecrets({ feed }: Config): string[] {
   return Object.values(feed?.identities ?? {}).map(({ secret }) => secret)
 }
 
 /** `/feed` on the admin address, with the identities of the feed. */
-export function feedMount(
+export function createFeedMount(
   feed: Feed | undefined,
   config: Config,
 ): Readonly<Record<string, RequestListener>> {
   return feed && config.feed?.http ? { feed: feedHandler(feed) } : {}
 }
 
-export interface FeedLog {
+export interface FeedLogger {
   warn(facts: object, text: string): void
   error(text: string): void
 }
 
 /** Who was refused, and what could not be read. */
-export function observeFeed(feed: Feed | undefined, log: FeedLog): void {
+export function logFeedEvents(feed: Feed | undefined, log: FeedLogger): void {
   feed?.on('refused', ({ ident, address, category, words }) => {
     log.warn({ ident, address, category }, `feed: ${address} was refused: ${words || category}`)
   })

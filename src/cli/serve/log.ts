@@ -1,50 +1,50 @@
 /** The log of `serve`: JSON lines by pino, or lines for people. What is secret is blotted out of both. */
 import type { Level, Logger } from 'pino'
 import type { Config } from '../../config/config.ts'
-import { jsonLogger } from '../logger.ts'
-import { type Paint, paintFor, printable } from '../terminal.ts'
+import { createJsonLogger } from '../logger.ts'
+import { createPaint, type Paint, printable } from '../terminal.ts'
 
-export type How = 'pretty' | 'json' | 'quiet'
+export type ServeLogFormat = 'pretty' | 'json' | 'quiet'
 
-export interface LogOptions {
-  readonly how: How
+export interface ServeLogOptions {
+  readonly format: ServeLogFormat
   readonly level: Config['log']['level']
 }
 
-export interface Log {
+export interface ServeLog {
   readonly logger: Logger
-  readonly how: How
+  readonly format: ServeLogFormat
   /** Replaces what must not be shown: a changed file has others. */
-  hide(secrets: readonly string[]): void
+  setSecrets(secrets: readonly string[]): void
   /** Says more or less from now on. */
-  level(level: LogOptions['level']): void
+  setLevel(level: ServeLogOptions['level']): void
 }
 
-export function openLog({ how, level }: LogOptions): Log {
-  let blot = blotter([])
+export function openServeLog({ format: how, level }: ServeLogOptions): ServeLog {
+  let blot = createRedactor([])
   const stream = how === 'quiet' ? process.stderr : process.stdout
-  const paint = paintFor(stream)
+  const paint = createPaint(stream)
   const write = (line: string): void => {
     const clean = blot(line)
-    stream.write(how === 'json' ? clean : pretty(JSON.parse(clean), paint))
+    stream.write(how === 'json' ? clean : formatLogLine(JSON.parse(clean), paint))
   }
-  const levelOf = (given: LogOptions['level']): LogOptions['level'] =>
+  const levelOf = (given: ServeLogOptions['level']): ServeLogOptions['level'] =>
     how === 'quiet' && given !== 'silent' ? 'error' : given
-  const logger = jsonLogger(levelOf(level), { write })
+  const logger = createJsonLogger(levelOf(level), { write })
   return {
     logger,
-    how,
-    hide(secrets) {
-      blot = blotter(secrets)
+    format: how,
+    setSecrets(secrets) {
+      blot = createRedactor(secrets)
     },
-    level(given) {
+    setLevel(given) {
       logger.level = levelOf(given)
     },
   }
 }
 
 /** Takes secrets out of a line of JSON; those of a letter or two would take everything with them. */
-export function blotter(secrets: readonly string[]): (line: string) => string {
+export function createRedactor(secrets: readonly string[]): (line: string) => string {
   const written = secrets
     .filter((secret) => secret.length >= 4)
     .map((secret) => JSON.stringify(secret).slice(1, -1))
@@ -60,7 +60,7 @@ const STYLES: Readonly<Record<Level, Parameters<Paint>[0]>> = {
   fatal: 'red',
 }
 
-interface Line {
+interface ServeLogLine {
   readonly level: Level
   readonly time: string
   readonly msg: string
@@ -70,7 +70,10 @@ interface Line {
 }
 
 /** `12:34:56 info  http://calc: calc-1 is ready` */
-export function pretty({ level, time, msg, reason, output }: Line, paint: Paint): string {
+export function formatLogLine(
+  { level, time, msg, reason, output }: ServeLogLine,
+  paint: Paint,
+): string {
   const clock = paint('dim', new Date(time).toTimeString().slice(0, 8))
   const why = reason ? ` (${printable(reason)})` : ''
   const below = (output ?? '').trimEnd().split('\n').filter(Boolean)

@@ -2,49 +2,49 @@
 import { stat } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from 'pino'
-import { applyConfig, type ToService } from '../../config/apply.ts'
+import { applyConfig, type ToServiceOptions } from '../../config/apply.ts'
 import type { Config } from '../../config/config.ts'
 import { diffConfig } from '../../config/diff.ts'
 import { asError } from '../../core/errors.ts'
-import { stampOf } from '../../core/fingerprint.ts'
+import { fileFingerprint } from '../../core/fingerprint.ts'
 import { every, type Timer } from '../../core/time.ts'
 import type { Gateway, GatewayOptions } from '../../gateway/index.ts'
 import type { Session } from '../../index.ts'
-import { fileKeys, secretsOf } from './doors.ts'
-import { feedOptions } from './feed.ts'
-import { type Fleet, readFleet } from './fleet.ts'
-import type { Log } from './log.ts'
+import { toFeedOptions } from './feed.ts'
+import { type FleetFile, readFleetFile } from './fleet-file.ts'
+import { collectSecrets, toConfigKeys } from './gateway-options.ts'
+import type { ServeLog } from './log.ts'
 
 /** Between two looks at a file that is watched: by looking, since editors and mounts replace files in many ways. */
-const INTERVAL = 300
+const WATCH_INTERVAL_MS = 300
 
-export interface Served {
+export interface ReloadTarget {
   readonly file: string
   readonly env: NodeJS.ProcessEnv
   readonly session: Session
   readonly gateways: readonly Gateway[]
-  readonly toService: ToService
-  readonly log: Log
+  readonly toService: ToServiceOptions
+  readonly log: ServeLog
 }
 
 export class Reloader {
-  readonly #served: Served
+  readonly #target: ReloadTarget
   readonly #logger: Logger
   /** What runs. */
   #running: Config
   /** What the rest was opened with: not all of it can be changed while it runs. */
-  readonly #first: Fleet
+  readonly #initial: FleetFile
   /** What the feed was last given. */
-  #feed: Config['feed']
+  #feedConfig: Config['feed']
   #isClosed = false
-  #watching: Timer | undefined
+  #watchTimer: Timer | undefined
 
-  constructor(served: Served, first: Fleet, running: Config) {
-    this.#served = served
+  constructor(served: ReloadTarget, first: FleetFile, running: Config) {
+    this.#target = served
     this.#logger = served.log.logger
-    this.#first = first
+    this.#initial = first
     this.#running = running
-    this.#feed = first.config.feed
+    this.#feedConfig = first.config.feed
   }
 
   /**
@@ -53,10 +53,10 @@ export class Reloader {
    */
   async reload(): Promise<void> {
     if (this.#isClosed) return
-    const { file, env, session, toService, log } = this.#served
-    let next: Fleet
+    const { file, env, session, toService, log } = this.#target
+    let next: FleetFile
     try {
-      next = readFleet(file, env)
+      next = readFleetFile(file, env)
     } catch (error) {
       this.#logger.error(
         { output: asError(error).message },
@@ -64,17 +64,16 @@ export class Reloader {
       )
       return
     }
-    log.hide([...secretsOf(this.#running), ...secretsOf(next.config)])
-    log.level(next.config.log.level)
-    this.#tellOfLater(next.config, this.#reopen(next))
+    log.setSecrets([...collectSecrets(this.#running), ...collectSecrets(next.config)])
+    log.setLevel(next.config.log.level)
+    this.#warnAboutRestartKeys(next.config, this.#updateGateways(next))
     // Beside each other: identities may take their time to load.
-    const told = this.#retell(next.config)
-    const { done, failed, running } = await applyConfig(
-      session,
-      this.#running,
-      next.config,
-      toService,
-    )
+    const told = this.#updateFeed(next.config)
+    const {
+      succeeded: done,
+      failed,
+      running,
+    } = await applyConfig(session, this.#running, next.config, toService)
     this.#running = running
     await told
     // Nobody wants to know of changes that the end of the session has cut off.
@@ -101,24 +100,24 @@ export class Reloader {
    * How services are found and who may use them, and what the gateways otherwise can change: at once, for the requests
    * that come from now on. The keys of what they cannot are the answer.
    */
-  #reopen({ gateways }: Fleet): Set<string> {
-    const open = this.#served.gateways
+  #updateGateways({ gateways }: FleetFile): Set<string> {
+    const open = this.#target.gateways
     const later = new Set<string>(gateways.length === open.length ? [] : ['gateway.listen'])
     for (const [index, gateway] of open.entries()) {
       const next = gateways[index] ?? { ...gateways[0], listen: undefined }
-      for (const key of fileKeys(gateway.update(next as GatewayOptions))) later.add(key)
+      for (const key of toConfigKeys(gateway.update(next as GatewayOptions))) later.add(key)
     }
     return later
   }
 
   /** Who may come, and what is kept: at once, for who is there as well. */
-  async #retell(next: Config): Promise<void> {
-    const { feed } = this.#served.session
-    const options = feedOptions(next)
-    if (!feed || !options || isDeepStrictEqual(this.#feed, next.feed)) return
+  async #updateFeed(next: Config): Promise<void> {
+    const { feed } = this.#target.session
+    const options = toFeedOptions(next)
+    if (!feed || !options || isDeepStrictEqual(this.#feedConfig, next.feed)) return
     try {
       await feed.update(options)
-      this.#feed = next.feed
+      this.#feedConfig = next.feed
       this.#logger.info('feed: changed')
     } catch (error) {
       const { message } = asError(error)
@@ -126,23 +125,23 @@ export class Reloader {
     }
   }
 
-  #tellOfLater(next: Config, gateway: Iterable<string>): void {
-    for (const key of [...diffConfig(this.#first.config, next).later, ...gateway]) {
+  #warnAboutRestartKeys(next: Config, gateway: Iterable<string>): void {
+    for (const key of [...diffConfig(this.#initial.config, next).needsRestart, ...gateway]) {
       this.#logger.warn({ key }, `${key} has changed: that takes effect at the next start`)
     }
   }
 
   /** Reloads whenever the file changes, and at once if it has changed since it was first read. */
   watch(): void {
-    let seen = this.#first.stamp
+    let seen = this.#initial.fingerprint
     let isLooking = false
     const look = async (): Promise<void> => {
-      const now = await stat(this.#served.file)
-      if (stampOf(now) === seen || now.size === 0) return
-      seen = stampOf(now)
+      const now = await stat(this.#target.file)
+      if (fileFingerprint(now) === seen || now.size === 0) return
+      seen = fileFingerprint(now)
       void this.reload()
     }
-    this.#watching = every(INTERVAL, () => {
+    this.#watchTimer = every(WATCH_INTERVAL_MS, () => {
       // A mount that hangs is asked once.
       if (isLooking) return
       isLooking = true
@@ -157,6 +156,6 @@ export class Reloader {
   /** Nothing more is applied. What is being applied ends with the session. */
   close(): void {
     this.#isClosed = true
-    this.#watching?.clear()
+    this.#watchTimer?.clear()
   }
 }

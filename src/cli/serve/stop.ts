@@ -1,32 +1,32 @@
 /** The end of `serve`: the first signal drains, the second one does not wait. */
 
 import { sleep } from '../../core/time.ts'
-import type { Session } from '../../session/session.ts'
+import type { SessionCore } from '../../session/session.ts'
 import { EXIT } from '../exit.ts'
-import { takeSignal } from '../interrupt.ts'
-import type { Doors } from '../serve.ts'
-import type { Log } from './log.ts'
+import { replaceSignalListeners } from '../interrupt.ts'
+import type { OpenServers } from '../serve.ts'
+import type { ServeLog } from './log.ts'
 import type { Reloader } from './reload.ts'
 
-export interface Running {
-  readonly session: Session
-  readonly doors: Doors
+export interface RunningServe {
+  readonly session: SessionCore
+  readonly doors: OpenServers
   readonly reloader: Reloader
-  readonly log: Log
+  readonly log: ServeLog
 }
 
 /** How long instances may take to end when nobody waits any more: their guard ends what is left. */
-const HASTE = 2_000
+const FORCED_CLOSE_TIMEOUT_MS = 2_000
 
-const CODES = { SIGINT: EXIT.interrupted.number, SIGTERM: EXIT.terminated.number } as const
+const EXIT_CODES = { SIGINT: EXIT.interrupted.number, SIGTERM: EXIT.terminated.number } as const
 
 /** Resolves with the exit code when all has ended. */
-export function stopOnSignals(running: Running): Promise<number> {
+export function stopOnSignals(running: RunningServe): Promise<number> {
   return new Promise((resolve, reject) => {
     let stopping = false
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
-      takeSignal(name, () => {
-        const ended = stopping ? force(running, CODES[name]) : drain(running, name)
+      replaceSignalListeners(name, () => {
+        const ended = stopping ? forceStop(running, EXIT_CODES[name]) : drainServe(running, name)
         stopping = true
         ended.then(resolve, reject)
       })
@@ -34,7 +34,10 @@ export function stopOnSignals(running: Running): Promise<number> {
   })
 }
 
-async function drain({ session, doors, reloader, log }: Running, name: string): Promise<number> {
+async function drainServe(
+  { session, doors, reloader, log }: RunningServe,
+  name: string,
+): Promise<number> {
   const busy = session.clusters.reduce(
     (sum, { inFlight, requestQueue }) => sum + inFlight + requestQueue.size,
     0,
@@ -52,8 +55,8 @@ async function drain({ session, doors, reloader, log }: Running, name: string): 
   return EXIT.ok.number
 }
 
-async function force({ session, log }: Running, code: number): Promise<number> {
+async function forceStop({ session, log }: RunningServe, code: number): Promise<number> {
   log.logger.warn('a second signal: not waiting')
-  await Promise.race([session.close({ force: true }), sleep(HASTE)])
+  await Promise.race([session.close({ force: true }), sleep(FORCED_CLOSE_TIMEOUT_MS)])
   return code
 }

@@ -1,19 +1,19 @@
 /** `manyhost config ...`: the files that have defaults of the commands of tasks. */
-import type { Command, Option } from '../commands.ts'
+import type { CliCommand, CliOption } from '../commands.ts'
 
 const KEY = { name: '<key>', meaning: 'such as cluster.maxRetries, or tasks.store' } as const
 
-const SCOPES: readonly Option[] = [
+const SCOPES: readonly CliOption[] = [
   { flags: '--system', meaning: 'that of this machine, /etc/manyhost/tasks.yaml' },
   { flags: '--user', meaning: 'your own' },
   { flags: '--local', meaning: 'that of this folder, ./.manyhost/tasks.yaml' },
 ]
 
-export const CONFIG_COMMANDS: readonly Command[] = [
+export const CONFIG_COMMANDS: readonly CliCommand[] = [
   {
     name: 'config get',
     group: 'Look',
-    unread: 'end',
+    whenUnread: 'end',
     args: [{ name: '[key]', meaning: 'a key, or a section; all without' }],
     summary: 'print what is set, by all files and the environment, or by one file',
     options: [
@@ -34,7 +34,7 @@ export const CONFIG_COMMANDS: readonly Command[] = [
   {
     name: 'config which',
     group: 'Look',
-    unread: 'end',
+    whenUnread: 'end',
     args: [KEY],
     summary: 'print what sets it: a file, or a variable of the environment',
     examples: [['manyhost config which cluster.maxRetries', 'the nearest that says it']],

@@ -2,21 +2,21 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { describe } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import { CliError, EXIT } from '../exit.ts'
-import { takeSignal } from '../interrupt.ts'
-import { readSettings, settingsFiles } from './files.ts'
-import { KEYS } from './keys.ts'
-import { type ScopeFlags, scopeOf } from './scope.ts'
-import { writeWhole } from './write.ts'
+import { replaceSignalListeners } from '../interrupt.ts'
+import { readSettings, settingsPaths } from './files.ts'
+import { SETTINGS_KEYS } from './keys.ts'
+import { chooseScope, type ScopeFlags } from './scope.ts'
+import { replaceSettingsFile } from './write.ts'
 
 export async function run(_: readonly unknown[], flags: ScopeFlags): Promise<number> {
-  const file = settingsFiles()[scopeOf(flags) ?? 'user']
-  if (!existsSync(file)) writeWhole(file, starter())
+  const file = settingsPaths()[chooseScope(flags) ?? 'user']
+  if (!existsSync(file)) replaceSettingsFile(file, formatStarterFile())
   const editor = process.env.VISUAL || process.env.EDITOR || 'vi'
   const [command = '', ...words] = editor.split(/\s+/).filter((word) => word !== '')
   // Ctrl-C is the editor's.
-  takeSignal('SIGINT', () => {})
+  replaceSignalListeners('SIGINT', () => {})
   try {
     const [code, signal] = await once(
       spawn(command, [...words, file], { stdio: 'inherit' }),
@@ -24,15 +24,15 @@ export async function run(_: readonly unknown[], flags: ScopeFlags): Promise<num
     )
     if (code !== 0) throw new Error(`ended with ${code ?? signal}`)
   } catch (error) {
-    throw new CliError('failure', `${editor}: ${describe(error)}`, { cause: error })
+    throw new CliError('failure', `${editor}: ${describeError(error)}`, { cause: error })
   }
   await readSettings({ path: file })
   return EXIT.ok.number
 }
 
 /** Every key there is, as comments. */
-function starter(): string {
-  const sections = [...KEYS].map(([section, keys]) =>
+function formatStarterFile(): string {
+  const sections = [...SETTINGS_KEYS].map(([section, keys]) =>
     [
       `# ${section}:`,
       ...[...keys.values()].map(

@@ -4,23 +4,31 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { asError, ManyhostError } from '../../core/errors.ts'
 import { CliError } from '../exit.ts'
-import { alternatives, COMMON, KEYS, type Key, rulesOf } from './keys.ts'
-import { readWord, taken } from './rules.ts'
+import {
+  COMMON_SECTION,
+  listExclusiveOptions,
+  rulesForSection,
+  SETTINGS_KEYS,
+  type SettingsKey,
+} from './keys.ts'
+import { parseSettingText, toOptionValue } from './rules.ts'
 
-export type Scope = 'system' | 'user' | 'local'
-type Env = Readonly<Record<string, string | undefined>>
-type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
+export type SettingsScope = 'system' | 'user' | 'local'
+type EnvironmentVariables = Readonly<Record<string, string | undefined>>
+type SettingsSections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
 
 /** What one file, or the environment, says. */
-export interface Layer {
-  readonly scope: Scope | 'environment'
+export interface SettingsLayer {
+  readonly scope: SettingsScope | 'environment'
   /** Path of the file. */
   readonly file?: string
-  readonly sections: Sections
+  readonly sections: SettingsSections
 }
 
 /** Where files are, the farthest first. `~/.manyhost` is also where the store is unless somebody says otherwise. */
-export function settingsFiles(env: Env = process.env): Readonly<Record<Scope, string>> {
+export function settingsPaths(
+  env: EnvironmentVariables = process.env,
+): Readonly<Record<SettingsScope, string>> {
   const config = env.XDG_CONFIG_HOME
   return {
     system: '/etc/manyhost/tasks.yaml',
@@ -30,11 +38,11 @@ export function settingsFiles(env: Env = process.env): Readonly<Record<Scope, st
 }
 
 /** All there are, the farthest first. @throws CliError with all that is wrong in one of them */
-export async function readLayers(
-  env: Env = process.env,
-  files: Partial<Record<Scope, string>> = settingsFiles(env),
-): Promise<Layer[]> {
-  const layers: Layer[] = []
+export async function readSettingsLayers(
+  env: EnvironmentVariables = process.env,
+  files: Partial<Record<SettingsScope, string>> = settingsPaths(env),
+): Promise<SettingsLayer[]> {
+  const layers: SettingsLayer[] = []
   for (const scope of ['system', 'user', 'local'] as const) {
     const file = files[scope]
     // In one's home folder that of the folder may be one's own.
@@ -62,25 +70,25 @@ function checkOwner(file: string): void {
 /** A file, or a text that is to become one. @throws CliError */
 export async function readSettings(
   { path, text }: { readonly path: string; readonly text?: string },
-  env: Env = process.env,
-): Promise<Sections> {
+  env: EnvironmentVariables = process.env,
+): Promise<SettingsSections> {
   // Most who run tasks have no such file: YAML is loaded for those who do.
-  const { readFields } = await import('../../config/read.ts')
-  const { Reader } = await import('../../config/reader.ts')
+  const { readFields } = await import('../../config/read-fields.ts')
+  const { ConfigReader } = await import('../../config/reader.ts')
   try {
-    const reader = new Reader(text === undefined ? path : { text, path }, env)
+    const reader = new ConfigReader(text === undefined ? path : { text, path }, env)
     return reader.run((tree) => {
       const sections: Record<string, Record<string, unknown>> = {}
       const others = Object.fromEntries(
-        [...KEYS.keys()].map((section) => [
+        [...SETTINGS_KEYS.keys()].map((section) => [
           section,
           (node: typeof tree, at: string) => {
-            sections[section] = readFields(reader, node, rulesOf(section), at) ?? {}
+            sections[section] = readFields(reader, node, rulesForSection(section), at) ?? {}
           },
         ]),
       )
       const ignored = (name: string): boolean => name.startsWith('x-')
-      readFields(reader, tree, {}, '', { others, ignored })
+      readFields(reader, tree, {}, '', { readers: others, isIgnored: ignored })
       return sections
     }, {})
   } catch (error) {
@@ -89,14 +97,14 @@ export async function readSettings(
   }
 }
 
-function readEnvironment(env: Env): Sections {
+function readEnvironment(env: EnvironmentVariables): SettingsSections {
   const sections: Record<string, Record<string, unknown>> = {}
-  for (const [section, keys] of KEYS) {
+  for (const [section, keys] of SETTINGS_KEYS) {
     for (const key of keys.values()) {
       const variable = key.env.find((name) => env[name])
       if (variable === undefined) continue
       try {
-        const value = readWord(key, env[variable] as string)
+        const value = parseSettingText(key, env[variable] as string)
         sections[section] = { ...sections[section], [key.name]: value }
       } catch (error) {
         throw new CliError('config', `${variable}: ${asError(error).message}`)
@@ -107,20 +115,22 @@ function readEnvironment(env: Env): Sections {
 }
 
 /** What all of them say to one command. */
-export function settingsOf(
+export function mergeSettings(
   section: string,
-  layers: readonly Layer[],
-  env: Env = process.env,
+  layers: readonly SettingsLayer[],
+  env: EnvironmentVariables = process.env,
 ): ReadonlyMap<string, unknown> {
-  const own = KEYS.get(section) as ReadonlyMap<string, Key>
+  const own = SETTINGS_KEYS.get(section) as ReadonlyMap<string, SettingsKey>
   const found = new Map<string, unknown>()
   for (const { scope, sections } of layers) {
-    for (const name of [COMMON, section]) {
+    for (const name of [COMMON_SECTION, section]) {
       const said = Object.entries(sections[name] ?? {}).filter(([key]) => own.has(key))
       const isSaid = (key: string): boolean =>
         said.some(([one]) => one === key) || (scope === 'environment' && Boolean(env[key]))
-      for (const key of [...found.keys()]) if (alternatives(key).some(isSaid)) found.delete(key)
-      for (const [key, value] of said) found.set(key, taken(own.get(key) as Key, value))
+      for (const key of [...found.keys()])
+        if (listExclusiveOptions(key).some(isSaid)) found.delete(key)
+      for (const [key, value] of said)
+        found.set(key, toOptionValue(own.get(key) as SettingsKey, value))
     }
   }
   return found

@@ -4,17 +4,17 @@
  */
 import { Option as Parsed } from 'commander'
 import type { Rule, Rules } from '../../core/options.ts'
-import type { Command, Option } from '../commands.ts'
+import type { CliCommand, CliOption } from '../commands.ts'
 import { TASK_COMMANDS } from '../tasks/commands.ts'
-import { RUN_COMMAND } from '../tasks/serving.ts'
-import { ruleOf } from './rules.ts'
+import { RUN_COMMAND } from '../tasks/serving-commands.ts'
+import { ruleForOption } from './rules.ts'
 
-export interface Key {
+export interface SettingsKey {
   /** `cluster`; `tasks` is for all commands that have such an option. */
   readonly section: string
   /** `maxRetries`, as the command gets it. */
   readonly name: string
-  readonly option: Option
+  readonly option: CliOption
   /** What it is for; of what is said with `--no-...`, what `false` is for. */
   readonly meaning: string
   readonly rule: Rule<unknown>
@@ -23,10 +23,10 @@ export interface Key {
 }
 
 /** Of all commands. */
-export const COMMON = 'tasks'
+export const COMMON_SECTION = 'tasks'
 
 /** What excludes each other: who says one of these says none of the others that something farther away has said. */
-const ALTERNATIVES: readonly (readonly string[])[] = [
+const EXCLUSIVE_OPTIONS: readonly (readonly string[])[] = [
   ['store', 'server', 'db'],
   ['ssh', 'sshGroup', 'provider', 'launcher', 'mpi'],
   ['fromJson', 'requests'],
@@ -34,44 +34,50 @@ const ALTERNATIVES: readonly (readonly string[])[] = [
   ['tokenFile', 'MANYHOST_TASKS_TOKEN'],
 ]
 
-export function alternatives(name: string): readonly string[] {
-  const names = ALTERNATIVES.find((names) => names.includes(name)) ?? []
+export function listExclusiveOptions(name: string): readonly string[] {
+  const names = EXCLUSIVE_OPTIONS.find((names) => names.includes(name)) ?? []
   return names.filter((other) => other !== name)
 }
 
 /** By section, then by name. */
-export const KEYS: ReadonlyMap<string, ReadonlyMap<string, Key>> = allKeys([
+export const SETTINGS_KEYS: ReadonlyMap<string, ReadonlyMap<string, SettingsKey>> = collectKeys([
   RUN_COMMAND,
   ...TASK_COMMANDS,
 ])
 
-export function rulesOf(section: string): Rules {
-  return Object.fromEntries([...(KEYS.get(section) ?? [])].map(([name, { rule }]) => [name, rule]))
+export function rulesForSection(section: string): Rules {
+  return Object.fromEntries(
+    [...(SETTINGS_KEYS.get(section) ?? [])].map(([name, { rule }]) => [name, rule]),
+  )
 }
 
-function allKeys(commands: readonly Command[]): ReadonlyMap<string, ReadonlyMap<string, Key>> {
-  const sections = new Map<string, Map<string, Key>>([[COMMON, new Map()]])
-  const common = sections.get(COMMON) as Map<string, Key>
+function collectKeys(
+  commands: readonly CliCommand[],
+): ReadonlyMap<string, ReadonlyMap<string, SettingsKey>> {
+  const sections = new Map<string, Map<string, SettingsKey>>([[COMMON_SECTION, new Map()]])
+  const common = sections.get(COMMON_SECTION) as Map<string, SettingsKey>
   const differing = new Set<string>()
   for (const { name: section, options = [] } of commands) {
-    const own = options.filter(({ once }) => !once).map((option) => keyOf(section, option))
+    const own = options
+      .filter(({ commandLineOnly: once }) => !once)
+      .map((option) => createKey(section, option))
     sections.set(section, new Map(own.map((key) => [key.name, key])))
     for (const key of own) {
       const known = common.get(key.name)
       // Two commands that read it in two ways have no word in common.
       if (known && known.rule.range !== key.rule.range) differing.add(key.name)
-      if (!known) common.set(key.name, keyOf(COMMON, key.option))
+      if (!known) common.set(key.name, createKey(COMMON_SECTION, key.option))
     }
   }
   for (const name of differing) common.delete(name)
   return sections
 }
 
-function keyOf(section: string, option: Option): Key {
+function createKey(section: string, option: CliOption): SettingsKey {
   const parsed = new Parsed(option.flags)
   const name = parsed.attributeName()
   const meaning = parsed.negate ? `false: ${option.meaning}` : option.meaning
   const own = `MANYHOST_${section}_${name.replace(/[A-Z]/g, '_$&')}`.toUpperCase()
-  const env = section === COMMON && option.env ? [own, option.env] : [own]
-  return { section, name, option, meaning, rule: ruleOf(option), env }
+  const env = section === COMMON_SECTION && option.env ? [own, option.env] : [own]
+  return { section, name, option, meaning, rule: ruleForOption(option), env }
 }

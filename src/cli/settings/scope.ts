@@ -1,8 +1,8 @@
 /** Which file, and which key of it, the command line means. */
-import { nearest } from '../../config/nearest.ts'
+import { findNearest } from '../../config/nearest.ts'
 import { CliError } from '../exit.ts'
-import type { Scope } from './files.ts'
-import { KEYS, type Key } from './keys.ts'
+import type { SettingsScope } from './files.ts'
+import { SETTINGS_KEYS, type SettingsKey } from './keys.ts'
 
 export interface ScopeFlags {
   readonly system?: boolean
@@ -11,31 +11,31 @@ export interface ScopeFlags {
 }
 
 /** @throws CliError for two of them */
-export function scopeOf(flags: ScopeFlags): Scope | undefined {
+export function chooseScope(flags: ScopeFlags): SettingsScope | undefined {
   const named = (['system', 'user', 'local'] as const).filter((scope) => flags[scope])
   if (named.length > 1) throw new CliError('usage', 'say one of --system, --user, --local')
   return named[0]
 }
 
 /** @throws CliError where there is no such section */
-export function sectionNamed(section: string): ReadonlyMap<string, Key> {
-  const keys = KEYS.get(section)
+export function findSection(section: string): ReadonlyMap<string, SettingsKey> {
+  const keys = SETTINGS_KEYS.get(section)
   if (keys) return keys
-  throw unknown('section', section, [...KEYS.keys()])
+  throw unknownNameError('section', section, [...SETTINGS_KEYS.keys()])
 }
 
 /** `cluster.maxRetries`. @throws CliError where there is no such key */
-export function keyNamed(text: string): Key {
+export function findKey(text: string): SettingsKey {
   const [section = '', name = ''] = text.split('.', 2)
-  const keys = sectionNamed(section)
+  const keys = findSection(section)
   const key = keys.get(name)
   if (key && text === `${section}.${name}`) return key
   const rest = text.slice(section.length + 1)
-  throw unknown(`key of ${section}`, rest, [...keys.keys()])
+  throw unknownNameError(`key of ${section}`, rest, [...keys.keys()])
 }
 
-function unknown(what: string, given: string, names: readonly string[]): CliError {
-  const near = nearest(given, names)
+function unknownNameError(what: string, given: string, names: readonly string[]): CliError {
+  const near = findNearest(given, names)
   const hint = near === undefined ? `there are ${names.join(', ')}` : `did you mean '${near}'?`
   return new CliError('usage', `no ${what} is called '${given}'; ${hint}`)
 }

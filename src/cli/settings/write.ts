@@ -1,13 +1,13 @@
 /** A file of settings comes into being, or is replaced, as a whole. */
 import { existsSync, mkdirSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { describe } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import { CliError } from '../exit.ts'
-import { settingsFiles } from './files.ts'
+import { settingsPaths } from './files.ts'
 
 /** Only that of the system is for others to read. @throws CliError */
-export function writeWhole(file: string, text: string): void {
-  const isShared = file === settingsFiles().system
+export function replaceSettingsFile(file: string, text: string): void {
+  const isShared = file === settingsPaths().system
   try {
     mkdirSync(dirname(file), { recursive: true, mode: isShared ? 0o755 : 0o700 })
     const isThere = existsSync(file)
@@ -18,6 +18,6 @@ export function writeWhole(file: string, text: string): void {
     writeFileSync(next, text, { mode })
     renameSync(next, target)
   } catch (error) {
-    throw new CliError('failure', `cannot write ${file}: ${describe(error)}`, { cause: error })
+    throw new CliError('failure', `cannot write ${file}: ${describeError(error)}`, { cause: error })
   }
 }

@@ -1,25 +1,30 @@
 /** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
 import { createReadStream, existsSync } from 'node:fs'
-import { describe } from '../../core/errors.ts'
-import { failureLine } from '../../tasks/server/failures.ts'
+import { describeError } from '../../core/errors.ts'
+import { formatFailureLine } from '../../tasks/server/failure-file.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
-import { takeSignal } from '../interrupt.ts'
-import { line } from '../terminal.ts'
-import { exported, kindOf, optionsOf, type ServingFlags } from './asked.ts'
-import { type Ground, openGround } from './ground.ts'
-import type { Journal } from './journal.ts'
-import { besides, nextSteps, restartCommand } from './next.ts'
-import { Printing } from './printing.ts'
-import { Watch } from './progress.ts'
-import { exitFor, storeOf } from './store.ts'
+import { replaceSignalListeners } from '../interrupt.ts'
+import { writeLine } from '../terminal.ts'
+import { describeLeftovers, describeNextSteps, formatRestartCommand } from './next-steps.ts'
+import { TaskProgressDisplay } from './progress-display.ts'
+import {
+  chooseLineKind,
+  exportedVariables,
+  type TaskServingFlags,
+  toClusterRunOptions,
+} from './run-options.ts'
+import { chooseStore, toTaskCliError } from './store.ts'
+import { openTaskEnvironment, type TaskEnvironment } from './task-environment.ts'
+import type { TaskLog } from './task-log.ts'
+import { TaskOutputWriter } from './task-output.ts'
 
 export async function run(
   [file]: readonly (string | undefined)[],
-  flags: ServingFlags,
+  flags: TaskServingFlags,
 ): Promise<number> {
-  checkTags(file, flags)
+  refuseFileAsTag(file, flags)
   if (flags.restart && file !== undefined) {
     throw new CliError('usage', '--restart works off what the store has left: give no file')
   }
@@ -28,13 +33,13 @@ export async function run(
       '--restart: -t is for tasks of an older version; all others run as they were stored'
     process.stderr.write(`manyhost: ${text}\n`)
   }
-  const source = flags.restart ? undefined : sourceOf(file, flags.forever === true)
+  const source = flags.restart ? undefined : openTaskSource(file, flags.forever === true)
   const { forever = false, restart = false } = flags
-  return serve(source, flags, { forever, restart }, file)
+  return serveTasks(source, flags, { forever, restart }, file)
 }
 
 /** `--tag a:1 jobs.txt` would take the file for a tag, and read lines from elsewhere. @throws CliError */
-export function checkTags(file: string | undefined, { tag = [] }: ServingFlags): void {
+export function refuseFileAsTag(file: string | undefined, { tag = [] }: TaskServingFlags): void {
   const [, ...later] = tag
   const name = file === undefined && later.find((word) => !word.includes(':') && existsSync(word))
   if (!name) return
@@ -45,7 +50,10 @@ export function checkTags(file: string | undefined, { tag = [] }: ServingFlags):
 }
 
 /** The lines to work off; none: only what the store has. @throws CliError */
-export function sourceOf(file: string | undefined, mayBeNone: boolean): TaskSource | undefined {
+export function openTaskSource(
+  file: string | undefined,
+  mayBeNone: boolean,
+): TaskSource | undefined {
   if (file !== undefined && file !== '-') {
     if (!existsSync(file)) throw new CliError('usage', `there is no file ${file}`)
     return createReadStream(file)
@@ -61,9 +69,9 @@ export function sourceOf(file: string | undefined, mayBeNone: boolean): TaskSour
 }
 
 /** Serves until it is over, or a signal ends it. */
-export async function serve(
+export async function serveTasks(
   source: TaskSource | undefined,
-  flags: ServingFlags,
+  flags: TaskServingFlags,
   more: ClusterRunOptions,
   file: string | undefined,
   onReady: (run: TaskRun) => Promise<void> = async () => {},
@@ -75,49 +83,67 @@ export async function serve(
   const journal =
     flags.logFile === undefined
       ? undefined
-      : await (await import('./journal.ts')).openJournal(flags.logFile, flags)
-  const watch = new Watch()
+      : await (await import('./task-log.ts')).openTaskLog(flags.logFile, flags)
+  const watch = new TaskProgressDisplay()
   const say = (text: string): void => {
-    watch.say(text)
-    journal?.problem(text)
+    watch.printMessage(text)
+    journal?.logProblem(text)
   }
   try {
-    const ground = await openGround(flags, say)
+    const ground = await openTaskEnvironment(flags, say)
     try {
-      return await serveOn(ground, { source, file, flags, more, watch, say, journal, onReady })
+      return await runBatch(ground, {
+        source,
+        file,
+        flags,
+        overrides: more,
+        progress: watch,
+        report: say,
+        taskLog: journal,
+        onReady,
+      })
     } finally {
       await ground.close()
     }
   } catch (error) {
-    journal?.failed(error)
+    journal?.logFailure(error)
     throw error
   } finally {
     await journal?.close()
   }
 }
 
-interface Serving {
+interface ServingContext {
   readonly source: TaskSource | undefined
   /** What it was read from. */
   readonly file: string | undefined
-  readonly flags: ServingFlags
-  readonly more: ClusterRunOptions
-  readonly watch: Watch
+  readonly flags: TaskServingFlags
+  readonly overrides: ClusterRunOptions
+  readonly progress: TaskProgressDisplay
   /** To who looks on, and to the log. */
-  readonly say: (text: string) => void
-  readonly journal: Journal | undefined
+  readonly report: (text: string) => void
+  readonly taskLog: TaskLog | undefined
   readonly onReady: (run: TaskRun) => Promise<void>
 }
 
-async function serveOn(
-  ground: Ground,
-  { source, file, flags, more, watch, say, journal, onReady }: Serving,
+async function runBatch(
+  ground: TaskEnvironment,
+  {
+    source,
+    file,
+    flags,
+    overrides: more,
+    progress: watch,
+    report: say,
+    taskLog: journal,
+    onReady,
+  }: ServingContext,
 ): Promise<number> {
-  const outputs = new Printing(flags)
+  const outputs = new TaskOutputWriter(flags)
   // What is meant for tasks is stored with them: whoever runs them later has it as well.
-  const env = exported(process.env)
+  const env = exportedVariables(process.env)
   const reading = {
-    kind: kindOf(flags),
+    kind: chooseLineKind(flags),
     template: flags.template ?? '{}',
     cwd: process.cwd(),
     env,
@@ -126,7 +152,7 @@ async function serveOn(
   let started: TaskRun
   try {
     started = runCluster(source, {
-      ...optionsOf(flags, ground),
+      ...toClusterRunOptions(flags, ground),
       env,
       ...more,
       onBad: ({ message }) => {
@@ -137,35 +163,35 @@ async function serveOn(
       ...(!flags.capture &&
         !flags.print && {
           onOutput: ({ id }, stream, chunk) => {
-            watch.clear()
+            watch.clearBar()
             return outputs.write(id, stream, chunk)
           },
         }),
     })
   } catch (error) {
-    throw exitFor(error)
+    throw toTaskCliError(error)
   }
-  const interrupted = hear(started, flags)
+  const interrupted = listenForSignals(started, flags)
   let isLost: unknown
   ground.failed?.catch((error) => {
     isLost = error
     started.stop()
   })
-  watch.begin(started, () => outputs.lineEnd())
+  watch.begin(started, () => outputs.endOpenLine())
   try {
     await started.ready
-    journal?.begin({ store: storeName(storeOf(flags)), url: started.url })
+    journal?.logBegin({ store: storeName(chooseStore(flags)), url: started.url })
     await onReady(started)
-    await tellBesides(started, flags, watch)
+    await reportLeftovers(started, flags, watch)
     for await (const result of started) {
       const { exitStatus, willRetry, args, message } = result
-      journal?.outcome(result)
+      journal?.logOutcome(result)
       if (exitStatus === 0 || willRetry) continue
-      if (flags.print) await line(failureLine(result, reading))
-      if (message !== undefined) watch.say(`${args.slice(0, 200)}: ${message}`)
+      if (flags.print) await writeLine(formatFailureLine(result, reading))
+      if (message !== undefined) watch.printMessage(`${args.slice(0, 200)}: ${message}`)
     }
     const counts = await started
-    journal?.end(counts)
+    journal?.logEnd(counts)
     if (interrupted.code !== undefined) return interrupted.code
     if (isLost) throw isLost
     return counts.failed + counts.cancelled + bad > 0
@@ -173,9 +199,9 @@ async function serveOn(
       : TASK_EXIT.ok.number
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
-      throw new CliError('listen', describe(error), { cause: error })
+      throw new CliError('listen', describeError(error), { cause: error })
     }
-    throw exitFor(error)
+    throw toTaskCliError(error)
   } finally {
     watch.end(started.counts)
     await outputs.close()
@@ -184,34 +210,39 @@ async function serveOn(
     const { failures } = flags
     const failureFiles =
       failures === undefined ? [] : [failures, `${failures}.json`].filter((one) => existsSync(one))
-    const next = remaining && nextSteps({ counts, remaining, flags, file, hasSource, failureFiles })
-    for (const one of next ?? []) watch.say(one)
+    const next =
+      remaining && describeNextSteps({ counts, remaining, flags, file, hasSource, failureFiles })
+    for (const one of next ?? []) watch.printMessage(one)
   }
 }
 
 /** That what others have left is not run. Nothing comes of it when that cannot be found out. */
-async function tellBesides(run: TaskRun, flags: ServingFlags, watch: Watch): Promise<void> {
+async function reportLeftovers(
+  run: TaskRun,
+  flags: TaskServingFlags,
+  watch: TaskProgressDisplay,
+): Promise<void> {
   if (flags.db === false) return
   const left = await run.leftBeside().catch(() => [])
-  for (const one of besides(left, process.cwd())) watch.say(one)
+  for (const one of describeLeftovers(left, process.cwd())) watch.printMessage(one)
 }
 
 /** USR1 drains; USR2, TERM and Ctrl-C interrupt what runs and give it back, a second one ends at once. */
-function hear(run: TaskRun, flags: ServingFlags): { code: number | undefined } {
+function listenForSignals(run: TaskRun, flags: TaskServingFlags): { code: number | undefined } {
   const heard: { code: number | undefined } = { code: undefined }
   process.on('SIGUSR1', () => run.drain())
   process.on('SIGUSR2', () => run.stop())
   const end = (): void => {
     const { number } = TASK_EXIT.interrupted
     if (heard.code !== undefined) {
-      const left = flags.db === false ? '' : `; to run what is left: ${restartCommand(flags)}`
+      const left = flags.db === false ? '' : `; to run what is left: ${formatRestartCommand(flags)}`
       process.stderr.write(`\nmanyhost: ended at once, by a second signal${left}\n`)
       process.exit(number)
     }
     heard.code = number
     run.stop()
   }
-  takeSignal('SIGINT', end)
-  takeSignal('SIGTERM', end)
+  replaceSignalListeners('SIGINT', end)
+  replaceSignalListeners('SIGTERM', end)
   return heard
 }

@@ -1,71 +1,73 @@
 /** The commands below `manyhost tasks`: the same form of table as that of the others. */
-import { taskDuration } from '../../tasks/units.ts'
-import { type Command, type Option, once } from '../commands.ts'
-import { count, integer } from './numbers.ts'
-import { PARTITIONS, SERVER_OPTIONS, STORE_OPTION } from './options.ts'
-import { SERVING_COMMANDS } from './serving.ts'
+import { parseTaskDuration } from '../../tasks/text/units.ts'
+import { type CliCommand, type CliOption, markCommandLineOnly } from '../commands.ts'
+import { parseCount, parseInteger } from './numbers.ts'
+import { PARTITIONS_OPTION, SERVER_OPTIONS, STORE_OPTION } from './options.ts'
+import { SERVING_COMMANDS } from './serving-commands.ts'
 
-const FILTERS: readonly Option[] = once([
+const FILTER_OPTIONS: readonly CliOption[] = markCommandLineOnly([
   {
     flags: '-w, --where <condition...>',
     meaning: "such as 'exit_status != 0', with == != > >= < <= ~",
-    many: true,
+    isRepeatable: true,
   },
-  { flags: '-t, --with-tag <tag...>', meaning: 'key or key:value', many: true },
-  { flags: '-g, --group <number>', meaning: 'of this group alone', parse: integer },
+  { flags: '-t, --with-tag <tag...>', meaning: 'key or key:value', isRepeatable: true },
+  { flags: '-g, --group <number>', meaning: 'of this group alone', parse: parseInteger },
   { flags: '-F, --failed', meaning: 'with an exit status other than 0' },
   { flags: '-S, --succeeded', meaning: 'with exit status 0' },
-  { flags: '-C, --completed', also: ['--finished'], meaning: 'with any outcome' },
+  { flags: '-C, --completed', aliases: ['--finished'], meaning: 'with any outcome' },
   { flags: '-R, --remaining', meaning: 'without an outcome' },
   { flags: '--retries', meaning: 'second and later attempts' },
   { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
   { flags: '--desc', meaning: 'the other way round' },
-  { flags: '-l, --limit <number>', meaning: 'so many at most, the first ones', parse: count },
+  { flags: '-l, --limit <number>', meaning: 'so many at most, the first ones', parse: parseCount },
 ])
 
-const ONE: readonly Option[] = [
+const ONE_TASK_OPTIONS: readonly CliOption[] = [
   {
     flags: '-f, --format <format>',
     meaning: 'how it is printed',
     choices: ['normal', 'json', 'yaml'],
   },
-  ...once([
+  ...markCommandLineOnly([
     { flags: '--json', meaning: 'as -f json' },
     { flags: '--yaml', meaning: 'as -f yaml' },
   ]),
 ]
 
-const ID = { name: '<id>', meaning: 'id of the task' } as const
+const TASK_ID_ARGUMENT = { name: '<id>', meaning: 'id of the task' } as const
 
-export const TASK_COMMANDS: readonly Command[] = [
+export const TASK_COMMANDS: readonly CliCommand[] = [
   ...SERVING_COMMANDS,
   {
     name: 'list',
     group: 'Look',
-    unread: 'end',
+    whenUnread: 'end',
     args: [{ name: '[field...]', meaning: 'what to print of each; all without' }],
     summary: 'list tasks, count them, or print what tags there are',
     options: [
       STORE_OPTION,
-      ...FILTERS,
-      ...once([{ flags: '--offset <number>', meaning: 'leave out so many', parse: count }]),
+      ...FILTER_OPTIONS,
+      ...markCommandLineOnly([
+        { flags: '--offset <number>', meaning: 'leave out so many', parse: parseCount },
+      ]),
       {
         flags: '-f, --format <format>',
         meaning: 'normal, or plain where fields are given, unless said',
         choices: ['normal', 'plain', 'table', 'csv', 'json'],
       },
-      ...once([
+      ...markCommandLineOnly([
         { flags: '--json', meaning: 'as -f json' },
         { flags: '--csv', meaning: 'as -f csv' },
       ]),
       { flags: '-d, --delimiter <text>', meaning: 'between the fields of plain and csv' },
-      ...once([
+      ...markCommandLineOnly([
         { flags: '-c, --count', meaning: 'print how many there are' },
         { flags: '--fields', meaning: 'print the names of the fields' },
         { flags: '--tag-keys', meaning: 'print the keys of tags' },
         { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
       ]),
-      PARTITIONS,
+      PARTITIONS_OPTION,
     ],
     examples: [
       ["manyhost tasks list id args -w 'exit_status != 0'", 'what failed'],
@@ -77,20 +79,20 @@ export const TASK_COMMANDS: readonly Command[] = [
   {
     name: 'info',
     group: 'Look',
-    unread: 'end',
-    args: [ID],
+    whenUnread: 'end',
+    args: [TASK_ID_ARGUMENT],
     summary: 'print all of one task, or what it wrote',
     options: [
       STORE_OPTION,
       ...SERVER_OPTIONS,
-      ...ONE,
-      ...once([
+      ...ONE_TASK_OPTIONS,
+      ...markCommandLineOnly([
         { flags: '-x, --extract <field>', meaning: 'this field alone' },
         { flags: '--stdout', meaning: 'its captured output' },
         { flags: '--stderr', meaning: 'its captured errors' },
         { flags: '--perf', meaning: 'its use of cores and memory, as CSV' },
       ]),
-      PARTITIONS,
+      PARTITIONS_OPTION,
     ],
     examples: [
       ['manyhost tasks info 01938c3e-... --yaml', 'all fields'],
@@ -101,13 +103,13 @@ export const TASK_COMMANDS: readonly Command[] = [
   {
     name: 'wait',
     group: 'Look',
-    args: [ID],
+    args: [TASK_ID_ARGUMENT],
     summary: 'wait until a task has its outcome',
     options: [
       STORE_OPTION,
-      ...ONE,
-      { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: taskDuration },
-      ...once([
+      ...ONE_TASK_OPTIONS,
+      { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: parseTaskDuration },
+      ...markCommandLineOnly([
         { flags: '-i, --info', meaning: 'print the task then' },
         { flags: '-s, --status', meaning: 'print its exit status then' },
         { flags: '-r, --return', meaning: 'end with its exit status' },
@@ -123,12 +125,12 @@ export const TASK_COMMANDS: readonly Command[] = [
     summary: 'change, cancel, revert or delete tasks',
     options: [
       STORE_OPTION,
-      ...FILTERS,
-      ...once([
+      ...FILTER_OPTIONS,
+      ...markCommandLineOnly([
         { flags: '--cancel', meaning: 'give them exit status -1' },
         { flags: '--revert', meaning: 'put them back into the queue' },
         { flags: '--delete', meaning: 'remove them' },
-        { flags: '--remove-tag <key...>', meaning: 'take a tag away', many: true },
+        { flags: '--remove-tag <key...>', meaning: 'take a tag away', isRepeatable: true },
         { flags: '-f, --no-confirm', meaning: 'do not ask' },
       ]),
     ],
@@ -149,7 +151,7 @@ export const TASK_COMMANDS: readonly Command[] = [
     summary: 'make the store, and keep it in order',
     options: [
       STORE_OPTION,
-      ...once([
+      ...markCommandLineOnly([
         { flags: '-v, --vacuum', meaning: 'give space back' },
         { flags: '-b, --backup <path>', meaning: 'copy it' },
         { flags: '-r, --rotate', meaning: 'move what is over into a partition' },

@@ -1,28 +1,28 @@
 /** `manyhost tasks info`. */
 import { createReadStream } from 'node:fs'
-import { describe } from '../../core/errors.ts'
-import { parseJson, toJson } from '../../tasks/json.ts'
-import { taskAsJson } from '../../tasks/store/row.ts'
+import { describeError } from '../../core/errors.ts'
+import { taskToJson } from '../../tasks/store/row.ts'
+import { parseJson, toJson } from '../../tasks/text/exact-json.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
-import { line, write } from '../terminal.ts'
-import { cell, type Format, fieldsOf, one } from './print.ts'
-import { askServer, type RemoteFlags, serverOf } from './remote.ts'
+import { write, writeLine } from '../terminal.ts'
+import { checkFields, formatCell, formatTask, type TaskFormat } from './format-tasks.ts'
 import { type StoreFlags, withStore } from './store.ts'
+import { checkServerUrl, connectTaskServer, type TaskServerFlags } from './task-server.ts'
 
-export interface OneFlags extends StoreFlags {
-  readonly format?: Format
+export interface OneTaskFlags extends StoreFlags {
+  readonly format?: TaskFormat
   readonly json?: boolean
   readonly yaml?: boolean
 }
 
-interface InfoFlags extends OneFlags, RemoteFlags {
+interface InfoFlags extends OneTaskFlags, TaskServerFlags {
   readonly extract?: string
   readonly stdout?: boolean
   readonly stderr?: boolean
   readonly perf?: boolean
 }
 
-export function formatOf({ format, json, yaml }: OneFlags): Format {
+export function chooseFormat({ format, json, yaml }: OneTaskFlags): TaskFormat {
   return format ?? (json ? 'json' : yaml ? 'yaml' : 'normal')
 }
 
@@ -30,21 +30,21 @@ export async function run(
   [id = '']: readonly (string | undefined)[],
   flags: InfoFlags,
 ): Promise<number> {
-  const [field] = flags.extract === undefined ? [] : fieldsOf([flags.extract])
-  if (serverOf(flags) !== undefined) return fromServer(id, flags, field)
+  const [field] = flags.extract === undefined ? [] : checkFields([flags.extract])
+  if (checkServerUrl(flags) !== undefined) return printFromServer(id, flags, field)
   return withStore(flags, false, async (store) => {
     const task = await store.get(id)
-    if (field !== undefined) await line(cell(taskAsJson(task)[field]))
-    else if (flags.stdout) await copy(task.outpath, 'output', task.captured)
-    else if (flags.stderr) await copy(task.errpath, 'errors', task.captured)
-    else if (flags.perf) await copy(task.csvpath, 'use of resources', false)
-    else await write(one(task, formatOf(flags)))
+    if (field !== undefined) await writeLine(formatCell(taskToJson(task)[field]))
+    else if (flags.stdout) await printCapturedFile(task.outpath, 'output', task.captured)
+    else if (flags.stderr) await printCapturedFile(task.errpath, 'errors', task.captured)
+    else if (flags.perf) await printCapturedFile(task.csvpath, 'use of resources', false)
+    else await write(formatTask(task, chooseFormat(flags)))
     return TASK_EXIT.ok.number
   })
 }
 
 /** The same, from a server that may be on another machine. */
-async function fromServer(
+async function printFromServer(
   id: string,
   flags: InfoFlags,
   field: string | undefined,
@@ -53,7 +53,7 @@ async function fromServer(
   if (flags.ignorePartitions) {
     throw new CliError('usage', '--ignore-partitions is about a store, and a --server has its own')
   }
-  const ask = askServer(flags)
+  const ask = connectTaskServer(flags)
   const path = `tasks/${encodeURIComponent(id)}`
   if (what) {
     const { body } = await ask(`${path}/${what}`)
@@ -61,18 +61,22 @@ async function fromServer(
     return TASK_EXIT.ok.number
   }
   const json = parseJson(await (await ask(path)).body.text()) as Record<string, unknown>
-  if (field !== undefined) await line(cell(json[field]))
+  if (field !== undefined) await writeLine(formatCell(json[field]))
   else await write(`${toJson(json, 2)}\n`)
   return TASK_EXIT.ok.number
 }
 
-async function copy(path: string | null, what: string, isCaptured: boolean): Promise<void> {
+async function printCapturedFile(
+  path: string | null,
+  what: string,
+  isCaptured: boolean,
+): Promise<void> {
   // It was kept, and there was nothing.
   if (path === null && isCaptured) return
   if (path === null) throw new CliError('failure', `the task's ${what} was not captured`)
   try {
     for await (const chunk of createReadStream(path)) await write(chunk as Buffer)
   } catch (error) {
-    throw new CliError('failure', `the task's ${what}: ${describe(error)}`, { cause: error })
+    throw new CliError('failure', `the task's ${what}: ${describeError(error)}`, { cause: error })
   }
 }

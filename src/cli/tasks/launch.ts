@@ -8,44 +8,44 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { type AgentsProvider, agents } from '../../../providers/agent/index.ts'
-import { describe } from '../../core/errors.ts'
-import { compiled } from '../../core/paths.ts'
+import { describeError } from '../../core/errors.ts'
+import { compiledPath } from '../../core/paths.ts'
 import type { Provider } from '../../core/provider.ts'
-import { within } from '../../core/time.ts'
+import { resolveWithin } from '../../core/time.ts'
 import { inheritedEnvironment } from '../../posix/environment.ts'
-import type { Session } from '../../session/session.ts'
+import type { SessionCore } from '../../session/session.ts'
 import { RUNNERS_URL } from '../../tasks/server/options.ts'
 import { CliError } from '../exit.ts'
-import type { Ground, GroundFlags } from './ground.ts'
-import { exitFor } from './store.ts'
+import { toTaskCliError } from './store.ts'
+import type { TaskEnvironment, TaskEnvironmentFlags } from './task-environment.ts'
 
 /** A launched agent that this program has no use for ends by itself. */
-const IDLE = '30m'
-const IDLE_EACH = '10s'
+const IDLE_TIMEOUT = '30m'
+const IDLE_TIMEOUT_PER_LAUNCH = '10s'
 
 /**
  * So does one that has lost this program, in ms: the key is of this run alone, so nobody else will ever take it on. Long
  * enough for a network that comes back.
  */
-const HUBLESS = 60_000
+const HUB_TIMEOUT_MS = 60_000
 
 /** From TERM to KILL of what was launched, in ms. */
-const GRACE = 15_000
+const KILL_DELAY_MS = 15_000
 
 /** What one MPI, which does not hand the environment on by itself, is asked to hand on. */
-const OPEN_MPI = { OMPI_MCA_mca_base_env_list: 'MANYHOST_AGENT_KEY' }
+const OPEN_MPI_ENVIRONMENT = { OMPI_MCA_mca_base_env_list: 'MANYHOST_AGENT_KEY' }
 
 /** @throws CliError */
-export async function launch(
-  flags: GroundFlags,
-  session: Session,
+export async function launchAgents(
+  flags: TaskEnvironmentFlags,
+  session: SessionCore,
   say: (text: string) => void,
-): Promise<Pick<Ground, 'options' | 'failed'>> {
+): Promise<Pick<TaskEnvironment, 'options' | 'failed'>> {
   const words = (flags.launcher ?? 'mpirun').split(/\s+/).filter((word) => word !== '')
   if (words.length === 0) throw new CliError('usage', '--launcher is a command such as srun -N 4')
   const isEach = flags.initSize !== undefined || flags.autoscaling !== undefined
   const key = randomBytes(24).toString('hex')
-  const { hub, dial } = await openHub(flags, key)
+  const { hub, dial } = await openAgentHub(flags, key)
   const children = new Set<ChildProcess>()
   let fail!: (error: Error) => void
   const failed = new Promise<never>((_, reject) => {
@@ -58,21 +58,21 @@ export async function launch(
     const [command = '', ...before] = words
     const args = [
       process.execPath,
-      compiled('cli/main.js'),
+      compiledPath('cli/main.js'),
       'agent',
       '--connect',
       ...dial,
-      '--places',
+      '--max-instances',
       '1',
     ]
-    args.push('--timeout', isEach ? IDLE_EACH : IDLE)
-    args.push('--hub-timeout', `${flags.hubTimeout ?? HUBLESS}ms`)
+    args.push('--timeout', isEach ? IDLE_TIMEOUT_PER_LAUNCH : IDLE_TIMEOUT)
+    args.push('--hub-timeout', `${flags.hubTimeout ?? HUB_TIMEOUT_MS}ms`)
     const child = spawn(command, [...before, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       // A group of its own: a script that launches hands no signal on.
       detached: true,
       // Never in the arguments, which every user can read.
-      env: { ...inheritedEnvironment(), ...OPEN_MPI, MANYHOST_AGENT_KEY: key },
+      env: { ...inheritedEnvironment(), ...OPEN_MPI_ENVIRONMENT, MANYHOST_AGENT_KEY: key },
     })
     children.add(child)
     let text = ''
@@ -93,7 +93,7 @@ export async function launch(
       if (isEach) return how === 'ended with 0' ? undefined : say(message)
       fail(new CliError('failure', `${message}; nothing is left to run tasks`))
     }
-    child.once('error', (error) => ended(`cannot be started: ${describe(error)}`))
+    child.once('error', (error) => ended(`cannot be started: ${describeError(error)}`))
     child.once('close', (code, signal) => ended(`ended with ${code ?? signal}`))
   }
 
@@ -123,22 +123,22 @@ export async function launch(
       const gone = Promise.all([...children].map((child) => once(child, 'close')))
       // Launchers hand it on, and agents that have lost their hub end at once.
       kill('SIGTERM')
-      if ((await within(GRACE, gone)) === undefined) kill('SIGKILL')
+      if ((await resolveWithin(KILL_DELAY_MS, gone)) === undefined) kill('SIGKILL')
       process.off('exit', onExit)
     },
   }
   if (isEach) return { options: { provider } }
   try {
-    await first(hub, failed, begin)
+    await waitForFirstAgent(hub, failed, begin)
   } catch (error) {
     await provider.close?.()
     throw error
   }
-  return { options: { provider, runners: asManyAs(hub, session) }, failed }
+  return { options: { provider, runners: followAgentCount(hub, session) }, failed }
 }
 
 /** One runner for each agent that is there, from now on. Answers how many there are. */
-function asManyAs(hub: AgentsProvider, session: Session): number {
+function followAgentCount(hub: AgentsProvider, session: SessionCore): number {
   const count = (): number => Math.max(1, hub.agents.length)
   let size = count()
   const follow = (): void => {
@@ -154,7 +154,7 @@ function asManyAs(hub: AgentsProvider, session: Session): number {
 }
 
 /** Launches, and resolves when the first agent has come. */
-async function first(hub: AgentsProvider, failed: Promise<never>, begin: () => void) {
+async function waitForFirstAgent(hub: AgentsProvider, failed: Promise<never>, begin: () => void) {
   const came = new Promise<void>((resolve) => {
     const off = hub.on('agent', ({ change }) => {
       if (change !== 'came') return
@@ -167,8 +167,8 @@ async function first(hub: AgentsProvider, failed: Promise<never>, begin: () => v
 }
 
 /** Where launched agents dial in, and what they need to know for that. */
-async function openHub(
-  { bind = '127.0.0.1:0', insecure, tlsCert, tlsKey }: GroundFlags,
+async function openAgentHub(
+  { bind = '127.0.0.1:0', insecure, tlsCert, tlsKey }: TaskEnvironmentFlags,
   key: string,
 ): Promise<{ hub: AgentsProvider; dial: readonly string[] }> {
   try {
@@ -190,8 +190,8 @@ async function openHub(
     return { hub, dial: [dial, ...pin] }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
-      throw new CliError('listen', describe(error), { cause: error })
+      throw new CliError('listen', describeError(error), { cause: error })
     }
-    throw exitFor(error)
+    throw toTaskCliError(error)
   }
 }

@@ -1,13 +1,13 @@
 /** `manyhost tasks list`. */
-import type { Task } from '../../tasks/task.ts'
+import type { Task } from '../../tasks/model/task.ts'
 import { TASK_EXIT } from '../exit.ts'
-import { line, printable, write } from '../terminal.ts'
-import { cell, type Format, fieldsOf, printer } from './print.ts'
-import { type FilterFlags, filterOf, orderOf, type StoreFlags, withStore } from './store.ts'
+import { printable, write, writeLine } from '../terminal.ts'
+import { checkFields, createTaskFormatter, formatCell, type TaskFormat } from './format-tasks.ts'
+import { type FilterFlags, type StoreFlags, toTaskFilter, toTaskOrder, withStore } from './store.ts'
 
 interface ListFlags extends StoreFlags, FilterFlags {
   readonly offset?: number
-  readonly format?: Format
+  readonly format?: TaskFormat
   readonly json?: boolean
   readonly csv?: boolean
   readonly delimiter?: string
@@ -18,13 +18,13 @@ interface ListFlags extends StoreFlags, FilterFlags {
 }
 
 /** Tasks of one write, and of one table's widths. */
-const PART = 500
+const ROWS_PER_WRITE = 500
 
 export async function run([given]: readonly unknown[], flags: ListFlags): Promise<number> {
   const names = (given ?? []) as readonly string[]
-  const fields = fieldsOf(names)
+  const fields = checkFields(names)
   if (flags.fields) {
-    await line(fieldsOf([]).join(' '))
+    await writeLine(checkFields([]).join(' '))
     return TASK_EXIT.ok.number
   }
   return withStore(flags, false, async (store) => {
@@ -33,22 +33,22 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
         ? await store.tagKeys()
         : await store.tagValues(flags.tagValues as string)
       // A number and its text are written alike, and found alike.
-      const texts = new Set(found.map((one) => printable(cell(one ?? 'null'))))
-      for (const text of texts) await line(text)
+      const texts = new Set(found.map((one) => printable(formatCell(one ?? 'null'))))
+      for (const text of texts) await writeLine(text)
       return TASK_EXIT.ok.number
     }
-    const filter = filterOf(flags)
+    const filter = toTaskFilter(flags)
     if (flags.count) {
       const count = await store.count(filter)
-      await line(String(Math.min(count, flags.limit ?? count)))
+      await writeLine(String(Math.min(count, flags.limit ?? count)))
       return TASK_EXIT.ok.number
     }
     const format =
       flags.format ??
       (flags.json ? 'json' : flags.csv ? 'csv' : names.length > 0 ? 'plain' : 'normal')
-    const out = printer(format, fields, flags.delimiter)
+    const out = createTaskFormatter(format, fields, flags.delimiter)
     const tasks = store.list(filter, {
-      ...orderOf(flags),
+      ...toTaskOrder(flags),
       ...(flags.offset !== undefined && { offset: flags.offset }),
     })
     let part: Task[] = []
@@ -56,20 +56,20 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
     let isBegun = false
     const flush = async (): Promise<void> => {
       if (part.length === 0) return
-      await write(out.rows(part, isFirst))
+      await write(out.formatRows(part, isFirst))
       isFirst = false
       part = []
     }
     for await (const task of tasks) {
       // A wrong filter is told by the first step: nothing is printed before.
-      if (!isBegun) await write(out.head())
+      if (!isBegun) await write(out.formatHead())
       isBegun = true
       part.push(task)
-      if (part.length >= PART) await flush()
+      if (part.length >= ROWS_PER_WRITE) await flush()
     }
-    if (!isBegun) await write(out.head())
+    if (!isBegun) await write(out.formatHead())
     await flush()
-    await write(out.tail(isFirst))
+    await write(out.formatTail(isFirst))
     return TASK_EXIT.ok.number
   })
 }

@@ -1,21 +1,26 @@
 /** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
 import { createReadStream } from 'node:fs'
-import { describe } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import { sleep } from '../../core/time.ts'
-import { isDead } from '../../tasks/server/life.ts'
+import { isServerProcessDead } from '../../tasks/server/task-server-lease.ts'
 import { storeName } from '../../tasks/store/open.ts'
-import { parseTags } from '../../tasks/tags.ts'
+import { parseTags } from '../../tasks/text/tags.ts'
 import { type NewTask, runCluster, submitFrom, type TaskResult } from '../../tasks.ts'
-import { CliError, exitOf } from '../exit.ts'
-import { untilInterrupted } from '../interrupt.ts'
+import { CliError, toExitStatus } from '../exit.ts'
+import { abortOnInterrupt } from '../interrupt.ts'
 import { write } from '../terminal.ts'
-import { exported } from './asked.ts'
-import { openGround } from './ground.ts'
-import { askServer, peerOf, type RemoteFlags, serverOf } from './remote.ts'
-import { exitFor, type StoreFlags, storeOf, withStore } from './store.ts'
-import { requestTask, shellLine } from './words.ts'
+import { toRequestTask, toShellLine } from './command-words.ts'
+import { exportedVariables } from './run-options.ts'
+import { chooseStore, type StoreFlags, toTaskCliError, withStore } from './store.ts'
+import { openTaskEnvironment } from './task-environment.ts'
+import {
+  checkServerUrl,
+  connectTaskServer,
+  type TaskServerFlags,
+  toPeerOptions,
+} from './task-server.ts'
 
-interface RunFlags extends StoreFlags, RemoteFlags {
+interface RunFlags extends StoreFlags, TaskServerFlags {
   readonly interval?: number
   readonly tag?: readonly string[]
   readonly taskTimeout?: number
@@ -24,52 +29,54 @@ interface RunFlags extends StoreFlags, RemoteFlags {
 }
 
 /** Between two looks at the store, in ms. */
-const INTERVAL = 50
+const POLL_INTERVAL_MS = 50
 
 export async function run([given]: readonly unknown[], flags: RunFlags): Promise<number> {
   const words = given as readonly string[]
   try {
     const isRequest = flags.request || flags.fleet !== undefined
     const task: NewTask = {
-      ...(isRequest ? requestTask(words) : { args: shellLine(words) }),
+      ...(isRequest ? toRequestTask(words) : { args: toShellLine(words) }),
       tag: { capture: true, ...(flags.tag && parseTags(flags.tag)) },
       ...(flags.taskTimeout && { timeout: flags.taskTimeout }),
     }
-    if (flags.fleet !== undefined) return await here(task, flags)
-    if (serverOf(flags) !== undefined) return await byServer(task, flags)
+    if (flags.fleet !== undefined) return await runHere(task, flags)
+    if (checkServerUrl(flags) !== undefined) return await runByServer(task, flags)
     // Who serves the store has it waiting for him; without such, nobody would ever come.
-    const code = await byStore(task, flags).catch((error) => {
-      if (error instanceof NobodyServes) return undefined
+    const code = await runByStore(task, flags).catch((error) => {
+      if (error instanceof NoTaskServerError) return undefined
       throw error
     })
-    return code ?? (await here(task, flags))
+    return code ?? (await runHere(task, flags))
   } catch (error) {
-    throw exitFor(error)
+    throw toTaskCliError(error)
   }
 }
 
-class NobodyServes extends Error {}
+class NoTaskServerError extends Error {}
 
-function isRequest({ request }: NewTask): boolean {
+function isRequestTask({ request }: NewTask): boolean {
   return request !== undefined
 }
 
-async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
+async function runByStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
     // One that works off a batch of its own takes nothing else. One that was killed has left its row behind, and nobody looks
     // at it before the next server.
-    const isServed = (await store.servers()).some(({ id, isOpen }) => isOpen && !isDead(id))
-    if (!isServed) throw new NobodyServes()
-    const { signal, code } = untilInterrupted('tasks')
-    const own = { ...task, cwd: process.cwd(), env: exported(process.env) }
-    const [id = ''] = await store.add([isRequest(own) ? task : own])
+    const isServed = (await store.servers()).some(
+      ({ id, isOpen }) => isOpen && !isServerProcessDead(id),
+    )
+    if (!isServed) throw new NoTaskServerError()
+    const { signal, code } = abortOnInterrupt('tasks')
+    const own = { ...task, cwd: process.cwd(), env: exportedVariables(process.env) }
+    const [id = ''] = await store.add([isRequestTask(own) ? task : own])
     for (let found = await store.get(id); ; found = await store.get(found.nextId ?? found.id)) {
       if (found.nextId === null && found.completionTime !== null) {
-        if (found.outpath !== null) await copy(found.outpath, process.stdout)
-        if (found.errpath !== null) await copy(found.errpath, process.stderr)
-        return exitOf(found.exitStatus ?? 1)
+        if (found.outpath !== null) await printOutputFile(found.outpath, process.stdout)
+        if (found.errpath !== null) await printOutputFile(found.errpath, process.stderr)
+        return toExitStatus(found.exitStatus ?? 1)
       }
-      await sleep(flags.interval ?? INTERVAL, signal).catch(() => {})
+      await sleep(flags.interval ?? POLL_INTERVAL_MS, signal).catch(() => {})
       if (!signal.aborted) continue
       await store.cancel({ where: [`id == ${found.id}`] })
       return code()
@@ -77,12 +84,12 @@ async function byStore(task: NewTask, flags: RunFlags): Promise<number> {
   })
 }
 
-async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
-  const { signal, code } = untilInterrupted('tasks')
-  const ask = askServer(flags)
-  const server = serverOf(flags) as string
-  const env = exported(process.env)
-  const { ids } = await submitFrom([task], { ...peerOf({ ...flags, server }), env })
+async function runByServer(task: NewTask, flags: RunFlags): Promise<number> {
+  const { signal, code } = abortOnInterrupt('tasks')
+  const ask = connectTaskServer(flags)
+  const server = checkServerUrl(flags) as string
+  const env = exportedVariables(process.env)
+  const { ids } = await submitFrom([task], { ...toPeerOptions({ ...flags, server }), env })
   let id = ids[0] as string
   for (;;) {
     const answer = await ask(`tasks/${id}?wait=1000`)
@@ -97,7 +104,7 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
         const { body } = await ask(`tasks/${id}/${stream}`)
         for await (const chunk of body) await write(chunk as Buffer, process[stream])
       }
-      return exitOf(Number(found.exit_status))
+      return toExitStatus(Number(found.exit_status))
     }
     if (!signal.aborted) continue
     await ask(`tasks/${id}`, 'DELETE').catch(() => {})
@@ -106,14 +113,17 @@ async function byServer(task: NewTask, flags: RunFlags): Promise<number> {
 }
 
 /** Nobody serves the store, or services of a file are meant: this one task, which is kept nowhere. */
-async function here(task: NewTask, flags: RunFlags): Promise<number> {
-  const { signal, code } = untilInterrupted('tasks')
+async function runHere(task: NewTask, flags: RunFlags): Promise<number> {
+  const { signal, code } = abortOnInterrupt('tasks')
   const say = (text: string): void => void process.stderr.write(`manyhost: ${text}\n`)
-  const { options, close } = await openGround({ ...(flags.fleet && { fleet: flags.fleet }) }, say)
+  const { options, close } = await openTaskEnvironment(
+    { ...(flags.fleet && { fleet: flags.fleet }) },
+    say,
+  )
   try {
     const started = runCluster([task], {
       ...options,
-      env: exported(process.env),
+      env: exportedVariables(process.env),
       inMemory: true,
       signalWait: 5_000,
       signal,
@@ -126,23 +136,23 @@ async function here(task: NewTask, flags: RunFlags): Promise<number> {
     if (!result) {
       throw new CliError(
         'failure',
-        `it was not run (no server serves ${storeName(storeOf(flags))})`,
+        `it was not run (no server serves ${storeName(chooseStore(flags))})`,
       )
     }
     if (result.message) say(result.message)
-    return exitOf(result.exitStatus)
+    return toExitStatus(result.exitStatus)
   } finally {
     await close()
   }
 }
 
-async function copy(path: string, to: NodeJS.WriteStream): Promise<void> {
+async function printOutputFile(path: string, to: NodeJS.WriteStream): Promise<void> {
   try {
     for await (const chunk of createReadStream(path)) await write(chunk as Buffer, to)
   } catch (error) {
     throw new CliError(
       'failure',
-      `what it wrote is at ${path} of the server's machine: ${describe(error)}`,
+      `what it wrote is at ${path} of the server's machine: ${describeError(error)}`,
       { cause: error },
     )
   }

@@ -1,11 +1,11 @@
 /** Runners on machines that one can log in to. */
 import { type SshOptions, ssh } from '../../../providers/ssh/index.ts'
-import { describe } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import type { Provider } from '../../core/provider.ts'
-import { expandNodelist } from '../../tasks/nodelist.ts'
+import { expandNodelist } from '../../tasks/text/nodelist.ts'
 import { CliError } from '../exit.ts'
-import type { Ground } from './ground.ts'
-import { exitFor } from './store.ts'
+import { toTaskCliError } from './store.ts'
+import type { TaskEnvironment } from './task-environment.ts'
 
 export interface SshFlags {
   readonly ssh?: readonly string[]
@@ -13,27 +13,27 @@ export interface SshFlags {
 }
 
 /** How often each host is tried, on average, before all of them are given up. */
-const TRIES = 5
+const MAX_TRIES_PER_HOST = 5
 
-type Changing = { -readonly [Name in keyof SshOptions]: SshOptions[Name] }
+type MutableSshOptions = { -readonly [Name in keyof SshOptions]: SshOptions[Name] }
 
 /** One on each, unless more are asked for. */
-export function bySsh(
+export function openSshProvider(
   lists: readonly string[],
   { sshArgs = '' }: SshFlags,
-): Pick<Ground, 'options' | 'failed'> {
-  const options: Changing = { hosts: [] }
-  const port = readArgs(sshArgs, options)
+): Pick<TaskEnvironment, 'options' | 'failed'> {
+  const options: MutableSshOptions = { hosts: [] }
+  const port = parseSshArgs(sshArgs, options)
   try {
     const hosts = lists.flatMap((one) => expandNodelist(one))
     options.hosts =
       port === undefined
         ? hosts
         : hosts.map((host) => (/:\d+$/.test(host) ? host : `${host}:${port}`))
-    const { provider, failed } = untilHopeless(ssh(options), hosts.length)
+    const { provider, failed } = failAfterTries(ssh(options), hosts.length)
     return { options: { provider, runners: hosts.length }, failed }
   } catch (error) {
-    throw exitFor(error)
+    throw toTaskCliError(error)
   }
 }
 
@@ -41,7 +41,7 @@ export function bySsh(
  * A host that cannot be used is tried again, since it may be booting. When none of them has ever run anything, and that
  * was tried often enough, the batch ends: it would wait for ever.
  */
-function untilHopeless(
+function failAfterTries(
   provider: Provider,
   hosts: number,
 ): { readonly provider: Provider; readonly failed: Promise<never> } {
@@ -62,8 +62,8 @@ function untilHopeless(
         hasStarted = true
         return running
       } catch (error) {
-        if (!how.signal.aborted && !hasStarted && ++failures >= TRIES * hosts) {
-          const text = `${describe(error)}; no host could be used in ${failures} tries, so nothing can run tasks`
+        if (!how.signal.aborted && !hasStarted && ++failures >= MAX_TRIES_PER_HOST * hosts) {
+          const text = `${describeError(error)}; no host could be used in ${failures} tries, so nothing can run tasks`
           fail(new CliError('failure', text, { cause: error }))
         }
         throw error
@@ -75,7 +75,7 @@ function untilHopeless(
 }
 
 /** Of the arguments of the program `ssh` those that mean something without it. Answers the port. */
-function readArgs(text: string, options: Changing): string | undefined {
+function parseSshArgs(text: string, options: MutableSshOptions): string | undefined {
   const words = text.split(/\s+/).filter((word) => word !== '')
   let port: string | undefined
   const take = (name: string, value: string): void => {
@@ -84,22 +84,22 @@ function readArgs(text: string, options: Changing): string | undefined {
     else if (name === 'p' || name === 'port') port = value
     else if (name === 'userknownhostsfile') options.knownHosts = [value]
     else if (name === 'connecttimeout') options.connectTimeout = 1_000 * Number(value)
-    else throw wrong(name)
+    else throw unknownArgumentError(name)
   }
   for (let i = 0; i < words.length; i++) {
     const word = words[i] as string
     const [, letter, rest] = /^-([a-zA-Z])(.*)$/.exec(word) ?? []
     const value = rest || words[++i]
-    if (letter === undefined || value === undefined) throw wrong(word)
+    if (letter === undefined || value === undefined) throw unknownArgumentError(word)
     const [, key, set] = /^(\w+)=(.+)$/.exec(value) ?? []
     if (letter !== 'o') take(letter, value)
-    else if (key === undefined || set === undefined) throw wrong(value)
+    else if (key === undefined || set === undefined) throw unknownArgumentError(value)
     else take(key.toLowerCase(), set)
   }
   return port
 }
 
-function wrong(word: string): CliError {
+function unknownArgumentError(word: string): CliError {
   return new CliError(
     'usage',
     `--ssh-args: manyhost has its own ssh, which knows -i, -l, -p, -o UserKnownHostsFile=, ConnectTimeout=, not ${word}`,

@@ -2,10 +2,10 @@
 import { createInterface } from 'node:readline/promises'
 import { ManyhostError } from '../../core/errors.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
-import { defaultStore, openStore } from '../../tasks/store/open.ts'
-import type { Order } from '../../tasks/store/order.ts'
+import { defaultStorePath, openStore } from '../../tasks/store/open.ts'
+import type { TaskOrder } from '../../tasks/store/order.ts'
 import type { Store } from '../../tasks/store/store.ts'
-import { COLUMNS } from '../../tasks/store/tables.ts'
+import { TASK_COLUMNS } from '../../tasks/store/tables.ts'
 import { CliError } from '../exit.ts'
 
 export interface StoreFlags {
@@ -28,12 +28,12 @@ export interface FilterFlags {
 }
 
 /** Where the store is that is meant. */
-export function storeOf({ store = defaultStore() }: StoreFlags): string {
+export function chooseStore({ store = defaultStorePath() }: StoreFlags): string {
   return store
 }
 
 /** An error of the store or of tasks, with the exit code that fits. */
-export function exitFor(error: unknown): unknown {
+export function toTaskCliError(error: unknown): unknown {
   if (!(error instanceof ManyhostError)) return error
   const exits = {
     MANYHOST_UNKNOWN_TASK: 'notFound',
@@ -52,7 +52,7 @@ export async function withStore(
   create: boolean,
   run: (store: Store) => Promise<number>,
 ): Promise<number> {
-  const where = storeOf(flags)
+  const where = chooseStore(flags)
   try {
     const store = await openStore(where, { create, partitions: !flags.ignorePartitions })
     try {
@@ -61,14 +61,14 @@ export async function withStore(
       await store.close()
     }
   } catch (error) {
-    throw exitFor(error)
+    throw toTaskCliError(error)
   }
 }
 
-const ONLY = ['failed', 'succeeded', 'completed', 'remaining', 'retries'] as const
+const STATE_FLAGS = ['failed', 'succeeded', 'completed', 'remaining', 'retries'] as const
 
 /** @throws CliError for a field behind `-t` or `-w`, which take all words that follow */
-export function filterOf(flags: FilterFlags): TaskFilter {
+export function toTaskFilter(flags: FilterFlags): TaskFilter {
   const [, ...tags] = flags.withTag ?? []
   const field = [...(flags.where ?? []), ...tags].find((word) => isColumn(word))
   if (field !== undefined) {
@@ -80,17 +80,17 @@ export function filterOf(flags: FilterFlags): TaskFilter {
   return {
     where: flags.where ?? [],
     tags: flags.withTag ?? [],
-    only: ONLY.filter((name) => flags[name]),
+    only: STATE_FLAGS.filter((name) => flags[name]),
     ...(flags.group !== undefined && { group: flags.group }),
   }
 }
 
 function isColumn(word: string): boolean {
-  return (COLUMNS as readonly string[]).includes(word)
+  return (TASK_COLUMNS as readonly string[]).includes(word)
 }
 
 /** Which of them first, and how many. */
-export function orderOf({ orderBy, desc, limit }: FilterFlags): Order {
+export function toTaskOrder({ orderBy, desc, limit }: FilterFlags): TaskOrder {
   return {
     isDescending: desc === true,
     ...(orderBy !== undefined && { sort: orderBy }),
@@ -99,9 +99,9 @@ export function orderOf({ orderBy, desc, limit }: FilterFlags): Order {
 }
 
 /** Asks a person. @throws CliError where there is none */
-export async function sure(question: string, how: string): Promise<boolean> {
+export async function askYesOrNo(question: string, flag: string): Promise<boolean> {
   if (!process.stdin.isTTY) {
-    throw new CliError('usage', `${question} There is no terminal to ask on: give ${how}`)
+    throw new CliError('usage', `${question} There is no terminal to ask on: give ${flag}`)
   }
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   try {

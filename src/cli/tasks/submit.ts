@@ -2,18 +2,18 @@
 import { statSync } from 'node:fs'
 import { openStore } from '../../tasks/store/open.ts'
 import type { Store } from '../../tasks/store/store.ts'
-import { parseTags } from '../../tasks/tags.ts'
+import { parseTags } from '../../tasks/text/tags.ts'
 import { type NewTask, submitFrom } from '../../tasks.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
-import { untilInterrupted } from '../interrupt.ts'
-import { line, write } from '../terminal.ts'
-import { exported, kindOf } from './asked.ts'
-import { sourceOf } from './cluster.ts'
-import { peerOf, type RemoteFlags, serverOf } from './remote.ts'
-import { exitFor, type StoreFlags, storeOf } from './store.ts'
-import { requestTask, shellLine } from './words.ts'
+import { abortOnInterrupt } from '../interrupt.ts'
+import { write, writeLine } from '../terminal.ts'
+import { openTaskSource } from './cluster.ts'
+import { toRequestTask, toShellLine } from './command-words.ts'
+import { chooseLineKind, exportedVariables } from './run-options.ts'
+import { chooseStore, type StoreFlags, toTaskCliError } from './store.ts'
+import { checkServerUrl, type TaskServerFlags, toPeerOptions } from './task-server.ts'
 
-interface SubmitFlags extends StoreFlags, RemoteFlags {
+interface SubmitFlags extends StoreFlags, TaskServerFlags {
   readonly file?: string
   readonly template?: string
   readonly taskTimeout?: number
@@ -29,25 +29,28 @@ interface SubmitFlags extends StoreFlags, RemoteFlags {
 }
 
 /** The words of one: as they stand, whatever a line of a file could say behind a `#`. */
-function taskOf(words: readonly string[], { requests }: SubmitFlags): NewTask {
-  return requests ? requestTask(words) : { args: shellLine(words) }
+function parseTask(words: readonly string[], { requests }: SubmitFlags): NewTask {
+  return requests ? toRequestTask(words) : { args: toShellLine(words) }
 }
 
 /** `-f`; or, as the ancestor has it, a single word that is a file and no program. */
-function fileOf(words: readonly string[], { file, requests }: SubmitFlags): string | undefined {
+function chooseTaskFile(
+  words: readonly string[],
+  { file, requests }: SubmitFlags,
+): string | undefined {
   const [word] = words
   if (file !== undefined || requests || word === undefined || words.length > 1) return file
-  return word === '-' || isListOfTasks(word) ? word : undefined
+  return word === '-' || isTaskFile(word) ? word : undefined
 }
 
-function isListOfTasks(path: string): boolean {
+function isTaskFile(path: string): boolean {
   const found = statSync(path, { throwIfNoEntry: false })
   return found?.isFile() === true && (found.mode & 0o111) === 0
 }
 
 export async function run([given]: readonly unknown[], flags: SubmitFlags): Promise<number> {
   const words = (given ?? []) as readonly string[]
-  const file = fileOf(words, flags)
+  const file = chooseTaskFile(words, flags)
   if (words.length > 0 === (flags.file !== undefined)) {
     const taken = words.length === 0 && (flags.tag ?? []).length > 1
     const hint = taken ? '; -t takes all words up to the next option: -t a:1 -- COMMAND' : ''
@@ -56,20 +59,20 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       `give one command line, or -f FILE for many (- for standard input)${hint}`,
     )
   }
-  const server = serverOf(flags)
-  const { signal, code } = untilInterrupted('tasks')
+  const server = checkServerUrl(flags)
+  const { signal, code } = abortOnInterrupt('tasks')
   let bad = 0
   let own: Store | undefined
   try {
-    own = server === undefined ? await openStore(storeOf(flags)) : undefined
-    const source = file === undefined ? [taskOf(words, flags)] : sourceOf(file, false)
+    own = server === undefined ? await openStore(chooseStore(flags)) : undefined
+    const source = file === undefined ? [parseTask(words, flags)] : openTaskSource(file, false)
     const tags = {
       ...(flags.tag && parseTags(flags.tag)),
       ...(flags.capture && { capture: true }),
     }
     const { count, submitId, ids } = await submitFrom(source ?? [], {
-      ...(own ? { store: own } : peerOf({ ...flags, server: server as string })),
-      kind: kindOf(flags),
+      ...(own ? { store: own } : toPeerOptions({ ...flags, server: server as string })),
+      kind: chooseLineKind(flags),
       template: flags.template,
       taskTimeout: flags.taskTimeout,
       bundleSize: flags.bundlesize,
@@ -79,19 +82,19 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       // As the ancestor's: to the group that is worked on, neither behind it nor before it.
       group: flags.group ?? (await own?.currentGroup()),
       tags: Object.keys(tags).length > 0 ? tags : undefined,
-      env: exported(process.env),
+      env: exportedVariables(process.env),
       signal,
       onBad: ({ message }) => {
         bad++
         process.stderr.write(`manyhost: ${message}\n`)
       },
     })
-    if (file === undefined) await line(ids[0])
+    if (file === undefined) await writeLine(ids[0])
     else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
     if (signal.aborted) return code()
     return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
-    throw exitFor(error)
+    throw toTaskCliError(error)
   } finally {
     await own?.close()
   }

@@ -11,7 +11,7 @@ export interface Screen {
 export function openScreen(onKey: (key: string) => void, onResize: () => void): Screen {
   const { stdin, stdout } = process
   const onData = (data: Buffer): void => {
-    for (const key of keys(data.toString('utf8'))) onKey(key)
+    for (const key of splitKeys(data.toString('utf8'))) onKey(key)
   }
   let isOpen = true
   const close = (): void => {
@@ -43,7 +43,7 @@ export function openScreen(onKey: (key: string) => void, onResize: () => void): 
   }
 }
 
-const NAMES: Readonly<Record<string, string>> = {
+const KEY_NAMES: Readonly<Record<string, string>> = {
   '\u0003': 'ctrl-c',
   '\u001b[A': 'up',
   '\u001b[B': 'down',
@@ -51,8 +51,8 @@ const NAMES: Readonly<Record<string, string>> = {
   '\u001bOB': 'down',
 }
 
-function keys(text: string): string[] {
+function splitKeys(text: string): string[] {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: keys are told by them
   const found = text.match(/\u001b(?:\[|O)[A-Za-z]|[^\u001b]/gu) ?? []
-  return found.map((key) => NAMES[key] ?? key)
+  return found.map((key) => KEY_NAMES[key] ?? key)
 }

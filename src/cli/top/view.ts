@@ -1,9 +1,9 @@
 /** What `top` shows: state in, lines out. Pure. */
-import { type Column, span, table } from '../table.ts'
+import { formatShortDuration, formatTable, type TableColumn } from '../table.ts'
 import { type Paint, printable } from '../terminal.ts'
-import type { Row, TopState } from './state.ts'
+import type { ClusterRow, TopState } from './state.ts'
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly TableColumn[] = [
   { title: 'SERVICE' },
   { title: 'READY', align: 'right' },
   { title: 'SIZE', align: 'right' },
@@ -16,29 +16,33 @@ const COLUMNS: readonly Column[] = [
   { title: 'RECENT' },
 ]
 
-export interface Place {
+export interface TopViewport {
   readonly name: string
   readonly columns: number
   readonly rows: number
 }
 
 /** As many lines as there is room for, none longer than the terminal is wide. */
-export function view(state: TopState, { name, columns, rows }: Place, paint: Paint): string[] {
+export function renderTop(
+  state: TopState,
+  { name, columns, rows }: TopViewport,
+  paint: Paint,
+): string[] {
   const all = [...state.rows.values()]
   const total = all.reduce((sum, { rate }) => sum + rate, 0)
   const title = paint('bold', `manyhost ${printable(name)}`)
-  const health = state.trouble
-    ? paint('red', printable(state.trouble))
+  const health = state.connectionProblem
+    ? paint('red', printable(state.connectionProblem))
     : `${all.length} services, ${total.toFixed(0)} requests/s`
   const failures = state.failures.slice(-5).toReversed()
   const room = Math.max(1, rows - 4 - (failures.length > 0 ? failures.length + 2 : 0))
-  const [head = '', ...body] = table(
+  const [head = '', ...body] = formatTable(
     COLUMNS,
-    all.map((row) => cells(row, state, paint)),
+    all.map((row) => renderCells(row, state, paint)),
     (text) => paint('bold', text),
   )
   // The chosen one is always in sight.
-  const index = all.findIndex(({ url }) => url === state.chosen)
+  const index = all.findIndex(({ url }) => url === state.selectedUrl)
   const from = Math.max(0, Math.min(index - Math.floor(room / 2), body.length - room))
   const marked = body.map((line, at) => `${at === index ? paint('inverse', '>') : ' '} ${line}`)
   const lines = [`${title}  ${health}`, '', `  ${head}`, ...marked.slice(from, from + room)]
@@ -54,11 +58,11 @@ export function view(state: TopState, { name, columns, rows }: Place, paint: Pai
   const keys = paint('dim', 'q quit   j k choose   + - size')
   while (lines.length < rows - 1) lines.push('')
   lines.length = Math.max(0, rows - 1)
-  lines.push(state.said ? `${keys}   ${printable(state.said)}` : keys)
-  return lines.map((line) => cut(line, columns))
+  lines.push(state.message ? `${keys}   ${printable(state.message)}` : keys)
+  return lines.map((line) => truncateLine(line, columns))
 }
 
-function cells(row: Row, state: TopState, paint: Paint): string[] {
+function renderCells(row: ClusterRow, state: TopState, paint: Paint): string[] {
   const ready = row.states.ready ?? 0
   return [
     printable(row.name),
@@ -68,31 +72,31 @@ function cells(row: Row, state: TopState, paint: Paint): string[] {
     row.queue > 0 ? paint('yellow', String(row.queue)) : '0',
     row.rate.toFixed(1),
     row.failing > 0 ? paint('red', row.failing.toFixed(1)) : '0',
-    span(row.p50),
-    span(row.p99),
-    sparkline(state.rates.get(row.url) ?? []),
+    formatShortDuration(row.p50),
+    formatShortDuration(row.p99),
+    renderSparkline(state.rates.get(row.url) ?? []),
   ]
 }
 
 const BARS = '\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588'
 
-export function sparkline(values: readonly number[]): string {
+export function renderSparkline(values: readonly number[]): string {
   const most = Math.max(...values, 1)
   return values.map((value) => BARS[Math.round((value / most) * (BARS.length - 1))]).join('')
 }
 
 /** One line a service, for a pipe. */
-export function plain(state: TopState, at: string): string {
+export function formatPlainRows(state: TopState, at: string): string {
   const rows = [...state.rows.values()].map(
     ({ name, states, size, inFlight, queue, rate, failing, p50, p99 }) =>
       `${at} ${printable(name)} ready=${states.ready ?? 0} size=${size} busy=${inFlight} queue=${queue} ` +
-      `rate=${rate} failing=${failing} p50=${span(p50)} p99=${span(p99)}\n`,
+      `rate=${rate} failing=${failing} p50=${formatShortDuration(p50)} p99=${formatShortDuration(p99)}\n`,
   )
   return rows.join('')
 }
 
 /** The first columns of a line, colours left whole. */
-export function cut(line: string, columns: number): string {
+export function truncateLine(line: string, columns: number): string {
   let width = 0
   let result = ''
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one

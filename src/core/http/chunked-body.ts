@@ -12,7 +12,7 @@ const CR = 13
 const SEMICOLON = 59
 
 /** Trailers that the parser would take for header fields which frame a message or keep a connection. */
-const LEFT_OUT = [
+const DROPPED_TRAILERS = [
   'connection:',
   'content-length:',
   'proxy-connection:',
@@ -21,10 +21,10 @@ const LEFT_OUT = [
 ]
 
 /** Bytes of such trailers that one answer may have: nobody counts what is left out. */
-const MAX_LEFT_OUT = 65_536
+const MAX_DROPPED_TRAILER_BYTES = 65_536
 
 /** No chunk is larger, so that its size is exact. */
-const LARGEST = 2 ** 48
+const MAX_CHUNK_SIZE = 2 ** 48
 
 /** What comes next. */
 const SIZE = 0
@@ -35,28 +35,28 @@ const DATA_CR = 4
 const DATA_LF = 5
 const TRAILERS = 6
 
-export class ChunkedBody {
+export class ChunkedBodyFilter {
   /** The body has ended, or is none that can be walked: its bytes are looked at no more. */
   isDone = true
-  #next = SIZE
+  #expected = SIZE
   /** The size of a chunk, and then what of the chunk has not come. */
-  #left = 0
+  #remaining = 0
   #hasDigit = false
   /** The begin of a trailer whose name has not come whole. */
-  #held: Buffer | undefined
+  #partialLine: Buffer | undefined
   /** It is decided about the present line, whose end has not come. */
   #isInLine = false
-  #leavesLine = false
-  #leftOut = 0
+  #dropsLine = false
+  #droppedBytes = 0
 
-  begin(): void {
+  reset(): void {
     this.isDone = false
-    this.#next = SIZE
-    this.#left = 0
+    this.#expected = SIZE
+    this.#remaining = 0
     this.#hasDigit = false
-    this.#held = undefined
+    this.#partialLine = undefined
     this.#isInLine = false
-    this.#leftOut = 0
+    this.#droppedBytes = 0
   }
 
   /**
@@ -64,15 +64,15 @@ export class ChunkedBody {
    * @returns what the parser is to have: nearly always the chunk itself
    * @throws an Error that says why the answer is refused
    */
-  take(chunk: Buffer): Buffer {
+  filter(chunk: Buffer): Buffer {
     for (let at = 0; at < chunk.length; at++) {
-      if (this.#next === TRAILERS) return this.#trailers(chunk, at)
-      if (this.#next === DATA) {
-        const length = Math.min(this.#left, chunk.length - at)
-        this.#left -= length
+      if (this.#expected === TRAILERS) return this.#filterTrailers(chunk, at)
+      if (this.#expected === DATA) {
+        const length = Math.min(this.#remaining, chunk.length - at)
+        this.#remaining -= length
         at += length - 1
-        if (this.#left === 0) this.#next = DATA_CR
-      } else if (!this.#step(chunk[at] as number)) {
+        if (this.#remaining === 0) this.#expected = DATA_CR
+      } else if (!this.#readByte(chunk[at] as number)) {
         this.isDone = true
         return chunk
       }
@@ -81,57 +81,57 @@ export class ChunkedBody {
   }
 
   /** @returns whether the grammar has this byte here */
-  #step(byte: number): boolean {
-    switch (this.#next) {
+  #readByte(byte: number): boolean {
+    switch (this.#expected) {
       case SIZE: {
         const digit = hexDigit(byte)
         if (digit >= 0) {
           this.#hasDigit = true
-          this.#left = this.#left * 16 + digit
-          return this.#left <= LARGEST
+          this.#remaining = this.#remaining * 16 + digit
+          return this.#remaining <= MAX_CHUNK_SIZE
         }
-        if (byte === SEMICOLON) this.#next = EXTENSION
-        else if (byte === CR) this.#next = SIZE_LF
+        if (byte === SEMICOLON) this.#expected = EXTENSION
+        else if (byte === CR) this.#expected = SIZE_LF
         else return false
         return this.#hasDigit
       }
       case EXTENSION:
-        if (byte === CR) this.#next = SIZE_LF
+        if (byte === CR) this.#expected = SIZE_LF
         return byte !== LF
       case SIZE_LF:
-        this.#next = this.#left === 0 ? TRAILERS : DATA
+        this.#expected = this.#remaining === 0 ? TRAILERS : DATA
         return byte === LF
       case DATA_CR:
-        this.#next = DATA_LF
+        this.#expected = DATA_LF
         return byte === CR
       default:
-        this.#next = SIZE
+        this.#expected = SIZE
         this.#hasDigit = false
         return byte === LF
     }
   }
 
   /** @param at where the trailers, or what has come of them, begin */
-  #trailers(chunk: Buffer, at: number): Buffer {
-    const data = this.#held ? Buffer.concat([this.#held, chunk]) : chunk
-    this.#held = undefined
+  #filterTrailers(chunk: Buffer, at: number): Buffer {
+    const data = this.#partialLine ? Buffer.concat([this.#partialLine, chunk]) : chunk
+    this.#partialLine = undefined
     const kept: Buffer[] = []
     // Up to where it is decided what becomes of the bytes.
     let from = 0
     while (!this.isDone && at < data.length) {
       const end = data.indexOf(LF, at) + 1
-      const isLeft = this.#leaves(data, at, end || data.length)
+      const isLeft = this.#shouldDrop(data, at, end || data.length)
       if (isLeft === undefined && end === 0) {
-        this.#held = data.subarray(at)
+        this.#partialLine = data.subarray(at)
         kept.push(data.subarray(from, at))
         return Buffer.concat(kept)
       }
       this.#isInLine = end === 0
-      this.#leavesLine = isLeft === true
+      this.#dropsLine = isLeft === true
       const next = end || data.length
       if (isLeft) {
         if (at > from) kept.push(data.subarray(from, at))
-        this.#leaveOut(next - at)
+        this.#dropBytes(next - at)
         from = next
       }
       at = next
@@ -142,24 +142,26 @@ export class ChunkedBody {
   }
 
   /** Whether this line is left out; undefined where that is not decided yet. */
-  #leaves(data: Buffer, at: number, end: number): boolean | undefined {
-    if (this.#isInLine) return this.#leavesLine
+  #shouldDrop(data: Buffer, at: number, end: number): boolean | undefined {
+    if (this.#isInLine) return this.#dropsLine
     if (data[at] === LF || (data[at] === CR && data[at + 1] === LF)) {
       this.isDone = true
       return false
     }
     const length = end - at
     if (length === 1 && data[at] === CR) return undefined
-    for (const name of LEFT_OUT) {
-      if (beginsLike(data, at, end, name)) return length >= name.length ? true : undefined
+    for (const name of DROPPED_TRAILERS) {
+      if (matchesPrefix(data, at, end, name)) return length >= name.length ? true : undefined
     }
     return false
   }
 
-  #leaveOut(bytes: number): void {
-    this.#leftOut += bytes
-    if (this.#leftOut > MAX_LEFT_OUT) {
-      throw new Error(`more than ${MAX_LEFT_OUT} bytes of trailers that have no meaning`)
+  #dropBytes(bytes: number): void {
+    this.#droppedBytes += bytes
+    if (this.#droppedBytes > MAX_DROPPED_TRAILER_BYTES) {
+      throw new Error(
+        `more than ${MAX_DROPPED_TRAILER_BYTES} bytes of trailers that have no meaning`,
+      )
     }
   }
 }
@@ -171,7 +173,7 @@ function hexDigit(byte: number): number {
 }
 
 /** Whether the bytes and the text, which is in lower case, agree as far as both go. */
-export function beginsLike(data: Buffer, at: number, end: number, text: string): boolean {
+export function matchesPrefix(data: Buffer, at: number, end: number, text: string): boolean {
   const length = Math.min(end - at, text.length)
   for (let index = 0; index < length; index++) {
     const byte = data[at + index] as number

@@ -15,20 +15,20 @@
 import type { Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { afterIdly } from '../time.ts'
+import { afterUnref } from '../time.ts'
 
 /** Milliseconds between two looks. */
-const LOOK = 1_000
+const CHECK_INTERVAL = 1_000
 /** Milliseconds between a `100 Continue` and the look whether it was answered with a reset. */
 const ROUND_TRIP = 20
 /** Looks after which `100 Continue` is sent. Go's client takes five interim answers. */
-const CONTINUES: ReadonlySet<number> = new Set([3, 10, 30, 60])
+const CONTINUE_CHECKS: ReadonlySet<number> = new Set([3, 10, 30, 60])
 /** Looks in a row that may see no byte of a begun answer. */
-const MOST_SILENT = 5
+const MAX_SILENT_CHECKS = 5
 /** Milliseconds until TCP's keepalive probes, and between its probes. */
-const PROBE = 5_000
+const KEEPALIVE_INTERVAL = 5_000
 
-type Open = Duplex & {
+type HalfClosedSocket = Duplex & {
   /** node:http: the answer that is being written. */
   _httpMessage?: ServerResponse | null
   /** node:tls: the connection below. */
@@ -37,9 +37,9 @@ type Open = Duplex & {
 }
 
 /** To be called at the `end` of a connection of HTTP/1.1 whose server takes half-closed ones. */
-export function onHalfClose(given: Duplex): void {
-  const socket: Open = given
-  if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, PROBE)
+export function watchHalfClosedHttp(given: Duplex): void {
+  const socket: HalfClosedSocket = given
+  if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, KEEPALIVE_INTERVAL)
   let looks = 0
   let silent = 0
   let written = -1
@@ -50,13 +50,13 @@ export function onHalfClose(given: Duplex): void {
     // With its last answer the connection ends.
     if (!response || socket.destroyed || socket.writableEnded) return
     // (3) A reset that came since the last look ends the connection here.
-    probe(socket)
-    let pause = LOOK
+    writeEmptyChunk(socket)
+    let pause = CHECK_INTERVAL
     if (!response.headersSent) {
       hasProven = wasAsked
       const { httpVersion, method } = response.req
       // (1)
-      if (CONTINUES.has(looks) && httpVersion === '1.1' && method !== 'HEAD') {
+      if (CONTINUE_CHECKS.has(looks) && httpVersion === '1.1' && method !== 'HEAD') {
         response.writeContinue()
         wasAsked = true
         pause = ROUND_TRIP
@@ -66,27 +66,27 @@ export function onHalfClose(given: Duplex): void {
       // (4)
       silent = socket.bytesWritten === written ? silent + 1 : 0
       written = socket.bytesWritten ?? 0
-      if (silent >= MOST_SILENT) return void socket.destroy()
+      if (silent >= MAX_SILENT_CHECKS) return void socket.destroy()
     }
-    afterIdly(pause, look)
+    afterUnref(pause, look)
   }
   look()
 }
 
 /** To be called at the `end` of a connection on which nothing but data may be sent: finds by (2) and (3) that its peer is gone. */
-export function watchHalfClosed(given: Duplex): void {
-  const socket: Open = given
-  if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, PROBE)
+export function watchHalfClosedTunnel(given: Duplex): void {
+  const socket: HalfClosedSocket = given
+  if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, KEEPALIVE_INTERVAL)
   const look = (): void => {
     if (socket.destroyed || socket.writableEnded) return
-    probe(socket)
-    afterIdly(LOOK, look)
+    writeEmptyChunk(socket)
+    afterUnref(CHECK_INTERVAL, look)
   }
   look()
 }
 
 /** node:tls keeps a write of no bytes to itself, so the connection below gets it. */
-function probe(socket: Open): void {
+function writeEmptyChunk(socket: HalfClosedSocket): void {
   const below = socket._parent ?? socket
   if (!below.destroyed && !below.writableEnded) below.write('')
 }
@@ -96,6 +96,6 @@ export function allowHalfClose(server: Server): void {
   Reflect.set(server, 'httpAllowHalfOpen', true)
   const event = 'setSecureContext' in server ? 'secureConnection' : 'connection'
   server.on(event, (socket: Duplex) => {
-    socket.on('end', () => onHalfClose(socket))
+    socket.on('end', () => watchHalfClosedHttp(socket))
   })
 }

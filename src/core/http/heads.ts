@@ -7,25 +7,25 @@
  * - informational answers lose `close`, `Content-Length` and `Transfer-Encoding`, which mean nothing there;
  * - 101 that names the protocol in `Upgrade`, and forgets `Connection: upgrade`, gets it.
  *
- * The trailers of a chunked body go through `ChunkedBody`. A status line is kept until it is whole: undici knows no more of a
+ * The trailers of a chunked body go through `ChunkedBodyFilter`. A status line is kept until it is whole: undici knows no more of a
  * reason phrase than what came last.
  *
  * It refuses what has no safe meaning: 101 that nobody asked for, and informational answers without end.
  * All else goes to the parser byte for byte, and as soon as it comes: the parser judges it.
  */
-import { beginsLike, ChunkedBody } from './chunked-body.ts'
+import { ChunkedBodyFilter, matchesPrefix } from './chunked-body.ts'
 
 /** Informational answers to one request at most. A long request may send one every few seconds. */
-export const MAX_INFORMATIONAL = 100
+export const MAX_INFORMATIONAL_RESPONSES = 100
 
 /** Bytes of `100 Continue` and of other informational answers that one request may have left out: nobody else counts them. */
-const MAX_LEFT_OUT = 65_536
+const MAX_DROPPED_HEAD_BYTES = 65_536
 
 /** A line that is longer is none of those that are changed. */
-const LONGEST_LINE = 256
+const MAX_CHANGED_LINE = 256
 
 /** A status line that is longer may lose the begin of its reason phrase. */
-const LONGEST_STATUS_LINE = 8_192
+const MAX_STATUS_LINE = 8_192
 
 const LF = 10
 const CR = 13
@@ -40,24 +40,24 @@ const STATUS_LINE = 0
 /** A final answer, or an informational one of no special meaning. */
 const FIELDS = 1
 /** 100 Continue. */
-const LEFT_OUT = 2
+const DROPPED_RESPONSE = 2
 /** 101 Switching Protocols. */
 const SWITCHING = 3
 /** The head has ended, and a chunked body follows. */
 const BODY = 4
 
 /** The heads of one connection, on which one request is under way at a time. */
-export class Heads {
+export class ResponseHeadFilter {
   /** Whether the next bytes are looked at: from the request on to the end of the final answer's head, or of its chunked body. */
-  expected = false
-  readonly #body = new ChunkedBody()
+  isExpecting = false
+  readonly #body = new ChunkedBodyFilter()
   #mode = STATUS_LINE
   #status = 0
   #request = ''
   #informational = 0
-  #leftOut = 0
+  #droppedBytes = 0
   /** The begin of a line whose rest has not come, and which may be one to change. */
-  #held: Buffer | undefined
+  #partialLine: Buffer | undefined
   /** What has come of the present line was let through (or left out), and so is its rest. */
   #isInLine = false
   /** The value of the `Content-Length` that was let through. */
@@ -67,14 +67,14 @@ export class Heads {
   #hasConnection = false
 
   /** A request is written, with this head: an answer follows. */
-  begin(request: string): void {
+  startRequest(request: string): void {
     // What is answered to CONNECT is a tunnel at once, whatever its status.
-    this.expected = !request.startsWith('CONNECT ')
+    this.isExpecting = !request.startsWith('CONNECT ')
     this.#request = request
     this.#mode = STATUS_LINE
     this.#informational = 0
-    this.#leftOut = 0
-    this.#held = undefined
+    this.#droppedBytes = 0
+    this.#partialLine = undefined
     this.#isInLine = false
     this.#length = undefined
   }
@@ -84,28 +84,28 @@ export class Heads {
    * @returns what the parser is to have: nearly always the chunk itself
    * @throws an Error that says why the answer is refused
    */
-  take(chunk: Buffer): Buffer {
-    if (this.#mode === BODY) return this.#ofBody(chunk)
-    if (this.#mode === STATUS_LINE && this.#held === undefined && isPlain(chunk)) {
-      this.expected = false
+  filter(chunk: Buffer): Buffer {
+    if (this.#mode === BODY) return this.#filterBody(chunk)
+    if (this.#mode === STATUS_LINE && this.#partialLine === undefined && needsNoChange(chunk)) {
+      this.isExpecting = false
       return chunk
     }
-    const data = this.#held ? Buffer.concat([this.#held, chunk]) : chunk
-    this.#held = undefined
+    const data = this.#partialLine ? Buffer.concat([this.#partialLine, chunk]) : chunk
+    this.#partialLine = undefined
     let kept: Buffer[] | undefined
     // Up to where it is decided what becomes of the bytes.
     let from = 0
     let at = 0
-    while (this.expected && this.#mode !== BODY) {
+    while (this.isExpecting && this.#mode !== BODY) {
       const end = data.indexOf(LF, at) + 1
       if (end === 0) {
-        const rest = this.#partial(data, at)
+        const rest = this.#filterPartialLine(data, at)
         if (rest === data.length && !kept) return data
         kept ??= []
         kept.push(data.subarray(from, rest))
-        return joined(kept)
+        return joinBuffers(kept)
       }
-      const change = this.#isInLine ? this.#restOfLine(end - at) : this.#line(data, at, end)
+      const change = this.#isInLine ? this.#restOfLine(end - at) : this.#filterLine(data, at, end)
       this.#isInLine = false
       if (change !== undefined) {
         kept ??= []
@@ -117,28 +117,28 @@ export class Heads {
     }
     if (this.#mode === BODY) {
       const rest = data.subarray(at)
-      const walked = this.#ofBody(rest)
+      const walked = this.#filterBody(rest)
       if (walked !== rest) {
         kept ??= []
         kept.push(data.subarray(from, at), walked)
-        return joined(kept)
+        return joinBuffers(kept)
       }
     }
     if (!kept) return data
     kept.push(data.subarray(from))
-    return joined(kept)
+    return joinBuffers(kept)
   }
 
-  #ofBody(chunk: Buffer): Buffer {
-    const walked = this.#body.take(chunk)
-    this.expected = !this.#body.isDone
+  #filterBody(chunk: Buffer): Buffer {
+    const walked = this.#body.filter(chunk)
+    this.isExpecting = !this.#body.isDone
     return walked
   }
 
   /** The rest of a line whose begin has been decided about. */
   #restOfLine(length: number): Buffer | undefined {
-    if (this.#mode !== LEFT_OUT) return undefined
-    this.#leaveOut(length)
+    if (this.#mode !== DROPPED_RESPONSE) return undefined
+    this.#dropBytes(length)
     return NOTHING
   }
 
@@ -146,52 +146,52 @@ export class Heads {
    * A line whose end has not come.
    * @returns up to where the bytes go on now
    */
-  #partial(data: Buffer, at: number): number {
+  #filterPartialLine(data: Buffer, at: number): number {
     const length = data.length - at
     if (length === 0) return at
     // A line that has only its CR is the last one of the head as soon as its LF comes.
     if (!this.#isInLine && length === 1 && data[at] === CR) {
-      this.#held = data.subarray(at)
+      this.#partialLine = data.subarray(at)
       return at
     }
-    if (this.#mode === LEFT_OUT) {
-      this.#leaveOut(length)
+    if (this.#mode === DROPPED_RESPONSE) {
+      this.#dropBytes(length)
       this.#isInLine = true
       return at
     }
     if (this.#isInLine) return data.length
     const mayChange =
       this.#mode === STATUS_LINE
-        ? length <= LONGEST_STATUS_LINE && beginsLike(data, at, data.length, 'http/1.')
-        : length <= LONGEST_LINE &&
+        ? length <= MAX_STATUS_LINE && matchesPrefix(data, at, data.length, 'http/1.')
+        : length <= MAX_CHANGED_LINE &&
           (this.#status < 200 ||
-            beginsLike(data, at, data.length, LENGTH) ||
-            beginsLike(data, at, data.length, CODING))
+            matchesPrefix(data, at, data.length, LENGTH) ||
+            matchesPrefix(data, at, data.length, CODING))
     if (mayChange) {
-      this.#held = data.subarray(at)
+      this.#partialLine = data.subarray(at)
       return at
     }
-    if (this.#mode === STATUS_LINE) this.expected = false
+    if (this.#mode === STATUS_LINE) this.isExpecting = false
     this.#isInLine = true
     return data.length
   }
 
   /** @returns what takes the place of the line, or undefined for the line as it is */
-  #line(data: Buffer, at: number, end: number): Buffer | undefined {
+  #filterLine(data: Buffer, at: number, end: number): Buffer | undefined {
     if (this.#mode === STATUS_LINE) return this.#statusLine(data, at, end)
     const length = end - at
     const isLast = length === 1 || (length === 2 && data[at] === CR)
-    if (this.#mode === LEFT_OUT) {
-      this.#leaveOut(length)
+    if (this.#mode === DROPPED_RESPONSE) {
+      this.#dropBytes(length)
       if (isLast) this.#mode = STATUS_LINE
       return NOTHING
     }
     if (isLast) return this.#endOfHead(data, at, end)
-    if (this.#mode === SWITCHING) this.#fieldOfSwitch(data, at, end)
+    if (this.#mode === SWITCHING) this.#readSwitchingField(data, at, end)
     if (this.#status < 200) return this.#informationalField(data, at, end)
-    if (((data[at] as number) | 32) === 99 && beginsLike(data, at, end, LENGTH)) {
+    if (((data[at] as number) | 32) === 99 && matchesPrefix(data, at, end, LENGTH)) {
       return this.#contentLength(data, at, end)
-    } else if (((data[at] as number) | 32) === 116 && beginsLike(data, at, end, CODING)) {
+    } else if (((data[at] as number) | 32) === 116 && matchesPrefix(data, at, end, CODING)) {
       // The parser, too, goes by the last coding of the last field.
       this.#isChunked = CHUNKED.test(data.toString('latin1', at + CODING.length, end))
     }
@@ -201,19 +201,21 @@ export class Heads {
   #statusLine(data: Buffer, at: number, end: number): Buffer | undefined {
     // The parser skips empty lines before it.
     if (data[at] === CR || data[at] === LF) return undefined
-    const status = statusOf(data, at, end)
+    const status = parseStatusCode(data, at, end)
     if (status === undefined) {
       // Not an answer of HTTP/1: the parser says what is wrong with it.
-      this.expected = false
+      this.isExpecting = false
       return undefined
     }
     this.#status = status
-    if (status < 200 && ++this.#informational > MAX_INFORMATIONAL) {
-      throw new Error(`more than ${MAX_INFORMATIONAL} informational answers to one request`)
+    if (status < 200 && ++this.#informational > MAX_INFORMATIONAL_RESPONSES) {
+      throw new Error(
+        `more than ${MAX_INFORMATIONAL_RESPONSES} informational answers to one request`,
+      )
     }
     if (status === 100) {
-      this.#mode = LEFT_OUT
-      this.#leaveOut(end - at)
+      this.#mode = DROPPED_RESPONSE
+      this.#dropBytes(end - at)
       return NOTHING
     }
     this.#mode = status === 101 ? SWITCHING : FIELDS
@@ -228,27 +230,27 @@ export class Heads {
     const wasSwitching = this.#mode === SWITCHING
     this.#mode = STATUS_LINE
     if (!wasSwitching) {
-      if (this.#status >= 200) this.#endOfHeads()
+      if (this.#status >= 200) this.#endFinalHead()
       return undefined
     }
     const isAsked = /\r\nupgrade:/i.test(this.#request)
     if (!isAsked) throw new Error('101 Switching Protocols, and nobody asked for it')
     if (!this.#hasUpgrade) throw new Error('101 Switching Protocols without an Upgrade field')
-    this.expected = false
+    this.isExpecting = false
     if (this.#hasConnection) return undefined
     return Buffer.concat([UPGRADE, data.subarray(at, end)])
   }
 
-  #endOfHeads(): void {
+  #endFinalHead(): void {
     const status = this.#status
     const hasBody = status !== 204 && status !== 304 && !this.#request.startsWith('HEAD ')
-    this.expected = this.#isChunked && hasBody
-    if (!this.expected) return
+    this.isExpecting = this.#isChunked && hasBody
+    if (!this.isExpecting) return
     this.#mode = BODY
-    this.#body.begin()
+    this.#body.reset()
   }
 
-  #fieldOfSwitch(data: Buffer, at: number, end: number): void {
+  #readSwitchingField(data: Buffer, at: number, end: number): void {
     const line = data.toString('latin1', at, end).toLowerCase()
     if (line.startsWith('upgrade:')) this.#hasUpgrade = true
     if (/^connection:(.*,)?[ \t]*upgrade[ \t]*(,.*)?\r?\n$/.test(line)) this.#hasConnection = true
@@ -265,7 +267,7 @@ export class Heads {
       if (others.length === options.length) return undefined
       kept = others.join(', ')
     } else if (!/^(content-length|transfer-encoding)$/i.test(name)) return undefined
-    this.#leaveOut(end - at)
+    this.#dropBytes(end - at)
     return kept ? Buffer.from(`${name}: ${kept}\r\n`, 'latin1') : NOTHING
   }
 
@@ -285,10 +287,10 @@ export class Heads {
     return Buffer.from(`${data.toString('latin1', at, name)} ${value}\r\n`, 'latin1')
   }
 
-  #leaveOut(bytes: number): void {
-    this.#leftOut += bytes
-    if (this.#leftOut > MAX_LEFT_OUT) {
-      throw new Error(`more than ${MAX_LEFT_OUT} bytes without meaning before one answer`)
+  #dropBytes(bytes: number): void {
+    this.#droppedBytes += bytes
+    if (this.#droppedBytes > MAX_DROPPED_HEAD_BYTES) {
+      throw new Error(`more than ${MAX_DROPPED_HEAD_BYTES} bytes without meaning before one answer`)
     }
   }
 }
@@ -297,9 +299,9 @@ export class Heads {
  * Whether the chunk begins with the whole head of a final answer that is not chunked and has at most one `Content-Length`, with one
  * value: nearly all do, and a look at each byte once is the least that it costs.
  */
-function isPlain(data: Buffer): boolean {
+function needsNoChange(data: Buffer): boolean {
   const { length } = data
-  const status = statusOf(data, 0, length)
+  const status = parseStatusCode(data, 0, length)
   if (status === undefined || status < 200) return false
   let lengths = 0
   for (let index = 12; index + 1 < length; index++) {
@@ -307,8 +309,8 @@ function isPlain(data: Buffer): boolean {
     const next = data[index + 1] as number
     if (next === CR) return data[index + 2] === LF
     if (next === LF) return true
-    if ((next | 32) === 116 && beginsLike(data, index + 1, length, CODING)) return false
-    if ((next | 32) === 99 && beginsLike(data, index + 1, length, LENGTH)) {
+    if ((next | 32) === 116 && matchesPrefix(data, index + 1, length, CODING)) return false
+    if ((next | 32) === 99 && matchesPrefix(data, index + 1, length, LENGTH)) {
       if (++lengths > 1) return false
       for (index += LENGTH.length; index + 1 < length && data[index + 1] !== LF; index++) {
         if (data[index + 1] === COMMA) return false
@@ -320,13 +322,13 @@ function isPlain(data: Buffer): boolean {
 
 const CHUNKED = /(^|,)[ \t]*chunked[ \t\r\n]*$/i
 
-function joined(kept: Buffer[]): Buffer {
+function joinBuffers(kept: Buffer[]): Buffer {
   return kept.length === 1 ? (kept[0] as Buffer) : Buffer.concat(kept)
 }
 
 /** `HTTP/1.x nnn`, and then a space or the end of the line. */
-function statusOf(data: Buffer, at: number, end: number): number | undefined {
-  if (end - at < 13 || !beginsLike(data, at, end, 'http/1.')) return undefined
+function parseStatusCode(data: Buffer, at: number, end: number): number | undefined {
+  if (end - at < 13 || !matchesPrefix(data, at, end, 'http/1.')) return undefined
   if (data[at + 8] !== 32) return undefined
   let status = 0
   for (let index = at + 9; index < at + 12; index++) {

@@ -3,10 +3,10 @@ import type { Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { allowHalfClose } from './half-close.ts'
-import { SlowReaders } from './slow-readers.ts'
+import { SlowReaderMonitor } from './slow-readers.ts'
 
 /** Least bytes a second of what waits to be written to a client. */
-const ANSWER_RATE = 512
+const MIN_RESPONSE_RATE = 512
 
 export interface ServerLimits {
   /** Milliseconds for a whole request, its body too. */
@@ -41,7 +41,7 @@ export function guardConnections(
 ): void {
   server.maxConnections = connections
   allowHalfClose(server as Server)
-  const readers = new SlowReaders(ANSWER_RATE)
+  const readers = new SlowReaderMonitor(MIN_RESPONSE_RATE)
   server.on('connection', (socket: Socket) => readers.add(socket))
 }
 
@@ -49,7 +49,7 @@ export function guardConnections(
  * Ends the connection of an answer that cannot be completed. An answer that waits behind another one of its connection
  * has no socket yet, and newer Nodes forget a `destroy` there: its client would wait for ever.
  */
-export function breakOff(response: ServerResponse): void {
+export function destroyResponse(response: ServerResponse): void {
   if (response.writableFinished) return
   if (response.socket) response.destroy()
   else response.req.socket.destroy()

@@ -8,7 +8,7 @@ import { Client, Pool } from 'undici'
 
 type Dispatch = Parameters<Client['dispatch']>
 
-class SteadyClient extends Client {
+class PatchedClient extends Client {
   override dispatch(options: Dispatch[0], handler: Dispatch[1]): boolean {
     if (super.dispatch(options, handler)) return true
     // With nothing to do it is not busy: it has refused the request, or ended it at once. A client that was closed or
@@ -18,10 +18,10 @@ class SteadyClient extends Client {
 }
 
 /** A pool that keeps its connections whatever it is asked. `pipelining` is 1: a client has one request at a time. */
-export function steadyPool(origin: string | URL, options: Pool.Options): Pool {
+export function createPatchedPool(origin: string | URL, options: Pool.Options): Pool {
   return new Pool(origin, {
     ...options,
     pipelining: 1,
-    factory: (at, clientOptions) => new SteadyClient(at, clientOptions as Client.Options),
+    factory: (at, clientOptions) => new PatchedClient(at, clientOptions as Client.Options),
   })
 }

@@ -1,7 +1,7 @@
 /** Errors as problem details (RFC 9457): one form for every HTTP server of ours except where TopChef's API is spoken. */
 import { type ServerResponse, STATUS_CODES } from 'node:http'
 import { ERRORS, ManyhostError } from '../errors.ts'
-import { breakOff } from './http-server.ts'
+import { destroyResponse } from './http-server.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 
@@ -59,7 +59,7 @@ export function sendProblem(
   problem: Problem,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  if (response.headersSent || response.destroyed) return breakOff(response)
+  if (response.headersSent || response.destroyed) return destroyResponse(response)
   const body = JSON.stringify(problem)
   response.writeHead(problem.status, {
     ...problemHeaders(problem),

@@ -3,39 +3,39 @@
  * answer, and node:net destroys the socket with that in it. For sockets that no pool has; those of pools have `connector`.
  */
 import type { Socket } from 'node:net'
-import { askReset, isUnreadReset } from '../connector.ts'
+import { detectReset, isUnreadReset } from '../connector.ts'
 import { every } from '../time.ts'
 
 /** How long a connection may say nothing that cannot be written to and is read, in ms. The kernel tells its end at once. */
-const LINGER = 1_000
+const SILENCE_LIMIT = 1_000
 
-type Failure = NodeJS.ErrnoException
+type SocketFailure = NodeJS.ErrnoException
 
-/** @param tell told once all was read, and before `end` does anything else, whether the peer has ended it properly */
-export function readToEnd(socket: Socket, tell: (isProper: boolean) => void): void {
-  let failure: Failure | undefined
+/** @param onEnd told once all was read, and before `end` does anything else, whether the peer has ended it properly */
+export function readToEnd(socket: Socket, onEnd: (isProper: boolean) => void): void {
+  let failure: SocketFailure | undefined
   let fail: (() => void) | undefined
   const { _write, _writev, destroy } = socket
-  const keep = (error: Failure, then: () => void): void => {
+  const keep = (error: SocketFailure, then: () => void): void => {
     failure ??= error
     fail ??= then
   }
   const guarded =
     (callback: (error?: Error | null) => void) =>
-    (error?: Failure | null): void => {
+    (error?: SocketFailure | null): void => {
       if (!error || !isBroken(error) || socket.destroyed || socket.readableEnded) {
         return callback(error)
       }
       // The writer waits meanwhile as for a slow peer.
       keep(error, () => callback(error))
-      endIfSilent(socket, () => callback(error))
+      endWhenSilent(socket, () => callback(error))
     }
   socket._write = (chunk, encoding, callback) => {
     _write.call(socket, chunk, encoding, guarded(callback))
   }
   if (_writev)
     socket._writev = (chunks, callback) => _writev.call(socket, chunks, guarded(callback))
-  socket.destroy = (error?: Failure) => {
+  socket.destroy = (error?: SocketFailure) => {
     if (error?.syscall !== 'read' || socket.destroyed || socket.readableEnded) {
       return destroy.call(socket, error)
     }
@@ -46,20 +46,20 @@ export function readToEnd(socket: Socket, tell: (isProper: boolean) => void): vo
     return socket
   }
   socket.once('end', () => {
-    if (!failure) return askReset(socket, (isReset) => tell(!isReset))
+    if (!failure) return detectReset(socket, (isReset) => onEnd(!isReset))
     // EPIPE: the peer had ended the connection before it was reset.
-    tell(failure.code === 'EPIPE' || isUnreadReset(socket, failure))
+    onEnd(failure.code === 'EPIPE' || isUnreadReset(socket, failure))
     fail?.()
   })
 }
 
-function isBroken({ code }: Failure): boolean {
+function isBroken({ code }: SocketFailure): boolean {
   return code === 'EPIPE' || code === 'ECONNRESET'
 }
 
-function endIfSilent(socket: Socket, end: () => void): void {
+function endWhenSilent(socket: Socket, end: () => void): void {
   let before = -1
-  const timer = every(LINGER, () => {
+  const timer = every(SILENCE_LIMIT, () => {
     // Whoever has paused it reads the rest later.
     if (socket.readableFlowing && socket.bytesRead === before) end()
     before = socket.bytesRead

@@ -12,17 +12,17 @@ import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
 import { every, type Timer } from '../time.ts'
 import { resetConnection } from './reset.ts'
-import { queueName, readTcpQueues } from './tcp-queues.ts'
+import { readTcpQueues, tcpQueueKey } from './tcp-queues.ts'
 
-const CHECK = 1_000
+const READER_CHECK_INTERVAL = 1_000
 /** Looks in a row that may see less than the least pace. They are counted, so that a standstill of ours is one look. */
-const MOST_SLOW = 10
+const MAX_SLOW_CHECKS = 10
 /** The same where steps are large, or cannot be seen. */
-const MOST_SLOW_UNSEEN = 60
+const MAX_SLOW_CHECKS_UNSEEN = 60
 /** Pieces of a stream, of up to 64 KiB, that were taken: more do not fit into a window of the usual size. */
-const LARGE = 16
+const MIN_LARGE_PIECES = 16
 
-interface Watch {
+interface ReadProgress {
   /** Bytes, or pieces, that had left when it was last looked at. */
   sent: number
   /** Bytes that the client's kernel had acknowledged then; undefined if that was not asked. */
@@ -31,25 +31,25 @@ interface Watch {
 }
 
 /** The handle of a socket, of which Node documents nothing. */
-interface Handle {
+interface SocketHandle {
   readonly bytesWritten?: number
   /** Bytes that the kernel has not taken yet. */
   readonly writeQueueSize?: number
   /** Of TLS: the connection below. */
-  readonly _parent?: Handle | null
+  readonly _parent?: SocketHandle | null
 }
 
-type Watched = Socket & { readonly _handle?: Handle | null }
+type MonitoredSocket = Socket & { readonly _handle?: SocketHandle | null }
 
 const DRAINS = Symbol('pieces that were taken')
-type Stream = ServerHttp2Stream & { [DRAINS]?: number }
+type MonitoredStream = ServerHttp2Stream & { [DRAINS]?: number }
 
-export class SlowReaders {
+export class SlowReaderMonitor {
   /** Bytes a second; 0 for as slow as they like. */
   rate: number
-  readonly #sockets = new Set<Watched>()
-  readonly #streams = new Set<Stream>()
-  readonly #watches = new Map<Watched | Stream, Watch>()
+  readonly #sockets = new Set<MonitoredSocket>()
+  readonly #streams = new Set<MonitoredStream>()
+  readonly #progress = new Map<MonitoredSocket | MonitoredStream, ReadProgress>()
   #timer: Timer | undefined
 
   constructor(rate: number) {
@@ -59,49 +59,49 @@ export class SlowReaders {
   /** Watches a connection until it closes. */
   add(socket: Socket): void {
     this.#sockets.add(socket)
-    socket.once('close', () => this.#forget(this.#sockets, socket))
-    this.#timer ??= every(CHECK, () => this.#look())
+    socket.once('close', () => this.#remove(this.#sockets, socket))
+    this.#timer ??= every(READER_CHECK_INTERVAL, () => this.#checkAll())
   }
 
   /** Watches one answer of a connection of HTTP/2, which has a window of its own. */
   addStream(stream: ServerHttp2Stream): void {
     this.#streams.add(stream)
     stream.on('drain', countDrain)
-    stream.once('close', () => this.#forget(this.#streams, stream))
+    stream.once('close', () => this.#remove(this.#streams, stream))
   }
 
-  #forget<T extends Watched | Stream>(set: Set<T>, one: T): void {
+  #remove<T extends MonitoredSocket | MonitoredStream>(set: Set<T>, one: T): void {
     set.delete(one)
-    this.#watches.delete(one)
+    this.#progress.delete(one)
     if (this.#sockets.size > 0) return
     this.#timer?.clear()
     this.#timer = undefined
   }
 
-  #look(): void {
-    const least = (this.rate * CHECK) / 1_000
-    const slow: Watched[] = []
+  #checkAll(): void {
+    const least = (this.rate * READER_CHECK_INTERVAL) / 1_000
+    const slow: MonitoredSocket[] = []
     for (const socket of this.#sockets) {
-      if (!isWaiting(socket) || this.rate === 0) this.#watches.delete(socket)
-      else if (this.#isSlow(socket, sentOf(socket), least)) slow.push(socket)
+      if (!isWaiting(socket) || this.rate === 0) this.#progress.delete(socket)
+      else if (this.#isSlow(socket, sentBytesOf(socket), least)) slow.push(socket)
     }
-    if (slow.length > 0) this.#judge(slow, least)
+    if (slow.length > 0) this.#checkAcknowledged(slow, least)
     for (const stream of this.#streams) {
       const taken = stream[DRAINS] ?? 0
-      if (stream.writableLength === 0 || this.rate === 0) this.#watches.delete(stream)
+      if (stream.writableLength === 0 || this.rate === 0) this.#progress.delete(stream)
       // A piece that was taken is progress, whatever its size: how far one has come is not to be seen.
       else if (this.#isSlow(stream, taken, 1)) {
-        const most = taken > LARGE ? MOST_SLOW_UNSEEN : MOST_SLOW
-        if ((this.#watches.get(stream)?.slow ?? 0) >= most) cutStream(stream)
+        const most = taken > MIN_LARGE_PIECES ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
+        if ((this.#progress.get(stream)?.slow ?? 0) >= most) cutStream(stream)
       }
     }
   }
 
   /** Whether nothing, or too little, has left since the last look. */
-  #isSlow(one: Watched | Stream, sent: number, least: number): boolean {
-    const watch = this.#watches.get(one)
+  #isSlow(one: MonitoredSocket | MonitoredStream, sent: number, least: number): boolean {
+    const watch = this.#progress.get(one)
     if (!watch) {
-      this.#watches.set(one, { sent, acknowledged: undefined, slow: 0 })
+      this.#progress.set(one, { sent, acknowledged: undefined, slow: 0 })
       return false
     }
     const isSlow = sent - watch.sent < least
@@ -111,12 +111,12 @@ export class SlowReaders {
   }
 
   /** Of those from which our kernel takes nothing, the client's may still take something. */
-  #judge(slow: readonly Watched[], least: number): void {
+  #checkAcknowledged(slow: readonly MonitoredSocket[], least: number): void {
     const queues = readTcpQueues()
     for (const socket of slow) {
-      const watch = this.#watches.get(socket)
+      const watch = this.#progress.get(socket)
       if (!watch) continue
-      const queued = queues?.get(queueName(socket) ?? '')
+      const queued = queues?.get(tcpQueueKey(socket) ?? '')
       const acknowledged = queued === undefined ? undefined : watch.sent - queued
       if (
         acknowledged !== undefined &&
@@ -126,32 +126,32 @@ export class SlowReaders {
         watch.slow = 0
       }
       watch.acknowledged = acknowledged
-      const most = acknowledged === undefined ? MOST_SLOW_UNSEEN : MOST_SLOW
+      const most = acknowledged === undefined ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
       if (watch.slow >= most) resetConnection(socket)
     }
   }
 }
 
-function countDrain(this: Stream): void {
+function countDrain(this: MonitoredStream): void {
   this[DRAINS] = (this[DRAINS] ?? 0) + 1
 }
 
-function tcpOf({ _handle: handle }: Watched): Handle | undefined {
+function tcpHandleOf({ _handle: handle }: MonitoredSocket): SocketHandle | undefined {
   return handle?._parent ?? handle ?? undefined
 }
 
-function isWaiting(socket: Watched): boolean {
-  return socket.writableLength > 0 || (tcpOf(socket)?.writeQueueSize ?? 0) > 0
+function isWaiting(socket: MonitoredSocket): boolean {
+  return socket.writableLength > 0 || (tcpHandleOf(socket)?.writeQueueSize ?? 0) > 0
 }
 
 /** Bytes that the kernel has taken. One large write is one step for the stream, and many for its handle. */
-function sentOf(socket: Watched): number {
-  const { bytesWritten, writeQueueSize } = tcpOf(socket) ?? {}
+function sentBytesOf(socket: MonitoredSocket): number {
+  const { bytesWritten, writeQueueSize } = tcpHandleOf(socket) ?? {}
   return bytesWritten === undefined || writeQueueSize === undefined
     ? socket.bytesWritten - socket.writableLength
     : bytesWritten - writeQueueSize
 }
 
-function cutStream(stream: Stream): void {
+function cutStream(stream: MonitoredStream): void {
   stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
 }

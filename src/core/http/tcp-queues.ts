@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 
-const FILES = ['/proc/self/net/tcp', '/proc/self/net/tcp6']
+const TCP_TABLES = ['/proc/self/net/tcp', '/proc/self/net/tcp6']
 
 /** Unacknowledged bytes by the ports of both ends, local first; undefined where the system does not tell. */
 export type TcpQueues = ReadonlyMap<string, number>
@@ -10,7 +10,7 @@ export type TcpQueues = ReadonlyMap<string, number>
 /** Costs about a microsecond a connection of this machine. */
 export function readTcpQueues(): TcpQueues | undefined {
   const queues = new Map<string, number>()
-  for (const file of FILES) {
+  for (const file of TCP_TABLES) {
     let text: string
     try {
       text = readFileSync(file, 'latin1')
@@ -29,7 +29,7 @@ export function readTcpQueues(): TcpQueues | undefined {
 const LINE = /^\s*\d+: [\dA-F]+:([\dA-F]{4}) [\dA-F]+:([\dA-F]{4}) [\dA-F]{2} ([\dA-F]{8}):/
 
 /** The name of a connection in such a table; its addresses are left out, as two connections rarely share both ports. */
-export function queueName({ localPort, remotePort }: Socket): string | undefined {
+export function tcpQueueKey({ localPort, remotePort }: Socket): string | undefined {
   if (localPort === undefined || remotePort === undefined) return undefined
   return `${hex(localPort)} ${hex(remotePort)}`
 }

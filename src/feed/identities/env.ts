@@ -1,10 +1,10 @@
 /** Identities from environment variables: `HPFEEDS_<IDENT>_SECRET`, `_OWNER`, `_PUBCHANS`, `_SUBCHANS`. */
 import type { IdentitySource } from '../rights.ts'
 
-type Env = Readonly<Record<string, string | undefined>>
+type IdentityVariables = Readonly<Record<string, string | undefined>>
 
 /** Lists are separated by commas. As the original has it, the ident in a name is in capitals. */
-export function fromEnv(env: Env = process.env, prefix = 'HPFEEDS'): IdentitySource {
+export function fromEnv(env: IdentityVariables = process.env, prefix = 'HPFEEDS'): IdentitySource {
   const list = (text: string | undefined): string[] =>
     (text ?? '')
       .split(',')

@@ -1,6 +1,6 @@
 /** Identities that are given as data; and several sources in a row. */
 import { ManyhostError } from '../../core/errors.ts'
-import { show } from '../../core/options.ts'
+import { describe } from '../../core/options.ts'
 import { type Identity, type IdentitySource, isThenable } from '../rights.ts'
 
 /** By ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */
@@ -15,48 +15,49 @@ export interface IdentityEntry {
   readonly owner?: string
 }
 
-const KEYS = ['secret', 'publish', 'subscribe', 'pubchans', 'subchans', 'owner']
+const ENTRY_KEYS = ['secret', 'publish', 'subscribe', 'pubchans', 'subchans', 'owner']
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, which never shows a secret */
-export function parseTable(where: string, table: unknown): Map<string, Identity> {
+export function parseIdentityTable(where: string, table: unknown): Map<string, Identity> {
   if (typeof table !== 'object' || table === null || Array.isArray(table)) {
     throw invalid(`${where} must be an object by ident`)
   }
   return new Map(
-    Object.entries(table).map(([ident, entry]) => [ident, parseEntry(where, ident, entry)]),
+    Object.entries(table).map(([ident, entry]) => [ident, parseIdentityEntry(where, ident, entry)]),
   )
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseEntry(where: string, ident: string, entry: unknown): Identity {
-  const at = `${where}: ${show(ident)}`
+export function parseIdentityEntry(where: string, ident: string, entry: unknown): Identity {
+  const at = `${where}: ${describe(ident)}`
   if (ident === '' || Buffer.byteLength(ident) > 255) throw invalid(`${at}: 1 to 255 bytes`)
   if (typeof entry !== 'object' || entry === null) {
     throw invalid(`${at} must be { secret, publish, subscribe }`)
   }
   for (const key of Object.keys(entry)) {
-    if (!KEYS.includes(key)) throw invalid(`${at} has no ${show(key)}; known: ${KEYS.join(', ')}`)
+    if (!ENTRY_KEYS.includes(key))
+      throw invalid(`${at} has no ${describe(key)}; known: ${ENTRY_KEYS.join(', ')}`)
   }
   const { secret, owner, ...lists } = entry as Record<string, unknown>
   if (typeof secret !== 'string' || secret === '') throw invalid(`${at}: secret must be a text`)
   if (owner !== undefined && owner !== null && typeof owner !== 'string') {
     throw invalid(`${at}: owner must be a text`)
   }
-  const publish = channels(at, 'publish', lists.publish ?? lists.pubchans)
-  const subscribe = channels(at, 'subscribe', lists.subscribe ?? lists.subchans)
+  const publish = parseChannels(at, 'publish', lists.publish ?? lists.pubchans)
+  const subscribe = parseChannels(at, 'subscribe', lists.subscribe ?? lists.subchans)
   return { ident, secret, publish, subscribe, ...(owner ? { owner } : {}) }
 }
 
-function channels(at: string, name: string, given: unknown): readonly string[] {
+function parseChannels(at: string, name: string, given: unknown): readonly string[] {
   if (given === undefined || given === null) return []
   const isList = Array.isArray(given) && given.every((one) => typeof one === 'string')
-  if (!isList) throw invalid(`${at}: ${name} must be a list of channels, got ${show(given)}`)
+  if (!isList) throw invalid(`${at}: ${name} must be a list of channels, got ${describe(given)}`)
   return given
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function fromMemory(table: IdentityTable): IdentitySource {
-  const identities = parseTable('identities', table)
+  const identities = parseIdentityTable('identities', table)
   return { find: (ident) => identities.get(ident) }
 }
 
@@ -67,7 +68,7 @@ export function chain(...sources: readonly IdentitySource[]): IdentitySource {
       for (const [index, source] of sources.entries()) {
         const found = source.find(ident)
         if (isThenable(found)) {
-          return Promise.resolve(found).then((one) => one ?? rest(sources, index, ident))
+          return Promise.resolve(found).then((one) => one ?? findInRest(sources, index, ident))
         }
         if (found) return found
       }
@@ -82,7 +83,7 @@ export function chain(...sources: readonly IdentitySource[]): IdentitySource {
   }
 }
 
-async function rest(
+async function findInRest(
   sources: readonly IdentitySource[],
   before: number,
   ident: string,

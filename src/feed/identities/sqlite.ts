@@ -3,23 +3,24 @@ import type Database from 'libsql'
 import { ManyhostError } from '../../core/errors.ts'
 import { databaseWords, otherProgram, SQLITE_TABLES } from '../../store/database-words.ts'
 import type { IdentitySource } from '../rights.ts'
-import { parseEntry } from './memory.ts'
+import { parseIdentityEntry } from './memory.ts'
 
-export interface Row {
+export interface IdentityRow {
   readonly owner: string | null
   readonly ident: string
   readonly secret: string
-  readonly pubchans: Channels
-  readonly subchans: Channels
+  readonly pubchans: ChannelsColumn
+  readonly subchans: ChannelsColumn
 }
 
 /** JSON text; a database that knows JSON, or arrays, has read it already. */
-type Channels = string | readonly string[] | null
+type ChannelsColumn = string | readonly string[] | null
 
 /** As the original makes it, so that both can use the same file. */
-const TABLE = `create table if not exists authkeys (id integer primary key autoincrement,
+const CREATE_TABLE = `create table if not exists authkeys (id integer primary key autoincrement,
   owner TEXT, ident TEXT, secret TEXT, pubchans TEXT, subchans TEXT)`
-const FIND = 'select owner, ident, secret, pubchans, subchans from authkeys where ident = ? limit 1'
+const FIND_IDENTITY =
+  'select owner, ident, secret, pubchans, subchans from authkeys where ident = ? limit 1'
 
 /** Asked at each connection: changes hold from the next one on. The table is made where there is none. The library is loaded when this is used. */
 export function fromSqlite(path: string): IdentitySource {
@@ -28,8 +29,8 @@ export function fromSqlite(path: string): IdentitySource {
   return {
     find(ident) {
       if (!query) throw new Error('the database is not open')
-      const row = query.get(ident) as Row | undefined
-      return row && parseRow(path, ident, row)
+      const row = query.get(ident) as IdentityRow | undefined
+      return row && parseIdentityRow(path, ident, row)
     },
     async start() {
       try {
@@ -41,8 +42,8 @@ export function fromSqlite(path: string): IdentitySource {
           'authkeys',
         )
         if (other) throw new Error(other)
-        database.exec(TABLE)
-        query = database.prepare(FIND)
+        database.exec(CREATE_TABLE)
+        query = database.prepare(FIND_IDENTITY)
       } catch (cause) {
         database?.close()
         database = undefined
@@ -59,16 +60,20 @@ export function fromSqlite(path: string): IdentitySource {
 }
 
 /** @throws Error for a row that cannot be read; it never shows the secret */
-export function parseRow(where: string, ident: string, row: Row): ReturnType<typeof parseEntry> {
+export function parseIdentityRow(
+  where: string,
+  ident: string,
+  row: IdentityRow,
+): ReturnType<typeof parseIdentityEntry> {
   const { owner, secret, pubchans, subchans } = row
-  return parseEntry(where, ident, {
+  return parseIdentityEntry(where, ident, {
     secret,
     owner,
-    publish: listed(pubchans),
-    subscribe: listed(subchans),
+    publish: parseChannelsColumn(pubchans),
+    subscribe: parseChannelsColumn(subchans),
   })
 }
 
-function listed(channels: Channels): unknown {
+function parseChannelsColumn(channels: ChannelsColumn): unknown {
   return typeof channels === 'string' ? JSON.parse(channels) : channels
 }

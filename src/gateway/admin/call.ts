@@ -2,24 +2,24 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../core/errors.ts'
-import type { Session } from '../../session/session.ts'
-import type { Hub } from './hub.ts'
-import type { Outflows } from './outflow.ts'
-import type { Reply } from './reply.ts'
-import type { Restarts } from './restarts.ts'
+import type { SessionCore } from '../../session/session.ts'
+import type { AdminEventStream } from './event-stream.ts'
+import type { AdminReply } from './reply.ts'
+import type { ManualRestarts } from './restarts.ts'
+import type { AdminStreamWriters } from './stream-writer.ts'
 
 /** What the routes act on. */
-export interface Admin {
-  readonly session: Session
+export interface AdminContext {
+  readonly session: SessionCore
   readonly metrics: Registry
   readonly version: string
   readonly isReady: () => boolean
-  readonly hub: Hub
-  readonly outflows: Outflows
-  readonly restarts: Restarts
+  readonly events: AdminEventStream
+  readonly streams: AdminStreamWriters
+  readonly restarts: ManualRestarts
 }
 
-export interface Call {
+export interface AdminCall {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   /** Variables of the path, decoded. */
@@ -27,30 +27,34 @@ export interface Call {
   readonly query: URLSearchParams
   /** False for a caller without the token, on a route that is open to all. */
   readonly isTrusted: boolean
-  readonly admin: Admin
+  readonly admin: AdminContext
 }
 
 /** undefined: the route has taken the response over. */
-export type Answer = (call: Call) => Reply | undefined | Promise<Reply | undefined>
+export type AdminRouteHandler = (
+  call: AdminCall,
+) => AdminReply | undefined | Promise<AdminReply | undefined>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function flag({ query }: Call, name: string): boolean {
+export function parseFlag({ query }: AdminCall, name: string): boolean {
   const value = query.get(name)
   if (value === null || value === '0' || value === 'false') return false
   if (value === '' || value === '1' || value === 'true') return true
-  throw invalid(`${name}: expected 1 or 0, got ${JSON.stringify(value)}`)
+  throw invalidQuery(`${name}: expected 1 or 0, got ${JSON.stringify(value)}`)
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function count({ query }: Call, name: string): number | undefined {
+export function parseCount({ query }: AdminCall, name: string): number | undefined {
   const value = query.get(name)
   if (value === null) return undefined
   if (!/^\d{1,6}$/.test(value) || Number(value) === 0) {
-    throw invalid(`${name}: expected a whole number from 1 to 999999, got ${JSON.stringify(value)}`)
+    throw invalidQuery(
+      `${name}: expected a whole number from 1 to 999999, got ${JSON.stringify(value)}`,
+    )
   }
   return Number(value)
 }
 
-export function invalid(text: string): ManyhostError {
+export function invalidQuery(text: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', text)
 }

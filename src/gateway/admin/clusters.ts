@@ -4,100 +4,110 @@ import type { Cluster } from '../../cluster/cluster.ts'
 import type { Instance } from '../../cluster/instance.ts'
 import { ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
-import { clusterSnapshot } from '../../session/snapshot.ts'
-import { jsonBody } from './body.ts'
-import { type Answer, type Call, count, flag, invalid } from './call.ts'
-import { clusterText, followCluster, followInstance, lastLines } from './logs.ts'
-import { findCluster, findInstance, names } from './names.ts'
-import { json, problem, type Reply, text } from './reply.ts'
+import { takeClusterSnapshot } from '../../session/snapshot.ts'
+import {
+  type AdminCall,
+  type AdminRouteHandler,
+  invalidQuery,
+  parseCount,
+  parseFlag,
+} from './call.ts'
+import { findCluster, findInstance, shortestNames } from './cluster-names.ts'
+import { readJsonBody } from './json-body.ts'
+import { clusterLog, followCluster, followInstance, lastLines } from './logs.ts'
+import { type AdminReply, httpProblemReply, jsonReply, textReply } from './reply.ts'
 
-export const listClusters: Answer = ({ admin }) => {
+export const listClusters: AdminRouteHandler = ({ admin }) => {
   const { clusters } = admin.session
-  const named = names(clusters)
+  const named = shortestNames(clusters)
   const all = clusters.map((cluster) => ({
     name: named.get(cluster.url),
-    ...clusterSnapshot(cluster),
+    ...takeClusterSnapshot(cluster),
   }))
-  return json(200, { at: wallClock(), clusters: all })
+  return jsonReply(200, { at: wallClock(), clusters: all })
 }
 
-export const showCluster: Answer = (call) => shown(200, call, clusterOf(call))
+export const showCluster: AdminRouteHandler = (call) =>
+  clusterReply(200, call, requestedCluster(call))
 
-export const setSize: Answer = async (call) => {
-  const cluster = clusterOf(call)
-  const { size, ...rest } = await jsonBody(call.request)
+export const setSize: AdminRouteHandler = async (call) => {
+  const cluster = requestedCluster(call)
+  const { size, ...rest } = await readJsonBody(call.request)
   const [unknown] = Object.keys(rest)
   if (unknown !== undefined)
-    throw invalid(`body: unknown option ${JSON.stringify(unknown)}; known: size`)
+    throw invalidQuery(`body: unknown option ${JSON.stringify(unknown)}; known: size`)
   // Programs may give other sizes, such as functions; here a "3" is a slip.
-  if (!isCount(size)) {
+  if (!isInstanceCount(size)) {
     const text = `size: expected a whole number from 0 up, got ${JSON.stringify(size)?.slice(0, 100) ?? 'nothing'}`
     throw new ManyhostError('MANYHOST_INVALID_SIZE', text, { service: cluster.url })
   }
   // The cluster of that name may be another one since the body has come.
   call.admin.session.setSize(cluster.url, size)
-  return shown(200, call, clusterOf(call))
+  return clusterReply(200, call, requestedCluster(call))
 }
 
-export const restartCluster: Answer = (call) => restarted(call, clusterOf(call))
+export const restartCluster: AdminRouteHandler = (call) =>
+  restartReply(call, requestedCluster(call))
 
-export const restartInstance: Answer = (call) =>
-  ofInstance(call, (cluster, { id }) => restarted(call, cluster, id))
+export const restartInstance: AdminRouteHandler = (call) =>
+  withInstance(call, (cluster, { id }) => restartReply(call, cluster, id))
 
-export const drainInstance: Answer = (call) =>
-  ofInstance(call, (cluster, { id }) => {
+export const drainInstance: AdminRouteHandler = (call) =>
+  withInstance(call, (cluster, { id }) => {
     cluster.drain(id)
-    return shown(202, call, cluster)
+    return clusterReply(202, call, cluster)
   })
 
-export const clusterLogs: Answer = (call) => {
-  const cluster = clusterOf(call)
-  const lines = count(call, 'lines')
-  if (!flag(call, 'follow')) return text(clusterText(cluster, lines))
-  const { outflows, session } = call.admin
+export const clusterLogs: AdminRouteHandler = (call) => {
+  const cluster = requestedCluster(call)
+  const lines = parseCount(call, 'lines')
+  if (!parseFlag(call, 'follow')) return textReply(clusterLog(cluster, lines))
+  const { streams: outflows, session } = call.admin
   return outflows.open(call.request, call.response, LOG_TYPE, (outflow) =>
     followCluster(session, cluster, outflow, lines),
   )
 }
 
-export const instanceLogs: Answer = (call) =>
-  ofInstance(call, (_cluster, instance) => {
-    const lines = count(call, 'lines')
-    if (!flag(call, 'follow')) return text(lastLines(instance.output.text(), lines))
-    const { outflows, session } = call.admin
+export const instanceLogs: AdminRouteHandler = (call) =>
+  withInstance(call, (_cluster, instance) => {
+    const lines = parseCount(call, 'lines')
+    if (!parseFlag(call, 'follow')) return textReply(lastLines(instance.output.text(), lines))
+    const { streams: outflows, session } = call.admin
     return outflows.open(call.request, call.response, LOG_TYPE, (outflow) =>
       followInstance(session, instance, outflow, lines),
     )
   })
 
-function isCount(size: unknown): size is number {
+function isInstanceCount(size: unknown): size is number {
   return Number.isSafeInteger(size) && (size as number) >= 0
 }
 
 const LOG_TYPE = 'text/plain; charset=utf-8'
 
-function clusterOf({ admin, params }: Call): Cluster {
+function requestedCluster({ admin, params }: AdminCall): Cluster {
   return findCluster(admin.session, params.name ?? '')
 }
 
-function shown(status: number, { admin }: Call, cluster: Cluster): Reply {
-  const name = names(admin.session.clusters).get(cluster.url) ?? cluster.url
-  return json(status, { name, ...clusterSnapshot(cluster) })
+function clusterReply(status: number, { admin }: AdminCall, cluster: Cluster): AdminReply {
+  const name = shortestNames(admin.session.clusters).get(cluster.url) ?? cluster.url
+  return jsonReply(status, { name, ...takeClusterSnapshot(cluster) })
 }
 
-type OnInstance = (cluster: Cluster, instance: Instance) => ReturnType<Answer>
+type InstanceAction = (cluster: Cluster, instance: Instance) => ReturnType<AdminRouteHandler>
 
-function ofInstance(call: Call, act: OnInstance): ReturnType<Answer> {
-  const cluster = clusterOf(call)
+function withInstance(call: AdminCall, act: InstanceAction): ReturnType<AdminRouteHandler> {
+  const cluster = requestedCluster(call)
   const id = call.params.id ?? ''
   const instance = findInstance(cluster, id)
-  return instance ? act(cluster, instance) : problem(404, `${cluster.url} has no instance ${id}`)
+  return instance
+    ? act(cluster, instance)
+    : httpProblemReply(404, `${cluster.url} has no instance ${id}`)
 }
 
 /** Answered at once, or with `wait` when all are replaced or one could not be. */
-async function restarted(call: Call, cluster: Cluster, id?: string): Promise<Reply> {
-  const isAwaited = flag(call, 'wait')
-  const done = call.admin.restarts.begin(cluster, id)
+async function restartReply(call: AdminCall, cluster: Cluster, id?: string): Promise<AdminReply> {
+  const isAwaited = parseFlag(call, 'wait')
+  const done = call.admin.restarts.start(cluster, id)
   if (isAwaited) await done
-  return shown(isAwaited ? 200 : 202, call, cluster)
+  return clusterReply(isAwaited ? 200 : 202, call, cluster)
 }

@@ -1,11 +1,11 @@
 /** What instances write, as text: the last 64 KiB of each, and what follows. */
 import type { Cluster } from '../../cluster/cluster.ts'
 import type { Instance } from '../../cluster/instance.ts'
-import type { Session } from '../../session/session.ts'
-import type { Outflow } from './outflow.ts'
+import type { SessionCore } from '../../session/session.ts'
+import type { AdminStreamWriter } from './stream-writer.ts'
 
 /** A line that never ends is passed on in parts of so many characters. */
-const LINE = 65_536
+const MAX_LINE = 65_536
 
 /** The last lines of a text; all of it without a count. */
 export function lastLines(text: string, count: number | undefined): string {
@@ -16,7 +16,7 @@ export function lastLines(text: string, count: number | undefined): string {
 }
 
 /** Chunks in, whole lines out, each with the instance before it. */
-class Prefixed {
+class LinePrefixer {
   readonly #prefix: string
   #rest = ''
 
@@ -24,10 +24,10 @@ class Prefixed {
     this.#prefix = `${instance} | `
   }
 
-  take(chunk: string): string {
+  push(chunk: string): string {
     const lines = (this.#rest + chunk).split('\n')
     this.#rest = lines.pop() ?? ''
-    if (this.#rest.length > LINE) {
+    if (this.#rest.length > MAX_LINE) {
       lines.push(this.#rest)
       this.#rest = ''
     }
@@ -42,44 +42,44 @@ class Prefixed {
   }
 }
 
-export function clusterText(cluster: Cluster, lines: number | undefined): string {
-  return cluster.instances.map((instance) => prefixedText(instance, lines)).join('')
+export function clusterLog(cluster: Cluster, lines: number | undefined): string {
+  return cluster.instances.map((instance) => prefixedLog(instance, lines)).join('')
 }
 
-function prefixedText({ id, output }: Instance, lines: number | undefined): string {
-  const prefixed = new Prefixed(id)
-  return prefixed.take(lastLines(output.text(), lines)) + prefixed.end()
+function prefixedLog({ id, output }: Instance, lines: number | undefined): string {
+  const prefixed = new LinePrefixer(id)
+  return prefixed.push(lastLines(output.text(), lines)) + prefixed.end()
 }
 
 /** Tells what an instance wrote and writes, until it has ended. */
 export function followInstance(
-  session: Session,
+  session: SessionCore,
   instance: Instance,
-  outflow: Outflow,
+  outflow: AdminStreamWriter,
   lines: number | undefined,
 ): void {
   outflow.write(lastLines(instance.output.text(), lines))
   outflow.onEnd(instance.output.follow((chunk) => outflow.write(chunk)))
   outflow.onEnd(
     session.on('instance', (event) => {
-      if (event.instance === instance.id && isEnd(event.state)) outflow.end()
+      if (event.instance === instance.id && isFinalState(event.state)) outflow.end()
     }),
   )
 }
 
 /** Tells what all instances of a cluster write, those to come too, until it is closed. */
 export function followCluster(
-  session: Session,
+  session: SessionCore,
   cluster: Cluster,
-  outflow: Outflow,
+  outflow: AdminStreamWriter,
   lines: number | undefined,
 ): void {
-  const followed = new Map<string, { prefixed: Prefixed; end: () => void }>()
+  const followed = new Map<string, { prefixed: LinePrefixer; end: () => void }>()
   const follow = (instance: Instance): void => {
     if (followed.has(instance.id)) return
-    const prefixed = new Prefixed(instance.id)
-    outflow.write(prefixed.take(lastLines(instance.output.text(), lines)))
-    const end = instance.output.follow((chunk) => outflow.write(prefixed.take(chunk)))
+    const prefixed = new LinePrefixer(instance.id)
+    outflow.write(prefixed.push(lastLines(instance.output.text(), lines)))
+    const end = instance.output.follow((chunk) => outflow.write(prefixed.push(chunk)))
     followed.set(instance.id, { prefixed, end })
   }
   const unfollow = (id: string): void => {
@@ -92,7 +92,7 @@ export function followCluster(
   outflow.onEnd(
     session.on('instance', ({ service, instance, state }) => {
       if (service !== cluster.url) return
-      if (isEnd(state)) return unfollow(instance)
+      if (isFinalState(state)) return unfollow(instance)
       // A service that was changed has another cluster under the same URL.
       const now = session.clusters.find(({ url }) => url === service)
       const found = now?.instances.find(({ id }) => id === instance)
@@ -110,6 +110,6 @@ export function followCluster(
   })
 }
 
-function isEnd(state: string): boolean {
+function isFinalState(state: string): boolean {
   return state === 'stopped' || state === 'failed'
 }

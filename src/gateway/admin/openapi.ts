@@ -1,6 +1,6 @@
 /** The OpenAPI 3.1 document of the routes. */
 import { CSRF_HEADER } from './access.ts'
-import type { Route } from './routes.ts'
+import type { AdminRoute } from './routes.ts'
 import { SCHEMAS } from './schemas.ts'
 
 const PARAMETERS = {
@@ -38,12 +38,12 @@ const PARAMETERS = {
   },
 } as const
 
-export function openApi(routes: readonly Route[], version: string): object {
+export function buildOpenApi(routes: readonly AdminRoute[], version: string): object {
   const paths: Record<string, Record<string, object>> = {}
   for (const route of routes) {
     const path = paths[route.path] ?? {}
     paths[route.path] = path
-    path[route.method.toLowerCase()] = operation(route)
+    path[route.method.toLowerCase()] = describeOperation(route)
   }
   return {
     openapi: '3.1.0',
@@ -65,29 +65,29 @@ export function openApi(routes: readonly Route[], version: string): object {
       responses: {
         Problem: {
           description: 'What is wrong, as RFC 9457 problem details',
-          content: { 'application/problem+json': { schema: schema('Problem') } },
+          content: { 'application/problem+json': { schema: schemaRef('Problem') } },
         },
       },
     },
   }
 }
 
-function operation(route: Route): object {
+function describeOperation(route: AdminRoute): object {
   const variables = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string)
   const parameters = [...variables, ...(route.query ?? [])]
-  const failed = [...(route.failures ?? []), 403, 421, ...(route.isOpen ? [] : [401])]
-  const found = { description: route.summary, content: content(route) }
+  const failed = [...(route.failures ?? []), 403, 421, ...(route.needsNoToken ? [] : [401])]
+  const found = { description: route.summary, content: describeContent(route) }
   return {
     operationId: route.id,
     summary: route.summary,
-    ...(route.isOpen && { security: [{}] }),
+    ...(route.needsNoToken && { security: [{}] }),
     ...(parameters.length > 0 && {
       parameters: parameters.map((name) => ({ $ref: `#/components/parameters/${name}` })),
     }),
-    ...(route.takes && {
+    ...(route.requestSchema && {
       requestBody: {
         required: true,
-        content: { 'application/json': { schema: schema(route.takes) } },
+        content: { 'application/json': { schema: schemaRef(route.requestSchema) } },
       },
     }),
     responses: {
@@ -101,12 +101,12 @@ function operation(route: Route): object {
 
 const PROBLEM = { $ref: '#/components/responses/Problem' }
 
-function schema(name: string): object {
+function schemaRef(name: string): object {
   return { $ref: `#/components/schemas/${name}` }
 }
 
-function content({ id, gives }: Route): object {
-  if (!gives.includes('/')) return { 'application/json': { schema: schema(gives) } }
+function describeContent({ id, responseType: gives }: AdminRoute): object {
+  if (!gives.includes('/')) return { 'application/json': { schema: schemaRef(gives) } }
   const asText = { schema: { type: 'string' } }
   if (id === 'metrics') return { [gives]: asText, 'application/openmetrics-text': asText }
   return { [gives]: asText }

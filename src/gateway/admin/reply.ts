@@ -1,9 +1,9 @@
 /** What a route answers, and how that is sent. Errors are answers too: RFC 9457 problem details. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { ERRORS, ManyhostError } from '../../core/errors.ts'
-import { breakOff } from '../../core/http/http-server.ts'
+import { destroyResponse } from '../../core/http/http-server.ts'
 
-export interface Reply {
+export interface AdminReply {
   readonly status: number
   readonly type: string
   readonly body: string | Buffer
@@ -11,7 +11,7 @@ export interface Reply {
 }
 
 /** Goes with every answer: nothing is kept, guessed, framed or lent to another origin. */
-const ALWAYS = {
+const COMMON_HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
@@ -23,11 +23,11 @@ const ALWAYS = {
   'x-frame-options': 'DENY',
 } as const
 
-export function json(status: number, value: unknown): Reply {
+export function jsonReply(status: number, value: unknown): AdminReply {
   return { status, type: 'application/json', body: JSON.stringify(value) }
 }
 
-export function text(body: string): Reply {
+export function textReply(body: string): AdminReply {
   return { status: 200, type: 'text/plain; charset=utf-8', body }
 }
 
@@ -37,21 +37,21 @@ export interface ProblemMembers {
 }
 
 /** An answer that no error of ours stands behind: a route that is not there, a token that is missing. */
-export function problem(
+export function httpProblemReply(
   status: number,
   detail: string,
   members: ProblemMembers = {},
   headers: Record<string, string> = {},
-): Reply {
+): AdminReply {
   const title = STATUS_CODES[status] ?? 'Error'
-  return problemReply({ type: 'about:blank', title, status, detail, ...members }, headers)
+  return toProblemReply({ type: 'about:blank', title, status, detail, ...members }, headers)
 }
 
 /** The answer to anything that was thrown. What is no error of ours keeps its text to itself. */
-export function errorReply(thrown: unknown): Reply {
-  if (!(thrown instanceof ManyhostError)) return problem(500, 'the admin API failed')
+export function errorReply(thrown: unknown): AdminReply {
+  if (!(thrown instanceof ManyhostError)) return httpProblemReply(500, 'the admin API failed')
   const { code, status, retryable, message } = thrown
-  return problemReply({
+  return toProblemReply({
     type: `urn:manyhost:error:${code}`,
     title: ERRORS[code].meaning,
     status,
@@ -62,10 +62,10 @@ export function errorReply(thrown: unknown): Reply {
   })
 }
 
-function problemReply(
+function toProblemReply(
   body: { readonly status: number } & Readonly<Record<string, unknown>>,
   headers: Record<string, string> = {},
-): Reply {
+): AdminReply {
   const retry: Record<string, string> = body.status === 503 ? { 'retry-after': '1' } : {}
   return {
     status: body.status,
@@ -75,12 +75,16 @@ function problemReply(
   }
 }
 
-export function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
+export function sendReply(
+  request: IncomingMessage,
+  response: ServerResponse,
+  reply: AdminReply,
+): void {
   if (response.headersSent || response.destroyed) {
-    breakOff(response)
+    destroyResponse(response)
     return
   }
-  begin(response, reply.status, reply.type, {
+  writeReplyHead(response, reply.status, reply.type, {
     // RFC 9110 section 8.6: a 204 has none.
     ...(reply.status !== 204 && { 'content-length': String(Buffer.byteLength(reply.body)) }),
     ...reply.headers,
@@ -89,11 +93,11 @@ export function send(request: IncomingMessage, response: ServerResponse, reply: 
 }
 
 /** Sends the head of an answer, with what goes with every answer. */
-export function begin(
+export function writeReplyHead(
   response: ServerResponse,
   status: number,
   type: string,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  response.writeHead(status, { ...ALWAYS, 'content-type': type, ...headers })
+  response.writeHead(status, { ...COMMON_HEADERS, 'content-type': type, ...headers })
 }

@@ -1,24 +1,24 @@
-/** Restarts by hand: one at a time of the same thing, and their failures are told, whoever waits for them. */
+/** ManualRestarts by hand: one at a time of the same thing, and their failures are told, whoever waits for them. */
 
 import type { Cluster } from '../../cluster/cluster.ts'
 import { asError, ManyhostError } from '../../core/errors.ts'
-import type { Session } from '../../session/session.ts'
+import type { SessionCore } from '../../session/session.ts'
 
-export class Restarts {
+export class ManualRestarts {
   readonly #running = new WeakMap<Cluster, Map<string, Promise<void>>>()
-  readonly #session: Session
+  readonly #session: SessionCore
   readonly #onError: (error: ManyhostError) => void
 
-  constructor(session: Session, onError: (error: ManyhostError) => void) {
+  constructor(session: SessionCore, onError: (error: ManyhostError) => void) {
     this.#session = session
     this.#onError = onError
   }
 
   /**
-   * Restarts the cluster, or one instance of it; joins a restart that runs already.
+   * ManualRestarts the cluster, or one instance of it; joins a restart that runs already.
    * @throws ManyhostError MANYHOST_START_FAILED
    */
-  begin(cluster: Cluster, id?: string): Promise<void> {
+  start(cluster: Cluster, id?: string): Promise<void> {
     const running = this.#running.get(cluster) ?? new Map<string, Promise<void>>()
     this.#running.set(cluster, running)
     const key = id ?? ''

@@ -1,21 +1,21 @@
 /** JSON Schemas of what the routes take and give; a test holds them against what they really give. */
 
-type Schema = Readonly<Record<string, unknown>>
+type AdminSchema = Readonly<Record<string, unknown>>
 
 const TEXT = { type: 'string' }
 const COUNT = { type: 'integer', minimum: 0 }
 const MILLISECONDS = { type: 'number', minimum: 0 }
 const TIME = { type: 'integer', description: 'Milliseconds since 1970' }
 
-function object(
-  properties: Readonly<Record<string, Schema>>,
+function objectSchema(
+  properties: Readonly<Record<string, AdminSchema>>,
   optional: readonly string[] = [],
-): Schema {
+): AdminSchema {
   const required = Object.keys(properties).filter((name) => !optional.includes(name))
   return { type: 'object', properties, required, additionalProperties: false }
 }
 
-function ref(name: string): Schema {
+function schemaRef(name: string): AdminSchema {
   return { $ref: `#/components/schemas/${name}` }
 }
 
@@ -27,18 +27,18 @@ const CLUSTER = {
   maxSize: { type: ['integer', 'null'], minimum: 0, description: 'null for no limit' },
   concurrency: { type: 'integer', minimum: 1 },
   inFlight: COUNT,
-  queue: object({ size: COUNT, oldestAge: MILLISECONDS }),
-  instances: { type: 'array', items: ref('Instance') },
+  queue: objectSchema({ size: COUNT, oldestAge: MILLISECONDS }),
+  instances: { type: 'array', items: schemaRef('Instance') },
   failure: { type: ['string', 'null'], description: 'Why the last start failed' },
-  stats: ref('Stats'),
+  stats: schemaRef('Stats'),
 }
 
-export const SCHEMAS: Readonly<Record<string, Schema>> = {
-  Status: object({ status: { enum: ['live', 'ready'] } }),
-  Size: object({ size: COUNT }),
-  Clusters: object({ at: TIME, clusters: { type: 'array', items: ref('Cluster') } }),
-  Cluster: object(CLUSTER),
-  Instance: object({
+export const SCHEMAS: Readonly<Record<string, AdminSchema>> = {
+  Status: objectSchema({ status: { enum: ['live', 'ready'] } }),
+  Size: objectSchema({ size: COUNT }),
+  Clusters: objectSchema({ at: TIME, clusters: { type: 'array', items: schemaRef('Cluster') } }),
+  Cluster: objectSchema(CLUSTER),
+  Instance: objectSchema({
     id: TEXT,
     state: { enum: ['pending', 'starting', 'ready', 'unready', 'draining', 'stopped', 'failed'] },
     provider: TEXT,
@@ -47,7 +47,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     served: COUNT,
     startedAt: TIME,
   }),
-  Stats: object({
+  Stats: objectSchema({
     arrivals: COUNT,
     completions: COUNT,
     failures: COUNT,
@@ -55,16 +55,16 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     hedges: COUNT,
     executedTwice: COUNT,
     ejections: COUNT,
-    latency: ref('Quantiles'),
-    queueWait: ref('Quantiles'),
+    latency: schemaRef('Quantiles'),
+    queueWait: schemaRef('Quantiles'),
   }),
-  Quantiles: object({
+  Quantiles: objectSchema({
     p50: MILLISECONDS,
     p90: MILLISECONDS,
     p99: MILLISECONDS,
     mean: MILLISECONDS,
   }),
-  Problem: object(
+  Problem: objectSchema(
     {
       type: { type: 'string', format: 'uri-reference' },
       title: TEXT,

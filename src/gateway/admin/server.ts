@@ -3,17 +3,17 @@ import { createServer, type RequestListener } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../core/errors.ts'
 import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
-import { afterIdly } from '../../core/time.ts'
+import { afterUnref } from '../../core/time.ts'
 import { version } from '../../core/version.ts'
-import type { Session } from '../../session/session.ts'
-import type { Address } from '../address.ts'
-import { adminHandler } from '../admin.ts'
-import { listenOn, urlOf } from '../listening.ts'
+import type { SessionCore } from '../../session/session.ts'
+import type { BindAddress } from '../bind-address.ts'
+import { listenOn, serverUrl } from '../listening.ts'
+import { adminHandler } from './handler.ts'
 import type { AdminSettings } from './options.ts'
-import { requestHandler } from './request.ts'
+import { serviceRequestHandler } from './service-requests.ts'
 
 /** A session that counts, as the public one does. */
-export type Measured = Session & { readonly metrics?: Registry }
+export type Measured = SessionCore & { readonly metrics?: Registry }
 
 export interface AdminServer {
   readonly urls: readonly string[]
@@ -25,9 +25,9 @@ export interface AdminServer {
 const LIMITS = { requestTimeout: 30_000, connections: 2_000 }
 
 /** How long answers may take to end when it closes, in ms. */
-const GRACE = 1_000
+const CLOSE_TIMEOUT = 1_000
 
-export interface AdminParts extends AdminSettings {
+export interface AdminServerOptions extends AdminSettings {
   /** What readiness needs besides the services'. */
   readonly isReady: () => boolean
   /**
@@ -38,9 +38,9 @@ export interface AdminParts extends AdminSettings {
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, also when an address cannot be listened on */
-export async function openAdmin(
+export async function openAdminServer(
   session: Measured,
-  { where, token, isReady, mounts = {} }: AdminParts,
+  { addresses: where, token, isReady, mounts = {} }: AdminServerOptions,
 ): Promise<AdminServer> {
   const { metrics } = session
   if (!metrics) {
@@ -49,15 +49,15 @@ export async function openAdmin(
   }
   const secret = token === undefined ? {} : { token }
   const api = adminHandler(session, { ...secret, metrics, version: version(), isReady })
-  const handler = requestHandler(session, { ...secret, otherwise: api })
+  const handler = serviceRequestHandler(session, { ...secret, otherwise: api })
   const servers = where.map(() => {
-    const server = createServer(serverOptions(LIMITS), mounted(mounts, handler))
+    const server = createServer(serverOptions(LIMITS), withMounts(mounts, handler))
     guardConnections(server, LIMITS)
     return server
   })
   let closing: Promise<void> | undefined
   const end = async (): Promise<void> => {
-    const timer = afterIdly(GRACE, () => {
+    const timer = afterUnref(CLOSE_TIMEOUT, () => {
       for (const server of servers) server.closeAllConnections()
     })
     await Promise.all(
@@ -77,16 +77,16 @@ export async function openAdmin(
   }
   try {
     for (const [index, server] of servers.entries()) {
-      await listenOn(server, where[index] as Address, 'admin')
+      await listenOn(server, where[index] as BindAddress, 'admin')
     }
   } catch (error) {
     await close()
     throw error
   }
-  return { urls: servers.map((server) => urlOf(server, false)), close }
+  return { urls: servers.map((server) => serverUrl(server, false)), close }
 }
 
-function mounted(
+function withMounts(
   mounts: Readonly<Record<string, RequestListener>>,
   otherwise: RequestListener,
 ): RequestListener {

@@ -1,24 +1,24 @@
 /** What a task finds in its environment: itself, field by field. */
 
-import { dict } from '../../core/dict.ts'
+import { createDict } from '../../core/dict.ts'
 import { inheritedEnvironment } from '../../posix/environment.ts'
-import { timeText, toSeconds } from '../units.ts'
+import { formatTime, toSeconds } from '../text/units.ts'
 import type { RunTask } from './protocol.ts'
-import { isLong } from './quote.ts'
+import { exceedsWordLimit } from './shell-words.ts'
 
-const PREFIXES = ['MANYHOST_EXPORT_', 'HYPERSHELL_EXPORT_']
+const EXPORT_PREFIXES = ['MANYHOST_EXPORT_', 'HYPERSHELL_EXPORT_']
 
 /** What the launcher's shell would take as its own. */
-const OF_SHELLS = /^(?:ENV|BASH_ENV|PS4)$/
+const SHELL_VARIABLES = /^(?:ENV|BASH_ENV|PS4)$/
 
 /** The environment that all tasks of a runner start from: its own without our secrets, and `MANYHOST_EXPORT_X=v` as `X=v`. */
 export function baseEnvironment(
   own: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
-  const base = dict<string>()
+  const base = createDict<string>()
   for (const [name, value] of Object.entries(inheritedEnvironment(own))) {
-    if (OF_SHELLS.test(name)) continue
-    const prefix = PREFIXES.find((one) => name.startsWith(one) && name.length > one.length)
+    if (SHELL_VARIABLES.test(name)) continue
+    const prefix = EXPORT_PREFIXES.find((one) => name.startsWith(one) && name.length > one.length)
     if (prefix) base[name.slice(prefix.length)] = value
     else base[name] ??= value
   }
@@ -27,20 +27,20 @@ export function baseEnvironment(
   return base
 }
 
-const names = new Map<string, string>()
+const variableNames = new Map<string, string>()
 
 /** `submitTime` as `TASK_SUBMIT_TIME`. */
-function nameOf(field: string): string {
-  let name = names.get(field)
+function variableName(field: string): string {
+  let name = variableNames.get(field)
   if (name === undefined) {
     name = `TASK_${field.replaceAll(/[A-Z]/g, (letter) => `_${letter}`)}`.toUpperCase()
-    if (names.size < 200) names.set(field, name)
+    if (variableNames.size < 200) variableNames.set(field, name)
   }
   return name
 }
 
 /** Fields that are none of the shell's business, or stand under a name of their own. */
-const LEFT_OUT = [
+const OMITTED_FIELDS = [
   'tag',
   'request',
   'args',
@@ -52,13 +52,13 @@ const LEFT_OUT = [
   'captured',
 ]
 
-const SPANS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
+const DURATION_FIELDS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
 
 /** As rows have it: a time of `...Time` as ISO 8601, a length of time in seconds. */
-function shown(field: string, value: unknown): unknown {
+function formatField(field: string, value: unknown): unknown {
   if (typeof value !== 'number') return value
-  if (field.endsWith('Time')) return timeText(value)
-  return SPANS.has(field) ? toSeconds(value) : value
+  if (field.endsWith('Time')) return formatTime(value)
+  return DURATION_FIELDS.has(field) ? toSeconds(value) : value
 }
 
 /**
@@ -69,15 +69,15 @@ export function taskEnvironment(
   task: RunTask,
   extra: Readonly<Record<string, string | number>>,
 ): Record<string, string> {
-  const env = dict<string>()
+  const env = createDict<string>()
   const put = (name: string, value: unknown): void => {
     if (value === null || value === undefined) return
     const text = String(value)
-    if (!text.includes('\0') && !isLong(text)) env[name] = text
+    if (!text.includes('\0') && !exceedsWordLimit(text)) env[name] = text
   }
   for (const [field, value] of Object.entries(task)) {
-    if (!LEFT_OUT.includes(field) && /^\w+$/.test(field) && typeof value !== 'object') {
-      put(nameOf(field), shown(field, value))
+    if (!OMITTED_FIELDS.includes(field) && /^\w+$/.test(field) && typeof value !== 'object') {
+      put(variableName(field), formatField(field, value))
     }
   }
   put('TASK_ARGS', task.args)

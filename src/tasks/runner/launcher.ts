@@ -9,14 +9,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import type { Readable } from 'node:stream'
-import { describe } from '../../core/errors.ts'
-import { within } from '../../core/time.ts'
-import { type Pipe, readPipe } from '../../posix/pipes.ts'
-import { quote } from './quote.ts'
-import { MARK_BYTE, Obituary, Splitter } from './splitter.ts'
+import { describeError } from '../../core/errors.ts'
+import { resolveWithin } from '../../core/time.ts'
+import { openPipeReader, type Pipe } from '../../posix/pipes.ts'
+import { MARK_BYTE, MarkSplitter, SignalMessageFilter } from './mark-splitter.ts'
+import { quoteRunnerWord } from './shell-words.ts'
 
 /** What a launcher is to start: all of it checked, nothing here holds a NUL. */
-export interface Job {
+export interface LaunchCommand {
   /** Words of the command: `['/bin/sh', '-c', 'echo hi']`. */
   readonly argv: readonly string[]
   /**
@@ -28,15 +28,15 @@ export interface Job {
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string | undefined
   /** Awaited where a signal ended it, before what it left behind in its group is hung up. Never rejects. */
-  readonly lingering: () => Promise<void>
+  readonly waitForGroupExit: () => Promise<void>
 }
 
-export type Stream = 'stdout' | 'stderr'
+export type LauncherStream = 'stdout' | 'stderr'
 
 /** Takes what the task writes; answers false when it wants no more until `resume`. */
-export type Sink = (stream: Stream, chunk: Buffer) => boolean
+export type LauncherSink = (stream: LauncherStream, chunk: Buffer) => boolean
 
-export interface Ended {
+export interface LaunchResult {
   /** 0 to 255; 128 + n for signal n. -3 when it could not be started. */
   readonly status: number
   /** Why, where the status alone does not say. */
@@ -45,37 +45,37 @@ export interface Ended {
 
 export interface LauncherOptions {
   /** What it writes 0 to, to enter its control group. */
-  readonly entry?: string | undefined
+  readonly cgroupEntry?: string | undefined
   /** For standard output and error; without them these are sockets, which a task cannot open. */
   readonly pipes?: readonly Pipe[]
 }
 
 /** The shell that starts all tasks. */
-export const LAUNCHER = '/bin/sh'
+export const LAUNCHER_SHELL = '/bin/sh'
 
 /** How long the pipes of a launcher that ended may be held open by one who left its group. */
-const PIPE_PATIENCE = 500
+const PIPE_CLOSE_TIMEOUT_MS = 500
 
 /** In place of a status: what `cd` failed at. */
-const NO_FOLDER = 'folder'
+const CD_FAILED_MARK = 'folder'
 
 /** A function of the launcher's; no task is to have a program of this name. */
-const END = '_manyhost_end'
+const END_FUNCTION = '_manyhost_end'
 
 /** In place of a status: it is above 128, and the launcher waits for a line before it goes on. */
-const HELD = '?'
+const WAIT_MARK = '?'
 
 /**
  * First it enters its control group, where there is one. The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. Trapped signals
  * interrupt a `read`; a line that nobody waited for is an empty one to the shell.
  */
-function prologue(mark: string, entry: string | undefined): string {
+function launcherPrologue(mark: string, entry: string | undefined): string {
   return (
-    (entry === undefined ? '' : `echo 0 >${quote(entry)} || exit 126\n`) +
+    (entry === undefined ? '' : `echo 0 >${quoteRunnerWord(entry)} || exit 126\n`) +
     `trap : HUP INT QUIT TERM USR1 USR2 PIPE ALRM\n` +
     `exec 9>&2 2>/dev/null\n` +
-    `${END}() { case $1 in 129|1[3-9]?|2??) echo ${quote(mark)}" ${HELD}"; read -r _ || read -r _ || read -r _; esac\n` +
-    `kill -HUP 0; echo ${quote(mark)}" $1"; echo ${quote(mark)} >&9; }\n`
+    `${END_FUNCTION}() { case $1 in 129|1[3-9]?|2??) echo ${quoteRunnerWord(mark)}" ${WAIT_MARK}"; read -r _ || read -r _ || read -r _; esac\n` +
+    `kill -HUP 0; echo ${quoteRunnerWord(mark)}" $1"; echo ${quoteRunnerWord(mark)} >&9; }\n`
   )
 }
 
@@ -86,31 +86,33 @@ export class Launcher {
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null; why?: string }>
   readonly #stdout: Readable | null
   readonly #stderr: Readable | null
-  #current: Run | undefined
+  #currentOutput: CommandOutput | undefined
   #hasExited = false
 
   /** Never throws: a shell that cannot be started ends at once, and says why to who runs something. */
   constructor(
     env: Readonly<Record<string, string | undefined>> = process.env,
-    { entry, pipes = [] }: LauncherOptions = {},
+    { cgroupEntry: entry, pipes = [] }: LauncherOptions = {},
   ) {
     const [output, errors] = pipes
     // `detached`: a session and group of its own.
-    this.#child = spawn(LAUNCHER, [], {
+    this.#child = spawn(LAUNCHER_SHELL, [], {
       detached: true,
       env,
       stdio: ['pipe', output?.writeEnd ?? 'pipe', errors?.writeEnd ?? 'pipe'],
     })
     const { stdin } = this.#child
-    this.#stdout = output ? readPipe(output) : this.#child.stdout
-    this.#stderr = errors ? readPipe(errors) : this.#child.stderr
+    this.#stdout = output ? openPipeReader(output) : this.#child.stdout
+    this.#stderr = errors ? openPipeReader(errors) : this.#child.stderr
     this.exited = new Promise((resolve) => {
       const over = (end: { code: number | null; signal: NodeJS.Signals | null; why?: string }) => {
         this.#hasExited = true
         resolve(end)
       }
       this.#child.once('exit', (code, signal) => over({ code, signal }))
-      this.#child.on('error', (error) => over({ code: null, signal: null, why: describe(error) }))
+      this.#child.on('error', (error) =>
+        over({ code: null, signal: null, why: describeError(error) }),
+      )
     })
     stdin?.on('error', () => {})
     for (const [name, stream] of [
@@ -119,9 +121,9 @@ export class Launcher {
     ] as const) {
       stream?.on('error', () => {})
       // Between tasks nobody should write; one that left its group is heard by nobody.
-      stream?.on('data', (chunk: Buffer) => this.#current?.take(name, chunk))
+      stream?.on('data', (chunk: Buffer) => this.#currentOutput?.handleChunk(name, chunk))
     }
-    stdin?.write(prologue(this.#mark, entry))
+    stdin?.write(launcherPrologue(this.#mark, entry))
   }
 
   /** Leader of the group that all its tasks are in; `undefined` when it could not be started. */
@@ -134,26 +136,26 @@ export class Launcher {
   }
 
   get isBusy(): boolean {
-    return this.#current !== undefined
+    return this.#currentOutput !== undefined
   }
 
   /** Starts one task; the one before must have ended. Never rejects. */
-  async run(job: Job, sink: Sink): Promise<Ended> {
+  async run(job: LaunchCommand, sink: LauncherSink): Promise<LaunchResult> {
     const { stdin } = this.#child
     const [stdout, stderr] = [this.#stdout, this.#stderr]
     if (!this.isAlive || !stdin || !stdout || !stderr) {
       const { why } = await this.exited
       return { status: -3, message: `the shell that starts tasks cannot be started: ${why ?? ''}` }
     }
-    const run = new Run(this.#mark, sink, { stdout, stderr }, async () => {
-      await job.lingering()
+    const run = new CommandOutput(this.#mark, sink, { stdout, stderr }, async () => {
+      await job.waitForGroupExit()
       stdin.write('\n')
     })
-    this.#current = run
-    stdin.write(this.#line(job))
+    this.#currentOutput = run
+    stdin.write(this.#formatCommandLine(job))
     const ended = await Promise.race([run.ended, this.exited])
     if (typeof ended === 'number') {
-      this.#current = undefined
+      this.#currentOutput = undefined
       if (Number.isNaN(ended)) {
         // The launcher's own words would have the number of one of its lines.
         const message = `cannot enter folder '${job.cwd}'`
@@ -162,9 +164,9 @@ export class Launcher {
       }
       return { status: ended }
     }
-    await within(PIPE_PATIENCE, run.flushed(stdout, stderr))
-    this.#current = undefined
-    return lost(ended, run.finish())
+    await resolveWithin(PIPE_CLOSE_TIMEOUT_MS, run.drainPipes(stdout, stderr))
+    this.#currentOutput = undefined
+    return describeLauncherExit(ended, run.finish())
   }
 
   /** Lets the output of the present task flow again. */
@@ -187,72 +189,72 @@ export class Launcher {
   async close(): Promise<void> {
     this.signal('SIGKILL')
     await this.exited
-    if (!this.#current) {
+    if (!this.#currentOutput) {
       this.#stdout?.destroy()
       this.#stderr?.destroy()
     }
     this.#child.stdin?.destroy()
   }
 
-  #line({ argv, isForked, env, cwd }: Job): string {
+  #formatCommandLine({ argv, isForked, env, cwd }: LaunchCommand): string {
     let words = ''
-    for (const name in env) words += `${name}=${quote(env[name] as string)} `
-    for (const word of argv) words += `${quote(word)} `
+    for (const name in env) words += `${name}=${quoteRunnerWord(env[name] as string)} `
+    for (const word of argv) words += `${quoteRunnerWord(word)} `
     const command = `${isForked ? `( ${words})` : words} </dev/null 2>&9 9>&-`
-    if (cwd === undefined) return `${command}; ${END} $?\n`
+    if (cwd === undefined) return `${command}; ${END_FUNCTION} $?\n`
     // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
-    return `if cd -P -- ${quote(cwd)}; then ${command}; ${END} $?; else ${END} ${NO_FOLDER}; fi\n`
+    return `if cd -P -- ${quoteRunnerWord(cwd)}; then ${command}; ${END_FUNCTION} $?; else ${END_FUNCTION} ${CD_FAILED_MARK}; fi\n`
   }
 }
 
 /** One task's output on its way through the launcher's pipes. */
-class Run {
+class CommandOutput {
   readonly ended: Promise<number>
-  readonly #sink: Sink
-  readonly #pipes: Readonly<Record<Stream, Readable>>
-  readonly #splitters: Record<Stream, Splitter>
-  readonly #obituary = new Obituary()
-  readonly #held: () => void
+  readonly #sink: LauncherSink
+  readonly #pipes: Readonly<Record<LauncherStream, Readable>>
+  readonly #splitters: Record<LauncherStream, MarkSplitter>
+  readonly #signalMessages = new SignalMessageFilter()
+  readonly #onWaitMark: () => void
   #end!: (status: number) => void
   #status: number | undefined
-  #errorsEnded = false
-  #isLate = false
+  #hasStderrEnded = false
+  #isDraining = false
 
   constructor(
     mark: string,
-    sink: Sink,
-    pipes: Readonly<Record<Stream, Readable>>,
+    sink: LauncherSink,
+    pipes: Readonly<Record<LauncherStream, Readable>>,
     held: () => void,
   ) {
     this.#sink = sink
-    this.#held = held
+    this.#onWaitMark = held
     this.#pipes = pipes
-    this.#splitters = { stdout: new Splitter(mark), stderr: new Splitter(mark) }
+    this.#splitters = { stdout: new MarkSplitter(mark), stderr: new MarkSplitter(mark) }
     this.ended = new Promise((resolve) => {
       this.#end = resolve
     })
   }
 
-  take(stream: Stream, chunk: Buffer): void {
-    const { data, end, rest } = this.#splitters[stream].feed(chunk)
-    const kept = data && stream === 'stderr' ? this.#obituary.feed(data) : data
+  handleChunk(stream: LauncherStream, chunk: Buffer): void {
+    const { data, markText: end, rest } = this.#splitters[stream].feed(chunk)
+    const kept = data && stream === 'stderr' ? this.#signalMessages.feed(data) : data
     if (kept) this.#pass(stream, kept)
     if (end === undefined) return
-    if (end.trim() === HELD) {
-      this.#held()
-      if (rest) this.take(stream, rest)
+    if (end.trim() === WAIT_MARK) {
+      this.#onWaitMark()
+      if (rest) this.handleChunk(stream, rest)
       return
     }
     if (stream === 'stdout') this.#status = Number(end)
-    else this.#errorsEnded = true
-    if (this.#status === undefined || !this.#errorsEnded) return
-    this.#passHeld(this.#status > 128)
+    else this.#hasStderrEnded = true
+    if (this.#status === undefined || !this.#hasStderrEnded) return
+    this.#passHeldMessage(this.#status > 128)
     this.#end(this.#status)
   }
 
   /** The launcher has ended: all that is still in its pipes, whoever has room for it. */
-  flushed(stdout: Readable, stderr: Readable): Promise<unknown> {
-    this.#isLate = true
+  drainPipes(stdout: Readable, stderr: Readable): Promise<unknown> {
+    this.#isDraining = true
     const closed = [stdout, stderr].map((pipe) => {
       pipe.resume()
       return pipe.closed ? undefined : new Promise((resolve) => pipe.once('close', resolve))
@@ -263,28 +265,28 @@ class Run {
   /** The status, had it come after all. */
   finish(): number | undefined {
     for (const stream of ['stdout', 'stderr'] as const) {
-      const held = this.#splitters[stream].rest()
+      const held = this.#splitters[stream].takeHeld()
       if (held) this.#pass(stream, held)
     }
-    this.#passHeld(false)
+    this.#passHeldMessage(false)
     return this.#status
   }
 
-  #passHeld(bySignal: boolean): void {
-    const held = this.#obituary.end(bySignal)
+  #passHeldMessage(bySignal: boolean): void {
+    const held = this.#signalMessages.end(bySignal)
     if (held) this.#pass('stderr', held)
   }
 
-  #pass(stream: Stream, chunk: Buffer): void {
-    if (this.#sink(stream, chunk) || this.#isLate) return
+  #pass(stream: LauncherStream, chunk: Buffer): void {
+    if (this.#sink(stream, chunk) || this.#isDraining) return
     this.#pipes[stream].pause()
   }
 }
 
-function lost(
+function describeLauncherExit(
   end: { code: number | null; signal: NodeJS.Signals | null; why?: string },
   status: number | undefined,
-): Ended {
+): LaunchResult {
   if (status !== undefined) return { status }
   if (end.signal) return { status: 128 + constants.signals[end.signal] }
   const why = end.why ?? `its shell ended with ${end.code}: no process could be made`

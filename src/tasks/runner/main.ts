@@ -1,20 +1,20 @@
 /**
- * The program that runs shell tasks: `node main.js --places 4`, with HOST and PORT (or SOCKET_PATH) and
+ * The program that runs shell tasks: `node main.js --num-tasks 4`, with HOST and PORT (or SOCKET_PATH) and
  * MANYHOST_RUNNER_TOKEN in its environment. USR1 drains it, USR2, TERM and INT stop it.
  */
 import { parseArgs } from 'node:util'
-import { describe, ManyhostError } from '../../core/errors.ts'
-import { every, sleep, within } from '../../core/time.ts'
-import { memorySize, taskDuration } from '../units.ts'
+import { describeError, ManyhostError } from '../../core/errors.ts'
+import { every, resolveWithin, sleep } from '../../core/time.ts'
+import { parseMemorySize, parseTaskDuration } from '../text/units.ts'
 import type { RunnerOptions } from './options.ts'
 import { Runner } from './runner.ts'
-import { createRunnerServer } from './server.ts'
+import { createRunnerServer } from './runner-server.ts'
 
 /** HyperShell's clients take keys of at least this length. */
-const SHORTEST_TOKEN = 16
+const MIN_TOKEN_LENGTH = 16
 
 const FLAGS = {
-  places: { type: 'string', short: 'N' },
+  'num-tasks': { type: 'string', short: 'N' },
   cores: { type: 'string', short: 'C' },
   memory: { type: 'string', short: 'M' },
   patience: { type: 'string' },
@@ -37,59 +37,60 @@ const FLAGS = {
 
 type Values = { [Name in keyof typeof FLAGS]?: string | boolean }
 
-function optionsOf(values: Values): RunnerOptions {
+function parseRunnerFlags(values: Values): RunnerOptions {
   const options: Record<string, unknown> = {}
   const put = (name: string, flag: keyof Values, read: (text: string) => unknown = String) => {
     const value = values[flag]
     if (typeof value === 'string') options[name] = read(value)
   }
-  put('places', 'places', Number)
+  put('numTasks', 'num-tasks', Number)
   put('cores', 'cores', Number)
-  put('memory', 'memory', memorySize)
-  put('patience', 'patience', taskDuration)
+  put('memory', 'memory', parseMemorySize)
+  put('patience', 'patience', parseTaskDuration)
   put('template', 'template')
   put('shell', 'shell')
   put('cwd', 'cwd')
-  put('timeout', 'timeout', taskDuration)
-  put('signalWait', 'signalwait', taskDuration)
+  put('timeout', 'timeout', parseTaskDuration)
+  put('signalWait', 'signalwait', parseTaskDuration)
   put('rate', 'ratelimit', Number)
   put('bundleSize', 'bundlesize', Number)
-  put('bundleWait', 'bundlewait', taskDuration)
+  put('bundleWait', 'bundlewait', parseTaskDuration)
   put('output', 'output')
   put('errors', 'errors')
-  put('clientTimeout', 'client-timeout', taskDuration)
+  put('clientTimeout', 'client-timeout', parseTaskDuration)
   if (values['no-capture']) options.capture = false
   if (values.monitor) options.monitor = true
   return options as RunnerOptions
 }
 
 /** Seconds; negative ones are drawn from 0 to so many, so that a thousand runners do not come at once. */
-function delay(text: string): number {
+function parseStartDelay(text: string): number {
   const seconds = Number(text)
-  if (!Number.isFinite(seconds)) throw invalid(`--delay-start is a number of seconds, got ${text}`)
+  if (!Number.isFinite(seconds))
+    throw invalidOption(`--delay-start is a number of seconds, got ${text}`)
   return 1_000 * (seconds < 0 ? Math.random() * -seconds : seconds)
 }
 
-function tokenOf(values: Values): string | undefined {
+function readToken(values: Values): string | undefined {
   const token = process.env.MANYHOST_RUNNER_TOKEN
   if (values['no-token']) return undefined
-  if (token === undefined || token.length < SHORTEST_TOKEN) {
-    throw invalid(
-      `MANYHOST_RUNNER_TOKEN must have ${SHORTEST_TOKEN} characters or more: without it, whoever reaches the port could run commands (--no-token allows that)`,
+  if (token === undefined || token.length < MIN_TOKEN_LENGTH) {
+    throw invalidOption(
+      `MANYHOST_RUNNER_TOKEN must have ${MIN_TOKEN_LENGTH} characters or more: without it, whoever reaches the port could run commands (--no-token allows that)`,
     )
   }
   return token
 }
 
-function invalid(message: string): ManyhostError {
+function invalidOption(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: FLAGS })
   const log = (line: string): void => void process.stderr.write(`${line}\n`)
-  const token = tokenOf(values)
-  const options = optionsOf(values)
+  const token = readToken(values)
+  const options = parseRunnerFlags(values)
   const early = new AbortController()
   let runner: Runner | undefined
   const hear = (signal: NodeJS.Signals, how: 'drain' | 'stop'): void => {
@@ -101,7 +102,7 @@ async function main(): Promise<void> {
   hear('SIGUSR1', 'drain')
   for (const signal of ['SIGUSR2', 'SIGTERM', 'SIGINT'] as const) hear(signal, 'stop')
   if (values['delay-start']) {
-    const wait = delay(values['delay-start'])
+    const wait = parseStartDelay(values['delay-start'])
     log(`manyhost runner begins in ${wait / 1_000} s`)
     await sleep(wait, early.signal).catch(() => {})
     if (early.signal.aborted) return
@@ -111,7 +112,7 @@ async function main(): Promise<void> {
   const { server, close } = createRunnerServer(runner, { token, log })
   const { HOST = '127.0.0.1', PORT = '0', SOCKET_PATH } = process.env
   server.on('error', (error) => {
-    log(`manyhost runner: ${describe(error)}`)
+    log(`manyhost runner: ${describeError(error)}`)
     process.exitCode = 5
     runner?.stop()
   })
@@ -120,19 +121,19 @@ async function main(): Promise<void> {
     const address = server.address()
     const at = typeof address === 'object' ? `${address?.address}:${address?.port}` : address
     log(
-      `manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.places} places, processes held by ${means}`,
+      `manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.numTasks} tasks at a time, processes held by ${means}`,
     )
   })
   const { clientTimeout } = runner.settings
   const idle = every(Math.min(1_000, clientTimeout || 1_000), () => {
-    if (clientTimeout > 0 && runner && runner.idle >= clientTimeout) runner.drain()
+    if (clientTimeout > 0 && runner && runner.idleMs >= clientTimeout) runner.drain()
   })
   await runner.drained
   idle.clear()
   // The last answers are under way to who waits for them.
   server.close()
   server.closeIdleConnections()
-  await within(1_000, new Promise((resolve) => server.once('close', resolve)))
+  await resolveWithin(1_000, new Promise((resolve) => server.once('close', resolve)))
   await runner.close()
   await close()
 }
@@ -140,7 +141,7 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(),
   (error) => {
-    process.stderr.write(`manyhost runner: ${describe(error)}\n`)
+    process.stderr.write(`manyhost runner: ${describeError(error)}\n`)
     const isWrong = error instanceof ManyhostError || /^ERR_PARSE_ARGS/.test(error?.code ?? '')
     process.exit(isWrong ? 2 : 5)
   },

@@ -3,22 +3,22 @@ import { availableParallelism } from 'node:os'
 import { ManyhostError } from '../../core/errors.ts'
 import {
   milliseconds,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   record,
   rule,
   text,
   whole,
 } from '../../core/options.ts'
-import { compileTemplate } from '../template.ts'
+import { compileTemplate } from '../text/template.ts'
 
-function flag(initial: boolean) {
+function flagRule(initial: boolean) {
   return rule('a boolean', initial, (value) => (typeof value === 'boolean' ? value : undefined), {
     is: 'flag',
   })
 }
 
-function template() {
+function templateRule() {
   return rule("a template such as 'convert {}'", '{}', (value) => {
     if (typeof value !== 'string') return undefined
     try {
@@ -31,11 +31,11 @@ function template() {
   })
 }
 
-const isText = (value: string): boolean => value !== '' && !value.includes('\0')
+const isNonEmptyText = (value: string): boolean => value !== '' && !value.includes('\0')
 
 export const RUNNER_RULES = {
   /** Tasks at a time; 0: as many as the machine has cores. */
-  places: rule('a whole number from 0 to 4096 (0: the cores of the machine)', 1, (value) => {
+  numTasks: rule('a whole number from 0 to 4096 (0: the cores of the machine)', 1, (value) => {
     if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 4_096)
       return undefined
     return value === 0 ? availableParallelism() : (value as number)
@@ -46,12 +46,12 @@ export const RUNNER_RULES = {
   memory: whole(1, Number.POSITIVE_INFINITY, { unlimited: true, unit: 'bytes' }),
   /** How long others may pass a task that does not fit. */
   patience: milliseconds(10_000, 'never'),
-  template: template(),
+  template: templateRule(),
   /** What runs a command, as `shell -c command`. */
   shell: rule('a path', '/bin/sh', (value) =>
-    typeof value === 'string' && value.startsWith('/') && isText(value) ? value : undefined,
+    typeof value === 'string' && value.startsWith('/') && isNonEmptyText(value) ? value : undefined,
   ),
-  cwd: text('the path of a folder', isText),
+  cwd: text('the path of a folder', isNonEmptyText),
   env: record(),
   /** No task runs longer, whatever it says. */
   timeout: milliseconds(0, 'unlimited'),
@@ -61,20 +61,20 @@ export const RUNNER_RULES = {
   rate: rule('starts a second, above 0, or Infinity', Number.POSITIVE_INFINITY, (value) =>
     typeof value === 'number' && value > 0 ? value : undefined,
   ),
-  capture: flag(true),
-  monitor: flag(false),
+  capture: flagRule(true),
+  monitor: flagRule(false),
   bundleSize: whole(1, 100),
   bundleWait: milliseconds(50, 'at once'),
   /** Files on the runner's machine that outputs are added to, instead of being sent. */
-  output: text('the path of a file', isText),
-  errors: text('the path of a file', isText),
+  output: text('the path of a file', isNonEmptyText),
+  errors: text('the path of a file', isNonEmptyText),
   /** Ends the runner when it had nothing to do for so long. */
   clientTimeout: milliseconds(0, 'never'),
   /** Tasks of one POST. */
   maxTasks: whole(1, 100_000),
 } as const
 
-export type RunnerSettings = Parsed<typeof RUNNER_RULES>
+export type RunnerSettings = ParsedOptions<typeof RUNNER_RULES>
 
 export type RunnerOptions = Partial<{
   -readonly [Name in keyof RunnerSettings]: RunnerSettings[Name]

@@ -2,8 +2,9 @@
  * What a server and a runner say to each other: `POST /tasks` with tasks as lines of JSON, answered by a stream of
  * frames. design.md has the whole of it.
  */
-import { toJson } from '../json.ts'
-import type { Task, TaskOutcome } from '../task.ts'
+
+import type { Task, TaskOutcome } from '../model/task.ts'
+import { toJson } from '../text/exact-json.ts'
 
 /** What the runner needs of a task; all else that is sent becomes its environment, `TASK_...`. */
 export type RunTask = Pick<Task, 'id' | 'args' | 'fence'> & Partial<Task>
@@ -37,17 +38,17 @@ export interface RunOutcome extends TaskOutcome {
 }
 
 /** Which runner took the bundle; the first frame of each answer. */
-export interface Hello {
+export interface RunnerHello {
   readonly clientId: string
   readonly clientHost: string
-  readonly places: number
+  readonly numTasks: number
 }
 
 export type OutputStream = 'stdout' | 'stderr' | 'csv'
 
 /** What an answer is made of. `index` is the task's position in the POST, from 0. */
-export type Message =
-  | { readonly is: 'hello'; readonly hello: Hello }
+export type RunnerMessage =
+  | { readonly is: 'hello'; readonly hello: RunnerHello }
   | { readonly is: OutputStream; readonly index: number; readonly data: Buffer }
   | { readonly is: 'outcomes'; readonly outcomes: readonly RunOutcome[] }
   /** Never started, to be given to another runner: `fence` says which claim. */
@@ -59,7 +60,7 @@ export type Message =
   /** All was said. An answer without it was cut off. */
   | { readonly is: 'end' }
 
-const TYPES = {
+const FRAME_TYPES = {
   hello: 1,
   stdout: 2,
   stderr: 3,
@@ -69,81 +70,95 @@ const TYPES = {
   refused: 7,
   beat: 8,
   end: 9,
-} as const satisfies Record<Message['is'], number>
+} as const satisfies Record<RunnerMessage['is'], number>
 
-const NAMES = new Map(Object.entries(TYPES).map(([name, type]) => [type, name as Message['is']]))
+const FRAME_NAMES = new Map(
+  Object.entries(FRAME_TYPES).map(([name, type]) => [type, name as RunnerMessage['is']]),
+)
 
 /** Type, index, length of what follows. */
-export const HEADER = 9
+export const FRAME_HEADER_BYTES = 9
 
 /** Longest payload; longer ones are not ours. */
-export const LONGEST_FRAME = 67_108_864
+export const MAX_PAYLOAD_BYTES = 67_108_864
 
-export const CONTENT_TYPE = 'application/vnd.manyhost.tasks'
+export const RUNNER_CONTENT_TYPE = 'application/vnd.manyhost.tasks'
 
-export function frame(is: Message['is'], index: number, payload?: Uint8Array): Buffer {
-  const bytes = Buffer.allocUnsafe(HEADER + (payload?.length ?? 0))
-  bytes[0] = TYPES[is]
+export function encodeRunnerFrame(
+  is: RunnerMessage['is'],
+  index: number,
+  payload?: Uint8Array,
+): Buffer {
+  const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES + (payload?.length ?? 0))
+  bytes[0] = FRAME_TYPES[is]
   bytes.writeUInt32BE(index, 1)
   bytes.writeUInt32BE(payload?.length ?? 0, 5)
-  if (payload) bytes.set(payload, HEADER)
+  if (payload) bytes.set(payload, FRAME_HEADER_BYTES)
   return bytes
 }
 
-export function jsonFrame(is: Message['is'], index: number, value: unknown): Buffer {
-  return frame(is, index, Buffer.from(JSON.stringify(value)))
+export function encodeRunnerJsonFrame(
+  is: RunnerMessage['is'],
+  index: number,
+  value: unknown,
+): Buffer {
+  return encodeRunnerFrame(is, index, Buffer.from(JSON.stringify(value)))
 }
 
 /** An answer that is none: the runner is of another version, or is no runner. */
-export class ProtocolError extends Error {
+export class RunnerProtocolError extends Error {
   override readonly name = 'ProtocolError'
 }
 
 /**
  * Reads an answer as it comes. Ends after `end`.
- * @throws ProtocolError; what the body throws
+ * @throws RunnerProtocolError; what the body throws
  */
-export async function* readAnswer(body: AsyncIterable<Uint8Array>): AsyncGenerator<Message> {
-  const frames = new Frames()
+export async function* readRunnerMessages(
+  body: AsyncIterable<Uint8Array>,
+): AsyncGenerator<RunnerMessage> {
+  const frames = new RunnerFrameDecoder()
   for await (const chunk of body) {
     for (const message of frames.feed(chunk)) {
       yield message
       if (message.is === 'end') return
     }
   }
-  throw new ProtocolError('the answer of the runner was cut off')
+  throw new RunnerProtocolError('the answer of the runner was cut off')
 }
 
 /** From bytes, however they are cut, to messages. */
-export class Frames {
-  #held: Buffer[] = []
+export class RunnerFrameDecoder {
+  #chunks: Buffer[] = []
   #size = 0
-  #wanted = HEADER
+  #neededBytes = FRAME_HEADER_BYTES
 
-  feed(chunk: Uint8Array): Message[] {
-    const messages: Message[] = []
-    this.#held.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+  feed(chunk: Uint8Array): RunnerMessage[] {
+    const messages: RunnerMessage[] = []
+    this.#chunks.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
     this.#size += chunk.byteLength
-    if (this.#size < this.#wanted) return messages
-    let bytes = this.#held.length === 1 ? (this.#held[0] as Buffer) : Buffer.concat(this.#held)
-    while (bytes.length >= HEADER) {
+    if (this.#size < this.#neededBytes) return messages
+    let bytes =
+      this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks)
+    while (bytes.length >= FRAME_HEADER_BYTES) {
       const length = bytes.readUInt32BE(5)
-      const is = NAMES.get(bytes[0] as never)
-      if (!is || length > LONGEST_FRAME) throw new ProtocolError('a frame of an unknown kind')
-      this.#wanted = HEADER + length
-      if (bytes.length < this.#wanted) break
-      const payload = bytes.subarray(HEADER, this.#wanted)
-      messages.push(toMessage(is, bytes.readUInt32BE(1), payload))
-      bytes = bytes.subarray(this.#wanted)
-      this.#wanted = HEADER
+      const is = FRAME_NAMES.get(bytes[0] as never)
+      if (!is || length > MAX_PAYLOAD_BYTES)
+        throw new RunnerProtocolError('a frame of an unknown kind')
+      this.#neededBytes = FRAME_HEADER_BYTES + length
+      if (bytes.length < this.#neededBytes) break
+      const payload = bytes.subarray(FRAME_HEADER_BYTES, this.#neededBytes)
+      messages.push(decodeMessage(is, bytes.readUInt32BE(1), payload))
+      bytes = bytes.subarray(this.#neededBytes)
+      this.#neededBytes = FRAME_HEADER_BYTES
     }
-    this.#held = bytes.length > 0 ? [bytes] : []
+    this.#chunks = bytes.length > 0 ? [bytes] : []
     this.#size = bytes.length
     return messages
   }
 }
 
-function toMessage(is: Message['is'], index: number, payload: Buffer): Message {
+function decodeMessage(is: RunnerMessage['is'], index: number, payload: Buffer): RunnerMessage {
   switch (is) {
     case 'stdout':
     case 'stderr':
@@ -153,26 +168,29 @@ function toMessage(is: Message['is'], index: number, payload: Buffer): Message {
     case 'end':
       return { is }
     case 'hello':
-      return { is, hello: json(payload) as Hello }
+      return { is, hello: parsePayload(payload) as RunnerHello }
     case 'outcomes':
-      return { is, outcomes: json(payload) as RunOutcome[] }
+      return { is, outcomes: parsePayload(payload) as RunOutcome[] }
     case 'returned':
-      return { is, tasks: json(payload) as { id: string; fence: number }[] }
+      return { is, tasks: parsePayload(payload) as { id: string; fence: number }[] }
     case 'refused':
-      return { is, index, message: String(json(payload)) }
+      return { is, index, message: String(parsePayload(payload)) }
   }
 }
 
-function json(payload: Buffer): unknown {
+function parsePayload(payload: Buffer): unknown {
   try {
     return JSON.parse(payload.toString('utf8'))
   } catch (cause) {
-    throw new ProtocolError('a frame is not JSON', { cause })
+    throw new RunnerProtocolError('a frame is not JSON', { cause })
   }
 }
 
 /** The body of a POST. Iterate it into the request: nothing is made before it is sent. */
-export function* bundleLines(options: BundleOptions, tasks: Iterable<RunTask>): Generator<string> {
+export function* formatBundleLines(
+  options: BundleOptions,
+  tasks: Iterable<RunTask>,
+): Generator<string> {
   yield `${JSON.stringify({ bundle: options })}\n`
   for (const task of tasks) yield `${toJson(task)}\n`
 }

@@ -6,36 +6,42 @@ import { join, resolve } from 'node:path'
 import { ManyhostError } from '../../core/errors.ts'
 import { after, every, now, type Timer, wallClock } from '../../core/time.ts'
 import { Containment } from '../../posix/containment.ts'
-import { Templates } from '../accept.ts'
-import { Schedule } from '../schedule.ts'
-import { Attempt, CANCELLED, type Conditions, NO_RESOURCES, type Output } from './attempt.ts'
+import { findGroupMembers, GroupUsage, readUptime } from '../../posix/group-usage.ts'
+import { TemplateCache } from '../model/accept-task.ts'
 import { baseEnvironment } from './environment.ts'
-import { membersOf, Usage, uptime } from './groups.ts'
 import { parseRunnerOptions, type RunnerOptions, type RunnerSettings } from './options.ts'
-import { Pace } from './pace.ts'
-import { Place } from './place.ts'
-import type { BundleOptions, Hello, OutputStream, RunOutcome, RunTask } from './protocol.ts'
+import type { BundleOptions, OutputStream, RunnerHello, RunOutcome, RunTask } from './protocol.ts'
+import { RunnerSlot } from './runner-slot.ts'
+import { StartRateLimit } from './start-rate.ts'
+import {
+  type AttemptConditions,
+  type AttemptOutput,
+  EXIT_CANCELLED,
+  EXIT_NO_RESOURCES,
+  TaskAttempt,
+} from './task-attempt.ts'
+import { TaskSchedule } from './task-schedule.ts'
 
 /** Who handed a bundle in, and is told what becomes of it. */
-export interface Listener {
+export interface BundleListener {
   /** Answers false when it wants no more of this task until `Bundle.resume`. */
-  output(index: number, stream: OutputStream, chunk: Buffer): boolean
-  outcome(outcome: RunOutcome): void
+  onOutput(index: number, stream: OutputStream, chunk: Buffer): boolean
+  onOutcome(outcome: RunOutcome): void
   /** Was never started, and will not be here. */
-  returned(task: RunTask): void
+  onReturned(task: RunTask): void
   /** All tasks of an ended bundle have their say. */
-  done(): void
+  onDone(): void
 }
 
-interface Entry {
-  readonly attempt: Attempt
+interface BundleEntry {
+  readonly attempt: TaskAttempt
   readonly bundle: Bundle
-  place: Place | undefined
+  slot: RunnerSlot | undefined
   startedAt: number
 }
 
 /** How often places are looked at for what tasks left behind, and usage is sampled, in ms. */
-const LOOK = 1_000
+const CHECK_INTERVAL_MS = 1_000
 
 export class Runner {
   readonly id: string
@@ -43,18 +49,18 @@ export class Runner {
   readonly settings: RunnerSettings
   /** Resolves when it was told to drain or stop, and nothing is left. */
   readonly drained: Promise<void>
-  readonly #schedule: Schedule<Entry>
-  readonly #pace: Pace
-  readonly #free: Place[] = []
-  readonly #places: Place[] = []
-  readonly #running = new Set<Entry>()
+  readonly #schedule: TaskSchedule<BundleEntry>
+  readonly #startRate: StartRateLimit
+  readonly #freeSlots: RunnerSlot[] = []
+  readonly #slots: RunnerSlot[] = []
+  readonly #running = new Set<BundleEntry>()
   readonly #bundles = new Set<Bundle>()
-  readonly #templates = new Templates()
-  readonly #folder: string
+  readonly #templates = new TemplateCache()
+  readonly #tempFolder: string
   readonly #containment: Containment
-  readonly #look: Timer
-  readonly #path: string | undefined
-  #turn: Timer | undefined
+  readonly #checkTimer: Timer
+  readonly #searchPath: string | undefined
+  #startTimer: Timer | undefined
   #state: 'working' | 'draining' | 'closed' = 'working'
   #idleSince = now()
   #drained!: () => void
@@ -64,20 +70,20 @@ export class Runner {
     this.settings = parseRunnerOptions(options)
     const nonce = randomBytes(12).toString('hex')
     this.id = env.MANYHOST_INSTANCE ?? `runner-${nonce.slice(0, 12)}`
-    this.#folder = join(tmpdir(), `manyhost-runner-${nonce}`)
-    mkdirSync(this.#folder, { mode: 0o700 })
+    this.#tempFolder = join(tmpdir(), `manyhost-runner-${nonce}`)
+    mkdirSync(this.#tempFolder, { mode: 0o700 })
     const mark = `MANYHOST_RUNNER=${nonce}.`
-    this.#containment = new Containment({ mark, folder: this.#folder })
+    this.#containment = new Containment({ mark, folder: this.#tempFolder })
     const base = { ...baseEnvironment(env), ...this.settings.env }
-    this.#path = base.PATH
-    const { places, cores, memory, patience, rate } = this.settings
+    this.#searchPath = base.PATH
+    const { numTasks: places, cores, memory, patience, rate } = this.settings
     for (let slot = 1; slot <= places; slot++) {
-      this.#places.push(new Place(slot, base, this.#containment, mark))
+      this.#slots.push(new RunnerSlot(slot, base, this.#containment, mark))
     }
-    this.#free = this.#places.toReversed()
-    this.#schedule = new Schedule({ places, cores, memory, patience })
-    this.#pace = new Pace(rate)
-    this.#look = every(LOOK, () => this.#lookAround())
+    this.#freeSlots = this.#slots.toReversed()
+    this.#schedule = new TaskSchedule({ numTasks: places, cores, memory, patience })
+    this.#startRate = new StartRateLimit(rate)
+    this.#checkTimer = every(CHECK_INTERVAL_MS, () => this.#checkProcesses())
     this.drained = new Promise((resolve) => {
       this.#drained = resolve
     })
@@ -93,8 +99,8 @@ export class Runner {
     return this.#containment.kind ?? ''
   }
 
-  get hello(): Hello {
-    return { clientId: this.id, clientHost: this.host, places: this.settings.places }
+  get hello(): RunnerHello {
+    return { clientId: this.id, clientHost: this.host, numTasks: this.settings.numTasks }
   }
 
   get state(): 'working' | 'draining' | 'closed' {
@@ -110,45 +116,45 @@ export class Runner {
   }
 
   /** Milliseconds for which there was no bundle; 0 while there is one. */
-  get idle(): number {
+  get idleMs(): number {
     return this.#bundles.size > 0 ? 0 : now() - this.#idleSince
   }
 
   /** Tasks that run now, for people. */
   get tasks(): { id: string; slot: number; group: number | null; runningFor: number }[] {
-    return [...this.#running].map(({ attempt, place, startedAt }) => ({
+    return [...this.#running].map(({ attempt, slot: place, startedAt }) => ({
       id: attempt.task.id,
-      slot: place?.slot ?? 0,
-      group: place?.group ?? null,
+      slot: place?.number ?? 0,
+      group: place?.processGroup ?? null,
       runningFor: Math.round(now() - startedAt),
     }))
   }
 
   /** @throws ManyhostError MANYHOST_INVALID_OPTION for a template that cannot be read */
-  open(options: BundleOptions, listener: Listener): Bundle {
+  openBundle(options: BundleOptions, listener: BundleListener): Bundle {
     const settings = this.settings
     const { template, cwd, timeout, signalWait, monitor } = { ...settings, ...options }
-    const env = checkedEnv(options.env)
+    const env = checkEnv(options.env)
     const limits = [settings.timeout, timeout].filter((one) => one > 0)
-    const conditions: Conditions = {
+    const conditions: AttemptConditions = {
       template: this.#templates.get(template),
       templates: this.#templates,
       shell: settings.shell,
       cwd: resolve(cwd ?? '.'),
-      isFolderAsked: cwd !== undefined,
+      isCwdExplicit: cwd !== undefined,
       env,
-      timeout: limits.length > 0 ? Math.min(...limits) : 0,
-      signalWait,
+      timeoutMs: limits.length > 0 ? Math.min(...limits) : 0,
+      signalWaitMs: signalWait,
       monitor,
       clientId: this.id,
       clientHost: this.host,
-      folder: this.#folder,
-      path: this.#path,
+      scriptFolder: this.#tempFolder,
+      searchPath: this.#searchPath,
     }
     const bundle = new Bundle(conditions, listener, {
       add: (entry) => this.#add(entry),
-      drop: (entry) => this.#schedule.remove(entry),
-      closed: (one) => this.#forget(one),
+      removeWaiting: (entry) => this.#schedule.remove(entry),
+      bundleClosed: (one) => this.#removeBundle(one),
     })
     this.#bundles.add(bundle)
     return bundle
@@ -163,7 +169,7 @@ export class Runner {
   /** Starts nothing more: what waits is handed back, what runs ends in its time. */
   drain(): void {
     if (this.#state === 'working') this.#state = 'draining'
-    for (const entry of this.#schedule.clear()) entry.bundle.giveBack(entry)
+    for (const entry of this.#schedule.clear()) entry.bundle.returnTask(entry)
     this.#checkDrained()
   }
 
@@ -177,60 +183,62 @@ export class Runner {
   async close(): Promise<void> {
     this.drain()
     this.#state = 'closed'
-    this.#look.clear()
-    this.#turn?.clear()
-    await Promise.all(this.#places.map((place) => place.close()))
+    this.#checkTimer.clear()
+    this.#startTimer?.clear()
+    await Promise.all(this.#slots.map((place) => place.close()))
     await this.#containment.close()
-    rmSync(this.#folder, { recursive: true, force: true })
+    rmSync(this.#tempFolder, { recursive: true, force: true })
   }
 
-  #add(entry: Entry): void {
-    if (this.#state !== 'working') return entry.bundle.giveBack(entry)
-    const { task, limit } = entry.attempt
+  #add(entry: BundleEntry): void {
+    if (this.#state !== 'working') return entry.bundle.returnTask(entry)
+    const { task, timeoutMs: limit } = entry.attempt
     const wanted = { cores: task.cores ?? 1, memory: task.memory ?? 0, timeout: limit }
-    const refusal = this.#schedule.refusal(wanted)
-    if (refusal) return entry.bundle.settle(entry, this.#unstarted(entry, NO_RESOURCES, refusal))
-    this.#schedule.add(entry, wanted, now())
-    this.#fill()
+    const refusal = this.#schedule.explainRefusal(wanted)
+    if (refusal)
+      return entry.bundle.settle(entry, this.#unstartedOutcome(entry, EXIT_NO_RESOURCES, refusal))
+    this.#schedule.enqueue(entry, wanted, now())
+    this.#startTasks()
   }
 
-  #fill(): void {
-    while (this.#free.length > 0 && this.#schedule.waiting > 0) {
+  #startTasks(): void {
+    while (this.#freeSlots.length > 0 && this.#schedule.waiting > 0) {
       const at = now()
-      const wait = this.#pace.wait(at)
-      if (wait > 0) return this.#again(wait)
-      const entry = this.#schedule.take(at)
+      const wait = this.#startRate.msUntilNext(at)
+      if (wait > 0) return this.#startTasksLater(wait)
+      const entry = this.#schedule.startNext(at)
       // One that may soon pass no longer, or be passed: time alone can change that.
-      if (!entry) return this.#running.size === 0 ? this.#again(LOOK) : undefined
-      this.#pace.started(at)
-      void this.#run(entry, this.#free.pop() as Place)
+      if (!entry)
+        return this.#running.size === 0 ? this.#startTasksLater(CHECK_INTERVAL_MS) : undefined
+      this.#startRate.recordStart(at)
+      void this.#run(entry, this.#freeSlots.pop() as RunnerSlot)
     }
   }
 
-  #again(wait: number): void {
-    this.#turn ??= after(wait, () => {
-      this.#turn = undefined
-      this.#fill()
+  #startTasksLater(wait: number): void {
+    this.#startTimer ??= after(wait, () => {
+      this.#startTimer = undefined
+      this.#startTasks()
     })
   }
 
-  async #run(entry: Entry, place: Place): Promise<void> {
-    entry.place = place
+  async #run(entry: BundleEntry, place: RunnerSlot): Promise<void> {
+    entry.slot = place
     entry.startedAt = now()
     this.#running.add(entry)
     const outcome = await entry.attempt.run(place)
     this.#running.delete(entry)
     this.#schedule.release(entry)
-    entry.place = undefined
-    this.#free.push(place)
+    entry.slot = undefined
+    this.#freeSlots.push(place)
     // The next one first: its start is what others wait for.
-    this.#fill()
+    this.#startTasks()
     entry.bundle.settle(entry, outcome)
     this.#checkDrained()
   }
 
-  #unstarted({ attempt }: Entry, exitStatus: number, message: string): RunOutcome {
-    return unstarted(
+  #unstartedOutcome({ attempt }: BundleEntry, exitStatus: number, message: string): RunOutcome {
+    return unstartedRunOutcome(
       attempt.task,
       { clientId: this.id, clientHost: this.host },
       exitStatus,
@@ -238,7 +246,7 @@ export class Runner {
     )
   }
 
-  #forget(bundle: Bundle): void {
+  #removeBundle(bundle: Bundle): void {
     this.#bundles.delete(bundle)
     this.#idleSince = now()
     this.#checkDrained()
@@ -250,48 +258,52 @@ export class Runner {
     }
   }
 
-  /** Usage of what runs, and an end to what others left behind. */
-  #lookAround(): void {
-    const soiled = this.#places.filter((place) => place.isSoiled && place.group !== undefined)
+  /** GroupUsage of what runs, and an end to what others left behind. */
+  #checkProcesses(): void {
+    const soiled = this.#slots.filter(
+      (place) => place.hasRunSinceCheck && place.processGroup !== undefined,
+    )
     if (soiled.length === 0 || process.platform !== 'linux') return
-    const groups = new Set(soiled.map(({ group }) => group as number))
-    const strays = soiled.flatMap(({ strays, group }) => strays.map((pid) => [pid, group] as const))
-    const members = membersOf(groups, new Map(strays as [number, number][]))
-    const entries = new Map([...this.#running].map((entry) => [entry.place, entry]))
-    const [at, boot] = [now(), uptime()]
+    const groups = new Set(soiled.map(({ processGroup: group }) => group as number))
+    const strays = soiled.flatMap(({ strays, processGroup: group }) =>
+      strays.map((pid) => [pid, group] as const),
+    )
+    const members = findGroupMembers(groups, new Map(strays as [number, number][]))
+    const entries = new Map([...this.#running].map((entry) => [entry.slot, entry]))
+    const [at, boot] = [now(), readUptime()]
     for (const place of soiled) {
       const entry = entries.get(place)
-      const found = members.get(place.group as number) ?? []
+      const found = members.get(place.processGroup as number) ?? []
       // The kernel's clock of births has steps of 10 ms.
       const since = entry ? boot - (at - entry.startedAt) / 1_000 - 0.05 : Number.POSITIVE_INFINITY
-      if (found.some(({ born }) => born < since)) void place.clear()
-      if (!entry) place.isSoiled = false
+      if (found.some(({ bornAt: born }) => born < since)) void place.replaceLauncher()
+      if (!entry) place.hasRunSinceCheck = false
       const { usage } = entry?.attempt ?? {}
-      if (usage) entry?.attempt.sample(usage.sample(found, at, wallClock()))
+      if (usage) entry?.attempt.writeUsageSample(usage.addSample(found, at, wallClock()))
     }
   }
 }
 
 /** What a bundle asks of its runner. */
-interface Desk {
-  add(entry: Entry): void
-  drop(entry: Entry): boolean
-  closed(bundle: Bundle): void
+interface BundleOwner {
+  add(entry: BundleEntry): void
+  removeWaiting(entry: BundleEntry): boolean
+  bundleClosed(bundle: Bundle): void
 }
 
 /** Tasks that were handed in together, and are answered together. */
 export class Bundle {
-  readonly #conditions: Conditions
-  readonly #listener: Listener
-  readonly #desk: Desk
-  readonly #entries = new Map<string, Entry>()
+  readonly #conditions: AttemptConditions
+  readonly #listener: BundleListener
+  readonly #owner: BundleOwner
+  readonly #entries = new Map<string, BundleEntry>()
   #count = 0
   #state: 'open' | 'ended' | 'cancelled' | 'closed' = 'open'
 
-  constructor(conditions: Conditions, listener: Listener, desk: Desk) {
+  constructor(conditions: AttemptConditions, listener: BundleListener, desk: BundleOwner) {
     this.#conditions = conditions
     this.#listener = listener
-    this.#desk = desk
+    this.#owner = desk
   }
 
   /** Tasks that have no outcome yet. */
@@ -305,25 +317,27 @@ export class Bundle {
     if (this.#entries.has(task.id)) {
       const { clientId, clientHost } = this.#conditions
       const why = 'the same task stands twice in the bundle'
-      return this.#listener.outcome(unstarted(task, { clientId, clientHost }, NO_RESOURCES, why))
+      return this.#listener.onOutcome(
+        unstartedRunOutcome(task, { clientId, clientHost }, EXIT_NO_RESOURCES, why),
+      )
     }
-    const output: Output = (stream, chunk) => this.#listener.output(index, stream, chunk)
-    const attempt = new Attempt(task, this.#conditions, output, now())
-    if (attempt.usage) attempt.sample(Usage.TITLE)
-    const entry: Entry = { attempt, bundle: this, place: undefined, startedAt: 0 }
+    const output: AttemptOutput = (stream, chunk) => this.#listener.onOutput(index, stream, chunk)
+    const attempt = new TaskAttempt(task, this.#conditions, output, now())
+    if (attempt.usage) attempt.writeUsageSample(GroupUsage.CSV_HEADER)
+    const entry: BundleEntry = { attempt, bundle: this, slot: undefined, startedAt: 0 }
     this.#entries.set(task.id, entry)
-    this.#desk.add(entry)
+    this.#owner.add(entry)
   }
 
   /** Counts a line that was no task, so that indices stay those of the lines. */
-  skip(): number {
+  skipLine(): number {
     return this.#count++
   }
 
   /** No more tasks will come. */
   end(): void {
     if (this.#state === 'open') this.#state = 'ended'
-    this.#check()
+    this.#closeIfDone()
   }
 
   /** Nobody wants the outcomes any more: nothing more starts, what runs is interrupted. */
@@ -331,19 +345,22 @@ export class Bundle {
     if (this.#state === 'closed') return
     this.#state = 'cancelled'
     for (const entry of [...this.#entries.values()]) {
-      if (this.#desk.drop(entry)) this.#entries.delete(entry.attempt.task.id)
+      if (this.#owner.removeWaiting(entry)) this.#entries.delete(entry.attempt.task.id)
       else entry.attempt.interrupt('cancelled')
     }
-    this.#check()
+    this.#closeIfDone()
   }
 
   cancelTask(id: string, fence?: number): boolean {
     const entry = this.#entries.get(id)
     if (!entry || (fence !== undefined && entry.attempt.task.fence !== fence)) return false
-    if (this.#desk.drop(entry)) {
+    if (this.#owner.removeWaiting(entry)) {
       const { clientId, clientHost } = this.#conditions
       const who = { clientId, clientHost }
-      this.settle(entry, unstarted(entry.attempt.task, who, CANCELLED, 'cancelled before it ran'))
+      this.settle(
+        entry,
+        unstartedRunOutcome(entry.attempt.task, who, EXIT_CANCELLED, 'cancelled before it ran'),
+      )
     } else {
       entry.attempt.interrupt('cancelled')
     }
@@ -352,31 +369,31 @@ export class Bundle {
 
   /** There is room for output again. */
   resume(): void {
-    for (const { place } of this.#entries.values()) place?.resume()
+    for (const { slot: place } of this.#entries.values()) place?.resume()
   }
 
-  settle(entry: Entry, outcome: RunOutcome): void {
+  settle(entry: BundleEntry, outcome: RunOutcome): void {
     if (!this.#entries.delete(entry.attempt.task.id)) return
-    if (this.#state !== 'cancelled') this.#listener.outcome(outcome)
-    this.#check()
+    if (this.#state !== 'cancelled') this.#listener.onOutcome(outcome)
+    this.#closeIfDone()
   }
 
-  giveBack(entry: Entry): void {
+  returnTask(entry: BundleEntry): void {
     if (!this.#entries.delete(entry.attempt.task.id)) return
-    if (this.#state !== 'cancelled') this.#listener.returned(entry.attempt.task)
-    this.#check()
+    if (this.#state !== 'cancelled') this.#listener.onReturned(entry.attempt.task)
+    this.#closeIfDone()
   }
 
-  #check(): void {
+  #closeIfDone(): void {
     if (this.#state === 'open' || this.#state === 'closed' || this.#entries.size > 0) return
     this.#state = 'closed'
-    this.#listener.done()
-    this.#desk.closed(this)
+    this.#listener.onDone()
+    this.#owner.bundleClosed(this)
   }
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-function checkedEnv(env: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+function checkEnv(env: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
   for (const [name, value] of Object.entries(env)) {
     if (/^[A-Za-z_]\w*$/.test(name) && !value.includes('\0')) continue
     const message = `env: ${JSON.stringify(name.slice(0, 100))} is no name of a variable, or its value holds a NUL`
@@ -385,7 +402,7 @@ function checkedEnv(env: Readonly<Record<string, string>> = {}): Readonly<Record
   return env
 }
 
-function unstarted(
+function unstartedRunOutcome(
   task: RunTask,
   who: { clientId: string; clientHost: string },
   exitStatus: number,

@@ -3,13 +3,13 @@ import { sleep } from '../../core/time.ts'
 import type { Store } from '../store/store.ts'
 
 /** Between two looks whether something was claimed, by whomever; in ms. */
-const LOOK = 5
+const POLL_INTERVAL_MS = 5
 
 export interface BacklogParts {
   readonly store: Store
   readonly batches: readonly string[]
   /** Tasks that may wait there. */
-  readonly most: number
+  readonly maxWaiting: number
   isWorking(): boolean
 }
 
@@ -21,13 +21,13 @@ export class Backlog {
   }
 
   /** Resolves when fewer than `most` tasks wait in the store, with how many fewer; with 0 where no work is done any more. */
-  async room(): Promise<number> {
-    const { store, batches, most, isWorking } = this.#parts
+  async waitForCapacity(): Promise<number> {
+    const { store, batches, maxWaiting: most, isWorking } = this.#parts
     while (isWorking()) {
       if (most === Number.POSITIVE_INFINITY) return most
       const room = most - (await store.counts(batches)).new
       if (room > 0) return room
-      await sleep(LOOK)
+      await sleep(POLL_INTERVAL_MS)
     }
     return 0
   }

@@ -1,17 +1,21 @@
 /** Numbers of one run for Prometheus, read at scrape. */
 import type { Registry } from 'prom-client'
-import { type Add, type Figure, registerFigures } from '../../core/prometheus.ts'
-import type { Progress } from '../store/counts.ts'
+import {
+  type AddToSeries,
+  type MetricDefinition,
+  registerMetricSources,
+} from '../../core/prometheus.ts'
+import type { StoreProgress } from '../store/counts.ts'
 import type { TaskCounts } from './result.ts'
 
-export interface Watched {
+export interface TaskMetricValues {
   readonly counts: TaskCounts
-  readonly progress: Progress | undefined
-  readonly held: number
+  readonly progress: StoreProgress | undefined
+  readonly claimedCount: number
 }
 
-const OUTCOMES = ['succeeded', 'failed', 'cancelled', 'retried', 'refused'] as const
-const STATES = ['new', 'scheduled', 'succeeded', 'failed', 'retried', 'cancelled'] as const
+const OUTCOME_LABELS = ['succeeded', 'failed', 'cancelled', 'retried', 'refused'] as const
+const STATE_LABELS = ['new', 'scheduled', 'succeeded', 'failed', 'retried', 'cancelled'] as const
 
 /** Name, kind, labels and meaning of each; docs/tasks.md has their table. */
 const TASK_METRICS = {
@@ -22,25 +26,31 @@ const TASK_METRICS = {
   ],
   manyhost_tasks: ['gauge', 'state', 'Tasks that this server works off, by state'],
   manyhost_tasks_held: ['gauge', '', 'Tasks that this server has claimed and that have no outcome'],
-} as const satisfies Record<string, Figure>
+} as const satisfies Record<string, MetricDefinition>
 
-const READS: Record<keyof typeof TASK_METRICS, (watched: Watched, add: Add) => void> = {
+const METRIC_READERS: Record<
+  keyof typeof TASK_METRICS,
+  (watched: TaskMetricValues, add: AddToSeries) => void
+> = {
   manyhost_task_outcomes_total: ({ counts }, add) => {
-    for (const outcome of OUTCOMES) add({ outcome }, counts[outcome])
+    for (const outcome of OUTCOME_LABELS) add({ outcome }, counts[outcome])
   },
   manyhost_tasks: ({ progress }, add) => {
-    if (progress) for (const state of STATES) add({ state }, progress[state])
+    if (progress) for (const state of STATE_LABELS) add({ state }, progress[state])
   },
-  manyhost_tasks_held: ({ held }, add) => add({}, held),
+  manyhost_tasks_held: ({ claimedCount }, add) => add({}, claimedCount),
 }
 
 /** Answers how to take them out again. */
-export function taskMetrics(registry: Registry, watched: () => Watched): () => void {
+export function registerTaskMetrics(
+  registry: Registry,
+  readValues: () => TaskMetricValues,
+): () => void {
   const names = Object.keys(TASK_METRICS) as (keyof typeof TASK_METRICS)[]
   const sources = names.map((name) => ({
     name,
-    figure: TASK_METRICS[name],
-    read: (add: Add) => READS[name](watched(), add),
+    definition: TASK_METRICS[name],
+    read: (add: AddToSeries) => METRIC_READERS[name](readValues(), add),
   }))
-  return registerFigures(registry, 'server', sources)
+  return registerMetricSources(registry, 'server', sources)
 }

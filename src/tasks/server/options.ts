@@ -1,44 +1,44 @@
 /** Options of a task server, checked once, where they are given. */
 import type { Registry } from 'prom-client'
-import { listener } from '../../core/guarded.ts'
+import { listenerRule } from '../../core/guarded.ts'
 import {
   callback,
   milliseconds,
   nested,
-  type Parsed,
+  type ParsedOptions,
   parseOptions,
   rule,
   text,
   whole,
 } from '../../core/options.ts'
 import type { Provider } from '../../core/provider.ts'
-import type { Session } from '../../session/session.ts'
+import type { SessionCore } from '../../session/session.ts'
+import { SCALING_RULES } from '../model/scaling.ts'
+import type { Tags } from '../model/task.ts'
 import { RUNNER_RULES } from '../runner/options.ts'
-import { SCALING_RULES } from '../scaling.ts'
-import type { LineKind, SourceOptions } from '../source.ts'
 import type { Store } from '../store/store.ts'
-import type { Tags } from '../task.ts'
-import type { DoorOptions } from './door.ts'
-import type { OnOutput } from './outputs.ts'
+import type { LineKind, SourceOptions } from '../text/source.ts'
+import type { TaskApiOptions } from './task-api-server.ts'
+import type { OnOutput } from './task-outputs.ts'
 
-function flag(initial: boolean) {
+function flagRule(initial: boolean) {
   return rule('a boolean', initial, (value) => (typeof value === 'boolean' ? value : undefined), {
     is: 'flag',
   })
 }
 
-function anObject<T extends object>(what: string) {
+function objectRule<T extends object>(what: string) {
   return rule<T>(what, undefined, (value) =>
     typeof value === 'object' && value !== null ? (value as T) : undefined,
   )
 }
 
-const shellPath = text(
+const shellPathRule = text(
   'an absolute path',
   (value) => value.startsWith('/') && !value.includes('\0'),
 )
 
-const path = text('a path', (value) => value !== '' && !value.includes('\0'))
+const pathRule = text('a path', (value) => value !== '' && !value.includes('\0'))
 
 /** Where runners live unless somebody says otherwise. */
 export const RUNNERS_URL = 'http://tasks'
@@ -50,15 +50,15 @@ export const TASK_PRIORITY = -10
 const RUN_RULES = {
   /** What is stored with each task of the source; a task that was stored by somebody else has its own. */
   template: RUNNER_RULES.template,
-  cwd: path,
-  shell: shellPath,
+  cwd: pathRule,
+  shell: shellPathRule,
   env: RUNNER_RULES.env,
   /** No attempt runs longer, whatever the task says. */
   taskTimeout: milliseconds(0, 'unlimited'),
   signalWait: milliseconds(10_000, 'at once'),
   /** Keeps what tasks write, in files by task; else it is given to `onOutput`. */
-  capture: flag(false),
-  monitor: flag(false),
+  capture: flagRule(false),
+  monitor: flagRule(false),
 }
 
 /** What the tasks of a source have where they say nothing themselves. */
@@ -75,7 +75,7 @@ const SOURCE_RULES = {
   group: rule<number>('a whole number', undefined, (value) =>
     Number.isSafeInteger(value) ? (value as number) : undefined,
   ),
-  tags: anObject<Tags>('an object of tags'),
+  tags: objectRule<Tags>('an object of tags'),
   /** What becomes of a line that is no task: `stop`, or a function that is told. */
   onBad: rule<NonNullable<SourceOptions['onBad']>>("'stop' or a function", 'stop', (value) =>
     value === 'stop' || typeof value === 'function'
@@ -92,11 +92,11 @@ export const LISTEN_RULES = {
       : undefined,
   ),
   token: text('16 characters or more', (value) => value.length >= 16),
-  anyone: flag(false),
+  anyone: flagRule(false),
   /** PEM files of a certificate and its private key: it speaks TLS then. */
-  certFile: path,
-  certKeyFile: path,
-  insecure: flag(false),
+  certFile: pathRule,
+  certKeyFile: pathRule,
+  insecure: flagRule(false),
 }
 
 /** Every option of `serveFrom`. docs/tasks.md has the table, held against this one by a test. */
@@ -104,7 +104,7 @@ export const SERVE_RULES = {
   ...SOURCE_RULES,
   ...RUN_RULES,
   /** The session whose services run the tasks. @default one of its own, with runners on this machine */
-  session: anObject<Session>('a session'),
+  session: objectRule<SessionCore>('a session'),
   /** A store, or where one is; it is closed by who opened it. */
   store: rule<Store | string>(
     "a path, ':memory:', a postgres:// URL, or a store",
@@ -114,7 +114,7 @@ export const SERVE_RULES = {
         ? (value as Store | string)
         : undefined,
   ),
-  inMemory: flag(false),
+  inMemory: flagRule(false),
   /** Virtual URL of the runners. */
   url: text('a virtual URL', (value) => URL.canParse(value)),
   /** What runners want as their token, where they were not started from here. */
@@ -125,17 +125,17 @@ export const SERVE_RULES = {
   bundleWait: milliseconds(25, 'at once'),
   maxRetries: whole(0, 0),
   /** Failed tasks before new ones. */
-  eager: flag(false),
+  eager: flagRule(false),
   /** Notes in the store which runner took which task. */
-  confirm: flag(true),
+  confirm: flagRule(true),
   /** A silent runner, and a silent server, have lost their tasks after so long. */
   evictAfter: rule<number>('milliseconds from 1000 up', 30_000, (value) =>
     typeof value === 'number' && value >= 1_000 ? value : undefined,
   ),
   /** Goes on when nothing is left. */
-  forever: flag(false),
+  forever: flagRule(false),
   /** Works off what earlier runs have left of this folder, and what was handed in there; there is no source. */
-  restart: flag(false),
+  restart: flagRule(false),
   /** Tasks of the source that may wait in the store; it is read no further until there are fewer. */
   backlog: whole(1, 10_000, { unlimited: true }),
   /** Looks for what no event told of: tasks that another server gave back, outcomes that end a group. */
@@ -145,25 +145,25 @@ export const SERVE_RULES = {
     typeof value === 'number' && Number.isFinite(value) ? value : undefined,
   ),
   /** A file that the lines of tasks that failed for good are added to. */
-  redirectFailures: path,
+  redirectFailures: pathRule,
   /** Where captured outputs are kept. @default `outputs` beside the store */
-  outputs: path,
+  outputs: pathRule,
   onOutput: callback<OnOutput>('a function (task, stream, chunk)'),
-  onProblem: listener<[message: string]>('a function of a text', 'onProblem of the tasks'),
+  onProblem: listenerRule<[message: string]>('a function of a text', 'onProblem of the tasks'),
   /** Takes tasks over HTTP, and answers for them. */
-  listen: nested<DoorOptions>(
+  listen: nested<TaskApiOptions>(
     '{ host, port, token, anyone, certFile, certKeyFile, insecure }',
     LISTEN_RULES,
   ),
-  signal: anObject<AbortSignal>('an AbortSignal'),
-  registry: anObject<Registry>('a registry of prom-client'),
+  signal: objectRule<AbortSignal>('an AbortSignal'),
+  registry: objectRule<Registry>('a registry of prom-client'),
 }
 
 /** What `runCluster` has beside. */
 export const CLUSTER_RULES = {
   ...SERVE_RULES,
   /** Tasks at a time in each runner; 0: the cores of its machine. */
-  places: RUNNER_RULES.places,
+  numTasks: RUNNER_RULES.numTasks,
   /** Runners; with `autoscaling` at the beginning. */
   runners: whole(1, 1),
   autoscaling: rule<'fixed' | 'dynamic'>("'fixed', 'dynamic'", undefined, (value) =>
@@ -182,7 +182,7 @@ export const CLUSTER_RULES = {
   /** Runners that had nothing to do for so long are ended, until there is something again. */
   clientTimeout: milliseconds(0, 'never'),
   /** Where the session's own runners are started. @default processes of this machine */
-  provider: anObject<Provider>('a provider'),
+  provider: objectRule<Provider>('a provider'),
   /** What starts a runner there. @default this Node, with the program of this package */
   runner: rule<readonly string[]>('a non-empty array of strings', undefined, (value) =>
     Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string')
@@ -196,18 +196,18 @@ export const CLUSTER_RULES = {
 
 type Optional<T> = { [Name in keyof T]?: T[Name] | undefined }
 
-export type ServeSettings = Parsed<typeof SERVE_RULES>
-export type ServeOptions = Optional<ServeSettings>
-export type ClusterRunSettings = Parsed<typeof CLUSTER_RULES>
+export type TaskServeSettings = ParsedOptions<typeof SERVE_RULES>
+export type TaskServeOptions = Optional<TaskServeSettings>
+export type ClusterRunSettings = ParsedOptions<typeof CLUSTER_RULES>
 export type ClusterRunOptions = Optional<ClusterRunSettings>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseServe(options: ServeOptions): ServeSettings {
+export function parseServeOptions(options: TaskServeOptions): TaskServeSettings {
   return parseOptions('serveFrom', options, SERVE_RULES)
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseCluster(options: ClusterRunOptions): ClusterRunSettings {
+export function parseClusterOptions(options: ClusterRunOptions): ClusterRunSettings {
   return parseOptions('runCluster', options, CLUSTER_RULES)
 }
 
@@ -218,9 +218,9 @@ export const SUBMIT_RULES = {
   server: text('an http:// or https:// address', (value) => /^https?:\/\//.test(value)),
   token: SERVE_RULES.token,
   /** PEM file of who signed the server's certificate. */
-  caFile: path,
+  caFile: pathRule,
   /** Sends the token to another machine without TLS. */
-  insecure: flag(false),
+  insecure: flagRule(false),
   taskTimeout: rule<number>('milliseconds above 0', undefined, (value) =>
     typeof value === 'number' && value > 0 ? value : undefined,
   ),
@@ -236,11 +236,11 @@ export const SUBMIT_RULES = {
   signal: SERVE_RULES.signal,
 }
 
-export type SubmitSettings = Parsed<typeof SUBMIT_RULES>
+export type SubmitSettings = ParsedOptions<typeof SUBMIT_RULES>
 export type SubmitOptions = Optional<SubmitSettings>
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function parseSubmit(options: SubmitOptions): SubmitSettings {
+export function parseSubmitOptions(options: SubmitOptions): SubmitSettings {
   return parseOptions('submitFrom', options, SUBMIT_RULES)
 }
 

@@ -2,9 +2,9 @@
 import { dirname, join, resolve } from 'node:path'
 import type { TaskEvent } from '../../core/events.ts'
 import { wallClock } from '../../core/time.ts'
-import type { Turn } from '../store/counts.ts'
+import type { Task, TaskOutcome } from '../model/task.ts'
+import type { TaskGroupTurn } from '../store/counts.ts'
 import type { Store } from '../store/store.ts'
-import type { Task, TaskOutcome } from '../task.ts'
 
 /** A task as it ended. */
 export interface TaskResult extends Task {
@@ -16,7 +16,7 @@ export interface TaskResult extends Task {
 }
 
 /** A task, and what running it came to; not kept yet. */
-export interface Ended {
+export interface CompletedAttempt {
   readonly task: Task
   readonly outcome: TaskOutcome
   readonly message: string | undefined
@@ -36,23 +36,26 @@ export interface TaskCounts {
 }
 
 /** Beside the store; of one in memory or on another machine: in the working directory. */
-export function outputsFolder(store: Store): string | undefined {
+export function defaultOutputsFolder(store: Store): string | undefined {
   if (store.kind !== 'sqlite') return resolve('manyhost-outputs')
   return store.name === ':memory:' ? undefined : join(dirname(resolve(store.name)), 'outputs')
 }
 
-export function heldBack({ group, failedOut }: Turn & { is: 'blocked' }): string {
+export function describeBlockedGroup({
+  group,
+  failedOut,
+}: TaskGroupTurn & { is: 'blocked' }): string {
   return `${failedOut} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert or --delete them)`
 }
 
-export function nowhere({ id, fence }: Task): TaskOutcome {
+export function noServiceOutcome({ id, fence }: Task): TaskOutcome {
   const completionTime = wallClock()
   const nobody = { command: null, clientId: null, clientHost: null, startTime: null }
   return { id, fence, exitStatus: 404, ...nobody, completionTime }
 }
 
 /** What an attempt at a task came to. */
-export function outcomeOf({
+export function classifyOutcome({
   exitStatus,
   willRetry,
 }: Pick<TaskResult, 'exitStatus' | 'willRetry'>): TaskEvent['outcome'] {
@@ -62,19 +65,19 @@ export function outcomeOf({
 }
 
 /** What the session says of it. */
-export function eventOf(result: TaskResult): TaskEvent {
+export function toTaskEvent(result: TaskResult): TaskEvent {
   const { id, attempt, group, exitStatus, duration } = result
-  const outcome = outcomeOf(result)
+  const outcome = classifyOutcome(result)
   return { task: id, attempt, group, outcome, exitStatus, duration, at: wallClock() }
 }
 
 /** A task that somebody cancelled. */
-export function cancelledResult(task: Task): TaskResult {
+export function toCancelledResult(task: Task): TaskResult {
   const completionTime = task.completionTime ?? wallClock()
   return { ...task, exitStatus: -1, completionTime, willRetry: false, message: 'it was cancelled' }
 }
 
-export function resultOf(
+export function toTaskResult(
   task: Task,
   outcome: TaskOutcome,
   willRetry: boolean,

@@ -2,25 +2,25 @@
  * Batches: tasks that were handed in together, and that one run works off. A batch is alive while a server that works on it
  * is; what others have left is taken over by folder, and told of before that.
  */
-import type { Task } from '../task.ts'
-import type { Counted } from './counts.ts'
-import { type Query, query, type Statements, written } from './engine.ts'
-import type { Ground } from './ground.ts'
-import { cellsAsTasks } from './row.ts'
-import { COLUMNS } from './tables.ts'
+import type { Task } from '../model/task.ts'
+import type { TaskCountRow } from './counts.ts'
+import { createQuery, numberParameters, type Query, type Statements } from './engine.ts'
+import { readTaskRows } from './row.ts'
+import type { StoreContext } from './store-context.ts'
+import { TASK_COLUMNS } from './tables.ts'
 
 /** Tasks of one transaction. */
-const PART = 5_000
+const ROWS_PER_TRANSACTION = 5_000
 
-const NAMES = COLUMNS.map((name) => `"${name}"`).join(', ')
+const NAMES = TASK_COLUMNS.map((name) => `"${name}"`).join(', ')
 
-const IS_LEFT =
+const IS_OF_NO_LIVING_BATCH =
   "batch <> ? AND batch NOT IN (SELECT batch FROM server WHERE ended_at IS NULL AND batch <> '')"
 
 /** A task without a folder is of an older version, or came from another machine: it is of any folder. */
-const IS_HERE = '(cwd = ? OR cwd IS NULL)'
+const IS_OF_FOLDER = '(cwd = ? OR cwd IS NULL)'
 
-export interface Adoption {
+export interface AdoptOptions {
   /** What they belong to from now on. */
   readonly batch: string
   /** The folder whose tasks are meant. */
@@ -34,11 +34,14 @@ export interface Adoption {
  * which may hold back later groups, and what a server holds: it is waited for, and claimed when that server is found dead.
  * Answers how many can be claimed.
  */
-export async function adopt(ground: Ground, { batch, cwd, attempts }: Adoption): Promise<number> {
-  const { engine, added } = ground
+export async function adoptTasks(
+  context: StoreContext,
+  { batch, cwd, attempts }: AdoptOptions,
+): Promise<number> {
+  const { engine, notifyAdded: added } = context
   const ask = (sql: string, ...parameters: unknown[]): Query =>
-    query(written(engine.kind, sql), ...parameters)
-  const where = `${IS_HERE} AND ${IS_LEFT}`
+    createQuery(numberParameters(engine.kind, sql), ...parameters)
+  const where = `${IS_OF_FOLDER} AND ${IS_OF_NO_LIVING_BATCH}`
   const left = await engine.all<{ batch: string }>(
     ask(
       `SELECT DISTINCT batch FROM task WHERE state = 'new' AND ${where}
@@ -56,11 +59,11 @@ export async function adopt(ground: Ground, { batch, cwd, attempts }: Adoption):
   const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
   const move = (state: string): string =>
     `UPDATE task SET batch = ? WHERE state = '${state}' AND seq IN (SELECT seq FROM task
-      WHERE batch = ? AND state = '${state}' AND ${IS_HERE} LIMIT ${PART}${locked})`
+      WHERE batch = ? AND state = '${state}' AND ${IS_OF_FOLDER} LIMIT ${ROWS_PER_TRANSACTION}${locked})`
   let count = 0
   for (const { batch: from } of left) {
     for (const state of ['failed', 'scheduled', 'new']) {
-      for (let moved = PART; moved === PART; ) {
+      for (let moved = ROWS_PER_TRANSACTION; moved === ROWS_PER_TRANSACTION; ) {
         moved = await engine.run(ask(move(state), batch, from, cwd))
         if (state === 'new') count += moved
       }
@@ -82,21 +85,24 @@ export interface Left {
 }
 
 /** What batches other than this one have to do, the largest first; found by the counts, whatever their number. */
-export async function leftBeside({ engine, hot }: Ground, batch: string): Promise<Left[]> {
+export async function findOtherBatches(
+  { engine, prepared: hot }: StoreContext,
+  batch: string,
+): Promise<Left[]> {
   const alive = new Set(
     (
       await engine.all<{ batch: string }>(
-        query("SELECT batch FROM server WHERE ended_at IS NULL AND batch <> ''"),
+        createQuery("SELECT batch FROM server WHERE ended_at IS NULL AND batch <> ''"),
       )
     ).map((one) => one.batch),
   )
   const waiting = new Map<string, number>()
-  for (const one of await engine.all<Counted>(hot.counted())) {
+  for (const one of await engine.all<TaskCountRow>(hot.counted())) {
     const isOpen = one.state === 'new' || (one.state === 'scheduled' && alive.has(one.batch))
     if (!isOpen || one.batch === batch) continue
     waiting.set(one.batch, (waiting.get(one.batch) ?? 0) + one.n)
   }
-  const first = written(
+  const first = numberParameters(
     engine.kind,
     "SELECT cwd FROM task WHERE batch = ? AND state IN ('new', 'scheduled') LIMIT 1",
   )
@@ -108,7 +114,7 @@ export async function leftBeside({ engine, hot }: Ground, batch: string): Promis
       continue
     }
     // A batch has one folder, but for what was taken over from none.
-    const [row] = await engine.all<{ cwd: string | null }>(query(first, name))
+    const [row] = await engine.all<{ cwd: string | null }>(createQuery(first, name))
     const cwd = row?.cwd ?? undefined
     const isAlive = alive.has(name)
     const key = `${isAlive} ${cwd ?? ''}`
@@ -120,7 +126,7 @@ export async function leftBeside({ engine, hot }: Ground, batch: string): Promis
   return left.sort((a, b) => b.tasks - a.tasks)
 }
 
-export interface Noting {
+export interface CancelledQuery {
   readonly server: string
   readonly host: string
   /** Of these batches, what was cancelled from then on (ms since 1970). */
@@ -131,13 +137,13 @@ export interface Noting {
  * Tasks that were cancelled while nobody had claimed them, each told to one server, once. Answers a part of them: to be
  * called again until there are none.
  */
-export async function noteCancelled(
-  { engine }: Ground,
-  { server, host, batches }: Noting,
+export async function takeCancelled(
+  { engine }: StoreContext,
+  { server, host, batches }: CancelledQuery,
 ): Promise<Task[]> {
   const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
   const found = (columns: string, end = ''): string =>
-    written(
+    numberParameters(
       engine.kind,
       `SELECT ${columns} FROM task WHERE batch = ? AND state = 'cancelled' AND server_id IS NULL
        AND completion_time >= ? ORDER BY completion_time, seq LIMIT ${end || 500}${end ? '' : locked}`,
@@ -145,15 +151,15 @@ export async function noteCancelled(
   const noted: Task[] = []
   for (const { batch, since } of batches) {
     // Read before anything is locked: nearly always there is none.
-    const some = await engine.all(query(found('seq', '1'), batch, since))
+    const some = await engine.all(createQuery(found('seq', '1'), batch, since))
     if (some.length === 0) continue
     const tasks = await engine.transaction(async (statements: Statements) => {
-      const rows = await statements.cells(query(found(NAMES), batch, since))
+      const rows = await statements.cells(createQuery(found(NAMES), batch, since))
       const seqs = rows.map(([seq]) => seq as number)
       if (seqs.length === 0) return []
       const mark = `UPDATE task SET server_id = ?, server_host = ? WHERE seq IN (${seqs.join(', ')})`
-      await statements.run(query(written(engine.kind, mark), server, host))
-      return cellsAsTasks(rows)
+      await statements.run(createQuery(numberParameters(engine.kind, mark), server, host))
+      return readTaskRows(rows)
     })
     for (const task of tasks) noted.push({ ...task, serverId: server, serverHost: host })
   }

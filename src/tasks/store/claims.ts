@@ -1,19 +1,25 @@
 /** Tasks are claimed, confirmed and completed. A claim carries a fence; what comes with an older one is refused. */
 import { ManyhostError } from '../../core/errors.ts'
-import { show } from '../../core/options.ts'
+import { describe } from '../../core/options.ts'
 import { wallClock } from '../../core/time.ts'
-import { kindsOf, TASK_KINDS, type Task, type TaskKind, type TaskOutcome } from '../task.ts'
-import { holdable, invalidTask } from './check.ts'
-import { type Counted, groupsOf, turnOf } from './counts.ts'
-import { query, type Statements } from './engine.ts'
-import type { Ground } from './ground.ts'
-import { GIVEN } from './hot.ts'
-import { newId } from './identity.ts'
-import { NOTHING_YET } from './intake.ts'
-import { type Cells, cellsOf, type Kept, kept } from './row.ts'
+import {
+  selectKinds,
+  TASK_KINDS,
+  type Task,
+  type TaskKind,
+  type TaskOutcome,
+} from '../model/task.ts'
+import { invalidTaskError, toStorableText } from '../model/validate-task.ts'
+import { UNCLAIMED_FIELDS } from './add-tasks.ts'
+import { countGroups, decideGroupTurn, type TaskCountRow } from './counts.ts'
+import { createQuery, type Statements } from './engine.ts'
+import { INSERTED_COLUMNS } from './prepared-statements.ts'
+import { type RowCells, readTaskRow, type StoredTask, taskToCells } from './row.ts'
+import type { StoreContext } from './store-context.ts'
 import type { TaskState } from './tables.ts'
+import { newId } from './uuid.ts'
 
-export interface ClaimOptions {
+export interface TaskClaimOptions {
   /** At most so many. @default 1 */
   readonly limit?: number
   /** Id of a server that has joined. */
@@ -31,27 +37,30 @@ export interface ClaimOptions {
 }
 
 /** What one claim can be named by. */
-export interface Claim {
+export interface TaskClaim {
   readonly id: string
   readonly fence: number
 }
 
-export async function claim(ground: Ground, options: ClaimOptions): Promise<Task[]> {
+export async function claimTasks(
+  context: StoreContext,
+  options: TaskClaimOptions,
+): Promise<Task[]> {
   const { limit = 1, server, attempts = 1, eager = false, kind, batches } = options
   if (!(Number.isSafeInteger(limit) && limit >= 1)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `limit is a whole number from 1 up, got ${show(limit)}`,
+      `limit is a whole number from 1 up, got ${describe(limit)}`,
     )
   }
   if (kind !== undefined && !TASK_KINDS.includes(kind)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `kind is 'shell' or 'request', got ${show(kind)}`,
+      `kind is 'shell' or 'request', got ${describe(kind)}`,
     )
   }
-  const kinds = kindsOf(kind)
-  const { engine, hot } = ground
+  const kinds = selectKinds(kind)
+  const { engine, prepared: hot } = context
   return engine.transaction(async (statements) => {
     const [alive] = await statements.all<{ host: string }>(hot.alive(server))
     if (!alive) {
@@ -60,10 +69,10 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
         `the server ${server} has not joined the store, or another one took its tasks over`,
       )
     }
-    const counted = await statements.all<Counted>(hot.counted(batches))
+    const counted = await statements.all<TaskCountRow>(hot.counted(batches))
     let { group } = options
     if (group === undefined) {
-      const turn = turnOf(groupsOf(counted, attempts))
+      const turn = decideGroupTurn(countGroups(counted, attempts))
       if (turn.is !== 'open') return []
       group = turn.group
     }
@@ -73,43 +82,45 @@ export async function claim(ground: Ground, options: ClaimOptions): Promise<Task
     const levels = own.filter((one) => one.state === 'failed' && one.attempt < attempts)
     const news = own.filter((one) => one.state === 'new').map(({ batch }) => batch)
     const failed = (): Promise<Task[]> =>
-      retry(ground, statements, { kinds, limit: limit - claimed.length }, levels, mark)
+      claimRetries(context, statements, { kinds, limit: limit - claimed.length }, levels, mark)
     const claimed: Task[] = []
     if (eager) claimed.push(...(await failed()))
     if (claimed.length < limit) {
       const wanted = { kinds, limit: limit - claimed.length }
-      claimed.push(...(await fresh(ground, statements, { ...wanted, group, batches: news }, mark)))
+      claimed.push(
+        ...(await claimNew(context, statements, { ...wanted, group, batches: news }, mark)),
+      )
     }
     if (!eager && claimed.length < limit) claimed.push(...(await failed()))
     return claimed
   })
 }
 
-interface Mark {
+interface ClaimMark {
   readonly server: string
   readonly host: string
   readonly at: number
 }
 
-interface Wanted {
+interface ClaimAmount {
   readonly kinds: readonly TaskKind[]
   readonly limit: number
 }
 
-async function fresh(
-  { hot }: Ground,
+async function claimNew(
+  { prepared: hot }: StoreContext,
   statements: Statements,
-  { group, batches, kinds, limit }: Wanted & { group: number; batches: Iterable<string> },
-  { server, host, at }: Mark,
+  { group, batches, kinds, limit }: ClaimAmount & { group: number; batches: Iterable<string> },
+  { server, host, at }: ClaimMark,
 ): Promise<Task[]> {
-  const lines: Cells[][] = []
+  const lines: RowCells[][] = []
   for (const batch of new Set(batches)) {
     for (const kind of kinds) {
       lines.push(await statements.cells(hot.fresh(batch, group, kind, limit)))
     }
   }
   const submitted = lines.flat().sort(([a], [b]) => (a as number) - (b as number))
-  const found = submitted.slice(0, limit).map(kept)
+  const found = submitted.slice(0, limit).map(readTaskRow)
   if (found.length === 0) return []
   await statements.run(
     hot.schedule(
@@ -130,27 +141,27 @@ async function fresh(
 }
 
 /** The next attempts of tasks that failed, the longest ago first: rows of their own, with all that was asked for. */
-async function retry(
-  { hot }: Ground,
+async function claimRetries(
+  { prepared: hot }: StoreContext,
   statements: Statements,
-  { kinds, limit }: Wanted,
-  levels: readonly Counted[],
-  { server, host, at }: Mark,
+  { kinds, limit }: ClaimAmount,
+  levels: readonly TaskCountRow[],
+  { server, host, at }: ClaimMark,
 ): Promise<Task[]> {
-  const found: Kept[] = []
+  const found: StoredTask[] = []
   for (const level of levels) {
     for (const kind of kinds) {
-      found.push(...(await statements.cells(hot.failed(level, kind, limit))).map(kept))
+      found.push(...(await statements.cells(hot.failed(level, kind, limit))).map(readTaskRow))
     }
   }
-  const ended = ({ task, seq }: Kept): [number, number] => [task.completionTime ?? 0, seq]
+  const ended = ({ task, seq }: StoredTask): [number, number] => [task.completionTime ?? 0, seq]
   found.sort((a, b) => ended(a)[0] - ended(b)[0] || ended(a)[1] - ended(b)[1])
   const chosen = found.slice(0, limit)
   if (chosen.length === 0) return []
   const next = chosen.map(
     ({ task }): Task => ({
       ...task,
-      ...NOTHING_YET,
+      ...UNCLAIMED_FIELDS,
       id: newId(),
       // Without a template it is `args`.
       command: task.template === null ? null : task.command,
@@ -162,23 +173,23 @@ async function retry(
       fence: 1,
     }),
   )
-  await statements.run(hot.insert(next.map((task) => cellsOf(task, GIVEN))))
+  await statements.run(hot.insert(next.map((task) => taskToCells(task, INSERTED_COLUMNS))))
   await statements.run(hot.link(chosen.map(({ seq }, i) => [seq, (next[i] as Task).id])))
   return next
 }
 
 /** Notes which client holds them; answers the ids of those that are still claimed so. */
-export async function confirm(
-  ground: Ground,
+export async function confirmClaims(
+  context: StoreContext,
   client: string,
   host: string,
-  claims: readonly Claim[],
+  claims: readonly TaskClaim[],
 ): Promise<string[]> {
-  const { engine, hot } = ground
+  const { engine, prepared: hot } = context
   if (claims.length === 0) return []
   return engine.transaction(async (statements) => {
-    const held = await standing(ground, statements, claims)
-    const valid = claims.filter((one) => verdict(held.get(one.id), one.fence) === 'held')
+    const held = await lockClaims(context, statements, claims)
+    const valid = claims.filter((one) => classifyClaim(held.get(one.id), one.fence) === 'held')
     if (valid.length > 0) {
       await statements.run(
         hot.confirm(
@@ -192,7 +203,7 @@ export async function confirm(
   })
 }
 
-export type Refused =
+export type OutcomeRefusal =
   /** The claim was taken back; somebody else has, or had, the task. */
   | 'evicted'
   /** This very outcome is kept already. */
@@ -200,31 +211,31 @@ export type Refused =
   /** There is no such task (any more). */
   | 'unknown'
 
-export interface Completed {
+export interface TaskCompletionResult {
   readonly accepted: readonly string[]
-  readonly refused: readonly { readonly id: string; readonly why: Refused }[]
+  readonly refused: readonly { readonly id: string; readonly why: OutcomeRefusal }[]
 }
 
 /** @param attempts how often their server tries a task in all: until then, one that failed waits for the next */
-export async function complete(
-  ground: Ground,
+export async function completeTasks(
+  context: StoreContext,
   outcomes: readonly TaskOutcome[],
   attempts: number | null = null,
-): Promise<Completed> {
+): Promise<TaskCompletionResult> {
   if (attempts !== null && !(Number.isSafeInteger(attempts) && attempts >= 1)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `attempts is a whole number from 1 up, got ${show(attempts)}`,
+      `attempts is a whole number from 1 up, got ${describe(attempts)}`,
     )
   }
   if (outcomes.length === 0) return { accepted: [], refused: [] }
   for (const one of outcomes) {
-    const problem = outcomeProblem(one)
-    if (problem) throw invalidTask(problem)
+    const problem = findOutcomeProblem(one)
+    if (problem) throw invalidTaskError(problem)
   }
   const accepted = outcomes.map(({ id }) => id)
-  if (await completeAll(ground, outcomes, attempts)) return { accepted, refused: [] }
-  return completeHeld(ground, outcomes, attempts)
+  if (await completeAll(context, outcomes, attempts)) return { accepted, refused: [] }
+  return completeEach(context, outcomes, attempts)
 }
 
 /**
@@ -232,7 +243,7 @@ export async function complete(
  * PostgreSQL, where rows must be locked in one order by all who write.
  */
 async function completeAll(
-  { engine, hot }: Ground,
+  { engine, prepared: hot }: StoreContext,
   outcomes: readonly TaskOutcome[],
   attempts: number | null,
 ): Promise<boolean> {
@@ -240,7 +251,7 @@ async function completeAll(
   let changed = outcomes.length
   try {
     await engine.transaction(async (statements) => {
-      changed = await statements.run(hot.complete(outcomes.map(cellsOfOutcome(attempts))))
+      changed = await statements.run(hot.complete(outcomes.map(createOutcomeToCells(attempts))))
       if (changed < outcomes.length) throw new Error('not all of them are held')
     })
     return true
@@ -251,19 +262,19 @@ async function completeAll(
 }
 
 /** Those that are held; why not, for each of the others. */
-async function completeHeld(
-  ground: Ground,
+async function completeEach(
+  context: StoreContext,
   outcomes: readonly TaskOutcome[],
   attempts: number | null,
-): Promise<Completed> {
-  const { engine, hot } = ground
+): Promise<TaskCompletionResult> {
+  const { engine, prepared: hot } = context
   return engine.transaction(async (statements) => {
-    const held = await standing(ground, statements, outcomes)
+    const held = await lockClaims(context, statements, outcomes)
     const accepted: TaskOutcome[] = []
-    const refused: { id: string; why: Refused }[] = []
+    const refused: { id: string; why: OutcomeRefusal }[] = []
     for (const one of outcomes) {
       const known = held.get(one.id)
-      const why = verdict(known, one.fence)
+      const why = classifyClaim(known, one.fence)
       if (why !== 'held') refused.push({ id: one.id, why })
       else {
         accepted.push(one)
@@ -272,77 +283,77 @@ async function completeHeld(
       }
     }
     if (accepted.length > 0) {
-      await statements.run(hot.complete(accepted.map(cellsOfOutcome(attempts))))
+      await statements.run(hot.complete(accepted.map(createOutcomeToCells(attempts))))
     }
     const evicted = refused.filter(({ why }) => why === 'evicted').length
     if (evicted > 0) {
       await statements.run(
-        query(`UPDATE meta SET value = value + ${evicted} WHERE name = 'refused'`),
+        createQuery(`UPDATE meta SET value = value + ${evicted} WHERE name = 'refused'`),
       )
     }
     return { accepted: accepted.map(({ id }) => id), refused }
   })
 }
 
-interface Standing {
+interface ClaimState {
   readonly id: string
   readonly fence: number
   readonly state: TaskState
 }
 
 /** How these tasks stand, held so until the transaction ends. */
-async function standing(
-  { hot }: Ground,
+async function lockClaims(
+  { prepared: hot }: StoreContext,
   statements: Statements,
-  claims: readonly Claim[],
-): Promise<Map<string, Standing>> {
-  const rows = await statements.all<Standing>(hot.standing(claims.map(({ id }) => id)))
+  claims: readonly TaskClaim[],
+): Promise<Map<string, ClaimState>> {
+  const rows = await statements.all<ClaimState>(hot.standing(claims.map(({ id }) => id)))
   return new Map(rows.map((row) => [row.id, row]))
 }
 
-function verdict(task: Standing | undefined, fence: number): Refused | 'held' {
+function classifyClaim(task: ClaimState | undefined, fence: number): OutcomeRefusal | 'held' {
   if (!task) return 'unknown'
   const { state } = task
   if (task.fence !== fence || state === 'new' || state === 'cancelled') return 'evicted'
   return state === 'scheduled' ? 'held' : 'repeated'
 }
 
-function cellsOfOutcome(attempts: number | null): (one: TaskOutcome) => Cells {
+function createOutcomeToCells(attempts: number | null): (one: TaskOutcome) => RowCells {
   return (one) => [
     one.id,
     one.fence,
     one.exitStatus,
-    holdable(one.command),
-    holdable(one.clientId),
-    holdable(one.clientHost),
-    whole(one.startTime),
-    whole(one.completionTime),
+    toStorableText(one.command),
+    toStorableText(one.clientId),
+    toStorableText(one.clientHost),
+    roundMs(one.startTime),
+    roundMs(one.completionTime),
     one.coresMax ?? null,
     one.memoryMax ?? null,
-    holdable(one.outpath),
-    holdable(one.errpath),
-    holdable(one.csvpath),
+    toStorableText(one.outpath),
+    toStorableText(one.errpath),
+    toStorableText(one.csvpath),
     attempts,
     one.captured ? 1 : null,
   ]
 }
 
-function outcomeProblem({
+function findOutcomeProblem({
   id,
   fence,
   exitStatus,
   completionTime,
 }: TaskOutcome): string | undefined {
-  if (typeof id !== 'string') return `an outcome needs the id of its task, got ${show(id)}`
+  if (typeof id !== 'string') return `an outcome needs the id of its task, got ${describe(id)}`
   for (const [name, value] of Object.entries({ fence, exitStatus })) {
     if (!Number.isSafeInteger(value))
-      return `outcome of ${id}: ${name} must be a whole number, got ${show(value)}`
+      return `outcome of ${id}: ${name} must be a whole number, got ${describe(value)}`
   }
   return Number.isFinite(completionTime)
     ? undefined
-    : `outcome of ${id}: completionTime must be milliseconds since 1970, got ${show(completionTime)}`
+    : `outcome of ${id}: completionTime must be milliseconds since 1970, got ${describe(completionTime)}`
 }
 
-function whole(ms: number | null): number | null {
+function roundMs(ms: number | null): number | null {
   return ms === null ? null : Math.round(ms)
 }

@@ -1,14 +1,14 @@
 /** What the kept counts say: how many of which, and whose turn it is. Pure. */
 import type { CountTable, TaskState } from './tables.ts'
 
-export type Counted = Pick<CountTable, 'batch' | 'group' | 'attempt' | 'state' | 'n'>
+export type TaskCountRow = Pick<CountTable, 'batch' | 'group' | 'attempt' | 'state' | 'n'>
 
-export interface Counts extends Readonly<Record<TaskState, number>> {
+export interface TaskStateCounts extends Readonly<Record<TaskState, number>> {
   /** All rows; each attempt is one. */
   readonly total: number
 }
 
-export function summed(counted: readonly Counted[]): Counts {
+export function sumCounts(counted: readonly TaskCountRow[]): TaskStateCounts {
   const counts = {
     new: 0,
     scheduled: 0,
@@ -26,7 +26,7 @@ export function summed(counted: readonly Counted[]): Counts {
 }
 
 /** One group of tasks. */
-export interface Group extends Counts {
+export interface TaskGroup extends TaskStateCounts {
   readonly group: number
   /** What is to be done yet: new ones, running ones, failures that have attempts left. */
   readonly remaining: number
@@ -35,8 +35,8 @@ export interface Group extends Counts {
 }
 
 /** All groups that have tasks, in their order. */
-export function groupsOf(counted: readonly Counted[], attempts: number): Group[] {
-  const rows = new Map<number, Counted[]>()
+export function countGroups(counted: readonly TaskCountRow[], attempts: number): TaskGroup[] {
+  const rows = new Map<number, TaskCountRow[]>()
   for (const one of counted) {
     const known = rows.get(one.group)
     if (known) known.push(one)
@@ -45,7 +45,7 @@ export function groupsOf(counted: readonly Counted[], attempts: number): Group[]
   return [...rows]
     .sort(([a], [b]) => a - b)
     .map(([group, own]) => {
-      const counts = summed(own)
+      const counts = sumCounts(own)
       const failedOut = own
         .filter(({ state, attempt }) => state === 'failed' && attempt >= attempts)
         .reduce((sum, { n }) => sum + n, 0)
@@ -55,7 +55,7 @@ export function groupsOf(counted: readonly Counted[], attempts: number): Group[]
 }
 
 /** Whose turn it is. `done`: nobody's. */
-export type Turn =
+export type TaskGroupTurn =
   | { readonly is: 'open'; readonly group: number }
   | { readonly is: 'blocked'; readonly group: number; readonly failedOut: number }
   | { readonly is: 'done' }
@@ -64,7 +64,7 @@ export type Turn =
  * The first group that has something to do. One whose tasks failed for good holds back those behind it: what they do
  * was to stand on its work. When nothing is left behind it, there is nothing to hold back.
  */
-export function turnOf(groups: readonly Group[]): Turn {
+export function decideGroupTurn(groups: readonly TaskGroup[]): TaskGroupTurn {
   for (const [index, { group, remaining, failedOut }] of groups.entries()) {
     if (remaining > 0) return { is: 'open', group }
     if (failedOut > 0 && groups.slice(index + 1).some((later) => later.remaining > 0)) {
@@ -75,7 +75,7 @@ export function turnOf(groups: readonly Group[]): Turn {
 }
 
 /** How work gets on: measured over the last outcomes. */
-export interface Progress extends Counts {
+export interface StoreProgress extends TaskStateCounts {
   readonly remaining: number
   /** Outcomes a second, over the last thousand or the last minute, whichever is less; null: none came. */
   readonly rate: number | null
@@ -85,18 +85,18 @@ export interface Progress extends Counts {
   readonly timeLeft: number | null
 }
 
-export interface Sample {
+export interface OutcomeSample {
   readonly completion_time: number
   readonly duration: number | null
 }
 
 /** @param samples the last outcomes, newest first */
-export function progressOf(
-  groups: readonly Group[],
-  counts: Counts,
-  samples: readonly Sample[],
+export function computeProgress(
+  groups: readonly TaskGroup[],
+  counts: TaskStateCounts,
+  samples: readonly OutcomeSample[],
   at: number,
-): Progress {
+): StoreProgress {
   const remaining = groups.reduce((sum, group) => sum + group.remaining, 0)
   const oldest = samples.at(-1)
   // Up to now, not to the last outcome: when none comes any more, the rate falls.
@@ -117,7 +117,10 @@ export function progressOf(
  * The ancestor's measure for growing: how many times longer than `factor` average tasks the rest will take.
  * Above 1 more hands are wanted; null where nothing is known yet.
  */
-export function pressureOf({ timeLeft, averageDuration }: Progress, factor = 1): number | null {
+export function computeProgressPressure(
+  { timeLeft, averageDuration }: StoreProgress,
+  factor = 1,
+): number | null {
   if (timeLeft === null || !averageDuration) return null
   return timeLeft / (factor * averageDuration)
 }

@@ -9,8 +9,8 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
-import type { Cells } from './row.ts'
-import type { Tables } from './tables.ts'
+import type { RowCells } from './row.ts'
+import type { StoreTables } from './tables.ts'
 
 export interface Query {
   readonly sql: string
@@ -22,7 +22,7 @@ export interface Statements {
   /** Rows as objects. */
   all<Row>(query: Query): Promise<Row[]>
   /** Rows of a query that selects COLUMNS of `task`, as cells in that order. */
-  cells(query: Query): Promise<Cells[]>
+  cells(query: Query): Promise<RowCells[]>
   /** How many rows were changed. */
   run(query: Query): Promise<number>
   /** Many statements, without parameters. */
@@ -30,21 +30,24 @@ export interface Statements {
 }
 
 /** Reads see what is committed; writes go through `transaction`, which is tried again when another was in its way. */
-export interface Engine extends Statements {
+export interface DatabaseEngine extends Statements {
   readonly kind: 'sqlite' | 'postgres'
   /** Where it is, without a password. */
   readonly name: string
   transaction<T>(work: (statements: Statements) => Promise<T>): Promise<T>
   /** Calls back soon after another process (or this one) said `wake`; answers how to stop. */
-  listen(callback: () => void): () => void
+  onWake(callback: () => void): () => void
   /** Called within a transaction that makes tasks claimable: others hear of it once it is committed. */
   wake(statements: Statements): Promise<void>
   close(): Promise<void>
 }
 
 /** Queries are built and compiled by Kysely, and run by the engine: one prepared statement for each text. */
-export function builder(kind: Engine['kind'], schema?: string): Kysely<Tables> {
-  const made = new Kysely<Tables>({
+export function createQueryBuilder(
+  kind: DatabaseEngine['kind'],
+  schema?: string,
+): Kysely<StoreTables> {
+  const made = new Kysely<StoreTables>({
     dialect:
       kind === 'sqlite'
         ? {
@@ -64,11 +67,11 @@ export function builder(kind: Engine['kind'], schema?: string): Kysely<Tables> {
 }
 
 /** A text with `?` for its parameters, as the engine wants it. For statements that are written once. */
-export function written(kind: Engine['kind'], sql: string): string {
+export function numberParameters(kind: DatabaseEngine['kind'], sql: string): string {
   let count = 0
   return kind === 'sqlite' ? sql : sql.replaceAll('?', () => `$${++count}`)
 }
 
-export function query(sql: string, ...parameters: unknown[]): Query {
+export function createQuery(sql: string, ...parameters: unknown[]): Query {
   return { sql, parameters }
 }

@@ -1,23 +1,23 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
 import type { RawBuilder } from 'kysely'
-import { dict } from '../../core/dict.ts'
-import { describe, ManyhostError } from '../../core/errors.ts'
-import { show } from '../../core/options.ts'
-import { toJson } from '../json.ts'
-import { parseTagFilter } from '../tags.ts'
-import type { Task } from '../task.ts'
-import { readTime, taskDuration } from '../units.ts'
-import { isSpan, isTime } from './row.ts'
-import { COLUMNS, KINDS, TASK_STATES, type TaskState } from './tables.ts'
+import { createDict } from '../../core/dict.ts'
+import { describeError, ManyhostError } from '../../core/errors.ts'
+import { describe } from '../../core/options.ts'
+import type { Task } from '../model/task.ts'
+import { toJson } from '../text/exact-json.ts'
+import { parseTagFilter } from '../text/tags.ts'
+import { parseTaskDuration, parseTime } from '../text/units.ts'
+import { isDurationColumn, isTimeColumn } from './row.ts'
+import { COLUMN_KINDS, TASK_COLUMNS, TASK_STATES, type TaskState } from './tables.ts'
 
-export type Operator = '==' | '!=' | '>' | '>=' | '<' | '<=' | '~'
-export type Value = string | number | null
+export type FilterOperator = '==' | '!=' | '>' | '>=' | '<' | '<=' | '~'
+export type FilterValue = string | number | null
 
-export interface Condition {
+export interface FilterCondition {
   /** A column, or `state`. */
   readonly field: string
-  readonly operator: Operator
-  readonly value: Value
+  readonly operator: FilterOperator
+  readonly value: FilterValue
 }
 
 /**
@@ -27,7 +27,7 @@ export interface Condition {
  */
 export interface TaskFilter {
   /** `exit_status != 0`, `args ~ 'convert .*'`, `duration > 30s`, `submit_time >= 2026-01-31`, `client_id == null`. */
-  readonly where?: readonly (string | Condition)[]
+  readonly where?: readonly (string | FilterCondition)[]
   /** `key`, or `key:value`. */
   readonly tags?: readonly string[]
   readonly group?: number
@@ -36,13 +36,13 @@ export interface TaskFilter {
 }
 
 /** A filter, read. */
-export interface Wanted {
+export interface ParsedTaskFilter {
   /** What is not said by the rest, for the database. */
-  readonly conditions: readonly Condition[]
+  readonly conditions: readonly FilterCondition[]
   /** States that may fit; none: nothing does. */
   readonly states: ReadonlySet<TaskState>
   readonly group: number | undefined
-  readonly attempts: readonly Condition[]
+  readonly attemptConditions: readonly FilterCondition[]
   /** With the JSON of the values that fit; any where there is none. */
   readonly tags: readonly { readonly key: string; readonly values?: readonly string[] }[]
   /** What the database cannot decide, as regular expressions: they are JavaScript's, on every engine. */
@@ -51,31 +51,38 @@ export interface Wanted {
   readonly also?: RawBuilder<boolean> | undefined
 }
 
-const FORM = /^\s*([a-z_]+)\s*(==|!=|>=|<=|>|<|~|=)\s*(.*?)\s*$/s
-const LONGEST_PATTERN = 1_000
+const CONDITION_FORM = /^\s*([a-z_]+)\s*(==|!=|>=|<=|>|<|~|=)\s*(.*?)\s*$/s
+const MAX_PATTERN_LENGTH = 1_000
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function wanted({ where = [], tags = [], group, only = [] }: TaskFilter): Wanted {
+export function parseTaskFilter({
+  where = [],
+  tags = [],
+  group,
+  only = [],
+}: TaskFilter): ParsedTaskFilter {
   if (group !== undefined && !Number.isSafeInteger(group)) {
-    throw wrong(`group must be a whole number, got ${show(group)}`)
+    throw filterError(`group must be a whole number, got ${describe(group)}`)
   }
-  const all = where.map((one) => (typeof one === 'string' ? condition(one) : one)).map(checked)
-  const ONLY: Readonly<Record<string, Condition>> = dict({
+  const all = where
+    .map((one) => (typeof one === 'string' ? parseCondition(one) : one))
+    .map(checkCondition)
+  const ONLY: Readonly<Record<string, FilterCondition>> = createDict({
     failed: { field: 'exit_status', operator: '!=', value: 0 },
     succeeded: { field: 'exit_status', operator: '==', value: 0 },
     completed: { field: 'completion_time', operator: '!=', value: null },
     remaining: { field: 'completion_time', operator: '==', value: null },
     retries: { field: 'attempt', operator: '>', value: 1 },
   })
-  for (const name of only) all.push(ONLY[name] ?? unknownOnly(name, Object.keys(ONLY)))
+  for (const name of only) all.push(ONLY[name] ?? throwUnknownOnly(name, Object.keys(ONLY)))
   let states = new Set(TASK_STATES)
-  const conditions: Condition[] = []
-  const attempts: Condition[] = []
+  const conditions: FilterCondition[] = []
+  const attempts: FilterCondition[] = []
   const patterns: { name: keyof Task; pattern: RegExp }[] = []
   for (const one of all) {
-    const fitting = statesOf(one)
+    const fitting = statesOfCondition(one)
     if (fitting) states = new Set([...states].filter((state) => fitting.includes(state)))
-    else if (one.operator === '~') patterns.push(pattern(one))
+    else if (one.operator === '~') patterns.push(compilePattern(one))
     else if (one.field === 'attempt') attempts.push(one)
     else conditions.push(one)
   }
@@ -90,89 +97,97 @@ export function wanted({ where = [], tags = [], group, only = [] }: TaskFilter):
     conditions,
     states,
     group,
-    attempts,
-    tags: tags.map(tagFilter),
+    attemptConditions: attempts,
+    tags: tags.map(parseFilterTag),
     matches: patterns.length > 0 ? matches : undefined,
   }
 }
 
 /** Reads `field operator value`. @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function condition(text: string): Condition {
-  const [, field, sign, value] = FORM.exec(text) ?? []
+export function parseCondition(text: string): FilterCondition {
+  const [, field, sign, value] = CONDITION_FORM.exec(text) ?? []
   if (field === undefined || sign === undefined || value === undefined) {
-    throw wrong(
-      `a condition is like 'exit_status != 0', with one of == != > >= < <= ~, got ${show(text)}`,
+    throw filterError(
+      `a condition is like 'exit_status != 0', with one of == != > >= < <= ~, got ${describe(text)}`,
     )
   }
   const quoted = /^(['"])(.*)\1$/s.exec(value)
-  const operator = (sign === '=' ? '==' : sign) as Operator
+  const operator = (sign === '=' ? '==' : sign) as FilterOperator
   if (quoted) return { field, operator, value: quoted[2] as string }
   return { field, operator, value: value === 'null' && operator !== '~' ? null : value }
 }
 
 /** The same condition with a value that fits its column. */
-function checked({ field, operator, value }: Condition): Condition {
+function checkCondition({ field, operator, value }: FilterCondition): FilterCondition {
   if (field === 'state') {
     if (!TASK_STATES.includes(value as TaskState) || !['==', '!='].includes(operator)) {
-      throw wrong(
-        `state is == or != one of ${TASK_STATES.join(', ')}, got ${operator} ${show(value)}`,
+      throw filterError(
+        `state is == or != one of ${TASK_STATES.join(', ')}, got ${operator} ${describe(value)}`,
       )
     }
     return { field, operator, value }
   }
-  const kind = Object.hasOwn(KINDS, field) ? KINDS[field as keyof typeof KINDS] : undefined
+  const kind = Object.hasOwn(COLUMN_KINDS, field)
+    ? COLUMN_KINDS[field as keyof typeof COLUMN_KINDS]
+    : undefined
   if (!kind || field === 'seq') {
-    throw wrong(`no field '${field}'; there are ${COLUMNS.slice(1).join(', ')}, state`)
+    throw filterError(`no field '${field}'; there are ${TASK_COLUMNS.slice(1).join(', ')}, state`)
   }
   if (value === null) {
     if (operator === '==' || operator === '!=') return { field, operator, value }
-    throw wrong(`null can be compared with == and != alone, got ${field} ${operator} null`)
+    throw filterError(`null can be compared with == and != alone, got ${field} ${operator} null`)
   }
   if (kind === 'text' || operator === '~') return { field, operator, value: String(value) }
-  return { field, operator, value: numeric(field, value) }
+  return { field, operator, value: parseColumnNumber(field, value) }
 }
 
-function numeric(field: string, value: string | number): number {
+function parseColumnNumber(field: string, value: string | number): number {
   const text = String(value)
   if (field === 'retried' && /^(true|false)$/i.test(text))
     return text.toLowerCase() === 'true' ? 1 : 0
   const number = text.trim() === '' ? Number.NaN : Number(text)
   // A number is a value of `Task`, in milliseconds; a text is what a person wrote.
   const isWritten = typeof value === 'string'
-  if (isTime(field) && isWritten)
-    return Number.isFinite(number) ? since(field, number) : at(field, text)
-  if (isSpan(field) && isWritten)
-    return Number.isFinite(number) ? number * 1_000 : span(field, text)
+  if (isTimeColumn(field) && isWritten)
+    return Number.isFinite(number) ? parseEpochSeconds(field, number) : parseColumnTime(field, text)
+  if (isDurationColumn(field) && isWritten)
+    return Number.isFinite(number) ? number * 1_000 : parseColumnDuration(field, text)
   if (Number.isFinite(number)) return number
-  throw wrong(`${field} is a number, got ${show(value)}`)
+  throw filterError(`${field} is a number, got ${describe(value)}`)
 }
 
 /** The year 5138 is far; who means 1970 and some weeks writes the date. */
-const LATEST = 1e11
+const MAX_EPOCH_SECONDS = 1e11
 
-function since(field: string, seconds: number): number {
-  if (Math.abs(seconds) < LATEST) return seconds * 1_000
-  throw wrong(`${field} as a number is seconds since 1970, got ${seconds}: are these milliseconds?`)
+function parseEpochSeconds(field: string, seconds: number): number {
+  if (Math.abs(seconds) < MAX_EPOCH_SECONDS) return seconds * 1_000
+  throw filterError(
+    `${field} as a number is seconds since 1970, got ${seconds}: are these milliseconds?`,
+  )
 }
 
-function at(field: string, text: string): number {
+function parseColumnTime(field: string, text: string): number {
   try {
-    return readTime(text)
+    return parseTime(text)
   } catch (error) {
-    throw wrong(`${field}: ${describe(error)}`)
+    throw filterError(`${field}: ${describeError(error)}`)
   }
 }
 
-function span(field: string, text: string): number {
+function parseColumnDuration(field: string, text: string): number {
   try {
-    return taskDuration(text)
+    return parseTaskDuration(text)
   } catch (error) {
-    throw wrong(`${field}: ${describe(error)}`)
+    throw filterError(`${field}: ${describeError(error)}`)
   }
 }
 
 /** The states in which a condition holds, where it says nothing else: such tasks are counted already. */
-function statesOf({ field, operator, value }: Condition): readonly TaskState[] | undefined {
+function statesOfCondition({
+  field,
+  operator,
+  value,
+}: FilterCondition): readonly TaskState[] | undefined {
   const but = (...out: TaskState[]): TaskState[] => TASK_STATES.filter((one) => !out.includes(one))
   const isEqual = operator === '=='
   if (operator !== '==' && operator !== '!=') return undefined
@@ -191,32 +206,32 @@ function statesOf({ field, operator, value }: Condition): readonly TaskState[] |
   return undefined
 }
 
-function pattern({ field, value }: Condition): { name: keyof Task; pattern: RegExp } {
+function compilePattern({ field, value }: FilterCondition): { name: keyof Task; pattern: RegExp } {
   const text = String(value)
-  if (text.length > LONGEST_PATTERN) {
-    throw wrong(`a pattern has at most ${LONGEST_PATTERN} characters, got ${text.length}`)
+  if (text.length > MAX_PATTERN_LENGTH) {
+    throw filterError(`a pattern has at most ${MAX_PATTERN_LENGTH} characters, got ${text.length}`)
   }
   try {
     const name = field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
     return { name: name as keyof Task, pattern: new RegExp(text, 'u') }
   } catch (error) {
-    throw wrong(`${field} ~ ${show(text)}: ${(error as Error).message}`)
+    throw filterError(`${field} ~ ${describe(text)}: ${(error as Error).message}`)
   }
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
-function tagFilter(text: string): { key: string; values?: readonly string[] } {
+function parseFilterTag(text: string): { key: string; values?: readonly string[] } {
   try {
     return parseTagFilter(text)
   } catch (error) {
-    throw wrong(describe(error))
+    throw filterError(describeError(error))
   }
 }
 
-function unknownOnly(name: string, known: readonly string[]): never {
-  throw wrong(`only is a list of ${known.join(', ')}, got ${show(name)}`)
+function throwUnknownOnly(name: string, known: readonly string[]): never {
+  throw filterError(`only is a list of ${known.join(', ')}, got ${describe(name)}`)
 }
 
-function wrong(message: string): ManyhostError {
+function filterError(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', `filter: ${message}`)
 }

@@ -2,14 +2,14 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { asError, ManyhostError } from '../../core/errors.ts'
-import { oneOf, type Parsed, parseOptions, rule, text, whole } from '../../core/options.ts'
-import { keepToOurselves } from '../../posix/environment.ts'
-import { PostgresEngine, withoutPassword } from './postgres.ts'
-import { migrate } from './schema.ts'
-import { EngineStore, type Store } from './store.ts'
-import { openThreaded } from './threaded.ts'
+import { oneOf, type ParsedOptions, parseOptions, rule, text, whole } from '../../core/options.ts'
+import { excludeFromChildren } from '../../posix/environment.ts'
+import { PostgresEngine, redactPassword } from './postgres.ts'
+import { migrateStore } from './schema.ts'
+import { DatabaseStore, type Store } from './store.ts'
+import { openThreadedStore } from './threaded-store.ts'
 
-const isTrue = rule<boolean>('true or false', true, (value) =>
+const booleanRule = rule<boolean>('true or false', true, (value) =>
   typeof value === 'boolean' ? value : undefined,
 )
 
@@ -20,8 +20,8 @@ const STORE_RULES = {
   schema: text('a name of a-z, 0-9 and _, up to 40', (name) =>
     /^[a-z_][a-z0-9_]{0,39}$/.test(name),
   ),
-  create: isTrue,
-  partitions: isTrue,
+  create: booleanRule,
+  partitions: booleanRule,
 }
 
 export interface StoreOptions {
@@ -40,7 +40,7 @@ export interface StoreOptions {
 }
 
 /** `~/.manyhost/tasks.db`, or `manyhost/tasks.db` in `XDG_DATA_HOME` where that is set. */
-export function defaultStore(environment: NodeJS.ProcessEnv = process.env): string {
+export function defaultStorePath(environment: NodeJS.ProcessEnv = process.env): string {
   const data = environment.XDG_DATA_HOME
   return data ? join(data, 'manyhost', 'tasks.db') : join(homedir(), '.manyhost', 'tasks.db')
 }
@@ -61,19 +61,19 @@ export async function openStore(where: string, options: StoreOptions = {}): Prom
       `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
     )
   }
-  return isPostgres ? openPostgres(where, { ...parsed, schema }) : openThreaded(where, parsed)
+  return isPostgres ? openPostgres(where, { ...parsed, schema }) : openThreadedStore(where, parsed)
 }
 
 async function openPostgres(
   where: string,
-  options: Parsed<typeof STORE_RULES> & { readonly schema: string },
+  options: ParsedOptions<typeof STORE_RULES> & { readonly schema: string },
 ): Promise<Store> {
   // The password of the store is then no business of the tasks: else PGPASSWORD is theirs.
-  if (usesPassword(where, process.env.PGPASSWORD)) keepToOurselves('PGPASSWORD')
+  if (isPasswordOf(where, process.env.PGPASSWORD)) excludeFromChildren('PGPASSWORD')
   const engine = await PostgresEngine.open(where, options)
   try {
-    await migrate(engine, options.schema, options.create)
-    return new EngineStore(engine, options.schema, options.partitions)
+    await migrateStore(engine, options.schema, options.create)
+    return new DatabaseStore(engine, options.schema, options.partitions)
   } catch (error) {
     await engine.close()
     throw asError(error)
@@ -81,7 +81,7 @@ async function openPostgres(
 }
 
 /** Whether a variable's password is that of the store: its address names none, or this one. */
-function usesPassword(where: string, password: string | undefined): boolean {
+function isPasswordOf(where: string, password: string | undefined): boolean {
   if (!password || !URL.canParse(where)) return false
   const own = new URL(where).password
   return own === '' || own === encodeURIComponent(password) || own === password
@@ -89,5 +89,5 @@ function usesPassword(where: string, password: string | undefined): boolean {
 
 /** The name of a store, fit for logs. */
 export function storeName(where: string): string {
-  return /^postgres(ql)?:/i.test(where) ? withoutPassword(where) : where
+  return /^postgres(ql)?:/i.test(where) ? redactPassword(where) : where
 }

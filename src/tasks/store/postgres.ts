@@ -1,12 +1,12 @@
 /** PostgreSQL, for stores that several servers share. `pg` is an optional peer: it is loaded when it is used. */
 import type { Pool, PoolClient } from 'pg'
-import { describe, ManyhostError } from '../../core/errors.ts'
+import { describeError, ManyhostError } from '../../core/errors.ts'
 import { after, now, sleep, type Timer } from '../../core/time.ts'
-import type { Engine, Query, Statements } from './engine.ts'
-import type { Cells } from './row.ts'
-import { trouble } from './trouble.ts'
+import { toStoreError } from '../../store/errors.ts'
+import type { DatabaseEngine, Query, Statements } from './engine.ts'
+import type { RowCells } from './row.ts'
 
-export interface PostgresOptions {
+export interface PostgresEngineOptions {
   readonly schema: string
   /** Milliseconds to wait for a lock. */
   readonly busyTimeout: number
@@ -14,8 +14,8 @@ export interface PostgresOptions {
   readonly connections: number
 }
 
-const RECONNECT = 1_000
-const CONNECT = 10_000
+const RECONNECT_DELAY = 1_000
+const CONNECT_TIMEOUT = 10_000
 
 /** Big integers as numbers (all of ours are safe), everything else as text or number as it comes. */
 const types = {
@@ -32,29 +32,29 @@ const PARSERS: Readonly<Record<number, (text: string) => unknown>> = {
   1700: Number,
 }
 
-export class PostgresEngine implements Engine {
+export class PostgresEngine implements DatabaseEngine {
   readonly kind = 'postgres'
   readonly name: string
   readonly #pool: Pool
-  readonly #options: PostgresOptions
+  readonly #options: PostgresEngineOptions
   readonly #statements: Statements
   #isClosed = false
-  #listener: Promise<void> | undefined
-  #hearing: PoolClient | undefined
-  #reconnect: Timer | undefined
+  #listening: Promise<void> | undefined
+  #listenClient: PoolClient | undefined
+  #reconnectTimer: Timer | undefined
   readonly #callbacks = new Set<() => void>()
 
-  private constructor(pool: Pool, name: string, options: PostgresOptions) {
+  private constructor(pool: Pool, name: string, options: PostgresEngineOptions) {
     this.#pool = pool
     this.name = name
     this.#options = options
     // A connection that breaks while idle is replaced by the pool.
     pool.on('error', () => {})
-    this.#statements = on(pool)
+    this.#statements = statementsOn(pool)
   }
 
-  static async open(url: string, options: PostgresOptions): Promise<PostgresEngine> {
-    const name = withoutPassword(url)
+  static async open(url: string, options: PostgresEngineOptions): Promise<PostgresEngine> {
+    const name = redactPassword(url)
     const pg = await import('pg').catch((cause: unknown) => {
       throw new ManyhostError(
         'MANYHOST_STORE_FAILED',
@@ -65,7 +65,7 @@ export class PostgresEngine implements Engine {
     const pool = new pg.default.Pool({
       connectionString: url,
       max: options.connections,
-      connectionTimeoutMillis: CONNECT,
+      connectionTimeoutMillis: CONNECT_TIMEOUT,
       options: `-c search_path=${options.schema} -c lock_timeout=${options.busyTimeout}`,
       types,
     })
@@ -80,11 +80,11 @@ export class PostgresEngine implements Engine {
   }
 
   all<Row>(asked: Query): Promise<Row[]> {
-    return this.#told(this.#statements.all(asked))
+    return this.#translateErrors(this.#statements.all(asked))
   }
 
-  cells(asked: Query): Promise<Cells[]> {
-    return this.#told(this.#statements.cells(asked))
+  cells(asked: Query): Promise<RowCells[]> {
+    return this.#translateErrors(this.#statements.cells(asked))
   }
 
   run(asked: Query): Promise<number> {
@@ -92,14 +92,14 @@ export class PostgresEngine implements Engine {
   }
 
   script(sql: string): Promise<void> {
-    return this.#told(this.#statements.script(sql))
+    return this.#translateErrors(this.#statements.script(sql))
   }
 
   async transaction<T>(work: (statements: Statements) => Promise<T>): Promise<T> {
     const begun = now()
     for (;;) {
       const client = await this.#pool.connect().catch((error: unknown) => {
-        throw trouble(this.name, error)
+        throw toStoreError(this.name, error)
       })
       let broken: Error | undefined
       const onError = (error: Error): void => {
@@ -108,7 +108,7 @@ export class PostgresEngine implements Engine {
       client.on('error', onError)
       try {
         await client.query('BEGIN')
-        const result = await work(on(client))
+        const result = await work(statementsOn(client))
         await client.query('COMMIT')
         return result
       } catch (error) {
@@ -118,7 +118,7 @@ export class PostgresEngine implements Engine {
         // Two transactions in each other's way: one of them goes again.
         const isTurnedAway = ['40001', '40P01'].includes(String((error as { code?: string }).code))
         if (!isTurnedAway || now() - begun > this.#options.busyTimeout) {
-          throw trouble(this.name, error, now() - begun)
+          throw toStoreError(this.name, error, now() - begun)
         }
       } finally {
         client.off('error', onError)
@@ -128,9 +128,9 @@ export class PostgresEngine implements Engine {
     }
   }
 
-  listen(callback: () => void): () => void {
+  onWake(callback: () => void): () => void {
     this.#callbacks.add(callback)
-    this.#listener ??= this.#hear()
+    this.#listening ??= this.#startListening()
     return () => void this.#callbacks.delete(callback)
   }
 
@@ -141,9 +141,9 @@ export class PostgresEngine implements Engine {
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#reconnect?.clear()
-    await this.#listener
-    this.#hearing?.release(true)
+    this.#reconnectTimer?.clear()
+    await this.#listening
+    this.#listenClient?.release(true)
     await this.#pool.end()
   }
 
@@ -152,44 +152,44 @@ export class PostgresEngine implements Engine {
   }
 
   /** Listens on a connection of its own; when that breaks, calls back once it is there again: something may have come. */
-  async #hear(): Promise<void> {
+  async #startListening(): Promise<void> {
     try {
       const client = await this.#pool.connect()
       if (this.#isClosed) return client.release(true)
-      this.#hearing = client
-      client.on('notification', () => this.#call())
+      this.#listenClient = client
+      client.on('notification', () => this.#notifyListeners())
       client.on('error', () => {
-        this.#hearing = undefined
+        this.#listenClient = undefined
         client.release(true)
-        this.#hearLater()
+        this.#listenAgainLater()
       })
       await client.query(`LISTEN "${this.#channel}"`)
-      this.#call()
+      this.#notifyListeners()
     } catch {
-      this.#hearLater()
+      this.#listenAgainLater()
     }
   }
 
-  #hearLater(): void {
+  #listenAgainLater(): void {
     if (this.#isClosed) return
-    this.#reconnect?.clear()
-    this.#reconnect = after(RECONNECT, () => {
-      this.#listener = this.#hear()
+    this.#reconnectTimer?.clear()
+    this.#reconnectTimer = after(RECONNECT_DELAY, () => {
+      this.#listening = this.#startListening()
     })
   }
 
-  #call(): void {
+  #notifyListeners(): void {
     for (const callback of this.#callbacks) callback()
   }
 
-  #told<T>(result: Promise<T>): Promise<T> {
+  #translateErrors<T>(result: Promise<T>): Promise<T> {
     return result.catch((error: unknown) => {
-      throw trouble(this.name, error)
+      throw toStoreError(this.name, error)
     })
   }
 }
 
-function on(connection: Pool | PoolClient): Statements {
+function statementsOn(connection: Pool | PoolClient): Statements {
   return {
     all: async (asked) => (await connection.query(asked.sql, [...asked.parameters])).rows,
     cells: async (asked) =>
@@ -199,14 +199,14 @@ function on(connection: Pool | PoolClient): Statements {
           values: [...asked.parameters],
           rowMode: 'array',
         })
-      ).rows as unknown as Cells[],
+      ).rows as unknown as RowCells[],
     run: async (asked) => (await connection.query(asked.sql, [...asked.parameters])).rowCount ?? 0,
     script: async (sql) => void (await connection.query(sql)),
   }
 }
 
 /** For messages. @throws ManyhostError MANYHOST_INVALID_OPTION */
-export function withoutPassword(url: string): string {
+export function redactPassword(url: string): string {
   try {
     const parsed = new URL(url)
     return `postgres://${parsed.username ? `${parsed.username}@` : ''}${parsed.host}${parsed.pathname}`
@@ -214,7 +214,7 @@ export function withoutPassword(url: string): string {
     // Not even the text: it may have the password in it.
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `no URL of a PostgreSQL: ${describe(error).slice(0, 40)}`,
+      `no URL of a PostgreSQL: ${describeError(error).slice(0, 40)}`,
     )
   }
 }

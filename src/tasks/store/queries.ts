@@ -9,13 +9,22 @@ import {
   type SelectQueryBuilder,
   sql,
 } from 'kysely'
-import type { Condition, Operator, Wanted } from './filter.ts'
-import { COLUMNS, LANE, lanesOf, TASK_STATES, type Tables, type TaskState } from './tables.ts'
+import type { FilterCondition, FilterOperator, ParsedTaskFilter } from './filter.ts'
+import {
+  STATE_OR_KIND_SQL,
+  type StoreTables,
+  splitNewByKind,
+  TASK_COLUMNS,
+  TASK_STATES,
+  type TaskState,
+} from './tables.ts'
 
-type From = SelectQueryBuilder<Tables, 'task', { seq: number }>
-type Db = Kysely<Tables>
+type TaskSelect = SelectQueryBuilder<StoreTables, 'task', { seq: number }>
+type TaskDb = Kysely<StoreTables>
 
-const SIGNS: Readonly<Record<Exclude<Operator, '~'>, '=' | '<>' | '>' | '>=' | '<' | '<='>> = {
+const SQL_OPERATORS: Readonly<
+  Record<Exclude<FilterOperator, '~'>, '=' | '<>' | '>' | '>=' | '<' | '<='>
+> = {
   '==': '=',
   '!=': '<>',
   '>': '>',
@@ -24,7 +33,7 @@ const SIGNS: Readonly<Record<Exclude<Operator, '~'>, '=' | '<>' | '>' | '>=' | '
   '<=': '<=',
 }
 
-export interface Page {
+export interface SeqPage {
   /** The seq that the page before ended with. */
   readonly after?: number | undefined
   readonly limit: number
@@ -34,14 +43,14 @@ export interface Page {
 }
 
 /** The seqs of a page of tasks, in order of submission. */
-function seqs(
-  db: Db,
-  filter: Wanted,
-  { after, limit, isDescending = false, among }: Page,
+function selectPageSeqs(
+  db: TaskDb,
+  filter: ParsedTaskFilter,
+  { after, limit, isDescending = false, among }: SeqPage,
 ): RawBuilder<unknown> {
   const order = sql.raw(isDescending ? 'DESC' : 'ASC')
-  const branches = branchesOf(filter).map((branch) => {
-    let one = led(db, branch.filter, branch.where)
+  const branches = splitBranches(filter).map((branch) => {
+    let one = selectBranch(db, branch.filter, branch.where)
     const seq = sql<number>`${sql.ref(filter.tags.length > 0 ? 'held.seq' : 'task.seq')}`
     if (after !== undefined) one = one.where(seq, isDescending ? '<' : '>', after)
     if (among) one = one.where(seq, 'in', among)
@@ -51,36 +60,43 @@ function seqs(
   return sql`SELECT seq FROM (${sql.join(branches, sql` UNION ALL `)}) AS page ORDER BY seq ${order} LIMIT ${limit}`
 }
 
-export function page(db: Db, filter: Wanted, asked: Page): CompiledQuery {
+export function selectPage(db: TaskDb, filter: ParsedTaskFilter, asked: SeqPage): CompiledQuery {
   return db
     .selectFrom('task')
-    .select(COLUMNS)
-    .where(sql<boolean>`seq IN (${seqs(db, filter, asked)})`)
+    .select(TASK_COLUMNS)
+    .where(sql<boolean>`seq IN (${selectPageSeqs(db, filter, asked)})`)
     .orderBy('seq', asked.isDescending ? 'desc' : 'asc')
     .compile()
 }
 
 /** The seqs of a page alone. */
-export function pageOfSeqs(db: Db, filter: Wanted, asked: Page): CompiledQuery {
-  return sql`${seqs(db, filter, asked)}`.compile(db)
+export function compilePageSeqs(
+  db: TaskDb,
+  filter: ParsedTaskFilter,
+  asked: SeqPage,
+): CompiledQuery {
+  return sql`${selectPageSeqs(db, filter, asked)}`.compile(db)
 }
 
 /** Seqs in the order of another column: of those that have a value there, or of those that have none. */
-export function sorted(
-  db: Db,
-  filter: Wanted,
-  by: (typeof COLUMNS)[number],
+export function selectSorted(
+  db: TaskDb,
+  filter: ParsedTaskFilter,
+  by: (typeof TASK_COLUMNS)[number],
   isDescending: boolean,
   limit: number | undefined,
   has: 'value' | 'none',
 ): CompiledQuery {
   const order = isDescending ? 'desc' : 'asc'
   const column = sql.ref(`task.${by}`)
-  let select = restricted(db.selectFrom('task').select(['task.seq', `task.${by} as value`]), filter)
+  let select = whereFiltered(
+    db.selectFrom('task').select(['task.seq', `task.${by} as value`]),
+    filter,
+  )
     .where(sql<boolean>`${column} IS ${sql.raw(has === 'value' ? 'NOT' : '')} NULL`)
     .orderBy(column, order)
     .orderBy('task.seq', order)
-  if (filter.tags.length > 0) select = tagged(db, select, filter)
+  if (filter.tags.length > 0) select = whereTagged(db, select, filter)
   if (filter.states.size < TASK_STATES.length) {
     select = select.where('task.state', 'in', [...filter.states])
   }
@@ -88,18 +104,19 @@ export function sorted(
   return select.compile()
 }
 
-export function bySeqs(db: Db, seqs: readonly number[]): CompiledQuery {
-  return db.selectFrom('task').select(COLUMNS).where('seq', 'in', seqs).compile()
+export function selectBySeqs(db: TaskDb, seqs: readonly number[]): CompiledQuery {
+  return db.selectFrom('task').select(TASK_COLUMNS).where('seq', 'in', seqs).compile()
 }
 
-export function byIds(db: Db, ids: readonly string[]): CompiledQuery {
-  return db.selectFrom('task').select(COLUMNS).where('id', 'in', ids).compile()
+export function selectByIds(db: TaskDb, ids: readonly string[]): CompiledQuery {
+  return db.selectFrom('task').select(TASK_COLUMNS).where('id', 'in', ids).compile()
 }
 
 /** How many fit, counted one by one; for filters that say more than the kept counts know. */
-export function counted(db: Db, filter: Wanted): CompiledQuery {
-  const branches = branchesOf(filter).map(
-    (branch) => sql`SELECT count(*) AS n FROM ${led(db, branch.filter, branch.where)} AS branch`,
+export function selectCount(db: TaskDb, filter: ParsedTaskFilter): CompiledQuery {
+  const branches = splitBranches(filter).map(
+    (branch) =>
+      sql`SELECT count(*) AS n FROM ${selectBranch(db, branch.filter, branch.where)} AS branch`,
   )
   return sql`SELECT sum(n) AS n FROM (${sql.join(branches, sql` UNION ALL `)}) AS counts`.compile(
     db,
@@ -107,9 +124,9 @@ export function counted(db: Db, filter: Wanted): CompiledQuery {
 }
 
 /** Kept counts by group, attempt and state, of what the filter wants of these. */
-export function keptCounts(
-  db: Db,
-  filter?: Pick<Wanted, 'states' | 'group' | 'attempts'>,
+export function selectKeptCounts(
+  db: TaskDb,
+  filter?: Pick<ParsedTaskFilter, 'states' | 'group' | 'attemptConditions'>,
 ): CompiledQuery {
   let select = db
     .selectFrom('task_count')
@@ -120,21 +137,21 @@ export function keptCounts(
     .orderBy('attempt')
   if (filter?.group !== undefined) select = select.where('group', '=', filter.group)
   if (filter) select = select.where('state', 'in', [...filter.states, '' as TaskState])
-  for (const { operator, value } of filter?.attempts ?? []) {
-    select = select.where('attempt', SIGNS[operator as '=='], value as number)
+  for (const { operator, value } of filter?.attemptConditions ?? []) {
+    select = select.where('attempt', SQL_OPERATORS[operator as '=='], value as number)
   }
   return select.compile()
 }
 
-interface Branch {
-  readonly filter: Wanted
+interface QueryBranch {
+  readonly filter: ParsedTaskFilter
   readonly where: RawBuilder<boolean> | undefined
 }
 
 /** A tag that leads has one value in each branch: so its tasks come in the order of the index. */
-function branchesOf(filter: Wanted): Branch[] {
+function splitBranches(filter: ParsedTaskFilter): QueryBranch[] {
   const [first, ...others] = filter.tags
-  const wheres = wheresOf(filter)
+  const wheres = splitByState(filter)
   if (!first?.values) return wheres.map((where) => ({ filter, where }))
   return first.values.flatMap((value) => {
     const one = { ...filter, tags: [{ key: first.key, values: [value] }, ...others] }
@@ -143,19 +160,30 @@ function branchesOf(filter: Wanted): Branch[] {
 }
 
 /** One a state, of a group one a lane; one alone where the state does not matter and something else leads. */
-function wheresOf({ states, group, tags, conditions }: Wanted): Branch['where'][] {
+function splitByState({
+  states,
+  group,
+  tags,
+  conditions,
+}: ParsedTaskFilter): QueryBranch['where'][] {
   if (states.size === 0) return []
   const isAny = states.size === TASK_STATES.length
   const isNamed = conditions.some(({ field, operator }) => field === 'id' && operator === '==')
   if (isAny && (tags.length > 0 || isNamed || group === undefined)) return [undefined]
   if (group === undefined) return [...states].map((state) => sql`task.state = ${state}`)
-  return [...states].flatMap(lanesOf).map((lane) => sql`${sql.raw(LANE)} = ${lane}`)
+  return [...states]
+    .flatMap(splitNewByKind)
+    .map((lane) => sql`${sql.raw(STATE_OR_KIND_SQL)} = ${lane}`)
 }
 
-function led(db: Db, filter: Wanted, branch: Branch['where']): From {
+function selectBranch(
+  db: TaskDb,
+  filter: ParsedTaskFilter,
+  branch: QueryBranch['where'],
+): TaskSelect {
   const [first, ...tags] = filter.tags
   if (first === undefined) {
-    const from = restricted(db.selectFrom('task').select('task.seq'), filter)
+    const from = whereFiltered(db.selectFrom('task').select('task.seq'), filter)
     return branch ? from.where(branch) : from
   }
   let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', first.key)
@@ -165,18 +193,18 @@ function led(db: Db, filter: Wanted, branch: Branch['where']): From {
     .selectFrom(holders.as('held'))
     .crossJoin('task')
     .whereRef('task.seq', '=', 'held.seq')
-    .select('held.seq') as unknown as From
-  from = tagged(db, restricted(from, filter), { ...filter, tags })
+    .select('held.seq') as unknown as TaskSelect
+  from = whereTagged(db, whereFiltered(from, filter), { ...filter, tags })
   return branch ? from.where(branch) : from
 }
 
 /** The first tag leads, in the order of its tasks; the others are looked up. */
-function tagged<T extends SelectQueryBuilder<Tables, 'task', object>>(
-  db: Db,
+function whereTagged<T extends SelectQueryBuilder<StoreTables, 'task', object>>(
+  db: TaskDb,
   from: T,
-  { tags }: Wanted,
+  { tags }: ParsedTaskFilter,
 ): T {
-  let made: SelectQueryBuilder<Tables, 'task', object> = from
+  let made: SelectQueryBuilder<StoreTables, 'task', object> = from
   for (const { key, values } of tags) {
     let holders = db
       .selectFrom('task_tag')
@@ -189,19 +217,20 @@ function tagged<T extends SelectQueryBuilder<Tables, 'task', object>>(
   return made as T
 }
 
-function restricted<T extends SelectQueryBuilder<Tables, 'task', object>>(
+function whereFiltered<T extends SelectQueryBuilder<StoreTables, 'task', object>>(
   from: T,
-  filter: Wanted,
+  filter: ParsedTaskFilter,
 ): T {
-  let made: SelectQueryBuilder<Tables, 'task', object> = from
+  let made: SelectQueryBuilder<StoreTables, 'task', object> = from
   if (filter.group !== undefined) made = made.where('task.group', '=', filter.group)
-  for (const one of [...filter.conditions, ...filter.attempts]) made = made.where(compared(one))
+  for (const one of [...filter.conditions, ...filter.attemptConditions])
+    made = made.where(compileCondition(one))
   if (filter.also) made = made.where(filter.also)
   return made as T
 }
 
-function compared({ field, operator, value }: Condition): RawBuilder<boolean> {
+function compileCondition({ field, operator, value }: FilterCondition): RawBuilder<boolean> {
   const column = sql.ref(`task.${field}`)
   if (value === null) return sql`${column} IS ${sql.raw(operator === '==' ? '' : 'NOT')} NULL`
-  return sql`${column} ${sql.raw(SIGNS[operator as '=='])} ${value}`
+  return sql`${column} ${sql.raw(SQL_OPERATORS[operator as '=='])} ${value}`
 }

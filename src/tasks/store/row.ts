@@ -1,42 +1,43 @@
-/** A task as the store has it (cells in the order of COLUMNS), as the program has it, and as JSON. */
-import { tagsFromJson, tagsToJson } from '../tags.ts'
-import type { Task, TaskRequest } from '../task.ts'
-import { timeText, toSeconds } from '../units.ts'
-import { COLUMNS } from './tables.ts'
+/** A task as the store has it (cells in the order of TASK_COLUMNS), as the program has it, and as JSON. */
+
+import type { Task, TaskRequest } from '../model/task.ts'
+import { tagsFromJson, tagsToJson } from '../text/tags.ts'
+import { formatTime, toSeconds } from '../text/units.ts'
+import { TASK_COLUMNS } from './tables.ts'
 
 /** One row of the table `task`. */
-export type Cells = readonly unknown[]
+export type RowCells = readonly unknown[]
 
 /** A task, and its place in the order of submission. */
-export interface Kept {
+export interface StoredTask {
   readonly seq: number
   readonly task: Task
 }
 
-const CAMELS = new Map<string, string>()
+const CAMEL_CASE_NAMES = new Map<string, string>()
 
-const NAMES = COLUMNS.slice(1).map(camel) as readonly (keyof Task)[]
+const TASK_FIELDS = TASK_COLUMNS.slice(1).map(toCamelCase) as readonly (keyof Task)[]
 
-const TIMES: ReadonlySet<string> = new Set([
+const TIME_COLUMNS: ReadonlySet<string> = new Set([
   'submit_time',
   'schedule_time',
   'start_time',
   'completion_time',
 ])
 
-const SPANS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
+const DURATION_COLUMNS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
 
-function camel(name: string): string {
-  let made = CAMELS.get(name)
+function toCamelCase(name: string): string {
+  let made = CAMEL_CASE_NAMES.get(name)
   if (made === undefined) {
     made = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
-    CAMELS.set(name, made)
+    CAMEL_CASE_NAMES.set(name, made)
   }
   return made
 }
 
 /** Written out, for a literal has one shape from its beginning: all who handle tasks are several times faster for it. */
-export function kept(cells: Cells): Kept {
+export function readTaskRow(cells: RowCells): StoredTask {
   const tag = cells[30] as string
   const request = cells[31] as string | null
   const env = cells[37] as string | null
@@ -84,14 +85,14 @@ export function kept(cells: Cells): Kept {
   return { seq: cells[0] as number, task }
 }
 
-export function cellsAsTasks(rows: readonly Cells[]): Task[] {
-  return rows.map((cells) => kept(cells).task)
+export function readTaskRows(rows: readonly RowCells[]): Task[] {
+  return rows.map((cells) => readTaskRow(cells).task)
 }
 
 /** The cells of these columns. */
-export function cellsOf(task: Task, columns: readonly string[]): Cells {
+export function taskToCells(task: Task, columns: readonly string[]): RowCells {
   return columns.map((column) => {
-    const value = task[camel(column) as keyof Task]
+    const value = task[toCamelCase(column) as keyof Task]
     if (column === 'retried' || column === 'captured') return value ? 1 : 0
     if (column === 'tag') return tagsToJson(task.tag)
     return value !== null && typeof value === 'object' ? JSON.stringify(value) : value
@@ -99,27 +100,27 @@ export function cellsOf(task: Task, columns: readonly string[]): Cells {
 }
 
 /** A task as other programs read it: names in snake_case, times as ISO 8601 in UTC, spans in seconds. */
-export function taskAsJson(task: Task): Record<string, unknown> {
+export function taskToJson(task: Task): Record<string, unknown> {
   const json: Record<string, unknown> = {}
-  for (const [index, name] of NAMES.entries()) {
-    const column = COLUMNS[index + 1] as string
+  for (const [index, name] of TASK_FIELDS.entries()) {
+    const column = TASK_COLUMNS[index + 1] as string
     const value = task[name]
-    json[column] = value === null ? null : toText(column, value)
+    json[column] = value === null ? null : formatColumn(column, value)
   }
   return json
 }
 
-function toText(column: string, value: unknown): unknown {
-  if (TIMES.has(column)) return timeText(value as number)
-  return SPANS.has(column) ? toSeconds(value as number) : value
+function formatColumn(column: string, value: unknown): unknown {
+  if (TIME_COLUMNS.has(column)) return formatTime(value as number)
+  return DURATION_COLUMNS.has(column) ? toSeconds(value as number) : value
 }
 
 /** A moment. */
-export function isTime(column: string): boolean {
-  return TIMES.has(column)
+export function isTimeColumn(column: string): boolean {
+  return TIME_COLUMNS.has(column)
 }
 
 /** A length of time. */
-export function isSpan(column: string): boolean {
-  return SPANS.has(column)
+export function isDurationColumn(column: string): boolean {
+  return DURATION_COLUMNS.has(column)
 }

@@ -5,17 +5,21 @@
  */
 import { ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
-import { type Engine, query, type Statements } from './engine.ts'
-import { COLUMNS, KINDS, LANE, TASK_KIND } from './tables.ts'
+import { createQuery, type DatabaseEngine, type Statements } from './engine.ts'
+import { COLUMN_KINDS, STATE_OR_KIND_SQL, TASK_COLUMNS, TASK_KIND_SQL } from './tables.ts'
 
 /** The version of the tables that this program reads and writes. */
-export const VERSION = 3
+export const STORE_VERSION = 3
 
 /** What brings a store from version n to n + 1 stands at n. */
-const STEPS: readonly ((kind: Engine['kind']) => string)[] = [tables, lanes, batches]
+const MIGRATIONS: readonly ((kind: DatabaseEngine['kind']) => string)[] = [
+  createTables,
+  addKindIndexes,
+  addBatches,
+]
 
-const TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
-const REQUIRED: ReadonlySet<string> = new Set([
+const SQL_TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
+const REQUIRED_COLUMNS: ReadonlySet<string> = new Set([
   'id',
   'group',
   'args',
@@ -28,17 +32,18 @@ const REQUIRED: ReadonlySet<string> = new Set([
   'fence',
 ])
 
-const STATE = `CASE
+const STATE_SQL = `CASE
     WHEN completion_time IS NULL THEN CASE WHEN schedule_time IS NULL THEN 'new' ELSE 'scheduled' END
     WHEN retried = 1 THEN 'retried'
     WHEN exit_status = 0 THEN 'succeeded'
     WHEN exit_status = -1 THEN 'cancelled'
     ELSE 'failed' END`
 
-function tables(kind: Engine['kind']): string {
+function createTables(kind: DatabaseEngine['kind']): string {
   const isSqlite = kind === 'sqlite'
-  const columns = COLUMNS.slice(1, COLUMNS.indexOf('batch')).map(
-    (name) => `"${name}" ${TYPES[KINDS[name]]}${REQUIRED.has(name) ? ' NOT NULL' : ''}`,
+  const columns = TASK_COLUMNS.slice(1, TASK_COLUMNS.indexOf('batch')).map(
+    (name) =>
+      `"${name}" ${SQL_TYPES[COLUMN_KINDS[name]]}${REQUIRED_COLUMNS.has(name) ? ' NOT NULL' : ''}`,
   )
   const seq = isSqlite
     ? 'seq INTEGER PRIMARY KEY AUTOINCREMENT'
@@ -46,7 +51,7 @@ function tables(kind: Engine['kind']): string {
   const keyed = isSqlite ? ' WITHOUT ROWID' : ''
   return `
 CREATE TABLE task (${seq}, ${columns.join(', ')},
-  state TEXT GENERATED ALWAYS AS (${STATE}) ${isSqlite ? 'VIRTUAL' : 'STORED'});
+  state TEXT GENERATED ALWAYS AS (${STATE_SQL}) ${isSqlite ? 'VIRTUAL' : 'STORED'});
 CREATE UNIQUE INDEX task_id ON task (id);
 CREATE UNIQUE INDEX task_previous ON task (previous_id) WHERE previous_id IS NOT NULL;
 CREATE INDEX task_group ON task ("group", state, seq);
@@ -64,42 +69,42 @@ CREATE INDEX server_live ON server (heartbeat_at) WHERE ended_at IS NULL;
 CREATE TABLE client (id TEXT PRIMARY KEY, host TEXT NOT NULL, server_id TEXT NOT NULL, server_host TEXT NOT NULL,
   connected_at BIGINT NOT NULL, disconnected_at BIGINT, evicted BIGINT NOT NULL)${keyed};
 CREATE INDEX client_live ON client (server_id, id) WHERE disconnected_at IS NULL;
-${isSqlite ? sqliteTags() : postgresTags()}
+${isSqlite ? createSqliteTags() : createPostgresTags()}
 `
 }
 
 /** Each kind has a line of its own, in order: claims of one do not wait behind the other. */
-function lanes(): string {
+function addKindIndexes(): string {
   return `
 DROP INDEX task_group;
-CREATE INDEX task_group ON task ("group", (${LANE}), seq);
+CREATE INDEX task_group ON task ("group", (${STATE_OR_KIND_SQL}), seq);
 DROP INDEX task_failed;
-CREATE INDEX task_failed ON task ("group", attempt, (${TASK_KIND}), completion_time, seq) WHERE state = 'failed';`
+CREATE INDEX task_failed ON task ("group", attempt, (${TASK_KIND_SQL}), completion_time, seq) WHERE state = 'failed';`
 }
 
 /**
  * A task is stored as what will be run, and belongs to the batch that it was handed in with: each batch has a line, failures
  * and counts of its own. What was cancelled, and no server has told of, is found at once.
  */
-function batches(kind: Engine['kind']): string {
+function addBatches(kind: DatabaseEngine['kind']): string {
   const isSqlite = kind === 'sqlite'
   const added = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts', 'captured'] as const
   const columns = added.map((name) => {
     const rest = name === 'batch' ? " NOT NULL DEFAULT ''" : ''
-    return `ALTER TABLE task ADD COLUMN "${name}" ${TYPES[KINDS[name]]}${rest};`
+    return `ALTER TABLE task ADD COLUMN "${name}" ${SQL_TYPES[COLUMN_KINDS[name]]}${rest};`
   })
   return `
 ${columns.join('\n')}
 ALTER TABLE server ADD COLUMN batch TEXT NOT NULL DEFAULT '';
 ALTER TABLE server ADD COLUMN is_open BIGINT NOT NULL DEFAULT 1;
 DROP INDEX task_failed;
-CREATE INDEX task_failed ON task (batch, "group", attempt, (${TASK_KIND}), completion_time, seq) WHERE state = 'failed';
-CREATE INDEX task_new ON task (batch, "group", (${TASK_KIND}), seq) WHERE state = 'new';
+CREATE INDEX task_failed ON task (batch, "group", attempt, (${TASK_KIND_SQL}), completion_time, seq) WHERE state = 'failed';
+CREATE INDEX task_new ON task (batch, "group", (${TASK_KIND_SQL}), seq) WHERE state = 'new';
 CREATE INDEX task_cancelled ON task (batch, completion_time, seq) WHERE state = 'cancelled' AND server_id IS NULL;
-${isSqlite ? sqliteCounts() : postgresCounts()}`
+${isSqlite ? createSqliteCounts() : createPostgresCounts()}`
 }
 
-function sqliteCounts(): string {
+function createSqliteCounts(): string {
   const count = (row: 'new' | 'old', by: number): string =>
     `INSERT INTO task_count VALUES (${row}.batch, ${row}."group", ${row}.attempt, ${row}.state, 0, ${by})
       ON CONFLICT DO UPDATE SET n = n + ${by};`
@@ -120,7 +125,7 @@ CREATE TRIGGER count_changed
   BEGIN ${count('old', -1)} ${count('new', 1)} END;`
 }
 
-function sqliteTags(): string {
+function createSqliteTags(): string {
   const tags = `INSERT INTO task_tag SELECT key, new.tag -> fullkey, new.seq FROM json_each(new.tag);`
   const untag = `DELETE FROM task_tag WHERE seq = old.seq
     AND (key, value) IN (SELECT key, old.tag -> fullkey FROM json_each(old.tag));`
@@ -131,7 +136,7 @@ CREATE TRIGGER tag_removed AFTER DELETE ON task WHEN old.tag <> '{}' BEGIN ${unt
 }
 
 /** Statement by statement, each connection into counts of its own: servers do not wait for each other. */
-function postgresCounts(): string {
+function createPostgresCounts(): string {
   const counting = (name: string, event: string, referencing: string, rows: string): string => `
 DROP TRIGGER IF EXISTS ${name} ON task;
 CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
@@ -153,7 +158,7 @@ ${counting('count_removed', 'DELETE', 'OLD TABLE AS gone', minus)}
 ${counting('count_changed', 'UPDATE', 'NEW TABLE AS fresh OLD TABLE AS gone', `${plus} UNION ALL ${minus}`)}`
 }
 
-function postgresTags(): string {
+function createPostgresTags(): string {
   return `
 CREATE FUNCTION tag() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
   IF TG_OP <> 'INSERT' THEN DELETE FROM task_tag t USING json_each(OLD.tag::json) e
@@ -172,10 +177,14 @@ ALTER TABLE task SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, au
  * @param create whether a store is made where there is none
  * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer one
  */
-export async function migrate(engine: Engine, schema?: string, create = true): Promise<void> {
+export async function migrateStore(
+  engine: DatabaseEngine,
+  schema?: string,
+  create = true,
+): Promise<void> {
   // Looked at before anything is locked: the usual case is that nothing is to be done.
-  const found = await versionOf(engine, engine, schema)
-  if (found === VERSION) return
+  const found = await readVersion(engine, engine, schema)
+  if (found === STORE_VERSION) return
   if (found === 0 && !create) {
     const place = engine.kind === 'sqlite' ? engine.name : `${engine.name}, schema ${schema}`
     throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${place}`)
@@ -183,25 +192,27 @@ export async function migrate(engine: Engine, schema?: string, create = true): P
   await engine.transaction(async (statements) => {
     if (engine.kind === 'postgres') {
       // Others that open the same new store at the same time wait here.
-      await statements.run(query('SELECT pg_advisory_xact_lock(7201)'))
+      await statements.run(createQuery('SELECT pg_advisory_xact_lock(7201)'))
       await statements.script(
         `CREATE SCHEMA IF NOT EXISTS "${schema}"; SET LOCAL search_path = "${schema}"`,
       )
     }
-    const version = await versionOf(engine, statements, schema)
+    const version = await readVersion(engine, statements, schema)
     if (version === 0) {
       await statements.script(
         `CREATE TABLE meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
          INSERT INTO meta VALUES ('version', 0), ('made_at', ${wallClock()}), ('wake', 0), ('refused', 0)`,
       )
     }
-    for (const step of STEPS.slice(version)) await statements.script(step(engine.kind))
-    await statements.run(query(`UPDATE meta SET value = ${VERSION} WHERE name = 'version'`))
+    for (const step of MIGRATIONS.slice(version)) await statements.script(step(engine.kind))
+    await statements.run(
+      createQuery(`UPDATE meta SET value = ${STORE_VERSION} WHERE name = 'version'`),
+    )
   })
 }
 
 /** Columns that every store has had, by table: who has others is somebody else's. */
-const OURS: Readonly<Record<string, readonly string[]>> = {
+const IDENTIFYING_COLUMNS: Readonly<Record<string, readonly string[]>> = {
   meta: ['name', 'value'],
   task: ['seq', 'id', 'args', 'submit_id', 'fence'],
   task_count: ['group', 'attempt', 'state', 'shard', 'n'],
@@ -211,26 +222,32 @@ const OURS: Readonly<Record<string, readonly string[]>> = {
  * The version of a store; 0 of an empty place. Reads, and changes nothing.
  * @throws ManyhostError MANYHOST_STORE_VERSION where something else is there, or a store of a newer version
  */
-export async function versionOf(engine: Engine, on: Statements, schema?: string): Promise<number> {
+export async function readVersion(
+  engine: DatabaseEngine,
+  on: Statements,
+  schema?: string,
+): Promise<number> {
   const columns =
     engine.kind === 'sqlite'
       ? "SELECT m.name AS name, c.name AS field FROM sqlite_master AS m LEFT JOIN pragma_table_info(m.name) AS c WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
       : `SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = '${schema}'`
   const fields = new Map<string, Set<string>>()
   for (const { name, field } of await on.all<{ name: string; field: string | null }>(
-    query(columns),
+    createQuery(columns),
   )) {
     const known = fields.get(name)
     if (known) known.add(field ?? '')
     else fields.set(name, new Set([field ?? '']))
   }
   if (fields.size === 0) return 0
-  const isOurs = Object.entries(OURS).every(([table, wanted]) =>
+  const isOurs = Object.entries(IDENTIFYING_COLUMNS).every(([table, wanted]) =>
     wanted.every((field) => fields.get(table)?.has(field)),
   )
   const meta = engine.kind === 'sqlite' ? 'meta' : `"${schema}".meta`
   const [row] = isOurs
-    ? await on.all<{ value: number }>(query(`SELECT value FROM ${meta} WHERE name = 'version'`))
+    ? await on.all<{ value: number }>(
+        createQuery(`SELECT value FROM ${meta} WHERE name = 'version'`),
+      )
     : []
   if (row === undefined || typeof row.value !== 'number') {
     const names = [...fields.keys()].slice(0, 3).map((name) => `'${name}'`)
@@ -240,10 +257,10 @@ export async function versionOf(engine: Engine, on: Statements, schema?: string)
       `${place} is no store of manyhost: it has the tables of another program (${names.join(', ')}${fields.size > 3 ? ', ...' : ''}), and is left as it is; name another place`,
     )
   }
-  if (row.value > VERSION) {
+  if (row.value > STORE_VERSION) {
     throw new ManyhostError(
       'MANYHOST_STORE_VERSION',
-      `the store ${engine.name} has version ${row.value}, this manyhost knows up to ${VERSION}: a newer manyhost is needed`,
+      `the store ${engine.name} has version ${row.value}, this manyhost knows up to ${STORE_VERSION}: a newer manyhost is needed`,
     )
   }
   return row.value

@@ -5,14 +5,14 @@
  */
 import { sql } from 'kysely'
 import { wallClock } from '../../core/time.ts'
-import { unclaim } from './changes.ts'
-import { query, type Statements } from './engine.ts'
-import { type Ground, storeClock } from './ground.ts'
-import { newId } from './identity.ts'
-import type { Beat } from './silence.ts'
+import { unclaimTasks } from './change-tasks.ts'
+import { createQuery, type Statements } from './engine.ts'
+import type { HeartbeatRow } from './heartbeat-monitor.ts'
+import { readStoreClock, type StoreContext } from './store-context.ts'
 import type { ClientTable, ServerTable } from './tables.ts'
+import { newId } from './uuid.ts'
 
-export interface Server {
+export interface StoreServerRecord {
   readonly id: string
   readonly host: string
   readonly startedAt: number
@@ -26,9 +26,9 @@ export interface Server {
 }
 
 /** What a server works off. */
-export type Serving = Pick<Server, 'batch' | 'isOpen'>
+export type ServedTasks = Pick<StoreServerRecord, 'batch' | 'isOpen'>
 
-export interface Client {
+export interface StoreClientRecord {
   readonly id: string
   readonly host: string
   readonly serverId: string
@@ -38,15 +38,15 @@ export interface Client {
   readonly isEvicted: boolean
 }
 
-export async function join(
-  ground: Ground,
+export async function registerServer(
+  context: StoreContext,
   host: string,
   id = newId(),
-  { batch, isOpen }: Serving = { batch: '', isOpen: true },
+  { batch, isOpen }: ServedTasks = { batch: '', isOpen: true },
 ): Promise<string> {
-  const at = await storeClock(ground)
-  await ground.engine.run(
-    ground.db
+  const at = await readStoreClock(context)
+  await context.engine.run(
+    context.db
       .insertInto('server')
       .values({
         id,
@@ -64,10 +64,10 @@ export async function join(
 }
 
 /** False: another server has taken this one's tasks over; it is to stop, or to join anew. */
-export async function beat(ground: Ground, id: string): Promise<boolean> {
-  const at = await storeClock(ground)
-  const changed = await ground.engine.run(
-    ground.db
+export async function recordHeartbeat(context: StoreContext, id: string): Promise<boolean> {
+  const at = await readStoreClock(context)
+  const changed = await context.engine.run(
+    context.db
       .updateTable('server')
       // Never the same twice, whatever the clock does: by that others see that it lives.
       .set({
@@ -81,16 +81,16 @@ export async function beat(ground: Ground, id: string): Promise<boolean> {
 }
 
 /** Ends a server, and gives back what it still holds. Answers how many tasks that were. */
-export async function leave(ground: Ground, id: string): Promise<number> {
-  const at = await storeClock(ground)
-  const count = await ground.engine.transaction((statements) =>
-    end(ground, statements, id, at, false),
+export async function unregisterServer(context: StoreContext, id: string): Promise<number> {
+  const at = await readStoreClock(context)
+  const count = await context.engine.transaction((statements) =>
+    endServer(context, statements, id, at, false),
   )
-  if (count > 0) ground.added()
+  if (count > 0) context.notifyAdded()
   return count
 }
 
-export interface Recovered {
+export interface StoreRecovery {
   /** Servers that were found dead. */
   readonly servers: readonly string[]
   /** Tasks that are in the queue again. */
@@ -102,16 +102,18 @@ export interface Recovered {
  * alive holds. To be called at a server's start (interrupted tasks) and now and then by each: two at once do it once.
  * @param alive servers that are known to live, silent or not
  */
-export async function recover(
-  ground: Ground,
+export async function recoverTasks(
+  context: StoreContext,
   lease: number,
   alive: readonly string[] = [],
-): Promise<Recovered> {
-  const { engine, db, silences } = ground
+): Promise<StoreRecovery> {
+  const { engine, db, heartbeats: silences } = context
   const live = db.selectFrom('server').where('ended_at', 'is', null)
-  const beats = await engine.all<Beat>(live.select(['id', 'heartbeat_at']).orderBy('id').compile())
-  const late = silences.look(beats, lease).filter(({ id }) => !alive.includes(id))
-  const at = await storeClock(ground)
+  const beats = await engine.all<HeartbeatRow>(
+    live.select(['id', 'heartbeat_at']).orderBy('id').compile(),
+  )
+  const late = silences.findSilent(beats, lease).filter(({ id }) => !alive.includes(id))
+  const at = await readStoreClock(context)
   const found = await engine.transaction(async (statements) => {
     const servers: string[] = []
     let tasks = 0
@@ -121,31 +123,31 @@ export async function recover(
       if (engine.kind === 'postgres') still = still.forUpdate().skipLocked()
       if ((await statements.all(still.compile())).length === 0) continue
       servers.push(id)
-      tasks += await end(ground, statements, id, at, true)
+      tasks += await endServer(context, statements, id, at, true)
     }
-    const orphans = await statements.all<{ server_id: string }>(ORPHANS)
+    const orphans = await statements.all<{ server_id: string }>(SELECT_ORPHANS)
     for (const { server_id } of orphans) {
-      tasks += await unclaim(ground, statements, { server: server_id })
+      tasks += await unclaimTasks(context, statements, { server: server_id })
     }
     if (tasks > 0) await engine.wake(statements)
     return { servers, tasks }
   })
-  if (found.tasks > 0) ground.added()
+  if (found.tasks > 0) context.notifyAdded()
   return found
 }
 
-const ORPHANS =
-  query(`SELECT DISTINCT server_id FROM task WHERE state = 'scheduled' AND server_id IS NOT NULL
+const SELECT_ORPHANS =
+  createQuery(`SELECT DISTINCT server_id FROM task WHERE state = 'scheduled' AND server_id IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM server WHERE server.id = task.server_id AND ended_at IS NULL)`)
 
-async function end(
-  ground: Ground,
+async function endServer(
+  context: StoreContext,
   statements: Statements,
   id: string,
   at: number,
   isEvicted: boolean,
 ): Promise<number> {
-  const { engine, db } = ground
+  const { engine, db } = context
   await statements.run(
     db
       .updateTable('server')
@@ -162,12 +164,12 @@ async function end(
       .where('disconnected_at', 'is', null)
       .compile(),
   )
-  const count = await unclaim(ground, statements, { server: id })
+  const count = await unclaimTasks(context, statements, { server: id })
   if (count > 0) await engine.wake(statements)
   return count
 }
 
-export async function servers({ engine, db }: Ground): Promise<Server[]> {
+export async function listServers({ engine, db }: StoreContext): Promise<StoreServerRecord[]> {
   const rows = await engine.all<ServerTable>(
     db.selectFrom('server').selectAll().where('ended_at', 'is', null).orderBy('id').compile(),
   )
@@ -184,9 +186,14 @@ export async function servers({ engine, db }: Ground): Promise<Server[]> {
 }
 
 /** A client that comes again under its id is the same client. */
-export async function connect(
-  { engine, db }: Ground,
-  { id, host, serverId, serverHost }: Pick<Client, 'id' | 'host' | 'serverId' | 'serverHost'>,
+export async function connectClient(
+  { engine, db }: StoreContext,
+  {
+    id,
+    host,
+    serverId,
+    serverHost,
+  }: Pick<StoreClientRecord, 'id' | 'host' | 'serverId' | 'serverHost'>,
 ): Promise<void> {
   const row = { host, server_id: serverId, server_host: serverHost, connected_at: wallClock() }
   await engine.run(
@@ -201,8 +208,12 @@ export async function connect(
 }
 
 /** Notes that a client is gone, and gives back what it holds: its tasks are not lost. Answers how many these were. */
-export async function disconnect(ground: Ground, id: string, isEvicted: boolean): Promise<number> {
-  const { engine, db } = ground
+export async function disconnectClient(
+  context: StoreContext,
+  id: string,
+  isEvicted: boolean,
+): Promise<number> {
+  const { engine, db } = context
   const count = await engine.transaction(async (statements) => {
     await statements.run(
       db
@@ -218,17 +229,20 @@ export async function disconnect(ground: Ground, id: string, isEvicted: boolean)
     )
     let tasks = 0
     for (const { server_id } of holders) {
-      tasks += await unclaim(ground, statements, { server: server_id, client: id })
+      tasks += await unclaimTasks(context, statements, { server: server_id, client: id })
     }
     if (tasks > 0) await engine.wake(statements)
     return tasks
   })
-  if (count > 0) ground.added()
+  if (count > 0) context.notifyAdded()
   return count
 }
 
 /** Those that are connected, of one server or of all. */
-export async function clients({ engine, db }: Ground, server?: string): Promise<Client[]> {
+export async function listClients(
+  { engine, db }: StoreContext,
+  server?: string,
+): Promise<StoreClientRecord[]> {
   let select = db
     .selectFrom('client')
     .selectAll()

@@ -4,90 +4,105 @@
  */
 import { hostname } from 'node:os'
 import { ManyhostError } from '../../core/errors.ts'
-import { createPrivateFile } from '../../posix/private.ts'
-import type { NewTask, Task, TaskOutcome } from '../task.ts'
+import { createPrivateFile } from '../../posix/private-files.ts'
+import type { NewTask, Task, TaskOutcome } from '../model/task.ts'
+import { addTasks, type SubmissionInfo } from './add-tasks.ts'
 import {
-  type Adoption,
-  adopt,
+  type AdoptOptions,
+  adoptTasks,
+  type CancelledQuery,
+  findOtherBatches,
   type Left,
-  leftBeside,
-  type Noting,
-  noteCancelled,
+  takeCancelled,
 } from './batches.ts'
-import { type Changes, cancel, release, remove, revert, update } from './changes.ts'
 import {
-  type Claim,
-  type ClaimOptions,
-  type Completed,
-  claim,
-  complete,
-  confirm,
+  cancelTasks,
+  deleteTasks,
+  releaseClaims,
+  revertTasks,
+  type TaskChanges,
+  updateTasks,
+} from './change-tasks.ts'
+import {
+  claimTasks,
+  completeTasks,
+  confirmClaims,
+  type TaskClaim,
+  type TaskClaimOptions,
+  type TaskCompletionResult,
 } from './claims.ts'
 import {
-  type Counted,
-  type Counts,
-  type Group,
-  groupsOf,
-  type Progress,
-  pressureOf,
-  progressOf,
-  type Sample,
-  summed,
-  type Turn,
-  turnOf,
+  computeProgress,
+  computeProgressPressure,
+  countGroups,
+  decideGroupTurn,
+  type OutcomeSample,
+  type StoreProgress,
+  sumCounts,
+  type TaskCountRow,
+  type TaskGroup,
+  type TaskGroupTurn,
+  type TaskStateCounts,
 } from './counts.ts'
-import { builder, type Engine, query } from './engine.ts'
+import { createQuery, createQueryBuilder, type DatabaseEngine } from './engine.ts'
 import type { TaskFilter } from './filter.ts'
-import { type Ground, storeClock } from './ground.ts'
-import { hotStatements } from './hot.ts'
-import { add, type Submitter } from './intake.ts'
-import { count, currentGroup, get, type ListOptions, list, tagKeys, tagValues } from './look.ts'
-import type { Order } from './order.ts'
-import { Partitions, type Place, partitionPath } from './partitions.ts'
 import {
-  beat,
-  type Client,
-  clients,
-  connect,
-  disconnect,
-  join,
-  leave,
-  type Recovered,
-  recover,
-  type Server,
-  type Serving,
-  servers,
+  countTasks,
+  findCurrentGroup,
+  findTasks,
+  type ListOptions,
+  listTagKeys,
+  listTagValues,
+  listTasks,
+} from './find-tasks.ts'
+import { HeartbeatMonitor } from './heartbeat-monitor.ts'
+import type { TaskOrder } from './order.ts'
+import { Partitions, partitionPath, type StorePart } from './partitions.ts'
+import { prepareStatements } from './prepared-statements.ts'
+import {
+  connectClient,
+  disconnectClient,
+  listClients,
+  listServers,
+  recordHeartbeat,
+  recoverTasks,
+  registerServer,
+  type ServedTasks,
+  type StoreClientRecord,
+  type StoreRecovery,
+  type StoreServerRecord,
+  unregisterServer,
 } from './servers.ts'
-import { Silences } from './silence.ts'
+import { readStoreClock, type StoreContext } from './store-context.ts'
 
 /** Outcomes that the rate is taken from. */
-const SAMPLES = 1_000
-const SAMPLED_FOR = 60_000
+const MAX_SAMPLES = 1_000
+const SAMPLE_PERIOD = 60_000
 
 /** Closed by who opened it. All times are milliseconds since 1970. */
-export type Store = Pick<EngineStore, keyof EngineStore>
+export type Store = Pick<DatabaseStore, keyof DatabaseStore>
 
 /** On an engine that this thread speaks with itself. */
-export class EngineStore implements AsyncDisposable {
-  readonly #engine: Engine
-  readonly #ground: Ground
+export class DatabaseStore implements AsyncDisposable {
+  readonly #engine: DatabaseEngine
+  readonly #context: StoreContext
   readonly #partitions: Partitions
-  readonly #arePartitionsRead: boolean
+  readonly #readsPartitions: boolean
   readonly #listeners = new Set<() => void>()
   #stopListening: (() => void) | undefined
 
   /** Made by `openStore`. */
-  constructor(engine: Engine, schema: string, arePartitionsRead: boolean) {
+  constructor(engine: DatabaseEngine, schema: string, arePartitionsRead: boolean) {
     this.#engine = engine
-    this.#ground = {
+    this.#context = {
       engine,
-      db: builder(engine.kind),
-      hot: hotStatements(engine.kind),
-      silences: new Silences(),
-      added: () => this.#tell(),
+      db: createQueryBuilder(engine.kind),
+      prepared: prepareStatements(engine.kind),
+      heartbeats: new HeartbeatMonitor(),
+      notifyAdded: () => this.#notifyListeners(),
     }
-    this.#partitions = new Partitions(this.#ground, schema)
-    this.#arePartitionsRead = arePartitionsRead
+    this.#partitions = new Partitions(this.#context, schema)
+    this.#readsPartitions = arePartitionsRead
   }
 
   /** Where it is, without a password. */
@@ -105,8 +120,8 @@ export class EngineStore implements AsyncDisposable {
    * Takes tasks in, all of them or none; answers their ids in order.
    * @throws ManyhostError MANYHOST_INVALID_TASK; `taskProblem` tells before
    */
-  add(tasks: readonly NewTask[], by: Submitter = {}): Promise<string[]> {
-    return add(this.#ground, tasks, by)
+  add(tasks: readonly NewTask[], by: SubmissionInfo = {}): Promise<string[]> {
+    return addTasks(this.#context, tasks, by)
   }
 
   /**
@@ -114,63 +129,66 @@ export class EngineStore implements AsyncDisposable {
    * after the new ones (`eager`: before them), as new rows. Nothing: see `turn()`.
    * @throws ManyhostError MANYHOST_SERVER_EVICTED
    */
-  claim(options: ClaimOptions): Promise<Task[]> {
-    return claim(this.#ground, options)
+  claim(options: TaskClaimOptions): Promise<Task[]> {
+    return claimTasks(this.#context, options)
   }
 
   /** Notes which client has them. Answers the ids of those that are still claimed under that fence. */
-  confirm(client: string, host: string, claims: readonly Claim[]): Promise<string[]> {
-    return confirm(this.#ground, client, host, claims)
+  confirm(client: string, host: string, claims: readonly TaskClaim[]): Promise<string[]> {
+    return confirmClaims(this.#context, client, host, claims)
   }
 
   /**
    * Keeps outcomes. One of a claim that was taken back meanwhile is refused, and counted in `refusals()`.
    * @param attempts how often a task is tried in all, where that is known: one that failed and has attempts left can be cancelled
    */
-  complete(outcomes: readonly TaskOutcome[], attempts: number | null = null): Promise<Completed> {
-    return complete(this.#ground, outcomes, attempts)
+  complete(
+    outcomes: readonly TaskOutcome[],
+    attempts: number | null = null,
+  ): Promise<TaskCompletionResult> {
+    return completeTasks(this.#context, outcomes, attempts)
   }
 
   /** Gives claims back that could not be handed on. Answers how many were still held. */
-  release(claims: readonly Claim[]): Promise<number> {
-    return release(this.#ground, claims)
+  release(claims: readonly TaskClaim[]): Promise<number> {
+    return releaseClaims(this.#context, claims)
   }
 
   /**
    * Gives the waiting tasks of a folder, which no living run works off, to a batch. Answers how many can be claimed.
    */
-  adopt(adoption: Adoption): Promise<number> {
-    return adopt(this.#ground, adoption)
+  adopt(adoption: AdoptOptions): Promise<number> {
+    return adoptTasks(this.#context, adoption)
   }
 
   /** What batches other than this one have left, and nobody works off; the largest first. */
   leftBeside(batch: string): Promise<Left[]> {
-    return leftBeside(this.#ground, batch)
+    return findOtherBatches(this.#context, batch)
   }
 
   /** Some of the tasks that were cancelled while nobody had claimed them; each is answered once. */
-  noteCancelled(noting: Noting): Promise<Task[]> {
-    return noteCancelled(this.#ground, noting)
+  noteCancelled(noting: CancelledQuery): Promise<Task[]> {
+    return takeCancelled(this.#context, noting)
   }
 
   // Changed by hand: all that fit, or the first so many of an order. Each answers how many tasks it changed.
 
   /** Back to the queue, as if never claimed; of a task that was tried again, the last attempt. */
-  revert(filter: TaskFilter, order: Order = {}): Promise<number> {
-    return revert(this.#ground, filter, order)
+  revert(filter: TaskFilter, order: TaskOrder = {}): Promise<number> {
+    return revertTasks(this.#context, filter, order)
   }
 
   /** Exit status -1 for what has no outcome yet, or waits for its next attempt; one that still comes is refused. */
-  cancel(filter: TaskFilter, order: Order = {}): Promise<number> {
-    return cancel(this.#ground, filter, order)
+  cancel(filter: TaskFilter, order: TaskOrder = {}): Promise<number> {
+    return cancelTasks(this.#context, filter, order)
   }
 
-  delete(filter: TaskFilter, order: Order = {}): Promise<number> {
-    return remove(this.#ground, filter, order)
+  delete(filter: TaskFilter, order: TaskOrder = {}): Promise<number> {
+    return deleteTasks(this.#context, filter, order)
   }
 
-  update(filter: TaskFilter, changes: Changes, order: Order = {}): Promise<number> {
-    return update(this.#ground, filter, changes, order)
+  update(filter: TaskFilter, changes: TaskChanges, order: TaskOrder = {}): Promise<number> {
+    return updateTasks(this.#context, filter, changes, order)
   }
 
   // Looked at. Partitions are read with the store, unless it was opened without them.
@@ -187,8 +205,8 @@ export class EngineStore implements AsyncDisposable {
 
   /** Those that are there, in the order of the ids. */
   async find(ids: readonly string[]): Promise<Task[]> {
-    const here = await get([this.#ground], ids)
-    return here.length === ids.length ? here : get(await this.#places(), ids)
+    const here = await findTasks([this.#context], ids)
+    return here.length === ids.length ? here : findTasks(await this.#readableParts(), ids)
   }
 
   /** Read page by page: memory does not grow with what is listed, but for a number a task where `sort` is given. */
@@ -196,39 +214,39 @@ export class EngineStore implements AsyncDisposable {
     filter: TaskFilter = {},
     options: ListOptions = {},
   ): AsyncGenerator<Task, void, undefined> {
-    yield* list(await this.#places(), filter, options)
+    yield* listTasks(await this.#readableParts(), filter, options)
   }
 
   async count(filter: TaskFilter = {}): Promise<number> {
-    return count(await this.#places(), filter)
+    return countTasks(await this.#readableParts(), filter)
   }
 
   /** By state, partitions not included; of some batches, or of all. */
-  async counts(batches?: readonly string[]): Promise<Counts> {
-    return summed(await this.#counted(batches))
+  async counts(batches?: readonly string[]): Promise<TaskStateCounts> {
+    return sumCounts(await this.#readCounts(batches))
   }
 
   async tagKeys(): Promise<string[]> {
-    return tagKeys(await this.#places())
+    return listTagKeys(await this.#readableParts())
   }
 
   async tagValues(key: string): Promise<unknown[]> {
-    return tagValues(await this.#places(), key)
+    return listTagValues(await this.#readableParts(), key)
   }
 
   /** In their order. @param attempts how often a task is tried in all */
-  async groups(attempts = 1, batches?: readonly string[]): Promise<Group[]> {
-    return groupsOf(await this.#counted(batches), attempts)
+  async groups(attempts = 1, batches?: readonly string[]): Promise<TaskGroup[]> {
+    return countGroups(await this.#readCounts(batches), attempts)
   }
 
   /** The group that is worked on: that of what was claimed last, else of what ended last, else the first; 0 without tasks. */
   async currentGroup(): Promise<number> {
-    return currentGroup(this.#ground)
+    return findCurrentGroup(this.#context)
   }
 
   /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
-  async turn(attempts = 1, batches?: readonly string[]): Promise<Turn> {
-    return turnOf(await this.groups(attempts, batches))
+  async turn(attempts = 1, batches?: readonly string[]): Promise<TaskGroupTurn> {
+    return decideGroupTurn(await this.groups(attempts, batches))
   }
 
   /** Tasks without a final outcome. */
@@ -236,31 +254,31 @@ export class EngineStore implements AsyncDisposable {
     return (await this.groups(attempts)).reduce((sum, { remaining }) => sum + remaining, 0)
   }
 
-  /** Counts, rate, average duration and time left; see `pressureOf` for what scaling makes of them. */
-  async progress(attempts = 1, batches?: readonly string[]): Promise<Progress> {
-    const { db } = this.#ground
-    const at = await storeClock(this.#ground)
+  /** TaskStateCounts, rate, average duration and time left; see `pressureOf` for what scaling makes of them. */
+  async progress(attempts = 1, batches?: readonly string[]): Promise<StoreProgress> {
+    const { db } = this.#context
+    const at = await readStoreClock(this.#context)
     let sampled = db
       .selectFrom('task')
       .select(['completion_time', 'duration'])
-      .where('completion_time', '>', at - SAMPLED_FOR)
+      .where('completion_time', '>', at - SAMPLE_PERIOD)
       .orderBy('completion_time', 'desc')
-      .limit(SAMPLES)
+      .limit(MAX_SAMPLES)
     if (batches) sampled = sampled.where('batch', 'in', batches)
-    const samples = await this.#engine.all<Sample>(sampled.compile())
-    const counted = await this.#counted(batches)
-    return progressOf(groupsOf(counted, attempts), summed(counted), samples, at)
+    const samples = await this.#engine.all<OutcomeSample>(sampled.compile())
+    const counted = await this.#readCounts(batches)
+    return computeProgress(countGroups(counted, attempts), sumCounts(counted), samples, at)
   }
 
   /** Above 1 more hands are wanted: how many times longer than `factor` average tasks the rest takes; null: unknown. */
   async pressure(factor = 1, attempts = 1): Promise<number | null> {
-    return pressureOf(await this.progress(attempts), factor)
+    return computeProgressPressure(await this.progress(attempts), factor)
   }
 
   /** Outcomes that came too late, ever. */
   async refusals(): Promise<number> {
     const [row] = await this.#engine.all<{ value: number }>(
-      query("SELECT value FROM meta WHERE name = 'refused'"),
+      createQuery("SELECT value FROM meta WHERE name = 'refused'"),
     )
     return row?.value ?? 0
   }
@@ -268,43 +286,45 @@ export class EngineStore implements AsyncDisposable {
   // Servers and clients.
 
   /** Registers a server; answers its id, which claims and beats name. @param serving all of no batch, unless said */
-  join(host: string = hostname(), id?: string, serving?: Serving): Promise<string> {
-    return join(this.#ground, host, id, serving)
+  join(host: string = hostname(), id?: string, serving?: ServedTasks): Promise<string> {
+    return registerServer(this.#context, host, id, serving)
   }
 
   /** To be called well within the lease. False: this server was found dead, and is to stop or join anew. */
   beat(server: string): Promise<boolean> {
-    return beat(this.#ground, server)
+    return recordHeartbeat(this.#context, server)
   }
 
   /** Ends a server; what it holds goes back to the queue. */
   leave(server: string): Promise<number> {
-    return leave(this.#ground, server)
+    return unregisterServer(this.#context, server)
   }
 
   /**
    * Ends servers that this store has not seen beat for `lease` ms, but for those in `alive`, and gives back every task that
    * nobody alive holds. To be called several times a lease: silence is what was looked at.
    */
-  recover(lease: number, alive: readonly string[] = []): Promise<Recovered> {
-    return recover(this.#ground, lease, alive)
+  recover(lease: number, alive: readonly string[] = []): Promise<StoreRecovery> {
+    return recoverTasks(this.#context, lease, alive)
   }
 
-  servers(): Promise<Server[]> {
-    return servers(this.#ground)
+  servers(): Promise<StoreServerRecord[]> {
+    return listServers(this.#context)
   }
 
-  connect(client: Pick<Client, 'id' | 'host' | 'serverId' | 'serverHost'>): Promise<void> {
-    return connect(this.#ground, client)
+  connect(
+    client: Pick<StoreClientRecord, 'id' | 'host' | 'serverId' | 'serverHost'>,
+  ): Promise<void> {
+    return connectClient(this.#context, client)
   }
 
   /** A client is gone; what it holds goes back to the queue. Answers how many tasks that were. */
   disconnect(client: string, { isEvicted = false }: { isEvicted?: boolean } = {}): Promise<number> {
-    return disconnect(this.#ground, client, isEvicted)
+    return disconnectClient(this.#context, client, isEvicted)
   }
 
-  clients(server?: string): Promise<Client[]> {
-    return clients(this.#ground, server)
+  clients(server?: string): Promise<StoreClientRecord[]> {
+    return listClients(this.#context, server)
   }
 
   /**
@@ -314,7 +334,7 @@ export class EngineStore implements AsyncDisposable {
   onAdded(listener: () => void): () => void {
     const own = (): void => listener()
     this.#listeners.add(own)
-    this.#stopListening ??= this.#engine.listen(() => this.#tell())
+    this.#stopListening ??= this.#engine.onWake(() => this.#notifyListeners())
     return () => {
       this.#listeners.delete(own)
       if (this.#listeners.size > 0) return
@@ -333,7 +353,8 @@ export class EngineStore implements AsyncDisposable {
   /** Gives space back. On SQLite nothing else is done with the store meanwhile. */
   async vacuum(): Promise<void> {
     await this.#engine.script(this.kind === 'sqlite' ? 'VACUUM' : 'VACUUM ANALYZE task')
-    if (this.kind === 'sqlite') await this.#engine.all(query('PRAGMA wal_checkpoint(TRUNCATE)'))
+    if (this.kind === 'sqlite')
+      await this.#engine.all(createQuery('PRAGMA wal_checkpoint(TRUNCATE)'))
   }
 
   /**
@@ -348,17 +369,17 @@ export class EngineStore implements AsyncDisposable {
         'backup: a PostgreSQL is backed up by pg_dump',
       )
     }
-    await copy(this.#engine, path)
-    const places = await this.#partitions.places()
+    await copyDatabase(this.#engine, path)
+    const places = await this.#partitions.openAll()
     for (const [index, { engine }] of places.entries()) {
-      await copy(engine, partitionPath(path, index + 1))
+      await copyDatabase(engine, partitionPath(path, index + 1))
     }
   }
 
   /** Removes every task, client and server that ended; partitions too. Answers how many tasks there were. */
   async truncate(): Promise<number> {
     let count = 0
-    for (const { engine, db } of await this.#all()) {
+    for (const { engine, db } of await this.#allParts()) {
       count += await engine.transaction(async (statements) => {
         const removed = await statements.run(db.deleteFrom('task').compile())
         await statements.run(
@@ -384,28 +405,28 @@ export class EngineStore implements AsyncDisposable {
 
   /** What the store's own connection answers to any statement. For tests. @internal */
   statement(sql: string, ...parameters: unknown[]): Promise<Record<string, unknown>[]> {
-    return this.#engine.all(query(sql, ...parameters))
+    return this.#engine.all(createQuery(sql, ...parameters))
   }
 
-  async #places(): Promise<Place[]> {
-    return this.#arePartitionsRead ? this.#all() : [this.#ground]
+  async #readableParts(): Promise<StorePart[]> {
+    return this.#readsPartitions ? this.#allParts() : [this.#context]
   }
 
-  async #all(): Promise<Place[]> {
-    return [...(await this.#partitions.places()), this.#ground]
+  async #allParts(): Promise<StorePart[]> {
+    return [...(await this.#partitions.openAll()), this.#context]
   }
 
-  #counted(batches?: readonly string[]): Promise<Counted[]> {
-    return this.#engine.all<Counted>(this.#ground.hot.counted(batches))
+  #readCounts(batches?: readonly string[]): Promise<TaskCountRow[]> {
+    return this.#engine.all<TaskCountRow>(this.#context.prepared.counted(batches))
   }
 
-  #tell(): void {
+  #notifyListeners(): void {
     for (const listener of this.#listeners) listener()
   }
 }
 
 /** The copy has all command lines in it, so it is as private as the store. SQLite fills a file that is there and empty. */
-async function copy(engine: Engine, path: string): Promise<void> {
+async function copyDatabase(engine: DatabaseEngine, path: string): Promise<void> {
   createPrivateFile(path)
-  await engine.all(query('VACUUM INTO ?', path))
+  await engine.all(createQuery('VACUUM INTO ?', path))
 }

@@ -1,6 +1,6 @@
 /** What the store's tables are to the query builder. The same names on SQLite and on PostgreSQL. */
 import type { Generated } from 'kysely'
-import { TASK_KINDS, type TaskKind } from '../task.ts'
+import { TASK_KINDS, type TaskKind } from '../model/task.ts'
 
 /** Names are the ancestor's. Times and spans are milliseconds, memory is bytes, `tag` and `request` are JSON. */
 export interface TaskTable {
@@ -69,17 +69,17 @@ export const TASK_STATES: readonly TaskState[] = [
 ]
 
 /** In SQL: the kind of a task. */
-export const TASK_KIND = "CASE WHEN request IS NULL THEN 'shell' ELSE 'request' END"
+export const TASK_KIND_SQL = "CASE WHEN request IS NULL THEN 'shell' ELSE 'request' END"
 
 /**
  * In SQL: where a task stands. One that is new stands in the line of its kind, any other is where its state says. Kept by no
  * column but by an index, in place of the state: so a claim of one kind goes past none of the other, and no row costs more.
  */
-export const LANE = `CASE WHEN state = 'new' THEN ${TASK_KIND} ELSE state END`
+export const STATE_OR_KIND_SQL = `CASE WHEN state = 'new' THEN ${TASK_KIND_SQL} ELSE state END`
 
-export type Lane = TaskKind | Exclude<TaskState, 'new'>
+export type TaskStateOrKind = TaskKind | Exclude<TaskState, 'new'>
 
-export function lanesOf(state: TaskState): readonly Lane[] {
+export function splitNewByKind(state: TaskState): readonly TaskStateOrKind[] {
   return state === 'new' ? TASK_KINDS : [state]
 }
 
@@ -116,7 +116,7 @@ export interface ClientTable {
   evicted: number
 }
 
-export interface Tables {
+export interface StoreTables {
   task: TaskTable
   task_tag: { key: string; value: string; seq: number }
   task_count: CountTable
@@ -126,7 +126,7 @@ export interface Tables {
 }
 
 /** All columns of a task, in the order in which rows are read and written. */
-export const COLUMNS = [
+export const TASK_COLUMNS = [
   'seq',
   'id',
   'group',
@@ -170,7 +170,9 @@ export const COLUMNS = [
 ] as const satisfies readonly (keyof TaskTable)[]
 
 /** How a column is kept; what a filter may compare it with follows from this. */
-export const KINDS: Readonly<Record<(typeof COLUMNS)[number], 'text' | 'whole' | 'real'>> = {
+export const COLUMN_KINDS: Readonly<
+  Record<(typeof TASK_COLUMNS)[number], 'text' | 'whole' | 'real'>
+> = {
   seq: 'whole',
   id: 'text',
   group: 'whole',

@@ -1,56 +1,64 @@
 /** The program of a thread that a store on SQLite lives in: it answers what `threaded.ts` asks. */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import type { Task } from '../task.ts'
-import { type Answer, failureOf, type Question, type ThreadData } from './crossing.ts'
-import { openFile } from './file.ts'
-import { PAGE } from './look.ts'
-import type { EngineStore } from './store.ts'
+import type { Task } from '../model/task.ts'
+import { PAGE_SIZE } from './find-tasks.ts'
+import { openSqliteStore } from './sqlite-store.ts'
+import type { DatabaseStore } from './store.ts'
+import {
+  type StoreThreadData,
+  type StoreThreadRequest,
+  type StoreThreadResponse,
+  serializeFailure,
+} from './thread-messages.ts'
 
-type List = AsyncGenerator<Task, void, undefined>
+type OpenTaskList = AsyncGenerator<Task, void, undefined>
 
 const port = parentPort as MessagePort
-const lists = new Map<number, List>()
+const openLists = new Map<number, OpenTaskList>()
 
-async function begin(): Promise<void> {
-  const { path, options } = workerData as ThreadData
-  await answer(0, async () => {
-    const store = await openFile(path, options)
-    port.on('message', async (question: Question) => {
-      await answer(question.id, () => perform(store, question))
-      if (question.name === 'close') port.close()
+async function startStore(): Promise<void> {
+  const { path, options } = workerData as StoreThreadData
+  await respond(0, async () => {
+    const store = await openSqliteStore(path, options)
+    port.on('message', async (question: StoreThreadRequest) => {
+      await respond(question.id, () => runOperation(store, question))
+      if (question.operation === 'close') port.close()
     })
   })
 }
 
-async function answer(id: number, perform: () => Promise<unknown>): Promise<void> {
+async function respond(id: number, perform: () => Promise<unknown>): Promise<void> {
   try {
-    say({ id, value: await perform() })
+    postResponse({ id, value: await perform() })
   } catch (thrown) {
-    say({ id, failure: failureOf(thrown) })
+    postResponse({ id, failure: serializeFailure(thrown) })
   }
 }
 
-async function perform(store: EngineStore, { id, name, given }: Question): Promise<unknown> {
+async function runOperation(
+  store: DatabaseStore,
+  { id, operation: name, args: given }: StoreThreadRequest,
+): Promise<unknown> {
   switch (name) {
     case 'list':
-      lists.set(id, store.list(...(given as Parameters<EngineStore['list']>)))
+      openLists.set(id, store.list(...(given as Parameters<DatabaseStore['list']>)))
       return id
     case 'page':
-      return pageOf(lists.get(given[0] as number))
+      return readPage(openLists.get(given[0] as number))
     case 'endList':
-      await lists.get(given[0] as number)?.return()
-      return lists.delete(given[0] as number)
+      await openLists.get(given[0] as number)?.return()
+      return openLists.delete(given[0] as number)
     case 'listen':
-      store.onAdded(() => say('added'))
+      store.onAdded(() => postResponse('added'))
       return undefined
     default:
       return (store[name] as (...given: readonly unknown[]) => Promise<unknown>)(...given)
   }
 }
 
-async function pageOf(list: List | undefined): Promise<Task[]> {
+async function readPage(list: OpenTaskList | undefined): Promise<Task[]> {
   const page: Task[] = []
-  while (list && page.length < PAGE) {
+  while (list && page.length < PAGE_SIZE) {
     const { value, done } = await list.next()
     if (done) break
     page.push(value)
@@ -58,8 +66,8 @@ async function pageOf(list: List | undefined): Promise<Task[]> {
   return page
 }
 
-function say(what: Answer): void {
+function postResponse(what: StoreThreadResponse): void {
   port.postMessage(what)
 }
 
-void begin()
+void startStore()

@@ -1,0 +1,85 @@
+/** The way from an agent to its hub: the same for its own link, for lanes and for files. */
+import { once } from 'node:events'
+import { type ConnectionOptions, connect as connectTls } from 'node:tls'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { resolveWithin } from '../../src/core/time.ts'
+import { dial, type Ends, type NamesFor, takeSocket } from '../../src/wire/index.ts'
+
+/** For connecting and TLS, in ms. */
+const CONNECT_TIMEOUT = 10_000
+
+export interface HubConnectOptions {
+  /** `host:port` or `unix:/path`. */
+  readonly address: string
+  readonly key: string | Uint8Array
+  readonly ident: string
+  readonly tls:
+    | true
+    | { readonly ca?: string | Uint8Array; readonly fingerprint?: string }
+    | undefined
+}
+
+/** @throws ManyhostError MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT */
+export async function connectHub(options: HubConnectOptions, names: NamesFor): Promise<Ends> {
+  const { key, ident, tls } = options
+  // The agent's own beats ask for an answer, and are more frequent: these are for links that carry files.
+  const link = { key, ident, beat: 15_000, deadAfter: 45_000 }
+  const fingerprint = tls === true ? undefined : tls?.fingerprint
+  if (fingerprint !== undefined) return connectPinned(options, fingerprint, names, link)
+  const own = tls === true || !tls ? tls : { ca: tls.ca as string }
+  return dial({ ...parseHubAddress(options.address), ...link, ...(own && { tls: own }) }, names)
+}
+
+/**
+ * Any certificate will do that has the fingerprint, whoever signed it. It is looked at before anything is said: the
+ * wire's own proof covers no channel, so somebody in between could pass it on.
+ */
+async function connectPinned(
+  { address }: HubConnectOptions,
+  fingerprint: string,
+  names: NamesFor,
+  link: { key: string | Uint8Array; ident: string; beat: number; deadAfter: number },
+): Promise<Ends> {
+  const { host, port, path } = parseHubAddress(address)
+  const target: ConnectionOptions =
+    path === undefined ? { host: host ?? '', port: port ?? 0 } : { path }
+  const socket = connectTls({ ...target, rejectUnauthorized: false, servername: '' })
+  socket.allowHalfOpen = true
+  socket.setNoDelay(true).setKeepAlive(true)
+  const closed = 'MANYHOST_WIRE_CLOSED'
+  try {
+    const isUp = await resolveWithin(
+      CONNECT_TIMEOUT,
+      once(socket, 'secureConnect').then(() => true),
+    )
+    if (!isUp)
+      throw new ManyhostError('MANYHOST_TIMEOUT', `no TLS with ${address} in ${CONNECT_TIMEOUT} ms`)
+  } catch (cause) {
+    socket.on('error', () => {}).destroy()
+    if (cause instanceof ManyhostError) throw cause
+    throw new ManyhostError(closed, `cannot connect to ${address}: ${describeError(cause)}`, {
+      cause,
+    })
+  }
+  const found = socket.getPeerCertificate().fingerprint256 ?? ''
+  if (normalizeFingerprint(found) === normalizeFingerprint(fingerprint))
+    return takeSocket(socket, names, { role: 'dial', ...link })
+  socket.on('error', () => {}).destroy()
+  throw new ManyhostError(
+    'MANYHOST_WIRE_AUTH',
+    `the certificate of ${address} has the fingerprint ${found}, not ${fingerprint}`,
+  )
+}
+
+function normalizeFingerprint(fingerprint: string): string {
+  return fingerprint
+    .replace(/^sha256:/i, '')
+    .replaceAll(':', '')
+    .toLowerCase()
+}
+
+function parseHubAddress(address: string): { host?: string; port?: number; path?: string } {
+  if (address.startsWith('unix:')) return { path: address.slice(5) }
+  const host = address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  return { host: host || '127.0.0.1', port: Number(address.replace(/^.*:/, '')) }
+}

@@ -1,0 +1,47 @@
+/** The optional package golem-js, loaded when it is used, and what it takes to keep it quiet. */
+import type * as Golem from '@golem-sdk/golem-js'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
+
+export type { Golem }
+
+export interface GolemPackages {
+  readonly golem: typeof Golem
+  readonly ws: typeof import('ws')
+}
+
+/** @throws ManyhostError MANYHOST_UNSUPPORTED */
+export async function loadGolemPackages(): Promise<GolemPackages> {
+  try {
+    const [golem, ws] = await Promise.all([import('@golem-sdk/golem-js'), import('ws')])
+    return { golem, ws }
+  } catch (cause) {
+    throw new ManyhostError(
+      'MANYHOST_UNSUPPORTED',
+      "golem needs the packages golem-js and ws: npm install '@golem-sdk/golem-js@^3.6' ws",
+      { cause },
+    )
+  }
+}
+
+/** It would write its options, the app key among them, to a log that DEBUG opens. */
+export const silentLogger: Golem.Logger = {
+  child: () => silentLogger,
+  debug: () => {},
+  info: () => {},
+  warn: () => {},
+  error: () => {},
+}
+
+/** What went wrong, for people: golem-js keeps the reason in `previous`, and addresses that carry the key. */
+export function explainGolemError(error: unknown, key: string): string {
+  const parts: string[] = []
+  let one: unknown = error
+  for (let depth = 0; one !== undefined && one !== null && depth < 5; depth++) {
+    const said = describeError(one)
+    if (!parts.some((part) => part.includes(said))) parts.push(said)
+    const { previous, cause } = one as { previous?: unknown; cause?: unknown }
+    one = previous ?? cause
+  }
+  const all = parts.join(': ').slice(0, 1_000)
+  return key === '' ? all : all.replaceAll(key, '***')
+}

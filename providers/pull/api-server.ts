@@ -1,0 +1,60 @@
+/** A port of its own for the API. */
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import { makeSocketPrivate } from '../../src/posix/private-files.ts'
+import type { PullListen } from './options.ts'
+
+/** More are not accepted: a worker that waits holds one. */
+const MAX_CONNECTIONS = 20_000
+
+export interface PullApiServer {
+  /** `http://127.0.0.1:5000`, or `unix:/path`. */
+  readonly url: string
+  close(): Promise<void>
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export async function startApiServer(
+  listen: PullListen,
+  tls: { readonly cert: string; readonly key: string } | undefined,
+  listener: RequestListener,
+): Promise<PullApiServer> {
+  const where = 'path' in listen ? `unix:${listen.path}` : `${listen.host}:${listen.port}`
+  // A request is read in good time or not at all; how long it is answered is the long poll's affair.
+  const quiet = serverOptions({ requestTimeout: 30_000 })
+  try {
+    const server = tls
+      ? createTlsServer(
+          { ...quiet, cert: readFileSync(tls.cert), key: readFileSync(tls.key) },
+          listener,
+        )
+      : createServer(quiet, listener)
+    guardConnections(server, { connections: MAX_CONNECTIONS })
+    server.listen(listen)
+    await once(server, 'listening')
+    makeSocketPrivate(listen)
+    return { url: formatServerUrl(server, Boolean(tls), where), close: () => closeServer(server) }
+  } catch (error) {
+    const text = `workers: cannot listen at ${where}: ${describeError(error)}`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause: error })
+  }
+}
+
+function formatServerUrl(server: Pick<Server, 'address'>, isTls: boolean, where: string): string {
+  const address = server.address()
+  if (typeof address === 'string' || !address) return where
+  const { address: host, port, family } = address as AddressInfo
+  const reached = host === '::' ? 'localhost' : family === 'IPv6' ? `[${host}]` : host
+  return `${isTls ? 'https' : 'http'}://${reached === '0.0.0.0' ? '127.0.0.1' : reached}:${port}`
+}
+
+async function closeServer(server: Pick<Server, 'close' | 'closeAllConnections'>): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  server.closeAllConnections()
+  await closed
+}

@@ -1,0 +1,30 @@
+/** Lines of JSON, as engines stream what happens. */
+import type { Readable } from 'node:stream'
+
+/** Longest line that is kept, in characters. */
+const MAX_LINE = 1_048_576
+
+/** What is no JSON, or too long, is left out. Throws when the stream fails; ends when it ends or is destroyed. */
+export async function* readJsonLines(stream: Readable): AsyncGenerator<Record<string, unknown>> {
+  const decoder = new TextDecoder()
+  let text = ''
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk as Buffer, { stream: true })
+    const parts = text.split('\n')
+    text = parts.pop() ?? ''
+    if (text.length > MAX_LINE) text = ''
+    for (const part of parts) {
+      const value = parseJsonObject(part)
+      if (value) yield value
+    }
+  }
+}
+
+function parseJsonObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? value : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Ends a connection so that its client hears the answer: who closes a socket with unread input makes the kernel send a
+ * reset, which can overtake the answer (RFC 9112 section 9.6). So the input is read for a while and thrown away.
+ */
+import type { Duplex } from 'node:stream'
+import { afterUnref } from '../core/time.ts'
+
+/** Milliseconds in which a client may take note. */
+const LINGER_MS = 1_000
+
+export function closeLingering(socket: Duplex, lastWords?: string): void {
+  if (socket.destroyed) return
+  socket.end(lastWords)
+  socket.on('data', () => undefined)
+  socket.resume()
+  const timer = afterUnref(LINGER_MS, () => socket.destroy())
+  socket.once('end', () => {
+    if (socket.writableFinished) socket.destroy()
+  })
+  socket.once('close', () => timer.clear())
+}
+
+/** Lets node:http end this connection in that way, after an answer to a request that was not read to its end. */
+export function closeLingeringLater(socket: Duplex): void {
+  if ('destroySoon' in socket) socket.destroySoon = () => closeLingering(socket)
+}
+
+/** An answer to what never became a request. */
+export function renderErrorResponse(status: number, title: string, detail: string): string {
+  const code = 'MANYHOST_BAD_REQUEST'
+  const type = `urn:manyhost:error:${code}`
+  const body = JSON.stringify({ type, title, status, detail, code, retryable: false })
+  return (
+    `HTTP/1.1 ${status} ${title}\r\ncontent-type: application/problem+json\r\n` +
+    `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`
+  )
+}

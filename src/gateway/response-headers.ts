@@ -1,0 +1,178 @@
+/**
+ * Headers and trailers of answers on their way through: those of one connection are taken out (RFC 9110 section 7.6.1),
+ * and nothing is left that node:http or node:http2 would throw for, or that frames a body other than it is sent. Pure.
+ */
+import { ManyhostError } from '../core/errors.ts'
+import { describe } from '../core/options.ts'
+import type { RawHeaders } from '../dispatch/exchange.ts'
+import type { Framing } from './framing.ts'
+import { equalsAscii, type HeaderKind, headerKindOf, headerNameOf } from './header-kinds.ts'
+import { namedByConnection } from './request-headers.ts'
+
+interface ResponseHeaderOptions {
+  readonly via: string
+  readonly id: string
+  /** Whether the gateway speaks of cross-origin access, in place of the instance. */
+  readonly gatewayHandlesCors: boolean
+  readonly framing: Framing
+}
+
+/** The headers that go to the client: names and values in turn. @throws ManyhostError for a head that HTTP has not */
+export function responseHeaders(
+  raw: RawHeaders,
+  { via, id, gatewayHandlesCors: ownCors, framing }: ResponseHeaderOptions,
+): string[] {
+  const headers: string[] = []
+  let hasId = false
+  let isNamed = false
+  let named: Set<string> | undefined
+  let length: string | undefined
+  let trailer: string | undefined
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = headerNameOf(raw[index] as Buffer)
+    const kind: HeaderKind = headerKindOf(name)
+    if (DROPPED_KINDS.has(kind)) {
+      if (kind === 'bad') throw badHeadError(`it has a header called ${describe(name)}`)
+      if (kind !== 'connection' || isNamed || isPlainConnection(raw[index + 1] as Buffer)) continue
+      isNamed = true
+      named = namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
+      if (named) dropHeaders(headers, named)
+      continue
+    }
+    const value = parseFieldValue(raw[index + 1] as Buffer)
+    if (value === undefined)
+      throw badHeadError(`its header ${name} has bytes that no header can have`)
+    if (kind === 'length') {
+      length = mergeContentLength(value, length)
+      continue
+    }
+    if (kind === 'trailer') {
+      trailer = trailer === undefined ? value : `${trailer}, ${value}`
+      continue
+    }
+    if (kind === 'id') hasId = true
+    if (named !== undefined || ownCors) {
+      const lower = name.toLowerCase()
+      if (named?.has(lower) || (ownCors && lower.startsWith('access-control-'))) continue
+    }
+    headers.push(name, value)
+  }
+  headers.push('via', via)
+  if (!hasId) headers.push('x-request-id', id)
+  if (trailer !== undefined && (framing === 'two' || (framing === 'chunks' && !length))) {
+    headers.push('trailer', trailer)
+  }
+  // The last one: node:http mangles or refuses a Content-Disposition behind it that is not ASCII.
+  if (framing === 'empty') headers.push('content-length', '0')
+  else if (length !== undefined && framing !== 'none') headers.push('content-length', length)
+  return headers
+}
+
+/** The headers of an informational answer, or of one that switches protocols: nothing of them frames a body. */
+export function interimHeaders(raw: RawHeaders): string[] {
+  const headers: string[] = []
+  let named: Set<string> | undefined
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = headerNameOf(raw[index] as Buffer)
+    const kind = headerKindOf(name)
+    if (kind === 'connection') {
+      named ??= namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
+    }
+    if (DROPPED_KINDS.has(kind) || kind === 'length' || kind === 'trailer') continue
+    const value = parseFieldValue(raw[index + 1] as Buffer)
+    if (value !== undefined) headers.push(name, value)
+  }
+  if (named) dropHeaders(headers, named)
+  return headers
+}
+
+/** Trailers that may go on: those that HTTP forbids there are left out, for the answer is whole without them. */
+export function filterTrailers(raw: RawHeaders): string[] {
+  const trailers: string[] = []
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = headerNameOf(raw[index] as Buffer)
+    const kind = headerKindOf(name)
+    if (DROPPED_KINDS.has(kind) || kind === 'host' || FORBIDDEN_TRAILERS.has(name.toLowerCase()))
+      continue
+    const value = parseFieldValue(raw[index + 1] as Buffer)
+    if (value !== undefined) trailers.push(name, value)
+  }
+  return trailers
+}
+
+/**
+ * What RFC 9110 section 6.5.1 forbids in trailers: framing, routing, authentication, and whatever is needed before the
+ * body. A client that merged them into its headers would be told two things.
+ */
+const FORBIDDEN_TRAILERS = new Set([
+  'age',
+  'authorization',
+  'cache-control',
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+  'date',
+  'expires',
+  'location',
+  'retry-after',
+  'set-cookie',
+  'trailer',
+  'vary',
+  'www-authenticate',
+])
+
+/** A header's value; undefined for one with bytes that HTTP has not: node:http and node:http2 throw for them. */
+function parseFieldValue(bytes: Buffer): string | undefined {
+  const value = bytes.toString('latin1')
+  if (INVALID_VALUE_CHARS.test(value)) return undefined
+  // HTTP/2 refuses values with blanks at their ends (RFC 9113 section 8.2.1), and undici leaves those at the end.
+  const { length } = value
+  return isBlank(value.charCodeAt(length - 1)) || isBlank(value.charCodeAt(0))
+    ? value.trim()
+    : value
+}
+
+const INVALID_VALUE_CHARS = /[^\t\x20-\x7e\x80-\xff]/
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09
+}
+
+/** One length for all that were given: also `5, 5` (RFC 9110 section 8.6). */
+function mergeContentLength(value: string, before: string | undefined): string {
+  let length = before
+  for (const given of value.includes(',') ? value.split(/[ \t]*,[ \t]*/) : [value]) {
+    if (!/^\d{1,16}$/.test(given)) throw badHeadError('its Content-Length is not a number')
+    if (length !== undefined && Number(length) !== Number(given))
+      throw badHeadError('it has two lengths')
+    length ??= given
+  }
+  return length as string
+}
+
+function badHeadError(why: string): ManyhostError {
+  return new ManyhostError(
+    'MANYHOST_BAD_RESPONSE',
+    `the instance's answer cannot be passed on: ${why}`,
+  )
+}
+
+/** Whether a `Connection` names no header: it is `close` or `keep-alive`. */
+function isPlainConnection(value: Buffer): boolean {
+  return equalsAscii(value, 'close') || equalsAscii(value, 'keep-alive')
+}
+
+const DROPPED_KINDS: ReadonlySet<HeaderKind> = new Set([
+  'bad',
+  'hop',
+  'connection',
+  'ours',
+  'pseudo',
+])
+
+function dropHeaders(headers: string[], named: ReadonlySet<string>): void {
+  for (let index = headers.length - 2; index >= 0; index -= 2) {
+    if (named.has((headers[index] as string).toLowerCase())) headers.splice(index, 2)
+  }
+}

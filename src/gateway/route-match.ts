@@ -1,0 +1,50 @@
+/** What a request is for: its service, and the path that the instance sees. */
+import type { IncomingMessage } from 'node:http'
+import type { Cluster } from '../cluster/cluster.ts'
+import { ManyhostError } from '../core/errors.ts'
+import type { SessionCore } from '../session/session.ts'
+import type { RouteOptions } from './route-options.ts'
+import { type GatewayRoute, type GatewayRoutes, instancePath } from './routes.ts'
+
+export interface RouteMatch {
+  readonly route: GatewayRoute
+  readonly options: RouteOptions
+  readonly cluster: Cluster
+  /** Path and query for the instance. */
+  readonly path: string
+  /** The host that the client asked for. */
+  readonly host: string
+}
+
+/** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
+export function matchRoute(
+  request: IncomingMessage,
+  routes: GatewayRoutes,
+  session: SessionCore,
+): RouteMatch {
+  const { host, path } = parseRequestTarget(request)
+  const route = routes.find(host, path)
+  const inner = route && instancePath(route, path)
+  const cluster = route && session.match(route.origin, inner as string)
+  if (!cluster) {
+    const known = routes.serviceUrls().join(', ') || 'none'
+    const asked = `host ${host || '(none)'} and path ${path.slice(0, 200)}`
+    throw new ManyhostError(
+      'MANYHOST_UNKNOWN_SERVICE',
+      `no service is at ${asked}; known: ${known}`,
+    )
+  }
+  return { route, options: routes.optionsOf(cluster.url), cluster, path: inner as string, host }
+}
+
+/** Host and path of a target in origin or absolute form (RFC 9112 section 3.2): the latter's host is the one. */
+function parseRequestTarget(request: IncomingMessage): { host: string; path: string } {
+  const { url = '/' } = request
+  if (url.startsWith('/')) return { host: requestedHost(request), path: url }
+  const [, host = '', rest = ''] = /^[^:]+:\/\/([^/?]*)(.*)$/.exec(url) ?? []
+  return { host, path: rest.startsWith('/') ? rest : `/${rest}` }
+}
+
+function requestedHost({ headers }: IncomingMessage): string {
+  return (headers[':authority'] as string | undefined) ?? headers.host ?? ''
+}

@@ -1,0 +1,157 @@
+/**
+ * How many runners a batch of tasks wants, after HyperShell's policies: `session.setSize(url, new DynamicTasks(...))`. The
+ * rules are pure; the classes look at the work and at the clock. Unlike the ancestor's they also scale down, and know
+ * when the work has ended: from then on they are read as 0.
+ */
+import { ManyhostError } from '../../core/errors.ts'
+import { milliseconds, type ParsedOptions, parseOptions, rule, whole } from '../../core/options.ts'
+import { now } from '../../core/time.ts'
+
+/** What a policy sees of the work. */
+export interface TaskWorkload {
+  /** Tasks without an outcome, running ones and retries to come included. */
+  readonly remaining: number
+  /** Tasks that run now. */
+  readonly running: number
+  /** Outcomes a second, lately; `null` when there was none yet. */
+  readonly rate: number | null
+  /** Mean time of a task in ms; `null` when none has ended yet. */
+  readonly averageDuration: number | null
+  /** No more tasks will be handed in: the source has ended, and it is not `forever`. */
+  readonly isClosed: boolean
+}
+
+const positiveNumber = rule('a number above 0', 1, (value) =>
+  typeof value === 'number' && Number.isFinite(value) && value > 0 ? value : undefined,
+)
+
+export const SCALING_RULES = {
+  /** Runners at the beginning. */
+  initSize: whole(0, 1),
+  minSize: whole(0, 0),
+  maxSize: whole(1, 1),
+  /** How long the size stays, in ms. */
+  period: milliseconds(60_000),
+  /** How many mean task times it may take to work off what remains. */
+  factor: positiveNumber,
+  /** Tasks that one runner has room for; fewer remaining ones need fewer runners. */
+  numTasks: whole(1, 1),
+}
+
+export type ScalingSettings = ParsedOptions<typeof SCALING_RULES>
+export type ScalingOptions = Partial<ScalingSettings>
+
+interface SizeDecision {
+  readonly size: number
+  /** When it was decided. */
+  readonly decidedAt: number
+}
+
+/** Whether all is done: nothing remains, and nothing will come. */
+export function isFinished(work: TaskWorkload): boolean {
+  return work.isClosed && work.remaining === 0 && work.running === 0
+}
+
+/** Never more runners than there is room needed for. */
+function clampToWork(
+  work: TaskWorkload,
+  size: number,
+  { minSize, maxSize, numTasks: places }: ScalingSettings,
+): number {
+  const most = Math.ceil(Math.max(work.remaining, work.running) / places)
+  const least = work.remaining > 0 ? Math.max(minSize, 1) : minSize
+  return Math.max(least, Math.min(size, most, maxSize))
+}
+
+/** The rule of `FixedTasks`: `initSize` runners while there is work for them, `minSize` when not, 0 at the end. */
+export function computeFixedSize(work: TaskWorkload, settings: ScalingSettings): number {
+  if (isFinished(work)) return 0
+  return clampToWork(work, Math.max(settings.initSize, settings.minSize), settings)
+}
+
+/**
+ * How long what remains takes, in units of `factor` mean task times; above 1 there are too few runners. `null` when
+ * nobody knows yet.
+ */
+export function computePressure(work: TaskWorkload, factor: number): number | null {
+  const { remaining, rate, averageDuration } = work
+  if (rate === null || averageDuration === null || rate <= 0 || averageDuration <= 0) return null
+  return ((remaining / rate) * 1_000) / (factor * averageDuration)
+}
+
+/**
+ * The rule of `DynamicTasks`: each period as many runners as the pressure asks for, at most twice what there was; fewer
+ * when they have nothing to do.
+ */
+export function computeDynamicSize(
+  work: TaskWorkload,
+  at: number,
+  last: SizeDecision | undefined,
+  settings: ScalingSettings,
+): SizeDecision {
+  if (isFinished(work)) return { size: 0, decidedAt: at }
+  if (!last)
+    return {
+      size: clampToWork(work, Math.max(settings.initSize, settings.minSize), settings),
+      decidedAt: at,
+    }
+  // To nothing, and from nothing, at once: a period of waiting would be for nothing.
+  const atOnce = clampToWork(work, last.size, settings)
+  if (at - last.decidedAt < settings.period)
+    return atOnce > last.size && last.size === 0 ? { size: atOnce, decidedAt: at } : last
+  const asked = computePressure(work, settings.factor)
+  if (asked === null) return { size: atOnce, decidedAt: at }
+  const size = Math.min(Math.ceil(last.size * asked), 2 * Math.max(1, last.size))
+  return { size: clampToWork(work, size, settings), decidedAt: at }
+}
+
+class TaskScalingPolicy {
+  protected readonly settings: ScalingSettings
+  readonly #work: () => TaskWorkload
+
+  constructor(name: string, work: () => TaskWorkload, options: ScalingOptions) {
+    this.settings = parseOptions(name, options, SCALING_RULES)
+    if (this.settings.minSize > this.settings.maxSize) {
+      const { minSize, maxSize } = this.settings
+      throw new ManyhostError(
+        'MANYHOST_INVALID_OPTION',
+        `${name}: minSize ${minSize} is above maxSize ${maxSize}`,
+      )
+    }
+    this.#work = work
+  }
+
+  /** Whether the work has ended, so that it is 0 for good. */
+  get isFinished(): boolean {
+    return isFinished(this.#work())
+  }
+
+  protected get work(): TaskWorkload {
+    return this.#work()
+  }
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION from the constructor */
+export class FixedTasks extends TaskScalingPolicy {
+  constructor(work: () => TaskWorkload, options: ScalingOptions = {}) {
+    super('FixedTasks', work, { maxSize: Math.max(1, options.initSize ?? 1), ...options })
+  }
+
+  override valueOf(): number {
+    return computeFixedSize(this.work, this.settings)
+  }
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION from the constructor */
+export class DynamicTasks extends TaskScalingPolicy {
+  #last: SizeDecision | undefined
+
+  constructor(work: () => TaskWorkload, options: ScalingOptions = {}) {
+    super('DynamicTasks', work, options)
+  }
+
+  override valueOf(): number {
+    this.#last = computeDynamicSize(this.work, now(), this.#last, this.settings)
+    return this.#last.size
+  }
+}

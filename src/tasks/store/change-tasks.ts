@@ -1,0 +1,300 @@
+/** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
+import { type RawBuilder, sql, type UpdateObject } from 'kysely'
+import { createDict } from '../../core/dict.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { wallClock } from '../../core/time.ts'
+import type { Tags, TagValue, Task } from '../model/task.ts'
+import { findTaskProblem, findTextProblem, LONGEST_ARGS } from '../model/validate-task.ts'
+import { findTagProblem, findTagsProblem, tagsToJson } from '../text/tags.ts'
+import type { TaskClaim } from './claims.ts'
+import type { Statements } from './engine.ts'
+import { parseTaskFilter, type TaskFilter } from './filter.ts'
+import { checkLimits, parseSortColumn, readOrder, type TaskOrder } from './order.ts'
+import { compilePageSeqs, selectPage } from './queries.ts'
+import { readTaskRow, type StoredTask } from './row.ts'
+import type { StoreContext } from './store-context.ts'
+import type { StoreTables, TaskState } from './tables.ts'
+
+type TaskUpdate = UpdateObject<StoreTables, 'task'>
+
+/** Tasks of one transaction. */
+const ROWS_PER_TRANSACTION = 1_000
+
+const UNCLAIMED_COLUMNS = {
+  server_id: null,
+  server_host: null,
+  schedule_time: null,
+  client_id: null,
+  client_host: null,
+  // What a template made when the task was accepted stays.
+  command: sql<string | null>`CASE WHEN template IS NULL THEN NULL ELSE command END`,
+  start_time: null,
+  completion_time: null,
+  exit_status: null,
+  outpath: null,
+  errpath: null,
+  csvpath: null,
+  cores_max: null,
+  memory_max: null,
+  waited: null,
+  duration: null,
+  attempts: null,
+  captured: null,
+} as const satisfies TaskUpdate
+
+/** All claims of a client or a server: back to the queue. */
+export function unclaimTasks(
+  { db }: StoreContext,
+  statements: Statements,
+  { server, client }: { server?: string | undefined; client?: string | undefined },
+): Promise<number> {
+  let update = db
+    .updateTable('task')
+    .set(UNCLAIMED_COLUMNS)
+    .where(sql<boolean>`task.state = 'scheduled'`)
+  if (server !== undefined) update = update.where('server_id', '=', server)
+  if (client !== undefined) update = update.where('client_id', '=', client)
+  return statements.run(update.compile())
+}
+
+export async function releaseClaims(
+  context: StoreContext,
+  claims: readonly TaskClaim[],
+): Promise<number> {
+  if (claims.length === 0) return 0
+  const { engine, db, notifyAdded: added } = context
+  const released = await engine.transaction(async (statements) => {
+    let count = 0
+    for (const { id, fence } of claims) {
+      count += await statements.run(
+        db
+          .updateTable('task')
+          .set(UNCLAIMED_COLUMNS)
+          .where('id', '=', id)
+          .where('fence', '=', fence)
+          .where(sql<boolean>`task.state = 'scheduled'`)
+          .compile(),
+      )
+    }
+    if (count > 0) await engine.wake(statements)
+    return count
+  })
+  if (released > 0) added()
+  return released
+}
+
+export async function revertTasks(
+  context: StoreContext,
+  filter: TaskFilter,
+  order: TaskOrder,
+): Promise<number> {
+  // Of a task that was tried again, the last attempt is the one that can go back.
+  const reverted = await changeMatching(
+    context,
+    filter,
+    ['scheduled', 'succeeded', 'failed', 'cancelled'],
+    UNCLAIMED_COLUMNS,
+    order,
+    { isClaimable: true },
+  )
+  if (reverted > 0) context.notifyAdded()
+  return reverted
+}
+
+export function cancelTasks(
+  context: StoreContext,
+  filter: TaskFilter,
+  order: TaskOrder,
+): Promise<number> {
+  const cancelled = {
+    exit_status: -1,
+    completion_time: wallClock(),
+    // Of what nobody runs, a server is to tell: see `noteCancelled`.
+    server_id: sql<string | null>`CASE WHEN completion_time IS NULL THEN server_id ELSE NULL END`,
+  }
+  return changeMatching(context, filter, ['new', 'scheduled', 'failed'], cancelled, order, {
+    also: IS_UNFINISHED,
+  })
+}
+
+export function deleteTasks(
+  context: StoreContext,
+  filter: TaskFilter,
+  order: TaskOrder,
+): Promise<number> {
+  return changeMatching(context, filter, undefined, 'delete', order)
+}
+
+/** What may be changed of a task by hand. `null` takes a limit away. */
+export interface TaskChanges {
+  readonly args?: string
+  readonly group?: number
+  readonly cores?: number | null
+  readonly memory?: number | null
+  readonly timeout?: number | null
+  /** Set, beside those that a task has. */
+  readonly tag?: Tags
+  readonly removeTags?: readonly string[]
+}
+
+const CHANGEABLE_FIELDS = ['args', 'group', 'cores', 'memory', 'timeout'] as const
+
+export async function updateTasks(
+  context: StoreContext,
+  filter: TaskFilter,
+  changes: TaskChanges,
+  order: TaskOrder,
+): Promise<number> {
+  const { tag = {}, removeTags = [] } = changes
+  const fields: Record<string, unknown> = {}
+  for (const name of CHANGEABLE_FIELDS)
+    if (changes[name] !== undefined) fields[name] = changes[name]
+  // Its template is to be filled in anew.
+  if (changes.args !== undefined) fields.command = null
+  for (const name of Object.keys(changes)) {
+    if (![...CHANGEABLE_FIELDS, 'tag', 'removeTags'].includes(name)) {
+      throw updateError(
+        `no field '${name}' to change; there are ${CHANGEABLE_FIELDS.join(', ')}, and tags`,
+      )
+    }
+  }
+  const problem =
+    findTaskProblem({ ...pickNumbers(changes), args: changes.args ?? '', tag }) ??
+    findTextProblem('args', changes.args ?? '', LONGEST_ARGS) ??
+    removeTags.map((key) => findTagProblem(key, null)).find(Boolean)
+  if (problem) throw updateError(problem)
+  const isTagged = Object.keys(tag).length > 0 || removeTags.length > 0
+  if (!isTagged && Object.keys(fields).length === 0) throw updateError('nothing to change')
+  const retag = (task: Task): TaskUpdate => {
+    const tags = createDict<TagValue>({ ...task.tag, ...tag })
+    for (const key of removeTags) delete tags[key]
+    const tooMany = findTagsProblem(tags)
+    if (tooMany) throw updateError(tooMany)
+    return { ...fields, tag: tagsToJson(tags) }
+  }
+  const isMoved = changes.group !== undefined
+  const change = isTagged ? retag : (fields as TaskUpdate)
+  const changed = await changeMatching(context, filter, undefined, change, order, {
+    isClaimable: isMoved,
+  })
+  if (isMoved && changed > 0) context.notifyAdded()
+  return changed
+}
+
+function pickNumbers({ group, cores, memory, timeout }: TaskChanges): Record<string, number> {
+  const given = Object.entries({ group, cores, memory, timeout })
+  return Object.fromEntries(
+    given.filter(([, value]) => value !== undefined && value !== null),
+  ) as Record<string, number>
+}
+
+type TaskChange = TaskUpdate | 'delete' | ((task: Task) => TaskUpdate)
+type ChosenTask = Pick<StoredTask, 'seq'> & Partial<StoredTask>
+
+/** Has no outcome, or one that its server will not leave at that. */
+const IS_UNFINISHED = sql<boolean>`(task.state <> 'failed' OR task.attempt < task.attempts)`
+
+interface ChangeOptions {
+  /** Tasks can be claimed by it. @default false */
+  readonly isClaimable?: boolean
+  /** What must hold beside the filter. */
+  readonly also?: RawBuilder<boolean> | undefined
+}
+
+/** Page by page, each in a transaction of its own, so that nobody waits long; the state is asked again when it changes. */
+async function changeMatching(
+  context: StoreContext,
+  filter: TaskFilter,
+  states: readonly TaskState[] | undefined,
+  change: TaskChange,
+  { sort, isDescending = false, limit = Number.POSITIVE_INFINITY }: TaskOrder,
+  { isClaimable = false, also }: ChangeOptions = {},
+): Promise<number> {
+  const { engine, db } = context
+  const read = { ...parseTaskFilter(filter), also }
+  checkLimits('changes', { limit })
+  const column = parseSortColumn('changes', sort)
+  const fit = states
+    ? { ...read, states: new Set(states.filter((one) => read.states.has(one))) }
+    : read
+  if (fit.states.size === 0) return 0
+  const needsTasks = fit.matches !== undefined || typeof change === 'function'
+  // Read before anything is changed: a change may be of what is sorted by. Who takes all needs none.
+  const order =
+    column !== undefined && limit < Number.POSITIVE_INFINITY
+      ? await readOrder(context, fit, column, isDescending, fit.matches ? undefined : limit)
+      : undefined
+  let count = 0
+  let at = 0
+  let after: number | undefined
+  for (;;) {
+    const size = Math.min(ROWS_PER_TRANSACTION, fit.matches ? ROWS_PER_TRANSACTION : limit - count)
+    const among = order?.slice(at, at + size).map(({ seq }) => seq)
+    if (size <= 0 || among?.length === 0) return count
+    const asked = { after, limit: size, isDescending, among }
+    const { found, changed } = await engine.transaction(async (statements) => {
+      const rows: ChosenTask[] = needsTasks
+        ? (await statements.cells(selectPage(db, fit, asked))).map(readTaskRow)
+        : await statements.all<{ seq: number }>(compilePageSeqs(db, fit, asked))
+      const chosen = reorderPage(rows, among)
+        .filter(({ task }) => !fit.matches || (task && fit.matches(task)))
+        .slice(0, limit - count)
+      const changed = await applyChange(
+        context,
+        statements,
+        chosen,
+        change,
+        states && fit.states,
+        also,
+      )
+      if (isClaimable && chosen.length > 0) await engine.wake(statements)
+      return { found: rows, changed }
+    })
+    count += changed
+    at += size
+    if (!order) after = found.at(-1)?.seq
+    if (count >= limit || (!order && found.length < size)) return count
+  }
+}
+
+/** A page comes in the order of submission. */
+function reorderPage(
+  rows: readonly ChosenTask[],
+  order: readonly number[] | undefined,
+): readonly ChosenTask[] {
+  if (!order) return rows
+  const found = new Map(rows.map((row) => [row.seq, row]))
+  return order.flatMap((seq) => found.get(seq) ?? [])
+}
+
+/** Answers how many it changed: those that still are in one of the states. */
+async function applyChange(
+  { db }: StoreContext,
+  statements: Statements,
+  chosen: readonly ChosenTask[],
+  change: TaskChange,
+  states: ReadonlySet<TaskState> | undefined,
+  also: RawBuilder<boolean> | undefined,
+): Promise<number> {
+  if (chosen.length === 0) return 0
+  if (typeof change === 'function') {
+    let changed = 0
+    for (const { seq, task } of chosen) {
+      const set = change(task as Task)
+      changed += await statements.run(
+        db.updateTable('task').set(set).where('seq', '=', seq).compile(),
+      )
+    }
+    return changed
+  }
+  const seqs = chosen.map(({ seq }) => seq)
+  const one = change === 'delete' ? db.deleteFrom('task') : db.updateTable('task').set(change)
+  let guarded = (one as ReturnType<typeof db.deleteFrom<'task'>>).where('task.seq', 'in', seqs)
+  if (states) guarded = guarded.where('task.state', 'in', [...states])
+  if (also) guarded = guarded.where(also)
+  return statements.run(guarded.compile())
+}
+
+function updateError(problem: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', `update: ${problem}`)
+}

@@ -1,0 +1,254 @@
+/** Tasks are found, listed and counted, over the store and its partitions. */
+
+import type { Task } from '../model/task.ts'
+import { parseJson } from '../text/exact-json.ts'
+import { sumCounts, type TaskCountRow } from './counts.ts'
+import { type ParsedTaskFilter, parseTaskFilter, type TaskFilter } from './filter.ts'
+import {
+  checkLimits,
+  parseSortColumn,
+  readOrder,
+  type TaskColumn,
+  type TaskOrder,
+} from './order.ts'
+import { selectByIds, selectBySeqs, selectCount, selectKeptCounts, selectPage } from './queries.ts'
+import { readTaskRow, type StoredTask } from './row.ts'
+import type { StoreContext } from './store-context.ts'
+
+export interface ListOptions extends TaskOrder {
+  readonly offset?: number
+}
+
+type SearchedPart = Pick<StoreContext, 'engine' | 'db'>
+
+/** Tasks that are read at once. */
+export const PAGE_SIZE = 500
+
+export async function findTasks(
+  parts: readonly SearchedPart[],
+  ids: readonly string[],
+): Promise<Task[]> {
+  const found = new Map<string, Task>()
+  for (const { engine, db } of parts) {
+    const missing = ids.filter((id) => !found.has(id))
+    for (let at = 0; at < missing.length; at += PAGE_SIZE) {
+      for (const cells of await engine.cells(selectByIds(db, missing.slice(at, at + PAGE_SIZE)))) {
+        const { task } = readTaskRow(cells)
+        found.set(task.id, task)
+      }
+    }
+  }
+  return ids.flatMap((id) => found.get(id) ?? [])
+}
+
+/** Reads no more than is asked for, page by page. A task that moves into a partition meanwhile may be missed. */
+export async function* listTasks(
+  parts: readonly SearchedPart[],
+  filter: TaskFilter,
+  { sort, isDescending = false, limit = Number.POSITIVE_INFINITY, offset = 0 }: ListOptions,
+): AsyncGenerator<Task, void, undefined> {
+  const read = parseTaskFilter(filter)
+  checkLimits('list', { limit, offset })
+  const column = parseSortColumn('list', sort)
+  if (limit === 0 || read.states.size === 0) return
+  // With patterns nobody knows how many the database must give.
+  const needed = read.matches ? undefined : limit + offset
+  const streams = parts.map((place) =>
+    column === undefined
+      ? listBySubmission(place, read, isDescending, needed ?? PAGE_SIZE)
+      : listSorted(place, read, column, isDescending, needed),
+  )
+  const way = isDescending ? -1 : 1
+  const compare = (a: ListedTask, b: ListedTask): number =>
+    (column === undefined ? 0 : compareValues(a.value, b.value, way)) || way * (a.seq - b.seq)
+  let skipped = 0
+  let given = 0
+  let last: number | undefined
+  for await (const { seq, task } of mergeSorted(streams, compare)) {
+    // One that is moved just now is in two places for a moment.
+    if (seq === last || (read.matches && !read.matches(task))) continue
+    last = seq
+    if (skipped++ < offset) continue
+    yield task
+    if (++given >= limit) return
+  }
+}
+
+/** As the databases order them: nothing last, text by its bytes. */
+function compareValues(a: unknown, b: unknown, way: 1 | -1): number {
+  if (a === null || b === null) return Number(a === null) - Number(b === null)
+  if (typeof a === 'number' && typeof b === 'number') return way * (a - b)
+  return way * Buffer.compare(Buffer.from(String(a)), Buffer.from(String(b)))
+}
+
+interface ListedTask extends StoredTask {
+  readonly value: unknown
+}
+
+async function* listBySubmission(
+  { engine, db }: SearchedPart,
+  read: ParsedTaskFilter,
+  isDescending: boolean,
+  needed: number,
+): AsyncGenerator<ListedTask, void, undefined> {
+  let after: number | undefined
+  const limit = Math.min(PAGE_SIZE, needed)
+  for (;;) {
+    const rows = (await engine.cells(selectPage(db, read, { after, limit, isDescending }))).map(
+      readTaskRow,
+    )
+    for (const row of rows) yield { ...row, value: null }
+    if (rows.length < limit) return
+    after = rows.at(-1)?.seq
+  }
+}
+
+/** First the order, then the tasks. */
+async function* listSorted(
+  part: SearchedPart,
+  read: ParsedTaskFilter,
+  sort: TaskColumn,
+  isDescending: boolean,
+  needed: number | undefined,
+): AsyncGenerator<ListedTask, void, undefined> {
+  const order = await readOrder(part, read, sort, isDescending, needed)
+  for (let at = 0; at < order.length; at += PAGE_SIZE) {
+    const page = order.slice(at, at + PAGE_SIZE)
+    const rows = await part.engine.cells(
+      selectBySeqs(
+        part.db,
+        page.map(({ seq }) => seq),
+      ),
+    )
+    const found = new Map(rows.map((cells) => [cells[0], readTaskRow(cells)]))
+    for (const { seq, value } of page) {
+      const row = found.get(seq)
+      if (row) yield { ...row, value }
+    }
+  }
+}
+
+async function* mergeSorted(
+  streams: readonly AsyncGenerator<ListedTask, void, undefined>[],
+  compare: (a: ListedTask, b: ListedTask) => number,
+): AsyncGenerator<ListedTask, void, undefined> {
+  try {
+    const heads: { stream: AsyncGenerator<ListedTask, void, undefined>; head: ListedTask }[] = []
+    for (const stream of streams) {
+      const { value, done } = await stream.next()
+      if (!done) heads.push({ stream, head: value })
+    }
+    while (heads.length > 0) {
+      let least = 0
+      for (let i = 1; i < heads.length; i++) {
+        if (
+          compare(
+            (heads[i] as { head: ListedTask }).head,
+            (heads[least] as { head: ListedTask }).head,
+          ) < 0
+        )
+          least = i
+      }
+      const first = heads[least] as (typeof heads)[number]
+      yield first.head
+      const { value, done } = await first.stream.next()
+      if (done) heads.splice(least, 1)
+      else first.head = value
+    }
+  } finally {
+    for (const stream of streams) await stream.return()
+  }
+}
+
+/** From the kept counts where these know; one by one where the filter says more. */
+export async function countTasks(
+  parts: readonly SearchedPart[],
+  filter: TaskFilter,
+): Promise<number> {
+  const read = parseTaskFilter(filter)
+  if (read.states.size === 0) return 0
+  let total = 0
+  if (read.matches) {
+    for await (const _ of listTasks(parts, filter, {})) total++
+    return total
+  }
+  const isKept = read.conditions.length === 0 && read.tags.length === 0
+  for (const { engine, db } of parts) {
+    if (isKept) total += sumCounts(await engine.all<TaskCountRow>(selectKeptCounts(db, read))).total
+    else total += Number((await engine.all<{ n: number }>(selectCount(db, read)))[0]?.n ?? 0)
+  }
+  return total
+}
+
+/**
+ * The ancestor's group of a task that names none, among tasks of no batch: a batch has groups of its own. Nearly always there
+ * is one group at most, as the counts say; each other step is led by an index.
+ */
+export async function findCurrentGroup({
+  engine,
+  db,
+  prepared: hot,
+}: StoreContext): Promise<number> {
+  const groups = new Set(
+    (await engine.all<TaskCountRow>(hot.counted(['']))).map(({ group }) => group),
+  )
+  const least = Math.min(...groups)
+  if (groups.size <= 1) return groups.size === 0 ? 0 : least
+  const tasks = db.selectFrom('task').select('group').where('batch', '=', '').limit(1)
+  const steps = [
+    tasks.where('state', '=', 'scheduled').orderBy('schedule_time', 'desc'),
+    tasks.where('completion_time', 'is not', null).orderBy('completion_time', 'desc'),
+  ]
+  for (const step of steps) {
+    const [row] = await engine.all<{ group: number }>(step.compile())
+    if (row) return row.group
+  }
+  return least
+}
+
+/** Keys of tags that are in use, in order. Found by leaps: what it costs is the number of keys, not of tasks. */
+export async function listTagKeys(parts: readonly SearchedPart[]): Promise<string[]> {
+  const found = new Set<string>()
+  for (const { engine, db } of parts) {
+    const leap = (after: string) =>
+      db
+        .selectFrom('task_tag')
+        .select((one) => one.fn.min('key').as('next'))
+        .where('key', '>', after)
+        .compile()
+    for (const key of await readDistinct(engine, leap)) found.add(key)
+  }
+  return [...found].sort()
+}
+
+/** Values of a tag that are in use, in the order of their JSON. */
+export async function listTagValues(
+  parts: readonly SearchedPart[],
+  key: string,
+): Promise<unknown[]> {
+  const found = new Set<string>()
+  for (const { engine, db } of parts) {
+    const leap = (after: string) =>
+      db
+        .selectFrom('task_tag')
+        .select((one) => one.fn.min('value').as('next'))
+        .where('key', '=', key)
+        .where('value', '>', after)
+        .compile()
+    for (const value of await readDistinct(engine, leap)) found.add(value)
+  }
+  return [...found].sort().map(parseJson)
+}
+
+async function readDistinct(
+  engine: SearchedPart['engine'],
+  leap: (after: string) => { sql: string; parameters: readonly unknown[] },
+): Promise<string[]> {
+  const found: string[] = []
+  for (let after = ''; ; ) {
+    const [row] = await engine.all<{ next: string | null }>(leap(after))
+    if (!row || row.next === null) return found
+    after = row.next
+    found.push(after)
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * The statements of the way in and the way out, written once for each engine. A batch comes as one JSON text: one call
+ * into the database for a hundred tasks, whatever the engine.
+ */
+
+import type { TaskKind } from '../model/task.ts'
+import { createQuery, type DatabaseEngine, numberParameters, type Query } from './engine.ts'
+import type { RowCells } from './row.ts'
+import { COLUMN_KINDS, type CountTable, TASK_COLUMNS, TASK_KIND_SQL } from './tables.ts'
+
+const SQL_TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
+
+const NAMES = TASK_COLUMNS.map((name) => `"${name}"`)
+
+/** What a new row has; all else comes later. */
+export const INSERTED_COLUMNS = [
+  'id',
+  'group',
+  'args',
+  'submit_id',
+  'submit_time',
+  'submit_host',
+  'cores',
+  'memory',
+  'timeout',
+  'server_id',
+  'server_host',
+  'schedule_time',
+  'attempt',
+  'retried',
+  'previous_id',
+  'tag',
+  'request',
+  'fence',
+  'command',
+  'batch',
+  'cwd',
+  'template',
+  'shell',
+  'env',
+] as const satisfies readonly (typeof TASK_COLUMNS)[number][]
+
+/** What a completion says, in the order of its cells. */
+const OUTCOME_COLUMNS = [
+  ['id', 'TEXT'],
+  ['fence', 'BIGINT'],
+  ['exit_status', 'BIGINT'],
+  ['command', 'TEXT'],
+  ['client_id', 'TEXT'],
+  ['client_host', 'TEXT'],
+  ['start_time', 'BIGINT'],
+  ['completion_time', 'BIGINT'],
+  ['cores_max', 'DOUBLE PRECISION'],
+  ['memory_max', 'DOUBLE PRECISION'],
+  ['outpath', 'TEXT'],
+  ['errpath', 'TEXT'],
+  ['csvpath', 'TEXT'],
+  ['attempts', 'BIGINT'],
+  ['captured', 'BIGINT'],
+] as const
+
+/** What an outcome leaves as it was when it does not say it. */
+const KEPT_COLUMNS: ReadonlySet<string> = new Set([
+  'client_id',
+  'client_host',
+  'command',
+  'start_time',
+])
+
+type CountKey = Pick<CountTable, 'batch' | 'group' | 'attempt'>
+
+export type PreparedStatements = ReturnType<typeof prepareStatements>
+
+export function prepareStatements(kind: DatabaseEngine['kind']) {
+  const each =
+    kind === 'sqlite'
+      ? 'json_each(?) AS e'
+      : 'jsonb_array_elements(CAST(? AS jsonb)) WITH ORDINALITY AS e(value, key)'
+  const locked = kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
+  const scheduled = isScheduledSql(kind)
+  const isAmong = `IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})`
+  const text = (sql: string): string => numberParameters(kind, sql)
+
+  const insert = cacheByColumns((says) => text(buildInsert(each, says)))
+  const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
+    WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
+  const failed = text(`SELECT ${NAMES.join(', ')} FROM task
+    WHERE batch = ? AND "group" = ? AND attempt = ? AND ${TASK_KIND_SQL} = ? AND state = 'failed'
+    ORDER BY completion_time, seq LIMIT ?${locked}`)
+  const schedule =
+    text(`UPDATE task SET schedule_time = ?, server_id = ?, server_host = ?, fence = fence + 1
+    WHERE seq IN (SELECT CAST(e.value AS BIGINT) FROM ${each}) AND state = 'new'`)
+  const link = text(`UPDATE task SET retried = 1, next_id = o.next_id
+    FROM (SELECT ${readCell(0, 'BIGINT')} AS seq, ${readCell(1, 'TEXT')} AS next_id FROM ${each}) AS o
+    WHERE task.seq = o.seq`)
+  const complete = cacheByColumns((says) => text(buildCompletion(kind, each, says)))
+  const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
+    FROM (SELECT ${readCell(0, 'TEXT')} AS id, ${readCell(1, 'BIGINT')} AS fence FROM ${each}) AS o
+    WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
+  const standing = text(`SELECT task.id AS id, task.fence AS fence, task.state AS state FROM task
+    WHERE id ${isAmong}${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
+  const alive = text(
+    `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
+  )
+
+  const sums = (where: string): string =>
+    `SELECT batch, "group", attempt, state, CAST(sum(n) AS BIGINT) AS n FROM task_count ${where}
+    GROUP BY batch, "group", attempt, state HAVING sum(n) <> 0 ORDER BY "group", attempt, batch`
+  const countedAll = createQuery(sums(''))
+  const countedOf = text(sums(`WHERE batch ${isAmong}`))
+
+  return {
+    /** Of some batches; of all without. */
+    counted: (batches?: readonly string[]): Query =>
+      batches ? createQuery(countedOf, JSON.stringify(batches)) : countedAll,
+    insert: (rows: readonly RowCells[]): Query => createQuery(insert(rows), JSON.stringify(rows)),
+    fresh: (batch: string, group: number, kind: TaskKind, limit: number): Query =>
+      createQuery(fresh, batch, group, kind, limit),
+    failed: ({ batch, group, attempt }: CountKey, kind: TaskKind, limit: number): Query =>
+      createQuery(failed, batch, group, attempt, kind, limit),
+    schedule: (at: number, server: string, host: string, seqs: readonly number[]): Query =>
+      createQuery(schedule, at, server, host, JSON.stringify(seqs)),
+    link: (rows: readonly (readonly [seq: number, next: string])[]): Query =>
+      createQuery(link, JSON.stringify(rows)),
+    complete: (rows: readonly RowCells[]): Query =>
+      createQuery(complete(rows), JSON.stringify(rows)),
+    confirm: (client: string, host: string, claims: readonly RowCells[]): Query =>
+      createQuery(confirm, client, host, JSON.stringify(claims)),
+    standing: (ids: readonly string[]): Query => createQuery(standing, JSON.stringify(ids)),
+    alive: (server: string): Query => createQuery(alive, server),
+  }
+}
+
+function readCell(index: number, type: string): string {
+  return `CAST(e.value ->> ${index} AS ${type})`
+}
+
+/** SQLite is kept from going through all scheduled tasks: the id leads. */
+function isScheduledSql(kind: DatabaseEngine['kind']): string {
+  return `${kind === 'sqlite' ? '+' : ''}task.state = 'scheduled'`
+}
+
+type HasColumn = (index: number) => boolean
+
+/**
+ * The statement for a batch, by what its rows say: a cell that is null in all of them is not read. Each costs half a
+ * microsecond, and most rows say little.
+ */
+function cacheByColumns(make: (says: HasColumn) => string): (rows: readonly RowCells[]) => string {
+  const known = new Map<number, string>()
+  return (rows) => {
+    let said = 0
+    for (const cells of rows) {
+      for (const [index, cell] of cells.entries()) if (cell !== null) said |= 1 << index
+    }
+    let made = known.get(said)
+    if (made === undefined) {
+      made = make((index) => (said & (1 << index)) !== 0)
+      known.set(said, made)
+    }
+    return made
+  }
+}
+
+function buildInsert(each: string, says: HasColumn): string {
+  const columns = INSERTED_COLUMNS.flatMap((name, index) => (says(index) ? [{ name, index }] : []))
+  return `INSERT INTO task (${columns.map(({ name }) => `"${name}"`).join(', ')})
+    SELECT ${columns.map(({ name, index }) => readCell(index, SQL_TYPES[COLUMN_KINDS[name]])).join(', ')}
+    FROM ${each} ORDER BY e.key`
+}
+
+function buildCompletion(kind: DatabaseEngine['kind'], each: string, says: HasColumn): string {
+  const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
+  const columns = OUTCOME_COLUMNS.flatMap(([name, type], index) =>
+    says(index) || always.includes(name) ? [{ name, type, index }] : [],
+  )
+  const given = columns.map(({ name, type, index }) => `${readCell(index, type)} AS "${name}"`)
+  const sets = columns
+    .slice(2)
+    .map(({ name }) =>
+      KEPT_COLUMNS.has(name)
+        ? `"${name}" = COALESCE(o."${name}", task."${name}")`
+        : `"${name}" = o."${name}"`,
+    )
+  const start = 'COALESCE(o.start_time, task.start_time)'
+  return `WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${each})
+    UPDATE task SET ${sets.join(', ')},
+      waited = ${start} - task.submit_time, duration = o.completion_time - ${start}
+    FROM o
+    WHERE task.id = o.id AND task.fence = o.fence AND ${isScheduledSql(kind)}`
+}

@@ -1,0 +1,150 @@
+/**
+ * Tags: what users hang on tasks to find them again, `site:x run:7 final:true`. How a tag is read, checked, written and
+ * found is said here and nowhere else. Each value has one text, the one that a template gives (`{site}`); that text finds
+ * it, and finds nothing else.
+ */
+import { createDict, dictFromEntries } from '../../core/dict.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import type { Tags, TagValue } from '../model/task.ts'
+import { parseJson, toJson } from './exact-json.ts'
+
+const NAME = /^[A-Za-z0-9_.+-]{1,120}$/
+
+/** Tags that one task may have. */
+export const MAX_TAGS = 1_000
+
+/**
+ * The value that a text stands for: `true`, `false` and `null`, and a number where its text is the very same. So `1.10`,
+ * `1.0`, `-0` and `007` are texts, for the numbers 1.1, 1, 0 and 7 have other texts.
+ */
+export function parseTagValue(text: string): TagValue {
+  if (text === 'true') return true
+  if (text === 'false') return false
+  if (text === 'null') return null
+  if (!/^-?\d/.test(text)) return text
+  const number = Number(text)
+  if (/^-?(?:0|[1-9]\d*)$/.test(text) && text !== '-0') {
+    return Number.isSafeInteger(number) ? number : BigInt(text)
+  }
+  return Number.isFinite(number) && String(number) === text ? number : text
+}
+
+/** What the store may have where a tag has this text: the text itself, or what the text stands for. As JSON. */
+export function tagLiterals(text: string): readonly string[] {
+  const value = parseTagValue(text)
+  return typeof value === 'string' ? [toJson(text)] : [toJson(text), toJson(value)]
+}
+
+/**
+ * Reads `key:value`, or `key` for `key:true`.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function parseTag(text: string): [key: string, value: TagValue] {
+  const at = text.indexOf(':')
+  const key = at < 0 ? text : text.slice(0, at)
+  const said = at < 0 ? 'true' : text.slice(at + 1)
+  // The text is checked before it is read: a number that is too long is not one.
+  const problem = findTagProblem(key, said)
+  if (problem) throw invalid(problem)
+  return [key, parseTagValue(said)]
+}
+
+/** @throws ManyhostError MANYHOST_INVALID_OPTION */
+export function parseTags(texts: readonly string[]): Tags {
+  return checkTags(dictFromEntries(texts.map(parseTag)))
+}
+
+/**
+ * Reads what is looked for: `key` is any value.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function parseTagFilter(text: string): { key: string; values?: readonly string[] } {
+  const at = text.indexOf(':')
+  const [key] = parseTag(text)
+  return at < 0 ? { key } : { key, values: tagLiterals(text.slice(at + 1)) }
+}
+
+/**
+ * Tags that came as data.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
+export function checkTags(given: unknown): Tags {
+  const problem = findTagsProblem(given)
+  if (problem) throw invalid(problem)
+  return createDict(given as Tags)
+}
+
+/** Why these cannot be the tags of a task. */
+export function findTagsProblem(given: unknown): string | undefined {
+  if (given === undefined) return undefined
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    return `tags are an object, got ${shorten(given)}`
+  }
+  const entries = Object.entries(given)
+  if (entries.length > MAX_TAGS) {
+    return `a task has at most ${MAX_TAGS} tags, got ${entries.length}`
+  }
+  for (const [key, value] of entries) {
+    const problem = findTagProblem(key, value)
+    if (problem) return problem
+  }
+  return undefined
+}
+
+/** Why this cannot be a tag. */
+export function findTagProblem(key: string, value: unknown): string | undefined {
+  if (!NAME.test(key)) {
+    return `a tag's key has 1 to 120 of A-Z a-z 0-9 _ . + -, got ${shorten(key)}`
+  }
+  if (value === null || typeof value === 'boolean' || Number.isFinite(value)) return undefined
+  if (value === '' || (isTextual(value) && NAME.test(String(value)))) return undefined
+  return `tag ${key}: a value is a number, true, false, null, or up to 120 of A-Z a-z 0-9 _ . + -, got ${shorten(value)}`
+}
+
+function isTextual(value: unknown): boolean {
+  return typeof value === 'string' || typeof value === 'bigint'
+}
+
+/** As the store keeps them. */
+export function tagsToJson(tags: Tags | undefined): string {
+  return tags ? toJson(toExactTags(tags)) : '{}'
+}
+
+export function tagsFromJson(text: string): Tags {
+  return text === '{}' ? {} : (parseJson(text) as Tags)
+}
+
+/**
+ * Without whole numbers that a double holds and JSON does not: `JSON.stringify(2 ** 60)` is not 2^60. From 10^21 up a
+ * number has an exponent, and is the same number again.
+ */
+export function toExactTags(tags: Tags): Tags {
+  const entries = Object.entries(tags)
+  if (!entries.some(([, value]) => isInexact(value))) return tags
+  return dictFromEntries(
+    entries.map(([key, value]) => [key, isInexact(value) ? BigInt(value) : value]),
+  )
+}
+
+function isInexact(value: TagValue): value is number {
+  return (
+    typeof value === 'number' &&
+    Number.isInteger(value) &&
+    !Number.isSafeInteger(value) &&
+    Math.abs(value) < 1e21
+  )
+}
+
+function shorten(value: unknown): string {
+  let text: string
+  try {
+    text = toJson(value) ?? String(value)
+  } catch {
+    text = typeof value
+  }
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text
+}
+
+function invalid(message: string): ManyhostError {
+  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
+}

@@ -1,0 +1,19 @@
+/** ConversationNumbers of posting conversations: 101 to 9,999,999 and round again, none twice among those under way. */
+const MIN_NUMBER = 101
+const MAX_NUMBER = 9_999_999
+
+export class ConversationNumbers {
+  #next: number
+
+  constructor(first = MIN_NUMBER) {
+    this.#next = first
+  }
+
+  takeNext(taken: { has(coSeq: string): boolean }): string {
+    for (;;) {
+      const coSeq = String(this.#next)
+      this.#next = this.#next === MAX_NUMBER ? MIN_NUMBER : this.#next + 1
+      if (!taken.has(coSeq)) return coSeq
+    }
+  }
+}

@@ -1,0 +1,225 @@
+/** A hub and agents in processes of their own: how they come, go, freeze, return, and what becomes of requests. */
+import { resolve } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { AgentEvent, AgentsProvider } from '../../../providers/agent/index.ts'
+import { Session } from '../../../src/index.ts'
+import { countStates, findInstancePids, service, until, waitForReady } from '../../help.ts'
+import { portBase } from '../../ports.ts'
+import { get, specOf } from '../process-help.ts'
+import {
+  type AgentProcess,
+  buildCommandLine,
+  openTestAgents,
+  removeBuild,
+  spawnAgent,
+  waitForAgents,
+} from './help.ts'
+
+const url = 'http://far'
+const far: AgentProcess[] = []
+const sessions: Session[] = []
+
+afterEach(async () => {
+  await Promise.all(sessions.splice(0).map((session) => session.close({ force: true })))
+  for (const agent of far.splice(0)) {
+    agent.signal('SIGCONT')
+    agent.signal('SIGKILL')
+    await agent.exit
+  }
+})
+// The compiler takes its time on a machine that does much else.
+beforeAll(buildCommandLine, 300_000)
+afterAll(removeBuild)
+
+async function start(provider: AgentsProvider, ...args: string[]): Promise<AgentProcess> {
+  const agent = await spawnAgent(await provider.address(), '--places', '4', ...args)
+  far.push(agent)
+  return agent
+}
+
+function open(provider: AgentsProvider, size: number, options = {}): Session {
+  const session = new Session({ provider, tickInterval: 100 })
+  sessions.push(session)
+  session.startup({ url, command: service, initSize: size, ...options })
+  return session
+}
+
+function events(provider: AgentsProvider): AgentEvent[] {
+  const all: AgentEvent[] = []
+  provider.on('agent', (event) => all.push(event))
+  return all
+}
+
+function ids(session: Session): string[] {
+  return session.cluster(url).instances.map(({ id }) => id)
+}
+
+/** Requests without an end, until they are told to; how many were answered. Any failure rejects. */
+function traffic(session: Session): { end(): Promise<number> } {
+  let isOver = false
+  const client = session.client()
+  const one = async (): Promise<number> => {
+    let count = 0
+    while (!isOver) {
+      const response = await client.get(`${url}/sleep/20`)
+      expect(response.status).toBe(200)
+      await response.text()
+      count++
+    }
+    return count
+  }
+  const all = Array.from({ length: 4 }, one)
+  return {
+    async end() {
+      isOver = true
+      return (await Promise.all(all)).reduce((sum, count) => sum + count)
+    },
+  }
+}
+
+describe('an agent of its own process', { timeout: 240_000 }, () => {
+  it('serves requests of services that require its labels', async () => {
+    const provider = openTestAgents()
+    const agent = await start(provider, '--name', 'lab', '--label', 'gpu=a100')
+    const session = open(provider, 2, { labels: { 'require.gpu': 'a100' } })
+    await waitForReady(session, url, 2)
+    expect((await session.client().get(`${url}/pid`)).status).toBe(200)
+    expect(provider.agents).toMatchObject([
+      { name: 'lab', state: 'up', places: 4, labels: { gpu: 'a100' }, provider: 'process' },
+    ])
+    expect(provider.agents[0]?.instances.length).toBe(2)
+    expect(session.cluster(url).instances.length).toBe(2)
+    await until(() => agent.output().includes('connected'), 'it has said so')
+  })
+
+  it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
+    const provider = openTestAgents({ returnWithin: 0 })
+    const seen = events(provider)
+    const [first] = [await start(provider, '--name', 'one'), await start(provider, '--name', 'two')]
+    await waitForAgents(provider, 2)
+    const session = open(provider, 2)
+    await waitForReady(session, url, 2)
+    expect(provider.agents.map(({ instances }) => instances.length)).toEqual([1, 1])
+    const lost = provider.agents.find(({ name }) => name === 'one')?.instances[0] ?? ''
+    const load = traffic(session)
+    first?.signal('SIGKILL')
+    await until(() => !ids(session).includes(lost), 'the lost one is replaced')
+    await waitForReady(session, url, 2)
+    expect(await load.end()).toBeGreaterThan(0)
+    await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
+    await until(() => findInstancePids(lost).length === 0, 'its guard has ended its processes')
+  })
+
+  it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
+    const provider = openTestAgents({ returnWithin: 0 })
+    const agent = await start(provider)
+    const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
+    const signal = new AbortController().signal
+    const running = await provider.start(spec, { signal })
+    await until(async () => (await get(running.dispatcher, '/pid').catch(() => '')) !== '')
+    const { body } = await running.dispatcher.request({ path: '/hang', method: 'GET' })
+    const text = body.text()
+    text.catch(() => {})
+    agent.signal('SIGKILL')
+    await expect(text).rejects.toThrow()
+    expect(await running.exited).toMatchObject({ reason: 'lost' })
+    await provider.close?.()
+  })
+
+  it('frozen: evicted, its requests sent again; thawed: its answers are refused, its instances end', async () => {
+    const provider = openTestAgents({ evictAfter: 5_000 })
+    const seen = events(provider)
+    const agent = await start(provider, '--name', 'cold')
+    await waitForAgents(provider)
+    const session = open(provider, 1)
+    await waitForReady(session, url, 1)
+    const [frozen = ''] = ids(session)
+    // Answered by nobody while the agent is frozen: its lane stands still.
+    const pending = session.client().get(`${url}/sleep/3000`)
+    await until(() => session.cluster(url).inFlight === 1, 'it is under way')
+    agent.signal('SIGSTOP')
+    const spare = await start(provider, '--name', 'warm')
+    await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
+    const answer = await pending
+    expect(answer.status).toBe(200)
+    const [replaced = ''] = ids(session)
+    expect(replaced).not.toBe(frozen)
+    expect(findInstancePids(frozen).length).toBeGreaterThan(0)
+    agent.signal('SIGCONT')
+    await until(() => findInstancePids(frozen).length === 0, 'it has ended what it had by itself')
+    await waitForAgents(provider, 2)
+    expect(provider.agents.flatMap(({ instances }) => instances)).toEqual([replaced])
+    await until(() => spare.output().includes(replaced), 'it has said what it has')
+  })
+
+  it('SIGTERM: what runs on it is drained and started elsewhere, then it ends with 0', async () => {
+    const provider = openTestAgents()
+    const seen = events(provider)
+    const agent = await start(provider, '--name', 'leaving')
+    await waitForAgents(provider)
+    const session = open(provider, 2, { concurrency: 2 })
+    await waitForReady(session, url, 2)
+    await start(provider, '--name', 'staying')
+    await waitForAgents(provider, 2)
+    const before = ids(session)
+    const slow = session.client().get(`${url}/sleep/1500`)
+    await until(() => session.cluster(url).inFlight === 1, 'it is under way')
+    const load = traffic(session)
+    let resends = 0
+    session.on('resend', () => resends++)
+    agent.signal('SIGTERM')
+    expect((await slow).status).toBe(200)
+    expect(await agent.exit).toBe(0)
+    await waitForReady(session, url, 2)
+    expect(await load.end()).toBeGreaterThan(0)
+    expect(resends).toBe(0)
+    expect(ids(session).some((id) => before.includes(id))).toBe(false)
+    expect(seen.map(({ agent: name, change }) => `${name} ${change}`)).toContain('leaving left')
+    expect(seen.some(({ change }) => change === 'evicted')).toBe(false)
+  })
+
+  it('survives a restart of the hub: what it had ends, and it serves the new one', async () => {
+    const listen = `127.0.0.1:${portBase}`
+    const first = openTestAgents({ listen })
+    const agent = await start(first)
+    const session = open(first, 1)
+    await waitForReady(session, url, 1)
+    const [old = ''] = ids(session)
+    await session.close()
+    const second = openTestAgents({ listen })
+    const again = open(second, 1)
+    await waitForReady(again, url, 1)
+    expect(findInstancePids(old)).toEqual([])
+    expect(agent.child.exitCode).toBeNull()
+  })
+
+  it('is refused with a wrong key, says so, and does not come again', async () => {
+    const provider = openTestAgents({ key: 'quite another key than that' })
+    let refused = 0
+    provider.on('refused', () => refused++)
+    const agent = await start(provider)
+    expect(await agent.exit).toBe(6)
+    await until(() => /key/.test(agent.output()) && refused > 0, 'both have said so')
+    expect(provider.agents).toEqual([])
+    await provider.close?.()
+  })
+
+  it('waits for a hub that is not there yet', async () => {
+    const listen = `127.0.0.1:${portBase}`
+    const agent = await spawnAgent(listen, '--places', '1')
+    far.push(agent)
+    await until(() => agent.output().includes('lost'), 'it has tried')
+    const late = openTestAgents({ listen })
+    await late.address()
+    await waitForAgents(late)
+    expect(countStates(open(late, 1), url)).toBeDefined()
+  })
+
+  it('ends when it has been idle for its timeout', async () => {
+    const provider = openTestAgents()
+    const agent = await start(provider, '--timeout', '300ms')
+    expect(await agent.exit).toBe(0)
+    await until(() => agent.output().includes('idle for 300 ms'), 'it has said why')
+    await provider.close?.()
+  })
+})

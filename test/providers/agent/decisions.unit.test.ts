@@ -1,0 +1,223 @@
+/** What is decided without any I/O: placement, tickets, what is kept of output, what a peer may say. */
+import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { DialTokens } from '../../../providers/agent/dial-tokens.ts'
+import { AGENT_METRICS } from '../../../providers/agent/metrics.ts'
+import { AGENT_RULES, AGENTS_RULES, isLocalAddress } from '../../../providers/agent/options.ts'
+import { AgentOutputSender } from '../../../providers/agent/output-sender.ts'
+import {
+  type AgentOffer,
+  explainNoPlacement,
+  hasCapacity,
+  type PlacementRequest,
+  parseRequiredLabels,
+  pickAgent,
+} from '../../../providers/agent/placement.ts'
+import { parseInstanceAddress } from '../../../providers/agent/splice.ts'
+import type { Rule } from '../../../src/core/options.ts'
+import { runEventLoop } from '../../help.ts'
+
+function offer(part: Partial<AgentOffer> = {}): AgentOffer {
+  return {
+    isOpen: true,
+    maxInstances: 4,
+    cpus: 4,
+    memory: 1_000,
+    labels: {},
+    capabilities: new Set(['command']),
+    reserved: { places: 0, cpus: 0, memory: 0 },
+    load: 0,
+    ...part,
+  }
+}
+
+function wish(part: Partial<PlacementRequest> = {}): PlacementRequest {
+  return { requiredLabels: {}, requiredCapabilities: ['command'], cpus: 0, memory: 0, ...part }
+}
+
+describe('placement', () => {
+  it('takes the least full by its fullest measure', () => {
+    const byCpus = offer({ reserved: { places: 1, cpus: 3, memory: 0 } })
+    const byPlaces = offer({ reserved: { places: 2, cpus: 0, memory: 0 } })
+    expect(pickAgent([byCpus, byPlaces], wish({ cpus: 1 }))).toBe(byPlaces)
+    expect(pickAgent([byCpus, byPlaces], wish({ cpus: 0, memory: 500 }))).toBe(byCpus)
+  })
+
+  it('of equals the less busy, then the first', () => {
+    const [busy, idle, same] = [offer({ load: 0.9 }), offer({ load: 0.1 }), offer({ load: 0.1 })]
+    expect(pickAgent([busy, idle, same], wish())).toBe(idle)
+  })
+
+  it('passes over who is closed, full, too small, unable, or without a label', () => {
+    const wanted = wish({ requiredLabels: { gpu: 'a100', disk: '*' }, cpus: 2 })
+    const labels = { gpu: 'a100', disk: 'ssd' }
+    const unfit = [
+      offer({ labels, isOpen: false }),
+      offer({ labels, reserved: { places: 4, cpus: 0, memory: 0 } }),
+      offer({ labels, reserved: { places: 1, cpus: 3, memory: 0 } }),
+      offer({ labels, cpus: 1 }),
+      offer({ labels, capabilities: new Set(['function']) }),
+      offer({ labels: { gpu: 'a100' } }),
+      offer({ labels: { ...labels, gpu: 'v100' } }),
+    ]
+    expect(pickAgent(unfit, wanted)).toBeUndefined()
+    expect(explainNoPlacement(unfit, wanted)).toBe(
+      "1 away or about to leave, 2 full, 1 too small, 1 unable of 'command', 1 without disk=*, 1 without gpu=a100",
+    )
+    const right = offer({ labels })
+    expect(pickAgent([...unfit, right], wanted)).toBe(right)
+  })
+
+  it('an inherited name is no label', () => {
+    expect(pickAgent([offer()], wish({ requiredLabels: { toString: '*' } }))).toBeUndefined()
+  })
+
+  it('requires what begins with `require.`, and nothing else', () => {
+    expect(parseRequiredLabels({ 'require.gpu': 'a100', team: 'blue' })).toEqual({ gpu: 'a100' })
+  })
+
+  it('never gives what is not there, whatever is asked in whatever order', () => {
+    const amounts = fc.record({ cpus: fc.nat(8), memory: fc.nat(2_000) })
+    const sizes = fc.array(
+      fc.record({ places: fc.integer({ min: 1, max: 5 }), cpus: fc.nat(8), memory: fc.nat(2_000) }),
+    )
+    fc.assert(
+      fc.property(sizes, fc.array(amounts), (machines, wishes) => {
+        const offers = machines.map((machine) =>
+          offer({ ...machine, reserved: { places: 0, cpus: 0, memory: 0 } }),
+        )
+        for (const amount of wishes) {
+          const wanted = wish(amount)
+          const found = pickAgent(offers, wanted)
+          if (!found) {
+            expect(offers.some((one) => hasCapacity(one, wanted))).toBe(false)
+            continue
+          }
+          const taken = found.reserved as { places: number; cpus: number; memory: number }
+          taken.places++
+          taken.cpus += wanted.cpus
+          taken.memory += wanted.memory
+        }
+        for (const { maxInstances: places, cpus, memory, reserved: taken } of offers) {
+          expect(taken.places).toBeLessThanOrEqual(places)
+          expect(taken.cpus).toBeLessThanOrEqual(cpus)
+          expect(taken.memory).toBeLessThanOrEqual(memory)
+        }
+      }),
+      { seed: 5 },
+    )
+  })
+})
+
+describe('tickets', () => {
+  beforeEach(() => void vi.useFakeTimers())
+  afterEach(() => void vi.useRealTimers())
+
+  it('are good once, and for whom they were issued', async () => {
+    const tickets = new DialTokens<number>('it')
+    const ticket = tickets.issue('lab', 1_000)
+    expect(tickets.redeem(ticket.id, 'other', 1)).toBe(false)
+    expect(tickets.redeem(ticket.id, 'lab', 2)).toBe(true)
+    expect(tickets.redeem(ticket.id, 'lab', 3)).toBe(false)
+    expect(await ticket.redeemed).toBe(2)
+    expect(tickets.size).toBe(0)
+  })
+
+  it('end with their time', async () => {
+    const tickets = new DialTokens<number>('a lane')
+    const late = expect(tickets.issue('lab', 1_000).redeemed).rejects.toThrow(/a lane .* 1000 ms/)
+    vi.advanceTimersByTime(1_000)
+    await late
+    expect(tickets.size).toBe(0)
+  })
+})
+
+describe('output on its way', () => {
+  it('comes in pieces, in order, and all of it', async () => {
+    const sent: string[] = []
+    const outflow = new AgentOutputSender(async (text) => void sent.push(text))
+    const text = 'abcdefghij'.repeat(20_000)
+    outflow.add(text)
+    await outflow.flush()
+    expect(sent.join('')).toBe(text)
+    expect(sent.length).toBeGreaterThan(1)
+  })
+
+  it('waits for a link, keeps the newest, and says what was lost', async () => {
+    let isUp = false
+    let sent = ''
+    const outflow = new AgentOutputSender(async (text) => {
+      if (!isUp) throw new Error('away')
+      sent += text
+    })
+    for (let i = 0; i < 100; i++) {
+      outflow.add('x'.repeat(10_000))
+      await runEventLoop(1)
+    }
+    outflow.add('the end')
+    await outflow.flush()
+    isUp = true
+    await outflow.flush()
+    expect(sent.endsWith('the end')).toBe(true)
+    expect(sent.length).toBeLessThan(300_000)
+    const [, lost = ''] = /manyhost: (\d+) characters were not sent/.exec(sent) ?? []
+    expect(Number(lost) + sent.replaceAll(/[^x]|the end/g, '').length).toBe(1_000_000)
+  })
+})
+
+it.each([
+  ['http://127.0.0.1:20001', { host: '127.0.0.1', port: 20_001 }],
+  ['http://[::1]:80', { host: '::1', port: 80 }],
+  ['unix:/run/x.sock', { path: '/run/x.sock' }],
+  ['https://x', undefined],
+  ['whatever', undefined],
+  [undefined, undefined],
+])('an instance at %s is reached there', (address, door) => {
+  expect(parseInstanceAddress(address)).toEqual(door)
+})
+
+it.each([
+  ['127.0.0.1:1', true],
+  ['127.9.9.9:1', true],
+  ['localhost:1', true],
+  ['[::1]:1', true],
+  [':1', true],
+  ['unix:/x', true],
+  ['0.0.0.0:1', false],
+  ['[::]:1', false],
+  ['127.0.0.1.example.com:1', false],
+  ['hub:1', false],
+])('%s is this machine alone: %s', (address, is) => {
+  expect(isLocalAddress(address)).toBe(is)
+})
+
+describe('docs/agents.md', () => {
+  const doc = readFileSync(new URL('../../../docs/agents.md', import.meta.url), 'utf8')
+  const rowsOf = (heading: string): string[][] =>
+    (doc.split(`\n## ${heading}`)[1] ?? '')
+      .split('\n## ')[0]
+      ?.split('\n')
+      .filter((row) => row.startsWith('| `'))
+      .map((row) =>
+        row
+          .slice(1, -1)
+          .split('|')
+          .map((cell) => cell.trim().replaceAll('`', '')),
+      ) ?? []
+  const expected = (rules: Readonly<Record<string, Rule<unknown>>>): string[] =>
+    Object.entries(rules).map(([name, { range }]) => `${name}: ${range}`)
+
+  it.each([
+    ['Options of `agents`', AGENTS_RULES],
+    ['Options of `runAgent`', AGENT_RULES],
+  ])('has the %s', (heading, rules) => {
+    const rows = rowsOf(heading).map(([name, , range]) => `${name}: ${range}`)
+    expect(rows).toEqual(expected(rules))
+  })
+
+  it('has the metrics', () => {
+    const rows = rowsOf('Metrics').map(([name, ...figure]) => [name, figure])
+    expect(rows).toEqual(Object.entries(AGENT_METRICS))
+  })
+})
