@@ -1,6 +1,7 @@
 /** For programs that give work to services of the API, and wait for what comes of it. */
+
+import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
-import { describe } from '../../src/core/options.ts'
 import { now, sleep } from '../../src/core/time.ts'
 import {
   type PullClientOptions,

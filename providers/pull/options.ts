@@ -1,10 +1,10 @@
 /** Options of `workers`, with defaults and ranges. */
 import { isIP } from 'node:net'
 import type { Registry } from 'prom-client'
+import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import {
   checkOptions,
-  describe,
   isLoopback,
   milliseconds,
   nested,

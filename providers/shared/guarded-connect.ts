@@ -2,9 +2,9 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
+import { describe } from '../../src/core/describe.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import { catchRejection } from '../../src/core/guarded.ts'
-import { describe } from '../../src/core/options.ts'
 import { after } from '../../src/core/time.ts'
 
 /** How long one connection may take, in ms: longer than any network's own timeout that is in common use. */

@@ -1,8 +1,8 @@
 /** `session.client()`: requests to virtual URLs, and to all others, with the conveniences that people expect. */
 import type { Dispatcher } from 'undici'
 import type { Cluster } from '../cluster/cluster.ts'
+import { describe } from '../core/describe.ts'
 import { createWithoutStack, describeError, ManyhostError } from '../core/errors.ts'
-import { describe } from '../core/options.ts'
 import type { ServiceRegistry } from '../core/registry.ts'
 import { type PreparedBody, prepareBody } from '../dispatch/body.ts'
 import { Replay } from '../dispatch/replay.ts'

@@ -3,8 +3,9 @@
  * reported once and replaced by a default, so that it stops neither the service nor the process. A start that fails is
  * no such failure: it is retried, and its reason is told each time.
  */
+
+import { describe } from '../core/describe.ts'
 import { type ErrorReporter, FirstFailureReporter, guardFunction } from '../core/guarded.ts'
-import { describe } from '../core/options.ts'
 import type { Provider, Running, StartSpec } from '../core/provider.ts'
 import { checkRunning } from '../core/running.ts'
 

@@ -1,7 +1,8 @@
 /** Names and payloads of the session's events, and the typed emitter. Observers only observe. */
+
+import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
 import { catchRejection, emitWarning, FirstFailureReporter } from './guarded.ts'
-import { describe } from './options.ts'
 
 export type InstanceState =
   | 'pending'

@@ -3,8 +3,10 @@
  * that it may not, is reported once; then a default takes its place. A function that fails fails at each request, so
  * further reports would say nothing new, and would cost more than the request.
  */
+
+import { describe } from './describe.ts'
 import { asError, describeError, ManyhostError } from './errors.ts'
-import { describe, type Rule, rule } from './options.ts'
+import { type Rule, rule } from './options.ts'
 
 /** Takes the report of a failed function. It does not throw. */
 export type ErrorReporter = (error: ManyhostError) => void

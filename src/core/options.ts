@@ -1,5 +1,6 @@
 /** Options, parsed once at the edge: unknown ones refused, each with its range and default in one table. */
 import { isIPv4 } from 'node:net'
+import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
 
 /** How an option is checked: answers what is used, or undefined when the value is out of range. */
@@ -211,24 +212,6 @@ export function checkOption(
 
 function invalid(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
-}
-
-/** A value for a message. Never throws. */
-export function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'function') return `a function`
-  if (typeof value === 'object' && value !== null) return showObject(value)
-  return String(value)
-}
-
-/** Its own code may throw: getters, proxies, `toJSON`. */
-function showObject(value: object): string {
-  try {
-    const name = value.constructor?.name
-    return name && name !== 'Object' ? `a ${name}` : JSON.stringify(value).slice(0, 200)
-  } catch {
-    return 'an object'
-  }
 }
 
 /** Whether only this machine can be meant by the name or address of a host. */

@@ -1,7 +1,8 @@
 /** What a provider answered to `start`, checked: it may be a provider that a user wrote. */
+
+import { describe } from './describe.ts'
 import { describeError, ManyhostError } from './errors.ts'
 import { catchRejection } from './guarded.ts'
-import { describe } from './options.ts'
 import type { Exit, Provider, Running } from './provider.ts'
 
 /** @throws ManyhostError MANYHOST_START_FAILED for what cannot be used as a running instance */

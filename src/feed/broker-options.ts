@@ -1,7 +1,8 @@
 /** Options of `new Feed`, with defaults and ranges. */
 import type { Registry } from 'prom-client'
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describe, flag, milliseconds, parseOptions, rule, text, whole } from '../core/options.ts'
+import { flag, milliseconds, parseOptions, rule, text, whole } from '../core/options.ts'
 import { type FeedEndpoint, type ParsedFeedEndpoint, parseEndpoint } from './endpoints.ts'
 import { chain, fromMemory, type IdentityTable } from './identities/memory.ts'
 import type { IdentitySource } from './rights.ts'

@@ -1,8 +1,10 @@
 /** The client of a feed: connects by itself and again, remembers its subscriptions, and loses nothing silently. */
+
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { Emitter } from '../core/events.ts'
 import { guardRandom } from '../core/guarded.ts'
-import { describe, parseOptions } from '../core/options.ts'
+import { parseOptions } from '../core/options.ts'
 import { after, resolveWithin, type Timer } from '../core/time.ts'
 import { backoffDelay } from './backoff.ts'
 import { classifyBrokerError } from './broker-messages.ts'

@@ -1,8 +1,8 @@
 /** Where a broker listens: our notation, and the original's. Pure, but for the addresses of a device. */
 import { isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describe } from '../core/options.ts'
 
 export interface FeedTlsFiles {
   /** Paths of PEM files; they are read again when they change. */

@@ -1,6 +1,7 @@
 /** What a client says, as frames of its one ident. */
+
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describe } from '../core/options.ts'
 import {
   FrameError,
   publishFrame,

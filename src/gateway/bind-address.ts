@@ -1,6 +1,8 @@
 /** Where a server listens. */
+
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describe, isLoopback } from '../core/options.ts'
+import { isLoopback } from '../core/options.ts'
 
 export type GatewayListen =
   | string

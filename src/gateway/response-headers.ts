@@ -2,8 +2,9 @@
  * Headers and trailers of answers on their way through: those of one connection are taken out (RFC 9110 section 7.6.1),
  * and nothing is left that node:http or node:http2 would throw for, or that frames a body other than it is sent. Pure.
  */
+
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describe } from '../core/options.ts'
 import type { RawHeaders } from '../dispatch/exchange.ts'
 import type { Framing } from './framing.ts'
 import { equalsAscii, type HeaderKind, headerKindOf, headerNameOf } from './header-kinds.ts'

@@ -1,6 +1,8 @@
 /** How single services are reached through the gateway: names, paths, who may ask. */
+
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describe, parseOptions, type Rule, rule, whole } from '../core/options.ts'
+import { parseOptions, type Rule, rule, whole } from '../core/options.ts'
 import { parseVirtualUrl } from '../core/registry.ts'
 
 /** How one service is reached through the gateway. */

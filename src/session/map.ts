@@ -3,9 +3,10 @@ import { setMaxListeners } from 'node:events'
 import type { Client } from '../client/client.ts'
 import type { RequestOptions } from '../client/request.ts'
 import type { Response } from '../client/response.ts'
+import { describe } from '../core/describe.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import { catchRejection } from '../core/guarded.ts'
-import { callback, describe, oneOf, parseOptions, rule, whole } from '../core/options.ts'
+import { callback, oneOf, parseOptions, rule, whole } from '../core/options.ts'
 
 export type MapSource<Item> = Iterable<Item> | AsyncIterable<Item>
 

@@ -2,11 +2,11 @@
 import { readProviderLimit } from '../cluster/provider-calls.ts'
 import type { ClusterSettings, HealthSettings, OnStop } from '../cluster/settings.ts'
 import { DEFAULT_HEADER_SIZE } from '../core/connector.ts'
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import type { ErrorReporter } from '../core/guarded.ts'
 import {
   callback,
-  describe,
   milliseconds,
   nested,
   oneOf,

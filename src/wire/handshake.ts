@@ -1,9 +1,9 @@
 /** The greeting on a link: each end's part in it. */
 
 import { deferred } from '../core/deferred.ts'
+import { describe } from '../core/describe.ts'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { catchRejection } from '../core/guarded.ts'
-import { describe } from '../core/options.ts'
 import { after } from '../core/time.ts'
 import * as greeting from './greeting.ts'
 import type { GreetingHandler, WireLink } from './link.ts'

@@ -1,7 +1,8 @@
 /** What the peer may call and read: own properties of an object, and nothing that they inherit. */
+
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { catchRejection } from '../core/guarded.ts'
-import { describe } from '../core/options.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import { createNotAllowedError } from './literal.ts'
 

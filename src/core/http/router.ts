@@ -6,7 +6,7 @@ export interface RoutePattern {
   readonly path: string
 }
 
-export interface RouteMatch<R extends RoutePattern> {
+export interface RouterMatch<R extends RoutePattern> {
   readonly route: R
   /** Values of the segments in braces, percent-decoded. */
   readonly params: Readonly<Record<string, string>>
@@ -25,7 +25,7 @@ export class Router<R extends RoutePattern> {
   }
 
   /** The routes of a path, one for each of its methods; undefined if the path cannot be percent-decoded. */
-  match(path: string): RouteMatch<R>[] | undefined {
+  match(path: string): RouterMatch<R>[] | undefined {
     let segments: string[]
     try {
       segments = path.split('/').map(decodeURIComponent)

@@ -1,6 +1,7 @@
 /** Identities that are given as data; and several sources in a row. */
+
+import { describe } from '../../core/describe.ts'
 import { ManyhostError } from '../../core/errors.ts'
-import { describe } from '../../core/options.ts'
 import { type Identity, type IdentitySource, isThenable } from '../rights.ts'
 
 /** By ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */

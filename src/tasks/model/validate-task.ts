@@ -1,8 +1,8 @@
 /** What may be handed in: everything of a task comes from outside. */
 
 import { checkSendableHeaders, parseHttpMethod, parseTargetUrl } from '../../client/request.ts'
+import { describe } from '../../core/describe.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
-import { describe } from '../../core/options.ts'
 import { findTagsProblem } from '../text/tags.ts'
 import type { NewTask } from './task.ts'
 

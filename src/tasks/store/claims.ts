@@ -1,6 +1,7 @@
 /** Tasks are claimed, confirmed and completed. A claim carries a fence; what comes with an older one is refused. */
+
+import { describe } from '../../core/describe.ts'
 import { ManyhostError } from '../../core/errors.ts'
-import { describe } from '../../core/options.ts'
 import { wallClock } from '../../core/time.ts'
 import {
   selectKinds,
