@@ -20,7 +20,7 @@ export interface AgentInfo {
 }
 
 /** What of an agent people may see. */
-export interface AgentFacts {
+export interface AgentStatus {
   readonly name: string
   readonly state: 'up' | 'away' | 'leaving'
   readonly maxInstances: number
@@ -56,7 +56,7 @@ export class AgentConnection implements AgentOffer {
   load = 0
   readonly #since = wallClock()
   readonly #reservations = new Map<string, PlacementRequest>()
-  #reserved = { places: 0, cpus: 0, memory: 0 }
+  #reserved = { instances: 0, cpus: 0, memory: 0 }
   readonly #leases: AgentLeases
   readonly #onAgentGone: OnAgentGone
   #po: PostingEnd | undefined
@@ -117,16 +117,16 @@ export class AgentConnection implements AgentOffer {
   }
 
   /** Kept, as each placement asks all agents for it. */
-  get reserved(): { readonly places: number; readonly cpus: number; readonly memory: number } {
+  get reserved(): { readonly instances: number; readonly cpus: number; readonly memory: number } {
     return this.#reserved
   }
 
-  get facts(): AgentFacts {
-    const { name, maxInstances: places, cpus, memory, labels, provider } = this.info
+  get status(): AgentStatus {
+    const { name, maxInstances, cpus, memory, labels, provider } = this.info
     return {
       name,
       state: this.#leaveReason !== undefined ? 'leaving' : this.isOpen ? 'up' : 'away',
-      maxInstances: places,
+      maxInstances,
       cpus,
       memory,
       labels,
@@ -158,7 +158,7 @@ export class AgentConnection implements AgentOffer {
       cpus += share.cpus
       memory += share.memory
     }
-    this.#reserved = { places: this.#reservations.size, cpus, memory }
+    this.#reserved = { instances: this.#reservations.size, cpus, memory }
   }
 
   /** It has come, or come back. Another link that it still had is over. */

@@ -7,8 +7,8 @@ import { type PostingEnd, serve, type WireKey, type WireServer } from '../../src
 import {
   AgentConnection,
   type AgentDeparture,
-  type AgentFacts,
   type AgentInfo,
+  type AgentStatus,
 } from './agent-connection.ts'
 import { FileTransfers } from './file-transfers.ts'
 import { createHubHandlers } from './hub-handlers.ts'
@@ -20,7 +20,7 @@ import { AgentTunnels } from './tunnels.ts'
 /** Starts that wait for room, over all services. */
 const MAX_WAITING_STARTS = 10_000
 
-export interface HubEvents {
+export interface AgentHubEvents {
   agent: AgentEvent
   /** Of links that did not become an agent's: a wrong key, a broken handshake. */
   refused: Error
@@ -34,7 +34,7 @@ interface WaitingStart {
   readonly fail: (error: Error) => void
 }
 
-export class AgentHub extends Emitter<HubEvents> {
+export class AgentHub extends Emitter<AgentHubEvents> {
   readonly settings: AgentsSettings
   readonly tunnels: AgentTunnels
   readonly transfers = new FileTransfers()
@@ -115,8 +115,8 @@ export class AgentHub extends Emitter<HubEvents> {
     this.emit('refused', error)
   }
 
-  get agents(): readonly AgentFacts[] {
-    return [...this.#connections.values()].map(({ facts }) => facts)
+  get agents(): readonly AgentStatus[] {
+    return [...this.#connections.values()].map(({ status: facts }) => facts)
   }
 
   get numWaitingStarts(): number {

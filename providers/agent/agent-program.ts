@@ -57,10 +57,10 @@ export class AgentProgram implements HubReporter {
   #idleTimer: Timer | undefined
   #hubTimer: Timer | undefined
 
-  constructor(settings: AgentSettings, places: number | undefined) {
+  constructor(settings: AgentSettings, maxInstances: number | undefined) {
     const { key, name = hostname(), address, tls, provider } = settings
     this.#settings = settings
-    this.#maxInstances = places ?? availableParallelism()
+    this.#maxInstances = maxInstances ?? availableParallelism()
     this.provider = provider ?? processes()
     this.hubOptions = { address, tls, key: key as string, ident: name }
   }
@@ -123,7 +123,7 @@ export class AgentProgram implements HubReporter {
       this.#evictAfter = parseCount(welcome.evictAfter)
       await this.#stopUnknownInstances(new Set(parseTexts(welcome.keep)))
       this.#po = po
-      // It counts as back when all of that was heard: not before, or it would be given places that are still taken.
+      // It counts as back when all of that was heard: not before, or it would be given instances while it still counts others.
       await Promise.all([...this.instances.values()].map((guest) => this.#sendBacklog(guest, po)))
       await po.request(code`ready(${this.#fence})`, { deadline: 10_000 })
       this.#notify('connected', `${this.hubOptions.address}, as ${this.hubOptions.ident}`)
