@@ -132,7 +132,7 @@ export const AGENTS_RULES = {
   beat: milliseconds(5_000),
   evictAfter: milliseconds(15_000),
   returnWithin: milliseconds(5_000, 'evicted at once'),
-  laneTimeout: milliseconds(10_000),
+  tunnelTimeout: milliseconds(10_000),
   maxAgents: whole(1, 2_000),
   maxGreeting: whole(1, 500),
   registry: objectRule<Registry>('a Registry of prom-client'),
