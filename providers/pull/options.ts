@@ -18,6 +18,7 @@ import {
 import type { JobStore } from './job-store.ts'
 import { Refusal } from './json.ts'
 import { compileSchema } from './schema.ts'
+import { CANONICAL_UUID } from './service-id.ts'
 import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
 
 /** What the workers of one virtual URL see as their service. */
@@ -77,7 +78,7 @@ const objectRule = rule<Readonly<Record<string, unknown>>>(
 )
 
 export const WORKERS_SERVICE_RULES = {
-  id: text('a UUID', (value) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)),
+  id: text('a UUID', (value) => CANONICAL_UUID.test(value)),
   name: text(
     `1 to ${SERVICE_TEXT_LIMITS.name} characters`,
     ({ length }) => length > 0 && length <= SERVICE_TEXT_LIMITS.name,

@@ -14,6 +14,7 @@ import {
   toUnreachableError,
 } from './api-client.ts'
 import { createErrorReports, createResultReports, type JobReports } from './job-reports.ts'
+import { LEASE_HEADER, WORKER_HEADER, WORKER_NAME } from './worker-headers.ts'
 
 /** What a worker is to do. */
 export interface WorkerJob {
@@ -53,7 +54,7 @@ export interface WorkerOptions {
 const WORKER_RULES = {
   url: text('an http or https URL', (value) => /^https?:/.test(value) && URL.canParse(value)),
   handle: callback<JobHandler>('a function of a job'),
-  name: text('1 to 100 of letters, digits, _ . : -', (value) => /^[\w.:-]{1,100}$/.test(value)),
+  name: text('1 to 100 of letters, digits, _ . : -', (value) => WORKER_NAME.test(value)),
   token: text('a token'),
   checkInInterval: milliseconds(30_000),
   pollInterval: milliseconds(3_000),
@@ -206,7 +207,7 @@ export class Worker {
     }
     const { id, parameters = {} } = data ?? {}
     if (typeof id !== 'string') throw new Error(`asking for a job: the answer names no job`)
-    const lease = String(headers['x-manyhost-lease'] ?? '')
+    const lease = String(headers[LEASE_HEADER] ?? '')
     // The original's server only shows the job: it is ours when the server has been told that we work on it.
     if (lease === '') {
       const answer = await this.#patchJob(id, lease, WORKING_REPORT)
@@ -299,7 +300,7 @@ export class Worker {
   #patchJob(id: string, lease: string, text: string): Promise<PullResponse> {
     const [root] = this.#url.split('/services/')
     return this.#request('PATCH', `${root}/jobs/${id}`, text, {
-      ...(lease !== '' && { headers: { 'x-manyhost-lease': lease } }),
+      ...(lease !== '' && { headers: { [LEASE_HEADER]: lease } }),
     })
   }
 
@@ -309,7 +310,7 @@ export class Worker {
     text?: string,
     more: { headers?: Record<string, string>; signal?: AbortSignal; timeout?: number } = {},
   ): Promise<PullResponse> {
-    const headers = { 'x-manyhost-worker': this.name, ...more.headers }
+    const headers = { [WORKER_HEADER]: this.name, ...more.headers }
     return sendApiRequest(url, this.#options, { method, text, ...more, headers })
   }
 
