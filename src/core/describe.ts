@@ -5,7 +5,7 @@ const MAX_LENGTH = 200
 
 /** A value as text for an error message: strings in quotes, plain objects as JSON, others by their kind. Never throws. */
 export function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'string') return JSON.stringify(shorten(value))
   if (typeof value === 'function') return 'a function'
   if (typeof value === 'object' && value !== null) return describeObject(value)
   return String(value)
@@ -16,8 +16,12 @@ function describeObject(value: object): string {
   try {
     const name = value.constructor?.name
     if (name && name !== 'Object') return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`
-    return JSON.stringify(value).slice(0, MAX_LENGTH)
+    return shorten(JSON.stringify(value))
   } catch {
     return 'an object'
   }
+}
+
+function shorten(text: string): string {
+  return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}...` : text
 }

@@ -216,7 +216,7 @@ describe('refused for what it is: executed once, and the instance stays', () => 
       attempts: [{ attempt: 1, reason: 'protocol' }],
     })
     expect(error.message).toMatch(
-      /^POST http:\/\/calc \/: calc-\w+.* answered what is not valid HTTP/,
+      /^POST http:\/\/calc \/: calc-\w+.* sent a response that is not valid HTTP/,
     )
   })
 

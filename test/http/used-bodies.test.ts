@@ -122,7 +122,7 @@ describe('a body that was read already', () => {
       for (const resend of ['always', 'never'] as const) {
         const error = await rejectionOf(client.post('http://calc/', { body, resend }))
         expect(error).toMatchObject({ code: 'MANYHOST_BODY_FAILED', status: 400, retryable: false })
-        expect(error.message).toMatch(/it is (a stream|an iterator) that .*; give a new one, or /)
+        expect(error.message).toMatch(/it is (a stream|an iterator) that .*; give a new body, or /)
       }
       expect(session.cluster('http://calc').stats().arrivals).toBe(0)
       const dispatcher = session.dispatcher()
