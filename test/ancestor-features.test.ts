@@ -1,4 +1,4 @@
-/** What the ancestor could do (FACTS.md 1a, by row) has its counterpart. Y1: see each `new Session`. */
+/** What the ancestor (ya-httpx-client) could do has its counterpart. Y1: see each `new Session`. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'

@@ -1,4 +1,4 @@
-/** Every weakness of the ancestor that was verified (FACTS.md 1d, by its number) is gone. */
+/** Every weakness of the ancestor (ya-httpx-client) that was verified is gone; the numbers are those of its review. */
 import { afterEach, describe, expect, test } from 'vitest'
 import { type InProcessProvider, inProcess, type NodeHandler } from '../providers/testing/index.ts'
 import { ManyhostError, type ServiceOptions, Session } from '../src/index.ts'
