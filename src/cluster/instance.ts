@@ -3,11 +3,11 @@
  * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
  */
 
+import { waitForExit } from '../core/check-running.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import type { InstanceState } from '../core/events.ts'
 import { OutputTail } from '../core/output-tail.ts'
 import type { Exit, Running } from '../core/provider.ts'
-import { waitForExit } from '../core/running.ts'
 import { after, every, now, resolveWithin, sleep, type Timer, wallClock } from '../core/time.ts'
 import { Target } from '../dispatch/target.ts'
 import { canTransition } from './lifecycle.ts'

@@ -12,7 +12,7 @@ import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
 import { every, type Timer } from '../time.ts'
 import { writeProgressOf } from './node-internals.ts'
-import { resetConnection } from './reset.ts'
+import { resetConnection } from './reset-connection.ts'
 import { readTcpQueues, tcpQueueKey } from './tcp-queues.ts'
 
 const READER_CHECK_INTERVAL = 1_000
