@@ -1,6 +1,6 @@
 /** An instance on the agent's own machine, in the care of its local provider, on behalf of a hub. */
 
-import { checkRunning, waitForExit } from '../../src/core/check-running.ts'
+import { checkRunning, waitForExit } from '../../src/core/provider-checks.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type {
   Exit,

@@ -3,11 +3,11 @@
  * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
  */
 
-import { waitForExit } from '../core/check-running.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import type { InstanceState } from '../core/events.ts'
 import { OutputTail } from '../core/output-tail.ts'
 import type { Exit, Running } from '../core/provider.ts'
+import { waitForExit } from '../core/provider-checks.ts'
 import { after, every, now, resolveWithin, sleep, type Timer, wallClock } from '../core/time.ts'
 import { Target } from '../dispatch/target.ts'
 import { canTransition } from './lifecycle.ts'
@@ -178,10 +178,10 @@ export class Instance {
     const concurrency = this.#providerCalls.slotsOf(running, this.#settings.concurrency)
     this.readyAt = now()
     const ramps = slowStart > 0 && Number.isFinite(concurrency)
-    const places = ramps ? 1 : concurrency
-    this.target = new Target(this.id, running.dispatcher, places, tlsServerName(running.address))
+    const slots = ramps ? 1 : concurrency
+    this.target = new Target(this.id, running.dispatcher, slots, tlsServerName(running.address))
     if (!this.#transition('ready')) return
-    if (places < concurrency) this.#rampUp(this.target, concurrency)
+    if (slots < concurrency) this.#rampUp(this.target, concurrency)
     if (health) {
       const check = (): Promise<void> =>
         httpProbe(running.dispatcher, health.path, health.interval, this.#ending.signal)
@@ -191,10 +191,10 @@ export class Instance {
     }
   }
 
-  #rampUp(target: Target, most: number): void {
-    this.#rampTimer = every(this.#settings.slowStart / (most - 1), () => {
+  #rampUp(target: Target, maxSlots: number): void {
+    this.#rampTimer = every(this.#settings.slowStart / (maxSlots - 1), () => {
       target.slots++
-      if (target.slots >= most) this.#rampTimer?.clear()
+      if (target.slots >= maxSlots) this.#rampTimer?.clear()
       this.#events.onSlots()
     })
   }

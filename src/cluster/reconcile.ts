@@ -37,23 +37,23 @@ export interface ReconcilePlan {
 /** What gives way first: what has not begun, what is not up, what is ill, what is idle, what has least to end. */
 const RETIREMENT_ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
 
-export function reconcile(facts: ReconcileInput): ReconcilePlan {
-  const { wanted, instances, maxStarting, available: room, startAt, now } = facts
+export function reconcile(input: ReconcileInput): ReconcilePlan {
+  const { wanted, instances, maxStarting, available, startAt, now } = input
   const live = instances.filter(({ state }) => isLive(state))
   const surplus = live.length - wanted
   const leaving = surplus > 0 ? live.sort(compareForRetirement).slice(0, surplus) : []
   const gone = new Set(leaving.map(({ id }) => id))
   const kept = live.filter(({ id }) => !gone.has(id))
   const starting = kept.filter(({ state }) => state === 'starting').length
-  const slots = now < startAt ? 0 : Math.max(0, maxStarting - starting)
+  const freeStarts = now < startAt ? 0 : Math.max(0, maxStarting - starting)
   const pending = kept.filter(({ state }) => state === 'pending')
-  const start = pending.slice(0, slots)
+  const start = pending.slice(0, freeStarts)
   // No more are made than may soon start: a size of a thousand million costs no memory, only time.
   const soon = maxStarting - starting - pending.length
   return {
-    create: Math.max(0, Math.min(-surplus, room, soon)),
+    create: Math.max(0, Math.min(-surplus, available, soon)),
     start: start.map(({ id }) => id),
-    startable: slots - start.length,
+    startable: freeStarts - start.length,
     cancel: leaving.filter(({ state }) => !isUp(state)).map(({ id }) => id),
     drain: leaving.filter(({ state }) => isUp(state)).map(({ id }) => id),
   }
