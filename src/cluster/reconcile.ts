@@ -1,4 +1,5 @@
 /** From what is wanted and what there is to what to do next: pure. The cluster's loop asks, and acts. */
+import { backoffDelay } from '../core/backoff.ts'
 import type { InstanceState } from '../core/events.ts'
 import { isLive, isUp } from './lifecycle.ts'
 
@@ -67,16 +68,10 @@ function compareForRetirement(a: ReconcileInstance, b: ReconcileInstance): numbe
   )
 }
 
-/** Longest wait between two starts that fail, in ms. */
-const MAX_START_BACKOFF = 30_000
+/** Milliseconds between two failing starts. */
+const START_BACKOFF = { min: 100, max: 30_000 }
 
-/**
- * Wait after the `failures`-th failing start in a row: doubling from 100 ms to 30 s, with jitter, so that many
- * services that broke together do not start together.
- * Source: "equal jitter" of Brooker, "Exponential Backoff and Jitter" (2015).
- */
+/** Milliseconds to wait after the `failures`-th failing start in a row; 0 if there was none. */
 export function startBackoff(failures: number, random: () => number): number {
-  if (failures <= 0) return 0
-  const full = Math.min(MAX_START_BACKOFF, 100 * 2 ** Math.min(failures - 1, 20))
-  return full / 2 + random() * (full / 2)
+  return failures <= 0 ? 0 : backoffDelay(failures - 1, START_BACKOFF, random)
 }
