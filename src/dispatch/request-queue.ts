@@ -16,6 +16,7 @@ import {
   type PickFacts,
   rendezvous,
 } from './balance.ts'
+import { guardFairness, guardPick, toFairnessRequest } from './balance-and-fairness.ts'
 import { deferTimeout } from './budget.ts'
 import { remainingTime } from './deadline.ts'
 import { HashSlots } from './hash-slots.ts'
@@ -23,7 +24,6 @@ import { PriorityQueue } from './priority-queue.ts'
 import type { DispatchSettings, FairnessRequest } from './settings.ts'
 import { SlotGate } from './slot-gate.ts'
 import type { Target } from './target.ts'
-import { guardFairness, guardPick, toFairnessRequest } from './user-functions.ts'
 
 type Writable<T> = { -readonly [Name in keyof T]: T[Name] }
 

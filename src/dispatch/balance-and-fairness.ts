@@ -1,5 +1,5 @@
 /** The functions of a service's options that the queue calls: `balance` and `fairness`, guarded against failures. */
-import { guardFunction } from '../core/guarded.ts'
+import { guardFunction } from '../core/user-functions.ts'
 import { hasFreeSlot, leastInFlight, type Pick } from './balance.ts'
 import type { RequestInput } from './exchange.ts'
 import type { DispatchSettings, FairnessRequest } from './settings.ts'
