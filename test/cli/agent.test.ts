@@ -18,7 +18,7 @@ function opened(options: Parameters<typeof agents>[0] = {}): AgentsProvider {
 }
 
 function agent(address: string, flags: readonly string[], env = {}): RunningProgram {
-  const args = ['agent', '--connect', address, '--places', '2', ...flags]
+  const args = ['agent', '--connect', address, '--max-instances', '2', ...flags]
   return startProgram(args, { env: { MANYHOST_AGENT_KEY: KEY, ...env } })
 }
 
