@@ -160,7 +160,7 @@ describe('a file of settings', () => {
     ['tasks: {', /YAML/],
   ])('is refused where it is wrong: %s', async (text, message) => {
     const error = await rejectionOf(read(text))
-    expect(error).toMatchObject({ exit: 'config', message: expect.stringMatching(message) })
+    expect(error).toMatchObject({ exitKind: 'config', message: expect.stringMatching(message) })
     expect(error.message).not.toContain('s3cret')
   })
 })

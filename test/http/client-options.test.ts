@@ -4,7 +4,7 @@ import type { QueryLike } from '../../src/client/request.ts'
 import type { HeadersLike, RequestOptions } from '../../src/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openService, openSession } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -235,7 +235,7 @@ describe('bad input is refused at once', () => {
     await expect(client.get('http://calc/')).rejects.toMatchObject({
       code: 'MANYHOST_SESSION_CLOSED',
     })
-    await until(() => provider.instances.length === 0)
+    await waitUntil(() => provider.instances.length === 0)
     await expect(openSession(provider).client().get('http://127.0.0.1:1/')).rejects.toMatchObject({
       code: 'MANYHOST_ATTEMPT_FAILED',
     })

@@ -1,6 +1,6 @@
 /** What more than one command takes, under the ancestor's names. */
 import { parseMemorySize, parseTaskDuration } from '../../tasks/text/units.ts'
-import type { CliOption, ReplacedOption } from '../commands.ts'
+import type { CliOption, ReplacedOption } from '../command.ts'
 import {
   parseCount,
   parseInteger,
