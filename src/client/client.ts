@@ -14,7 +14,7 @@ import {
   type RequestRouting,
 } from '../dispatch/request-input.ts'
 import { mayRepeat } from '../dispatch/verdict.ts'
-import { sendToNetwork } from './network.ts'
+import { sendToNetwork } from './network-request.ts'
 import { checkRequestOptions } from './options.ts'
 import { discardBody, nextRedirect, type RedirectedRequest } from './redirect.ts'
 import {

@@ -3,13 +3,13 @@
  * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
  */
 
+import { waitForExit } from '../core/check-running.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import type { InstanceState } from '../core/events.ts'
+import { OutputTail } from '../core/output-tail.ts'
 import type { Exit, Running } from '../core/provider.ts'
-import { waitForExit } from '../core/running.ts'
 import { after, every, now, resolveWithin, sleep, type Timer, wallClock } from '../core/time.ts'
 import { Target } from '../dispatch/target.ts'
-import { InstanceOutput } from './instance-output.ts'
 import { canTransition } from './lifecycle.ts'
 import {
   type HealthChecks,
@@ -28,6 +28,8 @@ export interface InstanceEvents {
   onSlots(): void
 }
 
+/** Characters of its output that an instance keeps. */
+const MAX_OUTPUT_LENGTH = 65_536
 /** Probes after an ejection, and ejections in a row with nothing served between, before an instance is given up. */
 const MAX_REJOIN_PROBES = 6
 /** How long the answer to such a probe may take, in ms. */
@@ -42,7 +44,7 @@ export class Instance {
   /** Milliseconds since 1970. */
   readonly startedAt = wallClock()
   readonly provider: string
-  readonly output = new InstanceOutput()
+  readonly output = new OutputTail(MAX_OUTPUT_LENGTH)
   /** Resolves when it has ended and nothing of it is left. */
   readonly gone: Promise<void>
   #state: InstanceState = 'pending'
@@ -160,7 +162,7 @@ export class Instance {
     const { url } = this.#settings
     const error = asError(thrown)
     const tried = lastTry && isStartTimeout(error) ? `; last try: ${describeError(lastTry)}` : ''
-    const output = this.output.lines(20)
+    const output = this.output.lastLines(20)
     const code = isStartTimeout(error) ? 'MANYHOST_START_TIMEOUT' : 'MANYHOST_START_FAILED'
     const what = `${url}: ${this.id} could not be started: ${describeError(error)}${tried}`
     this.failure = new ManyhostError(code, output ? `${what}\n${output}` : what, {
@@ -298,7 +300,7 @@ export class Instance {
 
   /** It has failed: what it serves is taken away, and what runs of it is stopped by force. */
   fail(code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY', reason: string): void {
-    const output = this.output.lines(20)
+    const output = this.output.lastLines(20)
     const what = `${this.#settings.url}: ${this.id} failed: ${reason}`
     this.failure ??= new ManyhostError(code, output ? `${what}\n${output}` : what, {
       service: this.#settings.url,

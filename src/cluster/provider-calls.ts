@@ -4,10 +4,10 @@
  * no such failure: it is retried, and its reason is told each time.
  */
 
+import { checkRunning } from '../core/check-running.ts'
 import { describe } from '../core/describe.ts'
-import { type ErrorReporter, FirstFailureReporter, guardFunction } from '../core/guarded.ts'
 import type { Provider, Running, StartSpec } from '../core/provider.ts'
-import { checkRunning } from '../core/running.ts'
+import { type ErrorReporter, FirstFailureReporter, guardFunction } from '../core/user-functions.ts'
 
 /** Instances that the provider can have at most, as it says before there is a cluster; undefined where it does not know. */
 export function readProviderLimit(provider: Provider): number | undefined {

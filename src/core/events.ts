@@ -2,7 +2,7 @@
 
 import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
-import { catchRejection, emitWarning, FirstFailureReporter } from './guarded.ts'
+import { catchRejection, emitWarning, FirstFailureReporter } from './user-functions.ts'
 
 export type InstanceState =
   | 'pending'

@@ -4,7 +4,6 @@ import type { ClusterSettings, HealthSettings, OnStop } from '../cluster/setting
 import { DEFAULT_HEADER_SIZE } from '../core/connector.ts'
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import type { ErrorReporter } from '../core/guarded.ts'
 import {
   callback,
   milliseconds,
@@ -18,7 +17,8 @@ import {
 } from '../core/options.ts'
 import type { Capability, Provider, Startup } from '../core/provider.ts'
 import { parseVirtualUrl, type VirtualUrl } from '../core/registry.ts'
-import { createSafeContext } from '../core/startup.ts'
+import { createSafeContext } from '../core/startup-context.ts'
+import type { ErrorReporter } from '../core/user-functions.ts'
 import type { Pick as PickTarget } from '../dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from '../dispatch/settings.ts'
 import { isPath } from '../dispatch/validate-request.ts'

@@ -6,10 +6,10 @@
  * its range; durations are in milliseconds.
  */
 import { now } from '../core/time.ts'
+import { BALANCER_SETTINGS } from './balancer-settings.ts'
 import { averageLoad, type LoadHistory, recordLoad } from './load-history.ts'
-import { BALANCER_SETTINGS } from './ranges.ts'
 import { checkSettings, settingError } from './settings.ts'
-import type { SizedCluster } from './sized.ts'
+import type { SizedCluster } from './sized-cluster.ts'
 import {
   addPeak,
   highestPeak,

@@ -15,10 +15,10 @@ import {
   type ReadableNumber,
   toFiniteNumber,
 } from './coerce.ts'
-import type { SizedCluster } from './sized.ts'
+import type { SizedCluster } from './sized-cluster.ts'
 
 export type { Coercible } from './coerce.ts'
-export type { ClusterStats, SizedCluster, SizedInstance } from './sized.ts'
+export type { ClusterStats, SizedCluster, SizedInstance } from './sized-cluster.ts'
 
 export type SizeFunction<C extends SizedCluster = SizedCluster> = (
   cluster: C,

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import Database from 'libsql'
 import { expect, it, onTestFinished } from 'vitest'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 import { LONGEST_LINE } from '../../src/tasks/text/source.ts'
 import { type OnOutput, openStore, runCluster, serveForever } from '../../src/tasks.ts'
 import { rejectionOf, until } from '../help.ts'
@@ -122,7 +123,7 @@ it('lines and commands of all kinds: each wrong one has its error, each good one
   const store = await openStore(join(folder(), 'tasks.db'))
   onTestFinished(() => store.close())
   const text = `it's "q" \\ $HOME \`x\` ; & | # %s ünï`
-  const quoted = `printf '%s\n' '${text.replaceAll("'", `'\\''`)}'`
+  const quoted = `printf '%s\n' ${quoteShellWord(text)}`
   await store.add([{ args: 'echo new\necho line' }, { args: quoted }])
   const long = `: ${'x'.repeat(LONGEST_LINE - 20)};`
   const lines = [

@@ -5,6 +5,7 @@ import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { now, sleep } from '../../../src/core/time.ts'
+import { quoteShellWord } from '../../../src/posix/shell-words.ts'
 import { createMemoryMeter, until } from '../../help.ts'
 import { isAlive, pidsWith as pidsIn } from '../../providers/process-help.ts'
 import { clientOf, collect, pidsWith, startRunner, taskOf } from '../runner-help.ts'
@@ -106,10 +107,7 @@ test('a last line `Killed` that the task wrote itself stays', async () => {
 test('a # inside a command, quotes, newlines, dollars and bytes of all kinds arrive as they are', async () => {
   const { run } = await startRunner()
   const text = `it's "q" \\ $HOME \`x\` # no comment ; & | \n two\ttabs ünï 🎉 %s`
-  const { stdout } = await run([
-    `printf %s '${text.replaceAll("'", `'\\''`)}'`,
-    'echo https://x/z#anchor',
-  ])
+  const { stdout } = await run([`printf %s ${quoteShellWord(text)}`, 'echo https://x/z#anchor'])
   expect(stdout.get('t0')).toBe(text)
   expect(stdout.get('t1')).toBe('https://x/z#anchor\n')
 })

@@ -5,9 +5,9 @@
 import { hostname } from 'node:os'
 import type { ManyhostError } from '../core/errors.ts'
 import type { Emitter, SessionEvents } from '../core/events.ts'
-import { guardRandom } from '../core/guarded.ts'
 import { rule } from '../core/options.ts'
 import { now, wallClock } from '../core/time.ts'
+import { guardRandom } from '../core/user-functions.ts'
 
 /** Version of what is said: the field `v` of every message. */
 export const EVENTS_VERSION = 1

@@ -11,7 +11,8 @@ import type { ServerHttp2Stream } from 'node:http2'
 import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
 import { every, type Timer } from '../time.ts'
-import { resetConnection } from './reset.ts'
+import { writeProgressOf } from './node-internals.ts'
+import { resetConnection } from './reset-connection.ts'
 import { readTcpQueues, tcpQueueKey } from './tcp-queues.ts'
 
 const READER_CHECK_INTERVAL = 1_000
@@ -30,26 +31,15 @@ interface ReadProgress {
   slow: number
 }
 
-/** The handle of a socket, of which Node documents nothing. */
-interface SocketHandle {
-  readonly bytesWritten?: number
-  /** Bytes that the kernel has not taken yet. */
-  readonly writeQueueSize?: number
-  /** Of TLS: the connection below. */
-  readonly _parent?: SocketHandle | null
-}
-
-type MonitoredSocket = Socket & { readonly _handle?: SocketHandle | null }
-
 const DRAINS = Symbol('pieces that were taken')
 type MonitoredStream = ServerHttp2Stream & { [DRAINS]?: number }
 
 export class SlowReaderMonitor {
   /** Bytes a second; 0 for as slow as they like. */
   rate: number
-  readonly #sockets = new Set<MonitoredSocket>()
+  readonly #sockets = new Set<Socket>()
   readonly #streams = new Set<MonitoredStream>()
-  readonly #progress = new Map<MonitoredSocket | MonitoredStream, ReadProgress>()
+  readonly #progress = new Map<Socket | MonitoredStream, ReadProgress>()
   #timer: Timer | undefined
 
   constructor(rate: number) {
@@ -70,7 +60,7 @@ export class SlowReaderMonitor {
     stream.once('close', () => this.#remove(this.#streams, stream))
   }
 
-  #remove<T extends MonitoredSocket | MonitoredStream>(set: Set<T>, one: T): void {
+  #remove<T extends Socket | MonitoredStream>(set: Set<T>, one: T): void {
     set.delete(one)
     this.#progress.delete(one)
     if (this.#sockets.size > 0) return
@@ -80,7 +70,7 @@ export class SlowReaderMonitor {
 
   #checkAll(): void {
     const least = (this.rate * READER_CHECK_INTERVAL) / 1_000
-    const slow: MonitoredSocket[] = []
+    const slow: Socket[] = []
     for (const socket of this.#sockets) {
       if (!isWaiting(socket) || this.rate === 0) this.#progress.delete(socket)
       else if (this.#isSlow(socket, sentBytesOf(socket), least)) slow.push(socket)
@@ -98,7 +88,7 @@ export class SlowReaderMonitor {
   }
 
   /** Whether nothing, or too little, has left since the last look. */
-  #isSlow(one: MonitoredSocket | MonitoredStream, sent: number, least: number): boolean {
+  #isSlow(one: Socket | MonitoredStream, sent: number, least: number): boolean {
     const watch = this.#progress.get(one)
     if (!watch) {
       this.#progress.set(one, { sent, acknowledged: undefined, slow: 0 })
@@ -111,7 +101,7 @@ export class SlowReaderMonitor {
   }
 
   /** Of those from which our kernel takes nothing, the client's may still take something. */
-  #checkAcknowledged(slow: readonly MonitoredSocket[], least: number): void {
+  #checkAcknowledged(slow: readonly Socket[], least: number): void {
     const queues = readTcpQueues()
     for (const socket of slow) {
       const watch = this.#progress.get(socket)
@@ -136,20 +126,16 @@ function countDrain(this: MonitoredStream): void {
   this[DRAINS] = (this[DRAINS] ?? 0) + 1
 }
 
-function tcpHandleOf({ _handle: handle }: MonitoredSocket): SocketHandle | undefined {
-  return handle?._parent ?? handle ?? undefined
-}
-
-function isWaiting(socket: MonitoredSocket): boolean {
-  return socket.writableLength > 0 || (tcpHandleOf(socket)?.writeQueueSize ?? 0) > 0
+function isWaiting(socket: Socket): boolean {
+  return socket.writableLength > 0 || (writeProgressOf(socket)?.writeQueueSize ?? 0) > 0
 }
 
 /** Bytes that the kernel has taken. One large write is one step for the stream, and many for its handle. */
-function sentBytesOf(socket: MonitoredSocket): number {
-  const { bytesWritten, writeQueueSize } = tcpHandleOf(socket) ?? {}
-  return bytesWritten === undefined || writeQueueSize === undefined
-    ? socket.bytesWritten - socket.writableLength
-    : bytesWritten - writeQueueSize
+function sentBytesOf(socket: Socket): number {
+  const progress = writeProgressOf(socket)
+  return progress
+    ? progress.bytesWritten - progress.writeQueueSize
+    : socket.bytesWritten - socket.writableLength
 }
 
 function cutStream(stream: MonitoredStream): void {

@@ -2,8 +2,8 @@
 
 import { parseOptions, text } from '../core/options.ts'
 import type { Feed } from '../feed/broker.ts'
-import { forwardSessionEvents, SAMPLE_RULES, type SampleOptions } from './messages.ts'
 import type { SessionCore } from './session.ts'
+import { forwardSessionEvents, SAMPLE_RULES, type SampleOptions } from './session-messages.ts'
 
 export interface PublishOptions extends SampleOptions {
   /** What the channels begin with. @default 'manyhost' */

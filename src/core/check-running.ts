@@ -2,8 +2,8 @@
 
 import { describe } from './describe.ts'
 import { describeError, ManyhostError } from './errors.ts'
-import { catchRejection } from './guarded.ts'
 import type { Exit, Provider, Running } from './provider.ts'
+import { catchRejection } from './user-functions.ts'
 
 /** @throws ManyhostError MANYHOST_START_FAILED for what cannot be used as a running instance */
 export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): Running {
