@@ -75,7 +75,7 @@ async function kubernetes(): Promise<Far> {
       return socket
     },
   }
-  const api = { channels: (path: string) => openChannels(handler as never, path) }
+  const api = { openChannels: (path: string) => openChannels(handler as never, path) }
   return { ...far, stream: await openPortForward(api as never, 'space', 'pod', 1) }
 }
 
