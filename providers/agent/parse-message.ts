@@ -1,7 +1,7 @@
 /** What a peer says, taken for what it is meant to be or refused. */
 
-import { createDict } from '../../src/core/dict.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
+import { createDict } from '../../src/core/null-prototype.ts'
 import type { Exit, ListenOn } from '../../src/core/provider.ts'
 
 function createProtocolError(what: string, value: unknown): ManyhostError {

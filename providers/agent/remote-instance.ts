@@ -1,7 +1,7 @@
 /** An instance on an agent's machine, from here: its requests go over lanes, all else over the agent's link. */
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec } from '../../src/core/provider.ts'
-import { createSafeContext } from '../../src/core/startup.ts'
+import { createSafeContext } from '../../src/core/startup-context.ts'
 import { code } from '../../src/wire/index.ts'
 import { openPool, type ServerEndpoint } from '../shared/endpoint.ts'
 import { OutputTail } from '../shared/output.ts'

@@ -9,8 +9,8 @@
  */
 import PQueue from 'p-queue'
 import { ManyhostError } from '../core/errors.ts'
-import { guardFunction } from '../core/guarded.ts'
 import { after, now, type Timer } from '../core/time.ts'
+import { guardFunction } from '../core/user-functions.ts'
 import type { Attempt } from './attempt.ts'
 import {
   type Candidate,

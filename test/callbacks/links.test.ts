@@ -1,7 +1,7 @@
 /** Functions that a user gives to the feed and to links: none ends the program, or keeps others from theirs. */
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Identity } from '../../src/feed/rights.ts'
-import { forwardSessionEvents } from '../../src/session/messages.ts'
+import { forwardSessionEvents } from '../../src/session/session-messages.ts'
 import { dial, withReconnect } from '../../src/wire/index.ts'
 import { openFeed, openFeedClient } from '../feed/help.ts'
 import { rejectionOf, until } from '../help.ts'

@@ -67,7 +67,7 @@ describe('what a size may be', () => {
     [2.5, '2.5'],
     [Number.NaN, 'NaN'],
     [Number.POSITIVE_INFINITY, 'Infinity'],
-    ['3', "'3' (string)"],
+    ['3', '"3"'],
     [null, 'null'],
     [undefined, 'undefined'],
     [{}, '{}'],

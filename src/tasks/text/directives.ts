@@ -3,8 +3,8 @@
  * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
  */
 
-import { dictFromEntries } from '../../core/dict.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
+import { dictFromEntries } from '../../core/null-prototype.ts'
 import type { Tags, TagValue } from '../model/task.ts'
 import { checkTags, parseTag } from './tags.ts'
 import { parseMemorySize, parseTaskDuration } from './units.ts'
