@@ -14,6 +14,7 @@ import { ConfiguredProviders } from './serve/providers.ts'
 import { Reloader } from './serve/reload.ts'
 import { logSessionEvents } from './serve/session-log.ts'
 import { stopOnSignals } from './serve/stop.ts'
+import { warnOfUnprotectedServices } from './serve/unprotected-services.ts'
 
 interface ServeFlags {
   readonly watch?: boolean
@@ -39,6 +40,7 @@ export async function run(
   logContainment(session, log)
   logFeedEvents(session.feed, log.logger)
   const servers = await openServers(session, fleet)
+  warnOfUnprotectedServices(fleet.config, log.logger)
   const {
     succeeded: done,
     failed,

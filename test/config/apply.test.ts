@@ -146,7 +146,7 @@ describe('applyConfig', () => {
     expect(failed).toHaveLength(1)
     expect((await applyConfig(session, running, bad, by(bad))).failed).toHaveLength(1)
     expect(await applyConfig(session, running, good, by(good))).toMatchObject({
-      done: [],
+      succeeded: [],
       failed: [],
     })
     await session.remove('http://a')

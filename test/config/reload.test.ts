@@ -109,7 +109,7 @@ test('a file that is wrong only in what it starts does not hold the next one up'
   expect([await ask('http://a'), running]).toEqual(['v4', third])
   // The change that was passed over is neither done nor failed.
   expect(await second).toMatchObject({
-    done: [{ url: 'http://b', change: 'added' }],
+    succeeded: [{ url: 'http://b', change: 'added' }],
     failed: [],
     running: third,
   })

@@ -66,9 +66,9 @@ describe('who may ask', () => {
   test('scripts of listed origins, with a question before', async () => {
     const cors = {
       origins: ['https://a.example'],
-      expose: ['x-sum'],
+      exposedHeaders: ['x-sum'],
       credentials: true,
-      maxAge: 60,
+      maxAge: 60_000,
     }
     const { url } = await openGatewayFixture(undefined, door({ cors, auth: { bearer: ['t'] } }))
     const ask = (headers: Record<string, string>) =>
