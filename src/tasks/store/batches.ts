@@ -74,7 +74,7 @@ export async function adoptTasks(
 }
 
 /** Tasks that wait, of batches of others. */
-export interface Left {
+export interface UnfinishedTasks {
   /** Undefined: of more than one folder, or of none that is known. */
   readonly cwd: string | undefined
   /** They were handed in for whoever serves the store. */
@@ -88,7 +88,7 @@ export interface Left {
 export async function findOtherBatches(
   { engine, prepared: hot }: StoreContext,
   batch: string,
-): Promise<Left[]> {
+): Promise<UnfinishedTasks[]> {
   const alive = new Set(
     (
       await engine.all<{ batch: string }>(
@@ -107,7 +107,7 @@ export async function findOtherBatches(
     "SELECT cwd FROM task WHERE batch = ? AND state IN ('new', 'scheduled') LIMIT 1",
   )
   const folders = new Map<string, { cwd: string | undefined; isAlive: boolean; tasks: number }>()
-  const left: Left[] = []
+  const left: UnfinishedTasks[] = []
   for (const [name, tasks] of waiting) {
     if (name === '') {
       left.push({ cwd: undefined, isSubmitted: true, isAlive: false, tasks })

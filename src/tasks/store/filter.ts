@@ -48,7 +48,7 @@ export interface ParsedTaskFilter {
   /** What the database cannot decide, as regular expressions: they are JavaScript's, on every engine. */
   readonly matches: ((task: Task) => boolean) | undefined
   /** What no condition can say, in SQL. */
-  readonly also?: RawBuilder<boolean> | undefined
+  readonly extraSql?: RawBuilder<boolean> | undefined
 }
 
 const CONDITION_FORM = /^\s*([a-z_]+)\s*(==|!=|>=|<=|>|<|~|=)\s*(.*?)\s*$/s

@@ -225,7 +225,7 @@ function whereFiltered<T extends SelectQueryBuilder<StoreTables, 'task', object>
   if (filter.group !== undefined) made = made.where('task.group', '=', filter.group)
   for (const one of [...filter.conditions, ...filter.attemptConditions])
     made = made.where(compileCondition(one))
-  if (filter.also) made = made.where(filter.also)
+  if (filter.extraSql) made = made.where(filter.extraSql)
   return made as T
 }
 

@@ -12,8 +12,8 @@ import {
   adoptTasks,
   type CancelledQuery,
   findOtherBatches,
-  type Left,
   takeCancelled,
+  type UnfinishedTasks,
 } from './batches.ts'
 import {
   cancelTasks,
@@ -162,12 +162,12 @@ export class DatabaseStore implements AsyncDisposable {
   }
 
   /** What batches other than this one have left, and nobody works off; the largest first. */
-  leftBeside(batch: string): Promise<Left[]> {
+  otherBatches(batch: string): Promise<UnfinishedTasks[]> {
     return findOtherBatches(this.#context, batch)
   }
 
   /** Some of the tasks that were cancelled while nobody had claimed them; each is answered once. */
-  noteCancelled(noting: CancelledQuery): Promise<Task[]> {
+  takeCancelled(noting: CancelledQuery): Promise<Task[]> {
     return takeCancelled(this.#context, noting)
   }
 
@@ -245,7 +245,7 @@ export class DatabaseStore implements AsyncDisposable {
   }
 
   /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
-  async turn(attempts = 1, batches?: readonly string[]): Promise<TaskGroupTurn> {
+  async groupTurn(attempts = 1, batches?: readonly string[]): Promise<TaskGroupTurn> {
     return decideGroupTurn(await this.groups(attempts, batches))
   }
 
@@ -276,7 +276,7 @@ export class DatabaseStore implements AsyncDisposable {
   }
 
   /** Outcomes that came too late, ever. */
-  async refusals(): Promise<number> {
+  async numRefused(): Promise<number> {
     const [row] = await this.#engine.all<{ value: number }>(
       createQuery("SELECT value FROM meta WHERE name = 'refused'"),
     )
@@ -286,17 +286,17 @@ export class DatabaseStore implements AsyncDisposable {
   // Servers and clients.
 
   /** Registers a server; answers its id, which claims and beats name. @param serving all of no batch, unless said */
-  join(host: string = hostname(), id?: string, serving?: ServedTasks): Promise<string> {
+  registerServer(host: string = hostname(), id?: string, serving?: ServedTasks): Promise<string> {
     return registerServer(this.#context, host, id, serving)
   }
 
   /** To be called well within the lease. False: this server was found dead, and is to stop or join anew. */
-  beat(server: string): Promise<boolean> {
+  heartbeat(server: string): Promise<boolean> {
     return recordHeartbeat(this.#context, server)
   }
 
   /** Ends a server; what it holds goes back to the queue. */
-  leave(server: string): Promise<number> {
+  unregisterServer(server: string): Promise<number> {
     return unregisterServer(this.#context, server)
   }
 
@@ -312,14 +312,17 @@ export class DatabaseStore implements AsyncDisposable {
     return listServers(this.#context)
   }
 
-  connect(
+  connectClient(
     client: Pick<StoreClientRecord, 'id' | 'host' | 'serverId' | 'serverHost'>,
   ): Promise<void> {
     return connectClient(this.#context, client)
   }
 
   /** A client is gone; what it holds goes back to the queue. Answers how many tasks that were. */
-  disconnect(client: string, { isEvicted = false }: { isEvicted?: boolean } = {}): Promise<number> {
+  disconnectClient(
+    client: string,
+    { isEvicted = false }: { isEvicted?: boolean } = {},
+  ): Promise<number> {
     return disconnectClient(this.#context, client, isEvicted)
   }
 
