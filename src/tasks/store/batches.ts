@@ -7,12 +7,10 @@ import type { TaskCountRow } from './counts.ts'
 import { createQuery, numberParameters, type Query, type Statements } from './engine.ts'
 import { readTaskRows } from './row.ts'
 import type { StoreContext } from './store-context.ts'
-import { TASK_COLUMNS } from './tables.ts'
+import { TASK_COLUMNS_SQL } from './tables.ts'
 
 /** Tasks of one transaction. */
 const ROWS_PER_TRANSACTION = 5_000
-
-const NAMES = TASK_COLUMNS.map((name) => `"${name}"`).join(', ')
 
 const IS_OF_NO_LIVING_BATCH =
   "batch <> ? AND batch NOT IN (SELECT batch FROM server WHERE ended_at IS NULL AND batch <> '')"
@@ -154,7 +152,7 @@ export async function takeCancelled(
     const some = await engine.all(createQuery(found('seq', '1'), batch, since))
     if (some.length === 0) continue
     const tasks = await engine.transaction(async (statements: Statements) => {
-      const rows = await statements.cells(createQuery(found(NAMES), batch, since))
+      const rows = await statements.cells(createQuery(found(TASK_COLUMNS_SQL), batch, since))
       const seqs = rows.map(([seq]) => seq as number)
       if (seqs.length === 0) return []
       const mark = `UPDATE task SET server_id = ?, server_host = ? WHERE seq IN (${seqs.join(', ')})`

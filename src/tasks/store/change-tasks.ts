@@ -4,6 +4,7 @@ import { createDict } from '../../core/dict.ts'
 import { ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
 import type { Tags, TagValue, Task } from '../model/task.ts'
+import type { TaskState } from '../model/task-columns.ts'
 import { findTaskProblem, findTextProblem, LONGEST_ARGS } from '../model/validate-task.ts'
 import { findTagProblem, findTagsProblem, tagsToJson } from '../text/tags.ts'
 import type { TaskClaim } from './claims.ts'
@@ -13,7 +14,7 @@ import { checkLimits, parseSortColumn, readOrder, type TaskOrder } from './order
 import { compilePageSeqs, selectPage } from './queries.ts'
 import { readTaskRow, type StoredTask } from './row.ts'
 import type { StoreContext } from './store-context.ts'
-import type { StoreTables, TaskState } from './tables.ts'
+import type { StoreTables } from './tables.ts'
 
 type TaskUpdate = UpdateObject<StoreTables, 'task'>
 

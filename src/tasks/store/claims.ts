@@ -10,6 +10,7 @@ import {
   type TaskKind,
   type TaskOutcome,
 } from '../model/task.ts'
+import type { TaskState } from '../model/task-columns.ts'
 import { invalidTaskError, toStorableText } from '../model/validate-task.ts'
 import { UNCLAIMED_FIELDS } from './add-tasks.ts'
 import { countGroups, decideGroupTurn, type TaskCountRow } from './counts.ts'
@@ -17,7 +18,6 @@ import { createQuery, type Statements } from './engine.ts'
 import { INSERTED_COLUMNS } from './prepared-statements.ts'
 import { type RowCells, readTaskRow, type StoredTask, taskToCells } from './row.ts'
 import type { StoreContext } from './store-context.ts'
-import type { TaskState } from './tables.ts'
 import { newId } from './uuid.ts'
 
 export interface TaskClaimOptions {

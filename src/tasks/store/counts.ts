@@ -1,5 +1,6 @@
 /** What the kept counts say: how many of which, and whose turn it is. Pure. */
-import type { CountTable, TaskState } from './tables.ts'
+import type { TaskState } from '../model/task-columns.ts'
+import type { CountTable } from './tables.ts'
 
 export type TaskCountRow = Pick<CountTable, 'batch' | 'group' | 'attempt' | 'state' | 'n'>
 

@@ -4,11 +4,11 @@ import { describe } from '../../core/describe.ts'
 import { createDict } from '../../core/dict.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import type { Task } from '../model/task.ts'
+import { COLUMN_KINDS, TASK_COLUMNS, TASK_STATES, type TaskState } from '../model/task-columns.ts'
 import { toJson } from '../text/exact-json.ts'
 import { parseTagFilter } from '../text/tags.ts'
 import { parseTaskDuration, parseTime } from '../text/units.ts'
 import { isDurationColumn, isTimeColumn } from './row.ts'
-import { COLUMN_KINDS, TASK_COLUMNS, TASK_STATES, type TaskState } from './tables.ts'
 
 export type FilterOperator = '==' | '!=' | '>' | '>=' | '<' | '<=' | '~'
 export type FilterValue = string | number | null

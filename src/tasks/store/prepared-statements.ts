@@ -4,13 +4,10 @@
  */
 
 import type { TaskKind } from '../model/task.ts'
+import type { TaskColumn } from '../model/task-columns.ts'
 import { createQuery, type DatabaseEngine, numberParameters, type Query } from './engine.ts'
 import type { RowCells } from './row.ts'
-import { COLUMN_KINDS, type CountTable, TASK_COLUMNS, TASK_KIND_SQL } from './tables.ts'
-
-const SQL_TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
-
-const NAMES = TASK_COLUMNS.map((name) => `"${name}"`)
+import { type CountTable, sqlTypeOf, TASK_COLUMNS_SQL, TASK_KIND_SQL } from './tables.ts'
 
 /** What a new row has; all else comes later. */
 export const INSERTED_COLUMNS = [
@@ -38,26 +35,26 @@ export const INSERTED_COLUMNS = [
   'template',
   'shell',
   'env',
-] as const satisfies readonly (typeof TASK_COLUMNS)[number][]
+] as const satisfies readonly TaskColumn[]
 
 /** What a completion says, in the order of its cells. */
 const OUTCOME_COLUMNS = [
-  ['id', 'TEXT'],
-  ['fence', 'BIGINT'],
-  ['exit_status', 'BIGINT'],
-  ['command', 'TEXT'],
-  ['client_id', 'TEXT'],
-  ['client_host', 'TEXT'],
-  ['start_time', 'BIGINT'],
-  ['completion_time', 'BIGINT'],
-  ['cores_max', 'DOUBLE PRECISION'],
-  ['memory_max', 'DOUBLE PRECISION'],
-  ['outpath', 'TEXT'],
-  ['errpath', 'TEXT'],
-  ['csvpath', 'TEXT'],
-  ['attempts', 'BIGINT'],
-  ['captured', 'BIGINT'],
-] as const
+  'id',
+  'fence',
+  'exit_status',
+  'command',
+  'client_id',
+  'client_host',
+  'start_time',
+  'completion_time',
+  'cores_max',
+  'memory_max',
+  'outpath',
+  'errpath',
+  'csvpath',
+  'attempts',
+  'captured',
+] as const satisfies readonly TaskColumn[]
 
 /** What an outcome leaves as it was when it does not say it. */
 const KEPT_COLUMNS: ReadonlySet<string> = new Set([
@@ -82,9 +79,9 @@ export function prepareStatements(kind: DatabaseEngine['kind']) {
   const text = (sql: string): string => numberParameters(kind, sql)
 
   const insert = cacheByColumns((says) => text(buildInsert(each, says)))
-  const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
+  const fresh = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
     WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
-  const failed = text(`SELECT ${NAMES.join(', ')} FROM task
+  const failed = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
     WHERE batch = ? AND "group" = ? AND attempt = ? AND ${TASK_KIND_SQL} = ? AND state = 'failed'
     ORDER BY completion_time, seq LIMIT ?${locked}`)
   const schedule =
@@ -165,16 +162,16 @@ function cacheByColumns(make: (says: HasColumn) => string): (rows: readonly RowC
 function buildInsert(each: string, says: HasColumn): string {
   const columns = INSERTED_COLUMNS.flatMap((name, index) => (says(index) ? [{ name, index }] : []))
   return `INSERT INTO task (${columns.map(({ name }) => `"${name}"`).join(', ')})
-    SELECT ${columns.map(({ name, index }) => readCell(index, SQL_TYPES[COLUMN_KINDS[name]])).join(', ')}
+    SELECT ${columns.map(({ name, index }) => readCell(index, sqlTypeOf(name))).join(', ')}
     FROM ${each} ORDER BY e.key`
 }
 
 function buildCompletion(kind: DatabaseEngine['kind'], each: string, says: HasColumn): string {
   const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
-  const columns = OUTCOME_COLUMNS.flatMap(([name, type], index) =>
-    says(index) || always.includes(name) ? [{ name, type, index }] : [],
+  const columns = OUTCOME_COLUMNS.flatMap((name, index) =>
+    says(index) || always.includes(name) ? [{ name, index }] : [],
   )
-  const given = columns.map(({ name, type, index }) => `${readCell(index, type)} AS "${name}"`)
+  const given = columns.map(({ name, index }) => `${readCell(index, sqlTypeOf(name))} AS "${name}"`)
   const sets = columns
     .slice(2)
     .map(({ name }) =>

@@ -9,15 +9,9 @@ import {
   type SelectQueryBuilder,
   sql,
 } from 'kysely'
+import { TASK_COLUMNS, TASK_STATES, type TaskState } from '../model/task-columns.ts'
 import type { FilterCondition, FilterOperator, ParsedTaskFilter } from './filter.ts'
-import {
-  STATE_OR_KIND_SQL,
-  type StoreTables,
-  splitNewByKind,
-  TASK_COLUMNS,
-  TASK_STATES,
-  type TaskState,
-} from './tables.ts'
+import { STATE_OR_KIND_SQL, type StoreTables, splitNewByKind } from './tables.ts'
 
 type TaskSelect = SelectQueryBuilder<StoreTables, 'task', { seq: number }>
 type TaskDb = Kysely<StoreTables>

@@ -5,8 +5,9 @@
  */
 import { ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
+import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { createQuery, type DatabaseEngine, type Statements } from './engine.ts'
-import { COLUMN_KINDS, STATE_OR_KIND_SQL, TASK_COLUMNS, TASK_KIND_SQL } from './tables.ts'
+import { STATE_OR_KIND_SQL, sqlTypeOf, TASK_KIND_SQL } from './tables.ts'
 
 /** The version of the tables that this program reads and writes. */
 export const STORE_VERSION = 3
@@ -18,7 +19,6 @@ const MIGRATIONS: readonly ((kind: DatabaseEngine['kind']) => string)[] = [
   addBatches,
 ]
 
-const SQL_TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
 const REQUIRED_COLUMNS: ReadonlySet<string> = new Set([
   'id',
   'group',
@@ -42,8 +42,7 @@ const STATE_SQL = `CASE
 function createTables(kind: DatabaseEngine['kind']): string {
   const isSqlite = kind === 'sqlite'
   const columns = TASK_COLUMNS.slice(1, TASK_COLUMNS.indexOf('batch')).map(
-    (name) =>
-      `"${name}" ${SQL_TYPES[COLUMN_KINDS[name]]}${REQUIRED_COLUMNS.has(name) ? ' NOT NULL' : ''}`,
+    (name) => `"${name}" ${sqlTypeOf(name)}${REQUIRED_COLUMNS.has(name) ? ' NOT NULL' : ''}`,
   )
   const seq = isSqlite
     ? 'seq INTEGER PRIMARY KEY AUTOINCREMENT'
@@ -91,7 +90,7 @@ function addBatches(kind: DatabaseEngine['kind']): string {
   const added = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts', 'captured'] as const
   const columns = added.map((name) => {
     const rest = name === 'batch' ? " NOT NULL DEFAULT ''" : ''
-    return `ALTER TABLE task ADD COLUMN "${name}" ${SQL_TYPES[COLUMN_KINDS[name]]}${rest};`
+    return `ALTER TABLE task ADD COLUMN "${name}" ${sqlTypeOf(name)}${rest};`
   })
   return `
 ${columns.join('\n')}

@@ -11,7 +11,7 @@ import { classifyDatabaseError, toStoreError } from '../../store/errors.ts'
 import { createQuery, type DatabaseEngine, type Query, type Statements } from './engine.ts'
 import type { RowCells } from './row.ts'
 import { readVersion } from './schema.ts'
-import { TASK_COLUMNS } from './tables.ts'
+import { TASK_COLUMNS_SQL } from './tables.ts'
 
 export interface SqliteEngineOptions {
   /** Milliseconds to try for a lock that another program holds. */
@@ -29,7 +29,7 @@ const POLL_INTERVAL = 10
 /** Prepared statements that are kept; texts of filters are as many as there are users. */
 const MAX_PREPARED = 200
 
-const ROW_AS_JSON = `json_array(${TASK_COLUMNS.map((name) => `"${name}"`).join(', ')})`
+const ROW_AS_JSON = `json_array(${TASK_COLUMNS_SQL})`
 
 export class SqliteEngine implements DatabaseEngine {
   readonly kind = 'sqlite'
