@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { every, type Timer } from '../core/time.ts'
-import { makeSocketPrivate } from '../posix/private-files.ts'
+import { makeSocketPrivate } from '../core/private-files.ts'
 import type { FeedTlsFiles, ParsedFeedEndpoint } from './endpoints.ts'
 
 export interface FeedListener {

@@ -1,7 +1,7 @@
 /** Servers on their addresses, and what to say when that cannot be. */
 import type { AddressInfo, Server } from 'node:net'
 import { describeError, ManyhostError } from '../core/errors.ts'
-import { makeSocketPrivate } from '../posix/private-files.ts'
+import { makeSocketPrivate } from '../core/private-files.ts'
 import type { BindAddress } from './bind-address.ts'
 
 /**

@@ -1,8 +1,8 @@
 /** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { PostgresEngine } from '../../src/store/postgres-engine.ts'
 import type { Task } from '../../src/tasks/model/task.ts'
 import { openStore } from '../../src/tasks/store/open.ts'
-import { PostgresEngine } from '../../src/tasks/store/postgres.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
 import { rejectionOf, until } from '../help.ts'

@@ -3,6 +3,7 @@
 import { describe } from '../../core/describe.ts'
 import { ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
+import { createQuery, type RowCells, type Statements } from '../../store/engine.ts'
 import {
   selectKinds,
   TASK_KINDS,
@@ -14,9 +15,8 @@ import type { TaskState } from '../model/task-columns.ts'
 import { invalidTaskError, toStorableText } from '../model/validate-task.ts'
 import { UNCLAIMED_FIELDS } from './add-tasks.ts'
 import { countGroups, decideGroupTurn, type TaskCountRow } from './counts.ts'
-import { createQuery, type Statements } from './engine.ts'
 import { INSERTED_COLUMNS } from './prepared-statements.ts'
-import { type RowCells, readTaskRow, type StoredTask, taskToCells } from './row.ts'
+import { readTaskRow, type StoredTask, taskToCells } from './row.ts'
 import type { StoreContext } from './store-context.ts'
 import { newId } from './uuid.ts'
 

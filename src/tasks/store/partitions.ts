@@ -5,13 +5,19 @@
  */
 import { existsSync } from 'node:fs'
 import { sql } from 'kysely'
+import {
+  createQuery,
+  createQueryBuilder,
+  type DatabaseEngine,
+  type Statements,
+} from '../../store/engine.ts'
+import type { SqliteEngine } from '../../store/sqlite-engine.ts'
 import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { tagsFromJson, tagsToJson } from '../text/tags.ts'
-import { createQuery, createQueryBuilder, type DatabaseEngine, type Statements } from './engine.ts'
 import { migrateStore } from './schema.ts'
-import { SqliteEngine } from './sqlite.ts'
+import { openSqliteTasks } from './sqlite-tasks.ts'
 import type { StoreContext } from './store-context.ts'
-import { TASK_COLUMNS_SQL } from './tables.ts'
+import { type StoreTables, TASK_COLUMNS_SQL } from './tables.ts'
 
 export type StorePart = Pick<StoreContext, 'engine' | 'db'>
 
@@ -76,7 +82,7 @@ export class Partitions {
     if (engine.kind === 'sqlite') return { engine: await openPartitionFile(this.#path(number)), db }
     const schema = this.#schemaOf(number)
     await migrateStore(engine, schema)
-    return { engine, db: createQueryBuilder('postgres', schema) }
+    return { engine, db: createQueryBuilder<StoreTables>('postgres', schema) }
   }
 
   /** First they are there, then they are not here any more: whatever cuts it short, none is lost. */
@@ -177,14 +183,8 @@ export function partitionPath(path: string, partition: number): string {
   return path.replace(/(\.[^./]+)?$/, `.part${partition}$1`)
 }
 
-async function openPartitionFile(path: string): Promise<SqliteEngine> {
-  const engine = await SqliteEngine.open(path, {
-    busyTimeout: 5_000,
-    synchronous: 'normal',
-    create: true,
-  })
-  await migrateStore(engine)
-  return engine
+function openPartitionFile(path: string): Promise<SqliteEngine> {
+  return openSqliteTasks(path, { busyTimeout: 5_000, synchronous: 'normal', create: true })
 }
 
 async function setMeta(statements: Statements, name: string, value: number): Promise<void> {

@@ -3,10 +3,10 @@
  * into the database for a hundred tasks, whatever the engine.
  */
 
+import type { SqlDialect } from '../../store/dialect.ts'
+import { createQuery, type Query, type RowCells } from '../../store/engine.ts'
 import type { TaskKind } from '../model/task.ts'
 import type { TaskColumn } from '../model/task-columns.ts'
-import { createQuery, type DatabaseEngine, numberParameters, type Query } from './engine.ts'
-import type { RowCells } from './row.ts'
 import { type CountTable, sqlTypeOf, TASK_COLUMNS_SQL, TASK_KIND_SQL } from './tables.ts'
 
 /** What a new row has; all else comes later. */
@@ -68,37 +68,31 @@ type CountKey = Pick<CountTable, 'batch' | 'group' | 'attempt'>
 
 export type PreparedStatements = ReturnType<typeof prepareStatements>
 
-export function prepareStatements(kind: DatabaseEngine['kind']) {
-  const each =
-    kind === 'sqlite'
-      ? 'json_each(?) AS e'
-      : 'jsonb_array_elements(CAST(? AS jsonb)) WITH ORDINALITY AS e(value, key)'
-  const locked = kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
-  const scheduled = isScheduledSql(kind)
-  const isAmong = `IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})`
-  const text = (sql: string): string => numberParameters(kind, sql)
+export function prepareStatements(dialect: SqlDialect) {
+  const { jsonElements: each, elementText, skipLocked, lockInOrder, forShare } = dialect
+  const scheduled = isScheduledSql(dialect)
+  const isAmong = `IN (SELECT ${elementText} FROM ${each})`
+  const text = dialect.numberParameters
 
   const insert = cacheByColumns((says) => text(buildInsert(each, says)))
   const fresh = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
-    WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
+    WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${skipLocked}`)
   const failed = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
     WHERE batch = ? AND "group" = ? AND attempt = ? AND ${TASK_KIND_SQL} = ? AND state = 'failed'
-    ORDER BY completion_time, seq LIMIT ?${locked}`)
+    ORDER BY completion_time, seq LIMIT ?${skipLocked}`)
   const schedule =
     text(`UPDATE task SET schedule_time = ?, server_id = ?, server_host = ?, fence = fence + 1
     WHERE seq IN (SELECT CAST(e.value AS BIGINT) FROM ${each}) AND state = 'new'`)
   const link = text(`UPDATE task SET retried = 1, next_id = o.next_id
     FROM (SELECT ${readCell(0, 'BIGINT')} AS seq, ${readCell(1, 'TEXT')} AS next_id FROM ${each}) AS o
     WHERE task.seq = o.seq`)
-  const complete = cacheByColumns((says) => text(buildCompletion(kind, each, says)))
+  const complete = cacheByColumns((says) => text(buildCompletion(dialect, says)))
   const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
     FROM (SELECT ${readCell(0, 'TEXT')} AS id, ${readCell(1, 'BIGINT')} AS fence FROM ${each}) AS o
     WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
   const standing = text(`SELECT task.id AS id, task.fence AS fence, task.state AS state FROM task
-    WHERE id ${isAmong}${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
-  const alive = text(
-    `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
-  )
+    WHERE id ${isAmong}${lockInOrder}`)
+  const alive = text(`SELECT host FROM server WHERE id = ? AND ended_at IS NULL${forShare}`)
 
   const sums = (where: string): string =>
     `SELECT batch, "group", attempt, state, CAST(sum(n) AS BIGINT) AS n FROM task_count ${where}
@@ -133,8 +127,8 @@ function readCell(index: number, type: string): string {
 }
 
 /** SQLite is kept from going through all scheduled tasks: the id leads. */
-function isScheduledSql(kind: DatabaseEngine['kind']): string {
-  return `${kind === 'sqlite' ? '+' : ''}task.state = 'scheduled'`
+function isScheduledSql({ noIndex }: SqlDialect): string {
+  return `${noIndex}task.state = 'scheduled'`
 }
 
 type HasColumn = (index: number) => boolean
@@ -166,7 +160,7 @@ function buildInsert(each: string, says: HasColumn): string {
     FROM ${each} ORDER BY e.key`
 }
 
-function buildCompletion(kind: DatabaseEngine['kind'], each: string, says: HasColumn): string {
+function buildCompletion(dialect: SqlDialect, says: HasColumn): string {
   const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
   const columns = OUTCOME_COLUMNS.flatMap((name, index) =>
     says(index) || always.includes(name) ? [{ name, index }] : [],
@@ -180,9 +174,9 @@ function buildCompletion(kind: DatabaseEngine['kind'], each: string, says: HasCo
         : `"${name}" = o."${name}"`,
     )
   const start = 'COALESCE(o.start_time, task.start_time)'
-  return `WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${each})
+  return `WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${dialect.jsonElements})
     UPDATE task SET ${sets.join(', ')},
       waited = ${start} - task.submit_time, duration = o.completion_time - ${start}
     FROM o
-    WHERE task.id = o.id AND task.fence = o.fence AND ${isScheduledSql(kind)}`
+    WHERE task.id = o.id AND task.fence = o.fence AND ${isScheduledSql(dialect)}`
 }

@@ -4,7 +4,8 @@
  */
 import { hostname } from 'node:os'
 import { ManyhostError } from '../../core/errors.ts'
-import { createPrivateFile } from '../../posix/private-files.ts'
+import { createPrivateFile } from '../../core/private-files.ts'
+import { createQuery, createQueryBuilder, type DatabaseEngine } from '../../store/engine.ts'
 import type { NewTask, Task, TaskOutcome } from '../model/task.ts'
 import { addTasks, type SubmissionInfo } from './add-tasks.ts'
 import {
@@ -44,7 +45,6 @@ import {
   type TaskGroupTurn,
   type TaskStateCounts,
 } from './counts.ts'
-import { createQuery, createQueryBuilder, type DatabaseEngine } from './engine.ts'
 import type { TaskFilter } from './filter.ts'
 import {
   countTasks,
@@ -74,6 +74,7 @@ import {
   unregisterServer,
 } from './servers.ts'
 import { readStoreClock, type StoreContext } from './store-context.ts'
+import type { StoreTables } from './tables.ts'
 
 /** Outcomes that the rate is taken from. */
 const MAX_SAMPLES = 1_000
@@ -96,8 +97,8 @@ export class DatabaseStore implements AsyncDisposable {
     this.#engine = engine
     this.#context = {
       engine,
-      db: createQueryBuilder(engine.kind),
-      prepared: prepareStatements(engine.kind),
+      db: createQueryBuilder<StoreTables>(engine.kind),
+      prepared: prepareStatements(engine.dialect),
       heartbeats: new HeartbeatMonitor(),
       notifyAdded: () => this.#notifyListeners(),
     }
@@ -355,7 +356,7 @@ export class DatabaseStore implements AsyncDisposable {
 
   /** Gives space back. On SQLite nothing else is done with the store meanwhile. */
   async vacuum(): Promise<void> {
-    await this.#engine.script(this.kind === 'sqlite' ? 'VACUUM' : 'VACUUM ANALYZE task')
+    await this.#engine.script(this.#engine.dialect.vacuum('task'))
     if (this.kind === 'sqlite')
       await this.#engine.all(createQuery('PRAGMA wal_checkpoint(TRUNCATE)'))
   }
