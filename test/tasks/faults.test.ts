@@ -183,7 +183,7 @@ it('a server that was taken for dead goes on as a new one, and its old claims ar
   const [id = ''] = await store.add([{ args: 'test $TASK_FENCE = 2 || sleep 60' }])
   await waitUntil(async () => (await store.get(id)).clientId !== null)
   const [server] = await store.servers()
-  await store.leave(server?.id as string)
+  await store.unregisterServer(server?.id as string)
   await waitUntil(async () => (await store.get(id)).exitStatus !== null)
   expect(await store.get(id)).toMatchObject({ exitStatus: 0, fence: 2, attempt: 1 })
   expect(problems.join()).toMatch(/took this one for dead/)

@@ -57,10 +57,10 @@ it('a server that was taken for dead ends what it had, and nothing that it claim
   })
   const first = life.id
   // Of this machine, and of a process that is no more: what it held is there for whoever joins.
-  const dead = await store.join(life.host, `${createServerId()}0`)
+  const dead = await store.registerServer(life.host, `${createServerId()}0`)
   await store.add([{ args: 'true' }])
   await store.claim({ server: dead })
-  await store.leave(first)
+  await store.unregisterServer(first)
   await life.renew()
   expect(life.id).not.toBe(first)
   expect(events).toEqual([`evicted as ${life.id}`, '1 recovered'])

@@ -43,7 +43,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const { store } = await openPlace(fresh)
       const process = spawn('sleep', ['600'])
       onTestFinished(() => void process.kill('SIGKILL'))
-      const killed = await store.join(hostname(), createServerId(process.pid))
+      const killed = await store.registerServer(hostname(), createServerId(process.pid))
       await store.add([{ args: 'true' }])
       expect(await store.claim({ server: killed })).toHaveLength(1)
       const ended = once(process, 'exit')
@@ -55,7 +55,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
     it('takes over from one that is silent for longer than its lease, and notes that', async () => {
       const { store, server } = await openPlace(fresh)
       const client = { id: 'c', host: 'there', serverId: server, serverHost: 'here' }
-      await store.connect(client)
+      await store.connectClient(client)
       await store.add([{ args: 'true' }])
       const [held] = (await store.claim({ server })) as [Task]
       const problems: string[] = []
@@ -112,7 +112,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       await store.add([{ args: 'runs' }, { args: 'waits' }, { args: 'true', group: 1 }])
       await store.claim({ server })
       expect(await store.cancel({ group: 0 })).toBe(2)
-      expect(await store.turn(3)).toEqual({ is: 'open', group: 1 })
+      expect(await store.groupTurn(3)).toEqual({ is: 'open', group: 1 })
       const { results } = await rest(store, { maxRetries: 2 })
       expect(results.map(({ args }) => args)).toEqual(['true'])
       expect((await store.counts()).total).toBe(3)

@@ -111,7 +111,7 @@ test('a client timeout ends an idle runner', async () => {
 test.each([
   [['--places', 'many'], {}, /places must be/],
   [['--nonsense'], {}, /nonsense/],
-  [['--memory', 'lots'], {}, /a size is/],
+  [['--memory', 'lots'], {}, /a size must be/],
   [['--cores', '0'], {}, /cores must be/],
   [['--ratelimit', '0'], {}, /rate must be/],
   [['--bundlesize', '0'], {}, /bundleSize must be/],

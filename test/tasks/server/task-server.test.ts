@@ -352,6 +352,6 @@ describe('a server that goes on', () => {
     const ids = all.flatMap(({ results }) => results.map(({ id }) => id))
     expect(ids).toHaveLength(300)
     expect(new Set(ids).size).toBe(300)
-    expect(await store.refusals()).toBe(0)
+    expect(await store.numRefused()).toBe(0)
   })
 })
