@@ -131,7 +131,12 @@ describe('cores and memory', () => {
     ['that of the runner', {}, { timeout: NEVER }],
   ])('what waits is passed by what ends before the time of what runs: %s', async (_, own, all) => {
     const { at, held, runs, go } = gate()
-    const { start, runner } = await startRunner({ numTasks: 4, cores: 2, patience: 0, ...all })
+    const { start, runner } = await startRunner({
+      numTasks: 4,
+      cores: 2,
+      backfillTimeout: 0,
+      ...all,
+    })
     const first = [taskOf({ args: held, id: 'runs', ...own })]
     const then = [
       taskOf({ args: 'true', id: 'wide', cores: 2 }),

@@ -109,7 +109,7 @@ test('a client timeout ends an idle runner', async () => {
 })
 
 test.each([
-  [['--places', 'many'], {}, /places must be/],
+  [['--num-tasks', 'many'], {}, /numTasks must be/],
   [['--nonsense'], {}, /nonsense/],
   [['--memory', 'lots'], {}, /a size must be/],
   [['--cores', '0'], {}, /cores must be/],
@@ -129,7 +129,7 @@ test('as an instance of a service, beside others, through the queue of its clust
   onTestFinished(() => session.close({ force: true }))
   session.startup({
     url: 'http://runners',
-    command: [process.execPath, program, '--places', '2'],
+    command: [process.execPath, program, '--num-tasks', '2'],
     env: { MANYHOST_RUNNER_TOKEN: TOKEN },
     initSize: 2,
     concurrency: 2,

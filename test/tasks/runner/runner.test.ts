@@ -29,7 +29,7 @@ test('outputs and outcomes of many tasks, each with its own', async () => {
     expect(stdout.get(`t${n}`)).toBe(`out ${n}\n`)
     expect(stderr.get(`t${n}`)).toBe(`err ${n}\n`)
   }
-  expect(messages[0]).toMatchObject({ is: 'hello', hello: { places: 3 } })
+  expect(messages[0]).toMatchObject({ is: 'hello', hello: { numTasks: 3 } })
   expect(messages.at(-1)).toEqual({ is: 'end' })
 })
 

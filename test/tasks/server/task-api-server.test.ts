@@ -17,7 +17,7 @@ const TOKEN = 'a-token-of-16-or-more'
 async function open(options: TaskServeOptions = {}) {
   const store = await openStore(':memory:')
   onTestFinished(() => store.close())
-  const own = { store, forever: true, places: 2, signalWait: 200 }
+  const own = { store, forever: true, numTasks: 2, signalWait: 200 }
   const run = runCluster(undefined, { ...own, ...options, listen: { token: TOKEN } })
   onTestFinished(async () => {
     run.stop()
