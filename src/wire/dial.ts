@@ -9,7 +9,7 @@ import { acceptLink } from './accept.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import { sendGreeting } from './handshake.ts'
 import { WireLink } from './link.ts'
-import type { NamesFor } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import {
   DIAL_RULES,
   type DialOptions,

@@ -2,8 +2,9 @@
 export { dial, type Ends, takeSocket } from './dial.ts'
 export type { HostingEnd, LinkStats, NotifOptions, PostingEnd } from './ends.ts'
 export type { HoCo } from './hoco.ts'
-export type { WirePeer } from './link.ts'
-export { type Names, type NamesFor, reactor } from './names.ts'
+export type { WirePeer } from './link-types.ts'
+export { type Names, reactor } from './names.ts'
+export type { NamesFor } from './names-for.ts'
 export type {
   DialOptions,
   WireAddress,

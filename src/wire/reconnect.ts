@@ -5,7 +5,7 @@ import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
 import { now, sleep } from '../core/time.ts'
 import { dial } from './dial.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
-import type { NamesFor } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import { type DialOptions, parseWhere } from './options.ts'
 
 export interface Retry {

@@ -8,7 +8,7 @@ import { makeSocketPrivate } from '../posix/private-files.ts'
 import { acceptLink } from './accept.ts'
 import type { Ends } from './dial.ts'
 import { WireLink } from './link.ts'
-import type { NamesFor } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import { parseWhere, SERVE_RULES, type WireServeOptions } from './options.ts'
 
 export interface WireServer extends AsyncDisposable {
