@@ -38,7 +38,7 @@ export function checkLiveness(
   at: number,
   settings: WireSettings,
 ): LivenessVerdict {
-  const { beat, deadAfter, idleTimeout, stallTimeout, leastRate } = settings
+  const { beat, deadAfter, idleTimeout, stallTimeout, minRate } = settings
   const silent = at - facts.lastReceivedAt
   if (
     facts.peerBeatInterval > 0 &&
@@ -60,10 +60,10 @@ export function checkLiveness(
   }
   const amid = facts.partialSince === undefined ? 0 : at - facts.partialSince
   if (
-    leastRate > 0 &&
+    minRate > 0 &&
     !facts.isReadPaused &&
     amid >= RATE_WINDOW_MS &&
-    facts.partialBytes < (leastRate * amid) / 1_000
+    facts.partialBytes < (minRate * amid) / 1_000
   ) {
     return endVerdict(
       `the peer sent ${facts.partialBytes} bytes in ${Math.round(amid)} ms, in the middle of a packet or blob`,
@@ -170,7 +170,7 @@ export class WireKeepalive {
     else {
       const isOver = this.#partialSince !== undefined && at - this.#partialSince >= RATE_WINDOW_MS
       const isFast =
-        counts.received - this.#partialFromBytes >= (settings.leastRate * RATE_WINDOW_MS) / 1_000
+        counts.received - this.#partialFromBytes >= (settings.minRate * RATE_WINDOW_MS) / 1_000
       if (this.#partialSince !== undefined && !(isOver && isFast)) return
       this.#partialSince = at
       this.#partialFromBytes = counts.received
