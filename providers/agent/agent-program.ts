@@ -4,7 +4,7 @@ import { availableParallelism, hostname, loadavg, totalmem } from 'node:os'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { Provider } from '../../src/core/provider.ts'
 import { after, every, now, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
-import { code, type Ends, type PostingEnd } from '../../src/wire/index.ts'
+import { code, type PostingEnd, type WireEnds } from '../../src/wire/index.ts'
 import { backoffDelay } from '../../src/wire/reconnect.ts'
 import { processes } from '../process/index.ts'
 import { createAgentHandlers } from './agent-handlers.ts'
@@ -106,7 +106,7 @@ export class AgentProgram implements HubReporter {
   }
 
   /** As long as the link lives. @throws ManyhostError when the hub does not take us */
-  async #serveLink({ po }: Ends): Promise<void> {
+  async #serveLink({ po }: WireEnds): Promise<void> {
     let beats: Timer | undefined
     const onEnded = (): void => void po.disconnect()
     this.#endController.signal.addEventListener('abort', onEnded, { once: true })
