@@ -24,7 +24,7 @@ async function sly(provider: AgentsProvider): Promise<WireEnds> {
 const machine = {
   boot: 'b',
   name: 'sly',
-  places: 1,
+  maxInstances: 1,
   cpus: 1,
   memory: 1,
   labels: {},
@@ -241,7 +241,7 @@ describe('who does not belong there', () => {
       },
     ],
     ['a long name', { ...machine, name: 'x'.repeat(129) }],
-    ['negative places', { ...machine, places: -1 }],
+    ['a negative maxInstances', { ...machine, maxInstances: -1 }],
   ])('a hello with %s is refused, and the link lives', async (_, said) => {
     const provider = opened()
     const { po } = await sly(provider)

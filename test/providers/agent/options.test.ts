@@ -84,7 +84,7 @@ describe('options', () => {
 
   it.each([
     [{}, /key/],
-    [{ key: KEY, places: 0 }, /places/],
+    [{ key: KEY, maxInstances: 0 }, /maxInstances/],
     [{ key: KEY, address: '10.0.0.1:1' }, /insecure/],
     [{ key: KEY, labels: 7 }, /labels/],
   ])('an agent with %j is refused', async (options, message) => {
