@@ -1,5 +1,5 @@
 // Plays agents: `agents.mjs ADDRESS COUNT MAX_INSTANCES [PORT]`. Their instances are all one server: at PORT, or here. It says
-// that connections are kept, so that lanes are held. The key comes by the environment.
+// that connections are kept, so that tunnels stay open. The key comes by the environment.
 import { createServer } from 'node:net'
 import { runAgent } from 'manyhost/providers/agent'
 

@@ -8,7 +8,7 @@ import type {
   StartSpec,
   StartupContext,
 } from '../../src/core/provider.ts'
-import { checkRunning, waitForExit } from '../../src/core/running.ts'
+import { checkRunning, waitForExit } from '../../src/core/provider-checks.ts'
 import { AgentOutputSender } from './output-sender.ts'
 import { parseFields, parseText, parseTextFields, parseTexts } from './parse-message.ts'
 import { type InstanceAddress, parseInstanceAddress } from './splice.ts'

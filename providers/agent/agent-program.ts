@@ -5,7 +5,7 @@ import { backoffDelay } from '../../src/core/backoff.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { ListenOn, Provider } from '../../src/core/provider.ts'
 import { after, every, now, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
-import { code, type Ends, type PostingEnd } from '../../src/wire/index.ts'
+import { code, type PostingEnd, type WireEnds } from '../../src/wire/index.ts'
 import { processes } from '../process/index.ts'
 import { type AgentCalls, createAgentHandlers } from './agent-handlers.ts'
 import type { AgentInstance, HubReporter } from './agent-instance.ts'
@@ -132,7 +132,7 @@ class AgentProgram implements HubReporter, AgentCalls {
    * 6. Start the timers that end the instances, or the agent, if no hub can be reached for too long.
    * @throws ManyhostError when the hub refuses the agent
    */
-  async #serveLink({ po }: Ends): Promise<void> {
+  async #serveLink({ po }: WireEnds): Promise<void> {
     let heartbeat: Timer | undefined
     const onEnded = (): void => void po.disconnect()
     this.#endController.signal.addEventListener('abort', onEnded, { once: true })

@@ -1,7 +1,6 @@
 /** Options of `agents` and of `runAgent`, checked once, where they are given. */
 import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
-import { listenerRule } from '../../src/core/guarded.ts'
 import {
   isLoopback,
   milliseconds,
@@ -14,6 +13,7 @@ import {
   whole,
 } from '../../src/core/options.ts'
 import type { Provider } from '../../src/core/provider.ts'
+import { listenerRule } from '../../src/core/user-functions.ts'
 import type { WireKey } from '../../src/wire/index.ts'
 
 export interface AgentsOptions {

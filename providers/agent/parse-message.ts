@@ -1,7 +1,7 @@
 /** Parts of a peer's message. Each function returns the value in the type that is expected, or throws. */
 import { describe } from '../../src/core/describe.ts'
-import { createDict } from '../../src/core/dict.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
+import { createDict } from '../../src/core/null-prototype.ts'
 import type { Exit, ListenOn } from '../../src/core/provider.ts'
 
 function createProtocolError(expected: string, value: unknown): ManyhostError {
