@@ -63,7 +63,7 @@ describe('placement', () => {
     ]
     expect(pickAgent(unfit, wanted)).toBeUndefined()
     expect(explainNoPlacement(unfit, wanted)).toBe(
-      "1 away or about to leave, 2 full, 1 too small, 1 unable of 'command', 1 without disk=*, 1 without gpu=a100",
+      "1 away or about to leave, 2 full, 1 too small, 1 without the capability 'command', 1 without disk=*, 1 without gpu=a100",
     )
     const right = offer({ labels })
     expect(pickAgent([...unfit, right], wanted)).toBe(right)

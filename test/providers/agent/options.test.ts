@@ -74,9 +74,9 @@ describe('options', () => {
     [{ key: KEY, listen: '0.0.0.0:1' }, /insecure/],
     [{ key: KEY, listen: 'nowhere' }, /host:port/],
     [{ key: KEY, evictAfter: 10 }, /two beats/],
-    [{ key: KEY, keyFile: 'x' }, /two/],
+    [{ key: KEY, keyFile: 'x' }, /not both/],
     [{ keyFile: '/no/such' }, /cannot be read/],
-    [{ key: KEY, certFile: 'x' }, /go together/],
+    [{ key: KEY, certFile: 'x' }, /given together/],
     [{ key: KEY, colour: 'red' }, /unknown option 'colour'/],
   ])('%j is refused', (options, message) => {
     const error = catchThrown(() => agents(options as never))
