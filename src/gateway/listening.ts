@@ -2,7 +2,7 @@
 import type { AddressInfo, Server } from 'node:net'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { formatListenAddress, type ListenAddress } from '../core/listen-address.ts'
-import { makeSocketPrivate } from '../posix/private-files.ts'
+import { makeSocketPrivate } from '../core/private-files.ts'
 
 /**
  * Resolves when the server listens. `what` begins the message of the error.

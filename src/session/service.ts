@@ -107,7 +107,7 @@ export const SERVICE_RULES = {
   startTimeout: milliseconds(60_000),
   drainTimeout: milliseconds(30_000, 'requests are taken away at once'),
   stopGrace: milliseconds(5_000, 'stopped by force'),
-  slowStart: milliseconds(0, 'all places at once'),
+  slowStart: milliseconds(0, 'all slots at once'),
   queueTimeout: milliseconds(0, 'no limit'),
   maxQueue: whole(0, 100_000, { unlimited: true }),
   timeout: milliseconds(0, 'no limit'),

@@ -3,18 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { findNearest } from '../../src/config/nearest.ts'
 import { ConfigError } from '../../src/config/problem.ts'
+import { seededRandom } from '../random.ts'
 import { loadText, serviceFile, VALID_FILE } from './config-fixture.ts'
-
-/** Numbers in [0, 1), the same ones each time. */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
 
 const PIECES = [
   '{',
@@ -98,7 +88,7 @@ function mutated(text: string, random: () => number): string {
 
 describe('1,000 mutated files', () => {
   it('are read or refused: no crash, no hang, no secret', () => {
-    const random = seeded(20_260_101)
+    const random = seededRandom(20_260_101)
     let wrong = 0
     for (let i = 0; i < 1_000; i++) {
       const text = mutated(VALID_FILE, random)
