@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { resolveWithin } from '../../src/core/time.ts'
-import { dial, type WireEnds, type NamesFor, takeSocket } from '../../src/wire/index.ts'
+import { dial, type NamesFor, takeSocket, type WireEnds } from '../../src/wire/index.ts'
 
 /** For connecting and TLS, in ms. */
 const CONNECT_TIMEOUT = 10_000

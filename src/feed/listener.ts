@@ -4,8 +4,8 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { fileFingerprint } from '../core/fingerprint.ts'
+import { listenOn } from '../core/listen.ts'
 import { every, type Timer } from '../core/time.ts'
-import { listenOn } from '../posix/listen.ts'
 import type { FeedTlsFiles, ParsedFeedEndpoint } from './endpoints.ts'
 
 export interface FeedListener {

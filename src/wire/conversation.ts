@@ -3,7 +3,13 @@
 import { ConversationReceiver } from './receiver.ts'
 import { repr } from './repr.ts'
 import { BLOB_PIECE_BYTES } from './sender.ts'
-import { type BlobSource, type CodeSource, codeToText, iterateBuffers, iterateCode } from './source.ts'
+import {
+  type BlobSource,
+  type CodeSource,
+  codeToText,
+  iterateBuffers,
+  iterateCode,
+} from './source.ts'
 
 /** A conversation of either kind, as `ho.co` answers it. */
 export abstract class Conversation extends ConversationReceiver {

@@ -3,8 +3,8 @@
 import { deferred } from '../core/deferred.ts'
 import { describe } from '../core/describe.ts'
 import { describeError, ManyhostError } from '../core/errors.ts'
-import { catchRejection } from '../core/guarded.ts'
 import { after } from '../core/time.ts'
+import { catchRejection } from '../core/user-functions.ts'
 import { createAuthError } from './errors.ts'
 import {
   computeProof,

@@ -1,5 +1,5 @@
 /** `manyhost/wire`: conversations with a peer, over TCP, TLS or unix sockets. */
-export { dial, type WireEnds, takeSocket } from './dial.ts'
+export { dial, takeSocket, type WireEnds } from './dial.ts'
 export type { HostingEnd, LinkStats, NotifOptions, PostingEnd } from './ends.ts'
 export type { HoCo } from './hoco.ts'
 export type { WirePeer } from './link-types.ts'

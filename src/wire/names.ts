@@ -2,7 +2,7 @@
 
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { catchRejection } from '../core/guarded.ts'
+import { catchRejection } from '../core/user-functions.ts'
 import { createNotAllowedError } from './errors.ts'
 
 /**

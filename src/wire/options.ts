@@ -1,6 +1,5 @@
 /** Options of a link, of dialling and of serving: names, defaults and ranges in one place. */
 import type { ConnectionOptions, TlsOptions } from 'node:tls'
-import { listenerRule } from '../core/guarded.ts'
 import {
   milliseconds,
   oneOf,
@@ -11,6 +10,7 @@ import {
   text,
   whole,
 } from '../core/options.ts'
+import { listenerRule } from '../core/user-functions.ts'
 
 /** A key, or what finds the key of a peer that says who it is. */
 export type WireKey =

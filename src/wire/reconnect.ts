@@ -1,8 +1,8 @@
 /** A loop that connects again and again until its work is done: what the field's programs each write by hand. */
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
-import { listenerRule } from '../core/guarded.ts'
 import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
 import { now, sleep } from '../core/time.ts'
+import { listenerRule } from '../core/user-functions.ts'
 import { dial } from './dial.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import type { NamesFor } from './names-for.ts'

@@ -3,9 +3,9 @@ import { afterEach } from 'vitest'
 import {
   type DialOptions,
   dial,
-  type WireEnds,
   type NamesFor,
   serve,
+  type WireEnds,
   type WireServeOptions,
   type WireServer,
 } from '../../src/wire/index.ts'
