@@ -43,6 +43,11 @@ export class InstanceLifecycle {
     return this.#abort.signal
   }
 
+  /** The last of its output, for its errors. */
+  get output(): string {
+    return this.#output.text
+  }
+
   /** Passes its output on. */
   writeOutput(text: string): void {
     this.#output.add(text)

@@ -57,7 +57,7 @@ export const CLUSTER_RULES = {
   /** Milliseconds between the polite end of an instance and its end by force. */
   stopGrace: milliseconds(5_000, 'stopped by force'),
   /** Milliseconds over which a new instance comes to its full number of slots. */
-  slowStart: milliseconds(0, 'all places at once'),
+  slowStart: milliseconds(0, 'all slots at once'),
   /** What happens when an instance ends that was up and wanted. */
   onStop: oneOf<OnStop>(['restart', 'raise', 'ignore'], 'restart'),
 } as const

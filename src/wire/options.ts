@@ -42,7 +42,7 @@ export interface WireLinkOptions {
   /** Milliseconds in which a peer that has something to read must read some of it; 0: no limit. @default 60000 */
   stallTimeout?: number
   /** Least bytes a second, over 10 s, in the middle of a packet or blob; 0: none. @default 100 */
-  leastRate?: number
+  minRate?: number
   /** Milliseconds for the last bytes, once a link has ended. @default 5000 */
   closeTimeout?: number
   /** Whether manyhost peers may agree on errors, beats, cancelling and framed blobs. @default true */
@@ -97,7 +97,7 @@ export const LINK_RULES = {
   beat: milliseconds(15_000, 'none'),
   deadAfter: milliseconds(45_000),
   stallTimeout: milliseconds(60_000, 'no limit'),
-  leastRate: whole(0, 100),
+  minRate: whole(0, 100),
   closeTimeout: milliseconds(5_000),
   extensions: flagRule(true),
   key: keyRule,
