@@ -1,10 +1,10 @@
 /** An instance on an agent's machine, from here: its requests go over lanes, all else over the agent's link. */
 import { asError, ManyhostError } from '../../src/core/errors.ts'
+import { OutputTail } from '../../src/core/output-tail.ts'
 import type { Exit, ListenOn, Running, StartSpec } from '../../src/core/provider.ts'
 import { createSafeContext } from '../../src/core/startup-context.ts'
 import { code } from '../../src/wire/index.ts'
 import { openPool, type ServerEndpoint } from '../shared/endpoint.ts'
-import { OutputTail } from '../shared/output.ts'
 import { AgentConnection } from './agent-connection.ts'
 import type { FileTransfers } from './file-transfers.ts'
 import { createRemoteContext } from './remote-context.ts'
@@ -72,7 +72,7 @@ export class RemoteInstance implements Running {
   }
 
   get output(): string {
-    return this.#output.text
+    return this.#output.text()
   }
 
   /** Whether the agent is to keep it, if it comes back. */
@@ -149,7 +149,7 @@ export class RemoteInstance implements Running {
   }
 
   addOutput(text: string): void {
-    this.#output.add(text)
+    this.#output.append(text)
     this.#spec.onOutput(text)
   }
 

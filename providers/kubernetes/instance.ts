@@ -2,6 +2,7 @@
 import type { V1Pod } from '@kubernetes/client-node'
 import type { Pool } from 'undici'
 import { describeError } from '../../src/core/errors.ts'
+import { OutputTail } from '../../src/core/output-tail.ts'
 import type { Exit, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
 import { after, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
 import {
@@ -9,7 +10,7 @@ import {
   MAX_ERROR_OUTPUT,
   type OutputListener,
 } from '../shared/instance-lifecycle.ts'
-import { forwardText, OutputTail } from '../shared/output.ts'
+import { forwardText } from '../shared/output.ts'
 import { StopDeadline } from '../shared/stop-deadline.ts'
 import type { KubernetesApi } from './api.ts'
 import { executeInPod, type PodContainer, whenReadToEnd } from './exec.ts'
@@ -121,11 +122,11 @@ export class KubernetesInstance implements Running {
   }
 
   /** When it rejects, `stop` deletes what there is. */
-  begin(signal: AbortSignal, patience: number): Promise<void> {
-    return this.#lifecycle.runStart(signal, () => this.#start(signal, patience))
+  begin(signal: AbortSignal, retryMs: number): Promise<void> {
+    return this.#lifecycle.runStart(signal, () => this.#start(signal, retryMs))
   }
 
-  async #start(signal: AbortSignal, patience: number): Promise<void> {
+  async #start(signal: AbortSignal, retryMs: number): Promise<void> {
     const { events, listenOn, reach, api, namespace } = this.#options
     const given = AbortSignal.any([signal, this.#lifecycle.signal])
     const isMade = (): boolean => this.#uid !== undefined
@@ -136,7 +137,7 @@ export class KubernetesInstance implements Running {
       onPod: (pod) => this.#onPod(pod),
       onGone: () => this.#onGone(),
     })
-    const making = this.#createPod(given, patience)
+    const making = this.#createPod(given, retryMs)
     this.#creating = making.catch(() => undefined)
     // Beside each other: what happens to a pod before the watch begins is in the list that it begins with.
     await Promise.all([making, events.connect()])
@@ -159,8 +160,8 @@ export class KubernetesInstance implements Running {
     given.throwIfAborted()
   }
 
-  async #createPod(signal: AbortSignal, patience: number): Promise<void> {
-    const made = await createPod(this.#podRequest, { signal, retryMs: patience })
+  async #createPod(signal: AbortSignal, retryMs: number): Promise<void> {
+    const made = await createPod(this.#podRequest, { signal, retryMs })
     this.#uid = made.metadata?.uid
     this.#onPod(made)
   }
@@ -251,11 +252,13 @@ export class KubernetesInstance implements Running {
 
   /** It is the pod that ends with it, and so tells of its end. */
   async #spawn(command: string, args: readonly string[]): Promise<void> {
-    const said = new OutputTail(MAX_ERROR_OUTPUT)
+    const errors = new OutputTail(MAX_ERROR_OUTPUT)
     const script = backgroundScript(this.#commandScript(command, args))
-    const code = await this.#execute(script, (text) => said.add(text))
+    const code = await this.#execute(script, (text) => errors.append(text))
     this.#lifecycle.signal.throwIfAborted()
-    if (code !== 0) throw new Error(said.text.trim() || `'${command}' was not begun: ${code}`)
+    if (code !== 0) {
+      throw new Error(errors.text().trim() || `'${command}' was not started: exit code ${code}`)
+    }
   }
 
   /** The container has its environment already: what the function has added or changed comes on top. */
@@ -309,7 +312,7 @@ export class KubernetesInstance implements Running {
   /** Whether there was anything to delete. */
   async #delete(seconds: number): Promise<boolean> {
     try {
-      return await deletePod(this.#podRequest, this.#uid, { seconds, patience: REMOVE_RETRY_MS })
+      return await deletePod(this.#podRequest, this.#uid, { seconds, retryMs: REMOVE_RETRY_MS })
     } catch (error) {
       this.#lifecycle.writeOutput(`\nmanyhost: ${describeError(error)}\n`)
       return false

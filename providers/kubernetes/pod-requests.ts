@@ -48,7 +48,7 @@ export async function findPodUid(
 export async function deletePod(
   { api, namespace, manifest }: PodRequest,
   uid: string | undefined,
-  { seconds, patience }: { readonly seconds: number; readonly patience: number },
+  { seconds, retryMs }: { readonly seconds: number; readonly retryMs: number },
 ): Promise<boolean> {
   const name = manifest.metadata?.name as string
   const body = {
@@ -59,7 +59,7 @@ export async function deletePod(
     await api.call(
       'delete a pod',
       ({ core, options }) => core.deleteNamespacedPod({ namespace, name, body }, options),
-      { retryMs: patience },
+      { retryMs },
     )
     return true
   } catch (error) {

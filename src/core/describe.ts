@@ -3,7 +3,7 @@
 /** At most this many characters of a value are shown. */
 const MAX_LENGTH = 200
 
-/** A value as text for an error message: strings in quotes, plain objects as JSON, others by their kind. Never throws. */
+/** A value as text for an error message: strings in quotes, lists and plain objects as JSON, others by kind. Never throws. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function') return 'a function'
@@ -14,7 +14,7 @@ export function describe(value: unknown): string {
 /** The code of the value may throw: getters, proxies, `toJSON`. */
 function describeObject(value: object): string {
   try {
-    const name = value.constructor?.name
+    const name = Array.isArray(value) ? undefined : value.constructor?.name
     if (name && name !== 'Object') return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`
     return JSON.stringify(value).slice(0, MAX_LENGTH)
   } catch {
