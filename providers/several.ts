@@ -1,12 +1,12 @@
 /** Runs a service on several providers at once: in order, for example from cheap to expensive, or by weight. */
 
 import { exponentialDelay } from '../src/core/backoff.ts'
-import { checkRunning, waitForExit } from '../src/core/check-running.ts'
 import { describe } from '../src/core/describe.ts'
 import { asError, ManyhostError } from '../src/core/errors.ts'
 import type { AgentEvent } from '../src/core/events.ts'
 import { milliseconds, parseOptions, rule } from '../src/core/options.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/core/provider.ts'
+import { checkRunning, waitForExit } from '../src/core/provider-checks.ts'
 import { after, now } from '../src/core/time.ts'
 import { FirstFailureReporter } from '../src/core/user-functions.ts'
 import { invalidOption, isRecord } from './shared/option-rules.ts'

@@ -1,6 +1,5 @@
 /** An instance on the agent's own machine, in the care of its local provider, on behalf of a hub. */
 
-import { checkRunning, waitForExit } from '../../src/core/check-running.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type {
   Exit,
@@ -10,6 +9,7 @@ import type {
   StartSpec,
   StartupContext,
 } from '../../src/core/provider.ts'
+import { checkRunning, waitForExit } from '../../src/core/provider-checks.ts'
 import { AgentOutputSender } from './output-sender.ts'
 import { parseFields, parseText, parseTextFields, parseTexts } from './parse-message.ts'
 import { type InstanceAddress, parseInstanceAddress } from './splice.ts'

@@ -1,6 +1,6 @@
 /** Fetches images. All starts that wait for the same image share one pull. */
 import type { Readable } from 'node:stream'
-import { rejectOnAbort } from '../../src/core/abort.ts'
+import { settleOrAbort } from '../../src/core/abort.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { readJsonLines } from '../shared/json-lines.ts'
@@ -33,7 +33,7 @@ export async function fetchImage(
     pull.catch(() => undefined)
     mine.set(image, pull)
   }
-  await rejectOnAbort(pull, signal)
+  await settleOrAbort(pull, signal)
 }
 
 async function pullImage(

@@ -1,5 +1,5 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
-import { rejectOnAbort } from '../../src/core/abort.ts'
+import { settleOrAbort } from '../../src/core/abort.ts'
 import { deferred } from '../../src/core/deferred.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { now, resolveWithin } from '../../src/core/time.ts'
@@ -224,7 +224,7 @@ export class GolemMarket {
         waitingForApprovalTimeoutSec: APPROVAL_TIMEOUT_SECONDS,
       })
       try {
-        const agreement = await rejectOnAbort(proposed, signal)
+        const agreement = await settleOrAbort(proposed, signal)
         this.#costs.countAgreement(service, 'signed')
         return { proposal, agreement }
       } catch (error) {
@@ -269,7 +269,7 @@ export class GolemMarket {
         networkNode: node,
         payment: this.#paymentOptions(proposal, service),
       })
-      const exe = await rejectOnAbort(rental.getExeUnit(), signal)
+      const exe = await settleOrAbort(rental.getExeUnit(), signal)
       const rented = rental
       let ending: Promise<void> | undefined
       return {

@@ -1,6 +1,6 @@
 /** Runs instances as jobs of Slurm, one job for each. */
 import { randomBytes } from 'node:crypto'
-import { rejectOnAbort } from '../../src/core/abort.ts'
+import { settleOrAbort } from '../../src/core/abort.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { Semaphore } from '../../src/core/semaphore.ts'
@@ -160,7 +160,7 @@ class SlurmProvider implements Provider {
       )
     })
     const arrival = Promise.race([expected.arrived, ended])
-    const { port, host, node } = await rejectOnAbort(arrival, signal)
+    const { port, host, node } = await settleOrAbort(arrival, signal)
     if (port === 0) {
       throw new Error(
         `node ${node} has no free port among the ${PORTS_PER_INSTANCE} that were tried; option \`ports\` sets the range`,

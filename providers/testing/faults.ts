@@ -1,8 +1,8 @@
 /** A fault layer around any provider: connections break, answers come late or wrong, starts fail, instances die. */
 import type { Dispatcher } from 'undici'
-import { waitForExit } from '../../src/core/check-running.ts'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
+import { waitForExit } from '../../src/core/provider-checks.ts'
 import { after, sleep } from '../../src/core/time.ts'
 import { sendAnswer } from './answer.ts'
 import { FaultBreaker } from './breaker.ts'

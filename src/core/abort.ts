@@ -1,15 +1,15 @@
-/** Waiting that ends with an AbortSignal. */
-import { asError } from './errors.ts'
+/** Promises and abort signals. */
 
 /**
- * Settles as `promise` does, or rejects with the reason of the signal as soon as that is aborted. The promise itself goes
- * on. No listener stays at the signal.
+ * Settles as `promise` does, or rejects with the reason of the signal as soon as that is aborted. Unlike `Promise.race`, it
+ * leaves no listener at a signal that outlives the promise.
  */
-export function rejectOnAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+export function settleOrAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(asError(signal.reason))
+    const onAbort = (): void => reject(signal.reason)
     if (signal.aborted) onAbort()
     else signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+    const removeListener = (): void => signal.removeEventListener('abort', onAbort)
+    void promise.then(resolve, reject).finally(removeListener)
   })
 }

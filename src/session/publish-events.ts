@@ -34,14 +34,14 @@ export function publishEvents(
   options: PublishOptions = {},
 ): () => void {
   const { prefix, ...sampling } = parseOptions('publishEvents', options, PUBLISH_RULES)
-  const tell = (event: string, message: string): void => {
+  const publish = (event: string, message: string): void => {
     try {
       publisher.publish(`${prefix}.${event}`, message)
     } catch {
       // Closed, or full: who hears nothing notices by the feed's own words; the session goes on.
     }
   }
-  return forwardSessionEvents(session, tell, sampling as SampleOptions)
+  return forwardSessionEvents(session, publish, sampling as SampleOptions)
 }
 
 /** A feed that hears nothing of the session any more once it is closed. */

@@ -316,8 +316,8 @@ export class SessionCore implements AsyncDisposable {
     checkMapOptions(options)
     const { origin, pathname } = new URL(url)
     const cluster = this.#registry.match(origin, pathname) ?? this.cluster(url)
-    const places = cluster.size * cluster.settings.concurrency
-    const concurrency = options.concurrency ?? defaultMapConcurrency(places)
+    const slots = cluster.size * cluster.settings.concurrency
+    const concurrency = options.concurrency ?? defaultMapConcurrency(slots)
     return mapItems(this.client(), url, source, options, concurrency)
   }
 
@@ -344,7 +344,7 @@ export class SessionCore implements AsyncDisposable {
         replayLimit: dispatch.replayLimit,
         keepsBody: (method, { resend, idempotencyKey }) =>
           mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
-        send: (facts, sink) => cluster.send(facts, sink),
+        send: (input, sink) => cluster.send(input, sink),
       }
       this.#mounts.set(cluster, mounted)
     }

@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { canTransition, isLive, isUp, NEXT_STATES } from '../../src/cluster/lifecycle.ts'
 import {
   type ReconcileInput,
@@ -11,6 +10,7 @@ import {
 import { StartHistory } from '../../src/cluster/start-history.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { InstanceState } from '../../src/core/events.ts'
+import { seededRandom } from '../random.ts'
 
 const STATES = Object.keys(NEXT_STATES) as InstanceState[]
 

@@ -1,21 +1,30 @@
 import { getEventListeners } from 'node:events'
 import { expect, test } from 'vitest'
-import { rejectOnAbort } from '../../src/core/abort.ts'
+import { settleOrAbort } from '../../src/core/abort.ts'
 import { deferred } from '../../src/core/deferred.ts'
 
-test('it settles as the promise does, and leaves no listener', async () => {
+test('it settles as its promise does, and leaves no listener', async () => {
   const { signal } = new AbortController()
-  expect(await rejectOnAbort(Promise.resolve(1), signal)).toBe(1)
-  await expect(rejectOnAbort(Promise.reject(new Error('no')), signal)).rejects.toThrow('no')
+  expect(await settleOrAbort(Promise.resolve(1), signal)).toBe(1)
+  await expect(settleOrAbort(Promise.reject(new Error('broken')), signal)).rejects.toThrow('broken')
+  await Promise.resolve()
   expect(getEventListeners(signal, 'abort')).toEqual([])
 })
 
-test('it rejects with the reason when the signal is aborted, before or meanwhile', async () => {
-  const reason = new Error('enough')
-  const never = deferred<void>().promise
-  await expect(rejectOnAbort(never, AbortSignal.abort(reason))).rejects.toBe(reason)
-  const giveUp = new AbortController()
-  const waiting = rejectOnAbort(never, giveUp.signal)
-  giveUp.abort(reason)
-  await expect(waiting).rejects.toBe(reason)
+test('it rejects as soon as the signal is aborted, with the reason', async () => {
+  const controller = new AbortController()
+  const never = deferred<void>()
+  const settled = settleOrAbort(never.promise, controller.signal)
+  controller.abort(new Error('given up'))
+  await expect(settled).rejects.toThrow('given up')
+  await expect(settleOrAbort(never.promise, controller.signal)).rejects.toThrow('given up')
+})
+
+test("a rejection after the abort is nobody's: it does not end the process", async () => {
+  const controller = new AbortController()
+  const late = deferred<void>()
+  const settled = settleOrAbort(late.promise, controller.signal)
+  controller.abort(new Error('given up'))
+  late.reject(new Error('late'))
+  await expect(settled).rejects.toThrow('given up')
 })

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { Client } from 'undici'
 import { expect, onTestFinished, test } from 'vitest'
 import { undiciParserOf } from '../../src/core/undici-internals.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -22,7 +22,7 @@ test('the parser of a connection is found, and says whether a slow reader has pa
     },
   })
   const { body } = await client.request({ method: 'GET', path: '/' })
-  await until(() => undiciParserOf(socket)?.paused === true, 'the parser is paused')
+  await waitUntil(() => undiciParserOf(socket)?.paused === true, 'the parser is paused')
   await body.dump({ limit: 2_000_000 })
   expect(undiciParserOf(socket)?.paused).toBe(false)
   await client.close()

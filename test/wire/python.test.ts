@@ -17,7 +17,7 @@ import {
   serve,
 } from '../../src/wire/index.ts'
 import { LiteralReader } from '../../src/wire/literal.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 
 const script = resolve('test/fakes/hbi_peer.py')
 const version = spawnSync('python3', ['--version'], { encoding: 'utf8' })
@@ -105,7 +105,7 @@ describe.skipIf(version.status !== 0)('a peer in Python', () => {
       const done: unknown[] = []
       const { po } = await dialled({ job_done: (what: unknown) => void done.push(what) })
       await po.notif("later('it')")
-      await until(() => done.length === 1)
+      await waitUntil(() => done.length === 1)
       expect(done).toEqual(['it'])
     })
 
@@ -162,7 +162,7 @@ describe.skipIf(version.status !== 0)('a peer in Python', () => {
       pipelined: true,
       heard: [7],
     })
-    await until(() => child.exitCode === 0, 'it has ended in peace')
-    await until(() => server.links.size === 0)
+    await waitUntil(() => child.exitCode === 0, 'it has ended in peace')
+    await waitUntil(() => server.links.size === 0)
   })
 })

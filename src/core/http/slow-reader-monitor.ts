@@ -69,55 +69,55 @@ export class SlowReaderMonitor {
   }
 
   #checkAll(): void {
-    const least = (this.rate * READER_CHECK_INTERVAL) / 1_000
+    const minBytes = (this.rate * READER_CHECK_INTERVAL) / 1_000
     const slow: Socket[] = []
     for (const socket of this.#sockets) {
       if (!isWaiting(socket) || this.rate === 0) this.#progress.delete(socket)
-      else if (this.#isSlow(socket, sentBytesOf(socket), least)) slow.push(socket)
+      else if (this.#isSlow(socket, sentBytesOf(socket), minBytes)) slow.push(socket)
     }
-    if (slow.length > 0) this.#checkAcknowledged(slow, least)
+    if (slow.length > 0) this.#checkAcknowledged(slow, minBytes)
     for (const stream of this.#streams) {
       const taken = stream[DRAINS] ?? 0
       if (stream.writableLength === 0 || this.rate === 0) this.#progress.delete(stream)
       // A piece that was taken is progress, whatever its size: how far one has come is not to be seen.
       else if (this.#isSlow(stream, taken, 1)) {
-        const most = taken > MIN_LARGE_PIECES ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
-        if ((this.#progress.get(stream)?.slow ?? 0) >= most) cutStream(stream)
+        const maxSlowChecks = taken > MIN_LARGE_PIECES ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
+        if ((this.#progress.get(stream)?.slow ?? 0) >= maxSlowChecks) cutStream(stream)
       }
     }
   }
 
   /** Whether nothing, or too little, has left since the last look. */
-  #isSlow(one: Socket | MonitoredStream, sent: number, least: number): boolean {
-    const watch = this.#progress.get(one)
-    if (!watch) {
+  #isSlow(one: Socket | MonitoredStream, sent: number, minBytes: number): boolean {
+    const progress = this.#progress.get(one)
+    if (!progress) {
       this.#progress.set(one, { sent, acknowledged: undefined, slow: 0 })
       return false
     }
-    const isSlow = sent - watch.sent < least
-    watch.slow = isSlow ? watch.slow + 1 : 0
-    watch.sent = sent
+    const isSlow = sent - progress.sent < minBytes
+    progress.slow = isSlow ? progress.slow + 1 : 0
+    progress.sent = sent
     return isSlow
   }
 
   /** Of those from which our kernel takes nothing, the client's may still take something. */
-  #checkAcknowledged(slow: readonly Socket[], least: number): void {
+  #checkAcknowledged(slow: readonly Socket[], minBytes: number): void {
     const queues = readTcpQueues()
     for (const socket of slow) {
-      const watch = this.#progress.get(socket)
-      if (!watch) continue
+      const progress = this.#progress.get(socket)
+      if (!progress) continue
       const queued = queues?.get(tcpQueueKey(socket) ?? '')
-      const acknowledged = queued === undefined ? undefined : watch.sent - queued
+      const acknowledged = queued === undefined ? undefined : progress.sent - queued
       if (
         acknowledged !== undefined &&
-        watch.acknowledged !== undefined &&
-        acknowledged - watch.acknowledged >= least
+        progress.acknowledged !== undefined &&
+        acknowledged - progress.acknowledged >= minBytes
       ) {
-        watch.slow = 0
+        progress.slow = 0
       }
-      watch.acknowledged = acknowledged
-      const most = acknowledged === undefined ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
-      if (watch.slow >= most) resetConnection(socket)
+      progress.acknowledged = acknowledged
+      const maxSlowChecks = acknowledged === undefined ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
+      if (progress.slow >= maxSlowChecks) resetConnection(socket)
     }
   }
 }

@@ -5,7 +5,8 @@
 import { parseArgs } from 'node:util'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { every, resolveWithin, sleep } from '../../core/time.ts'
-import { parseMemorySize, parseTaskDuration } from '../text/units.ts'
+import { requireBytes } from '../../core/units.ts'
+import { parseTaskDuration } from '../text/units.ts'
 import type { RunnerOptions } from './options.ts'
 import { Runner } from './runner.ts'
 import { createRunnerServer } from './runner-server.ts'
@@ -17,7 +18,7 @@ const FLAGS = {
   'num-tasks': { type: 'string', short: 'N' },
   cores: { type: 'string', short: 'C' },
   memory: { type: 'string', short: 'M' },
-  patience: { type: 'string' },
+  'backfill-timeout': { type: 'string' },
   template: { type: 'string', short: 't' },
   shell: { type: 'string' },
   cwd: { type: 'string' },
@@ -45,8 +46,8 @@ function parseRunnerFlags(values: Values): RunnerOptions {
   }
   put('numTasks', 'num-tasks', Number)
   put('cores', 'cores', Number)
-  put('memory', 'memory', parseMemorySize)
-  put('patience', 'patience', parseTaskDuration)
+  put('memory', 'memory', requireBytes)
+  put('backfillTimeout', 'backfill-timeout', parseTaskDuration)
   put('template', 'template')
   put('shell', 'shell')
   put('cwd', 'cwd')

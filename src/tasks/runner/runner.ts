@@ -78,12 +78,12 @@ export class Runner {
     this.#containment = new Containment({ mark, folder: this.#tempFolder })
     const base = { ...baseEnvironment(env), ...this.settings.env }
     this.#searchPath = base.PATH
-    const { numTasks: places, cores, memory, patience, rate } = this.settings
+    const { numTasks: places, cores, memory, backfillTimeout, rate } = this.settings
     for (let slot = 1; slot <= places; slot++) {
       this.#slots.push(new RunnerSlot(slot, base, this.#containment, mark))
     }
     this.#freeSlots = this.#slots.toReversed()
-    this.#schedule = new TaskSchedule({ numTasks: places, cores, memory, patience })
+    this.#schedule = new TaskSchedule({ numTasks: places, cores, memory, backfillTimeout })
     this.#startRate = new StartRateLimit(rate)
     this.#checkTimer = every(CHECK_INTERVAL_MS, () => this.#checkProcesses())
     this.drained = new Promise((resolve) => {

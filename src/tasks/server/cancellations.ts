@@ -46,7 +46,7 @@ export class Cancellations {
       })),
     }
     for (;;) {
-      const tasks = await store.noteCancelled(noting)
+      const tasks = await store.takeCancelled(noting)
       if (tasks.length === 0) return
       yield tasks
     }

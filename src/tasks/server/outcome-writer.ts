@@ -102,7 +102,7 @@ export class OutcomeWriter {
       try {
         const outcomes = part.map(({ outcome }) => outcome)
         const { refused } = await store.complete(outcomes, attempts)
-        await kept(part, new Map(refused.map(({ id, why }) => [id, why])))
+        await kept(part, new Map(refused.map(({ id, reason }) => [id, reason])))
         return
       } catch (error) {
         const isPassing = error instanceof ManyhostError && error.retryable

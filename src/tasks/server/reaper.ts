@@ -61,7 +61,7 @@ export class TaskReaper {
   /** A runner is gone: what it holds, and nobody has taken back, is nobody's. */
   disconnectRunner(id: string, isEvicted: boolean): void {
     const { store, reportProblem: problem } = this.#parts
-    store.disconnect(id, { isEvicted }).catch((error) => problem(describeError(error)))
+    store.disconnectClient(id, { isEvicted }).catch((error) => problem(describeError(error)))
   }
 
   readonly #confirmDueTasks = (): void => {
@@ -136,7 +136,12 @@ export class TaskReaper {
     let known = this.#connectedRunners.get(id)
     if (!known) {
       const self = this.#parts.self()
-      known = this.#parts.store.connect({ id, host, serverId: self.id, serverHost: self.host })
+      known = this.#parts.store.connectClient({
+        id,
+        host,
+        serverId: self.id,
+        serverHost: self.host,
+      })
       this.#connectedRunners.set(id, known)
       // Runners come and go for months.
       if (this.#connectedRunners.size > 1_000)

@@ -43,9 +43,9 @@ export function defaultOutputsFolder(store: Store): string | undefined {
 
 export function describeBlockedGroup({
   group,
-  failedOut,
+  failedForGood,
 }: TaskGroupTurn & { is: 'blocked' }): string {
-  return `${failedOut} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert or --delete them)`
+  return `${failedForGood} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert or --delete them)`
 }
 
 export function noServiceOutcome({ id, fence }: Task): TaskOutcome {

@@ -49,14 +49,14 @@ export class TaskServerLease {
   async release(): Promise<void> {
     this.#timer?.clear()
     LOCAL_SERVER_IDS.delete(this.#id)
-    await this.#parts.store.leave(this.#id)
+    await this.#parts.store.unregisterServer(this.#id)
   }
 
   /** @param renamed called at once, before anything can be claimed by the new name */
   async #join(renamed: () => void): Promise<void> {
     const { store, serving } = this.#parts
     LOCAL_SERVER_IDS.delete(this.#id)
-    this.#id = await store.join(this.host, createServerId(), serving)
+    this.#id = await store.registerServer(this.host, createServerId(), serving)
     LOCAL_SERVER_IDS.add(this.#id)
     renamed()
     await this.#recover()
@@ -68,7 +68,7 @@ export class TaskServerLease {
     const alive = [this.#id]
     for (const { id, host } of await store.servers()) {
       if (host !== this.host || id === this.#id) continue
-      if (isServerProcessDead(id)) tasks += await store.leave(id)
+      if (isServerProcessDead(id)) tasks += await store.unregisterServer(id)
       else if (isServerProcessAlive(id)) alive.push(id)
     }
     tasks += (await store.recover(lease, alive)).tasks
@@ -81,7 +81,7 @@ export class TaskServerLease {
     this.#isRenewing = true
     const { store, onEvicted: evicted, reportProblem: problem } = this.#parts
     try {
-      if (await store.beat(this.#id)) await this.#recover()
+      if (await store.heartbeat(this.#id)) await this.#recover()
       else {
         problem(
           `another server took this one for dead, and its tasks over; it goes on as a new one`,

@@ -464,7 +464,7 @@ export class TaskServer implements TaskSink {
       return this.#end()
     }
     if (!this.#claimScheduler.hasNothingToClaim) return
-    const turn = await this.store.turn(this.maxAttempts, this.batches)
+    const turn = await this.store.groupTurn(this.maxAttempts, this.batches)
     const isLast = !this.#settings.forever && !this.#isSourceOpen
     if (turn.is === 'blocked') {
       if (isLast)

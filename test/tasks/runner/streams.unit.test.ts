@@ -73,7 +73,7 @@ describe('the obituary', () => {
 
 describe('frames', () => {
   const bytes = Buffer.concat([
-    encodeRunnerJsonFrame('hello', 0, { clientId: 'a', clientHost: 'b', places: 2 }),
+    encodeRunnerJsonFrame('hello', 0, { clientId: 'a', clientHost: 'b', numTasks: 2 }),
     encodeRunnerFrame('stdout', 3, Buffer.from([0, 1, 255])),
     encodeRunnerFrame('beat', 0),
     encodeRunnerJsonFrame('outcomes', 1, [{ id: 'x' }]),

@@ -1,23 +1,28 @@
-/** PostgreSQL, for stores that several servers share. `pg` is an optional peer: it is loaded when it is used. */
+/** PostgreSQL, for stores that several machines share. */
 import type { Pool, PoolClient } from 'pg'
-import { describeError, ManyhostError } from '../../core/errors.ts'
-import { after, now, sleep, type Timer } from '../../core/time.ts'
-import { toStoreError } from '../../store/errors.ts'
-import type { DatabaseEngine, Query, Statements } from './engine.ts'
-import type { RowCells } from './row.ts'
+import { describeError, ManyhostError } from '../core/errors.ts'
+import { after, now, sleep, type Timer } from '../core/time.ts'
+import { SQL_DIALECTS } from './dialect.ts'
+import type { DatabaseEngine, Query, RowCells, Statements } from './engine.ts'
+import { toStoreError } from './errors.ts'
+import { loadPg } from './load-pg.ts'
 
 export interface PostgresEngineOptions {
   readonly schema: string
   /** Milliseconds to wait for a lock. */
   readonly busyTimeout: number
-  /** Connections at most. */
+  /** Connections at most, one of which listens. */
   readonly connections: number
 }
 
+/** Milliseconds before a broken connection that listens is made again. */
 const RECONNECT_DELAY = 1_000
+/** Milliseconds. */
 const CONNECT_TIMEOUT = 10_000
+/** Milliseconds before a transaction that lost a conflict is tried again. */
+const CONFLICT_RETRY = 5
 
-/** Big integers as numbers (all of ours are safe), everything else as text or number as it comes. */
+/** Numbers become numbers (all integers of a store are safe), booleans booleans, everything else a text. */
 const types = {
   getTypeParser: (oid: number) => PARSERS[oid] ?? String,
 }
@@ -34,6 +39,7 @@ const PARSERS: Readonly<Record<number, (text: string) => unknown>> = {
 
 export class PostgresEngine implements DatabaseEngine {
   readonly kind = 'postgres'
+  readonly dialect = SQL_DIALECTS.postgres
   readonly name: string
   readonly #pool: Pool
   readonly #options: PostgresEngineOptions
@@ -48,21 +54,15 @@ export class PostgresEngine implements DatabaseEngine {
     this.#pool = pool
     this.name = name
     this.#options = options
-    // A connection that breaks while idle is replaced by the pool.
+    // The pool replaces a connection that breaks while it is idle.
     pool.on('error', () => {})
     this.#statements = statementsOn(pool)
   }
 
   static async open(url: string, options: PostgresEngineOptions): Promise<PostgresEngine> {
     const name = redactPassword(url)
-    const pg = await import('pg').catch((cause: unknown) => {
-      throw new ManyhostError(
-        'MANYHOST_STORE_FAILED',
-        `a store at ${name} needs the package 'pg', which is not installed`,
-        { cause },
-      )
-    })
-    const pool = new pg.default.Pool({
+    const pg = await loadPg(`the store at ${name}`, 'MANYHOST_STORE_FAILED')
+    const pool = new pg.Pool({
       connectionString: url,
       max: options.connections,
       connectionTimeoutMillis: CONNECT_TIMEOUT,
@@ -79,16 +79,16 @@ export class PostgresEngine implements DatabaseEngine {
     }
   }
 
-  all<Row>(asked: Query): Promise<Row[]> {
-    return this.#translateErrors(this.#statements.all(asked))
+  all<Row>(query: Query): Promise<Row[]> {
+    return this.#translateErrors(this.#statements.all(query))
   }
 
-  cells(asked: Query): Promise<RowCells[]> {
-    return this.#translateErrors(this.#statements.cells(asked))
+  cells(query: Query): Promise<RowCells[]> {
+    return this.#translateErrors(this.#statements.cells(query))
   }
 
-  run(asked: Query): Promise<number> {
-    return this.transaction((statements) => statements.run(asked))
+  run(query: Query): Promise<number> {
+    return this.transaction((statements) => statements.run(query))
   }
 
   script(sql: string): Promise<void> {
@@ -115,16 +115,16 @@ export class PostgresEngine implements DatabaseEngine {
         await client.query('ROLLBACK').catch((failure: Error) => {
           broken ??= failure
         })
-        // Two transactions in each other's way: one of them goes again.
-        const isTurnedAway = ['40001', '40P01'].includes(String((error as { code?: string }).code))
-        if (!isTurnedAway || now() - begun > this.#options.busyTimeout) {
+        // A conflict with another transaction: PostgreSQL ended one of the two, and that one is tried again.
+        const isConflict = ['40001', '40P01'].includes(String((error as { code?: string }).code))
+        if (!isConflict || now() - begun > this.#options.busyTimeout) {
           throw toStoreError(this.name, error, now() - begun)
         }
       } finally {
         client.off('error', onError)
         client.release(broken)
       }
-      await sleep(5)
+      await sleep(CONFLICT_RETRY)
     }
   }
 
@@ -151,7 +151,7 @@ export class PostgresEngine implements DatabaseEngine {
     return `manyhost_${this.#options.schema}`
   }
 
-  /** Listens on a connection of its own; when that breaks, calls back once it is there again: something may have come. */
+  /** Listens on a connection of its own. When that breaks, it calls back after it was made again: a `wake` may have been missed. */
   async #startListening(): Promise<void> {
     try {
       const client = await this.#pool.connect()
@@ -191,30 +191,30 @@ export class PostgresEngine implements DatabaseEngine {
 
 function statementsOn(connection: Pool | PoolClient): Statements {
   return {
-    all: async (asked) => (await connection.query(asked.sql, [...asked.parameters])).rows,
-    cells: async (asked) =>
+    all: async (query) => (await connection.query(query.sql, [...query.parameters])).rows,
+    cells: async (query) =>
       (
         await connection.query({
-          text: asked.sql,
-          values: [...asked.parameters],
+          text: query.sql,
+          values: [...query.parameters],
           rowMode: 'array',
         })
       ).rows as unknown as RowCells[],
-    run: async (asked) => (await connection.query(asked.sql, [...asked.parameters])).rowCount ?? 0,
+    run: async (query) => (await connection.query(query.sql, [...query.parameters])).rowCount ?? 0,
     script: async (sql) => void (await connection.query(sql)),
   }
 }
 
-/** For messages. @throws ManyhostError MANYHOST_INVALID_OPTION */
+/** The address without its password, for messages. @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function redactPassword(url: string): string {
   try {
     const parsed = new URL(url)
     return `postgres://${parsed.username ? `${parsed.username}@` : ''}${parsed.host}${parsed.pathname}`
   } catch (error) {
-    // Not even the text: it may have the password in it.
+    // The message does not show the text: the password may be in it.
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `no URL of a PostgreSQL: ${describeError(error).slice(0, 40)}`,
+      `the address of a PostgreSQL must be a URL such as postgres://me@db/jobs: ${describeError(error).slice(0, 40)}`,
     )
   }
 }

@@ -1,4 +1,4 @@
-/** What a database is to the store: statements that Kysely built (or that were built once), and transactions. */
+/** A database as the stores see it: statements that were built by Kysely or written by hand, and transactions. */
 import {
   DummyDriver,
   Kysely,
@@ -9,45 +9,45 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
-import type { RowCells } from './row.ts'
-import type { StoreTables } from './tables.ts'
+import type { EngineKind, SqlDialect } from './dialect.ts'
 
 export interface Query {
   readonly sql: string
   readonly parameters: readonly unknown[]
 }
 
-/** Statements, one after the other. */
+/** One row: its values, in the order of the columns. */
+export type RowCells = readonly unknown[]
+
+/** Runs statements one after the other. */
 export interface Statements {
   /** Rows as objects. */
   all<Row>(query: Query): Promise<Row[]>
-  /** Rows of a query that selects COLUMNS of `task`, as cells in that order. */
+  /** Rows as arrays. On SQLite the query must select the columns that the engine was opened with. */
   cells(query: Query): Promise<RowCells[]>
-  /** How many rows were changed. */
+  /** Resolves with the number of rows that were changed. */
   run(query: Query): Promise<number>
-  /** Many statements, without parameters. */
+  /** Several statements without parameters, in one text. */
   script(sql: string): Promise<void>
 }
 
-/** Reads see what is committed; writes go through `transaction`, which is tried again when another was in its way. */
+/** Reads see what is committed. Writes go through `transaction`, which tries again after a conflict with another one. */
 export interface DatabaseEngine extends Statements {
-  readonly kind: 'sqlite' | 'postgres'
-  /** Where it is, without a password. */
+  readonly kind: EngineKind
+  readonly dialect: SqlDialect
+  /** The path or the address of the database, without a password. */
   readonly name: string
   transaction<T>(work: (statements: Statements) => Promise<T>): Promise<T>
-  /** Calls back soon after another process (or this one) said `wake`; answers how to stop. */
+  /** Calls back soon after any process, this one included, has committed a `wake`. Returns the function that stops this. */
   onWake(callback: () => void): () => void
-  /** Called within a transaction that makes tasks claimable: others hear of it once it is committed. */
+  /** To be called within a transaction: everybody who listens hears of it once the transaction is committed. */
   wake(statements: Statements): Promise<void>
   close(): Promise<void>
 }
 
-/** Queries are built and compiled by Kysely, and run by the engine: one prepared statement for each text. */
-export function createQueryBuilder(
-  kind: DatabaseEngine['kind'],
-  schema?: string,
-): Kysely<StoreTables> {
-  const made = new Kysely<StoreTables>({
+/** Kysely builds and compiles queries; the engine runs them. Each text of a query is one prepared statement. */
+export function createQueryBuilder<Tables>(kind: EngineKind, schema?: string): Kysely<Tables> {
+  const builder = new Kysely<Tables>({
     dialect:
       kind === 'sqlite'
         ? {
@@ -63,13 +63,7 @@ export function createQueryBuilder(
             createQueryCompiler: () => new PostgresQueryCompiler(),
           },
   })
-  return schema ? made.withSchema(schema) : made
-}
-
-/** A text with `?` for its parameters, as the engine wants it. For statements that are written once. */
-export function numberParameters(kind: DatabaseEngine['kind'], sql: string): string {
-  let count = 0
-  return kind === 'sqlite' ? sql : sql.replaceAll('?', () => `$${++count}`)
+  return schema ? builder.withSchema(schema) : builder
 }
 
 export function createQuery(sql: string, ...parameters: unknown[]): Query {

@@ -1,17 +1,23 @@
 /**
- * SQLite in one file, or in memory. `libsql` works synchronously, so a store lives in a thread of its own (`threaded.ts`).
- * Even there it keeps each statement small (batches), and never lets SQLite itself wait for a lock: it tries again from
- * here, and answers what else is asked meanwhile.
+ * SQLite in one file, or in memory. libsql works synchronously, so a store lives in a thread of its own
+ * (`tasks/store/threaded-store.ts`). Even there each statement is kept small, and SQLite itself never waits long for a lock:
+ * the engine tries again instead, and runs what else is query for meanwhile.
  */
-import Database from 'libsql'
-import { ManyhostError } from '../../core/errors.ts'
-import { every, now, sleep } from '../../core/time.ts'
-import { createPrivateFile } from '../../posix/private-files.ts'
-import { classifyDatabaseError, toStoreError } from '../../store/errors.ts'
-import { createQuery, type DatabaseEngine, type Query, type Statements } from './engine.ts'
-import type { RowCells } from './row.ts'
-import { readVersion } from './schema.ts'
-import { TASK_COLUMNS } from './tables.ts'
+import type Database from 'libsql'
+import { exponentialDelay } from '../core/backoff.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { every, now, sleep } from '../core/time.ts'
+import { SQL_DIALECTS } from './dialect.ts'
+import {
+  createQuery,
+  type DatabaseEngine,
+  type Query,
+  type RowCells,
+  type Statements,
+} from './engine.ts'
+import { classifyDatabaseError, toStoreError } from './errors.ts'
+import { PreparedCache } from './prepared-cache.ts'
+import { openSqliteFile } from './sqlite-file.ts'
 
 export interface SqliteEngineOptions {
   /** Milliseconds to try for a lock that another program holds. */
@@ -20,24 +26,31 @@ export interface SqliteEngineOptions {
   readonly synchronous: 'full' | 'normal'
   /** Whether the file may be made. */
   readonly create: boolean
+  /** The columns that queries for `cells` select. */
+  readonly columns: readonly string[]
+  /**
+   * Reads the version of the tables; 0 means that there are none. It runs before anything is changed: the file may be another
+   * program's.
+   */
+  readVersion(engine: DatabaseEngine): Promise<number>
 }
 
-/** Milliseconds that SQLite may wait for a lock while its thread stands still. */
+/** Milliseconds that SQLite may wait for a lock. Its thread stands still meanwhile. */
 const MAX_BLOCKING_MS = 10
-/** Milliseconds between looks whether another process handed something in. */
+/** Milliseconds between two looks for a `wake` of another process. */
 const POLL_INTERVAL = 10
-/** Prepared statements that are kept; texts of filters are as many as there are users. */
-const MAX_PREPARED = 200
-
-const ROW_AS_JSON = `json_array(${TASK_COLUMNS.map((name) => `"${name}"`).join(', ')})`
+/** Milliseconds between two attempts to get a lock that another program holds. */
+const LOCK_RETRY = { min: 1, max: 50 }
 
 export class SqliteEngine implements DatabaseEngine {
   readonly kind = 'sqlite'
+  readonly dialect = SQL_DIALECTS.sqlite
   readonly name: string
   readonly #database: Database.Database
   readonly #busyTimeout: number
-  readonly #prepared = new Map<string, Database.Statement<unknown[]>>()
-  /** The transaction that is under way, and those that wait for it. */
+  readonly #prepared: PreparedCache
+  readonly #rowAsJson: string
+  /** Settles when the last transaction that was query for has ended. Transactions run one after the other. */
   #lastTransaction: Promise<unknown> = Promise.resolve()
   #isInTransaction = false
   #isClosed = false
@@ -46,15 +59,10 @@ export class SqliteEngine implements DatabaseEngine {
   private constructor(path: string, options: SqliteEngineOptions) {
     this.name = path
     this.#busyTimeout = options.busyTimeout
-    if (path !== ':memory:' && options.create) {
-      try {
-        // The commands in it are for nobody else.
-        createPrivateFile(path)
-      } catch {
-        // The database says why it cannot be made.
-      }
-    }
-    this.#database = new Database(path)
+    this.#rowAsJson = `json_array(${options.columns.map((name) => `"${name}"`).join(', ')})`
+    // The file has the command lines of this user.
+    this.#database = openSqliteFile(path, { isPrivate: options.create })
+    this.#prepared = new PreparedCache(this.#database)
     this.#database.pragma(`busy_timeout = ${MAX_BLOCKING_MS}`)
   }
 
@@ -63,12 +71,12 @@ export class SqliteEngine implements DatabaseEngine {
     try {
       engine = new SqliteEngine(path, options)
       const opened = engine
-      // Looked at before anything is changed, and be it the journal: it may be another program's.
-      const version = await readVersion(opened, opened)
+      // Before anything is changed, even the journal mode.
+      const version = await options.readVersion(opened)
       if (version === 0 && !options.create && path !== ':memory:') {
         throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
       }
-      // Another program may be making the store, and changing to the same mode, just now: each of these reads the file.
+      // Each of these reads the file, and another program may be making the same store just now.
       await opened.#retryWhileBusy(() => {
         opened.#database.pragma('journal_mode = wal')
         opened.#database.pragma(`synchronous = ${options.synchronous}`)
@@ -82,18 +90,18 @@ export class SqliteEngine implements DatabaseEngine {
     }
   }
 
-  async all<Row>(asked: Query): Promise<Row[]> {
+  async all<Row>(query: Query): Promise<Row[]> {
     await this.#waitForTransactions()
-    return this.#retryWhileBusy(() => this.#readRows<Row>(asked))
+    return this.#retryWhileBusy(() => this.#readRows<Row>(query))
   }
 
-  async cells(asked: Query): Promise<RowCells[]> {
+  async cells(query: Query): Promise<RowCells[]> {
     await this.#waitForTransactions()
-    return this.#retryWhileBusy(() => this.#readCells(asked))
+    return this.#retryWhileBusy(() => this.#readCells(query))
   }
 
-  run(asked: Query): Promise<number> {
-    return this.transaction((statements) => statements.run(asked))
+  run(query: Query): Promise<number> {
+    return this.transaction((statements) => statements.run(query))
   }
 
   async script(sql: string): Promise<void> {
@@ -120,7 +128,7 @@ export class SqliteEngine implements DatabaseEngine {
         if (woken >= 0 && wake?.value !== woken) callback()
         woken = wake?.value ?? 0
       } catch {
-        // Busy: the next look sees it.
+        // The database is busy: the next look reads it again.
         version = undefined
       }
     }
@@ -146,7 +154,7 @@ export class SqliteEngine implements DatabaseEngine {
     this.#database.close()
   }
 
-  /** Waits for the transactions that are under way: their statements are not to be mixed with others. */
+  /** A statement outside of a transaction must not run within somebody else's. */
   async #waitForTransactions(): Promise<void> {
     while (this.#isInTransaction) await this.#lastTransaction
   }
@@ -156,9 +164,10 @@ export class SqliteEngine implements DatabaseEngine {
     this.#isInTransaction = true
     try {
       const result = await work({
-        all: async (asked) => this.#readRows(asked),
-        cells: async (asked) => this.#readCells(asked),
-        run: async (asked) => this.#prepare(asked.sql).run(asked.parameters as unknown[]).changes,
+        all: async (query) => this.#readRows(query),
+        cells: async (query) => this.#readCells(query),
+        run: async (query) =>
+          this.#prepared.get(query.sql).run(query.parameters as unknown[]).changes,
         script: async (sql) => void this.#database.exec(sql),
       })
       await this.#retryWhileBusy(() => this.#database.exec('COMMIT'))
@@ -173,31 +182,22 @@ export class SqliteEngine implements DatabaseEngine {
   }
 
   #readRows<Row>({ sql, parameters }: Query): Row[] {
-    return this.#prepare(sql).all(parameters) as Row[]
+    return this.#prepared.get(sql).all(parameters) as Row[]
   }
 
-  /** One text a row instead of thirty values: the way from the library into JavaScript is what costs. */
+  /** Each row comes as one JSON text instead of thirty values: passing a value from libsql to JavaScript is the costly part. */
   #readCells({ sql, parameters }: Query): RowCells[] {
-    const rows = this.#prepare(`SELECT ${ROW_AS_JSON} AS row FROM (${sql})`).all(parameters)
+    const rows = this.#prepared
+      .get(`SELECT ${this.#rowAsJson} AS row FROM (${sql})`)
+      .all(parameters)
     return (rows as { row: string }[]).map(({ row }) => JSON.parse(row))
-  }
-
-  #prepare(sql: string): Database.Statement<unknown[]> {
-    const known = this.#prepared.get(sql)
-    if (known) return known
-    const made = this.#database.prepare(sql)
-    if (this.#prepared.size >= MAX_PREPARED) {
-      this.#prepared.delete(this.#prepared.keys().next().value as string)
-    }
-    this.#prepared.set(sql, made)
-    return made
   }
 
   /** Tries again for as long as another program holds the lock, up to `busyTimeout`. */
   async #retryWhileBusy<T>(attempt: () => T): Promise<T> {
     if (this.#isClosed) throw new ManyhostError('MANYHOST_STORE_FAILED', 'the store is closed')
     const begun = now()
-    for (let pause = 1; ; pause = Math.min(2 * pause, 50)) {
+    for (let failures = 0; ; failures++) {
       try {
         return attempt()
       } catch (error) {
@@ -205,7 +205,7 @@ export class SqliteEngine implements DatabaseEngine {
         if (classifyDatabaseError(error) !== 'busy' || waited >= this.#busyTimeout) {
           throw toStoreError(this.name, error, waited)
         }
-        await sleep(pause)
+        await sleep(exponentialDelay(failures, LOCK_RETRY))
       }
     }
   }
