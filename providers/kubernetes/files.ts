@@ -120,7 +120,7 @@ async function waitForCopy(
   try {
     const first = await Promise.race([executed.ended, settled.then((error) => error)])
     if (first instanceof Error && errors.text() === '') throw first
-    const { code } = await executed.ended
+    const code = await executed.ended
     if (code !== 0) throw new Error(errors.text().trim() || `exit code ${code}`)
     const error = await settled
     if (error) throw error
