@@ -81,7 +81,7 @@ async function held() {
   const [count, perAgent, processes] = [pick(200, 1_000), 10, 4]
   const registry = new Registry()
   // Long: 200 at a time are dialled by processes that share one core with whatever else runs there.
-  const hub = agents({ listen: '127.0.0.1:0', key, registry, laneTimeout: 120_000 })
+  const hub = agents({ listen: '127.0.0.1:0', key, registry, tunnelTimeout: 120_000 })
   const address = await hub.address()
   const players = []
   for (let i = 0; i < processes; i++) {

@@ -55,6 +55,11 @@ export class InstanceLifecycle {
     return this.#abort.signal
   }
 
+  /** The last of its output, for its errors. */
+  get output(): string {
+    return this.#output.text()
+  }
+
   /** Passes the output of the instance on. */
   writeOutput(text: string): void {
     this.#output.append(text)

@@ -97,7 +97,7 @@ describe.skipIf(why !== undefined)(
     async function agent(name: string, isFar: boolean, address?: string): Promise<void> {
       const main = join(await buildCommandLine(), 'src/cli/main.js')
       const hub = address ?? (await provider.address())
-      const flags = ['--connect', hub, '--insecure', '--places', '4']
+      const flags = ['--connect', hub, '--insecure', '--max-instances', '4']
       const command = [process.execPath, main, 'agent', ...flags, '--name', name]
       const [program = '', ...args] = isFar ? ['ip', 'netns', 'exec', space, ...command] : command
       const env = { ...process.env, MANYHOST_AGENT_KEY: KEY }

@@ -1,6 +1,6 @@
 /** How conversations and links end, and what was weak in the original. */
 import { describe, expect, it } from 'vitest'
-import type { Ends, HostingEnd, PostingEnd } from '../../src/wire/index.ts'
+import type { HostingEnd, PostingEnd, WireEnds } from '../../src/wire/index.ts'
 import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { echo, listen, pair } from './pair.ts'
 import { RawPeer } from './raw.ts'
@@ -146,7 +146,7 @@ describe('errors and ends', () => {
     peer.socket.pause()
     peer.say('[3#co_begin]101[7#]flood()[3#co_end]101')
     await waitUntil(() => server.links.size === 2)
-    const theirs = [...server.links].find((ends) => !ends.po.peer.isExtended) as Ends
+    const theirs = [...server.links].find((ends) => !ends.po.peer.isExtended) as WireEnds
     const reason = theirs.po.waitDisconnected()
     expect(await po.call('echo', 1)).toBe(1)
     expect(await reason).toMatch(/the peer read nothing for/)
@@ -155,7 +155,7 @@ describe('errors and ends', () => {
   })
 
   it('a peer that trickles in the middle of a packet is ended', async () => {
-    const server = await listen(echo, { leastRate: 1_000_000 })
+    const server = await listen(echo, { minRate: 1_000_000 })
     const peer = await RawPeer.to(server.port)
     peer.say('[3#co_begin]101[1000#]')
     const timer = setInterval(() => peer.say('x'), 100)
@@ -185,7 +185,7 @@ describe('errors and ends', () => {
     const { po, server } = await pair({ hold: () => new Promise(() => {}) })
     const held = rejectionOf(po.call('hold'))
     await waitUntil(
-      () => server.links.size === 1 && ([...server.links][0] as Ends).po.stats().hosting === 1,
+      () => server.links.size === 1 && ([...server.links][0] as WireEnds).po.stats().hosting === 1,
     )
     await server.close('going home')
     const error = await held

@@ -10,11 +10,11 @@ import { crc32 } from 'node:zlib'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   dial,
-  type Ends,
   type HostingEnd,
   type Names,
   type PostingEnd,
   serve,
+  type WireEnds,
 } from '../../src/wire/index.ts'
 import { LiteralReader } from '../../src/wire/literal.ts'
 import { createLatch, rejectionOf, waitUntil } from '../help.ts'
@@ -46,7 +46,7 @@ function python(...args: string[]): { child: ChildProcess; line: Promise<string>
 
 describe.skipIf(version.status !== 0)('a peer in Python', () => {
   describe('hosts', () => {
-    async function dialled(names: Names = {}): Promise<Ends> {
+    async function dialled(names: Names = {}): Promise<WireEnds> {
       const port = Number(await python('serve').line)
       const ends = await dial({ port }, names)
       closing.push(() => ends.po.disconnect())

@@ -1,6 +1,6 @@
 /** What a conversation may do in which stage, what is called when, and who is held back by whom. */
 import { describe, expect, it } from 'vitest'
-import { type Ends, type HostingEnd, type PostingEnd, repr } from '../../src/wire/index.ts'
+import { type HostingEnd, type PostingEnd, repr, type WireEnds } from '../../src/wire/index.ts'
 import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { echo, listen, pair } from './pair.ts'
 import { RawPeer } from './raw.ts'
@@ -162,7 +162,7 @@ describe('back-pressure', () => {
       },
     )
     await waitUntil(() => server.links.size === 1)
-    const [theirs] = server.links as Set<Ends>
+    const [theirs] = server.links as Set<WireEnds>
     const piece = Buffer.alloc(1_000_000)
     const whole = 100 * piece.length
     let made = 0

@@ -32,7 +32,7 @@ beforeAll(buildCommandLine, 300_000)
 afterAll(removeBuild)
 
 async function start(provider: AgentsProvider, ...args: string[]): Promise<AgentProcess> {
-  const agent = await spawnAgent(await provider.address(), '--places', '4', ...args)
+  const agent = await spawnAgent(await provider.address(), '--max-instances', '4', ...args)
   far.push(agent)
   return agent
 }
@@ -85,7 +85,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     await waitForReady(session, url, 2)
     expect((await session.client().get(`${url}/pid`)).status).toBe(200)
     expect(provider.agents).toMatchObject([
-      { name: 'lab', state: 'up', places: 4, labels: { gpu: 'a100' }, provider: 'process' },
+      { name: 'lab', state: 'up', maxInstances: 4, labels: { gpu: 'a100' }, provider: 'process' },
     ])
     expect(provider.agents[0]?.instances.length).toBe(2)
     expect(session.cluster(url).instances.length).toBe(2)
@@ -209,7 +209,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
 
   it('waits for a hub that is not there yet', async () => {
     const listen = `127.0.0.1:${portBase}`
-    const agent = await spawnAgent(listen, '--places', '1')
+    const agent = await spawnAgent(listen, '--max-instances', '1')
     far.push(agent)
     await waitUntil(() => agent.output().includes('lost'), 'it has tried')
     const late = openTestAgents({ listen })

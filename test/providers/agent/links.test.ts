@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import type { AgentNotice, AgentsProvider } from '../../../providers/agent/index.ts'
 import type { StartupContext } from '../../../src/core/provider.ts'
 import { now } from '../../../src/core/time.ts'
-import { code, dial, type Ends } from '../../../src/wire/index.ts'
+import { code, dial, type WireEnds } from '../../../src/wire/index.ts'
 import { useFalseClock } from '../../clock.ts'
 import { findInstancePids, rejectionOf, service, waitUntil } from '../../help.ts'
 import { get, specOf } from '../process-help.ts'
@@ -14,7 +14,7 @@ import { cleanups, here, opened, relay, serving, unending } from './auto-closed.
 import { KEY, waitForAgents } from './help.ts'
 
 /** A link with the right key, that says what it likes. */
-async function sly(provider: AgentsProvider): Promise<Ends> {
+async function sly(provider: AgentsProvider): Promise<WireEnds> {
   const [host = '', port] = (await provider.address()).split(':')
   const ends = await dial({ host, port: Number(port), key: KEY, ident: 'sly' }, {})
   cleanups.push(() => ends.po.disconnect())
@@ -24,7 +24,7 @@ async function sly(provider: AgentsProvider): Promise<Ends> {
 const machine = {
   boot: 'b',
   name: 'sly',
-  places: 1,
+  maxInstances: 1,
   cpus: 1,
   memory: 1,
   labels: {},
@@ -241,7 +241,7 @@ describe('who does not belong there', () => {
       },
     ],
     ['a long name', { ...machine, name: 'x'.repeat(129) }],
-    ['negative places', { ...machine, places: -1 }],
+    ['a negative maxInstances', { ...machine, maxInstances: -1 }],
   ])('a hello with %s is refused, and the link lives', async (_, said) => {
     const provider = opened()
     const { po } = await sly(provider)
