@@ -239,9 +239,28 @@ export function checkOption(
 ): unknown {
   const result = one.parse(value)
   if (result === undefined) {
-    throw invalid(`${where}: ${name} must be ${one.range}, got ${describe(value)}`)
+    const got =
+      one.form && holdsSecret(one.form) ? 'something else (it is not shown)' : describe(value)
+    throw invalid(`${where}: ${name} must be ${one.range}, got ${got}`)
   }
   return result
+}
+
+/** Whether a value of this form is or contains a secret, which no message may show. */
+export function holdsSecret(form: Form): boolean {
+  switch (form.is) {
+    case 'text':
+      return form.secret === true
+    case 'list':
+    case 'record':
+      return form.of.form !== undefined && holdsSecret(form.of.form)
+    case 'options':
+      return Object.values(form.rules).some((rule) => rule.form && holdsSecret(rule.form))
+    case 'either':
+      return form.forms.some(holdsSecret)
+    default:
+      return false
+  }
 }
 
 function invalid(message: string): ManyhostError {
