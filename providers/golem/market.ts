@@ -1,5 +1,7 @@
 /** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
-import { asError, ManyhostError } from '../../src/core/errors.ts'
+import { settleOrAbort } from '../../src/core/abort.ts'
+import { deferred } from '../../src/core/deferred.ts'
+import { ManyhostError } from '../../src/core/errors.ts'
 import { now, resolveWithin } from '../../src/core/time.ts'
 import { AvoidedNodes } from './avoided-nodes.ts'
 import { type GolemBill, GolemCosts, type GolemPrice, maxCost } from './costs.ts'
@@ -222,7 +224,7 @@ export class GolemMarket {
         waitingForApprovalTimeoutSec: APPROVAL_TIMEOUT_SECONDS,
       })
       try {
-        const agreement = await rejectOnAbort(proposed, signal)
+        const agreement = await settleOrAbort(proposed, signal)
         this.#costs.countAgreement(service, 'signed')
         return { proposal, agreement }
       } catch (error) {
@@ -251,11 +253,8 @@ export class GolemMarket {
     const { network, allocation, vpn } = open
     const { provider } = agreement
     const until = now() + this.#settings.rentHours * 3_600_000
-    let setLost: (why: string) => void = () => {}
-    const lost = new Promise<string>((resolve) => {
-      setLost = resolve
-    })
-    this.#lostListeners.set(agreement.id, setLost)
+    const lost = deferred<string>()
+    this.#lostListeners.set(agreement.id, lost.resolve)
     let node: Golem.NetworkNode | undefined
     let rental: Golem.ResourceRental | undefined
     const end = async (hasFailed: boolean): Promise<void> => {
@@ -270,7 +269,7 @@ export class GolemMarket {
         networkNode: node,
         payment: this.#paymentOptions(proposal, service),
       })
-      const exe = await rejectOnAbort(rental.getExeUnit(), signal)
+      const exe = await settleOrAbort(rental.getExeUnit(), signal)
       const rented = rental
       let ending: Promise<void> | undefined
       return {
@@ -279,7 +278,7 @@ export class GolemMarket {
         node: provider.id,
         name: provider.name ?? provider.id,
         rentedUntil: until,
-        lost,
+        lost: lost.promise,
         findEndReason: () => this.#findEndReason(open, rented, exe),
         end: (hasFailed) => {
           ending ??= end(hasFailed)
@@ -300,15 +299,15 @@ export class GolemMarket {
     const begun = now()
     const { cpuThreads } = proposal.getDto()
     const price: GolemPrice = { ...proposal.pricing, threads: cpuThreads ?? 1 }
-    const judge = (total: number): boolean => {
-      const most = maxCost(price, (now() - begun) / 1_000)
-      if (Number.isFinite(total) && total <= most && this.#costs.grant(bill, total)) return true
+    const accept = (total: number): boolean => {
+      const max = maxCost(price, (now() - begun) / 1_000)
+      if (Number.isFinite(total) && total <= max && this.#costs.grant(bill, total)) return true
       this.#costs.refuse(bill, total)
       return false
     }
     return {
-      debitNoteFilter: ({ totalAmountDue }) => judge(Number(totalAmountDue)),
-      invoiceFilter: ({ amount }) => judge(Number(amount)),
+      debitNoteFilter: ({ totalAmountDue }) => accept(Number(totalAmountDue)),
+      invoiceFilter: ({ amount }) => accept(Number(amount)),
     }
   }
 
@@ -377,13 +376,4 @@ export class GolemMarket {
 
 function isAffordablePrice(price: number, max: number): boolean {
   return price >= 0 && price <= max
-}
-
-function rejectOnAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(asError(signal.reason))
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
-  })
 }

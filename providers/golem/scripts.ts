@@ -1,9 +1,15 @@
 /**
- * What runs on a rented machine. Its exe unit runs one command at a time and answers "Busy" to a second one
- * (golemfactory/yagna#3138), so nothing that lasts runs by it: commands are started in the background, and looked at in
- * turns. Each script may be run twice, since its answer may be lost.
+ * The scripts that run on a rented machine. Its exe unit runs one command at a time and answers "Busy" to a second one
+ * (golemfactory/yagna#3138). So every command is started in the background, and a script looks at all of them again and
+ * again. Each script may be run twice, because its answer may get lost.
  */
 import { quoteShellWord } from '../../src/posix/shell-words.ts'
+import {
+  exportLines,
+  missingCommandText,
+  missingFolderText,
+  WAIT_FOR_PID,
+} from '../shared/script-parts.ts'
 
 /** Most bytes of one stream that one look brings. */
 const MAX_CHUNK_BYTES = 262_144
@@ -30,28 +36,24 @@ export interface GolemLaunch {
 /** Starts a command. It prints `@` and a pid, or `!` and why nothing was started. */
 export function launchScript({ id, number, command, args, cwd, env }: GolemLaunch): string {
   const folder = `${instanceFolder(id)}/${number}`
-  const exports = Object.entries(env).map(
-    ([name, value]) => `export ${name}=${quoteShellWord(value)}`,
-  )
   return `d=${quoteShellWord(folder)}
 mkdir -p ${quoteShellWord(instanceFolder(id))}
 if mkdir "$d" 2>/dev/null; then
   : >"$d/out"; : >"$d/err"
-  if ! cd -- ${quoteShellWord(cwd)} 2>/dev/null; then echo ${quoteShellWord(`!cwd '${cwd}' does not exist, or is no folder, for command '${command}'`)} >"$d/said"
+  if ! cd -- ${quoteShellWord(cwd)} 2>/dev/null; then echo ${quoteShellWord(`!${missingFolderText(cwd, command)}`)} >"$d/said"
   else
     begin() {
-      ${exports.join('\n      ')}
+      ${exportLines(env).join('\n      ')}
       export MANYHOST_INSTANCE=${quoteShellWord(id)}
     }
-    if ! (begin; command -v -- ${quoteShellWord(command)} >/dev/null 2>&1); then echo ${quoteShellWord(`!command '${command}' not found, or not executable`)} >"$d/said"
+    if ! (begin; command -v -- ${quoteShellWord(command)} >/dev/null 2>&1); then echo ${quoteShellWord(`!${missingCommandText(command)}`)} >"$d/said"
     else
       (
         trap : HUP
         (begin; exec setsid ${[command, ...args].map(quoteShellWord).join(' ')}) </dev/null >>"$d/out" 2>>"$d/err" &
         pid=$!
         echo "$pid" >"$d/pid"
-        wait "$pid"; code=$?
-        while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
+        ${WAIT_FOR_PID}
         echo "$code" >"$d/exit.new"; mv "$d/exit.new" "$d/exit"
       ) </dev/null >/dev/null 2>&1 &
     fi

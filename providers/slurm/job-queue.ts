@@ -1,4 +1,5 @@
 /** The queue of the cluster, looked at once for all jobs of a session: what their own callbacks cannot tell. */
+import { deferred } from '../../src/core/deferred.ts'
 import { every, now, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
 import { isEndedState, isLiveState, type SlurmController, type SlurmJob } from './controller.ts'
 
@@ -64,12 +65,12 @@ export class SlurmJobQueue {
   }
 
   watch(id: string): WatchedSlurmJob {
-    const over = createDeferred<SlurmJobEnd>()
-    const left = createDeferred<SlurmJobEnd>()
+    const over = deferred<SlurmJobEnd>()
+    const left = deferred<SlurmJobEnd>()
     const entry: WatchedJobEntry = {
       id,
-      setOver: over.set,
-      setLeft: left.set,
+      setOver: over.resolve,
+      setLeft: left.resolve,
       numMisses: 0,
       hasRun: false,
       isWanted: true,
@@ -203,12 +204,4 @@ export class SlurmJobQueue {
     this.#timer?.clear()
     this.#timer = undefined
   }
-}
-
-function createDeferred<T>(): { readonly promise: Promise<T>; readonly set: (value: T) => void } {
-  let set: (value: T) => void = () => {}
-  const promise = new Promise<T>((resolve) => {
-    set = resolve
-  })
-  return { promise, set }
 }

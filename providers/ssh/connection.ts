@@ -26,9 +26,9 @@ export class SshConnection implements RemoteMachine {
   readonly #client: Client
   readonly #shellTimeoutMs: number
 
-  private constructor(client: Client, name: string, patience: number) {
+  private constructor(client: Client, name: string, shellTimeoutMs: number) {
     this.#client = client
-    this.#shellTimeoutMs = patience
+    this.#shellTimeoutMs = shellTimeoutMs
     this.name = name
     this.closed = new Promise((resolve) => {
       let why = ''

@@ -171,7 +171,7 @@ withEngine(
           30_000,
         )
         giveUp.abort(new Error('enough'))
-        expect((await starting).message).toContain('it was given up')
+        expect((await starting).message).toContain('the start was given up')
         await waitUntil(async () => !(await isPod(spec.id)), 30_000)
       })
 

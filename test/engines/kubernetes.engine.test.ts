@@ -209,7 +209,7 @@ withEngine(
         await patchStatus(spec.id, { conditions: [condition] })
         await waitUntil(() => spec.output.includes(`waits: ${message}`))
         giveUp.abort(new Error('enough'))
-        expect((await starting).message).toContain('it was given up')
+        expect((await starting).message).toContain('the start was given up')
         await waitUntil(async () => !(await isPod(spec.id)))
         await own.close?.()
       })

@@ -57,7 +57,7 @@ describe('a size that is a number', () => {
     ['Symbol(x)', Symbol('x')],
     ['{}', {}],
     ['{"size":3}', { size: 3 }],
-    ['an Array', [3]],
+    ['[3]', [3]],
     ['a Date', new Date(0)],
     ['a String', new String('3')],
     ['a Map', new Map()],

@@ -26,7 +26,9 @@ describe('placement', () => {
     const refused = rejectionOf(provider.start(impatient, { signal: over.signal }))
     await waitUntil(() => impatient.output.includes('waits for an agent'))
     over.abort(new Error('enough'))
-    expect((await refused).message).toContain('enough; no agent has room: 1 without gpu=a100')
+    expect((await refused).message).toContain(
+      'enough; no agent has capacity for it: 1 without gpu=a100',
+    )
     here(address, { maxInstances: 1, name: 'other', labels: { gpu: 'a100' } })
     const running = await starting
     expect(running.address).toContain('on other')

@@ -135,7 +135,7 @@ describe('options', () => {
     [{ hosts: ['docker'] }, /hosts must be a list of unix:\/\/\/path/],
     [{ hosts: [] }, /hosts must be/],
     [{ pull: 'sometimes' }, /'missing', 'always', 'never'/],
-    [{ port: 0 }, /port must be a port, got 0/],
+    [{ port: 0 }, /port must be a whole number from 1 to 65535, got 0/],
     [{ ports: [3, 2] }, /from <= to/],
     [{ mounts: ['data'] }, /'\/here:\/there'/],
     [{ cwd: 'relative' }, /an absolute path/],
