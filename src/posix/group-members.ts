@@ -1,5 +1,6 @@
 /** Who is in a process group, where the system tells (Linux). */
 import { readdir, readFile } from 'node:fs/promises'
+import { parseStat } from './proc.ts'
 
 /**
  * Whether a group has a member that is no zombie, or `undefined` where that cannot be known. Signals are of no help:
@@ -13,9 +14,5 @@ export async function hasRunningMember(group: number): Promise<boolean | undefin
   const stats = await Promise.all(
     pids.map((pid) => readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')),
   )
-  return stats.some((stat) => {
-    // The name of the command, in parentheses, may hold anything, spaces and parentheses as well.
-    const [state, , groupOf] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return groupOf === String(group) && state !== 'Z' && state !== 'X'
-  })
+  return stats.some((stat) => parseStat(stat)?.[2] === String(group))
 }

@@ -1,5 +1,6 @@
-/** Who is in which process group, and what it uses, as Linux tells; elsewhere nothing is known. */
+/** The members of process groups and what they use, as Linux has it in /proc; on other systems nothing is known. */
 import { readdirSync, readFileSync } from 'node:fs'
+import { readStatFields } from './proc.ts'
 
 export interface GroupMember {
   readonly pid: number
@@ -14,23 +15,18 @@ export interface GroupMember {
 /** The kernel's unit of time towards programs, on every architecture of Linux. */
 const TICKS_PER_SECOND = 100
 
-/** Pages are of 4, 16 or 64 KiB: the one by which our own pages come to our own bytes. */
+/** Pages have 4, 16 or 64 KiB: the size that best fits the pages and the bytes of this process. */
 function findPageSize(): number {
-  const pages = Number(splitStat(readFileSync('/proc/self/stat', 'latin1'))[21])
+  const pages = Number(readStatFields(process.pid)?.[21])
   const size = process.memoryUsage.rss() / Math.max(1, pages)
   return [4_096, 16_384, 65_536].reduce((a, b) => (Math.abs(b - size) < Math.abs(a - size) ? b : a))
 }
 
 let pageSize = 0
 
-/** What follows the name, which may hold anything: state, ppid, pgrp, session, ... */
-function splitStat(stat: string): string[] {
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-}
-
 /**
  * The living members of these groups, without their leaders.
- * @param strays pids of those that have left their group, and the group that they count as members of
+ * @param strays pids of processes that have left their group, and the group whose members they count as
  */
 export function findGroupMembers(
   groups: ReadonlySet<number>,
@@ -43,9 +39,10 @@ export function findGroupMembers(
     if (!/^\d+$/.test(name)) continue
     const pid = Number(name)
     if (groups.has(pid)) continue
-    const stat = readStat(name)
+    const stat = readStatFields(pid)
+    if (!stat) continue
     const group = strays.get(pid) ?? Number(stat[2])
-    if (!groups.has(group) || stat[0] === 'Z' || stat[0] === 'X') continue
+    if (!groups.has(group)) continue
     const list = found.get(group) ?? []
     if (list.length === 0) found.set(group, list)
     list.push({
@@ -58,20 +55,12 @@ export function findGroupMembers(
   return found
 }
 
-function readStat(pid: string): string[] {
-  try {
-    return splitStat(readFileSync(`/proc/${pid}/stat`, 'latin1'))
-  } catch {
-    return []
-  }
-}
-
 /** Seconds since the machine booted. */
 export function readUptime(): number {
   return Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0])
 }
 
-/** Of one task: what it uses now and used at most, one line of CSV a sample. */
+/** What one task uses now, and its maxima. Each sample is a line of CSV. */
 export class GroupUsage {
   static readonly CSV_HEADER = 'time,cores,memory\n'
   coresMax: number | null = null

@@ -6,6 +6,8 @@ export interface ProcessEntry {
   readonly parent: number
   readonly group: number
   readonly session: number
+  /** `R` runs, `S` and `D` wait, `T` is stopped, ... */
+  readonly state: string
   /** In ticks since the boot. With the pid it names one process: a pid alone is given to others later. */
   readonly startTime: string
 }
@@ -31,8 +33,25 @@ function processNames(): string[] {
   }
 }
 
-/** Nothing for a process that does not run, or where the system does not tell. */
+/** Undefined for a process that does not run, a zombie included, and where the system has no /proc. */
 export function readProcess(pid: number): ProcessEntry | undefined {
+  const fields = readStatFields(pid)
+  if (!fields) return undefined
+  return {
+    pid,
+    state: fields[0] as string,
+    parent: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
+    startTime: fields[19] ?? '',
+  }
+}
+
+/**
+ * The fields of /proc/<pid>/stat from `state` on (proc_pid_stat(5): field 3 has index 0). Undefined for a process that does not
+ * run, a zombie included.
+ */
+export function readStatFields(pid: number): string[] | undefined {
   let stat: string
   try {
     const file = openSync(`/proc/${pid}/stat`, 'r')
@@ -44,16 +63,15 @@ export function readProcess(pid: number): ProcessEntry | undefined {
   } catch {
     return undefined
   }
-  // The name of the command, in parentheses, may hold anything.
+  return parseStat(stat)
+}
+
+/** As `readStatFields`, of the text of the file. */
+export function parseStat(stat: string): string[] | undefined {
+  // The name of the command, in parentheses, may hold anything: also spaces and parentheses.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  if (fields[0] === undefined || fields[0] === 'Z' || fields[0] === 'X') return undefined
-  return {
-    pid,
-    parent: Number(fields[1]),
-    group: Number(fields[2]),
-    session: Number(fields[3]),
-    startTime: fields[19] ?? '',
-  }
+  const [state] = fields
+  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : fields
 }
 
 /** The environment that a process was started with, `NAME=value` each; empty where it may not be read. */

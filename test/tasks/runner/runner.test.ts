@@ -161,7 +161,7 @@ test('{% %} runs on the runner, and its failure is status -2 with what it said',
   const much = await run(['abc'], { template: 'echo {% yes %}' })
   expect(much.outcomes.get('t0')).toMatchObject({
     exitStatus: -2,
-    message: expect.stringMatching(/it wrote more than 1048576 bytes/),
+    message: expect.stringMatching(/wrote more than 1048576 bytes/),
   })
 })
 
