@@ -19,7 +19,7 @@ const ROUNDS = pick(30, 100)
 
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-bench-'))
 const store = await openStore(join(folder, 'tasks.db'))
-const server = await store.join()
+const server = await store.registerServer()
 let handedIn = 0
 
 const bundle = () =>

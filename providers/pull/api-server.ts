@@ -6,7 +6,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
-import { makeSocketPrivate } from '../../src/posix/private-files.ts'
+import { makeSocketPrivate } from '../../src/core/private-files.ts'
 import type { PullListen } from './options.ts'
 
 /** More are not accepted: a worker that waits holds one. */

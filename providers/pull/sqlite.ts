@@ -2,11 +2,12 @@
  * Services and jobs in a file of SQLite, through libsql. What is written within a millisecond is one transaction: a sync
  * to the disk costs the same for one job as for a hundred ("group commit"; Gawlick and Kinkade, 1985).
  */
-import { closeSync, openSync } from 'node:fs'
-import Database from 'libsql'
+import type Database from 'libsql'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { after } from '../../src/core/time.ts'
-import { databaseWords, otherProgram, SQLITE_TABLES } from '../../src/store/database-words.ts'
+import { databaseWords } from '../../src/store/database-words.ts'
+import { PreparedCache } from '../../src/store/prepared-cache.ts'
+import { openSqliteFile } from '../../src/store/sqlite-file.ts'
 import type { JobPage, JobRow, JobRowState, JobStore, ServiceRow } from './job-store.ts'
 
 /** Of the tables below: a file with another one was made by another manyhost. */
@@ -36,7 +37,7 @@ interface PendingWrite {
 export class SqliteJobStore implements JobStore {
   readonly #path: string
   readonly #db: Database.Database
-  readonly #statements = new Map<string, Database.Statement>()
+  readonly #statements: PreparedCache
   #pendingWrites: PendingWrite[] = []
   #isClosed = false
 
@@ -47,8 +48,8 @@ export class SqliteJobStore implements JobStore {
   constructor(path: string) {
     this.#path = path
     try {
-      closeSync(openSync(path, 'a', 0o600))
-      this.#db = new Database(path)
+      this.#db = openSqliteFile(path, { isPrivate: true, ownTable: 'jobs' })
+      this.#statements = new PreparedCache(this.#db)
       this.#prepareFile()
     } catch (error) {
       throw new ManyhostError(
@@ -61,12 +62,6 @@ export class SqliteJobStore implements JobStore {
 
   #prepareFile(): void {
     const db = this.#db
-    const tables = db.prepare(SQLITE_TABLES).all() as { name: string }[]
-    const other = otherProgram(
-      tables.map(({ name }) => name),
-      'jobs',
-    )
-    if (other) throw new Error(other)
     db.exec('pragma journal_mode = wal')
     db.exec('pragma synchronous = full')
     // Leases and queues are in memory: two hubs at one file would each give out the same jobs. In this order, and with a
@@ -82,7 +77,7 @@ export class SqliteJobStore implements JobStore {
   }
 
   services(): ServiceRow[] {
-    const rows = this.#prepare('select * from services order by id').all() as Record<
+    const rows = this.#statements.get('select * from services order by id').all() as Record<
       string,
       unknown
     >[]
@@ -100,15 +95,17 @@ export class SqliteJobStore implements JobStore {
   }
 
   openJobs(): ReturnType<JobStore['openJobs']> {
-    const rows = this.#prepare(
-      `select id, service, seq, submitted, status, results, reason, worker, lease, attempts from jobs
+    const rows = this.#statements
+      .get(
+        `select id, service, seq, submitted, status, results, reason, worker, lease, attempts from jobs
        where status in ('REGISTERED', 'WORKING') order by seq`,
-    ).all()
+      )
+      .all()
     return (rows as Record<string, unknown>[]).map(toJobRow)
   }
 
   lastSeq(): number {
-    const [row] = this.#prepare('select max(seq) as seq from jobs').all() as [
+    const [row] = this.#statements.get('select max(seq) as seq from jobs').all() as [
       { seq: number | null },
     ]
     return row.seq ?? 0
@@ -116,7 +113,7 @@ export class SqliteJobStore implements JobStore {
 
   job(id: string): JobRow | undefined {
     // Not `get`: that leaves the statement open at its row, and with it the file locked after `close`.
-    const [row] = this.#prepare('select * from jobs where id = ?').all(id)
+    const [row] = this.#statements.get('select * from jobs where id = ?').all(id)
     return row ? toJobRow(row as Record<string, unknown>) : undefined
   }
 
@@ -124,41 +121,43 @@ export class SqliteJobStore implements JobStore {
     const columns = 'select id, seq, service, submitted, status from jobs where'
     const rows =
       service === undefined
-        ? this.#prepare(`${columns} seq > ? order by seq limit ?`).all(seq, limit)
-        : this.#prepare(`${columns} service = ? and seq > ? order by seq limit ?`).all(
-            service,
-            seq,
-            limit,
-          )
+        ? this.#statements.get(`${columns} seq > ? order by seq limit ?`).all(seq, limit)
+        : this.#statements
+            .get(`${columns} service = ? and seq > ? order by seq limit ?`)
+            .all(service, seq, limit)
     return (rows as Record<string, unknown>[]).map(toJobRow)
   }
 
   putService(row: ServiceRow): Promise<void> {
     const { available, token } = row
     return this.#write(() =>
-      this.#prepare(`insert into services values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
+      this.#statements
+        .get(`insert into services values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set
          name = excluded.name, description = excluded.description, timeout = excluded.timeout,
          available = excluded.available, checked_in = excluded.checked_in,
-         registration = excluded.registration, result = excluded.result, token = excluded.token`).run(
-        row.id,
-        row.name,
-        row.description,
-        row.timeout,
-        available === undefined ? null : Number(available),
-        row.checkedIn,
-        row.registration,
-        row.result,
-        token ?? null,
-      ),
+         registration = excluded.registration, result = excluded.result, token = excluded.token`)
+        .run(
+          row.id,
+          row.name,
+          row.description,
+          row.timeout,
+          available === undefined ? null : Number(available),
+          row.checkedIn,
+          row.registration,
+          row.result,
+          token ?? null,
+        ),
     )
   }
 
   addJob(row: JobRow): Promise<void> {
     return this.#write(() =>
-      this.#prepare(
-        `insert into jobs (seq, id, service, submitted, parameters, status, attempts)
+      this.#statements
+        .get(
+          `insert into jobs (seq, id, service, submitted, parameters, status, attempts)
          values (?, ?, ?, ?, ?, ?, ?)`,
-      ).run(row.seq, row.id, row.service, row.submitted, row.parameters, row.status, row.attempts),
+        )
+        .run(row.seq, row.id, row.service, row.submitted, row.parameters, row.status, row.attempts),
     )
   }
 
@@ -166,20 +165,24 @@ export class SqliteJobStore implements JobStore {
     // As it is now: until it is written, it may change again.
     const { status, results, reason, worker, lease, attempts } = state
     return this.#write(() =>
-      this.#prepare(
-        `update jobs set status = ?, results = ?, reason = ?, worker = ?, lease = ?, attempts = ?
+      this.#statements
+        .get(
+          `update jobs set status = ?, results = ?, reason = ?, worker = ?, lease = ?, attempts = ?
          where id = ?`,
-      ).run(status, results ?? null, reason ?? null, worker ?? null, lease ?? null, attempts, id),
+        )
+        .run(status, results ?? null, reason ?? null, worker ?? null, lease ?? null, attempts, id),
     )
   }
 
   prune(service: string, keep: number): Promise<void> {
     return this.#write(() =>
-      this.#prepare(
-        `delete from jobs where service = ? and status in ('COMPLETED', 'ERROR') and seq <= (
+      this.#statements
+        .get(
+          `delete from jobs where service = ? and status in ('COMPLETED', 'ERROR') and seq <= (
            select seq from jobs where service = ? and status in ('COMPLETED', 'ERROR')
            order by seq desc limit 1 offset ?)`,
-      ).run(service, service, keep),
+        )
+        .run(service, service, keep),
     )
   }
 
@@ -224,15 +227,6 @@ export class SqliteJobStore implements JobStore {
   #failure(error: unknown): ManyhostError {
     const text = `pull: store ${this.#path}: ${databaseWords(error)}`
     return new ManyhostError('MANYHOST_STORE_FAILED', text, { cause: error })
-  }
-
-  #prepare(text: string): Database.Statement {
-    let statement = this.#statements.get(text)
-    if (!statement) {
-      statement = this.#db.prepare(text)
-      this.#statements.set(text, statement)
-    }
-    return statement
   }
 }
 

@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Dispatcher } from 'undici'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
-import { listenerRule } from '../../src/core/guarded.ts'
 import { callback, milliseconds, parseOptions, rule, text, whole } from '../../src/core/options.ts'
 import { every, now, resolveWithin, sleep } from '../../src/core/time.ts'
+import { listenerRule } from '../../src/core/user-functions.ts'
 import {
   backoff,
   type PullResponse,

@@ -1,7 +1,7 @@
 /** What a service asks of the control plane, parsed and complete: see `options.ts` for defaults and ranges. */
 
-import type { ErrorReporter } from '../core/guarded.ts'
 import type { Provider, StartSpec } from '../core/provider.ts'
+import type { ErrorReporter } from '../core/user-functions.ts'
 import type { DispatchSettings } from '../dispatch/settings.ts'
 
 export type OnStop = 'restart' | 'raise' | 'ignore'

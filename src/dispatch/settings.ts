@@ -1,5 +1,5 @@
 /** What a service asks of the data plane, parsed and complete: see `options.ts` for defaults and ranges. */
-import type { ErrorReporter } from '../core/guarded.ts'
+import type { ErrorReporter } from '../core/user-functions.ts'
 import type { Pick as PickTarget } from './balance.ts'
 
 /** Which requests may be sent a second time after an attempt that may have been executed. */

@@ -6,8 +6,8 @@ import { Registry } from 'prom-client'
 import { describe } from '../core/describe.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import { Emitter } from '../core/events.ts'
-import { type ErrorReporter, emitWarning, FirstFailureReporter } from '../core/guarded.ts'
 import { resolveWithin } from '../core/time.ts'
+import { type ErrorReporter, emitWarning, FirstFailureReporter } from '../core/user-functions.ts'
 import { type FeedOptions, type FeedSettings, parseFeedOptions } from './broker-options.ts'
 import { type ChannelListener, FeedChannels, type KeptMessage } from './channels.ts'
 import { errorFrame, FrameError, publishFrame, publishPrefix } from './frame.ts'
@@ -22,7 +22,7 @@ import {
   isThenable,
   verifySecret,
 } from './rights.ts'
-import { type Category, FeedStats } from './stats.ts'
+import { type FeedErrorCategory, FeedStats } from './stats.ts'
 
 export interface FeedEvents {
   /** A connection that has proved who it is. */
@@ -33,7 +33,7 @@ export interface FeedEvents {
   refused: {
     readonly ident: string
     readonly address: string
-    readonly category: Category
+    readonly category: FeedErrorCategory
     readonly words: string
   }
   /** Identities or certificates that cannot be read, a source that fails: the feed goes on with what it had. */
@@ -229,7 +229,7 @@ export class Feed implements AsyncDisposable {
     this.#peers.add(new FeedPeer(socket, this.#peerContext))
   }
 
-  #onPeerRefused(peer: FeedPeer, category: Category, words: string, cause?: Error): void {
+  #onPeerRefused(peer: FeedPeer, category: FeedErrorCategory, words: string, cause?: Error): void {
     const { ident, address } = peer
     this.#stats.countError(ident, category)
     this.#emitter.emit('refused', { ident, address, category, words })

@@ -1,7 +1,7 @@
 /** Options of `new FeedClient`, with defaults and ranges. */
 import type { ConnectionOptions } from 'node:tls'
 import { milliseconds, oneOf, type Rule, rule, text, whole } from '../core/options.ts'
-import type { Drop } from './outbox.ts'
+import type { DropPolicy } from './outbox.ts'
 
 /** How TLS is made: what of `tls.connect` matters here. */
 export type FeedTls = Pick<
@@ -25,7 +25,7 @@ export interface FeedClientOptions {
   /** Bytes of messages that wait for a connection, or for a slow one. @default 16777216 */
   readonly bufferLimit?: number
   /** What goes when `bufferLimit` is reached; with 'error' `publish` throws. @default 'oldest' */
-  readonly drop?: Drop
+  readonly drop?: DropPolicy
   /** Bytes that have come and were not read; then the connection is not read any more. @default 16777216 */
   readonly readLimit?: number
   /** Milliseconds for a connection and the broker's first word. @default 10000 */

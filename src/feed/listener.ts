@@ -3,8 +3,8 @@ import { readFileSync, statSync, unlinkSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { describeError, ManyhostError } from '../core/errors.ts'
+import { makeSocketPrivate } from '../core/private-files.ts'
 import { every, type Timer } from '../core/time.ts'
-import { makeSocketPrivate } from '../posix/private-files.ts'
 import type { FeedTlsFiles, ParsedFeedEndpoint } from './endpoints.ts'
 
 export interface FeedListener {

@@ -1,15 +1,15 @@
 /** Frames that wait for a connection: bounded in bytes; what is dropped is counted. */
 
-export type Drop = 'oldest' | 'newest' | 'error'
+export type DropPolicy = 'oldest' | 'newest' | 'error'
 
 export class FeedOutbox {
   readonly #limit: number
-  readonly #drop: Drop
+  readonly #drop: DropPolicy
   #frames: (Buffer | undefined)[] = []
   #head = 0
   #bytes = 0
 
-  constructor(limit: number, drop: Drop) {
+  constructor(limit: number, drop: DropPolicy) {
     this.#limit = limit
     this.#drop = drop
   }

@@ -17,7 +17,7 @@ import {
   readShortText,
 } from './frame.ts'
 import { type Identity, isChannelAllowed, isThenable, verifyProof } from './rights.ts'
-import type { Category, FeedStats, IdentStats, RouteStats } from './stats.ts'
+import type { FeedErrorCategory, FeedStats, IdentStats, RouteStats } from './stats.ts'
 
 export interface FeedPeerSettings {
   readonly name: string
@@ -38,7 +38,7 @@ export interface FeedPeerContext {
   readonly channels: FeedChannels
   readonly stats: FeedStats
   findIdentity(ident: string): Identity | undefined | Promise<Identity | undefined>
-  onRefused(peer: FeedPeer, category: Category, words: string, cause?: Error): void
+  onRefused(peer: FeedPeer, category: FeedErrorCategory, words: string, cause?: Error): void
   onReady(peer: FeedPeer): void
   onClosed(peer: FeedPeer): void
 }
@@ -162,7 +162,7 @@ export class FeedPeer implements Subscriber {
   }
 
   /** Last words, and the end. */
-  refuse(category: Category, words: string, cause?: Error): void {
+  refuse(category: FeedErrorCategory, words: string, cause?: Error): void {
     if (this.#state === 'ended') return
     this.#context.onRefused(this, category, words, cause)
     if (words !== '') this.#writer.push(errorFrame(words))

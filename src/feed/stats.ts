@@ -7,7 +7,7 @@ export const MESSAGE_SIZE_BOUNDS: readonly number[] = Array.from(
 )
 
 /** Why a broker ends a connection: the original's categories, and those of what the original does not refuse. */
-export type Category =
+export type FeedErrorCategory =
   | 'no-pub-permission'
   | 'invalid-secret'
   | 'invalid-ident'
@@ -33,7 +33,7 @@ export class IdentStats {
   deadlineRecoveries = 0
   /** Messages that it was too slow for. */
   droppedMessages = 0
-  readonly errors = new Map<Category, number>()
+  readonly errors = new Map<FeedErrorCategory, number>()
 }
 
 export class RouteStats {
@@ -70,7 +70,7 @@ export class FeedStats {
     return stats
   }
 
-  countError(ident: string, category: Category): void {
+  countError(ident: string, category: FeedErrorCategory): void {
     const { errors } = this.getIdentStats(ident)
     errors.set(category, (errors.get(category) ?? 0) + 1)
   }

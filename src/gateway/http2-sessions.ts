@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { SlowReaderMonitor } from '../core/http/slow-readers.ts'
+import type { SlowReaderMonitor } from '../core/http/slow-reader-monitor.ts'
 import { afterUnref, every, type Timer } from '../core/time.ts'
 
 const CHECK_INTERVAL = 1_000

@@ -1,6 +1,9 @@
-/** Names of processes that other processes of this machine can look up: `namespace.pid.start`. */
+/**
+ * Names of processes that other processes of this machine can look up: `namespace.pid.start`. Stores of tasks have them in the
+ * ids of servers, so the format must not change. identity.ts has a shorter form for everything else.
+ */
 import { readFileSync } from 'node:fs'
-import { readLink, readProcess } from './proc.ts'
+import { isRunningState, readLink, readStat, STAT } from './proc.ts'
 
 export interface FoundProcess {
   readonly pid: number
@@ -11,7 +14,7 @@ export interface FoundProcess {
 /** The name of a process; undefined where the system has no /proc, or the process does not run. */
 export function formatProcess(pid: number): string | undefined {
   const namespace = readPidNamespace()
-  const start = readProcess(pid)?.startTime
+  const start = readRunning(pid)?.[STAT.startTime]
   return namespace && start ? `${namespace}.${pid}.${start}` : undefined
 }
 
@@ -19,11 +22,15 @@ export function formatProcess(pid: number): string | undefined {
 export function findProcess(name: string): FoundProcess | undefined {
   const [namespace, pid, start] = name.split('.')
   if (!namespace || !pid || !start || namespace !== readPidNamespace()) return undefined
-  const found = readProcess(Number(pid))
+  const stat = readRunning(Number(pid))
   // The system gives pids again, but never with the same time of start.
-  return found?.startTime === start
-    ? { pid: Number(pid), state: found.state }
-    : { pid: Number(pid) }
+  const state = stat?.[STAT.startTime] === start ? stat?.[STAT.state] : undefined
+  return { pid: Number(pid), ...(state !== undefined && { state }) }
+}
+
+function readRunning(pid: number): string[] | undefined {
+  const stat = readStat(pid)
+  return isRunningState(stat?.[STAT.state]) ? stat : undefined
 }
 
 /** A pid is unique within its namespace until the next boot: `boot-namespace`. */

@@ -4,7 +4,6 @@ import type { ClusterSettings, HealthSettings, OnStop } from '../cluster/setting
 import { DEFAULT_HEADER_SIZE } from '../core/connector.ts'
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import type { ErrorReporter } from '../core/guarded.ts'
 import {
   callback,
   milliseconds,
@@ -17,8 +16,10 @@ import {
   whole,
 } from '../core/options.ts'
 import type { Capability, Provider, Startup } from '../core/provider.ts'
+import { isProvider } from '../core/provider-checks.ts'
 import { parseVirtualUrl, type VirtualUrl } from '../core/registry.ts'
-import { createSafeContext } from '../core/startup.ts'
+import { createSafeContext } from '../core/startup-context.ts'
+import type { ErrorReporter } from '../core/user-functions.ts'
 import type { Pick as PickTarget } from '../dispatch/balance.ts'
 import type { BalanceName, FairnessRequest, ResendPolicy } from '../dispatch/settings.ts'
 import { isPath } from '../dispatch/validate-request.ts'
@@ -106,7 +107,7 @@ export const SERVICE_RULES = {
   startTimeout: milliseconds(60_000),
   drainTimeout: milliseconds(30_000, 'requests are taken away at once'),
   stopGrace: milliseconds(5_000, 'stopped by force'),
-  slowStart: milliseconds(0, 'all places at once'),
+  slowStart: milliseconds(0, 'all slots at once'),
   queueTimeout: milliseconds(0, 'no limit'),
   maxQueue: whole(0, 100_000, { unlimited: true }),
   timeout: milliseconds(0, 'no limit'),
@@ -178,15 +179,6 @@ function parsePositive(value: unknown): number | undefined {
   return typeof value === 'number' && value > 0 && Number.isFinite(value) ? value : undefined
 }
 
-export function isProvider(value: unknown): value is Provider {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    typeof Reflect.get(value, 'start') === 'function' &&
-    Reflect.get(value, 'capabilities') instanceof Set
-  )
-}
-
 export interface Service {
   readonly url: VirtualUrl
   readonly initSize: number
@@ -216,13 +208,13 @@ export function parseService(
   const known = readProviderLimit(provider)
   const limit = known ?? Number.POSITIVE_INFINITY
   const maxSize = Math.min(options.maxSize, limit)
-  const most =
+  const bound =
     limit < options.maxSize ? `the ${limit} that ${provider.name} has` : `maxSize ${maxSize}`
   if (options.minSize > maxSize) {
-    throw invalid(`minSize ${options.minSize} is above ${most}`)
+    throw invalid(`minSize ${options.minSize} is above ${bound}`)
   }
   if (given.initSize !== undefined && options.initSize > maxSize) {
-    throw invalid(`initSize ${options.initSize} is above ${most}`)
+    throw invalid(`initSize ${options.initSize} is above ${bound}`)
   }
   const initSize = given.initSize ?? Math.min(maxSize, known ?? options.initSize)
   if (startup !== undefined && typeof startup !== 'function') {

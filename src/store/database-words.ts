@@ -79,14 +79,3 @@ export function databaseWords(thrown: unknown): string {
   const isNew = plain !== '' && !opening && !/SQLITE_/.test(plain) && plain !== 'not an error'
   return isNew ? `${words} (${plain})` : words
 }
-
-/** Why a database is not to be used by who would make his tables in it; undefined where it is empty, or has them. */
-export function otherProgram(tables: readonly string[], ours: string): string | undefined {
-  if (tables.length === 0 || tables.includes(ours)) return undefined
-  const names = tables.slice(0, 3).map((name) => `'${name}'`)
-  return `it has the tables of another program (${names.join(', ')}${tables.length > 3 ? ', ...' : ''}), and is left as it is`
-}
-
-/** Lists the tables of a SQLite database, as one column `name`. */
-export const SQLITE_TABLES =
-  "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\'"

@@ -1,6 +1,5 @@
 /** Options of a link, of dialling and of serving: names, defaults and ranges in one place. */
 import type { ConnectionOptions, TlsOptions } from 'node:tls'
-import { listenerRule } from '../core/guarded.ts'
 import {
   milliseconds,
   oneOf,
@@ -11,6 +10,7 @@ import {
   text,
   whole,
 } from '../core/options.ts'
+import { listenerRule } from '../core/user-functions.ts'
 
 /** A key, or what finds the key of a peer that says who it is. */
 export type WireKey =
@@ -42,7 +42,7 @@ export interface WireLinkOptions {
   /** Milliseconds in which a peer that has something to read must read some of it; 0: no limit. @default 60000 */
   stallTimeout?: number
   /** Least bytes a second, over 10 s, in the middle of a packet or blob; 0: none. @default 100 */
-  leastRate?: number
+  minRate?: number
   /** Milliseconds for the last bytes, once a link has ended. @default 5000 */
   closeTimeout?: number
   /** Whether manyhost peers may agree on errors, beats, cancelling and framed blobs. @default true */
@@ -97,7 +97,7 @@ export const LINK_RULES = {
   beat: milliseconds(15_000, 'none'),
   deadAfter: milliseconds(45_000),
   stallTimeout: milliseconds(60_000, 'no limit'),
-  leastRate: whole(0, 100),
+  minRate: whole(0, 100),
   closeTimeout: milliseconds(5_000),
   extensions: flagRule(true),
   key: keyRule,

@@ -1,14 +1,14 @@
 /** A loop that connects again and again until its work is done: what the field's programs each write by hand. */
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
-import { listenerRule } from '../core/guarded.ts'
 import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
 import { now, sleep } from '../core/time.ts'
+import { listenerRule } from '../core/user-functions.ts'
 import { dial } from './dial.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
-import type { NamesFor } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import { type DialOptions, parseWhere } from './options.ts'
 
-export interface Retry {
+export interface RetryInfo {
   /** Failures in a row, this one included. */
   readonly attempt: number
   readonly error: Error
@@ -27,7 +27,7 @@ export interface ReconnectOptions {
   steadyAfter?: number
   /** Ends it: rejects with the signal's reason. */
   signal?: AbortSignal
-  onRetry?: (retry: Retry) => void
+  onRetry?: (retry: RetryInfo) => void
 }
 
 const RECONNECT_RULES = {
@@ -38,7 +38,7 @@ const RECONNECT_RULES = {
   signal: rule<AbortSignal>('an AbortSignal', undefined, (value) =>
     value instanceof AbortSignal ? value : undefined,
   ),
-  onRetry: listenerRule<[retry: Retry]>('a function', 'onRetry of withReconnect'),
+  onRetry: listenerRule<[retry: RetryInfo]>('a function', 'onRetry of withReconnect'),
 }
 
 /**

@@ -4,11 +4,11 @@ import { createServer as createTlsServer } from 'node:tls'
 import { deferred } from '../core/deferred.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { parseOptions } from '../core/options.ts'
-import { makeSocketPrivate } from '../posix/private-files.ts'
+import { makeSocketPrivate } from '../core/private-files.ts'
 import { acceptLink } from './accept.ts'
-import type { Ends } from './dial.ts'
+import type { WireEnds } from './dial.ts'
 import { WireLink } from './link.ts'
-import type { NamesFor } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import { parseWhere, SERVE_RULES, type WireServeOptions } from './options.ts'
 
 export interface WireServer extends AsyncDisposable {
@@ -18,7 +18,7 @@ export interface WireServer extends AsyncDisposable {
   /** Path of the unix socket, where it listens on one. */
   readonly path: string | undefined
   /** Links that are up, and known. */
-  readonly links: ReadonlySet<Ends>
+  readonly links: ReadonlySet<WireEnds>
   /** Listens no more, and ends all links, with the reason if there is one. Resolves when they are closed. Idempotent. */
   close(reason?: string): Promise<void>
   /** Resolves when it has been closed. */
@@ -43,7 +43,7 @@ export async function serve(
     maxLinks,
     ...settings
   } = parseOptions('wire', given, SERVE_RULES)
-  const links = new Set<Ends>()
+  const links = new Set<WireEnds>()
   const all = new Set<WireLink>()
   /** Not known yet, oldest first. */
   const greeting = new Set<WireLink>()

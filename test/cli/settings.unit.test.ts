@@ -99,7 +99,7 @@ describe('settings', () => {
     const said = { maxMemory: '2GB', numTasks: 4, ssh: ['a', 'b'], autoscaling: true, template: 5 }
     expect(of('cluster', layer('user', { cluster: said }))).toEqual({
       ...said,
-      maxMemory: 2 * 1024 ** 3,
+      maxMemory: 2_000_000_000,
       template: '5',
     })
     expect(of('cluster', layer('user', { cluster: { taskTimeout: '01:30:00' } }))).toEqual({
@@ -147,7 +147,7 @@ describe('a file of settings', () => {
     ],
     ['clutser: {}', /the file has no key 'clutser'; did you mean 'cluster'\?/],
     ['cluster: { maxRetries: some }', /cluster\.maxRetries: expected a whole number.*got "some"/],
-    ['cluster: { maxMemory: lots }', /cluster\.maxMemory: a size is .*got "lots"/],
+    ['cluster: { maxMemory: lots }', /cluster\.maxMemory: a size must be .*got "lots"/],
     ['cluster: { eager: 3 }', /cluster\.eager must be true or false, got 3/],
     ['cluster: { ssh: a }', /cluster\.ssh must be a list of <hosts>, got "a"/],
     ['cluster: { template: {} }', /cluster\.template must be <text>, got a mapping/],
@@ -160,7 +160,7 @@ describe('a file of settings', () => {
     ['tasks: {', /YAML/],
   ])('is refused where it is wrong: %s', async (text, message) => {
     const error = await rejectionOf(read(text))
-    expect(error).toMatchObject({ exit: 'config', message: expect.stringMatching(message) })
+    expect(error).toMatchObject({ exitKind: 'config', message: expect.stringMatching(message) })
     expect(error.message).not.toContain('s3cret')
   })
 })
@@ -188,6 +188,8 @@ describe('a word', () => {
       /expected true or false, got "maybe"/,
     )
     expect(() => parseSettingText(key('maxRetries'), '-1')).toThrow(/expected a whole number/)
-    expect(() => parseSettingText(key('period'), 'soon')).toThrow(/a time is seconds.*got "soon"/)
+    expect(() => parseSettingText(key('period'), 'soon')).toThrow(
+      /a time must be seconds.*got "soon"/,
+    )
   })
 })

@@ -1,11 +1,11 @@
 /** The store of tasks on a real PostgreSQL 15, which is started for this test and ended with it. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { PostgresEngine } from '../../src/store/postgres-engine.ts'
 import type { Task } from '../../src/tasks/model/task.ts'
 import { openStore } from '../../src/tasks/store/open.ts'
-import { PostgresEngine } from '../../src/tasks/store/postgres.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { batchesSuite } from '../tasks/store/batches.suite.ts'
 import { kindsSuite } from '../tasks/store/kinds.suite.ts'
@@ -98,18 +98,18 @@ withEngine(POSTGRES, 'postgresql', () => {
     const store = await openStore(url, { schema: 'cut' })
     let told = 0
     store.onAdded(() => told++)
-    await until(() => told > 0)
+    await waitUntil(() => told > 0)
     const cut = await openStore(url, { schema: 'cutter' })
     await cut.statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
       WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
     await cut.close()
     const other = await openStore(url, { schema: 'cut' })
     told = 0
-    await until(async () => {
+    await waitUntil(async () => {
       await other.add([{ args: 'x' }]).catch(() => {})
       return told > 0
     })
-    const server = await store.join()
+    const server = await store.registerServer()
     const [task] = await store.claim({ server })
     expect((await store.complete([outcome(task as Task)])).accepted).toHaveLength(1)
     await store.close()
@@ -133,7 +133,7 @@ withEngine(POSTGRES, 'postgresql', () => {
     expect(all.every(({ exitStatus, fence }) => exitStatus === 0 && fence === 1)).toBe(true)
     const [store] = stores as [Store]
     expect(await store.counts()).toMatchObject({ succeeded: 400, total: 400 })
-    expect(await store.refusals()).toBe(0)
+    expect(await store.numRefused()).toBe(0)
     for (const one of stores) await one.close()
   })
 

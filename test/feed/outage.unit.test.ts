@@ -5,7 +5,7 @@ import {
   classifyBrokerError,
   formatLookupFailed,
 } from '../../src/feed/broker-messages.ts'
-import { type Drop, FeedOutbox } from '../../src/feed/outbox.ts'
+import { type DropPolicy, FeedOutbox } from '../../src/feed/outbox.ts'
 
 test.each([
   [formatLookupFailed('alice'), 'unheard'],
@@ -22,7 +22,7 @@ test.each([
   expect(classifyBrokerError(words)).toBe(meaning)
 })
 
-function filled(limit: number, drop: Drop, texts: readonly string[]): FeedOutbox {
+function filled(limit: number, drop: DropPolicy, texts: readonly string[]): FeedOutbox {
   const outbox = new FeedOutbox(limit, drop)
   for (const text of texts) outbox.put(Buffer.from(text))
   return outbox
@@ -34,7 +34,7 @@ function rest(outbox: FeedOutbox): string {
   return all
 }
 
-test.each<[Drop, string, number]>([
+test.each<[DropPolicy, string, number]>([
   ['oldest', 'bcd', 1],
   ['newest', 'abc', 1],
   // It was thrown for when it was published, if at all: by now nobody is there to be told.

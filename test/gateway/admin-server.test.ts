@@ -10,7 +10,7 @@ import { createLatch } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 import { portBase } from '../ports.ts'
 import { waitUntilReady } from './admin-fixture.ts'
-import { cleanUp, onCleanup, until } from './gateway-fixture.ts'
+import { cleanUp, onCleanup, waitUntil } from './gateway-fixture.ts'
 
 expectNothingLeft()
 
@@ -106,7 +106,7 @@ test('is not ready while it drains, and closes last', async () => {
   const { url, adminUrl } = gateway
   expect((await fetch(`${adminUrl}/readyz`)).status).toBe(200)
   const answer = fetch(`${url}/calc/`)
-  await until(() => session.cluster('http://calc').inFlight === 1)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 1)
   const stream = await fetch(`${adminUrl}/api/events`)
   const closed = gateway.close()
   expect((await fetch(`${adminUrl}/readyz`)).status).toBe(503)

@@ -11,7 +11,7 @@ import { connect as dialTls } from 'node:tls'
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
 import { certificate } from '../fakes/certificate.ts'
-import { runEventLoop, until } from '../help.ts'
+import { runEventLoop, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -106,7 +106,7 @@ describe.each([false, true])('TLS %s', (isTls) => {
       answer = () => undefined
       const before = answer
       const socket = await dial(port, isTls, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => answer !== before)
+      await waitUntil(() => answer !== before)
       return socket
     }
     const waiting = await ask()
@@ -118,7 +118,7 @@ describe.each([false, true])('TLS %s', (isTls) => {
     expect(waiting.text).toMatch(/^HTTP\/1.1 200 OK.*whole/s)
     const gone = await ask()
     gone.destroy()
-    await until(() => isClosed)
+    await waitUntil(() => isClosed)
   })
 
   test('a client that does not read is cut off, one that has nothing to read is not', async () => {
@@ -133,8 +133,8 @@ describe.each([false, true])('TLS %s', (isTls) => {
     for (const path of ['much', 'little']) {
       ;(await dial(port, isTls, `GET /${path} HTTP/1.1\r\nHost: x\r\n\r\n`)).pause()
     }
-    await until(() => open === 2)
-    await until(async () => {
+    await waitUntil(() => open === 2)
+    await waitUntil(async () => {
       await runEventLoop(20)
       vi.advanceTimersByTime(1_000)
       return open === 1
@@ -153,6 +153,6 @@ describe.each([false, true])('TLS %s', (isTls) => {
     second.on('error', () => undefined).resume()
     await once(second, 'close')
     read(first).write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-    await until(() => first.text.includes('ok'))
+    await waitUntil(() => first.text.includes('ok'))
   })
 })

@@ -13,7 +13,7 @@ async function filled() {
   const path = join(folder, 'tasks.db')
   const store = await openStore(path)
   onTestFinished(() => store.close())
-  const server = await store.join()
+  const server = await store.registerServer()
   const ids = await store.add([
     { args: 'echo "a, b"', tag: { site: 'x' } },
     { args: 'two\nlines', tag: { site: 'y' } },

@@ -1,7 +1,7 @@
 /**
  * Command lines that mean the same to HyperShell 2.8 and to `manyhost tasks`, with what the last command of each prints. The
  * answers are those of HyperShell's documentation and source; test/engines/hypershell.engine.test.ts holds the original
- * against them where it is installed.
+ * against them where it is installed. Sizes are in bytes: `2GB` is 2 x 10^9 bytes here, and 2 x 1024^3 in HyperShell.
  */
 
 export interface Case {
@@ -16,7 +16,7 @@ export interface Case {
 /** What `TASKS` is handed in as, but for cases that begin with an empty store. */
 export const TASKS = `a # HYPERSHELL: site:x run:1
 b # HYPERSHELL: site:x run:2 final:true
-c # HYPERSHELL: site:y cores:2 memory:2GB timeout:30 group:1
+c # HYPERSHELL: site:y cores:2 memory:2147483648 timeout:30 group:1
 d
 `
 
@@ -133,7 +133,7 @@ const SUBMITS: readonly Case[] = [
   {
     isEmpty: true,
     commands: [
-      ['submit', '-c', '2', '-m', '1GB', '-W', '5', '-g', '3', '--', 'x'],
+      ['submit', '-c', '2', '-m', '1073741824', '-W', '5', '-g', '3', '--', 'x'],
       ...list('-w', 'cores == 2', 'memory == 1073741824', 'timeout == 5', 'group == 3'),
     ],
     prints: ['x'],

@@ -14,7 +14,7 @@ import {
   submitFrom,
   type TaskResult,
 } from '../../src/tasks.ts'
-import { createGate, createHoldingProvider, NEVER, until } from '../help.ts'
+import { createGate, createHoldingProvider, NEVER, waitUntil } from '../help.ts'
 import { collect } from './collect.ts'
 import { marked, runnersOf } from './runner-help.ts'
 import { listed, openPlace, outcome, type Place } from './store/store.suite.ts'
@@ -43,7 +43,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const { store } = await openPlace(fresh)
       const process = spawn('sleep', ['600'])
       onTestFinished(() => void process.kill('SIGKILL'))
-      const killed = await store.join(hostname(), createServerId(process.pid))
+      const killed = await store.registerServer(hostname(), createServerId(process.pid))
       await store.add([{ args: 'true' }])
       expect(await store.claim({ server: killed })).toHaveLength(1)
       const ended = once(process, 'exit')
@@ -55,7 +55,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
     it('takes over from one that is silent for longer than its lease, and notes that', async () => {
       const { store, server } = await openPlace(fresh)
       const client = { id: 'c', host: 'there', serverId: server, serverHost: 'here' }
-      await store.connect(client)
+      await store.connectClient(client)
       await store.add([{ args: 'true' }])
       const [held] = (await store.claim({ server })) as [Task]
       const problems: string[] = []
@@ -88,7 +88,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       await store.add([{ args: 'its' }, { args: 'true' }, { args: 'true then', group: 1 }])
       const [its] = (await store.claim({ server })) as [Task]
       const run = runCluster(undefined, { store, restart: true, poll: 50, evictAfter: NEVER })
-      await until(() => run.counts.succeeded === 1)
+      await waitUntil(() => run.counts.succeeded === 1)
       await store.complete([outcome(its)])
       expect(await run).toMatchObject({ succeeded: 2 })
     })
@@ -112,7 +112,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       await store.add([{ args: 'runs' }, { args: 'waits' }, { args: 'true', group: 1 }])
       await store.claim({ server })
       expect(await store.cancel({ group: 0 })).toBe(2)
-      expect(await store.turn(3)).toEqual({ is: 'open', group: 1 })
+      expect(await store.groupTurn(3)).toEqual({ is: 'open', group: 1 })
       const { results } = await rest(store, { maxRetries: 2 })
       expect(results.map(({ args }) => args)).toEqual(['true'])
       expect((await store.counts()).total).toBe(3)
@@ -150,7 +150,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const line = `until test -e ${folder}/open; do sleep 0.05; done`
       const run = runCluster([line], { store, runner, evictAfter: NEVER })
       const running = async () => (await listed(store)).find(({ clientId }) => clientId !== null)
-      const task = (await until(async () => (await running()) ?? false)) as Task
+      const task = (await waitUntil(async () => (await running()) ?? false)) as Task
       expect(task).toMatchObject({ clientHost: hostname(), exitStatus: null })
       expect(await store.clients()).toMatchObject([
         { id: task.clientId, host: hostname(), serverId: task.serverId, serverHost: hostname() },
@@ -200,14 +200,14 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
         await store.add([{ args: `test -e ${folder}/open` }, { args: 'true', group: 1 }])
         const held = (text: string) =>
           /^1 tasks of group 0 failed for good.*update --revert or --delete them/.test(text)
-        await until(() => problems.some(held))
+        await waitUntil(() => problems.some(held))
         expect(await store.counts()).toMatchObject({ failed: 1, new: 1 })
         // What is over cannot be cancelled, and clears nothing by that.
         expect(await store.cancel({ only: ['failed'] })).toBe(0)
         open()
         expect(await store[how]({ only: ['failed'] })).toBe(1)
         const wanted = how === 'revert' ? 2 : 1
-        await until(() => run.counts.succeeded === wanted)
+        await waitUntil(() => run.counts.succeeded === wanted)
         run.drain()
         await run
         expect(problems.filter(held)).toHaveLength(1)

@@ -10,7 +10,7 @@ import {
   type PostingEnd,
   withReconnect,
 } from '../../src/wire/index.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { closing, echo, listen, pair } from './pair.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
@@ -40,7 +40,7 @@ describe('roads', () => {
     socket.write('world')
     let got = ''
     socket.on('data', (chunk) => (got += chunk)).resume()
-    await until(() => got === 'hello world')
+    await waitUntil(() => got === 'hello world')
     socket.destroy()
   })
 
@@ -50,13 +50,13 @@ describe('roads', () => {
       dial: { beat: 20, deadAfter: 100 },
     })
     const { bytesIn } = po.stats()
-    await until(() => po.stats().bytesIn > bytesIn + 5 * '[0#beat]'.length)
+    await waitUntil(() => po.stats().bytesIn > bytesIn + 5 * '[0#beat]'.length)
     expect(po.isConnected).toBe(true)
     const peer = await rawServer()
     closing.push(peer.close)
     const dialling = dial({ port: peer.port, beat: 20, deadAfter: 100 }, {})
     const raw = await peer.peer
-    await until(() => raw.got.includes('co_end'))
+    await waitUntil(() => raw.got.includes('co_end'))
     const welcome = `'manyhost/1 welcome - {"nonce":"${'0'.repeat(64)}","beat":20,"packetSize":1048576}'`
     raw.say(
       `[3#co_ack_begin]100[${welcome.length}#co_recv]${welcome}[3#co_ack_end]100[2#co_ack_begin]99[2#co_ack_end]99`,

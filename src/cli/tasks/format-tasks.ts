@@ -1,8 +1,8 @@
 /** Tasks as text, in the forms that people and programs read. Pure. */
 import { stringify } from 'yaml'
 import type { Task } from '../../tasks/model/task.ts'
+import { TASK_COLUMNS } from '../../tasks/model/task-columns.ts'
 import { taskToJson } from '../../tasks/store/row.ts'
-import { TASK_COLUMNS } from '../../tasks/store/tables.ts'
 import { toJson } from '../../tasks/text/exact-json.ts'
 import { CliError } from '../exit.ts'
 import { formatTable } from '../table.ts'

@@ -1,6 +1,7 @@
 /** What more than one command takes, under the ancestor's names. */
-import { parseMemorySize, parseTaskDuration } from '../../tasks/text/units.ts'
-import type { CliOption, ReplacedOption } from '../commands.ts'
+import { requireBytes } from '../../core/units.ts'
+import { parseTaskDuration } from '../../tasks/text/units.ts'
+import type { CliOption, ReplacedOption } from '../command.ts'
 import {
   parseCount,
   parseInteger,
@@ -41,7 +42,7 @@ export const PER_TASK_OPTIONS: readonly CliOption[] = [
     flags: '-m, --memory <size>',
     aliases: ['--task-memory'],
     meaning: 'memory of one, such as 2GB',
-    parse: parseMemorySize,
+    parse: requireBytes,
   },
   { flags: '-g, --group <number>', meaning: 'group of one', parse: parseInteger },
   { flags: '--tag <tag...>', meaning: 'key:value, put on each task', isRepeatable: true },
@@ -144,7 +145,7 @@ export const RUN_OPTIONS: readonly CliOption[] = [
     meaning: 'what the log has; info without',
     choices: LOG_LEVELS,
   },
-  { flags: '--log-size <size>', meaning: 'a new log at so many bytes', parse: parseMemorySize },
+  { flags: '--log-size <size>', meaning: 'a new log at so many bytes', parse: requireBytes },
   {
     flags: '--log-every <time>',
     meaning: 'a new log every 1d, 6h, 30m',
@@ -166,7 +167,7 @@ export const RUN_OPTIONS: readonly CliOption[] = [
     flags: '-M, --max-memory <size>',
     aliases: ['--client-memory'],
     meaning: 'for all tasks of a runner together',
-    parse: parseMemorySize,
+    parse: requireBytes,
   },
   {
     flags: '-T, --timeout <seconds>',

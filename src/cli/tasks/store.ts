@@ -1,11 +1,11 @@
 /** Which store, and which tasks of it, the command line means. */
 import { createInterface } from 'node:readline/promises'
 import { ManyhostError } from '../../core/errors.ts'
+import { TASK_COLUMNS } from '../../tasks/model/task-columns.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
 import { defaultStorePath, openStore } from '../../tasks/store/open.ts'
 import type { TaskOrder } from '../../tasks/store/order.ts'
 import type { Store } from '../../tasks/store/store.ts'
-import { TASK_COLUMNS } from '../../tasks/store/tables.ts'
 import { CliError } from '../exit.ts'
 
 export interface StoreFlags {

@@ -1,10 +1,11 @@
 /** `manyhost tasks update`. */
 
-import { createDict, dictFromEntries } from '../../core/dict.ts'
+import { createDict, dictFromEntries } from '../../core/null-prototype.ts'
+import { requireBytes } from '../../core/units.ts'
 import type { TagValue } from '../../tasks/model/task.ts'
 import type { TaskChanges } from '../../tasks/store/change-tasks.ts'
 import { parseTag } from '../../tasks/text/tags.ts'
-import { parseMemorySize, parseTaskDuration } from '../../tasks/text/units.ts'
+import { parseTaskDuration } from '../../tasks/text/units.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { writeLine } from '../terminal.ts'
 import {
@@ -98,13 +99,13 @@ function parseChangeWords(words: readonly string[], removeTags: readonly string[
 
 const NUMBER_FIELDS: ReadonlySet<string> = new Set(['group', 'cores', 'memory', 'timeout'])
 
-/** Each field is read as its option is: `timeout=30` is 30 s, `memory=2GB` is 2 x 1024^3 bytes. */
+/** Each field is read as its option is: `timeout=30` is 30 s, `memory=2GB` is 2 x 10^9 bytes. */
 function parseField(name: string, value: string): unknown {
   // Of what cannot be changed the store says what can.
   if (!NUMBER_FIELDS.has(name)) return value
   if (/^(?:null|none)$/i.test(value)) return null
   if (name === 'timeout') return parseTaskDuration(value)
-  if (name === 'memory') return parseMemorySize(value)
+  if (name === 'memory') return requireBytes(value)
   const made = Number(value)
   if (value.trim() !== '' && Number.isFinite(made)) return made
   throw new CliError('usage', `${name}: expected a number or null, got ${JSON.stringify(value)}`)

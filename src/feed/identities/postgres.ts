@@ -1,13 +1,13 @@
 /** Identities from PostgreSQL: the original's table `auth_keys`. The package `pg` is loaded when this is used. */
 import type { Pool } from 'pg'
-import { describeError, ManyhostError } from '../../core/errors.ts'
+import { loadPg } from '../../store/load-pg.ts'
 import type { IdentitySource } from '../rights.ts'
 import { type IdentityRow, parseIdentityRow } from './sqlite.ts'
 
 export interface FeedPostgresOptions {
-  /** Milliseconds that one look-up may take. @default 5000 */
+  /** Milliseconds that one query may take. @default 5000 */
   readonly timeout?: number
-  /** Connections to the database at most. @default 4 */
+  /** Most connections to the database. @default 4 */
   readonly connections?: number
 }
 
@@ -18,7 +18,10 @@ interface AuthKeyRow extends Omit<IdentityRow, 'ident' | 'owner'> {
   readonly identifier: string
 }
 
-/** `postgresql://...`, or `database+postgresql://...` as the original writes it. Asked at each connection. */
+/**
+ * `postgresql://...`, or `database+postgresql://...` as the original writes it. Reads the database at each connection: a
+ * change holds from the next connection on.
+ */
 export function fromPostgres(
   url: string,
   { timeout = 5_000, connections = 4 }: FeedPostgresOptions = {},
@@ -32,14 +35,14 @@ export function fromPostgres(
       return row && parseIdentityRow('auth_keys', ident, { ...row, ident, owner: row.identifier })
     },
     async start(onError) {
-      const { Pool: PoolClass } = await loadPgPackage()
-      pool = new PoolClass({
+      const pg = await loadPg('the feed with identities in PostgreSQL', 'MANYHOST_UNSUPPORTED')
+      pool = new pg.Pool({
         connectionString: url.replace(/^database\+/, ''),
         max: connections,
         connectionTimeoutMillis: timeout,
         query_timeout: timeout,
       })
-      // Of an idle connection; without a listener it would end the process.
+      // An error of an idle connection would end the process if nobody listened.
       pool.on('error', onError)
     },
     async close() {
@@ -47,15 +50,5 @@ export function fromPostgres(
       pool = undefined
       await ending
     },
-  }
-}
-
-async function loadPgPackage(): Promise<{ readonly Pool: typeof Pool }> {
-  try {
-    const { default: pg } = await import('pg')
-    return pg
-  } catch (cause) {
-    const text = `Feed: identities in PostgreSQL need the package 'pg': ${describeError(cause)}`
-    throw new ManyhostError('MANYHOST_UNSUPPORTED', text, { cause })
   }
 }

@@ -1,7 +1,7 @@
 /** Identities from the original's SQLite database: table `authkeys`, lists of channels as JSON. */
 import type Database from 'libsql'
 import { ManyhostError } from '../../core/errors.ts'
-import { databaseWords, otherProgram, SQLITE_TABLES } from '../../store/database-words.ts'
+import { databaseWords } from '../../store/database-words.ts'
 import type { IdentitySource } from '../rights.ts'
 import { parseIdentityEntry } from './memory.ts'
 
@@ -22,7 +22,10 @@ const CREATE_TABLE = `create table if not exists authkeys (id integer primary ke
 const FIND_IDENTITY =
   'select owner, ident, secret, pubchans, subchans from authkeys where ident = ? limit 1'
 
-/** Asked at each connection: changes hold from the next one on. The table is made where there is none. The library is loaded when this is used. */
+/**
+ * Reads the database at each connection: a change holds from the next connection on. The table is made where there is none.
+ * libsql is loaded when this is used.
+ */
 export function fromSqlite(path: string): IdentitySource {
   let database: Database.Database | undefined
   let query: Database.Statement | undefined
@@ -34,14 +37,9 @@ export function fromSqlite(path: string): IdentitySource {
     },
     async start() {
       try {
-        const { default: Library } = await import('libsql')
-        database = new Library(path)
-        const tables = database.prepare(SQLITE_TABLES).all() as { name: string }[]
-        const other = otherProgram(
-          tables.map(({ name }) => name),
-          'authkeys',
-        )
-        if (other) throw new Error(other)
+        const { openSqliteFile } = await import('../../store/sqlite-file.ts')
+        // The original reads the same file, so the file keeps its rights and its journal mode.
+        database = openSqliteFile(path, { isPrivate: false, ownTable: 'authkeys' })
         database.exec(CREATE_TABLE)
         query = database.prepare(FIND_IDENTITY)
       } catch (cause) {

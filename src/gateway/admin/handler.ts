@@ -1,7 +1,7 @@
 /** The admin address: metrics, health, the API by which people and programs watch and steer, and the dashboard. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
-import { guardFunction } from '../../core/guarded.ts'
+import { guardFunction } from '../../core/user-functions.ts'
 import type { SessionCore } from '../../session/session.ts'
 import { ASSETS, readAsset } from '../dashboard/assets.ts'
 import { type AdminAccess, createAdminAccess } from './access.ts'

@@ -5,7 +5,8 @@
 import { parseArgs } from 'node:util'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { every, resolveWithin, sleep } from '../../core/time.ts'
-import { parseMemorySize, parseTaskDuration } from '../text/units.ts'
+import { requireBytes } from '../../core/units.ts'
+import { parseTaskDuration } from '../text/units.ts'
 import type { RunnerOptions } from './options.ts'
 import { Runner } from './runner.ts'
 import { createRunnerServer } from './runner-server.ts'
@@ -45,7 +46,7 @@ function parseRunnerFlags(values: Values): RunnerOptions {
   }
   put('numTasks', 'num-tasks', Number)
   put('cores', 'cores', Number)
-  put('memory', 'memory', parseMemorySize)
+  put('memory', 'memory', requireBytes)
   put('backfillTimeout', 'backfill-timeout', parseTaskDuration)
   put('template', 'template')
   put('shell', 'shell')

@@ -48,7 +48,7 @@ export class Cancellations {
       })),
     }
     for (;;) {
-      const tasks = await store.noteCancelled(query)
+      const tasks = await store.takeCancelled(query)
       if (tasks.length === 0) return
       yield tasks
     }

@@ -113,7 +113,10 @@ export class OutcomeWriter {
       try {
         const outcomes = batch.map(({ outcome }) => outcome)
         const { refused } = await store.complete(outcomes, maxAttempts)
-        await this.#sink.outcomesStored(batch, new Map(refused.map(({ id, why }) => [id, why])))
+        await this.#sink.outcomesStored(
+          batch,
+          new Map(refused.map(({ id, reason }) => [id, reason])),
+        )
         return
       } catch (error) {
         if (!isTransient(error) || this.#isClosed) throw error

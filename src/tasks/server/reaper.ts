@@ -64,7 +64,9 @@ export class TaskReaper {
   /** A runner is gone: the store gives back what it has and what was not taken from it yet. */
   disconnectRunner(id: string, isEvicted: boolean): void {
     const { store, problems } = this.#parts
-    store.disconnect(id, { isEvicted }).catch((error) => problems.report(describeError(error)))
+    store
+      .disconnectClient(id, { isEvicted })
+      .catch((error) => problems.report(describeError(error)))
   }
 
   /** The server has a new id: its runners are to be connected again under that. */
@@ -142,7 +144,7 @@ export class TaskReaper {
     let connected = this.#connectedRunners.get(id)
     if (!connected) {
       const { store, lease } = this.#parts
-      connected = store.connect({ id, host, serverId: lease.id, serverHost: lease.host })
+      connected = store.connectClient({ id, host, serverId: lease.id, serverHost: lease.host })
       this.#connectedRunners.set(id, connected)
       if (this.#connectedRunners.size > MAX_CONNECTED_RUNNERS) {
         const [oldest] = this.#connectedRunners.keys()

@@ -44,9 +44,9 @@ export function defaultOutputsFolder(store: Store): string | undefined {
 
 export function describeBlockedGroup({
   group,
-  failedOut,
+  failedForGood,
 }: TaskGroupTurn & { is: 'blocked' }): string {
-  return `${failedOut} tasks of group ${group} failed for good, so tasks of later groups are held back; see them by manyhost tasks list -F -g ${group}, then update --revert or --delete them`
+  return `${failedForGood} tasks of group ${group} failed for good, so tasks of later groups are held back; see them by manyhost tasks list -F -g ${group}, then update --revert or --delete them`
 }
 
 /** The state that an attempt is counted under. */

@@ -9,24 +9,9 @@ import { describeError, ManyhostError } from '../../core/errors.ts'
 import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
 import { createRouteHandler } from '../../core/http/route-handler.ts'
 import { isLoopback } from '../../core/options.ts'
+import type { TaskApiOptions } from './options.ts'
 import { createTaskApiRoutes } from './task-api-routes.ts'
 import type { TaskServer } from './task-server.ts'
-
-export interface TaskApiOptions {
-  /** @default '127.0.0.1' */
-  readonly host?: string
-  /** 0: any free port. @default 0 */
-  readonly port?: number
-  /** At least 16 characters. @default a random one */
-  readonly token?: string
-  /** Whether callers need no token: then everybody who reaches the port may run commands. @default false */
-  readonly anyone?: boolean
-  /** PEM files of a certificate and its private key, for TLS. */
-  readonly certFile?: string
-  readonly certKeyFile?: string
-  /** Whether it may listen without TLS beyond this machine: then the token can be read on the way. @default false */
-  readonly insecure?: boolean
-}
 
 export interface TaskApiServer {
   readonly url: string
@@ -38,7 +23,10 @@ export interface TaskApiServer {
 /** A POST may have 64 MiB. A caller that waits for a task holds a connection. */
 const HTTP_LIMITS = { requestTimeout: 120_000, connections: 10_000 }
 
-/** @throws Error EADDRINUSE and others, as the system says; ManyhostError MANYHOST_INVALID_OPTION */
+/**
+ * Without a token it makes a random one; with `anyone`, everybody who reaches the port may run commands.
+ * @throws Error EADDRINUSE and others, as the system says; ManyhostError MANYHOST_INVALID_OPTION
+ */
 export async function startTaskApiServer(
   server: TaskServer,
   options: TaskApiOptions,

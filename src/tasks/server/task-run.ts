@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { deferred } from '../../core/deferred.ts'
 import { asError, describeError } from '../../core/errors.ts'
 import type { SessionCore } from '../../session/session.ts'
-import type { Left } from '../store/batches.ts'
+import type { UnfinishedTasks } from '../store/batches.ts'
 import type { StoreProgress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import { defaultStorePath, openStore } from '../store/open.ts'
@@ -127,10 +127,10 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   }
 
   /** What other runs have left and nobody works off; with `restart` also what living runs work off in its folder. */
-  async leftBeside(): Promise<readonly Left[]> {
+  async leftBeside(): Promise<readonly UnfinishedTasks[]> {
     await this.ready
     const { store, batches } = this.#server as TaskServer
-    const left = await store.leftBeside(this.#batch)
+    const left = await store.otherBatches(this.#batch)
     const { restart, cwd } = this.#parts.settings
     const folder = resolve(cwd ?? '.')
     return left.filter(({ isSubmitted, isAlive, cwd: own }) =>

@@ -63,7 +63,7 @@ export class TaskServerLease {
     this.#timer?.clear()
     if (this.#id === '') return
     LOCAL_SERVER_IDS.delete(this.#id)
-    await this.#parts.store.leave(this.#id)
+    await this.#parts.store.unregisterServer(this.#id)
   }
 
   /** Renews the lease, and gives back the tasks of dead servers. Never rejects. */
@@ -72,7 +72,7 @@ export class TaskServerLease {
     this.#isRenewing = true
     const { store, problems } = this.#parts
     try {
-      if (!(await store.beat(this.#id))) {
+      if (!(await store.heartbeat(this.#id))) {
         problems.report(
           'another server took this one for dead, and its tasks over; it goes on under a new id',
         )
@@ -90,7 +90,7 @@ export class TaskServerLease {
   async #register(onNewId?: () => void): Promise<void> {
     const { store, serving } = this.#parts
     LOCAL_SERVER_IDS.delete(this.#id)
-    this.#id = await store.join(this.host, createServerId(), serving)
+    this.#id = await store.registerServer(this.host, createServerId(), serving)
     LOCAL_SERVER_IDS.add(this.#id)
     onNewId?.()
   }
@@ -101,7 +101,7 @@ export class TaskServerLease {
     const alive = [this.#id]
     for (const { id, host } of await store.servers()) {
       if (host !== this.host || id === this.#id) continue
-      if (isServerProcessDead(id)) count += await store.leave(id)
+      if (isServerProcessDead(id)) count += await store.unregisterServer(id)
       else if (isServerProcessAlive(id)) alive.push(id)
     }
     count += (await store.recover(leaseMs, alive)).tasks

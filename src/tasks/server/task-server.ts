@@ -352,7 +352,7 @@ export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
     }
     // 3.
     if (!this.#components.claimer.hasNothingToClaim) return
-    const turn = await this.store.turn(this.maxAttempts, this.batches)
+    const turn = await this.store.groupTurn(this.maxAttempts, this.batches)
     const mayGetTasks = this.#parts.settings.forever || this.#isSourceOpen
     // 4.
     if (turn.is === 'blocked') {

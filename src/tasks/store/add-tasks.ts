@@ -1,10 +1,10 @@
 /** Tasks come in. */
 import { hostname } from 'node:os'
 import { wallClock } from '../../core/time.ts'
+import type { RowCells } from '../../store/engine.ts'
 import type { NewTask, Task } from '../model/task.ts'
 import { findTaskProblem, invalidTaskError } from '../model/validate-task.ts'
 import { tagsToJson } from '../text/tags.ts'
-import type { RowCells } from './row.ts'
 import type { StoreContext } from './store-context.ts'
 import { newId } from './uuid.ts'
 

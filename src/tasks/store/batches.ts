@@ -2,17 +2,18 @@
  * Batches: tasks that were handed in together, and that one run works off. A batch is alive while a server that works on it
  * is; what others have left is taken over by folder, and told of before that.
  */
+
+import { createQuery, type Query, type Statements } from '../../store/engine.ts'
 import type { Task } from '../model/task.ts'
 import type { TaskCountRow } from './counts.ts'
-import { createQuery, numberParameters, type Query, type Statements } from './engine.ts'
 import { readTaskRows } from './row.ts'
 import type { StoreContext } from './store-context.ts'
-import { TASK_COLUMNS } from './tables.ts'
+import { TASK_COLUMNS_SQL } from './tables.ts'
 
-/** Tasks of one transaction. */
+/** Tasks of one transaction: only one column of them changes. */
 const ROWS_PER_TRANSACTION = 5_000
-
-const NAMES = TASK_COLUMNS.map((name) => `"${name}"`).join(', ')
+/** Cancelled tasks of one transaction: they are read whole. */
+const CANCELLED_PER_TRANSACTION = 500
 
 const IS_OF_NO_LIVING_BATCH =
   "batch <> ? AND batch NOT IN (SELECT batch FROM server WHERE ended_at IS NULL AND batch <> '')"
@@ -40,7 +41,7 @@ export async function adoptTasks(
 ): Promise<number> {
   const { engine, notifyAdded: added } = context
   const ask = (sql: string, ...parameters: unknown[]): Query =>
-    createQuery(numberParameters(engine.kind, sql), ...parameters)
+    createQuery(engine.dialect.numberParameters(sql), ...parameters)
   const where = `${IS_OF_FOLDER} AND ${IS_OF_NO_LIVING_BATCH}`
   const left = await engine.all<{ batch: string }>(
     ask(
@@ -56,10 +57,9 @@ export async function adoptTasks(
       batch,
     ),
   )
-  const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
   const move = (state: string): string =>
     `UPDATE task SET batch = ? WHERE state = '${state}' AND seq IN (SELECT seq FROM task
-      WHERE batch = ? AND state = '${state}' AND ${IS_OF_FOLDER} LIMIT ${ROWS_PER_TRANSACTION}${locked})`
+      WHERE batch = ? AND state = '${state}' AND ${IS_OF_FOLDER} LIMIT ${ROWS_PER_TRANSACTION}${engine.dialect.skipLocked})`
   let count = 0
   for (const { batch: from } of left) {
     for (const state of ['failed', 'scheduled', 'new']) {
@@ -74,7 +74,7 @@ export async function adoptTasks(
 }
 
 /** Tasks that wait, of batches of others. */
-export interface Left {
+export interface UnfinishedTasks {
   /** Undefined: of more than one folder, or of none that is known. */
   readonly cwd: string | undefined
   /** They were handed in for whoever serves the store. */
@@ -88,7 +88,7 @@ export interface Left {
 export async function findOtherBatches(
   { engine, prepared: hot }: StoreContext,
   batch: string,
-): Promise<Left[]> {
+): Promise<UnfinishedTasks[]> {
   const alive = new Set(
     (
       await engine.all<{ batch: string }>(
@@ -102,12 +102,11 @@ export async function findOtherBatches(
     if (!isOpen || one.batch === batch) continue
     waiting.set(one.batch, (waiting.get(one.batch) ?? 0) + one.n)
   }
-  const first = numberParameters(
-    engine.kind,
+  const first = engine.dialect.numberParameters(
     "SELECT cwd FROM task WHERE batch = ? AND state IN ('new', 'scheduled') LIMIT 1",
   )
   const folders = new Map<string, { cwd: string | undefined; isAlive: boolean; tasks: number }>()
-  const left: Left[] = []
+  const left: UnfinishedTasks[] = []
   for (const [name, tasks] of waiting) {
     if (name === '') {
       left.push({ cwd: undefined, isSubmitted: true, isAlive: false, tasks })
@@ -141,12 +140,11 @@ export async function takeCancelled(
   { engine }: StoreContext,
   { server, host, batches }: CancelledQuery,
 ): Promise<Task[]> {
-  const locked = engine.kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
-  const found = (columns: string, end = ''): string =>
+  const { numberParameters, skipLocked } = engine.dialect
+  const found = (columns: string, end: string): string =>
     numberParameters(
-      engine.kind,
       `SELECT ${columns} FROM task WHERE batch = ? AND state = 'cancelled' AND server_id IS NULL
-       AND completion_time >= ? ORDER BY completion_time, seq LIMIT ${end || 500}${end ? '' : locked}`,
+       AND completion_time >= ? ORDER BY completion_time, seq LIMIT ${end}`,
     )
   const noted: Task[] = []
   for (const { batch, since } of batches) {
@@ -154,11 +152,17 @@ export async function takeCancelled(
     const some = await engine.all(createQuery(found('seq', '1'), batch, since))
     if (some.length === 0) continue
     const tasks = await engine.transaction(async (statements: Statements) => {
-      const rows = await statements.cells(createQuery(found(NAMES), batch, since))
+      const rows = await statements.cells(
+        createQuery(
+          found(TASK_COLUMNS_SQL, `${CANCELLED_PER_TRANSACTION}${skipLocked}`),
+          batch,
+          since,
+        ),
+      )
       const seqs = rows.map(([seq]) => seq as number)
       if (seqs.length === 0) return []
       const mark = `UPDATE task SET server_id = ?, server_host = ? WHERE seq IN (${seqs.join(', ')})`
-      await statements.run(createQuery(numberParameters(engine.kind, mark), server, host))
+      await statements.run(createQuery(numberParameters(mark), server, host))
       return readTaskRows(rows)
     })
     for (const task of tasks) noted.push({ ...task, serverId: server, serverHost: host })

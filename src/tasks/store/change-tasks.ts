@@ -1,19 +1,20 @@
 /** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
 import { type RawBuilder, sql, type UpdateObject } from 'kysely'
-import { createDict } from '../../core/dict.ts'
 import { ManyhostError } from '../../core/errors.ts'
+import { createDict } from '../../core/null-prototype.ts'
 import { wallClock } from '../../core/time.ts'
+import type { Statements } from '../../store/engine.ts'
 import type { Tags, TagValue, Task } from '../model/task.ts'
+import type { TaskState } from '../model/task-columns.ts'
 import { findTaskProblem, findTextProblem, LONGEST_ARGS } from '../model/validate-task.ts'
 import { findTagProblem, findTagsProblem, tagsToJson } from '../text/tags.ts'
 import type { TaskClaim } from './claims.ts'
-import type { Statements } from './engine.ts'
-import { parseTaskFilter, type TaskFilter } from './filter.ts'
+import { type ParsedTaskFilter, parseTaskFilter, type TaskFilter } from './filter.ts'
 import { checkLimits, parseSortColumn, readOrder, type TaskOrder } from './order.ts'
 import { compilePageSeqs, selectPage } from './queries.ts'
 import { readTaskRow, type StoredTask } from './row.ts'
 import type { StoreContext } from './store-context.ts'
-import type { StoreTables, TaskState } from './tables.ts'
+import type { StoreTables } from './tables.ts'
 
 type TaskUpdate = UpdateObject<StoreTables, 'task'>
 
@@ -109,11 +110,11 @@ export function cancelTasks(
   const cancelled = {
     exit_status: -1,
     completion_time: wallClock(),
-    // Of what nobody runs, a server is to tell: see `noteCancelled`.
+    // Of what nobody runs, a server is to tell: see `takeCancelled`.
     server_id: sql<string | null>`CASE WHEN completion_time IS NULL THEN server_id ELSE NULL END`,
   }
   return changeMatching(context, filter, ['new', 'scheduled', 'failed'], cancelled, order, {
-    also: IS_UNFINISHED,
+    extraSql: IS_UNFINISHED,
   })
 }
 
@@ -198,7 +199,7 @@ interface ChangeOptions {
   /** Tasks can be claimed by it. @default false */
   readonly isClaimable?: boolean
   /** What must hold beside the filter. */
-  readonly also?: RawBuilder<boolean> | undefined
+  readonly extraSql?: RawBuilder<boolean> | undefined
 }
 
 /** Page by page, each in a transaction of its own, so that nobody waits long; the state is asked again when it changes. */
@@ -208,10 +209,10 @@ async function changeMatching(
   states: readonly TaskState[] | undefined,
   change: TaskChange,
   { sort, isDescending = false, limit = Number.POSITIVE_INFINITY }: TaskOrder,
-  { isClaimable = false, also }: ChangeOptions = {},
+  { isClaimable = false, extraSql }: ChangeOptions = {},
 ): Promise<number> {
   const { engine, db } = context
-  const read = { ...parseTaskFilter(filter), also }
+  const read: ParsedTaskFilter = { ...parseTaskFilter(filter), extraSql }
   checkLimits('changes', { limit })
   const column = parseSortColumn('changes', sort)
   const fit = states
@@ -245,7 +246,7 @@ async function changeMatching(
         chosen,
         change,
         states && fit.states,
-        also,
+        extraSql,
       )
       if (isClaimable && chosen.length > 0) await engine.wake(statements)
       return { found: rows, changed }
@@ -274,7 +275,7 @@ async function applyChange(
   chosen: readonly ChosenTask[],
   change: TaskChange,
   states: ReadonlySet<TaskState> | undefined,
-  also: RawBuilder<boolean> | undefined,
+  extraSql: RawBuilder<boolean> | undefined,
 ): Promise<number> {
   if (chosen.length === 0) return 0
   if (typeof change === 'function') {
@@ -291,7 +292,7 @@ async function applyChange(
   const one = change === 'delete' ? db.deleteFrom('task') : db.updateTable('task').set(change)
   let guarded = (one as ReturnType<typeof db.deleteFrom<'task'>>).where('task.seq', 'in', seqs)
   if (states) guarded = guarded.where('task.state', 'in', [...states])
-  if (also) guarded = guarded.where(also)
+  if (extraSql) guarded = guarded.where(extraSql)
   return statements.run(guarded.compile())
 }
 

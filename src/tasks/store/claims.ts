@@ -3,6 +3,7 @@
 import { describe } from '../../core/describe.ts'
 import { ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
+import { createQuery, type RowCells, type Statements } from '../../store/engine.ts'
 import {
   selectKinds,
   TASK_KINDS,
@@ -10,14 +11,13 @@ import {
   type TaskKind,
   type TaskOutcome,
 } from '../model/task.ts'
+import type { TaskState } from '../model/task-columns.ts'
 import { invalidTaskError, toStorableText } from '../model/validate-task.ts'
 import { UNCLAIMED_FIELDS } from './add-tasks.ts'
 import { countGroups, decideGroupTurn, type TaskCountRow } from './counts.ts'
-import { createQuery, type Statements } from './engine.ts'
 import { INSERTED_COLUMNS } from './prepared-statements.ts'
-import { type RowCells, readTaskRow, type StoredTask, taskToCells } from './row.ts'
+import { readTaskRow, type StoredTask, taskToCells } from './row.ts'
 import type { StoreContext } from './store-context.ts'
-import type { TaskState } from './tables.ts'
 import { newId } from './uuid.ts'
 
 export interface TaskClaimOptions {
@@ -214,7 +214,7 @@ export type OutcomeRefusal =
 
 export interface TaskCompletionResult {
   readonly accepted: readonly string[]
-  readonly refused: readonly { readonly id: string; readonly why: OutcomeRefusal }[]
+  readonly refused: readonly { readonly id: string; readonly reason: OutcomeRefusal }[]
 }
 
 /** @param attempts how often their server tries a task in all: until then, one that failed waits for the next */
@@ -272,11 +272,11 @@ async function completeEach(
   return engine.transaction(async (statements) => {
     const held = await lockClaims(context, statements, outcomes)
     const accepted: TaskOutcome[] = []
-    const refused: { id: string; why: OutcomeRefusal }[] = []
+    const refused: { id: string; reason: OutcomeRefusal }[] = []
     for (const one of outcomes) {
       const known = held.get(one.id)
-      const why = classifyClaim(known, one.fence)
-      if (why !== 'held') refused.push({ id: one.id, why })
+      const reason = classifyClaim(known, one.fence)
+      if (reason !== 'held') refused.push({ id: one.id, reason })
       else {
         accepted.push(one)
         // Of two outcomes of one task in one batch, the first counts.
@@ -286,7 +286,7 @@ async function completeEach(
     if (accepted.length > 0) {
       await statements.run(hot.complete(accepted.map(createOutcomeToCells(attempts))))
     }
-    const evicted = refused.filter(({ why }) => why === 'evicted').length
+    const evicted = refused.filter(({ reason }) => reason === 'evicted').length
     if (evicted > 0) {
       await statements.run(
         createQuery(`UPDATE meta SET value = value + ${evicted} WHERE name = 'refused'`),

@@ -1,5 +1,6 @@
 /** What the kept counts say: how many of which, and whose turn it is. Pure. */
-import type { CountTable, TaskState } from './tables.ts'
+import type { TaskState } from '../model/task-columns.ts'
+import type { CountTable } from './tables.ts'
 
 export type TaskCountRow = Pick<CountTable, 'batch' | 'group' | 'attempt' | 'state' | 'n'>
 
@@ -31,7 +32,7 @@ export interface TaskGroup extends TaskStateCounts {
   /** What is to be done yet: new ones, running ones, failures that have attempts left. */
   readonly remaining: number
   /** Failures without attempts left. */
-  readonly failedOut: number
+  readonly failedForGood: number
 }
 
 /** All groups that have tasks, in their order. */
@@ -46,18 +47,18 @@ export function countGroups(counted: readonly TaskCountRow[], attempts: number):
     .sort(([a], [b]) => a - b)
     .map(([group, own]) => {
       const counts = sumCounts(own)
-      const failedOut = own
+      const failedForGood = own
         .filter(({ state, attempt }) => state === 'failed' && attempt >= attempts)
         .reduce((sum, { n }) => sum + n, 0)
-      const remaining = counts.new + counts.scheduled + counts.failed - failedOut
-      return { group, ...counts, remaining, failedOut }
+      const remaining = counts.new + counts.scheduled + counts.failed - failedForGood
+      return { group, ...counts, remaining, failedForGood }
     })
 }
 
 /** Whose turn it is. `done`: nobody's. */
 export type TaskGroupTurn =
   | { readonly is: 'open'; readonly group: number }
-  | { readonly is: 'blocked'; readonly group: number; readonly failedOut: number }
+  | { readonly is: 'blocked'; readonly group: number; readonly failedForGood: number }
   | { readonly is: 'done' }
 
 /**
@@ -65,10 +66,10 @@ export type TaskGroupTurn =
  * was to stand on its work. When nothing is left behind it, there is nothing to hold back.
  */
 export function decideGroupTurn(groups: readonly TaskGroup[]): TaskGroupTurn {
-  for (const [index, { group, remaining, failedOut }] of groups.entries()) {
+  for (const [index, { group, remaining, failedForGood }] of groups.entries()) {
     if (remaining > 0) return { is: 'open', group }
-    if (failedOut > 0 && groups.slice(index + 1).some((later) => later.remaining > 0)) {
-      return { is: 'blocked', group, failedOut }
+    if (failedForGood > 0 && groups.slice(index + 1).some((later) => later.remaining > 0)) {
+      return { is: 'blocked', group, failedForGood }
     }
   }
   return { is: 'done' }

@@ -1,14 +1,14 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
 import type { RawBuilder } from 'kysely'
 import { describe } from '../../core/describe.ts'
-import { createDict } from '../../core/dict.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
+import { createDict } from '../../core/null-prototype.ts'
 import type { Task } from '../model/task.ts'
+import { COLUMN_KINDS, TASK_COLUMNS, TASK_STATES, type TaskState } from '../model/task-columns.ts'
 import { toJson } from '../text/exact-json.ts'
 import { parseTagFilter } from '../text/tags.ts'
 import { parseTaskDuration, parseTime } from '../text/units.ts'
 import { isDurationColumn, isTimeColumn } from './row.ts'
-import { COLUMN_KINDS, TASK_COLUMNS, TASK_STATES, type TaskState } from './tables.ts'
 
 export type FilterOperator = '==' | '!=' | '>' | '>=' | '<' | '<=' | '~'
 export type FilterValue = string | number | null
@@ -48,7 +48,7 @@ export interface ParsedTaskFilter {
   /** What the database cannot decide, as regular expressions: they are JavaScript's, on every engine. */
   readonly matches: ((task: Task) => boolean) | undefined
   /** What no condition can say, in SQL. */
-  readonly also?: RawBuilder<boolean> | undefined
+  readonly extraSql?: RawBuilder<boolean> | undefined
 }
 
 const CONDITION_FORM = /^\s*([a-z_]+)\s*(==|!=|>=|<=|>|<|~|=)\s*(.*?)\s*$/s

@@ -1,16 +1,11 @@
 /** Tasks are found, listed and counted, over the store and its partitions. */
 
 import type { Task } from '../model/task.ts'
+import type { TaskColumn } from '../model/task-columns.ts'
 import { parseJson } from '../text/exact-json.ts'
 import { sumCounts, type TaskCountRow } from './counts.ts'
 import { type ParsedTaskFilter, parseTaskFilter, type TaskFilter } from './filter.ts'
-import {
-  checkLimits,
-  parseSortColumn,
-  readOrder,
-  type TaskColumn,
-  type TaskOrder,
-} from './order.ts'
+import { checkLimits, parseSortColumn, readOrder, type TaskOrder } from './order.ts'
 import { selectByIds, selectBySeqs, selectCount, selectKeptCounts, selectPage } from './queries.ts'
 import { readTaskRow, type StoredTask } from './row.ts'
 import type { StoreContext } from './store-context.ts'

@@ -1,9 +1,9 @@
 /** In which order, and how many, of the tasks that a filter fits. */
 import { ManyhostError } from '../../core/errors.ts'
+import { TASK_COLUMNS, type TaskColumn } from '../model/task-columns.ts'
 import type { ParsedTaskFilter } from './filter.ts'
 import { selectSorted } from './queries.ts'
 import type { StoreContext } from './store-context.ts'
-import { TASK_COLUMNS } from './tables.ts'
 
 /** The first so many of an order. */
 export interface TaskOrder {
@@ -13,8 +13,6 @@ export interface TaskOrder {
   /** @default all */
   readonly limit?: number
 }
-
-export type TaskColumn = (typeof TASK_COLUMNS)[number]
 
 /** The column that is meant. @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseSortColumn(where: string, sort: string | undefined): TaskColumn | undefined {

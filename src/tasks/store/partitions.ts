@@ -5,19 +5,25 @@
  */
 import { existsSync } from 'node:fs'
 import { sql } from 'kysely'
+import {
+  createQuery,
+  createQueryBuilder,
+  type DatabaseEngine,
+  type Statements,
+} from '../../store/engine.ts'
+import type { SqliteEngine } from '../../store/sqlite-engine.ts'
+import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { tagsFromJson, tagsToJson } from '../text/tags.ts'
-import { createQuery, createQueryBuilder, type DatabaseEngine, type Statements } from './engine.ts'
 import { migrateStore } from './schema.ts'
-import { SqliteEngine } from './sqlite.ts'
+import { openSqliteTasks } from './sqlite-tasks.ts'
 import type { StoreContext } from './store-context.ts'
-import { TASK_COLUMNS } from './tables.ts'
+import { type StoreTables, TASK_COLUMNS_SQL } from './tables.ts'
 
 export type StorePart = Pick<StoreContext, 'engine' | 'db'>
 
 const ROWS_PER_TRANSACTION = 2_000
 /** What is over for good; failures stay, for they may be tried again, and may hold back a group. */
 const FINISHED_STATES = ['succeeded', 'retried', 'cancelled'] as const
-const NAMES = TASK_COLUMNS.map((name) => `"${name}"`).join(', ')
 
 /** Those of one store, opened when they are first read. */
 export class Partitions {
@@ -43,11 +49,6 @@ export class Partitions {
       places.push(place)
     }
     return places
-  }
-
-  /** Paths of the files; for a backup. */
-  async paths(): Promise<string[]> {
-    return (await this.#listNumbers()).map((number) => this.#path(number))
   }
 
   /** Moves what is over into a new partition. A move that was cut short is ended first. */
@@ -81,7 +82,7 @@ export class Partitions {
     if (engine.kind === 'sqlite') return { engine: await openPartitionFile(this.#path(number)), db }
     const schema = this.#schemaOf(number)
     await migrateStore(engine, schema)
-    return { engine, db: createQueryBuilder('postgres', schema) }
+    return { engine, db: createQueryBuilder<StoreTables>('postgres', schema) }
   }
 
   /** First they are there, then they are not here any more: whatever cuts it short, none is lost. */
@@ -122,8 +123,8 @@ export class Partitions {
         statements.run(
           createQuery(`WITH gone AS (DELETE FROM task WHERE seq IN (SELECT seq FROM task
               WHERE state IN (${FINISHED_STATES.map((state) => `'${state}'`).join(', ')}) ORDER BY seq LIMIT ${ROWS_PER_TRANSACTION})
-            RETURNING ${NAMES})
-            INSERT INTO "${schema}".task (${NAMES}) SELECT ${TASK_COLUMNS.map((name) =>
+            RETURNING ${TASK_COLUMNS_SQL})
+            INSERT INTO "${schema}".task (${TASK_COLUMNS_SQL}) SELECT ${TASK_COLUMNS.map((name) =>
               name === 'tag'
                 ? `(SELECT '{' || string_agg(to_json(key)::text || ':' || value::text, ',' ORDER BY at)
                     FROM (SELECT key, value, at FROM json_each(tag::json) WITH ORDINALITY AS kept(key, value, at)
@@ -176,20 +177,14 @@ export class Partitions {
 }
 
 const TAG_INDEX = TASK_COLUMNS.indexOf('tag')
-const INSERT = `INSERT OR IGNORE INTO task (${NAMES}) VALUES (${TASK_COLUMNS.map(() => '?').join(', ')})`
+const INSERT = `INSERT OR IGNORE INTO task (${TASK_COLUMNS_SQL}) VALUES (${TASK_COLUMNS.map(() => '?').join(', ')})`
 
 export function partitionPath(path: string, partition: number): string {
   return path.replace(/(\.[^./]+)?$/, `.part${partition}$1`)
 }
 
-async function openPartitionFile(path: string): Promise<SqliteEngine> {
-  const engine = await SqliteEngine.open(path, {
-    busyTimeout: 5_000,
-    synchronous: 'normal',
-    create: true,
-  })
-  await migrateStore(engine)
-  return engine
+function openPartitionFile(path: string): Promise<SqliteEngine> {
+  return openSqliteTasks(path, { busyTimeout: 5_000, synchronous: 'normal', create: true })
 }
 
 async function setMeta(statements: Statements, name: string, value: number): Promise<void> {

@@ -3,14 +3,11 @@
  * into the database for a hundred tasks, whatever the engine.
  */
 
+import type { SqlDialect } from '../../store/dialect.ts'
+import { createQuery, type Query, type RowCells } from '../../store/engine.ts'
 import type { TaskKind } from '../model/task.ts'
-import { createQuery, type DatabaseEngine, numberParameters, type Query } from './engine.ts'
-import type { RowCells } from './row.ts'
-import { COLUMN_KINDS, type CountTable, TASK_COLUMNS, TASK_KIND_SQL } from './tables.ts'
-
-const SQL_TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
-
-const NAMES = TASK_COLUMNS.map((name) => `"${name}"`)
+import type { TaskColumn } from '../model/task-columns.ts'
+import { type CountTable, sqlTypeOf, TASK_COLUMNS_SQL, TASK_KIND_SQL } from './tables.ts'
 
 /** What a new row has; all else comes later. */
 export const INSERTED_COLUMNS = [
@@ -38,26 +35,26 @@ export const INSERTED_COLUMNS = [
   'template',
   'shell',
   'env',
-] as const satisfies readonly (typeof TASK_COLUMNS)[number][]
+] as const satisfies readonly TaskColumn[]
 
 /** What a completion says, in the order of its cells. */
 const OUTCOME_COLUMNS = [
-  ['id', 'TEXT'],
-  ['fence', 'BIGINT'],
-  ['exit_status', 'BIGINT'],
-  ['command', 'TEXT'],
-  ['client_id', 'TEXT'],
-  ['client_host', 'TEXT'],
-  ['start_time', 'BIGINT'],
-  ['completion_time', 'BIGINT'],
-  ['cores_max', 'DOUBLE PRECISION'],
-  ['memory_max', 'DOUBLE PRECISION'],
-  ['outpath', 'TEXT'],
-  ['errpath', 'TEXT'],
-  ['csvpath', 'TEXT'],
-  ['attempts', 'BIGINT'],
-  ['captured', 'BIGINT'],
-] as const
+  'id',
+  'fence',
+  'exit_status',
+  'command',
+  'client_id',
+  'client_host',
+  'start_time',
+  'completion_time',
+  'cores_max',
+  'memory_max',
+  'outpath',
+  'errpath',
+  'csvpath',
+  'attempts',
+  'captured',
+] as const satisfies readonly TaskColumn[]
 
 /** What an outcome leaves as it was when it does not say it. */
 const KEPT_COLUMNS: ReadonlySet<string> = new Set([
@@ -71,37 +68,31 @@ type CountKey = Pick<CountTable, 'batch' | 'group' | 'attempt'>
 
 export type PreparedStatements = ReturnType<typeof prepareStatements>
 
-export function prepareStatements(kind: DatabaseEngine['kind']) {
-  const each =
-    kind === 'sqlite'
-      ? 'json_each(?) AS e'
-      : 'jsonb_array_elements(CAST(? AS jsonb)) WITH ORDINALITY AS e(value, key)'
-  const locked = kind === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED'
-  const scheduled = isScheduledSql(kind)
-  const isAmong = `IN (SELECT ${kind === 'sqlite' ? 'e.value' : "e.value #>> '{}'"} FROM ${each})`
-  const text = (sql: string): string => numberParameters(kind, sql)
+export function prepareStatements(dialect: SqlDialect) {
+  const { jsonElements: each, elementText, skipLocked, lockInOrder, forShare } = dialect
+  const scheduled = isScheduledSql(dialect)
+  const isAmong = `IN (SELECT ${elementText} FROM ${each})`
+  const text = dialect.numberParameters
 
   const insert = cacheByColumns((says) => text(buildInsert(each, says)))
-  const fresh = text(`SELECT ${NAMES.join(', ')} FROM task
-    WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${locked}`)
-  const failed = text(`SELECT ${NAMES.join(', ')} FROM task
+  const fresh = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
+    WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${skipLocked}`)
+  const failed = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
     WHERE batch = ? AND "group" = ? AND attempt = ? AND ${TASK_KIND_SQL} = ? AND state = 'failed'
-    ORDER BY completion_time, seq LIMIT ?${locked}`)
+    ORDER BY completion_time, seq LIMIT ?${skipLocked}`)
   const schedule =
     text(`UPDATE task SET schedule_time = ?, server_id = ?, server_host = ?, fence = fence + 1
     WHERE seq IN (SELECT CAST(e.value AS BIGINT) FROM ${each}) AND state = 'new'`)
   const link = text(`UPDATE task SET retried = 1, next_id = o.next_id
     FROM (SELECT ${readCell(0, 'BIGINT')} AS seq, ${readCell(1, 'TEXT')} AS next_id FROM ${each}) AS o
     WHERE task.seq = o.seq`)
-  const complete = cacheByColumns((says) => text(buildCompletion(kind, each, says)))
+  const complete = cacheByColumns((says) => text(buildCompletion(dialect, says)))
   const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
     FROM (SELECT ${readCell(0, 'TEXT')} AS id, ${readCell(1, 'BIGINT')} AS fence FROM ${each}) AS o
     WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
   const standing = text(`SELECT task.id AS id, task.fence AS fence, task.state AS state FROM task
-    WHERE id ${isAmong}${kind === 'sqlite' ? '' : ' ORDER BY seq FOR UPDATE'}`)
-  const alive = text(
-    `SELECT host FROM server WHERE id = ? AND ended_at IS NULL${kind === 'sqlite' ? '' : ' FOR SHARE'}`,
-  )
+    WHERE id ${isAmong}${lockInOrder}`)
+  const alive = text(`SELECT host FROM server WHERE id = ? AND ended_at IS NULL${forShare}`)
 
   const sums = (where: string): string =>
     `SELECT batch, "group", attempt, state, CAST(sum(n) AS BIGINT) AS n FROM task_count ${where}
@@ -136,8 +127,8 @@ function readCell(index: number, type: string): string {
 }
 
 /** SQLite is kept from going through all scheduled tasks: the id leads. */
-function isScheduledSql(kind: DatabaseEngine['kind']): string {
-  return `${kind === 'sqlite' ? '+' : ''}task.state = 'scheduled'`
+function isScheduledSql({ noIndex }: SqlDialect): string {
+  return `${noIndex}task.state = 'scheduled'`
 }
 
 type HasColumn = (index: number) => boolean
@@ -165,16 +156,16 @@ function cacheByColumns(make: (says: HasColumn) => string): (rows: readonly RowC
 function buildInsert(each: string, says: HasColumn): string {
   const columns = INSERTED_COLUMNS.flatMap((name, index) => (says(index) ? [{ name, index }] : []))
   return `INSERT INTO task (${columns.map(({ name }) => `"${name}"`).join(', ')})
-    SELECT ${columns.map(({ name, index }) => readCell(index, SQL_TYPES[COLUMN_KINDS[name]])).join(', ')}
+    SELECT ${columns.map(({ name, index }) => readCell(index, sqlTypeOf(name))).join(', ')}
     FROM ${each} ORDER BY e.key`
 }
 
-function buildCompletion(kind: DatabaseEngine['kind'], each: string, says: HasColumn): string {
+function buildCompletion(dialect: SqlDialect, says: HasColumn): string {
   const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
-  const columns = OUTCOME_COLUMNS.flatMap(([name, type], index) =>
-    says(index) || always.includes(name) ? [{ name, type, index }] : [],
+  const columns = OUTCOME_COLUMNS.flatMap((name, index) =>
+    says(index) || always.includes(name) ? [{ name, index }] : [],
   )
-  const given = columns.map(({ name, type, index }) => `${readCell(index, type)} AS "${name}"`)
+  const given = columns.map(({ name, index }) => `${readCell(index, sqlTypeOf(name))} AS "${name}"`)
   const sets = columns
     .slice(2)
     .map(({ name }) =>
@@ -183,9 +174,9 @@ function buildCompletion(kind: DatabaseEngine['kind'], each: string, says: HasCo
         : `"${name}" = o."${name}"`,
     )
   const start = 'COALESCE(o.start_time, task.start_time)'
-  return `WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${each})
+  return `WITH o AS MATERIALIZED (SELECT ${given.join(', ')} FROM ${dialect.jsonElements})
     UPDATE task SET ${sets.join(', ')},
       waited = ${start} - task.submit_time, duration = o.completion_time - ${start}
     FROM o
-    WHERE task.id = o.id AND task.fence = o.fence AND ${isScheduledSql(kind)}`
+    WHERE task.id = o.id AND task.fence = o.fence AND ${isScheduledSql(dialect)}`
 }

@@ -9,15 +9,9 @@ import {
   type SelectQueryBuilder,
   sql,
 } from 'kysely'
+import { TASK_COLUMNS, TASK_STATES, type TaskState } from '../model/task-columns.ts'
 import type { FilterCondition, FilterOperator, ParsedTaskFilter } from './filter.ts'
-import {
-  STATE_OR_KIND_SQL,
-  type StoreTables,
-  splitNewByKind,
-  TASK_COLUMNS,
-  TASK_STATES,
-  type TaskState,
-} from './tables.ts'
+import { STATE_OR_KIND_SQL, type StoreTables, splitNewByKind } from './tables.ts'
 
 type TaskSelect = SelectQueryBuilder<StoreTables, 'task', { seq: number }>
 type TaskDb = Kysely<StoreTables>
@@ -225,7 +219,7 @@ function whereFiltered<T extends SelectQueryBuilder<StoreTables, 'task', object>
   if (filter.group !== undefined) made = made.where('task.group', '=', filter.group)
   for (const one of [...filter.conditions, ...filter.attemptConditions])
     made = made.where(compileCondition(one))
-  if (filter.also) made = made.where(filter.also)
+  if (filter.extraSql) made = made.where(filter.extraSql)
   return made as T
 }
 

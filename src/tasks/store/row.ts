@@ -1,12 +1,10 @@
 /** A task as the store has it (cells in the order of TASK_COLUMNS), as the program has it, and as JSON. */
 
+import type { RowCells } from '../../store/engine.ts'
 import type { Task, TaskRequest } from '../model/task.ts'
+import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { tagsFromJson, tagsToJson } from '../text/tags.ts'
 import { formatTime, toSeconds } from '../text/units.ts'
-import { TASK_COLUMNS } from './tables.ts'
-
-/** One row of the table `task`. */
-export type RowCells = readonly unknown[]
 
 /** A task, and its place in the order of submission. */
 export interface StoredTask {

@@ -5,8 +5,8 @@
  */
 import { sql } from 'kysely'
 import { wallClock } from '../../core/time.ts'
+import { createQuery, type Statements } from '../../store/engine.ts'
 import { unclaimTasks } from './change-tasks.ts'
-import { createQuery, type Statements } from './engine.ts'
 import type { HeartbeatRow } from './heartbeat-monitor.ts'
 import { readStoreClock, type StoreContext } from './store-context.ts'
 import type { ClientTable, ServerTable } from './tables.ts'

@@ -1,12 +1,11 @@
 /** A store on SQLite, in the thread that calls. */
 import { existsSync } from 'node:fs'
-import { asError, ManyhostError } from '../../core/errors.ts'
-import { migrateStore } from './schema.ts'
-import { SqliteEngine, type SqliteEngineOptions } from './sqlite.ts'
+import { ManyhostError } from '../../core/errors.ts'
+import { openSqliteTasks, type SqliteTasksOptions } from './sqlite-tasks.ts'
 import { DatabaseStore } from './store.ts'
 
-export interface SqliteStoreOptions extends SqliteEngineOptions {
-  /** Whether they are read with the store. */
+export interface SqliteStoreOptions extends SqliteTasksOptions {
+  /** Whether partitions are read with the store. */
   readonly partitions: boolean
 }
 
@@ -17,12 +16,5 @@ export async function openSqliteStore(
   if (!options.create && path !== ':memory:' && !existsSync(path)) {
     throw new ManyhostError('MANYHOST_STORE_FAILED', `there is no store at ${path}`)
   }
-  const engine = await SqliteEngine.open(path, options)
-  try {
-    await migrateStore(engine)
-    return new DatabaseStore(engine, '', options.partitions)
-  } catch (error) {
-    await engine.close()
-    throw asError(error)
-  }
+  return new DatabaseStore(await openSqliteTasks(path, options), '', options.partitions)
 }

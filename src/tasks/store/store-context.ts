@@ -1,7 +1,7 @@
 /** What all operations of a store stand on. */
 import type { Kysely } from 'kysely'
 import { wallClock } from '../../core/time.ts'
-import { createQuery, type DatabaseEngine, type Statements } from './engine.ts'
+import { createQuery, type DatabaseEngine, type Statements } from '../../store/engine.ts'
 import type { HeartbeatMonitor } from './heartbeat-monitor.ts'
 import type { PreparedStatements } from './prepared-statements.ts'
 import type { StoreTables } from './tables.ts'

@@ -4,7 +4,8 @@
  */
 import { hostname } from 'node:os'
 import { ManyhostError } from '../../core/errors.ts'
-import { createPrivateFile } from '../../posix/private-files.ts'
+import { createPrivateFile } from '../../core/private-files.ts'
+import { createQuery, createQueryBuilder, type DatabaseEngine } from '../../store/engine.ts'
 import type { NewTask, Task, TaskOutcome } from '../model/task.ts'
 import { addTasks, type SubmissionInfo } from './add-tasks.ts'
 import {
@@ -12,8 +13,8 @@ import {
   adoptTasks,
   type CancelledQuery,
   findOtherBatches,
-  type Left,
   takeCancelled,
+  type UnfinishedTasks,
 } from './batches.ts'
 import {
   cancelTasks,
@@ -44,7 +45,6 @@ import {
   type TaskGroupTurn,
   type TaskStateCounts,
 } from './counts.ts'
-import { createQuery, createQueryBuilder, type DatabaseEngine } from './engine.ts'
 import type { TaskFilter } from './filter.ts'
 import {
   countTasks,
@@ -74,6 +74,7 @@ import {
   unregisterServer,
 } from './servers.ts'
 import { readStoreClock, type StoreContext } from './store-context.ts'
+import type { StoreTables } from './tables.ts'
 
 /** Outcomes that the rate is taken from. */
 const MAX_SAMPLES = 1_000
@@ -96,8 +97,8 @@ export class DatabaseStore implements AsyncDisposable {
     this.#engine = engine
     this.#context = {
       engine,
-      db: createQueryBuilder(engine.kind),
-      prepared: prepareStatements(engine.kind),
+      db: createQueryBuilder<StoreTables>(engine.kind),
+      prepared: prepareStatements(engine.dialect),
       heartbeats: new HeartbeatMonitor(),
       notifyAdded: () => this.#notifyListeners(),
     }
@@ -162,12 +163,12 @@ export class DatabaseStore implements AsyncDisposable {
   }
 
   /** What batches other than this one have left, and nobody works off; the largest first. */
-  leftBeside(batch: string): Promise<Left[]> {
+  otherBatches(batch: string): Promise<UnfinishedTasks[]> {
     return findOtherBatches(this.#context, batch)
   }
 
   /** Some of the tasks that were cancelled while nobody had claimed them; each is answered once. */
-  noteCancelled(noting: CancelledQuery): Promise<Task[]> {
+  takeCancelled(noting: CancelledQuery): Promise<Task[]> {
     return takeCancelled(this.#context, noting)
   }
 
@@ -245,7 +246,7 @@ export class DatabaseStore implements AsyncDisposable {
   }
 
   /** Which group's turn it is; `blocked` by one whose tasks failed for good. */
-  async turn(attempts = 1, batches?: readonly string[]): Promise<TaskGroupTurn> {
+  async groupTurn(attempts = 1, batches?: readonly string[]): Promise<TaskGroupTurn> {
     return decideGroupTurn(await this.groups(attempts, batches))
   }
 
@@ -276,7 +277,7 @@ export class DatabaseStore implements AsyncDisposable {
   }
 
   /** Outcomes that came too late, ever. */
-  async refusals(): Promise<number> {
+  async numRefused(): Promise<number> {
     const [row] = await this.#engine.all<{ value: number }>(
       createQuery("SELECT value FROM meta WHERE name = 'refused'"),
     )
@@ -286,17 +287,17 @@ export class DatabaseStore implements AsyncDisposable {
   // Servers and clients.
 
   /** Registers a server; answers its id, which claims and beats name. @param serving all of no batch, unless said */
-  join(host: string = hostname(), id?: string, serving?: ServedTasks): Promise<string> {
+  registerServer(host: string = hostname(), id?: string, serving?: ServedTasks): Promise<string> {
     return registerServer(this.#context, host, id, serving)
   }
 
   /** To be called well within the lease. False: this server was found dead, and is to stop or join anew. */
-  beat(server: string): Promise<boolean> {
+  heartbeat(server: string): Promise<boolean> {
     return recordHeartbeat(this.#context, server)
   }
 
   /** Ends a server; what it holds goes back to the queue. */
-  leave(server: string): Promise<number> {
+  unregisterServer(server: string): Promise<number> {
     return unregisterServer(this.#context, server)
   }
 
@@ -312,14 +313,17 @@ export class DatabaseStore implements AsyncDisposable {
     return listServers(this.#context)
   }
 
-  connect(
+  connectClient(
     client: Pick<StoreClientRecord, 'id' | 'host' | 'serverId' | 'serverHost'>,
   ): Promise<void> {
     return connectClient(this.#context, client)
   }
 
   /** A client is gone; what it holds goes back to the queue. Answers how many tasks that were. */
-  disconnect(client: string, { isEvicted = false }: { isEvicted?: boolean } = {}): Promise<number> {
+  disconnectClient(
+    client: string,
+    { isEvicted = false }: { isEvicted?: boolean } = {},
+  ): Promise<number> {
     return disconnectClient(this.#context, client, isEvicted)
   }
 
@@ -352,7 +356,7 @@ export class DatabaseStore implements AsyncDisposable {
 
   /** Gives space back. On SQLite nothing else is done with the store meanwhile. */
   async vacuum(): Promise<void> {
-    await this.#engine.script(this.kind === 'sqlite' ? 'VACUUM' : 'VACUUM ANALYZE task')
+    await this.#engine.script(this.#engine.dialect.vacuum('task'))
     if (this.kind === 'sqlite')
       await this.#engine.all(createQuery('PRAGMA wal_checkpoint(TRUNCATE)'))
   }

@@ -1,6 +1,12 @@
 /** What the store's tables are to the query builder. The same names on SQLite and on PostgreSQL. */
 import type { Generated } from 'kysely'
 import { TASK_KINDS, type TaskKind } from '../model/task.ts'
+import {
+  COLUMN_KINDS,
+  TASK_COLUMNS,
+  type TaskColumn,
+  type TaskState,
+} from '../model/task-columns.ts'
 
 /** Names are the ancestor's. Times and spans are milliseconds, memory is bytes, `tag` and `request` are JSON. */
 export interface TaskTable {
@@ -52,21 +58,6 @@ export interface TaskTable {
   /** Follows from the others (a generated column). */
   state: Generated<TaskState>
 }
-
-/**
- * `failed` is a failure that was not tried again (yet), `retried` one that was: then `next_id` has the next attempt.
- * A task is over when it is none of `new`, `scheduled`, and `failed` with attempts left.
- */
-export type TaskState = 'new' | 'scheduled' | 'succeeded' | 'failed' | 'retried' | 'cancelled'
-
-export const TASK_STATES: readonly TaskState[] = [
-  'new',
-  'scheduled',
-  'succeeded',
-  'failed',
-  'retried',
-  'cancelled',
-]
 
 /** In SQL: the kind of a task. */
 export const TASK_KIND_SQL = "CASE WHEN request IS NULL THEN 'shell' ELSE 'request' END"
@@ -125,92 +116,13 @@ export interface StoreTables {
   meta: { name: string; value: number }
 }
 
-/** All columns of a task, in the order in which rows are read and written. */
-export const TASK_COLUMNS = [
-  'seq',
-  'id',
-  'group',
-  'args',
-  'submit_id',
-  'submit_time',
-  'submit_host',
-  'cores',
-  'memory',
-  'cores_max',
-  'memory_max',
-  'timeout',
-  'server_id',
-  'server_host',
-  'schedule_time',
-  'client_id',
-  'client_host',
-  'command',
-  'start_time',
-  'completion_time',
-  'exit_status',
-  'outpath',
-  'errpath',
-  'csvpath',
-  'attempt',
-  'retried',
-  'waited',
-  'duration',
-  'previous_id',
-  'next_id',
-  'tag',
-  'request',
-  'fence',
-  'batch',
-  'cwd',
-  'template',
-  'shell',
-  'env',
-  'attempts',
-  'captured',
-] as const satisfies readonly (keyof TaskTable)[]
+/** The SQL type of each kind of column, the same on both engines. */
+const SQL_TYPES = { text: 'TEXT', whole: 'BIGINT', real: 'DOUBLE PRECISION' } as const
 
-/** How a column is kept; what a filter may compare it with follows from this. */
-export const COLUMN_KINDS: Readonly<
-  Record<(typeof TASK_COLUMNS)[number], 'text' | 'whole' | 'real'>
-> = {
-  seq: 'whole',
-  id: 'text',
-  group: 'whole',
-  args: 'text',
-  submit_id: 'text',
-  submit_time: 'whole',
-  submit_host: 'text',
-  cores: 'real',
-  memory: 'real',
-  cores_max: 'real',
-  memory_max: 'real',
-  timeout: 'real',
-  server_id: 'text',
-  server_host: 'text',
-  schedule_time: 'whole',
-  client_id: 'text',
-  client_host: 'text',
-  command: 'text',
-  start_time: 'whole',
-  completion_time: 'whole',
-  exit_status: 'whole',
-  outpath: 'text',
-  errpath: 'text',
-  csvpath: 'text',
-  attempt: 'whole',
-  retried: 'whole',
-  waited: 'whole',
-  duration: 'whole',
-  previous_id: 'text',
-  next_id: 'text',
-  tag: 'text',
-  request: 'text',
-  fence: 'whole',
-  batch: 'text',
-  cwd: 'text',
-  template: 'text',
-  shell: 'text',
-  env: 'text',
-  attempts: 'whole',
-  captured: 'whole',
+/** All columns of a task, quoted and with commas, for statements that are written by hand. */
+export const TASK_COLUMNS_SQL = TASK_COLUMNS.map((name) => `"${name}"`).join(', ')
+
+/** The type of a column in SQL. */
+export function sqlTypeOf(column: TaskColumn): string {
+  return SQL_TYPES[COLUMN_KINDS[column]]
 }

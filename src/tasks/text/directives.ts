@@ -3,11 +3,12 @@
  * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
  */
 
-import { dictFromEntries } from '../../core/dict.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
+import { dictFromEntries } from '../../core/null-prototype.ts'
+import { requireBytes } from '../../core/units.ts'
 import type { Tags, TagValue } from '../model/task.ts'
 import { checkTags, parseTag } from './tags.ts'
-import { parseMemorySize, parseTaskDuration } from './units.ts'
+import { parseTaskDuration } from './units.ts'
 
 /** What directives can set. */
 export interface Directives {
@@ -57,7 +58,7 @@ export function parseDirectives(text: string): Directives {
     const [, key, value] = /^([^:=]*)[:=](.*)$/s.exec(word) ?? [word, word, undefined]
     try {
       if (key === 'cores') found.cores = parseCores(value)
-      else if (key === 'memory') found.memory = parseMemorySize(value ?? '')
+      else if (key === 'memory') found.memory = requireBytes(value ?? '')
       else if (key === 'timeout') found.timeout = parseTaskDuration(value ?? '')
       else if (key === 'group') found.group = parseGroup(value)
       else {

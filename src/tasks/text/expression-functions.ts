@@ -9,16 +9,7 @@ import {
   isTruthy,
   valueToText,
 } from './expression-operators.ts'
-
-/** A bigint is a whole number beyond 2^53. */
-export type ExpressionValue =
-  | string
-  | number
-  | bigint
-  | boolean
-  | null
-  | ExpressionDate
-  | ExpressionValue[]
+import type { ExpressionValue } from './expression-value.ts'
 
 type ExpressionFunction = (...given: ExpressionValue[]) => ExpressionValue
 

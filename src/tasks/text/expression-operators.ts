@@ -1,7 +1,7 @@
 /** Operators of expressions, as Python has them. Whole numbers are exact, however large, up to 10^308. */
 
 import { ExpressionDate } from './expression-date.ts'
-import type { ExpressionValue } from './expression-functions.ts'
+import type { ExpressionValue } from './expression-value.ts'
 import { printf } from './printf.ts'
 
 /** An expression that cannot be read, or has no value for this line. */

@@ -5,11 +5,7 @@
  */
 
 import { ExpressionDate } from './expression-date.ts'
-import {
-  EXPRESSION_METHODS,
-  EXPRESSION_NAMES,
-  type ExpressionValue,
-} from './expression-functions.ts'
+import { EXPRESSION_METHODS, EXPRESSION_NAMES } from './expression-functions.ts'
 import {
   applyBinary,
   applyComparison,
@@ -23,9 +19,8 @@ import {
   type ExpressionNode,
   parseExpression,
 } from './expression-parser.ts'
+import type { ExpressionValue } from './expression-value.ts'
 import { takeSlice } from './python-slice.ts'
-
-export { ExpressionError, valueToText } from './expression-operators.ts'
 
 export interface Expression {
   /** @throws ExpressionError */

@@ -1,10 +1,10 @@
 /** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
 
 import { checkSendableHeaders } from '../../client/request.ts'
-import { dictFromEntries } from '../../core/dict.ts'
+import { dictFromEntries } from '../../core/null-prototype.ts'
 import type { NewTask, Tags, TaskRequest } from '../model/task.ts'
+import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { findTaskProblem } from '../model/validate-task.ts'
-import { TASK_COLUMNS } from '../store/tables.ts'
 import { type Directives, parseDirectives } from './directives.ts'
 import { toJson } from './exact-json.ts'
 import { checkTags } from './tags.ts'

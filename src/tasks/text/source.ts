@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { describeError, ManyhostError } from '../../core/errors.ts'
-import { catchRejection, FirstFailureReporter } from '../../core/guarded.ts'
+import { catchRejection, FirstFailureReporter } from '../../core/user-functions.ts'
 import type { NewTask } from '../model/task.ts'
 import { type Directives, mergeDirectives, splitLine } from './directives.ts'
 import { parseJsonTask, parseRequestTask } from './json-and-request-lines.ts'

@@ -3,8 +3,9 @@
  * found is said here and nowhere else. Each value has one text, the one that a template gives (`{site}`); that text finds
  * it, and finds nothing else.
  */
-import { createDict, dictFromEntries } from '../../core/dict.ts'
+
 import { ManyhostError } from '../../core/errors.ts'
+import { createDict, dictFromEntries } from '../../core/null-prototype.ts'
 import type { Tags, TagValue } from '../model/task.ts'
 import { parseJson, toJson } from './exact-json.ts'
 

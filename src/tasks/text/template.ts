@@ -5,11 +5,10 @@
 import { posix } from 'node:path'
 import { describeError } from '../../core/errors.ts'
 import type { Tags } from '../model/task.ts'
-import { compileExpression, type Expression, ExpressionError, valueToText } from './expression.ts'
+import { compileExpression, type Expression } from './expression.ts'
 import { extensionOf } from './expression-functions.ts'
+import { ExpressionError, valueToText } from './expression-operators.ts'
 import { takeSlice } from './python-slice.ts'
-
-export { takeSlice } from './python-slice.ts'
 
 /** The exit status of a task whose template failed. */
 export const TEMPLATE_FAILED = -2

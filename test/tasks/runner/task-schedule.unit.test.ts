@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { StartRateLimit } from '../../../src/tasks/runner/start-rate.ts'
 import { type TaskResources, TaskSchedule } from '../../../src/tasks/runner/task-schedule.ts'
+import { seededRandom } from '../../random.ts'
 
 const GB = 1024 ** 3
 const capacity = { numTasks: 8, cores: 4, memory: 8 * GB, backfillTimeout: 0 }
@@ -10,16 +11,6 @@ const wants = (cores: number, timeout: number | null = null, memory = 0): TaskRe
   memory,
   timeout,
 })
-
-function random(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
 
 describe('a schedule', () => {
   it('is first come, first served where all fits', () => {
@@ -101,7 +92,7 @@ describe('a schedule', () => {
   })
 
   it.each([1, 2, 3, 4, 5, 6, 7, 8])('holds its limits and starves nobody, seed %i', (seed) => {
-    const rng = random(seed)
+    const rng = seededRandom(seed)
     const schedule = new TaskSchedule<number>({ ...capacity, backfillTimeout: 1_000 })
     const tasks = Array.from({ length: 400 }, () => {
       const length = 1 + Math.floor(rng() * 2_000)

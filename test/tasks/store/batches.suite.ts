@@ -24,7 +24,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       const [first] = await store.claim({ server, batches: ['b'] })
       expect(first?.args).toBe('f')
       await store.complete([outcome(first as Task, 1)])
-      expect(await store.turn(1, ['b'])).toMatchObject({ is: 'blocked', group: 0 })
+      expect(await store.groupTurn(1, ['b'])).toMatchObject({ is: 'blocked', group: 0 })
       expect(await claimed(store, server, ['b'])).toBe('')
       await store.add(of('', 's', { group: 3 }))
       expect(await claimed(store, server, [''])).toBe('s')
@@ -61,8 +61,8 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       const [id = ''] = await store.add([given])
       const [one] = (await store.claim({ server, batches: ['a'] })) as [Task]
       expect(one).toMatchObject(given)
-      await store.leave(server)
-      const next = await store.join('there')
+      await store.unregisterServer(server)
+      const next = await store.registerServer('there')
       const [two] = (await store.claim({ server: next, batches: ['a'] })) as [Task]
       expect(two).toMatchObject({ ...given, fence: 2 })
       await store.complete([outcome(two, 1, { command: 'echo 7' })], 2)
@@ -78,7 +78,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
 
     it('that nobody works off are taken over by folder, with failures that hold groups back', async () => {
       const { store } = await place()
-      const alive = await store.join('here', undefined, { batch: 'lives', isOpen: false })
+      const alive = await store.registerServer('here', undefined, { batch: 'lives', isOpen: false })
       await store.add([
         ...of('dead', '12', { cwd: '/a' }),
         ...of('dead', 'o', { cwd: '/b' }),
@@ -87,7 +87,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
         ...of('lives', 'l', { cwd: '/a' }),
         ...of('old', 'f', { cwd: '/a' }),
       ])
-      const server = await store.join('here')
+      const server = await store.registerServer('here')
       const [old] = (await store.claim({ server, batches: ['old'] })) as [Task]
       await store.complete([outcome(old, 1)])
       const taken = { batch: 'new', cwd: '/a', attempts: 1 }
@@ -98,7 +98,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await store.adopt(taken)).toBe(0)
       expect(await store.adopt({ batch: 'again', cwd: '/a', attempts: 2 })).toBe(0)
       expect(await claimed(store, server, ['again'], 2)).toBe('f')
-      await store.leave(alive)
+      await store.unregisterServer(alive)
       expect(await store.adopt({ ...taken, batch: 'last' })).toBe(1)
     })
 
@@ -111,12 +111,12 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       const [first] = (await store.claim({ server, batches: ['dead'] })) as [Task]
       await store.complete([outcome(first, 1)])
       expect(await store.adopt({ batch: 'new', cwd: '/a', attempts: 1 })).toBe(1)
-      expect((await store.turn(1, ['new'])).is).toBe('blocked')
+      expect((await store.groupTurn(1, ['new'])).is).toBe('blocked')
     })
 
     it('that others have left are told of, by folder, and which of them somebody works off', async () => {
       const { store } = await place()
-      await store.join('here', undefined, { batch: 'lives', isOpen: false })
+      await store.registerServer('here', undefined, { batch: 'lives', isOpen: false })
       await store.add([
         ...of('d1', '12', { cwd: '/a' }),
         ...of('d2', '3', { cwd: '/a' }),
@@ -125,7 +125,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
         ...of('lives', '6', { cwd: '/a' }),
         ...of('mine', '7', { cwd: '/a' }),
       ])
-      expect(await store.leftBeside('mine')).toEqual([
+      expect(await store.otherBatches('mine')).toEqual([
         { cwd: '/a', isSubmitted: false, isAlive: false, tasks: 3 },
         { cwd: undefined, isSubmitted: true, isAlive: false, tasks: 1 },
         { cwd: '/b', isSubmitted: false, isAlive: false, tasks: 1 },
@@ -139,7 +139,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       await store.add([...of('a', 'x'.repeat(100)), ...of('b', 'y'.repeat(100))])
       const claims = [store, other].flatMap((one, index) =>
         ['a', 'b'].map(async (batch) => {
-          const server = await one.join(`${index}`)
+          const server = await one.registerServer(`${index}`)
           const all: Task[] = []
           for (let part: Task[]; ; all.push(...part)) {
             part = await one.claim({ server, batches: [batch], limit: 7 })
@@ -167,20 +167,20 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
 
     it('are told to one server, once; what a server had claimed is its own news', async () => {
       const { store, server } = await place()
-      const other = await store.join('there')
+      const other = await store.registerServer('there')
       await store.add(of('a', 'cxyz'))
       await store.claim({ server, batches: ['a'] })
       expect(await store.cancel({})).toBe(4)
       const told = await Promise.all([
-        store.noteCancelled(noting(server)),
-        store.noteCancelled(noting(other)),
+        store.takeCancelled(noting(server)),
+        store.takeCancelled(noting(other)),
       ])
       expect(argsOf(told.flat()).split('').toSorted().join('')).toBe('xyz')
-      expect(await store.noteCancelled(noting(server))).toEqual([])
+      expect(await store.takeCancelled(noting(server))).toEqual([])
       // Reverted, and cancelled again: that is news.
       expect(await store.revert({ where: ['args == x'] })).toBe(1)
       expect(await store.cancel({ where: ['args == x'] })).toBe(1)
-      expect(argsOf(await store.noteCancelled(noting(server)))).toBe('x')
+      expect(argsOf(await store.takeCancelled(noting(server)))).toBe('x')
     })
 
     it('are no news where they were cancelled before', async () => {
@@ -188,7 +188,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       await store.add(of('', 'x'))
       await store.cancel({})
       const [{ completionTime = 0 } = {}] = await listed(store)
-      expect(await store.noteCancelled(noting(server, '', (completionTime as number) + 1))).toEqual(
+      expect(await store.takeCancelled(noting(server, '', (completionTime as number) + 1))).toEqual(
         [],
       )
     })
@@ -203,7 +203,7 @@ export function batchesSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await store.cancel({ only: ['failed'] })).toBe(1)
       expect(await store.get(w?.id as string)).toMatchObject({ exitStatus: -1, attempts: 2 })
       expect(await claimed(store, server, ['a'], 2)).toBe('xy')
-      expect(argsOf(await store.noteCancelled(noting(server)))).toBe('w')
+      expect(argsOf(await store.takeCancelled(noting(server)))).toBe('w')
     })
 
     it('says what no number of attempts is', async () => {

@@ -27,11 +27,11 @@ export function leasesSuite(name: string, fresh: () => Promise<Place>): void {
           await set('heartbeat_at + 1')
           expect(await other.recover(LEASE)).toEqual({ servers: [], tasks: 0 })
         }
-        expect(await store.beat(server)).toBe(true)
+        expect(await store.heartbeat(server)).toBe(true)
         let found = await other.recover(LEASE)
         while (found.servers.length === 0) found = await other.recover(LEASE)
         expect(found).toEqual({ servers: [server], tasks: 3 })
-        expect(await store.beat(server)).toBe(false)
+        expect(await store.heartbeat(server)).toBe(false)
       },
     )
 
@@ -40,7 +40,7 @@ export function leasesSuite(name: string, fresh: () => Promise<Place>): void {
       const beatOf = async () => (await store.servers())[0]?.heartbeatAt as number
       await store.statement(`UPDATE server SET heartbeat_at = ${Date.now() + HOUR}`)
       for (let before = await beatOf(), count = 0; count < 5; count++) {
-        expect(await store.beat(server)).toBe(true)
+        expect(await store.heartbeat(server)).toBe(true)
         const after = await beatOf()
         expect(after).toBeGreaterThan(before)
         before = after
@@ -54,7 +54,7 @@ export function leasesSuite(name: string, fresh: () => Promise<Place>): void {
       for (let look = 0; look < LOOKS || performance.now() - begun < 3 * LEASE; look++) {
         expect((await other.recover(LEASE, [server])).servers).toEqual([])
       }
-      expect(await store.beat(server)).toBe(true)
+      expect(await store.heartbeat(server)).toBe(true)
     })
   })
 }

@@ -1,6 +1,7 @@
 /** How SQLite goes about what the store asks: never through all tasks. */
 import { expect, it } from 'vitest'
-import { createQueryBuilder } from '../../../src/tasks/store/engine.ts'
+import { SQL_DIALECTS } from '../../../src/store/dialect.ts'
+import { createQueryBuilder } from '../../../src/store/engine.ts'
 import { parseTaskFilter, type TaskFilter } from '../../../src/tasks/store/filter.ts'
 import { openStore } from '../../../src/tasks/store/open.ts'
 import { prepareStatements } from '../../../src/tasks/store/prepared-statements.ts'
@@ -10,11 +11,12 @@ import {
   selectPage,
   selectSorted,
 } from '../../../src/tasks/store/queries.ts'
+import type { StoreTables } from '../../../src/tasks/store/tables.ts'
 
 async function planner() {
   const store = await openStore(':memory:')
-  const db = createQueryBuilder('sqlite')
-  const hot = prepareStatements('sqlite')
+  const db = createQueryBuilder<StoreTables>('sqlite')
+  const hot = prepareStatements(SQL_DIALECTS.sqlite)
   const plan = async (query: {
     sql: string
     parameters: readonly unknown[]

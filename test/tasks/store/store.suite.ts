@@ -6,7 +6,8 @@ import { openStore, type StoreOptions } from '../../../src/tasks/store/open.ts'
 import { partitionPath } from '../../../src/tasks/store/partitions.ts'
 import type { Store } from '../../../src/tasks/store/store.ts'
 import { createFolder } from '../../cli/help.ts'
-import { rejectionOf, until } from '../../help.ts'
+import { rejectionOf, waitUntil } from '../../help.ts'
+import { seededRandom } from '../../random.ts'
 
 export interface Place {
   /** Opens the same store again, as another program does. */
@@ -63,7 +64,7 @@ export async function openPlace(
     return opened
   }
   const store = await again()
-  return { ...where, store, server: await store.join('here'), again }
+  return { ...where, store, server: await store.registerServer('here'), again }
 }
 
 export function storeSuite(name: string, fresh: () => Promise<Place>): void {
@@ -126,7 +127,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
         await store.complete(tasks.map((task) => outcome(task)))
       }
       expect(seen).toEqual(['a 0', 'a 1', 'a 2', 'c 0', 'c 1', 'b 0', 'b 1', 'b 2'])
-      expect(await store.turn()).toEqual({ is: 'done' })
+      expect(await store.groupTurn()).toEqual({ is: 'done' })
     })
 
     it('does not begin a group while the one before it is at work, nor after it failed', async () => {
@@ -136,8 +137,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(await store.claim({ server })).toEqual([])
       await store.complete([outcome(first as Task, 1)])
       expect(await store.claim({ server })).toEqual([])
-      expect(await store.turn()).toEqual({ is: 'blocked', group: 0, failedOut: 1 })
-      expect(await store.turn(2)).toEqual({ is: 'open', group: 0 })
+      expect(await store.groupTurn()).toEqual({ is: 'blocked', group: 0, failedForGood: 1 })
+      expect(await store.groupTurn(2)).toEqual({ is: 'open', group: 0 })
       expect((await store.claim({ server, group: 1 })).map(({ args }) => args)).toEqual(['then'])
       expect(await store.remaining()).toBe(1)
     })
@@ -188,10 +189,10 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       expect(rows.map(({ previousId }) => previousId)).toEqual([null, rows[0]?.id, rows[1]?.id])
       expect(rows.map(({ nextId }) => nextId)).toEqual([rows[1]?.id, rows[2]?.id, null])
       expect(await store.counts()).toMatchObject({ retried: 2, failed: 1, total: 3 })
-      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 0, failedOut: 1 }])
+      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 0, failedForGood: 1 }])
       // The last attempt alone can go back.
       expect(await store.revert({})).toBe(1)
-      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 1, failedOut: 0 }])
+      expect(await store.groups(3)).toMatchObject([{ group: 4, remaining: 1, failedForGood: 0 }])
       expect((await listed(store)).map(({ exitStatus }) => exitStatus)).toEqual([1, 1, null])
     })
 
@@ -220,23 +221,25 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       const { store, server } = await place()
       const [id = ''] = await store.add([{ args: 'x' }])
       const [old] = (await store.claim({ server })) as [Task]
-      await store.connect({ id: 'c1', host: 'h', serverId: server, serverHost: 'here' })
+      await store.connectClient({ id: 'c1', host: 'h', serverId: server, serverHost: 'here' })
       await store.confirm('c1', 'h', [old])
-      expect(await store.disconnect('c1', { isEvicted: true })).toBe(1)
+      expect(await store.disconnectClient('c1', { isEvicted: true })).toBe(1)
       expect(await store.statement('SELECT id FROM client WHERE evicted = 1')).toHaveLength(1)
       // Even while nobody else has it.
-      expect((await store.complete([outcome(old, 9)])).refused).toEqual([{ id, why: 'evicted' }])
+      expect((await store.complete([outcome(old, 9)])).refused).toEqual([{ id, reason: 'evicted' }])
       const [again] = (await store.claim({ server })) as [Task]
       expect(again.fence).toBe(2)
       expect((await store.complete([outcome(old, 9)])).accepted).toEqual([])
       expect(await store.confirm('c1', 'h', [old])).toEqual([])
       expect((await store.complete([outcome(again, 0)])).accepted).toEqual([id])
-      expect((await store.complete([outcome(old, 9)])).refused).toEqual([{ id, why: 'evicted' }])
-      expect((await store.complete([outcome(again, 0)])).refused).toEqual([{ id, why: 'repeated' }])
+      expect((await store.complete([outcome(old, 9)])).refused).toEqual([{ id, reason: 'evicted' }])
+      expect((await store.complete([outcome(again, 0)])).refused).toEqual([
+        { id, reason: 'repeated' },
+      ])
       const gone = outcome({ ...again, id: 'nobody' })
-      expect((await store.complete([gone])).refused).toEqual([{ id: 'nobody', why: 'unknown' }])
+      expect((await store.complete([gone])).refused).toEqual([{ id: 'nobody', reason: 'unknown' }])
       expect(await store.get(id)).toMatchObject({ exitStatus: 0, fence: 2 })
-      expect(await store.refusals()).toBe(3)
+      expect(await store.numRefused()).toBe(3)
     })
 
     it('takes the first of two outcomes in one batch, whatever text they have', async () => {
@@ -247,7 +250,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
         outcome(task, 1, { command: 'a\0b\ud800' }),
         outcome(task, 0),
       ])
-      expect(done).toEqual({ accepted: [id], refused: [{ id, why: 'repeated' }] })
+      expect(done).toEqual({ accepted: [id], refused: [{ id, reason: 'repeated' }] })
       expect(await store.get(id)).toMatchObject({ exitStatus: 1, command: 'a\ufffdb\ufffd' })
     })
 
@@ -257,7 +260,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       const stores = [store, await again(), await again()]
       const held = await Promise.all(
         stores.map(async (one) => {
-          const server = await one.join()
+          const server = await one.registerServer()
           const ids: string[] = []
           for (;;) {
             const tasks = await one.claim({ server, limit: 17 })
@@ -281,20 +284,20 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       await store.add(lines(5))
       const held = await store.claim({ server, limit: 3 })
       const other = await again()
-      const second = await other.join('second')
+      const second = await other.registerServer('second')
       expect(await other.recover(60_000)).toEqual({ servers: [], tasks: 0 })
       // Its lease is over as soon as the clock has moved on.
-      await until(async () => {
-        await other.beat(second)
+      await waitUntil(async () => {
+        await other.heartbeat(second)
         const { servers, tasks } = await other.recover(20)
         return servers.includes(server) && tasks === 3
       })
-      expect(await store.beat(server)).toBe(false)
+      expect(await store.heartbeat(server)).toBe(false)
       expect((await rejectionOf(store.claim({ server }))).code).toBe('MANYHOST_SERVER_EVICTED')
       expect((await store.complete([outcome(held[0] as Task)])).accepted).toEqual([])
-      const third = await other.join('third')
+      const third = await other.registerServer('third')
       expect(await other.claim({ server: third, limit: 10 })).toHaveLength(5)
-      expect(await other.leave(third)).toBe(5)
+      expect(await other.unregisterServer(third)).toBe(5)
       expect((await store.counts()).new).toBe(5)
     })
 
@@ -320,14 +323,14 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
     it('knows who is connected', async () => {
       const { store, server } = await place()
       const client = { id: 'c', host: 'h', serverId: server, serverHost: 'here' }
-      await store.connect(client)
-      await store.connect(client)
+      await store.connectClient(client)
+      await store.connectClient(client)
       expect(await store.clients(server)).toMatchObject([client])
       expect(await store.clients('another')).toEqual([])
-      await store.disconnect('c')
+      await store.disconnectClient('c')
       expect(await store.clients()).toEqual([])
       expect(await store.servers()).toMatchObject([{ id: server, host: 'here', endedAt: null }])
-      await store.leave(server)
+      await store.unregisterServer(server)
       expect(await store.servers()).toEqual([])
     })
 
@@ -336,7 +339,9 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       await store.add(lines(10).map((one, i) => ({ ...one, tag: { half: i < 5 ? 1 : 2 } })))
       const [running] = (await store.claim({ server })) as [Task]
       expect(await store.cancel({ tags: ['half:1'] })).toBe(5)
-      expect((await store.complete([outcome(running)])).refused).toMatchObject([{ why: 'evicted' }])
+      expect((await store.complete([outcome(running)])).refused).toMatchObject([
+        { reason: 'evicted' },
+      ])
       expect(await store.counts()).toMatchObject({ cancelled: 5, new: 5, scheduled: 0 })
       expect(await store.cancel({ tags: ['half:1'] })).toBe(0)
       expect(await store.revert({ where: ['exit_status == -1'] }, { limit: 2 })).toBe(2)
@@ -526,7 +531,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       let there = 0
       store.onAdded(() => here++)
       const off = other.onAdded(() => there++)
-      await until(async () => {
+      await waitUntil(async () => {
         // The other may not listen yet: what it is told of is what comes while it does.
         await store.add([{ args: 'x' }])
         return here > 0 && there > 0
@@ -594,11 +599,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
 
     it('counts what is there, whatever was done to it (kept counts against counted ones)', async () => {
       const { store, server } = await place()
-      let seed = 7
-      const random = (below: number): number => {
-        seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31
-        return Math.floor((seed / 2 ** 31) * below)
-      }
+      const next = seededRandom(7)
+      const random = (below: number): number => Math.floor(next() * below)
       const held: Task[] = []
       for (let step = 0; step < 60; step++) {
         const dice = random(8)

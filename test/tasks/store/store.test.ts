@@ -156,7 +156,7 @@ describe('a store in a file', () => {
   it('has all that was acknowledged after its program is gone, and a copy has it, too', async () => {
     const path = join(folder(), 'tasks.db')
     const store = await openStore(path)
-    const server = await store.join()
+    const server = await store.registerServer()
     await store.add(Array.from({ length: 4 }, (_, i) => ({ args: `${i}` })))
     const tasks = await store.claim({ server, limit: 2 })
     await store.complete([outcome(tasks[0] as Task)])
@@ -176,7 +176,7 @@ describe('a store in a file', () => {
   it('ends a rotation that was cut short, and has each task once meanwhile', async () => {
     const store = await openStore(join(folder(), 'tasks.db'))
     onTestFinished(() => store.close())
-    const server = await store.join()
+    const server = await store.registerServer()
     await store.add([{ args: 'a' }, { args: 'b' }])
     const tasks = await store.claim({ server, limit: 2 })
     await store.complete(tasks.map((task) => outcome(task)))
@@ -197,7 +197,7 @@ describe('a store in a file', () => {
 describe('a store in memory', () => {
   it('does the same', async () => {
     const store = await openStore(':memory:')
-    const server = await store.join()
+    const server = await store.registerServer()
     let told = 0
     store.onAdded(() => told++)
     await store.add([{ args: 'x' }])

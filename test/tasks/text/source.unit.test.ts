@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ManyhostError } from '../../../src/core/errors.ts'
+import { requireBytes } from '../../../src/core/units.ts'
 import type { NewTask } from '../../../src/tasks/model/task.ts'
 import { parseDirectives, splitLine } from '../../../src/tasks/text/directives.ts'
 import { expandNodelist } from '../../../src/tasks/text/nodelist.ts'
@@ -13,7 +14,7 @@ import {
   type TaskSource,
 } from '../../../src/tasks/text/source.ts'
 import { checkTags, parseTag } from '../../../src/tasks/text/tags.ts'
-import { parseMemorySize, parseTaskDuration } from '../../../src/tasks/text/units.ts'
+import { parseTaskDuration } from '../../../src/tasks/text/units.ts'
 import { catchThrown } from '../../help.ts'
 
 async function all(source: TaskSource, options: SourceOptions = {}): Promise<NewTask[]> {
@@ -35,7 +36,7 @@ describe('directives', () => {
     expect(task).toEqual({
       args: 'sim 7',
       cores: 2,
-      memory: 2 * 1024 ** 3,
+      memory: 2_000_000_000,
       timeout: 30_000,
       group: 4,
       tag: { site: 'x', run: 7, final: true },
@@ -375,8 +376,8 @@ describe('small languages', () => {
   })
 
   it('sizes and times', () => {
-    expect(['1024', '2GB', '2g', '1.5GiB', '512 MB', '0'].map(parseMemorySize)).toEqual([
-      1024, 2147483648, 2147483648, 1610612736, 536870912, 0,
+    expect(['1024', '2GB', '2g', '1.5GiB', '512 MB', '0'].map(requireBytes)).toEqual([
+      1024, 2_000_000_000, 2_147_483_648, 1_610_612_736, 512_000_000, 0,
     ])
     expect(['30', '30s', '250ms', '1.5h', '01:30:00', '2:05'].map(parseTaskDuration)).toEqual([
       30_000, 30_000, 250, 5_400_000, 5_400_000, 125_000,
@@ -387,7 +388,7 @@ describe('small languages', () => {
         expect.fail(`${ms}`)
     }
     for (const bad of ['', 'x', '-1', '2XB', '1e3', '99999999999999PB'])
-      expect(() => parseMemorySize(bad)).toThrow()
+      expect(() => requireBytes(bad)).toThrow()
     for (const bad of ['', '0', '-3', '3y', '1:2']) expect(() => parseTaskDuration(bad)).toThrow()
   })
 

@@ -83,7 +83,9 @@ describe('a time', () => {
     '2026-02-30',
     '2026-12-01T24:00',
     'yesterday',
-  ])('%s is none', (text) => expect(() => parseTime(text)).toThrow(/a time is like 2026-01-31/))
+  ])('%s is none', (text) =>
+    expect(() => parseTime(text)).toThrow(/a time must be like 2026-01-31/),
+  )
   it.each([
     '2026-12-01T08',
     '2026-12-01T08:60',
@@ -91,7 +93,7 @@ describe('a time', () => {
     '1 May 2026',
     '12/1/2026',
   ])('%s is none either', (text) =>
-    expect(() => parseTime(text)).toThrow(/a time is like 2026-01-31/),
+    expect(() => parseTime(text)).toThrow(/a time must be like 2026-01-31/),
   )
 })
 
@@ -107,7 +109,7 @@ describe('a filter', () => {
       expect(valueIn(`${field} < 250ms`)).toBe(250)
       expect(valueIn(`${field} < 01:30:00`)).toBe(5_400_000)
       expect(valueIn(`${field} == null`)).toBe(null)
-      expect(() => valueIn(`${field} > soon`)).toThrow(/a time is seconds/)
+      expect(() => valueIn(`${field} > soon`)).toThrow(/a time must be seconds/)
     }
     const seconds = 1_790_000_000
     expect(valueIn(`submit_time > ${seconds}`)).toBe(seconds * 1_000)
@@ -141,6 +143,6 @@ describe('a span', () => {
   })
 
   it.each(['00:00', '0:00:00', '0', '0s', '-1', '1e3', ''])('%s is none', (text) => {
-    expect(() => parseTaskDuration(text)).toThrow(/a time is seconds above 0/)
+    expect(() => parseTaskDuration(text)).toThrow(/a time must be seconds above 0/)
   })
 })
