@@ -13,14 +13,9 @@ import {
 } from '../model/exit-status.ts'
 import { shorterTimeout } from '../model/timeouts.ts'
 import { type CommandTemplate, TEMPLATE_FAILED, TemplateError } from '../text/template.ts'
+import type { LauncherSink, LauncherStream } from './command-output.ts'
 import { taskEnvironment } from './environment.ts'
-import {
-  LAUNCHER_SHELL,
-  type LaunchCommand,
-  type LauncherSink,
-  type LauncherStream,
-  type LaunchResult,
-} from './launcher.ts'
+import { LAUNCHER_SHELL, type LaunchCommand, type LaunchResult } from './launcher.ts'
 import type { OutputStream, RunOutcome, RunTask } from './protocol.ts'
 import type { RunnerSlot } from './runner-slot.ts'
 import { exceedsWordLimit, mayDetach } from './shell-words.ts'

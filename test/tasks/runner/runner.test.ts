@@ -427,7 +427,7 @@ test('cores and memory: what never fits is -3, the rest waits its turn', async (
   ])
   expect(outcomes.get('wide')).toMatchObject({
     exitStatus: -3,
-    message: 'it wants 3 cores, there are 2',
+    message: 'it wants 3 cores, the runner has 2',
   })
   expect(outcomes.get('fat')?.exitStatus).toBe(-3)
   const [a, b] = [outcomes.get('a'), outcomes.get('b')]
