@@ -2,7 +2,7 @@
 import type { ManyhostError } from '../../core/errors.ts'
 import { after, now, type Timer } from '../../core/time.ts'
 import { selectKinds, TASK_KINDS, type Task, type TaskKind } from '../model/task.ts'
-import type { TaskClaimOptions } from '../store/claims.ts'
+import type { TaskClaimOptions } from '../store/claim-tasks.ts'
 import type { Store } from '../store/store.ts'
 import type { ClaimedTasks } from './claimed-tasks.ts'
 import type { TaskExecutor } from './executor.ts'

@@ -1,7 +1,7 @@
 /** OutcomeWriter on their way into the store: many in one transaction, and tried again while the store cannot take them. */
 import { asError, describeError, ManyhostError } from '../../core/errors.ts'
 import { after, sleep, type Timer } from '../../core/time.ts'
-import type { OutcomeRefusal } from '../store/claims.ts'
+import type { OutcomeRefusal } from '../store/complete-tasks.ts'
 import type { Store } from '../store/store.ts'
 import type { CompletedAttempt } from './result.ts'
 import type { TaskOutputs } from './task-outputs.ts'

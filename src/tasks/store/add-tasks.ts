@@ -23,7 +23,7 @@ export interface SubmissionInfo {
 export async function addTasks(
   { engine, prepared: hot, notifyAdded: added }: StoreContext,
   tasks: readonly NewTask[],
-  { submitId = newId(), submitHost = hostname() }: SubmissionInfo,
+  { submitId = newId(), submitHost = hostname() }: SubmissionInfo = {},
 ): Promise<string[]> {
   for (const [index, task] of tasks.entries()) {
     const problem = findTaskProblem(task)

@@ -113,15 +113,3 @@ export function computeProgress(
     timeLeft: remaining === 0 ? 0 : rate ? (1_000 * remaining) / rate : null,
   }
 }
-
-/**
- * The ancestor's measure for growing: how many times longer than `factor` average tasks the rest will take.
- * Above 1 more hands are wanted; null where nothing is known yet.
- */
-export function computeProgressPressure(
-  { timeLeft, averageDuration }: StoreProgress,
-  factor = 1,
-): number | null {
-  if (timeLeft === null || !averageDuration) return null
-  return timeLeft / (factor * averageDuration)
-}

@@ -6,7 +6,7 @@ import { oneOf, type ParsedOptions, parseOptions, rule, text, whole } from '../.
 import { excludeFromChildren } from '../../posix/environment.ts'
 import { PostgresEngine, redactPassword } from '../../store/postgres-engine.ts'
 import { migrateStore } from './schema.ts'
-import { DatabaseStore, type Store } from './store.ts'
+import { createDatabaseStore, type Store } from './store.ts'
 import { openThreadedStore } from './threaded-store.ts'
 
 const booleanRule = rule<boolean>('true or false', true, (value) =>
@@ -61,7 +61,9 @@ export async function openStore(where: string, options: StoreOptions = {}): Prom
       `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
     )
   }
-  return isPostgres ? openPostgres(where, { ...parsed, schema }) : openThreadedStore(where, parsed)
+  return isPostgres
+    ? openPostgres(where, { ...parsed, schema })
+    : openThreadedStore({ path: where, options: parsed })
 }
 
 async function openPostgres(
@@ -73,7 +75,7 @@ async function openPostgres(
   const engine = await PostgresEngine.open(where, options)
   try {
     await migrateStore(engine, options.schema, options.create)
-    return new DatabaseStore(engine, options.schema, options.partitions)
+    return createDatabaseStore(engine, options.schema, options.partitions)
   } catch (error) {
     await engine.close()
     throw asError(error)

@@ -3,7 +3,7 @@ import { ManyhostError } from '../../core/errors.ts'
 import { TASK_COLUMNS, type TaskColumn } from '../model/task-columns.ts'
 import type { ParsedTaskFilter } from './filter.ts'
 import { selectSorted } from './queries.ts'
-import type { StoreContext } from './store-context.ts'
+import type { StorePart } from './store-part.ts'
 
 /** The first so many of an order. */
 export interface TaskOrder {
@@ -43,7 +43,7 @@ export interface SortedSeq {
 
 /** The order alone, which is a number a task: of those with a value, then of those without. */
 export async function readOrder(
-  { engine, db }: Pick<StoreContext, 'engine' | 'db'>,
+  { engine, db }: StorePart,
   read: ParsedTaskFilter,
   sort: TaskColumn,
   isDescending: boolean,

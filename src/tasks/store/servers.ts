@@ -3,6 +3,7 @@
  * beats, and others see that it does (`silence.ts`). One that is killed is found by any other, which gives its tasks back;
  * one that was only asleep learns that it is out, and what it brings late is refused.
  */
+import { hostname } from 'node:os'
 import { sql } from 'kysely'
 import { wallClock } from '../../core/time.ts'
 import { createQuery, type Statements } from '../../store/engine.ts'
@@ -40,7 +41,7 @@ export interface StoreClientRecord {
 
 export async function registerServer(
   context: StoreContext,
-  host: string,
+  host = hostname(),
   id = newId(),
   { batch, isOpen }: ServedTasks = { batch: '', isOpen: true },
 ): Promise<string> {
@@ -211,7 +212,7 @@ export async function connectClient(
 export async function disconnectClient(
   context: StoreContext,
   id: string,
-  isEvicted: boolean,
+  { isEvicted = false }: { isEvicted?: boolean } = {},
 ): Promise<number> {
   const { engine, db } = context
   const count = await engine.transaction(async (statements) => {
