@@ -11,7 +11,7 @@
  *   pull           jobs of workers that poll: submitted, claimed and answered a second
  *   overhead       CPU of a request without any network
  *   wire           conversations: calls, notifications, blobs
- *   agents         requests through an agent's lane; 1,000 agents held by one hub
+ *   agents         requests through an agent's tunnel; 1,000 agents held by one hub
  *   engines        setSize(n) to n ready on each engine that is there, beside its own command
  *   tasks-store    the store of tasks: its operations at 100,000 and at many more, outcomes a second
  *   runner         shell tasks a second beside xargs -P

@@ -1,10 +1,11 @@
 /** A service on several providers at once: from the cheap place to the dear one, or by weight. */
+
 import { asError, ManyhostError } from '../src/core/errors.ts'
 import type { AgentEvent } from '../src/core/events.ts'
-import { FirstFailureReporter } from '../src/core/guarded.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/core/provider.ts'
-import { checkRunning, waitForExit } from '../src/core/running.ts'
+import { checkRunning, waitForExit } from '../src/core/provider-checks.ts'
 import { after, now } from '../src/core/time.ts'
+import { FirstFailureReporter } from '../src/core/user-functions.ts'
 import { checkOptions, formatValue, invalidOption, isRecord } from './shared/option-checks.ts'
 
 export interface SeveralOptions {

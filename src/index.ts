@@ -5,7 +5,7 @@ import type { CloseOptions } from './cluster/cluster.ts'
 import { Feed } from './feed/broker.ts'
 import type { FeedOptions } from './feed/broker-options.ts'
 import { registerSessionMetrics } from './session/metrics.ts'
-import { publishSession } from './session/publish.ts'
+import { publishSession } from './session/publish-events.ts'
 import { SessionCore as Core, type SessionCoreOptions as CoreOptions } from './session/session.ts'
 
 /** Options of `new SessionCore`; README has the table. */
@@ -93,9 +93,9 @@ export type { HeadersLike, RequestRouting } from './dispatch/request-input.ts'
 export type { FairnessRequest, ResendPolicy } from './dispatch/settings.ts'
 export type { TrafficStats } from './dispatch/stats.ts'
 export type { MapOptions, Mapped, MapRequest, MapSource } from './session/map.ts'
-export { EVENTS_VERSION, type FeedEnvelope } from './session/messages.ts'
-export { type Publisher, type PublishOptions, publishEvents } from './session/publish.ts'
+export { type Publisher, type PublishOptions, publishEvents } from './session/publish-events.ts'
 export type { ServiceOptions } from './session/service.ts'
+export { EVENTS_VERSION, type FeedEnvelope } from './session/session-messages.ts'
 export type { ClusterSnapshot, InstanceSnapshot, Snapshot } from './session/snapshot.ts'
 export {
   IdleToZero,

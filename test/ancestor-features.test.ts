@@ -1,4 +1,4 @@
-/** What the ancestor could do (FACTS.md 1a, by row) has its counterpart. Y1: see each `new Session`. */
+/** What the ancestor (ya-httpx-client) could do has its counterpart. Y1: see each `new Session`. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'
@@ -14,8 +14,8 @@ import {
   rejectionOf,
   runEventLoop,
   service,
-  until,
   waitForReady,
+  waitUntil,
 } from './help.ts'
 
 let session: Session
@@ -57,7 +57,7 @@ test('Y3: a service by a command; a second one at its URL is refused', async () 
 
 test('Y4: a virtual host needs no DNS, and all other URLs go to the network', async () => {
   const real = createServer((_req, res) => res.end('real')).listen(0, '127.0.0.1')
-  await until(() => real.listening)
+  await waitUntil(() => real.listening)
   const provider = inProcess((req, res) => void res.end(`virtual ${req.url}`))
   session.startup({ url: 'http://any_name', provider })
   session.startup({ url: 'http://any_name/deeper', provider })
@@ -103,7 +103,7 @@ test('Y7, Y8: a size is set at any time; of an unknown service it is refused', a
   session.setSize('http://calc', 3)
   await waitForReady(session, 'http://calc', 3)
   session.setSize('http://calc', 1)
-  await until(() => session.cluster('http://calc').instances.length === 1)
+  await waitUntil(() => session.cluster('http://calc').instances.length === 1)
   const error = catchThrown(() => session.setSize('http://nobody', 1))
   expect(error).toMatchObject({ code: 'MANYHOST_UNKNOWN_SERVICE' })
   expect(error.message).toContain('http://calc')
@@ -118,7 +118,7 @@ test('Y9, Y10: a size may be a function or a class; both are asked again and aga
     asked++
     return cluster.url === 'http://calc' ? 2 : 0
   })
-  await until(() => asked > 3)
+  await waitUntil(() => asked > 3)
   let made = 0
   let read = 0
   class Balancer {
@@ -132,7 +132,7 @@ test('Y9, Y10: a size may be a function or a class; both are asked again and aga
     }
   }
   fast.setSize('http://calc', Balancer)
-  await until(() => read > 3)
+  await waitUntil(() => read > 3)
   expect(made).toBe(1)
   await fast.close()
 })
@@ -187,7 +187,7 @@ test('Y15, Y16: what is missing starts side by side, what is too much ends side 
     return provider.start(spec, options)
   }
   session.startup({ url: 'http://calc', provider: slow, initSize: 5 })
-  await until(() => countStates(session, 'http://calc').starting === 5)
+  await waitUntil(() => countStates(session, 'http://calc').starting === 5)
   mayStart.open()
   await waitForReady(session, 'http://calc', 5)
   session.setSize('http://calc', 0)
@@ -216,10 +216,10 @@ test('Y19: an instance serves one request at a time, and the idle one takes the 
   expect(new Set(held.map(({ instance }) => instance)).size).toBe(2)
   const [first, second] = held
   second?.answer()
-  await until(() => held.some(({ name }) => name === '3'))
+  await waitUntil(() => held.some(({ name }) => name === '3'))
   expect(held.find(({ name }) => name === '3')?.instance).toBe(second?.instance)
   first?.answer()
-  await until(() => held.some(({ name }) => name === '4'))
+  await waitUntil(() => held.some(({ name }) => name === '4'))
   for (const one of [...held]) one.answer()
   await Promise.all(answers)
 })

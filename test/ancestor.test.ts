@@ -1,4 +1,4 @@
-/** Every weakness of the ancestor that was verified (FACTS.md 1d, by its number) is gone. */
+/** Every weakness of the ancestor (ya-httpx-client) that was verified is gone; the numbers are those of its review. */
 import { afterEach, describe, expect, test } from 'vitest'
 import { type InProcessProvider, inProcess, type NodeHandler } from '../providers/testing/index.ts'
 import { ManyhostError, type ServiceOptions, Session } from '../src/index.ts'
@@ -11,8 +11,8 @@ import {
   recordEvents,
   rejectionOf,
   runEventLoop,
-  until,
   waitForReady,
+  waitUntil,
 } from './help.ts'
 
 let session: Session
@@ -90,10 +90,10 @@ describe('what got lost', () => {
     const answer = client.get('http://calc/one').then((res) => res.text())
     await holds(1)
     session.setSize('http://calc', 0)
-    await until(() => countStates(session, 'http://calc').draining === 1)
+    await waitUntil(() => countStates(session, 'http://calc').draining === 1)
     held[0]?.answer()
     expect(await answer).toBe('one')
-    await until(() => session.cluster('http://calc').instances.length === 0)
+    await waitUntil(() => session.cluster('http://calc').instances.length === 0)
   })
 
   test('1d-6: one that may not take its time is sent again elsewhere', async () => {
@@ -103,7 +103,7 @@ describe('what got lost', () => {
     await holds(1)
     const first = held[0]?.instance
     session.setSize('http://calc', 0)
-    await until(() => held.length === 0)
+    await waitUntil(() => held.length === 0)
     session.setSize('http://calc', 1)
     await holds(1)
     expect(held[0]?.instance).not.toBe(first)
@@ -200,7 +200,7 @@ describe('what was slow, endless or missing', () => {
     session.setSize('http://calc', 3)
     await waitForReady(session, 'http://calc', 3)
     session.setSize('http://calc', 1)
-    await until(() => cluster.instances.length === 1)
+    await waitUntil(() => cluster.instances.length === 1)
   })
 
   test('1d-11: a hundred instances that came and went leave nothing behind', async () => {
@@ -211,7 +211,7 @@ describe('what was slow, endless or missing', () => {
       // It has served something: it has not failed to start, and its successor need not wait.
       await (await client.get('http://calc/now')).text()
       provider.instances[0]?.kill()
-      await until(() => provider.instances.length === 0)
+      await waitUntil(() => provider.instances.length === 0)
     }
     await waitForReady(session, 'http://calc', 1)
     expect(cluster.instances).toHaveLength(1)
@@ -240,7 +240,7 @@ describe('what was slow, endless or missing', () => {
       'manyhost_queue_size{service="http://calc"} 3',
     )
     for (let left = 5; left > 0; left--) {
-      await until(() => held.length > 0)
+      await waitUntil(() => held.length > 0)
       held[0]?.answer()
       await runEventLoop()
     }

@@ -1,7 +1,7 @@
 /** The order of imports, by folder, and what else every source file has to keep to. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, relative, resolve } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 
 const root = resolve(import.meta.dirname, '..')
 
@@ -81,28 +81,48 @@ test('imports go downward only, types included, and folders of one level do not 
   expect(wrong).toEqual([])
 })
 
-test('no cycles among values, not even within a room', () => {
-  const edges = new Map<string, string[]>()
+/** Groups of files that import each other, directly or through others (Tarjan's strongly connected components). */
+function findCircles(): string[][] {
+  const edges = new Map(all.map(({ path, imports }) => [path, imports]))
+  const index = new Map<string, number>()
+  const low = new Map<string, number>()
+  const stack: string[] = []
+  const circles: string[][] = []
+  const visit = (path: string): void => {
+    const own = index.size
+    index.set(path, own)
+    low.set(path, own)
+    stack.push(path)
+    for (const target of edges.get(path) ?? []) {
+      if (!index.has(target)) visit(target)
+      if (stack.includes(target)) {
+        low.set(path, Math.min(low.get(path) as number, low.get(target) as number))
+      }
+    }
+    if (low.get(path) !== own) return
+    const group = stack.splice(stack.indexOf(path))
+    if (group.length > 1) circles.push(group.toReversed())
+  }
+  for (const { path } of all) if (!index.has(path)) visit(path)
+  return circles
+}
+
+test('there are no import circles; imports of types and dynamic imports count', () => {
+  expect(findCircles()).toEqual([])
+})
+
+test('each exported class, interface and type has a name of its own', () => {
+  const owners = new Map<string, string[]>()
   for (const { path, text } of all) {
-    const values = [...text.matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']*)'/gms)]
-    const to = (at: string) => relative(root, resolve(root, dirname(path), at))
-    edges.set(
-      path,
-      values
-        .filter(([whole]) => !/^\w+ \{(?:\s*type \w+( as \w+)?,?)+\s*\}/.test(whole))
-        .map((match) => to(match[1] as string)),
-    )
+    const names = text.matchAll(/^export (?:abstract )?(?:class|interface|type) (\w+)/gm)
+    for (const [, name = ''] of names) owners.set(name, [...(owners.get(name) ?? []), path])
   }
-  const done = new Set<string>()
-  const cycles: string[] = []
-  const visit = (path: string, way: readonly string[]): void => {
-    if (way.includes(path)) cycles.push([...way.slice(way.indexOf(path)), path].join(' -> '))
-    if (done.has(path) || way.includes(path)) return
-    for (const target of edges.get(path) ?? []) visit(target, [...way, path])
-    done.add(path)
-  }
-  for (const path of edges.keys()) visit(path, [])
-  expect(cycles).toEqual([])
+  expect([...owners].filter(([, paths]) => paths.length > 1)).toEqual([])
+})
+
+test('no file has more than 400 lines', () => {
+  const long = all.filter(({ text }) => text.split('\n').length > 401)
+  expect(long.map(({ path }) => path)).toEqual([])
 })
 
 test('nothing is exported wholesale', () => {
@@ -122,3 +142,35 @@ test('only src/core/time.ts touches timers and clocks', () => {
   )
   expect(lines).toEqual([])
 })
+
+describe('docs/architecture.md', () => {
+  const map = readFileSync(resolve(root, 'docs/architecture.md'), 'utf8')
+
+  test('lists every folder at its level', () => {
+    const rows = [...map.matchAll(/^\| (\d+) +\| `(src\/\w+)` /gm)]
+    const listed = rows.map(([, level, folder]) => `${level} ${folder}`)
+    expect(listed).toEqual(LEVELS.flatMap((level, at) => level.map((one) => `${at + 1} ${one}`)))
+  })
+
+  test('names only files and folders that exist', () => {
+    const paths = [...map.matchAll(/`((?:src|providers|test)\/[\w./-]*)`/g)].map(([, path]) => path)
+    expect(paths.length).toBeGreaterThan(20)
+    expect(paths.filter((path) => !existsSync(resolve(root, path as string)))).toEqual([])
+  })
+})
+
+test('no file of the repository points outside it', () => {
+  const files = ['README.md', 'CHANGELOG.md', ...listFiles('docs'), ...listFiles('test')]
+  const texts = [...all.map(({ path }) => path), ...files]
+  const outside = /\.\.\/shared\/(?!\w[\w/-]*\.ts)|\b(?:DESIGN|STYLE|FACTS)\.md/
+  const pointing = texts
+    .filter((path) => path !== 'test/architecture.unit.test.ts')
+    .filter((path) => outside.test(readFileSync(resolve(root, path), 'utf8')))
+  expect(pointing).toEqual([])
+})
+
+function listFiles(folder: string): string[] {
+  return readdirSync(resolve(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(ts|md|js|mjs)$/.test(name))
+    .map((name) => `${folder}/${name}`)
+}

@@ -1,6 +1,6 @@
 /** A false clock: what waits in src/core/time.ts waits until the test lets time pass. Sockets and processes go on. */
 import { onTestFinished, vi } from 'vitest'
-import { until } from './help.ts'
+import { waitUntil } from './help.ts'
 
 export interface FalseClock {
   /** Lets so many ms pass, and what is due then happen. */
@@ -21,7 +21,7 @@ export function useFalseClock(): FalseClock {
   return {
     pass,
     passUntil: (step, ask) =>
-      until(async () => {
+      waitUntil(async () => {
         if (await ask()) return true
         await pass(step)
         return false

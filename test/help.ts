@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { inspect } from 'node:util'
 import { onTestFinished } from 'vitest'
 import { inProcess, type NodeHandler, type NodeRequest } from '../providers/testing/index.ts'
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
@@ -54,26 +55,33 @@ export function createGate(): { readonly folder: string; readonly until: string;
 }
 
 /**
- * Asks again and again until the answer is neither false nor an error, and gives it. `what` says what was waited for,
- * or for how many ms at the most.
+ * Calls `ask` until it answers neither `false` nor an error, and resolves with the answer. After 60 s, or after the
+ * milliseconds that `what` gives, it fails. The error says what was waited for and what was seen instead: the answer of
+ * `seen`, or else the last error of `ask`.
  */
-export async function until<T>(
+export async function waitUntil<T>(
   ask: () => T | false | Promise<T | false>,
   what: string | number = String(ask),
+  seen?: () => unknown,
 ): Promise<T> {
-  const deadline = clock() + (typeof what === 'number' ? what : MAX_WAIT_MS)
+  const start = clock()
+  const timeout = typeof what === 'number' ? what : MAX_WAIT_MS
   for (;;) {
-    let failure: unknown = new Error(
-      `it did not come true: ${typeof what === 'number' ? ask : what}`,
-    )
+    let cause: unknown
     try {
       const answer = await ask()
       if (answer !== false) return answer
     } catch (error) {
-      failure = error
+      cause = error
     }
-    if (clock() > deadline) throw failure
-    await new Promise((wake) => later(wake, 1))
+    const waited = clock() - start
+    if (waited > timeout) {
+      const awaited = typeof what === 'string' ? what : cause === undefined ? String(ask) : 'it'
+      const last = seen ? inspect(seen()) : cause === undefined ? 'false' : String(cause)
+      throw new Error(`waited ${timeout} ms for: ${awaited}; seen last: ${last}`, { cause })
+    }
+    // What takes long is asked less often: the programs that it waits for need the processor.
+    await new Promise((wake) => later(wake, waited < 100 ? 1 : 10))
   }
 }
 
@@ -178,7 +186,7 @@ export function createHoldingProvider(options: Parameters<typeof inProcess>[1] =
     seen,
     /** Waits until so many are held. */
     async holds(count: number): Promise<void> {
-      await until(() => held.length === count, `${count} requests are held`)
+      await waitUntil(() => held.length === count, `${count} requests are held`)
     },
     /** Ends the oldest living instance abruptly. */
     kill(): void {
@@ -199,7 +207,7 @@ export function countStates(session: Session, url: string): Record<string, numbe
 }
 
 export async function waitForReady(session: Session, url: string, count: number): Promise<void> {
-  await until(
+  await waitUntil(
     () =>
       countStates(session, url).ready === count ||
       (count === 0 && !countStates(session, url).ready),

@@ -4,13 +4,13 @@ import type { Socket } from 'node:net'
 import { afterAll, beforeAll } from 'vitest'
 import type { Cluster } from '../src/cluster/cluster.ts'
 import { SessionCore } from '../src/session/session.ts'
+import { waitUntil } from './help.ts'
 
 /** How long what was closed may take to end, in ms: keep-alive timers and lingering connections end within it. */
 const MAX_WAIT_MS = 30_000
 
-/** The real clock. Tests may replace the global functions by false ones, and put back what they found. */
+/** The real timers. Tests may replace the global functions by false ones, and put back what they found. */
 const { setTimeout, setInterval, clearTimeout, clearInterval } = globalThis
-const clock = performance.now.bind(performance)
 
 /** Timers of src/core/time.ts, with the stack of the call that started each. */
 const timers = new Map<unknown, Error>()
@@ -28,13 +28,11 @@ export function expectNothingLeft(): void {
     before = { sockets: findSockets(), children: findChildren() }
   })
   afterAll(async () => {
-    const deadline = clock() + MAX_WAIT_MS
-    for (;;) {
+    await waitUntil(() => {
       const left = describeLeftovers(before)
-      if (left.length === 0) return
-      if (clock() > deadline) throw new Error(`the tests left behind:\n${left.join('\n')}`)
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
+      if (left.length > 0) throw new Error(`the tests left behind:\n${left.join('\n')}`)
+      return true
+    }, MAX_WAIT_MS)
   })
 }
 
@@ -53,7 +51,7 @@ function describeLeftovers(before: {
   for (const [pid, name] of findChildren()) if (!before.children.has(pid)) left.push(name)
   for (const { stack = '' } of timers.values()) {
     const lines = stack.split('\n').filter((line) => /\bat /.test(line))
-    const ours = lines.findIndex((line) => /\/src\/time\.ts\b/.test(line))
+    const ours = lines.findIndex((line) => /\/src\/core\/time\.ts\b/.test(line))
     // Timers of tests and of libraries have other ends: only those of the product are counted.
     if (ours >= 0) left.push(`a timer: ${lines.slice(ours, ours + 5).map((line) => line.trim())}`)
   }

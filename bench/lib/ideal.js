@@ -1,15 +1,15 @@
 /** What an ideal queue would have done with the same requests. Times in ms. */
 
-/** Response times under first come, first served, from one line, of `places` servers. */
-export function fcfs(requests, places) {
+/** Response times under first come, first served, from one line, of `slots` servers. */
+export function fcfs(requests, slots) {
   const order = requests.map((_, index) => index)
   order.sort((a, b) => requests[a].arrival - requests[b].arrival)
-  const freeAt = new Float64Array(places).fill(Number.NEGATIVE_INFINITY)
+  const freeAt = new Float64Array(slots).fill(Number.NEGATIVE_INFINITY)
   const times = new Float64Array(requests.length)
   for (const index of order) {
     const { arrival, begun, ended } = requests[index]
     let earliest = 0
-    for (let i = 1; i < places; i++) if (freeAt[i] < freeAt[earliest]) earliest = i
+    for (let i = 1; i < slots; i++) if (freeAt[i] < freeAt[earliest]) earliest = i
     const end = Math.max(arrival, freeAt[earliest]) + ended - begun
     freeAt[earliest] = end
     times[index] = end - arrival
@@ -18,11 +18,11 @@ export function fcfs(requests, places) {
 }
 
 /**
- * Shares of the place-seconds in which places were idle while requests waited: `strict` counts all idle places
+ * Shares of the slot-seconds in which slots were idle while requests waited: `strict` counts all idle slots
  * whenever any request waits, `possible` no more of them than requests wait. A request waits from its arrival to the
  * moment when a server takes it up, so the way to the server counts as waiting.
  */
-export function idleWhileWaiting(requests, places) {
+export function idleWhileWaiting(requests, slots) {
   const events = []
   for (const { arrival, begun, ended } of requests) {
     events.push([arrival, 1, 0], [begun, -1, 1], [ended, 0, -1])
@@ -31,7 +31,7 @@ export function idleWhileWaiting(requests, places) {
   let [waiting, busy, strict, possible] = [0, 0, 0, 0]
   let last = events[0][0]
   for (const [at, joins, takes] of events) {
-    const idle = places - busy
+    const idle = slots - busy
     if (waiting > 0) {
       strict += (at - last) * idle
       possible += (at - last) * Math.min(idle, waiting)
@@ -40,6 +40,6 @@ export function idleWhileWaiting(requests, places) {
     waiting += joins
     busy += takes
   }
-  const all = places * (last - events[0][0])
+  const all = slots * (last - events[0][0])
   return { strict: strict / all, possible: possible / all }
 }

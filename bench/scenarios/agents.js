@@ -1,7 +1,7 @@
 /**
  * Machines that dial in. First, requests a second through an agent's lane beside those straight to the same server, the
  * agent on the server's core; theory: a lane is two more reads and writes a request, on that core, and none on ours.
- * Then what it costs to hold 1,000 agents with 10 places each, a lane open to each: beats, watches and nothing else.
+ * Then what it costs to hold 1,000 agents with 10 instances each, a tunnel open to each: beats, watches and nothing else.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { agents } from 'manyhost/providers/agent'
@@ -78,18 +78,18 @@ async function throughput() {
 }
 
 async function held() {
-  const [count, places, processes] = [pick(200, 1_000), 10, 4]
+  const [count, perAgent, processes] = [pick(200, 1_000), 10, 4]
   const registry = new Registry()
   // Long: 200 at a time are dialled by processes that share one core with whatever else runs there.
-  const hub = agents({ listen: '127.0.0.1:0', key, registry, laneTimeout: 120_000 })
+  const hub = agents({ listen: '127.0.0.1:0', key, registry, tunnelTimeout: 120_000 })
   const address = await hub.address()
   const players = []
   for (let i = 0; i < processes; i++) {
-    players.push(await startServers('agents', address, count / processes, places))
+    players.push(await startServers('agents', address, count / processes, perAgent))
   }
   await until(() => hub.agents.filter(({ state }) => state === 'up').length === count)
   const instances = []
-  while (instances.length < count * places) {
+  while (instances.length < count * perAgent) {
     const batch = Array.from({ length: 200 }, (_, i) =>
       hub.start(specOf(`i-${instances.length + i}`, 1), never()),
     )
@@ -113,11 +113,11 @@ async function held() {
   )
   table(
     'agents: held by one hub, beats and watches of all of them',
-    ['agents', 'places', 'lanes held', 'hub CPU', 'MB', 'still up', 'answer'],
+    ['agents', 'instances', 'tunnels held', 'hub CPU', 'MB', 'still up', 'answer'],
     [
       [
         count,
-        count * places,
+        count * perAgent,
         values[0].value,
         `${((100 * (user + system)) / wall).toFixed(1)} %`,
         Math.round(process.memoryUsage().rss / 1e6),

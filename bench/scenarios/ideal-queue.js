@@ -1,13 +1,13 @@
 /**
- * How far each way of sending is from the ideal queue: 16 instances of one place, Poisson arrivals, exponential 50 ms
+ * How far each way of sending is from the ideal queue: 16 instances of one slot, Poisson arrivals, exponential 50 ms
  * service, load 0.8 and 0.9. Theory: first come, first served from one queue (M/M/16) has the least waiting; a
  * balancer that chooses an instance at once lets requests wait behind busy ones while others are idle.
  *
  * The measure is paired: each arrival, and the time that its service really took, go through the recursion
- * `start = max(arrival, earliest free place)`, and what was measured minus that has no sampling error. Contenders run
+ * `start = max(arrival, earliest free slot)`, and what was measured minus that has no sampling error. Contenders run
  * side by side in two groups, each on 16 servers of its own, with the same arrivals and the same service times.
  * BalancedPool is there twice: as it comes, and with one connection each, by which it becomes a central queue, too.
- * Targets: p99 of measured minus ideal under 5 ms; idle places while requests wait under 1 %.
+ * Targets: p99 of measured minus ideal under 5 ms; idle slots while requests wait under 1 %.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Session } from 'manyhost'
@@ -20,7 +20,7 @@ import { startServers } from '../lib/servers.js'
 import { mean, median, poisson, quantile, random } from '../lib/stats.js'
 import { percent, table } from '../lib/table.js'
 
-const PLACES = 16
+const SLOTS = 16
 const SERVICE = 50
 const COUNT = pick(2_000, 6_000, 20_000)
 
@@ -57,14 +57,14 @@ const balancers = {
 
 async function contenders() {
   const servers = await startServers(
-    'places',
-    (Object.keys(balancers).length + 1) * PLACES,
+    'slots',
+    (Object.keys(balancers).length + 1) * SLOTS,
     'one',
     `exponential:${SERVICE}`,
   )
-  const group = (index) => servers.urls.slice(index * PLACES, (index + 1) * PLACES)
+  const group = (index) => servers.urls.slice(index * SLOTS, (index + 1) * SLOTS)
   const session = new Session({ provider: fixed({ urls: group(0) }) })
-  session.startup({ url: 'http://calc', initSize: PLACES, concurrency: 1 })
+  session.startup({ url: 'http://calc', initSize: SLOTS, concurrency: 1 })
   const client = session.client()
   const ways = {
     manyhost: async (id) => {
@@ -116,7 +116,7 @@ await Promise.all(
 )
 
 for (const load of [0.8, 0.9]) {
-  const times = poisson(COUNT, (1_000 * PLACES * load) / SERVICE, 42)
+  const times = poisson(COUNT, (1_000 * SLOTS * load) / SERVICE, 42)
   const names = Object.keys(ways)
   const delay = monitorEventLoopDelay({ resolution: 1 })
   delay.enable()
@@ -128,10 +128,10 @@ for (const load of [0.8, 0.9]) {
   }
   const rows = names.map((name) => {
     const run = runs[name]
-    const ideal = fcfs(run, PLACES)
+    const ideal = fcfs(run, SLOTS)
     const taken = run.map(({ arrival, done }) => done - arrival)
     const over = taken.map((time, i) => time - ideal[i])
-    const { strict, possible } = idleWhileWaiting(run, PLACES)
+    const { strict, possible } = idleWhileWaiting(run, SLOTS)
     return [
       name,
       mean(taken) / SERVICE,
@@ -143,7 +143,7 @@ for (const load of [0.8, 0.9]) {
       percent(strict),
     ]
   })
-  const first = fcfs(runs.manyhost, PLACES)
+  const first = fcfs(runs.manyhost, SLOTS)
   rows.push([
     'the ideal queue',
     mean(first) / SERVICE,
@@ -161,7 +161,7 @@ for (const load of [0.8, 0.9]) {
     [
       `this machine: a timer of 1 ms took ${(delay.percentile(99) / 1e6).toFixed(1)} ms (p99), ${(delay.max / 1e6).toFixed(0)} at most; what stalls all, stalls each contender`,
       'over ideal: measured minus the FCFS recursion over the same arrivals and service times; target p99 < 5 ms',
-      'idle & wanted: place-seconds that a waiting request could have had, min(idle, waiting); target < 1 %',
+      'idle & wanted: slot-seconds that a waiting request could have had, min(idle, waiting); target < 1 %',
     ],
   )
 }

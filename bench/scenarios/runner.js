@@ -7,19 +7,19 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { request } from 'undici'
-import { bundleLines, readAnswer } from '../../dist/src/tasks/runner/protocol.js'
+import { formatBundleLines, readRunnerMessages } from '../../dist/src/tasks/runner/protocol.js'
 import { pick } from '../lib/args.js'
 import { median } from '../lib/stats.js'
 import { table } from '../lib/table.js'
 
 const TASKS = pick(1_000, 3_000, 10_000)
 const ROUNDS = pick(3, 5, 7)
-const PLACES = 2
+const NUM_TASKS = 2
 const program = fileURLToPath(new URL('../../dist/src/tasks/runner/main.js', import.meta.url))
 
 async function startRunner() {
   const env = { ...process.env, MANYHOST_RUNNER_TOKEN: 'a-token-of-the-bench', PORT: '0' }
-  const args = [program, '--places', String(PLACES)]
+  const args = [program, '--num-tasks', String(NUM_TASKS)]
   const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'inherit', 'pipe'] })
   const [text] = await once(child.stderr, 'data')
   child.stderr.resume()
@@ -56,16 +56,16 @@ async function viaRunner(url, bundle) {
       const { body } = await request(`${url}/tasks`, {
         method: 'POST',
         headers: { authorization: 'Bearer a-token-of-the-bench' },
-        body: [...bundleLines({}, tasks)].join(''),
+        body: [...formatBundleLines({}, tasks)].join(''),
       })
-      for await (const message of readAnswer(body)) {
+      for await (const message of readRunnerMessages(body)) {
         if (message.is !== 'outcomes') continue
         done += message.outcomes.filter(({ exitStatus }) => exitStatus === 0).length
       }
     }
   }
   const begun = performance.now()
-  await Promise.all(Array.from({ length: bundle === 1 ? PLACES + 1 : 2 }, lane))
+  await Promise.all(Array.from({ length: bundle === 1 ? NUM_TASKS + 1 : 2 }, lane))
   if (done !== TASKS) throw new Error(`${done} of ${TASKS} tasks succeeded`)
   return TASKS / ((performance.now() - begun) / 1_000)
 }
@@ -82,11 +82,12 @@ async function viaCommand(command, args) {
 const hasParallel = spawnSync('parallel', ['--version']).status === 0
 const { child, url } = await startRunner()
 const ways = {
-  [`xargs -P ${PLACES}`]: () => viaCommand('xargs', ['-P', `${PLACES}`, '-I{}', 'sh', '-c', '{}']),
+  [`xargs -P ${NUM_TASKS}`]: () =>
+    viaCommand('xargs', ['-P', `${NUM_TASKS}`, '-I{}', 'sh', '-c', '{}']),
   'runner, bundles of 100': () => viaRunner(url, 100),
   'runner, bundles of 1': () => viaRunner(url, 1),
   ...(hasParallel && {
-    [`parallel -j ${PLACES}`]: () => viaCommand('parallel', ['-j', `${PLACES}`]),
+    [`parallel -j ${NUM_TASKS}`]: () => viaCommand('parallel', ['-j', `${NUM_TASKS}`]),
   }),
 }
 const rates = Object.fromEntries(Object.keys(ways).map((name) => [name, []]))
@@ -96,10 +97,10 @@ for (let round = 0; round < ROUNDS; round++) {
 const ended = once(child, 'exit')
 child.kill('SIGTERM')
 await ended
-const base = rates[`xargs -P ${PLACES}`]
+const base = rates[`xargs -P ${NUM_TASKS}`]
 const ratio = (own) => median(own.map((rate, round) => rate / base[round])).toFixed(2)
 table(
-  `\`true\` x ${TASKS}, ${PLACES} at a time, median of ${ROUNDS} rounds`,
+  `\`true\` x ${TASKS}, ${NUM_TASKS} at a time, median of ${ROUNDS} rounds`,
   ['', 'tasks/s', 'of xargs in the same round'],
   Object.entries(rates).map(([name, own]) => [name, Math.round(median(own)), ratio(own)]),
 )

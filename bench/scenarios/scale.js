@@ -76,7 +76,7 @@ async function occupy({ client, service, dispatcher }, count) {
   while (service.inFlight < count) await new Promise(setImmediate)
 }
 
-/** Requests pass one place while so many others wait: one comes, one goes. */
+/** Requests pass through one slot while so many others wait: one comes, one goes. */
 async function waiting() {
   const rows = []
   const cells = [

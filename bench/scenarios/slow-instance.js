@@ -34,7 +34,7 @@ const policies = {
 }
 
 async function contender([name, options]) {
-  const servers = await startServers('places', INSTANCES, 'all', 'laplace:166:2.4')
+  const servers = await startServers('slots', INSTANCES, 'all', 'laplace:166:2.4')
   const session = new Session({ provider: fixed({ urls: servers.urls }) })
   const url = 'http://calc'
   const cluster = session.startup({ url, initSize: INSTANCES, concurrency: 32, ...options })

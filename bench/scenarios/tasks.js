@@ -21,7 +21,7 @@ const TASKS = pick(1_000, 3_000, 10_000)
 const REQUESTS = pick(5_000, 20_000, 100_000)
 const WARM = pick(1_000, 10_000, 10_000)
 const ROUNDS = pick(3, 5, 7)
-const PLACES = 2
+const NUM_TASKS = 2
 const folder = mkdtempSync(join(tmpdir(), 'manyhost-bench-'))
 let files = 0
 
@@ -34,7 +34,7 @@ async function viaStore(line, options) {
   // The runner is up before the clock runs: xargs has none to start.
   const session = new Session({ provider: processes() })
   const run = runCluster(feeding(), {
-    places: PLACES,
+    numTasks: NUM_TASKS,
     session,
     ...(store && { store }),
     ...options,
@@ -78,22 +78,22 @@ async function shellTasks() {
 async function shellTasksOf(line) {
   const hasParallel = spawnSync('parallel', ['--version']).status === 0
   const ways = {
-    [`xargs -P ${PLACES}`]: () =>
-      viaCommand(line, 'xargs', ['-P', `${PLACES}`, '-I{}', 'sh', '-c', '{}']),
+    [`xargs -P ${NUM_TASKS}`]: () =>
+      viaCommand(line, 'xargs', ['-P', `${NUM_TASKS}`, '-I{}', 'sh', '-c', '{}']),
     'manyhost, SQLite': () => viaStore(line, {}),
     'manyhost, in memory': () => viaStore(line, { inMemory: true }),
     ...(hasParallel && {
-      [`parallel -j ${PLACES}`]: () => viaCommand(line, 'parallel', ['-j', `${PLACES}`]),
+      [`parallel -j ${NUM_TASKS}`]: () => viaCommand(line, 'parallel', ['-j', `${NUM_TASKS}`]),
     }),
   }
   const rates = Object.fromEntries(Object.keys(ways).map((name) => [name, []]))
   for (let round = 0; round < ROUNDS; round++) {
     for (const [name, way] of Object.entries(ways)) rates[name].push(await way())
   }
-  const base = rates[`xargs -P ${PLACES}`]
+  const base = rates[`xargs -P ${NUM_TASKS}`]
   const ratio = (own) => median(own.map((rate, round) => rate / base[round])).toFixed(2)
   table(
-    `\`${line}\` x ${TASKS}, ${PLACES} at a time, median of ${ROUNDS} rounds`,
+    `\`${line}\` x ${TASKS}, ${NUM_TASKS} at a time, median of ${ROUNDS} rounds`,
     ['', 'tasks/s', 'of xargs in the same round'],
     Object.entries(rates).map(([name, own]) => [name, Math.round(median(own)), ratio(own)]),
   )
@@ -121,7 +121,10 @@ async function requestTasks() {
     }
     const cpu = process.cpuUsage()
     const begun = performance.now()
-    const run = serveFrom(before ? [] : tasks, { session, store, bundleSize: 100 })
+    // Tasks that are in the store already are taken by `restart` alone.
+    const run = before
+      ? serveFrom(undefined, { session, store, bundleSize: 100, restart: true })
+      : serveFrom(tasks, { session, store, bundleSize: 100 })
     checked(await run, REQUESTS)
     const { user, system } = process.cpuUsage(cpu)
     const seconds = (performance.now() - begun) / 1_000
@@ -143,7 +146,7 @@ async function requestTasks() {
 
 async function idleStart() {
   const store = await openStore(join(folder, `${++files}.db`))
-  const run = runCluster(undefined, { store, places: PLACES, forever: true })
+  const run = runCluster(undefined, { store, numTasks: NUM_TASKS, forever: true })
   await run.ready
   const waits = []
   const results = run[Symbol.asyncIterator]()

@@ -13,7 +13,7 @@ import { rounds } from '../lib/rounds.js'
 import { startServers } from '../lib/servers.js'
 import { ratio, table } from '../lib/table.js'
 
-const PLACES = 16
+const SLOTS = 16
 /** Short rounds and many: what disturbs one contender then disturbs its neighbours as well. */
 const MS = 100
 const ROUNDS = pick(8, 40, 150)
@@ -21,11 +21,11 @@ const ROUNDS = pick(8, 40, 150)
 const servers = await startServers('canned', 4)
 const { urls } = servers
 const session = new Session({ provider: fixed({ urls }) })
-session.startup({ url: 'http://calc', initSize: 4, concurrency: PLACES })
+session.startup({ url: 'http://calc', initSize: 4, concurrency: SLOTS })
 const client = session.client()
 const dispatcher = session.dispatcher()
-const balanced = new BalancedPool(urls, { connections: PLACES })
-const pool = new Pool(urls[0], { connections: 4 * PLACES })
+const balanced = new BalancedPool(urls, { connections: SLOTS })
+const pool = new Pool(urls[0], { connections: 4 * SLOTS })
 const get = { path: '/add/1/2', method: 'GET' }
 const text = async ({ body }) => body.text()
 
@@ -42,7 +42,7 @@ const ways = {
 const fronts = []
 for (const name of proxiesFound()) {
   const front = await startProxy(name, urls)
-  const through = new Pool(front.url, { connections: 4 * PLACES })
+  const through = new Pool(front.url, { connections: 4 * SLOTS })
   ways[`Pool.request through ${name}`] = () => through.request(get).then(text)
   fronts.push(front)
 }
@@ -57,7 +57,7 @@ async function measure(inFlight, base) {
 const many = await measure(64, 'undici BalancedPool.request')
 const byFetch = many['undici fetch over BalancedPool']
 table(
-  'throughput, 64 in flight, 4 servers of 16 places',
+  'throughput, 64 in flight, 4 servers of 16 slots',
   ['', 'req/s', 'us CPU/req', 'beside BalancedPool', 'by CPU', 'beside fetch'],
   Object.entries(many).map(([name, { rate, cpu, ratio: beside }]) => [
     name,

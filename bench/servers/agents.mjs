@@ -1,9 +1,9 @@
-// Plays agents: `agents.mjs ADDRESS COUNT PLACES [PORT]`. Their instances are all one server: at PORT, or here. It says
-// that connections are kept, so that lanes are held. The key comes by the environment.
+// Plays agents: `agents.mjs ADDRESS COUNT MAX_INSTANCES [PORT]`. Their instances are all one server: at PORT, or here. It says
+// that connections are kept, so that tunnels stay open. The key comes by the environment.
 import { createServer } from 'node:net'
 import { runAgent } from 'manyhost/providers/agent'
 
-const [address, count, places, given] = process.argv.slice(2)
+const [address, count, maxInstances, given] = process.argv.slice(2)
 const ANSWER =
   'HTTP/1.1 200 OK\r\nkeep-alive: timeout=600\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi'
 const server = createServer({ noDelay: true }, (socket) => {
@@ -27,7 +27,7 @@ for (let i = 0; i < Number(count); i++) {
   runAgent({
     address,
     key: process.env.MANYHOST_AGENT_KEY,
-    places: Number(places),
+    maxInstances: Number(maxInstances),
     name: `agent-${process.pid}-${i}`,
     provider,
   }).catch(() => {})

@@ -1,5 +1,5 @@
 // Two machines that nobody can connect to dial in, and serve a URL of this one. Here they are processes of this machine;
-// elsewhere it would be `manyhost agent --connect hub:4747 --key-file key --places 4 --tls`.
+// elsewhere it would be `manyhost agent --connect hub:4747 --key-file key --max-instances 4 --tls`.
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -14,7 +14,7 @@ hub.on('agent', ({ agent, change }) => console.log(`agent ${agent} ${change}`))
 
 const main = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 function agent(name, ...labels) {
-  const flags = ['--connect', address, '--name', name, '--places', '4', ...labels]
+  const flags = ['--connect', address, '--name', name, '--max-instances', '4', ...labels]
   // The key goes by the environment: every user of a machine can read a command line.
   const env = { ...process.env, MANYHOST_AGENT_KEY: key }
   return spawn(process.execPath, [main, 'agent', ...flags], { env, stdio: 'ignore' })

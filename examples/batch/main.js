@@ -17,7 +17,7 @@ const store = await openStore(join(folder, 'tasks.db'))
 const words = ['apple # MANYHOST: kind:fruit', 'pear # MANYHOST: kind:fruit', 'leek', 'oops']
 const run = runCluster(words, {
   store,
-  places: 4,
+  numTasks: 4,
   template: 'test {} != oops && echo {= x.upper() =}',
   maxRetries: 1,
   onOutput: (task, _stream, chunk) => console.log(`${task.args}: ${Buffer.from(chunk)}`.trim()),

@@ -1,62 +1,66 @@
-/** An agent as the hub knows it: what it offers, what of it is taken, and the link to it, which may come and go. */
-import { describeError, ManyhostError } from '../../src/core/errors.ts'
+/** An agent as the hub knows it: what it offers, what of that is reserved, and its link, which may be cut and come back. */
+import { ManyhostError } from '../../src/core/errors.ts'
 import { after, now, type Timer, wallClock } from '../../src/core/time.ts'
 import { code, type PostingEnd } from '../../src/wire/index.ts'
+import type { HostedInstance } from './hosted-instance.ts'
 import type { AgentOffer, PlacementRequest } from './placement.ts'
-import type { RemoteInstance } from './remote-instance.ts'
 
-/** What an agent says of itself when it comes. */
+/** What an agent says of itself in its first message. */
 export interface AgentInfo {
-  /** Made anew by each agent that starts; a secret between the two. */
+  /** Made by each start of an agent anew. It is a secret between the agent and the hub. */
   readonly bootId: string
   readonly name: string
   readonly maxInstances: number
   readonly cpus: number
+  /** Bytes. */
   readonly memory: number
   readonly labels: Readonly<Record<string, string>>
   readonly capabilities: ReadonlySet<string>
-  /** Name of its own provider. */
+  /** Name of the provider that the agent itself uses. */
   readonly provider: string
 }
 
-/** What of an agent people may see. */
-export interface AgentFacts {
+/** What people may see of an agent. */
+export interface AgentStatus {
   readonly name: string
   readonly state: 'up' | 'away' | 'leaving'
   readonly maxInstances: number
   readonly cpus: number
+  /** Bytes. */
   readonly memory: number
   readonly labels: Readonly<Record<string, string>>
   readonly provider: string
   readonly load: number
-  /** Names of its instances. */
+  /** Ids of its instances. */
   readonly instances: readonly string[]
-  /** Where it dialled from. */
+  /** Address from which the agent dialled. */
   readonly address: string | undefined
   /** Milliseconds since 1970. */
   readonly since: number
 }
 
 export interface AgentLeases {
+  /** Milliseconds of silence after which an agent is evicted. */
   readonly evictAfter: number
+  /** Milliseconds that an agent has to return when its link was cut. */
   readonly returnWithin: number
 }
 
-/** How an agent has gone: in peace, or because it was not heard of. */
+/** How an agent has gone: it said goodbye, or it was not heard of any more. */
 export type AgentDeparture = 'left' | 'evicted'
-type OnAgentGone = (member: AgentConnection, how: AgentDeparture, why: string) => void
+type OnAgentGone = (agent: AgentConnection, how: AgentDeparture, why: string) => void
 
 export class AgentConnection implements AgentOffer {
   readonly info: AgentInfo
-  /** As its key was found by, where there is one for each. */
+  /** The name by which the agent's key was found, where each agent has its own key. */
   readonly ident: string | undefined
-  /** Told in each message: what an agent says that was evicted meanwhile has an older one. */
+  /** Part of each message of the agent. An agent that was evicted and does not know it sends an older number. */
   readonly fence: number
-  readonly instances = new Map<string, RemoteInstance>()
+  readonly instances = new Map<string, HostedInstance>()
   load = 0
   readonly #since = wallClock()
   readonly #reservations = new Map<string, PlacementRequest>()
-  #reserved = { places: 0, cpus: 0, memory: 0 }
+  #reserved = { instances: 0, cpus: 0, memory: 0 }
   readonly #leases: AgentLeases
   readonly #onAgentGone: OnAgentGone
   #po: PostingEnd | undefined
@@ -67,17 +71,17 @@ export class AgentConnection implements AgentOffer {
   #returnTimer: Timer | undefined
 
   constructor(
-    machine: AgentInfo,
+    info: AgentInfo,
     ident: string | undefined,
     fence: number,
     leases: AgentLeases,
-    onGone: OnAgentGone,
+    onAgentGone: OnAgentGone,
   ) {
-    this.info = machine
+    this.info = info
     this.ident = ident
     this.fence = fence
     this.#leases = leases
-    this.#onAgentGone = onGone
+    this.#onAgentGone = onAgentGone
   }
 
   get name(): string {
@@ -116,32 +120,32 @@ export class AgentConnection implements AgentOffer {
     return this.info.capabilities
   }
 
-  /** Kept, as each placement asks all agents for it. */
-  get reserved(): { readonly places: number; readonly cpus: number; readonly memory: number } {
+  /** A stored sum, because each placement reads it of all agents. */
+  get reserved(): { readonly instances: number; readonly cpus: number; readonly memory: number } {
     return this.#reserved
   }
 
-  get facts(): AgentFacts {
-    const { name, maxInstances: places, cpus, memory, labels, provider } = this.info
+  get status(): AgentStatus {
+    const { name, maxInstances, cpus, memory, labels, provider } = this.info
     return {
       name,
       state: this.#leaveReason !== undefined ? 'leaving' : this.isOpen ? 'up' : 'away',
-      maxInstances: places,
+      maxInstances,
       cpus,
       memory,
       labels,
       provider,
       load: this.load,
       instances: [...this.instances.values()]
-        .filter(({ hasEnded: isOver }) => !isOver)
+        .filter(({ hasEnded }) => !hasEnded)
         .map(({ id }) => id),
       address: this.#po?.remoteAddr,
       since: this.#since,
     }
   }
 
-  reserve(id: string, wish: PlacementRequest): void {
-    this.#reservations.set(id, wish)
+  reserve(id: string, request: PlacementRequest): void {
+    this.#reservations.set(id, request)
     this.#sumReservations()
   }
 
@@ -151,17 +155,17 @@ export class AgentConnection implements AgentOffer {
     this.#sumReservations()
   }
 
-  /** Anew each time: a sum of fractions that is added to and taken from would drift. */
+  /** Adds up all reservations each time: a sum of fractions that is only changed by differences would drift. */
   #sumReservations(): void {
     let [cpus, memory] = [0, 0]
-    for (const share of this.#reservations.values()) {
-      cpus += share.cpus
-      memory += share.memory
+    for (const request of this.#reservations.values()) {
+      cpus += request.cpus
+      memory += request.memory
     }
-    this.#reserved = { places: this.#reservations.size, cpus, memory }
+    this.#reserved = { instances: this.#reservations.size, cpus, memory }
   }
 
-  /** It has come, or come back. Another link that it still had is over. */
+  /** The agent has come, or returned, over this link. A link that it had before is ended. */
   attach(po: PostingEnd): void {
     const old = this.#po
     this.#po = po
@@ -171,7 +175,7 @@ export class AgentConnection implements AgentOffer {
     void old?.disconnect('its agent has come again')
   }
 
-  /** It has heard what became of what it had, and may be given more. */
+  /** The hub has heard all that happened while the agent was away, so the agent may get new instances. */
   markReady(): void {
     this.#isReady = true
   }
@@ -180,31 +184,34 @@ export class AgentConnection implements AgentOffer {
     this.#lastHeardAt = now()
   }
 
-  /** Milliseconds since it was heard of, while it is connected. */
+  /** Milliseconds since the agent was heard of; 0 while it is not connected. */
   silenceMs(at: number): number {
     return this.#po ? at - this.#lastHeardAt : 0
   }
 
-  /** The link has ended. One that was silent has used its time up; one that was cut may come back. */
+  /**
+   * The link has ended. An agent that had been silent has used up its time, and is evicted at once; an agent whose link
+   * was cut may return within `returnWithin`.
+   */
   detach(po: PostingEnd, reason: string | undefined): void {
     if (this.#po !== po || this.#isGone) return
     this.#po = undefined
     this.#isReady = false
     const { evictAfter, returnWithin } = this.#leases
-    const left = Math.min(returnWithin, this.#lastHeardAt + evictAfter - now())
+    const timeLeft = Math.min(returnWithin, this.#lastHeardAt + evictAfter - now())
     const why = `agent ${this.name} was evicted: ${reason ?? 'it hung up'}`
-    if (left <= 0) this.evict(why)
-    else this.#returnTimer = after(left, () => this.evict(`${why}, and it did not return`))
+    if (timeLeft <= 0) this.evict(why)
+    else this.#returnTimer = after(timeLeft, () => this.evict(`${why}, and it did not return`))
   }
 
-  /** It wants to go: its instances are to be drained. */
+  /** The agent wants to leave: its instances must be drained. */
   drainInstances(why: string): void {
     if (this.#leaveReason !== undefined) return
     this.#leaveReason = why
     for (const instance of [...this.instances.values()]) instance.announceLeaving(why)
   }
 
-  /** It has gone, in peace or not: all that it had is lost. */
+  /** The agent has gone, however it went: all of its instances are lost. */
   evict(why: string, how: AgentDeparture = 'evicted'): void {
     if (this.#isGone) return
     this.#isGone = true
@@ -216,36 +223,15 @@ export class AgentConnection implements AgentOffer {
     void po?.disconnect(why)
   }
 
-  /** @throws ManyhostError MANYHOST_INSTANCE_ENDED while it is away, or gone */
+  /** @throws ManyhostError MANYHOST_INSTANCE_ENDED while the agent is away, or when it is gone */
   get po(): PostingEnd {
     if (this.#po) return this.#po
     const what = this.#isGone ? 'is gone' : 'is away'
     throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `agent ${this.name} ${what}`)
   }
 
-  /** Tells it something that nothing depends on. */
-  sendNotification(text: string): void {
-    if (this.#po) void this.#po.notif(text).catch(() => {})
-  }
-
-  /** Asks it to end an instance. Rejects when the link ends meanwhile. */
+  /** Asks the agent to end an instance. Rejects when the link ends before the answer. */
   async stopInstance(id: string, grace: number): Promise<void> {
     await this.po.request(code`stop(${id}, ${grace})`)
-  }
-
-  /** An error of the agent's, with what is known of it here. */
-  static toStartError(
-    thrown: unknown,
-    what: string,
-    output: string,
-    service: string,
-  ): ManyhostError {
-    const known = thrown instanceof ManyhostError ? thrown : undefined
-    const isOurs = known && !known.code.startsWith('MANYHOST_WIRE_')
-    return new ManyhostError(
-      isOurs ? known.code : 'MANYHOST_START_FAILED',
-      isOurs ? known.message : `${what}: ${describeError(thrown)}`,
-      { service, output, cause: thrown },
-    )
   }
 }

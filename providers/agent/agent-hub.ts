@@ -1,5 +1,5 @@
-/** Where agents dial in: who is there, who gets what is to be started, and what becomes of it when one goes. */
-import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+/** The hub: agents dial it, it chooses the agent for each start, and it gives up the instances of an agent that is gone. */
+import { asError, ManyhostError } from '../../src/core/errors.ts'
 import { type AgentEvent, Emitter } from '../../src/core/events.ts'
 import type { Running, StartSpec } from '../../src/core/provider.ts'
 import { every, now, type Timer, wallClock } from '../../src/core/time.ts'
@@ -7,72 +7,63 @@ import { type PostingEnd, serve, type WireKey, type WireServer } from '../../src
 import {
   AgentConnection,
   type AgentDeparture,
-  type AgentFacts,
   type AgentInfo,
+  type AgentStatus,
 } from './agent-connection.ts'
 import { FileTransfers } from './file-transfers.ts'
-import { createHubHandlers } from './hub-handlers.ts'
+import { type AgentHubCalls, createHubHandlers } from './hub-handlers.ts'
 import type { AgentsSettings } from './options.ts'
-import { explainNoPlacement, type PlacementRequest, pickAgent } from './placement.ts'
+import type { PlacementRequest } from './placement.ts'
 import { RemoteInstance } from './remote-instance.ts'
 import { AgentTunnels } from './tunnels.ts'
+import { WaitingStarts } from './waiting-starts.ts'
 
-/** Starts that wait for room, over all services. */
-const MAX_WAITING_STARTS = 10_000
-
-export interface HubEvents {
+export interface AgentHubEvents {
   agent: AgentEvent
-  /** Of links that did not become an agent's: a wrong key, a broken handshake. */
+  /** A link was refused: its key was wrong, its handshake was broken, or there are too many agents. */
   refused: Error
 }
 
-interface WaitingStart {
-  readonly request: PlacementRequest
-  /** The same for the same wish. */
-  readonly wishKey: string
-  readonly assign: (member: AgentConnection) => void
-  readonly fail: (error: Error) => void
-}
-
-export class AgentHub extends Emitter<HubEvents> {
+export class AgentHub extends Emitter<AgentHubEvents> implements AgentHubCalls {
   readonly settings: AgentsSettings
   readonly tunnels: AgentTunnels
   readonly transfers = new FileTransfers()
-  /** Since the hub was made. */
+  /** Since the hub was created. */
   readonly counts = { evicted: 0, left: 0, refused: 0, fenced: 0 }
   readonly #key: WireKey
+  /** By `bootId`. */
   readonly #connections = new Map<string, AgentConnection>()
-  readonly #waitingStarts = new Set<WaitingStart>()
+  readonly #waitingStarts = new WaitingStarts(this.#connections)
   #server: Promise<WireServer> | undefined
   #isClosed = false
   #sweepTimer: Timer | undefined
   #lastSweepAt = now()
-  /** Above all that an earlier hub at this address gave out, as clocks go. */
+  /** Starts at the time of day, so that it is above all fences that an earlier hub at this address has given out. */
   #lastFence = wallClock()
 
   constructor(settings: AgentsSettings, key: WireKey) {
     super('hub of the agents')
     this.settings = settings
     this.#key = key
-    this.tunnels = new AgentTunnels(settings.laneTimeout)
+    this.tunnels = new AgentTunnels(settings.tunnelTimeout)
   }
 
-  /** Evicts who is silent. The wire's own watch ends dead links too, but no sooner than two beats of the peer. */
+  /** Evicts agents that are silent. The wire ends dead links by itself, but only after two beats of the peer or more. */
   #evictSilentAgents(interval: number): void {
     const { evictAfter } = this.settings
     const at = now()
-    const late = at - this.#lastSweepAt > 2 * interval
+    const isLate = at - this.#lastSweepAt > 2 * interval
     this.#lastSweepAt = at
-    // If we have stood still ourselves, what they said waits to be read.
-    if (late) return
-    for (const member of [...this.#connections.values()]) {
-      const silent = member.silenceMs(at)
-      if (silent < evictAfter) continue
-      member.evict(`agent ${member.name} was evicted: silent for ${Math.round(silent)} ms`)
+    // If this process itself stood still, messages of the agents are waiting to be read.
+    if (isLate) return
+    for (const agent of [...this.#connections.values()]) {
+      const silence = agent.silenceMs(at)
+      if (silence < evictAfter) continue
+      agent.evict(`agent ${agent.name} was evicted: silent for ${Math.round(silence)} ms`)
     }
   }
 
-  /** Listens, if it does not yet; a failure is forgotten, so that the next one may try again. */
+  /** Listens, if the hub does not listen yet. After a failure the next call tries again. */
   async ensureListening(): Promise<WireServer> {
     if (this.#isClosed) throw createClosedError()
     this.#server ??= this.#startServer()
@@ -99,7 +90,7 @@ export class AgentHub extends Emitter<HubEvents> {
         ...where,
         key: this.#key,
         auth: 'required',
-        // An agent's load comes each `beat`: beats of the wire's own would only come beside it.
+        // Agents send their load each `beat`, which is a sign of life already. The wire's own beats are rarer.
         beat: evictAfter,
         deadAfter: evictAfter,
         maxLinks: maxAgents + maxGreeting,
@@ -115,58 +106,72 @@ export class AgentHub extends Emitter<HubEvents> {
     this.emit('refused', error)
   }
 
-  get agents(): readonly AgentFacts[] {
-    return [...this.#connections.values()].map(({ facts }) => facts)
+  get agents(): readonly AgentStatus[] {
+    return [...this.#connections.values()].map(({ status }) => status)
   }
 
   get numWaitingStarts(): number {
     return this.#waitingStarts.size
   }
 
-  /** An agent that said something of a time before it was evicted. */
   countFenced(): void {
     this.counts.fenced++
   }
 
-  /** The agent that comes: the one that was cut off a moment ago, or a new one. @throws ManyhostError */
-  admitAgent(po: PostingEnd, machine: AgentInfo, said: Record<string, unknown>): AgentConnection {
+  /**
+   * Decides what an agent is that says hello:
+   * 1. A known agent with its fence: it was cut off a moment ago, and has returned.
+   * 2. A known agent without its fence: it has ended all of its instances. The hub gives them up and admits it as a new one.
+   * 3. An agent with the id of another one, or one too many, or one that dials a closed hub: it is refused.
+   * 4. Any other: it is admitted as a new one.
+   * @param fence what the agent says that its fence is
+   * @throws ManyhostError MANYHOST_AGENT_REFUSED
+   */
+  admitAgent(po: PostingEnd, info: AgentInfo, fence: unknown): AgentConnection {
     const { ident } = po.peer
-    const known = this.#connections.get(machine.bootId)
-    if (known && known.ident === ident && known.fence === said.fence) {
+    const known = this.#connections.get(info.bootId)
+    const isSame = known?.ident === ident
+    // 1.
+    if (known && isSame && known.fence === fence) {
       this.#emitAgentEvent(known, 'returned')
       return known
     }
-    const refusal = known
-      ? 'an agent of that name is here already'
-      : this.#connections.size >= this.settings.maxAgents
-        ? `there are ${this.#connections.size} agents already (maxAgents)`
-        : this.#isClosed
-          ? 'the hub is closed'
-          : undefined
-    // One that came again without its fence has lost its memory: what it had is lost with it.
-    if (known && known.ident === ident) known.evict(`agent ${known.name} came again as another`)
-    else if (refusal) {
-      const error = new ManyhostError('MANYHOST_AGENT_REFUSED', refusal)
-      this.#reportRefused(error)
-      throw error
+    // 2.
+    if (known && isSame) known.evict(`agent ${known.name} came again as another`)
+    else {
+      // 3.
+      const refusal = this.#findRefusal(known)
+      if (refusal !== undefined) {
+        const error = new ManyhostError('MANYHOST_AGENT_REFUSED', refusal)
+        this.#reportRefused(error)
+        throw error
+      }
     }
-    const member = new AgentConnection(
-      machine,
-      ident,
-      ++this.#lastFence,
-      this.settings,
-      (...gone) => this.#onAgentGone(...gone),
+    // 4.
+    const agent = new AgentConnection(info, ident, ++this.#lastFence, this.settings, (...args) =>
+      this.#onAgentGone(...args),
     )
-    this.#connections.set(machine.bootId, member)
-    this.#emitAgentEvent(member, 'came')
-    return member
+    this.#connections.set(info.bootId, agent)
+    this.#emitAgentEvent(agent, 'came')
+    return agent
   }
 
-  /** Compares what an agent has with what it should: answers what it is to keep. What has ended meanwhile it tells then. */
-  reconcileInstances(member: AgentConnection, there: ReadonlySet<string>): string[] {
+  #findRefusal(known: AgentConnection | undefined): string | undefined {
+    if (known) return 'an agent of that id is connected already'
+    if (this.#connections.size >= this.settings.maxAgents) {
+      return `${this.#connections.size} agents are connected already (maxAgents)`
+    }
+    return this.#isClosed ? 'the hub is closed' : undefined
+  }
+
+  /**
+   * Compares the instances that an agent reports with those that the hub has placed on it. Returns the ids that the agent
+   * must keep; it ends all others. An instance that ended while the agent was away is reported by the agent afterwards.
+   */
+  reconcileInstances(agent: AgentConnection, reported: ReadonlySet<string>): string[] {
     const keep: string[] = []
-    for (const [id, instance] of [...member.instances]) {
-      if (!there.has(id)) instance.onAgentLost(`agent ${member.name} has returned without it`)
+    for (const [id, instance] of [...agent.instances]) {
+      if (!reported.has(id)) instance.onAgentLost(`agent ${agent.name} has returned without it`)
       else {
         if (instance.shouldKeep) keep.push(id)
         instance.onAgentReturned()
@@ -175,117 +180,59 @@ export class AgentHub extends Emitter<HubEvents> {
     return keep
   }
 
-  startLeaving(member: AgentConnection, why: string): void {
-    this.#emitAgentEvent(member, 'leaves', why)
-    member.drainInstances(why)
+  startLeaving(agent: AgentConnection, why: string): void {
+    this.#emitAgentEvent(agent, 'leaves', why)
+    agent.drainInstances(why)
   }
 
-  #onAgentGone(member: AgentConnection, how: AgentDeparture, why: string): void {
-    if (this.#connections.get(member.info.bootId) === member) {
-      this.#connections.delete(member.info.bootId)
+  #onAgentGone(agent: AgentConnection, how: AgentDeparture, why: string): void {
+    if (this.#connections.get(agent.info.bootId) === agent) {
+      this.#connections.delete(agent.info.bootId)
     }
     this.counts[how]++
-    this.#emitAgentEvent(member, how, why)
+    this.#emitAgentEvent(agent, how, why)
   }
 
-  #emitAgentEvent(member: AgentConnection, change: AgentEvent['change'], reason?: string): void {
-    const event = { agent: member.name, change, at: wallClock(), ...(reason && { reason }) }
+  #emitAgentEvent(agent: AgentConnection, change: AgentEvent['change'], reason?: string): void {
+    const event = { agent: agent.name, change, at: wallClock(), ...(reason && { reason }) }
     this.emit('agent', event)
   }
 
-  /** Starts it where there is room, as soon as there is. */
+  /** Starts the instance on an agent with free capacity, as soon as there is one. */
   async startInstance(
     spec: StartSpec,
-    wish: PlacementRequest,
+    request: PlacementRequest,
     signal: AbortSignal,
   ): Promise<Running> {
     await this.ensureListening()
-    const member = await this.#waitForAgent(spec, wish, signal)
-    const instance = new RemoteInstance(spec, member, {
+    const agent = await this.#waitingStarts.waitForAgent(spec, request, signal)
+    const instance = new RemoteInstance(spec, agent, {
       tunnels: this.tunnels,
       transfers: this.transfers,
     })
-    member.instances.set(spec.id, instance)
-    void instance.cleanedUp.then(() => {
-      member.release(spec.id)
+    agent.instances.set(spec.id, instance)
+    void instance.gone.then(() => {
+      agent.release(spec.id)
       this.assignWaitingStarts()
     })
     await instance.start(signal)
     return instance
   }
 
-  #waitForAgent(
-    spec: StartSpec,
-    wish: PlacementRequest,
-    signal: AbortSignal,
-  ): Promise<AgentConnection> {
-    const { id, service } = spec
-    const failed = (why: string, cause?: unknown): ManyhostError =>
-      new ManyhostError('MANYHOST_START_FAILED', `instance ${id} was not started: ${why}`, {
-        service,
-        ...(cause !== undefined && { cause }),
-      })
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(failed('it was given up', signal.reason))
-      if (this.#waitingStarts.size >= MAX_WAITING_STARTS) {
-        return reject(failed(`${MAX_WAITING_STARTS} starts wait for an agent already`))
-      }
-      const settle = (): void => {
-        this.#waitingStarts.delete(waiting)
-        signal.removeEventListener('abort', onAbort)
-      }
-      const waiting: WaitingStart = {
-        request: wish,
-        wishKey: JSON.stringify(wish),
-        assign: (member) => {
-          settle()
-          member.reserve(id, wish)
-          resolve(member)
-        },
-        fail: (error) => {
-          settle()
-          reject(error)
-        },
-      }
-      const onAbort = (): void => {
-        const why = `${describeError(signal.reason)}; ${this.#explainNoAgent(wish)}`
-        waiting.fail(failed(why, signal.reason))
-      }
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#waitingStarts.add(waiting)
-      this.assignWaitingStarts()
-      if (this.#waitingStarts.has(waiting)) {
-        spec.onOutput(`manyhost: waits for an agent: ${this.#explainNoAgent(wish)}\n`)
-      }
-    })
-  }
-
-  #explainNoAgent(wish: PlacementRequest): string {
-    return `no agent has room: ${explainNoPlacement(this.#connections.values(), wish)}`
-  }
-
-  /** Whoever waits longest is asked for first; one that nobody has room for holds up nobody else. */
   assignWaitingStarts(): void {
-    // Of many that want the same, and there is no room for the first, none need be tried.
-    const hopeless = new Set<string>()
-    for (const { request: wish, wishKey: kind, assign: take } of [...this.#waitingStarts]) {
-      if (hopeless.has(kind)) continue
-      const member = pickAgent(this.#connections.values(), wish)
-      if (member) take(member)
-      else hopeless.add(kind)
-    }
+    this.#waitingStarts.assignAll()
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
     this.#sweepTimer?.clear()
-    for (const { fail } of [...this.#waitingStarts]) fail(createClosedError())
-    const members = [...this.#connections.values()]
-    const instances = members.flatMap((member) => [...member.instances.values()])
-    // One that is away ends them by itself: it is not waited for.
-    for (const member of members) if (!member.isUp) member.evict('the hub was closed', 'left')
+    this.#waitingStarts.failAll(createClosedError())
+    const agents = [...this.#connections.values()]
+    const instances = agents.flatMap((agent) => [...agent.instances.values()])
+    // An agent that is away ends its instances by itself, so it is not waited for.
+    for (const agent of agents) if (!agent.isUp) agent.evict('the hub was closed', 'left')
     await Promise.all(instances.map((instance) => instance.stop(0)))
-    for (const member of members) member.evict('the hub was closed', 'left')
+    for (const agent of agents) agent.evict('the hub was closed', 'left')
     this.tunnels.close(createClosedError())
     const server = await this.#server?.catch((error) => void asError(error))
     await server?.close('the hub was closed')

@@ -1,4 +1,4 @@
-/** An instance on the agent's own machine, in the care of its local provider, on behalf of a hub. */
+/** An instance on the agent's own machine. The agent's local provider runs it, on behalf of the hub. */
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type {
   Exit,
@@ -8,18 +8,19 @@ import type {
   StartSpec,
   StartupContext,
 } from '../../src/core/provider.ts'
-import { checkRunning, waitForExit } from '../../src/core/running.ts'
+import { checkRunning, waitForExit } from '../../src/core/provider-checks.ts'
 import { AgentOutputSender } from './output-sender.ts'
 import { parseFields, parseText, parseTextFields, parseTexts } from './parse-message.ts'
 import { type InstanceAddress, parseInstanceAddress } from './splice.ts'
 
-/** Its way to the hub, which may be gone for a while. */
+/** How an instance reaches the hub. The link may be away for a while. */
 export interface HubReporter {
+  /** Rejects while there is no link. */
   sendOutput(id: string, text: string): Promise<void>
-  /** Runs the service's function at the hub; resolves when it is through. */
-  runStartup(id: string, where: ListenOn, env: Record<string, string>): Promise<void>
-  /** It has ended, and all that it wrote was sent if it could be. */
-  notifyEnded(guest: AgentInstance): void
+  /** Runs the startup function of the service at the hub. Resolves when it has returned. */
+  runStartup(id: string, listenOn: ListenOn, env: Record<string, string>): Promise<void>
+  /** The instance has ended. All of its output was sent, if there was a link. */
+  notifyEnded(instance: AgentInstance): void
 }
 
 export class AgentInstance {
@@ -33,13 +34,13 @@ export class AgentInstance {
   #running: Running | undefined
   #starting: Promise<Running> | undefined
 
-  constructor(id: string, reports: HubReporter) {
+  constructor(id: string, reporter: HubReporter) {
     this.id = id
-    this.#reporter = reports
-    this.#outputSender = new AgentOutputSender((text) => reports.sendOutput(id, text))
+    this.#reporter = reporter
+    this.#outputSender = new AgentOutputSender((text) => reporter.sendOutput(id, text))
   }
 
-  /** What its startup function acts on. @throws ManyhostError MANYHOST_INSTANCE_ENDED */
+  /** The context on which the startup function at the hub acts. @throws ManyhostError MANYHOST_INSTANCE_ENDED */
   get context(): StartupContext {
     if (this.#context) return this.#context
     throw new ManyhostError(
@@ -48,10 +49,13 @@ export class AgentInstance {
     )
   }
 
-  /** Resolves with where it listens. Rejects when it could not be started, and then nothing of it is left. */
-  async start(said: Record<string, unknown>, provider: Provider): Promise<string> {
+  /**
+   * Resolves with the address of the instance. Rejects when the instance could not be started; nothing of it is left then.
+   * @param message the spec, as the hub has sent it
+   */
+  async start(message: Record<string, unknown>, provider: Provider): Promise<string> {
     const { signal } = this.#abort
-    this.#starting = (async () => provider.start(this.#buildSpec(said, provider), { signal }))()
+    this.#starting = (async () => provider.start(this.#buildSpec(message, provider), { signal }))()
     try {
       this.#running = checkRunning(await this.#starting, provider)
     } catch (error) {
@@ -62,8 +66,11 @@ export class AgentInstance {
     this.serverAddress = parseInstanceAddress(address)
     if (!this.serverAddress) {
       await this.stop(0)
-      const what = `provider ${provider.name} of the agent tells no address to connect to`
-      throw new ManyhostError('MANYHOST_UNSUPPORTED', `${what}: ${address}`)
+      const what = `provider ${provider.name} of the agent`
+      throw new ManyhostError(
+        'MANYHOST_UNSUPPORTED',
+        `${what} must give an address of http:// or unix:, got ${address}`,
+      )
     }
     void waitForExit(this.#running).then((exit) => this.#onExit(exit))
     return address ?? ''
@@ -75,14 +82,14 @@ export class AgentInstance {
     this.#reporter.notifyEnded(this)
   }
 
-  #buildSpec(said: Record<string, unknown>, provider: Provider): StartSpec {
-    const { command, image, cwd, resources, listen, concurrency, hasStartup } = said
-    const labels = Object.entries(parseTextFields(said.labels ?? {}))
+  #buildSpec(message: Record<string, unknown>, provider: Provider): StartSpec {
+    const { command, image, cwd, resources, listen, concurrency, hasStartup } = message
+    const labels = Object.entries(parseTextFields(message.labels ?? {}))
     const limits = resources ? parseFields(resources) : undefined
     return {
       id: this.id,
-      service: parseText(said.service),
-      env: parseTextFields(said.env ?? {}),
+      service: parseText(message.service),
+      env: parseTextFields(message.env ?? {}),
       labels: Object.fromEntries(labels.filter(([name]) => !name.startsWith('require.'))),
       concurrency: typeof concurrency === 'number' ? concurrency : 1,
       onOutput: (output) => this.#outputSender.add(output),
@@ -90,18 +97,18 @@ export class AgentInstance {
       ...(typeof image === 'string' && { image }),
       ...(typeof cwd === 'string' && { cwd }),
       ...(listen === 'unix' || listen === 'tcp' ? { listen } : {}),
-      // Where nobody can hold a process to them they have served their purpose: to choose the machine.
+      // A provider that cannot limit its instances does not get the resources: they have served to choose this agent.
       ...(limits && provider.capabilities.has('resources') && { resources: limits }),
       ...(hasStartup === true && {
-        startup: async (context: StartupContext, where: ListenOn) => {
+        startup: async (context: StartupContext, listenOn: ListenOn) => {
           this.#context = context
-          await this.#reporter.runStartup(this.id, where, { ...context.env })
+          await this.#reporter.runStartup(this.id, listenOn, { ...context.env })
         },
       }),
     }
   }
 
-  /** As the startup function at the hub has changed it. */
+  /** Applies what the startup function at the hub has changed in the environment. Null removes a variable. */
   changeEnv(changes: Record<string, unknown>): void {
     const { env } = this.context
     for (const [name, value] of Object.entries(changes)) {
@@ -111,22 +118,23 @@ export class AgentInstance {
   }
 
   async checkAccepts(signal: AbortSignal): Promise<void> {
-    if (!this.#running)
-      throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `${this.id} does not run`)
+    if (!this.#running) {
+      throw new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${this.id} does not run`)
+    }
     try {
       await this.#running.accepts?.(signal)
     } catch (error) {
-      const message = `${this.id} does not accept: ${describeError(error)}`
+      const message = `instance ${this.id} does not accept connections: ${describeError(error)}`
       throw new ManyhostError('MANYHOST_ATTEMPT_FAILED', message)
     }
   }
 
-  /** Sends what could not be sent while there was no link. Resolves when it was, or cannot be. */
+  /** Sends output that could not be sent while there was no link. Resolves when it was sent, or cannot be sent now. */
   flushOutput(): Promise<void> {
     return this.#outputSender.flush()
   }
 
-  /** Resolves when nothing of it is left, and all that it wrote was sent if it could be. */
+  /** Resolves when nothing of the instance is left, and its output was sent if there was a link. */
   async stop(grace: number): Promise<void> {
     this.#abort.abort(
       new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${this.id} was stopped`),

@@ -1,14 +1,15 @@
-/** The agent: dials its hub, runs what it is told to, and ends it when it has lost its hub for too long. */
+/** The agent: dials its hub, runs the instances that the hub asks for, and ends them when it has lost the hub for too long. */
 import { randomBytes } from 'node:crypto'
 import { availableParallelism, hostname, loadavg, totalmem } from 'node:os'
+import { backoffDelay } from '../../src/core/backoff.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
-import type { Provider } from '../../src/core/provider.ts'
+import type { ListenOn, Provider } from '../../src/core/provider.ts'
 import { after, every, now, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
-import { code, type Ends, type PostingEnd } from '../../src/wire/index.ts'
-import { backoffDelay } from '../../src/wire/reconnect.ts'
+import { code, type PostingEnd, type WireEnds } from '../../src/wire/index.ts'
 import { processes } from '../process/index.ts'
-import { createAgentHandlers } from './agent-handlers.ts'
-import { AgentInstance, type HubReporter } from './agent-instance.ts'
+import { type AgentCalls, createAgentHandlers } from './agent-handlers.ts'
+import type { AgentInstance, HubReporter } from './agent-instance.ts'
+import { AgentInstances, createRefusedStartError } from './agent-instances.ts'
 import { connectHub, type HubConnectOptions } from './connect-hub.ts'
 import {
   type AgentNotice,
@@ -21,48 +22,63 @@ import { parseCount, parseFields, parseTexts } from './parse-message.ts'
 
 /** First wait between two attempts to connect, in ms. */
 const MIN_CONNECT_DELAY = 200
+/** A link that lived for as long as this, in ms, resets the backoff. */
+const STEADY_AFTER = 10_000
+/** For the answers to `hello` and `ready`, in ms. */
+const GREETING_DEADLINE = 10_000
+/** For the answer to `bye`, in ms. */
+const GOODBYE_DEADLINE = 5_000
 
 /**
- * Runs instances on this machine for the hub at `address`, until `signal` is aborted, or until it has had none for
- * `timeout` ms. Resolves when all of them have ended. A hub that is away is waited for, for `hubTimeout` ms.
+ * Runs instances on this machine for the hub at `address`, until `signal` is aborted, or until the agent had no instance
+ * for `timeout` ms, or no hub for `hubTimeout` ms. Resolves when all instances have ended. A hub that is away is dialled
+ * again and again, with a growing delay.
  * @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_WIRE_AUTH when the hub has another key
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
   const settings = parseAgentOptions(options)
-  if (!settings.key) throw createOptionError('key is needed: the hub has it too')
+  if (!settings.key) throw createOptionError('key is missing: give the same key as the hub has')
   if (!settings.tls && !settings.insecure && !isLocalAddress(settings.address)) {
     throw createOptionError(
-      `${settings.address} is another machine: give tls, or say insecure: true`,
+      `address ${settings.address} is on another machine: give tls, or insecure: true`,
     )
   }
   await new AgentProgram(settings, options.maxInstances).run()
 }
 
-export class AgentProgram implements HubReporter {
-  readonly instances = new Map<string, AgentInstance>()
-  readonly provider: Provider
+class AgentProgram implements HubReporter, AgentCalls {
   readonly hubOptions: HubConnectOptions
   readonly #settings: AgentSettings
   readonly #maxInstances: number
+  readonly #provider: Provider
+  readonly #instances: AgentInstances
   readonly #bootId = randomBytes(16).toString('hex')
-  /** Whether it is to end, and why. */
+  /** Why the agent is shutting down; undefined while it is not. */
   #endReason: string | undefined
   readonly #endController = new AbortController()
   #po: PostingEnd | undefined
   #fence: number | undefined
   #evictAfter = 15_000
-  /** When the last message left that the hub has acknowledged: the hub has heard us then, or later. */
+  /** When the last message was sent that the hub has acknowledged. The hub has heard of the agent then, or later. */
   #acknowledgedAt = now()
   #leaseTimer: Timer | undefined
   #idleTimer: Timer | undefined
   #hubTimer: Timer | undefined
 
-  constructor(settings: AgentSettings, places: number | undefined) {
+  constructor(settings: AgentSettings, maxInstances = availableParallelism()) {
     const { key, name = hostname(), address, tls, provider } = settings
     this.#settings = settings
-    this.#maxInstances = places ?? availableParallelism()
-    this.provider = provider ?? processes()
+    this.#maxInstances = maxInstances
+    this.#provider = provider ?? processes()
     this.hubOptions = { address, tls, key: key as string, ident: name }
+    this.#instances = new AgentInstances({
+      agent: name,
+      maxInstances,
+      provider: this.#provider,
+      reporter: this,
+      notify: (what, detail) => this.#notify(what, detail),
+      onCount: () => this.#restartIdleTimer(),
+    })
   }
 
   async run(): Promise<void> {
@@ -76,19 +92,20 @@ export class AgentProgram implements HubReporter {
       await this.#keepConnected()
     } finally {
       signal?.removeEventListener('abort', onAbort)
+      await this.#instances.stopAll(0)
+      // After the stop, because the removal of the last instance starts the idle timer.
       this.#idleTimer?.clear()
       this.#hubTimer?.clear()
       this.#leaseTimer?.clear()
-      await this.#stopAll(0)
-      // One that was given to us is its maker's to close.
-      if (!this.#settings.provider) await this.provider.close?.()
+      // A provider that was given as an option is closed by the code that created it.
+      if (!this.#settings.provider) await this.#provider.close?.()
     }
   }
 
   async #keepConnected(): Promise<void> {
-    const { maxDelay } = this.#settings
+    const range = { min: MIN_CONNECT_DELAY, max: this.#settings.maxDelay }
     for (let failures = 0; !this.#endController.signal.aborted; ) {
-      const begun = now()
+      const startedAt = now()
       try {
         const ends = await connectHub(this.hubOptions, (_, ho) => createAgentHandlers(this, ho))
         await this.#serveLink(ends)
@@ -98,22 +115,32 @@ export class AgentProgram implements HubReporter {
         this.#notify('lost', describeError(error))
       }
       if (this.#endController.signal.aborted) return
-      // A link that lived for a while begins the count anew.
-      failures = now() - begun >= 10_000 ? 1 : failures + 1
-      const delay = backoffDelay(failures, MIN_CONNECT_DELAY, maxDelay, Math.random)
+      if (now() - startedAt >= STEADY_AFTER) failures = 0
+      const delay = backoffDelay(failures++, range, Math.random)
       await sleep(delay, this.#endController.signal).catch(() => {})
     }
   }
 
-  /** As long as the link lives. @throws ManyhostError when the hub does not take us */
-  async #serveLink({ po }: Ends): Promise<void> {
-    let beats: Timer | undefined
+  /**
+   * Serves one link, from its beginning to its end:
+   * 1. Say hello, with the ids of all instances. The answer has the fence, and the ids that the hub wants to keep.
+   * 2. End the instances that the hub does not want to keep, before anything new begins.
+   * 3. Send what happened while there was no link: output, and exits.
+   * 4. Say that the agent is ready. The hub places no instance on it before, because until now it has counted instances
+   *    that have ended.
+   * 5. Send heartbeats until the link ends.
+   * 6. Start the timers that end the instances, or the agent, if no hub can be reached for too long.
+   * @throws ManyhostError when the hub refuses the agent
+   */
+  async #serveLink({ po }: WireEnds): Promise<void> {
+    let heartbeat: Timer | undefined
     const onEnded = (): void => void po.disconnect()
     this.#endController.signal.addEventListener('abort', onEnded, { once: true })
     try {
+      // 1.
       const sentAt = now()
       const welcome = parseFields(
-        await po.request(code`hello(${this.#describeSelf()})`, { deadline: 10_000 }),
+        await po.request(code`hello(${this.#describeSelf()})`, { deadline: GREETING_DEADLINE }),
       )
       this.#acknowledgedAt = sentAt
       this.#leaseTimer?.clear()
@@ -121,21 +148,25 @@ export class AgentProgram implements HubReporter {
       this.#hubTimer = undefined
       this.#fence = parseCount(welcome.fence)
       this.#evictAfter = parseCount(welcome.evictAfter)
-      await this.#stopUnknownInstances(new Set(parseTexts(welcome.keep)))
+      // 2.
+      await this.#instances.stopUnknown(new Set(parseTexts(welcome.keep)))
+      // 3.
       this.#po = po
-      // It counts as back when all of that was heard: not before, or it would be given places that are still taken.
-      await Promise.all([...this.instances.values()].map((guest) => this.#sendBacklog(guest, po)))
-      await po.request(code`ready(${this.#fence})`, { deadline: 10_000 })
+      await Promise.all(this.#instances.list().map((instance) => this.#sendBacklog(instance, po)))
+      // 4.
+      await po.request(code`ready(${this.#fence})`, { deadline: GREETING_DEADLINE })
       this.#notify('connected', `${this.hubOptions.address}, as ${this.hubOptions.ident}`)
-      beats = every(parseCount(welcome.beat), () => void this.#sendHeartbeat(po))
+      // 5.
+      heartbeat = every(parseCount(welcome.beat), () => void this.#sendHeartbeat(po))
       if (this.#endReason !== undefined) void this.#leaveHub(this.#endReason)
       const reason = await po.waitDisconnected()
       if (!this.#endController.signal.aborted) this.#notify('lost', reason ?? 'the hub hung up')
     } finally {
-      beats?.clear()
+      heartbeat?.clear()
       this.#endController.signal.removeEventListener('abort', onEnded)
       if (this.#po === po) this.#po = undefined
       void po.disconnect()
+      // 6.
       this.#startLeaseTimer()
       this.#startHubTimer()
     }
@@ -151,18 +182,10 @@ export class AgentProgram implements HubReporter {
       cpus: cpus ?? availableParallelism(),
       memory: memory ?? totalmem(),
       labels,
-      capabilities: [...this.provider.capabilities],
-      provider: this.provider.name,
-      instances: [...this.instances.keys()],
+      capabilities: [...this.#provider.capabilities],
+      provider: this.#provider.name,
+      instances: this.#instances.ids,
     }
-  }
-
-  /** What the hub does not know, or has given to another, ends before anything new begins. */
-  async #stopUnknownInstances(kept: ReadonlySet<string>): Promise<void> {
-    const strangers = [...this.instances.values()].filter(({ id, exit }) => !kept.has(id) && !exit)
-    if (strangers.length > 0)
-      this.#notify('stopped', `${strangers.length} that the hub has no use for`)
-    await Promise.all(strangers.map((guest) => this.#stopAndRemove(guest, 0)))
   }
 
   async #sendHeartbeat(po: PostingEnd): Promise<void> {
@@ -172,172 +195,125 @@ export class AgentProgram implements HubReporter {
       await po.request(code`load(${this.#fence}, ${load})`, { deadline: this.#evictAfter })
       this.#acknowledgedAt = sentAt
     } catch (error) {
-      if (isFencedError(error)) await this.#onHubLost('the hub has evicted us')
+      if (isFencedError(error)) await this.#onLeaseLost('the hub has evicted this agent')
       void po.disconnect(describeError(error))
     }
   }
 
   /**
-   * A lease (Gray and Cheriton 1989): the hub hears of us after we have sent, and evicts `evictAfter` after that; so what
-   * we end `evictAfter` after we sent has ended, on our clock, before the hub gives its work to somebody else.
+   * The instances are held by a lease (Gray and Cheriton 1989), so that the hub never starts a replacement while the
+   * original still runs:
+   * 1. The agent sends its last acknowledged message at time t.
+   * 2. The hub hears it at t or later.
+   * 3. The hub evicts the agent `evictAfter` ms after it has heard it, so at t + evictAfter or later.
+   * 4. The agent ends its instances at t + evictAfter: on any clock, that is before step 3.
    */
   #startLeaseTimer(): void {
     this.#leaseTimer?.clear()
-    if (this.instances.size === 0) return
-    const left = Math.max(0, this.#acknowledgedAt + this.#evictAfter - now())
-    this.#leaseTimer = after(left, () => void this.#onHubLost(`no hub for ${this.#evictAfter} ms`))
+    if (this.#instances.size === 0) return
+    const timeLeft = Math.max(0, this.#acknowledgedAt + this.#evictAfter - now())
+    this.#leaseTimer = after(timeLeft, () => {
+      void this.#onLeaseLost(`no hub for ${this.#evictAfter} ms`)
+    })
   }
 
-  async #onHubLost(why: string): Promise<void> {
-    if (this.instances.size > 0) this.#notify('stopped', `all instances: ${why}`)
+  async #onLeaseLost(why: string): Promise<void> {
+    if (this.#instances.size > 0) this.#notify('stopped', `all instances: ${why}`)
     this.#fence = undefined
-    await this.#stopAll(0)
+    await this.#instances.stopAll(0)
   }
 
-  async #stopAll(grace: number): Promise<void> {
-    await Promise.all(
-      [...this.instances.values()].map((guest) => this.#stopAndRemove(guest, grace)),
-    )
-  }
-
-  async #stopAndRemove(guest: AgentInstance, grace: number): Promise<void> {
-    await guest.stop(grace).catch((error) => this.#notify('stopped', describeError(error)))
-    this.#removeInstance(guest)
-  }
-
-  #removeInstance(guest: AgentInstance): void {
-    if (this.instances.get(guest.id) !== guest) return
-    this.instances.delete(guest.id)
-    this.#restartIdleTimer()
-  }
-
-  /** Begins to end: nothing new, and the hub is asked to drain what there is. */
+  /** From now on no instance is started, and the hub is asked to drain those that run. */
   async #beginShutdown(why: string): Promise<void> {
     if (this.#endReason !== undefined) return
     this.#endReason = why
-    this.#notify('draining', `${this.instances.size} instances: ${why}`)
+    this.#notify('draining', `${this.#instances.size} instances: ${why}`)
     await this.#leaveHub(why)
   }
 
   async #leaveHub(why: string): Promise<void> {
     const po = this.#po
-    if (po && this.instances.size > 0) {
+    if (po && this.#instances.size > 0) {
       const drained = po
         .request(code`leave(${this.#fence}, ${why.slice(0, 1_000)})`)
-        .then(() => this.#waitUntilEmpty())
-      // A link that ends meanwhile ends the wait as well: nobody drains us then.
-      const over = Promise.race([drained.catch(() => {}), po.waitDisconnected()])
-      await resolveWithin(this.#settings.drainTimeout, over)
+        .then(() => this.#instances.waitUntilEmpty())
+      // Without the link nobody drains the instances, so its end is the end of the wait, too.
+      const ended = Promise.race([drained.catch(() => {}), po.waitDisconnected()])
+      await resolveWithin(this.#settings.drainTimeout, ended)
     }
-    await this.#stopAll(0)
+    await this.#instances.stopAll(0)
     if (this.#po) {
-      const bye = this.#po.request(code`bye(${this.#fence})`, { deadline: 5_000 })
+      const bye = this.#po.request(code`bye(${this.#fence})`, { deadline: GOODBYE_DEADLINE })
       await bye.catch(() => {})
     }
     this.#notify('ending', why)
     this.#endController.abort()
   }
 
-  #onEmpty: (() => void) | undefined
-  #waitUntilEmpty(): Promise<void> {
-    if (this.instances.size === 0) return Promise.resolve()
-    return new Promise((resolve) => {
-      this.#onEmpty = resolve
-    })
-  }
-
   #restartIdleTimer(): void {
     this.#idleTimer?.clear()
-    if (this.instances.size > 0) return
-    this.#onEmpty?.()
     const { timeout } = this.#settings
-    if (timeout > 0) {
-      this.#idleTimer = after(timeout, () => void this.#beginShutdown(`idle for ${timeout} ms`))
-    }
+    if (timeout === 0 || this.#instances.size > 0) return
+    this.#idleTimer = after(timeout, () => void this.#beginShutdown(`idle for ${timeout} ms`))
   }
 
-  /** From the moment that there is none. An attempt that fails is no hub. */
+  /** Runs from the end of the last link. An attempt to connect that fails does not restart it. */
   #startHubTimer(): void {
     const { hubTimeout } = this.#settings
     if (hubTimeout === 0) return
-    this.#hubTimer ??= after(
-      hubTimeout,
-      () => void this.#beginShutdown(`no hub for ${hubTimeout} ms`),
-    )
+    this.#hubTimer ??= after(hubTimeout, () => {
+      void this.#beginShutdown(`no hub for ${hubTimeout} ms`)
+    })
   }
 
   #notify(what: AgentNotice['what'], detail: string): void {
     this.#settings.onEvent?.({ what, detail })
   }
 
-  /** @throws ManyhostError MANYHOST_START_FAILED */
-  async startInstance(said: Record<string, unknown>, id: string): Promise<string> {
-    if (
-      this.#endReason !== undefined ||
-      this.instances.has(id) ||
-      this.instances.size >= this.#maxInstances
-    ) {
-      const why = this.#endReason !== undefined ? 'it is about to end' : 'it has no room for that'
-      const message = `instance ${id} was not started by agent ${this.hubOptions.ident}: ${why}`
-      throw new ManyhostError('MANYHOST_START_FAILED', message)
-    }
-    const guest = new AgentInstance(id, this)
-    this.instances.set(id, guest)
-    this.#idleTimer?.clear()
-    try {
-      const address = await guest.start(said, this.provider)
-      this.#notify('started', `${id} at ${address}`)
-      return address
-    } catch (error) {
-      this.#removeInstance(guest)
-      throw error
-    }
+  async startInstance(message: Record<string, unknown>, id: string): Promise<string> {
+    if (this.#endReason === undefined) return this.#instances.start(message, id)
+    throw createRefusedStartError(id, this.hubOptions.ident, 'it is shutting down')
   }
 
-  async stopInstance(id: string, grace: number): Promise<void> {
-    const guest = this.instances.get(id)
-    if (guest) await this.#stopAndRemove(guest, grace)
+  stopInstance(id: string, grace: number): Promise<void> {
+    return this.#instances.stop(id, grace)
   }
 
   getInstance(id: string): AgentInstance {
-    const guest = this.instances.get(id)
-    if (guest) return guest
-    throw new ManyhostError(
-      'MANYHOST_INSTANCE_ENDED',
-      `agent ${this.hubOptions.ident} has no ${id}`,
-    )
+    return this.#instances.get(id)
   }
 
   async sendOutput(id: string, output: string): Promise<void> {
     await this.#requireLink().notif(code`log(${this.#fence}, ${id}, ${output})`)
   }
 
-  async runStartup(id: string, where: object, env: Record<string, string>): Promise<void> {
-    await this.#requireLink().request(code`startup(${this.#fence}, ${id}, ${where}, ${env})`)
+  async runStartup(id: string, listenOn: ListenOn, env: Record<string, string>): Promise<void> {
+    await this.#requireLink().request(
+      code`startup(${this.#fence}, ${id}, ${{ ...listenOn }}, ${env})`,
+    )
   }
 
-  notifyEnded(guest: AgentInstance): void {
-    this.#notify('ended', `${guest.id}: ${guest.exit?.detail}`)
-    if (this.#po) void this.#reportExit(guest, this.#po)
+  notifyEnded(instance: AgentInstance): void {
+    this.#notify('ended', `${instance.id}: ${instance.exit?.detail}`)
+    if (this.#po) void this.#reportExit(instance, this.#po)
   }
 
-  /** What it wrote while there was no link, and then its end: behind that the hub takes nothing of it. */
-  async #sendBacklog(guest: AgentInstance, po: PostingEnd): Promise<void> {
-    await guest.flushOutput()
-    if (guest.exit) await this.#reportExit(guest, po)
+  /** Sends the output first and the exit second: after an exit the hub takes no more output of the instance. */
+  async #sendBacklog(instance: AgentInstance, po: PostingEnd): Promise<void> {
+    await instance.flushOutput()
+    if (instance.exit) await this.#reportExit(instance, po)
   }
 
-  /** Told again at the next link, until the hub has heard it. */
-  async #reportExit(guest: AgentInstance, po: PostingEnd): Promise<void> {
+  /** An exit that the hub has not acknowledged stays, and is reported again over the next link. */
+  async #reportExit(instance: AgentInstance, po: PostingEnd): Promise<void> {
     try {
-      await po.request(code`exited(${this.#fence}, ${guest.id}, ${{ ...guest.exit }})`)
-      this.#removeInstance(guest)
+      await po.request(code`exited(${this.#fence}, ${instance.id}, ${{ ...instance.exit }})`)
+      this.#instances.remove(instance)
     } catch (error) {
-      if (isFencedError(error)) this.#removeInstance(guest)
+      if (isFencedError(error)) this.#instances.remove(instance)
     }
   }
 
-  /** How the server has ended a connection, or that there is none. */
   sendNotification(text: string): void {
     void this.#po?.notif(text).catch(() => {})
   }
@@ -348,7 +324,7 @@ export class AgentProgram implements HubReporter {
 
   #requireLink(): PostingEnd {
     if (this.#po) return this.#po
-    throw new ManyhostError('MANYHOST_WIRE_CLOSED', 'the hub is away')
+    throw new ManyhostError('MANYHOST_WIRE_CLOSED', 'the agent has no link to its hub')
   }
 }
 
@@ -356,7 +332,7 @@ function isFencedError(error: unknown): boolean {
   return error instanceof ManyhostError && error.code === 'MANYHOST_AGENT_FENCED'
 }
 
-/** Whether the next attempt may find it better: another key, or another program there, does not mend itself. */
+/** Whether the next attempt may succeed. A wrong key, and a peer that is no hub, will not change. */
 function isRetryableError(error: Error): boolean {
   return (
     error instanceof ManyhostError &&

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { resolveWithin } from '../../src/core/time.ts'
-import { dial, type Ends, type NamesFor, takeSocket } from '../../src/wire/index.ts'
+import { dial, type NamesFor, takeSocket, type WireEnds } from '../../src/wire/index.ts'
 
 /** For connecting and TLS, in ms. */
 const CONNECT_TIMEOUT = 10_000
@@ -20,7 +20,7 @@ export interface HubConnectOptions {
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT */
-export async function connectHub(options: HubConnectOptions, names: NamesFor): Promise<Ends> {
+export async function connectHub(options: HubConnectOptions, names: NamesFor): Promise<WireEnds> {
   const { key, ident, tls } = options
   // The agent's own beats ask for an answer, and are more frequent: these are for links that carry files.
   const link = { key, ident, beat: 15_000, deadAfter: 45_000 }
@@ -39,7 +39,7 @@ async function connectPinned(
   fingerprint: string,
   names: NamesFor,
   link: { key: string | Uint8Array; ident: string; beat: number; deadAfter: number },
-): Promise<Ends> {
+): Promise<WireEnds> {
   const { host, port, path } = parseHubAddress(address)
   const target: ConnectionOptions =
     path === undefined ? { host: host ?? '', port: port ?? 0 } : { path }

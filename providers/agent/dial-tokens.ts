@@ -1,10 +1,11 @@
-/** One-time tickets: who comes over a new connection shows one, and gets what it was issued for. */
+/** One-time tokens. An agent that dials a new connection shows its token, which says what the connection is for. */
 import { randomBytes } from 'node:crypto'
+import { deferred } from '../../src/core/deferred.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { after, type Timer } from '../../src/core/time.ts'
 
 interface IssuedToken<T> {
-  /** Who may use it, as it has proved to be. */
+  /** The agent that may use the token, by the name that it has proved to have. */
   readonly ident: string | undefined
   readonly timer: Timer
   readonly resolve: (value: T) => void
@@ -13,7 +14,7 @@ interface IssuedToken<T> {
 
 export interface DialToken<T> {
   readonly id: string
-  /** Resolves with what whoever used it brought. */
+  /** Resolves with the connection for which the token was used. */
   readonly redeemed: Promise<T>
   fail(error: Error): void
 }
@@ -22,40 +23,37 @@ export class DialTokens<T> {
   readonly #purpose: string
   readonly #issued = new Map<string, IssuedToken<T>>()
 
-  /** @param what it is for, in messages */
-  constructor(what: string) {
-    this.#purpose = what
+  /** @param purpose what the tokens are for, in messages */
+  constructor(purpose: string) {
+    this.#purpose = purpose
   }
 
   get size(): number {
     return this.#issued.size
   }
 
+  /** @param timeout milliseconds within which the token must be used */
   issue(ident: string | undefined, timeout: number): DialToken<T> {
     const id = randomBytes(16).toString('hex')
-    const used = new Promise<T>((take, reject) => {
-      const fail = (error: Error): void => {
-        timer.clear()
-        this.#issued.delete(id)
-        reject(error)
-      }
-      const timer = after(timeout, () =>
-        fail(
-          new ManyhostError(
-            'MANYHOST_TIMEOUT',
-            `${this.#purpose} did not come within ${timeout} ms`,
-          ),
-        ),
-      )
-      this.#issued.set(id, { ident, timer, resolve: take, fail })
+    const { promise: redeemed, resolve, reject } = deferred<T>()
+    const fail = (error: Error): void => {
+      timer.clear()
+      this.#issued.delete(id)
+      reject(error)
+    }
+    const timer = after(timeout, () => {
+      const message = `${this.#purpose} did not come within ${timeout} ms`
+      fail(new ManyhostError('MANYHOST_TIMEOUT', message))
     })
-    return { id, redeemed: used, fail: (error) => this.#issued.get(id)?.fail(error) }
+    this.#issued.set(id, { ident, timer, resolve, fail })
+    return { id, redeemed, fail: (error) => this.#issued.get(id)?.fail(error) }
   }
 
-  /** Hands out what it was issued for, once. Whether it was good. */
+  /** Gives `value` to the code that has issued the token. Works once. Returns whether the token was good. */
   redeem(id: string, ident: string | undefined, value: T): boolean {
     const issued = this.#issued.get(id)
-    // The map's own look-up tells by its time nothing of use: 128 random bits that live for seconds, and one try each.
+    // The time of the map's look-up reveals nothing useful: a token has 128 random bits, lives for seconds, and each
+    // connection has one try.
     if (!issued || issued.ident !== ident) return false
     issued.timer.clear()
     this.#issued.delete(id)

@@ -1,63 +1,65 @@
-/** Files to an agent and back, each tree over a link of its own that the agent dials: control does not wait behind it. */
+/** Sends files to an agent and receives them. Each tree of files has a link of its own, so control messages do not wait. */
 import type { HostingEnd, PostingEnd } from '../../src/wire/index.ts'
 import type { AgentConnection } from './agent-connection.ts'
-import { DialTokens } from './dial-tokens.ts'
+import { type DialToken, DialTokens } from './dial-tokens.ts'
 import { ReceivedTree, sendTree } from './file-tree.ts'
 
-/** Longest that an agent may take to dial, in ms. */
+/** Milliseconds within which the agent must dial the link for files. */
 const DIAL_TIMEOUT = 30_000
 
-interface FileTransport {
+/** A link that an agent has dialled for files. */
+interface FileLink {
   readonly po: PostingEnd
   readonly ho: HostingEnd
-  /** Lets the peer of that link send files here. */
-  readonly startReceiving: (landing: ReceivedTree) => void
+  /** From now on the agent may send files into `tree` over this link. */
+  readonly startReceiving: (tree: ReceivedTree) => void
 }
 
-export class FileTransfers {
-  readonly #tokens = new DialTokens<FileTransport>('a connection for files')
+/** Sends the agent the token with which it must dial. Resolves when the agent has done what it was asked for. */
+type AskToDial = (token: string) => Promise<unknown>
 
-  /** An agent has come with a ticket: whether it is good. */
-  acceptDialled(id: string, ident: string | undefined, road: FileTransport): boolean {
-    return this.#tokens.redeem(id, ident, road)
+export class FileTransfers {
+  readonly #tokens = new DialTokens<FileLink>('a connection for files')
+
+  /** An agent has shown a token. Returns whether the token is good. */
+  acceptDialled(id: string, ident: string | undefined, link: FileLink): boolean {
+    return this.#tokens.redeem(id, ident, link)
   }
 
-  /** Sends what is at `local`; `ask` tells the agent to dial, with the ticket. */
+  /** Sends the file or folder `local`. */
   async sendFiles(
-    member: AgentConnection,
+    { ident }: AgentConnection,
     local: string,
     signal: AbortSignal,
-    ask: (ticket: string) => Promise<unknown>,
+    ask: AskToDial,
   ): Promise<void> {
-    const ticket = this.#tokens.issue(member.ident, DIAL_TIMEOUT)
-    const sent = ticket.redeemed.then(async ({ po }) => {
+    const token = this.#tokens.issue(ident, DIAL_TIMEOUT)
+    const sent = token.redeemed.then(async ({ po }) => {
       await sendTree(po, local, signal).finally(() => void po.disconnect())
     })
-    const asked = ask(ticket.id).catch((error) => {
-      ticket.fail(error)
-      throw error
-    })
-    await Promise.all([asked, sent])
+    await Promise.all([askToDial(token, ask), sent])
   }
 
-  /** Takes what the agent sends; the caller moves it from there, and removes the landing. */
-  async receiveFiles(
-    member: AgentConnection,
-    ask: (ticket: string) => Promise<unknown>,
-  ): Promise<ReceivedTree> {
-    const landing = await ReceivedTree.create()
-    const ticket = this.#tokens.issue(member.ident, DIAL_TIMEOUT)
-    const opened = ticket.redeemed.then(({ startReceiving: open }) => open(landing))
-    const asked = ask(ticket.id).catch((error) => {
-      ticket.fail(error)
-      throw error
-    })
+  /** Receives what the agent sends. The caller moves it elsewhere, and then removes the received tree. */
+  async receiveFiles({ ident }: AgentConnection, ask: AskToDial): Promise<ReceivedTree> {
+    const tree = await ReceivedTree.create()
+    const token = this.#tokens.issue(ident, DIAL_TIMEOUT)
+    const opened = token.redeemed.then(({ startReceiving }) => startReceiving(tree))
     try {
-      await Promise.all([asked, opened])
-      return landing
+      await Promise.all([askToDial(token, ask), opened])
+      return tree
     } catch (error) {
-      await landing.remove()
+      await tree.remove()
       throw error
     }
+  }
+}
+
+async function askToDial(token: DialToken<FileLink>, ask: AskToDial): Promise<void> {
+  try {
+    await ask(token.id)
+  } catch (error) {
+    token.fail(error as Error)
+    throw error
   }
 }

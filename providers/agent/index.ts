@@ -4,8 +4,8 @@ import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { AgentEvent } from '../../src/core/events.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import type { WireKey } from '../../src/wire/index.ts'
-import type { AgentFacts } from './agent-connection.ts'
-import { AgentHub, type HubEvents } from './agent-hub.ts'
+import type { AgentStatus } from './agent-connection.ts'
+import { AgentHub, type AgentHubEvents } from './agent-hub.ts'
 import { registerAgentMetrics } from './metrics.ts'
 import {
   type AgentsOptions,
@@ -15,21 +15,21 @@ import {
 } from './options.ts'
 import { type PlacementRequest, parseRequiredLabels } from './placement.ts'
 
-export type { AgentFacts } from './agent-connection.ts'
+export type { AgentStatus } from './agent-connection.ts'
 export { runAgent } from './agent-program.ts'
 export type { AgentNotice, AgentOptions, AgentsOptions } from './options.ts'
-export type { AgentEvent, HubEvents }
+export type { AgentEvent, AgentHubEvents }
 
 /** A provider whose machines come by themselves. */
 export interface AgentsProvider extends Provider {
   /** Listens, if it does not yet (the first start does that too); resolves with where, for `--connect`. */
   address(): Promise<string>
   /** AgentHubProvider that are known now. */
-  readonly agents: readonly AgentFacts[]
+  readonly agents: readonly AgentStatus[]
   /** Hears of agents that come and go, and of links that are refused; the function that is returned unsubscribes. */
-  on<Name extends keyof HubEvents>(
+  on<Name extends keyof AgentHubEvents>(
     name: Name,
-    listener: (event: HubEvents[Name]) => void,
+    listener: (event: AgentHubEvents[Name]) => void,
   ): () => void
 }
 
@@ -72,13 +72,13 @@ class AgentHubProvider implements AgentsProvider {
     this.#removeMetrics = settings.registry && registerAgentMetrics(settings.registry, this.#hub)
   }
 
-  get agents(): readonly AgentFacts[] {
+  get agents(): readonly AgentStatus[] {
     return this.#hub.agents
   }
 
-  on<Name extends keyof HubEvents>(
+  on<Name extends keyof AgentHubEvents>(
     name: Name,
-    listener: (event: HubEvents[Name]) => void,
+    listener: (event: AgentHubEvents[Name]) => void,
   ): () => void {
     return this.#hub.on(name, listener)
   }

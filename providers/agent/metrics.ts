@@ -25,9 +25,9 @@ const READERS: Record<keyof typeof AGENT_METRICS, (hub: AgentHub, add: AddToSeri
   },
   manyhost_agent_places: ({ agents }, add) => {
     for (const state of ['taken', 'free']) add({ state }, 0)
-    for (const { maxInstances: places, instances, state } of agents) {
+    for (const { maxInstances, instances, state } of agents) {
       add({ state: 'taken' }, instances.length)
-      if (state === 'up') add({ state: 'free' }, Math.max(0, places - instances.length))
+      if (state === 'up') add({ state: 'free' }, Math.max(0, maxInstances - instances.length))
     }
   },
   manyhost_agent_lanes: ({ tunnels: lanes }, add) => add({}, lanes.size),

@@ -1,7 +1,6 @@
 /** Options of `agents` and of `runAgent`, checked once, where they are given. */
 import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
-import { listenerRule } from '../../src/core/guarded.ts'
 import {
   isLoopback,
   milliseconds,
@@ -14,6 +13,7 @@ import {
   whole,
 } from '../../src/core/options.ts'
 import type { Provider } from '../../src/core/provider.ts'
+import { listenerRule } from '../../src/core/user-functions.ts'
 import type { WireKey } from '../../src/wire/index.ts'
 
 export interface AgentsOptions {
@@ -37,7 +37,7 @@ export interface AgentsOptions {
   /** Milliseconds that an agent whose connection was cut has to return with its instances; 0: none. @default 5000 */
   readonly returnWithin?: number
   /** Milliseconds for a new connection to an instance. @default 10000 */
-  readonly laneTimeout?: number
+  readonly tunnelTimeout?: number
   /** Agents at a time; more are refused. @default 2000 */
   readonly maxAgents?: number
   /** Connections at a time that have not become an agent's or a lane yet; more are closed at once. @default 500 */
@@ -132,7 +132,7 @@ export const AGENTS_RULES = {
   beat: milliseconds(5_000),
   evictAfter: milliseconds(15_000),
   returnWithin: milliseconds(5_000, 'evicted at once'),
-  laneTimeout: milliseconds(10_000),
+  tunnelTimeout: milliseconds(10_000),
   maxAgents: whole(1, 2_000),
   maxGreeting: whole(1, 500),
   registry: objectRule<Registry>('a Registry of prom-client'),

@@ -1,17 +1,18 @@
-/** What a peer says, taken for what it is meant to be or refused. */
-
-import { createDict } from '../../src/core/dict.ts'
+/** Parts of a peer's message. Each function returns the value in the type that is expected, or throws. */
+import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
+import { createDict } from '../../src/core/null-prototype.ts'
 import type { Exit, ListenOn } from '../../src/core/provider.ts'
 
-function createProtocolError(what: string, value: unknown): ManyhostError {
-  return new ManyhostError('MANYHOST_WIRE_PROTOCOL', `${what} expected, got ${typeof value}`)
+function createProtocolError(expected: string, value: unknown): ManyhostError {
+  const got = describe(value).slice(0, 200)
+  return new ManyhostError('MANYHOST_WIRE_PROTOCOL', `expected ${expected}, got ${got}`)
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
 export function parseText(value: unknown, maxLength = 1_024): string {
   if (typeof value === 'string' && value.length <= maxLength) return value
-  throw createProtocolError(`a text of at most ${maxLength} characters`, value)
+  throw createProtocolError(`a string of at most ${maxLength} characters`, value)
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
@@ -23,7 +24,7 @@ export function parseCount(value: unknown): number {
 /** @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
 export function parseTexts(value: unknown): string[] {
   if (Array.isArray(value) && value.every((one) => typeof one === 'string')) return value
-  throw createProtocolError('a list of texts', value)
+  throw createProtocolError('a list of strings', value)
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
@@ -36,11 +37,11 @@ export function parseFields(value: unknown): Record<string, unknown> {
 
 /** @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
 export function parseTextFields(value: unknown): Record<string, string> {
-  const given = parseFields(value)
-  if (Object.values(given).every((one) => typeof one === 'string')) {
-    return createDict(given as Record<string, string>)
+  const fields = parseFields(value)
+  if (Object.values(fields).every((one) => typeof one === 'string')) {
+    return createDict(fields as Record<string, string>)
   }
-  throw createProtocolError('an object of texts', value)
+  throw createProtocolError('an object of strings', value)
 }
 
 /** @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
@@ -51,9 +52,17 @@ export function parseListenOn(value: unknown): ListenOn {
     : { host: parseText(host), port: parseCount(port) }
 }
 
+/** The code of an operating system's error, such as `ECONNREFUSED`. An unknown one counts as that. */
+export function parseErrno(value: unknown): string {
+  return typeof value === 'string' && /^E[A-Z]{2,20}$/.test(value) ? value : 'ECONNREFUSED'
+}
+
 const EXIT_REASONS = ['exited', 'killed', 'out-of-memory', 'lost', 'stopped']
 
-/** Reasons are labels of metrics: an agent makes no new ones. @throws ManyhostError MANYHOST_WIRE_PROTOCOL */
+/**
+ * A reason is a label of metrics, so an agent cannot introduce new ones: an unknown reason counts as `exited`.
+ * @throws ManyhostError MANYHOST_WIRE_PROTOCOL
+ */
 export function parseExit(value: unknown): Exit {
   const { reason, detail } = parseFields(value)
   return {

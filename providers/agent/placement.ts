@@ -23,7 +23,7 @@ export interface AgentOffer {
   readonly memory: number
   readonly labels: Readonly<Record<string, string>>
   readonly capabilities: ReadonlySet<string>
-  readonly reserved: AgentResources & { readonly places: number }
+  readonly reserved: AgentResources & { readonly instances: number }
   /** How busy the machine says it is, from 0; only who is equal in all else is told apart by it. */
   readonly load: number
 }
@@ -56,12 +56,12 @@ export function findMismatch(
 }
 
 export function hasCapacity(
-  { isOpen, maxInstances: places, cpus, memory, reserved: taken }: AgentOffer,
+  { isOpen, maxInstances, cpus, memory, reserved: taken }: AgentOffer,
   request: PlacementRequest,
 ): boolean {
   return (
     isOpen &&
-    taken.places < places &&
+    taken.instances < maxInstances &&
     taken.cpus + request.cpus <= cpus &&
     taken.memory + request.memory <= memory
   )
@@ -69,11 +69,11 @@ export function hasCapacity(
 
 /** The fullest of its three measures, with the wish on it: as in dominant resource fairness (Ghodsi et al. 2011). */
 export function computeFullness(
-  { maxInstances: places, cpus, memory, reserved: taken }: AgentOffer,
+  { maxInstances, cpus, memory, reserved: taken }: AgentOffer,
   request: PlacementRequest,
 ): number {
   return Math.max(
-    (taken.places + 1) / places,
+    (taken.instances + 1) / maxInstances,
     (taken.cpus + request.cpus) / cpus,
     (taken.memory + request.memory) / memory,
   )

@@ -1,32 +1,40 @@
-/** What a startup function is given here while it acts on an agent's machine. */
+/** The context of a startup function whose instance is on an agent's machine: the function runs here and acts there. */
 import { cp, stat } from 'node:fs/promises'
 import { basename, join, posix, resolve } from 'node:path'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { StartupContext } from '../../src/core/provider.ts'
 import { code } from '../../src/wire/index.ts'
-import { AgentConnection } from './agent-connection.ts'
+import type { AgentConnection } from './agent-connection.ts'
 import type { FileTransfers } from './file-transfers.ts'
 import { parseText } from './parse-message.ts'
-import type { RemoteInstance } from './remote-instance.ts'
+import { toStartError } from './start-error.ts'
+
+/** Longest piece of a command's output in one packet, in characters. */
+const MAX_PACKET_LENGTH = 1_048_576
+
+/** What the context needs of the instance. */
+export interface RemoteContextOwner {
+  readonly id: string
+  readonly service: string
+  /** The last that the instance has written. */
+  readonly output: string
+  /** Aborted when the instance ends. */
+  readonly signal: AbortSignal
+  readonly connection: AgentConnection
+  addOutput(text: string): void
+}
 
 export function createRemoteContext(
-  instance: RemoteInstance,
+  instance: RemoteContextOwner,
   transfers: FileTransfers,
   initialEnv: Record<string, string>,
 ): StartupContext {
-  const { id, connection: member, signal } = instance
+  const { id, connection, signal } = instance
   const env = { ...initialEnv }
-  /** What was changed since it came: the machine's own environment need not travel back. */
-  const changes = (): Record<string, string | null> => ({
-    ...Object.fromEntries(Object.keys(initialEnv).map((name) => [name, env[name] ?? null])),
-    ...env,
-  })
-  const changed = (): Record<string, string | null> =>
-    Object.fromEntries(
-      Object.entries(changes()).filter(([name, value]) => value !== initialEnv[name]),
-    )
-  const failed = (error: unknown, what: string): ManyhostError =>
-    AgentConnection.toStartError(error, what, instance.output, instance.service)
+  /** Only what the function has changed: the environment of the agent's machine need not travel back. */
+  const changedEnv = (): Record<string, string | null> => listEnvChanges(initialEnv, env)
+  const toError = (error: unknown, what: string): ManyhostError =>
+    toStartError(error, what, instance.output, instance.service)
 
   return {
     env,
@@ -36,11 +44,11 @@ export function createRemoteContext(
       signal.throwIfAborted()
       let stdout = ''
       try {
-        await member.po.co(
+        await connection.po.co(
           async (co) => {
-            await co.sendCode(code`run(${id}, ${changed()}, ${command}, ${args})`)
+            await co.sendCode(code`run(${id}, ${changedEnv()}, ${command}, ${args})`)
             await co.startRecv()
-            for await (const piece of co) stdout += parseText(piece, 1_048_576)
+            for await (const piece of co) stdout += parseText(piece, MAX_PACKET_LENGTH)
             await co.waitCompleted()
           },
           { signal },
@@ -48,25 +56,25 @@ export function createRemoteContext(
         return stdout
       } catch (error) {
         signal.throwIfAborted()
-        throw failed(error, `'${command}' was not run`)
+        throw toError(error, `'${command}' was not run`)
       }
     },
     async spawn(command, ...args) {
       signal.throwIfAborted()
       try {
-        const text = code`spawn(${id}, ${changed()}, ${command}, ${args})`
-        await member.po.request(text, { signal })
+        const text = code`spawn(${id}, ${changedEnv()}, ${command}, ${args})`
+        await connection.po.request(text, { signal })
       } catch (error) {
         signal.throwIfAborted()
-        throw failed(error, `'${command}' was not started`)
+        throw toError(error, `'${command}' was not started`)
       }
     },
     async upload(local, remote) {
       try {
         const source = resolve(local)
         await stat(source)
-        await transfers.sendFiles(member, source, signal, (ticket) =>
-          member.po.request(code`upload(${id}, ${ticket}, ${basename(source)}, ${remote})`, {
+        await transfers.sendFiles(connection, source, signal, (token) =>
+          connection.po.request(code`upload(${id}, ${token}, ${basename(source)}, ${remote})`, {
             signal,
           }),
         )
@@ -76,18 +84,14 @@ export function createRemoteContext(
     },
     async download(remote, local) {
       try {
-        const landing = await transfers.receiveFiles(member, (ticket) =>
-          member.po.request(code`download(${id}, ${ticket}, ${remote})`, { signal }),
+        const tree = await transfers.receiveFiles(connection, (token) =>
+          connection.po.request(code`download(${id}, ${token}, ${remote})`, { signal }),
         )
         try {
-          const target = await resolveDownloadTarget(
-            landing.rootPath,
-            local,
-            posix.basename(remote),
-          )
-          await cp(landing.rootPath, target, { recursive: true, verbatimSymlinks: true })
+          const target = await resolveDownloadTarget(tree.rootPath, local, posix.basename(remote))
+          await cp(tree.rootPath, target, { recursive: true, verbatimSymlinks: true })
         } finally {
-          await landing.remove()
+          await tree.remove()
         }
       } catch (cause) {
         throw createCopyError('download', remote, local, cause)
@@ -96,7 +100,17 @@ export function createRemoteContext(
   }
 }
 
-/** As with the command cp: a file that is copied to a folder goes into it. */
+/** Variables whose value has changed; null for those that were removed. */
+function listEnvChanges(
+  initial: Readonly<Record<string, string>>,
+  env: Readonly<Record<string, string>>,
+): Record<string, string | null> {
+  const names = new Set([...Object.keys(initial), ...Object.keys(env)])
+  const entries = [...names].map((name) => [name, env[name] ?? null] as const)
+  return Object.fromEntries(entries.filter(([name, value]) => value !== initial[name]))
+}
+
+/** As the command `cp` does it: a file that is copied to a folder goes into that folder. */
 async function resolveDownloadTarget(source: string, local: string, name: string): Promise<string> {
   const target = resolve(local)
   if ((await stat(source)).isDirectory()) return target
@@ -106,10 +120,11 @@ async function resolveDownloadTarget(source: string, local: string, name: string
 
 function createCopyError(verb: string, from: string, to: string, cause: unknown): ManyhostError {
   const why = describeError(cause)
-  const isTold = why.startsWith(`cannot ${verb} '`)
+  // The agent's own provider may have said all of it already.
+  const isComplete = why.startsWith(`cannot ${verb} '`)
   return new ManyhostError(
     'MANYHOST_START_FAILED',
-    isTold ? why : `cannot ${verb} '${from}' to '${to}': ${why}`,
+    isComplete ? why : `cannot ${verb} '${from}' to '${to}': ${why}`,
     { cause },
   )
 }

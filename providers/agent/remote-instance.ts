@@ -1,60 +1,57 @@
-/** An instance on an agent's machine, from here: its requests go over lanes, all else over the agent's link. */
+/** An instance on an agent's machine, seen from the hub: requests go through tunnels, everything else over the agent's link. */
+import { deferred } from '../../src/core/deferred.ts'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec } from '../../src/core/provider.ts'
-import { createSafeContext } from '../../src/core/startup.ts'
 import { code } from '../../src/wire/index.ts'
 import { openPool, type ServerEndpoint } from '../shared/endpoint.ts'
-import { OutputTail } from '../shared/output.ts'
-import { AgentConnection } from './agent-connection.ts'
+import { InstanceLifecycle } from '../shared/instance-lifecycle.ts'
+import type { AgentConnection } from './agent-connection.ts'
 import type { FileTransfers } from './file-transfers.ts'
+import type { HostedInstance } from './hosted-instance.ts'
 import { createRemoteContext } from './remote-context.ts'
+import { toStartError } from './start-error.ts'
 import type { AgentTunnels } from './tunnels.ts'
-
-/** How much of an instance's output its errors carry, in characters. */
-const MAX_ERROR_OUTPUT = 4_096
 
 export interface AgentTransports {
   readonly tunnels: AgentTunnels
   readonly transfers: FileTransfers
 }
 
-export class RemoteInstance implements Running {
+export class RemoteInstance implements Running, HostedInstance {
   readonly id: string
   readonly connection: AgentConnection
-  readonly exited: Promise<Exit>
-  readonly leaving: Promise<string>
-  /** Resolves when nothing of it is left, or nobody can tell any more. */
-  readonly cleanedUp: Promise<void>
   address = ''
   readonly #spec: StartSpec
   readonly #transports: AgentTransports
-  readonly #abort = new AbortController()
-  readonly #output = new OutputTail(MAX_ERROR_OUTPUT)
+  readonly #life: InstanceLifecycle
+  readonly #leaving = deferred<string>()
   #dispatcher: Running['dispatcher'] | undefined
-  #state: 'up' | 'stopping' | 'ended' = 'up'
-  /** What its startup function threw. */
+  /** What the startup function threw. */
   #startupError: unknown
-  /** The shortest grace that was asked for; kept for an agent that is away. */
+  /** The shortest grace of all calls of `stop`. It is sent again when an agent that was away returns. */
   #shortestGrace = Number.POSITIVE_INFINITY
+  /** How the instance ended, if the agent has reported that while the instance was being stopped. */
   #exit: Exit | undefined
-  #setExited!: (exit: Exit) => void
-  #setLeaving!: (why: string) => void
-  #setCleanedUp!: () => void
 
-  constructor(spec: StartSpec, member: AgentConnection, roads: AgentTransports) {
+  constructor(spec: StartSpec, connection: AgentConnection, transports: AgentTransports) {
     this.id = spec.id
     this.#spec = spec
-    this.connection = member
-    this.#transports = roads
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
-    this.leaving = new Promise((resolve) => {
-      this.#setLeaving = resolve
-    })
-    this.cleanedUp = new Promise((resolve) => {
-      this.#setCleanedUp = resolve
-    })
+    this.connection = connection
+    this.#transports = transports
+    this.#life = new InstanceLifecycle(spec)
+  }
+
+  get exited(): Promise<Exit> {
+    return this.#life.exited
+  }
+
+  get leaving(): Promise<string> {
+    return this.#leaving.promise
+  }
+
+  /** Resolves when nothing of the instance is left, or when nobody can tell any more. */
+  get gone(): Promise<void> {
+    return this.#life.gone
   }
 
   get dispatcher(): Running['dispatcher'] {
@@ -62,9 +59,9 @@ export class RemoteInstance implements Running {
     throw new ManyhostError('MANYHOST_START_FAILED', `instance ${this.id} has not started`)
   }
 
-  /** Aborted when it ends, or is about to. */
+  /** Aborted when the instance ends, or is about to end. */
   get signal(): AbortSignal {
-    return this.#abort.signal
+    return this.#life.signal
   }
 
   get service(): string {
@@ -72,39 +69,37 @@ export class RemoteInstance implements Running {
   }
 
   get output(): string {
-    return this.#output.text
+    return this.#life.output
   }
 
-  /** Whether the agent is to keep it, if it comes back. */
   get shouldKeep(): boolean {
-    return this.#state === 'up' && this.#dispatcher !== undefined
+    return this.#life.state === 'up' && this.#dispatcher !== undefined
   }
 
-  /** Whether it has ended; its place is given back when its connections are closed as well. */
+  /** What it reserves of the agent is released later, when its connections are closed as well: see `gone`. */
   get hasEnded(): boolean {
-    return this.#state === 'ended'
+    return this.#life.state === 'ended'
   }
 
-  /** Rejects when it could not be started, ended meanwhile or was given up, and then nothing is left of it. */
+  /**
+   * Rejects when the instance could not be started, ended during its start, or was given up. Nothing of it is left then.
+   * @throws ManyhostError MANYHOST_START_FAILED, or the code of the agent's own error
+   */
   async start(signal: AbortSignal): Promise<void> {
-    const onAbort = (): void => void this.stop(0)
-    signal.addEventListener('abort', onAbort, { once: true })
     try {
-      signal.throwIfAborted()
-      const said = await this.#requestStart()
-      signal.throwIfAborted()
-      if (this.#state === 'ended') throw this.#createEndedError(this.#exit?.detail ?? 'it ended')
-      this.#openDispatcher(said)
-    } catch (thrown) {
-      const reason = signal.aborted ? signal.reason : (this.#startupError ?? thrown)
-      await this.#abandonStart()
-      const what = `instance ${this.id} was not started by agent ${this.connection.name}`
-      throw AgentConnection.toStartError(reason, what, this.output, this.service)
-    } finally {
-      signal.removeEventListener('abort', onAbort)
+      await this.#life.runStart(signal, async () => {
+        const address = await this.#requestStart()
+        if (this.#life.state === 'up') this.#openDispatcher(address)
+      })
+    } catch (error) {
+      // The agent has cleaned up already, or is asked to.
+      if (this.#life.state !== 'ended') void this.stop(0)
+      await this.gone
+      throw error
     }
   }
 
+  /** Resolves with the address of the instance on the agent's machine. */
   async #requestStart(): Promise<string> {
     const { id, service, command, startup, image, env, cwd, labels, resources, listen } = this.#spec
     const wanted = {
@@ -120,28 +115,35 @@ export class RemoteInstance implements Running {
       resources: resources && { ...resources },
       listen,
     }
-    return String(await this.connection.po.request(code`start(${wanted})`))
+    try {
+      return String(await this.connection.po.request(code`start(${wanted})`))
+    } catch (thrown) {
+      // What the startup function threw here is more exact than what the agent makes of it.
+      if (this.#startupError !== undefined) throw this.#startupError
+      const what = `instance ${id} was not started by agent ${this.connection.name}`
+      throw toStartError(thrown, what, this.output, service)
+    }
   }
 
-  #openDispatcher(said: string): void {
-    const isHttp = /^http:\/\/[\w.:[\]-]+$/.test(said)
-    const origin = isHttp ? said : 'http://localhost'
-    const endpoint: ServerEndpoint = { origin, listenOn: { host: 'lane', port: 1 }, address: said }
-    const { tunnels: lanes } = this.#transports
-    this.address = `${said} on ${this.connection.name}`
+  #openDispatcher(address: string): void {
+    const isHttp = /^http:\/\/[\w.:[\]-]+$/.test(address)
+    const origin = isHttp ? address : 'http://localhost'
+    // The pool connects by the function below; `listenOn` is not used.
+    const endpoint: ServerEndpoint = { origin, listenOn: { host: 'tunnel', port: 1 }, address }
+    const { tunnels } = this.#transports
+    this.address = `${address} on ${this.connection.name}`
     this.#dispatcher = openPool(endpoint, this.#spec, (_, callback) => {
-      lanes.open(this.connection, this.id).then(
+      tunnels.open(this.connection, this.id).then(
         (socket) => callback(null, socket),
         (error) => callback(asError(error), null),
       )
     })
   }
 
-  /** Runs the service's own function; the agent has asked for it, and waits. */
-  async runStartup(where: ListenOn, env: Record<string, string>): Promise<void> {
+  async runStartup(listenOn: ListenOn, env: Record<string, string>): Promise<void> {
     const context = createRemoteContext(this, this.#transports.transfers, env)
     try {
-      await this.#spec.startup?.(createSafeContext(context), where)
+      await this.#life.runStartupFunction(context, listenOn)
     } catch (error) {
       this.#startupError = error
       throw error
@@ -149,8 +151,7 @@ export class RemoteInstance implements Running {
   }
 
   addOutput(text: string): void {
-    this.#output.add(text)
-    this.#spec.onOutput(text)
+    this.#life.writeOutput(text)
   }
 
   async accepts(signal: AbortSignal): Promise<void> {
@@ -159,77 +160,51 @@ export class RemoteInstance implements Running {
   }
 
   stop(grace: number): Promise<void> {
-    if (this.#state === 'up') {
-      this.#state = 'stopping'
-      this.#abort.abort(this.#createEndedError('stopped'))
-    }
-    if (grace < this.#shortestGrace && this.#state === 'stopping') {
+    this.#life.requestStop()
+    if (grace < this.#shortestGrace && this.#life.state === 'stopping') {
       this.#shortestGrace = grace
       if (this.connection.isUp) this.#requestStop()
     }
-    return this.cleanedUp
+    return this.gone
   }
 
-  /** Also when its agent has come back: it may not have heard. */
+  /** Asks for the stop again: the agent may not have got the first message. */
   onAgentReturned(): void {
-    if (this.#state === 'stopping') this.#requestStop()
+    if (this.#life.state === 'stopping') this.#requestStop()
   }
 
   #requestStop(): void {
-    // Lost with the link: asked again when the agent returns, and not needed when it does not.
+    // If the link ends before the answer, nothing is lost: when the agent returns it is asked again, and when it does
+    // not return the instance is lost anyway.
     this.connection.stopInstance(this.id, this.#shortestGrace).then(
       () => this.#end(this.#exit ?? { reason: 'stopped', detail: 'stopped' }),
       () => {},
     )
   }
 
-  /** The start has failed: the agent has cleaned up, or is told to. */
-  async #abandonStart(): Promise<void> {
-    if (this.#state !== 'ended') void this.stop(0)
-    await this.cleanedUp
-  }
-
-  /** Its agent wants to go. */
   announceLeaving(why: string): void {
-    this.#setLeaving(why)
+    this.#leaving.resolve(why)
   }
 
-  /** Its agent says that it has ended. */
   onExited(exit: Exit): void {
-    if (this.#state === 'stopping') {
+    if (this.#life.state === 'stopping') {
+      // The answer to the stop follows: only then nothing of the instance is left.
       this.#exit = exit.reason === 'stopped' ? exit : { ...exit, reason: 'stopped' }
-      return
-    }
-    this.#exit = exit
-    this.#end(exit)
+    } else this.#end(exit)
   }
 
-  /** Its agent is gone. */
   onAgentLost(why: string): void {
-    this.#end({ reason: this.#state === 'stopping' ? 'stopped' : 'lost', detail: why })
+    this.#end({ reason: this.#life.state === 'stopping' ? 'stopped' : 'lost', detail: why })
   }
 
   #end(exit: Exit): void {
-    if (this.#state === 'ended') return
-    this.#state = 'ended'
-    this.#setExited(exit)
-    const error = this.#createEndedError(exit.detail)
-    this.#abort.abort(error)
-    this.#transports.tunnels.failInstanceTunnels(this, error)
-    // Whoever waits for `exited` hears of the end before its requests fail: a tick comes after all reactions.
-    process.nextTick(() => void this.#closeConnections(error))
+    if (this.#life.state === 'ended') return
+    this.#life.markEnded(exit, (error) => this.#closeConnections(error))
   }
 
   async #closeConnections(error: ManyhostError): Promise<void> {
+    this.#transports.tunnels.failInstanceTunnels(this.connection, this.id, error)
     await this.#dispatcher?.destroy(error).catch(() => {})
-    this.#setCleanedUp()
-  }
-
-  #createEndedError(detail: string): ManyhostError {
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: ${detail}`, {
-      service,
-      output: this.output,
-    })
+    this.#life.markGone()
   }
 }

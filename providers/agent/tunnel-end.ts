@@ -1,12 +1,13 @@
 /**
- * How a lane ends. A connection that breaks on its way can look like one that its server has ended properly: a killed
- * agent's kernel closes its sockets just so. An answer without a length would be cut short by that, silently. So the end
- * of a lane counts when its agent says that the server's own connection has ended; else it is taken for a reset.
+ * How a tunnel ends. A tunnel that breaks on its way can look like one that the server has ended properly: when an agent
+ * is killed, its kernel closes its sockets in the same way. A response without a length would then be cut short
+ * silently. So the end of a tunnel counts only when the agent says that the server has ended its own connection; without
+ * that, it is treated as a reset.
  */
 import type { Duplex } from 'node:stream'
 import { resolveWithin } from '../../src/core/time.ts'
 
-/** Longest that the agent's word may take after the end itself, in ms. */
+/** Milliseconds to wait, after the end of a tunnel, for the agent's message about how the server has ended. */
 const PROOF_TIMEOUT = 5_000
 
 /** @param serverEnded resolves with whether the server itself has ended its connection */
@@ -14,11 +15,11 @@ export function holdEndUntilProven<S extends Duplex>(socket: S, serverEnded: Pro
   const { push } = socket
   socket.push = (chunk, encoding) => {
     if (chunk !== null) return push.call(socket, chunk, encoding)
-    void resolveWithin(PROOF_TIMEOUT, serverEnded).then((isTrue) => {
+    void resolveWithin(PROOF_TIMEOUT, serverEnded).then((isProper) => {
       if (socket.destroyed) return
-      if (isTrue) {
+      if (isProper) {
         push.call(socket, null)
-        // Makes a stream that was asked for more, and has nothing, look again.
+        // Makes a stream that was asked for more data, and has none, notice the end.
         socket.read(0)
       } else socket.destroy(createResetError())
     })
@@ -27,6 +28,6 @@ export function holdEndUntilProven<S extends Duplex>(socket: S, serverEnded: Pro
   return socket
 }
 
-function createResetError(): Error {
+export function createResetError(): Error {
   return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
 }

@@ -1,78 +1,84 @@
 /**
- * Connections to instances behind agents: asked for over the agent's link, dialled by the agent, known by a ticket. What
- * comes of it is a plain socket, for undici to speak HTTP over; bytes, flow control and upgrades are TCP's from there on.
+ * Tunnels: connections to instances behind agents. The hub asks for one over the agent's link, and the agent dials it and
+ * shows a token. The result is a plain socket over which undici speaks HTTP. From then on, flow control and upgrades are
+ * those of TCP.
  */
-
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { type Deferred, deferred } from '../../src/core/deferred.ts'
 import { asError } from '../../src/core/errors.ts'
 import { afterUnref } from '../../src/core/time.ts'
 import { code, type HostingEnd } from '../../src/wire/index.ts'
 import type { AgentConnection } from './agent-connection.ts'
 import { type DialToken, DialTokens } from './dial-tokens.ts'
-import { holdEndUntilProven } from './tunnel-end.ts'
+import { createResetError, holdEndUntilProven } from './tunnel-end.ts'
 
-/** AgentTunnels that are on their way, over all agents; more fail at once. */
+/** Tunnels that are being opened, over all agents. More fail at once. */
 const MAX_OPENING = 20_000
 
-/** How long the end of a lane may take when its server has broken the connection, in ms. */
+/** Milliseconds that the end of a tunnel may take after its server has broken the connection. */
 const MAX_END_TIME = 60_000
 
 interface AgentTunnel {
   readonly connection: AgentConnection
+  /** Id of the instance. */
   readonly instance: string
   readonly token: DialToken<Duplex>
+  /** Set when the tunnel is open. */
   socket?: Duplex
-  /** Says whether the server itself has ended its connection. */
-  readonly properEnd: Promise<boolean>
-  readonly setProperEnd: (isTrue: boolean) => void
+  /** Resolves with whether the server itself has ended its connection properly. */
+  readonly properEnd: Deferred<boolean>
 }
 
 export class AgentTunnels {
   readonly #timeout: number
   readonly #tokens = new DialTokens<Duplex>('a connection of the agent')
+  /** By the id of the token. */
   readonly #tunnels = new Map<string, AgentTunnel>()
 
+  /** @param timeout milliseconds for opening a tunnel */
   constructor(timeout: number) {
     this.#timeout = timeout
   }
 
-  /** Those that are open, or on their way. */
+  /** Number of tunnels that are open or being opened. */
   get size(): number {
     return this.#tunnels.size
   }
 
-  async open(member: AgentConnection, instance: string): Promise<Socket> {
-    if (this.#tokens.size >= MAX_OPENING) throw new Error(`${MAX_OPENING} lanes are on their way`)
-    const { po } = member
-    const ticket = this.#tokens.issue(member.ident, this.#timeout)
-    const lane = createTunnel(member, instance, ticket)
-    this.#tunnels.set(ticket.id, lane)
-    po.notif(code`lane(${instance}, ${ticket.id})`).catch((error) => ticket.fail(asError(error)))
+  async open(connection: AgentConnection, instance: string): Promise<Socket> {
+    if (this.#tokens.size >= MAX_OPENING) {
+      throw new Error(`${MAX_OPENING} tunnels to agents are being opened already`)
+    }
+    const { po } = connection
+    const token = this.#tokens.issue(connection.ident, this.#timeout)
+    const tunnel: AgentTunnel = { connection, instance, token, properEnd: deferred() }
+    this.#tunnels.set(token.id, tunnel)
+    po.notif(code`lane(${instance}, ${token.id})`).catch((error) => token.fail(asError(error)))
     try {
-      const socket = await ticket.redeemed
-      lane.socket = socket
-      socket.once('close', () => this.#remove(ticket.id))
-      return holdEndUntilProven(socket, lane.properEnd) as Socket
+      const socket = await token.redeemed
+      tunnel.socket = socket
+      socket.once('close', () => this.#remove(token.id))
+      return holdEndUntilProven(socket, tunnel.properEnd.promise) as Socket
     } catch (error) {
-      this.#remove(ticket.id)
+      this.#remove(token.id)
       throw error
     }
   }
 
   #remove(id: string): void {
-    this.#tunnels.get(id)?.setProperEnd(false)
+    this.#tunnels.get(id)?.properEnd.resolve(false)
     this.#tunnels.delete(id)
   }
 
-  /** An agent has come over `ho` with a ticket: answers whether it is good, and takes the connection. */
+  /** An agent has shown a token over `ho`. Returns whether the token is good, and takes the connection if it is. */
   acceptDialled(ho: HostingEnd, id: string, ident: string | undefined): boolean {
-    const lane = this.#tunnels.get(id)
-    if (!lane || lane.connection.ident !== ident || lane.socket) return false
-    // Not awaited: it waits for the end of the very conversation that asks.
+    const tunnel = this.#tunnels.get(id)
+    if (!tunnel || tunnel.connection.ident !== ident || tunnel.socket) return false
+    // Not awaited: `release` waits for the end of the conversation in which this call is made.
     void ho.release().then(
       (socket) => {
-        // Errors between two owners have nobody to tell.
+        // An error before undici has the socket would be an uncaught exception; undici sees the close.
         socket.on('error', () => {})
         if (!this.#tokens.redeem(id, ident, socket)) socket.destroy()
       },
@@ -82,64 +88,50 @@ export class AgentTunnels {
   }
 
   /** The agent cannot connect to the instance. */
-  failOpening(member: AgentConnection, id: string, error: Error): void {
-    if (this.#tunnels.get(id)?.connection === member) this.#tokens.fail(id, member.ident, error)
+  failOpening(connection: AgentConnection, id: string, error: Error): void {
+    if (this.#tunnels.get(id)?.connection === connection) {
+      this.#tokens.fail(id, connection.ident, error)
+    }
   }
 
-  /** The instance has ended its connection; or broken it. */
-  markServerEnded(member: AgentConnection, id: string, isProper: boolean): void {
-    const lane = this.#tunnels.get(id)
-    if (lane?.connection !== member) return
-    lane.setProperEnd(isProper)
-    const { socket } = lane
+  /** The instance has ended its connection, properly or by breaking it. */
+  markServerEnded(connection: AgentConnection, id: string, isProper: boolean): void {
+    const tunnel = this.#tunnels.get(id)
+    if (tunnel?.connection !== connection) return
+    tunnel.properEnd.resolve(isProper)
+    const { socket } = tunnel
     if (isProper || !socket) return
-    // Its last bytes, and its end, may still be on their way.
+    // The last bytes of the server, and the end of the tunnel, may still be on their way.
     const timer = afterUnref(MAX_END_TIME, () => socket.destroy(createResetError()))
     socket.once('close', () => timer.clear())
   }
 
-  /** All lanes of one that has ended. */
-  failInstanceTunnels(
-    { connection, id }: { connection: AgentConnection; id: string },
-    error: Error,
-  ): void {
-    for (const lane of this.#tunnels.values()) {
-      if (lane.connection !== connection || lane.instance !== id) continue
-      lane.token.fail(error)
-      // The pool destroys its own in the next tick; one that is between the two is nobody's.
+  /**
+   * An instance has ended: its tunnels that are being opened fail. Open ones are in the pool of the instance, which
+   * destroys them.
+   */
+  failInstanceTunnels(connection: AgentConnection, instance: string, error: Error): void {
+    for (const tunnel of this.#tunnels.values()) {
+      if (tunnel.connection !== connection || tunnel.instance !== instance) continue
+      tunnel.token.fail(error)
     }
   }
 
   /**
-   * The link to an agent has ended: those that are on their way may never have been asked for. How one has ended
-   * whose end comes meanwhile, nobody says: it counts as reset.
+   * The link to an agent has ended: its tunnels that are being opened fail, because the agent may never have got the
+   * message that asks for them. Open tunnels live on. If one of them ends before the agent has returned, nobody says how
+   * its server has ended, so its end counts as a reset.
    */
-  failOpeningOfAgent(member: AgentConnection, error: Error): void {
-    for (const lane of [...this.#tunnels.values()]) {
-      if (lane.connection === member && !lane.socket) lane.token.fail(error)
+  failOpeningOfAgent(connection: AgentConnection, error: Error): void {
+    for (const tunnel of [...this.#tunnels.values()]) {
+      if (tunnel.connection === connection && !tunnel.socket) tunnel.token.fail(error)
     }
   }
 
   close(error: Error): void {
-    for (const { token: ticket, socket } of [...this.#tunnels.values()]) {
-      ticket.fail(error)
+    for (const { token, socket } of [...this.#tunnels.values()]) {
+      token.fail(error)
       socket?.destroy()
     }
   }
-}
-
-function createTunnel(
-  member: AgentConnection,
-  instance: string,
-  ticket: DialToken<Duplex>,
-): AgentTunnel {
-  let prove!: (isTrue: boolean) => void
-  const proof = new Promise<boolean>((resolve) => {
-    prove = resolve
-  })
-  return { connection: member, instance, token: ticket, properEnd: proof, setProperEnd: prove }
-}
-
-function createResetError(): Error {
-  return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
 }

@@ -3,7 +3,7 @@
  * (golemfactory/yagna#3138), so nothing that lasts runs by it: commands are started in the background, and looked at in
  * turns. Each script may be run twice, since its answer may be lost.
  */
-import { quoteShellWord } from '../shared/remote-shell/shell.ts'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 
 /** Most bytes of one stream that one look brings. */
 const MAX_CHUNK_BYTES = 262_144

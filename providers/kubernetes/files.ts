@@ -2,8 +2,8 @@
 import { stat } from 'node:fs/promises'
 import { basename, join, posix, resolve } from 'node:path'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 import { OutputTail } from '../shared/output.ts'
-import { quoteShellWord } from '../shared/remote-shell/shell.ts'
 import { addToArchive, extractArchive, loadTarStream } from '../shared/tar.ts'
 import { executeInPod, type PodCommand, type PodContainer } from './exec.ts'
 

@@ -3,7 +3,7 @@
  * pipe for the exit code of what was spawned, and ends with it: so the end of a server that was begun by a function is
  * the end of its container, known to the cluster although nobody of ours was connected, and its output is the pod's.
  */
-import { quoteShellWord } from '../shared/remote-shell/shell.ts'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 
 /** Where the waiting process has its things. A pod has a /tmp of its own. */
 export function instanceFolder(id: string): string {

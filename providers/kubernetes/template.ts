@@ -1,6 +1,6 @@
 /** What a user wants of a pod, laid over what this provider makes of it. */
 import { parse } from 'yaml'
-import { createDict } from '../../src/core/dict.ts'
+import { createDict } from '../../src/core/null-prototype.ts'
 
 /** Parts of a Pod, as its manifest has them. */
 export interface KubernetesPodTemplate {

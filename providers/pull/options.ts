@@ -1,4 +1,4 @@
-/** Options of `workers`, with defaults and ranges. */
+/** Options of `workers`, with their ranges and defaults. */
 import { isIP } from 'node:net'
 import type { Registry } from 'prom-client'
 import { describe } from '../../src/core/describe.ts'
@@ -15,29 +15,30 @@ import {
   text,
   whole,
 } from '../../src/core/options.ts'
+import { SERVICE_TEXT_LIMITS } from './job-limits.ts'
 import type { JobStore } from './job-store.ts'
 import { Refusal } from './json.ts'
 import { compileSchema } from './schema.ts'
-import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
+import { CANONICAL_UUID } from './service-id.ts'
 
-/** What the workers of one virtual URL see as their service. */
+/** A service, as its workers and the clients of the API see it. Each one belongs to a virtual URL. */
 export interface WorkersService {
-  /** UUID. @default made of the virtual URL: the same URL has the same id */
+  /** UUID. @default derived from the virtual URL, so that the same URL has the same id */
   readonly id?: string
-  /** @default host and path of the virtual URL */
+  /** @default the virtual URL without its scheme */
   readonly name?: string
   readonly description?: string
-  /** JSON Schema of parameters. @default any object */
+  /** JSON Schema of the parameters. @default any object */
   readonly jobRegistrationSchema?: Readonly<Record<string, unknown>>
-  /** JSON Schema of results. @default any object */
+  /** JSON Schema of the results. @default any object */
   readonly jobResultSchema?: Readonly<Record<string, unknown>>
   /** Milliseconds for which a worker may be silent. @default 30000 */
   readonly timeout?: number
-  /** Opens this service alone. */
+  /** Bearer token that opens this service, and no other. */
   readonly token?: string
 }
 
-/** README and docs/pull.md have the table. */
+/** docs/pull.md has a table of what each option means. */
 export interface WorkersOptions {
   readonly listen?: string | number
   readonly prefix?: string
@@ -77,7 +78,7 @@ const objectRule = rule<Readonly<Record<string, unknown>>>(
 )
 
 export const WORKERS_SERVICE_RULES = {
-  id: text('a UUID', (value) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)),
+  id: text('a UUID', (value) => CANONICAL_UUID.test(value)),
   name: text(
     `1 to ${SERVICE_TEXT_LIMITS.name} characters`,
     ({ length }) => length > 0 && length <= SERVICE_TEXT_LIMITS.name,
@@ -92,7 +93,7 @@ export const WORKERS_SERVICE_RULES = {
   token: tokenRule,
 } as const
 
-/** What `GET /` says, by the original's names. */
+/** What `GET /` answers, by the names of the original. */
 const DEFAULT_ABOUT = {
   documentation_url: '',
   maintainer_email: '',
@@ -101,7 +102,7 @@ const DEFAULT_ABOUT = {
   version: '2.0.1',
 }
 
-/** Every option. docs/pull.md is held against this one by a test. */
+/** Every option. A test compares the table in docs/pull.md with this one. */
 export const WORKERS_RULES = {
   listen: rule<PullListen>(
     "'host:port', a port of this machine, or 'unix:/path'",
@@ -150,10 +151,12 @@ export function parseWorkersOptions(given: WorkersOptions): WorkersSettings {
   const { listen, tls } = settings
   if (tls && !(tls.cert && tls.key)) throw createOptionError('tls needs both cert and key')
   if (tls && !listen)
-    throw createOptionError('tls goes with listen: a handler has no connections of its own')
+    throw createOptionError(
+      'tls needs listen: without it, the server that mounts the handler encrypts',
+    )
   if (listen && 'host' in listen && !isLoopback(listen.host) && settings.token === undefined) {
     const where = `${listen.host}:${listen.port}`
-    throw createOptionError(`listen: ${where} can be reached from outside, which needs a token`)
+    throw createOptionError(`listen ${where} can be reached from other machines: give a token`)
   }
   return settings
 }
@@ -161,7 +164,8 @@ export function parseWorkersOptions(given: WorkersOptions): WorkersSettings {
 function parseServices(value: unknown): Readonly<Record<string, WorkersService>> | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   for (const [url, service] of Object.entries(value)) {
-    if (!URL.canParse(url)) throw createOptionError(`services: ${describe(url)} is no virtual URL`)
+    if (!URL.canParse(url))
+      throw createOptionError(`services: a key must be a virtual URL, got ${describe(url)}`)
     const where = `workers: services: ${url}`
     const parsed = checkOptions(where, service, WORKERS_SERVICE_RULES)
     for (const name of ['jobRegistrationSchema', 'jobResultSchema'] as const) {

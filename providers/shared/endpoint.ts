@@ -2,7 +2,7 @@
 import { connect as connectSocket } from 'node:net'
 import type { Pool } from 'undici'
 import { createConnector, DEFAULT_HEADER_SIZE } from '../../src/core/connector.ts'
-import { createPatchedPool } from '../../src/core/http/pool.ts'
+import { createPatchedPool } from '../../src/core/http/patched-pool.ts'
 import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
 
 export interface ServerEndpoint {

@@ -4,8 +4,8 @@ import { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
 import { describe } from '../../src/core/describe.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
-import { catchRejection } from '../../src/core/guarded.ts'
 import { after } from '../../src/core/time.ts'
+import { catchRejection } from '../../src/core/user-functions.ts'
 
 /** How long one connection may take, in ms: longer than any network's own timeout that is in common use. */
 const CONNECT_TIMEOUT = 30_000

@@ -1,7 +1,7 @@
 /** The life that instances of all engines share: it begins once, may be asked to stop, and ends once. */
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { Exit, ListenOn, StartSpec, StartupContext } from '../../src/core/provider.ts'
-import { createSafeContext } from '../../src/core/startup.ts'
+import { createSafeContext } from '../../src/core/startup-context.ts'
 import { lastOutputLine, OutputTail } from './output.ts'
 
 /** How much of an instance's output its errors carry, in characters. */
@@ -41,6 +41,11 @@ export class InstanceLifecycle {
   /** Aborted when it ends, or is about to. */
   get signal(): AbortSignal {
     return this.#abort.signal
+  }
+
+  /** The last of its output, for its errors. */
+  get output(): string {
+    return this.#output.text
   }
 
   /** Passes its output on. */

@@ -2,7 +2,8 @@
  * The batch script: bash, which can open TCP connections by itself. It calls back, and then opens a shell for each line
  * that asks for one, over connections of its own. The callback is its lifeline: when it ends, so does all of the job.
  */
-import { BOOTSTRAP, quoteShellWord, sweepFunction } from '../shared/remote-shell/shell.ts'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
+import { BOOTSTRAP, sweepFunction } from '../shared/remote-shell/shell.ts'
 
 export interface SlurmScriptOptions {
   readonly id: string

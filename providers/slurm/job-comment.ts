@@ -1,7 +1,8 @@
 /** What stands in the comment of a job: whose it is, and the labels of its service. */
 import type { StartSpec } from '../../src/core/provider.ts'
+import { processIdentity } from '../../src/posix/identity.ts'
 import { isRecord } from '../shared/option-checks.ts'
-import { isOrphan, processIdentity } from '../shared/orphans.ts'
+import { isOrphan } from '../shared/orphans.ts'
 
 /** Slurm keeps no longer one by default settings of its database, in characters. */
 const MAX_COMMENT = 1_000

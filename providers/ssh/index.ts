@@ -12,15 +12,11 @@ import type {
   StartSpec,
 } from '../../src/core/provider.ts'
 import { now } from '../../src/core/time.ts'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 import { openPool, type ServerEndpoint } from '../shared/endpoint.ts'
 import { readFirstLine } from '../shared/remote-shell/copy.ts'
 import { type RemoteAllocation, RemoteShellInstance } from '../shared/remote-shell/instance.ts'
-import {
-  freePortScript,
-  quoteShellWord,
-  sendScript,
-  sweepFunction,
-} from '../shared/remote-shell/shell.ts'
+import { freePortScript, sendScript, sweepFunction } from '../shared/remote-shell/shell.ts'
 import { SshConnection } from './connection.ts'
 import { rankHosts, type SshHostLoad } from './host-ranking.ts'
 import {

@@ -2,7 +2,7 @@
 import type { Dispatcher } from 'undici'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
-import { waitForExit } from '../../src/core/running.ts'
+import { waitForExit } from '../../src/core/provider-checks.ts'
 import { after, sleep } from '../../src/core/time.ts'
 import { sendAnswer } from './answer.ts'
 import { FaultBreaker } from './breaker.ts'

@@ -1,75 +1,8 @@
-/** Every command: what it takes, what it says of itself, and where it is. Loaded only when it is called. */
+/** The table of commands, but for those of tasks and `completion`. See `all-commands.ts`. */
+import { AGENT_COMMAND } from './agent-command.ts'
+import type { CliCommand } from './command.ts'
 import { FEED_COMMANDS } from './feed/commands.ts'
-import {
-  parseMethod,
-  parsePositiveInteger,
-  parsePositiveNumber,
-  parseWholeNumber,
-} from './option-values.ts'
-import type { UnreadRule } from './output-readers.ts'
-
-/** Resolves with the exit code. */
-type RunCommand = (args: readonly (string | undefined)[], options: never) => Promise<number>
-
-export interface CliCommand {
-  /** `serve`; or `feed publish`, which stands below `feed`. */
-  readonly name: string
-  /** `<needed>`, `[optional]`, with what completes them. */
-  readonly args?: readonly { name: string; meaning: string; completes?: 'file' | 'cluster' }[]
-  readonly summary: string
-  readonly group: 'Batch' | 'Serve' | 'Look' | 'Steer' | 'Feed' | 'Shell'
-  readonly options?: readonly CliOption[]
-  /** Options that other programs have for the same, and what is used here instead. */
-  readonly replacedOptions?: readonly ReplacedOption[]
-  /** Section of the files of settings that has defaults of its options. */
-  readonly settingsSection?: string
-  /** Whether it talks to the admin address, and has the options for that. */
-  readonly usesAdminAddress?: boolean
-  /** What becomes of it when nobody reads its output any more. @default 'goOn' */
-  readonly whenUnread?: UnreadRule | ((options: Readonly<Record<string, unknown>>) => UnreadRule)
-  readonly examples: readonly (readonly [line: string, meaning: string])[]
-  readonly load: () => Promise<{ readonly run: RunCommand }>
-}
-
-/** An option of another program, that has none like it here. */
-export interface ReplacedOption {
-  readonly flags: string
-  /** Why it is refused, and what to write: `give --server http://HOST:PORT`. Absent: it says what is so anyway. */
-  readonly advice?: string
-}
-
-export interface CliOption {
-  /** With `<word...>` it takes all words that follow, up to the next option or `--`. */
-  readonly flags: string
-  /** Other names that are taken for it, and not shown in the help: `--num-threads`. */
-  readonly aliases?: readonly string[]
-  readonly meaning: string
-  readonly choices?: readonly string[]
-  readonly defaultValue?: string
-  /** May be given again and again. */
-  readonly isRepeatable?: boolean
-  /** Reads the value. @throws Error with what was expected */
-  readonly parse?: (value: string) => unknown
-  /** Says what is to be done this time: no file makes a default of it. */
-  readonly commandLineOnly?: boolean
-  /** A variable of the environment that says it, beside that of its section. */
-  readonly env?: string
-  /** Why such a value must not stand where every user of this machine can read it. */
-  readonly exposureReason?: (value: string) => string | undefined
-}
-
-/** Options that no file makes a default of. */
-export function markCommandLineOnly(options: readonly CliOption[]): readonly CliOption[] {
-  return options.map((option) => ({ ...option, once: true }))
-}
-
-export const ADMIN_OPTIONS: readonly CliOption[] = [
-  { flags: '--admin <url>', meaning: 'admin address (env MANYHOST_ADMIN)' },
-  {
-    flags: '--token-file <file>',
-    meaning: 'file with the token for the admin address (env MANYHOST_TOKEN has the token itself)',
-  },
-]
+import { parseMethod, parseWholeNumber } from './option-values.ts'
 
 const FLEET_FILE_ARGUMENT = {
   name: '[fleet.yaml]',
@@ -140,89 +73,7 @@ export const COMMANDS: readonly CliCommand[] = [
     ],
     load: () => import('./init.ts'),
   },
-  {
-    name: 'agent',
-    group: 'Serve',
-    summary: 'run instances on this machine for a hub that cannot connect to it, until Ctrl-C',
-    options: [
-      {
-        flags: '--connect <address>',
-        meaning: 'host:port or unix:/path of the hub',
-        defaultValue: '127.0.0.1:4747',
-      },
-      {
-        flags: '--key-file <file>',
-        meaning: 'file with the key of the hub (env MANYHOST_AGENT_KEY has the key itself)',
-      },
-      {
-        flags: '--max-instances <count>',
-        meaning: 'instances at a time; the number of processors unless given',
-        parse: parsePositiveInteger,
-      },
-      {
-        flags: '--name <name>',
-        meaning: 'what the hub knows this machine by; its own name unless given',
-      },
-      {
-        flags: '-l, --label <label>',
-        meaning: 'such as gpu=a100, for services with require.gpu: a100; may be repeated',
-        isRepeatable: true,
-      },
-      {
-        flags: '--cpus <count>',
-        meaning: 'processors to give away; all of them unless given',
-        parse: parsePositiveNumber,
-      },
-      {
-        flags: '--memory <bytes>',
-        meaning: 'bytes of memory to give away; all of it unless given',
-        parse: parsePositiveNumber,
-      },
-      {
-        flags: '--provider <how>',
-        meaning: 'what runs the instances here',
-        choices: ['process', 'docker', 'podman'],
-        defaultValue: 'process',
-      },
-      { flags: '--tls', meaning: 'the hub has a certificate of a known authority' },
-      {
-        flags: '--ca-file <file>',
-        meaning: 'the hub has a certificate that this one (PEM) has signed',
-      },
-      { flags: '--fingerprint <sha256>', meaning: 'the hub has the certificate with this SHA-256' },
-      {
-        flags: '--insecure',
-        meaning: 'dial another machine without TLS: anybody between can read and change all',
-      },
-      {
-        flags: '--timeout <time>',
-        meaning: 'end after such a time without an instance, as in 10m',
-      },
-      {
-        flags: '--hub-timeout <time>',
-        meaning: 'end after such a time without the hub, as in 10m; never unless given',
-      },
-      {
-        flags: '--drain-timeout <time>',
-        meaning: 'how long instances may take to be drained at the end; 30s unless given',
-      },
-    ],
-    examples: [
-      [
-        'manyhost agent --connect hub:4747 --key-file key --ca-file hub.pem',
-        'runs what the hub says, until Ctrl-C',
-      ],
-      [
-        'manyhost agent --connect hub:4747 --key-file key --tls --label gpu=a100',
-        'for services that require a gpu',
-      ],
-      [
-        'manyhost agent --connect unix:/run/hub.sock --max-instances 4 --timeout 10m',
-        'for a batch job: ends when it has been idle',
-      ],
-    ],
-    load: () => import('./agent.ts'),
-  },
+  AGENT_COMMAND,
   {
     name: 'status',
     group: 'Look',
@@ -346,16 +197,4 @@ export const COMMANDS: readonly CliCommand[] = [
     load: () => import('./restart.ts'),
   },
   ...FEED_COMMANDS,
-  {
-    name: 'completion',
-    group: 'Shell',
-    whenUnread: 'end',
-    args: [{ name: '<shell>', meaning: 'bash, zsh or fish' }],
-    summary: 'print what completes commands in a shell',
-    examples: [
-      ['source <(manyhost completion bash)', 'in ~/.bashrc; the same with zsh in ~/.zshrc'],
-      ['manyhost completion fish | source', 'in ~/.config/fish/config.fish'],
-    ],
-    load: () => import('./completion.ts'),
-  },
 ]

@@ -9,13 +9,8 @@ import {
 import { version } from '../core/version.ts'
 import { redactPasswords } from '../posix/environment.ts'
 import { ALL_COMMANDS } from './all-commands.ts'
-import {
-  ADMIN_OPTIONS,
-  type CliCommand as Entry,
-  type CliOption as Flag,
-  PARENT_COMMANDS,
-  type ReplacedOption,
-} from './commands.ts'
+import { ADMIN_OPTIONS, type CliCommand, type CliOption, type ReplacedOption } from './command.ts'
+import { PARENT_COMMANDS } from './commands.ts'
 import { CliError, EXIT, TASK_EXIT } from './exit.ts'
 import { setUnreadRule } from './output-readers.ts'
 
@@ -71,7 +66,7 @@ const MOVED_COMMANDS: Readonly<Record<string, Readonly<Record<string, string>>>>
 }
 
 function createSubcommand(
-  entry: Entry,
+  entry: CliCommand,
   name: string,
   root: Command,
   onExit: (code: number) => void,
@@ -112,7 +107,7 @@ function createOption({
   defaultValue: initial,
   isRepeatable: many,
   parse,
-}: Flag): Option {
+}: CliOption): Option {
   const made = new Option(flags, meaning)
   if (choices) made.choices(choices)
   if (initial !== undefined) made.default(initial)
@@ -137,7 +132,7 @@ function redactSecrets(text: string): string {
 }
 
 /** Another name of an option: the value is the same. */
-function addAlias(made: Command, known: Option, flag: Flag, name: string): void {
+function addAlias(made: Command, known: Option, flag: CliOption, name: string): void {
   const word = /[<[].*$/.exec(flag.flags)?.[0]
   const alias = createOption({
     ...flag,
@@ -160,12 +155,12 @@ function addReplacedOption(made: Command, { flags, advice: instead }: ReplacedOp
   })
 }
 
-function isVariadic({ flags }: Flag): boolean {
+function isVariadic({ flags }: CliOption): boolean {
   return flags.includes('...')
 }
 
 /** Who writes `-t a:1 make` means the command `make`, which `-t` has taken: it takes words as the ancestor's does. */
-function explainVariadicOptions({ options = [] }: Entry): OutputConfiguration {
+function explainVariadicOptions({ options = [] }: CliCommand): OutputConfiguration {
   const names = options.filter(isVariadic).map(({ flags }) => flags.replace(/ <.*/, ''))
   const hint = `${names.join(' and ')} take all words up to the next option: write -- before what is no such word`
   return {
@@ -177,7 +172,7 @@ function explainVariadicOptions({ options = [] }: Entry): OutputConfiguration {
 }
 
 /** @throws CliError for a secret in the command line */
-function refuseExposedSecrets(made: Command, { options = [] }: Entry): void {
+function refuseExposedSecrets(made: Command, { options = [] }: CliCommand): void {
   for (const { flags, exposureReason: exposes } of options) {
     const known = made.options.find((option) => option.flags === flags)
     const value = exposes && known && made.opts()[known.attributeName()]
@@ -187,7 +182,7 @@ function refuseExposedSecrets(made: Command, { options = [] }: Entry): void {
 }
 
 /** The environment's word stands where the option was not given. */
-function createAdminOption(flag: Flag): Option {
+function createAdminOption(flag: CliOption): Option {
   const made = createOption(flag)
   if (made.long === '--admin') {
     made.default(process.env.MANYHOST_ADMIN || 'http://127.0.0.1:9090')
@@ -199,7 +194,7 @@ function toSentence(summary: string): string {
   return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`
 }
 
-function formatExamples(lines: Entry['examples']): string {
+function formatExamples(lines: CliCommand['examples']): string {
   const longest = Math.max(...lines.map(([line]) => line.length))
   const width = Math.min(longest, 48)
   const rows = lines.map(([line, meaning]) =>

@@ -1,21 +1,20 @@
 /** `manyhost serve`: the composition root. A file becomes a session, its gateway and its admin address. */
 import { applyConfig } from '../config/apply.ts'
-import { ManyhostError } from '../core/errors.ts'
 import { version } from '../core/version.ts'
-import { type AdminServer, openAdminServer } from '../gateway/admin/server.ts'
-import { createGateway, type Gateway } from '../gateway/index.ts'
 import { Session } from '../index.ts'
 import { chosenContainmentKind } from '../posix/containment-method.ts'
 import { CliError } from './exit.ts'
 import { listAddresses } from './serve/addresses.ts'
-import { createFeedMount, logFeedEvents, toFeedOptions } from './serve/feed.ts'
+import { logFeedEvents, toFeedOptions } from './serve/feed.ts'
 import { DEFAULT_FLEET_FILE, type FleetFile, readFleetFileOrExit } from './serve/fleet-file.ts'
-import { collectSecrets, toAdminSettings } from './serve/gateway-options.ts'
+import { collectSecrets } from './serve/gateway-options.ts'
 import { openServeLog, type ServeLog, type ServeLogFormat } from './serve/log.ts'
+import { type OpenServers, openServers } from './serve/open-servers.ts'
 import { ConfiguredProviders } from './serve/providers.ts'
 import { Reloader } from './serve/reload.ts'
 import { logSessionEvents } from './serve/session-log.ts'
 import { stopOnSignals } from './serve/stop.ts'
+import { warnOfUnprotectedServices } from './serve/unprotected-services.ts'
 
 interface ServeFlags {
   readonly watch?: boolean
@@ -40,21 +39,22 @@ export async function run(
   logSessionEvents(session, log.logger)
   logContainment(session, log)
   logFeedEvents(session.feed, log.logger)
-  const doors = await openServers(session, fleet)
+  const servers = await openServers(session, fleet)
+  warnOfUnprotectedServices(fleet.config, log.logger)
   const {
     succeeded: done,
     failed,
     running,
   } = await applyConfig(session, undefined, fleet.config, shop.toServiceOptions)
   if (failed[0]) {
-    await Promise.all([doors.close(), session.close({ force: true })])
+    await Promise.all([servers.close(), session.close({ force: true })])
     throw new CliError('config', failed.map(({ error }) => `${file}: ${error.message}`).join('\n'))
   }
   const served = {
     file,
     env,
     session,
-    gateways: doors.gateways,
+    gateways: servers.gateways,
     toService: shop.toServiceOptions,
     log,
   }
@@ -64,11 +64,11 @@ export async function run(
   logAddresses(
     log,
     file,
-    doors,
+    servers,
     done.map(({ url }) => url),
     session.feed?.urls,
   )
-  return stopOnSignals({ session, doors, reloader, log })
+  return stopOnSignals({ session, servers, reloader, log })
 }
 
 function chooseLogFormat({ log }: ServeFlags, { config }: FleetFile): ServeLogFormat {
@@ -81,42 +81,6 @@ function openSession({ config }: FleetFile): Session {
   const { tickInterval, budget } = config.session
   const feed = toFeedOptions(config)
   return new Session({ tickInterval, ...(budget && { budget }), ...(feed && { feed }) })
-}
-
-export interface OpenServers {
-  readonly gateways: readonly Gateway[]
-  readonly admin: AdminServer
-  /** No new request: not ready any more. */
-  closing: boolean
-  close(): Promise<void>
-}
-
-/** All addresses, or none. @throws CliError */
-async function openServers(
-  session: Session,
-  { config, gateways }: FleetFile,
-): Promise<OpenServers> {
-  const opened: Gateway[] = []
-  const doors = { closing: false }
-  try {
-    for (const options of gateways) opened.push(await createGateway(session, options))
-    await session.feed?.listen()
-    const admin = await openAdminServer(session, {
-      ...toAdminSettings(config),
-      mounts: createFeedMount(session.feed, config),
-      isReady: () => !doors.closing,
-    })
-    const close = async (): Promise<void> => {
-      await Promise.all(opened.map((gateway) => gateway.close()))
-      await admin.close()
-    }
-    return Object.assign(doors, { gateways: opened, admin, close })
-  } catch (error) {
-    await Promise.all(opened.map((gateway) => gateway.close()))
-    await session.close({ force: true })
-    if (!(error instanceof ManyhostError)) throw error
-    throw new CliError('listen', error.message, { cause: error })
-  }
 }
 
 /** It is known once a first process was started. */
@@ -134,12 +98,12 @@ function logContainment(session: Session, log: ServeLog): void {
 function logAddresses(
   log: ServeLog,
   file: string,
-  doors: OpenServers,
+  servers: OpenServers,
   services: readonly string[],
   feedUrls: readonly string[] = [],
 ): void {
-  const gateways = doors.gateways.map(({ url }) => url)
-  const [admin] = doors.admin.urls
+  const gateways = servers.gateways.map(({ url }) => url)
+  const [admin] = servers.admin.urls
   const places = listAddresses(gateways, admin, services, feedUrls)
   const text = `serving ${file}: ${services.length} ${services.length === 1 ? 'service' : 'services'}`
   if (log.format === 'quiet') return

@@ -14,7 +14,7 @@ import {
   type RequestRouting,
 } from '../dispatch/request-input.ts'
 import { mayRepeat } from '../dispatch/verdict.ts'
-import { sendToNetwork } from './network.ts'
+import { sendToNetwork } from './network-request.ts'
 import { checkRequestOptions } from './options.ts'
 import { discardBody, nextRedirect, type RedirectedRequest } from './redirect.ts'
 import {
@@ -201,19 +201,19 @@ export class Client implements AsyncDisposable {
     const routing = this.#routing(options)
     const body = this.#prepareBody(call, cluster, routing)
     const parts = { method: call.method, path, host, headers: call.headers.slice(), body, routing }
-    const facts = cluster
+    const input = cluster
       ? buildRequestInput({ ...parts, ids: this.#parts.ids })
       : buildNetworkInput(parts)
-    const intake = new ResponseReader(
+    const reader = new ResponseReader(
       (done) => this.#onHead(done, call, body, resolve, reject),
       reject,
     )
-    const flow: ResponseControl = cluster
-      ? cluster.send(facts, intake)
-      : sendToNetwork(this.#parts.network, origin, facts, intake)
-    intake.control = flow
-    if (cluster) intake.exchange = flow as NonNullable<ResponseReader['exchange']>
-    if (signal && !intake.ended) intake.onDone = cancelOnAbort(signal, flow)
+    const control: ResponseControl = cluster
+      ? cluster.send(input, reader)
+      : sendToNetwork(this.#parts.network, origin, input, reader)
+    reader.control = control
+    if (cluster) reader.exchange = control as NonNullable<ResponseReader['exchange']>
+    if (signal && !reader.ended) reader.onDone = cancelOnAbort(signal, control)
   }
 
   #routing(options: RequestOptions): RequestRouting {
@@ -245,7 +245,7 @@ export class Client implements AsyncDisposable {
   }
 
   #onHead(
-    intake: ResponseReader,
+    reader: ResponseReader,
     call: ClientCall,
     body: PreparedBody,
     resolve: (response: Response) => void,
@@ -253,24 +253,24 @@ export class Client implements AsyncDisposable {
   ): void {
     const { options } = call
     const redirect = options.redirect ?? this.#options.redirect ?? 'follow'
-    const isRedirect = intake.status >= 300 && intake.status < 400
+    const isRedirect = reader.status >= 300 && reader.status < 400
     if (!isRedirect || redirect === 'manual') {
-      resolve(new Response(intake, call.url, call.redirects > 0))
+      resolve(new Response(reader, call.url, call.redirects > 0))
       return
     }
     let hop: RedirectedRequest | undefined
     try {
-      hop = nextRedirect(intake, call, {
+      hop = nextRedirect(reader, call, {
         mode: redirect,
         limit: options.maxRedirects ?? this.#options.maxRedirects ?? 20,
         body,
       })
     } catch (error) {
-      discardBody(intake)
+      discardBody(reader)
       return reject(error as Error)
     }
-    if (!hop) return resolve(new Response(intake, call.url, call.redirects > 0))
-    discardBody(intake)
+    if (!hop) return resolve(new Response(reader, call.url, call.redirects > 0))
+    discardBody(reader)
     try {
       this.#send({ ...call, ...hop, redirects: call.redirects + 1 }, resolve, reject)
     } catch (error) {
@@ -357,11 +357,11 @@ function stringifyJson(json: unknown): string {
 }
 
 /** Gives up with the signal; the function that is returned ends that. */
-function cancelOnAbort(signal: AbortSignal, flow: ResponseControl): () => void {
+function cancelOnAbort(signal: AbortSignal, control: ResponseControl): () => void {
   let fired = false
   const onAbort = (): void => {
     fired = true
-    flow.cancel(abortError(signal))
+    control.cancel(abortError(signal))
   }
   // A function of the user that was called on the way, as `fairness`, may have given it up already.
   if (signal.aborted) onAbort()

@@ -65,11 +65,11 @@ export function nextRedirect(
  * Lets the body of a redirect pass, which is for nobody, so that its slot comes back. One that is long or does not end is cut
  * off, and its connection with it.
  */
-export function discardBody(intake: ResponseReader): void {
-  const drain = new BodyDrain(() => intake.control?.cancel(longBodyError()))
+export function discardBody(reader: ResponseReader): void {
+  const drain = new BodyDrain(() => reader.control?.cancel(longBodyError()))
   const stop = (): void => drain.stop()
-  intake.read({ data: (chunk) => drain.count(chunk.length), end: stop, error: stop })
-  if (!intake.ended && !intake.whole) drain.start()
+  reader.read({ data: (chunk) => drain.count(chunk.length), end: stop, error: stop })
+  if (!reader.ended && !reader.whole) drain.start()
 }
 
 /**

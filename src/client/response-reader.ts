@@ -43,24 +43,24 @@ export class ResponseReader implements ResponseSink {
    * Both until the head is there, and not longer: through them an answer under way would hold the promise of its
    * response, and the response could never be found abandoned.
    */
-  #onHead: ((intake: ResponseReader) => void) | undefined
+  #onHead: ((reader: ResponseReader) => void) | undefined
   #onError: ((error: Error) => void) | undefined
 
-  constructor(onHead: (intake: ResponseReader) => void, onError: (error: Error) => void) {
+  constructor(onHead: (reader: ResponseReader) => void, onError: (error: Error) => void) {
     this.#onHead = onHead
     this.#onError = onError
   }
 
-  /** Gives all that is there, and then all that comes, to `reader`. */
-  read(reader: ResponseConsumer): void {
+  /** Gives all that is there, and then all that comes, to `consumer`. */
+  read(consumer: ResponseConsumer): void {
     const { chunks } = this
     this.chunks = NO_CHUNKS
     this.#unreadBytes = 0
-    for (const chunk of chunks) reader.data(chunk)
-    if (this.error) reader.error(this.error)
-    else if (this.ended) reader.end()
+    for (const chunk of chunks) consumer.data(chunk)
+    if (this.error) consumer.error(this.error)
+    else if (this.ended) consumer.end()
     else {
-      this.#consumer = reader
+      this.#consumer = consumer
       this.resume()
     }
   }

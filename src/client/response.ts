@@ -19,9 +19,9 @@ export interface Timing {
 }
 
 /** Cancels answers that were thrown away unread: each would hold a place of its instance for ever. */
-const abandoned = new FinalizationRegistry<ResponseReader>((intake) => {
-  if (!intake.ended) {
-    intake.control?.cancel(
+const abandoned = new FinalizationRegistry<ResponseReader>((reader) => {
+  if (!reader.ended) {
+    reader.control?.cancel(
       new ManyhostError('MANYHOST_ABORTED', 'the response was not read, and dropped'),
     )
   }
@@ -35,11 +35,11 @@ export class Response {
   #used = false
   #stream: ReadableStream<Uint8Array> | null | undefined
 
-  constructor(intake: ResponseReader, url: string, redirected: boolean) {
-    this.#reader = intake
+  constructor(reader: ResponseReader, url: string, redirected: boolean) {
+    this.#reader = reader
     this.url = url
     this.redirected = redirected
-    if (!intake.whole) abandoned.register(this, intake, this)
+    if (!reader.whole) abandoned.register(this, reader, this)
   }
 
   get status(): number {
@@ -173,17 +173,17 @@ export class Response {
   #readBytes(): Promise<Buffer> {
     if (this.bodyUsed) return Promise.reject(bodyUsedError())
     this.#used = true
-    const intake = this.#reader
+    const reader = this.#reader
     if (this.#stream) return collectStream(this.#stream)
-    if (!intake.whole) abandoned.unregister(this)
-    if (intake.ended && !intake.error) {
-      const { chunks } = intake
-      intake.chunks = []
+    if (!reader.whole) abandoned.unregister(this)
+    if (reader.ended && !reader.error) {
+      const { chunks } = reader
+      reader.chunks = []
       return Promise.resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
     }
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = []
-      intake.read({
+      reader.read({
         data: (chunk) => void chunks.push(chunk),
         end: () => resolve(Buffer.concat(chunks)),
         error: reject,
@@ -209,29 +209,29 @@ function decodeBodyText(bytes: Buffer): string {
 /** Bytes that may wait in the stream before the instance is asked to pause. */
 const MAX_STREAM_BYTES = 65_536
 
-function createBodyStream(intake: ResponseReader): ReadableStream<Uint8Array> {
+function createBodyStream(reader: ResponseReader): ReadableStream<Uint8Array> {
   let started = false
   return new ReadableStream<Uint8Array>(
     {
       pull(controller) {
-        if (started) return intake.resume()
+        if (started) return reader.resume()
         started = true
         // From here on the answer under way holds the stream, and not the other way round.
-        abandoned.unregister(intake)
-        intake.read({
+        abandoned.unregister(reader)
+        reader.read({
           data: (chunk) => {
             controller.enqueue(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength))
-            if ((controller.desiredSize ?? 0) < -MAX_STREAM_BYTES) intake.pause()
+            if ((controller.desiredSize ?? 0) < -MAX_STREAM_BYTES) reader.pause()
           },
           end: () => controller.close(),
           error: (error) => controller.error(error),
         })
       },
       cancel(reason) {
-        abandoned.unregister(intake)
-        if (intake.ended) return
+        abandoned.unregister(reader)
+        if (reader.ended) return
         const text = 'the response body was cancelled'
-        intake.control?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
+        reader.control?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
       },
     },
     // 0: nothing is pulled before somebody reads, so that a body that nobody reads can be told from one that is read.

@@ -44,7 +44,7 @@ export class ClusterEventEmitter {
       state: instance.state,
       ...(from && { from }),
       ...(reason && { reason }),
-      ...(instance.state === 'failed' && { output: instance.output.lines(20) }),
+      ...(instance.state === 'failed' && { output: instance.output.lastLines(20) }),
       provider: instance.provider,
       at: wallClock(),
     })

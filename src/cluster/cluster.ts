@@ -10,7 +10,7 @@ import { Dispatch } from '../dispatch/dispatch.ts'
 import type { Exchange, RequestInput, ResponseSink } from '../dispatch/exchange.ts'
 import type { TrafficStats } from '../dispatch/stats.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
-import type { SizedCluster } from '../sizing/sized.ts'
+import type { SizedCluster } from '../sizing/sized-cluster.ts'
 import { ClusterEventEmitter } from './cluster-event-emitter.ts'
 import type { Instance } from './instance.ts'
 import { InstanceFailures } from './instance-failures.ts'
@@ -83,7 +83,7 @@ export class Cluster implements SizedCluster {
   constructor(
     settings: ClusterSettings,
     initSize: number,
-    { emitter, newId, onDemandChange: onDemand, availableInstances: room, onClosed }: ClusterParts,
+    { emitter, newId, onDemandChange, availableInstances, onClosed }: ClusterParts,
   ) {
     this.url = settings.url
     this.minSize = settings.minSize
@@ -91,8 +91,8 @@ export class Cluster implements SizedCluster {
     this.concurrency = settings.concurrency
     this.#settings = settings
     this.#events = new ClusterEventEmitter(settings.url, emitter)
-    this.#onDemandChange = onDemand
-    this.#availableInstances = room
+    this.#onDemandChange = onDemandChange
+    this.#availableInstances = availableInstances
     this.#onClosed = onClosed
     this.#providerCalls = new ProviderCalls(settings.provider, settings.url, settings.report)
     this.#instances = new InstanceSet(settings, this.#providerCalls, newId, {
@@ -182,8 +182,8 @@ export class Cluster implements SizedCluster {
     return this.#settings
   }
 
-  send(facts: RequestInput, sink: ResponseSink): Exchange {
-    return this.#dispatch.send(facts, sink)
+  send(request: RequestInput, sink: ResponseSink): Exchange {
+    return this.#dispatch.send(request, sink)
   }
 
   /**

@@ -3,13 +3,16 @@
  * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
  */
 
+import { settleOrAbort } from '../core/abort.ts'
+import { exponentialDelay } from '../core/backoff.ts'
+import { type Deferred, deferred } from '../core/deferred.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import type { InstanceState } from '../core/events.ts'
+import { OutputTail } from '../core/output-tail.ts'
 import type { Exit, Running } from '../core/provider.ts'
-import { waitForExit } from '../core/running.ts'
+import { waitForExit } from '../core/provider-checks.ts'
 import { after, every, now, resolveWithin, sleep, type Timer, wallClock } from '../core/time.ts'
 import { Target } from '../dispatch/target.ts'
-import { InstanceOutput } from './instance-output.ts'
 import { canTransition } from './lifecycle.ts'
 import {
   type HealthChecks,
@@ -28,8 +31,12 @@ export interface InstanceEvents {
   onSlots(): void
 }
 
+/** Characters of its output that an instance keeps. */
+const MAX_OUTPUT_LENGTH = 65_536
 /** Probes after an ejection, and ejections in a row with nothing served between, before an instance is given up. */
 const MAX_REJOIN_PROBES = 6
+/** Milliseconds between two such probes. */
+const REJOIN_BACKOFF = { min: 10, max: 2_000 }
 /** How long the answer to such a probe may take, in ms. */
 const PROBE_TIMEOUT = 1_000
 /** How much longer than its grace a provider may take for a stop before nobody waits for it any more, in ms. */
@@ -42,9 +49,7 @@ export class Instance {
   /** Milliseconds since 1970. */
   readonly startedAt = wallClock()
   readonly provider: string
-  readonly output = new InstanceOutput()
-  /** Resolves when it has ended and nothing of it is left. */
-  readonly gone: Promise<void>
+  readonly output = new OutputTail(MAX_OUTPUT_LENGTH)
   #state: InstanceState = 'pending'
   target: Target | undefined
   /** When it became ready, on the clock of `now()`. */
@@ -57,7 +62,7 @@ export class Instance {
   readonly #providerCalls: ProviderCalls
   readonly #events: InstanceEvents
   readonly #ending = new AbortController()
-  #resolveGone!: () => void
+  readonly #gone: Deferred<void> = deferred()
   /** What the provider answers with: it may come to run after its start was given up. */
   #starting: Promise<Running> | undefined
   #running: Running | undefined
@@ -77,13 +82,15 @@ export class Instance {
     this.provider = settings.provider.name
     this.#settings = settings
     this.#events = events
-    this.gone = new Promise((resolve) => {
-      this.#resolveGone = resolve
-    })
   }
 
   get state(): InstanceState {
     return this.#state
+  }
+
+  /** Resolves when it has ended and nothing of it is left. */
+  get gone(): Promise<void> {
+    return this.#gone.promise
   }
 
   /** Requests that it serves now. */
@@ -160,7 +167,7 @@ export class Instance {
     const { url } = this.#settings
     const error = asError(thrown)
     const tried = lastTry && isStartTimeout(error) ? `; last try: ${describeError(lastTry)}` : ''
-    const output = this.output.lines(20)
+    const output = this.output.lastLines(20)
     const code = isStartTimeout(error) ? 'MANYHOST_START_TIMEOUT' : 'MANYHOST_START_FAILED'
     const what = `${url}: ${this.id} could not be started: ${describeError(error)}${tried}`
     this.failure = new ManyhostError(code, output ? `${what}\n${output}` : what, {
@@ -176,10 +183,10 @@ export class Instance {
     const concurrency = this.#providerCalls.slotsOf(running, this.#settings.concurrency)
     this.readyAt = now()
     const ramps = slowStart > 0 && Number.isFinite(concurrency)
-    const places = ramps ? 1 : concurrency
-    this.target = new Target(this.id, running.dispatcher, places, tlsServerName(running.address))
+    const slots = ramps ? 1 : concurrency
+    this.target = new Target(this.id, running.dispatcher, slots, tlsServerName(running.address))
     if (!this.#transition('ready')) return
-    if (places < concurrency) this.#rampUp(this.target, concurrency)
+    if (slots < concurrency) this.#rampUp(this.target, concurrency)
     if (health) {
       const check = (): Promise<void> =>
         httpProbe(running.dispatcher, health.path, health.interval, this.#ending.signal)
@@ -189,10 +196,10 @@ export class Instance {
     }
   }
 
-  #rampUp(target: Target, most: number): void {
-    this.#rampTimer = every(this.#settings.slowStart / (most - 1), () => {
+  #rampUp(target: Target, maxSlots: number): void {
+    this.#rampTimer = every(this.#settings.slowStart / (maxSlots - 1), () => {
       target.slots++
-      if (target.slots >= most) this.#rampTimer?.clear()
+      if (target.slots >= maxSlots) this.#rampTimer?.clear()
       this.#events.onSlots()
     })
   }
@@ -252,10 +259,11 @@ export class Instance {
     this.#isRejoining = true
     let why = ''
     for (let tries = 0; tries < MAX_REJOIN_PROBES && this.#state === 'unready'; tries++) {
-      // The first probe goes at once; each further one, and each further ejection in a row, waits longer.
-      const wait = 10 * 2 ** (tries + this.#consecutiveEjections - 1) - 10
+      // The first probe is sent at once. Each further probe, and each further ejection in a row, waits longer.
+      const failures = tries + this.#consecutiveEjections - 1
       try {
-        if (wait > 0) await sleep(Math.min(wait, 2_000), this.#ending.signal)
+        if (failures > 0)
+          await sleep(exponentialDelay(failures, REJOIN_BACKOFF), this.#ending.signal)
         await this.#probe()
         this.#isRejoining = false
         if (this.target) this.target.failures = 0
@@ -298,7 +306,7 @@ export class Instance {
 
   /** It has failed: what it serves is taken away, and what runs of it is stopped by force. */
   fail(code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY', reason: string): void {
-    const output = this.output.lines(20)
+    const output = this.output.lastLines(20)
     const what = `${this.#settings.url}: ${this.id} failed: ${reason}`
     this.failure ??= new ManyhostError(code, output ? `${what}\n${output}` : what, {
       service: this.#settings.url,
@@ -348,7 +356,7 @@ export class Instance {
 
   #stopPending(reason: string): void {
     this.#transition('stopped', reason)
-    this.#resolveGone()
+    this.#gone.resolve()
   }
 
   /** Nothing is begun any more, and what it serves is taken away. */
@@ -375,7 +383,7 @@ export class Instance {
       this.#providerCalls.reportStopFailure(error)
     }
     this.#ending.abort(this.#createError('MANYHOST_INSTANCE_ENDED', `${this.id} was stopped`))
-    this.#resolveGone()
+    this.#gone.resolve()
   }
 
   async #stopRunning(grace: number): Promise<true> {
@@ -391,17 +399,6 @@ export class Instance {
   ): ManyhostError {
     return new ManyhostError(code, text, { service: this.#settings.url })
   }
-}
-
-/** Rejects as soon as the signal is aborted, whatever becomes of the start. */
-function settleOrAbort(starting: Promise<Running>, signal: AbortSignal): Promise<Running> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason)
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    const settled = (): void => signal.removeEventListener('abort', onAbort)
-    void starting.then(resolve, reject).finally(settled)
-  })
 }
 
 /** The name that a server of `https://name:port` must prove to have. */

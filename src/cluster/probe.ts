@@ -1,5 +1,6 @@
 /** Is it up? Asked at short growing intervals until an instance is ready, and at a fixed one for its health. */
 import type { Dispatcher } from 'undici'
+import { settleOrAbort } from '../core/abort.ts'
 import { isCompleteDespiteError } from '../core/connector.ts'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import type { Running } from '../core/provider.ts'
@@ -23,13 +24,11 @@ export async function waitUntilInstanceReady(
   failed: (error: unknown) => void = () => undefined,
 ): Promise<void> {
   const begun = now()
-  const givenUp = rejectWhenAborted(signal)
-  givenUp.catch(() => undefined)
   for (;;) {
     signal.throwIfAborted()
     try {
       // A provider may not heed the signal.
-      if (running.accepts) await Promise.race([running.accepts(signal), givenUp])
+      if (running.accepts) await settleOrAbort(running.accepts(signal), signal)
       if (path !== undefined) await httpProbe(running.dispatcher, path, 5_000, signal)
       return
     } catch (error) {
@@ -86,19 +85,12 @@ async function runWithTimeout(
   signal.addEventListener('abort', give, { once: true })
   const timer = after(timeout, () => own.abort(late()))
   try {
-    await Promise.race([probe(own.signal), rejectWhenAborted(own.signal)])
+    // undici heeds a signal only once the request is on a connection; a probe that waits for one has to end as well.
+    await settleOrAbort(Promise.resolve(probe(own.signal)), own.signal)
   } finally {
     timer.clear()
     signal.removeEventListener('abort', give)
   }
-}
-
-/** undici heeds a signal only once the request is on a connection; a probe that waits for one has to end as well. */
-function rejectWhenAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason)
-    else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  })
 }
 
 export interface HealthChecks {

@@ -5,9 +5,9 @@
  */
 
 import { describe } from '../core/describe.ts'
-import { type ErrorReporter, FirstFailureReporter, guardFunction } from '../core/guarded.ts'
 import type { Provider, Running, StartSpec } from '../core/provider.ts'
-import { checkRunning } from '../core/running.ts'
+import { checkRunning } from '../core/provider-checks.ts'
+import { type ErrorReporter, FirstFailureReporter, guardFunction } from '../core/user-functions.ts'
 
 /** Instances that the provider can have at most, as it says before there is a cluster; undefined where it does not know. */
 export function readProviderLimit(provider: Provider): number | undefined {
@@ -75,11 +75,8 @@ export class ProviderCalls {
   /** Calls back when `most` may have grown; the function that is answered unsubscribes. */
   onAvailable(listener: () => void): () => void {
     const { name } = this.#provider
-    const facts = this.#functionInfo(
-      `onAvailable() of provider ${name}`,
-      'each tick looks for room',
-    )
-    return new FirstFailureReporter(facts).runUndoable(() => this.#provider.onAvailable?.(listener))
+    const info = this.#functionInfo(`onAvailable() of provider ${name}`, 'each tick looks for room')
+    return new FirstFailureReporter(info).runUndoable(() => this.#provider.onAvailable?.(listener))
   }
 
   /** @throws what the provider throws; ManyhostError MANYHOST_START_FAILED for what is no running instance */

@@ -1,4 +1,5 @@
 /** From what is wanted and what there is to what to do next: pure. The cluster's loop asks, and acts. */
+import { backoffDelay } from '../core/backoff.ts'
 import type { InstanceState } from '../core/events.ts'
 import { isLive, isUp } from './lifecycle.ts'
 
@@ -37,23 +38,23 @@ export interface ReconcilePlan {
 /** What gives way first: what has not begun, what is not up, what is ill, what is idle, what has least to end. */
 const RETIREMENT_ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
 
-export function reconcile(facts: ReconcileInput): ReconcilePlan {
-  const { wanted, instances, maxStarting, available: room, startAt, now } = facts
+export function reconcile(input: ReconcileInput): ReconcilePlan {
+  const { wanted, instances, maxStarting, available, startAt, now } = input
   const live = instances.filter(({ state }) => isLive(state))
   const surplus = live.length - wanted
   const leaving = surplus > 0 ? live.sort(compareForRetirement).slice(0, surplus) : []
   const gone = new Set(leaving.map(({ id }) => id))
   const kept = live.filter(({ id }) => !gone.has(id))
   const starting = kept.filter(({ state }) => state === 'starting').length
-  const slots = now < startAt ? 0 : Math.max(0, maxStarting - starting)
+  const freeStarts = now < startAt ? 0 : Math.max(0, maxStarting - starting)
   const pending = kept.filter(({ state }) => state === 'pending')
-  const start = pending.slice(0, slots)
+  const start = pending.slice(0, freeStarts)
   // No more are made than may soon start: a size of a thousand million costs no memory, only time.
   const soon = maxStarting - starting - pending.length
   return {
-    create: Math.max(0, Math.min(-surplus, room, soon)),
+    create: Math.max(0, Math.min(-surplus, available, soon)),
     start: start.map(({ id }) => id),
-    startable: slots - start.length,
+    startable: freeStarts - start.length,
     cancel: leaving.filter(({ state }) => !isUp(state)).map(({ id }) => id),
     drain: leaving.filter(({ state }) => isUp(state)).map(({ id }) => id),
   }
@@ -67,16 +68,10 @@ function compareForRetirement(a: ReconcileInstance, b: ReconcileInstance): numbe
   )
 }
 
-/** Longest wait between two starts that fail, in ms. */
-const MAX_START_BACKOFF = 30_000
+/** Milliseconds between two failing starts. */
+const START_BACKOFF = { min: 100, max: 30_000 }
 
-/**
- * Wait after the `failures`-th failing start in a row: doubling from 100 ms to 30 s, with jitter, so that many
- * services that broke together do not start together.
- * Source: "equal jitter" of Brooker, "Exponential Backoff and Jitter" (2015).
- */
+/** Milliseconds to wait after the `failures`-th failing start in a row; 0 if there was none. */
 export function startBackoff(failures: number, random: () => number): number {
-  if (failures <= 0) return 0
-  const full = Math.min(MAX_START_BACKOFF, 100 * 2 ** Math.min(failures - 1, 20))
-  return full / 2 + random() * (full / 2)
+  return failures <= 0 ? 0 : backoffDelay(failures - 1, START_BACKOFF, random)
 }

@@ -1,7 +1,7 @@
 /** Brings a session from one configuration to the next, without losing a request. */
 
-import { createDict } from '../core/dict.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
+import { createDict } from '../core/null-prototype.ts'
 import type { ServiceOptions } from '../session/service.ts'
 import type { SessionCore } from '../session/session.ts'
 import type { Config } from './config.ts'

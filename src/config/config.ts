@@ -1,18 +1,18 @@
 /** A fleet file, read and checked: all of it, or an error with every mistake. */
 import { resolve } from 'node:path'
 import { describeError } from '../core/errors.ts'
+import type { ListenAddress } from '../core/listen-address.ts'
 import { type ParsedOptions, parseOptions, type Rules } from '../core/options.ts'
-import { type ConfigListen, isLocalListen } from './listen.ts'
+import { ADMIN_RULES, needsToken } from '../gateway/admin/options.ts'
+import type { GatewayTls } from '../gateway/options.ts'
 import { ConfigProviders, type ProviderConfig, type ProviderTypes } from './providers.ts'
 import { getEntry, joinPath, readFields } from './read-fields.ts'
 import { type ConfigEnv, ConfigReader, type ConfigSource } from './reader.ts'
 import {
-  ADMIN_FILE_RULES,
   FEED_FILE_RULES,
   type FeedConfig,
   GATEWAY_FILE_RULES,
   type GatewayLimits,
-  type GatewayTlsFiles,
   type LOG_FORMATS,
   type LOG_LEVELS,
   LOG_RULES,
@@ -45,9 +45,9 @@ export interface Config {
 }
 
 export interface GatewayConfig {
-  readonly listen: readonly ConfigListen[]
+  readonly listen: readonly ListenAddress[]
   /** Absolute paths; the files were there. */
-  readonly tls: GatewayTlsFiles | undefined
+  readonly tls: GatewayTls | undefined
   readonly http2: boolean
   readonly trustedProxies: readonly string[]
   readonly limits: GatewayLimits
@@ -56,7 +56,7 @@ export interface GatewayConfig {
 }
 
 export interface AdminConfig {
-  readonly listen: readonly ConfigListen[]
+  readonly listen: readonly ListenAddress[]
   readonly token: string | undefined
 }
 
@@ -161,12 +161,15 @@ function readGateway(reader: ConfigReader, node: YamlTree | undefined): GatewayC
   if (!gateway.tls || !node) return gateway
   const at = getEntry(node, 'tls') ?? node
   const { cert, key } = gateway.tls
-  const tls = { cert: file(reader, at, 'cert', cert), key: file(reader, at, 'key', key) }
+  const tls = {
+    cert: requireFile(reader, at, 'cert', cert),
+    key: requireFile(reader, at, 'key', key),
+  }
   return { ...gateway, tls }
 }
 
 /** The absolute path of a file that must be there. */
-function file(reader: ConfigReader, parent: YamlTree, name: string, given: string): string {
+function requireFile(reader: ConfigReader, parent: YamlTree, name: string, given: string): string {
   const path = resolve(reader.folder, given)
   const at = joinPath('gateway.tls', name)
   const node = getEntry(parent, name) ?? parent
@@ -184,11 +187,11 @@ function file(reader: ConfigReader, parent: YamlTree, name: string, given: strin
 
 function readAdmin(reader: ConfigReader, node: YamlTree | undefined): AdminConfig | false {
   if (node?.kind === 'scalar' && node.value === false) return false
-  const admin = readSection(reader, node, ADMIN_FILE_RULES, 'admin')
-  const open = admin.listen.find((listen) => !isLocalListen(listen))
-  if (node && open && admin.token === undefined && getEntry(node, 'token') === undefined) {
+  const admin = readSection(reader, node, ADMIN_RULES, 'admin')
+  // A token that is there and wrong was reported already.
+  if (node && needsToken(admin) && getEntry(node, 'token') === undefined) {
     const at = getEntry(node, 'listen') ?? node
-    const message = 'admin.token is missing: others than this machine can reach admin.listen'
+    const message = 'admin.token is missing: other machines can connect to admin.listen'
     reader.reportProblem(at, 'admin.token', message)
   }
   return admin

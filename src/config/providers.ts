@@ -1,7 +1,7 @@
 /** ConfigProviders by name. What their options are, the caller knows: this room sees no provider. */
 
-import { dictFromEntries } from '../core/dict.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
+import { dictFromEntries } from '../core/null-prototype.ts'
 import type { Rules } from '../core/options.ts'
 import { findNearest } from './nearest.ts'
 import { describeNode, isMappingLike, joinPath, readFields, toPlainData } from './read-fields.ts'

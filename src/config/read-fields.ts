@@ -1,10 +1,10 @@
 /** Values of a tree by the rules of their owners: units read, strangers refused, every mistake at its place. */
 import { asError, ManyhostError } from '../core/errors.ts'
-import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
+import { type Form, holdsSecret, type NumberForm, type Rule, type Rules } from '../core/options.ts'
+import { parseBytes, parseDuration } from '../core/units.ts'
 import { findNearest } from './nearest.ts'
 import type { TextSpan } from './problem.ts'
 import type { ConfigReader } from './reader.ts'
-import { parseByteSize, parseMilliseconds } from './units.ts'
 import type { YamlMapping, YamlScalar, YamlTree } from './yaml-tree.ts'
 
 /** Was reported already. */
@@ -252,7 +252,10 @@ function toPlainScalar(reader: ConfigReader, node: YamlScalar, path: string): un
   return /^-?(0|[1-9]\d{0,14})(\.\d{1,15})?$/.test(text) ? Number(text) : text
 }
 
-/** A number in quotes is a text; one that was substituted is a number. */
+/**
+ * A text as a number. A number that was substituted counts as if it stood there without quotes. Any other text is read
+ * by its unit; without one, a duration is seconds and a size is bytes.
+ */
 function parseNumber(
   text: string,
   form: NumberForm,
@@ -262,8 +265,8 @@ function parseNumber(
   if (form.unlimited && (text === 'unlimited' || text === 'Infinity')) {
     return Number.POSITIVE_INFINITY
   }
-  if (form.unit === 'ms') return parseMilliseconds(text) ?? WRONG_FORM
-  return (form.unit === 'bytes' ? parseByteSize(text) : undefined) ?? WRONG_FORM
+  if (form.unit === 'ms') return parseDuration(text) ?? WRONG_FORM
+  return (form.unit === 'bytes' ? parseBytes(text) : undefined) ?? WRONG_FORM
 }
 
 /** The range of a rule, in the terms of a file. */
@@ -295,20 +298,4 @@ export function describeNode(reader: ConfigReader, node: YamlTree, form?: Form):
 /** For messages: there may be many of them. */
 function truncate(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}...` : text
-}
-
-function holdsSecret(form: Form): boolean {
-  switch (form.is) {
-    case 'text':
-      return form.secret === true
-    case 'list':
-    case 'record':
-      return form.of.form !== undefined && holdsSecret(form.of.form)
-    case 'options':
-      return Object.values(form.rules).some((rule) => rule.form && holdsSecret(rule.form))
-    case 'either':
-      return form.forms.some(holdsSecret)
-    default:
-      return false
-  }
 }

@@ -1,18 +1,13 @@
 /** JSON Schema of a fleet file, made from the rules that also check it. Pure. */
 import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
+import { BYTES_PATTERN, DURATION_PATTERN } from '../core/units.ts'
+import { ADMIN_RULES } from '../gateway/admin/options.ts'
+import { ROUTE_OPTION_RULES } from '../gateway/route-options.ts'
 import type { SECTION_NAMES } from './config.ts'
 import { describeRange } from './read-fields.ts'
-import {
-  ADMIN_FILE_RULES,
-  FEED_FILE_RULES,
-  GATEWAY_FILE_RULES,
-  LOG_RULES,
-  SERVICE_GATEWAY_RULES,
-  SESSION_FILE_RULES,
-} from './rules.ts'
+import { FEED_FILE_RULES, GATEWAY_FILE_RULES, LOG_RULES, SESSION_FILE_RULES } from './rules.ts'
 import { SERVICE_FILE_RULES } from './services.ts'
 import { BALANCER_NAMES, balancerRules } from './size.ts'
-import { BYTES_PATTERN, DURATION_PATTERN } from './units.ts'
 
 type FleetSchema = { readonly [key: string]: unknown }
 
@@ -32,7 +27,7 @@ export function buildFleetSchema(): FleetSchema {
     },
     session: optionsSchema(SESSION_FILE_RULES),
     gateway: optionsSchema(GATEWAY_FILE_RULES),
-    admin: { anyOf: [{ const: false }, optionsSchema(ADMIN_FILE_RULES)] },
+    admin: { anyOf: [{ const: false }, optionsSchema(ADMIN_RULES)] },
     feed: optionsSchema(FEED_FILE_RULES),
     log: optionsSchema(LOG_RULES),
   }
@@ -67,7 +62,7 @@ function servicesSchema(): FleetSchema {
       properties: {
         ...(service.properties as FleetSchema),
         size: sizeSchema(),
-        gateway: optionsSchema(SERVICE_GATEWAY_RULES),
+        gateway: optionsSchema(ROUTE_OPTION_RULES),
       },
     },
   }

@@ -1,45 +1,22 @@
-/** `gateway` of a service: how it is found, and who may use it. */
-import { parseOptions } from '../core/options.ts'
+/** `gateway` of a service: how it is reached, and who may use it. */
+import {
+  parseRouteOptions,
+  ROUTE_OPTION_RULES,
+  type RouteSettings,
+} from '../gateway/route-options.ts'
 import { getEntry, readFields } from './read-fields.ts'
 import type { ConfigReader } from './reader.ts'
-import { type CorsConfig, SERVICE_GATEWAY_RULES } from './rules.ts'
 import type { YamlTree } from './yaml-tree.ts'
 
-export interface ServiceGatewayConfig {
-  /** Undefined: as the gateway does it by default. */
-  readonly hosts: readonly string[] | undefined
-  readonly path: string | undefined
-  readonly strip: boolean
-  readonly auth:
-    | {
-        readonly bearer?: readonly string[]
-        readonly basic?: Readonly<Record<string, string>>
-      }
-    | undefined
-  readonly cors: CorsConfig | undefined
-  readonly waitingPage: boolean
-  readonly serverTiming: boolean
-  readonly priorityHeader: boolean
-}
-
-/** With its defaults; these alone where something is wrong, which was reported. */
+/** With its defaults. Only with these if something is wrong, which was reported. */
 export function readServiceGateway(
   reader: ConfigReader,
   node: YamlTree,
   path: string,
-): ServiceGatewayConfig {
+): RouteSettings {
   const before = reader.problemCount
-  const given = readFields(reader, node, SERVICE_GATEWAY_RULES, path) ?? {}
-  const { auth } = given
-  if (auth !== undefined && Object.keys(auth as object).length === 0) {
-    reader.reportProblem(
-      getEntry(node, 'auth') ?? node,
-      `${path}.auth`,
-      `${path}.auth must have bearer or basic: else nobody gets in`,
-    )
-  }
-  const right = reader.problemCount === before
-  return parseOptions('gateway', right ? given : {}, SERVICE_GATEWAY_RULES) as ServiceGatewayConfig
+  const given = readFields(reader, node, ROUTE_OPTION_RULES, path) ?? {}
+  return parseRouteOptions(path, reader.problemCount === before ? given : {})
 }
 
 /** Two services cannot be found by the same name. */
@@ -48,13 +25,15 @@ export function reportDuplicateRoutes(
   services: YamlTree,
   /** As the services are called in the file. */
   names: ReadonlyMap<string, string>,
-  parsed: readonly { readonly url: string; readonly gateway: ServiceGatewayConfig }[],
+  parsed: readonly { readonly url: string; readonly gateway: RouteSettings }[],
 ): void {
   const taken = new Map<string, string>()
   for (const { url, gateway } of parsed) {
     const routes = [
       ...(gateway.hosts ?? []).map((host) => ['hosts', host.toLowerCase()] as const),
-      ...(gateway.path === undefined ? [] : [['path', gateway.path.replace(/\/+$/, '')] as const]),
+      ...(typeof gateway.path !== 'string'
+        ? []
+        : [['path', gateway.path.replace(/\/+$/, '')] as const]),
     ]
     for (const [key, route] of routes) {
       const other = taken.get(`${key} ${route}`)

@@ -3,17 +3,14 @@ import { isAbsolute, resolve } from 'node:path'
 import { asError } from '../core/errors.ts'
 import { milliseconds, rule, text } from '../core/options.ts'
 import { parseVirtualUrl } from '../core/registry.ts'
+import type { RouteSettings } from '../gateway/route-options.ts'
 import { SERVICE_RULES, type ServiceOptions } from '../session/service.ts'
 import { findNearest } from './nearest.ts'
 import { findOptionConflict } from './option-conflicts.ts'
 import type { ConfigProviders } from './providers.ts'
 import { describeNode, getEntry, isMappingLike, joinPath, readFields } from './read-fields.ts'
 import type { ConfigReader } from './reader.ts'
-import {
-  readServiceGateway,
-  reportDuplicateRoutes,
-  type ServiceGatewayConfig,
-} from './service-gateway.ts'
+import { readServiceGateway, reportDuplicateRoutes } from './service-gateway.ts'
 import { readSize, type SizeConfig } from './size.ts'
 import type { YamlTree } from './yaml-tree.ts'
 
@@ -25,7 +22,7 @@ export interface ServiceConfig {
   /** A name of `Config.providers`; the session's own if undefined. */
   readonly provider: string | undefined
   readonly size: SizeConfig
-  readonly gateway: ServiceGatewayConfig
+  readonly gateway: RouteSettings
 }
 
 const { url: _, ...OPTIONS } = SERVICE_RULES
@@ -132,7 +129,7 @@ class ServiceReader {
     const reader = this.#reader
     const before = reader.problemCount
     let sizeNode: YamlTree | undefined
-    let gateway: ServiceGatewayConfig | undefined
+    let gateway: RouteSettings | undefined
     const fields = readFields(reader, node, SERVICE_FILE_RULES, this.#path, {
       readers: {
         size: (value) => {

@@ -1,11 +1,11 @@
 /** How many instances: `3`, `1..8`, or a load balancer by its name, with its settings. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import { type NumberForm, type Rule, rule, whole } from '../core/options.ts'
+import { BALANCER_SETTINGS } from '../sizing/balancer-settings.ts'
 import { IdleToZero, QueueLength, SimpleLoadBalancer, TargetInFlight } from '../sizing/policies.ts'
-import { BALANCER_SETTINGS } from '../sizing/ranges.ts'
 import { checkSetting, describeSettingRange, type PolicySetting } from '../sizing/settings.ts'
 import type { SizeSpec } from '../sizing/size.ts'
-import type { SizedCluster } from '../sizing/sized.ts'
+import type { SizedCluster } from '../sizing/sized-cluster.ts'
 import { bounds } from '../sizing/wrappers.ts'
 import { findNearest } from './nearest.ts'
 import { describeNode, readFields } from './read-fields.ts'

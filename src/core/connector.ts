@@ -21,8 +21,10 @@ import { subscribe } from 'node:diagnostics_channel'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { buildConnector } from 'undici'
-import { ResponseHeadFilter } from './http/heads.ts'
+import { interceptWrites, type WriteCallback } from './http/node-internals.ts'
+import { ResponseHeadFilter } from './http/response-head-filter.ts'
 import { after, type Timer } from './time.ts'
+import { undiciParserOf } from './undici-internals.ts'
 
 export type ConnectorOptions = NonNullable<Parameters<typeof buildConnector>[0]>
 
@@ -206,7 +208,7 @@ class PatchedConnection {
   /** Tells the end to a parser that waits and has had all. */
   #deliverWhenIdle(end: () => void): void {
     // After an upgrade there is no parser, and whoever reads need not ask.
-    if (this.#isWaiting || parserOf(this.#socket) === undefined) end()
+    if (this.#isWaiting || undiciParserOf(this.#socket) === undefined) end()
     else this.#deliverEnd = end
   }
 
@@ -218,7 +220,7 @@ class PatchedConnection {
       const onEnd = (): void => {
         // Of what is destroyed, `close` tells.
         if (socket.destroyed) return
-        if (parserOf(socket)?.paused) this.#deliverEndLater = () => process.nextTick(onEnd)
+        if (undiciParserOf(socket)?.paused) this.#deliverEndLater = () => process.nextTick(onEnd)
         else listener.call(socket)
       }
       // By this, as with `once`, the emitter finds it when the listener is removed.
@@ -226,7 +228,7 @@ class PatchedConnection {
     }
     // biome-ignore lint/suspicious/noExplicitAny: as node:events has it
     socket.on = (name: string | symbol, listener: (...parts: any[]) => void) => {
-      const isUndicis = name === 'end' && parserOf(socket) !== undefined
+      const isUndicis = name === 'end' && undiciParserOf(socket) !== undefined
       addListener.call(socket, name, isUndicis ? guarded(listener) : listener)
       return socket
     }
@@ -235,8 +237,7 @@ class PatchedConnection {
   /** One write is under way at a time, so that one callback can stand for all of the stream. */
   #guardWrites(): void {
     const socket = this.#socket
-    const { _write, _writev } = socket
-    let written: (error?: Error | null) => void
+    let written: WriteCallback
     const onWritten = (error?: Error | null): void => {
       if (error && this.#holdWriteError(error)) return
       if (this.#isProbing) {
@@ -246,16 +247,11 @@ class PatchedConnection {
       }
       written(error)
     }
-    // A stream may write several chunks by its own `_write`, which then hands on our callback.
-    socket._write = (chunk, encoding, callback) => {
+    interceptWrites(socket, (callback) => {
+      // A stream may write several chunks by its own `_write`, which then hands on our callback.
       if (callback !== onWritten) written = callback
-      _write.call(socket, chunk, encoding, onWritten)
-    }
-    if (!_writev) return
-    socket._writev = (chunks, callback) => {
-      if (callback !== onWritten) written = callback
-      _writev.call(socket, chunks, onWritten)
-    }
+      return onWritten
+    })
   }
 
   /**
@@ -264,7 +260,7 @@ class PatchedConnection {
    */
   #holdWriteError(error: NodeJS.ErrnoException): boolean {
     const socket = this.#socket
-    if (socket.destroyed || parserOf(socket) === undefined) return false
+    if (socket.destroyed || undiciParserOf(socket) === undefined) return false
     if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') return false
     this.#writeError = error
     if (this.#isProbing) this.#onProbed(error)
@@ -282,7 +278,7 @@ class PatchedConnection {
 
   #onDestroy(error: Error | undefined): Duplex {
     const socket = this.#socket
-    const parser = error && !socket.destroyed ? parserOf(socket) : undefined
+    const parser = error && !socket.destroyed ? undiciParserOf(socket) : undefined
     if (!parser || !error) return this.#destroySocket(error)
     const { code, syscall } = error as NodeJS.ErrnoException
     const isConnections = syscall === 'read' || syscall === 'write'
@@ -321,13 +317,6 @@ class PatchedConnection {
       error.code = 'ECONNRESET'
     })
   }
-}
-
-/** undici keeps its parser at the socket, under a symbol of its own. Without one there is nothing to be paused. */
-function parserOf(socket: Duplex): { readonly paused?: boolean } | undefined {
-  const symbols = Object.getOwnPropertySymbols(socket)
-  const key = symbols.find(({ description }) => description === 'parser')
-  return (key && (Reflect.get(socket, key) as { paused?: boolean } | null)) ?? undefined
 }
 
 /**

@@ -1,14 +1,23 @@
-/** What was got, for an error message. */
+/** What was got, for the message of an error. */
 
-/** At most this many characters of a value are shown. */
+/** Characters of a value that are shown. */
 const MAX_LENGTH = 200
 
-/** A value as text for an error message: strings in quotes, plain objects as JSON, others by their kind. Never throws. */
+/** A value as short text: strings in quotes, plain objects as JSON, other objects by their class. Never throws. */
 export function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'function') return 'a function'
-  if (typeof value === 'object' && value !== null) return describeObject(value)
-  return String(value)
+  switch (typeof value) {
+    case 'string':
+      // Cut first: the text of a whole file may be given by mistake.
+      return truncate(JSON.stringify(value.slice(0, MAX_LENGTH + 1)))
+    case 'function':
+      return 'a function'
+    case 'bigint':
+      return truncate(`${value}n`)
+    case 'object':
+      return value === null ? 'null' : describeObject(value)
+    default:
+      return String(value)
+  }
 }
 
 /** The code of the value may throw: getters, proxies, `toJSON`. */
@@ -16,8 +25,12 @@ function describeObject(value: object): string {
   try {
     const name = value.constructor?.name
     if (name && name !== 'Object') return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`
-    return JSON.stringify(value).slice(0, MAX_LENGTH)
+    return truncate(JSON.stringify(value))
   } catch {
     return 'an object'
   }
+}
+
+function truncate(text: string): string {
+  return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}...` : text
 }

@@ -2,7 +2,7 @@
 
 import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
-import { catchRejection, emitWarning, FirstFailureReporter } from './guarded.ts'
+import { catchRejection, emitWarning, FirstFailureReporter } from './user-functions.ts'
 
 export type InstanceState =
   | 'pending'
@@ -179,7 +179,7 @@ export class Emitter<Events extends object> {
       failure = new FirstFailureReporter({
         what: `a listener of '${String(name)}' of the ${this.#owner}${at}`,
         instead: 'its failure is ignored',
-        report: (told) => this.#reportFailure(name, told),
+        report: (error) => this.#reportFailure(name, error),
         service,
       })
       failures.set(name, failure)

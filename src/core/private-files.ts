@@ -1,10 +1,10 @@
-/** Files that are for our own user alone: what they hold, or let in, is no business of others on this machine. */
+/** Files that only our own user may read or write: other users of the machine must not see them, or connect to them. */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 /**
- * Makes a file, and the folders that it is in, where they are not there yet. What a database puts beside it takes its
- * rights. One that is there keeps its rights: they may have been widened on purpose.
+ * Creates a file, and its folders, where they do not exist yet. The files that a database creates beside it get the same
+ * rights. A file that exists keeps its rights, because somebody may have widened them on purpose.
  */
 export function createPrivateFile(path: string): void {
   if (existsSync(path)) return
@@ -12,12 +12,12 @@ export function createPrivateFile(path: string): void {
   closeSync(openSync(path, 'a', 0o600))
 }
 
-/** To be called when a server listens: whoever may write to a socket may connect. An abstract one has no rights. */
+/** Call this when a server listens: every user who may write to the socket may connect. An abstract socket has no rights. */
 export function makeSocketPrivate(where: object): void {
   if (!('path' in where) || typeof where.path !== 'string' || where.path.startsWith('\0')) return
   try {
     chmodSync(where.path, 0o600)
   } catch {
-    // Removed already, or on a file system without rights.
+    // The socket was removed already, or its file system has no rights.
   }
 }

@@ -2,6 +2,7 @@
  * Virtual URL to service, as httpx mounts do it: scheme and host, a port where one is given (without one, any port
  * matches), and beyond httpx the longest path prefix. Pure but for the map that it keeps.
  */
+import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
 
 /** A virtual URL in its normal form. */
@@ -38,12 +39,8 @@ export function parseVirtualUrl(text: string | URL): VirtualUrl {
 function invalidUrlError(got: unknown, expected: string): ManyhostError {
   return new ManyhostError(
     'MANYHOST_INVALID_URL',
-    `url: expected ${expected}, got ${describeUrl(got)}`,
+    `url: expected ${expected}, got ${got instanceof URL ? got.href : describe(got)}`,
   )
-}
-
-function describeUrl(got: unknown): string {
-  return got instanceof URL ? got.href : (JSON.stringify(got) ?? String(got))
 }
 
 interface RegistryEntry<Service> {

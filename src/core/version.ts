@@ -3,9 +3,9 @@ import { existsSync, readFileSync } from 'node:fs'
 
 /** As package.json has it: above `src`, or above `dist`. */
 export function version(): string {
-  const places = ['../../package.json', '../../../package.json'].map(
+  const candidates = ['../../package.json', '../../../package.json'].map(
     (path) => new URL(path, import.meta.url),
   )
-  const file = places.find((place) => existsSync(place))
+  const file = candidates.find((candidate) => existsSync(candidate))
   return file ? (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version : 'unknown'
 }

@@ -1,8 +1,8 @@
 /**
- * One sending of an exchange to one instance: it waits in line, holds a place until the answer's body has ended, and
- * speaks undici's callbacks. Those are the raw ones (undici 7 calls them legacy): they hand over header bytes as they
- * came, where the newer ones parse them into an object that loses order and case and costs more than the rest of
- * this file. Only this file knows that.
+ * One sending of an exchange to one instance. It waits in the queue, holds a slot until the body of the response has
+ * ended, and implements undici's callbacks. These are undici's raw callbacks (undici 7 calls them legacy): they give
+ * header bytes as they came. The newer callbacks parse headers into an object, which loses order and case and costs
+ * more than the rest of this file. No other file knows this interface.
  */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
@@ -12,21 +12,31 @@ import { after, now, type Timer } from '../core/time.ts'
 import { leastInFlight, type Pick } from './balance.ts'
 import type { CancelHandle, Exchange, RawHeaders, ResponseSink } from './exchange.ts'
 import { QueueEntry } from './priority-queue.ts'
-import type { RequestQueue } from './request-queue.ts'
 import type { InFlightRequest, Target } from './target.ts'
 import { trace } from './trace.ts'
 
 const NO_HEADERS: RawHeaders = []
 
-/** Hears what an attempt says of its target: passive health, statistics. */
+/** The queue as an attempt sees it. */
+export interface AttemptQueue {
+  /** @throws ManyhostError MANYHOST_QUEUE_FULL, or the reason why the queue is closed */
+  join(attempt: Attempt): void
+  /** Joins before all others. */
+  rejoin(attempt: Attempt): void
+  remove(attempt: Attempt): void
+  /** Gives the slot on this target back. */
+  release(target: Target): void
+}
+
+/** Is notified of what attempts find out about their targets: for passive health checks and statistics. */
 export interface AttemptObserver {
-  readonly queue: RequestQueue
+  readonly queue: AttemptQueue
   readonly attemptTimeout: number
   readonly service: string
   onAnswered(target: Target, milliseconds: number): void
-  /** The request was given up after this time without an answer: it would have taken longer. */
+  /** The caller gave the request up after this time without a response: the response would have taken longer. */
   onAbandoned(target: Target, milliseconds: number): void
-  /** `reached`: whether the connection had been made. */
+  /** @param reached whether the request had a connection to the target */
   onFailed(target: Target, error: Error, reached: boolean): void
   onDequeued(milliseconds: number): void
 }
@@ -37,16 +47,16 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
   readonly #sink: AttemptSink
   readonly #observer: AttemptObserver
   pick: Pick = leastInFlight
-  /** The target that failed the attempt before, or has the other copy of a hedged request. */
+  /** The target that failed the previous attempt, or that has the other copy of a hedged request. */
   readonly avoid: Target | undefined
   target: Target | undefined
-  /** When it was given to its instance. */
+  /** When it was given to its instance, on the clock of `now()`. */
   startedAt = 0
   /** Whether the request was put on a connection: it may have been executed. */
   sent = false
   /** 1, 2, ... in the order of dispatch. */
   number = 0
-  /** Of the answer whose head has come; 0 before that. */
+  /** Status of the response; 0 before its head has come. */
   status = 0
   #abort: ((reason: Error) => void) | undefined
   #resume: (() => void) | undefined
@@ -56,26 +66,26 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
   #timer: Timer | undefined
   #tunnel: Duplex | undefined
 
-  constructor(exchange: Exchange, sink: AttemptSink, referee: AttemptObserver, avoid?: Target) {
+  constructor(exchange: Exchange, sink: AttemptSink, observer: AttemptObserver, avoid?: Target) {
     super()
     this.exchange = exchange
     this.#sink = sink
-    this.#observer = referee
+    this.#observer = observer
     this.avoid = avoid
   }
 
-  /** Whether the request is rather to go to another target than to this one: here it has failed before. */
+  /** Whether the request has failed on this target before, so that another target is better. */
   hasFailedOn(target: Target): boolean {
     if (target === this.avoid) return true
     return this.exchange.reports?.some(({ instance }) => instance === target.id) ?? false
   }
 
-  /** Whether it has ended, or was given up. */
+  /** Whether it has ended or was cancelled. */
   get isOver(): boolean {
     return this.#done
   }
 
-  /** Takes its place in line: the first one for a request that was in line before (`again`). */
+  /** Joins the queue; before all others if the request was in the queue before (`again`). */
   start(again: boolean): void {
     if (again) return this.#observer.queue.rejoin(this)
     try {
@@ -85,7 +95,7 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
     }
   }
 
-  /** Sends the request. Called by the queue, in its turn; the place that it takes comes back by `release`. */
+  /** Sends the request. The queue calls this in turn and lends a slot, which goes back by `release`. */
   run(target: Target): void {
     const { exchange } = this
     this.target = target
@@ -106,20 +116,20 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
   }
 
   #dispatch(target: Target): void {
-    const { request: facts } = this.exchange
-    const { body, upgrade, connection } = facts
+    const { request } = this.exchange
+    const { body, upgrade, connection } = request
     const headers =
-      this.number === 1 ? facts.headers : withAttemptNumber(facts.headers, this.number)
+      this.number === 1 ? request.headers : withAttemptNumber(request.headers, this.number)
     try {
       const options: Dispatcher.DispatchOptions & { servername: string } = {
-        path: facts.path,
-        method: facts.method as Dispatcher.HttpMethod,
+        path: request.path,
+        method: request.method as Dispatcher.HttpMethod,
         headers,
         body: (body !== null && typeof body === 'object' && 'open' in body
           ? body.open()
           : body) as NonNullable<Dispatcher.DispatchOptions['body']>,
         upgrade: upgrade as string,
-        // Else undici takes the `Host` header for it, which is a virtual one.
+        // Without it undici would take the `Host` header, which names the virtual host.
         servername: target.servername,
         headersTimeout: connection?.headersTimeout ?? null,
         bodyTimeout: connection?.bodyTimeout ?? null,
@@ -137,25 +147,25 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
       this.interrupt(
         new ManyhostError(
           'MANYHOST_ATTEMPT_TIMEOUT',
-          `${service}: ${this.target?.id} gave no answer within ${attemptTimeout} ms`,
+          `${service}: ${this.target?.id} sent no response within ${attemptTimeout} ms`,
         ),
       )
     })
   }
 
-  /** Its time in line is over. */
-  expire(queueTimeout: number, why: string): void {
+  /** Ends it because `queueTimeout` is over. */
+  expire(queueTimeout: number, explanation: string): void {
     const { service } = this.#observer
     this.end(
       new ManyhostError(
         'MANYHOST_QUEUE_TIMEOUT',
-        `${service}: no instance was free within ${queueTimeout} ms (queueTimeout); ${why}`,
+        `${service}: no instance was free within ${queueTimeout} ms (queueTimeout); ${explanation}`,
         { service },
       ),
     )
   }
 
-  /** Ends an attempt that waits no longer in any line. */
+  /** Ends an attempt that is in no queue any more. */
   end(error: Error): void {
     if (this.#done) return
     this.#done = true
@@ -174,7 +184,7 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
   interrupt(error: Error): void {
     this.#tunnel?.destroy(error)
     if (this.#done) {
-      // Given up by its caller before it had a connection, which now will not come.
+      // Its caller cancelled it before it had a connection, and now no connection will come.
       if (!this.#tunnel) this.#releaseSlot()
       return
     }
@@ -183,7 +193,7 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
     const target = this.target as Target
     const { sent } = this
     this.#abortConnection(error)
-    // The instance may never call back: its place is given up here and now.
+    // undici may never call back for a lost instance, so the slot is released here.
     this.#releaseSlot()
     this.#observer.onFailed(target, error, sent)
     this.#sink.onFailed(this, error)
@@ -199,13 +209,13 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
     this.#timer?.clear()
     const abort = this.#abort
     this.#abort = undefined
-    // Without a connection yet, the place is kept until undici has one or fails: `onConnect` then cuts.
+    // Without a connection yet, the slot is kept until undici has one or fails. Then `onConnect` aborts.
     if (!abort) return
     abort(reason)
     this.#releaseSlot()
   }
 
-  /** Gives the place back. Idempotent. */
+  /** Gives the slot back. Idempotent. */
   #releaseSlot(): void {
     if (!this.#holdsSlot) return
     this.#holdsSlot = false
@@ -215,7 +225,7 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
     this.#observer.queue.release(target)
   }
 
-  // What undici calls.
+  // Called by undici.
 
   onConnect(abort: (reason: Error) => void): void {
     if (this.#cancelled) return abort(this.#cancelled)
@@ -249,7 +259,7 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
     return !this.exchange.paused
   }
 
-  /** undici types trailers as text; they are bytes. */
+  /** undici declares trailers as text, but they are bytes. */
   onComplete(trailers: readonly (Buffer | string)[] | null): void {
     this.#releaseSlot()
     if (this.#done) return
@@ -265,7 +275,7 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
     }
     this.#done = true
     this.#timer?.clear()
-    // The place is held, and the instance's end still felt, until the tunnel is closed.
+    // The slot stays taken, and `interrupt` still ends the tunnel, until the tunnel is closed.
     this.#tunnel = socket
     socket.once('close', () => this.#releaseSlot())
     const at = now()
@@ -289,14 +299,14 @@ export class Attempt extends QueueEntry implements CancelHandle, InFlightRequest
       this.exchange.sent--
     }
     const error = this.exchange.request.connection ? toCallerTimeout(thrown, this.exchange) : thrown
-    // Before the place is free: else the next in line would be given to the instance that has just failed.
+    // Before the slot is free: otherwise the next request would go to the instance that has just failed.
     this.#observer.onFailed(this.target as Target, error, reached)
     this.#releaseSlot()
     this.#sink.onFailed(this, error)
   }
 }
 
-/** What an attempt tells the layer above it. */
+/** Takes the response of an attempt: the layer above. */
 export interface AttemptSink
   extends Omit<ResponseSink, 'onError' | 'onHead' | 'onData' | 'onEnd' | 'onUpgrade'> {
   onDispatched(attempt: Attempt): void
@@ -306,22 +316,22 @@ export interface AttemptSink
   onUpgrade(status: number, headers: RawHeaders, socket: Duplex, attempt: Attempt): void
   /** The attempt failed after it was given to an instance. */
   onFailed(attempt: Attempt, error: Error): void
-  /** It never came to an instance: the queue's time was over, or the service ended. */
+  /** The attempt was never given to an instance: `queueTimeout` was over, or the service ended. */
   onRefused(error: Error): void
 }
 
-/** undici's time limits, where the caller has set them: an end of the request, and not of one attempt. */
-function toCallerTimeout(error: Error, { request: facts }: Exchange): Error {
+/** A time limit of undici that the caller has set ends the request, and not only this attempt. */
+function toCallerTimeout(error: Error, { request }: Exchange): Error {
   const { code } = error as { code?: unknown }
   if (code !== 'UND_ERR_HEADERS_TIMEOUT' && code !== 'UND_ERR_BODY_TIMEOUT') return error
   const isHead = code === 'UND_ERR_HEADERS_TIMEOUT'
   const name = isHead ? 'headersTimeout' : 'bodyTimeout'
-  const what = isHead ? 'no answer began' : 'nothing more of the answer came'
-  const text = `${facts.method} ${facts.path}: ${what} within ${facts.connection?.[name]} ms (${name})`
+  const what = isHead ? 'no response began' : 'no more data of the response came'
+  const text = `${request.method} ${request.path}: ${what} within ${request.connection?.[name]} ms (${name})`
   return new ManyhostError('MANYHOST_TIMEOUT', text, { cause: error })
 }
 
-/** The headers of a later attempt: the last pair is `x-manyhost-attempt`. */
+/** The headers of a later attempt. The last pair is always `x-manyhost-attempt`. */
 function withAttemptNumber(headers: readonly string[], attempt: number): string[] {
   const copy = headers.slice()
   copy[copy.length - 1] = String(attempt)

@@ -1,46 +1,46 @@
-/** Which of the ready instances with a free place takes the next request: pure picks, randomness handed in. */
+/** Which of the ready instances with a free slot takes the next request. Pure: the randomness is an argument. */
 
 import { type HashSlots, hashSlotOf, scoreTarget } from './hash-slots.ts'
 
 /** What a pick reads of a target. */
 export interface Candidate {
   readonly id: string
-  /** `hashOf(id)`. */
+  /** `hashText(id)`. */
   readonly hash: number
   readonly open: boolean
   readonly slots: number
   readonly inFlight: number
   readonly latency: Latency
-  /** When the request was given to it that has had no answer for the longest time; Infinity if there is none. */
+  /** When the oldest request without a response was given to it, on the clock of `now()`; Infinity without one. */
   readonly askedAt: number
 }
 
 /** A peak-sensitive moving average of round-trip times, in ms. */
 export interface Latency {
   cost: number
-  /** When `cost` was last brought up to date. */
+  /** When `cost` was last updated, on the clock of `now()`. */
   updatedAt: number
 }
 
 export interface PickFacts {
-  /** Counts up by one with each pick: where a search starts, so that ties rotate. */
+  /** Counts up by one with each pick. A search starts here, so that ties rotate. */
   readonly turn: number
   readonly now: number
-  /** No free target has fewer requests in flight than this: a search for the least may end where it finds as few. */
+  /** A lower bound of the requests in flight of every free target: a search for the least may stop there. */
   readonly fewest: number
   /** Uniform in [0, 1). */
   readonly random: () => number
-  /** Requests with the same key go to the same instance as long as it has a free place. */
+  /** Requests with the same key go to the same instance as long as it has a free slot. */
   readonly affinity: string | undefined
-  /** Of these targets, where it is remembered which one comes first for a key. */
+  /** Remembers which of these targets comes first for a key, if it is known. */
   readonly hashSlots?: HashSlots | undefined
-  /** Index of the target that failed this request last: taken only if there is no other. -1 if it is not among them. */
+  /** Index of the target that failed this request last: picked only if no other is free. -1 if there is none. */
   readonly avoid: number
 }
 
 /**
- * Index of a target with a free place. One has such a place whenever the queue asks. A request that is sent again has the
- * choice only of those that have not failed it, while one of them is free. Whatever else a user's function answers is
+ * Answers the index of a target with a free slot. The queue calls it only when there is one. For a resend, targets that
+ * have failed the request are left out while another one is free. If a user's function answers anything else, that is
  * reported once, and `leastInFlight` picks instead.
  */
 export type Pick = (targets: readonly Candidate[], facts: PickFacts) => number
@@ -49,7 +49,7 @@ export function hasFreeSlot(target: Candidate | undefined): boolean {
   return target?.open === true && target.inFlight < target.slots
 }
 
-/** The free target with the fewest requests in flight; ties go round. Stops where there can be none with fewer. */
+/** The free target with the fewest requests in flight; ties rotate. Stops early where no target can have fewer. */
 export const leastInFlight: Pick = (targets, { turn, avoid, fewest: bound }) => {
   const count = targets.length
   let best = -1
@@ -76,11 +76,11 @@ export const roundRobin: Pick = (targets, { turn, avoid }) => {
   return pickAvoided(targets, avoid)
 }
 
-/** How long, in ms, an average remembers: Finagle's default. */
+/** Time constant of the moving average, in ms: Finagle's default. */
 const DECAY_MS = 10_000
 
 /**
- * Brings a peak EWMA up to date: a slower answer counts at once, a faster one only by and by.
+ * Updates a peak-sensitive moving average: a slower round trip counts at once, a faster one only gradually.
  * Source: Finagle, "Beyond Round Robin: Load Balancing for Latency" (peak EWMA).
  */
 export function recordRoundTrip(latency: Latency, roundTrip: number, now: number): void {
@@ -91,15 +91,15 @@ export function recordRoundTrip(latency: Latency, roundTrip: number, now: number
   latency.updatedAt = now
 }
 
-/** What is remembered of it by now. */
-function decayedCost({ cost, updatedAt: at }: Latency, now: number): number {
-  return cost * Math.exp(-Math.max(0, now - at) / DECAY_MS)
+/** The average, decayed to the present. */
+function decayedCost({ cost, updatedAt }: Latency, now: number): number {
+  return cost * Math.exp(-Math.max(0, now - updatedAt) / DECAY_MS)
 }
 
 /**
- * A request was given up after `waited` ms without an answer, as the slower copy of a hedged one is: its answer would
- * have taken longer, nobody knows how much, so twice that is remembered. Else a slow target would look fast where no
- * late answer of it is ever waited for.
+ * Records that a request was cancelled after `waited` ms without a response, as the slower copy of a hedged request is.
+ * The response would have taken longer, by an unknown time, so twice the wait is recorded. Without this, a target whose
+ * late responses are never waited for would look fast.
  */
 export function recordAbandoned(latency: Latency, waited: number, now: number): void {
   if (waited <= decayedCost(latency, now)) return
@@ -108,20 +108,20 @@ export function recordAbandoned(latency: Latency, waited: number, now: number): 
 }
 
 /**
- * What a target promises: its remembered round trip, faded with time, or how long it has owed an answer if that is
- * more, for each request that it has. So one that falls silent counts as slow before the first late answer is there.
- * Time counts by its square: places serve at the same time, so that an idle one that is ten times slower than the
- * others is no match for them even if they have nine requests each.
+ * The expected wait at a target: its decayed round trip, or the age of its oldest unanswered request if that is more,
+ * times its requests. So a target that falls silent counts as slow before its first late response.
+ * The time is squared, because the slots of a target serve in parallel: an idle target that is ten times slower must not
+ * win against targets with nine requests each.
  */
 function estimateLoad({ latency, askedAt, inFlight }: Candidate, now: number): number {
   const time = Math.max(decayedCost(latency, now), now - askedAt)
   return time * time * (inFlight + 1) + inFlight * 1e-6
 }
 
-/** Random draws of a free target before all are looked through. */
+/** Random draws of a free target before all targets are searched. */
 const MAX_DRAWS = 8
 
-/** Index of a free target, all alike, other than these two; -1 for none. */
+/** Index of a free target, each with the same chance, other than `avoid` and `not`; -1 if there is none. */
 function drawFreeTarget(targets: readonly Candidate[], facts: PickFacts, not: number): number {
   const { random, avoid } = facts
   for (let drawn = 0; drawn < MAX_DRAWS; drawn++) {
@@ -137,7 +137,7 @@ function drawFreeTarget(targets: readonly Candidate[], facts: PickFacts, not: nu
 }
 
 /**
- * Of two free targets drawn at random, the one that promises the shorter wait by peak EWMA.
+ * Of two free targets drawn at random, the one with the shorter expected wait by peak EWMA.
  * Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001); Finagle's `p2cPeakEwma`.
  */
 export const peakEwma: Pick = (targets, facts) => {
@@ -152,14 +152,14 @@ export const peakEwma: Pick = (targets, facts) => {
 }
 
 /**
- * The free target with the highest hash of (slot of the key, id): each slot has its own order of preference, so that a
- * target that comes or goes moves only the keys that it gets or had.
+ * The free target with the highest hash of (hash slot of the key, id). Each hash slot has its own order of targets, so a
+ * target that is added or removed moves only the keys that it gets or had.
  * Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998), rendezvous hashing.
  */
-export const rendezvous: Pick = (targets, { affinity = '', avoid, hashSlots: slots }) => {
+export const rendezvous: Pick = (targets, { affinity = '', avoid, hashSlots }) => {
   const slot = hashSlotOf(affinity)
-  // Nearly always it has a free place, and no other need be asked.
-  const first = slots?.firstTarget(slot) ?? -1
+  // Nearly always the first target has a free slot, and no search is needed.
+  const first = hashSlots?.firstTarget(slot) ?? -1
   if (first !== -1 && first !== avoid && hasFreeSlot(targets[first] as Candidate)) return first
   let best = -1
   let highest = -1

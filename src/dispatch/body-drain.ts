@@ -1,13 +1,13 @@
 /**
- * Bounds a body that is read for nobody, so that the connection can be used again: a redirect's, or that of an answer by which an
- * instance hands a request back. A connection is not worth more than that.
+ * Bounds the reading of a body that no one needs: of a redirect, or of a response by which an instance hands a request
+ * back. Reading it to its end keeps the connection usable. Beyond these limits a new connection is cheaper.
  */
 import { after, type Timer } from '../core/time.ts'
 
 /** Bytes that are read at most. */
 const MAX_BYTES = 65_536
 
-/** Milliseconds that it may take. */
+/** Milliseconds that the reading may take. */
 const MAX_DURATION = 1_000
 
 export class BodyDrain {
@@ -16,12 +16,12 @@ export class BodyDrain {
   #timer: Timer | undefined
   #isOver = false
 
-  /** @param cut called once, where the body is longer or takes longer */
+  /** @param cut called once if the body is longer or takes longer */
   constructor(cut: () => void) {
     this.#cut = cut
   }
 
-  /** The body has not come at once: its time begins. */
+  /** Starts the time limit: the body did not come together with the head. */
   start(): void {
     if (!this.#isOver) this.#timer ??= after(MAX_DURATION, () => this.#end())
   }
@@ -31,7 +31,7 @@ export class BodyDrain {
     if (this.#bytes > MAX_BYTES) this.#end()
   }
 
-  /** The body has ended by itself. */
+  /** The body has ended. */
   stop(): void {
     this.#isOver = true
     this.#timer?.clear()

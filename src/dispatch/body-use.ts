@@ -1,19 +1,19 @@
 /**
- * Whether a body was read already. A stream that has ended gives no chunk and no error, and would be sent as an empty
- * body; so it is found before anything is sent.
+ * Finds out whether a body was read before. A stream that was read to its end gives no chunk and no error, so it would be
+ * sent as an empty body. Therefore it is checked before anything is sent.
  */
 import { isErrored, Readable } from 'node:stream'
 
-/** Iterators that a request of ours has read from. They look the same before and after. */
+/** Iterators that a request has read from. They look the same before and after. */
 const readIterators = new WeakSet<object>()
 
-/** Why the body cannot be sent (any more); undefined when it can. */
+/** Why the body cannot be sent; undefined if it can. */
 export function findBodyMisuse(source: object): string | undefined {
   if (readIterators.has(source)) return 'it is an iterator that another request has read'
   if (isNodeStream(source)) return findStreamMisuse(source)
   if (!('getReader' in source)) return undefined
   const stream = source as ReadableStream
-  if (stream.locked) return 'it is a stream that somebody else reads'
+  if (stream.locked) return 'it is a stream that is locked by another reader'
   if (isErrored(stream as unknown as Readable)) return 'it is a stream that failed'
   return Readable.isDisturbed(stream as unknown as Readable)
     ? 'it is a stream that was read already'
@@ -31,7 +31,7 @@ function isNodeStream(source: object): source is Readable {
   return 'readableEnded' in source && 'destroyed' in source
 }
 
-/** Notes that an iterator of its own kind is read; what can be iterated again and again is not noted. */
+/** Records that a one-shot iterator is read. A source that can be iterated again is not recorded. */
 export function markIteratorRead(source: object, iterator: object): void {
   if (iterator === source) readIterators.add(source)
 }

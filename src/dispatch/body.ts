@@ -1,10 +1,11 @@
-/** What callers give as a body, brought to the three kinds that the data plane knows: text, bytes, or a `Replay`. */
+/** Turns what callers give as a body into the three forms that the data plane knows: text, bytes, or a `Replay`. */
 import { Readable } from 'node:stream'
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { findBodyMisuse } from './body-use.ts'
 import { type BodySource, Replay } from './replay.ts'
 
-/** A body: text, bytes, chunks, a form, or a function that gives a new one of these for each attempt. */
+/** A body: text, bytes, chunks, a form, or a function that makes one of these for each attempt. */
 export type Body =
   | string
   | ArrayBuffer
@@ -27,15 +28,15 @@ export type Body =
 export interface BodyRetention {
   /** Bytes of a body that are kept in memory for another attempt. */
   readonly replayLimit: number
-  /** Whether another attempt may come to need it. */
+  /** Whether another attempt may need the body. */
   readonly keep: boolean
 }
 
 export interface PreparedBody {
   readonly body: string | Uint8Array | Replay | null
-  /** The `Content-Type` that goes with it, where it says so itself. */
+  /** The `Content-Type` that the body itself determines, if it does. */
   readonly contentType: string | undefined
-  /** Bytes of it, where they are known before it is read and undici would not find out. */
+  /** Bytes of the body, if they are known before it is read and undici would not find them out. */
   readonly length?: number | undefined
 }
 
@@ -85,18 +86,18 @@ export function prepareBody(body: unknown, { replayLimit, keep }: BodyRetention)
   }
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `body: a string, bytes, Blob, FormData, URLSearchParams, stream, (async) iterable or a function that gives one is allowed, got ${Object.prototype.toString.call(body)}`,
+    `body: a string, bytes, Blob, FormData, URLSearchParams, stream, (async) iterable or a function that makes one is allowed, got ${describe(body)}`,
   )
 }
 
 function bodyFailed(why: string): ManyhostError {
   return new ManyhostError(
     'MANYHOST_BODY_FAILED',
-    `the request's body cannot be sent: ${why}; give a new one, or a function that makes one`,
+    `the request's body cannot be sent: ${why}; give a new body, or a function that makes one`,
   )
 }
 
-/** A stream of Node's first kind, without an iterator: `form-data` has such. */
+/** Whether it is a stream of Node's first generation, without an iterator: `form-data` makes such streams. */
 function isLegacyStream(body: object): body is NodeJS.ReadableStream {
   return (
     !(Symbol.asyncIterator in body) &&

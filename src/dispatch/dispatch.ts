@@ -1,6 +1,6 @@
 /**
- * The data plane of one service: requests come in at `send`, targets come and go by `resize`. It moves requests and
- * knows no provider. What a request passes is the ordered list in `layers`, outermost first.
+ * The data plane of one service: requests come in by `send`, targets are set by `resize`. It moves requests and knows no
+ * provider. `#layers` is the ordered list of what a request passes.
  */
 import type { ManyhostError } from '../core/errors.ts'
 import type { Outcome } from '../core/events.ts'
@@ -22,20 +22,23 @@ import type { DispatchSettings } from './settings.ts'
 import { Stats } from './stats.ts'
 import type { Target } from './target.ts'
 import { trace } from './trace.ts'
-import type { FailureReason } from './verdict.ts'
+import { type FailureReason, isCallerError } from './verdict.ts'
 
 export interface DispatchEvents {
-  /** What the cluster is about, for the message of a request that waited in vain: `2 wanted, 0 ready`. */
+  /** What the cluster is doing, for the message of a request that waited too long: `2 wanted, 0 ready`. */
   explain(): string
-  /** Requests began or ceased to wait. */
+  /** Requests began to wait, or none waits any more. */
   onQueueChange(): void
-  /** A closed target has ended its last request. */
+  /** The last request of a closed target has ended. */
   onDrained(target: Target): void
-  /** An attempt failed on a target: is it still there? With `eject`, it gets no more requests until a probe passes. */
+  /** An attempt failed on a target, so the instance should be checked. With `eject` it gets no requests until a probe passes. */
   onSuspect(target: Target, error: Error, eject: boolean): void
   onResend(exchange: Exchange, attempt: Attempt, reason: FailureReason): void
   onSettled(exchange: Exchange, outcome: Outcome, status: number): void
 }
+
+/** Responses that are needed before their 95th percentile is used. */
+const MIN_COUNT_FOR_P95 = 100
 
 export class Dispatch implements ExchangeObserver, AttemptObserver {
   readonly stats = new Stats()
@@ -61,30 +64,37 @@ export class Dispatch implements ExchangeObserver, AttemptObserver {
     this.#send = this.#layers()
   }
 
-  /** The way of a request, read from the bottom: each layer wraps those above its line. */
+  /** The layers that a request passes, outermost first. Each one wraps the next. */
   #layers(): (exchange: Exchange) => void {
-    // Innermost: waits in line for a free place, then goes to the instance that the balance picks. Every attempt
-    // passes here, so that resends and hedges count as the load that they are.
-    const queued: SendAttempt = (exchange, sink, avoid) => new Attempt(exchange, sink, this, avoid)
-    // Inside resend, so that a request whose two copies both failed is one failed attempt, not two.
-    const hedged = this.#settings.hedge ? hedgeLayer(queued, this.#hedgeParts()) : queued
-    // Inside the deadline: attempts go on only while there is time.
-    const resent = resendLayer(hedged, {
-      settings: this.#settings,
-      budget: createBudget(now()),
-      backingOff: this.#backingOff,
-      onResend: (exchange, attempt, reason) => {
-        this.stats.recordResend(reason)
-        this.#events.onResend(exchange, attempt, reason)
-      },
-    })
-    // Outermost: it bounds all attempts, their waiting and the answer's body.
-    return deadlineLayer(resent, this.#settings)
+    // 1. Deadline. Outermost, because it bounds all attempts, their time in the queue, and the body of the response.
+    const deadline = (next: (exchange: Exchange) => void) => deadlineLayer(next, this.#settings)
+
+    // 2. Resend. Inside the deadline, because a further attempt is made only while there is time.
+    const resend = (next: SendAttempt) =>
+      resendLayer(next, {
+        settings: this.#settings,
+        budget: createBudget(now()),
+        backingOff: this.#backingOff,
+        onResend: (exchange, attempt, reason) => {
+          this.stats.recordResend(reason)
+          this.#events.onResend(exchange, attempt, reason)
+        },
+      })
+
+    // 3. Hedge, if the service asks for it. Inside resend, because two failed copies are one failed attempt.
+    const hedge = (next: SendAttempt) =>
+      this.#settings.hedge ? hedgeLayer(next, this.#hedgeParts()) : next
+
+    // 4. Queue. Innermost, because every attempt needs a slot: resends and hedges count as the load that they are. The
+    //    attempt waits for a free slot, then goes to the instance that the balance picks.
+    const queue: SendAttempt = (exchange, sink, avoid) => new Attempt(exchange, sink, this, avoid)
+
+    return deadline(resend(hedge(queue)))
   }
 
-  /** Sends a request; the answer goes to `sink`. Everything that goes wrong goes there, too. */
-  send(facts: RequestInput, sink: ResponseSink): Exchange {
-    const exchange = new Exchange(facts, sink, this)
+  /** Sends a request. `sink` gets the response, or the error. */
+  send(request: RequestInput, sink: ResponseSink): Exchange {
+    const exchange = new Exchange(request, sink, this)
     this.stats.arrivals++
     if (trace.start.hasSubscribers) trace.start.publish({ service: this.service, exchange })
     if (this.#refuseWith) exchange.fail(this.#refuseWith)
@@ -92,12 +102,12 @@ export class Dispatch implements ExchangeObserver, AttemptObserver {
     return exchange
   }
 
-  /** Lets no request in any more: each is refused with this error. */
+  /** Refuses every request from now on with this error; undefined: takes requests again. */
   refuse(error: ManyhostError | undefined): void {
     this.#refuseWith = error
   }
 
-  /** Ends all requests that wait. */
+  /** Ends all requests that have waited in the queue for `olderThan` ms. */
   endWaiting(error: ManyhostError, olderThan = 0): void {
     this.queue.clear((attempt) => attempt.end(error), olderThan)
   }
@@ -106,20 +116,20 @@ export class Dispatch implements ExchangeObserver, AttemptObserver {
     this.queue.resize(targets)
   }
 
-  /** Ends all that waits, in line or between two attempts, and all that would join. */
+  /** Ends all requests that wait in the queue or for their next attempt, and every request that comes later. */
   close(error: ManyhostError): void {
     this.refuse(error)
     this.queue.close(error)
-    for (const trip of [...this.#backingOff]) trip.end(error)
+    for (const handle of [...this.#backingOff]) handle.end(error)
   }
 
-  /** Lets requests in again after `close`. */
+  /** Takes requests again after `close`. */
   reopen(): void {
     this.refuse(undefined)
     this.queue.reopen()
   }
 
-  /** Nothing waits and nothing is served. */
+  /** Whether no request waits and none is in flight. */
   get isIdle(): boolean {
     return this.queue.isEmpty && this.queue.inFlight === 0 && this.#backingOff.size === 0
   }
@@ -141,7 +151,7 @@ export class Dispatch implements ExchangeObserver, AttemptObserver {
     }
   }
 
-  // AttemptObserver: what attempts say of their targets.
+  // AttemptObserver: what attempts find out about their targets.
 
   onDequeued(milliseconds: number): void {
     this.stats.queueWait.record(milliseconds)
@@ -168,11 +178,13 @@ export class Dispatch implements ExchangeObserver, AttemptObserver {
     const after = this.#settings.hedge?.after ?? Number.POSITIVE_INFINITY
     return {
       policy: this.#settings.resend,
-      // Without a hundred answers, nobody knows what the slowest twentieth is.
       delay: () => {
         if (after !== 'p95') return after
+        // A 95th percentile of fewer values would be chance.
         const { duration } = this.stats
-        return duration.count < 100 ? Number.POSITIVE_INFINITY : duration.quantile(0.95)
+        return duration.count < MIN_COUNT_FOR_P95
+          ? Number.POSITIVE_INFINITY
+          : duration.quantile(0.95)
       },
       hasOtherFree: (target) =>
         this.queue.isEmpty &&
@@ -182,16 +194,4 @@ export class Dispatch implements ExchangeObserver, AttemptObserver {
       },
     }
   }
-}
-
-/** Errors for which the caller is to blame, not the instance. */
-function isCallerError(error: Error): boolean {
-  const code = String((error as { code?: unknown }).code ?? '')
-  return (
-    code === 'MANYHOST_BODY_FAILED' ||
-    code === 'MANYHOST_TIMEOUT' ||
-    code === 'UND_ERR_INVALID_ARG' ||
-    code === 'UND_ERR_NOT_SUPPORTED' ||
-    code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'
-  )
 }

@@ -1,6 +1,6 @@
 /**
- * One request and its answer, over all attempts (RFC 9110 calls the pair an exchange). It carries the facts that the
- * layers read, and settles exactly once, whatever happens.
+ * One request of a caller and its response, over all attempts (RFC 9110 calls the pair an exchange). It has what the
+ * layers read of the request, and it settles exactly once.
  */
 import type { Duplex } from 'node:stream'
 import { type AttemptReport, ManyhostError } from '../core/errors.ts'
@@ -12,11 +12,11 @@ import type { ResendPolicy } from './settings.ts'
 /** Header names and values in turn, as undici reports them: bytes, in the order and case of the wire. */
 export type RawHeaders = readonly Buffer[]
 
-/** Takes an answer. Either `onError`, or `onUpgrade`, or `onEnd` is the last call, and comes once. */
+/** Takes a response. The last call is one of `onError`, `onUpgrade` and `onEnd`, and is made once. */
 export interface ResponseSink {
-  /** An informational answer (1xx); any number of them, before the head. */
+  /** An informational response (1xx); any number of them before the head. */
   onInfo(status: number, headers: RawHeaders, text: string): void
-  /** @param whole whether all of the body follows before control is given back */
+  /** @param whole whether the complete body follows in this turn of the event loop */
   onHead(status: number, headers: RawHeaders, text: string, whole: boolean): void
   onData(chunk: Buffer): void
   onEnd(trailers: RawHeaders): void
@@ -24,47 +24,50 @@ export interface ResponseSink {
   onError(error: Error): void
 }
 
-/** A request on its way: in a queue, on an instance, or waiting for its next attempt. */
+/** Steers a request that waits in the queue, is on an instance, or waits for its next attempt. */
 export interface CancelHandle {
-  /** Sets out; `again` says that the request was under way before. Called once, after the trip is known above. */
+  /**
+   * Starts it. Called once, after the layer above has stored this handle.
+   * @param again whether the request was in the queue before
+   */
   start(again: boolean): void
-  /** Gives it up; its sink hears no more. Idempotent. */
+  /** Cancels it. Its sink gets no further call. Idempotent. */
   cancel(reason: Error): void
   pause(): void
   resume(): void
 }
 
-/** What a user of the dispatcher asks of the connection to the instance, by undici's own options; null: nothing. */
+/** undici's options about the connection, as a user of the dispatcher gave them; null: not given. */
 export interface ConnectionOptions {
-  /** Milliseconds from the sending of the request to the head of its answer; 0 is no limit. */
+  /** Milliseconds from the sending of the request to the head of its response; 0: no limit. */
   readonly headersTimeout: number | null
-  /** Milliseconds between two parts of the answer's body; 0 is no limit. */
+  /** Milliseconds between two chunks of the response's body; 0: no limit. */
   readonly bodyTimeout: number | null
-  /** Whether the connection is closed after the answer. */
+  /** Whether the connection is closed after the response. */
   readonly reset: boolean | null
 }
 
-/** What the caller asks for; the rest comes from the service's settings. */
+/** The request as the caller gave it. What is undefined comes from the settings of the service. */
 export interface RequestInput {
   readonly method: string
   /** Path and query, as on the wire. */
   readonly path: string
-  /** Names and values in turn. Owned by the exchange from here on. */
+  /** Names and values in turn. The exchange owns the array from now on. */
   readonly headers: string[]
   readonly body: string | Uint8Array | Replay | null
   readonly upgrade?: string | undefined
   readonly priority?: number | undefined
   readonly affinity?: string | undefined
   readonly resend?: ResendPolicy | undefined
-  /** Whether the caller gave an `Idempotency-Key`: then any method may be repeated. */
+  /** Whether the caller gave an `Idempotency-Key`: then a request of any method may be repeated. */
   readonly hasIdempotencyKey?: boolean | undefined
-  /** Milliseconds for all attempts together, to the end of the answer's body; 0 is no limit. */
+  /** Milliseconds for all attempts together, to the end of the response's body; 0: no limit. */
   readonly timeout?: number | undefined
   readonly connection?: ConnectionOptions | undefined
   readonly id: string
 }
 
-/** Hears of the end of an exchange: metrics, events. */
+/** Is notified of the end of an exchange: for metrics and events. */
 export interface ExchangeObserver {
   onSettled(exchange: Exchange, outcome: Outcome, status: number): void
 }
@@ -75,13 +78,13 @@ export class Exchange {
   readonly startedAt: number = now()
   /** Attempts that were given to an instance so far. */
   attempts = 0
-  /** Attempts that may have been executed: their request was put on a connection. */
+  /** Attempts that may have been executed: their request was written to a connection. */
   sent = 0
   /** Milliseconds in the queue, over all attempts. */
   queued = 0
-  /** When the answer's head came, on the clock of `now()`. */
+  /** When the head of the response came, on the clock of `now()`. */
   headAt = 0
-  /** Id of the instance that answered, or was tried last. */
+  /** Id of the instance that responded, or that was tried last. */
   instance = ''
   status = 0
   reports: AttemptReport[] | undefined
@@ -91,10 +94,10 @@ export class Exchange {
   #paused = false
   readonly #observer: ExchangeObserver
 
-  constructor(facts: RequestInput, sink: ResponseSink, ledger: ExchangeObserver) {
-    this.request = facts
+  constructor(request: RequestInput, sink: ResponseSink, observer: ExchangeObserver) {
+    this.request = request
     this.sink = sink
-    this.#observer = ledger
+    this.#observer = observer
   }
 
   /** Whether the caller wants no more data for now. */
@@ -112,7 +115,7 @@ export class Exchange {
     this.handle?.resume()
   }
 
-  /** The caller gives up (or its deadline does). The sink hears `reason`. Idempotent. */
+  /** Cancels the exchange for its caller or its deadline. The sink gets `reason`. Idempotent. */
   cancel(reason: Error): void {
     if (this.settled) return
     this.handle?.cancel(reason)
@@ -125,7 +128,7 @@ export class Exchange {
     this.sink.onError(error)
   }
 
-  /** Ends the exchange; false when it had ended already. Called before the sink hears of the end. */
+  /** Ends the exchange; false if it had ended before. Called before the last call of the sink. */
   settle(outcome: Outcome, status: number): boolean {
     if (this.settled) return false
     this.settled = true
@@ -137,7 +140,7 @@ export class Exchange {
     return true
   }
 
-  /** Writes down how an attempt ended. */
+  /** Records how an attempt ended. */
   addReport(report: AttemptReport): void {
     if (this.reports) this.reports.push(report)
     else this.reports = [report]

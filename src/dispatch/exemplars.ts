@@ -1,6 +1,7 @@
 /**
- * One request for each bucket of a histogram, so that whoever sees a slow bucket finds a request that was slow. No
- * bucket gets another one within a second: what is read each few seconds need not cost each request something.
+ * Keeps one request for each bucket of a histogram (an exemplar), so that a reader who sees a slow bucket finds a slow
+ * request. A bucket takes a new exemplar at most once a second: scrapes are seconds apart, and more would cost CPU for
+ * each request.
  */
 import { wallClock } from '../core/time.ts'
 import type { RequestInput } from './exchange.ts'
@@ -8,14 +9,14 @@ import { DURATION_BUCKETS } from './histogram.ts'
 
 export interface Exemplar {
   readonly id: string
-  /** Of the trace that the request belongs to (W3C Trace Context), if it said so. */
+  /** Trace of the request (W3C Trace Context), if it has one. */
   readonly traceId: string | undefined
   readonly ms: number
   /** Milliseconds since 1970. */
   readonly at: number
 }
 
-/** Milliseconds for which an exemplar stays. */
+/** Milliseconds for which an exemplar is kept before it can be replaced. */
 const EXEMPLAR_LIFETIME = 1_000
 
 export class Exemplars {
@@ -29,7 +30,7 @@ export class Exemplars {
     this.#byBucket[bucket] = { id, traceId: traceIdOf(headers), ms, at: wallClock() }
   }
 
-  /** That of a bucket of `DURATION_BUCKETS`, or of the one for all above. */
+  /** The exemplar of a bucket of `DURATION_BUCKETS`, or of the bucket above all of them. */
   get(bucket: number): Exemplar | undefined {
     return this.#byBucket[bucket]
   }
@@ -37,7 +38,7 @@ export class Exemplars {
 
 const TRACEPARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/
 
-/** Out of `traceparent: 00-<trace id>-<parent>-<flags>`; one of zeros is none. */
+/** The trace id of `traceparent: 00-<trace id>-<parent>-<flags>`; an id of zeros is invalid. */
 function traceIdOf(headers: readonly string[]): string | undefined {
   for (let index = 0; index < headers.length; index += 2) {
     if ((headers[index] as string).toLowerCase() !== 'traceparent') continue

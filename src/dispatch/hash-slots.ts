@@ -1,20 +1,21 @@
 /**
- * Which target comes first for a key, remembered. Keys fall into so many slots, and a slot ranks the targets: so that what
- * is remembered is bounded, whatever keys there are, and is found out once a slot and set of targets.
- * Source: the hash slots of Redis Cluster; here they have no owner that is kept anywhere, but rank by rendezvous hashing.
+ * Remembers which target comes first for an affinity key. Keys are hashed into a fixed number of slots, and each slot
+ * ranks the targets. So the memory is bounded however many keys there are, and a rank is computed once for each slot and
+ * set of targets.
+ * Source: the hash slots of Redis Cluster. Here no owner of a slot is stored; a slot ranks by rendezvous hashing.
  */
 import { hashText, mixBits } from './hash.ts'
 
-/** Of a thousand targets each comes first in 65, give or take 8. */
+/** Of a thousand targets, each comes first in 65 slots on average, with a standard deviation of 8. */
 const HASH_SLOT_COUNT = 65_536
-/** Not found out yet. */
+/** Not computed yet. */
 const UNKNOWN = -1
 
 export function hashSlotOf(key: string): number {
   return mixBits(hashText(key)) % HASH_SLOT_COUNT
 }
 
-/** How much a slot prefers a target: the highest score comes first. */
+/** How much a slot prefers a target. The highest score comes first. */
 export function scoreTarget(target: { readonly hash: number }, slot: number): number {
   return mixBits(target.hash ^ slot)
 }
@@ -24,7 +25,7 @@ export class HashSlots {
   #firstTargets: Int32Array | undefined
   #isStale = false
 
-  /** Another set of targets: what was remembered is forgotten when it is asked for again. */
+  /** Sets the targets. What was remembered is cleared at the next question, not here. */
   reset(targets: readonly { readonly hash: number }[]): void {
     this.#targets = targets
     this.#isStale = true

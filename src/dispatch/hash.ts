@@ -1,4 +1,4 @@
-/** Hashes for choosing, not for secrets. */
+/** Hashes for choosing a target. They are not for secrets. */
 
 /** FNV-1a, 32 bits. */
 export function hashText(text: string): number {
@@ -9,7 +9,7 @@ export function hashText(text: string): number {
   return value >>> 0
 }
 
-/** The finaliser of MurmurHash3: FNV alone leaves the high bits of short ids too alike to rank by. */
+/** The finalizer of MurmurHash3. Without it, the high bits of FNV-1a of short ids are too similar to rank by. */
 export function mixBits(value: number): number {
   let h = value
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)

@@ -1,6 +1,7 @@
 /**
- * Hedged requests: when an idempotent request has no answer after a while, a second copy goes to another instance and
- * the first answer wins. Only ever on a place that nobody waits for, so that hedges do not make a busy cluster busier.
+ * Hedged requests: if an idempotent request has no response after a while, a second copy goes to another instance, and
+ * the first response wins. A copy is sent only on a slot that no other request waits for, so hedges do not add load to a
+ * busy cluster.
  * Source: Dean and Barroso, "The Tail at Scale" (2013).
  */
 import type { Duplex } from 'node:stream'
@@ -15,18 +16,18 @@ import { isIdempotent } from './verdict.ts'
 
 export interface HedgeParts {
   readonly policy: ResendPolicy
-  /** Milliseconds to wait before the second copy; Infinity for not yet known. */
+  /** Milliseconds to wait before the second copy; Infinity if that is not known yet. */
   delay(): number
-  /** Whether another instance than this one has a free place that nobody waits for. */
+  /** Whether an instance other than this one has a free slot that no request waits for. */
   hasOtherFree(target: Target): boolean
   onHedge(exchange: Exchange): void
 }
 
 export function hedgeLayer(next: SendAttempt, parts: HedgeParts): SendAttempt {
   return (exchange, sink, avoid) => {
-    const { method, hasIdempotencyKey: keyed, upgrade, resend } = exchange.request
-    const never = (resend ?? parts.policy) === 'never'
-    if (never || upgrade !== undefined || !(keyed || isIdempotent(method))) {
+    const { method, hasIdempotencyKey, upgrade, resend } = exchange.request
+    const isForbidden = (resend ?? parts.policy) === 'never'
+    if (isForbidden || upgrade !== undefined || !(hasIdempotencyKey || isIdempotent(method))) {
       return next(exchange, sink, avoid)
     }
     return new Hedge(exchange, sink, avoid, next, parts)
@@ -57,12 +58,12 @@ class Hedge implements CancelHandle {
   }
 
   start(again: boolean): void {
-    for (const leg of this.#copies) leg.handle.start(again)
+    for (const copy of this.#copies) copy.handle.start(again)
   }
 
   cancel(reason: Error): void {
     this.#timer?.clear()
-    for (const leg of this.#copies) leg.handle.cancel(reason)
+    for (const copy of this.#copies) copy.handle.cancel(reason)
   }
 
   pause(): void {
@@ -89,44 +90,44 @@ class Hedge implements CancelHandle {
     this.#timer = after(delay, () => {
       if (this.#winner || this.#copies.size !== 1) return
       if (!this.#parts.hasOtherFree(target)) return this.#startTimer(target)
-      const leg = new HedgeCopy(this, this.#exchange, this.#next, target)
-      this.#copies.add(leg)
+      const copy = new HedgeCopy(this, this.#exchange, this.#next, target)
+      this.#copies.add(copy)
       this.#parts.onHedge(this.#exchange)
-      leg.handle.start(true)
+      copy.handle.start(true)
     })
   }
 
-  /** Whether this leg's answer is the one to pass on; the first to ask is. */
-  claimWin(leg: HedgeCopy): boolean {
-    if (this.#winner) return this.#winner === leg
-    this.#winner = leg
+  /** Whether the response of this copy is passed on. The first copy that calls this wins. */
+  claimWin(copy: HedgeCopy): boolean {
+    if (this.#winner) return this.#winner === copy
+    this.#winner = copy
     this.#timer?.clear()
     for (const other of this.#copies) {
-      if (other !== leg) {
+      if (other !== copy) {
         other.handle.cancel(
-          new ManyhostError('MANYHOST_ABORTED', 'another attempt was answered first'),
+          new ManyhostError('MANYHOST_ABORTED', 'another attempt got a response first'),
         )
       }
     }
     return true
   }
 
-  /** Whether a failed leg was the last one, so that its failure is the trip's. */
-  removeFailed(leg: HedgeCopy): boolean {
-    this.#copies.delete(leg)
-    if (this.#copies.size > 0 && this.#winner !== leg) return false
+  /** Removes a copy that failed. True if its failure is the failure of the request: no other copy is left. */
+  removeFailed(copy: HedgeCopy): boolean {
+    this.#copies.delete(copy)
+    if (this.#copies.size > 0 && this.#winner !== copy) return false
     this.#timer?.clear()
     return true
   }
 }
 
-/** One of the copies. */
+/** One of the two copies of a request. */
 class HedgeCopy implements AttemptSink {
   readonly #hedge: Hedge
   readonly handle: CancelHandle
 
-  constructor(owner: Hedge, exchange: Exchange, next: SendAttempt, avoid: Target | undefined) {
-    this.#hedge = owner
+  constructor(hedge: Hedge, exchange: Exchange, next: SendAttempt, avoid: Target | undefined) {
+    this.#hedge = hedge
     this.handle = next(exchange, this, avoid)
   }
 

@@ -1,4 +1,4 @@
-/** Durations counted in buckets: an array increment a value, no allocation. */
+/** Counts durations in buckets: one increment for each value, without an allocation. */
 
 /** Upper bounds in seconds, as Prometheus shows them. */
 export const DURATION_BUCKETS = [
@@ -18,14 +18,14 @@ export interface Quantiles {
 }
 
 export class Histogram {
-  /** Counts per bucket of `DURATION_BUCKETS`, not cumulated; the last one is for all above. */
+  /** Values in each bucket of `DURATION_BUCKETS` alone; the last count is of values above all bounds. */
   readonly counts = new Float64Array(DURATION_BUCKETS.length + 1)
   /** Sum in ms. */
   sum = 0
   count = 0
   readonly #fine = new Float64Array(FINE_BUCKETS)
 
-  /** @param ms a duration in milliseconds; @returns its bucket among `counts` */
+  /** @param ms a duration in milliseconds; @returns the index of its bucket in `counts` */
   record(ms: number): number {
     this.count++
     this.sum += ms
@@ -39,7 +39,7 @@ export class Histogram {
     return bucket
   }
 
-  /** The duration in ms that a share `q` (0 to 1) of the values does not exceed; to 9 %. 0 without values. */
+  /** The duration in ms that a share `q` (0 to 1) of the values does not exceed, to 9 %. 0 without values. */
   quantile(q: number): number {
     let left = q * this.#fineTotal()
     for (let index = 0; index < FINE_BUCKETS; index++) {
@@ -65,7 +65,7 @@ export class Histogram {
     }
   }
 
-  /** Forgets half of all values, so that quantiles follow the present. The cumulative counts stay. */
+  /** Halves the counts of the quantiles, so that they follow the present. `counts`, `sum` and `count` stay. */
   fade(): void {
     for (let index = 0; index < FINE_BUCKETS; index++)
       this.#fine[index] = (this.#fine[index] as number) / 2

@@ -1,15 +1,15 @@
 /**
- * The undici interceptor behind `session.dispatcher()`: requests to a virtual origin go to their service, all others
- * down to the network. It shows callers undici's own handler interface, so that `request`, `stream`, `pipeline`,
- * `fetch`, `WebSocket` and further interceptors work unchanged.
+ * The undici interceptor behind `session.dispatcher()`: requests to a virtual origin go to their service, all others go
+ * to the network. Callers see undici's own handler interface, so `request`, `stream`, `pipeline`, `fetch`, `WebSocket`
+ * and further interceptors work unchanged.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { stringify } from 'node:querystring'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { createFields } from '../core/dict.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
-import { FirstFailureReporter } from '../core/guarded.ts'
+import { createFields } from '../core/null-prototype.ts'
+import { FirstFailureReporter } from '../core/user-functions.ts'
 import { prepareBody } from './body.ts'
 import type { Exchange, RawHeaders, RequestInput, ResponseSink } from './exchange.ts'
 import { rawPairs } from './raw-headers.ts'
@@ -23,11 +23,11 @@ import {
 import { checkRouting } from './routing.ts'
 import { checkUndiciOptions, invalidRequest } from './validate-request.ts'
 
-/** Where requests to a virtual URL go. */
+/** A service as the interceptor sees it. */
 export interface MountedService {
   readonly replayLimit: number
   keepsBody(method: string, routing: RequestRouting): boolean
-  send(facts: RequestInput, sink: ResponseSink): Exchange
+  send(request: RequestInput, sink: ResponseSink): Exchange
 }
 
 type DispatchOptions = Dispatcher.DispatchOptions & RequestRouting
@@ -45,7 +45,7 @@ export function createInterceptor(
     const origin = options?.origin ? originOf(options.origin) : ''
     const found =
       origin === '' ? undefined : find(origin, typeof options.path === 'string' ? options.path : '')
-    // What is no handler at all is refused by undici itself.
+    // undici itself refuses what is not a handler.
     if (!found || typeof handler !== 'object' || handler === null) return dispatch(options, handler)
     const sink = new HandlerSink(handler, failure)
     try {
@@ -63,7 +63,7 @@ export function createInterceptor(
   }
 }
 
-/** A tunnel that nobody takes would hold its slot for ever. */
+/** @throws ManyhostError for a handler that cannot take the tunnel: it would hold its slot for ever */
 function checkHandler(
   { upgrade, method }: Dispatcher.DispatchOptions,
   handler: Dispatcher.DispatchHandler,
@@ -73,7 +73,7 @@ function checkHandler(
   throw invalidRequest('upgrade: the handler has no onRequestUpgrade, which would get the tunnel')
 }
 
-/** Names in lower case without a port, or with one that is nobody's default: as `URL.origin` has them. */
+/** A name in lower case, without a port or with a port that is no default: already what `URL.origin` would give. */
 const PLAIN_ORIGIN = /^https?:\/\/[a-z0-9._-]*[a-z_-](?::(?!80$|443$)[1-9]\d{0,3})?$/
 
 function originOf(origin: string | URL): string {
@@ -122,7 +122,7 @@ function connectionOf({ headersTimeout, bodyTimeout, reset }: DispatchOptions) {
   }
 }
 
-/** As undici has it: by the rules of `node:querystring`, and only where the path has no query of its own. */
+/** As undici does it: by the rules of `node:querystring`, and only for a path without a query of its own. */
 function withQuery(path: string, query: Record<string, unknown>): string {
   if (path.includes('?') || path.includes('#')) {
     throw invalidRequest(
@@ -133,14 +133,14 @@ function withQuery(path: string, query: Record<string, unknown>): string {
   return text === '' ? path : `${path}?${text}`
 }
 
-/** Hands an answer to an undici handler, and is the controller by which that steers it. */
+/** Passes a response to an undici handler, and is the controller by which the handler steers the request. */
 class HandlerSink implements ResponseSink, Dispatcher.DispatchController {
   readonly #handler: Dispatcher.DispatchHandler
   readonly #failure: FirstFailureReporter
   #exchange: Exchange | undefined
   #reason: Error | null = null
   #paused = false
-  /** The handler hears no more. */
+  /** The handler gets no further call. */
   #isOver = false
   rawHeaders: Buffer[] | null = null
   rawTrailers: Buffer[] | null = null
@@ -150,7 +150,7 @@ class HandlerSink implements ResponseSink, Dispatcher.DispatchController {
     this.#failure = failure
   }
 
-  /** The handler gets its controller before the request waits, so that it can give up while it does. */
+  /** The handler gets its controller before the request waits, so that it can abort a waiting request. */
   start(send: () => Exchange): void {
     this.#handler.onRequestStart?.(this, {})
     if (this.#reason) this.onError(this.#reason)
@@ -185,7 +185,7 @@ class HandlerSink implements ResponseSink, Dispatcher.DispatchController {
 
   abort(reason: Error): void {
     if (this.#reason) return
-    // undici's own: an abort without a reason is a RequestAbortedError of the handler's making.
+    // As in undici, an abort may come without a reason.
     this.#reason = reason ?? new ManyhostError('MANYHOST_ABORTED', 'the request was aborted')
     this.#exchange?.cancel(this.#reason)
   }
@@ -217,18 +217,18 @@ class HandlerSink implements ResponseSink, Dispatcher.DispatchController {
     this.#callHandler(() =>
       this.#handler.onRequestUpgrade?.(this, status, toHeaderObject(headers), socket),
     )
-    // A handler that threw does not close it, and it would hold its slot.
+    // A handler that threw has not closed the socket, which would hold its slot.
     if (this.#isOver) socket.destroy()
   }
 
   onError(error: Error): void {
     this.#isOver = true
     this.#exchange = undefined
-    // Nobody is left who could be told otherwise, and those who tell of an end tell many.
+    // An error here must not reach the layers that end many requests in one loop; it is reported once.
     this.#failure.run(() => this.#handler.onResponseError?.(this, error))
   }
 
-  /** A handler that throws gives its request up. As in undici it is not aborted then, so that `retry` may go on. */
+  /** A handler that throws cancels its request. As in undici, it is not `aborted` then, so that `retry` may go on. */
   #callHandler(call: () => void): void {
     try {
       call()
@@ -241,9 +241,7 @@ class HandlerSink implements ResponseSink, Dispatcher.DispatchController {
   }
 }
 
-/**
- * As undici gives them to handlers: names in lower case, repeated ones as an array.
- */
+/** Headers as undici gives them to handlers: names in lower case, repeated ones as an array. */
 function toHeaderObject(headers: RawHeaders): IncomingHttpHeaders {
   const object = createFields<string | string[]>()
   for (const [name, value] of rawPairs(headers)) {

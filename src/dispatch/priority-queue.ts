@@ -1,11 +1,19 @@
 /**
- * The order in which waiting requests are served: those sent again first, then by priority, within a priority by
- * arrival, or in turn by key where fair shares are asked for. Insertion costs O(log p) for p priorities in use,
- * removal from anywhere O(1), and a place in line no memory beyond the links in the ticket itself. One that was sent
- * again may be set aside, so that all others pass it until it is recalled.
+ * The order in which waiting requests are served: resent requests first, then by priority, and within a priority by
+ * arrival, or in turn by fairness key. Joining costs O(log p) for p priorities in use. Removal from any position costs
+ * O(1). An entry carries its own links, so a position in the queue needs no further memory.
+ *
+ *   #resent    Bucket  e -> e -> e                              served before all others, oldest request first
+ *   #deferred  Bucket  e -> e                                   passed over until `resumeFirst` moves them to #resent
+ *   #heap      PriorityLevel 9  'alice' -> Bucket  e -> e       highest priority on top of a binary heap;
+ *                               'bob'   -> Bucket  e            the buckets of one level are served in turn
+ *              PriorityLevel 0  ''      -> Bucket  e -> e -> e
+ *
+ * Every entry is in one bucket (links `previous`, `next`) and in one list of all entries by the time at which they
+ * joined (links `previousByAge`, `nextByAge`; ends `#oldest`, `#newest`).
  */
 
-/** What stands in a line: the links are the line's, nobody else's. */
+/** An entry of the queue. Only the queue writes the links. */
 export class QueueEntry {
   /** When it joined, on the clock of `now()`. */
   joinedAt = 0
@@ -15,53 +23,53 @@ export class QueueEntry {
   /** @internal */ nextByAge: QueueEntry | undefined
   /** @internal */ bucket: Bucket | undefined
 
-  /** Whether it stands in a line. */
+  /** Whether it is in a queue. */
   get isWaiting(): boolean {
     return this.bucket !== undefined
   }
 }
 
-/** A file of tickets: a doubly linked list. `lane` is where it belongs. */
+/** The entries of one priority level that have the same fairness key: a doubly linked list. */
 class Bucket {
   first: QueueEntry | undefined
   last: QueueEntry | undefined
   readonly level: PriorityLevel
   readonly key: string
 
-  constructor(lane: PriorityLevel, key: string) {
-    this.level = lane
+  constructor(level: PriorityLevel, key: string) {
+    this.level = level
     this.key = key
   }
 
-  append(ticket: QueueEntry): void {
-    this.insertAfter(this.last, ticket)
+  append(entry: QueueEntry): void {
+    this.insertAfter(this.last, entry)
   }
 
-  insertAfter(place: QueueEntry | undefined, ticket: QueueEntry): void {
-    ticket.bucket = this
-    ticket.previous = place
-    ticket.next = place ? place.next : this.first
-    if (ticket.next) ticket.next.previous = ticket
-    else this.last = ticket
-    if (place) place.next = ticket
-    else this.first = ticket
+  insertAfter(position: QueueEntry | undefined, entry: QueueEntry): void {
+    entry.bucket = this
+    entry.previous = position
+    entry.next = position ? position.next : this.first
+    if (entry.next) entry.next.previous = entry
+    else this.last = entry
+    if (position) position.next = entry
+    else this.first = entry
   }
 
-  remove(ticket: QueueEntry): void {
-    if (ticket.previous) ticket.previous.next = ticket.next
-    else this.first = ticket.next
-    if (ticket.next) ticket.next.previous = ticket.previous
-    else this.last = ticket.previous
-    ticket.previous = undefined
-    ticket.next = undefined
-    ticket.bucket = undefined
+  remove(entry: QueueEntry): void {
+    if (entry.previous) entry.previous.next = entry.next
+    else this.first = entry.next
+    if (entry.next) entry.next.previous = entry.previous
+    else this.last = entry.previous
+    entry.previous = undefined
+    entry.next = undefined
+    entry.bucket = undefined
   }
 }
 
-/** All tickets of one priority: one file, or a file a key, served in turn. */
+/** All entries of one priority: one bucket, or one bucket for each fairness key. */
 class PriorityLevel {
   readonly priority: number
-  /** Insertion order of the map is the order of turns: the served key is put behind the others. */
+  /** The order of the map is the order of turns: a key that was served is moved to the end. */
   readonly buckets = new Map<string, Bucket>()
 
   constructor(priority: number) {
@@ -69,12 +77,12 @@ class PriorityLevel {
   }
 
   bucketFor(key: string): Bucket {
-    let file = this.buckets.get(key)
-    if (!file) {
-      file = new Bucket(this, key)
-      this.buckets.set(key, file)
+    let bucket = this.buckets.get(key)
+    if (!bucket) {
+      bucket = new Bucket(this, key)
+      this.buckets.set(key, bucket)
     }
-    return file
+    return bucket
   }
 }
 
@@ -83,15 +91,15 @@ export class PriorityQueue<T extends QueueEntry> {
   #deferredCount = 0
   readonly #isBefore: (one: T, other: T) => boolean
   readonly #resent = new Bucket(new PriorityLevel(Number.POSITIVE_INFINITY), '')
-  /** Those that are passed over until they are recalled. They stand in line all the same, and grow older. */
+  /** Entries that are passed over until they are resumed. They count as waiting, and grow older. */
   readonly #deferred = new Bucket(new PriorityLevel(Number.POSITIVE_INFINITY), '')
   readonly #levels = new Map<number, PriorityLevel>()
-  /** Binary heap of lanes, highest priority on top; emptied lanes leave it when they come up. */
+  /** A binary heap, the highest priority on top. An empty level is removed when it comes to the top. */
   readonly #heap: PriorityLevel[] = []
   #oldest: QueueEntry | undefined
   #newest: QueueEntry | undefined
 
-  /** @param isBefore the order of those that come before all others */
+  /** @param isBefore the order among resent entries */
   constructor(isBefore: (one: T, other: T) => boolean) {
     this.#isBefore = isBefore
   }
@@ -100,127 +108,127 @@ export class PriorityQueue<T extends QueueEntry> {
     return this.#size
   }
 
-  /** How many of them are set aside. */
+  /** How many of the entries are deferred. */
   get deferredCount(): number {
     return this.#deferredCount
   }
 
-  /** The ticket that has waited longest. */
+  /** The entry that has waited longest; also a deferred one. */
   get oldest(): T | undefined {
     return this.#oldest as T | undefined
   }
 
-  /** The next one to be served: `take` it, or set it aside. */
+  /** The entry to serve next: `take` it, or `defer` it. Deferred entries are left out. */
   get first(): T | undefined {
     return (this.#resent.first ?? this.#firstOfLevels()) as T | undefined
   }
 
-  /** Joins at the end of its priority (higher ones first) and key. */
-  join(ticket: T, now: number, priority = 0, key = ''): void {
-    let lane = this.#levels.get(priority)
-    if (!lane) {
-      lane = new PriorityLevel(priority)
-      this.#levels.set(priority, lane)
-      this.#pushLevel(lane)
+  /** Adds an entry at the end of its priority (higher ones are served first) and fairness key. */
+  join(entry: T, now: number, priority = 0, key = ''): void {
+    let level = this.#levels.get(priority)
+    if (!level) {
+      level = new PriorityLevel(priority)
+      this.#levels.set(priority, level)
+      this.#pushLevel(level)
     }
-    lane.bucketFor(key).append(ticket)
-    this.#linkByAge(ticket, now)
+    level.bucketFor(key).append(entry)
+    this.#linkByAge(entry, now)
   }
 
-  /** Joins before all others, among those who did so in their own order. */
-  joinAtFront(ticket: T, now: number): void {
-    this.#insertInOrder(ticket, this.#resent)
-    this.#linkByAge(ticket, now)
+  /** Adds a resent entry. It is served before all entries that were added by `join`. */
+  joinAtFront(entry: T, now: number): void {
+    this.#insertInOrder(entry, this.#resent)
+    this.#linkByAge(entry, now)
   }
 
-  #insertInOrder(ticket: T, file: Bucket): void {
-    let place = file.last
-    while (place && !this.#isBefore(place as T, ticket)) place = place.previous
-    file.insertAfter(place, ticket)
+  #insertInOrder(entry: T, bucket: Bucket): void {
+    let position = bucket.last
+    while (position && !this.#isBefore(position as T, entry)) position = position.previous
+    bucket.insertAfter(position, entry)
   }
 
-  /** Takes the first one out: with fair shares, its key has had its turn. */
+  /** Removes the first entry. Its fairness key has had its turn, and goes behind the other keys. */
   take(first: T): void {
-    const file = first.bucket as Bucket
+    const bucket = first.bucket as Bucket
     this.remove(first)
-    const { buckets: files } = file.level
-    // The key of an emptied file is out of its turn already.
-    if (files.size > 1 && files.delete(file.key)) files.set(file.key, file)
+    const { buckets } = bucket.level
+    // `remove` has dropped the key of an emptied bucket already: then `delete` answers false.
+    if (buckets.size > 1 && buckets.delete(bucket.key)) buckets.set(bucket.key, bucket)
   }
 
-  /** Lets all others pass one that came before all others, until it is recalled. */
-  defer(ticket: T): void {
-    this.#resent.remove(ticket)
-    this.#insertInOrder(ticket, this.#deferred)
+  /** Lets all other entries pass a resent one, until `resumeFirst` resumes it. */
+  defer(entry: T): void {
+    this.#resent.remove(entry)
+    this.#insertInOrder(entry, this.#deferred)
     this.#deferredCount++
   }
 
-  /** Brings the first of those set aside that fits before all others again. False if none does. */
-  resumeFirst(fits: (ticket: T) => boolean): boolean {
-    let ticket = this.#deferred.first
-    while (ticket && !fits(ticket as T)) ticket = ticket.next
-    if (!ticket) return false
-    this.#deferred.remove(ticket)
+  /** Makes the first deferred entry that fits a resent one again. False if none fits. */
+  resumeFirst(fits: (entry: T) => boolean): boolean {
+    let entry = this.#deferred.first
+    while (entry && !fits(entry as T)) entry = entry.next
+    if (!entry) return false
+    this.#deferred.remove(entry)
     this.#deferredCount--
-    this.#insertInOrder(ticket as T, this.#resent)
+    this.#insertInOrder(entry as T, this.#resent)
     return true
   }
 
-  /** Takes a waiting ticket out of the middle. False if it is in no line. */
-  remove(ticket: T): boolean {
-    const { bucket: file } = ticket
-    if (!file) return false
-    file.remove(ticket)
-    if (file === this.#deferred) this.#deferredCount--
-    // The file without a key stays: making it anew for each request would cost more than all the rest.
-    if (!file.first && file.key !== '') file.level.buckets.delete(file.key)
-    if (ticket.previousByAge) ticket.previousByAge.nextByAge = ticket.nextByAge
-    else this.#oldest = ticket.nextByAge
-    if (ticket.nextByAge) ticket.nextByAge.previousByAge = ticket.previousByAge
-    else this.#newest = ticket.previousByAge
-    ticket.previousByAge = undefined
-    ticket.nextByAge = undefined
+  /** Removes an entry from any position. False if it is in no queue. */
+  remove(entry: T): boolean {
+    const { bucket } = entry
+    if (!bucket) return false
+    bucket.remove(entry)
+    if (bucket === this.#deferred) this.#deferredCount--
+    // The bucket without a key stays: creating it anew for each request would cost more than the rest of this class.
+    if (!bucket.first && bucket.key !== '') bucket.level.buckets.delete(bucket.key)
+    if (entry.previousByAge) entry.previousByAge.nextByAge = entry.nextByAge
+    else this.#oldest = entry.nextByAge
+    if (entry.nextByAge) entry.nextByAge.previousByAge = entry.previousByAge
+    else this.#newest = entry.previousByAge
+    entry.previousByAge = undefined
+    entry.nextByAge = undefined
     this.#size--
     return true
   }
 
-  #linkByAge(ticket: QueueEntry, now: number): void {
-    ticket.joinedAt = now
-    ticket.previousByAge = this.#newest
-    if (this.#newest) this.#newest.nextByAge = ticket
-    else this.#oldest = ticket
-    this.#newest = ticket
+  #linkByAge(entry: QueueEntry, now: number): void {
+    entry.joinedAt = now
+    entry.previousByAge = this.#newest
+    if (this.#newest) this.#newest.nextByAge = entry
+    else this.#oldest = entry
+    this.#newest = entry
     this.#size++
   }
 
-  /** The first one of those that were never in line before. */
+  /** The first entry of the highest priority that has one. */
   #firstOfLevels(): QueueEntry | undefined {
-    for (let lane = this.#heap[0]; lane; lane = this.#heap[0]) {
-      for (const file of lane.buckets.values()) if (file.first) return file.first
-      this.#levels.delete(lane.priority)
+    for (let level = this.#heap[0]; level; level = this.#heap[0]) {
+      for (const bucket of level.buckets.values()) if (bucket.first) return bucket.first
+      this.#levels.delete(level.priority)
       this.#popLevel()
     }
     return undefined
   }
 
-  #pushLevel(lane: PriorityLevel): void {
+  #pushLevel(level: PriorityLevel): void {
     const heap = this.#heap
     let index = heap.length
     while (index > 0) {
       const above = (index - 1) >> 1
       const parent = heap[above] as PriorityLevel
-      if (parent.priority >= lane.priority) break
+      if (parent.priority >= level.priority) break
       heap[index] = parent
       index = above
     }
-    heap[index] = lane
+    heap[index] = level
   }
 
-  /** Removes the top of the heap. */
+  /** Removes the level on top of the heap. */
   #popLevel(): void {
     const heap = this.#heap
-    const lane = heap.pop()
-    if (!lane || heap.length === 0) return
+    const level = heap.pop()
+    if (!level || heap.length === 0) return
     let index = 0
     for (;;) {
       let child = 2 * index + 1
@@ -228,10 +236,10 @@ export class PriorityQueue<T extends QueueEntry> {
       const right = heap[child + 1]
       if (right && right.priority > (heap[child] as PriorityLevel).priority) child++
       const greater = heap[child] as PriorityLevel
-      if (greater.priority <= lane.priority) break
+      if (greater.priority <= level.priority) break
       heap[index] = greater
       index = child
     }
-    heap[index] = lane
+    heap[index] = level
   }
 }

@@ -1,7 +1,7 @@
-/** Reads what is needed of raw header bytes without making strings or objects of the rest. */
+/** Reads single fields of raw header bytes without creating strings or objects for the others. */
 import type { RawHeaders } from './exchange.ts'
 
-/** Value of the first header of that name, which must be in lower case. */
+/** Value of the first field with this name. The name must be in lower case. */
 export function rawHeader(headers: RawHeaders, name: string): string | undefined {
   return rawValue(headers, name)?.toString('latin1')
 }
@@ -25,28 +25,28 @@ function isSameName(bytes: Buffer, name: string): boolean {
   return true
 }
 
-/** Bytes that the body of an answer will have; Infinity where only its end will tell. RFC 9112 section 6.3. */
+/** Bytes of the body of a response; Infinity if only its end tells. RFC 9112 section 6.3. */
 export function bodyLength(method: string, status: number, headers: RawHeaders): number {
   if (method === 'HEAD' || status === 204 || status === 304) return 0
   const digits = rawValue(headers, 'content-length')
   if (digits === undefined) return Number.POSITIVE_INFINITY
   let length = 0
-  // undici has checked that they are digits.
+  // undici has checked that all bytes are digits.
   for (const digit of digits) length = length * 10 + digit - 48
   return length
 }
 
-/** Whether the instance handed the request back unserved (`X-Manyhost-Return: 1`). */
+/** Whether the instance hands the request back unserved (`X-Manyhost-Return: 1`). */
 export function isHandedBack(headers: RawHeaders): boolean {
   return rawHeader(headers, 'x-manyhost-return') === '1'
 }
 
-/** Whether the answer says by its head alone where to go on. RFC 9110 section 15.4. */
+/** Whether the head of the response redirects. RFC 9110 section 15.4. */
 export function isRedirect(status: number, headers: RawHeaders): boolean {
   return status >= 301 && status <= 308 && rawValue(headers, 'location') !== undefined
 }
 
-/** Pairs of names and values, decoded as latin1, which is what HTTP's bytes are. */
+/** Pairs of names and values, decoded as latin1, as HTTP's bytes are. */
 export function rawPairs(headers: RawHeaders): [string, string][] {
   const pairs: [string, string][] = []
   for (let index = 0; index + 1 < headers.length; index += 2) {

@@ -1,13 +1,13 @@
 /**
- * A request body that can be sent again: read from its source once, at the pace of the instance that reads it first,
- * and kept for the next attempt, up to a limit in memory and beyond it in a temporary file. Several readers may be at
- * different points of it. The file has no name from the moment it is open, so that nothing is left behind even by
- * `kill -9`.
+ * A request body that can be sent again. It is read from its source once, at the pace of the instance that reads it
+ * first, and kept for the next attempt: up to a limit in memory, beyond that in a temporary file. Several readers may be
+ * at different positions. The file is unlinked as soon as it is open, so that even `kill -9` leaves nothing behind.
  */
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { describe } from '../core/describe.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { resolveWithin } from '../core/time.ts'
 import { findBodyMisuse, markIteratorRead } from './body-use.ts'
@@ -17,17 +17,17 @@ export type BodySource = AsyncIterable<unknown> | Iterable<unknown>
 
 const READ_SIZE = 65_536
 
-/** How long a function of the caller may take to give a body, in ms. */
+/** Milliseconds that a function of the caller may take to make a body. */
 const BODY_FUNCTION_TIMEOUT = 60_000
 
-/** Bytes that are worth a write: a chunk of a socket is 64 KiB, and each write a trip to another thread and back. */
+/** Bytes of one write. A chunk of a socket is 64 KiB, and each write is a round trip to another thread. */
 const WRITE_BATCH = 524_288
 
-/** Bytes that wait for the disk at most, beside those on their way: a slow one slows the source down. */
+/** Bytes that may wait for the disk, beside those being written. Beyond that a slow disk slows the source down. */
 const MAX_UNWRITTEN = 1_048_576
 
 export class Replay {
-  /** What the source threw, or the disk. */
+  /** The error of the source, or of the disk. */
   error: ManyhostError | undefined
   readonly #source: BodySource | (() => unknown)
   readonly #limit: number
@@ -37,14 +37,14 @@ export class Replay {
   #inMemory = 0
   #file: FileHandle | undefined
   #inFile = 0
-  /** How much of `#inFile` can be read back. */
+  /** How many bytes of `#inFile` can be read back. */
   #onDisk = 0
-  /** What is not on its way to the disk yet. */
+  /** Chunks whose write has not begun. */
   #unwritten: Buffer[] = []
   #unwrittenBytes = 0
-  /** What is on its way; nobody but who reads it back, or is far ahead of it, waits for it. */
+  /** The write that is under way. Only a reader that reads back, or is far ahead of the disk, waits for it. */
   #writing: Promise<void> | undefined
-  /** The chunk that was read last and where in the file it begins: the leading reader does not read it back. */
+  /** The chunk that was read last, and its position in the file: the leading reader does not read it back. */
   #lastChunk: Buffer | undefined
   #lastChunkAt = -1
   #ended = false
@@ -52,9 +52,9 @@ export class Replay {
   #disposed = false
 
   /**
-   * @param source chunks; or a function that gives a new body for each attempt, of which nothing is kept
+   * @param source chunks; or a function that makes a new body for each attempt, of which nothing is kept
    * @param limit bytes to keep in memory
-   * @param keep false where no second attempt can follow: nothing is kept then
+   * @param keep false if no second attempt can follow: then nothing is kept
    */
   constructor(source: BodySource | (() => unknown), limit: number, keep: boolean) {
     this.#source = source
@@ -62,11 +62,11 @@ export class Replay {
     this.#keep = keep
   }
 
-  /** The body from its beginning. */
+  /** Reads the body from its beginning. */
   open(): AsyncIterable<Buffer> {
     if (typeof this.#source === 'function') return this.#readMade(this.#source)
     if (!this.#keep && this.#iterator) {
-      this.#fail(new Error('it was read once and is not kept for a second attempt'))
+      this.#fail(new Error('it was read once and was not kept for a second attempt'))
     }
     return this.#read()
   }
@@ -87,14 +87,14 @@ export class Replay {
     this.#file = undefined
   }
 
-  /** Tells a source that is not read to its end that nobody will. */
+  /** Tells a source that was not read to its end that it will not be read further. */
   async #abandon(source: BodySource): Promise<void> {
     try {
       if ('destroy' in source && typeof source.destroy === 'function') source.destroy()
       else if (this.#iterator) await this.#iterator.return?.()
       else if ('cancel' in source && typeof source.cancel === 'function') await source.cancel()
     } catch {
-      // It was told; what it makes of it is its own affair.
+      // The source was told. An error of its own cleanup concerns no request.
     }
   }
 
@@ -155,7 +155,7 @@ export class Replay {
     return buffer.subarray(0, bytesRead)
   }
 
-  /** Takes the next chunk from the source and keeps it. Never rejects: readers look at `error`. */
+  /** Takes the next chunk from the source and keeps it. Never rejects: readers check `error`. */
   async #pull(): Promise<void> {
     try {
       this.#iterator ??= iteratorOf(this.#source as BodySource)
@@ -179,7 +179,7 @@ export class Replay {
       while (this.#writing && this.#unwrittenBytes >= MAX_UNWRITTEN) await this.#writing
       if (this.#disposed || this.error) return
       this.#file ??= await openUnlinkedFile()
-      // It ended while its file was made.
+      // The request ended while the file was created.
       if (this.#disposed) return this.#close()
       this.#unwritten.push(chunk)
       this.#unwrittenBytes += chunk.length
@@ -190,10 +190,10 @@ export class Replay {
     }
   }
 
-  /** Brings to the disk what waits for it, until less than `least` bytes do. Never rejects: readers look at `error`. */
-  async #write(least: number): Promise<void> {
+  /** Writes waiting chunks to the disk until less than `minBytes` wait. Never rejects: readers check `error`. */
+  async #write(minBytes: number): Promise<void> {
     try {
-      while (this.#unwrittenBytes >= least && !this.#disposed) {
+      while (this.#unwrittenBytes >= minBytes && !this.#disposed) {
         const chunks = this.#unwritten
         const length = this.#unwrittenBytes
         this.#unwritten = []
@@ -214,7 +214,7 @@ export class Replay {
   }
 }
 
-/** What a function of the caller makes. Its instance waits with a slot: a promise that never settles would hold it for ever. */
+/** Settles what a function of the caller made. The instance waits with a slot, so a promise that never settles must end. */
 async function settleInTime(made: unknown): Promise<unknown> {
   if (!(made instanceof Promise)) return made
   const settled = await resolveWithin(
@@ -223,11 +223,11 @@ async function settleInTime(made: unknown): Promise<unknown> {
   )
   if (settled) return settled.value
   throw new Error(
-    `the function that gives the body has not ended within ${BODY_FUNCTION_TIMEOUT} ms`,
+    `the function that makes the body did not finish within ${BODY_FUNCTION_TIMEOUT} ms`,
   )
 }
 
-/** A temporary file that nobody else can open and that is gone with its handle. */
+/** Opens a temporary file that no other process can open, and that is gone when its handle is closed. */
 async function openUnlinkedFile(): Promise<FileHandle> {
   const path = join(tmpdir(), `manyhost-body-${randomBytes(12).toString('hex')}`)
   const file = await open(path, 'wx+', 0o600)
@@ -235,7 +235,7 @@ async function openUnlinkedFile(): Promise<FileHandle> {
   return file
 }
 
-/** A disk may take less than it was given. */
+/** Writes all chunks: one call may write less than it was given. */
 async function writeAll(file: FileHandle, chunks: Buffer[], length: number, at: number) {
   let { bytesWritten } = await file.writev(chunks, at)
   if (bytesWritten === length) return
@@ -246,7 +246,7 @@ async function writeAll(file: FileHandle, chunks: Buffer[], length: number, at: 
   }
 }
 
-/** @throws TypeError for what is no body */
+/** @throws TypeError for what is not a body */
 function sourceOf(made: unknown): BodySource {
   if (made instanceof Blob) return made.stream() as unknown as BodySource
   if (made instanceof ArrayBuffer) return [made]
@@ -254,10 +254,12 @@ function sourceOf(made: unknown): BodySource {
   if (typeof made === 'object' && made !== null) {
     if (Symbol.asyncIterator in made || Symbol.iterator in made) return made as BodySource
   }
-  throw new TypeError(`the function gave no text, bytes, stream or iterable, but a ${typeof made}`)
+  throw new TypeError(
+    `the function must make a text, bytes, a stream or an iterable, got ${describe(made)}`,
+  )
 }
 
-/** @throws Error for a source that somebody else has read meanwhile */
+/** @throws Error for a source that was read by something else in the meantime */
 function iteratorOf(source: BodySource): AsyncIterator<unknown> | Iterator<unknown> {
   const why = findBodyMisuse(source)
   if (why !== undefined) throw new Error(why)
@@ -273,5 +275,5 @@ function toBytes(chunk: unknown): Buffer {
   if (ArrayBuffer.isView(chunk))
     return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
   if (chunk instanceof ArrayBuffer) return Buffer.from(chunk)
-  throw new TypeError(`a body's chunks are strings or bytes, got ${typeof chunk}`)
+  throw new TypeError(`the chunks of a body must be strings or bytes, got ${describe(chunk)}`)
 }

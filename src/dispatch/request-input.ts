@@ -1,4 +1,4 @@
-/** Headers as callers give them, as pairs in a row; and the headers that every request gets on its way. */
+/** Headers of callers as names and values in turn, and the headers that manyhost adds to every request. */
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../core/errors.ts'
 import type { PreparedBody } from './body.ts'
@@ -29,22 +29,22 @@ export type HeadersLike =
   | Iterable<readonly [string, HeaderValue]>
   | readonly string[]
 
-/** Options that a request has for its way, as opposed to those for its content. */
+/** Options of a request about its way to an instance, as opposed to its content. */
 export interface RequestRouting {
   /** Higher ones are served first. Any finite number. @default 0 */
   readonly priority?: number | undefined
-  /** Requests with the same key go to the same instance while it has a free place. */
+  /** Requests with the same key go to the same instance while it has a free slot. */
   readonly affinity?: string | undefined
   readonly resend?: ResendPolicy | undefined
-  /** Sent as `Idempotency-Key`: with it, a request of any method counts as one that may be repeated. */
+  /** Sent as `Idempotency-Key`. With it, a request of any method counts as repeatable. */
   readonly idempotencyKey?: string | undefined
-  /** Milliseconds for all attempts together, to the end of the answer's body. 0: no limit. */
+  /** Milliseconds for all attempts together, to the end of the response's body. 0: no limit. */
   readonly timeout?: number | undefined
 }
 
 /**
- * What the caller gave as names and values in turn; repeated ones stay repeated.
- * @param nothing what null stands for: no header, or one without a value, as undici has it
+ * Headers in any form as names and values in turn. Repeated headers stay repeated.
+ * @param nothing what null means: no header, or a header with an empty value, as in undici
  * @throws ManyhostError MANYHOST_INVALID_REQUEST
  */
 export function flattenHeaders(
@@ -116,7 +116,7 @@ function oddHeadersError(length: number): ManyhostError {
   )
 }
 
-/** Numbers requests: unique over sessions and machines by a random beginning, cheap by counting on. */
+/** Makes ids of requests: unique over sessions and machines by a random prefix, and cheap by a counter. */
 export class RequestIds {
   readonly #prefix = `${randomBytes(9).toString('base64url')}-`
   #count = 0
@@ -132,7 +132,7 @@ export interface RequestInputParts {
   readonly path: string
   /** Authority of the virtual URL: sent as `Host`. */
   readonly host: string
-  /** Names and values in turn; taken over. */
+  /** Names and values in turn. The array is taken over. */
   readonly headers: string[]
   readonly body: PreparedBody
   readonly upgrade?: string | undefined
@@ -142,16 +142,17 @@ export interface RequestInputParts {
 }
 
 /**
- * The facts of a request with the headers that go with it: `Host`, `Content-Type`, `Content-Length` where the body's
- * length is known, `X-Request-Id`, `Idempotency-Key` (each kept if the caller sent it), and `X-Manyhost-Attempt`, always
- * the last one. Every request passes here before it takes a slot, so that one that cannot be sent never takes one.
+ * The input of an exchange, with the headers that manyhost adds: `Host`, `Content-Type`, `Content-Length` if the length
+ * of the body is known, `X-Request-Id` and `Idempotency-Key` (each kept if the caller sent it), and `X-Manyhost-Attempt`,
+ * which is always the last one. Every request passes here before it takes a slot, so a request that cannot be sent
+ * never takes one.
  * @throws ManyhostError MANYHOST_INVALID_REQUEST
  */
 export function buildRequestInput(parts: RequestInputParts): RequestInput {
   try {
     return buildCheckedInput(parts)
   } catch (error) {
-    // Nobody else knows this body yet.
+    // No other code has this body yet, so it is released here.
     if (parts.body.body instanceof Replay) parts.body.body.dispose()
     throw error
   }
@@ -165,23 +166,23 @@ function buildCheckedInput(parts: RequestInputParts): RequestInput {
   if (plain && isIdempotent(method)) return buildPlainInput(parts)
   const seen = checkHeaders(headers)
   addContent(headers, seen, method, body)
-  let { id, hasIdempotencyKey: keyed } = seen
+  let { id, hasIdempotencyKey } = seen
   if (!seen.hasHost) headers.push('host', parts.host)
   if (id === undefined) {
     id = parts.ids.next()
     headers.push('x-request-id', id)
   }
-  if (!keyed && routing.idempotencyKey !== undefined) {
+  if (!hasIdempotencyKey && routing.idempotencyKey !== undefined) {
     headers.push('idempotency-key', requireValidKey(routing.idempotencyKey))
-    keyed = true
-  } else if (!keyed && !isIdempotent(method)) {
+    hasIdempotencyKey = true
+  } else if (!hasIdempotencyKey && !isIdempotent(method)) {
     headers.push('idempotency-key', id)
   }
   headers.push('x-manyhost-attempt', '1')
-  return assembleInput(parts, headers, id, keyed)
+  return assembleInput(parts, headers, id, hasIdempotencyKey)
 }
 
-/** The headers that a body says itself, unless the caller has said them. */
+/** Adds the headers that the body determines, unless the caller gave them. */
 function addContent(
   headers: string[],
   seen: CheckedHeaders,
@@ -203,7 +204,7 @@ function requireValidKey(key: string): string {
   )
 }
 
-/** Most requests bring no headers: an array made at its full length takes less than half of one that grew. */
+/** Most requests bring no headers. An array created at its full length costs less than half of one that grows. */
 function buildPlainInput(parts: RequestInputParts): RequestInput {
   const id = parts.ids.next()
   const headers = ['host', parts.host, 'x-request-id', id, 'x-manyhost-attempt', '1']
@@ -214,7 +215,7 @@ function assembleInput(
   { method, path, body, upgrade, routing, connection }: RequestInputParts,
   headers: string[],
   id: string,
-  keyed: boolean,
+  hasIdempotencyKey: boolean,
 ): RequestInput {
   return {
     id,
@@ -227,13 +228,13 @@ function assembleInput(
     affinity: routing.affinity,
     resend: routing.resend,
     timeout: routing.timeout,
-    hasIdempotencyKey: keyed,
+    hasIdempotencyKey,
     connection,
   }
 }
 
 /**
- * The facts of a request that goes to the network: none of our headers go with it.
+ * The input of an exchange with the network: manyhost adds none of its own headers.
  * @throws ManyhostError MANYHOST_INVALID_REQUEST
  */
 export function buildNetworkInput(parts: Omit<RequestInputParts, 'ids'>): RequestInput {

@@ -1,47 +1,45 @@
 /**
- * One queue a cluster feeds whichever instance has a free place first, so that no request waits behind a slow one
- * while another instance is idle.
+ * One queue for all instances of a cluster. Whichever instance has a free slot first takes the first request, so no
+ * request waits behind a slow instance while another one is idle.
  *
- * p-queue is the gate: its concurrency is the number of places, it is paused at none, and a task of it is the right
- * to use one place. A task does not end with a request but serves whoever is first in line, request after request,
- * until there is a place less; so that a request costs neither the 3 us nor the 900 bytes of a task, and the order
- * can be that of `PriorityQueue`, where p-queue's own costs O(n) with priorities.
+ * Two parts decide together: `SlotGate` says how many requests may be in flight, `PriorityQueue` says which request is
+ * next. p-queue's own order is not used, because it costs O(n) with priorities.
  */
-import PQueue from 'p-queue'
 import { ManyhostError } from '../core/errors.ts'
-import { guardFunction } from '../core/guarded.ts'
 import { after, now, type Timer } from '../core/time.ts'
-import type { Attempt } from './attempt.ts'
+import type { Attempt, AttemptQueue } from './attempt.ts'
 import {
   type Candidate,
-  hasFreeSlot,
   leastInFlight,
   PICKS_BY_NAME,
   type Pick,
   type PickFacts,
   rendezvous,
 } from './balance.ts'
+import { guardFairness, guardPick, toFairnessRequest } from './balance-and-fairness.ts'
 import { deferTimeout } from './budget.ts'
 import { remainingTime } from './deadline.ts'
 import { HashSlots } from './hash-slots.ts'
 import { PriorityQueue } from './priority-queue.ts'
 import type { DispatchSettings, FairnessRequest } from './settings.ts'
+import { SlotGate } from './slot-gate.ts'
 import type { Target } from './target.ts'
 
 type Writable<T> = { -readonly [Name in keyof T]: T[Name] }
 
 export interface QueueEvents {
+  /** What the cluster is doing, for the message of a request that waited too long: `2 wanted, 0 ready`. */
   explain(): string
-  /** A request began or ceased to wait: the moment to ask again how many instances are wanted. */
+  /** Requests began to wait, or none waits any more: the size should be read again. */
   onChange(): void
-  /** A target that takes no more requests has ended its last one. */
+  /** The last request of a closed target has ended. */
   onDrained(target: Target): void
 }
 
-export class RequestQueue {
+export class RequestQueue implements AttemptQueue {
   readonly #settings: DispatchSettings
   readonly #events: QueueEvents
-  readonly #gate = new PQueue({ concurrency: 1, autoStart: false })
+  readonly #gate = new SlotGate(() => this.#serveWaiting())
   readonly #waiting = new PriorityQueue<Attempt>(
     (one, other) => one.exchange.startedAt <= other.exchange.startedAt,
   )
@@ -50,17 +48,15 @@ export class RequestQueue {
   readonly #keyOf: (request: FairnessRequest) => string
   #targets: Target[] = []
   #inFlight = 0
-  /** Ends one task of the gate each. Tasks are alike: as many are idle as there are more of them than requests. */
-  readonly #endSlotTask: (() => void)[] = []
-  /** One object for all picks. */
+  /** One object for all picks, so that a request costs no allocation. */
   readonly #pickFacts: Writable<PickFacts>
-  /** Whether it was said that requests wait. */
+  /** Whether `onChange` was called because requests wait. */
   #hasReportedWaiting = false
   #isServing = false
-  /** A pick found no target although the gate had a place: wait for a change rather than ask in a circle. */
+  /** A pick found no target although there is a free slot: the next change of slots lifts this. Prevents a busy loop. */
   #blocked = false
   #expiry: Timer | undefined
-  /** Ends the patience of those set aside; the first is over at `#recallAt`. */
+  /** Resumes all deferred requests at `#resumeAt`, when the first `deferTimeout` is over. */
   #resumeTimer: Timer | undefined
   #resumeAt = Number.POSITIVE_INFINITY
   #closed: ManyhostError | undefined
@@ -90,7 +86,7 @@ export class RequestQueue {
     return this.#waiting.size
   }
 
-  /** How many of them could go only to instances that have failed them, and wait for another one. */
+  /** Waiting requests for which only instances that failed them have a free slot: they wait for another one. */
   get deferredCount(): number {
     return this.#waiting.deferredCount
   }
@@ -105,7 +101,7 @@ export class RequestQueue {
     return oldest ? now() - oldest.joinedAt : 0
   }
 
-  /** Requests that hold a place. */
+  /** Requests that hold a slot. */
   get inFlight(): number {
     return this.#inFlight
   }
@@ -114,22 +110,19 @@ export class RequestQueue {
     return this.#targets
   }
 
-  /** Whether a request that came now would be served at once. */
+  /** Whether a request that joins now is served at once. */
   get hasFreeSlot(): boolean {
-    return (
-      this.#endSlotTask.length > this.#inFlight ||
-      (!this.#gate.isPaused && this.#gate.pending < this.#gate.concurrency)
-    )
+    return this.#gate.running > this.#inFlight || this.#gate.hasUnusedSlot
   }
 
   /**
-   * Lets a request in, to be run when its turn comes.
+   * Adds a request. The queue calls `attempt.run` when its turn comes.
    * @throws ManyhostError MANYHOST_QUEUE_FULL
    */
   join(attempt: Attempt): void {
     const { maxQueue, service, fairness } = this.#settings
-    // First of all, because it is a function of the user: it may close this queue, fill it, or abort the request.
-    const key = fairness ? this.#keyOf(toFairnessRequest(attempt)) : ''
+    // A user's function comes first: it may close this queue, fill it, or abort the request.
+    const key = fairness ? this.#keyOf(toFairnessRequest(attempt.exchange.request)) : ''
     if (attempt.isOver) return
     if (this.#closed) throw this.#closed
     if (this.#waiting.size >= maxQueue && !this.hasFreeSlot) {
@@ -146,7 +139,7 @@ export class RequestQueue {
     this.#afterJoin()
   }
 
-  /** Lets a request in that was in line before: it comes before all others, whatever `maxQueue` says. */
+  /** Adds a request that was in the queue before. It is served before all others, and `maxQueue` does not apply. */
   rejoin(attempt: Attempt): void {
     if (this.#closed) return attempt.end(this.#closed)
     attempt.pick = attempt.exchange.request.affinity === undefined ? this.#pick : rendezvous
@@ -154,7 +147,7 @@ export class RequestQueue {
     this.#afterJoin()
   }
 
-  /** Takes a waiting request out again. */
+  /** Removes a request that waits. */
   remove(attempt: Attempt): void {
     if (!this.#waiting.remove(attempt)) return
     this.#stopResumeTimer()
@@ -163,20 +156,20 @@ export class RequestQueue {
     this.#events.onChange()
   }
 
-  /** Gives every waiting request to `end`, oldest first, and forgets it. */
+  /** Removes every request that has waited for `olderThan` ms, the oldest first, and calls `end` with each. */
   clear(end: (attempt: Attempt) => void, olderThan = 0): void {
     const before = now() - olderThan
-    for (let ticket = this.#waiting.oldest; ticket; ticket = this.#waiting.oldest) {
-      if (ticket.joinedAt > before) break
-      this.#waiting.remove(ticket)
-      end(ticket)
+    for (let entry = this.#waiting.oldest; entry; entry = this.#waiting.oldest) {
+      if (entry.joinedAt > before) break
+      this.#waiting.remove(entry)
+      end(entry)
     }
     this.#stopResumeTimer()
   }
 
-  /** A new set of targets, or new places on them. */
+  /** Sets the targets; also called when the slots of a target have changed. */
   resize(targets: Target[]): void {
-    // Frozen where a user's function sees it: sorting or cutting the array would change what the queue knows.
+    // A user's balance gets this array. Without the freeze, sorting it would corrupt the queue's own indexes.
     if (typeof this.#settings.balance === 'function') Object.freeze(targets)
     this.#targets = targets
     this.#hashSlots.reset(targets)
@@ -186,20 +179,15 @@ export class RequestQueue {
     this.#updateGate()
   }
 
-  /** Brings the gate in line with the places that there are. */
+  /** Tells the gate how many slots there are. */
   #updateGate(): void {
-    // What closed targets still serve counts, because those tasks count inside the gate until they end.
-    let places = this.#inFlight
+    // Requests on closed targets count too: they use slot tasks until they end.
+    let slots = this.#inFlight
     for (const target of this.#targets) {
-      if (target.freeSlots > 0) places += target.freeSlots
+      if (target.freeSlots > 0) slots += target.freeSlots
     }
-    while (this.#endSlotTask.length > places) this.#endSlotTask.pop()?.()
-    if (places === 0) {
-      this.#gate.pause()
-      return
-    }
-    if (places !== this.#gate.concurrency) this.#gate.concurrency = places
-    if (this.#gate.isPaused) this.#gate.start()
+    this.#gate.resize(slots)
+    if (slots === 0) return
     this.#serveWaiting()
   }
 
@@ -213,16 +201,15 @@ export class RequestQueue {
     if (!this.#expiry && this.#settings.queueTimeout > 0) this.#startExpiryTimer()
   }
 
-  /** Serves who waits, as far as there are tasks; and asks the gate for one more while somebody waits. */
+  /** Serves waiting requests as long as there are slot tasks, and requests one more task while a request waits. */
   #serveWaiting(): void {
     if (this.#isServing) return
     this.#isServing = true
-    // With `finally`: an error that passed here once would otherwise stop this queue for ever.
+    // `finally`, because an error would stop this queue for ever if `#isServing` stayed true.
     try {
       while (this.#waiting.size > this.#waiting.deferredCount && !this.#blocked) {
-        if (this.#endSlotTask.length > this.#inFlight) this.#serveFirst()
-        else if (this.#gate.size === 0) void this.#gate.add(this.#runSlotTask)
-        else break
+        if (this.#gate.running > this.#inFlight) this.#serveFirst()
+        else if (!this.#gate.requestTask()) break
       }
     } finally {
       this.#isServing = false
@@ -233,25 +220,16 @@ export class RequestQueue {
     }
   }
 
-  /** A task of the gate: it lasts until there is a place too many. */
-  readonly #runSlotTask = (): Promise<void> => {
-    const ended = new Promise<void>((resolve) => {
-      this.#endSlotTask.push(resolve)
-    })
-    this.#serveWaiting()
-    return ended
-  }
-
   #serveFirst(): void {
     const attempt = this.#waiting.first as Attempt
     const targets = attempt.avoid ? this.#targetsForResend(attempt) : this.#targets
-    // It was set aside.
+    // The request was deferred.
     if (!targets) return
     const target = this.#pickTarget(targets, attempt)
-    // A user's pick may have aborted the request, or closed the service: then another one is first now, or none.
+    // A user's balance may have aborted the request or closed the service: it must not be served then.
     if (!attempt.isWaiting) return
     if (!target) {
-      // There was a place, and there is none: a user's pick has changed something. The next change lifts this.
+      // There was a free slot, and now there is none: a user's balance has changed something.
       this.#blocked = true
       return
     }
@@ -262,19 +240,24 @@ export class RequestQueue {
   }
 
   /**
-   * Where a resend may go: to those that have not failed it; if they are all busy, it is set aside for one of them as
-   * long as its patience lasts, and then goes to any.
+   * The targets among which a resend may choose; undefined if the request was deferred.
+   * 1. Targets that have not failed it, if one of them has a free slot.
+   * 2. All targets, if every one has failed it, or if its `deferTimeout` is over.
+   * 3. None for now: it is deferred until one of (1) has a free slot, or until `deferTimeout` is over.
    */
   #targetsForResend(attempt: Attempt): Target[] | undefined {
     const others = this.#targets.filter((target) => !attempt.hasFailedOn(target))
-    if (others.some(({ freeSlots: free }) => free > 0)) return others
+    // 1.
+    if (others.some(({ freeSlots }) => freeSlots > 0)) return others
     const { exchange, joinedAt } = attempt
-    const left = Math.min(
+    const remainingMs = Math.min(
       remainingTime(exchange, this.#settings, joinedAt),
       this.#settings.queueTimeout || Number.POSITIVE_INFINITY,
     )
-    const until = joinedAt + deferTimeout(exchange.attempts, left)
+    const until = joinedAt + deferTimeout(exchange.attempts, remainingMs)
+    // 2.
     if (others.length === 0 || now() >= until) return this.#targets
+    // 3.
     this.#waiting.defer(attempt)
     if (until < this.#resumeAt) this.#startResumeTimer(until)
     return undefined
@@ -290,20 +273,20 @@ export class RequestQueue {
     })
   }
 
-  /** Apart from `release`, which would have to make room for what the closure holds at each call. */
+  /** A method of its own: in `release`, which is hot, the closure would cost an allocation at each call. */
   #resumeFor(target: Target): void {
     this.#waiting.resumeFirst((attempt) => !attempt.hasFailedOn(target))
     this.#stopResumeTimer()
   }
 
-  /** The last one that was set aside is not any more: nobody's patience has to be ended. */
+  /** Clears the timer when no request is deferred any more. */
   #stopResumeTimer(): void {
     if (this.#waiting.deferredCount > 0 || this.#resumeAt === Number.POSITIVE_INFINITY) return
     this.#resumeTimer?.clear()
     this.#resumeAt = Number.POSITIVE_INFINITY
   }
 
-  /** All that were set aside try anew. */
+  /** Lets all deferred requests choose again. */
   #resumeAll(): void {
     this.#resumeTimer?.clear()
     this.#resumeAt = Number.POSITIVE_INFINITY
@@ -321,12 +304,12 @@ export class RequestQueue {
     facts.avoid = attempt.avoid ? targets.indexOf(attempt.avoid) : -1
     const target = targets[attempt.pick(targets as readonly Candidate[], facts)]
     if (!target || target.freeSlots <= 0) return undefined
-    // It was the least, so that it is the bound, until a target with less gets a place free.
+    // Its load was the least of all, so it is a lower bound until a target with a lower load gets a free slot.
     if (isAll && attempt.pick === leastInFlight && facts.avoid < 0) facts.fewest = target.inFlight
     return target
   }
 
-  /** An attempt has ended: its place is free again. */
+  /** Gives back the slot of an attempt that has ended. */
   release(target: Target): void {
     target.inFlight--
     if (target.inFlight < this.#pickFacts.fewest) this.#pickFacts.fewest = target.inFlight
@@ -354,7 +337,7 @@ export class RequestQueue {
     })
   }
 
-  /** Ends all that waits with this error, and all that would join. */
+  /** Ends all waiting requests with this error, and every request that joins later. */
   close(error: ManyhostError): void {
     this.#closed = error
     this.#expiry?.clear()
@@ -363,57 +346,8 @@ export class RequestQueue {
     this.clear((attempt) => attempt.end(error))
   }
 
+  /** Takes requests again after `close`. */
   reopen(): void {
     this.#closed = undefined
   }
-}
-
-/** A user's pick: what is no index of a target with a free place is replaced by `leastInFlight`. */
-function guardPick(given: Pick, { service, report }: DispatchSettings): Pick {
-  return guardFunction<Parameters<Pick>, number>(given, {
-    what: `the balance of ${service}`,
-    instead: 'least-in-flight picks the instance',
-    service,
-    report,
-    wanted: 'the index of an instance with a free place',
-    read: (index, targets) =>
-      typeof index === 'number' && hasFreeSlot(targets[index]) ? index : undefined,
-    fallback: leastInFlight,
-  })
-}
-
-/** A user's `fairness`: without a usable key, the request shares the turn of those that have none. */
-function guardFairness(
-  given: (request: FairnessRequest) => string,
-  { service, report }: DispatchSettings,
-): (request: FairnessRequest) => string {
-  return guardFunction<[FairnessRequest], string>(given, {
-    what: `the fairness of ${service}`,
-    instead: 'the request counts as one without a key',
-    service,
-    report,
-    wanted: 'a text',
-    read: parseFairnessKey,
-    fallback: () => '',
-  })
-}
-
-/** `undefined` and `null` are the key of a request without the header that was looked for; a finite number is a name. */
-function parseFairnessKey(value: unknown): string | undefined {
-  if (typeof value === 'string') return value
-  if (value === undefined || value === null) return ''
-  const isName = typeof value === 'bigint' || typeof value === 'boolean' || Number.isFinite(value)
-  return isName ? String(value) : undefined
-}
-
-function toFairnessRequest({ exchange }: Attempt): FairnessRequest {
-  const { method, path, affinity, headers } = exchange.request
-  const header = (name: string): string | undefined => {
-    const wanted = name.toLowerCase()
-    for (let i = 0; i < headers.length; i += 2) {
-      if ((headers[i] as string).toLowerCase() === wanted) return headers[i + 1]
-    }
-    return undefined
-  }
-  return { method, path, affinity, header }
 }

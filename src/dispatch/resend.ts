@@ -1,7 +1,7 @@
 /**
- * Sends a request again when the instance that had it failed, as often as the service allows. A short answer is held
- * until it is whole, so that a death in the middle of it can be made good; a longer one is passed on as it comes, and
- * a death then ends it with an error that says so.
+ * Sends a request again if the instance that had it failed, as often as the service allows. A short response is held
+ * until it is complete, so that a failure in the middle of it leads to another attempt. A longer response is passed on as
+ * it comes. A failure in the middle of that one ends it with an error that says so.
  */
 import type { Duplex } from 'node:stream'
 import { describeError, ManyhostError } from '../core/errors.ts'
@@ -22,7 +22,7 @@ import {
   type ResendVerdict,
 } from './verdict.ts'
 
-/** Puts a request on its way to an instance. The trip that it answers has not started yet. */
+/** Creates an attempt. It starts when `start` of the handle is called. */
 export type SendAttempt = (
   exchange: Exchange,
   sink: AttemptSink,
@@ -32,12 +32,12 @@ export type SendAttempt = (
 export interface ResendParts {
   readonly settings: DispatchSettings
   readonly budget: BudgetState
-  /** Requests that wait for the time of their next attempt. */
+  /** Requests that wait for their next attempt. */
   readonly backingOff: Set<CancelHandle & { end(error: Error): void }>
   onResend(exchange: Exchange, attempt: Attempt, reason: FailureReason): void
 }
 
-/** @returns the way of a request through all its attempts. */
+/** @returns sends a request through all its attempts */
 export function resendLayer(next: SendAttempt, parts: ResendParts): (exchange: Exchange) => void {
   return (exchange) => {
     deposit(parts.budget)
@@ -52,12 +52,12 @@ class ResendHandle implements AttemptSink, CancelHandle {
   #handle: CancelHandle | undefined
   #backoffTimer: Timer | undefined
   #passedOn = false
-  /** A held answer. */
+  /** The head of a response that is held. */
   #heldHead:
     | { readonly status: number; readonly headers: RawHeaders; readonly text: string }
     | undefined
   #heldChunks: Buffer[] | undefined
-  /** Reads the body of an answer by which the instance hands the request back. */
+  /** Reads the body of a response by which the instance hands the request back. */
   #handBackDrain: BodyDrain | undefined
 
   constructor(exchange: Exchange, next: SendAttempt, parts: ResendParts) {
@@ -69,7 +69,7 @@ class ResendHandle implements AttemptSink, CancelHandle {
 
   start(): void {}
 
-  /** Ends a wait between two attempts for good. */
+  /** Ends the wait for the next attempt: there will be none. */
   end(error: Error): void {
     this.#endBackoff()
     this.onRefused(error)
@@ -112,14 +112,14 @@ class ResendHandle implements AttemptSink, CancelHandle {
 
   onHead(status: number, headers: RawHeaders, text: string, attempt: Attempt): void {
     const { settings } = this.#parts
-    const { request: facts } = this.#exchange
+    const { request } = this.#exchange
     if (status === 503 && isHandedBack(headers)) {
       this.#handBackDrain = new BodyDrain(() => this.#onHandedBack(attempt))
-      if (bodyLength(facts.method, status, headers) > 0) this.#handBackDrain.start()
+      if (bodyLength(request.method, status, headers) > 0) this.#handBackDrain.start()
       return
     }
-    const length = bodyLength(facts.method, status, headers)
-    // Nobody needs the body of a redirect. If it broke off or never ended, waiting for it would only repeat or hold up the request.
+    const length = bodyLength(request.method, status, headers)
+    // No caller needs the body of a redirect, so it is not waited for: one that never ends would block the request.
     if (length <= settings.holdLimit && !isRedirect(status, headers) && this.#mayRepeat()) {
       this.#heldHead = { status, headers, text }
       return
@@ -157,7 +157,7 @@ class ResendHandle implements AttemptSink, CancelHandle {
     if (held) this.#passOn(held.status, held.headers, held.text, attempt, true)
     if (held && this.#heldChunks) for (const chunk of this.#heldChunks) sink.onData(chunk)
     this.#heldChunks = undefined
-    // The caller may have given up in one of those calls.
+    // The caller may have cancelled the request in one of these calls.
     if (exchange.settle('answered', exchange.status)) sink.onEnd(trailers)
   }
 
@@ -165,7 +165,7 @@ class ResendHandle implements AttemptSink, CancelHandle {
     this.#handBackDrain?.stop()
     const text = `${this.#parts.settings.service}: ${attempt.target?.id} handed the request back`
     const error = new ManyhostError('MANYHOST_RETURNED', text)
-    // Nothing is left of it, unless its body goes on and on.
+    // If the body has not ended, this closes the connection.
     this.#handle?.cancel(error)
     this.onFailed(attempt, error)
   }
@@ -193,9 +193,9 @@ class ResendHandle implements AttemptSink, CancelHandle {
   onFailed(attempt: Attempt, error: Error): void {
     this.#handBackDrain?.stop()
     const exchange = this.#exchange
-    const { request: facts } = exchange
+    const { request } = exchange
     const { settings, budget } = this.#parts
-    const { body } = facts
+    const { body } = request
     const bodyError = body !== null && typeof body === 'object' && 'open' in body && body.error
     const reason = bodyError ? 'caller' : failureReasonOf(error, attempt.sent, attempt.status > 0)
     exchange.addReport({
@@ -209,17 +209,17 @@ class ResendHandle implements AttemptSink, CancelHandle {
       reason,
       sent: attempt.sent,
       passedOn: this.#passedOn,
-      method: facts.method,
-      hasIdempotencyKey: facts.hasIdempotencyKey ?? false,
-      policy: facts.resend ?? settings.resend,
+      method: request.method,
+      hasIdempotencyKey: request.hasIdempotencyKey ?? false,
+      policy: request.resend ?? settings.resend,
       attempts: exchange.attempts,
       maxAttempts: settings.maxAttempts,
     })
     if (next !== 'resend') return exchange.fail(this.#buildError(next, bodyError || error))
     this.#parts.onResend(exchange, attempt, reason)
-    // What the control plane took away comes to no instance that could be hit too hard by it.
-    const taken = reason === 'ended' || reason === 'unhealthy'
-    const wait = taken
+    // No delay if the control plane took the instance away: the resend goes to an instance that has not failed.
+    const isTakenAway = reason === 'ended' || reason === 'unhealthy'
+    const wait = isTakenAway
       ? 0
       : Math.max(withdraw(budget, now()), resendBackoff(exchange.attempts + 1, settings.random))
     if (wait === 0) return this.startAttempt(attempt.target, true)
@@ -228,21 +228,18 @@ class ResendHandle implements AttemptSink, CancelHandle {
   }
 
   #mayRepeat(): boolean {
-    const { request: facts } = this.#exchange
+    const { request } = this.#exchange
     const { settings } = this.#parts
-    return mayRepeat(
-      facts.resend ?? settings.resend,
-      facts.method,
-      facts.hasIdempotencyKey ?? false,
-    )
+    const policy = request.resend ?? settings.resend
+    return mayRepeat(policy, request.method, request.hasIdempotencyKey ?? false)
   }
 
-  #buildError(next: Exclude<ResendVerdict, 'resend'>, error: Error): ManyhostError {
+  #buildError(verdict: Exclude<ResendVerdict, 'resend'>, error: Error): ManyhostError {
     const { service } = this.#parts.settings
-    const { request: facts, reports = [] } = this.#exchange
-    const what = `${facts.method} ${service} ${facts.path}`
+    const { request, reports = [] } = this.#exchange
+    const what = `${request.method} ${service} ${request.path}`
     const details = { cause: error, attempts: reports, service }
-    switch (next) {
+    switch (verdict) {
       case 'closed':
       case 'caller':
         if (error instanceof ManyhostError) return error
@@ -260,13 +257,13 @@ class ResendHandle implements AttemptSink, CancelHandle {
       case 'refused':
         return new ManyhostError(
           'MANYHOST_BAD_RESPONSE',
-          `${what}: ${reports.at(-1)?.instance} answered what is not valid HTTP: ${describeError(error)}; the request was not sent again`,
+          `${what}: ${reports.at(-1)?.instance} sent a response that is not valid HTTP: ${describeError(error)}; the request was not sent again`,
           details,
         )
       case 'forbidden':
         return new ManyhostError(
           'MANYHOST_NOT_RESENT',
-          `${what}: ${describeError(error)}; it may have been executed and resend is '${facts.resend ?? this.#parts.settings.resend}'`,
+          `${what}: ${describeError(error)}; it may have been executed and resend is '${request.resend ?? this.#parts.settings.resend}'`,
           details,
         )
       case 'exhausted':

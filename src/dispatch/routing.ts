@@ -1,4 +1,4 @@
-/** The options that a request has for its way: their rules, for the session's client and its dispatcher alike. */
+/** The rules of a request's routing options, for the client of the session and its dispatcher. */
 import { checkOption, type Rules, rule, text } from '../core/options.ts'
 import type { ResendPolicy } from './settings.ts'
 
@@ -21,7 +21,7 @@ export const ROUTING_RULES = {
 const ROUTING_RULE_ENTRIES = Object.entries(ROUTING_RULES as Rules)
 
 /**
- * Checks those that are given; others are none of its business.
+ * Checks the routing options that are given. Other options are ignored.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function checkRouting(

@@ -1,4 +1,4 @@
-/** What a service's traffic adds up to: plain numbers that cost next to nothing to keep, read when asked. */
+/** Counts the traffic of a service: plain numbers that cost next to nothing to keep and are read on demand. */
 import type { Outcome } from '../core/events.ts'
 import { Exemplars } from './exemplars.ts'
 import { Histogram, type Quantiles } from './histogram.ts'
@@ -6,16 +6,16 @@ import { Histogram, type Quantiles } from './histogram.ts'
 export interface TrafficStats {
   /** Requests so far. */
   readonly arrivals: number
-  /** Requests that were answered, whatever the status. */
+  /** Requests that got a response, whatever its status. */
   readonly completions: number
-  /** Requests that ended without an answer. */
+  /** Requests that ended without a response. */
   readonly failures: number
   readonly resends: number
   readonly hedges: number
-  /** Requests of which more than one attempt was put on a connection. */
+  /** Requests of which more than one attempt was written to a connection. */
   readonly executedTwice: number
   readonly ejections: number
-  /** Milliseconds from the call to the answer's end, of the requests that were answered lately. */
+  /** Milliseconds from the call to the end of the response, of the requests that were answered lately. */
   readonly latency: Quantiles
   /** Milliseconds in the queue. */
   readonly queueWait: Quantiles
@@ -29,7 +29,7 @@ export interface RequestCount {
   readonly count: number
 }
 
-/** Methods that are labels of their own; any token is a method, but labels must be bounded. */
+/** Methods with a label of their own. Any token is a method, but the number of labels must be bounded. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT'])
 
 export class Stats {
@@ -41,7 +41,7 @@ export class Stats {
   ejections = 0
   readonly resends = new Map<string, number>()
   readonly duration = new Histogram()
-  /** Of `duration`. */
+  /** Exemplars of `duration`. */
   readonly exemplars = new Exemplars()
   readonly queueWait = new Histogram()
   readonly attempt = new Histogram()
@@ -51,7 +51,7 @@ export class Stats {
   recordSettled(method: string, code: number, outcome: Outcome): void {
     if (outcome === 'answered') this.completions++
     else this.failures++
-    // Most requests end as the one before did: one comparison in place of three maps.
+    // Most requests end like the one before: one comparison replaces lookups in three maps.
     const last = this.#lastCount
     if (last.method === method && last.code === code && last.outcome === outcome) {
       last.count++
@@ -64,7 +64,7 @@ export class Stats {
     last.count = 1
   }
 
-  /** Brings what `#last` counted into the maps. */
+  /** Moves what `#lastCount` counted into the maps. */
   #flush(): void {
     const { method, code, outcome, count } = this.#lastCount
     if (count === 0) return
@@ -100,7 +100,7 @@ export class Stats {
     return counts
   }
 
-  /** Called each half minute or so: the quantiles forget what is older than a few of those. */
+  /** Called about every half minute: the quantiles forget values older than a few such intervals. */
   fade(): void {
     this.duration.fade()
     this.queueWait.fade()

@@ -1,11 +1,11 @@
-/** Names for tracing on `node:diagnostics_channel`: free as long as nobody subscribes. */
+/** Channels of `node:diagnostics_channel` for tracing. Without a subscriber they cost nothing. */
 import { channel } from 'node:diagnostics_channel'
 
 export const trace = {
-  /** `{ service, exchange }`: a request came. */
+  /** `{ service, exchange }`: a request has arrived. */
   start: channel('manyhost:request:start'),
-  /** `{ service, exchange, attempt }`: it was given to an instance, `attempt.target`, for the `attempt.number`th time. */
+  /** `{ service, exchange, attempt }`: attempt `attempt.number` was given to the instance `attempt.target`. */
   attempt: channel('manyhost:attempt:start'),
-  /** `{ service, exchange, outcome, status }`: it has ended. */
+  /** `{ service, exchange, outcome, status }`: the request has ended. */
   end: channel('manyhost:request:end'),
 }

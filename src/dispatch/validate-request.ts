@@ -1,18 +1,19 @@
 /**
- * What a request must be to be sent. A request that undici refuses must never reach an instance: undici would refuse it
- * after it had waited for its turn, and an undici pool loses a connection for each request that it refuses. So the
- * rules of undici's `Request` are checked here, before a request takes a slot, and the caller hears which one it broke.
+ * Checks whether a request can be sent. A request that undici would refuse must not take a slot: undici would refuse it
+ * only after its wait in the queue, and an undici pool loses a connection for each request that it refuses. So the rules
+ * of undici's `Request` are checked here first, and the caller is told which rule was broken.
  */
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 
 /** RFC 9110 section 5.6.2. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-/** RFC 9110 section 5.5: no control characters but the tab, nothing beyond latin1. */
+/** RFC 9110 section 5.5: no control characters except the tab, nothing beyond latin1. */
 const INVALID_VALUE_CHARS = /[^\t\x20-\x7e\x80-\xff]/
 /** A request target is written as latin1, without control characters and spaces. */
 const INVALID_PATH_CHARS = /[^\x21-\xff]/
 const DIGITS = /^\d+$/
-/** Those that need no second look. */
+/** Methods that need no further check. */
 const COMMON_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 export function isToken(text: string): boolean {
@@ -30,15 +31,15 @@ export function invalidRequest(message: string): ManyhostError {
 /** @throws ManyhostError MANYHOST_INVALID_REQUEST for a method, path or protocol that cannot be sent */
 export function checkTarget(method: unknown, path: unknown, upgrade: unknown): void {
   if (!COMMON_METHODS.has(method as string) && !(typeof method === 'string' && isToken(method))) {
-    throw invalidRequest(`method: expected a token such as GET, got ${describeGiven(method)}`)
+    throw invalidRequest(`method: expected a token such as GET, got ${describe(method)}`)
   }
   if (typeof path !== 'string' || !isPath(path, method as string)) {
     throw invalidRequest(
-      `path: expected '/' and then characters of latin1 without spaces and control characters, got ${describeGiven(path)}`,
+      `path: expected '/' and then characters of latin1 without spaces and control characters, got ${describe(path)}`,
     )
   }
   if (upgrade !== undefined && !(typeof upgrade === 'string' && isFieldValue(upgrade))) {
-    throw invalidRequest(`upgrade: expected the name of a protocol, got ${describeGiven(upgrade)}`)
+    throw invalidRequest(`upgrade: expected the name of a protocol, got ${describe(upgrade)}`)
   }
 }
 
@@ -47,20 +48,21 @@ export function isPath(path: string, method: string): boolean {
   return isForm && !INVALID_PATH_CHARS.test(path)
 }
 
-/** What is known of a request's headers after they were checked. */
+/** What the check of a request's headers found. */
 export interface CheckedHeaders {
   /** The caller's `X-Request-Id`. */
   id: string | undefined
   hasIdempotencyKey: boolean
   hasHost: boolean
   hasType: boolean
-  /** What `Content-Length` says; -1 without one. */
+  /** The value of `Content-Length`; -1 without one. */
   length: number
 }
 
 /**
- * Checks names and values in turn, in place. `Expect` is taken out: the body is not read before an instance was chosen,
- * which is what 100-continue is for, and undici refuses to send it. So is `X-Manyhost-Attempt`, which is ours to send.
+ * Checks names and values in turn, in place. `Expect` is removed: the body is not read before an instance was chosen,
+ * which is the purpose of 100-continue, and undici refuses to send it. `X-Manyhost-Attempt` is removed because manyhost
+ * sends it itself.
  * @throws ManyhostError MANYHOST_INVALID_REQUEST
  */
 export function checkHeaders(headers: string[]): CheckedHeaders {
@@ -76,7 +78,7 @@ export function checkHeaders(headers: string[]): CheckedHeaders {
     const value = headers[index + 1] as string
     if (INVALID_VALUE_CHARS.test(value)) {
       throw invalidRequest(
-        `headers: the value of ${describeGiven(name)} has characters that no header can have: ${describeGiven(value)}`,
+        `headers: the value of ${describe(name)} has characters that no header can have: ${describe(value)}`,
       )
     }
     switch (name.toLowerCase()) {
@@ -96,16 +98,14 @@ export function checkHeaders(headers: string[]): CheckedHeaders {
       case 'content-length':
         if (seen.length >= 0) throw invalidRequest('headers: more than one Content-Length')
         if (!DIGITS.test(value)) {
-          throw invalidRequest(
-            `headers: Content-Length must be digits, got ${describeGiven(value)}`,
-          )
+          throw invalidRequest(`headers: Content-Length must be digits, got ${describe(value)}`)
         }
         seen.length = Number(value)
         break
       case 'connection':
         if (!value.split(',').every((option) => isToken(option.trim()))) {
           throw invalidRequest(
-            `headers: Connection must be a list of tokens, got ${describeGiven(value)}`,
+            `headers: Connection must be a list of tokens, got ${describe(value)}`,
           )
         }
         break
@@ -123,7 +123,7 @@ export function checkHeaders(headers: string[]): CheckedHeaders {
       default:
         if (!isToken(name)) {
           throw invalidRequest(
-            `headers: a name has characters that no name can have: ${describeGiven(name)}`,
+            `headers: a name has characters that no name can have: ${describe(name)}`,
           )
         }
     }
@@ -131,11 +131,11 @@ export function checkHeaders(headers: string[]): CheckedHeaders {
   return seen
 }
 
-/** Methods with which undici sends no length without a body, whatever the header says. */
+/** Methods for which undici sends no length if there is no body, whatever the header says. */
 const METHODS_WITHOUT_LENGTH = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'CONNECT'])
 
 /**
- * A body of known length must have the length that its header says.
+ * Checks that a body of known length has the length that its header declares.
  * @throws ManyhostError MANYHOST_INVALID_REQUEST
  */
 export function checkLength(
@@ -152,14 +152,7 @@ export function lengthMismatch(declared: number, actual: number): ManyhostError 
   return invalidRequest(`headers: Content-Length is ${declared}, but the body has ${actual} bytes`)
 }
 
-/** What was got, short enough for a message. */
-function describeGiven(value: unknown): string {
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
-  if (typeof value !== 'string') return `a value of type ${value === null ? 'null' : typeof value}`
-  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value)
-}
-
-/** Those of undici's options of a request that undici checks by their type. */
+/** The request options of undici whose type undici checks. */
 interface UndiciOptions {
   readonly upgrade?: unknown
   readonly headersTimeout?: unknown
@@ -181,13 +174,17 @@ export function checkUndiciOptions(options: object): void {
   if (reset != null) checkFlag('reset', reset)
   if (expectContinue != null) checkFlag('expectContinue', expectContinue)
   if (throwOnError != null) {
-    throw invalidRequest('throwOnError: undici has none any more; use interceptors.responseError()')
+    throw invalidRequest(
+      'throwOnError: undici no longer has this option; use interceptors.responseError()',
+    )
   }
   if (maxRedirections != null && maxRedirections !== 0) {
-    throw invalidRequest('maxRedirections: undici has none any more; use interceptors.redirect()')
+    throw invalidRequest(
+      'maxRedirections: undici no longer has this option; use interceptors.redirect()',
+    )
   }
   if (typeOfService != null && !isByte(typeOfService)) {
-    const got = describeGiven(typeOfService)
+    const got = describe(typeOfService)
     throw invalidRequest(`typeOfService must be a whole number from 0 to 255, got ${got}`)
   }
 }
@@ -199,11 +196,11 @@ function isByte(value: unknown): boolean {
 function checkDuration(name: string, given: unknown): void {
   if (Number.isFinite(given) && (given as number) >= 0) return
   throw invalidRequest(
-    `${name} must be milliseconds from 0 up (0: no limit), got ${describeGiven(given)}`,
+    `${name} must be milliseconds from 0 up (0: no limit), got ${describe(given)}`,
   )
 }
 
 function checkFlag(name: string, given: unknown): void {
   if (typeof given === 'boolean') return
-  throw invalidRequest(`${name} must be true or false, got ${describeGiven(given)}`)
+  throw invalidRequest(`${name} must be true or false, got ${describe(given)}`)
 }

@@ -1,9 +1,9 @@
-/** What to do about a failed attempt: pure functions of what is known. */
+/** Decides what to do about a failed attempt. Pure. */
 import { connectionFailureOf } from '../core/connector.ts'
 import { ManyhostError } from '../core/errors.ts'
 import type { ResendPolicy } from './settings.ts'
 
-/** Why an attempt failed, as a label of bounded set for metrics and events. */
+/** Why an attempt failed: a label of metrics and events, from a bounded set. */
 export type FailureReason =
   | 'connect'
   | 'connection'
@@ -19,7 +19,7 @@ export interface AttemptFailure {
   readonly reason: FailureReason
   /** Whether the request was put on a connection. */
   readonly sent: boolean
-  /** Whether a part of the answer was passed on already. */
+  /** Whether a part of the response was passed on to the caller. */
   readonly passedOn: boolean
   readonly method: string
   readonly hasIdempotencyKey: boolean
@@ -29,7 +29,7 @@ export interface AttemptFailure {
   readonly maxAttempts: number
 }
 
-/** What to do next. */
+/** What follows: another attempt, or an error for the caller and why there is no other attempt. */
 export type ResendVerdict =
   | 'resend'
   | 'refused'
@@ -47,31 +47,52 @@ export function isIdempotent(method: string): boolean {
 }
 
 /** Whether a request that may have been executed may be executed once more. */
-export function mayRepeat(policy: ResendPolicy, method: string, keyed: boolean): boolean {
+export function mayRepeat(
+  policy: ResendPolicy,
+  method: string,
+  hasIdempotencyKey: boolean,
+): boolean {
   if (policy === 'always') return true
-  return policy === 'idempotent' && (keyed || isIdempotent(method))
+  return policy === 'idempotent' && (hasIdempotencyKey || isIdempotent(method))
 }
 
+/**
+ * 1. The caller's own error, or the end of the service: no attempt can be better.
+ * 2. Part of the response was passed on: a second response cannot follow it.
+ * 3. The response is not valid HTTP: another instance would send the same, and the request would be executed again.
+ * 4. The request may have been executed, and the resend policy forbids to repeat it. A request that was never sent, or
+ *    that the instance handed back, was not executed.
+ * 5. `maxAttempts` is reached.
+ * 6. Otherwise it is sent again.
+ */
 export function decideVerdict(failure: AttemptFailure): ResendVerdict {
-  if (failure.reason === 'caller' || failure.reason === 'closed') return failure.reason
-  if (failure.passedOn) return 'interrupted'
-  // Another instance would answer the same, and the request would be executed once more for nothing.
-  if (failure.reason === 'protocol') return 'refused'
-  // What was never sent, or was handed back unserved, is not repeated by being sent.
-  const unserved = !failure.sent || failure.reason === 'returned'
-  if (!unserved && !mayRepeat(failure.policy, failure.method, failure.hasIdempotencyKey))
-    return 'forbidden'
-  return failure.attempts >= failure.maxAttempts ? 'exhausted' : 'resend'
+  const { reason, policy, method, hasIdempotencyKey } = failure
+  if (reason === 'caller' || reason === 'closed') return reason // 1
+  if (failure.passedOn) return 'interrupted' // 2
+  if (reason === 'protocol') return 'refused' // 3
+  const mayBeExecuted = failure.sent && reason !== 'returned'
+  if (mayBeExecuted && !mayRepeat(policy, method, hasIdempotencyKey)) return 'forbidden' // 4
+  if (failure.attempts >= failure.maxAttempts) return 'exhausted' // 5
+  return 'resend' // 6
 }
 
-/** Codes by which undici refuses what the caller gave it. */
+/** Codes of errors for which the caller is to blame, not the instance. */
 const CALLER_ERROR_CODES = new Set([
+  'MANYHOST_BODY_FAILED',
+  'MANYHOST_INVALID_OPTION',
+  // A time limit that the caller set for a part of the exchange.
+  'MANYHOST_TIMEOUT',
+  // By these undici refuses what the caller gave.
   'UND_ERR_INVALID_ARG',
   'UND_ERR_NOT_SUPPORTED',
   'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
 ])
 
-/** The code for an error that is the caller's: of its body, or of what undici refused though nobody had before. */
+export function isCallerError(error: Error): boolean {
+  return CALLER_ERROR_CODES.has(String((error as { code?: unknown }).code ?? ''))
+}
+
+/** Our code for a caller's error that has none of ours: of its body, or of what undici refused. */
 export function callerErrorCode(error: Error): 'MANYHOST_BODY_FAILED' | 'MANYHOST_INVALID_REQUEST' {
   const code = String((error as { code?: unknown }).code ?? '')
   return code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED'
@@ -88,12 +109,12 @@ const CONNECT_ERROR_CODES = new Set([
 ])
 
 /**
- * Why an attempt failed. Whether its answer was refused for what it is, or its connection ended, says the connection: undici
- * has the same codes for both. Without a connection of ours (a provider may bring its own dispatcher) its codes are all
- * there is.
- * @param hasHead whether the head of an answer had come
+ * Why an attempt failed. undici has the same codes for a response that was refused and for a connection that ended, so
+ * our connector tells the two apart. A provider may bring a dispatcher of its own: then undici's codes have to do.
+ * @param hasHead whether the head of a response had come
  */
 export function failureReasonOf(error: Error, sent: boolean, hasHead = false): FailureReason {
+  if (isCallerError(error)) return 'caller'
   if (error instanceof ManyhostError) {
     switch (error.code) {
       case 'MANYHOST_INSTANCE_ENDED':
@@ -106,30 +127,24 @@ export function failureReasonOf(error: Error, sent: boolean, hasHead = false): F
         return 'returned'
       case 'MANYHOST_SESSION_CLOSED':
         return 'closed'
-      case 'MANYHOST_BODY_FAILED':
-      case 'MANYHOST_INVALID_OPTION':
-      // A time limit that the caller gave for one part of the exchange.
-      case 'MANYHOST_TIMEOUT':
-        return 'caller'
       default:
         return 'connection'
     }
   }
   const code = String((error as { code?: unknown }).code ?? '')
-  if (CALLER_ERROR_CODES.has(code)) return 'caller'
   if (code === 'UND_ERR_CONNECT_TIMEOUT' || (!sent && CONNECT_ERROR_CODES.has(code)))
     return 'connect'
-  const fate = connectionFailureOf(error)
-  if (fate !== undefined) return fate === 'refused' ? 'protocol' : 'connection'
+  const failure = connectionFailureOf(error)
+  if (failure !== undefined) return failure === 'refused' ? 'protocol' : 'connection'
   return isProtocolError(error, code, hasHead) ? 'protocol' : 'connection'
 }
 
-/** What undici's codes say of an answer, where nothing else is known. */
+/** Whether undici's code means that the response is not valid HTTP. */
 function isProtocolError(error: Error, code: string, hasHead: boolean): boolean {
-  // The connection ended in the middle of a head or a body.
+  // The connection ended in the middle of a head or body.
   if (code === 'HPE_INVALID_EOF_STATE') return false
-  // Two lengths are refused before the head was there. Behind it, the body broke off.
+  // Before the head: the response has two lengths, which is refused. After it: the body broke off.
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return !hasHead
-  // undici's parser errors have no code where the parser's own number is beyond its list.
+  // A parser error has no code if undici's list of codes does not have the parser's number.
   return error.name === 'HTTPParserError' || code === 'UND_ERR_HEADERS_OVERFLOW'
 }

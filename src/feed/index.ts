@@ -12,6 +12,6 @@ export { chain, fromMemory, type IdentityEntry, type IdentityTable } from './ide
 export { type FeedPostgresOptions, fromPostgres } from './identities/postgres.ts'
 export { fromSqlite } from './identities/sqlite.ts'
 export type { FeedMessage } from './inbox.ts'
-export type { Drop } from './outbox.ts'
+export type { DropPolicy } from './outbox.ts'
 export type { Identity, IdentitySource } from './rights.ts'
-export type { Category } from './stats.ts'
+export type { FeedErrorCategory } from './stats.ts'

@@ -2,7 +2,10 @@
 import type { IncomingMessage } from 'node:http'
 import { ManyhostError } from '../core/errors.ts'
 import { isSameSecret } from '../core/http-caller.ts'
-import { type Auth, type Cors, isToken } from './route-options.ts'
+import { isToken } from '../dispatch/validate-request.ts'
+import type { Auth, Cors, RouteSettings } from './route-options.ts'
+
+type CorsSettings = NonNullable<RouteSettings['cors']>
 
 /** Undefined for a request that may pass, the refusal for one that may not. */
 export function checkAuthorization(
@@ -40,7 +43,9 @@ export function corsHeaders(cors: Cors, origin: string | undefined): string[] {
   const headers = ['access-control-allow-origin', any ? '*' : origin]
   if (!any) headers.push('vary', 'origin')
   if (cors.credentials) headers.push('access-control-allow-credentials', 'true')
-  if (cors.expose?.length) headers.push('access-control-expose-headers', cors.expose.join(', '))
+  if (cors.exposedHeaders?.length) {
+    headers.push('access-control-expose-headers', cors.exposedHeaders.join(', '))
+  }
   return headers
 }
 
@@ -63,13 +68,13 @@ function allowedMethods({ methods }: Cors, headers: IncomingMessage['headers']):
   return [...DEFAULT_METHODS, ...(isUsual ? [] : [asked])].join(', ')
 }
 
-export function preflightHeaders(cors: Cors, { headers }: IncomingMessage): string[] {
+export function preflightHeaders(cors: CorsSettings, { headers }: IncomingMessage): string[] {
   const answer = corsHeaders(cors, headers.origin)
   if (!answer.includes('access-control-allow-origin')) return answer
   const asked = headers['access-control-request-headers']
   const allowed = cors.headers?.join(', ') ?? asked
   answer.push('access-control-allow-methods', allowedMethods(cors, headers))
   if (allowed) answer.push('access-control-allow-headers', allowed)
-  answer.push('access-control-max-age', String(cors.maxAge ?? 600))
+  answer.push('access-control-max-age', String(Math.round(cors.maxAge / 1_000)))
   return answer
 }

@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ManyhostError } from '../core/errors.ts'
+import { currentResponse } from '../core/http/node-internals.ts'
 import { closeLingering, renderErrorResponse } from './lingering-close.ts'
 
 const LAST_RESPONSE = Symbol('the answer to the last request')
@@ -10,8 +11,6 @@ const MALFORMED = Symbol('what came last was no HTTP')
 type TrackedConnection = Duplex & {
   [LAST_RESPONSE]?: ServerResponse | undefined
   [MALFORMED]?: true
-  /** node:http: the answer that is being written. */
-  _httpMessage?: ServerResponse | null
 }
 
 /** Notes that a request came: requests of one connection are answered in their order. */
@@ -33,9 +32,9 @@ function forgetResponse(this: ServerResponse): void {
 export function afterResponses(given: Duplex, go: () => void): void {
   const socket: TrackedConnection = given
   const last = socket[LAST_RESPONSE]
-  if (!socket._httpMessage || !last) return go()
+  if (!currentResponse(socket) || !last) return go()
   // Nobody else tells those answers any more that the client has read what they wrote.
-  const onDrain = (): void => void socket._httpMessage?.emit('drain')
+  const onDrain = (): void => void currentResponse(socket)?.emit('drain')
   socket.on('drain', onDrain)
   last.once('close', () => {
     socket.off('drain', onDrain)

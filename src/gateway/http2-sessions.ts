@@ -1,8 +1,7 @@
 /** Connections of HTTP/2: each ends when its client has ended it, has vanished, or is frozen, and its streams with it. */
-import type { ServerResponse } from 'node:http'
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { SlowReaderMonitor } from '../core/http/slow-readers.ts'
+import type { SlowReaderMonitor } from '../core/http/slow-reader-monitor.ts'
 import { afterUnref, every, type Timer } from '../core/time.ts'
 
 const CHECK_INTERVAL = 1_000
@@ -81,22 +80,6 @@ export function watchHttp2Sessions(
       })
     },
   }
-}
-
-/** node:http2 tells of a write only when all of it has left: in pieces, a slow reader is not taken for one that does not read. */
-const PIECE_SIZE = 32_768
-
-/** Ends an answer of HTTP/2 with its body. */
-export function endInPieces(response: ServerResponse, body: Buffer): void {
-  let at = 0
-  const next = (): void => {
-    const piece = body.subarray(at, at + PIECE_SIZE)
-    at += PIECE_SIZE
-    if (at >= body.length) response.end(piece)
-    else if (response.write(piece)) next()
-    else response.once('drain', next)
-  }
-  next()
 }
 
 function pingSession(session: ServerHttp2Session): void {

@@ -3,6 +3,7 @@
  * reset, which can overtake the answer (RFC 9112 section 9.6). So the input is read for a while and thrown away.
  */
 import type { Duplex } from 'node:stream'
+import { createProblem, PROBLEM_TYPE } from '../core/http/problem.ts'
 import { afterUnref } from '../core/time.ts'
 
 /** Milliseconds in which a client may take note. */
@@ -25,13 +26,14 @@ export function closeLingeringLater(socket: Duplex): void {
   if ('destroySoon' in socket) socket.destroySoon = () => closeLingering(socket)
 }
 
-/** An answer to what never became a request. */
+/** A whole response as text, for bytes that never became a request: node:http has no response object for them. */
 export function renderErrorResponse(status: number, title: string, detail: string): string {
   const code = 'MANYHOST_BAD_REQUEST'
   const type = `urn:manyhost:error:${code}`
-  const body = JSON.stringify({ type, title, status, detail, code, retryable: false })
+  const problem = createProblem(status, detail, { type, title, code, retryable: false })
+  const body = JSON.stringify(problem)
   return (
-    `HTTP/1.1 ${status} ${title}\r\ncontent-type: application/problem+json\r\n` +
+    `HTTP/1.1 ${status} ${title}\r\ncontent-type: ${PROBLEM_TYPE}\r\n` +
     `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`
   )
 }

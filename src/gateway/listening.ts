@@ -1,24 +1,23 @@
 /** Servers on their addresses, and what to say when that cannot be. */
 import type { AddressInfo, Server } from 'node:net'
 import { describeError, ManyhostError } from '../core/errors.ts'
+import { formatListenAddress, type ListenAddress } from '../core/listen-address.ts'
 import { makeSocketPrivate } from '../core/private-files.ts'
-import type { BindAddress } from './bind-address.ts'
 
 /**
  * Resolves when the server listens. `what` begins the message of the error.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, with the system's error as its cause
  */
-export function listenOn(server: Server, where: BindAddress, what: string): Promise<void> {
+export function listenOn(server: Server, address: ListenAddress, what: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const onError = (cause: NodeJS.ErrnoException): void => {
-      const address = 'path' in where ? `unix:${where.path}` : `${where.host}:${where.port}`
-      const text = `${what}: cannot listen on ${address}: ${LISTEN_ERRORS[cause.code ?? ''] ?? describeError(cause)}`
+      const text = `${what}: cannot listen on ${formatListenAddress(address)}: ${LISTEN_ERRORS[cause.code ?? ''] ?? describeError(cause)}`
       reject(new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause }))
     }
     server.once('error', onError)
-    server.listen(where, () => {
+    server.listen(address, () => {
       server.off('error', onError)
-      makeSocketPrivate(where)
+      makeSocketPrivate(address)
       resolve()
     })
   })

@@ -1,132 +1,127 @@
 /** Options of the gateway, with defaults and ranges. */
-import { isIP } from 'node:net'
-import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
+import type { ListenOption } from '../core/listen-address.ts'
+import { flag, milliseconds, parseOptions, rule, text, whole } from '../core/options.ts'
+import { textList } from '../core/text-rules.ts'
+import { isToken } from '../dispatch/validate-request.ts'
 import { type AdminOptions, type AdminSettings, parseAdminOptions } from './admin/options.ts'
-import { BIND_ADDRESS_FORMS, type GatewayListen, parseBindAddress } from './bind-address.ts'
-import { parseBoolean, parseRouteOptions, type RouteOptions, textArray } from './route-options.ts'
+import { listenRule } from './listen-rules.ts'
+import { isAddressOrNetwork } from './networks.ts'
+import { parseRoutes, type RouteOptions, type RouteSettings } from './route-options.ts'
+
+export interface GatewayTls {
+  /** Path of a PEM file: the certificate, with its intermediate certificates. */
+  readonly cert: string
+  /** Path of a PEM file: the private key. */
+  readonly key: string
+}
 
 export interface GatewayOptions {
-  /** Where the gateway listens. @default '127.0.0.1:8080' */
-  readonly listen?: GatewayListen
-  /** Opens the admin address, too: the dashboard, the API, `/metrics`. Left out, there is none. */
+  /** Where the gateway listens; without a host, only this machine can connect. @default '127.0.0.1:8080' */
+  readonly listen?: ListenOption
+  /** Opens the admin address as well: the dashboard, the API, `/metrics`. @default no admin address */
   readonly admin?: AdminOptions
-  /** How services are reached, by virtual URL; those that are not named here are reached by name and path. */
+  /** How services are reached, by virtual URL. A service that is not listed is reached by its name and path. */
   readonly services?: Readonly<Record<string, RouteOptions>>
-  /** Paths of PEM files; they are read again when they change. */
-  readonly tls?: { readonly cert: string; readonly key: string }
-  /** Whether HTTP/2 is spoken beside HTTP/1.1. @default true */
+  /** Serves HTTPS. The files are read again when they change. @default plain HTTP */
+  readonly tls?: GatewayTls
+  /** Whether HTTP/2 is served as well as HTTP/1.1. @default true */
   readonly http2?: boolean
-  /** Addresses or networks (`10.0.0.0/8`) of proxies whose `Forwarded` and `X-Forwarded-*` are believed. */
+  /** Addresses or networks (`10.0.0.0/8`) of proxies whose `Forwarded` and `X-Forwarded-*` are trusted. @default [] */
   readonly trustedProxies?: readonly string[]
-  /** Whether instances are told by `Forwarded` and `X-Forwarded-*` who asked. @default true */
+  /** Whether `Forwarded` and `X-Forwarded-*` tell instances who the client is. @default true */
   readonly forwarded?: boolean
-  /** The name by which the gateway calls itself in `Via`. @default 'manyhost' */
+  /** The name of this gateway in `Via`. @default 'manyhost' */
   readonly via?: string
-  /** Bytes of a request's headers. @default 16384 */
+  /** Maximum bytes of the head of a request, from 1 up. @default 16384 */
   readonly headerSize?: number
-  /** Header fields of a request. @default 200 */
+  /** Maximum number of header fields of a request, from 1 up. @default 200 */
   readonly headerCount?: number
-  /** Milliseconds for a request's headers. @default 15000 */
+  /** Milliseconds in which the head of a request must arrive. @default 15000 */
   readonly headerTime?: number
-  /** Bytes of a request's body. @default Infinity */
+  /** Maximum bytes of the body of a request. @default Infinity */
   readonly bodySize?: number
-  /** Least bytes a second of a request's body while it is waited for; 0 for none. @default 512 */
+  /** Minimum bytes per second of a request body while an instance waits for it; 0 for no minimum. @default 512 */
   readonly bodyRate?: number
   /**
-   * Least bytes a second of what waits to be written to a client, answers and tunnels; 0 for none. A client that takes
-   * less in each of ten seconds is cut off. What has nothing to send is not held to it. @default 512
+   * Minimum bytes per second that a client takes of what waits for it, responses and tunnels; 0 for no minimum. A client
+   * that takes less in each of ten seconds is disconnected. A connection with nothing to send is not measured. @default 512
    */
   readonly answerRate?: number
   /**
-   * Milliseconds without data after which a tunnel (an upgrade) is closed when one of its sides has ended; 5000 at the
-   * most for WebSockets, whose ends say goodbye in frames. @default 60000
+   * Milliseconds without data after which a tunnel (an upgraded connection) is closed once one of its sides has ended.
+   * For WebSockets at most 5000, because they announce their end by a close frame. @default 60000
    */
   readonly tunnelLinger?: number
   /** Milliseconds for which a connection without a request stays open. @default 65000 */
   readonly keepAlive?: number
-  /** Connections at a time; more are not accepted. @default 20000 */
+  /** Maximum number of open connections; further ones are closed at once. @default 20000 */
   readonly connections?: number
   /**
-   * Milliseconds from `drain()` or `close()` on for which connections are still taken, each for one answer: so that no
-   * client is cut off between two requests, and a balancer in front that asks `/readyz` hears of it. `manyhost serve` takes 300. @default 0
+   * Milliseconds after `drain()` or `close()` in which the gateway still accepts connections, one response each. So no
+   * client is cut off between two requests, and a load balancer that polls `/readyz` has time to notice. `manyhost
+   * serve` takes 300. @default 0
    */
   readonly shutdownDelay?: number
   /** Milliseconds that running requests may take to end on `close()`, after `shutdownDelay`. @default 30000 */
   readonly drainTimeout?: number
 }
 
-/** What a client may send and hold where nothing else is said, in code and in a fleet file. */
-export const LIMITS = {
-  headerSize: 16_384,
-  headerCount: 200,
-  headerTime: 15_000,
-  bodySize: Number.POSITIVE_INFINITY,
-  bodyRate: 512,
-  answerRate: 512,
-  tunnelLinger: 60_000,
-  connections: 20_000,
-  keepAlive: 65_000,
+export const TLS_RULES = {
+  cert: text('the path of a file', (path) => path !== ''),
+  key: text('the path of a file', (path) => path !== ''),
 } as const
 
-/** Every option of the gateway. README's table is held against this one by a test. */
+/** Every option of the gateway. The tables of README and docs/config.md are tested against this one. */
 export const GATEWAY_RULES = {
-  listen: rule<GatewayListen>(BIND_ADDRESS_FORMS, '127.0.0.1:8080', (value) =>
-    parseBindAddress(value) ? (value as GatewayListen) : undefined,
-  ),
+  listen: listenRule('127.0.0.1:8080'),
   admin: rule<AdminSettings>('{ listen, token }', undefined, parseAdminOptions),
-  services: rule<Readonly<Record<string, RouteOptions>>>('an object by virtual URL', {}, (value) =>
+  services: rule<Readonly<Record<string, unknown>>>('an object by virtual URL', {}, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, RouteOptions>)
+      ? (value as Record<string, unknown>)
       : undefined,
   ),
-  tls: rule<{ cert: string; key: string }>(
-    '{ cert, key }, paths of PEM files',
-    undefined,
-    (value) => {
-      const { cert, key } = (value ?? {}) as Record<string, unknown>
-      return typeof cert === 'string' && typeof key === 'string' ? { cert, key } : undefined
-    },
+  tls: rule<GatewayTls>('{ cert, key }, paths of PEM files', undefined, parseTls, {
+    is: 'options',
+    rules: TLS_RULES,
+    required: ['cert', 'key'],
+  }),
+  http2: flag(true),
+  trustedProxies: textList(
+    'a list of IP addresses and networks',
+    text("an IP address, or a network such as '10.0.0.0/8'", isAddressOrNetwork),
+    { initial: [] },
   ),
-  http2: rule<boolean>('true or false', true, parseBoolean),
-  trustedProxies: {
-    ...textArray('an array of addresses and networks', isAddressOrNetwork),
-    initial: [],
-  },
-  forwarded: rule<boolean>('true or false', true, parseBoolean),
-  via: rule<string>('a token', 'manyhost', (value) =>
-    typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? value : undefined,
-  ),
-  headerSize: whole(1, LIMITS.headerSize),
-  headerCount: whole(1, LIMITS.headerCount),
-  headerTime: milliseconds(LIMITS.headerTime),
-  bodySize: whole(0, LIMITS.bodySize),
-  bodyRate: whole(0, LIMITS.bodyRate),
-  answerRate: whole(0, LIMITS.answerRate),
-  tunnelLinger: milliseconds(LIMITS.tunnelLinger, 'close at once'),
-  keepAlive: milliseconds(LIMITS.keepAlive),
-  connections: whole(1, LIMITS.connections),
+  forwarded: flag(true),
+  via: { ...text('a token', isToken), initial: 'manyhost' },
+  headerSize: whole(1, 16_384, { unit: 'bytes' }),
+  headerCount: whole(1, 200),
+  headerTime: milliseconds(15_000),
+  bodySize: whole(0, Number.POSITIVE_INFINITY, { unit: 'bytes' }),
+  bodyRate: whole(0, 512, { unit: 'bytes' }),
+  answerRate: whole(0, 512, { unit: 'bytes' }),
+  tunnelLinger: milliseconds(60_000, 'close at once'),
+  keepAlive: milliseconds(65_000),
+  connections: whole(1, 20_000, { unlimited: true }),
   shutdownDelay: milliseconds(0, 'none'),
   drainTimeout: milliseconds(30_000, 'cut at once'),
 } as const
 
-function isAddressOrNetwork(text: string): boolean {
-  const [host = '', bits, ...more] = text.split('/')
-  const version = isIP(host)
-  if (version === 0 || more.length > 0) return false
-  return (
-    bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
-  )
+function parseTls(value: unknown): GatewayTls | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { cert, key } = parseOptions('gateway: tls', value, TLS_RULES)
+  return cert === undefined || key === undefined ? undefined : { cert, key }
 }
 
 export interface GatewaySettings
   extends Required<Omit<GatewayOptions, 'admin' | 'tls' | 'services'>> {
   readonly admin: AdminSettings | undefined
-  readonly tls: { readonly cert: string; readonly key: string } | undefined
-  readonly routeOptions: ReadonlyMap<string, RouteOptions>
+  readonly tls: GatewayTls | undefined
+  /** By virtual URL. */
+  readonly routeOptions: ReadonlyMap<string, RouteSettings>
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL */
 export function parseGateway(given: GatewayOptions): GatewaySettings {
   const { services, ...parsed } = parseOptions('gateway', given, GATEWAY_RULES)
-  return { ...parsed, routeOptions: parseRouteOptions(services) }
+  return { ...parsed, routeOptions: parseRoutes(services) }
 }

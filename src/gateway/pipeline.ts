@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { currentResponse } from '../core/http/node-internals.ts'
 
 /** Requests of one connection at a time that are behind another. */
 const MAX_CONCURRENT = 16
@@ -28,14 +29,12 @@ interface Pipeline {
 
 type PipelinedSocket = Socket & {
   [PIPELINE]?: Pipeline
-  /** node:http: the answer that is being written. */
-  _httpMessage?: ServerResponse | null
 }
 
 /** Whether other requests of the connection are before it. Asked for each request, and so quick. */
 export function isPipelined({ socket }: IncomingMessage, response: ServerResponse): boolean {
-  const first = (socket as PipelinedSocket)._httpMessage
-  return first !== response && first !== undefined && first !== null
+  const first = currentResponse(socket)
+  return first !== response && first !== undefined
 }
 
 /** Begins when it is the request's turn; never when the client is gone by then. */

@@ -5,6 +5,7 @@
  */
 import { type IncomingMessage, METHODS } from 'node:http'
 import type { Socket } from 'node:net'
+import { currentParserBytes } from '../core/http/node-internals.ts'
 
 /** One protocol, or several (RFC 9110 section 7.8). */
 export const PROTOCOL_PATTERN = /^[\w!#$%&'*+.^`|~-]+(?:\/[\w!#$%&'*+.^`|~-]+)?$/
@@ -54,11 +55,7 @@ export function serializeWithoutUpgrade(request: IncomingMessage, head: Buffer):
 
 const INSPECTED = Symbol('the first request of this connection was looked at')
 
-type InspectedSocket = Socket & {
-  [INSPECTED]?: true
-  /** node:http: the parser, with what it reads at the moment. */
-  readonly parser?: { getCurrentBuffer?(): Buffer } | null
-}
+type InspectedSocket = Socket & { [INSPECTED]?: true }
 
 /** What `parser` knows besides HTTP's. */
 const FOREIGN_REQUEST_LINE = /^(?:\r?\n)*\S+ \S+ (?:RTSP|ICE)\//
@@ -68,16 +65,13 @@ const FOREIGN_REQUEST_LINE = /^(?:\r?\n)*\S+ \S+ (?:RTSP|ICE)\//
  * does not say so; its methods do, and the bytes. Those are looked at where such a request may be: at the beginning of
  * a connection, and with 1.0, which is the version of both.
  */
-export function isForeignProtocol({
-  method,
-  httpVersion,
-  socket: given,
-}: IncomingMessage): boolean {
+export function isForeignProtocol(request: IncomingMessage): boolean {
+  const { method, httpVersion } = request
   if (!HTTP_METHODS.has(method as string)) return true
-  const socket: InspectedSocket = given
+  const socket: InspectedSocket = request.socket
   if (socket[INSPECTED] && httpVersion === '1.1') return false
   socket[INSPECTED] = true
-  const bytes = socket.parser?.getCurrentBuffer?.()
+  const bytes = currentParserBytes(request)
   return (
     bytes !== undefined && FOREIGN_REQUEST_LINE.test(bytes.toString('latin1', 0, MAX_REQUEST_LINE))
   )

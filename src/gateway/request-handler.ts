@@ -209,7 +209,7 @@ export class RequestHandler {
     return {
       id,
       via: this.#via,
-      serverTiming: door.serverTiming ?? false,
+      serverTiming: door.serverTiming,
       cors: door.cors && corsHeaders(door.cors, headers.origin),
       isClosing: this.#isClosing,
     }

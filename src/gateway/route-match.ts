@@ -3,12 +3,12 @@ import type { IncomingMessage } from 'node:http'
 import type { Cluster } from '../cluster/cluster.ts'
 import { ManyhostError } from '../core/errors.ts'
 import type { SessionCore } from '../session/session.ts'
-import type { RouteOptions } from './route-options.ts'
+import type { RouteSettings } from './route-options.ts'
 import { type GatewayRoute, type GatewayRoutes, instancePath } from './routes.ts'
 
 export interface RouteMatch {
   readonly route: GatewayRoute
-  readonly options: RouteOptions
+  readonly options: RouteSettings
   readonly cluster: Cluster
   /** Path and query for the instance. */
   readonly path: string

@@ -1,163 +1,238 @@
-/** How single services are reached through the gateway: names, paths, who may ask. */
-
-import { describe } from '../core/describe.ts'
+/** How services are reached through the gateway: the one set of rules, which code and fleet files share. */
+import { isIPv6 } from 'node:net'
 import { ManyhostError } from '../core/errors.ts'
-import { parseOptions, type Rule, rule, whole } from '../core/options.ts'
+import {
+  flag,
+  milliseconds,
+  parseOptions,
+  type Rule,
+  type Rules,
+  rule,
+  text,
+} from '../core/options.ts'
 import { parseVirtualUrl } from '../core/registry.ts'
+import { secretText, textList } from '../core/text-rules.ts'
+import { isToken } from '../dispatch/validate-request.ts'
 
 /** How one service is reached through the gateway. */
 export interface RouteOptions {
-  /** Further names in `Host`, beside the virtual one and `<name>.localhost`. */
+  /** Host names of the service, beside its virtual one and `<name>.localhost`; without a port, as any port matches. */
   readonly hosts?: readonly string[]
   /**
-   * Beginning of the path by which it is reached, too, in whole parts: `/calc`, `/api/v1`, `/` for all that is
-   * nobody else's; the longest one counts. False for none. @default `/<name>`
+   * The path prefix of the service, in whole segments: `/calc`, `/api/v1`, or `/` for every path that no other service
+   * has. The longest prefix wins. False: the service has no path. @default `/<name>`
    */
   readonly path?: string | false
-  /** Whether that beginning is taken off before the instance sees the path. @default true */
+  /** Whether the prefix is removed before an instance sees the path. @default true */
   readonly strip?: boolean
+  /** Who may use the service. @default anybody */
   readonly auth?: Auth
+  /** Which web pages of other origins may use the service. @default none */
   readonly cors?: Cors
-  /** Whether browsers get a page that waits while nothing is ready. @default false */
+  /** Whether browsers get a page that reloads itself while no instance is ready. @default false */
   readonly waitingPage?: boolean
-  /** Whether answers carry `Server-Timing`. @default false */
+  /** Whether responses carry `Server-Timing`. @default false */
   readonly serverTiming?: boolean
-  /** Whether a request's header `Priority` (RFC 9218) says how urgent it is: `u=0` is served first. @default false */
+  /** Whether the header `Priority` (RFC 9218) of a request sets its priority: `u=0` is served first. @default false */
   readonly priorityHeader?: boolean
 }
 
+/** At least one of the two. */
 export interface Auth {
-  /** Tokens of which one must come as `Authorization: Bearer`. */
+  /** The tokens that are accepted as `Authorization: Bearer` (RFC 6750). */
   readonly bearer?: readonly string[]
-  /** Passwords by user, for `Authorization: Basic`. */
+  /** The passwords by user that are accepted as `Authorization: Basic` (RFC 7617). */
   readonly basic?: Readonly<Record<string, string>>
 }
 
+/** The response headers of the CORS protocol (Fetch standard), by their names without `Access-Control-Allow-`. */
 export interface Cors {
-  /** Origins that may call from a browser; `'*'` for all. */
+  /** Origins whose pages may use the service, as browsers send them; `'*'` for all. */
   readonly origins: readonly string[]
-  /** Methods that may be used. @default all */
+  /** Methods that those pages may use. @default all */
   readonly methods?: readonly string[]
-  /** Headers that may be sent beside the simple ones. @default all that are asked for */
+  /** Request headers that those pages may send. @default all that they ask for */
   readonly headers?: readonly string[]
-  /** Headers that scripts may read. */
-  readonly expose?: readonly string[]
-  /** Whether cookies and credentials may be sent; not with `'*'`. @default false */
+  /** Response headers that those pages may read, beside the ones that every page may read. @default none */
+  readonly exposedHeaders?: readonly string[]
+  /** Whether requests may carry cookies and `Authorization`; not together with `'*'`. @default false */
   readonly credentials?: boolean
-  /** Seconds for which a browser may remember the answer. @default 600 */
+  /** Milliseconds for which a browser may remember the response to a preflight request. @default 600000 */
   readonly maxAge?: number
 }
 
-export function parseBoolean(value: unknown): boolean | undefined {
-  return typeof value === 'boolean' ? value : undefined
-}
+const TOKEN_LIST_RANGE = 'a list of tokens (letters, digits, -._~+/ and = at the end)'
 
-/** An array of texts, each of which fits. */
-export function textArray(
-  range: string,
-  fits: (text: string) => boolean = () => true,
-): Rule<readonly string[]> {
-  return rule<readonly string[]>(range, undefined, (value) =>
-    Array.isArray(value) && value.every((one) => typeof one === 'string' && fits(one))
-      ? value
-      : undefined,
+export const AUTH_RULES = {
+  bearer: textList(TOKEN_LIST_RANGE, secretText('a token of RFC 6750', isBearerToken), {
+    minItems: 1,
+  }),
+  basic: rule<Readonly<Record<string, string>>>(
+    'an object of passwords by user',
+    undefined,
+    parsePasswords,
+    { is: 'record', of: secretText('a password without control characters', isPassword) },
+  ),
+} as const satisfies Record<keyof Auth, Rule<unknown>>
+
+export const CORS_RULES = {
+  origins: textList(
+    "a list of origins such as 'https://example.com', 'null' or '*'",
+    text(
+      "an origin as browsers send it, such as 'https://example.com', 'null' or '*'",
+      isCorsOrigin,
+    ),
+    { minItems: 1 },
+  ),
+  methods: textList('a list of methods', text('a method such as GET', isToken)),
+  headers: textList('a list of header names', text('the name of a header', isToken)),
+  exposedHeaders: textList('a list of header names', text('the name of a header', isToken)),
+  credentials: flag(false),
+  maxAge: milliseconds(600_000, 'not remembered'),
+} as const satisfies Record<keyof Cors, Rule<unknown>>
+
+/** Every option of a service at the gateway. The tables of README and docs/config.md are tested against this one. */
+export const ROUTE_OPTION_RULES = {
+  hosts: textList(
+    'a list of host names without a port',
+    text("a host name or '[IPv6 address]', without a port", isHost),
+  ),
+  path: rule<string | false>(
+    "a path such as '/calc' or '/api/v1', or false",
+    undefined,
+    parsePath,
+    { is: 'either', forms: [{ is: 'text' }, { is: 'flag' }] },
+  ),
+  strip: flag(true),
+  auth: rule<Auth>(
+    '{ bearer: [tokens] } or { basic: { user: password } }',
+    undefined,
+    (value) => (isObject(value) ? parseAuth('auth', value) : undefined),
+    { is: 'options', rules: AUTH_RULES },
+  ),
+  cors: rule<Cors>(
+    '{ origins, methods, headers, exposedHeaders, credentials, maxAge }',
+    undefined,
+    (value) => (isObject(value) ? parseCors('cors', value) : undefined),
+    { is: 'options', rules: CORS_RULES, required: ['origins'] },
+  ),
+  waitingPage: flag(false),
+  serverTiming: flag(false),
+  priorityHeader: flag(false),
+} as const satisfies Record<keyof RouteOptions, Rule<unknown>>
+
+type CorsSettings = Cors & Required<Pick<Cors, 'credentials' | 'maxAge'>>
+
+/** The options of a service with their defaults filled in; an option without a default may be absent. */
+export type RouteSettings = Omit<RouteOptions, 'cors'> &
+  Required<Pick<RouteOptions, 'strip' | 'waitingPage' | 'serverTiming' | 'priorityHeader'>> & {
+    readonly cors?: CorsSettings
+  }
+
+/**
+ * The options of all services, by virtual URL in its normal form.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL
+ */
+export function parseRoutes(
+  given: Readonly<Record<string, unknown>>,
+): ReadonlyMap<string, RouteSettings> {
+  return new Map(
+    Object.entries(given).map(([url, options]) => [
+      parseVirtualUrl(url).href,
+      parseRouteOptions(`gateway: services.${url}`, options),
+    ]),
   )
 }
 
-const TOKEN_PATTERN = /^[\w!#$%&'*+.^`|~-]+$/
-
-export function isToken(text: string): boolean {
-  return TOKEN_PATTERN.test(text)
-}
-
-const CORS_RULES: Readonly<Record<keyof Cors, Rule<unknown>>> = {
-  origins: textArray("an array of origins such as 'https://a.example', or '*'", (one) =>
-    /^(?:\*|null|[a-z][\w+.-]*:\/\/[\w.:[\]-]+)$/i.test(one),
-  ),
-  methods: textArray('an array of methods', isToken),
-  headers: textArray('an array of header names', isToken),
-  expose: textArray('an array of header names', isToken),
-  credentials: rule<boolean>('true or false', undefined, parseBoolean),
-  maxAge: { ...whole(0, 0), initial: undefined },
-}
-
-const AUTH_RULES: Readonly<Record<keyof Auth, Rule<unknown>>> = {
-  // RFC 6750: what can be sent as a token.
-  bearer: textArray('an array of tokens', (one) => /^[\w.~+/-]+=*$/.test(one)),
-  basic: rule<Record<string, string>>('an object of passwords by user', undefined, (value) =>
-    typeof value === 'object' &&
-    value !== null &&
-    Object.entries(value).every(([user, one]) => !user.includes(':') && typeof one === 'string')
-      ? (value as Record<string, string>)
-      : undefined,
-  ),
-}
-
-/** Every option of a service at the gateway. README's table is held against this one by a test. */
-export const ROUTE_OPTION_RULES: Readonly<Record<keyof RouteOptions, Rule<unknown>>> = {
-  hosts: textArray('an array of host names', (one) => /^[\w.:[\]-]+$/.test(one)),
-  path: rule<string | false>("a path such as '/calc' or '/api/v1', or false", undefined, (value) =>
-    value === false || (typeof value === 'string' && /^\/[^?#\s]*$/.test(value))
-      ? value
-      : undefined,
-  ),
-  strip: rule<boolean>('true or false', undefined, parseBoolean),
-  auth: rule<Auth>('{ bearer: [tokens] } or { basic: { user: password } }', undefined, parseObject),
-  cors: rule<Cors>(
-    '{ origins: [...], methods, headers, expose, credentials, maxAge }',
-    undefined,
-    parseObject,
-  ),
-  waitingPage: rule<boolean>('true or false', undefined, parseBoolean),
-  serverTiming: rule<boolean>('true or false', undefined, parseBoolean),
-  priorityHeader: rule<boolean>('true or false', undefined, parseBoolean),
-}
-
-function parseObject<T>(value: unknown): T | undefined {
-  return typeof value === 'object' && value !== null ? (value as T) : undefined
-}
-
 /**
- * Doors by virtual URL in its normal form.
- * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL
+ * The options of one service.
+ * @param where begins each message
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function parseRouteOptions(
-  given: Readonly<Record<string, RouteOptions>>,
-): ReadonlyMap<string, RouteOptions> {
-  const doors = new Map<string, RouteOptions>()
-  for (const [url, door] of Object.entries(given)) {
-    const where = `gateway: services.${url}`
-    const parsed = parseGiven(where, door, ROUTE_OPTION_RULES) as unknown as RouteOptions
-    const { auth, cors } = parsed
-    const checked = {
-      ...parsed,
-      ...(auth && { auth: parseAuth(`${where}.auth`, auth) }),
-      ...(cors && { cors: parseCors(`${where}.cors`, cors) }),
-    }
-    doors.set(parseVirtualUrl(url).href, checked)
+export function parseRouteOptions(where: string, given: unknown): RouteSettings {
+  if (!isObject(given)) return parseDefined(where, given, ROUTE_OPTION_RULES) as never
+  // The inner options first, so that a message has their full name.
+  const { auth, cors } = given as RouteOptions
+  const checked = {
+    ...given,
+    ...(isObject(auth) && { auth: parseAuth(`${where}.auth`, auth) }),
+    ...(isObject(cors) && { cors: parseCors(`${where}.cors`, cors) }),
   }
-  return doors
+  return parseDefined(where, checked, ROUTE_OPTION_RULES) as unknown as RouteSettings
 }
 
-function parseAuth(where: string, given: Auth): Auth {
-  const auth = parseGiven(where, given, AUTH_RULES) as unknown as Auth
+function parseAuth(where: string, given: object): Auth {
+  const auth: Auth = parseDefined(where, given, AUTH_RULES)
   if (auth.bearer || auth.basic) return auth
-  throw invalidOption(`${where} must have bearer or basic, got ${describe(given)}`)
+  throw invalidOption(`${where} must have bearer or basic: with neither, nobody gets in`)
 }
 
-function parseCors(where: string, given: Cors): Cors {
-  const cors = parseGiven(where, given, CORS_RULES) as unknown as Cors
+function parseCors(where: string, given: object): CorsSettings {
+  const cors = parseDefined(where, given, CORS_RULES) as unknown as CorsSettings
   if (!cors.origins) throw invalidOption(`${where}.origins is missing`)
   if (cors.credentials && cors.origins.includes('*')) {
-    throw invalidOption(`${where}: credentials and the origin '*' exclude each other`)
+    throw invalidOption(
+      `${where}: credentials need a list of origins: browsers refuse them together with '*'`,
+    )
   }
   return cors
 }
 
-/** What was given, checked; what was not given is not there. */
-function parseGiven(where: string, given: unknown, rules: Readonly<Record<string, Rule<unknown>>>) {
-  const parsed = Object.entries(parseOptions(where, given, rules))
-  return Object.fromEntries(parsed.filter(([, value]) => value !== undefined))
+/** Parsed options with their defaults, without the keys that have no value. */
+function parseDefined(where: string, given: unknown, rules: Rules): Record<string, unknown> {
+  const entries = Object.entries(parseOptions(where, given, rules))
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
+}
+
+/** The `host` of a URL (RFC 3986 section 3.2.2), with the underscore that names of services may have. */
+function isHost(value: string): boolean {
+  if (value.startsWith('[')) return value.endsWith(']') && isIPv6(value.slice(1, -1))
+  return /^[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?$/i.test(value)
+}
+
+function parsePath(value: unknown): string | false | undefined {
+  if (value === false) return false
+  return typeof value === 'string' && /^\/[^?#\s]*$/.test(value) ? value : undefined
+}
+
+/**
+ * What `Access-Control-Allow-Origin` may hold: `*`, `null`, or an origin in the one form in which browsers send it. Any
+ * other form, such as `https://A.example` or `https://*.a.example`, would never match.
+ */
+function isCorsOrigin(value: string): boolean {
+  if (value === '*' || value === 'null') return true
+  if (value.includes('*') || value !== value.toLowerCase() || !URL.canParse(value)) return false
+  const { protocol, host } = new URL(value)
+  return host !== '' && `${protocol}//${host}` === value
+}
+
+/** `b64token` (RFC 6750 section 2.1). */
+function isBearerToken(value: string): boolean {
+  return /^[\w.~+/-]+=*$/.test(value)
+}
+
+/** A user name has no colon, because the first colon ends it (RFC 7617 section 2). */
+function parsePasswords(value: unknown): Readonly<Record<string, string>> | undefined {
+  if (!isObject(value) || Array.isArray(value)) return undefined
+  const entries = Object.entries(value)
+  const fits = entries.every(
+    ([user, password]) =>
+      !user.includes(':') &&
+      !CONTROL_CHARS.test(user) &&
+      typeof password === 'string' &&
+      isPassword(password),
+  )
+  return fits && entries.length > 0 ? (value as Readonly<Record<string, string>>) : undefined
+}
+
+function isPassword(value: string): boolean {
+  return value !== '' && !CONTROL_CHARS.test(value)
+}
+
+const CONTROL_CHARS = /\p{Cc}/u
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }
 
 function invalidOption(message: string): ManyhostError {

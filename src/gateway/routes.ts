@@ -1,6 +1,6 @@
 /** Which service a request is for: by `Host`, or by the beginning of its path. */
 import type { SessionCore } from '../session/session.ts'
-import type { RouteOptions } from './route-options.ts'
+import { parseRouteOptions, type RouteSettings } from './route-options.ts'
 
 /** Where a path leads, as far as the name says. The session's registry then knows the service. */
 export interface GatewayRoute {
@@ -16,7 +16,7 @@ export interface GatewayRoute {
 
 export class GatewayRoutes {
   readonly #session: SessionCore
-  readonly #options: ReadonlyMap<string, RouteOptions>
+  readonly #options: ReadonlyMap<string, RouteSettings>
   readonly #hosts = new Map<string, GatewayRoute>()
   /** By paths of one part, without the slash. */
   readonly #segments = new Map<string, GatewayRoute>()
@@ -27,7 +27,7 @@ export class GatewayRoutes {
   readonly #unsubscribe: () => void
   #isStale = true
 
-  constructor(session: SessionCore, doors: ReadonlyMap<string, RouteOptions>) {
+  constructor(session: SessionCore, doors: ReadonlyMap<string, RouteSettings>) {
     this.#session = session
     this.#options = doors
     this.#unsubscribe = session.on('cluster', ({ change }) => {
@@ -63,7 +63,7 @@ export class GatewayRoutes {
   }
 
   /** How a service is reached; `url` as the cluster has it. */
-  optionsOf(url: string): RouteOptions {
+  optionsOf(url: string): RouteSettings {
     return this.#options.get(url) ?? DEFAULT_OPTIONS
   }
 
@@ -89,7 +89,7 @@ export class GatewayRoutes {
     }
   }
 
-  #optionsOfUrl(url: URL): RouteOptions {
+  #optionsOfUrl(url: URL): RouteSettings {
     return this.optionsOf(normalizeUrl(url))
   }
 
@@ -98,7 +98,7 @@ export class GatewayRoutes {
   }
 
   #addPath(url: URL): void {
-    const { path, strip = true } = this.#optionsOfUrl(url)
+    const { path, strip } = this.#optionsOfUrl(url)
     if (path === false) return
     const { origin, host, hostname, pathname } = url
     const taken = (path ?? `/${hostname}`).replace(/\/+$/, '')
@@ -130,7 +130,7 @@ export function instancePath({ strip, prefix }: GatewayRoute, path: string): str
   return prefix + (rest.startsWith('/') || (prefix !== '' && rest === '') ? rest : `/${rest}`)
 }
 
-const DEFAULT_OPTIONS: RouteOptions = {}
+const DEFAULT_OPTIONS = parseRouteOptions('gateway', {})
 
 /** Spellings of hosts that are remembered, with the names themselves: clients choose them. */
 const MAX_HOSTS = 10_000

@@ -13,7 +13,8 @@ import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { watchHalfClosedHttp } from '../core/http/half-close.ts'
-import { SlowReaderMonitor } from '../core/http/slow-readers.ts'
+import { allowHalfOpenHttp } from '../core/http/node-internals.ts'
+import { SlowReaderMonitor } from '../core/http/slow-reader-monitor.ts'
 import { afterUnref, every } from '../core/time.ts'
 import { afterResponses, rejectMalformed } from './connection.ts'
 import { detectHttp2 } from './http2-detection.ts'
@@ -53,7 +54,7 @@ export function openGatewayServer(
   // Zero is no limit: beyond one, node:http drops headers in silence. Their size is limited.
   server.maxHeadersCount = 0
   // A client may close its half and still want its answer; node:http would drop it.
-  Reflect.set(server, 'httpAllowHalfOpen', true)
+  allowHalfOpenHttp(server)
   attachHttp1(server, front)
   const readers = new SlowReaderMonitor(settings.answerRate)
   const two = settings.http2 ? createHttp2Server(front, settings, readers) : undefined

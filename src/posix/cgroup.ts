@@ -1,30 +1,35 @@
 /**
- * Control groups of Linux: a process cannot leave its group, and neither can anything that it starts, whatever it does
- * with sessions, process groups, parents and its environment. Ours are folders below our own process's group, without
- * any controller: they limit nothing, they only say what belongs together.
+ * Control groups of Linux. A process cannot leave its control group, and neither can a process that it starts, whatever
+ * they do with sessions, process groups, parents and their environment. Our control groups are folders below the group of
+ * our own process. They have no controller: they limit nothing, they only say which processes belong together.
  */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import { exponentialDelay } from '../core/backoff.ts'
 import { now, sleep } from '../core/time.ts'
-import { isDead, ownIdentity } from './identity.ts'
+import { isDead, processIdentity } from './identity.ts'
+import { killProcess } from './proc.ts'
 
-/** How long a killed group may still be inhabited: a process in an uninterruptible call of the kernel, in ms. */
-const KILL_LIMIT = 5_000
+/** How long a killed group may still have processes, in ms: one may be in a system call that cannot be interrupted. */
+const KILL_TIMEOUT = 5_000
 
-/** So many passes follow each other at once. */
+/** The first passes over a group follow each other without a pause. */
 const MAX_FAST_PASSES = 100
 
-/** So often a group is tried to be removed: for a moment it is held by what has just died in it. */
+/** The pauses between the passes after these, in ms. */
+const PASS_PAUSE = { min: 1, max: 50 }
+
+/** Number of tries to remove a group. A process that has just died still holds its group for a moment. */
 const MAX_REMOVAL_PASSES = MAX_FAST_PASSES + 10
 
-/** Hierarchies of version 1 that are of use: no limit of theirs is touched. */
+/** The hierarchies of version 1 that can be used. None of their limits is touched. */
 const CGROUP1_HIERARCHIES = ['pids', 'freezer', 'name=systemd']
 
 const PREFIX = 'manyhost-'
 
 let groupCount = 0
 
-/** The folders of our own process's groups, in which ours could be made, the best first. */
+/** The folders of the groups of our own process, best first. Groups of ours can be created in them. */
 export function ownCgroupFolders(version: 1 | 2): string[] {
   const own = readOrEmpty('/proc/self/cgroup').split('\n')
   return readOrEmpty('/proc/self/mountinfo')
@@ -45,7 +50,7 @@ export function ownCgroupFolders(version: 1 | 2): string[] {
     })
 }
 
-/** Spaces and the like are written as octal numbers there. */
+/** In mountinfo a space, and other special characters, are written as octal numbers. */
 function unescapeMount(text: string): string {
   return text.replaceAll(/\\([0-7]{3})/g, (_, code) =>
     String.fromCharCode(Number.parseInt(code, 8)),
@@ -62,38 +67,38 @@ export class Cgroup {
   }
 
   /**
-   * A group that says whose it is, so that a later process can remove what a killed one left.
-   * @throws what the system says where it may not be made
+   * A group whose name says which process owns it, so that a later process can remove the groups of a killed one.
+   * @throws the error of the system where no group may be created
    */
   static create(parent: string): Cgroup {
-    return new Cgroup(`${parent}/${PREFIX}${ownIdentity()}:${++groupCount}`)
+    return new Cgroup(`${parent}/${PREFIX}${processIdentity()}:${++groupCount}`)
   }
 
-  /** @throws what the system says: its limit of groups is reached */
+  /** @throws the error of the system, for example when its limit of groups is reached */
   addChild(): Cgroup {
     const child = new Cgroup(`${this.path}/${++groupCount}`)
     this.#children.add(child)
     return child
   }
 
-  /** What a process writes its pid to, or 0, in order to enter. */
+  /** A process enters the group by writing its pid, or 0, to this file. */
   get procsFile(): string {
     return `${this.path}/cgroup.procs`
   }
 
-  /** @throws what the system says: the process is gone */
+  /** @throws the error of the system, for example when the process has ended */
   enter(pid: number): void {
     writeFileSync(this.procsFile, String(pid))
   }
 
-  /** All that run in it and below. */
+  /** All processes of the group and of the groups below it. */
   get pids(): number[] {
     return pidsBelow(this.path)
   }
 
-  /** Kills all that is in it and below. Resolves with whether nothing is left. */
+  /** Kills all processes of the group and of the groups below it. Resolves with whether none is left. */
   async kill(): Promise<boolean> {
-    const deadline = now() + KILL_LIMIT
+    const deadline = now() + KILL_TIMEOUT
     for (let pass = 0; ; pass++) {
       if (!killBelow(this.path)) return true
       if (now() > deadline) return false
@@ -101,7 +106,7 @@ export class Cgroup {
     }
   }
 
-  /** Kills all that is in it, and removes it. Resolves with whether nothing is left. */
+  /** Kills all processes of the group, and removes it. Resolves with whether nothing is left. */
   async remove(): Promise<boolean> {
     if (!(await this.kill())) return false
     for (let pass = 0; pass < MAX_REMOVAL_PASSES; pass++) {
@@ -112,7 +117,7 @@ export class Cgroup {
   }
 }
 
-/** Kills and removes the groups of processes that are dead: their guard was killed as well. */
+/** Kills and removes the groups whose owner is dead. They exist where the owner's guard was killed as well. */
 export async function removeAbandonedCgroups(parent: string): Promise<void> {
   for (const name of foldersOf(parent)) {
     const identity = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : ''
@@ -124,18 +129,18 @@ export async function removeAbandonedCgroups(parent: string): Promise<void> {
   }
 }
 
-/** A process mostly dies in less than a timer of 1 ms needs: a read by another thread gives way to it. */
+/** A killed process mostly ends in less than the 1 ms of the shortest timer, so the first pauses are a read of a file. */
 async function pauseBetweenPasses(pass: number): Promise<void> {
   if (pass < MAX_FAST_PASSES) await stat('/proc/self').catch(() => {})
-  else await sleep(Math.min(2 ** (pass - MAX_FAST_PASSES), 50))
+  else await sleep(exponentialDelay(pass - MAX_FAST_PASSES, PASS_PAUSE))
 }
 
-/** Answers whether anybody was there. */
+/** Answers whether there was any process. */
 function killBelow(path: string): boolean {
   const pids = pidsBelow(path)
-  // With version 2 the kernel kills all at once, and what is being forked meanwhile.
+  // With version 2 the kernel kills all of them at once, and also processes that are being forked meanwhile.
   if (pids.length > 0 && !tryWrite(`${path}/cgroup.kill`, '1')) {
-    for (const pid of pids) sendKill(pid)
+    for (const pid of pids) killProcess(pid)
   }
   return pids.length > 0
 }
@@ -145,7 +150,7 @@ function pidsBelow(path: string): number[] {
   return [...own, ...foldersOf(path).flatMap((name) => pidsBelow(`${path}/${name}`))]
 }
 
-/** Answers whether it is gone. */
+/** Answers whether the group is gone. */
 function removeTree(path: string): boolean {
   for (const name of foldersOf(path)) removeTree(`${path}/${name}`)
   try {
@@ -165,7 +170,7 @@ function foldersOf(path: string): string[] {
   }
 }
 
-/** Of a group in a thread that is being removed nothing can be read. */
+/** Empty where the file cannot be read, for example because its group is being removed. */
 function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, 'utf8')
@@ -176,18 +181,10 @@ function readOrEmpty(path: string): string {
 
 function tryWrite(path: string, text: string): boolean {
   try {
-    // Only into what is there: a group of version 1 has no such file.
+    // `r+` writes only to a file that exists: a group of version 1 has no `cgroup.kill`.
     writeFileSync(path, text, { flag: 'r+' })
     return true
   } catch {
     return false
-  }
-}
-
-function sendKill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // Just gone.
   }
 }

@@ -1,10 +1,10 @@
 /**
- * By what means the processes that we start, and whatever these start, are found again. Chosen once, by trying: what a
- * machine claims to have is often not allowed in a container.
+ * The method by which we find all processes that we start, and all that these start. The best method of the machine is
+ * chosen once, by trying each: a container often forbids what its machine seems to offer.
  *
- * 1. `cgroup2`: a control group. Nothing can leave it, and the kernel kills all of it at once.
- * 2. `cgroup1`: the same with the older control groups; ours are killed one by one.
- * 3. `proc`: /proc is looked at again and again (census.ts). What cuts all its ties between two looks is not found.
+ * 1. `cgroup2`: control groups of version 2. No process can leave its group, and the kernel kills a group at once.
+ * 2. `cgroup1`: control groups of version 1. Their processes are killed one by one.
+ * 3. `proc`: repeated scans of /proc (process-tracker.ts). A process that cuts all ties between two scans is not found.
  * 4. `groups`: process groups alone, where there is no /proc.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -20,36 +20,36 @@ export type ContainmentKind = (typeof CONTAINMENT_KINDS)[number]
 
 export interface ContainmentMethod {
   readonly kind: ContainmentKind
-  /** Where groups of ours can be made. */
+  /** The folder in which control groups can be created. */
   readonly parent?: string
 }
 
-/** How long a trial may take, in ms; on a machine that is slower than this the next means is taken. */
-const TRIAL_LIMIT = 5_000
+/** How long the trial of one method may take, in ms. On a slower machine the next method is tried. */
+const TRIAL_TIMEOUT = 5_000
 
-/** Enters the group whose file is `$1`, and runs until it is killed. */
+/** Enters the control group whose `cgroup.procs` is `$1`, and runs until it is killed. */
 const TRIAL_SCRIPT = 'echo 0 >"$1" && echo in && read -r _'
 
 let chosen: Promise<ContainmentMethod> | undefined
-let known: ContainmentKind | undefined
+let chosenKind: ContainmentKind | undefined
 
 /**
- * The best means of this machine, or the one that MANYHOST_CONTAINMENT names.
- * @throws ManyhostError MANYHOST_INVALID_OPTION: the one that is named is not to be had here
+ * The best method of this machine, or the one that the environment variable MANYHOST_CONTAINMENT names.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION if the named method does not exist, or does not work on this machine
  */
 export function chooseContainmentMethod(): Promise<ContainmentMethod> {
   chosen ??= selectContainmentMethod(process.env.MANYHOST_CONTAINMENT || undefined).then(
-    (means) => {
-      known = means.kind
-      return means
+    (method) => {
+      chosenKind = method.kind
+      return method
     },
   )
   return chosen
 }
 
-/** For logs: the means that was chosen; nothing before the first process was started. */
+/** For logs: the method that was chosen; undefined before the first process was started. */
 export function chosenContainmentKind(): ContainmentKind | undefined {
-  return known
+  return chosenKind
 }
 
 export async function selectContainmentMethod(
@@ -68,7 +68,7 @@ export async function selectContainmentMethod(
   }
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `MANYHOST_CONTAINMENT=${named} cannot be had on this machine: ${reasons.join('; ') || 'it has none'}`,
+    `MANYHOST_CONTAINMENT=${named} does not work on this machine: ${reasons.join('; ') || 'the system has no such thing'}`,
   )
 }
 
@@ -90,7 +90,7 @@ async function tryContainmentKind(
   return undefined
 }
 
-/** Whether a process enters a group there, and is ended by killing the group; else why not. */
+/** Why control groups in the folder cannot be used; undefined if a process enters a group and dies with it. */
 async function findCgroupProblem(parent: string): Promise<string | undefined> {
   let group: Cgroup | undefined
   let child: ChildProcess | undefined
@@ -108,13 +108,18 @@ async function findCgroupProblem(parent: string): Promise<string | undefined> {
       made.once('error', () => resolve(null))
     })
     made.stdin.on('error', () => {})
-    const isIn = once(made.stdout, 'data').then(() => true)
-    isIn.catch(() => {})
-    const entered = await resolveWithin(TRIAL_LIMIT, Promise.race([isIn, exited.then(() => false)]))
-    if (!entered) return `a process cannot enter ${parent}`
-    if (!group.pids.includes(made.pid as number)) return `${parent} does not tell its processes`
+    const isInside = once(made.stdout, 'data').then(() => true)
+    isInside.catch(() => {})
+    const hasEntered = await resolveWithin(
+      TRIAL_TIMEOUT,
+      Promise.race([isInside, exited.then(() => false)]),
+    )
+    if (!hasEntered) return `a process cannot enter a group in ${parent}`
+    if (!group.pids.includes(made.pid as number)) {
+      return `a group in ${parent} does not list its processes`
+    }
     if (!(await group.remove())) return `a group in ${parent} cannot be removed`
-    const signal = await resolveWithin(TRIAL_LIMIT, exited)
+    const signal = await resolveWithin(TRIAL_TIMEOUT, exited)
     return signal === 'SIGKILL' ? undefined : `a group in ${parent} cannot be killed`
   } catch (error) {
     return describeError(error)

@@ -1,8 +1,8 @@
 /**
- * All that one owner (a provider, a runner) starts on this machine. Nothing of it outlives the owner, and nothing of a
- * scope (an instance, a launcher of tasks) outlives the scope. means.ts says how far that can be promised.
+ * All processes that one owner (a provider, a runner) starts on this machine. None of them outlives the owner, and none
+ * of a scope (an instance, a launcher of tasks) outlives its scope. containment-method.ts says how far each method can
+ * promise that.
  */
-
 import { Cgroup } from './cgroup.ts'
 import {
   type ContainmentKind,
@@ -15,11 +15,11 @@ import { listProcesses, readLink } from './proc.ts'
 import { ProcessTracker, type TrackedProcesses } from './process-tracker.ts'
 import { isProgramFound } from './programs.ts'
 
-/** A program and its arguments, as they are given to `spawn`. */
+/** A program and its arguments, for `spawn`. */
 export interface ContainedProgram {
   readonly file: string
   readonly args: readonly string[]
-  /** It enters the scope before it does anything else. */
+  /** Whether the program enters the scope before it does anything else. */
   readonly entersScope: boolean
 }
 
@@ -41,17 +41,17 @@ export class Containment {
     this.#tracker = new ProcessTracker(this.#guard)
   }
 
-  /** By what means processes are found again; nothing before the first `ensure`. */
+  /** The method by which processes are found again; undefined before the first `ensure`. */
   get kind(): ContainmentKind | undefined {
     return this.#method?.kind
   }
 
   /**
-   * To be awaited before each start: nothing may run unguarded.
+   * Await this before each start: no process may run without a guard.
    * @throws ManyhostError MANYHOST_START_FAILED, MANYHOST_INVALID_OPTION
    */
   async ensure(): Promise<void> {
-    // It starts while the means is chosen; it may be closed by then.
+    // The guard starts while the method is chosen. It is ensured again because it may have been closed meanwhile.
     this.#guard.ensure()
     this.#method ??= await chooseContainmentMethod()
     this.#guard.ensure()
@@ -61,21 +61,21 @@ export class Containment {
       this.#cgroup = Cgroup.create(parent)
       this.#guard.watchCgroup(this.#cgroup.path)
     } catch {
-      // The system's limit of groups: this owner does with the next best.
+      // The system's limit of control groups is reached: this owner uses the next best method.
       this.#method = { kind: 'proc' }
     }
   }
 
-  /** @param marks `NAME=value` in the environment of what belongs to it alone */
+  /** @param marks `NAME=value` each; only processes of the new scope have one of them in their environment */
   openScope(marks: readonly string[]): ProcessScope {
     return new ProcessScope(marks, {
       guard: this.#guard,
-      census: this.#method?.kind === 'groups' ? undefined : this.#tracker,
+      tracker: this.#method?.kind === 'groups' ? undefined : this.#tracker,
       cgroup: this.#cgroup,
     })
   }
 
-  /** Ends all that is left. */
+  /** Ends all processes that are left. */
   async close(): Promise<void> {
     this.pipes.close()
     await this.#cgroup?.remove()
@@ -86,11 +86,11 @@ export class Containment {
 
 interface ScopeTools {
   readonly guard: Guard
-  readonly census: ProcessTracker | undefined
+  readonly tracker: ProcessTracker | undefined
   readonly cgroup: Cgroup | undefined
 }
 
-/** What one instance, or one launcher of tasks, starts. */
+/** The processes that one instance, or one launcher of tasks, starts. */
 export class ProcessScope {
   readonly #marks: readonly string[]
   readonly #guard: Guard
@@ -98,16 +98,16 @@ export class ProcessScope {
   readonly #cgroup: Cgroup | undefined
   #tracked: TrackedProcesses | undefined
 
-  constructor(marks: readonly string[], { guard, census, cgroup }: ScopeTools) {
+  constructor(marks: readonly string[], { guard, tracker, cgroup }: ScopeTools) {
     this.#marks = marks
     this.#guard = guard
-    this.#tracker = census
+    this.#tracker = tracker
     this.#cgroup = tryAddChild(cgroup)
   }
 
   /**
-   * The program that enters the scope and then becomes the given one, so that nothing can be started before. One that is
-   * not there is left as it is: `spawn` then tells it as its caller expects.
+   * The program to spawn for a command: it enters the scope and then becomes the command, so that nothing can be started
+   * before that. A command that does not exist is answered as it is, so that `spawn` fails as its caller expects.
    */
   enter(
     command: string,
@@ -115,8 +115,8 @@ export class ProcessScope {
     { cwd, env }: LaunchEnvironment,
   ): ContainedProgram {
     const entry = this.procsFile
-    const isShells = isPassedByShell(env) && !command.startsWith('-')
-    if (entry === undefined || !isShells || !isProgramFound(command, cwd, env.PATH)) {
+    const canUseShell = isPassedByShell(env) && !command.startsWith('-')
+    if (entry === undefined || !canUseShell || !isProgramFound(command, cwd, env.PATH)) {
       return { file: command, args, entersScope: false }
     }
     const pwd = env.PWD === undefined ? '-' : `+${env.PWD}`
@@ -127,14 +127,15 @@ export class ProcessScope {
     }
   }
 
-  /** What a process writes 0 to, in order to enter; nothing where nobody has to. */
+  /** A process enters the scope by writing 0 to this file; undefined where the method has no such file. */
   get procsFile(): string | undefined {
     return this.#cgroup?.procsFile
   }
 
   /**
-   * To be called in the tick in which a leader of a process group was started.
-   * @param descriptors our ends of its outputs
+   * Call this in the tick in which the leader of a process group was started.
+   * @param isInside whether the leader has entered the scope by itself
+   * @param descriptors our ends of the pipes for its outputs
    */
   addLeader(pid: number, isInside: boolean, descriptors: readonly number[] = []): void {
     this.#guard.watchGroup(pid)
@@ -146,39 +147,39 @@ export class ProcessScope {
     this.#tracker.addLeader(this.#tracked, pid)
   }
 
-  /** The leader was reaped. */
+  /** Call this when the leader was reaped. */
   removeLeader(pid: number): void {
     if (this.#tracked) this.#tracker?.removeLeader(this.#tracked, pid)
   }
 
-  /** Nobody is left in the group: the system may give its number to a stranger's. */
+  /** Call this when a group has no members any more: the system may give its number to a group of somebody else. */
   forgetGroup(group: number): void {
     this.#guard.forgetGroup(group)
   }
 
-  /** Pids of what runs in it, as far as that is known. */
+  /** Pids of the running processes of the scope, as far as they are known. */
   get pids(): number[] {
     const members = this.#tracked?.members.keys() ?? []
     return [...new Set([...(this.#cgroup?.pids ?? []), ...members])]
   }
 
-  /** Looks who has joined, where that has to be looked for: an end cuts ties. */
+  /** Looks for new members, where the method needs that. Call it before a member ends, because its end cuts ties. */
   scan(): void {
     if (this.#tracked) this.#tracker?.scan()
   }
 
-  /** Kills all that is left of it, for good. Resolves with whether nothing is left. */
+  /** Kills all processes of the scope that are left. Resolves with whether none is left. */
   async close(): Promise<boolean> {
     const isEmpty = (await this.#cgroup?.remove()) ?? true
     if (!this.#tracked || !this.#tracker) return isEmpty
     const isGone = await this.#tracker.kill(this.#tracked)
-    // What cannot be killed stays known to the guard.
+    // A process that cannot be killed stays known to the guard.
     if (isGone) this.#tracker.untrack(this.#tracked)
     return isEmpty && isGone
   }
 }
 
-/** What it has started meanwhile enters as well. */
+/** Moves the leader, and all processes that it has started meanwhile. */
 function moveIntoCgroup(cgroup: Cgroup, leader: number): void {
   const entered = new Set<number>()
   const enter = (pid: number): void => {
@@ -186,7 +187,7 @@ function moveIntoCgroup(cgroup: Cgroup, leader: number): void {
     try {
       cgroup.enter(pid)
     } catch {
-      // It has ended already.
+      // The process has ended already.
     }
   }
   enter(leader)
@@ -206,15 +207,18 @@ function tryAddChild(cgroup: Cgroup | undefined): Cgroup | undefined {
   }
 }
 
-/** `$0` is entered. `$1` is PWD as it was given, which the shell has changed: `+/x`, or `-` for none. Then the command. */
+/**
+ * `$0` is the file to write to. `$1` is the value of PWD, because the shell has changed that variable: `+/x`, or `-` for
+ * none. The command and its arguments follow.
+ */
 const ENTER_SCRIPT = `echo 0 >"$0" || exit 126; case $1 in +*) PWD=\${1#+} ;; *) unset PWD ;; esac; shift; exec "$@"`
 
-/** Variables that a shell sets anew, or does not pass on. */
+/** Variables that a shell sets itself, or does not pass on. */
 const RESET_SHELL_VARIABLES = new Set(
   'IFS OPTIND OPTARG PPID PS1 PS2 PS4 LINENO RANDOM SHELLOPTS BASHOPTS'.split(' '),
 )
 
-/** Whether a shell passes all of an environment on as it is. */
+/** Whether a shell passes the whole environment on without a change. */
 function isPassedByShell(env: Readonly<Record<string, string | undefined>>): boolean {
   return Object.keys(env).every(
     (name) => /^[A-Za-z_]\w*$/.test(name) && !RESET_SHELL_VARIABLES.has(name),

@@ -1,77 +1,6 @@
-/** Who is in which process group, and what it uses, as Linux tells; elsewhere nothing is known. */
-import { readdirSync, readFileSync } from 'node:fs'
+/** The use of processors and memory by the process group of one task. */
+import type { GroupMember } from './group-members.ts'
 
-export interface GroupMember {
-  readonly pid: number
-  /** Seconds of processor time so far. */
-  readonly cpuSeconds: number
-  /** Bytes in memory. */
-  readonly memoryBytes: number
-  /** Seconds since the machine booted. */
-  readonly bornAt: number
-}
-
-/** The kernel's unit of time towards programs, on every architecture of Linux. */
-const TICKS_PER_SECOND = 100
-
-/** Pages are of 4, 16 or 64 KiB: the one by which our own pages come to our own bytes. */
-function findPageSize(): number {
-  const pages = Number(splitStat(readFileSync('/proc/self/stat', 'latin1'))[21])
-  const size = process.memoryUsage.rss() / Math.max(1, pages)
-  return [4_096, 16_384, 65_536].reduce((a, b) => (Math.abs(b - size) < Math.abs(a - size) ? b : a))
-}
-
-let pageSize = 0
-
-/** What follows the name, which may hold anything: state, ppid, pgrp, session, ... */
-function splitStat(stat: string): string[] {
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-}
-
-/**
- * The living members of these groups, without their leaders.
- * @param strays pids of those that have left their group, and the group that they count as members of
- */
-export function findGroupMembers(
-  groups: ReadonlySet<number>,
-  strays: ReadonlyMap<number, number> = new Map(),
-): Map<number, GroupMember[]> {
-  const found = new Map<number, GroupMember[]>()
-  if (process.platform !== 'linux') return found
-  pageSize ||= findPageSize()
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    const pid = Number(name)
-    if (groups.has(pid)) continue
-    const stat = readStat(name)
-    const group = strays.get(pid) ?? Number(stat[2])
-    if (!groups.has(group) || stat[0] === 'Z' || stat[0] === 'X') continue
-    const list = found.get(group) ?? []
-    if (list.length === 0) found.set(group, list)
-    list.push({
-      pid,
-      cpuSeconds: (Number(stat[11]) + Number(stat[12])) / TICKS_PER_SECOND,
-      memoryBytes: Number(stat[21]) * pageSize,
-      bornAt: Number(stat[19]) / TICKS_PER_SECOND,
-    })
-  }
-  return found
-}
-
-function readStat(pid: string): string[] {
-  try {
-    return splitStat(readFileSync(`/proc/${pid}/stat`, 'latin1'))
-  } catch {
-    return []
-  }
-}
-
-/** Seconds since the machine booted. */
-export function readUptime(): number {
-  return Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0])
-}
-
-/** Of one task: what it uses now and used at most, one line of CSV a sample. */
 export class GroupUsage {
   static readonly CSV_HEADER = 'time,cores,memory\n'
   coresMax: number | null = null
@@ -79,11 +8,12 @@ export class GroupUsage {
   readonly #cpuSecondsByPid = new Map<number, number>()
   #sampledAt: number
 
+  /** @param now on the clock of core/time.ts, in ms */
   constructor(now: number) {
     this.#sampledAt = now
   }
 
-  /** @returns a line of CSV: ms since 1970, cores, bytes */
+  /** @returns a line of CSV: milliseconds since 1970, cores, bytes */
   addSample(members: readonly GroupMember[], now: number, wall: number): string {
     let used = 0
     let memory = 0

@@ -1,15 +1,18 @@
 /**
- * The program of the guard, for any POSIX shell. It needs no other program: what is run from a fixed PATH (`grep`,
- * `sleep`, `rmdir`, `rm`) makes it faster, or tidies up.
+ * The program of the guard, for any POSIX shell. It needs no other program: the programs that it runs from a fixed PATH
+ * (`grep`, `sleep`, `rmdir`, `rm`) only make it faster, or tidy up.
  *
- * `$1` is the mark in the environment of all that we start, `$2` a folder to remove. Lines that it reads:
+ * `$1` is the mark in the environment of all processes that we start, `$2` is a folder to remove. The guard reads lines:
  *   `+-123`, `--123`        add and drop a process group
- *   `+123:456`, `-123:456`  add and drop a process by its pid and start time
+ *   `+123:456`, `-123:456`  add and drop a process, by its pid and start time
  *   `+/path`, `-/path`      add and drop a control group
  *   `p`, `c`                make pipes, and close them (pipes.ts)
  *
- * At the end of its input it kills, again and again until nothing is found: the control groups; the groups and processes;
- * what is in /proc a child of these, in their groups or in their sessions; what carries the mark.
+ * At the end of its input the guard kills processes, in passes, until a pass finds none:
+ * 1. the processes of the control groups;
+ * 2. the known processes, and each process that /proc shows as their child, or in a known group or session;
+ * 3. the known process groups;
+ * 4. the processes that have the mark in their environment.
  */
 export const GUARD_SCRIPT = `
 trap '' HUP INT QUIT TERM USR1 USR2 PIPE

@@ -1,34 +1,35 @@
 /**
- * What no handler in this process can do: end the children after this process was killed. A shell, in a session of
- * its own, reads from a pipe whose other end only we hold. However we die, it then reads the end of the pipe.
- * It also makes pipes for us, which Node cannot (pipes.ts).
+ * The guard ends our children after this process was killed, which no handler in this process can do. The guard is a
+ * shell in a session of its own. It reads from a pipe whose other end only this process holds, so it reads the end of
+ * that pipe however this process ends. The guard also makes pipes for us, which Node cannot (pipes.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
+import { exponentialDelay } from '../core/backoff.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { afterUnref, now, type Timer } from '../core/time.ts'
 import { GUARD_SCRIPT } from './guard-script.ts'
 
 export interface GuardOptions {
-  /** `NAME=value`, or the beginning of it, in the environment of all that we start and of nothing else. */
+  /** `NAME=value`, or the beginning of it, in the environment of all processes that we start, and of no other process. */
   readonly mark: string
-  /** Removed when this process has ended. */
+  /** The folder that the guard removes when this process has ended. */
   readonly folder: string
 }
 
-/** How long a guard must have lived for its end to count as the first one, in ms. */
+/** A guard that lived at least this long, in ms, starts the count of consecutive exits anew. */
 const MIN_STEADY_LIFETIME = 10_000
 
-/** The first of so many guards in a row are replaced at once, the others at a pace: somebody ends them on purpose. */
+/** This many guards in a row are replaced at once. Later ones are replaced after a delay: somebody ends them on purpose. */
 const MAX_IMMEDIATE_RESTARTS = 5
 
-/** Longest wait before a guard is replaced, in ms. */
-const MAX_RESTART_DELAY = 500
+/** The delay before a guard is replaced, in ms. */
+const RESTART_DELAY = { min: 10, max: 500 }
 
 export class Guard {
   readonly #options: GuardOptions
-  /** What the guard was told, to tell its successor: groups, single processes, the control group. */
+  /** What the guard watches, for its successor: process groups, single processes, the control group. */
   readonly #watched = new Set<string>()
   #child: ChildProcess | undefined
   #startedAt = 0
@@ -46,7 +47,7 @@ export class Guard {
   }
 
   /**
-   * To be called before the first child is started: nothing may run unguarded.
+   * Call this before the first child is started: no process may run without a guard.
    * @throws ManyhostError MANYHOST_START_FAILED
    */
   ensure(): void {
@@ -55,7 +56,8 @@ export class Guard {
     this.#timer = undefined
     const { mark, folder } = this.#options
     const child = spawn('/bin/sh', ['-c', GUARD_SCRIPT, 'manyhost-guard', mark, folder], {
-      // `detached`: Ctrl-C goes to our process group. A clean environment: it would else find itself by the mark.
+      // `detached`, because Ctrl-C goes to our process group. Without environment, because the guard would otherwise find
+      // itself by the mark.
       detached: true,
       env: {},
       cwd: '/',
@@ -65,7 +67,7 @@ export class Guard {
     if (child.pid === undefined) {
       throw new ManyhostError(
         'MANYHOST_START_FAILED',
-        'the guard of the processes, /bin/sh, cannot be started',
+        'cannot start /bin/sh, which guards the processes of instances; is the machine out of processes?',
       )
     }
     this.#child = child
@@ -73,18 +75,18 @@ export class Guard {
     child.once('exit', () => this.#onExit(child))
     child.stdin?.on('error', () => {})
     child.stdout?.on('error', () => {})
-    // Its lines are short and rare: one line comes whole.
+    // The lines of the guard are short and rare, so each chunk is one whole line.
     child.stdout?.on('data', (chunk: Buffer) => {
       if (this.#child === child) this.#onLine(chunk.toString('latin1').trim())
     })
     child.unref()
     ;(child.stdin as Socket).unref()
     ;(child.stdout as Socket).unref()
-    for (const fact of this.#watched) this.send(`+${fact}`)
+    for (const entry of this.#watched) this.send(`+${entry}`)
     this.#onStart()
   }
 
-  /** A process group, the group of all: killed when this process has ended. To be called in the tick in which it was made. */
+  /** Kills the process group when this process has ended. Call it in the tick in which the group was made. */
   watchGroup(group: number): void {
     this.#watchEntry(`-${group}`)
   }
@@ -93,7 +95,7 @@ export class Guard {
     this.#forgetEntry(`-${group}`)
   }
 
-  /** A process that has left its group. */
+  /** Kills a process that has left its group, when this process has ended. */
   watchProcess(pid: number, startTime: string): void {
     this.#watchEntry(`${pid}:${startTime}`)
   }
@@ -102,12 +104,12 @@ export class Guard {
     this.#forgetEntry(`${pid}:${startTime}`)
   }
 
-  /** A control group. It is removed, too. */
+  /** Kills the processes of a control group, and removes it, when this process has ended. */
   watchCgroup(path: string): void {
     this.#watchEntry(path)
   }
 
-  /** Who hears what the guard says, and of each new guard. */
+  /** @param onLine is called for each line that the guard prints; @param onStart for each new guard */
   setListeners(onLine: (line: string) => void, onStart: () => void): void {
     this.#onLine = onLine
     this.#onStart = onStart
@@ -117,11 +119,11 @@ export class Guard {
     this.#child?.stdin?.write(`${line}\n`)
   }
 
-  /** Ends the guard as our death would: what is left of the children is gone when this resolves. */
+  /** Ends the guard as the end of this process would. When this resolves, all children that were left are gone. */
   async close(): Promise<void> {
     this.#timer?.clear()
     this.#timer = undefined
-    // A guard that was ended leaves its work to the next one.
+    // If somebody has ended the guard, a new guard does its work.
     if (!this.#child && this.#watched.size > 0) this.ensure()
     const child = this.#child
     if (!child) return
@@ -134,17 +136,17 @@ export class Guard {
     await exited.catch(() => {})
   }
 
-  #watchEntry(fact: string): void {
-    if (this.#watched.has(fact)) return
-    this.#watched.add(fact)
-    this.send(`+${fact}`)
+  #watchEntry(entry: string): void {
+    if (this.#watched.has(entry)) return
+    this.#watched.add(entry)
+    this.send(`+${entry}`)
   }
 
-  #forgetEntry(fact: string): void {
-    if (this.#watched.delete(fact)) this.send(`-${fact}`)
+  #forgetEntry(entry: string): void {
+    if (this.#watched.delete(entry)) this.send(`-${entry}`)
   }
 
-  /** Somebody ended the guard: all that it knew goes to a new one, however often. */
+  /** Somebody has ended the guard: a new guard takes over all that it watched, however often that happens. */
   #onExit(child: ChildProcess): void {
     if (this.#child !== child) return
     this.#child = undefined
@@ -153,7 +155,7 @@ export class Guard {
     if (this.#watched.size === 0) return
     const excess = this.#consecutiveExits - MAX_IMMEDIATE_RESTARTS
     if (excess < 0) return this.#replace()
-    this.#timer = afterUnref(Math.min(10 * 2 ** excess, MAX_RESTART_DELAY), () => this.#replace())
+    this.#timer = afterUnref(exponentialDelay(excess, RESTART_DELAY), () => this.#replace())
   }
 
   #replace(): void {
@@ -161,7 +163,7 @@ export class Guard {
       this.ensure()
     } catch {
       // The machine is out of processes.
-      this.#timer = afterUnref(MAX_RESTART_DELAY, () => this.#replace())
+      this.#timer = afterUnref(RESTART_DELAY.max, () => this.#replace())
     }
   }
 }

@@ -1,4 +1,4 @@
-/** A process among all that there ever were: its machine, its pid, and when it began. */
+/** The identity of a process among all processes that ever ran: its machine, its pid, and when it was started. */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
@@ -6,7 +6,7 @@ import { readLink, readProcess } from './proc.ts'
 
 let machine: string | undefined
 
-/** A pid is one only within its namespace, and until the next boot. */
+/** Names the machine, its boot and its namespace of pids: a pid is valid only within these. */
 export function machineId(): string {
   machine ??= createHash('sha256')
     .update([hostname(), bootId(), readLink('/proc/self/ns/pid')].join(' '))
@@ -15,12 +15,12 @@ export function machineId(): string {
   return machine
 }
 
-/** This process: `machine:pid:start time`. */
-export function ownIdentity(): string {
+/** The identity of this process: `machine:pid:start time`. */
+export function processIdentity(): string {
   return `${machineId()}:${process.pid}:${readProcess(process.pid)?.startTime ?? ''}`
 }
 
-/** Whether the process of that identity is known to be dead. Of other machines nothing is known. */
+/** Whether the process with that identity is known to be dead. Nothing is known about other machines. */
 export function isDead(identity: string): boolean {
   const [where, pid = '', begun] = identity.split(':')
   if (where !== machineId() || !/^\d+$/.test(pid)) return false
@@ -29,7 +29,8 @@ export function isDead(identity: string): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ESRCH'
   }
-  // A pid that was given to another process since; a zombie has nothing more to do with what it made.
+  // Another start time means that the pid was given to another process since. A zombie has no start time here: it can
+  // do nothing any more for what it made.
   return begun !== '' && (readProcess(Number(pid))?.startTime ?? '') !== begun
 }
 

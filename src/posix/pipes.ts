@@ -1,9 +1,10 @@
 /**
- * Pipes for what a child writes. Node gives children sockets, and a socket cannot be opened: `echo hi >/dev/stderr` fails
- * in them on Linux. Node makes no pipes, but a shell does: each here-document is one. The guard makes some, we open both
- * ends by /proc/<guard>/fd, and the guard closes its own. A few are kept ahead, so that a start seldom waits.
+ * Pipes for the outputs of a child. Node gives children sockets, and a socket cannot be opened: `echo hi >/dev/stderr`
+ * fails in such a child on Linux. Node cannot make pipes, but a shell can: each here-document is a pipe. So the guard
+ * makes some, we open both ends by /proc/<guard>/fd, and the guard closes its own. A few pipes are kept in stock, so that
+ * a start seldom waits.
  *
- * The ends are opened one by one, so each has flags of its own: ours does not block, that of the child does.
+ * The two ends are opened one by one, so each has its own flags: our end does not block, the end of the child does.
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { Socket } from 'node:net'
@@ -11,17 +12,17 @@ import { after, type Timer } from '../core/time.ts'
 import type { Guard } from './guard.ts'
 import { readLink } from './proc.ts'
 
-/** The descriptors by which the guard holds new pipes. */
+/** The descriptors of the new pipes in the guard. */
 const DESCRIPTORS = [3, 4, 5, 6, 7, 8]
 
-/** Fewer than these: more are made. */
+/** The guard is asked for more pipes when fewer than this are in stock. */
 const MIN_PIPES = 4
 
-/** How long a start waits for a pipe before a socket has to do, in ms. */
+/** How long a start waits for a pipe before it uses a socket, in ms. */
 const MAX_WAIT = 2_000
 
 export interface Pipe {
-  /** It blocks, as a program expects of its output. To be closed when the child has it. */
+  /** The end for the child. It blocks, as a program expects of its output. Close it when the child has it. */
   readonly writeEnd: number
   readonly readEnd: number
 }
@@ -30,7 +31,7 @@ export class PipePool {
   readonly #guard: Guard
   readonly #pipes: Pipe[] = []
   readonly #waiting: ((pipe: Pipe | undefined) => void)[] = []
-  /** There is no /proc, or this machine's shell keeps here-documents in files. */
+  /** True where there is no /proc, or where the shell keeps here-documents in files. */
   #isUnavailable = process.platform !== 'linux'
   #isRequested = false
   #timer: Timer | undefined
@@ -44,7 +45,7 @@ export class PipePool {
     guard.setListeners(() => this.#collectPipes(), onStart)
   }
 
-  /** Nothing where no pipe is to be had: Node's own sockets have to do. */
+  /** Resolves with undefined where there is no pipe: the caller then uses the sockets of Node. */
   take(): Promise<Pipe | undefined> {
     const pipe = this.#pipes.pop()
     if (pipe || this.#isUnavailable) {
@@ -58,7 +59,7 @@ export class PipePool {
     })
   }
 
-  /** A later `take` begins anew. */
+  /** Closes the pipes in stock. A later `take` asks for new ones. */
   close(): void {
     this.#isRequested = false
     this.#resolveWaiting()
@@ -84,7 +85,7 @@ export class PipePool {
     if (made.length === 0) {
       const link = readLink(`/proc/${this.#guard.pid}/fd/${DESCRIPTORS[0]}`)
       this.#isUnavailable = link !== '' && !link.startsWith('pipe:')
-      // Else we are out of descriptors, or the guard has just been ended.
+      // If the link was a pipe, we are out of descriptors; if there was no link, the guard has just ended.
       this.#resolveWaiting()
     }
     if (this.#waiting.length === 0) this.#stopWaiting()
@@ -109,11 +110,11 @@ function openPipe(path: string): Pipe | undefined {
   try {
     readEnd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
     writeEnd = openSync(path, constants.O_WRONLY)
-    // The document itself: one empty line.
+    // Reads the here-document itself, which is one empty line.
     readSync(readEnd, Buffer.alloc(8))
     return { readEnd, writeEnd }
   } catch {
-    // Out of descriptors, say.
+    // For example, this process has no more descriptors.
     if (readEnd !== undefined) closeSync(readEnd)
     if (writeEnd !== undefined) closeSync(writeEnd)
     return undefined
@@ -125,7 +126,7 @@ export function closePipe({ readEnd, writeEnd }: Pipe): void {
   closeSync(writeEnd)
 }
 
-/** Reads what a child writes. To be called once, when the child has the other end. */
+/** Opens the stream of what a child writes. Call it once, when the child has the other end. */
 export function openPipeReader({ readEnd, writeEnd }: Pipe): Socket {
   closeSync(writeEnd)
   return new Socket({ fd: readEnd, readable: true, writable: false })

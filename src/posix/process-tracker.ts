@@ -1,56 +1,64 @@
 /**
- * Which processes belong to whom, where no control group holds them together. /proc is looked at while anything runs, so
- * that a process is known before it cuts its ties: as a child of a known one, a member of a known process group or
- * session, by the marks in its environment, or by a pipe of ours. What a known process starts is known, too.
+ * Finds out which processes belong to which instance, where no control group holds them together. While anything runs,
+ * /proc is scanned again and again, so that a process is known before it cuts its ties. A process is known:
+ * 1. as the leader of a process group that we started;
+ * 2. by a mark in its environment, or by a pipe of ours;
+ * 3. as a child of a known process, or as a member of a known process group or session.
  *
- * What starts and cuts all of these ties between two looks is not found. Hence the first looks come soon after a start.
+ * A process that starts and cuts all of these ties between two scans is not found, so the first scans follow soon after a
+ * start.
  */
+import { exponentialDelay } from '../core/backoff.ts'
 import { afterUnref, now, sleep, type Timer, yieldTurn } from '../core/time.ts'
 import {
+  killProcess,
   listProcesses,
   type ProcessEntry,
   readProcessEnvironment,
   readStandardFiles,
 } from './proc.ts'
 
-/** Pauses before the first looks after a start, in ms. */
+/** Pauses before the first scans after a start, in ms. */
 const FIRST_SCAN_DELAYS = [5, 15, 60, 220]
 
-/** And before all others. */
+/** The pause before each later scan, in ms. */
 const SCAN_INTERVAL = 1_000
 
-/** A look that took so long is followed by a pause of at least so many times that. */
+/** A pause is at least this many times as long as the last scan: scans must not take the whole processor. */
 const MIN_FIRST_PAUSE_FACTOR = 10
 const MIN_PAUSE_FACTOR = 100
 
-/** How long a kill goes on against what keeps starting itself anew, in ms. */
-const KILL_LIMIT = 5_000
+/** How long `kill` goes on against processes that keep starting new ones, in ms. */
+const KILL_TIMEOUT = 5_000
 
-/** So many passes of a kill follow each other at once. */
+/** The first passes of a kill follow each other without a pause. */
 const FAST_PASSES = 5
+
+/** The pauses between the passes after these, in ms. */
+const PASS_PAUSE = { min: 1, max: 50 }
 
 /** Kernel threads are children of this process. */
 const KERNEL_PID = 2
 
-/** Hears of the processes that have left their group, as a guard does. */
+/** Is told of the processes that have left their group. A guard is one. */
 export interface ProcessWatcher {
   watchProcess(pid: number, startTime: string): void
   forgetProcess(pid: number, startTime: string): void
 }
 
-/** What one instance, or one launcher of tasks, started. */
+/** The processes that one instance, or one launcher of tasks, started. */
 export class TrackedProcesses {
-  /** `NAME=value` in an environment; any of them is enough. */
+  /** `NAME=value` each; a process with any of them in its environment is a member. */
   readonly marks: readonly string[]
-  /** Its pipes, as /proc names them. */
+  /** The pipes for the outputs of the members, by their names in /proc. */
   readonly pipes = new Set<string>()
   /** Known processes that run, by pid. */
   members = new Map<number, ProcessEntry>()
-  /** Those leaders of process groups of ours that have not been reaped. */
+  /** Leaders of our process groups that have not been reaped. */
   readonly leaders = new Set<number>()
-  /** Numbers of its process groups and sessions. */
+  /** Numbers of the process groups and sessions of the members. */
   readonly groups = new Set<number>()
-  /** Members that the witness was told of. */
+  /** Members that the watcher knows. */
   readonly reported = new Map<number, ProcessEntry>()
 
   constructor(marks: readonly string[]) {
@@ -61,99 +69,100 @@ export class TrackedProcesses {
 export class ProcessTracker {
   readonly #watcher: ProcessWatcher
   readonly #tracked = new Set<TrackedProcesses>()
-  /** Processes that were found to be strangers: an environment is read once. */
+  /** Processes that belong to nobody here, so that the environment of each is read only once. */
   #strangers = new Set<string>()
   #timer: Timer | undefined
   #firstScanDelays: number[] = []
   #lastScanMs = 0
 
-  constructor(witness: ProcessWatcher) {
-    this.#watcher = witness
+  constructor(watcher: ProcessWatcher) {
+    this.#watcher = watcher
   }
 
   track(marks: readonly string[]): TrackedProcesses {
-    const household = new TrackedProcesses(marks)
-    this.#tracked.add(household)
-    return household
+    const tracked = new TrackedProcesses(marks)
+    this.#tracked.add(tracked)
+    return tracked
   }
 
-  /** To be called in the tick in which a leader of a process group was started. */
-  addLeader(household: TrackedProcesses, pid: number): void {
-    household.leaders.add(pid)
-    household.groups.add(pid)
+  /** Call this in the tick in which the leader of a process group was started. */
+  addLeader(tracked: TrackedProcesses, pid: number): void {
+    tracked.leaders.add(pid)
+    tracked.groups.add(pid)
     const isSoon = this.#firstScanDelays.length === FIRST_SCAN_DELAYS.length - 1
     this.#firstScanDelays = [...FIRST_SCAN_DELAYS]
     if (!isSoon) this.#schedule()
     else this.#firstScanDelays.shift()
   }
 
-  /** The leader was reaped: its pid may be given to another process. */
-  removeLeader(household: TrackedProcesses, pid: number): void {
-    household.leaders.delete(pid)
+  /** Call this when the leader was reaped: its pid may then be given to another process. */
+  removeLeader(tracked: TrackedProcesses, pid: number): void {
+    tracked.leaders.delete(pid)
   }
 
-  /** Kills all that is known of it, until nothing is found any more. Resolves with whether nothing is left. */
-  async kill(household: TrackedProcesses): Promise<boolean> {
-    const deadline = now() + KILL_LIMIT
+  /** Kills the known members until a scan finds none. Resolves with whether none is left. */
+  async kill(tracked: TrackedProcesses): Promise<boolean> {
+    const deadline = now() + KILL_TIMEOUT
     for (let pass = 0; ; pass++) {
       this.scan(true)
-      if (household.members.size === 0) return true
-      for (const pid of household.members.keys()) killProcess(pid)
+      if (tracked.members.size === 0) return true
+      for (const pid of tracked.members.keys()) killProcess(pid)
       if (now() > deadline) return false
-      await (pass < FAST_PASSES ? yieldTurn() : sleep(Math.min(2 ** (pass - FAST_PASSES), 50)))
+      if (pass < FAST_PASSES) await yieldTurn()
+      else await sleep(exponentialDelay(pass - FAST_PASSES, PASS_PAUSE))
     }
   }
 
-  untrack(household: TrackedProcesses): void {
-    this.#tracked.delete(household)
-    household.members = new Map()
-    this.#notifyWatcher(household)
+  untrack(tracked: TrackedProcesses): void {
+    this.#tracked.delete(tracked)
+    tracked.members = new Map()
+    this.#notifyWatcher(tracked)
     if (this.#tracked.size > 0) return
     this.#timer?.clear()
     this.#timer = undefined
     this.#strangers.clear()
   }
 
-  /** Finds who has joined and who has gone. */
+  /** Finds the members that have joined, and those that have ended. */
   scan(withPipes = false): void {
     const begun = now()
     const all = listProcesses()
     const owners = this.#findKnownOwners(all)
     this.#assignOwners(all, owners, withPipes)
-    for (const household of this.#tracked) household.members = new Map()
+    for (const tracked of this.#tracked) tracked.members = new Map()
     for (const one of all) owners.get(one.pid)?.members.set(one.pid, one)
-    for (const household of this.#tracked) this.#notifyWatcher(household)
+    for (const tracked of this.#tracked) this.#notifyWatcher(tracked)
     this.#lastScanMs = now() - begun
   }
 
-  /** Who owns what was known before and still runs. */
+  /** The owners of the processes that were known before and still run. */
   #findKnownOwners(all: readonly ProcessEntry[]): Map<number, TrackedProcesses> {
     const owners = new Map<number, TrackedProcesses>()
     const inUse = new Set(all.flatMap(({ group, session }) => [group, session]))
-    for (const household of this.#tracked) {
-      const { members, leaders, groups } = household
+    for (const tracked of this.#tracked) {
+      const { members, leaders, groups } = tracked
       for (const id of groups) if (!inUse.has(id) && !leaders.has(id)) groups.delete(id)
       for (const one of all) {
         const isKnown = members.get(one.pid)?.startTime === one.startTime
-        if (isKnown || leaders.has(one.pid)) owners.set(one.pid, household)
+        if (isKnown || leaders.has(one.pid)) owners.set(one.pid, tracked)
       }
     }
     return owners
   }
 
-  /** Adds to the owners those of all others that belong to somebody. */
+  /** Adds the owners of all other processes that belong to somebody. */
   #assignOwners(
     all: readonly ProcessEntry[],
     owners: Map<number, TrackedProcesses>,
     withPipes: boolean,
   ): void {
     const byNumber = new Map<number, TrackedProcesses>()
-    for (const household of this.#tracked) {
-      for (const id of household.groups) byNumber.set(id, household)
+    for (const tracked of this.#tracked) {
+      for (const id of tracked.groups) byNumber.set(id, tracked)
     }
     const join = (one: ProcessEntry, owner: TrackedProcesses): void => {
       owners.set(one.pid, owner)
-      // Sessions of strangers are out of reach for what we start: each leader of ours has a session of its own.
+      // No foreign session can get in here: each leader that we start has a session of its own.
       for (const id of [one.group, one.session]) {
         if (id <= 1) continue
         owner.groups.add(id)
@@ -183,7 +192,7 @@ export class ProcessTracker {
     }
   }
 
-  /** Null: a stranger, whose environment need not be read again. */
+  /** Null for a stranger, whose environment need not be read again; undefined where nothing is known yet. */
   #findMarkedOwner(
     { pid, parent }: ProcessEntry,
     isStranger: boolean,
@@ -199,21 +208,21 @@ export class ProcessTracker {
     for (const one of this.#tracked) {
       if (one.marks.some((mark) => environment.includes(mark))) return one
     }
-    // A process that is just being executed has none yet.
+    // A process that is just being executed has no environment yet.
     return environment.length > 1 ? null : undefined
   }
 
-  /** The witness hears of those alone that no signal to a group of ours reaches. */
-  #notifyWatcher(household: TrackedProcesses): void {
-    const { members, reported: told, leaders } = household
-    for (const [pid, one] of told) {
+  /** The watcher is told of those members alone that no signal to one of our groups reaches. */
+  #notifyWatcher(tracked: TrackedProcesses): void {
+    const { members, reported, leaders } = tracked
+    for (const [pid, one] of reported) {
       if (members.get(pid)?.startTime === one.startTime) continue
-      told.delete(pid)
+      reported.delete(pid)
       this.#watcher.forgetProcess(pid, one.startTime)
     }
     for (const [pid, one] of members) {
-      if (told.has(pid) || leaders.has(one.group)) continue
-      told.set(pid, one)
+      if (reported.has(pid) || leaders.has(one.group)) continue
+      reported.set(pid, one)
       this.#watcher.watchProcess(pid, one.startTime)
     }
   }
@@ -229,13 +238,5 @@ export class ProcessTracker {
       this.scan()
       this.#schedule()
     })
-  }
-}
-
-function killProcess(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // Just gone, or another user's.
   }
 }

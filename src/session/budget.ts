@@ -24,9 +24,9 @@ export class Budget {
 
   /** How many more instances there may be now. What is on its way out, or being cleared away, still counts. */
   get available(): number {
-    let room = this.#instances
-    for (const cluster of this.#clusters()) room -= cluster.demand.held
-    return room
+    let available = this.#instances
+    for (const cluster of this.#clusters()) available -= cluster.demand.held
+    return available
   }
 
   /**

@@ -5,8 +5,8 @@ import type { RequestOptions } from '../client/request.ts'
 import type { Response } from '../client/response.ts'
 import { describe } from '../core/describe.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
-import { catchRejection } from '../core/guarded.ts'
 import { callback, oneOf, parseOptions, rule, whole } from '../core/options.ts'
+import { catchRejection } from '../core/user-functions.ts'
 
 export type MapSource<Item> = Iterable<Item> | AsyncIterable<Item>
 

@@ -32,7 +32,7 @@ export const METRICS = {
     'service',
     "From an attempt's dispatch to the head of its answer",
   ],
-  manyhost_requests_in_flight: ['gauge', 'service', 'Requests that hold a place of an instance'],
+  manyhost_requests_in_flight: ['gauge', 'service', 'Requests that hold a slot of an instance'],
   manyhost_queue_size: ['gauge', 'service', 'Requests that wait'],
   manyhost_queue_oldest_age_seconds: [
     'gauge',

@@ -2,7 +2,7 @@
 
 import { callback, milliseconds, rule, whole } from '../core/options.ts'
 import type { Provider } from '../core/provider.ts'
-import { isProvider } from './service.ts'
+import { isProvider } from '../core/provider-checks.ts'
 
 /** Every option of `new Session`. README's table is held against this one by a test. */
 export const SESSION_RULES = {

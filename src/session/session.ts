@@ -10,17 +10,17 @@ import type { ClusterSettings } from '../cluster/settings.ts'
 import { createConnector, DEFAULT_HEADER_SIZE } from '../core/connector.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from '../core/events.ts'
+import { createPatchedPool } from '../core/http/patched-pool.ts'
+import { parseOptions } from '../core/options.ts'
+import type { Provider, Startup } from '../core/provider.ts'
+import { parseVirtualUrl, ServiceRegistry } from '../core/registry.ts'
+import { after, resolveWithin, type Timer, wallClock } from '../core/time.ts'
 import {
   type ErrorReporter,
   emitWarning,
   FirstFailureReporter,
   guardRandom,
-} from '../core/guarded.ts'
-import { createPatchedPool } from '../core/http/pool.ts'
-import { parseOptions } from '../core/options.ts'
-import type { Provider, Startup } from '../core/provider.ts'
-import { parseVirtualUrl, ServiceRegistry } from '../core/registry.ts'
-import { after, resolveWithin, type Timer, wallClock } from '../core/time.ts'
+} from '../core/user-functions.ts'
 import { createInterceptor, type MountedService } from '../dispatch/interceptor.ts'
 import { RequestIds, type RequestRouting } from '../dispatch/request-input.ts'
 import { ROUTING_RULES } from '../dispatch/routing.ts'
@@ -316,8 +316,8 @@ export class SessionCore implements AsyncDisposable {
     checkMapOptions(options)
     const { origin, pathname } = new URL(url)
     const cluster = this.#registry.match(origin, pathname) ?? this.cluster(url)
-    const places = cluster.size * cluster.settings.concurrency
-    const concurrency = options.concurrency ?? defaultMapConcurrency(places)
+    const slots = cluster.size * cluster.settings.concurrency
+    const concurrency = options.concurrency ?? defaultMapConcurrency(slots)
     return mapItems(this.client(), url, source, options, concurrency)
   }
 
@@ -344,7 +344,7 @@ export class SessionCore implements AsyncDisposable {
         replayLimit: dispatch.replayLimit,
         keepsBody: (method, { resend, idempotencyKey }) =>
           mayRepeat(resend ?? dispatch.resend, method, idempotencyKey !== undefined),
-        send: (facts, sink) => cluster.send(facts, sink),
+        send: (input, sink) => cluster.send(input, sink),
       }
       this.#mounts.set(cluster, mounted)
     }

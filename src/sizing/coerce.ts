@@ -1,5 +1,6 @@
 /** What of all JavaScript values can be read as a number, and how. Knows nothing of clusters. */
-import { inspect, types } from 'node:util'
+import { types } from 'node:util'
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 
 export type ReadableNumber = number | bigint | Promise<number | bigint>
@@ -52,12 +53,6 @@ export function toFiniteNumber(value: unknown): number {
   if (typeof size === 'number' && Number.isFinite(size)) return size
   throw new ManyhostError(
     'MANYHOST_SIZE_FAILED',
-    `a size must be a finite number, got ${describeSizeValue(value)}`,
+    `a size must be a finite number, got ${describe(value)}`,
   )
-}
-
-/** A value for a message: short, and without running any code of its own. */
-export function describeSizeValue(value: unknown): string {
-  const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })
-  return `${text.length > 60 ? `${text.slice(0, 60)}...` : text} (${typeof value})`
 }

@@ -6,10 +6,10 @@
  * its range; durations are in milliseconds.
  */
 import { now } from '../core/time.ts'
+import { BALANCER_SETTINGS } from './balancer-settings.ts'
 import { averageLoad, type LoadHistory, recordLoad } from './load-history.ts'
-import { BALANCER_SETTINGS } from './ranges.ts'
 import { checkSettings, settingError } from './settings.ts'
-import type { SizedCluster } from './sized.ts'
+import type { SizedCluster } from './sized-cluster.ts'
 import {
   addPeak,
   highestPeak,
@@ -133,24 +133,30 @@ export interface TargetInFlightState {
  * of the idle time before; and the average is over exact time, not over a bucket a second.
  */
 export function nextTargetState(
-  facts: { readonly load: number; readonly ready: number },
+  cluster: { readonly load: number; readonly ready: number },
   at: number,
   last: TargetInFlightState | undefined,
   settings: Required<TargetInFlightSettings>,
 ): TargetInFlightState {
   const { target, stableWindow, panicWindow } = settings
-  const awakes = last?.size === 0 && facts.load > 0
+  const awakes = last?.size === 0 && cluster.load > 0
   const keep = { keep: stableWindow, grain: panicWindow / 30 }
-  const history = recordLoad(awakes ? undefined : last?.history, { at, load: facts.load }, keep)
-  const ready = Math.max(1, facts.ready)
-  const least = Math.floor(ready / settings.maxScaleDownRate)
-  const most = Math.ceil(ready * settings.maxScaleUpRate)
-  const held = (wanted: number): number => Math.min(most, Math.max(least, wanted))
+  const history = recordLoad(awakes ? undefined : last?.history, { at, load: cluster.load }, keep)
+  const ready = Math.max(1, cluster.ready)
+  const min = Math.floor(ready / settings.maxScaleDownRate)
+  const max = Math.ceil(ready * settings.maxScaleUpRate)
+  const clamp = (wanted: number): number => Math.min(max, Math.max(min, wanted))
 
   const burst = instancesFor(averageLoad(history, panicWindow), target)
-  const stable = held(instancesFor(averageLoad(history, stableWindow), target))
-  const panic = nextPanic(burst >= settings.panicThreshold * ready, at, facts.ready, last, settings)
-  const size = panic ? Math.max(panic.size, stable, held(burst)) : stable
+  const stable = clamp(instancesFor(averageLoad(history, stableWindow), target))
+  const panic = nextPanic(
+    burst >= settings.panicThreshold * ready,
+    at,
+    cluster.ready,
+    last,
+    settings,
+  )
+  const size = panic ? Math.max(panic.size, stable, clamp(burst)) : stable
   const peaks = addPeak(last?.peaks ?? [], { at, size }, settings.scaleDownDelay)
   return {
     size: highestPeak(peaks),
@@ -202,8 +208,8 @@ export class TargetInFlight {
 
   valueOf(): number {
     const ready = this.#cluster.instances.filter(({ state }) => state === 'ready').length
-    const facts = { load: currentLoad(this.#cluster), ready }
-    this.#last = nextTargetState(facts, now(), this.#last, this.#settings)
+    const look = { load: currentLoad(this.#cluster), ready }
+    this.#last = nextTargetState(look, now(), this.#last, this.#settings)
     return this.#last.size
   }
 }

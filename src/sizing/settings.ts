@@ -1,6 +1,6 @@
 /** Settings of policies and wrappers: all are numbers, parsed once, when the policy is made. */
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { describeSizeValue } from './coerce.ts'
 
 export interface PolicySetting {
   readonly default: number
@@ -24,7 +24,7 @@ export function checkSettings<Name extends string>(
   known: Readonly<Record<Name, PolicySetting>>,
 ): Record<Name, number> {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw settingError(`${where}: settings must be an object, got ${describeSizeValue(given)}`)
+    throw settingError(`${where}: settings must be an object, got ${describe(given)}`)
   }
   const names = Object.keys(known) as Name[]
   const stranger = Object.keys(given).find((name) => !Object.hasOwn(known, name))
@@ -44,9 +44,7 @@ export function checkSetting(where: string, given: unknown, known: PolicySetting
   const value = given === undefined ? known.default : given
   const fits = typeof value === 'number' && value >= min && value <= max
   if (fits && (!whole || value === Infinity || Number.isInteger(value))) return value
-  throw settingError(
-    `${where} must be ${describeSettingRange(known)}, got ${describeSizeValue(given)}`,
-  )
+  throw settingError(`${where} must be ${describeSettingRange(known)}, got ${describe(given)}`)
 }
 
 export function describeSettingRange({

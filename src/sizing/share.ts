@@ -73,12 +73,15 @@ function apportion(budget: number, demands: readonly InstanceDemand[]): number[]
 }
 
 function mostLoaded(busy: readonly ShareClaim[]): ShareClaim | undefined {
-  let most: ShareClaim | undefined
+  let neediest: ShareClaim | undefined
   for (const claim of busy) {
-    if (claim.share < claim.wanted && (!most || loadPerInstance(claim) > loadPerInstance(most)))
-      most = claim
+    if (
+      claim.share < claim.wanted &&
+      (!neediest || loadPerInstance(claim) > loadPerInstance(neediest))
+    )
+      neediest = claim
   }
-  return most
+  return neediest
 }
 
 /** Load on each instance granted so far. */

@@ -3,22 +3,22 @@
  * reader that asks it again and again without ever letting it stop, or overlap, anything.
  */
 import { types } from 'node:util'
+import { describe } from '../core/describe.ts'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { now } from '../core/time.ts'
 import {
   type Coercible,
   coerceToNumber,
-  describeSizeValue,
   isClass,
   isCoercible,
   isThenable,
   type ReadableNumber,
   toFiniteNumber,
 } from './coerce.ts'
-import type { SizedCluster } from './sized.ts'
+import type { SizedCluster } from './sized-cluster.ts'
 
 export type { Coercible } from './coerce.ts'
-export type { ClusterStats, SizedCluster, SizedInstance } from './sized.ts'
+export type { ClusterStats, SizedCluster, SizedInstance } from './sized-cluster.ts'
 
 export type SizeFunction<C extends SizedCluster = SizedCluster> = (
   cluster: C,
@@ -118,7 +118,7 @@ function invalidSizeError(got: unknown): ManyhostError {
   const allowed =
     'a size is a whole number from 0 up, a function (cluster) => number, a class that takes the cluster, or an ' +
     'object with valueOf or Symbol.toPrimitive'
-  return new ManyhostError('MANYHOST_INVALID_SIZE', `${allowed}; got ${describeSizeValue(got)}`)
+  return new ManyhostError('MANYHOST_INVALID_SIZE', `${allowed}; got ${describe(got)}`)
 }
 
 export interface SizeReaderOptions {

@@ -4,10 +4,10 @@
  * each cluster by itself, so one wrapped size may be given to many services.
  */
 import { now } from '../core/time.ts'
-import { IDLE_AFTER_SETTING } from './ranges.ts'
+import { IDLE_AFTER_SETTING } from './balancer-settings.ts'
 import { checkSetting, checkSettings, settingError } from './settings.ts'
 import { createSizeFactory, type Size, type SizeSpec, wholeSize } from './size.ts'
-import type { SizedCluster } from './sized.ts'
+import type { SizedCluster } from './sized-cluster.ts'
 
 /** What a wrapper gives: a function of the cluster, asynchronous only where the size inside is. */
 export type WrappedSize = (cluster: SizedCluster) => number | Promise<number>

@@ -3,7 +3,13 @@
 import { ConversationReceiver } from './receiver.ts'
 import { repr } from './repr.ts'
 import { BLOB_PIECE_BYTES } from './sender.ts'
-import { type BlobSource, type Code, codeToText, iterateBuffers, iterateCode } from './source.ts'
+import {
+  type BlobSource,
+  type CodeSource,
+  codeToText,
+  iterateBuffers,
+  iterateCode,
+} from './source.ts'
 
 /** A conversation of either kind, as `ho.co` answers it. */
 export abstract class Conversation extends ConversationReceiver {
@@ -17,7 +23,7 @@ export abstract class Conversation extends ConversationReceiver {
    * Sends code that the peer lands for its effect. Resolves when more may be sent.
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_LIMIT
    */
-  sendCode(code: Code): Promise<void> {
+  sendCode(code: CodeSource): Promise<void> {
     return this.#send('', code)
   }
 
@@ -54,7 +60,7 @@ export abstract class Conversation extends ConversationReceiver {
     }
   }
 
-  async #send(dir: string, code: Code): Promise<void> {
+  async #send(dir: string, code: CodeSource): Promise<void> {
     if (typeof code === 'string' || code instanceof Uint8Array)
       return this.#sendText(dir, codeToText(code))
     for await (const one of iterateCode(code)) await this.#sendText(dir, one)

@@ -1,28 +1,40 @@
 /** What comes off the wire, and the conversation that it is for: packets are taken when somebody wants one. */
+import type { Duplex } from 'node:stream'
 import { describeError, ManyhostError } from '../core/errors.ts'
-import { type Packet, protocolError } from './frames.ts'
+import { createProtocolError, createStageError } from './errors.ts'
+import type { Packet, PacketParser } from './frames.ts'
 import { HoCo } from './hoco.ts'
 import { land } from './land.ts'
-import type { WireLink } from './link.ts'
-import type { PoCo } from './poco.ts'
-import { createStageError } from './receiver.ts'
+import type {
+  AwaitedObject,
+  ConversationLink,
+  HostedConversation,
+  LinkCounts,
+  PacketSource,
+  PostedConversation,
+  ReceivingConversation,
+} from './link-types.ts'
+import type { LandingEnvironment } from './names.ts'
+import type { ReleaseAgreement } from './release.ts'
 
 /** Packets that are looked at ahead of their turn, at most. */
 const MAX_LOOKAHEAD = 10_000
 
-/** Somebody waits for an object that comes outside of a response. */
-export interface AwaitedObject {
-  readonly co: PoCo
-  resolve(value: unknown): void
-  reject(error: Error): void
+/** The link, as the demultiplexer sees it. */
+interface DemultiplexedLink extends ConversationLink {
+  readonly parser: PacketParser
+  readonly environment: LandingEnvironment
+  readonly releaseAgreement: ReleaseAgreement
+  readonly socket: Duplex
+  readonly counts: LinkCounts
 }
 
-export class Demultiplexer {
+export class Demultiplexer implements PacketSource {
   /** Bytes in all inboxes. */
   heldBytes = 0
-  readonly #link: WireLink
+  readonly #link: DemultiplexedLink
   /** Whose packets come now. */
-  #receiver: HoCo | PoCo | undefined
+  #receiver: HostedConversation | PostedConversation | undefined
   /** Packets that were looked at before their turn. */
   #lookahead: Packet[] = []
   #lookaheadBytes = 0
@@ -31,7 +43,7 @@ export class Demultiplexer {
   #needsMoreBytes = true
   #hasPeerEnded = false
 
-  constructor(link: WireLink) {
+  constructor(link: DemultiplexedLink) {
     this.#link = link
   }
 
@@ -70,7 +82,7 @@ export class Demultiplexer {
   }
 
   /** The objects that `getObj` of a conversation waits for will not come. */
-  rejectAwaitedObjects(co: PoCo, known?: Error): void {
+  rejectAwaitedObjects(co: object, known?: Error): void {
     if (this.#awaitedObjects.length === 0) return
     // An error costs more than a whole call: it is made for those who wait alone.
     const error = known ?? createStageError('the peer sent no object')
@@ -81,7 +93,7 @@ export class Demultiplexer {
   }
 
   /** The conversation that was being received has all of it. */
-  releaseReceiver(conversation: HoCo | PoCo): void {
+  releaseReceiver(conversation: ReceivingConversation): void {
     if (this.#receiver === conversation) this.#receiver = undefined
   }
 
@@ -132,14 +144,17 @@ export class Demultiplexer {
       case 'co_ack_begin': {
         const co = this.#link.pending.get(text)
         if (!co)
-          throw protocolError(`co_ack_begin for ${JSON.stringify(text)}, which is not pending`)
+          throw createProtocolError(
+            `co_ack_begin for ${JSON.stringify(text)}, which is not pending`,
+          )
         this.#receiver = co
         co.onResponseBegin()
         return true
       }
       case 'co_recv': {
         const awaited = this.#awaitedObjects.shift()
-        if (!awaited) throw protocolError(`No active conversation to receive object:\n${text}`)
+        if (!awaited)
+          throw createProtocolError(`No active conversation to receive object:\n${text}`)
         this.#resolveObject(awaited, text)
         return true
       }
@@ -149,16 +164,16 @@ export class Demultiplexer {
         this.#disconnectForPeerError(text)
         return false
       default:
-        throw protocolError(`COKEEPER unexpected packet: [#${dir}]${text}`)
+        throw createProtocolError(`COKEEPER unexpected packet: [#${dir}]${text}`)
     }
   }
 
   #beginHosted(packet: Packet): boolean {
     const link = this.#link
     const { text: coSeq } = packet
-    if (coSeq === '' || coSeq.length > 32) throw protocolError('co_begin without a number')
+    if (coSeq === '' || coSeq.length > 32) throw createProtocolError('co_begin without a number')
     if (link.hosted.has(coSeq))
-      throw protocolError(`co_begin ${coSeq} again, before it was answered`)
+      throw createProtocolError(`co_begin ${coSeq} again, before it was answered`)
     if (link.greeter?.isStrict && !link.isGreeting(coSeq)) {
       const message = 'authentication required'
       void link.disconnect(message, true, new ManyhostError('MANYHOST_WIRE_AUTH', message))

@@ -9,7 +9,7 @@ import { acceptLink } from './accept.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import { sendGreeting } from './handshake.ts'
 import { WireLink } from './link.ts'
-import type { NamesFor } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import {
   DIAL_RULES,
   type DialOptions,
@@ -19,7 +19,7 @@ import {
 } from './options.ts'
 
 /** Both ends of a link on this side. */
-export interface Ends {
+export interface WireEnds {
   readonly po: PostingEnd
   readonly ho: HostingEnd
 }
@@ -29,7 +29,7 @@ export interface Ends {
  * @param where options, `host:port`, or `unix:/path`; 127.0.0.1:3232 unless given
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_AUTH, MANYHOST_TIMEOUT, MANYHOST_ABORTED
  */
-export async function dial(where: string | DialOptions, names: NamesFor = {}): Promise<Ends> {
+export async function dial(where: string | DialOptions, names: NamesFor = {}): Promise<WireEnds> {
   const given = parseWhere<DialOptions>(where)
   const { host, port, path, tls, signal, ...settings } = parseOptions('wire', given, DIAL_RULES)
   const target = path === undefined ? { host: host ?? '127.0.0.1', port } : { path }
@@ -61,7 +61,7 @@ export async function takeSocket(
   socket: Duplex,
   names: NamesFor = {},
   options: WireLinkOptions & { role?: 'dial' | 'serve' } = {},
-): Promise<Ends> {
+): Promise<WireEnds> {
   const { role = 'dial', ...given } = options
   const link = new WireLink(socket, parseLinkOptions(given), names)
   if (role === 'dial') return greetPeer(link)
@@ -115,7 +115,7 @@ function createAbortedError(signal: AbortSignal | undefined): ManyhostError {
   })
 }
 
-async function greetPeer(link: WireLink, signal?: AbortSignal): Promise<Ends> {
+async function greetPeer(link: WireLink, signal?: AbortSignal): Promise<WireEnds> {
   const onAbort = (): void => void link.disconnect(undefined, false, createAbortedError(signal))
   signal?.addEventListener('abort', onAbort, { once: true })
   link.keepalive.start()

@@ -1,9 +1,10 @@
 /** The two ends of a link on this side: one posts to the peer, one hosts what the peer posts. */
 import type { Duplex } from 'node:stream'
+import { createStageError } from './errors.ts'
 import type { HoCo } from './hoco.ts'
-import type { WireLink, WirePeer } from './link.ts'
+import type { LinkCounts, PostedConversation, WirePeer } from './link-types.ts'
+import type { LandingEnvironment } from './names.ts'
 import { type ConversationOptions, END_OF_RESPONSE, type PoCo } from './poco.ts'
-import { createStageError } from './receiver.ts'
 import { formatCall } from './repr.ts'
 import type { BlobSource } from './source.ts'
 
@@ -24,10 +25,30 @@ export interface LinkStats {
   readonly backlog: number
 }
 
-abstract class WireEnd {
-  protected readonly link: WireLink
+/** The link, as its two ends see it. */
+interface LinkOfEnds {
+  readonly isUp: boolean
+  readonly peer: WirePeer
+  readonly socket: Duplex
+  readonly closed: Promise<string | undefined>
+  readonly pending: ReadonlyMap<string, PostedConversation>
+  readonly hosted: { readonly size: number }
+  readonly counts: LinkCounts
+  readonly unacknowledged: readonly unknown[]
+  readonly sender: { readonly sentBytes: number }
+  readonly demultiplexer: { readonly backlog: number }
+  readonly environment: LandingEnvironment
+  readonly currentConversation: object | undefined
+  assertUp(): void
+  postConversation(options?: ConversationOptions): Promise<PoCo>
+  disconnect(reason?: string, tellPeer?: boolean): Promise<void>
+  release(): Promise<Duplex>
+}
 
-  constructor(link: WireLink) {
+abstract class WireEnd {
+  protected readonly link: LinkOfEnds
+
+  constructor(link: LinkOfEnds) {
     this.link = link
   }
 

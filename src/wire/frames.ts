@@ -4,6 +4,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { ManyhostError } from '../core/errors.ts'
+import { createProtocolError } from './errors.ts'
 
 /** What comes off the wire: a packet with its text, or a part of a blob with its bytes. */
 export interface Packet {
@@ -24,10 +25,6 @@ const EMPTY_BUFFER = Buffer.alloc(0)
 /** Chunks below this are gathered in one buffer, or a peer that sends single bytes would cost 100 bytes for each. */
 const MIN_SEPARATE_CHUNK = 4_096
 const GATHER_BUFFER_BYTES = 16_384
-
-export function protocolError(message: string): ManyhostError {
-  return new ManyhostError('MANYHOST_WIRE_PROTOCOL', message)
-}
 
 /** One packet as it is written. */
 export function formatPacket(direction: string, text: string): string {
@@ -94,7 +91,7 @@ export class PacketParser {
     const end = this.#offset + this.#textLength
     const text = this.#textLength === 0 ? '' : this.#chunk.toString('utf8', this.#offset, end)
     if (text.includes('\ufffd') && !isUtf8(this.#chunk.subarray(this.#offset, end))) {
-      throw protocolError(`the text of a [#${this.#direction}] packet is not UTF-8`)
+      throw createProtocolError(`the text of a [#${this.#direction}] packet is not UTF-8`)
     }
     this.#offset = end
     this.#buffered -= this.#textLength
@@ -200,11 +197,11 @@ export class PacketParser {
   #readHeader(): boolean {
     if (!this.#ensureUnreadByte()) return false
     if (this.#chunk[this.#offset] !== OPENING_BRACKET)
-      throw protocolError(`no packet begins with ${this.#excerpt()}`)
+      throw createProtocolError(`no packet begins with ${this.#excerpt()}`)
     const end = this.#findHeaderEnd()
     if (end < 0 || end - this.#offset >= MAX_HEADER_BYTES) {
       if (end < 0 && this.#buffered < MAX_HEADER_BYTES) return false
-      throw protocolError(
+      throw createProtocolError(
         `no packet header within the first ${MAX_HEADER_BYTES} bytes: ${this.#excerpt()}`,
       )
     }
@@ -216,7 +213,7 @@ export class PacketParser {
       length = length * 10 + digit
     }
     if (this.#chunk[at] !== HASH_SIGN || at === this.#offset + 1 || !Number.isSafeInteger(length)) {
-      throw protocolError(`no length of a packet: ${this.#excerpt()}`)
+      throw createProtocolError(`no length of a packet: ${this.#excerpt()}`)
     }
     this.#direction = this.#chunk.toString('latin1', at + 1, end)
     this.#buffered -= end + 1 - this.#offset

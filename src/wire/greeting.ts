@@ -5,6 +5,7 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { ManyhostError } from '../core/errors.ts'
+import { createAuthError } from './errors.ts'
 import { LiteralReader } from './literal.ts'
 
 /** The numbers of the greeting's two conversations, below all others: hello, and what confirms it. */
@@ -37,10 +38,6 @@ export interface Greeting {
   readonly hello: GreetingHello | undefined
 }
 
-export function authError(message: string): ManyhostError {
-  return new ManyhostError('MANYHOST_WIRE_AUTH', message)
-}
-
 export function createNonce(): string {
   return randomBytes(32).toString('hex')
 }
@@ -58,7 +55,7 @@ export function parseGreeting(code: string): Greeting | undefined {
   const said = reader.readValue()
   if (typeof said !== 'string' || !said.startsWith(`${GREETING_PREFIX} `)) return undefined
   const match = /^\S+ (hello|welcome|ready) (\S+) (.*)$/s.exec(said)
-  if (!match) throw authError('a greeting that is none')
+  if (!match) throw createAuthError('a greeting that is none')
   const [, kind, proof, text] = match as unknown as [string, GreetingKind, string, string]
   return { kind, proof, text, hello: kind === 'ready' ? undefined : parseHello(text) }
 }
@@ -78,7 +75,7 @@ function parseHello(text: string): GreetingHello {
     isNonNegativeInteger(packetSize) &&
     packetSize >= 1_024 &&
     (ident === undefined || (typeof ident === 'string' && ident.length > 0 && ident.length <= 128))
-  if (!fits) throw authError('a greeting without what belongs to it')
+  if (!fits) throw createAuthError('a greeting without what belongs to it')
   return {
     nonce,
     beat,

@@ -3,15 +3,30 @@
 import { deferred } from '../core/deferred.ts'
 import { describe } from '../core/describe.ts'
 import { describeError, ManyhostError } from '../core/errors.ts'
-import { catchRejection } from '../core/guarded.ts'
 import { after } from '../core/time.ts'
-import * as greeting from './greeting.ts'
-import type { GreetingHandler, WireLink } from './link.ts'
+import { catchRejection } from '../core/user-functions.ts'
+import { createAuthError } from './errors.ts'
+import {
+  computeProof,
+  createDecoySecret,
+  createNonce,
+  formatGreeting,
+  type Greeting,
+  type GreetingHello,
+  HELLO_NUMBER,
+  isSameProof,
+  MAX_GREETING_BYTES,
+  parseGreeting,
+  READY_NUMBER,
+  type WireSecret,
+} from './greeting.ts'
+import type { WireLink } from './link.ts'
+import type { GreetingHandler } from './link-types.ts'
 import type { WireSettings } from './options.ts'
 import { END_OF_RESPONSE } from './poco.ts'
 import { repr } from './repr.ts'
 
-type OptionalSecret = greeting.WireSecret | undefined
+type OptionalSecret = WireSecret | undefined
 
 function requiresProof({ key, auth }: WireSettings): boolean {
   return key !== undefined && auth === 'required'
@@ -38,20 +53,13 @@ function findSecret(link: WireLink, ident: string | undefined): OptionalSecret {
   }
 }
 
-function createHello(
-  { beat, packetSize, ident }: WireSettings,
-  strict?: boolean,
-): greeting.GreetingHello {
-  const say = { nonce: greeting.createNonce(), beat: Math.round(beat), packetSize }
+function createHello({ beat, packetSize, ident }: WireSettings, strict?: boolean): GreetingHello {
+  const say = { nonce: createNonce(), beat: Math.round(beat), packetSize }
   return { ...say, ...(ident !== undefined && { ident }), ...(strict && { isStrict: true }) }
 }
 
 /** From now on both ends say more than an original peer would understand. */
-function enableExtensions(
-  link: WireLink,
-  hello: greeting.GreetingHello,
-  isAuthenticated: boolean,
-): void {
+function enableExtensions(link: WireLink, hello: GreetingHello, isAuthenticated: boolean): void {
   link.parser.isFramed = true
   link.parser.maxTextBytes = link.settings.packetSize
   link.maxPacketBytes = hello.packetSize
@@ -70,7 +78,7 @@ function enableExtensions(
 export async function sendGreeting(link: WireLink): Promise<void> {
   const { settings } = link
   if (!settings.extensions) {
-    if (requiresProof(settings)) throw greeting.authError('a key needs the extensions')
+    if (requiresProof(settings)) throw createAuthError('a key needs the extensions')
     return
   }
   const gate = deferred<void>()
@@ -83,25 +91,19 @@ export async function sendGreeting(link: WireLink): Promise<void> {
     onHelloAnswered: () => {},
     // In the middle of the pump: the very next packet may be one that only manyhost peers send.
     onGreeting: (code: string) => {
-      const said = greeting.parseGreeting(code)
+      const said = parseGreeting(code)
       if (said?.kind !== 'welcome' || !said.hello) return undefined
       const isProved =
         secret !== undefined &&
-        greeting.isSameProof(said.proof, greeting.computeProof(secret, 'serve', hello, said.text))
+        isSameProof(said.proof, computeProof(secret, 'serve', hello, said.text))
       if (greeter.isStrict && !isProved)
-        throw greeting.authError('the peer could not prove that it has the key')
-      if (said.hello.isStrict && secret === undefined)
-        throw greeting.authError('the peer wants a key')
+        throw createAuthError('the peer could not prove that it has the key')
+      if (said.hello.isStrict && secret === undefined) throw createAuthError('the peer wants a key')
       const proof =
-        secret === undefined ? undefined : greeting.computeProof(secret, 'dial', hello, said.text)
+        secret === undefined ? undefined : computeProof(secret, 'dial', hello, said.text)
       // It may post to us as well now, with the very next packet.
       greeter.isStrict = false
-      ready = confirmGreeting(
-        link,
-        said.hello,
-        greeting.formatGreeting('ready', '', proof),
-        isProved,
-      )
+      ready = confirmGreeting(link, said.hello, formatGreeting('ready', '', proof), isProved)
       ready.catch(() => {})
       return said.text
     },
@@ -113,13 +115,13 @@ export async function sendGreeting(link: WireLink): Promise<void> {
   })
   try {
     await link.sendLock.acquire()
-    const co = link.openConversation(greeting.HELLO_NUMBER)
-    await co.sendCode(repr(greeting.formatGreeting('hello', hello)))
+    const co = link.openConversation(HELLO_NUMBER)
+    await co.sendCode(repr(formatGreeting('hello', hello)))
     await co.startRecv()
     const answer = await co.receiveNext()
     co.close()
     if (answer === END_OF_RESPONSE && greeter.isStrict)
-      throw greeting.authError('the peer knows no keys')
+      throw createAuthError('the peer knows no keys')
     await ready
     if (!link.isExtended) link.greeter = undefined
   } finally {
@@ -130,12 +132,12 @@ export async function sendGreeting(link: WireLink): Promise<void> {
 
 async function confirmGreeting(
   link: WireLink,
-  hello: greeting.GreetingHello,
+  hello: GreetingHello,
   text: string,
   isProved: boolean,
 ): Promise<void> {
   if (!link.sendLock.tryAcquire()) await link.sendLock.acquire()
-  const co = link.openConversation(greeting.READY_NUMBER)
+  const co = link.openConversation(READY_NUMBER)
   link.sendPacket('', repr(text))
   co.finishSend()
   link.sender.isFramed = true
@@ -151,37 +153,34 @@ export function answerGreeting(link: WireLink, onKnown: () => void): void {
   const { settings } = link
   if (!settings.extensions) return onKnown()
   const strict = requiresProof(settings)
-  let hello: greeting.Greeting | undefined
+  let hello: Greeting | undefined
   let welcome = ''
   let secret: OptionalSecret
   const timer = after(settings.handshakeTimeout, () => {
     if (greeter.isStrict) fail(`no proof within ${settings.handshakeTimeout} ms`)
   })
   const fail = (message: string): void => {
-    void link.disconnect(message, true, greeting.authError(message))
+    void link.disconnect(message, true, createAuthError(message))
   }
   const greeter = {
     isStrict: strict,
     mayPost: Promise.resolve(),
     onGreeting(code: string): unknown {
-      const said = greeting.parseGreeting(code)
+      const said = parseGreeting(code)
       if (said?.kind === 'hello' && !hello) {
         hello = said
         secret =
           settings.key === undefined
             ? undefined
-            : (findSecret(link, said.hello?.ident) ?? greeting.createDecoySecret())
+            : (findSecret(link, said.hello?.ident) ?? createDecoySecret())
         welcome = JSON.stringify(createHello(settings, strict))
-        const proof = secret && greeting.computeProof(secret, 'serve', said.text, welcome)
-        return greeting.formatGreeting('welcome', welcome, proof)
+        const proof = secret && computeProof(secret, 'serve', said.text, welcome)
+        return formatGreeting('welcome', welcome, proof)
       }
       if (said?.kind === 'ready' && hello?.hello) {
         const isProved =
           secret !== undefined &&
-          greeting.isSameProof(
-            said.proof,
-            greeting.computeProof(secret, 'dial', hello.text, welcome),
-          )
+          isSameProof(said.proof, computeProof(secret, 'dial', hello.text, welcome))
         if (greeter.isStrict && !isProved) return void fail('authentication failed')
         greeter.isStrict = false
         timer.clear()
@@ -195,9 +194,9 @@ export function answerGreeting(link: WireLink, onKnown: () => void): void {
     onHelloAnswered() {
       link.sender.isFramed = true
     },
-  }
+  } satisfies GreetingHandler
   link.greeter = greeter
-  if (strict) link.parser.maxTextBytes = greeting.MAX_GREETING_BYTES
+  if (strict) link.parser.maxTextBytes = MAX_GREETING_BYTES
   else {
     timer.clear()
     onKnown()

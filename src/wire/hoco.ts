@@ -1,21 +1,17 @@
 /** The hosted conversation: what the peer posted happens here. Stages: recv, work, send, closed. */
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { Conversation } from './conversation.ts'
-import { BLOB_DIRECTION, type Packet, protocolError } from './frames.ts'
+import { createProtocolError, createStageError } from './errors.ts'
+import { BLOB_DIRECTION, type Packet } from './frames.ts'
 import { HELLO_NUMBER } from './greeting.ts'
-import type { WireLink } from './link.ts'
-import {
-  createBlobTooLongError,
-  createBlobTooShortError,
-  createStageError,
-  type PendingReceive,
-} from './receiver.ts'
+import type { ConversationLink, HostedConversation, PendingReceive } from './link-types.ts'
+import { createBlobTooLongError, createBlobTooShortError } from './receiver.ts'
 import { encodeError } from './remote-error.ts'
 import { repr } from './repr.ts'
 
 export type HoCoStage = 'recv' | 'work' | 'send' | 'closed'
 
-export class HoCo extends Conversation {
+export class HoCo extends Conversation implements HostedConversation {
   #stage: HoCoStage = 'recv'
   /** It left `recv` because nothing more can come, not because it was told to. */
   #isReceiveEnded = false
@@ -28,7 +24,7 @@ export class HoCo extends Conversation {
   #results: unknown[] = []
 
   /** @internal */
-  constructor(link: WireLink, coSeq: string) {
+  constructor(link: ConversationLink, coSeq: string) {
     super(link, coSeq)
     link.hosted.set(coSeq, this)
   }
@@ -178,7 +174,7 @@ export class HoCo extends Conversation {
     }
     if (dir === 'co_cancel') return
     if (dir === 'co_recv') {
-      return this.fail(protocolError('co_recv without priori receiving code under landing'))
+      return this.fail(createProtocolError('co_recv without priori receiving code under landing'))
     }
     this.link.disconnectForViolation(`HO unexpected packet: [#${dir}]${text}`)
   }

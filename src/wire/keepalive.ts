@@ -1,7 +1,9 @@
 /** Watches over a link: sends beats, and ends it when its peer is dead, idle, stalled or slow. */
+import type { Duplex } from 'node:stream'
 import { every, now, type Timer } from '../core/time.ts'
-import type { WireLink } from './link.ts'
+import type { LinkCounts, WirePeer } from './link-types.ts'
 import type { WireSettings } from './options.ts'
+import type { PacketSender } from './sender.ts'
 
 /** How often it looks, in ms. */
 const CHECK_INTERVAL_MS = 1_000
@@ -36,7 +38,7 @@ export function checkLiveness(
   at: number,
   settings: WireSettings,
 ): LivenessVerdict {
-  const { beat, deadAfter, idleTimeout, stallTimeout, leastRate } = settings
+  const { beat, deadAfter, idleTimeout, stallTimeout, minRate } = settings
   const silent = at - facts.lastReceivedAt
   if (
     facts.peerBeatInterval > 0 &&
@@ -58,10 +60,10 @@ export function checkLiveness(
   }
   const amid = facts.partialSince === undefined ? 0 : at - facts.partialSince
   if (
-    leastRate > 0 &&
+    minRate > 0 &&
     !facts.isReadPaused &&
     amid >= RATE_WINDOW_MS &&
-    facts.partialBytes < (leastRate * amid) / 1_000
+    facts.partialBytes < (minRate * amid) / 1_000
   ) {
     return endVerdict(
       `the peer sent ${facts.partialBytes} bytes in ${Math.round(amid)} ms, in the middle of a packet or blob`,
@@ -76,12 +78,25 @@ function endVerdict(reason: string): LivenessVerdict {
   return { isBeatDue: false, reason }
 }
 
+/** The link, as its keepalive sees it. */
+interface KeptAliveLink {
+  readonly settings: WireSettings
+  readonly sender: PacketSender
+  readonly counts: LinkCounts
+  readonly peer: WirePeer
+  readonly socket: Duplex
+  readonly pending: { readonly size: number }
+  readonly hosted: { readonly size: number }
+  readonly demultiplexer: { readonly isMidMessage: boolean }
+  disconnect(reason: string): Promise<void>
+}
+
 /**
  * Its time passes only while it looks: one that stood still itself, stopped or busy for long, has not been listening, and
  * what was said meanwhile waits to be read.
  */
 export class WireKeepalive {
-  readonly #link: WireLink
+  readonly #link: KeptAliveLink
   #timer: Timer | undefined
   #interval = CHECK_INTERVAL_MS
   #checkedAt = 0
@@ -95,7 +110,7 @@ export class WireKeepalive {
   #partialSince: number | undefined
   #partialFromBytes = 0
 
-  constructor(link: WireLink) {
+  constructor(link: KeptAliveLink) {
     this.#link = link
   }
 
@@ -155,7 +170,7 @@ export class WireKeepalive {
     else {
       const isOver = this.#partialSince !== undefined && at - this.#partialSince >= RATE_WINDOW_MS
       const isFast =
-        counts.received - this.#partialFromBytes >= (settings.leastRate * RATE_WINDOW_MS) / 1_000
+        counts.received - this.#partialFromBytes >= (settings.minRate * RATE_WINDOW_MS) / 1_000
       if (this.#partialSince !== undefined && !(isOver && isFast)) return
       this.#partialSince = at
       this.#partialFromBytes = counts.received

@@ -2,7 +2,9 @@
  * Landing: what posted code does here. It is read whole before any of it happens, and is calls of exposed names with
  * literal arguments, exposed values, literals, and assignments of them to names of its own; nothing is evaluated.
  */
-import { createNotAllowedError, LiteralReader } from './literal.ts'
+import { isPromiseLike } from '../core/promise.ts'
+import { createNotAllowedError } from './errors.ts'
+import { LiteralReader } from './literal.ts'
 import type { LandingEnvironment } from './names.ts'
 
 interface LandedCall {
@@ -99,17 +101,9 @@ function runStatements(
   for (let i = firstIndex; i < steps.length; i++) {
     const { call, value } = steps[i] as LandedStatement
     result = call ? invoke(() => call.function(...call.args)) : value
-    if (call && isPromise(result) && i < steps.length - 1) {
+    if (call && isPromiseLike(result) && i < steps.length - 1) {
       return result.then(() => runStatements(steps, i + 1, invoke))
     }
   }
   return result
-}
-
-export function isPromise(value: unknown): value is Promise<unknown> {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    typeof (value as Promise<unknown>).then === 'function'
-  )
 }

@@ -5,49 +5,34 @@
 import type { Duplex } from 'node:stream'
 import { deferred } from '../core/deferred.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
-import { catchRejection } from '../core/guarded.ts'
 import { afterUnref } from '../core/time.ts'
-import type { Conversation } from './conversation.ts'
+import { catchRejection } from '../core/user-functions.ts'
 import { ConversationNumbers } from './conversation-numbers.ts'
 import { Demultiplexer } from './demultiplexer.ts'
 import { HostingEnd, PostingEnd } from './ends.ts'
+import { createProtocolError, createStageError } from './errors.ts'
 import { PacketParser } from './frames.ts'
 import { HELLO_NUMBER, READY_NUMBER } from './greeting.ts'
-import type { HoCo } from './hoco.ts'
 import { WireKeepalive } from './keepalive.ts'
 import { land } from './land.ts'
-import { LandingEnvironment, type NamesFor } from './names.ts'
+import type {
+  ConversationLink,
+  GreetingHandler,
+  HostedConversation,
+  LinkCounts,
+  PostedConversation,
+  ReceivingConversation,
+  WirePeer,
+} from './link-types.ts'
+import { LandingEnvironment } from './names.ts'
+import type { NamesFor } from './names-for.ts'
 import type { WireSettings } from './options.ts'
 import { type ConversationOptions, PoCo } from './poco.ts'
-import { type ConversationReceiver, createStageError } from './receiver.ts'
 import { ReleaseAgreement } from './release.ts'
 import { SendLock } from './send-lock.ts'
 import { PacketSender } from './sender.ts'
 
-/** What is known of the peer. */
-export interface WirePeer {
-  /** It is manyhost too: errors, beats, cancelling and framed blobs are agreed on. */
-  isExtended: boolean
-  /** It has proved that it has the key. */
-  isAuthenticated: boolean
-  /** Who it says it is. */
-  ident: string | undefined
-  /** Milliseconds between its beats; 0: it does not. */
-  beat: number
-}
-
-/** Who answers code of the greeting. */
-export interface GreetingHandler {
-  /** Whether conversations other than the greeting are refused for now. */
-  readonly isStrict: boolean
-  /** Resolves when our own conversations may begin. */
-  readonly mayPost: Promise<void>
-  onGreeting(text: string): unknown
-  /** What was answered to the hello has been written. */
-  onHelloAnswered(): void
-}
-
-export class WireLink {
+export class WireLink implements ConversationLink {
   readonly po: PostingEnd
   readonly ho: HostingEnd
   readonly socket: Duplex
@@ -62,18 +47,18 @@ export class WireLink {
   readonly conversationNumbers = new ConversationNumbers()
   readonly peer: WirePeer = { isExtended: false, isAuthenticated: false, ident: undefined, beat: 0 }
   /** Posted conversations that are not acknowledged, by number. */
-  readonly pending = new Map<string, PoCo>()
+  readonly pending = new Map<string, PostedConversation>()
   /** Hosted conversations that are not answered, by number. */
-  readonly hosted = new Map<string, HoCo>()
+  readonly hosted = new Map<string, HostedConversation>()
   /** Counts for `po.stats()`. */
-  readonly counts = { posted: 0, hosted: 0, failed: 0, unobserved: 0, received: 0 }
+  readonly counts: LinkCounts = { posted: 0, hosted: 0, failed: 0, unobserved: 0, received: 0 }
   greeter: GreetingHandler | undefined
   /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
   unacknowledged: unknown[] = []
   /** Most bytes of a packet that the peer takes. */
   maxPacketBytes: number
   /** The conversation whose function is being called. */
-  currentConversation: Conversation | undefined
+  currentConversation: ReceivingConversation | undefined
   readonly #closed = deferred<string | undefined>()
   #capacityWaiters: (() => void)[] = []
   /** Who waits for the end of a conversation, whichever. */
@@ -161,12 +146,12 @@ export class WireLink {
   }
 
   /** Lands code in our environment; its functions find `conversation` as `ho.co`. */
-  landText(text: string, conversation: ConversationReceiver): unknown {
+  landText(text: string, conversation: ReceivingConversation): unknown {
     if (this.isGreeting(conversation.coSeq)) return this.greeter?.onGreeting(text)
     const own = this.environment.findCallback('__hbi_land__')
     const invoke = (call: () => unknown): unknown => {
       const outer = this.currentConversation
-      this.currentConversation = conversation as Conversation
+      this.currentConversation = conversation
       try {
         return call()
       } finally {
@@ -189,7 +174,7 @@ export class WireLink {
     )
   }
 
-  onPostedEnded(co: PoCo): void {
+  onPostedEnded(co: PostedConversation): void {
     this.demultiplexer.releaseReceiver(co)
     this.pending.delete(co.coSeq)
     this.demultiplexer.rejectAwaitedObjects(co)
@@ -197,7 +182,7 @@ export class WireLink {
     for (const go of this.#conversationEndWaiters.splice(0)) go()
   }
 
-  onHostedEnded(co: HoCo, error: Error | undefined): void {
+  onHostedEnded(co: HostedConversation, error?: Error): void {
     this.hosted.delete(co.coSeq)
     if (error) this.counts.failed++
     for (const go of this.#conversationEndWaiters.splice(0)) go()
@@ -228,7 +213,7 @@ export class WireLink {
 
   /** The peer broke the protocol: the link ends, and it is told why. */
   disconnectForViolation(message: string): void {
-    void this.disconnect(message, true, new ManyhostError('MANYHOST_WIRE_PROTOCOL', message))
+    void this.disconnect(message, true, createProtocolError(message))
   }
 
   /** Ends the link, with an `err` packet if there is a reason. Resolves when the connection is closed. */

@@ -3,7 +3,8 @@
  * without complex numbers; nothing is evaluated but the sign of a number and a sum of numbers.
  */
 import { Buffer } from 'node:buffer'
-import { ManyhostError } from '../core/errors.ts'
+import type { ManyhostError } from '../core/errors.ts'
+import { createNotAllowedError } from './errors.ts'
 
 /** How deep brackets may nest. */
 const MAX_NESTING = 64
@@ -42,10 +43,6 @@ const WRAPPERS = new Set(['JSONObj', 'JSONArray', 'JSONStr'])
 
 /** Answers what a name stands for, or throws. */
 export type LookUpName = (name: string) => unknown
-
-export function createNotAllowedError(what: string): ManyhostError {
-  return new ManyhostError('MANYHOST_WIRE_CODE', `${what} is not allowed in landed code`)
-}
 
 /** A cursor over code. Its methods leave it behind what they read. */
 export class LiteralReader {

@@ -2,9 +2,8 @@
 
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { catchRejection } from '../core/guarded.ts'
-import type { HostingEnd, PostingEnd } from './ends.ts'
-import { createNotAllowedError } from './literal.ts'
+import { catchRejection } from '../core/user-functions.ts'
+import { createNotAllowedError } from './errors.ts'
 
 /**
  * Functions that the peer may call, and values that it may name. Functions get landed arguments; keyword arguments come
@@ -15,9 +14,6 @@ import { createNotAllowedError } from './literal.ts'
  * `hbi_peer_done()` when the peer will send no more; `hbi_disconnecting(reason)`; `hbi_disconnected(reason)`.
  */
 export type Names = Readonly<Record<string, unknown>>
-
-/** Names for one link, or a function that makes them for each. */
-export type NamesFor = Names | ((po: PostingEnd, ho: HostingEnd) => Names)
 
 /** Longest name. */
 const MAX_NAME_LENGTH = 64

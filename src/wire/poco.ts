@@ -2,14 +2,10 @@
 import { ManyhostError } from '../core/errors.ts'
 import { afterUnref, type Timer } from '../core/time.ts'
 import { Conversation } from './conversation.ts'
+import { createStageError } from './errors.ts'
 import { BLOB_DIRECTION, type Packet } from './frames.ts'
-import type { WireLink } from './link.ts'
-import {
-  createBlobTooLongError,
-  createBlobTooShortError,
-  createStageError,
-  type PendingReceive,
-} from './receiver.ts'
+import type { ConversationLink, PendingReceive, PostedConversation } from './link-types.ts'
+import { createBlobTooLongError, createBlobTooShortError } from './receiver.ts'
 import { decodeError } from './remote-error.ts'
 
 export type PoCoStage = 'send' | 'recv' | 'closed'
@@ -28,7 +24,7 @@ interface ConversationWaiter {
   reject(error: Error): void
 }
 
-export class PoCo extends Conversation implements AsyncDisposable {
+export class PoCo extends Conversation implements PostedConversation, AsyncDisposable {
   /** What stands for its work. */
   readonly job: unknown
   #stage: PoCoStage = 'send'
@@ -45,7 +41,7 @@ export class PoCo extends Conversation implements AsyncDisposable {
   readonly #onAbort = (): void => this.cancel()
 
   /** @internal It has its turn to send already. */
-  constructor(link: WireLink, coSeq: string, options?: ConversationOptions) {
+  constructor(link: ConversationLink, coSeq: string, options?: ConversationOptions) {
     super(link, coSeq)
     this.job = options?.job
     link.pending.set(coSeq, this)

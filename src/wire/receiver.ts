@@ -1,23 +1,8 @@
 /** What posting and hosting conversations have in common: taking what comes off the wire, in order, when it is asked for. */
 import { asError, ManyhostError } from '../core/errors.ts'
+import { isPromiseLike } from '../core/promise.ts'
 import { BLOB_DIRECTION, type Packet } from './frames.ts'
-import { isPromise } from './land.ts'
-import type { WireLink } from './link.ts'
-
-/** Somebody waits for an object, for bytes, or for the end of the conversation's sending. */
-export interface PendingReceive {
-  readonly kind: 'obj' | 'data' | 'end'
-  /** Bytes that are still missing. */
-  missingBytes: number
-  readonly totalBytes: number
-  /** Whether the first bytes that come are enough. */
-  readonly isPartial: boolean
-  /** Whether the end of a response is an answer too: undefined. */
-  readonly isOptional: boolean
-  onBytes(bytes: Buffer): void
-  resolve(value: unknown): void
-  reject(error: Error): void
-}
+import type { ConversationLink, PendingReceive, ReceivingConversation } from './link-types.ts'
 
 /** Where received bytes go: into one buffer, or into several in turn. */
 export type ReceiveTarget = Uint8Array | Iterable<ReceiveTarget>
@@ -25,14 +10,10 @@ export type ReceiveTarget = Uint8Array | Iterable<ReceiveTarget>
 /** Blobs up to this are given their memory at once; beyond it only as their bytes come. */
 const MAX_PREALLOCATED_BYTES = 1_048_576
 
-export function createStageError(message: string): ManyhostError {
-  return new ManyhostError('MANYHOST_WIRE_STAGE', message)
-}
-
-export abstract class ConversationReceiver {
+export abstract class ConversationReceiver implements ReceivingConversation {
   /** The conversation's number, which the posting end gave it. */
   readonly coSeq: string
-  protected readonly link: WireLink
+  protected readonly link: ConversationLink
   protected pendingReceives: PendingReceive[] = []
   protected readonly inbox: Packet[] = []
   /** Bytes in the inbox. */
@@ -40,7 +21,7 @@ export abstract class ConversationReceiver {
   protected isLanding = false
   #isDelivering = false
 
-  constructor(link: WireLink, coSeq: string) {
+  constructor(link: ConversationLink, coSeq: string) {
     this.link = link
     this.coSeq = coSeq
   }
@@ -230,7 +211,7 @@ export abstract class ConversationReceiver {
     try {
       result = this.link.landText(text, this)
       // A getter `then` of what a function answered is code of a user, too.
-      isLater = isPromise(result)
+      isLater = isPromiseLike(result)
     } catch (error) {
       restore()
       fail(asError(error))

@@ -1,6 +1,6 @@
 /** Handing a connection over to another protocol: both ends have to ask for it. */
 import { deferred } from '../core/deferred.ts'
-import { createStageError } from './receiver.ts'
+import { createStageError } from './errors.ts'
 
 export class ReleaseAgreement {
   readonly #agreement = deferred<void>()

@@ -2,8 +2,8 @@
 import { ManyhostError } from '../core/errors.ts'
 import { repr } from './repr.ts'
 
-/** Code: text, its bytes, or several of them in turn. */
-export type Code = string | Uint8Array | Iterable<string> | AsyncIterable<string>
+/** CodeSource: text, its bytes, or several of them in turn. */
+export type CodeSource = string | Uint8Array | Iterable<string> | AsyncIterable<string>
 /** A blob: buffers, nested as deep as one likes; streams and generators are asked for more as it flows. */
 export type BlobSource = Uint8Array | ArrayBuffer | Iterable<BlobSource> | AsyncIterable<BlobSource>
 

@@ -1,10 +1,10 @@
 /** Functions that a user gives to the feed and to links: none ends the program, or keeps others from theirs. */
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Identity } from '../../src/feed/rights.ts'
-import { forwardSessionEvents } from '../../src/session/messages.ts'
+import { forwardSessionEvents } from '../../src/session/session-messages.ts'
 import { dial, withReconnect } from '../../src/wire/index.ts'
 import { openFeed, openFeedClient } from '../feed/help.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { pair } from '../wire/pair.ts'
 import { all, ask, nonsense, quiet, serving, throwing, warnings } from './misbehaviour.ts'
 
@@ -23,7 +23,7 @@ describe('feed', () => {
       feed.on('error', (error) => errors.push(error))
       const alice = openFeedClient(feed.port)
       onTestFinished(() => alice.close().catch(() => undefined))
-      await until(() => alice.state === 'waiting' || alice.state === 'refused')
+      await waitUntil(() => alice.state === 'waiting' || alice.state === 'refused')
       // Nobody, or an error that says why it cannot be known.
       const known: unknown = await feed.authenticate('alice', 's3cret').catch((error) => error)
       expect(known === undefined || known instanceof Error).toBe(true)
@@ -46,7 +46,7 @@ describe('feed', () => {
     feed.subscribe('ch1', listener)
     feed.subscribe('ch1', ({ payload }) => heard.push(String(payload)))
     for (const text of ['one', 'two']) feed.publish('ch1', text)
-    await until(() => errors.length > 0)
+    await waitUntil(() => errors.length > 0)
     expect(heard).toEqual(['one', 'two'])
     expect(errors).toMatchObject([
       {
@@ -61,7 +61,7 @@ describe('feed', () => {
     const alice = openFeedClient('/nowhere/feed.sock', 'alice', { random })
     let count = 0
     alice.on('disconnected', () => count++)
-    await until(() => count > 2)
+    await waitUntil(() => count > 2)
     await alice.close()
     expect(told.filter((text) => text.includes('the random of the feed client'))).toHaveLength(1)
   })
@@ -73,7 +73,7 @@ test.each(cases)('random of sampled events %s: requests are told or not', async 
   const off = forwardSessionEvents(session, () => undefined, { sample: 0.5, random })
   expect(await ask(session)).toEqual(new Set([200]))
   off()
-  await until(() => told.length > 0)
+  await waitUntil(() => told.length > 0)
   expect(told.filter((text) => text.includes('the random of the sampled events'))).toHaveLength(1)
 })
 
@@ -130,7 +130,7 @@ describe('wire', () => {
     await po.notif('act()')
     await po.disconnect()
     await server.close()
-    await until(() => told.length > 0)
+    await waitUntil(() => told.length > 0)
     expect(told.filter((text) => text.includes('onError of a wire link'))).toHaveLength(1)
   })
 

@@ -38,14 +38,14 @@ const CALLBACKS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'Provider.close': PROVIDER,
     'Running.exited': PROVIDER,
     'Running.leaving': PROVIDER,
-    'Running.places': PROVIDER,
+    'Running.slots': PROVIDER,
     'Running.accepts': PROVIDER,
     'Running.stop': PROVIDER,
   },
   'src/session/map.ts': { request: ROOMS, read: ROOMS, 'map(source)': ROOMS },
   'src/dispatch/interceptor.ts': { 'dispatcher().dispatch(handler)': ROOMS },
   'src/dispatch/body.ts': { 'body()': 'test/http/resends.test.ts' },
-  'src/session/messages.ts': { random: LINKS },
+  'src/session/session-messages.ts': { random: LINKS },
   'src/feed/client-options.ts': { random: LINKS },
   'src/feed/rights.ts': { 'IdentitySource.find': LINKS, 'IdentitySource.close': LINKS },
   'src/feed/broker.ts': { 'subscribe(listener)': LINKS, 'on(listener)': SESSION },
@@ -62,11 +62,11 @@ const CALLBACKS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 }
 
 /** Options that are functions, by the rule that parses them or by their type. */
-const RULE = /^ {2}(\w+): (?:callback|listener)[<(]/gm
+const RULE = /^ {2}(\w+): (?:callback|listenerRule)[<(]/gm
 const TYPED = /^ {2}readonly (\w+)\??: (?:'\w+' \| )?\(?\(.*=> /gm
 /** Files that have options of users, and no others. */
 const OPTIONS =
-  /(?:^src\/(?:service|session|limits|map|messages)|[/-]options|source|reconnect|worker|gateway\/admin)\.ts$/
+  /(?:^src\/session\/(?:service|session|map|session-messages)|[/-]options|source|reconnect|worker|gateway\/admin\/handler)\.ts$/
 
 function filesOf(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })

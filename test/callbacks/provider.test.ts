@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { all, ask, hanging, nonsense, serving, throwing } from './misbehaviour.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
@@ -186,9 +186,9 @@ describe("a provider of the user's", () => {
     let count = 0
     const provider = changing(() => (count++ === 0 ? { accepts } : {}))
     const { session, errors } = serving({ startTimeout: 30 }, { provider })
-    await until(() => errors.length > 0)
+    await waitUntil(() => errors.length > 0)
     expect(errors).toMatchObject([{ code: 'MANYHOST_START_TIMEOUT' }])
-    await until(() => session.cluster('http://calc').instances[0]?.state === 'ready')
+    await waitUntil(() => session.cluster('http://calc').instances[0]?.state === 'ready')
     expect(await ask(session)).toEqual(new Set([200]))
   })
 })

@@ -12,7 +12,7 @@ import { adminHandler } from '../../src/gateway/admin/handler.ts'
 import { Session } from '../../src/index.ts'
 import { runAgent } from '../../src/tasks.ts'
 import { useFalseClock } from '../clock.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { all, ask, hanging, nonsense, quiet, serving, throwing, warnings } from './misbehaviour.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
@@ -27,7 +27,7 @@ describe('a function that gives a body: its request fails with that, no slot is 
     const { session } = serving({ concurrency: 1 })
     const error = await rejectionOf(session.client().post('http://calc/', { body: body as Any }))
     expect(error).toMatchObject({ code: 'MANYHOST_BODY_FAILED' })
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
     expect(await ask(session)).toEqual(new Set([200]))
   })
 
@@ -127,7 +127,7 @@ describe('a handler of the dispatcher that throws gives its request up, and no s
       const options = { origin: 'http://calc', path: '/', method: 'GET', ...origin }
       session.dispatcher().dispatch(options as never, handler as never)
       await over
-      await until(() => session.cluster('http://calc').inFlight === 0)
+      await waitUntil(() => session.cluster('http://calc').inFlight === 0)
     },
   )
 })
@@ -149,7 +149,7 @@ describe('handlers of instances in this process', () => {
     await rejectionOf(
       upgrade('http://calc/', { dispatcher: session.dispatcher(), protocol: 'x' }) as never,
     )
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
   })
 })
 
@@ -188,7 +188,7 @@ describe('functions that are only told something', () => {
     const told = warnings()
     const worker = new Worker({ url: 'http://127.0.0.1:1/services/x', handle: () => ({}), onError })
     worker.start()
-    await until(() => told.some((text) => text.includes('onError of a Worker')))
+    await waitUntil(() => told.some((text) => text.includes('onError of a Worker')))
     await worker.stop()
   })
 
@@ -205,7 +205,7 @@ test.each(cases)(
   'isReady of the admin address %s: it is as ready as the services',
   async (_name, isReady) => {
     const { session } = serving()
-    await until(() => session.cluster('http://calc').instances[0]?.state === 'ready')
+    await waitUntil(() => session.cluster('http://calc').instances[0]?.state === 'ready')
     const handler = adminHandler(session, { metrics: session.metrics, isReady })
     const server = createServer(handler).listen(0, '127.0.0.1')
     onTestFinished(() => {
@@ -232,7 +232,7 @@ describe('a startup function', () => {
 
   test.each(failing)('%s: the start has failed, and says so', async (_name, startup) => {
     const { errors } = open(startup)
-    await until(() => errors.length > 0)
+    await waitUntil(() => errors.length > 0)
     expect(errors[0]).toMatchObject({
       code: 'MANYHOST_START_FAILED',
       message: expect.stringContaining('the startup function threw'),
@@ -248,7 +248,7 @@ describe('a startup function', () => {
     'does not wait for %s, which fails: the output of the failed start says so',
     async (name, startup) => {
       const { errors } = open(startup)
-      await until(() => errors.length > 0)
+      await waitUntil(() => errors.length > 0)
       expect(errors[0]?.message).toContain(
         `${name}, which the startup function did not wait for, failed: `,
       )
@@ -264,7 +264,7 @@ describe('a startup function', () => {
       ctx.spawn('/nowhere').catch((error: { code: string }) => seen.push(error.code))
       await ctx.run('sleep', '0.05')
     })
-    await until(() => errors.length > 0)
+    await waitUntil(() => errors.length > 0)
     expect(seen).toContain('MANYHOST_RUN_FAILED')
     expect(seen).toHaveLength(2)
   })

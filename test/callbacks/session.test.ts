@@ -5,7 +5,7 @@ import type { SessionEvents } from '../../src/core/events.ts'
 import type { Provider } from '../../src/core/provider.ts'
 import { type Cluster, Session } from '../../src/index.ts'
 import type { SizeSpec } from '../../src/sizing/size.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { all, ask, nonsense, quiet, serving, throwing } from './misbehaviour.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong functions are what is tested
@@ -91,7 +91,7 @@ describe('a size: the last good one stays, and that is reported once, when', () 
     const { session, errors } = serving({ initSize: 2 })
     session.setSize('http://calc', size)
     expect(await ask(session)).toEqual(new Set([200]))
-    await until(() => errors.length > 0)
+    await waitUntil(() => errors.length > 0)
     expect(session.cluster('http://calc').size).toBe(2)
     expect(errors).toMatchObject([{ code: 'MANYHOST_SIZE_FAILED', service: 'http://calc' }])
   })
@@ -104,7 +104,7 @@ test('a size that fails for another reason each time is reported a few times, no
     reads++
     throw new Error(reads % 2 === 0 ? `failure ${reads}` : 'x'.repeat(reads))
   })
-  await until(() => reads > 40)
+  await waitUntil(() => reads > 40)
   expect(errors.length).toBeLessThanOrEqual(5)
   expect(await ask(session)).toEqual(new Set([200]))
 })
@@ -120,7 +120,7 @@ describe('a listener that fails is reported once, and changes nothing', () => {
       session.on(name, (event) => heard.push(event))
       session.setSize('http://calc', 1)
       expect(await ask(session)).toEqual(new Set([200]))
-      await until(() => errors.length > 0)
+      await waitUntil(() => errors.length > 0)
       expect(heard.length).toBeGreaterThan(0)
       expect(errors).toMatchObject([
         {
@@ -145,7 +145,7 @@ describe('a listener that fails is reported once, and changes nothing', () => {
           throw new Error(`no size ${size}`)
         })
       }
-      await until(() => warnings.length > 0)
+      await waitUntil(() => warnings.length > 0)
       expect(await ask(session)).toEqual(new Set([200]))
       expect(warnings.map(({ message }) => message)).toEqual([
         expect.stringMatching(
@@ -195,7 +195,7 @@ describe('a function that calls the session: requests are served, when it', () =
       return 2
     })
     expect(await ask(session)).toEqual(new Set([200]))
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
     expect(errors).toEqual([])
   })
 

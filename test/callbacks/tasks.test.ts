@@ -1,7 +1,7 @@
 /** Functions and sources that a user gives to tasks: each task has its outcome, and each run comes to its end. */
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { readTasks, runCluster, submitFrom } from '../../src/tasks.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { collect } from '../tasks/collect.ts'
 import { hanging, throwing } from './misbehaviour.ts'
 
@@ -37,7 +37,7 @@ describe('onOutput', () => {
         return hang() as Promise<void>
       },
     })
-    await until(() => isCalled)
+    await waitUntil(() => isCalled)
     run.stop()
     await run
   })
@@ -89,7 +89,7 @@ describe('a source', () => {
     async (end) => {
       const run = runCluster(silent(), { inMemory: true })
       onTestFinished(() => run.stop())
-      await until(() => run.counts.succeeded === 1)
+      await waitUntil(() => run.counts.succeeded === 1)
       run[end]()
       expect(await run).toMatchObject({ submitted: 1, succeeded: 1 })
     },
@@ -105,7 +105,7 @@ describe('a source', () => {
       },
     }
     const done = submitFrom(silent(), { store: store as never, signal: giveUp.signal })
-    await until(() => added.length === 1)
+    await waitUntil(() => added.length === 1)
     giveUp.abort()
     expect(await done).toMatchObject({ count: 1 })
   })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type AgentsProvider, agents } from '../../providers/agent/index.ts'
 import { certificate } from '../fakes/certificate.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { waitForAgents } from '../providers/agent/help.ts'
 import { CALCULATOR, createFolder, type RunningProgram, startProgram } from './help.ts'
 
@@ -18,12 +18,12 @@ function opened(options: Parameters<typeof agents>[0] = {}): AgentsProvider {
 }
 
 function agent(address: string, flags: readonly string[], env = {}): RunningProgram {
-  const args = ['agent', '--connect', address, '--places', '2', ...flags]
+  const args = ['agent', '--connect', address, '--max-instances', '2', ...flags]
   return startProgram(args, { env: { MANYHOST_AGENT_KEY: KEY, ...env } })
 }
 
 async function says(one: RunningProgram, pattern: RegExp): Promise<void> {
-  await until(() => pattern.test(one.stderr()), `${pattern} is said`)
+  await waitUntil(() => pattern.test(one.stderr()), `${pattern} is said`)
 }
 
 async function ends(one: RunningProgram): Promise<number | null> {
@@ -56,7 +56,7 @@ admin: { listen: 127.0.0.1:0 }
 `
     writeFileSync(join(home, 'fleet.yaml'), text)
     const served = startProgram(['serve', join(home, 'fleet.yaml'), '--log', 'json'])
-    const [, address = ''] = await served.until(/"agents":"([^"]+)"/)
+    const [, address = ''] = await served.waitForOutput(/"agents":"([^"]+)"/)
     const { fingerprint256: fingerprint } = new X509Certificate(readFileSync(files.cert))
     const flags = ['--fingerprint', fingerprint, '--key-file', join(home, 'agent.key')]
 
@@ -64,27 +64,27 @@ admin: { listen: 127.0.0.1:0 }
       MANYHOST_AGENT_KEY: 'quite another key than that',
     })
     expect(await stranger.ended).toMatchObject({ code: 6 })
-    await served.until(/"level":"warn".*an agent was refused: .*could not prove/)
+    await served.waitForOutput(/"level":"warn".*an agent was refused: .*could not prove/)
 
     const far = agent(address, [...flags, '--name', 'attic', '--label', 'gpu=a100'], {
       MANYHOST_AGENT_KEY: '',
     })
-    await served.until(/"msg":"agent attic: came"/)
-    await served.until(/"msg":"http:\/\/calc: calc-\w+-2 is ready"/)
-    const [, gateway] = await served.until(/"gateway":"([^"]+)"/)
+    await served.waitForOutput(/"msg":"agent attic: came"/)
+    await served.waitForOutput(/"msg":"http:\/\/calc: calc-\w+-2 is ready"/)
+    const [, gateway] = await served.waitForOutput(/"gateway":"([^"]+)"/)
     const sums = Array.from({ length: 40 }, async (_, i) =>
       (await fetch(new URL(`add/${i}/2`, gateway))).text(),
     )
     expect(await Promise.all(sums)).toEqual(Array.from({ length: 40 }, (_, i) => String(i + 2)))
-    const [, admin] = await served.until(/"metrics":"([^"]+)"/)
+    const [, admin] = await served.waitForOutput(/"metrics":"([^"]+)"/)
     const metrics = await (await fetch(admin as string)).text()
     expect(metrics).toContain('manyhost_agent_agents{state="up"} 1')
     expect(metrics).toContain('manyhost_agent_places{state="taken"} 2')
     await says(far, /^started .*calc-\w+-[12] at http:\/\/127\.0\.0\.1:\d+$/m)
 
     expect(await ends(far)).toBe(0)
-    await served.until(/"reason":"SIGTERM","msg":"agent attic: leaves"/)
-    await served.until(/"msg":"agent attic: left"/)
+    await served.waitForOutput(/"reason":"SIGTERM","msg":"agent attic: leaves"/)
+    await served.waitForOutput(/"msg":"agent attic: left"/)
     served.process.kill('SIGTERM')
     expect(await served.ended).toMatchObject({ code: 0, stderr: '' })
     expect(served.stdout()).not.toContain(KEY)
@@ -100,7 +100,9 @@ admin: { listen: 127.0.0.1:0 }
 `
     const file = join(createFolder({ 'fleet.yaml': text, 'agent.key': KEY }), 'fleet.yaml')
     const served = startProgram(['serve', file, '--log', 'json'])
-    await served.until(/"level":"error".*agents cannot dial: .*\/no\/such\/folder\/hub\.sock/)
+    await served.waitForOutput(
+      /"level":"error".*agents cannot dial: .*\/no\/such\/folder\/hub\.sock/,
+    )
   })
 })
 
@@ -146,7 +148,7 @@ describe('encrypted', { timeout: 120_000 }, () => {
     provider.on('refused', () => refused++)
     const one = agent(await provider.address(), [])
     await says(one, /^lost /m)
-    await until(() => refused > 0)
+    await waitUntil(() => refused > 0)
     expect(provider.agents).toEqual([])
     expect(await ends(one)).toBe(0)
   })
@@ -176,7 +178,7 @@ describe('several keys', { timeout: 120_000 }, () => {
       const sly = agent(address, ['--name', name], { MANYHOST_AGENT_KEY: key })
       expect((await sly.ended).code).toBe(6)
     }
-    await until(() => refused.length >= 2)
+    await waitUntil(() => refused.length >= 2)
     const own = Object.entries(keys).map(([name, key]) =>
       agent(address, ['--name', name], { MANYHOST_AGENT_KEY: key }),
     )

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ALL_COMMANDS } from '../../src/cli/all-commands.ts'
-import { ADMIN_OPTIONS } from '../../src/cli/commands.ts'
+import { ADMIN_OPTIONS } from '../../src/cli/command.ts'
 import { EXIT, TASK_EXIT } from '../../src/cli/exit.ts'
 
 const doc = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8')

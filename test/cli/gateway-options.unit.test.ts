@@ -6,9 +6,11 @@ import {
   toConfigKeys,
   toGatewayOptions,
 } from '../../src/cli/serve/gateway-options.ts'
-import { CORS_RULES, LIMIT_RULES, SERVICE_GATEWAY_RULES } from '../../src/config/rules.ts'
+import { listUnprotectedServices } from '../../src/cli/serve/unprotected-services.ts'
+import { LIMIT_RULES } from '../../src/config/rules.ts'
 import { FEED_RULES, parseFeedOptions } from '../../src/feed/broker-options.ts'
 import { parseGateway } from '../../src/gateway/options.ts'
+import { CORS_RULES, ROUTE_OPTION_RULES } from '../../src/gateway/route-options.ts'
 import { loadText, VALID_FILE } from '../config/config-fixture.ts'
 
 const FILE = `
@@ -65,24 +67,38 @@ describe('a fleet file', () => {
         origins: ['https://a.example'],
         methods: ['PURGE'],
         headers: ['x-a'],
-        expose: ['x-b'],
+        exposedHeaders: ['x-b'],
         credentials: true,
-        maxAge: 120,
+        maxAge: 120_000,
       },
       waitingPage: true,
       serverTiming: true,
       priorityHeader: true,
     })
-    expect(Object.keys(door ?? {})).toEqual(Object.keys(SERVICE_GATEWAY_RULES))
+    expect(Object.keys(door ?? {})).toEqual(Object.keys(ROUTE_OPTION_RULES))
     expect(Object.keys(door?.cors ?? {})).toHaveLength(Object.keys(CORS_RULES).length)
   })
 
   it('has an admin address, or none', () => {
     expect(toAdminSettings(config)).toEqual({
-      where: [{ host: '127.0.0.1', port: 3 }],
+      addresses: [{ host: '127.0.0.1', port: 3 }],
       token: 's3cret',
     })
     expect(toAdminSettings(loadText('services: {}\nadmin: false')).addresses).toEqual([])
+  })
+
+  it('warns of services that every machine may use', () => {
+    const unprotected = (listen: string) =>
+      listUnprotectedServices(
+        loadText(`services:
+  http://open: { command: [a] }
+  http://closed: { command: [a], gateway: { auth: { bearer: [t] } } }
+gateway: { listen: ${listen} }`),
+      )
+    for (const local of ['":8080"', '8080', '"[::1]:1"', '"unix:/run/x.sock"'])
+      expect(unprotected(local), local).toEqual([])
+    for (const open of ['"*:8080"', '0.0.0.0:8080', '[8080, host.example:1]'])
+      expect(unprotected(open), open).toEqual(['http://open'])
   })
 
   it('gives the feed every key, none of them at its default', () => {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished, vi } from 'vitest'
+import { waitUntil } from '../help.ts'
 
 // A test here runs a dozen programs one after the other: only a hang is to reach its end.
 vi.setConfig({ testTimeout: 120_000 })
@@ -48,8 +49,8 @@ export interface RunningProgram {
   /** What it wrote so far. */
   readonly stdout: () => string
   readonly stderr: () => string
-  /** Resolves when it has written what fits; the test's own time is the only limit. */
-  until(pattern: RegExp, where?: 'stdout' | 'stderr'): Promise<RegExpExecArray>
+  /** Resolves as soon as the program has written text that matches. */
+  waitForOutput(pattern: RegExp, where?: 'stdout' | 'stderr'): Promise<RegExpExecArray>
 }
 
 export function startProgram(
@@ -79,22 +80,16 @@ export function startProgram(
     ended,
     stdout: () => stdout,
     stderr: () => stderr,
-    async until(pattern, where = 'stdout') {
-      for (;;) {
-        const found = pattern.exec(where === 'stdout' ? stdout : stderr)
-        if (found) return found
-        if (isOver) {
-          throw new Error(`it ended with ${child.exitCode} before ${pattern}: ${stdout}${stderr}`)
-        }
-        await new Promise((resolve) => setTimeout(resolve, 10))
-      }
+    async waitForOutput(pattern, where = 'stdout') {
+      const found = await waitUntil(
+        () => pattern.exec(where === 'stdout' ? stdout : stderr) ?? (isOver ? null : false),
+        `${pattern} on ${where}`,
+        () => ({ stdout, stderr }),
+      )
+      if (found) return found
+      throw new Error(`it ended with ${child.exitCode} before ${pattern}: ${stdout}${stderr}`)
     },
   }
-}
-
-/** Asks until it is so: a program takes seconds to come up on a busy machine, and the test's own time is the limit. */
-export async function eventually(ask: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await ask())) await new Promise((resolve) => setTimeout(resolve, 10))
 }
 
 /** A folder for this test, with these files. */
@@ -134,9 +129,9 @@ export async function startServe(
 ): Promise<ServingProgram> {
   const file = join(createFolder({ 'fleet.yaml': text }), 'fleet.yaml')
   const started = startProgram(['serve', file, '--log', 'json', ...args], { env })
-  const [line] = await started.until(/^.*"msg":"serving .*$/m)
+  const [line] = await started.waitForOutput(/^.*"msg":"serving .*$/m)
   const { gateway, dashboard } = JSON.parse(line) as Record<string, string>
-  await started.until(/"state":"ready"/)
+  await started.waitForOutput(/"state":"ready"/)
   return {
     ...started,
     file,

@@ -10,7 +10,7 @@ const built = new URL('../../dist/src/cli/interrupt.js', import.meta.url)
 /** What a process hears that has sent itself a signal, and then changes its listener by `take`. */
 async function heard(take: string): Promise<string> {
   const script = `
-    import { takeSignal } from ${JSON.stringify(fileURLToPath(built))}
+    import { replaceSignalListeners } from ${JSON.stringify(fileURLToPath(built))}
     const name = 'SIGTERM'
     process.once(name, () => console.log('the old one'))
     const listener = () => console.log('the new one')
@@ -27,7 +27,7 @@ async function heard(take: string): Promise<string> {
 }
 
 it('signal lost while serve begins', async () => {
-  expect(await heard('takeSignal(name, listener)')).toBe('the new one')
+  expect(await heard('replaceSignalListeners(name, listener)')).toBe('the new one')
 })
 
 it('is what would be lost by taking the old listener away first', async () => {

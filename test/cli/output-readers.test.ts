@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers'
 import { expect, it } from 'vitest'
 import { ALL_COMMANDS } from '../../src/cli/all-commands.ts'
 import { openStore } from '../../src/tasks/store/open.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { createFolder, fleetYaml, type RunningProgram, startProgram, startServe } from './help.ts'
 
 function home(): { at: string; env: Record<string, string> } {
@@ -28,7 +28,7 @@ it.each(['stdout', 'stderr'] as const)(
     const child = startProgram(BATCH, { env, cwd: at })
     const to = stream === 'stderr' ? ' >&2' : ''
     child.process.stdin?.write(`echo first${to}\n`)
-    await child.until(/first/, stream)
+    await child.waitForOutput(/first/, stream)
     leave(child, stream)
     child.process.stdin?.end(Array.from({ length: 200 }, (_, n) => `echo ${n}${to}\n`).join(''))
     const { code, stderr } = await child.ended
@@ -45,7 +45,7 @@ it('cluster that nobody reads still ends with the code of its tasks', async () =
   const { at, env } = home()
   const child = startProgram(BATCH, { env, cwd: at })
   child.process.stdin?.write('echo first\n')
-  await child.until(/first/)
+  await child.waitForOutput(/first/)
   leave(child)
   child.process.stdin?.end('echo more; exit 3\n')
   expect((await child.ended).code).toBe(1)
@@ -60,7 +60,7 @@ it.each(['stdout', 'stderr'] as const)(
       env,
       cwd: at,
     })
-    await child.until(/more/, stream)
+    await child.waitForOutput(/more/, stream)
     leave(child, stream)
     expect((await child.ended).code).toBe(4)
   },
@@ -73,7 +73,7 @@ it('list has done its work when nobody reads on', async () => {
   await store.add(Array.from({ length: 20_000 }, (_, n) => ({ args: `echo ${n}` })))
   await store.close()
   const child = startProgram(['tasks', 'list', '--store', path], { env, cwd: at })
-  await child.until(/args/)
+  await child.waitForOutput(/args/)
   leave(child)
   expect((await child.ended).code).toBe(0)
 })
@@ -106,7 +106,7 @@ it('serve drains when nobody reads its log: who waits gets the answer, and the e
   const serving = await startServe(fleetYaml({ services: slow }))
   const asked = get(`${serving.gateway}/slow/x`)
   const answered = once(asked, 'response') as Promise<[IncomingMessage]>
-  await until(async () => {
+  await waitUntil(async () => {
     const cluster = await (await fetch(`${serving.admin}/api/clusters/slow`)).json()
     return (cluster as { inFlight: number }).inFlight === 1
   })
@@ -126,7 +126,7 @@ it('top, and status that watches, end when nobody reads on, and not with 0; stat
   const codes: Record<string, number> = { top: 143, 'status --watch': 143 }
   for (const [words, expected] of Object.entries(codes)) {
     const child = startProgram([...words.split(' '), '--admin', admin])
-    await child.until(/calc/)
+    await child.waitForOutput(/calc/)
     leave(child)
     expect((await child.ended).code, words).toBe(expected)
   }

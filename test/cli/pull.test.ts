@@ -5,7 +5,7 @@ import { get } from 'node:http'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { deriveServiceId } from '../../providers/pull/service-id.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { createFolder, startProgram } from './help.ts'
 
 const hasCurl = spawnSync('curl', ['--version']).status === 0
@@ -64,10 +64,10 @@ admin: { listen: 127.0.0.1:0 }
 `,
     })
     const served = startProgram(['serve', '--log', 'json'], { cwd, env: { LAB_TOKEN: TOKEN } })
-    const [line] = await served.until(/^.*"msg":"serving .*$/m)
+    const [line] = await served.waitForOutput(/^.*"msg":"serving .*$/m)
     const { gateway, metrics } = JSON.parse(line) as { gateway: string; metrics: string }
     const service = `/services/${deriveServiceId('http://words')}`
-    await until(
+    await waitUntil(
       async () => (await status(hub, service)) === 401,
       'it listens to those with a token',
     )

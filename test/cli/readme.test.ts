@@ -20,7 +20,7 @@ it('takes README from nothing to a served fleet', async () => {
   expect(screen).toContain('$ npx manyhost check && npx manyhost serve --watch\n')
   expect((await runManyhost(['check'], { cwd })).code).toBe(0)
   const served = startProgram(['serve', '--watch', '--log', 'pretty'], { cwd })
-  const [, gateway = '', admin = ''] = await served.until(
+  const [, gateway = '', admin = ''] = await served.waitForOutput(
     /^ {2}gateway {4}(http:.*\/)hello\/\n {2}dashboard {2}(http:.*)\/\n {2}metrics {4}http:.*\/metrics$/m,
   )
   expect(await (await fetch(`${gateway}hello/`)).text()).toMatch(/^hello from hello-\w{8}-1\n$/)

@@ -8,7 +8,7 @@ import { ConfiguredProviders } from '../../src/cli/serve/providers.ts'
 import { Reloader } from '../../src/cli/serve/reload.ts'
 import { applyConfig } from '../../src/config/apply.ts'
 import { Session } from '../../src/index.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { createFolder } from './help.ts'
 
 test('what is saved while the first file is still being put into effect is not missed', async () => {
@@ -29,5 +29,5 @@ test('what is saved while the first file is still being put into effect is not m
   const reloader = new Reloader(served, first, running)
   onTestFinished(() => reloader.close())
   reloader.watch()
-  await until(() => session.clusters.length === 2)
+  await waitUntil(() => session.clusters.length === 2)
 })

@@ -12,7 +12,7 @@ import {
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import {
   CALCULATOR,
   createFolder,
@@ -91,10 +91,10 @@ describe('manyhost serve', () => {
   it('says where to look, for people', async () => {
     const file = join(createFolder({ 'fleet.yaml': fleetYaml() }), 'fleet.yaml')
     const pretty = startProgram(['serve', file, '--log', 'pretty'])
-    await pretty.until(
+    await pretty.waitForOutput(
       /gateway +http:\/\/127.0.0.1:\d+\/calc\/\n +dashboard +http.*\n +metrics +http/,
     )
-    await pretty.until(/^\d\d:\d\d:\d\d info {2}http:\/\/calc: calc-\w+-1 is ready$/m)
+    await pretty.waitForOutput(/^\d\d:\d\d:\d\d info {2}http:\/\/calc: calc-\w+-1 is ready$/m)
     pretty.process.kill('SIGINT')
     expect(await pretty.ended).toMatchObject({ code: 0, stderr: '' })
   })
@@ -104,7 +104,7 @@ describe('manyhost serve', () => {
     const text = fleetYaml().replace(/^admin.*$/m, `admin: { listen: 'unix:${socketPath}' }`)
     const silent = join(createFolder({ 'fleet.yaml': text }), 'fleet.yaml')
     const quiet = startProgram(['serve', silent, '--log', 'quiet'])
-    await until(() => isReady(socketPath))
+    await waitUntil(() => isReady(socketPath))
     quiet.process.kill('SIGINT')
     expect(await quiet.ended).toEqual({ code: 0, stdout: '', stderr: '' })
   })
@@ -116,7 +116,7 @@ describe('manyhost serve', () => {
     const changed = fleetYaml({ size: '3', more: '    env: { CHANGED: "1" }', services: SECOND })
     writeFileSync(file, changed.replace('concurrency: 4', 'concurrency: 3'))
     served.process.kill('SIGHUP')
-    await served.until(/"msg":".*fleet.yaml applied: 2 changes"/)
+    await served.waitForOutput(/"msg":".*fleet.yaml applied: 2 changes"/)
     expect(await (await fetch(`${served.gateway}/sums/add/2/2`)).text()).toBe('4')
     const { clusters } = JSON.parse(
       (await runManyhost(['status', '--json', '--admin', served.admin])).stdout,
@@ -128,7 +128,7 @@ describe('manyhost serve', () => {
     const counts = traffic.stop()
     await counts
     served.process.kill('SIGHUP')
-    await served.until(/applied[\s\S]*applied: 2 changes/)
+    await served.waitForOutput(/applied[\s\S]*applied: 2 changes/)
     expect((await fetch(`${served.gateway}/sums/add/2/2`)).status).toBe(404)
     expect((await fetch(`${served.gateway}/calc/add/2/2`)).status).toBe(401)
     expect(await counts).toEqual({ 200: expect.any(Number) })
@@ -153,7 +153,7 @@ describe('manyhost serve', () => {
       `${text}session: { budget: { instances: 3 } }\nlog: { level: debug }`,
     )
     served.process.kill('SIGHUP')
-    await served.until(/applied: nothing to change/)
+    await served.waitForOutput(/applied: nothing to change/)
     expect((await ask()).status).toBe(431)
     const warnings = lines(served.stdout()).filter(({ level }) => level === 'warn')
     expect(warnings.map(({ key, msg }) => [key, msg])).toEqual(
@@ -164,7 +164,7 @@ describe('manyhost serve', () => {
     )
     expect((await fetch(`${served.admin}/api/clusters`)).status).toBe(200)
     await runManyhost(['size', 'calc', '2', '--admin', served.admin])
-    await served.until(/"level":"debug"/)
+    await served.waitForOutput(/"level":"debug"/)
     served.process.kill('SIGINT')
     const { stdout } = await served.ended
     expect(stdout).not.toContain('the-secret-word')
@@ -175,7 +175,7 @@ describe('manyhost serve', () => {
     const traffic = startLoad(`${served.gateway}/calc/add/1/2`)
     writeFileSync(served.file, fleetYaml({ size: '-3', more: '    comand: [x]' }))
     served.process.kill('SIGHUP')
-    await served.until(/nothing was changed/)
+    await served.waitForOutput(/nothing was changed/)
     const [line] = lines(served.stdout()).filter(({ msg }) => /wrong/.test(String(msg)))
     expect(line).toMatchObject({ level: 'error' })
     expect(line?.output).toMatch(/fleet.yaml:4:11: .*size[\s\S]*did you mean 'command'/)
@@ -188,7 +188,7 @@ describe('manyhost serve', () => {
     const on = startLoad(`${served.gateway}/calc/add/1/2`)
     writeFileSync(served.file, bad)
     served.process.kill('SIGHUP')
-    await served.until(/could not be changed, and is as it was/)
+    await served.waitForOutput(/could not be changed, and is as it was/)
     expect(await on.stop()).toEqual({ 200: expect.any(Number) })
   })
 
@@ -196,14 +196,14 @@ describe('manyhost serve', () => {
     const served = await startServe(fleetYaml(), ['--watch'])
     const traffic = startLoad(`${served.gateway}/calc/add/1/2`, 4)
     writeFileSync(served.file, fleetYaml({ size: '2' }))
-    await served.until(/"change":"resized","msg"/)
+    await served.waitForOutput(/"change":"resized","msg"/)
     const next = `${served.file}.new`
     writeFileSync(next, fleetYaml({ size: '2', services: SECOND }))
     renameSync(next, served.file)
-    await served.until(/"msg":"http:\/\/sums: added"/)
+    await served.waitForOutput(/"msg":"http:\/\/sums: added"/)
     expect(await traffic.stop()).toEqual({ 200: expect.any(Number) })
     writeFileSync(served.file, 'services: [')
-    await served.until(/nothing was changed/)
+    await served.waitForOutput(/nothing was changed/)
   })
 
   it('drains on SIGINT: what is under way ends, open connections end with an answer', async () => {
@@ -221,9 +221,9 @@ describe('manyhost serve', () => {
         return asked
       }),
     )
-    await until(async () => (await inFlight(served, 'slow')) === 16)
+    await waitUntil(async () => (await inFlight(served, 'slow')) === 16)
     served.process.kill('SIGINT')
-    await served.until(/draining, 16 requests/)
+    await served.waitForOutput(/draining, 16 requests/)
     const answers = clients.map((asked) => answer(asked.end('the rest')))
     expect(await Promise.all(answers)).toEqual(Array(16).fill([200, 'close']))
     const { code, stdout } = await served.ended
@@ -237,9 +237,9 @@ describe('manyhost serve', () => {
     command: [${process.execPath}, -e, "require('http').createServer(()=>{}).listen(process.env.PORT,process.env.HOST)"]`
     const served = await startServe(fleetYaml({ services: hang }))
     const lost = fetch(`${served.gateway}/hang/`).catch(() => 'lost')
-    await until(async () => (await inFlight(served, 'hang')) === 1)
+    await waitUntil(async () => (await inFlight(served, 'hang')) === 1)
     served.process.kill('SIGTERM')
-    await served.until(/draining, 1 requests/)
+    await served.waitForOutput(/draining, 1 requests/)
     served.process.kill('SIGTERM')
     expect((await served.ended).code).toBe(143)
     await lost

@@ -160,7 +160,7 @@ describe('a file of settings', () => {
     ['tasks: {', /YAML/],
   ])('is refused where it is wrong: %s', async (text, message) => {
     const error = await rejectionOf(read(text))
-    expect(error).toMatchObject({ exit: 'config', message: expect.stringMatching(message) })
+    expect(error).toMatchObject({ exitKind: 'config', message: expect.stringMatching(message) })
     expect(error.message).not.toContain('s3cret')
   })
 })
@@ -188,6 +188,8 @@ describe('a word', () => {
       /expected true or false, got "maybe"/,
     )
     expect(() => parseSettingText(key('maxRetries'), '-1')).toThrow(/expected a whole number/)
-    expect(() => parseSettingText(key('period'), 'soon')).toThrow(/a time must be seconds.*got "soon"/)
+    expect(() => parseSettingText(key('period'), 'soon')).toThrow(
+      /a time must be seconds.*got "soon"/,
+    )
   })
 })

@@ -44,7 +44,7 @@ describe('commands of a served fleet', () => {
   it('status --watch: again and again, until Ctrl-C', async () => {
     const [{ admin }] = await serving()
     const watch = startProgram(['status', '--watch', '--json', '--admin', admin])
-    await watch.until(/"clusters".*\n.*"clusters"/)
+    await watch.waitForOutput(/"clusters".*\n.*"clusters"/)
     watch.process.kill('SIGINT')
     const { code, stdout } = await watch.ended
     expect(code).toBe(130)
@@ -84,9 +84,9 @@ describe('commands of a served fleet', () => {
     const one = await run(['logs', '-n', '1', 'calc', id as string])
     expect(one.stdout).toMatch(/^calculator on 127.0.0.1:\d+\n$/)
     const followed = startProgram(['logs', '-f', 'calc', '--admin', admin])
-    await followed.until(/calculator on/)
+    await followed.waitForOutput(/calculator on/)
     await run(['size', 'calc', '2'])
-    await followed.until(/calc-\w+-2 \| calculator on/)
+    await followed.waitForOutput(/calc-\w+-2 \| calculator on/)
     followed.process.kill('SIGINT')
     expect((await followed.ended).code).toBe(130)
     expect((await run(['logs', 'calc', 'nope'])).code).toBe(5)
@@ -127,7 +127,7 @@ describe('commands of a served fleet', () => {
   it('top: a line a service and second, when piped, until it is told to end', async () => {
     const [{ admin }] = await serving()
     const top = startProgram(['top', '--admin', admin])
-    const [line] = await top.until(/^\S+ calc ready=.*$/m)
+    const [line] = await top.waitForOutput(/^\S+ calc ready=.*$/m)
     expect(line).toMatch(/ready=1 size=1 busy=0 queue=0 rate=0 failing=0/)
     top.process.kill('SIGTERM')
     const { code, stdout } = await top.ended

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { COMMANDS } from '../../src/cli/commands.ts'
+import { ALL_COMMANDS } from '../../src/cli/all-commands.ts'
 import { createFolder, runManyhost } from './help.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
@@ -12,7 +12,7 @@ describe('manyhost', () => {
   it('prints its help, with all commands and exit codes', async () => {
     const { code, stdout } = await runManyhost(['--help'])
     expect(code).toBe(0)
-    for (const { name } of COMMANDS) expect(stdout).toContain(`  ${name.split(' ')[0]} `)
+    for (const { name } of ALL_COMMANDS) expect(stdout).toContain(`  ${name.split(' ')[0]} `)
     expect(stdout).toMatch(/Exit codes:\n +0 +done/)
   })
 
@@ -28,7 +28,7 @@ describe('manyhost', () => {
     ).toEqual([])
   })
 
-  it.each(COMMANDS.map((command) => [command.name, command] as const))(
+  it.each(ALL_COMMANDS.map((command) => [command.name, command] as const))(
     'prints the help of %s, with examples',
     async (name, { options = [], args = [], examples }) => {
       const { code, stdout } = await runManyhost([...name.split(' '), '--help'])
@@ -148,6 +148,6 @@ describe('manyhost completion', () => {
   it.each(['zsh', 'fish'])('names all commands for %s', async (shell) => {
     const { code, stdout } = await runManyhost(['completion', shell])
     expect(code).toBe(0)
-    for (const { name } of COMMANDS) expect(stdout).toContain(name.split(' ').at(-1))
+    for (const { name } of ALL_COMMANDS) expect(stdout).toContain(name.split(' ').at(-1))
   })
 })

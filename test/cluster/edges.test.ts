@@ -3,7 +3,7 @@ import { afterEach, expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
 import { SessionCore } from '../../src/session/session.ts'
-import { createLatch, NEVER, rejectionOf, runEventLoop, until } from '../help.ts'
+import { createLatch, NEVER, rejectionOf, runEventLoop, waitUntil } from '../help.ts'
 
 const sessions: SessionCore[] = []
 afterEach(async () => {
@@ -64,20 +64,20 @@ test('an instance that is asked to end while it is probed takes no request, and 
   const client = session.client()
   const holding = client.get(`${url}/hold`)
   const cluster = session.cluster(url)
-  await until(() => cluster.inFlight === 1)
+  await waitUntil(() => cluster.inFlight === 1)
   isProbed = true
   const cut = rejectionOf(client.get(`${url}/cut`, { resend: 'never' }))
   await asked.promise
   const [instance] = cluster.instances
   session.setSize(url, 0)
-  await until(() => instance?.state === 'draining')
+  await waitUntil(() => instance?.state === 'draining')
   probe.open()
   await runEventLoop(5)
   expect(instance?.target?.open).toBe(false)
   held.open()
   expect(await (await holding).text()).toBe('done')
   await cut
-  await until(() => cluster.instances.length === 0)
+  await waitUntil(() => cluster.instances.length === 0)
 })
 
 test('an instance that fails now and then, and serves between, is never given up for that', async () => {
@@ -110,7 +110,7 @@ test('what is on its way out still counts against the limit of its provider', as
   )
   const session = open(provider)
   const cluster = session.cluster(url)
-  await until(() => cluster.instances[0]?.state === 'ready')
+  await waitUntil(() => cluster.instances[0]?.state === 'ready')
   const first = cluster.instances[0]?.id as string
   cluster.drain(first)
   for (let i = 0; i < 3; i++) {
@@ -119,6 +119,6 @@ test('what is on its way out still counts against the limit of its provider', as
   }
   expect(cluster.instances.map(({ id, state }) => [id, state])).toEqual([[first, 'draining']])
   stopping.open()
-  await until(() => cluster.instances[0]?.state === 'ready')
+  await waitUntil(() => cluster.instances[0]?.state === 'ready')
   expect(cluster.instances.map(({ id }) => id)).not.toContain(first)
 })

@@ -14,8 +14,8 @@ import {
   rejectionOf,
   runEventLoop,
   service,
-  until,
   waitForReady,
+  waitUntil,
 } from '../help.ts'
 
 let session: Session
@@ -37,15 +37,15 @@ describe('scaling down', () => {
     const one = get('one')
     await holds(1)
     session.setSize(url, 0)
-    await until(() => countStates(session, url).draining === 1)
+    await waitUntil(() => countStates(session, url).draining === 1)
     const two = get('two')
     await runEventLoop()
     expect(seen).toEqual(['one'])
     held[0]?.answer()
     await one
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
     session.setSize(url, 1)
-    await until(() => held.length === 1)
+    await waitUntil(() => held.length === 1)
     held[0]?.answer()
     expect(await (await two).text()).toBe('two')
   })
@@ -62,7 +62,7 @@ describe('scaling down', () => {
     const reader = (body as ReadableStream<Uint8Array>).getReader()
     let text = Buffer.from((await reader.read()).value ?? []).toString()
     session.setSize(url, 0)
-    await until(() => countStates(session, url).draining === 1)
+    await waitUntil(() => countStates(session, url).draining === 1)
     await runEventLoop()
     expect(provider.instances).toHaveLength(1)
     end.open()
@@ -70,7 +70,7 @@ describe('scaling down', () => {
       text += Buffer.from(next.value)
     }
     expect(text).toBe('one two')
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
   })
 
   test('drainTimeout takes the request away, and another instance serves it', async () => {
@@ -83,11 +83,11 @@ describe('scaling down', () => {
     session.setSize(url, 1)
     await resent
     expect((await resent).reason).toBe('ended')
-    await until(() => session.cluster(url).instances.length === 1)
+    await waitUntil(() => session.cluster(url).instances.length === 1)
     // The one that stays has a place only when its own request has ended.
-    await until(() => held.length === 1)
+    await waitUntil(() => held.length === 1)
     held[0]?.answer()
-    await until(() => seen.length === 3 && held.length === 1)
+    await waitUntil(() => seen.length === 3 && held.length === 1)
     held[0]?.answer()
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200])
   })
@@ -111,7 +111,7 @@ describe('close', () => {
     const ids = session.cluster(url).instances.map(({ id }) => id)
     const work = createGate()
     const answers = [1, 2, 3, 4].map(() => get(`pid?${work.until}`))
-    await until(() => session.cluster(url).inFlight === 2)
+    await waitUntil(() => session.cluster(url).inFlight === 2)
     const closed = session.close()
     expect((await rejectionOf(get('pid'))).code).toBe('MANYHOST_SESSION_CLOSED')
     work.open()
@@ -186,7 +186,7 @@ describe('close', () => {
     const [instance] = session.cluster(url).instances.map(({ id }) => id) as [string]
     expect(findInstancePids(instance)).toEqual([pid])
     const closed = session.close()
-    await until(() => countStates(session, url).draining === 1)
+    await waitUntil(() => countStates(session, url).draining === 1)
     await runEventLoop()
     await session.close({ force: true })
     await closed
@@ -197,7 +197,7 @@ describe('close', () => {
     session.startup({ url, command: [...service, 'deaf'], initSize: 3 })
     const ids: string[] = []
     session.on('instance', ({ instance, state }) => state === 'starting' && ids.push(instance))
-    await until(() => ids.length === 3 && ids.every((id) => findInstancePids(id).length > 0))
+    await waitUntil(() => ids.length === 3 && ids.every((id) => findInstancePids(id).length > 0))
     const stopped = recordEvents(session, 'instance')
     await session.close()
     expect(ids.flatMap(findInstancePids)).toEqual([])
@@ -248,7 +248,7 @@ describe('close', () => {
     session.startup({ url, provider: slow, onStop: 'ignore', initSize: 2 })
     await waitForReady(session, url, 2)
     provider.instances[0]?.kill()
-    await until(() => session.cluster(url).instances.length === 1)
+    await waitUntil(() => session.cluster(url).instances.length === 1)
     let isClosed = false
     const closed = session.close().then(() => {
       isClosed = true

@@ -13,8 +13,8 @@ import {
   recordEvents,
   rejectionOf,
   service,
-  until,
   waitForReady,
+  waitUntil,
 } from '../help.ts'
 
 let session: Session
@@ -44,7 +44,7 @@ describe('an end', () => {
     startup({ env: { JOURNAL_FOLDER: work.folder } })
     const pid = await get('/pid')
     const answer = get(`/job/0/one?${work.until}`)
-    await until(() => readdirSync(work.folder).length === 1, 'it is executed')
+    await waitUntil(() => readdirSync(work.folder).length === 1, 'it is executed')
     const failed = nextEvent(session, 'instance', ({ state }) => state === 'failed')
     const started = nextEvent(session, 'instance', ({ state }) => state === 'starting')
     process.kill(Number(pid), 'SIGKILL')
@@ -89,7 +89,7 @@ describe('an end', () => {
       200,
     ])
     expect((await rejectionOf(client.get(`${url}/now`))).code).toBe('MANYHOST_INSTANCE_ENDED')
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
     expect(session.snapshot().clusters[0]?.failure).toContain('killed by the test')
     session.setSize(url, 1)
     expect((await client.get(`${url}/now`)).status).toBe(200)
@@ -108,7 +108,7 @@ describe('an end', () => {
       await waitForReady(session, url, left)
       expect((await client.get(`${url}/now`)).status).toBe(200)
       kill()
-      await until(() => session.cluster(url).instances.length === left - 1)
+      await waitUntil(() => session.cluster(url).instances.length === left - 1)
     }
     expect((await rejectionOf(client.get(`${url}/now`))).code).toBe('MANYHOST_INSTANCE_ENDED')
     session.setSize(url, 2)
@@ -121,9 +121,9 @@ describe('an end', () => {
     const answer = session.client().get(`${url}/one`)
     await holds(1)
     session.setSize(url, 0)
-    await until(() => countStates(session, url).draining === 1)
+    await waitUntil(() => countStates(session, url).draining === 1)
     kill()
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
     session.setSize(url, 1)
     await holds(1)
     held[0]?.answer()
@@ -145,14 +145,14 @@ describe('a health check', () => {
     const events = recordEvents(session, 'instance')
     startup({ command: undefined as never, provider, health, concurrency: 2 })
     const slow = get('/slow')
-    await until(() => ran.length === 1)
+    await waitUntil(() => ran.length === 1)
     const [first] = ran as [string]
     const resent = nextEvent(session, 'resend')
     sick.add(first)
     expect(await resent).toMatchObject({ reason: 'unhealthy', instance: first })
     expect(await slow).not.toBe(first)
     expect(ran).toEqual([first, await slow])
-    await until(() =>
+    await waitUntil(() =>
       events.some(({ instance, state }) => instance === first && state === 'failed'),
     )
     const told = events.filter(({ instance }) => instance === first)
@@ -180,7 +180,7 @@ describe('a health check', () => {
     const again = nextEvent(session, 'instance')
     instance?.thaw()
     expect(await again).toMatchObject({ state: 'ready', from: 'unready', instance: instance?.id })
-    await until(() => held.length > 0)
+    await waitUntil(() => held.length > 0)
     for (const one of [...held]) one.answer()
     expect(await waiting).toBe('waiting')
     await holds(0)
@@ -194,7 +194,7 @@ describe('a health check', () => {
     const waiting = get('/pid')
     const { instance } = await failed
     expect(await waiting).not.toBe(String(pid))
-    await until(() => findInstancePids(instance).length === 0)
+    await waitUntil(() => findInstancePids(instance).length === 0)
   })
 
   test('without one, a silent death is found by attemptTimeout', async () => {
@@ -232,7 +232,7 @@ describe('an ejection', () => {
     expect(answers).toHaveLength(20)
     expect(await rejoined).toMatchObject({ instance: bad, state: 'ready' })
     expect(cluster.stats()).toMatchObject({ resends: 3, ejections: 1, completions: 20 })
-    await until(async () => (await get('/')) === bad)
+    await waitUntil(async () => (await get('/')) === bad)
   })
 
   test('that probes do not end is final: it is replaced', async () => {

@@ -1,7 +1,5 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
-import { InstanceOutput } from '../../src/cluster/instance-output.ts'
 import { canTransition, isLive, isUp, NEXT_STATES } from '../../src/cluster/lifecycle.ts'
 import {
   type ReconcileInput,
@@ -12,6 +10,7 @@ import {
 import { StartHistory } from '../../src/cluster/start-history.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { InstanceState } from '../../src/core/events.ts'
+import { seededRandom } from '../random.ts'
 
 const STATES = Object.keys(NEXT_STATES) as InstanceState[]
 
@@ -186,30 +185,5 @@ describe('failing starts', () => {
     starts.recordFailure(error)
     expect(starts.nextStartAt - performance.now()).toBeLessThanOrEqual(100)
     expect([starts.failedCount, starts.succeededCount, starts.duration.count]).toEqual([4, 2, 2])
-  })
-})
-
-describe('a tail', () => {
-  test('is the end of all that was written, up to 64 KiB, however it came', () => {
-    const chunks = fc.array(fc.string({ maxLength: 40_000, unit: 'grapheme-ascii' }), {
-      maxLength: 12,
-    })
-    fc.assert(
-      fc.property(chunks, (written) => {
-        const tail = new InstanceOutput()
-        for (const chunk of written) tail.append(chunk)
-        expect(tail.text()).toBe(written.join('').slice(-65_536))
-      }),
-      { numRuns: 50, seed: 7 },
-    )
-  })
-
-  test('of a hundred thousand small writes, and of one large one', () => {
-    const tail = new InstanceOutput()
-    for (let i = 0; i < 100_000; i++) tail.append(`${i}\n`)
-    expect(tail.lines(2)).toBe('99998\n99999')
-    expect(tail.text()).toHaveLength(65_536)
-    tail.append('x'.repeat(1_000_000))
-    expect(tail.text()).toBe('x'.repeat(65_536))
   })
 })

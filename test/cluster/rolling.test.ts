@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import type { Provider } from '../../src/index.ts'
 import { openSession } from '../fakes/service.ts'
-import { createLatch, NEVER, runEventLoop, until, waitForReady } from '../help.ts'
+import { createLatch, NEVER, runEventLoop, waitForReady, waitUntil } from '../help.ts'
 
 /** An in-process provider whose starts after the first so many wait for `open()`. */
 function gated(answer: string, free: number) {
@@ -34,7 +34,7 @@ test('the last old instance gives way to the first new one: an update waits for 
     done = true
     return cluster
   })
-  await until(() => done, 'the update is over')
+  await waitUntil(() => done, 'the update is over')
   const cluster = await updated
   expect(cluster.size).toBe(3)
   expect(cluster.instances.map(({ state }) => state)).toEqual(['ready', 'starting', 'starting'])
@@ -53,8 +53,8 @@ test('of several old instances each goes when one more new one is ready, and the
   const options = { url: 'http://calc', provider: next.provider, initSize: 3, startTimeout: NEVER }
   const updated = session.update(options)
   // Two new ones are up, the third is not: one old instance is left, and no fewer.
-  await until(() => before.size === 1 && session.cluster('http://calc').size === 3)
-  await until(() => before.instances.length === 1)
+  await waitUntil(() => before.size === 1 && session.cluster('http://calc').size === 3)
+  await waitUntil(() => before.instances.length === 1)
   await runEventLoop()
   expect([before.size, before.instances.map(({ state }) => state)]).toEqual([1, ['ready']])
   next.open()

@@ -10,8 +10,8 @@ import {
   nextEvent,
   recordEvents,
   runEventLoop,
-  until,
   waitForReady,
+  waitUntil,
 } from '../help.ts'
 
 const url = 'http://calc'
@@ -56,7 +56,7 @@ test('leaving: it drains, its request ends on it, and another one takes its plac
   await holds(1)
   const first = held[0]?.instance ?? ''
   leave(first, 'its time is nearly over')
-  await until(
+  await waitUntil(
     () => countStates(session, url).ready === 1 && countStates(session, url).draining === 1,
   )
   // What comes now goes to the new one.
@@ -65,7 +65,7 @@ test('leaving: it drains, its request ends on it, and another one takes its plac
   expect(held[1]?.instance).not.toBe(first)
   held[0]?.answer()
   expect(await (await answer).text()).toBe('slow')
-  await until(() => !session.cluster(url).instances.some(({ id }) => id === first))
+  await waitUntil(() => !session.cluster(url).instances.some(({ id }) => id === first))
   held[0]?.answer()
   expect((await later).status).toBe(200)
   const told = events.filter(({ instance }) => instance === first)
@@ -95,7 +95,7 @@ test('leaving: no request is lost while all of them go, one after the other', as
     await runEventLoop(2)
   }
   expect(await Promise.all(answers)).toHaveLength(30)
-  await until(() => session.cluster(url).instances.every(({ id }) => !all.includes(id)))
+  await waitUntil(() => session.cluster(url).instances.every(({ id }) => !all.includes(id)))
   await waitForReady(session, url, 3)
 })
 
@@ -119,7 +119,7 @@ test('leaving: said while it starts, it does not become ready; another one does'
   const [first] = events
   const told = (): string[] =>
     events.filter(({ instance }) => instance === first?.instance).map(({ state }) => state)
-  await until(() => told().includes('stopped'))
+  await waitUntil(() => told().includes('stopped'))
   expect(told()).toEqual(['pending', 'starting', 'draining', 'stopped'])
   expect(session.cluster(url).instances.map(({ id }) => id)).not.toContain(first?.instance)
 })
@@ -163,7 +163,7 @@ test.each([
     expect(held).toHaveLength(slots)
     expect(session.cluster(url).requestQueue.size).toBe(5 - slots)
     for (let answered = 0; answered < 5; answered++) {
-      await until(() => held.length > 0)
+      await waitUntil(() => held.length > 0)
       held[0]?.answer()
     }
     await Promise.all(answers)
@@ -186,7 +186,7 @@ test('available: no start is tried beyond it, and what it gains is used', async 
   /** The loop has looked again: however many turns there are until its tick. */
   const looks = async (): Promise<void> => {
     const before = asked
-    await until(() => asked > before + 1)
+    await waitUntil(() => asked > before + 1)
   }
   session.startup({ url, provider: counted, initSize: 3 })
   await waitForReady(session, url, 1)
@@ -211,7 +211,7 @@ test('available: one that has died is not replaced where there is no place for i
   const failed = nextEvent(session, 'instance', ({ state }) => state === 'failed')
   holder.kill()
   await failed
-  await until(() => session.cluster(url).instances.length === 1)
+  await waitUntil(() => session.cluster(url).instances.length === 1)
   await runEventLoop()
   expect(countStates(session, url)).toEqual({ ready: 1 })
   expect(events.filter(({ state }) => state === 'pending')).toHaveLength(2)

@@ -17,8 +17,8 @@ import {
   NEVER,
   recordEvents,
   runEventLoop,
-  until,
   waitForReady,
+  waitUntil,
 } from '../help.ts'
 
 const url = 'http://calc'
@@ -36,9 +36,9 @@ function startup(options = {}): Cluster {
 
 async function becomes(size: SizeSpec<Cluster>, count: number): Promise<void> {
   session.setSize(url, size)
-  await until(() => session.cluster(url).size === count, `the size is ${count}`)
+  await waitUntil(() => session.cluster(url).size === count, `the size is ${count}`)
   await waitForReady(session, url, count)
-  await until(() => session.cluster(url).instances.length === count)
+  await waitUntil(() => session.cluster(url).instances.length === count)
 }
 
 describe('what a size may be', () => {
@@ -67,7 +67,7 @@ describe('what a size may be', () => {
     [2.5, '2.5'],
     [Number.NaN, 'NaN'],
     [Number.POSITIVE_INFINITY, 'Infinity'],
-    ['3', "'3' (string)"],
+    ['3', '"3"'],
     [null, 'null'],
     [undefined, 'undefined'],
     [{}, '{}'],
@@ -107,7 +107,7 @@ describe('a size that fails', () => {
         return bad()
       }
       session.setSize(url, counted as never)
-      await until(() => asked > 5)
+      await waitUntil(() => asked > 5)
       expect(errors.map(({ code }) => code)).toEqual(['MANYHOST_SIZE_FAILED'])
       expect(errors[0]?.message).toMatch(text)
       expect(errors[0]?.message).toContain(`the size of ${url} stays 1`)
@@ -125,7 +125,7 @@ describe('a size that fails', () => {
       return new Promise<never>(() => undefined)
     })
     let ticks = 0
-    await until(() => ++ticks > 20)
+    await waitUntil(() => ++ticks > 20)
     expect([asked, countStates(session, url)]).toEqual([1, { ready: 1 }])
     await becomes(2, 2)
   })
@@ -185,14 +185,14 @@ describe('load balancers', () => {
       await runEventLoop(5)
     }
     await Promise.all(answers)
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
   })
 
   test('QueueLength with settings', async () => {
     startup()
     session.setSize(url, (cluster) => new QueueLength(cluster, { perInstance: 3 }))
     const answers = Array.from({ length: 6 }, (_, i) => session.client().get(`${url}/${i}`))
-    await until(() => session.cluster(url).size === 2)
+    await waitUntil(() => session.cluster(url).size === 2)
     while (session.cluster(url).stats().completions < 6) {
       service.held[0]?.answer()
       await runEventLoop(5)
@@ -223,13 +223,13 @@ describe('load balancers', () => {
   ])('%s: none after a while without work, and back with the first request', async (_, size) => {
     startup({ initSize: 2 })
     session.setSize(url, size as SizeSpec<Cluster>)
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
     const answer = session.client().get(`${url}/first`)
     await service.holds(1)
     await waitForReady(session, url, 2)
     service.held[0]?.answer()
     expect((await answer).status).toBe(200)
-    await until(() => session.cluster(url).instances.length === 0)
+    await waitUntil(() => session.cluster(url).instances.length === 0)
   })
 })
 
@@ -248,7 +248,7 @@ describe('a budget', () => {
       most = Math.max(most, all, service.provider.instances.length)
     })
     for (const name of names) shared.startup({ url: name, initSize: 4 })
-    await until(() => service.provider.instances.length === budget)
+    await waitUntil(() => service.provider.instances.length === budget)
     const client = shared.client()
     // Whoever has the work gets the instances, whoever had them before.
     for (const name of [...names, ...names]) {
@@ -277,11 +277,11 @@ describe('a budget', () => {
     const client = shared.client()
     const a = client.get('http://a/a')
     const b = [1, 2, 3].map((n) => client.get(`http://b/${n}`))
-    await until(() => service.held.length === 2)
+    await waitUntil(() => service.held.length === 2)
     service.held.find(({ name }) => name === 'a')?.answer()
     await a
     // Service a is idle now, and nothing but that tells service b so.
-    await until(() => service.held.length === 2)
+    await waitUntil(() => service.held.length === 2)
     expect(service.held.map(({ name }) => name)).not.toContain('a')
     while (shared.cluster('http://b').stats().completions < 3) {
       service.held[0]?.answer()

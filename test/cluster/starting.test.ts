@@ -13,8 +13,8 @@ import {
   rejectionOf,
   runEventLoop,
   service,
-  until,
   waitForReady,
+  waitUntil,
 } from '../help.ts'
 
 let session: Session
@@ -69,7 +69,7 @@ describe('a start that fails', () => {
     const errors = recordEvents(session, 'error')
     const events = recordEvents(session, 'instance')
     session.startup({ url: 'http://calc', startTimeout: 400, ...options }, startup)
-    await until(() => errors.length >= count)
+    await waitUntil(() => errors.length >= count)
     const failed = events.filter(({ state }) => state === 'failed') as InstanceEvent[]
     return { error: errors[0], failed, snapshot: session.snapshot().clusters[0], events }
   }
@@ -208,7 +208,7 @@ describe('how many start at a time', () => {
     const { provider } = createHoldingProvider({ startDelay: NEVER })
     session.startup({ url: 'http://calc', provider, initSize: 0, maxStarting: 4 })
     session.setSize('http://calc', Number.MAX_SAFE_INTEGER)
-    await until(() => countStates(session, 'http://calc').starting === 4)
+    await waitUntil(() => countStates(session, 'http://calc').starting === 4)
     expect(session.cluster('http://calc').instances.length).toBeLessThanOrEqual(8)
   })
 
@@ -234,7 +234,7 @@ describe('a start that is given up', () => {
   test('a size of 0 cancels it, and its process is gone', async () => {
     session.startup({ url: 'http://calc', command: [...service, 'deaf'] })
     const { instance } = await nextEvent(session, 'instance', ({ state }) => state === 'starting')
-    await until(() => findInstancePids(instance).length > 0)
+    await waitUntil(() => findInstancePids(instance).length > 0)
     const stopped = nextEvent(session, 'instance', ({ state }) => state === 'stopped')
     session.setSize('http://calc', 0)
     await stopped
@@ -256,12 +256,12 @@ describe('a start that is given up', () => {
     await holds(1)
     delay = 1
     session.setSize('http://calc', 5)
-    await until(() => countStates(session, 'http://calc').starting === 2)
+    await waitUntil(() => countStates(session, 'http://calc').starting === 2)
     session.setSize('http://calc', 3)
-    await until(() => session.cluster('http://calc').instances.length === 3)
+    await waitUntil(() => session.cluster('http://calc').instances.length === 3)
     expect(countStates(session, 'http://calc')).toEqual({ ready: 3 })
     session.setSize('http://calc', 1)
-    await until(() => session.cluster('http://calc').instances.length === 1)
+    await waitUntil(() => session.cluster('http://calc').instances.length === 1)
     expect(session.cluster('http://calc').instances[0]?.id).toBe(held[0]?.instance)
     held[0]?.answer()
     expect((await answer).status).toBe(200)
@@ -279,7 +279,7 @@ describe('a start that is given up', () => {
       return running
     }
     session.startup({ url: 'http://calc', provider: slow })
-    await until(() => countStates(session, 'http://calc').starting === 1)
+    await waitUntil(() => countStates(session, 'http://calc').starting === 1)
     const closed = session.close({ force: true })
     gate.open()
     await closed

@@ -6,7 +6,7 @@ import { type Config, loadConfig } from '../../src/config/config.ts'
 import type { ServiceConfig } from '../../src/config/services.ts'
 import { sleep } from '../../src/core/time.ts'
 import { SessionCore } from '../../src/session/session.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 const sessions: SessionCore[] = []
 afterEach(async () => {
@@ -58,7 +58,7 @@ function load(session: SessionCore, url: string) {
     /** So many more are answered. */
     async more(count: number): Promise<void> {
       const enough = answers.length + count
-      await until(() => answers.length >= enough)
+      await waitUntil(() => answers.length >= enough)
     },
     async end(): Promise<string[]> {
       ended = true
@@ -146,7 +146,7 @@ describe('applyConfig', () => {
     expect(failed).toHaveLength(1)
     expect((await applyConfig(session, running, bad, by(bad))).failed).toHaveLength(1)
     expect(await applyConfig(session, running, good, by(good))).toMatchObject({
-      done: [],
+      succeeded: [],
       failed: [],
     })
     await session.remove('http://a')

@@ -44,7 +44,7 @@ describe('the difference', () => {
   it('is services that come and go, and what the next start is for', () => {
     const other = calc().replace('calc', 'other')
     expect(urls(calc(), other)).toEqual({ added: ['http://other'], removed: CALC })
-    const later = (text: string) => urls(calc(), calc() + text).later
+    const later = (text: string) => urls(calc(), calc() + text).needsRestart
     expect(later('gateway: { http2: false }\nlog: { level: warn }')).toBeUndefined()
     expect(later('log: { format: json }\nsession: { budget: { instances: 3 } }')).toEqual([
       'session.budget',
@@ -54,7 +54,7 @@ describe('the difference', () => {
     expect(later('admin: false')).toEqual(['admin'])
     expect(later('feed: {}')).toEqual(['feed'])
     const feeds = (before: string, after: string) =>
-      urls(`${calc()}feed: { ${before} }`, `${calc()}feed: { ${after} }`).later
+      urls(`${calc()}feed: { ${before} }`, `${calc()}feed: { ${after} }`).needsRestart
     expect(feeds('history: 1', 'history: 2, patterns: true, identitiesFile: a')).toBeUndefined()
     expect(feeds('name: a', "name: b, listen: ':1', http: false")).toEqual([
       'feed.listen',

@@ -3,21 +3,19 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { describeRange } from '../../src/config/read-fields.ts'
 import {
-  ADMIN_FILE_RULES,
-  AUTH_RULES,
-  CORS_RULES,
   FEED_FILE_RULES,
   FEED_IDENTITY_RULES,
   GATEWAY_FILE_RULES,
   LIMIT_RULES,
   LOG_RULES,
-  SERVICE_GATEWAY_RULES,
   SESSION_FILE_RULES,
-  TLS_RULES,
 } from '../../src/config/rules.ts'
 import { BALANCER_NAMES, balancerRules } from '../../src/config/size.ts'
 import { starterConfig } from '../../src/config/starter.ts'
 import type { Rule, Rules } from '../../src/core/options.ts'
+import { ADMIN_RULES } from '../../src/gateway/admin/options.ts'
+import { TLS_RULES } from '../../src/gateway/options.ts'
+import { AUTH_RULES, CORS_RULES, ROUTE_OPTION_RULES } from '../../src/gateway/route-options.ts'
 import { loadText } from './config-fixture.ts'
 
 const docs = readFileSync(new URL('../../docs/config.md', import.meta.url), 'utf8')
@@ -53,11 +51,11 @@ describe('docs/config.md', () => {
     ['`gateway`', GATEWAY_FILE_RULES],
     ['`gateway.limits`', LIMIT_RULES],
     ['`gateway.tls`', TLS_RULES],
-    ['`gateway` of a service', SERVICE_GATEWAY_RULES],
+    ['`gateway` of a service', ROUTE_OPTION_RULES],
     ['`auth`', AUTH_RULES],
     ['`cors`', CORS_RULES],
     ['`session`', SESSION_FILE_RULES],
-    ['`admin`', ADMIN_FILE_RULES],
+    ['`admin`', ADMIN_RULES],
     ['`feed`', FEED_FILE_RULES],
     ['`feed.identities`', FEED_IDENTITY_RULES],
     ['`log`', LOG_RULES],

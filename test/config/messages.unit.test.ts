@@ -134,12 +134,13 @@ describe('addresses', () => {
 
   it('are read', () => {
     expect(listen('8080')).toEqual([{ host: '127.0.0.1', port: 8080 }])
-    expect(listen('":80"')).toEqual([{ host: '::', port: 80 }])
+    expect(listen('":80"')).toEqual([{ host: '127.0.0.1', port: 80 }])
+    expect(listen('"0.0.0.0:80"')).toEqual([{ host: '0.0.0.0', port: 80 }])
     expect(listen('["*:0", "host.example:1"]')).toEqual([
       { host: '::', port: 0 },
       { host: 'host.example', port: 1 },
     ])
-    expect(listen('"unix:/a b"')).toEqual([{ socketPath: '/a b' }])
+    expect(listen('"unix:/a b"')).toEqual([{ path: '/a b' }])
     expect(listen('"${SIZE}"')).toEqual([{ host: '127.0.0.1', port: 4 }])
   })
 
@@ -159,10 +160,10 @@ describe('addresses', () => {
 
   it('of the admin need a token when others can reach them', () => {
     const admin = (text: string) => `services: {}\nadmin: { ${text} }`
-    expect(loadInvalid(admin('listen: ":1"')).message).toContain('admin.token is missing')
-    for (const local of ['"127.0.0.5:1"', '"[::1]:1"', 'localhost:1', '"unix:/x"']) {
+    expect(loadInvalid(admin('listen: "*:1"')).message).toContain('admin.token is missing')
+    for (const local of ['":1"', '"127.0.0.5:1"', '"[::1]:1"', 'localhost:1', '"unix:/x"']) {
       expect(loadText(admin(`listen: ${local}`)).admin).toBeTruthy()
     }
-    expect(loadText(admin('listen: ":1", token: x')).admin).toMatchObject({ token: 'x' })
+    expect(loadText(admin('listen: "*:1", token: x')).admin).toMatchObject({ token: 'x' })
   })
 })

@@ -3,19 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { findNearest } from '../../src/config/nearest.ts'
 import { ConfigError } from '../../src/config/problem.ts'
-import { parseByteSize, parseMilliseconds } from '../../src/config/units.ts'
+import { seededRandom } from '../random.ts'
 import { loadText, serviceFile, VALID_FILE } from './config-fixture.ts'
-
-/** Numbers in [0, 1), the same ones each time. */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
 
 const PIECES = [
   '{',
@@ -99,7 +88,7 @@ function mutated(text: string, random: () => number): string {
 
 describe('1,000 mutated files', () => {
   it('are read or refused: no crash, no hang, no secret', () => {
-    const random = seeded(20_260_101)
+    const random = seededRandom(20_260_101)
     let wrong = 0
     for (let i = 0; i < 1_000; i++) {
       const text = mutated(VALID_FILE, random)
@@ -184,21 +173,43 @@ describe('1,000 mutated files', () => {
 })
 
 describe('units', () => {
-  it('of bytes', () => {
-    expect(['1MiB', '1.5 KiB', '10MB', '7B', '2kB', '1TiB'].map(parseByteSize)).toEqual([
-      1_048_576, 1_536, 10_000_000, 7, 2_000, 1_099_511_627_776,
-    ])
-    for (const wrong of ['', 'MiB', '-1MiB', '1', '1 mib', '1MiBs', '1constructor', '1 KiB x']) {
-      expect(parseByteSize(wrong)).toBeUndefined()
-    }
+  const bodySize = (value: string) =>
+    loadText(`services: {}\ngateway: { limits: { bodySize: ${value} } }`).gateway.limits.bodySize
+  const timeout = (value: string) =>
+    loadText(serviceFile('command: [a]', `timeout: ${value}`)).services[0]?.options.timeout
+
+  it.each<[string, number]>([
+    ['1048576', 1_048_576],
+    ['"4096"', 4_096],
+    ['"${SIZE}"', 4],
+    ['2GB', 2e9],
+    ['2GiB', 2 ** 31],
+    ['2G', 2 ** 31],
+    ['512mb', 512e6],
+    ['"1.5 KiB"', 1_536],
+    ['unlimited', Number.POSITIVE_INFINITY],
+  ])('of bytes: %s', (value, bytes) => {
+    expect(bodySize(value)).toBe(bytes)
   })
 
-  it('of time', () => {
-    expect(['250ms', '30s', '1.5m', '2h', '1d'].map(parseMilliseconds)).toEqual([
-      250, 30_000, 90_000, 7_200_000, 86_400_000,
-    ])
-    for (const wrong of ['', '3', 's', '-1s', '1 s', '1w'])
-      expect(parseMilliseconds(wrong)).toBeUndefined()
+  it.each<[string, number]>([
+    ['30', 30],
+    ['"30"', 30_000],
+    ['"${SIZE}"', 4],
+    ['250ms', 250],
+    ['1.5m', 90_000],
+    ['"01:30:00"', 5_400_000],
+    ['"10:00"', 600_000],
+    ['1d', 86_400_000],
+  ])('of time: %s', (value, ms) => {
+    expect(timeout(value)).toBe(ms)
+  })
+
+  it('that are not known are refused', () => {
+    for (const wrong of ['MiB', '-1MiB', '1constructor', '1 KiB x'])
+      expect(() => bodySize(wrong), wrong).toThrow(/must be a whole number/)
+    for (const wrong of ['s', '-1s', '1 s', '1w', '1:2:3:4'])
+      expect(() => timeout(wrong), wrong).toThrow(/must be milliseconds/)
   })
 
   it('come back as what was written', () => {

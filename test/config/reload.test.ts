@@ -12,7 +12,7 @@ import { type Config, loadConfig } from '../../src/config/config.ts'
 import { createGateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
 import { createFolder } from '../cli/help.ts'
-import { NEVER, rejectionOf, until } from '../help.ts'
+import { NEVER, rejectionOf, waitUntil } from '../help.ts'
 
 const sessions: Session[] = []
 afterEach(async () => {
@@ -57,7 +57,7 @@ async function openSocket(session: Session, name: string): Promise<WebSocket> {
   const socket = new WebSocket(`${gateway.url.replace('http', 'ws')}/${name}/`)
   socket.on('error', () => undefined)
   onTestFinished(() => socket.terminate())
-  await until(() => socket.readyState === WebSocket.OPEN)
+  await waitUntil(() => socket.readyState === WebSocket.OPEN)
   return socket
 }
 
@@ -97,7 +97,7 @@ test('a file that is wrong only in what it starts does not hold the next one up'
     '  http://a: { concurrency: 3, provider: broken }\n  http://b: { concurrency: 5 }',
   )
   const second = applyConfig(session, first, broken, toService)
-  await until(async () => (await ask('http://b')) === 'v5')
+  await waitUntil(async () => (await ask('http://b')) === 'v5')
   const third = config('  http://a: { concurrency: 4 }')
   const { succeeded: done, running } = await applyConfig(session, first, third, toService)
   expect(done).toEqual(
@@ -109,7 +109,7 @@ test('a file that is wrong only in what it starts does not hold the next one up'
   expect([await ask('http://a'), running]).toEqual(['v4', third])
   // The change that was passed over is neither done nor failed.
   expect(await second).toMatchObject({
-    done: [{ url: 'http://b', change: 'added' }],
+    succeeded: [{ url: 'http://b', change: 'added' }],
     failed: [],
     running: third,
   })
@@ -151,7 +151,7 @@ test('a balancer of a changed service decides before what it was has drained', a
   await openSocket(session, 'a')
   const second = config('  http://a: { concurrency: 3, size: 4..8 }')
   await applyConfig(session, first, second, toService)
-  await until(() => session.cluster('http://a').size === 4)
+  await waitUntil(() => session.cluster('http://a').size === 4)
 })
 
 describe('session.update', () => {

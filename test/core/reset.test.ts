@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect, test } from 'vitest'
-import { resetConnection } from '../../src/core/http/reset.ts'
+import { resetConnection } from '../../src/core/http/reset-connection.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()

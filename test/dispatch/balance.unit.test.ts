@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import {
   type Candidate,
   leastInFlight,
@@ -14,6 +13,7 @@ import {
 } from '../../src/dispatch/balance.ts'
 import { hashText } from '../../src/dispatch/hash.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import { seededRandom } from '../random.ts'
 
 expectNothingLeft()
 

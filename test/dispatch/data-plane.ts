@@ -1,11 +1,11 @@
 /** A data plane without a cluster, for tests of the queue and of resends. */
 import { Dispatcher } from 'undici'
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { Dispatch } from '../../src/dispatch/dispatch.ts'
 import type { Exchange, RequestInput } from '../../src/dispatch/exchange.ts'
 import type { DispatchSettings } from '../../src/dispatch/settings.ts'
 import { Target } from '../../src/dispatch/target.ts'
+import { seededRandom } from '../random.ts'
 
 interface KeptRequest {
   readonly path: string

@@ -1,4 +1,4 @@
-/** Where a request goes that was failed by an instance which is up again at once, while the others are busy. */
+/** Where a resend goes if the instance that failed it is free again at once, while the other instances are busy. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
@@ -15,7 +15,7 @@ import { createDataPlane, type SentRequest } from './data-plane.ts'
 
 expectNothingLeft()
 
-/** `/lost` is on `bad`, `/long` on `good`: both are full. */
+/** Sends `/lost` to `bad` and `/long` to `good`, which both have one slot. */
 async function busy(options: Partial<DispatchSettings> = {}, facts: Partial<RequestInput> = {}) {
   const clock = useFalseClock()
   const all = createDataPlane(['bad', 'good', 'new'], options)
@@ -28,8 +28,8 @@ async function busy(options: Partial<DispatchSettings> = {}, facts: Partial<Requ
   return { ...all, lost, clock }
 }
 
-describe('failed by an instance that is up again, while the others are busy', () => {
-  test('a request is not used up on it, but has the first place of another; whoever waits passes it', async () => {
+describe('a request that a free instance has failed, while the others are busy', () => {
+  test('gets the first slot of another instance; waiting requests pass it meanwhile', async () => {
     const { send, first, at, dispatch, lost } = await busy()
     first('bad')?.fail()
     expect([at('bad'), dispatch.queue.size]).toEqual([[], 1])
@@ -46,7 +46,7 @@ describe('failed by an instance that is up again, while the others are busy', ()
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  test('it waits for a second, and after each further failure twice as long; then it goes to any', async () => {
+  test('waits 1 s for another instance, twice as long after each further failure, and then takes any', async () => {
     const { first, at, lost, clock } = await busy()
     for (const wait of [1_000, 2_000, 4_000, 8_000]) {
       first('bad')?.fail()
@@ -64,19 +64,22 @@ describe('failed by an instance that is up again, while the others are busy', ()
   test.each<[string, Partial<DispatchSettings>, Partial<RequestInput>]>([
     ["the request's deadline", {}, { timeout: 300 }],
     ["the service's deadline", { timeout: 300 }, {}],
-    ['the time in the queue', { queueTimeout: 300 }, {}],
-  ])('half of the time that %s leaves remains for the attempt', async (_, options, facts) => {
-    const { first, at, lost, clock } = await busy(options, facts)
-    first('bad')?.fail()
-    await clock.pass(149)
-    expect(at('bad')).toEqual([])
-    await clock.pass(2)
-    expect(at('bad')).toEqual(['/lost'])
-    first('bad')?.answer()
-    expect(lost.outcome).toBe('answered')
-  })
+    ['queueTimeout', { queueTimeout: 300 }, {}],
+  ])(
+    'half of the time that remains before %s is kept for the attempt',
+    async (_, options, facts) => {
+      const { first, at, lost, clock } = await busy(options, facts)
+      first('bad')?.fail()
+      await clock.pass(149)
+      expect(at('bad')).toEqual([])
+      await clock.pass(2)
+      expect(at('bad')).toEqual(['/lost'])
+      first('bad')?.answer()
+      expect(lost.outcome).toBe('answered')
+    },
+  )
 
-  test('it does not wait for those that have more patience', async () => {
+  test('does not wait for requests with a longer deferTimeout', async () => {
     const { send, first, at, clock } = await busy()
     first('bad')?.fail()
     await clock.pass(1_000)
@@ -88,7 +91,7 @@ describe('failed by an instance that is up again, while the others are busy', ()
     expect(at('bad')).toEqual(['/other'])
   })
 
-  test('it goes at once to the one that failed it, if no other is there', async () => {
+  test('goes at once to the instance that failed it, if there is no other', async () => {
     useFalseClock()
     const { send, first, at } = createDataPlane(['bad'])
     send('/lost')
@@ -97,7 +100,7 @@ describe('failed by an instance that is up again, while the others are busy', ()
     expect(at('bad')).toEqual(['/lost'])
   })
 
-  test('it goes at once to any, if all that are there have failed it', async () => {
+  test('goes at once to any instance, if all instances have failed it', async () => {
     const { first, at, clock, send } = await busy()
     first('bad')?.fail()
     send('/else')
@@ -109,14 +112,14 @@ describe('failed by an instance that is up again, while the others are busy', ()
     expect(at('good')).toEqual(['/lost'])
   })
 
-  test('it goes at once to any, when the last that has not failed it leaves', async () => {
+  test('goes at once to any instance when the last one that has not failed it is removed', async () => {
     const { first, at, use } = await busy()
     first('bad')?.fail()
     use('bad')
     expect(at('bad')).toEqual(['/lost'])
   })
 
-  test('it goes at once to one that comes', async () => {
+  test('goes at once to an instance that is added', async () => {
     const { first, at, use } = await busy()
     first('bad')?.fail()
     use('bad', 'good', 'new')
@@ -124,7 +127,7 @@ describe('failed by an instance that is up again, while the others are busy', ()
     expect(at('new')).toEqual(['/lost'])
   })
 
-  test('it can be given up, and ends with its time in the queue and with the service', async () => {
+  test('can be cancelled, counts in the queue, and ends with the service', async () => {
     const { first, send, dispatch, lost, clock } = await busy({ queueTimeout: 10_000 })
     first('bad')?.fail()
     lost.exchange.cancel(new ManyhostError('MANYHOST_ABORTED', ''))
@@ -139,7 +142,7 @@ describe('failed by an instance that is up again, while the others are busy', ()
   })
 })
 
-test('patience: doubles from a second up to eight, never more than half of the time left', () => {
+test('deferTimeout doubles from 1 s to 8 s, and is at most half of the time that remains', () => {
   const failures = fc.integer({ min: 1, max: 2_000 })
   const left = fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.double({ min: 0, max: 1e6 }))
   fc.assert(
@@ -160,7 +163,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('pass' as const), ms: fc.nat(3_000) }) },
 )
 
-test('whatever happens: no place is idle that a request would take, no patience is broken, nobody is lost', async () => {
+test('for any sequence of events: no suitable slot stays idle, deferTimeout is kept, and no request is lost', async () => {
   const clock = useFalseClock()
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 80, size: 'max' }), async (steps) => {
@@ -186,7 +189,7 @@ test('whatever happens: no place is idle that a request would take, no patience 
         }
         const others = targets.filter((one) => one.open && !failed(exchange, one))
         if (!failed(exchange, target) || others.length === 0) return
-        if (others.some(({ freeSlots: free }) => free > 0))
+        if (others.some(({ freeSlots }) => freeSlots > 0))
           wrong.push(`${id} could have gone elsewhere`)
         const waited = attempt.startedAt - attempt.joinedAt
         const short = deferTimeout(attempt.number - 1, Number.POSITIVE_INFINITY) - waited
@@ -205,11 +208,11 @@ test('whatever happens: no place is idle that a request would take, no patience 
         await runEventLoop(2)
         const served = new Set(ids.flatMap(at))
         const left = all.filter((one) => !one.outcome && !served.has(one.exchange.request.id))
-        const idle = targets.filter(({ freeSlots: free }) => free > 0)
+        const idle = targets.filter(({ freeSlots }) => freeSlots > 0)
         const wants = left.filter(({ exchange }) => idle.some((one) => !failed(exchange, one)))
         // The others wait for the time of their next attempt.
         const pausing = left.length - dispatch.queue.size
-        if (wants.length > pausing) wrong.push(`${wants.length} wait beside a place for them`)
+        if (wants.length > pausing) wrong.push(`${wants.length} wait beside a free slot`)
       }
       use(...ids)
       for (let turn = 0; turn < 200 && !dispatch.isIdle; turn++) {

@@ -1,12 +1,12 @@
 /** When a hedged request gets its second copy: `after: 'p95'`, by a false clock and without connections. */
 import { Dispatcher } from 'undici'
 import { expect, test } from 'vitest'
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { Dispatch } from '../../src/dispatch/dispatch.ts'
 import { Target } from '../../src/dispatch/target.ts'
 import { useFalseClock } from '../clock.ts'
 import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import { seededRandom } from '../random.ts'
 
 expectNothingLeft()
 

@@ -13,92 +13,92 @@ class Named extends QueueEntry {
   }
 }
 
-interface Entry {
-  readonly ticket: Named
+interface ModelEntry {
+  readonly entry: Named
   readonly priority: number
   readonly key: string
 }
 
-/** The same order, naively: arrays, and every rule as it is written down. */
+/** The same order, implemented with plain arrays. */
 class Model {
-  readonly front: Entry[] = []
-  readonly passed: Entry[] = []
-  readonly lanes = new Map<number, Map<string, Entry[]>>()
+  readonly front: ModelEntry[] = []
+  readonly deferred: ModelEntry[] = []
+  readonly levels = new Map<number, Map<string, ModelEntry[]>>()
   readonly ages: Named[] = []
 
-  join(entry: Entry): void {
-    const lane = this.lanes.get(entry.priority) ?? new Map<string, Entry[]>()
-    this.lanes.set(entry.priority, lane)
-    const file = lane.get(entry.key) ?? []
-    lane.set(entry.key, file)
-    file.push(entry)
-    this.ages.push(entry.ticket)
+  join(item: ModelEntry): void {
+    const level = this.levels.get(item.priority) ?? new Map<string, ModelEntry[]>()
+    this.levels.set(item.priority, level)
+    const bucket = level.get(item.key) ?? []
+    level.set(item.key, bucket)
+    bucket.push(item)
+    this.ages.push(item.entry)
   }
 
-  joinFront(entry: Entry): void {
-    this.insert(entry, this.front)
-    this.ages.push(entry.ticket)
+  joinAtFront(item: ModelEntry): void {
+    this.insert(item, this.front)
+    this.ages.push(item.entry)
   }
 
-  insert(entry: Entry, file: Entry[]): void {
-    let at = file.length
-    while (at > 0 && (file[at - 1] as Entry).ticket.name > entry.ticket.name) at--
-    file.splice(at, 0, entry)
+  insert(item: ModelEntry, bucket: ModelEntry[]): void {
+    let at = bucket.length
+    while (at > 0 && (bucket[at - 1] as ModelEntry).entry.name > item.entry.name) at--
+    bucket.splice(at, 0, item)
   }
 
-  setAside(): Named | undefined {
+  defer(): Named | undefined {
     const first = this.front.shift()
-    if (first) this.insert(first, this.passed)
-    return first?.ticket
+    if (first) this.insert(first, this.deferred)
+    return first?.entry
   }
 
-  recall(fits: (ticket: Named) => boolean): boolean {
-    const at = this.passed.findIndex(({ ticket }) => fits(ticket))
+  resumeFirst(fits: (entry: Named) => boolean): boolean {
+    const at = this.deferred.findIndex(({ entry }) => fits(entry))
     if (at === -1) return false
-    for (const entry of this.passed.splice(at, 1)) this.insert(entry, this.front)
+    for (const item of this.deferred.splice(at, 1)) this.insert(item, this.front)
     return true
   }
 
   take(): Named | undefined {
     const first = this.front.shift()
-    if (first) return this.forget(first.ticket)
-    const priorities = [...this.lanes.keys()].sort((a, b) => b - a)
+    if (first) return this.forget(first.entry)
+    const priorities = [...this.levels.keys()].sort((a, b) => b - a)
     for (const priority of priorities) {
-      const lane = this.lanes.get(priority) as Map<string, Entry[]>
-      for (const [key, file] of lane) {
-        const entry = file.shift()
-        if (!entry) continue
-        // The key that was served goes behind the others.
-        lane.delete(key)
-        if (file.length > 0) lane.set(key, file)
-        return this.forget(entry.ticket)
+      const level = this.levels.get(priority) as Map<string, ModelEntry[]>
+      for (const [key, bucket] of level) {
+        const item = bucket.shift()
+        if (!item) continue
+        // The key that was served goes behind the other keys.
+        level.delete(key)
+        if (bucket.length > 0) level.set(key, bucket)
+        return this.forget(item.entry)
       }
     }
     return undefined
   }
 
-  remove(ticket: Named): boolean {
-    const files = [
+  remove(entry: Named): boolean {
+    const buckets = [
       this.front,
-      this.passed,
-      ...[...this.lanes.values()].flatMap((lane) => [...lane.values()]),
+      this.deferred,
+      ...[...this.levels.values()].flatMap((level) => [...level.values()]),
     ]
-    for (const file of files) {
-      const at = file.findIndex((entry) => entry.ticket === ticket)
+    for (const bucket of buckets) {
+      const at = bucket.findIndex((item) => item.entry === entry)
       if (at === -1) continue
-      file.splice(at, 1)
-      for (const lane of this.lanes.values()) {
-        for (const [key, left] of lane) if (left.length === 0) lane.delete(key)
+      bucket.splice(at, 1)
+      for (const level of this.levels.values()) {
+        for (const [key, left] of level) if (left.length === 0) level.delete(key)
       }
-      this.forget(ticket)
+      this.forget(entry)
       return true
     }
     return false
   }
 
-  forget(ticket: Named): Named {
-    this.ages.splice(this.ages.indexOf(ticket), 1)
-    return ticket
+  forget(entry: Named): Named {
+    this.ages.splice(this.ages.indexOf(entry), 1)
+    return entry
   }
 }
 
@@ -114,104 +114,101 @@ const command = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('front' as const), back: fc.nat(5) }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('take' as const) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), nth: fc.nat(30) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('aside' as const) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('recall' as const), odd: fc.nat(1) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('defer' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('resume' as const), odd: fc.nat(1) }) },
 )
 
-function newLine(): PriorityQueue<Named> {
+function createQueue(): PriorityQueue<Named> {
   return new PriorityQueue((one, other) => one.name <= other.name)
 }
 
-/** Takes the first one out. */
-function taken(line: PriorityQueue<Named>): Named | undefined {
-  const { first } = line
-  if (first) line.take(first)
+/** Removes the first entry. */
+function takeFirst(queue: PriorityQueue<Named>): Named | undefined {
+  const { first } = queue
+  if (first) queue.take(first)
   return first
 }
 
-test('serves as the naive list does, whatever joins, returns, goes and is taken', () => {
+test('keeps the order of the model for any sequence of calls', () => {
   fc.assert(
     fc.property(
       fc.array(command, { maxLength: 120, size: 'max' }),
       fc.boolean(),
       (commands, fair) => {
-        const line = newLine()
+        const queue = createQueue()
         const model = new Model()
         const all: Named[] = []
         for (const [now, command] of commands.entries()) {
           switch (command.do) {
             case 'join': {
-              const ticket = new Named(all.length)
+              const entry = new Named(all.length)
               const { priority } = command
               const key = fair ? command.key : ''
-              all.push(ticket)
-              line.join(ticket, now, priority, key)
-              model.join({ ticket, priority, key })
+              all.push(entry)
+              queue.join(entry, now, priority, key)
+              model.join({ entry, priority, key })
               break
             }
             case 'front': {
-              // One that was taken before comes back.
-              const ticket = all.filter((one) => !model.ages.includes(one)).at(-1 - command.back)
-              if (!ticket) break
-              line.joinAtFront(ticket, now)
-              model.joinFront({ ticket, priority: 0, key: '' })
+              // An entry that was taken before is resent.
+              const entry = all.filter((one) => !model.ages.includes(one)).at(-1 - command.back)
+              if (!entry) break
+              queue.joinAtFront(entry, now)
+              model.joinAtFront({ entry, priority: 0, key: '' })
               break
             }
             case 'take':
-              expect(taken(line)).toBe(model.take())
+              expect(takeFirst(queue)).toBe(model.take())
               break
             case 'remove': {
-              const ticket = all[command.nth] ?? new Named(-1)
-              expect(line.remove(ticket)).toBe(model.remove(ticket))
+              const entry = all[command.nth] ?? new Named(-1)
+              expect(queue.remove(entry)).toBe(model.remove(entry))
               break
             }
-            case 'aside': {
-              const ticket = model.setAside()
-              if (!ticket) break
-              expect(line.first).toBe(ticket)
-              line.defer(ticket)
+            case 'defer': {
+              const entry = model.defer()
+              if (!entry) break
+              expect(queue.first).toBe(entry)
+              queue.defer(entry)
               break
             }
-            case 'recall': {
+            case 'resume': {
               const fits = ({ name }: Named): boolean => name % 2 === command.odd
-              expect(line.resumeFirst(fits)).toBe(model.recall(fits))
+              expect(queue.resumeFirst(fits)).toBe(model.resumeFirst(fits))
               break
             }
           }
-          expect([line.size, line.deferredCount]).toEqual([model.ages.length, model.passed.length])
-          expect(line.oldest).toBe(model.ages[0])
+          expect([queue.size, queue.deferredCount]).toEqual([
+            model.ages.length,
+            model.deferred.length,
+          ])
+          expect(queue.oldest).toBe(model.ages[0])
         }
-        while (line.resumeFirst(() => true)) model.recall(() => true)
-        while (model.ages.length > 0) expect(taken(line)).toBe(model.take())
-        expect([line.first, line.oldest]).toEqual([undefined, undefined])
+        while (queue.resumeFirst(() => true)) model.resumeFirst(() => true)
+        while (model.ages.length > 0) expect(takeFirst(queue)).toBe(model.take())
+        expect([queue.first, queue.oldest]).toEqual([undefined, undefined])
       },
     ),
     { numRuns: 500, seed: 7 },
   )
 })
 
-test('leaves no link in a ticket that has left', () => {
-  const line = newLine()
-  const tickets = [1, 2, 3].map((name) => new Named(name))
-  for (const ticket of tickets) line.join(ticket, 0, 0, 'key')
-  line.remove(tickets[1] as Named)
-  taken(line)
-  taken(line)
-  for (const {
-    previous: before,
-    next: behind,
-    previousByAge: older,
-    nextByAge: younger,
-    bucket: file,
-  } of tickets) {
-    expect([before, behind, older, younger, file]).toEqual(Array(5).fill(undefined))
+test('clears every link of an entry that was removed', () => {
+  const queue = createQueue()
+  const entries = [1, 2, 3].map((name) => new Named(name))
+  for (const entry of entries) queue.join(entry, 0, 0, 'key')
+  queue.remove(entries[1] as Named)
+  takeFirst(queue)
+  takeFirst(queue)
+  for (const { previous, next, previousByAge, nextByAge, bucket } of entries) {
+    expect([previous, next, previousByAge, nextByAge, bucket]).toEqual(Array(5).fill(undefined))
   }
 })
 
-test('a hundred thousand that leave from the middle are no slower than those that are served', () => {
-  const line = newLine()
-  const tickets = Array.from({ length: 100_000 }, (_, name) => new Named(name))
-  for (const ticket of tickets) line.join(ticket, 0, ticket.name % 7)
-  expect(tickets.toReversed().every((ticket) => line.remove(ticket))).toBe(true)
-  expect(line.size).toBe(0)
+test('removes 100,000 entries of seven priorities in reverse order', () => {
+  const queue = createQueue()
+  const entries = Array.from({ length: 100_000 }, (_, name) => new Named(name))
+  for (const entry of entries) queue.join(entry, 0, entry.name % 7)
+  expect(entries.toReversed().every((entry) => queue.remove(entry))).toBe(true)
+  expect(queue.size).toBe(0)
 })

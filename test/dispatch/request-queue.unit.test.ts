@@ -1,4 +1,4 @@
-/** Rules of the queue that no client sees at once: what is counted, what is told, and which instance is next. */
+/** Rules of the queue that no caller sees directly: counts, events, and which instance is next. */
 import { describe, expect, test } from 'vitest'
 import type { Pick } from '../../src/dispatch/balance.ts'
 import { useFalseClock } from '../clock.ts'
@@ -8,7 +8,7 @@ import { createDataPlane } from './data-plane.ts'
 
 expectNothingLeft()
 
-test('maxQueue 0: a request that need not wait is served, one that would have to is refused', async () => {
+test('maxQueue 0: a request is served if a slot is free, and refused otherwise', async () => {
   const { at, send, use } = createDataPlane(['a'], { maxQueue: 0 })
   const first = send('/first')
   await runEventLoop(2)
@@ -22,7 +22,7 @@ test('maxQueue 0: a request that need not wait is served, one that would have to
   expect(send('/third').outcome).toBe('MANYHOST_QUEUE_FULL')
 })
 
-test('each request that waits has its own time in the queue', async () => {
+test('queueTimeout counts for each waiting request by itself', async () => {
   const clock = useFalseClock()
   const { send, use } = createDataPlane(['a'], { queueTimeout: 100 })
   use()
@@ -37,7 +37,7 @@ test('each request that waits has its own time in the queue', async () => {
   expect(second.outcome).toBe('MANYHOST_QUEUE_TIMEOUT')
 })
 
-test('it is told once that requests wait, and once that none waits any more, also where they are given up', () => {
+test('onChange is called once when requests begin to wait and once when the last one was cancelled', () => {
   const { changes, give, send, use } = createDataPlane(['a'])
   use()
   const all = ['/1', '/2', '/3'].map((path) => send(path))
@@ -49,7 +49,7 @@ test('it is told once that requests wait, and once that none waits any more, als
 })
 
 describe('least in flight', () => {
-  test('an instance that comes has the next requests, until it has as many as the others', async () => {
+  test('a new instance gets the next requests until it has as many as the others', async () => {
     const { at, send, use } = createDataPlane(['a', 'b', 'c'], {}, 10)
     use('a', 'b')
     for (let count = 0; count < 6; count++) send(`/${count}`)
@@ -61,7 +61,7 @@ describe('least in flight', () => {
   })
 
   test.each([0, 1])(
-    'a request that avoided the idle instance leaves it the next one (turn %i)',
+    'after a resend has avoided the idle instance, the next request goes there (turn %i)',
     async (turn) => {
       const clock = useFalseClock()
       const { at, first, send, use } = createDataPlane(['a', 'b'], {}, 10)
@@ -88,7 +88,7 @@ describe('least in flight', () => {
   )
 })
 
-test('a request with an affinity that is sent again goes where the next one with that key goes', async () => {
+test('a resend with an affinity goes to the instance that gets the next request with that key', async () => {
   const clock = useFalseClock()
   const ids = ['a', 'b', 'c', 'd', 'e']
   for (let key = 0; key < 12; key++) {
@@ -107,7 +107,7 @@ test('a request with an affinity that is sent again goes where the next one with
   }
 })
 
-test('a balance that takes its instance away while it is asked: the request goes to the next one that is free', async () => {
+test('a balance that removes an instance while it is called: the request goes to the next free one', async () => {
   let takesAway = false
   const balance: Pick = (targets, { turn }) => {
     if (takesAway) use('a')

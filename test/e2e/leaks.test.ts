@@ -1,10 +1,10 @@
 /** After many requests, abortions and deaths nothing has grown, and after the end nothing is left. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
 import { faults, inProcess } from '../../providers/testing/index.ts'
 import { sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
-import { findInstancePids, runEventLoop, service, until, waitForReady } from '../help.ts'
+import { findInstancePids, runEventLoop, service, waitForReady, waitUntil } from '../help.ts'
+import { seededRandom } from '../random.ts'
 
 const url = 'http://calc'
 
@@ -22,7 +22,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   // Whatever a test left to end by itself has done so by now, or never will.
-  await until(() => {
+  await waitUntil(() => {
     const after = resources()
     return Object.keys(after).every((kind) => (after[kind] as number) <= (before[kind] ?? 0))
   }, 'no timer and no socket is left')
@@ -62,9 +62,9 @@ describe('nothing is left behind', () => {
     const { arrivals, completions, failures, resends } = cluster.stats()
     expect([arrivals, completions + failures]).toEqual([5_000, 5_000])
     expect(resends).toBeGreaterThan(0)
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
     expect([cluster.requestQueue.size, cluster.requestQueue.oldestAge]).toEqual([0, 0])
-    await until(() => inner.instances.every(({ inFlight }) => inFlight === 0))
+    await waitUntil(() => inner.instances.every(({ inFlight }) => inFlight === 0))
     await session.close()
     expect([cluster.instances, inner.instances]).toEqual([[], []])
   })

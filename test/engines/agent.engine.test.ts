@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentsProvider } from '../../providers/agent/index.ts'
 import { Session } from '../../src/index.ts'
-import { findInstancePids, service, until, waitForReady } from '../help.ts'
+import { findInstancePids, service, waitForReady, waitUntil } from '../help.ts'
 import {
   buildCommandLine,
   KEY,
@@ -97,7 +97,7 @@ describe.skipIf(why !== undefined)(
     async function agent(name: string, isFar: boolean, address?: string): Promise<void> {
       const main = join(await buildCommandLine(), 'src/cli/main.js')
       const hub = address ?? (await provider.address())
-      const flags = ['--connect', hub, '--insecure', '--places', '4']
+      const flags = ['--connect', hub, '--insecure', '--max-instances', '4']
       const command = [process.execPath, main, 'agent', ...flags, '--name', name]
       const [program = '', ...args] = isFar ? ['ip', 'netns', 'exec', space, ...command] : command
       const env = { ...process.env, MANYHOST_AGENT_KEY: KEY }
@@ -121,13 +121,13 @@ describe.skipIf(why !== undefined)(
       await waitForReady(session, url, 1)
       const [first] = session.cluster(url).instances
       const slow = session.client().get(`${url}/sleep/2500`)
-      await until(() => session.cluster(url).inFlight === 1)
+      await waitUntil(() => session.cluster(url).inFlight === 1)
       ip('-n', space, 'link', 'set', far, 'down')
       await agent('near', false)
       const answer = await slow
       expect(answer.status).toBe(200)
       expect(session.cluster(url).instances.map(({ id }) => id)).not.toContain(first?.id)
-      await until(() => findInstancePids(first?.id ?? '').length === 0)
+      await waitUntil(() => findInstancePids(first?.id ?? '').length === 0)
       ip('-n', space, 'link', 'set', far, 'up')
       await waitForAgents(provider, 2)
     })
@@ -138,7 +138,7 @@ describe.skipIf(why !== undefined)(
       await waitForReady(session, url, 2)
       const before = session.cluster(url).instances.map(({ id }) => id)
       const slow = session.client().get(`${url}/sleep/800`)
-      await until(() => session.cluster(url).inFlight === 1)
+      await waitUntil(() => session.cluster(url).inFlight === 1)
       ip('-n', space, 'link', 'set', far, 'down')
       await new Promise((done) => setTimeout(done, 300))
       ip('-n', space, 'link', 'set', far, 'up')
@@ -156,10 +156,10 @@ describe.skipIf(why !== undefined)(
         const client = session.client()
         const slow = Promise.all(Array.from({ length: 4 }, () => client.get(`${url}/sleep/300`)))
         slow.catch(() => {})
-        await until(() => session.cluster(url).inFlight > 0)
+        await waitUntil(() => session.cluster(url).inFlight > 0)
         const rule = ['-p', 'tcp', '-j', 'REJECT', '--reject-with', 'tcp-reset']
         there('iptables', '-A', 'INPUT', ...rule)
-        await until(() => provider.agents[0]?.state === 'away')
+        await waitUntil(() => provider.agents[0]?.state === 'away')
         there('iptables', '-D', 'INPUT', ...rule)
         for (const answer of await slow) expect(answer.status).toBe(200)
         await waitForAgents(provider)

@@ -6,7 +6,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { until } from '../providers/process-help.ts'
+import { waitUntil } from '../providers/process-help.ts'
 
 export interface Apart {
   /** Of that place, and of this machine as it is seen from there. */
@@ -49,7 +49,7 @@ export async function openApart(folder: string, prepare: string): Promise<Apart>
     if (child.exitCode !== null) throw new Error(said)
     return said.endsWith('ready\n')
   }
-  await until(isReady, 20_000)
+  await waitUntil(isReady, 20_000)
   const first = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim()
   const [link, peer] = [`mh${process.pid}k`, `mh${process.pid}l`]
   const third = process.pid % 250

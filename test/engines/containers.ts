@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Docker from 'dockerode'
-import { pidsWith, until } from '../providers/process-help.ts'
+import { pidsWith, waitUntil } from '../providers/process-help.ts'
 import { buildImage } from './images.ts'
 import { openRelay, type Relay } from './relay.ts'
 
@@ -63,7 +63,7 @@ export async function startEngine(
   }
   const api = new Docker({ socketPath: socket })
   try {
-    await until(() => api.ping().then(() => true), 30_000)
+    await waitUntil(() => api.ping().then(() => true), 30_000)
   } catch (error) {
     child.kill('SIGKILL')
     apart?.close()

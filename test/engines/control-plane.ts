@@ -7,7 +7,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { CoreV1Api, KubeConfig } from '@kubernetes/client-node'
-import { until } from '../providers/process-help.ts'
+import { waitUntil } from '../providers/process-help.ts'
 import { freePorts } from './ports.ts'
 import { openRelay } from './relay.ts'
 
@@ -148,11 +148,11 @@ export async function openControlPlane(place: Place): Promise<ControlPlane> {
     const { metadata } = await core.readNamespace({ name: 'default' })
     return metadata?.name === 'default'
   }
-  await until(() => existsSync(file('certs/apiserver.crt')), 60_000)
+  await waitUntil(() => existsSync(file('certs/apiserver.crt')), 60_000)
   const config = new KubeConfig()
   config.loadFromFile(kubeconfig)
   core = config.makeApiClient(CoreV1Api)
-  await until(answers, 60_000)
+  await waitUntil(answers, 60_000)
   return {
     folder,
     kubeconfig,
@@ -172,7 +172,7 @@ export async function openControlPlane(place: Place): Promise<ControlPlane> {
     restart: async () => {
       await ended(server)
       server = serve()
-      await until(answers, 60_000)
+      await waitUntil(answers, 60_000)
     },
     close: async () => {
       if (server.exitCode !== null) {

@@ -12,7 +12,7 @@ import { docker } from '../../providers/docker/index.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { rejectionOf } from '../help.ts'
-import { get, specOf, until } from '../providers/process-help.ts'
+import { get, specOf, waitUntil } from '../providers/process-help.ts'
 import { makeCertificates } from './certificates.ts'
 import { containerConformance } from './container-conformance.ts'
 import { type Daemon, IMAGE, relay, SERVER, startEngine } from './containers.ts'
@@ -24,7 +24,7 @@ const server = { image: IMAGE, command: SERVER }
 
 async function serving(provider: Provider): Promise<Running> {
   const running = await provider.start(specOf(server), { signal })
-  await until(() => running.accepts?.(new AbortController().signal).then(() => true) ?? true)
+  await waitUntil(() => running.accepts?.(new AbortController().signal).then(() => true) ?? true)
   return running
 }
 

@@ -3,7 +3,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type FeedClient, fromPostgres } from '../../src/feed/index.ts'
 import { openFeed, openFeedClient } from '../feed/help.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { withEngine } from './engine.ts'
 import { createPostgres, POSTGRES, type Postgres } from './postgres.ts'
 
@@ -138,7 +138,7 @@ withEngine(POSTGRES, 'postgresql', () => {
     early.subscribe('ch1')
     early.publish('ch1', 'from the outage')
     expect(await lost(early)).toBe('Authentication is not possible now for alice')
-    await until(() => errors.length > 0)
+    await waitUntil(() => errors.length > 0)
     expect(errors.join()).not.toContain('s3cret')
     inside.publish('ch1', 'meanwhile')
     expect((await inside.read()).payload.toString()).toBe('meanwhile')

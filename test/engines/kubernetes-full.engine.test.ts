@@ -12,7 +12,7 @@ import { resolveWithin } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
 import { findInstancePids, recordEvents, rejectionOf, waitForReady } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
-import { get, pidsWith, specOf, until } from '../providers/process-help.ts'
+import { get, pidsWith, specOf, waitUntil } from '../providers/process-help.ts'
 import { withEngine } from './engine.ts'
 import { type FullCluster, IMAGE, KUBELET, NODE, openFullCluster } from './kubernetes-full.ts'
 import { scaleOf } from './kubernetes-scale.ts'
@@ -76,7 +76,7 @@ withEngine(
       kill: async (id) => {
         signal(id, 'SIGKILL')
         // A kubelet looks at its containers once a second, and then tells: what comes after that is ours.
-        await until(() => isKnown(id), 60_000)
+        await waitUntil(() => isKnown(id), 60_000)
       },
       freeze: async (id) => signal(id, 'SIGSTOP'),
       thaw: async (id) => signal(id, 'SIGCONT'),
@@ -100,7 +100,7 @@ withEngine(
     async function serving(provider: Provider, part: Partial<StartSpec> = { command }) {
       const spec = specOf(part)
       const running = await provider.start(spec, { signal: unending })
-      await until(() => running.accepts?.(unending).then(() => true) ?? false, 30_000)
+      await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false, 30_000)
       return { spec, id: spec.id, running }
     }
 
@@ -126,7 +126,7 @@ withEngine(
         const spec = specOf({ command: [...command, '--late=3000'] })
         const running = await own.start(spec, { signal: unending })
         await expect(running.accepts?.(unending)).rejects.toThrow(/refuses the connection/)
-        await until(() => running.accepts?.(unending).then(() => true) ?? false, 30_000)
+        await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false, 30_000)
         const pids = Array.from({ length: 12 }, () => get(running.dispatcher, '/pid'))
         expect(new Set(await Promise.all(pids)).size).toBe(1)
         const body = Buffer.alloc(3_000_000, 'x')
@@ -148,7 +148,7 @@ withEngine(
           },
         })
         expect(who).toBe('1000\n')
-        await until(() => spec.output.includes('listens\n'))
+        await waitUntil(() => spec.output.includes('listens\n'))
         await running.stop(20_000)
         expect(spec.output).toContain('asked to stop\n')
         await own.close?.()
@@ -159,20 +159,20 @@ withEngine(
         const error = await rejectionOf(provider.start(spec, { signal: unending }))
         expect(error.code).toBe('MANYHOST_START_FAILED')
         expect(error.message).toMatch(/ImagePullBackOff: Back-off pulling image/)
-        await until(async () => !(await isPod(spec.id)), 30_000)
+        await waitUntil(async () => !(await isPod(spec.id)), 30_000)
       })
 
       test('one that no node has room for says so, and giving it up leaves nothing', async () => {
         const giveUp = new AbortController()
         const spec = specOf({ command, resources: { cpus: 1_000 } })
         const starting = rejectionOf(provider.start(spec, { signal: giveUp.signal }))
-        await until(
+        await waitUntil(
           () => spec.output.includes('waits: 0/1 nodes are available: 1 Insufficient cpu'),
           30_000,
         )
         giveUp.abort(new Error('enough'))
         expect((await starting).message).toContain('it was given up')
-        await until(async () => !(await isPod(spec.id)), 30_000)
+        await waitUntil(async () => !(await isPod(spec.id)), 30_000)
       })
 
       test('a node that is being emptied: the instance leaves, and another one takes its place', async () => {
@@ -182,13 +182,13 @@ withEngine(
         const [first] = session.cluster(url).instances
         const states = recordEvents(session, 'instance')
         await cluster.kubectl('taint', 'node', NODE, 'emptied=yes:NoExecute')
-        await until(
+        await waitUntil(
           () =>
             states.some(({ state, instance }) => state === 'draining' && instance === first?.id),
           30_000,
         )
         await cluster.kubectl('taint', 'node', NODE, 'emptied-')
-        await until(
+        await waitUntil(
           () => states.some(({ state, instance }) => state === 'ready' && instance !== first?.id),
           60_000,
         )
@@ -205,7 +205,7 @@ withEngine(
         const spec = specOf({ command, resources: { cpus: 1_000 } })
         const error = await rejectionOf(own.start(spec, { signal: unending }))
         expect(error.message).toMatch(/it ended: its node gave it up: OutOfcpu: .*enough/)
-        await until(async () => !(await isPod(spec.id)), 30_000)
+        await waitUntil(async () => !(await isPod(spec.id)), 30_000)
         await own.close?.()
       })
 
@@ -222,8 +222,8 @@ withEngine(
         } finally {
           process.kill(cluster.kubelet, 'SIGCONT')
         }
-        await until(async () => !(await isPod(id)) && findInstancePids(id).length === 0, 60_000)
-        await until(async () => {
+        await waitUntil(async () => !(await isPod(id)) && findInstancePids(id).length === 0, 60_000)
+        await waitUntil(async () => {
           const said = await cluster.kubectl('get', 'node', NODE, '--no-headers')
           return /\bReady\b/.test(said) && !/NotReady/.test(said)
         }, 60_000)
@@ -277,7 +277,7 @@ withEngine(
           body: JSON.stringify({ size: 3 }),
         })
         expect(sized.status).toBe(200)
-        await until(async () => {
+        await waitUntil(async () => {
           const metrics = await fetchService('manyhost-admin', '/metrics', { headers })
           return /manyhost_instances\{[^}]*state="ready"[^}]*\} 3\n/.test(await metrics.text())
         }, 60_000)
@@ -285,7 +285,7 @@ withEngine(
         const left = await instances()
         for (const pid of pidsWith('/etc/manyhost/fleet.yaml', 'cmdline'))
           process.kill(pid, 'SIGKILL')
-        await until(async () => {
+        await waitUntil(async () => {
           const now = await instances()
           return now.length > 0 && !now.some((name) => left.includes(name))
         }, 90_000)
@@ -293,7 +293,7 @@ withEngine(
         expect(await asked()).toBe('2')
         // Taken away with its rights, it cannot end them any more: they belong to its pod, and go with it.
         await cluster.kubectl('delete', ...files, '--wait=false')
-        await until(async () => (await instances()).length === 0, 150_000)
+        await waitUntil(async () => (await instances()).length === 0, 150_000)
       })
     })
   },

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Docker from 'dockerode'
 import { certificate } from '../fakes/certificate.ts'
-import { isAlive, until } from '../providers/process-help.ts'
+import { isAlive, waitUntil } from '../providers/process-help.ts'
 import { type Apart, openApart } from './apart.ts'
 import { type ControlPlane, openControlPlane, PROGRAMS } from './control-plane.ts'
 import { addManyhost, buildImage, buildPause } from './images.ts'
@@ -150,14 +150,14 @@ export async function openFullCluster(): Promise<FullCluster> {
       ],
       'kubelet',
     )
-    await until(async () => {
+    await waitUntil(async () => {
       const { status } = await plane.core.readNode({ name: NODE })
       return (
         status?.conditions?.some((one) => one.type === 'Ready' && one.status === 'True') ?? false
       )
     }, 90_000)
     // Made by a controller, and asked for by each pod.
-    await until(async () => {
+    await waitUntil(async () => {
       const made = await plane.core.readNamespacedServiceAccount({
         name: 'default',
         namespace: 'default',
@@ -212,7 +212,7 @@ async function beginDocker(folder: string, { networks, begin }: Apart): Promise<
     'dockerd',
   )
   const api = new Docker({ socketPath: file('docker.sock') })
-  await until(() => api.ping().then(() => true), 30_000)
+  await waitUntil(() => api.ping().then(() => true), 30_000)
   return api
 }
 

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { kubernetes } from '../../providers/kubernetes/index.ts'
 import { Session } from '../../src/index.ts'
 import { rejectionOf, waitForReady } from '../help.ts'
-import { specOf, until } from '../providers/process-help.ts'
+import { specOf, waitUntil } from '../providers/process-help.ts'
 import type { ControlPlane } from './control-plane.ts'
 
 const url = 'http://calc'
@@ -75,8 +75,8 @@ export function scaleOf(
         )
         expect(new Set(await Promise.all(answers))).toEqual(new Set(['slow']))
         session.setSize(url, 1)
-        await until(async () => (await replicas()) === 1, 20_000)
-        await until(
+        await waitUntil(async () => (await replicas()) === 1, 20_000)
+        await waitUntil(
           () => session.cluster(url).instances.every(({ state }) => state === 'ready'),
           60_000,
         )
@@ -90,9 +90,9 @@ export function scaleOf(
           '--grace-period=1',
           '--wait=false',
         )
-        await until(async () => (await client.get(`${url}/cwd`)).status === 200, 30_000)
+        await waitUntil(async () => (await client.get(`${url}/cwd`)).status === 200, 30_000)
         await session.close()
-        await until(async () => (await replicas()) === 1)
+        await waitUntil(async () => (await replicas()) === 1)
         await cluster().kubectl('delete', kind, name, '--grace-period=1')
         await cluster().kubectl('delete', 'pod', '-l', `app=${name}`, '--grace-period=1')
       })

@@ -13,7 +13,7 @@ import { resolveWithin, sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
 import { findInstancePids, recordEvents, rejectionOf, waitForReady } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
-import { get, specOf, until } from '../providers/process-help.ts'
+import { get, specOf, waitUntil } from '../providers/process-help.ts'
 import { API_SERVER } from './control-plane.ts'
 import { withEngine } from './engine.ts'
 import { type Cluster, openCluster } from './kubernetes.ts'
@@ -93,7 +93,7 @@ withEngine(
     async function serving(provider: Provider, part: Partial<StartSpec> = {}) {
       const spec = specOf({ command, ...part })
       const running = await provider.start(spec, { signal: unending })
-      await until(() => running.accepts?.(unending).then(() => true) ?? false)
+      await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false)
       return { spec, id: spec.id, running }
     }
 
@@ -151,7 +151,7 @@ withEngine(
         const spec = specOf({ command: [...command, '--late=1000'] })
         const running = await own.start(spec, { signal: unending })
         await expect(running.accepts?.(unending)).rejects.toThrow(/refuses the connection/)
-        await until(() => running.accepts?.(unending).then(() => true) ?? false)
+        await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false)
         await own.close?.()
       })
 
@@ -190,7 +190,7 @@ withEngine(
         const error = await rejectionOf(provider.start(spec, { signal: unending }))
         expect(error.code).toBe('MANYHOST_START_FAILED')
         expect(error.message).toMatch(/ImagePullBackOff: Back-off pulling image/)
-        await until(async () => !(await isPod(spec.id)))
+        await waitUntil(async () => !(await isPod(spec.id)))
       })
 
       test('no pod for a while: it is said what it waits for, and giving up leaves nothing', async () => {
@@ -198,7 +198,7 @@ withEngine(
         const giveUp = new AbortController()
         const spec = specOf({ command })
         const starting = rejectionOf(own.start(spec, { signal: giveUp.signal }))
-        await until(() => isPod(spec.id))
+        await waitUntil(() => isPod(spec.id))
         const message = '0/1 nodes are available: 1 node(s) did not match.'
         const condition = {
           type: 'PodScheduled',
@@ -207,10 +207,10 @@ withEngine(
           message,
         }
         await patchStatus(spec.id, { conditions: [condition] })
-        await until(() => spec.output.includes(`waits: ${message}`))
+        await waitUntil(() => spec.output.includes(`waits: ${message}`))
         giveUp.abort(new Error('enough'))
         expect((await starting).message).toContain('it was given up')
-        await until(async () => !(await isPod(spec.id)))
+        await waitUntil(async () => !(await isPod(spec.id)))
         await own.close?.()
       })
 
@@ -228,7 +228,7 @@ withEngine(
         const [first] = session.cluster(url).instances
         const states = recordEvents(session, 'instance')
         await cluster.kubectl('delete', 'pod', podName(first?.id ?? ''), '--wait=false')
-        await until(() =>
+        await waitUntil(() =>
           states.some(({ state, instance }) => state === 'ready' && instance !== first?.id),
         )
         expect(states.find(({ instance }) => instance === first?.id)).toMatchObject({
@@ -282,11 +282,11 @@ withEngine(
           'i=0; while [ $i -lt 60 ]; do echo "line $i"; i=$((i+1)); sleep 0.05; done; exec sleep 60'
         const spec = specOf({ command: ['sh', '-c', script] })
         await own.start(spec, { signal: unending })
-        await until(() => spec.output.includes('line 10\n'))
+        await waitUntil(() => spec.output.includes('line 10\n'))
         await cluster.cut()
         await sleep(500)
         await cluster.restore()
-        await until(() => spec.output.includes('line 59\n'), 30_000)
+        await waitUntil(() => spec.output.includes('line 59\n'), 30_000)
         const all = Array.from({ length: 60 }, (_, i) => `line ${i}\n`)
         expect(spec.output).toBe(all.join(''))
         await own.close?.()
@@ -347,7 +347,7 @@ spec:
           const own = kubernetes({ ...options, adopt, owner: 'shop' })
           await serving(own)
           await own.close?.()
-          await until(async () => (await isThere(mine)) === (adopt === 'keep'))
+          await waitUntil(async () => (await isThere(mine)) === (adopt === 'keep'))
           expect(await isThere(strangers)).toBe(true)
         }
         await cluster.kubectl('delete', 'pod', strangers, '--grace-period=1')
@@ -403,7 +403,7 @@ spec:
         const files = readdirSync(manifests).filter((name) => name.endsWith('.yaml'))
         expect(files.length).toBeGreaterThan(4)
         for (const name of files) {
-          const said = await until(
+          const said = await waitUntil(
             () => cluster.kubectl('apply', '--dry-run=server', '-f', join(manifests, name)),
             20_000,
           )
@@ -436,9 +436,9 @@ spec:
             await context.spawn(...(command as [string, string]))
           },
         })
-        const running = await until(() => own.start(spec, { signal: unending }), 20_000)
-        await until(() => running.accepts?.(unending).then(() => true) ?? false)
-        await until(() => spec.output.includes('listens\n'))
+        const running = await waitUntil(() => own.start(spec, { signal: unending }), 20_000)
+        await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false)
+        await waitUntil(() => spec.output.includes('listens\n'))
         await running.stop(5_000)
         await own.close?.()
         const can = (...what: string[]): Promise<string> =>
@@ -462,7 +462,7 @@ spec:
         const spec = specOf({ command })
         const error = await rejectionOf(own.start(spec, { signal: unending }))
         expect(error.message).toMatch(/pods cannot be watched: .*403: pods is forbidden/)
-        await until(async () => !(await isPod(spec.id)))
+        await waitUntil(async () => !(await isPod(spec.id)))
         await own.close?.()
       })
     })

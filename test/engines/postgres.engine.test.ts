@@ -5,7 +5,7 @@ import type { Task } from '../../src/tasks/model/task.ts'
 import { openStore } from '../../src/tasks/store/open.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import { runCluster, type TaskResult } from '../../src/tasks.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { schedulingSuite } from '../tasks/scheduling.suite.ts'
 import { batchesSuite } from '../tasks/store/batches.suite.ts'
 import { kindsSuite } from '../tasks/store/kinds.suite.ts'
@@ -98,14 +98,14 @@ withEngine(POSTGRES, 'postgresql', () => {
     const store = await openStore(url, { schema: 'cut' })
     let told = 0
     store.onAdded(() => told++)
-    await until(() => told > 0)
+    await waitUntil(() => told > 0)
     const cut = await openStore(url, { schema: 'cutter' })
     await cut.statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
       WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
     await cut.close()
     const other = await openStore(url, { schema: 'cut' })
     told = 0
-    await until(async () => {
+    await waitUntil(async () => {
       await other.add([{ args: 'x' }]).catch(() => {})
       return told > 0
     })

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 const BIN = '/usr/lib/postgresql/15/bin'
 export const POSTGRES = `${BIN}/postgres`
@@ -64,7 +64,7 @@ export async function createPostgres(): Promise<Postgres> {
     url,
     async start() {
       server = spawn(POSTGRES, [...args, '-c', 'fsync=off'], { ...run, stdio: 'ignore' })
-      await until(answers, 'PostgreSQL is up')
+      await waitUntil(answers, 'PostgreSQL is up')
     },
     stop,
     async remove() {

@@ -14,6 +14,7 @@ import {
   openAdminFixture,
   waitUntilReady,
 } from '../gateway/admin-fixture.ts'
+import { waitUntil } from '../help.ts'
 import { withEngine } from './engine.ts'
 
 const PROMETHEUS = '/usr/bin/prometheus'
@@ -73,7 +74,7 @@ withEngine(PROMETHEUS, 'prometheus', () => {
       ],
       { stdio: ['ignore', 'inherit', 'inherit'] },
     )
-    await eventually('up{job="manyhost"}', ([one]) => one?.value[1] === '1')
+    await waitForResult('up{job="manyhost"}', ([one]) => one?.value[1] === '1')
     await sleep(8_000)
   })
   afterAll(async () => {
@@ -94,14 +95,15 @@ withEngine(PROMETHEUS, 'prometheus', () => {
   const query = async (text: string): Promise<Json[]> =>
     (await get(`/api/v1/query?query=${encodeURIComponent(text)}`)).result
 
-  async function eventually(text: string, fits: (result: Json[]) => boolean): Promise<Json[]> {
+  async function waitForResult(text: string, fits: (result: Json[]) => boolean): Promise<Json[]> {
     let result: Json[] = []
-    for (let i = 0; i < 100; i++) {
-      result = await query(text).catch(() => [])
+    const ask = async (): Promise<Json[] | false> => {
+      result = await query(text)
       if (fits(result)) return result
       await sleep(300)
+      return false
     }
-    throw new Error(`${text} is ${JSON.stringify(result)}`)
+    return waitUntil(ask, `the result of ${text}`, () => result)
   }
 
   test('scrapes without an error, and as OpenMetrics', async () => {
@@ -177,7 +179,7 @@ withEngine(PROMETHEUS, 'prometheus', () => {
     expect(templating.list.map(({ name }: Json) => name)).toEqual(['datasource', 'service'])
     served.provider.instances[0]?.kill()
     await until(() => served.session.cluster('http://calc').stats().resends > 0, 5_000)
-    await eventually('sum(manyhost_resends_total)', ([one]) => Number(one?.value[1]) > 0)
+    await waitForResult('sum(manyhost_resends_total)', ([one]) => Number(one?.value[1]) > 0)
     for (const { title, targets } of panels) {
       for (const { expr } of targets) {
         const text = expr.replaceAll('$service', '.*').replaceAll('$__rate_interval', '10s')

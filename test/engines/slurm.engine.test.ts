@@ -11,7 +11,7 @@ import type { Provider, Running } from '../../src/core/provider.ts'
 import { Session } from '../../src/index.ts'
 import { findInstancePids, recordEvents, rejectionOf, waitForReady } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
-import { get, specOf, until } from '../providers/process-help.ts'
+import { get, specOf, waitUntil } from '../providers/process-help.ts'
 import { withEngine } from './engine.ts'
 import { LIMITS, openSlurm, type SlurmCluster } from './slurm.ts'
 
@@ -76,7 +76,7 @@ withEngine(SBATCH, 'Slurm', () => {
   async function serving(provider: Provider): Promise<{ id: string; running: Running }> {
     const spec = specOf({ command })
     const running = await provider.start(spec, { signal: unending })
-    await until(() => running.accepts?.(unending).then(() => true) ?? false)
+    await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false)
     return { id: spec.id, running }
   }
 
@@ -103,7 +103,7 @@ withEngine(SBATCH, 'Slurm', () => {
       await cluster.run('scontrol', 'update', `JobId=${job}`, 'Requeue=1')
       await cluster.run('scontrol', 'requeue', job)
       expect((await running.exited).reason).toMatch(/^(killed|lost)$/)
-      await until(
+      await waitUntil(
         async () => findInstancePids(id).length === 0 && (await jobOf(id, '%T')) === '',
         30_000,
       )
@@ -116,10 +116,10 @@ withEngine(SBATCH, 'Slurm', () => {
       expect(await get(running.dispatcher, '/cwd')).toBe(process.cwd())
       await cluster.run('scontrol', 'update', `NodeName=${node}`, 'State=DOWN', 'Reason=test')
       expect(await running.exited).toMatchObject({ reason: 'lost' })
-      await until(() => findInstancePids(id).length === 0)
+      await waitUntil(() => findInstancePids(id).length === 0)
       cluster.startNode(node)
       await cluster.run('scontrol', 'update', `NodeName=${node}`, 'State=RESUME').catch(() => {})
-      await until(
+      await waitUntil(
         async () => (await cluster.run('sinfo', '-hN', '-n', node, '-o', '%T')).includes('idle'),
         60_000,
       )
@@ -132,16 +132,16 @@ withEngine(SBATCH, 'Slurm', () => {
       const events = recordEvents(session, 'instance')
       session.startup({ url: 'http://calc', command })
       await waitForReady(session, 'http://calc', 1)
-      await until(() => events.some(({ state }) => state === 'draining'), 90_000)
+      await waitUntil(() => events.some(({ state }) => state === 'draining'), 90_000)
       const first = events.find(({ state }) => state === 'ready')?.instance ?? ''
       expect(events.find(({ state }) => state === 'draining')).toMatchObject({
         instance: first,
         reason: expect.stringMatching(/time limit/),
       })
-      await until(() =>
+      await waitUntil(() =>
         events.some(({ state, instance }) => state === 'ready' && instance !== first),
       )
-      await until(() =>
+      await waitUntil(() =>
         events.some(({ state, instance }) => state === 'stopped' && instance === first),
       )
       expect(session.cluster('http://calc').instances.map(({ id }) => id)).not.toContain(first)
@@ -154,10 +154,10 @@ withEngine(SBATCH, 'Slurm', () => {
       await serving(one)
       const waits = specOf({ command })
       const starting = rejectionOf(one.start(waits, { signal: giveUp.signal }))
-      await until(async () => (await jobOf(waits.id, '%T %r')) === 'PENDING Resources')
+      await waitUntil(async () => (await jobOf(waits.id, '%T %r')) === 'PENDING Resources')
       giveUp.abort(new Error('enough'))
       expect((await starting).message).toContain('it was given up')
-      await until(async () => (await jobOf(waits.id, '%T')) === '')
+      await waitUntil(async () => (await jobOf(waits.id, '%T')) === '')
       await one.close?.()
     })
 
@@ -201,12 +201,12 @@ withEngine(SBATCH, 'Slurm', () => {
         resources: { cpus: 2, memory: 268_435_456 },
       })
       const running = await own.start(spec, { signal: unending })
-      await until(() => running.accepts?.(unending).then(() => true) ?? false)
+      await waitUntil(() => running.accepts?.(unending).then(() => true) ?? false)
       expect(JSON.parse(await jobOf(spec.id, '%k')).labels).toEqual({ team: 'blue' })
       expect(await jobOf(spec.id, '%C %m')).toBe('2 256M')
       for (const pid of findInstancePids(spec.id)) process.kill(pid, 'SIGKILL')
       expect(await running.exited).toMatchObject({ reason: 'killed' })
-      await until(async () => (await jobOf(spec.id, '%T')) === '')
+      await waitUntil(async () => (await jobOf(spec.id, '%T')) === '')
       await own.close?.()
     })
 

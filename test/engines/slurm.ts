@@ -12,7 +12,7 @@ import {
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { until } from '../providers/process-help.ts'
+import { waitUntil } from '../providers/process-help.ts'
 import { freePorts } from './ports.ts'
 
 const call = promisify(execFile)
@@ -123,7 +123,7 @@ ${more}
     `--log-file=${file('munged.log')}`,
     `--seed-file=${file('munge.seed')}`,
   ])
-  await until(() => existsSync(file('munge.sock')), 20_000)
+  await waitUntil(() => existsSync(file('munge.sock')), 20_000)
   const run = async (command: string, ...args: string[]): Promise<string> =>
     (await call(command, args, { env, maxBuffer: 16_777_216 })).stdout
   const controller = begin(sbin('slurmctld'), ['-D', '-c'])
@@ -139,7 +139,7 @@ ${more}
       .split('\n')
       .every((state) => state === 'idle')
   }
-  await until(idle, 60_000)
+  await waitUntil(idle, 60_000)
   return {
     folder,
     conf,
@@ -156,7 +156,7 @@ ${more}
           SLURMRESTD_SECURITY: 'disable_user_check',
         },
       )
-      await until(() => existsSync(file('rest.sock')), 20_000)
+      await waitUntil(() => existsSync(file('rest.sock')), 20_000)
       return `unix:${file('rest.sock')}`
     },
     startRestWithTokens: async () => {
@@ -167,13 +167,13 @@ ${more}
         SLURMRESTD_SECURITY: 'disable_user_check',
       })
       const url = `http://127.0.0.1:${port}`
-      await until(() => fetch(url).then(() => true))
+      await waitUntil(() => fetch(url).then(() => true))
       return url
     },
     close: async () => {
       controller.kill('SIGCONT')
       await run('scancel', '--quiet', '--me').catch(() => {})
-      await until(async () => (await run('squeue', '--noheader')).trim() === '', 20_000).catch(
+      await waitUntil(async () => (await run('squeue', '--noheader')).trim() === '', 20_000).catch(
         () => {},
       )
       for (const child of children.reverse()) await ended(child)

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type SshOptions, ssh } from '../../providers/ssh/index.ts'
 import { findInstancePids, rejectionOf } from '../help.ts'
 import { conformance } from '../providers/conformance.ts'
-import { get, specOf, until } from '../providers/process-help.ts'
+import { get, specOf, waitUntil } from '../providers/process-help.ts'
 import { withEngine } from './engine.ts'
 import { openSshd, type Sshd } from './sshd.ts'
 
@@ -100,7 +100,7 @@ withEngine(SSHD, 'sshd', () => {
   test('a unix socket there, by way of ssh', async () => {
     const provider = ssh(options)
     const running = await provider.start(specOf({ command: server, listen: 'unix' }), { signal })
-    await until(() => running.accepts?.(signal).then(() => true) ?? false)
+    await waitUntil(() => running.accepts?.(signal).then(() => true) ?? false)
     const { SOCKET_PATH = '' } = JSON.parse(await get(running.dispatcher, '/env'))
     expect(existsSync(SOCKET_PATH)).toBe(true)
     await running.stop(1_000)
@@ -128,7 +128,7 @@ withEngine(SSHD, 'sshd', () => {
     chosen.close()
     await once(chosen, 'close')
     const running = await provider.start(specOf({ command: server }), { signal })
-    await until(() => running.accepts?.(signal).then(() => true) ?? false)
+    await waitUntil(() => running.accepts?.(signal).then(() => true) ?? false)
     expect(JSON.parse(await get(running.dispatcher, '/env')).PORT).toBe(String(port))
     await provider.close?.()
     for (const one of taken) one.close()
@@ -171,13 +171,13 @@ withEngine(SSHD, 'sshd', () => {
     const provider = ssh(options)
     const spec = specOf({ command: server })
     const running = await provider.start(spec, { signal })
-    await until(() => findInstancePids(spec.id).length > 0)
+    await waitUntil(() => findInstancePids(spec.id).length > 0)
     const { stdout } = await import('node:child_process').then(({ spawnSync }) =>
       spawnSync('ps', ['-o', 'pid=', '--ppid', String(sshd.child.pid)], { encoding: 'utf8' }),
     )
     for (const pid of stdout.trim().split(/\s+/)) process.kill(Number(pid), 'SIGKILL')
     expect(await running.exited).toMatchObject({ reason: 'lost' })
-    await until(() => findInstancePids(spec.id).length === 0)
+    await waitUntil(() => findInstancePids(spec.id).length === 0)
     await provider.close?.()
   })
 })

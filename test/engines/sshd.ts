@@ -5,7 +5,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { until } from '../providers/process-help.ts'
+import { waitUntil } from '../providers/process-help.ts'
 
 const call = promisify(execFile)
 
@@ -56,7 +56,7 @@ LogLevel INFO
   child.stderr?.on('data', (chunk) => {
     text += chunk
   })
-  await until(() => text.includes('Server listening'), 20_000)
+  await waitUntil(() => text.includes('Server listening'), 20_000)
   return {
     port,
     folder,

@@ -69,7 +69,7 @@ withEngine('/usr/sbin/sshd', 'sshd', () => {
       { env },
     )
     cluster.process.stdin?.end(input)
-    await cluster.until(/its key SHA256:\S+ is in none of/, 'stderr')
+    await cluster.waitForOutput(/its key SHA256:\S+ is in none of/, 'stderr')
     cluster.process.kill('SIGINT')
     expect((await cluster.ended).code).toBe(4)
     const left = await runManyhost(['tasks', 'list', '--remaining', '-c'], { env })

@@ -21,7 +21,7 @@ import {
 } from '@kubernetes/client-node'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { instanceFolder } from '../../providers/kubernetes/startup-scripts.ts'
-import { pidsWith, until } from '../providers/process-help.ts'
+import { pidsWith, waitUntil } from '../providers/process-help.ts'
 import { certificate } from './certificate.ts'
 
 interface Line {
@@ -317,7 +317,7 @@ export class Kubelet {
     }
     const body = [{ op: 'replace', path: '/status', value: status }]
     // Until the API server has taken it, or knows no such pod.
-    await until(
+    await waitUntil(
       () =>
         this.#isClosed ||
         this.#core.patchNamespacedPodStatus({ name, namespace, body }).then(

@@ -3,7 +3,7 @@
 import { pathToFileURL } from 'node:url'
 
 const [folder, from, to] = process.argv.slice(2)
-const { reservePort } = await import(pathToFileURL(`${folder}/process/ports.js`))
+const { reservePort } = await import(pathToFileURL(`${folder}/shared/ports.js`))
 
 // All grabbers start at the same word.
 console.log('ready')

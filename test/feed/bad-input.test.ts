@@ -13,7 +13,7 @@ import {
 } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
 import { useFalseClock } from '../clock.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { openFeed, openFeedClient, portOf, RawFeedPeer, readMetric } from './help.ts'
 
 const publish = (ident: string, channel: string, payload: string | Buffer): Buffer =>
@@ -79,7 +79,7 @@ test.each([
   publish('alice', 'ch1', '').copy(frame)
   frame.writeInt32BE(length)
   raw.write(await raw.auth('alice', 's3cret'), frame)
-  if (isTaken) await until(() => heard.length === 1)
+  if (isTaken) await waitUntil(() => heard.length === 1)
   else expect(await raw.words()).toBe('')
   expect(heard).toEqual(isTaken ? [length - 5 - 'alice'.length - 1 - 'ch1'.length - 1] : [])
   raw.socket.destroy()
@@ -161,7 +161,7 @@ test('a publisher that floods does not keep others from being heard', async () =
   await using feed = await openFeed()
   await using bob = openFeedClient(feed.port, 'bob')
   bob.subscribe('ch1')
-  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
+  await waitUntil(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   const flood = new RawFeedPeer(feed.port)
   flood.write(await flood.auth('alice', 's3cret'))
   const bytes = Buffer.concat(Array.from({ length: 5_000 }, () => publish('alice', 'ch2', 'flood')))
@@ -218,7 +218,7 @@ test('words that do not end the connection are an event, and nothing more', asyn
   })
   const words: string[] = []
   alice.on('error', ({ message }) => words.push(message))
-  await until(() => words.length === 1)
+  await waitUntil(() => words.length === 1)
   expect(words[0]).toContain('wait')
   expect(alice.state).toBe('connecting')
   await alice.close()
@@ -241,13 +241,13 @@ test('words that did not end the connection are not why it ends later', async ()
   const losses: string[] = []
   alice.on('error', ({ message }) => words.push(message))
   alice.on('disconnected', ({ reason }) => losses.push(reason))
-  await until(() => words.length === 1)
+  await waitUntil(() => words.length === 1)
   await clock.pass(4_999)
   expect(alice.state).toBe('connecting')
   await clock.pass(1)
   expect(alice.state).toBe('connected')
   sockets[0]?.destroy()
-  await until(() => losses.length === 1)
+  await waitUntil(() => losses.length === 1)
   expect([alice.state, losses[0]]).toEqual(['waiting', 'the broker closed the connection'])
   await clock.passUntil(1_000, () => words.length === 2)
   // A message is as good as time.
@@ -255,7 +255,7 @@ test('words that did not end the connection are not why it ends later', async ()
   expect((await alice.read()).payload.toString()).toBe('x')
   expect(alice.state).toBe('connected')
   sockets[1]?.destroy()
-  await until(() => losses.length === 2)
+  await waitUntil(() => losses.length === 2)
   expect(alice.state).toBe('waiting')
   await alice.close()
   server.close()

@@ -6,7 +6,7 @@ import { FEED_RULES } from '../../src/feed/broker-options.ts'
 import { CLIENT_RULES } from '../../src/feed/client-options.ts'
 import { HANDLER_RULES } from '../../src/feed/http.ts'
 import { FEED_METRICS } from '../../src/feed/metrics.ts'
-import { PUBLISH_RULES } from '../../src/session/publish.ts'
+import { PUBLISH_RULES } from '../../src/session/publish-events.ts'
 
 const docs = readFileSync(new URL('../../docs/feed.md', import.meta.url), 'utf8')
 

@@ -7,7 +7,7 @@ import { onTestFinished } from 'vitest'
 import type { FeedOptions } from '../../src/feed/broker-options.ts'
 import { authFrame, FrameParser, hashSecret, OPCODE, readShortText } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type FeedClientOptions } from '../../src/feed/index.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 /** alice may do all on ch1 and ch2, bob may hear ch1 only, eve may say ch1 only. */
 export const IDENTITIES = {
@@ -73,7 +73,7 @@ export class RawFeedPeer {
 
   /** The next frame, which is taken. */
   async next(): Promise<RawFrame> {
-    await until(() => this.frames.length > 0, 'a frame')
+    await waitUntil(() => this.frames.length > 0, 'a frame')
     return this.frames.shift() as RawFrame
   }
 
@@ -92,7 +92,7 @@ export class RawFeedPeer {
 
   /** The words of the ERROR with which it ended; '' if there were none. */
   async words(): Promise<string> {
-    await until(() => this.isClosed, 'the end of the connection')
+    await waitUntil(() => this.isClosed, 'the end of the connection')
     const error = this.frames.find(({ opcode }) => opcode === OPCODE.error)
     return error?.body.toString() ?? ''
   }

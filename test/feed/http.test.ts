@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import type { FeedOptions } from '../../src/feed/broker-options.ts'
 import { Feed, type FeedHandlerOptions, feedHandler } from '../../src/feed/index.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { IDENTITIES } from './help.ts'
 
 async function open(options: FeedOptions = {}, door: FeedHandlerOptions = {}) {
@@ -70,7 +70,7 @@ test('what is posted is heard, as text or base64', async () => {
   expect((await post('ch1', 'line\nbreak')).status).toBe(204)
   expect((await post('ch2', Buffer.from([255]))).status).toBe(204)
   feed.publish('ch1', 'of the process')
-  await until(() => messages().length === 3)
+  await waitUntil(() => messages().length === 3)
   expect(messages().map(({ data }) => data)).toEqual([
     { ident: 'alice', channel: 'ch1', text: 'line\nbreak' },
     { ident: 'alice', channel: 'ch2', base64: '/w==' },
@@ -106,19 +106,19 @@ test('Last-Event-ID resumes from the history, and says where it has a gap', asyn
   const { feed, url } = await open({ history: 3 })
   const first = await listen(`${url}?channel=ch1`, as('bob'))
   for (const text of ['1', '2']) feed.publish('ch1', text)
-  await until(() => first.messages().length === 2)
+  await waitUntil(() => first.messages().length === 2)
   const { id = '' } = first.messages()[0] as Event
   await first.close()
   feed.publish('ch1', '3')
   const again = await listen(`${url}?channel=ch1`, { ...as('bob'), 'last-event-id': id })
-  await until(() => again.messages().length === 2)
+  await waitUntil(() => again.messages().length === 2)
   expect(again.messages().map(({ data }) => data?.text)).toEqual(['2', '3'])
   feed.publish('ch1', '4')
-  await until(() => again.messages().length === 3)
+  await waitUntil(() => again.messages().length === 3)
   await again.close()
   for (const text of ['5', '6']) feed.publish('ch1', text)
   const late = await listen(`${url}?channel=ch1&lastEventId=${id}`, as('bob'))
-  await until(() => late.messages().length === 4)
+  await waitUntil(() => late.messages().length === 4)
   expect(late.messages().map(({ event, data }) => data?.text ?? event)).toEqual([
     'gap',
     '4',
@@ -126,7 +126,7 @@ test('Last-Event-ID resumes from the history, and says where it has a gap', asyn
     '6',
   ])
   const other = await listen(`${url}?channel=ch1&lastEventId=01234567-99`, as('bob'))
-  await until(() => other.messages().length === 4)
+  await waitUntil(() => other.messages().length === 4)
   expect(other.messages()[0]?.event).toBe('gap')
   await late.close()
   await other.close()
@@ -148,21 +148,21 @@ test('a reader that does not read is cut, and streams end with the feed', async 
   })
   for (let i = 0; i < 200; i++) feed.publish('ch1', Buffer.alloc(100_000))
   socket.resume()
-  await until(() => isClosed)
+  await waitUntil(() => isClosed)
   const stream = await listen(`${url}?channel=ch1`, as('bob'))
   await feed.close()
-  await until(stream.isOver)
+  await waitUntil(stream.isOver)
 })
 
 test('who resumes more than the limit of a reader gets all of it', async () => {
   const { feed, url } = await open({ history: 100 }, { bufferLimit: 1_024 })
   const first = await listen(`${url}?channel=ch1`, as('bob'))
-  await until(() => first.events.length === 1)
+  await waitUntil(() => first.events.length === 1)
   await first.close()
   for (let i = 0; i < 50; i++) feed.publish('ch1', 'x'.repeat(10_000))
   const headers = { ...as('bob'), 'last-event-id': first.events[0]?.id ?? '' }
   const again = await listen(`${url}?channel=ch1`, headers)
-  await until(() => again.messages().length === 50)
+  await waitUntil(() => again.messages().length === 50)
   await again.close()
 })
 
@@ -177,7 +177,7 @@ test('a body that is too long is answered, not cut off', async () => {
   })
   const head = 'POST /feed?channel=ch1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n'
   socket.write(`${head}Authorization: ${basic('alice')}\r\n\r\n${'x'.repeat(20)}`)
-  await until(() => answer.includes('10 bytes at most'))
+  await waitUntil(() => answer.includes('10 bytes at most'))
   expect(answer).toMatch(/^HTTP\/1\.1 413 /)
   socket.destroy()
 })

@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Feed, feedHandler, fromMemory, type IdentitySource } from '../../src/feed/index.ts'
 import { useFalseClock } from '../clock.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { IDENTITIES, openFeed, openFeedClient, RawFeedPeer, readMetric } from './help.ts'
 
 const ERRORS = 'manyhost_feed_connection_error_total'
@@ -38,7 +38,7 @@ const heals = () => Promise.resolve()
 function told(feed: Feed) {
   const words = new Set<string>()
   const errors = new Set<string>()
-  feed.on('refused', (event) => words.add(`${event.category}: ${event.words}`))
+  feed.on('refused', (event) => words.add(`${event.category}: ${event.message}`))
   feed.on('error', ({ message }) => errors.add(message))
   return { words, errors }
 }
@@ -56,9 +56,9 @@ test('an outage is passed by trying again, ever later; what was published meanwh
   })
   alice.subscribe('ch1')
   alice.publish('ch1', 'before the first attempt')
-  await until(() => waits.length === 1)
+  await waitUntil(() => waits.length === 1)
   alice.publish('ch1', 'between two attempts')
-  await until(() => waits.length === 4)
+  await waitUntil(() => waits.length === 4)
   expect(waits).toEqual([5, 10, 20, 40])
   expect([...words]).toEqual([`error-checking-ident: ${NOT_NOW}`])
   expect([...errors]).toEqual(['no database'])
@@ -92,14 +92,14 @@ test('an outage that shows late: what was sent into it is counted, and silence i
   alice.on('connected', () => accepted++)
   alice.subscribe('ch1')
   alice.publish('ch1', 'sent before it was believed')
-  await until(() => asked() === 1)
+  await waitUntil(() => asked() === 1)
   await clock.pass(20)
   expect([alice.state, accepted]).toEqual(['connected', 1])
   alice.publish('ch1', 'sent after it was')
   await alice.flush()
   answers(() => second.promise.then(fails))
   first.open()
-  await until(() => alice.state === 'waiting')
+  await waitUntil(() => alice.state === 'waiting')
   expect(alice.dropped).toBe(2)
   await clock.passUntil(1, () => asked() === 2)
   alice.publish('ch1', 'kept')
@@ -107,7 +107,7 @@ test('an outage that shows late: what was sent into it is counted, and silence i
   expect([alice.state, accepted]).toEqual(['connecting', 1])
   answers(heals)
   second.open()
-  await until(() => alice.state === 'waiting')
+  await waitUntil(() => alice.state === 'waiting')
   await clock.passUntil(1, () => asked() === 3)
   expect((await alice.read()).payload.toString()).toBe('kept')
   expect([alice.state, accepted, alice.dropped]).toEqual(['connected', 2, 2])
@@ -126,11 +126,11 @@ test('of what is sent to a broker that has not accepted it, a client keeps no mo
   }
   // 256 KiB are sent on trust, the rest waits.
   publish(40)
-  await until(() => alice.waiting === 13)
+  await waitUntil(() => alice.waiting === 13)
   publish(30)
   expect([alice.waiting, alice.dropped]).toEqual([43, 0])
   answer.open()
-  await until(() => alice.state === 'waiting')
+  await waitUntil(() => alice.state === 'waiting')
   expect([alice.waiting, alice.dropped]).toEqual([49, 21])
   await alice.close()
   expect(alice.dropped).toBe(70)
@@ -144,7 +144,7 @@ test('a client that is closed during an outage says what was lost', async () => 
   const alice = openFeedClient(feed.port, 'alice', { settle: 60_000, closeTimeout: 60_000 })
   alice.publish('ch1', 'x')
   const closed = alice.close()
-  await until(() => asked() === 1)
+  await waitUntil(() => asked() === 1)
   answer.open()
   await closed
   expect([alice.state, alice.dropped, alice.waiting]).toEqual(['closed', 1, 0])
@@ -158,11 +158,11 @@ test('identities that give no answer in time are an outage, too', async () => {
   const { words, errors } = told(feed)
   const raw = new RawFeedPeer(feed.port)
   await raw.login('alice', 's3cret')
-  await until(() => asked() === 1)
+  await waitUntil(() => asked() === 1)
   await clock.pass(300)
   expect(await raw.words()).toBe('Authentication timed out')
   expect([...words]).toEqual(['error-checking-ident: Authentication timed out'])
-  expect([...errors]).toEqual(['the identities gave no answer within 300 ms'])
+  expect([...errors]).toEqual(['the identity source did not answer within 300 ms'])
   expect(await readMetric(feed, ERRORS, UNCHECKED)).toBe(1)
 })
 

@@ -5,24 +5,24 @@ import {
   classifyBrokerError,
   formatLookupFailed,
 } from '../../src/feed/broker-messages.ts'
-import { type Drop, FeedOutbox } from '../../src/feed/outbox.ts'
+import { type DropPolicy, FeedOutbox } from '../../src/feed/outbox.ts'
 
 test.each([
-  [formatLookupFailed('alice'), 'unheard'],
-  [AUTH_TIMED_OUT, 'unheard'],
-  ['Too many connections', 'passing'],
-  ['Server is shutting down', 'passing'],
-  ['Backpressure deadline timer expired', 'passing'],
+  [formatLookupFailed('alice'), 'unprocessed'],
+  [AUTH_TIMED_OUT, 'unprocessed'],
+  ['Too many connections', 'temporary'],
+  ['Server is shutting down', 'temporary'],
+  ['Backpressure deadline timer expired', 'temporary'],
   ['Authentication failed for alice', 'refused'],
   // An ident is whatever somebody chose.
   ['Authentication failed for Authentication timed out', 'refused'],
   ['Authkey not allowed to pub here. ident=alice, chan=Backpressure', 'refused'],
   ['', 'refused'],
-])('%j: %s', (words, meaning) => {
-  expect(classifyBrokerError(words)).toBe(meaning)
+])('%j: %s', (message, kind) => {
+  expect(classifyBrokerError(message)).toBe(kind)
 })
 
-function filled(limit: number, drop: Drop, texts: readonly string[]): FeedOutbox {
+function filled(limit: number, drop: DropPolicy, texts: readonly string[]): FeedOutbox {
   const outbox = new FeedOutbox(limit, drop)
   for (const text of texts) outbox.put(Buffer.from(text))
   return outbox
@@ -34,7 +34,7 @@ function rest(outbox: FeedOutbox): string {
   return all
 }
 
-test.each<[Drop, string, number]>([
+test.each<[DropPolicy, string, number]>([
   ['oldest', 'bcd', 1],
   ['newest', 'abc', 1],
   // It was thrown for when it was published, if at all: by now nobody is there to be told.

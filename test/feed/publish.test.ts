@@ -6,7 +6,7 @@ import { Feed, FeedClient } from '../../src/feed/index.ts'
 import { EVENTS_VERSION, ManyhostError, publishEvents, Session } from '../../src/index.ts'
 import { serveFrom } from '../../src/tasks.ts'
 import { useFalseClock } from '../clock.ts'
-import { catchThrown, until, waitForReady } from '../help.ts'
+import { catchThrown, waitForReady, waitUntil } from '../help.ts'
 import { portOf } from './help.ts'
 
 const provider = () => inProcess(() => new Response('ok'))
@@ -28,11 +28,11 @@ test('a subscriber anywhere hears what becomes of instances, clusters and reques
     }
   })()
   await eye.ready()
-  await until(async () => (await session.metrics.metrics()).includes('chan="manyhost.request"'))
+  await waitUntil(async () => (await session.metrics.metrics()).includes('chan="manyhost.request"'))
   session.startup({ url: 'http://calc', initSize: 1 })
   await waitForReady(session, 'http://calc', 1)
   await session.close()
-  await until(() => eye.state !== 'connected')
+  await waitUntil(() => eye.state !== 'connected')
   const states = heard.filter(({ event }) => event === 'instance').map(({ state }) => state)
   expect(states).toContain('ready')
   expect(states.at(-1)).toBe('stopped')

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { FeedClient } from '../../src/feed/index.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { IDENTITIES, openFeed, readMetric } from './help.ts'
 
 const hasPython = spawnSync('python3', ['--version']).status === 0
@@ -29,10 +29,10 @@ function snake(...args: readonly (string | number)[]) {
     tell: (...words: readonly string[]): void => void child.stdin.write(`${words.join(' ')}\n`),
     async says(line: string, times = 1): Promise<void> {
       const count = (): number => lines.filter((one) => one === line).length
-      await until(() => count() >= times, `it says ${line}`)
+      await waitUntil(() => count() >= times, `it says ${line}`)
     },
     async port(): Promise<number> {
-      await until(() => lines.length > 0, 'it has a port')
+      await waitUntil(() => lines.length > 0, 'it has a port')
       return Number(lines[0]?.replace('port ', ''))
     },
   }
@@ -54,7 +54,7 @@ describe.skipIf(!hasPython)('a client in Python at our broker', () => {
     alice.subscribe('ch1')
     peer.tell('sub', 'ch1')
     peer.tell('sub', 'straße')
-    await until(async () => (await subscriptions()) === 3, '3 subscriptions')
+    await waitUntil(async () => (await subscriptions()) === 3, '3 subscriptions')
     async function subscriptions(): Promise<number> {
       const metric = await feed.metrics.getSingleMetric('manyhost_feed_subscriptions')?.get()
       return metric?.values.reduce((sum, { value }) => sum + value, 0) ?? 0
@@ -68,7 +68,7 @@ describe.skipIf(!hasPython)('a client in Python at our broker', () => {
     peer.tell('pub', 'straße', '')
     await peer.says(`pub ${ident} straße `)
     peer.tell('unsub', 'ch1')
-    await until(async () => (await subscriptions()) === 2, '2 subscriptions')
+    await waitUntil(async () => (await subscriptions()) === 2, '2 subscriptions')
     alice.publish('ch1', 'not heard')
     feed.publish('straße', 'heard')
     await peer.says(`pub testbroker straße ${hex('heard')}`)

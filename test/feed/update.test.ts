@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { OPCODE, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
 import { Feed, feedHandler, type IdentitySource } from '../../src/feed/index.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { IDENTITIES, openFeed, openFeedClient, RawFeedPeer, readMetric } from './help.ts'
 
 const subscriptions = (feed: Feed, ident: string, chan = 'ch1') =>
@@ -13,7 +13,7 @@ test('who is here is looked up anew: rights hold at once, strangers are ended', 
   await using feed = await openFeed()
   await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
-  await until(async () => (await subscriptions(feed, 'alice')) === 1)
+  await waitUntil(async () => (await subscriptions(feed, 'alice')) === 1)
   // That the broker knows her tells nothing of what she knows: its yes is silence.
   await alice.ready()
   const losses: string[] = []
@@ -25,9 +25,9 @@ test('who is here is looked up anew: rights hold at once, strangers are ended', 
   const hears = new RawFeedPeer(feed.port)
   hears.write(await hears.auth('alice', 's3cret'), subscribeFrame('alice', 'ch2'))
   const ready = 'manyhost_feed_connection_ready_total'
-  await until(async () => (await readMetric(feed, ready, { ident: 'eve' })) === 1)
-  await until(async () => (await subscriptions(feed, 'bob')) === 1)
-  await until(async () => (await subscriptions(feed, 'alice', 'ch2')) === 1)
+  await waitUntil(async () => (await readMetric(feed, ready, { ident: 'eve' })) === 1)
+  await waitUntil(async () => (await subscriptions(feed, 'bob')) === 1)
+  await waitUntil(async () => (await subscriptions(feed, 'alice', 'ch2')) === 1)
   const identities = {
     alice: { secret: 's3cret', publish: ['ch1', 'ch3'], subscribe: ['ch1', 'ch3'] },
     eve: { secret: 'another', publish: ['ch1'] },
@@ -43,7 +43,7 @@ test('who is here is looked up anew: rights hold at once, strangers are ended', 
   expect([alice.state, losses]).toEqual(['connected', []])
   const carol = new RawFeedPeer(feed.port)
   carol.write(await carol.auth('carol', 'c'), subscribeFrame('carol', 'ch1'))
-  await until(async () => (await subscriptions(feed, 'carol')) === 1)
+  await waitUntil(async () => (await subscriptions(feed, 'carol')) === 1)
   alice.publish('ch1', 'hello')
   expect((await carol.next()).opcode).toBe(OPCODE.publish)
   expect((await alice.read()).payload.toString()).toBe('hello')
@@ -60,7 +60,7 @@ test('a right to publish that was used a moment ago is gone', async () => {
   const raw = new RawFeedPeer(feed.port)
   const say = (text: string) => publishFrame(publishPrefix('alice', 'ch1'), text)
   raw.write(await raw.auth('alice', 's3cret'), say('one'))
-  await until(() => heard.length === 1)
+  await waitUntil(() => heard.length === 1)
   await feed.update({ identities: { alice: { secret: 's3cret', subscribe: ['ch1'] } } })
   raw.write(say('two'))
   expect(await raw.words()).toBe('Authkey not allowed to pub here. ident=alice, chan=ch1')

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { OPCODE, publishFrame, publishPrefix, subscribeFrame } from '../../src/feed/frame.ts'
 import { Feed, FeedClient, type IdentitySource } from '../../src/feed/index.ts'
 import { useFalseClock } from '../clock.ts'
-import { createLatch, rejectionOf, runEventLoop, until } from '../help.ts'
+import { createLatch, rejectionOf, runEventLoop, waitUntil } from '../help.ts'
 import {
   IDENTITIES,
   openFeed,
@@ -39,9 +39,9 @@ test('weakness 2: subscribe twice and disconnect leaves nothing behind', async (
   const raw = new RawFeedPeer(feed.port)
   const subscribe = subscribeFrame('alice', 'ch1')
   raw.write(await raw.auth('alice', 's3cret'), subscribe, subscribe)
-  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
+  await waitUntil(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   raw.socket.destroy()
-  await until(() => feed.connections === 0)
+  await waitUntil(() => feed.connections === 0)
   expect(await readMetric(feed, 'manyhost_feed_subscriptions')).toBe(0)
   await using alice = openFeedClient(feed.port)
   alice.subscribe('ch1')
@@ -114,7 +114,7 @@ test('weakness 6: a broker that hangs up before INFO, or is not there, and close
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
   const alice = openFeedClient(port, 'alice', { retryMax: 5, closeTimeout: 10 })
-  await until(() => connections >= 3)
+  await waitUntil(() => connections >= 3)
   const reading = rejectionOf(alice.read())
   alice.publish('ch1', 'x')
   await alice.close()
@@ -134,8 +134,8 @@ test('weakness 6: a broker that accepts and says nothing is given up, and tried 
   const alice = openFeedClient(port, 'alice', { connectTimeout: 20, closeTimeout: 10 })
   const reasons: string[] = []
   alice.on('disconnected', ({ reason }) => reasons.push(reason))
-  await until(() => reasons.length >= 2)
-  expect(reasons[0]).toContain('said nothing within 20 ms')
+  await waitUntil(() => reasons.length >= 2)
+  expect(reasons[0]).toContain('sent nothing within 20 ms')
   await alice.close()
   server.close()
 })
@@ -166,7 +166,7 @@ test("weakness 7: drop: 'newest' keeps what came first", async () => {
   const seen: string[] = []
   feed.subscribe('ch1', ({ payload }) => seen.push(payload.toString()))
   await feed.listen()
-  await until(() => seen.length === 2)
+  await waitUntil(() => seen.length === 2)
   expect(seen).toEqual(['1', '2'])
 })
 
@@ -212,12 +212,12 @@ test('weakness 11: a client that is not read stops reading, and goes on where it
   await using feed = await openFeed()
   await using alice = openFeedClient(feed.port, 'alice', { readLimit: 100_000 })
   alice.subscribe('ch1')
-  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
+  await waitUntil(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   const count = 1_200
   for (let i = 0; i < count; i++) feed.publish('ch1', Buffer.alloc(10_000, i % 250))
   // Sockets hold some MB; the rest of the 12 MB waits at the broker.
   const size = 'manyhost_feed_connection_send_buffer_size'
-  await until(async () => (await readMetric(feed, size, { ident: 'alice' })) > 500_000)
+  await waitUntil(async () => (await readMetric(feed, size, { ident: 'alice' })) > 500_000)
   for (let i = 0; i < count; i++) expect((await alice.read()).payload[0]).toBe(i % 250)
   expect(await readMetric(feed, 'manyhost_feed_dropped_total', { ident: 'alice' })).toBe(0)
 })
@@ -227,11 +227,11 @@ test('weakness 11: a subscriber that never reads is bounded, and ended by the de
   await using feed = await openFeed({ bufferLimit: 2_097_152, deadline: 1_000 })
   const raw = new RawFeedPeer(feed.port)
   raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
-  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
+  await waitUntil(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   raw.socket.pause()
   const labels = { ident: 'bob' }
   // The system takes some MB first, in its own time.
-  await until(async () => {
+  await waitUntil(async () => {
     feed.publish('ch1', Buffer.alloc(100_000))
     await runEventLoop(1)
     return (await readMetric(feed, 'manyhost_feed_dropped_total', labels)) > 200
@@ -243,7 +243,7 @@ test('weakness 11: a subscriber that never reads is bounded, and ended by the de
   await clock.pass(1)
   // Last words cannot reach it, either.
   await clock.pass(1_000)
-  await until(() => feed.connections === 0)
+  await waitUntil(() => feed.connections === 0)
   const expired = { ident: 'bob', category: 'deadline-timer-expired' }
   expect(await readMetric(feed, ERRORS, expired)).toBe(1)
 })
@@ -252,7 +252,7 @@ test('weakness 11: a slow subscriber that catches up is not ended', async () => 
   await using feed = await openFeed({ bufferLimit: 4_194_304, deadline: 60_000 })
   const raw = new RawFeedPeer(feed.port)
   raw.write(await raw.auth('bob', 'b0b'), subscribeFrame('bob', 'ch1'))
-  await until(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
+  await waitUntil(async () => (await readMetric(feed, 'manyhost_feed_subscriptions')) === 1)
   raw.socket.pause()
   const started = 'manyhost_feed_connection_send_buffer_deadline_start_total'
   while ((await readMetric(feed, started, { ident: 'bob' })) === 0) {
@@ -260,7 +260,7 @@ test('weakness 11: a slow subscriber that catches up is not ended', async () => 
   }
   raw.socket.resume()
   const recovered = 'manyhost_feed_connection_send_buffer_deadline_recover_total'
-  await until(async () => (await readMetric(feed, recovered, { ident: 'bob' })) === 1)
+  await waitUntil(async () => (await readMetric(feed, recovered, { ident: 'bob' })) === 1)
   expect(feed.connections).toBe(1)
   raw.socket.destroy()
 })

@@ -6,7 +6,7 @@ import { several } from '../../providers/several.ts'
 import { faults, inProcess } from '../../providers/testing/index.ts'
 import { type AgentEvent, Emitter } from '../../src/core/events.ts'
 import { publishEvents } from '../../src/index.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 import {
   type AdminFixture,
@@ -47,7 +47,7 @@ function holdTime(): { second(): void } {
 }
 
 function closed(): Promise<unknown> {
-  return until(async () => (await connections(served)) === 0)
+  return waitUntil(async () => (await connections(served)) === 0)
 }
 
 describe('events', () => {
@@ -67,7 +67,7 @@ describe('events', () => {
     ])
     const client = served.session.client()
     for (let i = 0; i < 10; i++) await (await client.get('http://calc/')).text()
-    await until(() => served.session.cluster('http://calc').stats().completions === 10)
+    await waitUntil(() => served.session.cluster('http://calc').stats().completions === 10)
     time.second()
     const changed = await reader.next(
       'snapshot',
@@ -130,12 +130,12 @@ describe('events', () => {
     agents.emit('agent', { agent: 'far', change: 'came', at: 1 })
     withAgents.instances[0]?.freeze()
     const lost = served.session.client().get('http://calc/')
-    await until(() => served.session.cluster('http://calc').inFlight === 1)
+    await waitUntil(() => served.session.cluster('http://calc').inFlight === 1)
     withAgents.instances[0]?.kill('power cut')
     await expect(lost).rejects.toThrow()
     await served.session.remove('http://calc')
     await served.session.remove('http://more')
-    await until(
+    await waitUntil(
       () => reader.events.filter(({ event }) => event !== 'snapshot').length === carried.length,
     )
     const told = reader.events
@@ -158,7 +158,7 @@ describe('events', () => {
     })
     provider.set({ startFailure: { percentage: 100 } })
     served.session.startup({ url: 'http://broken', provider })
-    await until(() => served.session.cluster('http://broken').starts.failedCount > 2)
+    await waitUntil(() => served.session.cluster('http://broken').starts.failedCount > 2)
     const { failures } = await read('/api/events').next('snapshot')
     const kinds = failures.map(({ kind }: { kind: string }) => kind)
     expect(kinds).toContain('resend')
@@ -236,7 +236,7 @@ describe('logs', () => {
     await (await served.session.client().get('http://calc/crash')).text()
     await reader.waitForText(/^three\nError: crash of a handler\n/)
     served.provider.instances[0]?.kill()
-    await until(() => reader.isOver)
+    await waitUntil(() => reader.isOver)
   })
 
   test('of a cluster: each line after its instance, those of new instances too', async () => {
@@ -260,7 +260,7 @@ describe('logs', () => {
     served.provider.instances[1]?.kill()
     await reader.waitForText(new RegExp(`${second?.id} \\| rest without an end\n`))
     await served.session.remove('http://calc')
-    await until(() => reader.isOver)
+    await waitUntil(() => reader.isOver)
   })
 
   test('drop a reader that does not read', { timeout: 30_000 }, async () => {

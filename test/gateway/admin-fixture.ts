@@ -9,7 +9,7 @@ import {
 } from '../../providers/testing/index.ts'
 import { type AdminHandlerOptions, adminHandler } from '../../src/gateway/admin/handler.ts'
 import { Session } from '../../src/index.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 export interface AdminFixture extends AsyncDisposable {
   readonly session: Session
@@ -86,7 +86,7 @@ function ask(port: number, path: string, asked: Asked = {}): Promise<AdminTestRe
 export async function waitUntilReady(session: Session, url: string, count: number): Promise<void> {
   const isReady = (): boolean =>
     session.cluster(url).instances.filter(({ state }) => state === 'ready').length === count
-  await until(isReady, `${url} has ${count} ready instances`)
+  await waitUntil(isReady, `${url} has ${count} ready instances`)
 }
 
 export interface ReceivedEvent {
@@ -136,12 +136,12 @@ export class EventStreamReader {
   async next(event: string, fits: (data: Json) => boolean = () => true): Promise<Json> {
     const found = (): ReceivedEvent | undefined =>
       this.events.find((one) => one.event === event && fits(one.data))
-    await until(() => found() !== undefined, `${event} comes that ${fits}`)
+    await waitUntil(() => found() !== undefined, `${event} comes that ${fits}`)
     return found()?.data
   }
 
   async waitForText(pattern: RegExp): Promise<void> {
-    await until(() => pattern.test(this.text), `${pattern} is in what was read`)
+    await waitUntil(() => pattern.test(this.text), `${pattern} is in what was read`)
   }
 
   close(): void {

@@ -10,7 +10,7 @@ import { createLatch } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 import { portBase } from '../ports.ts'
 import { waitUntilReady } from './admin-fixture.ts'
-import { cleanUp, onCleanup, until } from './gateway-fixture.ts'
+import { cleanUp, onCleanup, waitUntil } from './gateway-fixture.ts'
 
 expectNothingLeft()
 
@@ -66,12 +66,15 @@ test('asks for its token, and listens on several addresses', async () => {
 test.each([
   [{ listen: '0.0.0.0:0' }, /admin.token is missing/],
   [{ listen: '[::]:0' }, /admin.token is missing/],
-  [{ listen: '0.0.0.0:0', token: 'two words' }, /token: expected visible ASCII/],
-  [{ listen: 'nowhere' }, /admin must be \{ listen, token \}/],
-  [{ listen: [] }, /admin must be/],
-  [{ tokn: 'x' }, /admin must be/],
-  [{ token: 3 }, /admin must be/],
-  [true, /admin must be/],
+  [
+    { listen: '0.0.0.0:0', token: 'two words' },
+    /admin: token must be a text of visible ASCII.* not shown/,
+  ],
+  [{ listen: 'nowhere' }, /admin: listen must be .*, got "nowhere"/],
+  [{ listen: [] }, /admin: listen must be/],
+  [{ tokn: 'x' }, /admin: unknown option 'tokn'/],
+  [{ token: 3 }, /admin: token must be/],
+  [true, /admin must be \{ listen, token \}/],
 ])('refuses admin: %j', async (admin, message) => {
   const opened = createGateway(begun(), { listen: LOCAL, admin } as GatewayOptions)
   await expect(opened).rejects.toThrow(message)
@@ -106,7 +109,7 @@ test('is not ready while it drains, and closes last', async () => {
   const { url, adminUrl } = gateway
   expect((await fetch(`${adminUrl}/readyz`)).status).toBe(200)
   const answer = fetch(`${url}/calc/`)
-  await until(() => session.cluster('http://calc').inFlight === 1)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 1)
   const stream = await fetch(`${adminUrl}/api/events`)
   const closed = gateway.close()
   expect((await fetch(`${adminUrl}/readyz`)).status).toBe(503)

@@ -2,7 +2,7 @@
 import { connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { faults } from '../../providers/testing/index.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 import { type AdminFixture, JSON_TYPE, openAdminFixture, waitUntilReady } from './admin-fixture.ts'
 
@@ -203,7 +203,7 @@ describe('clusters', () => {
       post('/api/clusters/calc/restart?wait=1'),
     ])
     expect(both.map(({ status }) => status)).toEqual([200, 200])
-    await until(() => served.session.cluster('http://calc').instances.length === 2)
+    await waitUntil(() => served.session.cluster('http://calc').instances.length === 2)
     const after = served.session.cluster('http://calc').instances.map(({ id }) => id)
     expect(after.filter((id) => before.includes(id))).toEqual([])
     expect(after.map((id) => Number(id.split('-').at(-1)))).toEqual([3, 4])
@@ -230,7 +230,7 @@ describe('instances', () => {
     const [id = ''] = ids()
     const { status, json } = await post(`/api/clusters/calc/instances/${id}/${verb}`)
     expect([status, json.name]).toEqual([202, 'calc'])
-    await until(() => !ids().includes(id))
+    await waitUntil(() => !ids().includes(id))
     await waitUntilReady(served.session, 'http://calc', 2)
   })
 

@@ -3,7 +3,7 @@ import { connect, constants } from 'node:http2'
 import { afterEach, describe, expect, test } from 'vitest'
 import { createLatch, runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { cleanUp, connectRaw, sendRaw, until } from './gateway-fixture.ts'
+import { cleanUp, connectRaw, sendRaw, waitUntil } from './gateway-fixture.ts'
 import {
   openRawGatewayFixture,
   parseResponses,
@@ -37,7 +37,7 @@ async function first(answer: string, request = GET): Promise<RawResponse> {
   expect(all.at(-1)?.body).toBe('last')
   expect(all).toHaveLength(2)
   expect(instance.seen).toHaveLength(2)
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
   await cleanUp()
   return all[0] as RawResponse
 }
@@ -144,8 +144,8 @@ describe('what frames a body', () => {
         socket.end('this is no chunk\r\n')
       })
       const wire = await connectRaw(port, OLD)
-      await until(() => wire.isOver)
-      await until(() => wire.error !== undefined)
+      await waitUntil(() => wire.isOver)
+      await waitUntil(() => wire.error !== undefined)
       expect(wire.error).toMatchObject({ code: 'ECONNRESET' })
     },
   )
@@ -218,7 +218,7 @@ describe('what frames a body', () => {
       const two = await sendHttp2Request(url)
       expect(two, name).toMatchObject({ headers: { ':status': 200 }, body: 'a', code: 0 })
       expect(Object.entries(two.trailers ?? {}), name).toEqual([['x-sum', '1']])
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
       await cleanUp()
       expect((await first(answer)).trailers, name).toEqual([['x-sum', '1']])
     }
@@ -256,7 +256,7 @@ describe('over HTTP/2', () => {
       const got = await sendHttp2Request(url)
       expect(got, name).toMatchObject({ headers: { ':status': 200 }, body: 'ab', code: 0 })
     }
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test('headers with the names of what objects have keep their values', async () => {
@@ -297,7 +297,7 @@ describe('over HTTP/2', () => {
       expect(got.headers[':status']).toBe(502)
       if (method !== 'HEAD') expect(got.body).toContain(`no status ${status}`)
       expect(instance.seen).toHaveLength(1)
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
       await cleanUp()
     }
     expect((await first(`HTTP/1.1 ${status} X\r\ncontent-length: 0\r\n\r\n`)).line).toBe(
@@ -327,10 +327,10 @@ describe('over HTTP/2', () => {
         const stream = session.request({ ':path': '/calc/', ':authority': 'x', ':method': method })
         stream.on('error', () => undefined)
         if (method === 'POST') stream.end('x')
-        await until(() => instance.seen.length === count)
+        await waitUntil(() => instance.seen.length === count)
         if (how === 'destroy') stream.destroy()
         else stream.close(constants.NGHTTP2_CANCEL)
-        await until(() => cluster.inFlight === 0)
+        await waitUntil(() => cluster.inFlight === 0)
         session.destroy()
       }
     },
@@ -347,7 +347,7 @@ describe('over HTTP/2', () => {
         ':scheme': 'http',
       })
       expect(got, name).toMatchObject({ headers: { ':status': 403 }, body: 'no' })
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
       await cleanUp()
     }
   })
@@ -421,7 +421,7 @@ describe('informational answers', () => {
       const post =
         'POST /calc/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx'
       const wire = await connectRaw(port, GET + post)
-      await until(() => instance.seen.length === 2)
+      await waitUntil(() => instance.seen.length === 2)
       await runEventLoop()
       go.open()
       const all = parseResponses(await wire.end(), ['GET', 'POST'])

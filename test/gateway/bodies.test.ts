@@ -9,7 +9,7 @@ import {
   createLatch,
   openGatewayFixture,
   sendRaw,
-  until,
+  waitUntil,
   waitUntilIdle,
 } from './gateway-fixture.ts'
 
@@ -43,7 +43,7 @@ describe('request bodies', () => {
 
   test('a small one is taken in before an instance is asked', async () => {
     const { port, provider, cluster } = await openGatewayFixture()
-    await until(() => cluster.instances[0]?.state === 'ready')
+    await waitUntil(() => cluster.instances[0]?.state === 'ready')
     const wire = await connectRaw(port, `${POST}Content-Length: 3\r\nConnection: close\r\n\r\na`)
     // One that comes later has been there and back.
     await sendRaw(port, 'GET /calc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
@@ -179,7 +179,7 @@ describe('answers', () => {
     wire.socket.pause()
     wire.write('GET /calc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     let before = -1
-    await until(() => {
+    await waitUntil(() => {
       const stopped = isStopped && written === before && written > 0
       before = written
       return stopped
@@ -190,7 +190,7 @@ describe('answers', () => {
       got += chunk.length
     })
     wire.socket.resume()
-    await until(() => got >= size)
+    await waitUntil(() => got >= size)
     expect(got).toBeGreaterThanOrEqual(size)
   })
 
@@ -205,7 +205,7 @@ describe('answers', () => {
     const wire = await connectRaw(port, 'GET /calc/cut HTTP/1.0\r\n\r\n')
     await wire.match('abc')
     provider.instances[0]?.kill()
-    await until(() => wire.error !== undefined)
+    await waitUntil(() => wire.error !== undefined)
     expect(wire.error).toMatchObject({ code: 'ECONNRESET' })
     more.open()
   })

@@ -1,7 +1,7 @@
 /** A relay of bytes between a client and a server, so that a test decides how and when the client goes away. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { onCleanup, until } from './gateway-fixture.ts'
+import { onCleanup, waitUntil } from './gateway-fixture.ts'
 
 /** How a client goes: it ends its half, ends all and is gone, breaks it, or is there and does nothing any more. */
 export type Departure = 'FIN' | 'close' | 'RST' | 'frozen'
@@ -54,5 +54,5 @@ export async function startByteRelay(port: number): Promise<ByteRelay> {
 
 /** Waits until the server has closed its end. */
 export async function waitUntilClosed(relay: ByteRelay): Promise<void> {
-  await until(() => relay.isClosed, 'the server closes the connection')
+  await waitUntil(() => relay.isClosed, 'the server closes the connection')
 }

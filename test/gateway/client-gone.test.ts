@@ -20,7 +20,7 @@ import {
   type GatewayFixtureOptions,
   onCleanup,
   openGatewayFixture,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -96,7 +96,7 @@ async function sessionOn(relay: ByteRelay, kind: Kind): Promise<ClientHttp2Sessi
 
 const tickets = new WeakSet<Socket>()
 async function ticketOf(socket: Socket): Promise<void> {
-  await until(() => tickets.has(socket), 'the ticket comes')
+  await waitUntil(() => tickets.has(socket), 'the ticket comes')
 }
 
 type Moment = 'queue' | 'body' | 'asked' | 'answer' | 'tunnel'
@@ -141,8 +141,8 @@ async function ask(
     if (moment === 'body') socket.write('3\r\nabc\r\n')
     if (moment === 'answer' || moment === 'tunnel') await once(socket, 'data')
   }
-  if (moment === 'queue') await until(() => cluster.requestQueue.size === 1)
-  else await until(() => cluster.inFlight === 1)
+  if (moment === 'queue') await waitUntil(() => cluster.requestQueue.size === 1)
+  else await waitUntil(() => cluster.inFlight === 1)
 }
 
 describe.each(KINDS)('$name', (kind) => {
@@ -160,7 +160,7 @@ describe.each(KINDS)('$name', (kind) => {
       const relay = await startByteRelay(all.port)
       await ask(relay, kind, moment, all)
       relay.leave(way)
-      await until(() => all.cluster.inFlight === 0 && all.cluster.requestQueue.isEmpty)
+      await waitUntil(() => all.cluster.inFlight === 0 && all.cluster.requestQueue.isEmpty)
       await waitUntilClosed(relay)
     },
   )
@@ -196,7 +196,7 @@ describe('a frozen client of HTTP/2', () => {
         service: { initSize: moment === 'queue' ? 0 : 1 },
         gateway: { bodyRate: 0 },
       })
-      await until(() => moment === 'queue' || all.cluster.instances[0]?.state === 'ready')
+      await waitUntil(() => moment === 'queue' || all.cluster.instances[0]?.state === 'ready')
       vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
       const relay = await startByteRelay(all.port)
       await ask(relay, KINDS[1] as Kind, moment, all)
@@ -220,7 +220,7 @@ describe('a frozen client of HTTP/2', () => {
 
   test('is not cut off while it answers', async () => {
     const all = await begin(false)
-    await until(() => all.cluster.instances[0]?.state === 'ready')
+    await waitUntil(() => all.cluster.instances[0]?.state === 'ready')
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
     const relay = await startByteRelay(all.port)
     await ask(relay, KINDS[1] as Kind, 'asked', all)

@@ -11,7 +11,7 @@ import {
   type GatewayFixtureOptions,
   onCleanup,
   openGatewayFixture,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -69,12 +69,12 @@ test('a WebSocket is a tunnel to one instance and holds its place until it close
   stream.setEncoding('latin1').on('data', (chunk) => {
     said += chunk
   })
-  await until(() => said === '\x81\x02hi')
+  await waitUntil(() => said === '\x81\x02hi')
   // A close frame is answered with one, and then both ends end.
   stream.write(Buffer.from([0x88, 0x80, 0, 0, 0, 0]))
   await once(stream, 'end')
   stream.end()
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
   expect(cluster.stats()).toMatchObject({ arrivals: 1, failures: 0 })
 })
 
@@ -82,15 +82,15 @@ test('a client that is gone frees the place, in the queue and in the tunnel', as
   const { url, cluster, session } = await sure(accept, { service: { initSize: 0 } })
   const client = await open(url)
   const waiting = ask(client).on('error', () => undefined)
-  await until(() => cluster.requestQueue.size === 1)
+  await waitUntil(() => cluster.requestQueue.size === 1)
   waiting.close(8)
-  await until(() => cluster.requestQueue.size === 0)
+  await waitUntil(() => cluster.requestQueue.size === 0)
   session.setSize('http://calc', 1)
   const stream = ask(client).on('error', () => undefined)
   await head(stream)
   expect(cluster.inFlight).toBe(1)
   stream.close(8)
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
 })
 
 test('the death of the instance ends the stream', async () => {
@@ -122,7 +122,7 @@ test('a no is passed on; a yes that is none, or is not proven, is a 502', async 
     expect(/"code":"(\w+)"/.exec(body)?.[1]).toBe(
       status === 502 ? 'MANYHOST_BAD_RESPONSE' : undefined,
     )
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   }
 })
 

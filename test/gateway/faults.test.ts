@@ -9,7 +9,7 @@ import {
   createLatch,
   openGatewayFixture,
   sendRaw,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -62,19 +62,19 @@ describe('a client that goes away frees its place', () => {
   test.each(['end', 'reset'] as const)('in the queue, by %s', async (how) => {
     const { port, cluster } = await openGatewayFixture(undefined, { service: { initSize: 0 } })
     const wire = await connectRaw(port, GET)
-    await until(() => cluster.requestQueue.size === 1)
+    await waitUntil(() => cluster.requestQueue.size === 1)
     if (how === 'reset') wire.socket.resetAndDestroy()
     else wire.socket.destroy()
-    await until(() => cluster.requestQueue.size === 0)
+    await waitUntil(() => cluster.requestQueue.size === 0)
   })
 
   test.each(['end', 'reset'] as const)('in flight, by %s', async (how) => {
     const { port, cluster } = await openGatewayFixture(() => undefined)
     const wire = await connectRaw(port, GET)
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     if (how === 'reset') wire.socket.resetAndDestroy()
     else wire.socket.destroy()
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test('in the middle of its body, and of the answer', async () => {
@@ -83,13 +83,13 @@ describe('a client that goes away frees its place', () => {
       else req.resume()
     })
     const sending = await connectRaw(port, `${POST}Content-Length: 1000000\r\n\r\nabc`)
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     sending.socket.destroy()
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
     const reading = await connectRaw(port, GET)
     await reading.match('abc')
     reading.socket.destroy()
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test('resets at every stage leave nothing behind', async () => {
@@ -104,7 +104,7 @@ describe('a client that goes away frees its place', () => {
       await new Promise((resolve) => setImmediate(resolve))
       wire.socket.resetAndDestroy()
     }
-    await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
+    await waitUntil(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
     expect(await sendRaw(port, GET.replace('Host: x', 'Host: x\r\nConnection: close'))).toContain(
       'abc',
     )
@@ -188,7 +188,7 @@ describe('limits', () => {
     expect(await sendRaw(port, `${chunked}b\r\n12345678901\r\n`)).toMatch(
       /^HTTP\/1.1 413 .*TOO_LARGE/s,
     )
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
     expect(
       await sendRaw(port, `${POST}Connection: close\r\nContent-Length: 10\r\n\r\n1234567890`),
     ).toMatch(/^HTTP\/1.1 200 /)
@@ -196,15 +196,15 @@ describe('limits', () => {
 
   test('bodies too slow: 408', async () => {
     const { port, cluster } = await openGatewayFixture()
-    await until(() => cluster.instances[0]?.state === 'ready')
+    await waitUntil(() => cluster.instances[0]?.state === 'ready')
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
     const small = await connectRaw(port, `${POST}Content-Length: 10\r\n\r\n1`)
     const large = await connectRaw(port, `${POST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n`)
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     await advanceUntil(1_000, () => small.isOver && large.isOver)
     expect(small.text).toMatch(/^HTTP\/1.1 408 .*TOO_SLOW/s)
     expect(large.text).toMatch(/^HTTP\/1.1 408 .*TOO_SLOW/s)
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test('connections: one too many is not let in', async () => {

@@ -2,7 +2,7 @@
  * What one connection of the fuzz test sends, and what the instance answers: drawn from a grammar of HTTP, with faults.
  * All of it follows from a seed.
  */
-import { seededRandom } from '../../providers/testing/fault-plan.ts'
+import { seededRandom } from '../random.ts'
 import { RandomDraw } from './fuzz-draw.ts'
 import { planResponse, type ResponsePlan } from './fuzz-responses.ts'
 

@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { type ClientHttp2Stream, connect as connectTwo } from 'node:http2'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { fixed } from '../../providers/static.ts'
-import { resetConnection } from '../../src/core/http/reset.ts'
+import { resetConnection } from '../../src/core/http/reset-connection.ts'
 import { createGateway } from '../../src/gateway/index.ts'
 import { SessionCore } from '../../src/session/session.ts'
-import { runEventLoop, until } from '../help.ts'
+import { runEventLoop, waitUntil } from '../help.ts'
 import {
   describeFindings,
   findConnectionFault,
@@ -59,7 +59,7 @@ export async function openFuzzSetup() {
   /** Whether nothing is left of what was run, and a plain request is served. */
   const settle = async (): Promise<string | undefined> => {
     const isIdle = (): boolean => cluster.inFlight === 0 && cluster.requestQueue.isEmpty
-    const idle = await until(isIdle, LONGEST).catch(() => false)
+    const idle = await waitUntil(isIdle, LONGEST).catch(() => false)
     if (!idle) return `${cluster.inFlight} slots and ${cluster.requestQueue.size} requests are left`
     instance.plans.clear()
     instance.executions.clear()

@@ -11,7 +11,7 @@ import type { Cluster } from '../../src/cluster/cluster.ts'
 import { createGateway, type Gateway, type GatewayOptions } from '../../src/gateway/index.ts'
 import type { ServiceOptions } from '../../src/session/service.ts'
 import { SessionCore } from '../../src/session/session.ts'
-import { createLatch, runEventLoop, until } from '../help.ts'
+import { createLatch, runEventLoop, waitUntil } from '../help.ts'
 
 export interface GatewayFixture {
   readonly session: SessionCore
@@ -54,7 +54,7 @@ export async function openGatewayFixture(
   })
   onCleanup(async () => {
     // Clients that `dial` opened have gone by now. Closing would free what they left.
-    await until(
+    await waitUntil(
       () => cluster.inFlight === 0 && cluster.requestQueue.isEmpty,
       'clients that have gone leave no slot and no waiting request',
     )
@@ -115,14 +115,17 @@ export class RawConnection {
   async match(wanted: string | RegExp): Promise<string> {
     const fits = (): boolean =>
       typeof wanted === 'string' ? this.text.includes(wanted) : wanted.test(this.text)
-    await until(() => fits() || this.isOver, `${wanted} or the end of ${this.text.slice(-2_000)}`)
+    await waitUntil(
+      () => fits() || this.isOver,
+      `${wanted} or the end of ${this.text.slice(-2_000)}`,
+    )
     if (!fits()) throw new Error(`no ${wanted} in ${JSON.stringify(this.text.slice(-2_000))}`)
     return this.text
   }
 
   /** All that came until the other end closed. */
   async end(): Promise<string> {
-    await until(() => this.isOver, 'the end of the connection')
+    await waitUntil(() => this.isOver, 'the end of the connection')
     return this.text
   }
 }
@@ -162,4 +165,4 @@ export async function advanceUntil(ms: number, isTrue: () => boolean): Promise<v
   for (; !isTrue(); await runEventLoop(1)) vi.advanceTimersByTime(ms)
 }
 
-export { createLatch, until }
+export { createLatch, waitUntil }

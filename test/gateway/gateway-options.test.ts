@@ -11,7 +11,7 @@ import {
   createLatch,
   openGatewayFixture,
   sendRaw,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -66,9 +66,9 @@ describe('who may ask', () => {
   test('scripts of listed origins, with a question before', async () => {
     const cors = {
       origins: ['https://a.example'],
-      expose: ['x-sum'],
+      exposedHeaders: ['x-sum'],
       credentials: true,
-      maxAge: 60,
+      maxAge: 60_000,
     }
     const { url } = await openGatewayFixture(undefined, door({ cors, auth: { bearer: ['t'] } }))
     const ask = (headers: Record<string, string>) =>
@@ -154,7 +154,7 @@ describe('`Priority` (RFC 9218)', () => {
       ] as const) {
         const headers = header === undefined ? {} : { priority: header }
         answers.push(request(`${url}/calc/${name}`, { headers }).then(({ body }) => body.dump()))
-        await until(() => cluster.requestQueue.size === answers.length)
+        await waitUntil(() => cluster.requestQueue.size === answers.length)
       }
       session.setSize('http://calc', 1)
       await Promise.all(answers)
@@ -186,7 +186,7 @@ describe('while nothing is ready', () => {
     }
     expect(cluster.requestQueue.size).toBe(1)
     const script = request(`${url}/calc`, { headers: { ...page, 'sec-fetch-mode': 'cors' } })
-    await until(() => cluster.requestQueue.size === 2)
+    await waitUntil(() => cluster.requestQueue.size === 2)
     session.setSize('http://calc', 1)
     const res = await script
     expect(res.statusCode).toBe(200)
@@ -296,10 +296,10 @@ describe('listening and closing', () => {
   test('what does not end within drainTimeout is cut', async () => {
     const { port, gateway, cluster } = await openGatewayFixture(() => undefined)
     const wire = await connectRaw(port, GET)
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     await gateway.close()
     expect(await wire.end()).toBe('')
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test('behind a unix socket another server is left alone', async () => {

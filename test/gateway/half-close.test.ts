@@ -12,7 +12,7 @@ import {
   onCleanup,
   openGatewayFixture,
   type RawConnection,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -27,10 +27,10 @@ const continues = ({ text }: RawConnection): number => text.split(CONTINUE).leng
 
 /** Time is false from now on; the connection is half-closed when it is handed out. */
 async function halfClosed(all: GatewayFixture, request: string): Promise<RawConnection> {
-  await until(() => all.cluster.instances[0]?.state === 'ready')
+  await waitUntil(() => all.cluster.instances[0]?.state === 'ready')
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   const wire = await connectRaw(all.port, request)
-  await until(() => all.cluster.inFlight === 1)
+  await waitUntil(() => all.cluster.inFlight === 1)
   wire.socket.end()
   await runEventLoop(20)
   return wire
@@ -54,7 +54,7 @@ describe('a client that ends its half', () => {
     await seconds(2)
     expect(wire.text).toBe('')
     await seconds(3)
-    await until(() => continues(wire) === 1)
+    await waitUntil(() => continues(wire) === 1)
     await seconds(600)
     expect(continues(wire)).toBe(4)
     expect(all.cluster.inFlight).toBe(1)
@@ -105,7 +105,7 @@ describe('a client that ends its half', () => {
       if (path === '/calc/begun') await wire.match('abc')
       wire.socket.destroy()
       for (let i = 0; i < 10 && all.cluster.inFlight > 0; i++) await seconds(1)
-      await until(() => all.cluster.inFlight === 0)
+      await waitUntil(() => all.cluster.inFlight === 0)
       vi.useRealTimers()
     }
   })
@@ -143,7 +143,7 @@ describe('the admin address', () => {
     const { localPort } = wire.socket
     expect(isConnectedFrom(localPort)).toBe(true)
     wire.socket.destroy()
-    await until(async () => {
+    await waitUntil(async () => {
       await seconds(1)
       return !isConnectedFrom(localPort)
     })

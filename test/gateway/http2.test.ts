@@ -16,7 +16,7 @@ import {
   createLatch,
   onCleanup,
   openGatewayFixture,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -106,7 +106,7 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
       await new Promise((resolve) => wire.socket.write(piece, 'latin1', resolve))
       await new Promise((resolve) => setImmediate(resolve))
     }
-    await until(() => wire.text.length >= 9)
+    await waitUntil(() => wire.text.length >= 9)
     expect(wire.text.charCodeAt(3)).toBe(4)
     const post = await connectRaw(port)
     await new Promise((resolve) => post.socket.write('P', resolve))
@@ -158,15 +158,15 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
     })
     const session = open(url)
     const stream = session.request({ ':authority': 'calc', ':path': '/' })
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     stream.close(8)
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
     for (let i = 0; i < 200; i++)
       session
         .request({ ':authority': 'calc', ':path': '/' })
         .on('error', () => undefined)
         .close(8)
-    await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
+    await waitUntil(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
     const cut = open(url).request({ ':authority': 'calc', ':path': '/some' })
     await once(cut, 'data')
     const failed = once(cut, 'error')
@@ -206,10 +206,10 @@ describe('by prior knowledge, beside HTTP/1.1', () => {
     stream.on('data', (chunk) => {
       text += chunk
     })
-    await until(() => text === 'abc')
+    await waitUntil(() => text === 'abc')
     const closed = gateway.close()
     // No new connection gets in any more: it closes, and waits.
-    await until(async () => !(await reaches(port)))
+    await waitUntil(async () => !(await reaches(port)))
     more.open()
     await once(stream, 'end')
     expect(text).toBe('abcdef')

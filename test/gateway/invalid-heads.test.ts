@@ -9,7 +9,7 @@ import { createGateway } from '../../src/gateway/index.ts'
 import { writeHead } from '../../src/gateway/response-writer.ts'
 import { SessionCore } from '../../src/session/session.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { cleanUp, onCleanup, sendRaw, until } from './gateway-fixture.ts'
+import { cleanUp, onCleanup, sendRaw, waitUntil } from './gateway-fixture.ts'
 import { sendHttp2Request } from './raw-instance.ts'
 
 expectNothingLeft()
@@ -99,7 +99,7 @@ describe('a head that HTTP has not is a problem, and is asked for once', () => {
     expect(two.headers[':status']).toBe(502)
     expect(two.body).toContain('"code":"MANYHOST_BAD_RESPONSE"')
     expect(asked()).toBe(2)
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 })
 
@@ -122,7 +122,7 @@ describe('what need not be there is left out', () => {
     expect(asked()).toBe(1)
     const two = await sendHttp2Request(url)
     expect(two).toMatchObject({ headers: { ':status': 200 }, body: 'ab', code: 0 })
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 })
 

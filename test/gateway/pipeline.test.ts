@@ -7,7 +7,7 @@ import {
   connectRaw,
   createLatch,
   openGatewayFixture,
-  until,
+  waitUntil,
   waitUntilIdle,
 } from './gateway-fixture.ts'
 import { openRawGatewayFixture } from './raw-instance.ts'
@@ -27,7 +27,7 @@ test('a thousand are answered in their order, a few at a time', async () => {
   let most = 0
   const wire = await connectRaw(port, Array.from({ length: 1_000 }, (_, i) => get(i)).join(''))
   wire.write(get('last').replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))
-  await until(() => {
+  await waitUntil(() => {
     most = Math.max(most, cluster.inFlight + cluster.requestQueue.size)
     return wire.isOver
   })
@@ -54,7 +54,7 @@ test('those of another connection do not wait for them', async () => {
     { service: { concurrency: 100 } },
   )
   const slow = await connectRaw(port, Array.from({ length: 100 }, (_, i) => get(i)).join(''))
-  await until(() => cluster.inFlight === MOST)
+  await waitUntil(() => cluster.inFlight === MOST)
   await (await connectRaw(port, get('now'))).match('</now>')
   await runEventLoop()
   expect(cluster.stats().arrivals).toBe(MOST + 1)
@@ -94,7 +94,7 @@ test('a flood of them is not read while none is answered', async () => {
   const wire = await connectRaw(port)
   let written = 0
   for (let i = 0; i < 100; i++) written += wire.write(some) && some.length
-  await until(() => cluster.inFlight === MOST)
+  await waitUntil(() => cluster.inFlight === MOST)
   // What the kernel holds, a few megabytes, has left; the rest cannot.
   await waitUntilIdle(wire)
   expect(cluster.stats().arrivals).toBe(MOST)
@@ -102,7 +102,7 @@ test('a flood of them is not read while none is answered', async () => {
   // Not read, it is found to be gone when something is written to it.
   wire.socket.destroy()
   hold.open()
-  await until(() => cluster.inFlight === 0 && cluster.requestQueue.size === 0)
+  await waitUntil(() => cluster.inFlight === 0 && cluster.requestQueue.size === 0)
   expect(cluster.stats().arrivals).toBeLessThan(10_000)
 })
 
@@ -115,9 +115,9 @@ test('a client that goes away frees the places of all of them, and those that wa
     { service: { concurrency: 100 } },
   )
   const wire = await connectRaw(port, Array.from({ length: 50 }, (_, i) => get(i)).join(''))
-  await until(() => seen.length === MOST)
+  await waitUntil(() => seen.length === MOST)
   wire.socket.resetAndDestroy()
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
   await runEventLoop()
   expect(seen).toHaveLength(MOST)
   expect(cluster.stats()).toMatchObject({ arrivals: MOST, failures: MOST })
@@ -132,7 +132,7 @@ test('those before one that is no HTTP get their answers, also when its own is g
     })
     const odd = `POST /no HTTP/1.1\r\nHost: calc\r\n${bad}\r\n\r\n5\r\nabcde\r\n0\r\n\r\n`
     const wire = await connectRaw(port, get('a') + get('b') + odd)
-    await until(() => cluster.inFlight === 2)
+    await waitUntil(() => cluster.inFlight === 2)
     await runEventLoop()
     go.open()
     expect(await wire.end(), bad).toMatch(/<\/a>.*<\/b>.*HTTP\/1\.1 400 /s)
@@ -156,7 +156,7 @@ test('an answer that breaks off while it waits behind another one ends the conne
   const request = 'GET /calc/ HTTP/1.1\r\nHost: x\r\n\r\n'
   wire.socket.write(request + request)
   // The second one has failed. The first one has not left: nobody reads it.
-  await until(() => instance.seen.length === 2 && cluster.inFlight === 1)
+  await waitUntil(() => instance.seen.length === 2 && cluster.inFlight === 1)
   wire.socket.resume()
   const text = await wire.end()
   expect(text.slice(0, text.indexOf('\r\n\r\n') + 4 + size)).toMatch(/y$/)

@@ -7,7 +7,7 @@ import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { certificate } from '../fakes/certificate.ts'
 import { createLatch } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { cleanUp, connectRaw, openGatewayFixture, sendRaw, until } from './gateway-fixture.ts'
+import { cleanUp, connectRaw, openGatewayFixture, sendRaw, waitUntil } from './gateway-fixture.ts'
 import {
   openRawGatewayFixture,
   parseResponses,
@@ -62,7 +62,7 @@ describe('an upgrade to what is not served is ignored', () => {
       expect([up?.body, last?.body]).toEqual([body === '' ? '' : 'abc', ''])
       expect(up?.head).not.toMatch(/^(?:upgrade|http2-settings|connection: .*upgrade)/im)
       expect(last?.head).toContain('/last')
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
       await cleanUp()
     }
   })
@@ -112,7 +112,7 @@ describe('an upgrade to what is not served is ignored', () => {
     const wire = await connectRaw(port)
     for (let round = 1; round <= 50; round++) {
       wire.write(asking('h2c', ...LENGTH))
-      await until(() => wire.text.split('\r\n\r\nok').length === round + 1)
+      await waitUntil(() => wire.text.split('\r\n\r\nok').length === round + 1)
     }
     expect(instance.seen).toHaveLength(50)
     expect(wire.text).not.toContain('connection: close')
@@ -154,7 +154,7 @@ describe('an upgrade that is served', () => {
       await wire.match(/^HTTP\/1.1 101 .*\r\n\r\nhello$/s)
       expect(instance.seen[0]?.head).toMatch(/^upgrade: websocket$/im)
       wire.socket.destroy()
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
     },
   )
 
@@ -179,11 +179,11 @@ describe('an upgrade that is served', () => {
     })
     const get = LAST.replace('Connection: close\r\n', '')
     const wire = await connectRaw(port, get + get + asking('websocket'))
-    await until(() => instance.seen.length === 2)
+    await waitUntil(() => instance.seen.length === 2)
     go.open()
     await wire.match(/ok.*ok.*101 Switching.*hello$/s)
     wire.socket.destroy()
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test.each(['h2c', 'websocket'])(
@@ -195,7 +195,7 @@ describe('an upgrade that is served', () => {
       const text = await sendRaw(port, LAST + asking(upgrade))
       expect(parseResponses(text, ['GET'])).toHaveLength(1)
       expect(instance.seen).toHaveLength(1)
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
     },
   )
 
@@ -211,9 +211,9 @@ describe('an upgrade that is served', () => {
       const get = LAST.replace('Connection: close\r\n', '')
       const behind = asking('h2c').replace('Upgrade: h2c', line)
       const wire = await connectRaw(port, get + get + behind)
-      await until(() => wire.text.split('0\r\n\r\n').length >= 3)
+      await waitUntil(() => wire.text.split('0\r\n\r\n').length >= 3)
       wire.socket.destroy()
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
     },
   )
 
@@ -232,9 +232,9 @@ describe('an upgrade that is served', () => {
       for (const how of ['destroy', 'resetAndDestroy'] as const) {
         const before = instance.seen.length
         const wire = await connectRaw(port, get + asking(upgrade))
-        await until(() => instance.seen.length > before)
+        await waitUntil(() => instance.seen.length > before)
         wire.socket[how]()
-        await until(() => cluster.inFlight === 0)
+        await waitUntil(() => cluster.inFlight === 0)
       }
       expect(instance.seen).toHaveLength(2)
     },

@@ -7,7 +7,7 @@ import type { Cluster } from '../../src/cluster/cluster.ts'
 import { createGateway, type GatewayOptions } from '../../src/gateway/index.ts'
 import type { ServiceOptions } from '../../src/session/service.ts'
 import { SessionCore } from '../../src/session/session.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { connectRaw, onCleanup } from './gateway-fixture.ts'
 
 /** A request as the instance read it. */
@@ -260,7 +260,7 @@ export async function sendHttp2Request(
     isOver = true
   })
   if (headers[':protocol'] === undefined) stream.end(body)
-  await until(() => isOver, `the end of a stream that has ${JSON.stringify({ answer, text })}`)
+  await waitUntil(() => isOver, `the end of a stream that has ${JSON.stringify({ answer, text })}`)
   session.destroy()
   if (!answer) throw new Error(`no answer, code ${stream.rstCode}`)
   return { headers: answer, infos, trailers, body: text, code: stream.rstCode }

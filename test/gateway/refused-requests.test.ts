@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { createGateway } from '../../src/gateway/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openService } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -23,7 +23,7 @@ async function setUp() {
     url: gateway.url,
     /** Nothing is left of the request, and the instance serves others. */
     async isWell(): Promise<void> {
-      await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
+      await waitUntil(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
       for (let i = 0; i < 3; i++) expect((await client.get('http://calc/')).status).toBe(200)
       expect(cluster.stats()).toMatchObject({ ejections: 0, resends: 0 })
     },

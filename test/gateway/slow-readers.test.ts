@@ -19,7 +19,7 @@ import {
   type GatewayFixtureOptions,
   onCleanup,
   openGatewayFixture,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -62,7 +62,7 @@ const talks: Upgrade = (_req, socket) => {
 /** From now on time is false: what is slow is told by looks, one a second. */
 async function begin(options: GatewayFixtureOptions = {}): Promise<GatewayFixture> {
   const all = await openGatewayFixture(much, { provider: { upgrade: talks }, ...options })
-  await until(() => all.cluster.instances[0]?.state === 'ready')
+  await waitUntil(() => all.cluster.instances[0]?.state === 'ready')
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
   return all
 }
@@ -98,7 +98,7 @@ describe('a client that does not read gives its slot back', () => {
   ])('%s', async (_name, isTls, more) => {
     const { port, cluster } = await begin({ gateway: isTls ? { tls } : {} })
     await dial(port, isTls, get('much', more))
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     await advanceUntil(1_000, () => cluster.inFlight === 0)
   })
 
@@ -117,7 +117,7 @@ describe('a client that does not read gives its slot back', () => {
     await once(other, 'response')
     ask('/calc/much')
     if (what === 'the connection') relay.leave('frozen')
-    await until(() => cluster.inFlight === 2)
+    await waitUntil(() => cluster.inFlight === 2)
     // One stream that is not read is no fault of the others.
     const left = what === 'the connection' ? 0 : 1
     await advanceUntil(1_000, () => cluster.inFlight === left)
@@ -127,7 +127,7 @@ describe('a client that does not read gives its slot back', () => {
   test('answerRate: 0 lets it', async () => {
     const { port, cluster } = await begin({ gateway: { answerRate: 0 } })
     await dial(port, false, get('much'))
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     await seconds(60)
     expect(cluster.inFlight).toBe(1)
   })
@@ -135,7 +135,7 @@ describe('a client that does not read gives its slot back', () => {
   test('a change of answerRate counts for connections that are open', async () => {
     const { port, cluster, gateway } = await begin({ gateway: { answerRate: 0 } })
     await dial(port, false, get('much'))
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     await seconds(20)
     expect(gateway.update({ listen: '127.0.0.1:0', drainTimeout: 50 })).toEqual([])
     await advanceUntil(1_000, () => cluster.inFlight === 0)
@@ -146,7 +146,7 @@ describe('a client is not cut off', () => {
   test.each([false, true])('that has nothing to read, TLS %s', async (isTls) => {
     const { port, cluster } = await begin({ gateway: isTls ? { tls } : {} })
     await dial(port, isTls, get('silent'))
-    await until(() => cluster.inFlight === 1)
+    await waitUntil(() => cluster.inFlight === 1)
     await seconds(60)
     expect(cluster.inFlight).toBe(1)
   })

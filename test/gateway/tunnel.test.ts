@@ -10,7 +10,7 @@ import type { Cluster } from '../../src/cluster/cluster.ts'
 import { chooseLinger } from '../../src/gateway/tunnel.ts'
 import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
-import { cleanUp, connectRaw, onCleanup, openGatewayFixture, until } from './gateway-fixture.ts'
+import { cleanUp, connectRaw, onCleanup, openGatewayFixture, waitUntil } from './gateway-fixture.ts'
 
 expectNothingLeft()
 
@@ -55,7 +55,7 @@ async function tunnel(version: 1 | 2, tunnelLinger = 60_000): Promise<Tunnel> {
     url: 'http://raw',
     provider: fixed({ urls: [`http://127.0.0.1:${at}`] }),
   })
-  await until(() => cluster.instances[0]?.state === 'ready')
+  await waitUntil(() => cluster.instances[0]?.state === 'ready')
   if (version === 1) {
     const ask = 'GET /raw HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'
     const wire = await connectRaw(port, ask)
@@ -101,16 +101,16 @@ describe.each([1, 2] as const)('HTTP/%i', (version) => {
       const [one, other] = first === 'client' ? [client, instance] : [instance, client]
       const [atOne, atOther] = [textOf(one), textOf(other)]
       one.end('begun')
-      await until(() => atOther.isOver)
+      await waitUntil(() => atOther.isOver)
       expect(atOther.text).toBe('begun')
       for (const part of ['a', 'b', 'c']) {
         other.write(part)
-        await until(() => atOne.text.endsWith(part))
+        await waitUntil(() => atOne.text.endsWith(part))
       }
       other.end(`${LATE}bye`)
-      await until(() => atOne.isOver)
+      await waitUntil(() => atOne.isOver)
       expect(atOne.text).toBe(`abc${LATE}bye`)
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
     },
   )
 
@@ -123,18 +123,18 @@ describe.each([1, 2] as const)('HTTP/%i', (version) => {
       const [one, other] = first === 'client' ? [client, instance] : [instance, client]
       const [atOne, atOther] = [textOf(one), textOf(other)]
       one.end()
-      await until(() => atOther.isOver)
+      await waitUntil(() => atOther.isOver)
       for (let count = 1; count <= 5; count++) {
         vi.advanceTimersByTime(linger * 0.9)
         await runEventLoop(5)
         expect(cluster.inFlight).toBe(1)
         other.write('.')
-        await until(() => atOne.text.length === count)
+        await waitUntil(() => atOne.text.length === count)
       }
       await vi.advanceTimersByTimeAsync(linger)
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
       // A client that has ended its half sees the gateway close the other one.
-      if (first === 'client') await until(() => atOne.isOver)
+      if (first === 'client') await waitUntil(() => atOne.isOver)
     },
   )
 
@@ -147,7 +147,7 @@ describe.each([1, 2] as const)('HTTP/%i', (version) => {
     })
     if (one instanceof Socket) one.resetAndDestroy()
     else one.destroy()
-    await until(() => cluster.inFlight === 0 && seen.isOver)
+    await waitUntil(() => cluster.inFlight === 0 && seen.isOver)
   })
 })
 
@@ -158,8 +158,8 @@ test('a stream that is ended and reset at once leaves nothing, at any moment bet
     client.end()
     await runEventLoop(round)
     ;(client as unknown as { close(code: number): void }).close(8)
-    await until(() => cluster.inFlight === 0)
-    await until(() => instance.readableEnded)
+    await waitUntil(() => cluster.inFlight === 0)
+    await waitUntil(() => instance.readableEnded)
     await cleanUp()
   }
 })

@@ -12,7 +12,7 @@ import {
   onCleanup,
   openGatewayFixture,
   sendRaw,
-  until,
+  waitUntil,
 } from './gateway-fixture.ts'
 
 expectNothingLeft()
@@ -48,7 +48,7 @@ test('a WebSocket is a tunnel to one instance and holds its place until it close
   expect(cluster.inFlight).toBe(1)
   ws.close()
   await once(ws, 'close')
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
 })
 
 test('a client that ends its half of a tunnel first gets all that the instance still says', async () => {
@@ -75,7 +75,7 @@ test('a client that ends its half of a tunnel first gets all that the instance s
   expect(await wire.end()).toMatch(/x{1000}bye$/)
   expect(wire.text.length).toBeGreaterThan(late.length)
   expect(wire.error).toBeUndefined()
-  await until(() => session.cluster('http://raw').inFlight === 0)
+  await waitUntil(() => session.cluster('http://raw').inFlight === 0)
 })
 
 test('the death of the instance closes the client', async () => {
@@ -90,20 +90,20 @@ test('a client that is gone frees the place', async () => {
   const { port, cluster } = await sure()
   const ws = await open(port)
   ws.terminate()
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
 })
 
 test('a client that is gone while it waits leaves the queue', async () => {
   const { port, cluster } = await sure(accept, { initSize: 0 })
   const ws = new WebSocket(`ws://127.0.0.1:${port}/calc/chat`)
   ws.on('error', () => undefined)
-  await until(() => cluster.requestQueue.size === 1)
+  await waitUntil(() => cluster.requestQueue.size === 1)
   ws.terminate()
-  await until(() => cluster.requestQueue.size === 0)
+  await waitUntil(() => cluster.requestQueue.size === 0)
   const wire = await connectRaw(port, UPGRADE)
-  await until(() => cluster.requestQueue.size === 1)
+  await waitUntil(() => cluster.requestQueue.size === 1)
   wire.socket.end()
-  await until(() => cluster.requestQueue.size === 0)
+  await waitUntil(() => cluster.requestQueue.size === 0)
 })
 
 const UPGRADE =
@@ -115,7 +115,7 @@ test('an upgrade that the instance does not take is answered like any request', 
   const text = await sendRaw(port, UPGRADE)
   expect(text).toMatch(/^HTTP\/1.1 200 .*x{1000}/s)
   expect(text.length).toBeGreaterThan(300_000)
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
   const no = await sure((_req, socket) => {
     socket.on('error', () => undefined)
     socket.end('HTTP/1.1 403 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno')

@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Provider, Running } from '../../src/core/provider.ts'
 import { ENTRIES, requestThrough } from '../fakes/entry-points.ts'
 import { openRawServer, openRawService, openService, openSession } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -216,7 +216,7 @@ describe('refused for what it is: executed once, and the instance stays', () => 
       attempts: [{ attempt: 1, reason: 'protocol' }],
     })
     expect(error.message).toMatch(
-      /^POST http:\/\/calc \/: calc-\w+.* answered what is not valid HTTP/,
+      /^POST http:\/\/calc \/: calc-\w+.* sent a response that is not valid HTTP/,
     )
   })
 
@@ -236,7 +236,7 @@ describe('refused for what it is: executed once, and the instance stays', () => 
       await expect(client.get('http://calc/')).rejects.toMatchObject({
         code: 'MANYHOST_BAD_RESPONSE',
       })
-      await until(() => session.cluster('http://calc').stats().ejections === count)
+      await waitUntil(() => session.cluster('http://calc').stats().ejections === count)
     }
   })
 
@@ -350,7 +350,7 @@ test('an upgrade whose 101 forgets Connection, and has the fields of a frame', a
     .upgrade({ origin: 'http://calc', path: '/', protocol: 'x' } as never)
   expect(String((await once(socket, 'data'))[0])).toBe('hello')
   socket.destroy()
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('requests outside of all services are answered as tolerantly', async () => {
@@ -366,5 +366,5 @@ test('a health check whose 204 has a length passes', async () => {
     (socket) => socket.write('HTTP/1.1 204 N\r\ncontent-length: 2\r\n\r\n'),
     { ready: '/ready' },
   )
-  await until(() => session.cluster('http://calc').instances[0]?.state === 'ready')
+  await waitUntil(() => session.cluster('http://calc').instances[0]?.state === 'ready')
 })

@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { patchSocket } from '../../src/core/connector.ts'
 import type { Response } from '../../src/index.ts'
 import { openRawService, openService } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -173,7 +173,7 @@ describe('servers that break the protocol', () => {
       res = answer
     })
     // Time passes only as turns do.
-    await until(() => {
+    await waitUntil(() => {
       vi.advanceTimersByTime(1)
       return res !== undefined
     })
@@ -201,5 +201,5 @@ test('an answer before its request is whole, and then the end', async () => {
   )
   const res = await client.post('http://calc/', { body: MEGABYTE })
   expect([res.status, await res.text()]).toEqual([413, 'no'])
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })

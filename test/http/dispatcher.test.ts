@@ -14,7 +14,7 @@ import {
 import { describe, expect, test } from 'vitest'
 import { echo } from '../fakes/echo.ts'
 import { openRawService, openService, openSession, readBody } from '../fakes/service.ts'
-import { createHoldingProvider, rejectionOf, until } from '../help.ts'
+import { createHoldingProvider, rejectionOf, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -194,10 +194,10 @@ describe('giving up', () => {
     expect(reached).toBe(0)
     const one = new AbortController()
     const flying = request('http://calc/', { dispatcher, signal: one.signal })
-    await until(() => reached === 1)
+    await waitUntil(() => reached === 1)
     const two = new AbortController()
     const waiting = request('http://calc/', { dispatcher, signal: two.signal })
-    await until(() => cluster.requestQueue.size === 1)
+    await waitUntil(() => cluster.requestQueue.size === 1)
     two.abort(new Error('two'))
     await expect(waiting).rejects.toThrow('two')
     expect(cluster.requestQueue.size).toBe(0)
@@ -208,7 +208,7 @@ describe('giving up', () => {
     await once(body, 'readable')
     three.abort(new Error('three'))
     await expect(body.text()).rejects.toThrow('three')
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 
   test('a handler that throws gives its request up', async () => {
@@ -226,7 +226,7 @@ describe('giving up', () => {
       ),
     )
     expect(heard).toBe('thrown')
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
   })
 
   test('after the session was closed', async () => {
@@ -281,7 +281,7 @@ describe("a caller's own limits of time", () => {
       expect((error.cause as { code?: string }).code).toBe(
         name === 'headersTimeout' ? 'UND_ERR_HEADERS_TIMEOUT' : 'UND_ERR_BODY_TIMEOUT',
       )
-      await until(() => cluster.inFlight === 0)
+      await waitUntil(() => cluster.inFlight === 0)
     }
     expect([asked, cluster.instances[0]?.state]).toEqual([3, 'ready'])
     expect(cluster.stats()).toMatchObject({ resends: 0, ejections: 0 })

@@ -14,7 +14,7 @@ import { fixed } from '../../providers/static.ts'
 import { createGateway, type Gateway } from '../../src/gateway/index.ts'
 import { Session } from '../../src/index.ts'
 import { openRawService } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -123,7 +123,7 @@ for (const [place, make] of Object.entries(PLACES)) {
       }
       const counts = await (await client.get('http://calc/count')).json()
       expect(counts).toEqual({ [path]: count })
-      await until(() => session.cluster('http://calc').inFlight === 0)
+      await waitUntil(() => session.cluster('http://calc').inFlight === 0)
     })
   })
 }
@@ -159,7 +159,7 @@ test('an answer that was cut short is none, though it came before the upload was
   })
   const res = await client.post('http://calc/', { body: Buffer.alloc(1 << 22) })
   expect([res.status, await res.text(), count]).toEqual([200, 'ok', 2])
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('a connection whose request is not sent yet, though it was answered, has no second one', async () => {

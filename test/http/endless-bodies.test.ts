@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { useFalseClock } from '../clock.ts'
 import { openRawServer, openRawService, openService } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -128,7 +128,7 @@ describe('a redirect', () => {
     })
     expect(statusCode).toBe(302)
     body.on('error', () => undefined).destroy()
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
   })
 
   test('whose body breaks off is followed, and the request is not sent again', async () => {
@@ -184,9 +184,9 @@ describe('a 503 that hands the request back', () => {
     )
     const given = new AbortController()
     const answer = client.get('http://calc/', { signal: given.signal })
-    await until(() => session.cluster('http://calc').inFlight === 1)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 1)
     given.abort()
     await expect(answer).rejects.toMatchObject({ code: 'MANYHOST_ABORTED' })
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
   })
 })

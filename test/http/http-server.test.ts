@@ -9,9 +9,13 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { connect as dialTls } from 'node:tls'
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import {
+  destroyResponse,
+  guardConnections,
+  serverOptions,
+} from '../../src/core/http/http-server.ts'
 import { certificate } from '../fakes/certificate.ts'
-import { runEventLoop, until } from '../help.ts'
+import { runEventLoop, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -106,7 +110,7 @@ describe.each([false, true])('TLS %s', (isTls) => {
       answer = () => undefined
       const before = answer
       const socket = await dial(port, isTls, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => answer !== before)
+      await waitUntil(() => answer !== before)
       return socket
     }
     const waiting = await ask()
@@ -118,7 +122,7 @@ describe.each([false, true])('TLS %s', (isTls) => {
     expect(waiting.text).toMatch(/^HTTP\/1.1 200 OK.*whole/s)
     const gone = await ask()
     gone.destroy()
-    await until(() => isClosed)
+    await waitUntil(() => isClosed)
   })
 
   test('a client that does not read is cut off, one that has nothing to read is not', async () => {
@@ -133,8 +137,8 @@ describe.each([false, true])('TLS %s', (isTls) => {
     for (const path of ['much', 'little']) {
       ;(await dial(port, isTls, `GET /${path} HTTP/1.1\r\nHost: x\r\n\r\n`)).pause()
     }
-    await until(() => open === 2)
-    await until(async () => {
+    await waitUntil(() => open === 2)
+    await waitUntil(async () => {
       await runEventLoop(20)
       vi.advanceTimersByTime(1_000)
       return open === 1
@@ -153,6 +157,27 @@ describe.each([false, true])('TLS %s', (isTls) => {
     second.on('error', () => undefined).resume()
     await once(second, 'close')
     read(first).write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-    await until(() => first.text.includes('ok'))
+    await waitUntil(() => first.text.includes('ok'))
   })
 })
+
+test.each([false, true])(
+  'destroyResponse ends the connection of a response that waits behind another one, TLS %s',
+  async (isTls) => {
+    let isDestroyed = false
+    const port = await serve(isTls, ({ url }, response) => {
+      // The first response never ends, so the second one has no socket yet.
+      if (url === '/first') return void response.write('begun')
+      response.writeHead(200, { 'content-length': '100' })
+      response.write('a part')
+      expect(response.socket).toBeNull()
+      destroyResponse(response)
+      isDestroyed = true
+    })
+    const get = (path: string): string => `GET ${path} HTTP/1.1\r\nhost: a\r\n\r\n`
+    const client = await dial(port, isTls, get('/first') + get('/second'))
+    // The client's own half stays open, so it sees an end, or a reset.
+    await Promise.race([once(client, 'end'), once(client, 'close')])
+    expect([isDestroyed, client.text.includes('a part')]).toEqual([true, false])
+  },
+)

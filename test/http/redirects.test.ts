@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openService } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -53,7 +53,7 @@ test.each([
     expect(seen.headers['content-type']).toBe(keeps ? 'text/x' : undefined)
     expect(seen.headers['x-kept']).toBe('1')
   }
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('inside to outside and back; credentials stay behind; the fragment goes along', async () => {
@@ -105,7 +105,7 @@ test('bounded; or none at all; or an error', async () => {
   })
   const manual = await client.get('http://calc/', { redirect: 'manual' })
   expect([manual.status, manual.headers.get('location')]).toEqual([302, '/x'])
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('a Location that leads nowhere, and a 3xx without one', async () => {
@@ -117,7 +117,7 @@ test('a Location that leads nowhere, and a 3xx without one', async () => {
   }
   const { client: other } = openService((_req, res) => void res.writeHead(304).end())
   expect((await other.get('http://calc/')).status).toBe(304)
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('307: what can be sent again is; a stream that is used up says so', async () => {
@@ -132,5 +132,5 @@ test('307: what can be sent again is; a stream that is used up says so', async (
     code: 'MANYHOST_REDIRECT',
     message: expect.stringContaining('used up'),
   })
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })

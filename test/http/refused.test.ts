@@ -6,10 +6,10 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { Client, type Dispatcher, request } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { createPatchedPool } from '../../src/core/http/pool.ts'
+import { createPatchedPool } from '../../src/core/http/patched-pool.ts'
 import { echo } from '../fakes/echo.ts'
 import { openRawServer, openService } from '../fakes/service.ts'
-import { catchThrown, NEVER, rejectionOf, until } from '../help.ts'
+import { catchThrown, NEVER, rejectionOf, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -213,7 +213,7 @@ describe('nobody else feels it', () => {
                 client.post('http://calc/', { body: 'abc', headers: headers as never }),
               )
             }
-            await until(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
+            await waitUntil(() => cluster.inFlight === 0 && cluster.requestQueue.isEmpty)
           }
           const answers = await Promise.all([1, 2, 3].map(() => client.get('http://calc/')))
           expect(answers.map(({ status }) => status)).toEqual([200, 200, 200])
@@ -280,9 +280,9 @@ describe('handlers that are none, or throw', () => {
       })
       expect((await client.get('http://calc/')).status).toBe(200)
     }
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
     // Handlers are a kind of function, and are reported once.
-    await until(() => warnings.length > 0)
+    await waitUntil(() => warnings.length > 0)
     expect(warnings).toEqual([expect.stringMatching(/onResponseError .* threw: mine/)])
   })
 })

@@ -13,7 +13,7 @@ import {
   readBody,
   type ServiceFixture,
 } from '../fakes/service.ts'
-import { countStates, nextEvent, until } from '../help.ts'
+import { countStates, nextEvent, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -129,7 +129,7 @@ describe('an instance that dies', () => {
       expect(res.status).toBe(200)
       expect(bodies).toEqual([seen, seen.replace('made 1', 'made 2')])
     }
-    await until(() => spills() === 0)
+    await waitUntil(() => spills() === 0)
   })
 
   test('a spilled body leaves no file behind when its request is given up', async () => {
@@ -144,7 +144,7 @@ describe('an instance that dies', () => {
       gone.abort()
       await asked
     }
-    await until(() => spills() === 0)
+    await waitUntil(() => spills() === 0)
   })
 })
 
@@ -159,15 +159,15 @@ test('a request is not used up by an instance that fails fast and is up again, w
   const client = session.client()
   const long = client.get('http://calc/long')
   const badOne = cluster.instances.find(({ address }) => address === bad.url)
-  await until(() => held.length === 1 && badOne?.target?.open === true)
+  await waitUntil(() => held.length === 1 && badOne?.target?.open === true)
   const resent = nextEvent(session, 'resend', ({ id }) => id === 'lost')
   const lost = client.get('http://calc/', { headers: { 'x-request-id': 'lost' } })
   await resent
   // It passes its probe while the request is sent again; no time passes, so that no patience ends.
-  await until(() => badOne?.target?.open === true)
+  await waitUntil(() => badOne?.target?.open === true)
   expect([cluster.requestQueue.size, badOne?.inFlight]).toEqual([1, 0])
   for (const answer of [long, lost]) {
-    await until(() => held.length === 1)
+    await waitUntil(() => held.length === 1)
     held.pop()?.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok')
     expect(await (await answer).text()).toBe('ok')
   }
@@ -251,6 +251,6 @@ describe('bounds', () => {
     }
     expect(cluster.stats()).toMatchObject({ resends: 0, ejections: 0 })
     expect(cluster.instances[0]?.state).toBe('ready')
-    await until(() => cluster.inFlight === 0)
+    await waitUntil(() => cluster.inFlight === 0)
   })
 })

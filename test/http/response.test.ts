@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { NodeHandler } from '../../providers/testing/index.ts'
 import type { ServiceOptions } from '../../src/index.ts'
 import { openRawService, openService } from '../fakes/service.ts'
-import { createCollector, until } from '../help.ts'
+import { createCollector, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -144,7 +144,7 @@ describe.each([
     }
     const head = await client.head('http://calc/200')
     expect([head.headers.get('x-y'), await head.text()]).toEqual(['z', ''])
-    await until(() => session.cluster('http://calc').inFlight === 0)
+    await waitUntil(() => session.cluster('http://calc').inFlight === 0)
   })
 })
 
@@ -170,7 +170,7 @@ test('cancelling a body ends the request and frees the place', async () => {
   })
   const res = await client.get('http://calc/')
   await res.body?.cancel('enough')
-  await until(() => closed.length === 1 && session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => closed.length === 1 && session.cluster('http://calc').inFlight === 0)
 })
 
 test('a stream outlives the response that it is from; a dropped answer gives its place back', async () => {
@@ -195,7 +195,7 @@ test('a stream outlives the response that it is from; a dropped answer gives its
   expect((await reader?.read())?.done).toBe(true)
   await (async () => void (await client.get('http://calc/')).status)()
   await (async () => void (await client.get('http://calc/')).body)()
-  await until(() => {
+  await waitUntil(() => {
     gc()
     return session.cluster('http://calc').inFlight === 0
   })

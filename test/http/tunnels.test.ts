@@ -5,7 +5,7 @@ import { connect, upgrade, WebSocket } from 'undici'
 import { expect, test } from 'vitest'
 import type { NodeRequest } from '../../providers/testing/index.ts'
 import { openRawService, openService } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -31,7 +31,7 @@ test('upgrade: bytes both ways; its place is held until the tunnel is closed', a
   const cluster = session.cluster('http://calc')
   expect(cluster.inFlight).toBe(1)
   socket.end()
-  await until(() => cluster.inFlight === 0)
+  await waitUntil(() => cluster.inFlight === 0)
   expect(cluster.stats()).toMatchObject({ completions: 1, failures: 0 })
 })
 
@@ -43,14 +43,14 @@ test('a tunnel ends with its instance', async () => {
   socket.on('error', () => undefined)
   provider.instances[0]?.kill()
   await closed
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('an upgrade that is refused is an answer', async () => {
   const { session } = openService((_req, res) => void res.writeHead(426).end('no'))
   const dispatcher = session.dispatcher()
   await expect(upgrade('http://calc/', { dispatcher, protocol: 'echo' })).rejects.toThrow()
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('CONNECT', async () => {
@@ -69,7 +69,7 @@ test('CONNECT', async () => {
   expect(String((await once(socket, 'data'))[0])).toContain('you said hello')
   expect(session.cluster('http://calc').inFlight).toBe(1)
   socket.destroy()
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })
 
 test('a WebSocket', async () => {
@@ -102,5 +102,5 @@ test('a WebSocket', async () => {
   })
   socket.close()
   await closed
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })

@@ -13,7 +13,7 @@ import { describe, expect, test } from 'vitest'
 import type { Body } from '../../src/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openRawServer, openService } from '../fakes/service.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -122,7 +122,7 @@ describe('a body that was read already', () => {
       for (const resend of ['always', 'never'] as const) {
         const error = await rejectionOf(client.post('http://calc/', { body, resend }))
         expect(error).toMatchObject({ code: 'MANYHOST_BODY_FAILED', status: 400, retryable: false })
-        expect(error.message).toMatch(/it is (a stream|an iterator) that .*; give a new one, or /)
+        expect(error.message).toMatch(/it is (a stream|an iterator) that .*; give a new body, or /)
       }
       expect(session.cluster('http://calc').stats().arrivals).toBe(0)
       const dispatcher = session.dispatcher()
@@ -185,7 +185,7 @@ describe('a body that a request of ours has read', () => {
       const bad = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason.code] : []))
       expect(await Promise.all(good.map(async (one) => (await one.json()).body))).toEqual(['abc'])
       expect(bad).toEqual(['MANYHOST_BODY_FAILED'])
-      await until(() => session.cluster('http://calc').inFlight === 0)
+      await waitUntil(() => session.cluster('http://calc').inFlight === 0)
     })
   }
 
@@ -239,7 +239,7 @@ describe('a function that makes a body', () => {
       const { session, client } = openService(echo)
       const error = await rejectionOf(client.post('http://calc/', { body: body as Body }))
       expect(error.code).toBe('MANYHOST_BODY_FAILED')
-      await until(() => session.cluster('http://calc').inFlight === 0)
+      await waitUntil(() => session.cluster('http://calc').inFlight === 0)
       expect((await client.get('http://calc/')).status).toBe(200)
     })
   }

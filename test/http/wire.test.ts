@@ -8,7 +8,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { inProcess } from '../../providers/testing/index.ts'
 import { echo } from '../fakes/echo.ts'
 import { openRawService, openService, openSession } from '../fakes/service.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
 
 expectNothingLeft()
@@ -192,13 +192,13 @@ describe('queue', () => {
     ] as const) {
       const { client, session, order, open } = gated(options)
       const all = [client.get('http://calc/0')]
-      await until(() => order.length === 1)
+      await waitUntil(() => order.length === 1)
       for (const path of ['a1', 'b2', 'a3', 'b4', 'c5']) {
         all.push(client.get(`http://calc/${path}`, { priority: path.startsWith('b') ? 1 : 0 }))
       }
       expect(session.cluster('http://calc').requestQueue.size).toBe(5)
       for (let served = 1; served <= 6; served++) {
-        await until(() => order.length === served)
+        await waitUntil(() => order.length === served)
         open()
       }
       await Promise.all(all)
@@ -264,11 +264,11 @@ test('hedge: the first answer wins, the other is ended; never for POST', async (
     },
     { initSize: 2, hedge: { after: 10 } },
   )
-  await until(() =>
+  await waitUntil(() =>
     session.cluster('http://calc').instances.every(({ state }) => state === 'ready'),
   )
   expect(await (await client.get('http://calc/')).text()).toBe('second')
-  await until(() => closed.length === 2)
+  await waitUntil(() => closed.length === 2)
   expect(closed.sort()).toEqual(['false', 'true'])
   expect(
     await (
@@ -280,5 +280,5 @@ test('hedge: the first answer wins, the other is ended; never for POST', async (
   ).toBe('first')
   expect(seen).toEqual(['GET 1', 'GET 2', 'POST 1'])
   expect(session.cluster('http://calc').stats()).toMatchObject({ hedges: 1, resends: 0 })
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })

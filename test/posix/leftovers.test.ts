@@ -12,7 +12,7 @@ import {
   type ContainmentKind,
   selectContainmentMethod,
 } from '../../src/posix/containment-method.ts'
-import { buildProviders, isAlive, pidsWith, until } from '../providers/process-help.ts'
+import { buildProviders, isAlive, pidsWith, waitUntil } from '../providers/process-help.ts'
 
 let built = ''
 let count = 0
@@ -106,17 +106,17 @@ class Session {
 
   async answer(line?: string): Promise<string> {
     if (line) this.child.stdin.write(`${line}\n`)
-    return until(() => this.#lines.shift() ?? false)
+    return waitUntil(() => this.#lines.shift() ?? false)
   }
 
   /** One of the plain instance, one of the other itself, and at least one that tries to stay. */
   async up(): Promise<void> {
     expect(await this.answer()).toBe('up')
-    await until(() => this.sleepers.length >= 3)
+    await waitUntil(() => this.sleepers.length >= 3)
   }
 
   async nothingIsLeft(): Promise<void> {
-    await until(() => this.sleepers.length === 0)
+    await waitUntil(() => this.sleepers.length === 0)
     // One that starts itself anew would be back by now.
     await new Promise((resolve) => setTimeout(resolve, 60))
     expect(this.sleepers).toEqual([])
@@ -131,7 +131,7 @@ describe.each(MEANS)('by %s', (kind) => {
       const session = new Session(script, kind)
       await session.up()
       expect(await session.answer('stop')).toBe('done')
-      await until(() => session.sleepers.length === 1)
+      await waitUntil(() => session.sleepers.length === 1)
       expect(session.sleepers).toHaveLength(1)
     })
 
@@ -157,14 +157,14 @@ describe.each(MEANS)('by %s', (kind) => {
     await session.up()
     const killed = new Set<number>()
     for (let i = 0; i < 10; i++) {
-      const guard = await until(async () => {
+      const guard = await waitUntil(async () => {
         const pid = Number(await session.answer('guard'))
         return pid !== 0 && !killed.has(pid) && pid
       })
       killed.add(guard)
       process.kill(guard, 'SIGKILL')
     }
-    await until(async () => Number(await session.answer('guard')) !== 0)
+    await waitUntil(async () => Number(await session.answer('guard')) !== 0)
     session.child.kill('SIGKILL')
     await session.nothingIsLeft()
   })
@@ -172,7 +172,7 @@ describe.each(MEANS)('by %s', (kind) => {
   test('SIGKILL of a session at any moment of its start leaves nothing', async () => {
     for (let i = 0; i < 6; i++) {
       const session = new Session((TRICKS[0] as Trick).script, kind)
-      const moment = until(() => session.sleepers.length > i % 3)
+      const moment = waitUntil(() => session.sleepers.length > i % 3)
       await moment
       session.child.kill('SIGKILL')
       await session.nothingIsLeft()

@@ -2,7 +2,7 @@
 import { expect, onTestFinished, test } from 'vitest'
 import { Worker, workers } from '../../providers/pull/index.ts'
 import { Session } from '../../src/index.ts'
-import { NEVER, nextEvent, service, until } from '../help.ts'
+import { NEVER, nextEvent, service, waitUntil } from '../help.ts'
 import { openTestAgents, startLocalAgent } from './agent/help.ts'
 
 const url = 'http://calc'
@@ -20,7 +20,7 @@ test('a pull worker', async () => {
   const answer = session.client().post(url, { json: { a: 1 } })
   const { url: api = '' } = await provider.ready()
   const id = await provider.serviceId(url)
-  await until(() => provider.available?.(url) === 0)
+  await waitUntil(() => provider.available?.(url) === 0)
   const worker = new Worker({
     url: `${api}/services/${id}`,
     handle: (job) => job.parameters,

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Harness } from './conformance.ts'
-import { buildProviders, until } from './process-help.ts'
+import { buildProviders, waitUntil } from './process-help.ts'
 
 /** How a provider is made where only compiled JavaScript and JSON reach. */
 export interface Orphans {
@@ -35,8 +35,8 @@ export async function orphans(harness: Harness, name: string): Promise<string[]>
     child.stdout.on('data', (chunk) => {
       text += chunk
     })
-    await until(() => text.endsWith('\n'), 60_000)
-    for (const id of ids) await until(() => harness.exists(id))
+    await waitUntil(() => text.endsWith('\n'), 60_000)
+    for (const id of ids) await waitUntil(() => harness.exists(id))
   } finally {
     const exited = once(child, 'exit')
     child.kill('SIGKILL')

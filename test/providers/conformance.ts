@@ -13,7 +13,7 @@ import { resolveWithin, sleep } from '../../src/core/time.ts'
 import { Session } from '../../src/index.ts'
 import { nextEvent, rejectionOf, waitForReady } from '../help.ts'
 import { type Orphans, orphans } from './conformance-orphans.ts'
-import { get, specOf, until } from './process-help.ts'
+import { get, specOf, waitUntil } from './process-help.ts'
 
 /** What an engine may have no notion of. */
 type Trait =
@@ -78,7 +78,7 @@ export function conformance(harness: Harness): void {
   })
   afterEach(async () => {
     await provider.close?.()
-    for (const id of ids) await until(async () => !(await harness.exists(id)))
+    for (const id of ids) await waitUntil(async () => !(await harness.exists(id)))
   })
 
   function spec(part: Partial<StartSpec> = {}): ReturnType<typeof specOf> {
@@ -88,7 +88,7 @@ export function conformance(harness: Harness): void {
   }
 
   async function accepting(running: Running): Promise<void> {
-    await until(() => running.accepts?.(unending()).then(() => true) ?? true, 30_000)
+    await waitUntil(() => running.accepts?.(unending()).then(() => true) ?? true, 30_000)
   }
 
   async function serving(one: StartSpec, from = provider): Promise<Running> {
@@ -134,7 +134,7 @@ export function conformance(harness: Harness): void {
         expect(env).toMatchObject({ MANYHOST_INSTANCE: one.id })
         expect(env.PORT ?? env.SOCKET_PATH).toBeTruthy()
         expect(running.address).toMatch(/^(https?:\/\/|unix:)/)
-        await until(() => one.output.includes('listens\n'))
+        await waitUntil(() => one.output.includes('listens\n'))
         await running.stop(5_000)
         expect(await harness.exists(one.id)).toBe(false)
       },
@@ -153,7 +153,7 @@ export function conformance(harness: Harness): void {
       expect(seen).toBe('by the function, by the service\n')
       const env = JSON.parse(await get(running.dispatcher, '/env'))
       expect(env).toMatchObject({ ADDED: 'by the function', GIVEN: 'by the service' })
-      await until(() => one.output.includes('listens\n'))
+      await waitUntil(() => one.output.includes('listens\n'))
       expect(one.output).toContain('aside\n')
       expect(one.output).toMatch(/listens on (\d+|\/)/)
     })
@@ -278,7 +278,7 @@ export function conformance(harness: Harness): void {
           (running) => running.stop(0),
           () => {},
         )
-        await until(async () => !(await harness.exists(one.id)), 30_000)
+        await waitUntil(async () => !(await harness.exists(one.id)), 30_000)
       }
     })
 
@@ -374,7 +374,7 @@ export function conformance(harness: Harness): void {
         .catch(() => undefined)
       await provider.close?.()
       await Promise.all([running.exited, ending, starting])
-      for (const id of ids) await until(async () => !(await harness.exists(id)))
+      for (const id of ids) await waitUntil(async () => !(await harness.exists(id)))
     })
 
     when(
@@ -385,7 +385,7 @@ export function conformance(harness: Harness): void {
         ids.push(...left)
         // Its own start is what sweeps.
         await serving(spec(server()))
-        for (const id of left) await until(async () => !(await harness.exists(id)), 30_000)
+        for (const id of left) await waitUntil(async () => !(await harness.exists(id)), 30_000)
       },
     )
   })
@@ -467,18 +467,18 @@ export function conformance(harness: Harness): void {
         await waitForReady(session, url, 4)
         // The end of one that was there before is known as if nothing had been.
         await harness.kill(before[0] ?? '')
-        await until(
+        await waitUntil(
           () => !session.cluster(url).instances.some(({ id }) => id === before[0]),
           20_000,
         )
         await waitForReady(session, url, 4)
         const mine = new Set(session.cluster(url).instances.map(({ id }) => id))
         for (const id of seen) {
-          if (!mine.has(id)) await until(async () => !(await harness.exists(id)), 20_000)
+          if (!mine.has(id)) await waitUntil(async () => !(await harness.exists(id)), 20_000)
         }
         for (const id of mine) expect(await harness.exists(id)).toBe(true)
         await session.close()
-        for (const id of seen) await until(async () => !(await harness.exists(id)), 20_000)
+        for (const id of seen) await waitUntil(async () => !(await harness.exists(id)), 20_000)
       },
     )
 

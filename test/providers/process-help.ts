@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import type { Dispatcher } from 'undici'
 import type { StartSpec } from '../../src/core/provider.ts'
 
-export { until } from '../help.ts'
+export { waitUntil } from '../help.ts'
 
 export const server = resolve('test/fakes/process-server.mjs')
 

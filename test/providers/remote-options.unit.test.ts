@@ -1,14 +1,14 @@
 /** What can be decided without a machine: options, known hosts, the spread of load, quoting. */
 import { createHmac } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { processIdentity } from '../../providers/shared/orphans.ts'
-import { quoteShellWord } from '../../providers/shared/remote-shell/shell.ts'
 import { slurm } from '../../providers/slurm/index.ts'
 import { SlurmJobComment } from '../../providers/slurm/job-comment.ts'
 import { rankHosts } from '../../providers/ssh/host-ranking.ts'
 import { ssh } from '../../providers/ssh/index.ts'
 import { KnownHosts } from '../../providers/ssh/known-hosts.ts'
 import { parseSshOptions, type SshTarget } from '../../providers/ssh/options.ts'
+import { processIdentity } from '../../src/posix/identity.ts'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 import { catchThrown } from '../help.ts'
 import { specOf } from './process-help.ts'
 

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { fixed } from '../../providers/static.ts'
 import { Session } from '../../src/index.ts'
-import { NEVER, rejectionOf, until, waitForReady } from '../help.ts'
+import { NEVER, rejectionOf, waitForReady, waitUntil } from '../help.ts'
 import { specOf } from './process-help.ts'
 
 const url = 'http://calc'
@@ -91,7 +91,7 @@ test('each address of a name is an instance; new ones come, gone ones drain', as
   await waitForReady(session, url, 2)
   expect(hosts(session)).toEqual(['127.0.0.1', '127.0.0.2'])
   addresses = ['127.0.0.2', '127.0.0.3']
-  await until(() => hosts(session).join() === '127.0.0.2,127.0.0.3')
+  await waitUntil(() => hosts(session).join() === '127.0.0.2,127.0.0.3')
   await waitForReady(session, url, 2)
   expect(await (await session.client().get(`${url}/`)).text()).toMatch(/^127\.0\.0\.[23]$/)
   await session.close()

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type FixedOptions, fixed } from '../../providers/static.ts'
 import { portBase } from '../ports.ts'
-import { get, specOf, until } from './process-help.ts'
+import { get, specOf, waitUntil } from './process-help.ts'
 
 const signal = new AbortController().signal
 const socketPath = join(tmpdir(), `manyhost-static-${process.pid}.sock`)
@@ -93,7 +93,7 @@ test('stop cuts what does not end within the grace, which a second call shortens
   const running = await provider.start(specOf(), { signal })
   const before = asked
   const failure = get(running.dispatcher, '/hang').catch((error) => error)
-  await until(() => asked > before)
+  await waitUntil(() => asked > before)
   const first = running.stop(1_000_000)
   await running.stop(10)
   await first

@@ -103,8 +103,8 @@ describe('SizeReader', () => {
     expect(messages()).toEqual([
       'the size of http://calc stays 3: sync',
       'the size of http://calc stays 3: async',
-      'the size of http://calc stays 3: a size must be a finite number, got NaN (number)',
-      "the size of http://calc stays 3: a size must be a finite number, got 'seven' (string)",
+      'the size of http://calc stays 3: a size must be a finite number, got NaN',
+      'the size of http://calc stays 3: a size must be a finite number, got "seven"',
     ])
     expect(errors[0]).toMatchObject({ code: 'MANYHOST_SIZE_FAILED', service: 'http://calc' })
     expect(errors[0]?.cause).toMatchObject({ message: 'sync' })

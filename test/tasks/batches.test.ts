@@ -5,8 +5,8 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { openStore } from '../../src/tasks/store/open.ts'
 import type { Store } from '../../src/tasks/store/store.ts'
 import { runCluster, serveForever, submitFrom, type TaskResult } from '../../src/tasks.ts'
-import { createFolder, eventually, runManyhost, startProgram } from '../cli/help.ts'
-import { until } from '../help.ts'
+import { createFolder, runManyhost, startProgram } from '../cli/help.ts'
+import { waitUntil } from '../help.ts'
 import { collect } from './collect.ts'
 import { listed } from './store/store.suite.ts'
 
@@ -31,9 +31,9 @@ async function interrupt(
 ) {
   const child = startProgram(['tasks', 'cluster', '-S', '1', ...args], options)
   child.process.stdin?.end(options.input)
-  await eventually(() => existsSync(store))
+  await waitUntil(() => existsSync(store))
   const opened = await openStore(store)
-  await eventually(async () => {
+  await waitUntil(async () => {
     const { scheduled, new: waiting } = await opened.counts()
     return scheduled > 0 && scheduled + waiting === options.input.trim().split('\n').length
   })
@@ -135,9 +135,9 @@ describe('a batch of the command line', () => {
     writeFileSync(join(cwd, 'jobs.txt'), `${lines}\n`)
     const child = startProgram(['tasks', 'cluster', 'jobs.txt', '-S', '1'], { cwd, env })
     const store = join(env.XDG_DATA_HOME, 'manyhost', 'tasks.db')
-    await eventually(() => existsSync(store))
+    await waitUntil(() => existsSync(store))
     const opened = await openStore(store)
-    await eventually(async () => (await opened.counts()).new >= 9_000)
+    await waitUntil(async () => (await opened.counts()).new >= 9_000)
     child.process.kill('SIGINT')
     const { stderr } = await child.ended
     const [, line, next] =
@@ -154,9 +154,9 @@ describe('a batch of the command line', () => {
     const [cwd] = folders as [string]
     const child = startProgram(['tasks', 'cluster', '-N', '1', '-S', '1'], { cwd, env })
     child.process.stdin?.end('sleep 60\nsleep 61\nsleep 62\n')
-    await eventually(() => existsSync(store))
+    await waitUntil(() => existsSync(store))
     const opened = await openStore(store)
-    await eventually(
+    await waitUntil(
       async () => (await opened.counts()).total === 3 && (await opened.counts()).scheduled > 0,
     )
     await opened.close()
@@ -189,7 +189,7 @@ describe('what was submitted', () => {
     const [here, there] = folders as [string, string]
     const server = startProgram(['tasks', 'server', '-p', '0'], { cwd: there, env: at })
     onTestFinished(() => void server.process.kill('SIGKILL'))
-    const [, url = ''] = await server.until(/taken at (\S+)/, 'stderr')
+    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
     const options = { cwd: here, env: at }
     const by = ['--server', url]
     expect((await runManyhost(['run', ...by, '--', 'pwd'], options)).stdout).toBe(`${here}\n`)
@@ -202,7 +202,7 @@ describe('what was submitted', () => {
     const batch = startProgram(['tasks', 'cluster', '-S', '1'], { cwd: there, env: at })
     onTestFinished(() => void batch.process.kill('SIGTERM'))
     batch.process.stdin?.write('echo begun; sleep 60\n')
-    await batch.until(/begun/)
+    await batch.waitForOutput(/begun/)
     expect((await runManyhost(['run', '--', 'pwd'], { cwd: here, env: at })).stdout).toBe(
       `${here}\n`,
     )
@@ -238,7 +238,7 @@ describe('a run of a program', () => {
       cwd: '/tmp',
       signalWait: 100,
     })
-    await until(async () => (await store.counts()).total === 2)
+    await waitUntil(async () => (await store.counts()).total === 2)
     run.stop()
     await run
     const [, task] = await listed(store)
@@ -301,7 +301,7 @@ describe('a run of a program', () => {
     })()
     await run.ready
     await submitFrom(['echo "$BASH_VERSION" | cut -c1'], { store, shell: '/bin/bash' })
-    await until(() => results.length === 1)
+    await waitUntil(() => results.length === 1)
     run.drain()
     await reading
     expect(text).toMatch(/^\d\n$/)
@@ -324,7 +324,7 @@ describe('a run of a program', () => {
       }
     })()
     await run.ready
-    await until(async () => (await store.counts()).scheduled > 0)
+    await waitUntil(async () => (await store.counts()).scheduled > 0)
     await run.cancel({ where: ['args == waits'] })
     await run.cancel({ where: ["args == 'sleep 60'"] })
     await reading

@@ -11,7 +11,7 @@ import {
 } from '../../src/tasks/server/task-server-lease.ts'
 import { openStore } from '../../src/tasks.ts'
 import { startProgram } from '../cli/help.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 const AHEAD = `const real = Date.now
 Date.now = () => real() + 3_600_000
@@ -37,7 +37,7 @@ it('servers whose clocks are an hour apart leave each other alone, lease after l
     return beats.size >= 2 && [...beats.values()].every((seen) => seen.size >= times)
   }
   // Each beats four times a lease.
-  await until(() => isSeen(16))
+  await waitUntil(() => isSeen(16))
   expect(beats.size).toBe(2)
   const clocks = (await store.servers()).map(({ heartbeatAt }) => heartbeatAt)
   expect(Math.max(...clocks) - Math.min(...clocks)).toBeGreaterThan(3_500_000)
@@ -55,12 +55,12 @@ it('a process of this machine is known to live, to be gone, or to stand still', 
   const id = createServerId(child.pid)
   expect([isServerProcessAlive(id), isServerProcessDead(id)]).toEqual([true, false])
   child.kill('SIGSTOP')
-  await until(() => !isServerProcessAlive(id))
+  await waitUntil(() => !isServerProcessAlive(id))
   expect(isServerProcessDead(id)).toBe(false)
   child.kill('SIGCONT')
-  await until(() => isServerProcessAlive(id))
+  await waitUntil(() => isServerProcessAlive(id))
   child.kill('SIGKILL')
-  await until(() => isServerProcessDead(id))
+  await waitUntil(() => isServerProcessDead(id))
   expect(isServerProcessAlive(id)).toBe(false)
   // A server of another machine, or of none, may be either; so may one of this process that nobody knows.
   for (const other of ['0123456789abcdef', 'a.another-machine.1.1', createServerId()]) {

@@ -13,7 +13,7 @@ import {
   type TaskRun,
 } from '../../src/tasks.ts'
 import { createFolder } from '../cli/help.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 async function resultsOf(run: TaskRun): Promise<TaskResult[]> {
   const results: TaskResult[] = []
@@ -46,9 +46,9 @@ describe('runners', () => {
     for (let turn = 0; turn < 2; turn++) {
       // What runs for longer than that is work.
       const [id = ''] = await store.add([{ args: 'sleep 0.5' }])
-      await until(async () => (await store.get(id)).exitStatus !== null)
+      await waitUntil(async () => (await store.get(id)).exitStatus !== null)
       expect(await store.get(id)).toMatchObject({ exitStatus: 0, fence: 1 })
-      await until(() => instances() === 0)
+      await waitUntil(() => instances() === 0)
     }
     await end()
   })
@@ -62,13 +62,13 @@ describe('runners', () => {
       factor: 0.5,
     })
     await store.add(Array.from({ length: 3 }, () => ({ args: 'sleep 0.05' })))
-    await until(async () => (await store.counts()).succeeded === 3)
+    await waitUntil(async () => (await store.counts()).succeeded === 3)
     // As long as these wait there is more to do than one can.
     const waits = `until test -e ${go}; do sleep 0.02; done`
     await store.add(Array.from({ length: 20 }, () => ({ args: waits })))
-    await until(() => instances() === 3)
+    await waitUntil(() => instances() === 3)
     writeFileSync(go, '')
-    await until(() => instances() === 0)
+    await waitUntil(() => instances() === 0)
     expect(await store.counts()).toMatchObject({ succeeded: 23, total: 23 })
     await end()
   })
@@ -141,7 +141,7 @@ describe('a task', () => {
           )
         : []
     const text = (): string => readFileSync(join(outputs, files()[0] as string), 'utf8')
-    await until(() => files().length === 1 && text().split('\n').length > 2)
+    await waitUntil(() => files().length === 1 && text().split('\n').length > 2)
     writeFileSync(join(at, 'go'), '')
     const [result] = await resultsOf(run)
     const kept = await store.get(result?.id as string)

@@ -6,9 +6,10 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import Database from 'libsql'
 import { expect, it, onTestFinished } from 'vitest'
+import { quoteShellWord } from '../../src/posix/shell-words.ts'
 import { LONGEST_LINE } from '../../src/tasks/text/source.ts'
 import { type OnOutput, openStore, runCluster, serveForever } from '../../src/tasks.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-faults-'))
@@ -29,12 +30,12 @@ it('a store that is locked by another program: outcomes wait, and none is lost',
     numTasks: 2,
     onProblem: (problem) => problems.push(problem),
   })
-  await until(() => run.counts.succeeded > 0)
+  await waitUntil(() => run.counts.succeeded > 0)
   // It may have to wait for the lock as well.
   const other = new Database(path, { timeout: 60_000 })
   other.exec('BEGIN IMMEDIATE')
   writeFileSync(go, '')
-  await until(() => problems.some((one) => /locked by another program/.test(one)))
+  await waitUntil(() => problems.some((one) => /locked by another program/.test(one)))
   other.exec('COMMIT')
   other.close()
   expect(await run).toMatchObject({ succeeded: 200, refused: 0 })
@@ -52,7 +53,7 @@ it('a disk that is full: it says so, and goes on when there is room', async () =
     Array.from({ length: 50 }, (_, n) => `true ${n} ${'x'.repeat(2_000)}`),
     { store, numTasks: 2, onProblem: (problem) => problems.push(problem) },
   )
-  await until(() => problems.some((one) => /space|full/.test(one)))
+  await waitUntil(() => problems.some((one) => /space|full/.test(one)))
   await most(1_000_000)
   expect(await run).toMatchObject({ submitted: 50, succeeded: 50 })
 })
@@ -76,18 +77,18 @@ it('a disk that is full of what tasks write: it says so, loses none of it, and o
   })
   await run.ready
   const [large = ''] = await store.add([{ args: 'yes | head -c 1000000', tag: { capture: true } }])
-  await until(() => problems.some((one) => /cannot write to .*no space left/i.test(one)))
+  await waitUntil(() => problems.some((one) => /cannot write to .*no space left/i.test(one)))
   const [other = ''] = await store.add([{ args: 'true' }])
-  await until(async () => (await store.get(other)).exitStatus === 0)
+  await waitUntil(async () => (await store.get(other)).exitStatus === 0)
   expect(await store.get(large)).toMatchObject({ exitStatus: null })
   expect(disk('remount,size=4m')).toBe(true)
-  await until(async () => (await store.get(large)).exitStatus === 0)
+  await waitUntil(async () => (await store.get(large)).exitStatus === 0)
   expect(statSync((await store.get(large)).outpath as string).size).toBe(1_000_000)
   // One that never gets any room does not keep it from ending: it is in the queue again.
   expect(disk('remount,size=2m')).toBe(true)
   const seen = problems.length
   const [never = ''] = await store.add([{ args: 'yes | head -c 9000000', tag: { capture: true } }])
-  await until(() => problems.slice(seen).some((one) => /no space left/i.test(one)))
+  await waitUntil(() => problems.slice(seen).some((one) => /no space left/i.test(one)))
   run.stop()
   await run
   expect(await store.get(never)).toMatchObject({ exitStatus: null, serverId: null })
@@ -122,7 +123,7 @@ it('lines and commands of all kinds: each wrong one has its error, each good one
   const store = await openStore(join(folder(), 'tasks.db'))
   onTestFinished(() => store.close())
   const text = `it's "q" \\ $HOME \`x\` ; & | # %s ünï`
-  const quoted = `printf '%s\n' '${text.replaceAll("'", `'\\''`)}'`
+  const quoted = `printf '%s\n' ${quoteShellWord(text)}`
   await store.add([{ args: 'echo new\necho line' }, { args: quoted }])
   const long = `: ${'x'.repeat(LONGEST_LINE - 20)};`
   const lines = [
@@ -180,10 +181,10 @@ it('a server that was taken for dead goes on as a new one, and its old claims ar
   })
   await run.ready
   const [id = ''] = await store.add([{ args: 'test $TASK_FENCE = 2 || sleep 60' }])
-  await until(async () => (await store.get(id)).clientId !== null)
+  await waitUntil(async () => (await store.get(id)).clientId !== null)
   const [server] = await store.servers()
   await store.unregisterServer(server?.id as string)
-  await until(async () => (await store.get(id)).exitStatus !== null)
+  await waitUntil(async () => (await store.get(id)).exitStatus !== null)
   expect(await store.get(id)).toMatchObject({ exitStatus: 0, fence: 2, attempt: 1 })
   expect(problems.join()).toMatch(/took this one for dead/)
   run.stop()

@@ -6,7 +6,8 @@ import { join, resolve } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { expect, it, onTestFinished } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
-import { createFolder, eventually } from '../cli/help.ts'
+import { createFolder } from '../cli/help.ts'
+import { waitUntil } from '../help.ts'
 import { runnersOf } from './runner-help.ts'
 
 /** Of one block, which a task prints so often. */
@@ -50,23 +51,23 @@ it('a task that prints 1 GB: all of it is kept, or printed, in little memory, an
   const add = async (args: string, tag = {}) => (await store.add([{ args, tag }]))[0] as string
 
   const first = await add('true')
-  await eventually(async () => (await exitOf(first)) === 0)
+  await waitUntil(async () => (await exitOf(first)) === 0)
   const pids = [server.pid as number, ...runnersOf(`MANYHOST_MARK=${mark}`)]
   expect(pids).toHaveLength(2)
   const atRest = pids.map(peak)
 
   const flood = `for i in $(seq ${TIMES}); do cat ${join(at, 'block')}; done`
   const printed = await add(flood)
-  await eventually(async () => (await store.get(printed)).clientId !== null)
+  await waitUntil(async () => (await store.get(printed)).clientId !== null)
   const kept = await add(flood, { capture: true })
   // What is printed waits for who reads it, and nobody does yet.
   const small = await Promise.all(Array.from({ length: 20 }, () => add('true')))
-  await eventually(async () => (await Promise.all(small.map(exitOf))).every((one) => one === 0))
-  await eventually(async () => (await exitOf(kept)) === 0)
+  await waitUntil(async () => (await Promise.all(small.map(exitOf))).every((one) => one === 0))
+  await waitUntil(async () => (await exitOf(kept)) === 0)
   expect(await exitOf(printed)).toBeNull()
 
   const reading = sum(server.stdout)
-  await eventually(async () => (await exitOf(printed)) === 0)
+  await waitUntil(async () => (await exitOf(printed)) === 0)
   const grown = pids.map((pid, index) => peak(pid) - (atRest[index] as number))
   server.kill('SIGTERM')
   let crc = 0

@@ -10,20 +10,13 @@ import { join, resolve } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { now, sleep } from '../../src/core/time.ts'
 import { openStore } from '../../src/tasks.ts'
-import { eventually } from '../cli/help.ts'
+import { waitUntil } from '../help.ts'
+import { seededRandom } from '../random.ts'
 import { agentsOf, pidsWith, runnersOf } from './runner-help.ts'
 
 const SECONDS = Number(process.env.MANYHOST_KILL_SECONDS ?? 8)
 const TASKS = SECONDS >= 60 ? 20_000 : 4_000
 const SEED = Number(process.env.MANYHOST_SEED ?? 7)
-
-function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32
-    return state / 2 ** 32
-  }
-}
 
 /** Every other server has its runners by an agent, which is launched again when it has ended. */
 const LAUNCHER = 'while kill -0 $PPID 2>/dev/null; do "$@" >/dev/null 2>&1; sleep 0.1; done'
@@ -60,13 +53,13 @@ it('KILL of servers, agents and runners at random loses no task, and keeps one o
   }
   const isWorking = async (): Promise<void> => {
     const { succeeded } = await store.counts()
-    await eventually(async () => {
+    await waitUntil(async () => {
       const counts = await store.counts()
       return counts.succeeded > succeeded || counts.succeeded === TASKS
     })
   }
 
-  const draw = random(SEED)
+  const draw = seededRandom(SEED)
   const killed: Record<Kind, number> = { server: 0, agent: 0, runner: 0 }
   // One of each at least; the second server has an agent.
   const first: Kind[] = ['runner', 'server', 'agent']
@@ -86,7 +79,7 @@ it('KILL of servers, agents and runners at random loses no task, and keeps one o
     killed[kind]++
     first.shift()
     if (kind !== 'server') continue
-    await eventually(() => server.signalCode !== null || server.exitCode !== null)
+    await waitUntil(() => server.signalCode !== null || server.exitCode !== null)
     if (server.exitCode !== null) break
     server = start()
     await isWorking()

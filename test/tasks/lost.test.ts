@@ -4,7 +4,7 @@ import { processes } from '../../providers/process/index.ts'
 import { SessionCore } from '../../src/session/session.ts'
 import { createServerId, TaskServerLease } from '../../src/tasks/server/task-server-lease.ts'
 import { openStore, runCluster, type TaskResult } from '../../src/tasks.ts'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 import { marked, runnersOf } from './runner-help.ts'
 
 it('a runner that is frozen loses its task to another, whose outcome is the one that counts', async () => {
@@ -26,7 +26,7 @@ it('a runner that is frozen loses its task to another, whose outcome is the one 
   await run.ready
   let id = ''
   let first: string | null = null
-  await until(async () => {
+  await waitUntil(async () => {
     for await (const task of store.list()) [id, first] = [task.id, task.clientId]
     return first !== null
   })
@@ -41,7 +41,7 @@ it('a runner that is frozen loses its task to another, whose outcome is the one 
   // What the frozen one had to say came to nothing, or was refused.
   await store.complete([{ ...LATE, id, fence: 1 }])
   expect(await store.get(id)).toEqual(task)
-  await until(() => !runnersOf(mark).includes(frozen))
+  await waitUntil(() => !runnersOf(mark).includes(frozen))
 }, 90_000)
 
 it('a server that was taken for dead ends what it had, and nothing that it claims by its new name', async () => {

@@ -14,7 +14,7 @@ import {
   submitFrom,
   type TaskResult,
 } from '../../src/tasks.ts'
-import { createGate, createHoldingProvider, NEVER, until } from '../help.ts'
+import { createGate, createHoldingProvider, NEVER, waitUntil } from '../help.ts'
 import { collect } from './collect.ts'
 import { marked, runnersOf } from './runner-help.ts'
 import { listed, openPlace, outcome, type Place } from './store/store.suite.ts'
@@ -88,7 +88,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       await store.add([{ args: 'its' }, { args: 'true' }, { args: 'true then', group: 1 }])
       const [its] = (await store.claim({ server })) as [Task]
       const run = runCluster(undefined, { store, restart: true, poll: 50, evictAfter: NEVER })
-      await until(() => run.counts.succeeded === 1)
+      await waitUntil(() => run.counts.succeeded === 1)
       await store.complete([outcome(its)])
       expect(await run).toMatchObject({ succeeded: 2 })
     })
@@ -150,7 +150,7 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const line = `until test -e ${folder}/open; do sleep 0.05; done`
       const run = runCluster([line], { store, runner, evictAfter: NEVER })
       const running = async () => (await listed(store)).find(({ clientId }) => clientId !== null)
-      const task = (await until(async () => (await running()) ?? false)) as Task
+      const task = (await waitUntil(async () => (await running()) ?? false)) as Task
       expect(task).toMatchObject({ clientHost: hostname(), exitStatus: null })
       expect(await store.clients()).toMatchObject([
         { id: task.clientId, host: hostname(), serverId: task.serverId, serverHost: hostname() },
@@ -200,14 +200,14 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
         await store.add([{ args: `test -e ${folder}/open` }, { args: 'true', group: 1 }])
         const held = (text: string) =>
           /^1 tasks of group 0 failed for good.*update --revert or --delete them/.test(text)
-        await until(() => problems.some(held))
+        await waitUntil(() => problems.some(held))
         expect(await store.counts()).toMatchObject({ failed: 1, new: 1 })
         // What is over cannot be cancelled, and clears nothing by that.
         expect(await store.cancel({ only: ['failed'] })).toBe(0)
         open()
         expect(await store[how]({ only: ['failed'] })).toBe(1)
         const wanted = how === 'revert' ? 2 : 1
-        await until(() => run.counts.succeeded === wanted)
+        await waitUntil(() => run.counts.succeeded === wanted)
         run.drain()
         await run
         expect(problems.filter(held)).toHaveLength(1)

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { openStore } from '../../src/tasks.ts'
-import { createFolder, eventually, runManyhost, startProgram } from '../cli/help.ts'
+import { createFolder, runManyhost, startProgram } from '../cli/help.ts'
+import { waitUntil } from '../help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -17,7 +18,7 @@ function home(files: Readonly<Record<string, string>> = {}) {
 
 async function serving(env: Record<string, string>, more: readonly string[] = []) {
   const server = startProgram(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
-  const [, url = ''] = await server.until(/tasks are taken at (\S+)/, 'stderr')
+  const [, url = ''] = await server.waitForOutput(/tasks are taken at (\S+)/, 'stderr')
   return { ...server, url }
 }
 
@@ -57,7 +58,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     cluster.process.stdin?.end('true\n')
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     const done = (count: number) =>
-      eventually(async () => (await store.counts()).succeeded === count)
+      waitUntil(async () => (await store.counts()).succeeded === count)
     await done(1)
     await store.add([{ args: 'true' }])
     await done(2)
@@ -200,8 +201,8 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const cluster = startProgram(['tasks', 'cluster', '-S', '1', '--', '-'], { env })
     cluster.process.stdin?.end(`${line}\n`)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
-    await eventually(async () => (await store.counts()).scheduled === 1)
-    await eventually(() => existsSync(flag))
+    await waitUntil(async () => (await store.counts()).scheduled === 1)
+    await waitUntil(() => existsSync(flag))
     cluster.process.kill('SIGINT')
     expect((await cluster.ended).code).toBe(4)
     expect(await store.counts()).toMatchObject({ new: 1, total: 1 })
@@ -253,7 +254,7 @@ describe('manyhost tasks server', PATIENT, () => {
     const args = ['tasks', 'submit', '-f', '-', '-b', '2', '-w', '3600', '--store', path]
     const submit = startProgram(args, { env })
     submit.process.stdin?.write('one\ntwo\nthree\nfour is no wh')
-    await eventually(async () => (await store.count()) === 2)
+    await waitUntil(async () => (await store.count()) === 2)
     submit.process.kill('SIGINT')
     const { code, stderr } = await submit.ended
     expect(stderr).toMatch(/^manyhost: 3 tasks, submit_id /)
@@ -270,7 +271,7 @@ describe('manyhost tasks server', PATIENT, () => {
     const run = async (...more: string[]): Promise<string> => {
       const args = ['tasks', 'submit', '--server', url, ...more, '--', 'echo out; echo err >&2']
       const id = (await runManyhost(args, { env })).stdout.trim()
-      await eventually(async () => (await store.get(id)).completionTime !== null)
+      await waitUntil(async () => (await store.get(id)).completionTime !== null)
       return id
     }
     const id = await run('--capture')
@@ -303,10 +304,10 @@ describe('manyhost tasks server', PATIENT, () => {
     const wait = (name: string): string =>
       `touch ${at}/${name}; until test -e ${at}/go; do sleep 0.05; done`
     await store.add(['one', 'two', 'three'].map((name) => ({ args: wait(name) })))
-    await eventually(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
+    await waitUntil(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
     server.process.kill('SIGUSR1')
     // It has heard it: whoever asks after its health is told.
-    await eventually(async () => (await fetch(`${server.url}/health`)).status === 503)
+    await waitUntil(async () => (await fetch(`${server.url}/health`)).status === 503)
     writeFileSync(join(at, 'go'), '')
     expect((await server.ended).code).toBe(0)
     expect(await store.counts()).toMatchObject({ succeeded: 2, new: 1, total: 3 })
@@ -318,7 +319,7 @@ describe('manyhost tasks server', PATIENT, () => {
     const server = await serving(env, ['-S', '60'])
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     const [id = ''] = await store.add([{ args: `touch ${at}/runs; sleep 600` }])
-    await eventually(() => existsSync(join(at, 'runs')))
+    await waitUntil(() => existsSync(join(at, 'runs')))
     server.process.kill('SIGUSR2')
     expect((await server.ended).code).toBe(0)
     expect(await store.get(id)).toMatchObject({ exitStatus: null, serverId: null, attempt: 1 })

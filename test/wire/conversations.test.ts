@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { code, type HostingEnd, type PostingEnd } from '../../src/wire/index.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { echo, pair } from './pair.ts'
 
 describe('conversations', () => {
@@ -12,7 +12,7 @@ describe('conversations', () => {
       { ours: { who: () => 'dialler' } },
     )
     expect(await po.call('add', 1, 2)).toBe(3)
-    await until(() => server.links.size === 1)
+    await waitUntil(() => server.links.size === 1)
     const [theirs] = server.links
     expect(await theirs?.po.call('who')).toBe('dialler')
     expect(po.peer).toMatchObject({ isExtended: true, isAuthenticated: false })
@@ -41,7 +41,7 @@ describe('conversations', () => {
     const calls = Array.from({ length: 1_000 }, (_, i) =>
       po.call('wait', i).then((x) => answers.push(x as number)),
     )
-    await until(() => gates.size === 1_000)
+    await waitUntil(() => gates.size === 1_000)
     for (const open of [...gates.values()].reverse()) open()
     await Promise.all(calls)
     expect(answers).toEqual(Array.from({ length: 1_000 }, (_, i) => 999 - i))
@@ -168,7 +168,7 @@ describe('conversations', () => {
     ] as const) {
       await po.notifData(code`do_job(${action}, ${data.length})`, Buffer.from(data))
     }
-    await until(() => done.length === 2)
+    await waitUntil(() => done.length === 2)
     expect(done).toEqual(['a: 5', 'b: 0'])
   })
 
@@ -221,7 +221,7 @@ describe('conversations', () => {
     const { promise, open } = createLatch()
     const { po } = await pair({ hold: () => promise }, { dial: { maxPending: 2 } })
     const calls = [po.call('hold'), po.call('hold'), po.call('hold')]
-    await until(() => po.stats().posted >= 4)
+    await waitUntil(() => po.stats().posted >= 4)
     expect(po.stats().pending).toBe(2)
     open()
     await Promise.all(calls)

@@ -1,7 +1,7 @@
 /** How conversations and links end, and what was weak in the original. */
 import { describe, expect, it } from 'vitest'
-import type { Ends, HostingEnd, PostingEnd } from '../../src/wire/index.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import type { HostingEnd, PostingEnd, WireEnds } from '../../src/wire/index.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { echo, listen, pair } from './pair.ts'
 import { RawPeer } from './raw.ts'
 
@@ -95,11 +95,11 @@ describe('errors and ends', () => {
     )
     const controller = new AbortController()
     const hanging = rejectionOf(po.request('hang()', { signal: controller.signal }))
-    await until(() => po.stats().pending > 0)
+    await waitUntil(() => po.stats().pending > 0)
     controller.abort()
     expect((await hanging).code).toBe('MANYHOST_ABORTED')
-    await until(() => aborted.length === 2)
-    await until(() => po.stats().pending === 0)
+    await waitUntil(() => aborted.length === 2)
+    await waitUntil(() => po.stats().pending === 0)
     // In the middle of sending: what was sent is skipped there.
     expect(
       (
@@ -145,8 +145,8 @@ describe('errors and ends', () => {
     const peer = await RawPeer.to(server.port)
     peer.socket.pause()
     peer.say('[3#co_begin]101[7#]flood()[3#co_end]101')
-    await until(() => server.links.size === 2)
-    const theirs = [...server.links].find((ends) => !ends.po.peer.isExtended) as Ends
+    await waitUntil(() => server.links.size === 2)
+    const theirs = [...server.links].find((ends) => !ends.po.peer.isExtended) as WireEnds
     const reason = theirs.po.waitDisconnected()
     expect(await po.call('echo', 1)).toBe(1)
     expect(await reason).toMatch(/the peer read nothing for/)
@@ -155,7 +155,7 @@ describe('errors and ends', () => {
   })
 
   it('a peer that trickles in the middle of a packet is ended', async () => {
-    const server = await listen(echo, { leastRate: 1_000_000 })
+    const server = await listen(echo, { minRate: 1_000_000 })
     const peer = await RawPeer.to(server.port)
     peer.say('[3#co_begin]101[1000#]')
     const timer = setInterval(() => peer.say('x'), 100)
@@ -177,15 +177,15 @@ describe('errors and ends', () => {
     polite.socket.end('[3#co_begin]101[7#]echo(7)[3#co_end]101')
     await polite.hears('[3#co_ack_begin]101[1#co_recv]7[3#co_ack_end]101')
     await polite.ends()
-    await until(() => reasons.length === 2)
+    await waitUntil(() => reasons.length === 2)
     expect(reasons).toEqual(['the peer left in the middle of conversation 101', undefined])
   })
 
   it('fails what is under way when the link ends, with the reason', async () => {
     const { po, server } = await pair({ hold: () => new Promise(() => {}) })
     const held = rejectionOf(po.call('hold'))
-    await until(
-      () => server.links.size === 1 && ([...server.links][0] as Ends).po.stats().hosting === 1,
+    await waitUntil(
+      () => server.links.size === 1 && ([...server.links][0] as WireEnds).po.stats().hosting === 1,
     )
     await server.close('going home')
     const error = await held
@@ -222,7 +222,7 @@ describe('errors and ends', () => {
     const errors: Error[] = []
     const { po } = await pair({}, { dial: { onError: (error) => errors.push(error) } })
     await po.notif('nobody()')
-    await until(() => errors.length === 1)
+    await waitUntil(() => errors.length === 1)
     expect(errors[0]?.message).toContain('nobody')
     expect(po.stats().unobserved).toBe(1)
   })

@@ -118,8 +118,8 @@ describe('frames', () => {
   it('weakness 4: a packet of no bytes is a packet, and what follows is not lost', () => {
     const frames = new PacketParser(1_024)
     frames.push(Buffer.from('[0#]a-is-no-packet'.replace('a-is-no-packet', '[1#]x')))
-    expect(frames.readPacket()).toMatchObject({ dir: '', text: '' })
-    expect(frames.readPacket()).toMatchObject({ dir: '', text: 'x' })
+    expect(frames.readPacket()).toMatchObject({ direction: '', text: '' })
+    expect(frames.readPacket()).toMatchObject({ direction: '', text: 'x' })
   })
 
   it('weakness 6: a length above the limit is refused before any memory is taken for it', () => {

@@ -8,7 +8,7 @@ import {
   serve,
   type WireServer,
 } from '../../src/wire/index.ts'
-import { createLatch, until } from '../help.ts'
+import { createLatch, waitUntil } from '../help.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
 const closing: (() => unknown)[] = []
@@ -154,14 +154,14 @@ describe('code of an original peer that cannot be landed', () => {
   it('ends the link where its poster waits for an object outside of a response', async () => {
     const peer = await served(names())
     peer.say('[3#co_begin]101[6#co_send]nope()[3#co_end]101')
-    await until(() => peer.got.includes('#err]'))
+    await waitUntil(() => peer.got.includes('#err]'))
     await peer.ends()
   })
 
   it('a blob behind it ends the link', async () => {
     const peer = await served(names())
     peer.say('[3#co_begin]101[7#]nope(5)HELLO[3#co_end]101')
-    await until(() => peer.got.includes('#err]'))
+    await waitUntil(() => peer.got.includes('#err]'))
     await peer.ends()
   })
 
@@ -171,7 +171,7 @@ describe('code of an original peer that cannot be landed', () => {
     const peer = await RawPeer.to(server.port)
     closing.push(() => peer.socket.destroy())
     peer.say('[3#co_begin]101[6#]nope()[3#co_end]101')
-    await until(() => peer.got.includes('#err]'))
+    await waitUntil(() => peer.got.includes('#err]'))
     await peer.ends()
   })
 
@@ -183,7 +183,7 @@ describe('code of an original peer that cannot be landed', () => {
     const peer = await raw.peer
     const text = "print('Welcome!')"
     peer.say(`[1#co_begin]1[${text.length}#]${text}[1#co_end]1`)
-    await until(() => peer.got.includes('co_end]100'))
+    await waitUntil(() => peer.got.includes('co_end]100'))
     expect(peer.got).toContain('[1#co_ack_begin]1[1#co_ack_end]1')
     peer.got = ''
     peer.say('[3#co_ack_begin]100[3#co_ack_end]100')

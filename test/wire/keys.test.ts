@@ -1,7 +1,7 @@
 /** Proofs of a key, by both ends. */
 import { describe, expect, it } from 'vitest'
 import { type DialOptions, dial, type WireServeOptions } from '../../src/wire/index.ts'
-import { rejectionOf, until } from '../help.ts'
+import { rejectionOf, waitUntil } from '../help.ts'
 import { closing, echo, listen, pair } from './pair.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
@@ -15,7 +15,7 @@ describe('keys', () => {
     })
     expect(await po.call('echo', 1)).toBe(1)
     expect(po.peer.isAuthenticated).toBe(true)
-    await until(() => server.links.size === 1)
+    await waitUntil(() => server.links.size === 1)
     expect([...server.links][0]?.po.peer).toMatchObject({ isAuthenticated: true, ident: 'lab' })
   })
 
@@ -25,7 +25,7 @@ describe('keys', () => {
       dial: { key },
       ours: { who: () => 'dialler' },
     })
-    await until(() => server.links.size === 1)
+    await waitUntil(() => server.links.size === 1)
     expect(await [...server.links][0]?.po.call('who')).toBe('dialler')
   })
 
@@ -49,7 +49,7 @@ describe('keys', () => {
     const error = await rejectionOf(dial({ port: server.port, ...theirs }, {}))
     expect(error.code).toBe('MANYHOST_WIRE_AUTH')
     expect(error.retryable).toBe(false)
-    await until(() => server.links.size === 0)
+    await waitUntil(() => server.links.size === 0)
   })
 
   it('keep a plain peer out, or let it in where that is allowed', async () => {

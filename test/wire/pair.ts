@@ -3,9 +3,9 @@ import { afterEach } from 'vitest'
 import {
   type DialOptions,
   dial,
-  type Ends,
   type NamesFor,
   serve,
+  type WireEnds,
   type WireServeOptions,
   type WireServer,
 } from '../../src/wire/index.ts'
@@ -25,7 +25,7 @@ export async function listen(names: NamesFor, options: WireServeOptions = {}): P
 export async function pair(
   names: NamesFor,
   options: { serve?: WireServeOptions; dial?: DialOptions; ours?: NamesFor } = {},
-): Promise<Ends & { server: WireServer }> {
+): Promise<WireEnds & { server: WireServer }> {
   const server = await listen(names, options.serve)
   const ends = await dial({ port: server.port, ...options.dial }, options.ours ?? {})
   closing.push(() => ends.po.disconnect())

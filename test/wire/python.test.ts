@@ -10,14 +10,14 @@ import { crc32 } from 'node:zlib'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   dial,
-  type Ends,
   type HostingEnd,
   type Names,
   type PostingEnd,
   serve,
+  type WireEnds,
 } from '../../src/wire/index.ts'
 import { LiteralReader } from '../../src/wire/literal.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 
 const script = resolve('test/fakes/hbi_peer.py')
 const version = spawnSync('python3', ['--version'], { encoding: 'utf8' })
@@ -46,7 +46,7 @@ function python(...args: string[]): { child: ChildProcess; line: Promise<string>
 
 describe.skipIf(version.status !== 0)('a peer in Python', () => {
   describe('hosts', () => {
-    async function dialled(names: Names = {}): Promise<Ends> {
+    async function dialled(names: Names = {}): Promise<WireEnds> {
       const port = Number(await python('serve').line)
       const ends = await dial({ port }, names)
       closing.push(() => ends.po.disconnect())
@@ -105,7 +105,7 @@ describe.skipIf(version.status !== 0)('a peer in Python', () => {
       const done: unknown[] = []
       const { po } = await dialled({ job_done: (what: unknown) => void done.push(what) })
       await po.notif("later('it')")
-      await until(() => done.length === 1)
+      await waitUntil(() => done.length === 1)
       expect(done).toEqual(['it'])
     })
 
@@ -162,7 +162,7 @@ describe.skipIf(version.status !== 0)('a peer in Python', () => {
       pipelined: true,
       heard: [7],
     })
-    await until(() => child.exitCode === 0, 'it has ended in peace')
-    await until(() => server.links.size === 0)
+    await waitUntil(() => child.exitCode === 0, 'it has ended in peace')
+    await waitUntil(() => server.links.size === 0)
   })
 })

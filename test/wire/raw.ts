@@ -1,6 +1,6 @@
 /** A peer of bytes: says what it is told to, and keeps what it is answered. */
 import { connect, createServer, type Socket } from 'node:net'
-import { until } from '../help.ts'
+import { waitUntil } from '../help.ts'
 
 export class RawPeer {
   readonly socket: Socket
@@ -31,7 +31,7 @@ export class RawPeer {
 
   /** Waits until all of this has come, and takes it. */
   async hears(text: string): Promise<void> {
-    await until(() => this.got.length >= text.length || this.isEnded, `${text} is heard`)
+    await waitUntil(() => this.got.length >= text.length || this.isEnded, `${text} is heard`)
     const heard = this.got.slice(0, text.length)
     if (heard !== text)
       throw new Error(`heard ${JSON.stringify(this.got)} instead of ${JSON.stringify(text)}`)
@@ -39,7 +39,7 @@ export class RawPeer {
   }
 
   async ends(): Promise<void> {
-    await until(() => this.isEnded, 'the connection ends')
+    await waitUntil(() => this.isEnded, 'the connection ends')
   }
 }
 

@@ -1,7 +1,7 @@
 /** What a conversation may do in which stage, what is called when, and who is held back by whom. */
 import { describe, expect, it } from 'vitest'
-import { type Ends, type HostingEnd, type PostingEnd, repr } from '../../src/wire/index.ts'
-import { createLatch, rejectionOf, until } from '../help.ts'
+import { type HostingEnd, type PostingEnd, repr, type WireEnds } from '../../src/wire/index.ts'
+import { createLatch, rejectionOf, waitUntil } from '../help.ts'
 import { echo, listen, pair } from './pair.ts'
 import { RawPeer } from './raw.ts'
 
@@ -89,7 +89,7 @@ describe('stages', () => {
     const error = rejectionOf(
       po.co(async (co) => {
         await server.close('lunch')
-        await until(() => !po.isConnected)
+        await waitUntil(() => !po.isConnected)
         await co.sendCode('echo(1)')
       }),
     )
@@ -161,8 +161,8 @@ describe('back-pressure', () => {
         dial: { wireBufHigh: 1_048_576, wireBufLow: 1_024, stallTimeout: 0 },
       },
     )
-    await until(() => server.links.size === 1)
-    const [theirs] = server.links as Set<Ends>
+    await waitUntil(() => server.links.size === 1)
+    const [theirs] = server.links as Set<WireEnds>
     const piece = Buffer.alloc(1_000_000)
     const whole = 100 * piece.length
     let made = 0
@@ -180,7 +180,7 @@ describe('back-pressure', () => {
       await co.startRecv()
       return co.recvObj()
     })
-    await until(() => (theirs?.po.stats().backlog ?? 0) > high, 'the host does not read on')
+    await waitUntil(() => (theirs?.po.stats().backlog ?? 0) > high, 'the host does not read on')
     const { bytesIn } = theirs?.po.stats() ?? { bytesIn: 0 }
     expect(bytesIn).toBeLessThan(5_000_000)
     expect(made).toBeLessThan(100)
@@ -201,7 +201,7 @@ describe('back-pressure', () => {
       await peer.ends()
       expect(peer.got).toMatch(/^\[\d+#err\]the peer left in the middle of /)
     }
-    await until(() => reasons.length === 3)
+    await waitUntil(() => reasons.length === 3)
   })
 })
 

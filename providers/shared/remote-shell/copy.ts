@@ -7,8 +7,9 @@ import { basename, dirname, join, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { finished, pipeline } from 'node:stream/promises'
 import { asError, describeError, ManyhostError } from '../../../src/core/errors.ts'
+import { quoteShellWord } from '../../../src/posix/shell-words.ts'
 import type { RemoteMachine, RemoteShell } from './machine.ts'
-import { quoteShellWord, sendScript } from './shell.ts'
+import { sendScript } from './shell.ts'
 
 /** What the machine said of a failure, in characters. */
 const MAX_ERROR_TEXT = 2_000

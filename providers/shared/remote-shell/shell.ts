@@ -3,6 +3,7 @@
  * there for every user of the machine to read, and an environment may hold secrets.
  */
 import type { Writable } from 'node:stream'
+import { quoteShellWord } from '../../../src/posix/shell-words.ts'
 
 /**
  * The one command line. `dd` with blocks of one byte reads the script and nothing that comes after it, which `sh -s`,
@@ -14,11 +15,6 @@ export const BOOTSTRAP = 'IFS= read -r size; eval "$(dd bs=1 count="$size" 2>/de
 export function sendScript(stdin: Writable, script: string): void {
   const bytes = Buffer.from(`${script}\n`)
   stdin.write(Buffer.concat([Buffer.from(`${bytes.length}\n`), bytes]))
-}
-
-/** A word that the shell takes as it is. */
-export function quoteShellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }
 
 /** The exit code of a leash that started nothing. */

@@ -1,5 +1,5 @@
 /** `manyhost feed`: its commands and their options. */
-import type { CliCommand, CliOption } from '../commands.ts'
+import type { CliCommand, CliOption } from '../command.ts'
 import { parseWholeNumber } from '../option-values.ts'
 
 /** Where the broker is, and who we are. */

@@ -14,6 +14,7 @@ import { toFeedOptions } from './feed.ts'
 import { type FleetFile, readFleetFile } from './fleet-file.ts'
 import { collectSecrets, toConfigKeys } from './gateway-options.ts'
 import type { ServeLog } from './log.ts'
+import { warnOfUnprotectedServices } from './unprotected-services.ts'
 
 /** Between two looks at a file that is watched: by looking, since editors and mounts replace files in many ways. */
 const WATCH_INTERVAL_MS = 300
@@ -67,6 +68,7 @@ export class Reloader {
     log.setSecrets([...collectSecrets(this.#running), ...collectSecrets(next.config)])
     log.setLevel(next.config.log.level)
     this.#warnAboutRestartKeys(next.config, this.#updateGateways(next))
+    warnOfUnprotectedServices(next.config, this.#logger)
     // Beside each other: identities may take their time to load.
     const told = this.#updateFeed(next.config)
     const {

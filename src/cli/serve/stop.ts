@@ -4,13 +4,13 @@ import { sleep } from '../../core/time.ts'
 import type { SessionCore } from '../../session/session.ts'
 import { EXIT } from '../exit.ts'
 import { replaceSignalListeners } from '../interrupt.ts'
-import type { OpenServers } from '../serve.ts'
 import type { ServeLog } from './log.ts'
+import type { OpenServers } from './open-servers.ts'
 import type { Reloader } from './reload.ts'
 
 export interface RunningServe {
   readonly session: SessionCore
-  readonly doors: OpenServers
+  readonly servers: OpenServers
   readonly reloader: Reloader
   readonly log: ServeLog
 }
@@ -35,7 +35,7 @@ export function stopOnSignals(running: RunningServe): Promise<number> {
 }
 
 async function drainServe(
-  { session, doors, reloader, log }: RunningServe,
+  { session, servers, reloader, log }: RunningServe,
   name: string,
 ): Promise<number> {
   const busy = session.clusters.reduce(
@@ -46,11 +46,11 @@ async function drainServe(
     { signal: name, requests: busy },
     `${name}: draining, ${busy} requests are under way`,
   )
-  doors.closing = true
+  servers.isClosing = true
   reloader.close()
-  await Promise.all(doors.gateways.map((gateway) => gateway.close()))
+  await Promise.all(servers.gateways.map((gateway) => gateway.close()))
   await session.close()
-  await doors.close()
+  await servers.close()
   log.logger.info('stopped')
   return EXIT.ok.number
 }

@@ -1,5 +1,5 @@
 /** `manyhost config ...`: the files that have defaults of the commands of tasks. */
-import type { CliCommand, CliOption } from '../commands.ts'
+import type { CliCommand, CliOption } from '../command.ts'
 
 const KEY = { name: '<key>', meaning: 'such as cluster.maxRetries, or tasks.store' } as const
 

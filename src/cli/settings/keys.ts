@@ -4,7 +4,7 @@
  */
 import { Option as Parsed } from 'commander'
 import type { Rule, Rules } from '../../core/options.ts'
-import type { CliCommand, CliOption } from '../commands.ts'
+import type { CliCommand, CliOption } from '../command.ts'
 import { TASK_COMMANDS } from '../tasks/commands.ts'
 import { RUN_COMMAND } from '../tasks/serving-commands.ts'
 import { ruleForOption } from './rules.ts'

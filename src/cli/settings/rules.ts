@@ -2,7 +2,7 @@
 import { Option as Parsed } from 'commander'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { type Form, type Rule, rule } from '../../core/options.ts'
-import type { CliOption } from '../commands.ts'
+import type { CliOption } from '../command.ts'
 
 interface SettingsValueRule {
   readonly option: CliOption

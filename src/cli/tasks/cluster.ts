@@ -8,6 +8,7 @@ import { CliError, TASK_EXIT } from '../exit.ts'
 import { replaceSignalListeners } from '../interrupt.ts'
 import { writeLine } from '../terminal.ts'
 import { describeLeftovers, describeNextSteps, formatRestartCommand } from './next-steps.ts'
+import { openTaskEnvironment } from './open-task-environment.ts'
 import { TaskProgressDisplay } from './progress-display.ts'
 import {
   chooseLineKind,
@@ -16,7 +17,7 @@ import {
   toClusterRunOptions,
 } from './run-options.ts'
 import { chooseStore, toTaskCliError } from './store.ts'
-import { openTaskEnvironment, type TaskEnvironment } from './task-environment.ts'
+import type { TaskEnvironment } from './task-environment.ts'
 import type { TaskLog } from './task-log.ts'
 import { TaskOutputWriter } from './task-output.ts'
 

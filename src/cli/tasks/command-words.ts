@@ -1,5 +1,6 @@
 /** Words of our own command line as a line of shell, or as a request. Pure. */
 import { describeError } from '../../core/errors.ts'
+import { quoteShellWord } from '../../posix/shell-words.ts'
 import type { NewTask } from '../../tasks/model/task.ts'
 import { parseRequestTask } from '../../tasks/text/json-and-request-lines.ts'
 import { CliError } from '../exit.ts'
@@ -7,10 +8,6 @@ import { CliError } from '../exit.ts'
 /** One word is a line of shell as it stands; more of them stay the words that they are. */
 export function toShellLine(words: readonly string[]): string {
   return words.length === 1 ? (words[0] as string) : words.map(quoteShellWord).join(' ')
-}
-
-export function quoteShellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
 /** `POST http://calc/sums '{"of":[1,2]}'`. @throws CliError */

@@ -1,6 +1,6 @@
 /** The commands below `manyhost tasks`: the same form of table as that of the others. */
 import { parseTaskDuration } from '../../tasks/text/units.ts'
-import { type CliCommand, type CliOption, markCommandLineOnly } from '../commands.ts'
+import { type CliCommand, type CliOption, markCommandLineOnly } from '../command.ts'
 import { parseCount, parseInteger } from './numbers.ts'
 import { PARTITIONS_OPTION, SERVER_OPTIONS, STORE_OPTION } from './options.ts'
 import { SERVING_COMMANDS } from './serving-commands.ts'

@@ -1,8 +1,8 @@
 /** What a batch leaves, and the command to type next. Pure. */
 
+import { quoteShellWord } from '../../posix/shell-words.ts'
 import { toSeconds } from '../../tasks/text/units.ts'
 import type { TaskCounts, TaskRun } from '../../tasks.ts'
-import { quoteShellWord } from './command-words.ts'
 import type { TaskServingFlags } from './run-options.ts'
 
 type RemainingTasks = NonNullable<TaskRun['remaining']>

@@ -1,7 +1,7 @@
 /** What more than one command takes, under the ancestor's names. */
 import { requireBytes } from '../../core/units.ts'
 import { parseTaskDuration } from '../../tasks/text/units.ts'
-import type { CliOption, ReplacedOption } from '../commands.ts'
+import type { CliOption, ReplacedOption } from '../command.ts'
 import {
   parseCount,
   parseInteger,

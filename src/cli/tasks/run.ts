@@ -10,9 +10,9 @@ import { CliError, toExitStatus } from '../exit.ts'
 import { abortOnInterrupt } from '../interrupt.ts'
 import { write } from '../terminal.ts'
 import { toRequestTask, toShellLine } from './command-words.ts'
+import { openTaskEnvironment } from './open-task-environment.ts'
 import { exportedVariables } from './run-options.ts'
 import { chooseStore, type StoreFlags, toTaskCliError, withStore } from './store.ts'
-import { openTaskEnvironment } from './task-environment.ts'
 import {
   checkServerUrl,
   connectTaskServer,

@@ -1,6 +1,6 @@
 /** The commands that serve tasks or hand them in. */
 import { parseTaskDuration } from '../../tasks/text/units.ts'
-import { type CliCommand, markCommandLineOnly } from '../commands.ts'
+import { type CliCommand, markCommandLineOnly } from '../command.ts'
 import { parseCount, parsePositiveCount, parseSecondsToMs } from './numbers.ts'
 import {
   PER_TASK_OPTIONS,

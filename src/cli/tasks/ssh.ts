@@ -5,12 +5,7 @@ import type { Provider } from '../../core/provider.ts'
 import { expandNodelist } from '../../tasks/text/nodelist.ts'
 import { CliError } from '../exit.ts'
 import { toTaskCliError } from './store.ts'
-import type { TaskEnvironment } from './task-environment.ts'
-
-export interface SshFlags {
-  readonly ssh?: readonly string[]
-  readonly sshArgs?: string
-}
+import type { SshFlags, TaskEnvironment } from './task-environment.ts'
 
 /** How often each host is tried, on average, before all of them are given up. */
 const MAX_TRIES_PER_HOST = 5

@@ -1,6 +1,6 @@
 /** `manyhost tasks update`. */
 
-import { createDict, dictFromEntries } from '../../core/dict.ts'
+import { createDict, dictFromEntries } from '../../core/null-prototype.ts'
 import { requireBytes } from '../../core/units.ts'
 import type { TagValue } from '../../tasks/model/task.ts'
 import type { TaskChanges } from '../../tasks/store/change-tasks.ts'

@@ -12,10 +12,11 @@
  * 4. In the middle of an answer nothing may be sent but the answer. If nothing of it is to be sent for some seconds, as
  *    on a silent event stream, the client is taken for gone; not if it has proven by (1) that it waits.
  */
-import type { Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { afterUnref } from '../time.ts'
+import { allowHalfOpenHttp, currentResponse, transportOf } from './node-internals.ts'
 
 /** Milliseconds between two looks. */
 const CHECK_INTERVAL = 1_000
@@ -28,17 +29,8 @@ const MAX_SILENT_CHECKS = 5
 /** Milliseconds until TCP's keepalive probes, and between its probes. */
 const KEEPALIVE_INTERVAL = 5_000
 
-type HalfClosedSocket = Duplex & {
-  /** node:http: the answer that is being written. */
-  _httpMessage?: ServerResponse | null
-  /** node:tls: the connection below. */
-  _parent?: Duplex | null
-  bytesWritten?: number
-}
-
 /** To be called at the `end` of a connection of HTTP/1.1 whose server takes half-closed ones. */
-export function watchHalfClosedHttp(given: Duplex): void {
-  const socket: HalfClosedSocket = given
+export function watchHalfClosedHttp(socket: Duplex & { readonly bytesWritten?: number }): void {
   if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, KEEPALIVE_INTERVAL)
   let looks = 0
   let silent = 0
@@ -46,7 +38,7 @@ export function watchHalfClosedHttp(given: Duplex): void {
   let wasAsked = false
   let hasProven = false
   const look = (): void => {
-    const response = socket._httpMessage
+    const response = currentResponse(socket)
     // With its last answer the connection ends.
     if (!response || socket.destroyed || socket.writableEnded) return
     // (3) A reset that came since the last look ends the connection here.
@@ -74,8 +66,7 @@ export function watchHalfClosedHttp(given: Duplex): void {
 }
 
 /** To be called at the `end` of a connection on which nothing but data may be sent: finds by (2) and (3) that its peer is gone. */
-export function watchHalfClosedTunnel(given: Duplex): void {
-  const socket: HalfClosedSocket = given
+export function watchHalfClosedTunnel(socket: Duplex): void {
   if ('setKeepAlive' in socket) (socket as unknown as Socket).setKeepAlive(true, KEEPALIVE_INTERVAL)
   const look = (): void => {
     if (socket.destroyed || socket.writableEnded) return
@@ -86,14 +77,14 @@ export function watchHalfClosedTunnel(given: Duplex): void {
 }
 
 /** node:tls keeps a write of no bytes to itself, so the connection below gets it. */
-function writeEmptyChunk(socket: HalfClosedSocket): void {
-  const below = socket._parent ?? socket
+function writeEmptyChunk(socket: Duplex): void {
+  const below = transportOf(socket)
   if (!below.destroyed && !below.writableEnded) below.write('')
 }
 
 /** Lets clients of a server close their half and still get their answers. Without TLS; with it, `allowHalfOpen` is an option, too. */
 export function allowHalfClose(server: Server): void {
-  Reflect.set(server, 'httpAllowHalfOpen', true)
+  allowHalfOpenHttp(server)
   const event = 'setSecureContext' in server ? 'secureConnection' : 'connection'
   server.on(event, (socket: Duplex) => {
     socket.on('end', () => watchHalfClosedHttp(socket))

@@ -3,7 +3,7 @@ import type { Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { allowHalfClose } from './half-close.ts'
-import { SlowReaderMonitor } from './slow-readers.ts'
+import { SlowReaderMonitor } from './slow-reader-monitor.ts'
 
 /** Least bytes a second of what waits to be written to a client. */
 const MIN_RESPONSE_RATE = 512

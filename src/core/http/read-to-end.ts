@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net'
 import { detectReset, isUnreadReset } from '../connector.ts'
 import { every } from '../time.ts'
+import { interceptWrites } from './node-internals.ts'
 
 /** How long a connection may say nothing that cannot be written to and is read, in ms. The kernel tells its end at once. */
 const SILENCE_LIMIT = 1_000
@@ -15,26 +16,19 @@ type SocketFailure = NodeJS.ErrnoException
 export function readToEnd(socket: Socket, onEnd: (isProper: boolean) => void): void {
   let failure: SocketFailure | undefined
   let fail: (() => void) | undefined
-  const { _write, _writev, destroy } = socket
+  const { destroy } = socket
   const keep = (error: SocketFailure, then: () => void): void => {
     failure ??= error
     fail ??= then
   }
-  const guarded =
-    (callback: (error?: Error | null) => void) =>
-    (error?: SocketFailure | null): void => {
-      if (!error || !isBroken(error) || socket.destroyed || socket.readableEnded) {
-        return callback(error)
-      }
-      // The writer waits meanwhile as for a slow peer.
-      keep(error, () => callback(error))
-      endWhenSilent(socket, () => callback(error))
+  interceptWrites(socket, (callback) => (error?: SocketFailure | null) => {
+    if (!error || !isBroken(error) || socket.destroyed || socket.readableEnded) {
+      return callback(error)
     }
-  socket._write = (chunk, encoding, callback) => {
-    _write.call(socket, chunk, encoding, guarded(callback))
-  }
-  if (_writev)
-    socket._writev = (chunks, callback) => _writev.call(socket, chunks, guarded(callback))
+    // The writer waits meanwhile as for a slow peer.
+    keep(error, () => callback(error))
+    endWhenSilent(socket, () => callback(error))
+  })
   socket.destroy = (error?: SocketFailure) => {
     if (error?.syscall !== 'read' || socket.destroyed || socket.readableEnded) {
       return destroy.call(socket, error)

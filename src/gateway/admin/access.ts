@@ -1,6 +1,5 @@
 /** Who may call: a token, and where a browser calls, its page's origin and the name that it called us by. */
 import type { IncomingMessage } from 'node:http'
-import { ManyhostError } from '../../core/errors.ts'
 import {
   digestSecret,
   isEqualDigest,
@@ -8,6 +7,8 @@ import {
   isSameOrigin,
   parseBearerToken,
 } from '../../core/http-caller.ts'
+import { checkOption } from '../../core/options.ts'
+import { ADMIN_RULES } from './options.ts'
 import { type AdminReply, httpProblemReply } from './reply.ts'
 
 /** Marks a call without a JSON body as one that no foreign form or image can have made. */
@@ -22,10 +23,7 @@ export interface AdminAccess {
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION for a token that no header can carry */
 export function createAdminAccess(token: string | undefined): AdminAccess {
-  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
-    const text = 'admin: token: expected visible ASCII characters without blanks'
-    throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
-  }
+  if (token !== undefined) checkOption('admin', 'token', token, ADMIN_RULES.token)
   const expected = token === undefined ? undefined : digestSecret(token)
   const hasToken = ({ headers }: IncomingMessage): boolean => {
     if (!expected) return true

@@ -4,8 +4,8 @@
  */
 import type { ManyhostError } from '../../core/errors.ts'
 import { every, now, type Timer, wallClock } from '../../core/time.ts'
-import { formatSessionError, forwardSessionEvents } from '../../session/messages.ts'
 import type { SessionCore } from '../../session/session.ts'
+import { formatSessionError, forwardSessionEvents } from '../../session/session-messages.ts'
 import { ClusterRows } from './cluster-rows.ts'
 import { RecentFailures } from './recent-failures.ts'
 import type { AdminStreamWriter } from './stream-writer.ts'

@@ -1,6 +1,6 @@
 /** The OpenAPI 3.1 document of the routes. */
 import { CSRF_HEADER } from './access.ts'
-import type { AdminRoute } from './routes.ts'
+import type { AdminRoute } from './route.ts'
 import { SCHEMAS } from './schemas.ts'
 
 const PARAMETERS = {

@@ -14,24 +14,7 @@ import { livez, readyz } from './health.ts'
 import { buildOpenApi } from './openapi.ts'
 import { OPENMETRICS_TYPE, renderOpenMetrics, wantsOpenMetrics } from './openmetrics.ts'
 import { jsonReply } from './reply.ts'
-
-export interface AdminRoute {
-  readonly method: 'GET' | 'PUT' | 'POST'
-  /** `{variables}` are one segment each. */
-  readonly path: string
-  readonly answer: AdminRouteHandler
-  readonly summary: string
-  readonly id: string
-  /** Asked for without a token. */
-  readonly needsNoToken?: boolean
-  readonly query?: readonly ('follow' | 'lines' | 'wait')[]
-  /** Name of the schema of the body that it takes. */
-  readonly requestSchema?: string
-  readonly success: 200 | 202
-  /** Name of the schema of its answer, or the media type of one that is no JSON. */
-  readonly responseType: string
-  readonly failures?: readonly number[]
-}
+import type { AdminRoute } from './route.ts'
 
 const metrics: AdminRouteHandler = async ({ admin, request }) => {
   const registry = admin.metrics

@@ -3,17 +3,17 @@ import { createServer, type RequestListener } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../core/errors.ts'
 import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
+import type { ListenAddress } from '../../core/listen-address.ts'
 import { afterUnref } from '../../core/time.ts'
 import { version } from '../../core/version.ts'
 import type { SessionCore } from '../../session/session.ts'
-import type { BindAddress } from '../bind-address.ts'
 import { listenOn, serverUrl } from '../listening.ts'
 import { adminHandler } from './handler.ts'
 import type { AdminSettings } from './options.ts'
 import { serviceRequestHandler } from './service-requests.ts'
 
 /** A session that counts, as the public one does. */
-export type Measured = SessionCore & { readonly metrics?: Registry }
+export type SessionWithMetrics = SessionCore & { readonly metrics?: Registry }
 
 export interface AdminServer {
   readonly urls: readonly string[]
@@ -39,7 +39,7 @@ export interface AdminServerOptions extends AdminSettings {
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, also when an address cannot be listened on */
 export async function openAdminServer(
-  session: Measured,
+  session: SessionWithMetrics,
   { addresses: where, token, isReady, mounts = {} }: AdminServerOptions,
 ): Promise<AdminServer> {
   const { metrics } = session
@@ -77,7 +77,7 @@ export async function openAdminServer(
   }
   try {
     for (const [index, server] of servers.entries()) {
-      await listenOn(server, where[index] as BindAddress, 'admin')
+      await listenOn(server, where[index] as ListenAddress, 'admin')
     }
   } catch (error) {
     await close()

@@ -1,6 +1,6 @@
 /** What a task finds in its environment: itself, field by field. */
 
-import { createDict } from '../../core/dict.ts'
+import { createDict } from '../../core/null-prototype.ts'
 import { inheritedEnvironment } from '../../posix/environment.ts'
 import { formatTime, toSeconds } from '../text/units.ts'
 import type { RunTask } from './protocol.ts'

@@ -12,8 +12,8 @@ import type { Readable } from 'node:stream'
 import { describeError } from '../../core/errors.ts'
 import { resolveWithin } from '../../core/time.ts'
 import { openPipeReader, type Pipe } from '../../posix/pipes.ts'
+import { alwaysQuoteShellWord } from '../../posix/shell-words.ts'
 import { MARK_BYTE, MarkSplitter, SignalMessageFilter } from './mark-splitter.ts'
-import { quoteRunnerWord } from './shell-words.ts'
 
 /** What a launcher is to start: all of it checked, nothing here holds a NUL. */
 export interface LaunchCommand {
@@ -71,11 +71,11 @@ const WAIT_MARK = '?'
  */
 function launcherPrologue(mark: string, entry: string | undefined): string {
   return (
-    (entry === undefined ? '' : `echo 0 >${quoteRunnerWord(entry)} || exit 126\n`) +
+    (entry === undefined ? '' : `echo 0 >${alwaysQuoteShellWord(entry)} || exit 126\n`) +
     `trap : HUP INT QUIT TERM USR1 USR2 PIPE ALRM\n` +
     `exec 9>&2 2>/dev/null\n` +
-    `${END_FUNCTION}() { case $1 in 129|1[3-9]?|2??) echo ${quoteRunnerWord(mark)}" ${WAIT_MARK}"; read -r _ || read -r _ || read -r _; esac\n` +
-    `kill -HUP 0; echo ${quoteRunnerWord(mark)}" $1"; echo ${quoteRunnerWord(mark)} >&9; }\n`
+    `${END_FUNCTION}() { case $1 in 129|1[3-9]?|2??) echo ${alwaysQuoteShellWord(mark)}" ${WAIT_MARK}"; read -r _ || read -r _ || read -r _; esac\n` +
+    `kill -HUP 0; echo ${alwaysQuoteShellWord(mark)}" $1"; echo ${alwaysQuoteShellWord(mark)} >&9; }\n`
   )
 }
 
@@ -198,12 +198,12 @@ export class Launcher {
 
   #formatCommandLine({ argv, isForked, env, cwd }: LaunchCommand): string {
     let words = ''
-    for (const name in env) words += `${name}=${quoteRunnerWord(env[name] as string)} `
-    for (const word of argv) words += `${quoteRunnerWord(word)} `
+    for (const name in env) words += `${name}=${alwaysQuoteShellWord(env[name] as string)} `
+    for (const word of argv) words += `${alwaysQuoteShellWord(word)} `
     const command = `${isForked ? `( ${words})` : words} </dev/null 2>&9 9>&-`
     if (cwd === undefined) return `${command}; ${END_FUNCTION} $?\n`
     // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
-    return `if cd -P -- ${quoteRunnerWord(cwd)}; then ${command}; ${END_FUNCTION} $?; else ${END_FUNCTION} ${CD_FAILED_MARK}; fi\n`
+    return `if cd -P -- ${alwaysQuoteShellWord(cwd)}; then ${command}; ${END_FUNCTION} $?; else ${END_FUNCTION} ${CD_FAILED_MARK}; fi\n`
   }
 }
 

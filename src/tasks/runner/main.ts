@@ -18,7 +18,7 @@ const FLAGS = {
   'num-tasks': { type: 'string', short: 'N' },
   cores: { type: 'string', short: 'C' },
   memory: { type: 'string', short: 'M' },
-  patience: { type: 'string' },
+  'backfill-timeout': { type: 'string' },
   template: { type: 'string', short: 't' },
   shell: { type: 'string' },
   cwd: { type: 'string' },
@@ -47,7 +47,7 @@ function parseRunnerFlags(values: Values): RunnerOptions {
   put('numTasks', 'num-tasks', Number)
   put('cores', 'cores', Number)
   put('memory', 'memory', requireBytes)
-  put('patience', 'patience', parseTaskDuration)
+  put('backfillTimeout', 'backfill-timeout', parseTaskDuration)
   put('template', 'template')
   put('shell', 'shell')
   put('cwd', 'cwd')

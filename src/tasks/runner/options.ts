@@ -45,7 +45,7 @@ export const RUNNER_RULES = {
   /** Bytes for all tasks together. */
   memory: whole(1, Number.POSITIVE_INFINITY, { unlimited: true, unit: 'bytes' }),
   /** How long others may pass a task that does not fit. */
-  patience: milliseconds(10_000, 'never'),
+  backfillTimeout: milliseconds(10_000, 'never'),
   template: templateRule(),
   /** What runs a command, as `shell -c command`. */
   shell: rule('a path', '/bin/sh', (value) =>

@@ -1,7 +1,7 @@
 /** Where one task runs at a time: a launcher, replaced when it is used up. */
 import { constants } from 'node:os'
 import type { Containment, ProcessScope } from '../../posix/containment.ts'
-import { findGroupMembers } from '../../posix/group-usage.ts'
+import { findGroupMembers } from '../../posix/group-members.ts'
 import { closePipe, type Pipe } from '../../posix/pipes.ts'
 import { type LaunchCommand, Launcher, type LauncherSink, type LaunchResult } from './launcher.ts'
 

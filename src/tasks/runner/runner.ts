@@ -6,7 +6,9 @@ import { join, resolve } from 'node:path'
 import { ManyhostError } from '../../core/errors.ts'
 import { after, every, now, type Timer, wallClock } from '../../core/time.ts'
 import { Containment } from '../../posix/containment.ts'
-import { findGroupMembers, GroupUsage, readUptime } from '../../posix/group-usage.ts'
+import { findGroupMembers } from '../../posix/group-members.ts'
+import { GroupUsage } from '../../posix/group-usage.ts'
+import { readUptime } from '../../posix/proc.ts'
 import { TemplateCache } from '../model/accept-task.ts'
 import { baseEnvironment } from './environment.ts'
 import { parseRunnerOptions, type RunnerOptions, type RunnerSettings } from './options.ts'
@@ -76,12 +78,12 @@ export class Runner {
     this.#containment = new Containment({ mark, folder: this.#tempFolder })
     const base = { ...baseEnvironment(env), ...this.settings.env }
     this.#searchPath = base.PATH
-    const { numTasks: places, cores, memory, patience, rate } = this.settings
+    const { numTasks: places, cores, memory, backfillTimeout, rate } = this.settings
     for (let slot = 1; slot <= places; slot++) {
       this.#slots.push(new RunnerSlot(slot, base, this.#containment, mark))
     }
     this.#freeSlots = this.#slots.toReversed()
-    this.#schedule = new TaskSchedule({ numTasks: places, cores, memory, patience })
+    this.#schedule = new TaskSchedule({ numTasks: places, cores, memory, backfillTimeout })
     this.#startRate = new StartRateLimit(rate)
     this.#checkTimer = every(CHECK_INTERVAL_MS, () => this.#checkProcesses())
     this.drained = new Promise((resolve) => {

@@ -1,9 +1,4 @@
-/** Text as a word of the shell, and what no word can hold. */
-
-/** `it's` as `'it'\''s'`: nothing inside is special to any POSIX shell. */
-export function quoteRunnerWord(text: string): string {
-  return `'${text.includes("'") ? text.replaceAll("'", `'\\''`) : text}'`
-}
+/** What a word of the shell cannot hold, and which command lines may leave something running. */
 
 /** Longest single argument or variable that Linux takes is 128 KiB with its end; longer ones go by a file. */
 export const MAX_WORD_BYTES = 120_000

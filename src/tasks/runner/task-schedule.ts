@@ -2,7 +2,7 @@
  * Which waiting task starts next on one machine with so many places, cores and bytes. Pure: facts and the time in,
  * choices out.
  *
- * First come, first served, but a task that does not fit is passed by, for `patience`. From then on nothing passes
+ * First come, first served, but a task that does not fit is passed by, for `backfillTimeout`. From then on nothing passes
  * it that could delay it: only tasks that will have ended (by their timeout) before it could start anyway, or that
  * take only what it leaves over. This is EASY backfilling (Lifka, 1995; Mu'alem and Feitelson, 2001) with timeouts as
  * the estimates.
@@ -25,7 +25,7 @@ export interface ScheduleCapacity {
   /** Bytes; Infinity where it is not to be limited. */
   readonly memory: number
   /** Milliseconds for which others may pass a task that does not fit. */
-  readonly patience: number
+  readonly backfillTimeout: number
 }
 
 interface WaitingTask<T> extends TaskResources {
@@ -93,7 +93,7 @@ export class TaskSchedule<T> {
       const one = this.#waiting[at]
       if (!one) continue
       if (!this.#fitsNow(one)) {
-        if (!blocked && now - one.since >= this.#capacity.patience) blocked = one
+        if (!blocked && now - one.since >= this.#capacity.backfillTimeout) blocked = one
         continue
       }
       if (blocked) {

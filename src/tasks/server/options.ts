@@ -1,6 +1,5 @@
 /** Options of a task server, checked once, where they are given. */
 import type { Registry } from 'prom-client'
-import { listenerRule } from '../../core/guarded.ts'
 import {
   callback,
   milliseconds,
@@ -12,6 +11,7 @@ import {
   whole,
 } from '../../core/options.ts'
 import type { Provider } from '../../core/provider.ts'
+import { listenerRule } from '../../core/user-functions.ts'
 import type { SessionCore } from '../../session/session.ts'
 import { SCALING_RULES } from '../model/scaling.ts'
 import type { Tags } from '../model/task.ts'

@@ -1,7 +1,7 @@
 /** A source on its way into the store, no faster than it is worked off. */
 import { asError } from '../../core/errors.ts'
-import { catchRejection } from '../../core/guarded.ts'
 import { after, resolveWithin, sleep, type Timer } from '../../core/time.ts'
+import { catchRejection } from '../../core/user-functions.ts'
 import type { NewTask } from '../model/task.ts'
 
 /** How long a source that is stopped may take for the task that it was asked for, in ms. */

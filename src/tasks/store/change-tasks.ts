@@ -1,7 +1,7 @@
 /** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
 import { type RawBuilder, sql, type UpdateObject } from 'kysely'
-import { createDict } from '../../core/dict.ts'
 import { ManyhostError } from '../../core/errors.ts'
+import { createDict } from '../../core/null-prototype.ts'
 import { wallClock } from '../../core/time.ts'
 import type { Statements } from '../../store/engine.ts'
 import type { Tags, TagValue, Task } from '../model/task.ts'

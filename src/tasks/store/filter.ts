@@ -1,8 +1,8 @@
 /** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
 import type { RawBuilder } from 'kysely'
 import { describe } from '../../core/describe.ts'
-import { createDict } from '../../core/dict.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
+import { createDict } from '../../core/null-prototype.ts'
 import type { Task } from '../model/task.ts'
 import { COLUMN_KINDS, TASK_COLUMNS, TASK_STATES, type TaskState } from '../model/task-columns.ts'
 import { toJson } from '../text/exact-json.ts'

@@ -4,8 +4,8 @@
  */
 
 import { describe } from '../../core/describe.ts'
-import { dictFromEntries } from '../../core/dict.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
+import { dictFromEntries } from '../../core/null-prototype.ts'
 import { requireBytes } from '../../core/units.ts'
 import type { Tags, TagValue } from '../model/task.ts'
 import { checkTags, parseTag } from './tags.ts'

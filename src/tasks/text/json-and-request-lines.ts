@@ -2,7 +2,7 @@
 
 import { checkSendableHeaders } from '../../client/request.ts'
 import { describe } from '../../core/describe.ts'
-import { dictFromEntries } from '../../core/dict.ts'
+import { dictFromEntries } from '../../core/null-prototype.ts'
 import type { NewTask, Tags, TaskRequest } from '../model/task.ts'
 import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { findTaskProblem } from '../model/validate-task.ts'

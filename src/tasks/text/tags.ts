@@ -3,8 +3,9 @@
  * and finding tags is in this file. Each value has exactly one text, the one that a template gives (`{site}`). That text finds
  * the value, and no other value.
  */
-import { createDict, dictFromEntries } from '../../core/dict.ts'
+
 import { ManyhostError } from '../../core/errors.ts'
+import { createDict, dictFromEntries } from '../../core/null-prototype.ts'
 import type { Tags, TagValue } from '../model/task.ts'
 import { parseJson, toJson } from './exact-json.ts'
 

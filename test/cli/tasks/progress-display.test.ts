@@ -3,7 +3,8 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { join, resolve } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { createFolder, eventually, runManyhost } from '../help.ts'
+import { waitUntil } from '../../help.ts'
+import { createFolder, runManyhost } from '../help.ts'
 
 const BIN = resolve('dist/src/cli/main.js')
 const hasScript = spawnSync('script', ['--version']).status === 0
@@ -26,7 +27,7 @@ it.skipIf(!hasScript)(
       text += chunk
     })
     const closed = once(child, 'close')
-    await eventually(() => / 50% \| 1\/2 \| 1 failed \| \S+\/s \| .* left/.test(text))
+    await waitUntil(() => / 50% \| 1\/2 \| 1 failed \| \S+\/s \| .* left/.test(text))
     // On a line of its own, at its beginning.
     expect(text).toContain('\r\u001b[Kwritten\r\n')
     spawnSync('touch', [join(at, 'seen')])

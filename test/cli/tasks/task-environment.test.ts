@@ -7,8 +7,9 @@ import { join } from 'node:path'
 import tls from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { FeedClient } from '../../../src/feed/index.ts'
+import { waitUntil } from '../../help.ts'
 import { agentsOf, pidsWith } from '../../tasks/runner-help.ts'
-import { CALCULATOR, createFolder, eventually, runManyhost, startProgram } from '../help.ts'
+import { CALCULATOR, createFolder, runManyhost, startProgram } from '../help.ts'
 
 /** Most start the program several times, which takes seconds each on a busy machine. */
 const PATIENT = { timeout: 180_000 }
@@ -58,7 +59,7 @@ describe('--fleet', PATIENT, () => {
     })
     expect(one).toMatchObject({ code: 0, stdout: '3' })
     const server = startProgram(['tasks', 'server', '-p', '0', '--fleet', fleet], { env })
-    const [, url = ''] = await server.until(/taken at (\S+)/, 'stderr')
+    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
     const far = ['run', '--server', url, '--request', '--', 'GET', 'http://calc/add/2/2']
     expect(await runManyhost(far, { env })).toMatchObject({ code: 0, stdout: '4' })
     const submit = ['tasks', 'submit', '--server', url, '--requests', '--']
@@ -78,8 +79,11 @@ describe('--fleet', PATIENT, () => {
     const { env, fleet } = home({ 'feed.yaml': `${FLEET}${feed}` })
     const file = join(fleet, '..', 'feed.yaml')
     const server = startProgram(['tasks', 'server', '-p', '0', '--fleet', file, '--feed'], { env })
-    const [, port] = await server.until(/the feed is at tcp:\/\/127\.0\.0\.1:(\d+)/, 'stderr')
-    const [, url = ''] = await server.until(/taken at (\S+)/, 'stderr')
+    const [, port] = await server.waitForOutput(
+      /the feed is at tcp:\/\/127\.0\.0\.1:(\d+)/,
+      'stderr',
+    )
+    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
     await using client = new FeedClient({
       host: '127.0.0.1',
       port: Number(port),
@@ -159,10 +163,10 @@ describe('--launcher', PATIENT, () => {
       { env: { ...env, MANYHOST_MARK: mark } },
     )
     cluster.process.stdin?.end(`touch ${at}/runs; sleep 600\n`)
-    await eventually(() => existsSync(join(at, 'runs')))
+    await waitUntil(() => existsSync(join(at, 'runs')))
     expect(agentsOf(mark)).toHaveLength(1)
     cluster.process.kill('SIGKILL')
-    await eventually(() => pidsWith(mark).length === 0)
+    await waitUntil(() => pidsWith(mark).length === 0)
   })
 
   it('that fails ends the cluster, and its tasks stay', async () => {
@@ -194,7 +198,7 @@ describe('a server behind TLS', PATIENT, () => {
       ['tasks', 'server', '-p', '0', '-H', '0.0.0.0', '--tls-cert', cert, '--tls-key', key],
       { env },
     )
-    const [, port] = await server.until(/taken at https:\/\/0\.0\.0\.0:(\d+)/, 'stderr')
+    const [, port] = await server.waitForOutput(/taken at https:\/\/0\.0\.0\.0:(\d+)/, 'stderr')
     // Of the ancestor, one that says nothing keeps all others out.
     const idle = connect(Number(port), '127.0.0.1')
     onTestFinished(() => void idle.destroy())

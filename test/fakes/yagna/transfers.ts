@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import type { WebSocket } from 'ws'
-import { until } from '../../providers/process-help.ts'
+import { waitUntil } from '../../providers/process-help.ts'
 
 interface Flexbuffers {
   encode(value: unknown): Uint8Array
@@ -64,7 +64,7 @@ export class Transfers {
 
   async #socketOf(url: string): Promise<WebSocket> {
     const on = `/public/gftp/${url.split('/').at(-1)}`
-    return until(() => this.#sockets.get(this.#services.get(on) ?? '') ?? false)
+    return waitUntil(() => this.#sockets.get(this.#services.get(on) ?? '') ?? false)
   }
 }
 

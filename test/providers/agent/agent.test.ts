@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentEvent, AgentsProvider } from '../../../providers/agent/index.ts'
 import { Session } from '../../../src/index.ts'
-import { countStates, findInstancePids, service, until, waitForReady } from '../../help.ts'
+import { countStates, findInstancePids, service, waitForReady, waitUntil } from '../../help.ts'
 import { portBase } from '../../ports.ts'
 import { get, specOf } from '../process-help.ts'
 import {
@@ -32,7 +32,7 @@ beforeAll(buildCommandLine, 300_000)
 afterAll(removeBuild)
 
 async function start(provider: AgentsProvider, ...args: string[]): Promise<AgentProcess> {
-  const agent = await spawnAgent(await provider.address(), '--places', '4', ...args)
+  const agent = await spawnAgent(await provider.address(), '--max-instances', '4', ...args)
   far.push(agent)
   return agent
 }
@@ -85,11 +85,11 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     await waitForReady(session, url, 2)
     expect((await session.client().get(`${url}/pid`)).status).toBe(200)
     expect(provider.agents).toMatchObject([
-      { name: 'lab', state: 'up', places: 4, labels: { gpu: 'a100' }, provider: 'process' },
+      { name: 'lab', state: 'up', maxInstances: 4, labels: { gpu: 'a100' }, provider: 'process' },
     ])
     expect(provider.agents[0]?.instances.length).toBe(2)
     expect(session.cluster(url).instances.length).toBe(2)
-    await until(() => agent.output().includes('connected'), 'it has said so')
+    await waitUntil(() => agent.output().includes('connected'), 'it has said so')
   })
 
   it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
@@ -103,11 +103,11 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const lost = provider.agents.find(({ name }) => name === 'one')?.instances[0] ?? ''
     const load = traffic(session)
     first?.signal('SIGKILL')
-    await until(() => !ids(session).includes(lost), 'the lost one is replaced')
+    await waitUntil(() => !ids(session).includes(lost), 'the lost one is replaced')
     await waitForReady(session, url, 2)
     expect(await load.end()).toBeGreaterThan(0)
-    await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
-    await until(() => findInstancePids(lost).length === 0, 'its guard has ended its processes')
+    await waitUntil(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
+    await waitUntil(() => findInstancePids(lost).length === 0, 'its guard has ended its processes')
   })
 
   it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
@@ -116,7 +116,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
     const signal = new AbortController().signal
     const running = await provider.start(spec, { signal })
-    await until(async () => (await get(running.dispatcher, '/pid').catch(() => '')) !== '')
+    await waitUntil(async () => (await get(running.dispatcher, '/pid').catch(() => '')) !== '')
     const { body } = await running.dispatcher.request({ path: '/hang', method: 'GET' })
     const text = body.text()
     text.catch(() => {})
@@ -136,20 +136,23 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const [frozen = ''] = ids(session)
     // Answered by nobody while the agent is frozen: its lane stands still.
     const pending = session.client().get(`${url}/sleep/3000`)
-    await until(() => session.cluster(url).inFlight === 1, 'it is under way')
+    await waitUntil(() => session.cluster(url).inFlight === 1, 'it is under way')
     agent.signal('SIGSTOP')
     const spare = await start(provider, '--name', 'warm')
-    await until(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
+    await waitUntil(() => seen.some(({ change }) => change === 'evicted'), 'it was evicted')
     const answer = await pending
     expect(answer.status).toBe(200)
     const [replaced = ''] = ids(session)
     expect(replaced).not.toBe(frozen)
     expect(findInstancePids(frozen).length).toBeGreaterThan(0)
     agent.signal('SIGCONT')
-    await until(() => findInstancePids(frozen).length === 0, 'it has ended what it had by itself')
+    await waitUntil(
+      () => findInstancePids(frozen).length === 0,
+      'it has ended what it had by itself',
+    )
     await waitForAgents(provider, 2)
     expect(provider.agents.flatMap(({ instances }) => instances)).toEqual([replaced])
-    await until(() => spare.output().includes(replaced), 'it has said what it has')
+    await waitUntil(() => spare.output().includes(replaced), 'it has said what it has')
   })
 
   it('SIGTERM: what runs on it is drained and started elsewhere, then it ends with 0', async () => {
@@ -163,7 +166,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     await waitForAgents(provider, 2)
     const before = ids(session)
     const slow = session.client().get(`${url}/sleep/1500`)
-    await until(() => session.cluster(url).inFlight === 1, 'it is under way')
+    await waitUntil(() => session.cluster(url).inFlight === 1, 'it is under way')
     const load = traffic(session)
     let resends = 0
     session.on('resend', () => resends++)
@@ -199,16 +202,16 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     provider.on('refused', () => refused++)
     const agent = await start(provider)
     expect(await agent.exit).toBe(6)
-    await until(() => /key/.test(agent.output()) && refused > 0, 'both have said so')
+    await waitUntil(() => /key/.test(agent.output()) && refused > 0, 'both have said so')
     expect(provider.agents).toEqual([])
     await provider.close?.()
   })
 
   it('waits for a hub that is not there yet', async () => {
     const listen = `127.0.0.1:${portBase}`
-    const agent = await spawnAgent(listen, '--places', '1')
+    const agent = await spawnAgent(listen, '--max-instances', '1')
     far.push(agent)
-    await until(() => agent.output().includes('lost'), 'it has tried')
+    await waitUntil(() => agent.output().includes('lost'), 'it has tried')
     const late = openTestAgents({ listen })
     await late.address()
     await waitForAgents(late)
@@ -219,7 +222,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const provider = openTestAgents()
     const agent = await start(provider, '--timeout', '300ms')
     expect(await agent.exit).toBe(0)
-    await until(() => agent.output().includes('idle for 300 ms'), 'it has said why')
+    await waitUntil(() => agent.output().includes('idle for 300 ms'), 'it has said why')
     await provider.close?.()
   })
 })

@@ -4,7 +4,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, vi } from 'vitest'
 import type { AgentsProvider } from '../../../providers/agent/index.ts'
 import type { Running } from '../../../src/core/provider.ts'
-import { service, until } from '../../help.ts'
+import { service, waitUntil } from '../../help.ts'
 import { specOf } from '../process-help.ts'
 import { type LocalAgent, openTestAgents, startLocalAgent } from './help.ts'
 
@@ -40,7 +40,7 @@ export async function serving(
 ): Promise<Running & { id: string }> {
   const spec = specOf({ command: service, ...part })
   const running = await provider.start(spec, { signal: unending })
-  await until(
+  await waitUntil(
     () =>
       running.accepts?.(unending).then(
         () => true,

@@ -26,7 +26,7 @@ function offer(part: Partial<AgentOffer> = {}): AgentOffer {
     memory: 1_000,
     labels: {},
     capabilities: new Set(['command']),
-    reserved: { places: 0, cpus: 0, memory: 0 },
+    reserved: { instances: 0, cpus: 0, memory: 0 },
     load: 0,
     ...part,
   }
@@ -38,10 +38,10 @@ function wish(part: Partial<PlacementRequest> = {}): PlacementRequest {
 
 describe('placement', () => {
   it('takes the least full by its fullest measure', () => {
-    const byCpus = offer({ reserved: { places: 1, cpus: 3, memory: 0 } })
-    const byPlaces = offer({ reserved: { places: 2, cpus: 0, memory: 0 } })
-    expect(pickAgent([byCpus, byPlaces], wish({ cpus: 1 }))).toBe(byPlaces)
-    expect(pickAgent([byCpus, byPlaces], wish({ cpus: 0, memory: 500 }))).toBe(byCpus)
+    const byCpus = offer({ reserved: { instances: 1, cpus: 3, memory: 0 } })
+    const byInstances = offer({ reserved: { instances: 2, cpus: 0, memory: 0 } })
+    expect(pickAgent([byCpus, byInstances], wish({ cpus: 1 }))).toBe(byInstances)
+    expect(pickAgent([byCpus, byInstances], wish({ cpus: 0, memory: 500 }))).toBe(byCpus)
   })
 
   it('of equals the less busy, then the first', () => {
@@ -54,8 +54,8 @@ describe('placement', () => {
     const labels = { gpu: 'a100', disk: 'ssd' }
     const unfit = [
       offer({ labels, isOpen: false }),
-      offer({ labels, reserved: { places: 4, cpus: 0, memory: 0 } }),
-      offer({ labels, reserved: { places: 1, cpus: 3, memory: 0 } }),
+      offer({ labels, reserved: { instances: 4, cpus: 0, memory: 0 } }),
+      offer({ labels, reserved: { instances: 1, cpus: 3, memory: 0 } }),
       offer({ labels, cpus: 1 }),
       offer({ labels, capabilities: new Set(['function']) }),
       offer({ labels: { gpu: 'a100' } }),
@@ -80,12 +80,16 @@ describe('placement', () => {
   it('never gives what is not there, whatever is asked in whatever order', () => {
     const amounts = fc.record({ cpus: fc.nat(8), memory: fc.nat(2_000) })
     const sizes = fc.array(
-      fc.record({ places: fc.integer({ min: 1, max: 5 }), cpus: fc.nat(8), memory: fc.nat(2_000) }),
+      fc.record({
+        maxInstances: fc.integer({ min: 1, max: 5 }),
+        cpus: fc.nat(8),
+        memory: fc.nat(2_000),
+      }),
     )
     fc.assert(
       fc.property(sizes, fc.array(amounts), (machines, wishes) => {
         const offers = machines.map((machine) =>
-          offer({ ...machine, reserved: { places: 0, cpus: 0, memory: 0 } }),
+          offer({ ...machine, reserved: { instances: 0, cpus: 0, memory: 0 } }),
         )
         for (const amount of wishes) {
           const wanted = wish(amount)
@@ -94,13 +98,13 @@ describe('placement', () => {
             expect(offers.some((one) => hasCapacity(one, wanted))).toBe(false)
             continue
           }
-          const taken = found.reserved as { places: number; cpus: number; memory: number }
-          taken.places++
+          const taken = found.reserved as { instances: number; cpus: number; memory: number }
+          taken.instances++
           taken.cpus += wanted.cpus
           taken.memory += wanted.memory
         }
-        for (const { maxInstances: places, cpus, memory, reserved: taken } of offers) {
-          expect(taken.places).toBeLessThanOrEqual(places)
+        for (const { maxInstances, cpus, memory, reserved: taken } of offers) {
+          expect(taken.instances).toBeLessThanOrEqual(maxInstances)
           expect(taken.cpus).toBeLessThanOrEqual(cpus)
           expect(taken.memory).toBeLessThanOrEqual(memory)
         }

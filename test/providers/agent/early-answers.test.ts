@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { Session } from '../../../src/index.ts'
-import { until } from '../../help.ts'
+import { waitUntil } from '../../help.ts'
 import { cleanups, here, opened } from './auto-closed.ts'
 
 const script = resolve('test/fakes/early.mjs')
@@ -38,5 +38,5 @@ test.each(['tcp', 'unix'] as const)('%s', async (listen) => {
     const counts = await (await client.get('http://calc/count')).json()
     expect(counts).toEqual({ [path]: ROUNDS * 3 })
   }
-  await until(() => session.cluster('http://calc').inFlight === 0)
+  await waitUntil(() => session.cluster('http://calc').inFlight === 0)
 })

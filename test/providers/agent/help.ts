@@ -10,7 +10,7 @@ import {
   agents,
   runAgent,
 } from '../../../providers/agent/index.ts'
-import { until } from '../../help.ts'
+import { waitUntil } from '../../help.ts'
 import { buildProviders } from '../process-help.ts'
 
 export const KEY = 'a key of this very test'
@@ -101,7 +101,7 @@ export async function spawnAgent(address: string, ...args: string[]): Promise<Ag
 }
 
 export async function waitForAgents(provider: AgentsProvider, count = 1): Promise<void> {
-  await until(
+  await waitUntil(
     () => provider.agents.filter(({ state }) => state === 'up').length === count,
     `${count} agents are up`,
   )

@@ -6,15 +6,15 @@ import { describe, expect, it } from 'vitest'
 import type { AgentNotice, AgentsProvider } from '../../../providers/agent/index.ts'
 import type { StartupContext } from '../../../src/core/provider.ts'
 import { now } from '../../../src/core/time.ts'
-import { code, dial, type Ends } from '../../../src/wire/index.ts'
+import { code, dial, type WireEnds } from '../../../src/wire/index.ts'
 import { useFalseClock } from '../../clock.ts'
-import { findInstancePids, rejectionOf, service, until } from '../../help.ts'
+import { findInstancePids, rejectionOf, service, waitUntil } from '../../help.ts'
 import { get, specOf } from '../process-help.ts'
 import { cleanups, here, opened, relay, serving, unending } from './auto-closed.ts'
 import { KEY, waitForAgents } from './help.ts'
 
 /** A link with the right key, that says what it likes. */
-async function sly(provider: AgentsProvider): Promise<Ends> {
+async function sly(provider: AgentsProvider): Promise<WireEnds> {
   const [host = '', port] = (await provider.address()).split(':')
   const ends = await dial({ host, port: Number(port), key: KEY, ident: 'sly' }, {})
   cleanups.push(() => ends.po.disconnect())
@@ -24,7 +24,7 @@ async function sly(provider: AgentsProvider): Promise<Ends> {
 const machine = {
   boot: 'b',
   name: 'sly',
-  places: 1,
+  maxInstances: 1,
   cpus: 1,
   memory: 1,
   labels: {},
@@ -48,7 +48,7 @@ describe('a link that is cut', () => {
     const [pid] = await Promise.all([1, 2].map(() => get(running.dispatcher, '/sleep/100')))
     const slow = get(running.dispatcher, '/sleep/700')
     road.cutLink()
-    await until(() => provider.agents[0]?.state === 'away')
+    await waitUntil(() => provider.agents[0]?.state === 'away')
     road.mend()
     await waitForAgents(provider)
     expect(await slow).toBe(pid)
@@ -70,9 +70,9 @@ describe('a link that is cut', () => {
     void running.exited.then((exit) => exits.push(exit, output))
     const since = provider.agents[0]?.since
     road.cutLink()
-    await until(() => provider.agents[0]?.state === 'away')
+    await waitUntil(() => provider.agents[0]?.state === 'away')
     await fetch(String(running.address?.split(' ')[0])).catch(() => {})
-    await until(() => told.includes('ended'), 'its agent knows of its end')
+    await waitUntil(() => told.includes('ended'), 'its agent knows of its end')
     road.mend()
     await waitForAgents(provider)
     // All of it was heard before the agent counts as back.
@@ -86,7 +86,7 @@ describe('a link that is cut', () => {
     here(road.address)
     const running = await serving(provider)
     road.cutLink()
-    await until(() => provider.agents[0]?.state === 'away')
+    await waitUntil(() => provider.agents[0]?.state === 'away')
     const stopped = running.stop(0)
     road.mend()
     await stopped
@@ -102,7 +102,7 @@ describe('a link that is cut', () => {
     road.freeze()
     expect(await running.exited).toMatchObject({ reason: 'lost' })
     expect(provider.agents).toEqual([])
-    await until(() => findInstancePids(running.id).length === 0)
+    await waitUntil(() => findInstancePids(running.id).length === 0)
   })
 
   it('for good: its agent ends after its `hubTimeout`, counted anew from each link that there was', async () => {
@@ -180,7 +180,7 @@ describe('who does not belong there', () => {
     thief.write(Buffer.concat(road.said[0] ?? []))
     await once(thief, 'close')
     expect(answer).toContain('#err]authentication failed')
-    await until(() => refused === 1)
+    await waitUntil(() => refused === 1)
     expect(provider.agents.length).toBe(1)
   })
 
@@ -196,7 +196,7 @@ describe('who does not belong there', () => {
       cleanups.push(() => socket.destroy())
       return socket
     })
-    await until(() => idle.filter(({ closed }) => closed).length >= 15, 'most are hung up on')
+    await waitUntil(() => idle.filter(({ closed }) => closed).length >= 15, 'most are hung up on')
     expect(await get(running.dispatcher, '/pid')).toMatch(/^\d+$/)
     expect(provider.agents[0]?.state).toBe('up')
   })
@@ -241,7 +241,7 @@ describe('who does not belong there', () => {
       },
     ],
     ['a long name', { ...machine, name: 'x'.repeat(129) }],
-    ['negative places', { ...machine, places: -1 }],
+    ['a negative maxInstances', { ...machine, maxInstances: -1 }],
   ])('a hello with %s is refused, and the link lives', async (_, said) => {
     const provider = opened()
     const { po } = await sly(provider)
@@ -270,7 +270,7 @@ describe('who does not belong there', () => {
     await po.notif(code`ready(${fence})`)
     const spec = specOf({ command: service })
     const error = rejectionOf(provider.start(spec, { signal: unending }))
-    await until(() => provider.agents[0]?.instances.length === 1)
+    await waitUntil(() => provider.agents[0]?.instances.length === 1)
     await po.disconnect()
     expect(await error).toMatchObject({ code: 'MANYHOST_START_FAILED' })
   })

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { agents, runAgent } from '../../../providers/agent/index.ts'
 import { processes } from '../../../providers/process/index.ts'
 import { certificate } from '../../fakes/certificate.ts'
-import { catchThrown, rejectionOf, service, until } from '../../help.ts'
+import { catchThrown, rejectionOf, service, waitUntil } from '../../help.ts'
 import { get, specOf } from '../process-help.ts'
 import { here, opened, serving, unending } from './auto-closed.ts'
 import { KEY, waitForAgents } from './help.ts'
@@ -18,21 +18,23 @@ describe('placement', () => {
     const address = await provider.address()
     const spec = specOf({ command: service, labels: { 'require.gpu': 'a100' } })
     const starting = provider.start(spec, { signal: unending })
-    await until(() => spec.output.includes('no agent is connected'))
+    await waitUntil(() => spec.output.includes('no agent is connected'))
     here(address, { maxInstances: 1 })
     await waitForAgents(provider)
     const over = new AbortController()
     const impatient = specOf({ command: service, labels: { 'require.gpu': 'a100' } })
     const refused = rejectionOf(provider.start(impatient, { signal: over.signal }))
-    await until(() => impatient.output.includes('waits for an agent'))
+    await waitUntil(() => impatient.output.includes('waits for an agent'))
     over.abort(new Error('enough'))
-    expect((await refused).message).toContain('enough; no agent has room: 1 without gpu=a100')
+    expect((await refused).message).toContain(
+      'enough; no agent has capacity for it: 1 without gpu=a100',
+    )
     here(address, { maxInstances: 1, name: 'other', labels: { gpu: 'a100' } })
     const running = await starting
     expect(running.address).toContain('on other')
     const next = specOf({ command: service, labels: { 'require.gpu': '*' } })
     const second = provider.start(next, { signal: unending })
-    await until(() => next.output.includes('full'))
+    await waitUntil(() => next.output.includes('full'))
     await running.stop(0)
     await (await second).stop(0)
   })
@@ -84,7 +86,7 @@ describe('options', () => {
 
   it.each([
     [{}, /key/],
-    [{ key: KEY, places: 0 }, /places/],
+    [{ key: KEY, maxInstances: 0 }, /maxInstances/],
     [{ key: KEY, address: '10.0.0.1:1' }, /insecure/],
     [{ key: KEY, labels: 7 }, /labels/],
   ])('an agent with %j is refused', async (options, message) => {

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 
 import type { AgentsProvider } from '../../../providers/agent/index.ts'
 import { connectInstance, splice } from '../../../providers/agent/splice.ts'
 import type { Running } from '../../../src/core/provider.ts'
-import { createMemoryMeter, findInstancePids, until } from '../../help.ts'
+import { createMemoryMeter, findInstancePids, waitUntil } from '../../help.ts'
 import { get, specOf } from '../process-help.ts'
 import { type LocalAgent, openTestAgents, startLocalAgent } from './help.ts'
 
@@ -31,7 +31,7 @@ async function serving(...args: string[]): Promise<Running & { readonly id: stri
   const spec = specOf({ command: [...command, ...args], concurrency: 4 })
   const signal = new AbortController().signal
   const running = await provider.start(spec, { signal })
-  await until(
+  await waitUntil(
     () =>
       running.accepts?.(signal).then(
         () => true,

@@ -5,7 +5,7 @@ import type { Provider, Running, StartSpec } from '../../../src/core/provider.ts
 import { sleep } from '../../../src/core/time.ts'
 import { Session } from '../../../src/index.ts'
 import { findInstancePids, nextEvent, rejectionOf, waitForReady } from '../../help.ts'
-import { get, specOf, until } from '../process-help.ts'
+import { get, specOf, waitUntil } from '../process-help.ts'
 import { command, faked, KEY, nodes } from './help.ts'
 
 const SLOW = { timeout: 60_000 }
@@ -14,7 +14,7 @@ const unending = (): AbortSignal => new AbortController().signal
 
 async function serving(provider: Provider, part: Partial<StartSpec> = {}): Promise<Running> {
   const running = await provider.start(specOf({ command, ...part }), { signal: unending() })
-  await until(() => running.accepts?.(unending()).then(() => true) ?? true, 20_000)
+  await waitUntil(() => running.accepts?.(unending()).then(() => true) ?? true, 20_000)
   return running
 }
 
@@ -74,7 +74,7 @@ describe('agreements', () => {
       void sleep(ms).then(() => giveUp.abort(new Error('enough')))
       await starting.then((running) => running.stop(0)).catch(() => {})
     }
-    await until(() => approved().length === 0)
+    await waitUntil(() => approved().length === 0)
     await made.close?.()
   })
 
@@ -164,7 +164,7 @@ describe('bills', () => {
       const running = [await serving(made), await serving(made)]
       for (const { agreementId } of yagna.market.agreements.values())
         yagna.market.debit(agreementId)
-      await until(async () => {
+      await waitUntil(async () => {
         const text = await registry.metrics()
         return (
           /cost_glm_total\{service="http:\/\/calc"\} 0\.00\d/.test(text) &&
@@ -199,7 +199,7 @@ describe('a budget', () => {
     const made = provider({ budget: 0.0005 })
     await serving(made)
     for (const id of yagna.market.agreements.keys()) yagna.market.debit(id)
-    await until(async () => {
+    await waitUntil(async () => {
       const error = await made
         .start(specOf({ command }), { signal: AbortSignal.timeout(1_000) })
         .then((running) => running.stop(0))
@@ -242,7 +242,10 @@ describe('the daemon', () => {
       yagna.isAway = false
     }
     // It is given back as soon as that can be said.
-    await until(() => [...yagna.market.agreements.values()].at(-1)?.state === 'Terminated', 20_000)
+    await waitUntil(
+      () => [...yagna.market.agreements.values()].at(-1)?.state === 'Terminated',
+      20_000,
+    )
     await made.close?.()
   })
 

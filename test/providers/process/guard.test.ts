@@ -10,7 +10,7 @@ import { lockByDatagram, reservePort } from '../../../providers/shared/ports.ts'
 import { Guard } from '../../../src/posix/guard.ts'
 import { readProcess } from '../../../src/posix/proc.ts'
 import { portBase } from '../../ports.ts'
-import { buildProviders, isAlive, markerOf, pidsWith, specOf, until } from '../process-help.ts'
+import { buildProviders, isAlive, markerOf, pidsWith, specOf, waitUntil } from '../process-help.ts'
 
 const signal = new AbortController().signal
 
@@ -38,13 +38,13 @@ async function answer<T>(child: ChildProcessWithoutNullStreams): Promise<T> {
   child.stdout.on('data', (chunk) => {
     text += chunk
   })
-  return until(() => text.endsWith('\n') && (JSON.parse(text) as T), 20_000)
+  return waitUntil(() => text.endsWith('\n') && (JSON.parse(text) as T), 20_000)
 }
 
 /** Pids of the guard of the session that has this child. */
 async function guardOf(pid: number): Promise<number[]> {
   // In the middle of an exec the kernel shows an empty environment.
-  const marker = await until(() => markerOf(pid))
+  const marker = await waitUntil(() => markerOf(pid))
   return pidsWith(marker, 'cmdline')
 }
 
@@ -67,30 +67,30 @@ describe('the guard', () => {
 
       session.kill(name)
 
-      await until(() => !pids.some(isAlive))
-      await until(() => !guard.some(isAlive))
+      await waitUntil(() => !pids.some(isAlive))
+      await waitUntil(() => !guard.some(isAlive))
     },
   )
 
   test('removes the folder of the sockets after a kill', async () => {
     const session = runFake('guarded-session.mjs')
     const [pid] = await answer<number[]>(session)
-    const marker = await until(() => markerOf(pid as number))
+    const marker = await waitUntil(() => markerOf(pid as number))
     const folder = join(tmpdir(), `manyhost-${marker}`)
     expect(existsSync(folder)).toBe(true)
     session.kill('SIGKILL')
-    await until(() => !existsSync(folder))
+    await waitUntil(() => !existsSync(folder))
   })
 
   test('a killed guard is replaced, and the new one knows the groups', async () => {
     const session = runFake('guarded-session.mjs')
     const pids = await answer<number[]>(session)
-    const marker = await until(() => markerOf(pids[0] as number))
+    const marker = await waitUntil(() => markerOf(pids[0] as number))
     const [guard] = pidsWith(marker, 'cmdline')
     process.kill(guard as number, 'SIGKILL')
-    await until(() => pidsWith(marker, 'cmdline').some((pid) => pid !== guard))
+    await waitUntil(() => pidsWith(marker, 'cmdline').some((pid) => pid !== guard))
     session.kill('SIGKILL')
-    await until(() => !pids.some(isAlive))
+    await waitUntil(() => !pids.some(isAlive))
   })
 
   test('close ends it, and a later start makes a new one', async () => {
@@ -98,7 +98,7 @@ describe('the guard', () => {
     for (const round of [1, 2]) {
       const spec = specOf({ command: ['sleep', '1000'] })
       const running = await provider.start(spec, { signal })
-      const [pid] = await until(() => {
+      const [pid] = await waitUntil(() => {
         const found = sleepers(`MANYHOST_INSTANCE=${spec.id}\0`)
         return found.length === 1 && found
       })
@@ -115,7 +115,7 @@ describe('the guard', () => {
     const spec = specOf({ command: ['sh', '-c', 'setsid sleep 1000 & exec sleep 1000'] })
     const running = await provider.start(spec, { signal })
     const mark = `MANYHOST_INSTANCE=${spec.id}\0`
-    await until(() => sleepers(mark).length === 2)
+    await waitUntil(() => sleepers(mark).length === 2)
     await provider.close?.()
     expect(pidsWith(mark)).toEqual([])
     expect((await running.exited).reason).toBe('stopped')
@@ -129,9 +129,9 @@ describe('the guard', () => {
     const other = { ...specOf({ command: ['sleep', '1000'] }), id: `${spec.id}0` }
     await provider.start(other, { signal })
     const mark = `MANYHOST_INSTANCE=${spec.id}\0`
-    await until(() => sleepers(mark).length === 2)
+    await waitUntil(() => sleepers(mark).length === 2)
     await running.stop(1_000)
-    await until(() => pidsWith(mark).length === 0)
+    await waitUntil(() => pidsWith(mark).length === 0)
     expect(pidsWith(`MANYHOST_INSTANCE=${other.id}\0`)).toHaveLength(1)
     await provider.close?.()
   })
@@ -147,7 +147,7 @@ describe('the guard', () => {
     for (const pid of [a, b, c]) guard.watchGroup(pid)
     guard.forgetGroup(b)
     await guard.close()
-    await until(() => !isAlive(a) && !isAlive(c))
+    await waitUntil(() => !isAlive(a) && !isAlive(c))
     expect(isAlive(b)).toBe(true)
     process.kill(b, 'SIGKILL')
   })
@@ -166,10 +166,10 @@ describe('the guard', () => {
     for (let i = 0; i < 12; i++) {
       const pid = guard.pid as number
       process.kill(pid, 'SIGKILL')
-      await until(() => guard.pid !== undefined && guard.pid !== pid)
+      await waitUntil(() => guard.pid !== undefined && guard.pid !== pid)
     }
     await guard.close()
-    await until(() => !isAlive(a) && !isAlive(c))
+    await waitUntil(() => !isAlive(a) && !isAlive(c))
     expect(isAlive(b)).toBe(true)
     process.kill(b, 'SIGKILL')
   })
@@ -211,7 +211,7 @@ describe('ports', () => {
     // The kernel gives back what a killed process held.
     const bigger = Number((held[1]?.ports.length ?? 0) > (held[0]?.ports.length ?? 0))
     grabbers[bigger]?.kill('SIGKILL')
-    const again = await until(() => reservePort('127.0.0.1', range))
+    const again = await waitUntil(() => reservePort('127.0.0.1', range))
     expect(held[bigger]?.ports).toContain(again.listenOn.port)
     again.release()
   })
@@ -243,7 +243,7 @@ describe('ports', () => {
       '1 of 1 held by manyhost instances',
     )
     one.release()
-    const two = await until(() => reservePort('127.0.0.1', [port, port], lockByDatagram))
+    const two = await waitUntil(() => reservePort('127.0.0.1', [port, port], lockByDatagram))
     two.release()
   })
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { processes } from '../../../providers/process/index.ts'
-import { specOf, until } from '../process-help.ts'
+import { specOf, waitUntil } from '../process-help.ts'
 
 const signal = new AbortController().signal
 
@@ -19,7 +19,7 @@ describe.runIf(existsSync('/proc/self/fd'))('an output', () => {
     async (path) => {
       const spec = specOf({ command: ['sh', '-c', `echo opened >${path}; exec sleep 1000`] })
       await provider().start(spec, { signal })
-      await until(() => spec.output.includes('opened\n'))
+      await waitUntil(() => spec.output.includes('opened\n'))
     },
   )
 
@@ -33,7 +33,7 @@ describe.runIf(existsSync('/proc/self/fd'))('an output', () => {
     })
     await provider().start(spec, { signal })
     expect(said).toBe('run\n')
-    await until(() => spec.output.includes('spawned\n'))
+    await waitUntil(() => spec.output.includes('spawned\n'))
   })
 
   test('is whole to its last byte, in its order, however large and however the process ends', async () => {
@@ -68,7 +68,7 @@ describe.runIf(existsSync('/proc/self/fd'))('an output', () => {
       specOf({ command: ['sh', '-c', `echo I am ${i} >/dev/stdout; exec sleep 1000`] }),
     )
     await Promise.all(specs.map((spec) => one.start(spec, { signal })))
-    await until(() => specs.every(({ output }) => output.endsWith('\n')))
+    await waitUntil(() => specs.every(({ output }) => output.endsWith('\n')))
     expect(specs.map(({ output }) => output)).toEqual(specs.map((_, i) => `I am ${i}\n`))
   })
 })

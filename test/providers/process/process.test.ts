@@ -7,7 +7,7 @@ import { ManyhostError } from '../../../src/core/errors.ts'
 import type { ListenOn, Provider, Running, StartSpec } from '../../../src/core/provider.ts'
 import { createMemoryMeter } from '../../help.ts'
 import { portBase } from '../../ports.ts'
-import { get, isAlive, pidsWith, server, specOf, until } from '../process-help.ts'
+import { get, isAlive, pidsWith, server, specOf, waitUntil } from '../process-help.ts'
 
 const onePort = portBase
 const signal = new AbortController().signal
@@ -29,7 +29,7 @@ async function startServer(part: Partial<StartSpec> = {}, ...args: string[]): Pr
   const what = part.startup ? {} : { command: ['node', server, ...args] }
   const running = await start({ ...what, ...part })
   const { signal: own } = new AbortController()
-  await until(() => running.accepts?.(own).then(() => true) ?? false)
+  await waitUntil(() => running.accepts?.(own).then(() => true) ?? false)
   return running
 }
 
@@ -181,7 +181,7 @@ describe('the end', () => {
     void stalled.then(() => order.push('failed'))
     await get(running.dispatcher, '/pid')
     // Who leads says so by another way than the server's.
-    const [, leader] = await until(() => /(\d+) leads/.exec(spec.output) ?? false)
+    const [, leader] = await waitUntil(() => /(\d+) leads/.exec(spec.output) ?? false)
     process.kill(Number(leader), 'SIGKILL')
     const error = await stalled
     expect(error.code).toBe('MANYHOST_INSTANCE_ENDED')
@@ -206,7 +206,7 @@ describe('the end', () => {
       command: ['sh', '-c', `trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done`],
     })
     const running = await provider.start(spec, { signal })
-    await until(() => spec.output.includes('up'))
+    await waitUntil(() => spec.output.includes('up'))
     await running.stop(1_000_000)
     expect(spec.output).toContain('bye')
     expect(await running.exited).toEqual({ reason: 'stopped', detail: 'stopped: exit code 7' })
@@ -217,7 +217,7 @@ describe('the end', () => {
     const running = await startServer(spec)
     const pid = Number(await get(running.dispatcher, '/pid'))
     process.kill(pid, 'SIGSTOP')
-    await until(() => / T /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')))
+    await waitUntil(() => / T /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')))
     await running.stop(100)
     expect(isAlive(pid)).toBe(false)
     expect((await running.exited).detail).toBe('stopped: killed by SIGKILL')
@@ -253,7 +253,7 @@ describe('the end', () => {
       command: ['sh', '-c', `(trap '' TERM; echo deaf; exec sleep 1000) & exec sleep 1000`],
     })
     const running = await provider.start(spec, { signal })
-    await until(() => spec.output.includes('deaf'))
+    await waitUntil(() => spec.output.includes('deaf'))
     await running.stop(1_000_000)
     expect(pidsOf(spec)).toEqual([])
     expect((await running.exited).detail).toBe('stopped: killed by SIGTERM')
@@ -384,7 +384,7 @@ describe('a startup function', () => {
     })
     const running = await provider.start(spec, { signal })
     await running.stop(1_000_000)
-    await until(() => pidsOf(spec).length === 0)
+    await waitUntil(() => pidsOf(spec).length === 0)
   })
 
   test('that throws ends all that it started, and frees its address', async () => {
@@ -468,7 +468,7 @@ describe('a start that is given up', () => {
     expect(error.message).toMatch(/given up/)
     expect(pidsOf(spec)).toEqual([])
     resume()
-    await until(() => later.length === 2)
+    await waitUntil(() => later.length === 2)
     expect(later).toEqual(['MANYHOST_INSTANCE_ENDED', 'MANYHOST_INSTANCE_ENDED'])
     expect(pidsOf(spec)).toEqual([])
     await start({ command: ['sleep', '1000'] })

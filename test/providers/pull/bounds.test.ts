@@ -56,7 +56,7 @@ describe('bounds', () => {
   })
 
   it('it listens to others only with a token', () => {
-    expect(() => workers({ listen: '0.0.0.0:0' })).toThrow(/needs a token/)
+    expect(() => workers({ listen: '0.0.0.0:0' })).toThrow(/give a token/)
     expect(() => workers({ listen: '*:0', token: 'secret' })).not.toThrow()
     expect(() => workers({ lissen: 1 } as object)).toThrow(/unknown option 'lissen'/)
     expect(() => workers({ prefix: 'x/' })).toThrow(/prefix must be/)

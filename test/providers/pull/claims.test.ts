@@ -2,7 +2,7 @@
 import { connect } from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { useFalseClock } from '../../clock.ts'
-import { rejectionOf, until } from '../../help.ts'
+import { rejectionOf, waitUntil } from '../../help.ts'
 import {
   completeJob,
   createStorePath,
@@ -61,7 +61,7 @@ describe('claims', () => {
     await hub.shows('waiting', 0)
     const job = await hub.submit(service, { a: 1 })
     // It is told, if it is still there.
-    if (what !== 'is gone') await until(() => /^HTTP\/1.1 204 /.test(text))
+    if (what !== 'is gone') await waitUntil(() => /^HTTP\/1.1 204 /.test(text))
     expect((await hub.claim(service, 'two')).body.data.id).toBe(job.slice(6))
   })
 

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest'
 import { JobQueue } from '../../../providers/pull/job-queue.ts'
 import { parseJson } from '../../../providers/pull/json.ts'
 import { PULL_METRICS } from '../../../providers/pull/metrics.ts'
-import type { OpenJob } from '../../../providers/pull/open-job.ts'
 import { WORKERS_RULES } from '../../../providers/pull/options.ts'
 import { compileSchema } from '../../../providers/pull/schema.ts'
 import { deriveServiceId } from '../../../providers/pull/service-id.ts'
@@ -52,36 +51,34 @@ describe('docs/pull.md', () => {
   })
 })
 
-describe('the line', () => {
-  const job = (seq: number) => ({ seq, isQueued: false }) as OpenJob
+describe('the queue', () => {
+  type QueuedJob = { seq: number; isQueued: boolean }
+  const job = (seq: number): QueuedJob => ({ seq, isQueued: false })
 
-  it('is first in, first out; what is given back stands where it stood', () => {
-    const line = new JobQueue()
+  it('is first in, first out; a job that comes back gets its old place', () => {
+    const queue = new JobQueue<QueuedJob>()
     const jobs = [1, 2, 3, 4].map(job)
-    for (const one of jobs) line.add(one)
-    const [first, second] = [line.take(), line.take()]
-    line.add(second as OpenJob)
-    line.add(first as OpenJob)
-    line.remove(jobs[2] as OpenJob)
-    expect(line.size).toBe(3)
-    expect([line.take(), line.take(), line.take(), line.take()].map((one) => one?.seq)).toEqual([
-      1,
-      2,
-      4,
-      undefined,
-    ])
+    for (const one of jobs) queue.add(one)
+    const [first, second] = [queue.take(), queue.take()]
+    queue.add(second as QueuedJob)
+    queue.add(first as QueuedJob)
+    queue.remove(jobs[2] as QueuedJob)
+    expect(queue.size).toBe(3)
+    expect([queue.take(), queue.take(), queue.take(), queue.take()].map((one) => one?.seq)).toEqual(
+      [1, 2, 4, undefined],
+    )
   })
 
-  it('lets go of cancelled jobs, and keeps order over 100,000', () => {
-    const line = new JobQueue()
+  it('passes over removed jobs, and keeps the order of 100,000', () => {
+    const queue = new JobQueue<QueuedJob>()
     for (let seq = 1; seq <= 100_000; seq++) {
       const one = job(seq)
-      line.add(one)
-      if (seq % 10 !== 0) line.remove(one)
+      queue.add(one)
+      if (seq % 10 !== 0) queue.remove(one)
     }
-    expect(line.size).toBe(10_000)
-    for (let seq = 10; seq <= 100_000; seq += 10) expect(line.take()?.seq).toBe(seq)
-    expect(line.take()).toBeUndefined()
+    expect(queue.size).toBe(10_000)
+    for (let seq = 10; seq <= 100_000; seq += 10) expect(queue.take()?.seq).toBe(seq)
+    expect(queue.take()).toBeUndefined()
   })
 })
 

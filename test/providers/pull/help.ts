@@ -9,7 +9,7 @@ import {
   type WorkersProvider,
   workers,
 } from '../../../providers/pull/index.ts'
-import { until } from '../../help.ts'
+import { waitUntil } from '../../help.ts'
 
 export interface PullTestReply {
   readonly status: number
@@ -94,7 +94,7 @@ export async function openTestHub(options: WorkersOptions = {}): Promise<TestHub
         },
       }),
     shows: (gauge, value) =>
-      until(async () => {
+      waitUntil(async () => {
         const metric = await registry.getSingleMetric(`manyhost_pull_${gauge}`)?.get()
         return metric?.values.reduce((sum, one) => sum + one.value, 0) === value
       }, `${gauge} is ${value}`),

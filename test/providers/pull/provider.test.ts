@@ -14,7 +14,7 @@ import {
 import { PULL_METRICS } from '../../../providers/pull/metrics.ts'
 import { Session } from '../../../src/index.ts'
 import { useFalseClock } from '../../clock.ts'
-import { countStates, rejectionOf, until, waitForReady } from '../../help.ts'
+import { countStates, rejectionOf, waitForReady, waitUntil } from '../../help.ts'
 import { LONG_POLL_SECONDS, openTestHub, type TestHub } from './help.ts'
 
 const CALC = 'http://calc'
@@ -64,7 +64,7 @@ function child(url: string, ...args: string[]): Child {
     lines.push(line),
   )
   const says = (pattern: RegExp) =>
-    until(() => lines.some((line) => pattern.test(line)), `${pattern}`)
+    waitUntil(() => lines.some((line) => pattern.test(line)), `${pattern}`)
   return { process: one, lines, says }
 }
 
@@ -88,7 +88,7 @@ describe('requests to the virtual URL', () => {
       cause: { code: 'UND_ERR_HEADERS_TIMEOUT' },
     })
     expect(taken).toBe(1)
-    await until(() => session.cluster(CALC).inFlight === 0)
+    await waitUntil(() => session.cluster(CALC).inFlight === 0)
   })
 
   it('become jobs, and their results the responses', async () => {
@@ -169,7 +169,7 @@ describe('requests to the virtual URL', () => {
     expect(error.code).toBe('MANYHOST_TIMEOUT')
     expect((await hub.claim(service)).status).toBe(204)
     expect((await hub.ask('GET', `${service}/queue`)).status).toBe(204)
-    await until(() => session.cluster(CALC).inFlight === 0)
+    await waitUntil(() => session.cluster(CALC).inFlight === 0)
   })
 
   it('a late result of a request that has ended is 409', async () => {
@@ -276,7 +276,7 @@ describe('workers come and go', () => {
     const one = worker({ handle: () => held.then(() => ({ done: true })) })
     await using client = session.client()
     const answer = client.post(CALC, { json: {} })
-    await until(() => one.busy === 1)
+    await waitUntil(() => one.busy === 1)
     const closed = session.close()
     go()
     expect(await (await answer).json()).toEqual({ done: true })
@@ -348,7 +348,7 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
       handle: () => ({}),
       onError: (error) => errors.push(error),
     }).start()
-    await until(() => errors.length >= 4)
+    await waitUntil(() => errors.length >= 4)
     expect(errors[0]?.message).toMatch(/ECONNREFUSED/)
     await worker.stop()
   })
@@ -372,12 +372,12 @@ describe('Worker and JobClient (T12, T13, T14)', () => {
     }).start()
     onTestFinished(() => worker.stop())
     const { id } = await jobs.submit(url.split('/').at(-1) as string, {})
-    await until(() => worker.busy === 1)
+    await waitUntil(() => worker.busy === 1)
     await jobs.cancel(id)
     expect(aborted).toBe(false)
     // A third of the lease: then it says that it goes on, and hears that it should not.
     await clock.pass(20_000)
-    await until(() => aborted)
+    await waitUntil(() => aborted)
   })
 })
 

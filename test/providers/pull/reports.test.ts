@@ -3,7 +3,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { JobClient, Worker } from '../../../providers/pull/index.ts'
 import { Session } from '../../../src/index.ts'
 import { openTopChef } from '../../fakes/topchef.ts'
-import { rejectionOf, until } from '../../help.ts'
+import { rejectionOf, waitUntil } from '../../help.ts'
 import { createStorePath, openTestHub, type TestHub } from './help.ts'
 
 vi.setConfig({ testTimeout: 180_000 })
@@ -99,7 +99,7 @@ describe('results and the status of a job (T6)', () => {
     expect((await told(hub, job, { results: { b: 1 } }, one))[0]).toBe(200)
     // The worker vanishes: its service is told to expect it every 0 s.
     await hub.ask('PATCH', service, { json: { timeout: 0 } })
-    await until(async () => (await hub.ask('GET', job)).body.data.status === 'REGISTERED')
+    await waitUntil(async () => (await hub.ask('GET', job)).body.data.status === 'REGISTERED')
     expect((await hub.ask('GET', job)).body.data.results).toBe(null)
   })
 
@@ -124,7 +124,7 @@ describe('results and the status of a job (T6)', () => {
     await hub.ask('PATCH', new URL(url).pathname)
     const answer = session.client().post(CALC, { json: { a: 1 } })
     let id = ''
-    await until(async () => {
+    await waitUntil(async () => {
       const { status, body } = await hub.ask('GET', `${new URL(url).pathname}/next`)
       if (status === 200) id = body.data.id
       return status === 200
@@ -253,7 +253,7 @@ describe('a worker of the original’s server', () => {
       if (parameters.a === 2) throw new Error('two is too many')
       return { b: parameters.a * 10 }
     }) as never)
-    await until(() => jobs.every(({ status }) => /COMPLETED|ERROR/.test(status)))
+    await waitUntil(() => jobs.every(({ status }) => /COMPLETED|ERROR/.test(status)))
     await worker.stop()
     expect(jobs.map(({ status, results }) => [status, results])).toEqual([
       ['COMPLETED', { b: 10 }],
@@ -286,7 +286,7 @@ describe('a worker of the original’s server', () => {
       },
     }).start()
     onTestFinished(() => worker.stop(1_000))
-    await until(() => jobs.every(({ status }) => status === 'COMPLETED'))
+    await waitUntil(() => jobs.every(({ status }) => status === 'COMPLETED'))
     expect(done.toSorted((a, b) => a - b)).toEqual(jobs.map((_, a) => a))
   })
 })

@@ -1,6 +1,6 @@
 /** Checks by JSON Schemas that cost much: elsewhere than in the event loop, and bounded. */
 import { describe, expect, it } from 'vitest'
-import { until } from '../../help.ts'
+import { waitUntil } from '../../help.ts'
 import { openTestHub } from './help.ts'
 import meta from './topchef-meta.json' with { type: 'json' }
 
@@ -43,7 +43,7 @@ describe('costly checks', () => {
     gone.abort()
     await Promise.allSettled(all)
     const late = { json: { schema: {}, object: {} } }
-    await until(async () => (await hub.ask('POST', '/validator', late)).status === 200)
+    await waitUntil(async () => (await hub.ask('POST', '/validator', late)).status === 200)
   })
 
   it('a schema that takes too long to compile is refused, and the hub lives on', async () => {

@@ -54,13 +54,13 @@ test('one that was never there is a mistake: it is not tried again', async () =>
   expect(calls).toBe(1)
 })
 
-test('patience ends, a signal ends it, and so does close', async () => {
+test('retries end after `retryMs`, with the signal, and with close', async () => {
   const away = open()
   await away.call('ask', async () => 1)
   const call = (options: object) =>
     rejectionOf(away.call('ask', () => Promise.reject(refused()), options))
   const giveUp = new AbortController()
-  const errors = [call({ patience: 2_000 }), call({ signal: giveUp.signal })]
+  const errors = [call({ retryMs: 2_000 }), call({ signal: giveUp.signal })]
   await vi.advanceTimersByTimeAsync(2_600)
   expect((await errors[0])?.message).toBe('cannot ask')
   giveUp.abort()

@@ -1,7 +1,7 @@
 /** What sessions that were killed have left, and whose it is. */
 import { expect, test } from 'vitest'
-import { isOrphan, processIdentity, removeAll } from '../../../providers/shared/orphans.ts'
-import { isDead } from '../../../src/posix/identity.ts'
+import { isOrphan, removeAll } from '../../../providers/shared/orphans.ts'
+import { isDead, processIdentity } from '../../../src/posix/identity.ts'
 import { rejectionOf } from '../../help.ts'
 
 const mine = { session: 's', owner: undefined }

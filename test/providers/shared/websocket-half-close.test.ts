@@ -8,7 +8,7 @@ import { splice } from '../../../providers/agent/splice.ts'
 import { createTunnelConnector } from '../../../providers/golem/tunnel.ts'
 import { openChannels } from '../../../providers/kubernetes/channels.ts'
 import { openPortForward } from '../../../providers/kubernetes/port-forward.ts'
-import { runEventLoop, until } from '../../help.ts'
+import { runEventLoop, waitUntil } from '../../help.ts'
 import { expectNothingLeft } from '../../leftovers.ts'
 
 expectNothingLeft()
@@ -75,7 +75,7 @@ async function kubernetes(): Promise<Far> {
       return socket
     },
   }
-  const api = { channels: (path: string) => openChannels(handler as never, path) }
+  const api = { openChannels: (path: string) => openChannels(handler as never, path) }
   return { ...far, stream: await openPortForward(api as never, 'space', 'pod', 1) }
 }
 
@@ -106,16 +106,16 @@ test.each(['kubernetes', 'golem'] as const)(
       isOver = true
     })
     stream.end('asked')
-    await until(() => seen() === 'asked')
+    await waitUntil(() => seen() === 'asked')
     for (const part of ['a', 'b', LATE]) {
       send(part)
-      await until(() => text.endsWith(part))
+      await waitUntil(() => text.endsWith(part))
     }
     expect(isClosed()).toBe(false)
     close()
-    await until(() => isOver)
+    await waitUntil(() => isOver)
     expect(text).toBe(`ab${LATE}`)
-    await until(() => stream.destroyed && isClosed())
+    await waitUntil(() => stream.destroyed && isClosed())
   },
 )
 
@@ -126,11 +126,11 @@ test.each(['kubernetes', 'golem'] as const)(
     const { stream, isClosed } = await FARS[name]()
     stream.on('error', () => undefined).resume()
     stream.end()
-    await until(() => stream.writableFinished)
+    await waitUntil(() => stream.writableFinished)
     vi.advanceTimersByTime(59_000)
     expect(stream.destroyed).toBe(false)
     vi.advanceTimersByTime(62_000)
-    await until(() => stream.destroyed && isClosed())
+    await waitUntil(() => stream.destroyed && isClosed())
   },
 )
 
@@ -168,7 +168,7 @@ test('agent: what a hub has sent to its end reaches a server that has ended its 
   served.pause()
   await runEventLoop(50)
   served.resume()
-  await until(() => served.readableEnded || served.destroyed)
+  await waitUntil(() => served.readableEnded || served.destroyed)
   expect(received).toBe(sent.length)
-  await until(() => lane.destroyed && local.destroyed)
+  await waitUntil(() => lane.destroyed && local.destroyed)
 })

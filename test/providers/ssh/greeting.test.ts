@@ -10,7 +10,7 @@ import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { ssh } from '../../../providers/ssh/index.ts'
 import { runManyhost } from '../../cli/help.ts'
 import { rejectionOf } from '../../help.ts'
-import { specOf, until } from '../process-help.ts'
+import { specOf, waitUntil } from '../process-help.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'manyhost-greeting-'))
 const keys = {
@@ -83,7 +83,7 @@ describe('a login shell that', () => {
     onTestFinished(() => provider.close?.())
     const spec = specOf({ command: ['sh', '-c', 'echo "of mine: $PORT"; exec sleep 1000'] })
     const running = await provider.start(spec, { signal })
-    await until(() => /of mine: \d+/.test(spec.output))
+    await waitUntil(() => /of mine: \d+/.test(spec.output))
     expect(spec.output.replace(/motd\n/g, '')).toMatch(/^of mine: \d+\n$/)
     await running.stop(0)
   })

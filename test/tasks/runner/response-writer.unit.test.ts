@@ -28,7 +28,7 @@ function keeping(more: Partial<OutcomeWriterParts> = {}, complete = async (): Pr
     maxAttempts: 1,
     waitMs: 25,
     countRunning: () => 100,
-    outputs: { keeps: () => false } as unknown as OutcomeWriterParts['outputs'],
+    outputs: { isCaptured: () => false } as unknown as OutcomeWriterParts['outputs'],
     mayHaveOutput: false,
     onStored: async () => {},
     reportProblem: (message) => said.push(message),

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { RunnerMessage } from '../../../src/tasks/runner/protocol.ts'
 import { type FalseClock, useFalseClock } from '../../clock.ts'
-import { NEVER, until } from '../../help.ts'
+import { NEVER, waitUntil } from '../../help.ts'
 import { type Answered, collect, startRunner, taskOf } from '../runner-help.ts'
 
 /** A command that says that it runs, and goes on until it is let go. */
@@ -15,7 +15,7 @@ function gate() {
   return {
     at,
     held: `touch ${at}/runs; until test -e ${at}/go; do sleep 0.02; done`,
-    runs: () => until(() => existsSync(join(at, 'runs'))),
+    runs: () => waitUntil(() => existsSync(join(at, 'runs'))),
     go: () => writeFileSync(join(at, 'go'), ''),
   }
 }
@@ -55,7 +55,7 @@ describe('time', () => {
     const { start, runner } = await startRunner({ signalWait: 30_000, bundleSize: 1 })
     const path = join(at, 'heard')
     const hears = (all: string): Promise<unknown> =>
-      until(
+      waitUntil(
         () => existsSync(path) && readFileSync(path, 'utf8') === `${all.replaceAll(' ', '\n')}\n`,
       )
     const prod = (): boolean => process.kill(-(runner.tasks[0]?.group as number), 'SIGINT')
@@ -96,14 +96,14 @@ describe('time', () => {
   it('of a runner that has something to do is not idle', async () => {
     const { held, runs, go } = gate()
     const { start, runner } = await startRunner({ numTasks: 1 })
-    await until(() => runner.idleMs > 0)
+    await waitUntil(() => runner.idleMs > 0)
     const tasks = [taskOf(held)]
     const answer = collect(await start(tasks), tasks)
     await runs()
     expect(runner.idleMs).toBe(0)
     go()
     await answer
-    await until(() => runner.idleMs > 0)
+    await waitUntil(() => runner.idleMs > 0)
   })
 })
 
@@ -118,7 +118,7 @@ describe('cores and memory', () => {
     const tasks = [held, 'true'].map((args, n) => taskOf({ args, ...wanted }, n))
     const answer = collect(await start(tasks), tasks)
     await runs()
-    await until(() => runner.running === 1 && runner.waiting === 1)
+    await waitUntil(() => runner.running === 1 && runner.waiting === 1)
     go()
     const { outcomes } = await answer
     const end = outcomes.get('t0')?.completionTime as number
@@ -131,7 +131,12 @@ describe('cores and memory', () => {
     ['that of the runner', {}, { timeout: NEVER }],
   ])('what waits is passed by what ends before the time of what runs: %s', async (_, own, all) => {
     const { at, held, runs, go } = gate()
-    const { start, runner } = await startRunner({ numTasks: 4, cores: 2, patience: 0, ...all })
+    const { start, runner } = await startRunner({
+      numTasks: 4,
+      cores: 2,
+      backfillTimeout: 0,
+      ...all,
+    })
     const first = [taskOf({ args: held, id: 'runs', ...own })]
     const then = [
       taskOf({ args: 'true', id: 'wide', cores: 2 }),
@@ -141,7 +146,7 @@ describe('cores and memory', () => {
     const running = collect(await start(first), first)
     await runs()
     const waiting = collect(await start(then), then)
-    await until(() => existsSync(join(at, 'passed')) && runner.running === 1)
+    await waitUntil(() => existsSync(join(at, 'passed')) && runner.running === 1)
     expect(runner.waiting).toBe(2)
     go()
     const { outcomes } = await waiting

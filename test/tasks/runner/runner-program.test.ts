@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Session } from '../../../src/index.ts'
 import { formatBundleLines, readRunnerMessages } from '../../../src/tasks/runner/protocol.ts'
-import { until, waitForReady } from '../../help.ts'
+import { waitForReady, waitUntil } from '../../help.ts'
 import { clientOf, collect, pidsWith, TOKEN, taskOf } from '../runner-help.ts'
 
 /** Built by `npm test` before the tests; the program that users get. */
@@ -23,7 +23,7 @@ async function launch(args: readonly string[] = [], env = {}) {
   child.stderr.on('data', (chunk) => {
     said += chunk
   })
-  await until(() => said.includes('\n') || child.exitCode !== null)
+  await waitUntil(() => said.includes('\n') || child.exitCode !== null)
   const url = `http://${/listens on (\S+),/.exec(said)?.[1]}`
   return { child, url, said: () => said, ...clientOf(url) }
 }
@@ -42,10 +42,10 @@ test('kill -9 of a runner leaves nothing of its tasks, not even who left the gro
     taskOf({ args, id: `${mark}-${n}` }),
   )
   const answer = collect(await start(tasks), tasks).catch(() => 'cut')
-  await until(() => pidsWith(`TASK_ID=${mark}`).length >= 3)
+  await waitUntil(() => pidsWith(`TASK_ID=${mark}`).length >= 3)
   child.kill('SIGKILL')
   expect(await answer).toBe('cut')
-  await until(() => pidsWith(`TASK_ID=${mark}`).length === 0)
+  await waitUntil(() => pidsWith(`TASK_ID=${mark}`).length === 0)
 })
 
 test('USR1 drains: what runs ends in its time, the program ends well and leaves no folder', async () => {
@@ -53,7 +53,7 @@ test('USR1 drains: what runs ends in its time, the program ends well and leaves 
   const go = join(folder(), 'go')
   const tasks = [taskOf(`until test -e ${go}; do sleep 0.02; done; echo done`), taskOf('true', 1)]
   const answer = collect(await start(tasks), tasks)
-  await until(() => pidsWith('TASK_ID=t0').length > 0)
+  await waitUntil(() => pidsWith('TASK_ID=t0').length > 0)
   child.kill('SIGUSR1')
   writeFileSync(go, '')
   const { outcomes, stdout } = await answer
@@ -70,12 +70,12 @@ test.each(['SIGUSR2', 'SIGTERM'] as const)(
       taskOf({ args: "trap '' INT; sleep 300; sleep 300", id: `stopped-${child.pid}` }),
     ]
     const answer = collect(await start(tasks), tasks)
-    await until(() => pidsWith(`TASK_ID=stopped-${child.pid}`).length > 0)
+    await waitUntil(() => pidsWith(`TASK_ID=stopped-${child.pid}`).length > 0)
     child.kill(signal)
     const { outcomes } = await answer
     expect([...outcomes.values()][0]).toMatchObject({ interrupted: 'stopped' })
     expect(await exitOf(child)).toBe(0)
-    await until(() => pidsWith(`TASK_ID=stopped-${child.pid}`).length === 0)
+    await waitUntil(() => pidsWith(`TASK_ID=stopped-${child.pid}`).length === 0)
   },
 )
 
@@ -96,7 +96,7 @@ test.each([
 test('a runner listens after its delay', async () => {
   const { said, child } = await launch(['--delay-start', '0.2'])
   expect(said()).toMatch(/begins in 0\.2 s/)
-  await until(() => /listens on/.test(said()))
+  await waitUntil(() => /listens on/.test(said()))
   child.kill('SIGUSR1')
   expect(await exitOf(child)).toBe(0)
 })
@@ -109,7 +109,7 @@ test('a client timeout ends an idle runner', async () => {
 })
 
 test.each([
-  [['--places', 'many'], {}, /places must be/],
+  [['--num-tasks', 'many'], {}, /numTasks must be/],
   [['--nonsense'], {}, /nonsense/],
   [['--memory', 'lots'], {}, /a size must be/],
   [['--cores', '0'], {}, /cores must be/],
@@ -129,7 +129,7 @@ test('as an instance of a service, beside others, through the queue of its clust
   onTestFinished(() => session.close({ force: true }))
   session.startup({
     url: 'http://runners',
-    command: [process.execPath, program, '--places', '2'],
+    command: [process.execPath, program, '--num-tasks', '2'],
     env: { MANYHOST_RUNNER_TOKEN: TOKEN },
     initSize: 2,
     concurrency: 2,

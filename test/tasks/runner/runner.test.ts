@@ -5,7 +5,8 @@ import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { now, sleep } from '../../../src/core/time.ts'
-import { createMemoryMeter, until } from '../../help.ts'
+import { quoteShellWord } from '../../../src/posix/shell-words.ts'
+import { createMemoryMeter, waitUntil } from '../../help.ts'
 import { isAlive, pidsWith as pidsIn } from '../../providers/process-help.ts'
 import { clientOf, collect, pidsWith, startRunner, taskOf } from '../runner-help.ts'
 
@@ -28,7 +29,7 @@ test('outputs and outcomes of many tasks, each with its own', async () => {
     expect(stdout.get(`t${n}`)).toBe(`out ${n}\n`)
     expect(stderr.get(`t${n}`)).toBe(`err ${n}\n`)
   }
-  expect(messages[0]).toMatchObject({ is: 'hello', hello: { places: 3 } })
+  expect(messages[0]).toMatchObject({ is: 'hello', hello: { numTasks: 3 } })
   expect(messages.at(-1)).toEqual({ is: 'end' })
 })
 
@@ -93,7 +94,7 @@ test('what a task leaves in a session of its own, with an empty environment, end
   const hidden = Buffer.from(`env -i setsid sleep ${seconds} >/dev/null 2>&1 &`).toString('base64')
   const { outcomes } = await run([`echo ${hidden} | base64 -d | sh; sleep 0.2`])
   expect(outcomes.get('t0')?.exitStatus).toBe(0)
-  await until(() => left().length === 0)
+  await waitUntil(() => left().length === 0)
 })
 
 test('a last line `Killed` that the task wrote itself stays', async () => {
@@ -106,10 +107,7 @@ test('a last line `Killed` that the task wrote itself stays', async () => {
 test('a # inside a command, quotes, newlines, dollars and bytes of all kinds arrive as they are', async () => {
   const { run } = await startRunner()
   const text = `it's "q" \\ $HOME \`x\` # no comment ; & | \n two\ttabs ünï 🎉 %s`
-  const { stdout } = await run([
-    `printf %s '${text.replaceAll("'", `'\\''`)}'`,
-    'echo https://x/z#anchor',
-  ])
+  const { stdout } = await run([`printf %s ${quoteShellWord(text)}`, 'echo https://x/z#anchor'])
   expect(stdout.get('t0')).toBe(text)
   expect(stdout.get('t1')).toBe('https://x/z#anchor\n')
 })
@@ -189,7 +187,7 @@ test('a timeout ends the whole group, whatever it ignores', async () => {
   })
   expect(stdout.get('stubborn')).toBe('up\n')
   expect(stdout.get('after')).toBe('after\n')
-  await until(() => pidsWith('TASK_ID=stubborn').length === 0)
+  await waitUntil(() => pidsWith('TASK_ID=stubborn').length === 0)
 })
 
 test('a timeout asks politely first', async () => {
@@ -214,8 +212,8 @@ test('what a task leaves in the background is ended, seen or hidden', async () =
     { args: `sh ${hidden}`, id: 'hidden' },
     'echo next',
   ])
-  await until(() => pidsWith('TASK_ID=seen').length === 0)
-  await until(() => pidsWith('TASK_ID=hidden').length === 0)
+  await waitUntil(() => pidsWith('TASK_ID=seen').length === 0)
+  await waitUntil(() => pidsWith('TASK_ID=hidden').length === 0)
 })
 
 test('kill 0, and a task that kills its parent, harm nobody else', async () => {
@@ -232,7 +230,7 @@ test('a cancelled task: waiting, running, unknown, of another claim', async () =
     taskOf({ id: 'goes', args: 'echo yes' }),
   ]
   const answer = collect(await start(tasks), tasks)
-  await until(() => runner.tasks[0]?.group !== null && runner.running === 1)
+  await waitUntil(() => runner.tasks[0]?.group !== null && runner.running === 1)
   expect(await cancel('runs', '?fence=9')).toBe(404)
   expect(await cancel('nobody')).toBe(404)
   expect(await cancel('waits')).toBe(200)
@@ -320,12 +318,12 @@ test("when the client goes away its tasks end, and nobody else's", async () => {
     taskOf({ id: 'never', args: 'sleep 30' }),
   ]
   const answer = collect(await start(tasks, {}, gone.signal), tasks).catch(() => 'cut')
-  await until(() => runner.running === 1)
+  await waitUntil(() => runner.running === 1)
   gone.abort()
   expect(await answer).toBe('cut')
   const { stdout } = await run(['echo free'])
   expect(stdout.get('t0')).toBe('free\n')
-  await until(() => pidsWith('TASK_ID=abandoned').length === 0)
+  await waitUntil(() => pidsWith('TASK_ID=abandoned').length === 0)
   expect(runner.waiting).toBe(0)
 })
 
@@ -333,7 +331,7 @@ test('a task that prints without end waits for who reads it, in little memory', 
   const { start, runner } = await startRunner({ numTasks: 1 })
   const size = 200_000_000
   const answer = await start([taskOf(`head -c ${size} /dev/zero`)])
-  await until(() => runner.running === 1)
+  await waitUntil(() => runner.running === 1)
   const held = await createMemoryMeter()
   const before = held()
   let most = 0
@@ -364,7 +362,7 @@ test('a drain hands back what waits, and ends when what runs has ended', async (
     taskOf({ id: 'waits', args: 'true', fence: 3 }),
   ]
   const answer = collect(await start(tasks), tasks)
-  await until(() => runner.running === 1 && runner.waiting === 1)
+  await waitUntil(() => runner.running === 1 && runner.waiting === 1)
   runner.drain()
   const refused = await post('')
   expect([refused.statusCode, refused.headers['x-manyhost-return']]).toEqual([503, '1'])
@@ -380,7 +378,7 @@ test('a stop interrupts what runs, and says so', async () => {
   const { start, runner } = await startRunner({ numTasks: 1 })
   const tasks = [taskOf('sleep 30')]
   const answer = collect(await start(tasks), tasks)
-  await until(() => runner.running === 1)
+  await waitUntil(() => runner.running === 1)
   runner.stop()
   const { outcomes } = await answer
   expect(outcomes.get('t0')).toMatchObject({ interrupted: 'stopped' })
@@ -449,7 +447,7 @@ test('outputs redirected to a file, and a folder to run in', async () => {
   const { stdout, stderr } = await run(['echo one; echo e >&2', 'pwd > where; echo two'])
   expect(stdout.size).toBe(0)
   expect(stderr.get('t0')).toBe('e\n')
-  await until(() => readFileSync(join(at, 'out'), 'utf8') === 'one\ntwo\n')
+  await waitUntil(() => readFileSync(join(at, 'out'), 'utf8') === 'one\ntwo\n')
   expect(existsSync(join(at, 'where'))).toBe(true)
   const missing = await run(['true'], { cwd: join(at, 'none') })
   expect(missing.outcomes.get('t0')).toMatchObject({
@@ -477,7 +475,7 @@ test('a task that is cut off while its reader is slow frees its place at once', 
   const answer = await start([taskOf({ id: 'floods', args: 'yes' })], {}, gone.signal)
   await answer.next()
   // Nobody reads: the pipes fill up and the task stands still.
-  await until(() => runner.running === 1)
+  await waitUntil(() => runner.running === 1)
   await sleep(200)
   gone.abort()
   const { stdout } = await run(['echo free'])

@@ -12,11 +12,7 @@ import {
   RunnerProtocolError,
   readRunnerMessages,
 } from '../../../src/tasks/runner/protocol.ts'
-import {
-  exceedsWordLimit,
-  mayDetach,
-  quoteRunnerWord,
-} from '../../../src/tasks/runner/shell-words.ts'
+import { exceedsWordLimit, mayDetach } from '../../../src/tasks/runner/shell-words.ts'
 import { parseSimpleCommand } from '../../../src/tasks/runner/simple-command.ts'
 
 const MARK = '\x01abc\x01abd'
@@ -77,7 +73,7 @@ describe('the obituary', () => {
 
 describe('frames', () => {
   const bytes = Buffer.concat([
-    encodeRunnerJsonFrame('hello', 0, { clientId: 'a', clientHost: 'b', places: 2 }),
+    encodeRunnerJsonFrame('hello', 0, { clientId: 'a', clientHost: 'b', numTasks: 2 }),
     encodeRunnerFrame('stdout', 3, Buffer.from([0, 1, 255])),
     encodeRunnerFrame('beat', 0),
     encodeRunnerJsonFrame('outcomes', 1, [{ id: 'x' }]),
@@ -194,7 +190,6 @@ describe('lines that need no shell', () => {
 
 describe('words of the shell', () => {
   it('are quoted', () => {
-    expect(quoteRunnerWord("it's $x")).toBe(`'it'\\''s $x'`)
     expect([
       exceedsWordLimit('x'.repeat(120_000)),
       exceedsWordLimit('x'.repeat(120_001)),

@@ -2,24 +2,15 @@
 import { describe, expect, it } from 'vitest'
 import { StartRateLimit } from '../../../src/tasks/runner/start-rate.ts'
 import { type TaskResources, TaskSchedule } from '../../../src/tasks/runner/task-schedule.ts'
+import { seededRandom } from '../../random.ts'
 
 const GB = 1024 ** 3
-const capacity = { numTasks: 8, cores: 4, memory: 8 * GB, patience: 0 }
+const capacity = { numTasks: 8, cores: 4, memory: 8 * GB, backfillTimeout: 0 }
 const wants = (cores: number, timeout: number | null = null, memory = 0): TaskResources => ({
   cores,
   memory,
   timeout,
 })
-
-function random(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
 
 describe('a schedule', () => {
   it('is first come, first served where all fits', () => {
@@ -73,8 +64,8 @@ describe('a schedule', () => {
     expect(schedule.startNext(1)).toBe('wide')
   })
 
-  it('lets anybody pass as long as its patience lasts', () => {
-    const schedule = new TaskSchedule<string>({ ...capacity, patience: 500 })
+  it('lets anybody pass until its backfill timeout is over', () => {
+    const schedule = new TaskSchedule<string>({ ...capacity, backfillTimeout: 500 })
     schedule.enqueue('runs', wants(3), 0)
     schedule.startNext(0)
     schedule.enqueue('wide', wants(4), 100)
@@ -101,8 +92,8 @@ describe('a schedule', () => {
   })
 
   it.each([1, 2, 3, 4, 5, 6, 7, 8])('holds its limits and starves nobody, seed %i', (seed) => {
-    const rng = random(seed)
-    const schedule = new TaskSchedule<number>({ ...capacity, patience: 1_000 })
+    const rng = seededRandom(seed)
+    const schedule = new TaskSchedule<number>({ ...capacity, backfillTimeout: 1_000 })
     const tasks = Array.from({ length: 400 }, () => {
       const length = 1 + Math.floor(rng() * 2_000)
       return {

@@ -6,7 +6,7 @@ import { Session } from '../../../src/index.ts'
 import type { NewTask } from '../../../src/tasks/model/task.ts'
 import { openStore, runCluster, serveForever } from '../../../src/tasks.ts'
 import { useFalseClock } from '../../clock.ts'
-import { countStates, createHoldingProvider, NEVER, until } from '../../help.ts'
+import { countStates, createHoldingProvider, NEVER, waitUntil } from '../../help.ts'
 
 /** What is next in the store is looked at so often, in ms, where somebody is idle. */
 const LONGEST = 250
@@ -84,7 +84,7 @@ describe('tasks of two kinds in one store', () => {
     async () => {
       const requests = Array.from({ length: MANY }, (_, n) => taskOf(`http://full/${n}`))
       const { store } = await served([...requests, { args: 'true' }, { args: 'true' }])
-      await until(async () => (await store.counts()).succeeded === 2, 60_000)
+      await waitUntil(async () => (await store.counts()).succeeded === 2, 60_000)
       // And no more of the others is held than was before.
       expect((await store.counts()).scheduled).toBeLessThan(200)
     },
@@ -93,7 +93,7 @@ describe('tasks of two kinds in one store', () => {
   it('a request behind thousands of shell tasks that take long is answered', PATIENT, async () => {
     const long = Array.from({ length: MANY }, () => ({ args: 'sleep 600' }))
     const { store, seen } = await served([...long, taskOf('http://full/now')])
-    await until(async () => (await store.counts()).succeeded === 1, 60_000)
+    await waitUntil(async () => (await store.counts()).succeeded === 1, 60_000)
     expect(seen).toEqual(['now'])
     expect((await store.counts()).scheduled).toBeLessThan(200)
   })

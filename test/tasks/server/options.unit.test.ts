@@ -19,10 +19,12 @@ describe('a runner is started', () => {
   it('with what it is to have, and where it is not limited with nothing', () => {
     const [node, program, ...args] = service({}).command ?? []
     expect([node, program]).toEqual([process.execPath, expect.stringMatching(/runner\/main\.js$/)])
-    expect(args).toEqual(['--places', '1'])
-    const given = { places: 4, cores: 8, memory: 2_000, rate: 2.5, delayStart: -1_500 }
+    expect(args).toEqual(['--num-tasks', '1'])
+    const given = { numTasks: 4, cores: 8, memory: 2_000, rate: 2.5, delayStart: -1_500 }
     expect(service({ ...given, runner: ['ssh', 'n1', 'run'] }).command).toEqual(
-      'ssh n1 run --places 4 --cores 8 --memory 2000 --ratelimit 2.5 --delay-start=-1.5'.split(' '),
+      'ssh n1 run --num-tasks 4 --cores 8 --memory 2000 --ratelimit 2.5 --delay-start=-1.5'.split(
+        ' ',
+      ),
     )
   })
 
@@ -55,7 +57,7 @@ describe('a runner is started', () => {
 })
 
 describe('options', () => {
-  it('0 places are as many as the machine has cores', () => {
+  it('numTasks of 0 is as many as the machine has cores', () => {
     expect(parseRunnerOptions({ numTasks: 0 }).numTasks).toBe(availableParallelism())
     expect(parseRunnerOptions({ numTasks: 3 }).numTasks).toBe(3)
   })
@@ -77,13 +79,13 @@ describe('options', () => {
     [{ listen: { port: 65_536 } }, /port must be a port from 0 to 65535/],
     [{ listen: { hots: 'x' } }, /hots/],
     [{ template: '{[::0]}' }, /step of a slice/],
-    [{ places: 4 }, /unknown option 'places'/],
+    [{ numTasks: 4 }, /unknown option 'numTasks'/],
   ])('of a server that are wrong are refused: %j', (options, message) => {
     expect(() => parseServeOptions(options as object)).toThrow(message)
   })
 
   it.each([
-    [{ places: 4_097 }, /places must be a whole number from 0 to 4096/],
+    [{ numTasks: 4_097 }, /numTasks must be a whole number from 0 to 4096/],
     [{ runners: 0 }, /runners must be a whole number from 1 up/],
     [{ rate: 0 }, /rate must be starts a second, above 0/],
     [{ cores: 0 }, /cores must be a whole number from 1 up/],

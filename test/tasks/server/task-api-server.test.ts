@@ -10,14 +10,14 @@ import {
   submitFrom,
   type TaskServeOptions,
 } from '../../../src/tasks.ts'
-import { createGate, rejectionOf, until } from '../../help.ts'
+import { createGate, rejectionOf, waitUntil } from '../../help.ts'
 
 const TOKEN = 'a-token-of-16-or-more'
 
 async function open(options: TaskServeOptions = {}) {
   const store = await openStore(':memory:')
   onTestFinished(() => store.close())
-  const own = { store, forever: true, places: 2, signalWait: 200 }
+  const own = { store, forever: true, numTasks: 2, signalWait: 200 }
   const run = runCluster(undefined, { ...own, ...options, listen: { token: TOKEN } })
   onTestFinished(async () => {
     run.stop()
@@ -55,7 +55,7 @@ it('a submission to a server is stored and run as one into a store', async () =>
     onOutput: ({ id }, _, chunk) => void written.set(id, `${written.get(id) ?? ''}${chunk}`),
   })
   const { ids } = await submitFrom(given, { server: run.url as string, token: TOKEN })
-  await until(() => written.size === given.length)
+  await waitUntil(() => written.size === given.length)
   expect(ids.map((id) => written.get(id))).toEqual([
     'a 9007199254740993\n',
     'constant\n',
@@ -123,10 +123,10 @@ it('a task that failed is not over while it has attempts left, though none has b
     return `${JSON.stringify({ args })}\n`
   }
   const [id = ''] = (await post(line(fails) + line(holds))).json().ids
-  await until(() => [fails, holds].every(({ folder }) => existsSync(join(folder, 'on'))))
+  await waitUntil(() => [fails, holds].every(({ folder }) => existsSync(join(folder, 'on'))))
   run.drain()
   fails.open()
-  await until(async () => (await store.get(id)).exitStatus === 7)
+  await waitUntil(async () => (await store.get(id)).exitStatus === 7)
   expect((await ask(`/tasks/${id}`)).json()).toMatchObject({ exit_status: 7, is_over: false })
   holds.open()
   expect(await run).toMatchObject({ retried: 2 })
@@ -135,7 +135,7 @@ it('a task that failed is not over while it has attempts left, though none has b
 it('a task that runs is cancelled once, and one that is not there never', async () => {
   const { post, ask, store } = await open()
   const [id = ''] = (await post('{"args":"sleep 600"}\n')).json().ids
-  await until(async () => (await store.get(id)).scheduleTime !== null)
+  await waitUntil(async () => (await store.get(id)).scheduleTime !== null)
   const cancel = () => ask(`/tasks/${id}`, { method: 'DELETE' })
   expect((await cancel()).json()).toEqual({ cancelled: 1 })
   expect((await ask(`/tasks/${id}`)).json()).toMatchObject({ exit_status: -1, is_over: true })
@@ -163,8 +163,8 @@ it('one that goes on in memory, though nothing is left, and has a token though n
   for (let done = 1; done <= 2; done++) {
     const headers = { authorization: `Bearer ${run.token}` }
     await fetch(url, { method: 'POST', body: '{"args":"true"}', headers })
-    await until(() => run.counts.succeeded === done)
-    await until(() => run.progress?.remaining === 0)
+    await waitUntil(() => run.counts.succeeded === done)
+    await waitUntil(() => run.progress?.remaining === 0)
   }
   run.drain()
   expect(await run).toMatchObject({ succeeded: 2 })

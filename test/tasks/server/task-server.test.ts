@@ -15,7 +15,7 @@ import {
   type TaskResult,
 } from '../../../src/tasks.ts'
 import { createFolder } from '../../cli/help.ts'
-import { rejectionOf, until } from '../../help.ts'
+import { rejectionOf, waitUntil } from '../../help.ts'
 import { collect } from '../collect.ts'
 
 const byArgs = (results: readonly TaskResult[]) =>
@@ -152,8 +152,8 @@ describe('a cluster', () => {
     await run.ready
     const { count } = await submitFrom(lines, { server: run.url, kind: 'request' })
     expect(count).toBe(5_200)
-    await until(() => run.counts.succeeded === 5_200)
-    await until(() => (run.progress?.remaining === 0 && run.progress.total < 5_000) || false)
+    await waitUntil(() => run.counts.succeeded === 5_200)
+    await waitUntil(() => (run.progress?.remaining === 0 && run.progress.total < 5_000) || false)
     run.drain()
     expect(await run).toMatchObject({ succeeded: 5_200, failed: 0 })
   })
@@ -295,7 +295,7 @@ describe('requests as tasks', () => {
       Array.from({ length: 400 }, (_, n) => `GET http://calc/${n}`),
       { session, kind: 'request', inMemory: true },
     )
-    await until(() => seen.length > 20)
+    await waitUntil(() => seen.length > 20)
     const client = session.client()
     const before = seen.length
     const { timing } = await client.get('http://calc/live')
@@ -318,10 +318,10 @@ describe('a server that goes on', () => {
     })()
     await run.ready
     const [long = ''] = await store.add([{ args: 'sleep 60' }])
-    await until(async () => (await store.get(long)).clientId !== null)
+    await waitUntil(async () => (await store.get(long)).clientId !== null)
     expect(await run.cancel({ where: [`id == ${long}`] })).toBe(1)
     const [quick = ''] = await store.add([{ args: 'true' }])
-    await until(() => results.some(({ id }) => id === quick))
+    await waitUntil(() => results.some(({ id }) => id === quick))
     expect(await store.get(long)).toMatchObject({ exitStatus: -1 })
     run.drain()
     await reading
@@ -332,7 +332,7 @@ describe('a server that goes on', () => {
     const store = await openStore(join(createFolder(), 'tasks.db'))
     onTestFinished(() => store.close())
     const run = runCluster(['sleep 60', 'true'], { store, numTasks: 2, signalWait: 200 })
-    await until(() => run.counts.succeeded === 1)
+    await waitUntil(() => run.counts.succeeded === 1)
     run.stop()
     await run
     expect(await store.counts()).toMatchObject({ new: 1, succeeded: 1, scheduled: 0 })

@@ -6,7 +6,8 @@ import { openStore, type StoreOptions } from '../../../src/tasks/store/open.ts'
 import { partitionPath } from '../../../src/tasks/store/partitions.ts'
 import type { Store } from '../../../src/tasks/store/store.ts'
 import { createFolder } from '../../cli/help.ts'
-import { rejectionOf, until } from '../../help.ts'
+import { rejectionOf, waitUntil } from '../../help.ts'
+import { seededRandom } from '../../random.ts'
 
 export interface Place {
   /** Opens the same store again, as another program does. */
@@ -286,7 +287,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       const second = await other.registerServer('second')
       expect(await other.recover(60_000)).toEqual({ servers: [], tasks: 0 })
       // Its lease is over as soon as the clock has moved on.
-      await until(async () => {
+      await waitUntil(async () => {
         await other.heartbeat(second)
         const { servers, tasks } = await other.recover(20)
         return servers.includes(server) && tasks === 3
@@ -530,7 +531,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       let there = 0
       store.onAdded(() => here++)
       const off = other.onAdded(() => there++)
-      await until(async () => {
+      await waitUntil(async () => {
         // The other may not listen yet: what it is told of is what comes while it does.
         await store.add([{ args: 'x' }])
         return here > 0 && there > 0
@@ -598,11 +599,8 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
 
     it('counts what is there, whatever was done to it (kept counts against counted ones)', async () => {
       const { store, server } = await place()
-      let seed = 7
-      const random = (below: number): number => {
-        seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31
-        return Math.floor((seed / 2 ** 31) * below)
-      }
+      const next = seededRandom(7)
+      const random = (below: number): number => Math.floor(next() * below)
       const held: Task[] = []
       for (let step = 0; step < 60; step++) {
         const dice = random(8)

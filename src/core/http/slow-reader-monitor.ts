@@ -11,7 +11,8 @@ import type { ServerHttp2Stream } from 'node:http2'
 import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
 import { every, type Timer } from '../time.ts'
-import { resetConnection } from './reset.ts'
+import { writeProgressOf } from './node-internals.ts'
+import { resetConnection } from './reset-connection.ts'
 import { readTcpQueues, tcpQueueKey } from './tcp-queues.ts'
 
 const READER_CHECK_INTERVAL = 1_000
@@ -30,26 +31,15 @@ interface ReadProgress {
   slow: number
 }
 
-/** The handle of a socket, of which Node documents nothing. */
-interface SocketHandle {
-  readonly bytesWritten?: number
-  /** Bytes that the kernel has not taken yet. */
-  readonly writeQueueSize?: number
-  /** Of TLS: the connection below. */
-  readonly _parent?: SocketHandle | null
-}
-
-type MonitoredSocket = Socket & { readonly _handle?: SocketHandle | null }
-
 const DRAINS = Symbol('pieces that were taken')
 type MonitoredStream = ServerHttp2Stream & { [DRAINS]?: number }
 
 export class SlowReaderMonitor {
   /** Bytes a second; 0 for as slow as they like. */
   rate: number
-  readonly #sockets = new Set<MonitoredSocket>()
+  readonly #sockets = new Set<Socket>()
   readonly #streams = new Set<MonitoredStream>()
-  readonly #progress = new Map<MonitoredSocket | MonitoredStream, ReadProgress>()
+  readonly #progress = new Map<Socket | MonitoredStream, ReadProgress>()
   #timer: Timer | undefined
 
   constructor(rate: number) {
@@ -70,7 +60,7 @@ export class SlowReaderMonitor {
     stream.once('close', () => this.#remove(this.#streams, stream))
   }
 
-  #remove<T extends MonitoredSocket | MonitoredStream>(set: Set<T>, one: T): void {
+  #remove<T extends Socket | MonitoredStream>(set: Set<T>, one: T): void {
     set.delete(one)
     this.#progress.delete(one)
     if (this.#sockets.size > 0) return
@@ -79,55 +69,55 @@ export class SlowReaderMonitor {
   }
 
   #checkAll(): void {
-    const least = (this.rate * READER_CHECK_INTERVAL) / 1_000
-    const slow: MonitoredSocket[] = []
+    const minBytes = (this.rate * READER_CHECK_INTERVAL) / 1_000
+    const slow: Socket[] = []
     for (const socket of this.#sockets) {
       if (!isWaiting(socket) || this.rate === 0) this.#progress.delete(socket)
-      else if (this.#isSlow(socket, sentBytesOf(socket), least)) slow.push(socket)
+      else if (this.#isSlow(socket, sentBytesOf(socket), minBytes)) slow.push(socket)
     }
-    if (slow.length > 0) this.#checkAcknowledged(slow, least)
+    if (slow.length > 0) this.#checkAcknowledged(slow, minBytes)
     for (const stream of this.#streams) {
       const taken = stream[DRAINS] ?? 0
       if (stream.writableLength === 0 || this.rate === 0) this.#progress.delete(stream)
       // A piece that was taken is progress, whatever its size: how far one has come is not to be seen.
       else if (this.#isSlow(stream, taken, 1)) {
-        const most = taken > MIN_LARGE_PIECES ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
-        if ((this.#progress.get(stream)?.slow ?? 0) >= most) cutStream(stream)
+        const maxSlowChecks = taken > MIN_LARGE_PIECES ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
+        if ((this.#progress.get(stream)?.slow ?? 0) >= maxSlowChecks) cutStream(stream)
       }
     }
   }
 
   /** Whether nothing, or too little, has left since the last look. */
-  #isSlow(one: MonitoredSocket | MonitoredStream, sent: number, least: number): boolean {
-    const watch = this.#progress.get(one)
-    if (!watch) {
+  #isSlow(one: Socket | MonitoredStream, sent: number, minBytes: number): boolean {
+    const progress = this.#progress.get(one)
+    if (!progress) {
       this.#progress.set(one, { sent, acknowledged: undefined, slow: 0 })
       return false
     }
-    const isSlow = sent - watch.sent < least
-    watch.slow = isSlow ? watch.slow + 1 : 0
-    watch.sent = sent
+    const isSlow = sent - progress.sent < minBytes
+    progress.slow = isSlow ? progress.slow + 1 : 0
+    progress.sent = sent
     return isSlow
   }
 
   /** Of those from which our kernel takes nothing, the client's may still take something. */
-  #checkAcknowledged(slow: readonly MonitoredSocket[], least: number): void {
+  #checkAcknowledged(slow: readonly Socket[], minBytes: number): void {
     const queues = readTcpQueues()
     for (const socket of slow) {
-      const watch = this.#progress.get(socket)
-      if (!watch) continue
+      const progress = this.#progress.get(socket)
+      if (!progress) continue
       const queued = queues?.get(tcpQueueKey(socket) ?? '')
-      const acknowledged = queued === undefined ? undefined : watch.sent - queued
+      const acknowledged = queued === undefined ? undefined : progress.sent - queued
       if (
         acknowledged !== undefined &&
-        watch.acknowledged !== undefined &&
-        acknowledged - watch.acknowledged >= least
+        progress.acknowledged !== undefined &&
+        acknowledged - progress.acknowledged >= minBytes
       ) {
-        watch.slow = 0
+        progress.slow = 0
       }
-      watch.acknowledged = acknowledged
-      const most = acknowledged === undefined ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
-      if (watch.slow >= most) resetConnection(socket)
+      progress.acknowledged = acknowledged
+      const maxSlowChecks = acknowledged === undefined ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
+      if (progress.slow >= maxSlowChecks) resetConnection(socket)
     }
   }
 }
@@ -136,20 +126,16 @@ function countDrain(this: MonitoredStream): void {
   this[DRAINS] = (this[DRAINS] ?? 0) + 1
 }
 
-function tcpHandleOf({ _handle: handle }: MonitoredSocket): SocketHandle | undefined {
-  return handle?._parent ?? handle ?? undefined
-}
-
-function isWaiting(socket: MonitoredSocket): boolean {
-  return socket.writableLength > 0 || (tcpHandleOf(socket)?.writeQueueSize ?? 0) > 0
+function isWaiting(socket: Socket): boolean {
+  return socket.writableLength > 0 || (writeProgressOf(socket)?.writeQueueSize ?? 0) > 0
 }
 
 /** Bytes that the kernel has taken. One large write is one step for the stream, and many for its handle. */
-function sentBytesOf(socket: MonitoredSocket): number {
-  const { bytesWritten, writeQueueSize } = tcpHandleOf(socket) ?? {}
-  return bytesWritten === undefined || writeQueueSize === undefined
-    ? socket.bytesWritten - socket.writableLength
-    : bytesWritten - writeQueueSize
+function sentBytesOf(socket: Socket): number {
+  const progress = writeProgressOf(socket)
+  return progress
+    ? progress.bytesWritten - progress.writeQueueSize
+    : socket.bytesWritten - socket.writableLength
 }
 
 function cutStream(stream: MonitoredStream): void {

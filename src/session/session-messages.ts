@@ -5,9 +5,9 @@
 import { hostname } from 'node:os'
 import type { ManyhostError } from '../core/errors.ts'
 import type { Emitter, SessionEvents } from '../core/events.ts'
-import { guardRandom } from '../core/guarded.ts'
 import { rule } from '../core/options.ts'
 import { now, wallClock } from '../core/time.ts'
+import { guardRandom } from '../core/user-functions.ts'
 
 /** Version of what is said: the field `v` of every message. */
 export const EVENTS_VERSION = 1
@@ -44,8 +44,8 @@ function shortenText(_: string, value: unknown): unknown {
 /** An error as a message: without its stack. */
 export function formatSessionError(error: ManyhostError): string {
   const { code, message: text, service, status, retryable } = error
-  const facts = { code, message: text, service, status, retryable, at: wallClock() }
-  return formatSessionEvent('error', facts)
+  const payload = { code, message: text, service, status, retryable, at: wallClock() }
+  return formatSessionEvent('error', payload)
 }
 
 export interface SampleOptions {
@@ -100,14 +100,14 @@ export function forwardSessionEvents(
     session.on('request', (event) => {
       const isPlain = event.outcome === 'answered'
       if (isPlain && random() >= sample) return
-      const facts = { ...event, sample: isPlain ? sample : 1 }
-      if (mayTell()) notify('request', formatSessionEvent('request', facts))
+      const payload = { ...event, sample: isPlain ? sample : 1 }
+      if (mayTell()) notify('request', formatSessionEvent('request', payload))
     }),
     session.on('task', (event) => {
       const isPlain = event.outcome === 'succeeded'
       if (isPlain && random() >= sample) return
-      const facts = { ...event, sample: isPlain ? sample : 1 }
-      if (mayTell()) notify('task', formatSessionEvent('task', facts))
+      const payload = { ...event, sample: isPlain ? sample : 1 }
+      if (mayTell()) notify('task', formatSessionEvent('task', payload))
     }),
     session.on('error', (error) => notify('error', formatSessionError(error))),
   ]

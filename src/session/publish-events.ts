@@ -2,8 +2,8 @@
 
 import { parseOptions, text } from '../core/options.ts'
 import type { Feed } from '../feed/broker.ts'
-import { forwardSessionEvents, SAMPLE_RULES, type SampleOptions } from './messages.ts'
 import type { SessionCore } from './session.ts'
+import { forwardSessionEvents, SAMPLE_RULES, type SampleOptions } from './session-messages.ts'
 
 export interface PublishOptions extends SampleOptions {
   /** What the channels begin with. @default 'manyhost' */
@@ -34,14 +34,14 @@ export function publishEvents(
   options: PublishOptions = {},
 ): () => void {
   const { prefix, ...sampling } = parseOptions('publishEvents', options, PUBLISH_RULES)
-  const tell = (event: string, message: string): void => {
+  const publish = (event: string, message: string): void => {
     try {
       publisher.publish(`${prefix}.${event}`, message)
     } catch {
       // Closed, or full: who hears nothing notices by the feed's own words; the session goes on.
     }
   }
-  return forwardSessionEvents(session, tell, sampling as SampleOptions)
+  return forwardSessionEvents(session, publish, sampling as SampleOptions)
 }
 
 /** A feed that hears nothing of the session any more once it is closed. */

@@ -1,9 +1,18 @@
-/** What a provider answered to `start`, checked: it may be a provider that a user wrote. */
+/** Checks of a provider, and of what it answers to `start`: a user may have written it. */
 
 import { describe } from './describe.ts'
 import { describeError, ManyhostError } from './errors.ts'
-import { catchRejection } from './guarded.ts'
 import type { Exit, Provider, Running } from './provider.ts'
+import { catchRejection } from './user-functions.ts'
+
+export function isProvider(value: unknown): value is Provider {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof Reflect.get(value, 'start') === 'function' &&
+    Reflect.get(value, 'capabilities') instanceof Set
+  )
+}
 
 /** @throws ManyhostError MANYHOST_START_FAILED for what cannot be used as a running instance */
 export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): Running {

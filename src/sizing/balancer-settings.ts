@@ -1,6 +1,6 @@
 /** Settings of the load balancers, with defaults and ranges: what their constructors check, and what files may say. */
 import type { PolicySetting } from './settings.ts'
-import type { SizedCluster } from './sized.ts'
+import type { SizedCluster } from './sized-cluster.ts'
 
 const MAX_SETTING = Number.MAX_SAFE_INTEGER
 const scaleDownDelay = { default: 0, min: 0, unit: 'ms' } as const

@@ -13,7 +13,7 @@
  * It refuses what has no safe meaning: 101 that nobody asked for, and informational answers without end.
  * All else goes to the parser byte for byte, and as soon as it comes: the parser judges it.
  */
-import { ChunkedBodyFilter, matchesPrefix } from './chunked-body.ts'
+import { ChunkedBodyFilter, matchesPrefix } from './chunked-body-filter.ts'
 
 /** Informational answers to one request at most. A long request may send one every few seconds. */
 export const MAX_INFORMATIONAL_RESPONSES = 100

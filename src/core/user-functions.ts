@@ -31,8 +31,8 @@ export class FirstFailureReporter {
   readonly #info: GuardedFunctionInfo
   #isReported = false
 
-  constructor(facts: GuardedFunctionInfo) {
-    this.#info = facts
+  constructor(info: GuardedFunctionInfo) {
+    this.#info = info
   }
 
   /** The function threw, or its promise was rejected. */
@@ -132,11 +132,11 @@ export function guardFunction<Args extends readonly unknown[], Answer>(
 /** A source of random numbers that a user gave. */
 export function guardRandom(
   given: (() => number) | undefined,
-  facts: Omit<GuardedFunctionInfo, 'instead'>,
+  info: Omit<GuardedFunctionInfo, 'instead'>,
 ): () => number {
   if (!given) return Math.random
   return guardFunction<[], number>(given, {
-    ...facts,
+    ...info,
     instead: 'Math.random is used',
     wanted: 'a number from 0 up and below 1',
     // With 1, which is the commonest slip, all that draws here still works.

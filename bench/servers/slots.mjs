@@ -8,7 +8,7 @@
 import { createServer } from 'node:http'
 import { drawn, exponential } from '../lib/stats.js'
 
-const [ports, places, law] = process.argv.slice(2)
+const [ports, slots, law] = process.argv.slice(2)
 const [kind, average, spread] = law.split(':')
 let slow = { slow: -1, ms: 0 }
 process.on('message', (message) => {
@@ -37,11 +37,11 @@ function instance(index) {
       response.setHeader('content-length', '2')
       response.end('ok')
       busy = false
-      if (places === 'one' && line.length > 0) serve(...line.shift())
+      if (slots === 'one' && line.length > 0) serve(...line.shift())
     }, time)
   }
   return createServer({ keepAliveTimeout: 0 }, (request, response) => {
-    if (places === 'one' && busy) line.push([request, response])
+    if (slots === 'one' && busy) line.push([request, response])
     else serve(request, response)
   })
 }

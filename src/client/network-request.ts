@@ -11,28 +11,28 @@ import type { ResponseControl } from './response-reader.ts'
 export function sendToNetwork(
   dispatcher: Dispatcher,
   origin: string,
-  facts: RequestInput,
+  input: RequestInput,
   sink: ResponseSink,
 ): ResponseControl {
-  const passage = new NetworkRequest(facts, sink, origin)
-  const { body } = facts
+  const request = new NetworkRequest(input, sink, origin)
+  const { body } = input
   try {
     dispatcher.dispatch(
       {
         origin,
-        path: facts.path,
-        method: facts.method as Dispatcher.HttpMethod,
-        headers: facts.headers,
+        path: input.path,
+        method: input.method as Dispatcher.HttpMethod,
+        headers: input.headers,
         body: (body !== null && typeof body === 'object' && 'open' in body
           ? body.open()
           : body) as NonNullable<Dispatcher.DispatchOptions['body']>,
       },
-      passage,
+      request,
     )
   } catch (error) {
-    passage.onResponseError(undefined, asError(error))
+    request.onResponseError(undefined, asError(error))
   }
-  return passage
+  return request
 }
 
 class NetworkRequest implements ResponseControl, Dispatcher.DispatchHandler {
@@ -45,11 +45,11 @@ class NetworkRequest implements ResponseControl, Dispatcher.DispatchHandler {
   #status = 0
   readonly #timer: Timer | undefined
 
-  constructor(facts: RequestInput, sink: ResponseSink, origin: string) {
-    this.#request = facts
+  constructor(input: RequestInput, sink: ResponseSink, origin: string) {
+    this.#request = input
     this.#sink = sink
     this.#origin = origin
-    const { timeout = 0, method, path } = facts
+    const { timeout = 0, method, path } = input
     if (timeout > 0) {
       this.#timer = after(timeout, () => {
         const text = `${method} ${origin}${path}: ${timeout} ms passed`
