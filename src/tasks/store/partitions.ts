@@ -1,7 +1,7 @@
 /**
- * What is over can be moved out of the way: into partitions, which are stores of the same form beside this one (on SQLite
- * a file `tasks.part1.db` beside `tasks.db`, on PostgreSQL a schema `manyhost_part1` beside `manyhost`), and are read
- * together with it.
+ * Finished tasks can be moved into partitions. A partition is a store of the same form beside this one: on SQLite a file
+ * `tasks.part1.db` beside `tasks.db`, on PostgreSQL a schema `manyhost_part1` beside `manyhost`. Partitions are read together
+ * with the store.
  */
 import { existsSync } from 'node:fs'
 import { sql } from 'kysely'
@@ -20,10 +20,10 @@ import type { StorePart } from './store-part.ts'
 import { type StoreTables, TASK_COLUMNS_SQL } from './tables.ts'
 
 const ROWS_PER_TRANSACTION = 2_000
-/** What is over for good; failures stay, for they may be tried again, and may hold back a group. */
+/** States that never change again. Failures stay in the store: they may be tried again, and may hold back a group. */
 const FINISHED_STATES = ['succeeded', 'retried', 'cancelled'] as const
 
-/** Those of one store, opened when they are first read. */
+/** The partitions of one store. Each is opened when it is first read. */
 export class Partitions {
   readonly #store: StorePart
   readonly #schema: string
@@ -34,7 +34,7 @@ export class Partitions {
     this.#schema = schema
   }
 
-  /** All there are, oldest first. */
+  /** Opens all partitions that exist, oldest first. */
   async openAll(): Promise<StorePart[]> {
     const numbers = await this.#listNumbers()
     const places: StorePart[] = []
@@ -49,7 +49,7 @@ export class Partitions {
     return places
   }
 
-  /** Moves what is over into a new partition. A move that was cut short is ended first. */
+  /** Moves finished tasks into a new partition. A rotation that was cut short goes on with its partition instead. */
   async rotate(): Promise<{ moved: number; partition: number }> {
     const { engine } = this.#store
     const [row] = await engine.all<{ value: number }>(
@@ -83,7 +83,7 @@ export class Partitions {
     return { engine, db: createQueryBuilder<StoreTables>('postgres', schema) }
   }
 
-  /** First they are there, then they are not here any more: whatever cuts it short, none is lost. */
+  /** Tasks are written to the partition before they are removed from the store, so an interruption loses none. */
   async #moveIntoFile(partition: number): Promise<number> {
     const { db, engine } = this.#store
     const target = await openPartitionFile(this.#path(partition))
