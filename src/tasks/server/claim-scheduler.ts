@@ -4,7 +4,7 @@
  */
 import { now } from '../../core/time.ts'
 import { selectKinds, TASK_KINDS, type TaskKind } from '../model/task.ts'
-import type { TaskClaimOptions } from '../store/claims.ts'
+import type { TaskClaimOptions } from '../store/claim-tasks.ts'
 import type { ClaimedTasks } from './claimed-tasks.ts'
 import type { TaskExecutor } from './executor.ts'
 

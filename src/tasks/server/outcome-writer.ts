@@ -1,7 +1,7 @@
 /** Outcomes on their way into the store: many in one transaction, and tried again while the store cannot take them. */
 import { asError, describeError } from '../../core/errors.ts'
 import { after, sleep, type Timer } from '../../core/time.ts'
-import type { OutcomeRefusal } from '../store/claims.ts'
+import type { OutcomeRefusal } from '../store/complete-tasks.ts'
 import type { Store } from '../store/store.ts'
 import type { ClaimedTasks } from './claimed-tasks.ts'
 import type { ProblemReporter } from './problem-reporter.ts'
