@@ -6,7 +6,7 @@ import type { TaskCounts, TaskRun } from '../../tasks.ts'
 import type { TaskServingFlags } from './run-options.ts'
 
 type RemainingTasks = NonNullable<TaskRun['remaining']>
-type LeftoverBatch = Awaited<ReturnType<TaskRun['leftBeside']>>[number]
+type LeftoverBatch = Awaited<ReturnType<TaskRun['otherBatches']>>[number]
 
 /** Folders that are named. */
 const MAX_NAMED_FOLDERS = 3
