@@ -1,6 +1,6 @@
 /** Values of a tree by the rules of their owners: units read, strangers refused, every mistake at its place. */
 import { asError, ManyhostError } from '../core/errors.ts'
-import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
+import { type Form, holdsSecret, type NumberForm, type Rule, type Rules } from '../core/options.ts'
 import { parseBytes, parseDuration } from '../core/units.ts'
 import { findNearest } from './nearest.ts'
 import type { TextSpan } from './problem.ts'
@@ -298,20 +298,4 @@ export function describeNode(reader: ConfigReader, node: YamlTree, form?: Form):
 /** For messages: there may be many of them. */
 function truncate(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}...` : text
-}
-
-function holdsSecret(form: Form): boolean {
-  switch (form.is) {
-    case 'text':
-      return form.secret === true
-    case 'list':
-    case 'record':
-      return form.of.form !== undefined && holdsSecret(form.of.form)
-    case 'options':
-      return Object.values(form.rules).some((rule) => rule.form && holdsSecret(rule.form))
-    case 'either':
-      return form.forms.some(holdsSecret)
-    default:
-      return false
-  }
 }

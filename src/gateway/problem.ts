@@ -1,46 +1,27 @@
-/** Errors as RFC 9457 problem details, with our codes. */
+/** Errors of requests, as responses with problem details (RFC 9457). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { ERRORS, ManyhostError } from '../core/errors.ts'
-import { cutResponse, writeHead } from './response-writer.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { PROBLEM_TYPE, type Problem, problemOfError } from '../core/http/problem.ts'
+import { cutResponse, endWithBody, writeHead } from './response-writer.ts'
 
-interface ProblemDetails {
-  readonly type: string
-  readonly title: string
-  readonly status: number
-  readonly detail: string
-  readonly code: string
-  readonly retryable: boolean
-  /** The request's id. */
-  readonly instance?: string
-  readonly attempts?: readonly { attempt: number; instance: string; reason: string }[]
-}
-
-/** What is said of an error. The output of an instance is for its owner, not for whoever asks. */
-function toProblemDetails(error: ManyhostError, id: string): ProblemDetails {
+/** The problem of a request: with its id, and with the attempts that were made. */
+function toRequestProblem(error: ManyhostError, id: string): Problem {
   const attempts = error.attempts.map(({ attempt, instance, reason = '' }) => ({
     attempt,
     instance,
     reason,
   }))
-  return {
-    type: `urn:manyhost:error:${error.code}`,
-    title: ERRORS[error.code].meaning,
-    status: error.status,
-    detail: error.message.split('\n', 1)[0] as string,
-    code: error.code,
-    retryable: error.retryable,
-    instance: id,
-    ...(attempts.length > 0 && { attempts }),
-  }
+  return { ...problemOfError(error), instance: id, ...(attempts.length > 0 && { attempts }) }
 }
 
 interface ProblemResponseOptions {
+  /** The id of the request. */
   readonly id: string
-  /** Names and values in turn. */
+  /** Further header fields: names and values in turn. */
   readonly headers?: readonly string[]
 }
 
-/** Answers with an error. */
+/** Responds with a problem. A response that has begun is broken off, so that its reader sees that it is incomplete. */
 export function writeProblem(
   request: IncomingMessage,
   response: ServerResponse,
@@ -48,10 +29,10 @@ export function writeProblem(
   { id, headers = [] }: ProblemResponseOptions,
 ): void {
   if (response.headersSent) return cutResponse(request, response)
-  const body = Buffer.from(JSON.stringify(toProblemDetails(error, id)))
+  const body = Buffer.from(JSON.stringify(toRequestProblem(error, id)))
   const flat = [
     'content-type',
-    'application/problem+json',
+    PROBLEM_TYPE,
     'content-length',
     String(body.length),
     'cache-control',
@@ -62,19 +43,18 @@ export function writeProblem(
   ]
   if (error.retryable && error.status === 503) flat.push('retry-after', '1')
   if (!writeHead(request, response, error.status, '', flat)) return
-  // As text, which node:http puts behind the head: see `endWithBody`.
   if (request.method === 'HEAD') response.end()
-  else response.end(body.toString('latin1'), 'latin1')
+  else endWithBody(response, body)
 }
 
-/** What a body may be refused for, and the layers below only know to have failed. */
+/** Why the gateway refuses the body of a request. The layers below know only that the body failed, and wrap the error. */
 const BODY_ERROR_CODES = new Set([
   'MANYHOST_BODY_TOO_LARGE',
   'MANYHOST_BODY_TOO_SLOW',
   'MANYHOST_BAD_REQUEST',
 ])
 
-/** Anything that was thrown, as an error that can be answered. */
+/** The error that the client is told, for anything that was thrown. */
 export function toResponseError(error: Error): ManyhostError {
   if (!(error instanceof ManyhostError)) {
     return new ManyhostError('MANYHOST_ATTEMPT_FAILED', error.message, { cause: error })

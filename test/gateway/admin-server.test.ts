@@ -66,12 +66,15 @@ test('asks for its token, and listens on several addresses', async () => {
 test.each([
   [{ listen: '0.0.0.0:0' }, /admin.token is missing/],
   [{ listen: '[::]:0' }, /admin.token is missing/],
-  [{ listen: '0.0.0.0:0', token: 'two words' }, /token: expected visible ASCII/],
-  [{ listen: 'nowhere' }, /admin must be \{ listen, token \}/],
-  [{ listen: [] }, /admin must be/],
-  [{ tokn: 'x' }, /admin must be/],
-  [{ token: 3 }, /admin must be/],
-  [true, /admin must be/],
+  [
+    { listen: '0.0.0.0:0', token: 'two words' },
+    /admin: token must be a text of visible ASCII.* not shown/,
+  ],
+  [{ listen: 'nowhere' }, /admin: listen must be .*, got "nowhere"/],
+  [{ listen: [] }, /admin: listen must be/],
+  [{ tokn: 'x' }, /admin: unknown option 'tokn'/],
+  [{ token: 3 }, /admin: token must be/],
+  [true, /admin must be \{ listen, token \}/],
 ])('refuses admin: %j', async (admin, message) => {
   const opened = createGateway(begun(), { listen: LOCAL, admin } as GatewayOptions)
   await expect(opened).rejects.toThrow(message)

@@ -46,7 +46,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     )
     expect(ended.code).toBe(1)
     expect(ended.stderr).toMatch(/manyhost: line 3: .*cores/)
-    expect(ended.stderr).toMatch(/1 succeeded, 1 failed, 1 attempts more/)
+    expect(ended.stderr).toMatch(/1 succeeded, 1 failed, 1 more attempt/)
     expect(readFileSync(failed, 'utf8')).toBe('exit 4\n')
     // Kept in memory alone.
     expect(readdirSync(at).toSorted()).toEqual(['failed.txt', 'jobs.txt'])

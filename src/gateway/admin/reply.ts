@@ -1,7 +1,13 @@
-/** What a route answers, and how that is sent. Errors are answers too: RFC 9457 problem details. */
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
-import { ERRORS, ManyhostError } from '../../core/errors.ts'
+/** The reply of a route, and how it is sent. Errors are replies with problem details (RFC 9457). */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { destroyResponse } from '../../core/http/http-server.ts'
+import {
+  createProblem,
+  PROBLEM_TYPE,
+  type Problem,
+  problemHeaders,
+  problemOfThrown,
+} from '../../core/http/problem.ts'
 
 export interface AdminReply {
   readonly status: number
@@ -10,7 +16,7 @@ export interface AdminReply {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** Goes with every answer: nothing is kept, guessed, framed or lent to another origin. */
+/** Of every reply: browsers do not cache it, guess its type, show it in a frame, or give it to another origin. */
 const COMMON_HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy':
@@ -36,42 +42,30 @@ export interface ProblemMembers {
   readonly reasons?: readonly string[]
 }
 
-/** An answer that no error of ours stands behind: a route that is not there, a token that is missing. */
+/** A problem that no `ManyhostError` describes: a route that does not exist, a token that is missing. */
 export function httpProblemReply(
   status: number,
   detail: string,
   members: ProblemMembers = {},
-  headers: Record<string, string> = {},
+  headers: Readonly<Record<string, string>> = {},
 ): AdminReply {
-  const title = STATUS_CODES[status] ?? 'Error'
-  return toProblemReply({ type: 'about:blank', title, status, detail, ...members }, headers)
+  return toProblemReply(createProblem(status, detail, { ...members }), headers)
 }
 
-/** The answer to anything that was thrown. What is no error of ours keeps its text to itself. */
+/** The reply to anything that was thrown. The text of what is no `ManyhostError` is not shown. */
 export function errorReply(thrown: unknown): AdminReply {
-  if (!(thrown instanceof ManyhostError)) return httpProblemReply(500, 'the admin API failed')
-  const { code, status, retryable, message } = thrown
-  return toProblemReply({
-    type: `urn:manyhost:error:${code}`,
-    title: ERRORS[code].meaning,
-    status,
-    // The lines after the first are the output of an instance.
-    detail: message.split('\n', 1)[0],
-    code,
-    retryable,
-  })
+  return toProblemReply(problemOfThrown(thrown, 'the admin API failed'))
 }
 
 function toProblemReply(
-  body: { readonly status: number } & Readonly<Record<string, unknown>>,
-  headers: Record<string, string> = {},
+  problem: Problem,
+  headers: Readonly<Record<string, string>> = {},
 ): AdminReply {
-  const retry: Record<string, string> = body.status === 503 ? { 'retry-after': '1' } : {}
   return {
-    status: body.status,
-    type: 'application/problem+json',
-    body: JSON.stringify(body),
-    headers: { ...retry, ...headers },
+    status: problem.status,
+    type: PROBLEM_TYPE,
+    body: JSON.stringify(problem),
+    headers: { ...problemHeaders(problem), ...headers },
   }
 }
 
@@ -85,14 +79,14 @@ export function sendReply(
     return
   }
   writeReplyHead(response, reply.status, reply.type, {
-    // RFC 9110 section 8.6: a 204 has none.
+    // RFC 9110 section 8.6: a 204 has no Content-Length.
     ...(reply.status !== 204 && { 'content-length': String(Buffer.byteLength(reply.body)) }),
     ...reply.headers,
   })
   response.end(request.method === 'HEAD' ? undefined : reply.body)
 }
 
-/** Sends the head of an answer, with what goes with every answer. */
+/** Sends the head of a reply, with the header fields of every reply. */
 export function writeReplyHead(
   response: ServerResponse,
   status: number,
