@@ -224,7 +224,7 @@ async function reportLeftovers(
   watch: TaskProgressDisplay,
 ): Promise<void> {
   if (flags.db === false) return
-  const left = await run.leftBeside().catch(() => [])
+  const left = await run.otherBatches().catch(() => [])
   for (const one of describeLeftovers(left, process.cwd())) watch.printMessage(one)
 }
 
