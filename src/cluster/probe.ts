@@ -72,6 +72,17 @@ export async function httpProbe(
   })
 }
 
+/** Checks whether an instance serves again: it accepts a connection and, where a path is given, answers it with 2xx. */
+export async function probeInstance(
+  running: Running,
+  path: string | undefined,
+  timeout: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await probeConnection(running, timeout, signal)
+  if (path !== undefined) await httpProbe(running.dispatcher, path, timeout, signal)
+}
+
 /** Runs `probe` with a signal that is aborted with the outer one, or after `timeout` ms. */
 async function runWithTimeout(
   timeout: number,

@@ -109,3 +109,9 @@ export class ProviderCalls {
     }
   }
 }
+
+/** The name that the certificate of a server at `https://name:port` must have. */
+export function tlsServerName(address: string | undefined): string | undefined {
+  const isTls = typeof address === 'string' && address.startsWith('https:')
+  return isTls && URL.canParse(address) ? new URL(address).hostname : undefined
+}
