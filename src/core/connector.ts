@@ -137,7 +137,9 @@ class PatchedConnection {
   onRequest(head: string): void {
     this.headFilter.startRequest(head)
     if (this.#socket.writableLength === 0 || this.#socket.destroyed) return
-    const error = new Error('the request before on this connection was answered early, and its body is not sent yet')
+    const error = new Error(
+      'the request before on this connection was answered early, and its body is not sent yet',
+    )
     connectionFailures.set(error, 'unsent')
     this.#destroySocket(error)
   }
