@@ -142,7 +142,7 @@ describe('the template of a submission', () => {
 
   it.each([
     ['echo {% hostname %}', /line 1: .*where the task runs: give the template to the cluster/],
-    ['echo {slot}', /line 1: .*there is no place yet/],
+    ['echo {slot}', /line 1: .*has no slot before it runs/],
   ])('needs nothing of who runs the task: %s', async (template, message) => {
     const store = await openStore(':memory:')
     onTestFinished(() => store.close())

@@ -504,7 +504,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       const wrong: [object, RegExp][] = [
         [{ args: 'a\0b' }, /tasks\[1\]: args has a NUL/],
         [{ args: 'a\ud800' }, /well-formed/],
-        [{ args: 5 }, /must be text/],
+        [{ args: 5 }, /must be a text/],
         [{ args: 'x', cores: -1 }, /cores/],
         [{ args: 'x', group: 2 ** 40 }, /group/],
         [{ args: 'x', tag: { 'no blanks': 1 } }, /tag/],
