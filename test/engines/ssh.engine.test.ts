@@ -125,7 +125,9 @@ withEngine(SSHD, 'sshd', () => {
       if (isMine) taken.push(one)
     }
     const error = await rejectionOf(provider.start(specOf({ command: server }), { signal }))
-    expect(error.message).toMatch(/no free port on .*: 128 ports of \d+\.\.\d+ were tried; option `ports`/)
+    expect(error.message).toMatch(
+      /no free port on .*: 128 ports of \d+\.\.\d+ were tried; option `ports`/,
+    )
     const chosen = taken.pop() as Server
     const { port } = chosen.address() as AddressInfo
     chosen.close()

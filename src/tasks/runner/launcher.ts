@@ -15,11 +15,7 @@ import { resolveWithin } from '../../core/time.ts'
 import { openPipeReader, type Pipe } from '../../posix/pipes.ts'
 import { alwaysQuoteShellWord } from '../../posix/shell-words.ts'
 import { EXIT_NO_RESOURCES, EXIT_NOT_FOUND, exitStatusOfSignal } from '../model/exit-status.ts'
-import {
-  CommandOutput,
-  type LauncherSink,
-  WAIT_MARK,
-} from './command-output.ts'
+import { CommandOutput, type LauncherSink, WAIT_MARK } from './command-output.ts'
 import { MARK_BYTE } from './mark-splitter.ts'
 
 /** A command for a launcher. It was checked: no text in it has a NUL. */

@@ -27,10 +27,7 @@ export async function addTasks(
 ): Promise<string[]> {
   for (const [index, task] of tasks.entries()) {
     const problem = findTaskProblem(task)
-    if (problem)
-      throw invalidTaskError(
-        tasks.length > 1 ? `tasks[${index}]: ${problem}` : problem,
-      )
+    if (problem) throw invalidTaskError(tasks.length > 1 ? `tasks[${index}]: ${problem}` : problem)
   }
   if (tasks.length === 0) return []
   const submitTime = wallClock()

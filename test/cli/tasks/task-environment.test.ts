@@ -64,7 +64,10 @@ describe('--fleet', PATIENT, () => {
     expect(await runManyhost(far, { env })).toMatchObject({ code: 0, stdout: '4' })
     const submit = ['tasks', 'submit', '--server', url, '--requests', '--']
     const wrong = await runManyhost([...submit, 'FETCH', 'x'], { env })
-    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/a request must be like/) })
+    expect(wrong).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/a request must be like/),
+    })
     const id = (await runManyhost([...submit, 'GET', 'http://calc/add/3/3'], { env })).stdout.trim()
     const waited = await runManyhost(['tasks', 'wait', id, '-r'], { env })
     expect(waited.code).toBe(0)
