@@ -40,7 +40,8 @@ export function createAdminAccess(token: string | undefined): AdminAccess {
         )
       }
       if (!isOpen && !hasToken(request)) {
-        const tokenState = request.headers.authorization === undefined ? 'no token' : 'a wrong token'
+        const tokenState =
+          request.headers.authorization === undefined ? 'no token' : 'a wrong token'
         const headers = { 'www-authenticate': 'Bearer realm="manyhost"' }
         return httpProblemReply(
           401,

@@ -18,7 +18,10 @@ export async function readJsonBody(request: IncomingMessage): Promise<Record<str
   try {
     value = JSON.parse(text)
   } catch {
-    throw bodyError(400, text === '' ? 'a JSON object, got nothing' : 'a JSON object, got something that is not JSON')
+    throw bodyError(
+      400,
+      text === '' ? 'a JSON object, got nothing' : 'a JSON object, got something that is not JSON',
+    )
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw bodyError(400, 'a JSON object')

@@ -106,7 +106,8 @@ function schemaRef(name: string): object {
 }
 
 function describeContent({ id, responseType }: AdminRoute): object {
-  if (!responseType.includes('/')) return { 'application/json': { schema: schemaRef(responseType) } }
+  if (!responseType.includes('/'))
+    return { 'application/json': { schema: schemaRef(responseType) } }
   const asText = { schema: { type: 'string' } }
   if (id === 'metrics') return { [responseType]: asText, 'application/openmetrics-text': asText }
   return { [responseType]: asText }
