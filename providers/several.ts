@@ -1,55 +1,64 @@
-/** A service on several providers at once: from the cheap place to the dear one, or by weight. */
+/** Runs a service on several providers at once: in order, for example from cheap to expensive, or by weight. */
 
+import { exponentialDelay } from '../src/core/backoff.ts'
+import { describe } from '../src/core/describe.ts'
 import { asError, ManyhostError } from '../src/core/errors.ts'
 import type { AgentEvent } from '../src/core/events.ts'
+import { milliseconds, parseOptions, rule } from '../src/core/options.ts'
 import type { Capability, Provider, Running, StartSpec } from '../src/core/provider.ts'
 import { checkRunning, waitForExit } from '../src/core/provider-checks.ts'
 import { after, now } from '../src/core/time.ts'
 import { FirstFailureReporter } from '../src/core/user-functions.ts'
-import { checkOptions, formatValue, invalidOption, isRecord } from './shared/option-checks.ts'
+import { invalidOption, isRecord } from './shared/option-rules.ts'
 
 export interface SeveralOptions {
   /**
-   * How many instances each gets beside the others, by position: `[3, 1]`. Without it the first one gets all that it
-   * has room for, then the second one.
+   * The share of the instances that each provider gets, by position: `[3, 1]`.
+   * @default the first provider gets as many instances as it can run, then the second one
    */
   readonly weights?: readonly number[]
   /**
-   * Milliseconds that a start may take before the next provider is tried, for places where it may wait in a queue. 0:
-   * as long as the service lets it. @default 0
+   * Milliseconds after which a start that is not done goes to the next provider, for providers where it may wait in a
+   * queue. 0: never; only the service's own `startTimeout` counts. @default 0
    */
-  readonly patience?: number
+  readonly spilloverAfter?: number
 }
 
-/** How long a provider that refused comes last: at first, and at most, doubled by each refusal in a row; in ms. */
-const MIN_REFUSAL_PAUSE = 1_000
-const MAX_REFUSAL_PAUSE = 60_000
+/** A provider that refused a start is tried last for this time, in ms. Each further refusal in a row doubles it. */
+const REFUSAL_PAUSE = { min: 1_000, max: 60_000 }
 
 /**
- * Each start goes to the first provider that has room, or to the one that has least by its weight; where that refuses,
- * to the next one. It can do what all of them can.
+ * Each start goes to the first provider that can run one more instance, or, with `weights`, to the one that has fewest for
+ * its weight. If that provider refuses, the start goes to the next one. The capabilities are those that all providers have.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function several(providers: readonly Provider[], options: SeveralOptions = {}): Provider {
   if (!Array.isArray(providers) || providers.length === 0 || !providers.every(isProvider)) {
     throw invalidOption(
-      `several: the first argument is a list of providers, got ${formatValue(providers)}`,
+      `several: the first argument must be a list of providers, got ${describe(providers)}`,
     )
   }
-  if (new Set(providers).size < providers.length)
-    throw invalidOption('several: a provider is there twice')
-  checkOptions<SeveralOptions>('several', options, {
-    weights: [
+  const twin = providers.find((provider, index) => providers.indexOf(provider) !== index)
+  if (twin) {
+    throw invalidOption(
+      `several: the provider '${twin.name}' is twice in the list; make a second one, or use weights`,
+    )
+  }
+  const { weights, spilloverAfter } = parseOptions('several', options, {
+    weights: rule<readonly number[]>(
       `a list of ${providers.length} numbers above 0`,
+      undefined,
       (value) =>
-        Array.isArray(value) && value.length === providers.length && value.every((one) => one > 0),
-    ],
-    patience: ['milliseconds from 0 up', (value) => Number(value) >= 0 && Number.isFinite(value)],
+        Array.isArray(value) && value.length === providers.length && value.every((one) => one > 0)
+          ? value
+          : undefined,
+    ),
+    spilloverAfter: milliseconds(0, 'never'),
   })
-  return new SeveralProvider(providers, options)
+  return new SeveralProvider(providers, weights, spilloverAfter)
 }
 
-/** A provider, and what is known of it. */
+/** A provider, and its use. */
 interface ProviderBranch {
   readonly provider: Provider
   readonly weight: number | undefined
@@ -57,9 +66,10 @@ interface ProviderBranch {
   numInstances: number
   /** The same, by service. */
   readonly numInstancesByService: Map<string, number>
+  /** Refused starts in a row. */
   refusals: number
   pausedUntil: number
-  /** Of what it tells, beside its starts. */
+  /** Reports failures of the provider's functions, except `start`. */
   readonly failure: FirstFailureReporter
 }
 
@@ -67,9 +77,13 @@ class SeveralProvider implements Provider {
   readonly name: string
   readonly capabilities: ReadonlySet<Capability>
   readonly #branches: readonly ProviderBranch[]
-  readonly #startTimeoutMs: number
+  readonly #spilloverAfter: number
 
-  constructor(providers: readonly Provider[], { weights, patience = 0 }: SeveralOptions) {
+  constructor(
+    providers: readonly Provider[],
+    weights: readonly number[] | undefined,
+    spilloverAfter: number,
+  ) {
     this.name = [...new Set(providers.map(({ name }) => name))].join('+')
     const [first, ...others] = providers as [Provider, ...Provider[]]
     this.capabilities = new Set(
@@ -84,20 +98,20 @@ class SeveralProvider implements Provider {
       pausedUntil: 0,
       failure: new FirstFailureReporter({
         what: `a function of provider ${provider.name}`,
-        instead: 'it has no room',
+        instead: 'it gets no instances',
       }),
     }))
-    this.#startTimeoutMs = patience
+    this.#spilloverAfter = spilloverAfter
   }
 
-  /** Where each knows its own. */
+  /** The sum of the limits; undefined if a provider has none. */
   get limit(): number | undefined {
     let sum = 0
     for (const branch of this.#branches) sum += limitOf(branch)
     return Number.isFinite(sum) ? sum : undefined
   }
 
-  /** What those that know it could have, and what the others may have at most. */
+  /** The sum over all providers; a provider that does not say counts with its limit. */
   available(service: string): number {
     let sum = 0
     for (const branch of this.#branches) sum += availableOf(branch, service)
@@ -112,7 +126,7 @@ class SeveralProvider implements Provider {
     return this.#subscribeToAll((provider) => provider.onAgent?.(listener))
   }
 
-  /** Subscribes at each: one that fails keeps none of the others from telling. */
+  /** Subscribes at each provider. A provider that fails does not keep the others from it. */
   #subscribeToAll(subscribe: (provider: Provider) => (() => void) | undefined): () => void {
     const ends = this.#branches.map(({ provider, failure }) =>
       failure.runUndoable(() => subscribe(provider)),
@@ -133,7 +147,7 @@ class SeveralProvider implements Provider {
       )
       if (!branch) break
       tried.add(branch)
-      // Counted before it has started: those that start at the same time see it.
+      // Counted before it has started, so that starts at the same time see it.
       countInstance(branch, spec.service, 1)
       try {
         const given = await this.#startWithTimeout(branch.provider, spec, signal)
@@ -145,14 +159,13 @@ class SeveralProvider implements Provider {
       } catch (error) {
         countInstance(branch, spec.service, -1)
         if (signal.aborted) throw error
-        branch.pausedUntil =
-          now() + Math.min(MAX_REFUSAL_PAUSE, MIN_REFUSAL_PAUSE * 2 ** branch.refusals++)
+        branch.pausedUntil = now() + exponentialDelay(branch.refusals++, REFUSAL_PAUSE)
         failures.push(asError(error))
         spec.onOutput(`manyhost: ${branch.provider.name} refused: ${asError(error).message}\n`)
       }
     }
     if (failures.length === 1) throw failures[0]
-    const why = failures.map(({ message }) => message).join('; ') || 'none has room for it'
+    const why = failures.map(({ message }) => message).join('; ') || 'each is at its limit'
     throw new ManyhostError(
       'MANYHOST_START_FAILED',
       `instance ${spec.id} was not started by any of ${this.#branches.length} providers: ${why}`,
@@ -165,10 +178,11 @@ class SeveralProvider implements Provider {
     spec: StartSpec,
     signal: AbortSignal,
   ): Promise<Running> {
-    if (this.#startTimeoutMs === 0) return provider.start(spec, { signal })
+    const ms = this.#spilloverAfter
+    if (ms === 0) return provider.start(spec, { signal })
     const late = new AbortController()
-    const timer = after(this.#startTimeoutMs, () => {
-      const text = `${provider.name} did not start it within ${this.#startTimeoutMs} ms (patience)`
+    const timer = after(ms, () => {
+      const text = `provider ${provider.name} did not start the instance within ${ms} ms (spilloverAfter)`
       late.abort(new ManyhostError('MANYHOST_START_FAILED', text))
     })
     try {
@@ -186,25 +200,25 @@ class SeveralProvider implements Provider {
   }
 }
 
-/** The best of those that have room; one that has refused of late comes after all that have not. */
+/** The best provider that can run one more instance. A provider that has just refused comes after all others. */
 function pickBranch(
   branches: readonly ProviderBranch[],
   service: string,
   at: number,
 ): ProviderBranch | undefined {
-  const share = ({ numInstances: used, weight }: ProviderBranch): number =>
-    weight ? (used + 1) / weight : 0
-  const rests = ({ pausedUntil: restsUntil }: ProviderBranch): number => (restsUntil > at ? 1 : 0)
+  const share = ({ numInstances, weight }: ProviderBranch): number =>
+    weight ? (numInstances + 1) / weight : 0
+  const isPaused = ({ pausedUntil }: ProviderBranch): number => (pausedUntil > at ? 1 : 0)
   return branches
     .filter(
       (one) =>
         one.numInstances < limitOf(one) &&
         (one.numInstancesByService.get(service) ?? 0) < availableOf(one, service),
     )
-    .sort((a, b) => rests(a) - rests(b) || share(a) - share(b))[0]
+    .sort((a, b) => isPaused(a) - isPaused(b) || share(a) - share(b))[0]
 }
 
-/** Instances of the service that it could have now, with those that it has. */
+/** How many instances of the service the provider could have now, including those that it has. */
 function availableOf(branch: ProviderBranch, service: string): number {
   return readNumber(branch, ({ provider }) => provider.available?.(service)) ?? limitOf(branch)
 }
@@ -213,7 +227,7 @@ function limitOf(branch: ProviderBranch): number {
   return readNumber(branch, ({ provider }) => provider.limit) ?? Number.POSITIVE_INFINITY
 }
 
-/** A provider that fails here has no room, and the others serve on. */
+/** A provider whose function fails here counts as full, so that the others are used. */
 function readNumber(
   branch: ProviderBranch,
   read: (branch: ProviderBranch) => number | undefined,

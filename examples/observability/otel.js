@@ -17,7 +17,7 @@ export function observe(session, tracer) {
   const failed = (span, message) => span.setStatus({ code: SpanStatusCode.ERROR, message })
 
   const onRequest = ({ service, exchange }) => {
-    const { method, path, headers, id } = exchange.facts
+    const { method, path, headers, id } = exchange.request
     const span = tracer.startSpan(
       `${method} ${service}`,
       {

@@ -1,4 +1,4 @@
-/** Where engines are: as a list says it, as DOCKER_HOST says it, or where they usually are. */
+/** The addresses of engines: from option `hosts`, from DOCKER_HOST, or the usual sockets. */
 import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -22,10 +22,10 @@ export function isDockerAddress(url: string): boolean {
   return hostname !== '' && username === '' && /^\/?$/.test(pathname)
 }
 
-/** Socket of the engine of that name where nobody says another one: that of the system, or of the user. */
+/** The socket of an engine if no address is given: the socket of the system, or that of the user. */
 export function defaultSocketUrl(engine: 'docker' | 'podman', env = process.env): string {
   const runtime = env.XDG_RUNTIME_DIR ?? `/run/user/${process.getuid?.() ?? 0}`
-  const places =
+  const paths =
     engine === 'podman'
       ? ['/run/podman/podman.sock', join(runtime, 'podman/podman.sock')]
       : [
@@ -33,11 +33,11 @@ export function defaultSocketUrl(engine: 'docker' | 'podman', env = process.env)
           join(runtime, 'docker.sock'),
           join(homedir(), '.docker/run/docker.sock'),
         ]
-  return `unix://${places.find((path) => existsSync(path)) ?? places[0]}`
+  return `unix://${paths.find((path) => existsSync(path)) ?? paths[0]}`
 }
 
 /**
- * @throws ManyhostError MANYHOST_INVALID_OPTION where certificates cannot be read, or DOCKER_HOST is none of these
+ * @throws ManyhostError MANYHOST_INVALID_OPTION if the address has no known form, or if certificates cannot be read
  */
 export function parseDockerAddress(
   url: string,
@@ -47,7 +47,7 @@ export function parseDockerAddress(
   if (!isDockerAddress(url)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `an engine is at unix:///path, tcp://host:port or https://host:port, got ${JSON.stringify(url)}`,
+      `the address of an engine must be like unix:///path, tcp://host:port or https://host:port, got ${JSON.stringify(url)}`,
     )
   }
   if (url.startsWith('unix://')) return { url, socketPath: url.slice('unix://'.length) }
@@ -64,7 +64,7 @@ export function parseDockerAddress(
   if (!folder) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `certs is missing: ${url} speaks TLS, which wants a folder with ca.pem, cert.pem and key.pem`,
+      `certs is missing: ${url} needs TLS, so set certs to a folder with ca.pem, cert.pem and key.pem`,
     )
   }
   const read = (name: string): Buffer => {

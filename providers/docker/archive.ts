@@ -1,28 +1,29 @@
-/** ContainerFiles and folders to a container and from it, as the archives that the engine speaks. */
+/** Copies files and folders to a container and from it, as the archives that the engine takes and gives. */
 import { stat } from 'node:fs/promises'
-import { basename, join, posix, resolve } from 'node:path'
+import { basename, posix, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
-import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+import { asError } from '../../src/core/errors.ts'
+import { resolveFileTarget, withCopyError } from '../shared/file-copy.ts'
 import { addToArchive, extractArchive, loadTarStream } from '../shared/tar.ts'
-import type { DockerContainer, DockerEngine } from './engine.ts'
+import type { DockerCaller, DockerContainer } from './docker-caller.ts'
 
-/** Longest that one archive may take, in ms. */
+/** Longest time for one archive, in ms. */
 const ARCHIVE_TIMEOUT = 1_800_000
 
 export interface ContainerFiles {
-  readonly engine: DockerEngine
+  readonly engine: DockerCaller
   readonly container: string
-  /** What relative names in the container are relative to. */
+  /** The folder that relative paths in the container start from. */
   readonly cwd: string
 }
 
-/** A file to a folder goes into it, as with the command cp. @throws ManyhostError MANYHOST_START_FAILED */
+/** A file that is copied to a folder goes into it. @throws ManyhostError MANYHOST_START_FAILED */
 export async function uploadToContainer(
   files: ContainerFiles,
   local: string,
   remote: string,
 ): Promise<void> {
-  try {
+  await withCopyError('upload', local, remote, async () => {
     const source = resolve(local)
     const { pack } = await loadTarStream()
     let target = posix.resolve(files.cwd, remote)
@@ -37,7 +38,7 @@ export async function uploadToContainer(
     )
     const put = (container: DockerContainer, abortSignal: AbortSignal) =>
       container.putArchive(archive as unknown as NodeJS.ReadableStream, { path: '/', abortSignal })
-    // Not made again: what was read of the archive is gone.
+    // Not tried again: the part of the archive that was read is gone.
     const answer = files.engine.call(
       'upload',
       (docker, signal) => put(docker.getContainer(files.container), signal),
@@ -45,9 +46,7 @@ export async function uploadToContainer(
     )
     const [taken] = await Promise.all([answer, packed])
     ;(taken as NodeJS.ReadableStream | undefined)?.resume?.()
-  } catch (cause) {
-    throw createCopyError('upload', local, remote, cause)
-  }
+  })
 }
 
 /** @throws ManyhostError MANYHOST_START_FAILED */
@@ -56,22 +55,17 @@ export async function downloadFromContainer(
   remote: string,
   local: string,
 ): Promise<void> {
-  try {
+  await withCopyError('download', remote, local, async () => {
     const source = posix.resolve(files.cwd, remote)
-    let target = resolve(local)
     const isFolder = await isRemoteFolder(files, source)
-    const isThere = await stat(target).then(
-      (facts) => facts.isDirectory(),
-      () => false,
-    )
-    if (!isFolder && (local.endsWith('/') || isThere)) target = join(target, posix.basename(source))
+    const target = isFolder
+      ? resolve(local)
+      : await resolveFileTarget(resolve(local), posix.basename(source), local.endsWith('/'))
     const archive = (await files.engine.call('download', (docker) =>
       docker.getContainer(files.container).getArchive({ path: source }),
     )) as Readable
     await extractArchive(archive, target)
-  } catch (cause) {
-    throw createCopyError('download', remote, local, cause)
-  }
+  })
 }
 
 async function isRemoteFolder(
@@ -85,18 +79,10 @@ async function isRemoteFolder(
     answer.resume?.()
     const header = answer.headers?.['x-docker-container-path-stat'] ?? ''
     const { mode } = JSON.parse(Buffer.from(header, 'base64').toString()) as { mode: number }
-    // The highest bit, as Go's os.ModeDir has it.
+    // The highest bit is os.ModeDir of Go.
     return mode >= 2 ** 31
   } catch (error) {
     if ((error as { statusCode?: number }).statusCode === 404) return false
     throw error
   }
-}
-
-function createCopyError(verb: string, from: string, to: string, cause: unknown): ManyhostError {
-  if (cause instanceof ManyhostError && cause.code === 'MANYHOST_UNSUPPORTED') return cause
-  const why = describeError(cause).trim()
-  return new ManyhostError('MANYHOST_START_FAILED', `cannot ${verb} '${from}' to '${to}': ${why}`, {
-    cause,
-  })
 }

@@ -1,8 +1,8 @@
-/** Commands within a container that runs: what `ctx.run` and `ctx.spawn` start. */
+/** Commands in a running container, for `ctx.run` and `ctx.spawn`. */
 import type { Readable } from 'node:stream'
 import { sleep } from '../../src/core/time.ts'
 import { demultiplexOutput } from './demux.ts'
-import type { DockerEngine } from './engine.ts'
+import type { DockerCaller } from './docker-caller.ts'
 
 export interface DockerCommand {
   readonly command: readonly string[]
@@ -12,17 +12,17 @@ export interface DockerCommand {
 }
 
 export interface DockerCommandRun {
-  /** Its exit code, when what it wrote was read; rejects when the engine does not know it any more. */
+  /** Resolves with the exit code when all output was read; rejects when the engine does not know the command any more. */
   readonly ended: Promise<number>
-  /** Lets go of it. */
+  /** Stops reading its output. The command runs on. */
   disconnect(): void
 }
 
-/** How often it is asked whether a command has ended whose output was lost, in ms. */
+/** If the connection to a command was lost, the engine is asked at this interval whether the command has ended, in ms. */
 const EXIT_POLL_INTERVAL = 250
 
 export async function executeInContainer(
-  engine: DockerEngine,
+  engine: DockerCaller,
   container: string,
   { command, env, cwd, onText }: DockerCommand,
   signal: AbortSignal,
@@ -40,7 +40,7 @@ export async function executeInContainer(
       }),
     { signal },
   )
-  // Once only: it may have been started although the answer was lost.
+  // Not tried again: the command may have been started although the answer was lost.
   const stream = (await engine.call(`run '${command[0]}'`, () => exec.start({}), {
     signal,
     retryMs: 0,
@@ -52,9 +52,9 @@ export async function executeInContainer(
   }
 }
 
-/** The output ends with the command, or with the connection: which one it was, the engine knows. */
+/** The output ends with the command or with the connection. Only the engine knows which of them has ended. */
 async function waitForExitCode(
-  engine: DockerEngine,
+  engine: DockerCaller,
   exec: string,
   signal: AbortSignal,
 ): Promise<number> {

@@ -1,6 +1,5 @@
-/** What the engine is asked for: the body of `containers/create`. */
-
-import { resolve } from 'node:path'
+/** The body of a request to `containers/create`. */
+import { posix, resolve } from 'node:path'
 import type { ContainerCreateOptions, HostConfig } from 'dockerode'
 import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
 import type { DockerSettings } from './options.ts'
@@ -17,7 +16,7 @@ export interface ContainerPlan {
   readonly publish: string | undefined
 }
 
-/** An engine's own log is not where output is read from in the end: it must only not fill the disk. */
+/** The engine keeps the output in a log as well. The limit keeps that log from filling the disk. */
 const LOG_CONFIG = { Type: 'json-file', Config: { 'max-size': '10m' } }
 
 export function buildContainerBody(plan: ContainerPlan): ContainerCreateOptions {
@@ -28,13 +27,13 @@ export function buildContainerBody(plan: ContainerPlan): ContainerCreateOptions 
   const host: HostConfig = {
     NetworkMode: settings.network,
     LogConfig: LOG_CONFIG,
-    // Restarting is the cluster's business, which must know of each end.
+    // The cluster restarts instances itself, because it must know of each end.
     RestartPolicy: { Name: 'no' },
     SecurityOpt: ['no-new-privileges'],
     ...(settings.mounts && { Binds: settings.mounts.map(absoluteMount) }),
     ...(publish !== undefined && { PortBindings: { [port]: [{ HostIp: publish, HostPort: '' }] } }),
     ...(cpus !== undefined && { NanoCpus: Math.round(cpus * 1e9) }),
-    // Without swap: a limit that is not one would only be slow.
+    // Without swap: an instance above its limit would not end, it would only be slow.
     ...(memory !== undefined && { Memory: Math.round(memory), MemorySwap: Math.round(memory) }),
   }
   return {
@@ -51,10 +50,10 @@ export function buildContainerBody(plan: ContainerPlan): ContainerCreateOptions 
   } as ContainerCreateOptions
 }
 
-/** The folder that things happen in; none where that is the image's business. */
+/** The working folder in the container; undefined for the folder of the image. */
 export function containerCwd(spec: StartSpec, settings: DockerSettings): string | undefined {
   if (spec.cwd === undefined) return settings.cwd
-  return resolve(settings.cwd ?? '/', spec.cwd)
+  return posix.resolve(settings.cwd ?? '/', spec.cwd)
 }
 
 function commandOptions(spec: StartSpec, settings: DockerSettings): ContainerCreateOptions {
@@ -66,7 +65,7 @@ function commandOptions(spec: StartSpec, settings: DockerSettings): ContainerCre
     : { Entrypoint: [first], Cmd: rest }
 }
 
-/** `./data:/data` means a folder of this machine; a name without a slash is a volume. */
+/** `./data:/data` names a folder of this machine; a name without a slash is a volume. */
 function absoluteMount(mount: string): string {
   const [from = '', ...rest] = mount.split(':')
   return [from.startsWith('.') ? resolve(from) : from, ...rest].join(':')

@@ -1,26 +1,26 @@
-/** A container as the engine has it: made once, and started once, whatever answers get lost on the way. */
+/** Calls about one container. It is created once and started once, even if the answer to a call gets lost. */
 import type { ContainerCreateOptions, ContainerInspectInfo } from 'dockerode'
 import type { EngineCallOptions } from '../shared/engine-caller.ts'
-import type { DockerEngine } from './engine.ts'
+import type { DockerCaller } from './docker-caller.ts'
 import { INSTANCE_LABEL, SESSION_LABEL } from './labels.ts'
 
 /**
- * Resolves with its id.
- * @param fetchImage gets the image when the engine does not have it
+ * Resolves with the id of the new container.
+ * @param fetchImage fetches the image if the engine does not have it
  */
 export async function createContainer(
-  engine: DockerEngine,
+  engine: DockerCaller,
   body: ContainerCreateOptions,
   fetchImage: ((signal: AbortSignal) => Promise<void>) | undefined,
-  { signal, patience }: { signal: AbortSignal; patience: number },
+  { signal, retryMs }: { signal: AbortSignal; retryMs: number },
 ): Promise<string> {
   const make = async (): Promise<string> => {
     try {
       const made = await engine.call(
         'create a container',
-        // Not cut when it is given up: whoever gives up has to know whether there is a container.
+        // Not cut when the start is given up, because then it must be known whether there is a container to remove.
         (docker) => docker.createContainer(body),
-        { signal, retryMs: patience },
+        { signal, retryMs },
       )
       return made.id
     } catch (error) {
@@ -37,38 +37,38 @@ export async function createContainer(
   }
 }
 
-/** The name is taken: by our own first try, whose answer was lost. */
+/** The name is taken: by our own first try, if its answer was lost. */
 async function findOwnContainer(
-  engine: DockerEngine,
+  engine: DockerCaller,
   body: ContainerCreateOptions,
   signal: AbortSignal,
   error: unknown,
 ): Promise<string> {
   const { Id, Config } = await inspectContainer(engine, body.name as string, { signal })
-  const mine = body.Labels ?? {}
-  const isMine = [SESSION_LABEL, INSTANCE_LABEL].every(
-    (label) => Config.Labels?.[label] === mine[label],
+  const labels = body.Labels ?? {}
+  const isOurs = [SESSION_LABEL, INSTANCE_LABEL].every(
+    (label) => Config.Labels?.[label] === labels[label],
   )
-  if (!isMine) throw error
+  if (!isOurs) throw error
   return Id
 }
 
 export async function startContainer(
-  engine: DockerEngine,
+  engine: DockerCaller,
   id: string,
   signal: AbortSignal,
 ): Promise<void> {
   await engine
     .call('start a container', (docker) => docker.getContainer(id).start(), { signal })
-    // 304: it was started by a try whose answer was lost.
+    // 304: an earlier try, whose answer was lost, has started the container.
     .catch((error) => {
       if (error.statusCode !== 304) throw error
     })
 }
 
-/** The port of the engine's machine by which a port of the container is reached. */
+/** The port of the engine's machine that a port of the container is published on. */
 export async function findPublishedPort(
-  engine: DockerEngine,
+  engine: DockerCaller,
   id: string,
   port: number,
   signal: AbortSignal,
@@ -79,9 +79,9 @@ export async function findPublishedPort(
   throw new Error(`port ${port} of the container is not published`)
 }
 
-/** What the engine keeps of an end, which may have more than one cause; asked once. */
+/** What the engine knows about the end of a container; undefined if it does not answer the first call. */
 export async function readExitState(
-  engine: DockerEngine,
+  engine: DockerCaller,
   name: string,
 ): Promise<{ ExitCode: number; OOMKilled: boolean } | undefined> {
   try {
@@ -91,8 +91,8 @@ export async function readExitState(
   }
 }
 
-/** Asks it to end, by the signal that its image wants. */
-export async function requestContainerStop(engine: DockerEngine, id: string): Promise<void> {
+/** Asks the container to end, by the stop signal of its image. */
+export async function requestContainerStop(engine: DockerCaller, id: string): Promise<void> {
   const { Config } = await inspectContainer(engine, id)
   const { StopSignal } = Config as { StopSignal?: string }
   const signal = StopSignal || 'SIGTERM'
@@ -100,7 +100,7 @@ export async function requestContainerStop(engine: DockerEngine, id: string): Pr
 }
 
 function inspectContainer(
-  engine: DockerEngine,
+  engine: DockerCaller,
   container: string,
   options?: EngineCallOptions,
 ): Promise<ContainerInspectInfo> {

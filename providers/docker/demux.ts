@@ -1,10 +1,10 @@
-/** Output of a container without a terminal: frames of standard output and error, one stream. */
+/** The output of a container without a terminal: one stream with frames of standard output and of standard error. */
 import type { Readable } from 'node:stream'
 
 const HEADER = 8
 const STDERR = 2
 
-/** Passes on what comes as it comes; never holds more than the head of a frame. Resolves at the end, however it ends. */
+/** Passes each piece of output on at once: no more than the head of a frame is kept. Resolves at the end of the stream. */
 export function demultiplexOutput(
   stream: Readable,
   onText: (text: string, isStdout: boolean) => void,
@@ -16,7 +16,7 @@ export function demultiplexOutput(
       split.end()
       resolve()
     }
-    // All of them: which one comes depends on who ended it.
+    // Which of these events comes depends on who has ended the stream.
     stream.once('end', done)
     stream.once('close', done)
     stream.on('error', done)

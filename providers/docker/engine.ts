@@ -1,23 +1,22 @@
-/** One engine that answers the Docker API, and what it takes to rely on it. */
+/** One engine that answers the Docker API: its calls are bounded in time, and made again while it cannot be reached. */
 import type Docker from 'dockerode'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { resolveWithin, sleep } from '../../src/core/time.ts'
 import { EngineCaller, type EngineCallOptions, isConnectionError } from '../shared/engine-caller.ts'
 import type { DockerAddress } from './address.ts'
+import type { DockerCaller } from './docker-caller.ts'
 import { DockerEvents } from './events.ts'
 import { createHttpAgent } from './http-agent.ts'
-import { type DockerPullAuth, fetchImage } from './images.ts'
 
-/** How long one call may take, in ms: an engine that starts twenty containers at once answers slowly. */
+/** Longest time of one call, in ms. An engine that starts twenty containers at once answers slowly. */
 const CALL_TIMEOUT = 60_000
-/** How long the stream of events of an engine that can be reached is waited for, in ms. */
+/** How long a start waits for the stream of events of an engine that can be reached, in ms. */
 const EVENTS_TIMEOUT = 10_000
-export type DockerContainer = Docker.Container
 
-export class DockerEngine {
+export class DockerEngine implements DockerCaller {
   readonly address: DockerAddress
   readonly events: DockerEvents
-  /** Instances that it has or is about to have. */
+  /** Instances that run on it, or start. */
   numInstances = 0
   readonly #agent: ReturnType<typeof createHttpAgent>
   readonly #caller = new EngineCaller({
@@ -33,7 +32,7 @@ export class DockerEngine {
     this.events = new DockerEvents(this, session)
   }
 
-  /** Whether the last call did not reach it. */
+  /** Whether the last call did not reach the engine. */
   get isUnreachable(): boolean {
     return this.#caller.isUnreachable
   }
@@ -42,7 +41,7 @@ export class DockerEngine {
   #open(): Promise<Docker> {
     this.#docker ??= loadDockerode().then((Made) => {
       const { socketPath, host, port, tls } = this.address
-      // All that dockerode would else take from the environment is said here.
+      // Each of these is set, because dockerode would otherwise take it from the environment.
       return new Made({
         socketPath,
         host,
@@ -57,10 +56,6 @@ export class DockerEngine {
     return this.#docker
   }
 
-  /**
-   * @throws ManyhostError MANYHOST_START_FAILED when the engine cannot be reached; otherwise what the engine says, as
-   * an error with `statusCode`
-   */
   async call<T>(
     what: string,
     action: (docker: Docker, abortSignal: AbortSignal) => Promise<T>,
@@ -72,29 +67,24 @@ export class DockerEngine {
 
   #createUnreachableError(what: string, cause: Error): ManyhostError {
     const { code } = cause as NodeJS.ErrnoException
-    const hint = code === 'ENOENT' || code === 'ECONNREFUSED' ? '; does the engine run?' : ''
+    const hint = code === 'ENOENT' || code === 'ECONNREFUSED' ? '; is the engine running?' : ''
     const text = `cannot ${what}: no answer from ${this.address.url}: ${describeError(cause)}${hint}`
     return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
   }
 
   /**
-   * Resolves when no event is missed any more.
+   * Resolves when the events of the engine are followed.
    * @throws ManyhostError MANYHOST_START_FAILED when the engine cannot be reached
    */
   async connectEvents(options: EngineCallOptions): Promise<void> {
     if (this.events.isConnected) return
-    // The events are connected again and again; whether that has a chance is told by this.
+    // The stream of events is connected again and again, without an error. This call fails if the engine is not there.
     await this.call('reach the engine', (docker) => docker.ping(), options)
     await resolveWithin(EVENTS_TIMEOUT, this.events.whenConnected())
     options.signal?.throwIfAborted()
   }
 
-  /** @throws ManyhostError MANYHOST_START_FAILED */
-  fetchImage(image: string, auth: DockerPullAuth | undefined, signal: AbortSignal): Promise<void> {
-    return fetchImage(this, image, auth, signal)
-  }
-
-  /** Removes it by force; one that is not there is fine. */
+  /** Removes a container by force. Resolves also if there is no such container. */
   async remove(container: string, options: EngineCallOptions = {}): Promise<void> {
     const remove = (): Promise<unknown> =>
       this.call(
@@ -110,10 +100,10 @@ export class DockerEngine {
       } catch (error) {
         const { statusCode } = error as { statusCode?: number }
         if (statusCode === 404) return
-        // 409: it is being removed already, or is paused; 500: what it holds is busy for a moment.
+        // 409: the container is being removed already, or is paused. 500: its files are busy for a moment.
         if ((statusCode !== 409 && statusCode !== 500) || tries >= 20) throw error
-        const thaw = (docker: Docker) => docker.getContainer(container).unpause()
-        await this.call('unpause', thaw, { retryMs: 0 }).catch(() => undefined)
+        const unpause = (docker: Docker) => docker.getContainer(container).unpause()
+        await this.call('unpause', unpause, { retryMs: 0 }).catch(() => undefined)
         await sleep(50 + 25 * tries)
       }
     }
@@ -131,7 +121,7 @@ export function isDockerUnreachable(error: Error): boolean {
     return error.cause instanceof Error && isDockerUnreachable(error.cause)
   const { code, statusCode } = error as { code?: string; statusCode?: number }
   if (statusCode !== undefined) return statusCode === 502 || statusCode === 503
-  // Its socket is a file.
+  // ENOENT: the file of the engine's socket does not exist.
   return isConnectionError(error) || code === 'ENOENT'
 }
 

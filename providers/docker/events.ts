@@ -1,56 +1,55 @@
 /**
- * What happens to a session's containers, from the engine's stream of events: no polling. The stream may break at any
- * time; after each connection all containers are listed, so that what happened in between is known as well.
+ * Follows the containers of a session by the engine's stream of events, without polling. The stream may break at any time.
+ * After each connection all containers are listed, so that events of the meantime are not missed.
  */
 import type { Readable } from 'node:stream'
-import { every, sleep, type Timer } from '../../src/core/time.ts'
+import { deferred } from '../../src/core/deferred.ts'
+import { every, type Timer } from '../../src/core/time.ts'
 import { readJsonLines } from '../shared/json-lines.ts'
-import type { DockerEngine } from './engine.ts'
+import { reconnectLoop } from '../shared/reconnect-loop.ts'
+import type { DockerCaller } from './docker-caller.ts'
 import { SESSION_LABEL } from './labels.ts'
 
 export interface DockerWatcher {
   onOutOfMemory(): void
-  /** Somebody asked the engine to send it a signal. */
+  /** Somebody asked the engine to send a signal to the container. */
   onKill(): void
-  /** It has ended; the code where the engine says it. */
+  /** The container has ended; the exit code where the engine says it. */
   onEnd(exitCode: number | undefined): void
-  /** The engine does not have it any more. */
+  /** The engine does not have the container any more. */
   onGone(): void
 }
 
-/** How often it is made sure that a silent engine is still there, in ms. */
+/** The interval at which a silent engine is asked whether it is still there, in ms. */
 const PING_INTERVAL = 10_000
 const PING_TIMEOUT = 5_000
-/** Longest pause between two tries to connect, in ms. */
-const MAX_RECONNECT_PAUSE = 500
 
 export class DockerEvents {
-  readonly #engine: DockerEngine
+  readonly #engine: DockerCaller
   readonly #session: string
   readonly #watchers = new Map<string, DockerWatcher>()
+  readonly #connected = deferred<void>()
   #stream: Readable | undefined
-  #connected: Promise<void> | undefined
-  #setConnected: () => void = () => {}
   #ping: Timer | undefined
   #isClosed = false
-  /** Whether what happens is told at once. */
+  /** Whether events are received at once. */
   isConnected = false
 
-  constructor(engine: DockerEngine, session: string) {
+  constructor(engine: DockerCaller, session: string) {
     this.#engine = engine
     this.#session = session
   }
 
-  /** Resolves when nothing that happens from then on is missed. */
+  /** Resolves when no event is missed from then on. The first call connects. */
   whenConnected(): Promise<void> {
-    if (!this.#connected) {
-      this.#connected = new Promise((resolve) => {
-        this.#setConnected = resolve
-      })
+    if (!this.#ping) {
       this.#ping = every(PING_INTERVAL, () => void this.#pingEngine())
-      void this.#loop()
+      void reconnectLoop(
+        (onConnected) => this.#follow(onConnected),
+        () => this.#isClosed,
+      )
     }
-    return this.#connected
+    return this.#connected.promise
   }
 
   watch(container: string, watcher: DockerWatcher): void {
@@ -67,19 +66,6 @@ export class DockerEvents {
     this.#stream?.destroy()
   }
 
-  async #loop(): Promise<void> {
-    for (let pause = 20; !this.#isClosed; pause = Math.min(2 * pause, MAX_RECONNECT_PAUSE)) {
-      try {
-        await this.#follow(() => {
-          pause = 20
-        })
-      } catch {
-        // Connected again below; who starts something hears of it by his own calls.
-      }
-      if (!this.#isClosed) await sleep(pause)
-    }
-  }
-
   async #follow(onConnected: () => void): Promise<void> {
     const filters = JSON.stringify({
       type: ['container'],
@@ -93,12 +79,12 @@ export class DockerEvents {
     this.#stream = (await open) as Readable
     if (this.#isClosed) this.#stream.destroy()
     const reading = this.#read(this.#stream)
-    // Only if it is read: a failure of the list ends the reading, whose end nobody would await.
+    // If the list fails, nobody awaits the reading: its failure must not become an unhandled rejection.
     reading.catch(() => undefined)
     try {
       await this.#listContainers()
       this.isConnected = true
-      this.#setConnected()
+      this.#connected.resolve()
       onConnected()
       await reading
     } finally {
@@ -126,7 +112,7 @@ export class DockerEvents {
   }
 
   async #listContainers(): Promise<void> {
-    // Those that come while it is asked are none that it could answer for.
+    // The answer says nothing about containers that are created while the engine is asked.
     const watched = [...this.#watchers]
     if (watched.length === 0) return
     const filters = JSON.stringify({ label: [`${SESSION_LABEL}=${this.#session}`] })
@@ -144,7 +130,7 @@ export class DockerEvents {
     }
   }
 
-  /** A connection whose other end has vanished says nothing by itself. */
+  /** A connection whose other end has vanished is silent, so the engine is asked. */
   async #pingEngine(): Promise<void> {
     if (!this.#stream || this.#watchers.size === 0) return
     const options = { retryMs: 0, timeoutMs: PING_TIMEOUT }

@@ -1,14 +1,15 @@
-/** Why a container ended, from what the engine lets know. */
+/** Finds out why a container ended. */
 import type { Exit } from '../../src/core/provider.ts'
-import { exitCodeOfSignal, exitOfCode } from '../shared/exit.ts'
+import { exitCodeOfSignal, exitOfCode, outOfMemoryExit } from '../shared/exit.ts'
 
 export interface ContainerEndFacts {
+  /** Undefined if somebody else has removed the container. */
   readonly exitCode: number | undefined
-  /** The engine said so, by an event or in the container's state. */
+  /** Whether the engine said so, by an event or in the state of the container. */
   readonly outOfMemory: boolean
-  /** Somebody asked the engine to send a signal. */
+  /** Whether somebody asked the engine to send a signal to the container. */
   readonly wasKilled: boolean
-  /** Limit of its memory in bytes. */
+  /** Its memory limit in bytes. */
   readonly memory: number | undefined
 }
 
@@ -23,13 +24,10 @@ export function exitOfContainer({
   if (exitCode === undefined) {
     return { reason: 'lost', detail: 'removed by somebody else' }
   }
-  const limit = memory === undefined ? '' : `, limit ${memory} bytes`
-  if (outOfMemory) {
-    return { reason: 'out-of-memory', detail: `out of memory (exit code ${exitCode}${limit})` }
-  }
-  // Podman does not tell. The kernel's kill is the one that nobody asked the engine for.
+  if (outOfMemory) return outOfMemoryExit(exitCode, memory)
+  // Podman does not say that a container was out of memory. A kill that nobody asked the engine for is the kernel's.
   if (exitCode === KILLED && memory !== undefined && !wasKilled) {
-    const detail = `most likely out of memory: killed, which nobody asked the engine for${limit}`
+    const detail = `most likely out of memory: killed, but nobody asked the engine for it, limit ${memory} bytes`
     return { reason: 'out-of-memory', detail }
   }
   return exitOfCode(exitCode)

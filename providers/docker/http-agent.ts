@@ -1,4 +1,4 @@
-/** Connections to an engine, none of them kept: one that a restarted engine has left would fail the next call. */
+/** Connections to an engine. None is kept, because after a restart of the engine a kept one would fail the next call. */
 import { Agent, type ClientRequest, type IncomingMessage } from 'node:http'
 import { Agent as SecureAgent } from 'node:https'
 import { inspect } from 'node:util'
@@ -8,8 +8,8 @@ interface HttpAgentInternals {
 }
 
 /**
- * dockerode listens to errors of its requests only. An answer that is cut is an error of the answer, and so a call would
- * wait for its rest for ever.
+ * dockerode listens only to the errors of its requests. A response that is cut is an error of the response, so a call
+ * would wait for the rest of it for ever.
  */
 export function createHttpAgent(isSecure: boolean): Agent {
   const agent = isSecure ? new SecureAgent() : new Agent()
@@ -21,8 +21,8 @@ export function createHttpAgent(isSecure: boolean): Agent {
     })
     addRequest.call(agent, request, ...rest)
   }
-  // docker-modem puts into words all that a call is made with, hidden properties too, for a log that is off. Of an agent
-  // these are all its connections, so that with 32 followed containers a call cost a second of CPU.
+  // docker-modem formats all options of a call, hidden properties too, for a log that is switched off. An agent has all
+  // its connections in there: with 32 followed containers a call took a second of processor time.
   Object.defineProperty(agent, inspect.custom, { value: () => 'Agent' })
   return agent
 }

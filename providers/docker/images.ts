@@ -1,9 +1,10 @@
-/** Images, fetched once for all that wait for them. */
+/** Fetches images. All starts that wait for the same image share one pull. */
 import type { Readable } from 'node:stream'
+import { settleOrAbort } from '../../src/core/abort.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { readJsonLines } from '../shared/json-lines.ts'
-import type { DockerEngine } from './engine.ts'
+import type { DockerCaller } from './docker-caller.ts'
 
 export interface DockerPullAuth {
   readonly username: string
@@ -11,14 +12,14 @@ export interface DockerPullAuth {
   readonly server?: string
 }
 
-/** Longest that an image may take to come, in ms. */
+/** Longest time to fetch an image, in ms. */
 const PULL_TIMEOUT = 1_800_000
 
-const pullsUnderWay = new WeakMap<DockerEngine, Map<string, Promise<void>>>()
+const pullsUnderWay = new WeakMap<DockerCaller, Map<string, Promise<void>>>()
 
 /** @throws ManyhostError MANYHOST_START_FAILED */
 export async function fetchImage(
-  engine: DockerEngine,
+  engine: DockerCaller,
   image: string,
   auth: DockerPullAuth | undefined,
   signal: AbortSignal,
@@ -28,18 +29,15 @@ export async function fetchImage(
   let pull = mine.get(image)
   if (!pull) {
     pull = pullImage(engine, image, auth).finally(() => mine.delete(image))
-    // Whoever waits for it may have given up by the time it fails.
+    // All starts that wait for it may have been given up by the time it fails.
     pull.catch(() => undefined)
     mine.set(image, pull)
   }
-  const givenUp = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  })
-  await Promise.race([pull, givenUp])
+  await settleOrAbort(pull, signal)
 }
 
 async function pullImage(
-  engine: DockerEngine,
+  engine: DockerCaller,
   image: string,
   auth: DockerPullAuth | undefined,
 ): Promise<void> {
@@ -53,7 +51,7 @@ async function pullImage(
       docker.pull(withDefaultTag(image), authconfig ? { authconfig } : {}),
     )
     const failure = await resolveWithin(PULL_TIMEOUT, readPullFailure(stream as Readable))
-    if (failure === undefined) throw new Error('it took too long')
+    if (failure === undefined) throw new Error(`it took longer than ${PULL_TIMEOUT} ms`)
     if (failure !== '') throw new Error(failure)
   } catch (cause) {
     const text = `cannot fetch image '${image}': ${describeError(cause).trim()}`
@@ -61,13 +59,13 @@ async function pullImage(
   }
 }
 
-/** Without a tag the engine would fetch all there are. */
+/** Without a tag the engine would fetch all tags of the image. */
 export function withDefaultTag(image: string): string {
   const name = image.slice(image.lastIndexOf('/') + 1)
   return name.includes(':') || name.includes('@') ? image : `${image}:latest`
 }
 
-/** What went wrong while it was fetched; nothing when all went well. */
+/** The error that the engine reports while it fetches an image; empty if there was none. */
 async function readPullFailure(stream: Readable): Promise<string> {
   let failure = ''
   for await (const line of readJsonLines(stream)) {

@@ -1,13 +1,15 @@
-/** Instances as containers of Docker or Podman, on one host or spread over several. */
+/** Runs instances as containers of Docker or Podman, on one engine or spread over several. */
 import { randomBytes } from 'node:crypto'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { processIdentity } from '../../src/posix/identity.ts'
+import { listenEnvironment } from '../shared/endpoint.ts'
 import { type Reservation, reservePort } from '../shared/ports.ts'
 import { defaultSocketUrl, parseDockerAddress } from './address.ts'
 import { buildContainerBody, containerCwd } from './container-body.ts'
 import { DockerEngine, isDockerUnreachable } from './engine.ts'
+import { fetchImage } from './images.ts'
 import { DockerInstance } from './instance.ts'
 import { INSTANCE_LABEL, OWNER_LABEL, SERVICE_LABEL, SESSION_LABEL } from './labels.ts'
 import { type DockerOptions, type DockerSettings, parseDockerOptions } from './options.ts'
@@ -15,11 +17,11 @@ import { sweepContainers } from './sweep.ts'
 
 export type { DockerOptions } from './options.ts'
 
-/** How long the end of all instances is waited for in `close`, in ms. */
+/** How long `close` waits for the end of all instances, in ms. */
 const CLOSE_TIMEOUT = 30_000
-/** How long a start waits for an engine that went away, when there is no other one, in ms. */
+/** How long a start waits for an engine that cannot be reached, if there is no other engine, in ms. */
 const START_RETRY_MS = 120_000
-/** How long a start waits for an engine that went away before another one is tried, in ms. */
+/** How long a start waits for an engine that cannot be reached, before it tries another engine, in ms. */
 const OTHER_ENGINE_RETRY_MS = 1_000
 
 /**
@@ -72,7 +74,7 @@ class DockerProvider implements Provider {
     if (image === undefined) {
       throw new ManyhostError(
         'MANYHOST_UNSUPPORTED',
-        `${spec.service} needs an image to run in a container: its own, or the provider's`,
+        `${spec.service} needs an image to run in a container: set image at the service or at the provider`,
         { service: spec.service },
       )
     }
@@ -118,7 +120,7 @@ class DockerProvider implements Provider {
     void instance.gone.then(() => this.#instances.delete(instance))
     try {
       if (this.#settings.pull === 'always') {
-        await engine.fetchImage(image, this.#settings.auth, signal)
+        await fetchImage(engine, image, this.#settings.auth, signal)
       }
       await instance.begin(signal, isLast ? START_RETRY_MS : OTHER_ENGINE_RETRY_MS)
       if (this.#isClosed)
@@ -126,7 +128,7 @@ class DockerProvider implements Provider {
       return instance
     } catch (error) {
       const stopped = instance.stop(0)
-      // Where the engine is away, the removal goes on by itself.
+      // If the engine cannot be reached, the removal goes on in the background.
       await resolveWithin(engine.isUnreachable ? 0 : CLOSE_TIMEOUT, stopped)
       throw error
     }
@@ -140,15 +142,16 @@ class DockerProvider implements Provider {
   ): DockerInstance {
     const { address } = engine
     const settings = this.#settings
-    const reached = address.host ?? '127.0.0.1'
-    const own = reservation?.listenOn as { host: string; port: number } | undefined
-    const listenOn = own ?? { host: '0.0.0.0', port: settings.port }
-    const publish = own ? undefined : (settings.publish ?? (address.host ? '0.0.0.0' : reached))
+    const engineHost = address.host ?? '127.0.0.1'
+    const reserved = reservation?.listenOn as { host: string; port: number } | undefined
+    const listenOn = reserved ?? { host: '0.0.0.0', port: settings.port }
+    const publish = reserved
+      ? undefined
+      : (settings.publish ?? (address.host ? '0.0.0.0' : engineHost))
     const env = {
       ...settings.env,
       ...spec.env,
-      HOST: listenOn.host,
-      PORT: String(listenOn.port),
+      ...listenEnvironment(listenOn),
       MANYHOST_INSTANCE: spec.id,
     }
     const body = buildContainerBody({
@@ -173,16 +176,16 @@ class DockerProvider implements Provider {
       env,
       cwd: containerCwd(spec, settings),
       listenOn,
-      reachedAt: { host: isSpecific ? publish : reached, port: own?.port },
+      reachedAt: { host: isSpecific ? publish : engineHost, port: reserved?.port },
       fetchImage:
         settings.pull === 'never'
           ? undefined
-          : (signal) => engine.fetchImage(image, settings.auth, signal),
+          : (signal) => fetchImage(engine, image, settings.auth, signal),
       onGone: release,
     })
   }
 
-  /** On the host's own network. Whether a port of another machine is free, only the server itself finds out. */
+  /** For the network of the host. Only the server itself can find out whether a port of another machine is free. */
   async #reservePort({ address }: DockerEngine): Promise<Reservation> {
     const { ports } = this.#settings
     if (address.host === undefined) return reservePort(this.#settings.publish ?? '127.0.0.1', ports)
@@ -200,11 +203,11 @@ class DockerProvider implements Provider {
     throw new ManyhostError('MANYHOST_START_FAILED', text)
   }
 
-  /** Once for each engine, beside the first start; tried again with the next one when it fails. */
+  /** Runs once for each engine, while the first instance starts. If it fails, the next start tries it again. */
   #sweepOnce(engine: DockerEngine): void {
     if (this.#settings.adopt === 'keep' || this.#swept.has(engine)) return
-    const mine = { session: this.#session, owner: this.#settings.owner }
-    const done = sweepContainers(engine, mine).catch(() => void this.#swept.delete(engine))
+    const self = { session: this.#session, owner: this.#settings.owner }
+    const done = sweepContainers(engine, self).catch(() => void this.#swept.delete(engine))
     this.#swept.set(engine, done)
   }
 
@@ -216,11 +219,11 @@ class DockerProvider implements Provider {
   }
 }
 
-/** The least loaded one of those that can be reached, or of all. */
+/** The least loaded engine of those that can be reached; if none can be reached, of all. */
 function pickEngine(engines: readonly DockerEngine[]): DockerEngine | undefined {
-  const there = engines.filter(({ isUnreachable: isAway }) => !isAway)
-  const among = there.length > 0 ? there : engines
-  return among.reduce<DockerEngine | undefined>(
+  const reachable = engines.filter(({ isUnreachable }) => !isUnreachable)
+  const candidates = reachable.length > 0 ? reachable : engines
+  return candidates.reduce<DockerEngine | undefined>(
     (best, one) => (best && best.numInstances <= one.numInstances ? best : one),
     undefined,
   )

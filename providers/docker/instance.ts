@@ -1,4 +1,4 @@
-/** One instance: its container, what was started in it, and the connections to it, from create to remove. */
+/** One instance: its container, the commands in it, and the connections to it, from create to remove. */
 import type { Readable } from 'node:stream'
 import type { ContainerCreateOptions } from 'dockerode'
 import { describeError, type ManyhostError } from '../../src/core/errors.ts'
@@ -20,11 +20,11 @@ import { demultiplexOutput } from './demux.ts'
 import type { DockerEngine } from './engine.ts'
 import { exitOfContainer } from './exit.ts'
 
-/** How long the end of the output is waited for after the end of the container, in ms. */
+/** How long the last output may come after the end of the container, in ms. */
 const OUTPUT_TIMEOUT = 1_000
-/** How long it is waited for where nobody waits for the end itself: so much may a busy machine be late, in ms. */
+/** The same for a container that was stopped, in ms: nobody waits for it, so a busy machine may be later. */
 const STOPPED_OUTPUT_TIMEOUT = 5_000
-/** How long a removal is tried while nobody can reach the engine, in ms; the next session sweeps what is left then. */
+/** How long a removal is tried while the engine cannot be reached, in ms. A later session removes what is left then. */
 const REMOVE_RETRY_MS = 120_000
 
 export interface DockerInstanceOptions {
@@ -32,11 +32,11 @@ export interface DockerInstanceOptions {
   readonly body: ContainerCreateOptions
   readonly env: Record<string, string>
   readonly cwd: string | undefined
-  /** Where the server is told to listen. */
+  /** The address that the server is told to listen on. */
   readonly listenOn: { readonly host: string; readonly port: number }
-  /** Where it is reached; the port is the engine's to say where it is published. */
+  /** The address that connections go to. Without a port, the engine says on which port the server's is published. */
   readonly reachedAt: { readonly host: string; readonly port: number | undefined }
-  /** Gets the image when the engine does not have it. */
+  /** Fetches the image if the engine does not have it. */
   readonly fetchImage: ((signal: AbortSignal) => Promise<void>) | undefined
   readonly onGone: () => void
 }
@@ -47,21 +47,24 @@ export class DockerInstance implements Running {
   readonly #options: DockerInstanceOptions
   readonly #stopDeadline = new StopDeadline(() => void this.#remove())
   readonly #spawned = new Set<DockerCommandRun>()
+  /** Aborted when the instance has ended. Until then its commands are read, also while it is asked to stop. */
+  readonly #commands = new AbortController()
   #endpoint: ServerEndpoint | undefined
   #pool: ReturnType<typeof openPool> | undefined
   #id: string | undefined
-  /** The container is made, or could not be; whoever removes it has to wait for that. */
+  /** Resolves when the container was created, or could not be. A removal must wait for that. */
   #creating: Promise<unknown> = Promise.resolve()
   #logs: Promise<void> = Promise.resolve()
   #logStream: Readable | undefined
   #outOfMemory = false
   #wasKilled = false
+  #hasEnded = false
   #removal: Promise<void> | undefined
 
-  constructor(spec: StartSpec, surroundings: DockerInstanceOptions) {
+  constructor(spec: StartSpec, options: DockerInstanceOptions) {
     this.#spec = spec
     this.#lifecycle = new InstanceLifecycle(spec)
-    this.#options = surroundings
+    this.#options = options
   }
 
   get exited(): Promise<Exit> {
@@ -85,21 +88,21 @@ export class DockerInstance implements Running {
     return this.#options.body.name as string
   }
 
-  /** When it rejects, `stop` removes what there is. */
-  begin(signal: AbortSignal, patience: number): Promise<void> {
-    return this.#lifecycle.runStart(signal, () => this.#start(signal, patience))
+  /**
+   * When it rejects, call `stop` to remove what was created.
+   * @param retryMs how long the start waits for an engine that cannot be reached, in ms
+   */
+  begin(signal: AbortSignal, retryMs: number): Promise<void> {
+    return this.#lifecycle.runStart(signal, () => this.#start(signal, retryMs))
   }
 
-  async #start(signal: AbortSignal, patience: number): Promise<void> {
+  async #start(signal: AbortSignal, retryMs: number): Promise<void> {
     const { engine, listenOn } = this.#options
     const given = AbortSignal.any([signal, this.#lifecycle.signal])
-    const making = this.#createContainer(given, patience)
-    this.#creating = making.catch(() => undefined)
-    // Beside each other: only what has started can end unseen.
-    const [id] = await Promise.all([
-      making,
-      engine.connectEvents({ signal: given, retryMs: patience }),
-    ])
+    const creating = this.#createContainer(given, retryMs)
+    this.#creating = creating.catch(() => undefined)
+    // Both at the same time: no event is missed, because a container cannot end before it was started.
+    const [id] = await Promise.all([creating, engine.connectEvents({ signal: given, retryMs })])
     given.throwIfAborted()
     engine.events.watch(id, {
       onOutOfMemory: () => {
@@ -122,13 +125,13 @@ export class DockerInstance implements Running {
     if (this.#spec.startup && command) await this.#spawn(id, [command, ...args])
   }
 
-  async #createContainer(signal: AbortSignal, patience: number): Promise<string> {
+  async #createContainer(signal: AbortSignal, retryMs: number): Promise<string> {
     const { engine, body, fetchImage } = this.#options
-    this.#id = await createContainer(engine, body, fetchImage, { signal, patience })
+    this.#id = await createContainer(engine, body, fetchImage, { signal, retryMs })
     return this.#id
   }
 
-  /** Passes its output on until it ends; the engine may go and come back meanwhile. */
+  /** Passes the output on until its end. The engine may be away for some time meanwhile. */
   #followOutput(id: string): void {
     let since = 0
     const follow = async (): Promise<void> => {
@@ -147,7 +150,7 @@ export class DockerInstance implements Running {
       for (;;) {
         await follow()
         if (this.#lifecycle.state !== 'up' || this.#hasEnded) return
-        // It ended for a reason that is not the container's end, or that end is about to be told.
+        // Either the connection was lost, or the container has ended and its event is still to come.
         since = Math.floor(wallClock() / 1_000)
         await sleep(200, this.#lifecycle.signal)
         if (this.#hasEnded) return
@@ -196,13 +199,10 @@ export class DockerInstance implements Running {
   ): Promise<DockerCommandRun> {
     const { engine, env, cwd } = this.#options
     const { signal } = this.#lifecycle
-    // A startup function that does not look at its signal must not start anything behind our back.
+    // A startup function that ignores its signal must not start anything after the end.
     if (signal.aborted) return Promise.reject(signal.reason)
     return executeInContainer(engine, id, { command, env, cwd, onText }, this.#commands.signal)
   }
-
-  /** Outlives the signal: while the instance is asked to stop, its commands are still listened to. */
-  readonly #commands = new AbortController()
 
   #endFacts(exitCode: number | undefined) {
     const memory = this.#spec.resources?.memory
@@ -212,12 +212,10 @@ export class DockerInstance implements Running {
   accepts(signal: AbortSignal): Promise<void> {
     return this.#endpoint
       ? tcpProbe(this.#endpoint, signal)
-      : Promise.reject(new Error('not started'))
+      : Promise.reject(new Error('the instance has not started yet'))
   }
 
-  #hasEnded = false
-
-  /** The container has ended, or is not there any more. */
+  /** The container has ended, or the engine does not have it any more. */
   async #onEnd(exitCode: number | undefined, isGone = false): Promise<void> {
     if (this.#hasEnded) return
     this.#hasEnded = true
@@ -238,7 +236,7 @@ export class DockerInstance implements Running {
     return this.gone
   }
 
-  /** Politely. What cannot be asked is left to the end of the grace. */
+  /** Asks the container to end. If that is not possible, the stop deadline ends it. */
   async #requestStop(): Promise<void> {
     await this.#creating
     const { engine } = this.#options
@@ -247,16 +245,16 @@ export class DockerInstance implements Running {
     try {
       if (this.#spec.startup) {
         const spawned = [...this.#spawned].map(({ ended }) => ended.catch(() => undefined))
-        // To all but the first, which only waits.
-        const everybody = { command: ['sh', '-c', 'kill -TERM -1'], env: {}, cwd: '/', onText() {} }
-        await (await executeInContainer(engine, id, everybody, this.#commands.signal)).ended
+        // The signal goes to all processes except the first one, which only keeps the container alive.
+        const killAll = { command: ['sh', '-c', 'kill -TERM -1'], env: {}, cwd: '/', onText() {} }
+        await (await executeInContainer(engine, id, killAll, this.#commands.signal)).ended
         await Promise.all(spawned)
         await this.#remove()
       } else {
         await requestContainerStop(engine, id)
       }
     } catch (error) {
-      // 404, 409: it has ended already, whose event may have come before anybody asked.
+      // 404, 409: the container has ended already. Its event may have come before it was asked to stop.
       const { statusCode } = error as { statusCode?: number }
       if (statusCode === 404 || (statusCode === 409 && this.#hasEnded)) await this.#remove()
     }
@@ -270,7 +268,7 @@ export class DockerInstance implements Running {
   async #removeNow(): Promise<void> {
     await this.#creating
     const { engine } = this.#options
-    // What it wrote at its end is read before it is gone; one that is removed by force ends by that.
+    // The last output of a container that has ended is read before the removal. A running one ends by the removal itself.
     if (this.#hasEnded) await resolveWithin(STOPPED_OUTPUT_TIMEOUT, this.#logs)
     const removed = engine.remove(this.#id ?? this.#name, { retryMs: REMOVE_RETRY_MS })
     await removed.catch((error) =>

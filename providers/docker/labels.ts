@@ -1,4 +1,4 @@
-/** By what the engine is asked for containers of ours. */
+/** The labels of our containers. */
 export const SESSION_LABEL = 'manyhost.session'
 export const INSTANCE_LABEL = 'manyhost.instance'
 export const SERVICE_LABEL = 'manyhost.service'

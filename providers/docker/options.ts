@@ -1,4 +1,4 @@
-/** Options of `docker` and `podman`, checked once, where they are given. */
+/** The options of `docker` and `podman`, with their rules. */
 import { isAbsolute } from 'node:path'
 import {
   nested,
@@ -8,8 +8,8 @@ import {
   record,
   rule,
   text,
-  whole,
 } from '../../src/core/options.ts'
+import { ADOPT_RULE, OWNER_RULE, PORTS_RULE, portRule } from '../shared/option-rules.ts'
 import type { PortRange } from '../shared/ports.ts'
 import { isDockerAddress } from './address.ts'
 
@@ -21,43 +21,43 @@ export interface DockerOptions {
   readonly hosts?: readonly string[]
   /** Folder with `ca.pem`, `cert.pem` and `key.pem` for engines behind TLS. @default DOCKER_CERT_PATH */
   readonly certs?: string
-  /** Image of services that name none. */
+  /** Image of the services that name none. */
   readonly image?: string
   /** When an image is fetched: when it is missing, before each start, or never. @default 'missing' */
   readonly pull?: 'missing' | 'always' | 'never'
-  /** For images in a registry that asks who you are. */
+  /** User and password for a registry that asks for them. */
   readonly auth?: { readonly username: string; readonly password: string; readonly server?: string }
   /**
-   * `bridge` or another network of the engine: the port is published; `host`: the server listens on the host's own.
+   * `bridge`, or another network of the engine: the port is published. `host`: the server listens on the host's network.
    * @default 'bridge'
    */
   readonly network?: string
-  /** What the server is to listen on within its container, but for `network: 'host'`. @default 8080 */
+  /** Port that the server listens on in its container; not used with `network: 'host'`. @default 8080 */
   readonly port?: number
-  /** Address of the engine's host that ports are published on. @default '127.0.0.1', of a remote engine '0.0.0.0' */
+  /** Address of the engine's host that ports are published on. @default '127.0.0.1'; '0.0.0.0' for a remote engine */
   readonly publish?: string
   /** First and last port for `network: 'host'`. @default [20000, 32000] */
   readonly ports?: PortRange
-  /** Environment of all instances; a service's own comes on top. */
+  /** Environment of all instances. A variable of the service replaces one of these. */
   readonly env?: Readonly<Record<string, string>>
-  /** `/here:/there` or `/here:/there:ro`, or the name of a volume in place of `/here`. */
+  /** `/here:/there` or `/here:/there:ro`; the name of a volume may take the place of `/here`. */
   readonly mounts?: readonly string[]
-  /** Folder that instances run in. @default that of the image */
+  /** Folder that instances run in. @default the folder of the image */
   readonly cwd?: string
-  /** Who instances run as. @default that of the image */
+  /** User that instances run as. @default the user of the image */
   readonly user?: string
-  /** Whether a command takes the place of the image's entrypoint, or is given to it. @default 'replace' */
+  /** Whether a command replaces the entrypoint of the image, or is given to it as arguments. @default 'replace' */
   readonly entrypoint?: 'replace' | 'keep'
-  /** What keeps a container alive for a startup function; it must not end, nor mind SIGTERM. */
+  /** Command that keeps a container alive for a startup function. It must not end by itself, and must ignore SIGTERM. */
   readonly idle?: readonly string[]
-  /** What becomes of containers that a session left when it was killed. @default 'sweep' */
+  /** Whether the containers that a killed session left are removed at the first start. @default 'sweep' */
   readonly adopt?: 'sweep' | 'keep'
   /**
-   * A name for this program, where one at a time runs, on whatever machine: then all that an earlier one left is swept.
-   * @default the process: only what dead processes of this machine left is swept
+   * A name for this program, if it runs only once at a time, on any machine. Then all that an earlier run left is removed.
+   * @default the process: only what dead processes of this machine left is removed
    */
   readonly owner?: string
-  /** Goes into the body of the engine's `containers/create`, over what is there; `HostConfig` is merged. */
+  /** Merged into the body of `containers/create` of the engine, and replaces what is there. */
   readonly create?: Readonly<Record<string, unknown>>
 }
 
@@ -74,16 +74,13 @@ const listRule = (range: string, fits: (value: string) => boolean) =>
     { is: 'list', of: text('a string'), minItems: 1 },
   )
 
-const isPort = (value: unknown): boolean =>
-  Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65_535
-
 const NAME_RULE = text('a name', (value) => value !== '')
 const SECRET_RULE = { ...NAME_RULE, form: { is: 'text', secret: true } } as const
 
-/** A shell that reads from an input that never comes: it needs no more of an image than `ctx.run('sh', ...)` does. */
+/** A shell that reads from an input that never comes. An image that can do `ctx.run('sh', ...)` can do this as well. */
 const DEFAULT_IDLE_COMMAND = ['sh', '-c', 'read _']
 
-/** Every option with its range and default; docs/docker.md is held against this one by a test. */
+/** Every option with its range and default. A test compares docs/docker.md with this table. */
 export const DOCKER_RULES = {
   hosts: listRule('a list of unix:///path, tcp://host:port or https://host:port', isDockerAddress),
   certs: text('the path of a folder', (value) => value !== ''),
@@ -95,22 +92,9 @@ export const DOCKER_RULES = {
     ['username', 'password'],
   ),
   network: { ...NAME_RULE, range: "'bridge', 'host' or the name of a network", initial: 'bridge' },
-  port: rule('a port', 8_080, (value) => (isPort(value) ? (value as number) : undefined), {
-    is: 'number',
-    min: 1,
-    max: 65_535,
-    whole: true,
-  }),
+  port: portRule(8_080),
   publish: text('an address', (value) => value !== ''),
-  ports: rule<PortRange>(
-    '[from, to], whole numbers from 1 to 65535, from <= to',
-    [20_000, 32_000],
-    (value) =>
-      Array.isArray(value) && value.length === 2 && value.every(isPort) && value[0] <= value[1]
-        ? (value as unknown as PortRange)
-        : undefined,
-    { is: 'list', of: whole(1, 1), minItems: 2 },
-  ),
+  ports: PORTS_RULE,
   env: record(),
   mounts: listRule("a list of '/here:/there', with ':ro' for read-only", (value) =>
     /^[^:]+:\/[^:]*(:[\w,]+)?$/.test(value),
@@ -122,8 +106,8 @@ export const DOCKER_RULES = {
     ...listRule('a command as a list of strings', () => true),
     initial: DEFAULT_IDLE_COMMAND,
   },
-  adopt: oneOf(['sweep', 'keep'], 'sweep'),
-  owner: text('letters, digits and -_. only', (value) => /^[\w.-]{1,100}$/.test(value)),
+  adopt: ADOPT_RULE,
+  owner: OWNER_RULE,
   create: rule<Readonly<Record<string, unknown>>>('an object', {}, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? (value as Record<string, unknown>)

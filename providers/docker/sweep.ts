@@ -1,4 +1,4 @@
-/** Removes what sessions left that were killed: their containers, which carry the name of their process. */
+/** Removes the containers that killed sessions left. A label of each container names the process of its session. */
 import { isOrphan, removeAll, type SelfIdentity } from '../shared/orphans.ts'
 import type { DockerEngine } from './engine.ts'
 import { OWNER_LABEL, SESSION_LABEL } from './labels.ts'
@@ -8,8 +8,8 @@ export async function sweepContainers(engine: DockerEngine, self: SelfIdentity):
   const all = await engine.call('list containers', (docker, abortSignal) =>
     docker.listContainers({ all: true, filters, abortSignal } as object),
   )
-  const left = all.filter(({ Labels }) => {
+  const orphans = all.filter(({ Labels }) => {
     return isOrphan({ session: Labels[SESSION_LABEL], owner: Labels[OWNER_LABEL] ?? '' }, self)
   })
-  await removeAll(left, ({ Id }) => engine.remove(Id))
+  await removeAll(orphans, ({ Id }) => engine.remove(Id))
 }

@@ -1,14 +1,14 @@
-/** How a rented machine is given back: what matters is that it is gone, and costs nothing any more. */
+/** Ends the rental of a machine: the machine must be gone, so that it costs nothing any more. */
 import { now, resolveWithin, sleep } from '../../src/core/time.ts'
 import type { Golem } from './packages.ts'
 
-/** Between two tries to end what the daemon did not answer for, in ms. */
+/** The pause between two tries to terminate an agreement, when the daemon did not answer, in ms. */
 const TERMINATE_PAUSE = 1_000
 
-/** How often it is asked whether a machine is given back, in ms. */
+/** Interval at which the daemon is asked whether an agreement has ended, in ms. */
 const POLL_INTERVAL = 100
 
-/** What there is to give back. */
+/** The parts of a rental that have to be ended. */
 export interface RentalParts {
   readonly agreement: Golem.Agreement
   readonly rental: Golem.ResourceRental | undefined
@@ -16,12 +16,12 @@ export interface RentalParts {
 }
 
 export interface EndRentalOptions {
-  /** How long the last bill is waited for, in ms. */
+  /** How long golem-js waits for the last bill, in ms. */
   readonly paymentTimeout: number
-  /** How long an agreement is tried to be ended while the daemon is away, in ms. */
+  /** How long the termination of an agreement is tried while the daemon does not answer, in ms. */
   readonly terminateRetryMs: number
   isClosed(): boolean
-  /** Takes what goes on when nobody waits any more. */
+  /** Takes work that nobody waits for any more. */
   runInBackground(work: Promise<unknown>): void
 }
 
@@ -30,14 +30,14 @@ interface GolemNetworks {
   readonly vpn: Golem.Network
 }
 
-/** Resolves when nothing runs there any more, for all that the daemon says. */
+/** Resolves when nothing runs on the machine any more, as far as the daemon knows. */
 export async function endRental(
   { network, vpn }: GolemNetworks,
   { agreement, rental, node }: RentalParts,
   options: EndRentalOptions,
 ): Promise<void> {
   if (rental) {
-    // Resolves when the last bill has come; what matters here is that the machine is gone.
+    // This resolves when the last bill has come. Here it is enough that the machine is gone.
     const finalized = rental.stopAndFinalize(Math.max(1, options.paymentTimeout))
     options.runInBackground(finalized)
     await waitUntilEnded(network, agreement, finalized)
@@ -48,7 +48,7 @@ export async function endRental(
   if (node) await network.network.removeNetworkNode(vpn, node).catch(() => {})
 }
 
-/** Whether it is known to be over. */
+/** Whether the agreement is known to be over. */
 async function terminateAgreement({ market }: Golem.GolemNetwork, agreement: Golem.Agreement) {
   try {
     const state = (await market.fetchAgreement(agreement.id)).getState()
@@ -61,13 +61,13 @@ async function terminateAgreement({ market }: Golem.GolemNetwork, agreement: Gol
 
 async function retryUntilDone(
   action: () => Promise<boolean>,
-  { terminateRetryMs: patience, isClosed }: EndRentalOptions,
+  { terminateRetryMs, isClosed }: EndRentalOptions,
 ) {
-  const until = now() + patience
+  const until = now() + terminateRetryMs
   while (!isClosed() && now() < until && !(await action())) await sleep(TERMINATE_PAUSE)
 }
 
-/** A machine is gone when its agreement is: golem-js ends them in this order, and goes on to wait for the bill. */
+/** golem-js ends the machine, then the agreement, and then waits for the bill. So the end of the agreement is enough. */
 async function waitUntilEnded(
   network: Golem.GolemNetwork,
   { id }: Golem.Agreement,

@@ -1,5 +1,6 @@
-/** The exe unit of a rented machine: one command at a time, each of which may be made again. */
+/** The exe unit of a rented machine runs one command at a time. A command that got no answer is run again. */
 import { randomBytes } from 'node:crypto'
+import { exponentialDelay } from '../../src/core/backoff.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { now, sleep } from '../../src/core/time.ts'
 import type { RentedMachine } from './market.ts'
@@ -14,13 +15,13 @@ import {
   signalScript,
 } from './scripts.ts'
 
-/** How long one command may take, in ms, copies of files not counted. */
+/** Longest time of one command, in ms. Copies of files have no limit. */
 const COMMAND_TIMEOUT = 60_000
 
-/** Longest pause between two tries, in ms. */
-const MAX_RETRY_PAUSE = 1_000
+/** The pause between two tries, in ms. */
+const RETRY_PAUSE = { min: 50, max: 1_000 }
 
-/** Thrown when the machine is ours no more. */
+/** Thrown when the machine is no longer rented. */
 export class RentalLostError extends Error {}
 
 export class GolemExeUnit {
@@ -43,34 +44,36 @@ export class GolemExeUnit {
     this.#lostAfter = lostAfter
   }
 
-  /** Nothing more is asked of it. */
+  /** No further command is run. */
   close(): void {
     this.#isClosed = true
   }
 
-  /** Resolves when it was started. @throws ManyhostError MANYHOST_START_FAILED */
+  /** Resolves when the command was started. @throws ManyhostError MANYHOST_START_FAILED */
   async launch(what: Omit<GolemLaunch, 'id'>): Promise<void> {
-    const said = (await this.#runScript(launchScript({ ...what, id: this.#id }))).trim()
-    if (/^@\d+$/.test(said)) return
-    const why = said.startsWith('!') ? said.slice(1) : `a shell could not be used: '${said}'`
+    const answer = (await this.runScript(launchScript({ ...what, id: this.#id }))).trim()
+    if (/^@\d+$/.test(answer)) return
+    const why = answer.startsWith('!')
+      ? answer.slice(1)
+      : `the shell of the machine gave an unknown answer: '${answer}'`
     const text = `${why} (on ${this.#rented.name})`
     throw new ManyhostError('MANYHOST_START_FAILED', text.slice(0, 1_000))
   }
 
   async signal(numbers: readonly number[], name: 'TERM' | 'KILL'): Promise<void> {
-    if (numbers.length > 0) await this.#runScript(signalScript(this.#id, numbers, name))
+    if (numbers.length > 0) await this.runScript(signalScript(this.#id, numbers, name))
   }
 
   async look(seen: readonly OutputProgress[], ms: number): Promise<GolemCommandEvent[]> {
     return parseLookOutput(
-      await this.#runScript(lookScript(this.#id, seen, ms, this.#token)),
+      await this.runScript(lookScript(this.#id, seen, ms, this.#token)),
       seen,
       this.#token,
     )
   }
 
-  /** What the script printed. */
-  #runScript(script: string): Promise<string> {
+  /** Resolves with the output of the script. */
+  runScript(script: string): Promise<string> {
     return this.runInTurn(async (exe) => {
       const options = { signalOrTimeout: COMMAND_TIMEOUT }
       const result = await exe.run('/bin/sh', ['-c', script], options)
@@ -80,11 +83,7 @@ export class GolemExeUnit {
     })
   }
 
-  runScript(script: string): Promise<string> {
-    return this.#runScript(script)
-  }
-
-  /** In its turn, and again as long as the machine is ours. @throws RentalLostError */
+  /** Runs the action after all earlier ones, and again until it is answered. @throws RentalLostError */
   runInTurn<T>(action: (exe: Golem.ExeUnit) => Promise<T>): Promise<T> {
     const done = this.#turn.then(() => this.#retry(action))
     this.#turn = done.catch(() => {})
@@ -93,7 +92,7 @@ export class GolemExeUnit {
 
   async #retry<T>(action: (exe: Golem.ExeUnit) => Promise<T>): Promise<T> {
     let failedSince: number | undefined
-    for (let pause = 50; ; pause = Math.min(2 * pause, MAX_RETRY_PAUSE)) {
+    for (let failures = 0; ; failures++) {
       if (this.#isClosed) throw new RentalLostError('the instance has ended')
       try {
         return await action(this.#rented.exe)
@@ -112,11 +111,11 @@ export class GolemExeUnit {
             `no answer for ${this.#lostAfter} ms: ${explainGolemError(error, this.#key)}`,
           )
         }
-        await sleep(pause)
+        await sleep(exponentialDelay(failures, RETRY_PAUSE))
       }
     }
   }
 }
 
-/** What the exe unit said no to: asking again would not help. */
+/** The exe unit refused a command. To ask again would not help. */
 export class CommandRefusedError extends Error {}

@@ -1,17 +1,17 @@
-/** Files and folders to and from a rented machine, by way of a volume: transfers reach nothing else there. */
-import { spawn } from 'node:child_process'
+/** Copies files and folders to and from a rented machine through a volume: transfers reach nothing else there. */
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { copyFile, mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join, posix, resolve } from 'node:path'
-import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import {
+  MAX_COPY_ERROR_TEXT,
+  resolveFileTarget,
+  runTar,
+  withCopyError,
+} from '../shared/file-copy.ts'
 import { CommandRefusedError, type GolemExeUnit } from './exe-unit.ts'
 import type { Golem } from './packages.ts'
 import { packScript, removeScript, unpackScript } from './scripts.ts'
-
-/** What tar said of a failure, in characters. */
-const MAX_ERROR_TEXT = 2_000
 
 export interface GolemFileContext {
   readonly unit: GolemExeUnit
@@ -20,7 +20,7 @@ export interface GolemFileContext {
   readonly cwd: string
 }
 
-/** As the command cp: a file that is copied to a folder goes into it, and missing folders are made. */
+/** A file that is copied to a folder goes into it, and missing folders are created. */
 export function uploadToRental(
   { unit, volume, cwd }: GolemFileContext,
   local: string,
@@ -28,16 +28,16 @@ export function uploadToRental(
 ): Promise<void> {
   return withCopyFolder('upload', local, remote, async (folder) => {
     const source = resolve(local)
-    const facts = await stat(source)
-    const isFolder = facts.isDirectory()
+    const found = await stat(source)
+    const isFolder = found.isDirectory()
     const packed = isFolder ? join(folder, 'packed.tar') : source
     if (isFolder) await runTar(['-cf', packed, '-C', source, '.'])
-    const way = volumePath(volume)
-    await unit.runInTurn((exe) => checkTransfer(exe.uploadFile(packed, way)))
-    const mode = isFolder ? undefined : (facts.mode & 0o777).toString(8)
+    const transfer = transferPath(volume)
+    await unit.runInTurn((exe) => checkTransfer(exe.uploadFile(packed, transfer)))
+    const mode = isFolder ? undefined : (found.mode & 0o777).toString(8)
     await runCopyScript(
       unit,
-      unpackScript(way, resolveRemotePath(cwd, remote), basename(source), mode),
+      unpackScript(transfer, resolveRemotePath(cwd, remote), basename(source), mode),
     )
   })
 }
@@ -48,50 +48,43 @@ export function downloadFromRental(
   local: string,
 ): Promise<void> {
   return withCopyFolder('download', remote, local, async (folder) => {
-    const way = volumePath(volume)
-    const kind = await runCopyScript(unit, packScript(resolveRemotePath(cwd, remote), way))
+    const transfer = transferPath(volume)
+    const kind = await runCopyScript(unit, packScript(resolveRemotePath(cwd, remote), transfer))
     const fetched = join(folder, 'fetched')
-    await unit.runInTurn((exe) => checkTransfer(exe.downloadFile(way, fetched)))
-    await unit.runScript(removeScript(way))
+    await unit.runInTurn((exe) => checkTransfer(exe.downloadFile(transfer, fetched)))
+    await unit.runScript(removeScript(transfer))
     const target = resolve(local)
     if (kind === 'folder') {
       await mkdir(target, { recursive: true })
       await runTar(['-xf', fetched, '-C', target])
       return
     }
-    const isInto =
-      local.endsWith('/') ||
-      (await stat(target).then(
-        (one) => one.isDirectory(),
-        () => false,
-      ))
-    const path = isInto ? join(target, basename(remote)) : target
+    const path = await resolveFileTarget(target, basename(remote), local.endsWith('/'))
     await mkdir(dirname(path), { recursive: true })
     await copyFile(fetched, path)
   })
 }
 
-function volumePath(volume: string): string {
+/** A new path in the volume. */
+function transferPath(volume: string): string {
   return `${volume}/.manyhost-${randomBytes(8).toString('hex')}`
 }
 
-/** A slash at the end says that it is a folder. */
+/** Not by `posix.resolve`: a slash at the end says that the path is a folder. */
 function resolveRemotePath(cwd: string, path: string): string {
   return posix.isAbsolute(path) ? path : `${cwd}/${path}`
 }
 
+/** Calls `copy` with a temporary folder of this machine. */
 async function withCopyFolder(
-  verb: string,
+  verb: 'upload' | 'download',
   from: string,
   to: string,
   copy: (folder: string) => Promise<void>,
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'manyhost-golem-'))
   try {
-    await copy(folder)
-  } catch (cause) {
-    const text = `cannot ${verb} '${from}' to '${to}': ${describeError(cause)}`
-    throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
+    await withCopyError(verb, from, to, () => copy(folder))
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -102,22 +95,11 @@ async function checkTransfer(result: Promise<Golem.Result>): Promise<void> {
   if (how !== 'Ok') throw new CommandRefusedError(String(message ?? 'the transfer failed'))
 }
 
-/** The script prints, last of all, `=` and its exit code. */
+/** Resolves with the output of the script, which ends with `=` and an exit code. */
 async function runCopyScript(unit: GolemExeUnit, script: string): Promise<string> {
-  const said = (await unit.runScript(script)).trimEnd()
-  const at = said.lastIndexOf('=')
-  const [text, code] = [said.slice(0, at).trim(), said.slice(at + 1)]
-  if (code !== '0') throw new Error(text.slice(-MAX_ERROR_TEXT) || `exit code ${code}`)
+  const output = (await unit.runScript(script)).trimEnd()
+  const at = output.lastIndexOf('=')
+  const [text, code] = [output.slice(0, at).trim(), output.slice(at + 1)]
+  if (code !== '0') throw new Error(text.slice(-MAX_COPY_ERROR_TEXT) || `exit code ${code}`)
   return text
-}
-
-/** This machine's tar. */
-async function runTar(args: readonly string[]): Promise<void> {
-  const child = spawn('tar', args, { stdio: ['ignore', 'ignore', 'pipe'] })
-  let said = ''
-  child.stderr.on('data', (chunk: Buffer) => {
-    if (said.length < MAX_ERROR_TEXT) said += chunk.toString()
-  })
-  const [code] = await once(child, 'close')
-  if (code !== 0) throw new Error(said.trim() || `tar ended with exit code ${code}`)
 }

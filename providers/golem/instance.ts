@@ -1,8 +1,10 @@
-/** One instance on one rented machine. */
+/** One instance, on a rented machine of its own. */
 import type { Pool } from 'undici'
+import { deferred } from '../../src/core/deferred.ts'
 import { asError, describeError, type ManyhostError } from '../../src/core/errors.ts'
 import type { Exit, ListenOn, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
 import { afterUnref, now, resolveWithin, type Timer } from '../../src/core/time.ts'
+import { listenEnvironment } from '../shared/endpoint.ts'
 import { exitOfCode } from '../shared/exit.ts'
 import { InstanceLifecycle, type OutputListener } from '../shared/instance-lifecycle.ts'
 import { StopDeadline } from '../shared/stop-deadline.ts'
@@ -11,8 +13,11 @@ import { downloadFromRental, type GolemFileContext, uploadToRental } from './fil
 import type { RentedMachine } from './market.ts'
 import type { GolemCommandEvent, OutputProgress } from './scripts.ts'
 
-/** How long one look lasts while a startup function has more to ask, in ms. */
+/** Longest time of one look while a startup function has more to ask, in ms. */
 const SHORT_LOOK_MS = 200
+
+/** How long the connections may take to break, in ms. */
+const DESTROY_TIMEOUT = 5_000
 
 export interface GolemInstanceOptions {
   readonly rented: RentedMachine
@@ -38,7 +43,6 @@ interface GolemCommand {
 export class GolemInstance implements Running {
   readonly dispatcher: Pool
   readonly address: string
-  readonly leaving: Promise<string>
   readonly #lifecycle: InstanceLifecycle
   readonly #spec: StartSpec
   readonly #options: GolemInstanceOptions
@@ -51,30 +55,32 @@ export class GolemInstance implements Running {
   #lastExit: Exit | undefined
   #leavingTimer: Timer | undefined
 
-  constructor(spec: StartSpec, place: GolemInstanceOptions) {
+  constructor(spec: StartSpec, options: GolemInstanceOptions) {
     this.#spec = spec
     this.#lifecycle = new InstanceLifecycle(spec)
-    this.#options = place
-    this.dispatcher = place.dispatcher
-    this.address = place.address
-    const { listenOn } = place
+    this.#options = options
+    const { dispatcher, address, listenOn, rented, drainBefore } = options
+    this.dispatcher = dispatcher
+    this.address = address
     this.#env = {
-      ...place.env,
+      ...options.env,
       ...spec.env,
-      HOST: String(listenOn.host),
-      PORT: String(listenOn.port),
+      ...listenEnvironment(listenOn),
+      MANYHOST_INSTANCE: spec.id,
     }
-    this.leaving = new Promise((resolve) => {
-      const ms = Math.max(0, place.rented.rentedUntil - now() - place.drainBefore)
-      this.#leavingTimer = afterUnref(ms, () =>
-        resolve('the time for which it is rented is nearly over'),
-      )
-    })
-    void place.rented.lost.then((detail) => this.#endAsLost(detail))
+    const ms = Math.max(0, rented.rentedUntil - now() - drainBefore)
+    this.#leavingTimer = afterUnref(ms, () =>
+      this.#lifecycle.announceLeaving('the time for which it is rented is nearly over'),
+    )
+    void rented.lost.then((detail) => this.#endAsLost(detail))
   }
 
   get exited(): Promise<Exit> {
     return this.#lifecycle.exited
+  }
+
+  get leaving(): Promise<string> {
+    return this.#lifecycle.leaving
   }
 
   /** Resolves when nothing of it is left. */
@@ -82,18 +88,18 @@ export class GolemInstance implements Running {
     return this.#lifecycle.gone
   }
 
-  /** When it rejects, `stop` is to be called. */
+  /** When it rejects, call `stop`. */
   begin(signal: AbortSignal): Promise<void> {
     return this.#lifecycle.runStart(signal, () => this.#start())
   }
 
   async #start(): Promise<void> {
-    // With both, the function prepares what the command then serves.
+    // A service may have both: the function prepares what the command then serves.
     await this.#lifecycle.runStartupFunction(this.#context(), this.#options.listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (command !== undefined) await this.#spawn(command, args)
     this.#isStarting = false
-    // Also where nothing was spawned: a look that is answered says that the machine is there.
+    // Also if nothing was spawned: each answer shows that the machine still exists.
     void this.#watch()
   }
 
@@ -124,12 +130,9 @@ export class GolemInstance implements Running {
 
   #run(command: string, args: readonly string[]): Promise<string> {
     return this.#lifecycle.runCommand([command, ...args], async (onText) => {
-      let onExit: (exit: Exit) => void = () => {}
-      const ended = new Promise<Exit>((resolve) => {
-        onExit = resolve
-      })
-      await this.#launch(command, args, { isSpawned: false, onText, onExit })
-      return (await ended).detail
+      const ended = deferred<Exit>()
+      await this.#launch(command, args, { isSpawned: false, onText, onExit: ended.resolve })
+      return (await ended.promise).detail
     })
   }
 
@@ -138,7 +141,7 @@ export class GolemInstance implements Running {
     args: readonly string[],
     how: Omit<GolemCommand, 'seen'>,
   ): Promise<void> {
-    // A startup function that does not look at its signal must not start anything behind our back.
+    // A startup function that ignores its signal must not start anything after the end.
     this.#lifecycle.signal.throwIfAborted()
     const { unit, cwd } = this.#options
     const number = ++this.#lastNumber
@@ -148,7 +151,7 @@ export class GolemInstance implements Running {
     void this.#watch()
   }
 
-  /** Looks again and again until it has ended. */
+  /** Looks at the commands again and again, until the instance has ended. */
   async #watch(): Promise<void> {
     if (this.#isWatching) return
     this.#isWatching = true
@@ -157,9 +160,9 @@ export class GolemInstance implements Running {
       while (this.#lifecycle.state !== 'ended') {
         const seen = [...this.#commands.values()].map((command) => command.seen)
         if (this.#isStarting && seen.length === 0) return
-        const isHasty = this.#isStarting || this.#lifecycle.state === 'stopping'
-        const news = await unit.look(seen, isHasty ? Math.min(SHORT_LOOK_MS, watch) : watch)
-        for (const one of news) this.#handleEvent(one)
+        const isShort = this.#isStarting || this.#lifecycle.state === 'stopping'
+        const events = await unit.look(seen, isShort ? Math.min(SHORT_LOOK_MS, watch) : watch)
+        for (const event of events) this.#handleEvent(event)
       }
     } catch (error) {
       this.#endAsLost(
@@ -170,12 +173,12 @@ export class GolemInstance implements Running {
     }
   }
 
-  #handleEvent(news: GolemCommandEvent): void {
-    const command = this.#commands.get(news.number)
+  #handleEvent(event: GolemCommandEvent): void {
+    const command = this.#commands.get(event.number)
     if (!command) return
-    if (news.kind !== 'exit') return command.onText(news.text, news.kind === 'out')
-    this.#commands.delete(news.number)
-    command.onExit(exitOfCode(news.code))
+    if (event.kind !== 'exit') return command.onText(event.text, event.kind === 'out')
+    this.#commands.delete(event.number)
+    command.onExit(exitOfCode(event.code))
     if (this.#lifecycle.state === 'stopping' && this.#commands.size === 0) this.#endAsStopped()
   }
 
@@ -193,7 +196,7 @@ export class GolemInstance implements Running {
   }
 
   #signal(name: 'TERM'): void {
-    // Where it cannot be asked, the end of the grace decides.
+    // If the signal cannot be sent, the stop deadline ends the instance.
     void this.#options.unit.signal([...this.#commands.keys()], name).catch(() => {})
   }
 
@@ -213,7 +216,7 @@ export class GolemInstance implements Running {
     this.#leavingTimer?.clear()
     this.#options.unit.close()
     this.#lifecycle.markEnded(exit, (error) => this.#cleanUp(error, isItsFault))
-    // Nobody waits for the end of a command any more.
+    // Commands of `ctx.run` are waited for, and nobody looks at them any more.
     for (const { onExit, isSpawned } of this.#commands.values()) if (!isSpawned) onExit(exit)
     this.#commands.clear()
   }
@@ -226,6 +229,3 @@ export class GolemInstance implements Running {
     this.#lifecycle.markGone()
   }
 }
-
-/** How long connections may take to break, in ms. */
-const DESTROY_TIMEOUT = 5_000

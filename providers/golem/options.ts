@@ -1,4 +1,4 @@
-/** Options of `golem`, checked once, where they are given. */
+/** The options of `golem`, with their rules. */
 import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import type { Registry } from 'prom-client'
@@ -16,55 +16,56 @@ import {
   whole,
 } from '../../src/core/options.ts'
 import { excludeFromChildren } from '../../src/posix/environment.ts'
+import { portRule } from '../shared/option-rules.ts'
 
 export interface GolemOptions {
-  /** Most that all instances may cost together, in GLM; so much is reserved (allocated). Required. */
+  /** The most that all instances may cost together, in GLM. This amount is reserved (allocated). Required. */
   readonly budget: number
-  /** Hours for which it is reserved; no instance is rented beyond them. @default 168 */
+  /** Hours for which the budget is reserved. No instance is rented for longer than that. @default 168 */
   readonly budgetHours?: number
   /** `http://host:port` of the yagna daemon. @default YAGNA_API_URL, or 'http://127.0.0.1:7465' */
   readonly url?: string
   /** File that holds the app key of the daemon. @default the key is in YAGNA_APPKEY */
   readonly appKeyFile?: string
-  /** What pays: `holesky` is a test network, `polygon` real money. @default PAYMENT_NETWORK, or 'holesky' */
+  /** Network that payments go through: `holesky` is a test network, `polygon` real money. @default PAYMENT_NETWORK, or 'holesky' */
   readonly paymentNetwork?: string
-  /** Part of the market. @default YAGNA_SUBNET, or 'public' */
+  /** Subnet of the market. @default YAGNA_SUBNET, or 'public' */
   readonly subnet?: string
-  /** The dearest that is rented, in GLM. @default { start: 0.5, cpuHour: 1, hour: 0.5 } */
+  /** Highest prices that are paid, in GLM. @default { start: 0.5, cpuHour: 1, hour: 0.5 } */
   readonly maxPrices?: {
     readonly start?: number
     readonly cpuHour?: number
     readonly hour?: number
   }
-  /** GolemImage of services that name none: a SHA3 hash, a tag, `https://host/x.gvmi#hash` or `file:///x.gvmi`. */
+  /** Image of the services that name none: a SHA3 hash, a tag, `https://host/x.gvmi#hash` or `file:///x.gvmi`. */
   readonly image?: string
-  /** Most instances at a time. @default 100 */
+  /** Maximum number of instances, of all services together. @default 100 */
   readonly maxInstances?: number
-  /** Hours for which an instance is rented; before they are over it drains and is replaced. @default 1 */
+  /** Hours for which an instance is rented. Before they are over the instance drains and is replaced. @default 1 */
   readonly rentHours?: number
-  /** So many milliseconds before the end of its rent an instance drains. @default 300000 */
+  /** An instance drains this many milliseconds before the end of its rent. @default 300000 */
   readonly drainBefore?: number
   /** Address range of the private network. @default '192.168.0.0/16' */
   readonly vpn?: string
-  /** Port that servers listen on, each on a machine of its own. @default 80 */
+  /** Port that servers listen on; each has a machine of its own. @default 80 */
   readonly port?: number
-  /** What servers are told to listen on: all addresses, or the private network's alone. @default 'all' */
+  /** Addresses that servers are told to listen on: all, or that of the private network alone. @default 'all' */
   readonly listen?: 'all' | 'address'
-  /** A volume of the image; files go to and fro through it. @default '/golem/work' */
+  /** A volume of the image, through which files are copied. @default '/golem/work' */
   readonly volume?: string
-  /** Environment of all instances; a service's own comes on top. */
+  /** Environment of all instances. A variable of the service replaces one of these. */
   readonly env?: Readonly<Record<string, string>>
   /** Folder that instances run in. @default '/' */
   readonly cwd?: string
-  /** Longest that one look at an instance takes, in ms, and so a `stop` to begin. @default 2000 */
+  /** Longest time of one look at an instance, in ms. A `stop` waits until the look is over. @default 2000 */
   readonly watch?: number
-  /** Milliseconds without an answer, of the daemon or of an instance, after which it is lost. @default 60000 */
+  /** An instance is lost after this many milliseconds without an answer from the daemon, or from itself. @default 60000 */
   readonly lostAfter?: number
-  /** Milliseconds for which a node is not rented again that has failed. @default 1800000 */
+  /** A node that has failed is not rented again for this many milliseconds. @default 1800000 */
   readonly avoidFor?: number
   /** How long `close` waits for the last bills, in ms. @default 60000 */
   readonly paymentTimeout?: number
-  /** Gets the metrics `manyhost_golem_...`. */
+  /** Registry for the metrics `manyhost_golem_...`. */
   readonly registry?: Registry
 }
 
@@ -87,10 +88,10 @@ const PRICE_RULE: Rule<number> = rule(
 
 const NAME_RULE = text('a name', (value) => /^[\w.-]{1,100}$/.test(value))
 
-/** What golem-js's own examples offer. */
+/** The prices of golem-js's own examples. */
 const DEFAULT_MAX_PRICES = { start: 0.5, cpuHour: 1, hour: 0.5 }
 
-/** Every option with its range and default; docs/golem.md is held against this one by a test. */
+/** Every option with its range and default. A test compares docs/golem.md with this table. */
 export const GOLEM_RULES = {
   budget: positiveRule('GLM above 0'),
   budgetHours: positiveRule('hours above 0', 168),
@@ -111,15 +112,7 @@ export const GOLEM_RULES = {
   vpn: text("an address range as '192.168.0.0/16'", (value) =>
     /^\d{1,3}(\.\d{1,3}){3}\/([89]|1\d|2[0-8])$/.test(value),
   ),
-  port: rule(
-    'a port',
-    80,
-    (value) =>
-      Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65_535
-        ? (value as number)
-        : undefined,
-    { is: 'number', min: 1, max: 65_535, whole: true },
-  ),
+  port: portRule(80),
   listen: oneOf(['all', 'address'], 'all'),
   volume: { ...text('an absolute path', isAbsolute), initial: '/golem/work' },
   env: record(),
@@ -155,7 +148,7 @@ export function parseGolemOptions(options: GolemOptions): GolemSettings {
   return { ...settings, maxPrices: { ...DEFAULT_MAX_PRICES, ...settings.maxPrices } }
 }
 
-/** The key that the daemon asks for, from where the options say. @throws ManyhostError MANYHOST_START_FAILED */
+/** The app key, from the file or the variable of the options. @throws ManyhostError MANYHOST_START_FAILED */
 export function readAppKey({ appKeyFile }: GolemSettings): string {
   excludeFromChildren('YAGNA_APPKEY')
   let key = process.env.YAGNA_APPKEY
@@ -176,7 +169,7 @@ type GolemImage =
   | { imageTag: string }
   | { imageUrl: string; imageHash?: string }
 
-/** What golem-js calls an image. */
+/** An image in the form that golem-js takes. */
 export function parseImage(image: string): GolemImage {
   if (image.startsWith('file://')) return { imageUrl: image }
   if (/^https?:\/\//.test(image)) {

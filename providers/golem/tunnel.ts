@@ -1,19 +1,19 @@
 /**
- * Connections to a rented machine: each is a websocket of the daemon, which carries the bytes of one TCP connection
- * through the private network. It is what golem-js's TCP proxy does, without a local port that others could use.
+ * Connections to a rented machine. Each is a websocket of the daemon, which carries the bytes of one TCP connection
+ * through the private network. The TCP proxy of golem-js does the same, but with a local port that others could use.
  */
 import type { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
 import type { WebSocket } from 'ws'
-import { asError } from '../../src/core/errors.ts'
 import { every } from '../../src/core/time.ts'
+import { probeOnce } from '../shared/endpoint.ts'
 import { closeWhenSilent } from '../shared/websocket-half-close.ts'
 import type { GolemPackages } from './packages.ts'
 
 /** How long the daemon and the machine may take to accept, in ms. */
 const HANDSHAKE_TIMEOUT = 30_000
 
-/** How often the daemon is asked whether it is still there, in ms. */
+/** Interval at which the daemon is asked whether it is still there, in ms. */
 const HEARTBEAT_INTERVAL = 10_000
 
 export interface GolemTunnelAddress {
@@ -39,7 +39,7 @@ export function createTunnelConnector(packages: GolemPackages, address: () => Go
       socket.off('error', onError)
       startHeartbeat(socket)
       const stream = createTunnelStream(packages, socket)
-      // undici asks of a socket nothing that such a stream has not.
+      // undici uses nothing of a socket that such a stream does not have.
       callback(null, stream as Parameters<buildConnector.Callback>[1] & Duplex)
     })
   }
@@ -51,7 +51,7 @@ function createTunnelStream({ ws }: GolemPackages, socket: WebSocket): Duplex {
     received += (data as Buffer).length
   })
   const stream: Duplex = ws.createWebSocketStream(socket)
-  // It would close the websocket, and with it lose what the machine still has to say.
+  // The default would close the websocket, and so lose what the machine still sends.
   stream._final = (done) => {
     done()
     closeWhenSilent(stream, () => received)
@@ -59,7 +59,7 @@ function createTunnelStream({ ws }: GolemPackages, socket: WebSocket): Duplex {
   return stream
 }
 
-/** A daemon, or a network, that is gone says nothing. */
+/** Closes the websocket when the daemon, or the network to it, is gone: that gives no event. */
 function startHeartbeat(socket: WebSocket): void {
   let isAlive = true
   const timer = every(HEARTBEAT_INTERVAL, () => {
@@ -73,24 +73,15 @@ function startHeartbeat(socket: WebSocket): void {
   socket.once('close', () => timer.clear())
 }
 
-/** Connects once and hangs up; rejects when nobody accepts. */
+/** Connects once and closes the connection. Rejects when nobody accepts it. */
 export function tunnelProbe(
   packages: GolemPackages,
   address: GolemTunnelAddress,
   signal: AbortSignal,
 ): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason)
-    const socket = openWebSocket(packages, address)
-    const onAbort = (): void => done(() => reject(signal.reason))
-    const done = (settle: () => void): void => {
-      signal.removeEventListener('abort', onAbort)
-      socket.terminate()
-      settle()
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    socket.once('open', () => done(resolve))
-    // Not `once`: one that is terminated while it connects has one more to say.
-    socket.on('error', (error) => done(() => reject(asError(error))))
+  return probeOnce(signal, {
+    open: () => openWebSocket(packages, address),
+    openEvent: 'open',
+    close: (socket) => socket.terminate(),
   })
 }

@@ -1,4 +1,4 @@
-/** The API server of one cluster, and what it takes to rely on it. */
+/** The API server of one cluster: its calls are bounded in time, and made again while it cannot be reached. */
 import { once } from 'node:events'
 import { type IncomingMessage, request as plainRequest } from 'node:http'
 import { type RequestOptions, request as secureRequest } from 'node:https'
@@ -20,12 +20,12 @@ import {
 import { openChannels, type PodChannels } from './channels.ts'
 import type { KubernetesSettings } from './options.ts'
 
-/** How long one call may take, in ms. */
+/** Longest time of one call, in ms. */
 const CALL_TIMEOUT = 30_000
-/** Longest part of an answer that an error repeats, in characters. */
+/** Longest part of a response that an error repeats, in characters. */
 const MAX_ERROR_TEXT = 1_000
 
-/** Answers of an API server, or of what stands before it, that says it cannot at the moment. */
+/** Statuses of an API server, or of a proxy before it, that cannot serve at the moment. */
 const BUSY_STATUSES = new Set([429, 502, 503, 504])
 
 type KubernetesClientModule = typeof import('@kubernetes/client-node')
@@ -38,7 +38,7 @@ interface OpenedKubernetesApi {
   readonly server: string
 }
 
-/** What calls are made with; `options` goes into each as its last argument. */
+/** The clients for a call. `options` must be the last argument of each call. */
 export interface KubernetesCalls {
   readonly core: CoreV1Api
   readonly apps: AppsV1Api
@@ -60,7 +60,7 @@ export class KubernetesApi {
     this.#settings = settings
   }
 
-  /** Whether the last call did not reach it. */
+  /** Whether the last call did not reach the server. */
   get isUnreachable(): boolean {
     return this.#caller.isUnreachable
   }
@@ -68,7 +68,7 @@ export class KubernetesApi {
   /** @throws ManyhostError MANYHOST_UNSUPPORTED without the client, MANYHOST_START_FAILED without a cluster */
   #open(): Promise<OpenedKubernetesApi> {
     this.#opened ??= this.#load().catch((error) => {
-      // A file that is not there yet may be there at the next start.
+      // A kubeconfig that does not exist yet may exist at the next start.
       this.#opened = undefined
       throw error
     })
@@ -84,18 +84,22 @@ export class KubernetesApi {
       else config.loadFromFile(kubeconfig)
       if (context !== undefined) config.setCurrentContext(context)
       const cluster = config.getCurrentCluster()
-      if (!cluster) throw new Error(`there is no context '${config.getCurrentContext()}'`)
+      if (!cluster) {
+        throw new Error(
+          `the kubeconfig has no cluster for the context '${config.getCurrentContext()}'; set kubeconfig or context`,
+        )
+      }
       const core = config.makeApiClient(client.CoreV1Api)
       const apps = config.makeApiClient(client.AppsV1Api)
       this.#server = cluster.server
       return { client, config, core, apps, server: cluster.server }
     } catch (cause) {
-      const text = `the cluster is not known: ${describeError(cause)}`
+      const text = `the cluster cannot be found: ${describeError(cause)}`
       throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
     }
   }
 
-  /** That of the options, of the context, or of the service account. */
+  /** The namespace of the options, of the context, or of the service account. */
   async namespace(): Promise<string> {
     const { config } = await this.#open()
     const own = config.getContextObject(config.getCurrentContext())?.namespace
@@ -103,8 +107,8 @@ export class KubernetesApi {
   }
 
   /**
-   * @throws ManyhostError MANYHOST_START_FAILED when the API server cannot be reached, or with what it says otherwise;
-   * `statusOf` tells its status
+   * @throws ManyhostError MANYHOST_START_FAILED when the API server cannot be reached, and when it refuses the call;
+   * `kubernetesStatusOf` gives the status of a refusal
    */
   async call<T>(
     what: string,
@@ -121,7 +125,7 @@ export class KubernetesApi {
     }
   }
 
-  /** An answer as it comes, with no end of its own. Once only. */
+  /** Opens a response that is read as it comes, without an end. Not tried again. */
   async stream(
     path: string,
     query: Readonly<Record<string, string>>,
@@ -135,7 +139,7 @@ export class KubernetesApi {
     const request = (url.protocol === 'https:' ? secureRequest : plainRequest)(url, options)
     request.end()
     const answer = once(request, 'response').then(([response]) => response as IncomingMessage)
-    // Once there is a response, what goes wrong is told by that; both may tell it.
+    // When there is a response, its errors count; the request may emit the same error.
     request.on('error', () => {})
     const response = await resolveWithin(timeout, answer).catch((error) => {
       throw createUnreachableError('read', server, asError(error))
@@ -147,16 +151,16 @@ export class KubernetesApi {
     }
     response.on('error', () => {})
     if (response.statusCode === 200) return response
-    let said = ''
+    let body = ''
     response.setEncoding('utf8')
-    for await (const chunk of response) if (said.length < MAX_ERROR_TEXT) said += chunk
+    for await (const chunk of response) if (body.length < MAX_ERROR_TEXT) body += chunk
     throw createRefusedError(
       'read',
-      Object.assign(new Error(said), { code: response.statusCode, body: said }),
+      Object.assign(new Error(body), { code: response.statusCode, body }),
     )
   }
 
-  /** A connection of several channels into a pod. Once only. */
+  /** Opens a connection of several channels into a pod. Not tried again. */
   async openChannels(path: string, timeout = CALL_TIMEOUT): Promise<PodChannels> {
     const { client, config, server } = await this.#open()
     const opening = openChannels(new client.Exec(config).handler, path)
@@ -179,7 +183,11 @@ export class KubernetesApi {
   }
 }
 
-/** The status that the API server answered with, of an error of `call`. */
+export function createClosedError(): ManyhostError {
+  return new ManyhostError('MANYHOST_SESSION_CLOSED', 'the provider kubernetes is closed')
+}
+
+/** The status of the API server's response, for an error of `call`; undefined if there was no response. */
 export function kubernetesStatusOf(error: unknown): number | undefined {
   if (error instanceof ManyhostError) return kubernetesStatusOf(error.cause)
   const code = (error as { code?: unknown } | undefined)?.code
@@ -191,7 +199,7 @@ export function isKubernetesUnreachable(error: Error): boolean {
     return error.cause instanceof Error && isKubernetesUnreachable(error.cause)
   const { code, body } = error as { code?: string | number; body?: unknown }
   if (typeof code === 'number') {
-    // Its store changes its leader, or is slow: 500, and its name.
+    // 500 with the name of its store: etcd changes its leader, or is slow.
     return (
       BUSY_STATUSES.has(code) || (code === 500 && JSON.stringify(body ?? '').includes('etcdserver'))
     )
@@ -204,12 +212,12 @@ function createUnreachableError(what: string, server: string, cause: Error): Man
   return new ManyhostError('MANYHOST_START_FAILED', text, { cause })
 }
 
-/** The client's message holds all headers; what people need is the API server's own. */
+/** The message of the client holds all headers, so the message of the API server is used. */
 function createRefusedError(what: string, cause: Error): ManyhostError {
   const { code, body } = cause as { code?: unknown; body?: unknown }
-  const said =
+  const reason =
     typeof code === 'number' ? `${code}: ${readStatusMessage(body)}` : describeError(cause)
-  return new ManyhostError('MANYHOST_START_FAILED', `cannot ${what}: ${said}`, { cause })
+  return new ManyhostError('MANYHOST_START_FAILED', `cannot ${what}: ${reason}`, { cause })
 }
 
 function readStatusMessage(body: unknown): string {
@@ -217,7 +225,7 @@ function readStatusMessage(body: unknown): string {
   try {
     if (typeof body === 'string') status = JSON.parse(body)
   } catch {
-    // Of what stands before the API server.
+    // A proxy before the API server has answered with a text.
   }
   const { message } = (status ?? {}) as { message?: unknown }
   return String(message ?? (typeof body === 'string' ? body : '')).slice(0, MAX_ERROR_TEXT)
@@ -229,7 +237,7 @@ function abortedBy(
 ): ConfigurationOptions {
   const cut: ObservableMiddleware = {
     pre: (context) => {
-      // It is of the client's own kind, whose types know less than it takes.
+      // The client takes any signal, but its types say less.
       context.setSignal(signal as never)
       return new Observable(Promise.resolve(context))
     },

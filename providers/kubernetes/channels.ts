@@ -1,26 +1,26 @@
 /**
- * A websocket into a pod, of several channels: the first byte of each message says which one (`v4.channel.k8s.io`).
- * Neither side can end one channel alone: what reads to an end must know it by itself.
+ * A websocket into a pod, with several channels: the first byte of each message is the number of the channel
+ * (`v4.channel.k8s.io`). Neither side can end one channel alone, so a reader must know the end of its data by itself.
  */
 import type { Exec } from '@kubernetes/client-node'
 
-/** What the client makes its own websockets by. */
+/** The part of the client that makes its websockets. */
 type WebSocketHandler = Exec['handler']
 type ChannelSocket = Awaited<ReturnType<WebSocketHandler['connect']>>
 
 export interface PodChannels {
-  /** Takes what comes; before it is set, it is kept. */
+  /** Sets the receiver of all data. Data that came before is kept for it. */
   listen(onData: (channel: number, data: Buffer) => void): void
-  /** Calls back when it is written, or could not be. */
+  /** Calls back when the data was written, or could not be. */
   write(channel: number, data: Buffer, done: (error?: Error) => void): void
-  /** Nothing more is read until `resume`, so the other side has to wait. */
+  /** Reads nothing more until `resume`, so that the other side waits. */
   pause(): void
   resume(): void
   readonly closed: Promise<void>
   destroy(): void
 }
 
-/** Kept for whom has not listened yet, in bytes: some messages may come before the caller's turn. */
+/** Data that is kept until `listen` is called, in bytes: some messages may come before the turn of the caller. */
 const MAX_EARLY_BYTES = 1_048_576
 
 export async function openChannels(handler: WebSocketHandler, path: string): Promise<PodChannels> {
@@ -34,7 +34,7 @@ export async function openChannels(handler: WebSocketHandler, path: string): Pro
     take(channel, data)
     return true
   })
-  // Else an error after the opening would have no listener, and end the process.
+  // Without a listener, an error after the opening would end the process.
   socket.on('error', () => {})
   const closed = new Promise<void>((resolve) => {
     if (socket.readyState === socket.CLOSED) resolve()
@@ -65,7 +65,7 @@ async function connectChannelSocket(
   try {
     return await handler.connect(path, null, onMessage)
   } catch (event) {
-    // The client rejects with the event; the error is in it.
+    // The client rejects with an event that holds the error.
     const { error, message } = event as { error?: Error; message?: string }
     throw error ?? new Error(message ?? 'the connection could not be made')
   }

@@ -1,10 +1,12 @@
-/** Commands within a container that runs. What they are goes in by standard input: the API server logs their words. */
+/** Commands in a running container. The script goes in by standard input, because the API server logs command lines. */
 import { PassThrough, type Readable, type Writable } from 'node:stream'
+import { deferred } from '../../src/core/deferred.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
-import { BOOTSTRAP } from '../shared/remote-shell/shell.ts'
+import { BOOTSTRAP, frameScript } from '../shared/remote-shell/shell.ts'
 import type { KubernetesApi } from './api.ts'
 import type { PodChannels } from './channels.ts'
 
+/** One container of one pod. */
 export interface PodContainer {
   readonly api: KubernetesApi
   readonly namespace: string
@@ -15,17 +17,17 @@ export interface PodContainer {
 export interface PodCommand {
   readonly stdout: Readable
   readonly stderr: Readable
-  /** Takes more input; resolves when it is on its way. */
+  /** Sends more input; resolves when it was written. */
   write(data: Buffer): Promise<void>
-  /** Its exit code, and what the cluster says of it; rejects when the connection ended before that. */
-  readonly ended: Promise<{ readonly code: number; readonly why: string }>
-  /** Lets go of it. */
+  /** Resolves with the exit code; rejects when the connection ended before that. */
+  readonly ended: Promise<number>
+  /** Closes the connection. */
   disconnect(): void
 }
 
 const [STDIN, STDOUT, STDERR, STATUS] = [0, 1, 2, 3] as const
 
-/** Most input that is sent at a time, in bytes. */
+/** Longest message, in bytes. */
 const MAX_MESSAGE_BYTES = 65_536
 
 interface ExecStatus {
@@ -43,10 +45,7 @@ export async function executeInPod(target: PodContainer, script: string): Promis
   const channels = await api.openChannels(path)
   const streams = [new PassThrough(), new PassThrough()] as const
   const [stdout, stderr] = streams
-  let settle: (status: ExecStatus) => void = () => {}
-  const status = new Promise<ExecStatus>((resolve) => {
-    settle = resolve
-  })
+  const status = deferred<ExecStatus>()
   const waiting = new Set<Writable>()
   const pass = (stream: Writable, data: Buffer): void => {
     if (stream.write(data) || waiting.has(stream)) return
@@ -60,21 +59,20 @@ export async function executeInPod(target: PodContainer, script: string): Promis
   channels.listen((channel, data) => {
     if (channel === STDOUT && data.length > 0) pass(stdout, data)
     else if (channel === STDERR && data.length > 0) pass(stderr, data)
-    else if (channel === STATUS && data.length > 0) settle(parseStatus(data))
+    else if (channel === STATUS && data.length > 0) status.resolve(parseStatus(data))
   })
   const lost = channels.closed.then((): never => {
     throw new ManyhostError('MANYHOST_START_FAILED', `the connection into ${pod} was lost`)
   })
-  const ended = Promise.race([status, lost]).then(exitCodeOfStatus)
+  const ended = Promise.race([status.promise, lost]).then(exitCodeOfStatus)
   ended
     .catch(() => undefined)
     .finally(() => {
       for (const stream of streams) stream.end()
       channels.destroy()
     })
-  const bytes = Buffer.from(`${script}\n`)
   const write = (data: Buffer): Promise<void> => sendInput(channels, data)
-  await write(Buffer.concat([Buffer.from(`${bytes.length}\n`), bytes])).catch(() => undefined)
+  await write(frameScript(script)).catch(() => undefined)
   return { stdout, stderr, write, ended, disconnect: () => channels.destroy() }
 }
 
@@ -95,18 +93,15 @@ function parseStatus(data: Buffer): ExecStatus {
   }
 }
 
-function exitCodeOfStatus({ status, message = '', details }: ExecStatus): {
-  code: number
-  why: string
-} {
-  if (status === 'Success') return { code: 0, why: '' }
+function exitCodeOfStatus({ status, message = '', details }: ExecStatus): number {
+  if (status === 'Success') return 0
   const cause = details?.causes?.find(({ reason }) => reason === 'ExitCode')
-  if (cause) return { code: Number(cause.message), why: '' }
-  // There is no shell, or no such container: nothing was run.
+  if (cause) return Number(cause.message)
+  // Nothing was run: the container does not exist, or it has no shell.
   throw new ManyhostError('MANYHOST_START_FAILED', message.slice(0, 1_000))
 }
 
-/** Resolves when all of an output was read, or its connection has ended. */
+/** Resolves when the whole output was read, or its connection has ended. */
 export function whenReadToEnd(
   stream: NodeJS.ReadableStream & { readableEnded?: boolean },
 ): Promise<void> {

@@ -1,25 +1,24 @@
-/** Files and folders to a pod and from it: its own tar, through a command. */
+/** Copies files and folders to a pod and from it, through a command that runs the tar of the pod. */
 import { stat } from 'node:fs/promises'
-import { basename, join, posix, resolve } from 'node:path'
-import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
+import { basename, posix, resolve } from 'node:path'
+import { asError } from '../../src/core/errors.ts'
+import { OutputTail } from '../../src/core/output-tail.ts'
 import { quoteShellWord } from '../../src/posix/shell-words.ts'
-import { OutputTail } from '../shared/output.ts'
+import { MAX_COPY_ERROR_TEXT, resolveFileTarget, withCopyError } from '../shared/file-copy.ts'
 import { addToArchive, extractArchive, loadTarStream } from '../shared/tar.ts'
 import { executeInPod, type PodCommand, type PodContainer } from './exec.ts'
 
-/** What the pod said of a failure, in characters. */
-const MAX_ERROR_TEXT = 2_000
-/** How much of an archive is sent as one piece at least, in bytes; the pod's dd takes as much memory. */
+/** Smallest piece of an archive that is sent, in bytes. The `dd` of the pod needs as much memory. */
 const MIN_CHUNK_BYTES = 262_144
 
 /**
- * The connection cannot tell the end of its input, and some tars (busybox's) read on behind the end of the archive. So
- * it is sent in pieces, each after a line with its size; the last one is of none.
+ * The connection cannot signal the end of its input, and some tars (that of busybox) read on after the end of the archive.
+ * So the archive is sent in pieces, each after a line with its size. The last piece has the size 0.
  */
 const UNPACK_SCRIPT = `while IFS= read -r size && [ "$size" -gt 0 ]; do
 dd bs="$size" count=1 iflag=fullblock 2>/dev/null || break; done | tar -xf -`
 
-/** A file to a folder goes into it, as with the command cp. @throws ManyhostError MANYHOST_START_FAILED */
+/** A file that is copied to a folder goes into it. @throws ManyhostError MANYHOST_START_FAILED */
 export async function uploadToPod(
   target: PodContainer,
   local: string,
@@ -41,7 +40,7 @@ part=$into/.manyhost-$$
 mkdir -p -- "$into" && mkdir -- "$part" && ${UNPACK_SCRIPT} -C "$part" && mv -f -- "$part/file" "$into/$as" && rmdir -- "$part"`
     const executed = await executeInPod(target, script)
     executed.stdout.resume()
-    const said = collectErrors(executed)
+    const errors = collectErrors(executed)
     const archive = pack()
     const packed = addToArchive(archive, source, isFolder ? '.' : 'file').then(
       () => archive.finalize(),
@@ -54,7 +53,7 @@ mkdir -p -- "$into" && mkdir -- "$part" && ${UNPACK_SCRIPT} -C "$part" && mv -f 
       await packed
       await executed.write(Buffer.from('0\n'))
     })()
-    await waitForCopy(executed, sent, said)
+    await waitForCopy(executed, sent, errors)
   })
 }
 
@@ -69,7 +68,6 @@ export async function downloadFromPod(
     const source = posix.resolve(cwd ?? '/', remote)
     const path = quoteShellWord(source)
     const base = quoteShellWord(basename(source))
-    // What it is, is in the name of the first entry: a folder's ends with a slash.
     const look = await executeInPod(target, `[ -d ${path} ] && echo folder || echo file`)
     let kind = ''
     look.stdout.on('data', (chunk) => {
@@ -77,20 +75,18 @@ export async function downloadFromPod(
     })
     look.stderr.resume()
     await look.ended
-    const isThere = await stat(resolve(local)).then(
-      (facts) => facts.isDirectory(),
-      () => false,
-    )
-    const isInto = kind.trim() !== 'folder' && (local.endsWith('/') || isThere)
-    const to = isInto ? join(resolve(local), basename(source)) : resolve(local)
+    const to =
+      kind.trim() === 'folder'
+        ? resolve(local)
+        : await resolveFileTarget(resolve(local), basename(source), local.endsWith('/'))
     const script = `cd -- "$(dirname -- ${path})" && exec tar -cf - ${base}`
     const executed = await executeInPod(target, script)
-    const said = collectErrors(executed)
-    await waitForCopy(executed, extractArchive(executed.stdout, to), said)
+    const errors = collectErrors(executed)
+    await waitForCopy(executed, extractArchive(executed.stdout, to), errors)
   })
 }
 
-/** Neither many small ones, each of which costs the pod a process, nor one of all. */
+/** Joins small pieces, because each piece costs the pod a process; one piece for all would need too much memory. */
 async function* toChunks(archive: AsyncIterable<unknown>): AsyncGenerator<Buffer> {
   let kept: Buffer[] = []
   let size = 0
@@ -106,16 +102,16 @@ async function* toChunks(archive: AsyncIterable<unknown>): AsyncGenerator<Buffer
 }
 
 function collectErrors({ stderr }: PodCommand): OutputTail {
-  const said = new OutputTail(MAX_ERROR_TEXT)
-  stderr.on('data', (chunk: Buffer) => said.add(chunk.toString()))
-  return said
+  const errors = new OutputTail(MAX_COPY_ERROR_TEXT)
+  stderr.on('data', (chunk: Buffer) => errors.append(chunk.toString()))
+  return errors
 }
 
-/** A script that ends early, of a full disk perhaps, has a better reason than the stream that it broke. */
+/** A script that ends early, for example because the disk is full, has a better reason than the stream that it broke. */
 async function waitForCopy(
   executed: PodCommand,
   streamed: Promise<void>,
-  said: OutputTail,
+  errors: OutputTail,
 ): Promise<void> {
   const settled = streamed.then(
     () => undefined,
@@ -123,22 +119,12 @@ async function waitForCopy(
   )
   try {
     const first = await Promise.race([executed.ended, settled.then((error) => error)])
-    if (first instanceof Error && said.text === '') throw first
-    const { code } = await executed.ended
-    if (code !== 0) throw new Error(said.text.trim() || `exit code ${code}`)
+    if (first instanceof Error && errors.text() === '') throw first
+    const code = await executed.ended
+    if (code !== 0) throw new Error(errors.text().trim() || `exit code ${code}`)
     const error = await settled
     if (error) throw error
   } finally {
     executed.disconnect()
-  }
-}
-
-async function withCopyError(verb: string, from: string, to: string, copy: () => Promise<void>) {
-  try {
-    await copy()
-  } catch (cause) {
-    if (cause instanceof ManyhostError && cause.code === 'MANYHOST_UNSUPPORTED') throw cause
-    const text = `cannot ${verb} '${from}' to '${to}': ${describeError(cause).trim()}`
-    throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
   }
 }

@@ -1,10 +1,11 @@
-/** Instances as pods of a Kubernetes cluster, or as the ready pods of a workload that is there already. */
+/** Runs instances as pods of a Kubernetes cluster, or uses the ready pods of a workload that exists already. */
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { processIdentity } from '../../src/posix/identity.ts'
-import { KubernetesApi } from './api.ts'
+import { listenEnvironment } from '../shared/endpoint.ts'
+import { createClosedError, KubernetesApi } from './api.ts'
 import { KubernetesInstance } from './instance.ts'
 import { SESSION_LABEL } from './names.ts'
 import {
@@ -19,11 +20,11 @@ import { sweepPods } from './sweep.ts'
 
 export type { KubernetesOptions } from './options.ts'
 
-/** How long the end of all instances is waited for in `close`, in ms. */
+/** How long `close` waits for the end of all instances, in ms. */
 const CLOSE_TIMEOUT = 30_000
-/** How long a start waits for an API server that went away, in ms. */
+/** How long a start waits for an API server that cannot be reached, in ms. */
 const START_RETRY_MS = 120_000
-/** How long what could not be started is waited for, so that nothing of it is left, in ms. */
+/** How long a failed start waits until nothing of its instance is left, in ms. */
 const CLEANUP_TIMEOUT = 30_000
 
 /**
@@ -75,14 +76,14 @@ class KubernetesProvider implements Provider {
     if (image === undefined) {
       throw new ManyhostError(
         'MANYHOST_UNSUPPORTED',
-        `${spec.service} needs an image to run in a pod: its own, or the provider's`,
+        `${spec.service} needs an image to run in a pod: set image at the service or at the provider`,
         { service: spec.service },
       )
     }
-    const ground = await this.#openState()
+    const state = await this.#openState()
     if (this.#isClosed) throw createClosedError()
-    this.#sweepOnce(ground)
-    const instance = this.#createInstance(ground, image, spec)
+    this.#sweepOnce(state)
+    const instance = this.#createInstance(state, image, spec)
     this.#instances.add(instance)
     void instance.gone.then(() => this.#instances.delete(instance))
     try {
@@ -91,7 +92,7 @@ class KubernetesProvider implements Provider {
       return instance
     } catch (error) {
       const stopped = instance.stop(0)
-      // Where the API server is away, the deletion goes on by itself.
+      // If the API server cannot be reached, the deletion goes on in the background.
       await resolveWithin(this.#api.isUnreachable ? 0 : CLEANUP_TIMEOUT, stopped)
       throw error
     }
@@ -124,8 +125,7 @@ class KubernetesProvider implements Provider {
     const env = {
       ...settings.env,
       ...spec.env,
-      HOST: listenOn.host,
-      PORT: String(listenOn.port),
+      ...listenEnvironment(listenOn),
       MANYHOST_INSTANCE: spec.id,
     }
     const owner = this.#owner
@@ -144,11 +144,11 @@ class KubernetesProvider implements Provider {
     })
   }
 
-  /** Beside the first start; tried again with the next one when it fails. */
+  /** Runs while the first instance starts. If it fails, the next start tries it again. */
   #sweepOnce({ namespace }: PodProviderState): void {
     if (this.#settings.adopt === 'keep' || this.#swept) return
-    const mine = { session: this.#session, owner: this.#settings.owner }
-    this.#swept = sweepPods(this.#api, namespace, mine).catch(() => {
+    const self = { session: this.#session, owner: this.#settings.owner }
+    this.#swept = sweepPods(this.#api, namespace, self).catch(() => {
       this.#swept = undefined
     })
   }
@@ -157,12 +157,8 @@ class KubernetesProvider implements Provider {
     this.#isClosed = true
     const all = [...this.#instances].map((instance) => instance.stop(0))
     await resolveWithin(CLOSE_TIMEOUT, Promise.all([...all, this.#swept]))
-    const ground = await this.#state?.catch(() => undefined)
-    ground?.events.close()
+    const state = await this.#state?.catch(() => undefined)
+    state?.events.close()
     this.#api.close()
   }
-}
-
-function createClosedError(): ManyhostError {
-  return new ManyhostError('MANYHOST_SESSION_CLOSED', 'the provider kubernetes is closed')
 }

@@ -1,7 +1,9 @@
-/** One instance: its pod, what was started in it, and the connections to it, from create to delete. */
+/** One instance: its pod, the commands in it, and the connections to it, from create to delete. */
 import type { V1Pod } from '@kubernetes/client-node'
 import type { Pool } from 'undici'
+import { deferred } from '../../src/core/deferred.ts'
 import { describeError } from '../../src/core/errors.ts'
+import { OutputTail } from '../../src/core/output-tail.ts'
 import type { Exit, Running, StartSpec, StartupContext } from '../../src/core/provider.ts'
 import { after, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
 import {
@@ -9,7 +11,7 @@ import {
   MAX_ERROR_OUTPUT,
   type OutputListener,
 } from '../shared/instance-lifecycle.ts'
-import { forwardText, OutputTail } from '../shared/output.ts'
+import { forwardText } from '../shared/output.ts'
 import { StopDeadline } from '../shared/stop-deadline.ts'
 import type { KubernetesApi } from './api.ts'
 import { executeInPod, type PodContainer, whenReadToEnd } from './exec.ts'
@@ -28,13 +30,13 @@ import {
 } from './pod-status.ts'
 import { backgroundScript, foregroundScript, type PodCommandScript } from './startup-scripts.ts'
 
-/** How long the end of the output is waited for after the end of the container, in ms. */
+/** How long the last output may come after the end of the container, in ms. */
 const OUTPUT_TIMEOUT = 1_000
-/** How long it is waited for where nobody waits for the end itself: so much may a busy machine be late, in ms. */
+/** The same for a pod that was stopped, in ms: nobody waits for it, so a busy machine may be later. */
 const STOPPED_OUTPUT_TIMEOUT = 5_000
-/** How long a deletion is tried while nobody can reach the API server, in ms; the next session sweeps what is left. */
+/** How long a deletion is tried while the API server cannot be reached, in ms. A later session deletes what is left. */
 const REMOVE_RETRY_MS = 120_000
-/** How long a node is given to say that a pod has ended whose grace is over, in ms; then it is deleted unseen. */
+/** How long after the end of a pod's grace its node may report the end, in ms. Then the pod is deleted by force. */
 const NODE_TIMEOUT = 20_000
 
 export interface KubernetesInstanceOptions {
@@ -49,7 +51,6 @@ export interface KubernetesInstanceOptions {
 }
 
 export class KubernetesInstance implements Running {
-  readonly leaving: Promise<string>
   readonly #lifecycle: InstanceLifecycle
   readonly #spec: StartSpec
   readonly #options: KubernetesInstanceOptions
@@ -57,10 +58,11 @@ export class KubernetesInstance implements Running {
   readonly #containerEnv: Readonly<Record<string, string>>
   readonly #stopDeadline = new StopDeadline(() => void this.#remove(0))
   readonly #logs: PodLogs
-  readonly #running: Promise<V1Pod>
+  /** Resolves when the container runs. */
+  readonly #running = deferred<V1Pod>()
   #connection: PodConnection | undefined
   #uid: string | undefined
-  /** The pod is made, or could not be; whoever deletes it has to wait for that. */
+  /** Resolves when the pod was created, or could not be. A deletion must wait for that. */
   #creating: Promise<unknown> = Promise.resolve()
   #following: Promise<void> | undefined
   #finishing: Promise<void> | undefined
@@ -69,26 +71,22 @@ export class KubernetesInstance implements Running {
   #waitsFor: string | undefined
   #forceDeleteTimer: Timer | undefined
   #terminatingTimer: Timer | undefined
-  #setRunning: (pod: V1Pod) => void = () => {}
-  #setLeaving: (reason: string) => void = () => {}
 
-  constructor(spec: StartSpec, surroundings: KubernetesInstanceOptions) {
+  constructor(spec: StartSpec, options: KubernetesInstanceOptions) {
     this.#spec = spec
     this.#lifecycle = new InstanceLifecycle(spec)
-    this.#options = surroundings
-    this.#containerEnv = { ...surroundings.env }
-    this.#name = surroundings.manifest.metadata?.name as string
+    this.#options = options
+    this.#containerEnv = { ...options.env }
+    this.#name = options.manifest.metadata?.name as string
     this.#logs = new PodLogs(this.#container, (text) => this.#lifecycle.writeOutput(text))
-    this.leaving = new Promise((resolve) => {
-      this.#setLeaving = resolve
-    })
-    this.#running = new Promise((resolve) => {
-      this.#setRunning = resolve
-    })
   }
 
   get exited(): Promise<Exit> {
     return this.#lifecycle.exited
+  }
+
+  get leaving(): Promise<string> {
+    return this.#lifecycle.leaving
   }
 
   /** Resolves when nothing of it is left. */
@@ -117,30 +115,33 @@ export class KubernetesInstance implements Running {
   accepts(signal: AbortSignal): Promise<void> {
     return this.#connection
       ? this.#connection.accepts(signal)
-      : Promise.reject(new Error('not started'))
+      : Promise.reject(new Error('the instance has not started yet'))
   }
 
-  /** When it rejects, `stop` deletes what there is. */
-  begin(signal: AbortSignal, patience: number): Promise<void> {
-    return this.#lifecycle.runStart(signal, () => this.#start(signal, patience))
+  /**
+   * When it rejects, call `stop` to delete what was created.
+   * @param retryMs how long the start waits for an API server that cannot be reached, in ms
+   */
+  begin(signal: AbortSignal, retryMs: number): Promise<void> {
+    return this.#lifecycle.runStart(signal, () => this.#start(signal, retryMs))
   }
 
-  async #start(signal: AbortSignal, patience: number): Promise<void> {
+  async #start(signal: AbortSignal, retryMs: number): Promise<void> {
     const { events, listenOn, reach, api, namespace } = this.#options
     const given = AbortSignal.any([signal, this.#lifecycle.signal])
-    const isMade = (): boolean => this.#uid !== undefined
+    const isCreated = (): boolean => this.#uid !== undefined
     events.watch(this.#name, {
       get isCreated() {
-        return isMade()
+        return isCreated()
       },
       onPod: (pod) => this.#onPod(pod),
       onGone: () => this.#onGone(),
     })
-    const making = this.#createPod(given, patience)
-    this.#creating = making.catch(() => undefined)
-    // Beside each other: what happens to a pod before the watch begins is in the list that it begins with.
-    await Promise.all([making, events.connect()])
-    const pod = await this.#running
+    const creating = this.#createPod(given, retryMs)
+    this.#creating = creating.catch(() => undefined)
+    // Both at the same time: the watch begins with a list, which shows what has happened to the pod before.
+    await Promise.all([creating, events.connect()])
+    const pod = await this.#running.promise
     this.#followOutput()
     const { port } = listenOn
     const ip = pod.status?.podIP ?? ''
@@ -159,19 +160,19 @@ export class KubernetesInstance implements Running {
     given.throwIfAborted()
   }
 
-  async #createPod(signal: AbortSignal, patience: number): Promise<void> {
-    const made = await createPod(this.#podRequest, { signal, retryMs: patience })
+  async #createPod(signal: AbortSignal, retryMs: number): Promise<void> {
+    const made = await createPod(this.#podRequest, { signal, retryMs })
     this.#uid = made.metadata?.uid
     this.#onPod(made)
   }
 
   #onPod(pod: V1Pod): void {
     const { metadata, spec } = pod
-    // Of the same name after ours was deleted: somebody else's.
+    // Another uid: somebody else has created a pod of the same name after ours was deleted.
     if (this.#uid !== undefined && metadata?.uid !== this.#uid) return
     const exit = exitOfPod(pod, SERVER_CONTAINER, this.#spec.resources?.memory)
     if (exit) return void this.#onEnd(exit, pod)
-    if (isContainerRunning(pod, SERVER_CONTAINER)) this.#setRunning(pod)
+    if (isContainerRunning(pod, SERVER_CONTAINER)) this.#running.resolve(pod)
     else {
       const why = permanentWaitReason(pod, SERVER_CONTAINER)
       if (why) return void this.#onEnd({ reason: 'lost', detail: why }, pod)
@@ -182,9 +183,9 @@ export class KubernetesInstance implements Running {
     }
     const leaving = leavingReason(pod)
     if (!leaving || this.#lifecycle.state !== 'up') return
-    this.#setLeaving(leaving)
+    this.#lifecycle.announceLeaving(leaving)
     if (!metadata?.deletionTimestamp) return
-    // A pod may stay Terminating for as long as nobody hears of its node.
+    // If its node has failed, a pod stays Terminating until somebody removes the node.
     const seconds = metadata.deletionGracePeriodSeconds ?? spec?.terminationGracePeriodSeconds ?? 30
     this.#terminatingTimer ??= after(
       1_000 * seconds,
@@ -202,7 +203,7 @@ export class KubernetesInstance implements Running {
   async #onEnd(exit: Exit, pod?: V1Pod): Promise<void> {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    // It may have ended before it was ever seen to run; what it wrote says why.
+    // The container may have ended before it was seen to run. Its output says why.
     if (pod?.status?.containerStatuses?.some(({ state }) => state?.terminated)) this.#followOutput()
     await resolveWithin(
       this.#lifecycle.state === 'up' ? OUTPUT_TIMEOUT : STOPPED_OUTPUT_TIMEOUT,
@@ -212,7 +213,7 @@ export class KubernetesInstance implements Running {
     else if (this.#lifecycle.state === 'stopping') void this.#remove(0)
   }
 
-  /** Passes its output on until it ends; the API server may go and come back meanwhile. */
+  /** Passes the output on until its end. The API server may be away for some time meanwhile. */
   #followOutput(): void {
     const run = async (): Promise<void> => {
       for (;;) {
@@ -221,7 +222,7 @@ export class KubernetesInstance implements Running {
           () => true,
           () => false,
         )
-        // An output that ended after the container's end is whole.
+        // An output that was read to its end after the end of the container is complete.
         if ((isRead && wasOver) || this.#isGone || this.#lifecycle.state === 'ended') return
         await sleep(wasOver ? 50 : 200)
       }
@@ -249,26 +250,28 @@ export class KubernetesInstance implements Running {
     })
   }
 
-  /** It is the pod that ends with it, and so tells of its end. */
+  /** The pod ends with the command, so its end is the end of the instance. */
   async #spawn(command: string, args: readonly string[]): Promise<void> {
-    const said = new OutputTail(MAX_ERROR_OUTPUT)
+    const errors = new OutputTail(MAX_ERROR_OUTPUT)
     const script = backgroundScript(this.#commandScript(command, args))
-    const code = await this.#execute(script, (text) => said.add(text))
+    const code = await this.#execute(script, (text) => errors.append(text))
     this.#lifecycle.signal.throwIfAborted()
-    if (code !== 0) throw new Error(said.text.trim() || `'${command}' was not begun: ${code}`)
+    if (code !== 0) {
+      throw new Error(errors.text().trim() || `'${command}' was not started: exit code ${code}`)
+    }
   }
 
-  /** The container has its environment already: what the function has added or changed comes on top. */
+  /** The container has its environment already: only the variables that the function has added or changed are set. */
   #commandScript(command: string, args: readonly string[]): PodCommandScript {
     const { env, cwd } = this.#options
     const added = Object.entries(env).filter(([name, value]) => this.#containerEnv[name] !== value)
     return { id: this.#spec.id, command, args, cwd, env: Object.fromEntries(added) }
   }
 
-  /** Resolves with the exit code when all that it wrote was passed on. */
+  /** Resolves with the exit code when all output was passed on. */
   async #execute(script: string, onText: OutputListener): Promise<number> {
     const { signal } = this.#lifecycle
-    // A startup function that does not look at its signal must not start anything behind our back.
+    // A startup function that ignores its signal must not start anything after the end.
     signal.throwIfAborted()
     const executed = await executeInPod(this.#container, script)
     forwardText(executed.stdout, (text) => onText(text, true))
@@ -276,7 +279,7 @@ export class KubernetesInstance implements Running {
     signal.addEventListener('abort', executed.disconnect, { once: true })
     if (signal.aborted) executed.disconnect()
     try {
-      const { code } = await executed.ended
+      const code = await executed.ended
       await Promise.all([whenReadToEnd(executed.stdout), whenReadToEnd(executed.stderr)])
       return code
     } finally {
@@ -290,39 +293,39 @@ export class KubernetesInstance implements Running {
     return this.gone
   }
 
-  /** Asks the cluster for its end within `grace` ms; it may be asked again for a shorter one. */
+  /** Asks the cluster to end the pod within `grace` ms. A later call may shorten the grace. */
   async #remove(grace: number): Promise<void> {
     await this.#creating
-    // A create whose answer nobody waited for may have made it all the same.
+    // A create that was given up may have created the pod all the same.
     this.#uid ??= await findPodUid(this.#podRequest, REMOVE_RETRY_MS)
     if (this.#uid === undefined) return this.#finish()
     if (this.#isGone) return this.#finish()
-    // 0 would take the pod out of the books at once, whatever still runs on its node.
+    // With 0 the API server would forget the pod at once, although its processes may still run on the node.
     if (!(await this.#delete(Math.max(1, Math.ceil(grace / 1_000))))) return this.#finish()
-    // The watch may be ahead of the answer; a timer that is set now would be nobody's to clear.
+    // The watch may be ahead of this response. Then nobody would clear a timer that is set now.
     if (this.#isGone) return this.#finish()
     this.#forceDeleteTimer?.clear()
-    const unseen = (): void => void this.#delete(0).then(() => this.#finish())
-    this.#forceDeleteTimer = after(grace + NODE_TIMEOUT, unseen)
+    const forceDelete = (): void => void this.#delete(0).then(() => this.#finish())
+    this.#forceDeleteTimer = after(grace + NODE_TIMEOUT, forceDelete)
   }
 
-  /** Whether there was anything to delete. */
+  /** Whether there was a pod to delete. */
   async #delete(seconds: number): Promise<boolean> {
     try {
-      return await deletePod(this.#podRequest, this.#uid, { seconds, patience: REMOVE_RETRY_MS })
+      return await deletePod(this.#podRequest, this.#uid, { seconds, retryMs: REMOVE_RETRY_MS })
     } catch (error) {
       this.#lifecycle.writeOutput(`\nmanyhost: ${describeError(error)}\n`)
       return false
     }
   }
 
-  /** It has ended by itself. */
+  /** The instance has ended by itself. */
   #end(exit: Exit): void {
     this.#settleExit(exit)
     void this.#remove(0)
   }
 
-  /** Nothing of it is left, but what it wrote at its end may still be on its way. */
+  /** Nothing of the pod is left. Its last output may still be on its way. */
   #finish(): void {
     this.#finishing ??= this.#finishNow()
   }

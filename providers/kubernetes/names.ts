@@ -1,20 +1,20 @@
-/** What pods of ours are called and known by. */
+/** The names and labels of our pods. */
 import { createHash } from 'node:crypto'
 
 export const SESSION_LABEL = 'manyhost/session'
 export const INSTANCE_LABEL = 'manyhost/instance'
-/** Annotations: what a label may not hold. */
+/** Annotations, for values that a label may not hold. */
 export const SERVICE_ANNOTATION = 'manyhost/service'
 export const OWNER_ANNOTATION = 'manyhost/owner'
 export const LABELS_ANNOTATION = 'manyhost/labels'
 
-/** The container that the server runs in; others, of a template, are its company. */
+/** The container that the server runs in. A template may add other containers. */
 export const SERVER_CONTAINER = 'server'
 
-/** Longest name of a pod that is also its host name. */
+/** Longest name of a pod, because it is its host name as well. */
 const MAX_POD_NAME = 63
 
-/** An instance's name as that of a pod: what had to be changed for it is told apart by a hash. */
+/** The name of an instance as the name of a pod. If a character had to be changed, a hash keeps the names different. */
 export function podName(id: string): string {
   const plain = `manyhost-${id}`
   const fits = plain
@@ -26,12 +26,12 @@ export function podName(id: string): string {
   return `${fits.slice(0, MAX_POD_NAME - 11).replace(/-+$/, '')}-${hash}`
 }
 
-/** As a label's value may be. */
+/** Whether a text may be the value of a label. */
 export function isLabelValue(value: string): boolean {
   return /^([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?$/.test(value)
 }
 
-/** As a label's name may be. */
+/** Whether a text may be the name of a label. */
 export function isLabelName(name: string): boolean {
   const [prefix, rest] = name.includes('/') ? name.split('/', 2) : [undefined, name]
   const isRight = /^[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$/.test(rest ?? '')

@@ -1,4 +1,4 @@
-/** Options of `kubernetes`, checked once, where they are given. */
+/** The options of `kubernetes`, with their rules. */
 import { isAbsolute } from 'node:path'
 import {
   nested,
@@ -8,45 +8,45 @@ import {
   record,
   rule,
   text,
-  whole,
 } from '../../src/core/options.ts'
+import { ADOPT_RULE, OWNER_RULE, portRule } from '../shared/option-rules.ts'
 import { type KubernetesPodTemplate, readTemplate } from './template.ts'
 
 export interface KubernetesOptions {
-  /** File that says where the cluster is. @default KUBECONFIG, `~/.kube/config`, or the cluster that this runs in */
+  /** File with the address of the cluster. @default KUBECONFIG, `~/.kube/config`, or the cluster that this program runs in */
   readonly kubeconfig?: string
   /** Context of that file. @default its current one */
   readonly context?: string
-  /** @default that of the context, or of the service account; else 'default' */
+  /** @default the namespace of the context, or of the service account; else 'default' */
   readonly namespace?: string
-  /** Image of services that name none. */
+  /** Image of the services that name none. */
   readonly image?: string
-  /** When a node fetches the image. @default the cluster's: `:latest` always, others when missing */
+  /** When a node fetches the image. @default the rule of the cluster: `:latest` always, others when missing */
   readonly pull?: 'missing' | 'always' | 'never'
-  /** What the server is to listen on within its pod, from 1 to 65535. @default 8080 */
+  /** Port that the server listens on in its pod, from 1 to 65535. @default 8080 */
   readonly port?: number
   /**
-   * `pod-ip`: connections go straight to pods; `forward`: through the API server, from anywhere.
+   * `pod-ip`: connections go straight to the pods. `forward`: connections go through the API server, from anywhere.
    * @default 'pod-ip' in the cluster, 'forward' outside of it
    */
   readonly reach?: 'pod-ip' | 'forward'
-  /** Environment of all instances; a service's own comes on top. */
+  /** Environment of all instances. A variable of the service replaces one of these. */
   readonly env?: Readonly<Record<string, string>>
-  /** Labels of all pods; a service's own come on top. */
+  /** Labels of all pods. A label of the service replaces one of these. */
   readonly labels?: Readonly<Record<string, string>>
-  /** Folder that instances run in. @default that of the image */
+  /** Folder that instances run in. @default the folder of the image */
   readonly cwd?: string
   /** Service account of the pods. Its token is not mounted unless the template says so. */
   readonly serviceAccount?: string
-  /** Goes into each pod: an object, or YAML or JSON. Lists of what has names (containers, env) are merged by name. */
+  /** Merged into each pod: an object, or YAML or JSON. Lists whose items have names (containers, env) are merged by name. */
   readonly template?: KubernetesPodTemplate | string
-  /** Runs no pods of its own, but sets the replicas of this one and uses its ready pods. */
+  /** A workload whose replicas are set and whose ready pods are used. The provider then runs no pods of its own. */
   readonly scale?: { readonly kind: 'deployment' | 'statefulset'; readonly name: string }
-  /** What becomes of pods that a session left when it was killed. @default 'sweep' */
+  /** Whether the pods that a killed session left are deleted at the first start. @default 'sweep' */
   readonly adopt?: 'sweep' | 'keep'
   /**
-   * A name for this program, where one at a time runs, on whatever machine: then all that an earlier one left is swept.
-   * @default the process: only what dead processes of this machine left is swept
+   * A name for this program, if it runs only once at a time, on any machine. Then all that an earlier run left is deleted.
+   * @default the process: only what dead processes of this machine left is deleted
    */
   readonly owner?: string
 }
@@ -57,9 +57,7 @@ const LABEL_RULE = text(
   (value) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(value) && value.length <= 253,
 )
 
-const PORT_RULE = whole(1, 8_080)
-
-/** Every option with its range and default; docs/kubernetes.md is held against this one by a test. */
+/** Every option with its range and default. A test compares docs/kubernetes.md with this table. */
 export const KUBERNETES_RULES = {
   kubeconfig: text('the path of a file', (value) => value !== ''),
   context: NAME_RULE,
@@ -71,15 +69,7 @@ export const KUBERNETES_RULES = {
     (value) => (value === 'missing' || value === 'always' || value === 'never' ? value : undefined),
     { is: 'choice', names: ['missing', 'always', 'never'] },
   ),
-  port: rule(
-    'a port',
-    8_080,
-    (value) => {
-      const number = PORT_RULE.parse(value)
-      return number !== undefined && number <= 65_535 ? number : undefined
-    },
-    { is: 'number', min: 1, max: 65_535, whole: true },
-  ),
+  port: portRule(8_080),
   reach: rule<'pod-ip' | 'forward'>(
     "'pod-ip', 'forward'",
     undefined,
@@ -101,8 +91,8 @@ export const KUBERNETES_RULES = {
     { kind: oneOf(['deployment', 'statefulset'], 'deployment'), name: LABEL_RULE },
     ['name'],
   ),
-  adopt: oneOf(['sweep', 'keep'], 'sweep'),
-  owner: text('letters, digits and -_. only', (value) => /^[\w.-]{1,100}$/.test(value)),
+  adopt: ADOPT_RULE,
+  owner: OWNER_RULE,
 } as const
 
 export type KubernetesSettings = ParsedOptions<typeof KUBERNETES_RULES>

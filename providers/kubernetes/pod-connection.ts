@@ -1,4 +1,4 @@
-/** The way to a pod's server: straight to its address, or through the API server. */
+/** Connections to the server in a pod: straight to its address, or through the API server. */
 import type { Pool } from 'undici'
 import type { StartSpec } from '../../src/core/provider.ts'
 import { sleep } from '../../src/core/time.ts'
@@ -19,11 +19,10 @@ export interface PodAddress {
   readonly ip: string
   readonly port: number
   readonly reach: 'pod-ip' | 'forward'
-  /** Of the instance. */
   readonly spec: StartSpec
 }
 
-/** How soon a node says that nobody listens there, in ms: that somebody does, it never says. */
+/** A node that refuses a forwarded connection says so within this time, in ms. It never says that it accepts one. */
 const REFUSAL_TIMEOUT = 250
 
 export function connectToPod({

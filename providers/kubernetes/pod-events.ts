@@ -1,32 +1,31 @@
 /**
- * What happens to pods, from the API server's watch: no polling. A watch that breaks is taken up where it was left, by
- * the version of the last thing that it told; where the server has forgotten that one, all pods are listed again.
+ * Follows pods by the watch of the API server, without polling. A watch that breaks goes on from the resource version of
+ * its last event. If the server has forgotten that version, all pods are listed again.
  */
 import type { IncomingMessage } from 'node:http'
 import type { V1Pod } from '@kubernetes/client-node'
+import { deferred } from '../../src/core/deferred.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
-import { every, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
+import { every, resolveWithin, type Timer } from '../../src/core/time.ts'
 import { readJsonLines } from '../shared/json-lines.ts'
+import { reconnectLoop } from '../shared/reconnect-loop.ts'
 import { isKubernetesUnreachable, type KubernetesApi, kubernetesStatusOf } from './api.ts'
+import { listPods } from './list-pods.ts'
 
 export interface PodWatcher {
-  /** Whether the cluster has said that there is a pod: only then is its absence from a list its end. */
+  /** Whether the cluster has confirmed the pod. Only then its absence from a list means that it is gone. */
   readonly isCreated: boolean
   onPod(pod: V1Pod): void
   onGone(): void
 }
 
-/** How often it is made sure that a silent server is still there, in ms. */
+/** The interval at which a silent server is asked whether it is still there, in ms. */
 const PING_INTERVAL = 5_000
 const PING_TIMEOUT = 5_000
-/** How long it is tried before a refusal counts, in ms. */
+/** How long `connect` tries before a refusal counts, in ms. */
 const REACH_TIMEOUT = 2_000
-/** Longest pause between two tries to connect, in ms. */
-const MAX_RECONNECT_PAUSE = 500
-/** How long the server is to keep one watch, in s: its own choice is half an hour and more. */
+/** How long the server keeps one watch, in s. By default it would keep it for half an hour and more. */
 const WATCH_SECONDS = 600
-/** Pods a page, as lists come. */
-const PAGE_SIZE = 500
 
 const STATUS_GONE = 410
 
@@ -35,17 +34,16 @@ export class PodEvents {
   readonly #namespace: string
   readonly #selector: string
   readonly #watchers = new Map<string, PodWatcher>()
-  readonly #onPod: (pod: V1Pod) => void
+  readonly #onPod: (pod: V1Pod | undefined, name: string) => void
+  readonly #connected = deferred<void>()
   #version: string | undefined
   #stream: IncomingMessage | undefined
-  #connected: Promise<void> | undefined
-  #setConnected: () => void = () => {}
   #ping: Timer | undefined
   #isClosed = false
-  /** Why we may not watch, as the API server says it. */
+  /** The reason of the API server why pods may not be watched. */
   #refusal: string | undefined
 
-  /** @param onPod is told of all pods that the selector finds, whoever watches them. */
+  /** @param onPod is called for each change of a pod that the selector finds; with undefined when the pod is gone */
   constructor(
     api: KubernetesApi,
     namespace: string,
@@ -55,26 +53,23 @@ export class PodEvents {
     this.#api = api
     this.#namespace = namespace
     this.#selector = selector
-    this.#onPod = (pod) => onPod(pod, pod.metadata?.name ?? '')
-    this.#onGone = (name) => onPod(undefined, name)
+    this.#onPod = onPod
   }
 
-  readonly #onGone: (name: string) => void
-
-  /** Resolves when nothing that happens from then on is missed. */
+  /** Resolves when no event is missed from then on. The first call connects. */
   whenConnected(): Promise<void> {
-    if (!this.#connected) {
-      this.#connected = new Promise((resolve) => {
-        this.#setConnected = resolve
-      })
+    if (!this.#ping) {
       this.#ping = every(PING_INTERVAL, () => void this.#pingServer())
-      void this.#reconnectLoop()
+      void reconnectLoop(
+        (onConnected) => this.#listAndFollow(onConnected),
+        () => this.#isClosed,
+      )
     }
-    return this.#connected
+    return this.#connected.promise
   }
 
   /**
-   * Resolves when nothing is missed any more; one that is merely away is waited for.
+   * Resolves when no event is missed any more. A server that cannot be reached is waited for.
    * @throws ManyhostError MANYHOST_START_FAILED when the API server does not let us watch
    */
   async connect(): Promise<void> {
@@ -101,20 +96,15 @@ export class PodEvents {
     this.#stream?.destroy()
   }
 
-  async #reconnectLoop(): Promise<void> {
-    for (let pause = 20; !this.#isClosed; pause = Math.min(2 * pause, MAX_RECONNECT_PAUSE)) {
-      try {
-        if (this.#version === undefined) this.#version = await this.#listPods()
-        await this.#follow(this.#version, () => {
-          pause = 20
-        })
-      } catch (error) {
-        this.#refusal = isKubernetesUnreachable(asError(error)) ? undefined : describeError(error)
-        // Forgotten by the server, or never known to it: as after a restore of its store.
-        if (kubernetesStatusOf(error) === STATUS_GONE || kubernetesStatusOf(error) === 400)
-          this.#version = undefined
-      }
-      if (!this.#isClosed) await sleep(pause)
+  async #listAndFollow(onConnected: () => void): Promise<void> {
+    try {
+      if (this.#version === undefined) this.#version = await this.#listPods()
+      await this.#follow(this.#version, onConnected)
+    } catch (error) {
+      this.#refusal = isKubernetesUnreachable(asError(error)) ? undefined : describeError(error)
+      // The server has forgotten the version, or has never known it, as after a restore of its store.
+      const status = kubernetesStatusOf(error)
+      if (status === STATUS_GONE || status === 400) this.#version = undefined
     }
   }
 
@@ -129,7 +119,7 @@ export class PodEvents {
     this.#stream = await this.#api.stream(this.#path, query, PING_TIMEOUT)
     if (this.#isClosed) this.#stream.destroy()
     try {
-      this.#setConnected()
+      this.#connected.resolve()
       onConnected()
       for await (const event of readJsonLines(this.#stream)) this.#handleEvent(event)
     } finally {
@@ -153,49 +143,31 @@ export class PodEvents {
     if (type === 'DELETED') {
       this.#watchers.get(name)?.onPod(pod)
       this.#watchers.get(name)?.onGone()
-      this.#onGone(name)
+      this.#onPod(undefined, name)
     } else if (type === 'ADDED' || type === 'MODIFIED') {
       this.#watchers.get(name)?.onPod(pod)
-      this.#onPod(pod)
+      this.#onPod(pod, name)
     }
   }
 
-  /** Answers with the version that it is of. */
+  /** Resolves with the resource version of the list. */
   async #listPods(): Promise<string> {
-    // Those that come while it is asked are none that it could answer for.
-    const made = [...this.#watchers].filter(([, { isCreated: isMade }]) => isMade)
+    // The list says nothing about pods that are created while the server is asked.
+    const created = [...this.#watchers].filter(([, { isCreated }]) => isCreated)
     const seen = new Set<string>()
-    let version = ''
-    let next: string | undefined
-    do {
-      const page = await this.#api.call(
-        'list pods',
-        ({ core, options }) =>
-          core.listNamespacedPod(
-            {
-              namespace: this.#namespace,
-              labelSelector: this.#selector,
-              limit: PAGE_SIZE,
-              ...(next && { _continue: next }),
-            },
-            options,
-          ),
-        { retryMs: 0 },
-      )
-      version = page.metadata?.resourceVersion ?? ''
-      next = page.metadata?._continue
-      for (const pod of page.items) {
-        const name = pod.metadata?.name ?? ''
-        seen.add(name)
-        this.#watchers.get(name)?.onPod(pod)
-        this.#onPod(pod)
-      }
-    } while (next)
-    for (const [name, watcher] of made) if (!seen.has(name)) watcher.onGone()
+    const onPod = (pod: V1Pod): void => {
+      const name = pod.metadata?.name ?? ''
+      seen.add(name)
+      this.#watchers.get(name)?.onPod(pod)
+      this.#onPod(pod, name)
+    }
+    const query = { namespace: this.#namespace, selector: this.#selector }
+    const version = await listPods(this.#api, query, onPod, { retryMs: 0 })
+    for (const [name, watcher] of created) if (!seen.has(name)) watcher.onGone()
     return version
   }
 
-  /** A connection whose other end has vanished says nothing by itself. */
+  /** A connection whose other end has vanished is silent, so the server is asked. */
   async #pingServer(): Promise<void> {
     const stream = this.#stream
     if (!stream || this.#watchers.size === 0) return

@@ -1,32 +1,26 @@
-/** Output of a container as the cluster keeps it: line by line, each with its time, so that it can be taken up again. */
-import type { KubernetesApi } from './api.ts'
+/** The output of a container. The cluster keeps it by lines, each with its time, so that reading can go on after a break. */
+import type { PodContainer } from './exec.ts'
 
-export interface PodLogSource {
-  readonly api: KubernetesApi
-  readonly namespace: string
-  readonly pod: string
-  readonly container: string
-}
-
-/** How long the first of an output may take, in ms. */
+/** How long the response to a request for the output may take, in ms. */
 const LOG_TIMEOUT = 30_000
-/** Longest line that is waited for to its end, in characters. */
+/** Longest line that is passed on as a whole, in characters. */
 const MAX_LINE = 65_536
 
 export class PodLogs {
-  readonly #source: PodLogSource
+  readonly #source: PodContainer
   readonly #onText: (text: string) => void
+  /** The time of the last line that was passed on. */
   #lastTime = ''
-  /** Lines of that time that were passed on: more than one may have the same. */
+  /** Number of lines of that time that were passed on: several lines may have the same time. */
   #numAtLastTime = 0
   #disconnect: () => void = () => {}
 
-  constructor(source: PodLogSource, onText: (text: string) => void) {
+  constructor(source: PodContainer, onText: (text: string) => void) {
     this.#source = source
     this.#onText = onText
   }
 
-  /** Passes on what was not passed on before, until the container's end or the connection's. */
+  /** Passes on the lines that were not passed on before, until the end of the container or of the connection. */
   async follow(): Promise<void> {
     const { api, namespace, pod, container } = this.#source
     const seconds = /^[^.]*/.exec(this.#lastTime)?.[0] ?? ''
@@ -56,7 +50,7 @@ export class PodLogs {
     if (rest !== '') take(rest)
   }
 
-  /** Leaves out what an earlier `follow` has passed on: what is older, and so many of the same time. */
+  /** Leaves out the lines that an earlier `follow` has passed on: all older ones, and the same number of the last time. */
   #createLineFilter(): (line: string) => void {
     const [last, count] = [this.#lastTime, this.#numAtLastTime]
     let same = 0
@@ -77,7 +71,7 @@ export class PodLogs {
   }
 }
 
-/** RFC 3339 with up to nine digits of a second, as text that sorts. */
+/** A time of RFC 3339, with up to nine digits of a second, as text that sorts. */
 export function sortableTimeOf(text: string): string | undefined {
   const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/.exec(text)
   if (!match) return undefined

@@ -1,4 +1,4 @@
-/** What the cluster is asked for: the manifest of one instance's pod. */
+/** The manifest of the pod of one instance. */
 import { posix } from 'node:path'
 import type { V1Pod } from '@kubernetes/client-node'
 import type { StartSpec } from '../../src/core/provider.ts'
@@ -28,7 +28,7 @@ export interface PodPlan {
 
 const IMAGE_PULL_POLICIES = { missing: 'IfNotPresent', always: 'Always', never: 'Never' } as const
 
-/** How long a pod stays bound to a node that the cluster has lost sight of, in s; the cluster's own default is 300. */
+/** How long a pod stays on a node that does not answer, in s. The default of the cluster is 300. */
 const LOST_NODE_SECONDS = 10
 
 export function buildPodManifest({ spec, settings, image, session, owner, env }: PodPlan): V1Pod {
@@ -41,14 +41,14 @@ export function buildPodManifest({ spec, settings, image, session, owner, env }:
   const cwd = podCwd(spec, settings)
   const base = {
     metadata: {
-      // A label's value is of few characters; all of them, as they are, go into an annotation.
+      // The value of a label may have few kinds of characters. An annotation holds all labels as they were given.
       labels: Object.fromEntries(
         Object.entries(labels).filter(([name, value]) => isLabelName(name) && isLabelValue(value)),
       ),
       annotations: {},
     },
     spec: {
-      // An instance has no business with the cluster's API; the template may say otherwise.
+      // An instance does not need the API of the cluster. The template may say otherwise.
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       ...(settings.serviceAccount && { serviceAccountName: settings.serviceAccount }),
@@ -85,7 +85,7 @@ export function buildPodManifest({ spec, settings, image, session, owner, env }:
       },
     },
     spec: {
-      // Restarting is the session's business, which must know of each end.
+      // The session restarts instances itself, because it must know of each end.
       restartPolicy: 'Never',
       containers: [
         {
@@ -107,7 +107,7 @@ export function buildPodManifest({ spec, settings, image, session, owner, env }:
   return { apiVersion: 'v1', kind: 'Pod', metadata: metadata ?? {}, ...(made && { spec: made }) }
 }
 
-/** The folder that things happen in; none where that is the image's business. */
+/** The working folder in the pod; undefined for the folder of the image. */
 export function podCwd(spec: StartSpec, settings: KubernetesSettings): string | undefined {
   if (spec.cwd === undefined) return settings.cwd
   return posix.resolve(settings.cwd ?? '/', spec.cwd)
@@ -121,7 +121,7 @@ function containerCommand(spec: StartSpec): { command?: string[]; args?: string[
   return { command: [escapeReferences(first)], args: rest.map(escapeReferences) }
 }
 
-/** The cluster would put the value of NAME where it reads `$(NAME)`, and reads `$$` as one. */
+/** The cluster replaces `$(NAME)` by the value of NAME, and `$$` by `$`. */
 function escapeReferences(text: string): string {
   return text.replaceAll('$', () => '$$')
 }

@@ -1,4 +1,4 @@
-/** A pod in the cluster's books: entered once, and taken out by nobody's mistake, whatever answers get lost on the way. */
+/** Calls about one pod. It is created once, and no other pod is deleted, even if the answer to a call gets lost. */
 import type { V1Pod } from '@kubernetes/client-node'
 import type { EngineCallOptions } from '../shared/engine-caller.ts'
 import { type KubernetesApi, kubernetesStatusOf } from './api.ts'
@@ -15,23 +15,23 @@ export async function createPod(request: PodRequest, options: EngineCallOptions)
   try {
     return await api.call(
       'create a pod',
-      // Not cut when it is given up: whoever gives up has to know whether there is a pod.
+      // Not cut when the start is given up, because then it must be known whether there is a pod to delete.
       ({ core, options }) => core.createNamespacedPod({ namespace, body: manifest }, options),
       options,
     )
   } catch (error) {
     if (kubernetesStatusOf(error) !== 409) throw error
-    // The name is taken: by our own first try, whose answer was lost.
+    // The name is taken: by our own first try, if its answer was lost.
     const known = await readPod(request, options)
     const instance = manifest.metadata?.annotations?.[INSTANCE_LABEL]
-    const isMine =
+    const isOurs =
       isSameSession(request, known) && known.metadata?.annotations?.[INSTANCE_LABEL] === instance
-    if (!isMine) throw error
+    if (!isOurs) throw error
     return known
   }
 }
 
-/** Its uid, where there is such a pod of ours. */
+/** The uid of the pod; undefined if there is no such pod of our session. */
 export async function findPodUid(
   request: PodRequest,
   retryMs: number,
@@ -44,11 +44,11 @@ export async function findPodUid(
   }
 }
 
-/** Whether there was anything to delete: no other pod of that name is. */
+/** Whether there was a pod to delete. With `uid`, another pod of the same name is left alone. */
 export async function deletePod(
   { api, namespace, manifest }: PodRequest,
   uid: string | undefined,
-  { seconds, patience }: { readonly seconds: number; readonly patience: number },
+  { seconds, ...callOptions }: EngineCallOptions & { readonly seconds: number },
 ): Promise<boolean> {
   const name = manifest.metadata?.name as string
   const body = {
@@ -59,7 +59,7 @@ export async function deletePod(
     await api.call(
       'delete a pod',
       ({ core, options }) => core.deleteNamespacedPod({ namespace, name, body }, options),
-      { retryMs: patience },
+      callOptions,
     )
     return true
   } catch (error) {

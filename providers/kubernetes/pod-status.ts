@@ -1,9 +1,9 @@
-/** What a pod's status says, as the cluster writes it: whether it runs, why it does not, and why it ended. */
+/** Reads the status of a pod: whether it runs, why it does not, and why it has ended. */
 import type { V1ContainerStatus, V1Pod } from '@kubernetes/client-node'
 import type { Exit } from '../../src/core/provider.ts'
-import { exitOfCode } from '../shared/exit.ts'
+import { exitOfCode, outOfMemoryExit } from '../shared/exit.ts'
 
-/** Waiting for these is waiting for ever: the cluster tries again and again what somebody has to mend. */
+/** Waiting reasons that do not go away by themselves: the cluster tries for ever, until somebody changes something. */
 const PERMANENT_WAIT_REASONS = new Set([
   'ImagePullBackOff',
   'InvalidImageName',
@@ -12,7 +12,7 @@ const PERMANENT_WAIT_REASONS = new Set([
   'CreateContainerError',
 ])
 
-/** Why it ended, or undefined while it has not. */
+/** The end of a pod; undefined while it runs or starts. @param memory its limit in bytes */
 export function exitOfPod(
   pod: V1Pod,
   container: string,
@@ -20,23 +20,21 @@ export function exitOfPod(
 ): Exit | undefined {
   const { status = {}, spec } = pod
   const { phase, reason, message } = status
-  const said = [reason, message].filter(Boolean).join(': ')
-  // Evicted, Preempting, Shutdown, NodeLost: by the cluster, whatever the process made of it.
-  if (phase === 'Failed' && reason)
-    return { reason: 'lost', detail: `its node gave it up: ${said}` }
+  // Evicted, Preempting, Shutdown, NodeLost: the cluster has ended the pod, whatever the exit code of its process is.
+  if (phase === 'Failed' && reason) {
+    const why = message ? `${reason}: ${message}` : reason
+    return { reason: 'lost', detail: `its node ended it: ${why}` }
+  }
   const terminated = containerStatusOf(pod, container)?.state?.terminated
   if (terminated) {
     const { exitCode, reason: why, message: more } = terminated
-    const limit = memory === undefined ? '' : `, limit ${memory} bytes`
-    if (why === 'OOMKilled') {
-      return { reason: 'out-of-memory', detail: `out of memory (exit code ${exitCode}${limit})` }
-    }
+    if (why === 'OOMKilled') return outOfMemoryExit(exitCode, memory)
     const exit = exitOfCode(terminated.signal ? 128 + terminated.signal : exitCode)
     if (exit.reason === 'killed' || !more) return exit
     return { ...exit, detail: `${exit.detail}: ${more.trim().slice(0, 500)}` }
   }
   if (phase === 'Failed' || phase === 'Succeeded') {
-    return { reason: 'lost', detail: `the pod is ${phase}, and nobody knows why` }
+    return { reason: 'lost', detail: `the pod is ${phase}, without a reason` }
   }
   if (isNodeLost(pod) && !spec?.readinessGates?.length) {
     return { reason: 'lost', detail: `its node ${spec?.nodeName ?? ''} does not answer` }
@@ -44,7 +42,7 @@ export function exitOfPod(
   return undefined
 }
 
-/** Of a node that has gone silent, the cluster takes its pods' readiness back, and the containers' status stays. */
+/** When a node does not answer, its pods are not ready any more, while the status of their containers stays. */
 function isNodeLost({ status }: V1Pod): boolean {
   const ready = status?.conditions?.find(({ type }) => type === 'Ready')
   const containers = status?.conditions?.find(({ type }) => type === 'ContainersReady')
@@ -55,23 +53,23 @@ function isNodeLost({ status }: V1Pod): boolean {
   )
 }
 
-/** Why it will be lost soon: somebody has asked for its end, and it may still finish what it is at. */
+/** Why the pod will be lost soon; undefined if it will not. Until then it may finish its requests. */
 export function leavingReason(pod: V1Pod): string | undefined {
   if (pod.metadata?.deletionTimestamp) return 'its pod is being deleted'
-  const doomed = pod.status?.conditions?.find(({ type }) => type === 'DisruptionTarget')
-  return doomed?.status === 'True'
-    ? `its pod is about to go: ${doomed.reason ?? 'disruption'}`
+  const disruption = pod.status?.conditions?.find(({ type }) => type === 'DisruptionTarget')
+  return disruption?.status === 'True'
+    ? `its pod is about to be removed: ${disruption.reason ?? 'disruption'}`
     : undefined
 }
 
-/** Why it will not start, or undefined while there is hope. */
+/** Why the container will never start; undefined if it may still start. */
 export function permanentWaitReason(pod: V1Pod, container: string): string | undefined {
   const waiting = containerStatusOf(pod, container)?.state?.waiting
   if (!waiting?.reason || !PERMANENT_WAIT_REASONS.has(waiting.reason)) return undefined
   return [waiting.reason, waiting.message].filter(Boolean).join(': ').slice(0, 1_000)
 }
 
-/** What it waits for, for people. */
+/** Why no node runs the pod yet, as a text for people. */
 export function unschedulableReason(pod: V1Pod): string | undefined {
   const scheduled = pod.status?.conditions?.find(({ type }) => type === 'PodScheduled')
   return scheduled?.status === 'False' ? (scheduled.message ?? scheduled.reason) : undefined

@@ -1,13 +1,13 @@
-/** Connections to a port of a pod, each through the API server: for who cannot reach pods. */
+/** Connections to a port of a pod, each through the API server, for programs that cannot reach pods themselves. */
 import { Duplex } from 'node:stream'
 import { closeWhenSilent } from '../shared/websocket-half-close.ts'
 import type { KubernetesApi } from './api.ts'
 import type { PodChannels } from './channels.ts'
 
 const [DATA, ERROR] = [0, 1] as const
-/** Each channel begins with the number of the port. */
+/** The data of each channel begins with the number of the port. */
 const CHANNEL_HEAD_BYTES = 2
-/** Most that is sent in one message, in bytes. */
+/** Longest message, in bytes. */
 const MAX_MESSAGE_BYTES = 65_536
 
 /** @throws ManyhostError MANYHOST_START_FAILED */
@@ -32,7 +32,7 @@ class PortForwardStream extends Duplex {
     this.#channels = channels
     channels.listen((channel, data) => this.#handleData(channel, data))
     void channels.closed.then(() => {
-      // Neither side can end its half alone, so the end of all is that of what was sent.
+      // Neither side can end its half alone, so the end of the connection is the end of the data.
       if (this.#errorText === '') this.push(null)
       else this.destroy(createRefusedError(this.#errorText))
     })
@@ -65,7 +65,7 @@ class PortForwardStream extends Duplex {
     })
   }
 
-  /** The pod is not told: it would be told that both halves have ended, and its answer would be lost. */
+  /** The end is not sent to the pod: it would mean that both halves have ended, and the response would be lost. */
   override _final(done: (error?: Error | null) => void): void {
     done()
     closeWhenSilent(this, () => this.#received)
@@ -77,8 +77,8 @@ class PortForwardStream extends Duplex {
   }
 }
 
-function createRefusedError(said: string): Error {
-  return Object.assign(new Error(`the pod refuses the connection: ${said}`), {
+function createRefusedError(reason: string): Error {
+  return Object.assign(new Error(`the pod refuses the connection: ${reason}`), {
     code: 'ECONNREFUSED',
   })
 }

@@ -1,16 +1,19 @@
 /**
- * The ready pods of a Deployment or StatefulSet as instances: one more is one replica more, and which pod comes or goes
- * is the cluster's choice. Its pods have their own command, image and port; nothing is started in them.
+ * Uses the ready pods of a Deployment or StatefulSet as instances. One more instance is one more replica, and the cluster
+ * chooses which pod comes or goes. The pods have their own command, image and port; nothing is started in them.
  */
 import type { V1Pod } from '@kubernetes/client-node'
+import { settleOrAbort } from '../../src/core/abort.ts'
+import { deferred } from '../../src/core/deferred.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
-import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { resolveWithin } from '../../src/core/time.ts'
-import { KubernetesApi } from './api.ts'
+import { createClosedError, KubernetesApi } from './api.ts'
 import type { KubernetesSettings } from './options.ts'
-import { connectToPod, type PodConnection } from './pod-connection.ts'
+import { connectToPod } from './pod-connection.ts'
 import { PodEvents } from './pod-events.ts'
-import { exitOfPod, isPodReady, leavingReason } from './pod-status.ts'
+import { isPodReady } from './pod-status.ts'
+import { ScaledPodInstance } from './scaled-pod-instance.ts'
 
 interface ScaledWorkload {
   readonly kind: 'deployment' | 'statefulset'
@@ -20,18 +23,16 @@ interface ScaledWorkload {
 interface ScaledWorkloadState {
   readonly namespace: string
   readonly events: PodEvents
-  /** Replicas that it had before. */
+  /** Number of replicas before the first change. */
   readonly initialReplicas: number
 }
 
-/** How long a watch of the workload's pods is waited for, in ms; it is tried on behind that. */
+/** How long the first start waits for a watch of the pods, in ms. After that the watch is still tried in the background. */
 const START_TIMEOUT = 30_000
-/** How long the cluster is given to take away a pod that is one too many, in ms. */
-const GONE_TIMEOUT = 60_000
-/** How long the workload's size is tried to be given back, in ms. */
+/** How long `close` tries to set the number of replicas back, in ms. */
 const CLOSE_TIMEOUT = 20_000
 
-/** What a ReplicaSet looks at to choose the pods that go; known to clusters from 1.22 on. */
+/** The annotation by which a ReplicaSet chooses the pods that go. Clusters know it from version 1.22 on. */
 const DELETION_COST = 'controller.kubernetes.io/pod-deletion-cost'
 
 export class ScaledWorkloadProvider implements Provider {
@@ -41,13 +42,14 @@ export class ScaledWorkloadProvider implements Provider {
   readonly #workload: ScaledWorkload
   readonly #reach: 'pod-ip' | 'forward'
   readonly #api: KubernetesApi
-  /** Pods that serve and are nobody's instance. */
+  /** Ready pods that are not used as an instance. */
   readonly #freePods = new Map<string, V1Pod>()
   readonly #instances = new Map<string, ScaledPodInstance>()
+  /** Starts that wait for a ready pod. */
   readonly #waiting: ((pod: V1Pod) => void)[] = []
-  /** Instances that are or are about to be. */
+  /** Instances that run or start. */
   #numInstances = 0
-  /** As the workload has been told last. */
+  /** The number of replicas that was set last. */
   #replicas = 0
   #state: Promise<ScaledWorkloadState> | undefined
   #scaling: Promise<unknown> = Promise.resolve()
@@ -67,16 +69,16 @@ export class ScaledWorkloadProvider implements Provider {
       throw new ManyhostError('MANYHOST_UNSUPPORTED', text, { service: spec.service })
     }
     if (this.#isClosed) throw createClosedError()
-    const ground = await this.#openState()
+    const state = await this.#openState()
     this.#numInstances++
     try {
-      // What is there is used first: a start takes nothing away.
-      if (this.#numInstances > this.#replicas) await this.#scale(ground, signal)
+      // The existing pods are used first: a start never makes the workload smaller.
+      if (this.#numInstances > this.#replicas) await this.#scale(state, signal)
       const pod = await this.#takePod(spec, signal)
-      return this.#createInstance(ground, pod, spec)
+      return this.#createInstance(state, pod, spec)
     } catch (error) {
       this.#numInstances--
-      void this.#scale(ground).catch(() => undefined)
+      void this.#scale(state).catch(() => undefined)
       throw error
     }
   }
@@ -116,10 +118,9 @@ export class ScaledWorkloadProvider implements Provider {
     return { namespace, events, initialReplicas: replicas }
   }
 
-  /** What the watch tells of each pod of the workload. */
+  /** A pod of the workload was added or has changed; undefined if it is gone. */
   #onPod(name: string, pod: V1Pod | undefined): void {
-    const held = this.#instances.get(name)
-    if (held) return
+    if (this.#instances.has(name)) return
     if (!pod || !isPodReady(pod) || !pod.status?.podIP) this.#freePods.delete(name)
     else {
       const next = this.#waiting.shift()
@@ -128,40 +129,31 @@ export class ScaledWorkloadProvider implements Provider {
     }
   }
 
-  /** One that is free, or the next that becomes ready. */
+  /** Takes a free pod, or the next pod that becomes ready. */
   async #takePod({ service }: StartSpec, signal: AbortSignal): Promise<V1Pod> {
     const [first] = this.#freePods
     if (first) {
       this.#freePods.delete(first[0])
       return first[1]
     }
-    let take: (pod: V1Pod) => void = () => {}
-    let onAbort = (): void => {}
+    const next = deferred<V1Pod>()
+    this.#waiting.push(next.resolve)
     try {
-      return await new Promise<V1Pod>((resolve, reject) => {
-        take = resolve
-        onAbort = () => {
-          const { kind, name } = this.#workload
-          const text = `no pod of ${kind} ${name} became ready before the start was given up`
-          reject(
-            new ManyhostError('MANYHOST_START_FAILED', text, { service, cause: signal.reason }),
-          )
-        }
-        signal.addEventListener('abort', onAbort, { once: true })
-        if (signal.aborted) onAbort()
-        else this.#waiting.push(take)
-      })
+      return await settleOrAbort(next.promise, signal)
+    } catch (cause) {
+      const { kind, name } = this.#workload
+      const text = `no pod of ${kind} ${name} became ready before the start was given up`
+      throw new ManyhostError('MANYHOST_START_FAILED', text, { service, cause })
     } finally {
-      signal.removeEventListener('abort', onAbort)
-      const at = this.#waiting.indexOf(take)
+      const at = this.#waiting.indexOf(next.resolve)
       if (at >= 0) this.#waiting.splice(at, 1)
     }
   }
 
-  #createInstance(ground: ScaledWorkloadState, pod: V1Pod, spec: StartSpec): ScaledPodInstance {
+  #createInstance(state: ScaledWorkloadState, pod: V1Pod, spec: StartSpec): ScaledPodInstance {
     const name = pod.metadata?.name ?? ''
-    const { namespace, events } = ground
-    const where = {
+    const { namespace, events } = state
+    const podAddress = {
       api: this.#api,
       namespace,
       pod: name,
@@ -173,26 +165,26 @@ export class ScaledWorkloadProvider implements Provider {
     const release = async (hasEnded: boolean): Promise<void> => {
       this.#numInstances--
       if (!hasEnded) await this.#lowerDeletionCost(namespace, name)
-      await this.#scale(ground).catch(() => undefined)
+      await this.#scale(state).catch(() => undefined)
     }
-    const replica = new ScaledPodInstance(spec, connectToPod(where), pod, release)
-    this.#instances.set(name, replica)
+    const instance = new ScaledPodInstance(spec, connectToPod(podAddress), pod, release)
+    this.#instances.set(name, instance)
     events.watch(name, {
       isCreated: true,
-      onPod: (seen) => replica.onPod(seen),
-      onGone: () => replica.onPodGone(),
+      onPod: (seen) => instance.onPod(seen),
+      onGone: () => instance.onPodGone(),
     })
-    void replica.gone.then(() => {
+    void instance.gone.then(() => {
       this.#instances.delete(name)
       events.unwatch(name)
-      // The cluster may have taken another one away: this one serves on, and is there for the next start.
-      const last = replica.lastSeen
+      // The cluster may have removed another pod. Then this one serves on, and the next start can use it.
+      const last = instance.lastSeen
       if (last) this.#onPod(name, last)
     })
-    return replica
+    return instance
   }
 
-  /** The pod that is the least loss goes first: a wish, which some clusters do not know. */
+  /** Asks the cluster to remove this pod first. Older clusters ignore that. */
   async #lowerDeletionCost(namespace: string, name: string): Promise<void> {
     const body = [
       { op: 'add', path: '/metadata/annotations', value: { [DELETION_COST]: '-1000' } },
@@ -220,14 +212,14 @@ export class ScaledWorkloadProvider implements Provider {
       .catch(() => undefined)
   }
 
-  /** Sets the workload's size to what is wanted; one change at a time, and each to the newest wish. */
+  /** Sets the number of replicas: one change at a time, and each to the newest number. */
   #scale(
-    { namespace, initialReplicas: initial }: ScaledWorkloadState,
+    { namespace, initialReplicas }: ScaledWorkloadState,
     signal?: AbortSignal,
   ): Promise<unknown> {
     const { name, kind } = this.#workload
     const set = async (): Promise<void> => {
-      const replicas = this.#isClosed ? initial : this.#numInstances
+      const replicas = this.#isClosed ? initialReplicas : this.#numInstances
       if (replicas === this.#replicas) return
       const body = [{ op: 'replace', path: '/spec/replicas', value: replicas }]
       await this.#api.call(
@@ -245,136 +237,21 @@ export class ScaledWorkloadProvider implements Provider {
     return done
   }
 
-  /** The workload has the size again that it was found with. */
+  /** Ends all instances, and sets the number of replicas back to what it was at first. */
   async close(): Promise<void> {
     this.#isClosed = true
-    const ground = await this.#state?.catch(() => undefined)
-    const all = [...this.#instances.values()].map((replica) => replica.release())
-    if (ground)
-      await resolveWithin(
-        CLOSE_TIMEOUT,
-        this.#scale(ground).catch(() => undefined),
-      )
-    await Promise.all(all)
-    ground?.events.close()
+    const state = await this.#state?.catch(() => undefined)
+    for (const instance of this.#instances.values()) instance.release()
+    if (state) {
+      const scaled = this.#scale(state).catch(() => undefined)
+      await resolveWithin(CLOSE_TIMEOUT, scaled)
+      state.events.close()
+    }
     this.#api.close()
   }
 }
 
-class ScaledPodInstance implements Running {
-  readonly address: string
-  readonly exited: Promise<Exit>
-  readonly leaving: Promise<string>
-  readonly gone: Promise<void>
-  readonly #spec: StartSpec
-  readonly #connection: PodConnection
-  readonly #uid: string | undefined
-  readonly #releaseReplica: (hasEnded: boolean) => Promise<void>
-  lastSeen: V1Pod | undefined
-  #state: 'up' | 'stopping' | 'ended' = 'up'
-  #setExited: (exit: Exit) => void = () => {}
-  #setLeaving: (reason: string) => void = () => {}
-  #setGone: () => void = () => {}
-  #setLost: () => void = () => {}
-  readonly #lost: Promise<void>
-
-  constructor(
-    spec: StartSpec,
-    reach: PodConnection,
-    pod: V1Pod,
-    release: (hasEnded: boolean) => Promise<void>,
-  ) {
-    this.#spec = spec
-    this.#connection = reach
-    this.#uid = pod.metadata?.uid
-    this.#releaseReplica = release
-    this.lastSeen = pod
-    this.address = reach.address
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
-    this.leaving = new Promise((resolve) => {
-      this.#setLeaving = resolve
-    })
-    this.gone = new Promise((resolve) => {
-      this.#setGone = resolve
-    })
-    this.#lost = new Promise((resolve) => {
-      this.#setLost = resolve
-    })
-  }
-
-  get dispatcher(): PodConnection['pool'] {
-    return this.#connection.pool
-  }
-
-  accepts(signal: AbortSignal): Promise<void> {
-    return this.#connection.accepts(signal)
-  }
-
-  onPod(pod: V1Pod): void {
-    if (pod.metadata?.uid !== this.#uid) return this.onPodGone()
-    this.lastSeen = pod
-    const leaving = leavingReason(pod)
-    if (pod.metadata?.deletionTimestamp) {
-      this.lastSeen = undefined
-      this.#setLost()
-    }
-    if (leaving) this.#setLeaving(leaving)
-    const container = pod.spec?.containers[0]?.name ?? ''
-    const exit = exitOfPod(pod, container, undefined)
-    if (exit) this.#end(exit)
-    // A container that is restarted where it was is not ready meanwhile: it must not be sent anything.
-    else if (!leaving && !isPodReady(pod))
-      this.#end({ reason: 'lost', detail: 'its pod is not ready' })
-  }
-
-  onPodGone(): void {
-    this.lastSeen = undefined
-    this.#setLost()
-    this.#end({ reason: 'lost', detail: 'its pod was deleted' })
-  }
-
-  #end(exit: Exit): void {
-    if (this.#state !== 'up') return
-    this.#state = 'ended'
-    this.#settleExit(exit)
-    void this.#releaseReplica(true).finally(this.#setGone)
-  }
-
-  /** Its replica is given back; which pod goes then is the cluster's choice. */
-  stop(grace: number): Promise<void> {
-    if (this.#state === 'up') {
-      this.#state = 'stopping'
-      void this.#releaseAndWait(grace)
-    }
-    return this.gone
-  }
-
-  async #releaseAndWait(grace: number): Promise<void> {
-    await this.#releaseReplica(false)
-    await resolveWithin(Math.min(grace, GONE_TIMEOUT), this.#lost)
-    this.#settleExit({ reason: 'stopped', detail: 'stopped' })
-    this.#setGone()
-  }
-
-  /** Lets go of it and leaves the pod alone. */
-  async release(): Promise<void> {
-    if (this.#state === 'up') this.#settleExit({ reason: 'stopped', detail: 'stopped' })
-    this.#state = 'ended'
-    this.#setGone()
-  }
-
-  #settleExit(exit: Exit): void {
-    this.#setExited(exit)
-    const { id, service } = this.#spec
-    const text = `instance ${id} ended: ${exit.detail}`
-    const error = new ManyhostError('MANYHOST_INSTANCE_ENDED', text, { service })
-    process.nextTick(() => void this.#connection.pool.destroy(error).catch(() => undefined))
-  }
-}
-
-/** A selector as the API takes it. */
+/** A selector in the form of a query of the API. */
 function toLabelSelector(selector: {
   matchLabels?: Record<string, string>
   matchExpressions?: { key: string; operator: string; values?: string[] }[]
@@ -386,8 +263,4 @@ function toLabelSelector(selector: {
     return `${key} ${operator === 'In' ? 'in' : 'notin'} (${values.join(',')})`
   })
   return [...equal, ...more].join(',')
-}
-
-function createClosedError(): ManyhostError {
-  return new ManyhostError('MANYHOST_SESSION_CLOSED', 'the provider kubernetes is closed')
 }

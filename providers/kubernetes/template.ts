@@ -1,4 +1,4 @@
-/** What a user wants of a pod, laid over what this provider makes of it. */
+/** Merges the user's template into the manifest of a pod. */
 import { parse } from 'yaml'
 import { createDict } from '../../src/core/null-prototype.ts'
 
@@ -10,12 +10,12 @@ export interface KubernetesPodTemplate {
 
 type TemplateMapping = Readonly<Record<string, unknown>>
 
-/** Longest that is read, in characters. */
+/** Longest template, in characters. */
 const MAX_TEMPLATE_LENGTH = 1_048_576
 
 const TEMPLATE_KEYS = new Set(['apiVersion', 'kind', 'metadata', 'spec', 'template'])
 
-/** Undefined for what is no template. A Deployment's `template` is one as well. */
+/** Undefined for a value that is no template. The `template` of a Deployment is a template as well. */
 export function readTemplate(value: unknown): KubernetesPodTemplate | undefined {
   const given = typeof value === 'string' ? parseYaml(value) : value
   if (!isMapping(given)) return undefined
@@ -32,8 +32,8 @@ export function readTemplate(value: unknown): KubernetesPodTemplate | undefined 
 }
 
 /**
- * `over` laid over `base`: mappings are merged, and so are lists of what has names, by name, as a strategic merge patch
- * does; null removes; everything else takes the place of what was there.
+ * Merges `patch` into `base`, as a strategic merge patch does: mappings are merged, lists whose items have names are merged
+ * by name, null removes a value, and everything else replaces the value of `base`.
  */
 export function mergeTemplates(base: unknown, patch: unknown): unknown {
   if (patch === undefined) return base

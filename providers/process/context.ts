@@ -1,10 +1,10 @@
-/** What a startup function is given when the machine is this one. */
+/** The context of a startup function whose instance runs on this machine. */
 import { cp, stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
-import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { basename, resolve } from 'node:path'
 import type { StartupContext } from '../../src/core/provider.ts'
+import { resolveFileTarget, withCopyError } from '../shared/file-copy.ts'
 
-/** What of an instance its startup function acts on. */
+/** The parts of an instance that its startup function uses. */
 interface ContextHost {
   readonly env: Record<string, string>
   readonly cwd: string
@@ -27,33 +27,19 @@ export function createContext(host: ContextHost): StartupContext {
 }
 
 async function copyFile(
-  verb: string,
+  verb: 'upload' | 'download',
   from: string,
   to: string,
   fromFolder: string,
   toFolder: string,
 ): Promise<void> {
-  try {
+  await withCopyError(verb, from, to, async () => {
     const source = resolve(fromFolder, from)
-    const target = await resolveCopyTarget(source, resolve(toFolder, to), to.endsWith('/'))
-    // A startup that is also run elsewhere may well name a file that is already where it belongs.
+    const path = resolve(toFolder, to)
+    const target = (await stat(source)).isDirectory()
+      ? path
+      : await resolveFileTarget(path, basename(source), to.endsWith('/'))
+    // A startup function that also runs on other machines may name a file that is already where it belongs.
     if (source !== target) await cp(source, target, { recursive: true })
-  } catch (cause) {
-    throw new ManyhostError(
-      'MANYHOST_START_FAILED',
-      `cannot ${verb} '${from}' to '${to}': ${describeError(cause)}`,
-      { cause },
-    )
-  }
-}
-
-/** As with the command cp: a file that is copied to a folder goes into it. */
-async function resolveCopyTarget(
-  source: string,
-  target: string,
-  namesFolder: boolean,
-): Promise<string> {
-  if ((await stat(source)).isDirectory()) return target
-  const isFolder = namesFolder || (await stat(target).catch(() => undefined))?.isDirectory()
-  return isFolder ? join(target, basename(source)) : target
+  })
 }

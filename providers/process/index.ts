@@ -1,13 +1,14 @@
-/** Instances as child processes of this one. */
+/** Runs instances as child processes of this process. */
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, ListenOn, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { Containment } from '../../src/posix/containment.ts'
 import { inheritedEnvironment } from '../../src/posix/environment.ts'
+import { listenEnvironment } from '../shared/endpoint.ts'
 import { type Reservation, reservePort, SocketFolder } from '../shared/ports.ts'
 import { ProcessInstance } from './instance.ts'
-import { type ProcessOptions, parseProcessOptions } from './options.ts'
+import { type ProcessOptions, type ProcessSettings, parseProcessOptions } from './options.ts'
 
 export type { ProcessOptions } from './options.ts'
 
@@ -24,11 +25,11 @@ class ProcessProvider implements Provider {
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
     'function',
-    // A program that names an image for other providers runs here as well: this machine is the image.
+    // A service that names an image for other providers runs here as well: this machine is the image.
     'image',
     'unix-socket',
   ])
-  readonly #options: Required<ProcessOptions>
+  readonly #options: ProcessSettings
   readonly #marker = randomBytes(12).toString('hex')
   readonly #sockets = new SocketFolder(`manyhost-${this.#marker}`)
   readonly #containment = new Containment({
@@ -37,7 +38,7 @@ class ProcessProvider implements Provider {
   })
   readonly #instances = new Set<ProcessInstance>()
 
-  constructor(options: Required<ProcessOptions>) {
+  constructor(options: ProcessSettings) {
     this.#options = options
   }
 
@@ -86,16 +87,14 @@ class ProcessProvider implements Provider {
 
   #buildEnvironment(spec: StartSpec, listenOn: ListenOn): Record<string, string> {
     const inherited = this.#options.inheritEnv ? inheritedEnvironment() : {}
-    // Ours: the session itself may run behind a PORT that somebody gave it.
+    // These variables may say where this process itself listens.
     for (const name of ['HOST', 'PORT', 'SOCKET_PATH']) delete inherited[name]
     return {
       ...inherited,
       ...this.#options.env,
       ...spec.env,
-      ...(listenOn.socketPath === undefined
-        ? { HOST: listenOn.host, PORT: String(listenOn.port) }
-        : { SOCKET_PATH: listenOn.socketPath }),
-      // By these the guard finds what has left its process group.
+      ...listenEnvironment(listenOn),
+      // By these marks the guard finds processes that have left their process group.
       MANYHOST_SESSION: this.#marker,
       MANYHOST_INSTANCE: spec.id,
     }

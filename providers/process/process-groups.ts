@@ -1,5 +1,6 @@
-/** The process groups of one instance, each led by a child that the instance started. */
+/** The process groups of one instance. The leader of each is a child that the instance started. */
 import type { Readable } from 'node:stream'
+import { exponentialDelay } from '../../src/core/backoff.ts'
 import type { Exit } from '../../src/core/provider.ts'
 import { now, sleep } from '../../src/core/time.ts'
 import type { ProcessScope } from '../../src/posix/containment.ts'
@@ -13,13 +14,16 @@ import {
   whenOutputRead,
 } from './launch.ts'
 
-/** How long a killed group may still be seen where its zombies cannot be told from the living, in ms. */
+/** How long a killed group may still exist, where zombies cannot be distinguished from running processes, in ms. */
 const ZOMBIE_TIMEOUT = 500
 
-/** From this pause on it is worth to look who it is that is left, which costs more than to ask whether. */
-const MIN_LOOK_PAUSE = 8
+/** The pause between two looks at a group that has to end, in ms. */
+const LOOK_PAUSE = { min: 1, max: 64 }
 
-/** Whether what a leader leaves in its group lives on without it. */
+/** Number of looks by a signal alone. Later looks also read /proc to find out whether only zombies are left. */
+const MAX_SIGNAL_LOOKS = 3
+
+/** Whether the other processes of a group are killed when its leader ends. */
 export type GroupOnExit = 'dies' | 'stays'
 
 export class ProcessGroups {
@@ -33,10 +37,10 @@ export class ProcessGroups {
   }
 
   /** @throws ManyhostError MANYHOST_START_FAILED */
-  async launch(what: ProcessLaunch, rest: GroupOnExit): Promise<ProcessGroup> {
+  async launch(what: ProcessLaunch, groupOnExit: GroupOnExit): Promise<ProcessGroup> {
     let group: ProcessGroup | undefined
     await launchProcess(what, { scope: this.#scope, pipes: this.#pipes }, (started) => {
-      group = new ProcessGroup(started, rest)
+      group = new ProcessGroup(started, groupOnExit)
       this.#groups.add(group)
     })
     const made = group as unknown as ProcessGroup
@@ -51,17 +55,17 @@ export class ProcessGroups {
     for (const group of this.#groups) group.signal(name)
   }
 
-  /** Resolves when nothing of any group is left; it ends nothing. */
+  /** Resolves when nothing of any group is left. It does not end anything itself. */
   async whenGone(): Promise<void> {
-    const leave = async (group: ProcessGroup): Promise<void> => {
+    const waitFor = async (group: ProcessGroup): Promise<void> => {
       await group.whenGone()
       this.#markOver(group)
       this.#groups.delete(group)
     }
-    await Promise.all([...this.#groups].map(leave))
+    await Promise.all([...this.#groups].map(waitFor))
   }
 
-  /** From here on the system may give the number to a stranger's group. */
+  /** From here on the system may give the number to a group of somebody else. */
   #markOver(group: ProcessGroup): void {
     group.isOver = true
     this.#scope.forgetGroup(group.id)
@@ -72,17 +76,17 @@ export class ProcessGroup {
   readonly id: number
   /** Resolves when the leader has exited and what it wrote was read. */
   readonly exit: Promise<Exit>
-  /** Nobody is left in it: it must not be signalled any more. */
+  /** Nobody is left in the group: it must not be signalled any more. */
   isOver = false
   readonly #outputs: readonly Readable[]
   #killedAt: number | undefined
 
-  constructor({ child, pid, outputs }: StartedProcess, rest: GroupOnExit) {
+  constructor({ child, pid, outputs }: StartedProcess, groupOnExit: GroupOnExit) {
     this.id = pid
     this.#outputs = outputs
     this.exit = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
-        if (rest === 'dies') this.signal('SIGKILL')
+        if (groupOnExit === 'dies') this.signal('SIGKILL')
         void whenOutputRead(outputs).then(() => resolve(exitOfProcess(code, signal)))
       })
     })
@@ -97,7 +101,7 @@ export class ProcessGroup {
     }
   }
 
-  /** Over, and nobody holds its pipes either, as one who left the group may. */
+  /** Whether the group is over and its pipes are closed. A process that has left the group may still hold them. */
   get isDone(): boolean {
     return this.isOver && this.#outputs.every(({ closed }) => closed)
   }
@@ -108,19 +112,19 @@ export class ProcessGroup {
     try {
       process.kill(-this.id, name)
     } catch {
-      // Nobody left, or nobody that we may signal: `gone` sees to it.
+      // Nobody is left, or nobody that we may signal: `whenGone` finds out.
     }
   }
 
   async whenGone(): Promise<void> {
     await this.exit
-    for (let pause = 1; this.isAlive; pause = Math.min(2 * pause, 64)) {
-      const runs = pause < MIN_LOOK_PAUSE || (await hasRunningMember(this.id))
-      if (runs === false) break
-      if (runs === undefined && this.#msSinceKill() > ZOMBIE_TIMEOUT) break
-      await sleep(pause)
+    for (let looks = 0; this.isAlive; looks++) {
+      const isRunning = looks < MAX_SIGNAL_LOOKS || (await hasRunningMember(this.id))
+      if (isRunning === false) break
+      if (isRunning === undefined && this.#msSinceKill() > ZOMBIE_TIMEOUT) break
+      await sleep(exponentialDelay(looks, LOOK_PAUSE))
     }
-    // One who left the group may hold the pipes, and they would hold our process.
+    // A process that has left the group may hold the pipes, and open pipes keep our own process alive.
     for (const output of this.#outputs) output.destroy()
   }
 

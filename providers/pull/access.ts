@@ -1,10 +1,14 @@
-/** Who may call: bearer tokens, of the hub or of one service, and no page of a browser that is not ours. */
+/** Who may call the API: bearers of the hub's token or of a service's own, and no page in a browser of another origin. */
 import type { IncomingMessage } from 'node:http'
 import * as caller from '../../src/core/http-caller.ts'
+import type { ServiceRow } from './job-store.ts'
 import { createRefusal, type Refusal } from './json.ts'
-import type { PullService } from './pull-service.ts'
 
-/** As it is kept with a service. */
+interface ProtectedService {
+  readonly row: Pick<ServiceRow, 'token'>
+}
+
+/** The digest of a token, in hex, as it is stored with a service. */
 export function digestToken(token: string): string {
   return caller.digestSecret(token).toString('hex')
 }
@@ -14,33 +18,35 @@ function isSameDigest(a: string, b: string): boolean {
 }
 
 export class PullAccess {
-  /** Of the hub's token: it opens everything. */
+  /** Digest of the hub's token, which opens everything. */
   readonly #token: string | undefined
 
   constructor(token: string | undefined) {
     this.#token = token === undefined ? undefined : digestToken(token)
   }
 
-  /** For what belongs to no service: the lists, and new services. @throws Refusal 401 */
-  requireFullAccess(request: IncomingMessage, services: Iterable<PullService>): void {
+  /**
+   * For what shows all services. Without a token of the hub it is open as long as no service has a token of its own.
+   * @throws Refusal 401
+   */
+  requireFullAccess(request: IncomingMessage, services: Iterable<ProtectedService>): void {
     if (this.#token === undefined) {
       for (const { row } of services) if (row.token !== undefined) throw createUnauthorized(request)
-    } else if (!isSameDigest(this.#digestGivenToken(request), this.#token))
-      throw createUnauthorized(request)
+    } else this.requireHubAccess(request)
   }
 
-  /** Whether what is open to whoever may ask anything is open to this one. @throws Refusal 401 */
+  /** For what belongs to no service. Without a token of the hub it is open. @throws Refusal 401 */
   requireHubAccess(request: IncomingMessage): void {
     if (this.#token !== undefined && !isSameDigest(this.#digestGivenToken(request), this.#token)) {
       throw createUnauthorized(request)
     }
   }
 
-  /** @throws Refusal 401 */
-  requireServiceAccess(request: IncomingMessage, { row }: PullService): void {
+  /** The hub's token and the service's own one open a service. @throws Refusal 401 */
+  requireServiceAccess(request: IncomingMessage, { row }: ProtectedService): void {
     if (this.#token === undefined && row.token === undefined) return
     const given = this.#digestGivenToken(request)
-    // Both are compared, so that the time does not tell which one it was.
+    // Both are always compared, so that the time does not show which one it was.
     const isHub = this.#token !== undefined && isSameDigest(given, this.#token)
     const isOwn = row.token !== undefined && isSameDigest(given, row.token)
     if (!isHub && !isOwn) throw createUnauthorized(request)
@@ -59,18 +65,22 @@ function createUnauthorized({ headers }: IncomingMessage): Refusal {
 }
 
 /**
- * Workers are no browsers. A page that a browser shows on this machine must not hand out work, nor one whose name was
- * bound anew to this machine: the first says its origin, the second calls us by a name that is not ours.
- * @param isOpen whether there is no token that would tell friend from foe
+ * Refuses pages in a browser, because workers are no browsers. Two kinds of pages could reach a server of this machine:
+ * 1. A page of another origin. The browser sends its origin.
+ * 2. A page whose host name was bound to this machine (DNS rebinding). It calls the server by a name that is not local.
+ *    This is checked only where there is no token, which such a page cannot know.
+ * @param isOpen whether the hub has no token
  * @throws Refusal 403, 421
  */
 export function refuseBrowserPages({ headers, socket }: IncomingMessage, isOpen: boolean): void {
   const { origin, host = '' } = headers
-  if (!caller.isSameOrigin(origin, host))
-    throw createRefusal(403, 'Forbidden', `pages of ${origin} may not call this`)
-  // On a unix socket there are no names.
+  // 1.
+  if (!caller.isSameOrigin(origin, host)) {
+    throw createRefusal(403, 'Forbidden', `pages of ${origin} may not call this server`)
+  }
+  // 2. A unix socket has no address, and no page can reach it.
   if (!isOpen || socket.localAddress === undefined) return
   if (caller.isLocalHostName(host, socket.localAddress)) return
-  const detail = `this server is not ${host}: call it by localhost, or give it a token`
+  const detail = `this server is not ${host}: call it as localhost, or give it a token`
   throw createRefusal(421, 'Misdirected Request', detail)
 }

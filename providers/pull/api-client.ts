@@ -1,33 +1,37 @@
-/** What clients of the API share: one request, its answer as JSON, and how long to wait after a failure. */
+/** What clients of the API share: one request, its answer as JSON, and the errors for answers that are no success. */
 import { type Dispatcher, request } from 'undici'
+import type { BackoffRange } from '../../src/core/backoff.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 
 export interface PullClientOptions {
   readonly token?: string | undefined
-  /** Undici's, for a unix socket or certificates. */
+  /** A dispatcher of undici, for a unix socket or for certificates. */
   readonly dispatcher?: Dispatcher | undefined
 }
 
 export interface PullResponse {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
-  /** The parsed body; undefined where there is none or it is no JSON. */
+  /** The parsed body; undefined when there is none, or when it is not JSON. */
   readonly body: Readonly<Record<string, unknown>> | undefined
 }
 
-interface PullClientRequest {
+export interface PullClientRequest {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
-  /** JSON text. */
+  /** JSON text of the body. */
   readonly text?: string | undefined
   readonly headers?: Readonly<Record<string, string>>
   readonly signal?: AbortSignal
-  /** Milliseconds for the answer's head and for each silence in it. */
+  /** Milliseconds for the head of the answer, and for each silence in its body. @default 30000 */
   readonly timeout?: number
 }
 
 const DEFAULT_TIMEOUT = 30_000
 
-/** Rejects when there is no answer; whatever its status, an answer is one. */
+/** Wait between two tries of a request that has failed. */
+export const RETRY_DELAY: BackoffRange = { min: 100, max: 30_000 }
+
+/** Resolves with the answer, whatever its status is. Rejects when there is no answer. */
 export async function sendApiRequest(
   url: string,
   { token, dispatcher }: PullClientOptions,
@@ -46,45 +50,32 @@ export async function sendApiRequest(
     ...(dispatcher && { dispatcher }),
     ...(signal && { signal }),
   })
-  const got = await answer.body.text()
-  let body: unknown
+  const body = parseObject(await answer.body.text())
+  return { status: answer.statusCode, headers: answer.headers, body }
+}
+
+function parseObject(text: string): PullResponse['body'] {
   try {
-    body = got === '' ? undefined : JSON.parse(got)
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as PullResponse['body']) : undefined
   } catch {
-    body = undefined
-  }
-  return {
-    status: answer.statusCode,
-    headers: answer.headers,
-    body: typeof body === 'object' && body !== null ? (body as PullResponse['body']) : undefined,
+    return undefined
   }
 }
 
-/** An answer that is no success, as an error: the API's own words are in it. */
+/** The error for an answer that is no success. It has the API's own explanation. */
 export function toStatusError(what: string, { status, body }: PullResponse): ManyhostError {
   const [first] = (body?.errors ?? []) as { title?: string; detail?: string }[]
-  const why = first ? `${first.title}: ${first.detail}` : 'without a word'
+  const why = first ? `${first.title}: ${first.detail}` : 'without an explanation'
   return new ManyhostError('MANYHOST_BAD_STATUS', `${what} was answered with ${status}, ${why}`, {
     status,
     retryable: status >= 500 || status === 429,
   })
 }
 
-/** No answer came. */
+/** The error for a request without an answer. */
 export function toUnreachableError(what: string, error: unknown): ManyhostError {
   return new ManyhostError('MANYHOST_ATTEMPT_FAILED', `${what}: ${describeError(error)}`, {
     cause: error,
   })
-}
-
-/** Longest wait between two tries, in ms. */
-const MAX_BACKOFF = 30_000
-
-/**
- * Wait after the `failures`-th failure in a row, in ms.
- * Source: "equal jitter" of Brooker, "Exponential Backoff and Jitter" (2015).
- */
-export function backoff(failures: number, random: () => number): number {
-  const full = Math.min(MAX_BACKOFF, 100 * 2 ** Math.min(failures - 1, 20))
-  return full / 2 + random() * (full / 2)
 }

@@ -1,4 +1,4 @@
-/** A port of its own for the API. */
+/** The HTTP server of the API, where it has a port of its own. */
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createServer, type RequestListener, type Server } from 'node:http'
@@ -6,10 +6,10 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import { formatListenAddress, type ListenAddress } from '../../src/core/listen-address.ts'
 import { makeSocketPrivate } from '../../src/core/private-files.ts'
-import type { PullListen } from './options.ts'
 
-/** More are not accepted: a worker that waits holds one. */
+/** Connections at a time; more are not accepted. A worker that waits for a job holds one. */
 const MAX_CONNECTIONS = 20_000
 
 export interface PullApiServer {
@@ -20,20 +20,20 @@ export interface PullApiServer {
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export async function startApiServer(
-  listen: PullListen,
+  listen: ListenAddress,
   tls: { readonly cert: string; readonly key: string } | undefined,
   listener: RequestListener,
 ): Promise<PullApiServer> {
-  const where = 'path' in listen ? `unix:${listen.path}` : `${listen.host}:${listen.port}`
-  // A request is read in good time or not at all; how long it is answered is the long poll's affair.
-  const quiet = serverOptions({ requestTimeout: 30_000 })
+  const where = formatListenAddress(listen)
+  // Limits the time for reading a request. The answer may take as long as the long poll.
+  const options = serverOptions({ requestTimeout: 30_000 })
   try {
     const server = tls
       ? createTlsServer(
-          { ...quiet, cert: readFileSync(tls.cert), key: readFileSync(tls.key) },
+          { ...options, cert: readFileSync(tls.cert), key: readFileSync(tls.key) },
           listener,
         )
-      : createServer(quiet, listener)
+      : createServer(options, listener)
     guardConnections(server, { connections: MAX_CONNECTIONS })
     server.listen(listen)
     await once(server, 'listening')
@@ -49,8 +49,8 @@ function formatServerUrl(server: Pick<Server, 'address'>, isTls: boolean, where:
   const address = server.address()
   if (typeof address === 'string' || !address) return where
   const { address: host, port, family } = address as AddressInfo
-  const reached = host === '::' ? 'localhost' : family === 'IPv6' ? `[${host}]` : host
-  return `${isTls ? 'https' : 'http'}://${reached === '0.0.0.0' ? '127.0.0.1' : reached}:${port}`
+  const hostname = host === '::' ? 'localhost' : family === 'IPv6' ? `[${host}]` : host
+  return `${isTls ? 'https' : 'http'}://${hostname === '0.0.0.0' ? '127.0.0.1' : hostname}:${port}`
 }
 
 async function closeServer(server: Pick<Server, 'close' | 'closeAllConnections'>): Promise<void> {

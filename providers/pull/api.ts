@@ -1,6 +1,6 @@
 /**
- * The HTTP side: from a request to what the hub is asked, and back. The paths are TopChef's second version's; those of
- * its first that clients still use are answered by the same functions.
+ * The HTTP side of the hub: finds the route of a request, and writes its answer. The paths are those of TopChef's second
+ * version. The paths of its first version that clients still use are answered by the same routes.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
@@ -15,53 +15,25 @@ import {
   Refusal,
   readBody,
 } from './json.ts'
+import type { PullApiOptions } from './route.ts'
 import { PULL_ROUTES } from './routes.ts'
 
-export interface PullApiOptions {
-  /** Where it is mounted: `/workers`, or nothing. */
-  readonly prefix: string
-  readonly token: string | undefined
-  /** Bytes. */
-  readonly bodySize: number
-  /** Seconds. */
-  readonly maxWait: number
-  readonly about: Readonly<Record<string, string>>
-}
-
-/** One request, as the routes see it. */
-export interface PullApiRequest {
-  readonly request: IncomingMessage
-  readonly response: ServerResponse
-  readonly method: string
-  readonly query: URLSearchParams
-  /** Absolute, of the root of the API. */
-  readonly baseUrl: string
-  /** Parts of the path that stand for something: ids. */
-  readonly pathIds: readonly string[]
-  readonly hub: JobHub
-  readonly access: PullAccess
-  readonly options: PullApiOptions
-  /** The body; undefined when there is none. @throws Refusal 400, 413 */
-  readJson(): Promise<ParsedJson | undefined>
-}
-
-export type PullRoute = (ask: PullApiRequest) => PullApiReply | Promise<PullApiReply>
-
-/** Methods that a POST may stand for (`X-HTTP-Method-Override`): never a safe one. */
+/** Methods that a POST may stand for (`X-HTTP-Method-Override`). A safe method is not among them. */
 const OVERRIDE_METHODS = new Set(['PATCH', 'PUT', 'DELETE'])
 
 export class PullApi {
-  readonly #hub: () => JobHub | Promise<JobHub>
+  readonly #getHub: () => JobHub | Promise<JobHub>
   readonly #options: PullApiOptions
   readonly #access: PullAccess
 
-  constructor(hub: () => JobHub | Promise<JobHub>, options: PullApiOptions) {
-    this.#hub = hub
+  /** @param getHub opens the hub, if it is not open yet */
+  constructor(getHub: () => JobHub | Promise<JobHub>, options: PullApiOptions) {
+    this.#getHub = getHub
     this.#options = options
     this.#access = new PullAccess(options.token)
   }
 
-  /** Answers the request, whatever it is. */
+  /** Answers the request. Never rejects. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on('error', ignore)
     let reply: PullApiReply
@@ -80,13 +52,13 @@ export class PullApi {
     const [path = '/', search = ''] = (request.url ?? '/').split('?', 2) as [string, string?]
     if (prefix !== '' && path !== prefix && !path.startsWith(`${prefix}/`))
       throw createNotFound(path)
-    const parts = path.slice(prefix.length).split('/').filter(Boolean)
-    const found = PULL_ROUTES.find(({ pattern }) => matchesPattern(pattern, parts))
-    if (!found) throw createNotFound(path)
+    const segments = path.slice(prefix.length).split('/').filter(Boolean)
+    const entry = PULL_ROUTES.find(({ pattern }) => matchesPattern(pattern, segments))
+    if (!entry) throw createNotFound(path)
     const method = resolveMethod(request)
-    const route = found.methods[method === 'HEAD' ? 'GET' : method]
+    const route = entry.methods[method === 'HEAD' ? 'GET' : method]
     if (!route) {
-      const allow = Object.keys(found.methods).join(', ')
+      const allow = Object.keys(entry.methods).join(', ')
       throw createRefusal(405, 'Method Not Allowed', `${path} takes ${allow}, not ${method}`, {
         allow,
       })
@@ -98,8 +70,8 @@ export class PullApi {
       method,
       query: new URLSearchParams(search),
       baseUrl: `${scheme}://${request.headers.host ?? 'localhost'}${prefix}`,
-      pathIds: parts.filter((_, index) => found.pattern[index] === ':id'),
-      hub: await this.#hub(),
+      pathIds: segments.filter((_, index) => entry.pattern[index] === ':id'),
+      hub: await this.#getHub(),
       access: this.#access,
       options: this.#options,
       readJson: () => readJsonBody(request, bodySize),
@@ -107,6 +79,7 @@ export class PullApi {
   }
 }
 
+/** @throws Refusal 400 */
 function resolveMethod({ method = 'GET', headers }: IncomingMessage): string {
   const override = headers['x-http-method-override']
   if (method !== 'POST' || typeof override !== 'string') return method
@@ -116,10 +89,11 @@ function resolveMethod({ method = 'GET', headers }: IncomingMessage): string {
   throw createRefusal(400, 'Bad Method Override', detail)
 }
 
-function matchesPattern(pattern: readonly string[], parts: readonly string[]): boolean {
+/** Not core's `Router`: TopChef's API ignores empty segments, and its ids are decoded by `parseUuid`. */
+function matchesPattern(pattern: readonly string[], segments: readonly string[]): boolean {
   return (
-    pattern.length === parts.length &&
-    pattern.every((part, index) => part === ':id' || part === parts[index])
+    pattern.length === segments.length &&
+    pattern.every((part, index) => part === ':id' || part === segments[index])
   )
 }
 
@@ -142,7 +116,7 @@ function toErrorReply(error: Error): PullApiReply {
   if (error instanceof Refusal) {
     return { status: error.status, body: { errors: error.faults }, headers: error.headers }
   }
-  // What went wrong inside is nobody's business outside, but for what we say ourselves.
+  // Only messages that manyhost itself has written go out. Any other may hold what a caller must not see.
   const known = error instanceof ManyhostError
   const status = known ? error.status : 500
   const detail = known ? error.message : 'the request failed here'
@@ -150,20 +124,20 @@ function toErrorReply(error: Error): PullApiReply {
 }
 
 function writeReply(request: IncomingMessage, response: ServerResponse, reply: PullApiReply): void {
-  const { status, body: given, headers } = reply
-  const bytes = given === undefined ? '' : JSON.stringify(given)
-  // What was not read of the body would else be taken for the next request.
+  const { status, body, headers } = reply
+  const text = body === undefined ? '' : JSON.stringify(body)
+  // The rest of a body that was not read would be taken for the next request.
   if (!request.complete && request.method !== 'GET') response.setHeader('connection', 'close')
   response.writeHead(status, {
-    ...(given !== undefined && {
+    ...(body !== undefined && {
       'content-type': 'application/json',
-      'content-length': Buffer.byteLength(bytes),
+      'content-length': Buffer.byteLength(text),
     }),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
     ...headers,
   })
-  response.end(request.method === 'HEAD' ? undefined : bytes)
+  response.end(request.method === 'HEAD' ? undefined : text)
 }
 
 function ignore(): void {}

@@ -1,20 +1,22 @@
 /**
- * Who has which job, and until when. One process, one thread: a claim is atomic because nothing can come between the
- * look and the take; it is answered when it is in the store.
+ * Which worker has claimed which job, and until when. A claim is atomic because the look into the queue and the taking of
+ * the job happen in one turn of the event loop. A claim is answered when it is in the store.
  */
 import { randomBytes } from 'node:crypto'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { afterSilence, now } from '../../src/core/time.ts'
 import type { JobStore } from './job-store.ts'
 import { createRefusal } from './json.ts'
-import type { OpenJob, WorkerIdentity, WorkerRecord } from './open-job.ts'
+import type { JobService, OpenJob, WorkerIdentity, WorkerRecord } from './open-job.ts'
 import { swapInstances } from './pull-instance.ts'
 import type { PullService } from './pull-service.ts'
 
 export interface JobClaimLimits {
-  /** Milliseconds for which a claim holds without a sign of its worker. */
+  /** Milliseconds for which a claim holds without a sign of life of its worker. */
   readonly lease: number
+  /** Claims after which a job is given up. */
   readonly maxAttempts: number
+  /** Long polls that wait at a time, over all services. */
   readonly maxWaiting: number
 }
 
@@ -28,29 +30,29 @@ export interface JobClaim {
 export class JobClaims {
   readonly #store: JobStore
   readonly #limits: JobClaimLimits
-  /** Ends a job that was claimed too often. */
   readonly #endExhausted: (job: OpenJob, reason: string) => void
   #numWaiting = 0
   #isClosed = false
 
+  /** @param endExhausted ends a job that was claimed too often */
   constructor(
     store: JobStore,
     limits: JobClaimLimits,
-    giveUp: (job: OpenJob, reason: string) => void,
+    endExhausted: (job: OpenJob, reason: string) => void,
   ) {
     this.#store = store
     this.#limits = limits
-    this.#endExhausted = giveUp
+    this.#endExhausted = endExhausted
   }
 
-  /** @param name of a worker, or undefined when somebody else says that the service is well */
+  /** @param name of the worker that checks in; undefined when a client says that the service is available */
   checkIn(service: PullService, name: string | undefined): void {
     service.checkIn()
     if (name === undefined) return
-    const seat = service.recordWorker(name)
-    // A name is what a worker chose for itself alone; an address may be that of many.
+    const worker = service.recordWorker(name)
+    // A name is chosen by one worker for itself. An address may be that of many workers, so it renews no lease.
     if (name.startsWith('@')) return
-    for (const job of seat.jobs) this.#restartLease(job)
+    for (const job of worker.jobs) this.#restartLease(job)
   }
 
   /** JSON text. */
@@ -60,7 +62,10 @@ export class JobClaims {
       : (this.#store.job(job.id)?.parameters ?? 'null')
   }
 
-  /** The oldest job that waits becomes this worker's; with `wait`, the next one that comes within so many ms. */
+  /**
+   * Gives the worker the oldest job that waits, or else the next one that comes within `wait` ms. Resolves with
+   * `undefined` when there is none.
+   */
   async claimNextJob(
     service: PullService,
     name: string,
@@ -68,42 +73,42 @@ export class JobClaims {
     signal: AbortSignal,
   ): Promise<JobClaim | undefined> {
     this.checkIn(service, name)
-    const seat = service.recordWorker(name)
+    const worker = service.recordWorker(name)
     let job = this.#takeJob(service)
     if (!job && wait > 0 && !this.#isClosed && this.#numWaiting < this.#limits.maxWaiting) {
       this.#numWaiting++
-      seat.numWaitingPolls++
+      worker.numWaitingPolls++
       try {
         job = await service.waitForJob(wait, signal)
       } finally {
         this.#numWaiting--
-        seat.numWaitingPolls--
-        seat.lastSeenAt = now()
+        worker.numWaitingPolls--
+        worker.lastSeenAt = now()
       }
     }
-    return job && this.#grantJob(job, seat)
+    return job && this.#grantJob(job, worker)
   }
 
-  /** As `claim`, of one job that is named. @throws Refusal 409 when another worker has it */
+  /** Gives the worker this very job. @throws Refusal 409 when another worker has it */
   async claimJob(job: OpenJob, name: string): Promise<JobClaim> {
-    const seat = job.service.recordWorker(name)
-    if (job.isEnding || !job.isQueued) throw createConflict(job, 'another worker has it')
+    const worker = job.service.recordWorker(name)
+    if (job.isEnding || !job.isQueued) throw createConflict(job, 'another worker has claimed it')
     job.service.queue.remove(job)
-    if (job.request && !job.request.tryStart()) throw createConflict(job, 'its request is over')
-    return this.#grantJob(job, seat)
+    if (job.request && !job.request.tryStart()) throw createConflict(job, 'its request has ended')
+    return this.#grantJob(job, worker)
   }
 
-  #takeJob(service: PullService): OpenJob | undefined {
+  #takeJob(service: JobService): OpenJob | undefined {
     if (service.isUnavailable || this.#isClosed) return undefined
     for (;;) {
       const job = service.queue.take()
-      // Not to be had by anybody else until it has been given: see `#give`.
+      // From here until `#grantJob` the job is in no queue and has no holder, so no other worker can get it.
       if (!job?.request || job.request.tryStart()) return job
     }
   }
 
-  /** Brings jobs that wait to workers that wait. */
-  assignWaitingJobs(service: PullService): void {
+  /** Gives jobs that wait to long polls that wait. */
+  assignWaitingJobs(service: JobService): void {
     while (service.queue.size > 0) {
       const [waiter] = service.waiters
       const job = waiter && this.#takeJob(service)
@@ -112,21 +117,21 @@ export class JobClaims {
     }
   }
 
-  async #grantJob(job: OpenJob, seat: WorkerRecord): Promise<JobClaim> {
-    const { service, request: call } = job
-    if (call) swapInstances(call, seat)
+  async #grantJob(job: OpenJob, worker: WorkerRecord): Promise<JobClaim> {
+    const { service, request, instance } = job
+    if (request && instance) swapInstances(request, instance, worker)
     job.status = 'WORKING'
     const lease = randomBytes(9).toString('base64url')
     job.lease = lease
     job.attempts++
     service.counts.claimed++
-    this.assignJob(job, seat)
-    if (call) return { job, lease, parameters: call.input.parameters }
+    this.assignJob(job, worker)
+    if (request) return { job, lease, parameters: request.input.parameters }
     try {
       await this.#saveJob(job)
       return { job, lease, parameters: this.readParameters(job) }
     } catch (error) {
-      // Meanwhile it may have been cancelled.
+      // Unless the job was cancelled while it was being written.
       if (job.lease === lease && !job.isEnding) {
         job.attempts--
         this.#requeueJob(job)
@@ -135,10 +140,9 @@ export class JobClaims {
     }
   }
 
-  /** It is this worker's from now on. */
-  assignJob(job: OpenJob, seat: WorkerRecord): void {
-    job.holder = seat
-    seat.jobs.add(job)
+  assignJob(job: OpenJob, worker: WorkerRecord): void {
+    job.holder = worker
+    worker.jobs.add(job)
     this.#restartLease(job)
   }
 
@@ -150,42 +154,49 @@ export class JobClaims {
     })
   }
 
-  /** The worker goes on with it. @throws Refusal 409 */
+  /** The worker says that it still works on the job. @throws Refusal 409 */
   renewLease(job: OpenJob, caller: WorkerIdentity): void {
     this.requireHolder(job, caller)
     job.service.recordWorker(caller.worker)
     this.#restartLease(job)
   }
 
-  /** @throws Refusal 409 when the claim is not the caller's any more */
+  /** @throws Refusal 409 when the claim of the caller is over, or never was */
   requireHolder(job: OpenJob, { worker, lease }: WorkerIdentity): void {
     const isHolder =
       job.status === 'WORKING' && (lease ? lease === job.lease : worker === job.holder?.name)
     if (isHolder && !job.isEnding) return
-    job.service.counts.late++
+    job.service.countLate()
     throw createConflict(
       job,
-      job.isEnding ? 'it is being ended' : 'it is not, or no more, your claim',
+      job.isEnding ? 'its end is being stored' : 'the caller has no claim of it, or not any more',
     )
   }
 
-  /** Takes a job from its worker: to the head of the line, or, where a request waits for it, back to the cluster. */
+  /**
+   * Takes a job from its worker:
+   * 1. A job that stands for a request fails its request, and the cluster decides whether to send it again.
+   * 2. A job that was claimed too often ends.
+   * 3. Any other job goes back to its old place in the queue.
+   */
   releaseJob(job: OpenJob, why: string): void {
-    const { service, request: call } = job
+    const { service, request } = job
     if (job.status !== 'WORKING' || job.isEnding) return
-    if (call) {
+    // 1.
+    if (request) {
       const text = `${service.row.name}: job ${job.id}: ${why}`
-      call.fail(new ManyhostError('MANYHOST_INSTANCE_ENDED', text))
+      request.fail(new ManyhostError('MANYHOST_INSTANCE_ENDED', text))
       return
     }
+    // 2.
     if (job.attempts >= this.#limits.maxAttempts) {
       this.#endExhausted(job, `given up after ${job.attempts} claims: ${why}`)
       return
     }
-    // What a worker reported under its claim goes with the claim: it may be half of a result.
+    // 3. Results that were reported under the lost claim are dropped: they may be incomplete.
     job.results = undefined
     this.#requeueJob(job)
-    // The store still says WORKING if this fails; whoever reads it again lets that claim run out once more.
+    // If this write fails, the store still says WORKING. The next process then lets that claim run out once more.
     void this.#saveJob(job).catch(ignore)
     this.assignWaitingJobs(service)
   }
@@ -197,7 +208,7 @@ export class JobClaims {
     job.service.queue.add(job)
   }
 
-  /** It is nobody's. */
+  /** From now on no worker holds the job. */
   unassignJob(job: OpenJob): void {
     job.leaseTimer?.clear()
     job.holder?.jobs.delete(job)
@@ -205,10 +216,10 @@ export class JobClaims {
   }
 
   /**
-   * Keeps results that were reported before the job ended. A job that has no claim yet keeps them, too: clients of the
-   * original report without one. The job's status does not change.
-   * @param results JSON text that the schema of the service has accepted
-   * @throws Refusal 409 when the claim is not the caller's any more
+   * Keeps results that were reported before the job ended. The status of the job does not change. A job that nobody has
+   * claimed keeps them, too, because clients of the original system report results without a claim.
+   * @param results JSON text that the result schema of the service has accepted
+   * @throws Refusal 409 when the claim of the caller is over
    */
   async storeResults(job: OpenJob, results: string, caller: WorkerIdentity): Promise<void> {
     if (!job.isQueued || caller.lease) this.requireHolder(job, caller)
@@ -223,19 +234,12 @@ export class JobClaims {
     }
   }
 
-  #saveJob({ id, status, results, lease, attempts, holder: seat }: OpenJob): Promise<void> {
-    const worker = seat?.name
-    return this.#store.setJob(id, {
-      status,
-      results,
-      reason: undefined,
-      worker,
-      lease,
-      attempts,
-    })
+  #saveJob({ id, status, results, lease, attempts, holder }: OpenJob): Promise<void> {
+    const worker = holder?.name
+    return this.#store.setJob(id, { status, results, reason: undefined, worker, lease, attempts })
   }
 
-  /** Gives nothing any more; claims that hold hold on. */
+  /** From now on no job is given to a worker. Claims that exist stay valid. */
   close(): void {
     this.#isClosed = true
   }

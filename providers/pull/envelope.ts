@@ -1,4 +1,4 @@
-/** How answers look: `data`, `meta` with the schemas of what may be sent, `links`; or `errors`. */
+/** The form of answers: `data`, `meta` with the schemas of what may be sent, and `links`; or `errors`. */
 import type { JobClaim } from './claims.ts'
 import type { JobRow } from './job-store.ts'
 import { META } from './meta.ts'
@@ -7,12 +7,12 @@ import type { PullService } from './pull-service.ts'
 
 export interface PullApiReply {
   readonly status: number
-  /** Goes out as JSON; nothing where it is undefined. */
+  /** Sent as JSON; undefined for an answer without a body. */
   readonly body?: unknown
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** ISO 8601. */
+/** In the form of ISO 8601. */
 export function formatTimestamp(milliseconds: number): string {
   return new Date(milliseconds).toISOString()
 }
@@ -47,16 +47,16 @@ export function toJobBody(job: PullJobView): object {
 }
 
 /**
- * What a claim says beside the job: for how long it holds, and for a request, what it was.
- * @param seconds for which it holds
- * @param bodySize bytes of the largest answer that is taken
+ * The `meta` of a claim: the lease, and the request that the job stands for.
+ * @param seconds for which the claim holds without a sign of life
+ * @param bodySize bytes of the largest report that the hub takes
  */
 export function toClaimMeta({ job, lease }: JobClaim, seconds: number, bodySize: number): object {
-  const { request: call } = job
+  const { request } = job
   return {
     ...META.next,
     lease: { token: lease, seconds, body_size: bodySize },
-    ...(call && { request: { method: call.input.method, path: call.input.path } }),
+    ...(request && { request: { method: request.input.method, path: request.input.path } }),
   }
 }
 
@@ -71,10 +71,10 @@ export function toServiceSummary({ row }: PullService): object {
 }
 
 export function toServiceBody(service: PullService, jobs: readonly object[]): object {
-  const { row, silenceMs: silence } = service
+  const { row, silenceMs } = service
   return {
     description: row.description,
-    has_timed_out: silence > row.timeout,
+    has_timed_out: silenceMs > row.timeout,
     id: row.id,
     is_service_available: row.available === true,
     job_registration_schema: JSON.parse(row.registration),

@@ -1,6 +1,7 @@
 /**
- * The dispatcher of a place: a request becomes a job, and its result the response. Composed, not a subclass of
- * Dispatcher: undici shows a layer its new handlers, and turns callers that have the old ones.
+ * The dispatcher of an instance: a request becomes a job, and the result of the job becomes the response. It is made by
+ * `compose`, not as a subclass of Dispatcher, because undici gives a composed layer its new kind of handlers, and converts
+ * the old kind.
  */
 import { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
@@ -14,23 +15,23 @@ import {
   parseJson,
   Refusal,
 } from './json.ts'
-import type { PullInstance } from './pull-instance.ts'
+import type { WorkerInstance } from './open-job.ts'
 import type { PullService } from './pull-service.ts'
 import { PulledRequest, type PulledRequestInput } from './pulled-request.ts'
 
 type Options = Dispatcher.DispatchOptions
 
-/** Never connects: it lends its `compose`. */
+/** Never connects. It is only there for its `compose`. */
 const unconnectedAgent = new Agent()
 
 export function createJobDispatcher(
   hub: JobHub,
   service: PullService,
-  instance: PullInstance,
+  instance: WorkerInstance,
   bodySize: number,
 ): Dispatcher {
   return unconnectedAgent.compose(() => (options, handler) => {
-    // As a connection does: nothing is heard of it before the call of dispatch has returned.
+    // Not awaited: as with a connection, the handler is called only after `dispatch` has returned.
     void submitAsJob(hub, service, instance, bodySize, options, handler)
     return true
   })
@@ -39,44 +40,49 @@ export function createJobDispatcher(
 async function submitAsJob(
   hub: JobHub,
   service: PullService,
-  instance: PullInstance,
+  instance: WorkerInstance,
   bodySize: number,
   options: Options,
   handler: Dispatcher.DispatchHandler,
 ): Promise<void> {
   const { path, method, headersTimeout } = options
-  const make = (facts: PulledRequestInput) => (over: () => void) =>
-    new PulledRequest(facts, instance, handler, over, headersTimeout ?? 0)
-  let facts: PulledRequestInput = { method, path, parameters: 'null' }
+  const create = (parameters: string, onEnd: () => void) =>
+    new PulledRequest(
+      { method, path, parameters } satisfies PulledRequestInput,
+      handler,
+      onEnd,
+      headersTimeout ?? 0,
+    )
+  let parameters: string
   try {
-    const parameters = await readParameters(options, bodySize)
-    const checked = service.registrationSchema.check(parameters)
+    const parsed = await readParameters(options, bodySize)
+    const checked = service.registrationSchema.check(parsed)
     if (checked) await checked
-    facts = { method, path, parameters: JSON.stringify(parameters.value) }
+    parameters = JSON.stringify(parsed.value)
   } catch (thrown) {
-    const call = make(facts)(() => undefined)
-    const error = asError(thrown)
-    if (!(error instanceof Refusal)) return call.fail(error)
-    // It is well-formed, and not what the service takes: 422 (RFC 9110 section 15.5.21).
-    const isSchema = error.faults[0]?.title === 'JSONSchema Validation Error'
-    const status = isSchema ? 422 : error.status
-    const errors = error.faults.map((fault) => ({ ...fault, status_code: status }))
-    return call.respond(status, omitBodyOfHead(method, JSON.stringify({ errors })), JSON_TYPE)
+    return refuseRequest(create('null', ignore), method, asError(thrown))
   }
   if (!instance.isOpen || hub.isClosed) {
     const error = new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${instance.id} has ended`)
-    return make(facts)(() => undefined).fail(error)
+    return create(parameters, ignore).fail(error)
   }
-  hub.submitRequest(service, make(facts))
+  hub.submitRequest(service, instance, (onEnd) => create(parameters, onEnd))
 }
 
-const JSON_TYPE = { 'content-type': 'application/json' }
-
-function omitBodyOfHead(method: string, body: string): string {
-  return method === 'HEAD' ? '' : body
+/** Answers a request whose parameters are refused, without a worker. Any other error fails the request. */
+function refuseRequest(request: PulledRequest, method: string, error: Error): void {
+  if (!(error instanceof Refusal)) return request.fail(error)
+  // JSON that is well-formed and does not match the schema: 422 (RFC 9110 section 15.5.21).
+  const isSchema = error.faults[0]?.title === 'JSONSchema Validation Error'
+  const status = isSchema ? 422 : error.status
+  const errors = error.faults.map((fault) => ({ ...fault, status_code: status }))
+  const body = method === 'HEAD' ? '' : JSON.stringify({ errors })
+  request.respond(status, body, { 'content-type': 'application/json' })
 }
 
-/** A JSON body; without one, the query's names and values. @throws Refusal 400, 413, 501 */
+function ignore(): void {}
+
+/** A JSON body; without a body, the names and values of the query. @throws Refusal 400, 413, 501 */
 async function readParameters(options: Options, limit: number): Promise<ParsedJson> {
   if (options.upgrade || options.method === 'CONNECT') {
     throw createRefusal(501, 'Not Implemented', 'a worker that polls has no connection to upgrade')
@@ -89,16 +95,17 @@ async function readParameters(options: Options, limit: number): Promise<ParsedJs
   }
   const parsed = parseJson(decodeUtf8(bytes))
   if (isMapping(parsed.value)) return parsed
-  throw createRefusal(400, 'Not An Object', 'parameters of a job are a JSON object')
+  throw createRefusal(400, 'Not An Object', 'the parameters of a job must be a JSON object')
 }
 
+/** @throws Refusal 413 */
 async function readBytes(body: Options['body'], limit: number): Promise<Uint8Array> {
-  const tooLarge = (): Refusal =>
+  const createTooLarge = (): Refusal =>
     createRefusal(413, 'Request Too Large', `parameters have at most ${limit} bytes`)
   if (body === null || body === undefined) return Buffer.alloc(0)
   if (typeof body === 'string' || body instanceof Uint8Array) {
     const bytes = Buffer.from(body as Uint8Array)
-    if (bytes.length > limit) throw tooLarge()
+    if (bytes.length > limit) throw createTooLarge()
     return bytes
   }
   const chunks: Buffer[] = []
@@ -108,7 +115,7 @@ async function readBytes(body: Options['body'], limit: number): Promise<Uint8Arr
     size += bytes.length
     if (size > limit) {
       if (body instanceof Readable) body.destroy()
-      throw tooLarge()
+      throw createTooLarge()
     }
     chunks.push(bytes)
   }

@@ -1,40 +1,49 @@
-/** Services, and their jobs from the first to the last day. What is answered is in the store. */
+/** The services, and their jobs from submission to end. A change is answered only when it is in the store. */
 import { randomUUID } from 'node:crypto'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { wallClock } from '../../src/core/time.ts'
 import { createConflict, type JobClaimLimits, JobClaims } from './claims.ts'
 import { isEndedStatus, type JobRow, type JobStore, type ServiceRow } from './job-store.ts'
 import { createRefusal } from './json.ts'
-import type { OpenJob, WorkerIdentity, WorkerRecord } from './open-job.ts'
+import type {
+  JobService,
+  OpenJob,
+  WorkerIdentity,
+  WorkerInstance,
+  WorkerRecord,
+} from './open-job.ts'
 import { PullService, type PullServiceLimits } from './pull-service.ts'
 import type { PulledRequest } from './pulled-request.ts'
 
 export interface JobHubLimits extends PullServiceLimits, JobClaimLimits {
+  /** Jobs of one service that have not ended. */
   readonly maxJobs: number
   readonly maxServices: number
+  /** Ended jobs of one service that stay in the store. */
   readonly keep: number
 }
 
 export interface JobOutcome {
   readonly status: 'COMPLETED' | 'ERROR'
-  /** JSON text that the schema of the service has accepted. */
+  /** JSON text that the result schema of the service has accepted. */
   readonly results: string | undefined
   readonly reason: string | undefined
-  /** By whom it ends without a result: then it needs no claim. */
+  /** Whether a client has cancelled the job. */
   readonly isCancelled?: boolean
 }
 
-/** Requests whose late results are still known to be late, and not unheard of. */
+/** Ids of ended requests that are remembered, so that a late result is answered as late and not as unknown. */
 const MAX_ENDED_REQUESTS = 10_000
-/** Jobs that end between two looks for those that are too many. */
+/** Jobs that end between two removals of the oldest ended jobs. */
 const JOBS_PER_PRUNE = 100
 
 export class JobHub {
+  /** By id. */
   readonly services = new Map<string, PullService>()
   readonly limits: JobHubLimits
   readonly store: JobStore
   readonly claims: JobClaims
-  /** Jobs that have not ended, those of requests included. */
+  /** Jobs that have not ended, by id. Those that stand for requests are among them. */
   readonly #openJobs = new Map<string, OpenJob>()
   readonly #endedRequests = new Set<string>()
   #lastSeq: number
@@ -52,7 +61,7 @@ export class JobHub {
     for (const row of store.openJobs()) this.#restoreJob(row)
   }
 
-  /** A job that was there when the process before this one ended. Its worker may still have it. */
+  /** A job that had not ended when an earlier process ended. A worker may still work on it, so its claim is restored. */
   #restoreJob(row: Omit<JobRow, 'parameters'>): void {
     const service = this.services.get(row.service)
     if (!service) return
@@ -70,8 +79,8 @@ export class JobHub {
   }
 
   #addService(row: ServiceRow): PullService {
-    const service = new PullService(row, this.limits, (seat, silent) =>
-      this.#onWorkerLost(service, seat, silent),
+    const service = new PullService(row, this.limits, (worker, silenceMs) =>
+      this.#onWorkerLost(service, worker, silenceMs),
     )
     this.services.set(row.id, service)
     return service
@@ -88,7 +97,10 @@ export class JobHub {
     return this.services.get(row.id) ?? this.#addService(row)
   }
 
-  /** It has changed, and that is to be kept. */
+  /**
+   * Stores the row of a service that was changed.
+   * @param before what the row had before the change; it is put back if the store fails
+   */
   async saveService(service: PullService, before: Partial<ServiceRow>): Promise<void> {
     try {
       await this.store.putService(service.row)
@@ -101,30 +113,25 @@ export class JobHub {
     service.notifyStarts()
   }
 
-  /** The parameters have been checked. @throws Refusal 503 */
+  /** @param parameters JSON text that the registration schema has accepted @throws Refusal 503 */
   async submitJob(service: PullService, parameters: string): Promise<OpenJob> {
     if (service.isUnavailable) {
       const detail = `service ${service.row.id} has said that it is not available`
       throw createRefusal(503, 'Service Unavailable', detail, { 'retry-after': '30' })
     }
     if (service.numOpenJobs >= this.limits.maxJobs) {
-      const detail = `${service.numOpenJobs} jobs of service ${service.row.id} wait already`
+      const detail = `service ${service.row.id} has ${service.numOpenJobs} jobs that have not ended`
       throw createRefusal(503, 'Queue Full', detail, { 'retry-after': '10' })
     }
+    // Counts towards the limit while the job is being stored.
     service.numOpenJobs++
     const submitted = wallClock()
     const row = { id: randomUUID(), seq: ++this.#lastSeq, service: service.row.id, submitted }
     try {
-      await this.store.addJob({
-        ...row,
-        ...NEW_JOB_STATE,
-        parameters,
-      })
-    } catch (error) {
+      await this.store.addJob({ ...row, ...NEW_JOB_STATE, parameters })
+    } finally {
       service.numOpenJobs--
-      throw error
     }
-    service.numOpenJobs--
     const job = this.#createJob(service, row)
     service.counts.submitted++
     service.queue.add(job)
@@ -132,21 +139,26 @@ export class JobHub {
     return job
   }
 
-  /** A request to the virtual URL has become a job. */
-  submitRequest(service: PullService, make: (over: () => void) => PulledRequest): void {
-    const call = make(() => this.#removeRequest(job))
+  /** Makes a job of a request to a virtual URL. The job is in no store. */
+  submitRequest(
+    service: PullService,
+    instance: WorkerInstance,
+    create: (onEnd: () => void) => PulledRequest,
+  ): void {
+    const request = create(() => this.#removeRequest(job))
     const row = { id: randomUUID(), seq: ++this.#lastSeq, submitted: wallClock() }
-    const job = this.#createJob(service, row, call)
+    const job = this.#createJob(service, row, request, instance)
     service.counts.submitted++
-    call.instance.addRequest(call)
+    instance.addRequest(request)
     service.queue.add(job)
     this.claims.assignWaitingJobs(service)
   }
 
   #createJob(
-    service: PullService,
+    service: JobService,
     { id, seq, submitted }: Pick<JobRow, 'id' | 'seq' | 'submitted'>,
-    call?: PulledRequest,
+    request?: PulledRequest,
+    instance?: WorkerInstance,
   ): OpenJob {
     const job: OpenJob = {
       id,
@@ -161,7 +173,8 @@ export class JobHub {
       attempts: 0,
       leaseTimer: undefined,
       isEnding: false,
-      request: call,
+      request,
+      instance,
     }
     this.#openJobs.set(id, job)
     service.numOpenJobs++
@@ -172,14 +185,14 @@ export class JobHub {
     return this.#openJobs.get(id)
   }
 
-  /** Whether it was a request's, and has ended with it. */
+  /** Whether the id is that of a job that stood for a request, and has ended with it. */
   isEndedRequest(id: string): boolean {
     return this.#endedRequests.has(id)
   }
 
   /**
-   * A worker's result, or the word that it failed. One that was never claimed is claimed by it.
-   * @throws Refusal 409 when the claim is not the caller's any more
+   * A worker reports the end of a job. A job that nobody has claimed is claimed by this report.
+   * @throws Refusal 409 when the claim of the caller is over
    */
   async finishJob(job: OpenJob, outcome: JobOutcome, caller: WorkerIdentity): Promise<void> {
     if (job.isQueued && !caller.lease) await this.claims.claimJob(job, caller.worker)
@@ -190,33 +203,34 @@ export class JobHub {
 
   /** @throws Refusal 409 */
   async cancelJob(job: OpenJob, reason: string): Promise<void> {
-    if (job.isEnding) throw createConflict(job, 'it is being ended')
+    if (job.isEnding) throw createConflict(job, 'its end is being stored')
     await this.#endJob(job, { status: 'ERROR', results: undefined, reason, isCancelled: true })
   }
 
   async #endJob(job: OpenJob, { status, results, reason, isCancelled }: JobOutcome): Promise<void> {
-    const { service, request: call } = job
-    if (call) {
+    const { service, request } = job
+    if (request) {
       service.counts.ended[isCancelled ? 'CANCELLED' : status]++
-      call.respond(...toResponse(status, results ?? job.results, reason))
+      // Its `onEnd` removes the job.
+      request.respond(...toResponse(status, results ?? job.results, reason))
       return
     }
-    const wasWaiting = job.isQueued
+    const wasQueued = job.isQueued
     job.isEnding = true
     service.queue.remove(job)
     try {
-      const { lease, attempts, holder: seat } = job
+      const { lease, attempts, holder } = job
       await this.store.setJob(job.id, {
         status,
         results: results ?? job.results,
         reason,
-        worker: seat?.name,
+        worker: holder?.name,
         lease,
         attempts,
       })
     } catch (error) {
       job.isEnding = false
-      if (wasWaiting) service.queue.add(job)
+      if (wasQueued) service.queue.add(job)
       throw error
     }
     job.status = status
@@ -234,41 +248,42 @@ export class JobHub {
     if (this.#openJobs.delete(job.id)) job.service.numOpenJobs--
   }
 
+  /** The request that the job stands for has ended. */
   #removeRequest(job: OpenJob): void {
     if (!isEndedStatus(job.status)) job.status = 'ERROR'
     this.#removeJob(job)
-    job.request?.instance.removeRequest(job.request)
+    if (job.request) job.instance?.removeRequest(job.request)
     this.#endedRequests.add(job.id)
     if (this.#endedRequests.size <= MAX_ENDED_REQUESTS) return
     this.#endedRequests.delete(this.#endedRequests.values().next().value as string)
   }
 
-  #onWorkerLost(service: PullService, seat: WorkerRecord, silent: number): void {
-    const why = `worker ${seat.name} was silent for ${Math.round(silent)} ms`
-    service.removeWorker(seat)
+  #onWorkerLost(service: PullService, worker: WorkerRecord, silenceMs: number): void {
+    const why = `worker ${worker.name} was silent for ${Math.round(silenceMs)} ms`
+    service.removeWorker(worker)
     service.counts.lost++
-    const { instance: place } = seat
-    seat.instance = undefined
-    place?.onWorkerLost(why)
-    for (const job of [...seat.jobs]) this.claims.releaseJob(job, why)
+    const { instance } = worker
+    worker.instance = undefined
+    instance?.onWorkerLost(why)
+    for (const job of [...worker.jobs]) this.claims.releaseJob(job, why)
   }
 
-  /** Whoever waits is sent away; jobs stay in the store. */
+  /** Answers all long polls, and fails all requests. Jobs stay in the store. */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
     this.claims.close()
     for (const service of this.services.values()) {
       for (const waiter of [...service.waiters]) waiter(undefined)
-      for (const seat of service.workers.values()) {
-        seat.silenceTimer?.clear()
-        for (const job of seat.jobs) job.leaseTimer?.clear()
-        seat.instance?.onWorkerLost('the provider is closed')
+      for (const worker of service.workers.values()) {
+        worker.silenceTimer?.clear()
+        for (const job of worker.jobs) job.leaseTimer?.clear()
+        worker.instance?.onWorkerLost('the provider is closed')
       }
     }
     for (const job of [...this.#openJobs.values()]) {
       job.request?.fail(
-        new ManyhostError('MANYHOST_SESSION_CLOSED', 'pull: the provider is closed'),
+        new ManyhostError('MANYHOST_SESSION_CLOSED', 'workers: the provider is closed'),
       )
     }
     this.store.close()
@@ -286,7 +301,7 @@ const NEW_JOB_STATE = {
 
 function ignore(): void {}
 
-/** What the caller of the virtual URL gets. */
+/** The response to the caller of the virtual URL: status, body and header fields. */
 function toResponse(
   status: JobOutcome['status'],
   results: string | undefined,

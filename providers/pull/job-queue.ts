@@ -1,9 +1,26 @@
-/** Jobs of a service that wait: first in, first out. One that was given up goes back to its old place. */
-import type { OpenJob } from './open-job.ts'
+/**
+ * The jobs of a service that wait: first in, first out, by `seq`. A job that comes back after a lost claim gets its old
+ * place, ahead of all younger jobs. core's `Fifo` cannot do that.
+ *
+ *     index   0      1      2      3      4      5
+ *     jobs  [ taken  taken  seq 3  seq 4  seq 7  seq 8 ]
+ *                           ^ head                     ^ add: new jobs are pushed here; a job that comes back is
+ *                                                        inserted before the first job with a higher seq
+ *
+ * A job that is removed from the middle only loses its `isQueued`. It stays in the array, and is skipped by `take`, until
+ * such jobs are the larger part.
+ */
 
-export class JobQueue {
-  /** By `seq`; those that have left it some other way than by `take` are passed over. */
-  #jobs: OpenJob[] = []
+interface QueuedJob {
+  readonly seq: number
+  isQueued: boolean
+}
+
+/** Entries of no use that are kept before the array is copied without them. */
+const COMPACT_FROM = 1_024
+
+export class JobQueue<J extends QueuedJob> {
+  #jobs: J[] = []
   #head = 0
   #size = 0
 
@@ -11,26 +28,25 @@ export class JobQueue {
     return this.#size
   }
 
-  add(job: OpenJob): void {
+  add(job: J): void {
     job.isQueued = true
     this.#size++
     const jobs = this.#jobs
     let at = jobs.length
-    while (at > this.#head && (jobs[at - 1] as OpenJob).seq > job.seq) at--
-    // Where it stood before it stands again, and not a second time.
+    while (at > this.#head && (jobs[at - 1] as J).seq > job.seq) at--
+    // The job was removed before and is still in the array.
     if (jobs[at - 1] === job && at > this.#head) return
     jobs.splice(at, 0, job)
-    // Those that were cancelled are let go of when they are the larger part.
-    if (jobs.length - this.#head > 2 * this.#size + 1_024) {
+    if (jobs.length - this.#head > 2 * this.#size + COMPACT_FROM) {
       this.#jobs = jobs.filter((one) => one.isQueued)
       this.#head = 0
     }
   }
 
-  /** The oldest one. */
-  take(): OpenJob | undefined {
+  /** Takes the oldest job out. */
+  take(): J | undefined {
     while (this.#head < this.#jobs.length) {
-      const job = this.#jobs[this.#head++] as OpenJob
+      const job = this.#jobs[this.#head++] as J
       this.#compact()
       if (!job.isQueued) continue
       this.remove(job)
@@ -39,24 +55,25 @@ export class JobQueue {
     return undefined
   }
 
-  remove(job: OpenJob): void {
+  remove(job: J): void {
     if (!job.isQueued) return
     job.isQueued = false
     this.#size--
   }
 
-  peek(count: number): OpenJob[] {
-    const found: OpenJob[] = []
+  /** The oldest jobs, which stay. */
+  peek(count: number): J[] {
+    const found: J[] = []
     for (let at = this.#head; at < this.#jobs.length && found.length < count; at++) {
-      const job = this.#jobs[at] as OpenJob
+      const job = this.#jobs[at] as J
       if (job.isQueued) found.push(job)
     }
     return found
   }
 
-  /** What has been passed by is let go of once it is the larger part. */
+  /** Drops the entries before the head when they are the larger part. */
   #compact(): void {
-    if (this.#head < 1_024 || this.#head * 2 < this.#jobs.length) return
+    if (this.#head < COMPACT_FROM || this.#head * 2 < this.#jobs.length) return
     this.#jobs = this.#jobs.slice(this.#head)
     this.#head = 0
   }

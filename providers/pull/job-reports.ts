@@ -1,16 +1,17 @@
-/** What a worker reports at the end of a job, as JSON text. A report that cannot be written, or that nobody would take, is
- * replaced by the report of an error: a job whose end is not reported keeps its caller waiting. */
+/**
+ * What a worker reports at the end of a job, as JSON text. Results that cannot be written as JSON, or that are too large
+ * for the server, become the report of an error: without any report the caller of the job would wait for ever.
+ */
+import { describe } from '../../src/core/describe.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { MAX_REASON_LENGTH } from './job-limits.ts'
 
-/** Characters of a reason; more are cut off, as the server does. */
-const MAX_REASON_LENGTH = 2_000
-
-/** JobReports of one end, the preferred one first. Each of the others is sent when the one before it was refused. */
+/** The reports of one outcome, the best one first. Each further one is sent when the one before it was refused. */
 export type JobReports = readonly [string, ...string[]]
 
 /**
  * @param limit bytes of the largest report that the server takes
- * @throws ManyhostError MANYHOST_BAD_RESULT with what is wrong with the results
+ * @throws ManyhostError MANYHOST_BAD_RESULT that says what is wrong with the results
  */
 export function createResultReports(results: unknown, limit: number): JobReports {
   let text: string | undefined
@@ -21,24 +22,24 @@ export function createResultReports(results: unknown, limit: number): JobReports
   }
   if (!text?.startsWith('{')) {
     throw createBadResultError(
-      `must be a JSON object, got ${(text ?? String(results)).slice(0, 100)}`,
+      `must be a JSON object, got ${(text ?? describe(results)).slice(0, 100)}`,
     )
   }
   const report = `{"status":"COMPLETED","results":${text}}`
   const size = Buffer.byteLength(report)
   if (size > limit)
-    throw createBadResultError(`have ${size} bytes, and the server takes ${limit} at most`)
+    throw createBadResultError(`have ${size} bytes, and the server takes at most ${limit}`)
   return [report]
 }
 
-/** @param limit bytes of the largest report that the server takes: a longer reason is cut off */
+/** @param limit bytes of the largest report that the server takes. A longer reason is shortened. */
 export function createErrorReports(error: unknown, limit: number): JobReports {
   let reason = describeError(error).slice(0, MAX_REASON_LENGTH)
   const report = (): string => JSON.stringify({ status: 'ERROR', reason })
   while (reason !== '' && Buffer.byteLength(report()) > limit) {
     reason = reason.slice(0, reason.length >> 1)
   }
-  // The second one is for a server that has not told its limit.
+  // The second report is for a server that has not said its limit.
   return [report(), '{"status":"ERROR"}']
 }
 

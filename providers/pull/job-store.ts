@@ -1,6 +1,7 @@
-/** Where services and jobs are kept: the interface, and the store that ends with the process. */
+/** Where services and jobs are kept: the interface, and the store that is in memory. */
+import type { JOB_STATUSES } from './job-limits.ts'
 
-export type JobStatus = 'REGISTERED' | 'WORKING' | 'COMPLETED' | 'ERROR'
+export type JobStatus = (typeof JOB_STATUSES)[number]
 
 export interface ServiceRow {
   readonly id: string
@@ -8,14 +9,15 @@ export interface ServiceRow {
   description: string
   /** Milliseconds. */
   timeout: number
-  /** What its last PATCH said; undefined before there was one. */
+  /** What the last PATCH has said; undefined before the first one. */
   available: boolean | undefined
   /** Milliseconds since 1970. */
   checkedIn: number
-  /** JSON texts. */
+  /** JSON text of the schema of parameters. */
   readonly registration: string
+  /** JSON text of the schema of results. */
   readonly result: string
-  /** SHA-256 of its token, in hex. */
+  /** SHA-256 of the service's own token, in hex. */
   readonly token: string | undefined
 }
 
@@ -31,15 +33,17 @@ export interface JobRow {
   status: JobStatus
   /** JSON text. */
   results: string | undefined
-  /** Why it ended as `ERROR`. */
+  /** Why the job ended as `ERROR`. */
   reason: string | undefined
+  /** Name of the worker that has claimed the job. */
   worker: string | undefined
+  /** Names its latest claim. */
   lease: string | undefined
-  /** How often it was claimed. */
+  /** How often the job was claimed. */
   attempts: number
 }
 
-/** What changes in the life of a job. */
+/** The part of a row that changes during the life of a job. */
 export type JobRowState = Pick<
   JobRow,
   'status' | 'results' | 'reason' | 'worker' | 'lease' | 'attempts'
@@ -47,25 +51,25 @@ export type JobRowState = Pick<
 
 export interface JobPage {
   readonly service?: string
-  /** Only those that were submitted after that one. */
+  /** Only jobs with a higher `seq`. */
   readonly after: number
   readonly limit: number
 }
 
-/** Reads are at once; a write is kept when its promise resolves, and not at all when it rejects. */
+/** Reads are synchronous. A write is kept when its promise resolves, and has no effect when it rejects. */
 export interface JobStore {
   services(): ServiceRow[]
-  /** Those that have not ended, oldest first. */
+  /** Jobs that have not ended, the oldest first. */
   openJobs(): Omit<JobRow, 'parameters'>[]
   /** The highest `seq` so far, 0 for none. */
   lastSeq(): number
   job(id: string): JobRow | undefined
-  /** Oldest first. */
+  /** The oldest first. */
   jobs(page: JobPage): Pick<JobRow, 'id' | 'seq' | 'service' | 'submitted' | 'status'>[]
   putService(row: ServiceRow): Promise<void>
   addJob(row: JobRow): Promise<void>
   setJob(id: string, state: JobRowState): Promise<void>
-  /** Forgets ended jobs of the service but for the newest `keep`. */
+  /** Removes the ended jobs of the service, except the newest `keep`. */
   prune(service: string, keep: number): Promise<void>
   close(): void
 }

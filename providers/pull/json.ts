@@ -1,16 +1,16 @@
-/** JSON from outside: how large, how deep, and what is refused, as every answer of the API says it. */
+/** JSON from outside: how large and how deep it may be, and the refusals of the API, in the form of its answers. */
 import type { IncomingMessage } from 'node:http'
 
-/** One member of `errors` in an answer. */
+/** A member of `errors` in an answer. The envelope is that of TopChef, whose API this is. */
 export interface ReplyError {
   readonly title: string
   readonly detail: string
   readonly status_code: number
-  /** JSON Pointer to the value that is wrong, where there is one. */
+  /** JSON Pointer to the value that is wrong, if the error is about one value. */
   readonly source?: { readonly pointer: string }
 }
 
-/** A request that is not done, with all that is wrong with it. */
+/** A request is refused. Has all errors that were found in it. */
 export class Refusal extends Error {
   readonly faults: readonly ReplyError[]
   readonly headers: Readonly<Record<string, string>>
@@ -22,7 +22,7 @@ export class Refusal extends Error {
     this.headers = headers
   }
 
-  /** The status that all have; else 400 if all are the client's, 500 if not. */
+  /** The status of all errors. If they differ: 400 when all are errors of the client, else 500. */
   get status(): number {
     const [first] = this.faults
     const status = first?.status_code ?? 500
@@ -40,14 +40,14 @@ export function createRefusal(
   return new Refusal([{ title, detail, status_code }], headers)
 }
 
-/** How deep JSON from outside may be: far more than people write, far less than what overflows a stack. */
+/** Levels of JSON from outside: far more than people write, far fewer than would overflow the stack. */
 const MAX_DEPTH = 64
-/** Values in one text: what walks over them, a schema for instance, does it this often. */
+/** Values in one JSON text. It bounds the work of code that visits each value, such as a schema. */
 const MAX_VALUES = 100_000
 
 export interface ParsedJson {
   readonly value: unknown
-  /** Values in it, about: what a check of it costs. */
+  /** Estimated number of values, which is what a check of the JSON costs. */
   readonly count: number
 }
 
@@ -65,35 +65,35 @@ export function parseJson(text: string): ParsedJson {
   }
 }
 
-/** The original's words, the slips in them included: clients may look for them. */
+/** The message of the original, with its spelling mistake, because clients may compare it. */
 export function createNotJson(): Refusal {
   const detail =
     'Could not undertand input. Either it is not JSON, or the type was not specified using the Content-Type header'
   return createRefusal(400, 'Request Not JSON', detail)
 }
 
-/** Before it is parsed: what follows runs over every value, and into every depth. */
+/** Measures JSON before it is parsed, because parsing, checking and printing visit every value and every level. */
 function measureJson(text: string): { depth: number; count: number } {
-  let [depth, deepest, count, quoted] = [0, 0, 1, false]
+  let [depth, maxDepth, count, isQuoted] = [0, 0, 1, false]
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
-    if (quoted) {
+    if (isQuoted) {
       if (code === 0x5c) i++
-      else if (code === 0x22) quoted = false
-    } else if (code === 0x22) quoted = true
+      else if (code === 0x22) isQuoted = false
+    } else if (code === 0x22) isQuoted = true
     else if (code === 0x5b || code === 0x7b) {
       count++
-      if (++depth > deepest) deepest = depth
+      if (++depth > maxDepth) maxDepth = depth
     } else if (code === 0x5d || code === 0x7d) depth--
     else if (code === 0x2c) count++
   }
-  return { depth: deepest, count }
+  return { depth: maxDepth, count }
 }
 
-/** Bytes beyond the limit that are read and dropped, so that a client that is still sending hears the refusal. */
+/** Bytes beyond the limit that are read and dropped, so that a client that is still sending gets the answer. */
 const MAX_DROPPED_BYTES = 16_777_216
 
-/** The body as text, up to `limit` bytes. @throws Refusal 413, 400 */
+/** Resolves with the body as text, of at most `limit` bytes. @throws Refusal 413, 400 */
 export async function readBody(request: IncomingMessage, limit: number): Promise<string> {
   const tooLarge = (): Refusal =>
     createRefusal(413, 'Request Too Large', `a body has at most ${limit} bytes`)
@@ -112,7 +112,7 @@ export async function readBody(request: IncomingMessage, limit: number): Promise
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-/** @throws Refusal 400 for what is no UTF-8 */
+/** @throws Refusal 400 when the bytes are not UTF-8 */
 export function decodeUtf8(bytes: Uint8Array): string {
   try {
     return utf8.decode(bytes)

@@ -1,18 +1,19 @@
-/** Ids and pages: from what a path and a query say to what there is. */
-import type { PullApiRequest } from './api.ts'
+/** Finds what the path and the query of a call name: ids, services and pages. */
 import type { PullApiReply } from './envelope.ts'
 import { createRefusal, type Refusal } from './json.ts'
 import type { PullService } from './pull-service.ts'
+import type { PullApiCall } from './route.ts'
+import { CANONICAL_UUID } from './service-id.ts'
 
-const CANONICAL = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-const UUID = /^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$/i
+/** As Python's `uuid.UUID` reads it, which the original uses: in any case, with or without hyphens. */
+const LENIENT_UUID = /^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$/i
 const DEFAULT_PAGE = 100
 const MAX_PAGE = 1_000
 
-/** In the one way in which we write them. @throws Refusal 404 */
+/** In the canonical form, in which ids are stored. @throws Refusal 404 */
 export function parseUuid(text: string): string {
-  if (CANONICAL.test(text)) return text
-  if (UUID.test(text)) {
+  if (CANONICAL_UUID.test(text)) return text
+  if (LENIENT_UUID.test(text)) {
     return text
       .toLowerCase()
       .replaceAll('-', '')
@@ -25,12 +26,12 @@ export function parseUuid(text: string): string {
   )
 }
 
-/** The service that the path names, if the caller may. @throws Refusal 401, 404 */
-export function findService({ pathIds: ids, hub, access, request }: PullApiRequest): PullService {
-  const id = parseUuid(ids[0] ?? '')
+/** The service that the path names, if the caller has access to it. @throws Refusal 401, 404 */
+export function findService({ pathIds, hub, access, request }: PullApiCall): PullService {
+  const id = parseUuid(pathIds[0] ?? '')
   const service = hub.services.get(id)
-  // Who has no token at all learns nothing of what there is.
   if (!service) {
+    // A caller without the hub's token must not learn which services there are.
     access.requireHubAccess(request)
     throw createRefusal(404, 'Service Not Found', `A service with id ${id} was not found`)
   }
@@ -43,7 +44,7 @@ export function createJobNotFound(id: string): Refusal {
 }
 
 /** `?limit=100&after=<id>`. @throws Refusal 400 */
-export function parsePage({ query }: PullApiRequest): { limit: number; after: string | undefined } {
+export function parsePage({ query }: PullApiCall): { limit: number; after: string | undefined } {
   const limit = Number(query.get('limit') ?? DEFAULT_PAGE)
   if (!Number.isInteger(limit) || limit < 1 || limit > MAX_PAGE) {
     throw createRefusal(400, 'Bad Page', `limit must be a whole number from 1 to ${MAX_PAGE}`)
@@ -52,7 +53,7 @@ export function parsePage({ query }: PullApiRequest): { limit: number; after: st
   return { limit, after: after === null ? undefined : parseUuid(after) }
 }
 
-/** @param page of a list: after which one the next one begins */
+/** @param page of a list: its `next` is the id after which the next page begins */
 export function createLinkedReply(
   self: string,
   data: unknown,

@@ -1,11 +1,11 @@
 /**
- * The JSON Schemas that answers carry in `meta`. They are the original's, member by member, because its clients show
- * and compare them; where it says `string` for a timeout that is a number, so does this file. What manyhost takes beside
- * stands in schemas of its own: `options_schema` and `patch_schema`.
+ * The JSON Schemas that answers carry in `meta`. They are the original's, member by member, because its clients show and
+ * compare them. So where the original says `string` for a timeout that is a number, this file does, too. What manyhost
+ * takes in addition is in schemas of its own: `options_schema` and `patch_schema`.
  */
 
+import { JOB_STATUSES, SERVICE_TEXT_LIMITS } from './job-limits.ts'
 import type { ServiceRow } from './job-store.ts'
-import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
 
 const $schema = 'http://json-schema.org/draft-04/schema#'
 
@@ -16,9 +16,9 @@ const shown = (title: string, type: string, format?: string) => ({
   type,
 })
 const named = (title: string, type: string) => ({ title, type })
-const status = { enum: ['REGISTERED', 'WORKING', 'COMPLETED', 'ERROR'], type: 'string' }
+const status = { enum: [...JOB_STATUSES], type: 'string' }
 
-/** One line of a list of jobs. */
+/** One job in a list. */
 const jobLine = {
   date_submitted: shown('date_submitted', 'string', 'date-time'),
   id: shown('id', 'string', 'uuid'),

@@ -1,11 +1,16 @@
-/** Options of `workers`, with defaults and ranges. */
-import { isIP } from 'node:net'
+/** Options of `workers`, with their ranges and defaults. */
 import type { Registry } from 'prom-client'
 import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import {
+  formatListenAddress,
+  isLoopbackAddress,
+  LISTEN_TEXT_FORMS,
+  type ListenAddress,
+  parseListenAddress,
+} from '../../src/core/listen-address.ts'
+import {
   checkOptions,
-  isLoopback,
   milliseconds,
   nested,
   type ParsedOptions,
@@ -15,29 +20,30 @@ import {
   text,
   whole,
 } from '../../src/core/options.ts'
+import { SERVICE_TEXT_LIMITS } from './job-limits.ts'
 import type { JobStore } from './job-store.ts'
 import { Refusal } from './json.ts'
 import { compileSchema } from './schema.ts'
-import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
+import { CANONICAL_UUID } from './service-id.ts'
 
-/** What the workers of one virtual URL see as their service. */
+/** A service, as its workers and the clients of the API see it. Each one belongs to a virtual URL. */
 export interface WorkersService {
-  /** UUID. @default made of the virtual URL: the same URL has the same id */
+  /** UUID. @default derived from the virtual URL, so that the same URL has the same id */
   readonly id?: string
-  /** @default host and path of the virtual URL */
+  /** @default the virtual URL without its scheme */
   readonly name?: string
   readonly description?: string
-  /** JSON Schema of parameters. @default any object */
+  /** JSON Schema of the parameters. @default any object */
   readonly jobRegistrationSchema?: Readonly<Record<string, unknown>>
-  /** JSON Schema of results. @default any object */
+  /** JSON Schema of the results. @default any object */
   readonly jobResultSchema?: Readonly<Record<string, unknown>>
   /** Milliseconds for which a worker may be silent. @default 30000 */
   readonly timeout?: number
-  /** Opens this service alone. */
+  /** Bearer token that opens this service, and no other. */
   readonly token?: string
 }
 
-/** README and docs/pull.md have the table. */
+/** docs/pull.md has a table of what each option means. */
 export interface WorkersOptions {
   readonly listen?: string | number
   readonly prefix?: string
@@ -59,11 +65,6 @@ export interface WorkersOptions {
   readonly registry?: Registry
 }
 
-/** Where the API listens. */
-export type PullListen =
-  | { readonly host: string; readonly port: number }
-  | { readonly path: string }
-
 const tokenRule = text('visible ASCII characters without blanks', (value) =>
   /^[\x21-\x7e]{1,1000}$/.test(value),
 )
@@ -77,7 +78,7 @@ const objectRule = rule<Readonly<Record<string, unknown>>>(
 )
 
 export const WORKERS_SERVICE_RULES = {
-  id: text('a UUID', (value) => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)),
+  id: text('a UUID', (value) => CANONICAL_UUID.test(value)),
   name: text(
     `1 to ${SERVICE_TEXT_LIMITS.name} characters`,
     ({ length }) => length > 0 && length <= SERVICE_TEXT_LIMITS.name,
@@ -92,7 +93,7 @@ export const WORKERS_SERVICE_RULES = {
   token: tokenRule,
 } as const
 
-/** What `GET /` says, by the original's names. */
+/** What `GET /` answers, by the names of the original. */
 const DEFAULT_ABOUT = {
   documentation_url: '',
   maintainer_email: '',
@@ -101,12 +102,10 @@ const DEFAULT_ABOUT = {
   version: '2.0.1',
 }
 
-/** Every option. docs/pull.md is held against this one by a test. */
+/** Every option. A test compares the table in docs/pull.md with this one. */
 export const WORKERS_RULES = {
-  listen: rule<PullListen>(
-    "'host:port', a port of this machine, or 'unix:/path'",
-    undefined,
-    parseListen,
+  listen: rule<ListenAddress>(LISTEN_TEXT_FORMS, undefined, (value) =>
+    typeof value === 'string' || typeof value === 'number' ? parseListenAddress(value) : undefined,
   ),
   prefix: { ...text("'' or a path such as '/workers'", isPrefix), initial: '' },
   tls: nested<{ cert: string; key: string }>('tls', { cert: text('a path'), key: text('a path') }, [
@@ -150,10 +149,12 @@ export function parseWorkersOptions(given: WorkersOptions): WorkersSettings {
   const { listen, tls } = settings
   if (tls && !(tls.cert && tls.key)) throw createOptionError('tls needs both cert and key')
   if (tls && !listen)
-    throw createOptionError('tls goes with listen: a handler has no connections of its own')
-  if (listen && 'host' in listen && !isLoopback(listen.host) && settings.token === undefined) {
-    const where = `${listen.host}:${listen.port}`
-    throw createOptionError(`listen: ${where} can be reached from outside, which needs a token`)
+    throw createOptionError(
+      'tls needs listen: without it, the server that mounts the handler encrypts',
+    )
+  if (listen && !isLoopbackAddress(listen) && settings.token === undefined) {
+    const where = formatListenAddress(listen)
+    throw createOptionError(`listen ${where} can be reached from other machines: give a token`)
   }
   return settings
 }
@@ -161,7 +162,8 @@ export function parseWorkersOptions(given: WorkersOptions): WorkersSettings {
 function parseServices(value: unknown): Readonly<Record<string, WorkersService>> | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   for (const [url, service] of Object.entries(value)) {
-    if (!URL.canParse(url)) throw createOptionError(`services: ${describe(url)} is no virtual URL`)
+    if (!URL.canParse(url))
+      throw createOptionError(`services: a key must be a virtual URL, got ${describe(url)}`)
     const where = `workers: services: ${url}`
     const parsed = checkOptions(where, service, WORKERS_SERVICE_RULES)
     for (const name of ['jobRegistrationSchema', 'jobResultSchema'] as const) {
@@ -178,23 +180,6 @@ function checkSchema(schema: unknown, where: string): void {
     if (!(error instanceof Refusal)) throw error
     throw new ManyhostError('MANYHOST_INVALID_OPTION', error.faults[0]?.detail ?? where)
   }
-}
-
-function parseListen(value: unknown): PullListen | undefined {
-  if (typeof value === 'number') {
-    return isPort(value) ? { host: '127.0.0.1', port: value } : undefined
-  }
-  if (typeof value !== 'string') return undefined
-  if (value.startsWith('unix:/')) return { path: value.slice(5) }
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+|\*)):(\d{1,5})$/.exec(value)
-  const port = Number(match?.[3])
-  if (!match || !isPort(port) || (match[1] && isIP(match[1]) !== 6)) return undefined
-  const host = match[1] ?? match[2] ?? ''
-  return { host: host === '*' ? '::' : host, port }
-}
-
-function isPort(value: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= 65_535
 }
 
 function isPrefix(value: string): boolean {

@@ -1,34 +1,25 @@
-/** One service of the API: its schemas, its line of jobs, and the workers that are there for it. */
+/** One service of the API: its schemas, its queue of jobs, and the workers that were heard of within its timeout. */
+import { deferred } from '../../src/core/deferred.ts'
 import { afterSilence, afterUnref, now, type Timer, wallClock } from '../../src/core/time.ts'
 import { JobQueue } from './job-queue.ts'
-import type { JobStatus, ServiceRow } from './job-store.ts'
+import type { ServiceRow } from './job-store.ts'
 import { createRefusal } from './json.ts'
-import type { OpenJob, WorkerRecord } from './open-job.ts'
+import type { JobService, OpenJob, PullCounts, WorkerRecord } from './open-job.ts'
 import { createServiceSchema, type ServiceSchema } from './schema-checks.ts'
-
-/** What is counted, for metrics. */
-export interface PullCounts {
-  submitted: number
-  claimed: number
-  expired: number
-  late: number
-  lost: number
-  ended: Record<Extract<JobStatus, 'COMPLETED' | 'ERROR'> | 'CANCELLED', number>
-}
 
 export interface PullServiceLimits {
   readonly maxWorkers: number
-  /** How much longer than its timeout a worker may be silent, in ms. */
+  /** Milliseconds that a worker may be silent beyond the timeout of its service. */
   readonly slack: number
 }
 
-export class PullService {
+export class PullService implements JobService {
   row: ServiceRow
-  readonly queue = new JobQueue()
+  readonly queue = new JobQueue<OpenJob>()
+  /** By name. */
   readonly workers = new Map<string, WorkerRecord>()
-  /** Those that wait for a job, the longest first. */
   readonly waiters = new Set<(job: OpenJob | undefined) => void>()
-  /** Those that want a worker for an instance. */
+  /** Starts of instances that wait for a worker. Each is called when there may be one. */
   readonly waitingStarts = new Set<() => void>()
   /** Jobs that have not ended. */
   numOpenJobs = 0
@@ -41,18 +32,19 @@ export class PullService {
     ended: { COMPLETED: 0, ERROR: 0, CANCELLED: 0 },
   }
   readonly #limits: PullServiceLimits
-  readonly #onLost: (seat: WorkerRecord, silent: number) => void
+  readonly #onLost: (worker: WorkerRecord, silenceMs: number) => void
   #checkedInAt: number
   #registration: ServiceSchema | undefined
   #result: ServiceSchema | undefined
 
+  /** @param onLost called when a worker was silent for too long */
   constructor(
     row: ServiceRow,
     limits: PullServiceLimits,
-    onLost: (seat: WorkerRecord, silent: number) => void,
+    onLost: (worker: WorkerRecord, silenceMs: number) => void,
   ) {
     this.row = row
-    // From here on by a clock that nobody sets.
+    // The row has the time of day. From here on the age is measured by a clock that nobody can set.
     this.#checkedInAt = now() - Math.max(0, wallClock() - row.checkedIn)
     this.#limits = limits
     this.#onLost = onLost
@@ -70,20 +62,20 @@ export class PullService {
     return this.#result
   }
 
-  /** Is declared anew. */
+  /** Takes over what the options say of the service, in place of what the store has. */
   redefine(row: Omit<ServiceRow, 'checkedIn' | 'available'>): void {
     this.row = { ...this.row, ...row }
     this.#registration = undefined
     this.#result = undefined
   }
 
-  /** Somebody says that it is there. */
+  /** A worker, or a client, has said that the service is alive. */
   checkIn(): void {
     this.row.checkedIn = wallClock()
     this.#checkedInAt = now()
   }
 
-  /** Milliseconds since anybody said so. */
+  /** Milliseconds since the last check-in. */
   get silenceMs(): number {
     return now() - this.#checkedInAt
   }
@@ -92,12 +84,11 @@ export class PullService {
     this.counts.late++
   }
 
-  /** Said to be unavailable, which a new service is not: nobody has said anything of it yet. */
+  /** Whether a client has said that the service is not available. A new service is open, until somebody says so. */
   get isUnavailable(): boolean {
     return this.row.available === false
   }
 
-  /** A worker has been heard of. @throws Refusal 503 when there are too many */
   recordWorker(name: string): WorkerRecord {
     const known = this.workers.get(name)
     if (known) {
@@ -109,7 +100,7 @@ export class PullService {
       const detail = `service ${this.row.id} has ${maxWorkers} workers already`
       throw createRefusal(503, 'Too Many Workers', detail, { 'retry-after': '10' })
     }
-    const seat: WorkerRecord = {
+    const worker: WorkerRecord = {
       name,
       lastSeenAt: now(),
       numWaitingPolls: 0,
@@ -117,63 +108,65 @@ export class PullService {
       jobs: new Set(),
       instance: undefined,
     }
-    this.workers.set(name, seat)
-    this.#watchWorker(seat)
+    this.workers.set(name, worker)
+    this.#watchWorker(worker)
     this.notifyStarts()
-    return seat
+    return worker
   }
 
-  /** One timer a worker, which looks again when it finds that it was too early. */
-  #watchWorker(seat: WorkerRecord): void {
-    const patience = this.row.timeout + this.#limits.slack
-    const left = seat.lastSeenAt + patience - now()
-    seat.silenceTimer = afterSilence(Math.max(1, left), () => {
-      if (seat.numWaitingPolls > 0) seat.lastSeenAt = now()
-      const silent = now() - seat.lastSeenAt
-      if (silent < this.row.timeout + this.#limits.slack) this.#watchWorker(seat)
-      else this.#onLost(seat, silent)
+  /** One timer for each worker. It is not restarted with each sign of life: when it fires, it looks how long to go on. */
+  #watchWorker(worker: WorkerRecord): void {
+    const timeLeft = worker.lastSeenAt + this.#maxSilenceMs - now()
+    worker.silenceTimer = afterSilence(Math.max(1, timeLeft), () => {
+      if (worker.numWaitingPolls > 0) worker.lastSeenAt = now()
+      const silenceMs = now() - worker.lastSeenAt
+      if (silenceMs < this.#maxSilenceMs) this.#watchWorker(worker)
+      else this.#onLost(worker, silenceMs)
     })
   }
 
-  /** Its timeout is another one from now on. */
+  get #maxSilenceMs(): number {
+    return this.row.timeout + this.#limits.slack
+  }
+
+  /** The timeout of the service has changed. */
   rewatchWorkers(): void {
-    for (const seat of this.workers.values()) {
-      seat.silenceTimer?.clear()
-      this.#watchWorker(seat)
+    for (const worker of this.workers.values()) {
+      worker.silenceTimer?.clear()
+      this.#watchWorker(worker)
     }
   }
 
-  /** A worker that could be an instance and is none. */
+  /** A worker that is no instance of the cluster. */
   findFreeWorker(): WorkerRecord | undefined {
-    for (const seat of this.workers.values()) if (!seat.instance) return seat
+    for (const worker of this.workers.values()) if (!worker.instance) return worker
     return undefined
   }
 
-  /** Whoever waits for a worker looks again. */
+  /** There may be a free worker: starts that wait for one look again. */
   notifyStarts(): void {
-    for (const starter of [...this.waitingStarts]) starter()
+    for (const look of [...this.waitingStarts]) look()
   }
 
-  removeWorker(seat: WorkerRecord): void {
-    seat.silenceTimer?.clear()
-    if (this.workers.get(seat.name) === seat) this.workers.delete(seat.name)
+  removeWorker(worker: WorkerRecord): void {
+    worker.silenceTimer?.clear()
+    if (this.workers.get(worker.name) === worker) this.workers.delete(worker.name)
   }
 
-  /** Resolves with the job that comes, or with none: after `ms`, or when `signal` is aborted. */
+  /** Resolves with the next job, or with `undefined` after `ms` ms, or when `signal` is aborted. */
   waitForJob(ms: number, signal: AbortSignal): Promise<OpenJob | undefined> {
-    return new Promise((resolve) => {
-      let timer: Timer | undefined
-      const settle = (job: OpenJob | undefined): void => {
-        this.waiters.delete(settle)
-        timer?.clear()
-        signal.removeEventListener('abort', give)
-        resolve(job)
-      }
-      const give = (): void => settle(undefined)
-      if (signal.aborted) return give()
-      timer = afterUnref(ms, give)
-      signal.addEventListener('abort', give, { once: true })
-      this.waiters.add(settle)
-    })
+    if (signal.aborted) return Promise.resolve(undefined)
+    const { promise, resolve } = deferred<OpenJob | undefined>()
+    const settle = (job: OpenJob | undefined): void => {
+      this.waiters.delete(settle)
+      timer.clear()
+      signal.removeEventListener('abort', giveUp)
+      resolve(job)
+    }
+    const giveUp = (): void => settle(undefined)
+    const timer: Timer = afterUnref(ms, giveUp)
+    signal.addEventListener('abort', giveUp, { once: true })
+    this.waiters.add(settle)
+    return promise
   }
 }

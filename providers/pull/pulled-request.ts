@@ -1,11 +1,10 @@
-/** A request to the virtual URL while it is a job: undici's side of it, without a connection. */
+/** A request to the virtual URL while it is a job. It plays the part of undici's connection towards the handler of the request. */
 import { STATUS_CODES } from 'node:http'
 import { type Dispatcher, errors } from 'undici'
 import { asError } from '../../src/core/errors.ts'
 import { after, type Timer } from '../../src/core/time.ts'
-import type { PullInstance } from './pull-instance.ts'
 
-/** What a worker is told of the request beside its parameters. */
+/** What a worker gets of the request. */
 export interface PulledRequestInput {
   readonly method: string
   /** With the query. */
@@ -18,37 +17,37 @@ type Handler = Dispatcher.DispatchHandler
 
 export class PulledRequest implements Dispatcher.DispatchController {
   readonly input: PulledRequestInput
-  readonly instance: PullInstance
   rawHeaders: string[] = []
   readonly rawTrailers: string[] = []
   readonly #handler: Handler
-  /** Its request is over: the job has nobody to answer. */
   readonly #onEnd: () => void
-  #state: 'waiting' | 'running' | 'over' = 'waiting'
+  #state: 'waiting' | 'running' | 'ended' = 'waiting'
   #reason: Error | null = null
   #paused = false
   #sendBody: (() => void) | undefined
   readonly #headersTimeout: number
   #timer: Timer | undefined
 
-  /** @param headersTimeout milliseconds that a worker may take, where the caller says so; 0 is no limit */
+  /**
+   * @param onEnd called when the request has ended, so that nobody waits for the job any more
+   * @param headersTimeout milliseconds that a worker may take, if the caller has set a limit; 0 is no limit
+   */
   constructor(
-    facts: PulledRequestInput,
-    place: PullInstance,
+    input: PulledRequestInput,
     handler: Handler,
-    onOver: () => void,
+    onEnd: () => void,
     headersTimeout: number,
   ) {
-    this.input = facts
-    this.instance = place
+    this.input = input
     this.#handler = handler
-    this.#onEnd = onOver
+    this.#onEnd = onEnd
     this.#headersTimeout = headersTimeout
   }
 
   /**
-   * Whether it is still wanted. Called when a worker takes it, and not before: until then the request was not sent, and
-   * may be sent elsewhere whatever its service says of resends.
+   * Starts the request if the caller still wants it, and returns whether it does. Called when a worker takes the job, not
+   * before: until then the request counts as not sent, and may be sent to another instance whatever its service says of
+   * resends.
    */
   tryStart(): boolean {
     if (this.#state !== 'waiting') return this.#state === 'running'
@@ -63,7 +62,7 @@ export class PulledRequest implements Dispatcher.DispatchController {
     } catch (thrown) {
       this.abort(asError(thrown))
     }
-    // The caller may have gone while it waited, and said so just now.
+    // A caller that has gone while the request waited aborts it in onRequestStart.
     return !this.aborted
   }
 
@@ -79,7 +78,7 @@ export class PulledRequest implements Dispatcher.DispatchController {
       this.abort(asError(thrown))
     }
     this.#sendBody = () => {
-      this.#state = 'over'
+      this.#state = 'ended'
       if (bytes.length > 0) this.#handler.onResponseData?.(this, bytes)
       this.#handler.onResponseEnd?.(this, {})
       this.#onEnd()
@@ -87,21 +86,17 @@ export class PulledRequest implements Dispatcher.DispatchController {
     this.#continueBody()
   }
 
-  /** The request has failed here; whether it is sent again is not decided here. */
+  /** The request has failed on this instance. The session decides whether it is sent again. */
   fail(error: Error): void {
-    if (this.#state === 'over') return
-    this.#state = 'over'
+    if (this.#state === 'ended') return
+    this.#state = 'ended'
     this.#timer?.clear()
     this.#reason = error
     this.#handler.onResponseError?.(this, error)
     this.#onEnd()
   }
 
-  get hasEnded(): boolean {
-    return this.#state === 'over'
-  }
-
-  /** Whether a worker has taken it. */
+  /** Whether a worker has taken it, and has not answered yet. */
   get isRunning(): boolean {
     return this.#state === 'running'
   }
@@ -132,9 +127,9 @@ export class PulledRequest implements Dispatcher.DispatchController {
   }
 
   #continueBody(): void {
-    const rest = this.#sendBody
-    if (this.#paused || this.#state !== 'running' || !rest) return
+    const sendBody = this.#sendBody
+    if (this.#paused || this.#state !== 'running' || !sendBody) return
     this.#sendBody = undefined
-    rest()
+    sendBody()
   }
 }

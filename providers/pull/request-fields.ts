@@ -1,25 +1,25 @@
-/** What clients send, field by field: each that is wrong has an error of its own, all in one answer. */
-
+/** What clients send, field by field. The answer has one error for each field that is wrong. */
+import { JOB_STATUSES, MAX_REASON_LENGTH, SERVICE_TEXT_LIMITS } from './job-limits.ts'
+import type { JobStatus } from './job-store.ts'
 import { createNotJson, isMapping, type ParsedJson, Refusal, type ReplyError } from './json.ts'
 import { requireValidSchema } from './schema-checks.ts'
-import { SERVICE_TEXT_LIMITS } from './service-text-limits.ts'
 
-/** A day short of 32 years: longer than any worker is silent. */
+/** About 32 years: longer than any worker is silent. */
 const MAX_TIMEOUT_SECONDS = 1_000_000_000
 
-/** Fields by name, each with what it may be: why it may not, or undefined. */
+/** Checks of fields, by name. A check returns what is wrong with the value, or undefined. */
 type FieldChecks = Readonly<Record<string, (value: unknown) => string | undefined>>
 
 const checkText =
-  (longest: number, least = 0) =>
+  (maxLength: number, minLength = 0) =>
   (value: unknown) =>
     typeof value !== 'string'
       ? 'Not a valid string.'
-      : value.length < least || value.length > longest
-        ? `Length must be between ${least} and ${longest}.`
+      : value.length < minLength || value.length > maxLength
+        ? `Length must be between ${minLength} and ${maxLength}.`
         : undefined
 const checkJobStatus = (value: unknown) =>
-  JOB_STATUSES.has(value as string) ? undefined : 'Unknown value for job status enum'
+  JOB_STATUSES.includes(value as JobStatus) ? undefined : 'Unknown value for job status enum'
 const checkMapping = (value: unknown) =>
   isMapping(value) ? undefined : 'Not a valid mapping type.'
 const checkSeconds = (value: unknown) =>
@@ -28,7 +28,6 @@ const checkSeconds = (value: unknown) =>
     : value < 0
       ? 'Attempted to set a negative timeout duration'
       : undefined
-const JOB_STATUSES: ReadonlySet<string> = new Set(['REGISTERED', 'WORKING', 'COMPLETED', 'ERROR'])
 const checkFlag = (value: unknown) =>
   typeof value === 'boolean' ? undefined : 'Not a valid boolean.'
 
@@ -112,18 +111,16 @@ export function parseParameters({ value, count }: ParsedJson): ParsedJson {
 }
 
 export interface JobPatch {
-  readonly status: 'WORKING' | 'COMPLETED' | 'ERROR' | 'REGISTERED' | undefined
+  readonly status: JobStatus | undefined
   readonly results: unknown
   readonly reason: string | undefined
 }
-
-const MAX_REASON_LENGTH = 2_000
 
 /** @throws Refusal 400 */
 export function parseJobPatch(value: unknown): JobPatch {
   if (!isMapping(value)) throw createNotJson()
   const { status, reason } = value
-  // The first version's name for it was `result`.
+  // The first version of the API calls them `result`.
   const results = value.results ?? value.result ?? undefined
   checkFields(
     { status, results: results ?? {}, reason: reason ?? '' },
@@ -137,7 +134,7 @@ export function parseJobPatch(value: unknown): JobPatch {
   }
 }
 
-/** What `/validator` is asked: neither part is kept. @throws Refusal 400 */
+/** The body of a call of `/validator`. @throws Refusal 400 */
 export function parseValidatorRequest({ value, count }: ParsedJson): {
   schema: object
   object: ParsedJson

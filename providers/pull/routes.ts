@@ -1,8 +1,7 @@
-/** What each path and method does. */
+/** What each path and method of the API does. */
 import { randomUUID } from 'node:crypto'
 import { wallClock } from '../../src/core/time.ts'
 import { digestToken } from './access.ts'
-import type { PullRoute } from './api.ts'
 import { claimNext, parseCaller } from './claim-route.ts'
 import {
   type PullApiReply,
@@ -22,46 +21,36 @@ import {
   parseServicePatch,
   parseValidatorRequest,
 } from './request-fields.ts'
+import type { PullRoute, PullRouteEntry } from './route.ts'
 import { validateBySchema } from './schema-checks.ts'
 
-interface PullRouteEntry {
-  readonly pattern: readonly string[]
-  readonly methods: Readonly<Record<string, PullRoute>>
-}
-
-/** A service's own timeout, in seconds, where it says none. */
+/** The timeout of a service that is registered without one, in seconds. */
 const DEFAULT_TIMEOUT_SECONDS = 30
-/** As many as the original shows. */
+/** Jobs of a queue that are shown. The original system shows as many. */
 const MAX_SHOWN_JOBS = 10
 
-const getAbout: PullRoute = ({ baseUrl: base, options, access, request }) => {
+const getAbout: PullRoute = ({ baseUrl, options, access, request }) => {
   access.requireHubAccess(request)
-  return createLinkedReply(`${base}/`, options.about, META.about)
+  return createLinkedReply(`${baseUrl}/`, options.about, META.about)
 }
 
-const listServices: PullRoute = (ask) => {
-  ask.access.requireHubAccess(ask.request)
-  const { limit, after } = parsePage(ask)
-  const all = [...ask.hub.services.values()].sort((a, b) => (a.row.id < b.row.id ? -1 : 1))
+const listServices: PullRoute = (call) => {
+  call.access.requireHubAccess(call.request)
+  const { limit, after } = parsePage(call)
+  const all = [...call.hub.services.values()].sort((a, b) => (a.row.id < b.row.id ? -1 : 1))
   const rest = after ? all.filter(({ row }) => row.id > after) : all
   const page = rest.slice(0, limit)
   const next = rest.length > limit ? page.at(-1)?.row.id : undefined
-  return createLinkedReply(`${ask.baseUrl}/services`, page.map(toServiceSummary), META.services, {
+  return createLinkedReply(`${call.baseUrl}/services`, page.map(toServiceSummary), META.services, {
     limit,
     next,
   })
 }
 
-const createService: PullRoute = async ({
-  hub,
-  baseUrl: base,
-  readJson: body,
-  access,
-  request,
-}) => {
+const createService: PullRoute = async ({ hub, baseUrl, readJson, access, request }) => {
   access.requireHubAccess(request)
-  const self = `${base}/services`
-  const given = await parseNewService((await body())?.value)
+  const self = `${baseUrl}/services`
+  const given = await parseNewService((await readJson())?.value)
   const service = await hub.registerService({
     id: randomUUID(),
     name: given.name,
@@ -73,26 +62,26 @@ const createService: PullRoute = async ({
   })
   return {
     status: 201,
-    headers: { location: `${base}/services/${service.row.id}` },
+    headers: { location: `${baseUrl}/services/${service.row.id}` },
     body: { data: { message: 'service successfully created' }, meta: {}, links: { self } },
   }
 }
 
-const getService: PullRoute = (ask) => {
-  const service = findService(ask)
-  const jobs = ask.hub.store
+const getService: PullRoute = (call) => {
+  const service = findService(call)
+  const jobs = call.hub.store
     .jobs({ service: service.row.id, after: 0, limit: 100 })
     .map(toJobSummary)
-  const self = `${ask.baseUrl}/services/${service.row.id}`
+  const self = `${call.baseUrl}/services/${service.row.id}`
   return createLinkedReply(self, toServiceBody(service, jobs), META.service)
 }
 
-const patchService: PullRoute = async (ask) => {
-  const service = findService(ask)
-  const parsed = await ask.readJson()
+const patchService: PullRoute = async (call) => {
+  const service = findService(call)
+  const parsed = await call.readJson()
   if (!parsed) {
-    const { worker } = parseCaller(ask.request)
-    ask.hub.claims.checkIn(service, worker)
+    const { worker } = parseCaller(call.request)
+    call.hub.claims.checkIn(service, worker)
     return {
       status: 200,
       body: { meta: `Service checked in at ${new Date(wallClock()).toISOString()}` },
@@ -101,101 +90,102 @@ const patchService: PullRoute = async (ask) => {
   const patch = parseServicePatch(parsed.value)
   const { row } = service
   const before = { ...row }
-  ask.hub.claims.checkIn(service, undefined)
+  call.hub.claims.checkIn(service, undefined)
   Object.assign(row, {
     name: patch.name ?? row.name,
     description: patch.description ?? row.description,
     timeout: patch.timeout === undefined ? row.timeout : patch.timeout * 1_000,
     available: patch.is_available ?? row.available,
   })
-  await ask.hub.saveService(service, before)
-  return getService(ask)
+  await call.hub.saveService(service, before)
+  return getService(call)
 }
 
-const getQueue: PullRoute = (ask) => {
-  const service = findService(ask)
+const getQueue: PullRoute = (call) => {
+  const service = findService(call)
   const jobs = service.queue.peek(MAX_SHOWN_JOBS)
   if (jobs.length === 0) return { status: 204 }
-  const shown = jobs.map((job) => toJobBody(toJobView(job, ask.hub.claims.readParameters(job))))
-  return createLinkedReply(`${ask.baseUrl}/services/${service.row.id}/queue`, shown, META.queue)
+  const shown = jobs.map((job) => toJobBody(toJobView(job, call.hub.claims.readParameters(job))))
+  return createLinkedReply(`${call.baseUrl}/services/${service.row.id}/queue`, shown, META.queue)
 }
 
-const listServiceJobs: PullRoute = (ask) => {
-  const service = findService(ask)
+const listServiceJobs: PullRoute = (call) => {
+  const service = findService(call)
   const { id } = service.row
-  const { limit, after } = parsePage(ask)
-  const from = after === undefined ? 0 : (ask.hub.store.job(after)?.seq ?? 0)
-  const rows = ask.hub.store.jobs({ service: id, after: from, limit: limit + 1 })
+  const { limit, after } = parsePage(call)
+  const from = after === undefined ? 0 : (call.hub.store.job(after)?.seq ?? 0)
+  const rows = call.hub.store.jobs({ service: id, after: from, limit: limit + 1 })
   const page = rows.slice(0, limit)
   const shown = page.flatMap(({ id }) => {
-    const row = ask.hub.store.job(id)
+    const row = call.hub.store.job(id)
     return row ? [toJobBody(row)] : []
   })
   const next = rows.length > limit ? page.at(-1)?.id : undefined
   const meta = toJobsMeta(service.row)
-  return createLinkedReply(`${ask.baseUrl}/services/${id}/jobs`, shown, meta, { limit, next })
+  return createLinkedReply(`${call.baseUrl}/services/${id}/jobs`, shown, meta, { limit, next })
 }
 
-const createJob: PullRoute = async (ask) => {
-  const service = findService(ask)
-  const parsed = await ask.readJson()
+const createJob: PullRoute = async (call) => {
+  const service = findService(call)
+  const parsed = await call.readJson()
   if (!parsed) throw createNotJson()
   const parameters = parseParameters(parsed)
   const checked = service.registrationSchema.check(parameters)
   if (checked) await checked
   const text = JSON.stringify(parameters.value)
-  const job = await ask.hub.submitJob(service, text)
+  const job = await call.hub.submitJob(service, text)
   const { id, submitted } = job
   const data = toJobBody({ id, submitted, status: 'REGISTERED', parameters: text })
-  const location = `${ask.baseUrl}/jobs/${id}`
+  const location = `${call.baseUrl}/jobs/${id}`
   const meta = `new job ID is ${id}`
   return { status: 201, headers: { location }, body: { data, meta, links: { self: location } } }
 }
 
-const listJobs: PullRoute = (ask) => {
-  ask.access.requireFullAccess(ask.request, ask.hub.services.values())
-  const { limit, after } = parsePage(ask)
-  const from = after === undefined ? 0 : (ask.hub.store.job(after)?.seq ?? 0)
-  const rows = ask.hub.store.jobs({ after: from, limit: limit + 1 })
+const listJobs: PullRoute = (call) => {
+  call.access.requireFullAccess(call.request, call.hub.services.values())
+  const { limit, after } = parsePage(call)
+  const from = after === undefined ? 0 : (call.hub.store.job(after)?.seq ?? 0)
+  const rows = call.hub.store.jobs({ after: from, limit: limit + 1 })
   const page = rows.slice(0, limit)
   const next = rows.length > limit ? page.at(-1)?.id : undefined
-  return createLinkedReply(`${ask.baseUrl}/jobs`, page.map(toJobSummary), META.jobs, {
+  return createLinkedReply(`${call.baseUrl}/jobs`, page.map(toJobSummary), META.jobs, {
     limit,
     next,
   })
 }
 
-/** Without a body, GET shows what may be sent. */
+/** A GET without a body shows what may be sent. */
 const validateInput: PullRoute = async ({
-  readJson: body,
-  baseUrl: base,
+  readJson,
+  baseUrl,
   access,
   request,
   response,
   method,
 }) => {
   access.requireHubAccess(request)
-  const parsed = await body()
-  if (!parsed && method !== 'POST')
-    return createLinkedReply(`${base}/validator`, {}, META.validator)
+  const parsed = await readJson()
+  if (!parsed && method !== 'POST') {
+    return createLinkedReply(`${baseUrl}/validator`, {}, META.validator)
+  }
   if (!parsed) throw createNotJson()
   const { schema, object } = parseValidatorRequest(parsed)
   await validateBySchema(schema, object, () => !response.destroyed)
   const data = { status: 'Validation was successful' }
-  return createLinkedReply(`${base}/validator`, data, META.validator)
+  return createLinkedReply(`${baseUrl}/validator`, data, META.validator)
 }
 
-/** A question of the first version, to see whether JSON gets through. */
+/** Of the first version: answers with the body, so that a client can see whether its JSON gets through. */
 const echoBody: PullRoute = async ({
-  readJson: body,
-  baseUrl: base,
+  readJson,
+  baseUrl,
   access,
   request,
 }): Promise<PullApiReply> => {
   access.requireHubAccess(request)
-  const parsed = await body()
+  const parsed = await readJson()
   if (!parsed) throw createRefusal(400, 'Request Not JSON', 'there is nothing to echo')
-  return createLinkedReply(`${base}/echo`, parsed.value)
+  return createLinkedReply(`${baseUrl}/echo`, parsed.value)
 }
 
 export const PULL_ROUTES: readonly PullRouteEntry[] = [
@@ -212,7 +202,7 @@ export const PULL_ROUTES: readonly PullRouteEntry[] = [
   { pattern: ['jobs'], methods: { GET: listJobs } },
   { pattern: ['validator'], methods: { GET: validateInput, POST: validateInput } },
   { pattern: [], methods: { GET: getAbout } },
-  // The first version's.
+  // Paths of the first version.
   {
     pattern: ['services', ':id', 'jobs', ':id'],
     methods: { GET: getJob, PATCH: patchJob, PUT: patchJob, DELETE: cancelJob },

@@ -1,41 +1,45 @@
 /**
- * Checks by JSON Schemas that come from outside, without the event loop waiting for them. A small, plain schema is
- * checked where the request is handled: that takes microseconds. Everything else goes to one thread: schemas that may
- * cost more than their size says (patterns, references), large schemas, and the schemas of `/validator`, which anybody
- * may send. The thread does one check at a time, and takes the keys that wait in turn, so that the checks of one service
- * do not hold up those of another.
+ * Checks by JSON Schemas that come from outside, without blocking the event loop:
+ * 1. A small schema without costly keywords is checked in the event loop, which takes microseconds.
+ * 2. All others go to one thread: schemas that may cost more than their size says (patterns, references), large schemas,
+ *    and the schemas of `/validator`, which anybody may send.
+ *
+ * The thread does one check at a time. Each check has a key, and the keys take turns, so that the checks of one service do
+ * not delay those of another.
  */
 import { Worker } from 'node:worker_threads'
+import { deferred } from '../../src/core/deferred.ts'
+import { Fifo } from '../../src/core/fifo.ts'
 import { compiledPath } from '../../src/core/paths.ts'
 import { afterUnref, type Timer } from '../../src/core/time.ts'
 import { createRefusal, type ParsedJson, Refusal, type ReplyError } from './json.ts'
 import { compileSchema, isSimpleSchema, type JsonSchema } from './schema.ts'
 
-/** What the thread is asked: compile `schema`, and check `input` by it if there is one. Both are JSON texts. */
+/** A request to the thread: compile `schema`, and check `input` by it if there is an input. Both are JSON texts. */
 export interface SchemaCheckRequest {
   readonly id: number
   readonly schema: string
-  /** What the schema is called in an error. */
+  /** Name of the schema in an error. */
   readonly name: string
   readonly input: string | undefined
-  /** Values in the input, about. */
+  /** Estimated number of values in the input. */
   readonly count: number
 }
 
 export interface SchemaCheckResult {
   readonly id: number
-  /** Why the schema or the input is refused; undefined when both are right. */
+  /** What is wrong with the schema or the input; undefined when both are accepted. */
   readonly faults: readonly ReplyError[] | undefined
 }
 
-/** Milliseconds after which the thread is ended; its own limits, 1 s and 250 ms, end a check long before. */
+/** Milliseconds of a check after which the thread is ended. The limits inside the thread (1 s, 250 ms) are much shorter. */
 const MAX_CHECK_TIME = 5_000
 /** Milliseconds without a check after which the thread ends. */
 const IDLE_TIMEOUT = 10_000
 
 interface WaitingCheck {
   readonly request: SchemaCheckRequest
-  /** Whether the caller is still there. */
+  /** Whether the caller still waits for the answer. */
   isWanted(): boolean
   resolve(): void
   reject(error: Error): void
@@ -44,32 +48,32 @@ interface WaitingCheck {
 class SchemaCheckThread {
   #worker: Worker | undefined
   #current: WaitingCheck | undefined
-  /** By key, in the order of their turns. */
-  readonly #waiting = new Map<string, WaitingCheck[]>()
+  /** By key. The order of the keys is that of their turns. */
+  readonly #waiting = new Map<string, Fifo<WaitingCheck>>()
   #timer: Timer | undefined
-  #count = 0
+  #lastId = 0
 
   /**
-   * @param key whose turn it takes
+   * @param key the key in whose turn the check is done
    * @param maxWaiting checks of this key that may wait
-   * @throws Refusal 400 that says what is wrong; 503 when too many wait
+   * @throws Refusal 400 that says what is wrong; 503 when too many checks wait
    */
   check(
     key: string,
     maxWaiting: number,
-    what: Omit<SchemaCheckRequest, 'id'>,
+    request: Omit<SchemaCheckRequest, 'id'>,
     isWanted = () => true,
   ): Promise<void> {
-    const line = this.#waiting.get(key) ?? []
-    if (line.length >= maxWaiting) {
-      const detail = `${line.length} checks by a JSON Schema wait already`
+    const queue = this.#waiting.get(key) ?? new Fifo<WaitingCheck>()
+    if (queue.size >= maxWaiting) {
+      const detail = `${queue.size} checks by a JSON Schema wait already`
       return Promise.reject(createRefusal(503, 'Too Many Checks', detail, { 'retry-after': '1' }))
     }
-    return new Promise((resolve, reject) => {
-      line.push({ request: { id: ++this.#count, ...what }, isWanted, resolve, reject })
-      this.#waiting.set(key, line)
-      if (!this.#current) this.#next()
-    })
+    const { promise, resolve, reject } = deferred<void>()
+    queue.push({ request: { id: ++this.#lastId, ...request }, isWanted, resolve, reject })
+    this.#waiting.set(key, queue)
+    if (!this.#current) this.#next()
+    return promise
   }
 
   #next(): void {
@@ -81,11 +85,11 @@ class SchemaCheckThread {
       this.#timer = afterUnref(IDLE_TIMEOUT, () => this.#end())
       return
     }
-    const [key, line] = turn.value
-    const current = line.shift()
+    const [key, queue] = turn.value
+    const current = queue.shift()
     this.#waiting.delete(key)
-    // To the end: the other keys have their turn first.
-    if (line.length > 0) this.#waiting.set(key, line)
+    // At the end of the map, so that all other keys have their turns first.
+    if (queue.size > 0) this.#waiting.set(key, queue)
     if (current?.isWanted() === false) {
       current.reject(
         createRefusal(499, 'Client Closed Request', 'the caller of the check has gone'),
@@ -134,12 +138,12 @@ class SchemaCheckThread {
   }
 }
 
-/** One for the process: what it must bound is the work of the machine, whoever asks. */
+/** One for the whole process, because it bounds the work of the machine for all hubs together. */
 const thread = new SchemaCheckThread()
 
-/** Checks of one service that may wait; each holds a request that is bounded already. */
+/** Checks of one service that may wait. Each belongs to a request whose size is bounded already. */
 const MAX_SERVICE_WAITING = 10_000
-/** Keys beside the ids of services. */
+/** Keys that are no ids of services. */
 const VALIDATOR_KEY = 'validator'
 const REGISTRATION_KEY = 'registration'
 /** Checks of all callers of `/validator`, or of all new services, that may wait. */
@@ -151,7 +155,7 @@ export interface ServiceSchema {
   check(input: ParsedJson): void | Promise<void>
 }
 
-/** @param text of a schema that was accepted before */
+/** @param text JSON text of a schema that was accepted before */
 export function createServiceSchema(service: string, name: string, text: string): ServiceSchema {
   let plain: JsonSchema | undefined
   return {
@@ -159,25 +163,25 @@ export function createServiceSchema(service: string, name: string, text: string)
       if (isSimpleSchema(text)) plain ??= compileSchema(JSON.parse(text), name)
       if (plain?.isCheap(input)) return plain.check(input)
       const { value, count } = input
-      const question = { schema: text, name, input: JSON.stringify(value), count }
-      return thread.check(service, MAX_SERVICE_WAITING, question)
+      const request = { schema: text, name, input: JSON.stringify(value), count }
+      return thread.check(service, MAX_SERVICE_WAITING, request)
     },
   }
 }
 
-/** Whether it is a schema at all. @throws Refusal 400, 503 */
+/** @throws Refusal 400 when `schema` is not a valid JSON Schema; 503 when too many checks wait */
 export async function requireValidSchema(schema: object, name: string): Promise<void> {
   const text = JSON.stringify(schema)
   if (isSimpleSchema(text)) compileSchema(schema, name)
   else {
-    const question = { schema: text, name, input: undefined, count: 0 }
-    await thread.check(REGISTRATION_KEY, MAX_SHARED_WAITING, question)
+    const request = { schema: text, name, input: undefined, count: 0 }
+    await thread.check(REGISTRATION_KEY, MAX_SHARED_WAITING, request)
   }
 }
 
 /**
- * Checks by a schema that is used once: always in the thread.
- * @param isWanted whether the caller is still there when its turn comes
+ * Checks by a schema that is used once. This is always done in the thread.
+ * @param isWanted asked when the turn of the check comes: whether the caller still waits for the answer
  * @throws Refusal 400, 503
  */
 export function validateBySchema(
@@ -186,6 +190,6 @@ export function validateBySchema(
   isWanted: () => boolean,
 ): Promise<void> {
   const text = JSON.stringify(schema)
-  const question = { schema: text, name: 'schema', input: JSON.stringify(value), count }
-  return thread.check(VALIDATOR_KEY, MAX_SHARED_WAITING, question, isWanted)
+  const request = { schema: text, name: 'schema', input: JSON.stringify(value), count }
+  return thread.check(VALIDATOR_KEY, MAX_SHARED_WAITING, request, isWanted)
 }

@@ -1,7 +1,7 @@
-/** What is wrong with a value, in the words of the original's validator: those that people may have matched on. */
+/** Says what is wrong with a value in the words of the original's validator, because clients may compare them. */
 import type { ErrorObject } from 'ajv'
 
-/** In a message. */
+/** Characters of a value that are shown in a message. */
 const MAX_VALUE_LENGTH = 200
 
 export function explainSchemaError({
@@ -36,7 +36,7 @@ export function explainSchemaError({
   }
 }
 
-/** As Python writes it. */
+/** Writes a value as Python does. */
 function formatAsPython(value: unknown): string {
   const text =
     typeof value === 'string'

@@ -1,4 +1,4 @@
-/** JSON Schemas, of draft 4 unless `$schema` says a later one. They come from outside, as what they check does. */
+/** Compiles JSON Schemas: of draft 4, or of the draft that `$schema` names. Schemas and values both come from outside. */
 import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import type { Ajv, AnySchema, Options, ValidateFunction } from 'ajv'
@@ -8,7 +8,7 @@ import { runWithTimeLimit, TimeLimitError } from './time-limit.ts'
 
 type AjvClass = new (options: Options) => Ajv
 
-/** They are CommonJS, and only who is given a schema pays for loading them. */
+/** The libraries are CommonJS. Each one is loaded when there is a schema of its draft, because loading takes time. */
 const require = createRequire(import.meta.url)
 const LIBRARIES = {
   'ajv-draft-04': () => require('ajv-draft-04'),
@@ -32,28 +32,28 @@ const OPTIONS: Options = {
   strict: false,
   logger: false,
   verbose: true,
-  // One error is enough: to look for all of them is what a hostile value would want.
+  // Only the first error is reported: finding all of them could be made costly by a hostile value.
   allErrors: false,
   ownProperties: true,
   unicodeRegExp: false,
   addUsedSchema: false,
 }
 
-/** Bytes of a schema. */
+/** Characters of the JSON text of a schema. */
 const MAX_SCHEMA_LENGTH = 65_536
-/** Milliseconds that it may take to be compiled. */
+/** Milliseconds for compiling a schema. */
 const MAX_COMPILE_TIME = 1_000
-/** Schemas that are kept compiled. */
+/** Compiled schemas that are kept. */
 const MAX_COMPILED = 256
-/** Values of the schema times values of the input that are checked without a guard. */
+/** Parts of the schema times values of the input, up to which a check runs without a time limit. */
 const MAX_CHEAP_COST = 200_000
-/** Parts of a schema up to which it counts as small. */
+/** Parts of a schema up to which the schema counts as small. */
 const MAX_SIMPLE_WEIGHT = 500
-/** What can cost more than the product of both sizes says. */
+/** Keywords whose check can cost more than the product of both sizes. */
 const COSTLY_KEYWORDS =
   /"(?:pattern|patternProperties|uniqueItems|format|contains|unevaluated\w+|\$(?:dynamic|recursive)?[rR]ef)":/
 
-/** Whether compiling the schema, and checking by it, costs no more than its size says, and its size is small. */
+/** Whether the schema is small, and compiling it and checking by it cost no more than its size says. */
 export function isSimpleSchema(text: string): boolean {
   return !COSTLY_KEYWORDS.test(text) && countParts(text) <= MAX_SIMPLE_WEIGHT
 }
@@ -64,7 +64,7 @@ function countParts(text: string): number {
 
 export interface JsonSchema {
   readonly value: Readonly<Record<string, unknown>>
-  /** Whether a check of that input takes microseconds. */
+  /** Whether a check of this input takes microseconds. */
   isCheap(input: ParsedJson): boolean
   /** @throws Refusal 400 that says what is wrong and where */
   check(input: ParsedJson): void
@@ -74,15 +74,17 @@ const draftValidators = new Map<string, Ajv>()
 const compiledSchemas = new Map<string, JsonSchema>()
 
 /**
- * What checks by that schema.
- * @throws Refusal 400 for what is no schema
+ * Compiles a schema, or returns it from the cache.
+ * @param name of the schema, for errors
+ * @throws Refusal 400 when `value` is not a valid JSON Schema
  */
 export function compileSchema(value: unknown, name = 'schema'): JsonSchema {
-  const wrong = (why: string): Refusal =>
+  const createInvalid = (why: string): Refusal =>
     createRefusal(400, 'Invalid JSON Schema', `${name} is not a valid JSON Schema: ${why}`)
-  if (!isMapping(value)) throw wrong('it is not an object')
+  if (!isMapping(value)) throw createInvalid('it is not an object')
   const text = JSON.stringify(value)
-  if (text.length > MAX_SCHEMA_LENGTH) throw wrong(`it has more than ${MAX_SCHEMA_LENGTH} bytes`)
+  if (text.length > MAX_SCHEMA_LENGTH)
+    throw createInvalid(`it has more than ${MAX_SCHEMA_LENGTH} bytes`)
   const key = createHash('sha256').update(text).digest('base64')
   const known = compiledSchemas.get(key)
   if (known) return known
@@ -93,27 +95,32 @@ export function compileSchema(value: unknown, name = 'schema'): JsonSchema {
     compiledSchemas.set(key, schema)
     return schema
   } catch (error) {
-    throw wrong((error as Error).message.slice(0, 500))
+    throw createInvalid((error as Error).message.slice(0, 500))
   }
 }
 
 function compileWithDraft(value: Readonly<Record<string, unknown>>, text: string): JsonSchema {
-  // Such a schema answers with a promise, which is true whatever it will say.
+  // The check of such a schema returns a promise, which would count as true whatever its result is.
   if (text.includes('"$async":')) throw new Error('$async is not supported')
   const { $schema = '' } = value
   const draft = typeof $schema === 'string' ? $schema.replace(/#$/, '') : undefined
   const library = draft === undefined || !Object.hasOwn(DRAFTS, draft) ? undefined : DRAFTS[draft]
   if (!library) throw new Error(`$schema is ${JSON.stringify($schema)}, which is no known draft`)
   const Draft = loadAjvClass(library)
-  const judge = draftValidators.get(library) ?? new Draft(OPTIONS)
-  // The draft itself is compiled once, on nobody's account.
-  if (!draftValidators.has(library)) judge.validateSchema({})
-  draftValidators.set(library, judge)
-  // It is judged by the library's own draft: of the drafts that share one, only the newest is known to it.
+  const validator = draftValidators.get(library) ?? new Draft(OPTIONS)
+  // Compiles the schema of the draft itself, once, without the time limit of the first user's schema.
+  if (!draftValidators.has(library)) validator.validateSchema({})
+  draftValidators.set(library, validator)
+  // Without its `$schema`, it is checked by the draft of the library. Where drafts share a library, the library knows only
+  // the newest one by name.
   const { $schema: _, ...bare } = value
-  const isValid = runWithTimeLimit(() => judge.validateSchema(bare as AnySchema), MAX_COMPILE_TIME)
-  if (isValid !== true) throw new Error(judge.errorsText(judge.errors))
-  // An instance of its own: what one schema defines by `$id` is none of the next one's, and goes with it.
+  const isValid = runWithTimeLimit(
+    () => validator.validateSchema(bare as AnySchema),
+    MAX_COMPILE_TIME,
+  )
+  if (isValid !== true) throw new Error(validator.errorsText(validator.errors))
+  // Each schema has an Ajv of its own, so that another schema cannot use what this one defines by `$id`, and so that all of
+  // it is freed together.
   const ajv = new Draft({ ...OPTIONS, meta: false, validateSchema: false })
   addFormats(ajv)
   const validate = runWithTimeLimit(() => ajv.compile(bare as AnySchema), MAX_COMPILE_TIME)

@@ -1,20 +1,20 @@
-/** A limit on what a schema may cost: V8 ends the run of whatever takes longer, a regular expression included. */
+/** A time limit for synchronous code: V8 ends code that takes longer, and a regular expression, too. */
 import { createContext, Script } from 'node:vm'
 
 const RUN_SCRIPT = new Script('run()')
 const RUN_CONTEXT = createContext({ run: undefined })
 
-/** Longest check of one value against one schema, in ms: the event loop stands still for that long at most. */
+/** Longest check of one value by one schema, in ms. The event loop is blocked for as long as this at most. */
 const MAX_RUN_TIME = 250
 
 export class TimeLimitError extends Error {}
 
 /**
- * Calls `run` and ends it after `timeout` ms. It costs about 0.1 ms by itself.
+ * Calls `run` and ends it after `timeout` ms. The call itself costs about 0.1 ms.
  *
- * No code of the schema runs here: what it guards against is patterns that backtrack without end, and schemas whose
- * references multiply. A list of patterns that are harmless would always be one short. V8's watch runs on while the
- * machine stands still: a check that had no half of that time for itself has a second try.
+ * It is no sandbox, because schemas contain no code. It guards against patterns that backtrack without end, and against
+ * schemas whose references multiply. A list of harmless patterns instead would never be complete. V8's clock runs on while
+ * the machine stands still, so a check that got less than half of the time for itself has a second try.
  * @throws TimeLimitError
  */
 export function runWithTimeLimit<T>(run: () => T, timeout = MAX_RUN_TIME): T {

@@ -1,4 +1,5 @@
-/** A server that listens somewhere, seen from its client: the pool of connections to it, and one knock at its door. */
+/** The address of an instance's server as its client sees it, the pool of connections to it, and a probe. */
+import { type EventEmitter, once } from 'node:events'
 import { connect as connectSocket } from 'node:net'
 import type { Pool } from 'undici'
 import { createConnector, DEFAULT_HEADER_SIZE } from '../../src/core/connector.ts'
@@ -6,14 +7,21 @@ import { createPatchedPool } from '../../src/core/http/patched-pool.ts'
 import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
 
 export interface ServerEndpoint {
-  /** `http://127.0.0.1:9001`; behind a unix socket the host says nothing. */
+  /** `http://127.0.0.1:9001`; with a unix socket the host has no meaning. */
   readonly origin: string
   readonly listenOn: ListenOn
   /** For people: the origin, or `unix:/path`. */
   readonly address: string
 }
 
-/** Where to connect for a server that was told to listen there. */
+/** The environment that tells a server where to listen. */
+export function listenEnvironment(listenOn: ListenOn): Record<string, string> {
+  return listenOn.socketPath === undefined
+    ? { HOST: listenOn.host, PORT: String(listenOn.port) }
+    : { SOCKET_PATH: listenOn.socketPath }
+}
+
+/** The address to connect to, for a server that was told to listen on `listenOn`. */
 export function endpointOf(listenOn: ListenOn): ServerEndpoint {
   if (listenOn.socketPath !== undefined) {
     return { origin: 'http://localhost', listenOn, address: `unix:${listenOn.socketPath}` }
@@ -30,8 +38,8 @@ function connectableHost(host: string): string {
 }
 
 /**
- * @param spec of the instance: how many requests it serves at a time, and how large the head of an answer may be
- * @param connect undici's option of that name: TLS settings, or a function that connects.
+ * @param spec how many requests the instance serves at a time, and how large the head of a response may be
+ * @param connect undici's option of that name: TLS settings, or a function that connects
  */
 export function openPool(
   { origin, listenOn }: ServerEndpoint,
@@ -40,10 +48,10 @@ export function openPool(
 ): Pool {
   const { socketPath } = listenOn
   return createPatchedPool(origin, {
-    // One more than the places, so that a health check need not wait for a request that it is about.
+    // One more than the slots, so that a health check need not wait until a request is over.
     connections: concurrency + 1,
     maxHeaderSize: headerSize,
-    // How long an answer may take is the session's business: a second clock here could only be wrong.
+    // The session bounds the time of a response. A second limit here could only contradict it.
     headersTimeout: 0,
     bodyTimeout: 0,
     connect: createConnector(
@@ -54,23 +62,39 @@ export function openPool(
   })
 }
 
-/** Connects once and hangs up; rejects when nobody accepts. */
+/** Connects once and closes the connection. Rejects when nobody accepts it. */
 export function tcpProbe({ listenOn }: ServerEndpoint, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason)
-    const socket =
+  return probeOnce(signal, {
+    open: () =>
       listenOn.socketPath !== undefined
         ? connectSocket({ path: listenOn.socketPath })
-        : connectSocket({ host: listenOn.host, port: listenOn.port })
-    const onAbort = (): void => done(() => reject(signal.reason))
-    const done = (settle: () => void): void => {
-      signal.removeEventListener('abort', onAbort)
-      socket.destroy()
-      settle()
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    socket.once('connect', () => done(resolve))
-    // Not `once`: a socket that is being destroyed may have one more to say.
-    socket.on('error', (error) => done(() => reject(error)))
+        : connectSocket({ host: listenOn.host, port: listenOn.port }),
+    openEvent: 'connect',
+    close: (socket) => socket.destroy(),
   })
+}
+
+export interface ProbeOptions<Connection extends EventEmitter> {
+  open(): Connection
+  /** The event of a connection that was accepted. */
+  readonly openEvent: string
+  close(connection: Connection): void
+}
+
+/** Opens a connection once and closes it. Rejects with the error of the connection, or with the reason of the signal. */
+export async function probeOnce<Connection extends EventEmitter>(
+  signal: AbortSignal,
+  { open, openEvent, close }: ProbeOptions<Connection>,
+): Promise<void> {
+  signal.throwIfAborted()
+  const connection = open()
+  // `once` below listens until the first error alone, but a connection that is being closed may have one more.
+  connection.on('error', () => {})
+  try {
+    await once(connection, openEvent, { signal })
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error
+  } finally {
+    close(connection)
+  }
 }

@@ -1,17 +1,17 @@
 /**
- * Calls to an engine that may be away for a while: each is bounded in time, and one that could not reach it is made again
- * while somebody waits for it. So a call must be one that may be made twice.
+ * Calls to an engine that may be unreachable for some time. Each try is bounded in time, and a call that did not reach the
+ * engine is made again while somebody waits for it. So a call must be safe to make twice.
  */
+import { exponentialDelay } from '../../src/core/backoff.ts'
 import { asError, type ManyhostError } from '../../src/core/errors.ts'
 import { now, resolveWithin, sleep } from '../../src/core/time.ts'
 
-/** How long a call is made again for whom nobody waits, in ms. */
+/** How long a call without `retryMs` is made again, in ms. */
 const DEFAULT_RETRY_MS = 60_000
-/** First and longest pause between two tries, in ms. */
-const MIN_RETRY_PAUSE = 20
-const MAX_RETRY_PAUSE = 500
+/** The pause between two tries, in ms. */
+const RETRY_PAUSE = { min: 20, max: 500 }
 
-/** What the system says of somebody who is not there, or has gone. */
+/** The codes of the system for a peer that does not exist, or that has gone. */
 const UNREACHABLE_CODES = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -24,48 +24,48 @@ const UNREACHABLE_CODES = new Set([
 ])
 
 export interface EngineCallOptions {
-  /** Who waits: when it is aborted, no further try is made. */
+  /** When it is aborted, no further try is made. */
   readonly signal?: AbortSignal
-  /** How long it is tried again while the engine cannot be reached, in ms. @default 60000 */
+  /** How long the call is tried again while the engine cannot be reached, in ms. @default 60000 */
   readonly retryMs?: number
-  /** How long each try may take, in ms. */
+  /** Longest time of each try, in ms. @default that of the EngineCaller */
   readonly timeoutMs?: number
 }
 
 export interface EngineCallerOptions {
-  /** How long each try may take where the call does not say, in ms. */
+  /** Longest time of each try, if the call does not say, in ms. */
   readonly timeoutMs: number
   /** Whether an error means that the engine was not reached. */
   isUnreachableError(error: Error): boolean
-  /** What a call fails with that could not reach it. */
+  /** Makes the error of a call that could not reach the engine. */
   createUnreachableError(what: string, cause: Error): ManyhostError
 }
 
 export class EngineCaller {
-  /** Whether the last call did not reach it. */
+  /** Whether the last call did not reach the engine. */
   isUnreachable = false
   readonly #options: EngineCallerOptions
   readonly #closing = new AbortController()
   #wasReached = false
 
-  constructor(manner: EngineCallerOptions) {
-    this.#options = manner
+  constructor(options: EngineCallerOptions) {
+    this.#options = options
   }
 
-  /** @throws what `manner.unreachable` makes when the engine cannot be reached; otherwise what `action` throws */
+  /** @throws the error of `createUnreachableError` when the engine cannot be reached; otherwise the error of `action` */
   async call<T>(
     what: string,
     action: (cut: AbortSignal) => Promise<T>,
     {
       signal,
-      retryMs: patience = DEFAULT_RETRY_MS,
-      timeoutMs: timeout = this.#options.timeoutMs,
+      retryMs = DEFAULT_RETRY_MS,
+      timeoutMs = this.#options.timeoutMs,
     }: EngineCallOptions = {},
   ): Promise<T> {
     const begun = now()
-    for (let pause = MIN_RETRY_PAUSE; ; pause = Math.min(2 * pause, MAX_RETRY_PAUSE)) {
+    for (let failures = 0; ; failures++) {
       try {
-        const result = await withTimeout(what, action, timeout)
+        const result = await withTimeout(what, action, timeoutMs)
         this.isUnreachable = false
         this.#wasReached = true
         return result
@@ -73,28 +73,30 @@ export class EngineCaller {
         const error = asError(thrown)
         if (!this.#options.isUnreachableError(error)) throw error
         this.isUnreachable = true
-        const isOver = now() - begun >= patience || this.#closing.signal.aborted
-        // One that was never there is a mistake in the options rather than a fault.
+        const isOver = now() - begun >= retryMs || this.#closing.signal.aborted
+        // An engine that was never reached is a mistake in the options rather than a fault of the engine.
         if (isOver || signal?.aborted || !this.#wasReached) {
           throw this.#options.createUnreachableError(what, error)
         }
         const ends = [this.#closing.signal, ...(signal ? [signal] : [])]
-        await sleep(pause, AbortSignal.any(ends)).catch(() => undefined)
+        await sleep(exponentialDelay(failures, RETRY_PAUSE), AbortSignal.any(ends)).catch(
+          () => undefined,
+        )
         if (signal?.aborted) throw this.#options.createUnreachableError(what, error)
       }
     }
   }
 
-  /** No call is made again from now on. */
+  /** From now on no call is tried again. */
   close(): void {
     this.#closing.abort()
   }
 }
 
-/** Whether the system, or the connection, says that nobody was reached. */
+/** Whether the error means that the engine was not reached. */
 export function isConnectionError(error: Error): boolean {
   const { code } = error as { code?: unknown }
-  // A connection that ends before the answer is told by its text alone.
+  // A connection that ends before the response has no code: only the text of its error says so.
   return (
     UNREACHABLE_CODES.has(String(code)) ||
     /socket hang up|aborted|network timeout/.test(error.message)

@@ -1,7 +1,7 @@
-/** Ends as all engines tell them: an exit code, which of what was killed is 128 and the signal's number. */
+/** Exit codes as all engines give them: the exit code of a killed process is 128 plus the number of the signal. */
 import type { Exit } from '../../src/core/provider.ts'
 
-/** As Linux counts them, which is what instances run on: this machine may be another kind. */
+/** The numbers of Linux, because instances run on Linux. This machine may be of another kind. */
 const SIGNAL_NUMBERS = {
   SIGHUP: 1,
   SIGINT: 2,
@@ -32,14 +32,20 @@ const SIGNAL_NAMES = new Map<number, string>(
   Object.entries(SIGNAL_NUMBERS).map(([name, number]) => [number, name]),
 )
 
-/** The exit code of what was killed by that signal, `SIGTERM`; as by SIGKILL for one that nobody knows. */
+/** The exit code of a process that was killed by a signal such as `SIGTERM`. An unknown signal counts as SIGKILL. */
 export function exitCodeOfSignal(name: string): number {
   return (
     128 + ((SIGNAL_NUMBERS as Readonly<Record<string, number>>)[name] ?? SIGNAL_NUMBERS.SIGKILL)
   )
 }
 
-/** How it ended that has this exit code. */
+/** The end of a process that the kernel killed because it used too much memory. @param limit its limit in bytes */
+export function outOfMemoryExit(exitCode: number, limit: number | undefined): Exit {
+  const bytes = limit === undefined ? '' : `, limit ${limit} bytes`
+  return { reason: 'out-of-memory', detail: `out of memory (exit code ${exitCode}${bytes})` }
+}
+
+/** The end of a process with this exit code. */
 export function exitOfCode(code: number): Exit {
   const signal = SIGNAL_NAMES.get(code - 128)
   return signal

@@ -1,10 +1,10 @@
-/** Lines of JSON, as engines stream what happens. */
+/** Streams of JSON objects, one on each line, as engines send their events. */
 import type { Readable } from 'node:stream'
 
 /** Longest line that is kept, in characters. */
 const MAX_LINE = 1_048_576
 
-/** What is no JSON, or too long, is left out. Throws when the stream fails; ends when it ends or is destroyed. */
+/** Lines that are no JSON object, or too long, are left out. Throws when the stream fails; ends when the stream ends. */
 export async function* readJsonLines(stream: Readable): AsyncGenerator<Record<string, unknown>> {
   const decoder = new TextDecoder()
   let text = ''
@@ -20,10 +20,11 @@ export async function* readJsonLines(stream: Readable): AsyncGenerator<Record<st
   }
 }
 
-function parseJsonObject(text: string): Record<string, unknown> | undefined {
+/** Undefined for a text that is no JSON object. */
+export function parseJsonObject(text: string): Record<string, unknown> | undefined {
   try {
     const value = JSON.parse(text)
-    return typeof value === 'object' && value !== null ? value : undefined
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined
   } catch {
     return undefined
   }

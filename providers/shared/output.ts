@@ -1,7 +1,7 @@
-/** What processes write: decoded as it comes, and never kept beyond a bound. */
+/** The output of processes, as text. */
 import type { Readable } from 'node:stream'
 
-/** Reads `stream` to its end, whoever listens or not: a process whose pipe is full would stand still. */
+/** Reads `stream` to its end and passes its text on. A process whose pipe nobody reads would stand still. */
 export function forwardText(stream: Readable, sink: (text: string) => void): void {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   const pass = (text: string): void => {
@@ -12,27 +12,7 @@ export function forwardText(stream: Readable, sink: (text: string) => void): voi
   stream.on('error', () => {})
 }
 
-/** The last `limit` characters of a text that may have no end. */
-export class OutputTail {
-  readonly #limit: number
-  #text = ''
-
-  constructor(limit: number) {
-    this.#limit = limit
-  }
-
-  add(text: string): void {
-    this.#text += text
-    // At twice the limit, so that what is cut is copied once a limit and not once a chunk.
-    if (this.#text.length > 2 * this.#limit) this.#text = this.#text.slice(-this.#limit)
-  }
-
-  get text(): string {
-    return this.#text.slice(-this.#limit)
-  }
-}
-
-/** The last line that says something, for an error's message. */
+/** The last line that is not empty, for the message of an error. */
 export function lastOutputLine(text: string): string {
   return text.trimEnd().split('\n').at(-1)?.trim().slice(0, 200) ?? ''
 }

@@ -1,22 +1,24 @@
 /**
- * The batch script: bash, which can open TCP connections by itself. It calls back, and then opens a shell for each line
- * that asks for one, over connections of its own. The callback is its lifeline: when it ends, so does all of the job.
+ * The batch script of a job. It is for bash, which can open TCP connections by itself. It calls back, and then opens a
+ * shell for each line that asks for one, over connections of their own. When the callback connection ends, so does the
+ * whole job.
  */
 import { quoteShellWord } from '../../src/posix/shell-words.ts'
-import { BOOTSTRAP, sweepFunction } from '../shared/remote-shell/shell.ts'
+import { BOOTSTRAP } from '../shared/remote-shell/shell.ts'
+import { sweepFunction, TAKEN_FUNCTION, WAIT_FOR_PID } from '../shared/script-parts.ts'
 
 export interface SlurmScriptOptions {
   readonly id: string
   readonly host: string
   readonly port: number
   readonly token: string
-  /** Ports that this instance, and no other of its session, may have. */
+  /** Ports that this instance may use, and no other instance of its session. */
   readonly ports: readonly number[]
 }
 
 /**
- * How many of the job were killed for want of memory, as the kernel counts them where the node holds its jobs to their
- * limits by cgroups: Slurm itself says it when the whole job has ended, which is later.
+ * Defines `killed`: it prints how many processes of the job the kernel killed because they used too much memory, where
+ * the node limits its jobs by control groups. Slurm itself says so only when the whole job has ended.
  */
 const OOM_COUNT = `counts=
 while IFS=: read -r number kinds path; do
@@ -29,7 +31,7 @@ killed() {
   while read -r name count; do [ "$name" != oom_kill ] || echo "$count"; done <"$counts"
 } 2>/dev/null`
 
-/** What the script may ask of us, one line each. */
+/** The script writes one line for each thing that it has to say; see `SlurmCallbackServer`. */
 export function batchScript({ id, host, port, token, ports }: SlurmScriptOptions): string {
   return `#!/bin/bash
 # An instance of manyhost. The token is for this one job, and for one run of it.
@@ -37,7 +39,7 @@ back=/dev/tcp/${host}/${port}
 token=${token}
 trap : PIPE HUP
 ${sweepFunction(id)}
-taken() { grep -qsi "^ *[0-9]*: [0-9a-f]*:$(printf %04X "$1") [0-9a-f]*:0000 0A" /proc/net/tcp /proc/net/tcp6; }
+${TAKEN_FUNCTION}
 ${OOM_COUNT}
 before=$(killed)
 port=0
@@ -52,12 +54,11 @@ shell() {
   trap : USR1 TERM
   if exec 4<>"$back" && printf 'out %s %s\\n' "$token" "$1" >&4 &&
      exec 5<>"$back" && printf 'err %s %s\\n' "$token" "$1" >&5; then
-    # Pipes between: a program cannot open /dev/stdout where that is a socket, and may not write all before it exits.
+    # With pipes in between: a program cannot open /dev/stdout if that is a socket, and may exit before all is written.
     sh -c ${quoteShellWord(BOOTSTRAP)} 3<&- <&4 > >(exec cat >&4 3<&- 5<&-) 2> >(exec cat >&5 3<&- 4<&-) 4<&- 5<&- &
     pid=$!
     exec 4<&- 5<&-
-    wait "$pid"; code=$?
-    while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
+    ${WAIT_FOR_PID}
   else code=126; fi
   why=
   [ "$code" != 137 ] || [ "$(killed)" = "$before" ] || why=memory

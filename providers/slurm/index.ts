@@ -1,9 +1,12 @@
-/** Instances as jobs of SlurmProvider, one each. */
+/** Runs instances as jobs of Slurm, one job for each. */
 import { randomBytes } from 'node:crypto'
+import { settleOrAbort } from '../../src/core/abort.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../../src/core/provider.ts'
+import { Semaphore } from '../../src/core/semaphore.ts'
 import { afterUnref } from '../../src/core/time.ts'
 import { endpointOf, openPool, tcpProbe } from '../shared/endpoint.ts'
+import { PortSequence } from '../shared/port-sequence.ts'
 import { type RemoteAllocation, RemoteShellInstance } from '../shared/remote-shell/instance.ts'
 import { batchScript } from './batch-script.ts'
 import { SlurmCallbackServer, type SlurmJobConnection } from './callback.ts'
@@ -16,15 +19,15 @@ import { SlurmRest } from './rest.ts'
 
 export type { SlurmOptions } from './options.ts'
 
-/** Ports that a job may choose among: others of the node may have taken some. */
+/** Number of ports that a job may choose from: other programs of the node may have taken some. */
 const PORTS_PER_INSTANCE = 8
 
-/** sbatch is a process of its own each time; more at once only wait for each other. */
+/** Number of submissions at a time. Each is a process of sbatch; more of them would only wait for each other. */
 const MAX_SUBMISSIONS = 8
 
 /**
- * Runs instances on a SlurmProvider cluster. None of them outlives this process by more than a moment, however it ends: a job
- * whose callback has gone ends itself.
+ * Runs instances on a Slurm cluster. None of them outlives this process by more than a moment, however it ends: a job
+ * whose callback connection has ended ends itself.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function slurm(options: SlurmOptions = {}): Provider {
@@ -45,13 +48,12 @@ class SlurmProvider implements Provider {
   readonly #queue: SlurmJobQueue
   readonly #callback: SlurmCallbackServer
   readonly #marker = randomBytes(12).toString('hex')
-  readonly #labels = new SlurmJobComment(this.#marker)
+  readonly #comments = new SlurmJobComment(this.#marker)
   readonly #instances = new Set<RemoteShellInstance>()
   readonly #starting = new Set<Promise<unknown>>()
   readonly #closing = new AbortController()
-  #nextPort: number
-  #numSubmitting = 0
-  readonly #submitQueue: (() => void)[] = []
+  readonly #ports: PortSequence
+  readonly #submissions = new Semaphore(MAX_SUBMISSIONS)
   #swept: Promise<void> | undefined
 
   constructor(settings: SlurmSettings) {
@@ -60,8 +62,7 @@ class SlurmProvider implements Provider {
       settings.rest === undefined ? new SlurmCommands(settings) : new SlurmRest(settings)
     this.#queue = new SlurmJobQueue(this.#controller, settings.pollInterval)
     this.#callback = new SlurmCallbackServer(settings.callback)
-    const [from, to] = settings.ports
-    this.#nextPort = from + Math.floor(Math.random() * (to - from + 1))
+    this.#ports = new PortSequence(settings.ports)
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
@@ -90,10 +91,11 @@ class SlurmProvider implements Provider {
       if (signal.aborted) throw signal.reason
       const { host } = this.#settings.callback
       const token = `${spec.id}.${secret}`
-      const script = batchScript({ id: spec.id, host, port, token, ports: this.#nextPorts() })
-      job = await this.#submit(spec, script)
-      const place = await this.#waitForArrival(spec, expected, job, signal)
-      const instance = new RemoteShellInstance(spec, place)
+      const ports = this.#ports.take(PORTS_PER_INSTANCE)
+      const script = batchScript({ id: spec.id, host, port, token, ports })
+      job = await this.#submissions.run(() => this.#submit(spec, script))
+      const allocation = await this.#waitForArrival(spec, expected, job, signal)
+      const instance = new RemoteShellInstance(spec, allocation)
       this.#instances.add(instance)
       void instance.gone.then(() => this.#instances.delete(instance))
       try {
@@ -108,34 +110,27 @@ class SlurmProvider implements Provider {
       if (error instanceof ManyhostError) throw error
       throw this.#createStartError(
         spec,
-        signal.aborted ? 'it was given up' : describeError(error),
+        signal.aborted ? 'the start was given up' : describeError(error),
         error,
       )
     }
   }
 
   async #submit(spec: StartSpec, script: string): Promise<WatchedSlurmJob> {
-    if (this.#numSubmitting >= MAX_SUBMISSIONS) {
-      await new Promise<void>((resolve) => this.#submitQueue.push(resolve))
-    } else this.#numSubmitting++
     try {
       const { cpus = this.#settings.cpus, memory = this.#settings.memory } = spec.resources ?? {}
       const id = await this.#controller.submit({
         name: spec.id,
         script,
-        comment: this.#labels.format(spec),
+        comment: this.#comments.format(spec),
         cpus: cpus === undefined ? undefined : Math.ceil(cpus),
         memory,
       })
       return this.#queue.watch(id)
     } catch (error) {
-      // A controller that did not answer may have taken the job all the same.
+      // A controller that did not answer may have accepted the job all the same.
       void this.#cancelNamed(spec.id)
       throw error
-    } finally {
-      const next = this.#submitQueue.shift()
-      if (next) next()
-      else this.#numSubmitting--
     }
   }
 
@@ -147,7 +142,7 @@ class SlurmProvider implements Provider {
         .map(({ id }) => id)
       await this.#controller.cancel(ids, true)
     } catch {
-      // It has nobody to call back to, and ends itself.
+      // The job cannot call back, so it ends itself.
     }
   }
 
@@ -158,29 +153,20 @@ class SlurmProvider implements Provider {
     job: WatchedSlurmJob,
     signal: AbortSignal,
   ): Promise<RemoteAllocation> {
-    let onAbort = (): void => {}
-    const ended = new Promise<never>((_, reject) => {
-      onAbort = () => reject(signal.reason)
-      if (signal.aborted) onAbort()
-      signal.addEventListener('abort', onAbort, { once: true })
-      void job.over.then(({ state, reason }) => {
-        const { host, port } = this.#settings.callback
-        const hint = `; its output says nothing: can its node reach ${host}:${port ?? '(any port)'}?`
-        reject(
-          new Error(`job ${job.id} ended as ${state} (${reason}) before it called back${hint}`),
-        )
-      })
+    const ended = job.over.then(({ state, reason }): never => {
+      const { host, port } = this.#settings.callback
+      throw new Error(
+        `job ${job.id} ended as ${state} (${reason}) before it called back; can its node reach ${host}:${port ?? '(any port)'}?`,
+      )
     })
-    try {
-      const { port, host, node } = await Promise.race([expected.arrived, ended])
-      if (port === 0) throw new Error(`node ${node} has no free port among those that were tried`)
-      return this.#createAllocation(spec, expected, job, {
-        host: this.#settings.host ?? host,
-        port,
-      })
-    } finally {
-      signal.removeEventListener('abort', onAbort)
+    const arrival = Promise.race([expected.arrived, ended])
+    const { port, host, node } = await settleOrAbort(arrival, signal)
+    if (port === 0) {
+      throw new Error(
+        `node ${node} has no free port among the ${PORTS_PER_INSTANCE} that were tried; option \`ports\` sets the range`,
+      )
     }
+    return this.#createAllocation(spec, expected, job, { host: this.#settings.host ?? host, port })
   }
 
   #createAllocation(
@@ -193,7 +179,7 @@ class SlurmProvider implements Provider {
     const cancelled = expected.over.then(
       (why): Exit => ({
         reason: why === 'cancelled' ? 'killed' : 'lost',
-        detail: `job ${job.id} ${why === 'cancelled' ? 'was cancelled' : 'has hung up'}`,
+        detail: `job ${job.id} ${why === 'cancelled' ? 'was cancelled' : 'closed its connection'}`,
       }),
     )
     return {
@@ -212,19 +198,19 @@ class SlurmProvider implements Provider {
     }
   }
 
-  /** slurmrestd takes no signal for the batch script: where it is asked, the clock is ours. */
+  /** slurmrestd has no option for a signal to the batch script, so with `rest` the time is measured here. */
   #whenLeaving(expected: SlurmJobConnection): Promise<string> {
     const { rest, timeLimit, drainBefore } = this.#settings
     if (rest === undefined || timeLimit === undefined) return expected.leaving
-    const ours = new Promise<string>((resolve) => {
+    const nearLimit = new Promise<string>((resolve) => {
       const ms = 1_000 * (60 * timeLimit - drainBefore)
       const timer = afterUnref(ms, () => resolve('the time limit of its job is near'))
       void expected.over.then(() => timer.clear())
     })
-    return Promise.race([expected.leaving, ours])
+    return Promise.race([expected.leaving, nearLimit])
   }
 
-  /** What was seen is that something was killed or has hung up; SlurmProvider may know why. */
+  /** Something was killed, or has closed its connection: Slurm may know why. */
   async #explainExit(
     { resources }: StartSpec,
     { ranOutOfMemory }: SlurmJobConnection,
@@ -251,31 +237,22 @@ class SlurmProvider implements Provider {
     spec.onOutput(`\nmanyhost: job ${job.id} was cancelled; Slurm has not said that it has ended\n`)
   }
 
-  /** Ends what sessions of this machine and user have left that are no more. */
+  /** Cancels the jobs that ended sessions of this machine and user left. */
   async #sweep(): Promise<void> {
     if (this.#settings.adopt === 'keep') return
     try {
       const jobs = await this.#controller.listJobs()
-      const left = jobs.filter(({ state, comment }) => {
-        return !isEndedState(state) && this.#labels.isOrphan(comment)
+      const orphans = jobs.filter(({ state, comment }) => {
+        return !isEndedState(state) && this.#comments.isOrphan(comment)
       })
       await this.#controller.cancel(
-        left.map(({ id }) => id),
+        orphans.map(({ id }) => id),
         true,
       )
     } catch {
-      // They end themselves; the next start asks again.
+      // The jobs end themselves; the next start tries again.
       this.#swept = undefined
     }
-  }
-
-  /** Of one session no two instances try the same, wherever they run. */
-  #nextPorts(): number[] {
-    const [from, to] = this.#settings.ports
-    return Array.from({ length: Math.min(PORTS_PER_INSTANCE, to - from + 1) }, () => {
-      this.#nextPort = this.#nextPort >= to ? from : this.#nextPort + 1
-      return this.#nextPort
-    })
   }
 
   async close(): Promise<void> {
@@ -298,7 +275,7 @@ class SlurmProvider implements Provider {
   }
 }
 
-/** How a job's end is told, in the words of `Exit`. */
+/** The end of a job as an `Exit`. @param seen the end that was seen, for states that say no more than that */
 function exitOfJob({ state, reason }: { state: string; reason: string }, seen?: Exit): Exit {
   const detail = `its job ended as ${state}${reason && reason !== 'None' ? ` (${reason})` : ''}`
   if (state === 'OUT_OF_MEMORY')

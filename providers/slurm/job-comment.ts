@@ -1,10 +1,11 @@
-/** What stands in the comment of a job: whose it is, and the labels of its service. */
+/** The comment of a job: it names the owner of the job, and the labels of its service. */
 import type { StartSpec } from '../../src/core/provider.ts'
 import { processIdentity } from '../../src/posix/identity.ts'
-import { isRecord } from '../shared/option-checks.ts'
+import { parseJsonObject } from '../shared/json-lines.ts'
+import { isRecord } from '../shared/option-rules.ts'
 import { isOrphan } from '../shared/orphans.ts'
 
-/** Slurm keeps no longer one by default settings of its database, in characters. */
+/** Longest comment, in characters: with the default settings of its database, Slurm keeps no longer one. */
 const MAX_COMMENT = 1_000
 
 export class SlurmJobComment {
@@ -23,20 +24,15 @@ export class SlurmJobComment {
     return whole.length <= MAX_COMMENT ? whole : JSON.stringify({ manyhost })
   }
 
-  /** Whether its session was one of this machine, and has ended. */
+  /** Whether the session of the job ran on this machine, and has ended. */
   isOrphan(comment: string): boolean {
-    const its = parseOwnerLabel(comment)
-    return its !== undefined && isOrphan(its, { session: this.#session, owner: undefined })
+    const label = parseOwnerLabel(comment)
+    return label !== undefined && isOrphan(label, { session: this.#session, owner: undefined })
   }
 }
 
 function parseOwnerLabel(comment: string): { session: string; owner: string } | undefined {
-  try {
-    const parsed: unknown = JSON.parse(comment)
-    const its = isRecord(parsed) ? parsed.manyhost : undefined
-    if (!isRecord(its) || typeof its.session !== 'string') return undefined
-    return { session: its.session, owner: String(its.owner ?? '') }
-  } catch {
-    return undefined
-  }
+  const label = parseJsonObject(comment)?.manyhost
+  if (!isRecord(label) || typeof label.session !== 'string') return undefined
+  return { session: label.session, owner: String(label.owner ?? '') }
 }

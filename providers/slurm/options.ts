@@ -1,63 +1,64 @@
-/** Options of `slurm`, checked once, where they are given. */
+/** The options of `slurm`, with their rules. */
+import { type ParsedOptions, parseOptions, record, rule, text } from '../../src/core/options.ts'
 import {
-  checkOptions,
+  ADOPT_RULE,
+  atLeastRule,
+  countRule,
   invalidOption,
-  isAtLeast,
-  isEnvironment,
+  isLine,
   isPort,
-  isPortRange,
   isRecord,
-  isText,
-  isTextList,
-} from '../shared/option-checks.ts'
+  lineRule,
+  PORTS_RULE,
+} from '../shared/option-rules.ts'
 
 export interface SlurmOptions {
-  /** Path of slurm.conf. @default $SLURM_CONF, or what the commands were built with */
+  /** Path of slurm.conf. @default $SLURM_CONF, or the path that the commands were built with */
   readonly conf?: string
-  /** Folder of sbatch, squeue and scancel. @default they are found by PATH */
+  /** Folder of sbatch, squeue and scancel. @default the folders of PATH */
   readonly bin?: string
-  /** `unix:/path` or `http://host:port` of a slurmrestd, which is then asked instead of the commands. */
+  /** `unix:/path` or `http://host:port` of a slurmrestd, which is then used instead of the commands. */
   readonly rest?: string
   /** Version of slurmrestd's interface. @default 'v0.0.38' */
   readonly restVersion?: string
-  /** A file with the token for slurmrestd. @default $SLURM_JWT; over a unix socket none is needed */
+  /** A file with the token for slurmrestd. @default $SLURM_JWT; a unix socket needs no token */
   readonly tokenFile?: string
   readonly partition?: string
   readonly account?: string
   readonly qos?: string
   /** Features that the node must have, as `--constraint` takes them. */
   readonly constraint?: string
-  /** Minutes that a job may run. @default that of the partition */
+  /** Minutes that a job may run. @default the limit of the partition */
   readonly timeLimit?: number
-  /** Seconds before its time limit at which an instance is drained, and replaced. @default 60 */
+  /** An instance is drained and replaced this many seconds before its time limit. @default 60 */
   readonly drainBefore?: number
   /** CPUs of a job whose service asks for none. @default Slurm's own */
   readonly cpus?: number
   /** Bytes of memory of a job whose service asks for none. @default Slurm's own */
   readonly memory?: number
-  /** Further options of sbatch, each as `--name=value`; for the commands alone. */
+  /** Further options of sbatch, each as `--name=value`. They cannot be used with `rest`. */
   readonly extra?: readonly string[]
   /**
-   * Where jobs call back: an address of this machine that the nodes reach, which is listened on, and the port.
-   * `listen` is for an address that differs from what the nodes are told.
-   * @default { host: '127.0.0.1', port: 0 }: nodes that are this machine
+   * Where jobs call back: an address of this machine that the nodes reach, and a port. The provider listens there.
+   * `listen` is the address to listen on, if it differs from `host`.
+   * @default { host: '127.0.0.1', port: 0 }: for nodes that are this machine
    */
   readonly callback?: { readonly host: string; readonly port?: number; readonly listen?: string }
-  /** Where instances listen on their node. @default the address that their node has for us */
+  /** Address that instances listen on. @default the address by which their node is seen from here */
   readonly host?: string
   /** First and last port of instances, both included. @default [20000, 32000] */
   readonly ports?: readonly [from: number, to: number]
-  /** Environment of all instances; a service's own comes on top. */
+  /** Environment of all instances. A variable of the service replaces one of these. */
   readonly env?: Readonly<Record<string, string>>
-  /** Folder that instances run in; a service's own comes first. @default the working directory */
+  /** Folder that instances run in, if their service names none. @default the working directory */
   readonly cwd?: string
-  /** Milliseconds between two looks at the queue, one for all instances. @default 2000 */
+  /** Milliseconds between two looks at the queue; one look serves all instances. @default 2000 */
   readonly pollInterval?: number
-  /** What is done at the first start about jobs of sessions that were killed. @default 'sweep' */
+  /** Whether the jobs that a killed session left are cancelled at the first start. @default 'sweep' */
   readonly adopt?: 'sweep' | 'keep'
 }
 
-/** Options of sbatch that are ours, or would take a job out of our hands. */
+/** Options of sbatch that the provider sets itself, or that would take a job out of its control. */
 const RESERVED_OPTIONS = [
   'array',
   'begin',
@@ -81,102 +82,97 @@ const RESERVED_OPTIONS = [
   'wrap',
 ]
 
-const PATH_CHECK = ['a path', isText] as const
-const NAME_CHECK = ['a name', isText] as const
+type SlurmCallback = NonNullable<SlurmOptions['callback']>
 
-const SLURM_CHECKS = {
-  conf: PATH_CHECK,
-  bin: PATH_CHECK,
-  rest: ["like 'unix:/path' or 'http://host:port'", isRestUrl],
-  restVersion: ["like 'v0.0.38'", (value: unknown) => /^v0\.0\.\d{2}$/.test(String(value))],
-  tokenFile: PATH_CHECK,
-  partition: NAME_CHECK,
-  account: NAME_CHECK,
-  qos: NAME_CHECK,
-  constraint: ['a text', isText],
-  timeLimit: ['a whole number of minutes from 1 up', isCount],
-  drainBefore: ['a whole number of seconds from 1 up', isCount],
-  cpus: ['a whole number from 1 up', isCount],
-  memory: ['bytes from 1 MiB up', isAtLeast(1_048_576)],
-  extra: [
+const PATH_RULE = lineRule('a path')
+const NAME_RULE = lineRule('a name')
+
+/** Every option with its range and default. */
+const SLURM_RULES = {
+  conf: PATH_RULE,
+  bin: PATH_RULE,
+  rest: text("like 'unix:/path' or 'http://host:port'", isRestUrl),
+  restVersion: {
+    ...text("like 'v0.0.38'", (value) => /^v0\.0\.\d{2}$/.test(value)),
+    initial: 'v0.0.38',
+  },
+  tokenFile: PATH_RULE,
+  partition: NAME_RULE,
+  account: NAME_RULE,
+  qos: NAME_RULE,
+  constraint: lineRule('a text'),
+  timeLimit: countRule('a whole number of minutes from 1 up'),
+  drainBefore: countRule('a whole number of seconds from 1 up'),
+  cpus: countRule(),
+  memory: atLeastRule('bytes', 1_048_576),
+  extra: rule<readonly string[]>(
     `a list of texts like '--gres=gpu:1', none of --${RESERVED_OPTIONS.join(', --')}`,
-    (value: unknown) => isTextList(value) && value.every(isExtraOption),
-  ],
-  callback: ['{ host, port, listen }', isCallback],
-  host: ['an address', isText],
-  ports: ['[from, to], whole numbers from 1 to 65535, from <= to', isPortRange],
-  env: ['an object of strings', isEnvironment],
-  cwd: PATH_CHECK,
-  pollInterval: ['milliseconds from 100 up', isAtLeast(100)],
-  adopt: ["'sweep' or 'keep'", (value: unknown) => value === 'sweep' || value === 'keep'],
+    undefined,
+    (value) =>
+      Array.isArray(value) && value.every((one) => isLine(one) && isExtraOption(one))
+        ? value
+        : undefined,
+  ),
+  callback: rule<SlurmCallback>('{ host, port, listen }', { host: '127.0.0.1' }, (value) =>
+    isCallback(value) ? value : undefined,
+  ),
+  host: lineRule('an address'),
+  ports: PORTS_RULE,
+  env: record(),
+  cwd: PATH_RULE,
+  pollInterval: atLeastRule('milliseconds', 100, 2_000),
+  adopt: ADOPT_RULE,
 } as const
 
-export type SlurmSettings = SlurmOptions &
-  Required<
-    Pick<
-      SlurmOptions,
-      | 'callback'
-      | 'ports'
-      | 'env'
-      | 'cwd'
-      | 'pollInterval'
-      | 'adopt'
-      | 'drainBefore'
-      | 'restVersion'
-    >
+export type SlurmSettings = ParsedOptions<typeof SLURM_RULES> &
+  Pick<
+    SlurmOptions,
+    'rest' | 'timeLimit' | 'cpus' | 'memory' | 'host' | 'bin' | 'conf' | 'extra' | 'tokenFile'
   >
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseSlurmOptions(options: SlurmOptions): SlurmSettings {
-  checkOptions<SlurmOptions>('slurm', options, SLURM_CHECKS)
-  const { rest, extra = [], timeLimit, drainBefore } = options
-  if (rest && extra.length > 0)
-    throw invalidOption('slurm: extra is for the commands, not for rest')
+  const settings = parseOptions('slurm', options, SLURM_RULES)
+  const { rest, extra, timeLimit, drainBefore } = options
+  if (rest && extra?.length) {
+    throw invalidOption(
+      `slurm: extra cannot be used with rest: its options are for sbatch, got ${extra.join(' ')}`,
+    )
+  }
   if (timeLimit && drainBefore && drainBefore >= 60 * timeLimit) {
     throw invalidOption(
-      `slurm: drainBefore is below timeLimit, got ${drainBefore} s of ${timeLimit} min`,
+      `slurm: drainBefore must be less than timeLimit, got ${drainBefore} s of ${timeLimit} min`,
     )
   }
   return {
-    callback: { host: '127.0.0.1' },
-    ports: [20_000, 32_000],
-    env: {},
-    cwd: process.cwd(),
-    pollInterval: 2_000,
-    adopt: 'sweep',
-    drainBefore: Math.min(60, timeLimit ? 30 * timeLimit : 60),
-    restVersion: 'v0.0.38',
-    ...options,
+    ...settings,
+    cwd: settings.cwd ?? process.cwd(),
+    drainBefore: drainBefore ?? Math.min(60, timeLimit ? 30 * timeLimit : 60),
   }
 }
 
-function isCount(value: unknown): boolean {
-  return Number.isSafeInteger(value) && Number(value) >= 1
-}
-
-function isRestUrl(value: unknown): boolean {
-  if (typeof value !== 'string') return false
+function isRestUrl(value: string): boolean {
   if (value.startsWith('unix:/')) return true
   return /^https?:\/\//.test(value) && URL.canParse(value) && new URL(value).pathname === '/'
 }
 
 function isExtraOption(option: string): boolean {
   const found = /^--([a-z][a-z-]*)(=|$)/.exec(option)
-  // sbatch takes the beginning of a long option for the whole of it.
+  // sbatch accepts the beginning of a long option for the option itself.
   return (
     found?.[1] !== undefined &&
     !RESERVED_OPTIONS.some((ours) => ours.startsWith(found[1] as string))
   )
 }
 
-function isCallback(value: unknown): boolean {
+function isCallback(value: unknown): value is SlurmCallback {
   if (!isRecord(value)) return false
   const { host, port, listen, ...others } = value
   return (
-    isText(host) &&
+    isLine(host) &&
     /^[\w.:-]+$/.test(host) &&
     (port === undefined || port === 0 || isPort(port)) &&
-    (listen === undefined || isText(listen)) &&
+    (listen === undefined || isLine(listen)) &&
     Object.keys(others).length === 0
   )
 }

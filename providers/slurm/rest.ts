@@ -1,16 +1,17 @@
-/** Slurm by slurmrestd: over a unix socket, or TCP with a token. */
+/** Uses Slurm by slurmrestd: over a unix socket, or over TCP with a token. */
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import type { Pool } from 'undici'
 import { describeError } from '../../src/core/errors.ts'
 import { createPatchedPool } from '../../src/core/http/patched-pool.ts'
 import { excludeFromChildren } from '../../src/posix/environment.ts'
-import { isRecord } from '../shared/option-checks.ts'
+import { parseJsonObject } from '../shared/json-lines.ts'
+import { isRecord } from '../shared/option-rules.ts'
 import { jobEnvironment } from './commands.ts'
 import type { SlurmController, SlurmJob, SlurmSubmission } from './controller.ts'
 import type { SlurmSettings } from './options.ts'
 
-/** Longest answer, in bytes: the jobs of a whole cluster come in one. */
+/** Longest response, in characters: one response holds the jobs of a whole cluster. */
 const MAX_ANSWER_CHARS = 256 * 1_048_576
 
 export class SlurmRest implements SlurmController {
@@ -42,7 +43,7 @@ export class SlurmRest implements SlurmController {
         constraints: constraint,
         time_limit: timeLimit,
         cpus_per_task: cpus,
-        // In MiB, a number alone.
+        // A number of MiB.
         memory_per_node: memory === undefined ? undefined : Math.ceil(memory / 1_048_576),
         tasks: 1,
         requeue: false,
@@ -72,7 +73,7 @@ export class SlurmRest implements SlurmController {
 
   async cancel(ids: readonly string[], force: boolean): Promise<void> {
     const query = force ? '?signal=KILL' : ''
-    // Of those that have ended it says an error.
+    // slurmrestd answers with an error for a job that has ended already.
     const results = await Promise.allSettled(
       ids.map((id) => this.#request('DELETE', `job/${id}${query}`)),
     )
@@ -96,9 +97,11 @@ export class SlurmRest implements SlurmController {
     for await (const chunk of answer.setEncoding('utf8')) {
       text += chunk
       if (text.length > MAX_ANSWER_CHARS)
-        throw new Error(`slurmrestd: more than ${MAX_ANSWER_CHARS} bytes`)
+        throw new Error(
+          `slurmrestd: ${method} ${path}: the response has more than ${MAX_ANSWER_CHARS} characters`,
+        )
     }
-    const parsed = parseJsonObject(text)
+    const parsed = parseJsonObject(text) ?? {}
     const errors = Array.isArray(parsed.errors) ? parsed.errors : []
     if (statusCode >= 400 || errors.length > 0) {
       const why = errors
@@ -109,7 +112,7 @@ export class SlurmRest implements SlurmController {
     return parsed
   }
 
-  /** Read anew for each request: tokens are made to expire. */
+  /** Read for each request, because tokens expire. */
   #credentials(): Record<string, string> {
     const { tokenFile } = this.#settings
     if (!tokenFile) excludeFromChildren('SLURM_JWT')
@@ -122,17 +125,8 @@ export class SlurmRest implements SlurmController {
   }
 }
 
-/** Later versions say a list of them: first what it is or ended as, then what happens to it, as that it completes. */
-export function parseJobState(said: unknown): string {
-  const states = Array.isArray(said) ? said : [said]
+/** Later versions give a list of states: first the state of the job, then what is done to it, such as COMPLETING. */
+export function parseJobState(given: unknown): string {
+  const states = Array.isArray(given) ? given : [given]
   return String(states.includes('COMPLETING') ? 'COMPLETING' : states.at(-1))
-}
-
-function parseJsonObject(text: string): Readonly<Record<string, unknown>> {
-  try {
-    const parsed: unknown = JSON.parse(text)
-    return isRecord(parsed) ? parsed : {}
-  } catch {
-    return {}
-  }
 }

@@ -1,4 +1,4 @@
-/** Instances on hosts that one can log in to; each has a connection of its own, and dies with it. */
+/** Runs instances on hosts that one can log in to. Each instance has a connection of its own, and dies with it. */
 import { randomBytes } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
@@ -11,12 +11,15 @@ import type {
   Running,
   StartSpec,
 } from '../../src/core/provider.ts'
+import { Semaphore } from '../../src/core/semaphore.ts'
 import { now } from '../../src/core/time.ts'
 import { quoteShellWord } from '../../src/posix/shell-words.ts'
 import { openPool, type ServerEndpoint } from '../shared/endpoint.ts'
+import { PortSequence } from '../shared/port-sequence.ts'
 import { readFirstLine } from '../shared/remote-shell/copy.ts'
 import { type RemoteAllocation, RemoteShellInstance } from '../shared/remote-shell/instance.ts'
-import { freePortScript, sendScript, sweepFunction } from '../shared/remote-shell/shell.ts'
+import { freePortScript, sendScript } from '../shared/remote-shell/shell.ts'
+import { sweepFunction } from '../shared/script-parts.ts'
 import { SshConnection } from './connection.ts'
 import { rankHosts, type SshHostLoad } from './host-ranking.ts'
 import {
@@ -29,33 +32,32 @@ import {
 
 export type { SshHost, SshOptions } from './options.ts'
 
-/** Ports that an instance may choose among at a time, and how often: others of the host may have taken some. */
+/** Number of ports that an instance chooses from in one round: other programs of the host may have taken some. */
 const PORTS_PER_ROUND = 8
 const MAX_PORT_ROUNDS = 16
 
-/** Handshakes with one host at a time: by default sshd refuses some of more than ten (MaxStartups). */
+/** Number of handshakes with one host at a time: by default sshd refuses some if there are more than ten (MaxStartups). */
 const MAX_HANDSHAKES = 4
 
-/** How long a host that could not be reached comes last, in ms. */
+/** A host that could not be reached is tried last for this time, in ms. */
 const UNREACHABLE_PAUSE = 10_000
 
 /**
- * Runs instances on a list of hosts, by their sshd. What runs there ends with its connection.
+ * Runs instances on a list of hosts, by their sshd. The processes of an instance end with its connection.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function ssh(options: SshOptions): Provider {
   return new SshProvider(parseSshOptions(options))
 }
 
-/** What is known of a host's use, and who waits for a handshake with it. */
+/** The use of one host, and the handshakes with it. */
 interface SshHostState {
   readonly target: SshTarget
   numInstances: number
   cpus: number
   memory: number
   pausedUntil: number
-  numHandshakes: number
-  readonly handshakeQueue: (() => void)[]
+  readonly handshakes: Semaphore
 }
 
 class SshProvider implements Provider {
@@ -66,7 +68,7 @@ class SshProvider implements Provider {
     // As for processes: the host is the image.
     'image',
     'unix-socket',
-    // They say how much of a host's declared capacity an instance takes; nobody holds it to that.
+    // Resources say how much of a host's declared capacity an instance takes. They do not limit the instance.
     'resources',
   ])
   readonly limit: number | undefined
@@ -76,7 +78,7 @@ class SshProvider implements Provider {
   readonly #instances = new Set<RemoteShellInstance>()
   readonly #starting = new Set<Promise<unknown>>()
   readonly #closing = new AbortController()
-  #nextPort: number
+  readonly #ports: PortSequence
   #lastSocket = 0
 
   constructor(settings: SshSettings) {
@@ -87,13 +89,11 @@ class SshProvider implements Provider {
       cpus: 0,
       memory: 0,
       pausedUntil: 0,
-      numHandshakes: 0,
-      handshakeQueue: [],
+      handshakes: new Semaphore(MAX_HANDSHAKES),
     }))
     const limit = settings.hosts.reduce((sum, host) => sum + host.limit, 0)
     if (Number.isFinite(limit)) this.limit = limit
-    const [from, to] = settings.ports
-    this.#nextPort = from + Math.floor(Math.random() * (to - from + 1))
+    this.#ports = new PortSequence(settings.ports)
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
@@ -113,8 +113,8 @@ class SshProvider implements Provider {
   async #start(spec: StartSpec, signal: AbortSignal): Promise<Running> {
     const { link, release } = await this.#connectToBestHost(spec, signal)
     try {
-      const place = await this.#createAllocation(spec, link, release)
-      const instance = new RemoteShellInstance(spec, place)
+      const allocation = await this.#createAllocation(spec, link, release)
+      const instance = new RemoteShellInstance(spec, allocation)
       this.#instances.add(instance)
       void instance.gone.then(() => this.#instances.delete(instance))
       try {
@@ -133,7 +133,7 @@ class SshProvider implements Provider {
     }
   }
 
-  /** To the best host that lets us in. */
+  /** Connects to the best host that lets us log in. */
   async #connectToBestHost(
     spec: StartSpec,
     signal: AbortSignal,
@@ -142,25 +142,32 @@ class SshProvider implements Provider {
     const tried = new Set<SshHostState>()
     const failures: Error[] = []
     for (;;) {
-      const left: SshHostLoad[] = this.#hosts.filter((host) => !tried.has(host))
-      const host = rankHosts(left, { cpus, memory }, now())[0] as SshHostState | undefined
+      const untried: SshHostLoad[] = this.#hosts.filter((host) => !tried.has(host))
+      const host = rankHosts(untried, { cpus, memory }, now())[0] as SshHostState | undefined
       if (!host) break
       tried.add(host)
-      // Taken before it is reached: those that start at the same time see it.
+      // Reserved before the host is reached, so that starts at the same time see it.
       const release = this.#reserveHost(host, cpus, memory)
       try {
-        const link = await this.#openConnection(host, signal)
+        const link = await host.handshakes.run(() =>
+          SshConnection.open(host.target, this.#settings, signal),
+        )
         host.pausedUntil = 0
         return { link, release }
       } catch (error) {
         release()
-        if (signal.aborted) throw this.#createStartError(spec, 'it was given up', signal.reason)
+        if (signal.aborted) {
+          throw this.#createStartError(spec, 'the start was given up', signal.reason)
+        }
         host.pausedUntil = now() + UNREACHABLE_PAUSE
         failures.push(asError(error))
       }
     }
     const why = failures.map(({ message }) => message).join('; ')
-    const full = `no host has room for it: ${this.#hosts.map(({ target, numInstances: instances }) => `${hostNameOf(target)} has ${instances}`).join(', ')}`
+    const uses = this.#hosts.map(
+      ({ target, numInstances }) => `${hostNameOf(target)} has ${numInstances} instances`,
+    )
+    const full = `every host is full (options limit and memory of hosts): ${uses.join(', ')}`
     throw this.#createStartError(spec, why || full, failures[0])
   }
 
@@ -178,19 +185,6 @@ class SshProvider implements Provider {
     }
   }
 
-  async #openConnection(host: SshHostState, signal: AbortSignal): Promise<SshConnection> {
-    if (host.numHandshakes >= MAX_HANDSHAKES)
-      await new Promise<void>((next) => host.handshakeQueue.push(next))
-    else host.numHandshakes++
-    try {
-      return await SshConnection.open(host.target, this.#settings, signal)
-    } finally {
-      const next = host.handshakeQueue.shift()
-      if (next) next()
-      else host.numHandshakes--
-    }
-  }
-
   async #createAllocation(
     spec: StartSpec,
     link: SshConnection,
@@ -202,7 +196,7 @@ class SshProvider implements Provider {
     const endpoint: ServerEndpoint = { origin: 'http://localhost', listenOn, address }
     const connect = (_: buildConnector.Options, callback: buildConnector.Callback): void => {
       link.forward(listenOn).then(
-        // undici asks of a socket nothing that a channel has not.
+        // undici uses nothing of a socket that a channel does not have.
         (channel) => callback(null, channel as Parameters<buildConnector.Callback>[1] & Duplex),
         (error: Error) => callback(error, null),
       )
@@ -239,30 +233,22 @@ class SshProvider implements Provider {
     }
     const [from, to] = this.#settings.ports
     for (let round = 0; round < MAX_PORT_ROUNDS; round++) {
-      const port = await runLineScript(link, freePortScript(this.#nextPorts()))
+      const port = await runLineScript(link, freePortScript(this.#ports.take(PORTS_PER_ROUND)))
       if (port !== 'none') return { host, port: Number(port) }
     }
-    const tried = `of ports none of ${MAX_PORT_ROUNDS * PORTS_PER_ROUND} tried in ${from}..${to}`
-    throw new Error(`${tried} is free on ${link.name}; option \`ports\` sets the range`)
+    throw new Error(
+      `no free port on ${link.name}: ${MAX_PORT_ROUNDS * PORTS_PER_ROUND} ports of ${from}..${to} were tried; option \`ports\` sets the range`,
+    )
   }
 
-  /** What has left its process group, and the socket. */
+  /** Kills the processes that have left their process group, and removes the socket. */
   async #cleanUp({ id }: StartSpec, link: SshConnection, { socketPath }: ListenOn): Promise<void> {
     const socket =
       socketPath === undefined
         ? ''
         : `rm -f ${quoteShellWord(socketPath)}; rmdir "$(dirname ${quoteShellWord(socketPath)})" 2>/dev/null`
-    // It is over already where the connection was lost; the leash has swept then.
+    // If the connection was lost, this fails; then the leash script has done the same already.
     await runLineScript(link, `${sweepFunction(id)}\nsweep\n${socket}\necho done`).catch(() => {})
-  }
-
-  /** Of one session no two instances try the same, wherever they run. */
-  #nextPorts(): number[] {
-    const [from, to] = this.#settings.ports
-    return Array.from({ length: Math.min(PORTS_PER_ROUND, to - from + 1) }, () => {
-      this.#nextPort = this.#nextPort >= to ? from : this.#nextPort + 1
-      return this.#nextPort
-    })
   }
 
   async close(): Promise<void> {
@@ -280,7 +266,7 @@ class SshProvider implements Provider {
   }
 }
 
-/** The one line that a script prints. */
+/** Resolves with the one line that a script prints. */
 async function runLineScript(link: SshConnection, text: string): Promise<string> {
   const shell = await link.openShell()
   sendScript(shell.stdin, text)
@@ -288,7 +274,9 @@ async function runLineScript(link: SshConnection, text: string): Promise<string>
   const line = await readFirstLine(shell.stdout)
   const code = await shell.exit
   shell.destroy()
-  if (line === '') throw new Error(`${link.name} has no answer: exit code ${code ?? 'unknown'}`)
+  if (line === '') {
+    throw new Error(`a script on ${link.name} printed nothing: exit code ${code ?? 'unknown'}`)
+  }
   return line
 }
 

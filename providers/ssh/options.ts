@@ -1,38 +1,48 @@
-/** Options of `ssh`, checked once, where they are given. */
+/** The options of `ssh`, with their rules. */
 import { homedir, userInfo } from 'node:os'
+import { describe } from '../../src/core/describe.ts'
 import {
   checkOptions,
-  formatValue,
+  oneOf,
+  type ParsedOptions,
+  parseOptions,
+  record,
+  rule,
+  text,
+} from '../../src/core/options.ts'
+import {
+  atLeastRule,
+  countRule,
   invalidOption,
-  isAtLeast,
-  isEnvironment,
-  isPort,
-  isPortRange,
+  isLine,
   isRecord,
-  isText,
-} from '../shared/option-checks.ts'
+  lineRule,
+  PORTS_RULE,
+  portRule,
+} from '../shared/option-rules.ts'
 
 export interface SshHost {
   readonly host: string
   /** @default 22 */
   readonly port?: number
-  /** @default that of the provider */
+  /** @default the user of the provider */
   readonly user?: string
-  /** What its key must be, as `ssh-keygen -l` prints it: `SHA256:...`; the files of known hosts are not asked then. */
+  /** Fingerprint of the host's key, as `ssh-keygen -l` prints it: `SHA256:...`. Then `knownHosts` is not used for it. */
   readonly fingerprint?: string
-  /** CPUs and bytes of memory that instances may use: load is spread in proportion. @default 1 CPU */
+  /** CPUs that instances may use: load is spread in proportion. @default 1 */
   readonly cpus?: number
+  /** Bytes of memory that instances may use together. @default no limit */
   readonly memory?: number
-  /** Instances that it may have. @default no limit */
+  /** Maximum number of instances on this host. @default no limit */
   readonly limit?: number
 }
 
 export interface SshOptions {
-  /** `user@host:port`, or more of each. */
+  /** `user@host:port`, or an object that says more about a host. */
   readonly hosts: readonly (string | SshHost)[]
-  /** @default our own user's name */
+  /** User to log in as. @default the user of this process */
   readonly user?: string
-  /** File of a private key. @default the usual ones in ~/.ssh, as far as they are there */
+  /** File of a private key. @default id_ed25519, id_ecdsa or id_rsa in ~/.ssh */
   readonly key?: string
   /** Name of the variable of our environment that holds the private key itself. */
   readonly keyEnv?: string
@@ -40,91 +50,89 @@ export interface SshOptions {
   readonly passphraseEnv?: string
   /** Socket of an agent, or false for none. @default $SSH_AUTH_SOCK */
   readonly agent?: string | false
-  /** Files of host keys; a host that is in none of them is refused. @default ~/.ssh/known_hosts, /etc/ssh/ssh_known_hosts */
+  /** Files of host keys. A host that is in none of them is refused. @default ~/.ssh/known_hosts, /etc/ssh/ssh_known_hosts */
   readonly knownHosts?: readonly string[]
-  /** Where instances listen on their host; a connection comes by way of ssh. @default '127.0.0.1' */
+  /** Address that instances listen on. Connections come through ssh. @default '127.0.0.1' */
   readonly listenHost?: string
   /** First and last port of instances, both included. @default [20000, 32000] */
   readonly ports?: readonly [from: number, to: number]
-  /** What servers listen on where the service does not say. @default 'tcp' */
+  /** What servers listen on, if their service does not say. @default 'tcp' */
   readonly listen?: 'tcp' | 'unix'
+  /** Environment of all instances. A variable of the service replaces one of these. */
   readonly env?: Readonly<Record<string, string>>
-  /** Folder that instances run in; a service's own comes first. @default the home of the user there */
+  /** Folder that instances run in, if their service names none. @default the home folder of the user on the host */
   readonly cwd?: string
-  /** Milliseconds that it may take to be let in. @default 20000 */
+  /** Longest time to connect and log in, in ms. @default 20000 */
   readonly connectTimeout?: number
-  /** Milliseconds without an answer after which a connection is taken as lost, with its instance. @default 30000 */
+  /** A connection is lost, with its instance, after this many milliseconds without an answer. @default 30000 */
   readonly keepalive?: number
 }
 
-const PATH_CHECK = ['a path', isText] as const
-const VARIABLE_CHECK = [
-  'the name of a variable',
-  (value: unknown) => /^\w+$/.test(String(value)),
-] as const
+const PATH_RULE = lineRule('a path')
+const NAME_RULE = lineRule('a name')
+const VARIABLE_RULE = text('the name of a variable', (value) => /^\w+$/.test(value))
 
-const HOST_CHECKS = {
-  host: ['a name or an address', isText],
-  port: ['a whole number from 1 to 65535', isPort],
-  user: ['a name', isText],
-  fingerprint: ["like 'SHA256:...'", isFingerprint],
-  cpus: ['a number above 0', (value: unknown) => isAtLeast(0)(value) && value !== 0],
-  memory: ['bytes from 1 MiB up', isAtLeast(1_048_576)],
-  limit: [
-    'a whole number from 1 up',
-    (value: unknown) => Number.isSafeInteger(value) && Number(value) > 0,
-  ],
+const HOST_RULES = {
+  host: lineRule('a name or an address'),
+  port: portRule(),
+  user: NAME_RULE,
+  fingerprint: text("like 'SHA256:...'", (value) => /^SHA256:[\w+/]{43}=?$/.test(value)),
+  cpus: rule<number>('a number above 0', undefined, (value) =>
+    typeof value === 'number' && Number.isFinite(value) && value > 0 ? value : undefined,
+  ),
+  memory: atLeastRule('bytes', 1_048_576),
+  limit: countRule(),
 } as const
 
-const SSH_CHECKS = {
-  hosts: [
-    'a list of one or more hosts',
-    (value: unknown) => Array.isArray(value) && value.length > 0,
-  ],
-  user: ['a name', isText],
-  key: PATH_CHECK,
-  keyEnv: VARIABLE_CHECK,
-  passphraseEnv: VARIABLE_CHECK,
-  agent: ['a path, or false', (value: unknown) => value === false || isText(value)],
-  knownHosts: ['a list of paths', (value: unknown) => Array.isArray(value) && value.every(isText)],
-  listenHost: ['an address', isText],
-  ports: ['[from, to], whole numbers from 1 to 65535, from <= to', isPortRange],
-  listen: ["'tcp' or 'unix'", (value: unknown) => value === 'tcp' || value === 'unix'],
-  env: ['an object of strings', isEnvironment],
-  cwd: PATH_CHECK,
-  connectTimeout: ['milliseconds from 100 up', isAtLeast(100)],
-  keepalive: ['milliseconds from 1000 up', isAtLeast(1_000)],
+/** Every option with its range and default. */
+const SSH_RULES = {
+  hosts: rule<readonly unknown[]>('a list of one or more hosts', undefined, (value) =>
+    Array.isArray(value) && value.length > 0 ? value : undefined,
+  ),
+  user: NAME_RULE,
+  key: PATH_RULE,
+  keyEnv: VARIABLE_RULE,
+  passphraseEnv: VARIABLE_RULE,
+  agent: rule<string | false>('a path, or false', undefined, (value) =>
+    value === false || isLine(value) ? value : undefined,
+  ),
+  knownHosts: rule<readonly string[]>('a list of paths', undefined, (value) =>
+    Array.isArray(value) && value.every(isLine) ? value : undefined,
+  ),
+  listenHost: lineRule('an address', '127.0.0.1'),
+  ports: PORTS_RULE,
+  listen: oneOf(['tcp', 'unix'], 'tcp'),
+  env: record(),
+  cwd: PATH_RULE,
+  connectTimeout: atLeastRule('milliseconds', 100, 20_000),
+  keepalive: atLeastRule('milliseconds', 1_000, 30_000),
 } as const
 
-/** A host with all that is known of it. */
+/** A host, with the defaults filled in. */
 export type SshTarget = SshHost & Required<Pick<SshHost, 'port' | 'user' | 'cpus' | 'limit'>>
 
-export type SshSettings = Omit<SshOptions, 'hosts'> &
-  Required<
-    Pick<
-      SshOptions,
-      'knownHosts' | 'listenHost' | 'ports' | 'listen' | 'env' | 'connectTimeout' | 'keepalive'
-    >
-  > & { readonly hosts: readonly SshTarget[] }
+export type SshSettings = Omit<ParsedOptions<typeof SSH_RULES>, 'hosts'> &
+  Pick<SshOptions, 'agent' | 'cwd' | 'key' | 'keyEnv' | 'passphraseEnv'> & {
+    readonly hosts: readonly SshTarget[]
+  }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseSshOptions(options: SshOptions): SshSettings {
-  checkOptions<SshOptions>('ssh', options, SSH_CHECKS)
-  if (options.hosts === undefined) throw invalidOption('ssh: hosts is missing')
-  const user = options.user ?? userInfo().username
-  const hosts = options.hosts.map((given, index) => parseHost(given, user, `ssh: hosts[${index}]`))
+  const settings = parseOptions('ssh', options, SSH_RULES)
+  if (settings.hosts === undefined) {
+    throw invalidOption("ssh: hosts is missing: a list like ['user@host:port']")
+  }
+  const user = settings.user ?? userInfo().username
+  const hosts = settings.hosts.map((given, index) => parseHost(given, user, `ssh: hosts[${index}]`))
   const names = hosts.map(hostNameOf)
   const twin = names.find((name, index) => names.indexOf(name) !== index)
-  if (twin) throw invalidOption(`ssh: hosts has ${twin} twice`)
+  if (twin) throw invalidOption(`ssh: hosts names ${twin} twice`)
   return {
-    knownHosts: [`${homedir()}/.ssh/known_hosts`, '/etc/ssh/ssh_known_hosts'],
-    listenHost: '127.0.0.1',
-    ports: [20_000, 32_000],
-    listen: 'tcp',
-    env: {},
-    connectTimeout: 20_000,
-    keepalive: 30_000,
-    ...options,
+    ...settings,
+    knownHosts: settings.knownHosts ?? [
+      `${homedir()}/.ssh/known_hosts`,
+      '/etc/ssh/ssh_known_hosts',
+    ],
     hosts,
   }
 }
@@ -136,8 +144,8 @@ export function hostNameOf({ host, port, user }: SshTarget): string {
 function parseHost(given: unknown, user: string, where: string): SshTarget {
   const host = typeof given === 'string' ? parseHostText(given, where) : given
   if (!isRecord(host))
-    throw invalidOption(`${where} must be 'user@host:port' or an object, got ${formatValue(given)}`)
-  checkOptions(where, host as unknown as SshHost, HOST_CHECKS)
+    throw invalidOption(`${where} must be 'user@host:port' or an object, got ${describe(given)}`)
+  checkOptions(where, host, HOST_RULES)
   if (host.host === undefined) throw invalidOption(`${where}: host is missing`)
   const { cpus = 1, limit = Number.POSITIVE_INFINITY } = host as unknown as SshHost
   return { port: 22, user, ...(host as unknown as SshHost), cpus, limit }
@@ -145,12 +153,7 @@ function parseHost(given: unknown, user: string, where: string): SshTarget {
 
 function parseHostText(text: string, where: string): SshHost {
   const found = /^(?:([^@\s]+)@)?(?:\[([^\]]+)\]|([^:@\s]+))(?::(\d+))?$/.exec(text)
-  if (!found)
-    throw invalidOption(`${where} must be like 'user@host:port', got ${formatValue(text)}`)
+  if (!found) throw invalidOption(`${where} must be like 'user@host:port', got ${describe(text)}`)
   const [, user, six, host = six ?? '', port] = found
   return { host, ...(user && { user }), ...(port && { port: Number(port) }) }
-}
-
-function isFingerprint(value: unknown): boolean {
-  return typeof value === 'string' && /^SHA256:[\w+/]{43}=?$/.test(value)
 }

@@ -54,13 +54,13 @@ const PROVIDER_CHOICE_RULES = {
     (value) => value as Readonly<Record<string, number>>,
     { is: 'record', of: WEIGHT_RULE },
   ),
-  patience: milliseconds(0, 'no limit'),
+  spilloverAfter: milliseconds(0, 'never'),
 } as const
 
 interface ProviderChoice {
   readonly order?: readonly string[]
   readonly weights?: Readonly<Record<string, number>>
-  readonly patience?: number
+  readonly spilloverAfter?: number
 }
 
 type ProviderSelection = string | readonly string[] | ProviderChoice
@@ -69,7 +69,7 @@ type ProviderSelection = string | readonly string[] | ProviderChoice
 export const SERVICE_FILE_RULES = {
   ...OPTIONS,
   provider: rule<ProviderSelection>(
-    'a name of providers, a list of names, first choice first, or { weights, patience }',
+    'a name of providers, a list of names, first choice first, or { weights, spilloverAfter }',
     undefined,
     (value) => (value === '' ? undefined : (value as ProviderSelection)),
     {
@@ -169,7 +169,7 @@ class ServiceReader {
   /** The name of the provider, or of a combination. `#checkProvider` reports an unknown name. */
   #resolveProvider(node: YamlTree, given: ProviderSelection | undefined): string | undefined {
     if (given === undefined || typeof given === 'string') return given
-    const { order, weights, patience }: ProviderChoice = Array.isArray(given)
+    const { order, weights, spilloverAfter }: ProviderChoice = Array.isArray(given)
       ? { order: given }
       : (given as ProviderChoice)
     const path = joinPath(this.#path, 'provider')
@@ -192,7 +192,7 @@ class ServiceReader {
     if (unknown !== undefined) return unknown
     return this.#providers.combine(names, {
       ...(weights && { weights: Object.values(weights) }),
-      ...(patience && { patience }),
+      ...(spilloverAfter && { spilloverAfter }),
     })
   }
 

@@ -3,7 +3,7 @@
 /** Characters of a value that are shown. */
 const MAX_LENGTH = 200
 
-/** A value as short text: strings in quotes, plain objects as JSON, other objects by their class. Never throws. */
+/** A value as short text: strings in quotes, lists and plain objects as JSON, other objects by their class. Never throws. */
 export function describe(value: unknown): string {
   switch (typeof value) {
     case 'string':
@@ -23,7 +23,7 @@ export function describe(value: unknown): string {
 /** The code of the value may throw: getters, proxies, `toJSON`. */
 function describeObject(value: object): string {
   try {
-    const name = value.constructor?.name
+    const name = Array.isArray(value) ? undefined : value.constructor?.name
     if (name && name !== 'Object') return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`
     return truncate(JSON.stringify(value))
   } catch {

@@ -3,14 +3,19 @@ import { isIPv4 } from 'node:net'
 import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
 
-/** How an option is checked: answers what is used, or undefined when the value is out of range. */
-export interface Rule<T> {
+/**
+ * How an option is checked. `parse` answers the value that is used, or undefined if the given value is out of range.
+ * `Given` is the type of what may be given, where that differs from the type of what is used.
+ */
+export interface Rule<T, Given = T> {
   /** For messages and README: `a whole number from 1 up`. */
   readonly range: string
   readonly parse: (value: unknown) => T | undefined
   readonly initial: T | undefined
   /** How it is written in a file; absent where it can only be given in code. */
   readonly form?: Form
+  /** Exists for the compiler only: `OptionsOf` reads the type. Never set. */
+  readonly given?: Given
 }
 
 export interface NumberForm {
@@ -134,19 +139,19 @@ export function record(): Rule<Record<string, string>> {
 }
 
 /** An option that is an object of options. A wrong one inside is reported with its full name. */
-export function nested<T>(
+export function nested<T, Given = T>(
   range: string,
   rules: Rules,
   required: readonly string[] = [],
   initial?: T,
-): Rule<T> {
+): Rule<T, Given> {
   const parse = (value: unknown): T | undefined => {
     if (typeof value !== 'object' || value === null) return undefined
     const parsed = parseOptions(range, value, rules) as Record<string, unknown>
     for (const [name, one] of Object.entries(parsed)) if (one === undefined) delete parsed[name]
     return parsed as T
   }
-  return rule<T>(range, initial, parse, { is: 'options', rules, required })
+  return { range, initial, parse, form: { is: 'options', rules, required } }
 }
 
 export function callback<F>(what: string): Rule<F> {
@@ -155,9 +160,38 @@ export function callback<F>(what: string): Rule<F> {
   )
 }
 
+/** The same rule, for an option without a default: the value that is used may be undefined. */
+export function optional<T, Given>(rule: Rule<T, Given>): Rule<T | undefined, Given> {
+  return rule
+}
+
 export type Rules = Readonly<Record<string, Rule<unknown>>>
+
+/** The options that are used: every one of the rules, with its default where none was given. */
 export type ParsedOptions<R extends Rules> = {
-  [Name in keyof R]: R[Name] extends Rule<infer T> ? T : never
+  [Name in keyof R]: R[Name] extends Rule<infer T, infer _Given> ? T : never
+}
+
+/** The options that may be given. */
+export type OptionsOf<R extends Rules> = {
+  readonly [Name in keyof R]?: R[Name] extends Rule<infer _T, infer Given> ? Given : never
+}
+
+/** The options of one group of rules, out of parsed options of several groups. */
+export function pickOptions<R extends Rules>(parsed: ParsedOptions<R>, rules: R): ParsedOptions<R> {
+  const picked: Partial<ParsedOptions<R>> = {}
+  for (const name of Object.keys(rules) as (keyof R)[]) picked[name] = parsed[name]
+  return picked as ParsedOptions<R>
+}
+
+type Defined<T> = {
+  [Name in keyof T as undefined extends T[Name] ? never : Name]: T[Name]
+} & { [Name in keyof T as undefined extends T[Name] ? Name : never]?: Exclude<T[Name], undefined> }
+
+/** The same options without those that are undefined. */
+export function omitUndefined<T extends object>(options: T): Defined<T> {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(entries) as Defined<T>
 }
 
 /**

@@ -1,7 +1,7 @@
-/** Bytes on their way out of a connection: what comes within one turn of the program goes out in one write. */
+/** Writes to a socket in batches: what is pushed within one turn of the event loop goes out in one write. */
 import type { Socket } from 'node:net'
 
-/** Above this a batch does not wait for the end of the turn, nor is it copied together. */
+/** A batch above this is written at once, and its parts are not always copied together. */
 const MAX_BATCH_BYTES = 65_536
 
 export class BatchWriter {
@@ -12,7 +12,7 @@ export class BatchWriter {
   #batchMessages = 0
   #inFlightBytes = 0
 
-  /** Tells `onWritten` of each batch that the system took, or that was lost with the connection. */
+  /** Calls `onWritten` for each batch that the system took, or that was lost with the connection. */
   constructor(
     socket: Socket,
     onWritten?: (bytes: number, messages: number, failed: boolean) => void,
@@ -26,7 +26,10 @@ export class BatchWriter {
     return this.#batchBytes + this.#inFlightBytes
   }
 
-  /** `messages` is how many there are in these bytes, which must not be changed any more. */
+  /**
+   * @param bytes must not be changed any more
+   * @param messages how many messages are in these bytes
+   */
   push(bytes: Uint8Array, messages = 0): void {
     this.#batch.push(bytes)
     this.#batchBytes += bytes.length
@@ -54,7 +57,7 @@ export class BatchWriter {
       this.#socket.write(Buffer.concat([...batch, last], bytes), done)
     else {
       this.#socket.cork()
-      for (const one of batch) this.#socket.write(one)
+      for (const part of batch) this.#socket.write(part)
       this.#socket.write(last, done)
       this.#socket.uncork()
     }

@@ -1,25 +1,26 @@
-/** A broker's last words, and what a client makes of them: the protocol has nothing but text. Pure. */
+/** The texts with which a broker ends a connection, and what a client makes of them: the protocol has nothing else. Pure. */
 
-/** Of a broker whose identities cannot be asked now: neither a yes nor a no. */
+/** The broker's identities cannot be looked up now. This says neither yes nor no to the peer. */
 export function formatLookupFailed(ident: string): string {
   return `Authentication is not possible now for ${ident}`
 }
 
-/** Of a broker that did not come to know in time who the peer is. */
+/** The peer did not prove its identity in time. */
 export const AUTH_TIMED_OUT = 'Authentication timed out'
 
-/** It closes before it has looked at anything that came behind AUTH. */
+/** The broker closes before it has looked at anything that came behind AUTH. */
 const UNPROCESSED_PATTERN = /^Authentication (is not possible now|timed out)/i
-/** It closes, but would have us again: a slow reader, one that ends, one that is full. */
+/** The broker closes, but a new connection may be accepted: we read too slowly, it shuts down, or it is full. */
 const TEMPORARY_PATTERN = /^(Backpressure|Server is shutting down|Too many connections)/i
 
 /**
- * `refused`: it would be the same again. `passing`: it may be otherwise next time. `unheard`: passing, and nothing of
- * what was sent has gone anywhere.
+ * - `refused`: a new attempt would fail in the same way.
+ * - `temporary`: a new attempt may succeed.
+ * - `unprocessed`: a new attempt may succeed, and nothing of what was sent has reached a subscriber.
  */
-export type BrokerErrorKind = 'refused' | 'passing' | 'unheard'
+export type BrokerErrorKind = 'refused' | 'temporary' | 'unprocessed'
 
-export function classifyBrokerError(words: string): BrokerErrorKind {
-  if (UNPROCESSED_PATTERN.test(words)) return 'unheard'
-  return TEMPORARY_PATTERN.test(words) ? 'passing' : 'refused'
+export function classifyBrokerError(message: string): BrokerErrorKind {
+  if (UNPROCESSED_PATTERN.test(message)) return 'unprocessed'
+  return TEMPORARY_PATTERN.test(message) ? 'temporary' : 'refused'
 }

@@ -2,39 +2,49 @@
 import type { Registry } from 'prom-client'
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { flag, milliseconds, parseOptions, rule, text, whole } from '../core/options.ts'
+import {
+  flag,
+  milliseconds,
+  type ParsedOptions,
+  parseOptions,
+  rule,
+  text,
+  whole,
+} from '../core/options.ts'
+import type { RulesOf } from '../core/rules-of.ts'
 import { type FeedEndpoint, type ParsedFeedEndpoint, parseEndpoint } from './endpoints.ts'
+import { isIdent } from './frame.ts'
 import { chain, fromMemory, type IdentityTable } from './identities/memory.ts'
 import type { IdentitySource } from './rights.ts'
 
 export type Identities = IdentityTable | IdentitySource
 
 export interface FeedOptions {
-  /** Where it listens, one or several; none: in this process and over HTTP only. @default none */
+  /** Addresses to listen on. Without any, the feed works in this process and over HTTP only. @default none */
   readonly endpoints?: FeedEndpoint | readonly FeedEndpoint[]
-  /** Who may come, one source or several: the first that knows an ident is right. */
+  /** Identities that may connect: one source, or several. The first source that knows an ident answers. */
   readonly identities?: Identities | readonly Identities[]
-  /** How it calls itself, and the ident of what is published in this process. @default 'manyhost' */
+  /** The broker's name, and the ident of messages that this process publishes. @default 'manyhost' */
   readonly name?: string
-  /** Whether `*` in rights stands for any characters. @default false */
+  /** Whether `*` in rights matches any characters. @default false */
   readonly patterns?: boolean
-  /** Connections at a time; more are refused. @default 10000 */
+  /** Maximum number of open connections; further ones are refused. @default 10000 */
   readonly connections?: number
-  /** Milliseconds for a connection to prove who it is. @default 10000 */
+  /** Milliseconds in which a connection must authenticate. @default 10000 */
   readonly authTimeout?: number
-  /** Bytes that may wait for one slow reader; beyond them it misses messages. @default 16777216 */
+  /** Maximum bytes that wait for one slow reader; messages beyond it are dropped. @default 16777216 */
   readonly bufferLimit?: number
-  /** Milliseconds that a reader may be slow, with more than half of `bufferLimit` waiting. @default 60000 */
+  /** A reader ends if more than half of `bufferLimit` waits for it for this many milliseconds. @default 60000 */
   readonly deadline?: number
-  /** Bytes of the challenge; all hpfeeds clients know 4, most take up to 20. @default 4 */
+  /** Bytes of the challenge. All hpfeeds clients take 4, most take up to 20. @default 4 */
   readonly nonceSize?: number
-  /** Messages of each channel that are kept for who resumes over HTTP. @default 0 */
+  /** Messages of each channel that are kept for HTTP readers that resume. @default 0 */
   readonly history?: number
   /** Bytes of each channel that are kept. @default 1048576 */
   readonly historyBytes?: number
-  /** Milliseconds that connections may take to get what waits for them on `close()`. @default 5000 */
+  /** Milliseconds in which `close()` sends the frames that wait for connections. @default 5000 */
   readonly closeTimeout?: number
-  /** Where the metrics are registered; `close()` takes them out again. @default a new registry */
+  /** The registry of the metrics; `close()` removes them from it. @default a new registry */
   readonly registry?: Registry
 }
 
@@ -46,7 +56,7 @@ function textOrObjectRule<T>(range: string): ReturnType<typeof rule<T>> {
   )
 }
 
-/** Every option of a feed; those with a form are keys of `feed` in a file. docs/feed.md is held against this by a test. */
+/** Every option of a feed. Rules with a form are keys of `feed` in a file. A test compares docs/feed.md with this table. */
 export const FEED_RULES = {
   endpoints: textOrObjectRule<NonNullable<FeedOptions['endpoints']>>(
     'an endpoint, or an array of them',
@@ -55,7 +65,7 @@ export const FEED_RULES = {
     'an object by ident, a source, or an array of them',
   ),
   name: {
-    ...text('a text of 1 to 255 bytes', (value) => value !== '' && Buffer.byteLength(value) <= 255),
+    ...text('a text of 1 to 255 bytes', isIdent),
     initial: 'manyhost',
   },
   patterns: flag(false),
@@ -67,27 +77,18 @@ export const FEED_RULES = {
   history: whole(0, 0),
   historyBytes: whole(1, 1_048_576, { unit: 'bytes' }),
   closeTimeout: milliseconds(5_000, 'cut at once'),
-  registry: rule<Registry>('a registry of prom-client', undefined, (value) =>
+  registry: rule<Registry | undefined>('a registry of prom-client', undefined, (value) =>
     typeof (value as Registry | undefined)?.registerMetric === 'function'
       ? (value as Registry)
       : undefined,
   ),
-} as const
+} as const satisfies RulesOf<FeedOptions>
 
-export interface FeedSettings {
+/** The options as the broker uses them: parsed endpoints, and one source that asks all given ones. */
+export interface FeedSettings
+  extends Omit<ParsedOptions<typeof FEED_RULES>, 'endpoints' | 'identities'> {
   readonly endpoints: readonly ParsedFeedEndpoint[]
   readonly source: IdentitySource
-  readonly name: string
-  readonly patterns: boolean
-  readonly connections: number
-  readonly authTimeout: number
-  readonly bufferLimit: number
-  readonly deadline: number
-  readonly nonceSize: number
-  readonly history: number
-  readonly historyBytes: number
-  readonly closeTimeout: number
-  readonly registry: Registry | undefined
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
@@ -97,14 +98,14 @@ export function parseFeedOptions(given: FeedOptions): FeedSettings {
   const sources = Array.isArray(identities) ? identities : [identities]
   return {
     ...parsed,
-    endpoints: list.map((one) => parseEndpoint(one as FeedEndpoint)),
+    endpoints: list.map((endpoint) => parseEndpoint(endpoint as FeedEndpoint)),
     source: chain(...sources.map(toIdentitySource)),
   }
 }
 
 function toIdentitySource(given: unknown): IdentitySource {
   if (typeof given !== 'object' || given === null) {
-    const text = `Feed: identities are an object by ident, or a source, got ${describe(given)}`
+    const text = `Feed: identities must be an object with idents as keys, or a source, got ${describe(given)}`
     throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
   }
   const isSource = typeof (given as IdentitySource).find === 'function'

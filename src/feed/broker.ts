@@ -1,4 +1,4 @@
-/** The broker of a feed: who comes, what is said, and who hears it. */
+/** The broker of a feed: connections, messages and subscriptions. */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
@@ -6,11 +6,19 @@ import { Registry } from 'prom-client'
 import { describe } from '../core/describe.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import { Emitter } from '../core/events.ts'
+import { isPromiseLike } from '../core/promise.ts'
 import { resolveWithin } from '../core/time.ts'
 import { type ErrorReporter, emitWarning, FirstFailureReporter } from '../core/user-functions.ts'
 import { type FeedOptions, type FeedSettings, parseFeedOptions } from './broker-options.ts'
 import { type ChannelListener, FeedChannels, type KeptMessage } from './channels.ts'
-import { errorFrame, FrameError, publishFrame, publishPrefix } from './frame.ts'
+import {
+  assertChannelName,
+  errorFrame,
+  HEADER_BYTES,
+  publishFrame,
+  publishPrefix,
+  toOptionError,
+} from './frame.ts'
 import { type FeedListener, listen } from './listener.ts'
 import { registerFeedMetrics } from './metrics.ts'
 import { FeedPeer, type FeedPeerContext } from './peer.ts'
@@ -19,28 +27,27 @@ import {
   type Identity,
   type IdentitySource,
   isChannelAllowed,
-  isThenable,
   verifySecret,
 } from './rights.ts'
 import { type FeedErrorCategory, FeedStats } from './stats.ts'
 
 export interface FeedEvents {
-  /** A connection that has proved who it is. */
+  /** A connection has authenticated. */
   connected: { readonly ident: string; readonly address: string }
-  /** Its end; also of one that proved nothing, with an empty `ident`. */
+  /** A connection has ended. `ident` is empty if it had not authenticated. */
   lost: { readonly ident: string; readonly address: string }
-  /** What was refused, with the words that the peer got. */
+  /** A peer was refused. `message` is the error message that it got. */
   refused: {
     readonly ident: string
     readonly address: string
     readonly category: FeedErrorCategory
-    readonly words: string
+    readonly message: string
   }
-  /** Identities or certificates that cannot be read, a source that fails: the feed goes on with what it had. */
+  /** Identities or certificates cannot be read, or an identity source fails: the feed goes on with what it had. */
   error: Error
 }
 
-/** What an update leaves as it was. */
+/** Options that an update cannot change. */
 const FIXED_OPTIONS = ['endpoints', 'name', 'registry'] as const
 
 export interface FeedHealth {
@@ -49,7 +56,10 @@ export interface FeedHealth {
   readonly urls: readonly string[]
 }
 
-/** A broker of hpfeeds, and channels within this process. The constructor starts nothing: `await feed.listen()`. */
+/**
+ * A broker of hpfeeds, and the same channels within this process. The constructor starts nothing: call
+ * `await feed.listen()`.
+ */
 export class Feed implements AsyncDisposable {
   /** For Prometheus: `await feed.metrics.metrics()`. */
   readonly metrics: Registry
@@ -65,12 +75,12 @@ export class Feed implements AsyncDisposable {
   readonly #reviewListeners = new Set<() => void>()
   #listeners: FeedListener[] = []
   #starting: Promise<readonly string[]> | undefined
-  /** The last update, one after the other; never rejects. */
-  /** Takes what functions of the user failed with. */
+  /** Takes the errors of the user's functions. */
   readonly #report: ErrorReporter = (error) => {
     if (this.#emitter.hasListeners('error')) this.#emitter.emit('error', error)
     else emitWarning(error)
   }
+  /** Settles with the last update: updates run one after the other. Never rejects. */
   #lastUpdate: Promise<unknown> = Promise.resolve()
   #closing: Promise<void> | undefined
   #onEmpty: (() => void) | undefined
@@ -88,8 +98,8 @@ export class Feed implements AsyncDisposable {
       channels: this.#channels,
       stats: this.#stats,
       findIdentity: (ident) => this.#findIdentity(ident),
-      onRefused: (peer, category, words, cause) =>
-        this.#onPeerRefused(peer, category, words, cause),
+      onRefused: (peer, category, message, cause) =>
+        this.#onPeerRefused(peer, category, message, cause),
       onReady: ({ ident, address }) => this.#emitter.emit('connected', { ident, address }),
       onClosed: (peer) => this.#onPeerClosed(peer),
     }
@@ -104,12 +114,12 @@ export class Feed implements AsyncDisposable {
     return this.#settings.name
   }
 
-  /** Where it listens: `tcp://127.0.0.1:20000`, `tls://...`, `unix:/path`. */
+  /** The URLs that it listens on: `tcp://127.0.0.1:20000`, `tls://...`, `unix:/path`. */
   get urls(): readonly string[] {
     return this.#listeners.map(({ url }) => url)
   }
 
-  /** Open connections. */
+  /** Number of open connections. */
   get connections(): number {
     return this.#peers.size
   }
@@ -123,7 +133,7 @@ export class Feed implements AsyncDisposable {
     return { status: this.isClosed ? 'closed' : 'ok', connections, urls }
   }
 
-  /** Subscribes to an event; the function that is returned unsubscribes. */
+  /** @returns a function that removes the listener */
   on<Name extends keyof FeedEvents>(
     name: Name,
     listener: (event: FeedEvents[Name]) => void,
@@ -132,7 +142,8 @@ export class Feed implements AsyncDisposable {
   }
 
   /**
-   * Loads identities and listens on all endpoints, or on none. Resolves with where. Idempotent.
+   * Loads the identities and listens on all endpoints, or on none. Idempotent.
+   * @returns the URLs that it listens on
    * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_UNSUPPORTED, MANYHOST_FEED_CLOSED
    */
   listen(): Promise<readonly string[]> {
@@ -146,11 +157,11 @@ export class Feed implements AsyncDisposable {
     try {
       await startSource(this.#settings.source, onError)
       for (const endpoint of this.#settings.endpoints) {
-        const take = (socket: Socket): void => this.#acceptConnection(socket)
-        this.#listeners.push(await listen(endpoint, take, onError))
+        const onConnection = (socket: Socket): void => this.#acceptConnection(socket)
+        this.#listeners.push(await listen(endpoint, onConnection, onError))
       }
     } catch (error) {
-      for (const one of this.#listeners.splice(0)) one.close()
+      for (const listener of this.#listeners.splice(0)) listener.close()
       await this.#closeSource(this.#settings.source)
       throw error
     }
@@ -158,11 +169,11 @@ export class Feed implements AsyncDisposable {
   }
 
   /**
-   * Applies other options while it runs, the whole of them: what is left out is at its default again. All who are here
-   * are looked up anew: who is not known any more, has another secret, or hears what he may not, is ended. Sources
-   * are to be new ones: the ones before are closed.
-   * @returns names of those that are as they were, and need another feed: `endpoints`, `name`, `registry`
-   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_UNSUPPORTED, and nothing has changed; MANYHOST_FEED_CLOSED
+   * Replaces all options while the feed runs; an option that is left out gets its default. Every connected peer is looked
+   * up again: its connection ends if its ident is unknown now, if its secret has changed, or if it may not subscribe to one
+   * of its channels any more. Identity sources must be new objects: the previous ones are closed.
+   * @returns names of changed options that an update cannot apply: `endpoints`, `name`, `registry`
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_UNSUPPORTED: nothing has changed then; MANYHOST_FEED_CLOSED
    */
   update(options: FeedOptions): Promise<readonly string[]> {
     const updated = this.#lastUpdate.then(() => this.#update(parseFeedOptions(options)))
@@ -192,29 +203,29 @@ export class Feed implements AsyncDisposable {
 
   async #reviewPeers(): Promise<void> {
     const found = new Map<string, ReturnType<IdentitySource['find']>>()
-    const look = async (peer: FeedPeer): Promise<void> => {
+    const review = async (peer: FeedPeer): Promise<void> => {
       const { ident } = peer
       try {
         if (!found.has(ident)) found.set(ident, this.#findIdentity(ident))
         peer.applyIdentity(await found.get(ident))
       } catch (error) {
-        // Whom the source cannot tell of stays as he was, as he would while it is away.
+        // A peer that the source cannot look up keeps its identity, as during an outage of the source.
         this.#emitter.emit('error', asError(error))
       }
     }
-    for (const reviewer of [...this.#reviewListeners]) reviewer()
-    await Promise.all([...this.#peers].filter(({ ident }) => ident !== '').map(look))
+    for (const listener of [...this.#reviewListeners]) listener()
+    await Promise.all([...this.#peers].filter(({ ident }) => ident !== '').map(review))
   }
 
-  /** Of the source of now, also when it became another one while it was asked. */
+  /** If an update replaces the source during the lookup, the new source is asked again. */
   #findIdentity(ident: string): ReturnType<IdentitySource['find']> {
     const { source } = this.#settings
     const found = source.find(ident)
-    if (!isThenable(found)) return checkIdentity(found)
-    const isStill = (): boolean => source === this.#settings.source
+    if (!isPromiseLike(found)) return checkIdentity(found)
+    const isCurrent = (): boolean => source === this.#settings.source
     return settleWithin('find()', this.#settings.authTimeout, found).then(
-      (identity) => (isStill() ? checkIdentity(identity) : this.#findIdentity(ident)),
-      (error) => (isStill() ? Promise.reject(error) : this.#findIdentity(ident)),
+      (identity) => (isCurrent() ? checkIdentity(identity) : this.#findIdentity(ident)),
+      (error) => (isCurrent() ? Promise.reject(error) : this.#findIdentity(ident)),
     )
   }
 
@@ -229,10 +240,15 @@ export class Feed implements AsyncDisposable {
     this.#peers.add(new FeedPeer(socket, this.#peerContext))
   }
 
-  #onPeerRefused(peer: FeedPeer, category: FeedErrorCategory, words: string, cause?: Error): void {
+  #onPeerRefused(
+    peer: FeedPeer,
+    category: FeedErrorCategory,
+    message: string,
+    cause?: Error,
+  ): void {
     const { ident, address } = peer
     this.#stats.countError(ident, category)
-    this.#emitter.emit('refused', { ident, address, category, words })
+    this.#emitter.emit('refused', { ident, address, category, message })
     if (cause && category === 'error-checking-ident') this.#emitter.emit('error', cause)
   }
 
@@ -244,8 +260,9 @@ export class Feed implements AsyncDisposable {
   }
 
   /**
-   * Publishes from this process, with all rights, by default in the feed's own name.
-   * @throws ManyhostError MANYHOST_INVALID_OPTION for what is too long, MANYHOST_FEED_CLOSED
+   * Publishes from this process, to any channel.
+   * @param ident the publisher; by default the feed's own name
+   * @throws ManyhostError MANYHOST_INVALID_OPTION for a name or payload that is too long, MANYHOST_FEED_CLOSED
    */
   publish(channel: string, payload: Uint8Array | string, ident = this.name): void {
     this.#assertOpen()
@@ -255,40 +272,44 @@ export class Feed implements AsyncDisposable {
       prefix = publishPrefix(ident, channel)
       frame = publishFrame(prefix, payload)
     } catch (error) {
-      if (!(error instanceof FrameError)) throw error
-      throw new ManyhostError('MANYHOST_INVALID_OPTION', `Feed: ${error.message}`)
+      throw toOptionError('Feed', error)
     }
-    const body = frame.subarray(5 + prefix.length)
+    const body = frame.subarray(HEADER_BYTES + prefix.length)
     this.#stats.getRouteStats(ident, channel).countMessage(body.length)
     const found = this.#channels.get(channel)
-    if (found) for (const one of found.subscribers) one.sendFrames(frame, 1)
+    if (found) for (const subscriber of found.subscribers) subscriber.sendFrames(frame, 1)
     if (this.#channels.needsSingleMessages(found))
       this.#channels.publishMessage(channel, ident, body)
   }
 
-  /** Hears a channel in this process, with all rights; the function that is returned unsubscribes. */
+  /**
+   * Calls `listener` with each message of the channel. This process may subscribe to any channel.
+   * @returns a function that removes the listener
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_FEED_CLOSED
+   */
   subscribe(channel: string, listener: (message: KeptMessage) => void): () => void {
     this.#assertOpen()
-    if (typeof channel !== 'string' || Buffer.byteLength(channel) > 255) {
-      const text = `Feed: a channel is a text of 255 bytes at most, got ${describe(channel)}`
-      throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
+    try {
+      assertChannelName(channel)
+    } catch (error) {
+      throw toOptionError('Feed', error)
     }
     const found = this.#channels.getOrCreate(channel)
-    // A function of its own, so that the same listener can be there twice.
+    // A new function for each call, so that the same listener can be added twice.
     const failure = new FirstFailureReporter({
       what: `a listener of channel ${describe(channel)} of the feed`,
       instead: 'its failure is ignored',
       report: this.#report,
     })
-    const tap: ChannelListener = (message) => failure.run(() => listener(message))
-    found.listeners.add(tap)
+    const guarded: ChannelListener = (message) => failure.run(() => listener(message))
+    found.listeners.add(guarded)
     return () => {
-      found.listeners.delete(tap)
+      found.listeners.delete(guarded)
       this.#channels.removeIfIdle(found)
     }
   }
 
-  /** What is kept of these channels after a sequence; see `history`. @internal */
+  /** The kept messages of these channels after a sequence: see the option `history`. @internal */
   messagesSince(
     channels: readonly string[],
     sequence: number,
@@ -296,12 +317,12 @@ export class Feed implements AsyncDisposable {
     return this.#channels.messagesSince(channels, sequence)
   }
 
-  /** The sequence of the last message that was kept or told. @internal */
+  /** The sequence of the last message that was kept, or that a listener got. @internal */
   get sequence(): number {
     return this.#channels.sequence
   }
 
-  /** Who has this name and secret, if anybody; rejects when that cannot be looked up. @internal */
+  /** The identity with this ident and secret; undefined if there is none. Rejects if the lookup fails. @internal */
   async authenticate(ident: string, secret: string): Promise<Identity | undefined> {
     let identity: Identity | undefined
     try {
@@ -317,36 +338,36 @@ export class Feed implements AsyncDisposable {
     return isKnown ? identity : undefined
   }
 
-  /** Whether the identity may. @internal */
-  isAllowed(identity: Identity, what: 'publish' | 'subscribe', channel: string): boolean {
-    const isAllowed = isChannelAllowed(identity[what], channel, this.#settings.patterns)
-    const category = what === 'publish' ? 'no-pub-permission' : 'no-sub-permission'
+  /** Whether the identity may publish or subscribe to a channel. @internal */
+  isAllowed(identity: Identity, action: 'publish' | 'subscribe', channel: string): boolean {
+    const isAllowed = isChannelAllowed(identity[action], channel, this.#settings.patterns)
+    const category = action === 'publish' ? 'no-pub-permission' : 'no-sub-permission'
     if (!isAllowed) this.#stats.countError(identity.ident, category)
     return isAllowed
   }
 
-  /** Calls back when who may what has changed; the function that is returned forgets that. @internal */
-  onReview(reviewer: () => void): () => void {
-    this.#reviewListeners.add(reviewer)
-    return () => this.#reviewListeners.delete(reviewer)
+  /** Calls back when rights may have changed. @returns a function that removes the listener @internal */
+  onReview(listener: () => void): () => void {
+    this.#reviewListeners.add(listener)
+    return () => this.#reviewListeners.delete(listener)
   }
 
-  /** Calls back when it closes; the function that is returned forgets that. @internal */
+  /** Calls back when the feed closes. @returns a function that removes the listener @internal */
   onClose(listener: () => void): () => void {
     this.#closeListeners.add(listener)
     return () => this.#closeListeners.delete(listener)
   }
 
-  /** Takes no new connection, lets each get what waits for it, for `closeTimeout` ms, and ends. Idempotent. */
+  /** Accepts no new connection, sends the frames that wait, within `closeTimeout`, and closes all connections. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
   }
 
   async #close(): Promise<void> {
-    // What is being started is ended when it is.
+    // A start that is under way must finish first: it opens what must be closed.
     await this.#starting?.catch(() => undefined)
-    for (const one of this.#listeners) one.close()
+    for (const listener of this.#listeners) listener.close()
     for (const listener of [...this.#closeListeners]) listener()
     const { closeTimeout } = this.#settings
     const empty = new Promise<void>((resolve) => {
@@ -376,7 +397,7 @@ export class Feed implements AsyncDisposable {
   }
 }
 
-/** Milliseconds that identities may take to load. */
+/** Milliseconds in which an identity source must start. */
 const START_TIMEOUT_MS = 60_000
 
 async function startSource(source: IdentitySource, onError: (error: Error) => void): Promise<void> {
@@ -384,16 +405,17 @@ async function startSource(source: IdentitySource, onError: (error: Error) => vo
 }
 
 /**
- * Settles as the promise of an identity source does, which a user may have written; but not later than after `ms`.
+ * Settles as the result of an identity source's method does, but after `ms` milliseconds at the latest: a user may have
+ * written the source.
  * @throws ManyhostError MANYHOST_FUNCTION_FAILED
  */
 async function settleWithin<T>(method: string, ms: number, result: T | PromiseLike<T>): Promise<T> {
-  if (!isThenable(result)) return result
+  if (!isPromiseLike(result)) return result
   const settled = await resolveWithin(
     ms,
     Promise.resolve(result).then((value) => ({ value })),
   )
   if (settled) return settled.value
-  const text = `identities: ${method} gave no answer within ${ms} ms`
+  const text = `identities: ${method} did not answer within ${ms} ms`
   throw new ManyhostError('MANYHOST_FUNCTION_FAILED', text)
 }

@@ -1,16 +1,16 @@
-/** Who hears a channel, and what was said on it. */
+/** Channels: their subscribers, their listeners in this process, and their history. */
 import type { FeedMessage } from './inbox.ts'
 
-/** What takes whole frames, several at a time where they came so. */
+/** Gets whole frames, several at once if they arrived together. */
 export interface Subscriber {
   sendFrames(frames: Buffer, messages: number): void
 }
 
-/** What takes messages one by one. */
+/** Gets messages one by one. */
 export type ChannelListener = (message: KeptMessage) => void
 
 export interface KeptMessage extends FeedMessage {
-  /** Grows by one with each message of the feed that is told to taps or kept. */
+  /** Number of the message: grows by one with each message of the feed that is kept, or that a listener gets. */
   readonly sequence: number
 }
 
@@ -21,7 +21,7 @@ export class FeedChannel {
   /** Oldest first. */
   readonly kept: KeptMessage[] = []
   keptBytes = 0
-  /** The sequence of the last message that is no longer kept; 0: none was lost. */
+  /** The sequence of the last message that is no longer kept; 0 if every message is kept. */
   lastForgottenSequence = 0
 
   constructor(name: string) {
@@ -40,16 +40,16 @@ export interface HistoryLimits {
   readonly maxBytes: number
 }
 
-/** FeedChannels with a history but without anybody: beyond these, the longest unused one is forgotten. */
-const MAX_IDLE_HISTORIES = 1_000
+/** At most this many channels have a history; beyond that, the history of the one that was used longest ago is dropped. */
+const MAX_HISTORIES = 1_000
 
 export class FeedChannels {
   #limits: HistoryLimits
   readonly #channels = new Map<string, FeedChannel>()
-  /** Those with a history, the longest unused first. */
+  /** Channels with a history, the one that was used longest ago first. */
   readonly #withHistory = new Set<FeedChannel>()
   #sequence = 0
-  /** The last sequence that went with a channel. */
+  /** The last sequence whose message is no longer kept, in any channel. */
   #lastForgottenSequence = 0
 
   constructor(limits: HistoryLimits) {
@@ -60,12 +60,12 @@ export class FeedChannels {
     return this.#sequence
   }
 
-  /** Others from now on: what is kept beyond them is forgotten. */
+  /** Replaces the limits. Kept messages beyond them are dropped. */
   setLimits(limits: HistoryLimits): void {
     const wasOff = this.#limits.maxMessages === 0
     this.#limits = limits
     if (wasOff && limits.maxMessages > 0) {
-      // What was said meanwhile is not even counted: whoever resumes from before has a gap.
+      // Messages were not counted while the history was off: a reader that resumes from before has a gap.
       this.#lastForgottenSequence = ++this.#sequence
       for (const channel of this.#channels.values())
         channel.lastForgottenSequence = this.#lastForgottenSequence
@@ -77,7 +77,7 @@ export class FeedChannels {
     return this.#channels.get(name)
   }
 
-  /** The channel of that name, made if there is none. Who has no use for it any more calls `release`. */
+  /** Callers call `removeIfIdle` when they do not need the channel any more. */
   getOrCreate(name: string): FeedChannel {
     let channel = this.#channels.get(name)
     if (!channel) {
@@ -92,21 +92,21 @@ export class FeedChannels {
     if (channel.isIdle) this.#channels.delete(channel.name)
   }
 
-  /** Whether messages must be taken one by one. */
+  /** Whether the messages of a channel must be passed to `publishMessage`, one by one. */
   needsSingleMessages(channel: FeedChannel | undefined): boolean {
     return this.#limits.maxMessages > 0 || (channel !== undefined && channel.listeners.size > 0)
   }
 
-  /** Tells taps of a message, and keeps it. */
+  /** Passes a message to the listeners of the channel, and keeps it if there is a history. */
   publishMessage(name: string, ident: string, payload: Buffer): void {
-    const { maxMessages: messages } = this.#limits
-    const channel = messages > 0 ? this.getOrCreate(name) : this.#channels.get(name)
+    const isKept = this.#limits.maxMessages > 0
+    const channel = isKept ? this.getOrCreate(name) : this.#channels.get(name)
     if (!channel) return
-    // What is kept must not keep the much longer chunk that it came in.
-    const bytes = messages > 0 ? Buffer.from(payload) : payload
+    // A kept payload is copied: a view would keep the much longer received chunk in memory.
+    const bytes = isKept ? Buffer.from(payload) : payload
     const message = { ident, channel: name, payload: bytes, sequence: ++this.#sequence }
-    if (messages > 0) this.#keepMessage(channel, message)
-    for (const tap of [...channel.listeners]) tap(message)
+    if (isKept) this.#keepMessage(channel, message)
+    for (const listener of [...channel.listeners]) listener(message)
     this.removeIfIdle(channel)
   }
 
@@ -116,14 +116,14 @@ export class FeedChannels {
     this.#withHistory.delete(channel)
     this.#withHistory.add(channel)
     this.#trimHistory(channel)
-    if (this.#withHistory.size <= MAX_IDLE_HISTORIES) return
+    if (this.#withHistory.size <= MAX_HISTORIES) return
     const [oldest] = this.#withHistory
     if (oldest) this.#trimHistory(oldest, 0)
   }
 
-  /** Forgets the oldest messages of a channel; one without any is not among the kept ones. */
-  #trimHistory(channel: FeedChannel, messages = this.#limits.maxMessages): void {
-    while (channel.kept.length > messages || channel.keptBytes > this.#limits.maxBytes) {
+  /** Drops the oldest messages of a channel, down to the limits. A channel without messages has no history. */
+  #trimHistory(channel: FeedChannel, maxMessages = this.#limits.maxMessages): void {
+    while (channel.kept.length > maxMessages || channel.keptBytes > this.#limits.maxBytes) {
       const old = channel.kept.shift() as KeptMessage
       channel.keptBytes -= old.payload.length
       channel.lastForgottenSequence = old.sequence
@@ -137,7 +137,7 @@ export class FeedChannels {
     this.removeIfIdle(channel)
   }
 
-  /** What was said on these channels after `sequence`, in order; `isWhole` is false where some of it is forgotten. */
+  /** The messages of these channels after `sequence`, in order. `isWhole` is false if some of them are no longer kept. */
   messagesSince(
     names: readonly string[],
     sequence: number,
@@ -148,10 +148,10 @@ export class FeedChannels {
     const messages = channels
       .flatMap(({ kept }) => kept.filter((one) => one.sequence > sequence))
       .sort((a, b) => a.sequence - b.sequence)
-    const areHere = channels.length === names.length || this.#lastForgottenSequence <= sequence
+    const noneRemoved = channels.length === names.length || this.#lastForgottenSequence <= sequence
     return {
       messages,
-      isWhole: areHere && channels.every((one) => one.lastForgottenSequence <= sequence),
+      isWhole: noneRemoved && channels.every((one) => one.lastForgottenSequence <= sequence),
     }
   }
 }

@@ -1,59 +1,61 @@
-/** One connection of a client, from the dial to its end: the handshake, and what comes and goes. */
+/** One connection of a client, from the dial to its end: the handshake, and the frames in both directions. */
 import { connect as dial, type Socket } from 'node:net'
 import { connect as dialTls } from 'node:tls'
 import { asError } from '../core/errors.ts'
 import { afterSilence, type Timer } from '../core/time.ts'
 import { BatchWriter } from './batch-writer.ts'
-import type { FeedTls } from './client-options.ts'
-import { authFrame, FrameParser, hashSecret, OPCODE, readShortText } from './frame.ts'
+import type { FeedClientSettings } from './client-options.ts'
+import {
+  authFrame,
+  FrameParser,
+  HEADER_BYTES,
+  hashSecret,
+  hasPrefix,
+  OPCODE,
+  readShortText,
+} from './frame.ts'
 import type { FeedMessage } from './inbox.ts'
 
-export interface FeedLinkSettings {
-  readonly host: string
-  readonly port: number
-  readonly path: string | undefined
-  readonly ident: string
-  readonly secret: string
-  readonly tls: boolean | FeedTls
-  readonly connectTimeout: number
-  readonly settle: number
-}
+export type FeedLinkSettings = Pick<
+  FeedClientSettings,
+  'host' | 'port' | 'path' | 'ident' | 'secret' | 'tls' | 'connectTimeout' | 'settle'
+>
 
-/** What a link tells; nothing after `onEnd`. */
+/** The events of a link. `onEnd` is the last one. */
 export interface FeedLinkEvents {
-  /** AUTH is sent: whatever is pushed now goes behind it. */
+  /** AUTH is sent: frames that are sent now follow it. */
   onOpen(broker: string): void
   /** The broker has not objected, as far as the protocol can tell. */
   onAccepted(): void
   onMessage(message: FeedMessage): void
-  /** Words of the broker; if it closes then, they were the reason. */
-  onBrokerError(words: string): void
-  /** More may be pushed. */
+  /** An error message of the broker. If the broker closes soon after it, the message was the reason. */
+  onBrokerError(message: string): void
+  /** More messages may be sent. */
   onDrain(): void
   onEnd(end: FeedLinkEnd): void
 }
 
 export interface FeedLinkEnd {
   readonly reason: Error
-  /** Of the broker, where they were the reason. */
+  /** The broker's error message, if it was the reason. */
   readonly brokerError: string | undefined
   readonly wasAccepted: boolean
-  /** Messages that were pushed. */
+  /** Messages that were handed to this link. */
   readonly sentMessages: number
   /** How many of them the system did not take. */
   readonly unsentMessages: number
-  /** All of them, where the broker had not accepted us: the next link may have them. */
+  /** All of them, if the broker had not accepted us: they can be sent over the next link. */
   readonly unacceptedFrames: readonly Buffer[]
 }
 
 /**
- * Bytes that may wait in the socket, or be sent to a broker that has not accepted us, before the rest waits with us,
- * where it can be dropped by the rules.
+ * Maximum bytes that wait in the socket, and maximum bytes that are sent to a broker that has not accepted us. Further
+ * messages wait in the client's outbox, where its limit and its drop policy apply.
  */
 const MAX_IN_FLIGHT_BYTES = 262_144
-/** Milliseconds after which words were not the last ones, where the connection still stands. */
+/** If the connection is still open this many milliseconds after an error message, the message was not a final one. */
 const BROKER_ERROR_TIMEOUT_MS = 5_000
-/** As the original has it, in ms: Node's other two numbers are the system's. */
+/** As in the original. Node leaves the other two numbers of TCP's keep-alive to the system. */
 const KEEPALIVE_DELAY_MS = 10_000
 
 export class FeedLink {
@@ -64,16 +66,16 @@ export class FeedLink {
   readonly #parser: FrameParser
   #timer: Timer
   #state: 'dialling' | 'open' | 'accepted' | 'ended' = 'dialling'
-  /** What the broker said last, for as long as it may be why it closes. */
+  /** The broker's last error message, while it may still be the reason for an end of the connection. */
   #brokerError: string | undefined
   #brokerErrorTimer: Timer | undefined
   #cause: Error | undefined
-  /** Messages that were pushed while the broker has not accepted us. */
+  /** Messages that were sent while the broker had not accepted us. */
   #unacceptedFrames: Buffer[] = []
   #unacceptedBytes = 0
   #sentMessages = 0
   #unsentMessages = 0
-  /** The beginning of the last message, and what it says: the next one mostly says the same. */
+  /** The beginning of the last message's body, and what it means: the next message mostly begins in the same way. */
   #prefix = Buffer.alloc(0)
   #ident = ''
   #channel = ''
@@ -91,7 +93,7 @@ export class FeedLink {
     this.#parser = new FrameParser((...frame) => this.#onFrame(...frame))
     const { connectTimeout } = settings
     this.#timer = afterSilence(connectTimeout, () =>
-      this.destroy(new Error(`the broker said nothing within ${connectTimeout} ms`)),
+      this.destroy(new Error(`the broker sent nothing within ${connectTimeout} ms`)),
     )
     this.#socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     this.#socket.on('error', (error) => {
@@ -104,7 +106,7 @@ export class FeedLink {
     return this.#state === 'open' || this.#state === 'accepted'
   }
 
-  /** Whether more may be pushed before `onDrain`. */
+  /** Whether more messages may be sent before `onDrain`. */
   get hasCapacity(): boolean {
     return (
       this.isOpen &&
@@ -117,7 +119,7 @@ export class FeedLink {
     return this.#writer.pendingBytes
   }
 
-  /** A message. */
+  /** Sends a PUBLISH frame. */
   sendMessage(frame: Buffer): void {
     this.#sentMessages++
     if (this.#state === 'open') {
@@ -127,7 +129,7 @@ export class FeedLink {
     this.#writer.push(frame, 1)
   }
 
-  /** What is no message. */
+  /** Sends a frame that is no message. */
   sendControl(frame: Uint8Array): void {
     this.#writer.push(frame)
   }
@@ -140,11 +142,11 @@ export class FeedLink {
     this.#socket.resume()
   }
 
-  /** Says that nothing more comes: the broker reads what there is, objects or not, and closes. */
+  /** Half-closes the connection: the broker reads what was sent, answers with an error or not, and closes. */
   end(): void {
     this.#writer.flush()
     this.#socket.end()
-    // What it still has for us is not wanted, but its end is.
+    // The broker's further messages are dropped, but the end of the connection must be seen.
     this.#socket.resume()
   }
 
@@ -163,18 +165,18 @@ export class FeedLink {
 
   #onFrame(opcode: number, bytes: Buffer, start: number, end: number): void {
     if (this.#state === 'dialling' && opcode !== OPCODE.info && opcode !== OPCODE.error) {
-      this.destroy(new Error(`the broker began with opcode ${opcode}, not with INFO`))
+      this.destroy(new Error(`the broker began with opcode ${opcode} instead of INFO`))
       this.#parser.stop()
       return
     }
-    if (opcode === OPCODE.publish) this.#onMessage(bytes, start + 5, end)
+    if (opcode === OPCODE.publish) this.#onMessage(bytes, start + HEADER_BYTES, end)
     else if (opcode === OPCODE.error) {
-      this.#brokerError = decodeErrorText(bytes, start + 5, end)
+      this.#brokerError = decodeErrorText(bytes, start + HEADER_BYTES, end)
       this.#clearBrokerErrorLater()
       this.#events.onBrokerError(this.#brokerError)
     } else if (opcode === OPCODE.info && this.#state === 'dialling')
-      this.#onInfo(bytes, start + 5, end)
-    // Whatever else a broker may say is not for us.
+      this.#onInfo(bytes, start + HEADER_BYTES, end)
+    // Frames that only a client sends are ignored.
   }
 
   #onInfo(bytes: Buffer, start: number, end: number): void {
@@ -200,13 +202,13 @@ export class FeedLink {
   #clearBrokerErrorLater(): void {
     this.#brokerErrorTimer?.clear()
     this.#brokerErrorTimer = afterSilence(BROKER_ERROR_TIMEOUT_MS, () => {
-      // While we do not read, the end may be there and not be seen.
+      // While the socket is paused, the end of the connection may have arrived without being seen.
       if (this.#socket.isPaused()) this.#clearBrokerErrorLater()
       else this.#clearBrokerError()
     })
   }
 
-  /** The broker has complained, and goes on with us. */
+  /** The connection outlived the error message, so that the message was not a final one. */
   #clearBrokerError(): void {
     this.#brokerErrorTimer?.clear()
     this.#brokerError = undefined
@@ -214,15 +216,14 @@ export class FeedLink {
   }
 
   #onMessage(bytes: Buffer, start: number, end: number): void {
-    const known = this.#prefix
-    if (!hasPrefix(bytes, start, end, known)) {
+    if (!hasPrefix(bytes, start, end, this.#prefix)) {
       const ident = readShortText(bytes, start, end)
       const channel = readShortText(bytes, ident.end, end)
       this.#ident = ident.text
       this.#channel = channel.text
       this.#prefix = Buffer.from(bytes.subarray(start, channel.end))
     }
-    // Messages come to those who were accepted only.
+    // A broker sends messages only to clients that it has accepted.
     if (this.#brokerError !== undefined) this.#clearBrokerError()
     else if (this.#state === 'open') this.#markAccepted()
     const payload = bytes.subarray(start + this.#prefix.length, end)
@@ -252,15 +253,7 @@ function openSocket({ host, port, path, tls }: FeedLinkSettings): Socket {
   return tls === false ? dial(where) : dialTls({ ...where, ...(tls === true ? {} : tls) })
 }
 
-/** Whether these bytes begin with those; nothing begins with none. */
-export function hasPrefix(bytes: Buffer, start: number, end: number, prefix: Buffer): boolean {
-  const { length } = prefix
-  if (length === 0 || end - start < length) return false
-  for (let i = 0; i < length; i++) if (bytes[start + i] !== prefix[i]) return false
-  return true
-}
-
-/** One known broker writes the length before the text, as in the other frames: it is no part of it. */
+/** One known broker writes the text's length before it, as for the texts of other frames: that byte is skipped. */
 function decodeErrorText(bytes: Buffer, start: number, end: number): string {
   const first = bytes[start] as number
   const isLength = first === end - start - 1 && !/\w/.test(String.fromCharCode(first))

@@ -1,9 +1,20 @@
 /** Options of `new FeedClient`, with defaults and ranges. */
 import type { ConnectionOptions } from 'node:tls'
-import { milliseconds, oneOf, type Rule, rule, text, whole } from '../core/options.ts'
+import {
+  callback,
+  milliseconds,
+  oneOf,
+  type ParsedOptions,
+  type Rule,
+  rule,
+  text,
+  whole,
+} from '../core/options.ts'
+import type { RulesOf } from '../core/rules-of.ts'
+import { isIdent } from './frame.ts'
 import type { DropPolicy } from './outbox.ts'
 
-/** How TLS is made: what of `tls.connect` matters here. */
+/** How TLS is made: a part of the options of `tls.connect`. */
 export type FeedTls = Pick<
   ConnectionOptions,
   'ca' | 'cert' | 'key' | 'servername' | 'rejectUnauthorized' | 'minVersion'
@@ -16,37 +27,33 @@ export interface FeedClientOptions {
   readonly port?: number
   /** A unix socket in place of host and port. */
   readonly path?: string
-  /** Who we are: 1 to 255 bytes of UTF-8. */
+  /** The client's name: 1 to 255 bytes of UTF-8. */
   readonly ident: string
-  /** It is never sent: the broker sees that it is known. */
+  /** The secret of this ident. It is never sent: the client only proves that it knows the secret. */
   readonly secret: string
-  /** `true`, or certificates. Without it, whoever is on the way can read and change everything. @default false */
+  /** `true`, or certificates. Without TLS, anybody on the network path can read and change everything. @default false */
   readonly tls?: boolean | FeedTls
   /** Bytes of messages that wait for a connection, or for a slow one. @default 16777216 */
   readonly bufferLimit?: number
-  /** What goes when `bufferLimit` is reached; with 'error' `publish` throws. @default 'oldest' */
+  /** Which message is dropped when `bufferLimit` is reached; with 'error' `publish` throws. @default 'oldest' */
   readonly drop?: DropPolicy
-  /** Bytes that have come and were not read; then the connection is not read any more. @default 16777216 */
+  /** Bytes of messages that have arrived and were not read; above it the connection is not read. @default 16777216 */
   readonly readLimit?: number
-  /** Milliseconds for a connection and the broker's first word. @default 10000 */
+  /** Milliseconds for the connection and the broker's first frame. @default 10000 */
   readonly connectTimeout?: number
-  /** Milliseconds of silence after which the broker has accepted us: it never says so. @default 250 */
+  /** Milliseconds of silence after which the client takes itself for accepted: the broker never says so. @default 250 */
   readonly settle?: number
   /** Milliseconds before the first attempt after a loss; each further one waits up to twice as long. @default 250 */
   readonly retryMin?: number
-  /** Milliseconds between two attempts at most. @default 30000 */
+  /** Maximum milliseconds between two attempts. @default 30000 */
   readonly retryMax?: number
-  /** Milliseconds that `close()` gives what was published to be sent. @default 5000 */
+  /** Milliseconds in which `close()` sends what was published. @default 5000 */
   readonly closeTimeout?: number
-  /** Source of the jitter, in [0, 1): for tests that are to be repeatable. @default Math.random */
+  /** Source of the jitter, in [0, 1): for tests that must be repeatable. @default Math.random */
   readonly random?: () => number
 }
 
-function nameRule(what: string): Rule<string> {
-  return text(what, (value) => value !== '' && Buffer.byteLength(value) <= 255)
-}
-
-/** Every option of the client. docs/feed.md is held against this by a test. */
+/** Every option of the client. A test compares docs/feed.md with this table. */
 export const CLIENT_RULES = {
   host: { ...text('a host name or an address', (value) => value !== ''), initial: '127.0.0.1' },
   port: rule<number>('a port from 1 to 65535', 20_000, (value) =>
@@ -54,8 +61,8 @@ export const CLIENT_RULES = {
       ? (value as number)
       : undefined,
   ),
-  path: text('the path of a unix socket', (value) => value !== ''),
-  ident: nameRule('a text of 1 to 255 bytes'),
+  path: text('the path of a unix socket', (value) => value !== '') as Rule<string | undefined>,
+  ident: text('a text of 1 to 255 bytes', isIdent),
   secret: text('a text'),
   tls: rule<boolean | FeedTls>('true, false or { ca, cert, key, servername }', false, (value) =>
     typeof value === 'boolean' || (typeof value === 'object' && value !== null)
@@ -70,7 +77,7 @@ export const CLIENT_RULES = {
   retryMin: milliseconds(250),
   retryMax: milliseconds(30_000),
   closeTimeout: milliseconds(5_000, 'at once'),
-  random: rule<() => number>('a function', undefined, (value) =>
-    typeof value === 'function' ? (value as () => number) : undefined,
-  ),
-} as const
+  random: callback<(() => number) | undefined>('a function'),
+} as const satisfies RulesOf<FeedClientOptions>
+
+export type FeedClientSettings = ParsedOptions<typeof CLIENT_RULES>

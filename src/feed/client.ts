@@ -1,47 +1,41 @@
-/** The client of a feed: connects by itself and again, remembers its subscriptions, and loses nothing silently. */
+/** The client of a feed: connects and reconnects by itself, keeps its subscriptions, and counts every lost message. */
 
+import { backoffDelay } from '../core/backoff.ts'
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { Emitter } from '../core/events.ts'
 import { parseOptions } from '../core/options.ts'
 import { after, resolveWithin, type Timer } from '../core/time.ts'
 import { guardRandom } from '../core/user-functions.ts'
-import { backoffDelay } from './backoff.ts'
 import { classifyBrokerError } from './broker-messages.ts'
-import { FeedLink, type FeedLinkEnd, type FeedLinkSettings } from './client-link.ts'
-import { CLIENT_RULES, type FeedClientOptions } from './client-options.ts'
+import { FeedLink, type FeedLinkEnd } from './client-link.ts'
+import { CLIENT_RULES, type FeedClientOptions, type FeedClientSettings } from './client-options.ts'
 import { ConditionVariable } from './condition-variable.ts'
 import { FrameEncoder } from './frame-encoder.ts'
 import { type FeedMessage, Inbox } from './inbox.ts'
 import { FeedOutbox } from './outbox.ts'
 
 export interface FeedClientEvents {
-  /** The broker has accepted us: at first, and after each reconnect. */
+  /** The broker has accepted us, at first or after a reconnect. */
   connected: { readonly broker: string }
+  /** `retryIn`: milliseconds until the next attempt. */
   disconnected: { readonly reason: string; readonly retryIn: number }
-  /** Words of the broker that did not end the connection, or that did: then everything else says so, too. */
+  /** An error message of the broker. If it is a refusal, all methods reject with it as well. */
   error: ManyhostError
-  /** Messages that will not reach the broker. */
+  /** Messages that will never reach the broker. */
   dropped: { readonly messages: number }
 }
 
-/** `waiting`: between two attempts. `refused` and `closed` are ends. */
+/** `waiting`: between two attempts to connect. `refused` and `closed` are final. */
 export type FeedClientState = 'connecting' | 'connected' | 'waiting' | 'refused' | 'closed'
 
-/** Above this many bytes `publish` asks for patience. */
+/** If more bytes than this wait, `publish` returns false. */
 const HIGH_WATER_BYTES = 262_144
 
-interface FeedClientSettings extends FeedLinkSettings {
-  readonly retryMin: number
-  readonly retryMax: number
-  readonly closeTimeout: number
-  readonly random: (() => number) | undefined
-}
-
 /**
- * Publishes to and reads from a broker of hpfeeds. The constructor begins to connect; all methods may be called at
- * once. A refusal (wrong secret, a channel that is not allowed) ends it: `read`, the iteration, `ready`, `publish` and
- * `close` say so, with the broker's words.
+ * Publishes to a broker of hpfeeds, and reads from it. The constructor begins to connect; all methods may be called at
+ * once. A refusal (a wrong secret, a channel that is not allowed) is final: `read`, the iteration, `ready`, `publish` and
+ * `close` fail with the broker's message.
  */
 export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   readonly #settings: FeedClientSettings
@@ -56,20 +50,21 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   #broker: string | undefined
   #timer: Timer | undefined
   #failures = 0
-  /** The broker's silence was taken for a yes, and it was none: from now on it takes longer to be believed. */
+  /** The broker's silence was taken for acceptance by mistake: from now on the client waits longer. */
   #needsLongSettle = false
   #dropped = 0
   #refusal: ManyhostError | undefined
   #isRefusalReported = false
   #closing: Promise<void> | undefined
-  /** Told of each change of the state, and when there is room again. */
+  /** Notified at each change of the state, and when messages have left the outbox. */
   readonly #stateChanged = new ConditionVariable()
 
   /** @throws ManyhostError MANYHOST_INVALID_OPTION */
   constructor(options: FeedClientOptions) {
     const parsed = parseOptions('FeedClient', options, CLIENT_RULES)
     for (const name of ['ident', 'secret'] as const) {
-      if (parsed[name] === undefined) throw createOptionError(`FeedClient: ${name} is missing`)
+      if (parsed[name] === undefined)
+        throw createOptionError(`FeedClient: the option ${name} is missing`)
     }
     this.#settings = parsed
     this.#random = guardRandom(parsed.random, { what: 'the random of the feed client' })
@@ -83,12 +78,12 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     return this.#state
   }
 
-  /** The name by which the broker calls itself, once it has. */
+  /** The broker's name; undefined until the broker has sent it. */
   get broker(): string | undefined {
     return this.#broker
   }
 
-  /** Messages that were published and will not reach the broker. */
+  /** Messages that were published and will never reach the broker. */
   get dropped(): number {
     return this.#dropped
   }
@@ -98,7 +93,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     return this.#outbox.size
   }
 
-  /** Subscribes to an event; the function that is returned unsubscribes. */
+  /** @returns a function that removes the listener */
   on<Name extends keyof FeedClientEvents>(
     name: Name,
     listener: (event: FeedClientEvents[Name]) => void,
@@ -107,8 +102,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   }
 
   /**
-   * Resolves when the broker has accepted us, as far as the protocol can tell: it never says yes, so this is a message,
-   * or silence for `settle` ms after our proof. It waits through reconnects.
+   * Resolves when the broker has accepted us. The protocol has no frame for that: a message, or `settle` milliseconds of
+   * silence after our proof, count as acceptance. Reconnects in between do not reject it.
    * @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
    */
   async ready(): Promise<void> {
@@ -116,9 +111,9 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   }
 
   /**
-   * Sends a message to all subscribers of the channel, ourselves included. While there is no connection it waits in
-   * the buffer. Fire and forget: the protocol has no acknowledgement.
-   * @returns whether more may come at once; if not, `await client.drained()` keeps the buffer small
+   * Sends a message to all subscribers of the channel; this client gets it too if it has subscribed. Without a connection
+   * the message waits, within `bufferLimit`. The protocol has no acknowledgement.
+   * @returns whether more may be published at once; if not, `await client.drained()` first, to keep the buffer small
    * @throws ManyhostError MANYHOST_INVALID_OPTION for a name or payload that is too long, MANYHOST_FEED_FULL,
    * MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
    */
@@ -126,7 +121,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#assertUsable()
     if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
       throw createOptionError(
-        `publish: the payload must be bytes or a text, got ${describe(payload)}`,
+        `FeedClient: publish: the payload must be bytes or a text, got ${describe(payload)}`,
       )
     }
     const frame = this.#frameEncoder.encodePublish(channel, payload)
@@ -139,7 +134,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     if (dropped === undefined) {
       throw new ManyhostError(
         'MANYHOST_FEED_FULL',
-        `${this.#where}: ${this.#outbox.size} messages wait already, with ${this.#outbox.bytes} bytes`,
+        `${this.#where}: bufferLimit is reached: ${this.#outbox.size} messages wait, ${this.#outbox.bytes} bytes`,
       )
     }
     this.#countDropped(dropped)
@@ -147,9 +142,10 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   }
 
   /**
-   * Publishes whatever comes, and no faster than it is taken: nothing of it is dropped for the buffer's sake.
-   * @returns how many there were
-   * @throws ManyhostError as `publish`; whatever the source throws
+   * Publishes all payloads of the source, and reads the source no faster than they are sent, so that `bufferLimit` is not
+   * reached.
+   * @returns the number of messages
+   * @throws ManyhostError as `publish` does; whatever the source throws
    */
   async publishFrom(
     channel: string,
@@ -163,17 +159,20 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     return count
   }
 
-  /** Resolves when what waits is little. @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED */
+  /** Resolves when no message waits in the buffer. @throws ManyhostError MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED */
   async drained(): Promise<void> {
     await this.#waitUntil(() => this.#outbox.size === 0 && this.#link?.hasCapacity !== false)
   }
 
-  /** Resolves when the system has taken all that was published. @throws ManyhostError as `drained` */
+  /** Resolves when the system has taken all published messages. @throws ManyhostError as `drained` does */
   async flush(): Promise<void> {
     await this.#waitUntil(() => this.#outbox.size === 0 && this.#link?.pendingBytes === 0)
   }
 
-  /** Asks for a channel, now and after each reconnect. Once more changes nothing. @throws ManyhostError */
+  /**
+   * Subscribes to channels, now and after each reconnect. Subscribing twice is the same as once.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_FEED_REFUSED, MANYHOST_FEED_CLOSED
+   */
   subscribe(...channels: readonly string[]): void {
     this.#assertUsable()
     for (const channel of channels) {
@@ -184,6 +183,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     }
   }
 
+  /** @throws ManyhostError as `subscribe` does */
   unsubscribe(...channels: readonly string[]): void {
     this.#assertUsable()
     for (const channel of channels) {
@@ -192,17 +192,17 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     }
   }
 
-  /** The next message. @throws ManyhostError MANYHOST_FEED_CLOSED at the end, MANYHOST_FEED_REFUSED */
+  /** The next message. @throws ManyhostError MANYHOST_FEED_CLOSED after `close()`, MANYHOST_FEED_REFUSED */
   async read(): Promise<FeedMessage> {
     const message = this.#inbox.take() ?? (await this.#nextMessage())
     if (message) return message
     throw this.#createClosedError()
   }
 
-  /** All messages, until `close()`, which ends it; a refusal is thrown. Several iterations share what comes. */
+  /** All messages until `close()`. Throws at a refusal. Several iterations share the messages. */
   [Symbol.asyncIterator](): AsyncIterator<FeedMessage, undefined> {
     let isOver = false
-    // By hand: a generator costs each message three turns of the microtask queue.
+    // Written by hand: a generator costs three turns of the microtask queue for each message.
     return {
       next: () => {
         const message = isOver ? undefined : this.#inbox.take()
@@ -224,9 +224,9 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   }
 
   /**
-   * Sends what waits, for `closeTimeout` ms at most, and ends; what could not be sent is in `dropped`. Reads and
-   * iterations end at once. Idempotent.
-   * @throws ManyhostError MANYHOST_FEED_REFUSED when the broker has refused, and nobody was told
+   * Sends the waiting messages, within `closeTimeout`, and closes the connection. Messages that could not be sent are
+   * counted in `dropped`. Reads and iterations end at once. Idempotent.
+   * @throws ManyhostError MANYHOST_FEED_REFUSED if the broker has refused, and no other method has thrown that
    */
   close(): Promise<void> {
     this.#closing ??= this.#close()
@@ -237,8 +237,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     const { closeTimeout } = this.#settings
     this.#inbox.end()
     const isDone = (): boolean => this.#state === 'refused' || this.#state === 'closed'
-    const sent = (): boolean => isDone() || this.#outbox.size === 0
-    await resolveWithin(closeTimeout, this.#stateChanged.waitUntil(sent))
+    const isSent = (): boolean => isDone() || this.#outbox.size === 0
+    await resolveWithin(closeTimeout, this.#stateChanged.waitUntil(isSent))
     if (!isDone()) this.#timer?.clear()
     const link = this.#link
     if (link?.isOpen) {
@@ -262,9 +262,9 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
   #connect(): void {
     this.#setState('connecting')
     const { settle, connectTimeout } = this.#settings
-    const patience = this.#needsLongSettle ? Math.max(settle, connectTimeout) : settle
+    const longSettle = Math.max(settle, connectTimeout)
     const link: FeedLink = new FeedLink(
-      { ...this.#settings, settle: patience },
+      { ...this.#settings, settle: this.#needsLongSettle ? longSettle : settle },
       {
         onOpen: (broker) => {
           this.#broker = broker
@@ -284,8 +284,8 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
           this.#inbox.put(message)
           if (this.#inbox.isFull) link.pause()
         },
-        onBrokerError: (words) =>
-          this.#emitter.emit('error', createRefusedError(this.#where, words)),
+        onBrokerError: (message) =>
+          this.#emitter.emit('error', createRefusedError(this.#where, message)),
         onDrain: () => this.#sendWaiting(),
         onEnd: (end) => this.#onLinkEnd(end),
       },
@@ -293,7 +293,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#link = link
   }
 
-  /** Hands over what waits, as far as there is room. */
+  /** Sends waiting messages, as long as the link takes more. */
   #sendWaiting(): void {
     const link = this.#link
     while (link?.hasCapacity) {
@@ -304,22 +304,17 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#stateChanged.notify()
   }
 
-  #onLinkEnd({
-    reason,
-    brokerError: words,
-    wasAccepted,
-    sentMessages: pushed,
-    unsentMessages: unsent,
-    unacceptedFrames: early,
-  }: FeedLinkEnd): void {
+  #onLinkEnd(end: FeedLinkEnd): void {
     this.#link = undefined
-    const meaning = words === undefined ? 'passing' : classifyBrokerError(words)
-    if (meaning === 'unheard') {
-      this.#needsLongSettle ||= wasAccepted
-      this.#countDropped(pushed - early.length + this.#outbox.putBack(early))
-    } else this.#countDropped(unsent)
-    if (words !== undefined && meaning === 'refused') {
-      this.#refusal = createRefusedError(this.#where, words)
+    const { brokerError, sentMessages, unacceptedFrames } = end
+    const kind = brokerError === undefined ? 'temporary' : classifyBrokerError(brokerError)
+    if (kind === 'unprocessed') {
+      this.#needsLongSettle ||= end.wasAccepted
+      const lost = sentMessages - unacceptedFrames.length
+      this.#countDropped(lost + this.#outbox.putBack(unacceptedFrames))
+    } else this.#countDropped(end.unsentMessages)
+    if (brokerError !== undefined && kind === 'refused') {
+      this.#refusal = createRefusedError(this.#where, brokerError)
       this.#setState('refused')
       this.#dropWaiting()
       this.#inbox.end(this.#refusal)
@@ -331,10 +326,10 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
       return
     }
     const { retryMin, retryMax } = this.#settings
-    const retryIn = backoffDelay(this.#failures++, { min: retryMin, max: retryMax }, this.#random())
+    const retryIn = backoffDelay(this.#failures++, { min: retryMin, max: retryMax }, this.#random)
     this.#timer = after(retryIn, () => this.#connect())
     this.#setState('waiting')
-    this.#emitter.emit('disconnected', { reason: words ?? reason.message, retryIn })
+    this.#emitter.emit('disconnected', { reason: brokerError ?? end.reason.message, retryIn })
   }
 
   #setState(state: FeedClientState): void {
@@ -360,7 +355,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     return new ManyhostError('MANYHOST_FEED_CLOSED', `${this.#where}: the client is closed`)
   }
 
-  /** What waits still will never be sent. */
+  /** The messages that still wait will never be sent. */
   #dropWaiting(): void {
     this.#countDropped(this.#outbox.clear())
   }
@@ -371,7 +366,7 @@ export class FeedClient implements AsyncDisposable, AsyncIterable<FeedMessage> {
     this.#emitter.emit('dropped', { messages })
   }
 
-  /** For messages: who, and where. */
+  /** The broker's address and our ident, for error messages. */
   get #where(): string {
     const { ident, host, port, path } = this.#settings
     return `feed ${path ?? `${host.includes(':') ? `[${host}]` : host}:${port}`} as ${ident}`
@@ -384,8 +379,8 @@ function toIteratorResult(value: FeedMessage | undefined): IteratorResult<FeedMe
   return value ? { done: false, value } : END_RESULT
 }
 
-function createRefusedError(where: string, words: string): ManyhostError {
-  return new ManyhostError('MANYHOST_FEED_REFUSED', `${where}: the broker says: ${words}`)
+function createRefusedError(where: string, brokerError: string): ManyhostError {
+  return new ManyhostError('MANYHOST_FEED_REFUSED', `${where}: the broker says: ${brokerError}`)
 }
 
 function createOptionError(message: string): ManyhostError {

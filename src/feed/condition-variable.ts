@@ -1,21 +1,22 @@
-/** Who waits for something to become true, and looks again whenever something has changed. */
+/** Lets callers wait until a condition holds. The condition is checked again at each `notify`. */
 export class ConditionVariable {
   readonly #watchers = new Set<() => void>()
 
+  /** Something that a condition depends on may have changed. */
   notify(): void {
     for (const watcher of [...this.#watchers]) watcher()
   }
 
-  /** Resolves when it holds. */
+  /** Resolves when the condition holds. */
   waitUntil(holds: () => boolean): Promise<void> {
     if (holds()) return Promise.resolve()
     return new Promise((resolve) => {
-      const look = (): void => {
+      const check = (): void => {
         if (!holds()) return
-        this.#watchers.delete(look)
+        this.#watchers.delete(check)
         resolve()
       }
-      this.#watchers.add(look)
+      this.#watchers.add(check)
     })
   }
 }

@@ -1,11 +1,11 @@
-/** Where a broker listens: our notation, and the original's. Pure, but for the addresses of a device. */
-import { isIPv6 } from 'node:net'
+/** The addresses that a broker listens on, in our notation and in the original's. Pure, except for the addresses of a device. */
 import { networkInterfaces } from 'node:os'
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
+import { isPort, type ListenAddress, parseListenAddress } from '../core/listen-address.ts'
 
 export interface FeedTlsFiles {
-  /** Paths of PEM files; they are read again when they change. */
+  /** Paths of PEM files. They are read again when they change. */
   readonly cert: string
   readonly key: string
 }
@@ -15,45 +15,42 @@ export type FeedEndpoint =
   | { readonly host?: string; readonly port: number; readonly tls?: FeedTlsFiles }
   | { readonly path: string }
 
-/** As node:net takes it, and the files of TLS. */
+/** An address for node:net, and the files of TLS. */
 export interface ParsedFeedEndpoint {
-  readonly address: { readonly host: string; readonly port: number } | { readonly path: string }
+  readonly address: ListenAddress
   readonly tls: FeedTlsFiles | undefined
 }
 
 const ENDPOINT_FORMS =
-  "'host:port', '[::1]:port', 'unix:/path', 'tcp:interface=HOST:port=PORT', 'tls:interface=HOST:port=PORT:key=FILE:cert=FILE', { host, port, tls: { cert, key } } or { path }"
+  "'host:port', ':port' (this machine only), '*:port' (all addresses), '[::1]:port', 'unix:/path', 'tcp:interface=HOST:port=PORT', 'tls:interface=HOST:port=PORT:key=FILE:cert=FILE', { host, port, tls: { cert, key } } or { path }"
 const LOOPBACK = '127.0.0.1'
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseEndpoint(given: FeedEndpoint): ParsedFeedEndpoint {
   const parsed = typeof given === 'string' ? parseEndpointText(given) : parseEndpointObject(given)
   if (parsed) return parsed
-  throw createOptionError(`an endpoint is ${ENDPOINT_FORMS}, got ${describe(given)}`)
+  throw createOptionError(`an endpoint must be ${ENDPOINT_FORMS}, got ${describe(given)}`)
 }
 
 function parseEndpointObject(given: unknown): ParsedFeedEndpoint | undefined {
   if (typeof given !== 'object' || given === null) return undefined
-  const { host = LOOPBACK, port, path, tls, ...others } = given as Record<string, unknown>
+  const { host, port, path, tls, ...others } = given as Record<string, unknown>
   if (Object.keys(others).length > 0) return undefined
-  if (typeof path === 'string' && path !== '') return { address: { path }, tls: undefined }
-  if (typeof host !== 'string' || host === '' || !isPort(port)) return undefined
-  if (tls === undefined) return { address: { host, port }, tls: undefined }
+  const address = parseListenAddress({ host, port, path })
+  if (!address || tls === undefined || 'path' in address)
+    return address && { address, tls: undefined }
   const files = tls as Partial<FeedTlsFiles> | null
-  const isWhole = typeof files?.cert === 'string' && typeof files.key === 'string'
-  return isWhole ? { address: { host, port }, tls: files as FeedTlsFiles } : undefined
+  const isComplete = typeof files?.cert === 'string' && typeof files.key === 'string'
+  return isComplete ? { address, tls: files as FeedTlsFiles } : undefined
 }
 
 function parseEndpointText(text: string): ParsedFeedEndpoint | undefined {
-  if (text.startsWith('unix:/')) return { address: { path: text.slice(5) }, tls: undefined }
   if (/^(tcp|tls):.*=/.test(text)) return parseTwistedEndpoint(text)
-  const match = /^(?:\[([0-9a-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(text)
-  const port = Number(match?.[3])
-  if (!match || !isPort(port) || (match[1] && !isIPv6(match[1]))) return undefined
-  return { address: { host: match[1] ?? (match[2] || LOOPBACK), port }, tls: undefined }
+  const address = parseListenAddress(text)
+  return address && { address, tls: undefined }
 }
 
-/** `tls:interface=1.1.1.1:port=443:key=path:cert=path`, where `\:` is a colon. */
+/** The original's notation, Twisted's: `tls:interface=1.1.1.1:port=443:key=path:cert=path`, where `\:` is a colon. */
 function parseTwistedEndpoint(text: string): ParsedFeedEndpoint {
   const [kind, ...tokens] = text.split(/(?<!\\):/)
   const values = new Map<string, string>()
@@ -71,7 +68,7 @@ function parseTwistedEndpoint(text: string): ParsedFeedEndpoint {
   if (!isPort(port))
     throw createOptionError(`endpoint ${describe(text)}: port must be from 0 to 65535`)
   const device = values.get('device')
-  // The narrower of the two: `interface=0.0.0.0:device=eth0` is that device alone.
+  // The device wins, because it is narrower: `interface=0.0.0.0:device=eth0` means that device alone.
   const host =
     device === undefined ? (values.get('interface') ?? LOOPBACK) : findDeviceAddress(device)
   const key = values.get('key')
@@ -87,19 +84,15 @@ function parseTwistedEndpoint(text: string): ParsedFeedEndpoint {
   return { address: { host, port }, tls: { cert, key } }
 }
 
-/** Node cannot bind to a device: its first address, IPv4 before IPv6, stands for it. */
+/** Node cannot bind to a device, so that its first address is used instead, IPv4 before IPv6. */
 function findDeviceAddress(device: string): string {
   const addresses = networkInterfaces()[device] ?? []
   const first = addresses.find(({ family }) => family === 'IPv4') ?? addresses[0]
   if (first) return first.address
   const known = Object.keys(networkInterfaces()).join(', ')
   throw createOptionError(
-    `endpoint: there is no device ${describe(device)} with an address; known: ${known}`,
+    `endpoint: no device ${describe(device)} with an address; known devices: ${known}`,
   )
-}
-
-function isPort(port: unknown): port is number {
-  return Number.isInteger(port) && (port as number) >= 0 && (port as number) <= 65_535
 }
 
 function createOptionError(message: string): ManyhostError {

@@ -1,8 +1,11 @@
 /**
- * The wire of hpfeeds, byte for byte: `int32 length of all` + `u8 opcode` + body; texts inside are `u8 length` + UTF-8.
- * The broker speaks first (INFO with a nonce), the client answers AUTH with SHA-1(nonce, secret), silence is success.
+ * The frames of hpfeeds, byte for byte: `int32 length of the whole frame`, `u8 opcode`, body. A short text inside the body
+ * is `u8 length` and UTF-8. The broker speaks first (INFO with a nonce), the client answers with AUTH, which contains
+ * SHA-1(nonce, secret). The broker does not confirm: its silence means success.
  */
 import { createHash } from 'node:crypto'
+import { describe } from '../core/describe.ts'
+import { ManyhostError } from '../core/errors.ts'
 
 export const OPCODE = {
   error: 0,
@@ -14,35 +17,65 @@ export const OPCODE = {
 } as const
 
 export const HEADER_BYTES = 5
+/** Longest short text: its length is one byte. Idents and the channels of messages are such texts. */
+export const MAX_NAME_BYTES = 255
 const MIB = 1_048_576
-/** What follows the header of the longest PUBLISH. */
+/** Longest body of a PUBLISH. */
 export const MAX_BODY_BYTES = MIB
-const HASH_BYTES = 20
+/** A SHA-1. */
+export const PROOF_BYTES = 20
 
-/** Least and most bytes of a whole frame, by opcode: the original's upper limits, and the lower ones that it lacks. */
-const FRAME_BOUNDS: readonly (readonly [least: number, most: number])[] = [
+/** Minimum and maximum bytes of a whole frame, by opcode. The original has only the maximum. */
+const FRAME_BOUNDS: readonly (readonly [min: number, max: number])[] = [
   [HEADER_BYTES, HEADER_BYTES + MIB],
-  [HEADER_BYTES + 1, HEADER_BYTES + 256 + HASH_BYTES],
-  [HEADER_BYTES + 1 + HASH_BYTES, HEADER_BYTES + 256 + HASH_BYTES],
+  [HEADER_BYTES + 1, HEADER_BYTES + 1 + MAX_NAME_BYTES + PROOF_BYTES],
+  [HEADER_BYTES + 1 + PROOF_BYTES, HEADER_BYTES + 1 + MAX_NAME_BYTES + PROOF_BYTES],
   [HEADER_BYTES + 2, HEADER_BYTES + MIB],
   [HEADER_BYTES + 1, MIB],
   [HEADER_BYTES + 1, MIB],
 ]
 
-/** A peer that does not speak the protocol: its connection is of no more use. */
+/** Bytes that are no frame, or a value that does not fit into one. After such bytes a connection cannot be read further. */
 export class FrameError extends Error {}
 
-/** Where a frame lies: from its header's first byte to behind its last. Only valid during the call, unless kept. */
+/** A frame error that the caller's own arguments caused, as an error of an option; anything else unchanged. */
+export function toOptionError(where: string, error: unknown): unknown {
+  if (!(error instanceof FrameError)) return error
+  return new ManyhostError('MANYHOST_INVALID_OPTION', `${where}: ${error.message}`)
+}
+
+/** Whether a text can be an ident. */
+export function isIdent(text: string): boolean {
+  return text !== '' && Buffer.byteLength(text) <= MAX_NAME_BYTES
+}
+
+/** Whether messages can name a channel: SUBSCRIBE could carry a longer name, PUBLISH cannot. The empty name is a name. */
+export function isChannelName(channel: unknown): channel is string {
+  return typeof channel === 'string' && Buffer.byteLength(channel) <= MAX_NAME_BYTES
+}
+
+/** @throws FrameError */
+export function assertChannelName(channel: unknown): asserts channel is string {
+  if (isChannelName(channel)) return
+  const got =
+    typeof channel === 'string' ? `${Buffer.byteLength(channel)} bytes` : describe(channel)
+  throw new FrameError(`a channel must be a text of at most ${MAX_NAME_BYTES} bytes, got ${got}`)
+}
+
+/**
+ * Called with each frame: it lies in `bytes` from `start`, the first byte of its header, to `end`, which is not part of
+ * it. The listener must copy what it keeps after the call.
+ */
 export type OnFrame = (opcode: number, bytes: Buffer, start: number, end: number) => void
 
-/** Cuts a stream of bytes into frames. What comes whole is not copied; a frame in pieces is put together once. */
+/** Cuts a stream of bytes into frames. A frame that arrives in one chunk is not copied; one in pieces is joined once. */
 export class FrameParser {
   readonly #onFrame: OnFrame
-  /** Upper bound of each frame that is not known to be shorter: few bytes, until the peer has shown who it is. */
+  /** Maximum bytes of a frame, beside the maximum of its opcode. It is low until the peer has authenticated. */
   maxFrameBytes = Number.POSITIVE_INFINITY
   #pieces: Buffer[] = []
   #heldBytes = 0
-  /** Bytes of the frame in pieces; 0 while its header is not whole. */
+  /** Bytes of the frame that arrives in pieces; 0 while its header is incomplete. */
   #frameBytes = 0
   #isStopped = false
 
@@ -50,19 +83,19 @@ export class FrameParser {
     this.#onFrame = onFrame
   }
 
-  /** Bytes of a frame that is not whole yet. */
+  /** Bytes of the incomplete frame that have arrived. */
   get heldBytes(): number {
     return this.#heldBytes
   }
 
-  /** No frame is told any more, not even of the chunk at hand. */
+  /** Reports no further frame, not even one in the chunk that is being parsed. */
   stop(): void {
     this.#isStopped = true
     this.#pieces = []
     this.#heldBytes = 0
   }
 
-  /** @throws FrameError at a length or an opcode that cannot be; nothing after it is read */
+  /** @throws FrameError at a length or an opcode that is not allowed; nothing after it is read */
   push(chunk: Buffer): void {
     let bytes = chunk
     let at = 0
@@ -81,19 +114,22 @@ export class FrameParser {
       this.#onFrame(bytes[start + 4] as number, bytes, start, at)
     }
     if (this.#isStopped || at >= bytes.length) return
-    // A length that cannot be is refused before there is an opcode.
+    // A wrong length is refused before the opcode has arrived.
     if (bytes.length - at === 4) assertFrameLength(bytes.readInt32BE(at))
     bytes = bytes.subarray(at)
-    // A short rest must not keep a long chunk alive.
+    // A short remainder must not keep a long chunk in memory.
     this.#pieces.push(bytes.length < chunk.length / 2 ? Buffer.from(bytes) : bytes)
     this.#heldBytes = bytes.length
   }
 
-  /** Adds to the frame in pieces. Where the rest of the chunk begins; -1: there is none, the frame is not whole. */
+  /**
+   * Adds the chunk to the frame that arrives in pieces.
+   * @returns where the rest of the chunk begins; -1 if there is no rest, or parsing has stopped
+   */
   #fillFrame(chunk: Buffer): number {
     let at = 0
     if (this.#frameBytes === 0) {
-      // At most four bytes are held: the header is put together byte by byte.
+      // At most four bytes are held: the header is joined byte by byte.
       at = Math.min(HEADER_BYTES - this.#heldBytes, chunk.length)
       const header = Buffer.concat([...this.#pieces, chunk.subarray(0, at)])
       this.#pieces = [header]
@@ -111,38 +147,43 @@ export class FrameParser {
     this.#pieces = []
     this.#heldBytes = 0
     this.#frameBytes = 0
-    this.#onFrame(frame[4] as number, frame, 0, frame.length)
+    this.#onFrame(opcodeOf(frame), frame, 0, frame.length)
     return this.#isStopped || at >= chunk.length ? -1 : at
   }
 }
 
 function assertFrameLength(length: number): void {
-  if (length < HEADER_BYTES) throw new FrameError(`a frame says that it has ${length} bytes`)
+  if (length < HEADER_BYTES)
+    throw new FrameError(
+      `a frame announces a length of ${length} bytes, below its header's ${HEADER_BYTES}`,
+    )
 }
 
-/** The length of the frame whose header is here. */
+/** The length of the frame whose header is at `at`. */
 function readFrameLength(bytes: Buffer, at: number, limit: number): number {
   const length = bytes.readInt32BE(at)
   assertFrameLength(length)
   const opcode = bytes[at + 4] as number
   const bounds = FRAME_BOUNDS[opcode]
-  if (!bounds) throw new FrameError(`there is no opcode ${opcode}`)
-  const [least, most] = bounds
-  if (length < least || length > Math.min(most, limit)) {
-    throw new FrameError(`a frame with opcode ${opcode} says that it has ${length} bytes`)
+  if (!bounds) throw new FrameError(`a frame has opcode ${opcode}, which does not exist`)
+  const [min, max] = bounds
+  if (length < min || length > Math.min(max, limit)) {
+    throw new FrameError(
+      `a frame with opcode ${opcode} announces a length of ${length} bytes; ${min} to ${Math.min(max, limit)} are allowed`,
+    )
   }
   return length
 }
 
 export interface FrameText {
   readonly text: string
-  /** Where what follows it begins. */
+  /** Offset of the first byte behind the text. */
   readonly end: number
 }
 
 const UTF8_DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-/** @throws FrameError for what is not UTF-8 */
+/** @throws FrameError if the bytes are not UTF-8 */
 export function decodeText(bytes: Buffer, start: number, end: number): string {
   try {
     return UTF8_DECODER.decode(bytes.subarray(start, end))
@@ -151,17 +192,18 @@ export function decodeText(bytes: Buffer, start: number, end: number): string {
   }
 }
 
-/** A text with its length before it. @throws FrameError */
+/** Reads a short text: one byte of length, and UTF-8. @throws FrameError */
 export function readShortText(bytes: Buffer, start: number, end: number): FrameText {
   const stop = start + 1 + (bytes[start] as number)
   if (start >= end || stop > end) throw new FrameError('a text is longer than its frame')
   return { text: decodeText(bytes, start + 1, stop), end: stop }
 }
 
-/** @throws FrameError for a text of more than 255 bytes */
+/** @throws FrameError for a text of more than `MAX_NAME_BYTES` */
 function encodeShortText(text: string): Buffer {
   const bytes = Buffer.from(text, 'utf8')
-  if (bytes.length > 255) throw new FrameError(`a name has ${bytes.length} bytes, 255 at most`)
+  if (bytes.length > MAX_NAME_BYTES)
+    throw new FrameError(`a name has ${bytes.length} bytes; at most ${MAX_NAME_BYTES} are allowed`)
   return Buffer.concat([Buffer.of(bytes.length), bytes])
 }
 
@@ -193,19 +235,23 @@ export function unsubscribeFrame(ident: string, channel: string): Buffer {
   return encodeFrame(OPCODE.unsubscribe, encodeShortText(ident), Buffer.from(channel, 'utf8'))
 }
 
-/** What all messages of an ident to a channel begin with, behind the header: worth keeping. */
+/** The beginning of the body of all messages of one ident to one channel. Callers keep it, to encode it once. */
 export function publishPrefix(ident: string, channel: string): Buffer {
   return Buffer.concat([encodeShortText(ident), encodeShortText(channel)])
 }
 
-/** A PUBLISH. A text is sent as UTF-8. @throws FrameError for a payload that is too long */
+/**
+ * A PUBLISH frame. A text payload is sent as UTF-8.
+ * @param prefix from `publishPrefix`
+ * @throws FrameError for a payload that is too long
+ */
 export function publishFrame(prefix: Buffer, payload: Uint8Array | string): Buffer {
   const isText = typeof payload === 'string'
   const size = isText ? Buffer.byteLength(payload) : payload.byteLength
   const length = HEADER_BYTES + prefix.length + size
   if (length > HEADER_BYTES + MAX_BODY_BYTES) {
     throw new FrameError(
-      `a payload of ${size} bytes is too long: ${MAX_BODY_BYTES - prefix.length} at most`,
+      `a payload of ${size} bytes is too long; at most ${MAX_BODY_BYTES - prefix.length} are allowed`,
     )
   }
   const bytes = Buffer.allocUnsafe(length)
@@ -217,7 +263,20 @@ export function publishFrame(prefix: Buffer, payload: Uint8Array | string): Buff
   return bytes
 }
 
-/** What AUTH proves: that the secret is known. SHA-1 over four bytes is the protocol's choice: use TLS on open ways. */
+/** The proof in AUTH that the client knows the secret. SHA-1 is the protocol's choice: use TLS on networks that are not yours. */
 export function hashSecret(nonce: Uint8Array, secret: string): Buffer {
   return createHash('sha1').update(nonce).update(secret, 'utf8').digest()
+}
+
+/** Whether the bytes from `start` to `end` begin with `prefix`. False for an empty prefix. */
+export function hasPrefix(bytes: Buffer, start: number, end: number, prefix: Buffer): boolean {
+  const { length } = prefix
+  if (length === 0 || end - start < length) return false
+  for (let i = 0; i < length; i++) if (bytes[start + i] !== prefix[i]) return false
+  return true
+}
+
+/** The opcode of a frame that begins at offset 0. */
+export function opcodeOf(frame: Buffer): number {
+  return frame[4] as number
 }

@@ -1,16 +1,13 @@
-/** What has come and was not read yet: bounded, in the order in which it came. */
+/** Messages that have arrived and were not read yet, in the order of their arrival. Bounded in bytes. */
+import { type Deferred, deferred } from '../core/deferred.ts'
+import { Fifo } from '../core/fifo.ts'
 
 export interface FeedMessage {
-  /** Who published it: the broker holds publishers to their own name. */
+  /** The publisher: the broker lets nobody publish under another ident. */
   readonly ident: string
   readonly channel: string
-  /** A view of what came: copy what is to be kept for long. */
+  /** A view into a received chunk: copy it if you keep it for long. */
   readonly payload: Buffer
-}
-
-interface InboxWaiter {
-  take(message: FeedMessage | undefined): void
-  fail(error: Error): void
 }
 
 /** What a message costs beside its payload, in bytes, roughly. */
@@ -19,21 +16,23 @@ const MESSAGE_OVERHEAD_BYTES = 128
 export class Inbox {
   readonly #limit: number
   readonly #onHalfFree: () => void
-  #messages: (FeedMessage | undefined)[] = []
-  #head = 0
+  readonly #messages = new Fifo<FeedMessage>()
   #bytes = 0
   #isFull = false
-  readonly #waiters: InboxWaiter[] = []
+  readonly #waiters: Deferred<FeedMessage | undefined>[] = []
   #end: { readonly error?: Error } | undefined
 
-  /** `onRoom` is called when it was full, and half of it is free again. */
-  constructor(limit: number, onRoom: () => void) {
+  /**
+   * @param limit bytes
+   * @param onHalfFree called when the inbox was full, and half of it is free again
+   */
+  constructor(limit: number, onHalfFree: () => void) {
     this.#limit = limit
-    this.#onHalfFree = onRoom
+    this.#onHalfFree = onHalfFree
   }
 
   get size(): number {
-    return this.#messages.length - this.#head
+    return this.#messages.size
   }
 
   /** Whether nothing more should be put in for now. */
@@ -45,7 +44,7 @@ export class Inbox {
     if (this.#end) return
     const waiter = this.#waiters.shift()
     if (waiter) {
-      waiter.take(message)
+      waiter.resolve(message)
       return
     }
     this.#messages.push(message)
@@ -53,14 +52,14 @@ export class Inbox {
     if (this.#bytes >= this.#limit) this.#isFull = true
   }
 
-  /** The next message, if there is one already. */
+  /** The next message, if one has arrived already. */
   take(): FeedMessage | undefined {
-    const message = this.#messages[this.#head]
-    if (message) this.#removeHead(message)
+    const message = this.#messages.shift()
+    if (message) this.#releaseBytes(message.payload.length + MESSAGE_OVERHEAD_BYTES)
     return message
   }
 
-  /** The next message; undefined at the end, where the end is no failure. */
+  /** The next message; undefined after an end without an error. Rejects after an end with an error. */
   next(): Promise<FeedMessage | undefined> {
     const message = this.take()
     if (message) return Promise.resolve(message)
@@ -68,34 +67,33 @@ export class Inbox {
       const { error } = this.#end
       return error ? Promise.reject(error) : Promise.resolve(undefined)
     }
-    return new Promise((take, fail) => this.#waiters.push({ take, fail }))
+    const waiter = deferred<FeedMessage | undefined>()
+    this.#waiters.push(waiter)
+    return waiter.promise
   }
 
-  #removeHead({ payload }: FeedMessage): void {
-    this.#messages[this.#head++] = undefined
-    if (this.#head >= 1_024 && this.#head * 2 >= this.#messages.length) {
-      this.#messages = this.#messages.slice(this.#head)
-      this.#head = 0
-    }
-    this.#bytes -= payload.length + MESSAGE_OVERHEAD_BYTES
+  #releaseBytes(bytes: number): void {
+    this.#bytes -= bytes
     if (this.#isFull && this.#bytes <= this.#limit / 2) {
       this.#isFull = false
       this.#onHalfFree()
     }
   }
 
-  /** Nothing more comes. With an error what has come can still be read, and then the error; without, nothing. */
+  /**
+   * No message follows. With an error, the messages that have arrived can still be read, and the reads after them reject.
+   * Without an error, the messages that have arrived are dropped.
+   */
   end(error?: Error): void {
     if (this.#end && (error || !this.#end.error)) return
     this.#end = error ? { error } : {}
     if (!error) {
-      this.#messages = []
-      this.#head = 0
+      this.#messages.clear()
       this.#bytes = 0
     }
     for (const waiter of this.#waiters.splice(0)) {
-      if (error) waiter.fail(error)
-      else waiter.take(undefined)
+      if (error) waiter.reject(error)
+      else waiter.resolve(undefined)
     }
   }
 }

@@ -1,27 +1,27 @@
-/** Servers on their endpoints; certificates that are read again when they change. */
+/** Listens on an endpoint, and reads the certificate files again when they change. */
 import { readFileSync, statSync, unlinkSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { describeError, ManyhostError } from '../core/errors.ts'
-import { makeSocketPrivate } from '../core/private-files.ts'
+import { fileFingerprint } from '../core/fingerprint.ts'
+import { listenOn } from '../core/listen.ts'
 import { every, type Timer } from '../core/time.ts'
 import type { FeedTlsFiles, ParsedFeedEndpoint } from './endpoints.ts'
 
 export interface FeedListener {
   /** `tcp://127.0.0.1:20000`, `tls://...`, `unix:/path`. */
   readonly url: string
-  /** No new connection. */
+  /** Accepts no new connection. */
   close(): void
 }
 
-/** How often certificates are looked at, in ms: a stat is cheap, and works where watching does not. */
+/** How often the certificate files are checked: a stat is cheap, and works where watching does not. */
 const TLS_CHECK_INTERVAL_MS = 1_000
-/** Milliseconds for the handshake of TLS. */
 const TLS_HANDSHAKE_TIMEOUT_MS = 10_000
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export async function listen(
-  { address: where, tls }: ParsedFeedEndpoint,
+  { address, tls }: ParsedFeedEndpoint,
   onConnection: (socket: Socket) => void,
   onError: (error: Error) => void,
 ): Promise<FeedListener> {
@@ -31,34 +31,19 @@ export async function listen(
         onConnection,
       )
     : createServer({ noDelay: true }, onConnection)
-  // A handshake that fails is the peer's: without a listener it is dropped, which is all there is to do.
-  if ('path' in where) await removeStaleSocket(where.path)
-  await listenOn(server, where)
+  // A TLS handshake that fails has no listener: Node drops the connection, and nothing else is to be done.
+  if ('path' in address) await removeStaleSocket(address.path)
+  await listenOn(server, address, 'Feed')
   server.on('error', onError)
-  const watch = tls && reloadTlsFilesOnChange(server as TlsServer, tls, onError)
+  const timer = tls && reloadTlsFilesOnChange(server as TlsServer, tls, onError)
   const close = (): void => {
-    watch?.clear()
+    timer?.clear()
     server.close()
   }
   return { url: formatServerUrl(server, tls !== undefined), close }
 }
 
-function listenOn(server: Server, where: ParsedFeedEndpoint['address']): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onError = (cause: Error): void => {
-      const text = 'path' in where ? `unix:${where.path}` : `${where.host}:${where.port}`
-      reject(createOptionError(`cannot listen on ${text}: ${describeError(cause)}`, cause))
-    }
-    server.once('error', onError)
-    server.listen(where, () => {
-      server.off('error', onError)
-      makeSocketPrivate(where)
-      resolve()
-    })
-  })
-}
-
-/** Removes the socket of a broker that was killed; one that somebody listens on stays, and is the error to come. */
+/** Removes the socket of a broker that was killed. If a process listens on it, it stays, and listening will fail. */
 async function removeStaleSocket(path: string): Promise<void> {
   try {
     if (!statSync(path).isSocket()) return
@@ -87,29 +72,26 @@ function loadTlsFiles({ cert, key }: FeedTlsFiles): {
   }
 }
 
-/** A pair that cannot be read, or does not fit, leaves the old one in use: the next look will tell. */
+/** Files that cannot be read, or that do not belong together, leave the old certificate in use until the next change. */
 function reloadTlsFilesOnChange(
   server: TlsServer,
   files: FeedTlsFiles,
   onError: (error: Error) => void,
 ): Timer {
-  const look = (): string =>
-    [files.cert, files.key]
-      .map((file) => statSync(file))
-      .map(({ mtimeMs, size, ino }) => `${mtimeMs}/${size}/${ino}`)
-      .join()
-  let stamp = look()
-  let complained = ''
+  const readFingerprint = (): string =>
+    [files.cert, files.key].map((file) => fileFingerprint(statSync(file))).join()
+  let inUse = readFingerprint()
+  let reported = ''
   return every(TLS_CHECK_INTERVAL_MS, () => {
-    let now = ''
+    let current = ''
     try {
-      now = look()
-      if (now === stamp) return
+      current = readFingerprint()
+      if (current === inUse) return
       server.setSecureContext(loadTlsFiles(files))
-      stamp = now
+      inUse = current
     } catch (error) {
-      if (now !== complained) onError(createOptionError(`tls: ${describeError(error)}`, error))
-      complained = now
+      if (current !== reported) onError(createOptionError(`tls: ${describeError(error)}`, error))
+      reported = current
     }
   })
 }

@@ -1,5 +1,5 @@
 /**
- * The broker's figures for Prometheus, read when they are asked for. Names are the original's with `manyhost_feed_` for
+ * The broker's metrics for Prometheus, read at each scrape. The names are the original's, with `manyhost_feed_` in place of
  * `hpfeeds_broker_`: its dashboards need no other change.
  */
 import type { Registry } from 'prom-client'
@@ -13,48 +13,56 @@ import {
 import type { FeedPeer } from './peer.ts'
 import { type FeedStats, type IdentStats, MESSAGE_SIZE_BOUNDS } from './stats.ts'
 
-/** Kind, labels and meaning. docs/feed.md is held against this table by a test. */
+/** Kind, labels and meaning. A test compares docs/feed.md with this table. */
 export const FEED_METRICS = {
   manyhost_feed_client_connections: ['gauge', '', 'Connections that are open'],
   manyhost_feed_connection_made_total: ['counter', '', 'Connections that were opened'],
-  manyhost_feed_connection_ready_total: [
-    'counter',
-    'ident',
-    'Connections that proved who they are',
-  ],
+  manyhost_feed_connection_ready_total: ['counter', 'ident', 'Connections that authenticated'],
   manyhost_feed_connection_error_total: [
     'counter',
     'ident,category',
-    'Connections that were refused or ended for what they did',
+    'Connections that were refused, or ended because of what the peer did',
   ],
   manyhost_feed_connection_lost_total: ['counter', 'ident', 'Connections that ended'],
   manyhost_feed_connection_send_buffer_size: ['gauge', 'ident', 'Bytes that wait to be sent'],
-  manyhost_feed_connection_receive_buffer_size: [
-    'gauge',
+  manyhost_feed_connection_receive_buffer_size: ['gauge', 'ident', 'Bytes of incomplete frames'],
+  manyhost_feed_connection_receive_buffer_fill_total: [
+    'counter',
     'ident',
-    'Bytes of frames that are not whole yet',
+    'Bytes that were received',
   ],
-  manyhost_feed_connection_receive_buffer_fill_total: ['counter', 'ident', 'Bytes that came'],
-  manyhost_feed_connection_send_buffer_fill_total: ['counter', 'ident', 'Bytes that were queued'],
+  manyhost_feed_connection_send_buffer_fill_total: [
+    'counter',
+    'ident',
+    'Bytes that were queued for sending',
+  ],
   manyhost_feed_connection_send_buffer_drain_total: ['counter', 'ident', 'Bytes that were sent'],
   manyhost_feed_connection_send_buffer_deadline_start_total: [
     'counter',
     'ident',
-    'Times that a reader was so slow that its deadline began',
+    'Times that the deadline of a slow reader began',
   ],
   manyhost_feed_connection_send_buffer_deadline_recover_total: [
     'counter',
     'ident',
-    'Times that it caught up before the deadline',
+    'Times that a slow reader caught up before its deadline',
   ],
-  manyhost_feed_dropped_total: ['counter', 'ident', 'Messages that a reader was too slow for'],
+  manyhost_feed_dropped_total: [
+    'counter',
+    'ident',
+    'Messages that were dropped because their reader was too slow',
+  ],
   manyhost_feed_subscriptions: ['gauge', 'ident,chan', 'Subscriptions'],
   manyhost_feed_receive_publish_count_total: [
     'counter',
     'ident,chan',
     'Messages that were published',
   ],
-  manyhost_feed_receive_publish_size: ['histogram', 'ident,chan', 'Bytes of their payloads'],
+  manyhost_feed_receive_publish_size: [
+    'histogram',
+    'ident,chan',
+    'Bytes of the payloads of published messages',
+  ],
 } as const satisfies Record<string, MetricDefinition>
 
 type FeedMetricName = keyof typeof FEED_METRICS
@@ -65,18 +73,18 @@ export interface FeedMetricsInput {
 }
 
 const IDENT_READERS: Partial<Record<FeedMetricName, (stats: IdentStats) => number>> = {
-  manyhost_feed_connection_ready_total: ({ connectionsReady: ready }) => ready,
-  manyhost_feed_connection_lost_total: ({ connectionsLost: lost }) => lost,
-  manyhost_feed_connection_receive_buffer_fill_total: ({ receivedBytes: received }) => received,
-  manyhost_feed_connection_send_buffer_fill_total: ({ queuedBytes: queued }) => queued,
-  manyhost_feed_connection_send_buffer_drain_total: ({ drainedBytes: drained }) => drained,
+  manyhost_feed_connection_ready_total: (stats) => stats.connectionsReady,
+  manyhost_feed_connection_lost_total: (stats) => stats.connectionsLost,
+  manyhost_feed_connection_receive_buffer_fill_total: (stats) => stats.receivedBytes,
+  manyhost_feed_connection_send_buffer_fill_total: (stats) => stats.queuedBytes,
+  manyhost_feed_connection_send_buffer_drain_total: (stats) => stats.drainedBytes,
   manyhost_feed_connection_send_buffer_deadline_start_total: (stats) => stats.deadlineStarts,
   manyhost_feed_connection_send_buffer_deadline_recover_total: (stats) => stats.deadlineRecoveries,
-  manyhost_feed_dropped_total: ({ droppedMessages: dropped }) => dropped,
+  manyhost_feed_dropped_total: (stats) => stats.droppedMessages,
 }
 
 const OTHER_READERS: Partial<
-  Record<FeedMetricName, (figures: FeedMetricsInput, add: AddToSeries) => void>
+  Record<FeedMetricName, (input: FeedMetricsInput, add: AddToSeries) => void>
 > = {
   manyhost_feed_client_connections: ({ peers }, add) => add({}, peers.size),
   manyhost_feed_connection_made_total: ({ stats }, add) => add({}, stats.connectionsMade),
@@ -86,10 +94,10 @@ const OTHER_READERS: Partial<
     }
   },
   manyhost_feed_connection_send_buffer_size: ({ peers }, add) => {
-    for (const { ident, pendingBytes: pending } of peers) add({ ident }, pending)
+    for (const { ident, pendingBytes } of peers) add({ ident }, pendingBytes)
   },
   manyhost_feed_connection_receive_buffer_size: ({ peers }, add) => {
-    for (const { ident, heldBytes: held } of peers) add({ ident }, held)
+    for (const { ident, heldBytes } of peers) add({ ident }, heldBytes)
   },
   manyhost_feed_subscriptions: ({ peers }, add) => {
     for (const { ident, subscriptions } of peers) {
@@ -104,21 +112,21 @@ const OTHER_READERS: Partial<
 }
 
 /**
- * Registers all of them with a registry.
- * @returns takes them out again
+ * Registers all metrics of a broker.
+ * @returns a function that removes them from the registry
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
-export function registerFeedMetrics(figures: FeedMetricsInput, registry: Registry): () => void {
-  const sources = Object.entries(FEED_METRICS).map(([key, figure]): MetricSource => {
+export function registerFeedMetrics(input: FeedMetricsInput, registry: Registry): () => void {
+  const sources = Object.entries(FEED_METRICS).map(([key, definition]): MetricSource => {
     const name = key as FeedMetricName
-    if (figure[0] === 'histogram')
-      return { name, definition: figure, buckets: () => iterateSizeBuckets(figures.stats) }
+    if (definition[0] === 'histogram')
+      return { name, definition, buckets: () => iterateSizeBuckets(input.stats) }
     const byIdent = IDENT_READERS[name]
     const read = (add: AddToSeries): void => {
-      if (byIdent) for (const [ident, one] of figures.stats.idents) add({ ident }, byIdent(one))
-      OTHER_READERS[name]?.(figures, add)
+      if (byIdent) for (const [ident, stats] of input.stats.idents) add({ ident }, byIdent(stats))
+      OTHER_READERS[name]?.(input, add)
     }
-    return { name, definition: figure, read }
+    return { name, definition, read }
   })
   return registerMetricSources(registry, 'feed', sources)
 }

@@ -1,28 +1,30 @@
-/** Frames that wait for a connection: bounded in bytes; what is dropped is counted. */
+/** Frames that wait for a connection: bounded in bytes; dropped frames are counted. */
+import { Fifo } from '../core/fifo.ts'
 
+/** Which frame is dropped when the limit is reached; with 'error' the new one is refused. */
 export type DropPolicy = 'oldest' | 'newest' | 'error'
 
 export class FeedOutbox {
   readonly #limit: number
   readonly #drop: DropPolicy
-  #frames: (Buffer | undefined)[] = []
-  #head = 0
+  readonly #frames = new Fifo<Buffer>()
   #bytes = 0
 
+  /** @param limit bytes */
   constructor(limit: number, drop: DropPolicy) {
     this.#limit = limit
     this.#drop = drop
   }
 
   get size(): number {
-    return this.#frames.length - this.#head
+    return this.#frames.size
   }
 
   get bytes(): number {
     return this.#bytes
   }
 
-  /** How many were dropped for it, itself included; undefined where it is refused. */
+  /** @returns how many frames were dropped, the new one included; undefined if the new one is refused */
   put(frame: Buffer): number | undefined {
     let dropped = 0
     if (this.#bytes + frame.length > this.#limit) {
@@ -38,33 +40,29 @@ export class FeedOutbox {
     return dropped
   }
 
-  /** The oldest frame, which is no longer here then. */
+  /** Removes the oldest frame, and returns it. */
   take(): Buffer | undefined {
-    const frame = this.#frames[this.#head]
-    if (!frame) return undefined
-    this.#frames[this.#head++] = undefined
-    this.#bytes -= frame.length
-    if (this.#head >= 1_024 && this.#head * 2 >= this.#frames.length) {
-      this.#frames = this.#frames.slice(this.#head)
-      this.#head = 0
-    }
+    const frame = this.#frames.shift()
+    if (frame) this.#bytes -= frame.length
     return frame
   }
 
-  /** Puts these before all that wait: they had been taken, and got nowhere. How many were dropped for it. */
+  /**
+   * Puts frames that were taken, and did not reach a broker, before all that wait.
+   * @returns how many frames were dropped
+   */
   putBack(frames: readonly Buffer[]): number {
-    const waiting = this.#frames.slice(this.#head) as Buffer[]
+    const waiting = [...this.#frames]
     this.clear()
     let dropped = 0
     for (const frame of [...frames, ...waiting]) dropped += this.put(frame) ?? 1
     return dropped
   }
 
-  /** Empties it. How many there were. */
+  /** @returns how many frames there were */
   clear(): number {
     const { size } = this
-    this.#frames = []
-    this.#head = 0
+    this.#frames.clear()
     this.#bytes = 0
     return size
   }

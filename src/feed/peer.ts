@@ -1,58 +1,60 @@
-/** One connection to a broker: who it is, what it may, what it hears, and what waits for it. */
+/** One connection to a broker: its identity, its rights, its subscriptions, and the frames that wait for it. */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { asError } from '../core/errors.ts'
+import { isPromiseLike } from '../core/promise.ts'
 import { afterSilence, afterUnref, type Timer } from '../core/time.ts'
 import { BatchWriter } from './batch-writer.ts'
 import { AUTH_TIMED_OUT, formatLookupFailed } from './broker-messages.ts'
+import type { FeedSettings } from './broker-options.ts'
 import type { FeedChannel, FeedChannels, Subscriber } from './channels.ts'
-import { hasPrefix } from './client-link.ts'
 import {
   decodeText,
   errorFrame,
   FrameParser,
   HEADER_BYTES,
+  hasPrefix,
   infoFrame,
+  MAX_NAME_BYTES,
   OPCODE,
+  opcodeOf,
+  PROOF_BYTES,
   readShortText,
 } from './frame.ts'
-import { type Identity, isChannelAllowed, isThenable, verifyProof } from './rights.ts'
+import { type Identity, isChannelAllowed, verifyProof } from './rights.ts'
 import type { FeedErrorCategory, FeedStats, IdentStats, RouteStats } from './stats.ts'
 
-export interface FeedPeerSettings {
-  readonly name: string
-  readonly nonceSize: number
-  readonly patterns: boolean
-  /** Bytes that may wait for a slow reader; half of it starts the deadline. */
-  readonly bufferLimit: number
-  readonly deadline: number
-  readonly authTimeout: number
-  /** A secret that nobody has. */
+export interface FeedPeerSettings
+  extends Pick<
+    FeedSettings,
+    'name' | 'nonceSize' | 'patterns' | 'bufferLimit' | 'deadline' | 'authTimeout'
+  > {
+  /** A secret that nobody has: see `verifyProof`. */
   readonly decoy: string
 }
 
-/** What peers share. */
+/** The broker, as its peers see it. */
 export interface FeedPeerContext {
-  /** Of now: they may be others later. */
+  /** The current settings: an update of the broker replaces them. */
   settings: FeedPeerSettings
   readonly channels: FeedChannels
   readonly stats: FeedStats
   findIdentity(ident: string): Identity | undefined | Promise<Identity | undefined>
-  onRefused(peer: FeedPeer, category: FeedErrorCategory, words: string, cause?: Error): void
+  onRefused(peer: FeedPeer, category: FeedErrorCategory, message: string, cause?: Error): void
   onReady(peer: FeedPeer): void
   onClosed(peer: FeedPeer): void
 }
 
-/** Longest frame of those who have not said who they are. */
-const MAX_FIRST_FRAME_BYTES = HEADER_BYTES + 256 + 20
-/** Milliseconds that last words may take to be sent. */
+/** Longest frame of a peer that has not authenticated: the longest AUTH. */
+const MAX_FIRST_FRAME_BYTES = HEADER_BYTES + 1 + MAX_NAME_BYTES + PROOF_BYTES
+/** Milliseconds in which the error message before an end must be sent. */
 const LAST_FRAME_TIMEOUT_MS = 1_000
 const KEEPALIVE_DELAY_MS = 10_000
-/** Beginnings that are known again without being read. */
+/** Prefixes of messages that a peer's connection remembers, so that they are parsed and checked once. */
 const MAX_CACHED_ROUTES = 8
 const MAX_SUBSCRIPTIONS = 10_000
 
-/** Where the messages of this connection with one beginning go. */
+/** The destination of messages of this connection that begin with `prefix`. The right to publish there was checked. */
 interface PublishRoute {
   readonly channel: string
   readonly prefix: Buffer
@@ -71,33 +73,33 @@ export class FeedPeer implements Subscriber {
   #identity: Identity | undefined
   #stats: IdentStats
   #timer: Timer | undefined
-  /** Frames that came behind AUTH while it is looked up. */
+  /** Frames that arrived behind AUTH, while the identity is looked up. */
   #framesBehindAuth: Buffer[] = []
-  /** It says nothing more. */
+  /** The peer has half-closed the connection. */
   #hasReadEnd = false
   #route: PublishRoute | undefined
   readonly #routes: PublishRoute[] = []
-  /** Messages that lie one behind the other in `#runBytes`, all of `#route`: they go on in one piece. */
+  /** A run: messages of `#route` that are adjacent in one chunk, `#runBytes`. They are forwarded in one piece. */
   #runBytes: Buffer | undefined
   #runStart = 0
   #runEnd = 0
   #runCount = 0
 
-  constructor(socket: Socket, hub: FeedPeerContext) {
-    this.#context = hub
+  constructor(socket: Socket, context: FeedPeerContext) {
+    this.#context = context
     this.#socket = socket
-    // Of a unix socket there is no address.
+    // A unix socket has no remote address.
     this.address = socket.remoteAddress ? `${socket.remoteAddress} ${socket.remotePort}` : 'unix'
-    this.#stats = hub.stats.getIdentStats('')
+    this.#stats = context.stats.getIdentStats('')
     this.#writer = new BatchWriter(socket, (bytes) => this.#onDrained(bytes))
     this.#parser = new FrameParser((...frame) => this.#onFrame(...frame))
     this.#parser.maxFrameBytes = MAX_FIRST_FRAME_BYTES
-    const { name, nonceSize, authTimeout } = hub.settings
+    const { name, nonceSize, authTimeout } = context.settings
     this.#nonce = randomBytes(nonceSize)
     socket.setKeepAlive(true, KEEPALIVE_DELAY_MS)
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     socket.on('error', () => undefined)
-    // What was said before a hang-up counts, however long it takes to know who said it.
+    // Frames before a half-close count, however long the lookup of the peer's identity takes.
     socket.allowHalfOpen = true
     socket.on('end', () => this.#onReadEnd())
     socket.on('close', () => this.#onClose())
@@ -105,7 +107,7 @@ export class FeedPeer implements Subscriber {
     this.#writer.push(infoFrame(name, this.#nonce))
   }
 
-  /** '' until it has proved it. */
+  /** '' until the peer has authenticated. */
   get ident(): string {
     return this.#identity?.ident ?? ''
   }
@@ -119,12 +121,12 @@ export class FeedPeer implements Subscriber {
     return this.#writer.pendingBytes
   }
 
-  /** Bytes of a frame that is not whole yet. */
+  /** Bytes of an incomplete frame. */
   get heldBytes(): number {
     return this.#parser.heldBytes
   }
 
-  /** Frames for it. A reader that is too slow for them does without: it is told by the deadline. */
+  /** Sends frames to the peer. They are dropped if too much waits for it already: see `deadline`. */
   sendFrames(frames: Buffer, messages: number): void {
     if (this.#state !== 'ready') return
     const { bufferLimit } = this.#context.settings
@@ -152,7 +154,7 @@ export class FeedPeer implements Subscriber {
     this.#stats.deadlineRecoveries++
   }
 
-  /** Ends it after what waits for it, in `grace` ms at most. */
+  /** Ends the connection when the waiting frames are sent, and after `grace` milliseconds at the latest. */
   end(grace: number): void {
     this.#detach()
     this.#writer.flush()
@@ -161,11 +163,11 @@ export class FeedPeer implements Subscriber {
     this.#timer = afterUnref(grace, () => this.#socket.destroy())
   }
 
-  /** Last words, and the end. */
-  refuse(category: FeedErrorCategory, words: string, cause?: Error): void {
+  /** Sends an error message, unless it is empty, and ends the connection. */
+  refuse(category: FeedErrorCategory, message: string, cause?: Error): void {
     if (this.#state === 'ended') return
-    this.#context.onRefused(this, category, words, cause)
-    if (words !== '') this.#writer.push(errorFrame(words))
+    this.#context.onRefused(this, category, message, cause)
+    if (message !== '') this.#writer.push(errorFrame(message))
     this.end(LAST_FRAME_TIMEOUT_MS)
   }
 
@@ -175,7 +177,7 @@ export class FeedPeer implements Subscriber {
     try {
       this.#parser.push(chunk)
     } catch (error) {
-      // The original closes without a word, too.
+      // Without an error message, as in the original.
       this.#forwardRun()
       this.refuse('invalid-frame', '', asError(error))
       return
@@ -196,7 +198,7 @@ export class FeedPeer implements Subscriber {
   }
 
   #onControlFrame(opcode: number, bytes: Buffer, start: number, end: number): void {
-    // What was published before is not late for those who are heard before.
+    // Messages that arrived before this frame are forwarded before it takes effect.
     this.#forwardRun()
     if (opcode === OPCODE.auth) {
       this.refuse('second-auth', 'Already authenticated')
@@ -206,7 +208,7 @@ export class FeedPeer implements Subscriber {
       if (opcode === OPCODE.subscribe) this.#subscribe(name)
       else this.#unsubscribe(name)
     }
-    // ERROR and INFO of a client mean nothing, and are let pass as the original does.
+    // ERROR and INFO of a client mean nothing. They are ignored, as in the original.
   }
 
   #onAuthFrame(bytes: Buffer, start: number, end: number): void {
@@ -221,7 +223,7 @@ export class FeedPeer implements Subscriber {
       this.#onLookupFailed(ident, error)
       return
     }
-    if (!isThenable(found)) {
+    if (!isPromiseLike(found)) {
       this.#finishAuthentication(ident, hash, found)
       return
     }
@@ -237,7 +239,7 @@ export class FeedPeer implements Subscriber {
   #onAuthTimeout(authTimeout: number): void {
     if (this.#state !== 'checking') this.refuse('auth-timeout', AUTH_TIMED_OUT)
     else {
-      const cause = new Error(`the identities gave no answer within ${authTimeout} ms`)
+      const cause = new Error(`the identity source did not answer within ${authTimeout} ms`)
       this.refuse('error-checking-ident', AUTH_TIMED_OUT, cause)
     }
   }
@@ -263,7 +265,7 @@ export class FeedPeer implements Subscriber {
     const early = this.#framesBehindAuth
     this.#framesBehindAuth = []
     try {
-      for (const frame of early) this.#onFrame(frame[4] as number, frame, 0, frame.length)
+      for (const frame of early) this.#onFrame(opcodeOf(frame), frame, 0, frame.length)
     } catch (error) {
       this.refuse('invalid-frame', '', asError(error))
     }
@@ -271,7 +273,10 @@ export class FeedPeer implements Subscriber {
     if (this.#hasReadEnd) this.#onReadEnd()
   }
 
-  /** What is known of it is this from now on: who it is not any more, or what it may not, ends it. */
+  /**
+   * Replaces the identity, after the broker was updated. The connection ends if the identity is unknown now or has another
+   * secret, or if one of the subscriptions is not allowed any more.
+   */
   applyIdentity(identity: Identity | undefined): void {
     if (this.#state !== 'ready') return
     const { ident } = this
@@ -326,8 +331,8 @@ export class FeedPeer implements Subscriber {
     if (
       !isChannelAllowed(this.#identity?.publish ?? [], channel, this.#context.settings.patterns)
     ) {
-      const words = `Authkey not allowed to pub here. ident=${ident}, chan=${channel}`
-      this.refuse('no-pub-permission', words)
+      const message = `Authkey not allowed to pub here. ident=${ident}, chan=${channel}`
+      this.refuse('no-pub-permission', message)
       return undefined
     }
     const prefix = Buffer.from(bytes.subarray(start, stop))
@@ -336,7 +341,7 @@ export class FeedPeer implements Subscriber {
     return route
   }
 
-  /** Passes the run on as it came: what a subscriber gets is byte for byte what the publisher sent. */
+  /** Forwards the run as it arrived: a subscriber gets the publisher's frames byte for byte. */
   #forwardRun(): void {
     const bytes = this.#runBytes
     const route = this.#route
@@ -355,12 +360,14 @@ export class FeedPeer implements Subscriber {
     }
   }
 
-  /** If not, that is the end. */
+  /** Ends the connection if the peer may not subscribe; returns whether it may. */
   #refuseUnlessMaySubscribe(name: string): boolean {
     const { patterns } = this.#context.settings
     const isAllowed = isChannelAllowed(this.#identity?.subscribe ?? [], name, patterns)
-    const words = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
-    if (!isAllowed) this.refuse('no-sub-permission', words)
+    if (!isAllowed) {
+      const message = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
+      this.refuse('no-sub-permission', message)
+    }
     return isAllowed
   }
 
@@ -382,7 +389,7 @@ export class FeedPeer implements Subscriber {
     this.#context.channels.removeIfIdle(channel)
   }
 
-  /** Hears nothing and says nothing any more. */
+  /** Stops parsing, and leaves all channels. */
   #detach(): void {
     this.#state = 'ended'
     this.#timer?.clear()

@@ -1,4 +1,4 @@
-/** Who may publish and subscribe where. Pure. */
+/** Identities and their rights: who may publish and subscribe to which channel. Pure. */
 import { timingSafeEqual } from 'node:crypto'
 import { ManyhostError } from '../core/errors.ts'
 import { hashSecret } from './frame.ts'
@@ -6,28 +6,24 @@ import { hashSecret } from './frame.ts'
 export interface Identity {
   readonly ident: string
   readonly secret: string
-  /** Channels that it may publish to: exact names, or patterns where the feed was asked for them. */
+  /** Channels that it may publish to: exact names, or patterns if the feed's option `patterns` is set. */
   readonly publish: readonly string[]
   readonly subscribe: readonly string[]
-  /** For people. */
+  /** A note for people: whose identity it is. */
   readonly owner?: string
 }
 
-/** Tells of one ident what there is, or nothing. May be asked for anything that a stranger sends. */
+/** Looks up identities. A stranger's ident is looked up too, so that `find` may get any text. */
 export interface IdentitySource {
+  /** The identity, or undefined if there is none with this ident. */
   find(ident: string): Identity | undefined | Promise<Identity | undefined>
-  /** Loads what must be there at the start. @throws ManyhostError */
+  /** Loads the identities, or opens their database. `onError` reports later failures. @throws ManyhostError */
   start?(onError: (error: Error) => void): Promise<void> | void
   close?(): Promise<void> | void
 }
 
-/** Whether a source answers later. It may have a promise of its own, as libraries do. */
-export function isThenable<T>(found: T | PromiseLike<T>): found is PromiseLike<T> {
-  return typeof (found as PromiseLike<T> | undefined)?.then === 'function'
-}
-
 /**
- * What a source answered: a user may have written it.
+ * Checks the answer of a source, which a user may have written.
  * @throws ManyhostError MANYHOST_FUNCTION_FAILED, which never shows a secret
  */
 export function checkIdentity(found: Identity | undefined | null): Identity | undefined {
@@ -47,8 +43,8 @@ export function checkIdentity(found: Identity | undefined | null): Identity | un
 }
 
 /**
- * Whether the secret is known. Takes the same time for an ident that nobody has: it is compared with a secret that
- * nobody has.
+ * Whether the proof shows that the peer knows the identity's secret. Without an identity it takes the same time, so that a
+ * peer cannot find out which idents exist: the proof is compared with one of the decoy, a secret that nobody has.
  */
 export function verifyProof(
   hash: Uint8Array,
@@ -62,7 +58,7 @@ export function verifyProof(
   )
 }
 
-/** Compares whole secrets, as HTTP sends them, in a time that tells nothing. */
+/** Compares whole secrets, as HTTP sends them, in constant time. */
 export function verifySecret(
   given: string,
   identity: Identity | undefined,
@@ -72,7 +68,7 @@ export function verifySecret(
   return verifyProof(hashSecret(salt, given), salt, identity, decoy)
 }
 
-/** Whether a list of rights has the channel; with `patterns`, `*` in it stands for any characters, none too. */
+/** Whether a list of rights contains the channel. With `patterns`, `*` in a right matches any characters, or none. */
 export function isChannelAllowed(
   rights: readonly string[],
   channel: string,
@@ -83,23 +79,24 @@ export function isChannelAllowed(
   )
 }
 
-/** Greedy with one way back, to the last star: linear in practice, and never exponential. */
+/** Backtracks to the last star only, so that the time is never exponential. */
 function matchesPattern(pattern: string, text: string): boolean {
   if (!pattern.includes('*')) return pattern === text
   let at = 0
-  let star = -1
-  let mark = 0
   let next = 0
+  /** Where the last star is in the pattern, and where the text begins that follows what it matches. */
+  let star = -1
+  let resumeAt = 0
   while (at < text.length) {
     if (pattern[next] === '*') {
       star = next++
-      mark = at
+      resumeAt = at
     } else if (pattern[next] === text[at]) {
       next++
       at++
     } else if (star >= 0) {
       next = star + 1
-      at = ++mark
+      at = ++resumeAt
     } else return false
   }
   while (pattern[next] === '*') next++

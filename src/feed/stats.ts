@@ -1,12 +1,12 @@
-/** What a broker counts. Plain numbers: they are made into metrics when somebody looks. */
+/** The counts of a broker, as plain numbers. They become metrics when a scraper asks. */
 
-/** Upper bounds of the sizes of messages, in bytes: the original's. */
+/** Upper bounds of the histogram of message sizes, in bytes, as in the original. */
 export const MESSAGE_SIZE_BOUNDS: readonly number[] = Array.from(
   { length: 13 },
   (_, i) => 1_024 * 2 ** i,
 )
 
-/** Why a broker ends a connection: the original's categories, and those of what the original does not refuse. */
+/** Why a broker refuses a connection: the original's categories, and some that the original does not have. */
 export type FeedErrorCategory =
   | 'no-pub-permission'
   | 'invalid-secret'
@@ -25,13 +25,13 @@ export type FeedErrorCategory =
 export class IdentStats {
   connectionsReady = 0
   connectionsLost = 0
-  /** Bytes that came from it, were queued for it, and were taken by the system. */
+  /** Bytes that were received, that were queued for sending, and that the system took. */
   receivedBytes = 0
   queuedBytes = 0
   drainedBytes = 0
   deadlineStarts = 0
   deadlineRecoveries = 0
-  /** Messages that it was too slow for. */
+  /** Messages that were dropped because the reader was too slow. */
   droppedMessages = 0
   readonly errors = new Map<FeedErrorCategory, number>()
 }
@@ -51,16 +51,16 @@ export class RouteStats {
   }
 }
 
-/** Pairs of ident and channel that are counted apart; where patterns allow more, the rest is counted as one. */
+/** At most this many pairs of ident and channel are counted separately; messages of further pairs are counted as one channel. */
 const MAX_COUNTED_ROUTES = 10_000
 
 export class FeedStats {
   connectionsMade = 0
   readonly idents = new Map<string, IdentStats>()
   readonly routes = new Map<string, Map<string, RouteStats>>()
-  #routes = 0
+  #routeCount = 0
 
-  /** '' is whoever did not say, or prove, who he is: a stranger's word makes no label. */
+  /** '' stands for every peer that has not authenticated: an unproved ident must not become a label. */
   getIdentStats(ident: string): IdentStats {
     let stats = this.idents.get(ident)
     if (!stats) {
@@ -81,12 +81,12 @@ export class FeedStats {
       routes = new Map()
       this.routes.set(ident, routes)
     }
-    const name = routes.has(channel) || this.#routes < MAX_COUNTED_ROUTES ? channel : '(others)'
+    const name = routes.has(channel) || this.#routeCount < MAX_COUNTED_ROUTES ? channel : '(others)'
     let stats = routes.get(name)
     if (!stats) {
       stats = new RouteStats()
       routes.set(name, stats)
-      this.#routes++
+      this.#routeCount++
     }
     return stats
   }

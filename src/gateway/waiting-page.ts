@@ -49,7 +49,7 @@ export function writeWaitingPage(response: ServerResponse, cluster: Cluster): vo
   const { failure } = cluster
   const body = renderWaitingPage(
     new URL(cluster.url).host,
-    cluster.explain().split(';', 1)[0] as string,
+    cluster.describeState().split(';', 1)[0] as string,
     failure !== undefined,
   )
   response.writeHead(503, {

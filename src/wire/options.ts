@@ -1,6 +1,10 @@
-/** Options of a link, of dialling and of serving: names, defaults and ranges in one place. */
+/** Options of a link, of `dial` and of `serve`: names, defaults and ranges. */
 import type { ConnectionOptions, TlsOptions } from 'node:tls'
+import { describe } from '../core/describe.ts'
+import { ManyhostError } from '../core/errors.ts'
+import { isPort, parseListenAddress } from '../core/listen-address.ts'
 import {
+  flag,
   milliseconds,
   oneOf,
   type ParsedOptions,
@@ -10,69 +14,60 @@ import {
   text,
   whole,
 } from '../core/options.ts'
+import type { RulesOf } from '../core/rules-of.ts'
 import { listenerRule } from '../core/user-functions.ts'
 
-/** A key, or what finds the key of a peer that says who it is. */
+/** A key, or a function that finds the key of the peer with this ident. */
 export type WireKey =
   | string
   | Uint8Array
   | ((ident: string | undefined) => string | Uint8Array | undefined)
 
 export interface WireLinkOptions {
-  /** Buffered bytes above which the peer is not read, and nothing more is taken for sending. @default 20 MiB */
+  /** Buffered bytes above which the peer is not read, and sending waits. @default 20 MiB */
   wireBufHigh?: number
-  /** Buffered bytes below which it goes on. @default 6 MiB */
+  /** Buffered bytes below which reading resumes. @default 6 MiB */
   wireBufLow?: number
-  /** Most bytes of one packet of code; blobs have no such limit. @default 1 MiB */
+  /** Maximum bytes of one packet of code; blobs have no such limit. @default 1 MiB */
   packetSize?: number
-  /** Bytes of a response that are kept for a conversation which does not take them, before it holds up others. @default 1 MiB */
+  /** Maximum bytes of a response that wait for a poster that does not receive them; beyond it, other responses wait. @default 1 MiB */
   window?: number
-  /** Posted conversations that wait for their acknowledgement; more of them wait for room. @default 10000 */
+  /** Maximum number of posted conversations without acknowledgement; further ones wait. @default 10000 */
   maxPending?: number
-  /** Hosted conversations under way; the peer is not read beyond it. @default 1000 */
+  /** Maximum number of hosted conversations; the peer is not read while there are as many. @default 1000 */
   maxHosted?: number
-  /** Milliseconds for connecting, TLS and the greeting, each. @default 10000 */
+  /** Milliseconds for each of: connecting with TLS, the greeting. @default 10000 */
   handshakeTimeout?: number
-  /** Milliseconds without any byte and any conversation after which the link ends; 0: never. @default 0 */
+  /** Milliseconds without bytes and conversations after which the link ends; 0: never. @default 0 */
   idleTimeout?: number
-  /** Milliseconds between signs of life, to peers that know them; 0: none. @default 15000 */
+  /** Milliseconds between beats, the signs of life that are sent to manyhost peers; 0: none. @default 15000 */
   beat?: number
-  /** Milliseconds of silence after which a peer that beats is dead. @default 45000 */
+  /** Milliseconds of silence after which a peer that sends beats counts as dead. @default 45000 */
   deadAfter?: number
-  /** Milliseconds in which a peer that has something to read must read some of it; 0: no limit. @default 60000 */
+  /** Milliseconds in which a peer must read some of the bytes that wait for it; 0: no limit. @default 60000 */
   stallTimeout?: number
-  /** Least bytes a second, over 10 s, in the middle of a packet or blob; 0: none. @default 100 */
+  /** Minimum bytes per second, over 10 s, from a peer in the middle of a packet or blob; 0: none. @default 100 */
   minRate?: number
-  /** Milliseconds for the last bytes, once a link has ended. @default 5000 */
+  /** Milliseconds in which the last bytes of a link that has ended must be sent. @default 5000 */
   closeTimeout?: number
-  /** Whether manyhost peers may agree on errors, beats, cancelling and framed blobs. @default true */
+  /** Whether errors, beats, cancelling and framed blobs are agreed on with manyhost peers. @default true */
   extensions?: boolean
-  /** Shared secret: both ends prove that they have it, and it is never sent. At least 16 bytes. */
+  /** A shared secret of at least 16 bytes. Both ends prove that they have it; it is never sent. */
   key?: WireKey
-  /** Who we say we are, where there is a key for each; the proof covers it. */
+  /** Our name, for a peer that has a key for each name. The proof covers it. */
   ident?: string
-  /** With a key: whether peers without one are refused. @default 'required' */
+  /** With a key: whether peers without a proof are refused. @default 'required' */
   auth?: 'required' | 'optional'
-  /** Whether a hosted function ends before the next begins, though nothing more can come for it. @default false */
+  /** Whether a hosted function always ends before the next one begins. @default false */
   ordered?: boolean
   /**
-   * What code of an original peer that cannot be landed ends, such as the call of a name that is not exposed: its
-   * conversation, with a report to `onError`, or the link. @default 'report'
+   * What ends if code of an original peer cannot be landed, such as a call of a name that is not exposed: its
+   * conversation, with a report to `onError`; or the link. @default 'report'
    */
   badCode?: 'report' | 'disconnect'
-  /** Told of errors that nobody waits for: of notifications that failed, of callbacks that threw. */
+  /** Called with errors that no caller waits for: of notifications that failed, and of callbacks that threw. */
   onError?: (error: Error) => void
 }
-
-const flagRule = (initial: boolean): Rule<boolean> =>
-  rule<boolean>(
-    'true or false',
-    initial,
-    (value) => (typeof value === 'boolean' ? value : undefined),
-    {
-      is: 'flag',
-    },
-  )
 
 const keyRule = rule<WireKey>(
   '16 bytes or more, or a function that finds them',
@@ -99,23 +94,25 @@ export const LINK_RULES = {
   stallTimeout: milliseconds(60_000, 'no limit'),
   minRate: whole(0, 100),
   closeTimeout: milliseconds(5_000),
-  extensions: flagRule(true),
+  extensions: flag(true),
   key: keyRule,
   ident: text(
     'a string of 1 to 128 characters',
     (value) => value.length > 0 && value.length <= 128,
   ),
   auth: oneOf(['required', 'optional'], 'required'),
-  ordered: flagRule(false),
+  ordered: flag(false),
   badCode: oneOf(['report', 'disconnect'], 'report'),
   onError: listenerRule<[error: Error]>('a function', 'onError of a wire link'),
-}
+} satisfies RulesOf<WireLinkOptions>
 
-const portRule = rule<number>('a whole number from 0 to 65535', 3_232, (value) =>
-  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 65_535
-    ? (value as number)
-    : undefined,
+/** For `signal`, of `dial` and of `withReconnect`. */
+export const signalRule = rule<AbortSignal>('an AbortSignal', undefined, (value) =>
+  value instanceof AbortSignal ? value : undefined,
 )
+
+/** HBI's port. */
+const DEFAULT_PORT = 3_232
 
 function objectRule<T>(what: string): Rule<T> {
   return rule<T>(what, undefined, (value) =>
@@ -125,7 +122,9 @@ function objectRule<T>(what: string): Rule<T> {
 
 const ADDRESS_RULES = {
   host: text('a name or an address', (value) => value.length > 0),
-  port: portRule,
+  port: rule<number>('a whole number from 0 to 65535', DEFAULT_PORT, (value) =>
+    isPort(value) ? value : undefined,
+  ),
   path: text('the path of a unix socket', (value) => value.length > 0),
 }
 
@@ -137,19 +136,19 @@ export const DIAL_RULES = {
       ? (value as true | ConnectionOptions)
       : undefined,
   ),
-  signal: objectRule<AbortSignal>('an AbortSignal'),
-}
+  signal: signalRule,
+} satisfies RulesOf<DialOptions>
 
 export const SERVE_RULES = {
   ...ADDRESS_RULES,
   ...LINK_RULES,
   tls: objectRule<TlsOptions>('options of tls.createServer()'),
   maxLinks: whole(1, 10_000),
-}
+} satisfies RulesOf<WireServeOptions>
 
 export type WireSettings = ParsedOptions<typeof LINK_RULES>
 
-/** Where: a host and port (127.0.0.1:3232 unless given), or the path of a unix socket. */
+/** A host and a port, 127.0.0.1 and 3232 by default; or the path of a unix socket. */
 export interface WireAddress {
   host?: string
   port?: number
@@ -159,24 +158,30 @@ export interface WireAddress {
 export interface DialOptions extends WireAddress, WireLinkOptions {
   /** Encrypts: `true`, or options of Node's `tls.connect()`. */
   tls?: true | ConnectionOptions
-  /** Gives the dialling up. */
+  /** Aborts the attempt to connect. */
   signal?: AbortSignal
 }
 
 export interface WireServeOptions extends WireAddress, WireLinkOptions {
   /** Encrypts: options of Node's `tls.createServer()`, with `key` and `cert`. */
   tls?: TlsOptions
-  /** Links at a time; more are closed at once. @default 10000 */
+  /** Maximum number of links; further connections are closed at once. @default 10000 */
   maxLinks?: number
 }
 
-/** `host:port`, `unix:/path`, or options that have them. */
+/**
+ * The options with the address of a text: `host`, `host:port`, `:port`, `[::1]:port` or `unix:/path`. Options are returned
+ * unchanged.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION
+ */
 export function parseWhere<T extends WireAddress>(given: string | T): T {
   if (typeof given !== 'string') return given
-  if (given.startsWith('unix:')) return { path: given.slice(5) } as T
-  const match = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d+))?$/.exec(given)
-  const host = match?.[1] ?? match?.[2]
-  return { ...(host && { host }), ...(match?.[3] && { port: Number(match[3]) }) } as T
+  const address = parseListenAddress(given) ?? parseListenAddress(`${given}:${DEFAULT_PORT}`)
+  if (address) return address as T
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `wire: an address must be 'host', 'host:port', '[::1]:port' or 'unix:/path', got ${describe(given)}`,
+  )
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */

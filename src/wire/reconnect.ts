@@ -1,15 +1,17 @@
-/** A loop that connects again and again until its work is done: what the field's programs each write by hand. */
+/** A loop that reconnects until its work is done. */
+import { backoffDelay } from '../core/backoff.ts'
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
-import { milliseconds, parseOptions, rule, whole } from '../core/options.ts'
+import { milliseconds, parseOptions, whole } from '../core/options.ts'
+import type { RulesOf } from '../core/rules-of.ts'
 import { now, sleep } from '../core/time.ts'
 import { listenerRule } from '../core/user-functions.ts'
 import { dial } from './dial.ts'
 import type { HostingEnd, PostingEnd } from './ends.ts'
 import type { NamesFor } from './names-for.ts'
-import { type DialOptions, parseWhere } from './options.ts'
+import { type DialOptions, parseWhere, signalRule } from './options.ts'
 
 export interface RetryInfo {
-  /** Failures in a row, this one included. */
+  /** Failures in a row, including this one. */
   readonly attempt: number
   readonly error: Error
   /** Milliseconds until the next attempt. */
@@ -19,14 +21,15 @@ export interface RetryInfo {
 export interface ReconnectOptions {
   /** Milliseconds of the first wait, doubled with each failure in a row. @default 200 */
   minDelay?: number
-  /** Most milliseconds of one wait. @default 30000 */
+  /** Maximum milliseconds of one wait. @default 30000 */
   maxDelay?: number
-  /** Failures in a row after which it gives up. @default Infinity */
+  /** Failures in a row after which the loop gives up. @default Infinity */
   maxAttempts?: number
-  /** A link that lived as long as that, in ms, begins the count anew. @default 10000 */
+  /** After a link that lived at least this many milliseconds, the count of failures begins anew. @default 10000 */
   steadyAfter?: number
-  /** Ends it: rejects with the signal's reason. */
+  /** Ends the loop, which rejects with the signal's reason. */
   signal?: AbortSignal
+  /** Called before each wait. */
   onRetry?: (retry: RetryInfo) => void
 }
 
@@ -35,31 +38,15 @@ const RECONNECT_RULES = {
   maxDelay: milliseconds(30_000),
   maxAttempts: whole(1, Number.POSITIVE_INFINITY),
   steadyAfter: milliseconds(10_000),
-  signal: rule<AbortSignal>('an AbortSignal', undefined, (value) =>
-    value instanceof AbortSignal ? value : undefined,
-  ),
+  signal: signalRule,
   onRetry: listenerRule<[retry: RetryInfo]>('a function', 'onRetry of withReconnect'),
-}
+} satisfies RulesOf<ReconnectOptions>
 
 /**
- * How long to wait after so many failures in a row: doubling, and anything between half and all of it, so that many
- * who lost the same peer do not come back at once ("equal jitter", AWS Architecture Blog 2015).
- */
-export function backoffDelay(
-  failures: number,
-  minDelay: number,
-  maxDelay: number,
-  random: () => number,
-): number {
-  const most = Math.min(maxDelay, minDelay * 2 ** Math.min(failures - 1, 30))
-  return most / 2 + (random() * most) / 2
-}
-
-/**
- * Runs `work` over a link, and again over a new one whenever the link ends before the work does: variables outside of
- * `work`, as the job at hand, stay as they are. `unacknowledged` are the jobs of conversations that the peer of the last
- * link did not acknowledge, oldest first (`co({ job })`, or the code of `notif`): they may have been done or not.
- * Errors of the work itself, and errors that another attempt cannot mend, are thrown.
+ * Runs `work` over a link, and runs it again over a new link whenever the link ends before the work does. Variables outside
+ * of `work`, such as the current job, keep their values. `unacknowledged` are the jobs of conversations that the peer of
+ * the last link did not acknowledge, oldest first (`co({ job })`, or the code of `notif`): the peer may have done them or
+ * not. Errors of the work itself, and errors that another attempt would meet again, are thrown.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED after `maxAttempts`
  */
 export async function withReconnect<T>(
@@ -86,7 +73,7 @@ export async function withReconnect<T>(
         () => work(ends?.po as PostingEnd, ends?.ho as HostingEnd, unacknowledged),
         signal,
       )
-      // What was only begun is to be done as well: the work is not over before the peer has said so.
+      // The work is over when the peer has acknowledged all conversations that it posted.
       await ends.po.waitCompleted()
       await ends.po.disconnect()
       return result
@@ -101,17 +88,17 @@ export async function withReconnect<T>(
       if (!isLost || !isRetryable(error)) throw error
       failures = ends && now() - begun >= steadyAfter ? 1 : failures + 1
       if (failures >= maxAttempts) {
-        const message = `given up after ${failures} failures in a row: ${describeError(error)}`
+        const message = `gave up after ${failures} failures in a row: ${describeError(error)}`
         throw new ManyhostError('MANYHOST_WIRE_CLOSED', message, { cause: error })
       }
-      const delay = backoffDelay(failures, minDelay, maxDelay, Math.random)
+      const delay = backoffDelay(failures - 1, { min: minDelay, max: maxDelay }, Math.random)
       onRetry?.({ attempt: failures, error, delay })
       await sleep(delay, signal)
     }
   }
 }
 
-/** The work's outcome, or the link's end: work that waits for something else must not miss it. */
+/** Settles as the work does, or rejects when the link ends: the work may be waiting for something else. */
 async function raceWithLinkEnd<T>(
   po: PostingEnd,
   work: () => T | Promise<T>,
@@ -122,7 +109,7 @@ async function raceWithLinkEnd<T>(
   const lost = po.waitDisconnected().then((reason) => {
     throw new ManyhostError('MANYHOST_WIRE_CLOSED', `the link ended${reason ? `: ${reason}` : ''}`)
   })
-  // The link ends after the work as well, when nobody waits for that any more.
+  // The link ends after the work too, when no caller waits for this promise any more.
   lost.catch(() => {})
   try {
     return await Promise.race([work(), lost])

@@ -2,9 +2,9 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import { deferred } from '../core/deferred.ts'
-import { asError, describeError, ManyhostError } from '../core/errors.ts'
+import { asError } from '../core/errors.ts'
+import { listenOn } from '../core/listen.ts'
 import { parseOptions } from '../core/options.ts'
-import { makeSocketPrivate } from '../core/private-files.ts'
 import { acceptLink } from './accept.ts'
 import type { WireEnds } from './dial.ts'
 import { WireLink } from './link.ts'
@@ -13,22 +13,23 @@ import { parseWhere, SERVE_RULES, type WireServeOptions } from './options.ts'
 
 export interface WireServer extends AsyncDisposable {
   readonly host: string
-  /** The port that it has, where 0 was asked for. */
+  /** The real port, also if 0 was given. */
   readonly port: number
-  /** Path of the unix socket, where it listens on one. */
+  /** Path of the unix socket, if it listens on one. */
   readonly path: string | undefined
-  /** Links that are up, and known. */
+  /** Links that are up, and whose greeting is done. */
   readonly links: ReadonlySet<WireEnds>
-  /** Listens no more, and ends all links, with the reason if there is one. Resolves when they are closed. Idempotent. */
+  /** Stops listening, and ends all links, with the reason if there is one. Resolves when they are closed. Idempotent. */
   close(reason?: string): Promise<void>
-  /** Resolves when it has been closed. */
+  /** Resolves when the server was closed. */
   waitClosed(): Promise<void>
 }
 
 /**
- * Listens for peers; each link has names of its own if they come from a function.
- * @param where options, `host:port`, or `unix:/path`; 127.0.0.1:3232 unless given, port 0 for any
- * @throws ManyhostError MANYHOST_INVALID_OPTION, also when the address cannot be listened on
+ * Listens for peers.
+ * @param where options, `host:port`, or `unix:/path`; by default 127.0.0.1:3232. Port 0 lets the system choose one
+ * @param names the same names for all links, or a function that makes the names of each link
+ * @throws ManyhostError MANYHOST_INVALID_OPTION, also if it cannot listen on the address
  */
 export async function serve(
   where: string | WireServeOptions,
@@ -45,11 +46,11 @@ export async function serve(
   } = parseOptions('wire', given, SERVE_RULES)
   const links = new Set<WireEnds>()
   const all = new Set<WireLink>()
-  /** Not known yet, oldest first. */
+  /** Links whose greeting is not done, oldest first. */
   const greeting = new Set<WireLink>()
   const onSocket = (socket: Socket): void => {
     if (all.size >= maxLinks) {
-      // Who is slow to say who he is gives way, so that those who say nothing cannot keep out those who would.
+      // The oldest link that has not finished its greeting is closed, so that silent peers cannot keep others out.
       const [oldest] = greeting
       if (!oldest) return void socket.destroy()
       oldest.socket.destroy()
@@ -60,7 +61,7 @@ export async function serve(
     try {
       link = new WireLink(socket.setNoDelay(true).setKeepAlive(true), settings, names)
     } catch (error) {
-      // The function that makes the names threw: there is nothing to be hosted.
+      // The function that makes the names threw, so that the link has nothing to host.
       settings.onError?.(asError(error))
       return void socket.destroy()
     }
@@ -83,15 +84,17 @@ export async function serve(
   const server: Server = tls
     ? createTlsServer({ handshakeTimeout: settings.handshakeTimeout, ...sockets, ...tls }, onSocket)
     : createServer(sockets, onSocket)
-  // TLS that fails concerns that connection alone.
+  // A TLS handshake that fails concerns only its own connection.
   server.on('tlsClientError', (error: Error) => settings.onError?.(error))
-  await listenOn(server, path === undefined ? { host, port } : { path })
+  await listenOn(server, path === undefined ? { host, port } : { path }, 'wire')
+  // An error of one connection, such as too many open files, must not end the process.
+  server.on('error', () => {})
   const closed = deferred<void>()
   const address = server.address()
   const close = async (reason?: string): Promise<void> => {
     server.close()
     await Promise.all([...all].map((link) => link.disconnect(reason)))
-    // Connections that were released are somebody else's: their ends are not waited for.
+    // Released connections belong to another protocol now: their end is not waited for.
     closed.resolve()
   }
   return {
@@ -103,21 +106,4 @@ export async function serve(
     waitClosed: () => closed.promise,
     [Symbol.asyncDispose]: () => close(),
   }
-}
-
-async function listenOn(
-  server: Server,
-  address: { host: string; port: number } | { path: string },
-): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) => {
-      const where = 'path' in address ? address.path : `${address.host}:${address.port}`
-      const message = `wire: cannot listen on ${where}: ${describeError(cause)}`
-      reject(new ManyhostError('MANYHOST_INVALID_OPTION', message, { cause }))
-    })
-    server.listen(address, resolve)
-  })
-  makeSocketPrivate(address)
-  server.removeAllListeners('error')
-  server.on('error', () => {})
 }

@@ -25,7 +25,7 @@ function made(provider: string) {
 test('a list, an order, weights', () => {
   for (const provider of [
     '[desk, attic]',
-    '{ order: [desk, attic], patience: 30s }',
+    '{ order: [desk, attic], spilloverAfter: 30s }',
     '{ weights: { desk: 3, attic: 1 } }',
   ]) {
     expect(made(provider)?.limit, provider).toBe(3)

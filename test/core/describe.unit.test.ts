@@ -16,7 +16,7 @@ const values: [string, unknown][] = [
   ['a function', () => 1],
   ['a function', Engine],
   ['an Engine', new Engine()],
-  ['an Array', [3]],
+  ['[3]', [3]],
   ['a Date', new Date(0)],
   ['a Promise', Promise.resolve()],
   ['{"size":3}', { size: 3 }],

@@ -112,7 +112,7 @@ describe('a bad option of a service', () => {
     ] as const) {
       const error = catchThrown(() => parse(options, startup))
       expect(error.code).toBe('MANYHOST_UNSUPPORTED')
-      expect(error.message).toContain(`provider in-process does not do '${what}'`)
+      expect(error.message).toContain(`provider in-process does not support '${what}'`)
     }
   })
 

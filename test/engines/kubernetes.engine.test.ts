@@ -209,7 +209,7 @@ withEngine(
         await patchStatus(spec.id, { conditions: [condition] })
         await waitUntil(() => spec.output.includes(`waits: ${message}`))
         giveUp.abort(new Error('enough'))
-        expect((await starting).message).toContain('it was given up')
+        expect((await starting).message).toContain('the start was given up')
         await waitUntil(async () => !(await isPod(spec.id)))
         await own.close?.()
       })
@@ -244,7 +244,7 @@ withEngine(
         await patchStatus(evicted.id, { phase: 'Failed', reason: 'Evicted', message })
         expect(await evicted.running.exited).toEqual({
           reason: 'lost',
-          detail: `its node gave it up: Evicted: ${message}`,
+          detail: `its node ended it: Evicted: ${message}`,
         })
         const silent = await serving(provider)
         const conditions = [

@@ -156,7 +156,7 @@ withEngine(SBATCH, 'Slurm', () => {
       const starting = rejectionOf(one.start(waits, { signal: giveUp.signal }))
       await waitUntil(async () => (await jobOf(waits.id, '%T %r')) === 'PENDING Resources')
       giveUp.abort(new Error('enough'))
-      expect((await starting).message).toContain('it was given up')
+      expect((await starting).message).toContain('the start was given up')
       await waitUntil(async () => (await jobOf(waits.id, '%T')) === '')
       await one.close?.()
     })

@@ -107,7 +107,7 @@ describe('parsing', () => {
       expect(parse([header(length, opcode)])).toEqual([])
       expect(() => parse([header(length + 1, opcode)]), String(opcode)).toThrow(FrameError)
     }
-    expect(() => parse([header(5, 6)])).toThrow(/no opcode 6/)
+    expect(() => parse([header(5, 6)])).toThrow(/opcode 6, which does not exist/)
   })
 
   it('takes a frame of the longest length, in pieces', () => {

@@ -38,7 +38,7 @@ const heals = () => Promise.resolve()
 function told(feed: Feed) {
   const words = new Set<string>()
   const errors = new Set<string>()
-  feed.on('refused', (event) => words.add(`${event.category}: ${event.words}`))
+  feed.on('refused', (event) => words.add(`${event.category}: ${event.message}`))
   feed.on('error', ({ message }) => errors.add(message))
   return { words, errors }
 }
@@ -162,7 +162,7 @@ test('identities that give no answer in time are an outage, too', async () => {
   await clock.pass(300)
   expect(await raw.words()).toBe('Authentication timed out')
   expect([...words]).toEqual(['error-checking-ident: Authentication timed out'])
-  expect([...errors]).toEqual(['the identities gave no answer within 300 ms'])
+  expect([...errors]).toEqual(['the identity source did not answer within 300 ms'])
   expect(await readMetric(feed, ERRORS, UNCHECKED)).toBe(1)
 })
 

@@ -8,18 +8,18 @@ import {
 import { type DropPolicy, FeedOutbox } from '../../src/feed/outbox.ts'
 
 test.each([
-  [formatLookupFailed('alice'), 'unheard'],
-  [AUTH_TIMED_OUT, 'unheard'],
-  ['Too many connections', 'passing'],
-  ['Server is shutting down', 'passing'],
-  ['Backpressure deadline timer expired', 'passing'],
+  [formatLookupFailed('alice'), 'unprocessed'],
+  [AUTH_TIMED_OUT, 'unprocessed'],
+  ['Too many connections', 'temporary'],
+  ['Server is shutting down', 'temporary'],
+  ['Backpressure deadline timer expired', 'temporary'],
   ['Authentication failed for alice', 'refused'],
   // An ident is whatever somebody chose.
   ['Authentication failed for Authentication timed out', 'refused'],
   ['Authkey not allowed to pub here. ident=alice, chan=Backpressure', 'refused'],
   ['', 'refused'],
-])('%j: %s', (words, meaning) => {
-  expect(classifyBrokerError(words)).toBe(meaning)
+])('%j: %s', (message, kind) => {
+  expect(classifyBrokerError(message)).toBe(kind)
 })
 
 function filled(limit: number, drop: DropPolicy, texts: readonly string[]): FeedOutbox {

@@ -135,7 +135,7 @@ test('weakness 6: a broker that accepts and says nothing is given up, and tried 
   const reasons: string[] = []
   alice.on('disconnected', ({ reason }) => reasons.push(reason))
   await waitUntil(() => reasons.length >= 2)
-  expect(reasons[0]).toContain('said nothing within 20 ms')
+  expect(reasons[0]).toContain('sent nothing within 20 ms')
   await alice.close()
   server.close()
 })

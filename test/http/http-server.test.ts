@@ -9,7 +9,11 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { connect as dialTls } from 'node:tls'
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import {
+  destroyResponse,
+  guardConnections,
+  serverOptions,
+} from '../../src/core/http/http-server.ts'
 import { certificate } from '../fakes/certificate.ts'
 import { runEventLoop, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
@@ -156,3 +160,24 @@ describe.each([false, true])('TLS %s', (isTls) => {
     await waitUntil(() => first.text.includes('ok'))
   })
 })
+
+test.each([false, true])(
+  'destroyResponse ends the connection of a response that waits behind another one, TLS %s',
+  async (isTls) => {
+    let isDestroyed = false
+    const port = await serve(isTls, ({ url }, response) => {
+      // The first response never ends, so the second one has no socket yet.
+      if (url === '/first') return void response.write('begun')
+      response.writeHead(200, { 'content-length': '100' })
+      response.write('a part')
+      expect(response.socket).toBeNull()
+      destroyResponse(response)
+      isDestroyed = true
+    })
+    const get = (path: string): string => `GET ${path} HTTP/1.1\r\nhost: a\r\n\r\n`
+    const client = await dial(port, isTls, get('/first') + get('/second'))
+    // The client's own half stays open, so it sees an end, or a reset.
+    await Promise.race([once(client, 'end'), once(client, 'close')])
+    expect([isDestroyed, client.text.includes('a part')]).toEqual([true, false])
+  },
+)

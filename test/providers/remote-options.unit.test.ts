@@ -14,15 +14,15 @@ import { specOf } from './process-help.ts'
 
 describe('options of slurm', () => {
   test.each<[object, string]>([
-    [{ partiton: 'x' }, "slurm has no option 'partiton'"],
+    [{ partiton: 'x' }, "slurm: unknown option 'partiton'"],
     [
       { extra: ['--gres=gpu:1', '--job-name=x'] },
       "extra must be a list of texts like '--gres=gpu:1'",
     ],
     [{ extra: ['--dep=afterok:1'] }, 'extra must be'],
     [{ extra: ['-J', 'x'] }, 'extra must be'],
-    [{ extra: ['--gres=gpu:1'], rest: 'unix:/x' }, 'extra is for the commands'],
-    [{ timeLimit: 1, drainBefore: 60 }, 'drainBefore is below timeLimit'],
+    [{ extra: ['--gres=gpu:1'], rest: 'unix:/x' }, 'extra cannot be used with rest'],
+    [{ timeLimit: 1, drainBefore: 60 }, 'drainBefore must be less than timeLimit'],
     [{ timeLimit: 1.5 }, 'timeLimit must be a whole number of minutes from 1 up, got 1.5'],
     [{ callback: { host: '$(id)' } }, 'callback must be { host, port, listen }'],
     [{ callback: { host: 'a', prot: 1 } }, 'callback must be'],
@@ -41,11 +41,11 @@ describe('options of ssh', () => {
     [{}, 'ssh: hosts is missing'],
     [{ hosts: [] }, 'hosts must be a list of one or more hosts, got []'],
     [{ hosts: ['a b'] }, 'hosts[0] must be like \'user@host:port\', got "a b"'],
-    [{ hosts: ['a', 'a:22'] }, 'hosts has'],
-    [{ hosts: [{ host: 'a', pin: 'x' }] }, "hosts[0] has no option 'pin'"],
+    [{ hosts: ['a', 'a:22'] }, 'hosts names'],
+    [{ hosts: [{ host: 'a', pin: 'x' }] }, "hosts[0]: unknown option 'pin'"],
     [{ hosts: [{ host: 'a', fingerprint: 'MD5:x' }] }, "fingerprint must be like 'SHA256:...'"],
     [{ hosts: [{ host: 'a', cpus: 0 }] }, 'cpus must be a number above 0'],
-    [{ hosts: ['a'], password: 'x' }, "ssh has no option 'password'"],
+    [{ hosts: ['a'], password: 'x' }, "ssh: unknown option 'password'"],
   ])('%j is refused', (options, text) => {
     const error = catchThrown(() => ssh(options as Parameters<typeof ssh>[0]))
     expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })

@@ -74,7 +74,7 @@ test('one that refuses comes last for a while', async () => {
   await both.close?.()
 })
 
-test('one that lets a start wait loses it after `patience`', async () => {
+test('a start that waits longer than `spilloverAfter` goes to the next provider', async () => {
   const stuck: Provider = {
     name: 'stuck',
     capabilities: new Set(),
@@ -86,16 +86,18 @@ test('one that lets a start wait loses it after `patience`', async () => {
   const dear = place()
   // Only what is waited for takes time: a busy machine does not.
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-  const both = several([stuck, dear], { patience: 20 })
+  const both = several([stuck, dear], { spilloverAfter: 20 })
   const starting = start(both)
   await vi.advanceTimersByTimeAsync(19)
   expect(dear.asked.length).toBe(0)
   await vi.advanceTimersByTimeAsync(1)
   await starting
   expect(dear.asked.length).toBe(1)
-  const only = rejectionOf(start(several([stuck], { patience: 20 })))
+  const only = rejectionOf(start(several([stuck], { spilloverAfter: 20 })))
   await vi.advanceTimersByTimeAsync(20)
-  expect((await only).message).toContain('stuck did not start it within 20 ms (patience)')
+  expect((await only).message).toContain(
+    'provider stuck did not start the instance within 20 ms (spilloverAfter)',
+  )
   await both.close?.()
 })
 
@@ -147,11 +149,15 @@ test('a session on two places bursts, and comes back', async () => {
 
 describe('options', () => {
   test.each<[unknown, unknown, string]>([
-    [[], {}, 'a list of providers, got []'],
+    [[], {}, 'must be a list of providers, got []'],
     [[{}], {}, 'a list of providers'],
     [[place(), place()], { weights: [1] }, 'weights must be a list of 2 numbers above 0, got [1]'],
-    [[place()], { patience: -1 }, 'patience must be milliseconds from 0 up, got -1'],
-    [[place()], { order: 1 }, "several has no option 'order'"],
+    [
+      [place()],
+      { spilloverAfter: -1 },
+      'spilloverAfter must be milliseconds from 0 up (0: never), got -1',
+    ],
+    [[place()], { order: 1 }, "several: unknown option 'order'"],
   ])('%# is refused', (providers, options, text) => {
     const error = catchThrown(() => several(providers as Provider[], options as object))
     expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })

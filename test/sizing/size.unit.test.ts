@@ -2,7 +2,7 @@ import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type SizedCluster, type SizeSpec, toSize, wholeSize } from '../../src/sizing/size.ts'
-import { bounds, toZero as idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
+import { bounds, idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 const cluster = new FakeCluster()
@@ -57,7 +57,7 @@ describe('a size that is a number', () => {
     ['Symbol(x)', Symbol('x')],
     ['{}', {}],
     ['{"size":3}', { size: 3 }],
-    ['an Array', [3]],
+    ['[3]', [3]],
     ['a Date', new Date(0)],
     ['a String', new String('3')],
     ['a Map', new Map()],

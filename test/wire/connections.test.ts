@@ -8,13 +8,15 @@ import {
   dial,
   type HostingEnd,
   type PostingEnd,
+  serve,
   withReconnect,
 } from '../../src/wire/index.ts'
+import { parseWhere } from '../../src/wire/options.ts'
 import { rejectionOf, waitUntil } from '../help.ts'
 import { closing, echo, listen, pair } from './pair.ts'
 import { RawPeer, rawServer } from './raw.ts'
 
-describe('roads', () => {
+describe('links', () => {
   it('unix sockets', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'manyhost-wire-'))
     closing.push(() => rmSync(folder, { recursive: true, force: true }))
@@ -22,6 +24,32 @@ describe('roads', () => {
     const { po } = await pair(echo, { serve: { path }, dial: { path } })
     expect(await po.call('echo', 1)).toBe(1)
     expect((await rejectionOf(dial(`unix:${path}x`, {}))).message).toContain('cannot connect')
+  })
+
+  it.each(['a:b', 'a:1:2', 'a:65536', '[1.2.3.4]:1', 'unix:', 'unix:relative', 'a b'])(
+    'refuse the address %j, and do not connect to the default instead',
+    async (where) => {
+      for (const promise of [
+        dial(where, {}),
+        serve(where, {}),
+        withReconnect(where, {}, () => {}),
+      ]) {
+        const error = await rejectionOf(promise)
+        expect(error.code).toBe('MANYHOST_INVALID_OPTION')
+        expect(error.message).toContain(`got ${JSON.stringify(where)}`)
+      }
+    },
+  )
+
+  it.each([
+    ['calc', { host: 'calc', port: 3_232 }],
+    ['calc:1', { host: 'calc', port: 1 }],
+    [':1', { host: '127.0.0.1', port: 1 }],
+    ['[::1]', { host: '::1', port: 3_232 }],
+    ['[::1]:1', { host: '::1', port: 1 }],
+    ['unix:/a b', { path: '/a b' }],
+  ])('take the address %j', (where, expected) => {
+    expect(parseWhere(where)).toEqual(expected)
   })
 
   it("a released connection is another protocol's, with every byte of it", async () => {
@@ -159,7 +187,7 @@ describe('withReconnect', () => {
     const gone = await rejectionOf(
       withReconnect({ port: 1, host: '127.0.0.1' }, {}, () => {}, { maxAttempts: 2, minDelay: 1 }),
     )
-    expect(gone.message).toMatch(/given up after 2 failures/)
+    expect(gone.message).toMatch(/gave up after 2 failures/)
     const controller = new AbortController()
     const waiting = rejectionOf(
       withReconnect({ port: 1 }, {}, () => {}, {

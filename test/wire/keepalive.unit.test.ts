@@ -5,7 +5,6 @@ import { ConversationNumbers } from '../../src/wire/conversation-numbers.ts'
 import { takeSocket } from '../../src/wire/index.ts'
 import { checkLiveness, type LivenessFacts } from '../../src/wire/keepalive.ts'
 import { parseLinkOptions } from '../../src/wire/options.ts'
-import { backoffDelay } from '../../src/wire/reconnect.ts'
 import { catchThrown, runEventLoop } from '../help.ts'
 
 const settings = parseLinkOptions({ idleTimeout: 100_000 })
@@ -22,7 +21,7 @@ const calm: LivenessFacts = {
   partialBytes: 0,
 }
 
-describe('judge', () => {
+describe('checkLiveness', () => {
   it.each<[string, Partial<LivenessFacts>, number, RegExp | undefined]>([
     ['silence below the limit', {}, 44_999, undefined],
     ['silence above it', {}, 45_000, /no sign of life/],
@@ -60,13 +59,6 @@ it('numbers wrap, and skip those under way', () => {
   const numbers = new ConversationNumbers(9_999_998)
   const taken = new Set(['101'])
   expect([1, 2, 3].map(() => numbers.takeNext(taken))).toEqual(['9999998', '9999999', '102'])
-})
-
-it('waits double, with jitter, up to the longest', () => {
-  expect([1, 2, 3, 40].map((n) => backoffDelay(n, 100, 1_000, () => 1))).toEqual([
-    100, 200, 400, 1_000,
-  ])
-  expect(backoffDelay(1, 100, 1_000, () => 0)).toBe(50)
 })
 
 it.each([{ nonsense: 1 }, { key: 'short' }, { packetSize: 5 }, { ident: '' }, { auth: 'maybe' }])(

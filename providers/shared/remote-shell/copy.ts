@@ -1,26 +1,22 @@
-/** Files and folders to and from a machine that has a shell and, for folders, tar. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+/** Copies files and folders to and from a machine that has a shell and, for folders, tar. */
 import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, stat } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { finished, pipeline } from 'node:stream/promises'
-import { asError, describeError, ManyhostError } from '../../../src/core/errors.ts'
+import { asError } from '../../../src/core/errors.ts'
 import { quoteShellWord } from '../../../src/posix/shell-words.ts'
+import { MAX_COPY_ERROR_TEXT, resolveFileTarget, runTar, withCopyError } from '../file-copy.ts'
 import type { RemoteMachine, RemoteShell } from './machine.ts'
 import { sendScript } from './shell.ts'
 
-/** What the machine said of a failure, in characters. */
-const MAX_ERROR_TEXT = 2_000
-
-/** A first line that is longer is none of ours, in bytes. */
+/** Longest first line that one of our scripts prints, in bytes. */
 const MAX_LINE_BYTES = 10_000
 
-/** How much a login shell may say before it does what it is told, in bytes. */
+/** Longest output of a login shell before it runs our command, in bytes. */
 const MAX_GREETING_BYTES = 1_048_576
 
-/** As the command cp: a file that is copied to a folder goes into it, and missing folders are made. */
+/** A file that is copied to a folder goes into it, and missing folders are created. */
 export async function uploadByShell(
   machine: RemoteMachine,
   local: string,
@@ -29,8 +25,10 @@ export async function uploadByShell(
 ): Promise<void> {
   await withCopyError('upload', local, remote, async () => {
     const source = resolve(local)
-    const { isDirectory, mode } = await readFileInfo(source)
-    // A part first: where both machines share their files, the source may be the target itself.
+    const found = await stat(source)
+    const isDirectory = found.isDirectory()
+    const mode = (found.mode & 0o777).toString(8)
+    // It is written to a second file first: where both machines share their files, the source may be the target itself.
     const target = quoteShellWord(remote)
     const script = isDirectory
       ? `mkdir -p -- ${target} && cd -- ${target} && exec tar -xf -`
@@ -41,8 +39,11 @@ part=$target.manyhost-$$
 mkdir -p -- "$(dirname -- "$target")" && cat >"$part" && chmod ${mode} "$part" && mv -f -- "$part" "$target"`
     await runCopyScript(machine, cwd, script, async ({ stdin, stdout }) => {
       stdout.resume()
-      if (isDirectory) await runTar(['-cf', '-', '-C', source, '.'], undefined, stdin)
-      else await pipeline(createReadStream(source), stdin)
+      if (isDirectory) {
+        await runTar(['-cf', '-', '-C', source, '.'], { output: true }, (tar) =>
+          pipeArchive(tar.stdout as Readable, stdin),
+        )
+      } else await pipeline(createReadStream(source), stdin)
     })
   })
 }
@@ -62,11 +63,11 @@ else echo file; exec cat -- ${source}; fi`
       const target = resolve(local)
       if (kind === 'folder') {
         await mkdir(target, { recursive: true })
-        await runTar(['-xf', '-', '-C', target], stdout, undefined)
+        await runTar(['-xf', '-', '-C', target], { input: true }, (tar) =>
+          pipeArchive(stdout, tar.stdin as Writable),
+        )
       } else if (kind === 'file') {
-        const isFolder =
-          local.endsWith('/') || (await readFileInfo(target).catch(() => undefined))?.isDirectory
-        const path = isFolder ? join(target, basename(remote)) : target
+        const path = await resolveFileTarget(target, basename(remote), local.endsWith('/'))
         await mkdir(dirname(path), { recursive: true })
         await pipeAll(stdout, createWriteStream(path))
       }
@@ -74,21 +75,7 @@ else echo file; exec cat -- ${source}; fi`
   })
 }
 
-async function withCopyError(verb: string, from: string, to: string, copy: () => Promise<void>) {
-  try {
-    await copy()
-  } catch (cause) {
-    const text = `cannot ${verb} '${from}' to '${to}': ${describeError(cause)}`
-    throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
-  }
-}
-
-async function readFileInfo(path: string): Promise<{ isDirectory: boolean; mode: string }> {
-  const found = await stat(path)
-  return { isDirectory: found.isDirectory(), mode: (found.mode & 0o777).toString(8) }
-}
-
-/** Runs a script in the folder and `act` on its streams; rejects when either fails, with what the script said. */
+/** Runs a script in the folder, and `act` on its streams. If either fails, it rejects with the errors of the script. */
 async function runCopyScript(
   machine: RemoteMachine,
   cwd: string | undefined,
@@ -96,9 +83,9 @@ async function runCopyScript(
   act: (shell: RemoteShell) => Promise<void>,
 ): Promise<void> {
   const shell = await machine.openShell()
-  let said = ''
+  let errors = ''
   shell.stderr.on('data', (chunk: Buffer) => {
-    if (said.length < MAX_ERROR_TEXT) said += chunk.toString()
+    if (errors.length < MAX_COPY_ERROR_TEXT) errors += chunk.toString()
   })
   shell.stdin.on('error', () => {})
   try {
@@ -110,9 +97,9 @@ async function runCopyScript(
       () => undefined,
       (error: unknown) => asError(error),
     )
-    // A script that ends early, of a full disk perhaps, has a better reason than the stream that it broke.
+    // A script that ends early, for example because the disk is full, has a better reason than the stream that it broke.
     const code = await Promise.race([shell.exit, acted.then((error) => (error ? -1 : shell.exit))])
-    if (code !== 0 && said.trim() !== '') throw new Error(said.trim())
+    if (code !== 0 && errors.trim() !== '') throw new Error(errors.trim())
     if (code === undefined) throw new Error(`the connection to ${machine.name} was lost`)
     const error = await acted
     if (error) throw error
@@ -123,11 +110,11 @@ async function runCopyScript(
 }
 
 /**
- * Not `pipeline`: a channel of ssh may say that it is closed before all that it holds was read, and that would count as
- * the premature end of it.
+ * Not `pipeline`: a channel of ssh may emit 'close' before all its data was read, and `pipeline` takes that for a premature
+ * end.
  */
 async function pipeAll(from: Readable, to: Writable): Promise<void> {
-  // What was destroyed never says that it ends.
+  // A stream that was destroyed never emits 'end'.
   const onClose = (): void => {
     if (from.destroyed && !from.readableEnded) to.destroy(new Error('the connection was cut'))
   }
@@ -142,8 +129,8 @@ async function pipeAll(from: Readable, to: Writable): Promise<void> {
 }
 
 /**
- * From one tar to the other: the reader ends at the end that the archive says, and may leave the padding behind that
- * unread. Whether it had all is what its exit code says.
+ * From one tar to the other. The reading tar stops at the end mark of the archive, and may leave the padding after it
+ * unread, so an error of the stream does not count: the exit code of tar says whether it had everything.
  */
 async function pipeArchive(from: Readable, to: Writable): Promise<void> {
   await pipeAll(from, to).catch(() => {
@@ -152,31 +139,9 @@ async function pipeArchive(from: Readable, to: Writable): Promise<void> {
   })
 }
 
-/** This machine's tar, between a folder and a stream. */
-async function runTar(
-  args: readonly string[],
-  from: Readable | undefined,
-  to: Writable | undefined,
-): Promise<void> {
-  const child = spawn('tar', args, {
-    stdio: [from ? 'pipe' : 'ignore', to ? 'pipe' : 'ignore', 'pipe'],
-  })
-  let said = ''
-  child.stderr?.on('data', (chunk: Buffer) => {
-    if (said.length < MAX_ERROR_TEXT) said += chunk.toString()
-  })
-  const exited = once(child, 'close')
-  const streams = [
-    from && child.stdin ? pipeArchive(from, child.stdin) : undefined,
-    to && child.stdout ? pipeArchive(child.stdout, to) : undefined,
-  ]
-  const [[code]] = await Promise.all([exited, ...streams])
-  if (code !== 0) throw new Error(said.trim() || `tar ended with exit code ${code}`)
-}
-
 /**
- * Reads up to a line that is this mark, whatever comes before it, and leaves the rest in the stream.
- * @throws Error with the last of what came, where the mark does not come
+ * Reads up to the line `mark`, whatever comes before it, and leaves the rest in the stream.
+ * @throws Error with the last output, if the mark does not come
  */
 export async function skipToMark(stream: Readable, mark: string): Promise<void> {
   const wanted = Buffer.from(`${mark}\n`)
@@ -185,7 +150,7 @@ export async function skipToMark(stream: Readable, mark: string): Promise<void> 
     const chunk = stream.read() as Buffer | null
     if (chunk === null) {
       if (stream.readableEnded || stream.destroyed)
-        throw new Error(`it ended${quoteLastOutput(held)}`)
+        throw new Error(`the shell ended${quoteLastOutput(held)}`)
       await waitUntilReadable(stream)
       continue
     }
@@ -198,18 +163,20 @@ export async function skipToMark(stream: Readable, mark: string): Promise<void> 
       return
     }
     if (size > MAX_GREETING_BYTES)
-      throw new Error(`it does not end to talk${quoteLastOutput(held)}`)
-    // A mark may come in two pieces; the rest is kept for the error alone.
+      throw new Error(
+        `the shell printed more than ${MAX_GREETING_BYTES} bytes before our command ran${quoteLastOutput(held)}`,
+      )
+    // The mark may come in two pieces. The rest is kept for the error alone.
     held = held.subarray(-1_000)
   }
 }
 
 function quoteLastOutput(text: Buffer): string {
   const last = text.toString().trim().replaceAll(/\s+/g, ' ').slice(-200)
-  return last === '' ? ', saying nothing' : `, saying '${last}'`
+  return last === '' ? ', without output' : `, its output: '${last}'`
 }
 
-/** Resolves when there is something to read, or never will be. */
+/** Resolves when there is something to read, and when there will be nothing any more. */
 function waitUntilReadable(stream: Readable): Promise<void> {
   return new Promise((resolve) => {
     const wake = (): void => {

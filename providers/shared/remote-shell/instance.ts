@@ -1,4 +1,4 @@
-/** One instance on another machine: its commands, its address and the connections to it. */
+/** One instance on another machine that is reached by shells: its commands, its address and the connections to it. */
 import type { Pool } from 'undici'
 import { ManyhostError } from '../../../src/core/errors.ts'
 import type {
@@ -9,6 +9,7 @@ import type {
   StartupContext,
 } from '../../../src/core/provider.ts'
 import { resolveWithin } from '../../../src/core/time.ts'
+import { listenEnvironment } from '../endpoint.ts'
 import { exitOfCode } from '../exit.ts'
 import { InstanceLifecycle, type OutputListener } from '../instance-lifecycle.ts'
 import { forwardText } from '../output.ts'
@@ -17,29 +18,29 @@ import { downloadByShell, readFirstLine, uploadByShell } from './copy.ts'
 import type { RemoteMachine, RemoteShell } from './machine.ts'
 import { leashScript, sendScript } from './shell.ts'
 
-/** How long the last output of a command that has ended may be under way while others hold its pipes, in ms. */
+/** How long the last output of a command that has ended may take, while other processes hold its pipes, in ms. */
 const OUTPUT_TIMEOUT = 250
 
-/** The part of a machine that one instance has, for as long as it lives. */
+/** The part of a machine that one instance has until its end. */
 export interface RemoteAllocation {
   readonly machine: RemoteMachine
   readonly listenOn: ListenOn
   readonly address: string
   readonly dispatcher: Pool
-  /** What all its commands get, beside the service's own. */
+  /** Environment of all commands, besides the environment of the service. */
   readonly env: Readonly<Record<string, string>>
   readonly cwd: string | undefined
-  /** Names the session in the environment of all that is started. */
+  /** Names the session in the environment of all processes. */
   readonly marker: string
-  /** Resolves when the place is lost, with the reason. */
+  /** Resolves with the reason when the allocation is lost. */
   readonly lost: Promise<Exit>
-  /** Resolves, with the reason, when the place will be lost soon. */
+  /** Resolves with the reason when the allocation will be lost soon. */
   readonly leaving?: Promise<string>
-  /** Tries once whether the server accepts. */
+  /** Tries once whether the server accepts a connection. */
   accepts(signal: AbortSignal): Promise<void>
-  /** A better reason for an end than the one that was seen, if there is one: memory, a node that failed. */
+  /** Finds a better reason for an end than the one that was seen, such as too little memory, or a node that failed. */
   explain?(exit: Exit): Promise<Exit>
-  /** Gives the place back; nothing of the instance is left when it resolves. Never rejects. */
+  /** Gives the allocation back. When it resolves, nothing of the instance is left. Never rejects. */
   release(): Promise<void>
 }
 
@@ -55,24 +56,20 @@ export class RemoteShellInstance implements Running {
   readonly #stopDeadline = new StopDeadline(() => this.#signal('KILL'))
   #lastExit: Exit | undefined
 
-  constructor(spec: StartSpec, place: RemoteAllocation) {
+  constructor(spec: StartSpec, allocation: RemoteAllocation) {
     this.#spec = spec
     this.#lifecycle = new InstanceLifecycle(spec)
-    this.#allocation = place
-    this.dispatcher = place.dispatcher
-    this.address = place.address
-    if (place.leaving) this.leaving = place.leaving
-    const { listenOn } = place
+    this.#allocation = allocation
+    this.dispatcher = allocation.dispatcher
+    this.address = allocation.address
+    if (allocation.leaving) this.leaving = allocation.leaving
     this.#env = {
-      ...place.env,
+      ...allocation.env,
       ...spec.env,
-      ...(listenOn.socketPath === undefined
-        ? { HOST: listenOn.host, PORT: String(listenOn.port) }
-        : { SOCKET_PATH: listenOn.socketPath }),
-      // As with all other providers: a startup function reads its instance's name here.
+      ...listenEnvironment(allocation.listenOn),
       MANYHOST_INSTANCE: spec.id,
     }
-    void place.lost.then((exit) => {
+    void allocation.lost.then((exit) => {
       if (this.#lifecycle.state === 'up') this.#end(exit)
       else this.#signal('KILL')
     })
@@ -87,13 +84,13 @@ export class RemoteShellInstance implements Running {
     return this.#lifecycle.gone
   }
 
-  /** When it rejects, `stop` is to be called. */
+  /** When it rejects, call `stop`. */
   begin(signal: AbortSignal): Promise<void> {
     return this.#lifecycle.runStart(signal, () => this.#start())
   }
 
   async #start(): Promise<void> {
-    // With both, the function prepares what the command then serves.
+    // A service may have both: the function prepares what the command then serves.
     await this.#lifecycle.runStartupFunction(this.#context(), this.#allocation.listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (command !== undefined) await this.#spawn(command, args)
@@ -116,9 +113,9 @@ export class RemoteShellInstance implements Running {
     const { end } = await this.#launch(command, args, 'dies', (text) =>
       this.#lifecycle.writeOutput(text),
     )
-    void end.then((how) => {
-      this.#lastExit = how
-      if (this.#lifecycle.state === 'up') this.#end(how)
+    void end.then((exit) => {
+      this.#lastExit = exit
+      if (this.#lifecycle.state === 'up') this.#end(exit)
     })
   }
 
@@ -129,14 +126,14 @@ export class RemoteShellInstance implements Running {
     })
   }
 
-  /** Resolves with its end when it was started. @throws ManyhostError MANYHOST_START_FAILED */
+  /** Resolves when the command was started, with a promise of its end. @throws ManyhostError MANYHOST_START_FAILED */
   async #launch(
     command: string,
     args: readonly string[],
-    rest: 'dies' | 'stays',
+    groupOnExit: 'dies' | 'stays',
     onText: OutputListener,
   ): Promise<{ readonly end: Promise<Exit> }> {
-    // A startup function that does not look at its signal must not start anything behind our back.
+    // A startup function that ignores its signal must not start anything after the end.
     this.#lifecycle.signal.throwIfAborted()
     const { machine, cwd, marker } = this.#allocation
     const shell = await machine.openShell()
@@ -147,7 +144,7 @@ export class RemoteShellInstance implements Running {
     const { id } = this.#spec
     sendScript(
       shell.stdin,
-      leashScript({ command, args, cwd, env: this.#env, id, marker, groupOnExit: rest }),
+      leashScript({ command, args, cwd, env: this.#env, id, marker, groupOnExit }),
     )
     forwardText(shell.stderr, (text) => onText(text, false))
     const first = await readFirstLine(shell.stdout)
@@ -163,10 +160,10 @@ export class RemoteShellInstance implements Running {
     return { end: this.#endOf(shell) }
   }
 
-  async #describeSilence(shell: RemoteShell, said: string): Promise<string> {
+  async #describeSilence(shell: RemoteShell, output: string): Promise<string> {
     const code = await resolveWithin(OUTPUT_TIMEOUT, shell.exit)
     const ended = code === undefined ? 'its connection was lost' : `it ended with exit code ${code}`
-    return `a shell could not be used: ${ended}${said && `, saying '${said.slice(0, 200)}'`}`
+    return `a shell did not start the command: ${ended}${output && `, its output: '${output.slice(0, 200)}'`}`
   }
 
   async #endOf(shell: RemoteShell): Promise<Exit> {
@@ -191,7 +188,7 @@ export class RemoteShellInstance implements Running {
     if (this.#lifecycle.requestStop()) {
       if (grace > 0) this.#signal('TERM')
       void Promise.all([...this.#shells].map((shell) => shell.exit)).then(async () => {
-        // The last exit is told by who waits for it, in a later turn.
+        // The reaction to the exit of a command sets `#lastExit` in a later turn of the promises.
         await Promise.resolve()
         const how = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
         this.#settleExit({ reason: 'stopped', detail: `stopped${how}` })
@@ -208,7 +205,7 @@ export class RemoteShellInstance implements Running {
     }
   }
 
-  /** It has ended by itself. */
+  /** The instance has ended by itself. */
   #end(exit: Exit): void {
     this.#signal('KILL')
     this.#settleExit(this.#allocation.explain?.(exit) ?? exit)
@@ -226,7 +223,6 @@ export class RemoteShellInstance implements Running {
   }
 }
 
-/** A shell tells a signal by 128 and its number. */
 function exitOfShell(code: number | undefined): Exit {
   return code === undefined
     ? { reason: 'lost', detail: 'the connection to its machine was lost' }

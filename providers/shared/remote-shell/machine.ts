@@ -1,19 +1,19 @@
-/** A machine elsewhere, as an instance sees it: something that opens shells there. Types only. */
+/** Another machine, as an instance sees it: it opens shells there. Types only. */
 import type { Readable, Writable } from 'node:stream'
 
-/** A shell on the machine that reads a script, and then whatever the script makes of its standard input. */
+/** A shell on the machine. It reads a script from its standard input; the rest of the input is for that script. */
 export interface RemoteShell {
   readonly stdin: Writable
   readonly stdout: Readable
   readonly stderr: Readable
-  /** Its exit code, 128 and the signal's number for one that was killed; undefined when that was lost with it. */
+  /** Resolves with the exit code: 128 plus the number of the signal if it was killed; undefined if the connection was lost. */
   readonly exit: Promise<number | undefined>
-  /** Hangs up: the script reads the end of its input, and nothing of it is heard any more. */
+  /** Closes the connection: the script reads the end of its input, and its output is dropped. */
   destroy(): void
 }
 
 export interface RemoteMachine {
-  /** For people: the name of the host. */
+  /** The name of the host, for messages. */
   readonly name: string
   /** @throws ManyhostError MANYHOST_START_FAILED */
   openShell(): Promise<RemoteShell>

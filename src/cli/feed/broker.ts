@@ -103,8 +103,8 @@ function openIdentitySource(auth: string): IdentitySource {
 function printBrokerEvents(feed: Feed, debug: boolean): void {
   const say = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
   feed.on('error', (error) => say(`error: ${describeError(error)}`))
-  feed.on('refused', ({ address, category, words }) =>
-    say(`${address} refused: ${words || category}`),
+  feed.on('refused', ({ address, category, message }) =>
+    say(`${address} refused: ${message || category}`),
   )
   if (!debug) return
   feed.on('connected', ({ ident, address }) => say(`${address} is ${ident}`))

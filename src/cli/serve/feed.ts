@@ -44,8 +44,8 @@ export interface FeedLogger {
 
 /** Who was refused, and what could not be read. */
 export function logFeedEvents(feed: Feed | undefined, log: FeedLogger): void {
-  feed?.on('refused', ({ ident, address, category, words }) => {
-    log.warn({ ident, address, category }, `feed: ${address} was refused: ${words || category}`)
+  feed?.on('refused', ({ ident, address, category, message }) => {
+    log.warn({ ident, address, category }, `feed: ${address} was refused: ${message || category}`)
   })
   feed?.on('error', ({ message }) => log.error(`feed: ${message}`))
 }

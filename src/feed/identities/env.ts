@@ -3,13 +3,13 @@ import type { IdentitySource } from '../rights.ts'
 
 type IdentityVariables = Readonly<Record<string, string | undefined>>
 
-/** Lists are separated by commas. As the original has it, the ident in a name is in capitals. */
+/** Channels are separated by commas. As in the original, the ident is in capitals in the variable's name. */
 export function fromEnv(env: IdentityVariables = process.env, prefix = 'HPFEEDS'): IdentitySource {
   const list = (text: string | undefined): string[] =>
     (text ?? '')
       .split(',')
-      .map((one) => one.trim())
-      .filter((one) => one !== '')
+      .map((channel) => channel.trim())
+      .filter((channel) => channel !== '')
   return {
     find(ident) {
       const get = (name: string): string | undefined => {

@@ -1,10 +1,12 @@
-/** Identities that are given as data; and several sources in a row. */
+/** Identities that are given as data; and several sources, asked one after the other. */
 
 import { describe } from '../../core/describe.ts'
 import { ManyhostError } from '../../core/errors.ts'
-import { type Identity, type IdentitySource, isThenable } from '../rights.ts'
+import { isPromiseLike } from '../../core/promise.ts'
+import { isIdent, MAX_NAME_BYTES } from '../frame.ts'
+import type { Identity, IdentitySource } from '../rights.ts'
 
-/** By ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */
+/** Identities by ident. `pubchans` and `subchans` are the original's names of `publish` and `subscribe`. */
 export type IdentityTable = Readonly<Record<string, IdentityEntry>>
 
 export interface IdentityEntry {
@@ -21,7 +23,7 @@ const ENTRY_KEYS = ['secret', 'publish', 'subscribe', 'pubchans', 'subchans', 'o
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, which never shows a secret */
 export function parseIdentityTable(where: string, table: unknown): Map<string, Identity> {
   if (typeof table !== 'object' || table === null || Array.isArray(table)) {
-    throw invalid(`${where} must be an object by ident`)
+    throw invalid(`${where} must be an object with idents as keys`)
   }
   return new Map(
     Object.entries(table).map(([ident, entry]) => [ident, parseIdentityEntry(where, ident, entry)]),
@@ -31,16 +33,17 @@ export function parseIdentityTable(where: string, table: unknown): Map<string, I
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseIdentityEntry(where: string, ident: string, entry: unknown): Identity {
   const at = `${where}: ${describe(ident)}`
-  if (ident === '' || Buffer.byteLength(ident) > 255) throw invalid(`${at}: 1 to 255 bytes`)
+  if (!isIdent(ident)) throw invalid(`${at}: an ident must have 1 to ${MAX_NAME_BYTES} bytes`)
   if (typeof entry !== 'object' || entry === null) {
     throw invalid(`${at} must be { secret, publish, subscribe }`)
   }
   for (const key of Object.keys(entry)) {
     if (!ENTRY_KEYS.includes(key))
-      throw invalid(`${at} has no ${describe(key)}; known: ${ENTRY_KEYS.join(', ')}`)
+      throw invalid(`${at}: unknown key ${describe(key)}; known: ${ENTRY_KEYS.join(', ')}`)
   }
   const { secret, owner, ...lists } = entry as Record<string, unknown>
-  if (typeof secret !== 'string' || secret === '') throw invalid(`${at}: secret must be a text`)
+  if (typeof secret !== 'string' || secret === '')
+    throw invalid(`${at}: secret must be a text that is not empty`)
   if (owner !== undefined && owner !== null && typeof owner !== 'string') {
     throw invalid(`${at}: owner must be a text`)
   }
@@ -62,13 +65,13 @@ export function fromMemory(table: IdentityTable): IdentitySource {
   return { find: (ident) => identities.get(ident) }
 }
 
-/** Asks one after the other: the first that knows the ident is right. One that fails is the answer, too. */
+/** Asks the sources one after the other: the first that knows the ident answers. If a source fails, the lookup fails. */
 export function chain(...sources: readonly IdentitySource[]): IdentitySource {
   return {
     find(ident) {
       for (const [index, source] of sources.entries()) {
         const found = source.find(ident)
-        if (isThenable(found)) {
+        if (isPromiseLike(found)) {
           return Promise.resolve(found).then((one) => one ?? findInRest(sources, index, ident))
         }
         if (found) return found

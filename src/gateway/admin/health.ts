@@ -27,7 +27,7 @@ function lacksReadyInstance({ size, instances }: Cluster): boolean {
 }
 
 function explainCluster(cluster: Cluster): string {
-  return `${cluster.url}: ${cluster.explain().split('\n', 1)[0]}`
+  return `${cluster.url}: ${cluster.describeState().split('\n', 1)[0]}`
 }
 
 function formatCount(reasons: number): string {

@@ -38,7 +38,7 @@ test('no engine at all: said at once', async () => {
   const provider = docker({ hosts: [`unix://${folder}/none.sock`], image: 'x' })
   const error = await rejectionOf(provider.start(specOf({ command }), { signal }))
   expect(error.code).toBe('MANYHOST_START_FAILED')
-  expect(error.message).toMatch(/no answer from unix:.*none\.sock.*does the engine run\?/)
+  expect(error.message).toMatch(/no answer from unix:.*none\.sock.*is the engine running\?/)
   await provider.close?.()
 })
 

@@ -264,7 +264,7 @@ describe('a template', () => {
 it.each<[Record<string, unknown>, RegExp]>([
   [{ nope: 1 }, /unknown option 'nope'/],
   [{ namespace: 'Upper' }, /namespace must be a name of lower-case/],
-  [{ port: 70_000 }, /port must be a port, got 70000/],
+  [{ port: 70_000 }, /port must be a whole number from 1 to 65535, got 70000/],
   [{ reach: 'magic' }, /reach must be 'pod-ip', 'forward'/],
   [{ template: 'kind: Job' }, /template must be a pod or its parts/],
   [{ scale: { kind: 'job', name: 'x' } }, /kind must be 'deployment', 'statefulset'/],

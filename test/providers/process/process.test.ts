@@ -489,7 +489,7 @@ describe('a start that is given up', () => {
 
 describe('options', () => {
   test.each<[unknown, string]>([
-    [{ prots: [1, 2] }, `processes has no option 'prots'`],
+    [{ prots: [1, 2] }, `processes: unknown option 'prots'`],
     [
       { ports: [0, 10] },
       'ports must be [from, to], whole numbers from 1 to 65535, from <= to, got [0,10]',
@@ -497,10 +497,10 @@ describe('options', () => {
     [{ ports: [20, 10] }, 'got [20,10]'],
     [{ ports: 8080 }, 'got 8080'],
     [{ ports: [1, 70_000] }, 'got [1,70000]'],
-    [{ listen: 'udp' }, `listen must be 'tcp' or 'unix', got "udp"`],
+    [{ listen: 'udp' }, `listen must be 'tcp', 'unix', got "udp"`],
     [{ host: '' }, 'host must be an address of this machine, got ""'],
-    [{ env: { A: 1 } }, 'env must be an object of strings, got {"A":1}'],
-    [{ inheritEnv: 'no' }, 'inheritEnv must be a boolean, got "no"'],
+    [{ env: { A: [] } }, 'env must be an object of strings, got {"A":[]}'],
+    [{ inheritEnv: 'no' }, 'inheritEnv must be true or false, got "no"'],
     [{ cwd: 3 }, 'cwd must be the path of a folder, got 3'],
   ])('%j is refused', (options, text) => {
     expect(() => processes(options as ProcessOptions)).toThrow(

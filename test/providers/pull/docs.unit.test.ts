@@ -1,10 +1,9 @@
-/** docs/pull.md says what the code says, and decisions that need no network. */
+/** The tables of docs/pull.md, and decisions that need no network. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { JobQueue } from '../../../providers/pull/job-queue.ts'
 import { parseJson } from '../../../providers/pull/json.ts'
 import { PULL_METRICS } from '../../../providers/pull/metrics.ts'
-import type { OpenJob } from '../../../providers/pull/open-job.ts'
 import { WORKERS_RULES } from '../../../providers/pull/options.ts'
 import { compileSchema } from '../../../providers/pull/schema.ts'
 import { deriveServiceId } from '../../../providers/pull/service-id.ts'
@@ -52,36 +51,34 @@ describe('docs/pull.md', () => {
   })
 })
 
-describe('the line', () => {
-  const job = (seq: number) => ({ seq, isQueued: false }) as OpenJob
+describe('the queue', () => {
+  type QueuedJob = { seq: number; isQueued: boolean }
+  const job = (seq: number): QueuedJob => ({ seq, isQueued: false })
 
-  it('is first in, first out; what is given back stands where it stood', () => {
-    const line = new JobQueue()
+  it('is first in, first out; a job that comes back gets its old place', () => {
+    const queue = new JobQueue<QueuedJob>()
     const jobs = [1, 2, 3, 4].map(job)
-    for (const one of jobs) line.add(one)
-    const [first, second] = [line.take(), line.take()]
-    line.add(second as OpenJob)
-    line.add(first as OpenJob)
-    line.remove(jobs[2] as OpenJob)
-    expect(line.size).toBe(3)
-    expect([line.take(), line.take(), line.take(), line.take()].map((one) => one?.seq)).toEqual([
-      1,
-      2,
-      4,
-      undefined,
-    ])
+    for (const one of jobs) queue.add(one)
+    const [first, second] = [queue.take(), queue.take()]
+    queue.add(second as QueuedJob)
+    queue.add(first as QueuedJob)
+    queue.remove(jobs[2] as QueuedJob)
+    expect(queue.size).toBe(3)
+    expect([queue.take(), queue.take(), queue.take(), queue.take()].map((one) => one?.seq)).toEqual(
+      [1, 2, 4, undefined],
+    )
   })
 
-  it('lets go of cancelled jobs, and keeps order over 100,000', () => {
-    const line = new JobQueue()
+  it('passes over removed jobs, and keeps the order of 100,000', () => {
+    const queue = new JobQueue<QueuedJob>()
     for (let seq = 1; seq <= 100_000; seq++) {
       const one = job(seq)
-      line.add(one)
-      if (seq % 10 !== 0) line.remove(one)
+      queue.add(one)
+      if (seq % 10 !== 0) queue.remove(one)
     }
-    expect(line.size).toBe(10_000)
-    for (let seq = 10; seq <= 100_000; seq += 10) expect(line.take()?.seq).toBe(seq)
-    expect(line.take()).toBeUndefined()
+    expect(queue.size).toBe(10_000)
+    for (let seq = 10; seq <= 100_000; seq += 10) expect(queue.take()?.seq).toBe(seq)
+    expect(queue.take()).toBeUndefined()
   })
 })
 
@@ -96,7 +93,7 @@ describe('schemas', () => {
   }
   const draft = (uri: string, rest: object) => ({ $schema: uri, ...rest })
 
-  it('are of the draft that they say, and of draft 4 when they say none', () => {
+  it('are of the draft that `$schema` names, and of draft 4 without it', () => {
     const four = { properties: { a: { maximum: 3, exclusiveMaximum: true } } }
     expect([check(four, { a: 2 }), check(four, { a: 3 })]).toEqual([true, false])
     for (const uri of [
@@ -114,7 +111,7 @@ describe('schemas', () => {
     expect([check(tuple, { a: ['x'] }), check(tuple, { a: [1] })]).toEqual([true, false])
   })
 
-  it('know formats, and do not take what a prototype has for a property', () => {
+  it('check formats, and do not take inherited properties for properties', () => {
     const format = { properties: { d: { type: 'string', format: 'date-time' } } }
     expect(check(format, { d: '2026-11-22T06:00:00Z' })).toBe(true)
     expect(check(format, { d: 'tomorrow' })).toBe(false)
@@ -134,7 +131,7 @@ describe('schemas', () => {
 })
 
 describe('the limit on what a check may cost', () => {
-  it('a check that the machine stood still for has a second try', () => {
+  it('a check during which the machine stood still has a second try', () => {
     const still = new Int32Array(new SharedArrayBuffer(4))
     let tries = 0
     const run = (): string => {
@@ -145,7 +142,7 @@ describe('the limit on what a check may cost', () => {
     expect(tries).toBe(2)
   })
 
-  it('a check that has no end is ended', () => {
+  it('a check without an end is ended', () => {
     const run = (): void => {
       for (;;);
     }
@@ -153,7 +150,7 @@ describe('the limit on what a check may cost', () => {
   })
 })
 
-it('an id is made of the virtual URL by RFC 9562: version 5, namespace of URLs', () => {
+it('an id is derived from the virtual URL by RFC 9562: version 5, namespace of URLs', () => {
   // As Python's uuid.uuid5 has it.
   expect(deriveServiceId('http://calc')).toBe('e38bcf3a-f49f-5e25-be52-19ff1bc7bbd7')
   expect(deriveServiceId('http://calc')).not.toBe(deriveServiceId('http://calc2'))
