@@ -266,7 +266,7 @@ test('options are refused with their range', async () => {
   expect(() => new FeedClient({ ident: 'x'.repeat(256), secret: 's' })).toThrow(/1 to 255 bytes/)
   expect(() => new Feed({ endpoints: 'tls:port=1' })).toThrow(/needs key= and cert=/)
   expect(() => new Feed({ endpoints: 'tcp:port=1:color=red' })).toThrow(/interface=, port=/)
-  expect(() => new Feed({ endpoints: 'nonsense' })).toThrow(/an endpoint is/)
+  expect(() => new Feed({ endpoints: 'nonsense' })).toThrow(/an endpoint must be/)
   expect(() => new Feed({ identities: { a: { publish: [] } } as never })).toThrow(/secret must be/)
   expect(() => new Feed({ bufferLimit: 1 })).toThrow(/from 2097152 up/)
   await using feed = new Feed({ endpoints: { port: 0 } })
