@@ -1,11 +1,11 @@
-/** Talks to the admin address of a running `manyhost serve`. */
-import { readFileSync } from 'node:fs'
+/** The client of the admin API of a running `manyhost serve`. */
 import { Agent, type Dispatcher } from 'undici'
 import { asError, describeError } from '../core/errors.ts'
 import { CliError } from './exit.ts'
+import { readSecret } from './secrets.ts'
 import { printable } from './terminal.ts'
 
-/** Options that every command has which talks to the admin address. */
+/** The options of all commands that call the admin API. */
 export interface AdminFlags {
   readonly admin: string
   readonly tokenFile?: string
@@ -19,15 +19,15 @@ export interface AdminRequest {
   readonly json?: unknown
   readonly body?: Dispatcher.DispatchOptions['body']
   readonly headers?: readonly (readonly [string, string])[]
-  /** No limit between two bytes of the answer: it is a stream of events, or a service's. */
+  /** Turns the response timeouts off, for a stream of events or for the response of a service. */
   readonly isStreaming?: boolean
 }
 
-/** Nothing of the admin API takes longer, but for what streams. */
+/** The admin API answers faster than this, except for streams. */
 const RESPONSE_TIMEOUT_MS = 30_000
 
 export class AdminClient {
-  /** As it was given, for messages. */
+  /** The address as the user wrote it, for messages. */
   readonly #address: string
   readonly #origin: string
   readonly #token: string | undefined
@@ -38,7 +38,7 @@ export class AdminClient {
     this.#address = admin
     const { origin, socketPath } = parseAdminAddress(admin)
     this.#origin = origin
-    this.#token = readToken(tokenFile)
+    this.#token = readSecret('--token-file', tokenFile, 'MANYHOST_TOKEN')?.trim()
     this.#agent = new Agent({
       connect: { timeout: 5_000, ...(socketPath && { socketPath }) },
       headersTimeout: RESPONSE_TIMEOUT_MS,
@@ -46,7 +46,7 @@ export class AdminClient {
     })
   }
 
-  /** The answer's JSON. @throws CliError for anything but 2xx */
+  /** Resolves with the JSON of the response. @throws CliError for a status of 400 or above */
   async requestJson<T>(
     path: string,
     { method = 'GET', json }: { method?: Method; json?: unknown } = {},
@@ -55,7 +55,7 @@ export class AdminClient {
     return (await this.#mapErrors(() => body.json())) as T
   }
 
-  /** An answer of 2xx, its body still to be read. @throws CliError for anything else */
+  /** Resolves with a response whose body is still to be read. @throws CliError for a status of 400 or above */
   async requestOk(path: string, call: AdminRequest = {}): Promise<AdminResponse> {
     const answer = await this.request(path, call)
     if (answer.statusCode < 400) return answer
@@ -63,11 +63,11 @@ export class AdminClient {
     throw toResponseError(answer.statusCode, text, this.#address)
   }
 
-  /** Whatever is answered. @throws CliError if nothing is */
+  /** Resolves with a response of any status. @throws CliError if there is none */
   async request(path: string, call: AdminRequest = {}): Promise<AdminResponse> {
-    const { method = 'GET', json, headers = [], body, isStreaming: streams = false } = call
+    const { method = 'GET', json, headers = [], body, isStreaming = false } = call
     const flat = headers.flat()
-    // Says that this is no page of a browser: the admin API asks for it.
+    // The admin API refuses requests without this header: a page of another site cannot send it.
     flat.push('x-requested-with', 'manyhost')
     if (this.#token) flat.push('authorization', `Bearer ${this.#token}`)
     if (json !== undefined) flat.push('content-type', 'application/json')
@@ -79,7 +79,7 @@ export class AdminClient {
         headers: flat,
         body: json === undefined ? (body ?? null) : JSON.stringify(json),
         signal: this.#abort.signal,
-        ...(streams && { headersTimeout: 0, bodyTimeout: 0 }),
+        ...(isStreaming && { headersTimeout: 0, bodyTimeout: 0 }),
       }),
     )
   }
@@ -92,7 +92,7 @@ export class AdminClient {
     }
   }
 
-  /** What to say when the connection cannot be made, or ended in the middle. */
+  /** The error for a connection that could not be made, or that broke. */
   toUnreachableError(error: unknown): CliError {
     const cause = asError(error) as NodeJS.ErrnoException & { errors?: Error[] }
     const why = REASONS_BY_CODE[cause.code ?? ''] ?? describeError(cause.errors?.[0] ?? cause)
@@ -103,7 +103,7 @@ export class AdminClient {
     )
   }
 
-  /** Cuts off what is still being read. */
+  /** Aborts all requests, also those whose response is still being read. */
   async close(): Promise<void> {
     this.#abort.abort()
     await this.#agent.destroy()
@@ -143,25 +143,16 @@ function parseAdminAddress(text: string): { origin: string; socketPath?: string 
   return { origin }
 }
 
-function readToken(file: string | undefined): string | undefined {
-  if (file === undefined) return process.env.MANYHOST_TOKEN || undefined
-  try {
-    return readFileSync(file, 'utf8').trim()
-  } catch (error) {
-    throw new CliError('usage', `--token-file: cannot read ${file}: ${describeError(error)}`)
-  }
-}
-
-/** The error that an answer tells of: RFC 9457 problem details, or any text. */
+/** Makes an error of a response: its body is RFC 9457 problem details, or any text. */
 export function toResponseError(status: number, text: string, name: string): CliError {
   const { detail, code } = parseProblemDetails(text)
-  const said = printable(detail ?? `status ${status}`)
+  const reason = printable(detail ?? `status ${status}`)
   if (status === 401) {
     const how = 'set MANYHOST_TOKEN or give --token-file'
-    return new CliError('refused', `${name} asks for a token: ${said}; ${how}`)
+    return new CliError('refused', `${name} asks for a token: ${reason}; ${how}`)
   }
-  if (status === 404 || code === 'MANYHOST_UNKNOWN_SERVICE') return new CliError('notFound', said)
-  return new CliError(code === 'MANYHOST_INVALID_SIZE' ? 'usage' : 'failure', said)
+  if (status === 404 || code === 'MANYHOST_UNKNOWN_SERVICE') return new CliError('notFound', reason)
+  return new CliError(code === 'MANYHOST_INVALID_SIZE' ? 'usage' : 'failure', reason)
 }
 
 function parseProblemDetails(text: string): { detail?: string; code?: string } {
@@ -176,7 +167,7 @@ function parseProblemDetails(text: string): { detail?: string; code?: string } {
   }
 }
 
-/** Path of a cluster: a name such as `calc`, or its whole URL. */
+/** The path of a cluster in the admin API. `name` is a name such as `calc`, or the URL of the service. */
 export function clusterPath(name: string, rest = ''): string {
   return `/api/clusters/${encodeURIComponent(name)}${rest}`
 }

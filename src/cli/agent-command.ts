@@ -1,6 +1,12 @@
 /** The entry of `manyhost agent` in the table of commands. */
 import type { CliCommand } from './command.ts'
-import { parsePositiveInteger, parsePositiveNumber } from './option-values.ts'
+import {
+  parseDurationOption,
+  parsePositiveBytes,
+  parsePositiveDuration,
+  parsePositiveInteger,
+  parsePositiveNumber,
+} from './option-values.ts'
 
 export const AGENT_COMMAND: CliCommand = {
   name: 'agent',
@@ -18,16 +24,17 @@ export const AGENT_COMMAND: CliCommand = {
     },
     {
       flags: '--max-instances <count>',
-      meaning: 'instances at a time; the number of processors unless given',
+      meaning:
+        'instances that run at the same time, at most; the number of processors unless given',
       parse: parsePositiveInteger,
     },
     {
       flags: '--name <name>',
-      meaning: 'what the hub knows this machine by; its own name unless given',
+      meaning: 'name of this machine at the hub; the host name unless given',
     },
     {
       flags: '-l, --label <label>',
-      meaning: 'such as gpu=a100, for services with require.gpu: a100; may be repeated',
+      meaning: 'label such as gpu=a100, for services with require.gpu: a100; may be repeated',
       isRepeatable: true,
     },
     {
@@ -36,51 +43,58 @@ export const AGENT_COMMAND: CliCommand = {
       parse: parsePositiveNumber,
     },
     {
-      flags: '--memory <bytes>',
-      meaning: 'bytes of memory to give away; all of it unless given',
-      parse: parsePositiveNumber,
+      flags: '--memory <size>',
+      meaning: 'memory to give away, such as 8GB; all of it unless given',
+      parse: parsePositiveBytes,
     },
     {
       flags: '--provider <how>',
-      meaning: 'what runs the instances here',
+      meaning: 'how instances run on this machine',
       choices: ['process', 'docker', 'podman'],
       defaultValue: 'process',
     },
-    { flags: '--tls', meaning: 'the hub has a certificate of a known authority' },
+    { flags: '--tls', meaning: 'use TLS; a known authority has signed the certificate of the hub' },
     {
       flags: '--ca-file <file>',
-      meaning: 'the hub has a certificate that this one (PEM) has signed',
+      meaning: 'use TLS; this certificate (PEM) has signed the certificate of the hub',
     },
-    { flags: '--fingerprint <sha256>', meaning: 'the hub has the certificate with this SHA-256' },
+    {
+      flags: '--fingerprint <sha256>',
+      meaning: 'use TLS; the certificate of the hub has this SHA-256',
+    },
     {
       flags: '--insecure',
-      meaning: 'dial another machine without TLS: anybody between can read and change all',
+      meaning:
+        'dial another machine without TLS: anybody on the way can read and change everything',
     },
     {
       flags: '--timeout <time>',
-      meaning: 'end after such a time without an instance, as in 10m',
+      meaning: 'end after this time without an instance, such as 10m',
+      parse: parsePositiveDuration,
     },
     {
       flags: '--hub-timeout <time>',
-      meaning: 'end after such a time without the hub, as in 10m; never unless given',
+      meaning: 'end after this time without the hub, such as 10m; never unless given',
+      parse: parsePositiveDuration,
     },
     {
       flags: '--drain-timeout <time>',
-      meaning: 'how long instances may take to be drained at the end; 30s unless given',
+      meaning: 'how long the agent waits at its end for instances to drain; 30s unless given',
+      parse: parseDurationOption,
     },
   ],
   examples: [
     [
       'manyhost agent --connect hub:4747 --key-file key --ca-file hub.pem',
-      'runs what the hub says, until Ctrl-C',
+      'runs the instances that the hub asks for, until Ctrl-C',
     ],
     [
       'manyhost agent --connect hub:4747 --key-file key --tls --label gpu=a100',
-      'for services that require a gpu',
+      'for services that require this GPU',
     ],
     [
       'manyhost agent --connect unix:/run/hub.sock --max-instances 4 --timeout 10m',
-      'for a batch job: ends when it has been idle',
+      'for a batch job: ends after ten idle minutes',
     ],
   ],
   load: () => import('./agent.ts'),

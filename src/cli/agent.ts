@@ -1,12 +1,10 @@
-/** `manyhost agent`: this machine runs instances for a hub elsewhere, until Ctrl-C. */
-import { readFileSync } from 'node:fs'
+/** `manyhost agent`: runs instances on this machine for a hub on another machine, until Ctrl-C. */
 import { type AgentNotice, type AgentOptions, runAgent } from '../../providers/agent/index.ts'
 import { docker, podman } from '../../providers/docker/index.ts'
-import { describeError, ManyhostError } from '../core/errors.ts'
 import type { Provider } from '../core/provider.ts'
-import { parseDuration } from '../core/time.ts'
-import { CliError, EXIT } from './exit.ts'
+import { CliError, EXIT, toCliError } from './exit.ts'
 import { abortOnInterrupt } from './interrupt.ts'
+import { checkSecretLength, readOptionFile, readSecret } from './secrets.ts'
 import { createPaint, write } from './terminal.ts'
 
 interface AgentFlags {
@@ -22,9 +20,9 @@ interface AgentFlags {
   readonly caFile?: string
   readonly fingerprint?: string
   readonly insecure?: boolean
-  readonly timeout?: string
-  readonly hubTimeout?: string
-  readonly drainTimeout?: string
+  readonly timeout?: number
+  readonly hubTimeout?: number
+  readonly drainTimeout?: number
 }
 
 export async function run(_: readonly unknown[], flags: AgentFlags): Promise<number> {
@@ -41,48 +39,41 @@ export async function run(_: readonly unknown[], flags: AgentFlags): Promise<num
     })
     return EXIT.ok.number
   } catch (error) {
-    throw toAgentCliError(error)
+    throw toCliError(error, {
+      MANYHOST_WIRE_AUTH: 'refused',
+      MANYHOST_INVALID_OPTION: 'usage',
+    })
   } finally {
     await provider?.close?.()
   }
 }
 
-/** With a reason that says which signal it was: here it is shown, and the hub's log has it too. */
+/** The reason of the abort names the signal. The agent prints it, and the hub writes it to its log. */
 function createInterruptSignal(): AbortSignal {
   const { signal, code } = abortOnInterrupt()
-  const over = new AbortController()
-  const tellWhy = (): void =>
-    over.abort(new Error(code() === EXIT.interrupted.number ? 'SIGINT' : 'SIGTERM'))
-  signal.addEventListener('abort', tellWhy, { once: true })
-  return over.signal
+  const controller = new AbortController()
+  const abort = (): void =>
+    controller.abort(new Error(code() === EXIT.interrupted.number ? 'SIGINT' : 'SIGTERM'))
+  signal.addEventListener('abort', abort, { once: true })
+  return controller.signal
 }
 
-/** From a file or the environment: what is in the command line, every user of the machine can read. */
+/** @throws CliError for a key that is missing or too short */
 function readAgentKey(file: string | undefined): string {
-  const given = process.env.MANYHOST_AGENT_KEY
-  // Instances inherit our environment, and have no business with the key of the hub.
+  const key = readSecret('--key-file', file, 'MANYHOST_AGENT_KEY')
+  // The instances inherit this environment, and must not have the key of the hub.
   delete process.env.MANYHOST_AGENT_KEY
-  if (file === undefined && !given) {
+  if (key === undefined) {
     throw new CliError('usage', 'the key is needed: --key-file, or MANYHOST_AGENT_KEY')
   }
-  const key = file === undefined ? (given ?? '') : readOptionText('--key-file', file)
-  if (Buffer.byteLength(key.trim()) >= 16) return key.trim()
-  throw new CliError('usage', 'the key must have 16 bytes or more')
-}
-
-function readOptionText(option: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (error) {
-    throw new CliError('usage', `${option} ${file} cannot be read: ${describeError(error)}`)
-  }
+  return checkSecretLength(key.trim(), 'the key', 'usage')
 }
 
 function toAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'key'> {
   const { connect, maxInstances, name, label, cpus, memory, insecure } = flags
   const { tls, caFile, fingerprint, timeout, hubTimeout, drainTimeout } = flags
   const trusted = {
-    ...(caFile !== undefined && { ca: readOptionText('--ca-file', caFile) }),
+    ...(caFile !== undefined && { ca: readOptionFile('--ca-file', caFile).toString('utf8') }),
     ...(fingerprint !== undefined && { fingerprint }),
   }
   const isPinned = Object.keys(trusted).length > 0
@@ -95,9 +86,9 @@ function toAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'key'> {
     ...(memory !== undefined && { memory }),
     ...(insecure && { insecure }),
     ...((tls || isPinned) && { tls: isPinned ? trusted : true }),
-    ...(timeout !== undefined && { timeout: parseDuration(timeout) }),
-    ...(hubTimeout !== undefined && { hubTimeout: parseDuration(hubTimeout) }),
-    ...(drainTimeout !== undefined && { drainTimeout: parseDuration(drainTimeout) }),
+    ...(timeout !== undefined && { timeout }),
+    ...(hubTimeout !== undefined && { hubTimeout }),
+    ...(drainTimeout !== undefined && { drainTimeout }),
   }
 }
 
@@ -106,7 +97,7 @@ function parseLabels(given: readonly string[]): Record<string, string> {
     given.map((one) => {
       const [, name, value] = /^([^=]+)=(.*)$/.exec(one) ?? []
       if (name !== undefined && value !== undefined) return [name, value]
-      throw new CliError('usage', `--label is like gpu=a100, got '${one}'`)
+      throw new CliError('usage', `--label: expected name=value such as gpu=a100, got '${one}'`)
     }),
   )
 }
@@ -120,11 +111,4 @@ function printNotice({ what, detail }: AgentNotice): void {
   const paint = createPaint(process.stderr)
   const colour = what === 'lost' ? 'yellow' : 'dim'
   void write(`${paint(colour, what.padEnd(10))} ${detail}\n`, process.stderr)
-}
-
-function toAgentCliError(error: unknown): unknown {
-  if (!(error instanceof ManyhostError)) return error
-  if (error.code === 'MANYHOST_WIRE_AUTH') return new CliError('refused', error.message)
-  if (error.code === 'MANYHOST_INVALID_OPTION') return new CliError('usage', error.message)
-  return error
 }

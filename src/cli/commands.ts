@@ -6,22 +6,25 @@ import { parseMethod, parseWholeNumber } from './option-values.ts'
 
 const FLEET_FILE_ARGUMENT = {
   name: '[fleet.yaml]',
-  meaning: 'the file',
+  meaning: 'the fleet file',
   completes: 'file',
 } as const
 const SERVICE_ARGUMENT = {
   name: '<service>',
-  meaning: 'its name, such as calc, or its whole URL',
+  meaning: 'name of the service, such as calc, or its URL',
   completes: 'cluster',
 } as const
-const JSON_OPTION = { flags: '--json', meaning: 'as JSON, for programs' }
-const NO_WAIT_OPTION = { flags: '--no-wait', meaning: 'do not wait until it is done' }
+const JSON_OPTION = { flags: '--json', meaning: 'print JSON' }
+const NO_WAIT_OPTION = { flags: '--no-wait', meaning: 'do not wait for the end' }
 
 /** Commands that only have others below them. */
 export const PARENT_COMMANDS: Readonly<Record<string, Pick<CliCommand, 'summary' | 'group'>>> = {
-  tasks: { group: 'Batch', summary: 'tasks that are kept until they have an outcome' },
-  config: { group: 'Batch', summary: 'defaults of the commands of tasks, kept in files' },
-  feed: { group: 'Feed', summary: 'say and hear what happens, on named channels (hpfeeds)' },
+  tasks: { group: 'Batch', summary: 'run tasks that a store keeps until they have an outcome' },
+  config: {
+    group: 'Batch',
+    summary: 'print or change the files with defaults for the commands of tasks',
+  },
+  feed: { group: 'Feed', summary: 'publish and receive messages on named channels (hpfeeds)' },
 }
 
 export const COMMANDS: readonly CliCommand[] = [
@@ -35,13 +38,16 @@ export const COMMANDS: readonly CliCommand[] = [
       { flags: '-w, --watch', meaning: 'apply the file whenever it changes, as SIGHUP does' },
       {
         flags: '--log <how>',
-        meaning: 'pretty on a terminal and json elsewhere, unless given',
+        meaning: 'format of the log; pretty on a terminal and json elsewhere unless given',
         choices: ['pretty', 'json', 'quiet'],
       },
     ],
     examples: [
-      ['manyhost serve fleet.yaml', 'gateway, admin address and dashboard as the file says'],
-      ['manyhost serve --watch', './fleet.yaml, applied at each change without losing a request'],
+      [
+        'manyhost serve fleet.yaml',
+        'opens the gateway, the admin address and the dashboard of the file',
+      ],
+      ['manyhost serve --watch', 'applies each change of ./fleet.yaml without losing a request'],
       ['manyhost serve fleet.yaml --log json | jq .msg', 'the log as JSON lines'],
     ],
     load: () => import('./serve.ts'),
@@ -50,14 +56,14 @@ export const COMMANDS: readonly CliCommand[] = [
     name: 'check',
     group: 'Serve',
     args: [FLEET_FILE_ARGUMENT],
-    summary: 'say what is wrong in a file, all of it at once',
+    summary: 'report all errors of a fleet file at once',
     options: [
       JSON_OPTION,
-      { flags: '--schema', meaning: 'print the JSON Schema of such files instead' },
+      { flags: '--schema', meaning: 'print the JSON Schema of fleet files instead' },
     ],
     examples: [
-      ['manyhost check fleet.yaml', 'exit code 3 when something is wrong'],
-      ['manyhost check --schema > fleet.schema.json', 'for editors'],
+      ['manyhost check fleet.yaml', 'ends with exit code 3 if the file has errors'],
+      ['manyhost check --schema > fleet.schema.json', 'a schema for editors'],
     ],
     load: () => import('./check.ts'),
   },
@@ -65,11 +71,11 @@ export const COMMANDS: readonly CliCommand[] = [
     name: 'init',
     group: 'Serve',
     args: [FLEET_FILE_ARGUMENT],
-    summary: 'write a commented file to begin with',
-    options: [{ flags: '-f, --force', meaning: 'overwrite a file that is there' }],
+    summary: 'write a commented fleet file to start from',
+    options: [{ flags: '-f, --force', meaning: 'overwrite an existing file' }],
     examples: [
       ['manyhost init', 'writes ./fleet.yaml'],
-      ['manyhost init my/fleet.yaml', 'another place'],
+      ['manyhost init my/fleet.yaml', 'writes another file'],
     ],
     load: () => import('./init.ts'),
   },
@@ -83,13 +89,13 @@ export const COMMANDS: readonly CliCommand[] = [
     summary: 'show all services, or the instances of one',
     options: [
       JSON_OPTION,
-      { flags: '--names', meaning: 'the names of the services only' },
-      { flags: '-w, --watch', meaning: 'again every two seconds, until Ctrl-C' },
+      { flags: '--names', meaning: 'print only the names of the services' },
+      { flags: '-w, --watch', meaning: 'print again every two seconds, until Ctrl-C' },
     ],
     examples: [
-      ['manyhost status', 'a line a service'],
-      ['manyhost status calc', 'and one an instance'],
-      ["manyhost status --json | jq '.clusters[].size'", 'for programs'],
+      ['manyhost status', 'one line for each service'],
+      ['manyhost status calc', 'and one line for each instance of calc'],
+      ["manyhost status --json | jq '.clusters[].size'", 'the sizes, for a program'],
     ],
     load: () => import('./status.ts'),
   },
@@ -98,10 +104,11 @@ export const COMMANDS: readonly CliCommand[] = [
     group: 'Look',
     whenUnread: 'stop',
     usesAdminAddress: true,
-    summary: 'watch all services live: rate, latency, queue, what failed; q quits, + and - size',
+    summary:
+      'watch all services: rates, latencies, queues, failures; q quits, + and - change a size',
     examples: [
-      ['manyhost top', 'arrows or j k choose a service, + and - change its size, q quits'],
-      ['manyhost top | head', 'a line a service and second, when piped'],
+      ['manyhost top', 'arrows or j and k select a service, + and - change its size, q quits'],
+      ['manyhost top | head', 'one line for each service each second, when piped'],
     ],
     load: () => import('./top.ts'),
   },
@@ -112,20 +119,20 @@ export const COMMANDS: readonly CliCommand[] = [
     usesAdminAddress: true,
     args: [
       SERVICE_ARGUMENT,
-      { name: '[instance]', meaning: 'one of its instances; all of them without' },
+      { name: '[instance]', meaning: 'id of one instance; all instances unless given' },
     ],
-    summary: 'show what instances wrote',
+    summary: 'print the output of instances',
     options: [
-      { flags: '-f, --follow', meaning: 'and what they will write, until Ctrl-C' },
+      { flags: '-f, --follow', meaning: 'go on with new output, until Ctrl-C' },
       {
         flags: '-n, --lines <count>',
-        meaning: 'the last lines of each only',
+        meaning: 'print only the last lines of each instance',
         parse: parseWholeNumber,
       },
     ],
     examples: [
-      ['manyhost logs calc', 'the last 64 KiB of each instance'],
-      ['manyhost logs -f -n 10 calc', 'the last ten lines of each, then whatever comes'],
+      ['manyhost logs calc', 'prints the last 64 KiB of each instance'],
+      ['manyhost logs -f -n 10 calc', 'prints the last ten lines of each, then new output'],
     ],
     load: () => import('./logs.ts'),
   },
@@ -134,32 +141,38 @@ export const COMMANDS: readonly CliCommand[] = [
     group: 'Look',
     whenUnread: 'stop',
     usesAdminAddress: true,
-    args: [{ name: '<service/path>', meaning: 'such as calc/add/1/2', completes: 'cluster' }],
+    args: [
+      {
+        name: '<service/path>',
+        meaning: 'service and path, such as calc/add/1/2',
+        completes: 'cluster',
+      },
+    ],
     summary: 'send a request to a service, through the admin address',
     options: [
       {
         flags: '-X, --method <method>',
-        meaning: 'GET, or POST with a body, unless given',
+        meaning: 'method; GET unless given, or POST if there is a body',
         parse: parseMethod,
       },
       {
         flags: '-d, --data <text>',
-        meaning: 'the body; @file for that of a file, @- for standard input',
+        meaning: 'body of the request; @FILE reads a file, @- standard input',
       },
       {
         flags: '-H, --header <line>',
-        meaning: "a header such as 'Accept: text/html'; may be repeated",
+        meaning: "header such as 'Accept: text/html'; may be repeated",
         isRepeatable: true,
       },
-      { flags: '-i, --include', meaning: 'status and headers before the body' },
+      { flags: '-i, --include', meaning: 'print status and headers before the body' },
     ],
     examples: [
       ['manyhost request calc/add/1/2', 'prints 3'],
       [
         `manyhost request calc/sums -d '{"of":[1,2]}' -H 'Content-Type: application/json'`,
-        'a POST',
+        'sends a POST',
       ],
-      ['manyhost request calc/files/big -X PUT -d @big.bin', 'a file, streamed'],
+      ['manyhost request calc/files/big -X PUT -d @big.bin', 'streams a file'],
     ],
     load: () => import('./request.ts'),
   },
@@ -169,14 +182,14 @@ export const COMMANDS: readonly CliCommand[] = [
     usesAdminAddress: true,
     args: [
       SERVICE_ARGUMENT,
-      { name: '[instances]', meaning: 'how many there shall be; without, says the size' },
+      { name: '[instances]', meaning: 'new number of instances; prints the size unless given' },
     ],
     summary: 'change how many instances a service has',
     options: [NO_WAIT_OPTION],
     examples: [
-      ['manyhost size calc 5', 'five, and waits until they are ready'],
-      ['manyhost size calc 0 --no-wait', 'none; requests wait'],
-      ['manyhost size calc', 'says the size'],
+      ['manyhost size calc 5', 'waits until five instances are ready'],
+      ['manyhost size calc 0 --no-wait', 'stops all instances; requests wait'],
+      ['manyhost size calc', 'prints the size'],
     ],
     load: () => import('./size.ts'),
   },
@@ -186,13 +199,13 @@ export const COMMANDS: readonly CliCommand[] = [
     usesAdminAddress: true,
     args: [
       SERVICE_ARGUMENT,
-      { name: '[instance]', meaning: 'one of its instances; all of them without' },
+      { name: '[instance]', meaning: 'id of one instance; all instances unless given' },
     ],
     summary: 'replace instances one by one, without losing a request',
     options: [NO_WAIT_OPTION],
     examples: [
-      ['manyhost restart calc', 'all of them, each when a new one is ready'],
-      ['manyhost restart calc calc-2cd13273-1', 'only this one'],
+      ['manyhost restart calc', 'replaces all instances, each as soon as a new one is ready'],
+      ['manyhost restart calc calc-2cd13273-1', 'replaces only this instance'],
     ],
     load: () => import('./restart.ts'),
   },

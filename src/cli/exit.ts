@@ -1,4 +1,5 @@
-/** Exit codes, and the error that ends a command with one of them. docs/cli.md is held against this table by a test. */
+/** Exit codes, and the error that ends a command with one of them. A test compares docs/cli.md with these tables. */
+import { ManyhostError } from '../core/errors.ts'
 
 export const EXIT = {
   ok: defineExitCode(0, 'done'),
@@ -19,7 +20,7 @@ export const EXIT = {
   terminated: defineExitCode(143, 'ended by SIGTERM; `serve`: by the second one, without waiting'),
 } as const
 
-/** Of `run` and of the commands of `tasks`: those of HyperShell's programs. docs/cli.md has this table as well. */
+/** The exit codes of `manyhost run` and `manyhost tasks`, which are those of HyperShell's programs. */
 export const TASK_EXIT = {
   ok: defineExitCode(
     0,
@@ -39,14 +40,14 @@ export const TASK_EXIT = {
   fault: defineExitCode(6, 'a fault of manyhost itself, with its stack'),
 } as const
 
-/** What a process can end with for a task: our own -1 to -3, and a status of HTTP, become 1. */
+/** The exit code of a process for the exit status of a task. -1 to -3, and the status of an HTTP response, become 1. */
 export function toExitStatus(status: number): number {
   return status >= 0 && status <= 255 ? status : TASK_EXIT.failure.number
 }
 
 type ExitKind = keyof typeof EXIT | 'fault'
 
-/** The codes of a command, by its first word. */
+/** The exit codes of a command. `command` is its first word. */
 export function exitCodesFor(command: string | undefined): (ending: ExitKind) => number {
   if (command !== 'tasks' && command !== 'run') {
     return (ending) => EXIT[ending === 'fault' ? 'failure' : ending].number
@@ -62,7 +63,7 @@ function defineExitCode(number: number, meaning: string): { number: number; mean
   return { number, meaning }
 }
 
-/** Ends the command: its message is what the user reads, on one line where one will do. */
+/** Ends the command. The user reads the message, which is one line where possible. */
 export class CliError extends Error {
   readonly exitKind: keyof typeof EXIT
 
@@ -70,4 +71,20 @@ export class CliError extends Error {
     super(message, options)
     this.exitKind = exit
   }
+}
+
+/**
+ * Turns an error into one that ends the command with a fitting exit code: `kinds` by the code of the error, `otherwise` for
+ * all other errors of manyhost. Any other error, and a CliError, is returned as it is.
+ */
+export function toCliError(
+  error: unknown,
+  kinds: Readonly<Record<string, CliError['exitKind']>>,
+  otherwise?: CliError['exitKind'],
+): unknown {
+  if (!(error instanceof Error) || error instanceof CliError) return error
+  const kind =
+    kinds[(error as NodeJS.ErrnoException).code ?? ''] ??
+    (error instanceof ManyhostError ? otherwise : undefined)
+  return kind === undefined ? error : new CliError(kind, error.message, { cause: error })
 }

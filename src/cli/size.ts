@@ -1,10 +1,13 @@
-/** `manyhost size`: how many instances a service has, and shall have. */
+/** `manyhost size`: prints or changes how many instances a service has. */
+import { describeError } from '../core/errors.ts'
 import { sleep } from '../core/time.ts'
 import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { CliError, EXIT } from './exit.ts'
+import { parseWholeNumber } from './option-values.ts'
 import { createProgressLine } from './progress-line.ts'
 import { countReady, type NamedCluster } from './status.ts'
 import { writeLine } from './terminal.ts'
+import { takeFirstLine } from './text.ts'
 
 interface SizeFlags extends AdminFlags {
   readonly wait: boolean
@@ -13,10 +16,10 @@ interface SizeFlags extends AdminFlags {
 const POLL_INTERVAL_MS = 100
 
 export async function run(
-  [name = '', wanted]: readonly (string | undefined)[],
+  [name = '', sizeText]: readonly (string | undefined)[],
   options: SizeFlags,
 ): Promise<number> {
-  const size = wanted === undefined ? undefined : parseInstanceCount(wanted)
+  const size = sizeText === undefined ? undefined : parseInstanceCount(sizeText)
   const admin = new AdminClient(options)
   try {
     const before = await admin.requestJson<NamedCluster>(clusterPath(name))
@@ -26,10 +29,10 @@ export async function run(
     }
     const call = { method: 'PUT', json: { size } } as const
     const after = await admin.requestJson<NamedCluster>(clusterPath(name, '/size'), call)
-    // Held within the service's own limits.
-    const held =
+    // The session keeps the size within the limits of the service.
+    const note =
       after.size === size ? '' : ` (${size} is outside ${after.minSize}..${after.maxSize ?? ''})`
-    await writeLine(`${after.url}: ${before.size} -> ${after.size}${held}`)
+    await writeLine(`${after.url}: ${before.size} -> ${after.size}${note}`)
     if (options.wait) await waitForSize(admin, name)
     return EXIT.ok.number
   } finally {
@@ -38,16 +41,16 @@ export async function run(
 }
 
 function parseInstanceCount(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text)
-  throw new CliError(
-    'usage',
-    `instances: expected a whole number from 0 up, got ${JSON.stringify(text)}`,
-  )
+  try {
+    return parseWholeNumber(text)
+  } catch (error) {
+    throw new CliError('usage', `instances: ${describeError(error)}, got ${JSON.stringify(text)}`)
+  }
 }
 
-/** Until there are as many ready ones as are wanted, and no others. */
+/** Resolves when as many instances are ready as the size says, and there are no others. @throws CliError if a start fails */
 async function waitForSize(admin: AdminClient, name: string): Promise<void> {
-  const shown = createProgressLine()
+  const progress = createProgressLine()
   try {
     for (;;) {
       const cluster = await admin.requestJson<NamedCluster>(clusterPath(name))
@@ -56,15 +59,15 @@ async function waitForSize(admin: AdminClient, name: string): Promise<void> {
       if (cluster.failure && ready < cluster.size) {
         throw new CliError(
           'failure',
-          `${cluster.url}: ${ready} of ${cluster.size} are ready: ${cluster.failure.split('\n', 1)[0]}`,
+          `${cluster.url}: ${ready} of ${cluster.size} are ready: ${takeFirstLine(cluster.failure)}`,
         )
       }
-      shown.show(
+      progress.show(
         `${cluster.url}: ${ready} of ${cluster.size} ready, ${cluster.instances.length - ready} others`,
       )
       await sleep(POLL_INTERVAL_MS)
     }
   } finally {
-    shown.clear()
+    progress.clear()
   }
 }

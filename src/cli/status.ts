@@ -1,11 +1,11 @@
-/** `manyhost status`: all services in a table, or one with its instances. */
-
+/** `manyhost status`: prints a table of all services, or one service with its instances. */
 import { wallClock } from '../core/time.ts'
 import type { ClusterSnapshot } from '../session/snapshot.ts'
 import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { repeatUntilInterrupted } from './repeat.ts'
-import { formatShortDuration, formatTable, type TableColumn } from './table.ts'
+import { formatTable, type TableColumn } from './table.ts'
 import { createPaint, type Paint, printable, stateStyle, write } from './terminal.ts'
+import { formatDuration, takeFirstLine } from './text.ts'
 
 interface StatusFlags extends AdminFlags {
   readonly json?: boolean
@@ -13,19 +13,22 @@ interface StatusFlags extends AdminFlags {
   readonly watch?: boolean
 }
 
-/** What the admin API answers. */
+/** A cluster as the admin API has it. */
 export interface NamedCluster extends ClusterSnapshot {
   readonly name: string
 }
 
 const WATCH_INTERVAL_MS = 2_000
 
+/** How much of a failure fits beside the columns of the table, in characters. */
+const MAX_FAILURE_LENGTH = 120
+
 export async function run(
   [name]: readonly (string | undefined)[],
   options: StatusFlags,
 ): Promise<number> {
   const admin = new AdminClient(options)
-  const look = async (): Promise<string> => {
+  const render = async (): Promise<string> => {
     if (name === undefined) {
       const all = await admin.requestJson<{ clusters: NamedCluster[] }>('/api/clusters')
       if (options.names) return all.clusters.map((one) => `${one.name}\n`).join('')
@@ -36,16 +39,16 @@ export async function run(
   }
   try {
     if (!options.watch) {
-      await write(await look())
+      await write(await render())
       return 0
     }
-    return await repeatUntilInterrupted(look, WATCH_INTERVAL_MS)
+    return await repeatUntilInterrupted(render, WATCH_INTERVAL_MS)
   } finally {
     await admin.close()
   }
 }
 
-/** On one line each where there will be more of them. */
+/** With `--watch` each JSON value is one line, so that a program can read one after the other. */
 function formatJson(value: unknown, { watch }: StatusFlags): string {
   return `${JSON.stringify(value, null, watch ? undefined : 2)}\n`
 }
@@ -75,12 +78,12 @@ export function formatSummary(clusters: readonly NamedCluster[], paint: Paint): 
       String(size),
       `${cluster.inFlight}/${ready * cluster.concurrency}`,
       queue.size > 0 ? paint('yellow', String(queue.size)) : '0',
-      queue.size > 0 ? formatShortDuration(queue.oldestAge) : '-',
-      stats.completions > 0 ? formatShortDuration(stats.latency.p50) : '-',
-      stats.completions > 0 ? formatShortDuration(stats.latency.p99) : '-',
+      queue.size > 0 ? formatDuration(queue.oldestAge) : '-',
+      stats.completions > 0 ? formatDuration(stats.latency.p50) : '-',
+      stats.completions > 0 ? formatDuration(stats.latency.p99) : '-',
       String(stats.completions),
       stats.failures > 0 ? paint('red', String(stats.failures)) : '0',
-      failure ? paint('red', takeFirstLine(failure)) : '-',
+      failure ? paint('red', shorten(failure)) : '-',
     ]
   })
   return `${formatTable(COLUMNS, rows, (head) => paint('bold', head)).join('\n')}\n`
@@ -99,13 +102,13 @@ const INSTANCE_COLUMNS: readonly TableColumn[] = [
 function formatDetails(cluster: NamedCluster, paint: Paint): string {
   const { url, size, queue, instances, failure } = cluster
   const head = `${printable(url)}: ${countReady(cluster)} of ${size} ready, ${cluster.inFlight} requests in flight, ${queue.size} waiting`
-  const trouble = failure ? [paint('red', `trouble: ${takeFirstLine(failure)}`)] : []
+  const trouble = failure ? [paint('red', `trouble: ${shorten(failure)}`)] : []
   const rows = instances.map(({ id, state, inFlight, served, startedAt, provider, address }) => [
     printable(id),
     paint(stateStyle(state), state),
     `${inFlight}/${cluster.concurrency}`,
     String(served),
-    formatShortDuration(wallClock() - startedAt),
+    formatDuration(wallClock() - startedAt),
     provider,
     printable(address ?? '-'),
   ])
@@ -120,6 +123,6 @@ export function countReady({ instances }: ClusterSnapshot): number {
   return instances.filter(({ state }) => state === 'ready').length
 }
 
-function takeFirstLine(text: string): string {
-  return printable(text.split('\n', 1)[0] as string).slice(0, 120)
+function shorten(failure: string): string {
+  return takeFirstLine(failure).slice(0, MAX_FAILURE_LENGTH)
 }

@@ -1,6 +1,8 @@
-/** `manyhost top`: the terminal's dashboard, over the event stream. */
+/** `manyhost top`: a dashboard in the terminal, from the event stream of the admin API. */
+import { deferred } from '../core/deferred.ts'
 import { asError } from '../core/errors.ts'
 import { sleep, wallClock } from '../core/time.ts'
+import type { ClusterRow } from '../gateway/admin/cluster-rows.ts'
 import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { EXIT } from './exit.ts'
 import { abortOnInterrupt, type Interruption } from './interrupt.ts'
@@ -9,7 +11,6 @@ import { createPaint, write } from './terminal.ts'
 import { openScreen } from './top/screen.ts'
 import {
   applySnapshot,
-  type ClusterRow,
   createTopState,
   moveSelection,
   type TopSnapshot,
@@ -17,7 +18,7 @@ import {
 } from './top/state.ts'
 import { formatPlainRows, renderTop } from './top/view.ts'
 
-/** Between two tries to reach the admin address again, in ms. */
+/** The pause before the next attempt to reach the admin address. */
 const RETRY_INTERVAL_MS = 1_000
 
 export async function run(
@@ -55,42 +56,39 @@ async function runInteractive(
   name: string,
 ): Promise<number> {
   const paint = createPaint()
-  let quit: ((exit: number) => void) | undefined
-  const ended = new Promise<number>((resolve) => {
-    quit = resolve
-  })
+  const exitCode = deferred<number>()
   const draw = (): void =>
     screen.draw(renderTop(state, { name, columns: screen.columns, rows: screen.rows }, paint))
   const screen = openScreen((key) => {
-    if (key === 'q') quit?.(EXIT.ok.number)
-    else if (key === 'ctrl-c') quit?.(EXIT.interrupted.number)
+    if (key === 'q') exitCode.resolve(EXIT.ok.number)
+    else if (key === 'ctrl-c') exitCode.resolve(EXIT.interrupted.number)
     else if (key === 'up' || key === 'k') moveSelection(state, -1)
     else if (key === 'down' || key === 'j') moveSelection(state, 1)
     else if (key === '+' || key === '=') void changeSize(admin, state, 1).then(draw)
     else if (key === '-') void changeSize(admin, state, -1).then(draw)
     draw()
   }, draw)
-  signal.addEventListener('abort', () => quit?.(code()))
+  signal.addEventListener('abort', () => exitCode.resolve(code()))
   const following = followEvents(admin, state, signal, async () => draw())
   try {
-    return await Promise.race([ended, following.then(() => ended)])
+    return await Promise.race([exitCode.promise, following.then(() => exitCode.promise)])
   } finally {
     screen.close()
   }
 }
 
-/** Takes the event stream in, and tries again when it ends; what cannot be reached at first is an error. */
+/** Reads the event stream, and connects again when it ends. Only the first attempt to connect can fail with an error. */
 async function followEvents(
   admin: AdminClient,
   state: TopState,
   signal: AbortSignal,
   onChange: (isWhole: boolean) => Promise<void>,
 ): Promise<void> {
-  let wasThere = false
+  let hasConnected = false
   while (!signal.aborted) {
     try {
       const { body } = await admin.requestOk('/api/events', { isStreaming: true })
-      wasThere = true
+      hasConnected = true
       state.connectionProblem = undefined
       for await (const { name, data } of readEvents(body)) {
         if (name !== 'snapshot') continue
@@ -101,7 +99,7 @@ async function followEvents(
       state.connectionProblem = 'disconnected'
     } catch (error) {
       if (signal.aborted) return
-      if (!wasThere) throw error
+      if (!hasConnected) throw error
       state.connectionProblem = `disconnected: ${asError(error).message}`
     }
     await onChange(true)

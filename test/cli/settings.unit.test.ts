@@ -189,7 +189,7 @@ describe('a word', () => {
     )
     expect(() => parseSettingText(key('maxRetries'), '-1')).toThrow(/expected a whole number/)
     expect(() => parseSettingText(key('period'), 'soon')).toThrow(
-      /a time must be seconds.*got "soon"/,
+      /expected a number of seconds, or a time such as .*got "soon"/,
     )
   })
 })

@@ -3,20 +3,17 @@ import { describe, expect, it } from 'vitest'
 import { listAddresses } from '../../src/cli/serve/addresses.ts'
 import { createRedactor, formatLogLine } from '../../src/cli/serve/log.ts'
 import { readEvents } from '../../src/cli/sse.ts'
-import { formatShortDuration, formatTable } from '../../src/cli/table.ts'
+import { formatTable } from '../../src/cli/table.ts'
 import { printable } from '../../src/cli/terminal.ts'
-import {
-  applySnapshot,
-  type ClusterRow,
-  createTopState,
-  moveSelection,
-} from '../../src/cli/top/state.ts'
+import { formatDuration } from '../../src/cli/text.ts'
+import { applySnapshot, createTopState, moveSelection } from '../../src/cli/top/state.ts'
 import {
   formatPlainRows,
   renderSparkline,
   renderTop,
   truncateLine,
 } from '../../src/cli/top/view.ts'
+import type { ClusterRow } from '../../src/gateway/admin/cluster-rows.ts'
 
 const paint = (_style: unknown, text: string): string => text
 
@@ -55,11 +52,21 @@ describe('a table', () => {
     ])
   })
 
-  it('shows spans of time in a few letters', () => {
-    const spans = [0, 0.4, 12.3, 1_234, 59_000, 61_000, 7_200_000, 2e8, null].map(
-      formatShortDuration,
-    )
-    expect(spans).toEqual(['0ms', '<1ms', '12ms', '1.2s', '59s', '1m', '2h', '2d', '-'])
+  it('shows durations in a few letters', () => {
+    const times = [0, 0.4, 12.3, 999.7, 1_234, 9_960, 61_000, 125_000, 7_200_000, 2e8, null]
+    expect(times.map(formatDuration)).toEqual([
+      '0ms',
+      '<1ms',
+      '12ms',
+      '1.0s',
+      '1.2s',
+      '10s',
+      '61s',
+      '2m',
+      '2h',
+      '2d',
+      '-',
+    ])
   })
 })
 

@@ -1,12 +1,12 @@
-/** `manyhost config ...`: the files that have defaults of the commands of tasks. */
+/** The commands of `manyhost config`, about the files with defaults for the commands of tasks. */
 import type { CliCommand, CliOption } from '../command.ts'
 
 const KEY = { name: '<key>', meaning: 'such as cluster.maxRetries, or tasks.store' } as const
 
 const SCOPES: readonly CliOption[] = [
-  { flags: '--system', meaning: 'that of this machine, /etc/manyhost/tasks.yaml' },
-  { flags: '--user', meaning: 'your own' },
-  { flags: '--local', meaning: 'that of this folder, ./.manyhost/tasks.yaml' },
+  { flags: '--system', meaning: 'the file of this machine, /etc/manyhost/tasks.yaml' },
+  { flags: '--user', meaning: 'the file of this user' },
+  { flags: '--local', meaning: 'the file of this folder, ./.manyhost/tasks.yaml' },
 ]
 
 export const CONFIG_COMMANDS: readonly CliCommand[] = [
@@ -14,20 +14,20 @@ export const CONFIG_COMMANDS: readonly CliCommand[] = [
     name: 'config get',
     group: 'Look',
     whenUnread: 'end',
-    args: [{ name: '[key]', meaning: 'a key, or a section; all without' }],
-    summary: 'print what is set, by all files and the environment, or by one file',
+    args: [{ name: '[key]', meaning: 'a key, or a section; all keys unless given' }],
+    summary: 'print the values that all files and the environment set, or one file',
     options: [
       ...SCOPES,
       {
         flags: '-x, --expand',
         // biome-ignore lint/suspicious/noTemplateCurlyInString: that is how it is written
-        meaning: 'with what ${...} stands for, secrets included',
+        meaning: 'replace each ${...} by its value, also secrets',
       },
     ],
     examples: [
-      ['manyhost config get', 'all that is set'],
-      ['manyhost config get tasks.store', 'one of it'],
-      ['manyhost config get cluster --user', 'a section of your own file'],
+      ['manyhost config get', 'all values'],
+      ['manyhost config get tasks.store', 'one value'],
+      ['manyhost config get cluster --user', 'a section of the file of this user'],
     ],
     load: () => import('./get.ts'),
   },
@@ -36,33 +36,35 @@ export const CONFIG_COMMANDS: readonly CliCommand[] = [
     group: 'Look',
     whenUnread: 'end',
     args: [KEY],
-    summary: 'print what sets it: a file, or a variable of the environment',
-    examples: [['manyhost config which cluster.maxRetries', 'the nearest that says it']],
+    summary: 'print what sets a key: a file, or an environment variable',
+    examples: [
+      ['manyhost config which cluster.maxRetries', 'the file or variable whose value counts'],
+    ],
     load: () => import('./which.ts'),
   },
   {
     name: 'config set',
     group: 'Steer',
-    args: [KEY, { name: '<value...>', meaning: 'what it is to be; several where there may be' }],
-    summary: 'change a file, your own unless another is named',
+    args: [KEY, { name: '<value...>', meaning: 'new value; several words for a list' }],
+    summary: 'change a value in a file; the file of this user unless another is given',
     options: SCOPES,
     examples: [
-      ['manyhost config set cluster.maxRetries 2', 'in your own file'],
+      ['manyhost config set cluster.maxRetries 2', 'in the file of this user'],
       [
         // biome-ignore lint/suspicious/noTemplateCurlyInString: that is how it is written
         "manyhost config set tasks.store 'postgres://me:${PGPASSWORD}@db/jobs'",
-        'the password elsewhere',
+        'the password comes from the environment',
       ],
-      ['manyhost config set --local cluster.ssh a[01-03] b', 'a list, for this folder'],
+      ['manyhost config set --local cluster.ssh a[01-03] b', 'a list, in the file of this folder'],
     ],
     load: () => import('./set.ts'),
   },
   {
     name: 'config edit',
     group: 'Steer',
-    summary: 'edit a file, your own unless another is named, with VISUAL or EDITOR',
+    summary: 'edit a file with VISUAL or EDITOR; the file of this user unless another is given',
     options: SCOPES,
-    examples: [['manyhost config edit --local', 'that of this folder']],
+    examples: [['manyhost config edit --local', 'the file of this folder']],
     load: () => import('./edit.ts'),
   },
 ]

@@ -1,37 +1,44 @@
-/** The commands below `manyhost tasks`: the same form of table as that of the others. */
-import { parseTaskDuration } from '../../tasks/text/units.ts'
+/** The table of the commands of `manyhost tasks`. */
 import { type CliCommand, type CliOption, markCommandLineOnly } from '../command.ts'
-import { parseCount, parseInteger } from './numbers.ts'
+import { parseInteger, parsePositiveDuration, parseWholeNumber } from '../option-values.ts'
 import { PARTITIONS_OPTION, SERVER_OPTIONS, STORE_OPTION } from './options.ts'
 import { SERVING_COMMANDS } from './serving-commands.ts'
 
 const FILTER_OPTIONS: readonly CliOption[] = markCommandLineOnly([
   {
     flags: '-w, --where <condition...>',
-    meaning: "such as 'exit_status != 0', with == != > >= < <= ~",
+    meaning: "condition such as 'exit_status != 0', with == != > >= < <= ~",
     isRepeatable: true,
   },
-  { flags: '-t, --with-tag <tag...>', meaning: 'key or key:value', isRepeatable: true },
-  { flags: '-g, --group <number>', meaning: 'of this group alone', parse: parseInteger },
-  { flags: '-F, --failed', meaning: 'with an exit status other than 0' },
-  { flags: '-S, --succeeded', meaning: 'with exit status 0' },
-  { flags: '-C, --completed', aliases: ['--finished'], meaning: 'with any outcome' },
-  { flags: '-R, --remaining', meaning: 'without an outcome' },
-  { flags: '--retries', meaning: 'second and later attempts' },
-  { flags: '-s, --order-by <field>', meaning: 'sort by it; by submission without' },
-  { flags: '--desc', meaning: 'the other way round' },
-  { flags: '-l, --limit <number>', meaning: 'so many at most, the first ones', parse: parseCount },
+  {
+    flags: '-t, --with-tag <tag...>',
+    meaning: 'only tasks with this tag: key or key:value',
+    isRepeatable: true,
+  },
+  { flags: '-g, --group <number>', meaning: 'only tasks of this group', parse: parseInteger },
+  { flags: '-F, --failed', meaning: 'only tasks with an exit status other than 0' },
+  { flags: '-S, --succeeded', meaning: 'only tasks with exit status 0' },
+  { flags: '-C, --completed', aliases: ['--finished'], meaning: 'only tasks with an outcome' },
+  { flags: '-R, --remaining', meaning: 'only tasks without an outcome' },
+  { flags: '--retries', meaning: 'only second and later attempts' },
+  { flags: '-s, --order-by <field>', meaning: 'field to sort by; time of submission unless given' },
+  { flags: '--desc', meaning: 'sort in descending order' },
+  {
+    flags: '-l, --limit <number>',
+    meaning: 'maximum number of tasks',
+    parse: parseWholeNumber,
+  },
 ])
 
 const ONE_TASK_OPTIONS: readonly CliOption[] = [
   {
     flags: '-f, --format <format>',
-    meaning: 'how it is printed',
+    meaning: 'format of the output',
     choices: ['normal', 'json', 'yaml'],
   },
   ...markCommandLineOnly([
-    { flags: '--json', meaning: 'as -f json' },
-    { flags: '--yaml', meaning: 'as -f yaml' },
+    { flags: '--json', meaning: 'same as -f json' },
+    { flags: '--yaml', meaning: 'same as -f yaml' },
   ]),
 ]
 
@@ -43,36 +50,43 @@ export const TASK_COMMANDS: readonly CliCommand[] = [
     name: 'list',
     group: 'Look',
     whenUnread: 'end',
-    args: [{ name: '[field...]', meaning: 'what to print of each; all without' }],
-    summary: 'list tasks, count them, or print what tags there are',
+    args: [{ name: '[field...]', meaning: 'fields to print; all fields unless given' }],
+    summary: 'list tasks, count them, or print their tags',
     options: [
       STORE_OPTION,
       ...FILTER_OPTIONS,
       ...markCommandLineOnly([
-        { flags: '--offset <number>', meaning: 'leave out so many', parse: parseCount },
+        {
+          flags: '--offset <number>',
+          meaning: 'number of tasks to leave out at the beginning',
+          parse: parseWholeNumber,
+        },
       ]),
       {
         flags: '-f, --format <format>',
-        meaning: 'normal, or plain where fields are given, unless said',
+        meaning: 'format of the output; normal unless given, or plain if fields are given',
         choices: ['normal', 'plain', 'table', 'csv', 'json'],
       },
       ...markCommandLineOnly([
-        { flags: '--json', meaning: 'as -f json' },
-        { flags: '--csv', meaning: 'as -f csv' },
+        { flags: '--json', meaning: 'same as -f json' },
+        { flags: '--csv', meaning: 'same as -f csv' },
       ]),
-      { flags: '-d, --delimiter <text>', meaning: 'between the fields of plain and csv' },
+      { flags: '-d, --delimiter <text>', meaning: 'delimiter of the fields of plain and csv' },
       ...markCommandLineOnly([
-        { flags: '-c, --count', meaning: 'print how many there are' },
+        { flags: '-c, --count', meaning: 'print only the number of tasks' },
         { flags: '--fields', meaning: 'print the names of the fields' },
-        { flags: '--tag-keys', meaning: 'print the keys of tags' },
-        { flags: '--tag-values <key>', meaning: 'print the values of a tag' },
+        { flags: '--tag-keys', meaning: 'print the keys of all tags' },
+        { flags: '--tag-values <key>', meaning: 'print the values of this tag' },
       ]),
       PARTITIONS_OPTION,
     ],
     examples: [
-      ["manyhost tasks list id args -w 'exit_status != 0'", 'what failed'],
-      ['manyhost tasks list -t site:b --remaining --count', 'how many of a tag are to be done'],
-      ['manyhost tasks list id duration -s duration --desc -l 10 -f table', 'the slowest ten'],
+      ["manyhost tasks list id args -w 'exit_status != 0'", 'tasks that failed'],
+      ['manyhost tasks list -t site:b --remaining --count', 'how many tasks with a tag are left'],
+      [
+        'manyhost tasks list id duration -s duration --desc -l 10 -f table',
+        'the ten slowest tasks',
+      ],
     ],
     load: () => import('./list.ts'),
   },
@@ -81,22 +95,22 @@ export const TASK_COMMANDS: readonly CliCommand[] = [
     group: 'Look',
     whenUnread: 'end',
     args: [TASK_ID_ARGUMENT],
-    summary: 'print all of one task, or what it wrote',
+    summary: 'print the fields or the output of one task',
     options: [
       STORE_OPTION,
       ...SERVER_OPTIONS,
       ...ONE_TASK_OPTIONS,
       ...markCommandLineOnly([
-        { flags: '-x, --extract <field>', meaning: 'this field alone' },
-        { flags: '--stdout', meaning: 'its captured output' },
-        { flags: '--stderr', meaning: 'its captured errors' },
-        { flags: '--perf', meaning: 'its use of cores and memory, as CSV' },
+        { flags: '-x, --extract <field>', meaning: 'print only this field' },
+        { flags: '--stdout', meaning: 'print the captured output' },
+        { flags: '--stderr', meaning: 'print the captured error output' },
+        { flags: '--perf', meaning: 'print the use of cores and memory, as CSV' },
       ]),
       PARTITIONS_OPTION,
     ],
     examples: [
       ['manyhost tasks info 01938c3e-... --yaml', 'all fields'],
-      ['manyhost tasks info 01938c3e-... -x exit_status', 'one of them'],
+      ['manyhost tasks info 01938c3e-... -x exit_status', 'one field'],
     ],
     load: () => import('./info.ts'),
   },
@@ -108,39 +122,48 @@ export const TASK_COMMANDS: readonly CliCommand[] = [
     options: [
       STORE_OPTION,
       ...ONE_TASK_OPTIONS,
-      { flags: '-n, --interval <seconds>', meaning: 'between two looks', parse: parseTaskDuration },
+      {
+        flags: '-n, --interval <seconds>',
+        meaning: 'interval of polls of the store',
+        parse: parsePositiveDuration,
+      },
       ...markCommandLineOnly([
-        { flags: '-i, --info', meaning: 'print the task then' },
-        { flags: '-s, --status', meaning: 'print its exit status then' },
-        { flags: '-r, --return', meaning: 'end with its exit status' },
+        { flags: '-i, --info', meaning: 'print the task at the end' },
+        { flags: '-s, --status', meaning: 'print the exit status at the end' },
+        { flags: '-r, --return', meaning: 'end with the exit status of the task' },
       ]),
     ],
-    examples: [['manyhost tasks wait 01938c3e-... -r', 'ends as the task did']],
+    examples: [['manyhost tasks wait 01938c3e-... -r', 'ends with the exit status of the task']],
     load: () => import('./wait.ts'),
   },
   {
     name: 'update',
     group: 'Steer',
-    args: [{ name: '[change...]', meaning: 'field=value or tag:value' }],
+    args: [
+      { name: '[change...]', meaning: 'change of a field or a tag: field=value or tag:value' },
+    ],
     summary: 'change, cancel, revert or delete tasks',
     options: [
       STORE_OPTION,
       ...FILTER_OPTIONS,
       ...markCommandLineOnly([
-        { flags: '--cancel', meaning: 'give them exit status -1' },
-        { flags: '--revert', meaning: 'put them back into the queue' },
-        { flags: '--delete', meaning: 'remove them' },
-        { flags: '--remove-tag <key...>', meaning: 'take a tag away', isRepeatable: true },
-        { flags: '-f, --no-confirm', meaning: 'do not ask' },
+        { flags: '--cancel', meaning: 'give the tasks exit status -1' },
+        { flags: '--revert', meaning: 'put the tasks back into the queue' },
+        { flags: '--delete', meaning: 'remove the tasks' },
+        { flags: '--remove-tag <key...>', meaning: 'tag to remove', isRepeatable: true },
+        { flags: '-f, --no-confirm', meaning: 'do not ask for confirmation' },
       ]),
     ],
     examples: [
-      ['manyhost tasks update --revert --failed', 'try again what failed'],
-      ['manyhost tasks update group=2 urgent:yes -t site:b', 'change what has a tag'],
-      ['manyhost tasks update --cancel --remaining -f', 'cancel all that is left, unasked'],
+      ['manyhost tasks update --revert --failed', 'runs failed tasks again'],
+      ['manyhost tasks update group=2 urgent:yes -t site:b', 'changes tasks with a tag'],
+      [
+        'manyhost tasks update --cancel --remaining -f',
+        'cancels all remaining tasks without asking',
+      ],
       [
         'manyhost tasks update --delete -S -s completion_time -l 1000',
-        'remove what ended the longest ago',
+        'removes the 1000 tasks that ended first',
       ],
     ],
     load: () => import('./update.ts'),
@@ -148,20 +171,23 @@ export const TASK_COMMANDS: readonly CliCommand[] = [
   {
     name: 'initdb',
     group: 'Steer',
-    summary: 'make the store, and keep it in order',
+    summary: 'create and maintain the store',
     options: [
       STORE_OPTION,
       ...markCommandLineOnly([
-        { flags: '-v, --vacuum', meaning: 'give space back' },
-        { flags: '-b, --backup <path>', meaning: 'copy it' },
-        { flags: '-r, --rotate', meaning: 'move what is over into a partition' },
+        { flags: '-v, --vacuum', meaning: 'give unused space back' },
+        { flags: '-b, --backup <path>', meaning: 'copy the store to this path' },
+        { flags: '-r, --rotate', meaning: 'move tasks with an outcome into a partition' },
         { flags: '-t, --truncate', meaning: 'remove all tasks' },
-        { flags: '-y, --yes', meaning: 'do not ask' },
+        { flags: '-y, --yes', meaning: 'do not ask for confirmation' },
       ]),
     ],
     examples: [
-      ['manyhost tasks initdb', 'make it, or bring it to this version'],
-      ['manyhost tasks initdb --backup today.db --rotate', 'copy it, then move what is over'],
+      ['manyhost tasks initdb', 'creates the store, or migrates it to this version'],
+      [
+        'manyhost tasks initdb --backup today.db --rotate',
+        'copies the store, then moves tasks with an outcome',
+      ],
     ],
     load: () => import('./initdb.ts'),
   },

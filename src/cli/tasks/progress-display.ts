@@ -1,11 +1,13 @@
-/** How far tasks are: a bar on a terminal, a line now and then elsewhere; both on standard error. */
+/** The progress of a batch on standard error: a bar on a terminal, and a line now and then elsewhere. */
 import { MultiBar, Presets, type SingleBar } from 'cli-progress'
 import { every, now, type Timer } from '../../core/time.ts'
 import type { TaskCounts, TaskRun } from '../../tasks.ts'
 import { printable } from '../terminal.ts'
+import { formatCount, formatDuration } from '../text.ts'
 
-/** Between two looks, and between two lines where nobody looks at a bar; in ms. */
+/** How often the bar is drawn again. */
 const REDRAW_INTERVAL_MS = 200
+/** How often a line is written where there is no bar. */
 const LINE_INTERVAL_MS = 10_000
 
 export class TaskProgressDisplay {
@@ -15,12 +17,12 @@ export class TaskProgressDisplay {
   #bar: SingleBar | undefined
   #timer: Timer | undefined
   #run: TaskRun | undefined
-  /** Ends the line that a task has left open. */
+  /** Answers the text that ends the line that a task has left open. */
   #endOpenLine: () => string = () => ''
 
-  begin(run: TaskRun, lineEnd: () => string): void {
+  begin(run: TaskRun, endOpenLine: () => string): void {
     this.#run = run
-    this.#endOpenLine = lineEnd
+    this.#endOpenLine = endOpenLine
     if (!this.#stream.isTTY) {
       this.#timer = every(LINE_INTERVAL_MS, () => this.#write(this.#formatLine()))
       return
@@ -35,7 +37,7 @@ export class TaskProgressDisplay {
     this.#timer = every(REDRAW_INTERVAL_MS, () => this.#draw())
   }
 
-  /** A line for people, above the bar. */
+  /** Writes a line for the user, above the bar. */
   printMessage(text: string): void {
     if (this.#bars) this.#bars.log(`manyhost: ${printable(text)}\n`)
     else this.#write(printable(text))
@@ -45,7 +47,7 @@ export class TaskProgressDisplay {
     this.#stream.write(`${this.#endOpenLine()}manyhost: ${text}\n`)
   }
 
-  /** Makes room for what a task wrote: the bar comes again by itself. */
+  /** Removes the bar before the output of a task is written. The bar is drawn again by itself. */
   clearBar(): void {
     if (this.#bars) this.#stream.write('\r\u001b[K')
   }
@@ -59,8 +61,8 @@ export class TaskProgressDisplay {
       `${succeeded} succeeded`,
       `${failed} failed`,
       ...(cancelled > 0 ? [`${cancelled} cancelled`] : []),
-      ...(retried > 0 ? [`${retried} attempts more`] : []),
-      `in ${formatLongDuration(now() - this.#startedAt)}`,
+      ...(retried > 0 ? [formatCount(retried, 'more attempt')] : []),
+      `in ${formatDuration(now() - this.#startedAt)}`,
     ]
     this.#write(parts.join(', '))
   }
@@ -77,7 +79,7 @@ export class TaskProgressDisplay {
     return {
       failed: this.#run?.counts.failed ?? 0,
       rate: rate ? rate.toFixed(rate < 10 ? 1 : 0) : '-',
-      left: timeLeft === null || timeLeft === undefined ? '-' : formatLongDuration(timeLeft),
+      left: formatDuration(timeLeft),
     }
   }
 
@@ -87,12 +89,4 @@ export class TaskProgressDisplay {
     const { rate, left } = this.#barFields()
     return `${succeeded} done, ${failed} failed, ${remaining} to do, ${rate}/s, ${left} left`
   }
-}
-
-function formatLongDuration(ms: number): string {
-  const seconds = ms / 1_000
-  if (seconds < 10) return `${seconds.toFixed(1)} s`
-  if (seconds < 120) return `${Math.round(seconds)} s`
-  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`
-  return `${(seconds / 3_600).toFixed(1)} h`
 }

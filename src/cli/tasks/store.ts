@@ -1,12 +1,11 @@
-/** Which store, and which tasks of it, the command line means. */
+/** The store that the command line names, and the tasks that its filters choose. */
 import { createInterface } from 'node:readline/promises'
-import { ManyhostError } from '../../core/errors.ts'
 import { TASK_COLUMNS } from '../../tasks/model/task-columns.ts'
 import type { TaskFilter } from '../../tasks/store/filter.ts'
 import { defaultStorePath, openStore } from '../../tasks/store/open.ts'
 import type { TaskOrder } from '../../tasks/store/order.ts'
 import type { Store } from '../../tasks/store/store.ts'
-import { CliError } from '../exit.ts'
+import { CliError, toCliError } from '../exit.ts'
 
 export interface StoreFlags {
   readonly store?: string
@@ -27,26 +26,26 @@ export interface FilterFlags {
   readonly limit?: number
 }
 
-/** Where the store is that is meant. */
+/** The path or URL of the store. */
 export function chooseStore({ store = defaultStorePath() }: StoreFlags): string {
   return store
 }
 
-/** An error of the store or of tasks, with the exit code that fits. */
+const EXIT_KINDS = {
+  MANYHOST_UNKNOWN_TASK: 'notFound',
+  MANYHOST_INVALID_OPTION: 'usage',
+  MANYHOST_INVALID_TASK: 'usage',
+  MANYHOST_STORE_VERSION: 'config',
+  MANYHOST_UNAUTHORIZED: 'refused',
+  EADDRINUSE: 'listen',
+} as const
+
+/** Turns an error of the store, of tasks or of a listening socket into one with the fitting exit code. */
 export function toTaskCliError(error: unknown): unknown {
-  if (!(error instanceof ManyhostError)) return error
-  const exits = {
-    MANYHOST_UNKNOWN_TASK: 'notFound',
-    MANYHOST_INVALID_OPTION: 'usage',
-    MANYHOST_INVALID_TASK: 'usage',
-    MANYHOST_STORE_VERSION: 'config',
-    MANYHOST_UNAUTHORIZED: 'refused',
-  } as const
-  const exit = exits[error.code as keyof typeof exits] ?? 'failure'
-  return new CliError(exit, error.message, { cause: error })
+  return toCliError(error, EXIT_KINDS, 'failure')
 }
 
-/** Runs with the store open; errors of it end the command with the exit code that fits. */
+/** Opens the store, calls `run` and closes the store. Its errors end the command with the fitting exit code. */
 export async function withStore(
   flags: StoreFlags,
   create: boolean,
@@ -67,14 +66,14 @@ export async function withStore(
 
 const STATE_FLAGS = ['failed', 'succeeded', 'completed', 'remaining', 'retries'] as const
 
-/** @throws CliError for a field behind `-t` or `-w`, which take all words that follow */
+/** @throws CliError for a field after `-t` or `-w`, because these options take all words that follow */
 export function toTaskFilter(flags: FilterFlags): TaskFilter {
   const [, ...tags] = flags.withTag ?? []
   const field = [...(flags.where ?? []), ...tags].find((word) => isColumn(word))
   if (field !== undefined) {
     throw new CliError(
       'usage',
-      `${field} is a field and stands behind -t or -w, which take all words: write fields before them, or behind --`,
+      `${field} is a field and follows -t or -w, which take all words: write fields before them, or after --`,
     )
   }
   return {
@@ -89,7 +88,7 @@ function isColumn(word: string): boolean {
   return (TASK_COLUMNS as readonly string[]).includes(word)
 }
 
-/** Which of them first, and how many. */
+/** The order of the tasks, and how many of them. */
 export function toTaskOrder({ orderBy, desc, limit }: FilterFlags): TaskOrder {
   return {
     isDescending: desc === true,
@@ -98,7 +97,7 @@ export function toTaskOrder({ orderBy, desc, limit }: FilterFlags): TaskOrder {
   }
 }
 
-/** Asks a person. @throws CliError where there is none */
+/** Asks the user. @throws CliError if standard input is not a terminal */
 export async function askYesOrNo(question: string, flag: string): Promise<boolean> {
   if (!process.stdin.isTTY) {
     throw new CliError('usage', `${question} There is no terminal to ask on: give ${flag}`)

@@ -1,12 +1,13 @@
-/** A task server at an address, and the token for it. */
+/** The task server at an address, and the token for it. */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Dispatcher } from 'undici'
 import { describeError } from '../../core/errors.ts'
-import { openTaskApiClient } from '../../tasks/server/task-api-client.ts'
+import { openTaskApiClient, readProblemDetail } from '../../tasks/server/task-api-client.ts'
 import { defaultStorePath } from '../../tasks/store/open.ts'
 import { CliError } from '../exit.ts'
+import { checkSecretLength, readSecret } from '../secrets.ts'
 import { toTaskCliError } from './store.ts'
 
 export interface TaskServerFlags {
@@ -16,7 +17,7 @@ export interface TaskServerFlags {
   readonly insecure?: boolean
 }
 
-/** What `submitFrom` is to know of the server. @throws CliError */
+/** The options of `submitFrom` for this server. @throws CliError */
 export function toPeerOptions(flags: TaskServerFlags & { server: string }) {
   return {
     server: flags.server,
@@ -36,32 +37,23 @@ export function checkServerUrl({ server }: TaskServerFlags): string | undefined 
   return server
 }
 
-/** Where a server's token is when nobody says otherwise: readable by this user alone. */
+/** The file of the token. The default file is beside the default store, and only this user can read it. */
 function tokenPath({ tokenFile: given }: TaskServerFlags): string {
   return given ?? join(dirname(defaultStorePath()), 'server.token')
 }
 
+/** @throws CliError if a token file cannot be read */
 export function readServerToken(flags: TaskServerFlags): string | undefined {
-  const own = process.env.MANYHOST_TASKS_TOKEN
-  if (own && flags.tokenFile === undefined) return own
   const path = tokenPath(flags)
-  try {
-    return readFileSync(path, 'utf8').trim()
-  } catch (error) {
-    if (flags.tokenFile === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') {
-      return undefined
-    }
-    throw new CliError('config', `--token-file: ${describeError(error)}`, { cause: error })
-  }
+  const isUsed = flags.tokenFile !== undefined || !process.env.MANYHOST_TASKS_TOKEN
+  if (isUsed && flags.tokenFile === undefined && !existsSync(path)) return undefined
+  return readSecret('--token-file', isUsed ? path : undefined, 'MANYHOST_TASKS_TOKEN')?.trim()
 }
 
-/** The token of this server: the one there is, or a new one, which is kept for those who hand tasks in. */
+/** The token of this server. Where there is none yet, a new one is stored for the programs that submit tasks. */
 export function readOrCreateToken(flags: TaskServerFlags): string {
   const known = readServerToken(flags)
-  if (known !== undefined) {
-    if (known.length >= 16) return known
-    throw new CliError('config', 'the token must have 16 characters or more')
-  }
+  if (known !== undefined) return checkSecretLength(known, 'the token', 'config')
   const path = tokenPath(flags)
   const token = randomBytes(24).toString('hex')
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
@@ -69,13 +61,13 @@ export function readOrCreateToken(flags: TaskServerFlags): string {
   return token
 }
 
-/** Throws CliError where the server does not answer, or with an error. */
+/** Sends a request to the task server. @throws CliError if there is no response, or a status of 400 or above */
 type RequestTaskServer = (
   path: string,
   method?: Dispatcher.HttpMethod,
 ) => Promise<Dispatcher.ResponseData>
 
-/** The server that is meant. What is left of connections ends with this process. @throws CliError */
+/** Connects to the server of `--server`. Its connections end with this process. @throws CliError */
 export function connectTaskServer(flags: TaskServerFlags): RequestTaskServer {
   const server = checkServerUrl(flags) as string
   const peer = openServerPeer(flags, server)
@@ -86,11 +78,11 @@ export function connectTaskServer(flags: TaskServerFlags): RequestTaskServer {
     } catch (error) {
       throw new CliError('unreachable', `${server}: ${describeError(error)}`, { cause: error })
     }
-    const { statusCode, body } = answer
+    const { statusCode } = answer
     if (statusCode < 400) return answer
-    const said = (await body.json().catch(() => ({}))) as { error?: string }
-    const exit = statusCode === 404 ? 'notFound' : statusCode === 401 ? 'refused' : 'failure'
-    throw new CliError(exit, said.error ?? `${server} answered ${statusCode}`)
+    const detail = await readProblemDetail(answer)
+    const kind = statusCode === 404 ? 'notFound' : statusCode === 401 ? 'refused' : 'failure'
+    throw new CliError(kind, detail ?? `${server} answered ${statusCode}`)
   }
 }
 

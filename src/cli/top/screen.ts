@@ -1,4 +1,4 @@
-/** The terminal while `top` has it: another screen, no cursor, single keys; given back whatever happens. */
+/** The full-screen mode of a terminal: alternate screen, no cursor, single keys. The end of the process restores the terminal. */
 
 export interface Screen {
   readonly columns: number
@@ -7,7 +7,7 @@ export interface Screen {
   close(): void
 }
 
-/** `onKey` gets `q`, `+`, `up`, `ctrl-c`, ...; `onResize` is told when the terminal has another size. */
+/** `onKey` gets `q`, `+`, `up`, `ctrl-c` and so on. `onResize` is called when the size of the terminal changes. */
 export function openScreen(onKey: (key: string) => void, onResize: () => void): Screen {
   const { stdin, stdout } = process
   const onData = (data: Buffer): void => {
@@ -52,7 +52,7 @@ const KEY_NAMES: Readonly<Record<string, string>> = {
 }
 
 function splitKeys(text: string): string[] {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: keys are told by them
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: keys are recognized by them
   const found = text.match(/\u001b(?:\[|O)[A-Za-z]|[^\u001b]/gu) ?? []
   return found.map((key) => KEY_NAMES[key] ?? key)
 }

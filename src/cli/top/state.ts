@@ -1,11 +1,8 @@
-/** What `top` knows: the rows of the event stream, their recent past, and what failed. Pure. */
-
+/** The state of `top`: the rows of the event stream, their recent rates, and recent failures. Pure. */
 import type { ClusterRow } from '../../gateway/admin/cluster-rows.ts'
 import type { RecentFailure } from '../../gateway/admin/recent-failures.ts'
 
-export type { ClusterRow }
-
-/** The message of the event stream that comes each second. */
+/** The message that the event stream of the admin API sends each second. */
 export interface TopSnapshot {
   readonly whole?: boolean
   readonly clusters: readonly ClusterRow[]
@@ -14,20 +11,20 @@ export interface TopSnapshot {
 }
 
 export interface TopState {
-  /** By URL, in the order of the session. */
+  /** The services by URL, in the order of the session. */
   readonly rows: Map<string, ClusterRow>
-  /** Requests a second, the last ones, by URL. */
+  /** The last rates of each service by URL, in requests per second. */
   readonly rates: Map<string, number[]>
   failures: RecentFailure[]
-  /** URL of the chosen service. */
+  /** URL of the selected service. */
   selectedUrl: string | undefined
-  /** What is wrong with the connection, if something is. */
+  /** Why there is no connection to the admin address. Undefined while there is one. */
   connectionProblem: string | undefined
-  /** What the last key brought about. */
+  /** The result of the last key. */
   message: string
 }
 
-/** Rates that are kept: as many as a sparkline shows. */
+/** A sparkline shows this many rates. */
 const MAX_RATES = 24
 const MAX_FAILURES = 20
 
@@ -53,7 +50,7 @@ export function applySnapshot(
     state.rates.delete(url)
   }
   for (const { url, rate } of state.rows.values()) {
-    // The first snapshot has no second behind it.
+    // The first snapshot has no rate yet: it does not cover a whole second.
     const known = state.rates.get(url) ?? []
     state.rates.set(url, whole ? known : [...known, rate].slice(-MAX_RATES))
   }
@@ -66,7 +63,7 @@ export function applySnapshot(
     state.selectedUrl = state.rows.keys().next().value
 }
 
-/** Chooses the service that is so many rows further down. */
+/** Selects the service that is `by` rows further down. */
 export function moveSelection(state: TopState, by: number): void {
   const urls = [...state.rows.keys()]
   const index = urls.indexOf(state.selectedUrl ?? '')

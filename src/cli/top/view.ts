@@ -1,7 +1,9 @@
-/** What `top` shows: state in, lines out. Pure. */
-import { formatShortDuration, formatTable, type TableColumn } from '../table.ts'
+/** Renders the state of `top` as the lines of a terminal. Pure. */
+import type { ClusterRow } from '../../gateway/admin/cluster-rows.ts'
+import { formatTable, type TableColumn } from '../table.ts'
 import { type Paint, printable } from '../terminal.ts'
-import type { ClusterRow, TopState } from './state.ts'
+import { formatDuration } from '../text.ts'
+import type { TopState } from './state.ts'
 
 const COLUMNS: readonly TableColumn[] = [
   { title: 'SERVICE' },
@@ -22,7 +24,7 @@ export interface TopViewport {
   readonly rows: number
 }
 
-/** As many lines as there is room for, none longer than the terminal is wide. */
+/** One line for each row of the terminal, none longer than the terminal is wide. */
 export function renderTop(
   state: TopState,
   { name, columns, rows }: TopViewport,
@@ -35,17 +37,17 @@ export function renderTop(
     ? paint('red', printable(state.connectionProblem))
     : `${all.length} services, ${total.toFixed(0)} requests/s`
   const failures = state.failures.slice(-5).toReversed()
-  const room = Math.max(1, rows - 4 - (failures.length > 0 ? failures.length + 2 : 0))
+  const rowCount = Math.max(1, rows - 4 - (failures.length > 0 ? failures.length + 2 : 0))
   const [head = '', ...body] = formatTable(
     COLUMNS,
     all.map((row) => renderCells(row, state, paint)),
     (text) => paint('bold', text),
   )
-  // The chosen one is always in sight.
+  // The selected service is always visible.
   const index = all.findIndex(({ url }) => url === state.selectedUrl)
-  const from = Math.max(0, Math.min(index - Math.floor(room / 2), body.length - room))
+  const from = Math.max(0, Math.min(index - Math.floor(rowCount / 2), body.length - rowCount))
   const marked = body.map((line, at) => `${at === index ? paint('inverse', '>') : ' '} ${line}`)
-  const lines = [`${title}  ${health}`, '', `  ${head}`, ...marked.slice(from, from + room)]
+  const lines = [`${title}  ${health}`, '', `  ${head}`, ...marked.slice(from, from + rowCount)]
   if (failures.length > 0) {
     lines.push('', paint('bold', 'What failed last'))
     for (const { at, service, text, count } of failures) {
@@ -72,8 +74,8 @@ function renderCells(row: ClusterRow, state: TopState, paint: Paint): string[] {
     row.queue > 0 ? paint('yellow', String(row.queue)) : '0',
     row.rate.toFixed(1),
     row.failing > 0 ? paint('red', row.failing.toFixed(1)) : '0',
-    formatShortDuration(row.p50),
-    formatShortDuration(row.p99),
+    formatDuration(row.p50),
+    formatDuration(row.p99),
     renderSparkline(state.rates.get(row.url) ?? []),
   ]
 }
@@ -81,21 +83,21 @@ function renderCells(row: ClusterRow, state: TopState, paint: Paint): string[] {
 const BARS = '\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588'
 
 export function renderSparkline(values: readonly number[]): string {
-  const most = Math.max(...values, 1)
-  return values.map((value) => BARS[Math.round((value / most) * (BARS.length - 1))]).join('')
+  const max = Math.max(...values, 1)
+  return values.map((value) => BARS[Math.round((value / max) * (BARS.length - 1))]).join('')
 }
 
-/** One line a service, for a pipe. */
+/** One line for each service, for output that is not a terminal. */
 export function formatPlainRows(state: TopState, at: string): string {
   const rows = [...state.rows.values()].map(
     ({ name, states, size, inFlight, queue, rate, failing, p50, p99 }) =>
       `${at} ${printable(name)} ready=${states.ready ?? 0} size=${size} busy=${inFlight} queue=${queue} ` +
-      `rate=${rate} failing=${failing} p50=${formatShortDuration(p50)} p99=${formatShortDuration(p99)}\n`,
+      `rate=${rate} failing=${failing} p50=${formatDuration(p50)} p99=${formatDuration(p99)}\n`,
   )
   return rows.join('')
 }
 
-/** The first columns of a line, colours left whole. */
+/** Cuts a line after so many columns, without cutting its colour codes. */
 export function truncateLine(line: string, columns: number): string {
   let width = 0
   let result = ''

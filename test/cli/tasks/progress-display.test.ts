@@ -41,6 +41,6 @@ it.skipIf(!hasScript)(
 it('draws none where nobody looks: standard error has plain lines', async () => {
   const env = { XDG_DATA_HOME: createFolder() }
   const ended = await runManyhost(['tasks', 'cluster', '--no-db'], { env, input: 'true\nfalse\n' })
-  expect(ended.stderr).toMatch(/^manyhost: 1 succeeded, 1 failed, in [\d.]+ s\n$/)
+  expect(ended.stderr).toMatch(/^manyhost: 1 succeeded, 1 failed, in [\d.]+m?s\n$/)
   expect(ended.stdout).toBe('')
 }, 180_000)
