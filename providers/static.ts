@@ -1,86 +1,91 @@
-/** Instances that run already, started by somebody else: a start hands out an address, a stop takes it back. */
+/** Uses servers that run already: a start hands out an address, and a stop takes it back. */
 import { isAbsolute } from 'node:path'
 import { buildConnector, type Pool } from 'undici'
+import { describe } from '../src/core/describe.ts'
 import { ManyhostError } from '../src/core/errors.ts'
 import { Emitter } from '../src/core/events.ts'
+import { parseOptions, rule } from '../src/core/options.ts'
 import type { Capability, Exit, Provider, Running, StartSpec } from '../src/core/provider.ts'
 import { endpointOf, openPool, type ServerEndpoint, tcpProbe } from './shared/endpoint.ts'
 import { guardConnect } from './shared/guarded-connect.ts'
+import { InstanceLifecycle } from './shared/instance-lifecycle.ts'
 import { NameResolver, type ResolvedAddress } from './shared/name-resolver.ts'
+import { atLeastRule, invalidOption } from './shared/option-rules.ts'
 import { StopDeadline } from './shared/stop-deadline.ts'
 
 export interface FixedUrl {
   readonly url: string
-  /** Its places are the service's `concurrency` times this, one at least. @default 1 */
+  /** The instance has `concurrency` times this many slots, at least one. @default 1 */
   readonly weight?: number
 }
 
 export interface FixedOptions {
   /**
-   * `http://host:port`, `https://host:port` or `unix:/path/of.sock`; one instance each. `srv+http://_name._tcp.domain`
-   * has one for each of its SRV records of the lowest priority, with their weights.
+   * `http://host:port`, `https://host:port` or `unix:/path/of.sock`; each is one instance. `srv+http://_name._tcp.domain`
+   * gives one instance for each of its SRV records of the lowest priority, with their weights.
    */
   readonly urls: readonly (string | FixedUrl)[]
   /**
-   * Milliseconds between two looks at what DNS says of the names in `urls`; each address is an instance of its own then,
-   * and drains when it is not named any more. @default names are one instance each; for SRV records 5000
+   * Interval at which the names in `urls` are looked up in DNS, in ms, from 100 up. Each address is then an instance of
+   * its own, and drains when DNS does not give it any more.
+   * @default each name is one instance; SRV records are looked up every 5000 ms
    */
   readonly resolve?: number
-  /** Addresses of DNS servers, `host` or `host:port`. @default the system's own way */
+  /** Addresses of DNS servers, `host` or `host:port`. @default the resolver of the system */
   readonly servers?: readonly string[]
-  /** How connections are made, TLS settings for instance: undici's option of that name. */
+  /** How connections are made, for example TLS settings: undici's option of that name. */
   readonly connect?: NonNullable<Pool.Options['connect']>
 }
 
-/** A provider of addresses that are there. */
+/** A provider of servers that run already. */
 export interface FixedProvider extends Provider {
-  /** How many instances there can be; unknown until the names among them were resolved. */
+  /** Maximum number of instances; undefined until all names were resolved. */
   readonly limit: number | undefined
 }
 
-const OPTION_NAMES = ['urls', 'resolve', 'servers', 'connect']
-
-/** Between two looks at SRV records, in ms. */
+/** Interval at which SRV records are looked up, in ms. */
 const SRV_INTERVAL = 5_000
 
+/** Every option with its range. */
+const FIXED_RULES = {
+  urls: rule<readonly unknown[]>('a list of one or more URLs', undefined, (value) =>
+    Array.isArray(value) && value.length > 0 ? value : undefined,
+  ),
+  resolve: atLeastRule('milliseconds', 100),
+  servers: rule<readonly string[]>('a list of addresses', undefined, (value) =>
+    Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string')
+      ? value
+      : undefined,
+  ),
+  connect: rule<NonNullable<FixedOptions['connect']>>(
+    'an object or a function',
+    undefined,
+    (value) =>
+      (typeof value === 'object' && value !== null) || typeof value === 'function'
+        ? (value as NonNullable<FixedOptions['connect']>)
+        : undefined,
+  ),
+} as const
+
 /**
- * Serves from addresses that are there already. The servers are not touched.
+ * Uses servers that run already. The servers themselves are not touched.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function fixed(options: FixedOptions): FixedProvider {
-  for (const name of Object.keys(options)) {
-    if (!OPTION_NAMES.includes(name)) {
-      throw invalidOption(`fixed has no option '${name}'; it has ${OPTION_NAMES.join(', ')}`)
-    }
-  }
-  const { urls, connect, resolve, servers } = options
-  if (!Array.isArray(urls) || urls.length === 0) {
-    throw invalidOption(`urls must be a list of one or more URLs, got ${JSON.stringify(urls)}`)
-  }
-  if (connect !== undefined && !['object', 'function'].includes(typeof connect)) {
-    throw invalidOption(`connect must be an object or a function, got ${JSON.stringify(connect)}`)
-  }
-  if (resolve !== undefined && !(Number.isFinite(resolve) && resolve >= 100)) {
-    throw invalidOption(`resolve must be milliseconds from 100 up, got ${formatValue(resolve)}`)
-  }
-  if (
-    servers !== undefined &&
-    !(
-      Array.isArray(servers) &&
-      servers.length > 0 &&
-      servers.every((one) => typeof one === 'string')
-    )
-  ) {
-    throw invalidOption(`servers must be a list of addresses, got ${formatValue(servers)}`)
+  const parsed = parseOptions('fixed', options, FIXED_RULES)
+  if (parsed.urls === undefined) {
+    throw invalidOption("fixed: urls is missing: a list like ['http://host:port']")
   }
   const sources = new Map<string, FixedSource>()
-  for (const [index, url] of urls.entries()) {
-    const source = parseFixedUrl(url, `urls[${index}]`)
+  for (const [index, url] of parsed.urls.entries()) {
+    const source = parseFixedUrl(url, `fixed: urls[${index}]`)
     const key = `${source.isSrv ? 'srv+' : ''}${source.endpoint.address}`
-    if (sources.has(key)) throw invalidOption(`urls[${index}] is there twice: ${source.url}`)
+    if (sources.has(key)) {
+      throw invalidOption(`fixed: urls[${index}] is the same as an earlier URL: ${source.url}`)
+    }
     sources.set(key, source)
   }
-  return new StaticProvider([...sources.values()], options)
+  return new StaticProvider([...sources.values()], parsed)
 }
 
 interface FixedSource {
@@ -91,30 +96,30 @@ interface FixedSource {
 }
 
 function parseFixedUrl(given: unknown, option: string): FixedSource {
-  const wrong = (why: string): ManyhostError =>
+  const refuse = (why: string): ManyhostError =>
     invalidOption(
-      `${option} must be like 'http://host:port' or 'unix:/path', got ${formatValue(given)}: ${why}`,
+      `${option} must be like 'http://host:port' or 'unix:/path', got ${describe(given)}: ${why}`,
     )
   const isObject = typeof given === 'object' && given !== null
   const { url, weight = 1, ...others } = (isObject ? given : { url: given }) as FixedUrl
-  if (Object.keys(others).length > 0) throw wrong('an object has url and weight')
-  if (!(Number.isFinite(weight) && weight > 0)) throw wrong('its weight is not a number above 0')
-  if (typeof url !== 'string') throw wrong('not a string')
+  if (Object.keys(others).length > 0) throw refuse('an object has only url and weight')
+  if (!(Number.isFinite(weight) && weight > 0)) throw refuse('its weight is not a number above 0')
+  if (typeof url !== 'string') throw refuse('it is not a string')
   if (url.startsWith('unix:')) {
     const socketPath = url.slice('unix:'.length)
-    if (!isAbsolute(socketPath)) throw wrong('the path of a socket is absolute')
+    if (!isAbsolute(socketPath)) throw refuse('the path of a socket must be absolute')
     return { url, endpoint: endpointOf({ socketPath }), weight, isSrv: false }
   }
   const isSrv = url.startsWith('srv+')
-  const parsed = URL.canParse(url.replace(/^srv\+/, ''))
-    ? new URL(url.replace(/^srv\+/, ''))
-    : undefined
-  if (!parsed) throw wrong('not a URL')
-  const { protocol, origin, hostname, port } = parsed
-  if (protocol !== 'http:' && protocol !== 'https:') throw wrong('not http, https or unix')
-  if (parsed.pathname !== '/' || parsed.search || parsed.hash) throw wrong('it has a path')
-  if (parsed.username || parsed.password) throw wrong('it has a user')
-  if (isSrv && port) throw wrong('the ports of SRV records are in the records')
+  const bare = url.replace(/^srv\+/, '')
+  if (!URL.canParse(bare)) throw refuse('it is not a URL')
+  const { protocol, origin, hostname, port, pathname, search, hash, username, password } = new URL(
+    bare,
+  )
+  if (protocol !== 'http:' && protocol !== 'https:') throw refuse('it is not http, https or unix')
+  if (pathname !== '/' || search || hash) throw refuse('it must not have a path')
+  if (username || password) throw refuse('it must not have a user')
+  if (isSrv && port) throw refuse('it must not have a port: SRV records give the ports')
   const host = hostname.replace(/^\[|\]$/g, '')
   const listenOn = { host, port: Number(port || (protocol === 'http:' ? 80 : 443)) }
   return { url, endpoint: { origin, listenOn, address: origin }, weight, isSrv }
@@ -124,7 +129,7 @@ function parseFixedUrl(given: unknown, option: string): FixedSource {
 interface FixedAddress {
   readonly endpoint: ServerEndpoint
   readonly weight: number
-  /** DNS does not name it any more. */
+  /** DNS does not give it any more. */
   isGone: boolean
   instance?: FixedInstance | undefined
 }
@@ -141,7 +146,10 @@ class StaticProvider implements FixedProvider {
   #numUnresolved = 0
   #resolved: Promise<unknown> | undefined
 
-  constructor(sources: readonly FixedSource[], { connect, resolve, servers }: FixedOptions) {
+  constructor(
+    sources: readonly FixedSource[],
+    { connect, resolve, servers }: Omit<FixedOptions, 'urls'>,
+  ) {
     this.#connect = typeof connect === 'function' ? guardConnect(connect) : connect
     for (const source of sources) {
       const { endpoint, weight, isSrv } = source
@@ -151,16 +159,19 @@ class StaticProvider implements FixedProvider {
         this.#add({ endpoint, weight, isGone: false })
         continue
       }
-      const mine = new Map<string, FixedAddress>()
+      const known = new Map<string, FixedAddress>()
       this.#numUnresolved++
       const options = { name: host, port: isSrv ? undefined : port, servers }
       let isFirst = true
-      const name = new NameResolver({ ...options, interval: resolve ?? SRV_INTERVAL }, (found) => {
-        if (isFirst) this.#numUnresolved--
-        isFirst = false
-        this.#updateAddresses(mine, source, found)
-      })
-      this.#resolvers.push(name)
+      const resolver = new NameResolver(
+        { ...options, interval: resolve ?? SRV_INTERVAL },
+        (found) => {
+          if (isFirst) this.#numUnresolved--
+          isFirst = false
+          this.#updateAddresses(known, source, found)
+        },
+      )
+      this.#resolvers.push(resolver)
     }
   }
 
@@ -172,40 +183,40 @@ class StaticProvider implements FixedProvider {
     return this.#events.on('available', listener)
   }
 
-  #add(slot: FixedAddress): void {
-    this.#addresses.add(slot)
-    this.#freeAddresses.push(slot)
+  #add(address: FixedAddress): void {
+    this.#addresses.add(address)
+    this.#freeAddresses.push(address)
   }
 
-  /** New addresses may be used, gone ones drain. */
+  /** New addresses can be used from now on. Addresses that are gone drain. */
   #updateAddresses(
-    mine: Map<string, FixedAddress>,
+    known: Map<string, FixedAddress>,
     source: FixedSource,
     found: readonly ResolvedAddress[],
   ): void {
-    const now = new Map(found.map((one) => [`${one.host} ${one.port}`, one]))
-    for (const [key, slot] of mine) {
-      if (now.has(key)) continue
-      mine.delete(key)
-      this.#addresses.delete(slot)
-      slot.isGone = true
-      if (this.#freeAddresses.includes(slot))
-        this.#freeAddresses.splice(this.#freeAddresses.indexOf(slot), 1)
-      slot.instance?.announceLeaving(`${source.url} does not name it any more`)
+    const current = new Map(found.map((one) => [`${one.host} ${one.port}`, one]))
+    for (const [key, address] of known) {
+      if (current.has(key)) continue
+      known.delete(key)
+      this.#addresses.delete(address)
+      address.isGone = true
+      const at = this.#freeAddresses.indexOf(address)
+      if (at >= 0) this.#freeAddresses.splice(at, 1)
+      address.instance?.announceLeaving(`DNS does not give its address for ${source.url} any more`)
     }
     const { protocol } = new URL(source.endpoint.origin)
-    for (const [key, { host, port, weight }] of now) {
-      if (mine.has(key)) continue
+    for (const [key, { host, port, weight }] of current) {
+      if (known.has(key)) continue
       const { address, listenOn } = endpointOf({ host, port })
       const endpoint = {
-        // The name is what its certificate says.
+        // The certificate of the server is for the name, not for the address.
         origin: protocol === 'https:' ? source.endpoint.origin : address,
         listenOn,
         address: address.replace('http:', protocol),
       }
-      const slot = { endpoint, weight: weight * source.weight, isGone: false }
-      mine.set(key, slot)
-      this.#add(slot)
+      const added = { endpoint, weight: weight * source.weight, isGone: false }
+      known.set(key, added)
+      this.#add(added)
     }
     this.#events.emit('available', undefined)
   }
@@ -213,14 +224,14 @@ class StaticProvider implements FixedProvider {
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
     signal.throwIfAborted()
     if (this.#resolvers.length > 0) {
-      // Until all have answered once, each start asks again.
+      // Each start asks again until all names were resolved once.
       if (this.#numUnresolved > 0)
-        this.#resolved = Promise.all(this.#resolvers.map((name) => name.resolve()))
+        this.#resolved = Promise.all(this.#resolvers.map((resolver) => resolver.resolve()))
       await this.#resolved
       signal.throwIfAborted()
     }
-    const slot = this.#freeAddresses.shift()
-    if (!slot) {
+    const address = this.#freeAddresses.shift()
+    if (!address) {
       const why = this.#resolvers.flatMap(({ failure }) => failure ?? []).join('; ')
       throw new ManyhostError(
         'MANYHOST_START_FAILED',
@@ -228,21 +239,15 @@ class StaticProvider implements FixedProvider {
         { service: spec.service },
       )
     }
-    const lease = new FixedInstance(
-      spec,
-      slot.endpoint,
-      slot.weight,
-      this.#connectorFor(slot),
-      () => {
-        slot.instance = undefined
-        if (!slot.isGone) this.#freeAddresses.push(slot)
-      },
-    )
-    slot.instance = lease
-    return lease
+    const instance = new FixedInstance(spec, address, this.#connectorFor(address), () => {
+      address.instance = undefined
+      if (!address.isGone) this.#freeAddresses.push(address)
+    })
+    address.instance = instance
+    return instance
   }
 
-  /** What was resolved is connected to by its address, whatever name its origin has. */
+  /** A connection to a resolved name goes to the resolved address, although the origin has the name. */
   #connectorFor({ endpoint: { origin, listenOn } }: FixedAddress): FixedOptions['connect'] {
     const { host } = listenOn
     const { hostname } = new URL(origin)
@@ -262,84 +267,69 @@ class StaticProvider implements FixedProvider {
   }
 
   async close(): Promise<void> {
-    for (const name of this.#resolvers) name.close()
+    for (const resolver of this.#resolvers) resolver.close()
   }
 }
 
-/** An address for as long as it is in use. */
+/** An address while it is in use. */
 class FixedInstance implements Running {
   readonly dispatcher: Pool
-  readonly exited: Promise<Exit>
   readonly address: string
   readonly slots: number
-  readonly leaving: Promise<string>
+  readonly #lifecycle: InstanceLifecycle
   readonly #endpoint: ServerEndpoint
-  readonly #spec: StartSpec
   readonly #release: () => void
+  /** When the grace is over, the requests in flight fail with the MANYHOST_INSTANCE_ENDED of the lifecycle. */
   readonly #stopDeadline = new StopDeadline(
-    () => void this.dispatcher.destroy(this.#createStoppedError()),
+    () => void this.dispatcher.destroy(this.#lifecycle.signal.reason as ManyhostError),
   )
-  #setExited: (exit: Exit) => void = () => {}
-  #setLeaving: (why: string) => void = () => {}
-  #stopping: Promise<void> | undefined
 
+  /** @param release makes the address free again */
   constructor(
     spec: StartSpec,
-    endpoint: ServerEndpoint,
-    weight: number,
+    { endpoint, weight }: FixedAddress,
     connect: FixedOptions['connect'],
     release: () => void,
   ) {
-    this.#spec = spec
+    this.#lifecycle = new InstanceLifecycle(spec)
     this.#endpoint = endpoint
     this.#release = release
     this.address = endpoint.address
     this.slots = Math.max(1, Math.round(spec.concurrency * weight))
     this.dispatcher = openPool(endpoint, { ...spec, concurrency: this.slots }, connect)
-    this.leaving = new Promise((resolve) => {
-      this.#setLeaving = resolve
-    })
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
   }
 
-  /** It is to be used no more. */
-  announceLeaving(why: string): void {
-    this.#setLeaving(why)
+  get exited(): Promise<Exit> {
+    return this.#lifecycle.exited
+  }
+
+  get leaving(): Promise<string> {
+    return this.#lifecycle.leaving
+  }
+
+  announceLeaving(reason: string): void {
+    this.#lifecycle.announceLeaving(reason)
   }
 
   accepts(signal: AbortSignal): Promise<void> {
     return tcpProbe(this.#endpoint, signal)
   }
 
-  /** What is in flight may end within `grace`. */
+  /** Requests in flight may end within `grace`. */
   stop(grace: number): Promise<void> {
-    this.#stopping ??= this.#end()
+    if (this.#lifecycle.requestStop()) void this.#end()
     this.#stopDeadline.shorten(grace)
-    return this.#stopping
+    return this.#lifecycle.gone
   }
 
   async #end(): Promise<void> {
-    // Rejects when the grace is over first: then it is destroyed, and as good as closed.
+    // Rejects if the stop deadline destroys the pool first: then it is closed as well.
     await this.dispatcher.close().catch(() => {})
     this.#stopDeadline.cancel()
-    this.#setExited({ reason: 'stopped', detail: 'stopped' })
+    // Before `exited` resolves, because the instance that takes its place may need this address.
     this.#release()
+    this.#lifecycle.markEnded({ reason: 'stopped', detail: 'stopped' }, () =>
+      this.#lifecycle.markGone(),
+    )
   }
-
-  #createStoppedError(): ManyhostError {
-    const { id, service } = this.#spec
-    return new ManyhostError('MANYHOST_INSTANCE_ENDED', `instance ${id} ended: stopped`, {
-      service,
-    })
-  }
-}
-
-function formatValue(value: unknown): string {
-  return JSON.stringify(value) ?? String(value)
-}
-
-function invalidOption(message: string): ManyhostError {
-  return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }

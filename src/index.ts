@@ -1,15 +1,15 @@
-/** The public door. The session that users get is put together here: the core, processes by default, metrics, feed. */
+/** The public entry. It puts the session of users together: the core, processes as the default provider, metrics and feed. */
 import { Registry } from 'prom-client'
 import { processes } from '../providers/process/index.ts'
-import type { CloseOptions } from './cluster/cluster.ts'
+import type { CloseOptions } from './cluster/cluster-parts.ts'
 import { Feed } from './feed/broker.ts'
 import type { FeedOptions } from './feed/broker-options.ts'
 import { registerSessionMetrics } from './session/metrics.ts'
 import { publishSession } from './session/publish-events.ts'
-import { SessionCore as Core, type SessionCoreOptions as CoreOptions } from './session/session.ts'
+import { SessionCore, type SessionCoreOptions } from './session/session.ts'
 
-/** Options of `new SessionCore`; README has the table. */
-export interface SessionOptions extends CoreOptions {
+/** Options of `new Session`; README has the table. */
+export interface SessionOptions extends SessionCoreOptions {
   /**
    * Where the metrics are registered; `close()` takes them out again. Sessions may share one: the series of the second
    * and further ones have the label `session`. @default a new registry
@@ -23,7 +23,7 @@ export interface SessionOptions extends CoreOptions {
 }
 
 /** Owns services, their clusters, and their end. The constructor starts nothing. */
-export class Session extends Core {
+export class Session extends SessionCore {
   /** Metrics of this session, for Prometheus: `await session.metrics.metrics()`. */
   readonly metrics: Registry
   /** Where it says what happens; undefined without the option. */
@@ -63,7 +63,8 @@ export class Session extends Core {
 export type { Client, ClientOptions } from './client/client.ts'
 export type { RequestOptions } from './client/request.ts'
 export type { Response, Timing } from './client/response.ts'
-export type { CloseOptions, Cluster } from './cluster/cluster.ts'
+export type { Cluster } from './cluster/cluster.ts'
+export type { CloseOptions } from './cluster/cluster-parts.ts'
 export type { Instance } from './cluster/instance.ts'
 export { type AttemptReport, ERRORS, type ErrorCode, ManyhostError } from './core/errors.ts'
 export type {
@@ -99,10 +100,9 @@ export { EVENTS_VERSION, type FeedEnvelope } from './session/session-messages.ts
 export type { ClusterSnapshot, InstanceSnapshot, Snapshot } from './session/snapshot.ts'
 export {
   IdleToZero,
-  idleToZero,
   QueueLength,
   SimpleLoadBalancer,
   TargetInFlight,
 } from './sizing/policies.ts'
 export type { Coercible, SizeClass, SizeFunction, SizeSpec } from './sizing/size.ts'
-export { bounds, scaleDownDelay, step } from './sizing/wrappers.ts'
+export { bounds, idleToZero, scaleDownDelay, step } from './sizing/wrappers.ts'

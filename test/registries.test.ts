@@ -76,7 +76,7 @@ const OWNERS: Record<string, (registry: Registry) => () => unknown> = {
   },
   tasks: (registry) => {
     const counts = { succeeded: 0, failed: 0, cancelled: 0, retried: 0, refused: 0 }
-    return registerTaskMetrics(registry, () => ({ counts, progress: undefined, held: 0 }) as never)
+    return registerTaskMetrics(registry, { counts, progress: undefined, claimedCount: 0 } as never)
   },
   pull: (registry) => {
     const provider = workers({ registry })

@@ -1,6 +1,7 @@
 /** The hub: agents dial it, it chooses the agent for each start, and it gives up the instances of an agent that is gone. */
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import { type AgentEvent, Emitter } from '../../src/core/events.ts'
+import { requireListenAddress } from '../../src/core/listen-address.ts'
 import type { Running, StartSpec } from '../../src/core/provider.ts'
 import { every, now, type Timer, wallClock } from '../../src/core/time.ts'
 import { type PostingEnd, serve, type WireKey, type WireServer } from '../../src/wire/index.ts'
@@ -79,15 +80,9 @@ export class AgentHub extends Emitter<AgentHubEvents> implements AgentHubCalls {
     const { listen, evictAfter, maxAgents, maxGreeting, tls } = this.settings
     const interval = Math.min(1_000, evictAfter / 4)
     this.#sweepTimer ??= every(interval, () => this.#evictSilentAgents(interval))
-    const where = listen.startsWith('unix:')
-      ? { path: listen.slice(5) }
-      : {
-          host: listen.replace(/:\d+$/, '').replace(/^\[|\]$/g, '') || '127.0.0.1',
-          port: Number(listen.replace(/^.*:/, '')),
-        }
     return serve(
       {
-        ...where,
+        ...requireListenAddress('agents: listen', listen),
         key: this.#key,
         auth: 'required',
         // Agents send their load each `beat`, which is a sign of life already. The wire's own beats are rarer.

@@ -1,11 +1,12 @@
-/** The way from an agent to its hub: the same for its own link, for lanes and for files. */
+/** Connects an agent to its hub: for its own link, for a tunnel, or for files. */
 import { once } from 'node:events'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
+import { requireListenAddress } from '../../src/core/listen-address.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { dial, type NamesFor, takeSocket, type WireEnds } from '../../src/wire/index.ts'
 
-/** For connecting and TLS, in ms. */
+/** For the connection and the handshake of TLS, in ms. */
 const CONNECT_TIMEOUT = 10_000
 
 export interface HubConnectOptions {
@@ -22,17 +23,24 @@ export interface HubConnectOptions {
 /** @throws ManyhostError MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT */
 export async function connectHub(options: HubConnectOptions, names: NamesFor): Promise<WireEnds> {
   const { key, ident, tls } = options
-  // The agent's own beats ask for an answer, and are more frequent: these are for links that carry files.
+  // For links that carry files. On its own link the agent sends heartbeats more often, and waits for their answers.
   const link = { key, ident, beat: 15_000, deadAfter: 45_000 }
   const fingerprint = tls === true ? undefined : tls?.fingerprint
   if (fingerprint !== undefined) return connectPinned(options, fingerprint, names, link)
   const own = tls === true || !tls ? tls : { ca: tls.ca as string }
-  return dial({ ...parseHubAddress(options.address), ...link, ...(own && { tls: own }) }, names)
+  return dial(
+    {
+      ...requireListenAddress('the address of the hub', options.address),
+      ...link,
+      ...(own && { tls: own }),
+    },
+    names,
+  )
 }
 
 /**
- * Any certificate will do that has the fingerprint, whoever signed it. It is looked at before anything is said: the
- * wire's own proof covers no channel, so somebody in between could pass it on.
+ * Accepts exactly the certificate with this fingerprint, whoever has signed it. It is checked before the first byte is
+ * sent: the proof of the key is not bound to the TLS channel, so a machine in between could pass the proof on.
  */
 async function connectPinned(
   { address }: HubConnectOptions,
@@ -40,9 +48,7 @@ async function connectPinned(
   names: NamesFor,
   link: { key: string | Uint8Array; ident: string; beat: number; deadAfter: number },
 ): Promise<WireEnds> {
-  const { host, port, path } = parseHubAddress(address)
-  const target: ConnectionOptions =
-    path === undefined ? { host: host ?? '', port: port ?? 0 } : { path }
+  const target: ConnectionOptions = requireListenAddress('the address of the hub', address)
   const socket = connectTls({ ...target, rejectUnauthorized: false, servername: '' })
   socket.allowHalfOpen = true
   socket.setNoDelay(true).setKeepAlive(true)
@@ -76,10 +82,4 @@ function normalizeFingerprint(fingerprint: string): string {
     .replace(/^sha256:/i, '')
     .replaceAll(':', '')
     .toLowerCase()
-}
-
-function parseHubAddress(address: string): { host?: string; port?: number; path?: string } {
-  if (address.startsWith('unix:')) return { path: address.slice(5) }
-  const host = address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
-  return { host: host || '127.0.0.1', port: Number(address.replace(/^.*:/, '')) }
 }

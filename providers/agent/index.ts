@@ -1,7 +1,8 @@
-/** Instances on machines that dial in: nobody can connect to them, so they connect to us. */
+/** `manyhost/providers/agent`: instances on machines that nobody can connect to. An agent on each machine dials the hub. */
 import { readFileSync } from 'node:fs'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import type { AgentEvent } from '../../src/core/events.ts'
+import { formatListenAddress } from '../../src/core/listen-address.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import type { WireKey } from '../../src/wire/index.ts'
 import type { AgentStatus } from './agent-connection.ts'
@@ -20,13 +21,13 @@ export { runAgent } from './agent-program.ts'
 export type { AgentNotice, AgentOptions, AgentsOptions } from './options.ts'
 export type { AgentEvent, AgentHubEvents }
 
-/** A provider whose machines come by themselves. */
+/** A provider whose machines connect to it. */
 export interface AgentsProvider extends Provider {
-  /** Listens, if it does not yet (the first start does that too); resolves with where, for `--connect`. */
+  /** Starts to listen, as the first start of an instance does. Resolves with the address for `manyhost agent --connect`. */
   address(): Promise<string>
-  /** AgentHubProvider that are known now. */
+  /** The agents that are known now. */
   readonly agents: readonly AgentStatus[]
-  /** Hears of agents that come and go, and of links that are refused; the function that is returned unsubscribes. */
+  /** Listens to agents that come and go, and to links that are refused. Returns a function that removes the listener. */
   on<Name extends keyof AgentHubEvents>(
     name: Name,
     listener: (event: AgentHubEvents[Name]) => void,
@@ -43,12 +44,12 @@ export function agents(options: AgentsOptions): AgentsProvider {
   const tls = readTlsOptions(settings)
   if (!tls && !settings.insecure && !isLocalAddress(settings.listen)) {
     throw createOptionError(
-      `agents: listen is ${settings.listen}, not of this machine alone: give tls, or say insecure: true`,
+      `agents: listen ${settings.listen} can be reached from other machines: give tls, or insecure: true`,
     )
   }
   if (settings.evictAfter < 2 * settings.beat) {
     throw createOptionError(
-      `agents: evictAfter must be two beats or more, got ${settings.evictAfter} with beat ${settings.beat}`,
+      `agents: evictAfter must be two beats or more, got ${settings.evictAfter} with a beat of ${settings.beat} ms`,
     )
   }
   return new AgentHubProvider({ ...settings, tls }, key)
@@ -59,7 +60,7 @@ class AgentHubProvider implements AgentsProvider {
   readonly capabilities: ReadonlySet<Capability> = new Set([
     'command',
     'function',
-    // Whether an agent can is known when it comes: a start waits for one that can.
+    // Which of these an agent has is known when it comes. A start waits for an agent that has what it needs.
     'image',
     'unix-socket',
     'resources',
@@ -95,8 +96,7 @@ class AgentHubProvider implements AgentsProvider {
 
   async address(): Promise<string> {
     const { host, port, path } = await this.#hub.ensureListening()
-    if (path !== undefined) return `unix:${path}`
-    return `${host.includes(':') ? `[${host}]` : host}:${port}`
+    return formatListenAddress(path === undefined ? { host, port } : { path })
   }
 
   async start(spec: StartSpec, { signal }: { signal: AbortSignal }): Promise<Running> {
@@ -138,9 +138,9 @@ function toPlacementRequest({
 
 function readHubKey({ key, keyFile }: AgentsSettings): WireKey {
   if (key !== undefined && keyFile !== undefined)
-    throw createOptionError('agents: key and keyFile are two')
+    throw createOptionError('agents: give key or keyFile, not both')
   if (key !== undefined) return key
-  if (keyFile === undefined) throw createOptionError('agents: key or keyFile is needed')
+  if (keyFile === undefined) throw createOptionError('agents: give key or keyFile')
   const found = readOptionFile('keyFile', keyFile).toString('utf8').trim()
   if (Buffer.byteLength(found) >= 16) return found
   throw createOptionError(`agents: keyFile ${keyFile} must hold 16 bytes or more`)
@@ -149,7 +149,7 @@ function readHubKey({ key, keyFile }: AgentsSettings): WireKey {
 function readTlsOptions({ tls, certFile, certKeyFile }: AgentsSettings): AgentsSettings['tls'] {
   if (certFile === undefined && certKeyFile === undefined) return tls
   if (certFile === undefined || certKeyFile === undefined) {
-    throw createOptionError('agents: certFile and certKeyFile go together')
+    throw createOptionError('agents: certFile and certKeyFile must be given together')
   }
   return {
     ...tls,

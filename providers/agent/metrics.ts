@@ -1,4 +1,7 @@
-/** The hub's figures for Prometheus, read when they are asked for. No label is an agent's name: those have no bound. */
+/**
+ * Metrics of the hub for Prometheus. They are read when Prometheus asks for them. The name of an agent is no label, because
+ * the number of names is not bounded.
+ */
 import type { Registry } from 'prom-client'
 import {
   type AddToSeries,
@@ -7,15 +10,23 @@ import {
 } from '../../src/core/prometheus.ts'
 import type { AgentHub } from './agent-hub.ts'
 
-/** Name, kind, labels and meaning; docs/agents.md is held against this one by a test. */
+/** Name, kind, labels and meaning of each. A test compares the table in docs/agents.md with this one. */
 export const AGENT_METRICS = {
   manyhost_agent_agents: ['gauge', 'state', 'Agents that are known: up, away, leaving'],
-  manyhost_agent_places: ['gauge', 'state', 'Places of all agents: taken, free'],
-  manyhost_agent_lanes: ['gauge', '', 'Connections to instances, open or on their way'],
-  manyhost_agent_starts_waiting: ['gauge', '', 'Starts that no agent has room for'],
-  manyhost_agent_departures_total: ['counter', 'how', 'Agents that went: left, evicted'],
-  manyhost_agent_refusals_total: ['counter', '', 'Links that were not let in'],
-  manyhost_agent_fenced_total: ['counter', '', 'Messages of agents that had been evicted'],
+  manyhost_agent_places: [
+    'gauge',
+    'state',
+    'Instances that all agents together may run: taken, free',
+  ],
+  manyhost_agent_lanes: ['gauge', '', 'Tunnels to instances that are open or being opened'],
+  manyhost_agent_starts_waiting: ['gauge', '', 'Starts that wait for an agent with free capacity'],
+  manyhost_agent_departures_total: ['counter', 'how', 'Agents that have gone: left, evicted'],
+  manyhost_agent_refusals_total: ['counter', '', 'Links that were refused'],
+  manyhost_agent_fenced_total: [
+    'counter',
+    '',
+    'Messages that were refused because their agent was evicted before',
+  ],
 } as const satisfies Record<string, MetricDefinition>
 
 const READERS: Record<keyof typeof AGENT_METRICS, (hub: AgentHub, add: AddToSeries) => void> = {
@@ -30,8 +41,8 @@ const READERS: Record<keyof typeof AGENT_METRICS, (hub: AgentHub, add: AddToSeri
       if (state === 'up') add({ state: 'free' }, Math.max(0, maxInstances - instances.length))
     }
   },
-  manyhost_agent_lanes: ({ tunnels: lanes }, add) => add({}, lanes.size),
-  manyhost_agent_starts_waiting: ({ numWaitingStarts: waiting }, add) => add({}, waiting),
+  manyhost_agent_lanes: ({ tunnels }, add) => add({}, tunnels.size),
+  manyhost_agent_starts_waiting: ({ numWaitingStarts }, add) => add({}, numWaitingStarts),
   manyhost_agent_departures_total: ({ counts }, add) => {
     add({ how: 'left' }, counts.left)
     add({ how: 'evicted' }, counts.evicted)
@@ -40,7 +51,7 @@ const READERS: Record<keyof typeof AGENT_METRICS, (hub: AgentHub, add: AddToSeri
   manyhost_agent_fenced_total: ({ counts }, add) => add({}, counts.fenced),
 }
 
-/** @returns takes them out again */
+/** @returns a function that removes the metrics again */
 export function registerAgentMetrics(registry: Registry, hub: AgentHub): () => void {
   const sources = Object.entries(AGENT_METRICS).map(([name, definition]) => {
     const read = READERS[name as keyof typeof AGENT_METRICS]

@@ -1,8 +1,9 @@
-/** Options of `agents` and of `runAgent`, checked once, where they are given. */
+/** Options of `agents` and of `runAgent`, with their ranges and defaults. */
 import type { TlsOptions } from 'node:tls'
 import type { Registry } from 'prom-client'
+import { isLoopbackAddress, parseListenAddress } from '../../src/core/listen-address.ts'
 import {
-  isLoopback,
+  flag,
   milliseconds,
   type ParsedOptions,
   parseOptions,
@@ -17,67 +18,71 @@ import { listenerRule } from '../../src/core/user-functions.ts'
 import type { WireKey } from '../../src/wire/index.ts'
 
 export interface AgentsOptions {
-  /** `host:port` or `unix:/path` that agents dial; port 0: any. @default '127.0.0.1:4747' */
+  /** Address at which agents dial: `host:port` or `unix:/path`. With port 0 the system chooses one. @default '127.0.0.1:4747' */
   readonly listen?: string
-  /** Secret that agents must prove to have, of 16 bytes or more, or what finds the one of an agent by its name. */
+  /** Secret of 16 bytes or more that agents must prove to have; or a function that finds the secret of an agent by its name. */
   readonly key?: WireKey
-  /** File with that secret, in place of `key`; white space around it does not count. */
+  /** File with the secret, instead of `key`. White space around the secret is removed. */
   readonly keyFile?: string
-  /** Encrypts: options of Node's `tls.createServer()`, with `key` and `cert`. */
+  /** Encrypts. Options of Node's `tls.createServer()`, with `key` and `cert`. */
   readonly tls?: TlsOptions
-  /** PEM files with the certificate and its private key, in place of `tls`. */
+  /** PEM file with the certificate, instead of `tls`. Needs `certKeyFile`. */
   readonly certFile?: string
+  /** PEM file with the private key of `certFile`. */
   readonly certKeyFile?: string
-  /** Whether to listen without TLS on more than this machine: then anybody between can read and change all. @default false */
+  /**
+   * Whether the hub may listen without TLS where other machines can connect. Then every machine in between can read and
+   * change all messages. @default false
+   */
   readonly insecure?: boolean
-  /** Milliseconds between an agent's signs of life. @default 5000 */
+  /** Milliseconds between two heartbeats of an agent. @default 5000 */
   readonly beat?: number
-  /** Milliseconds of silence after which an agent is evicted, and ends its instances by itself. @default 15000 */
+  /** Milliseconds of silence after which an agent is evicted. The agent ends its instances by itself by then. @default 15000 */
   readonly evictAfter?: number
-  /** Milliseconds that an agent whose connection was cut has to return with its instances; 0: none. @default 5000 */
+  /** Milliseconds that an agent has to return when its link was cut; 0: it is evicted at once. @default 5000 */
   readonly returnWithin?: number
-  /** Milliseconds for a new connection to an instance. @default 10000 */
+  /** Milliseconds for opening a tunnel, which is a connection to an instance. @default 10000 */
   readonly tunnelTimeout?: number
-  /** Agents at a time; more are refused. @default 2000 */
+  /** Agents at a time. More are refused. @default 2000 */
   readonly maxAgents?: number
-  /** Connections at a time that have not become an agent's or a lane yet; more are closed at once. @default 500 */
+  /** Connections at a time whose handshake has not ended. More are closed at once. @default 500 */
   readonly maxGreeting?: number
-  /** Where `manyhost_agent_*` metrics are registered. */
+  /** Registry of prom-client that gets the metrics `manyhost_agent_*`. */
   readonly registry?: Registry
 }
 
 export interface AgentOptions {
   /** Instances at a time. @default the number of processors */
   readonly maxInstances?: number
-  /** `host:port` or `unix:/path` of the hub. @default '127.0.0.1:4747' */
+  /** Address of the hub: `host:port` or `unix:/path`. @default '127.0.0.1:4747' */
   readonly address?: string
-  /** The hub's key, of 16 bytes or more. */
+  /** The key of the hub, of 16 bytes or more. */
   readonly key: string | Uint8Array
-  /** Milliseconds without an instance after which it ends; 0: never. @default 0 */
+  /** Milliseconds without an instance after which the agent ends; 0: never. @default 0 */
   readonly timeout?: number
-  /** Milliseconds without a hub after which it ends, whatever it runs; 0: never, hubs start again. @default 0 */
+  /** Milliseconds without a hub after which the agent ends, even if it has instances; 0: never. @default 0 */
   readonly hubTimeout?: number
-  /** What the hub knows it by. @default the machine's name */
+  /** Name of the agent at the hub. @default the name of the machine */
   readonly name?: string
-  /** What services may require: `require.gpu: a100` finds `gpu: a100`. */
+  /** Labels that services may require: a service with `require.gpu: a100` needs an agent with `gpu: a100`. @default {} */
   readonly labels?: Readonly<Record<string, string>>
-  /** Processors to give away. @default the machine's */
+  /** Processors that instances may use. @default the number of processors of the machine */
   readonly cpus?: number
-  /** Bytes of memory to give away. @default the machine's */
+  /** Bytes of memory that instances may use. @default the memory of the machine */
   readonly memory?: number
-  /** What runs the instances here. @default processes() */
+  /** The provider that runs the instances on this machine. @default processes() */
   readonly provider?: Provider
-  /** Encrypts: `true` for a certificate of a known authority, else who signed it, or its SHA-256. */
+  /** Encrypts. `true` expects a certificate of a known authority; else give the authority, or the SHA-256 of the certificate. */
   readonly tls?: true | { readonly ca?: string | Uint8Array; readonly fingerprint?: string }
-  /** Whether to dial another machine without TLS. @default false */
+  /** Whether the agent may dial another machine without TLS. @default false */
   readonly insecure?: boolean
-  /** Milliseconds that instances have to be drained when it is told to end. @default 30000 */
+  /** Milliseconds for draining the instances when the agent ends. @default 30000 */
   readonly drainTimeout?: number
-  /** Most milliseconds between two attempts to connect. @default 30000 */
+  /** Longest wait between two attempts to connect, in milliseconds. @default 30000 */
   readonly maxDelay?: number
-  /** Aborted: it takes nothing more, lets the hub drain what it has, and ends. */
+  /** When it is aborted, the agent takes no new instance, lets the hub drain those that it has, and ends. */
   readonly signal?: AbortSignal
-  /** Told what happens, for a log. */
+  /** Called with each thing that happens, for a log. */
   readonly onEvent?: (event: AgentNotice) => void
 }
 
@@ -85,14 +90,6 @@ export interface AgentNotice {
   readonly what: 'connected' | 'lost' | 'draining' | 'stopped' | 'started' | 'ended' | 'ending'
   readonly detail: string
 }
-
-const flagRule = (initial: boolean): Rule<boolean> =>
-  rule<boolean>(
-    'true or false',
-    initial,
-    (value) => (typeof value === 'boolean' ? value : undefined),
-    { is: 'flag' },
-  )
 
 const objectRule = <T>(range: string): Rule<T> =>
   rule<T>(range, undefined, (value) =>
@@ -114,11 +111,11 @@ const positiveRule = (range: string): Rule<number> =>
   )
 
 const addressRule = (initial: string): Rule<string> => ({
-  ...text('host:port or unix:/path', (value) => /^unix:.+|^.*:\d{1,5}$/.test(value)),
+  ...text('host:port or unix:/path', (value) => parseListenAddress(value) !== undefined),
   initial,
 })
 
-/** Every option with its range and default; docs/agents.md is held against this one by a test. */
+/** Every option with its range and default. A test compares the tables in docs/agents.md with these. */
 export const AGENTS_RULES = {
   listen: addressRule('127.0.0.1:4747'),
   key: rule<WireKey>('16 bytes or more, or a function that finds them', undefined, (value) =>
@@ -128,7 +125,7 @@ export const AGENTS_RULES = {
   tls: objectRule<TlsOptions>('options of tls.createServer()'),
   certFile: text('the path of a file', isPath),
   certKeyFile: text('the path of a file', isPath),
-  insecure: flagRule(false),
+  insecure: flag(false),
   beat: milliseconds(5_000),
   evictAfter: milliseconds(15_000),
   returnWithin: milliseconds(5_000, 'evicted at once'),
@@ -157,7 +154,7 @@ export const AGENT_RULES = {
     (value) =>
       value === true || (typeof value === 'object' && value !== null) ? (value as true) : undefined,
   ),
-  insecure: flagRule(false),
+  insecure: flag(false),
   drainTimeout: milliseconds(30_000),
   maxDelay: milliseconds(30_000),
   signal: objectRule<AbortSignal>('an AbortSignal'),
@@ -177,9 +174,8 @@ export function parseAgentOptions(options: AgentOptions): AgentSettings {
   return parseOptions('runAgent', options, AGENT_RULES)
 }
 
-/** Whether only this machine can be meant. */
-export function isLocalAddress(address: string): boolean {
-  if (address.startsWith('unix:')) return true
-  const host = address.replace(/:\d+$/, '')
-  return host === '' || isLoopback(host)
+/** Whether the address is on this machine, and cannot be reached from another one. */
+export function isLocalAddress(text: string): boolean {
+  const address = parseListenAddress(text)
+  return address !== undefined && isLoopbackAddress(address)
 }

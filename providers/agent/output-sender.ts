@@ -1,8 +1,8 @@
-/** What an instance writes, on its way to the hub: kept while the link is slow or gone, up to a bound. */
+/** Sends the output of an instance to the hub. While the link is slow or away, the output is kept, up to a limit. */
 
-/** Most characters that wait. */
+/** Characters that may wait. Beyond that, the oldest are dropped. */
 const MAX_WAITING_LENGTH = 262_144
-/** Characters of one message. */
+/** Longest message, in characters. */
 const MESSAGE_LENGTH = 65_536
 
 export class AgentOutputSender {
@@ -11,7 +11,7 @@ export class AgentOutputSender {
   #lostLength = 0
   #sending: Promise<void> | undefined
 
-  /** @param send resolves when more may be sent; rejects while there is no link, and is tried again by `flush` */
+  /** @param send resolves when more may be sent. Rejects while there is no link; `flush` tries again. */
   constructor(send: (text: string) => Promise<void>) {
     this.#send = send
   }
@@ -19,7 +19,7 @@ export class AgentOutputSender {
   add(text: string): void {
     this.#pending += text
     if (this.#pending.length > MAX_WAITING_LENGTH) {
-      // The newest says most of why something failed.
+      // The newest output says best why an instance has failed.
       const cut = this.#pending.length - MAX_WAITING_LENGTH / 2
       this.#lostLength += cut
       this.#pending = this.#pending.slice(cut)
@@ -27,7 +27,7 @@ export class AgentOutputSender {
     void this.flush()
   }
 
-  /** Resolves when all is sent, or cannot be for now. */
+  /** Resolves when all output was sent, or cannot be sent now. */
   flush(): Promise<void> {
     this.#sending ??= this.#sendAll().finally(() => {
       this.#sending = undefined

@@ -1,22 +1,23 @@
-/** Which agent is given an instance: a decision over plain facts. */
+/** Chooses the agent for an instance. Pure. */
 import type { Capability } from '../../src/core/provider.ts'
 
-/** What an instance takes of a machine. */
+/** What an instance takes of an agent's machine. */
 export interface AgentResources {
   readonly cpus: number
+  /** Bytes. */
   readonly memory: number
 }
 
-/** What is to be placed. */
+/** What an instance needs. */
 export interface PlacementRequest extends AgentResources {
-  /** Labels that an agent must have; `*`: with any value. */
+  /** Labels that the agent must have. The value `*` accepts any value. */
   readonly requiredLabels: Readonly<Record<string, string>>
   readonly requiredCapabilities: readonly Capability[]
 }
 
-/** An agent as it offers itself, and what of it is taken. */
+/** What an agent offers, and what of that is reserved. */
 export interface AgentOffer {
-  /** Whether it takes anything now: connected, and not about to leave. */
+  /** Whether the agent takes new instances: it is connected, and does not leave. */
   readonly isOpen: boolean
   readonly maxInstances: number
   readonly cpus: number
@@ -24,11 +25,11 @@ export interface AgentOffer {
   readonly labels: Readonly<Record<string, string>>
   readonly capabilities: ReadonlySet<string>
   readonly reserved: AgentResources & { readonly instances: number }
-  /** How busy the machine says it is, from 0; only who is equal in all else is told apart by it. */
+  /** How busy the machine says that it is, from 0. It decides only between agents that are equally full. */
   readonly load: number
 }
 
-/** Prefix of the labels of a service that are not for its instances but for who may run them. */
+/** Prefix of the labels of a service that say which agents may run its instances. */
 const REQUIRE_PREFIX = 'require.'
 
 export function parseRequiredLabels(
@@ -41,62 +42,68 @@ export function parseRequiredLabels(
   )
 }
 
-/** Why an agent could never take it, or `undefined` if it could, were it free. */
+/** Why the agent could never run the instance, even if it were empty; undefined if it could. */
 export function findMismatch(
   offer: AgentOffer,
-  { requiredLabels: required, requiredCapabilities: needs, cpus, memory }: PlacementRequest,
+  { requiredLabels, requiredCapabilities, cpus, memory }: PlacementRequest,
 ): string | undefined {
-  for (const [name, value] of Object.entries(required)) {
-    const own = Object.hasOwn(offer.labels, name) ? offer.labels[name] : undefined
-    if (own === undefined || (value !== '*' && own !== value)) return `without ${name}=${value}`
+  for (const [name, value] of Object.entries(requiredLabels)) {
+    const offered = Object.hasOwn(offer.labels, name) ? offer.labels[name] : undefined
+    if (offered === undefined || (value !== '*' && offered !== value)) {
+      return `without ${name}=${value}`
+    }
   }
-  const missing = needs.find((need) => !offer.capabilities.has(need))
-  if (missing) return `unable of '${missing}'`
+  const missing = requiredCapabilities.find((needed) => !offer.capabilities.has(needed))
+  if (missing) return `without the capability '${missing}'`
   return cpus > offer.cpus || memory > offer.memory ? 'too small' : undefined
 }
 
 export function hasCapacity(
-  { isOpen, maxInstances, cpus, memory, reserved: taken }: AgentOffer,
+  { isOpen, maxInstances, cpus, memory, reserved }: AgentOffer,
   request: PlacementRequest,
 ): boolean {
   return (
     isOpen &&
-    taken.instances < maxInstances &&
-    taken.cpus + request.cpus <= cpus &&
-    taken.memory + request.memory <= memory
+    reserved.instances < maxInstances &&
+    reserved.cpus + request.cpus <= cpus &&
+    reserved.memory + request.memory <= memory
   )
 }
 
-/** The fullest of its three measures, with the wish on it: as in dominant resource fairness (Ghodsi et al. 2011). */
+/**
+ * The largest of the three shares of the agent (instances, processors, memory) that would be reserved with the instance on
+ * it, as in dominant resource fairness (Ghodsi et al. 2011).
+ */
 export function computeFullness(
-  { maxInstances, cpus, memory, reserved: taken }: AgentOffer,
+  { maxInstances, cpus, memory, reserved }: AgentOffer,
   request: PlacementRequest,
 ): number {
   return Math.max(
-    (taken.instances + 1) / maxInstances,
-    (taken.cpus + request.cpus) / cpus,
-    (taken.memory + request.memory) / memory,
+    (reserved.instances + 1) / maxInstances,
+    (reserved.cpus + request.cpus) / cpus,
+    (reserved.memory + request.memory) / memory,
   )
 }
 
-/** The least full one that has room; of equals the one that is less busy, then the one that came first. */
+/** The least full agent with free capacity. Among equally full ones: the less busy one, then the first one. */
 export function pickAgent<O extends AgentOffer>(
   offers: Iterable<O>,
   request: PlacementRequest,
 ): O | undefined {
   let best: O | undefined
-  let least = Number.POSITIVE_INFINITY
+  let minFullness = Number.POSITIVE_INFINITY
   for (const offer of offers) {
     if (!hasCapacity(offer, request) || findMismatch(offer, request) !== undefined) continue
-    const full = computeFullness(offer, request)
-    if (full > least || (full === least && best && offer.load >= best.load)) continue
+    const fullness = computeFullness(offer, request)
+    if (fullness > minFullness) continue
+    if (fullness === minFullness && best && offer.load >= best.load) continue
     best = offer
-    least = full
+    minFullness = fullness
   }
   return best
 }
 
-/** For people: why nobody takes it now. */
+/** Says, for people, why no agent takes the instance now. */
 export function explainNoPlacement(
   offers: Iterable<AgentOffer>,
   request: PlacementRequest,

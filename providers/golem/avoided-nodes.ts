@@ -1,16 +1,16 @@
-/** Nodes that have failed, for a while. */
+/** The nodes that have failed, and are not rented for some time. */
 
-/** Above it the oldest are forgotten. */
+/** Maximum number of nodes that are remembered. The oldest are forgotten first. */
 const MAX_NODES = 1_000
 
 export class AvoidedNodes {
   readonly #durationMs: number
-  /** By node, oldest first: until when. */
+  /** The end of the time, by node, oldest first. */
   readonly #avoidedUntil = new Map<string, number>()
 
-  /** @param ms for how long one is avoided; 0: none is */
-  constructor(ms: number) {
-    this.#durationMs = ms
+  /** @param durationMs how long a node is avoided; 0: no node is avoided */
+  constructor(durationMs: number) {
+    this.#durationMs = durationMs
   }
 
   add(node: string, now: number): void {

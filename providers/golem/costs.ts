@@ -1,4 +1,4 @@
-/** What instances cost: what nodes have asked for, and was granted. */
+/** The costs of instances: what nodes have asked for, and what was granted. */
 import type { Registry } from 'prom-client'
 import {
   type AddToSeries,
@@ -6,7 +6,7 @@ import {
   registerMetricSources,
 } from '../../src/core/prometheus.ts'
 
-/** Name, kind, labels and meaning of each. docs/golem.md's table is held against this one by a test. */
+/** Name, kind, labels and meaning of each metric. A test compares the table in docs/golem.md with this one. */
 export const GOLEM_METRICS = {
   manyhost_golem_cost_glm_total: ['counter', 'service', 'What was granted to nodes, in GLM'],
   manyhost_golem_cost_refused_glm_total: [
@@ -24,7 +24,7 @@ export const GOLEM_METRICS = {
   manyhost_golem_avoided: ['gauge', '', 'Nodes that are avoided because they have failed'],
 } as const satisfies Record<string, MetricDefinition>
 
-/** The cost of one agreement. Bills say what is due in all, not what is new. */
+/** The amount that was granted for one agreement. Each bill says the sum that is due, not only what is new. */
 export interface GolemBill {
   readonly service: string
   granted: number
@@ -46,10 +46,10 @@ export class GolemCosts {
   readonly #refused = new Map<string, number>()
   /** By service and outcome. */
   readonly #agreements = new Map<string, Map<GolemAgreementOutcome, number>>()
-  /** Takes the metrics out of their registry. Idempotent. */
+  /** Removes the metrics from their registry. Idempotent. */
   readonly close: () => void
 
-  constructor(budget: number, registry: Registry | undefined, facts: GolemMarketCounts) {
+  constructor(budget: number, registry: Registry | undefined, counts: GolemMarketCounts) {
     this.#budget = budget
     const ofServices = (sums: ReadonlyMap<string, number>) => (add: AddToSeries) => {
       for (const [service, sum] of sums) add({ service }, sum)
@@ -63,8 +63,8 @@ export class GolemCosts {
           for (const [outcome, count] of outcomes) add({ service, outcome }, count)
         }
       },
-      manyhost_golem_rented: (add) => add({}, facts.numRented()),
-      manyhost_golem_avoided: (add) => add({}, facts.numAvoided()),
+      manyhost_golem_rented: (add) => add({}, counts.numRented()),
+      manyhost_golem_avoided: (add) => add({}, counts.numAvoided()),
     }
     const sources = Object.entries(GOLEM_METRICS).map(([name, definition]) => ({
       name,
@@ -74,17 +74,17 @@ export class GolemCosts {
     this.close = registry ? registerMetricSources(registry, 'provider', sources) : () => undefined
   }
 
-  /** What is left of the budget, in GLM. */
+  /** The rest of the budget, in GLM. */
   get remaining(): number {
     return this.#budget - this.#spent
   }
 
-  /** Whether there was a bill that the budget did not cover, or nothing is left of it. */
+  /** Whether nothing is left of the budget, or a bill was refused because too little was left. */
   get isSpent(): boolean {
     return this.#wasRefused || this.remaining <= 0
   }
 
-  /** False where the budget does not cover it. @param total due for the agreement until now */
+  /** False if the budget does not cover the bill. @param total the amount due for the agreement until now, in GLM */
   grant(bill: GolemBill, total: number): boolean {
     const more = Math.max(0, total - bill.granted)
     if (more > this.remaining) {
@@ -120,10 +120,10 @@ export interface GolemPrice {
   readonly threads: number
 }
 
-/** Seconds that a node may count more than we do: it began earlier, and rounds up. */
+/** A node may count this many seconds more than we do: it starts earlier, and rounds up. */
 const BILLING_SLACK_SECONDS = 120
 
-/** The most that a machine can have cost by its own price. */
+/** The highest cost of a machine after this time, by the price of its own offer, in GLM. */
 export function maxCost({ envSec, cpuSec, start, threads }: GolemPrice, seconds: number): number {
   return start + (seconds + BILLING_SLACK_SECONDS) * (envSec + cpuSec * threads)
 }

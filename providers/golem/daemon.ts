@@ -1,16 +1,18 @@
 /**
- * The connection to the yagna daemon. Three things of golem-js 3.6 do not do for a program that is to outlive a daemon
- * that is away: a bill that cannot be fetched is thrown where nobody can catch it, and ends the process; so does the
- * end of a long poll for offers (market.ts polls by itself); and a poll for events that fails is made again at once.
+ * The connection to the yagna daemon. A program must not end because its daemon is away for some time, and golem-js 3.6
+ * does three things that this file, or demand.ts, replaces:
+ * 1. A bill that cannot be fetched is thrown where nobody can catch it, which ends the process.
+ * 2. So does the end of a long poll for offers; demand.ts polls by itself.
+ * 3. A poll for events that fails is made again at once, without a pause.
  */
 import { sleep } from '../../src/core/time.ts'
 import type { GolemSettings } from './options.ts'
 import { type Golem, type GolemPackages, silentLogger } from './packages.ts'
 
-/** Between two tries, in ms. */
+/** The pause between two tries, in ms. */
 const RETRY_PAUSE = 1_000
 
-/** How often a bill is asked for. */
+/** Number of tries to fetch a bill. */
 const MAX_TRIES = 600
 
 export async function connectToDaemon(
@@ -52,24 +54,24 @@ export async function connectToDaemon(
 
 type Cancelable = Promise<unknown> & { cancel(): void }
 
-/** A poll that fails takes its time. */
+/** Makes a poll that fails take `RETRY_PAUSE` longer, so that golem-js does not poll without a pause. */
 function delayFailedPolls<Name extends string>(
   api: Readonly<Record<Name, (...args: never[]) => unknown>>,
   name: Name,
 ): void {
   const call = api[name].bind(api) as (...args: unknown[]) => Cancelable
-  const calmed = (...args: unknown[]): Cancelable => {
-    const made = call(...args)
-    const later = made.catch(async (error: Error) => {
+  const delayed = (...args: unknown[]): Cancelable => {
+    const poll = call(...args)
+    const later = poll.catch(async (error: Error) => {
       if (error.name !== 'CancelError') await sleep(RETRY_PAUSE)
       throw error
     })
-    return Object.assign(later, { cancel: () => made.cancel() })
+    return Object.assign(later, { cancel: () => poll.cancel() })
   }
-  Object.assign(api, { [name]: calmed })
+  Object.assign(api, { [name]: delayed })
 }
 
-/** One that does not answer is asked again; what it rejects with would end the process. */
+/** A repository that asks again instead of rejecting, because a rejection would end the process. */
 function retryForever<T>(repository: { getById(id: string): Promise<T> }) {
   return {
     async getById(id: string): Promise<T> {
@@ -80,7 +82,7 @@ function retryForever<T>(repository: { getById(id: string): Promise<T> }) {
           await sleep(RETRY_PAUSE)
         }
       }
-      // It stays unpaid, as it would where the session had ended.
+      // The bill stays unpaid, as if the session had ended.
       return new Promise(() => {})
     },
   }

@@ -1,9 +1,9 @@
-/** A demand that is published, and the offers to it as they are negotiated. */
+/** A published demand, and the negotiation of the offers to it. */
 import { afterUnref, type Timer } from '../../src/core/time.ts'
 import { type GolemOffer, GolemOfferQueue } from './offer-queue.ts'
 import type { Golem } from './packages.ts'
 
-/** Between a long poll for offers that failed and the next, in ms. */
+/** The pause after a long poll for offers that failed, in ms. */
 const POLL_RETRY_PAUSE = 1_000
 
 export interface GolemDraftOffer extends GolemOffer {
@@ -17,11 +17,11 @@ interface OfferSubscription {
 export interface GolemDemandOptions {
   readonly specification: Golem.DemandSpecification
   readonly rentHours: number
-  /** Whether its price is one that is paid. */
+  /** Whether the price of the proposal is within `maxPrices`. */
   readonly isAffordable: (proposal: Golem.OfferProposal) => boolean
   /** Whether the node may be rented now. */
   readonly isUsable: (node: string) => boolean
-  /** It is on the market no more. */
+  /** Called when the demand is no longer on the market. */
   readonly onEnd: () => void
 }
 
@@ -38,7 +38,7 @@ export class GolemDemand {
     this.#market = market
     this.#options = options
     this.offers = new GolemOfferQueue(({ node }) => options.isUsable(node))
-    // It is published anew from time to time, by golem-js.
+    // golem-js publishes the demand again from time to time.
     this.#published = market.publishAndRefreshDemand(options.specification).subscribe({
       next: (demand) => this.#poll(demand),
       error: () => {
@@ -64,13 +64,13 @@ export class GolemDemand {
     try {
       this.#handleProposal(proposal)
     } catch {
-      // Nodes write what they like into their offers, and golem-js throws when it reads some of it.
+      // A node may write anything into its offer, and golem-js throws when it reads some of that.
     }
   }
 
   #handleProposal(proposal: Golem.OfferProposal): void {
-    const { isAffordable: isCheap, rentHours, specification } = this.#options
-    if (!proposal.isValid() || !isCheap(proposal)) return
+    const { isAffordable, rentHours, specification } = this.#options
+    if (!proposal.isValid() || !isAffordable(proposal)) return
     if (proposal.isInitial()) {
       this.#market.negotiateProposal(proposal, specification).catch(() => {})
     } else if (proposal.isDraft()) {
@@ -79,12 +79,12 @@ export class GolemDemand {
     }
   }
 
-  /** Takes it from the market. */
+  /** Takes the demand off the market. */
   stop(): void {
     this.#isOver = true
     this.#timer?.clear()
     this.#polling?.unsubscribe()
-    // undefined where it ended while it was being made.
+    // Undefined if the demand ended while it was being published.
     this.#published?.unsubscribe()
   }
 }

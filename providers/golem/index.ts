@@ -1,4 +1,4 @@
-/** Instances on machines that are rented on the Golem market, reached through its private network. */
+/** Runs instances on machines that are rented on the Golem market. They are reached through its private network. */
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { resolveWithin } from '../../src/core/time.ts'
@@ -11,12 +11,12 @@ import { createTunnelConnector, type GolemTunnelAddress, tunnelProbe } from './t
 
 export type { GolemOptions } from './options.ts'
 
-/** How long the end of all instances is waited for in `close`, in ms. */
+/** How long `close` waits for the end of all instances, in ms. */
 const CLOSE_TIMEOUT = 60_000
 
 /**
- * Rents a machine for each instance, on the Golem market. Needs the packages `@golem-sdk/golem-js` and `ws`, a yagna
- * daemon that runs, and its app key in YAGNA_APPKEY. It was never tried against the real market; see docs/golem.md.
+ * Rents a machine for each instance, on the Golem market. Needs the packages `@golem-sdk/golem-js` and `ws`, a running
+ * yagna daemon, and its app key in YAGNA_APPKEY. It was never tried on the real market; see docs/golem.md.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function golem(options: GolemOptions): Provider {
@@ -33,7 +33,7 @@ class GolemProvider implements Provider {
   ])
   readonly #settings: GolemSettings
   readonly #market: GolemMarket
-  /** Instances, and starts that are under way, by service. */
+  /** Instances that run or start, by service. */
   readonly #numInstances = new Map<string, number>()
   readonly #instances = new Set<GolemInstance>()
   readonly #starts = new Set<Promise<unknown>>()
@@ -55,14 +55,15 @@ class GolemProvider implements Provider {
     if (image === undefined) {
       throw new ManyhostError(
         'MANYHOST_UNSUPPORTED',
-        `${spec.service} needs an image to run on Golem: its own, or the provider's`,
+        `${spec.service} needs an image to run on Golem: set image at the service or at the provider`,
         { service: spec.service },
       )
     }
     if (this.#closing.signal.aborted) throw this.#closing.signal.reason
-    const taken = [...this.#numInstances.values()].reduce((sum, count) => sum + count, 0)
-    if (taken >= this.#settings.maxInstances) {
-      const text = `golem: maxInstances ${this.#settings.maxInstances} are there already`
+    const { maxInstances } = this.#settings
+    const running = [...this.#numInstances.values()].reduce((sum, count) => sum + count, 0)
+    if (running >= maxInstances) {
+      const text = `golem: no further instance was started: ${running} run already, and maxInstances is ${maxInstances}`
       throw new ManyhostError('MANYHOST_START_FAILED', text, { service: spec.service })
     }
     this.#countInstance(spec.service, 1)
@@ -109,7 +110,7 @@ class GolemProvider implements Provider {
     const { key } = this.#market
     const packages = await this.#market.packages()
     const ip = rented.exe.getIp()
-    const way = (): GolemTunnelAddress => ({ uri: rented.exe.getWebsocketUri(port), key })
+    const tunnel = (): GolemTunnelAddress => ({ uri: rented.exe.getWebsocketUri(port), key })
     const address = `http://${ip}:${port}`
     const listenOn = { host: listen === 'address' ? ip : '0.0.0.0', port }
     const endpoint = { origin: address, listenOn: { host: ip, port }, address }
@@ -118,13 +119,13 @@ class GolemProvider implements Provider {
       unit: new GolemExeUnit(rented, spec.id, { key, lostAfter }),
       listenOn,
       address: `${address} at ${rented.name}`,
-      dispatcher: openPool(endpoint, spec, createTunnelConnector(packages, way) as never),
+      dispatcher: openPool(endpoint, spec, createTunnelConnector(packages, tunnel) as never),
       env,
       cwd: spec.cwd ?? cwd,
       volume,
       watch,
       drainBefore,
-      accepts: (signal) => tunnelProbe(packages, way(), signal),
+      accepts: (signal) => tunnelProbe(packages, tunnel(), signal),
     })
   }
 

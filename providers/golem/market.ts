@@ -1,4 +1,4 @@
-/** The market as one provider sees it: a budget, a private network, and the machines that are rented. */
+/** The Golem market for one provider: a budget, a private network, and the rented machines. */
 import { settleOrAbort } from '../../src/core/abort.ts'
 import { deferred } from '../../src/core/deferred.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
@@ -12,7 +12,7 @@ import type { GolemOfferQueue } from './offer-queue.ts'
 import { type GolemSettings, parseImage, readAppKey } from './options.ts'
 import { explainGolemError, type Golem, type GolemPackages, loadGolemPackages } from './packages.ts'
 
-/** What an instance asks of a machine. */
+/** The machine that an instance needs. */
 export interface GolemMachineRequest {
   readonly service: string
   readonly image: string
@@ -21,27 +21,27 @@ export interface GolemMachineRequest {
   readonly memory: number | undefined
 }
 
-/** A machine that is rented and runs. */
+/** A rented machine that runs. */
 export interface RentedMachine {
   readonly exe: Golem.ExeUnit
   readonly rental: Golem.ResourceRental
   readonly node: string
-  /** For people. */
+  /** The name of the node, for messages. */
   readonly name: string
   /** On the clock of `now`. */
   readonly rentedUntil: number
-  /** Resolves, with why, when the other side has ended it. */
+  /** Resolves with the reason when the other side has ended the rental. */
   readonly lost: Promise<string>
-  /** Whether it still is ours, as the daemon knows it; rejects when the daemon cannot be asked. */
+  /** Why the rental has ended; undefined if it goes on. Rejects when the daemon does not answer. */
   findEndReason(): Promise<string | undefined>
-  /** Gives it back. Resolves when nothing runs there any more; the last bill is waited for behind. */
+  /** Gives the machine back. Resolves when nothing runs on it any more; the last bill may come later. */
   end(hasFailed: boolean): Promise<void>
 }
 
-/** How often a machine that was rented may fail to start, before the start fails. */
+/** Number of rented machines that may fail to start before the start of an instance fails. */
 const MAX_TRIES = 3
 
-/** How long a node may take to say yes, in s. */
+/** How long a node may take to approve an agreement, in s. */
 const APPROVAL_TIMEOUT_SECONDS = 30
 
 type RentalPayment = NonNullable<Golem.ResourceRentalOptions['payment']>
@@ -61,7 +61,7 @@ export class GolemMarket {
   /** Nodes that are rented, or about to be. */
   readonly #busyNodes = new Set<string>()
   readonly #lostListeners = new Map<string, (why: string) => void>()
-  /** What goes on when nobody waits any more: last bills, agreements that came too late. */
+  /** Work that nobody waits for any more: last bills, agreements that came too late. */
   readonly #backgroundWork = new Set<Promise<unknown>>()
   #packages: Promise<GolemPackages> | undefined
   #opening: Promise<OpenMarket> | undefined
@@ -100,7 +100,7 @@ export class GolemMarket {
     } catch (cause) {
       if (cause instanceof ManyhostError || signal.aborted) throw cause
       const why = `golem: ${explainGolemError(cause, this.key)}`
-      // Its cause would carry the key to whoever prints it whole.
+      // Without `cause`: it may hold the key, and a program may print it.
       throw new ManyhostError('MANYHOST_START_FAILED', why, { service: wanted.service })
     }
   }
@@ -144,16 +144,16 @@ export class GolemMarket {
   #checkBudget({ until }: OpenMarket): void {
     const { rentHours, budget, budgetHours } = this.#settings
     if (this.#costs.isSpent) {
-      const text = `golem: the budget of ${budget} GLM is spent`
+      const text = `golem: the budget of ${budget} GLM is spent; option budget sets it`
       throw new ManyhostError('MANYHOST_START_FAILED', text)
     }
     if (now() + rentHours * 3_600_000 > until) {
-      const text = `golem: the ${budgetHours} hours for which the budget is reserved are nearly over`
+      const text = `golem: the budget is reserved for ${budgetHours} hours (budgetHours), and less than ${rentHours} of them are left for a new rental`
       throw new ManyhostError('MANYHOST_START_FAILED', text)
     }
   }
 
-  /** One demand for all that ask for the same; offers to it are negotiated as they come. */
+  /** One demand for all instances that need the same machine. Offers to it are negotiated as they come. */
   #demandFor(open: OpenMarket, wanted: GolemMachineRequest): Promise<GolemDemand> {
     const { image, cpus, memory } = wanted
     const key = JSON.stringify([image, cpus, memory])
@@ -161,7 +161,7 @@ export class GolemMarket {
     if (known) return known
     const made = this.#publish(open, wanted, key)
     this.#demands.set(key, made)
-    // One that failed is tried again by the next start.
+    // If it could not be published, the next start tries again.
     void made.catch(() => this.#demands.delete(key))
     return made
   }
@@ -203,13 +203,13 @@ export class GolemMarket {
         isAffordablePrice(cpuSec * 3_600, cpuHour) &&
         isAffordablePrice(envSec * 3_600, hour),
       isUsable: (node) => !this.#busyNodes.has(node) && !this.#avoided.has(node, now()),
-      // The next start makes another.
+      // The next start publishes another demand.
       onEnd: () => this.#demands.delete(key),
     })
     return demand
   }
 
-  /** Takes offers until a node says yes. */
+  /** Takes one offer after the other until a node approves an agreement. */
   async #signAgreement(
     { network }: OpenMarket,
     offers: GolemOfferQueue<GolemDraftOffer>,
@@ -218,7 +218,7 @@ export class GolemMarket {
   ): Promise<{ proposal: Golem.OfferProposal; agreement: Golem.Agreement }> {
     for (;;) {
       const { proposal, node } = await offers.take(signal, (one) => this.#busyNodes.add(one.node))
-      // Not given up with the start: nobody would know of an agreement that is approved later.
+      // It goes on when the start is given up: an agreement that is approved later must be terminated.
       const proposed = network.market.proposeAgreement(proposal, {
         expirationSec: Math.round(this.#settings.rentHours * 3_600),
         waitingForApprovalTimeoutSec: APPROVAL_TIMEOUT_SECONDS,
@@ -293,7 +293,7 @@ export class GolemMarket {
     }
   }
 
-  /** A node is paid what it offered, as long as the budget lasts. */
+  /** A node is paid by the price of its offer, as long as the budget lasts. */
   #paymentOptions(proposal: Golem.OfferProposal, service: string): RentalPayment {
     const bill: GolemBill = { service, granted: 0 }
     const begun = now()
@@ -326,7 +326,7 @@ export class GolemMarket {
     const { paymentTimeout, rentHours } = this.#settings
     return {
       paymentTimeout,
-      // What golem-js gave up, when the daemon was away, we do not: a machine that is forgotten costs on.
+      // golem-js gives up when the daemon is away. We go on, because a machine that is forgotten costs money.
       terminateRetryMs: rentHours * 3_600_000,
       isClosed: () => this.#isClosed,
       runInBackground: (work) => this.#runInBackground(work),
@@ -347,7 +347,7 @@ export class GolemMarket {
     this.#backgroundWork.add(done)
   }
 
-  /** To be called when all machines were given back: pays, and releases what is left of the budget. */
+  /** Call this when all machines were given back: it pays, and releases the rest of the budget. */
   async close(): Promise<void> {
     try {
       await this.#close()

@@ -1,15 +1,15 @@
 /**
- * GolemOfferQueue that have been negotiated and may be signed: the cheapest first, one of each node. The pool of golem-js gives
- * an offer of a node that is in use to whoever waits, and one node can be but once in a private network.
+ * The negotiated offers that may be signed: cheapest first, one of each node. The pool of golem-js is not used because it
+ * also gives offers of nodes that are in use, and a node can be only once in a private network.
  */
 
 export interface GolemOffer {
   readonly node: string
-  /** What an hour costs. */
+  /** Cost of an hour, in GLM. */
   readonly cost: number
 }
 
-/** Above it the dearest ones are dropped. */
+/** Maximum number of offers. The most expensive ones are dropped first. */
 const MAX_OFFERS = 1_000
 
 export class GolemOfferQueue<O extends GolemOffer> {
@@ -25,7 +25,7 @@ export class GolemOfferQueue<O extends GolemOffer> {
     return this.#offers.length
   }
 
-  /** A newer offer of the same node takes the place of the older one. */
+  /** A newer offer of a node replaces its older one. */
   add(offer: O): void {
     this.#offers = [...this.#offers.filter(({ node }) => node !== offer.node), offer]
       .sort((a, b) => a.cost - b.cost)
@@ -33,7 +33,7 @@ export class GolemOfferQueue<O extends GolemOffer> {
     this.serveWaiting()
   }
 
-  /** To be called when offers that could not be used may be usable now. */
+  /** Call this when offers may have become usable. */
   serveWaiting(): void {
     for (;;) {
       const [first] = this.#waiting
@@ -41,12 +41,12 @@ export class GolemOfferQueue<O extends GolemOffer> {
       if (!offer) return
       this.#waiting.shift()
       this.#drop(offer)
-      // It takes note of the node at once, so that the next one gets another.
+      // It marks the node as busy at once, so that the next start gets another node.
       first.take(offer)
     }
   }
 
-  /** The cheapest usable one, or the next that comes. `reserve` is called before anybody else is given one. */
+  /** Takes the cheapest usable offer, or the next that comes. @param reserve is called before anybody else gets an offer */
   take(signal: AbortSignal, reserve: (offer: O) => void): Promise<O> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason)

@@ -1,4 +1,4 @@
-/** The optional package golem-js, loaded when it is used, and what it takes to keep it quiet. */
+/** Loads the optional package golem-js, and keeps its output and its errors free of the app key. */
 import type * as Golem from '@golem-sdk/golem-js'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 
@@ -23,7 +23,7 @@ export async function loadGolemPackages(): Promise<GolemPackages> {
   }
 }
 
-/** It would write its options, the app key among them, to a log that DEBUG opens. */
+/** The default logger would write all options, also the app key, to a log that the variable DEBUG opens. */
 export const silentLogger: Golem.Logger = {
   child: () => silentLogger,
   debug: () => {},
@@ -32,13 +32,13 @@ export const silentLogger: Golem.Logger = {
   error: () => {},
 }
 
-/** What went wrong, for people: golem-js keeps the reason in `previous`, and addresses that carry the key. */
+/** The message of an error with its reasons, without the app key: golem-js keeps reasons in `previous`, and URLs with the key. */
 export function explainGolemError(error: unknown, key: string): string {
   const parts: string[] = []
   let one: unknown = error
   for (let depth = 0; one !== undefined && one !== null && depth < 5; depth++) {
-    const said = describeError(one)
-    if (!parts.some((part) => part.includes(said))) parts.push(said)
+    const message = describeError(one)
+    if (!parts.some((part) => part.includes(message))) parts.push(message)
     const { previous, cause } = one as { previous?: unknown; cause?: unknown }
     one = previous ?? cause
   }

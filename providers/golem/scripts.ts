@@ -11,13 +11,13 @@ import {
   WAIT_FOR_PID,
 } from '../shared/script-parts.ts'
 
-/** Most bytes of one stream that one look brings. */
+/** Maximum number of bytes of one stream that one look returns. */
 const MAX_CHUNK_BYTES = 262_144
 
-/** A file of output is emptied when so many bytes of it were read. */
+/** A file of output is emptied when more than this many bytes of it were read. */
 const MAX_OUTPUT_FILE_BYTES = 8_388_608
 
-/** Seconds between two glances of a look. */
+/** Interval at which a look checks for news, in seconds. */
 const POLL_SECONDS = 0.2
 
 function instanceFolder(id: string): string {
@@ -33,7 +33,7 @@ export interface GolemLaunch {
   readonly env: Readonly<Record<string, string>>
 }
 
-/** Starts a command. It prints `@` and a pid, or `!` and why nothing was started. */
+/** Starts a command. The script prints `@` and a pid, or `!` and the reason why nothing was started. */
 export function launchScript({ id, number, command, args, cwd, env }: GolemLaunch): string {
   const folder = `${instanceFolder(id)}/${number}`
   return `d=${quoteShellWord(folder)}
@@ -79,14 +79,17 @@ done
 exit 0`
 }
 
-/** How far the output of a command was read. */
+/** How far the output of a command was read, in bytes of each stream. */
 export interface OutputProgress {
   readonly number: number
   out: number
   err: number
 }
 
-/** Waits until there is something to tell, at most `ms`, and tells it. `token` sets off what it tells. */
+/**
+ * Waits until a command has new output, or has ended, at most `ms`, and prints that.
+ * @param token marks the lines between the pieces of output; no command can know it
+ */
 export function lookScript(
   id: string,
   progress: readonly OutputProgress[],
@@ -138,31 +141,31 @@ export type GolemCommandEvent =
   | { readonly kind: 'out' | 'err'; readonly number: number; readonly text: string }
   | { readonly kind: 'exit'; readonly number: number; readonly code: number }
 
-/** Reads what a look told, and takes note in `seen` of how far it went. */
+/** Reads the output of a look, and writes into `progress` how far the commands were read. */
 export function parseLookOutput(
   output: string,
   progress: readonly OutputProgress[],
   token: string,
 ): GolemCommandEvent[] {
-  const news: GolemCommandEvent[] = []
+  const events: GolemCommandEvent[] = []
   for (const part of output.split(`\n${token} `).slice(1)) {
     const end = part.indexOf('\n')
     const [number, kind, figure] = part.slice(0, end).split(' ')
     const one = progress.find((each) => each.number === Number(number))
     if (!one) continue
-    if (kind === 'exit') news.push({ kind, number: one.number, code: Number(figure) })
+    if (kind === 'exit') events.push({ kind, number: one.number, code: Number(figure) })
     else if (kind === 'out' || kind === 'err') {
       if (figure === 'empty') one[kind] = 0
       else {
         one[kind] += Number(figure)
-        news.push({ kind, number: one.number, text: part.slice(end + 1) })
+        events.push({ kind, number: one.number, text: part.slice(end + 1) })
       }
     }
   }
-  return news
+  return events
 }
 
-/** Puts a file, or the contents of a packed folder, where it is to be; as the command cp does. */
+/** Copies a file, or the contents of a packed folder, to its target, as the command cp does. */
 export function unpackScript(
   from: string,
   to: string,
@@ -170,17 +173,17 @@ export function unpackScript(
   mode: string | undefined,
 ): string {
   const [source, target] = [quoteShellWord(from), quoteShellWord(to)]
-  const act =
+  const copy =
     mode === undefined
       ? `mkdir -p -- ${target} && tar -xf ${source} -C ${target}`
       : `target=${target}
 case $target in */) mkdir -p -- "$target" ;; esac
 [ -d "$target" ] && target=$target/${quoteShellWord(name)}
 mkdir -p -- "$(dirname -- "$target")" && cat ${source} >"$target" && chmod ${mode} "$target"`
-  return `{ ${act}; } 2>&1; code=$?; rm -f ${source}; echo "=$code"`
+  return `{ ${copy}; } 2>&1; code=$?; rm -f ${source}; echo "=$code"`
 }
 
-/** Puts a file, or a packed folder, where it can be fetched; it prints what it is. */
+/** Copies a file, or a packed folder, to a path from which it can be fetched. The script prints `file` or `folder`. */
 export function packScript(from: string, to: string): string {
   const [source, target] = [quoteShellWord(from), quoteShellWord(to)]
   return `{ if [ -d ${source} ]; then tar -cf ${target} -C ${source} . && echo folder

@@ -1,4 +1,4 @@
-/** One instance: its processes, its address and the connections to it, from the first child to the last. */
+/** One instance on this machine: its processes, its address and the connections to it. */
 import type { ManyhostError } from '../../src/core/errors.ts'
 import type { Exit, Running, StartSpec } from '../../src/core/provider.ts'
 import type { ProcessScope } from '../../src/posix/containment.ts'
@@ -54,18 +54,18 @@ export class ProcessInstance implements Running {
     return this.#lifecycle.gone
   }
 
-  /** Aborted when the instance ends, or is about to. */
+  /** Aborted when the instance has ended, or is asked to stop. */
   get signal(): AbortSignal {
     return this.#lifecycle.signal
   }
 
-  /** What it has started runs on until `stop`. */
+  /** When it rejects, call `stop`: the processes that were started run on until then. */
   begin(signal: AbortSignal): Promise<void> {
     return this.#lifecycle.runStart(signal, () => this.#start())
   }
 
   async #start(): Promise<void> {
-    // With both, the function prepares what the command then serves.
+    // A service may have both: the function prepares what the command then serves.
     await this.#lifecycle.runStartupFunction(createContext(this), this.#reservation.listenOn)
     const [command, ...args] = this.#spec.command ?? []
     if (command !== undefined) await this.spawn(command, args)
@@ -89,15 +89,15 @@ export class ProcessInstance implements Running {
   #launch(
     command: string,
     args: readonly string[],
-    rest: GroupOnExit,
+    groupOnExit: GroupOnExit,
     onText: OutputListener,
   ): Promise<ProcessGroup> {
-    // A startup function that does not look at its signal must not start anything behind our back.
+    // A startup function that ignores its signal must not start anything after the end.
     if (this.signal.aborted) return Promise.reject(this.signal.reason)
     const onStdout = (text: string): void => onText(text, true)
     const onStderr = (text: string): void => onText(text, false)
     const { cwd, env, signal } = this
-    return this.#groups.launch({ command, args, cwd, env, signal, onStdout, onStderr }, rest)
+    return this.#groups.launch({ command, args, cwd, env, signal, onStdout, onStderr }, groupOnExit)
   }
 
   write(text: string): void {
@@ -110,7 +110,7 @@ export class ProcessInstance implements Running {
 
   stop(grace: number): Promise<void> {
     if (this.#lifecycle.requestStop()) {
-      // Its children are known by it, as long as it lives.
+      // Its children are found through it, as long as it lives.
       this.#scope.scan()
       if (grace > 0) this.#groups.signal('SIGTERM')
       void this.#groups.whenGone().then(() => {
@@ -129,9 +129,9 @@ export class ProcessInstance implements Running {
   }
 
   async #cleanUp(error: ManyhostError): Promise<void> {
-    // What has left the groups may hold the address, and the pipes that `gone` waits for.
-    const left = this.#groups.whenGone().then(() => this.#scope.close())
-    await Promise.allSettled([this.dispatcher.destroy(error), left])
+    // Processes that have left the groups may still use the address and the pipes.
+    const closed = this.#groups.whenGone().then(() => this.#scope.close())
+    await Promise.allSettled([this.dispatcher.destroy(error), closed])
     this.#stopDeadline.cancel()
     this.#reservation.release()
     this.#lifecycle.markGone()

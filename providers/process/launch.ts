@@ -1,4 +1,4 @@
-/** One child process, the leader of a process group of its own, inside of its instance's scope. */
+/** Starts a child process, as the leader of a process group of its own, inside the scope of its instance. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
@@ -20,7 +20,7 @@ export interface ProcessLaunch {
   readonly onStderr: (text: string) => void
 }
 
-/** A process that was started, and what it writes. */
+/** A process that was started, and its outputs. */
 export interface StartedProcess {
   readonly child: ChildProcess
   readonly pid: number
@@ -28,8 +28,8 @@ export interface StartedProcess {
 }
 
 /**
- * `onStarted` is called in the tick in which the process was made.
- * @throws ManyhostError MANYHOST_START_FAILED; the signal's reason, when it is aborted before
+ * @param onStarted is called in the tick in which the process was started
+ * @throws ManyhostError MANYHOST_START_FAILED; the reason of the signal, if it was aborted before
  */
 export async function launchProcess(
   { command, args, cwd, env, signal, onStdout, onStderr }: ProcessLaunch,
@@ -58,7 +58,7 @@ export async function launchProcess(
     throw createStartError(command, cwd, error)
   }
   const { pid } = child
-  // Later ones, of a signal that could not be sent, have nobody to tell.
+  // A later error means that a signal could not be sent: nobody needs to know.
   child.on('error', () => {})
   child.once('exit', () => scope.removeLeader(pid))
   scope.addLeader(
@@ -83,7 +83,7 @@ function openOutput(
   return output
 }
 
-/** The system says ENOENT for a missing folder and for a missing command alike. */
+/** The system gives ENOENT for a missing folder and for a missing command, so the folder is checked here. */
 function createStartError(command: string, cwd: string, thrown: unknown): ManyhostError {
   const cause = asError(thrown)
   const folder = statSync(cwd, { throwIfNoEntry: false })
@@ -107,9 +107,9 @@ export function exitOfProcess(code: number | null, signal: NodeJS.Signals | null
 }
 
 /**
- * To be called when the process has exited; resolves when all that it wrote was read. 'close' says so, but does not
- * come while a process in the background holds the pipe. After one whole turn of the event loop each pipe was read
- * until it was empty, so the second turn is late enough. (A timer would guess.)
+ * Call this when the process has exited. It resolves when all output was read. 'close' would say so, but it does not come
+ * while a process in the background holds the pipe. In one whole turn of the event loop each pipe is read until it is
+ * empty, so after the second turn everything was read. A timer could only guess.
  */
 export async function whenOutputRead(outputs: readonly Readable[]): Promise<void> {
   const closed = outputs.map(

@@ -6,8 +6,8 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import { formatListenAddress, type ListenAddress } from '../../src/core/listen-address.ts'
 import { makeSocketPrivate } from '../../src/core/private-files.ts'
-import type { PullListen } from './options.ts'
 
 /** Connections at a time; more are not accepted. A worker that waits for a job holds one. */
 const MAX_CONNECTIONS = 20_000
@@ -20,11 +20,11 @@ export interface PullApiServer {
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export async function startApiServer(
-  listen: PullListen,
+  listen: ListenAddress,
   tls: { readonly cert: string; readonly key: string } | undefined,
   listener: RequestListener,
 ): Promise<PullApiServer> {
-  const where = 'path' in listen ? `unix:${listen.path}` : `${listen.host}:${listen.port}`
+  const where = formatListenAddress(listen)
   // Limits the time for reading a request. The answer may take as long as the long poll.
   const options = serverOptions({ requestTimeout: 30_000 })
   try {

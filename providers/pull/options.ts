@@ -1,11 +1,16 @@
 /** Options of `workers`, with their ranges and defaults. */
-import { isIP } from 'node:net'
 import type { Registry } from 'prom-client'
 import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import {
+  formatListenAddress,
+  isLoopbackAddress,
+  LISTEN_TEXT_FORMS,
+  type ListenAddress,
+  parseListenAddress,
+} from '../../src/core/listen-address.ts'
+import {
   checkOptions,
-  isLoopback,
   milliseconds,
   nested,
   type ParsedOptions,
@@ -60,11 +65,6 @@ export interface WorkersOptions {
   readonly registry?: Registry
 }
 
-/** Where the API listens. */
-export type PullListen =
-  | { readonly host: string; readonly port: number }
-  | { readonly path: string }
-
 const tokenRule = text('visible ASCII characters without blanks', (value) =>
   /^[\x21-\x7e]{1,1000}$/.test(value),
 )
@@ -104,10 +104,8 @@ const DEFAULT_ABOUT = {
 
 /** Every option. A test compares the table in docs/pull.md with this one. */
 export const WORKERS_RULES = {
-  listen: rule<PullListen>(
-    "'host:port', a port of this machine, or 'unix:/path'",
-    undefined,
-    parseListen,
+  listen: rule<ListenAddress>(LISTEN_TEXT_FORMS, undefined, (value) =>
+    typeof value === 'string' || typeof value === 'number' ? parseListenAddress(value) : undefined,
   ),
   prefix: { ...text("'' or a path such as '/workers'", isPrefix), initial: '' },
   tls: nested<{ cert: string; key: string }>('tls', { cert: text('a path'), key: text('a path') }, [
@@ -154,8 +152,8 @@ export function parseWorkersOptions(given: WorkersOptions): WorkersSettings {
     throw createOptionError(
       'tls needs listen: without it, the server that mounts the handler encrypts',
     )
-  if (listen && 'host' in listen && !isLoopback(listen.host) && settings.token === undefined) {
-    const where = `${listen.host}:${listen.port}`
+  if (listen && !isLoopbackAddress(listen) && settings.token === undefined) {
+    const where = formatListenAddress(listen)
     throw createOptionError(`listen ${where} can be reached from other machines: give a token`)
   }
   return settings
@@ -182,23 +180,6 @@ function checkSchema(schema: unknown, where: string): void {
     if (!(error instanceof Refusal)) throw error
     throw new ManyhostError('MANYHOST_INVALID_OPTION', error.faults[0]?.detail ?? where)
   }
-}
-
-function parseListen(value: unknown): PullListen | undefined {
-  if (typeof value === 'number') {
-    return isPort(value) ? { host: '127.0.0.1', port: value } : undefined
-  }
-  if (typeof value !== 'string') return undefined
-  if (value.startsWith('unix:/')) return { path: value.slice(5) }
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+|\*)):(\d{1,5})$/.exec(value)
-  const port = Number(match?.[3])
-  if (!match || !isPort(port) || (match[1] && isIP(match[1]) !== 6)) return undefined
-  const host = match[1] ?? match[2] ?? ''
-  return { host: host === '*' ? '::' : host, port }
-}
-
-function isPort(value: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= 65_535
 }
 
 function isPrefix(value: string): boolean {

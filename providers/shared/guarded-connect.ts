@@ -1,4 +1,4 @@
-/** A function of the user that makes connections, held to undici's contract: one call of the callback, with a socket. */
+/** Makes a user's `connect` function keep undici's contract: it calls the callback once, with a socket or an error. */
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { buildConnector } from 'undici'
@@ -7,26 +7,25 @@ import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import { after } from '../../src/core/time.ts'
 import { catchRejection } from '../../src/core/user-functions.ts'
 
-/** How long one connection may take, in ms: longer than any network's own timeout that is in common use. */
+/** Longest time of one connection, in ms. It is longer than the usual timeouts of networks. */
 const CONNECT_TIMEOUT = 30_000
 
 export function guardConnect(given: buildConnector.connector): buildConnector.connector {
   return (options, callback) => {
     let isOver = false
     const end = (error: Error | null, socket: Socket | null): void => {
-      // A second socket is nobody's.
+      // Nobody takes the socket of a second call.
       if (isOver) return void (isSocket(socket) && socket.destroy())
       isOver = true
       timer.clear()
       if (error) callback(error, null)
       else if (isSocket(socket)) callback(null, socket)
-      else
-        callback(createConnectError(`answered ${describe(socket)}; it must answer a socket`), null)
+      else callback(createConnectError(`gave ${describe(socket)}; it must give a socket`), null)
     }
     const threw = (thrown: unknown): void =>
       end(createConnectError(`threw: ${describeError(thrown)}`, asError(thrown)), null)
     const timer = after(CONNECT_TIMEOUT, () =>
-      end(createConnectError(`has not ended within ${CONNECT_TIMEOUT} ms`), null),
+      end(createConnectError(`did not call back within ${CONNECT_TIMEOUT} ms`), null),
     )
     try {
       catchRejection(

@@ -1,4 +1,4 @@
-/** Addresses behind a name, asked for again and again: all that DNS says of it, or its SRV records. */
+/** Looks up the addresses of a name in DNS again and again: its A and AAAA records, or its SRV records. */
 import { lookup, Resolver } from 'node:dns/promises'
 import { describeError } from '../../src/core/errors.ts'
 import { every, type Timer } from '../../src/core/time.ts'
@@ -6,21 +6,22 @@ import { every, type Timer } from '../../src/core/time.ts'
 export interface ResolvedAddress {
   readonly host: string
   readonly port: number
-  /** As SRV records have them; 1 where there are none. */
+  /** The weight of the SRV record, relative to the smallest; 1 without SRV records. */
   readonly weight: number
 }
 
 export interface NameResolverOptions {
   /** A name, or `_service._proto.name` for SRV. */
   readonly name: string
-  /** Port of what is found by name; undefined for SRV. */
+  /** The port of all addresses; undefined for SRV, whose records have the ports. */
   readonly port: number | undefined
-  /** Addresses of DNS servers; the system's own way, hosts file and all, without. */
+  /** Addresses of DNS servers; undefined for the resolver of the system, with its hosts file. */
   readonly servers: readonly string[] | undefined
+  /** In ms. */
   readonly interval: number
 }
 
-/** Most addresses of one name that are used. */
+/** Maximum number of addresses of one name that are used. */
 const MAX_ADDRESSES = 1_000
 
 export class NameResolver {
@@ -29,7 +30,7 @@ export class NameResolver {
   readonly #onChange: (found: readonly ResolvedAddress[]) => void
   readonly #timer: Timer
   #resolving: Promise<void> | undefined
-  /** Why the last answer did not come; the one before it stays in use. */
+  /** Why the last lookup failed. The addresses of the lookup before it stay in use. */
   failure: string | undefined
 
   constructor(options: NameResolverOptions, onChange: (found: readonly ResolvedAddress[]) => void) {
@@ -66,13 +67,13 @@ export class NameResolver {
       return (await this.#lookUpAddresses(name)).map((host) => ({ host, port, weight: 1 }))
     }
     const records = await (this.#resolver ?? new Resolver()).resolveSrv(name)
-    // RFC 2782: others than those of the lowest priority are for when these cannot be reached.
+    // RFC 2782: records of a higher number of priority are only for the time when these cannot be reached.
     const lowest = Math.min(...records.map(({ priority }) => priority))
     const first = records.filter(({ priority }) => priority === lowest)
-    const least = Math.min(...first.map(({ weight }) => Math.max(1, weight)))
+    const minWeight = Math.min(...first.map(({ weight }) => Math.max(1, weight)))
     const all = first.map(async (record) => {
       const hosts = await this.#lookUpAddresses(record.name)
-      const weight = Math.max(1, record.weight) / least
+      const weight = Math.max(1, record.weight) / minWeight
       return hosts.slice(0, 1).map((host) => ({ host, port: record.port, weight }))
     })
     return (await Promise.all(all)).flat()
@@ -86,7 +87,7 @@ export class NameResolver {
     }
     const [four, six] = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)])
     const found = [four, six].flatMap((one) => (one.status === 'fulfilled' ? one.value : []))
-    // Of a server that does not answer nothing is known; no address is an answer.
+    // A server that does not answer is a failure. An answer without an address is none.
     if (found.length === 0 && four.status === 'rejected') throw four.reason
     return found.sort()
   }

@@ -1,9 +1,9 @@
 /**
- * Listen addresses that nobody else gets: two sessions, also of two processes, never hold the same one at a time.
+ * Reserves addresses to listen on: two sessions, also of two processes, never have the same address at the same time.
  *
- * A port that was found free is free only until somebody takes it, and the server that it is meant for takes it
- * much later. So a port is claimed by a lock of ours, which the kernel lets go of however its owner ends, and it is
- * tried on top of that, for all the programs that know nothing of our locks.
+ * A port that was found free may be taken before its server listens, which is much later. So a port is reserved by a lock
+ * of ours, which the kernel releases however its owner ends. The port is also tried, because other programs do not know
+ * our locks.
  */
 import { createSocket } from 'node:dgram'
 import { mkdirSync, rmSync } from 'node:fs'
@@ -18,24 +18,24 @@ export type PortRange = readonly [from: number, to: number]
 
 export interface Reservation {
   readonly listenOn: ListenOn
-  /** To be called when the server is gone. */
+  /** Call this when the server is gone. */
   release(): void
 }
 
-/** Resolves with what unlocks the port, or with nothing when it is locked. */
+/** Resolves with a function that unlocks the port, or with undefined if somebody else has locked it. */
 export type PortLock = (port: number) => Promise<(() => void) | undefined>
 
 const defaultPortLock = process.platform === 'linux' ? lockByName : lockByDatagram
 
-/** @throws ManyhostError MANYHOST_START_FAILED when the range is exhausted, or `host` is none of this machine's. */
+/** @throws ManyhostError MANYHOST_START_FAILED if no port of the range is free, or if `host` is no address of this machine */
 export async function reservePort(
   host: string,
   [from, to]: PortRange,
   lock: PortLock = defaultPortLock,
 ): Promise<Reservation> {
   const count = to - from + 1
-  // Anywhere in the range: two sessions that start together do not meet at every port, and one that was just
-  // released, with connections still in TIME_WAIT, is seldom the next one taken.
+  // From a random port on, for two reasons: sessions that start together do not try the same ports in the same order, and
+  // a port that was just released, with connections in TIME_WAIT, is seldom the next one.
   const start = Math.floor(Math.random() * count)
   let locked = 0
   for (let i = 0; i < count; i++) {
@@ -57,8 +57,8 @@ export async function reservePort(
   }
   throw new ManyhostError(
     'MANYHOST_START_FAILED',
-    `no free port on ${host} in ${from}..${to}: ${locked} of ${count} held by manyhost instances, ` +
-      `${count - locked} by other programs; option \`ports\` sets the range`,
+    `no free port on ${host} in ${from}..${to}: manyhost instances have ${locked} of ${count} ports, ` +
+      `other programs have ${count - locked}; option \`ports\` sets the range`,
   )
 }
 
@@ -68,22 +68,22 @@ async function withPortError<T>(host: string, port: number, action: () => Promis
   } catch (cause) {
     throw new ManyhostError(
       'MANYHOST_START_FAILED',
-      `cannot reserve a port: ${host}:${port}: ${describeError(cause)}`,
+      `cannot reserve port ${port} of ${host}: ${describeError(cause)}`,
       { cause },
     )
   }
 }
 
 /**
- * Abstract unix sockets leave nothing behind, and belong to a network namespace just as ports do. The name is
- * padded to the full 108 bytes because Node 20 does so by itself and newer versions do not: unpadded, sessions of
- * the two would not see each other's locks.
+ * A lock is an abstract unix socket: it leaves nothing behind, and it belongs to a network namespace, as ports do. The name
+ * is padded to the full 108 bytes, because Node 20 does so by itself and newer versions do not. Without that, sessions on
+ * different versions would not see each other's locks.
  */
 async function lockByName(port: number): Promise<(() => void) | undefined> {
   return tryListen({ path: `\0manyhost-port-${port}`.padEnd(108, '\0') })
 }
 
-/** Elsewhere: UDP port N stands for TCP port N. Unlike a lock file it cannot go stale. */
+/** For other systems: the UDP port N is the lock of the TCP port N. Unlike a lock file, it cannot be left behind. */
 export function lockByDatagram(port: number): Promise<(() => void) | undefined> {
   return new Promise((resolve, reject) => {
     const socket = createSocket('udp4')
@@ -96,7 +96,7 @@ export function lockByDatagram(port: number): Promise<(() => void) | undefined> 
 
 async function canListen(host: string, port: number): Promise<boolean> {
   const close = await tryListen({ host, port })
-  // Closing gives the port back within the call: 'close' needs not be awaited.
+  // The port is free again when `close` returns: 'close' need not be awaited.
   close?.()
   return close !== undefined
 }
@@ -106,7 +106,7 @@ function tryListen(where: ListenOptions): Promise<(() => void) | undefined> {
     const server = createServer((socket) => socket.destroy())
     server.once('error', (error) => (isTaken(error) ? resolve(undefined) : reject(error)))
     server.once('listening', () => resolve(() => server.close()))
-    // `exclusive`: in a worker of node:cluster the socket would else be the primary's, shared by all workers.
+    // `exclusive`: otherwise, in a worker of node:cluster, the primary would share the socket with all workers.
     server.listen({ ...where, exclusive: true })
     server.unref()
   })
@@ -116,10 +116,10 @@ function isTaken(error: NodeJS.ErrnoException): boolean {
   return error.code === 'EADDRINUSE'
 }
 
-/** Longest path that fits in a socket address, in bytes, on every system. */
+/** Longest path of a unix socket, in bytes, on every system. */
 const MAX_SOCKET_PATH = 103
 
-/** Unix sockets of one provider, in a folder that only its user can enter. */
+/** The unix sockets of one provider, in a folder that only its user can enter. */
 export class SocketFolder {
   readonly path: string
   #isCreated = false
@@ -134,10 +134,10 @@ export class SocketFolder {
     if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH) {
       throw new ManyhostError(
         'MANYHOST_START_FAILED',
-        `the path of a unix socket has at most ${MAX_SOCKET_PATH} bytes, got ${socketPath}; set TMPDIR to a shorter path`,
+        `the path of a unix socket may have ${MAX_SOCKET_PATH} bytes, got ${socketPath}; set TMPDIR to a shorter path`,
       )
     }
-    // Not `recursive`: a folder that is there already was made by somebody else.
+    // Not `recursive`: a folder that exists already was made by somebody else, so this must fail.
     if (!this.#isCreated) mkdirSync(this.path, { mode: 0o700 })
     this.#isCreated = true
     return { listenOn: { socketPath }, release: () => rmSync(socketPath, { force: true }) }

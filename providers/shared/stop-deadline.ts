@@ -1,4 +1,4 @@
-/** The time that an ending instance is left for its own: it starts with the first `stop` and only ever gets shorter. */
+/** The time that an instance has to stop by itself. It begins with the first `stop`, and a later `stop` can only shorten it. */
 import { after, now, type Timer } from '../../src/core/time.ts'
 
 export class StopDeadline {
@@ -6,11 +6,11 @@ export class StopDeadline {
   #timer: Timer | undefined
   #deadline = Number.POSITIVE_INFINITY
 
-  constructor(onOver: () => void) {
-    this.#onExpired = onOver
+  constructor(onExpired: () => void) {
+    this.#onExpired = onExpired
   }
 
-  /** Ends `ms` from now at the latest. With 0 it is over before this returns. */
+  /** Sets the deadline to `ms` from now, unless it is earlier already. With 0 it expires before this returns. */
   shorten(ms: number): void {
     const deadline = now() + ms
     if (deadline >= this.#deadline) return
@@ -20,7 +20,7 @@ export class StopDeadline {
     else this.#timer = after(ms, this.#onExpired)
   }
 
-  /** What was waited for has happened. */
+  /** The instance has stopped: the deadline never expires. */
   cancel(): void {
     this.#deadline = Number.NEGATIVE_INFINITY
     this.#timer?.clear()

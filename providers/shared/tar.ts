@@ -1,4 +1,4 @@
-/** Files and folders as archives, there and back. Needs the package `tar-stream`. */
+/** Packs files and folders into tar archives, and unpacks them. Needs the package `tar-stream`. */
 import { createReadStream, createWriteStream } from 'node:fs'
 import { copyFile, lstat, mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -7,19 +7,19 @@ import { pipeline } from 'node:stream/promises'
 import type { Header, Pack } from 'tar-stream'
 import { ManyhostError } from '../../src/core/errors.ts'
 
-/** Adds a file, or a folder with all that is in it, under that name. */
+/** Adds a file, or a folder with all its contents, under that name. */
 export async function addToArchive(archive: Pack, source: string, name: string): Promise<void> {
-  const facts = await lstat(source)
-  const common = { name, mode: facts.mode & 0o7777, mtime: facts.mtime }
-  if (facts.isDirectory()) {
+  const found = await lstat(source)
+  const common = { name, mode: found.mode & 0o7777, mtime: found.mtime }
+  if (found.isDirectory()) {
     archive.entry({ ...common, name: `${name}/`, type: 'directory' })
     for (const one of await readdir(source))
       await addToArchive(archive, join(source, one), `${name}/${one}`)
-  } else if (facts.isSymbolicLink()) {
+  } else if (found.isSymbolicLink()) {
     archive.entry({ ...common, type: 'symlink', linkname: await readlink(source) })
-  } else if (facts.isFile()) {
-    // Of a file that grows meanwhile, so much and no more.
-    const { size } = facts
+  } else if (found.isFile()) {
+    // The file may grow meanwhile: the archive gets the size that it has now.
+    const { size } = found
     const entry = archive.entry({ ...common, size })
     if (size === 0) entry.end('')
     else await pipeline(createReadStream(source, { end: size - 1 }), entry)
@@ -32,7 +32,7 @@ interface ArchiveLink {
   readonly isHard: boolean
 }
 
-/** All that is in the archive lands below `target`, whatever the container has put into it. */
+/** Unpacks an archive below `target`. No entry can get out of `target`, whatever the container has put into the archive. */
 export async function extractArchive(archive: Readable, target: string): Promise<void> {
   const links: ArchiveLink[] = []
   const { extract: open } = await loadTarStream()
@@ -49,7 +49,7 @@ export async function extractArchive(archive: Readable, target: string): Promise
     else if (type === 'link') links.push({ path, to: resolveBelow(target, linkname), isHard: true })
     entry.resume()
   }
-  // Last, so that no file is written through a link that leads elsewhere.
+  // Links come last, so that no file is written through a link that leads elsewhere.
   for (const { path, to, isHard } of links.filter(({ isHard }) => isHard).concat(links)) {
     if (isHard) await copyFile(to, path).catch(() => undefined)
     else {
@@ -59,10 +59,11 @@ export async function extractArchive(archive: Readable, target: string): Promise
   }
 }
 
-/** The first part of a name is that of what was asked for, which has another one here. */
+/** The first part of a name is the name of the file or folder on the other machine, which `target` replaces. */
 function resolveBelow(target: string, name: string): string {
   const parts = name.split('/').filter((part) => part !== '' && part !== '.')
-  if (parts.includes('..')) throw new Error(`the archive holds the name '${name}'`)
+  if (parts.includes('..'))
+    throw new Error(`the archive has an entry outside its folder: '${name}'`)
   return join(target, ...parts.slice(1))
 }
 

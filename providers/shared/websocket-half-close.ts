@@ -1,16 +1,16 @@
 /**
- * Connections through a websocket cannot end one half alone: a close ends both. So the end of what was written is not
- * passed on, and what the other side still sends is read until it closes, or is silent for long.
+ * A websocket cannot end one half of a connection alone: a close ends both. So the end of our own half is not passed on,
+ * and the other half is read until the other side closes it, or is silent for a long time.
  */
 import type { Duplex } from 'node:stream'
 import { every } from '../../src/core/time.ts'
 
-/** Milliseconds of silence after which the connection is closed. */
+/** The connection is closed after this time of silence, in ms. */
 const MAX_SILENCE_MS = 60_000
 
 /**
- * To be called when nothing more is to be written to `stream`.
- * @param received answers how much has come so far
+ * Call this when nothing more will be written to `stream`.
+ * @param received gives the number of bytes that have come so far
  */
 export function closeWhenSilent(stream: Duplex, received: () => number): void {
   if (stream.destroyed) return

@@ -1,24 +1,28 @@
 /**
- * Where jobs call back. A connection says in its first line what it is: a job that has begun, or one stream of a shell
- * that was asked for. Each job has a token of its own, which is good for one run: the server of a job that was requeued
- * is another one, and whoever it is that comes second is sent away.
+ * The server that jobs call back. The first line of a connection says what it is: a job that has begun, or one stream of a
+ * shell that was asked for. Each job has a token of its own, which is valid for one run only. A job that was requeued runs
+ * another server, so its second connection is refused.
  */
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
+import { deferred } from '../../src/core/deferred.ts'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { digestSecret, isEqualDigest } from '../../src/core/http-caller.ts'
 import { afterUnref, type Timer } from '../../src/core/time.ts'
 import { readFirstLine } from '../shared/remote-shell/copy.ts'
 import type { RemoteMachine, RemoteShell } from '../shared/remote-shell/machine.ts'
 
-/** How long a connection may take to say what it is, and a shell to call back, in ms. */
+/** How long a connection may take to send its first line, and a shell to call back, in ms. */
 const CALLBACK_TIMEOUT = 30_000
 
-/** Connections that have not said yet what they are. */
+/** Maximum number of connections that have not sent their first line yet. */
 const MAX_UNIDENTIFIED = 1_000
 
-/** Idle milliseconds after which the system asks whether the other end is still there. */
+/** After this idle time the system asks whether the other end is still there, in ms. */
 const KEEPALIVE_MS = 5_000
+
+/** How long a job may take to close its connection after it was told to end, in ms. */
+const CLOSE_TIMEOUT = 2_000
 
 export class SlurmCallbackServer {
   readonly #server: Server
@@ -30,7 +34,7 @@ export class SlurmCallbackServer {
 
   constructor({ host, port = 0, listen = host }: { host: string; port?: number; listen?: string }) {
     this.#address = { host: listen, port }
-    // The end of a shell's input is not that of its output.
+    // `allowHalfOpen`: a shell may still write when its input has ended.
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       void this.#identify(socket)
     })
@@ -42,7 +46,7 @@ export class SlurmCallbackServer {
       const { host, port } = this.#address
       this.#server.once('error', (cause) => {
         this.#listening = undefined
-        const text = `slurm: jobs cannot call back: ${host}:${port}: ${describeError(cause)}`
+        const text = `slurm: jobs cannot call back, because ${host}:${port} cannot be listened on (option callback): ${describeError(cause)}`
         reject(new ManyhostError('MANYHOST_START_FAILED', text, { cause }))
       })
       this.#server.listen(port, host, () => {
@@ -53,7 +57,7 @@ export class SlurmCallbackServer {
     return this.#listening
   }
 
-  /** A job is to come that has this token. */
+  /** Expects the call of a job with this secret in its token. */
   expectJob(id: string, secret: string): SlurmJobConnection {
     const expected = new SlurmJobConnection(secret, () => this.#jobs.delete(id))
     this.#jobs.set(id, expected)
@@ -78,15 +82,16 @@ export class SlurmCallbackServer {
     const [kind = '', token = '', ...rest] = line.split(' ')
     const at = token.lastIndexOf('.')
     const expected = this.#jobs.get(token.slice(0, at))
-    const isTaken = expected?.isSecret(token.slice(at + 1)) && expected.accept(kind, rest, socket)
-    if (!isTaken) socket.destroy()
+    const isAccepted =
+      expected?.isSecret(token.slice(at + 1)) && expected.accept(kind, rest, socket)
+    if (!isAccepted) socket.destroy()
   }
 }
 
-/** What a job says of itself when it begins. */
+/** The first line of a job, and the address that it comes from. */
 export interface SlurmJobArrival {
   readonly job: string
-  /** How often it was requeued. */
+  /** How often the job was requeued. */
   readonly restarts: number
   readonly node: string
   readonly port: number
@@ -94,16 +99,10 @@ export interface SlurmJobArrival {
   readonly host: string
 }
 
-/** One job: first expected, then arrived, then over. */
+/** The connection of one job: first expected, then arrived, then over. */
 export class SlurmJobConnection implements RemoteMachine {
-  /** Resolves when the job calls. */
-  readonly arrived: Promise<SlurmJobArrival>
-  /** Resolves with why when its connection has ended, or the job says that it is being ended. */
-  readonly over: Promise<'cancelled' | 'gone'>
-  /** Resolves when its time will be up soon. */
-  readonly leaving: Promise<string>
   name = 'a job'
-  /** Something of it was killed for want of memory. */
+  /** Whether a process of the job was killed because it used too much memory. */
   ranOutOfMemory = false
   readonly #secret: Buffer
   readonly #onClose: () => void
@@ -111,29 +110,35 @@ export class SlurmJobConnection implements RemoteMachine {
   #count = 0
   #socket: Socket | undefined
   #isClosed = false
-  #setArrived: (arrival: SlurmJobArrival) => void = () => {}
-  #setOver: (why: 'cancelled' | 'gone') => void = () => {}
-  #setLeaving: (why: string) => void = () => {}
+  readonly #arrived = deferred<SlurmJobArrival>()
+  readonly #over = deferred<'cancelled' | 'gone'>()
+  readonly #leaving = deferred<string>()
 
   constructor(secret: string, onClose: () => void) {
     this.#secret = digestSecret(secret)
     this.#onClose = onClose
-    this.arrived = new Promise((resolve) => {
-      this.#setArrived = resolve
-    })
-    this.over = new Promise((resolve) => {
-      this.#setOver = resolve
-    })
-    this.leaving = new Promise((resolve) => {
-      this.#setLeaving = resolve
-    })
+  }
+
+  /** Resolves when the job calls. */
+  get arrived(): Promise<SlurmJobArrival> {
+    return this.#arrived.promise
+  }
+
+  /** Resolves when the connection has ended, or when the job says that it is being cancelled. */
+  get over(): Promise<'cancelled' | 'gone'> {
+    return this.#over.promise
+  }
+
+  /** Resolves with the reason when the time limit of the job is near. */
+  get leaving(): Promise<string> {
+    return this.#leaving.promise
   }
 
   isSecret(secret: string): boolean {
     return isEqualDigest(digestSecret(secret), this.#secret)
   }
 
-  /** False for what is not expected, as a second run of the same job. */
+  /** False for a connection that is not expected, such as that of a second run of the job. */
   accept(kind: string, parts: readonly string[], socket: Socket): boolean {
     if (kind === 'job') return this.#acceptJob(parts, socket)
     const shell = this.#shells.get(parts[0] ?? '')
@@ -149,7 +154,7 @@ export class SlurmJobConnection implements RemoteMachine {
     socket.write('welcome\n')
     void this.#readMessages(socket)
     const host = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
-    this.#setArrived({ job, restarts: Number(restarts), node, port: Number(port), host })
+    this.#arrived.resolve({ job, restarts: Number(restarts), node, port: Number(port), host })
     return true
   }
 
@@ -161,22 +166,22 @@ export class SlurmJobConnection implements RemoteMachine {
       if (verb === 'exit') {
         if (why === 'memory') this.ranOutOfMemory = true
         this.#shells.get(number)?.markEnded(Number(code))
-      } else if (verb === 'leaving') this.#setLeaving('the time limit of its job is near')
-      else if (verb === 'ending') this.#setOver('cancelled')
+      } else if (verb === 'leaving') this.#leaving.resolve('the time limit of its job is near')
+      else if (verb === 'ending') this.#over.resolve('cancelled')
     }
     this.#markLost()
   }
 
   #markLost(): void {
     this.#socket?.destroy()
-    this.#setOver('gone')
+    this.#over.resolve('gone')
     for (const shell of this.#shells.values()) shell.markEnded(undefined)
   }
 
   openShell(): Promise<RemoteShell> {
     const socket = this.#socket
     if (!socket || socket.destroyed) {
-      const text = `${this.name} cannot be asked for anything: its job has ended`
+      const text = `no shell could be opened on ${this.name}: its job has ended`
       return Promise.reject(new ManyhostError('MANYHOST_START_FAILED', text))
     }
     const number = String(++this.#count)
@@ -186,7 +191,7 @@ export class SlurmJobConnection implements RemoteMachine {
     return shell.whenOpen(this.name)
   }
 
-  /** Tells the job to end, and resolves when it has hung up. */
+  /** Tells the job to end, and resolves when it has closed its connection. */
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
@@ -194,21 +199,17 @@ export class SlurmJobConnection implements RemoteMachine {
     const socket = this.#socket
     if (!socket || socket.destroyed) return
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
-    const timer: Timer = afterUnref(HANG_UP_TIMEOUT, () => socket.destroy())
+    const timer: Timer = afterUnref(CLOSE_TIMEOUT, () => socket.destroy())
     socket.write('bye\n')
     await closed
     timer.clear()
   }
 }
 
-/** So long a job may take to end after it was told to, before nobody listens any more, in ms. */
-const HANG_UP_TIMEOUT = 2_000
-
 /** A shell until both of its streams have called back. */
 class PendingShell {
-  readonly #exit: Promise<number | undefined>
+  readonly #exit = deferred<number | undefined>()
   readonly #onEnd: () => void
-  #setExit: (code: number | undefined) => void = () => {}
   #onChange: () => void = () => {}
   #out: Socket | undefined
   #err: Socket | undefined
@@ -216,9 +217,6 @@ class PendingShell {
 
   constructor(onEnd: () => void) {
     this.#onEnd = onEnd
-    this.#exit = new Promise((resolve) => {
-      this.#setExit = resolve
-    })
   }
 
   addStream(kind: 'out' | 'err', socket: Socket): boolean {
@@ -232,7 +230,7 @@ class PendingShell {
   markEnded(code: number | undefined): void {
     this.#hasEnded = true
     this.#onEnd()
-    this.#setExit(code)
+    this.#exit.resolve(code)
     this.#onChange()
   }
 
@@ -261,13 +259,13 @@ class PendingShell {
   }
 
   #createShell(out: Socket, err: Socket): RemoteShell {
-    // Nobody writes to it.
+    // The stream of errors has no input.
     err.end()
     const destroy = (): void => {
       out.destroy()
       err.destroy()
     }
     const [stdin, stdout, stderr]: [Writable, Readable, Readable] = [out, out, err]
-    return { stdin, stdout, stderr, exit: this.#exit, destroy }
+    return { stdin, stdout, stderr, exit: this.#exit.promise, destroy }
   }
 }

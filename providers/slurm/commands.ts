@@ -1,14 +1,14 @@
-/** Slurm by its commands: sbatch, squeue, scancel. Without a shell; the script goes in by standard input. */
+/** Uses Slurm by its commands sbatch, squeue and scancel. They run without a shell; the script goes in by standard input. */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { asError } from '../../src/core/errors.ts'
 import type { SlurmController, SlurmJob, SlurmSubmission } from './controller.ts'
 import type { SlurmSettings } from './options.ts'
 
-/** A controller that is away makes the commands wait and try again; so long they may, in ms. */
+/** Longest time of a command, in ms. While the controller of Slurm is away, its commands wait and try again. */
 const COMMAND_TIMEOUT = 30_000
 
-/** Most that a look at the queue may print, in bytes. */
+/** Longest output of a command, in bytes: squeue prints all jobs of a user. */
 const MAX_OUTPUT_BYTES = 64 * 1_048_576
 
 const UNIT_SEPARATOR = '\x1f'
@@ -50,7 +50,9 @@ export class SlurmCommands implements SlurmController {
     const all = ['--parsable', '--no-requeue', '--ntasks=1', ...args, ...extra]
     const printed = await this.#runCommand('sbatch', all, script)
     const id = /^\d+/.exec(printed.trim())?.[0]
-    if (id === undefined) throw new Error(`sbatch printed '${printed.slice(0, 200)}', not a number`)
+    if (id === undefined) {
+      throw new Error(`sbatch did not print the number of a job, but '${printed.slice(0, 200)}'`)
+    }
     return id
   }
 
@@ -70,7 +72,7 @@ export class SlurmCommands implements SlurmController {
 
   async cancel(ids: readonly string[], force: boolean): Promise<void> {
     if (ids.length === 0) return
-    // To a pending job a signal says nothing.
+    // A pending job has no processes for the signal, so its failure does not count.
     if (force)
       await this.#runCommand('scancel', ['--quiet', '--signal=KILL', '--full', ...ids]).catch(
         () => {},
@@ -88,11 +90,11 @@ export class SlurmCommands implements SlurmController {
         { env, timeout: COMMAND_TIMEOUT, maxBuffer: MAX_OUTPUT_BYTES, killSignal: 'SIGKILL' },
         (error, stdout, stderr) => {
           if (!error) return resolve(stdout)
-          const said = stderr.trim().slice(-1_000)
+          const errors = stderr.trim().slice(-1_000)
           const why = error.killed
-            ? `no answer within ${COMMAND_TIMEOUT} ms`
+            ? `it did not end within ${COMMAND_TIMEOUT} ms`
             : asError(error).message
-          reject(new Error(`${command}: ${said || why}`, { cause: error }))
+          reject(new Error(`${command}: ${errors || why}`, { cause: error }))
         },
       )
       child.stdin?.on('error', () => {})
@@ -102,8 +104,8 @@ export class SlurmCommands implements SlurmController {
 }
 
 /**
- * Jobs get what sbatch has: not the whole of our environment, which may hold secrets and is kept by the controller.
- * (`--export=NONE` is not this: it makes the node log in as the user, and wait for that.)
+ * The environment of the commands. A job gets the environment of sbatch, which the controller keeps, and our own may hold
+ * secrets. (`--export=NONE` would not do: it makes the node log in as the user, and wait for that.)
  */
 export function jobEnvironment(): Record<string, string> {
   const kept = /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SLURM_CONF|MUNGE_SOCKET)$/

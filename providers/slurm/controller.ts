@@ -1,4 +1,4 @@
-/** What is asked of Slurm, by its commands or its REST interface. */
+/** The calls to Slurm, which go to its commands or to its REST interface. */
 export interface SlurmSubmission {
   readonly name: string
   readonly script: string
@@ -10,24 +10,24 @@ export interface SlurmSubmission {
 export interface SlurmJob {
   readonly id: string
   readonly name: string
-  /** As Slurm says it, without what follows a space: `PENDING`, `RUNNING`, `OUT_OF_MEMORY`. */
+  /** The state in the words of Slurm, up to the first space: `PENDING`, `RUNNING`, `OUT_OF_MEMORY`. */
   readonly state: string
-  /** Why it is in that state: `Resources`, `NodeDown`. */
+  /** Why the job is in that state: `Resources`, `NodeDown`. */
   readonly reason: string
   readonly comment: string
 }
 
 export interface SlurmController {
-  /** Resolves with the job's number. @throws Error with what Slurm said */
+  /** Resolves with the number of the job. @throws Error with the message of Slurm */
   submit(submission: SlurmSubmission): Promise<string>
-  /** The jobs of our user, ended ones as long as Slurm has them. */
+  /** The jobs of our user, also ended ones as long as Slurm knows them. */
   listJobs(): Promise<readonly SlurmJob[]>
-  /** Jobs that have ended already are no mistake. `force`: by SIGKILL, and all of it. */
+  /** Jobs that have ended already are no error. @param force kills all processes of the jobs by SIGKILL */
   cancel(ids: readonly string[], force: boolean): Promise<void>
   close?(): void
 }
 
-/** States in which a job will come to run, or runs. */
+/** States of jobs that run, or will run. */
 const LIVE_STATES = new Set([
   'PENDING',
   'CONFIGURING',
@@ -39,7 +39,7 @@ const LIVE_STATES = new Set([
   'POWER_UP_NODE',
 ])
 
-/** States of jobs whose processes have ended, all of them: a job that completes is in none of these yet. */
+/** States of jobs whose processes have all ended. COMPLETING is none of them. */
 const ENDED_STATES = new Set([
   'BOOT_FAIL',
   'CANCELLED',
@@ -53,7 +53,7 @@ const ENDED_STATES = new Set([
   'TIMEOUT',
 ])
 
-/** Whether a job in that state has, or will have, a server that may be used. */
+/** Whether a job in this state has a server that may be used, or will have one. */
 export function isLiveState(state: string): boolean {
   return LIVE_STATES.has(state)
 }

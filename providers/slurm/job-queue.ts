@@ -1,24 +1,24 @@
-/** The queue of the cluster, looked at once for all jobs of a session: what their own callbacks cannot tell. */
+/** The queue of the cluster. One look serves all jobs of a session; it shows what the jobs cannot say themselves. */
 import { deferred } from '../../src/core/deferred.ts'
 import { every, now, resolveWithin, sleep, type Timer } from '../../src/core/time.ts'
 import { isEndedState, isLiveState, type SlurmController, type SlurmJob } from './controller.ts'
 
-/** How long the reason of an end is looked for, in ms: an end must be known within a second. */
+/** How long the reason of an end is searched, in ms: an end must be known within a second. */
 const LOOK_TIMEOUT = 400
 
-/** Looks in a row that do not show a job, before it is taken as gone: one may come between its steps. */
+/** A job is gone if this many looks in a row do not show it. One look may come while the job changes its state. */
 const MAX_MISSES = 3
 
 /**
- * How long a job that was cancelled is waited for, in ms: Slurm's defaults give its processes 30 s before they are
- * killed, and its node 60 s more before that is drained as one that cannot end them.
+ * How long to wait for the end of a cancelled job, in ms. By default Slurm gives its processes 30 s before they are killed,
+ * and its node 60 s more before the node is drained because it cannot end them.
  */
 const CANCEL_TIMEOUT = 90_000
 
-/** How long Slurm may be silent before a job that has hung up is no longer waited for, in ms. */
+/** How long to wait for a cancelled job while Slurm does not answer, in ms. */
 const SILENCE_TIMEOUT = 8_000
 
-/** Between two looks after those that leave, in ms. */
+/** The pause between two looks at jobs that are ending, in ms. */
 const LEAVING_POLL_INTERVAL = 100
 
 export interface SlurmJobEnd {
@@ -28,13 +28,13 @@ export interface SlurmJobEnd {
 
 export interface WatchedSlurmJob {
   readonly id: string
-  /** Resolves when the job has ended, or is not the one any more that it was. */
+  /** Resolves when the job has ended, or when it was requeued. */
   readonly over: Promise<SlurmJobEnd>
-  /** Looks now for why it ended; undefined if it runs, or Slurm does not answer at once. */
+  /** Looks now for the reason of the end; undefined if the job runs, or if Slurm does not answer at once. */
   findEnd(): Promise<SlurmJobEnd | undefined>
   /**
-   * Cancels the job, and resolves with true when Slurm says that nothing of it runs any more, or with false when it did
-   * not say so in time; the job is cancelled again then for as long as it is seen. Never rejects.
+   * Cancels the job. Resolves with true when Slurm says that nothing of it runs any more, and with false if Slurm did not
+   * say so in time. Then the job is cancelled again as long as looks show it. Never rejects.
    */
   cancel(): Promise<boolean>
 }
@@ -42,10 +42,10 @@ export interface WatchedSlurmJob {
 interface WatchedJobEntry {
   readonly id: string
   readonly setOver: (end: SlurmJobEnd) => void
-  /** Called when nothing of it runs any more. One that completes has processes that may still run. */
+  /** Called when nothing of the job runs any more. While it is COMPLETING, some of its processes may still run. */
   readonly setLeft: (end: SlurmJobEnd) => void
   numMisses: number
-  /** It has been seen to run: a job that waits again was requeued. */
+  /** Whether the job was seen to run. If it is pending after that, it was requeued. */
   hasRun: boolean
   isWanted: boolean
 }
@@ -82,7 +82,7 @@ export class SlurmJobQueue {
       seen ??= end
     })
     let isLeft = false
-    // Why it ended is known for sure when it has left: until then Slurm only says that it completes.
+    // The reason is sure only when nothing of the job runs any more: before that Slurm only says COMPLETING.
     void left.promise.then((end) => {
       seen = end
       isLeft = true
@@ -110,13 +110,13 @@ export class SlurmJobQueue {
     }
   }
 
-  /** A look that begins now: one under way may have been answered before. */
+  /** Starts a new look: the answer to a look that is under way may be older. */
   async #lookAgain(): Promise<void> {
     await this.#looking
     await this.#look()
   }
 
-  /** False when Slurm did not answer. */
+  /** Resolves with false if Slurm did not answer. */
   #look(): Promise<boolean> {
     this.#looking ??= this.#queryJobs().finally(() => {
       this.#looking = undefined
@@ -130,11 +130,11 @@ export class SlurmJobQueue {
     try {
       jobs = new Map((await this.#controller.listJobs()).map((job) => [job.id, job]))
     } catch {
-      // It is away: what runs runs on.
+      // Slurm is away, and the jobs run on.
       return false
     }
     for (const entry of asked) this.#updateEntry(entry, jobs.get(entry.id))
-    // What completes was cancelled already; Slurm sees to its end.
+    // Slurm is ending a job that is COMPLETING already.
     const again = asked.filter(({ id, isWanted }) => {
       return !isWanted && this.#entries.has(id) && jobs.get(id)?.state !== 'COMPLETING'
     })
@@ -172,7 +172,7 @@ export class SlurmJobQueue {
     const begun = now()
     let heard = begun
     while (this.#entries.has(entry.id)) {
-      // All that leave wait for the same looks.
+      // All jobs that are ending wait for the same looks.
       if (await resolveWithin(SILENCE_TIMEOUT, this.#look())) heard = now()
       if (now() - begun >= CANCEL_TIMEOUT || now() - heard >= SILENCE_TIMEOUT) break
       await Promise.race([left, sleep(LEAVING_POLL_INTERVAL)])
@@ -189,7 +189,7 @@ export class SlurmJobQueue {
   }
 
   async #cancelAll(): Promise<void> {
-    // Those that hang up in the same moment are cancelled by one call, those that come meanwhile by the next.
+    // Jobs that end in the same moment are cancelled by one call, and jobs that come meanwhile by the next call.
     await Promise.resolve()
     while (this.#cancels.size > 0) {
       const ids = [...this.#cancels]
@@ -199,7 +199,7 @@ export class SlurmJobQueue {
     }
   }
 
-  /** To be called when all have ended. */
+  /** Call this when all jobs have ended. */
   close(): void {
     this.#timer?.clear()
     this.#timer = undefined

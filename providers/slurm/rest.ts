@@ -1,4 +1,4 @@
-/** Slurm by slurmrestd: over a unix socket, or TCP with a token. */
+/** Uses Slurm by slurmrestd: over a unix socket, or over TCP with a token. */
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import type { Pool } from 'undici'

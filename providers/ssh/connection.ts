@@ -1,4 +1,4 @@
-/** One connection to a host: shells and forwarded connections as its channels. */
+/** One ssh connection to a host. Its channels are shells and forwarded connections. */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -16,12 +16,12 @@ import { BOOTSTRAP } from '../shared/remote-shell/shell.ts'
 import { fingerprintOf, KnownHosts } from './known-hosts.ts'
 import { hostNameOf, type SshSettings, type SshTarget } from './options.ts'
 
-/** Questions in a row that the other end leaves unanswered before it is taken as lost. */
+/** A connection is lost if this many keepalive requests in a row get no answer. */
 const MAX_UNANSWERED = 3
 
 export class SshConnection implements RemoteMachine {
   readonly name: string
-  /** Resolves when the connection has ended, with why where that is known. */
+  /** Resolves when the connection has ended, with the reason; empty if that is not known. */
   readonly closed: Promise<string>
   readonly #client: Client
   readonly #shellTimeoutMs: number
@@ -48,10 +48,10 @@ export class SshConnection implements RemoteMachine {
     const { Client: Made } = await loadSsh2()
     const client = new Made()
     const link = new SshConnection(client, hostNameOf(target), settings.connectTimeout)
-    const judged = { why: '' }
+    const refusal = { why: '' }
     const config = {
       ...buildConnectConfig(target, settings),
-      ...verifyHost(target, settings, judged),
+      ...verifyHost(target, settings, refusal),
     }
     await new Promise<void>((resolve, reject) => {
       const onAbort = (): void => {
@@ -61,7 +61,7 @@ export class SshConnection implements RemoteMachine {
       const fail = (cause: unknown): void => {
         signal.removeEventListener('abort', onAbort)
         client.destroy()
-        const text = `cannot connect to ${link.name}: ${judged.why || describeError(cause)}`
+        const text = `cannot connect to ${link.name}: ${refusal.why || describeError(cause)}`
         reject(new ManyhostError('MANYHOST_START_FAILED', text, { cause }))
       }
       if (signal.aborted) return onAbort()
@@ -71,7 +71,7 @@ export class SshConnection implements RemoteMachine {
         resolve()
       })
       client.once('error', fail)
-      void link.closed.then((why) => fail(why || 'it hung up'))
+      void link.closed.then((why) => fail(why || 'the host closed the connection'))
       try {
         client.connect(config)
       } catch (error) {
@@ -82,11 +82,11 @@ export class SshConnection implements RemoteMachine {
   }
 
   async openShell(): Promise<RemoteShell> {
-    // A login shell may print what it likes before it runs our command: ours begins with a line that nobody else prints.
+    // A login shell may print anything before it runs our command, so our command first prints a line that nobody else prints.
     const mark = `manyhost-${randomBytes(16).toString('hex')}`
     let shell: RemoteShell | undefined
     try {
-      // Whatever the user's own shell is, it only has to start this one.
+      // The user's own shell may be of any kind: it only has to start this one.
       shell = await this.#exec(`exec sh -c ${quoteShellWord(`echo ${mark}; ${BOOTSTRAP}`)}`)
       const begun = skipToMark(shell.stdout, mark).then(() => true)
       begun.catch(() => {})
@@ -96,7 +96,7 @@ export class SshConnection implements RemoteMachine {
       )
     } catch (cause) {
       shell?.destroy()
-      const text = `${this.name} gave no shell: ${describeError(cause)}`
+      const text = `no shell could be opened on ${this.name}: ${describeError(cause)}`
       throw new ManyhostError('MANYHOST_START_FAILED', text, { cause })
     }
   }
@@ -110,7 +110,7 @@ export class SshConnection implements RemoteMachine {
     })
   }
 
-  /** A connection to what listens there, as seen from the host. */
+  /** Connects to an address as seen from the host. */
   forward(listenOn: ListenOn): Promise<Duplex> {
     return new Promise((resolve, reject) => {
       const done = (error: Error | undefined, channel: Duplex): void => {
@@ -134,7 +134,7 @@ export class SshConnection implements RemoteMachine {
     })
   }
 
-  /** What runs in its shells reads the end of its lifeline. */
+  /** The scripts in its shells read the end of their input, and end their commands. */
   async close(): Promise<void> {
     this.#client.end()
     await this.closed
@@ -228,18 +228,18 @@ function readIfThere(path: string): Buffer | undefined {
   }
 }
 
-/** The host must prove to be the one that is known. There is no way to leave that out. */
+/** The key of the host is always checked: there is no option to leave that out. */
 function verifyHost(
   { host, port, fingerprint: pinned }: SshTarget,
   { knownHosts: paths }: SshSettings,
-  judged: { why: string },
+  refusal: { why: string },
 ): ConnectConfig {
   if (pinned !== undefined) {
     return {
       hostVerifier: (key: Buffer) => {
         const seen = fingerprintOf(key)
         if (seen === pinned.replace(/=$/, '')) return true
-        judged.why = `its key is ${seen}, not ${pinned}`
+        refusal.why = `its key is ${seen}, but option fingerprint says ${pinned}`
         return false
       },
     }
@@ -251,10 +251,10 @@ function verifyHost(
     hostVerifier: (key: Buffer) => {
       const verdict = known.checkKey(host, port, key)
       if (verdict === 'known') return true
-      judged.why =
+      refusal.why =
         verdict === 'wrong'
-          ? `its key ${fingerprintOf(key)} is not the one that is known of it`
-          : `its key ${fingerprintOf(key)} is in none of ${paths.join(', ')}; add it, or give its fingerprint`
+          ? `its key ${fingerprintOf(key)} is not one of the known keys of this host in ${paths.join(', ')}`
+          : `its key ${fingerprintOf(key)} is in none of ${paths.join(', ')}; add it, or set fingerprint`
       return false
     },
   }

@@ -1,4 +1,4 @@
-/** Which keys a host may have: the files that ssh itself keeps (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). Pure but for reading. */
+/** The keys that a host may have, from the files of ssh itself (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
@@ -16,7 +16,7 @@ export class KnownHosts {
     this.#lines = texts.flatMap((text) => text.split('\n').flatMap(parseLine))
   }
 
-  /** Files that are not there are empty. */
+  /** A file that does not exist counts as empty. */
   static read(paths: readonly string[]): KnownHosts {
     return new KnownHosts(
       paths.map((path) => {
@@ -29,7 +29,7 @@ export class KnownHosts {
     )
   }
 
-  /** `unknown`: no line names the host; `wrong`: some do, with other keys, or the key is revoked. */
+  /** `unknown`: no line names the host. `wrong`: lines name it with other keys, or the key is revoked. */
   checkKey(host: string, port: number, key: Buffer): 'known' | 'unknown' | 'wrong' {
     const given = key.toString('base64')
     const lines = this.#linesFor(host, port)
@@ -39,7 +39,7 @@ export class KnownHosts {
     return plain.length > 0 ? 'wrong' : 'unknown'
   }
 
-  /** Types of the keys that are known of it: these are asked for first, lest it shows another one that it has. */
+  /** The types of the host's known keys. They are asked for, because the host may have more keys than the known ones. */
   keyTypes(host: string, port: number): string[] {
     const plain = this.#linesFor(host, port).filter(({ marker }) => marker === undefined)
     return [...new Set(plain.map(({ type }) => type))]
@@ -62,9 +62,9 @@ function parseLine(text: string): KnownHostLine[] {
 function matchesNames(names: string, name: string): boolean {
   if (names.startsWith('|1|')) {
     const [, , salt = '', hash = ''] = names.split('|')
-    const mine = createHmac('sha1', Buffer.from(salt, 'base64')).update(name).digest()
-    const theirs = Buffer.from(hash, 'base64')
-    return theirs.length === mine.length && timingSafeEqual(theirs, mine)
+    const actual = createHmac('sha1', Buffer.from(salt, 'base64')).update(name).digest()
+    const expected = Buffer.from(hash, 'base64')
+    return expected.length === actual.length && timingSafeEqual(expected, actual)
   }
   const patterns = names.toLowerCase().split(',')
   if (patterns.some((one) => one.startsWith('!') && matchesPattern(one.slice(1), name)))
@@ -72,7 +72,10 @@ function matchesNames(names: string, name: string): boolean {
   return patterns.some((one) => matchesPattern(one, name))
 }
 
-/** `*` and `?` alone have a meaning. Two fingers, no backtracking: such files are others' input. */
+/**
+ * Only `*` and `?` have a meaning. The last `*` is remembered and tried with one character more, so the time is at most
+ * the product of the lengths: a file may come from somebody else.
+ */
 function matchesPattern(pattern: string, name: string): boolean {
   let [at, star, mark] = [0, -1, 0]
   let index = 0
@@ -92,7 +95,7 @@ function matchesPattern(pattern: string, name: string): boolean {
   return at === pattern.length
 }
 
-/** As `ssh-keygen -l` prints it. */
+/** The fingerprint of a key, as `ssh-keygen -l` prints it. */
 export function fingerprintOf(key: Buffer): string {
   return `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
 }

@@ -1,17 +1,17 @@
-/** An answer that no instance gave. */
+/** A response that no instance gave. */
 import { STATUS_CODES } from 'node:http'
 import { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { asError } from '../../src/core/errors.ts'
 
-/** Answers in the place of the instance, with no body. */
+/** Responds instead of the instance, without a body. */
 export function sendAnswer(
   options: Dispatcher.DispatchOptions,
   handler: Dispatcher.DispatchHandler,
   status: number,
 ): boolean {
   const controller = new AnswerController((reason) => handler.onResponseError?.(controller, reason))
-  // As a connection does: never before the call of dispatch has returned.
+  // As with a connection, no handler is called before `dispatch` has returned.
   queueMicrotask(() => {
     try {
       if (options.body instanceof Readable) options.body.destroy()

@@ -1,6 +1,6 @@
 /**
- * Breaks an exchange on its way, in undici's new shape of handler: `compose` shows a layer no other, and turns callers
- * of the old one. Controllers are passed on as they are, so a caller that pauses still pauses the connection.
+ * Breaks an exchange on its way. It is a handler of undici's new kind: `compose` gives a layer no other kind, and converts
+ * handlers of the old kind. Controllers are passed on unchanged, so a caller that pauses still pauses the connection.
  */
 import type { Dispatcher } from 'undici'
 import type { FaultStage } from './fault-plan.ts'
@@ -10,14 +10,14 @@ type FaultHandler = Dispatcher.DispatchHandler
 type FaultController = Dispatcher.DispatchController
 type FaultHeaders = Parameters<NonNullable<FaultHandler['onResponseStart']>>[2]
 
-/** Lets an exchange go on up to `stage`, and breaks it there; `onBroken` is called when it did. */
+/** Lets an exchange go on up to `stage`, and breaks it there. `onBroken` is called when it has broken. */
 export class FaultBreaker implements FaultHandler {
   readonly #next: FaultHandler
   readonly #stage: FaultStage
   readonly #onBroken: () => void
   readonly #error: Error
   #broken = false
-  /** Bytes of the body to let through; found out by its first chunk when its length is not known. */
+  /** Bytes of the body to let through: half of it, or half of its first chunk if its length is not known. */
   #quota: number | undefined
 
   constructor(next: FaultHandler, stage: FaultStage, onBroken: () => void) {
@@ -28,7 +28,7 @@ export class FaultBreaker implements FaultHandler {
   }
 
   onRequestStart(controller: FaultController, context: unknown): void {
-    // Here nothing is written yet, and what undici aborts here is never written.
+    // Nothing was written yet, and undici never writes a request that is aborted here.
     if (this.#stage === 'request') this.#break(controller)
     else this.#next.onRequestStart?.(controller, context)
   }
@@ -70,12 +70,12 @@ export class FaultBreaker implements FaultHandler {
   }
 
   onResponseEnd(controller: FaultController): void {
-    // A body of no bytes has no middle, and what cannot be aborted comes to its end: it breaks here at the latest.
+    // An empty body has no middle, and some exchanges cannot be aborted before: they break here at the latest.
     this.#break(controller)
   }
 
   onResponseError(controller: FaultController, error: Error): void {
-    // The caller's own abort, or a failure of the instance that came first.
+    // The caller has aborted the exchange, or the instance has failed before.
     if (!this.#broken) this.#next.onResponseError?.(controller, error)
   }
 

@@ -1,46 +1,46 @@
-/** Which faults: the options, their check, and the draw. Pure but for the generator, which the seed determines. */
+/** The options of faults, and the random plan of what happens to a request or a start. Pure except for the generator. */
 import { checkKeys, checkNumber, checkOneOf, invalid } from './options.ts'
 
-/** How often: 0 (never) to 100 (always), fractions allowed. */
+/** How often something happens: from 0 (never) to 100 (always); fractions are allowed. */
 export type Percentage = number
 
 /** Where an exchange breaks. */
 export type FaultStage = 'request' | 'headers' | 'body'
 
 interface FaultDelay {
-  /** Milliseconds from 0 up, or the range `[min, max]` that they are drawn from. */
+  /** Milliseconds from 0 up, or a range `[min, max]` from which they are drawn. */
   readonly ms: number | readonly [min: number, max: number]
   /** @default 100 */
   readonly percentage?: Percentage
 }
 
 /**
- * A request meets at most one of `kill`, `abort` and `status`, in this order of precedence; a delay comes on top.
+ * A request gets at most one of `kill`, `abort` and `status`, in this order of precedence, and a delay besides.
  *
- * `after` says where it breaks. `request`: before anything was sent, no handler sees a start. `headers`: the instance
- * has served it, but its answer does not arrive. `body`: the headers arrive, and about half of the body.
+ * `after` says where the exchange breaks. `request`: before anything was sent, no handler sees a start. `headers`: the
+ * instance has served the request, but its response does not arrive. `body`: the headers arrive, and about half of the body.
  */
 export interface FaultOptions {
-  /** Start of the random generator, a whole number from 0 to 2^32 - 1. @default 1 */
+  /** Seed of the random generator, a whole number from 0 to 2^32 - 1. @default 1 */
   readonly seed?: number
-  /** The request is held back so long before it goes to the instance. */
+  /** Time that the request is held back before it goes to the instance. */
   readonly delay?: FaultDelay
   /** The connection breaks with ECONNRESET. @default after: 'request' */
   readonly abort?: { readonly percentage: Percentage; readonly after?: FaultStage }
-  /** Answered with the status `code`, 200 to 599, and an empty body; the instance does not see the request. */
+  /** The response has the status `code`, 200 to 599, and an empty body. The instance does not see the request. */
   readonly status?: { readonly code: number; readonly percentage: Percentage }
-  /** As `abort`, and the instance that the request was for dies of it. @default after: 'headers' */
+  /** As `abort`, and the instance of the request dies. @default after: 'headers' */
   readonly kill?: { readonly percentage: Percentage; readonly after?: FaultStage }
-  /** The start of an instance is held back so long. */
+  /** Time that the start of an instance is held back. */
   readonly startDelay?: FaultDelay
   /** The start of an instance fails with MANYHOST_START_FAILED. */
   readonly startFailure?: { readonly percentage: Percentage }
 }
 
-/** How many faults of each kind were injected so far; a planned one that found nothing to break is not counted. */
+/** How many faults of each kind were injected so far. A planned fault that had nothing to break is not counted. */
 export type FaultCounts = Readonly<Record<Exclude<keyof FaultOptions, 'seed'>, number>>
 
-/** What happens to one request. `delay` in ms, 0 is none. */
+/** What happens to one request. `delay` is in ms; 0 is no delay. */
 export interface RequestPlan {
   readonly delay: number
   readonly fault?:
@@ -48,16 +48,16 @@ export interface RequestPlan {
     | { readonly kind: 'status'; readonly code: number }
 }
 
-/** What happens to one start. `delay` in ms, 0 is none. */
+/** What happens to one start. `delay` is in ms; 0 is no delay. */
 export interface StartPlan {
   readonly delay: number
   readonly fails: boolean
 }
 
-/** The next number of a sequence, from 0 up to but not 1. */
+/** Gives the next number of a sequence, in [0, 1). */
 export type RandomNumber = () => number
 
-/** Mulberry32: small, quick, and the same everywhere. */
+/** The generator Mulberry32: small, fast, and the same on every machine. */
 export function seededRandom(seed: number): RandomNumber {
   let state = seed >>> 0
   return () => {
@@ -68,7 +68,7 @@ export function seededRandom(seed: number): RandomNumber {
   }
 }
 
-/** Each request draws five numbers, whatever is asked for: an option that is turned off moves no other fault. */
+/** Each request draws five numbers, whatever the options are, so that switching one fault off does not move the others. */
 export function planRequest(options: FaultOptions, random: RandomNumber): RequestPlan {
   const delay = drawDelay(options.delay, random)
   const [kills, aborts, answers] = [random(), random(), random()]

@@ -1,4 +1,4 @@
-/** A fault layer around any provider: connections break, answers come late or wrong, starts fail, instances die. */
+/** A layer of faults around any provider: connections break, responses are late or wrong, starts fail, instances die. */
 import type { Dispatcher } from 'undici'
 import { asError, ManyhostError } from '../../src/core/errors.ts'
 import type { Provider, Running } from '../../src/core/provider.ts'
@@ -18,20 +18,20 @@ import {
 } from './fault-plan.ts'
 
 export interface FaultyProvider extends Provider {
-  /** FaultState injected so far. */
+  /** The faults that were injected so far. */
   readonly counts: FaultCounts
   /**
-   * From now on these faults and no others, also at instances that run already; `set({})` ends them all. A `seed`
-   * begins the sequence anew, without one it goes on.
-   * @throws ManyhostError MANYHOST_INVALID_OPTION, and nothing is changed
+   * Replaces all faults from now on, also for instances that run already; `set({})` ends all faults. A `seed` restarts
+   * the sequence; without one it goes on.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing has changed
    */
   set(options: FaultOptions): void
 }
 
 /**
- * `provider`, with faults. The same seed gives the same faults for the same requests in the same order.
+ * Adds faults to a provider. The same seed gives the same faults for the same requests in the same order.
  *
- * A caller that gives up a request while a `delay` holds it back is heard when the delay is over.
+ * If a caller gives up a request while a `delay` holds it back, that takes effect when the delay is over.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function faults(provider: Provider, options: FaultOptions): FaultyProvider {
@@ -88,7 +88,7 @@ class FaultState {
   }
   options: FaultOptions = {}
   requestRandom!: RandomNumber
-  /** A sequence of their own: how starts and requests interleave is nobody's to determine. */
+  /** Starts have a sequence of their own, because nobody can determine how starts and requests interleave. */
   startRandom!: RandomNumber
 
   constructor(options: FaultOptions) {
@@ -116,7 +116,7 @@ function addFaults(running: Running, state: FaultState): Running {
     state.counts.kill++
     if (!alive) return
     killed = true
-    // Whoever stops the instance is told what went wrong with that.
+    // A failure of the stop is reported to whoever stops the instance later.
     running.stop(0).catch(() => {})
   }
 
@@ -126,7 +126,7 @@ function addFaults(running: Running, state: FaultState): Running {
     options: Dispatcher.DispatchOptions,
     handler: Dispatcher.DispatchHandler,
   ): boolean => {
-    // A dead instance answers nothing, not even wrongly.
+    // A dead instance sends no response, not even a wrong one.
     if (!fault || !alive) return dispatch(options, handler)
     if (fault.kind === 'status') {
       state.counts.status++
@@ -144,7 +144,7 @@ function addFaults(running: Running, state: FaultState): Running {
       try {
         send(fault, dispatch, options, handler)
       } catch (thrown) {
-        // Nobody else is there to catch it. undici's own connections fail so, too: with no controller yet.
+        // Nobody else can catch it here. The connections of undici fail in the same way, without a controller.
         handler.onResponseError?.(null as never, asError(thrown))
       }
     })

@@ -1,21 +1,22 @@
-/** Both kinds of handler, brought to one shape. */
+/** The two kinds of handler, those of node:http and those of the web, as one kind of function. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ReadableStream } from 'node:stream/web'
+import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 
-/** Tells the handler which instance it is: `id` of the instance. */
+/** Tells the handler which instance serves the request: `id` of the instance. */
 type WithInstance = { readonly instance: string }
 
 export type NodeRequest = IncomingMessage & WithInstance
 export type WebRequest = Request & WithInstance
 
-/** As `node:http` calls it; an Express or Koa application is one. A promise that it answers with is awaited. */
+/** A handler of `node:http`; an Express or Koa application is one. A promise that it returns is awaited. */
 export type NodeHandler = (req: NodeRequest, res: ServerResponse) => unknown
-/** As the web's servers call it. `request.signal` is aborted when the caller has gone. */
+/** A handler of the web. `request.signal` is aborted when the caller has gone. */
 export type WebHandler = (request: WebRequest) => Response | Promise<Response>
-/** Takes connections that ask for `Upgrade`; without one such a request is like any other. */
+/** Takes connections that ask for an upgrade. Without it such a request is served as any other. */
 export type Upgrade = (req: NodeRequest, socket: Duplex, head: Buffer) => void
 
 export type HandlerStyle = 'node' | 'web'
@@ -23,7 +24,7 @@ export type HandlerStyle = 'node' | 'web'
 /** Serves one request. Rejects when the handler failed. */
 export type InProcessServe = (req: NodeRequest, res: ServerResponse) => Promise<void>
 
-/** What serves requests by `handler`; its style is told by its number of parameters, 2 and more are `node`. */
+/** Makes one kind of function of both kinds of handler. @param style by default `node` for 2 parameters and more, else `web` */
 export function createServe(
   handler: NodeHandler | WebHandler,
   style?: HandlerStyle,
@@ -43,7 +44,7 @@ async function serveNode(
   if (isResponse(answer) && !res.headersSent) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      "in-process: the handler has 2 parameters and answered with a Response; say style: 'web'",
+      "in-process: the handler has 2 parameters, so it is one for node:http, but it returned a Response; set style: 'web'",
     )
   }
 }
@@ -57,11 +58,11 @@ async function serveWeb(handler: WebHandler, req: NodeRequest, res: ServerRespon
   if (!isResponse(response)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `in-process: a web handler answers with a Response, got ${typeof response}; is it one for node:http? Say style: 'node'`,
+      `in-process: a web handler must return a Response, got ${describe(response)}; if it is a handler for node:http, set style: 'node'`,
     )
   }
   if (gone.signal.aborted) return void (await response.body?.cancel())
-  // Response.error() has the status 0: a network error is what it stands for.
+  // Response.error() has the status 0, and means a network error.
   if (response.status === 0) return void res.destroy()
   const headers = [...response.headers].filter(([name]) => name !== 'set-cookie').flat()
   for (const cookie of response.headers.getSetCookie()) headers.push('set-cookie', cookie)
@@ -93,12 +94,12 @@ function hasBody(req: IncomingMessage): boolean {
   return 'transfer-encoding' in req.headers || Number(req.headers['content-length'] ?? 0) > 0
 }
 
-/** Nothing is read before the handler reads: node:http throws away a body that nobody asked for. */
+/** Reads nothing before the handler reads: node:http drops a body that nobody has asked for. */
 function bodyOf(req: IncomingMessage): ReadableStream {
   return (globalThis.ReadableStream as unknown as typeof ReadableStream).from(req)
 }
 
-/** By its looks: the Response of any realm or of the undici package will do. */
+/** By its properties, because a Response may come from another realm, or from the undici package. */
 function isResponse(thing: unknown): thing is Response {
   return typeof thing === 'object' && thing !== null && 'status' in thing && 'headers' in thing
 }

@@ -1,14 +1,14 @@
 /**
- * A connection inside the process: what is written to one end is read from the other. `stream.duplexPair()` is close,
- * but there the death of one end goes unnoticed by the other, for ever; and nothing stands between the ends that
- * could hold the bytes back, as a frozen host does.
+ * A connection inside the process: bytes that are written to one end are read from the other. `stream.duplexPair()` would
+ * not do: there one end never learns that the other was destroyed, and nothing between the ends could hold bytes back, as
+ * a frozen host does.
  */
 import { Duplex } from 'node:stream'
 
-/** Bytes that each end keeps before its writer has to wait, as a kernel's socket buffer does. */
+/** Bytes that each end keeps before its writer must wait, as the socket buffer of a kernel. */
 const BUFFER_BYTES = 64 * 1024
 
-/** Stands between the ends of an instance's connections. Shut, it keeps what comes, in order, until it opens. */
+/** A gate between the ends of an instance's connections. While it is closed, it keeps all actions, in order, until it opens. */
 export class InProcessGate {
   #isClosed = false
   #isOpening = false
@@ -19,7 +19,7 @@ export class InProcessGate {
   }
 
   pass(act: () => void): void {
-    // Also while it opens: what was held goes first.
+    // Also while the gate opens: held actions run first.
     if (this.#isClosed || this.#isOpening) this.#held.push(act)
     else act()
   }
@@ -32,28 +32,28 @@ export class InProcessGate {
     this.#isClosed = false
     if (this.#isOpening) return
     this.#isOpening = true
-    // What is let through may shut it again.
+    // An action may close the gate again.
     while (!this.#isClosed && this.#held.length > 0) this.#held.shift()?.()
     this.#isOpening = false
   }
 
-  /** Opens, and forgets what was held: there is nobody left to take it. */
+  /** Opens the gate and drops all held actions: the instance is dead, so nobody could take them. */
   discard(): void {
     this.#isClosed = false
     this.#held = []
   }
 }
 
-/** One end. It has the methods of a `net.Socket` that HTTP servers and clients call; those of the network do nothing. */
+/** One end of a connection. It has the methods of a `net.Socket` that HTTP servers and clients call; some do nothing. */
 export class InProcessSocket extends Duplex {
   readonly remoteAddress = '127.0.0.1'
   readonly remoteFamily = 'IPv4'
   readonly #gate: InProcessGate
   #otherEnd!: InProcessSocket
-  /** Lets the far end write on: called when this end has read what it has. */
+  /** Lets the other end write on. Called when this end has read its data. */
   #release: ((error?: Error) => void) | undefined
 
-  /** Two ends that are connected with each other: the client's and the server's. */
+  /** Two connected ends: that of the client and that of the server. */
   static pair(gate: InProcessGate): [InProcessSocket, InProcessSocket] {
     const ends: [InProcessSocket, InProcessSocket] = [
       new InProcessSocket(gate, false),
@@ -64,13 +64,13 @@ export class InProcessSocket extends Duplex {
     return ends
   }
 
-  /** @param allowHalfOpen as sockets have it: a client's is closed by the far end's end, a server's is not */
+  /** @param allowHalfOpen as with sockets: the end of a client is closed when the other end ends, that of a server is not */
   private constructor(gate: InProcessGate, allowHalfOpen: boolean) {
     super({ highWaterMark: BUFFER_BYTES, allowHalfOpen })
     this.#gate = gate
   }
 
-  /** Ends both ends at once: quietly here, where the host is dead, and with a reset connection at the other. */
+  /** Destroys both ends at once: this one without an error, because its host is dead, the other one with ECONNRESET. */
   resetBoth(): void {
     this.destroy()
     this.#otherEnd.#reset()
@@ -87,7 +87,7 @@ export class InProcessSocket extends Duplex {
     _encoding: BufferEncoding,
     callback: (error?: Error | null) => void,
   ): void {
-    // A copy, as a socket makes one: WebSockets are unmasked in place, and a writer may use its buffer again.
+    // Copied, as a socket does: WebSockets unmask their data in place, and a writer may reuse its buffer.
     const bytes = Buffer.from(chunk)
     this.#gate.pass(() => this.#otherEnd.#take(bytes, callback))
   }
@@ -101,7 +101,7 @@ export class InProcessSocket extends Duplex {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     callback(error)
-    // Later, not now: an answer that was taken whole must have left its writer before the writer is reset.
+    // In a later tick: a response that was read completely must have left its writer before the writer is reset.
     process.nextTick(() =>
       this.#gate.pass(() => {
         this.#release?.(networkError('EPIPE', 'write'))
@@ -148,7 +148,7 @@ export class InProcessSocket extends Duplex {
   }
 }
 
-/** An error as the network makes them. */
+/** An error of the network. */
 export function networkError(
   code: 'ECONNRESET' | 'ECONNREFUSED' | 'EPIPE',
   syscall: 'read' | 'write' | 'connect',

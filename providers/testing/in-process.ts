@@ -1,4 +1,4 @@
-/** An in-process provider: a function as the server, no port, no child process; HTTP/1.1 at both ends all the same. */
+/** A provider whose server is a function in this process: no port and no child process, but HTTP/1.1 at both ends. */
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Provider, StartSpec } from '../../src/core/provider.ts'
 import { sleep } from '../../src/core/time.ts'
@@ -14,34 +14,34 @@ import { checkKeys, checkNumber, checkOneOf, invalid } from './options.ts'
 
 export interface InProcessOptions {
   /**
-   * How the handler is called. A handler with a rest parameter or defaults needs it: `Function.length` does not
-   * count those.
+   * How the handler is called. A handler with a rest parameter or default values needs this option, because
+   * `Function.length` does not count those parameters.
    * @default `'node'` for a handler with 2 parameters or more, else `'web'`
    */
   readonly style?: HandlerStyle
-  /** Takes upgraded connections, for either style. */
+  /** Takes connections that ask for an upgrade, with both styles. */
   readonly upgrade?: Upgrade
   /** Milliseconds that each start takes. @default 0 */
   readonly startDelay?: number
-  /** So many starts fail, the first ones, with MANYHOST_START_FAILED. @default 0 */
+  /** This many starts, the first ones, fail with MANYHOST_START_FAILED. @default 0 */
   readonly failStarts?: number
 }
 
 export interface InProcessProvider extends Provider {
-  /** The instances that live, in order of their start. */
+  /** The running instances, in the order of their starts. */
   readonly instances: readonly InProcessInstance[]
 }
 
 /**
- * A provider whose instances are calls of `handler`. Its services have neither command nor startup function nor image.
+ * A provider whose instances call `handler`. Its services have no command, no startup function and no image.
  *
- * In TypeScript the parameters of an inline handler are those of `node:http` unless they are annotated,
- * `(request: WebRequest) => ...`, or `style: 'web'` is said.
+ * In TypeScript the parameters of an inline handler are those of `node:http`, unless they are annotated, as in
+ * `(request: WebRequest) => ...`, or `style: 'web'` is set.
  *
- * The handler learns which instance it is from `request.instance`. What it throws is answered with a 500, and the
- * stack goes to the instance's output; after the headers were sent, the connection is cut.
+ * `request.instance` tells the handler which instance it is. If the handler throws, the response is a 500 and the stack
+ * goes to the output of the instance. If the headers were sent already, the connection is cut.
  *
- * Under a false clock leave `setImmediate` and `process.nextTick` alone: undici and node:http wait for them.
+ * With a false clock, leave `setImmediate` and `process.nextTick` real: undici and node:http wait for them.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function inProcess(
@@ -76,7 +76,7 @@ export function inProcess(
       if (nth <= failStarts) {
         throw new ManyhostError(
           'MANYHOST_START_FAILED',
-          `in-process: start ${nth} fails, for ${spec.id}: failStarts is ${failStarts}`,
+          `in-process: start ${nth}, of ${spec.id}, fails because failStarts is ${failStarts}`,
           { service: spec.service },
         )
       }
@@ -115,7 +115,7 @@ function checkSpec(spec: StartSpec): void {
   if (!asked) return
   throw new ManyhostError(
     'MANYHOST_UNSUPPORTED',
-    `in-process: an instance is a call of the handler, it has no use for ${asked}`,
+    `in-process: the instances of ${spec.service} are calls of the handler, so they cannot have ${asked}`,
     { service: spec.service },
   )
 }

@@ -1,4 +1,4 @@
-/** For users' own tests: a provider without a port, and a layer of faults around any provider. */
+/** For the tests of users: a provider without a port, and a layer of faults around any provider. */
 export type { FaultCounts, FaultOptions, Percentage } from './fault-plan.ts'
 export { type FaultyProvider, faults } from './faults.ts'
 export type { NodeHandler, NodeRequest, Upgrade, WebHandler, WebRequest } from './handler.ts'

@@ -1,9 +1,15 @@
-/** One instance in this process: a node:http server that never listens, and the pool of connections to it. */
+/**
+ * One instance in this process: a node:http server that never listens, and the pool of connections to it.
+ *
+ * It does not use `InstanceLifecycle`, because it imitates a host that dies: its connections are reset before `exited`
+ * resolves, its requests fail with the errors of a network instead of MANYHOST_INSTANCE_ENDED, and it has no output tail.
+ */
 import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { buildConnector, Pool } from 'undici'
 import { DEFAULT_HEADER_SIZE, patchSocket } from '../../src/core/connector.ts'
+import { deferred } from '../../src/core/deferred.ts'
 import { asError, describeError, ManyhostError } from '../../src/core/errors.ts'
 import { createPatchedPool } from '../../src/core/http/patched-pool.ts'
 import type { Exit, Running, StartSpec } from '../../src/core/provider.ts'
@@ -12,50 +18,47 @@ import { catchRejection } from '../../src/core/user-functions.ts'
 import type { InProcessServe, NodeRequest, Upgrade } from './handler.ts'
 import { InProcessGate, InProcessSocket, networkError } from './in-process-socket.ts'
 
-/** What a test can see of an instance, and do to it. */
+/** An instance as a test sees it. */
 export interface InProcessInstance {
   readonly id: string
   /** Requests that have reached the handler. */
   readonly requests: number
-  /** Requests whose answer is not finished, and upgraded connections. */
+  /** Requests whose response is not finished, and upgraded connections. */
   readonly inFlight: number
-  /** Ends it abruptly: its connections are reset, `exited` is `{ reason: 'killed', detail: reason }`. */
+  /** Ends the instance abruptly: its connections are reset, `exited` is `{ reason: 'killed', detail: reason }`. */
   kill(reason?: string): void
   /**
-   * Silence, as of a host that hangs: connections and bytes are accepted, nothing is taken or answered, no
-   * connection ends. The handler itself runs on if it runs; what it writes is held. `stop` needs its whole grace.
+   * Makes the instance silent, as a host that hangs: it accepts connections and bytes, but reads and sends nothing, and no
+   * connection ends. A handler that runs already runs on, and its output is held back. `stop` takes its whole grace.
    */
   freeze(): void
-  /** Ends `freeze`: what was held goes on its way. */
+  /** Ends `freeze`: everything that was held back goes on. */
   thaw(): void
 }
 
 export class RunningInProcessInstance implements Running, InProcessInstance {
   readonly id: string
   readonly dispatcher: Pool
-  readonly exited: Promise<Exit>
   readonly address: string
   readonly #spec: StartSpec
   readonly #serve: InProcessServe
   readonly #server: Server
   readonly #gate = new InProcessGate()
-  /** The server's ends of its connections. */
+  /** The server's ends of the connections. */
   readonly #connections = new Set<InProcessSocket>()
-  /** Those that serve a request or were upgraded. */
+  /** Connections that serve a request, or were upgraded. */
   readonly #busyConnections = new Set<InProcessSocket>()
   readonly #stopTimers: Timer[] = []
   #state: 'running' | 'stopping' | 'ended' = 'running'
+  readonly #exited = deferred<Exit>()
   #requests = 0
-  #setExited!: (exit: Exit) => void
 
   constructor(spec: StartSpec, serve: InProcessServe, upgrade: Upgrade | undefined) {
     this.id = spec.id
     this.address = `in-process:${spec.id}`
     this.#spec = spec
     this.#serve = serve
-    this.exited = new Promise((resolve) => {
-      this.#setExited = resolve
-    })
+
     this.#server = makeServer(spec.id, (req, res) => void this.#request(req, res))
     if (upgrade) {
       this.#server.on('upgrade', (req: NodeRequest, socket, head) => {
@@ -69,10 +72,14 @@ export class RunningInProcessInstance implements Running, InProcessInstance {
       headersTimeout: 0,
       bodyTimeout: 0,
       connect: (_options, callback) => {
-        // Not in this turn: undici misses a connection that is there before its call has returned.
+        // In a later tick: undici misses a connection that exists before its call has returned.
         process.nextTick(() => this.#connect(callback))
       },
     })
+  }
+
+  get exited(): Promise<Exit> {
+    return this.#exited.promise
   }
 
   get requests(): number {
@@ -107,7 +114,7 @@ export class RunningInProcessInstance implements Running, InProcessInstance {
   async stop(grace: number): Promise<void> {
     if (this.#state === 'running') {
       this.#state = 'stopping'
-      // A frozen host does not notice that it is asked to stop.
+      // A frozen host does not learn that it is asked to stop.
       this.#gate.pass(() => this.#endIdleConnections())
     }
     if (grace <= 0) this.#endAsStopped()
@@ -129,15 +136,15 @@ export class RunningInProcessInstance implements Running, InProcessInstance {
       if (this.#state === 'stopping') this.#endIdleConnections()
     })
     this.#gate.pass(() => this.#server.emit('connection', far))
-    // undici asks of a socket what any Duplex has; its types say Socket all the same.
+    // undici uses nothing of a socket that a Duplex does not have, although its types say Socket.
     callback(null, patchSocket(near) as unknown as Socket)
   }
 
   async #request(req: NodeRequest, res: ServerResponse): Promise<void> {
-    const line = req.socket as unknown as InProcessSocket
-    if (!this.#beginRequest(line)) return
+    const connection = req.socket as unknown as InProcessSocket
+    if (!this.#beginRequest(connection)) return
     res.once('close', () => {
-      this.#busyConnections.delete(line)
+      this.#busyConnections.delete(connection)
       if (this.#state === 'stopping') this.#endIdleConnections()
     })
     try {
@@ -151,7 +158,7 @@ export class RunningInProcessInstance implements Running, InProcessInstance {
     }
   }
 
-  /** The connection of an upgrade that fails is of no use. */
+  /** If the upgrade fails, its connection is destroyed. */
   #upgrade(upgrade: () => unknown, socket: Duplex): void {
     const failed = (thrown: unknown): void => {
       this.#reportError(thrown)
@@ -169,27 +176,27 @@ export class RunningInProcessInstance implements Running, InProcessInstance {
     this.#spec.onOutput(`${typeof stack === 'string' ? stack : describeError(thrown)}\n`)
   }
 
-  /** Whether the request may run: not on a line that was closed while the request was on its way. */
-  #beginRequest(line: InProcessSocket): boolean {
-    if (line.writableEnded || line.destroyed) {
-      line.destroy()
+  /** Whether the request may run. It may not if its connection was closed while the request was on its way. */
+  #beginRequest(connection: InProcessSocket): boolean {
+    if (connection.writableEnded || connection.destroyed) {
+      connection.destroy()
       return false
     }
     this.#requests++
-    this.#busyConnections.add(line)
+    this.#busyConnections.add(connection)
     return true
   }
 
-  /** Ends the lines that are idle, and itself with the last one. */
+  /** Ends the idle connections. The instance ends with the last connection. */
   #endIdleConnections(): void {
     if (this.#state !== 'stopping' || this.#gate.isClosed) return
-    for (const line of this.#connections) if (!this.#busyConnections.has(line)) line.end()
+    for (const one of this.#connections) if (!this.#busyConnections.has(one)) one.end()
     if (this.#connections.size === 0) this.#endAsStopped()
   }
 
   #endAsStopped(): void {
-    const cut = this.#busyConnections.size
-    const detail = cut === 0 ? 'stopped' : `stopped, with ${cut} in flight`
+    const inFlight = this.#busyConnections.size
+    const detail = inFlight === 0 ? 'stopped' : `stopped, with ${inFlight} in flight`
     this.#end({ reason: 'stopped', detail })
   }
 
@@ -198,14 +205,14 @@ export class RunningInProcessInstance implements Running, InProcessInstance {
     this.#state = 'ended'
     for (const timer of this.#stopTimers) timer.clear()
     this.#gate.discard()
-    for (const line of [...this.#connections]) line.resetBoth()
-    // Whoever still waits for a connection was not sent: refused, not reset.
+    for (const connection of [...this.#connections]) connection.resetBoth()
+    // A request that still waits for a connection was not sent: it is refused, not reset.
     void this.dispatcher.destroy(networkError('ECONNREFUSED', 'connect'))
-    this.#setExited(exit)
+    this.#exited.resolve(exit)
   }
 }
 
-/** No timeout of its own and no `Keep-Alive` hint: time is the test's. */
+/** Without timeouts and `Keep-Alive` hints of its own: the test controls the time. */
 function makeServer(id: string, serve: (req: NodeRequest, res: ServerResponse) => void): Server {
   class Incoming extends IncomingMessage {
     readonly instance = id

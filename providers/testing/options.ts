@@ -1,13 +1,16 @@
-/** Checks of the options of this room. */
+/** Checks of the options of `inProcess` and `faults`. They are nested, and their messages name the whole path. */
+import { describe } from '../../src/core/describe.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function invalid(name: string, wanted: string, got: unknown): never {
-  const shown = typeof got === 'number' ? String(got) : (JSON.stringify(got) ?? String(got))
-  throw new ManyhostError('MANYHOST_INVALID_OPTION', `${name} must be ${wanted}, got ${shown}`)
+  throw new ManyhostError(
+    'MANYHOST_INVALID_OPTION',
+    `${name} must be ${wanted}, got ${describe(got)}`,
+  )
 }
 
-/** Refuses what is no object, and keys that are none of `known`. */
+/** Refuses a value that is no object, and keys that are not known. */
 export function checkKeys(name: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     invalid(name, `an object of ${known.join(', ')}`, options)
@@ -17,7 +20,7 @@ export function checkKeys(name: string, options: unknown, known: readonly string
   }
 }
 
-/** Refuses what is no number between `min` and `max`, both included. */
+/** Refuses a value that is no number from `min` to `max`, both included. */
 export function checkNumber(
   name: string,
   value: unknown,

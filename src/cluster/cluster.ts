@@ -4,7 +4,7 @@
  */
 
 import { ManyhostError } from '../core/errors.ts'
-import type { Emitter, InstanceState, SessionEvents } from '../core/events.ts'
+import type { InstanceState } from '../core/events.ts'
 import { after, every, now, type Timer, until } from '../core/time.ts'
 import { Dispatch } from '../dispatch/dispatch.ts'
 import type { Exchange, RequestInput, ResponseSink } from '../dispatch/exchange.ts'
@@ -12,8 +12,9 @@ import type { TrafficStats } from '../dispatch/stats.ts'
 import { SizeReader, type SizeSpec, toSize } from '../sizing/size.ts'
 import type { SizedCluster } from '../sizing/sized-cluster.ts'
 import { ClusterEventEmitter } from './cluster-event-emitter.ts'
+import type { CloseOptions, ClusterParts } from './cluster-parts.ts'
 import type { Instance } from './instance.ts'
-import { InstanceFailures } from './instance-failures.ts'
+import { type FailureDecision, InstanceFailures } from './instance-failures.ts'
 import { InstanceSet } from './instance-set.ts'
 import { ProviderCalls } from './provider-calls.ts'
 import { reconcile } from './reconcile.ts'
@@ -24,25 +25,6 @@ import type { StartHistory } from './start-history.ts'
 const MIN_READ_INTERVAL = 20
 /** How often the quantiles forget half of what they know, in ms. */
 const DECAY_INTERVAL = 30_000
-
-export interface CloseOptions {
-  /** Ends running and waiting requests at once, with an error. @default false */
-  readonly force?: boolean
-  /** Milliseconds that running and waiting requests may take to end. @default drainTimeout */
-  readonly timeout?: number
-}
-
-export interface ClusterParts {
-  readonly emitter: Emitter<SessionEvents>
-  /** A name for an instance, unique over all sessions. */
-  readonly newId: () => string
-  /** What it wants, has or serves has changed: the session's budget may be shared anew. */
-  readonly onDemandChange: () => void
-  /** How many more instances the session may have now. */
-  readonly availableInstances: () => number
-  /** It was closed, and nothing of it is left. */
-  readonly onClosed: () => void
-}
 
 export class Cluster implements SizedCluster {
   readonly url: string
@@ -69,7 +51,7 @@ export class Cluster implements SizedCluster {
   readonly #failures: InstanceFailures
   /** Instances that the session's budget leaves this cluster. */
   #allowance = Number.POSITIVE_INFINITY
-  #extra = 0
+  #extraInstances = 0
   #isReconcileScheduled = false
   #lastReadAt = Number.NEGATIVE_INFINITY
   #readTimer: Timer | undefined
@@ -95,47 +77,55 @@ export class Cluster implements SizedCluster {
     this.#availableInstances = availableInstances
     this.#onClosed = onClosed
     this.#providerCalls = new ProviderCalls(settings.provider, settings.url, settings.report)
-    this.#instances = new InstanceSet(settings, this.#providerCalls, newId, {
+    this.#instances = this.#createInstanceSet(newId)
+    this.#failures = new InstanceFailures(settings, this.#instances)
+    this.#dispatch = this.#createDispatch()
+    this.requestQueue = this.#dispatch.queue
+    this.#reader = this.#createSizeReader(initSize)
+    this.#tickTimer = every(settings.tickInterval, () => this.#tick())
+    this.#unsubscribe = this.#providerCalls.onAvailable(() => {
+      this.starts.endBackoff()
+      this.requestReconcile()
+    })
+    this.requestReconcile()
+  }
+
+  #createInstanceSet(newId: () => string): InstanceSet {
+    return new InstanceSet(this.#settings, this.#providerCalls, newId, {
       onState: (instance, from, reason) => this.#onState(instance, from, reason),
       onSlots: () => this.#updateTargets(),
       onGone: () => {
         this.#onDemandChange()
-        this.kick()
+        this.requestReconcile()
       },
     })
-    this.#failures = new InstanceFailures(settings, this.#instances, {
-      size: () => this.size,
-      onFailedStart: (failure) => this.#events.emitError(failure),
-      onRaised: (failure) => this.#onRaised(failure),
-      onStalled: (failure) => this.#dispatch.endWaiting(failure, settings.startTimeout),
-    })
-    this.#dispatch = new Dispatch(settings.dispatch, {
-      explain: () => this.explain(),
+  }
+
+  #createDispatch(): Dispatch {
+    return new Dispatch(this.#settings.dispatch, {
+      explain: () => this.describeState(),
       onQueueChange: () => this.#onQueueChange(),
-      onDrained: (target) => void this.#instances.get(target.id)?.drained(),
+      onDrained: (target) => void this.#instances.get(target.id)?.onDrained(),
       onSuspect: (target, error, eject) => {
         const instance = this.#instances.get(target.id)
         if (eject) instance?.eject(error)
-        else void instance?.confirm(error)
+        else void instance?.checkConnection(error)
       },
       onResend: (exchange, attempt, reason) => this.#events.emitResend(exchange, attempt, reason),
       onSettled: (exchange, outcome, status) => this.#events.emitRequest(exchange, outcome, status),
     })
-    this.requestQueue = this.#dispatch.queue
-    this.#reader = new SizeReader(toSize(initSize, this), {
+  }
+
+  #createSizeReader(initSize: number): SizeReader {
+    const { minSize, maxSize, url } = this.#settings
+    return new SizeReader(toSize(initSize, this), {
       initial: initSize,
-      minSize: settings.minSize,
-      maxSize: settings.maxSize,
-      service: settings.url,
+      minSize,
+      maxSize,
+      service: url,
       onSize: (wanted) => this.#onSize(wanted),
       onError: (error) => this.#events.emitError(error),
     })
-    this.#tickTimer = every(settings.tickInterval, () => this.#tick())
-    this.#unsubscribe = this.#providerCalls.onAvailable(() => {
-      this.starts.endBackoff()
-      this.kick()
-    })
-    this.kick()
   }
 
   /** Wanted instances. */
@@ -196,7 +186,7 @@ export class Cluster implements SizedCluster {
     if (this.#failures.clearFailure() && !this.#closing) this.#dispatch.reopen()
     this.#reader.replace(source)
     this.#reader.read()
-    this.kick()
+    this.requestReconcile()
   }
 
   /**
@@ -210,30 +200,30 @@ export class Cluster implements SizedCluster {
   }
 
   /** Instances beyond its size, while one replaces another. @internal */
-  get extra(): number {
-    return this.#extra
+  get extraInstances(): number {
+    return this.#extraInstances
   }
 
-  set extra(instances: number) {
-    this.#extra = instances
-    this.kick()
+  set extraInstances(instances: number) {
+    this.#extraInstances = instances
+    this.requestReconcile()
   }
 
   /** What the session's budget leaves it. */
-  allow(instances: number): void {
+  setAllowance(instances: number): void {
     this.#allowance = instances
-    this.kick()
+    this.requestReconcile()
   }
 
   /** `3 wanted, 1 ready, 2 starting; last start failed: ...` */
-  explain(): string {
+  describeState(): string {
     const { failure } = this
     const wanted = `${this.#effectiveSize()} wanted, ${this.#instances}`
     return failure ? `${wanted}; the last failure: ${failure.message}` : wanted
   }
 
   /** Runs the loop soon: once, however often it is asked in one turn. */
-  kick(): void {
+  requestReconcile(): void {
     if (this.#isReconcileScheduled || this.#closed) return
     this.#isReconcileScheduled = true
     queueMicrotask(() => {
@@ -249,10 +239,10 @@ export class Cluster implements SizedCluster {
       this.#dispatch.stats.fade()
     }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
-    this.#failures.failStalledRequests()
+    this.#applyDecision(this.#failures.checkStalled())
     // What it has to serve may have changed without anybody having had to wait.
     this.#onDemandChange()
-    this.kick()
+    this.requestReconcile()
   }
 
   #read(): void {
@@ -269,7 +259,7 @@ export class Cluster implements SizedCluster {
     const wait = this.#lastReadAt + MIN_READ_INTERVAL - now()
     this.#readTimer = after(Math.max(0, wait), () => {
       this.#read()
-      this.kick()
+      this.requestReconcile()
     })
   }
 
@@ -277,11 +267,13 @@ export class Cluster implements SizedCluster {
     this.#failures.resetIgnored()
     this.#events.emitCluster('resized', size)
     this.#onDemandChange()
-    this.kick()
+    this.requestReconcile()
   }
 
   #effectiveSize(): number {
-    return this.#failures.effectiveSize(Math.min(this.#reader.size + this.#extra, this.#allowance))
+    return this.#failures.effectiveSize(
+      Math.min(this.#reader.size + this.#extraInstances, this.#allowance),
+    )
   }
 
   #reconcile(): void {
@@ -308,7 +300,7 @@ export class Cluster implements SizedCluster {
     if (wait <= 0 || this.#backoffTimer) return
     this.#backoffTimer = after(wait, () => {
       this.#backoffTimer = undefined
-      this.kick()
+      this.requestReconcile()
     })
   }
 
@@ -316,19 +308,30 @@ export class Cluster implements SizedCluster {
     const { state } = instance
     if (state === 'failed' || state === 'stopped') this.#onDemandChange()
     if (from === 'starting' && state === 'ready') this.starts.recordSuccess(instance.startDuration)
-    if (state === 'failed') this.#failures.onFailed(instance, from as InstanceState)
+    if (state === 'failed') this.#onFailed(instance, from as InstanceState)
     if (state === 'unready') this.traffic.ejections++
     if (from) this.#updateTargets()
     this.#events.emitInstance(instance, from, reason)
-    this.kick()
+    this.requestReconcile()
   }
 
-  /** Whoever waits or comes is told why, until a size is set again. */
-  #onRaised(failure: ManyhostError): void {
-    if (this.#closed) return
-    this.#dispatch.close(failure)
-    this.#events.emitError(failure)
-    this.#events.emitCluster('failed', this.size, failure.message)
+  #onFailed(instance: Instance, from: InstanceState): void {
+    const decision = this.#failures.recordFailure(instance, from, this.size)
+    if (from === 'starting') this.#events.emitError(instance.failure as ManyhostError)
+    this.#applyDecision(decision)
+  }
+
+  #applyDecision(decision: FailureDecision): void {
+    const { failure } = this
+    if (decision === 'none' || !failure) return
+    if (decision === 'stall') {
+      this.#dispatch.endWaiting(failure, this.#settings.startTimeout)
+    } else if (!this.#closed) {
+      // All requests fail until a size is set again.
+      this.#dispatch.close(failure)
+      this.#events.emitError(failure)
+      this.#events.emitCluster('failed', this.size, failure.message)
+    }
   }
 
   #updateTargets(): void {

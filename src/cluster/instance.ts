@@ -220,7 +220,7 @@ export class Instance {
    * A connection to it broke. Until one knock has shown that it is still there it gets no request: those that are sent
    * again would else be given to the place that has just become free, on the instance that has just died.
    */
-  async confirm(cause: Error): Promise<void> {
+  async checkConnection(cause: Error): Promise<void> {
     const { target } = this
     const running = this.#running
     if (this.#state !== 'ready' || !target?.open || !running?.accepts) return
@@ -324,7 +324,7 @@ export class Instance {
     else if (!this.#transition('draining', reason)) return
     else if (from === 'starting')
       this.#abortActivity(this.#createError('MANYHOST_INSTANCE_ENDED', reason))
-    else if (this.inFlight === 0) void this.drained()
+    else if (this.inFlight === 0) void this.onDrained()
     else this.#startDrainTimer()
   }
 
@@ -334,12 +334,12 @@ export class Instance {
       const text = `${this.id} was taken away after ${drainTimeout} ms (drainTimeout)`
       this.target?.interrupt(this.#createError('MANYHOST_INSTANCE_ENDED', text))
       // A tunnel gives its place back only when it has closed.
-      void this.drained()
+      void this.onDrained()
     })
   }
 
   /** The last request that it served while it drained has ended. */
-  async drained(): Promise<void> {
+  async onDrained(): Promise<void> {
     if (this.#state !== 'draining') return
     await this.#stop(this.#settings.stopGrace)
     this.#transition('stopped')

@@ -25,14 +25,14 @@ async function replaceInstance(cluster: Cluster, old: Instance): Promise<void> {
   const before = new Set(cluster.instances.map(({ id }) => id))
   const isNew = ({ id, state }: Instance): boolean => state === 'ready' && !before.has(id)
   const { startTimeout } = cluster.settings
-  cluster.extra++
+  cluster.extraInstances++
   try {
     if (!(await until(() => cluster.isClosed || cluster.instances.some(isNew), startTimeout))) {
       throw notReadyError(cluster)
     }
     cluster.drain(old.id)
   } finally {
-    cluster.extra--
+    cluster.extraInstances--
   }
 }
 
@@ -90,7 +90,7 @@ function notReadyError(cluster: Cluster): ManyhostError {
   const { startTimeout } = cluster.settings
   return new ManyhostError(
     'MANYHOST_START_FAILED',
-    `${cluster.url}: no new instance was ready within ${startTimeout} ms; ${cluster.explain()}`,
+    `${cluster.url}: no new instance was ready within ${startTimeout} ms; ${cluster.describeState()}`,
     { service: cluster.url },
   )
 }

@@ -1,4 +1,4 @@
-/** Who may ask: bearer tokens and basic auth, compared in constant time; and who may ask from a browser (CORS). */
+/** Authorization of requests, compared in constant time, and the CORS protocol. */
 import type { IncomingMessage } from 'node:http'
 import { ManyhostError } from '../core/errors.ts'
 import { isSameSecret } from '../core/http-caller.ts'
@@ -7,14 +7,14 @@ import type { Auth, Cors, RouteSettings } from './route-options.ts'
 
 type CorsSettings = NonNullable<RouteSettings['cors']>
 
-/** Undefined for a request that may pass, the refusal for one that may not. */
+/** Why a request is refused; undefined for a request that may pass. */
 export function checkAuthorization(
   auth: Auth,
   authorization: string | undefined,
 ): ManyhostError | undefined {
   const [, scheme = '', credentials = ''] = /^(\S+) +(\S+) *$/.exec(authorization ?? '') ?? []
   let granted = false
-  // All are compared, so that the time does not tell which one it was.
+  // Every secret is compared, so that the time does not show which one matched.
   if (scheme.toLowerCase() === 'bearer') {
     for (const token of auth.bearer ?? []) granted = isSameSecret(token, credentials) || granted
   } else if (scheme.toLowerCase() === 'basic') {
@@ -24,18 +24,18 @@ export function checkAuthorization(
     }
   }
   if (granted) return undefined
-  const what = authorization === undefined ? 'no credentials' : 'wrong credentials'
-  return new ManyhostError('MANYHOST_UNAUTHORIZED', `the request has ${what}`)
+  const credentialsState = authorization === undefined ? 'no credentials' : 'wrong credentials'
+  return new ManyhostError('MANYHOST_UNAUTHORIZED', `the request has ${credentialsState}`)
 }
 
-/** The challenge that goes with a refusal (RFC 9110 section 11.6.1). */
+/** The value of `WWW-Authenticate` for a refused request (RFC 9110 section 11.6.1). */
 export function buildChallenge(auth: Auth): string {
   const bearer = auth.bearer ? ['Bearer realm="manyhost"'] : []
   const basic = auth.basic ? ['Basic realm="manyhost", charset="UTF-8"'] : []
   return [...bearer, ...basic].join(', ')
 }
 
-/** Headers that let a browser hand the answer to a script of that origin: names and values in turn. */
+/** Headers that let a browser give the response to a script of that origin: names and values in turn. */
 export function corsHeaders(cors: Cors, origin: string | undefined): string[] {
   if (origin === undefined) return []
   const any = cors.origins.includes('*')
@@ -49,7 +49,7 @@ export function corsHeaders(cors: Cors, origin: string | undefined): string[] {
   return headers
 }
 
-/** Whether this is a browser's question before the request proper. */
+/** Whether this is the request by which a browser asks for permission before the actual request. */
 export function isPreflight({ method, headers }: IncomingMessage): boolean {
   return (
     method === 'OPTIONS' &&
@@ -60,21 +60,21 @@ export function isPreflight({ method, headers }: IncomingMessage): boolean {
 
 const DEFAULT_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
-/** Those of the options; else the usual ones, and the one that is asked for. */
+/** The methods of the options; otherwise the usual ones and the requested one. */
 function allowedMethods({ methods }: Cors, headers: IncomingMessage['headers']): string {
   if (methods) return methods.join(', ')
-  const asked = headers['access-control-request-method'] as string
-  const isUsual = DEFAULT_METHODS.includes(asked) || !isToken(asked)
-  return [...DEFAULT_METHODS, ...(isUsual ? [] : [asked])].join(', ')
+  const requested = headers['access-control-request-method'] as string
+  const isUsual = DEFAULT_METHODS.includes(requested) || !isToken(requested)
+  return [...DEFAULT_METHODS, ...(isUsual ? [] : [requested])].join(', ')
 }
 
 export function preflightHeaders(cors: CorsSettings, { headers }: IncomingMessage): string[] {
-  const answer = corsHeaders(cors, headers.origin)
-  if (!answer.includes('access-control-allow-origin')) return answer
-  const asked = headers['access-control-request-headers']
-  const allowed = cors.headers?.join(', ') ?? asked
-  answer.push('access-control-allow-methods', allowedMethods(cors, headers))
-  if (allowed) answer.push('access-control-allow-headers', allowed)
-  answer.push('access-control-max-age', String(Math.round(cors.maxAge / 1_000)))
-  return answer
+  const response = corsHeaders(cors, headers.origin)
+  if (!response.includes('access-control-allow-origin')) return response
+  const requested = headers['access-control-request-headers']
+  const allowed = cors.headers?.join(', ') ?? requested
+  response.push('access-control-allow-methods', allowedMethods(cors, headers))
+  if (allowed) response.push('access-control-allow-headers', allowed)
+  response.push('access-control-max-age', String(Math.round(cors.maxAge / 1_000)))
+  return response
 }

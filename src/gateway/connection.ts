@@ -1,39 +1,39 @@
-/** What happens on a connection of HTTP/1.1 beside its requests: its client sends what is no request. */
+/** Bytes on an HTTP/1.1 connection that are not a request: an upgrade behind other requests, or no HTTP at all. */
 import type { ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ManyhostError } from '../core/errors.ts'
 import { currentResponse } from '../core/http/node-internals.ts'
 import { closeLingering, renderErrorResponse } from './lingering-close.ts'
 
-const LAST_RESPONSE = Symbol('the answer to the last request')
-const MALFORMED = Symbol('what came last was no HTTP')
+const LAST_RESPONSE = Symbol('response to the last request')
+const MALFORMED = Symbol('malformed bytes arrived')
 
 type TrackedConnection = Duplex & {
   [LAST_RESPONSE]?: ServerResponse | undefined
   [MALFORMED]?: true
 }
 
-/** Notes that a request came: requests of one connection are answered in their order. */
+/** Remembers the response of the newest request: the responses of one connection are written in order. */
 export function trackLastResponse(socket: object, response: ServerResponse): void {
   ;(socket as TrackedConnection)[LAST_RESPONSE] = response
   response.on('close', forgetResponse)
 }
 
-/** An idle connection is not to hold its last request and answer: they are larger than itself. */
+/** An idle connection must not hold its last request and response: they are larger than the connection itself. */
 function forgetResponse(this: ServerResponse): void {
   const socket = this.req.socket as TrackedConnection
   if (socket[LAST_RESPONSE] === this) socket[LAST_RESPONSE] = undefined
 }
 
 /**
- * For a connection that node:http has let go of, because of an upgrade: calls when all requests before have been
- * answered, and never when the connection has ended with one of them.
+ * For a connection that node:http has released because of an upgrade: calls `go` when the responses to all earlier
+ * requests were written; never if the connection ended with one of these responses.
  */
 export function afterResponses(given: Duplex, go: () => void): void {
   const socket: TrackedConnection = given
   const last = socket[LAST_RESPONSE]
   if (!currentResponse(socket) || !last) return go()
-  // Nobody else tells those answers any more that the client has read what they wrote.
+  // node:http no longer forwards 'drain' to the response that is being written.
   const onDrain = (): void => void currentResponse(socket)?.emit('drain')
   socket.on('drain', onDrain)
   last.once('close', () => {
@@ -42,7 +42,7 @@ export function afterResponses(given: Duplex, go: () => void): void {
   })
 }
 
-/** What came is no HTTP, or came too slowly. Requests before it get their answers first. */
+/** Responds to bytes that are not HTTP, or that came too slowly. Earlier requests get their responses first. */
 export function rejectMalformed(
   given: Duplex,
   status: number,
@@ -53,16 +53,16 @@ export function rejectMalformed(
   if (socket[MALFORMED]) return
   socket[MALFORMED] = true
   const last = socket[LAST_RESPONSE]
-  // Who was told already that this is the end is not told twice.
-  const words =
+  // A client that was told already that the connection ends is not told again.
+  const response =
     last?.shouldKeepAlive === false ? undefined : renderErrorResponse(status, title, detail)
-  if (!last || last.writableFinished) return closeLingering(socket, words)
+  if (!last || last.writableFinished) return closeLingering(socket, response)
   const { req: request } = last
-  // An answer that was given without the body waits for those before it, too.
+  // A response that did not wait for the request body may still wait for earlier responses.
   if (request.complete || last.writableEnded) {
-    last.once('finish', () => closeLingering(socket, words))
+    last.once('finish', () => closeLingering(socket, response))
   } else if (!last.headersSent && request.listenerCount('error') > 0) {
-    // Its body is at fault. Whoever reads it answers, behind the answers that come before.
+    // The body of the last request is malformed. Its reader responds, after the earlier responses.
     request.emit('error', new ManyhostError('MANYHOST_BAD_REQUEST', `the request's ${detail}`))
   } else {
     socket.destroy()

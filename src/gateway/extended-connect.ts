@@ -1,6 +1,6 @@
 /**
- * WebSockets over HTTP/2: an extended CONNECT (RFC 8441) becomes an upgrade in HTTP/1.1 at one instance, and its stream
- * a tunnel to it.
+ * WebSockets over HTTP/2: an extended CONNECT (RFC 8441) becomes an HTTP/1.1 upgrade at one instance, and its stream becomes
+ * a tunnel to that instance.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -14,12 +14,12 @@ import { ResponseRelay, type ResponseRelayOptions } from './response-relay.ts'
 import { writeHead } from './response-writer.ts'
 import { joinStreams } from './tunnel.ts'
 
-/** What is asked for beyond a plain CONNECT. */
+/** The protocol of an extended CONNECT; undefined for a plain CONNECT. */
 export function connectProtocol({ headers }: IncomingMessage): string | undefined {
   return headers[':protocol'] as string | undefined
 }
 
-/** HTTP/2 proves by itself that the other end means it; an instance in HTTP/1.1 is asked for the old proof. */
+/** HTTP/2 needs no such key. An instance that speaks HTTP/1.1 must prove by it that it accepts the WebSocket. */
 export function createWebSocketKey(): string {
   return randomBytes(16).toString('base64')
 }
@@ -30,7 +30,7 @@ function acceptKeyOf(key: string): string {
   return createHash('sha1').update(text).digest('base64')
 }
 
-/** The headers that the instance is to see, with the key. */
+/** The headers for the instance, with the key. */
 export function withWebSocketKey(raw: readonly string[], key: string): string[] {
   const headers: string[] = []
   for (let index = 0; index < raw.length; index += 2) {
@@ -41,13 +41,16 @@ export function withWebSocketKey(raw: readonly string[], key: string): string[] 
 }
 
 interface WebSocketHandshake {
-  /** What the instance was given to prove that it means this request. */
+  /** `Sec-WebSocket-Key` of the request to the instance. */
   readonly key: string
-  /** Milliseconds without data for which the tunnel stays when one side has ended. */
+  /** Milliseconds without data for which the tunnel stays open once one side has ended. */
   readonly linger: number
 }
 
-/** The sink of such a request: a tunnel if the instance agrees, else its answer, unless that would be taken for a yes. */
+/**
+ * The sink of such a request. If the instance switches protocols, it becomes a tunnel. Otherwise the client gets the
+ * response of the instance, except for a 2xx, which the client would take for the agreement.
+ */
 export class Http2Tunnel implements ResponseSink {
   readonly #request: IncomingMessage
   readonly #response: ServerResponse & { readonly stream?: ServerHttp2Stream }
@@ -61,13 +64,13 @@ export class Http2Tunnel implements ResponseSink {
     request: IncomingMessage,
     response: ServerResponse,
     options: ResponseRelayOptions,
-    proof: WebSocketHandshake,
+    handshake: WebSocketHandshake,
   ) {
     this.#request = request
     this.#response = response
     this.#options = options
     this.#relay = new ResponseRelay(request, response, options)
-    this.#handshake = proof
+    this.#handshake = handshake
   }
 
   set exchange(exchange: Exchange) {
@@ -79,7 +82,7 @@ export class Http2Tunnel implements ResponseSink {
 
   onHead(status: number, headers: RawHeaders, text: string, whole: boolean): void {
     if (status >= 300) this.#relay.onHead(status, headers, text, whole)
-    else this.#refuse(`the instance answered ${status} and did not switch protocols`)
+    else this.#refuse(`the instance responded with ${status} and did not switch protocols`)
   }
 
   onData(chunk: Buffer): void {
@@ -94,9 +97,9 @@ export class Http2Tunnel implements ResponseSink {
     if (!this.#isRefused) this.#relay.onError(error)
   }
 
-  #refuse(why: string): void {
+  #refuse(reason: string): void {
     this.#isRefused = true
-    const error = new ManyhostError('MANYHOST_BAD_RESPONSE', why)
+    const error = new ManyhostError('MANYHOST_BAD_RESPONSE', reason)
     this.#relay.onError(error)
     this.#exchange?.cancel(error)
   }
@@ -112,7 +115,7 @@ export class Http2Tunnel implements ResponseSink {
     const proof = pairs.find(([name]) => name.toLowerCase() === 'sec-websocket-accept')
     if (proof?.[1] !== acceptKeyOf(this.#handshake.key)) {
       instance.destroy()
-      this.#refuse('the instance switched protocols without the proof that it means this request')
+      this.#refuse('the instance switched protocols with a wrong Sec-WebSocket-Accept')
       return
     }
     const { via, id } = this.#options

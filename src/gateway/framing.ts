@@ -1,12 +1,12 @@
-/** How the answer of an instance is sent on: what its client can be told by the protocol that it speaks. Pure. */
+/** How the body of a response is framed for its client, by the HTTP version of the client. Pure. */
 import type { IncomingMessage } from 'node:http'
 
 /**
  * - `none`: neither content nor a length (204; RFC 9110 section 8.6)
- * - `empty`: no content, and a length that says so, whatever the instance sent (205; section 15.3.6)
- * - `plain`: no trailers, because no content follows, or because the client has no chunks
- * - `chunks`: HTTP/1.1, where trailers follow chunks only
- * - `two`: HTTP/2, where trailers may follow any content
+ * - `empty`: no content and the length 0, whatever the instance sent (205; section 15.3.6)
+ * - `plain`: no trailers, because no content follows, or because the client does not know chunks
+ * - `chunks`: HTTP/1.1, where trailers can follow chunks only
+ * - `two`: HTTP/2, where trailers can follow any content
  */
 export type Framing = 'none' | 'empty' | 'plain' | 'chunks' | 'two'
 
@@ -29,8 +29,8 @@ export function hasContent({ method }: Pick<RequestVersion, 'method'>, status: n
 }
 
 /**
- * The reason phrase as node:http takes it, one character for a byte; empty for the usual phrase of the status. A phrase
- * was decoded as UTF-8 before it came here, so that one of another encoding has lost its bytes.
+ * The reason phrase as node:http takes it, one character for a byte; empty for the usual phrase of the status. The phrase
+ * was decoded as UTF-8 before, so a phrase in another encoding has lost its bytes.
  */
 export function encodeReasonPhrase(text: string): string {
   if (ASCII_PATTERN.test(text)) return text
@@ -39,6 +39,6 @@ export function encodeReasonPhrase(text: string): string {
 }
 
 const ASCII_PATTERN = /^[\t\x20-\x7e]*$/
-/** The mark of bytes that were no UTF-8, halves of characters, and control bytes. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+/** The replacement character for bytes that were not UTF-8, lone surrogates, and control characters. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
 const LOST_BYTES = /[\x00-\x08\x0a-\x1f\x7f\ufffd]|\p{Surrogate}/u

@@ -8,7 +8,7 @@ import { type GatewayOptions, parseGateway } from './options.ts'
 import { RequestHandler } from './request-handler.ts'
 import { openGatewayServer } from './server.ts'
 
-/** What belongs to its sockets. */
+/** Options that stay as they were when the sockets were opened. */
 const SOCKET_OPTIONS = [
   'listen',
   'admin',
@@ -22,58 +22,62 @@ const SOCKET_OPTIONS = [
 ] as const
 
 export interface Gateway extends AsyncDisposable {
-  /** Where it listens: `http://127.0.0.1:8080`, or `unix:/path`. */
+  /** URL of the gateway: `http://127.0.0.1:8080`, or `unix:/path`. */
   readonly url: string
-  /** Where its admin address is, the first one if there are several; undefined without `admin`. */
+  /** URL of its first admin address; undefined without `admin`. */
   readonly adminUrl: string | undefined
   /**
-   * Takes other options from now on, without losing a request. Those that belong to its sockets stay as it was opened
-   * with; their names are the answer, where they differ.
-   * @throws ManyhostError MANYHOST_INVALID_OPTION; then nothing is changed
+   * Uses other options from now on, without losing a request.
+   * @returns the names of changed options that only a new gateway would use, because they belong to its sockets
+   * @throws ManyhostError MANYHOST_INVALID_OPTION; nothing is changed in that case
    */
   update(options: GatewayOptions): readonly string[]
-  /** Ends each connection with its next answer, still takes new ones, and says at `/readyz` that it is not ready. */
+  /** Ends each connection with its next response, still accepts new connections, and is not ready at `/readyz`. */
   drain(): void
   /**
-   * Drains; `shutdownDelay` ms after that began takes no new request, lets those under way end for `drainTimeout` ms, and
-   * closes; the admin address last. The session stays. Idempotent.
+   * 1. Drains, unless `drain()` was called already.
+   * 2. Accepts no connection any more, once `shutdownDelay` ms have passed since 1.
+   * 3. Lets running requests end, for at most `drainTimeout` ms.
+   * 4. Closes the admin address. The session stays open.
+   *
+   * Idempotent.
    */
   close(): Promise<void>
 }
 
 /**
- * Opens an HTTP server whose requests go to the session's services, and the admin address with `admin`.
- * @throws ManyhostError MANYHOST_INVALID_OPTION, also when the address cannot be listened on
+ * Opens an HTTP server whose requests go to the services of the session; with `admin`, the admin address as well.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for a wrong option, and for an address that cannot be listened on
  */
 export async function createGateway(
   session: SessionWithMetrics,
   options: GatewayOptions = {},
 ): Promise<Gateway> {
   const settings = parseGateway(options)
-  const where = requireListenAddress('gateway: listen', settings.listen)
+  const address = requireListenAddress('gateway: listen', settings.listen)
   let delay: Promise<void> | undefined
   const isClosing = (): boolean => delay !== undefined
-  let front = new RequestHandler(session, settings, isClosing)
-  // Servers ask for it at each request: it may have been replaced since.
+  let handler = new RequestHandler(session, settings, isClosing)
+  // The server must not keep the handler: `update` replaces it.
   const current: Pick<RequestHandler, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'> = {
-    onRequest: (request, response) => front.onRequest(request, response),
-    onContinue: (request, response) => front.onContinue(request, response),
-    onUpgrade: (request, socket, head) => front.onUpgrade(request, socket, head),
-    onConnect: (request, response) => front.onConnect(request, response),
+    onRequest: (request, response) => handler.onRequest(request, response),
+    onContinue: (request, response) => handler.onContinue(request, response),
+    onUpgrade: (request, socket, head) => handler.onUpgrade(request, socket, head),
+    onConnect: (request, response) => handler.onConnect(request, response),
   }
-  const door = openGatewayServer(current, settings)
+  const server = openGatewayServer(current, settings)
   let admin: AdminServer | undefined
   try {
-    await listenOn(door.server, where, 'gateway')
+    await listenOn(server.server, address, 'gateway')
     if (settings.admin) {
       admin = await openAdminServer(session, { ...settings.admin, isReady: () => !isClosing() })
     }
   } catch (error) {
-    await door.close(0)
-    front.close()
+    await server.close(0)
+    handler.close()
     throw error
   }
-  const url = serverUrl(door.server, settings.tls !== undefined)
+  const url = serverUrl(server.server, settings.tls !== undefined)
   let closing: Promise<void> | undefined
   const drain = (): Promise<void> => {
     delay ??= sleep(settings.shutdownDelay)
@@ -81,10 +85,10 @@ export async function createGateway(
   }
   const end = async (): Promise<void> => {
     await drain()
-    // Connections that wait to be accepted would be reset.
+    // One turn for connections that wait to be accepted: they would be reset.
     await yieldTurn()
-    await door.close(settings.drainTimeout)
-    front.close()
+    await server.close(settings.drainTimeout)
+    handler.close()
     await admin?.close()
   }
   const close = (): Promise<void> => {
@@ -96,10 +100,10 @@ export async function createGateway(
     adminUrl: admin?.urls[0],
     update(options) {
       const next = parseGateway(options)
-      const old = front
-      front = new RequestHandler(session, next, isClosing)
+      const old = handler
+      handler = new RequestHandler(session, next, isClosing)
       old.close()
-      door.update(next)
+      server.update(next)
       return SOCKET_OPTIONS.filter((name) => !isDeepStrictEqual(settings[name], next[name]))
     },
     drain: () => void drain(),

@@ -1,4 +1,5 @@
-/** Header names, to what is to be done with them. */
+/** Classifies header fields by name: what the gateway does with each. */
+import { isToken } from '../dispatch/validate-request.ts'
 
 export type HeaderKind =
   | 'bad'
@@ -23,9 +24,9 @@ const HEADER_KINDS: ReadonlyMap<string, HeaderKind> = new Map(
     host: 'host',
     via: 'via',
     'x-request-id': 'id',
-    // Announces what is not sent on: undici has no trailers of requests. Answers keep theirs.
+    // Announces trailers. undici sends no trailers of requests, so it is removed there; responses keep it.
     trailer: 'trailer',
-    // Fields of one connection.
+    // Hop-by-hop fields, which concern one connection.
     'http2-settings': 'hop',
     'keep-alive': 'hop',
     'proxy-authenticate': 'hop',
@@ -34,7 +35,7 @@ const HEADER_KINDS: ReadonlyMap<string, HeaderKind> = new Map(
     te: 'hop',
     'transfer-encoding': 'hop',
     upgrade: 'hop',
-    // Fields that tell of the way so far: believed of proxies that are trusted, else written anew.
+    // Fields that proxies add: kept from trusted proxies, otherwise replaced.
     forwarded: 'forwarding',
     'x-forwarded-for': 'forwarding',
     'x-forwarded-host': 'forwarding',
@@ -44,13 +45,13 @@ const HEADER_KINDS: ReadonlyMap<string, HeaderKind> = new Map(
     'x-forwarded-server': 'forwarding',
     'x-forwarded-ssl': 'forwarding',
     'x-real-ip': 'forwarding',
-    // Fields by which manyhost steers, which are not for clients to send.
+    // Fields of manyhost itself, which clients may not send.
     'x-manyhost-attempt': 'ours',
     'x-manyhost-return': 'ours',
   }),
 )
 
-/** Names as they were written. Bounded, because clients choose the names. */
+/** By name as it was written. Bounded, because clients choose the names. */
 const knownKinds = new Map<string, HeaderKind>()
 const MAX_KNOWN_NAMES = 1_000
 const MAX_KNOWN_LENGTH = 40
@@ -66,15 +67,12 @@ export function headerKindOf(name: string): HeaderKind {
 
 function classifyHeader(name: string): HeaderKind {
   if (name.startsWith(':')) return 'pseudo'
-  // node:http and node:http2 throw for such a name, the latter partly too late to be caught.
-  if (!TOKEN_PATTERN.test(name)) return 'bad'
+  // node:http and node:http2 throw for such a name; node:http2 in part too late to be caught.
+  if (!isToken(name)) return 'bad'
   return HEADER_KINDS.get(name.toLowerCase()) ?? 'pass'
 }
 
-/** RFC 9110 section 5.6.2. */
-const TOKEN_PATTERN = /^[\w!#$%&'*+.^`|~-]+$/
-
-/** Names that nearly every answer has, as servers write them. By length: a name has few to be compared with. */
+/** Names that nearly every response has, as servers write them. By length, so that a name is compared with few others. */
 const COMMON_NAMES: readonly (readonly string[])[] = groupByLength([
   'Accept-Ranges',
   'Access-Control-Allow-Origin',
@@ -104,14 +102,14 @@ function groupByLength(names: readonly string[]): string[][] {
   return table
 }
 
-/** The name of a header, as it was written; comparing bytes costs a tenth of making a text of them. */
+/** The name of a header as it was written. Comparing bytes costs a tenth of decoding them. */
 export function headerNameOf(bytes: Buffer): string {
-  const usual = COMMON_NAMES[bytes.length]
-  if (usual) for (const name of usual) if (equalsAscii(bytes, name)) return name
+  const candidates = COMMON_NAMES[bytes.length]
+  if (candidates) for (const name of candidates) if (equalsAscii(bytes, name)) return name
   return bytes.toString('latin1')
 }
 
-/** Whether these are the bytes of that text of ASCII. */
+/** Whether the bytes are those of an ASCII text. */
 export function equalsAscii(bytes: Buffer, text: string): boolean {
   const { length } = text
   if (bytes.length !== length) return false
@@ -121,7 +119,7 @@ export function equalsAscii(bytes: Buffer, text: string): boolean {
   return true
 }
 
-/** How many names are remembered. @internal */
+/** The number of remembered names. @internal */
 export function countKnownNames(): number {
   return knownKinds.size
 }

@@ -1,28 +1,28 @@
-/** Connections of HTTP/2: each ends when its client has ended it, has vanished, or is frozen, and its streams with it. */
+/** Ends HTTP/2 connections, with their streams, when the client has ended the connection, has vanished, or is frozen. */
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { SlowReaderMonitor } from '../core/http/slow-reader-monitor.ts'
 import { afterUnref, every, type Timer } from '../core/time.ts'
 
 const CHECK_INTERVAL = 1_000
-/** Looks in a row without a byte of a client that waits for answers, after which it is asked by PING whether it lives. */
+/** Checks in a row without a byte from a client that waits for responses, after which it gets a PING. */
 const SILENT_CHECKS_TO_PING = 20
-/** Looks in a row after which it is cut off. */
+/** Checks in a row without a byte after which it is disconnected. */
 const SILENT_CHECKS_TO_CUT = 40
-/** Milliseconds in which a client may end its connection, after the server has ended it. */
+/** Milliseconds in which a client may end its half of the connection after the server has ended it. */
 const LINGER = 5_000
 
 interface SessionWatch {
   readonly socket: Socket
   streams: number
-  /** Bytes that had come when it was last looked at. */
+  /** Bytes received at the last check. */
   received: number
-  silent: number
+  silentChecks: number
 }
 
 export interface Http2Sessions {
   readonly all: Iterable<ServerHttp2Session>
-  /** To be called for a connection before the server gets it. */
+  /** Must be called for a connection before the server gets it. */
   expect(socket: Socket): void
 }
 
@@ -33,23 +33,23 @@ export function watchHttp2Sessions(
 ): Http2Sessions {
   const watches = new Map<ServerHttp2Session, SessionWatch>()
   let timer: Timer | undefined
-  let taken: Socket | undefined
+  let expectedSocket: Socket | undefined
 
-  const look = (): void => {
+  const check = (): void => {
     for (const [session, watch] of watches) {
       const { bytesRead } = watch.socket
-      if (watch.streams === 0 || bytesRead !== watch.received) watch.silent = 0
-      else if (++watch.silent === SILENT_CHECKS_TO_PING) pingSession(session)
-      else if (watch.silent >= SILENT_CHECKS_TO_CUT) session.destroy()
+      if (watch.streams === 0 || bytesRead !== watch.received) watch.silentChecks = 0
+      else if (++watch.silentChecks === SILENT_CHECKS_TO_PING) pingSession(session)
+      else if (watch.silentChecks >= SILENT_CHECKS_TO_CUT) session.destroy()
       watch.received = bytesRead
     }
   }
 
   server.on('sessionError', () => undefined)
   server.on('session', (session) => {
-    const watch = { socket: taken as Socket, streams: 0, received: 0, silent: 0 }
+    const watch = { socket: expectedSocket as Socket, streams: 0, received: 0, silentChecks: 0 }
     watches.set(session, watch)
-    timer ??= every(CHECK_INTERVAL, look)
+    timer ??= every(CHECK_INTERVAL, check)
     session.once('close', () => {
       watches.delete(session)
       if (watches.size > 0) return
@@ -70,10 +70,10 @@ export function watchHttp2Sessions(
   return {
     all: { [Symbol.iterator]: () => watches.keys() },
     expect(socket) {
-      taken = socket
-      // Unlike HTTP/1.1, HTTP/2 has no half-closed connections: who ends one does not read answers.
+      expectedSocket = socket
+      // Unlike HTTP/1.1, HTTP/2 has no half-closed connections: a client that ends one reads no more responses.
       socket.once('end', () => socket.destroy())
-      // node:http2 ends a connection in order, and then waits for a client that may be frozen.
+      // node:http2 ends a connection in order, and then waits for the client, which may be frozen.
       socket.once('finish', () => {
         const linger = afterUnref(LINGER, () => socket.destroy())
         socket.once('close', () => linger.clear())

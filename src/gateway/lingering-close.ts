@@ -1,17 +1,17 @@
 /**
- * Ends a connection so that its client hears the answer: who closes a socket with unread input makes the kernel send a
- * reset, which can overtake the answer (RFC 9112 section 9.6). So the input is read for a while and thrown away.
+ * Ends a connection so that its client gets the response. If a socket with unread input is closed, the kernel sends a reset,
+ * which can overtake the response (RFC 9112 section 9.6). So the input is read and discarded for a while.
  */
 import type { Duplex } from 'node:stream'
 import { createProblem, PROBLEM_TYPE } from '../core/http/problem.ts'
 import { afterUnref } from '../core/time.ts'
 
-/** Milliseconds in which a client may take note. */
+/** Milliseconds for which input is discarded. */
 const LINGER_MS = 1_000
 
-export function closeLingering(socket: Duplex, lastWords?: string): void {
+export function closeLingering(socket: Duplex, response?: string): void {
   if (socket.destroyed) return
-  socket.end(lastWords)
+  socket.end(response)
   socket.on('data', () => undefined)
   socket.resume()
   const timer = afterUnref(LINGER_MS, () => socket.destroy())
@@ -21,7 +21,7 @@ export function closeLingering(socket: Duplex, lastWords?: string): void {
   socket.once('close', () => timer.clear())
 }
 
-/** Lets node:http end this connection in that way, after an answer to a request that was not read to its end. */
+/** Makes node:http end this connection in that way, after the response to a request that was not read to its end. */
 export function closeLingeringLater(socket: Duplex): void {
   if ('destroySoon' in socket) socket.destroySoon = () => closeLingering(socket)
 }

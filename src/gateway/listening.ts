@@ -1,11 +1,12 @@
-/** Servers on their addresses, and what to say when that cannot be. */
+/** Lets servers listen, and explains why one cannot. */
 import type { AddressInfo, Server } from 'node:net'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { formatListenAddress, type ListenAddress } from '../core/listen-address.ts'
 import { makeSocketPrivate } from '../core/private-files.ts'
 
 /**
- * Resolves when the server listens. `what` begins the message of the error.
+ * Resolves when the server listens.
+ * @param what begins the message of the error
  * @throws ManyhostError MANYHOST_INVALID_OPTION, with the system's error as its cause
  */
 export function listenOn(server: Server, address: ListenAddress, what: string): Promise<void> {
@@ -25,9 +26,9 @@ export function listenOn(server: Server, address: ListenAddress, what: string): 
 
 const LISTEN_ERRORS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is taken by another program',
-  EACCES: 'no right to do so',
+  EACCES: 'this user has no permission',
   EADDRNOTAVAIL: 'no such address on this machine',
-  ENOENT: 'its folder is not there',
+  ENOENT: 'its folder does not exist',
   ENOTFOUND: 'no such host',
 }
 

@@ -1,4 +1,4 @@
-/** Holds clients to a least pace while their bodies are waited for. One timer watches all of them. */
+/** Holds clients to a minimum rate while their request bodies are waited for. One timer checks all bodies. */
 import { ManyhostError } from '../core/errors.ts'
 import { every, type Timer } from '../core/time.ts'
 
@@ -6,19 +6,22 @@ import { every, type Timer } from '../core/time.ts'
 export interface MeteredBody {
   /** Bytes so far. */
   readonly received: number
-  /** Whether we wait for the client, rather than it for us. */
+  /** Whether its reader waits for the client, and not the client for the reader. */
   readonly isAwaited: boolean
   fail(error: Error): void
 }
 
 interface BodyProgress {
   received: number
-  /** Looks in a row at which it was awaited and too slow. */
+  /** Checks in a row at which it was awaited and too slow. */
   slowChecks: number
 }
 
 const CHECK_INTERVAL = 1_000
-/** Looks in a row that may see less than the least pace. They are counted, so that a standstill of ours is one look. */
+/**
+ * Checks in a row at which a body may be too slow. Checks are counted, not milliseconds, so that a pause of this process
+ * counts as one check.
+ */
 const MAX_SLOW_CHECKS = 10
 
 export class MinimumRate {
@@ -26,7 +29,7 @@ export class MinimumRate {
   readonly #progress = new Map<MeteredBody, BodyProgress>()
   #timer: Timer | undefined
 
-  /** @param rate least bytes a second; 0 for none */
+  /** @param rate minimum bytes per second; 0 for no minimum */
   constructor(rate: number) {
     this.#rate = rate
   }
@@ -42,11 +45,11 @@ export class MinimumRate {
   }
 
   #check(): void {
-    // Left running while bodies come and go: making a timer for each would cost more.
+    // The timer keeps running while bodies come and go: a timer for each would cost more.
     if (this.#progress.size === 0) return this.#stopTimer()
-    const least = (this.#rate * CHECK_INTERVAL) / 1_000
+    const minBytes = (this.#rate * CHECK_INTERVAL) / 1_000
     for (const [body, watch] of this.#progress) {
-      const isSlow = body.isAwaited && body.received - watch.received < least
+      const isSlow = body.isAwaited && body.received - watch.received < minBytes
       watch.slowChecks = isSlow ? watch.slowChecks + 1 : 0
       watch.received = body.received
       if (watch.slowChecks >= MAX_SLOW_CHECKS) body.fail(bodyTooSlowError(this.#rate))
@@ -62,6 +65,6 @@ export class MinimumRate {
 function bodyTooSlowError(rate: number): ManyhostError {
   return new ManyhostError(
     'MANYHOST_BODY_TOO_SLOW',
-    `the request's body came slower than ${rate} bytes a second for ${(MAX_SLOW_CHECKS * CHECK_INTERVAL) / 1_000} s`,
+    `the body of the request came slower than ${rate} bytes per second (bodyRate) for ${(MAX_SLOW_CHECKS * CHECK_INTERVAL) / 1_000} s`,
   )
 }

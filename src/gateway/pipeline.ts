@@ -1,17 +1,17 @@
 /**
- * Requests that a client sends behind others which have no answer yet (RFC 9112 section 9.3.2). node:http takes in as
- * many as come; here so many of one connection are with services at a time, the others wait, and when many wait
- * nothing more is read of it.
+ * Pipelined requests: requests that a client sends before it has its earlier responses (RFC 9112 section 9.3.2).
+ * node:http would take in as many as arrive. Here at most MAX_CONCURRENT of one connection are with services at a time, the
+ * others wait, and if more than MAX_WAITING_UNPAUSED wait, the connection is not read.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { currentResponse } from '../core/http/node-internals.ts'
 
-/** Requests of one connection at a time that are behind another. */
+/** Requests of one connection that are with services, beside the first one. */
 const MAX_CONCURRENT = 16
-/** That wait while it is still read: else nobody would notice that the client goes away. */
+/** Up to this many waiting requests the connection is still read: a paused one does not notice that its client goes away. */
 const MAX_WAITING_UNPAUSED = 64
-/** What one read can bring is fewer; whoever gets there has found a way around the pause. */
+/** A single read cannot bring this many requests, so reaching it means that the pause was bypassed. */
 const MAX_WAITING = 10_000
 
 const PIPELINE = Symbol('requests behind others')
@@ -31,13 +31,13 @@ type PipelinedSocket = Socket & {
   [PIPELINE]?: Pipeline
 }
 
-/** Whether other requests of the connection are before it. Asked for each request, and so quick. */
+/** Whether earlier requests of the connection have no response yet. Called for each request, so it must be cheap. */
 export function isPipelined({ socket }: IncomingMessage, response: ServerResponse): boolean {
   const first = currentResponse(socket)
   return first !== response && first !== undefined
 }
 
-/** Begins when it is the request's turn; never when the client is gone by then. */
+/** Calls `begin` when it is the turn of the request; never if the client has gone by then. */
 export function enqueueRequest(
   request: IncomingMessage,
   response: ServerResponse,
@@ -45,47 +45,47 @@ export function enqueueRequest(
 ): void {
   const socket = request.socket as PipelinedSocket
   socket[PIPELINE] ??= openPipeline(socket)
-  const lane = socket[PIPELINE]
-  lane.waiting.push({ response, begin })
-  if (lane.waiting.length > MAX_WAITING) socket.destroy()
+  const pipeline = socket[PIPELINE]
+  pipeline.waiting.push({ response, begin })
+  if (pipeline.waiting.length > MAX_WAITING) socket.destroy()
   else {
-    lane.isPaused = false
-    startNext(socket, lane)
+    pipeline.isPaused = false
+    startNext(socket, pipeline)
   }
 }
 
 function openPipeline(socket: Socket): Pipeline {
-  const lane: Pipeline = { running: new Set(), waiting: [], isPaused: false }
-  // node:http tells only the first one that its client has gone.
+  const pipeline: Pipeline = { running: new Set(), waiting: [], isPaused: false }
+  // node:http emits 'close' only on the first response when the client goes away.
   socket.once('close', () => {
-    lane.waiting.length = 0
-    for (const response of lane.running) {
+    pipeline.waiting.length = 0
+    for (const response of pipeline.running) {
       response.destroyed = true
       response.emit('close')
     }
   })
-  return lane
+  return pipeline
 }
 
-function startNext(socket: Socket, lane: Pipeline): void {
-  const { running: begun, waiting } = lane
-  while (begun.size < MAX_CONCURRENT && waiting.length > 0) {
+function startNext(socket: Socket, pipeline: Pipeline): void {
+  const { running, waiting } = pipeline
+  while (running.size < MAX_CONCURRENT && waiting.length > 0) {
     const { response, begin } = waiting.shift() as WaitingRequest
-    begun.add(response)
+    running.add(response)
     response.once('close', () => {
-      if (begun.delete(response) && !socket.destroyed) startNext(socket, lane)
+      if (running.delete(response) && !socket.destroyed) startNext(socket, pipeline)
     })
     begin()
   }
   if (waiting.length > MAX_WAITING_UNPAUSED) {
-    if (lane.isPaused) return
-    lane.isPaused = true
-    // Behind what was read: node:http reads on after each request that it has parsed.
+    if (pipeline.isPaused) return
+    pipeline.isPaused = true
+    // After the current read: node:http resumes the socket after each request that it has parsed.
     process.nextTick(() => {
-      if (lane.isPaused) socket.pause()
+      if (pipeline.isPaused) socket.pause()
     })
-  } else if (lane.isPaused) {
-    lane.isPaused = false
+  } else if (pipeline.isPaused) {
+    pipeline.isPaused = false
     socket.resume()
   }
 }

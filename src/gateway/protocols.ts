@@ -1,27 +1,31 @@
 /**
- * Which protocol a request of HTTP/1.1 speaks, and which one it asks to switch to. An `Upgrade` that is not served is
- * ignored (RFC 9110 section 7.8). node:http cannot be told so: it lets go of the connection for each one, with the
- * body unread. So such a request is put back without its `Upgrade`, and is read once more.
+ * The protocol of an HTTP/1.1 request, and the protocols to which it asks to switch. A server ignores an `Upgrade` that it
+ * does not serve (RFC 9110 section 7.8). node:http cannot do so: for each `Upgrade` it releases the connection, with the body
+ * unread. So the gateway puts such a request back without its `Upgrade`, and node:http reads it again.
  */
 import { type IncomingMessage, METHODS } from 'node:http'
 import type { Socket } from 'node:net'
 import { currentParserBytes } from '../core/http/node-internals.ts'
+import { isToken } from '../dispatch/validate-request.ts'
 
-/** One protocol, or several (RFC 9110 section 7.8). */
-export const PROTOCOL_PATTERN = /^[\w!#$%&'*+.^`|~-]+(?:\/[\w!#$%&'*+.^`|~-]+)?$/
+/** Whether a text is a `protocol`: a token, or a token, a slash and a token (RFC 9110 section 7.8). */
+export function isProtocol(text: string): boolean {
+  const parts = text.split('/')
+  return parts.length <= 2 && parts.every(isToken)
+}
 
-/** Those that are HTTP itself, or TLS, end at the gateway. */
+/** HTTP itself and TLS end at the gateway. */
 const OWN_PROTOCOLS = /^(?:h2c?|https?|tls|ssl)\b/i
 
-/** What is asked for and may be tunnelled, as a list; undefined for a request that is to be answered as any other. */
+/** The protocols that a request asks for and that can be tunnelled, as a list; undefined for an ordinary request. */
 export function requestedProtocols(request: IncomingMessage): string | undefined {
   const { headers, httpVersion } = request
-  // RFC 9110 section 7.8 says so of HTTP/1.0. A tunnel has no use for a body.
+  // A server ignores `Upgrade` in HTTP/1.0 (RFC 9110 section 7.8). A tunnel has no use for a body.
   if (httpVersion !== '1.1' || hasBody(request)) return undefined
   const served = (headers.upgrade ?? '')
     .split(',')
     .map((protocol) => protocol.trim())
-    .filter((protocol) => PROTOCOL_PATTERN.test(protocol) && !OWN_PROTOCOLS.test(protocol))
+    .filter((protocol) => isProtocol(protocol) && !OWN_PROTOCOLS.test(protocol))
   return served.length > 0 ? served.join(', ') : undefined
 }
 
@@ -30,12 +34,12 @@ function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * The bytes of a request that asked for an upgrade, as if it had not.
- * @param head what came behind its headers
+ * The bytes of a request, without its `Upgrade`.
+ * @param head the bytes that followed its headers
  */
 export function serializeWithoutUpgrade(request: IncomingMessage, head: Buffer): Buffer {
   const { method, url, httpVersion, rawHeaders } = request
-  // No blank behind a colon: what fitted into `headerSize` is to fit again.
+  // No blank after the colon: the headers fitted into `headerSize`, and must fit again.
   let text = `${method} ${url} HTTP/${httpVersion}\r\n`
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const name = rawHeaders[index] as string
@@ -53,17 +57,17 @@ export function serializeWithoutUpgrade(request: IncomingMessage, head: Buffer):
   return Buffer.concat([Buffer.from(`${text}\r\n`, 'latin1'), head])
 }
 
-const INSPECTED = Symbol('the first request of this connection was looked at')
+const INSPECTED = Symbol('first request was inspected')
 
 type InspectedSocket = Socket & { [INSPECTED]?: true }
 
-/** What `parser` knows besides HTTP's. */
+/** The request lines of protocols other than HTTP that Node's parser accepts. */
 const FOREIGN_REQUEST_LINE = /^(?:\r?\n)*\S+ \S+ (?:RTSP|ICE)\//
 
 /**
- * Whether it is a request of RTSP or ICE, which node:http's parser takes for one of HTTP, version and all. The parser
- * does not say so; its methods do, and the bytes. Those are looked at where such a request may be: at the beginning of
- * a connection, and with 1.0, which is the version of both.
+ * Whether it is a request of RTSP or ICE, which Node's parser takes for HTTP. The parser does not tell, but the method and
+ * the bytes do. The bytes are read where such a request is possible: in the first request of a connection, and in one of
+ * version 1.0, which both protocols have.
  */
 export function isForeignProtocol(request: IncomingMessage): boolean {
   const { method, httpVersion } = request
@@ -77,7 +81,7 @@ export function isForeignProtocol(request: IncomingMessage): boolean {
   )
 }
 
-/** Bytes of a request line that are looked at. */
+/** Bytes of a request line that are read. */
 const MAX_REQUEST_LINE = 16_384
 
 const HTTP_METHODS = new Set(METHODS)

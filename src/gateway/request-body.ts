@@ -1,15 +1,15 @@
-/** A client's body on its way in: bounded in size, held to a least pace, and read no faster than it is wanted. */
+/** The body of a request: limited in size, held to a minimum rate, and read no faster than it is consumed. */
 import type { IncomingMessage } from 'node:http'
 import { ManyhostError } from '../core/errors.ts'
 import type { MinimumRate } from './minimum-rate.ts'
 
-/** A body of known length up to this is taken in whole before an instance is asked: no slow client holds a place. */
+/** A body with a declared length up to this is read whole before it is sent on, so that no slow client holds a slot. */
 export const MAX_WHOLE_BODY = 65_536
 
-/** Bytes that may come ahead of their reader. */
+/** Bytes that may be buffered ahead of the reader. */
 const MAX_BUFFERED = 65_536
 
-/** Bytes of a request's body; Infinity where only its end will tell. RFC 9112 section 6.3. */
+/** Bytes of the body; Infinity if only its end tells the length (RFC 9112 section 6.3). */
 export function declaredLength(request: IncomingMessage): number {
   const { headers } = request
   const length = headers['content-length']
@@ -30,16 +30,16 @@ interface PendingRead {
 }
 
 export interface RequestBodyOptions {
-  /** Bytes that it may have. */
+  /** Maximum bytes of the body. */
   readonly limit: number
   readonly minimumRate: MinimumRate
-  /** Called when the body is wanted. */
+  /** Called when the body is first read. */
   readonly begin: () => void
 }
 
 /**
- * The chunks of a body, one reader at a time. Unlike the iterator of Node's streams it leaves the connection alone
- * when something is wrong, so that the client can be told.
+ * The chunks of a body, for one reader at a time. Unlike the iterator of Node's streams, it keeps the connection open on a
+ * failure, so that the client can get a response.
  */
 export class RequestBody implements AsyncIterableIterator<Buffer> {
   /** Bytes so far. */
@@ -52,10 +52,10 @@ export class RequestBody implements AsyncIterableIterator<Buffer> {
   #state: 'new' | 'open' | 'ended' | 'failed' = 'new'
   #error: Error | undefined
 
-  constructor(request: IncomingMessage, parts: RequestBodyOptions) {
+  constructor(request: IncomingMessage, options: RequestBodyOptions) {
     this.#request = request
-    this.#options = parts
-    // What is wrong with it may come to light before it is wanted.
+    this.#options = options
+    // The body may fail before it is read.
     request.on('error', this.fail)
   }
 
@@ -63,7 +63,7 @@ export class RequestBody implements AsyncIterableIterator<Buffer> {
     return this
   }
 
-  /** Whether somebody waits for the client. */
+  /** Whether the reader waits for the client. */
   get isAwaited(): boolean {
     return this.#pendingRead !== undefined
   }
@@ -112,18 +112,18 @@ export class RequestBody implements AsyncIterableIterator<Buffer> {
 
   readonly #onClose = (): void => this.fail(clientGoneError())
 
-  /** Nothing more of it is read: its reader hears why. */
+  /** Stops reading; the reader gets the error. */
   readonly fail = (error: Error): void => {
     if (this.#state !== 'open' && this.#state !== 'new') return
     this.#error = error
     this.#stop('failed')
     this.#chunks.length = 0
     this.#settle((reader) => reader.reject(error))
-    // What is left of it is thrown away, so that the connection can be ended in order.
+    // The rest is discarded, so that the connection can be ended in order.
     this.#request.resume()
   }
 
-  /** Nobody wants the rest. */
+  /** The rest is not needed. */
   destroy(): void {
     this.fail(clientGoneError())
   }
@@ -149,13 +149,13 @@ export class RequestBody implements AsyncIterableIterator<Buffer> {
 const END: IteratorResult<Buffer> = { done: true, value: undefined }
 
 /** A whole small body. */
-export async function readWholeBody(inflow: RequestBody): Promise<Buffer> {
-  const first = await inflow.next()
+export async function readWholeBody(body: RequestBody): Promise<Buffer> {
+  const first = await body.next()
   if (first.done) return Buffer.alloc(0)
-  const second = await inflow.next()
+  const second = await body.next()
   if (second.done) return first.value
   const parts = [first.value, second.value]
-  for await (const chunk of inflow) parts.push(chunk)
+  for await (const chunk of body) parts.push(chunk)
   return Buffer.concat(parts)
 }
 
@@ -166,6 +166,6 @@ function clientGoneError(): ManyhostError {
 export function bodyTooLargeError(limit: number): ManyhostError {
   return new ManyhostError(
     'MANYHOST_BODY_TOO_LARGE',
-    `the request's body is larger than ${limit} bytes (bodySize)`,
+    `the body of the request is larger than ${limit} bytes (bodySize)`,
   )
 }

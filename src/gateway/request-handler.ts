@@ -1,4 +1,4 @@
-/** The request path of the gateway: checks, finds the service, and hands the request to its cluster. */
+/** The request path of the gateway: checks a request, finds its service, and sends it to the cluster of the service. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { prepareServiceBody } from '../cluster/request-body.ts'
@@ -59,7 +59,7 @@ export class RequestHandler {
   readonly #wakeUps = new WakeUpRequests()
   readonly #isClosing: () => boolean
 
-  /** @param isClosing whether connections end with the answers that are under way */
+  /** @param isClosing whether connections end with their next response */
   constructor(session: SessionCore, settings: GatewaySettings, isClosing = () => false) {
     this.#session = session
     this.#settings = settings
@@ -70,12 +70,12 @@ export class RequestHandler {
     this.#via = `1.1 ${settings.via}`
   }
 
-  /** Answers a request; whatever goes wrong is an answer, too. */
+  /** Handles a request. A failure becomes a response as well. */
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     this.#onArrival(request, response, ignore)
   }
 
-  /** A client that asks before it sends its body is told to go on when the body is wanted, and not before. */
+  /** A client that sent `Expect: 100-continue` gets the 100 once its body is wanted, and not before. */
   readonly onContinue = (request: IncomingMessage, response: ServerResponse): void => {
     this.#onArrival(request, response, () => writeContinue(response))
   }
@@ -83,12 +83,12 @@ export class RequestHandler {
   #onArrival(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
     if (request.httpVersionMajor === 2) {
       if ('stream' in request) {
-        // node:http2 reports there what node:http does not report at all: that the client went away.
+        // node:http2 emits an error here if the client goes away; node:http emits none.
         request.on('error', ignore)
-        // Not if it has gone already: a reset may come in one read with the request.
+        // A reset may arrive in the same read as the request.
         if (isClientGone(request, response)) return
       }
-      // A line that says HTTP/2.0 makes no HTTP/2. It is refused in the form that its client can read.
+      // The request line said HTTP/2.0 over HTTP/1.1. It is refused in the form that such a client can read.
       else request.httpVersionMajor = 1
     }
     if (request.httpVersionMajor !== 2) {
@@ -100,28 +100,28 @@ export class RequestHandler {
     this.#handle(request, response, begin)
   }
 
-  /** Only for requests that `tunnelOf` knows a protocol of. */
+  /** Only for requests for which `requestedProtocols` returns a protocol. */
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     socket.on('error', ignore)
     const response = createResponse(request, socket)
     try {
-      const aim = this.#matchRoute(request, response)
-      if (!aim) return
+      const match = this.#matchRoute(request, response)
+      if (!match) return
       const protocol = requestedProtocols(request) as string
-      const facts = this.#buildInput(request, aim, null, protocol)
+      const input = this.#buildInput(request, match, null, protocol)
       const tunnel = new UpgradeTunnel(
         request,
         response,
         { socket, head, protocol, linger: chooseLinger(protocol, this.#settings.tunnelLinger) },
-        this.#relayOptions(aim, facts.id, request),
+        this.#relayOptions(match, input.id, request),
       )
-      tunnel.exchange = aim.cluster.send(facts, tunnel)
+      tunnel.exchange = match.cluster.send(input, tunnel)
     } catch (error) {
       this.#refuse(request, response, asError(error))
     }
   }
 
-  /** HTTP/2 only: CONNECT is for WebSockets here (RFC 8441), and else for forward proxies. */
+  /** HTTP/2 only. CONNECT is for WebSockets here (RFC 8441); a plain CONNECT is for forward proxies. */
   readonly onConnect = (request: IncomingMessage, response: ServerResponse): void => {
     request.on('error', ignore)
     if (isClientGone(request, response)) return
@@ -131,20 +131,20 @@ export class RequestHandler {
       return
     }
     try {
-      const aim = this.#matchRoute(request, response)
-      if (!aim) return
+      const match = this.#matchRoute(request, response)
+      if (!match) return
       const key = createWebSocketKey()
-      const facts = this.#buildInput(
+      const input = this.#buildInput(
         request,
-        aim,
+        match,
         null,
         protocol,
         withWebSocketKey(request.rawHeaders, key),
       )
-      const options = this.#relayOptions(aim, facts.id, request)
+      const options = this.#relayOptions(match, input.id, request)
       const linger = chooseLinger(protocol, this.#settings.tunnelLinger)
       const tunnel = new Http2Tunnel(request, response, options, { key, linger })
-      tunnel.exchange = aim.cluster.send(facts, tunnel)
+      tunnel.exchange = match.cluster.send(input, tunnel)
     } catch (error) {
       this.#refuse(request, response, asError(error))
     }
@@ -152,15 +152,15 @@ export class RequestHandler {
 
   #handle(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
     try {
-      const aim = this.#matchRoute(request, response)
-      if (!aim) return
+      const match = this.#matchRoute(request, response)
+      if (!match) return
       const length = declaredLength(request)
-      if (length === 0) return this.#send(request, response, aim, null)
+      if (length === 0) return this.#send(request, response, match, null)
       const limit = this.#settings.bodySize
       if (length !== Infinity && length > limit) throw bodyTooLargeError(limit)
-      const inflow = new RequestBody(request, { limit, minimumRate: this.#minimumRate, begin })
-      if (length <= MAX_WHOLE_BODY) void this.#sendWhole(request, response, aim, inflow)
-      else this.#send(request, response, aim, inflow)
+      const requestBody = new RequestBody(request, { limit, minimumRate: this.#minimumRate, begin })
+      if (length <= MAX_WHOLE_BODY) void this.#sendWhole(request, response, match, requestBody)
+      else this.#send(request, response, match, requestBody)
     } catch (error) {
       this.#refuse(request, response, asError(error))
     }
@@ -169,12 +169,12 @@ export class RequestHandler {
   async #sendWhole(
     request: IncomingMessage,
     response: ServerResponse,
-    aim: RouteMatch,
-    inflow: RequestBody,
+    match: RouteMatch,
+    requestBody: RequestBody,
   ): Promise<void> {
     try {
-      const body = await readWholeBody(inflow)
-      this.#send(request, response, aim, body)
+      const body = await readWholeBody(requestBody)
+      this.#send(request, response, match, body)
     } catch (error) {
       this.#refuse(request, response, asError(error))
     }
@@ -186,7 +186,6 @@ export class RequestHandler {
     error: Error,
     headers: readonly string[] = [],
   ): void {
-    // A client that went away hears nothing any more.
     if (isClientGone(request, response)) return
     const id = request.headers['x-request-id']
     writeProblem(request, response, toResponseError(error), {
@@ -195,38 +194,43 @@ export class RequestHandler {
     })
   }
 
-  #send(request: IncomingMessage, response: ServerResponse, aim: RouteMatch, body: unknown): void {
-    const facts = this.#buildInput(request, aim, body, undefined)
-    const relay = new ResponseRelay(request, response, this.#relayOptions(aim, facts.id, request))
-    relay.exchange = aim.cluster.send(facts, relay)
+  #send(
+    request: IncomingMessage,
+    response: ServerResponse,
+    match: RouteMatch,
+    body: unknown,
+  ): void {
+    const input = this.#buildInput(request, match, body, undefined)
+    const relay = new ResponseRelay(request, response, this.#relayOptions(match, input.id, request))
+    relay.exchange = match.cluster.send(input, relay)
   }
 
   #relayOptions(
-    { options: door }: RouteMatch,
+    { options }: RouteMatch,
     id: string,
     { headers }: IncomingMessage,
   ): ResponseRelayOptions {
     return {
       id,
       via: this.#via,
-      serverTiming: door.serverTiming,
-      cors: door.cors && corsHeaders(door.cors, headers.origin),
+      serverTiming: options.serverTiming,
+      cors: options.cors && corsHeaders(options.cors, headers.origin),
       isClosing: this.#isClosing,
     }
   }
 
   #buildInput(
     request: IncomingMessage,
-    { route, options: door, cluster, path, host }: RouteMatch,
+    { route, options, cluster, path, host }: RouteMatch,
     body: unknown,
     upgrade: string | undefined,
     rawHeaders: readonly string[] = request.rawHeaders,
   ): RequestInput {
     const { socket } = request
-    // An extended CONNECT is an upgrade where there is no HTTP/2.
+    // Instances are asked over HTTP/1.1, where an extended CONNECT is a GET with an upgrade.
     const method = request.method === 'CONNECT' ? 'GET' : (request.method ?? 'GET')
     const client = clientAddressOf(socket)
-    const keyed = request.headers['idempotency-key'] !== undefined
+    const hasIdempotencyKey = request.headers['idempotency-key'] !== undefined
     return buildRequestInput({
       method,
       path,
@@ -242,64 +246,64 @@ export class RequestHandler {
         strippedPrefix: route.strip,
         keepLength: body !== null,
       }),
-      body: prepareServiceBody(cluster, body, method, keyed),
+      body: prepareServiceBody(cluster, body, method, hasIdempotencyKey),
       upgrade,
-      routing: door.priorityHeader
+      routing: options.priorityHeader
         ? { priority: parsePriority(request.headers.priority) }
         : NO_ROUTING,
       ids: this.#session.ids,
     })
   }
 
-  /** What a request is for; undefined when it has been answered already. */
+  /** The service of a request; undefined if the gateway has responded itself. @throws ManyhostError if it is refused */
   #matchRoute(request: IncomingMessage, response: ServerResponse): RouteMatch | undefined {
-    const isOne = request.httpVersionMajor !== 2
-    const wrong =
-      isOne && isForeignProtocol(request)
+    const isHttp1 = request.httpVersionMajor !== 2
+    const violation =
+      isHttp1 && isForeignProtocol(request)
         ? 'a protocol other than HTTP'
         : findViolation(request as RawRequest)
-    if (wrong) {
+    if (violation) {
       closeAfterResponse(request, response)
-      throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${wrong}`)
+      throw new ManyhostError('MANYHOST_BAD_REQUEST', `the request has ${violation}`)
     }
     if (countHeaderFields(request) > this.#settings.headerCount) {
       closeAfterResponse(request, response)
-      const most = `${this.#settings.headerCount} (headerCount)`
+      const max = `${this.#settings.headerCount} (headerCount)`
       throw new ManyhostError(
         'MANYHOST_TOO_MANY_HEADERS',
-        `the request has more header fields than ${most}`,
+        `the request has more header fields than ${max}`,
       )
     }
     if (request.url === '*') {
-      // Asks what the server as a whole can do (RFC 9110 section 9.3.7): that is us, not a service.
+      // OPTIONS * is about the server as a whole (RFC 9110 section 9.3.7), which is the gateway and not a service.
       answerEmpty(request, response, ['allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'])
       return undefined
     }
-    const aim = matchRoute(request, this.#routes, this.#session)
-    const { options: door, cluster } = aim
-    if (door.cors && isPreflight(request)) {
-      answerEmpty(request, response, preflightHeaders(door.cors, request))
+    const match = matchRoute(request, this.#routes, this.#session)
+    const { options, cluster } = match
+    if (options.cors && isPreflight(request)) {
+      answerEmpty(request, response, preflightHeaders(options.cors, request))
       return undefined
     }
-    const refused = door.auth && checkAuthorization(door.auth, request.headers.authorization)
+    const refused = options.auth && checkAuthorization(options.auth, request.headers.authorization)
     if (refused) {
       const headers = [
         'www-authenticate',
-        buildChallenge(door.auth as NonNullable<typeof door.auth>),
+        buildChallenge(options.auth as NonNullable<typeof options.auth>),
       ]
-      if (door.cors) headers.push(...corsHeaders(door.cors, request.headers.origin))
+      if (options.cors) headers.push(...corsHeaders(options.cors, request.headers.origin))
       this.#refuse(request, response, refused, headers)
       return undefined
     }
-    if (door.waitingPage && wantsWaitingPage(request) && !hasReadyInstance(cluster)) {
-      this.#wakeUps.sendOnce(cluster, () => this.#buildInput(request, aim, null, undefined))
+    if (options.waitingPage && wantsWaitingPage(request) && !hasReadyInstance(cluster)) {
+      this.#wakeUps.sendOnce(cluster, () => this.#buildInput(request, match, null, undefined))
       writeWaitingPage(response, cluster)
       return undefined
     }
-    return aim
+    return match
   }
 
-  /** What came before still ends by its rules. */
+  /** Stops following the session. Requests that are under way end by the old options. */
   close(): void {
     this.#routes.close()
   }
@@ -309,7 +313,7 @@ const NO_ROUTING = {}
 
 function ignore(): void {}
 
-/** How many header fields there are; those of HTTP/2 that begin with a colon stand for the request line. */
+/** The number of header fields, without the pseudo fields of HTTP/2, which stand for the request line. */
 function countHeaderFields({ rawHeaders, httpVersionMajor }: IncomingMessage): number {
   let count = rawHeaders.length / 2
   if (httpVersionMajor !== 2) return count

@@ -1,6 +1,6 @@
 /**
- * Headers of requests on their way through: those that concern one connection only are taken out (RFC 9110 section 7.6.1), those
- * that say who was on the way are added. Pure.
+ * The request headers for an instance: hop-by-hop fields are removed (RFC 9110 section 7.6.1), and the fields that describe
+ * the client and the proxies are added. Pure.
  */
 import { headerKindOf } from './header-kinds.ts'
 
@@ -12,28 +12,28 @@ export interface RequestHeaderOptions {
   readonly host: string
   /** `1.1`, `2.0`. */
   readonly version: string
-  /** Whether the client is a proxy whose word on the way so far is taken. */
+  /** Whether the client is a proxy whose forwarding headers are kept. */
   readonly isTrustedProxy: boolean
-  /** Whether the instance is to be told who asked. */
+  /** Whether the instance gets `Forwarded` and `X-Forwarded-*`. */
   readonly addForwarded: boolean
-  /** The name by which this gateway calls itself in `Via`. */
+  /** Name of this gateway in `Via`. */
   readonly viaName: string
-  /** What was taken off the path's beginning. */
+  /** The prefix that was removed from the path. */
   readonly strippedPrefix: string
-  /** Whether the instance is to be told the length: not when the body is sent on as chunks. */
+  /** Whether `Content-Length` is kept; false for a request without a body. */
   readonly keepLength: boolean
 }
 
 /** The headers that go to the instance: names and values in turn. */
-export function requestHeaders(raw: readonly string[], way: RequestHeaderOptions): string[] {
+export function requestHeaders(raw: readonly string[], options: RequestHeaderOptions): string[] {
   const headers: string[] = []
   let named: Set<string> | undefined
   let isNamed = false
   let forwardedFor = ''
   let forwarded = ''
-  let proto: string = way.proto
-  let { host, strippedPrefix: prefix } = way
-  let passed = ''
+  let proto: string = options.proto
+  let { host, strippedPrefix: prefix } = options
+  let via = ''
   let cookie = ''
   for (let index = 0; index < raw.length; index += 2) {
     const name = raw[index] as string
@@ -50,20 +50,20 @@ export function requestHeaders(raw: readonly string[], way: RequestHeaderOptions
     }
     switch (kind) {
       case 'length':
-        if (way.keepLength) headers.push(name, value)
+        if (options.keepLength) headers.push(name, value)
         break
       case 'id':
         if (isRequestId(value)) headers.push(name, value)
         break
       case 'via':
-        passed = appendToList(passed, value)
+        via = appendToList(via, value)
         break
       case 'cookie':
-        // HTTP/2 may send its crumbs apart (RFC 9113 section 8.2.3).
+        // HTTP/2 may send one cookie header in several fields (RFC 9113 section 8.2.3).
         cookie = cookie === '' ? value : `${cookie}; ${value}`
         break
       case 'forwarding':
-        if (!way.isTrustedProxy || !way.addForwarded) break
+        if (!options.isTrustedProxy || !options.addForwarded) break
         switch (name.toLowerCase()) {
           case 'x-forwarded-for':
             forwardedFor = appendToList(forwardedFor, value)
@@ -78,7 +78,7 @@ export function requestHeaders(raw: readonly string[], way: RequestHeaderOptions
             host = value
             break
           case 'x-forwarded-prefix':
-            prefix = value.replace(/\/$/, '') + way.strippedPrefix
+            prefix = value.replace(/\/$/, '') + options.strippedPrefix
             break
           default:
             headers.push(name, value)
@@ -87,11 +87,11 @@ export function requestHeaders(raw: readonly string[], way: RequestHeaderOptions
     }
   }
   if (cookie !== '') headers.push('cookie', cookie)
-  if (way.addForwarded) {
+  if (options.addForwarded) {
     if (prefix !== '') headers.push('x-forwarded-prefix', prefix)
     headers.push(
       'x-forwarded-for',
-      appendToList(forwardedFor, way.client),
+      appendToList(forwardedFor, options.client),
       'x-forwarded-proto',
       proto,
       'x-forwarded-host',
@@ -99,20 +99,20 @@ export function requestHeaders(raw: readonly string[], way: RequestHeaderOptions
       'forwarded',
       appendToList(
         forwarded,
-        `for=${forwardedNode(way.client)};proto=${way.proto};host="${way.host}"`,
+        `for=${forwardedNode(options.client)};proto=${options.proto};host="${options.host}"`,
       ),
     )
   }
-  headers.push('via', appendToList(passed, `${way.version} ${way.viaName}`))
+  headers.push('via', appendToList(via, `${options.version} ${options.viaName}`))
   return headers
 }
 
-/** What may be a request's id: short and visible, for it goes into logs and answers. */
+/** Whether a text can be the id of a request. It must be short and visible, as it goes into logs and responses. */
 export function isRequestId(value: string): boolean {
   return value.length <= 200 && /^[\x21-\x7e]+$/.test(value)
 }
 
-/** Header names that `Connection` names, in lower case: they concern this connection only. */
+/** The header names that `Connection` lists, in lower case: they concern this connection only. */
 export function namedByConnection(raw: readonly string[]): Set<string> | undefined {
   let named: Set<string> | undefined
   for (let index = 0; index < raw.length; index += 2) {
@@ -121,7 +121,7 @@ export function namedByConnection(raw: readonly string[]): Set<string> | undefin
     if (value === 'keep-alive' || value === 'close') continue
     for (const token of value.split(',')) {
       const name = token.trim().toLowerCase()
-      // What makes a request what it is cannot be called a matter of the connection.
+      // End-to-end fields stay, although a client lists them.
       if (name === 'keep-alive' || name === 'close' || NEVER_DROPPED.has(name)) continue
       named ??= new Set()
       named.add(name)
@@ -146,7 +146,7 @@ function appendToList(list: string, value: string): string {
   return list === '' ? value : `${list}, ${value}`
 }
 
-/** RFC 7239 section 6: a v6 address is quoted and in brackets. */
+/** An IPv6 address is quoted and in brackets (RFC 7239 section 6). */
 function forwardedNode(address: string): string {
   return address.includes(':') ? `"[${address}]"` : address
 }

@@ -1,6 +1,6 @@
 /**
- * What Node's parser lets through and a server in front of others must not: each of these is read differently by
- * different servers, and that is what smuggling lives on. Checked on the raw headers, before they are joined.
+ * Violations that Node's parser accepts, and that a server in front of other servers must refuse: different servers read them
+ * differently, which makes request smuggling possible. They are checked on the raw headers, before these are joined.
  * RFC 9112 sections 3.2, 5.1 and 6.1; RFC 9110 section 7.2; RFC 9113 section 8.3.1.
  */
 
@@ -16,11 +16,11 @@ export interface RawRequest {
 
 /** `host`, `host:port`, `[v6]:port`: no user, path, list or space. */
 const HOST_PATTERN = /^(?:[a-z0-9_](?:[a-z0-9_.-]*)|\[[0-9a-f:.]+\])(?::\d{0,5})?$/i
-/** Visible ASCII: anything else in a target is somebody's guess at an encoding. */
+/** Visible ASCII. For other bytes in a target, each server would guess an encoding. */
 const TARGET_PATTERN = /^[\x21-\x7e]+$/
 const DIGITS = /^\d{1,15}$/
 
-/** Why a request is to be refused, for the answer; undefined for a good one. */
+/** Why a request is refused, for the message: `the request has ...`. Undefined for a valid request. */
 export function findViolation(request: RawRequest): string | undefined {
   const { httpVersion, httpVersionMajor, rawHeaders } = request
   if (httpVersionMajor === 2) return findHttp2Violation(request)
@@ -30,7 +30,7 @@ export function findViolation(request: RawRequest): string | undefined {
   let coding: string | undefined
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const name = rawHeaders[index] as string
-    // Only three names matter, and their lengths tell them from most others.
+    // Only three names matter. Their lengths exclude most other names cheaply.
     switch (name.length) {
       case 0:
         return 'a header without a name'
@@ -61,7 +61,7 @@ export function findViolation(request: RawRequest): string | undefined {
 
 function findHostViolation(host: string | undefined, httpVersion: string): string | undefined {
   if (host === undefined) return httpVersion === '1.1' ? 'no Host header' : undefined
-  return HOST_PATTERN.test(host) ? undefined : 'a Host header that is no host'
+  return HOST_PATTERN.test(host) ? undefined : 'a Host header that is not a host'
 }
 
 function findCodingViolation(
@@ -76,17 +76,17 @@ function findCodingViolation(
 }
 
 function findTargetViolation({ method, url }: RawRequest): string | undefined {
-  if (!TARGET_PATTERN.test(url)) return 'a target with characters that a URL has not'
+  if (!TARGET_PATTERN.test(url)) return 'a target with characters that no URL may have'
   if (url === '*')
     return method === 'OPTIONS' ? undefined : 'the target * with a method other than OPTIONS'
   if (url.includes('#')) return 'a target with a fragment'
   if (url.startsWith('/')) return undefined
   const authority = /^https?:\/\/([^/?]*)/i.exec(url)?.[1]
   if (authority === undefined) return 'a target that is neither a path nor a URL'
-  return HOST_PATTERN.test(authority) ? undefined : 'a target whose host is no host'
+  return HOST_PATTERN.test(authority) ? undefined : 'a target whose host is not a host'
 }
 
-/** HTTP/2 has framing of its own; names and targets are as many-faced as ever. */
+/** HTTP/2 has its own framing; hosts and targets are checked as in HTTP/1.1. */
 function findHttp2Violation(request: RawRequest): string | undefined {
   const { rawHeaders } = request
   let authority: string | undefined
@@ -111,14 +111,14 @@ function findHttp2Violation(request: RawRequest): string | undefined {
   const isPath = request.url.startsWith('/') || request.url === '*'
   return (
     findHostViolation(authority ?? host, '1.1') ??
-    (isPath ? findTargetViolation(request) : 'a :path of no path')
+    (isPath ? findTargetViolation(request) : 'a :path that is not a path')
   )
 }
 
-/** A host in the one way in which it can be compared (RFC 3986 section 6.2): case and a port that goes without saying. */
+/** A host in normal form, for a comparison (RFC 3986 section 6.2): in lower case, without the default port. */
 function normalizeHost(host: string, scheme: string | undefined): string {
-  const usual = scheme === 'https' ? '443' : '80'
+  const defaultPort = scheme === 'https' ? '443' : '80'
   return host
     .toLowerCase()
-    .replace(/:(\d*)$/, (all, port) => (port === '' || port === usual ? '' : all))
+    .replace(/:(\d*)$/, (all, port) => (port === '' || port === defaultPort ? '' : all))
 }

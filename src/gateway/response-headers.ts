@@ -1,6 +1,6 @@
 /**
- * Headers and trailers of answers on their way through: those of one connection are taken out (RFC 9110 section 7.6.1),
- * and nothing is left that node:http or node:http2 would throw for, or that frames a body other than it is sent. Pure.
+ * The headers and trailers of responses for clients: hop-by-hop fields are removed (RFC 9110 section 7.6.1), and so is
+ * everything for which node:http or node:http2 would throw, or that would frame the body differently. Pure.
  */
 
 import { describe } from '../core/describe.ts'
@@ -13,15 +13,15 @@ import { namedByConnection } from './request-headers.ts'
 interface ResponseHeaderOptions {
   readonly via: string
   readonly id: string
-  /** Whether the gateway speaks of cross-origin access, in place of the instance. */
+  /** Whether the gateway sets the CORS headers, in place of the instance. */
   readonly gatewayHandlesCors: boolean
   readonly framing: Framing
 }
 
-/** The headers that go to the client: names and values in turn. @throws ManyhostError for a head that HTTP has not */
+/** The headers for the client: names and values in turn. @throws ManyhostError for a head that HTTP does not allow */
 export function responseHeaders(
   raw: RawHeaders,
-  { via, id, gatewayHandlesCors: ownCors, framing }: ResponseHeaderOptions,
+  { via, id, gatewayHandlesCors, framing }: ResponseHeaderOptions,
 ): string[] {
   const headers: string[] = []
   let hasId = false
@@ -33,7 +33,7 @@ export function responseHeaders(
     const name = headerNameOf(raw[index] as Buffer)
     const kind: HeaderKind = headerKindOf(name)
     if (DROPPED_KINDS.has(kind)) {
-      if (kind === 'bad') throw badHeadError(`it has a header called ${describe(name)}`)
+      if (kind === 'bad') throw badHeadError(`it has a header named ${describe(name)}`)
       if (kind !== 'connection' || isNamed || isPlainConnection(raw[index + 1] as Buffer)) continue
       isNamed = true
       named = namedByConnection(raw.map((bytes) => bytes.toString('latin1')))
@@ -42,7 +42,7 @@ export function responseHeaders(
     }
     const value = parseFieldValue(raw[index + 1] as Buffer)
     if (value === undefined)
-      throw badHeadError(`its header ${name} has bytes that no header can have`)
+      throw badHeadError(`its header ${name} has bytes that no header may have`)
     if (kind === 'length') {
       length = mergeContentLength(value, length)
       continue
@@ -52,9 +52,9 @@ export function responseHeaders(
       continue
     }
     if (kind === 'id') hasId = true
-    if (named !== undefined || ownCors) {
+    if (named !== undefined || gatewayHandlesCors) {
       const lower = name.toLowerCase()
-      if (named?.has(lower) || (ownCors && lower.startsWith('access-control-'))) continue
+      if (named?.has(lower) || (gatewayHandlesCors && lower.startsWith('access-control-'))) continue
     }
     headers.push(name, value)
   }
@@ -63,13 +63,13 @@ export function responseHeaders(
   if (trailer !== undefined && (framing === 'two' || (framing === 'chunks' && !length))) {
     headers.push('trailer', trailer)
   }
-  // The last one: node:http mangles or refuses a Content-Disposition behind it that is not ASCII.
+  // Content-Length comes last: node:http mangles or refuses a Content-Disposition after it that is not ASCII.
   if (framing === 'empty') headers.push('content-length', '0')
   else if (length !== undefined && framing !== 'none') headers.push('content-length', length)
   return headers
 }
 
-/** The headers of an informational answer, or of one that switches protocols: nothing of them frames a body. */
+/** The headers of an informational response or of a 101. None of them frames a body. */
 export function interimHeaders(raw: RawHeaders): string[] {
   const headers: string[] = []
   let named: Set<string> | undefined
@@ -87,7 +87,7 @@ export function interimHeaders(raw: RawHeaders): string[] {
   return headers
 }
 
-/** Trailers that may go on: those that HTTP forbids there are left out, for the answer is whole without them. */
+/** The trailers for the client. Trailers that HTTP forbids are left out: the response is complete without them. */
 export function filterTrailers(raw: RawHeaders): string[] {
   const trailers: string[] = []
   for (let index = 0; index + 1 < raw.length; index += 2) {
@@ -102,8 +102,8 @@ export function filterTrailers(raw: RawHeaders): string[] {
 }
 
 /**
- * What RFC 9110 section 6.5.1 forbids in trailers: framing, routing, authentication, and whatever is needed before the
- * body. A client that merged them into its headers would be told two things.
+ * Fields that RFC 9110 section 6.5.1 forbids in trailers: framing, routing, authentication, and whatever is needed before
+ * the body. A client that merges trailers into headers would get two values.
  */
 const FORBIDDEN_TRAILERS = new Set([
   'age',
@@ -123,11 +123,11 @@ const FORBIDDEN_TRAILERS = new Set([
   'www-authenticate',
 ])
 
-/** A header's value; undefined for one with bytes that HTTP has not: node:http and node:http2 throw for them. */
+/** The value of a header; undefined if it has bytes that HTTP does not allow, for which Node would throw. */
 function parseFieldValue(bytes: Buffer): string | undefined {
   const value = bytes.toString('latin1')
   if (INVALID_VALUE_CHARS.test(value)) return undefined
-  // HTTP/2 refuses values with blanks at their ends (RFC 9113 section 8.2.1), and undici leaves those at the end.
+  // HTTP/2 forbids blanks at either end (RFC 9113 section 8.2.1), and undici keeps those at the end.
   const { length } = value
   return isBlank(value.charCodeAt(length - 1)) || isBlank(value.charCodeAt(0))
     ? value.trim()
@@ -140,7 +140,7 @@ function isBlank(code: number): boolean {
   return code === 0x20 || code === 0x09
 }
 
-/** One length for all that were given: also `5, 5` (RFC 9110 section 8.6). */
+/** One length for repeated equal lengths, such as `5, 5` (RFC 9110 section 8.6). */
 function mergeContentLength(value: string, before: string | undefined): string {
   let length = before
   for (const given of value.includes(',') ? value.split(/[ \t]*,[ \t]*/) : [value]) {
@@ -152,14 +152,14 @@ function mergeContentLength(value: string, before: string | undefined): string {
   return length as string
 }
 
-function badHeadError(why: string): ManyhostError {
+function badHeadError(reason: string): ManyhostError {
   return new ManyhostError(
     'MANYHOST_BAD_RESPONSE',
-    `the instance's answer cannot be passed on: ${why}`,
+    `the response of the instance cannot be passed on: ${reason}`,
   )
 }
 
-/** Whether a `Connection` names no header: it is `close` or `keep-alive`. */
+/** Whether a `Connection` lists no header: it is `close` or `keep-alive`. */
 function isPlainConnection(value: Buffer): boolean {
   return equalsAscii(value, 'close') || equalsAscii(value, 'keep-alive')
 }

@@ -1,4 +1,4 @@
-/** Hands an instance's answer to the client, at the client's pace. */
+/** Passes the response of an instance to the client, as fast as the client reads. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { asError, ManyhostError } from '../core/errors.ts'
@@ -24,9 +24,9 @@ export interface ResponseRelayOptions {
   readonly via: string
   readonly id: string
   readonly serverTiming: boolean
-  /** Added to every answer, in place of the instance's own: CORS. */
+  /** CORS headers of every response, in place of those of the instance; undefined: those of the instance stay. */
   readonly cors: readonly string[] | undefined
-  /** Whether the gateway is about to close: connections end with their answers then. */
+  /** Whether the gateway is about to close: connections end with their next response then. */
   isClosing(): boolean
 }
 
@@ -37,13 +37,13 @@ export class ResponseRelay implements ResponseSink {
   readonly #response: ServerResponse
   readonly #options: ResponseRelayOptions
   #exchange: Exchange | undefined
-  /** A whole answer: head and body leave in one write. */
+  /** Of a response that is held until it is complete: head and body leave in one write. */
   #wholeHead: { status: number; text: string; headers: string[] } | undefined
   #chunks: Buffer[] | undefined
   #isPaused = false
-  /** Nothing more of the instance's answer is passed on. */
+  /** Whether nothing more of the instance's response is passed on. */
   #failed = false
-  /** What comes of a body is dropped: the client would take it for the next answer. */
+  /** Whether body bytes are dropped: the client would take them for the next response. */
   #isBodyless = false
   #informationalCount = 0
 
@@ -54,7 +54,7 @@ export class ResponseRelay implements ResponseSink {
     onResponseClosed(request, response, this.#onClose)
   }
 
-  /** The exchange that it is the sink of; it may have ended already. */
+  /** The exchange whose sink this is. It may have ended already. */
   set exchange(exchange: Exchange) {
     if (exchange.settled) return
     this.#exchange = exchange
@@ -62,13 +62,13 @@ export class ResponseRelay implements ResponseSink {
     else if (isClientGone(this.#request, this.#response)) this.#onClose()
   }
 
-  /** Its place is free at once when the client goes. */
+  /** The slot is released at once when the client goes away. */
   readonly #onClose = (): void => {
     this.#exchange?.cancel(CLIENT_GONE)
   }
 
   onInfo(status: number, headers: RawHeaders): void {
-    // A client of HTTP/1.0 knows no such answers; 100 is said by the gateway, and 101 by tunnels.
+    // HTTP/1.0 has no informational responses. The gateway sends 100 itself, and tunnels send 101.
     if (status < 102 || status > 199 || this.#request.httpVersion === '1.0') return
     if (++this.#informationalCount > MAX_INFORMATIONAL) return
     writeInformational(this.#request, this.#response, status, interimHeaders(headers))
@@ -95,11 +95,11 @@ export class ResponseRelay implements ResponseSink {
       return
     }
     if (!this.#writeHead(status, text, headers)) return
-    // The head must not wait for the first bytes of the body: an event stream may be silent for long.
+    // The head must not wait for the first bytes of the body: an event stream may be silent for a long time.
     flushHead(request, this.#response)
   }
 
-  /** The instance said what HTTP has not, or what the client's version of it has not: it is not asked again. */
+  /** The client's HTTP version does not allow this response. The instance is not asked again. */
   #refuse(error: Error): void {
     this.#cancelExchange()
     this.#writeProblem(error)
@@ -151,7 +151,7 @@ export class ResponseRelay implements ResponseSink {
       this.#endWhole()
       return
     }
-    // Else node would make one up, with the status 200.
+    // Without a head, node:http would send one with the status 200.
     if (!response.headersSent) return this.#writeProblem(missingHeadError())
     if (trailers.length > 0 && !this.#isBodyless) {
       writeTrailers(this.#request, response, filterTrailers(trailers))
@@ -170,10 +170,10 @@ export class ResponseRelay implements ResponseSink {
     endWithBody(response, body)
   }
 
-  /** An answer to a request that asked for no upgrade. */
+  /** The request did not ask for an upgrade. */
   onUpgrade(_status: number, _headers: RawHeaders, socket: Duplex): void {
     socket.destroy()
-    const text = 'the instance switched protocols unasked'
+    const text = 'the instance switched protocols without being asked'
     this.onError(new ManyhostError('MANYHOST_BAD_RESPONSE', text))
   }
 
@@ -187,7 +187,7 @@ export class ResponseRelay implements ResponseSink {
     const response = this.#response
     if (isClientGone(request, response)) return
     if (response.headersSent) {
-      // The client has all of an answer without content, whatever became of the instance.
+      // A response without content is complete with its head, whatever happened to the instance.
       if (this.#isBodyless) response.end()
       else cutResponse(request, response)
       return
@@ -198,17 +198,20 @@ export class ResponseRelay implements ResponseSink {
   }
 }
 
-/** More informational answers than this, to one request, are not passed on. */
+/** Further informational responses to one request are not passed on. */
 const MAX_INFORMATIONAL = 100
 
 function unknownStatusError(status: number): ManyhostError {
-  const text = `the instance's answer cannot be passed on: the client's HTTP has no status ${status}`
+  const text = `the response of the instance cannot be passed on: the client's HTTP version has no status ${status}`
   return new ManyhostError('MANYHOST_BAD_RESPONSE', text)
 }
 
 function missingHeadError(): ManyhostError {
-  const text = "the instance's answer cannot be passed on: it ended without a head"
+  const text = 'the response of the instance cannot be passed on: it ended without a head'
   return new ManyhostError('MANYHOST_BAD_RESPONSE', text)
 }
 
-const BAD_RESPONSE = new ManyhostError('MANYHOST_BAD_RESPONSE', 'a bad answer')
+const BAD_RESPONSE = new ManyhostError(
+  'MANYHOST_BAD_RESPONSE',
+  'the response of the instance was refused',
+)

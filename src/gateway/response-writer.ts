@@ -1,6 +1,6 @@
 /**
- * The differences between an answer over HTTP/1.1 and one over HTTP/2. What node:http and node:http2 would refuse does
- * not come here: `answer-headers.ts` and `framing.ts` see to that, because a head that was refused leaves its answer half set.
+ * Writes responses over HTTP/1.1 and HTTP/2. The callers pass only what node:http and node:http2 accept: `response-headers.ts`
+ * and `framing.ts` check it before, because a head that Node refuses leaves its response half set.
  */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
@@ -14,9 +14,9 @@ import { closeLingeringLater } from './lingering-close.ts'
 type Http2Response = ServerResponse & { readonly stream: ServerHttp2Stream }
 
 /**
- * @param text the reason phrase as `phraseOf` gives it
+ * @param text the reason phrase, as `encodeReasonPhrase` returns it
  * @param flat names and values in turn
- * @returns false when the answer was cut off instead, and takes nothing more
+ * @returns false if the response was cut instead, and accepts nothing more
  */
 export function writeHead(
   request: IncomingMessage,
@@ -30,22 +30,22 @@ export function writeHead(
       response.writeHead(status, groupHeaders(flat))
       return true
     }
-    // A body that was not read to its end would be taken for the next request.
+    // The rest of an unread body would be taken for the next request.
     if (!request.complete) closeAfterResponse(request, response)
-    // node:http would send chunks to a client of HTTP/1.0 that asks for them (RFC 9112 section 6.1).
+    // node:http would send chunks to an HTTP/1.0 client that asks for them (RFC 9112 section 6.1).
     if (request.httpVersion !== '1.1') response.useChunkedEncodingByDefault = false
     if (text === '') response.writeHead(status, flat)
     else response.writeHead(status, text, flat)
     return true
   } catch {
-    // Nothing is known of what node:http has kept of this head: no other one can follow it.
+    // Node may have kept a part of this head, so no other head can follow.
     cutResponse(request, response)
     return false
   }
 }
 
 /**
- * An informational answer. Dropped where it cannot be sent: it is a hint, no more.
+ * Sends an informational response. It is only a hint, so it is dropped if it cannot be sent.
  * @param flat names and values in turn
  */
 export function writeInformational(
@@ -67,32 +67,32 @@ export function writeInformational(
     }
     writeRaw(response, `${head}\r\n`)
   } catch {
-    // The stream has ended meanwhile.
+    // The stream has ended in the meantime.
   }
 }
 
-/** Bytes that may wait for a slow client before informational answers are dropped. */
+/** Bytes that may wait for a slow client before informational responses are dropped. */
 const MAX_BUFFERED = 65_536
 
-/** Lets a client go on that asked before it sent its body. */
+/** Sends 100 Continue to a client that waits for it before it sends its body. */
 export function writeContinue(response: ServerResponse): void {
   try {
     response.writeContinue()
   } catch {
-    // node:http2 throws for a stream that has ended meanwhile.
+    // node:http2 throws for a stream that has ended in the meantime.
   }
 }
 
-/** Sends the head before there is anything of the body. */
+/** Sends the head before the first bytes of the body are there. */
 export function flushHead(request: IncomingMessage, response: ServerResponse): void {
   if (request.httpVersionMajor === 2) return
-  // `flushHeaders` would write it as UTF-8, where a header's character is a byte.
+  // `flushHeaders` would write UTF-8, but each character of a header is one byte.
   response.write('', 'latin1')
-  // At once, and not at the end of the turn: nothing else may come for long.
+  // At once, not at the end of the turn: the next bytes may come much later.
   response.socket?.uncork()
 }
 
-/** Up to this a body is text, which leaves together with its head. */
+/** Bodies up to this size are written as text, together with the head. */
 const MAX_SINGLE_WRITE = 16_384
 
 /**
@@ -132,32 +132,32 @@ function endInPieces(response: ServerResponse, body: Buffer): void {
   next()
 }
 
-/** Whether nobody hears an answer any more. node:http2 says so of its streams alone. */
+/** Whether the client can get no response any more. node:http2 tells it only of the stream. */
 export function isClientGone(request: IncomingMessage, response: ServerResponse): boolean {
   if (request.httpVersionMajor !== 2) return response.destroyed
   const { stream } = response as Http2Response
   return stream.destroyed || stream.closed
 }
 
-/** Calls when the answer is over, or nobody hears it any more. */
+/** Calls `call` when the response has ended, or the client has gone away. */
 export function onResponseClosed(
   request: IncomingMessage,
   response: ServerResponse,
   call: () => void,
 ): void {
-  // node:http2 says so of its streams alone, where the request was a HEAD that has no answer yet.
+  // For a HEAD without a response yet, node:http2 emits 'close' on the stream only.
   if (request.httpVersionMajor === 2) (response as Http2Response).stream.once('close', call)
   else response.on('close', call)
 }
 
-/** The connection ends with this answer. */
+/** Ends the connection with this response. */
 export function closeAfterResponse(request: IncomingMessage, response: ServerResponse): void {
   if (request.httpVersionMajor === 2) return
   response.shouldKeepAlive = false
   closeLingeringLater(request.socket)
 }
 
-/** @param flat names and values in turn, as `trailersOf` gives them */
+/** @param flat names and values in turn, as `filterTrailers` returns them */
 export function writeTrailers(
   request: IncomingMessage,
   response: ServerResponse,
@@ -174,7 +174,7 @@ export function writeTrailers(
   response.addTrailers(pairs)
 }
 
-/** Cuts an answer off so that nobody takes it for whole. */
+/** Breaks a response off, so that the client sees that it is incomplete. */
 export function cutResponse(request: IncomingMessage, response: ServerResponse): void {
   if (request.httpVersionMajor === 2) {
     ;(response as Http2Response).stream?.close(constants.NGHTTP2_INTERNAL_ERROR)
@@ -182,20 +182,21 @@ export function cutResponse(request: IncomingMessage, response: ServerResponse):
   }
   const { socket } = response
   if (!socket) {
-    // It waits behind an answer of the same connection, and begins when that one has left. Newer Nodes would forget it there.
+    // It waits behind another response of its connection, and gets the socket after that one. If it were destroyed before, newer
+    // Node versions would never come to the ones after it.
     response.once('socket', () => process.nextTick(cutResponse, request, response))
     return
   }
-  // To HTTP/1.0 the connection's end is the body's end: only a reset says that this one is not.
+  // In HTTP/1.0 the end of the connection is the end of the body. Only a reset says that the body is incomplete.
   if (request.httpVersion === '1.0' && socket instanceof Socket && !('encrypted' in socket)) {
-    // Not in the turn of a write: what waits would make a plain end of it.
+    // Not in the same turn as a write: with bytes waiting, the reset would become an ordinary end.
     void yieldTurn().then(() => resetConnection(socket))
   } else {
     response.destroy()
   }
 }
 
-/** HTTP/2 takes headers as an object. Fields that may come once only are taken from where they came first. */
+/** Headers as an object, as HTTP/2 needs them. Of a field that may occur only once, the first value counts. */
 function groupHeaders(flat: readonly string[]): Record<string, string | string[]> {
   const headers = createDict<string | string[]>()
   for (let index = 0; index < flat.length; index += 2) {
@@ -211,10 +212,10 @@ function groupHeaders(flat: readonly string[]): Record<string, string | string[]
   return headers
 }
 
-/** Lists that node:http2 refuses to send in several lines. */
+/** List fields that node:http2 refuses to send more than once. */
 const LIST_HEADERS = new Set(['content-encoding', 'content-language', 'if-match', 'if-none-match'])
 
-/** Those that node:http2 refuses to send twice, also those that only requests have: instances send them all the same. */
+/** Fields that node:http2 refuses to send twice. Request fields are among them, because instances send them as well. */
 const SINGLE_HEADERS = new Set([
   'access-control-allow-credentials',
   'access-control-max-age',

@@ -1,4 +1,4 @@
-/** What a request is for: its service, and the path that the instance sees. */
+/** Matches a request to its service, and to the path that the instance gets. */
 import type { IncomingMessage } from 'node:http'
 import type { Cluster } from '../cluster/cluster.ts'
 import { ManyhostError } from '../core/errors.ts'
@@ -24,20 +24,20 @@ export function matchRoute(
 ): RouteMatch {
   const { host, path } = parseRequestTarget(request)
   const route = routes.find(host, path)
-  const inner = route && instancePath(route, path)
-  const cluster = route && session.match(route.origin, inner as string)
+  const innerPath = route && instancePath(route, path)
+  const cluster = route && session.match(route.origin, innerPath as string)
   if (!cluster) {
     const known = routes.serviceUrls().join(', ') || 'none'
-    const asked = `host ${host || '(none)'} and path ${path.slice(0, 200)}`
+    const target = `host ${host || '(none)'} and path ${path.slice(0, 200)}`
     throw new ManyhostError(
       'MANYHOST_UNKNOWN_SERVICE',
-      `no service is at ${asked}; known: ${known}`,
+      `no service is at ${target}; known: ${known}`,
     )
   }
-  return { route, options: routes.optionsOf(cluster.url), cluster, path: inner as string, host }
+  return { route, options: routes.optionsOf(cluster.url), cluster, path: innerPath as string, host }
 }
 
-/** Host and path of a target in origin or absolute form (RFC 9112 section 3.2): the latter's host is the one. */
+/** Host and path of a request target in origin or absolute form (RFC 9112 section 3.2). An absolute form has the host. */
 function parseRequestTarget(request: IncomingMessage): { host: string; path: string } {
   const { url = '/' } = request
   if (url.startsWith('/')) return { host: requestedHost(request), path: url }

@@ -1,16 +1,16 @@
-/** Which service a request is for: by `Host`, or by the beginning of its path. */
+/** Finds the service of a request by `Host`, or by the prefix of its path. */
 import type { SessionCore } from '../session/session.ts'
 import { parseRouteOptions, type RouteSettings } from './route-options.ts'
 
-/** Where a path leads, as far as the name says. The session's registry then knows the service. */
+/** The virtual URL that a host or a path prefix stands for. The registry of the session finds its service. */
 export interface GatewayRoute {
-  /** Origin of the virtual URL, as the session's registry knows it. */
+  /** Origin of the virtual URL, as in the registry of the session. */
   readonly origin: string
-  /** Authority of the virtual URL: what the instance gets as `Host`. */
+  /** Authority of the virtual URL: the instance gets it as `Host`. */
   readonly host: string
-  /** What is taken off the path's beginning: `/calc`. */
+  /** The prefix that is removed from the path: `/calc`. */
   readonly strip: string
-  /** What comes in its place: the path of a virtual URL that has one and was named by a path of its own. */
+  /** What replaces it: the path of the virtual URL, if that has one and the option `path` names another prefix. */
   readonly prefix: string
 }
 
@@ -18,24 +18,24 @@ export class GatewayRoutes {
   readonly #session: SessionCore
   readonly #options: ReadonlyMap<string, RouteSettings>
   readonly #hosts = new Map<string, GatewayRoute>()
-  /** By paths of one part, without the slash. */
+  /** By prefixes of one segment, without the slash. */
   readonly #segments = new Map<string, GatewayRoute>()
-  /** By paths of several parts, those of one first part together, the longest first. */
+  /** Prefixes of several segments by their first segment, the longest first. */
   readonly #multiSegment = new Map<string, (readonly [string, GatewayRoute])[]>()
-  /** Of all that is nobody else's. */
+  /** For paths that no other service has: the prefix `/`. */
   #catchAll: GatewayRoute | undefined
   readonly #unsubscribe: () => void
   #isStale = true
 
-  constructor(session: SessionCore, doors: ReadonlyMap<string, RouteSettings>) {
+  constructor(session: SessionCore, options: ReadonlyMap<string, RouteSettings>) {
     this.#session = session
-    this.#options = doors
+    this.#options = options
     this.#unsubscribe = session.on('cluster', ({ change }) => {
       if (change === 'added' || change === 'closed') this.#isStale = true
     })
   }
 
-  /** @param host the `Host` header, in whatever case; @param path the target's path and query */
+  /** @param host the `Host` header in any case; @param path path and query of the request target */
   find(host: string, path: string): GatewayRoute | undefined {
     if (this.#isStale) this.#build()
     return this.#byHost(host) ?? this.#byPath(path)
@@ -43,9 +43,9 @@ export class GatewayRoutes {
 
   #byPath(path: string): GatewayRoute | undefined {
     const first = firstSegment(path)
-    const deep = this.#multiSegment.size > 0 ? this.#multiSegment.get(first) : undefined
-    const found = deep?.find(
-      ([taken]) => path.startsWith(taken) && isSegmentEnd(path[taken.length]),
+    const candidates = this.#multiSegment.size > 0 ? this.#multiSegment.get(first) : undefined
+    const found = candidates?.find(
+      ([prefix]) => path.startsWith(prefix) && isSegmentEnd(path[prefix.length]),
     )
     return found?.[1] ?? this.#segments.get(first) ?? this.#catchAll
   }
@@ -57,17 +57,17 @@ export class GatewayRoutes {
     const colon = lower.lastIndexOf(':')
     const name = colon > lower.lastIndexOf(']') ? lower.slice(0, colon) : lower
     const found = this.#hosts.get(lower) ?? this.#hosts.get(name.replace(/\.$/, ''))
-    // Clients write a host in few ways, each time the same.
+    // Clients spell a host in few ways, so each spelling is remembered.
     if (found && this.#hosts.size < MAX_HOSTS) this.#hosts.set(host, found)
     return found
   }
 
-  /** How a service is reached; `url` as the cluster has it. */
+  /** The options of a service, by the URL of its cluster. */
   optionsOf(url: string): RouteSettings {
     return this.#options.get(url) ?? DEFAULT_OPTIONS
   }
 
-  /** Names of services, for a 404 that helps. */
+  /** URLs of services, for the message of a 404. */
   serviceUrls(): string[] {
     return this.#session.clusters.slice(0, 20).map(({ url }) => url)
   }
@@ -79,7 +79,7 @@ export class GatewayRoutes {
     this.#multiSegment.clear()
     this.#catchAll = undefined
     const urls = this.#session.clusters.map(({ url }) => new URL(url))
-    // Own names come last: no service takes another one's by listing it.
+    // Names from virtual URLs are added last, so that no service takes the name of another one by listing it in `hosts`.
     for (const url of urls)
       for (const name of this.#optionsOfUrl(url).hosts ?? []) this.#addHost(name, url)
     for (const url of urls) {
@@ -101,15 +101,18 @@ export class GatewayRoutes {
     const { path, strip } = this.#optionsOfUrl(url)
     if (path === false) return
     const { origin, host, hostname, pathname } = url
-    const taken = (path ?? `/${hostname}`).replace(/\/+$/, '')
+    const matchedPrefix = (path ?? `/${hostname}`).replace(/\/+$/, '')
     const own = path === undefined || pathname === '/' ? '' : pathname
-    const route = { origin, host, strip: strip ? taken : '', prefix: strip ? own : '' }
-    const first = firstSegment(taken)
-    if (taken === '') this.#catchAll = route
-    else if (taken.length === first.length + 1) this.#segments.set(first, route)
+    const route = { origin, host, strip: strip ? matchedPrefix : '', prefix: strip ? own : '' }
+    const first = firstSegment(matchedPrefix)
+    if (matchedPrefix === '') this.#catchAll = route
+    else if (matchedPrefix.length === first.length + 1) this.#segments.set(first, route)
     else {
       const others = this.#multiSegment.get(first) ?? []
-      const all = [...others.filter(([other]) => other !== taken), [taken, route] as const]
+      const all = [
+        ...others.filter(([other]) => other !== matchedPrefix),
+        [matchedPrefix, route] as const,
+      ]
       this.#multiSegment.set(
         first,
         all.toSorted(([a], [b]) => b.length - a.length),
@@ -122,17 +125,17 @@ export class GatewayRoutes {
   }
 }
 
-/** The path for the instance. */
+/** The path that the instance gets. */
 export function instancePath({ strip, prefix }: GatewayRoute, path: string): string {
   if (strip === '' && prefix === '') return path
   const rest = path.slice(strip.length)
-  // Nothing is left, or a query only.
+  // If nothing is left, or only a query, the path is a slash.
   return prefix + (rest.startsWith('/') || (prefix !== '' && rest === '') ? rest : `/${rest}`)
 }
 
 const DEFAULT_OPTIONS = parseRouteOptions('gateway', {})
 
-/** Spellings of hosts that are remembered, with the names themselves: clients choose them. */
+/** Limit of remembered hosts, names and spellings together: clients choose the spellings. */
 const MAX_HOSTS = 10_000
 
 function normalizeUrl({ origin, pathname }: URL): string {

@@ -22,28 +22,28 @@ import { type Http2Sessions, watchHttp2Sessions } from './http2-sessions.ts'
 import { closeLingering, renderErrorResponse } from './lingering-close.ts'
 import type { GatewaySettings } from './options.ts'
 import { requestedProtocols, serializeWithoutUpgrade } from './protocols.ts'
-import type { RequestHandler as WholeFront } from './request-handler.ts'
+import type { RequestHandler } from './request-handler.ts'
 import { Certificates } from './tls.ts'
 
-/** What the servers need of it. */
-type GatewayHandlers = Pick<WholeFront, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'>
+/** What the servers call. */
+type GatewayHandlers = Pick<RequestHandler, 'onRequest' | 'onContinue' | 'onUpgrade' | 'onConnect'>
 
-/** Milliseconds in which a new connection is to ask for something, when the server closes. */
+/** Milliseconds in which a new connection must send something when the server closes. */
 const SILENT_CONNECTION_MS = 100
-/** Streams of one connection at a time. */
+/** Concurrent streams of one HTTP/2 connection. */
 const MAX_STREAMS = 256
 
 export interface GatewayServer {
   readonly server: HttpServer
-  /** Takes what may change while connections are open. */
+  /** Uses the options that may change while connections are open. */
   update(settings: Pick<GatewaySettings, 'connections' | 'answerRate'>): void
-  /** No new request; ends idle connections. Resolves when the last one has ended. */
+  /** Accepts no new request, and ends idle connections. Resolves when the last connection has ended. */
   close(timeout: number): Promise<void>
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function openGatewayServer(
-  front: GatewayHandlers,
+  handlers: GatewayHandlers,
   settings: GatewaySettings,
 ): GatewayServer {
   const certificates = settings.tls && new Certificates(settings.tls)
@@ -51,21 +51,21 @@ export function openGatewayServer(
     ? createTlsServer(certificates, settings)
     : createHttp(httpServerOptions(settings))
   server.maxConnections = settings.connections
-  // Zero is no limit: beyond one, node:http drops headers in silence. Their size is limited.
+  // Zero is no limit. Beyond a limit, node:http would drop headers silently. `headerSize` and `headerCount` limit them.
   server.maxHeadersCount = 0
-  // A client may close its half and still want its answer; node:http would drop it.
+  // A client may end its half and still wait for its response; node:http would drop it.
   allowHalfOpenHttp(server)
-  attachHttp1(server, front)
+  attachHttp1(server, handlers)
   const readers = new SlowReaderMonitor(settings.answerRate)
-  const two = settings.http2 ? createHttp2Server(front, settings, readers) : undefined
-  shareConnections(server, two, { isTls: certificates !== undefined, settings, front })
+  const http2 = settings.http2 ? createHttp2Server(handlers, settings, readers) : undefined
+  shareConnections(server, http2, { isTls: certificates !== undefined, settings, handlers })
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
     readers.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  // What goes wrong with one connection that was to be accepted is no matter of the others.
+  // A connection that fails before it is accepted does not concern the others.
   server.on('error', () => undefined)
   return {
     server,
@@ -75,7 +75,7 @@ export function openGatewayServer(
     },
     close: async (timeout) => {
       certificates?.close()
-      await closeAll(server, two?.sessions.all ?? [], sockets, timeout)
+      await closeAll(server, http2?.sessions.all ?? [], sockets, timeout)
     },
   }
 }
@@ -84,14 +84,14 @@ function httpServerOptions(settings: GatewaySettings) {
   return {
     maxHeaderSize: settings.headerSize,
     headersTimeout: settings.headerTime,
-    // How long a body may take is a matter of its size: `bodyRate`.
+    // The time that a body may take depends on its size: see `bodyRate`.
     requestTimeout: 0,
     keepAliveTimeout: settings.keepAlive,
     connectionsCheckingInterval: Math.min(1_000, settings.headerTime),
-    // We say it ourselves, as a problem.
+    // The gateway checks it, and responds with a problem.
     requireHostHeader: false,
     noDelay: true,
-    // Finds clients that vanished without a word.
+    // TCP keepalive detects clients that vanished.
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
   }
@@ -104,7 +104,7 @@ function createTlsServer(certificates: Certificates, settings: GatewaySettings):
       ...httpServerOptions(settings),
       ...certificates.load(),
       ALPNProtocols: protocols,
-      // As node:http has it without TLS.
+      // node:http sets it without TLS.
       allowHalfOpen: true,
       handshakeTimeout: settings.headerTime,
     })
@@ -119,19 +119,19 @@ function createTlsServer(certificates: Certificates, settings: GatewaySettings):
   }
 }
 
-function attachHttp1(server: HttpServer, front: GatewayHandlers): void {
-  server.on('request', front.onRequest)
-  server.on('checkContinue', front.onContinue)
-  server.on('checkExpectation', front.onRequest)
+function attachHttp1(server: HttpServer, handlers: GatewayHandlers): void {
+  server.on('request', handlers.onRequest)
+  server.on('checkContinue', handlers.onContinue)
+  server.on('checkExpectation', handlers.onRequest)
   server.on('connect', (_request, socket: Duplex) => {
     socket.on('error', () => undefined)
-    const words = renderErrorResponse(405, 'Method Not Allowed', 'CONNECT is not for a gateway')
-    afterResponses(socket, () => closeLingering(socket, words))
+    const response = renderErrorResponse(405, 'Method Not Allowed', 'CONNECT is not for a gateway')
+    afterResponses(socket, () => closeLingering(socket, response))
   })
   server.on('clientError', onClientError)
 }
 
-/** What is said to a client that did not speak HTTP. */
+/** The response to a client that did not send HTTP, by the code of the parser's error. */
 const CLIENT_ERRORS: Readonly<Record<string, readonly [number, string, string]>> = {
   HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'headers are too large'],
   HPE_CHUNK_EXTENSIONS_OVERFLOW: [400, 'Bad Request', 'chunk extensions are too large'],
@@ -158,13 +158,13 @@ interface Http2Parts {
 }
 
 function createHttp2Server(
-  front: GatewayHandlers,
+  handlers: GatewayHandlers,
   settings: GatewaySettings,
   readers: SlowReaderMonitor,
 ): Http2Parts {
   const server = createHttp2({
     maxSessionMemory: 10,
-    // What is a little above is refused by us, with an answer; what is far above, by node:http2 without one.
+    // The gateway refuses a request slightly above the limit with a response. node:http2 resets one that is far above.
     maxHeaderListPairs: settings.headerCount + 64,
     settings: {
       maxConcurrentStreams: MAX_STREAMS,
@@ -172,54 +172,59 @@ function createHttp2Server(
       enableConnectProtocol: true,
     },
   })
-  server.on('request', front.onRequest as unknown as Http2Handler)
-  server.on('checkContinue', front.onContinue as unknown as Http2Handler)
-  server.on('connect', front.onConnect as unknown as Http2Handler)
+  server.on('request', handlers.onRequest as unknown as Http2Handler)
+  server.on('checkContinue', handlers.onContinue as unknown as Http2Handler)
+  server.on('connect', handlers.onConnect as unknown as Http2Handler)
   return { server, sessions: watchHttp2Sessions(server, settings.keepAlive, readers) }
 }
 
-/** Whoever is meant by a connection gets it as if it had come there. */
+/** Gives each connection to the server of its HTTP version, as if it had arrived there. */
 function shareConnections(
   server: HttpServer,
-  two: Http2Parts | undefined,
-  { isTls, settings, front }: { isTls: boolean; settings: GatewaySettings; front: GatewayHandlers },
+  http2: Http2Parts | undefined,
+  {
+    isTls,
+    settings,
+    handlers,
+  }: { isTls: boolean; settings: GatewaySettings; handlers: GatewayHandlers },
 ): void {
   const event = isTls ? 'secureConnection' : 'connection'
-  const [one] = server.listeners(event) as [(socket: Socket) => void]
-  server.removeListener(event, one)
-  const give = (socket: Socket, isTwo: boolean): void => {
-    if (two && isTwo) {
-      two.sessions.expect(socket)
-      two.server.emit('connection', socket)
+  const [acceptHttp1] = server.listeners(event) as [(socket: Socket) => void]
+  server.removeListener(event, acceptHttp1)
+  const accept = (socket: Socket, isHttp2: boolean): void => {
+    if (http2 && isHttp2) {
+      http2.sessions.expect(socket)
+      http2.server.emit('connection', socket)
       return
     }
-    one.call(server, socket)
+    acceptHttp1.call(server, socket)
     socket.on('end', () => watchHalfClosedHttp(socket))
   }
   server.on('upgrade', (request, socket: Socket, head) => {
     socket.on('error', ignore)
     afterResponses(socket, () => {
-      if (requestedProtocols(request) !== undefined) return front.onUpgrade(request, socket, head)
+      if (requestedProtocols(request) !== undefined)
+        return handlers.onUpgrade(request, socket, head)
       socket.off('error', ignore)
-      // Else the time that an idle connection has would go on.
+      // The timeout of the idle connection would go on.
       socket.setTimeout(0)
       const bytes = serializeWithoutUpgrade(request, head)
       if (!socket.readableEnded) socket.unshift(bytes)
-      one.call(server, socket)
-      // Its client stopped sending while others of its requests were answered: nothing can be put back any more.
+      acceptHttp1.call(server, socket)
+      // The client ended its half while earlier requests were served: nothing can be unshifted after the end.
       if (!socket.readableEnded) return
       socket.emit('data', bytes)
       socket.emit('end')
     })
   })
-  if (isTls) server.on(event, (socket: TLSSocket) => give(socket, socket.alpnProtocol === 'h2'))
-  else if (!two) server.on(event, (socket: Socket) => give(socket, false))
-  else server.on(event, (socket: Socket) => detectHttp2(socket, settings.headerTime, give))
+  if (isTls) server.on(event, (socket: TLSSocket) => accept(socket, socket.alpnProtocol === 'h2'))
+  else if (!http2) server.on(event, (socket: Socket) => accept(socket, false))
+  else server.on(event, (socket: Socket) => detectHttp2(socket, settings.headerTime, accept))
 }
 
 function ignore(): void {}
 
-/** Ends as politely as `timeout` allows. */
+/** Ends connections in order; those that are left after `timeout` ms are cut. */
 async function closeAll(
   server: HttpServer,
   sessions: Iterable<ServerHttp2Session>,
@@ -230,18 +235,18 @@ async function closeAll(
     server.close(() => resolve())
   })
   for (const session of sessions) session.close()
-  // Connections that have not asked for anything yet; a request may be on its way to those that are new.
+  // Connections that have sent nothing yet. On a new one, a request may be on its way.
   const silent = [...sockets].filter(({ bytesRead }) => bytesRead === 0)
-  const silence = afterUnref(SILENT_CONNECTION_MS, () => {
+  const silenceTimer = afterUnref(SILENT_CONNECTION_MS, () => {
     for (const socket of silent) if (socket.bytesRead === 0) socket.destroy()
   })
-  // Those whose answers had begun before stay open after them.
-  const looks = every(50, () => server.closeIdleConnections())
-  const timer = afterUnref(timeout, () => {
+  // A connection whose response had begun before the close stays open after that response.
+  const idleChecks = every(50, () => server.closeIdleConnections())
+  const cutTimer = afterUnref(timeout, () => {
     for (const socket of sockets) socket.destroy()
   })
   await ended
-  looks.clear()
-  silence.clear()
-  timer.clear()
+  idleChecks.clear()
+  silenceTimer.clear()
+  cutTimer.clear()
 }

@@ -1,4 +1,4 @@
-/** Certificates from files, read anew when they change: a renewed one needs no restart. */
+/** Certificates from files. They are read again when they change, so that a renewed certificate needs no restart. */
 import { readFileSync, statSync } from 'node:fs'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { every, type Timer } from '../core/time.ts'
@@ -8,7 +8,7 @@ export interface LoadedCertificate {
   readonly key: Buffer
 }
 
-/** How often the files are looked at, in ms. A stat is cheap, and works where watching does not. */
+/** Milliseconds between two checks of the files. A stat is cheap, and works where file watching does not. */
 const CHECK_INTERVAL = 1_000
 
 export class Certificates {
@@ -33,13 +33,13 @@ export class Certificates {
     }
   }
 
-  /** Calls back with each new pair; one that cannot be read, or does not fit, leaves the old one in use. */
+  /** Calls `use` with each new pair. A pair that cannot be read, or does not match, leaves the old one in use. */
   watch(use: (loaded: LoadedCertificate) => void): void {
     this.#timer = every(CHECK_INTERVAL, () => {
       try {
         if (this.#readFingerprint() !== this.#fingerprint) use(this.load())
       } catch {
-        // Half written, as by a renewal that is under way: the next look will tell.
+        // The renewal may be half written. The next check reads it again.
       }
     })
   }
@@ -49,7 +49,7 @@ export class Certificates {
     return [cert, key].map((file) => `${statSync(file).mtimeMs}/${statSync(file).size}`).join()
   }
 
-  /** Stops looking. */
+  /** Stops the checks. */
   close(): void {
     this.#timer?.clear()
   }

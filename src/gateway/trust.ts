@@ -1,7 +1,7 @@
-/** Which clients are proxies whose word on the way so far is taken. */
+/** Which clients are proxies whose forwarding headers are trusted. */
 import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
-/** @returns whether a client's address is one of these addresses and networks. */
+/** Returns a function that tells whether the address of a client is in one of these networks. */
 export function createTrustCheck(networks: readonly string[]): (client: string) => boolean {
   if (networks.length === 0) return () => false
   const list = new BlockList()
@@ -11,7 +11,7 @@ export function createTrustCheck(networks: readonly string[]): (client: string) 
     if (bits === undefined) list.addAddress(host, version)
     else list.addSubnet(host, Number(bits), version)
   }
-  // A connection asks for each of its requests; connections from the same proxy come again and again.
+  // It is asked for each request, and the same few proxies connect again and again.
   const known = new Map<string, boolean>()
   return (client) => {
     let trusted = known.get(client)
@@ -24,7 +24,7 @@ export function createTrustCheck(networks: readonly string[]): (client: string) 
   }
 }
 
-/** The address of a client; one of version 4 that came to a socket of version 6 without the prefix. */
+/** The address of a client; without the prefix of an IPv4 address that connected to an IPv6 socket. */
 export function clientAddressOf(socket: { readonly remoteAddress?: string | undefined }): string {
   const { remoteAddress = 'unknown' } = socket
   return remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress

@@ -1,21 +1,20 @@
 /**
- * Two connections made one: bytes both ways, each end's end and each end's failure passed on to the other. A tunnel
- * that one side has ended goes on for the other side, and not for ever: the one that has ended may be gone, which only
- * writing to it would tell.
+ * A tunnel: two connections that pass bytes, ends and failures to each other. Once one side has ended its half, the other
+ * side may go on sending, but not without limit: the side that has ended may be gone, which only a write would show.
  */
 import type { Duplex } from 'node:stream'
 import { afterUnref, now, type Timer } from '../core/time.ts'
 
-/** Longest `tunnelLinger` of a WebSocket, in ms: its ends say goodbye in frames, and end their connections then. */
+/** Maximum `tunnelLinger` of a WebSocket, in ms: its sides announce the end by a close frame, and then end at once. */
 const MAX_WEBSOCKET_LINGER = 5_000
 
-/** Milliseconds for which a half-closed tunnel may be silent. */
+/** Milliseconds without data for which a half-closed tunnel stays open. */
 export function chooseLinger(protocol: string | undefined, tunnelLinger: number): number {
   const isWebSocket = protocol?.trim().toLowerCase() === 'websocket'
   return isWebSocket ? Math.min(tunnelLinger, MAX_WEBSOCKET_LINGER) : tunnelLinger
 }
 
-/** @param linger milliseconds without data, after one side has ended, after which both are closed */
+/** @param linger once one side has ended: milliseconds without data after which both are closed */
 export function joinStreams(one: Duplex, other: Duplex, linger: number): void {
   const half = new HalfClosedTunnel(one, other, linger)
   pipeOneWay(one, other, half)
@@ -23,14 +22,14 @@ export function joinStreams(one: Duplex, other: Duplex, linger: number): void {
 }
 
 function pipeOneWay(from: Duplex, to: Duplex, half: HalfClosedTunnel): void {
-  // Else a socket that undici opened would end its own half when the instance ends its.
+  // A socket of undici would otherwise end its half as soon as the instance ends the other one.
   from.allowHalfOpen = true
   from.pipe(to)
   from.on('error', () => to.destroy())
   from.once('end', () => half.onSideEnded(to))
   from.once('close', () => {
     if (to.destroyed) return
-    // What `from` has sent to its end may still be on its way. Nobody is left to read what `to` would answer.
+    // Bytes that `from` sent before its end may still be on their way to `to`. Nothing can read what `to` sends back.
     if (!from.readableEnded || from.errored || to.writableFinished) to.destroy()
     else {
       to.once('finish', () => to.destroy())
@@ -39,12 +38,12 @@ function pipeOneWay(from: Duplex, to: Duplex, half: HalfClosedTunnel): void {
   })
 }
 
-/** The time of a tunnel of which one side has ended. */
+/** The timeout of a tunnel of which one side has ended. */
 class HalfClosedTunnel {
   readonly #ends: readonly [Duplex, Duplex]
   readonly #linger: number
   #timer: Timer | undefined
-  #movedAt = 0
+  #lastDataAt = 0
 
   constructor(one: Duplex, other: Duplex, linger: number) {
     this.#ends = [one, other]
@@ -53,10 +52,10 @@ class HalfClosedTunnel {
 
   /** @param open the side that may still send */
   onSideEnded(open: Duplex): void {
-    this.#movedAt = now()
+    this.#lastDataAt = now()
     if (this.#timer) return
     const onData = (): void => {
-      this.#movedAt = now()
+      this.#lastDataAt = now()
     }
     open.on('data', onData)
     for (const end of this.#ends) {
@@ -69,7 +68,7 @@ class HalfClosedTunnel {
 
   #wait(ms: number): void {
     this.#timer = afterUnref(ms, () => {
-      const left = this.#movedAt + this.#linger - now()
+      const left = this.#lastDataAt + this.#linger - now()
       if (left > 0) return this.#wait(left)
       for (const end of this.#ends) end.destroy()
     })

@@ -1,28 +1,28 @@
-/** WebSockets and other protocols: a tunnel from the client to one instance, which holds its place until it closes. */
+/** WebSockets and other protocols: a tunnel from the client to one instance. It holds its slot until it closes. */
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Exchange, RawHeaders, ResponseSink } from '../dispatch/exchange.ts'
 import { rawPairs } from '../dispatch/raw-headers.ts'
 import { closeLingering } from './lingering-close.ts'
-import { PROTOCOL_PATTERN } from './protocols.ts'
+import { isProtocol } from './protocols.ts'
 import { interimHeaders } from './response-headers.ts'
 import { ResponseRelay, type ResponseRelayOptions } from './response-relay.ts'
 import { joinStreams } from './tunnel.ts'
 
-/** Bytes that a client may send before its tunnel is there. */
+/** Bytes that a client may send before its tunnel is open. */
 const MAX_EARLY_BYTES = 65_536
 
 interface UpgradingClient {
   readonly socket: Duplex
-  /** What came behind the request already. */
+  /** Bytes that followed the request. */
   readonly head: Buffer
-  /** What it asked for, as the instance is asked for it. */
+  /** The protocols that the client asked for, as the instance is asked for them. */
   readonly protocol: string
-  /** Milliseconds without data for which the tunnel stays when one side has ended. */
+  /** Milliseconds without data for which the tunnel stays open once one side has ended. */
   readonly linger: number
 }
 
-/** The sink of a request that asked for an upgrade: a tunnel if the instance agrees, an ordinary answer if not. */
+/** The sink of a request that asked for an upgrade: a tunnel if the instance switches protocols, otherwise its response. */
 export class UpgradeTunnel implements ResponseSink {
   readonly #socket: Duplex
   readonly #response: ServerResponse
@@ -45,7 +45,7 @@ export class UpgradeTunnel implements ResponseSink {
     this.#early = head.length > 0 ? [head] : []
     this.#earlyBytes = head.length
     this.#linger = linger
-    // Read while it waits: else nobody would notice that the client goes away.
+    // The socket is read while the request waits: a socket that is not read does not notice that its client goes away.
     socket.on('data', this.#onEarly)
     socket.on('end', this.#onGone)
   }
@@ -57,7 +57,7 @@ export class UpgradeTunnel implements ResponseSink {
   }
 
   readonly #onGone = (): void => {
-    // Its answer may be under way already; who ends before any came is gone: what would a tunnel be with one end?
+    // With a response under way, the client may still read it. Without one, a tunnel with one half is of no use.
     if (!this.#response.headersSent) this.#socket.destroy()
   }
 
@@ -99,10 +99,10 @@ export class UpgradeTunnel implements ResponseSink {
   }
 }
 
-/** The head by which a client learns of the switch: it always has the `Connection` that some instances leave out. */
+/** The 101 for the client. It always has a `Connection`, which some instances leave out. */
 function renderSwitchHead(status: number, headers: RawHeaders, protocol: string): string {
-  const said = rawPairs(headers).find(([name]) => name.toLowerCase() === 'upgrade')?.[1]
-  const switched = said !== undefined && PROTOCOL_PATTERN.test(said) ? said : protocol
+  const named = rawPairs(headers).find(([name]) => name.toLowerCase() === 'upgrade')?.[1]
+  const switched = named !== undefined && isProtocol(named) ? named : protocol
   let head = `HTTP/1.1 ${status} Switching Protocols\r\nconnection: upgrade\r\nupgrade: ${switched}\r\n`
   const flat = interimHeaders(headers)
   for (let index = 0; index < flat.length; index += 2)
@@ -110,7 +110,7 @@ function renderSwitchHead(status: number, headers: RawHeaders, protocol: string)
   return `${head}\r\n`
 }
 
-/** Writes an ordinary answer on a socket that node:http has let go of; the socket ends with it. */
+/** A response on a socket that node:http has released. The socket ends with the response. */
 export function createResponse(request: IncomingMessage, socket: Duplex): ServerResponse {
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false

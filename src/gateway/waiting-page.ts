@@ -1,9 +1,9 @@
-/** The page that a browser shows while a service starts: it looks again by itself, and says what is going on. */
+/** The page that a browser shows while a service starts. It reloads itself, and shows the state of the service. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Cluster } from '../cluster/cluster.ts'
 import type { RequestInput, ResponseSink } from '../dispatch/exchange.ts'
 
-/** A person's first look at a page, as opposed to a script's request or a part of a page. */
+/** Whether a person opens a page, as opposed to a request of a script or for a part of a page. */
 export function wantsWaitingPage({ method, headers }: IncomingMessage): boolean {
   const { accept = '' } = headers
   const mode = headers['sec-fetch-mode']
@@ -16,15 +16,15 @@ export function hasReadyInstance(cluster: Cluster): boolean {
   return cluster.instances.some(({ state }) => state === 'ready')
 }
 
-/** One page's own request goes on to wait, so that whoever sizes the service sees that it is wanted. */
+/** Sends one request of a waiting page to the queue, so that the load balancer of the service sees that it is wanted. */
 export class WakeUpRequests {
   readonly #waking = new WeakSet<Cluster>()
 
-  sendOnce(cluster: Cluster, facts: () => RequestInput): void {
+  sendOnce(cluster: Cluster, input: () => RequestInput): void {
     if (this.#waking.has(cluster)) return
     this.#waking.add(cluster)
     cluster.send(
-      facts(),
+      input(),
       discardResponse(() => this.#waking.delete(cluster)),
     )
   }
@@ -49,7 +49,7 @@ export function writeWaitingPage(response: ServerResponse, cluster: Cluster): vo
   const { failure } = cluster
   const body = renderWaitingPage(
     new URL(cluster.url).host,
-    cluster.explain().split(';', 1)[0] as string,
+    cluster.describeState().split(';', 1)[0] as string,
     failure !== undefined,
   )
   response.writeHead(503, {
@@ -64,7 +64,9 @@ export function writeWaitingPage(response: ServerResponse, cluster: Cluster): vo
 }
 
 function renderWaitingPage(name: string, state: string, isFailing: boolean): string {
-  const said = isFailing ? 'It has trouble starting, and is tried again.' : 'It is on its way.'
+  const status = isFailing
+    ? 'The last start failed. Another start is tried.'
+    : 'An instance is being started.'
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -78,7 +80,7 @@ function renderWaitingPage(name: string, state: string, isFailing: boolean): str
 </style>
 <main aria-live="polite">
   <h1>${escapeHtml(name)} is starting</h1>
-  <p>${said} This page looks again by itself.</p>
+  <p>${status} This page reloads itself.</p>
   <p><small>${escapeHtml(state)}</small></p>
 </main>
 `

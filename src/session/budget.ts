@@ -47,7 +47,7 @@ export class Budget {
       const running = demands[index]?.running ?? 0
       const more = Math.max(0, Math.min(wanted - running, free))
       free -= more
-      cluster.allow(Math.min(wanted, running + more))
+      cluster.setAllowance(Math.min(wanted, running + more))
     })
   }
 }

@@ -4,23 +4,20 @@ import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
 import { Client, type ClientOptions } from '../client/client.ts'
 import { CLIENT_RULES } from '../client/options.ts'
 import { discardRedirectBodies } from '../client/redirect.ts'
-import { type CloseOptions, Cluster } from '../cluster/cluster.ts'
+import { Cluster } from '../cluster/cluster.ts'
+import type { CloseOptions } from '../cluster/cluster-parts.ts'
 import { restartInstances, rollOver } from '../cluster/rolling.ts'
 import type { ClusterSettings } from '../cluster/settings.ts'
 import { createConnector, DEFAULT_HEADER_SIZE } from '../core/connector.ts'
+import { deferred } from '../core/deferred.ts'
 import { ManyhostError } from '../core/errors.ts'
-import { type AgentEvent, Emitter, type SessionEvents, type TaskEvent } from '../core/events.ts'
+import { Emitter, type SessionEvents, type TaskEvent } from '../core/events.ts'
 import { createPatchedPool } from '../core/http/patched-pool.ts'
 import { parseOptions } from '../core/options.ts'
 import type { Provider, Startup } from '../core/provider.ts'
 import { parseVirtualUrl, ServiceRegistry } from '../core/registry.ts'
-import { after, resolveWithin, type Timer, wallClock } from '../core/time.ts'
-import {
-  type ErrorReporter,
-  emitWarning,
-  FirstFailureReporter,
-  guardRandom,
-} from '../core/user-functions.ts'
+import { after, wallClock } from '../core/time.ts'
+import { type ErrorReporter, emitWarning, guardRandom } from '../core/user-functions.ts'
 import { createInterceptor, type MountedService } from '../dispatch/interceptor.ts'
 import { RequestIds, type RequestRouting } from '../dispatch/request-input.ts'
 import { ROUTING_RULES } from '../dispatch/routing.ts'
@@ -36,7 +33,9 @@ import {
   mapItems,
 } from './map.ts'
 import { SESSION_RULES } from './options.ts'
-import { parseService, type ServiceOptions } from './service.ts'
+import { parseService, type Service, type ServiceOptions } from './service.ts'
+import { PendingUpdates, type ServiceUpdate, startUpdate } from './service-updates.ts'
+import { SessionProviders } from './session-providers.ts'
 import { type Snapshot, takeSnapshot } from './snapshot.ts'
 
 /** Options of `new SessionCore`; README has the table. */
@@ -51,25 +50,8 @@ export interface SessionCoreOptions {
   readonly random?: () => number
 }
 
-/** A change of a service that is under way. */
-interface PendingUpdate {
-  readonly abort: AbortController
-  /** Set by hand since it began. */
-  size: SizeSpec<Cluster> | undefined
-}
-
-/** @internal */
-export interface ServiceUpdate {
-  /** Resolves when the new instances have taken over. */
-  readonly rolled: Promise<void>
-  /** Resolves when the old ones are gone. */
-  readonly done: Promise<Cluster>
-}
-
 /** Milliseconds that requests to the network may take to end when the session closes. */
 const NETWORK_TIMEOUT = 30_000
-/** Milliseconds that a provider may take for its end when the session closes. */
-const PROVIDER_TIMEOUT = 30_000
 
 export class SessionCore implements AsyncDisposable {
   readonly #provider: Provider
@@ -92,10 +74,11 @@ export class SessionCore implements AsyncDisposable {
   })
   readonly #ids = new RequestIds()
   readonly #instancePrefix = randomBytes(4).toString('hex')
-  /** With what ends the telling of their agents. */
-  readonly #providers = new Map<Provider, () => void>()
-  /** Changes of services that are under way, the newest of each. */
-  readonly #pendingUpdates = new Map<string, PendingUpdate>()
+  readonly #providers = new SessionProviders(
+    (event) => this.#emitter.emit('agent', event),
+    this.#report,
+  )
+  readonly #updates = new PendingUpdates()
   readonly #mounts = new WeakMap<Cluster, MountedService>()
   #instanceCount = 0
   #closedError: ManyhostError | undefined
@@ -122,13 +105,7 @@ export class SessionCore implements AsyncDisposable {
    * MANYHOST_UNSUPPORTED, MANYHOST_SESSION_CLOSED
    */
   startup(options: ServiceOptions, startup?: Startup): Cluster {
-    if (this.#closedError) throw this.#closedError
-    const { url, initSize, settings } = parseService(options, startup, {
-      provider: this.#provider,
-      tickInterval: this.#tickInterval,
-      random: this.#random,
-      report: this.#report,
-    })
+    const { url, initSize, settings } = this.#parseService(options, startup)
     const cluster = this.#registry.add(url, () => this.#openCluster(settings, initSize))
     this.#emitter.emit('cluster', {
       service: cluster.url,
@@ -137,6 +114,16 @@ export class SessionCore implements AsyncDisposable {
       at: wallClock(),
     })
     return cluster
+  }
+
+  #parseService(options: ServiceOptions, startup: Startup | undefined): Service {
+    if (this.#closedError) throw this.#closedError
+    return parseService(options, startup, {
+      provider: this.#provider,
+      tickInterval: this.#tickInterval,
+      random: this.#random,
+      report: this.#report,
+    })
   }
 
   #openCluster(settings: ClusterSettings, size: number): Cluster {
@@ -149,39 +136,10 @@ export class SessionCore implements AsyncDisposable {
       onClosed: () => this.#clusters.delete(cluster),
     })
     this.#clusters.add(cluster)
-    this.#addProvider(settings.provider)
+    this.#providers.add(settings.provider)
     this.#budget?.shareInstances()
     return cluster
   }
-
-  #addProvider(provider: Provider): void {
-    if (this.#providers.has(provider)) return
-    const failure = this.#providerFailure('onAgent()', provider, 'nothing is told of its agents')
-    const off = failure.runUndoable(() => provider.onAgent?.(this.#onAgent))
-    this.#providers.set(provider, off)
-  }
-
-  #providerFailure(method: string, { name }: Provider, instead: string): FirstFailureReporter {
-    return new FirstFailureReporter({
-      what: `${method} of provider ${name}`,
-      instead,
-      report: this.#report,
-    })
-  }
-
-  /** A provider that a user wrote may throw here, or never come to an end. */
-  async #closeProvider(provider: Provider): Promise<void> {
-    const failure = this.#providerFailure('close()', provider, 'the session ends without it')
-    try {
-      const closed = Promise.resolve(provider.close?.()).then(() => true)
-      if (!(await resolveWithin(PROVIDER_TIMEOUT, closed))) failure.reportStall(PROVIDER_TIMEOUT)
-    } catch (error) {
-      failure.reportThrown(error)
-    }
-  }
-
-  /** One function for all: agents that two providers share are told of once. */
-  readonly #onAgent = (event: AgentEvent): void => this.#emitter.emit('agent', event)
 
   /**
    * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
@@ -200,15 +158,7 @@ export class SessionCore implements AsyncDisposable {
    * @internal
    */
   beginUpdate(options: ServiceOptions, startup?: Startup): ServiceUpdate {
-    let onRolled = (): void => undefined
-    const happened = new Promise<void>((resolve) => {
-      onRolled = resolve
-    })
-    const done = this.#update(options, startup, onRolled)
-    const rolled = Promise.race([happened, done]).then(() => undefined)
-    // Whoever waits for one of them need not wait for the other.
-    rolled.catch(() => undefined)
-    return { rolled, done }
+    return startUpdate((onRolled) => this.#update(options, startup, onRolled))
   }
 
   async #update(
@@ -216,48 +166,26 @@ export class SessionCore implements AsyncDisposable {
     startup: Startup | undefined,
     onRolled: () => void,
   ): Promise<Cluster> {
-    if (this.#closedError) throw this.#closedError
-    const { url, initSize, settings } = parseService(options, startup, {
-      provider: this.#provider,
-      tickInterval: this.#tickInterval,
-      random: this.#random,
-      report: this.#report,
-    })
+    const { url, initSize, settings } = this.#parseService(options, startup)
     const old = this.cluster(url.href)
-    const rolling = this.#supersede(url.href, 'a newer update of the service took its place')
+    const update = this.#updates.begin(url.href)
     try {
       const next = this.#openCluster(settings, initSize > 0 ? 1 : 0)
       await rollOver(old, next, {
         size: initSize,
         onRolled,
-        signal: rolling.abort.signal,
-        isSizeSet: () => rolling.size !== undefined,
+        signal: update.signal,
+        isSizeSet: () => update.isSizeSet,
         swap: () => {
           this.#registry.replace(url, next)
-          // A size that was set meanwhile was set for the service, whichever its instances are.
-          if (rolling.size === undefined) return
-          try {
-            next.setSize(rolling.size)
-          } catch (error) {
-            rolling.size = undefined
-            this.#report(error as ManyhostError)
-          }
+          update.applySize(next, this.#report)
         },
       })
       if (this.#closedError) throw this.#closedError
       return next
     } finally {
-      if (this.#pendingUpdates.get(url.href) === rolling) this.#pendingUpdates.delete(url.href)
+      this.#updates.end(url.href, update)
     }
-  }
-
-  /** Ends a change of the service that is under way, because another one follows. It waits for nothing. */
-  #supersede(href: string, why: string): PendingUpdate {
-    const error = new ManyhostError('MANYHOST_ABORTED', `${href}: ${why}`, { service: href })
-    this.#pendingUpdates.get(href)?.abort.abort(error)
-    const rolling: PendingUpdate = { abort: new AbortController(), size: undefined }
-    this.#pendingUpdates.set(href, rolling)
-    return rolling
   }
 
   /**
@@ -275,8 +203,7 @@ export class SessionCore implements AsyncDisposable {
    */
   async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
     const cluster = this.cluster(url)
-    this.#supersede(cluster.url, 'the service was removed')
-    this.#pendingUpdates.delete(cluster.url)
+    this.#updates.abort(cluster.url, 'the service was removed')
     this.#registry.remove(parseVirtualUrl(url))
     await cluster.close(options)
   }
@@ -360,8 +287,7 @@ export class SessionCore implements AsyncDisposable {
     if (this.#closedError) throw this.#closedError
     const cluster = this.cluster(url)
     cluster.setSize(size)
-    const rolling = this.#pendingUpdates.get(cluster.url)
-    if (rolling) rolling.size = size
+    this.#updates.get(cluster.url)?.recordSize(size)
   }
 
   /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
@@ -436,18 +362,15 @@ export class SessionCore implements AsyncDisposable {
     { force, timeout = NETWORK_TIMEOUT }: CloseOptions,
   ): Promise<void> {
     await clusters
-    await Promise.all([...this.#providers.keys()].map((one) => this.#closeProvider(one)))
-    for (const off of this.#providers.values()) off()
-    // Not all requests to the network may ever end: they are left to themselves then, undici cannot cut what it closes.
-    let late: Timer | undefined
-    const ended = new Promise<void>((resolve) => {
-      this.#stopWaitingForNetwork = resolve
-      late = after(timeout, resolve)
-    })
+    await this.#providers.closeAll()
+    // Some requests to the network may never end. undici cannot cut what it closes, so they are left to themselves.
+    const timedOut = deferred<void>()
+    this.#stopWaitingForNetwork = () => timedOut.resolve()
+    const timer = after(timeout, () => timedOut.resolve())
     const network = force ? this.#network.destroy() : this.#network.close()
-    // Rejects where somebody who got a dispatcher has ended the network himself.
-    await Promise.race([network, ended]).catch(() => undefined)
-    late?.clear()
+    // Rejects if a user who got a dispatcher has closed the network himself.
+    await Promise.race([network, timedOut.promise]).catch(() => undefined)
+    timer.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -18,8 +18,6 @@ import {
   updateActivity,
 } from './wrappers.ts'
 
-export { toZero as idleToZero } from './wrappers.ts'
-
 export interface SimpleLoadBalancerSettings {
   /** Most instances. @default 5 */
   readonly max?: number

@@ -58,8 +58,8 @@ export function step(size: SizeSpec, settings: { up?: number; down?: number }): 
  * comes, the size inside, and at least 1.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_SIZE
  */
-export function toZero(size: SizeSpec, settings: { idleAfter?: number } = {}): WrappedSize {
-  const { idleAfter } = checkSettings('toZero', settings, { idleAfter: IDLE_AFTER_SETTING })
+export function idleToZero(size: SizeSpec, settings: { idleAfter?: number } = {}): WrappedSize {
+  const { idleAfter } = checkSettings('idleToZero', settings, { idleAfter: IDLE_AFTER_SETTING })
   return wrapSize<{ size: number; work: LastActivity }>(size, (wanted, at, cluster, last) => {
     const work = updateActivity(cluster, at, last?.work)
     return { size: at - work.at >= idleAfter ? 0 : Math.max(1, wanted), work }

@@ -3,7 +3,7 @@ import type { HostingEnd, PostingEnd } from './ends.ts'
 import { answerGreeting } from './handshake.ts'
 import type { WireLink } from './link.ts'
 
-/** Resolves when it is known enough to be used: at once, or with the peer's proof. */
+/** Resolves when the link can be used: at once, or if a proof is required, when the peer has sent it. */
 export function acceptLink(link: WireLink): Promise<{ po: PostingEnd; ho: HostingEnd }> {
   link.keepalive.start()
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** ConversationNumbers of posting conversations: 101 to 9,999,999 and round again, none twice among those under way. */
+/** The numbers of posted conversations: from 101 to 9,999,999, then from 101 again. A number in use is skipped. */
 const MIN_NUMBER = 101
 const MAX_NUMBER = 9_999_999
 

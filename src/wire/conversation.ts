@@ -1,5 +1,4 @@
 /** The sending half of a conversation, posted or hosted. */
-
 import { ConversationReceiver } from './receiver.ts'
 import { repr } from './repr.ts'
 import { BLOB_PIECE_BYTES } from './sender.ts'
@@ -11,36 +10,36 @@ import {
   iterateCode,
 } from './source.ts'
 
-/** A conversation of either kind, as `ho.co` answers it. */
+/** A conversation of either kind. */
 export abstract class Conversation extends ConversationReceiver {
-  /** Whether a blob is being sent: without packets around it, nothing else may come between. */
+  /** Whether a blob is being sent: to an original peer, nothing may be sent between its pieces. */
   protected isSendingBlob = false
 
-  /** Fails unless it has the right to send now. */
+  /** @throws ManyhostError unless the stage allows sending */
   protected abstract assertMaySend(): void
 
   /**
-   * Sends code that the peer lands for its effect. Resolves when more may be sent.
+   * Sends code, which the peer lands for its effect. Resolves when more may be sent.
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_LIMIT
    */
   sendCode(code: CodeSource): Promise<void> {
     return this.#send('', code)
   }
 
-  /** Sends a value, a text too, that the peer gets by `recvObj()`. */
+  /** Sends a value, also a text, which the peer receives by `recvObj()`. */
   sendValue(value: unknown): Promise<void> {
     return this.#send('co_recv', repr(value))
   }
 
-  /** Sends code whose value the peer gets by `recvObj()`; anything but text is sent as the literal of itself. */
+  /** Sends code, whose value the peer receives by `recvObj()`. Anything but text is sent as its own literal. */
   sendObj(code: unknown): Promise<void> {
     return this.#send('co_recv', codeToText(code))
   }
 
   /**
-   * Sends bytes as they are; the peer has to know how many. Resolves when more may be sent; a buffer must stay as it is
-   * until the conversation is completed, for it is not copied.
-   * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_BLOB, and what a stream fails with
+   * Sends raw bytes; the peer must know how many. Resolves when more may be sent. A buffer is not copied: do not change it
+   * before the conversation is completed.
+   * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_BLOB, and the errors of a stream
    */
   async sendData(source: BlobSource): Promise<void> {
     this.assertMaySend()
@@ -60,15 +59,15 @@ export abstract class Conversation extends ConversationReceiver {
     }
   }
 
-  async #send(dir: string, code: CodeSource): Promise<void> {
+  async #send(direction: string, code: CodeSource): Promise<void> {
     if (typeof code === 'string' || code instanceof Uint8Array)
-      return this.#sendText(dir, codeToText(code))
-    for await (const one of iterateCode(code)) await this.#sendText(dir, one)
+      return this.#sendText(direction, codeToText(code))
+    for await (const text of iterateCode(code)) await this.#sendText(direction, text)
   }
 
-  async #sendText(dir: string, text: string): Promise<void> {
+  async #sendText(direction: string, text: string): Promise<void> {
     this.assertMaySend()
-    this.link.sendPacket(dir, text)
+    this.link.sendPacket(direction, text)
     await this.link.sender.waitForDrain()
   }
 }

@@ -1,4 +1,4 @@
-/** What comes off the wire, and the conversation that it is for: packets are taken when somebody wants one. */
+/** Passes the packets of the wire to their conversations. A packet is taken when a conversation wants it. */
 import type { Duplex } from 'node:stream'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { createProtocolError, createStageError } from './errors.ts'
@@ -17,7 +17,7 @@ import type {
 import type { LandingEnvironment } from './names.ts'
 import type { ReleaseAgreement } from './release.ts'
 
-/** Packets that are looked at ahead of their turn, at most. */
+/** Maximum number of packets that are read ahead of their turn. */
 const MAX_LOOKAHEAD = 10_000
 
 /** The link, as the demultiplexer sees it. */
@@ -30,12 +30,12 @@ interface DemultiplexedLink extends ConversationLink {
 }
 
 export class Demultiplexer implements PacketSource {
-  /** Bytes in all inboxes. */
+  /** Bytes in the inboxes of all conversations. */
   heldBytes = 0
   readonly #link: DemultiplexedLink
-  /** Whose packets come now. */
+  /** The conversation whose packets arrive now. */
   #receiver: HostedConversation | PostedConversation | undefined
-  /** Packets that were looked at before their turn. */
+  /** Packets that were read ahead of their turn. */
   #lookahead: Packet[] = []
   #lookaheadBytes = 0
   #awaitedObjects: AwaitedObject[] = []
@@ -47,16 +47,17 @@ export class Demultiplexer implements PacketSource {
     this.#link = link
   }
 
-  /** Bytes that wait here to be taken, and for how long the peer is not read because of them. */
+  /** Received bytes that wait to be taken. If there are too many, the peer is not read. */
   get backlog(): number {
     return this.#link.parser.buffered + this.#lookaheadBytes + this.heldBytes
   }
 
-  /** Whether we wait for the rest of something that the peer has begun to send. */
+  /** Whether the peer has begun to send a packet or a blob, and has not finished. */
   get isMidMessage(): boolean {
-    const ask = this.#receiver?.pendingReceive
+    const receive = this.#receiver?.pendingReceive
     return (
-      this.#link.parser.isMidPacket || (ask?.kind === 'data' && ask.missingBytes < ask.totalBytes)
+      this.#link.parser.isMidPacket ||
+      (receive?.kind === 'data' && receive.missingBytes < receive.totalBytes)
     )
   }
 
@@ -65,13 +66,13 @@ export class Demultiplexer implements PacketSource {
     this.pump()
   }
 
-  /** The peer sends no more. */
+  /** The peer has half-closed the connection. */
   onPeerEnd(): void {
     this.#hasPeerEnded = true
     this.pump()
   }
 
-  /** The link has ended: nobody gets anything any more. */
+  /** The link has ended: pending `getObj` calls reject. */
   stop(error: Error): void {
     for (const { reject } of this.#awaitedObjects.splice(0)) reject(error)
     this.#lookahead = []
@@ -81,23 +82,23 @@ export class Demultiplexer implements PacketSource {
     this.#awaitedObjects.push(awaited)
   }
 
-  /** The objects that `getObj` of a conversation waits for will not come. */
-  rejectAwaitedObjects(co: object, known?: Error): void {
+  /** The objects that a conversation's `getObj` waits for will not come: rejects these calls. */
+  rejectAwaitedObjects(co: object, reason?: Error): void {
     if (this.#awaitedObjects.length === 0) return
-    // An error costs more than a whole call: it is made for those who wait alone.
-    const error = known ?? createStageError('the peer sent no object')
+    // An error costs more time than a whole call, so that it is made only if some call waits.
+    const error = reason ?? createStageError('the peer sent no object')
     const [lost, kept]: [AwaitedObject[], AwaitedObject[]] = [[], []]
     for (const awaited of this.#awaitedObjects) (awaited.co === co ? lost : kept).push(awaited)
     this.#awaitedObjects = kept
     for (const { reject } of lost) reject(error)
   }
 
-  /** The conversation that was being received has all of it. */
+  /** The conversation has received all of its packets. */
   releaseReceiver(conversation: ReceivingConversation): void {
     if (this.#receiver === conversation) this.#receiver = undefined
   }
 
-  /** Takes what there is off the wire, as far as somebody wants it. */
+  /** Takes packets off the wire, as long as a conversation wants them. */
   pump(): void {
     if (this.#isPumping || !this.#link.isUp) return
     this.#isPumping = true
@@ -114,7 +115,7 @@ export class Demultiplexer implements PacketSource {
     if (this.#hasPeerEnded) this.#disconnectWhenDone()
   }
 
-  /** One packet, or a piece of a blob: whether there may be more to do. */
+  /** Handles one packet, or one piece of a blob. Returns whether there may be more to do. */
   #processNext(): boolean {
     const receiver = this.#receiver
     if (!receiver) {
@@ -135,10 +136,10 @@ export class Demultiplexer implements PacketSource {
     return this.#link.isUp
   }
 
-  /** A packet outside of all conversations. */
+  /** Handles a packet outside of all conversations. */
   #dispatchPacket(packet: Packet): boolean {
-    const { direction: dir, text } = packet
-    switch (dir) {
+    const { direction, text } = packet
+    switch (direction) {
       case 'co_begin':
         return this.#beginHosted(packet)
       case 'co_ack_begin': {
@@ -164,7 +165,7 @@ export class Demultiplexer implements PacketSource {
         this.#disconnectForPeerError(text)
         return false
       default:
-        throw createProtocolError(`COKEEPER unexpected packet: [#${dir}]${text}`)
+        throw createProtocolError(`COKEEPER unexpected packet: [#${direction}]${text}`)
     }
   }
 
@@ -208,14 +209,14 @@ export class Demultiplexer implements PacketSource {
     return read
   }
 
-  /** The next packet off the wire; what is for the link itself is heeded at once. */
+  /** The next packet off the wire. Packets for the link itself take effect at once. */
   #readPacket(): Packet | undefined {
-    const { parser: frames, releaseAgreement: handover, hosted } = this.#link
-    while (!handover.isRequestedByPeer) {
-      const packet = frames.readPacket()
+    const { parser, releaseAgreement, hosted } = this.#link
+    while (!releaseAgreement.isRequestedByPeer) {
+      const packet = parser.readPacket()
       if (!packet) return undefined
-      if (!frames.isFramed) return packet
-      if (packet.direction === 'release') handover.onPeerRequest()
+      if (!parser.isFramed) return packet
+      if (packet.direction === 'release') releaseAgreement.onPeerRequest()
       else if (packet.direction === 'co_cancel') {
         hosted.get(packet.text)?.cancel()
         return packet
@@ -224,7 +225,7 @@ export class Demultiplexer implements PacketSource {
     return undefined
   }
 
-  /** Reads on for beats and for what cancels, though it is not the turn of the packets between. */
+  /** Reads ahead, so that beats and cancellations take effect though the packets before them must still wait. */
   #lookAhead(): void {
     while (
       this.#lookaheadBytes + this.heldBytes < this.#link.settings.wireBufHigh &&
@@ -244,14 +245,14 @@ export class Demultiplexer implements PacketSource {
     else if (this.backlog <= settings.wireBufLow && socket.isPaused()) socket.resume()
   }
 
-  /** The peer sends no more: once all that it sent is done, and answered, the link ends. */
+  /** After a half-close: ends the link when everything that the peer sent is done and answered. */
   #disconnectWhenDone(): void {
     const link = this.#link
     if (!link.isUp || !this.#needsMoreBytes) return
     const receiver = this.#receiver
     if (receiver || link.parser.isMidPacket) {
-      const what = receiver ? `conversation ${receiver.coSeq}` : 'a packet'
-      void link.disconnect(`the peer left in the middle of ${what}`)
+      const unfinished = receiver ? `conversation ${receiver.coSeq}` : 'a packet'
+      void link.disconnect(`the peer left in the middle of ${unfinished}`)
     } else if (link.hosted.size === 0) void link.disconnect(undefined)
   }
 

@@ -1,4 +1,4 @@
-/** Connecting to a peer. */
+/** Connects to a peer. */
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
@@ -18,15 +18,15 @@ import {
   type WireLinkOptions,
 } from './options.ts'
 
-/** Both ends of a link on this side. */
+/** The two objects of a link on this side: `po` posts, `ho` hosts. */
 export interface WireEnds {
   readonly po: PostingEnd
   readonly ho: HostingEnd
 }
 
 /**
- * Connects to a peer: resolves when the link is up, the greeting done and `__hbi_init__` has run.
- * @param where options, `host:port`, or `unix:/path`; 127.0.0.1:3232 unless given
+ * Connects to a peer. Resolves when the greeting is done and `__hbi_init__` has run.
+ * @param where options, `host:port`, or `unix:/path`; by default 127.0.0.1:3232
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_WIRE_CLOSED, MANYHOST_WIRE_AUTH, MANYHOST_TIMEOUT, MANYHOST_ABORTED
  */
 export async function dial(where: string | DialOptions, names: NamesFor = {}): Promise<WireEnds> {
@@ -34,19 +34,19 @@ export async function dial(where: string | DialOptions, names: NamesFor = {}): P
   const { host, port, path, tls, signal, ...settings } = parseOptions('wire', given, DIAL_RULES)
   const target = path === undefined ? { host: host ?? '127.0.0.1', port } : { path }
   const options = { ...target, allowHalfOpen: true, noDelay: true, keepAlive: true }
-  const own = tls === true ? {} : tls
+  const tlsOptions = tls === true ? {} : tls
   const socket = tls
     ? connectTls({
         ...options,
         ...(target.host && { servername: getTlsServerName(target.host) }),
-        ...own,
+        ...tlsOptions,
       })
     : connect(options)
-  const at = path ?? `${target.host}:${port}`
+  const address = path ?? `${target.host}:${port}`
   await waitForConnection(
     socket,
     tls ? 'secureConnect' : 'connect',
-    at,
+    address,
     settings.handshakeTimeout,
     signal,
   )
@@ -54,7 +54,7 @@ export async function dial(where: string | DialOptions, names: NamesFor = {}): P
 }
 
 /**
- * Takes a connected socket over, as the dialling end or as the dialled one.
+ * Makes a link of a connected socket, in the role of the dialling end or of the dialled one.
  * @throws ManyhostError as `dial` does
  */
 export async function takeSocket(
@@ -68,7 +68,7 @@ export async function takeSocket(
   return acceptLink(link)
 }
 
-/** Node refuses addresses as names of servers. */
+/** Empty for an IP address: Node refuses IP addresses as server names. */
 function getTlsServerName(host: string): string {
   return /^[\d.]+$|:/.test(host) ? '' : host
 }
@@ -110,7 +110,7 @@ async function waitForConnection(
 }
 
 function createAbortedError(signal: AbortSignal | undefined): ManyhostError {
-  return new ManyhostError('MANYHOST_ABORTED', 'the dialling was given up', {
+  return new ManyhostError('MANYHOST_ABORTED', 'connecting to the peer was aborted', {
     cause: signal?.reason,
   })
 }
@@ -126,7 +126,7 @@ async function greetPeer(link: WireLink, signal?: AbortSignal): Promise<WireEnds
   } catch (thrown) {
     const error = asError(thrown)
     void link.disconnect(describeError(error))
-    // What the peer says of it comes as the reason why it ended the link.
+    // The peer sends the refusal as the reason for which it ends the link.
     const isRefused = /peer error: (?:authentication|no proof)/.test(link.reason ?? '')
     if (isRefused) throw new ManyhostError('MANYHOST_WIRE_AUTH', error.message, { cause: error })
     throw error

@@ -1,4 +1,4 @@
-/** The two ends of a link on this side: one posts to the peer, one hosts what the peer posts. */
+/** The two objects of a link on this side: one posts to the peer, the other hosts what the peer posts. */
 import type { Duplex } from 'node:stream'
 import { createStageError } from './errors.ts'
 import type { HoCo } from './hoco.ts'
@@ -8,20 +8,20 @@ import { type ConversationOptions, END_OF_RESPONSE, type PoCo } from './poco.ts'
 import { formatCall } from './repr.ts'
 import type { BlobSource } from './source.ts'
 
-/** Figures of a link since it began. */
+/** Counts of a link since it began. */
 export interface LinkStats {
-  /** Conversations that were begun by us, and by the peer. */
+  /** Conversations that this end, and the peer, have begun. */
   readonly posted: number
   readonly hosted: number
-  /** Hosted conversations that failed, and errors that nobody waited for. */
+  /** Hosted conversations that failed, and errors that no caller waited for. */
   readonly failed: number
   readonly unobserved: number
-  /** Conversations under way now. */
+  /** Conversations that are open now. */
   readonly pending: number
   readonly hosting: number
   readonly bytesIn: number
   readonly bytesOut: number
-  /** Bytes that wait here to be taken. */
+  /** Received bytes that wait to be taken. */
   readonly backlog: number
 }
 
@@ -56,12 +56,12 @@ abstract class WireEnd {
     return this.link.isUp
   }
 
-  /** What is known of the peer: whether it is manyhost too, whether it proved to have the key, who it says it is. */
+  /** What is known of the peer: whether it is manyhost too, whether it has proved that it has the key, and its name. */
   get peer(): Readonly<WirePeer> {
     return this.link.peer
   }
 
-  /** Both ends' addresses, for logs. */
+  /** The addresses of both ends, for logs. */
   get netIdent(): string {
     const { localAddress, localPort, remoteAddress, remotePort } = getSocketAddresses(
       this.link.socket,
@@ -72,8 +72,8 @@ abstract class WireEnd {
   }
 
   /**
-   * Ends the link; with a reason it is an error, which the peer is told unless `tryTellPeer` is false. Conversations
-   * under way fail with MANYHOST_WIRE_CLOSED. Resolves when the connection is closed. Idempotent.
+   * Ends the link. With a reason it is an error, and the reason is sent to the peer unless `tryTellPeer` is false. Open
+   * conversations fail with MANYHOST_WIRE_CLOSED. Resolves when the connection is closed. Idempotent.
    */
   async disconnect(reason?: string, tryTellPeer = true): Promise<void> {
     await this.link.disconnect(reason, tryTellPeer)
@@ -85,8 +85,8 @@ abstract class WireEnd {
   }
 
   /**
-   * Hands the connection over for another protocol. Both ends have to call it, after all conversations are done; it
-   * resolves with the socket, paused, where whatever the peer wrote next is the next thing to be read.
+   * Releases the connection for another protocol. Both ends must call it. When all conversations are done, it resolves with
+   * the socket, paused: the first bytes to read are the first that the peer writes in the other protocol.
    * @throws ManyhostError MANYHOST_WIRE_STAGE with an original peer, MANYHOST_WIRE_CLOSED
    */
   release(): Promise<Duplex> {
@@ -110,8 +110,8 @@ export class PostingEnd extends WireEnd {
   }
 
   /**
-   * Begins a conversation when it is its turn. With a function it is that function's: ended when it returns, cancelled
-   * when it throws. Without, `await using co = await po.co()`, or `co.close()`.
+   * Begins a conversation when the send lock is free. With a function, the conversation ends when the function returns, and
+   * is cancelled when it throws. Without one, use `await using co = await po.co()`, or call `co.close()`.
    * @throws ManyhostError MANYHOST_WIRE_CLOSED
    */
   co(options?: ConversationOptions): Promise<PoCo>
@@ -132,14 +132,14 @@ export class PostingEnd extends WireEnd {
     }
   }
 
-  /** Posts code alone; resolves when more may be sent, or with `waitAck` when the peer has done it. */
+  /** Posts code. Resolves when more may be sent, or with `waitAck` when the peer has done it. */
   async notif(code: string, options: NotifOptions = {}): Promise<void> {
     const co = await this.link.postConversation(this.#withDefaultJob(code, options))
     await this.#sendAndFinish(co, () => co.sendCode(code))
     if (options.waitAck) await co.waitCompleted()
   }
 
-  /** Posts code and a blob that it takes. */
+  /** Posts code, and a blob that the code receives. */
   async notifData(code: string, data: BlobSource, options: NotifOptions = {}): Promise<void> {
     const co = await this.link.postConversation(this.#withDefaultJob(code, options))
     await this.#sendAndFinish(co, async () => {
@@ -149,12 +149,12 @@ export class PostingEnd extends WireEnd {
     if (options.waitAck) await co.waitCompleted()
   }
 
-  /** Calls a name at the peer, and answers with what it answers; undefined if that is nothing. */
+  /** Calls a function of the peer. Resolves with its result; undefined if it has none. */
   async call(name: string, ...args: readonly unknown[]): Promise<unknown> {
     return this.request(formatCall(name, args))
   }
 
-  /** Posts code, and answers with the first object of the response; undefined if there is none. */
+  /** Posts code. Resolves with the first object of the response; undefined if there is none. */
   async request(code: string, options?: ConversationOptions): Promise<unknown> {
     const co = await this.link.postConversation(options && this.#withDefaultJob(code, options))
     await this.#sendAndFinish(co, () => co.sendCode(code), false)
@@ -166,12 +166,12 @@ export class PostingEnd extends WireEnd {
     }
   }
 
-  /** Begins a conversation and has nothing else to say; for a value of the peer. */
+  /** The value of code at the peer, by a conversation of its own. */
   getObj(code: string, options?: ConversationOptions): Promise<unknown> {
     return this.co((co) => co.getObj(code), options)
   }
 
-  /** Resolves when the peer has acknowledged all that was posted so far. @throws ManyhostError MANYHOST_WIRE_CLOSED */
+  /** Resolves when the peer has acknowledged all conversations posted so far. @throws ManyhostError MANYHOST_WIRE_CLOSED */
   async waitCompleted(): Promise<void> {
     await Promise.all([...this.link.pending.values()].map((co) => co.waitSettled()))
     if (this.link.pending.size > 0) this.link.assertUp()
@@ -182,7 +182,7 @@ export class PostingEnd extends WireEnd {
     return [...this.link.unacknowledged]
   }
 
-  /** Figures of the link. */
+  /** Counts of the link since it began. */
   stats(): LinkStats {
     const { posted, hosted, failed, unobserved, received } = this.link.counts
     return {
@@ -215,21 +215,22 @@ export class PostingEnd extends WireEnd {
 }
 
 export interface NotifOptions extends ConversationOptions {
-  /** Resolve when the peer has done all of it. @default false */
+  /** Whether to resolve only when the peer has done all of it. @default false */
   waitAck?: boolean
 }
 
-/** Hosts what the peer posts. */
+/** Hosts the conversations that the peer posts. */
 export class HostingEnd extends WireEnd {
   /**
-   * The conversation that called the running function; in a back-script, the posting one that it answers. It is known until the function's first `await`: keep it.
+   * The conversation that called the running function; for code in a response, the posted conversation that it answers. It
+   * is known until the function's first `await`: keep it in a constant.
    * @throws ManyhostError MANYHOST_WIRE_STAGE
    */
   get co(): HoCo {
     const { currentConversation: current } = this.link
     if (!current)
       throw createStageError(
-        'ho.co is known until the first await of a hosted function: keep it in a constant',
+        'ho.co is known only until the first await of a hosted function: keep it in a constant before that',
       )
     return current as HoCo
   }

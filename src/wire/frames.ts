@@ -1,19 +1,19 @@
 /**
- * The wire's packets: `[<decimal bytes>#<direction>]<utf-8 text>`, and blobs between them. After the reader knows that a
- * blob is due, it asks for raw bytes; between two manyhost peers blobs come in packets of their own instead.
+ * The packets of the wire: `[<decimal bytes>#<direction>]<utf-8 text>`, and blobs between them. A blob from an original peer
+ * is raw bytes: only the code before it tells the receiver how many. Between two manyhost peers, blobs are in packets.
  */
 import { isUtf8 } from 'node:buffer'
 import { ManyhostError } from '../core/errors.ts'
 import { createProtocolError } from './errors.ts'
 
-/** What comes off the wire: a packet with its text, or a part of a blob with its bytes. */
+/** A packet with its text, or a part of a blob with its bytes. */
 export interface Packet {
   readonly direction: string
   readonly text: string
   readonly bytes: Buffer | undefined
 }
 
-/** Longest header, with both brackets. */
+/** Maximum length of a header, with both brackets. */
 export const MAX_HEADER_BYTES = 60
 /** Direction of a packet that carries a part of a blob. */
 export const BLOB_DIRECTION = 'blob'
@@ -22,20 +22,26 @@ const OPENING_BRACKET = 0x5b
 const CLOSING_BRACKET = 0x5d
 const HASH_SIGN = 0x23
 const EMPTY_BUFFER = Buffer.alloc(0)
-/** Chunks below this are gathered in one buffer, or a peer that sends single bytes would cost 100 bytes for each. */
+/** Chunks below this size are gathered in one buffer: a peer that sends single bytes would cost 100 bytes of memory for each. */
 const MIN_SEPARATE_CHUNK = 4_096
 const GATHER_BUFFER_BYTES = 16_384
 
-/** One packet as it is written. */
+/** A packet in the form in which it is sent. */
 export function formatPacket(direction: string, text: string): string {
   return `[${Buffer.byteLength(text)}#${direction}]${text}`
 }
 
-/** Incremental parser: `push` chunks, `read` packets. Bytes are copied only where one packet lies in several chunks. */
+/**
+ * Incremental parser: `push` chunks, `readPacket`. Bytes are copied only if one packet lies in several chunks.
+ *
+ *     #chunk            #laterChunks
+ *     [read|unread]  -> [unread] -> [unread] -> [unread, small chunks gathered]
+ *           ^ #offset                                            ^ #gatherBufferUsed
+ */
 export class PacketParser {
-  /** Most bytes of a packet's text. May be raised, as after authentication. */
+  /** Maximum bytes of a packet's text. It may be raised, as after authentication. */
   maxTextBytes: number
-  /** Whether blobs come in packets. */
+  /** Whether blobs arrive in packets. */
   isFramed = false
   #chunk: Buffer = EMPTY_BUFFER
   #offset = 0
@@ -43,21 +49,21 @@ export class PacketParser {
   #gatherBuffer: Buffer | undefined
   #gatherBufferUsed = 0
   #buffered = 0
-  /** Length of the text that is awaited; -1 while that is a header. */
+  /** Length of the text that comes next; -1 if a header comes next. */
   #textLength = -1
   #direction = ''
   #blobLeft = 0
 
-  constructor(limit: number) {
-    this.maxTextBytes = limit
+  constructor(maxTextBytes: number) {
+    this.maxTextBytes = maxTextBytes
   }
 
-  /** Bytes that came and were not read yet. */
+  /** Bytes that have arrived and were not read yet. */
   get buffered(): number {
     return this.#buffered
   }
 
-  /** Whether a packet has begun and is not whole. */
+  /** Whether a packet has begun and is incomplete. */
   get isMidPacket(): boolean {
     return (
       this.#textLength >= 0 ||
@@ -81,7 +87,7 @@ export class PacketParser {
   }
 
   /**
-   * The next packet, or the next part of a framed blob; undefined until it is whole.
+   * The next packet, or the next part of a framed blob; undefined if it is incomplete.
    * @throws ManyhostError MANYHOST_WIRE_PROTOCOL, MANYHOST_WIRE_LIMIT
    */
   readPacket(): Packet | undefined {
@@ -99,17 +105,17 @@ export class PacketParser {
     return { direction: this.#direction, text, bytes: undefined }
   }
 
-  /** Up to `most` bytes of a blob, as they lie in the buffer; undefined while there are none. */
-  readBytes(most: number): Buffer | undefined {
+  /** At most `maxBytes` bytes of a blob, as a view into a received chunk; undefined if none have arrived. */
+  readBytes(maxBytes: number): Buffer | undefined {
     if (!this.#ensureUnreadByte()) return undefined
-    const end = Math.min(this.#offset + most, this.#chunk.length)
+    const end = Math.min(this.#offset + maxBytes, this.#chunk.length)
     const bytes = this.#chunk.subarray(this.#offset, end)
     this.#offset = end
     this.#buffered -= bytes.length
     return bytes
   }
 
-  /** All that was not read, for who takes the socket over. */
+  /** All unread bytes, for the protocol that takes the socket over. */
   takeAll(): Buffer {
     const all = Buffer.concat([this.#chunk.subarray(this.#offset), ...this.#laterChunks])
     this.#chunk = EMPTY_BUFFER
@@ -138,7 +144,7 @@ export class PacketParser {
     this.#laterChunks[last] = this.#gatherBuffer.subarray(begin, this.#gatherBufferUsed)
   }
 
-  /** Makes `#head` have at least one unread byte. */
+  /** Makes `#chunk` have at least one unread byte. False if there is none. */
   #ensureUnreadByte(): boolean {
     if (this.#offset < this.#chunk.length) return true
     const next = this.#laterChunks.shift()
@@ -149,7 +155,7 @@ export class PacketParser {
     return true
   }
 
-  /** Makes the first `count` unread bytes lie in `#head`. */
+  /** Makes the first `count` unread bytes lie in `#chunk`. False if fewer have arrived. */
   #joinChunks(count: number): boolean {
     if (this.#chunk.length - this.#offset >= count) return true
     if (this.#buffered < count) return false
@@ -175,7 +181,7 @@ export class PacketParser {
     return true
   }
 
-  /** Where the header's closing bracket is; -1 while there is none. Joins no more than a header. */
+  /** Offset of the header's closing bracket; -1 if it has not arrived. Joins chunks up to the length of a header. */
   #findHeaderEnd(): number {
     if (!this.#ensureUnreadByte()) return -1
     let end = this.#chunk.indexOf(CLOSING_BRACKET, this.#offset)
@@ -197,12 +203,12 @@ export class PacketParser {
   #readHeader(): boolean {
     if (!this.#ensureUnreadByte()) return false
     if (this.#chunk[this.#offset] !== OPENING_BRACKET)
-      throw createProtocolError(`no packet begins with ${this.#excerpt()}`)
+      throw createProtocolError(`a packet must begin with "[", got ${this.#excerpt()}`)
     const end = this.#findHeaderEnd()
     if (end < 0 || end - this.#offset >= MAX_HEADER_BYTES) {
       if (end < 0 && this.#buffered < MAX_HEADER_BYTES) return false
       throw createProtocolError(
-        `no packet header within the first ${MAX_HEADER_BYTES} bytes: ${this.#excerpt()}`,
+        `a packet header must end within ${MAX_HEADER_BYTES} bytes, got ${this.#excerpt()}`,
       )
     }
     let at = this.#offset + 1
@@ -213,7 +219,9 @@ export class PacketParser {
       length = length * 10 + digit
     }
     if (this.#chunk[at] !== HASH_SIGN || at === this.#offset + 1 || !Number.isSafeInteger(length)) {
-      throw createProtocolError(`no length of a packet: ${this.#excerpt()}`)
+      throw createProtocolError(
+        `a packet header must be "[<decimal bytes>#<direction>]", got ${this.#excerpt()}`,
+      )
     }
     this.#direction = this.#chunk.toString('latin1', at + 1, end)
     this.#buffered -= end + 1 - this.#offset
@@ -225,7 +233,7 @@ export class PacketParser {
     if (length > this.maxTextBytes) {
       throw new ManyhostError(
         'MANYHOST_WIRE_LIMIT',
-        `a [#${this.#direction}] packet of ${length} bytes; at most ${this.maxTextBytes} are allowed`,
+        `a [#${this.#direction}] packet announces ${length} bytes; at most ${this.maxTextBytes} are allowed`,
       )
     }
     this.#textLength = length

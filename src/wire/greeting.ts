@@ -1,29 +1,29 @@
 /**
- * The greeting: what two manyhost peers say to each other first, as text that an original peer lands without any effect.
- * Pure: texts, proofs and how they are checked. The proof is HMAC-SHA256 (RFC 2104) over both texts, each with a fresh
- * nonce, and the role, so that nothing that was heard before, or from the other side, proves anything.
+ * The greeting: the first texts that two manyhost peers exchange. An original peer lands them without any effect. Pure: the
+ * texts, the proofs, and how they are checked. A proof is HMAC-SHA256 (RFC 2104) over both texts, each with a fresh nonce,
+ * and over the role, so that a recorded proof, or one of the other role, is worthless.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { ManyhostError } from '../core/errors.ts'
 import { createAuthError } from './errors.ts'
 import { LiteralReader } from './literal.ts'
 
-/** The numbers of the greeting's two conversations, below all others: hello, and what confirms it. */
+/** The numbers of the greeting's two conversations, hello and its confirmation. They are below all others. */
 export const HELLO_NUMBER = '100'
 export const READY_NUMBER = '99'
 
-/** Most bytes of a packet before the peer is known. */
+/** Maximum bytes of a packet from a peer that must prove itself first. */
 export const MAX_GREETING_BYTES = 4_096
 const GREETING_PREFIX = 'manyhost/1'
 const NO_PROOF = '-'
 
-/** What each end says of itself. */
+/** What each end declares about itself. */
 export interface GreetingHello {
   readonly nonce: string
   readonly beat: number
   readonly packetSize: number
   readonly ident?: string
-  /** The dialled end says whether it wants a proof. */
+  /** Set by the dialled end if it requires a proof. */
   readonly isStrict?: boolean
 }
 
@@ -33,7 +33,7 @@ export type WireSecret = string | Uint8Array
 export interface Greeting {
   readonly kind: GreetingKind
   readonly proof: string
-  /** What the proof is over. */
+  /** The text that the proof covers. */
   readonly text: string
   readonly hello: GreetingHello | undefined
 }
@@ -47,27 +47,27 @@ export function formatGreeting(kind: GreetingKind, text: string, proof = NO_PROO
 }
 
 /**
- * Reads landed text as a greeting; undefined if it is none.
+ * Parses posted code as a greeting; undefined if it is other code.
  * @throws ManyhostError MANYHOST_WIRE_AUTH
  */
 export function parseGreeting(code: string): Greeting | undefined {
   const reader = new LiteralReader(code, () => undefined)
-  const said = reader.readValue()
-  if (typeof said !== 'string' || !said.startsWith(`${GREETING_PREFIX} `)) return undefined
-  const match = /^\S+ (hello|welcome|ready) (\S+) (.*)$/s.exec(said)
-  if (!match) throw createAuthError('a greeting that is none')
+  const value = reader.readValue()
+  if (typeof value !== 'string' || !value.startsWith(`${GREETING_PREFIX} `)) return undefined
+  const match = /^\S+ (hello|welcome|ready) (\S+) (.*)$/s.exec(value)
+  if (!match) throw createAuthError('the greeting has a wrong form')
   const [, kind, proof, text] = match as unknown as [string, GreetingKind, string, string]
   return { kind, proof, text, hello: kind === 'ready' ? undefined : parseHello(text) }
 }
 
 function parseHello(text: string): GreetingHello {
-  let said: Partial<Record<keyof GreetingHello, unknown>>
+  let hello: Partial<Record<keyof GreetingHello, unknown>>
   try {
-    said = JSON.parse(text) as typeof said
+    hello = JSON.parse(text) as typeof hello
   } catch (cause) {
-    throw new ManyhostError('MANYHOST_WIRE_AUTH', 'a greeting that is no JSON', { cause })
+    throw new ManyhostError('MANYHOST_WIRE_AUTH', 'the greeting contains invalid JSON', { cause })
   }
-  const { nonce, beat, packetSize, ident, isStrict } = said ?? {}
+  const { nonce, beat, packetSize, ident, isStrict } = hello ?? {}
   const fits =
     typeof nonce === 'string' &&
     /^[0-9a-f]{64}$/.test(nonce) &&
@@ -75,7 +75,7 @@ function parseHello(text: string): GreetingHello {
     isNonNegativeInteger(packetSize) &&
     packetSize >= 1_024 &&
     (ident === undefined || (typeof ident === 'string' && ident.length > 0 && ident.length <= 128))
-  if (!fits) throw createAuthError('a greeting without what belongs to it')
+  if (!fits) throw createAuthError('the greeting lacks a field, or has one out of range')
   return {
     nonce,
     beat,
@@ -89,7 +89,7 @@ function isNonNegativeInteger(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
-/** What `role` proves its knowledge of the secret with. */
+/** The proof that the end with this role knows the secret. */
 export function computeProof(
   secret: WireSecret,
   role: 'dial' | 'serve',
@@ -107,7 +107,7 @@ export function isSameProof(actual: string, expected: string): boolean {
   return timingSafeEqual(Buffer.from(actual, 'hex'), Buffer.from(expected, 'hex'))
 }
 
-/** A secret that nobody has: for those who are not known, so that they learn no more than others. */
+/** A secret that nobody has. It stands in for an unknown ident, so that the peer cannot find out which idents exist. */
 export function createDecoySecret(): WireSecret {
   return randomBytes(32)
 }

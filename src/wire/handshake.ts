@@ -1,5 +1,4 @@
-/** The greeting on a link: each end's part in it. */
-
+/** The greeting on a link: the dialling end's part, and the dialled end's. */
 import { deferred } from '../core/deferred.ts'
 import { describe } from '../core/describe.ts'
 import { describeError, ManyhostError } from '../core/errors.ts'
@@ -32,14 +31,12 @@ function requiresProof({ key, auth }: WireSettings): boolean {
   return key !== undefined && auth === 'required'
 }
 
-/**
- * The key of who says to have this ident. Where it comes from a function of the user, a failure is no key.
- */
+/** The key of the peer with this ident. If the user's function fails, the peer has no key. */
 function findSecret(link: WireLink, ident: string | undefined): OptionalSecret {
   const { key } = link.settings
   if (typeof key !== 'function') return key
   const failed = (how: string, cause?: unknown): undefined => {
-    const text = `the function \`key\` of a wire link ${how}. Instead, the peer has no key`
+    const text = `the function \`key\` of a wire link ${how}. The peer is treated as one without a key`
     link.reportUnobserved(new ManyhostError('MANYHOST_FUNCTION_FAILED', text, { cause }))
   }
   try {
@@ -47,18 +44,18 @@ function findSecret(link: WireLink, ident: string | undefined): OptionalSecret {
     if (found === undefined || typeof found === 'string' || found instanceof Uint8Array)
       return found
     catchRejection(found, () => undefined)
-    return failed(`answered ${describe(found)}; it must answer a text, bytes or undefined`)
+    return failed(`returned ${describe(found)}; it must return a text, bytes or undefined`)
   } catch (error) {
     return failed(`threw: ${describeError(error)}`, error)
   }
 }
 
 function createHello({ beat, packetSize, ident }: WireSettings, strict?: boolean): GreetingHello {
-  const say = { nonce: createNonce(), beat: Math.round(beat), packetSize }
-  return { ...say, ...(ident !== undefined && { ident }), ...(strict && { isStrict: true }) }
+  const hello = { nonce: createNonce(), beat: Math.round(beat), packetSize }
+  return { ...hello, ...(ident !== undefined && { ident }), ...(strict && { isStrict: true }) }
 }
 
-/** From now on both ends say more than an original peer would understand. */
+/** From now on both ends use what an original peer would not understand. */
 function enableExtensions(link: WireLink, hello: GreetingHello, isAuthenticated: boolean): void {
   link.parser.isFramed = true
   link.parser.maxTextBytes = link.settings.packetSize
@@ -72,13 +69,13 @@ function enableExtensions(link: WireLink, hello: GreetingHello, isAuthenticated:
 }
 
 /**
- * The dialling end's part. Resolves when the peer is known, be it an original one.
+ * The dialling end's part. Resolves when it is known whether the peer is manyhost or an original, and who it is.
  * @throws ManyhostError MANYHOST_WIRE_AUTH, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT
  */
 export async function sendGreeting(link: WireLink): Promise<void> {
   const { settings } = link
   if (!settings.extensions) {
-    if (requiresProof(settings)) throw createAuthError('a key needs the extensions')
+    if (requiresProof(settings)) throw createAuthError('the option key requires extensions: true')
     return
   }
   const gate = deferred<void>()
@@ -89,23 +86,24 @@ export async function sendGreeting(link: WireLink): Promise<void> {
     isStrict: requiresProof(settings),
     mayPost: gate.promise,
     onHelloAnswered: () => {},
-    // In the middle of the pump: the very next packet may be one that only manyhost peers send.
+    // The demultiplexer calls this while it pumps: the next packet may already be one that only manyhost peers send.
     onGreeting: (code: string) => {
-      const said = parseGreeting(code)
-      if (said?.kind !== 'welcome' || !said.hello) return undefined
+      const greeting = parseGreeting(code)
+      if (greeting?.kind !== 'welcome' || !greeting.hello) return undefined
       const isProved =
         secret !== undefined &&
-        isSameProof(said.proof, computeProof(secret, 'serve', hello, said.text))
+        isSameProof(greeting.proof, computeProof(secret, 'serve', hello, greeting.text))
       if (greeter.isStrict && !isProved)
         throw createAuthError('the peer could not prove that it has the key')
-      if (said.hello.isStrict && secret === undefined) throw createAuthError('the peer wants a key')
+      if (greeting.hello.isStrict && secret === undefined)
+        throw createAuthError('the peer requires a key, and this end has none')
       const proof =
-        secret === undefined ? undefined : computeProof(secret, 'dial', hello, said.text)
-      // It may post to us as well now, with the very next packet.
+        secret === undefined ? undefined : computeProof(secret, 'dial', hello, greeting.text)
+      // From now on the peer may post to us, from the next packet on.
       greeter.isStrict = false
-      ready = confirmGreeting(link, said.hello, formatGreeting('ready', '', proof), isProved)
+      ready = confirmGreeting(link, greeting.hello, formatGreeting('ready', '', proof), isProved)
       ready.catch(() => {})
-      return said.text
+      return greeting.text
     },
   } satisfies GreetingHandler
   link.greeter = greeter
@@ -121,7 +119,9 @@ export async function sendGreeting(link: WireLink): Promise<void> {
     const answer = await co.receiveNext()
     co.close()
     if (answer === END_OF_RESPONSE && greeter.isStrict)
-      throw createAuthError('the peer knows no keys')
+      throw createAuthError(
+        'a key is required, and the peer is an original one, which knows no keys',
+      )
     await ready
     if (!link.isExtended) link.greeter = undefined
   } finally {
@@ -146,8 +146,8 @@ async function confirmGreeting(
 }
 
 /**
- * The dialled end's part: answers a hello if one comes, and refuses all else while it wants a proof.
- * `onKnown` is called once: at once, or when the peer has proved itself.
+ * The dialled end's part: answers a hello if one comes. While it requires a proof, everything else is refused.
+ * `onKnown` is called once: at once, or if a proof is required, when the peer has proved that it has the key.
  */
 export function answerGreeting(link: WireLink, onKnown: () => void): void {
   const { settings } = link
@@ -166,21 +166,21 @@ export function answerGreeting(link: WireLink, onKnown: () => void): void {
     isStrict: strict,
     mayPost: Promise.resolve(),
     onGreeting(code: string): unknown {
-      const said = parseGreeting(code)
-      if (said?.kind === 'hello' && !hello) {
-        hello = said
+      const greeting = parseGreeting(code)
+      if (greeting?.kind === 'hello' && !hello) {
+        hello = greeting
         secret =
           settings.key === undefined
             ? undefined
-            : (findSecret(link, said.hello?.ident) ?? createDecoySecret())
+            : (findSecret(link, greeting.hello?.ident) ?? createDecoySecret())
         welcome = JSON.stringify(createHello(settings, strict))
-        const proof = secret && computeProof(secret, 'serve', said.text, welcome)
+        const proof = secret && computeProof(secret, 'serve', greeting.text, welcome)
         return formatGreeting('welcome', welcome, proof)
       }
-      if (said?.kind === 'ready' && hello?.hello) {
+      if (greeting?.kind === 'ready' && hello?.hello) {
         const isProved =
           secret !== undefined &&
-          isSameProof(said.proof, computeProof(secret, 'dial', hello.text, welcome))
+          isSameProof(greeting.proof, computeProof(secret, 'dial', hello.text, welcome))
         if (greeter.isStrict && !isProved) return void fail('authentication failed')
         greeter.isStrict = false
         timer.clear()

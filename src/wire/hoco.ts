@@ -1,4 +1,4 @@
-/** The hosted conversation: what the peer posted happens here. Stages: recv, work, send, closed. */
+/** The hosted conversation: code of the peer is landed here. Its stages: recv, work, send, closed. */
 import { asError, describeError, ManyhostError } from '../core/errors.ts'
 import { Conversation } from './conversation.ts'
 import { createProtocolError, createStageError } from './errors.ts'
@@ -13,14 +13,14 @@ export type HoCoStage = 'recv' | 'work' | 'send' | 'closed'
 
 export class HoCo extends Conversation implements HostedConversation {
   #stage: HoCoStage = 'recv'
-  /** It left `recv` because nothing more can come, not because it was told to. */
+  /** It left `recv` because the peer has sent its end, and no function has called `finishRecv()`. */
   #isReceiveEnded = false
   #isResponding = false
   #failure: Error | undefined
-  /** An object of ours is waited for outside of a response: only the end of the link could tell that none comes. */
+  /** The peer waits for an object outside of a response (`co_send`). Only the end of the link can tell it that none comes. */
   #owesObject = false
   #abort: AbortController | undefined
-  /** What its functions answered with, to be sent when it ends. */
+  /** Results of its functions, which are sent when it ends. */
   #results: unknown[] = []
 
   /** @internal */
@@ -33,7 +33,7 @@ export class HoCo extends Conversation implements HostedConversation {
     return this.#stage
   }
 
-  /** Aborted when the peer cancels the conversation, or the link ends. */
+  /** Aborted when the peer cancels the conversation, when it fails, or when the link ends. */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController()
     if (this.#failure && !this.#abort.signal.aborted) this.#abort.abort(this.#failure)
@@ -41,8 +41,8 @@ export class HoCo extends Conversation implements HostedConversation {
   }
 
   /**
-   * From `recv` to `work`: others may use the wire now, and this conversation may answer after those that came later.
-   * @throws ManyhostError MANYHOST_WIRE_STAGE if it is not in `recv`, or not all was received
+   * From `recv` to `work`: the peer's next conversations may be received now, and may be answered before this one.
+   * @throws ManyhostError MANYHOST_WIRE_STAGE if it is not in `recv`, or if the function has not received everything
    */
   async finishRecv(): Promise<void> {
     if (this.#isReceiveEnded && this.#stage === 'work') {
@@ -53,27 +53,27 @@ export class HoCo extends Conversation implements HostedConversation {
     this.#isReceiveEnded = false
   }
 
-  /** To `send`, from `recv` or `work`: waits for its turn to send. */
+  /** From `recv` or `work` to `send`: waits for the send lock. */
   async startSend(): Promise<void> {
     if (this.#stage === 'recv') await this.finishRecv()
     if (this.#stage !== 'work')
-      throw createStageError(`ho co not in work stage, but in ${this.#stage}`)
+      throw createStageError(`the hosted conversation is in the stage ${this.#stage}, not in work`)
     await this.link.sendLock.acquire()
     if (this.#isOver()) {
       this.link.sendLock.release()
-      throw this.#failure ?? createStageError('ho co is closed')
+      throw this.#failure ?? createStageError('the hosted conversation is closed')
     }
     this.#stage = 'send'
     this.link.sendPacket('co_ack_begin', this.coSeq)
   }
 
-  /** Ends it, and tells the peer; the function that hosts it may go on. Idempotent. */
+  /** Ends the conversation, and sends its response. The function that hosts it may go on. Idempotent. */
   async close(): Promise<void> {
     if (this.#stage === 'recv') await this.finishRecv()
     await this.#sendResponse()
   }
 
-  /** @internal The peer gave it up. */
+  /** @internal The peer has cancelled the conversation. */
   cancel(): void {
     if (this.#isOver()) return
     this.fail(
@@ -91,18 +91,20 @@ export class HoCo extends Conversation implements HostedConversation {
   }
 
   /**
-   * Ends it with an error that its poster gets. An original peer can be told by the end of the link only: that is the
-   * end of code that failed. Code that cannot be landed here, such as a call of a name that is not exposed, has done
-   * nothing. It is reported, and its conversation ends without an answer.
+   * Ends the conversation with an error.
+   * 1. A manyhost peer: the poster gets the error.
+   * 2. An original peer, and code that failed: the link ends, because nothing else would inform the peer.
+   * 3. An original peer, and code that could not be landed, such as a call of a name that is not exposed: it has done
+   *    nothing. The error is reported here (unless `badCode` is 'disconnect'), and the conversation ends without an answer.
    */
   fail(error: Error): void {
     if (this.#isOver()) return
     if (!this.link.isExtended) {
       const endsLink = this.#owesObject || this.link.isGreeting(this.coSeq)
       if (endsLink || !this.link.isReportable(error)) {
-        return void this.link.disconnect(describeError(error))
+        return void this.link.disconnect(describeError(error)) // 2
       }
-      this.link.reportUnobserved(error)
+      this.link.reportUnobserved(error) // 3
     }
     this.#failure = error
     this.#abort?.abort(error)
@@ -112,7 +114,7 @@ export class HoCo extends Conversation implements HostedConversation {
 
   override get wantsPacket(): boolean {
     if (this.inbox.length > 0) return false
-    // Packets can be told from blobs, so one may be looked at before anybody asks for it.
+    // Framed packets can be told from blobs, so that one may be read before a receive asks for it.
     return this.link.parser.isFramed || !this.isLanding || this.pendingReceive !== undefined
   }
 
@@ -122,66 +124,72 @@ export class HoCo extends Conversation implements HostedConversation {
 
   protected override assertMayReceive(): void {
     if (this.#failure) throw this.#failure
-    if (this.#stage !== 'recv') throw createStageError('ho co not in recv stage')
+    if (this.#stage !== 'recv')
+      throw createStageError(`the hosted conversation is in the stage ${this.#stage}, not in recv`)
   }
 
   protected override assertMaySend(): void {
     if (this.#failure) throw this.#failure
-    if (this.#stage !== 'send') throw createStageError('ho co not in send stage')
+    if (this.#stage !== 'send')
+      throw createStageError(`the hosted conversation is in the stage ${this.#stage}, not in send`)
     this.link.assertUp()
   }
 
   protected override handlePacket(packet: Packet): boolean {
-    const { direction: dir } = packet
-    const ask = this.pendingReceive
+    const { direction } = packet
+    const receive = this.pendingReceive
     if (this.#failure) {
       this.dropPacket()
-      if (dir === 'co_end' || (dir === 'co_cancel' && packet.text === this.coSeq))
+      if (direction === 'co_end' || (direction === 'co_cancel' && packet.text === this.coSeq))
         this.#endReceive(packet)
       return true
     }
-    if (dir === 'co_end' && this.#mayEndReceive(ask)) {
+    if (direction === 'co_end' && this.#mayEndReceive(receive)) {
       this.dropPacket()
       this.#endReceive(packet)
       return true
     }
-    if (this.isLanding && !ask) return false
-    if (dir === BLOB_DIRECTION && ask?.kind === 'data') this.deliverBytes(packet, ask)
+    if (this.isLanding && !receive) return false
+    if (direction === BLOB_DIRECTION && receive?.kind === 'data') this.deliverBytes(packet, receive)
     else {
       this.dropPacket()
-      this.#handleContent(packet, ask)
+      this.#handleContent(packet, receive)
     }
     return true
   }
 
-  /** While a function runs and asks for nothing, the end of what is sent can be taken, but where blobs look like it. */
-  #mayEndReceive(ask: PendingReceive | undefined): boolean {
-    if (ask || !this.isLanding) return true
+  /** Whether `co_end` may be taken now. While a function runs without a receive, only if blobs cannot look like `co_end`. */
+  #mayEndReceive(receive: PendingReceive | undefined): boolean {
+    if (receive || !this.isLanding) return true
     return this.link.parser.isFramed && !this.link.settings.ordered
   }
 
-  #handleContent(packet: Packet, ask: PendingReceive | undefined): void {
-    const { direction: dir, text } = packet
-    if (ask?.kind === 'end')
-      return this.#rejectReceive(ask, createStageError(`ho co not all received: [#${dir}] is left`))
-    if (dir === BLOB_DIRECTION) return this.fail(createBlobTooLongError(packet))
-    if (ask?.kind === 'data') return this.#rejectReceive(ask, createBlobTooShortError(ask))
-    if (dir === '') return this.landCode(text, (value) => this.#addResult(value))
-    if (dir === 'co_recv' && ask) return this.landObject(text, ask)
-    if (dir === 'co_send') {
+  #handleContent(packet: Packet, receive: PendingReceive | undefined): void {
+    const { direction, text } = packet
+    if (receive?.kind === 'end')
+      return this.#rejectReceive(
+        receive,
+        createStageError(`the function has not received everything: [#${direction}] is left`),
+      )
+    if (direction === BLOB_DIRECTION) return this.fail(createBlobTooLongError(packet))
+    if (receive?.kind === 'data')
+      return this.#rejectReceive(receive, createBlobTooShortError(receive))
+    if (direction === '') return this.landCode(text, (value) => this.#addResult(value))
+    if (direction === 'co_recv' && receive) return this.landObject(text, receive)
+    if (direction === 'co_send') {
       this.#owesObject = true
       return this.landCode(text, (value) => this.#sendBack(value))
     }
-    if (dir === 'co_cancel') return
-    if (dir === 'co_recv') {
+    if (direction === 'co_cancel') return
+    if (direction === 'co_recv') {
       return this.fail(createProtocolError('co_recv without priori receiving code under landing'))
     }
-    this.link.disconnectForViolation(`HO unexpected packet: [#${dir}]${text}`)
+    this.link.disconnectForViolation(`HO unexpected packet: [#${direction}]${text}`)
   }
 
-  #rejectReceive(ask: PendingReceive, error: Error): void {
+  #rejectReceive(receive: PendingReceive, error: Error): void {
     this.pendingReceives.pop()
-    ask.reject(error)
+    receive.reject(error)
     this.fail(error)
   }
 
@@ -190,7 +198,7 @@ export class HoCo extends Conversation implements HostedConversation {
       this.#results.push(value)
   }
 
-  /** The value of `co_send` goes back at once, before the response begins. */
+  /** Sends the value of `co_send` at once, before the response begins. */
   #sendBack(value: unknown): void {
     try {
       const text = repr(value)
@@ -217,23 +225,23 @@ export class HoCo extends Conversation implements HostedConversation {
     }
   }
 
-  /** All that the peer sends in this conversation was received: the wire is free for the next one. */
+  /** Everything that the peer sends in this conversation was received: its next conversation may begin. */
   #endReceive(packet: Packet): void {
     if (packet.text !== this.coSeq)
       return this.link.disconnectForViolation('co seq mismatch on co_end')
-    const ask = this.pendingReceive
+    const receive = this.pendingReceive
     this.#stage = 'work'
     this.#isReceiveEnded = true
     this.link.demultiplexer.releaseReceiver(this)
-    if (ask?.kind === 'end') {
+    if (receive?.kind === 'end') {
       this.pendingReceives.pop()
-      ask.resolve(undefined)
-    } else if (ask) {
-      const isData = ask.kind === 'data'
+      receive.resolve(undefined)
+    } else if (receive) {
+      const isData = receive.kind === 'data'
       const error = isData
-        ? createBlobTooShortError(ask)
-        : createStageError('the conversation has no object any more')
-      this.#rejectReceive(ask, error)
+        ? createBlobTooShortError(receive)
+        : createStageError('the conversation has no further object')
+      this.#rejectReceive(receive, error)
       return
     }
     if (!this.isLanding || this.#failure) void this.#sendResponse()
@@ -247,20 +255,20 @@ export class HoCo extends Conversation implements HostedConversation {
     if (this.#stage !== 'recv') void this.#sendResponse()
   }
 
-  /** Answers: with an error, what is left of the response, or what the functions answered. */
+  /** Sends the response, or the rest of it: an error, or the results of the functions. */
   async #sendResponse(): Promise<void> {
     if (this.#isResponding || this.#stage === 'closed') return
     this.#isResponding = true
-    const hasTurn = this.#stage === 'send'
+    const hasLock = this.#stage === 'send'
     try {
-      if (!hasTurn && !this.link.sendLock.tryAcquire()) await this.link.sendLock.acquire()
+      if (!hasLock && !this.link.sendLock.tryAcquire()) await this.link.sendLock.acquire()
     } catch {
-      return // The link has ended, which `end` tells.
+      return // The link has ended: `onLinkEnd` closes the conversation.
     }
     if ((this.#stage as HoCoStage) === 'closed') return this.link.sendLock.release()
     this.#stage = 'closed'
-    if (!hasTurn) this.link.sendPacket('co_ack_begin', this.coSeq)
-    if (!this.#failure && !hasTurn) this.#sendResults()
+    if (!hasLock) this.link.sendPacket('co_ack_begin', this.coSeq)
+    if (!this.#failure && !hasLock) this.#sendResults()
     if (this.#failure && this.link.isExtended) {
       this.link.sendPacket('co_err', encodeError(this.#failure, this.link.maxPacketBytes))
     }

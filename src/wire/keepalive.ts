@@ -1,38 +1,37 @@
-/** Watches over a link: sends beats, and ends it when its peer is dead, idle, stalled or slow. */
+/** Keeps a link alive by beats, and ends it when its peer is dead, idle, stalled or slow. */
 import type { Duplex } from 'node:stream'
 import { every, now, type Timer } from '../core/time.ts'
 import type { LinkCounts, WirePeer } from './link-types.ts'
 import type { WireSettings } from './options.ts'
 import type { PacketSender } from './sender.ts'
 
-/** How often it looks, in ms. */
 const CHECK_INTERVAL_MS = 1_000
-/** Over how many ms the least rate is measured. */
+/** The minimum rate is measured over this time. */
 const RATE_WINDOW_MS = 10_000
 
-/** What is known of a link at some time. Times are ms of one clock, as exact as looks are frequent. */
+/** The state of a link at one check. Times are milliseconds of one clock, as exact as checks are frequent. */
 export interface LivenessFacts {
   readonly isExtended: boolean
-  /** Ms between the peer's beats; 0: it does not beat. */
+  /** Milliseconds between the peer's beats; 0 if it sends none. */
   readonly peerBeatInterval: number
-  /** Last time that bytes came, or that we began to read again. */
+  /** When bytes were last received, or reading was last resumed. */
   readonly lastReceivedAt: number
-  /** Whether it is us who do not read. */
+  /** Whether this end has paused reading. */
   readonly isReadPaused: boolean
-  /** Last time that bytes left, and whether some wait to. */
+  /** When the system last took bytes, and whether bytes wait to be sent. */
   readonly lastFlushedAt: number
   readonly isSending: boolean
   readonly lastSentAt: number
-  /** Whether conversations are under way. */
+  /** Whether conversations are open. */
   readonly isBusy: boolean
-  /** Since when the peer is in the middle of something, and how many bytes have come since. */
+  /** Since when the peer is in the middle of a packet or blob, and how many bytes have arrived since. */
   readonly partialSince: number | undefined
   readonly partialBytes: number
 }
 
 export type LivenessVerdict = { readonly isBeatDue: boolean; readonly reason?: string }
 
-/** What is to be done about it: a beat, an end, or nothing. */
+/** Decides whether the link must end, with the reason, and whether a beat is due. Pure. */
 export function checkLiveness(
   facts: LivenessFacts,
   at: number,
@@ -58,15 +57,15 @@ export function checkLiveness(
   ) {
     return endVerdict(`idle for ${Math.round(silent)} ms`)
   }
-  const amid = facts.partialSince === undefined ? 0 : at - facts.partialSince
+  const partialMs = facts.partialSince === undefined ? 0 : at - facts.partialSince
   if (
     minRate > 0 &&
     !facts.isReadPaused &&
-    amid >= RATE_WINDOW_MS &&
-    facts.partialBytes < (minRate * amid) / 1_000
+    partialMs >= RATE_WINDOW_MS &&
+    facts.partialBytes < (minRate * partialMs) / 1_000
   ) {
     return endVerdict(
-      `the peer sent ${facts.partialBytes} bytes in ${Math.round(amid)} ms, in the middle of a packet or blob`,
+      `the peer sent ${facts.partialBytes} bytes in ${Math.round(partialMs)} ms, in the middle of a packet or blob`,
     )
   }
   return {
@@ -92,8 +91,8 @@ interface KeptAliveLink {
 }
 
 /**
- * Its time passes only while it looks: one that stood still itself, stopped or busy for long, has not been listening, and
- * what was said meanwhile waits to be read.
+ * Checks a link at an interval. Its clock advances by at most two intervals at each check: if this process itself was
+ * stopped or busy for long, the peer's bytes of that time still wait to be read, and the peer must not count as silent.
  */
 export class WireKeepalive {
   readonly #link: KeptAliveLink
@@ -116,8 +115,8 @@ export class WireKeepalive {
 
   start(): void {
     const { beat, deadAfter } = this.#link.settings
-    const least = beat > 0 ? Math.min(beat, deadAfter) / 2 : CHECK_INTERVAL_MS
-    this.#interval = Math.max(10, Math.min(CHECK_INTERVAL_MS, least))
+    const wanted = beat > 0 ? Math.min(beat, deadAfter) / 2 : CHECK_INTERVAL_MS
+    this.#interval = Math.max(10, Math.min(CHECK_INTERVAL_MS, wanted))
     this.#checkedAt = now()
     this.#timer ??= every(this.#interval, () => this.#check())
   }
@@ -128,15 +127,15 @@ export class WireKeepalive {
   }
 
   #check(): void {
-    const { sender: outlet, counts, settings, peer, socket } = this.#link
+    const { sender, counts, settings, peer, socket } = this.#link
     const at = this.#advanceClock()
-    // While it is us who do not read, nobody is silent.
+    // While this end has paused reading, the peer does not count as silent.
     if (counts.received !== this.#receivedBytes || socket.isPaused()) this.#lastReceivedAt = at
     this.#receivedBytes = counts.received
-    if (outlet.flushedBytes !== this.#flushedBytes || outlet.isIdle) this.#lastFlushedAt = at
-    this.#flushedBytes = outlet.flushedBytes
-    if (outlet.sentBytes !== this.#sentBytes) this.#lastSentAt = at
-    this.#sentBytes = outlet.sentBytes
+    if (sender.flushedBytes !== this.#flushedBytes || sender.isIdle) this.#lastFlushedAt = at
+    this.#flushedBytes = sender.flushedBytes
+    if (sender.sentBytes !== this.#sentBytes) this.#lastSentAt = at
+    this.#sentBytes = sender.sentBytes
     this.#measureRate(at)
     const facts: LivenessFacts = {
       isExtended: peer.isExtended,
@@ -144,19 +143,19 @@ export class WireKeepalive {
       lastReceivedAt: this.#lastReceivedAt,
       isReadPaused: socket.isPaused(),
       lastFlushedAt: this.#lastFlushedAt,
-      isSending: !outlet.isIdle,
+      isSending: !sender.isIdle,
       lastSentAt: this.#lastSentAt,
       isBusy: this.#link.pending.size + this.#link.hosted.size > 0,
       partialSince: this.#partialSince,
       partialBytes: counts.received - this.#partialFromBytes,
     }
-    const { isBeatDue: beat, reason } = checkLiveness(facts, at, settings)
+    const { isBeatDue, reason } = checkLiveness(facts, at, settings)
     if (reason !== undefined) void this.#link.disconnect(reason)
-    // A peer that reads nothing is not to find a pile of beats.
-    else if (beat && outlet.isIdle) outlet.sendPacket('beat', '')
+    // If bytes wait already, no beat is added: a peer that reads nothing must not get a pile of them.
+    else if (isBeatDue && sender.isIdle) sender.sendPacket('beat', '')
   }
 
-  /** What is now, on its own clock. */
+  /** The time on the clock of this class. */
   #advanceClock(): number {
     const at = now()
     this.#clock += Math.min(at - this.#checkedAt, 2 * this.#interval)
@@ -165,8 +164,8 @@ export class WireKeepalive {
   }
 
   #measureRate(at: number): void {
-    const { demultiplexer: arrivals, counts, settings } = this.#link
-    if (!arrivals.isMidMessage) this.#partialSince = undefined
+    const { demultiplexer, counts, settings } = this.#link
+    if (!demultiplexer.isMidMessage) this.#partialSince = undefined
     else {
       const isOver = this.#partialSince !== undefined && at - this.#partialSince >= RATE_WINDOW_MS
       const isFast =

@@ -1,6 +1,7 @@
 /**
- * Landing: what posted code does here. It is read whole before any of it happens, and is calls of exposed names with
- * literal arguments, exposed values, literals, and assignments of them to names of its own; nothing is evaluated.
+ * Landing: executes code that the peer posted. The code is parsed completely before any of it is executed. It consists of
+ * calls of exposed names with literal arguments, of exposed values, of literals, and of assignments of values to names of
+ * the peer's own. Nothing else is evaluated.
  */
 import { isPromiseLike } from '../core/promise.ts'
 import { createNotAllowedError } from './errors.ts'
@@ -24,24 +25,25 @@ const KEYWORDS = new Set(
   ).split(' '),
 )
 
-/** Calls a function, so that it finds its conversation. */
+/** Makes a call in such a way that the called function finds its conversation in `ho.co`. */
 type InvokeCall = (call: () => unknown) => unknown
 
 /**
- * Lands code; the value of its last statement, or a promise of it where a function answers with one.
- * @throws ManyhostError MANYHOST_WIRE_CODE, and whatever the functions throw
+ * Lands code.
+ * @returns the value of its last statement, or a promise of it if a called function returns a promise
+ * @throws ManyhostError MANYHOST_WIRE_CODE, and whatever the called functions throw
  */
 export function land(code: string, environment: LandingEnvironment, invoke: InvokeCall): unknown {
   return runStatements(parseStatements(code, environment), 0, invoke)
 }
 
-/** The name of the first call, for reports. */
-export function parseStatements(code: string, environment: LandingEnvironment): LandedStatement[] {
+/** Parses all statements. Assignments take effect when all of them are parsed. @throws ManyhostError MANYHOST_WIRE_CODE */
+function parseStatements(code: string, environment: LandingEnvironment): LandedStatement[] {
   const assigned = new Map<string, unknown>()
   const reader = new LiteralReader(code, (name) =>
     assigned.has(name) ? assigned.get(name) : environment.requireValue(name),
   )
-  const steps: LandedStatement[] = []
+  const statements: LandedStatement[] = []
   for (;;) {
     reader.skipBlanks()
     const char = code[reader.offset]
@@ -50,14 +52,14 @@ export function parseStatements(code: string, environment: LandingEnvironment): 
       reader.offset++
       continue
     }
-    steps.push(parseStatement(reader, environment, assigned))
+    statements.push(parseStatement(reader, environment, assigned))
     reader.skipBlanks()
     const end = code[reader.offset]
     if (end !== undefined && end !== '\n' && end !== '\r' && end !== ';')
       throw reader.createUnexpectedError()
   }
   for (const [name, value] of assigned) environment.variables.set(name, value)
-  return steps
+  return statements
 }
 
 function parseStatement(
@@ -73,7 +75,7 @@ function parseStatement(
     if (KEYWORDS.has(name) && next !== '(' && next !== '=')
       throw createNotAllowedError(`\`${name}\``)
     if (next === '(') {
-      // The wrappers of JSON, and `set()`, are literals where nothing of that name is exposed.
+      // The wrappers of JSON, and `set()`, are literals unless a function of that name is exposed.
       const isLiteral =
         /^(?:JSONObj|JSONArray|JSONStr|set)$/.test(name) && !environment.exposedNames.includes(name)
       if (!isLiteral) {
@@ -93,16 +95,16 @@ function parseStatement(
 }
 
 function runStatements(
-  steps: readonly LandedStatement[],
+  statements: readonly LandedStatement[],
   firstIndex: number,
   invoke: InvokeCall,
 ): unknown {
   let result: unknown
-  for (let i = firstIndex; i < steps.length; i++) {
-    const { call, value } = steps[i] as LandedStatement
+  for (let i = firstIndex; i < statements.length; i++) {
+    const { call, value } = statements[i] as LandedStatement
     result = call ? invoke(() => call.function(...call.args)) : value
-    if (call && isPromiseLike(result) && i < steps.length - 1) {
-      return result.then(() => runStatements(steps, i + 1, invoke))
+    if (call && isPromiseLike(result) && i < statements.length - 1) {
+      return result.then(() => runStatements(statements, i + 1, invoke))
     }
   }
   return result

@@ -1,6 +1,6 @@
 /**
- * One connection, from its begin to its end: what is posted over it, what lands here, and how it is ended or handed over.
- * design.md has the stages, and who may end what.
+ * One connection, from its begin to its end: it posts and hosts conversations, and is ended or released. design.md describes
+ * the stages, and what ends what.
  */
 import type { Duplex } from 'node:stream'
 import { deferred } from '../core/deferred.ts'
@@ -46,22 +46,23 @@ export class WireLink implements ConversationLink {
   readonly keepalive: WireKeepalive
   readonly conversationNumbers = new ConversationNumbers()
   readonly peer: WirePeer = { isExtended: false, isAuthenticated: false, ident: undefined, beat: 0 }
-  /** Posted conversations that are not acknowledged, by number. */
+  /** Posted conversations without acknowledgement, by number. */
   readonly pending = new Map<string, PostedConversation>()
-  /** Hosted conversations that are not answered, by number. */
+  /** Hosted conversations without an answer, by number. */
   readonly hosted = new Map<string, HostedConversation>()
   /** Counts for `po.stats()`. */
   readonly counts: LinkCounts = { posted: 0, hosted: 0, failed: 0, unobserved: 0, received: 0 }
   greeter: GreetingHandler | undefined
   /** Jobs of the conversations that were not acknowledged when the link ended, oldest first. */
   unacknowledged: unknown[] = []
-  /** Most bytes of a packet that the peer takes. */
+  /** Maximum bytes of a packet that the peer accepts. */
   maxPacketBytes: number
   /** The conversation whose function is being called. */
   currentConversation: ReceivingConversation | undefined
   readonly #closed = deferred<string | undefined>()
+  /** Callers that wait until `pending` is below its maximum. */
   #capacityWaiters: (() => void)[] = []
-  /** Who waits for the end of a conversation, whichever. */
+  /** Callers that wait until some conversation ends. */
   #conversationEndWaiters: (() => void)[] = []
   #endError: ManyhostError | undefined
   #reason: string | undefined
@@ -106,19 +107,19 @@ export class WireLink implements ConversationLink {
     if (this.#endError) throw this.#endError
   }
 
-  /** Writes one packet. @throws ManyhostError MANYHOST_WIRE_LIMIT if it is more than the peer takes */
-  sendPacket(dir: string, text: string): void {
+  /** Sends one packet. @throws ManyhostError MANYHOST_WIRE_LIMIT if it is longer than the peer accepts */
+  sendPacket(direction: string, text: string): void {
     if (
       text.length > this.maxPacketBytes ||
       (text.length * 3 > this.maxPacketBytes && Buffer.byteLength(text) > this.maxPacketBytes)
     ) {
-      const message = `code of ${Buffer.byteLength(text)} bytes; the peer takes ${this.maxPacketBytes}: send it as a blob`
+      const message = `code of ${Buffer.byteLength(text)} bytes is too long: the peer accepts ${this.maxPacketBytes}. Send it as a blob`
       throw new ManyhostError('MANYHOST_WIRE_LIMIT', message)
     }
-    this.sender.sendPacket(dir, text)
+    this.sender.sendPacket(direction, text)
   }
 
-  /** Begins a posting conversation when it has its turn. */
+  /** Begins a posted conversation when the send lock is free. */
   async postConversation(options?: ConversationOptions): Promise<PoCo> {
     options?.signal?.throwIfAborted()
     if (this.greeter && !this.peer.isExtended) await this.greeter.mayPost
@@ -126,14 +127,14 @@ export class WireLink implements ConversationLink {
       this.assertUp()
       if (!this.sendLock.tryAcquire()) await this.sendLock.acquire(options?.signal)
       if (this.pending.size < this.settings.maxPending) break
-      // Asked when it is our turn: all who came in the meantime have found room before us.
+      // Checked with the lock held: callers that came before us may have used up the capacity meanwhile.
       this.sendLock.release()
-      await new Promise<void>((go) => this.#capacityWaiters.push(go))
+      await new Promise<void>((resolve) => this.#capacityWaiters.push(resolve))
     }
     return this.openConversation(this.conversationNumbers.takeNext(this.pending), options)
   }
 
-  /** Begins one at once; the caller has taken the turn. */
+  /** Begins a posted conversation at once. The caller holds the send lock. */
   openConversation(coSeq: string, options?: ConversationOptions): PoCo {
     try {
       this.assertUp()
@@ -145,10 +146,10 @@ export class WireLink implements ConversationLink {
     }
   }
 
-  /** Lands code in our environment; its functions find `conversation` as `ho.co`. */
+  /** Lands code with our names. The called functions find `conversation` as `ho.co`. */
   landText(text: string, conversation: ReceivingConversation): unknown {
     if (this.isGreeting(conversation.coSeq)) return this.greeter?.onGreeting(text)
-    const own = this.environment.findCallback('__hbi_land__')
+    const landCallback = this.environment.findCallback('__hbi_land__')
     const invoke = (call: () => unknown): unknown => {
       const outer = this.currentConversation
       this.currentConversation = conversation
@@ -158,14 +159,14 @@ export class WireLink implements ConversationLink {
         this.currentConversation = outer
       }
     }
-    if (own) {
-      const landed = invoke(() => own(text))
+    if (landCallback) {
+      const landed = invoke(() => landCallback(text))
       if (landed !== undefined) return landed
     }
     return land(text, this.environment, invoke)
   }
 
-  /** Whether what comes in this conversation is the greeting. */
+  /** Whether code of this conversation is the greeting. */
   isGreeting(coSeq: string): boolean {
     return (
       (coSeq === HELLO_NUMBER || coSeq === READY_NUMBER) &&
@@ -179,29 +180,29 @@ export class WireLink implements ConversationLink {
     this.pending.delete(co.coSeq)
     this.demultiplexer.rejectAwaitedObjects(co)
     this.#capacityWaiters.shift()?.()
-    for (const go of this.#conversationEndWaiters.splice(0)) go()
+    for (const resume of this.#conversationEndWaiters.splice(0)) resume()
   }
 
   onHostedEnded(co: HostedConversation, error?: Error): void {
     this.hosted.delete(co.coSeq)
     if (error) this.counts.failed++
-    for (const go of this.#conversationEndWaiters.splice(0)) go()
+    for (const resume of this.#conversationEndWaiters.splice(0)) resume()
     this.demultiplexer.pump()
   }
 
-  /** Whether code of an original peer that cannot be landed ends its conversation, and not the link. */
+  /** Whether an error of an original peer's code ends only its conversation, and not the link: see `badCode`. */
   isReportable(error: Error): boolean {
     const isCode = error instanceof ManyhostError && error.code === 'MANYHOST_WIRE_CODE'
     return isCode && this.settings.badCode === 'report'
   }
 
-  /** An error that nobody waits for. */
+  /** Reports an error that no caller waits for. */
   reportUnobserved(error: Error): void {
     this.counts.unobserved++
     this.settings.onError?.(error)
   }
 
-  /** Calls `__hbi_init__`; a link whose init fails is no link. @throws what it throws */
+  /** Calls `__hbi_init__`. The link ends if it throws. @throws what it throws */
   async callInit(): Promise<void> {
     try {
       await this.environment.findCallback('__hbi_init__')?.(this.po, this.ho)
@@ -211,7 +212,7 @@ export class WireLink implements ConversationLink {
     }
   }
 
-  /** The peer broke the protocol: the link ends, and it is told why. */
+  /** Ends the link because the peer broke the protocol, and sends it the reason. */
   disconnectForViolation(message: string): void {
     void this.disconnect(message, true, createProtocolError(message))
   }
@@ -226,14 +227,15 @@ export class WireLink implements ConversationLink {
       this.socket.end()
       const timer = afterUnref(this.settings.closeTimeout, () => this.socket.destroy())
       void this.closed.then(() => timer.clear())
-      // What still comes is not read: unread bytes would make the kernel reset the connection, and lose the reason.
+      // Bytes that still arrive are read and dropped: unread, they would make the kernel reset the connection, and the peer
+      // would not get the reason.
       this.socket.resume()
     }
     await this.closed
   }
 
   /**
-   * Hands the connection over to another protocol, paused, when both ends have asked for it and all conversations are done.
+   * Releases the connection for another protocol, when both ends have requested it and all conversations are done.
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_CLOSED
    */
   async release(): Promise<Duplex> {
@@ -258,10 +260,10 @@ export class WireLink implements ConversationLink {
     return this.socket
   }
 
-  /** Resolves when no conversation is under way. */
+  /** Resolves when no conversation is open. */
   async #waitForConversations(): Promise<void> {
     while (this.hosted.size + this.pending.size > 0 && this.isUp) {
-      await new Promise<void>((go) => this.#conversationEndWaiters.push(go))
+      await new Promise<void>((resolve) => this.#conversationEndWaiters.push(resolve))
     }
     this.assertUp()
   }
@@ -308,16 +310,13 @@ export class WireLink implements ConversationLink {
       .filter((job) => job !== undefined)
     for (const co of [...this.pending.values()]) co.onLinkEnd(error)
     for (const co of [...this.hosted.values()]) co.onLinkEnd(error)
-    for (const go of [
-      ...this.#capacityWaiters.splice(0),
-      ...this.#conversationEndWaiters.splice(0),
-    ])
-      go()
+    for (const resume of this.#capacityWaiters.splice(0)) resume()
+    for (const resume of this.#conversationEndWaiters.splice(0)) resume()
     this.demultiplexer.stop(error)
     this.releaseAgreement.fail(error)
   }
 
-  /** Calls one of the names that are for us; what it throws is told, and changes nothing. */
+  /** Calls one of the user's callbacks. Its errors are reported, and change nothing. */
   #invokeCallback(name: string, ...args: unknown[]): void {
     const callback = this.environment.findCallback(name)
     if (!callback) return

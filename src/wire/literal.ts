@@ -1,12 +1,12 @@
 /**
- * Reads the literals of landed code: Python's, and JSON's twins of them. The grammar is that of `ast.literal_eval`
- * without complex numbers; nothing is evaluated but the sign of a number and a sum of numbers.
+ * Reads the literals of landed code: Python's, and JSON's equivalents of them. The grammar is that of `ast.literal_eval`
+ * without complex numbers. Nothing is evaluated except the sign of a number, and a sum of numbers.
  */
 import { Buffer } from 'node:buffer'
 import type { ManyhostError } from '../core/errors.ts'
 import { createNotAllowedError } from './errors.ts'
 
-/** How deep brackets may nest. */
+/** Maximum nesting of brackets. */
 const MAX_NESTING = 64
 const NAME_PATTERN = /[A-Za-z_][A-Za-z0-9_]*/y
 const NUMBER_PATTERN =
@@ -38,25 +38,25 @@ const CONSTANTS: ReadonlyMap<string, unknown> = new Map<string, unknown>([
   ['nan', Number.NaN],
   ['NaN', Number.NaN],
 ])
-/** What Python peers wrap around JSON, and the one literal that has no brackets of its own. */
+/** Calls that Python peers write around JSON. */
 const WRAPPERS = new Set(['JSONObj', 'JSONArray', 'JSONStr'])
 
-/** Answers what a name stands for, or throws. */
+/** Returns the value of a name, or throws. */
 export type LookUpName = (name: string) => unknown
 
-/** A cursor over code. Its methods leave it behind what they read. */
+/** A cursor over code. Each method moves it behind what it has read. */
 export class LiteralReader {
   readonly code: string
   offset = 0
   readonly #lookUpName: LookUpName
   #depth = 0
 
-  constructor(code: string, lookup: LookUpName) {
+  constructor(code: string, lookUpName: LookUpName) {
     this.code = code
-    this.#lookUpName = lookup
+    this.#lookUpName = lookUpName
   }
 
-  /** Skips blanks and comments; line breaks too where brackets are open. */
+  /** Skips blanks and comments; inside brackets, line breaks too. */
   skipBlanks(): void {
     for (;;) {
       const char = this.code.charCodeAt(this.offset)
@@ -70,7 +70,7 @@ export class LiteralReader {
     }
   }
 
-  /** Whether `char` comes next; it is passed if so. */
+  /** Skips `char` if it comes next. Returns whether it did. */
   skipChar(char: string): boolean {
     this.skipBlanks()
     if (this.code[this.offset] !== char) return false
@@ -85,13 +85,13 @@ export class LiteralReader {
     return name
   }
 
-  /** What is wrong here, as an error that shows it. */
+  /** An error that shows the code at the cursor. */
   createUnexpectedError(): ManyhostError {
     const rest = this.code.slice(this.offset, this.offset + 40).split(/[\r\n]/, 1)[0] as string
-    return createNotAllowedError(rest ? JSON.stringify(rest) : 'an end in the middle')
+    return createNotAllowedError(rest ? JSON.stringify(rest) : 'an end in the middle of a value')
   }
 
-  /** `(` was passed: reads arguments up to `)`. Keyword arguments come as one object behind the others. */
+  /** The cursor is behind `(`: reads the arguments and `)`. Keyword arguments become one object behind the others. */
   readArguments(): unknown[] {
     this.#enterNesting()
     const args: unknown[] = []
@@ -105,7 +105,7 @@ export class LiteralReader {
         this.offset++
         named ??= {}
         if (Object.hasOwn(named, key))
-          throw createNotAllowedError(`the keyword argument ${key} given twice`)
+          throw createNotAllowedError(`the keyword argument ${key} twice`)
         setOwnProperty(named, key, this.readValue())
       } else {
         if (named) throw createNotAllowedError('a positional argument behind a keyword argument')
@@ -135,7 +135,7 @@ export class LiteralReader {
       this.offset++
       const next = this.#readTerm()
       if (typeof next !== 'number' && typeof next !== 'bigint')
-        throw createNotAllowedError('a sum of other than numbers')
+        throw createNotAllowedError('a sum of values that are no numbers')
       sum = addNumbers(sum, sign === '-' ? -next : next)
     }
   }
@@ -160,7 +160,7 @@ export class LiteralReader {
         this.offset++
         const number = this.#readTerm()
         if (typeof number !== 'number' && typeof number !== 'bigint')
-          throw createNotAllowedError(`${char} before other than a number`)
+          throw createNotAllowedError(`${char} before a value that is no number`)
         return char === '-' ? -number : number
       }
     }
@@ -215,7 +215,7 @@ export class LiteralReader {
     return items
   }
 
-  /** `(1)` is a number in brackets, `(1,)` a tuple, which becomes an array. */
+  /** `(1)` is a number in brackets. `(1,)` is a tuple, which becomes an array. */
   #readTuple(): unknown {
     this.#enterNesting()
     const items: unknown[] = []
@@ -268,7 +268,7 @@ export class LiteralReader {
     return BigInt(digits)
   }
 
-  /** Strings that stand beside each other are one. */
+  /** Adjacent strings are one string. */
   #readStrings(prefix: string): string | Buffer {
     const isBytes = prefix.includes('b')
     const parts: (string | Buffer)[] = []
@@ -276,7 +276,8 @@ export class LiteralReader {
     for (;;) {
       if (!/^(?:|u|r|b|rb|br)$/.test(kind))
         throw createNotAllowedError(`a string with the prefix ${kind}`)
-      if (kind.includes('b') !== isBytes) throw createNotAllowedError('bytes beside a string')
+      if (kind.includes('b') !== isBytes)
+        throw createNotAllowedError('a bytes literal beside a string')
       const text = this.#readString(isBytes, kind.includes('r'))
       parts.push(isBytes ? Buffer.from(text, 'latin1') : text)
       this.skipBlanks()
@@ -303,7 +304,7 @@ export class LiteralReader {
       PLAIN_TEXT_PATTERN.lastIndex = this.offset
       const plain = (PLAIN_TEXT_PATTERN.exec(code) as RegExpExecArray)[0]
       if (isBytes && /[^\0-\x7f]/.test(plain))
-        throw createNotAllowedError('bytes of other than ASCII')
+        throw createNotAllowedError('a bytes literal with characters that are not ASCII')
       text += plain
       this.offset += plain.length
       if (code.startsWith(close, this.offset)) break
@@ -319,12 +320,12 @@ export class LiteralReader {
     return text
   }
 
-  /** The backslash was passed. An unknown escape stands for itself, with its backslash, as in Python. */
+  /** The cursor is behind the backslash. An unknown escape stands for itself, with its backslash, as in Python. */
   #readEscape(isBytes: boolean): string {
     const char = this.code[this.offset++]
     if (char === undefined) throw createNotAllowedError('a string without an end')
     const simple = SIMPLE_ESCAPES[char]
-    // Python knows no `\/`; JSON does.
+    // `\/` is an escape of JSON, not of Python.
     if (simple !== undefined && Object.hasOwn(SIMPLE_ESCAPES, char)) return simple
     if (char === '\n') return ''
     if (char === '\r') {
@@ -359,7 +360,7 @@ export class LiteralReader {
   }
 }
 
-/** As a property of its own, whatever the name: `__proto__` would else set the prototype. */
+/** Sets an own property of any name: a plain assignment to `__proto__` would set the prototype instead. */
 function setOwnProperty(object: Record<string, unknown>, key: string, value: unknown): void {
   if (key !== '__proto__') object[key] = value
   else

@@ -1,27 +1,28 @@
-/** What the peer may call and read: own properties of an object, and nothing that they inherit. */
-
+/** The names that the peer may call and read: own properties of an object, never inherited ones. */
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { catchRejection } from '../core/user-functions.ts'
 import { createNotAllowedError } from './errors.ts'
 
 /**
- * Functions that the peer may call, and values that it may name. Functions get landed arguments; keyword arguments come
- * as one object behind the others. What a function answers, now or later, is sent back unless it is undefined. Some
- * names are called by manyhost, and never by the peer:
- * `__hbi_init__(po, ho)` when the link is up; `__hbi_cleanup__(po, ho, reason)` when it has ended;
- * `__hbi_land__(code)` before code is landed, answering undefined for the usual landing;
- * `hbi_peer_done()` when the peer will send no more; `hbi_disconnecting(reason)`; `hbi_disconnected(reason)`.
+ * Functions that the peer may call, and values that it may read. Functions get landed arguments; keyword arguments become
+ * one object behind the others. The result of a function, or of its promise, is sent back unless it is undefined.
+ *
+ * manyhost itself calls these names, and the peer cannot:
+ * - `__hbi_init__(po, ho)` when the link is up
+ * - `__hbi_cleanup__(po, ho, reason)` when the link has ended
+ * - `__hbi_land__(code)` before code is landed; if it returns undefined, the code is landed as usual
+ * - `hbi_peer_done()` when the peer will send no more
+ * - `hbi_disconnecting(reason)` and `hbi_disconnected(reason)`
  */
 export type Names = Readonly<Record<string, unknown>>
 
-/** Longest name. */
 const MAX_NAME_LENGTH = 64
-/** Most names that a peer may assign. */
+/** Maximum number of names that a peer may assign. */
 const MAX_VARIABLES = 64
 const RESERVED_NAMES = new Set(['hbi_peer_done', 'hbi_disconnecting', 'hbi_disconnected'])
 
-/** The public methods of an object as names, bound to it: those that do not begin with `_`, inherited ones included. */
+/** The public methods of an object as names, bound to it. Names with `_` at the beginning are private. Includes inherited methods. */
 export function reactor(object: object): Record<string, unknown> {
   const names: Record<string, unknown> = {}
   for (let at = object; at && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
@@ -34,13 +35,14 @@ export function reactor(object: object): Record<string, unknown> {
   return names
 }
 
+/** The names that code of the peer can use on one link. */
 export class LandingEnvironment {
   readonly #names: Names
-  /** What the peer assigned: `x = 1`. */
+  /** Values that the peer assigned: `x = 1`. */
   readonly variables = new Map<string, unknown>()
 
   constructor(names: Names) {
-    // A promise is an object without names: the function that makes them must answer at once.
+    // A promise is refused: the function that makes the names must return them at once.
     const isNames = typeof names === 'object' && names !== null && typeof names.then !== 'function'
     if (!isNames) {
       catchRejection(names, () => undefined)
@@ -52,12 +54,11 @@ export class LandingEnvironment {
     this.#names = names
   }
 
-  /** Exposed names. */
   get exposedNames(): string[] {
     return Object.keys(this.#names).filter((name) => !isReservedName(name))
   }
 
-  /** One of manyhost's own callbacks, where it is given. */
+  /** One of the names that manyhost calls itself, if it is given. */
   findCallback(name: string): ((...args: unknown[]) => unknown) | undefined {
     const found = Object.hasOwn(this.#names, name) ? this.#names[name] : undefined
     return typeof found === 'function' ? (found as (...args: unknown[]) => unknown) : undefined
@@ -86,13 +87,16 @@ export class LandingEnvironment {
     return value
   }
 
-  /** @throws ManyhostError MANYHOST_WIRE_CODE, MANYHOST_WIRE_LIMIT */
-  assertMayAssign(name: string, already: number): void {
+  /**
+   * @param assignedCount names that the same code assigns before this one
+   * @throws ManyhostError MANYHOST_WIRE_CODE, MANYHOST_WIRE_LIMIT
+   */
+  assertMayAssign(name: string, assignedCount: number): void {
     if (this.#isExposed(name) || isReservedName(name))
       throw createNotAllowedError(`an assignment to ${shortenName(name)}`)
     if (name.length > MAX_NAME_LENGTH)
       throw createNotAllowedError(`the name ${shortenName(name)}, longer than ${MAX_NAME_LENGTH},`)
-    if (!this.variables.has(name) && this.variables.size + already >= MAX_VARIABLES) {
+    if (!this.variables.has(name) && this.variables.size + assignedCount >= MAX_VARIABLES) {
       throw new ManyhostError('MANYHOST_WIRE_LIMIT', `more than ${MAX_VARIABLES} names assigned`)
     }
   }

@@ -1,4 +1,4 @@
-/** The posting conversation. Stages: send, recv, closed; the wire is free for others once it has left `send`. */
+/** The posted conversation. Its stages: send, recv, closed. In `send` it has the send lock. */
 import { ManyhostError } from '../core/errors.ts'
 import { afterUnref, type Timer } from '../core/time.ts'
 import { Conversation } from './conversation.ts'
@@ -11,11 +11,11 @@ import { decodeError } from './remote-error.ts'
 export type PoCoStage = 'send' | 'recv' | 'closed'
 
 export interface ConversationOptions {
-  /** Milliseconds in which it has to be completed; it fails with MANYHOST_TIMEOUT then. No limit unless given. */
+  /** Milliseconds in which it must be completed; after that it fails with MANYHOST_TIMEOUT. @default no limit */
   deadline?: number
-  /** Cancels it when it is aborted. */
+  /** Cancels the conversation when it is aborted. */
   signal?: AbortSignal
-  /** Whatever stands for its work: `withReconnect` hands it back if the link ends before the peer acknowledged it. */
+  /** Any value that stands for its work: `withReconnect` returns it if the link ends before the peer has acknowledged it. */
   job?: unknown
 }
 
@@ -25,12 +25,12 @@ interface ConversationWaiter {
 }
 
 export class PoCo extends Conversation implements PostedConversation, AsyncDisposable {
-  /** What stands for its work. */
+  /** The value that stands for its work. */
   readonly job: unknown
   #stage: PoCoStage = 'send'
   #isBegun = false
   #isAcknowledged = false
-  /** What ended it early, here or there. */
+  /** The error that ended it early, here or at the peer. */
   #failure: Error | undefined
   #isObserved = false
   #beginWaiters: ConversationWaiter[] = []
@@ -40,7 +40,7 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   #signal: AbortSignal | undefined
   readonly #onAbort = (): void => this.cancel()
 
-  /** @internal It has its turn to send already. */
+  /** @internal The caller has acquired the send lock. */
   constructor(link: ConversationLink, coSeq: string, options?: ConversationOptions) {
     super(link, coSeq)
     this.job = options?.job
@@ -53,12 +53,12 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
     return this.#stage
   }
 
-  /** Whether the peer has acknowledged its end. */
+  /** Whether the peer has acknowledged the end of the conversation. */
   get isCompleted(): boolean {
     return this.#isAcknowledged
   }
 
-  /** The value of code at the peer, which sends it at once: it may be waited for in `send` stage. */
+  /** The value of code at the peer. The peer sends it at once, so that it can be awaited in the stage `send`. */
   getObj(code: string): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.assertMaySend()
@@ -71,7 +71,7 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
     })
   }
 
-  /** From `send` to `recv`: frees the wire for others, and waits until the peer begins to answer. */
+  /** From `send` to `recv`: releases the send lock, and waits until the peer begins to answer. */
   async startRecv(): Promise<void> {
     this.finishSend()
     this.#stage = 'recv'
@@ -79,7 +79,7 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
     await new Promise<void>((resolve, reject) => this.#beginWaiters.push({ resolve, reject }))
   }
 
-  /** Objects of the response until it ends. */
+  /** The objects of the response. */
   async *[Symbol.asyncIterator](): AsyncGenerator<unknown, void, undefined> {
     for (;;) {
       const value = await this.receiveNext()
@@ -94,8 +94,8 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   }
 
   /**
-   * Resolves when the peer has done all of it; what is left of the response is not waited for by anybody then.
-   * @throws ManyhostError as the peer's functions failed, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT, MANYHOST_ABORTED
+   * Resolves when the peer has done all of it. The rest of the response is dropped.
+   * @throws ManyhostError the error of the peer's functions, MANYHOST_WIRE_CLOSED, MANYHOST_TIMEOUT, MANYHOST_ABORTED
    */
   async waitCompleted(): Promise<void> {
     this.close()
@@ -104,13 +104,13 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
     await new Promise<void>((resolve, reject) => this.#completionWaiters.push({ resolve, reject }))
   }
 
-  /** @internal Resolves when it is over, however it ended. */
+  /** @internal Resolves when the conversation has ended, in success or failure. */
   waitSettled(): Promise<void> {
     if (this.#isAcknowledged || !this.link.isUp) return Promise.resolve()
     return new Promise((resolve) => this.#settleWaiters.push(resolve))
   }
 
-  /** Ends it here: sends its end if need be, and leaves what is still to come to nobody. Idempotent. */
+  /** Ends the conversation at this end: sends its end if necessary, and drops the rest of the response. Idempotent. */
   close(): void {
     if (this.#stage === 'closed') return
     if (this.#stage === 'send') this.finishSend()
@@ -124,8 +124,8 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   }
 
   /**
-   * Gives it up: whoever waits for it gets `reason`, and a manyhost peer is told. An original peer cannot be; in the
-   * middle of a blob the link to it has to end.
+   * Cancels the conversation: pending calls reject with `reason`, and a manyhost peer is informed. An original peer cannot
+   * be informed; in the middle of a blob, the link to it must end.
    */
   cancel(
     reason: Error = new ManyhostError(
@@ -146,7 +146,7 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
     this.link.demultiplexer.pump()
   }
 
-  /** @internal From `send` on; the response may be asked for. */
+  /** @internal From `send` to `recv`, without waiting. */
   finishSend(): void {
     this.assertMaySend()
     this.#stage = 'recv'
@@ -170,9 +170,9 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   }
 
   override get wantsPacket(): boolean {
-    const { demultiplexer: arrivals, parser: frames, settings } = this.link
-    if (frames.isFramed)
-      return this.heldBytes < settings.window && arrivals.heldBytes < settings.wireBufHigh
+    const { demultiplexer, parser, settings } = this.link
+    if (parser.isFramed)
+      return this.heldBytes < settings.window && demultiplexer.heldBytes < settings.wireBufHigh
     if (this.isLanding) return this.pendingReceive !== undefined
     return this.#stage === 'closed' || this.pendingReceive !== undefined
   }
@@ -185,62 +185,71 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
 
   protected override assertMayReceive(): void {
     if (this.isLanding) return
-    if (this.#stage === 'send') throw createStageError('po co still in send stage')
-    if (this.#stage === 'closed') throw this.#failure ?? createStageError('po co not in recv stage')
+    if (this.#stage === 'send')
+      throw createStageError(
+        'the posted conversation is still in the stage send: call startRecv() first',
+      )
+    if (this.#stage === 'closed')
+      throw this.#failure ?? createStageError('the posted conversation is closed')
   }
 
   protected override assertMaySend(): void {
-    if (this.#stage !== 'send') throw this.#failure ?? createStageError('po co not in send stage')
+    if (this.#stage !== 'send')
+      throw (
+        this.#failure ??
+        createStageError(`the posted conversation is in the stage ${this.#stage}, not in send`)
+      )
     this.link.assertUp()
   }
 
   protected override handlePacket(packet: Packet): boolean {
-    const { direction: dir, text } = packet
-    const ask = this.pendingReceive
-    if (this.isLanding && !ask) return false
+    const { direction, text } = packet
+    const receive = this.pendingReceive
+    if (this.isLanding && !receive) return false
     const isClosed = this.#stage === 'closed' && !this.isLanding
-    switch (dir) {
+    switch (direction) {
       case '':
         this.dropPacket()
         if (!this.#failure) this.landCode(text, () => {})
         return true
       case 'co_recv':
-        if (ask?.kind === 'data') return this.#rejectReceive(ask, createBlobTooShortError(ask))
-        if (!ask && !isClosed) return false
+        if (receive?.kind === 'data')
+          return this.#rejectReceive(receive, createBlobTooShortError(receive))
+        if (!receive && !isClosed) return false
         this.dropPacket()
-        if (ask) this.landObject(text, ask)
+        if (receive) this.landObject(text, receive)
         return true
       case BLOB_DIRECTION:
-        if (ask?.kind === 'data') this.deliverBytes(packet, ask)
-        else if (ask) return this.#rejectReceive(ask, createBlobTooLongError(packet))
+        if (receive?.kind === 'data') this.deliverBytes(packet, receive)
+        else if (receive) return this.#rejectReceive(receive, createBlobTooLongError(packet))
         else if (isClosed) this.dropPacket()
         else return false
         return true
       case 'co_err':
       case 'co_ack_end':
-        return this.#onResponseOver(ask)
+        return this.#onResponseOver(receive)
       default:
         this.dropPacket()
-        if (dir !== 'co_cancel')
-          this.link.disconnectForViolation(`RECV unexpected packet: [#${dir}]${text}`)
+        if (direction !== 'co_cancel')
+          this.link.disconnectForViolation(`RECV unexpected packet: [#${direction}]${text}`)
         return true
     }
   }
 
-  /** The response has nothing more: its error and its end stay in the inbox, for all who ask later. */
-  #onResponseOver(ask: PendingReceive | undefined): boolean {
-    if (!ask) return false
+  /** The response has ended. The packet of its error or its end stays in the inbox, for all later receives. */
+  #onResponseOver(receive: PendingReceive | undefined): boolean {
+    if (!receive) return false
     this.pendingReceives.pop()
-    if (this.#failure) this.#rejectObserved(this.#failure, ask.reject)
-    else if (ask.kind === 'data') ask.reject(createBlobTooShortError(ask))
-    else if (ask.isOptional) ask.resolve(END_OF_RESPONSE)
-    else ask.reject(createStageError('the response has no object any more'))
+    if (this.#failure) this.#rejectObserved(this.#failure, receive.reject)
+    else if (receive.kind === 'data') receive.reject(createBlobTooShortError(receive))
+    else if (receive.isOptional) receive.resolve(END_OF_RESPONSE)
+    else receive.reject(createStageError('the response has no further object'))
     return true
   }
 
-  #rejectReceive(ask: PendingReceive, error: Error): boolean {
+  #rejectReceive(receive: PendingReceive, error: Error): boolean {
     this.pendingReceives.pop()
-    ask.reject(error)
+    receive.reject(error)
     return true
   }
 
@@ -266,7 +275,7 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
     for (const waiter of this.#completionWaiters.splice(0))
       this.#rejectObserved(error, waiter.reject)
     this.link.demultiplexer.rejectAwaitedObjects(this, error)
-    if (this.#stage !== 'closed' && this.link.isUp) return // What came before the error can still be received.
+    if (this.#stage !== 'closed' && this.link.isUp) return // Packets that arrived before the error can still be received.
     if (this.pendingReceives.length > 0) this.#isObserved = true
     this.rejectReceives(error)
   }
@@ -277,7 +286,7 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   }
 
   protected override onLandingFailed(error: Error): void {
-    // The peer is not at fault to the end of the link: what it said could not be landed here.
+    // The link does not end: the peer's code could not be landed here, but the peer kept to the protocol.
     if (!this.#failure) this.#recordFailure(error)
     this.link.reportUnobserved(error)
   }
@@ -285,8 +294,8 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   #watchDeadlineAndSignal({ deadline, signal }: ConversationOptions): void {
     if (deadline !== undefined) {
       this.#timer = afterUnref(deadline, () => {
-        const error = `conversation ${this.coSeq} was not completed within ${deadline} ms`
-        this.cancel(new ManyhostError('MANYHOST_TIMEOUT', error))
+        const message = `conversation ${this.coSeq} was not completed within ${deadline} ms`
+        this.cancel(new ManyhostError('MANYHOST_TIMEOUT', message))
       })
     }
     this.#signal = signal
@@ -299,5 +308,5 @@ export class PoCo extends Conversation implements PostedConversation, AsyncDispo
   }
 }
 
-/** Said instead of an object when the response has ended. */
-export const END_OF_RESPONSE = Symbol('nothing')
+/** `receiveNext` returns it instead of an object when the response has ended. */
+export const END_OF_RESPONSE = Symbol('end of response')

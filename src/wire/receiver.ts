@@ -1,13 +1,14 @@
-/** What posting and hosting conversations have in common: taking what comes off the wire, in order, when it is asked for. */
+/** The receiving half of a conversation, posted or hosted: packets are taken in order, when a receive asks for them. */
+import { describe } from '../core/describe.ts'
 import { asError, ManyhostError } from '../core/errors.ts'
 import { isPromiseLike } from '../core/promise.ts'
 import { BLOB_DIRECTION, type Packet } from './frames.ts'
 import type { ConversationLink, PendingReceive, ReceivingConversation } from './link-types.ts'
 
-/** Where received bytes go: into one buffer, or into several in turn. */
+/** Where received bytes are written: one buffer, or several, one after the other. */
 export type ReceiveTarget = Uint8Array | Iterable<ReceiveTarget>
 
-/** Blobs up to this are given their memory at once; beyond it only as their bytes come. */
+/** A larger blob gets its memory only as its bytes arrive: its announced size may be a lie. */
 const MAX_PREALLOCATED_BYTES = 1_048_576
 
 export abstract class ConversationReceiver implements ReceivingConversation {
@@ -30,7 +31,7 @@ export abstract class ConversationReceiver implements ReceivingConversation {
     return this.pendingReceives[this.pendingReceives.length - 1]
   }
 
-  /** How many raw bytes it waits for: only then may they be taken off the wire. */
+  /** Raw bytes that it waits for: only then may they be taken off the wire. */
   get wantsBytes(): number {
     return this.inbox.length === 0 && this.pendingReceive?.kind === 'data'
       ? this.pendingReceive.missingBytes
@@ -46,7 +47,7 @@ export abstract class ConversationReceiver implements ReceivingConversation {
     this.deliverInbox()
   }
 
-  /** Hands on what lies in the inbox to those who ask for it. */
+  /** Handles the packets of the inbox, as far as receives ask for them. */
   deliverInbox(): void {
     if (this.#isDelivering) return
     this.#isDelivering = true
@@ -58,26 +59,26 @@ export abstract class ConversationReceiver implements ReceivingConversation {
   }
 
   /**
-   * The next object of the peer, landed here.
-   * @throws ManyhostError MANYHOST_WIRE_STAGE, or what ended the conversation
+   * The next object from the peer, landed here.
+   * @throws ManyhostError MANYHOST_WIRE_STAGE, or the error that ended the conversation
    */
   recvObj(): Promise<unknown> {
     return this.requestReceive('obj', 0)
   }
 
   /**
-   * Exactly `size` bytes as a Buffer, or bytes into the given buffers until they are full.
+   * Receives exactly `size` bytes as a Buffer; or fills the given buffers.
    * @throws ManyhostError MANYHOST_WIRE_STAGE, MANYHOST_WIRE_BLOB if the peer sent less
    */
   recvData(size: number): Promise<Buffer>
   recvData(into: ReceiveTarget): Promise<void>
-  async recvData(what: number | ReceiveTarget): Promise<unknown> {
-    if (typeof what === 'number') return this.#receiveBuffer(what)
-    for (const buffer of flattenTarget(what)) await this.#receiveInto(buffer)
+  async recvData(sizeOrTarget: number | ReceiveTarget): Promise<unknown> {
+    if (typeof sizeOrTarget === 'number') return this.#receiveBuffer(sizeOrTarget)
+    for (const buffer of flattenTarget(sizeOrTarget)) await this.#receiveInto(buffer)
     return undefined
   }
 
-  /** `size` bytes, piece by piece as they come, without copying. Pieces that are not taken hold the peer back. */
+  /** Receives `size` bytes, piece by piece as they arrive, without copying. A slow reader slows the peer down. */
   async *recvStream(size: number): AsyncGenerator<Buffer, void, undefined> {
     assertBlobSize(size)
     for (let left = size; left > 0; ) {
@@ -115,25 +116,25 @@ export abstract class ConversationReceiver implements ReceivingConversation {
     })
   }
 
-  /** Fails unless something may be received now. */
+  /** @throws ManyhostError unless the stage allows receiving */
   protected abstract assertMayReceive(): void
 
   protected requestReceive(
-    want: PendingReceive['kind'],
-    left: number,
-    take: (bytes: Buffer) => void = () => {},
+    kind: PendingReceive['kind'],
+    size: number,
+    onBytes: (bytes: Buffer) => void = () => {},
     { isPartial = false, isOptional = false } = {},
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.assertMayReceive()
-      if (want === 'data' && left === 0) return resolve(undefined)
+      if (kind === 'data' && size === 0) return resolve(undefined)
       this.pendingReceives.push({
-        kind: want,
-        missingBytes: left,
-        totalBytes: left,
+        kind,
+        missingBytes: size,
+        totalBytes: size,
         isPartial,
         isOptional,
-        onBytes: take,
+        onBytes,
         resolve,
         reject,
       })
@@ -142,10 +143,10 @@ export abstract class ConversationReceiver implements ReceivingConversation {
     })
   }
 
-  /** Handles the first packet of the inbox: whether it is done with. */
+  /** Handles the first packet of the inbox. Returns whether the next one may be handled now. */
   protected abstract handlePacket(packet: Packet): boolean
 
-  /** The first packet is done with. */
+  /** Removes the first packet of the inbox. */
   protected dropPacket(): void {
     const packet = this.inbox.shift()
     if (packet) this.#addHeldBytes(-getPacketBytes(packet))
@@ -161,65 +162,70 @@ export abstract class ConversationReceiver implements ReceivingConversation {
     this.link.demultiplexer.heldBytes += bytes
   }
 
-  /** Gives the bytes to who asks for them. */
-  protected deliverBytes(packet: Packet, ask: PendingReceive): void {
+  /** Passes the bytes of a blob to a receive. */
+  protected deliverBytes(packet: Packet, receive: PendingReceive): void {
     const bytes = packet.bytes as Buffer
     this.dropPacket()
-    const mine = bytes.length > ask.missingBytes ? bytes.subarray(0, ask.missingBytes) : bytes
-    if (mine.length < bytes.length) {
-      const rest = { direction: BLOB_DIRECTION, text: '', bytes: bytes.subarray(mine.length) }
+    const wanted =
+      bytes.length > receive.missingBytes ? bytes.subarray(0, receive.missingBytes) : bytes
+    if (wanted.length < bytes.length) {
+      const rest = { direction: BLOB_DIRECTION, text: '', bytes: bytes.subarray(wanted.length) }
       this.inbox.unshift(rest)
       this.#addHeldBytes(rest.bytes.length)
     }
-    ask.missingBytes -= mine.length
-    ask.onBytes(mine)
-    if (ask.missingBytes > 0 && !ask.isPartial) return
+    receive.missingBytes -= wanted.length
+    receive.onBytes(wanted)
+    if (receive.missingBytes > 0 && !receive.isPartial) return
     this.pendingReceives.pop()
-    ask.resolve(undefined)
+    receive.resolve(undefined)
   }
 
-  /** Lands an object for who asks for it. */
-  protected landObject(text: string, ask: PendingReceive): void {
+  /** Lands an object for a receive. */
+  protected landObject(text: string, receive: PendingReceive): void {
     this.pendingReceives.pop()
-    this.#landText(text, ask.resolve, (error) => {
-      ask.reject(error)
+    this.#landText(text, receive.resolve, (error) => {
+      receive.reject(error)
       this.onLandingFailed(error)
     })
   }
 
-  /** Lands code for its effect. Those who asked before wait until it is done. */
-  protected landCode(text: string, use: (value: unknown) => void): void {
-    this.#landText(text, use, (error) => this.onLandingFailed(error))
+  /** Lands code for its effect. Receives that were pending before wait until the code is done. */
+  protected landCode(text: string, onValue: (value: unknown) => void): void {
+    this.#landText(text, onValue, (error) => this.onLandingFailed(error))
   }
 
   protected abstract onLandingFailed(error: Error): void
-  /** All landing is done, and what was asked for by it. */
+  /** Called when landed code that returned a promise is done. */
   protected onLanded(): void {}
 
-  #landText(text: string, use: (value: unknown) => void, fail: (error: Error) => void): void {
-    const outer = this.pendingReceives
+  #landText(
+    text: string,
+    onValue: (value: unknown) => void,
+    onError: (error: Error) => void,
+  ): void {
+    const outerReceives = this.pendingReceives
     const wasLanding = this.isLanding
     this.pendingReceives = []
     this.isLanding = true
     const restore = (): void => {
-      // What the function asked for and did not wait for is still asked for.
-      this.pendingReceives = [...outer, ...this.pendingReceives]
+      // Receives that the function started and did not await stay pending.
+      this.pendingReceives = [...outerReceives, ...this.pendingReceives]
       this.isLanding = wasLanding
     }
     let result: unknown
-    let isLater: boolean
+    let isPending: boolean
     try {
       result = this.link.landText(text, this)
-      // A getter `then` of what a function answered is code of a user, too.
-      isLater = isPromiseLike(result)
+      // Inside the try: a getter `then` of the result is the user's code, too.
+      isPending = isPromiseLike(result)
     } catch (error) {
       restore()
-      fail(asError(error))
+      onError(asError(error))
       return
     }
-    if (!isLater) {
+    if (!isPending) {
       restore()
-      use(result)
+      onValue(result)
       return
     }
     const resume = (): void => {
@@ -227,38 +233,37 @@ export abstract class ConversationReceiver implements ReceivingConversation {
       if (!this.isLanding) this.onLanded()
       this.link.demultiplexer.pump()
     }
-    // It settles once, whatever the promise of a function does.
+    // `Promise.resolve` makes a promise that settles once, whatever the function's own promise does.
     Promise.resolve(result).then(
       (value) => {
         restore()
-        use(value)
+        onValue(value)
         resume()
       },
       (error) => {
         restore()
-        fail(asError(error))
+        onError(asError(error))
         resume()
       },
     )
   }
 
   protected rejectReceives(error: Error): void {
-    for (const ask of this.pendingReceives.splice(0)) ask.reject(error)
+    for (const receive of this.pendingReceives.splice(0)) receive.reject(error)
   }
 }
 
-/** What an ask for bytes is told when there are no more of them. */
-export function createBlobTooShortError(ask: PendingReceive): ManyhostError {
+export function createBlobTooShortError(receive: PendingReceive): ManyhostError {
   return new ManyhostError(
     'MANYHOST_WIRE_BLOB',
-    `the blob is shorter than announced: ${ask.totalBytes - ask.missingBytes} of ${ask.totalBytes} bytes came`,
+    `the blob is shorter than announced: ${receive.totalBytes - receive.missingBytes} of ${receive.totalBytes} bytes arrived`,
   )
 }
 
 export function createBlobTooLongError(packet: Packet): ManyhostError {
   return new ManyhostError(
     'MANYHOST_WIRE_BLOB',
-    `the blob is longer than announced: ${packet.bytes?.length} bytes that nobody asked for`,
+    `the blob is longer than announced: ${packet.bytes?.length} bytes arrived that no receive asked for`,
   )
 }
 
@@ -268,11 +273,14 @@ function getPacketBytes(packet: Packet): number {
 
 function assertBlobSize(size: number): void {
   if (!Number.isSafeInteger(size) || size < 0) {
-    throw new ManyhostError('MANYHOST_WIRE_BLOB', `a blob cannot have ${size} bytes`)
+    throw new ManyhostError(
+      'MANYHOST_WIRE_BLOB',
+      `the size of a blob must be a whole number of bytes from 0 up, got ${describe(size)}`,
+    )
   }
 }
 
 function* flattenTarget(target: ReceiveTarget): Generator<Uint8Array> {
   if (target instanceof Uint8Array) yield target
-  else for (const one of target) yield* flattenTarget(one)
+  else for (const part of target) yield* flattenTarget(part)
 }

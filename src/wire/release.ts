@@ -1,4 +1,4 @@
-/** Handing a connection over to another protocol: both ends have to ask for it. */
+/** Releases a connection for another protocol. Both ends must request it. */
 import { deferred } from '../core/deferred.ts'
 import { createStageError } from './errors.ts'
 
@@ -7,24 +7,23 @@ export class ReleaseAgreement {
   #isRequestedHere = false
   #isRequestedByPeer = false
 
-  /** Whether the peer has asked: its next bytes are another protocol's. */
+  /** Whether the peer has requested it: its next bytes belong to another protocol. */
   get isRequestedByPeer(): boolean {
     return this.#isRequestedByPeer
   }
 
-  /** Resolves when both ends have asked; rejects when the link ends before. */
+  /** Resolves when both ends have requested it; rejects if the link ends before. */
   get agreed(): Promise<void> {
     return this.#agreement.promise
   }
 
-  /** @throws ManyhostError MANYHOST_WIRE_STAGE when this end has asked already */
+  /** @throws ManyhostError MANYHOST_WIRE_STAGE if this end has requested it already */
   request(): void {
     if (this.#isRequestedHere) throw createStageError('the connection is being released already')
     this.#isRequestedHere = true
     if (this.#isRequestedByPeer) this.#agreement.resolve()
   }
 
-  /** The peer asks. */
   onPeerRequest(): void {
     this.#isRequestedByPeer = true
     if (this.#isRequestedHere) this.#agreement.resolve()

@@ -1,13 +1,14 @@
-/** Writes values as code that lands: Python's own notation, which a manyhost peer reads as well. */
+/** Writes values as code, in Python's notation: original peers and manyhost peers land it. */
 import { Buffer } from 'node:buffer'
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 
 const MAX_NESTING = 64
 const NAME_PATTERN = /^[A-Za-z_][A-Za-z0-9_]*$/
 const PLAIN_TEXT_PATTERN = /^[\x20-\x26\x28-\x5b\x5d-\x7e]*$/
-/** What Python escapes too: it cannot be printed, or is half of a pair. */
+/** Characters that Python escapes too: they cannot be printed, or are half of a surrogate pair. */
 const ESCAPED_CHARS_PATTERN =
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them.
   /[\0-\x1f\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g
 const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
@@ -16,22 +17,24 @@ function createUnwritableError(what: string): ManyhostError {
 }
 
 /**
- * A value as code: whole numbers up to 1e21 are integers, larger ones floats; undefined and null are `None`, booleans `True` and `False`, Uint8Arrays bytes literals, arrays lists,
- * Maps and plain objects dicts, Sets sets; infinity is `1e999`, which is one in every peer.
+ * A value as code.
+ * - Whole numbers below 1e21 become integers, larger ones floats; infinity becomes `1e999`, which every peer reads as it.
+ * - undefined and null become `None`; booleans `True` and `False`.
+ * - Uint8Arrays become bytes literals, arrays lists, Maps and plain objects dicts, Sets sets.
  * @throws ManyhostError MANYHOST_WIRE_CODE for functions, symbols, instances of classes, and nesting deeper than 64
  */
 export function repr(value: unknown): string {
   return writeValue(value, 0)
 }
 
-/** The call of a name with such arguments. */
+/** The call of a name, as code. @throws ManyhostError MANYHOST_WIRE_CODE */
 export function formatCall(name: string, args: readonly unknown[]): string {
   if (!NAME_PATTERN.test(name)) throw createUnwritableError(`a call of ${JSON.stringify(name)}`)
   return `${name}(${args.map(repr).join(',')})`
 }
 
 /**
- * Code with values put in as literals: code`do_job(${action}, ${size})`. What is put in can be no code.
+ * Code with values inserted as literals: code`do_job(${action}, ${size})`. An inserted value cannot become code.
  * @throws ManyhostError MANYHOST_WIRE_CODE
  */
 export function code(texts: TemplateStringsArray, ...values: readonly unknown[]): string {
@@ -61,7 +64,7 @@ function writeNumber(value: number): string {
   if (Number.isNaN(value)) return 'nan'
   if (!Number.isFinite(value)) return value > 0 ? '1e999' : '-1e999'
   if (Object.is(value, -0)) return '-0.0'
-  // From 1e21 up JavaScript writes an exponent, and so is a float on the wire; a bigint is digits at any size.
+  // From 1e21 up JavaScript writes an exponent, which is a float on the wire. A bigint is written as digits at any size.
   const isLarge = Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21
   return isLarge ? String(BigInt(value)) : String(value)
 }
@@ -92,18 +95,20 @@ function writeBytes(value: Uint8Array): string {
 
 function writeObject(value: object, depth: number): string {
   if (depth > MAX_NESTING)
-    throw createUnwritableError(`nesting deeper than ${MAX_NESTING}, or in a circle,`)
-  if (Array.isArray(value)) return `[${value.map((one) => writeValue(one, depth)).join(', ')}]`
+    throw createUnwritableError(`nesting deeper than ${MAX_NESTING}, or a circular reference,`)
+  if (Array.isArray(value)) return `[${value.map((item) => writeValue(item, depth)).join(', ')}]`
   if (value instanceof Uint8Array) return writeBytes(value)
   if (value instanceof Set) {
-    const items = [...value].map((one) => writeValue(one, depth))
+    const items = [...value].map((item) => writeValue(item, depth))
     return items.length > 0 ? `{${items.join(', ')}}` : 'set()'
   }
   const isMap = value instanceof Map
   const prototype = Object.getPrototypeOf(value)
   if (!isMap && prototype !== Object.prototype && prototype !== null) {
-    throw createUnwritableError(`a ${value.constructor?.name ?? 'thing of a class'}`)
+    throw createUnwritableError(describe(value))
   }
-  const entries = isMap ? [...value] : Object.entries(value).filter(([, one]) => one !== undefined)
-  return `{${entries.map(([key, one]) => `${writeValue(key, depth)}: ${writeValue(one, depth)}`).join(', ')}}`
+  const entries = isMap
+    ? [...value]
+    : Object.entries(value).filter(([, item]) => item !== undefined)
+  return `{${entries.map(([key, item]) => `${writeValue(key, depth)}: ${writeValue(item, depth)}`).join(', ')}}`
 }

@@ -1,7 +1,7 @@
-/** The right to send: one conversation at a time has it, the others wait in line. */
+/** The right to send: one conversation at a time has it. The others wait in the order in which they came. */
 interface SendLockWaiter {
-  take(): void
-  fail(error: Error): void
+  resolve(): void
+  reject(error: Error): void
 }
 
 export class SendLock {
@@ -9,44 +9,45 @@ export class SendLock {
   #endError: Error | undefined
   #waiters: SendLockWaiter[] = []
 
-  /** Takes it if nobody has it. */
+  /** Takes the lock if it is free. Returns whether it did. */
   tryAcquire(): boolean {
     if (this.#isHeld || this.#endError) return false
     this.#isHeld = true
     return true
   }
 
-  /** Waits for it; rejects with the signal's reason, or when the link ends. */
+  /** Waits for the lock. Rejects with the signal's reason, or with the link's error when the link ends. */
   acquire(signal?: AbortSignal): Promise<void> {
     if (this.tryAcquire()) return Promise.resolve()
-    return new Promise((take, fail) => {
-      if (this.#endError) return fail(this.#endError)
-      if (signal?.aborted) return fail(signal.reason)
+    return new Promise((resolve, reject) => {
+      if (this.#endError) return reject(this.#endError)
+      if (signal?.aborted) return reject(signal.reason)
       const waiter: SendLockWaiter = {
-        take: () => {
+        resolve: () => {
           signal?.removeEventListener('abort', onAbort)
-          take()
+          resolve()
         },
-        fail,
+        reject,
       }
       const onAbort = (): void => {
         const index = this.#waiters.indexOf(waiter)
         if (index >= 0) this.#waiters.splice(index, 1)
-        fail(signal?.reason)
+        reject(signal?.reason)
       }
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#waiters.push(waiter)
     })
   }
 
+  /** Passes the lock to the caller that waits longest. */
   release(): void {
     const next = this.#waiters.shift()
-    if (next) next.take()
+    if (next) next.resolve()
     else this.#isHeld = false
   }
 
   stop(error: Error): void {
     this.#endError = error
-    for (const waiter of this.#waiters.splice(0)) waiter.fail(error)
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(error)
   }
 }

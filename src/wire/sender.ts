@@ -1,16 +1,16 @@
-/** The way out: packets of one turn of the event loop go in one write, blobs as they are. */
+/** Sends packets and blobs. The packets of one turn of the event loop are sent in one write. */
 import type { Duplex } from 'node:stream'
 import { BLOB_DIRECTION, formatPacket } from './frames.ts'
 
-/** Text beyond this is written without waiting for the end of the turn. */
+/** A longer batch is written without waiting for the end of the turn, in characters. */
 const MAX_BATCH_LENGTH = 65_536
-/** Blobs are cut into pieces of this size, so that beats come between them and memory is bounded. */
+/** Blobs are cut into pieces of this size, so that beats can be sent between them, and memory is bounded. */
 export const BLOB_PIECE_BYTES = 1_048_576
 
 export class PacketSender {
-  /** Whether blobs go in packets, as between two manyhost peers. */
+  /** Whether blobs are sent in packets, as between two manyhost peers. */
   isFramed = false
-  /** Packets and bytes so far. */
+  /** Packets and bytes that were sent since the link began. */
   packetCount = 0
   sentBytes = 0
   readonly #socket: Duplex
@@ -22,19 +22,19 @@ export class PacketSender {
   #isEnded = false
   #waiters: (() => void)[] = []
 
-  constructor(socket: Duplex, high: number, onFlow: () => void) {
+  constructor(socket: Duplex, highWaterMark: number, onDrain: () => void) {
     this.#socket = socket
-    this.#highWaterMark = high
-    this.#onDrain = onFlow
+    this.#highWaterMark = highWaterMark
+    this.#onDrain = onDrain
     socket.on('drain', this.#onSocketDrain)
   }
 
-  /** Whether so much waits for the peer to read that no more should be made. */
+  /** Whether so many bytes wait for the peer that no more should be sent. */
   get isFull(): boolean {
     return this.#isFull
   }
 
-  /** Bytes that left this process so far. */
+  /** Bytes that the system has taken since the link began. */
   get flushedBytes(): number {
     return this.sentBytes - this.#text.length - this.#socket.writableLength
   }
@@ -43,10 +43,10 @@ export class PacketSender {
     return this.#text === '' && this.#socket.writableLength === 0
   }
 
-  sendPacket(dir: string, text: string): void {
+  sendPacket(direction: string, text: string): void {
     if (this.#isEnded) return
     this.packetCount++
-    this.#text += formatPacket(dir, text)
+    this.#text += formatPacket(direction, text)
     if (this.#text.length > MAX_BATCH_LENGTH) this.flush()
     else if (!this.#isScheduled) {
       this.#isScheduled = true
@@ -54,7 +54,7 @@ export class PacketSender {
     }
   }
 
-  /** One piece of a blob; nothing is copied. */
+  /** Sends one piece of a blob, without copying it. */
   sendBlobPiece(bytes: Uint8Array): void {
     if (bytes.length === 0 || this.#isEnded) return
     if (this.isFramed) {
@@ -81,17 +81,17 @@ export class PacketSender {
     this.#updateFull()
   }
 
-  /** A promise while the way is full, undefined while it flows. */
+  /** A promise of the next drain while the sender is full; undefined if more may be sent now. */
   waitForDrain(): Promise<void> | undefined {
     if (!this.#isFull) return undefined
-    return new Promise((go) => this.#waiters.push(go))
+    return new Promise((resolve) => this.#waiters.push(resolve))
   }
 
-  /** Nothing is written any more; those who wait go on, and find the link ended. */
+  /** Sends nothing any more. Callers that wait for a drain go on, and find that the link has ended. */
   stop(): void {
     this.#isEnded = true
     this.#text = ''
-    // A connection that was handed over outlives its link by far, and is not to keep all of it in memory.
+    // A released connection can live much longer than its link: it must not keep the link in memory.
     this.#socket.off('drain', this.#onSocketDrain)
     this.#onSocketDrain()
   }
@@ -104,7 +104,7 @@ export class PacketSender {
   readonly #onSocketDrain = (): void => {
     if (!this.#isFull) return
     this.#isFull = false
-    for (const go of this.#waiters.splice(0)) go()
+    for (const resume of this.#waiters.splice(0)) resume()
     this.#onDrain()
   }
 }

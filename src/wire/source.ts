@@ -1,16 +1,17 @@
-/** What may be sent: code as text, blobs as buffers in any nesting, or as streams. */
+/** Sources of what is sent: code as text; blobs as buffers, nested or not, or as streams. */
+import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 import { repr } from './repr.ts'
 
-/** CodeSource: text, its bytes, or several of them in turn. */
+/** Code: text, its bytes, or several texts, one after the other. */
 export type CodeSource = string | Uint8Array | Iterable<string> | AsyncIterable<string>
-/** A blob: buffers, nested as deep as one likes; streams and generators are asked for more as it flows. */
+/** A blob: buffers, nested to any depth. Streams and generators are read only as fast as the peer takes the bytes. */
 export type BlobSource = Uint8Array | ArrayBuffer | Iterable<BlobSource> | AsyncIterable<BlobSource>
 
 export async function* iterateCode(
   source: Iterable<string> | AsyncIterable<string>,
 ): AsyncGenerator<string> {
-  for await (const one of source) yield one
+  for await (const text of source) yield text
 }
 
 export async function* iterateBuffers(source: BlobSource): AsyncGenerator<Uint8Array> {
@@ -21,12 +22,15 @@ export async function* iterateBuffers(source: BlobSource): AsyncGenerator<Uint8A
     source !== null &&
     (Symbol.asyncIterator in source || Symbol.iterator in source)
   ) {
-    for await (const one of source) yield* iterateBuffers(one)
+    for await (const part of source) yield* iterateBuffers(part)
   } else
-    throw new ManyhostError('MANYHOST_WIRE_BLOB', `a blob is made of buffers, got ${typeof source}`)
+    throw new ManyhostError(
+      'MANYHOST_WIRE_BLOB',
+      `a blob must consist of buffers, got ${describe(source)}`,
+    )
 }
 
-/** One piece of code as text; what is no text is written as the value that it is. */
+/** Code as text. A value that is neither text nor bytes is written as a literal. */
 export function codeToText(code: unknown): string {
   if (typeof code === 'string') return code
   return code instanceof Uint8Array ? Buffer.from(code).toString() : repr(code)

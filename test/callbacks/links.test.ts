@@ -137,6 +137,6 @@ describe('wire', () => {
   test.each(failing)('onRetry %s: it goes on', async (_name, onRetry) => {
     const options = { minDelay: 1, maxAttempts: 3, onRetry }
     const error = await rejectionOf(withReconnect('unix:/nowhere/x', {}, () => 1, options))
-    expect(error.message).toMatch(/^given up after 3 failures in a row/)
+    expect(error.message).toMatch(/^gave up after 3 failures in a row/)
   })
 })

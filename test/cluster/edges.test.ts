@@ -114,7 +114,7 @@ test('what is on its way out still counts against the limit of its provider', as
   const first = cluster.instances[0]?.id as string
   cluster.drain(first)
   for (let i = 0; i < 3; i++) {
-    cluster.kick()
+    cluster.requestReconcile()
     await runEventLoop(3)
   }
   expect(cluster.instances.map(({ id, state }) => [id, state])).toEqual([[first, 'draining']])

@@ -204,7 +204,7 @@ withEngine(
         const own = kubernetes({ ...options, template: { spec: { nodeName: NODE } } })
         const spec = specOf({ command, resources: { cpus: 1_000 } })
         const error = await rejectionOf(own.start(spec, { signal: unending }))
-        expect(error.message).toMatch(/it ended: its node gave it up: OutOfcpu: .*enough/)
+        expect(error.message).toMatch(/it ended: its node ended it: OutOfcpu: .*enough/)
         await waitUntil(async () => !(await isPod(spec.id)), 30_000)
         await own.close?.()
       })

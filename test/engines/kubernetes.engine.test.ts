@@ -244,7 +244,7 @@ withEngine(
         await patchStatus(evicted.id, { phase: 'Failed', reason: 'Evicted', message })
         expect(await evicted.running.exited).toEqual({
           reason: 'lost',
-          detail: `its node gave it up: Evicted: ${message}`,
+          detail: `its node ended it: Evicted: ${message}`,
         })
         const silent = await serving(provider)
         const conditions = [

@@ -152,7 +152,11 @@ describe('options', () => {
     [[], {}, 'must be a list of providers, got []'],
     [[{}], {}, 'a list of providers'],
     [[place(), place()], { weights: [1] }, 'weights must be a list of 2 numbers above 0, got [1]'],
-    [[place()], { spilloverAfter: -1 }, 'spilloverAfter must be milliseconds from 0 up, got -1'],
+    [
+      [place()],
+      { spilloverAfter: -1 },
+      'spilloverAfter must be milliseconds from 0 up (0: never), got -1',
+    ],
     [[place()], { order: 1 }, "several: unknown option 'order'"],
   ])('%# is refused', (providers, options, text) => {
     const error = catchThrown(() => several(providers as Provider[], options as object))

@@ -117,17 +117,17 @@ test('a start that was given up takes no address', async () => {
 
 describe('options', () => {
   test.each<[unknown, string]>([
-    [{}, 'urls must be a list of one or more URLs, got undefined'],
+    [{}, 'fixed: urls is missing'],
     [{ urls: [] }, 'got []'],
     [{ urls: 'http://a' }, 'got "http://a"'],
-    [{ urls: ['http://a'], url: 'x' }, `fixed has no option 'url'`],
-    [{ urls: ['http://a:80', 'http://A/'] }, 'urls[1] is there twice'],
+    [{ urls: ['http://a'], url: 'x' }, `fixed: unknown option 'url'`],
+    [{ urls: ['http://a:80', 'http://A/'] }, 'urls[1] is the same as an earlier URL'],
     [{ urls: ['http://a', 'ftp://b'] }, 'urls[1] must be like'],
-    [{ urls: ['nonsense'] }, 'not a URL'],
-    [{ urls: [7] }, 'not a string'],
-    [{ urls: ['http://a/path'] }, 'it has a path'],
-    [{ urls: ['http://me@a'] }, 'it has a user'],
-    [{ urls: ['unix:relative.sock'] }, 'the path of a socket is absolute'],
+    [{ urls: ['nonsense'] }, 'it is not a URL'],
+    [{ urls: [7] }, 'it is not a string'],
+    [{ urls: ['http://a/path'] }, 'it must not have a path'],
+    [{ urls: ['http://me@a'] }, 'it must not have a user'],
+    [{ urls: ['unix:relative.sock'] }, 'the path of a socket must be absolute'],
     [{ urls: ['http://a'], connect: 'tls' }, 'connect must be an object or a function, got "tls"'],
   ])('%j is refused', (options, text) => {
     expect(() => fixed(options as FixedOptions)).toThrow(

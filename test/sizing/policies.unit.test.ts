@@ -2,7 +2,6 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   IdleToZero,
-  idleToZero,
   instancesFor,
   nextSimpleState,
   QueueLength,
@@ -10,6 +9,7 @@ import {
   type SimpleLoadBalancerState,
 } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
+import { idleToZero } from '../../src/sizing/wrappers.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 beforeEach(() => {

@@ -2,7 +2,7 @@ import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type SizedCluster, type SizeSpec, toSize, wholeSize } from '../../src/sizing/size.ts'
-import { bounds, toZero as idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
+import { bounds, idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 const cluster = new FakeCluster()

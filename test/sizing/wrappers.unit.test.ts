@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { QueueLength } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
-import { bounds, scaleDownDelay, step, toZero } from '../../src/sizing/wrappers.ts'
+import { bounds, idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 beforeEach(() => {
@@ -106,10 +106,10 @@ describe('step', () => {
   })
 })
 
-describe('toZero', () => {
+describe('idleToZero', () => {
   it('is the size inside until there was no work for idleAfter, and at once when a request comes', () => {
     const cluster = new FakeCluster()
-    const size = toZero(4, { idleAfter: 60_000 })
+    const size = idleToZero(4, { idleAfter: 60_000 })
     expect(size(cluster)).toBe(4)
     vi.advanceTimersByTime(59_999)
     expect(size(cluster)).toBe(4)
@@ -127,7 +127,7 @@ describe('toZero', () => {
   it('keeps one instance warm around a size that falls to 0 at once', () => {
     const cluster = new FakeCluster()
     cluster.inFlight = 5
-    const size = toZero(QueueLength)
+    const size = idleToZero(QueueLength)
     expect(size(cluster)).toBe(5)
     cluster.inFlight = 0
     expect(size(cluster)).toBe(1)
@@ -137,7 +137,7 @@ describe('toZero', () => {
 
   it('sees the work that came and went between two reads', () => {
     const cluster = new FakeCluster()
-    const size = toZero(2, { idleAfter: 1_500 })
+    const size = idleToZero(2, { idleAfter: 1_500 })
     for (let i = 0; i < 10; i++) {
       cluster.arrivals++
       expect(size(cluster)).toBe(2)
@@ -163,7 +163,7 @@ describe('what is wrong is refused when the size is wrapped', () => {
     ['got undefined', () => scaleDownDelay(1, undefined as never)],
     ['step: up must be a whole number from 1 up, got 0', () => step(1, { up: 0 })],
     ['step: down must be', () => step(1, { down: 0.5 })],
-    ['toZero: idleAfter must be a number from 0 up', () => toZero(1, { idleAfter: -1 })],
+    ['idleToZero: idleAfter must be a number from 0 up', () => idleToZero(1, { idleAfter: -1 })],
   ])('%s', (message, act) => {
     expect(act).toThrow(
       expect.objectContaining({
@@ -177,7 +177,7 @@ describe('what is wrong is refused when the size is wrapped', () => {
     for (const wrong of [-1, '3', {}]) {
       const refused = expect.objectContaining({ code: 'MANYHOST_INVALID_SIZE' })
       expect(() => bounds(wrong as never, {})).toThrow(refused)
-      expect(() => toZero(wrong as never)).toThrow(refused)
+      expect(() => idleToZero(wrong as never)).toThrow(refused)
     }
   })
 

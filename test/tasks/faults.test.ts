@@ -156,7 +156,7 @@ it('lines and commands of all kinds: each wrong one has its error, each good one
     if (exitStatus !== 0) failed[args.slice(0, 40)] = [exitStatus, message]
   }
   expect(bad).toEqual([
-    expect.stringMatching(/^line 1: there is a NUL/),
+    expect.stringMatching(/^line 1: it has a NUL character/),
     expect.stringMatching(/^line 2: it is not UTF-8/),
     expect.stringMatching(/^line 4: it is longer than 1048576 bytes/),
     expect.stringMatching(/^line 5: directive "cores:none"/),

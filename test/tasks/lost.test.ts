@@ -48,23 +48,24 @@ it('a server that was taken for dead ends what it had, and nothing that it claim
   const store = await openStore(':memory:')
   onTestFinished(() => store.close())
   const events: string[] = []
-  const life = await TaskServerLease.acquire({
-    store,
-    leaseMs: 60_000,
-    onEvicted: () => events.push(`evicted as ${life.id}`),
-    onRecovered: (count) => events.push(`${count} recovered`),
-    reportProblem: () => {},
-  })
-  const first = life.id
+  const lease: TaskServerLease = new TaskServerLease(
+    { store, leaseMs: 60_000, problems: { report: () => {} } },
+    {
+      leaseLost: () => events.push(`lost, now ${lease.id}`),
+      tasksRecovered: (count) => events.push(`${count} recovered`),
+    },
+  )
+  await lease.acquire()
+  const first = lease.id
   // Of this machine, and of a process that is no more: what it held is there for whoever joins.
-  const dead = await store.registerServer(life.host, `${createServerId()}0`)
+  const dead = await store.registerServer(lease.host, `${createServerId()}0`)
   await store.add([{ args: 'true' }])
   await store.claim({ server: dead })
   await store.unregisterServer(first)
-  await life.renew()
-  expect(life.id).not.toBe(first)
-  expect(events).toEqual([`evicted as ${life.id}`, '1 recovered'])
-  await life.release()
+  await lease.renew()
+  expect(lease.id).not.toBe(first)
+  expect(events).toEqual([`lost, now ${lease.id}`, '1 recovered'])
+  await lease.release()
 })
 
 const LATE = {

@@ -284,13 +284,13 @@ describe('manyhost tasks server', PATIENT, () => {
     await store.close()
   })
 
-  it('takes nothing from who has no token', async () => {
+  it('takes nothing from a client without the token', async () => {
     const { env } = home()
     const server = await serving(env)
     const other = home()
     const args = ['tasks', 'submit', '--server', server.url, '--', 'true']
     const { code, stderr } = await runManyhost(args, { env: other.env })
-    expect(stderr).toMatch(/wants its token/)
+    expect(stderr).toMatch(/needs its token/)
     expect(code).toBe(5)
     const answer = await fetch(`${server.url}/tasks`, { method: 'POST', body: '{"args":"true"}' })
     expect(answer.status).toBe(401)

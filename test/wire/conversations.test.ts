@@ -208,10 +208,14 @@ describe('conversations', () => {
   it('are refused in the wrong stage', async () => {
     const { po } = await pair(echo)
     await po.co(async (co) => {
-      expect((await rejectionOf(co.recvObj())).message).toBe('po co still in send stage')
+      expect((await rejectionOf(co.recvObj())).message).toBe(
+        'the posted conversation is still in the stage send: call startRecv() first',
+      )
       await co.sendCode('echo(1)')
       await co.startRecv()
-      expect((await rejectionOf(co.sendCode('echo(2)'))).message).toBe('po co not in send stage')
+      expect((await rejectionOf(co.sendCode('echo(2)'))).message).toBe(
+        'the posted conversation is in the stage recv, not in send',
+      )
       expect(await co.recvObj()).toBe(1)
       expect((await rejectionOf(co.recvObj())).code).toBe('MANYHOST_WIRE_STAGE')
     })

@@ -117,8 +117,8 @@ describe('errors and ends', () => {
   it('weakness 6 and 4: frames out of bounds end the link with their reason', async () => {
     for (const [bytes, reason] of [
       ['[999999999999#]', /at most 1048576/],
-      ['[-5#]', /no length of a packet/],
-      ['hello', /no packet begins/],
+      ['[-5#]', /a packet header must be/],
+      ['hello', /a packet must begin with/],
       ['[3#co_begin]101[5#co_end]99999', /mismatch/],
     ] as const) {
       const server = await listen(echo)

@@ -97,16 +97,16 @@ describe('frames', () => {
   })
 
   it.each([
-    ['[-1#]x', /no length/],
-    ['[#]x', /no length/],
-    ['[1_0#]x', /no length/],
-    ['[ 1#]x', /no length/],
-    ['[1.5#]x', /no length/],
-    ['[99999999999999999999#]', /no length/],
-    ['[1]x', /no length/],
-    ['x[1#]', /no packet begins with "x\[1#\]"/],
-    [`[1#${'d'.repeat(60)}]x`, /within the first 60/],
-    ['['.padEnd(60, '1'), /within the first 60/],
+    ['[-1#]x', /must be "\[<decimal bytes>/],
+    ['[#]x', /must be "\[<decimal bytes>/],
+    ['[1_0#]x', /must be "\[<decimal bytes>/],
+    ['[ 1#]x', /must be "\[<decimal bytes>/],
+    ['[1.5#]x', /must be "\[<decimal bytes>/],
+    ['[99999999999999999999#]', /must be "\[<decimal bytes>/],
+    ['[1]x', /must be "\[<decimal bytes>/],
+    ['x[1#]', /must begin with "\[", got "x\[1#\]"/],
+    [`[1#${'d'.repeat(60)}]x`, /must end within 60 bytes/],
+    ['['.padEnd(60, '1'), /must end within 60 bytes/],
   ])('refuse %s', (text, message) => {
     const frames = new PacketParser(1_024)
     frames.push(Buffer.from(text))

@@ -47,13 +47,13 @@ describe('stages', () => {
     expect(await po.request('work()')).toBe('done')
     expect(said).toEqual([
       'recv',
-      'ho co not in send stage',
+      'the hosted conversation is in the stage recv, not in send',
       'work',
-      'ho co not in recv stage',
+      'the hosted conversation is in the stage work, not in recv',
       'send',
-      'ho co not in work stage, but in send',
+      'the hosted conversation is in the stage send, not in work',
       'closed',
-      'ho co not in send stage',
+      'the hosted conversation is in the stage closed, not in send',
     ])
   })
 
@@ -70,7 +70,7 @@ describe('stages', () => {
       }),
     )
     expect(await error).toMatchObject({ code: 'MANYHOST_WIRE_STAGE' })
-    expect((await error).message).toContain('ho co not all received')
+    expect((await error).message).toContain('the function has not received everything')
     expect(await po.call('echo', 2)).toBe(2)
   })
 

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Dispatcher } from 'undici'
 import { describeError } from '../../core/errors.ts'
-import { openTaskApiClient } from '../../tasks/server/task-api-client.ts'
+import { openTaskApiClient, readProblemDetail } from '../../tasks/server/task-api-client.ts'
 import { defaultStorePath } from '../../tasks/store/open.ts'
 import { CliError } from '../exit.ts'
 import { checkSecretLength, readSecret } from '../secrets.ts'
@@ -78,11 +78,11 @@ export function connectTaskServer(flags: TaskServerFlags): RequestTaskServer {
     } catch (error) {
       throw new CliError('unreachable', `${server}: ${describeError(error)}`, { cause: error })
     }
-    const { statusCode, body } = answer
+    const { statusCode } = answer
     if (statusCode < 400) return answer
-    const problem = (await body.json().catch(() => ({}))) as { error?: string }
+    const detail = await readProblemDetail(answer)
     const kind = statusCode === 404 ? 'notFound' : statusCode === 401 ? 'refused' : 'failure'
-    throw new CliError(kind, problem.error ?? `${server} answered ${statusCode}`)
+    throw new CliError(kind, detail ?? `${server} answered ${statusCode}`)
   }
 }
 

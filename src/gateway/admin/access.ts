@@ -1,4 +1,4 @@
-/** Who may call: a token, and where a browser calls, its page's origin and the name that it called us by. */
+/** Who may call the admin address: the token, and for browsers the origin of the page and the name of this server. */
 import type { IncomingMessage } from 'node:http'
 import {
   digestSecret,
@@ -11,13 +11,13 @@ import { checkOption } from '../../core/options.ts'
 import { ADMIN_RULES } from './options.ts'
 import { type AdminReply, httpProblemReply } from './reply.ts'
 
-/** Marks a call without a JSON body as one that no foreign form or image can have made. */
+/** A header that no form or image of another site can send. It protects calls without a JSON body. */
 export const CSRF_HEADER = 'x-requested-with'
 
 export interface AdminAccess {
-  /** Whether the request carries the token; true for all where there is none. */
+  /** Whether the request has the token; always true if there is no token. */
   hasToken(request: IncomingMessage): boolean
-  /** Why the request may not go on, if so. `isOpen` routes ask for no token. */
+  /** The refusal of a request; undefined if it may pass. `isOpen` routes need no token. */
   refuse(request: IncomingMessage, isOpen: boolean): AdminReply | undefined
 }
 
@@ -32,19 +32,20 @@ export function createAdminAccess(token: string | undefined): AdminAccess {
   return {
     hasToken,
     refuse(request, isOpen) {
-      // With a token a page that rebinds its name has nothing to show; without one, names are all there is.
+      // Against DNS rebinding: without a token, only the name in Host shows that a foreign page calls.
       if (!expected && !isLocalHostName(request.headers.host, request.socket.localAddress)) {
         return httpProblemReply(
           421,
-          `this server is not ${request.headers.host ?? 'nobody'}: call it by localhost`,
+          `this server is not ${request.headers.host ?? '(no Host)'}: call it by localhost`,
         )
       }
       if (!isOpen && !hasToken(request)) {
-        const what = request.headers.authorization === undefined ? 'no token' : 'a wrong token'
+        const tokenState =
+          request.headers.authorization === undefined ? 'no token' : 'a wrong token'
         const headers = { 'www-authenticate': 'Bearer realm="manyhost"' }
         return httpProblemReply(
           401,
-          `the request has ${what}`,
+          `the request has ${tokenState}`,
           { code: 'MANYHOST_UNAUTHORIZED' },
           headers,
         )
@@ -54,7 +55,7 @@ export function createAdminAccess(token: string | undefined): AdminAccess {
   }
 }
 
-/** A page of another origin, or a call that such a page could make without being asked first. */
+/** Refuses pages of other origins, and calls that such a page could make without a preflight request. */
 function refuseForeignOrigin({ method, headers }: IncomingMessage): AdminReply | undefined {
   const { origin } = headers
   if (!isSameOrigin(origin, headers.host)) {

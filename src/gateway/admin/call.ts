@@ -1,4 +1,4 @@
-/** One call of the API, and what the routes have in common. */
+/** One call of the API, with the helpers that routes share. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../core/errors.ts'
@@ -8,7 +8,7 @@ import type { AdminReply } from './reply.ts'
 import type { ManualRestarts } from './restarts.ts'
 import type { AdminStreamWriters } from './stream-writer.ts'
 
-/** What the routes act on. */
+/** What the routes use. */
 export interface AdminContext {
   readonly session: SessionCore
   readonly metrics: Registry
@@ -22,15 +22,15 @@ export interface AdminContext {
 export interface AdminCall {
   readonly request: IncomingMessage
   readonly response: ServerResponse
-  /** Variables of the path, decoded. */
+  /** Variables of the path, percent-decoded. */
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
-  /** False for a caller without the token, on a route that is open to all. */
+  /** False for a caller without the token, on a route that needs none. */
   readonly isTrusted: boolean
   readonly admin: AdminContext
 }
 
-/** undefined: the route has taken the response over. */
+/** Returns undefined if the route has taken over the response. */
 export type AdminRouteHandler = (
   call: AdminCall,
 ) => AdminReply | undefined | Promise<AdminReply | undefined>

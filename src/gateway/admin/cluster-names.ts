@@ -1,4 +1,4 @@
-/** Names of clusters in paths: the host of the virtual URL, or the whole URL where that is not enough. */
+/** Names of clusters in paths: the host of the virtual URL, or the whole URL if several clusters have that host. */
 
 import type { Cluster } from '../../cluster/cluster.ts'
 import type { Instance } from '../../cluster/instance.ts'
@@ -9,7 +9,7 @@ function hostOfUrl(url: string): string {
   return new URL(url).host
 }
 
-/** The shortest names that mean one cluster each, by URL. */
+/** The shortest unambiguous name of each cluster, by URL. */
 export function shortestNames(all: readonly { readonly url: string }[]): Map<string, string> {
   const counts = new Map<string, number>()
   for (const { url } of all) counts.set(hostOfUrl(url), (counts.get(hostOfUrl(url)) ?? 0) + 1)
@@ -21,12 +21,12 @@ export function shortestNames(all: readonly { readonly url: string }[]): Map<str
 /** @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_INVALID_URL */
 export function findCluster(session: SessionCore, name: string): Cluster {
   if (name.includes('://')) return session.cluster(name)
-  const wanted = name.toLowerCase()
-  const found = session.clusters.filter(({ url }) => hostOfUrl(url) === wanted)
+  const host = name.toLowerCase()
+  const found = session.clusters.filter(({ url }) => hostOfUrl(url) === host)
   if (found.length === 1) return found[0] as Cluster
   const urls = (found.length > 1 ? found : session.clusters).slice(0, 20).map(({ url }) => url)
-  const what = found.length > 1 ? `${name} may mean` : `no service is named ${name}; known:`
-  throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `${what} ${urls.join(', ') || 'none'}`)
+  const reason = found.length > 1 ? `${name} can mean` : `no service is named ${name}; known:`
+  throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `${reason} ${urls.join(', ') || 'none'}`)
 }
 
 export function findInstance(cluster: Cluster, id: string): Instance | undefined {

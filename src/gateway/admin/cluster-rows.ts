@@ -1,4 +1,4 @@
-/** What the event stream says of each cluster: a row of figures, told again only when one of them has changed. */
+/** A row of figures for each cluster, for the event stream. A row is sent again only if one of its figures has changed. */
 
 import type { Cluster } from '../../cluster/cluster.ts'
 import type { InstanceState } from '../../core/events.ts'
@@ -14,15 +14,17 @@ export interface ClusterRow {
   readonly concurrency: number
   readonly states: Readonly<Partial<Record<InstanceState, number>>>
   readonly inFlight: number
-  /** Requests that wait, and for how many ms the first of them does. */
+  /** Waiting requests. */
   readonly queue: number
+  /** Milliseconds for which the oldest of them has waited. */
   readonly oldestAge: number
-  /** Requests that ended per second, and those of them that failed. */
+  /** Requests per second that ended. */
   readonly rate: number
+  /** Requests per second that failed. */
   readonly failing: number
   /** Resends so far. */
   readonly resends: number
-  /** Milliseconds, of the last requests; null when none ended since the last row. */
+  /** Milliseconds, of the last requests; null if none ended since the last row. */
   readonly p50: number | null
   readonly p99: number | null
   readonly failure: string | null
@@ -30,7 +32,7 @@ export interface ClusterRow {
 
 export interface ClusterRowChanges {
   readonly clusters: readonly ClusterRow[]
-  /** URLs of clusters that are there no more. */
+  /** URLs of clusters that no longer exist. */
   readonly gone: readonly string[]
 }
 
@@ -43,21 +45,21 @@ const MAX_FAILURE_LENGTH = 2_000
 
 export class ClusterRows {
   readonly #counts = new WeakMap<Cluster, EndedCounts>()
-  /** By URL: the row, and its text as it was told last. */
+  /** By URL: the row, and its text as it was sent last. */
   #rows = new Map<string, { row: ClusterRow; text: string }>()
 
   get all(): ClusterRow[] {
     return [...this.#rows.values()].map(({ row }) => row)
   }
 
-  /** Reads all clusters, `seconds` after the last time. */
+  /** Reads all clusters. @param seconds time since the last call, for the rates */
   read(clusters: readonly Cluster[], seconds: number): ClusterRowChanges {
-    const named = shortestNames(clusters)
+    const names = shortestNames(clusters)
     const before = this.#rows
     this.#rows = new Map()
     const changed: ClusterRow[] = []
     for (const cluster of clusters) {
-      const row = this.#row(cluster, named.get(cluster.url) ?? cluster.url, seconds)
+      const row = this.#row(cluster, names.get(cluster.url) ?? cluster.url, seconds)
       const text = JSON.stringify(row)
       if (before.get(cluster.url)?.text !== text) changed.push(row)
       this.#rows.set(cluster.url, { row, text })
@@ -102,7 +104,7 @@ function perSecond(count: number, seconds: number): number {
   return seconds > 0 ? Math.round((count / seconds) * 10) / 10 : 0
 }
 
-/** To three digits: more would be noise that makes each row new. */
+/** Rounded, because noise in further digits would change every row. */
 function roundToThreeDigits(ms: number): number {
   return Number(ms.toPrecision(3))
 }

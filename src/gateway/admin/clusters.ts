@@ -1,4 +1,4 @@
-/** Clusters and instances: seen, resized, drained, restarted, listened to. */
+/** Routes of clusters and instances: show, resize, drain, restart, logs. */
 
 import type { Cluster } from '../../cluster/cluster.ts'
 import type { Instance } from '../../cluster/instance.ts'
@@ -19,9 +19,9 @@ import { type AdminReply, httpProblemReply, jsonReply, textReply } from './reply
 
 export const listClusters: AdminRouteHandler = ({ admin }) => {
   const { clusters } = admin.session
-  const named = shortestNames(clusters)
+  const names = shortestNames(clusters)
   const all = clusters.map((cluster) => ({
-    name: named.get(cluster.url),
+    name: names.get(cluster.url),
     ...takeClusterSnapshot(cluster),
   }))
   return jsonReply(200, { at: wallClock(), clusters: all })
@@ -36,12 +36,12 @@ export const setSize: AdminRouteHandler = async (call) => {
   const [unknown] = Object.keys(rest)
   if (unknown !== undefined)
     throw invalidQuery(`body: unknown option ${JSON.stringify(unknown)}; known: size`)
-  // Programs may give other sizes, such as functions; here a "3" is a slip.
+  // `session.setSize` accepts more, such as functions and texts. Here a "3" is a mistake.
   if (!isInstanceCount(size)) {
     const text = `size: expected a whole number from 0 up, got ${JSON.stringify(size)?.slice(0, 100) ?? 'nothing'}`
     throw new ManyhostError('MANYHOST_INVALID_SIZE', text, { service: cluster.url })
   }
-  // The cluster of that name may be another one since the body has come.
+  // The cluster of that name may have been replaced while the body was read.
   call.admin.session.setSize(cluster.url, size)
   return clusterReply(200, call, requestedCluster(call))
 }
@@ -62,9 +62,9 @@ export const clusterLogs: AdminRouteHandler = (call) => {
   const cluster = requestedCluster(call)
   const lines = parseCount(call, 'lines')
   if (!parseFlag(call, 'follow')) return textReply(clusterLog(cluster, lines))
-  const { streams: outflows, session } = call.admin
-  return outflows.open(call.request, call.response, LOG_TYPE, (outflow) =>
-    followCluster(session, cluster, outflow, lines),
+  const { streams, session } = call.admin
+  return streams.open(call.request, call.response, LOG_TYPE, (writer) =>
+    followCluster(session, cluster, writer, lines),
   )
 }
 
@@ -72,9 +72,9 @@ export const instanceLogs: AdminRouteHandler = (call) =>
   withInstance(call, (_cluster, instance) => {
     const lines = parseCount(call, 'lines')
     if (!parseFlag(call, 'follow')) return textReply(lastLines(instance.output.text(), lines))
-    const { streams: outflows, session } = call.admin
-    return outflows.open(call.request, call.response, LOG_TYPE, (outflow) =>
-      followInstance(session, instance, outflow, lines),
+    const { streams, session } = call.admin
+    return streams.open(call.request, call.response, LOG_TYPE, (writer) =>
+      followInstance(session, instance, writer, lines),
     )
   })
 

@@ -1,6 +1,6 @@
 /**
- * The event stream: what happens is told to all readers at once, in the messages that a feed would carry; what it adds
- * up to, each second.
+ * The event stream of the admin API. Its readers get each event at once, as the JSON message that the feed has for it, and
+ * every second a snapshot of what has changed.
  */
 import type { ManyhostError } from '../../core/errors.ts'
 import { every, now, type Timer, wallClock } from '../../core/time.ts'
@@ -10,9 +10,9 @@ import { ClusterRows } from './cluster-rows.ts'
 import { RecentFailures } from './recent-failures.ts'
 import type { AdminStreamWriter } from './stream-writer.ts'
 
-/** Between two snapshots, which are the heartbeat as well, in ms. */
+/** Milliseconds between two snapshots, which are the heartbeat as well. */
 const SNAPSHOT_INTERVAL = 1_000
-/** Events between two snapshots that are told one by one; a fleet that starts has tens of thousands. */
+/** Events that are sent between two snapshots. A large fleet that starts emits tens of thousands. */
 const MAX_EVENTS_PER_SNAPSHOT = 500
 
 export class AdminEventStream {
@@ -38,7 +38,7 @@ export class AdminEventStream {
     ]
   }
 
-  /** Tells of an error of the admin API's own work. */
+  /** Reports an error of the admin API itself. */
   report(error: ManyhostError): void {
     this.#failures.addError(error)
     this.#sendEvent('error', formatSessionError(error))
@@ -77,7 +77,7 @@ export class AdminEventStream {
     this.#rows.read(this.#session.clusters, 0)
     this.#tickedAt = now()
     this.#ticks = every(SNAPSHOT_INTERVAL, () => this.#tick())
-    // Only while somebody reads: telling of requests costs each of them a little.
+    // Only while there are readers: each request event costs a little time.
     this.#stopEvents = forwardSessionEvents(this.#session, (event, text) =>
       this.#sendEvent(event, text),
     )
@@ -102,9 +102,9 @@ export class AdminEventStream {
     this.#write(formatEvent('snapshot', JSON.stringify(snapshot)))
   }
 
-  /** Hears nothing of the session any more. */
+  /** Stops listening to the session. */
   close(): void {
-    for (const off of this.#unsubscribers) off()
+    for (const unsubscribe of this.#unsubscribers) unsubscribe()
     this.#end()
   }
 

@@ -1,4 +1,4 @@
-/** Whether this process lives, and whether its services can be used. Probes have no token: they learn yes or no. */
+/** Liveness and readiness probes. A caller without the token learns only yes or no, without the reasons. */
 import type { Cluster } from '../../cluster/cluster.ts'
 import type { AdminRouteHandler } from './call.ts'
 import { httpProblemReply, jsonReply } from './reply.ts'
@@ -13,11 +13,10 @@ export const readyz: AdminRouteHandler = ({ admin, isTrusted }) => {
   if (session.isClosed) reasons.unshift('the session is closing')
   else if (!isReady()) reasons.unshift('the gateway is not open')
   if (reasons.length === 0) return jsonReply(200, { status: 'ready' })
-  const told = isTrusted ? reasons.slice(0, MAX_REASONS) : []
   return httpProblemReply(
     503,
     `not ready: ${formatCount(reasons.length)}`,
-    isTrusted ? { reasons: told } : {},
+    isTrusted ? { reasons: reasons.slice(0, MAX_REASONS) } : {},
   )
 }
 
@@ -28,7 +27,7 @@ function lacksReadyInstance({ size, instances }: Cluster): boolean {
 }
 
 function explainCluster(cluster: Cluster): string {
-  return `${cluster.url}: ${cluster.explain().split('\n', 1)[0]}`
+  return `${cluster.url}: ${cluster.describeState().split('\n', 1)[0]}`
 }
 
 function formatCount(reasons: number): string {

@@ -1,13 +1,13 @@
-/** What instances write, as text: the last 64 KiB of each, and what follows. */
+/** Output of instances as text: the last 64 KiB of each, and what they write from then on. */
 import type { Cluster } from '../../cluster/cluster.ts'
 import type { Instance } from '../../cluster/instance.ts'
 import type { SessionCore } from '../../session/session.ts'
 import type { AdminStreamWriter } from './stream-writer.ts'
 
-/** A line that never ends is passed on in parts of so many characters. */
+/** A line without an end is passed on in parts of this many characters. */
 const MAX_LINE = 65_536
 
-/** The last lines of a text; all of it without a count. */
+/** The last `count` lines of a text; the whole text without a count. */
 export function lastLines(text: string, count: number | undefined): string {
   if (count === undefined) return text
   const lines = text.split('\n')
@@ -15,7 +15,7 @@ export function lastLines(text: string, count: number | undefined): string {
   return lines.slice(isOpen ? -count : -count - 1).join('\n')
 }
 
-/** Chunks in, whole lines out, each with the instance before it. */
+/** Turns chunks into whole lines, each with the name of its instance before it. */
 class LinePrefixer {
   readonly #prefix: string
   #rest = ''
@@ -34,7 +34,7 @@ class LinePrefixer {
     return lines.map((line) => `${this.#prefix}${line}\n`).join('')
   }
 
-  /** What is left without its line's end. */
+  /** The last line, which has no line break. */
   end(): string {
     const rest = this.#rest
     this.#rest = ''
@@ -51,61 +51,61 @@ function prefixedLog({ id, output }: Instance, lines: number | undefined): strin
   return prefixed.push(lastLines(output.text(), lines)) + prefixed.end()
 }
 
-/** Tells what an instance wrote and writes, until it has ended. */
+/** Writes the output of an instance until the instance has ended. */
 export function followInstance(
   session: SessionCore,
   instance: Instance,
-  outflow: AdminStreamWriter,
+  writer: AdminStreamWriter,
   lines: number | undefined,
 ): void {
-  outflow.write(lastLines(instance.output.text(), lines))
-  outflow.onEnd(instance.output.follow((chunk) => outflow.write(chunk)))
-  outflow.onEnd(
+  writer.write(lastLines(instance.output.text(), lines))
+  writer.onEnd(instance.output.follow((chunk) => writer.write(chunk)))
+  writer.onEnd(
     session.on('instance', (event) => {
-      if (event.instance === instance.id && isFinalState(event.state)) outflow.end()
+      if (event.instance === instance.id && isFinalState(event.state)) writer.end()
     }),
   )
 }
 
-/** Tells what all instances of a cluster write, those to come too, until it is closed. */
+/** Writes the output of all instances of a cluster, later ones as well, until the cluster is closed. */
 export function followCluster(
   session: SessionCore,
   cluster: Cluster,
-  outflow: AdminStreamWriter,
+  writer: AdminStreamWriter,
   lines: number | undefined,
 ): void {
   const followed = new Map<string, { prefixed: LinePrefixer; end: () => void }>()
   const follow = (instance: Instance): void => {
     if (followed.has(instance.id)) return
     const prefixed = new LinePrefixer(instance.id)
-    outflow.write(prefixed.push(lastLines(instance.output.text(), lines)))
-    const end = instance.output.follow((chunk) => outflow.write(prefixed.push(chunk)))
+    writer.write(prefixed.push(lastLines(instance.output.text(), lines)))
+    const end = instance.output.follow((chunk) => writer.write(prefixed.push(chunk)))
     followed.set(instance.id, { prefixed, end })
   }
   const unfollow = (id: string): void => {
     const { prefixed, end } = followed.get(id) ?? {}
     end?.()
     followed.delete(id)
-    if (prefixed) outflow.write(prefixed.end())
+    if (prefixed) writer.write(prefixed.end())
   }
   for (const instance of cluster.instances) follow(instance)
-  outflow.onEnd(
+  writer.onEnd(
     session.on('instance', ({ service, instance, state }) => {
       if (service !== cluster.url) return
       if (isFinalState(state)) return unfollow(instance)
-      // A service that was changed has another cluster under the same URL.
-      const now = session.clusters.find(({ url }) => url === service)
-      const found = now?.instances.find(({ id }) => id === instance)
+      // After an update of the service, its URL has another cluster.
+      const current = session.clusters.find(({ url }) => url === service)
+      const found = current?.instances.find(({ id }) => id === instance)
       if (found) follow(found)
     }),
   )
-  outflow.onEnd(
+  writer.onEnd(
     session.on('cluster', ({ service, change }) => {
       const isGone = !session.clusters.some(({ url, isClosed }) => url === service && !isClosed)
-      if (service === cluster.url && change === 'closed' && isGone) outflow.end()
+      if (service === cluster.url && change === 'closed' && isGone) writer.end()
     }),
   )
-  outflow.onEnd(() => {
+  writer.onEnd(() => {
     for (const { end } of followed.values()) end()
   })
 }

@@ -21,19 +21,19 @@ const PARAMETERS = {
   follow: {
     name: 'follow',
     in: 'query',
-    description: 'Whether the answer goes on with what is written from now on',
+    description: 'Whether the response continues with what is written from now on',
     schema: { enum: ['0', '1', 'true', 'false', ''] },
   },
   lines: {
     name: 'lines',
     in: 'query',
-    description: 'The last lines only, so many of each instance',
+    description: 'Only this many of the last lines of each instance',
     schema: { type: 'integer', minimum: 1, maximum: 999_999 },
   },
   wait: {
     name: 'wait',
     in: 'query',
-    description: 'Whether the answer waits for the end of the restart; it is a 200 then',
+    description: 'Whether the response waits for the end of the restart; its status is 200 then',
     schema: { enum: ['0', '1', 'true', 'false', ''] },
   },
 } as const
@@ -52,7 +52,7 @@ export function buildOpenApi(routes: readonly AdminRoute[], version: string): ob
       version,
       description:
         `Calls that change something need \`Content-Type: application/json\` or a header \`${CSRF_HEADER}\`. ` +
-        'Without a token the server answers to names and addresses of its own machine only.',
+        'Without a token, the server accepts only calls to names and addresses of its own machine.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: '/' }],
@@ -64,7 +64,7 @@ export function buildOpenApi(routes: readonly AdminRoute[], version: string): ob
       parameters: PARAMETERS,
       responses: {
         Problem: {
-          description: 'What is wrong, as RFC 9457 problem details',
+          description: 'The error, as problem details (RFC 9457)',
           content: { 'application/problem+json': { schema: schemaRef('Problem') } },
         },
       },
@@ -105,9 +105,10 @@ function schemaRef(name: string): object {
   return { $ref: `#/components/schemas/${name}` }
 }
 
-function describeContent({ id, responseType: gives }: AdminRoute): object {
-  if (!gives.includes('/')) return { 'application/json': { schema: schemaRef(gives) } }
+function describeContent({ id, responseType }: AdminRoute): object {
+  if (!responseType.includes('/'))
+    return { 'application/json': { schema: schemaRef(responseType) } }
   const asText = { schema: { type: 'string' } }
-  if (id === 'metrics') return { [gives]: asText, 'application/openmetrics-text': asText }
-  return { [gives]: asText }
+  if (id === 'metrics') return { [responseType]: asText, 'application/openmetrics-text': asText }
+  return { [responseType]: asText }
 }

@@ -1,6 +1,6 @@
 /**
- * The registry's figures in OpenMetrics. prom-client's own way to that format renames the counters of the registry for
- * good, so that its plain text is wrong ever after; this one only reads.
+ * The metrics of a registry in the OpenMetrics format. prom-client can write it only after it has renamed the counters of the
+ * registry permanently, which makes its plain text wrong. This code only reads the registry.
  */
 import type { Registry } from 'prom-client'
 
@@ -17,7 +17,7 @@ interface OpenMetricsSample {
   } | null
 }
 
-/** Whether OpenMetrics is what the asker wants at least as much as anything else. */
+/** Whether the caller prefers OpenMetrics, or accepts it as much as plain text. */
 export function wantsOpenMetrics(accept: string | undefined): boolean {
   const wanted = acceptWeight(accept, 'application/openmetrics-text')
   return wanted > 0 && wanted >= acceptWeight(accept, 'text/plain')
@@ -55,7 +55,7 @@ export async function renderOpenMetrics(registry: Registry): Promise<string> {
 
 function formatLabels(labels: Readonly<Record<string, string | number>>): string {
   const parts = Object.entries(labels).map(([name, value]) => {
-    // Bounds of buckets are floats here: 1.0, not 1.
+    // OpenMetrics writes bounds of buckets as floats: 1.0, not 1.
     const isWhole = (name === 'le' || name === 'quantile') && Number.isInteger(Number(value))
     return `${name}="${escapeLabel(isWhole ? Number(value).toFixed(1) : String(value))}"`
   })

@@ -1,4 +1,4 @@
-/** What failed lately and why, kept so that who looks afterwards still sees it: bounded, repeats counted. */
+/** The last failures with their reasons, for people who look later. Their number is limited, and repeats are counted. */
 import type { ManyhostError } from '../../core/errors.ts'
 import type { InstanceEvent, ResendEvent } from '../../core/events.ts'
 import { wallClock } from '../../core/time.ts'
@@ -12,7 +12,7 @@ export interface RecentFailure {
   readonly text: string
   /** Last lines that the instance wrote. */
   readonly output: string | null
-  /** How often the same has happened in a row. */
+  /** How often the same failure has happened. */
   readonly count: number
   /** Milliseconds since 1970, of the last time. */
   readonly at: number
@@ -20,9 +20,9 @@ export interface RecentFailure {
 
 type NewFailure = Omit<RecentFailure, 'id' | 'count' | 'at'>
 
-/** Of each kind: a thousand resends are not to push out the error that explains them. */
+/** Limit for each kind, so that a thousand resends do not push out the error that explains them. */
 const MAX_PER_KIND = 40
-/** Among so many of the last ones of its kind the same failure is looked for. */
+/** A repeat is searched for among this many of the last failures of its kind. */
 const REPEAT_WINDOW = 8
 const MAX_TEXT = 1_000
 const MAX_OUTPUT = 4_000
@@ -36,7 +36,7 @@ export class RecentFailures {
     return this.#failures
   }
 
-  /** Those that are new, or have happened again, since this was asked last. */
+  /** Failures that are new, or have happened again, since the last call. */
   takeNew(): RecentFailure[] {
     const fresh = this.#failures.filter(({ id }) => this.#newIds.has(id))
     this.#newIds.clear()
@@ -54,7 +54,7 @@ export class RecentFailures {
     })
   }
 
-  /** An instance that had been up and failed; one that did not come up is an error already. */
+  /** Adds an instance that failed after it was ready. A failed start is reported as an error, see `addError`. */
   addInstanceFailure({ service, instance, state, from, reason, output }: InstanceEvent): void {
     if (state !== 'failed' || from === 'starting' || from === 'pending') return
     const text = firstLine(reason ?? 'failed')
@@ -85,7 +85,7 @@ export class RecentFailures {
   }
 }
 
-/** What makes two failures the same one again: all but the instance that it met. */
+/** Equal for two failures that differ only in their instance. */
 function repeatKey({ kind, instance, code, text }: NewFailure): string {
   return kind === 'resend'
     ? `${instance} ${text}`

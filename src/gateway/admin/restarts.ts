@@ -1,4 +1,4 @@
-/** ManualRestarts by hand: one at a time of the same thing, and their failures are told, whoever waits for them. */
+/** Restarts on request of a caller: one at a time for each cluster and instance. Failures are reported, also if no caller waits. */
 
 import type { Cluster } from '../../cluster/cluster.ts'
 import { asError, ManyhostError } from '../../core/errors.ts'
@@ -15,7 +15,7 @@ export class ManualRestarts {
   }
 
   /**
-   * ManualRestarts the cluster, or one instance of it; joins a restart that runs already.
+   * Restarts the cluster, or one of its instances. If that restart is running already, waits for it.
    * @throws ManyhostError MANYHOST_START_FAILED
    */
   start(cluster: Cluster, id?: string): Promise<void> {

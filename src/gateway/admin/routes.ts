@@ -1,4 +1,4 @@
-/** Every route: what it answers, and what the OpenAPI document says of it. */
+/** The routes of the admin API, with their entries in the OpenAPI document. */
 import type { AdminRouteHandler } from './call.ts'
 import {
   clusterLogs,
@@ -29,8 +29,8 @@ const metrics: AdminRouteHandler = async ({ admin, request }) => {
 }
 
 const events: AdminRouteHandler = ({ admin, request, response }) =>
-  admin.streams.open(request, response, 'text/event-stream', (outflow) =>
-    admin.events.addReader(outflow),
+  admin.streams.open(request, response, 'text/event-stream', (writer) =>
+    admin.events.addReader(writer),
   )
 
 const openapi: AdminRouteHandler = ({ admin }) =>
@@ -52,19 +52,19 @@ export const ADMIN_ROUTES: readonly AdminRoute[] = [
   { method: 'GET', path: CLUSTER, answer: showCluster, id: 'showCluster', success: 200, responseType: 'Cluster', failures: [404],
     summary: 'One cluster and its instances' },
   { method: 'PUT', path: `${CLUSTER}/size`, answer: setSize, id: 'setSize', requestSchema: 'Size', success: 200, responseType: 'Cluster', failures: [400, 404, 413, 503],
-    summary: 'Sets how many instances are wanted, in place of the size or load balancer that it has' },
+    summary: 'Sets the number of wanted instances; it replaces the size or the load balancer of the cluster' },
   { method: 'POST', path: `${CLUSTER}/restart`, answer: restartCluster, id: 'restartCluster', query: ['wait'], success: 202, responseType: 'Cluster', failures: [404, 503],
-    summary: 'Replaces all instances, each by one that is ready before it goes' },
+    summary: 'Replaces all instances, each by a new one that is ready before the old one drains' },
   { method: 'GET', path: `${CLUSTER}/logs`, answer: clusterLogs, id: 'clusterLogs', query: ['follow', 'lines'], success: 200, responseType: 'text/plain', failures: [404],
-    summary: 'What all its instances wrote last, each line after its instance' },
+    summary: 'The last output of all its instances, each line with its instance' },
   { method: 'POST', path: `${INSTANCE}/drain`, answer: drainInstance, id: 'drainInstance', success: 202, responseType: 'Cluster', failures: [404],
-    summary: 'Lets an instance end what it serves, and stops it; another takes its place if one is wanted' },
+    summary: 'Drains an instance and stops it; a new one is started if the size asks for it' },
   { method: 'POST', path: `${INSTANCE}/restart`, answer: restartInstance, id: 'restartInstance', query: ['wait'], success: 202, responseType: 'Cluster', failures: [404, 503],
-    summary: 'Replaces an instance by one that is ready before it goes' },
+    summary: 'Replaces an instance by a new one that is ready before the old one drains' },
   { method: 'GET', path: `${INSTANCE}/logs`, answer: instanceLogs, id: 'instanceLogs', query: ['follow', 'lines'], success: 200, responseType: 'text/plain', failures: [404],
-    summary: 'What an instance wrote last' },
+    summary: 'The last output of an instance' },
   { method: 'GET', path: '/api/events', answer: events, id: 'events', success: 200, responseType: 'text/event-stream',
-    summary: 'Events as they happen (instance, cluster, request, resend, agent, task, error), each the JSON message that the feed has for it, and each second a snapshot of what has changed' },
+    summary: 'Events as they happen (instance, cluster, request, resend, agent, task, error), each as the JSON message that the feed has for it, and every second a snapshot of what has changed' },
   { method: 'GET', path: '/api/openapi.json', answer: openapi, id: 'openapi', success: 200, responseType: 'Document',
     summary: 'This document' },
 ]

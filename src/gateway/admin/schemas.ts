@@ -1,4 +1,4 @@
-/** JSON Schemas of what the routes take and give; a test holds them against what they really give. */
+/** JSON Schemas of request bodies and replies. A test validates real replies by them. */
 
 type AdminSchema = Readonly<Record<string, unknown>>
 

@@ -1,4 +1,4 @@
-/** The admin address: a server, or several with the same answers. */
+/** The server of the admin address; for several addresses, a server for each. */
 import { createServer, type RequestListener } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../core/errors.ts'
@@ -12,27 +12,27 @@ import { adminHandler } from './handler.ts'
 import type { AdminSettings } from './options.ts'
 import { serviceRequestHandler } from './service-requests.ts'
 
-/** A session that counts, as the public one does. */
+/** A session with metrics, as the public `Session` has them. */
 export type SessionWithMetrics = SessionCore & { readonly metrics?: Registry }
 
 export interface AdminServer {
   readonly urls: readonly string[]
-  /** Lets answers end for a second; event streams do not end by themselves. Idempotent. */
+  /** Gives running responses one second to end; event streams do not end by themselves. Idempotent. */
   close(): Promise<void>
 }
 
-/** Bodies of its calls are short, those of what is mounted of a megabyte or so. Streams of the feed hold a connection each. */
+/** Request bodies are short; those of mounted handlers have about a megabyte. Each stream of the feed holds a connection. */
 const LIMITS = { requestTimeout: 30_000, connections: 2_000 }
 
-/** How long answers may take to end when it closes, in ms. */
+/** Milliseconds that running responses may take to end on close. */
 const CLOSE_TIMEOUT = 1_000
 
 export interface AdminServerOptions extends AdminSettings {
-  /** What readiness needs besides the services'. */
+  /** Further condition of readiness, beside the services. */
   readonly isReady: () => boolean
   /**
-   * What others answer here, by the first part of the path: they check for themselves who may ask. Each must end its
-   * long answers when its own owner closes.
+   * Handlers for paths by their first segment. They check by themselves who may call, and must end their long responses
+   * when their own owner closes.
    */
   readonly mounts?: Readonly<Record<string, RequestListener>>
 }
@@ -40,17 +40,17 @@ export interface AdminServerOptions extends AdminSettings {
 /** @throws ManyhostError MANYHOST_INVALID_OPTION, also when an address cannot be listened on */
 export async function openAdminServer(
   session: SessionWithMetrics,
-  { addresses: where, token, isReady, mounts = {} }: AdminServerOptions,
+  { addresses, token, isReady, mounts = {} }: AdminServerOptions,
 ): Promise<AdminServer> {
   const { metrics } = session
   if (!metrics) {
-    const text = 'gateway: admin: the session has no metrics; take the Session of manyhost'
+    const text = 'gateway: admin: the session has no metrics; use the Session of manyhost'
     throw new ManyhostError('MANYHOST_INVALID_OPTION', text)
   }
-  const secret = token === undefined ? {} : { token }
-  const api = adminHandler(session, { ...secret, metrics, version: version(), isReady })
-  const handler = serviceRequestHandler(session, { ...secret, otherwise: api })
-  const servers = where.map(() => {
+  const tokenOption = token === undefined ? {} : { token }
+  const api = adminHandler(session, { ...tokenOption, metrics, version: version(), isReady })
+  const handler = serviceRequestHandler(session, { ...tokenOption, otherwise: api })
+  const servers = addresses.map(() => {
     const server = createServer(serverOptions(LIMITS), withMounts(mounts, handler))
     guardConnections(server, LIMITS)
     return server
@@ -77,7 +77,7 @@ export async function openAdminServer(
   }
   try {
     for (const [index, server] of servers.entries()) {
-      await listenOn(server, where[index] as ListenAddress, 'admin')
+      await listenOn(server, addresses[index] as ListenAddress, 'admin')
     }
   } catch (error) {
     await close()

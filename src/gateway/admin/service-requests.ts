@@ -1,6 +1,6 @@
 /**
- * `/api/request/<host>/<path>`: any request to any service through the admin address, by who may steer them anyway,
- * and so without the service's own credentials. The request goes the gateway's way, queue, resend and all.
+ * `/api/request/<host>/<path>`: any request to any service through the admin address, without the credentials of the service,
+ * because callers of the admin address control the services anyway. The request takes the path of every gateway request.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ManyhostError } from '../../core/errors.ts'
@@ -13,25 +13,25 @@ import { errorReply, httpProblemReply, sendReply } from './reply.ts'
 
 export interface ServiceRequestOptions {
   readonly token?: string
-  /** Answers whatever is no such request. */
+  /** Handles all other requests. */
   readonly otherwise: AdminHandler
 }
 
 const REQUEST_PREFIX = '/api/request/'
-/** What a caller sends as this arrives as `Authorization`, which is the admin address's own here. */
+/** The service gets it as `Authorization`, which the admin address uses for its own token. */
 const AUTHORIZATION = 'x-manyhost-authorization'
 
-/** Answers those requests, and hands all others on. */
+/** Handles requests of that path, and passes all others on. */
 export function serviceRequestHandler(
   session: SessionCore,
   { token, otherwise }: ServiceRequestOptions,
 ): AdminHandler {
-  const gate = createAdminAccess(token)
-  // No doors: neither auth nor CORS nor pages that wait stand before a service here.
-  const front = new RequestHandler(session, parseGateway({ via: 'manyhost-admin' }))
+  const access = createAdminAccess(token)
+  // Without route options: here no service has auth, CORS or a waiting page.
+  const handler = new RequestHandler(session, parseGateway({ via: 'manyhost-admin' }))
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
     if (!request.url?.startsWith(REQUEST_PREFIX)) return otherwise(request, response)
-    const refusal = gate.refuse(request, false) ?? refuseBrowser(request)
+    const refusal = access.refuse(request, false) ?? refuseBrowser(request)
     if (refusal) {
       sendReply(request, response, {
         ...refusal,
@@ -45,12 +45,15 @@ export function serviceRequestHandler(
       sendReply(request, response, { ...errorReply(thrown), headers: { connection: 'close' } })
       return
     }
-    front.onRequest(request, response)
+    handler.onRequest(request, response)
   }
-  return Object.assign(listener, { close: () => front.close() })
+  return Object.assign(listener, { close: () => handler.close() })
 }
 
-/** Services answer pages and scripts, which must never be shown as this origin's own: no browser asks with this. */
+/**
+ * A service may respond with pages and scripts, which a browser must never run as those of this origin. A browser cannot send
+ * this header by itself.
+ */
 function refuseBrowser({
   headers,
 }: IncomingMessage): ReturnType<typeof httpProblemReply> | undefined {
@@ -59,7 +62,7 @@ function refuseBrowser({
     : undefined
 }
 
-/** Makes of it what it would have been at the gateway. @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
+/** Rewrites the request to what it would be at the gateway. @throws ManyhostError MANYHOST_UNKNOWN_SERVICE */
 function rewriteRequest(session: SessionCore, request: IncomingMessage, target: string): void {
   const [, name = '', rest = ''] = /^([^/?]*)(.*)$/s.exec(target) ?? []
   const host = decodeSegment(name).toLowerCase()
@@ -78,7 +81,7 @@ function rewriteRequest(session: SessionCore, request: IncomingMessage, target: 
   for (let index = 0; index < request.rawHeaders.length; index += 2) {
     const header = (request.rawHeaders[index] as string).toLowerCase()
     const value = request.rawHeaders[index + 1] as string
-    // The admin token is not for services.
+    // Services must not see the admin token.
     if (header === 'authorization' || header === CSRF_HEADER) continue
     if (header === 'host') raw.push('host', host)
     else

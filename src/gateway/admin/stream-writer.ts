@@ -1,13 +1,13 @@
-/** Answers without an end, to readers that may be slow: bounded in what waits for one, and in how many there are. */
+/** Responses without an end, for readers that may be slow. The waiting bytes and the number of readers are limited. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { destroyResponse } from '../../core/http/http-server.ts'
 import { type AdminReply, httpProblemReply, writeReplyHead } from './reply.ts'
 
-/** Bytes that may wait for a reader, beyond what the kernel keeps for it. */
+/** Bytes that may wait for a reader, beside those in the buffers of the kernel. */
 const MAX_BUFFERED = 1_048_576
 const MAX_READERS = 64
 
-/** One such answer. A reader that is too slow is cut off, so that it knows that it missed something. */
+/** One such response. A reader that is too slow is disconnected, so that it knows that it missed something. */
 export class AdminStreamWriter {
   readonly #response: ServerResponse
   readonly #ends: (() => void)[] = []
@@ -29,7 +29,7 @@ export class AdminStreamWriter {
     this.#response.end()
   }
 
-  /** Called once, when the reader has gone or the answer has ended. */
+  /** Calls `callback` once, when the reader has gone away or the response has ended. */
   onEnd(callback: () => void): void {
     if (this.#response.destroyed) callback()
     else this.#ends.push(callback)
@@ -39,27 +39,27 @@ export class AdminStreamWriter {
 export class AdminStreamWriters {
   #count = 0
 
-  /** Hands the response to `flow`, or gives the answer to one reader too many. */
+  /** Starts the response and calls `start` with its writer. Returns a refusal if there are too many readers. */
   open(
     request: IncomingMessage,
     response: ServerResponse,
     type: string,
-    flow: (outflow: AdminStreamWriter) => void,
+    start: (writer: AdminStreamWriter) => void,
   ): AdminReply | undefined {
     if (this.#count >= MAX_READERS)
-      return httpProblemReply(503, `${MAX_READERS} readers follow already`)
+      return httpProblemReply(503, `there are ${MAX_READERS} readers already`)
     writeReplyHead(response, 200, type)
     response.flushHeaders()
     if (request.method === 'HEAD') {
       response.end()
       return undefined
     }
-    const outflow = new AdminStreamWriter(response)
+    const writer = new AdminStreamWriter(response)
     this.#count++
-    outflow.onEnd(() => {
+    writer.onEnd(() => {
       this.#count--
     })
-    flow(outflow)
+    start(writer)
     return undefined
   }
 }

@@ -73,8 +73,14 @@ export function computeFixedSize(work: TaskWorkload, settings: ScalingSettings):
  * How long what remains takes, in units of `factor` mean task times; above 1 there are too few runners. `null` when
  * nobody knows yet.
  */
-export function computePressure(work: TaskWorkload, factor: number): number | null {
-  const { remaining, rate, averageDuration } = work
+export function computePressure(
+  {
+    remaining,
+    rate,
+    averageDuration,
+  }: Pick<TaskWorkload, 'remaining' | 'rate' | 'averageDuration'>,
+  factor: number,
+): number | null {
   if (rate === null || averageDuration === null || rate <= 0 || averageDuration <= 0) return null
   return ((remaining / rate) * 1_000) / (factor * averageDuration)
 }

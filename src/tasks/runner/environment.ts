@@ -1,4 +1,4 @@
-/** What a task finds in its environment: itself, field by field. */
+/** The environment of a task: what it inherits from the runner, and its own fields as `TASK_...`. */
 
 import { createDict } from '../../core/null-prototype.ts'
 import { inheritedEnvironment } from '../../posix/environment.ts'
@@ -8,10 +8,10 @@ import { exceedsWordLimit } from './shell-words.ts'
 
 const EXPORT_PREFIXES = ['MANYHOST_EXPORT_', 'HYPERSHELL_EXPORT_']
 
-/** What the launcher's shell would take as its own. */
+/** Variables that the launcher's shell would use for itself. */
 const SHELL_VARIABLES = /^(?:ENV|BASH_ENV|PS4)$/
 
-/** The environment that all tasks of a runner start from: its own without our secrets, and `MANYHOST_EXPORT_X=v` as `X=v`. */
+/** The variables that all tasks of a runner get: those of the runner without secrets of manyhost, and `MANYHOST_EXPORT_X=v` as `X=v`. */
 export function baseEnvironment(
   own: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
@@ -22,7 +22,7 @@ export function baseEnvironment(
     if (prefix) base[name.slice(prefix.length)] = value
     else base[name] ??= value
   }
-  // HOST and PORT are where the runner listens: a server that a task starts must not take them for its own.
+  // The runner listens there. A server that a task starts must not use the same address.
   for (const name of ['HOST', 'PORT', 'SOCKET_PATH']) delete base[name]
   return base
 }
@@ -39,7 +39,7 @@ function variableName(field: string): string {
   return name
 }
 
-/** Fields that are none of the shell's business, or stand under a name of their own. */
+/** Fields that tasks do not get, or get under a special name. */
 const OMITTED_FIELDS = [
   'tag',
   'request',
@@ -54,7 +54,7 @@ const OMITTED_FIELDS = [
 
 const DURATION_FIELDS: ReadonlySet<string> = new Set(['timeout', 'waited', 'duration'])
 
-/** As rows have it: a time of `...Time` as ISO 8601, a length of time in seconds. */
+/** As in the rows of the store: a field `...Time` in ISO 8601, a duration in seconds. */
 function formatField(field: string, value: unknown): unknown {
   if (typeof value !== 'number') return value
   if (field.endsWith('Time')) return formatTime(value)
@@ -62,8 +62,8 @@ function formatField(field: string, value: unknown): unknown {
 }
 
 /**
- * `TASK_<FIELD>` for each field that is known, `TASK_TAG_<KEY>`, `TASK_ARGS`, `TASK_COMMAND`, `TASK_SLOT`, `TASK_CWD`.
- * What is longer than a variable may be (120,000 bytes) is left out.
+ * `TASK_<FIELD>` for each known field, `TASK_TAG_<KEY>`, `TASK_ARGS`, `TASK_COMMAND`, `TASK_SLOT`, `TASK_CWD`.
+ * A value that is longer than a variable may be (120,000 bytes) is left out.
  */
 export function taskEnvironment(
   task: RunTask,

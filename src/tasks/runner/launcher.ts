@@ -1,73 +1,69 @@
 /**
- * A small shell that lives on and starts one task after the other. Node's own `spawn` costs this process 2 to 3 ms a
- * task; a small shell forks in a fifth of that (design.md has the figures).
+ * A small shell that stays alive and starts one task after the other. Node's own `spawn` costs this process 2 to 3 ms for each
+ * task; a small shell forks in a fifth of that time (design.md has the figures).
  *
- * The launcher leads a process group of its own, and its tasks are in it: one signal to the group reaches all that a
- * task started. The launcher traps the polite ones and lives on; SIGKILL ends it too, and a new one takes its place.
+ * The launcher leads a process group, and its tasks are in this group: one signal to the group reaches all processes that a task
+ * started. The launcher traps all signals that can be trapped. SIGKILL ends it too, and a new launcher takes its place.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import type { Readable } from 'node:stream'
+import { deferred } from '../../core/deferred.ts'
 import { describeError } from '../../core/errors.ts'
 import { resolveWithin } from '../../core/time.ts'
 import { openPipeReader, type Pipe } from '../../posix/pipes.ts'
 import { alwaysQuoteShellWord } from '../../posix/shell-words.ts'
-import { MARK_BYTE, MarkSplitter, SignalMessageFilter } from './mark-splitter.ts'
+import { EXIT_NO_RESOURCES, EXIT_NOT_FOUND, exitStatusOfSignal } from '../model/exit-status.ts'
+import { CommandOutput, type LauncherSink, WAIT_MARK } from './command-output.ts'
+import { MARK_BYTE } from './mark-splitter.ts'
 
-/** What a launcher is to start: all of it checked, nothing here holds a NUL. */
+/** A command for a launcher. It was checked: no text in it has a NUL. */
 export interface LaunchCommand {
   /** Words of the command: `['/bin/sh', '-c', 'echo hi']`. */
   readonly argv: readonly string[]
   /**
-   * Its first word may be a built-in of the launcher's shell, as `echo` is, so that it must run in a fork of it. A fork
-   * and a program cost as little as a program that the launcher starts.
+   * Whether it is run in a fork of the launcher, as a first word needs that is built into the shell, such as `echo`. A program in
+   * such a fork costs no more than a program that the launcher starts itself.
    */
   readonly isForked: boolean
-  /** Added to the runner's environment. Names are names of the shell. */
+  /** Added to the runner's environment. All names are valid in a shell. */
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string | undefined
-  /** Awaited where a signal ended it, before what it left behind in its group is hung up. Never rejects. */
+  /** If a signal ended the command, this is awaited before the rest of its process group gets HUP. Never rejects. */
   readonly waitForGroupExit: () => Promise<void>
 }
 
-export type LauncherStream = 'stdout' | 'stderr'
-
-/** Takes what the task writes; answers false when it wants no more until `resume`. */
-export type LauncherSink = (stream: LauncherStream, chunk: Buffer) => boolean
-
 export interface LaunchResult {
-  /** 0 to 255; 128 + n for signal n. -3 when it could not be started. */
+  /** 0 to 255; 128 + n for signal n; EXIT_NO_RESOURCES if it could not be started. */
   readonly status: number
-  /** Why, where the status alone does not say. */
+  /** The reason, if the status alone does not say it. */
   readonly message?: string
 }
 
 export interface LauncherOptions {
-  /** What it writes 0 to, to enter its control group. */
+  /** The file to which it writes 0, to enter its control group. */
   readonly cgroupEntry?: string | undefined
-  /** For standard output and error; without them these are sockets, which a task cannot open. */
+  /** For standard output and error. Without them these are sockets, and a task cannot open `/dev/stdout`. */
   readonly pipes?: readonly Pipe[]
 }
 
 /** The shell that starts all tasks. */
 export const LAUNCHER_SHELL = '/bin/sh'
 
-/** How long the pipes of a launcher that ended may be held open by one who left its group. */
+/** How long a process that left the group may hold the pipes of an ended launcher open. */
 const PIPE_CLOSE_TIMEOUT_MS = 500
 
-/** In place of a status: what `cd` failed at. */
+/** In place of a status: the launcher could not enter the folder. */
 const CD_FAILED_MARK = 'folder'
 
-/** A function of the launcher's; no task is to have a program of this name. */
+/** A function of the launcher. No program may have this name. */
 const END_FUNCTION = '_manyhost_end'
 
-/** In place of a status: it is above 128, and the launcher waits for a line before it goes on. */
-const WAIT_MARK = '?'
-
 /**
- * First it enters its control group, where there is one. The end of a task: what it left behind is hung up, then come the marks. Descriptor 9 is standard error. Trapped signals
- * interrupt a `read`; a line that nobody waited for is an empty one to the shell.
+ * The first lines of a launcher. It enters its control group, if there is one. Descriptor 9 is standard error. At the end of each
+ * task it calls the function: above status 128 it waits for a line of the runner; the rest of the group gets HUP; then come the
+ * marks. A trapped signal interrupts `read`, hence three of them; a line that none of them reads is an empty command.
  */
 function launcherPrologue(mark: string, entry: string | undefined): string {
   return (
@@ -79,23 +75,30 @@ function launcherPrologue(mark: string, entry: string | undefined): string {
   )
 }
 
+interface LauncherExit {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  /** Why it could not be started. */
+  readonly reason?: string
+}
+
 export class Launcher {
   readonly #child: ChildProcess
   readonly #mark = `${String.fromCharCode(MARK_BYTE)}${randomBytes(16).toString('hex')}`
   /** Resolves when it was reaped. */
-  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null; why?: string }>
+  readonly exited: Promise<LauncherExit>
   readonly #stdout: Readable | null
   readonly #stderr: Readable | null
   #currentOutput: CommandOutput | undefined
   #hasExited = false
 
-  /** Never throws: a shell that cannot be started ends at once, and says why to who runs something. */
+  /** Never throws: if the shell cannot be started, `run` answers why. */
   constructor(
     env: Readonly<Record<string, string | undefined>> = process.env,
     { cgroupEntry: entry, pipes = [] }: LauncherOptions = {},
   ) {
     const [output, errors] = pipes
-    // `detached`: a session and group of its own.
+    // `detached` gives it a session and a process group of its own.
     this.#child = spawn(LAUNCHER_SHELL, [], {
       detached: true,
       env,
@@ -104,29 +107,29 @@ export class Launcher {
     const { stdin } = this.#child
     this.#stdout = output ? openPipeReader(output) : this.#child.stdout
     this.#stderr = errors ? openPipeReader(errors) : this.#child.stderr
-    this.exited = new Promise((resolve) => {
-      const over = (end: { code: number | null; signal: NodeJS.Signals | null; why?: string }) => {
-        this.#hasExited = true
-        resolve(end)
-      }
-      this.#child.once('exit', (code, signal) => over({ code, signal }))
-      this.#child.on('error', (error) =>
-        over({ code: null, signal: null, why: describeError(error) }),
-      )
-    })
+    const exited = deferred<LauncherExit>()
+    this.exited = exited.promise
+    const handleExit = (exit: LauncherExit): void => {
+      this.#hasExited = true
+      exited.resolve(exit)
+    }
+    this.#child.once('exit', (code, signal) => handleExit({ code, signal }))
+    this.#child.on('error', (error) =>
+      handleExit({ code: null, signal: null, reason: describeError(error) }),
+    )
     stdin?.on('error', () => {})
     for (const [name, stream] of [
       ['stdout', this.#stdout],
       ['stderr', this.#stderr],
     ] as const) {
       stream?.on('error', () => {})
-      // Between tasks nobody should write; one that left its group is heard by nobody.
+      // Output between tasks comes from a process that left the group, and is dropped.
       stream?.on('data', (chunk: Buffer) => this.#currentOutput?.handleChunk(name, chunk))
     }
     stdin?.write(launcherPrologue(this.#mark, entry))
   }
 
-  /** Leader of the group that all its tasks are in; `undefined` when it could not be started. */
+  /** Also the number of the process group of all its tasks; undefined if it could not be started. */
   get pid(): number | undefined {
     return this.#child.pid
   }
@@ -139,34 +142,35 @@ export class Launcher {
     return this.#currentOutput !== undefined
   }
 
-  /** Starts one task; the one before must have ended. Never rejects. */
-  async run(job: LaunchCommand, sink: LauncherSink): Promise<LaunchResult> {
+  /** Runs one task; the task before must have ended. Never rejects. */
+  async run(command: LaunchCommand, sink: LauncherSink): Promise<LaunchResult> {
     const { stdin } = this.#child
     const [stdout, stderr] = [this.#stdout, this.#stderr]
     if (!this.isAlive || !stdin || !stdout || !stderr) {
-      const { why } = await this.exited
-      return { status: -3, message: `the shell that starts tasks cannot be started: ${why ?? ''}` }
+      const { reason = '' } = await this.exited
+      const message = `${LAUNCHER_SHELL}, which starts tasks, cannot be started: ${reason}`
+      return { status: EXIT_NO_RESOURCES, message }
     }
-    const run = new CommandOutput(this.#mark, sink, { stdout, stderr }, async () => {
-      await job.waitForGroupExit()
+    const output = new CommandOutput(this.#mark, sink, { stdout, stderr }, async () => {
+      await command.waitForGroupExit()
       stdin.write('\n')
     })
-    this.#currentOutput = run
-    stdin.write(this.#formatCommandLine(job))
-    const ended = await Promise.race([run.ended, this.exited])
+    this.#currentOutput = output
+    stdin.write(this.#formatCommandLine(command))
+    const ended = await Promise.race([output.ended, this.exited])
     if (typeof ended === 'number') {
       this.#currentOutput = undefined
       if (Number.isNaN(ended)) {
-        // The launcher's own words would have the number of one of its lines.
-        const message = `cannot enter folder '${job.cwd}'`
+        // The launcher's own message would have the number of one of its lines, so it is written here.
+        const message = `cannot enter folder '${command.cwd}'`
         sink('stderr', Buffer.from(`${message}\n`))
-        return { status: 127, message }
+        return { status: EXIT_NOT_FOUND, message }
       }
       return { status: ended }
     }
-    await resolveWithin(PIPE_CLOSE_TIMEOUT_MS, run.drainPipes(stdout, stderr))
+    await resolveWithin(PIPE_CLOSE_TIMEOUT_MS, output.drainPipes(stdout, stderr))
     this.#currentOutput = undefined
-    return describeLauncherExit(ended, run.finish())
+    return describeLauncherExit(ended, output.finish())
   }
 
   /** Lets the output of the present task flow again. */
@@ -175,17 +179,17 @@ export class Launcher {
     this.#stderr?.resume()
   }
 
-  /** To the whole group: all that the task started, unless it left the group. */
+  /** Sends a signal to the group: to all processes of the task, but for those that left the group. */
   signal(name: NodeJS.Signals): void {
     if (!this.isAlive || this.#child.pid === undefined) return
     try {
       process.kill(-this.#child.pid, name)
     } catch {
-      // Just gone.
+      // It has just ended.
     }
   }
 
-  /** Ends the launcher with all that is left in its group. Resolves when it was reaped. */
+  /** Kills the launcher with all that is left in its group. Resolves when it was reaped. */
   async close(): Promise<void> {
     this.signal('SIGKILL')
     await this.exited
@@ -202,93 +206,17 @@ export class Launcher {
     for (const word of argv) words += `${alwaysQuoteShellWord(word)} `
     const command = `${isForked ? `( ${words})` : words} </dev/null 2>&9 9>&-`
     if (cwd === undefined) return `${command}; ${END_FUNCTION} $?\n`
-    // The launcher itself goes there, each time: the task before may have wanted another, or have replaced this one.
+    // The launcher itself enters the folder, for each task: the task before may have had another, or have replaced the folder.
     return `if cd -P -- ${alwaysQuoteShellWord(cwd)}; then ${command}; ${END_FUNCTION} $?; else ${END_FUNCTION} ${CD_FAILED_MARK}; fi\n`
   }
 }
 
-/** One task's output on its way through the launcher's pipes. */
-class CommandOutput {
-  readonly ended: Promise<number>
-  readonly #sink: LauncherSink
-  readonly #pipes: Readonly<Record<LauncherStream, Readable>>
-  readonly #splitters: Record<LauncherStream, MarkSplitter>
-  readonly #signalMessages = new SignalMessageFilter()
-  readonly #onWaitMark: () => void
-  #end!: (status: number) => void
-  #status: number | undefined
-  #hasStderrEnded = false
-  #isDraining = false
-
-  constructor(
-    mark: string,
-    sink: LauncherSink,
-    pipes: Readonly<Record<LauncherStream, Readable>>,
-    held: () => void,
-  ) {
-    this.#sink = sink
-    this.#onWaitMark = held
-    this.#pipes = pipes
-    this.#splitters = { stdout: new MarkSplitter(mark), stderr: new MarkSplitter(mark) }
-    this.ended = new Promise((resolve) => {
-      this.#end = resolve
-    })
-  }
-
-  handleChunk(stream: LauncherStream, chunk: Buffer): void {
-    const { data, markText: end, rest } = this.#splitters[stream].feed(chunk)
-    const kept = data && stream === 'stderr' ? this.#signalMessages.feed(data) : data
-    if (kept) this.#pass(stream, kept)
-    if (end === undefined) return
-    if (end.trim() === WAIT_MARK) {
-      this.#onWaitMark()
-      if (rest) this.handleChunk(stream, rest)
-      return
-    }
-    if (stream === 'stdout') this.#status = Number(end)
-    else this.#hasStderrEnded = true
-    if (this.#status === undefined || !this.#hasStderrEnded) return
-    this.#passHeldMessage(this.#status > 128)
-    this.#end(this.#status)
-  }
-
-  /** The launcher has ended: all that is still in its pipes, whoever has room for it. */
-  drainPipes(stdout: Readable, stderr: Readable): Promise<unknown> {
-    this.#isDraining = true
-    const closed = [stdout, stderr].map((pipe) => {
-      pipe.resume()
-      return pipe.closed ? undefined : new Promise((resolve) => pipe.once('close', resolve))
-    })
-    return Promise.all(closed)
-  }
-
-  /** The status, had it come after all. */
-  finish(): number | undefined {
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const held = this.#splitters[stream].takeHeld()
-      if (held) this.#pass(stream, held)
-    }
-    this.#passHeldMessage(false)
-    return this.#status
-  }
-
-  #passHeldMessage(bySignal: boolean): void {
-    const held = this.#signalMessages.end(bySignal)
-    if (held) this.#pass('stderr', held)
-  }
-
-  #pass(stream: LauncherStream, chunk: Buffer): void {
-    if (this.#sink(stream, chunk) || this.#isDraining) return
-    this.#pipes[stream].pause()
-  }
-}
-
 function describeLauncherExit(
-  end: { code: number | null; signal: NodeJS.Signals | null; why?: string },
+  { code, signal, reason }: LauncherExit,
   status: number | undefined,
 ): LaunchResult {
   if (status !== undefined) return { status }
-  if (end.signal) return { status: 128 + constants.signals[end.signal] }
-  const why = end.why ?? `its shell ended with ${end.code}: no process could be made`
-  return { status: -3, message: `the task could not be started: ${why}` }
+  if (signal) return { status: exitStatusOfSignal(constants.signals[signal]) }
+  const cause = reason ?? `its shell ended with ${code}, for it could make no process`
+  return { status: EXIT_NO_RESOURCES, message: `the task could not be started: ${cause}` }
 }

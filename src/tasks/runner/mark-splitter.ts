@@ -1,21 +1,21 @@
 /**
- * Finds where a task's output ends in a pipe that outlives the task. The launcher writes a mark after each task: a
- * text that no task knows, and on standard output its exit status.
+ * Finds the end of a task's output in a pipe that outlives the task. The launcher writes a mark after each task: a text that no
+ * task knows, followed on standard output by the exit status of the task.
  */
 
 export interface SplitChunk {
-  /** What the task wrote; absent when there is nothing to pass on yet. */
+  /** Output of the task; absent when there is nothing to pass on yet. */
   readonly data?: Buffer
-  /** Set when the mark was read: the text between the mark and the end of its line. */
+  /** Set when the mark was found: the text between the mark and the end of its line. */
   readonly markText?: string
-  /** What came behind the mark's line, if anything did. */
+  /** Bytes after the mark's line, if there are any. */
   readonly rest?: Buffer
 }
 
-/** The mark's line is short: nonce, status, newline. */
+/** The line after the mark is short: a status and a newline. */
 const MAX_MARK_TAIL = 16
 
-/** Begins each mark; rare in output, so that next to nothing is held back. */
+/** The first byte of each mark. It is rare in output, so that little output is held back. */
 export const MARK_BYTE = 1
 
 const EMPTY_CHUNK: SplitChunk = {}
@@ -55,7 +55,7 @@ export class MarkSplitter {
     return { data: bytes }
   }
 
-  /** What was held back, when no mark can come any more. */
+  /** The bytes that are held back. To be called when no mark can come any more. */
   takeHeld(): Buffer | undefined {
     const held = this.#held
     this.#held = undefined
@@ -68,13 +68,13 @@ export class MarkSplitter {
   }
 }
 
-/** What dash says of a child that a signal ended, just before the mark: the launcher's words, not the task's. */
+/** The message of dash about a child that a signal ended, just before the mark. It comes from the launcher, not from the task. */
 const SIGNAL_MESSAGE =
   /(?:Hangup|Quit|Illegal instruction|Trace\/breakpoint trap|Aborted|Bus error|Floating point exception|Killed|User defined signal [12]|Segmentation fault|Alarm clock|Terminated|Stack fault|Virtual timer expired|Profiling timer expired|I\/O possible|Power failure|Bad system call|CPU time limit exceeded|File size limit exceeded|Real-time signal \d+|Unknown signal \d+)(?: \(core dumped\))?\n$/
 
 const MAX_SIGNAL_MESSAGE_BYTES = 64
 
-/** Holds such a last line back until it is known whether the task went on. */
+/** Removes such a message. A last line that looks like one is held back until it is known who wrote it. */
 export class SignalMessageFilter {
   #held: Buffer | undefined
 
@@ -90,7 +90,7 @@ export class SignalMessageFilter {
     return cut > 0 ? bytes.subarray(0, cut) : undefined
   }
 
-  /** At the end: the held line, unless a signal ended the task and the line is the launcher's. */
+  /** To be called at the end: the held line, unless a signal ended the task, for then the line is the launcher's. */
   end(bySignal: boolean): Buffer | undefined {
     const held = this.#held
     this.#held = undefined

@@ -1,7 +1,8 @@
-/** Options of a runner, checked once. */
+/** Options of a runner and of its bundles, parsed once. */
 import { availableParallelism } from 'node:os'
 import { ManyhostError } from '../../core/errors.ts'
 import {
+  flag,
   milliseconds,
   type ParsedOptions,
   parseOptions,
@@ -11,12 +12,6 @@ import {
   whole,
 } from '../../core/options.ts'
 import { compileTemplate } from '../text/template.ts'
-
-function flagRule(initial: boolean) {
-  return rule('a boolean', initial, (value) => (typeof value === 'boolean' ? value : undefined), {
-    is: 'flag',
-  })
-}
 
 function templateRule() {
   return rule("a template such as 'convert {}'", '{}', (value) => {
@@ -34,43 +29,43 @@ function templateRule() {
 const isNonEmptyText = (value: string): boolean => value !== '' && !value.includes('\0')
 
 export const RUNNER_RULES = {
-  /** Tasks at a time; 0: as many as the machine has cores. */
+  /** Tasks that run at a time; 0: as many as the machine has cores. */
   numTasks: rule('a whole number from 0 to 4096 (0: the cores of the machine)', 1, (value) => {
     if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 4_096)
       return undefined
     return value === 0 ? availableParallelism() : (value as number)
   }),
-  /** Cores for all tasks together. A task that names none counts as one. */
+  /** Cores for all tasks together. A task that names none takes one. */
   cores: whole(1, Number.POSITIVE_INFINITY),
-  /** Bytes for all tasks together. */
+  /** Bytes of memory for all tasks together. */
   memory: whole(1, Number.POSITIVE_INFINITY, { unlimited: true, unit: 'bytes' }),
-  /** How long others may pass a task that does not fit. */
+  /** How long other tasks may be started before a task that does not fit. Then only those are that do not delay it. */
   backfillTimeout: milliseconds(10_000, 'never'),
   template: templateRule(),
-  /** What runs a command, as `shell -c command`. */
+  /** The program that runs a command, as `shell -c command`. */
   shell: rule('a path', '/bin/sh', (value) =>
     typeof value === 'string' && value.startsWith('/') && isNonEmptyText(value) ? value : undefined,
   ),
   cwd: text('the path of a folder', isNonEmptyText),
   env: record(),
-  /** No task runs longer, whatever it says. */
+  /** Longest time of any task, also of one whose own timeout is longer. */
   timeout: milliseconds(0, 'unlimited'),
-  /** From INT to TERM, and from TERM to KILL. */
+  /** Time from INT to TERM, and from TERM to KILL, for a task that is interrupted. */
   signalWait: milliseconds(10_000, 'at once'),
-  /** Tasks started a second. */
+  /** Most tasks that are started in a second. */
   rate: rule('starts a second, above 0, or Infinity', Number.POSITIVE_INFINITY, (value) =>
     typeof value === 'number' && value > 0 ? value : undefined,
   ),
-  capture: flagRule(true),
-  monitor: flagRule(false),
+  capture: flag(true),
+  monitor: flag(false),
   bundleSize: whole(1, 100),
   bundleWait: milliseconds(50, 'at once'),
-  /** Files on the runner's machine that outputs are added to, instead of being sent. */
+  /** Files on the runner's machine to which standard output and error are added, instead of being sent. */
   output: text('the path of a file', isNonEmptyText),
   errors: text('the path of a file', isNonEmptyText),
-  /** Ends the runner when it had nothing to do for so long. */
+  /** Time without work after which the runner ends. */
   clientTimeout: milliseconds(0, 'never'),
-  /** Tasks of one POST. */
+  /** Most tasks of one POST. */
   maxTasks: whole(1, 100_000),
 } as const
 
@@ -85,7 +80,7 @@ export function parseRunnerOptions(options: RunnerOptions = {}): RunnerSettings 
   return parseOptions('runner', options, RUNNER_RULES)
 }
 
-/** What a POST may say of its tasks, over the runner's own. */
+/** The options that a POST may set for its tasks, instead of the runner's. */
 export const BUNDLE_RULES = {
   template: RUNNER_RULES.template,
   cwd: RUNNER_RULES.cwd,

@@ -1,4 +1,4 @@
-/** Outputs that go to files of the runner's machine instead of to who handed the task in. */
+/** Output that goes to a file of the runner's machine instead of to the client. */
 import { createWriteStream, type WriteStream } from 'node:fs'
 import { describeError } from '../../core/errors.ts'
 
@@ -6,18 +6,18 @@ export class OutputRedirect {
   readonly #stream: WriteStream
   #failure: string | undefined
 
-  /** @param onRoom called when it can take more again */
-  constructor(path: string, onRoom: () => void, onFailure: (message: string) => void) {
+  /** @param onDrain called when `write` may be called again after it answered false */
+  constructor(path: string, onDrain: () => void, onFailure: (message: string) => void) {
     this.#stream = createWriteStream(path, { flags: 'a' })
-    this.#stream.on('drain', onRoom)
+    this.#stream.on('drain', onDrain)
     this.#stream.on('error', (error) => {
       if (this.#failure === undefined) onFailure(`cannot write to ${path}: ${describeError(error)}`)
       this.#failure = describeError(error)
-      onRoom()
+      onDrain()
     })
   }
 
-  /** False: wait until there is room. When the file cannot be written the task goes on and its output is lost. */
+  /** Answers false when nothing more is to be written until `onDrain`. If the file cannot be written, output is lost and tasks go on. */
   write(chunk: Buffer): boolean {
     if (this.#failure !== undefined) return true
     return this.#stream.write(chunk)

@@ -1,43 +1,43 @@
 /**
- * What a server and a runner say to each other: `POST /tasks` with tasks as lines of JSON, answered by a stream of
- * frames. design.md has the whole of it.
+ * The protocol between a task server and a runner: `POST /tasks` with tasks as lines of JSON, answered by a stream of frames.
+ * design.md describes all of it.
  */
 
 import type { Task, TaskOutcome } from '../model/task.ts'
 import { toJson } from '../text/exact-json.ts'
 
-/** What the runner needs of a task; all else that is sent becomes its environment, `TASK_...`. */
+/** A task as the runner gets it. Fields that the runner does not need become variables, `TASK_...`. */
 export type RunTask = Pick<Task, 'id' | 'args' | 'fence'> & Partial<Task>
 
-/** First line of a POST: `{"bundle": {...}}`. All may be left out; the runner has its own defaults. */
+/** First line of a POST: `{"bundle": {...}}`. What is left out has the default of the runner. */
 export interface BundleOptions {
-  /** How `args` becomes the command. @default '{}' */
+  /** Makes the command of `args`. @default '{}' */
   readonly template?: string
   readonly cwd?: string
   /** Added to the runner's environment. */
   readonly env?: Readonly<Record<string, string>>
-  /** Milliseconds; a task's own may be shorter. */
+  /** Milliseconds; the timeout of a task may be shorter. */
   readonly timeout?: number
   /** Milliseconds between INT, TERM and KILL. */
   readonly signalWait?: number
-  /** Whether what tasks write comes back. @default true */
+  /** Whether the answer has the output of tasks. @default true */
   readonly capture?: boolean
-  /** Whether cores and memory are sampled, each second. */
+  /** Whether the use of cores and memory is sampled each second. @default false */
   readonly monitor?: boolean
-  /** Outcomes are sent at so many, or after so many ms, whichever comes first. @default 100 and 50 */
+  /** Outcomes are sent when there are `bundleSize`, or after `bundleWait` ms. @default 100 and 50 */
   readonly bundleSize?: number
   readonly bundleWait?: number
 }
 
-/** An outcome, and what there is to say of it. */
+/** An outcome, and how it came about. */
 export interface RunOutcome extends TaskOutcome {
-  /** For people: why it was not started, or was ended: `timeout after 30000 ms`. */
+  /** For people: why the task was not started, or was interrupted: `timeout after 30000 ms`. */
   readonly message?: string
-  /** The runner was told to stop, or the task was cancelled, while it ran; it says nothing of the task itself. */
+  /** The task was interrupted while it ran: its exit status says nothing about the task itself. */
   readonly interrupted?: 'stopped' | 'cancelled' | 'timeout'
 }
 
-/** Which runner took the bundle; the first frame of each answer. */
+/** The runner that took the bundle: the first frame of each answer. */
 export interface RunnerHello {
   readonly clientId: string
   readonly clientHost: string
@@ -46,18 +46,18 @@ export interface RunnerHello {
 
 export type OutputStream = 'stdout' | 'stderr' | 'csv'
 
-/** What an answer is made of. `index` is the task's position in the POST, from 0. */
+/** One frame of an answer. `index` is the position of the task in the POST, from 0. */
 export type RunnerMessage =
   | { readonly is: 'hello'; readonly hello: RunnerHello }
   | { readonly is: OutputStream; readonly index: number; readonly data: Buffer }
   | { readonly is: 'outcomes'; readonly outcomes: readonly RunOutcome[] }
-  /** Never started, to be given to another runner: `fence` says which claim. */
+  /** Tasks that were not started, to be given to another runner. `fence` names the claim. */
   | { readonly is: 'returned'; readonly tasks: readonly { id: string; fence: number }[] }
-  /** A line of the POST that is no task. */
+  /** A line of the POST is no task. */
   | { readonly is: 'refused'; readonly index: number; readonly message: string }
-  /** Nothing new: the runner lives. */
+  /** Nothing new: shows that the runner is alive. */
   | { readonly is: 'beat' }
-  /** All was said. An answer without it was cut off. */
+  /** The answer is complete. An answer without this frame was cut off. */
   | { readonly is: 'end' }
 
 const FRAME_TYPES = {
@@ -76,10 +76,10 @@ const FRAME_NAMES = new Map(
   Object.entries(FRAME_TYPES).map(([name, type]) => [type, name as RunnerMessage['is']]),
 )
 
-/** Type, index, length of what follows. */
+/** Type, index, and length of the payload. */
 export const FRAME_HEADER_BYTES = 9
 
-/** Longest payload; longer ones are not ours. */
+/** Longest payload. A longer one does not come from a runner. */
 export const MAX_PAYLOAD_BYTES = 67_108_864
 
 export const RUNNER_CONTENT_TYPE = 'application/vnd.manyhost.tasks'
@@ -105,9 +105,9 @@ export function encodeRunnerJsonFrame(
   return encodeRunnerFrame(is, index, Buffer.from(JSON.stringify(value)))
 }
 
-/** An answer that is none: the runner is of another version, or is no runner. */
+/** The answer does not follow the protocol: the runner has another version, or is no runner. */
 export class RunnerProtocolError extends Error {
-  override readonly name = 'ProtocolError'
+  override readonly name = 'RunnerProtocolError'
 }
 
 /**
@@ -127,7 +127,7 @@ export async function* readRunnerMessages(
   throw new RunnerProtocolError('the answer of the runner was cut off')
 }
 
-/** From bytes, however they are cut, to messages. */
+/** Makes messages of bytes, however these are cut. */
 export class RunnerFrameDecoder {
   #chunks: Buffer[] = []
   #size = 0
@@ -144,7 +144,9 @@ export class RunnerFrameDecoder {
       const length = bytes.readUInt32BE(5)
       const is = FRAME_NAMES.get(bytes[0] as never)
       if (!is || length > MAX_PAYLOAD_BYTES)
-        throw new RunnerProtocolError('a frame of an unknown kind')
+        throw new RunnerProtocolError(
+          'the answer has a frame of an unknown kind: it comes from no runner of this version',
+        )
       this.#neededBytes = FRAME_HEADER_BYTES + length
       if (bytes.length < this.#neededBytes) break
       const payload = bytes.subarray(FRAME_HEADER_BYTES, this.#neededBytes)
@@ -182,11 +184,11 @@ function parsePayload(payload: Buffer): unknown {
   try {
     return JSON.parse(payload.toString('utf8'))
   } catch (cause) {
-    throw new RunnerProtocolError('a frame is not JSON', { cause })
+    throw new RunnerProtocolError('a frame of the answer is not JSON', { cause })
   }
 }
 
-/** The body of a POST. Iterate it into the request: nothing is made before it is sent. */
+/** The body of a POST, line by line. */
 export function* formatBundleLines(
   options: BundleOptions,
   tasks: Iterable<RunTask>,

@@ -1,4 +1,4 @@
-/** What one answer says, gathered into few writes: at so many outcomes, so many bytes, or after so long. */
+/** Writes the answer to one POST: frames are gathered into few writes, by number of outcomes, by bytes and by time. */
 import type { ServerResponse } from 'node:http'
 import { after, every, type Timer } from '../../core/time.ts'
 import {
@@ -9,13 +9,13 @@ import {
   type RunOutcome,
 } from './protocol.ts'
 
-/** Bytes that are gathered at most. */
+/** Gathered bytes at which they are written. */
 const MAX_BUFFERED_BYTES = 65_536
 
-/** Longest list of outcomes in one frame, in characters of their commands. */
+/** Characters of commands at which a frame of outcomes is written. */
 const MAX_OUTCOMES_LENGTH = 1_048_576
 
-/** How often an answer that has nothing to say shows that it lives, in ms. */
+/** How often an answer has a `beat`, which shows that the runner is alive. In ms. */
 export const BEAT_INTERVAL_MS = 10_000
 
 export interface RunnerResponseOptions {
@@ -41,9 +41,9 @@ export class RunnerResponseWriter {
     })
   }
 
-  /** Answers false when the other side reads slower than we write. */
+  /** Answers false when the client reads more slowly than is written. */
   writeOutput(index: number, stream: OutputStream, chunk: Buffer): boolean {
-    // Nobody will make room any more, and the task must not wait for it.
+    // The client is gone. The task must not wait for it.
     if (this.#response.destroyed) return true
     this.#addFrame(encodeRunnerFrame(stream, index, chunk))
     return !this.#response.writableNeedDrain
@@ -66,7 +66,7 @@ export class RunnerResponseWriter {
     this.#timer?.clear()
     this.#timer = undefined
     if (this.#outcomes.length > 0) {
-      // Behind all output of these tasks: who reads an outcome has read all that the task wrote.
+      // After all output of these tasks: a client that has read an outcome has read all output of the task.
       this.#frames.push(encodeRunnerJsonFrame('outcomes', this.#outcomes.length, this.#outcomes))
       this.#outcomes = []
       this.#commandsLength = 0
@@ -83,7 +83,7 @@ export class RunnerResponseWriter {
     if (!this.#response.destroyed) this.#response.end(encodeRunnerFrame('end', 0))
   }
 
-  /** Nobody listens any more. */
+  /** To be called when the client is gone, too. */
   close(): void {
     this.#timer?.clear()
     this.#beatTimer.clear()

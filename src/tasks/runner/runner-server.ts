@@ -1,31 +1,28 @@
-/** The runner's HTTP side: an ordinary instance of an ordinary service. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { describeError, ManyhostError } from '../../core/errors.ts'
-import { destroyResponse } from '../../core/http/http-server.ts'
-import { isSameSecret, parseBearerToken } from '../../core/http-caller.ts'
-import { checkOptions } from '../../core/options.ts'
-import { parseJson } from '../text/exact-json.ts'
-import { readLines } from '../text/lines.ts'
-import { BUNDLE_RULES } from './options.ts'
-import { OutputRedirect } from './output-redirect.ts'
+/** The HTTP server of a runner, which makes it an ordinary instance of an ordinary service. */
+import { createServer, type Server, type ServerResponse } from 'node:http'
+import { createProblem, sendProblem } from '../../core/http/problem.ts'
 import {
-  type BundleOptions,
-  type OutputStream,
-  RUNNER_CONTENT_TYPE,
-  type RunTask,
-} from './protocol.ts'
+  createRouteHandler,
+  type HttpRoute,
+  type RouteCall,
+} from '../../core/http/route-handler.ts'
+import { readLines, type SourceLine } from '../text/lines.ts'
+import type { Bundle } from './bundle.ts'
+import { parseBundleOptions, parseRunTask } from './bundle-lines.ts'
+import { OutputRedirect } from './output-redirect.ts'
+import { type OutputStream, RUNNER_CONTENT_TYPE } from './protocol.ts'
 import { RunnerResponseWriter } from './response-writer.ts'
-import type { Bundle, Runner } from './runner.ts'
+import type { Runner } from './runner.ts'
 
 /** Longest task as JSON, in bytes: a command of 1 MiB, each of its characters as \\u0000. */
 const MAX_TASK_BYTES = 8_388_608
 
 /**
- * Its clients are task servers. One that ends its connection is gone, and its tasks are cancelled at once; one that
- * reads slowly holds its tasks back, which is what it wants.
+ * The clients are task servers. A client that ends its connection is gone, and its tasks are cancelled at once. A client that
+ * reads slowly holds its tasks back, as it should.
  */
 const HTTP_OPTIONS = {
-  // Requests, and answers, last as long as tasks do.
+  // Requests and answers last as long as tasks do.
   requestTimeout: 0,
   headersTimeout: 10_000,
   // Longer than clients keep idle connections, so that none is closed under a request.
@@ -34,19 +31,19 @@ const HTTP_OPTIONS = {
   keepAlive: true,
   keepAliveInitialDelay: 60_000,
 }
-/** At a time; more are closed at once. */
+/** More connections are closed at once. */
 const MAX_CONNECTIONS = 10_000
 
 export interface RunnerServer {
   readonly server: Server
-  /** Ends what is open, and the files of redirected output. */
+  /** Ends all connections, and closes the files of redirected output. */
   close(): Promise<void>
 }
 
 export interface RunnerServerOptions {
-  /** What requests must carry as `Authorization: Bearer`; `undefined`: whoever connects may run commands. */
+  /** What requests must carry as `Authorization: Bearer`; undefined: everybody who connects may run commands. */
   readonly token?: string | undefined
-  /** Takes what there is to say to who runs the runner. */
+  /** Takes messages for the user who runs the runner. */
   readonly log?: (line: string) => void
 }
 
@@ -54,167 +51,138 @@ export function createRunnerServer(
   runner: Runner,
   { token, log = () => {} }: RunnerServerOptions = {},
 ): RunnerServer {
-  const bundles = new Set<Bundle>()
-  const onRoom = (): void => {
-    for (const bundle of bundles) bundle.resume()
-  }
-  const { output, errors } = runner.settings
-  const files: { stdout?: OutputRedirect; stderr?: OutputRedirect } = {
-    ...(output !== undefined && { stdout: new OutputRedirect(output, onRoom, log) }),
-    ...(errors !== undefined && { stderr: new OutputRedirect(errors, onRoom, log) }),
-  }
-  const server = createServer(HTTP_OPTIONS, (request, response) => {
-    handle(request, response).catch((error) => {
-      if (response.headersSent) return destroyResponse(response)
-      const status = error instanceof ManyhostError ? error.status : 500
-      sendJson(response, status, { error: describeError(error) })
-    })
+  const api = new RunnerApi(runner, log)
+  const handler = createRouteHandler(api.routes, {
+    token,
+    realm: 'runner',
+    detail: 'the runner needs its token: send Authorization: Bearer <token>',
   })
+  const server = createServer(HTTP_OPTIONS, handler)
   server.maxConnections = MAX_CONNECTIONS
-
-  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://runner')
-    const { method } = request
-    if (pathname === '/health' && method === 'GET') return health(response)
-    if (
-      token !== undefined &&
-      !isSameSecret(token, parseBearerToken(request.headers.authorization))
-    ) {
-      response.setHeader('www-authenticate', 'Bearer realm="runner"')
-      return sendJson(response, 401, { error: 'a runner wants its token' })
-    }
-    if (pathname === '/tasks' && method === 'POST') return run(request, response)
-    if (pathname === '/tasks' && method === 'GET') return sendJson(response, 200, runner.tasks)
-    const id = /^\/tasks\/([^/]{1,200})$/.exec(pathname)?.[1]
-    if (id !== undefined && method === 'DELETE') {
-      const fence = searchParams.get('fence')
-      const found = runner.cancel(
-        decodeURIComponent(id),
-        fence === null ? undefined : Number(fence),
-      )
-      return sendJson(response, found ? 200 : 404, { cancelled: found })
-    }
-    sendJson(response, 404, { error: `there is no ${method} ${pathname}` })
-  }
-
-  function health(response: ServerResponse): void {
-    const { state, running, waiting } = runner
-    sendJson(response, state === 'working' ? 200 : 503, {
-      state,
-      running,
-      waiting,
-      ...runner.hello,
-    })
-  }
-
-  async function run(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (runner.state !== 'working') {
-      response.setHeader('x-manyhost-return', '1')
-      return sendJson(response, 503, { error: 'the runner takes no new tasks' })
-    }
-    const lines = readLines(request, MAX_TASK_BYTES)[Symbol.asyncIterator]()
-    const first = await lines.next()
-    const options = parseBundleOptions(first.value?.text)
-    const head = options ? undefined : first.value
-    const { settings } = runner
-    const { bundleSize, bundleWait, capture } = { ...settings, ...options }
-    const outbox = new RunnerResponseWriter(response, { bundleSize, bundleWait })
-    const say = (index: number, stream: OutputStream, chunk: Buffer): boolean => {
-      if (stream !== 'csv' && files[stream]) return files[stream].write(chunk)
-      return capture || stream === 'csv' ? outbox.writeOutput(index, stream, chunk) : true
-    }
-    const bundle = runner.openBundle(options ?? {}, {
-      onOutput: say,
-      onOutcome: (outcome) => outbox.writeOutcome(outcome),
-      onReturned: ({ id, fence }) => outbox.writeMessage('returned', 0, [{ id, fence }]),
-      onDone: () => outbox.end(),
-    })
-    bundles.add(bundle)
-    response.on('drain', () => bundle.resume())
-    response.on('close', () => {
-      bundles.delete(bundle)
-      outbox.close()
-      if (!response.writableFinished) bundle.cancel()
-      // What was paused for the reader has none now.
-      bundle.resume()
-    })
-    response.writeHead(200, { 'content-type': RUNNER_CONTENT_TYPE, 'cache-control': 'no-store' })
-    outbox.writeMessage('hello', 0, runner.hello)
-    outbox.flush()
-    let count = 0
-    const take = (text: unknown, problem?: string): void => {
-      if (text === '' && problem === undefined) return
-      const task =
-        ++count > settings.maxTasks ? 'too many tasks in one POST' : parseTask(text, problem)
-      if (typeof task === 'string') outbox.writeMessage('refused', bundle.skipLine(), task)
-      else bundle.add(task)
-    }
-    if (head) take(head.text, head.problem)
-    for (;;) {
-      const { done, value } = await lines.next()
-      if (done) break
-      take(value.text, value.problem)
-    }
-    bundle.end()
-  }
-
   return {
     server,
     async close() {
       server.closeAllConnections()
       server.close()
-      await Promise.all([files.stdout?.close(), files.stderr?.close()])
+      await api.close()
     },
   }
 }
 
-/** The first line, when it is about the bundle and no task. @throws ManyhostError MANYHOST_INVALID_OPTION */
-function parseBundleOptions(text: unknown): BundleOptions | undefined {
-  const given = parseJsonOrUndefined(text)
-  if (typeof given !== 'object' || given === null || !('bundle' in given)) return undefined
-  return checkOptions('bundle', given.bundle, BUNDLE_RULES) as BundleOptions
-}
+class RunnerApi {
+  readonly routes: readonly HttpRoute[] = [
+    { method: 'GET', path: '/health', isPublic: true, handle: (call) => this.#getHealth(call) },
+    { method: 'POST', path: '/tasks', handle: (call) => this.#runTasks(call) },
+    { method: 'GET', path: '/tasks', handle: (call) => this.#listTasks(call) },
+    { method: 'DELETE', path: '/tasks/{id}', handle: (call) => this.#cancelTask(call) },
+  ]
+  readonly #runner: Runner
+  readonly #bundles = new Set<Bundle>()
+  /** Outputs that go to files of this machine. */
+  readonly #redirects: { stdout?: OutputRedirect; stderr?: OutputRedirect } = {}
 
-/** A task, or why it is none. */
-function parseTask(text: unknown, problem: string | undefined): RunTask | string {
-  if (problem !== undefined) return problem
-  const given = parseJsonOrUndefined(text) as Partial<RunTask> | undefined
-  if (typeof given !== 'object' || given === null) return 'a line is no JSON object'
-  const { id, args, fence, cores, memory, timeout, tag, command, template, cwd, shell, env } = given
-  if (typeof id !== 'string' || id === '' || id.length > 200) return 'id must be a text'
-  if (typeof args !== 'string') return 'args must be a text'
-  if (!Number.isSafeInteger(fence)) return 'fence must be a whole number'
-  for (const [name, value] of Object.entries({ cores, memory, timeout })) {
-    if (value === undefined || value === null) continue
-    if (!Number.isFinite(value) || value < 0) return `${name} must be a number from 0 up`
-  }
-  if (tag !== undefined && (typeof tag !== 'object' || tag === null)) return 'tag must be an object'
-  for (const [name, value] of Object.entries({ command, template, cwd, shell })) {
-    if (value !== undefined && value !== null && typeof value !== 'string') {
-      return `${name} must be a text`
+  constructor(runner: Runner, log: (line: string) => void) {
+    this.#runner = runner
+    const { output, errors } = runner.settings
+    const resume = (): void => {
+      for (const bundle of this.#bundles) bundle.resume()
     }
+    if (output !== undefined) this.#redirects.stdout = new OutputRedirect(output, resume, log)
+    if (errors !== undefined) this.#redirects.stderr = new OutputRedirect(errors, resume, log)
   }
-  if (!isValidEnvironment(env)) return 'env must be an object of names of variables and texts'
-  return given as RunTask
+
+  async close(): Promise<void> {
+    const { stdout, stderr } = this.#redirects
+    await Promise.all([stdout?.close(), stderr?.close()])
+  }
+
+  #getHealth({ response }: RouteCall): void {
+    const { state, running, waiting, hello } = this.#runner
+    sendJson(response, state === 'working' ? 200 : 503, { state, running, waiting, ...hello })
+  }
+
+  #listTasks({ response }: RouteCall): void {
+    sendJson(response, 200, this.#runner.tasks)
+  }
+
+  #cancelTask({ response, params, query }: RouteCall): void {
+    const id = params.id as string
+    const fence = query.get('fence')
+    const cancelled = this.#runner.cancel(id, fence === null ? undefined : Number(fence))
+    if (cancelled) return sendJson(response, 200, { cancelled })
+    sendProblem(response, createProblem(404, `task ${id} is not here`, { cancelled }))
+  }
+
+  async #runTasks({ request, response }: RouteCall): Promise<void> {
+    if (this.#runner.state !== 'working') {
+      const problem = createProblem(503, 'the runner takes no new tasks: it drains')
+      return sendProblem(response, problem, { 'x-manyhost-return': '1' })
+    }
+    const lines = readLines(request, MAX_TASK_BYTES)[Symbol.asyncIterator]()
+    const first = await lines.next()
+    const options = parseBundleOptions(first.value?.text)
+    const { bundleSize, bundleWait, capture } = { ...this.#runner.settings, ...options }
+    const writer = new RunnerResponseWriter(response, { bundleSize, bundleWait })
+    const redirects = this.#redirects
+    const bundle = this.#runner.openBundle(options ?? {}, {
+      onOutput(index: number, stream: OutputStream, chunk: Buffer): boolean {
+        if (stream === 'csv') return writer.writeOutput(index, stream, chunk)
+        const redirect = redirects[stream]
+        if (redirect) return redirect.write(chunk)
+        return capture ? writer.writeOutput(index, stream, chunk) : true
+      },
+      onOutcome: (outcome) => writer.writeOutcome(outcome),
+      onReturned: ({ id, fence }) => writer.writeMessage('returned', 0, [{ id, fence }]),
+      onDone: () => writer.end(),
+    })
+    this.#watchResponse(response, bundle, writer)
+    response.writeHead(200, { 'content-type': RUNNER_CONTENT_TYPE, 'cache-control': 'no-store' })
+    writer.writeMessage('hello', 0, this.#runner.hello)
+    writer.flush()
+    const reader = new BundleReader(bundle, writer, this.#runner.settings.maxTasks)
+    // A first line that is not about the bundle is a task.
+    if (!options && first.value) reader.take(first.value)
+    for (let next = await lines.next(); !next.done; next = await lines.next())
+      reader.take(next.value)
+    bundle.end()
+  }
+
+  #watchResponse(response: ServerResponse, bundle: Bundle, writer: RunnerResponseWriter): void {
+    this.#bundles.add(bundle)
+    response.on('drain', () => bundle.resume())
+    response.on('close', () => {
+      this.#bundles.delete(bundle)
+      writer.close()
+      if (!response.writableFinished) bundle.cancel()
+      // Tasks that were paused because the client read slowly go on: the client is gone.
+      bundle.resume()
+    })
+  }
 }
 
-function isValidEnvironment(env: unknown): boolean {
-  if (env === undefined || env === null) return true
-  return (
-    typeof env === 'object' &&
-    Object.entries(env).every(
-      ([name, value]) =>
-        /^[A-Za-z_]\w*$/.test(name) && typeof value === 'string' && !value.includes('\0'),
-    )
-  )
-}
+/** Adds the tasks of a POST to their bundle, line by line. */
+class BundleReader {
+  readonly #bundle: Bundle
+  readonly #writer: RunnerResponseWriter
+  readonly #maxTasks: number
+  #count = 0
 
-function parseJsonOrUndefined(text: unknown): unknown {
-  if (typeof text !== 'string') return undefined
-  try {
-    return parseJson(text)
-  } catch {
-    return undefined
+  constructor(bundle: Bundle, writer: RunnerResponseWriter, maxTasks: number) {
+    this.#bundle = bundle
+    this.#writer = writer
+    this.#maxTasks = maxTasks
+  }
+
+  take({ text, problem }: Pick<SourceLine, 'text' | 'problem'>): void {
+    if (text === '' && problem === undefined) return
+    this.#count++
+    const isTooMany = this.#count > this.#maxTasks
+    const task = isTooMany
+      ? `more than ${this.#maxTasks} tasks in one POST`
+      : parseRunTask(text, problem)
+    if (typeof task === 'string')
+      this.#writer.writeMessage('refused', this.#bundle.skipLine(), task)
+    else this.#bundle.add(task)
   }
 }
 

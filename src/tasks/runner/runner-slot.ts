@@ -1,14 +1,16 @@
-/** Where one task runs at a time: a launcher, replaced when it is used up. */
+/** One slot of a runner: it runs one task at a time, by a launcher that is replaced when a task may have left something behind. */
 import { constants } from 'node:os'
 import type { Containment, ProcessScope } from '../../posix/containment.ts'
 import { findGroupMembers } from '../../posix/group-members.ts'
 import { closePipe, type Pipe } from '../../posix/pipes.ts'
-import { type LaunchCommand, Launcher, type LauncherSink, type LaunchResult } from './launcher.ts'
+import { exitStatusOfSignal } from '../model/exit-status.ts'
+import type { LauncherSink } from './command-output.ts'
+import { type LaunchCommand, Launcher, type LaunchResult } from './launcher.ts'
 
 export class RunnerSlot {
   /** 1, 2, ...; `{slot}` and `TASK_SLOT`. */
   readonly number: number
-  /** Tasks that were run since somebody looked for what they left behind. */
+  /** Whether a task has run here since the slot was last checked for processes that were left behind. */
   hasRunSinceCheck = false
   readonly #env: Readonly<Record<string, string>>
   readonly #containment: Containment
@@ -16,45 +18,45 @@ export class RunnerSlot {
   #scope: ProcessScope | undefined
   #launcher: Launcher | undefined
   #isReplacementDue = false
-  /** A signal came while the launcher was made. */
+  /** Whether a signal came while the launcher was created. */
   #isInterrupted = false
 
-  /** @param mark in the environment of all that this runner starts: `NAME=value` */
+  /** @param mark `NAME=value`, in the environment of all processes of this runner; the number of the slot is added to it */
   constructor(
-    slot: number,
+    number: number,
     env: Readonly<Record<string, string>>,
     containment: Containment,
     mark: string,
   ) {
-    this.number = slot
-    this.#mark = `${mark}${slot}`
+    this.number = number
+    this.#mark = `${mark}${number}`
     const [name = '', ...value] = this.#mark.split('=')
     this.#env = { ...env, [name]: value.join('=') }
     this.#containment = containment
   }
 
-  /** The process group of what runs here. */
+  /** The process group of the tasks of this slot; undefined while it has no launcher. */
   get processGroup(): number | undefined {
     return this.#launcher?.isAlive ? this.#launcher.pid : undefined
   }
 
-  /** Whether anybody but the launcher is in the group, as far as that is known. */
+  /** Whether processes other than the launcher are in the group, as far as that is known. */
   get hasGroupMembers(): boolean {
     const { processGroup: group } = this
     return group !== undefined && findGroupMembers(new Set([group])).has(group)
   }
 
-  /** Those that have left the group, as far as that is known. */
+  /** Pids of processes that have left the group, as far as that is known. */
   get strays(): readonly number[] {
     return this.#launcher?.isAlive ? (this.#scope?.pids ?? []) : []
   }
 
-  async run(job: LaunchCommand, sink: LauncherSink): Promise<LaunchResult> {
+  async run(command: LaunchCommand, sink: LauncherSink): Promise<LaunchResult> {
     this.#isInterrupted = false
     const launcher = this.#launcher?.isAlive ? this.#launcher : await this.#createLauncher()
-    if (this.#isInterrupted) return { status: 128 + constants.signals.SIGINT }
+    if (this.#isInterrupted) return { status: exitStatusOfSignal(constants.signals.SIGINT) }
     this.hasRunSinceCheck = true
-    const ended = await launcher.run(job, sink)
+    const ended = await launcher.run(command, sink)
     if (this.#isReplacementDue || !launcher.isAlive) await this.#closeLauncher()
     return ended
   }
@@ -68,12 +70,12 @@ export class RunnerSlot {
     this.#launcher?.resume()
   }
 
-  /** What is left in the group when the present task has ended is killed, and the launcher with it. */
+  /** When the present task has ended, the launcher is killed with all that is left in its group. */
   markForReplacement(): void {
     this.#isReplacementDue = true
   }
 
-  /** At once, when no task runs here. */
+  /** As `markForReplacement`; at once if no task runs here. */
   async replaceLauncher(): Promise<void> {
     if (this.#launcher?.isBusy) this.markForReplacement()
     else await this.#closeLauncher()
@@ -103,12 +105,12 @@ export class RunnerSlot {
     return launcher
   }
 
-  /** Pipes for standard output and error. Without a guard or a means tasks still run: their provider has its own. */
+  /** Pipes for standard output and error; none without a containment. Tasks run all the same: the provider contains the runner. */
   async #takePipes(): Promise<readonly Pipe[]> {
     try {
       await this.#containment.ensure()
     } catch {
-      // The runner has said so.
+      // `Runner.prepare` has reported it.
     }
     const { pipes } = this.#containment
     const taken = await Promise.all([pipes.take(), pipes.take()])
@@ -124,7 +126,8 @@ export class RunnerSlot {
     this.#scope = undefined
     this.#isReplacementDue = false
     if (!launcher) return
-    // One that died by itself may have left others in its group, which is still its own until they are gone.
+    // A launcher that died by itself may have left processes in its group. While there are some, the system gives the number
+    // of the group to no other.
     const group = launcher.pid
     if (group !== undefined && !launcher.isAlive) killGroup(group)
     scope?.scan()
@@ -138,6 +141,6 @@ function killGroup(group: number): void {
   try {
     process.kill(-group, 'SIGKILL')
   } catch {
-    // Nobody left.
+    // The group is empty.
   }
 }

@@ -1,6 +1,6 @@
 /** What a word of the shell cannot hold, and which command lines may leave something running. */
 
-/** Longest single argument or variable that Linux takes is 128 KiB with its end; longer ones go by a file. */
+/** Longest argument or variable. Linux takes 128 KiB with the terminating NUL; a longer command is passed in a file. */
 export const MAX_WORD_BYTES = 120_000
 
 /** Whether a text, in UTF-8, is longer than a word may be. */
@@ -9,8 +9,8 @@ export function exceedsWordLimit(text: string): boolean {
 }
 
 /**
- * Whether a command line starts something in the background, as far as that can be seen: a lone `&`, or a word that
- * detaches. To be wrong here costs a new launcher (yes for no) or a second until the leftover is found (no for yes).
+ * Whether a command line starts something in the background, as far as that can be seen: by a lone `&`, or by a word that
+ * detaches. A wrong yes costs a new launcher; after a wrong no, it takes a second until the process that was left is found.
  */
 export function mayDetach(command: string): boolean {
   return (

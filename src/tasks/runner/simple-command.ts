@@ -1,18 +1,21 @@
 /**
- * Command lines that need no shell of their own: one program and its arguments, with nothing to expand, to redirect or
- * to join. To start `/bin/sh` for them costs more than the fork that the launcher makes anyway (design.md).
+ * Finds command lines that need no shell of their own: one program and its arguments, with nothing to expand, redirect or join.
+ * A shell for them would cost more than the fork that the launcher makes anyway (design.md has figures).
  */
 
 import { isProgramFound } from '../../posix/programs.ts'
 
-/** Unquoted characters that no shell expands, joins or splits at, inside single quotes all, inside double quotes all but those of expansion. */
+/**
+ * Unquoted: only characters that no shell expands, joins or splits at. In single quotes: all. In double quotes: all but those
+ * that begin an expansion.
+ */
 const SIMPLE_COMMAND = /^[ \t]*[\w./+-]+(?:[ \t]+(?:[\w./:,+@%=-]|'[^']*'|"[^"$`\\]*")+)*[ \t]*$/
 
 const WORD = /(?:[\w./:,+@%=-]|'[^']*'|"[^"$`\\]*")+/g
 
 /**
- * Names by which a line asks a shell for more than to start a program: words of its grammar, and what looks at or changes
- * the shell that it runs in (which would be the launcher's fork, with the launcher's `$$`).
+ * First words that ask a shell for more than to start a program: words of its grammar, and commands that read or change the shell
+ * that they run in. Without a shell of their own that would be the launcher's fork, with the launcher's `$$`.
  */
 const SHELL_WORDS = new Set(
   (
@@ -23,7 +26,7 @@ const SHELL_WORDS = new Set(
   ).split(' '),
 )
 
-/** The words of such a command; `undefined` for one that is for a shell to read. */
+/** The words of such a command line; undefined: it needs a shell. */
 export function parseSimpleCommand(command: string): readonly string[] | undefined {
   if (!SIMPLE_COMMAND.test(command)) return undefined
   const words = command.match(WORD) as string[]
@@ -36,10 +39,10 @@ function unquote(word: string): string {
   return word.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single, double) => single ?? double)
 }
 
-/** Commands that are built into every shell. */
+/** Commands that are built into every shell, so also into the launcher. */
 const BUILT_IN = new Set('echo test [ true false printf pwd :'.split(' '))
 
-/** Programs that were found once; looked for again when there are so many. */
+/** Programs that were found once. When there are too many, all are looked for again. */
 const foundPrograms = new Set<string>()
 const MAX_FOUND_PROGRAMS = 1_000
 

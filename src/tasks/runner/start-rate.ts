@@ -1,4 +1,5 @@
-/** So many starts a second, evenly: the next may go when its turn has come. Pure. */
+/** Limits the starts of tasks to a number per second, evenly spread. Pure. */
+
 /** Milliseconds by which a timer may be late. */
 const TIMER_LATENESS_MS = 20
 
@@ -11,13 +12,13 @@ export class StartRateLimit {
     this.#intervalMs = 1_000 / rate
   }
 
-  /** Milliseconds until the next may start; 0 when it may now. */
+  /** Milliseconds until the next task may start; 0: now. */
   msUntilNext(now: number): number {
     return Math.max(0, this.#nextStartAt - now)
   }
 
   recordStart(now: number): void {
-    // A timer's lateness is made up for; what was not used is not saved up.
+    // The next start is one interval after this one was due, so a late timer costs nothing. Unused starts are not saved.
     this.#nextStartAt =
       (this.#nextStartAt < now - TIMER_LATENESS_MS ? now : this.#nextStartAt) + this.#intervalMs
   }

@@ -1,30 +1,32 @@
 /**
- * Which waiting task starts next on one machine with so many places, cores and bytes. Pure: facts and the time in,
- * choices out.
+ * Which waiting task starts next on a machine with a number of slots, cores and bytes. Pure.
  *
- * First come, first served, but a task that does not fit is passed by, for `backfillTimeout`. From then on nothing passes
- * it that could delay it: only tasks that will have ended (by their timeout) before it could start anyway, or that
- * take only what it leaves over. This is EASY backfilling (Lifka, 1995; Mu'alem and Feitelson, 2001) with timeouts as
- * the estimates.
+ * 1. First come, first served.
+ * 2. A task that does not fit now is passed by others, for `backfillTimeout`.
+ * 3. Then the machine is reserved for it. A later task passes it only if that cannot delay it:
+ *    a. the later task will have ended, by its timeout, before the blocked task can start, or
+ *    b. the later task takes only what the blocked task leaves over.
+ *
+ * This is EASY backfilling (Lifka, 1995; Mu'alem and Feitelson, 2001), with the timeouts as estimates.
  */
 
-/** What one task takes while it runs. */
+/** What a task takes while it runs. */
 export interface TaskResources {
   readonly cores: number
   /** Bytes. */
   readonly memory: number
-  /** Milliseconds that it may run; `null` when nobody knows. */
+  /** Milliseconds that it may run; `null`: unknown. */
   readonly timeout: number | null
 }
 
 export interface ScheduleCapacity {
   /** Tasks at a time. */
   readonly numTasks: number
-  /** Infinity where it is not to be limited. */
+  /** Infinity: unlimited. */
   readonly cores: number
-  /** Bytes; Infinity where it is not to be limited. */
+  /** Bytes; Infinity: unlimited. */
   readonly memory: number
-  /** Milliseconds for which others may pass a task that does not fit. */
+  /** Milliseconds for which others may pass a task that does not fit; 0: as long as it does not fit, nothing passes that delays it. */
   readonly backfillTimeout: number
 }
 
@@ -34,16 +36,17 @@ interface WaitingTask<T> extends TaskResources {
 }
 
 interface ScheduledTask extends TaskResources {
-  /** When it will have ended at the latest. */
+  /** When it will have ended, at the latest. */
   readonly endsAt: number
 }
 
-/** How far the search for one that fits goes: the cost of a step is bounded. */
+/** How many waiting tasks are looked at in one search, so that its cost is bounded. */
 const LOOK_AHEAD = 256
 
 export class TaskSchedule<T> {
   readonly #capacity: ScheduleCapacity
   readonly #running = new Map<T, ScheduledTask>()
+  /** In the order of arrival, from `#head` on. A task that was taken out leaves undefined. */
   #waiting: (WaitingTask<T> | undefined)[] = []
   #head = 0
   #numWaiting = 0
@@ -62,20 +65,20 @@ export class TaskSchedule<T> {
     return this.#running.size
   }
 
-  /** Why a task can never run here; `undefined` when it can. */
+  /** Why a task can never run here; undefined: it can. */
   explainRefusal({ cores, memory }: TaskResources): string | undefined {
     const { cores: allCores, memory: allMemory } = this.#capacity
-    if (cores > allCores) return `it wants ${cores} cores, there are ${allCores}`
-    if (memory > allMemory) return `it wants ${memory} bytes of memory, there are ${allMemory}`
+    if (cores > allCores) return `it wants ${cores} cores, the runner has ${allCores}`
+    if (memory > allMemory) return `it wants ${memory} bytes of memory, the runner has ${allMemory}`
     return undefined
   }
 
-  enqueue(item: T, wanted: TaskResources, now: number): void {
-    this.#waiting.push({ item, ...wanted, since: now })
+  enqueue(item: T, resources: TaskResources, now: number): void {
+    this.#waiting.push({ item, ...resources, since: now })
     this.#numWaiting++
   }
 
-  /** Takes a waiting one out; false when it does not wait. */
+  /** Takes a waiting task out; false: it does not wait. */
   remove(item: T): boolean {
     const at = this.#waiting.findIndex((one) => one?.item === item)
     if (at < 0) return false
@@ -83,23 +86,26 @@ export class TaskSchedule<T> {
     return true
   }
 
-  /** The next to start now, which from here on runs; `undefined` when none can. */
+  /** The task that starts now, and counts as running from here on; undefined: none can start. */
   startNext(now: number): T | undefined {
     if (this.#numWaiting === 0 || this.#running.size >= this.#capacity.numTasks) return undefined
     let blocked: WaitingTask<T> | undefined
-    let shadow: Reservation | undefined
+    let reservation: Reservation | undefined
     const end = Math.min(this.#waiting.length, this.#head + LOOK_AHEAD)
     for (let at = this.#head; at < end; at++) {
       const one = this.#waiting[at]
       if (!one) continue
+      // 2.
       if (!this.#fitsNow(one)) {
         if (!blocked && now - one.since >= this.#capacity.backfillTimeout) blocked = one
         continue
       }
+      // 3.
       if (blocked) {
-        shadow ??= this.#reserveFor(blocked, now)
-        if (!canBackfill(one, shadow, now)) continue
+        reservation ??= this.#reserveFor(blocked, now)
+        if (!canBackfill(one, reservation, now)) continue
       }
+      // 1.
       this.#removeAt(at)
       this.#start(one, now)
       return one.item
@@ -107,7 +113,7 @@ export class TaskSchedule<T> {
     return undefined
   }
 
-  /** A running one has ended. */
+  /** A running task has ended. */
   release(item: T): void {
     const one = this.#running.get(item)
     if (!one) return
@@ -116,7 +122,7 @@ export class TaskSchedule<T> {
     this.#usedMemory -= one.memory
   }
 
-  /** All that waits, first come first; they wait no more. */
+  /** Takes all waiting tasks out, in the order of arrival. */
   clear(): T[] {
     const items = this.#waiting.flatMap((one) => (one ? [one.item] : []))
     this.#waiting = []
@@ -136,8 +142,8 @@ export class TaskSchedule<T> {
     const { item, cores, memory, timeout } = one
     this.#usedCores += cores
     this.#usedMemory += memory
-    const until = timeout === null ? Number.POSITIVE_INFINITY : now + timeout
-    this.#running.set(item, { cores, memory, timeout, endsAt: until })
+    const endsAt = timeout === null ? Number.POSITIVE_INFINITY : now + timeout
+    this.#running.set(item, { cores, memory, timeout, endsAt })
   }
 
   #removeAt(at: number): void {
@@ -150,7 +156,7 @@ export class TaskSchedule<T> {
     }
   }
 
-  /** When the blocked one can start at the latest, and what it then leaves over. */
+  /** When the blocked task can start, at the latest, and what it leaves over then. */
   #reserveFor(blocked: TaskResources, now: number): Reservation {
     let cores = this.#capacity.cores - this.#usedCores
     let memory = this.#capacity.memory - this.#usedMemory
@@ -166,20 +172,22 @@ export class TaskSchedule<T> {
 }
 
 interface Reservation {
+  /** Infinity: nobody knows, for a running task has no timeout. */
   readonly at: number
+  /** What is left over for other tasks from then on. */
   readonly cores: number
   readonly memory: number
 }
 
 function canBackfill(
   { cores, memory, timeout }: TaskResources,
-  shadow: Reservation,
+  reservation: Reservation,
   now: number,
 ): boolean {
-  if (timeout !== null && now + timeout <= shadow.at && shadow.at !== Number.POSITIVE_INFINITY) {
-    return true
-  }
-  // When the end of the running ones is unknown, so is what will be left over: the blocked one may start any moment.
-  if (shadow.at === Number.POSITIVE_INFINITY) return false
-  return cores <= shadow.cores && memory <= shadow.memory
+  // The blocked task may start at any moment.
+  if (reservation.at === Number.POSITIVE_INFINITY) return false
+  // 3a.
+  if (timeout !== null && now + timeout <= reservation.at) return true
+  // 3b.
+  return cores <= reservation.cores && memory <= reservation.memory
 }

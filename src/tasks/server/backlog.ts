@@ -2,15 +2,15 @@
 import { sleep } from '../../core/time.ts'
 import type { Store } from '../store/store.ts'
 
-/** Between two looks whether something was claimed, by whomever; in ms. */
+/** How often the store is asked whether tasks were claimed, by whichever server; in ms. */
 const POLL_INTERVAL_MS = 5
 
 export interface BacklogParts {
   readonly store: Store
   readonly batches: readonly string[]
-  /** Tasks that may wait there. */
+  /** Most tasks that may wait in the store. */
   readonly maxWaiting: number
-  isWorking(): boolean
+  readonly server: { readonly state: string }
 }
 
 export class Backlog {
@@ -20,13 +20,13 @@ export class Backlog {
     this.#parts = parts
   }
 
-  /** Resolves when fewer than `most` tasks wait in the store, with how many fewer; with 0 where no work is done any more. */
+  /** Resolves when more tasks may be added, with how many; with 0 when the server works no longer. */
   async waitForCapacity(): Promise<number> {
-    const { store, batches, maxWaiting: most, isWorking } = this.#parts
-    while (isWorking()) {
-      if (most === Number.POSITIVE_INFINITY) return most
-      const room = most - (await store.counts(batches)).new
-      if (room > 0) return room
+    const { store, batches, maxWaiting, server } = this.#parts
+    while (server.state === 'working') {
+      if (maxWaiting === Number.POSITIVE_INFINITY) return maxWaiting
+      const capacity = maxWaiting - (await store.counts(batches)).new
+      if (capacity > 0) return capacity
       await sleep(POLL_INTERVAL_MS)
     }
     return 0

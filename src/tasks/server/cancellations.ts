@@ -1,20 +1,21 @@
-/** Tasks that somebody cancelled, whoever it was: their run is to tell of them, and nobody else will. */
+/** Finds tasks that were cancelled, by whomever. Their server is to report them, and no other event tells of them. */
 import { wallClock } from '../../core/time.ts'
+import { EXIT_CANCELLED } from '../model/exit-status.ts'
 import type { Task } from '../model/task.ts'
 import type { CancelledQuery } from '../store/batches.ts'
 import type { ServedTasks } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
+import type { TaskServerLease } from './task-server-lease.ts'
 
 export interface CancellationParts {
   readonly store: Store
   readonly serving: ServedTasks
   readonly batches: readonly string[]
-  /** The server, as it is in the store now. */
-  self(): { readonly id: string; readonly host: string }
+  readonly lease: Pick<TaskServerLease, 'id' | 'host'>
 }
 
 export class Cancellations {
-  /** There may be some: they are to be looked for. */
+  /** Whether there may be some that were not looked for yet. */
   mayExist = false
   readonly #parts: CancellationParts
   /** Milliseconds since 1970. */
@@ -24,29 +25,30 @@ export class Cancellations {
     this.#parts = parts
   }
 
-  /** Those of claims that were cancelled while the server had them. */
+  /** Of tasks that this server had claimed, those that were cancelled under the same claim. */
   async filterCancelled(tasks: readonly Task[]): Promise<Task[]> {
     const found = await this.#parts.store.find(tasks.map(({ id }) => id))
     const fences = new Map(tasks.map(({ id, fence }) => [id, fence]))
-    return found.filter((one) => one.exitStatus === -1 && one.fence === fences.get(one.id))
+    return found.filter(
+      ({ id, exitStatus, fence }) => exitStatus === EXIT_CANCELLED && fence === fences.get(id),
+    )
   }
 
-  /** What was cancelled while nobody had claimed it, a part at a time. */
+  /** Tasks that were cancelled while no server had claimed them, in parts. Each is given once. */
   async *listUnreported(): AsyncGenerator<Task[], void, undefined> {
     this.mayExist = false
-    const { store, serving, batches, self } = this.#parts
-    const { id, host } = self()
-    const noting: CancelledQuery = {
-      server: id,
-      host,
+    const { store, serving, batches, lease } = this.#parts
+    const query: CancelledQuery = {
+      server: lease.id,
+      host: lease.host,
       batches: batches.map((batch) => ({
         batch,
-        // What was cancelled while nobody served is nobody's news.
+        // Tasks for any server that were cancelled before this one began are not reported by anybody.
         since: batch === serving.batch ? 0 : this.#startedAt,
       })),
     }
     for (;;) {
-      const tasks = await store.takeCancelled(noting)
+      const tasks = await store.takeCancelled(query)
       if (tasks.length === 0) return
       yield tasks
     }

@@ -1,50 +1,58 @@
-/** When a server asks the store for more, and for how much. */
-import type { ManyhostError } from '../../core/errors.ts'
-import { after, now, type Timer } from '../../core/time.ts'
-import { selectKinds, TASK_KINDS, type Task, type TaskKind } from '../model/task.ts'
-import type { TaskClaimOptions } from '../store/claims.ts'
-import type { Store } from '../store/store.ts'
+/**
+ * When a server claims tasks from the store, of which kind, and how many. Pure: the owner makes the claims and looks again
+ * at the time that a plan names.
+ */
+import { now } from '../../core/time.ts'
+import { selectKinds, TASK_KINDS, type TaskKind } from '../model/task.ts'
+import type { TaskClaimOptions } from '../store/claim-tasks.ts'
 import type { ClaimedTasks } from './claimed-tasks.ts'
 import type { TaskExecutor } from './executor.ts'
 
-/** Between two claims that are small beside what runs, in ms. */
+/** Least time between two claims that are small beside what runs, in ms. */
 const MIN_CLAIM_INTERVAL_MS = 20
 
-/** What is next in the store is looked at again after so long, where somebody has nothing to do: in ms, at most. */
+/** Longest time for which an executor is skipped while it has capacity, in ms. */
 const MAX_SKIP_MS = 250
 
-export interface ClaimSchedulerParts {
-  readonly store: Store
-  /** Most of one claim. */
-  readonly bundleSize: number
-  /** Time for another look. */
-  retry(): void
-  reportProblem(message: string): void
-}
+/** Outcomes that wait to be stored, in bundles, beyond which nothing more is claimed. */
+const MAX_UNSTORED_BUNDLES = 10
 
-/** One claim that is to be made. */
+/** One claim that is to be made. Without a kind it takes tasks of every kind, in the order of submission. */
 export type ClaimRequest = Pick<TaskClaimOptions, 'kind'> & { readonly limit: number }
 
-/** What those of one kind would take. */
+export interface ClaimPlan {
+  readonly claims: readonly ClaimRequest[]
+  /** When a plan is to be made again even if nothing happens, on the clock of `now()`; undefined: no need. */
+  readonly retryAt: number | undefined
+}
+
+/** What the executors of one kind would take. */
 interface KindCapacity {
   readonly kind: TaskKind
   readonly limit: number
-  /** It is taken when its turn comes: it is not looked for behind the other kind, and does not keep that back. */
+  /** Whether tasks of this kind may be claimed in their turn, together with the other kind. */
   readonly isOpen: boolean
 }
 
-export class ClaimScheduler {
-  readonly #parts: ClaimSchedulerParts
-  readonly #emptyKinds = new Set<TaskKind>()
-  readonly #claimedAt = { shell: 0, request: 0 }
-  readonly #skippedExecutors = new Map<
-    TaskExecutor,
-    { readonly wait: number; readonly until: number }
-  >()
-  #retryTimer: { readonly at: number; readonly timer: Timer } | undefined
+/** An executor that got nothing of a whole claim: what is first in the store is for others. */
+interface Skip {
+  readonly waitMs: number
+  readonly until: number
+}
 
-  constructor(parts: ClaimSchedulerParts) {
-    this.#parts = parts
+export class ClaimScheduler {
+  readonly #bundleSize: number
+  /** Kinds whose last claim gave nothing, while nothing has happened since. */
+  readonly #emptyKinds = new Set<TaskKind>()
+  /** When each kind was last claimed. */
+  readonly #claimedAt = { shell: 0, request: 0 }
+  readonly #skips = new Map<TaskExecutor, Skip>()
+  /** Of the plan that is being made. */
+  #retryAt: number | undefined
+
+  /** @param bundleSize most tasks of one claim */
+  constructor(bundleSize: number) {
+    this.#bundleSize = bundleSize
   }
 
   /** The last claim of each kind gave nothing, and nothing has happened since. */
@@ -52,127 +60,150 @@ export class ClaimScheduler {
     return this.#emptyKinds.size === TASK_KINDS.length
   }
 
-  /** There may be something again. */
+  /** There may be tasks again. */
   expectNewTasks(): void {
     this.#emptyKinds.clear()
   }
 
-  close(): void {
-    this.#retryTimer?.timer.clear()
-  }
-
   /**
-   * The claims that are worth a transaction now. While each kind has room one claim is for both, in the order of
-   * submission; where one is full, or was passed over, each is claimed for itself, past all of the other.
+   * The claims that are worth a transaction now:
+   *
+   * 1. Too many outcomes wait to be stored: none.
+   * 2. Every kind is open: one claim for all kinds, as large as the kind with most capacity can take.
+   * 3. A kind is full or was skipped: a claim for each kind alone, which passes all waiting tasks of the other kind.
+   *
+   * Of these, only those that are worth it (cases 8 to 10).
    */
   planClaims(
-    carriers: readonly TaskExecutor[],
-    held: ClaimedTasks,
-    outcomes: number,
-  ): ClaimRequest[] {
-    if (outcomes > 10 * this.#parts.bundleSize) return []
-    const rooms = TASK_KINDS.map((kind) => this.#capacityFor(kind, carriers, held))
-    const asks: ClaimRequest[] = rooms.every(({ isOpen }) => isOpen)
-      ? [{ limit: Math.max(...rooms.map(({ limit }) => limit)) }]
-      : rooms.map(({ kind, limit }) => ({ kind, limit }))
-    return asks.filter((ask) => this.#isWorthClaiming(ask, held.runningCount))
+    executors: readonly TaskExecutor[],
+    claimed: ClaimedTasks,
+    unstoredOutcomes: number,
+  ): ClaimPlan {
+    // 1.
+    if (unstoredOutcomes > MAX_UNSTORED_BUNDLES * this.#bundleSize) {
+      return { claims: [], retryAt: undefined }
+    }
+    this.#retryAt = undefined
+    const kinds = TASK_KINDS.map((kind) => this.#capacityOf(kind, executors, claimed))
+    const requests: ClaimRequest[] = kinds.every(({ isOpen }) => isOpen)
+      ? // 2.
+        [{ limit: Math.max(...kinds.map(({ limit }) => limit)) }]
+      : // 3.
+        kinds.map(({ kind, limit }) => ({ kind, limit }))
+    const claims = requests.filter((one) => this.#isWorthClaiming(one, claimed.runningCount))
+    return { claims, retryAt: this.#retryAt }
   }
 
   /**
-   * As many as those who have nothing waiting would take. Who got none of a whole claim is not asked for a while, where
-   * something runs: what comes is for others. When that while is over there is another look, for its kind alone. None while
-   * too much waits for others of this kind. A kind that nobody here carries is claimed along, to be refused.
+   * How many tasks of a kind would start at once:
+   *
+   * 4. No executor of this kind is here: none, and the kind is open, so that its tasks are claimed in their turn and refused.
+   * 5. A bundle of this kind waits here already: none.
+   * 6. An executor that has tasks waiting here is left out. So is one that was skipped a moment ago while other tasks run;
+   *    when its time is over its kind is claimed alone.
+   * 7. Of the other executors, the one with most capacity counts. The kind is open if one that was not skipped has
+   *    capacity, and none of its tasks waits here.
    */
-  #capacityFor(
+  #capacityOf(
     kind: TaskKind,
-    carriers: readonly TaskExecutor[],
-    held: ClaimedTasks,
+    executors: readonly TaskExecutor[],
+    claimed: ClaimedTasks,
   ): KindCapacity {
-    const own = carriers.filter((one) => one.kind === kind)
-    const waiting = own.reduce((sum, one) => sum + held.countWaiting(one), 0)
-    const { bundleSize } = this.#parts
+    const own = executors.filter((one) => one.kind === kind)
+    // 4.
+    if (own.length === 0) return { kind, limit: 0, isOpen: true }
+    const waiting = own.reduce((sum, one) => sum + claimed.countWaiting(one), 0)
+    // 5.
+    if (waiting >= this.#bundleSize) return { kind, limit: 0, isOpen: false }
     const at = now()
-    let most = 0
-    let next = Number.POSITIVE_INFINITY
-    let isOpen = own.length === 0
-    for (const one of waiting < bundleSize ? own : []) {
-      if (held.countWaiting(one) > 0) continue
-      const passedOver = held.size > 0 ? this.#skippedExecutors.get(one) : undefined
-      if (passedOver && passedOver.until > at) {
-        next = Math.min(next, passedOver.until)
+    let limit = 0
+    let skippedUntil = Number.POSITIVE_INFINITY
+    let isOpen = false
+    for (const one of own) {
+      // 6.
+      if (claimed.countWaiting(one) > 0) continue
+      const skip = claimed.size > 0 ? this.#skips.get(one) : undefined
+      if (skip && skip.until > at) {
+        skippedUntil = Math.min(skippedUntil, skip.until)
         continue
       }
-      const room = one.availableCapacity()
-      most = Math.max(most, room)
-      if (!passedOver && room > 0 && waiting === 0) isOpen = true
+      // 7.
+      const capacity = one.availableCapacity()
+      limit = Math.max(limit, capacity)
+      if (!skip && capacity > 0 && waiting === 0) isOpen = true
     }
-    if (most === 0 && next < Number.POSITIVE_INFINITY) this.#scheduleRetry(next)
-    return { kind, limit: Math.min(most, bundleSize), isOpen }
+    if (limit === 0 && skippedUntil < Number.POSITIVE_INFINITY) this.#planRetry(skippedUntil)
+    return { kind, limit: Math.min(limit, this.#bundleSize), isOpen }
   }
 
-  /** Whether so much room is worth a transaction now; if not, there is another look a moment later. */
+  /**
+   * Whether a claim is worth a transaction now:
+   *
+   * 8. It may take no task, or its kinds are known to be empty: no.
+   * 9. It is small beside what runs, and its kind was claimed a moment ago: later.
+   * 10. Else: yes.
+   */
   #isWorthClaiming({ kind, limit }: ClaimRequest, running: number): boolean {
     const kinds = selectKinds(kind)
+    // 8.
     if (limit <= 0 || kinds.every((one) => this.#emptyKinds.has(one))) return false
-    const isLittle = limit < Math.min(running / 2, this.#parts.bundleSize)
-    const again = Math.max(...kinds.map((one) => this.#claimedAt[one])) + MIN_CLAIM_INTERVAL_MS
-    if (!isLittle || now() >= again) return true
-    this.#scheduleRetry(again)
-    return false
+    // 9.
+    const isSmall = limit < Math.min(running / 2, this.#bundleSize)
+    const nextAt = Math.max(...kinds.map((one) => this.#claimedAt[one])) + MIN_CLAIM_INTERVAL_MS
+    if (isSmall && now() < nextAt) {
+      this.#planRetry(nextAt)
+      return false
+    }
+    // 10.
+    return true
   }
 
-  /** What a claim brought, by who takes it. */
+  /** To be called before the claim is made: what is added to the store from here on may be missed by it. */
+  beginClaim({ kind }: ClaimRequest): void {
+    for (const one of selectKinds(kind)) {
+      this.#claimedAt[one] = now()
+      this.#emptyKinds.add(one)
+    }
+  }
+
+  /**
+   * What a claim gave. For each executor of the claimed kinds:
+   *
+   * 11. It got a task: it is not skipped.
+   * 12. The claim was whole (as many tasks as it asked for, of which an executor here got some), and this executor got
+   *     none: it is skipped, for twice as long as the last time.
+   * 13. The claim was for its kind alone and not whole, and the executor was skipped before: still skipped, as in 12, for
+   *     a claim of one kind says nothing of the tasks of the other kind that are first in the store.
+   * 14. Else: it is not skipped.
+   */
   recordClaim(
     { kind, limit }: ClaimRequest,
     count: number,
     takers: ReadonlySet<TaskExecutor>,
-    carriers: readonly TaskExecutor[],
+    executors: readonly TaskExecutor[],
   ): void {
     const kinds = selectKinds(kind)
-    // What nobody here carries is over at once, and keeps nobody back.
-    const isWhole = count === limit && carriers.some((one) => takers.has(one))
-    for (const one of carriers) {
+    if (count > 0) for (const one of kinds) this.#emptyKinds.delete(one)
+    // Tasks that no executor here takes end at once, and hold nobody back.
+    const isWhole = count === limit && executors.some((one) => takers.has(one))
+    for (const one of executors) {
       if (!kinds.includes(one.kind)) continue
-      const before = this.#skippedExecutors.get(one)?.wait
-      // How one kind stands says nothing of the other: who was passed over for that stays so.
-      const isPassedOver = isWhole || (kind !== undefined && before !== undefined)
-      if (takers.has(one) || !isPassedOver) {
-        this.#skippedExecutors.delete(one)
-        continue
+      const lastWaitMs = this.#skips.get(one)?.waitMs
+      const isSkipped =
+        !takers.has(one) && // 11.
+        (isWhole || // 12.
+          (kind !== undefined && lastWaitMs !== undefined)) // 13.
+      if (isSkipped) {
+        const waitMs = Math.min(MAX_SKIP_MS, 2 * (lastWaitMs ?? MIN_CLAIM_INTERVAL_MS / 2))
+        this.#skips.set(one, { waitMs, until: now() + waitMs })
+      } else {
+        // 14.
+        this.#skips.delete(one)
       }
-      const wait = Math.min(MAX_SKIP_MS, 2 * (before ?? MIN_CLAIM_INTERVAL_MS / 2))
-      this.#skippedExecutors.set(one, { wait, until: now() + wait })
     }
   }
 
-  /** Has one look at that time, or before. */
-  #scheduleRetry(at: number): void {
-    if (this.#retryTimer && this.#retryTimer.at <= at) return
-    this.#retryTimer?.timer.clear()
-    const timer = after(Math.ceil(at - now()), () => {
-      this.#retryTimer = undefined
-      this.#parts.retry()
-    })
-    this.#retryTimer = { at, timer }
-  }
-
-  async claim(options: TaskClaimOptions): Promise<Task[]> {
-    const { store, reportProblem: problem } = this.#parts
-    const kinds = selectKinds(options.kind)
-    for (const kind of kinds) {
-      this.#claimedAt[kind] = now()
-      this.#emptyKinds.add(kind)
-    }
-    try {
-      const tasks = await store.claim(options)
-      if (tasks.length > 0) for (const kind of kinds) this.#emptyKinds.delete(kind)
-      return tasks
-    } catch (error) {
-      const { code, message } = error as ManyhostError
-      if (code !== 'MANYHOST_SERVER_EVICTED') throw error
-      // The next beat makes it a new one.
-      problem(message)
-      return []
-    }
+  #planRetry(at: number): void {
+    this.#retryAt = Math.min(this.#retryAt ?? Number.POSITIVE_INFINITY, at)
   }
 }

@@ -1,4 +1,7 @@
-/** What a server has claimed and has no outcome of: who runs it, where it waits to go, or that nobody here runs it. */
+/**
+ * The tasks that a server has claimed and that have no outcome yet. Each is in one of three states: it runs at an executor, it
+ * waits until its executor has capacity, or it was returned and goes back to the store.
+ */
 import { now } from '../../core/time.ts'
 import type { Task } from '../model/task.ts'
 import type { TaskExecutor } from './executor.ts'
@@ -6,6 +9,7 @@ import type { TaskExecutor } from './executor.ts'
 export interface RunningTask {
   readonly task: Task
   readonly executor: TaskExecutor
+  /** On the clock of `now()`. */
   readonly startedAt: number
 }
 
@@ -19,12 +23,11 @@ export class ClaimedTasks {
     return this.#running.size + this.#waitingCount + this.#returned.length
   }
 
-  /** With somebody. */
   get runningCount(): number {
     return this.#running.size
   }
 
-  /** With somebody, the longest first. */
+  /** In the order in which they were started. */
   listRunning(): Iterable<RunningTask> {
     return this.#running.values()
   }
@@ -33,38 +36,38 @@ export class ClaimedTasks {
     return this.#running.get(id)
   }
 
-  /** Tasks that wait until this one has room. */
-  countWaiting(carrier: TaskExecutor): number {
-    return this.#waiting.get(carrier)?.length ?? 0
+  /** Tasks that wait until this executor has capacity. */
+  countWaiting(executor: TaskExecutor): number {
+    return this.#waiting.get(executor)?.length ?? 0
   }
 
-  addWaiting(task: Task, carrier: TaskExecutor): void {
-    const waiting = this.#waiting.get(carrier)
+  addWaiting(task: Task, executor: TaskExecutor): void {
+    const waiting = this.#waiting.get(executor)
     if (waiting) waiting.push(task)
-    else this.#waiting.set(carrier, [task])
+    else this.#waiting.set(executor, [task])
     this.#waitingCount++
   }
 
-  addRunning(task: Task, carrier: TaskExecutor, since = now()): void {
-    this.#running.set(task.id, { task, executor: carrier, startedAt: since })
+  addRunning(task: Task, executor: TaskExecutor, startedAt = now()): void {
+    this.#running.set(task.id, { task, executor, startedAt })
   }
 
-  /** Hands what waits to those who have room. */
+  /** Gives waiting tasks to the executors that have capacity. */
   dispatchWaiting(): void {
-    for (const [carrier, waiting] of this.#waiting) {
+    for (const [executor, waiting] of this.#waiting) {
       while (waiting.length > 0) {
-        const tasks = waiting.splice(0, carrier.availableCapacity())
+        const tasks = waiting.splice(0, executor.availableCapacity())
         if (tasks.length === 0) break
         this.#waitingCount -= tasks.length
-        const since = now()
-        for (const task of tasks) this.addRunning(task, carrier, since)
-        carrier.execute(tasks)
+        const startedAt = now()
+        for (const task of tasks) this.addRunning(task, executor, startedAt)
+        executor.execute(tasks)
       }
-      if (waiting.length === 0) this.#waiting.delete(carrier)
+      if (waiting.length === 0) this.#waiting.delete(executor)
     }
   }
 
-  /** What waits, to be given back. */
+  /** Takes out all that waits. */
   clearWaiting(): Task[] {
     const tasks = [...this.#waiting.values()].flat()
     this.#waiting.clear()
@@ -72,7 +75,7 @@ export class ClaimedTasks {
     return tasks
   }
 
-  /** Nobody is to run them here: the store is to have them back. */
+  /** These are not run here after all: the store is to have them back. */
   markReturned(tasks: readonly Task[]): void {
     for (const task of tasks) {
       this.removeRunning(task.id, task.fence)
@@ -80,12 +83,12 @@ export class ClaimedTasks {
     }
   }
 
-  /** What the store is to have back. */
+  /** Tasks that the store is to have back, in the order in which they were returned. */
   listReturned(): readonly Task[] {
     return this.#returned.slice()
   }
 
-  /** The store has them, the first of what was returned. */
+  /** The store has these back: the first of those that were returned. */
   removeReturned(tasks: readonly Task[]): void {
     this.#returned.splice(0, tasks.length)
   }

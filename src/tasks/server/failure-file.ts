@@ -1,4 +1,4 @@
-/** The file of failures: lines that, fed back to the same command, are the same tasks again. */
+/** The file of failures: its lines, given to the same command again, become the same tasks. */
 import { appendFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { NewTask, Task } from '../model/task.ts'
@@ -6,22 +6,22 @@ import { toJson } from '../text/exact-json.ts'
 import { withTemplate } from '../text/json-and-request-lines.ts'
 import { type LineKind, parseTaskLine } from '../text/source.ts'
 
-/** What the lines are read with when they are fed back. */
+/** How the lines will be read. */
 export interface FailureLineOptions {
   readonly kind: LineKind
   readonly template: string
-  /** Folder, shell and variables of a task whose line says none. */
+  /** Folder, shell and variables of a task whose line does not name them. */
   readonly cwd: string
   readonly shell?: string | undefined
   readonly env?: Readonly<Record<string, string>> | undefined
 }
 
-/** Command lines and variables of tasks are in it: where it is made, it is for this user alone, as the store is. */
+/** For this user alone, as the store is: command lines and variables may hold secrets. */
 const PRIVATE_FILE = { mode: 0o600 }
 
 /**
- * Adds tasks to the file. One that no line of this kind can say, such as a command of two lines, is added to a file of
- * JSON lines beside it. Answers what there is to say of that.
+ * Adds tasks to the file. A task that no line of this kind can describe, such as a command of two lines, is added to a file of
+ * JSON lines beside it. Answers a message for the user about that, if it happened.
  */
 export async function appendFailures(
   path: string,
@@ -42,18 +42,19 @@ export async function appendFailures(
   return `failures: ${others.length} task${others.length === 1 ? ' fits' : 's fit'} no line of ${path}; ${others.length === 1 ? 'it is' : 'they are'} in ${beside}, for --from-json`
 }
 
-/** One line that gives the same task again, for people to copy: of its kind, or of JSON where that cannot say it. */
+/** One line that becomes the same task again, for people to copy: of its kind, or of JSON if that kind cannot describe it. */
 export function formatFailureLine(task: Task, reading: FailureLineOptions): string {
   return formatLine(task, reading) ?? formatJsonLine(task, reading)
 }
 
-/** Undefined: no line of this kind says all of it. */
+/** Undefined: no line of this kind describes the whole task. */
 function formatLine(task: Task, reading: FailureLineOptions): string | undefined {
   const { kind, template } = reading
   if (kind === 'json') return formatJsonLine(task, reading)
-  // A task of another folder would run in this one: only JSON can say where and how it runs.
+  // Only JSON can name the folder, shell and variables of a task.
   if (Object.keys(pickOverrides(task, reading)).length > 0) return undefined
-  const { args, words } = { args: argsForTemplate(task, template), words: formatDirectives(task) }
+  const args = argsForTemplate(task, template)
+  const words = formatDirectives(task)
   if (args === undefined) return undefined
   const line = words.length > 0 ? `${args} # MANYHOST: ${words.join(' ')}` : args
   if (/[\r\n]/.test(line)) return undefined
@@ -83,7 +84,7 @@ function formatJsonLine(task: Task, reading: FailureLineOptions): string {
   })
 }
 
-/** Where and how it runs, as far as a line that says nothing of it would run elsewhere or otherwise. */
+/** Folder, shell and variables of the task that differ from those of a line which does not name them. */
 function pickOverrides(
   { cwd, shell, env, request }: Task,
   reading: FailureLineOptions,
@@ -97,8 +98,8 @@ function pickOverrides(
 }
 
 /**
- * What the template that lines are read with is to be given. A task with another template is told as its command, where
- * lines are commands; undefined: no line says it.
+ * The args that, put into the template of the lines, give the task's command. A task with another template is written as its
+ * command if lines are commands. Undefined: no args give it.
  */
 function argsForTemplate(
   { args, template, command, request }: Task,
@@ -120,7 +121,7 @@ function toNewTask({ args, request, group, cores, memory, timeout, tag }: Task):
   }
 }
 
-/** For a comparison: a group of 0 is none. */
+/** For a comparison: group 0 is the same as no group. */
 function withoutDefaultGroup({ group, ...rest }: NewTask): NewTask {
   return { ...rest, ...(group && { group }) }
 }

@@ -1,4 +1,4 @@
-/** Numbers of one run for Prometheus, read at scrape. */
+/** Metrics of one run for Prometheus, read when they are scraped. */
 import type { Registry } from 'prom-client'
 import {
   type AddToSeries,
@@ -11,6 +11,7 @@ import type { TaskCounts } from './result.ts'
 export interface TaskMetricValues {
   readonly counts: TaskCounts
   readonly progress: StoreProgress | undefined
+  /** Tasks that the server has claimed and that have no outcome. */
   readonly claimedCount: number
 }
 
@@ -22,7 +23,7 @@ const TASK_METRICS = {
   manyhost_task_outcomes_total: [
     'counter',
     'outcome',
-    'Outcomes that this server has kept; refused: that came too late',
+    'Outcomes that this server has stored; refused: outcomes that came too late',
   ],
   manyhost_tasks: ['gauge', 'state', 'Tasks that this server works off, by state'],
   manyhost_tasks_held: ['gauge', '', 'Tasks that this server has claimed and that have no outcome'],
@@ -30,7 +31,7 @@ const TASK_METRICS = {
 
 const METRIC_READERS: Record<
   keyof typeof TASK_METRICS,
-  (watched: TaskMetricValues, add: AddToSeries) => void
+  (values: TaskMetricValues, add: AddToSeries) => void
 > = {
   manyhost_task_outcomes_total: ({ counts }, add) => {
     for (const outcome of OUTCOME_LABELS) add({ outcome }, counts[outcome])
@@ -41,16 +42,13 @@ const METRIC_READERS: Record<
   manyhost_tasks_held: ({ claimedCount }, add) => add({}, claimedCount),
 }
 
-/** Answers how to take them out again. */
-export function registerTaskMetrics(
-  registry: Registry,
-  readValues: () => TaskMetricValues,
-): () => void {
+/** Answers a function that removes them again. */
+export function registerTaskMetrics(registry: Registry, values: TaskMetricValues): () => void {
   const names = Object.keys(TASK_METRICS) as (keyof typeof TASK_METRICS)[]
   const sources = names.map((name) => ({
     name,
     definition: TASK_METRICS[name],
-    read: (add: AddToSeries) => METRIC_READERS[name](readValues(), add),
+    read: (add: AddToSeries) => METRIC_READERS[name](values, add),
   }))
   return registerMetricSources(registry, 'server', sources)
 }

@@ -1,7 +1,8 @@
-/** Options of a task server, checked once, where they are given. */
+/** Options of task servers and of submissions, parsed once where they are given. docs/tasks.md has their tables; a test compares. */
 import type { Registry } from 'prom-client'
 import {
   callback,
+  flag,
   milliseconds,
   nested,
   type ParsedOptions,
@@ -18,14 +19,7 @@ import type { Tags } from '../model/task.ts'
 import { RUNNER_RULES } from '../runner/options.ts'
 import type { Store } from '../store/store.ts'
 import type { LineKind, SourceOptions } from '../text/source.ts'
-import type { TaskApiOptions } from './task-api-server.ts'
 import type { OnOutput } from './task-outputs.ts'
-
-function flagRule(initial: boolean) {
-  return rule('a boolean', initial, (value) => (typeof value === 'boolean' ? value : undefined), {
-    is: 'flag',
-  })
-}
 
 function objectRule<T extends object>(what: string) {
   return rule<T>(what, undefined, (value) =>
@@ -40,28 +34,28 @@ const shellPathRule = text(
 
 const pathRule = text('a path', (value) => value !== '' && !value.includes('\0'))
 
-/** Where runners live unless somebody says otherwise. */
+/** Virtual URL of the runners, unless `url` is given. */
 export const RUNNERS_URL = 'http://tasks'
 
-/** Live requests have 0: they come first. */
+/** Priority of request tasks. Live requests have 0, so they go first. */
 export const TASK_PRIORITY = -10
 
-/** How tasks are run; what of it belongs to the runner has the runner's own range. */
+/** How tasks are run. Options that are passed to the runner have the runner's rule. */
 const RUN_RULES = {
-  /** What is stored with each task of the source; a task that was stored by somebody else has its own. */
+  /** Makes the command of each task of the source. Tasks that others handed in have a template of their own. */
   template: RUNNER_RULES.template,
   cwd: pathRule,
   shell: shellPathRule,
   env: RUNNER_RULES.env,
-  /** No attempt runs longer, whatever the task says. */
+  /** Longest time of any attempt, also of a task whose own timeout is longer. */
   taskTimeout: milliseconds(0, 'unlimited'),
   signalWait: milliseconds(10_000, 'at once'),
-  /** Keeps what tasks write, in files by task; else it is given to `onOutput`. */
-  capture: flagRule(false),
-  monitor: flagRule(false),
+  /** Stores the output of tasks in files, one for each task and stream. Without it, output is given to `onOutput`. */
+  capture: flag(false),
+  monitor: flag(false),
 }
 
-/** What the tasks of a source have where they say nothing themselves. */
+/** How a source is read, and what its tasks have that their line does not say. */
 const SOURCE_RULES = {
   kind: rule<LineKind>("'command', 'json', 'request'", 'command', (value) =>
     value === 'command' || value === 'json' || value === 'request' ? value : undefined,
@@ -92,20 +86,23 @@ export const LISTEN_RULES = {
       : undefined,
   ),
   token: text('16 characters or more', (value) => value.length >= 16),
-  anyone: flagRule(false),
-  /** PEM files of a certificate and its private key: it speaks TLS then. */
+  anyone: flag(false),
+  /** PEM files of a certificate and its private key, for TLS. */
   certFile: pathRule,
   certKeyFile: pathRule,
-  insecure: flagRule(false),
+  insecure: flag(false),
 }
 
-/** Every option of `serveFrom`. docs/tasks.md has the table, held against this one by a test. */
+/** An address for the HTTP API of a task server. */
+export type TaskApiOptions = Partial<ParsedOptions<typeof LISTEN_RULES>>
+
+/** The options of `serveFrom`. */
 export const SERVE_RULES = {
   ...SOURCE_RULES,
   ...RUN_RULES,
-  /** The session whose services run the tasks. @default one of its own, with runners on this machine */
+  /** The session whose services run the tasks. @default a session of its own, with runners on this machine */
   session: objectRule<SessionCore>('a session'),
-  /** A store, or where one is; it is closed by who opened it. */
+  /** An open store, which stays open, or the path or URL of one. */
   store: rule<Store | string>(
     "a path, ':memory:', a postgres:// URL, or a store",
     undefined,
@@ -114,43 +111,43 @@ export const SERVE_RULES = {
         ? (value as Store | string)
         : undefined,
   ),
-  inMemory: flagRule(false),
+  inMemory: flag(false),
   /** Virtual URL of the runners. */
   url: text('a virtual URL', (value) => URL.canParse(value)),
-  /** What runners want as their token, where they were not started from here. */
+  /** Token of runners that were not started from here. */
   token: text('16 characters or more', (value) => value.length >= 16),
-  /** Tasks of one claim, and of one POST, at most. */
+  /** Most tasks of one claim, of one POST to a runner, and outcomes of one transaction. */
   bundleSize: whole(1, 100),
-  /** Outcomes are kept at `bundleSize`, after so long, or when nothing else runs. */
+  /** Longest wait of an outcome for others, to be stored together with them. */
   bundleWait: milliseconds(25, 'at once'),
   maxRetries: whole(0, 0),
-  /** Failed tasks before new ones. */
-  eager: flagRule(false),
-  /** Notes in the store which runner took which task. */
-  confirm: flagRule(true),
-  /** A silent runner, and a silent server, have lost their tasks after so long. */
+  /** Runs failed tasks again before new ones. */
+  eager: flag(false),
+  /** Writes into the store which runner has which task. */
+  confirm: flag(true),
+  /** Silence after which a runner or a server is taken for dead and loses its tasks. */
   evictAfter: rule<number>('milliseconds from 1000 up', 30_000, (value) =>
     typeof value === 'number' && value >= 1_000 ? value : undefined,
   ),
-  /** Goes on when nothing is left. */
-  forever: flagRule(false),
-  /** Works off what earlier runs have left of this folder, and what was handed in there; there is no source. */
-  restart: flagRule(false),
-  /** Tasks of the source that may wait in the store; it is read no further until there are fewer. */
+  /** Goes on when no task is left. */
+  forever: flag(false),
+  /** Works off the tasks that earlier runs have left of this folder, and tasks that were handed in there. There is no source then. */
+  restart: flag(false),
+  /** Most tasks of the source that wait in the store. While there are more, the source is not read. */
   backlog: whole(1, 10_000, { unlimited: true }),
-  /** Looks for what no event told of: tasks that another server gave back, outcomes that end a group. */
+  /** How often it looks for tasks that no event announces: another server gave them back, or a group has ended. */
   poll: milliseconds(1_000),
-  /** Of a request; a task's own timeout may be shorter. */
+  /** Priority of request tasks among the requests of their service. */
   priority: rule<number>('a finite number', TASK_PRIORITY, (value) =>
     typeof value === 'number' && Number.isFinite(value) ? value : undefined,
   ),
-  /** A file that the lines of tasks that failed for good are added to. */
+  /** A file to which the lines of tasks that failed for good are added. */
   redirectFailures: pathRule,
-  /** Where captured outputs are kept. @default `outputs` beside the store */
+  /** Folder of captured outputs. @default `outputs` beside the store */
   outputs: pathRule,
   onOutput: callback<OnOutput>('a function (task, stream, chunk)'),
   onProblem: listenerRule<[message: string]>('a function of a text', 'onProblem of the tasks'),
-  /** Takes tasks over HTTP, and answers for them. */
+  /** Serves the HTTP API at this address. */
   listen: nested<TaskApiOptions>(
     '{ host, port, token, anyone, certFile, certKeyFile, insecure }',
     LISTEN_RULES,
@@ -159,12 +156,12 @@ export const SERVE_RULES = {
   registry: objectRule<Registry>('a registry of prom-client'),
 }
 
-/** What `runCluster` has beside. */
+/** The options of `runCluster`: those of `serveFrom`, and how runners are started. */
 export const CLUSTER_RULES = {
   ...SERVE_RULES,
-  /** Tasks at a time in each runner; 0: the cores of its machine. */
+  /** Tasks that each runner runs at a time; 0: as many as its machine has cores. */
   numTasks: RUNNER_RULES.numTasks,
-  /** Runners; with `autoscaling` at the beginning. */
+  /** How many runners; with `autoscaling`, at the beginning. */
   runners: whole(1, 1),
   autoscaling: rule<'fixed' | 'dynamic'>("'fixed', 'dynamic'", undefined, (value) =>
     value === 'fixed' || value === 'dynamic' ? value : undefined,
@@ -175,15 +172,15 @@ export const CLUSTER_RULES = {
   maxSize: rule<number>('a whole number from 1 up', undefined, (value) =>
     Number.isSafeInteger(value) && (value as number) >= 1 ? (value as number) : undefined,
   ),
-  /** Cores and bytes for all tasks of one runner together. */
+  /** Cores and bytes of memory for all tasks of one runner together. */
   cores: RUNNER_RULES.cores,
   memory: RUNNER_RULES.memory,
   rate: RUNNER_RULES.rate,
-  /** Runners that had nothing to do for so long are ended, until there is something again. */
+  /** Time without work after which runners are ended. They are started again when there is work. */
   clientTimeout: milliseconds(0, 'never'),
-  /** Where the session's own runners are started. @default processes of this machine */
+  /** Where runners are started. @default the session's provider: processes of this machine */
   provider: objectRule<Provider>('a provider'),
-  /** What starts a runner there. @default this Node, with the program of this package */
+  /** The command of a runner there. @default this Node, with the program of this package */
   runner: rule<readonly string[]>('a non-empty array of strings', undefined, (value) =>
     Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string')
       ? value
@@ -217,10 +214,10 @@ export const SUBMIT_RULES = {
   /** Address of a server that listens, such as `http://127.0.0.1:50001`. */
   server: text('an http:// or https:// address', (value) => /^https?:\/\//.test(value)),
   token: SERVE_RULES.token,
-  /** PEM file of who signed the server's certificate. */
+  /** PEM file of the certificate that signed the server's. */
   caFile: pathRule,
-  /** Sends the token to another machine without TLS. */
-  insecure: flagRule(false),
+  /** Sends the token to another machine also without TLS. */
+  insecure: flag(false),
   taskTimeout: rule<number>('milliseconds above 0', undefined, (value) =>
     typeof value === 'number' && value > 0 ? value : undefined,
   ),
@@ -228,9 +225,9 @@ export const SUBMIT_RULES = {
   cwd: RUN_RULES.cwd,
   shell: RUN_RULES.shell,
   env: RUN_RULES.env,
-  /** Tasks that are handed in together. */
+  /** Most tasks that are handed in together. */
   bundleSize: whole(1, 1_000),
-  /** What is fewer than a bundle is handed in after so long. */
+  /** Longest wait of a task for others of its bundle. */
   bundleWait: milliseconds(0, 'at once'),
   submitId: text('an id', (value) => /^[\w-]{1,100}$/.test(value)),
   signal: SERVE_RULES.signal,
@@ -244,7 +241,7 @@ export function parseSubmitOptions(options: SubmitOptions): SubmitSettings {
   return parseOptions('submitFrom', options, SUBMIT_RULES)
 }
 
-/** What a source's tasks have where they say nothing. */
+/** How `readTasks` is to read the source. */
 export function sourceOptions(
   settings: Pick<
     SubmitSettings,

@@ -1,65 +1,75 @@
-/** OutcomeWriter on their way into the store: many in one transaction, and tried again while the store cannot take them. */
-import { asError, describeError, ManyhostError } from '../../core/errors.ts'
+/** Outcomes on their way into the store: many in one transaction, and tried again while the store cannot take them. */
+import { asError, describeError } from '../../core/errors.ts'
 import { after, sleep, type Timer } from '../../core/time.ts'
-import type { OutcomeRefusal } from '../store/claims.ts'
+import type { OutcomeRefusal } from '../store/complete-tasks.ts'
 import type { Store } from '../store/store.ts'
+import type { ClaimedTasks } from './claimed-tasks.ts'
+import type { ProblemReporter } from './problem-reporter.ts'
 import type { CompletedAttempt } from './result.ts'
+import { isTransient, storeRetryDelay } from './store-retry.ts'
 import type { TaskOutputs } from './task-outputs.ts'
 
 export interface OutcomeWriterParts {
-  readonly store: Store
+  readonly store: Pick<Store, 'complete'>
+  /** Most outcomes of one transaction. */
   readonly batchSize: number
   /** How often a task is tried in all. */
   readonly maxAttempts: number
-  /** Milliseconds. */
+  /** Longest wait of an outcome for others, in ms. */
   readonly waitMs: number
-  /** Tasks whose outcomes are not kept yet: when all of them wait here, there is nothing to wait for. */
-  countRunning(): number
-  readonly outputs: TaskOutputs
-  /** Whether tasks may have written something whose output is not kept. */
+  /** When the outcomes of all running tasks wait here, no other outcome can come. */
+  readonly claimed: Pick<ClaimedTasks, 'runningCount'>
+  readonly outputs: Pick<TaskOutputs, 'isCaptured' | 'finish'>
+  /** Whether tasks that are not captured may have output that is not passed on yet. */
   readonly mayHaveOutput: boolean
-  /** These are kept, or were refused: somebody else has the task. */
-  onStored(
+  readonly problems: Pick<ProblemReporter, 'report'>
+}
+
+export interface OutcomeSink {
+  /** These are stored, or were refused because the claim is not valid any more: `refused` has the ids and the reasons. */
+  outcomesStored(
     all: readonly CompletedAttempt[],
     refused: ReadonlyMap<string, OutcomeRefusal>,
   ): Promise<void>
-  reportProblem(message: string): void
-  onFailed(error: Error): void
+  /** The store has failed for good. */
+  fail(error: Error): void
 }
-
-/** Between two tries of a store that is busy or full, in ms. */
-const RETRY_DELAYS_MS = [50, 200, 1_000, 5_000]
 
 export class OutcomeWriter {
   readonly #parts: OutcomeWriterParts
+  readonly #sink: OutcomeSink
   #waiting: CompletedAttempt[] = []
   #timer: Timer | undefined
   #flushing: Promise<void> | undefined
   #isClosed = false
 
-  constructor(parts: OutcomeWriterParts) {
+  constructor(parts: OutcomeWriterParts, sink: OutcomeSink) {
     this.#parts = parts
+    this.#sink = sink
   }
 
+  /** Outcomes that wait to be stored. */
   get size(): number {
     return this.#waiting.length
   }
 
-  /** Keeps it when all that the task wrote is there. */
-  addOutcome(one: CompletedAttempt): void {
-    const { outputs, mayHaveOutput: mayWrite, reportProblem: problem } = this.#parts
-    const { task, outcome, message } = one
-    if (!mayWrite && message === undefined && !outputs.isCaptured(task)) return this.#enqueue(one)
+  /** The outcome is stored after all output of its task. */
+  addOutcome(attempt: CompletedAttempt): void {
+    const { outputs, mayHaveOutput, problems } = this.#parts
+    const { task, outcome, message } = attempt
+    const hasOutput = mayHaveOutput || message !== undefined || outputs.isCaptured(task)
+    // Most tasks take this way, which makes no promise.
+    if (!hasOutput) return this.#enqueue(attempt)
     outputs.finish(task, message).then(
       (paths) => this.#enqueue({ task, outcome: { ...outcome, ...paths }, message }),
       (error) => {
-        problem(describeError(error))
-        this.#enqueue(one)
+        problems.report(describeError(error))
+        this.#enqueue(attempt)
       },
     )
   }
 
-  /** Resolves when all that there is by now is kept. Never rejects. */
+  /** Resolves when all that there is by now is stored. Never rejects. */
   async flush(): Promise<void> {
     this.#timer?.clear()
     this.#timer = undefined
@@ -69,17 +79,18 @@ export class OutcomeWriter {
     await this.#flushing
   }
 
-  /** Tries no more. */
+  /** From now on nothing is tried again. */
   close(): void {
     this.#isClosed = true
     this.#timer?.clear()
   }
 
-  #enqueue(one: CompletedAttempt): void {
-    this.#waiting.push(one)
+  #enqueue(attempt: CompletedAttempt): void {
+    this.#waiting.push(attempt)
     const { length } = this.#waiting
-    if (length >= this.#parts.batchSize || length >= this.#parts.countRunning()) void this.flush()
-    else this.#timer ??= after(this.#parts.waitMs, () => void this.flush())
+    const { batchSize, claimed, waitMs } = this.#parts
+    if (length >= batchSize || length >= claimed.runningCount) void this.flush()
+    else this.#timer ??= after(waitMs, () => void this.flush())
   }
 
   async #storeWaiting(): Promise<void> {
@@ -90,25 +101,29 @@ export class OutcomeWriter {
         await this.#storeBatch(all.slice(index, index + this.#parts.batchSize))
       }
     } catch (error) {
-      this.#parts.onFailed(asError(error))
+      this.#sink.fail(asError(error))
     } finally {
       this.#flushing = undefined
     }
   }
 
-  async #storeBatch(part: readonly CompletedAttempt[]): Promise<void> {
-    const { store, maxAttempts: attempts, onStored: kept, reportProblem: problem } = this.#parts
-    for (let tries = 0; ; tries++) {
+  async #storeBatch(batch: readonly CompletedAttempt[]): Promise<void> {
+    const { store, maxAttempts, problems } = this.#parts
+    for (let failures = 0; ; failures++) {
       try {
-        const outcomes = part.map(({ outcome }) => outcome)
-        const { refused } = await store.complete(outcomes, attempts)
-        await kept(part, new Map(refused.map(({ id, reason }) => [id, reason])))
+        const outcomes = batch.map(({ outcome }) => outcome)
+        const { refused } = await store.complete(outcomes, maxAttempts)
+        await this.#sink.outcomesStored(
+          batch,
+          new Map(refused.map(({ id, reason }) => [id, reason])),
+        )
         return
       } catch (error) {
-        const isPassing = error instanceof ManyhostError && error.retryable
-        if (!isPassing || this.#isClosed) throw error
-        if (tries === 0) problem(`${describeError(error)}; ${part.length} outcomes wait`)
-        await sleep(RETRY_DELAYS_MS[Math.min(tries, RETRY_DELAYS_MS.length - 1)] as number)
+        if (!isTransient(error) || this.#isClosed) throw error
+        if (failures === 0) {
+          problems.report(`${describeError(error)}; ${batch.length} outcomes wait to be stored`)
+        }
+        await sleep(storeRetryDelay(failures))
       }
     }
   }

@@ -1,30 +1,37 @@
-/** What is left to be done, brought up to date for people and for scaling; and the runners that are wanted for it. */
+/** What is left to be done, kept up to date for people and for scaling; and how many runners are wanted for it. */
 import { every, now, type Timer } from '../../core/time.ts'
 import { DynamicTasks, FixedTasks, type TaskWorkload } from '../model/scaling.ts'
 import type { StoreProgress } from '../store/counts.ts'
+import type { Store } from '../store/store.ts'
 import type { ClusterRunSettings } from './options.ts'
-import type { TaskServer } from './task-server.ts'
 
-/** How often it is asked for, in ms. */
+/** How often the store is asked, in ms. */
 const REFRESH_INTERVAL_MS = 500
 
+/** What is asked of the store. */
+interface ProgressQuery {
+  readonly store: Store
+  readonly maxAttempts: number
+  readonly batches: readonly string[]
+}
+
 export class TaskProgressMonitor {
-  readonly #server: TaskServer
+  readonly #query: ProgressQuery
   readonly #timer: Timer
   readonly #removeAddedListener: () => void
   #progress: StoreProgress | undefined
   #isRefreshing = false
 
-  constructor(server: TaskServer) {
-    this.#server = server
+  constructor(query: ProgressQuery) {
+    this.#query = query
     void this.#refresh()
     this.#timer = every(REFRESH_INTERVAL_MS, () => void this.#refresh())
-    this.#removeAddedListener = server.store.onAdded(() => {
+    this.#removeAddedListener = query.store.onAdded(() => {
       if (!this.#progress?.remaining) void this.#refresh()
     })
   }
 
-  /** Of all that the server works off. */
+  /** Of the batches that the server works off; undefined before the first answer of the store. */
   get progress(): StoreProgress | undefined {
     return this.#progress
   }
@@ -38,10 +45,10 @@ export class TaskProgressMonitor {
     if (this.#isRefreshing) return
     this.#isRefreshing = true
     try {
-      const { store, maxAttempts: attempts, batches } = this.#server
-      this.#progress = await store.progress(attempts, batches)
+      const { store, maxAttempts, batches } = this.#query
+      this.#progress = await store.progress(maxAttempts, batches)
     } catch {
-      // What is wrong with the store is told by who needs it.
+      // The server meets the same error when it claims tasks, and reports it.
     } finally {
       this.#isRefreshing = false
     }
@@ -60,38 +67,41 @@ type RunnerScalingSettings = Pick<
   | 'runners'
 >
 
-/** What scaling reads of the server. */
-type TaskServerLoad = Pick<TaskServer, 'claimedCount' | 'state'>
+/** What scaling reads of the task server. */
+export interface TaskServerLoad {
+  readonly claimedCount: number
+  readonly state: 'working' | 'draining' | 'ended'
+  readonly progress: StoreProgress | undefined
+}
 
-/** What the session is to read as the size of the runners' cluster; undefined: as many as it started with. */
+/** What the session reads as the number of runners; undefined: the number that it started with stays. */
 export function createRunnerSize(
   settings: RunnerScalingSettings,
-  server: TaskServerLoad,
-  progress: () => StoreProgress | undefined,
+  load: TaskServerLoad,
 ): (() => number) | undefined {
   const { autoscaling, clientTimeout, runners, factor, period, minSize, numTasks } = settings
   if (autoscaling) {
     const maxSize = settings.maxSize ?? Math.max(runners, 1)
     const policy = autoscaling === 'fixed' ? FixedTasks : DynamicTasks
     const options = { initSize: runners, minSize, maxSize, factor, period, numTasks }
-    const size = new policy(() => readWorkload(server, progress()), options)
+    const size = new policy(() => readWorkload(load), options)
     return () => size.valueOf()
   }
   if (clientTimeout <= 0) return undefined
   let busyAt = now()
   return () => {
-    if (server.claimedCount > 0 || (progress()?.remaining ?? 1) > 0) busyAt = now()
+    if (load.claimedCount > 0 || (load.progress?.remaining ?? 1) > 0) busyAt = now()
     return now() - busyAt >= clientTimeout ? 0 : runners
   }
 }
 
-function readWorkload(server: TaskServerLoad, progress: StoreProgress | undefined): TaskWorkload {
+function readWorkload({ claimedCount, state, progress }: TaskServerLoad): TaskWorkload {
   return {
-    // Nobody has looked yet: as if there were something.
-    remaining: Math.max(progress?.remaining ?? 1, server.claimedCount),
-    running: server.claimedCount,
+    // Before the first answer of the store: as if there were a task.
+    remaining: Math.max(progress?.remaining ?? 1, claimedCount),
+    running: claimedCount,
     rate: progress?.rate ?? null,
     averageDuration: progress?.averageDuration ?? null,
-    isClosed: server.state !== 'working',
+    isClosed: state !== 'working',
   }
 }

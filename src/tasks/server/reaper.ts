@@ -1,21 +1,30 @@
-/** Holds what runs against what the store says: a task that was cancelled, or given to somebody else, is ended. */
+/**
+ * Compares what runs here with what the store says. A task that was cancelled, or that another server got, is ended here.
+ * The store learns from here which runner has which task.
+ */
 import { describeError } from '../../core/errors.ts'
+import { Fifo } from '../../core/fifo.ts'
 import { after, now, type Timer } from '../../core/time.ts'
 import type { Task } from '../model/task.ts'
 import type { Store } from '../store/store.ts'
 import type { ClaimedTasks, RunningTask } from './claimed-tasks.ts'
+import type { ProblemReporter } from './problem-reporter.ts'
+import type { TaskServerLease } from './task-server-lease.ts'
 
-/** Tasks that run for longer are looked after. In ms. */
+/** Tasks that run for longer are checked, in ms. */
 const CHECK_AFTER_MS = 1_000
 
-/** Tasks of one look. */
+/** Most tasks of one check. */
 const MAX_TASKS_PER_CHECK = 1_000
 
 /**
- * So long after a runner said that it has them, the store hears of tasks that run: most are over by then, and an outcome
- * names the runner as well. In ms.
+ * The store learns of a runner's tasks this long after the runner took them, in ms. Most have ended by then, and their outcome
+ * names the runner as well.
  */
 const CONFIRM_DELAY_MS = 500
+
+/** Runners that are known to be in the store. Runners come and go for months. */
+const MAX_CONNECTED_RUNNERS = 1_000
 
 interface PendingConfirmation {
   readonly clientId: string
@@ -27,126 +36,121 @@ interface PendingConfirmation {
 
 export interface TaskReaperParts {
   readonly store: Store
-  readonly held: ClaimedTasks
-  /** The server, as it is in the store now. */
-  self(): { readonly id: string; readonly host: string }
-  reportProblem(message: string): void
+  readonly claimed: ClaimedTasks
+  readonly lease: Pick<TaskServerLease, 'id' | 'host'>
+  readonly problems: ProblemReporter
 }
 
 export class TaskReaper {
   readonly #parts: TaskReaperParts
-  /** Runners that the store knows. */
   readonly #connectedRunners = new Map<string, Promise<void>>()
-  readonly #pendingConfirmations: PendingConfirmation[] = []
+  readonly #pendingConfirmations = new Fifo<PendingConfirmation>()
   #timer: Timer | undefined
 
   constructor(parts: TaskReaperParts) {
     this.#parts = parts
   }
 
-  /** A runner says that it has these. The store hears of those that are not over soon. */
+  /** A runner has taken these tasks. The store learns of those that do not end soon. */
   scheduleConfirmation(clientId: string, clientHost: string, tasks: readonly Task[]): void {
     this.#connectRunner(clientId, clientHost).catch((error) =>
-      this.#parts.reportProblem(describeError(error)),
+      this.#parts.problems.report(describeError(error)),
     )
-    this.#pendingConfirmations.push({
-      clientId,
-      clientHost,
-      tasks,
-      dueAt: now() + CONFIRM_DELAY_MS,
-    })
+    const dueAt = now() + CONFIRM_DELAY_MS
+    this.#pendingConfirmations.push({ clientId, clientHost, tasks, dueAt })
     this.#timer ??= after(CONFIRM_DELAY_MS, this.#confirmDueTasks)
   }
 
-  /** A runner is gone: what it holds, and nobody has taken back, is nobody's. */
+  /** A runner is gone: the store gives back what it has and what was not taken from it yet. */
   disconnectRunner(id: string, isEvicted: boolean): void {
-    const { store, reportProblem: problem } = this.#parts
-    store.disconnectClient(id, { isEvicted }).catch((error) => problem(describeError(error)))
+    const { store, problems } = this.#parts
+    store
+      .disconnectClient(id, { isEvicted })
+      .catch((error) => problems.report(describeError(error)))
   }
 
-  readonly #confirmDueTasks = (): void => {
-    const at = now()
-    let [first] = this.#pendingConfirmations
-    for (; first && first.dueAt <= at; [first] = this.#pendingConfirmations) {
-      this.#pendingConfirmations.shift()
-      void this.#confirm(first)
-    }
-    this.#timer = first && after(first.dueAt - at, this.#confirmDueTasks)
+  /** The server has a new id: its runners are to be connected again under that. */
+  forgetRunners(): void {
+    this.#connectedRunners.clear()
   }
 
   close(): void {
     this.#timer?.clear()
   }
 
+  readonly #confirmDueTasks = (): void => {
+    const at = now()
+    let next = this.#pendingConfirmations.peek()
+    for (; next && next.dueAt <= at; next = this.#pendingConfirmations.peek()) {
+      this.#pendingConfirmations.shift()
+      void this.#confirm(next)
+    }
+    this.#timer = next && after(next.dueAt - at, this.#confirmDueTasks)
+  }
+
   /** Never rejects. */
   async #confirm({ clientId, clientHost, tasks }: PendingConfirmation): Promise<void> {
-    const { store, held, reportProblem: problem } = this.#parts
-    const running = tasks.filter(({ id, fence }) => held.findRunning(id)?.task.fence === fence)
+    const { store, claimed, problems } = this.#parts
+    const running = tasks.filter(({ id, fence }) => claimed.findRunning(id)?.task.fence === fence)
     if (running.length === 0) return
     try {
       await this.#connectRunner(clientId, clientHost)
       const claims = running.map(({ id, fence }) => ({ id, fence }))
-      const ours = new Set(await store.confirm(clientId, clientHost, claims))
+      const confirmed = new Set(await store.confirm(clientId, clientHost, claims))
       for (const task of running) {
-        if (ours.has(task.id) || !held.findRunning(task.id)) continue
-        // Taken back meanwhile, and not because it has ended already.
+        if (confirmed.has(task.id) || !claimed.findRunning(task.id)) continue
+        // The store did not accept the claim. If the reason is that the task has just ended, nothing is to be done.
         const [found] = await store.find([task.id])
         if (found?.completionTime === null && found.fence === task.fence && found.serverId) continue
-        held.findRunning(task.id)?.executor.cancel(task)
+        claimed.findRunning(task.id)?.executor.cancel(task)
       }
     } catch (error) {
-      problem(describeError(error))
+      problems.report(describeError(error))
     }
   }
 
-  /** Of tasks that run for long (or for `age` ms): does the store still say that they are ours? Never rejects. */
-  async checkRunning(age = CHECK_AFTER_MS): Promise<void> {
-    const { store, held, self, reportProblem: problem } = this.#parts
-    const before = now() - age
-    const long: RunningTask[] = []
-    for (const one of held.listRunning()) {
-      if (one.startedAt > before) break
-      long.push(one)
-      if (long.length >= MAX_TASKS_PER_CHECK) break
+  /**
+   * Asks the store about tasks that run for long, and ends those that are not this server's any more. Never rejects.
+   * @param minAgeMs tasks that run for less are left out
+   */
+  async checkRunning(minAgeMs = CHECK_AFTER_MS): Promise<void> {
+    const { store, claimed, problems } = this.#parts
+    const startedBefore = now() - minAgeMs
+    const checked: RunningTask[] = []
+    for (const one of claimed.listRunning()) {
+      if (one.startedAt > startedBefore || checked.length >= MAX_TASKS_PER_CHECK) break
+      checked.push(one)
     }
-    if (long.length === 0) return
+    if (checked.length === 0) return
     try {
-      const found = new Map(
-        (await store.find(long.map(({ task }) => task.id))).map((task) => [task.id, task]),
-      )
-      for (const { task, executor: carrier } of long) {
-        if (!held.findRunning(task.id)) continue
-        const known = found.get(task.id)
-        const isOurs =
-          known?.fence === task.fence && known.exitStatus === null && known.serverId === self().id
-        // An outcome that waits to be kept is no reason to end anything.
-        if (!isOurs) carrier.cancel(task)
+      const rows = await store.find(checked.map(({ task }) => task.id))
+      const byId = new Map(rows.map((row) => [row.id, row]))
+      for (const { task, executor } of checked) {
+        // If it has ended meanwhile, its outcome may still wait to be stored.
+        if (!claimed.findRunning(task.id)) continue
+        if (!this.#isOurs(task, byId.get(task.id))) executor.cancel(task)
       }
     } catch (error) {
-      problem(describeError(error))
+      problems.report(describeError(error))
     }
   }
 
-  /** The server is a new one: its runners are to be made known again. */
-  forgetRunners(): void {
-    this.#connectedRunners.clear()
+  #isOurs(task: Task, row: Task | undefined): boolean {
+    const { id } = this.#parts.lease
+    return row?.fence === task.fence && row.exitStatus === null && row.serverId === id
   }
 
   #connectRunner(id: string, host: string): Promise<void> {
-    let known = this.#connectedRunners.get(id)
-    if (!known) {
-      const self = this.#parts.self()
-      known = this.#parts.store.connectClient({
-        id,
-        host,
-        serverId: self.id,
-        serverHost: self.host,
-      })
-      this.#connectedRunners.set(id, known)
-      // Runners come and go for months.
-      if (this.#connectedRunners.size > 1_000)
-        this.#connectedRunners.delete([...this.#connectedRunners.keys()][0] as string)
+    let connected = this.#connectedRunners.get(id)
+    if (!connected) {
+      const { store, lease } = this.#parts
+      connected = store.connectClient({ id, host, serverId: lease.id, serverHost: lease.host })
+      this.#connectedRunners.set(id, connected)
+      if (this.#connectedRunners.size > MAX_CONNECTED_RUNNERS) {
+        const [oldest] = this.#connectedRunners.keys()
+        this.#connectedRunners.delete(oldest as string)
+      }
     }
-    return known
+    return connected
   }
 }

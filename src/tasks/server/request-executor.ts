@@ -1,23 +1,23 @@
-/** Tasks that are requests go to their virtual URLs, through the same queues as all others, behind them. */
+/** Runs tasks that are requests: they go to their virtual URL through the queue of its service, behind live requests. */
 
 import type { Cluster } from '../../cluster/cluster.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { wallClock } from '../../core/time.ts'
 import type { SessionCore } from '../../session/session.ts'
+import { EXIT_NO_RESPONSE, exitStatusOfResponse } from '../model/exit-status.ts'
 import type { Task, TaskOutcome, TaskRequest } from '../model/task.ts'
+import { shorterTimeout } from '../model/timeouts.ts'
 import type { TaskExecutor, TaskSink } from './executor.ts'
+import { MeanDuration } from './mean-duration.ts'
 import { RequestTask, type RequestTaskParts } from './request-task.ts'
 import { computePrefetch } from './runner-loads.ts'
-
-/** A request that no instance answered; the status of the error where it has one. */
-const NO_RESPONSE_STATUS = 502
+import type { TaskOutputs } from './task-outputs.ts'
 
 export interface RequestExecutorParts {
   readonly session: SessionCore
   readonly priority: number
-  /** Whether answers' bodies are kept. */
-  isCaptured(task: Task): boolean
-  /** Milliseconds; 0: unlimited. */
+  readonly outputs: Pick<TaskOutputs, 'isWanted'>
+  /** Longest time of one request, in ms; 0: unlimited. */
   readonly timeoutMs: number
 }
 
@@ -28,79 +28,79 @@ export class RequestExecutor implements TaskExecutor {
   readonly #cluster: Cluster
   readonly #requestTaskParts: RequestTaskParts
   readonly #running = new Map<string, RequestTask>()
-  /** There is no room while more than these are under way. */
+  /** While more requests than these are under way, there is no capacity. */
   #refillThreshold = 0
   #isStopped = false
-  /** Of a request at its instance, in ms. */
-  #meanDurationMs: number | null = null
+  /** Of a request at its instance. */
+  readonly #meanDuration = new MeanDuration()
 
-  constructor(cluster: Cluster, parts: RequestExecutorParts, desk: TaskSink) {
+  constructor(cluster: Cluster, parts: RequestExecutorParts, sink: TaskSink) {
     this.#cluster = cluster
     this.#parts = parts
-    this.#sink = desk
-    const { session, priority } = parts
+    this.#sink = sink
+    const { session, priority, outputs } = parts
     this.#requestTaskParts = {
       session,
       priority,
       onOutput: (task, chunk) =>
-        parts.isCaptured(task) ? desk.taskOutput(task, 'stdout', chunk) : undefined,
-      onEnded: (errand, error) => this.#handleEnded(errand, error),
+        outputs.isWanted(task) ? sink.taskOutput(task, 'stdout', chunk) : undefined,
+      onEnded: (requestTask, error) => this.#handleEnded(requestTask, error),
     }
   }
 
   availableCapacity(): number {
     if (this.#isStopped) return 0
-    let places = 0
+    let slots = 0
     for (const { state, target } of this.#cluster.instances) {
-      if (state === 'ready') places += target?.slots ?? 0
+      if (state === 'ready') slots += target?.slots ?? 0
     }
-    // Some wait in the cluster's queue, so that no place waits for the next claim; one does that calls an instance up.
-    const ahead = Math.max(1, computePrefetch(places, this.#meanDurationMs))
-    // Half of them go before more come: many at a time, that is what a claim is cheap by.
-    this.#refillThreshold = places + Math.floor(ahead / 2)
-    return this.#running.size <= this.#refillThreshold ? places + ahead - this.#running.size : 0
+    // Some requests wait in the cluster's queue, so that no slot waits for the next claim. One is needed in any case: a
+    // request in the queue is what starts the first instance.
+    const prefetched = Math.max(1, computePrefetch(slots, this.#meanDuration.ms))
+    // More are taken when half of the prefetched ones are gone: one claim of many tasks costs less than many claims.
+    this.#refillThreshold = slots + Math.floor(prefetched / 2)
+    const { size } = this.#running
+    return size <= this.#refillThreshold ? slots + prefetched - size : 0
   }
 
   execute(tasks: readonly Task[]): void {
     for (const task of tasks) {
-      const errand = new RequestTask(task, this.#timeoutFor(task), this.#requestTaskParts)
-      this.#running.set(task.id, errand)
-      errand.send()
+      const requestTask = new RequestTask(task, this.#timeoutFor(task), this.#requestTaskParts)
+      this.#running.set(task.id, requestTask)
+      requestTask.send()
     }
   }
 
   cancel({ id }: Task): void {
-    this.#running.get(id)?.cancel(abortedError('it was cancelled'))
+    this.#running.get(id)?.cancel(abortedError('the task was cancelled'))
   }
 
   stop(): void {
     this.#isStopped = true
-    for (const errand of this.#running.values()) errand.cancel(abortedError('the server stops'))
+    for (const one of this.#running.values()) one.cancel(abortedError('the task server stops'))
   }
 
-  #handleEnded(errand: RequestTask, error: Error | undefined): void {
-    const { task } = errand
+  #handleEnded(requestTask: RequestTask, error: Error | undefined): void {
+    const { task } = requestTask
     this.#running.delete(task.id)
     if (error && this.#isStopped) this.#sink.taskReturned(task)
-    else this.#reportOutcome(errand, error)
+    else this.#reportOutcome(requestTask, error)
     if (this.#running.size <= this.#refillThreshold) this.#sink.capacityChanged()
   }
 
   #reportOutcome(
-    { task, startedAt: begun, queuedMs: queued, instanceId: instance, status }: RequestTask,
+    { task, startedAt, queuedMs, instanceId, status }: RequestTask,
     error: Error | undefined,
   ): void {
-    const startTime = begun + Math.floor(queued)
+    const startTime = startedAt + Math.floor(queuedMs)
     const completionTime = wallClock()
-    let exitStatus = status < 400 ? 0 : status
+    let exitStatus = exitStatusOfResponse(status)
     let message: string | undefined
     if (error) {
-      exitStatus = error instanceof ManyhostError ? error.status : NO_RESPONSE_STATUS
+      exitStatus = error instanceof ManyhostError ? error.status : EXIT_NO_RESPONSE
       message = describeError(error)
     } else {
-      const took = completionTime - startTime
-      this.#meanDurationMs =
-        this.#meanDurationMs === null ? took : this.#meanDurationMs * 0.95 + took * 0.05
+      this.#meanDuration.add(completionTime - startTime)
       if (exitStatus !== 0) {
         const { method, url } = task.request as TaskRequest
         message = `${method} ${url} answered ${status}`
@@ -111,7 +111,7 @@ export class RequestExecutor implements TaskExecutor {
       fence: task.fence,
       exitStatus,
       command: null,
-      clientId: error ? null : instance,
+      clientId: error ? null : instanceId,
       clientHost: null,
       startTime,
       completionTime,
@@ -119,13 +119,12 @@ export class RequestExecutor implements TaskExecutor {
     this.#sink.taskSettled(task, outcome, message)
   }
 
-  #timeoutFor(task: Task): number {
-    const own = task.timeout ?? 0
-    const { timeoutMs: timeout } = this.#parts
-    return own && timeout ? Math.min(own, timeout) : own || timeout
+  /** The shorter of the task's own and the server's; 0: unlimited. */
+  #timeoutFor({ timeout }: Task): number {
+    return shorterTimeout(timeout ?? 0, this.#parts.timeoutMs)
   }
 }
 
-function abortedError(why: string): ManyhostError {
-  return new ManyhostError('MANYHOST_ABORTED', `the request was given up: ${why}`)
+function abortedError(reason: string): ManyhostError {
+  return new ManyhostError('MANYHOST_ABORTED', `the request was given up: ${reason}`)
 }

@@ -1,6 +1,6 @@
 /**
- * One task that is a request, on its way through the queue of its service. It takes the answer as the data plane has it:
- * nobody is to see a response, so none is made, and no promise, and no signal.
+ * One task that is a request, on its way through the queue of its service. It takes the answer straight from the data plane.
+ * The client would make a response, a promise and an abort signal for each request, which nobody here needs.
  */
 import type { Duplex } from 'node:stream'
 import { nextRedirect, type RedirectedRequest } from '../../client/redirect.ts'
@@ -12,77 +12,78 @@ import { buildRequestInput } from '../../dispatch/request-input.ts'
 import type { SessionCore } from '../../session/session.ts'
 import type { Task, TaskRequest } from '../model/task.ts'
 
-/** As the web has it (WHATWG Fetch). */
+/** Most redirects of one request, as in WHATWG Fetch. */
 const MAX_REDIRECTS = 20
 
 export interface RequestTaskParts {
   readonly session: SessionCore
   readonly priority: number
-  /** Takes what was answered, where somebody wants it; the instance waits for the promise. */
+  /** Takes a part of the answer's body. The instance waits for the promise; undefined: the part is not wanted. */
   onOutput(task: Task, chunk: Uint8Array): Promise<void> | undefined
-  /** The last that is heard of it, once: an answer has come whole, or there is none. */
-  onEnded(errand: RequestTask, error?: Error): void
+  /** Called once, at the end: the answer is complete, or there is an error instead. */
+  onEnded(requestTask: RequestTask, error?: Error): void
 }
 
 export class RequestTask implements ResponseSink {
   readonly task: Task
   /** Milliseconds since 1970. */
   readonly startedAt = wallClock()
-  /** Of the answer. */
+  /** Of the answer; 0 before there is one. */
   status = 0
   readonly #parts: RequestTaskParts
-  readonly #timeout: number
+  readonly #timeoutMs: number
   #exchange: Exchange | undefined
-  #hop: RedirectedRequest | TaskRequest
-  /** Where the answer leads. */
+  /** The request that is under way: the task's own, or the one that the last redirect asked for. */
+  #current: RedirectedRequest | TaskRequest
+  /** The request that the answer redirects to. */
   #next: RedirectedRequest | undefined
-  #redirects = 0
+  #redirectCount = 0
 
-  /** @param timeout of each request, in ms; 0: unlimited */
-  constructor(task: Task, timeout: number, parts: RequestTaskParts) {
+  /** @param timeoutMs of each request; 0: unlimited */
+  constructor(task: Task, timeoutMs: number, parts: RequestTaskParts) {
     this.task = task
-    this.#timeout = timeout
+    this.#timeoutMs = timeoutMs
     this.#parts = parts
-    this.#hop = task.request as TaskRequest
+    this.#current = task.request as TaskRequest
   }
 
-  /** Milliseconds that it waited for its instance. */
+  /** Milliseconds for which it waited for an instance. */
   get queuedMs(): number {
     return this.#exchange?.queued ?? 0
   }
 
-  /** Id of the instance that had it last; null where none did. */
+  /** Id of the instance that had it last; null if none had it. */
   get instanceId(): string | null {
     return this.#exchange?.instance || null
   }
 
-  /** Sets out. It may end before this returns. */
+  /** Sends the request. It may end before this returns. */
   send(): void {
     try {
-      const { method, url, headers, body } = this.#hop
+      const { method, url, headers, body } = this.#current
       const { origin, host, path } = parseTargetUrl(url)
       const { session, priority } = this.#parts
       const cluster = session.match(origin, path)
       if (!cluster) {
         throw new ManyhostError('MANYHOST_UNKNOWN_SERVICE', `no service is at ${url}`)
       }
-      const facts = buildRequestInput({
+      const input = buildRequestInput({
         method: parseHttpMethod(method),
         path,
         host,
         headers: flattenCheckedHeaders(headers),
         body: { body: body as string | null, contentType: undefined },
-        // The same key for each attempt of one task, so that the service may know it again.
-        routing: { priority, timeout: this.#timeout, idempotencyKey: this.task.id },
+        // The same key for each attempt of one task, so that the service can recognize a repetition.
+        routing: { priority, timeout: this.#timeoutMs, idempotencyKey: this.task.id },
         ids: session.ids,
       })
-      this.#exchange = cluster.send(facts, this)
+      this.#exchange = cluster.send(input, this)
     } catch (error) {
       this.#parts.onEnded(this, asError(error))
     }
   }
 
-  /** Gives it up: it ends with this error. */
+  /** Gives the request up: it ends with this error. */
   cancel(reason: Error): void {
     this.#exchange?.cancel(reason)
   }
@@ -92,19 +93,20 @@ export class RequestTask implements ResponseSink {
   onHead(status: number, headers: RawHeaders): void {
     this.status = status
     if (status < 300 || status >= 400) return
-    const hop = this.#hop
-    const call = { ...hop, headers: flattenCheckedHeaders(hop.headers), redirects: this.#redirects }
-    const body = { body: hop.body as string | null, contentType: undefined }
+    const current = this.#current
+    const checked = flattenCheckedHeaders(current.headers)
+    const call = { ...current, headers: checked, redirects: this.#redirectCount }
+    const body = { body: current.body as string | null, contentType: undefined }
     try {
-      const following = { mode: 'follow', limit: MAX_REDIRECTS, body } as const
-      this.#next = nextRedirect({ status, headers }, call, following)
+      const policy = { mode: 'follow', limit: MAX_REDIRECTS, body } as const
+      this.#next = nextRedirect({ status, headers }, call, policy)
     } catch (error) {
       this.cancel(asError(error))
     }
   }
 
   onData(chunk: Buffer): void {
-    // The body of a redirect is for nobody.
+    // The body of a redirect is dropped.
     const taken = this.#next ? undefined : this.#parts.onOutput(this.task, chunk)
     if (!taken) return
     const exchange = this.#exchange as Exchange
@@ -117,15 +119,17 @@ export class RequestTask implements ResponseSink {
 
   onEnd(): void {
     if (!this.#next) return this.#parts.onEnded(this)
-    this.#hop = this.#next
+    this.#current = this.#next
     this.#next = undefined
-    this.#redirects++
+    this.#redirectCount++
     this.send()
   }
 
   onUpgrade(_status: number, _headers: RawHeaders, socket: Duplex): void {
     socket.destroy()
-    this.onError(new Error('the instance switched protocols unasked'))
+    this.onError(
+      new Error('the instance switched protocols although the request did not ask for that'),
+    )
   }
 
   onError(error: Error): void {

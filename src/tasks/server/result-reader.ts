@@ -1,51 +1,49 @@
-/** Outcomes as an iterable: those from its beginning on, at the pace of who reads. */
+/** Iterates the results of tasks as they come. A reader that is slow slows the tasks down. */
+import { type Deferred, deferred } from '../../core/deferred.ts'
+import { Fifo } from '../../core/fifo.ts'
 import type { TaskResult } from './result.ts'
 
-/** Outcomes that may wait for who reads them. */
+/** Results that may wait for the reader before the tasks are held back. */
 const MAX_UNREAD_RESULTS = 1_000
 
-/** One who reads outcomes, at his own pace. */
+/** It gives the results that came after it was created. */
 export class TaskResultReader implements AsyncIterableIterator<TaskResult> {
   readonly #onClosed: () => void
-  #results: TaskResult[] = []
-  #nextIndex = 0
+  readonly #results = new Fifo<TaskResult>()
   #ended: { readonly error: Error | undefined } | undefined
-  #wake: (() => void) | undefined
-  #resumeWriter: (() => void) | undefined
+  /** Wakes the reader, which waits for a result. */
+  #newResults: Deferred<void> | undefined
+  /** Wakes the writer, which waits until all results are read. */
+  #allRead: Deferred<void> | undefined
 
-  constructor(left: () => void) {
-    this.#onClosed = left
+  constructor(onClosed: () => void) {
+    this.#onClosed = onClosed
   }
 
   [Symbol.asyncIterator](): this {
     return this
   }
 
-  /** Resolves when there is room for more. */
+  /** The promise, if there is one, is to be awaited before more is pushed. */
   push(results: readonly TaskResult[]): Promise<void> | undefined {
-    this.#results.push(...results)
-    this.#wake?.()
-    if (this.#results.length - this.#nextIndex < MAX_UNREAD_RESULTS) return undefined
-    return new Promise((resolve) => {
-      this.#resumeWriter = resolve
-    })
+    for (const one of results) this.#results.push(one)
+    this.#newResults?.resolve()
+    if (this.#results.size < MAX_UNREAD_RESULTS) return undefined
+    this.#allRead ??= deferred<void>()
+    return this.#allRead.promise
   }
 
   end(error: Error | undefined): void {
     this.#ended ??= { error }
-    this.#wake?.()
-    this.#resumeWriter?.()
+    this.#newResults?.resolve()
+    this.#releaseWriter()
   }
 
   async next(): Promise<IteratorResult<TaskResult, undefined>> {
     for (;;) {
-      if (this.#nextIndex < this.#results.length) {
-        const value = this.#results[this.#nextIndex++] as TaskResult
-        if (this.#nextIndex === this.#results.length) {
-          this.#results = []
-          this.#nextIndex = 0
-          this.#resumeWriter?.()
-        }
+      const value = this.#results.shift()
+      if (value !== undefined) {
+        if (this.#results.size === 0) this.#releaseWriter()
         return { value, done: false }
       }
       if (this.#ended) {
@@ -55,10 +53,9 @@ export class TaskResultReader implements AsyncIterableIterator<TaskResult> {
         if (error) throw error
         return { value: undefined, done: true }
       }
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-      this.#wake = undefined
+      this.#newResults ??= deferred<void>()
+      await this.#newResults.promise
+      this.#newResults = undefined
     }
   }
 
@@ -66,5 +63,10 @@ export class TaskResultReader implements AsyncIterableIterator<TaskResult> {
     this.end(undefined)
     this.#onClosed()
     return { value: undefined, done: true }
+  }
+
+  #releaseWriter(): void {
+    this.#allRead?.resolve()
+    this.#allRead = undefined
   }
 }

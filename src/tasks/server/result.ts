@@ -1,7 +1,8 @@
-/** What a server says of tasks: their ends, counted and one by one. */
+/** Results of tasks, as users get them: one by one and counted. */
 import { dirname, join, resolve } from 'node:path'
 import type { TaskEvent } from '../../core/events.ts'
 import { wallClock } from '../../core/time.ts'
+import { EXIT_CANCELLED } from '../model/exit-status.ts'
 import type { Task, TaskOutcome } from '../model/task.ts'
 import type { TaskGroupTurn } from '../store/counts.ts'
 import type { Store } from '../store/store.ts'
@@ -9,13 +10,13 @@ import type { Store } from '../store/store.ts'
 /** A task as it ended. */
 export interface TaskResult extends Task {
   readonly exitStatus: number
-  /** It failed, and will be tried again: `nextId` will tell. */
+  /** It failed and will be tried again. The row that the store has of it names the next attempt in `nextId`. */
   readonly willRetry: boolean
-  /** For people, where there is something to say: `timeout after 30000 ms`. */
+  /** Why it ended so, for people, if the exit status does not say it: `timeout after 30000 ms`. */
   readonly message?: string
 }
 
-/** A task, and what running it came to; not kept yet. */
+/** An attempt at a task that has ended. */
 export interface CompletedAttempt {
   readonly task: Task
   readonly outcome: TaskOutcome
@@ -26,16 +27,16 @@ export interface TaskCounts {
   /** Read from the source. */
   readonly submitted: number
   readonly succeeded: number
-  /** For good: no attempt is left. */
+  /** Failed, with no attempt left. */
   readonly failed: number
   readonly cancelled: number
-  /** Failed, and tried again. */
+  /** Attempts that failed and were followed by another. */
   readonly retried: number
-  /** Outcomes that came too late: somebody else had, or has, the task. */
+  /** Outcomes that came too late: another server had got the task. */
   readonly refused: number
 }
 
-/** Beside the store; of one in memory or on another machine: in the working directory. */
+/** Where captured outputs go: beside a SQLite file, in the working directory for PostgreSQL, nowhere for a store in memory. */
 export function defaultOutputsFolder(store: Store): string | undefined {
   if (store.kind !== 'sqlite') return resolve('manyhost-outputs')
   return store.name === ':memory:' ? undefined : join(dirname(resolve(store.name)), 'outputs')
@@ -45,36 +46,36 @@ export function describeBlockedGroup({
   group,
   failedForGood,
 }: TaskGroupTurn & { is: 'blocked' }): string {
-  return `${failedForGood} tasks of group ${group} failed for good, and those of later groups are held back (manyhost tasks list -F -g ${group}; update --revert or --delete them)`
+  return `${failedForGood} tasks of group ${group} failed for good, so tasks of later groups are held back; see them by manyhost tasks list -F -g ${group}, then update --revert or --delete them`
 }
 
-export function noServiceOutcome({ id, fence }: Task): TaskOutcome {
-  const completionTime = wallClock()
-  const nobody = { command: null, clientId: null, clientHost: null, startTime: null }
-  return { id, fence, exitStatus: 404, ...nobody, completionTime }
-}
-
-/** What an attempt at a task came to. */
+/** The state that an attempt is counted under. */
 export function classifyOutcome({
   exitStatus,
   willRetry,
 }: Pick<TaskResult, 'exitStatus' | 'willRetry'>): TaskEvent['outcome'] {
   if (exitStatus === 0) return 'succeeded'
-  if (exitStatus === -1) return 'cancelled'
+  if (exitStatus === EXIT_CANCELLED) return 'cancelled'
   return willRetry ? 'retried' : 'failed'
 }
 
-/** What the session says of it. */
+/** The event by which the session reports it. */
 export function toTaskEvent(result: TaskResult): TaskEvent {
   const { id, attempt, group, exitStatus, duration } = result
   const outcome = classifyOutcome(result)
   return { task: id, attempt, group, outcome, exitStatus, duration, at: wallClock() }
 }
 
-/** A task that somebody cancelled. */
+/** The result of a task that was cancelled before it ended by itself. */
 export function toCancelledResult(task: Task): TaskResult {
   const completionTime = task.completionTime ?? wallClock()
-  return { ...task, exitStatus: -1, completionTime, willRetry: false, message: 'it was cancelled' }
+  return {
+    ...task,
+    exitStatus: EXIT_CANCELLED,
+    completionTime,
+    willRetry: false,
+    message: 'the task was cancelled',
+  }
 }
 
 export function toTaskResult(
@@ -84,7 +85,7 @@ export function toTaskResult(
   message: string | undefined,
 ): TaskResult {
   const { startTime, completionTime } = outcome
-  // Written out, as in the store's `kept`: spreads of so many fields cost thirty times as much.
+  // Field by field: a spread of so many fields costs thirty times as much, and this runs for each task.
   const result: TaskResult = {
     id: task.id,
     group: task.group,

@@ -1,23 +1,32 @@
 /**
- * How many tasks each runner holds, and how many more it is to get. Pure: facts in, numbers out.
+ * How many tasks each runner has, and how many more it is to get. Pure.
  *
- * A runner gets as many tasks as it has places, and beyond that what it works off while an answer comes and the next
- * bundle goes: many of tasks that take a millisecond, none of those that take long, which would wait there while
- * another runner has a place free.
+ * A runner gets as many tasks as it runs at a time, and beyond that as many as it finishes while an answer and the next bundle
+ * are under way: many tasks of a millisecond, but no long task, which would wait there while another runner is free.
+ *
+ * A bundle goes through these states:
+ *
+ *   queued ──> assigned to a runner ──> confirmed by the runner's hello ──> its tasks end one by one
+ *   (addQueuedBundle) (assignQueuedBundle)   (confirmBundle)                (removeEndedTasks)
  */
+import { MeanDuration } from './mean-duration.ts'
 
-/** What is worked off in so many ms is sent ahead. */
+/** A runner gets tasks ahead for so many ms of work. */
 const PREFETCH_WINDOW_MS = 200
 
-/** Of longer ones none is sent ahead. */
+/** Tasks that take at least this long on average are not sent ahead. */
 const LONG_TASK_MS = 2_000
 
-/** Tasks ahead of one runner at most. */
+/** Most tasks ahead of one runner. */
 const MAX_PREFETCHED_TASKS = 500
 
-/** A clock of milliseconds cannot tell anything shorter. In ms. */
+/** A clock of milliseconds cannot measure anything shorter. */
 const MIN_TASK_DURATION_MS = 0.5
 
+/**
+ * Tasks that are sent beyond the free slots.
+ * @param meanDurationMs `null`: unknown
+ */
 export function computePrefetch(slots: number, meanDurationMs: number | null): number {
   if (meanDurationMs === null || meanDurationMs >= LONG_TASK_MS) return 0
   return Math.min(
@@ -26,7 +35,7 @@ export function computePrefetch(slots: number, meanDurationMs: number | null): n
   )
 }
 
-/** What a choice reads of a runner: an instance, or a target of the queue. */
+/** What the choice of a runner reads of it: an instance of its cluster, or a target of the queue. */
 export interface RunnerCandidate {
   readonly id: string
   readonly inFlight: number
@@ -34,61 +43,59 @@ export interface RunnerCandidate {
 
 interface RunnerState {
   numTasks: number
-  /** Tasks that it has said hello to, and that have no outcome. */
+  /** Tasks of confirmed bundles that have no outcome yet. */
   tasks: number
-  /** Tasks of bundles that were given to it, but to which it said nothing yet. */
-  assignedBundles: number[]
+  /** Sizes of bundles that are assigned to it and not confirmed yet. */
+  readonly assignedBundles: number[]
 }
 
 export class RunnerLoads {
   readonly #defaultNumTasks: number
   readonly #runners = new Map<string, RunnerState>()
-  /** Sizes of bundles that the queue has not given to a runner yet, oldest first. */
-  #queuedBundleSizes: number[] = []
-  #meanDurationMs: number | null = null
+  /** Sizes of bundles that are not assigned yet, oldest first. Few: at most one for each runner. */
+  readonly #queuedBundleSizes: number[] = []
+  readonly #meanDuration = new MeanDuration()
 
-  /** @param places what a runner is taken to have until it says so itself */
-  constructor(places: number) {
-    this.#defaultNumTasks = places
+  /** @param numTasks tasks that a runner is taken to run at a time until its hello says how many */
+  constructor(numTasks: number) {
+    this.#defaultNumTasks = numTasks
   }
 
-  /** Mean time of a task, in ms; lately rather than ever. */
+  /** Of recent tasks; `null` before the first one. */
   get meanDurationMs(): number | null {
-    return this.#meanDurationMs
+    return this.#meanDuration.ms
   }
 
-  recordDuration(milliseconds: number): void {
-    this.#meanDurationMs =
-      this.#meanDurationMs === null
-        ? milliseconds
-        : this.#meanDurationMs * 0.95 + milliseconds * 0.05
+  recordDuration(ms: number): void {
+    this.#meanDuration.add(ms)
   }
 
-  /** Bundles that wait for a runner. */
   get queuedBundleCount(): number {
     return this.#queuedBundleSizes.length
   }
 
+  /** Tasks that a runner would take now; negative if it has too many. */
   availableCapacity(id: string): number {
-    const { numTasks: places, tasks, assignedBundles: picked } = this.#runnerState(id)
-    return places + computePrefetch(places, this.#meanDurationMs) - tasks - sum(picked)
+    const { numTasks, tasks, assignedBundles } = this.#runnerState(id)
+    const prefetched = computePrefetch(numTasks, this.#meanDuration.ms)
+    return numTasks + prefetched - tasks - sum(assignedBundles)
   }
 
-  /** The one with the most room; -1: none has any. Of two alike, the one after `turn`. */
+  /** Index of the runner with most capacity; -1 if none fits. Of equal ones the first from `turn` on is taken. */
   findBestRunner(
     runners: readonly RunnerCandidate[],
     fits: (one: RunnerCandidate) => boolean,
     turn = 0,
   ): number {
     let best = -1
-    let most = Number.NEGATIVE_INFINITY
+    let bestCapacity = Number.NEGATIVE_INFINITY
     for (let step = 0; step < runners.length; step++) {
       const index = (turn + step) % runners.length
       const one = runners[index] as RunnerCandidate
-      const room = this.availableCapacity(one.id)
-      if (room > most && fits(one)) {
+      const capacity = this.availableCapacity(one.id)
+      if (capacity > bestCapacity && fits(one)) {
         best = index
-        most = room
+        bestCapacity = capacity
       }
     }
     return best
@@ -99,7 +106,7 @@ export class RunnerLoads {
     this.#queuedBundleSizes.push(size)
   }
 
-  /** It left the queue without coming to a runner. */
+  /** A bundle left the queue without getting a runner. */
   removeQueuedBundle(size: number): void {
     const at = this.#queuedBundleSizes.indexOf(size)
     if (at >= 0) this.#queuedBundleSizes.splice(at, 1)
@@ -111,20 +118,20 @@ export class RunnerLoads {
     if (size !== undefined) this.#runnerState(id).assignedBundles.push(size)
   }
 
-  /** A runner has said hello to a bundle. */
-  confirmBundle(id: string, size: number, places: number): void {
+  /** The runner has said hello to a bundle. */
+  confirmBundle(id: string, size: number, numTasks: number): void {
     const runner = this.#runnerState(id)
-    runner.numTasks = places
+    runner.numTasks = numTasks
     runner.tasks += size
     this.removeAssignedBundle(id, size)
   }
 
-  /** A bundle never came to the runner that it was given to. */
+  /** The bundle does not count as assigned any more: it was confirmed, or never reached the runner. */
   removeAssignedBundle(id: string, size: number): void {
-    const { assignedBundles: picked } = this.#runnerState(id)
-    const at = picked.indexOf(size)
-    if (at >= 0) picked.splice(at, 1)
-    // Not picked by these books: the queue chose by itself.
+    const { assignedBundles } = this.#runnerState(id)
+    const at = assignedBundles.indexOf(size)
+    if (at >= 0) assignedBundles.splice(at, 1)
+    // The queue chose the runner without asking here, so the bundle still counts as queued.
     else this.removeQueuedBundle(size)
   }
 

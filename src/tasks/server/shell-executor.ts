@@ -1,10 +1,15 @@
-/** ShellExecutor tasks go to runners, instances of an ordinary service, in bundles; each answer tells of many tasks. */
+/** Runs shell tasks: they go to runners, which are instances of an ordinary service, in bundles of one POST each. */
 import type { Client } from '../../client/client.ts'
 import type { Response } from '../../client/response.ts'
-import type { Cluster } from '../../cluster/cluster.ts'
 import { asError, describeError, ManyhostError } from '../../core/errors.ts'
-import { after, type Timer, wallClock } from '../../core/time.ts'
+import { Fifo } from '../../core/fifo.ts'
+import { after, type Timer } from '../../core/time.ts'
 import type { Candidate, Pick } from '../../dispatch/balance.ts'
+import {
+  createUnstartedOutcome,
+  EXIT_NO_RESOURCES,
+  EXIT_RUNNER_LOST,
+} from '../model/exit-status.ts'
 import type { Task } from '../model/task.ts'
 import {
   type BundleOptions,
@@ -14,41 +19,34 @@ import {
   readRunnerMessages,
 } from '../runner/protocol.ts'
 import type { TaskExecutor, TaskSink } from './executor.ts'
+import { PostedBundle } from './posted-bundle.ts'
+import type { ProblemReporter } from './problem-reporter.ts'
 import type { RunnerCandidate, RunnerLoads } from './runner-loads.ts'
+import type { RunnerService } from './runner-service.ts'
 
-/** Losses of its runner after which a task is taken for their cause. */
+/** A task whose runner was lost so many times is taken for the cause, and fails. */
 const MAX_RUNNER_LOSSES = 5
-/** From so many on it goes alone, one such at a time. */
+/** A task that has lost so many runners is sent alone, one such task at a time. */
 const SUSPECT_LOSSES = 2
 
-/** Wait after a bundle that failed for another reason than its runner's death, in ms. */
+/** Losses are remembered of so many tasks; then they are forgotten, for tasks that ended elsewhere stay in the table. */
+const MAX_REMEMBERED_LOSSES = 100_000
+
+/** Pause after a bundle that failed for another reason than the death of its runner, in ms. */
 const PAUSE_MS = 1_000
 
-/** Of a task whose runner was lost each time: as of one that the kernel killed. */
-const LOST_EXIT_STATUS = 137
+/** Characters of a runner's error answer that are shown. */
+const MAX_SHOWN_ANSWER = 300
 
 export interface ShellExecutorParts {
-  readonly url: string
-  readonly token: string | undefined
   readonly client: Client
-  /** Undefined until there is need of it. */
-  readonly cluster: () => Cluster | undefined
-  /** There is need of it. @throws ManyhostError where runners cannot be started */
-  readonly ensureRunnerService: () => void
+  readonly runnerService: RunnerService
   readonly runnerLoads: RunnerLoads
   readonly bundleOptions: BundleOptions
+  /** Most tasks of one bundle. */
   readonly bundleSize: number
   readonly priority: number
-}
-
-/** A POST under way. */
-interface PostedBundle {
-  readonly pendingTasks: Map<string, Task>
-  readonly tasks: readonly Task[]
-  readonly controller: AbortController
-  /** The runner's instance, once it has answered. */
-  instanceId: string | undefined
-  isSuspect: boolean
+  readonly problems: ProblemReporter
 }
 
 export class ShellExecutor implements TaskExecutor {
@@ -56,64 +54,69 @@ export class ShellExecutor implements TaskExecutor {
   readonly #parts: ShellExecutorParts
   readonly #sink: TaskSink
   readonly #postedBundles = new Set<PostedBundle>()
+  /** How often each task has lost its runner. */
   readonly #runnerLosses = new Map<string, number>()
-  readonly #suspects: Task[] = []
+  /** Tasks that wait to be sent alone. */
+  readonly #suspects = new Fifo<Task>()
+  /** Ids of tasks that were cancelled and whose outcome has not come yet. */
   readonly #cancelled = new Set<string>()
+  /** While it runs, nothing is sent. */
   #pause: Timer | undefined
   /** The instance that the next pick of the queue is to be. */
   #preferredInstance: string | undefined
   #isStopped = false
 
-  constructor(parts: ShellExecutorParts, desk: TaskSink) {
+  constructor(parts: ShellExecutorParts, sink: TaskSink) {
     this.#parts = parts
-    this.#sink = desk
+    this.#sink = sink
   }
 
   availableCapacity(): number {
     if (this.#pause || this.#isStopped) return 0
-    const { runnerLoads: books, bundleSize, cluster } = this.#parts
-    const known = cluster()
-    const ready = known?.instances.filter(({ state }) => state === 'ready') ?? []
-    // One bundle waits where nobody is there to take it: that is what calls a runner up.
-    if (!known || ready.length === 0) return books.queuedBundleCount > 0 ? 0 : 1
-    const { settings } = known
-    const fits = ({ id, inFlight }: { id: string; inFlight: number }): boolean =>
-      inFlight < settings.concurrency && books.availableCapacity(id) > 0
-    const best = ready[books.findBestRunner(ready, fits)]
-    // What is announced goes to whom the queue picks: until then nobody knows how much room is left.
-    if (!best || books.queuedBundleCount >= ready.length) return 0
-    return Math.min(bundleSize, Math.max(0, books.availableCapacity(best.id)))
+    const { runnerLoads, bundleSize, runnerService } = this.#parts
+    const { cluster } = runnerService
+    const ready = cluster?.instances.filter(({ state }) => state === 'ready') ?? []
+    // While no runner is ready, one bundle waits in the queue: this makes the cluster start a runner.
+    if (!cluster || ready.length === 0) return runnerLoads.queuedBundleCount > 0 ? 0 : 1
+    const { concurrency } = cluster.settings
+    const fits = ({ id, inFlight }: RunnerCandidate): boolean =>
+      inFlight < concurrency && runnerLoads.availableCapacity(id) > 0
+    const best = ready[runnerLoads.findBestRunner(ready, fits)]
+    // A queued bundle goes to a runner that the queue picks; until then its capacity is not known.
+    if (!best || runnerLoads.queuedBundleCount >= ready.length) return 0
+    return Math.min(bundleSize, Math.max(0, runnerLoads.availableCapacity(best.id)))
   }
 
   execute(tasks: readonly Task[]): void {
     try {
-      this.#parts.ensureRunnerService()
+      this.#sink.runnersNeeded()
     } catch (error) {
       for (const task of tasks) this.#sink.taskReturned(task)
       return this.#sink.fail(asError(error))
     }
-    const plain = tasks.filter(({ id }) => (this.#runnerLosses.get(id) ?? 0) < SUSPECT_LOSSES)
-    if (plain.length < tasks.length) {
-      this.#suspects.push(...tasks.filter((task) => !plain.includes(task)))
+    const isSuspect = ({ id }: Task): boolean => (this.#runnerLosses.get(id) ?? 0) >= SUSPECT_LOSSES
+    const suspects = tasks.filter(isSuspect)
+    if (suspects.length > 0) {
+      for (const task of suspects) this.#suspects.push(task)
       this.#sendNextSuspect()
     }
-    if (plain.length > 0) void this.#send(plain, false)
+    const others = suspects.length > 0 ? tasks.filter((task) => !isSuspect(task)) : tasks
+    if (others.length > 0) void this.#send(others, false)
   }
 
   cancel(task: Task): void {
     this.#cancelled.add(task.id)
-    const trip = [...this.#postedBundles].find(
-      ({ pendingTasks: left }) => left.get(task.id)?.fence === task.fence,
-    )
-    if (trip) void this.#cancelAtRunner(task, trip.instanceId)
+    const bundle = [...this.#postedBundles].find((one) => one.has(task))
+    if (bundle) void this.#cancelAtRunner(task, bundle.instanceId)
   }
 
   stop(): void {
     this.#isStopped = true
     this.#pause?.clear()
-    for (const task of this.#suspects.splice(0)) this.#sink.taskReturned(task)
+    for (const task of this.#suspects) this.#sink.taskReturned(task)
+    this.#suspects.clear()
     for (const { controller } of this.#postedBundles)
-      controller.abort(new Error('the server stops'))
+      controller.abort(new Error('the task server stops'))
   }
 
   #sendNextSuspect(): void {
@@ -122,58 +125,51 @@ export class ShellExecutor implements TaskExecutor {
     if (task) void this.#send([task], true)
   }
 
+  /** Never rejects. */
   async #send(tasks: readonly Task[], isSuspect: boolean): Promise<void> {
-    const { client, url, token, bundleOptions: bundle, priority, runnerLoads: books } = this.#parts
-    const left = new Map(tasks.map((task) => [task.id, task]))
-    const controller = new AbortController()
-    const trip: PostedBundle = {
-      pendingTasks: left,
-      tasks,
-      controller,
-      instanceId: undefined,
-      isSuspect,
-    }
-    this.#postedBundles.add(trip)
-    books.addQueuedBundle(tasks.length)
+    const { client, runnerService, bundleOptions, priority, runnerLoads } = this.#parts
+    const bundle = new PostedBundle(tasks, isSuspect)
+    const { signal } = bundle.controller
+    this.#postedBundles.add(bundle)
+    runnerLoads.addQueuedBundle(tasks.length)
     let isLost = false
     try {
-      const response = await client.post(`${url}/tasks`, {
-        body: [...formatBundleLines(bundle, tasks)].join(''),
-        headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      const response = await client.post(`${runnerService.url}/tasks`, {
+        body: [...formatBundleLines(bundleOptions, tasks)].join(''),
+        headers: this.#headers,
         priority,
         resend: 'never',
         timeout: 0,
-        signal: controller.signal,
+        signal,
       })
-      trip.instanceId = response.timing?.instance ?? ''
+      bundle.instanceId = response.timing?.instance ?? ''
       if (response.status !== 200) {
-        books.removeAssignedBundle(trip.instanceId, tasks.length)
+        runnerLoads.removeAssignedBundle(bundle.instanceId, tasks.length)
         await this.#handleErrorStatus(response)
       } else {
         isLost = true
-        await this.#readResponse(response, trip)
+        await this.#readResponse(response, bundle)
         isLost = false
       }
     } catch (error) {
-      this.#handlePostError(error, trip)
+      this.#handlePostError(error, bundle)
     }
-    this.#postedBundles.delete(trip)
-    this.#finishBundle(trip, isLost && !controller.signal.aborted && !this.#isStopped)
+    this.#postedBundles.delete(bundle)
+    this.#finishBundle(bundle, isLost && !signal.aborted && !this.#isStopped)
     if (isSuspect) this.#sendNextSuspect()
     this.#sink.capacityChanged()
   }
 
-  async #readResponse(response: Response, trip: PostedBundle): Promise<void> {
-    const { tasks } = trip
-    const at = trip.instanceId as string
+  get #headers(): Record<string, string> {
+    const { token } = this.#parts.runnerService
+    return token === undefined ? {} : { authorization: `Bearer ${token}` }
+  }
+
+  async #readResponse(response: Response, bundle: PostedBundle): Promise<void> {
+    const { tasks } = bundle
     const body = response.body as unknown as AsyncIterable<Uint8Array>
     for await (const message of readRunnerMessages(body)) {
       switch (message.is) {
-        case 'hello':
-          this.#parts.runnerLoads.confirmBundle(at, tasks.length, message.hello.numTasks)
-          this.#sink.tasksConfirmed(message.hello.clientId, message.hello.clientHost, tasks)
-          this.#sink.capacityChanged()
-          break
         case 'stdout':
         case 'stderr':
         case 'csv': {
@@ -182,54 +178,61 @@ export class ShellExecutor implements TaskExecutor {
           break
         }
         default:
-          this.#handleMessage(message, trip)
+          this.#handleMessage(message, bundle)
       }
     }
   }
 
-  #handleMessage(message: RunnerMessage, trip: PostedBundle): void {
-    const { runnerLoads: books } = this.#parts
-    if (message.is === 'outcomes') {
-      for (const outcome of message.outcomes) this.#handleOutcome(trip, outcome)
+  #handleMessage(message: RunnerMessage, bundle: PostedBundle): void {
+    const instanceId = bundle.instanceId as string
+    if (message.is === 'hello') {
+      const { clientId, clientHost, numTasks } = message.hello
+      this.#parts.runnerLoads.confirmBundle(instanceId, bundle.tasks.length, numTasks)
+      this.#sink.tasksConfirmed(clientId, clientHost, bundle.tasks)
+      this.#sink.capacityChanged()
+    } else if (message.is === 'outcomes') {
+      for (const outcome of message.outcomes) this.#handleOutcome(bundle, outcome)
       this.#sink.capacityChanged()
     } else if (message.is === 'returned') {
       for (const { id } of message.tasks) {
-        const task = trip.pendingTasks.get(id)
-        if (!task) continue
-        trip.pendingTasks.delete(id)
-        books.removeEndedTasks(trip.instanceId as string)
-        this.#sink.taskReturned(task)
+        const task = this.#takePending(bundle, id)
+        if (task) this.#sink.taskReturned(task)
       }
     } else if (message.is === 'refused') {
-      const task = trip.tasks[message.index]
-      if (!task || !trip.pendingTasks.delete(task.id)) return
-      books.removeEndedTasks(trip.instanceId as string)
-      this.#sink.taskSettled(task, unstartedOutcome(task, -3), message.message)
+      const task = this.#takePending(bundle, bundle.tasks[message.index]?.id ?? '')
+      if (!task) return
+      const outcome = createUnstartedOutcome(task, EXIT_NO_RESOURCES)
+      this.#sink.taskSettled(task, outcome, message.message)
     }
   }
 
-  #handleOutcome(trip: PostedBundle, outcome: RunOutcome): void {
-    const task = trip.pendingTasks.get(outcome.id)
+  /** A task that is over at its runner; undefined if it was before. */
+  #takePending({ pendingTasks, instanceId }: PostedBundle, id: string): Task | undefined {
+    const task = pendingTasks.get(id)
+    if (!task) return undefined
+    pendingTasks.delete(id)
+    this.#parts.runnerLoads.removeEndedTasks(instanceId as string)
+    return task
+  }
+
+  #handleOutcome(bundle: PostedBundle, outcome: RunOutcome): void {
+    const task = this.#takePending(bundle, outcome.id)
     if (!task) return
-    const { runnerLoads: books } = this.#parts
     const { message, interrupted, ...plain } = outcome
-    trip.pendingTasks.delete(task.id)
-    books.removeEndedTasks(trip.instanceId as string)
     this.#runnerLosses.delete(task.id)
-    // The runner was told to stop: that says nothing of the task.
+    // The runner was stopped while the task ran, which says nothing of the task.
     if (interrupted === 'stopped') return this.#sink.taskReturned(task)
     this.#cancelled.delete(task.id)
     if (plain.startTime !== null && !interrupted) {
-      books.recordDuration(plain.completionTime - plain.startTime)
+      this.#parts.runnerLoads.recordDuration(plain.completionTime - plain.startTime)
     }
     this.#sink.taskSettled(task, plain, message)
   }
 
-  /** The answer has ended: who has no outcome yet goes to another runner. */
-  #finishBundle(trip: PostedBundle, isLost: boolean): void {
-    const { runnerLoads: books } = this.#parts
-    for (const task of trip.pendingTasks.values()) {
-      if (trip.instanceId !== undefined) books.removeEndedTasks(trip.instanceId)
+  /** The answer has ended. Tasks without an outcome go to another runner, unless they have lost too many. */
+  #finishBundle({ pendingTasks, instanceId }: PostedBundle, isLost: boolean): void {
+    for (const task of pendingTasks.values()) {
+      if (instanceId !== undefined) this.#parts.runnerLoads.removeEndedTasks(instanceId)
       this.#cancelled.delete(task.id)
       const losses = (this.#runnerLosses.get(task.id) ?? 0) + (isLost ? 1 : 0)
       if (losses < MAX_RUNNER_LOSSES) {
@@ -238,91 +241,85 @@ export class ShellExecutor implements TaskExecutor {
         continue
       }
       this.#runnerLosses.delete(task.id)
-      const why = `its runner was lost ${losses} times while it had the task`
-      this.#sink.taskSettled(task, unstartedOutcome(task, LOST_EXIT_STATUS), why)
+      const message = `its runner was lost ${losses} times while it had the task`
+      this.#sink.taskSettled(task, createUnstartedOutcome(task, EXIT_RUNNER_LOST), message)
     }
-    trip.pendingTasks.clear()
-    // Tasks that somebody else ended meanwhile are not heard of again.
-    if (this.#runnerLosses.size > 100_000) this.#runnerLosses.clear()
+    pendingTasks.clear()
+    if (this.#runnerLosses.size > MAX_REMEMBERED_LOSSES) this.#runnerLosses.clear()
   }
 
   async #handleErrorStatus(response: Response): Promise<void> {
-    const said = (await response.text()).slice(0, 300)
-    const text = `a runner answered ${response.status}: ${said}`
-    if (response.status === 401 || response.status === 400 || response.status === 404) {
-      return this.#sink.fail(new ManyhostError('MANYHOST_BAD_STATUS', text))
+    const { status } = response
+    const text = (await response.text()).slice(0, MAX_SHOWN_ANSWER)
+    const message = `a runner answered ${status}: ${text}`
+    // It would answer every other bundle in the same way.
+    if (status === 401 || status === 400 || status === 404) {
+      return this.#sink.fail(new ManyhostError('MANYHOST_BAD_STATUS', message))
     }
-    this.#pauseSending(text)
+    this.#pauseSending(message)
   }
 
-  #handlePostError(error: unknown, { instanceId: at, tasks, controller }: PostedBundle): void {
-    if (at === undefined) this.#parts.runnerLoads.removeQueuedBundle(tasks.length)
+  #handlePostError(error: unknown, { instanceId, tasks, controller }: PostedBundle): void {
+    const hasReachedRunner = instanceId !== undefined
+    if (!hasReachedRunner) this.#parts.runnerLoads.removeQueuedBundle(tasks.length)
     if (controller.signal.aborted || this.#isStopped) return
-    // A runner that died is replaced; what else keeps bundles away is told.
-    if (at === undefined) this.#pauseSending(describeError(error))
+    // A runner that died with a bundle is replaced, and no user has to know. What keeps bundles from runners is reported.
+    if (!hasReachedRunner) this.#pauseSending(describeError(error))
   }
 
-  #pauseSending(text: string): void {
+  #pauseSending(reason: string): void {
     if (this.#isStopped || this.#pause) return
-    this.#sink.reportProblem(text)
+    this.#parts.problems.report(reason)
     this.#pause = after(PAUSE_MS, () => {
       this.#pause = undefined
       this.#sink.capacityChanged()
     })
   }
 
-  /** Asks runners to end a task: first who has it, by our books, then whoever the queue gives. */
-  async #cancelAtRunner(task: Task, at: string | undefined): Promise<void> {
-    const { client, url, token, priority, cluster } = this.#parts
-    const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
-    const path = `${url}/tasks/${encodeURIComponent(task.id)}?fence=${task.fence}`
-    const tries = 2 * Math.max(1, cluster()?.instances.length ?? 0)
-    for (let i = 0; i < tries && this.#cancelled.has(task.id); i++) {
+  /**
+   * Asks runners to end a task: first the one that has it, then whichever the queue picks. Never rejects.
+   * @param instanceId undefined: the runner is not known yet
+   */
+  async #cancelAtRunner(task: Task, instanceId: string | undefined): Promise<void> {
+    const { client, runnerService, priority, problems } = this.#parts
+    const path = `${runnerService.url}/tasks/${encodeURIComponent(task.id)}?fence=${task.fence}`
+    const options = { headers: this.#headers, priority: -priority, resend: 'never' } as const
+    const maxTries = 2 * Math.max(1, runnerService.cluster?.instances.length ?? 0)
+    for (let tries = 0; tries < maxTries && this.#cancelled.has(task.id); tries++) {
       try {
-        // The queue picks at once where there is a place, and there nearly always is.
-        this.#preferredInstance = at
-        const answer = client.delete(path, { headers, priority: -priority, resend: 'never' })
+        // The queue calls `pickRunner` during this call if a slot is free, and one nearly always is.
+        this.#preferredInstance = instanceId
+        const answer = client.delete(path, options)
         this.#preferredInstance = undefined
         const response = await answer
         await response.text()
         if (response.status === 200) break
       } catch (error) {
-        this.#sink.reportProblem(`cancelling ${task.id}: ${describeError(error)}`)
+        problems.report(`task ${task.id} could not be cancelled: ${describeError(error)}`)
         break
       }
     }
     this.#cancelled.delete(task.id)
   }
 
-  /** The queue's choice for bundles: who has the most room by our books, and that is what their sizes were made for. */
+  /**
+   * The balance of the runners' service. A bundle goes to the runner with most capacity, for which its size was chosen; a
+   * cancellation goes to the runner that has the task.
+   */
   readonly pickRunner: Pick = (targets, { turn }) => {
-    const { runnerLoads: books } = this.#parts
-    const fits = ({ open, inFlight, slots: places }: Candidate): boolean =>
-      open && inFlight < places
+    const { runnerLoads } = this.#parts
+    const fits = ({ open, inFlight, slots }: Candidate): boolean => open && inFlight < slots
     if (this.#preferredInstance !== undefined) {
       const at = targets.findIndex((one) => one.id === this.#preferredInstance && fits(one))
       if (at >= 0) return at
     }
-    const at = books.findBestRunner(
+    const at = runnerLoads.findBestRunner(
       targets,
       fits as (one: RunnerCandidate) => boolean,
       turn % targets.length,
     )
     const target = targets[at]
-    if (target) books.assignQueuedBundle(target.id)
+    if (target) runnerLoads.assignQueuedBundle(target.id)
     return at
-  }
-}
-
-function unstartedOutcome({ id, fence }: Task, exitStatus: number) {
-  return {
-    id,
-    fence,
-    exitStatus,
-    command: null,
-    clientId: null,
-    clientHost: null,
-    startTime: null,
-    completionTime: wallClock(),
   }
 }

@@ -1,4 +1,4 @@
-/** Hands tasks in: to a store, or to a server that listens. */
+/** Hands tasks in: to a store, or over HTTP to a task server. */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { resolve } from 'node:path'
@@ -15,24 +15,26 @@ import { ignoreStreamErrors, readTasks, type TaskSource } from '../text/source.t
 import { toExactTags } from '../text/tags.ts'
 import { compileTemplate } from '../text/template.ts'
 import { parseSubmitOptions, type SubmitOptions, sourceOptions } from './options.ts'
-import { openTaskApiClient, type TaskApiRequest } from './task-api-client.ts'
+import { openTaskApiClient, readProblemDetail, type TaskApiRequest } from './task-api-client.ts'
 import { TaskFeeder } from './task-feeder.ts'
 
 export interface Submitted {
   readonly count: number
-  /** Marks all tasks of this submission: `submit_id`. */
+  /** The `submit_id` of all tasks of this submission. */
   readonly submitId: string
-  /** The first hundred. */
+  /** Of the first hundred tasks. */
   readonly ids: readonly string[]
 }
 
 const MAX_REPORTED_IDS = 100
-const REQUEST_TIMEOUT = 30_000
+/** For the answer of a task server, in ms. */
+const REQUEST_TIMEOUT_MS = 30_000
 
 /**
- * Hands in what a source gives, in bundles as it comes. Resolves when all of it is kept, or the signal came and all that
- * was read is.
- * @throws ManyhostError MANYHOST_INVALID_TASK, MANYHOST_INVALID_OPTION; what the source throws. What came before is handed in.
+ * Hands in the tasks of a source, in bundles as they come. Resolves when all of them are stored; after `signal`, when all are
+ * stored that had been read.
+ * @throws ManyhostError MANYHOST_INVALID_TASK, MANYHOST_INVALID_OPTION; what the source throws. All tasks before that are
+ * handed in.
  */
 export async function submitFrom(
   source: TaskSource,
@@ -41,32 +43,32 @@ export async function submitFrom(
   const settings = parseSubmitOptions(options)
   const submitId = settings.submitId ?? randomUUID()
   const { signal } = settings
-  // It may be silent for long. A line that has come in part is none.
+  // The source may be silent for long: it is cut off. A line that has come in part is dropped.
   if (signal && source instanceof Readable) addAbortSignal(signal, source)
   const { add, close } = await openReceiver(settings, submitId)
   const ids: string[] = []
   let count = 0
-  const feed = new TaskFeeder({
+  const feeder = new TaskFeeder({
     tasks: readTasks(ignoreStreamErrors(source), {
       ...sourceOptions(settings),
       make: createTaskMaker(settings),
     }),
     waitForCapacity: async () => Number.POSITIVE_INFINITY,
     add: async (tasks) => {
-      const given = await add(tasks)
+      const added = await add(tasks)
       count += tasks.length
-      if (ids.length < MAX_REPORTED_IDS) ids.push(...given.slice(0, MAX_REPORTED_IDS - ids.length))
+      if (ids.length < MAX_REPORTED_IDS) ids.push(...added.slice(0, MAX_REPORTED_IDS - ids.length))
     },
     bundleSize: settings.bundleSize,
     bundleWaitMs: settings.bundleWait,
   })
-  const stop = (): void => feed.stop()
+  const stop = (): void => feeder.stop()
   signal?.addEventListener('abort', stop)
   if (signal?.aborted) stop()
   try {
-    await feed.done
+    await feeder.done
   } catch (error) {
-    // The signal cut the source off: what that gave is handed in.
+    // The signal cut the source off, which is no error: what it gave before is handed in.
     if (!signal?.aborted || (error as Error).name !== 'AbortError') throw error
   } finally {
     signal?.removeEventListener('abort', stop)
@@ -75,7 +77,7 @@ export async function submitFrom(
   return { count, submitId, ids }
 }
 
-/** The lines of a file; see `submitFrom`. */
+/** Hands in the lines of a file; see `submitFrom`. */
 export function submitFile(path: string, options: SubmitOptions = {}): Promise<Submitted> {
   return submitFrom(createReadStream(path), options)
 }
@@ -100,27 +102,27 @@ async function openReceiver(settings: SubmissionSettings, submitId: string): Pro
   return { add: (tasks) => opened.add(tasks, { submitId }), close: () => opened.close() }
 }
 
-/** What is handed in runs where it was handed in: in this folder, unless the server is on another machine. */
+/** Completes tasks before they are handed in: they run in this folder, unless the server is on another machine. */
 function createTaskMaker({ server, template, cwd, shell, env }: SubmissionSettings) {
-  const isFar = server !== undefined && !isLoopback(new URL(server).hostname)
-  const folder = cwd ?? (isFar ? undefined : process.cwd())
+  const isRemote = server !== undefined && !isLoopback(new URL(server).hostname)
+  const folder = cwd ?? (isRemote ? undefined : process.cwd())
   const accept = createTaskAcceptor({ cwd: folder && resolve(folder), shell, env })
   const expand = template === '{}' ? undefined : createExpander(template)
   if (!expand && server === undefined) return accept
   return async (task: NewTask): Promise<NewTask> => {
     const made = await accept(expand ? await expand(task) : task)
-    // The server would take for a tag what is no folder, say.
+    // In a line of JSON a wrong `cwd`, `shell` or `env` would be read as a tag.
     const problem = server === undefined ? undefined : findTaskProblem(made)
     if (problem !== undefined) throw new Error(problem)
     return made
   }
 }
 
-/** The template of a submission becomes part of the task, where it needs nothing of the machine that runs it. */
+/** Expands the template of a submission here. It may not need anything of the machine that runs the task. */
 function createExpander(template: string): (task: NewTask) => Promise<NewTask> {
   const compiled = compileTemplate(template)
   const shell = (): never => {
-    throw new Error('it is run where the task runs: give the template to the cluster')
+    throw new Error('{% %} is run where the task runs: give the template to the cluster')
   }
   return async (task) => {
     const args = await compiled.expand({ args: task.args, tag: task.tag ?? {}, shell })
@@ -141,20 +143,21 @@ async function postTasks(
       const answer = await ask(`tasks?submit_id=${submitId}`, {
         method: 'POST',
         body,
-        // The same at each try: what came through the first time is not taken in twice.
+        // The same key at each try: tasks that were stored by the first try are not stored again.
         headers: {
           'content-type': 'application/x-ndjson',
           'idempotency-key': key,
         },
-        headersTimeout: REQUEST_TIMEOUT,
-        bodyTimeout: REQUEST_TIMEOUT,
+        headersTimeout: REQUEST_TIMEOUT_MS,
+        bodyTimeout: REQUEST_TIMEOUT_MS,
       })
-      const said = (await answer.body.json()) as { ids?: string[]; error?: string }
-      if (answer.statusCode === 200) return said.ids ?? []
+      const { statusCode: status } = answer
+      if (status === 200) return ((await answer.body.json()) as { ids?: string[] }).ids ?? []
+      const detail = (await readProblemDetail(answer)) ?? 'no reason given'
       throw new ManyhostError(
-        answer.statusCode === 401 ? 'MANYHOST_UNAUTHORIZED' : 'MANYHOST_BAD_STATUS',
-        `${origin} answered ${answer.statusCode}: ${said.error ?? ''}`,
-        { status: answer.statusCode, retryable: false },
+        status === 401 ? 'MANYHOST_UNAUTHORIZED' : 'MANYHOST_BAD_STATUS',
+        `${origin} answered ${status}: ${detail}`,
+        { status, retryable: false },
       )
     } catch (error) {
       const isReset = (error as { code?: string }).code === 'UND_ERR_SOCKET'
@@ -163,11 +166,11 @@ async function postTasks(
   }
 }
 
-/** As a line of JSON: spans in seconds there. The server fills the template in, and has its own batches. */
-function taskToLine(given: NewTask): Record<string, unknown> {
-  const { timeout, tag, template, command: _, batch: __, ...task } = given
+/** As a line of JSON, where times are in seconds. The server expands the template, and has batches of its own. */
+function taskToLine(task: NewTask): Record<string, unknown> {
+  const { timeout, tag, template, command: _, batch: __, ...fields } = task
   return {
-    ...task,
+    ...fields,
     ...(template !== undefined && withTemplate(task.args, template)),
     ...(timeout !== undefined && { timeout: timeout / 1_000 }),
     ...(tag && { tag: toExactTags(tag) }),

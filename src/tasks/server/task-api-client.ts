@@ -1,16 +1,16 @@
-/** How a task server is spoken to: with its token, which never goes over a network in clear, and whom to trust. */
+/** Calls a task server's HTTP API: with its token, which never crosses a network unencrypted unless that is asked for. */
 import { readFileSync } from 'node:fs'
 import { Agent, type Dispatcher, request } from 'undici'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { isLoopback } from '../../core/options.ts'
 
 interface TaskApiClientOptions {
-  /** `http://127.0.0.1:50001`; a path before `/tasks` is kept. */
+  /** `http://127.0.0.1:50001`. A path is put before `/tasks`. */
   readonly server: string
   readonly token?: string | undefined
-  /** PEM file of who signed the server's certificate, or of the certificate itself. */
+  /** PEM file of the certificate that signed the server's, or of the server's own. */
   readonly caFile?: string | undefined
-  /** Sends the token without TLS to another machine, where anybody between can read it. */
+  /** Whether the token may be sent to another machine without TLS: then it can be read on the way. @default false */
   readonly insecure?: boolean | undefined
 }
 
@@ -34,7 +34,7 @@ export function openTaskApiClient(options: TaskApiClientOptions): {
   const base = new URL(server.endsWith('/') ? server : `${server}/`)
   if (base.protocol === 'http:' && token && !insecure && !isLoopback(base.hostname)) {
     throw invalidOption(
-      `server ${base.origin} is another machine, and its token would be readable on the way: use https://, or say insecure`,
+      `server ${base.origin} is another machine, and its token could be read on the way: use https://, or say insecure`,
     )
   }
   const agent = new Agent({ connect: caFile === undefined ? {} : { ca: readCaFile(caFile) } })
@@ -48,6 +48,14 @@ export function openTaskApiClient(options: TaskApiClientOptions): {
       }),
     close: () => agent.destroy(),
   }
+}
+
+/** What a server's error answer says, for people; undefined if it is no problem details (RFC 9457). */
+export async function readProblemDetail({
+  body,
+}: Dispatcher.ResponseData): Promise<string | undefined> {
+  const problem = (await body.json().catch(() => undefined)) as { detail?: unknown } | undefined
+  return typeof problem?.detail === 'string' ? problem.detail : undefined
 }
 
 function readCaFile(path: string): Buffer {

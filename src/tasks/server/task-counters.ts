@@ -1,4 +1,5 @@
-/** Counts what became of tasks. */
+/** Counts results by what became of the task. */
+import { isFailure } from '../model/exit-status.ts'
 import type { Task } from '../model/task.ts'
 import {
   type CompletedAttempt,
@@ -14,8 +15,8 @@ export class TaskCounters {
   /** How often a task is tried in all. */
   readonly #maxAttempts: number
 
-  constructor(attempts: number) {
-    this.#maxAttempts = attempts
+  constructor(maxAttempts: number) {
+    this.#maxAttempts = maxAttempts
   }
 
   get counts(): TaskCounts {
@@ -26,13 +27,13 @@ export class TaskCounters {
     this.#counts.submitted += count
   }
 
-  /** Somebody cancelled these. Answers their results. */
+  /** Counts tasks that were cancelled, and answers their results. */
   addCancelled(tasks: readonly Task[]): TaskResult[] {
     this.#counts.cancelled += tasks.length
     return tasks.map(toCancelledResult)
   }
 
-  /** Answers the results of those that were not refused. */
+  /** Counts attempts, and answers the results of those that the store did not refuse. */
   addCompleted(
     all: readonly CompletedAttempt[],
     refused: ReadonlyMap<string, unknown>,
@@ -44,7 +45,7 @@ export class TaskCounters {
         continue
       }
       const { exitStatus } = outcome
-      const willRetry = exitStatus !== 0 && exitStatus !== -1 && task.attempt < this.#maxAttempts
+      const willRetry = isFailure(exitStatus) && task.attempt < this.#maxAttempts
       this.#counts[classifyOutcome({ exitStatus, willRetry })]++
       results.push(toTaskResult(task, outcome, willRetry, message))
     }

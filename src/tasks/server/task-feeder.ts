@@ -1,31 +1,31 @@
-/** A source on its way into the store, no faster than it is worked off. */
+/** Moves the tasks of a source into a store, in bundles, no faster than the store takes them. */
 import { asError } from '../../core/errors.ts'
 import { after, resolveWithin, sleep, type Timer } from '../../core/time.ts'
 import { catchRejection } from '../../core/user-functions.ts'
 import type { NewTask } from '../model/task.ts'
 
-/** How long a source that is stopped may take for the task that it was asked for, in ms. */
+/** When the feeder is stopped, the source may still take this long for the task that it was asked for. In ms. */
 const STOP_GRACE_MS = 1_000
 
-/** Tasks of one transaction. */
+/** Most tasks of one transaction. */
 const MAX_BUNDLE_SIZE = 1_000
 
 export interface TaskFeederParts {
   readonly tasks: AsyncIterable<NewTask>
-  /** Takes them in. */
+  /** Stores tasks. */
   add(tasks: readonly NewTask[]): Promise<void>
-  /** Resolves when there is room for more, with how many; with 0 where there never will be. */
+  /** Resolves when more tasks may be added, with how many; with 0 if no more may ever be. */
   waitForCapacity(): Promise<number>
-  /** Tasks that are read ahead of those that were handed in. @default 1000, which is also the most */
+  /** Most tasks that were read and are not added yet, up to 1000. @default 1000 */
   readonly readAhead?: number
-  /** Tasks of one `add`, at most. @default `ahead` */
+  /** Most tasks of one `add`. @default `readAhead` */
   readonly bundleSize?: number
-  /** Ms that the first of a bundle waits for the others. @default 0: what there is goes */
+  /** How long the first task of a bundle waits for others, in ms. @default 0 */
   readonly bundleWaitMs?: number
 }
 
 export class TaskFeeder {
-  /** Resolves when all is in the store; rejects with what the source threw, after all before that is in. */
+  /** Resolves when all tasks are added; rejects with what the source threw, after all tasks before that are added. */
   readonly done: Promise<void>
   readonly #parts: TaskFeederParts
   readonly #readAhead: number
@@ -33,7 +33,7 @@ export class TaskFeeder {
   #isStopped = false
   #onStop: () => void = () => undefined
   #buffer: NewTask[] = []
-  /** The writer, who waits until so many are held. */
+  /** The writer waits until the buffer has so many tasks. */
   #writerWait: { readonly count: number; readonly wake: () => void } | undefined
   #isReadingDone = false
   #isSourceComplete = false
@@ -43,7 +43,7 @@ export class TaskFeeder {
     this.#readAhead = Math.min(MAX_BUNDLE_SIZE, parts.readAhead ?? MAX_BUNDLE_SIZE)
     this.#bundleSize = Math.min(this.#readAhead, parts.bundleSize ?? MAX_BUNDLE_SIZE)
     this.done = this.#run()
-    // Who waits for it hears of it; until then it is no unhandled rejection.
+    // A caller that awaits it later still gets the rejection.
     this.done.catch(() => {})
   }
 
@@ -52,7 +52,7 @@ export class TaskFeeder {
     return this.#isSourceComplete
   }
 
-  /** Reads no further. What was read is handed in. */
+  /** Reads no further. Tasks that were read are added. */
   stop(): void {
     this.#isStopped = true
     this.#onStop()
@@ -72,10 +72,10 @@ export class TaskFeeder {
         if (this.#buffer.length >= (this.#writerWait?.count ?? Number.POSITIVE_INFINITY)) {
           this.#writerWait?.wake()
         }
-        // The writer is behind: it sets the pace.
+        // The writer is behind, so reading waits for it.
         if (this.#buffer.length >= this.#readAhead) await this.#waitForBufferSpace(writing)
       }
-      // A source that gives nothing any more, and never ends, is not waited for.
+      // Not awaited: a stopped source may never end.
       if (this.#isStopped) catchRejection(tasks.return?.(), () => undefined)
       this.#isSourceComplete = !this.#isStopped
     } catch (error) {
@@ -87,7 +87,7 @@ export class TaskFeeder {
     if (failure) throw failure
   }
 
-  /** The next task of the source; the end, as soon as nothing more is to be read. */
+  /** The next task of the source. When the feeder is stopped, the end of the source. */
   #readNext(tasks: AsyncIterator<NewTask>): Promise<IteratorResult<NewTask, undefined>> {
     if (this.#isStopped) return Promise.resolve({ done: true, value: undefined })
     return new Promise((resolve, reject) => {
@@ -118,11 +118,11 @@ export class TaskFeeder {
 
   async #write(): Promise<void> {
     const { bundleWaitMs: wait = 0 } = this.#parts
-    const least = wait > 0 ? this.#bundleSize : 1
+    const minBuffered = wait > 0 ? this.#bundleSize : 1
     for (;;) {
-      if (this.#buffer.length < least && !this.#isReadingDone) {
+      if (this.#buffer.length < minBuffered && !this.#isReadingDone) {
         await this.#waitForBuffered(1)
-        // A little later there may be many: the first one hardly waits, and a million go by the thousand.
+        // A short wait lets the others come: a source of a million tasks is stored in bundles of a thousand.
         if (!this.#isStopped)
           await resolveWithin(Math.max(1, wait), this.#waitForBuffered(this.#bundleSize))
       }
@@ -130,15 +130,16 @@ export class TaskFeeder {
         if (this.#isReadingDone) return
         continue
       }
-      const room = this.#isStopped ? 0 : await this.#parts.waitForCapacity()
-      if (room === 0) this.stop()
-      // What was read before the end is handed in all the same.
-      const batch = this.#buffer.splice(0, Math.min(this.#bundleSize, room || this.#bundleSize))
+      const capacity = this.#isStopped ? 0 : await this.#parts.waitForCapacity()
+      if (capacity === 0) this.stop()
+      // Tasks that were read before the stop are added all the same.
+      const size = Math.min(this.#bundleSize, capacity || this.#bundleSize)
+      const batch = this.#buffer.splice(0, size)
       await this.#parts.add(batch)
     }
   }
 
-  /** Resolves when so many are held, or no more will be. Who waits anew has given up the wait before. */
+  /** Resolves when the buffer has so many tasks, or no more will come. A new wait replaces the last one. */
   #waitForBuffered(count: number): Promise<void> {
     if (this.#buffer.length >= count || this.#isReadingDone) return Promise.resolve()
     return new Promise((resolve) => {

@@ -1,53 +1,54 @@
-/** What tasks write: kept by task in files below one folder, or handed on line by line. */
+/** The output of tasks: stored in files below one folder, one for each task and stream, or given to `onOutput` line by line. */
 import { mkdirSync, rmSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { type Deferred, deferred } from '../../core/deferred.ts'
 import { describeError } from '../../core/errors.ts'
 import { resolveWithin, sleep } from '../../core/time.ts'
 import { catchRejection, FirstFailureReporter } from '../../core/user-functions.ts'
 import { classifyDatabaseError } from '../../store/errors.ts'
 import type { Task } from '../model/task.ts'
 import type { OutputStream } from '../runner/protocol.ts'
+import type { ProblemReporter } from './problem-reporter.ts'
+import { storeRetryDelay } from './store-retry.ts'
 
-/** Takes what a task wrote, whole lines where they are shorter than 64 KiB. The runner waits for its promise. */
+/** Takes output of a task: whole lines, if they are shorter than 64 KiB. The runner waits for its promise. */
 export type OnOutput = (
   task: Task,
   stream: 'stdout' | 'stderr',
   chunk: Uint8Array,
 ) => void | Promise<void>
 
-/** Longest line that is kept together. */
+/** A longer line is given in parts. */
 const MAX_LINE_BYTES = 65_536
 
-/** How long a task waits for one promise of `onOutput`, in ms. */
+/** Longest wait for one promise of `onOutput`, in ms. */
 const CALLBACK_TIMEOUT_MS = 60_000
 
-/** Between two tries of a disk that is full, in ms. */
-const RETRY_DELAY_MS = 500
-
 const EXTENSIONS = { stdout: 'out', stderr: 'err', csv: 'csv' } as const
+const PATH_FIELDS = { stdout: 'outpath', stderr: 'errpath', csv: 'csvpath' } as const
 
 export interface OutputPaths {
   readonly outpath?: string
   readonly errpath?: string
   readonly csvpath?: string
-  /** It was kept, whatever there was of it: a task that wrote nothing has no file. */
+  /** Whether the output was stored, also if there was none: a task that wrote nothing has no file. */
   readonly captured?: boolean
 }
 
 export interface TaskOutputsParts {
-  /** Undefined: nothing can be kept. */
+  /** Undefined: nothing can be stored. */
   readonly folder: string | undefined
   readonly capture: boolean
   readonly onOutput: OnOutput | undefined
-  onProblem(message: string): void
+  readonly problems: Pick<ProblemReporter, 'report'>
 }
 
 interface OutputFile {
   readonly path: string
   file: FileHandle | undefined
   lastWrite: Promise<void>
-  /** Nothing more is written to it. */
+  /** Whether nothing more is to be written to it. */
   isClosed: boolean
 }
 
@@ -56,8 +57,8 @@ export class TaskOutputs {
   readonly #files = new Map<string, OutputFile>()
   readonly #partialLines = new Map<string, Buffer>()
   readonly #closing = new AbortController()
-  /** Ends the waits for promises of `onOutput`. */
-  readonly #pendingWaits = new Set<() => void>()
+  /** The waits for promises of `onOutput`: `close` ends them. */
+  readonly #pendingWaits = new Set<Deferred<true>>()
   readonly #failure: FirstFailureReporter
 
   constructor(parts: TaskOutputsParts) {
@@ -65,26 +66,31 @@ export class TaskOutputs {
     this.#failure = new FirstFailureReporter({
       what: 'onOutput of the tasks',
       instead: 'the task goes on without it',
-      report: ({ message }) => parts.onProblem(message),
+      report: ({ message }) => parts.problems.report(message),
     })
     if (parts.folder !== undefined && parts.capture) {
       mkdirSync(parts.folder, { recursive: true, mode: 0o700 })
     }
   }
 
-  /** The tag `capture` keeps what one task writes whatever the server's own way is. */
+  /** Whether the output of a task is stored: that of all tasks, or of those with the tag `capture`. */
   isCaptured(task: Task): boolean {
     return this.#parts.folder !== undefined && (this.#parts.capture || task.tag.capture === true)
   }
 
-  /** Resolves when it was taken: who sends more waits for that. */
+  /** Whether anything is done with the output of a task. */
+  isWanted(task: Task): boolean {
+    return this.isCaptured(task) || this.#parts.onOutput !== undefined
+  }
+
+  /** Resolves when the chunk was taken. The sender of the output waits for that. */
   async write(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {
     if (this.isCaptured(task) || stream === 'csv') return this.#appendToFile(task, stream, chunk)
     const { onOutput } = this.#parts
     if (!onOutput) return
     const key = `${task.id}.${stream}`
-    const held = this.#partialLines.get(key)
-    const bytes = held ? Buffer.concat([held, chunk]) : Buffer.from(chunk)
+    const begun = this.#partialLines.get(key)
+    const bytes = begun ? Buffer.concat([begun, chunk]) : Buffer.from(chunk)
     const end = bytes.lastIndexOf(10) + 1
     const rest = bytes.length - end
     const cut = rest > MAX_LINE_BYTES ? bytes.length : end
@@ -94,8 +100,8 @@ export class TaskOutputs {
   }
 
   /**
-   * Gives output to the function of the user, and waits for its promise, so that the function sets the pace. A task is
-   * not the worse for a function that fails, or never comes to an end.
+   * Gives output to the function of the user, and waits for its promise, so that the function sets the pace. If the function
+   * throws or never ends, that is reported and the task goes on.
    */
   async #callOnOutput(...output: Parameters<OnOutput>): Promise<void> {
     const { onOutput } = this.#parts
@@ -110,22 +116,24 @@ export class TaskOutputs {
     }
   }
 
-  /** Whether it settled in time; true at once when this is closed. Not a race with one promise, which would keep each. */
+  /** Whether a promise settles in time; true at once when this is closed. */
   async #settlesInTime(taken: Promise<unknown>): Promise<boolean> {
-    let wake: () => void = () => undefined
-    const closed = new Promise<true>((resolve) => {
-      wake = () => resolve(true)
-    })
-    this.#pendingWaits.add(wake)
+    // Of its own for each wait: a race with one long-lived promise would keep every other promise of the race alive.
+    const closed = deferred<true>()
+    this.#pendingWaits.add(closed)
     try {
       const ended = taken.then((): true => true)
-      return (await resolveWithin(CALLBACK_TIMEOUT_MS, Promise.race([ended, closed]))) === true
+      const race = Promise.race([ended, closed.promise])
+      return (await resolveWithin(CALLBACK_TIMEOUT_MS, race)) === true
     } finally {
-      this.#pendingWaits.delete(wake)
+      this.#pendingWaits.delete(closed)
     }
   }
 
-  /** All that the task wrote is there; answers where. */
+  /**
+   * The attempt has ended. Resolves with the files when all its output is in them.
+   * @param message of the task server, added to a captured standard error
+   */
   async finish(task: Task, message: string | undefined): Promise<OutputPaths> {
     if (message !== undefined && this.isCaptured(task)) {
       await this.#appendToFile(task, 'stderr', Buffer.from(`manyhost: ${message}\n`))
@@ -139,83 +147,84 @@ export class TaskOutputs {
         this.#partialLines.delete(key)
         if (stream !== 'csv') await this.#callOnOutput(task, stream, rest)
       }
-      const kept = this.#files.get(key)
-      if (!kept) continue
+      const output = this.#files.get(key)
+      if (!output) continue
       this.#files.delete(key)
-      await kept.lastWrite
-      await kept.file?.close().catch(() => {})
-      paths[stream === 'stdout' ? 'outpath' : stream === 'stderr' ? 'errpath' : 'csvpath'] =
-        kept.path
+      await output.lastWrite
+      await output.file?.close().catch(() => {})
+      paths[PATH_FIELDS[stream]] = output.path
     }
     return paths
   }
 
-  /** The attempt was cut off: what it wrote is thrown away, for it will be written again. */
+  /** The attempt did not end: its output is removed, for the next attempt writes it again. */
   discard(task: Task): void {
     for (const stream of ['stdout', 'stderr', 'csv'] as const) {
       const key = `${task.id}.${stream}`
       this.#partialLines.delete(key)
-      const kept = this.#files.get(key)
-      if (!kept) continue
+      const output = this.#files.get(key)
+      if (!output) continue
       this.#files.delete(key)
-      kept.isClosed = true
-      void kept.lastWrite.then(async () => {
-        await kept.file?.close().catch(() => {})
-        rmSync(kept.path, { force: true })
+      output.isClosed = true
+      void output.lastWrite.then(async () => {
+        await output.file?.close().catch(() => {})
+        rmSync(output.path, { force: true })
       })
     }
   }
 
-  /** Waits for room no more. */
+  /** Ends all waits, for `onOutput` and for space on the disk. */
   close(): void {
     this.#closing.abort()
-    for (const wake of this.#pendingWaits) wake()
+    for (const wait of this.#pendingWaits) wait.resolve(true)
   }
 
   #appendToFile(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {
     const { folder } = this.#parts
     if (folder === undefined) return Promise.resolve()
     const key = `${task.id}.${stream}`
-    let kept = this.#files.get(key)
-    if (!kept) {
-      // The fence keeps attempts of one claim apart from those of another that was taken back.
+    let output = this.#files.get(key)
+    if (!output) {
+      // The fence separates the files of one claim from those of a claim that was lost.
       const name = task.fence > 1 ? `${task.id}.${task.fence}` : task.id
       const path = join(folder, outputSubfolder(task.id), `${name}.${EXTENSIONS[stream]}`)
-      kept = { path, file: undefined, lastWrite: Promise.resolve(), isClosed: false }
-      this.#files.set(key, kept)
+      output = { path, file: undefined, lastWrite: Promise.resolve(), isClosed: false }
+      this.#files.set(key, output)
     }
-    const one = kept
-    one.lastWrite = one.lastWrite.then(() => this.#writeAll(one, chunk))
-    return one.lastWrite
+    const known = output
+    known.lastWrite = known.lastWrite.then(() => this.#writeAll(known, chunk))
+    return known.lastWrite
   }
 
-  /** All of it: where no space is left, it waits for some. Never rejects. */
-  async #writeAll(kept: OutputFile, chunk: Uint8Array): Promise<void> {
-    for (let rest = chunk; rest.length > 0 && !kept.isClosed; ) {
+  /** Writes the whole chunk; while the disk is full, it waits for space. Never rejects. */
+  async #writeAll(output: OutputFile, chunk: Uint8Array): Promise<void> {
+    let failures = 0
+    for (let rest = chunk; rest.length > 0 && !output.isClosed; ) {
       try {
-        kept.file ??= await createOutputFile(kept.path)
+        output.file ??= await createOutputFile(output.path)
         // A disk that is nearly full takes a part.
-        rest = rest.subarray((await kept.file.write(rest)).bytesWritten)
+        rest = rest.subarray((await output.file.write(rest)).bytesWritten)
+        failures = 0
       } catch (error) {
-        this.#parts.onProblem(`cannot write to ${kept.path}: ${describeError(error)}`)
-        // With a piece missing, the rest would be wrong.
-        if (classifyDatabaseError(error) !== 'full') kept.isClosed = true
+        this.#parts.problems.report(`cannot write to ${output.path}: ${describeError(error)}`)
+        // Output with a gap would be wrong: what comes after another error is not written.
+        if (classifyDatabaseError(error) !== 'full') output.isClosed = true
         else
-          await sleep(RETRY_DELAY_MS, this.#closing.signal).catch(() => {
-            kept.isClosed = true
+          await sleep(storeRetryDelay(failures++), this.#closing.signal).catch(() => {
+            output.isClosed = true
           })
       }
     }
   }
 }
 
-/** Of this user alone: what tasks write may be anything. */
+/** For this user alone: output may hold secrets. */
 async function createOutputFile(path: string): Promise<FileHandle> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   return open(path, 'w', 0o600)
 }
 
-/** A folder holds the tasks of one minute (65,536 ms): the first part of an id is its time. */
+/** A folder for the tasks of each minute (65,536 ms): an id begins with the time in ms, in hexadecimal. */
 function outputSubfolder(id: string): string {
   return id.slice(0, 8)
 }

@@ -1,24 +1,17 @@
-/** Where a task goes: a shell command to the runners, a request to the cluster that is at its URL. */
+/** Which executor runs a task: the runners a shell command, the cluster at its URL a request. */
 
 import { parseTargetUrl } from '../../client/request.ts'
 import type { Cluster } from '../../cluster/cluster.ts'
-import type { SessionCore } from '../../session/session.ts'
+import { createUnstartedOutcome, EXIT_NO_SERVICE } from '../model/exit-status.ts'
 import type { Task } from '../model/task.ts'
 import type { TaskExecutor, TaskSink } from './executor.ts'
-import { RequestExecutor } from './request-executor.ts'
-import { noServiceOutcome } from './result.ts'
+import { RequestExecutor, type RequestExecutorParts } from './request-executor.ts'
 import type { ShellExecutor } from './shell-executor.ts'
 
-export interface TaskRouterParts {
-  readonly session: SessionCore
+export interface TaskRouterParts extends RequestExecutorParts {
   readonly shellExecutor: ShellExecutor
-  /** The virtual URL of the runners. */
+  /** The virtual URL of the runners, as the session has it: no requests are sent there. */
   readonly runnersUrl: string
-  readonly priority: number
-  /** Of a request, in ms; 0: unlimited. */
-  readonly timeoutMs: number
-  /** Whether the body that answers it is kept. */
-  isCaptured(task: Task): boolean
 }
 
 export class TaskRouter {
@@ -27,25 +20,24 @@ export class TaskRouter {
   readonly #requestExecutors = new Map<Cluster, RequestExecutor>()
   readonly #noServiceExecutor: TaskExecutor
 
-  constructor(parts: TaskRouterParts, desk: TaskSink) {
+  constructor(parts: TaskRouterParts, sink: TaskSink) {
     this.#parts = parts
-    this.#sink = desk
-    this.#noServiceExecutor = createNoServiceExecutor(desk)
+    this.#sink = sink
+    this.#noServiceExecutor = createNoServiceExecutor(sink)
   }
 
   executorFor({ request }: Task): TaskExecutor {
-    const { session, shellExecutor: shell } = this.#parts
-    if (!request) return shell
-    const cluster = findCluster(session, request.url)
+    if (!request) return this.#parts.shellExecutor
+    const cluster = this.#findCluster(request.url)
     return cluster ? this.#requestExecutorFor(cluster) : this.#noServiceExecutor
   }
 
-  /** Every way that leads somewhere now. */
+  /** All executors that there are for the present services of the session. */
   listExecutors(): TaskExecutor[] {
-    const { session, shellExecutor: shell, runnersUrl } = this.#parts
+    const { session, shellExecutor, runnersUrl } = this.#parts
     for (const cluster of session.clusters)
       if (cluster.url !== runnersUrl) this.#requestExecutorFor(cluster)
-    return [shell, ...this.#requestExecutors.values()]
+    return [shellExecutor, ...this.#requestExecutors.values()]
   }
 
   /** Ends all that runs. */
@@ -55,36 +47,37 @@ export class TaskRouter {
   }
 
   #requestExecutorFor(cluster: Cluster): RequestExecutor {
-    let requests = this.#requestExecutors.get(cluster)
-    if (!requests) {
-      requests = new RequestExecutor(cluster, this.#parts, this.#sink)
-      this.#requestExecutors.set(cluster, requests)
+    let executor = this.#requestExecutors.get(cluster)
+    if (!executor) {
+      executor = new RequestExecutor(cluster, this.#parts, this.#sink)
+      this.#requestExecutors.set(cluster, executor)
     }
-    return requests
+    return executor
+  }
+
+  /** Other programs write to the store as well: what is no URL belongs to no service. */
+  #findCluster(url: string): Cluster | undefined {
+    try {
+      const { origin, path } = parseTargetUrl(url)
+      return this.#parts.session.match(origin, path)
+    } catch {
+      return undefined
+    }
   }
 }
 
-/** Where no service is, that is the outcome: a task never goes to the network, which only this machine may be able to reach. */
-function createNoServiceExecutor(desk: TaskSink): TaskExecutor {
+/** Requests to a URL without a service fail. They never go to the network, parts of which only this machine may reach. */
+function createNoServiceExecutor(sink: TaskSink): TaskExecutor {
   return {
     kind: 'request',
     availableCapacity: () => Number.POSITIVE_INFINITY,
     execute(tasks) {
       for (const task of tasks) {
-        desk.taskSettled(task, noServiceOutcome(task), `no service is at ${task.request?.url}`)
+        const outcome = createUnstartedOutcome(task, EXIT_NO_SERVICE)
+        sink.taskSettled(task, outcome, `no service is at ${task.request?.url}`)
       }
     },
     cancel() {},
     stop() {},
-  }
-}
-
-/** A store may have been written to by others: what is no URL is nobody's. */
-function findCluster(session: SessionCore, url: string): Cluster | undefined {
-  try {
-    const { origin, path } = parseTargetUrl(url)
-    return session.match(origin, path)
-  } catch {
-    return undefined
   }
 }

@@ -1,100 +1,97 @@
-/** A server from its source to its last outcome: what it opens it closes, whatever becomes of it. */
+/** One run of a task server, from its source to the last outcome. It closes what it opens, however it ends. */
 
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
-import { asError, describeError, ManyhostError } from '../../core/errors.ts'
-import { parseVirtualUrl } from '../../core/registry.ts'
-import { sleep } from '../../core/time.ts'
+import { deferred } from '../../core/deferred.ts'
+import { asError, describeError } from '../../core/errors.ts'
 import type { SessionCore } from '../../session/session.ts'
-import { createTaskAcceptor } from '../model/accept-task.ts'
 import type { UnfinishedTasks } from '../store/batches.ts'
 import type { StoreProgress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
 import { defaultStorePath, openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
-import { readTasks, type TaskSource } from '../text/source.ts'
-import { Backlog } from './backlog.ts'
-import { appendFailures } from './failure-file.ts'
+import type { TaskSource } from '../text/source.ts'
 import { registerTaskMetrics } from './metrics.ts'
-import { type ClusterRunSettings, RUNNERS_URL, sourceOptions } from './options.ts'
-import { createRunnerSize, TaskProgressMonitor } from './progress-monitor.ts'
-import { classifyOutcome, type TaskCounts, type TaskResult, toTaskEvent } from './result.ts'
-import { TaskResultReader } from './result-reader.ts'
-import { RunnerLoads } from './runner-loads.ts'
-import { createRunnerServiceOptions } from './runner-service.ts'
+import { type ClusterRunSettings, RUNNERS_URL } from './options.ts'
+import type { TaskCounts, TaskResult } from './result.ts'
+import { RunFeeder } from './run-feeder.ts'
+import { RunResults } from './run-results.ts'
+import { RunnerService } from './runner-service.ts'
 import { startTaskApiServer, type TaskApiServer } from './task-api-server.ts'
-import { TaskFeeder } from './task-feeder.ts'
 import { TaskServer } from './task-server.ts'
 
-/** Between two tries of a store that takes nothing in, in ms. */
-const RETRY_DELAY_MS = 500
+/** How long the services of a session of its own may take to end, in ms. */
+const SESSION_CLOSE_TIMEOUT_MS = 5_000
 
-/** Rows of an in-memory store that are over, before they are thrown away. */
-const MAX_FINISHED_ROWS = 5_000
+const NO_COUNTS: TaskCounts = {
+  submitted: 0,
+  succeeded: 0,
+  failed: 0,
+  cancelled: 0,
+  retried: 0,
+  refused: 0,
+}
 
 /** What a run leaves in the store. */
 export interface Remaining {
-  /** Id of its batch: the `submit_id` of what came from its source. */
+  /** Id of its batch: the `submit_id` of the tasks of its source. */
   readonly batch: string
   /** Tasks of its batch without a final outcome. */
   readonly waiting: number
-  /** Whether its source was read to the end; else the first `lines` lines were. */
+  /** Whether its source was read to the end. If not, the first `lines` lines were read. */
   readonly isSourceWhole: boolean
   readonly lines: number
-  /** Whether one of these said something of all that follow, `# MANYHOST: group:4`: the rest needs it as well. */
+  /** Whether one of these lines was a directive for all lines after it, `# MANYHOST: group:4`: the rest needs it as well. */
   readonly hasStanding: boolean
 }
 
 export interface TaskRunParts {
   readonly source: TaskSource | undefined
   readonly settings: ClusterRunSettings
-  /** A session with a provider, where the caller gave none. */
+  /** A session with a provider, for a caller that gave none. */
   newSession(): SessionCore
 }
 
 /**
- * Tasks being served. Await it for the counts, iterate it for the outcomes as they come (each iterator sees those from its
- * beginning on; who reads slowly slows the tasks down).
+ * Tasks being served. Await it for the counts; iterate it for the results as they come. An iterator gives the results that
+ * came after it was created, and a slow reader slows the tasks down.
  */
 export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResult> {
-  /** Resolves when tasks are taken: the store is joined, the address listened on. */
-  readonly ready: Promise<void>
   readonly #parts: TaskRunParts
+  /** Marks the tasks of its source, and those that it took over. */
+  readonly #batch = randomBytes(8).toString('hex')
+  readonly #ready = deferred<void>()
   readonly #done: Promise<TaskCounts>
-  readonly #readers = new Set<TaskResultReader>()
+  readonly #results: RunResults
+  /** Close what was opened, in reverse order. */
   readonly #closers: (() => Promise<unknown> | unknown)[] = []
   #server: TaskServer | undefined
   #apiServer: TaskApiServer | undefined
+  #feeder: RunFeeder | undefined
   #requestedEnd: 'drain' | 'stop' | undefined
-  #progressMonitor: TaskProgressMonitor | undefined
-  #finishedCount = 0
-  /** Marks the tasks of its source, and those that it took over. */
-  readonly #batch = randomBytes(8).toString('hex')
   #remaining: Remaining | undefined
-  #lineCount = 0
-  #hasStanding = false
-  #feeder: TaskFeeder | undefined
 
   constructor(parts: TaskRunParts) {
     this.#parts = parts
-    let isReady!: () => void
-    let isNot!: (error: Error) => void
-    this.ready = new Promise((resolve, reject) => {
-      isReady = resolve
-      isNot = reject
-    })
+    this.#results = new RunResults(parts.settings)
+    // A caller that does not await `ready` still learns of a failure by the run itself.
     this.ready.catch(() => {})
-    this.#done = this.#run(isReady).catch((error) => {
-      isNot(asError(error))
-      throw error
-    })
+    this.#done = this.#run()
     this.#done.then(
-      () => this.#endReaders(undefined),
-      (error) => this.#endReaders(asError(error)),
+      () => this.#results.end(undefined),
+      (error) => {
+        this.#ready.reject(asError(error))
+        this.#results.end(asError(error))
+      },
     )
   }
 
-  // biome-ignore lint/suspicious/noThenProperty: to be awaited, as the ancestor's functions block
+  /** Resolves when tasks are taken: the store is joined, and `listen` is listened on. Rejects if that fails. */
+  get ready(): Promise<void> {
+    return this.#ready.promise
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: a run is awaited, as the ancestor's functions block
   then<A = TaskCounts, B = never>(
     onDone?: ((counts: TaskCounts) => A | PromiseLike<A>) | null,
     onFailed?: ((error: unknown) => B | PromiseLike<B>) | null,
@@ -111,40 +108,25 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   }
 
   [Symbol.asyncIterator](): AsyncIterator<TaskResult> {
-    const reader = new TaskResultReader(() => this.#readers.delete(reader))
-    this.#readers.add(reader)
-    this.#done.then(
-      () => reader.end(undefined),
-      (error) => reader.end(asError(error)),
-    )
-    return reader
+    return this.#results.openReader()
   }
 
-  /** So far. */
+  /** The counts so far. */
   get counts(): TaskCounts {
-    return (
-      this.#server?.counts ?? {
-        submitted: 0,
-        succeeded: 0,
-        failed: 0,
-        cancelled: 0,
-        retried: 0,
-        refused: 0,
-      }
-    )
+    return this.#server?.counts ?? NO_COUNTS
   }
 
-  /** Of all that it works off, at most half a second old. */
+  /** Of all tasks that it works off, at most half a second old. */
   get progress(): StoreProgress | undefined {
-    return this.#progressMonitor?.progress
+    return this.#server?.progress
   }
 
-  /** What it leaves in the store; known when it has ended. */
+  /** What it leaves in the store; undefined before it has ended. */
   get remaining(): Remaining | undefined {
     return this.#remaining
   }
 
-  /** What other runs have left, and nobody works off; with `restart` also what living ones work off in its folder. */
+  /** What other runs have left and nobody works off; with `restart` also what living runs work off in its folder. */
   async leftBeside(): Promise<readonly UnfinishedTasks[]> {
     await this.ready
     const { store, batches } = this.#server as TaskServer
@@ -156,17 +138,17 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     )
   }
 
-  /** Where it listens, with `listen`. */
+  /** The address of its HTTP API, with `listen`. */
   get url(): string | undefined {
     return this.#apiServer?.url
   }
 
-  /** What `listen` asks callers for. */
+  /** What callers of that address must show; undefined: nothing. */
   get token(): string | undefined {
     return this.#apiServer?.token
   }
 
-  /** Starts nothing more, lets what runs end, and ends. What is left stays in the store. */
+  /** Starts nothing more, lets what runs end, and ends. All other tasks stay in the store. */
   drain(): void {
     this.#requestedEnd ??= 'drain'
     this.#server?.drain()
@@ -178,134 +160,72 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     this.#server?.stop()
   }
 
-  /** Cancels tasks, running ones too. Answers how many. @throws ManyhostError MANYHOST_INVALID_OPTION */
+  /** Cancels tasks, running ones too. Resolves with how many. @throws ManyhostError MANYHOST_INVALID_OPTION */
   async cancel(filter: TaskFilter): Promise<number> {
     await this.ready
     return (this.#server as TaskServer).cancel(filter)
   }
 
-  async #run(isReady: () => void): Promise<TaskCounts> {
+  async #run(): Promise<TaskCounts> {
     try {
       const server = await this.#startServer()
-      isReady()
-      const feed = this.#startFeeder(server)
-      this.#feeder = feed
-      let failure: unknown
-      try {
-        await server.done
-      } finally {
-        feed?.stop()
-      }
-      // A source that threw: what it gave before has been worked off.
-      await feed?.done.catch((error) => {
-        failure = error
-      })
-      if (failure) throw failure
+      this.#ready.resolve()
+      await this.#serve(server)
       return server.counts
     } finally {
       for (const close of this.#closers.reverse()) {
         try {
           await close()
         } catch (error) {
-          this.#reportProblem(`while it ended: ${describeError(error)}`)
+          this.#reportProblem(`while the run ended: ${describeError(error)}`)
         }
       }
     }
   }
 
+  /** Rejects with what the source threw, after all tasks before that have been worked off. */
+  async #serve(server: TaskServer): Promise<void> {
+    const feeder = this.#startFeeder(server)
+    try {
+      await server.done
+    } finally {
+      feeder?.stop()
+    }
+    await feeder?.done
+  }
+
   async #startServer(): Promise<TaskServer> {
-    const { settings, newSession } = this.#parts
+    const { settings } = this.#parts
     const store = await this.#openStore()
-    const url = settings.url ?? RUNNERS_URL
-    const isOwn = settings.session === undefined
-    const session = settings.session ?? newSession()
-    if (isOwn) {
-      // Nobody else hears of runners that cannot be started.
-      session.on('error', (error) => this.#reportProblem(describeError(error)))
-      this.#closers.push(() => session.close({ timeout: 5_000 }))
-    }
-    const { cwd, env, taskTimeout, signalWait, monitor } = settings
-    const capture = settings.capture || settings.onOutput !== undefined
-    const runners = parseVirtualUrl(url).href
-    const known = (): boolean => session.clusters.some((one) => one.url === runners)
-    const isKnown = known()
-    const token = settings.token ?? (isKnown ? undefined : randomBytes(24).toString('hex'))
-    const open = (): void => {
-      if (known()) return
-      session.startup(
-        createRunnerServiceOptions(url, settings, token as string, server.shellExecutor.pickRunner),
-      )
-      if (!isOwn) this.#closers.push(() => session.remove(url, { timeout: 5_000 }))
-      const wanted = createRunnerSize(settings, server, () => this.#progressMonitor?.progress)
-      if (wanted) session.setSize(url, wanted)
-    }
-    const server: TaskServer = new TaskServer(
-      {
-        session,
-        store,
-        settings: { ...settings, url },
-        // Who goes on for ever, or listens, or has no source of its own, is there for others.
-        serving: {
-          batch: this.#batch,
-          isOpen:
-            settings.forever ||
-            settings.listen !== undefined ||
-            (this.#parts.source === undefined && !settings.restart),
-        },
-        ensureRunnerService: open,
-        onResults: (results) => {
-          for (const result of results) session.emitTask(() => toTaskEvent(result))
-          return this.#handleResults(results, store)
-        },
-      },
-      new RunnerLoads(settings.numTasks),
-      {
-        // Each task has its own.
-        template: '{}',
-        // A task that wants its output kept says so by its tag: only the server knows.
-        capture: capture || store.name !== ':memory:',
-        ...(cwd !== undefined && { cwd }),
-        ...(Object.keys(env).length > 0 && { env }),
-        ...(taskTimeout > 0 && { timeout: taskTimeout }),
-        signalWait,
-        monitor,
-        bundleSize: settings.bundleSize,
-        bundleWait: 20,
-      },
-      token,
-    )
+    const session = this.#openSession()
+    const runnerService = this.#createRunnerService(session)
+    const server = new TaskServer({
+      session,
+      store,
+      settings,
+      serving: { batch: this.#batch, isOpen: this.#isOpen },
+      runnerService,
+      onResults: (results) => this.#results.deliver(results, session, store),
+    })
     this.#server = server
-    // Done after the server has given back what it held.
+    // When it is counted what remains, the server has given back what it had.
     this.#closers.push(() => this.#recordRemaining(store))
     this.#closers.push(() => server.close())
-    // Those of a session that somebody else has, and that may serve requests alone, wait for the first need.
-    if (isOwn) open()
+    // In a session of the caller, which may serve requests alone, runners are started when a task first needs one.
+    if (settings.session === undefined) server.runnersNeeded()
     await server.start()
-    const prospect = new TaskProgressMonitor(server)
-    this.#progressMonitor = prospect
-    this.#closers.push(() => prospect.close())
-    if (settings.listen) {
-      this.#apiServer = await startTaskApiServer(server, settings.listen)
-      const door = this.#apiServer
-      this.#closers.push(() => door.close())
-    }
+    await this.#startApiServer(server)
     if (this.#requestedEnd) server[this.#requestedEnd]()
-    const { signal, registry } = settings
-    if (registry) {
-      const watched = () => ({
-        counts: this.counts,
-        progress: this.progress,
-        claimedCount: server.claimedCount,
-      })
-      this.#closers.push(registerTaskMetrics(registry, watched))
-    }
-    if (signal) {
-      const stop = (): void => this.stop()
-      if (signal.aborted) stop()
-      signal.addEventListener('abort', stop)
-      this.#closers.push(() => signal.removeEventListener('abort', stop))
-    }
+    this.#registerMetrics(server)
+    this.#watchSignal()
     return server
+  }
+
+  /** Whether it runs also what others hand in: it goes on for ever, or listens, or has no source of its own. */
+  get #isOpen(): boolean {
+    const { source, settings } = this.#parts
+    const { forever, listen, restart } = settings
+    return forever || listen !== undefined || (source === undefined && !restart)
   }
 
   async #openStore(): Promise<Store> {
@@ -316,109 +236,75 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     return opened
   }
 
-  async #recordRemaining(store: Store): Promise<void> {
-    const groups = await store.groups((this.#server as TaskServer).maxAttempts, [this.#batch])
-    const waiting = groups.reduce((sum, { remaining }) => sum + remaining, 0)
-    const isSourceWhole = this.#feeder?.isSourceComplete ?? true
-    const hasStanding = this.#hasStanding
-    this.#remaining = {
-      batch: this.#batch,
-      waiting,
-      isSourceWhole,
-      lines: this.#lineCount,
-      hasStanding,
-    }
+  #openSession(): SessionCore {
+    const { settings, newSession } = this.#parts
+    if (settings.session !== undefined) return settings.session
+    const session = newSession()
+    // In a session of its own, nobody else hears of runners that cannot be started.
+    session.on('error', (error) => this.#reportProblem(describeError(error)))
+    this.#closers.push(() => session.close({ timeout: SESSION_CLOSE_TIMEOUT_MS }))
+    return session
   }
 
-  /** The folder of the tasks of its source. */
-  get #cwd(): string {
-    return resolve(this.#parts.settings.cwd ?? '.')
+  #createRunnerService(session: SessionCore): RunnerService {
+    const { settings } = this.#parts
+    const token = randomBytes(24).toString('hex')
+    const service = new RunnerService(settings.url ?? RUNNERS_URL, session, settings, token)
+    // A session of its own removes all its services when it is closed.
+    if (settings.session !== undefined) this.#closers.push(() => service.close())
+    return service
   }
 
-  #startFeeder(server: TaskServer): TaskFeeder | undefined {
+  async #startApiServer(server: TaskServer): Promise<void> {
+    const { listen } = this.#parts.settings
+    if (!listen) return
+    const apiServer = await startTaskApiServer(server, listen)
+    this.#apiServer = apiServer
+    this.#closers.push(() => apiServer.close())
+  }
+
+  #registerMetrics(server: TaskServer): void {
+    const { registry } = this.#parts.settings
+    if (registry) this.#closers.push(registerTaskMetrics(registry, server))
+  }
+
+  #watchSignal(): void {
+    const { signal } = this.#parts.settings
+    if (!signal) return
+    const stop = (): void => this.stop()
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop)
+    this.#closers.push(() => signal.removeEventListener('abort', stop))
+  }
+
+  #startFeeder(server: TaskServer): RunFeeder | undefined {
     const { source, settings } = this.#parts
     if (source === undefined) {
       server.endSource()
       return undefined
     }
-    const submitId = this.#batch
-    const { template, shell, env } = settings
-    const cwd = this.#cwd
-    const backlog = new Backlog({
-      store: server.store,
-      batches: server.batches,
-      maxWaiting: settings.backlog,
-      isWorking: () => server.state === 'working',
-    })
-    const feed = new TaskFeeder({
-      tasks: readTasks(source, {
-        ...sourceOptions({ ...settings, taskTimeout: undefined }),
-        make: createTaskAcceptor({ template, cwd, shell, env, batch: this.#batch }),
-        onLine: (line, isStanding) => {
-          this.#lineCount = line
-          this.#hasStanding ||= isStanding
-        },
-      }),
-      add: async (tasks) => {
-        await this.#add(server, tasks, submitId)
-        server.countSubmitted(tasks.length)
-      },
-      waitForCapacity: () => backlog.waitForCapacity(),
-      readAhead: settings.backlog,
-    })
-    feed.done.then(
+    const feeder = new RunFeeder({ source, settings, server, batch: this.#batch })
+    this.#feeder = feeder
+    feeder.done.then(
       () => server.endSource(),
       (error) => {
         this.#reportProblem(describeError(error))
         server.endSource()
       },
     )
-    return feed
+    return feeder
   }
 
-  /** A store that is full or busy for a while does not end a source. */
-  async #add(...[server, tasks, submitId]: [TaskServer, Parameters<Store['add']>[0], string]) {
-    for (;;) {
-      try {
-        return await server.add(tasks, submitId)
-      } catch (error) {
-        const isPassing = error instanceof ManyhostError && error.retryable
-        if (!isPassing || server.state !== 'working') throw error
-        this.#reportProblem(describeError(error))
-        await sleep(RETRY_DELAY_MS)
-      }
+  async #recordRemaining(store: Store): Promise<void> {
+    const groups = await store.groups((this.#server as TaskServer).maxAttempts, [this.#batch])
+    const feeder = this.#feeder
+    this.#remaining = {
+      batch: this.#batch,
+      waiting: groups.reduce((sum, { remaining }) => sum + remaining, 0),
+      isSourceWhole: feeder?.isSourceComplete ?? true,
+      lines: feeder?.lineCount ?? 0,
+      hasStanding: feeder?.hasStanding ?? false,
     }
-  }
-
-  async #handleResults(results: readonly TaskResult[], store: Store): Promise<void> {
-    const { redirectFailures, kind, template, shell, env } = this.#parts.settings
-    const failed = results.filter((one) => classifyOutcome(one) === 'failed')
-    if (redirectFailures !== undefined && failed.length > 0) {
-      try {
-        const cwd = this.#cwd
-        const reading = { kind, template, cwd, shell, env }
-        const other = await appendFailures(redirectFailures, failed, reading)
-        if (other !== undefined) this.#reportProblem(other)
-      } catch (error) {
-        this.#reportProblem(`failures: ${describeError(error)}`)
-      }
-    }
-    await this.#deleteFinished(store, results.length)
-    await Promise.all([...this.#readers].map((reader) => reader.push(results)))
-  }
-
-  /** In memory, what is over is not kept: memory is for what is to come. Failures stay, for groups stand on them. */
-  async #deleteFinished(store: Store, count: number): Promise<void> {
-    if (store.name !== ':memory:' || typeof this.#parts.settings.store === 'object') return
-    this.#finishedCount += count
-    if (this.#finishedCount < MAX_FINISHED_ROWS) return
-    this.#finishedCount = 0
-    await store.delete({ where: ['state == succeeded'] })
-    await store.delete({ where: ['state == retried'] })
-  }
-
-  #endReaders(error: Error | undefined): void {
-    for (const reader of this.#readers) reader.end(error)
   }
 
   #reportProblem(message: string): void {

@@ -1,121 +1,133 @@
 /**
- * A server among others on one store: it joins, beats, and gives back what dead ones held. Whether one on this very machine
- * lives is known by its process; any other is known by its silence.
+ * The registration of a task server in its store, by which it holds its claims. It renews the lease, and gives back the tasks of
+ * servers that are dead. A server of this machine is known to be dead or alive by its process; any other by its silence.
  */
 import { randomBytes } from 'node:crypto'
-import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { describeError } from '../../core/errors.ts'
 import { every, type Timer } from '../../core/time.ts'
+import { findProcess, formatProcess } from '../../posix/process-name.ts'
 import type { ServedTasks } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
+import type { ProblemReporter } from './problem-reporter.ts'
+
+/** Renewals within one lease. */
+const RENEWALS_PER_LEASE = 4
+
+const MIN_RENEW_INTERVAL_MS = 200
 
 export interface TaskServerLeaseParts {
   readonly store: Store
-  /** What it works off. */
+  /** The tasks that the server works off. @default all that are in no batch */
   readonly serving?: ServedTasks
-  /** Milliseconds of silence after which a server is dead. */
+  /** Milliseconds of silence after which a server is taken for dead. */
   readonly leaseMs: number
-  /** It was taken for dead: what it held is somebody else's, and it is a new one now. */
-  onEvicted(): void
-  /** So many tasks are in the queue again. */
-  onRecovered(tasks: number): void
-  reportProblem(message: string): void
+  readonly problems: Pick<ProblemReporter, 'report'>
+}
+
+export interface LeaseOwner {
+  /** The server was taken for dead: others have its tasks now, and it has a new id. */
+  leaseLost(): void
+  /** So many tasks of dead servers are in the queue again. */
+  tasksRecovered(count: number): void
 }
 
 export class TaskServerLease {
   readonly host = hostname()
   readonly #parts: TaskServerLeaseParts
+  readonly #owner: LeaseOwner
   #id = ''
   #timer: Timer | undefined
   #isRenewing = false
 
-  private constructor(parts: TaskServerLeaseParts) {
+  constructor(parts: TaskServerLeaseParts, owner: LeaseOwner) {
     this.#parts = parts
+    this.#owner = owner
   }
 
-  static async acquire(parts: TaskServerLeaseParts): Promise<TaskServerLease> {
-    const life = new TaskServerLease(parts)
-    await life.#join(() => {})
-    life.#timer = every(Math.max(200, parts.leaseMs / 4), () => void life.renew())
-    return life
-  }
-
+  /** Of the server in the store; empty before `acquire`. Another one after the lease was lost. */
   get id(): string {
     return this.#id
   }
 
-  /** What it holds goes back to the queue. */
+  /** Registers the server, and renews the lease from then on. */
+  async acquire(): Promise<void> {
+    await this.#register()
+    await this.#recover()
+    const interval = Math.max(MIN_RENEW_INTERVAL_MS, this.#parts.leaseMs / RENEWALS_PER_LEASE)
+    this.#timer = every(interval, () => void this.renew())
+  }
+
+  /** The server's tasks go back to the queue. */
   async release(): Promise<void> {
     this.#timer?.clear()
+    if (this.#id === '') return
     LOCAL_SERVER_IDS.delete(this.#id)
     await this.#parts.store.unregisterServer(this.#id)
   }
 
-  /** @param renamed called at once, before anything can be claimed by the new name */
-  async #join(renamed: () => void): Promise<void> {
-    const { store, serving } = this.#parts
-    LOCAL_SERVER_IDS.delete(this.#id)
-    this.#id = await store.registerServer(this.host, createServerId(), serving)
-    LOCAL_SERVER_IDS.add(this.#id)
-    renamed()
-    await this.#recover()
-  }
-
-  async #recover(): Promise<void> {
-    const { store, leaseMs: lease, onRecovered: recovered } = this.#parts
-    let tasks = 0
-    const alive = [this.#id]
-    for (const { id, host } of await store.servers()) {
-      if (host !== this.host || id === this.#id) continue
-      if (isServerProcessDead(id)) tasks += await store.unregisterServer(id)
-      else if (isServerProcessAlive(id)) alive.push(id)
-    }
-    tasks += (await store.recover(lease, alive)).tasks
-    if (tasks > 0) recovered(tasks)
-  }
-
-  /** Says that it lives, and looks after those that do not. Never rejects. */
+  /** Renews the lease, and gives back the tasks of dead servers. Never rejects. */
   async renew(): Promise<void> {
     if (this.#isRenewing) return
     this.#isRenewing = true
-    const { store, onEvicted: evicted, reportProblem: problem } = this.#parts
+    const { store, problems } = this.#parts
     try {
-      if (await store.heartbeat(this.#id)) await this.#recover()
-      else {
-        problem(
-          `another server took this one for dead, and its tasks over; it goes on as a new one`,
+      if (!(await store.heartbeat(this.#id))) {
+        problems.report(
+          'another server took this one for dead, and its tasks over; it goes on under a new id',
         )
-        await this.#join(evicted)
+        await this.#register(() => this.#owner.leaseLost())
       }
+      await this.#recover()
     } catch (error) {
-      problem(describeError(error))
+      problems.report(describeError(error))
     } finally {
       this.#isRenewing = false
     }
   }
+
+  /** @param onNewId called at once, before anything can be claimed under the new id */
+  async #register(onNewId?: () => void): Promise<void> {
+    const { store, serving } = this.#parts
+    LOCAL_SERVER_IDS.delete(this.#id)
+    this.#id = await store.registerServer(this.host, createServerId(), serving)
+    LOCAL_SERVER_IDS.add(this.#id)
+    onNewId?.()
+  }
+
+  async #recover(): Promise<void> {
+    const { store, leaseMs } = this.#parts
+    let count = 0
+    const alive = [this.#id]
+    for (const { id, host } of await store.servers()) {
+      if (host !== this.host || id === this.#id) continue
+      if (isServerProcessDead(id)) count += await store.unregisterServer(id)
+      else if (isServerProcessAlive(id)) alive.push(id)
+    }
+    count += (await store.recover(leaseMs, alive)).tasks
+    if (count > 0) this.#owner.tasksRecovered(count)
+  }
 }
 
-/**
- * `name.space.pid.start`: a process that another one of the same machine can look for. The space is that of pids and of
- * this boot; where there is none to be known, there is no such tail.
- */
+/** Servers of this process. */
+const LOCAL_SERVER_IDS = new Set<string>()
+
+/** `random.namespace.pid.start`; only `random` where processes cannot be known. By it other servers of this machine find the process. */
 export function createServerId(pid: number = process.pid): string {
-  const name = randomBytes(8).toString('hex')
-  const space = readPidNamespace()
-  const start = readProcessStat(pid)?.start
-  return space && start ? `${name}.${space}.${pid}.${start}` : name
+  const random = randomBytes(8).toString('hex')
+  const name = formatProcess(pid)
+  return name === undefined ? random : `${random}.${name}`
 }
 
-/** True only where that is sure. */
+/** Whether the process of a server is gone. True only where that is sure. */
 export function isServerProcessDead(id: string): boolean {
   const found = findServerProcess(id)
   return found !== undefined && found.state === undefined
 }
 
 /**
- * True only where that is sure. A process that is stopped (SIGSTOP) may never go on; in this process there may be servers that
- * failed at their end, so it is silence that tells of these.
+ * Whether the process of a server runs. True only where that is sure. A process that is stopped (SIGSTOP) may never go on. In
+ * this process there may be servers that failed and did not leave the store; these are found by their silence.
  */
 export function isServerProcessAlive(id: string): boolean {
   const found = findServerProcess(id)
@@ -123,38 +135,6 @@ export function isServerProcessAlive(id: string): boolean {
   return found.pid !== process.pid || LOCAL_SERVER_IDS.has(id)
 }
 
-/** Servers of this process. */
-const LOCAL_SERVER_IDS = new Set<string>()
-
-/** The process that an id names; undefined where it is not one of this machine, or that cannot be known. */
-function findServerProcess(
-  id: string,
-): { readonly pid: number; readonly state?: string } | undefined {
-  const [, space, pid, start] = id.split('.')
-  if (!space || !pid || !start || space !== readPidNamespace()) return undefined
-  const found = readProcessStat(Number(pid))
-  return found?.start === start ? { pid: Number(pid), state: found.state } : { pid: Number(pid) }
-}
-
-function readPidNamespace(): string | undefined {
-  try {
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8)
-    return `${boot}-${/\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0]}`
-  } catch {
-    return undefined
-  }
-}
-
-/** Its state, and when it began, in ticks since the boot: pids are used again, this is not. */
-function readProcessStat(
-  pid: number,
-): { readonly state: string; readonly start: string } | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    const [state = '', ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const start = rest[18]
-    return state === 'Z' || state === 'X' || start === undefined ? undefined : { state, start }
-  } catch {
-    return undefined
-  }
+function findServerProcess(id: string): ReturnType<typeof findProcess> {
+  return findProcess(id.slice(id.indexOf('.') + 1))
 }

@@ -1,220 +1,109 @@
 /**
- * Works off a store of tasks: claims them, hands them to who carries them, and keeps what became of each. It knows tasks in
- * their thousands at most, however many there are.
+ * Works off a store of tasks: claims tasks, gives them to executors, and stores their outcomes. It holds at most some thousand
+ * tasks, however many there are in the store.
+ *
+ *   store ── claim ──> ClaimedTasks ── TaskRouter ──> ShellExecutor, RequestExecutor
+ *     ^                                                    │ TaskSink
+ *     └── OutcomeWriter <── TaskOutputs <──────────────────┘
  */
 
 import { resolve } from 'node:path'
-import type { Client } from '../../client/client.ts'
+import { deferred } from '../../core/deferred.ts'
 import { asError, describeError, ManyhostError } from '../../core/errors.ts'
-import { parseVirtualUrl } from '../../core/registry.ts'
-import { every, sleep } from '../../core/time.ts'
-import type { SessionCore } from '../../session/session.ts'
+import type { InstanceEvent } from '../../core/events.ts'
+import { after, every, now, sleep, type Timer } from '../../core/time.ts'
 import { createTaskAcceptor } from '../model/accept-task.ts'
 import type { NewTask, Task, TaskOutcome } from '../model/task.ts'
 import type { OutputStream } from '../runner/protocol.ts'
+import type { OutcomeRefusal } from '../store/claims.ts'
+import type { StoreProgress } from '../store/counts.ts'
 import type { TaskFilter } from '../store/filter.ts'
-import type { ServedTasks } from '../store/servers.ts'
 import type { Store } from '../store/store.ts'
-import { Cancellations } from './cancellations.ts'
-import { ClaimScheduler } from './claim-scheduler.ts'
-import { ClaimedTasks } from './claimed-tasks.ts'
-import type { TaskExecutor, TaskSink } from './executor.ts'
-import type { TaskServeSettings } from './options.ts'
-import { OutcomeWriter } from './outcome-writer.ts'
-import { TaskReaper } from './reaper.ts'
+import type { TaskSink } from './executor.ts'
+import type { OutcomeSink } from './outcome-writer.ts'
+import { createRunnerSize, TaskProgressMonitor } from './progress-monitor.ts'
+import { type CompletedAttempt, describeBlockedGroup, type TaskCounts } from './result.ts'
+import { isTransient, storeRetryDelay } from './store-retry.ts'
 import {
-  type CompletedAttempt,
-  defaultOutputsFolder,
-  describeBlockedGroup,
-  type TaskCounts,
-  type TaskResult,
-} from './result.ts'
-import type { RunnerLoads } from './runner-loads.ts'
-import { ShellExecutor } from './shell-executor.ts'
-import { TaskCounters } from './task-counters.ts'
-import { TaskOutputs } from './task-outputs.ts'
-import { TaskRouter } from './task-router.ts'
-import { TaskServerLease } from './task-server-lease.ts'
+  createTaskServerComponents,
+  type TaskServerComponents,
+  type TaskServerParts,
+} from './task-server-components.ts'
+import type { LeaseOwner } from './task-server-lease.ts'
 
-export interface TaskServerParts {
-  readonly session: SessionCore
+export type TaskServerState = 'working' | 'draining' | 'ended'
+
+/** Longest wait for executors that were stopped, at `close`: their tasks are lost to the server afterwards. In ms. */
+const STOP_TIMEOUT_MS = 2_000
+const STOP_POLL_INTERVAL_MS = 5
+
+export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
   readonly store: Store
-  readonly settings: TaskServeSettings
-  /** What is its own; open: it also runs what is handed in for whoever serves the store. */
-  readonly serving: ServedTasks
-  /** Sees to it that there is a service for shell tasks. */
-  ensureRunnerService(): void
-  /** Hears of each outcome. Nothing more is claimed while its promise is open. */
-  onResults(results: readonly TaskResult[]): Promise<void>
-}
-
-type TaskServerState = 'working' | 'draining' | 'ended'
-
-export class TaskServer implements TaskSink {
-  /** Resolves when all is done, or it was told to drain or stop. Rejects with what keeps it from going on. */
-  readonly done: Promise<void>
-  readonly store: Store
-  readonly shellExecutor: ShellExecutor
-  /** Its own batch, and, where it is open, that of all tasks that have none. */
-  readonly batches: readonly string[]
-  /** Makes of a task that is handed in through this server what is stored of it. */
+  /** Completes a task that is handed in through this server: what it answers is stored. */
   readonly accept: (task: NewTask) => NewTask | Promise<NewTask>
-  readonly #settings: TaskServeSettings
   readonly #parts: TaskServerParts
-  readonly #client: Client
-  readonly #outcomeWriter: OutcomeWriter
-  readonly #outputs: TaskOutputs
-  readonly #claimedTasks = new ClaimedTasks()
-  readonly #router: TaskRouter
-  readonly #reaper: TaskReaper
-  readonly #claimScheduler: ClaimScheduler
-  readonly #counters: TaskCounters
-  readonly #cancellations: Cancellations
-  #lease: TaskServerLease | undefined
+  readonly #components: TaskServerComponents
+  readonly #done = deferred<void>()
+  #progressMonitor: TaskProgressMonitor | undefined
   #state: TaskServerState = 'working'
+  /** Whether it may claim: it has joined the store. */
+  #isStarted = false
   #isSourceOpen = true
   #isWorking = false
   #isWorkRequested = false
-  /** Ends its listening and looking. */
+  /** Failures in a row of the store. */
+  #storeFailures = 0
+  /** The next look at the store that the claim scheduler asked for. */
+  #retry: { readonly at: number; readonly timer: Timer } | undefined
+  /** End its timers and listeners. */
   readonly #disposers: (() => void)[] = []
-  #finish!: () => void
-  #fail!: (error: Error) => void
-  #lastProblem = ''
+  /** The group whose failures were reported as holding back later groups; -1: none. */
   #blockedGroup = -1
-  /** Who reads outcomes slower than they come. */
-  #resultsHandled: Promise<void> | undefined
 
-  constructor(
-    parts: TaskServerParts,
-    books: RunnerLoads,
-    bundle: ConstructorParameters<typeof ShellExecutor>[0]['bundleOptions'],
-    token: string | undefined,
-  ) {
-    const { session, store, settings, serving } = parts
+  constructor(parts: TaskServerParts) {
+    const { store, settings } = parts
     this.#parts = parts
-    this.batches = serving.isOpen ? [serving.batch, ''] : [serving.batch]
-    this.accept = createTaskAcceptor({ template: settings.template, shell: settings.shell })
-    this.#settings = settings
     this.store = store
-    this.#client = session.client()
-    const url = settings.url as string
-    const runnersUrl = parseVirtualUrl(url).href
-    this.shellExecutor = new ShellExecutor(
-      {
-        url,
-        token,
-        client: this.#client,
-        cluster: () => session.clusters.find((one) => one.url === runnersUrl),
-        ensureRunnerService: parts.ensureRunnerService,
-        runnerLoads: books,
-        bundleOptions: bundle,
-        bundleSize: settings.bundleSize,
-        priority: settings.priority,
-      },
-      this,
-    )
-    this.#outputs = new TaskOutputs({
-      folder: settings.outputs ?? defaultOutputsFolder(store),
-      capture: settings.capture,
-      onOutput: settings.onOutput,
-      onProblem: (message) => this.reportProblem(message),
-    })
-    this.#outcomeWriter = new OutcomeWriter({
-      store,
-      batchSize: settings.bundleSize,
-      maxAttempts: this.maxAttempts,
-      waitMs: settings.bundleWait,
-      countRunning: () => this.#claimedTasks.runningCount,
-      outputs: this.#outputs,
-      mayHaveOutput: settings.onOutput !== undefined || settings.monitor,
-      onStored: (all, refused) => this.#handleStoredOutcomes(all, refused),
-      reportProblem: (message) => this.reportProblem(message),
-      onFailed: (error) => this.fail(error),
-    })
-    this.#router = new TaskRouter(
-      {
-        session,
-        shellExecutor: this.shellExecutor,
-        runnersUrl,
-        priority: settings.priority,
-        timeoutMs: settings.taskTimeout,
-        isCaptured: (task) => this.#outputs.isCaptured(task) || settings.onOutput !== undefined,
-      },
-      this,
-    )
-    this.#counters = new TaskCounters(this.maxAttempts)
-    const self = () => ({ id: this.id, host: this.#lease?.host ?? '' })
-    this.#cancellations = new Cancellations({ store, serving, batches: this.batches, self })
-    this.#claimScheduler = new ClaimScheduler({
-      store,
-      bundleSize: settings.bundleSize,
-      retry: () => this.#requestWork(),
-      reportProblem: (message) => this.reportProblem(message),
-    })
-    this.#reaper = new TaskReaper({
-      store,
-      held: this.#claimedTasks,
-      self,
-      reportProblem: (message) => this.reportProblem(message),
-    })
-    const offInstance = session.on('instance', ({ service, instance, state }) => {
-      if (state === 'ready') this.capacityChanged()
-      if (service !== runnersUrl || (state !== 'stopped' && state !== 'failed')) return
-      books.removeRunner(instance)
-      if (settings.confirm && this.#lease)
-        this.#reaper.disconnectRunner(instance, state === 'failed')
-    })
-    this.#disposers.push(offInstance)
-    this.done = new Promise((finish, fail) => {
-      this.#finish = finish
-      this.#fail = fail
-    })
-    this.done.catch(() => {})
+    this.accept = createTaskAcceptor({ template: settings.template, shell: settings.shell })
+    this.#components = createTaskServerComponents(parts, this)
+    // A caller that does not await `done` is told of a failure by other means.
+    this.#done.promise.catch(() => {})
   }
 
   /** Joins the store, and begins. */
   async start(): Promise<void> {
-    const { poll, evictAfter } = this.#settings
-    const { serving } = this.#parts
-    const life = await TaskServerLease.acquire({
-      store: this.store,
-      serving,
-      leaseMs: evictAfter,
-      onEvicted: () => this.#handleEviction(),
-      onRecovered: (tasks) => {
-        this.reportProblem(`${tasks} tasks of servers that are gone are in the queue again`)
-        if (this.#lease)
-          this.#adoptTasks().catch((error) => this.reportProblem(describeError(error)))
-      },
-      reportProblem: (message) => this.reportProblem(message),
-    })
+    const { session } = this.#parts
+    this.#disposers.push(session.on('instance', (event) => this.#handleInstance(event)))
+    await this.#components.lease.acquire()
     await this.#adoptTasks()
-    this.#lease = life
-    const timer = every(poll, () => {
-      this.#cancellations.mayExist = true
+    this.#isStarted = true
+    const timer = every(this.#parts.settings.poll, () => {
+      this.#components.cancellations.mayExist = true
       this.#expectNewTasks()
-      void this.#reaper.checkRunning()
+      void this.#components.reaper.checkRunning()
     })
+    this.#progressMonitor = new TaskProgressMonitor(this)
     this.#disposers.push(
       () => timer.clear(),
-      () => this.#reaper.close(),
+      () => this.#retry?.timer.clear(),
+      () => this.#components.reaper.close(),
+      () => this.#progressMonitor?.close(),
       this.store.onAdded(() => this.#expectNewTasks()),
     )
     this.#expectNewTasks()
   }
 
-  /** Takes over what others have left of this folder, where that is asked for. */
+  /** With `restart`: takes over the tasks of this folder that no living run works off. */
   async #adoptTasks(): Promise<void> {
-    const { restart, cwd } = this.#settings
+    const { restart, cwd } = this.#parts.settings
     if (!restart) return
     const { batch } = this.#parts.serving
-    const { maxAttempts: attempts, store } = this
-    await store.adopt({ batch, cwd: resolve(cwd ?? '.'), attempts })
+    await this.store.adopt({ batch, cwd: resolve(cwd ?? '.'), attempts: this.maxAttempts })
   }
 
-  /** Id in the store. */
-  get id(): string {
-    return this.#lease?.id ?? ''
+  /** Resolves when all is done, or when it has drained or stopped. Rejects with what keeps it from going on. */
+  get done(): Promise<void> {
+    return this.#done.promise
   }
 
   get state(): TaskServerState {
@@ -222,54 +111,60 @@ export class TaskServer implements TaskSink {
   }
 
   get counts(): TaskCounts {
-    return this.#counters.counts
+    return this.#components.results.counts
   }
 
-  /** Tasks that it holds. */
+  /** Of all that it works off, at most half a second old. */
+  get progress(): StoreProgress | undefined {
+    return this.#progressMonitor?.progress
+  }
+
+  /** Tasks that it has claimed and that have no outcome. */
   get claimedCount(): number {
-    return this.#claimedTasks.size
+    return this.#components.claimed.size
   }
 
+  /** How often a task is tried in all. */
   get maxAttempts(): number {
-    return this.#settings.maxRetries + 1
+    return this.#components.maxAttempts
   }
 
-  /** Whatever is handed in through this server. */
-  async add(tasks: readonly NewTask[], submitId?: string): Promise<string[]> {
-    return this.store.add(tasks, submitId === undefined ? {} : { submitId })
+  /** Its own batch; if it is open, also `''`, the batch of tasks that are in none. */
+  get batches(): readonly string[] {
+    return this.#components.batches
   }
 
   /** Counts tasks of the source. */
   countSubmitted(count: number): void {
-    this.#counters.addSubmitted(count)
+    this.#components.results.addSubmitted(count)
   }
 
-  /** Nothing more will come: it ends when nothing is left. */
+  /** The source has ended: the server ends when no task is left. */
   endSource(): void {
     this.#isSourceOpen = false
     this.#expectNewTasks()
   }
 
-  /** Starts nothing more; what runs ends in its time. */
+  /** Starts nothing more. What runs goes on to its end. */
   drain(): void {
     if (this.#state !== 'working') return
     this.#state = 'draining'
     this.#expectNewTasks()
   }
 
-  /** Drains, and ends what runs: it goes back to the queue. */
+  /** Drains, and ends what runs, which goes back to the queue. */
   stop(): void {
     this.drain()
-    this.#router.stop()
-    this.#outputs.close()
+    this.#components.router.stop()
+    this.#components.outputs.close()
   }
 
-  /** Cancels tasks, running ones too. Answers how many. */
+  /** Cancels tasks, running ones too. Resolves with how many. */
   async cancel(filter: TaskFilter): Promise<number> {
     const count = await this.store.cancel(filter)
     if (count > 0) {
-      await this.#reaper.checkRunning(0)
-      this.#cancellations.mayExist = true
+      await this.#components.reaper.checkRunning(0)
+      this.#components.cancellations.mayExist = true
       this.#expectNewTasks()
     }
     return count
@@ -278,58 +173,99 @@ export class TaskServer implements TaskSink {
   /** Leaves the store. To be called when `done` has settled. */
   async close(): Promise<void> {
     this.#state = 'ended'
-    this.#claimScheduler.close()
-    for (const off of this.#disposers.splice(0)) off()
+    for (const dispose of this.#disposers.splice(0)) dispose()
     this.stop()
-    // What is stopped says so; who does not has lost its claim by `leave`.
-    for (let i = 0; i < 400 && this.#claimedTasks.runningCount > 0; i++) await sleep(5)
-    await this.#outcomeWriter.flush()
-    this.#outcomeWriter.close()
+    // Each stopped task is returned or has its outcome. A task that is late loses its claim when the lease is released.
+    const deadline = now() + STOP_TIMEOUT_MS
+    while (this.#components.claimed.runningCount > 0 && now() < deadline) {
+      await sleep(STOP_POLL_INTERVAL_MS)
+    }
+    await this.#components.outcomes.flush()
+    this.#components.outcomes.close()
     try {
-      await this.#lease?.release()
+      await this.#components.lease.release()
     } finally {
-      await this.#client.close()
+      await this.#components.client.close()
     }
   }
 
-  // What carriers say.
+  // TaskSink: called by executors.
 
   taskSettled(task: Task, outcome: TaskOutcome, message: string | undefined): void {
-    this.#outcomeWriter.addOutcome({ task, outcome, message })
+    this.#components.outcomes.addOutcome({ task, outcome, message })
   }
 
   taskReturned(task: Task): void {
-    this.#outputs.discard(task)
-    this.#claimedTasks.markReturned([task])
+    this.#components.outputs.discard(task)
+    this.#components.claimed.markReturned([task])
     this.#requestWork()
   }
 
   taskOutput(task: Task, stream: OutputStream, chunk: Uint8Array): Promise<void> {
-    return this.#outputs.write(task, stream, chunk)
+    return this.#components.outputs.write(task, stream, chunk)
   }
 
   tasksConfirmed(clientId: string, clientHost: string, tasks: readonly Task[]): void {
-    if (this.#settings.confirm) this.#reaper.scheduleConfirmation(clientId, clientHost, tasks)
+    if (this.#parts.settings.confirm)
+      this.#components.reaper.scheduleConfirmation(clientId, clientHost, tasks)
   }
 
   capacityChanged(): void {
     this.#requestWork()
   }
 
-  reportProblem(message: string): void {
-    if (message === this.#lastProblem) return
-    this.#lastProblem = message
-    this.#settings.onProblem?.(message)
+  runnersNeeded(): void {
+    const { runnerService, settings } = this.#parts
+    if (runnerService.cluster) return
+    const { pickRunner } = this.#components.shellExecutor
+    runnerService.register(pickRunner, createRunnerSize(settings, this))
   }
 
   fail(error: Error): void {
     if (this.#state === 'ended') return
     this.#state = 'ended'
-    this.#fail(error)
+    this.#done.reject(error)
+  }
+
+  // OutcomeSink: called by the outcome writer.
+
+  async outcomesStored(
+    all: readonly CompletedAttempt[],
+    refused: ReadonlyMap<string, OutcomeRefusal>,
+  ): Promise<void> {
+    for (const { task } of all) this.#components.claimed.removeRunning(task.id, task.fence)
+    await this.#components.results.reportCompleted(all, refused)
+    this.#expectNewTasks()
+  }
+
+  // LeaseOwner: called by the lease.
+
+  leaseLost(): void {
+    this.#components.reaper.forgetRunners()
+    for (const { task, executor } of this.#components.claimed.listRunning()) executor.cancel(task)
+    this.#components.claimed.markReturned(this.#components.claimed.clearWaiting())
+    this.#expectNewTasks()
+  }
+
+  tasksRecovered(count: number): void {
+    this.#components.problems.report(
+      `${count} tasks of servers that are gone are in the queue again`,
+    )
+    if (!this.#isStarted) return
+    this.#adoptTasks().catch((error) => this.#components.problems.report(describeError(error)))
+  }
+
+  #handleInstance({ service, instance, state }: InstanceEvent): void {
+    if (state === 'ready') this.capacityChanged()
+    const isRunner = service === this.#parts.runnerService.href
+    if (!isRunner || (state !== 'stopped' && state !== 'failed')) return
+    this.#components.runnerLoads.removeRunner(instance)
+    if (this.#parts.settings.confirm && this.#isStarted)
+      this.#components.reaper.disconnectRunner(instance, state === 'failed')
   }
 
   #expectNewTasks(): void {
-    this.#claimScheduler.expectNewTasks()
+    this.#components.claimer.expectNewTasks()
     this.#requestWork()
   }
 
@@ -338,27 +274,29 @@ export class TaskServer implements TaskSink {
       this.#isWorkRequested = true
       return
     }
-    if (!this.#lease) return
+    if (!this.#isStarted) return
     this.#isWorking = true
     void this.#runWorkLoop()
   }
 
+  /** Never rejects. */
   async #runWorkLoop(): Promise<void> {
+    const { claimed, cancellations, results, problems } = this.#components
     try {
       do {
         this.#isWorkRequested = false
         await this.#releaseReturned()
-        if (this.#cancellations.mayExist) await this.#reportCancelled()
-        if (this.#state === 'working') this.#claimedTasks.dispatchWaiting()
-        else this.#claimedTasks.markReturned(this.#claimedTasks.clearWaiting())
+        if (cancellations.mayExist) await results.reportCancelledWaiting()
+        if (this.#state === 'working') claimed.dispatchWaiting()
+        else claimed.markReturned(claimed.clearWaiting())
         if (this.#state === 'working' && (await this.#claimTasks())) this.#isWorkRequested = true
+        this.#storeFailures = 0
       } while (this.#isWorkRequested && this.#state !== 'ended')
       await this.#endIfDone()
     } catch (error) {
-      const isPassing = error instanceof ManyhostError && error.retryable
-      if (!isPassing) return this.fail(asError(error))
-      this.reportProblem(describeError(error))
-      await sleep(200)
+      if (!isTransient(error)) return this.fail(asError(error))
+      problems.report(describeError(error))
+      await sleep(storeRetryDelay(this.#storeFailures++))
       this.#isWorkRequested = true
     } finally {
       this.#isWorking = false
@@ -366,121 +304,74 @@ export class TaskServer implements TaskSink {
     if (this.#isWorkRequested && this.#state !== 'ended') this.#requestWork()
   }
 
-  /** Claims what can go on its way now. Answers whether there was something. */
+  /** Answers whether tasks were claimed. */
   async #claimTasks(): Promise<boolean> {
-    const carriers = this.#router.listExecutors()
-    const asks = this.#claimScheduler.planClaims(
-      carriers,
-      this.#claimedTasks,
-      this.#outcomeWriter.size,
-    )
-    if (asks.length === 0) return false
-    await this.#resultsHandled
-    this.#resultsHandled = undefined
-    const { id: server, maxAttempts: attempts, batches } = this
-    const { eager } = this.#settings
-    let count = 0
-    for (const ask of asks) {
-      const tasks = await this.#claimScheduler.claim({ ...ask, server, attempts, eager, batches })
-      const takers = new Set<TaskExecutor>()
-      for (const claimed of tasks) {
-        const task = this.#withDefaultTemplate(claimed)
-        const carrier = this.#router.executorFor(task)
-        this.#claimedTasks.addWaiting(task, carrier)
-        takers.add(carrier)
-      }
-      this.#claimScheduler.recordClaim(ask, tasks.length, takers, carriers)
-      count += tasks.length
-    }
+    const { claimer, outcomes } = this.#components
+    const { count, retryAt } = await claimer.claimTasks(outcomes.size)
+    if (retryAt !== undefined) this.#scheduleRetry(retryAt)
     return count > 0
   }
 
-  /**
-   * Tasks of an older version were stored without their template: what `restart` is given is for these. All others have what
-   * they were stored with.
-   */
-  #withDefaultTemplate(task: Task): Task {
-    const { restart, template } = this.#settings
-    const { cwd, request, command } = task
-    const isKnown = cwd !== null || request !== null || command !== null || task.template !== null
-    return restart && template !== '{}' && !isKnown ? { ...task, template } : task
+  /** Looks at the store again at that time, on the clock of `now()`, or before. */
+  #scheduleRetry(at: number): void {
+    if (this.#state === 'ended' || (this.#retry && this.#retry.at <= at)) return
+    this.#retry?.timer.clear()
+    const timer = after(Math.ceil(at - now()), () => {
+      this.#retry = undefined
+      this.#requestWork()
+    })
+    this.#retry = { at, timer }
   }
 
   async #releaseReturned(): Promise<void> {
-    const tasks = this.#claimedTasks.listReturned()
+    const tasks = this.#components.claimed.listReturned()
     if (tasks.length === 0) return
     const count = await this.store.release(tasks)
-    this.#claimedTasks.removeReturned(tasks)
-    if (count === tasks.length) return
-    const cancelled = await this.#cancellations.filterCancelled(tasks)
-    if (cancelled.length > 0) await this.#reportResults(this.#counters.addCancelled(cancelled))
+    this.#components.claimed.removeReturned(tasks)
+    if (count < tasks.length) await this.#components.results.reportUnreleased(tasks)
   }
 
-  /** What was cancelled while nobody had claimed it. Answers whether there was something. */
-  async #reportCancelled(): Promise<boolean> {
-    let isSome = false
-    for await (const tasks of this.#cancellations.listUnreported()) {
-      await this.#reportResults(this.#counters.addCancelled(tasks))
-      isSome = true
-    }
-    return isSome
-  }
-
-  async #reportResults(results: readonly TaskResult[]): Promise<void> {
-    await this.#resultsHandled
-    this.#resultsHandled = this.#parts.onResults(results)
-  }
-
-  async #handleStoredOutcomes(
-    all: readonly CompletedAttempt[],
-    refused: ReadonlyMap<string, string>,
-  ): Promise<void> {
-    for (const { task } of all) this.#claimedTasks.removeRunning(task.id, task.fence)
-    const late = all.filter(({ task }) => refused.get(task.id) === 'evicted')
-    const cancelled =
-      late.length > 0 ? await this.#cancellations.filterCancelled(late.map(({ task }) => task)) : []
-    const ids = new Set(cancelled.map(({ id }) => id))
-    const rest = ids.size > 0 ? all.filter(({ task }) => !ids.has(task.id)) : all
-    const results = [
-      ...this.#counters.addCompleted(rest, refused),
-      ...this.#counters.addCancelled(cancelled),
-    ]
-    this.#expectNewTasks()
-    this.#resultsHandled = this.#parts.onResults(results)
-  }
-
-  #handleEviction(): void {
-    this.#reaper.forgetRunners()
-    for (const { task, executor: carrier } of this.#claimedTasks.listRunning()) carrier.cancel(task)
-    this.#claimedTasks.markReturned(this.#claimedTasks.clearWaiting())
-    this.#expectNewTasks()
-  }
-
+  /**
+   * Ends the server if there is nothing more for it to do:
+   *
+   * 1. It has tasks, or has just been asked to look for some: it goes on.
+   * 2. It drains: it ends.
+   * 3. The last claims found tasks: it goes on.
+   * 4. Failed tasks of a group hold back later groups: it fails if no more tasks can come, else it reports that once.
+   * 5. More tasks may come, or tasks of it are with other servers or wait for an attempt: it goes on.
+   * 6. Nothing is left. It ends, unless tasks were cancelled or added meanwhile.
+   */
   async #endIfDone(): Promise<void> {
+    // 1.
     if (this.#state === 'ended' || this.#isWorkRequested) return
-    if (this.#claimedTasks.size > 0) return
+    if (this.#components.claimed.size > 0) return
+    // 2.
     if (this.#state === 'draining') {
-      await this.#reportCancelled()
+      await this.#components.results.reportCancelledWaiting()
       return this.#end()
     }
-    if (!this.#claimScheduler.hasNothingToClaim) return
+    // 3.
+    if (!this.#components.claimer.hasNothingToClaim) return
     const turn = await this.store.groupTurn(this.maxAttempts, this.batches)
-    const isLast = !this.#settings.forever && !this.#isSourceOpen
+    const mayGetTasks = this.#parts.settings.forever || this.#isSourceOpen
+    // 4.
     if (turn.is === 'blocked') {
-      if (isLast)
-        return this.fail(new ManyhostError('MANYHOST_GROUP_FAILED', describeBlockedGroup(turn)))
-      if (this.#blockedGroup !== turn.group) this.reportProblem(describeBlockedGroup(turn))
+      const message = describeBlockedGroup(turn)
+      if (!mayGetTasks) return this.fail(new ManyhostError('MANYHOST_GROUP_FAILED', message))
+      if (this.#blockedGroup !== turn.group) this.#components.problems.report(message)
       this.#blockedGroup = turn.group
       return
     }
     this.#blockedGroup = -1
-    if (!isLast || turn.is !== 'done') return
-    if (await this.#reportCancelled()) return this.#expectNewTasks()
-    if (!this.#isWorkRequested && this.#claimedTasks.size === 0) this.#end()
+    // 5.
+    if (mayGetTasks || turn.is !== 'done') return
+    // 6.
+    if (await this.#components.results.reportCancelledWaiting()) return this.#expectNewTasks()
+    if (!this.#isWorkRequested && this.#components.claimed.size === 0) this.#end()
   }
 
   #end(): void {
     this.#state = 'ended'
-    this.#finish()
+    this.#done.resolve()
   }
 }

@@ -1,4 +1,4 @@
-/** Tasks come in. */
+/** Adds tasks to a store. */
 import { hostname } from 'node:os'
 import { wallClock } from '../../core/time.ts'
 import type { RowCells } from '../../store/engine.ts'
@@ -8,32 +8,32 @@ import { tagsToJson } from '../text/tags.ts'
 import type { StoreContext } from './store-context.ts'
 import { newId } from './uuid.ts'
 
-/** Rows, and characters, of one statement: what SQLite does at once, nothing else is done meanwhile. */
+/** Rows and characters of one statement at most: SQLite does nothing else while a statement runs. */
 const MAX_ROWS = 2_000
 const MAX_TEXT = 4 << 20
 
 export interface SubmissionInfo {
-  /** Groups what was handed in together. @default a new one at each call */
+  /** An id for all tasks that were added together. @default a new one for each call */
   readonly submitId?: string
   /** @default the machine's name */
   readonly submitHost?: string
 }
 
-/** All of them, or none. Answers their ids, in order. */
+/** Adds all of them, or none. Returns their ids, in order. */
 export async function addTasks(
-  { engine, prepared: hot, notifyAdded: added }: StoreContext,
+  { engine, prepared, notifyAdded }: StoreContext,
   tasks: readonly NewTask[],
-  { submitId = newId(), submitHost = hostname() }: SubmissionInfo,
+  { submitId = newId(), submitHost = hostname() }: SubmissionInfo = {},
 ): Promise<string[]> {
   for (const [index, task] of tasks.entries()) {
     const problem = findTaskProblem(task)
-    if (problem) throw invalidTaskError(tasks.length > 1 ? `task ${index}: ${problem}` : problem)
+    if (problem) throw invalidTaskError(tasks.length > 1 ? `tasks[${index}]: ${problem}` : problem)
   }
   if (tasks.length === 0) return []
   const submitTime = wallClock()
   const ids: string[] = []
   await engine.transaction(async (statements) => {
-    // It may be done again.
+    // A transaction that lost a conflict runs again.
     ids.length = 0
     for (const batch of splitIntoStatements(tasks)) {
       const rows: RowCells[] = batch.map((task) => {
@@ -41,11 +41,11 @@ export async function addTasks(
         ids.push(id)
         return newTaskToCells(task, id, submitId, submitTime, submitHost)
       })
-      await statements.run(hot.insert(rows))
+      await statements.run(prepared.insert(rows))
     }
     await engine.wake(statements)
   })
-  added()
+  notifyAdded()
   return ids
 }
 
@@ -63,7 +63,7 @@ function* splitIntoStatements(tasks: readonly NewTask[]): Generator<NewTask[]> {
   if (batch.length > 0) yield batch
 }
 
-/** In the order of GIVEN. */
+/** The cells of a new task, in the order of INSERTED_COLUMNS. */
 function newTaskToCells(
   task: NewTask,
   id: string,
@@ -99,7 +99,7 @@ function newTaskToCells(
   ]
 }
 
-/** What a task does not have before it is claimed. */
+/** Fields that have no value before a task is claimed. */
 export const UNCLAIMED_FIELDS = {
   coresMax: null,
   memoryMax: null,

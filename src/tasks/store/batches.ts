@@ -1,6 +1,6 @@
 /**
- * Batches: tasks that were handed in together, and that one run works off. A batch is alive while a server that works on it
- * is; what others have left is taken over by folder, and told of before that.
+ * Batches: tasks that were added together, and that one run works on. A batch is alive while a server that works on it is
+ * alive. What a dead batch has left can be found, and can be taken over by folder.
  */
 
 import { createQuery, type Query, type Statements } from '../../store/engine.ts'
@@ -18,28 +18,28 @@ const CANCELLED_PER_TRANSACTION = 500
 const IS_OF_NO_LIVING_BATCH =
   "batch <> ? AND batch NOT IN (SELECT batch FROM server WHERE ended_at IS NULL AND batch <> '')"
 
-/** A task without a folder is of an older version, or came from another machine: it is of any folder. */
+/** A task of an older version, or of another machine, has no folder. It counts for every folder. */
 const IS_OF_FOLDER = '(cwd = ? OR cwd IS NULL)'
 
 export interface AdoptOptions {
-  /** What they belong to from now on. */
+  /** The batch that the tasks belong to from now on. */
   readonly batch: string
-  /** The folder whose tasks are meant. */
+  /** Tasks of this folder are taken over. */
   readonly cwd: string
   /** How often a task is tried in all. */
   readonly attempts: number
 }
 
 /**
- * Takes the tasks of a folder over that wait, and that no living run works off. With them come failures of the same batches,
- * which may hold back later groups, and what a server holds: it is waited for, and claimed when that server is found dead.
- * Answers how many can be claimed.
+ * Takes over the waiting tasks of a folder that no live run works on. With them come failures of the same batches, which may
+ * hold back later groups, and tasks that a server still holds: they can be claimed after that server was found dead.
+ * Returns how many can be claimed now.
  */
 export async function adoptTasks(
   context: StoreContext,
   { batch, cwd, attempts }: AdoptOptions,
 ): Promise<number> {
-  const { engine, notifyAdded: added } = context
+  const { engine, notifyAdded } = context
   const ask = (sql: string, ...parameters: unknown[]): Query =>
     createQuery(engine.dialect.numberParameters(sql), ...parameters)
   const where = `${IS_OF_FOLDER} AND ${IS_OF_NO_LIVING_BATCH}`
@@ -69,24 +69,24 @@ export async function adoptTasks(
       }
     }
   }
-  if (count > 0) added()
+  if (count > 0) notifyAdded()
   return count
 }
 
-/** Tasks that wait, of batches of others. */
+/** Waiting tasks of other batches, of one folder. */
 export interface UnfinishedTasks {
-  /** Undefined: of more than one folder, or of none that is known. */
+  /** Undefined: no folder is known. */
   readonly cwd: string | undefined
-  /** They were handed in for whoever serves the store. */
+  /** Whether they have no batch: any server of the store may run them. */
   readonly isSubmitted: boolean
-  /** A server that is alive, or was heard of within its lease, works on them. */
+  /** Whether a server works on them that is alive, or whose lease has not ended yet. */
   readonly isAlive: boolean
   readonly tasks: number
 }
 
-/** What batches other than this one have to do, the largest first; found by the counts, whatever their number. */
+/** Finds what other batches have to do, the largest first. Read from the counts, so the number of tasks does not matter. */
 export async function findOtherBatches(
-  { engine, prepared: hot }: StoreContext,
+  { engine, prepared }: StoreContext,
   batch: string,
 ): Promise<UnfinishedTasks[]> {
   const alive = new Set(
@@ -97,7 +97,7 @@ export async function findOtherBatches(
     ).map((one) => one.batch),
   )
   const waiting = new Map<string, number>()
-  for (const one of await engine.all<TaskCountRow>(hot.counted())) {
+  for (const one of await engine.all<TaskCountRow>(prepared.counted())) {
     const isOpen = one.state === 'new' || (one.state === 'scheduled' && alive.has(one.batch))
     if (!isOpen || one.batch === batch) continue
     waiting.set(one.batch, (waiting.get(one.batch) ?? 0) + one.n)
@@ -112,7 +112,7 @@ export async function findOtherBatches(
       left.push({ cwd: undefined, isSubmitted: true, isAlive: false, tasks })
       continue
     }
-    // A batch has one folder, but for what was taken over from none.
+    // All tasks of a batch have one folder, except those that were taken over without one.
     const [row] = await engine.all<{ cwd: string | null }>(createQuery(first, name))
     const cwd = row?.cwd ?? undefined
     const isAlive = alive.has(name)
@@ -128,13 +128,13 @@ export async function findOtherBatches(
 export interface CancelledQuery {
   readonly server: string
   readonly host: string
-  /** Of these batches, what was cancelled from then on (ms since 1970). */
+  /** Batches, each with the time from which on cancelled tasks are looked for, in ms since 1970. */
   readonly batches: readonly { readonly batch: string; readonly since: number }[]
 }
 
 /**
- * Tasks that were cancelled while nobody had claimed them, each told to one server, once. Answers a part of them: to be
- * called again until there are none.
+ * Takes tasks that were cancelled before any server claimed them. Each is given to one server, once. Returns some of them: to
+ * be called again until there are none.
  */
 export async function takeCancelled(
   { engine }: StoreContext,
@@ -148,7 +148,7 @@ export async function takeCancelled(
     )
   const noted: Task[] = []
   for (const { batch, since } of batches) {
-    // Read before anything is locked: nearly always there is none.
+    // The first look takes no lock: nearly always there is none.
     const some = await engine.all(createQuery(found('seq', '1'), batch, since))
     if (some.length === 0) continue
     const tasks = await engine.transaction(async (statements: Statements) => {

@@ -8,7 +8,7 @@ import type { Tags, TagValue, Task } from '../model/task.ts'
 import type { TaskState } from '../model/task-columns.ts'
 import { findTaskProblem, findTextProblem, LONGEST_ARGS } from '../model/validate-task.ts'
 import { findTagProblem, findTagsProblem, tagsToJson } from '../text/tags.ts'
-import type { TaskClaim } from './claims.ts'
+import type { TaskClaim } from './complete-tasks.ts'
 import { type ParsedTaskFilter, parseTaskFilter, type TaskFilter } from './filter.ts'
 import { checkLimits, parseSortColumn, readOrder, type TaskOrder } from './order.ts'
 import { compilePageSeqs, selectPage } from './queries.ts'
@@ -87,7 +87,7 @@ export async function releaseClaims(
 export async function revertTasks(
   context: StoreContext,
   filter: TaskFilter,
-  order: TaskOrder,
+  order: TaskOrder = {},
 ): Promise<number> {
   // Of a task that was tried again, the last attempt is the one that can go back.
   const reverted = await changeMatching(
@@ -105,7 +105,7 @@ export async function revertTasks(
 export function cancelTasks(
   context: StoreContext,
   filter: TaskFilter,
-  order: TaskOrder,
+  order: TaskOrder = {},
 ): Promise<number> {
   const cancelled = {
     exit_status: -1,
@@ -121,7 +121,7 @@ export function cancelTasks(
 export function deleteTasks(
   context: StoreContext,
   filter: TaskFilter,
-  order: TaskOrder,
+  order: TaskOrder = {},
 ): Promise<number> {
   return changeMatching(context, filter, undefined, 'delete', order)
 }
@@ -144,7 +144,7 @@ export async function updateTasks(
   context: StoreContext,
   filter: TaskFilter,
   changes: TaskChanges,
-  order: TaskOrder,
+  order: TaskOrder = {},
 ): Promise<number> {
   const { tag = {}, removeTags = [] } = changes
   const fields: Record<string, unknown> = {}

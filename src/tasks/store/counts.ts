@@ -1,11 +1,11 @@
-/** What the kept counts say: how many of which, and whose turn it is. Pure. */
+/** What follows from the kept counts: tasks by state and group, and the group whose turn it is. Pure. */
 import type { TaskState } from '../model/task-columns.ts'
 import type { CountTable } from './tables.ts'
 
 export type TaskCountRow = Pick<CountTable, 'batch' | 'group' | 'attempt' | 'state' | 'n'>
 
 export interface TaskStateCounts extends Readonly<Record<TaskState, number>> {
-  /** All rows; each attempt is one. */
+  /** All rows; each attempt is a row. */
   readonly total: number
 }
 
@@ -29,9 +29,9 @@ export function sumCounts(counted: readonly TaskCountRow[]): TaskStateCounts {
 /** One group of tasks. */
 export interface TaskGroup extends TaskStateCounts {
   readonly group: number
-  /** What is to be done yet: new ones, running ones, failures that have attempts left. */
+  /** Tasks that are new, running, or failed with attempts left. */
   readonly remaining: number
-  /** Failures without attempts left. */
+  /** Tasks that failed and have no attempts left. */
   readonly failedForGood: number
 }
 
@@ -55,15 +55,15 @@ export function countGroups(counted: readonly TaskCountRow[], attempts: number):
     })
 }
 
-/** Whose turn it is. `done`: nobody's. */
+/** The group whose turn it is. `done`: no group has anything to do. */
 export type TaskGroupTurn =
   | { readonly is: 'open'; readonly group: number }
   | { readonly is: 'blocked'; readonly group: number; readonly failedForGood: number }
   | { readonly is: 'done' }
 
 /**
- * The first group that has something to do. One whose tasks failed for good holds back those behind it: what they do
- * was to stand on its work. When nothing is left behind it, there is nothing to hold back.
+ * Finds the first group that has something to do. A group with tasks that failed for good holds back all later groups, since
+ * their tasks may need its results. It is `blocked` only if a later group has something to do.
  */
 export function decideGroupTurn(groups: readonly TaskGroup[]): TaskGroupTurn {
   for (const [index, { group, remaining, failedForGood }] of groups.entries()) {
@@ -75,14 +75,14 @@ export function decideGroupTurn(groups: readonly TaskGroup[]): TaskGroupTurn {
   return { is: 'done' }
 }
 
-/** How work gets on: measured over the last outcomes. */
+/** How fast the work proceeds, measured over the last outcomes. */
 export interface StoreProgress extends TaskStateCounts {
   readonly remaining: number
-  /** Outcomes a second, over the last thousand or the last minute, whichever is less; null: none came. */
+  /** Outcomes per second, over the last thousand or the last minute, whichever are fewer. null: there was no outcome. */
   readonly rate: number | null
-  /** Milliseconds that a task takes, over the same ones; null where none told. */
+  /** Average milliseconds that a task took, over the same outcomes. null: no outcome has a duration. */
   readonly averageDuration: number | null
-  /** Milliseconds until all is done at this rate; null where that cannot be said. */
+  /** Milliseconds until all is done at this rate. null: unknown. */
   readonly timeLeft: number | null
 }
 
@@ -100,7 +100,7 @@ export function computeProgress(
 ): StoreProgress {
   const remaining = groups.reduce((sum, group) => sum + group.remaining, 0)
   const oldest = samples.at(-1)
-  // Up to now, not to the last outcome: when none comes any more, the rate falls.
+  // The span ends now, not at the last outcome, so that the rate falls when no more outcomes come.
   const span = oldest ? Math.max(at - oldest.completion_time, 1) : 0
   const rate = oldest ? (1_000 * samples.length) / span : null
   const spans = samples.flatMap(({ duration }) => (duration === null ? [] : [duration]))
@@ -112,16 +112,4 @@ export function computeProgress(
       spans.length > 0 ? spans.reduce((sum, one) => sum + one, 0) / spans.length : null,
     timeLeft: remaining === 0 ? 0 : rate ? (1_000 * remaining) / rate : null,
   }
-}
-
-/**
- * The ancestor's measure for growing: how many times longer than `factor` average tasks the rest will take.
- * Above 1 more hands are wanted; null where nothing is known yet.
- */
-export function computeProgressPressure(
-  { timeLeft, averageDuration }: StoreProgress,
-  factor = 1,
-): number | null {
-  if (timeLeft === null || !averageDuration) return null
-  return timeLeft / (factor * averageDuration)
 }

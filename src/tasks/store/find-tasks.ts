@@ -1,5 +1,6 @@
 /** Tasks are found, listed and counted, over the store and its partitions. */
 
+import { ManyhostError } from '../../core/errors.ts'
 import type { Task } from '../model/task.ts'
 import type { TaskColumn } from '../model/task-columns.ts'
 import { parseJson } from '../text/exact-json.ts'
@@ -8,21 +9,33 @@ import { type ParsedTaskFilter, parseTaskFilter, type TaskFilter } from './filte
 import { checkLimits, parseSortColumn, readOrder, type TaskOrder } from './order.ts'
 import { selectByIds, selectBySeqs, selectCount, selectKeptCounts, selectPage } from './queries.ts'
 import { readTaskRow, type StoredTask } from './row.ts'
-import type { StoreContext } from './store-context.ts'
+import { listReadParts, type StoreContext } from './store-context.ts'
+import type { StorePart } from './store-part.ts'
 
 export interface ListOptions extends TaskOrder {
   readonly offset?: number
 }
 
-type SearchedPart = Pick<StoreContext, 'engine' | 'db'>
-
 /** Tasks that are read at once. */
 export const PAGE_SIZE = 500
 
-export async function findTasks(
-  parts: readonly SearchedPart[],
-  ids: readonly string[],
-): Promise<Task[]> {
+/** @throws ManyhostError MANYHOST_UNKNOWN_TASK */
+export async function getTask(context: StoreContext, id: string): Promise<Task> {
+  const [task] = await findTasks(context, [id])
+  if (task) return task
+  throw new ManyhostError(
+    'MANYHOST_UNKNOWN_TASK',
+    `there is no task ${id.slice(0, 100)} in ${context.engine.name}`,
+  )
+}
+
+/** Looks into partitions only where the store itself does not have all of the tasks. */
+export async function findTasks(context: StoreContext, ids: readonly string[]): Promise<Task[]> {
+  const found = await findInParts([context], ids)
+  return found.length === ids.length ? found : findInParts(await listReadParts(context), ids)
+}
+
+async function findInParts(parts: readonly StorePart[], ids: readonly string[]): Promise<Task[]> {
   const found = new Map<string, Task>()
   for (const { engine, db } of parts) {
     const missing = ids.filter((id) => !found.has(id))
@@ -38,9 +51,9 @@ export async function findTasks(
 
 /** Reads no more than is asked for, page by page. A task that moves into a partition meanwhile may be missed. */
 export async function* listTasks(
-  parts: readonly SearchedPart[],
-  filter: TaskFilter,
-  { sort, isDescending = false, limit = Number.POSITIVE_INFINITY, offset = 0 }: ListOptions,
+  context: StoreContext,
+  filter: TaskFilter = {},
+  { sort, isDescending = false, limit = Number.POSITIVE_INFINITY, offset = 0 }: ListOptions = {},
 ): AsyncGenerator<Task, void, undefined> {
   const read = parseTaskFilter(filter)
   checkLimits('list', { limit, offset })
@@ -48,10 +61,11 @@ export async function* listTasks(
   if (limit === 0 || read.states.size === 0) return
   // With patterns nobody knows how many the database must give.
   const needed = read.matches ? undefined : limit + offset
-  const streams = parts.map((place) =>
+  const parts = await listReadParts(context)
+  const streams = parts.map((part) =>
     column === undefined
-      ? listBySubmission(place, read, isDescending, needed ?? PAGE_SIZE)
-      : listSorted(place, read, column, isDescending, needed),
+      ? listBySubmission(part, read, isDescending, needed ?? PAGE_SIZE)
+      : listSorted(part, read, column, isDescending, needed),
   )
   const way = isDescending ? -1 : 1
   const compare = (a: ListedTask, b: ListedTask): number =>
@@ -81,7 +95,7 @@ interface ListedTask extends StoredTask {
 }
 
 async function* listBySubmission(
-  { engine, db }: SearchedPart,
+  { engine, db }: StorePart,
   read: ParsedTaskFilter,
   isDescending: boolean,
   needed: number,
@@ -100,7 +114,7 @@ async function* listBySubmission(
 
 /** First the order, then the tasks. */
 async function* listSorted(
-  part: SearchedPart,
+  part: StorePart,
   read: ParsedTaskFilter,
   sort: TaskColumn,
   isDescending: boolean,
@@ -156,19 +170,16 @@ async function* mergeSorted(
 }
 
 /** From the kept counts where these know; one by one where the filter says more. */
-export async function countTasks(
-  parts: readonly SearchedPart[],
-  filter: TaskFilter,
-): Promise<number> {
+export async function countTasks(context: StoreContext, filter: TaskFilter = {}): Promise<number> {
   const read = parseTaskFilter(filter)
   if (read.states.size === 0) return 0
   let total = 0
   if (read.matches) {
-    for await (const _ of listTasks(parts, filter, {})) total++
+    for await (const _ of listTasks(context, filter)) total++
     return total
   }
   const isKept = read.conditions.length === 0 && read.tags.length === 0
-  for (const { engine, db } of parts) {
+  for (const { engine, db } of await listReadParts(context)) {
     if (isKept) total += sumCounts(await engine.all<TaskCountRow>(selectKeptCounts(db, read))).total
     else total += Number((await engine.all<{ n: number }>(selectCount(db, read)))[0]?.n ?? 0)
   }
@@ -202,9 +213,9 @@ export async function findCurrentGroup({
 }
 
 /** Keys of tags that are in use, in order. Found by leaps: what it costs is the number of keys, not of tasks. */
-export async function listTagKeys(parts: readonly SearchedPart[]): Promise<string[]> {
+export async function listTagKeys(context: StoreContext): Promise<string[]> {
   const found = new Set<string>()
-  for (const { engine, db } of parts) {
+  for (const { engine, db } of await listReadParts(context)) {
     const leap = (after: string) =>
       db
         .selectFrom('task_tag')
@@ -217,12 +228,9 @@ export async function listTagKeys(parts: readonly SearchedPart[]): Promise<strin
 }
 
 /** Values of a tag that are in use, in the order of their JSON. */
-export async function listTagValues(
-  parts: readonly SearchedPart[],
-  key: string,
-): Promise<unknown[]> {
+export async function listTagValues(context: StoreContext, key: string): Promise<unknown[]> {
   const found = new Set<string>()
-  for (const { engine, db } of parts) {
+  for (const { engine, db } of await listReadParts(context)) {
     const leap = (after: string) =>
       db
         .selectFrom('task_tag')
@@ -236,7 +244,7 @@ export async function listTagValues(
 }
 
 async function readDistinct(
-  engine: SearchedPart['engine'],
+  engine: StorePart['engine'],
   leap: (after: string) => { sql: string; parameters: readonly unknown[] },
 ): Promise<string[]> {
   const found: string[] = []

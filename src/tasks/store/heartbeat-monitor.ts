@@ -1,13 +1,13 @@
 /**
- * Which servers are silent, and for how long, by the clock of who looks. A server counts its beats; whether the count has
- * changed since the last look is all that an observer needs. No time of another machine, and no time of day, is compared: a
- * clock that is set, or two that differ, end no server.
+ * Finds servers that are silent, by the monotonic clock of the observer. The heartbeat of a server changes a number in the
+ * store; the observer only checks whether that number has changed since its last look. No time of day and no time of another
+ * machine is compared, so a clock that is set, or that differs, ends no server.
  */
 import { now } from '../../core/time.ts'
 
 export interface HeartbeatRow {
   readonly id: string
-  /** Differs after each beat. */
+  /** Changes with each heartbeat. */
   readonly heartbeat_at: number
 }
 
@@ -16,9 +16,9 @@ export class HeartbeatMonitor {
   #lookedAt: number | undefined
 
   /**
-   * Notes the beats of all live servers; answers those that had none for `lease` ms of looking. One that is seen for the
-   * first time is not silent yet. One gap between two looks counts as half a lease at most: a standstill of the observer, or
-   * of its whole machine, is no silence of the others.
+   * Notes the heartbeats of all live servers. Returns the servers that were silent for `lease` ms while this monitor looked on.
+   * A server that is seen for the first time is not silent. The time between two looks counts as half a lease at most: when
+   * the observer, or its whole machine, stood still, the servers need time for their next heartbeat.
    */
   findSilent(beats: readonly HeartbeatRow[], lease: number): HeartbeatRow[] {
     const at = now()

@@ -1,4 +1,4 @@
-/** How a store is opened, and where it is when nobody says so. */
+/** Opens stores, and knows the default place of a store. */
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { asError, ManyhostError } from '../../core/errors.ts'
@@ -6,7 +6,7 @@ import { oneOf, type ParsedOptions, parseOptions, rule, text, whole } from '../.
 import { excludeFromChildren } from '../../posix/environment.ts'
 import { PostgresEngine, redactPassword } from '../../store/postgres-engine.ts'
 import { migrateStore } from './schema.ts'
-import { DatabaseStore, type Store } from './store.ts'
+import { createDatabaseStore, type Store } from './store.ts'
 import { openThreadedStore } from './threaded-store.ts'
 
 const booleanRule = rule<boolean>('true or false', true, (value) =>
@@ -25,17 +25,17 @@ const STORE_RULES = {
 }
 
 export interface StoreOptions {
-  /** Milliseconds to try for a lock that another program holds. @default 5000 */
+  /** Milliseconds to wait for a lock that another program holds. @default 5000 */
   busyTimeout?: number
-  /** SQLite: `full` survives a power cut with all that was acknowledged, `normal` a crash of the program. @default 'normal' */
+  /** SQLite: with `full` nothing that was acknowledged is lost in a power cut; with `normal` nothing in a crash of the program. @default 'normal' */
   synchronous?: 'normal' | 'full'
-  /** PostgreSQL: connections at most; one listens. From 2 up. @default 4 */
+  /** PostgreSQL: most connections, from 2 up. One of them listens. @default 4 */
   connections?: number
   /** PostgreSQL: the schema that has the tables. @default 'manyhost' */
   schema?: string
-  /** Whether a store that is not there is made. @default true */
+  /** Whether a store is made where there is none. @default true */
   create?: boolean
-  /** Whether partitions, where tasks that are over were moved to, are read with the store. @default true */
+  /** Whether partitions, which have older finished tasks, are read with the store. @default true */
   partitions?: boolean
 }
 
@@ -46,8 +46,8 @@ export function defaultStorePath(environment: NodeJS.ProcessEnv = process.env): 
 }
 
 /**
- * Opens a store: a path (SQLite), `:memory:`, or a `postgres://` URL. What is not there is made; what is of an older
- * version is brought to this one.
+ * Opens a store: a path (SQLite), `:memory:`, or a `postgres://` URL. A store that does not exist is made. A store of an older
+ * version is migrated to this one.
  * @throws ManyhostError MANYHOST_STORE_VERSION where it is of a newer version, or no store;
  * MANYHOST_STORE_FAILED, MANYHOST_STORE_BUSY, MANYHOST_STORE_FULL where the database says so
  */
@@ -58,36 +58,38 @@ export async function openStore(where: string, options: StoreOptions = {}): Prom
   if (!isPostgres && /^[a-z]+:\/\//i.test(where)) {
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `a store is a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
+      `a store must be a path, ':memory:' or a postgres:// URL, got ${where.slice(0, where.indexOf(':') + 3)}...`,
     )
   }
-  return isPostgres ? openPostgres(where, { ...parsed, schema }) : openThreadedStore(where, parsed)
+  return isPostgres
+    ? openPostgres(where, { ...parsed, schema })
+    : openThreadedStore({ path: where, options: parsed })
 }
 
 async function openPostgres(
   where: string,
   options: ParsedOptions<typeof STORE_RULES> & { readonly schema: string },
 ): Promise<Store> {
-  // The password of the store is then no business of the tasks: else PGPASSWORD is theirs.
+  // PGPASSWORD stays hidden from tasks if it is the password of the store. Any other PGPASSWORD is meant for the tasks.
   if (isPasswordOf(where, process.env.PGPASSWORD)) excludeFromChildren('PGPASSWORD')
   const engine = await PostgresEngine.open(where, options)
   try {
     await migrateStore(engine, options.schema, options.create)
-    return new DatabaseStore(engine, options.schema, options.partitions)
+    return createDatabaseStore(engine, options.schema, options.partitions)
   } catch (error) {
     await engine.close()
     throw asError(error)
   }
 }
 
-/** Whether a variable's password is that of the store: its address names none, or this one. */
+/** Whether this is the password of the store: its address has no password, or this one. */
 function isPasswordOf(where: string, password: string | undefined): boolean {
   if (!password || !URL.canParse(where)) return false
   const own = new URL(where).password
   return own === '' || own === encodeURIComponent(password) || own === password
 }
 
-/** The name of a store, fit for logs. */
+/** The name of a store for logs: without a password. */
 export function storeName(where: string): string {
   return /^postgres(ql)?:/i.test(where) ? redactPassword(where) : where
 }

@@ -1,27 +1,27 @@
-/** In which order, and how many, of the tasks that a filter fits. */
+/** The order of the tasks that match a filter, and how many of them are taken. */
 import { ManyhostError } from '../../core/errors.ts'
 import { TASK_COLUMNS, type TaskColumn } from '../model/task-columns.ts'
 import type { ParsedTaskFilter } from './filter.ts'
 import { selectSorted } from './queries.ts'
-import type { StoreContext } from './store-context.ts'
+import type { StorePart } from './store-part.ts'
 
-/** The first so many of an order. */
+/** The first tasks of an order. */
 export interface TaskOrder {
-  /** A column; what has no value comes last. @default the order of submission */
+  /** A column. Tasks without a value there come last. @default the order of submission */
   readonly sort?: string
   readonly isDescending?: boolean
   /** @default all */
   readonly limit?: number
 }
 
-/** The column that is meant. @throws ManyhostError MANYHOST_INVALID_OPTION */
+/** Finds the column to sort by. @throws ManyhostError MANYHOST_INVALID_OPTION */
 export function parseSortColumn(where: string, sort: string | undefined): TaskColumn | undefined {
   if (sort === undefined || (TASK_COLUMNS as readonly string[]).includes(sort)) {
     return sort as TaskColumn | undefined
   }
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `${where}: no field '${sort}' to sort by; there are ${TASK_COLUMNS.slice(1).join(', ')}`,
+    `${where}: there is no field '${sort}' to sort by; the fields are ${TASK_COLUMNS.slice(1).join(', ')}`,
   )
 }
 
@@ -31,7 +31,7 @@ export function checkLimits(where: string, amounts: Readonly<Record<string, numb
     if (value >= 0 && (Number.isSafeInteger(value) || value === Number.POSITIVE_INFINITY)) continue
     throw new ManyhostError(
       'MANYHOST_INVALID_OPTION',
-      `${where}: ${name} is a whole number from 0 up, got ${value}`,
+      `${where}: ${name} must be a whole number from 0 up, got ${value}`,
     )
   }
 }
@@ -41,9 +41,9 @@ export interface SortedSeq {
   readonly value: unknown
 }
 
-/** The order alone, which is a number a task: of those with a value, then of those without. */
+/** Reads the order alone, which is one number per task: first of the tasks with a value, then of those without. */
 export async function readOrder(
-  { engine, db }: Pick<StoreContext, 'engine' | 'db'>,
+  { engine, db }: StorePart,
   read: ParsedTaskFilter,
   sort: TaskColumn,
   isDescending: boolean,

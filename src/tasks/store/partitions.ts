@@ -1,7 +1,7 @@
 /**
- * What is over can be moved out of the way: into partitions, which are stores of the same form beside this one (on SQLite
- * a file `tasks.part1.db` beside `tasks.db`, on PostgreSQL a schema `manyhost_part1` beside `manyhost`), and are read
- * together with it.
+ * Finished tasks can be moved into partitions. A partition is a store of the same form beside this one: on SQLite a file
+ * `tasks.part1.db` beside `tasks.db`, on PostgreSQL a schema `manyhost_part1` beside `manyhost`. Partitions are read together
+ * with the store.
  */
 import { existsSync } from 'node:fs'
 import { sql } from 'kysely'
@@ -16,27 +16,25 @@ import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { tagsFromJson, tagsToJson } from '../text/tags.ts'
 import { migrateStore } from './schema.ts'
 import { openSqliteTasks } from './sqlite-tasks.ts'
-import type { StoreContext } from './store-context.ts'
+import type { StorePart } from './store-part.ts'
 import { type StoreTables, TASK_COLUMNS_SQL } from './tables.ts'
 
-export type StorePart = Pick<StoreContext, 'engine' | 'db'>
-
 const ROWS_PER_TRANSACTION = 2_000
-/** What is over for good; failures stay, for they may be tried again, and may hold back a group. */
+/** States that never change again. Failures stay in the store: they may be tried again, and may hold back a group. */
 const FINISHED_STATES = ['succeeded', 'retried', 'cancelled'] as const
 
-/** Those of one store, opened when they are first read. */
+/** The partitions of one store. Each is opened when it is first read. */
 export class Partitions {
-  readonly #context: StoreContext
+  readonly #store: StorePart
   readonly #schema: string
   readonly #opened = new Map<number, StorePart>()
 
-  constructor(ground: StoreContext, schema: string) {
-    this.#context = ground
+  constructor(store: StorePart, schema: string) {
+    this.#store = store
     this.#schema = schema
   }
 
-  /** All there are, oldest first. */
+  /** Opens all partitions that exist, oldest first. */
   async openAll(): Promise<StorePart[]> {
     const numbers = await this.#listNumbers()
     const places: StorePart[] = []
@@ -51,9 +49,9 @@ export class Partitions {
     return places
   }
 
-  /** Moves what is over into a new partition. A move that was cut short is ended first. */
+  /** Moves finished tasks into a new partition. A rotation that was cut short goes on with its partition instead. */
   async rotate(): Promise<{ moved: number; partition: number }> {
-    const { engine } = this.#context
+    const { engine } = this.#store
     const [row] = await engine.all<{ value: number }>(
       createQuery("SELECT value FROM meta WHERE name = 'rotating'"),
     )
@@ -72,22 +70,22 @@ export class Partitions {
 
   async close(): Promise<void> {
     for (const { engine } of this.#opened.values()) {
-      if (engine !== this.#context.engine) await engine.close()
+      if (engine !== this.#store.engine) await engine.close()
     }
     this.#opened.clear()
   }
 
   async #openPart(number: number): Promise<StorePart> {
-    const { engine, db } = this.#context
+    const { engine, db } = this.#store
     if (engine.kind === 'sqlite') return { engine: await openPartitionFile(this.#path(number)), db }
     const schema = this.#schemaOf(number)
     await migrateStore(engine, schema)
     return { engine, db: createQueryBuilder<StoreTables>('postgres', schema) }
   }
 
-  /** First they are there, then they are not here any more: whatever cuts it short, none is lost. */
+  /** Tasks are written to the partition before they are removed from the store, so an interruption loses none. */
   async #moveIntoFile(partition: number): Promise<number> {
-    const { db, engine } = this.#context
+    const { db, engine } = this.#store
     const target = await openPartitionFile(this.#path(partition))
     let moved = 0
     try {
@@ -114,7 +112,7 @@ export class Partitions {
   }
 
   async #moveIntoSchema(partition: number): Promise<number> {
-    const { engine } = this.#context
+    const { engine } = this.#store
     const schema = this.#schemaOf(partition)
     await migrateStore(engine, schema)
     let moved = 0
@@ -141,7 +139,7 @@ export class Partitions {
   async #readFinished(engine: DatabaseEngine): Promise<(readonly unknown[])[]> {
     const rows: (readonly unknown[])[] = []
     for (const state of FINISHED_STATES) {
-      const more = this.#context.db
+      const more = this.#store.db
         .selectFrom('task')
         .select(TASK_COLUMNS)
         .where('state', '=', state)
@@ -153,7 +151,7 @@ export class Partitions {
   }
 
   async #listNumbers(): Promise<number[]> {
-    const { engine } = this.#context
+    const { engine } = this.#store
     const [row] = await engine.all<{ value: number }>(
       createQuery("SELECT max(value) AS value FROM meta WHERE name IN ('partitions', 'rotating')"),
     )
@@ -168,7 +166,7 @@ export class Partitions {
   }
 
   #path(partition: number): string {
-    return partitionPath(this.#context.engine.name, partition)
+    return partitionPath(this.#store.engine.name, partition)
   }
 
   #schemaOf(partition: number): string {

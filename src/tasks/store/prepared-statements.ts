@@ -1,6 +1,6 @@
 /**
- * The statements of the way in and the way out, written once for each engine. A batch comes as one JSON text: one call
- * into the database for a hundred tasks, whatever the engine.
+ * The statements that every task passes through, written by hand and once per store. All rows of a statement come as one JSON
+ * text, so a hundred tasks cost one call into the database, on either engine.
  */
 
 import type { SqlDialect } from '../../store/dialect.ts'
@@ -9,7 +9,7 @@ import type { TaskKind } from '../model/task.ts'
 import type { TaskColumn } from '../model/task-columns.ts'
 import { type CountTable, sqlTypeOf, TASK_COLUMNS_SQL, TASK_KIND_SQL } from './tables.ts'
 
-/** What a new row has; all else comes later. */
+/** The columns of a new row. All other columns get their values later. */
 export const INSERTED_COLUMNS = [
   'id',
   'group',
@@ -37,7 +37,7 @@ export const INSERTED_COLUMNS = [
   'env',
 ] as const satisfies readonly TaskColumn[]
 
-/** What a completion says, in the order of its cells. */
+/** The columns of an outcome, in the order of its cells. */
 const OUTCOME_COLUMNS = [
   'id',
   'fence',
@@ -56,7 +56,7 @@ const OUTCOME_COLUMNS = [
   'captured',
 ] as const satisfies readonly TaskColumn[]
 
-/** What an outcome leaves as it was when it does not say it. */
+/** Columns that keep their value where an outcome has none for them. */
 const KEPT_COLUMNS: ReadonlySet<string> = new Set([
   'client_id',
   'client_host',
@@ -74,7 +74,7 @@ export function prepareStatements(dialect: SqlDialect) {
   const isAmong = `IN (SELECT ${elementText} FROM ${each})`
   const text = dialect.numberParameters
 
-  const insert = cacheByColumns((says) => text(buildInsert(each, says)))
+  const insert = cacheByColumns((hasValue) => text(buildInsert(each, hasValue)))
   const fresh = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
     WHERE batch = ? AND "group" = ? AND ${TASK_KIND_SQL} = ? AND state = 'new' ORDER BY seq LIMIT ?${skipLocked}`)
   const failed = text(`SELECT ${TASK_COLUMNS_SQL} FROM task
@@ -86,7 +86,7 @@ export function prepareStatements(dialect: SqlDialect) {
   const link = text(`UPDATE task SET retried = 1, next_id = o.next_id
     FROM (SELECT ${readCell(0, 'BIGINT')} AS seq, ${readCell(1, 'TEXT')} AS next_id FROM ${each}) AS o
     WHERE task.seq = o.seq`)
-  const complete = cacheByColumns((says) => text(buildCompletion(dialect, says)))
+  const complete = cacheByColumns((hasValue) => text(buildCompletion(dialect, hasValue)))
   const confirm = text(`UPDATE task SET client_id = ?, client_host = ?
     FROM (SELECT ${readCell(0, 'TEXT')} AS id, ${readCell(1, 'BIGINT')} AS fence FROM ${each}) AS o
     WHERE task.id = o.id AND task.fence = o.fence AND ${scheduled}`)
@@ -101,7 +101,7 @@ export function prepareStatements(dialect: SqlDialect) {
   const countedOf = text(sums(`WHERE batch ${isAmong}`))
 
   return {
-    /** Of some batches; of all without. */
+    /** The counts of some batches, or of all. */
     counted: (batches?: readonly string[]): Query =>
       batches ? createQuery(countedOf, JSON.stringify(batches)) : countedAll,
     insert: (rows: readonly RowCells[]): Query => createQuery(insert(rows), JSON.stringify(rows)),
@@ -126,44 +126,48 @@ function readCell(index: number, type: string): string {
   return `CAST(e.value ->> ${index} AS ${type})`
 }
 
-/** SQLite is kept from going through all scheduled tasks: the id leads. */
+/** SQLite must find these tasks by their ids, not by going through all scheduled tasks. */
 function isScheduledSql({ noIndex }: SqlDialect): string {
   return `${noIndex}task.state = 'scheduled'`
 }
 
-type HasColumn = (index: number) => boolean
+type HasValue = (index: number) => boolean
 
 /**
- * The statement for a batch, by what its rows say: a cell that is null in all of them is not read. Each costs half a
- * microsecond, and most rows say little.
+ * Chooses a statement by the columns that any of the rows has a value for. Reading a cell from the JSON costs half a
+ * microsecond, and most rows have few values.
  */
-function cacheByColumns(make: (says: HasColumn) => string): (rows: readonly RowCells[]) => string {
+function cacheByColumns(
+  make: (hasValue: HasValue) => string,
+): (rows: readonly RowCells[]) => string {
   const known = new Map<number, string>()
   return (rows) => {
-    let said = 0
+    let filled = 0
     for (const cells of rows) {
-      for (const [index, cell] of cells.entries()) if (cell !== null) said |= 1 << index
+      for (const [index, cell] of cells.entries()) if (cell !== null) filled |= 1 << index
     }
-    let made = known.get(said)
+    let made = known.get(filled)
     if (made === undefined) {
-      made = make((index) => (said & (1 << index)) !== 0)
-      known.set(said, made)
+      made = make((index) => (filled & (1 << index)) !== 0)
+      known.set(filled, made)
     }
     return made
   }
 }
 
-function buildInsert(each: string, says: HasColumn): string {
-  const columns = INSERTED_COLUMNS.flatMap((name, index) => (says(index) ? [{ name, index }] : []))
+function buildInsert(each: string, hasValue: HasValue): string {
+  const columns = INSERTED_COLUMNS.flatMap((name, index) =>
+    hasValue(index) ? [{ name, index }] : [],
+  )
   return `INSERT INTO task (${columns.map(({ name }) => `"${name}"`).join(', ')})
     SELECT ${columns.map(({ name, index }) => readCell(index, sqlTypeOf(name))).join(', ')}
     FROM ${each} ORDER BY e.key`
 }
 
-function buildCompletion(dialect: SqlDialect, says: HasColumn): string {
+function buildCompletion(dialect: SqlDialect, hasValue: HasValue): string {
   const always = ['id', 'fence', 'exit_status', 'start_time', 'completion_time']
   const columns = OUTCOME_COLUMNS.flatMap((name, index) =>
-    says(index) || always.includes(name) ? [{ name, index }] : [],
+    hasValue(index) || always.includes(name) ? [{ name, index }] : [],
   )
   const given = columns.map(({ name, index }) => `${readCell(index, sqlTypeOf(name))} AS "${name}"`)
   const sets = columns

@@ -1,4 +1,4 @@
-/** A task as the store has it (cells in the order of TASK_COLUMNS), as the program has it, and as JSON. */
+/** Converts a task between its row (cells in the order of TASK_COLUMNS), an object, and JSON. */
 
 import type { RowCells } from '../../store/engine.ts'
 import type { Task, TaskRequest } from '../model/task.ts'
@@ -6,7 +6,7 @@ import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { tagsFromJson, tagsToJson } from '../text/tags.ts'
 import { formatTime, toSeconds } from '../text/units.ts'
 
-/** A task, and its place in the order of submission. */
+/** A task, and its number in the order of submission. */
 export interface StoredTask {
   readonly seq: number
   readonly task: Task
@@ -34,7 +34,10 @@ function toCamelCase(name: string): string {
   return made
 }
 
-/** Written out, for a literal has one shape from its beginning: all who handle tasks are several times faster for it. */
+/**
+ * Reads the cells by their index instead of in a loop: an object literal has one hidden class from the beginning, and code that
+ * handles such tasks is several times faster.
+ */
 export function readTaskRow(cells: RowCells): StoredTask {
   const tag = cells[30] as string
   const request = cells[31] as string | null
@@ -87,7 +90,7 @@ export function readTaskRows(rows: readonly RowCells[]): Task[] {
   return rows.map((cells) => readTaskRow(cells).task)
 }
 
-/** The cells of these columns. */
+/** The cells of a task, for these columns. */
 export function taskToCells(task: Task, columns: readonly string[]): RowCells {
   return columns.map((column) => {
     const value = task[toCamelCase(column) as keyof Task]
@@ -97,7 +100,7 @@ export function taskToCells(task: Task, columns: readonly string[]): RowCells {
   })
 }
 
-/** A task as other programs read it: names in snake_case, times as ISO 8601 in UTC, spans in seconds. */
+/** A task as other programs read it: names in snake_case, times as ISO 8601 in UTC, durations in seconds. */
 export function taskToJson(task: Task): Record<string, unknown> {
   const json: Record<string, unknown> = {}
   for (const [index, name] of TASK_FIELDS.entries()) {
@@ -113,12 +116,12 @@ function formatColumn(column: string, value: unknown): unknown {
   return DURATION_COLUMNS.has(column) ? toSeconds(value as number) : value
 }
 
-/** A moment. */
+/** Whether a column has milliseconds since 1970. */
 export function isTimeColumn(column: string): boolean {
   return TIME_COLUMNS.has(column)
 }
 
-/** A length of time. */
+/** Whether a column has a length of time in milliseconds. */
 export function isDurationColumn(column: string): boolean {
   return DURATION_COLUMNS.has(column)
 }

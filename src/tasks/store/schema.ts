@@ -1,7 +1,7 @@
 /**
- * The tables, and how a store comes to have them. Counts are kept by triggers, so that no path, not even a statement
- * by hand, can make them wrong; and every index holds only those rows that somebody looks for in it, so that ten
- * million finished tasks do not slow down the claim of the next one.
+ * The tables of a store, and the migrations that make them. Triggers keep the counts, so that no statement, not even one by
+ * hand, can make them wrong. Each index has only the rows that queries look for in it, so that ten million finished tasks do
+ * not slow down the next claim.
  */
 
 import { type EngineKind, SQL_DIALECTS } from '../../store/dialect.ts'
@@ -59,7 +59,7 @@ ${kind === 'sqlite' ? createSqliteTags() : createPostgresTags()}
 `
 }
 
-/** Each kind has a line of its own, in order: claims of one do not wait behind the other. */
+/** Each kind of task gets an index order of its own: a claim of one kind does not read tasks of the other. */
 function addKindIndexes(): string {
   return `
 DROP INDEX task_group;
@@ -69,8 +69,8 @@ CREATE INDEX task_failed ON task ("group", attempt, (${TASK_KIND_SQL}), completi
 }
 
 /**
- * A task is stored as what will be run, and belongs to the batch that it was handed in with: each batch has a line, failures
- * and counts of its own. What was cancelled, and no server has told of, is found at once.
+ * A task is stored as it will be run, and belongs to the batch it was added with. Each batch has new tasks, failures and
+ * counts of its own. Cancelled tasks that no server has reported yet have an index, too.
  */
 function addBatches(kind: EngineKind): string {
   const added = ['batch', 'cwd', 'template', 'shell', 'env', 'attempts', 'captured'] as const
@@ -120,7 +120,7 @@ CREATE TRIGGER tag_changed AFTER UPDATE OF tag ON task BEGIN ${untag} ${tags} EN
 CREATE TRIGGER tag_removed AFTER DELETE ON task WHEN old.tag <> '{}' BEGIN ${untag} END;`
 }
 
-/** Statement by statement, each connection into counts of its own: servers do not wait for each other. */
+/** Counts once per statement. Each connection counts into a shard of its own, so that servers do not wait for each other. */
 function createPostgresCounts(): string {
   const counting = (name: string, event: string, referencing: string, rows: string): string => `
 DROP TRIGGER IF EXISTS ${name} ON task;

@@ -1,8 +1,9 @@
 /**
- * Who works on the store: servers, which claim, and their clients, which run. A server holds its claims by a lease: it
- * beats, and others see that it does (`silence.ts`). One that is killed is found by any other, which gives its tasks back;
- * one that was only asleep learns that it is out, and what it brings late is refused.
+ * Servers, which claim tasks, and their clients, which run them. A server holds its claims by a lease: it sends heartbeats,
+ * and the other servers watch them (`heartbeat-monitor.ts`). Any of these notices a killed server and gives its tasks back. A
+ * server that was only suspended finds out at its next heartbeat or claim, and its late outcomes are refused.
  */
+import { hostname } from 'node:os'
 import { sql } from 'kysely'
 import { wallClock } from '../../core/time.ts'
 import { createQuery, type Statements } from '../../store/engine.ts'
@@ -19,13 +20,13 @@ export interface StoreServerRecord {
   readonly heartbeatAt: number
   readonly endedAt: number | null
   readonly isEvicted: boolean
-  /** The batch that it works off; `''`: none. */
+  /** The batch that it works on; `''`: none. */
   readonly batch: string
-  /** Whether it also runs tasks of no batch: whatever is handed in. */
+  /** Whether it also runs tasks without a batch. */
   readonly isOpen: boolean
 }
 
-/** What a server works off. */
+/** The tasks that a server works on. */
 export type ServedTasks = Pick<StoreServerRecord, 'batch' | 'isOpen'>
 
 export interface StoreClientRecord {
@@ -40,7 +41,7 @@ export interface StoreClientRecord {
 
 export async function registerServer(
   context: StoreContext,
-  host: string,
+  host = hostname(),
   id = newId(),
   { batch, isOpen }: ServedTasks = { batch: '', isOpen: true },
 ): Promise<string> {
@@ -63,13 +64,13 @@ export async function registerServer(
   return id
 }
 
-/** False: another server has taken this one's tasks over; it is to stop, or to join anew. */
+/** False: another server found this one dead and gave its tasks back. It has to stop, or to register anew. */
 export async function recordHeartbeat(context: StoreContext, id: string): Promise<boolean> {
   const at = await readStoreClock(context)
   const changed = await context.engine.run(
     context.db
       .updateTable('server')
-      // Never the same twice, whatever the clock does: by that others see that it lives.
+      // The number grows each time, whatever the clock does, so that other servers see the heartbeat.
       .set({
         heartbeat_at: sql`CASE WHEN heartbeat_at >= ${at} THEN heartbeat_at + 1 ELSE ${at} END`,
       })
@@ -80,7 +81,7 @@ export async function recordHeartbeat(context: StoreContext, id: string): Promis
   return changed === 1
 }
 
-/** Ends a server, and gives back what it still holds. Answers how many tasks that were. */
+/** Ends a server, and gives its tasks back. Returns how many these were. */
 export async function unregisterServer(context: StoreContext, id: string): Promise<number> {
   const at = await readStoreClock(context)
   const count = await context.engine.transaction((statements) =>
@@ -91,34 +92,34 @@ export async function unregisterServer(context: StoreContext, id: string): Promi
 }
 
 export interface StoreRecovery {
-  /** Servers that were found dead. */
+  /** Ids of the servers that were found dead. */
   readonly servers: readonly string[]
-  /** Tasks that are in the queue again. */
+  /** Tasks that went back to the queue. */
   readonly tasks: number
 }
 
 /**
- * Ends servers that have not beaten for `lease` milliseconds while this store looked on, and gives back all tasks that nobody
- * alive holds. To be called at a server's start (interrupted tasks) and now and then by each: two at once do it once.
- * @param alive servers that are known to live, silent or not
+ * Ends servers without a heartbeat for `lease` milliseconds while this store looked on, and gives back all tasks that no live
+ * server holds. Every server calls it at its start, for interrupted tasks, and then regularly. Two calls at once do it once.
+ * @param alive servers that are known to be alive, silent or not
  */
 export async function recoverTasks(
   context: StoreContext,
   lease: number,
   alive: readonly string[] = [],
 ): Promise<StoreRecovery> {
-  const { engine, db, heartbeats: silences } = context
+  const { engine, db, heartbeats } = context
   const live = db.selectFrom('server').where('ended_at', 'is', null)
   const beats = await engine.all<HeartbeatRow>(
     live.select(['id', 'heartbeat_at']).orderBy('id').compile(),
   )
-  const late = silences.findSilent(beats, lease).filter(({ id }) => !alive.includes(id))
+  const late = heartbeats.findSilent(beats, lease).filter(({ id }) => !alive.includes(id))
   const at = await readStoreClock(context)
   const found = await engine.transaction(async (statements) => {
     const servers: string[] = []
     let tasks = 0
     for (const { id, heartbeat_at } of late) {
-      // It may have beaten since, or be ended by another one just now.
+      // Since the look it may have sent a heartbeat, or another server may have ended it.
       let still = live.select('id').where('id', '=', id).where('heartbeat_at', '=', heartbeat_at)
       if (engine.kind === 'postgres') still = still.forUpdate().skipLocked()
       if ((await statements.all(still.compile())).length === 0) continue
@@ -185,7 +186,7 @@ export async function listServers({ engine, db }: StoreContext): Promise<StoreSe
   }))
 }
 
-/** A client that comes again under its id is the same client. */
+/** A client that connects again with its id is the same client. */
 export async function connectClient(
   { engine, db }: StoreContext,
   {
@@ -207,11 +208,11 @@ export async function connectClient(
   )
 }
 
-/** Notes that a client is gone, and gives back what it holds: its tasks are not lost. Answers how many these were. */
+/** Notes that a client is gone, and gives its tasks back. Returns how many these were. */
 export async function disconnectClient(
   context: StoreContext,
   id: string,
-  isEvicted: boolean,
+  { isEvicted = false }: { isEvicted?: boolean } = {},
 ): Promise<number> {
   const { engine, db } = context
   const count = await engine.transaction(async (statements) => {
@@ -223,7 +224,7 @@ export async function disconnectClient(
         .where('disconnected_at', 'is', null)
         .compile(),
     )
-    // The index leads by server.
+    // The index of scheduled tasks begins with the server.
     const holders = await statements.all<{ server_id: string }>(
       db.selectFrom('client').select('server_id').where('id', '=', id).compile(),
     )
@@ -238,7 +239,7 @@ export async function disconnectClient(
   return count
 }
 
-/** Those that are connected, of one server or of all. */
+/** The connected clients of one server, or of all. */
 export async function listClients(
   { engine, db }: StoreContext,
   server?: string,

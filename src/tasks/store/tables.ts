@@ -1,4 +1,4 @@
-/** What the store's tables are to the query builder. The same names on SQLite and on PostgreSQL. */
+/** The tables of a store, for the query builder. The names are the same on SQLite and on PostgreSQL. */
 import type { Generated } from 'kysely'
 import { TASK_KINDS, type TaskKind } from '../model/task.ts'
 import {
@@ -8,9 +8,9 @@ import {
   type TaskState,
 } from '../model/task-columns.ts'
 
-/** Names are the ancestor's. Times and spans are milliseconds, memory is bytes, `tag` and `request` are JSON. */
+/** The names are HyperShell's. Times and durations are milliseconds, memory is bytes, `tag` and `request` are JSON. */
 export interface TaskTable {
-  /** Grows with each row and is never used again: the order in which tasks were handed in. */
+  /** Grows with each row and is never reused: the order in which tasks were added. */
   seq: Generated<number>
   id: string
   group: number
@@ -44,18 +44,18 @@ export interface TaskTable {
   tag: string
   request: string | null
   fence: number
-  /** Id of the run that works the task off; `''`: whoever serves the store. */
+  /** Id of the run that the task belongs to; `''`: any server of the store may run it. */
   batch: string
   cwd: string | null
   template: string | null
   shell: string | null
   /** JSON. */
   env: string | null
-  /** How often the server that ran it last tries a task in all. */
+  /** How often a task is tried in all, as the server says that ran it last. */
   attempts: number | null
   /** 1: its output was kept. */
   captured: number | null
-  /** Follows from the others (a generated column). */
+  /** A generated column: it follows from the other columns. */
   state: Generated<TaskState>
 }
 
@@ -63,8 +63,8 @@ export interface TaskTable {
 export const TASK_KIND_SQL = "CASE WHEN request IS NULL THEN 'shell' ELSE 'request' END"
 
 /**
- * In SQL: where a task stands. One that is new stands in the line of its kind, any other is where its state says. Kept by no
- * column but by an index, in place of the state: so a claim of one kind goes past none of the other, and no row costs more.
+ * In SQL: the kind of a new task, the state of any other. It is kept by an index, in place of the state, and by no column: a
+ * claim of one kind does not read tasks of the other kind, and rows are not larger for it.
  */
 export const STATE_OR_KIND_SQL = `CASE WHEN state = 'new' THEN ${TASK_KIND_SQL} ELSE state END`
 
@@ -79,7 +79,7 @@ export interface CountTable {
   group: number
   attempt: number
   state: TaskState
-  /** So that connections do not wait for each other's counts; they are added up when read. */
+  /** Each connection writes into a shard of its own, so that none waits for another. Readers add the shards up. */
   shard: number
   n: number
 }
@@ -91,9 +91,9 @@ export interface ServerTable {
   heartbeat_at: number
   ended_at: number | null
   evicted: number
-  /** The batch that it works off. */
+  /** The batch that it works on. */
   batch: string
-  /** 1: it also serves tasks of no batch. */
+  /** 1: it also serves tasks without a batch. */
   is_open: number
 }
 

@@ -1,58 +1,42 @@
-/** The program of a thread that a store on SQLite lives in: it answers what `threaded.ts` asks. */
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+/** The program of the thread that a store on SQLite lives in: it runs what `threaded-store.ts` asks for. */
+import { workerData } from 'node:worker_threads'
+import { type OperationRunner, serveThread } from '../../store/thread-server.ts'
 import type { Task } from '../model/task.ts'
 import { PAGE_SIZE } from './find-tasks.ts'
+import type { StoreOperation } from './operations.ts'
 import { openSqliteStore } from './sqlite-store.ts'
-import type { DatabaseStore } from './store.ts'
-import {
-  type StoreThreadData,
-  type StoreThreadRequest,
-  type StoreThreadResponse,
-  serializeFailure,
-} from './thread-messages.ts'
+import type { Store } from './store.ts'
+import { ADDED_EVENT, type StoreThreadData } from './store-thread-data.ts'
 
 type OpenTaskList = AsyncGenerator<Task, void, undefined>
 
-const port = parentPort as MessagePort
-const openLists = new Map<number, OpenTaskList>()
-
-async function startStore(): Promise<void> {
+async function openStoreOfThread(notify: (event: string) => void): Promise<OperationRunner> {
   const { path, options } = workerData as StoreThreadData
-  await respond(0, async () => {
-    const store = await openSqliteStore(path, options)
-    port.on('message', async (question: StoreThreadRequest) => {
-      await respond(question.id, () => runOperation(store, question))
-      if (question.operation === 'close') port.close()
-    })
-  })
-}
-
-async function respond(id: number, perform: () => Promise<unknown>): Promise<void> {
-  try {
-    postResponse({ id, value: await perform() })
-  } catch (thrown) {
-    postResponse({ id, failure: serializeFailure(thrown) })
-  }
-}
-
-async function runOperation(
-  store: DatabaseStore,
-  { id, operation: name, args: given }: StoreThreadRequest,
-): Promise<unknown> {
-  switch (name) {
-    case 'list':
-      openLists.set(id, store.list(...(given as Parameters<DatabaseStore['list']>)))
-      return id
-    case 'page':
-      return readPage(openLists.get(given[0] as number))
-    case 'endList':
-      await openLists.get(given[0] as number)?.return()
-      return openLists.delete(given[0] as number)
-    case 'listen':
-      store.onAdded(() => postResponse('added'))
-      return undefined
-    default:
-      return (store[name] as (...given: readonly unknown[]) => Promise<unknown>)(...given)
+  const store = await openSqliteStore(path, options)
+  const openLists = new Map<number, OpenTaskList>()
+  let lastList = 0
+  let isListening = false
+  return async (operation, args) => {
+    switch (operation) {
+      case 'list':
+        openLists.set(++lastList, store.list(...(args as Parameters<Store['list']>)))
+        return lastList
+      case 'page':
+        return readPage(openLists.get(args[0] as number))
+      case 'endList':
+        await openLists.get(args[0] as number)?.return()
+        return openLists.delete(args[0] as number)
+      case 'listen':
+        if (!isListening) store.onAdded(() => notify(ADDED_EVENT))
+        isListening = true
+        return undefined
+      default:
+        return (
+          store[operation as StoreOperation | 'close'] as (
+            ...args: readonly unknown[]
+          ) => Promise<unknown>
+        )(...args)
+    }
   }
 }
 
@@ -66,8 +50,4 @@ async function readPage(list: OpenTaskList | undefined): Promise<Task[]> {
   return page
 }
 
-function postResponse(what: StoreThreadResponse): void {
-  port.postMessage(what)
-}
-
-void startStore()
+void serveThread(openStoreOfThread)

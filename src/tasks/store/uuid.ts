@@ -1,5 +1,7 @@
-/** Ids that grow with time (RFC 9562, version 7): neighbours in time are neighbours in the index, so ten million of
- * them are inserted as fast as ten. */
+/**
+ * Ids that grow with time (UUIDs of version 7, RFC 9562). Ids of the same time are neighbours in the index, so the ten
+ * millionth is inserted as fast as the tenth.
+ */
 import { randomBytes } from 'node:crypto'
 import { wallClock } from '../../core/time.ts'
 
@@ -9,14 +11,14 @@ const RANDOM_DIGITS = 14
 let last = 0
 let counter = 0
 
-/** Random digits for the next ids: asking for eight bytes costs as much as asking for thousands. */
+/** Random digits for the next ids: reading eight random bytes costs as much as reading thousands. */
 let digits = ''
 let used = 0
 
 /** A UUID greater than all that this process made before. */
 export function newId(): string {
   const at = wallClock()
-  // Within a millisecond, and when the clock goes back, the counter goes on; when that is full, time does.
+  // Within a millisecond, and after the clock was set back, the counter grows. When it is full, the time is advanced.
   if (at > last) {
     last = at
     counter = 0

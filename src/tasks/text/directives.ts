@@ -1,8 +1,9 @@
 /**
- * What a line says of its own task: `simulate 7 # MANYHOST: cores:2 memory:2GB timeout:30 group:4 site:x`. A line of
- * nothing but a directive says it of all that follow. Any other `#` belongs to the command.
+ * Directives of a line for its own task: `simulate 7 # MANYHOST: cores:2 memory:2GB timeout:30 group:4 site:x`. A line that
+ * is nothing but directives sets them for all following tasks. Any other `#` belongs to the command.
  */
 
+import { describe } from '../../core/describe.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { dictFromEntries } from '../../core/null-prototype.ts'
 import { requireBytes } from '../../core/units.ts'
@@ -21,21 +22,21 @@ export interface Directives {
   readonly tag?: Tags
 }
 
-/** Groups beyond this are a slip. */
+/** A larger group is a mistake. */
 const MAX_GROUP = 1_000_000_000
 
-/** At the beginning of the line, or after a space: `a#MANYHOST:` is a word of the command. */
+/** Stands at the beginning of the line or after a space: in `a#MANYHOST:` it belongs to a word of the command. */
 const DIRECTIVE = /(^|\s)#\s*(?:MANYHOST|HYPERSHELL):(.*)$/s
 
 export interface SplitLine {
-  /** The command as it was written; of a line with a directive, without that and the spaces before it. */
+  /** The command as it was written, without the directives and the spaces before them. */
   readonly command: string
   readonly directives: Directives
 }
 
 /**
- * Takes a line apart.
- * @throws ManyhostError MANYHOST_INVALID_OPTION, for a directive that says nothing that is known
+ * Splits a line into its command and its directives.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for a directive with an invalid value
  */
 export function splitLine(line: string): SplitLine {
   const match = line.includes('#') ? DIRECTIVE.exec(line) : null
@@ -47,7 +48,7 @@ export function splitLine(line: string): SplitLine {
 }
 
 /**
- * `cores:2 memory:2GB timeout:30 group:4`; what is none of these is a tag. Also `timeout=30`, and commas between.
+ * Reads `cores:2 memory:2GB timeout:30 group:4`. Every other word is a tag. `timeout=30` and commas in between are read, too.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseDirectives(text: string): Directives {
@@ -62,8 +63,8 @@ export function parseDirectives(text: string): Directives {
       else if (key === 'timeout') found.timeout = parseTaskDuration(value ?? '')
       else if (key === 'group') found.group = parseGroup(value)
       else {
-        const [name, said] = parseTag(value === undefined ? word : `${key}:${value}`)
-        tags.set(name, said)
+        const [name, tag] = parseTag(value === undefined ? word : `${key}:${value}`)
+        tags.set(name, tag)
       }
     } catch (error) {
       const shown = word.length > 100 ? `${word.slice(0, 97)}...` : word
@@ -77,20 +78,20 @@ export function parseDirectives(text: string): Directives {
   return tags.size > 0 ? { ...found, tag: checkTags(dictFromEntries(tags)) } : found
 }
 
-/** Later ones win; tags are added to tags. */
+/** Directives of `second` replace those of `first`; tags are added to tags. */
 export function mergeDirectives(first: Directives, second: Directives): Directives {
   if (Object.keys(second).length === 0) return first
   const tag = first.tag || second.tag ? { tag: { ...first.tag, ...second.tag } } : {}
   return { ...first, ...second, ...tag }
 }
 
-/** Half a core is one as well. */
+/** `0.5` is half a core. */
 function parseCores(value = ''): number {
   const number = /^\d{1,7}(?:\.\d{1,9})?$/.test(value) ? Number(value) : Number.NaN
   if (number > 0 && number <= 1_000_000) return number
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `cores is a number above 0, up to 1000000, got ${JSON.stringify(value)}`,
+    `cores must be a number above 0, up to 1000000, got ${describe(value)}`,
   )
 }
 
@@ -99,6 +100,6 @@ function parseGroup(value = ''): number {
   if (number <= MAX_GROUP) return number
   throw new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `group is a whole number from 0 to ${MAX_GROUP}, got ${JSON.stringify(value)}`,
+    `group must be a whole number from 0 to ${MAX_GROUP}, got ${describe(value)}`,
   )
 }

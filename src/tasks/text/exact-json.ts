@@ -1,19 +1,19 @@
 /**
- * JSON whose numbers stay what they are. A double has 53 bits: `JSON.parse` reads 9007199254740993 as ...992 and says
- * nothing. Here a whole number beyond that range is a bigint, and is written as the same digits.
+ * JSON that keeps whole numbers exactly. A double has 53 bits, so `JSON.parse` silently reads 9007199254740993 as ...992.
+ * Here a whole number beyond that range is a bigint, and is written with the same digits.
  */
 import { randomUUID } from 'node:crypto'
 
-/** Stands before what is not a text. Nobody outside can know it. */
+/** Stands before a number in the place of a text. It is random, so that no text from outside can begin with it. */
 const MARK = `${randomUUID()}:`
 
-/** A whole number that a double may not hold has 16 digits or more. */
+/** A whole number that a double cannot hold has 16 digits or more. */
 const MAYBE_INEXACT = /\d{16}/
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g
 
 /**
- * As `JSON.parse`, but that a whole number beyond 2^53 is a bigint.
+ * As `JSON.parse`, but a whole number beyond 2^53 becomes a bigint.
  * @throws SyntaxError
  */
 export function parseJson(text: string): unknown {
@@ -31,12 +31,12 @@ export function parseJson(text: string): unknown {
   )
 }
 
-/** As `JSON.stringify`; a bigint is written as a number. */
+/** As `JSON.stringify`, but a bigint is written as a number. */
 export function toJson(value: unknown, indent?: number): string {
   try {
     return JSON.stringify(value, null, indent)
   } catch (error) {
-    // `JSON.stringify` takes no bigint. Few values have one, so that the others do not pay for the search.
+    // `JSON.stringify` takes no bigint. Few values have one, and only these pay for the second pass.
     if (!(error instanceof TypeError)) throw error
   }
   const text = JSON.stringify(

@@ -1,12 +1,14 @@
-/** Lines that are no shell command: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
+/** Lines that are not shell commands: a task as JSON, and a request as `POST http://calc/x {"a":1}`. */
 
 import { checkSendableHeaders } from '../../client/request.ts'
+import { describe } from '../../core/describe.ts'
 import { dictFromEntries } from '../../core/null-prototype.ts'
 import type { NewTask, Tags, TaskRequest } from '../model/task.ts'
 import { TASK_COLUMNS } from '../model/task-columns.ts'
 import { findTaskProblem } from '../model/validate-task.ts'
 import { type Directives, parseDirectives } from './directives.ts'
 import { toJson } from './exact-json.ts'
+import { requireNoNul } from './nul.ts'
 import { checkTags } from './tags.ts'
 import { parseTaskDuration } from './units.ts'
 
@@ -14,41 +16,43 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
 const FIELDS = ['args', 'request', 'group', 'cores', 'memory', 'timeout', 'tag', 'tags']
 
-/** What a row of `list --json` says beside these: of the task that was, not of the one that is to be. */
+/** Fields of a row of `list --json` that describe the task that was, not the one that is to be made. */
 const OUTPUT_COLUMNS: ReadonlySet<string> = new Set(
   TASK_COLUMNS.filter((name) => !FIELDS.includes(name)),
 )
 
 /**
- * `{"args": "echo hi", "cores": 2, "memory": "2GB", "timeout": 30, "tag": {"site": "x"}}`; `timeout` in seconds, as
- * in a directive. What is none of the fields is a tag, so that a table of parameters needs nothing else; of a whole row of
- * `list --json` the rest is left out.
+ * `{"args": "echo hi", "cores": 2, "memory": "2GB", "timeout": 30, "tag": {"site": "x"}}`; `timeout` is in
+ * seconds, as in a directive. Every other field is a tag, so that a table of parameters can be used as it is. A whole row of
+ * `list --json` is read, too: the fields that describe its outcome are left out.
  * @throws Error
  */
 export function parseJsonTask(given: unknown): NewTask {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new Error('a line of JSON is an object')
+    throw new Error(`a line of JSON must be an object, got ${describe(given)}`)
   }
   const fields = given as Record<string, unknown>
   const request = fields.request == null ? undefined : parseTaskRequest(fields.request)
   const args = fields.args ?? (request ? `${request.method} ${request.url}` : undefined)
-  if (args !== undefined && typeof args !== 'string') throw new Error('args must be a text')
-  if (args?.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
+  if (args !== undefined && typeof args !== 'string')
+    throw new Error(`args must be a text, got ${describe(args)}`)
+  if (args !== undefined) requireNoNul(args)
   const isRow = ['id', 'submit_id', 'submit_time'].every((name) => typeof fields[name] === 'string')
-  const ways = parseRunFields(fields, isRow)
-  const tag = parseTagFields(fields, isRow, Object.keys(ways))
+  const runFields = parseRunFields(fields, isRow)
+  const tag = parseTagFields(fields, isRow, Object.keys(runFields))
   return {
     args: args ?? '',
     ...parseAmountFields(fields),
-    ...ways,
+    ...runFields,
     ...(request && { request }),
     ...(Object.keys(tag).length > 0 && { tag }),
   }
 }
 
 /**
- * Where and how it runs: an absolute path as `cwd` or `shell`, an object as `env`, a text with a brace as `template`. No tag
- * has such a value, so a column of a table of parameters may have one of these names. In a row any text is a template.
+ * Where and how the task runs: an absolute path as `cwd` or `shell`, an object as `env`, a text with a brace as `template`. No
+ * tag has such a value, so a column of a table of parameters may have one of these names. In a row of `list --json` any text is
+ * a template.
  */
 function parseRunFields(fields: Readonly<Record<string, unknown>>, isRow: boolean): TaskRunFields {
   const { cwd, shell, env, template } = fields
@@ -64,7 +68,7 @@ function parseRunFields(fields: Readonly<Record<string, unknown>>, isRow: boolea
 }
 
 /**
- * How a line of JSON says a template of its own. One without a form is the command itself, whatever the line; as `template`
+ * The fields of a line of JSON that has a template of its own. A template without a brace is the command itself: as `template`
  * it would be read as a tag.
  */
 export function withTemplate(args: string, template: string): Pick<NewTask, 'args' | 'template'> {
@@ -81,22 +85,22 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** @param ways what says how it runs, and is no tag then */
+/** @param runFields names of fields that say how the task runs, and are no tags then */
 function parseTagFields(
   fields: Readonly<Record<string, unknown>>,
   isRow: boolean,
-  ways: readonly string[],
+  runFields: readonly string[],
 ): Tags {
   const rest = Object.entries(fields).filter(
-    ([name]) => ![...FIELDS, ...ways].includes(name) && !(isRow && OUTPUT_COLUMNS.has(name)),
+    ([name]) => ![...FIELDS, ...runFields].includes(name) && !(isRow && OUTPUT_COLUMNS.has(name)),
   )
   const own = [fields.tags, fields.tag].map((given) => checkTags(given ?? {}))
   const all = [...rest, ...own.flatMap((tags) => Object.entries(tags))]
-  // The partition that a row was in is no tag of a new task.
+  // The tag with the partition of the old row does not belong to the new task.
   return checkTags(dictFromEntries(all.filter(([name]) => !(isRow && name === 'part'))))
 }
 
-/** A number is meant as it is, `timeout` in seconds; a text is read as in a directive. */
+/** A number is taken as it is, `timeout` in seconds. A text is read as in a directive. */
 function parseAmountFields(fields: Readonly<Record<string, unknown>>): Directives {
   const words: string[] = []
   const amounts: Record<string, number> = {}
@@ -113,13 +117,15 @@ function parseAmountFields(fields: Readonly<Record<string, unknown>>): Directive
 }
 
 /**
- * `METHOD URL [body]`; a body that is JSON has its content type.
+ * Reads `METHOD URL [body]`. A body that is JSON gets its content type.
  * @throws Error
  */
 export function parseRequestTask(line: string): NewTask {
   const match = /^(\S+)\s+(\S+)(?:\s+([\s\S]+))?$/.exec(line)
   if (!match || !METHODS.includes(match[1] as string)) {
-    throw new Error(`a request is like 'POST http://calc/x {"a":1}', methods ${METHODS.join(' ')}`)
+    throw new Error(
+      `a request must be like 'POST http://calc/x {"a":1}', with a method of ${METHODS.join(' ')}`,
+    )
   }
   const body = match[3] ?? null
   const headers: Record<string, string> = isJson(body) ? { 'content-type': 'application/json' } : {}
@@ -130,7 +136,8 @@ export function parseRequestTask(line: string): NewTask {
 }
 
 function parseTaskRequest(given: unknown): TaskRequest {
-  if (typeof given !== 'object' || given === null) throw new Error('request must be an object')
+  if (typeof given !== 'object' || given === null)
+    throw new Error(`request must be an object, got ${describe(given)}`)
   const {
     method = 'GET',
     url,
@@ -139,9 +146,10 @@ function parseTaskRequest(given: unknown): TaskRequest {
     ...others
   } = given as Record<string, unknown>
   const [unknown] = Object.keys(others)
-  if (unknown !== undefined) throw new Error(`request: unknown field '${unknown}'`)
+  if (unknown !== undefined)
+    throw new Error(`request has no field '${unknown}'; its fields are method, url, headers, body`)
   if (typeof method !== 'string' || !METHODS.includes(method)) {
-    throw new Error(`request.method must be one of ${METHODS.join(' ')}`)
+    throw new Error(`request.method must be one of ${METHODS.join(' ')}, got ${describe(method)}`)
   }
   if (typeof url !== 'string' || !/^https?:\/\/[^/\s]/.test(url) || !URL.canParse(url)) {
     throw new Error(
@@ -150,12 +158,13 @@ function parseTaskRequest(given: unknown): TaskRequest {
   }
   if (!isHeaders(headers)) throw new Error('request.headers must be an object of texts')
   checkSendableHeaders(headers)
-  // A body that is an object is meant as JSON.
+  // An object as body is sent as JSON.
   if (typeof body === 'object' && body !== null) {
     const typed = { 'content-type': 'application/json', ...headers }
     return { method, url, headers: typed, body: toJson(body) }
   }
-  if (body !== null && typeof body !== 'string') throw new Error('request.body must be a text')
+  if (body !== null && typeof body !== 'string')
+    throw new Error(`request.body must be a text or an object, got ${describe(body)}`)
   return { method, url, headers, body }
 }
 

@@ -1,11 +1,11 @@
 /**
- * Objects of a text that has JSON: one a line; or a list of them, as `list --json` prints it; or each over many lines, as
- * `info --json` and `jq` print them.
+ * Reads the objects of a text of JSON: one per line; or a list of them, as `list --json` prints it; or each over many lines,
+ * as `info --json` and `jq` print them.
  */
 import { parseJson } from './exact-json.ts'
 import type { SourceLine } from './lines.ts'
 
-/** An object, or why there is none; `number` is the line that it begins at, `last` the last one that has been read with it. */
+/** An object, or why there is none. `number` is the line where it begins, `last` the last line that was read for it. */
 export interface JsonItem {
   readonly number: number
   readonly last: number
@@ -13,7 +13,7 @@ export interface JsonItem {
   readonly problem?: string
 }
 
-/** What is no text is passed on: a program hands in whole tasks. */
+/** Items that are not text are passed on as they are: a program may give whole tasks. */
 export async function* readJsonItems(
   lines: AsyncIterable<SourceLine>,
   longest: number,
@@ -35,9 +35,9 @@ export async function* readJsonItems(
 
 function* readFirstLine(open: JsonObjectReader, number: number, line: string): Generator<JsonItem> {
   const text = line.trim()
-  // What stands between the objects of a list.
+  // Such a line stands between the objects of a list.
   if (/^[[\],]?$/.test(text)) return
-  // A pretty printer leaves the brace that opens an object alone; a line of JSON that is cut off has more.
+  // A pretty printer puts the brace that opens an object on a line of its own. A cut-off line of JSON has more than that.
   if (/^[[,\s]*\{$/.test(text)) return open.begin(number)
   const whole = tryParseJson(text)
   if ('value' in whole) return yield* yieldItems(number, whole.value)
@@ -48,15 +48,15 @@ function* readFirstLine(open: JsonObjectReader, number: number, line: string): G
 
 function* yieldItems(number: number, value: unknown): Generator<JsonItem> {
   if (!Array.isArray(value)) return yield { number, last: number, value }
-  if (value.length === 0) yield { number, last: number, problem: 'a list without a task' }
+  if (value.length === 0) yield { number, last: number, problem: 'the list has no task' }
   for (const [index, one] of value.entries()) {
-    // The line has been read when its last task has: who goes on from there loses none.
+    // The line counts as read with its last task, so that a restart after this line loses no task.
     const last = index === value.length - 1 ? number : number - 1
     yield { number, last, value: one }
   }
 }
 
-/** An object whose lines come one by one. */
+/** Collects the lines of one object until its braces are closed. */
 class JsonObjectReader {
   readonly #longest: number
   #number = 0
@@ -90,7 +90,7 @@ class JsonObjectReader {
       return
     }
     this.#lines.push(line)
-    // Braces in texts are none; a text does not go over the end of a line.
+    // Braces inside of texts do not count. A text ends on the line where it began.
     for (const [token] of line.matchAll(/"(?:[^"\\]+|\\.)*"|[{}]/g)) {
       if (token === '{') this.#depth++
       if (token === '}' && --this.#depth === 0) break
@@ -101,7 +101,7 @@ class JsonObjectReader {
     yield { ...this.#lineNumbers, ...found }
   }
 
-  /** The text ends, or is interrupted. */
+  /** To be called where the source ends, or something that is not a line of text comes. */
   *finish(): Generator<JsonItem> {
     if (this.isOpen) yield { ...this.#lineNumbers, problem: 'it is not JSON: an object has no end' }
     this.#depth = 0

@@ -1,20 +1,19 @@
-/** Lines of bytes or texts, one at a time, each with its number; what is no line says so and the rest goes on. */
+/** Reads lines from bytes or texts, one at a time, each with its number. A line that cannot be read has a problem; the rest goes on. */
 import { isUtf8 } from 'node:buffer'
 import type { NewTask } from '../model/task.ts'
 
 export interface SourceLine {
-  /** 1, 2, ...; for a source of items, the item. */
+  /** 1, 2, ...: the number of the line; for a source of items, that of the item. */
   readonly number: number
   readonly text: string | NewTask
-  /** Why it cannot be read; `text` is empty then. */
+  /** Why the line cannot be read. `text` is empty then. */
   readonly problem?: string
 }
 
 type SourceItem = string | NewTask | Uint8Array
 
 /**
- * Bytes are cut at newlines, `\r\n` as well; an item that is a text is a line. Nothing beyond `longest` bytes of one
- * line is kept.
+ * Cuts bytes at `\n` and `\r\n`. An item that is a text is one line. At most `longest` bytes of a line are kept in memory.
  */
 export async function* readLines(
   source: Iterable<SourceItem> | AsyncIterable<SourceItem>,
@@ -39,14 +38,14 @@ export async function* readLines(
   for (const line of cutter.flush()) yield numbered(line)
 }
 
-/** What some editors put before the first line of a text in UTF-8: a byte order mark. It is none of the line. */
+/** A byte order mark, which some editors put before the first line of a text in UTF-8. It does not belong to the line. */
 const BOM = '\ufeff'
 
 type LineContent = Omit<SourceLine, 'number'>
 
 function lineFromText(item: string, longest: number): LineContent {
   if (item.length > longest || Buffer.byteLength(item) > longest) return tooLong(longest)
-  // A line of a file that was read by somebody else may have kept its end.
+  // A program that read the file itself may have left the end of the line on it.
   return { text: item.replace(/\r?\n$/, '') }
 }
 
@@ -71,14 +70,14 @@ class LineCutter {
     if (from < chunk.length) this.#add(chunk.subarray(from))
   }
 
-  /** The last line, which may have no newline. */
+  /** Takes the last line, which may have no newline. */
   *flush(): Generator<LineContent> {
     if (this.#size > 0 || this.#isTooLong) yield this.#take()
   }
 
   #add(bytes: Uint8Array): void {
     this.#size += bytes.length
-    // One more than the longest is room for the `\r`.
+    // The `\r` of `\r\n` is not part of the line, so one more byte fits.
     if (this.#size > this.#longest + 1) {
       this.#isTooLong = true
       this.#pending = []
@@ -108,7 +107,7 @@ function explainNotUtf8([first, second]: Uint8Array, isFirst: boolean): string {
   const isUtf16 =
     isFirst && ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
   return isUtf16
-    ? 'it is not UTF-8, but UTF-16, as its byte order mark says: iconv -f UTF-16 -t UTF-8 makes it UTF-8'
+    ? 'it is not UTF-8, but UTF-16, as its byte order mark says: convert it with iconv -f UTF-16 -t UTF-8'
     : 'it is not UTF-8'
 }
 

@@ -1,7 +1,7 @@
-/** Names of machines in short: `a[01-03,7].x,b` is a01.x, a02.x, a03.x, a7.x, b. As Slurm and HyperShell write them. */
+/** Lists of machines in the short form of Slurm and HyperShell: `a[01-03,7].x,b` is a01.x, a02.x, a03.x, a7.x, b. */
 import { ManyhostError } from '../../core/errors.ts'
 
-/** More machines than anybody has; `a[1-999999999]` is a slip. */
+/** Nobody has more machines: `a[1-999999999]` is a mistake. */
 const MAX_NODES = 100_000
 
 /**
@@ -11,16 +11,16 @@ export function expandNodelist(text: string): string[] {
   const nodes: string[] = []
   for (const item of splitOutsideBrackets(text)) {
     const name = item.trim()
-    if (name === '') throw invalid(text, 'a name is empty')
+    if (name === '') throw invalid(text, 'a name is empty: commas must stand between names')
     for (const node of expandBrackets(name, text)) {
       nodes.push(node)
-      if (nodes.length > MAX_NODES) throw invalid(text, `more than ${MAX_NODES} names`)
+      if (nodes.length > MAX_NODES) throw invalid(text, `it has more than ${MAX_NODES} names`)
     }
   }
   return nodes
 }
 
-/** At commas that are not in brackets. */
+/** Splits at commas that are not in brackets. */
 function splitOutsideBrackets(text: string): string[] {
   const items: string[] = []
   let depth = 0
@@ -28,7 +28,7 @@ function splitOutsideBrackets(text: string): string[] {
   for (let i = 0; i < text.length; i++) {
     if (text[i] === '[') depth++
     if (text[i] === ']') depth--
-    if (depth < 0 || depth > 1) throw invalid(text, `brackets do not match at ${i + 1}`)
+    if (depth < 0 || depth > 1) throw invalid(text, `brackets do not match at character ${i + 1}`)
     if (text[i] !== ',' || depth > 0) continue
     items.push(text.slice(from, i))
     from = i + 1
@@ -37,11 +37,11 @@ function splitOutsideBrackets(text: string): string[] {
   return [...items, text.slice(from)]
 }
 
-/** One bracket after the other; `r[1-2]n[1-2]` is four. */
+/** Expands the brackets from left to right: `r[1-2]n[1-2]` is four names. */
 function* expandBrackets(name: string, text: string): Generator<string> {
   const open = name.indexOf('[')
   if (open < 0) {
-    if (!/^[\w.@:-]+$/.test(name)) throw invalid(text, `'${name}' is no name of a machine`)
+    if (!/^[\w.@:-]+$/.test(name)) throw invalid(text, `'${name}' is not the name of a machine`)
     yield name
     return
   }
@@ -55,10 +55,12 @@ function* expandBrackets(name: string, text: string): Generator<string> {
 
 function* expandRange(part: string, text: string): Generator<string> {
   const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(part)
-  if (!match) throw invalid(text, `'${part}' is not like 7 or 01-12`)
+  if (!match)
+    throw invalid(text, `a bracket must have numbers like 7 or ranges like 01-12, got '${part}'`)
   const [first, last] = [match[1] as string, match[2] ?? (match[1] as string)]
-  if (Number(first) > Number(last)) throw invalid(text, `${part} runs backwards`)
-  // The width of the first number is that of all, when it is padded.
+  if (Number(first) > Number(last))
+    throw invalid(text, `the range ${part} must begin with its smaller number`)
+  // A first number with leading zeros gives all numbers its width.
   const width = first.startsWith('0') ? first.length : 0
   for (let n = Number(first); n <= Number(last); n++) yield String(n).padStart(width, '0')
 }

@@ -1,6 +1,7 @@
-/** From anything that gives lines to tasks, read no faster than they are asked for. */
+/** Makes tasks from any source of lines. The source is read no faster than tasks are taken. */
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
+import { describe } from '../../core/describe.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { catchRejection, FirstFailureReporter } from '../../core/user-functions.ts'
 import type { NewTask } from '../model/task.ts'
@@ -8,15 +9,16 @@ import { type Directives, mergeDirectives, splitLine } from './directives.ts'
 import { parseJsonTask, parseRequestTask } from './json-and-request-lines.ts'
 import { type JsonItem, readJsonItems } from './json-lines.ts'
 import { readLines, type SourceLine } from './lines.ts'
+import { requireNoNul } from './nul.ts'
 
-/** What tasks can come from: lines or whole tasks, one by one. */
+/** Where tasks can come from: lines or whole tasks, one by one. */
 export type TaskSource =
   | Iterable<string | NewTask>
   | AsyncIterable<string | NewTask>
   | AsyncIterable<Uint8Array>
 
 /**
- * What a line is. `command`: a shell command; `json`: an object with `args` (or `request`), `cores`, `tag`, ...;
+ * How a line is read. `command`: a shell command; `json`: an object with `args` (or `request`), `cores`, `tag`, ...;
  * `request`: `POST http://calc/x {"a":1}`.
  */
 export type LineKind = 'command' | 'json' | 'request'
@@ -24,19 +26,19 @@ export type LineKind = 'command' | 'json' | 'request'
 export interface SourceOptions {
   /** @default 'command' */
   readonly kind?: LineKind
-  /** What holds for all tasks, unless a line says otherwise. */
+  /** Directives for all tasks. Directives of a line replace them. */
   readonly defaults?: Directives
   /**
-   * What becomes of a line that cannot be a task. `stop` ends the source with the error; a function is told, and the
-   * rest goes on. @default 'stop'
+   * What happens at a line that is not a task. `stop` ends the source with the error. A function is called with the error,
+   * and the source goes on. @default 'stop'
    */
   readonly onBad?: 'stop' | ((error: ManyhostError, line: number) => void)
-  /** What is made of each task; where it throws, the line cannot be a task. @default the task as it is */
+  /** Changes each task. Where it throws, the line counts as one that is not a task. @default the task as it is */
   readonly make?: (task: NewTask) => NewTask | Promise<NewTask>
   /**
-   * Hears the number of each line, 1, 2, ..., before its task is given; of JSON over many lines, of the last one; of a list on
-   * one line, of the line before until the last task of the list is given. `isStanding`: it says something of all that follow.
-   * What it throws is reported once, and changes nothing.
+   * Is called with the number of each line, 1, 2, ..., before its task is given. For an object over many lines this is the
+   * last line; for a list on one line it is the line before, until the last task of the list is given. `isStanding`: the line
+   * sets directives for all following tasks. What the function throws is reported once, and changes nothing.
    */
   readonly onLine?: (line: number, isStanding: boolean) => void
 }
@@ -45,7 +47,7 @@ export interface SourceOptions {
 export const LONGEST_LINE = 1_048_576
 
 /**
- * Tasks of a source, in its order.
+ * Reads the tasks of a source, in its order.
  * @throws ManyhostError MANYHOST_INVALID_TASK, with the number of the line; what the source itself throws
  */
 export async function* readTasks(
@@ -76,7 +78,7 @@ export async function* readTasks(
   }
 }
 
-/** @throws what the function throws: it has the last word on whether the source goes on */
+/** @throws what the function throws: it may end the source in this way */
 function reportBadLine(
   onBad: Exclude<SourceOptions['onBad'], 'stop' | undefined>,
   error: ManyhostError,
@@ -91,7 +93,7 @@ function reportBadLine(
 
 interface ParsedLine {
   readonly task?: NewTask
-  /** Said by a line of its own, of all that follow. */
+  /** Directives that stand on a line of their own, for all following tasks. */
   readonly directivesForAll?: Directives
 }
 
@@ -103,13 +105,13 @@ function parseItem(item: SourceLine | JsonItem, kind: LineKind, standing: Direct
   return { task: withDirectives(standing, checkGivenTask(text)) }
 }
 
-/** @throws ManyhostError MANYHOST_INVALID_OPTION, or an Error that says what is wrong with the line */
+/** @throws ManyhostError MANYHOST_INVALID_OPTION, or another Error that says what is wrong with the line */
 export function parseTaskLine(
   text: string,
   kind: Exclude<LineKind, 'json'>,
   standing: Directives = {},
 ): ParsedLine {
-  if (text.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
+  requireNoNul(text)
   if (text.trim() === '') return {}
   const { command, directives } = splitLine(text)
   if (command === '') return { directivesForAll: directives }
@@ -118,24 +120,27 @@ export function parseTaskLine(
   return { task: { args: command, ...own } }
 }
 
+/** Of a whole task only the tags are merged with the standing ones; its own fields come first. */
 function withDirectives(standing: Directives, task: NewTask): NewTask {
-  return { ...mergeDirectives(standing, task), ...task, ...mergeTags(standing, task) }
+  return { ...standing, ...task, ...mergeTags(standing, task) }
 }
 
 function mergeTags(standing: Directives, task: NewTask): Pick<NewTask, 'tag'> {
   return standing.tag || task.tag ? { tag: { ...standing.tag, ...task.tag } } : {}
 }
 
-/** A task that a program hands in: as its type says, but for what no command can hold. */
+/** A task that a program gives must match its type; here only the command line is checked. */
 function checkGivenTask(task: NewTask): NewTask {
   if (typeof task !== 'object' || task === null || typeof task.args !== 'string') {
-    throw new Error('a task is a line of text, or an object with `args`')
+    throw new Error(
+      `a task must be a line of text, or an object with a text as args, got ${describe(task)}`,
+    )
   }
-  if (task.args.includes('\0')) throw new Error('there is a NUL in it, which no command can hold')
+  requireNoNul(task.args)
   return task
 }
 
-/** A stream that breaks before anybody reads it must not end the program: who reads it is told. */
+/** A stream that fails before it is read must not end the program: the failure reaches whoever reads it later. */
 export function ignoreStreamErrors<Source extends TaskSource | undefined>(source: Source): Source {
   if (source instanceof Readable) source.on('error', () => {})
   return source

@@ -1,7 +1,7 @@
 /**
- * Tags: what users hang on tasks to find them again, `site:x run:7 final:true`. How a tag is read, checked, written and
- * found is said here and nowhere else. Each value has one text, the one that a template gives (`{site}`); that text finds
- * it, and finds nothing else.
+ * Tags: users give them to tasks to find these again, `site:x run:7 final:true`. Everything about reading, checking, writing
+ * and finding tags is in this file. Each value has exactly one text, the one that a template gives (`{site}`). That text finds
+ * the value, and no other value.
  */
 
 import { ManyhostError } from '../../core/errors.ts'
@@ -11,12 +11,12 @@ import { parseJson, toJson } from './exact-json.ts'
 
 const NAME = /^[A-Za-z0-9_.+-]{1,120}$/
 
-/** Tags that one task may have. */
+/** Most tags of one task. */
 export const MAX_TAGS = 1_000
 
 /**
- * The value that a text stands for: `true`, `false` and `null`, and a number where its text is the very same. So `1.10`,
- * `1.0`, `-0` and `007` are texts, for the numbers 1.1, 1, 0 and 7 have other texts.
+ * The value that a text stands for: `true`, `false`, `null`, or a number if that number is written as this very text. So
+ * `1.10`, `1.0`, `-0` and `007` stay texts, because the numbers 1.1, 1, 0 and 7 are written differently.
  */
 export function parseTagValue(text: string): TagValue {
   if (text === 'true') return true
@@ -30,24 +30,24 @@ export function parseTagValue(text: string): TagValue {
   return Number.isFinite(number) && String(number) === text ? number : text
 }
 
-/** What the store may have where a tag has this text: the text itself, or what the text stands for. As JSON. */
+/** The JSON of the values that the store may have for a tag with this text: the text itself, and the value it stands for. */
 export function tagLiterals(text: string): readonly string[] {
   const value = parseTagValue(text)
   return typeof value === 'string' ? [toJson(text)] : [toJson(text), toJson(value)]
 }
 
 /**
- * Reads `key:value`, or `key` for `key:true`.
+ * Reads `key:value`; `key` alone means `key:true`.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseTag(text: string): [key: string, value: TagValue] {
   const at = text.indexOf(':')
   const key = at < 0 ? text : text.slice(0, at)
-  const said = at < 0 ? 'true' : text.slice(at + 1)
-  // The text is checked before it is read: a number that is too long is not one.
-  const problem = findTagProblem(key, said)
+  const value = at < 0 ? 'true' : text.slice(at + 1)
+  // The text is checked before it becomes a number, since a number has no length limit of its own.
+  const problem = findTagProblem(key, value)
   if (problem) throw invalid(problem)
-  return [key, parseTagValue(said)]
+  return [key, parseTagValue(value)]
 }
 
 /** @throws ManyhostError MANYHOST_INVALID_OPTION */
@@ -56,7 +56,7 @@ export function parseTags(texts: readonly string[]): Tags {
 }
 
 /**
- * Reads what is looked for: `key` is any value.
+ * Reads a condition on tags: `key:value`, or `key` for any value.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseTagFilter(text: string): { key: string; values?: readonly string[] } {
@@ -66,7 +66,7 @@ export function parseTagFilter(text: string): { key: string; values?: readonly s
 }
 
 /**
- * Tags that came as data.
+ * Checks tags that came as data.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function checkTags(given: unknown): Tags {
@@ -75,15 +75,15 @@ export function checkTags(given: unknown): Tags {
   return createDict(given as Tags)
 }
 
-/** Why these cannot be the tags of a task. */
+/** Why these cannot be the tags of a task; undefined if they can. */
 export function findTagsProblem(given: unknown): string | undefined {
   if (given === undefined) return undefined
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    return `tags are an object, got ${shorten(given)}`
+    return `tags must be an object, got ${shorten(given)}`
   }
   const entries = Object.entries(given)
   if (entries.length > MAX_TAGS) {
-    return `a task has at most ${MAX_TAGS} tags, got ${entries.length}`
+    return `a task can have at most ${MAX_TAGS} tags, got ${entries.length}`
   }
   for (const [key, value] of entries) {
     const problem = findTagProblem(key, value)
@@ -92,21 +92,21 @@ export function findTagsProblem(given: unknown): string | undefined {
   return undefined
 }
 
-/** Why this cannot be a tag. */
+/** Why this cannot be a tag; undefined if it can. */
 export function findTagProblem(key: string, value: unknown): string | undefined {
   if (!NAME.test(key)) {
-    return `a tag's key has 1 to 120 of A-Z a-z 0-9 _ . + -, got ${shorten(key)}`
+    return `the key of a tag must be 1 to 120 characters of A-Z a-z 0-9 _ . + -, got ${shorten(key)}`
   }
   if (value === null || typeof value === 'boolean' || Number.isFinite(value)) return undefined
   if (value === '' || (isTextual(value) && NAME.test(String(value)))) return undefined
-  return `tag ${key}: a value is a number, true, false, null, or up to 120 of A-Z a-z 0-9 _ . + -, got ${shorten(value)}`
+  return `tag ${key}: a value must be a number, true, false, null, or up to 120 characters of A-Z a-z 0-9 _ . + -, got ${shorten(value)}`
 }
 
 function isTextual(value: unknown): boolean {
   return typeof value === 'string' || typeof value === 'bigint'
 }
 
-/** As the store keeps them. */
+/** The JSON that the store keeps. */
 export function tagsToJson(tags: Tags | undefined): string {
   return tags ? toJson(toExactTags(tags)) : '{}'
 }
@@ -116,8 +116,8 @@ export function tagsFromJson(text: string): Tags {
 }
 
 /**
- * Without whole numbers that a double holds and JSON does not: `JSON.stringify(2 ** 60)` is not 2^60. From 10^21 up a
- * number has an exponent, and is the same number again.
+ * The same tags, with large whole numbers as bigints, because `JSON.stringify(2 ** 60)` does not write the digits of 2^60.
+ * From 10^21 up a number is written with an exponent, which is exact again.
  */
 export function toExactTags(tags: Tags): Tags {
   const entries = Object.entries(tags)

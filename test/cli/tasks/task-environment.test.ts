@@ -64,7 +64,10 @@ describe('--fleet', PATIENT, () => {
     expect(await runManyhost(far, { env })).toMatchObject({ code: 0, stdout: '4' })
     const submit = ['tasks', 'submit', '--server', url, '--requests', '--']
     const wrong = await runManyhost([...submit, 'FETCH', 'x'], { env })
-    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/a request is like/) })
+    expect(wrong).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/a request must be like/),
+    })
     const id = (await runManyhost([...submit, 'GET', 'http://calc/add/3/3'], { env })).stdout.trim()
     const waited = await runManyhost(['tasks', 'wait', id, '-r'], { env })
     expect(waited.code).toBe(0)
@@ -111,7 +114,7 @@ describe('--fleet', PATIENT, () => {
       [['--ssh', 'h', '--mpi'], /give one of --ssh/, 2],
       [['--fleet', join(fleet, '..', 'bad.yaml')], /comand/, 3],
       [['--ssh', 'h', '--ssh-args', '-A -i k'], /--ssh-args: .*not A/, 2],
-      [['--ssh', 'a[2-1]'], /runs backwards/, 2],
+      [['--ssh', 'a[2-1]'], /must begin with its smaller number/, 2],
       [['--from-json', '--requests', '--fleet', fleet], /one or the other/, 2],
     ] as const
     for (const [args, message, expected] of ends) {

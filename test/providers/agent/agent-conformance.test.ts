@@ -1,4 +1,4 @@
-/** What every provider must do, done on the machine of an agent. */
+/** The conformance suite of providers, on the machine of an agent. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -11,14 +11,14 @@ import { KEY, type LocalAgent, openTestAgents, startLocalAgent } from './help.ts
 
 const scratch = mkdtempSync(join(tmpdir(), 'manyhost-conformance-agent-'))
 const elsewhere = `127.0.0.1:${portBase}`
-/** For the session that is killed: it comes to any hub at that address. */
+/** For the session that is killed: this agent connects to any hub at that address. */
 const waiting = startLocalAgent(elsewhere, { maxInstances: 8 })
 afterAll(async () => {
   await waiting.end()
   rmSync(scratch, { recursive: true, force: true })
 })
 
-/** A hub with an agent, which ends with it. */
+/** A hub with an agent that ends with the hub. */
 function withAgent(): Provider {
   const provider = openTestAgents()
   const agent: Promise<LocalAgent> = provider

@@ -1,4 +1,4 @@
-/** A hub and agents in processes of their own: how they come, go, freeze, return, and what becomes of requests. */
+/** A hub, and agents in processes of their own: they come, leave, freeze and return, and requests are not lost. */
 import { resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { AgentEvent, AgentsProvider } from '../../../providers/agent/index.ts'
@@ -27,7 +27,7 @@ afterEach(async () => {
     await agent.exit
   }
 })
-// The compiler takes its time on a machine that does much else.
+// The compiler is slow on a busy machine.
 beforeAll(buildCommandLine, 300_000)
 afterAll(removeBuild)
 
@@ -54,7 +54,7 @@ function ids(session: Session): string[] {
   return session.cluster(url).instances.map(({ id }) => id)
 }
 
-/** Requests without an end, until they are told to; how many were answered. Any failure rejects. */
+/** Sends requests until `end`, which resolves with the number of responses. Rejects if a request fails. */
 function traffic(session: Session): { end(): Promise<number> } {
   let isOver = false
   const client = session.client()
@@ -89,10 +89,13 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     ])
     expect(provider.agents[0]?.instances.length).toBe(2)
     expect(session.cluster(url).instances.length).toBe(2)
-    await waitUntil(() => agent.output().includes('connected'), 'it has said so')
+    await waitUntil(
+      () => agent.output().includes('connected'),
+      'the agent prints that it is connected',
+    )
   })
 
-  it('killed by SIGKILL: no request is lost, and nothing of it is left', async () => {
+  it('killed by SIGKILL: no request fails, and its processes end', async () => {
     const provider = openTestAgents({ returnWithin: 0 })
     const seen = events(provider)
     const [first] = [await start(provider, '--name', 'one'), await start(provider, '--name', 'two')]
@@ -110,7 +113,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     await waitUntil(() => findInstancePids(lost).length === 0, 'its guard has ended its processes')
   })
 
-  it('killed in the middle of an answer without a length: that is an error, not its end', async () => {
+  it('killed in the middle of a response without a length: the response ends with an error', async () => {
     const provider = openTestAgents({ returnWithin: 0 })
     const agent = await start(provider)
     const spec = specOf({ command: ['node', resolve('test/fakes/lane-server.mjs'), 'raw'] })
@@ -134,7 +137,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const session = open(provider, 1)
     await waitForReady(session, url, 1)
     const [frozen = ''] = ids(session)
-    // Answered by nobody while the agent is frozen: its lane stands still.
+    // Nothing answers while the agent is frozen: its tunnel stands still.
     const pending = session.client().get(`${url}/sleep/3000`)
     await waitUntil(() => session.cluster(url).inFlight === 1, 'it is under way')
     agent.signal('SIGSTOP')
@@ -148,14 +151,14 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     agent.signal('SIGCONT')
     await waitUntil(
       () => findInstancePids(frozen).length === 0,
-      'it has ended what it had by itself',
+      'the agent has ended its old instance',
     )
     await waitForAgents(provider, 2)
     expect(provider.agents.flatMap(({ instances }) => instances)).toEqual([replaced])
-    await waitUntil(() => spare.output().includes(replaced), 'it has said what it has')
+    await waitUntil(() => spare.output().includes(replaced), 'the other agent prints its instance')
   })
 
-  it('SIGTERM: what runs on it is drained and started elsewhere, then it ends with 0', async () => {
+  it('SIGTERM: its instances are replaced elsewhere and drained, then it ends with 0', async () => {
     const provider = openTestAgents()
     const seen = events(provider)
     const agent = await start(provider, '--name', 'leaving')
@@ -181,7 +184,7 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     expect(seen.some(({ change }) => change === 'evicted')).toBe(false)
   })
 
-  it('survives a restart of the hub: what it had ends, and it serves the new one', async () => {
+  it('survives a restart of the hub: its old instances end, and it serves the new hub', async () => {
     const listen = `127.0.0.1:${portBase}`
     const first = openTestAgents({ listen })
     const agent = await start(first)
@@ -196,22 +199,25 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     expect(agent.child.exitCode).toBeNull()
   })
 
-  it('is refused with a wrong key, says so, and does not come again', async () => {
+  it('is refused with a wrong key, and ends', async () => {
     const provider = openTestAgents({ key: 'quite another key than that' })
     let refused = 0
     provider.on('refused', () => refused++)
     const agent = await start(provider)
     expect(await agent.exit).toBe(6)
-    await waitUntil(() => /key/.test(agent.output()) && refused > 0, 'both have said so')
+    await waitUntil(
+      () => /key/.test(agent.output()) && refused > 0,
+      'the agent prints it, and the hub reports it',
+    )
     expect(provider.agents).toEqual([])
     await provider.close?.()
   })
 
-  it('waits for a hub that is not there yet', async () => {
+  it('waits for a hub that does not listen yet', async () => {
     const listen = `127.0.0.1:${portBase}`
     const agent = await spawnAgent(listen, '--max-instances', '1')
     far.push(agent)
-    await waitUntil(() => agent.output().includes('lost'), 'it has tried')
+    await waitUntil(() => agent.output().includes('lost'), 'an attempt to connect has failed')
     const late = openTestAgents({ listen })
     await late.address()
     await waitForAgents(late)
@@ -222,7 +228,10 @@ describe('an agent of its own process', { timeout: 240_000 }, () => {
     const provider = openTestAgents()
     const agent = await start(provider, '--timeout', '300ms')
     expect(await agent.exit).toBe(0)
-    await waitUntil(() => agent.output().includes('idle for 300 ms'), 'it has said why')
+    await waitUntil(
+      () => agent.output().includes('idle for 300 ms'),
+      'the agent prints why it ends',
+    )
     await provider.close?.()
   })
 })

@@ -1,4 +1,4 @@
-/** Hubs, agents, instances and roads between them, which end with the test that made them. */
+/** Hubs, agents, instances, and proxies between them. Each one ends with the test that has made it. */
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, vi } from 'vitest'
@@ -8,10 +8,10 @@ import { service, waitUntil } from '../../help.ts'
 import { specOf } from '../process-help.ts'
 import { type LocalAgent, openTestAgents, startLocalAgent } from './help.ts'
 
-// Real processes, on a machine that may do much else.
+// Real processes, on a machine that may be busy.
 vi.setConfig({ testTimeout: 120_000 })
 
-/** What is to be ended after the test, last first. */
+/** Called after the test, the last one first. */
 export const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
@@ -50,39 +50,39 @@ export async function serving(
   return Object.assign(running, { id: spec.id })
 }
 
-export interface Relay {
+export interface Proxy {
   readonly address: string
   readonly sockets: readonly Socket[]
-  /** What the agent said over each connection. */
-  readonly said: Buffer[][]
-  /** Neither lets through nor tells. */
+  /** What the agent has sent over each connection. */
+  readonly received: Buffer[][]
+  /** Passes nothing on any more, and leaves all connections open. */
   freeze(): void
-  /** Breaks the agent's own link, and lets no new connection through. */
+  /** Breaks the agent's own link, and accepts no new connection. */
   cutLink(): void
-  /** Lets new ones through again. */
+  /** Accepts new connections again. */
   mend(): void
 }
 
-/** A road to the hub that can be cut. */
-export async function relay(to: string, delay = 0): Promise<Relay> {
+/** A proxy in front of the hub that can cut connections. @param delay milliseconds, in each direction */
+export async function startProxy(to: string, delay = 0): Promise<Proxy> {
   const sockets: Socket[] = []
-  const said: Buffer[][] = []
+  const received: Buffer[][] = []
   let isCut = false
   const [, port = ''] = to.split(':')
   const server: Server = createServer({ allowHalfOpen: true }, (near) => {
     if (isCut) return void near.destroy()
     const far = connect({ port: Number(port), host: '127.0.0.1', allowHalfOpen: true })
-    const words: Buffer[] = []
-    said.push(words)
+    const chunks: Buffer[] = []
+    received.push(chunks)
     sockets.push(near)
-    near.on('data', (chunk) => words.push(chunk))
+    near.on('data', (chunk) => chunks.push(chunk))
     for (const [from, into] of [
       [near, far],
       [far, near],
     ] as const) {
       if (delay === 0) from.pipe(into)
       else {
-        // Later, in order; the end as well.
+        // The end is delayed as well, so that all stays in order.
         from.on('data', (chunk) => setTimeout(() => into.write(chunk), delay))
         from.on('end', () => setTimeout(() => into.end(), delay))
       }
@@ -98,7 +98,7 @@ export async function relay(to: string, delay = 0): Promise<Relay> {
   return {
     address: `127.0.0.1:${(server.address() as { port: number }).port}`,
     sockets,
-    said,
+    received,
     freeze: () => {
       isCut = true
       for (const socket of sockets) socket.pause().removeAllListeners('data').unpipe()

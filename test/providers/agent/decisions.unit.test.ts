@@ -1,4 +1,4 @@
-/** What is decided without any I/O: placement, tickets, what is kept of output, what a peer may say. */
+/** Decisions without I/O: placement, tokens, kept output, addresses; and docs/agents.md. */
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -37,19 +37,19 @@ function wish(part: Partial<PlacementRequest> = {}): PlacementRequest {
 }
 
 describe('placement', () => {
-  it('takes the least full by its fullest measure', () => {
+  it('takes the agent whose largest share is the smallest', () => {
     const byCpus = offer({ reserved: { instances: 1, cpus: 3, memory: 0 } })
     const byInstances = offer({ reserved: { instances: 2, cpus: 0, memory: 0 } })
     expect(pickAgent([byCpus, byInstances], wish({ cpus: 1 }))).toBe(byInstances)
     expect(pickAgent([byCpus, byInstances], wish({ cpus: 0, memory: 500 }))).toBe(byCpus)
   })
 
-  it('of equals the less busy, then the first', () => {
+  it('takes the less busy of equally full agents, then the first', () => {
     const [busy, idle, same] = [offer({ load: 0.9 }), offer({ load: 0.1 }), offer({ load: 0.1 })]
     expect(pickAgent([busy, idle, same], wish())).toBe(idle)
   })
 
-  it('passes over who is closed, full, too small, unable, or without a label', () => {
+  it('passes over agents that are closed, full, too small, or without a capability or a label', () => {
     const wanted = wish({ requiredLabels: { gpu: 'a100', disk: '*' }, cpus: 2 })
     const labels = { gpu: 'a100', disk: 'ssd' }
     const unfit = [
@@ -63,21 +63,21 @@ describe('placement', () => {
     ]
     expect(pickAgent(unfit, wanted)).toBeUndefined()
     expect(explainNoPlacement(unfit, wanted)).toBe(
-      "1 away or about to leave, 2 full, 1 too small, 1 unable of 'command', 1 without disk=*, 1 without gpu=a100",
+      "1 away or about to leave, 2 full, 1 too small, 1 without the capability 'command', 1 without disk=*, 1 without gpu=a100",
     )
     const right = offer({ labels })
     expect(pickAgent([...unfit, right], wanted)).toBe(right)
   })
 
-  it('an inherited name is no label', () => {
+  it('does not take an inherited property for a label', () => {
     expect(pickAgent([offer()], wish({ requiredLabels: { toString: '*' } }))).toBeUndefined()
   })
 
-  it('requires what begins with `require.`, and nothing else', () => {
+  it('requires the labels that begin with `require.`, and no others', () => {
     expect(parseRequiredLabels({ 'require.gpu': 'a100', team: 'blue' })).toEqual({ gpu: 'a100' })
   })
 
-  it('never gives what is not there, whatever is asked in whatever order', () => {
+  it('never reserves more than an agent has', () => {
     const amounts = fc.record({ cpus: fc.nat(8), memory: fc.nat(2_000) })
     const sizes = fc.array(
       fc.record({
@@ -114,55 +114,55 @@ describe('placement', () => {
   })
 })
 
-describe('tickets', () => {
+describe('tokens', () => {
   beforeEach(() => void vi.useFakeTimers())
   afterEach(() => void vi.useRealTimers())
 
-  it('are good once, and for whom they were issued', async () => {
-    const tickets = new DialTokens<number>('it')
-    const ticket = tickets.issue('lab', 1_000)
-    expect(tickets.redeem(ticket.id, 'other', 1)).toBe(false)
-    expect(tickets.redeem(ticket.id, 'lab', 2)).toBe(true)
-    expect(tickets.redeem(ticket.id, 'lab', 3)).toBe(false)
-    expect(await ticket.redeemed).toBe(2)
-    expect(tickets.size).toBe(0)
+  it('are good once, and for the agent to which they were issued', async () => {
+    const tokens = new DialTokens<number>('it')
+    const token = tokens.issue('lab', 1_000)
+    expect(tokens.redeem(token.id, 'other', 1)).toBe(false)
+    expect(tokens.redeem(token.id, 'lab', 2)).toBe(true)
+    expect(tokens.redeem(token.id, 'lab', 3)).toBe(false)
+    expect(await token.redeemed).toBe(2)
+    expect(tokens.size).toBe(0)
   })
 
-  it('end with their time', async () => {
-    const tickets = new DialTokens<number>('a lane')
-    const late = expect(tickets.issue('lab', 1_000).redeemed).rejects.toThrow(/a lane .* 1000 ms/)
+  it('expire', async () => {
+    const tokens = new DialTokens<number>('a tunnel')
+    const late = expect(tokens.issue('lab', 1_000).redeemed).rejects.toThrow(/a tunnel .* 1000 ms/)
     vi.advanceTimersByTime(1_000)
     await late
-    expect(tickets.size).toBe(0)
+    expect(tokens.size).toBe(0)
   })
 })
 
-describe('output on its way', () => {
-  it('comes in pieces, in order, and all of it', async () => {
+describe('output that is sent to the hub', () => {
+  it('arrives complete and in order, in several pieces', async () => {
     const sent: string[] = []
-    const outflow = new AgentOutputSender(async (text) => void sent.push(text))
+    const sender = new AgentOutputSender(async (text) => void sent.push(text))
     const text = 'abcdefghij'.repeat(20_000)
-    outflow.add(text)
-    await outflow.flush()
+    sender.add(text)
+    await sender.flush()
     expect(sent.join('')).toBe(text)
     expect(sent.length).toBeGreaterThan(1)
   })
 
-  it('waits for a link, keeps the newest, and says what was lost', async () => {
+  it('waits for a link, keeps the newest, and says how much was dropped', async () => {
     let isUp = false
     let sent = ''
-    const outflow = new AgentOutputSender(async (text) => {
+    const sender = new AgentOutputSender(async (text) => {
       if (!isUp) throw new Error('away')
       sent += text
     })
     for (let i = 0; i < 100; i++) {
-      outflow.add('x'.repeat(10_000))
+      sender.add('x'.repeat(10_000))
       await runEventLoop(1)
     }
-    outflow.add('the end')
-    await outflow.flush()
+    sender.add('the end')
+    await sender.flush()
     isUp = true
-    await outflow.flush()
+    await sender.flush()
     expect(sent.endsWith('the end')).toBe(true)
     expect(sent.length).toBeLessThan(300_000)
     const [, lost = ''] = /manyhost: (\d+) characters were not sent/.exec(sent) ?? []
@@ -177,8 +177,8 @@ it.each([
   ['https://x', undefined],
   ['whatever', undefined],
   [undefined, undefined],
-])('an instance at %s is reached there', (address, door) => {
-  expect(parseInstanceAddress(address)).toEqual(door)
+])('the address of an instance at %s is parsed', (address, target) => {
+  expect(parseInstanceAddress(address)).toEqual(target)
 })
 
 it.each([
@@ -192,7 +192,7 @@ it.each([
   ['[::]:1', false],
   ['127.0.0.1.example.com:1', false],
   ['hub:1', false],
-])('%s is this machine alone: %s', (address, is) => {
+])('%s is an address of this machine only: %s', (address, is) => {
   expect(isLocalAddress(address)).toBe(is)
 })
 

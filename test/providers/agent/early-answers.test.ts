@@ -1,4 +1,4 @@
-/** Uploads that an instance behind an agent answers before it has read them: the answer is delivered, and executed once. */
+/** An instance behind an agent answers uploads before it has read them: each response arrives, each request runs once. */
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { Session } from '../../../src/index.ts'

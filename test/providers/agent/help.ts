@@ -15,7 +15,7 @@ import { buildProviders } from '../process-help.ts'
 
 export const KEY = 'a key of this very test'
 
-/** Leases that no load of the machine outlasts: a test that is about their end gives shorter ones. */
+/** Leases that do not end on a busy machine. A test of their end gives shorter ones. */
 const LEASES = { beat: 200, evictAfter: 60_000, returnWithin: 60_000 } as const
 
 export function openTestAgents(options: Partial<AgentsOptions> = {}): AgentsProvider {
@@ -52,7 +52,7 @@ export function startLocalAgent(address: string, options: Partial<AgentOptions> 
 
 let built: Promise<string> | undefined
 
-/** The command line as JavaScript, made once a test file. */
+/** The command line as JavaScript, built once for each test file. */
 export function buildCommandLine(): Promise<string> {
   built ??= buildProviders().then((folder) => {
     writeFileSync(join(folder, 'package.json'), '{"type":"module","version":"0.0.0"}')
@@ -69,7 +69,7 @@ export async function removeBuild(): Promise<void> {
 export interface AgentProcess {
   readonly child: ChildProcess
   readonly pid: number
-  /** All that it said. */
+  /** All that it has printed. */
   readonly output: () => string
   signal(name: NodeJS.Signals): void
   /** Resolves with how it ended. */

@@ -1,4 +1,4 @@
-/** Who is given what, how a hub is known by its certificate, and which options are refused. */
+/** Placement, the fingerprint of the hub's certificate, and options that are refused. */
 import { X509Certificate } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ import { here, opened, serving, unending } from './auto-closed.ts'
 import { KEY, waitForAgents } from './help.ts'
 
 describe('placement', () => {
-  it('waits while nobody has room, says so, and goes on when there is', async () => {
+  it('waits while no agent has capacity, says so in the output, and goes on when one has', async () => {
     const provider = opened()
     const address = await provider.address()
     const spec = specOf({ command: service, labels: { 'require.gpu': 'a100' } })
@@ -47,7 +47,7 @@ describe('encrypted', () => {
   const cert = readFileSync(files.cert, 'utf8')
   const tls = { certFile: files.cert, certKeyFile: files.key }
 
-  it('known by the fingerprint of its certificate, with lanes and files', async () => {
+  it('an agent that knows the fingerprint of the certificate connects, and tunnels work', async () => {
     const provider = opened(tls)
     const { fingerprint256: fingerprint } = new X509Certificate(cert)
     here(await provider.address(), { tls: { fingerprint } })
@@ -56,7 +56,7 @@ describe('encrypted', () => {
     expect(new Set(answers).size).toBe(1)
   })
 
-  it('another certificate is refused before anything is said', async () => {
+  it('an agent refuses a certificate with another fingerprint', async () => {
     const provider = opened(tls)
     const ended = runAgent({
       address: await provider.address(),
@@ -74,9 +74,9 @@ describe('options', () => {
     [{ key: KEY, listen: '0.0.0.0:1' }, /insecure/],
     [{ key: KEY, listen: 'nowhere' }, /host:port/],
     [{ key: KEY, evictAfter: 10 }, /two beats/],
-    [{ key: KEY, keyFile: 'x' }, /two/],
+    [{ key: KEY, keyFile: 'x' }, /not both/],
     [{ keyFile: '/no/such' }, /cannot be read/],
-    [{ key: KEY, certFile: 'x' }, /go together/],
+    [{ key: KEY, certFile: 'x' }, /given together/],
     [{ key: KEY, colour: 'red' }, /unknown option 'colour'/],
   ])('%j is refused', (options, message) => {
     const error = catchThrown(() => agents(options as never))
@@ -95,7 +95,7 @@ describe('options', () => {
     expect(error.message).toMatch(message)
   })
 
-  it('a provider that was given to an agent is left to its maker', async () => {
+  it('a provider that was given to an agent is not closed by the agent', async () => {
     const local = processes()
     const provider = opened()
     const agent = here(await provider.address(), { provider: local })

@@ -1,4 +1,4 @@
-/** Lanes: whatever goes over a connection to an instance goes over the two of a lane, and ends as it would there. */
+/** Tunnels: what a connection to an instance carries, a tunnel carries as well, and it ends in the same way. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
@@ -11,7 +11,7 @@ import { createMemoryMeter, findInstancePids, waitUntil } from '../../help.ts'
 import { get, specOf } from '../process-help.ts'
 import { type LocalAgent, openTestAgents, startLocalAgent } from './help.ts'
 
-// Real processes, on a machine that may do much else.
+// Real processes, on a machine that may be busy.
 vi.setConfig({ testTimeout: 120_000 })
 
 const command = ['node', resolve('test/fakes/lane-server.mjs')]
@@ -41,16 +41,16 @@ async function serving(...args: string[]): Promise<Running & { readonly id: stri
   return Object.assign(running, { id: spec.id })
 }
 
-describe('a lane', () => {
-  it('is used again, and made anew after `Connection: close`', async () => {
+describe('a tunnel', () => {
+  it('is reused, and replaced after `Connection: close`', async () => {
     const { dispatcher } = await serving()
     for (let i = 0; i < 20; i++) expect(await get(dispatcher, '/close')).toBe('closed')
     for (let i = 0; i < 20; i++) expect(Number(await get(dispatcher, '/pid'))).toBeGreaterThan(0)
   })
 
-  it('streams an answer as it comes, and a big one whole', async () => {
+  it('streams a response while the request is sent, and carries a large one completely', async () => {
     const { dispatcher } = await serving()
-    // Nothing more is sent before what was sent has come back: an answer that is gathered first never comes.
+    // Each part is sent after the part before it has come back. So a response that is collected first would never end.
     const parts = new PassThrough()
     const asked = dispatcher.request({ path: '/echo', method: 'POST', body: parts })
     parts.write('0')
@@ -66,7 +66,7 @@ describe('a lane', () => {
     expect((await big.body.arrayBuffer()).byteLength).toBe(30_000_000)
   })
 
-  it('streams a request as it comes, with the answer beside it', async () => {
+  it('streams a large request, with the response at the same time', async () => {
     const { dispatcher } = await serving()
     const piece = Buffer.alloc(100_000, 'x')
     const parts = async function* () {
@@ -80,7 +80,7 @@ describe('a lane', () => {
     expect((await body.arrayBuffer()).byteLength).toBe(10_000_000)
   })
 
-  it('holds back a server whose answer nobody reads', async () => {
+  it('holds back a server whose response nobody reads', async () => {
     const { dispatcher } = await serving()
     const { body } = await dispatcher.request({ path: '/big/60000000', method: 'GET' })
     const held = await createMemoryMeter()
@@ -102,13 +102,13 @@ describe('a lane', () => {
     await ended
   })
 
-  it('an answer that the end of the connection ends is whole; one that is reset is an error', async () => {
+  it('a response that ends with its connection is complete; one that is reset is an error', async () => {
     const { dispatcher } = await serving('raw')
     expect(await get(dispatcher, '/unlengthed')).toBe('the first half, the second half')
     await expect(get(dispatcher, '/cut')).rejects.toThrow()
   })
 
-  it('to a server that has ended is refused, as it would be', async () => {
+  it('to a server that has ended is refused', async () => {
     const { dispatcher, accepts, exited, id } = await serving()
     await get(dispatcher, '/pid')
     for (const pid of findInstancePids(id)) process.kill(pid, 'SIGKILL')
@@ -119,7 +119,7 @@ describe('a lane', () => {
 })
 
 describe('how a server ends its connection', () => {
-  /** A process that answers whatever comes with a few bytes, and ends the connection at once in that way. */
+  /** A process that answers the first bytes with a few bytes, and ends the connection at once in the given way. */
   async function ending(how: string): Promise<number> {
     const script = `const server = require('node:net').createServer((socket) => {
       socket.on('error', () => {})
@@ -136,14 +136,14 @@ describe('how a server ends its connection', () => {
     ['resetAndDestroy()', false],
     ['end(() => socket.resetAndDestroy())', true],
   ] as const)(
-    '%s that comes together with the last bytes is told as what it is',
+    '%s together with the last bytes counts as a proper end: %s',
     async (how, isProper) => {
       const local = await connectInstance({ host: '127.0.0.1', port: await ending(how) })
       local.write('go')
-      // An agent that stands still: when it goes on, the bytes and the end are there together.
+      // The agent stands still. When it goes on, the bytes and the end have arrived together.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000)
-      const lane = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
-      expect(await new Promise((told) => splice(lane, local, told))).toBe(isProper)
+      const tunnel = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
+      expect(await new Promise((resolve) => splice(tunnel, local, resolve))).toBe(isProper)
     },
   )
 })

@@ -1,5 +1,7 @@
+import { getEventListeners } from 'node:events'
+import { Readable } from 'node:stream'
 import { inspect } from 'node:util'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import {
   defaultSocketUrl,
   isDockerAddress,
@@ -7,17 +9,19 @@ import {
 } from '../../../providers/docker/address.ts'
 import { buildContainerBody } from '../../../providers/docker/container-body.ts'
 import { createFrameSplitter } from '../../../providers/docker/demux.ts'
+import type { DockerCaller } from '../../../providers/docker/docker-caller.ts'
 import { type ContainerEndFacts, exitOfContainer } from '../../../providers/docker/exit.ts'
 import { createHttpAgent } from '../../../providers/docker/http-agent.ts'
-import { withDefaultTag } from '../../../providers/docker/images.ts'
+import { fetchImage, withDefaultTag } from '../../../providers/docker/images.ts'
 import { docker } from '../../../providers/docker/index.ts'
 import {
   DOCKER_RULES,
   type DockerOptions,
   parseDockerOptions,
 } from '../../../providers/docker/options.ts'
+import { deferred } from '../../../src/core/deferred.ts'
 import type { StartSpec } from '../../../src/core/provider.ts'
-import { catchThrown } from '../../help.ts'
+import { catchThrown, rejectionOf } from '../../help.ts'
 import { specOf } from '../process-help.ts'
 
 describe('why a container ended', () => {
@@ -127,6 +131,46 @@ describe('images', () => {
     ['host:5000/a/node:1', 'host:5000/a/node:1'],
     ['node@sha256:12', 'node@sha256:12'],
   ])('%s', (image, wanted) => expect(withDefaultTag(image)).toBe(wanted))
+
+  /** An engine that counts its pulls, and whose pull goes on until `gate` is resolved. */
+  function pullingEngine(gate: Promise<void>): DockerCaller & { readonly pulls: number } {
+    let pulls = 0
+    const call = async (): Promise<unknown> => {
+      pulls++
+      await gate
+      return Readable.from([])
+    }
+    return {
+      call: call as DockerCaller['call'],
+      get pulls() {
+        return pulls
+      },
+    }
+  }
+
+  test('starts that wait for the same image share one pull, and leave no listener at their signals', async () => {
+    const gate = deferred<void>()
+    const engine = pullingEngine(gate.promise)
+    const signals = [new AbortController().signal, new AbortController().signal]
+    const fetches = signals.map((signal) => fetchImage(engine, 'x', undefined, signal))
+    gate.resolve()
+    await Promise.all(fetches)
+    expect(engine.pulls).toBe(1)
+    for (const signal of signals) expect(getEventListeners(signal, 'abort')).toEqual([])
+  })
+
+  test('a start that is given up does not wait for its image, and the pull goes on for the others', async () => {
+    const gate = deferred<void>()
+    const engine = pullingEngine(gate.promise)
+    const giveUp = new AbortController()
+    const abandoned = fetchImage(engine, 'x', undefined, giveUp.signal)
+    const other = fetchImage(engine, 'x', undefined, new AbortController().signal)
+    giveUp.abort(new Error('enough'))
+    expect((await rejectionOf(abandoned)).message).toBe('enough')
+    gate.resolve()
+    await other
+    expect(engine.pulls).toBe(1)
+  })
 })
 
 describe('options', () => {

@@ -66,6 +66,20 @@ describe('agreements', () => {
     },
   )
 
+  test('a startup function reads the name of its instance in ctx.env', SLOW, async () => {
+    const made = provider()
+    let name: string | undefined
+    const one = specOf({
+      startup: async ({ env, spawn }) => {
+        name = env.MANYHOST_INSTANCE
+        await spawn(command[0] as string, ...command.slice(1))
+      },
+    })
+    await made.start(one, { signal: unending() })
+    expect(name).toBe(one.id)
+    await made.close?.()
+  })
+
   test('a start that is given up leaves no agreement', SLOW, async () => {
     const made = provider()
     for (const ms of [0, 300, 1_100, 1_300, 2_000]) {
@@ -91,7 +105,7 @@ describe('agreements', () => {
     await serving(made)
     expect([made.available?.('http://calc'), made.available?.('http://other')]).toEqual([1, 0])
     const error = await rejectionOf(made.start(specOf({ command }), { signal: unending() }))
-    expect(error.message).toContain('maxInstances 1 are there already')
+    expect(error.message).toContain('1 run already, and maxInstances is 1')
     await made.close?.()
   })
 

@@ -205,7 +205,7 @@ describe('ports', () => {
     for (const port of all) expect(port >= range[0] && port <= range[1]).toBe(true)
     for (const { failure } of held) {
       expect(failure).toContain(`no free port on 127.0.0.1 in ${range[0]}..${range[1]}`)
-      expect(failure).toContain('150 of 150 held by')
+      expect(failure).toContain('manyhost instances have 150 of 150 ports')
     }
 
     // The kernel gives back what a killed process held.
@@ -221,7 +221,9 @@ describe('ports', () => {
     await once(other, 'listening')
     await expect(reservePort('127.0.0.1', [port, port])).rejects.toMatchObject({
       code: 'MANYHOST_START_FAILED',
-      message: expect.stringContaining('0 of 1 held by manyhost instances, 1 by other programs'),
+      message: expect.stringContaining(
+        'manyhost instances have 0 of 1 ports, other programs have 1',
+      ),
     })
     other.close()
     await once(other, 'close')
@@ -233,14 +235,14 @@ describe('ports', () => {
   test('an address that is not of this machine is told at once', async () => {
     await expect(reservePort('192.0.2.1', [portBase, portBase + 9])).rejects.toMatchObject({
       code: 'MANYHOST_START_FAILED',
-      message: expect.stringMatching(/192\.0\.2\.1:\d+.*EADDRNOTAVAIL/),
+      message: expect.stringMatching(/port \d+ of 192\.0\.2\.1: .*EADDRNOTAVAIL/),
     })
   })
 
   test('the lock for systems without abstract sockets', async () => {
     const one = await reservePort('127.0.0.1', [port, port], lockByDatagram)
     await expect(reservePort('127.0.0.1', [port, port], lockByDatagram)).rejects.toThrow(
-      '1 of 1 held by manyhost instances',
+      'manyhost instances have 1 of 1 ports',
     )
     one.release()
     const two = await waitUntil(() => reservePort('127.0.0.1', [port, port], lockByDatagram))

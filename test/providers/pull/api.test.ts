@@ -8,7 +8,7 @@ const NOBODY = '/services/00000000-0000-4000-8000-000000000000'
 const NO_JOB = '/jobs/00000000-0000-4000-8000-000000000000'
 
 describe('the API of the original, path by path', () => {
-  it('GET / says who runs it (T11: the names of its settings)', async () => {
+  it('GET / shows the option `about` (T11: the names of its settings)', async () => {
     const about = { version: '7', maintainer_name: 'me', documentation_url: 'https://docs.test' }
     const hub = await openTestHub({ about })
     const { status, body } = await hub.ask('GET', '/')
@@ -38,7 +38,7 @@ describe('the API of the original, path by path', () => {
     expect(list.body.links.self).toBe(`${hub.url}/services`)
   })
 
-  it('T1, T9: one error for each key that is missing, in one answer', async () => {
+  it('T1, T9: one answer has an error for each key that is missing', async () => {
     const hub = await openTestHub()
     const { status, body } = await hub.ask('POST', '/services', { json: { name: 'x' } })
     expect(status).toBe(400)
@@ -52,7 +52,7 @@ describe('the API of the original, path by path', () => {
     expect((await hub.ask('POST', '/services', { json: long })).body.errors).toHaveLength(2)
   })
 
-  it('POST of what is no JSON, or is not called JSON', async () => {
+  it('a POST that is not JSON, or has another content type, is refused', async () => {
     const hub = await openTestHub()
     const type = { 'content-type': 'application/json' }
     const json = JSON.stringify(ADDER)
@@ -70,7 +70,7 @@ describe('the API of the original, path by path', () => {
     }
   })
 
-  it('GET /services/<id> shows all of it', async () => {
+  it('GET /services/<id> shows the whole service', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
@@ -95,7 +95,7 @@ describe('the API of the original, path by path', () => {
     })
   })
 
-  it('ids that are not, and that are nobody’s', async () => {
+  it('texts that are no id, and unknown ids, get 404', async () => {
     const hub = await openTestHub()
     for (const [path, title] of [
       [NOBODY, 'Service Not Found'],
@@ -159,7 +159,7 @@ describe('the API of the original, path by path', () => {
     expect((await hub.ask('PATCH', service, { json: { name: 7 } })).status).toBe(400)
   })
 
-  it('T4: a job is checked by the schema, and is REGISTERED', async () => {
+  it('T4: a job is checked by the schema, and becomes REGISTERED', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const { status, headers, body } = await hub.ask('POST', `${service}/jobs`, {
@@ -220,7 +220,7 @@ describe('the API of the original, path by path', () => {
     const service = await hub.service()
     const first = await hub.submit(service, { a: 1 })
     await hub.submit(service, { a: 2 })
-    // The seed's worker sends a content type with its GET.
+    // The worker of the original sends a content type with its GET.
     const headers = { 'content-type': 'application/json' }
     const claim = await hub.ask('GET', `${service}/${next}`, { headers })
     expect(claim.status).toBe(200)
@@ -285,7 +285,7 @@ describe('the API of the original, path by path', () => {
     expect(status).toBe(200)
   })
 
-  it('T8: answers carry the schemas of what may be sent, and say where they are', async () => {
+  it('T8: answers carry the schemas of what may be sent, and their own URL', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const { body } = await hub.ask('GET', service)

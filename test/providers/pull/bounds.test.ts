@@ -1,4 +1,4 @@
-/** What comes from outside is bounded; and what is in the store outlives its process. */
+/** Bounds on input, access, and the store of a file. */
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import Database from 'libsql'
@@ -9,7 +9,7 @@ import { catchThrown, rejectionOf } from '../../help.ts'
 import { createStorePath, openTestHub } from './help.ts'
 
 describe('bounds', () => {
-  it('a pattern that backtracks without end is ended, and the hub lives on', async () => {
+  it('a check by a pattern that backtracks without end is ended, and the hub goes on', async () => {
     const hub = await openTestHub()
     const schema = { type: 'object', properties: { s: { type: 'string', pattern: '^(a+)+$' } } }
     const service = await hub.service({ job_registration_schema: schema })
@@ -22,7 +22,7 @@ describe('bounds', () => {
     expect(await hub.submit(service, { s: 'aaa' })).toMatch(/^\/jobs\//)
   })
 
-  it('JSON that is too deep, and queues that are too long', async () => {
+  it('JSON that is too deep is refused, and so is a job when the queue is full', async () => {
     const hub = await openTestHub({ maxJobs: 2, maxWorkers: 1, maxServices: 1 })
     const service = await hub.service()
     const deep = `{"parameters":{"a":1,"x":${'['.repeat(100)}${']'.repeat(100)}}}`
@@ -41,7 +41,7 @@ describe('bounds', () => {
     expect((await hub.ask('POST', '/services', { json })).status).toBe(503)
   })
 
-  it('pages of browsers may not call it', async () => {
+  it('pages in a browser are refused', async () => {
     const hub = await openTestHub()
     const foreign = { headers: { origin: 'https://evil.test' } }
     expect((await hub.ask('GET', '/services', foreign)).status).toBe(403)
@@ -55,7 +55,7 @@ describe('bounds', () => {
     expect(answer).toMatch(/^HTTP\/1.1 421/)
   })
 
-  it('it listens to others only with a token', () => {
+  it('listens for other machines only with a token', () => {
     expect(() => workers({ listen: '0.0.0.0:0' })).toThrow(/give a token/)
     expect(() => workers({ listen: '*:0', token: 'secret' })).not.toThrow()
     expect(() => workers({ lissen: 1 } as object)).toThrow(/unknown option 'lissen'/)
@@ -66,7 +66,7 @@ describe('bounds', () => {
 })
 
 describe('the store', () => {
-  it('T15: survives a restart: services, jobs, results, and the claims that are under way', async () => {
+  it('T15: keeps services, jobs, results and claims over a restart', async () => {
     const store = createStorePath()
     const first = await openTestHub({ store })
     const service = await first.service({ token: 'own' })
@@ -93,15 +93,15 @@ describe('the store', () => {
       [ids[2], 'REGISTERED'],
     ])
     expect((await second.ask('GET', service)).status).toBe(401)
-    // Upsert, not replace: a service that has jobs can be changed.
+    // A service that has jobs can be changed: the row is updated, not replaced.
     const renamed = { json: { name: 'renamed' }, headers }
     expect((await second.ask('PATCH', service, renamed)).body.data.name).toBe('renamed')
-    // The worker has not noticed, and its claim holds.
-    const told = await second.ask('PATCH', `/jobs/${ids[1]}`, {
+    // The worker has not noticed the restart, and its claim still holds.
+    const reported = await second.ask('PATCH', `/jobs/${ids[1]}`, {
       json: end,
       headers: { ...headers, 'x-manyhost-lease': lease },
     })
-    expect(told.status).toBe(200)
+    expect(reported.status).toBe(200)
     const next = await second.ask('GET', `${service}/next`, { headers })
     expect(next.body.data.id).toBe(ids[2])
     const later = await second.ask('POST', `${service}/jobs`, {
@@ -111,7 +111,7 @@ describe('the store', () => {
     expect(later.status).toBe(201)
   })
 
-  it('is one process’s at a time, and says so', async () => {
+  it('is open in one process at a time; a second one gets an error', async () => {
     const store = createStorePath()
     await openTestHub({ store })
     const error = await rejectionOf(openTestHub({ store }))
@@ -121,7 +121,7 @@ describe('the store', () => {
     ])
   })
 
-  it('leaves a database of another program as it is, and says so', () => {
+  it('does not change a database of another program, and gives an error', () => {
     const path = createStorePath()
     const other = new Database(path)
     other.exec('create table photos (id integer)')
@@ -132,7 +132,7 @@ describe('the store', () => {
     expect(readFileSync(path).equals(before)).toBe(true)
   })
 
-  it('forgets ended jobs but for the newest', async () => {
+  it('removes ended jobs except the newest', async () => {
     const db = new SqliteJobStore(createStorePath())
     onTestFinished(() => db.close())
     const row = {

@@ -26,7 +26,7 @@ describe('claims', () => {
     expect(seen.size).toBe(1_000)
   }, 600_000)
 
-  it('two that wait at once: one job, one claim', async () => {
+  it('two workers that wait get one job each', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const waits = [
@@ -60,12 +60,12 @@ describe('claims', () => {
     else socket.end()
     await hub.shows('waiting', 0)
     const job = await hub.submit(service, { a: 1 })
-    // It is told, if it is still there.
+    // A worker that is still there gets an answer.
     if (what !== 'is gone') await waitUntil(() => /^HTTP\/1.1 204 /.test(text))
     expect((await hub.claim(service, 'two')).body.data.id).toBe(job.slice(6))
   })
 
-  it('a long poll says how long it waited for, and ends with 204', async () => {
+  it('a long poll ends with 204 after the seconds that Preference-Applied says', async () => {
     const clock = useFalseClock()
     const polled = async (hub: TestHub, seconds: number) => {
       const claim = hub.claim(await hub.service(), 'one', seconds)
@@ -80,7 +80,7 @@ describe('claims', () => {
     expect(await polled(await openTestHub({ maxWait: 1_000 }), 999_999)).toEqual([204, 'wait=1'])
   })
 
-  it('a worker that hangs up while it waits is given nothing', async () => {
+  it('a worker that hangs up while it waits gets no job', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const gone = new AbortController()
@@ -89,7 +89,7 @@ describe('claims', () => {
     await hub.shows('waiting', 1)
     gone.abort(new Error('gone'))
     await waiting
-    // That he has hung up is known to him first.
+    // The hub learns of it a moment later.
     await hub.shows('waiting', 0)
     const job = await hub.submit(service, { a: 1 })
     const claim = await hub.claim(service, 'two', LONG_POLL_SECONDS)
@@ -112,7 +112,7 @@ describe('claims', () => {
     expect((await completeJob(hub, other, { b: 2 }, 'quick')).status).toBe(200)
     expect((await completeJob(hub, late, { b: 1 }, 'slow')).status).toBe(409)
     expect((await hub.ask('GET', job)).body.data.results).toEqual({ b: 2 })
-    // The same result by the same claim once more: its answer was lost, not the result.
+    // The same result with the same lease again, as after an answer that was lost.
     expect((await completeJob(hub, other, { b: 2 }, 'quick')).status).toBe(200)
   })
 
@@ -153,7 +153,7 @@ describe('claims', () => {
     expect(await hub.submit(service, { a: 1 })).toMatch(/^\/jobs\//)
   })
 
-  it('a job whose every worker dies ends as ERROR, with the reason', async () => {
+  it('a job that was claimed maxAttempts times ends as ERROR, with the reason', async () => {
     const clock = useFalseClock()
     const hub = await openTestHub({ lease: 30, maxAttempts: 3 })
     const service = await hub.service()
@@ -186,7 +186,7 @@ describe('claims', () => {
     })
   })
 
-  it('a worker that has a job by its queue, as clients of the original do, claims it by PATCH', async () => {
+  it('PATCH WORKING claims a job of the queue, as clients of the original do', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
@@ -197,7 +197,7 @@ describe('claims', () => {
     expect((await hub.claim(service)).status).toBe(204)
   })
 
-  it('5d (6): DELETE cancels, whoever has it', async () => {
+  it('5d (6): DELETE cancels a job, claimed or not', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const [one, two] = [await hub.submit(service, { a: 1 }), await hub.submit(service, { a: 2 })]
@@ -229,7 +229,7 @@ describe('what was weak in the original', () => {
     }
   })
 
-  it('5d (5): what is no schema is refused when it is registered', async () => {
+  it('5d (5): an invalid schema is refused when it is registered', async () => {
     const hub = await openTestHub()
     for (const schema of [
       { type: 'strange' },
@@ -287,7 +287,7 @@ describe('what was weak in the original', () => {
     expect((await hub.ask('GET', other.headers.get('location') as string, as('own'))).status).toBe(
       401,
     )
-    // Neither is shown anywhere.
+    // No token is shown anywhere.
     const shown = await hub.ask('GET', service, as('own'))
     expect(shown.text).not.toMatch(/own|hub-secret|token/)
     const job = await hub.ask('POST', `${service}/jobs`, { json: { parameters: {} }, ...as('own') })
@@ -296,7 +296,7 @@ describe('what was weak in the original', () => {
     )
   })
 
-  it('5d (7): many clients at once, and none of them is failed', async () => {
+  it('5d (7): 32 clients at once work without an error', async () => {
     const hub = await openTestHub({ store: createStorePath() })
     const service = await hub.service()
     const work = async (index: number) => {
@@ -310,7 +310,7 @@ describe('what was weak in the original', () => {
     expect((await hub.ask('GET', `${service}/queue`)).status).toBe(204)
   }, 120_000)
 
-  it('5d (8): parameters of more than 100,000 bytes', async () => {
+  it('5d (8): takes parameters of 500,000 bytes, and refuses those above bodySize', async () => {
     const hub = await openTestHub({ store: createStorePath() })
     const service = await hub.service()
     const text = 'x'.repeat(500_000)
@@ -321,7 +321,7 @@ describe('what was weak in the original', () => {
     expect(status).toBe(413)
   })
 
-  it('5d (9): whatever goes wrong is JSON', async () => {
+  it('5d (9): errors are JSON', async () => {
     const hub = await openTestHub()
     for (const [method, path] of [
       ['GET', '/x'],

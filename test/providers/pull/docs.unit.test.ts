@@ -1,4 +1,4 @@
-/** docs/pull.md says what the code says, and decisions that need no network. */
+/** The tables of docs/pull.md, and decisions that need no network. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { JobQueue } from '../../../providers/pull/job-queue.ts'
@@ -93,7 +93,7 @@ describe('schemas', () => {
   }
   const draft = (uri: string, rest: object) => ({ $schema: uri, ...rest })
 
-  it('are of the draft that they say, and of draft 4 when they say none', () => {
+  it('are of the draft that `$schema` names, and of draft 4 without it', () => {
     const four = { properties: { a: { maximum: 3, exclusiveMaximum: true } } }
     expect([check(four, { a: 2 }), check(four, { a: 3 })]).toEqual([true, false])
     for (const uri of [
@@ -111,7 +111,7 @@ describe('schemas', () => {
     expect([check(tuple, { a: ['x'] }), check(tuple, { a: [1] })]).toEqual([true, false])
   })
 
-  it('know formats, and do not take what a prototype has for a property', () => {
+  it('check formats, and do not take inherited properties for properties', () => {
     const format = { properties: { d: { type: 'string', format: 'date-time' } } }
     expect(check(format, { d: '2026-11-22T06:00:00Z' })).toBe(true)
     expect(check(format, { d: 'tomorrow' })).toBe(false)
@@ -131,7 +131,7 @@ describe('schemas', () => {
 })
 
 describe('the limit on what a check may cost', () => {
-  it('a check that the machine stood still for has a second try', () => {
+  it('a check during which the machine stood still has a second try', () => {
     const still = new Int32Array(new SharedArrayBuffer(4))
     let tries = 0
     const run = (): string => {
@@ -142,7 +142,7 @@ describe('the limit on what a check may cost', () => {
     expect(tries).toBe(2)
   })
 
-  it('a check that has no end is ended', () => {
+  it('a check without an end is ended', () => {
     const run = (): void => {
       for (;;);
     }
@@ -150,7 +150,7 @@ describe('the limit on what a check may cost', () => {
   })
 })
 
-it('an id is made of the virtual URL by RFC 9562: version 5, namespace of URLs', () => {
+it('an id is derived from the virtual URL by RFC 9562: version 5, namespace of URLs', () => {
   // As Python's uuid.uuid5 has it.
   expect(deriveServiceId('http://calc')).toBe('e38bcf3a-f49f-5e25-be52-19ff1bc7bbd7')
   expect(deriveServiceId('http://calc')).not.toBe(deriveServiceId('http://calc2'))

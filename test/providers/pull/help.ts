@@ -1,4 +1,4 @@
-/** A hub on port 0, and calls of its API as curl would make them. */
+/** A hub on a free port, and calls of its API. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -104,7 +104,7 @@ export async function openTestHub(options: WorkersOptions = {}): Promise<TestHub
   return hub
 }
 
-/** Ends a claim, as its worker. */
+/** Reports a job as COMPLETED, as its worker. */
 export function completeJob(hub: TestHub, claim: PullTestReply, results: object, worker?: string) {
   return hub.ask('PATCH', `/jobs/${claim.body.data.id}`, {
     json: { status: 'COMPLETED', results },
@@ -115,7 +115,7 @@ export function completeJob(hub: TestHub, claim: PullTestReply, results: object,
   })
 }
 
-/** A store that goes with the test. */
+/** Path of a store that is removed after the test. */
 export function createStorePath(): string {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-pull-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))

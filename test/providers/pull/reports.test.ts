@@ -1,4 +1,4 @@
-/** How a job ends: results before the status, results that cannot be reported, and the original's server. */
+/** Reports on jobs: results before the status, results that cannot be reported, and workers of the original's server. */
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { JobClient, Worker } from '../../../providers/pull/index.ts'
 import { Session } from '../../../src/index.ts'
@@ -34,25 +34,25 @@ function run(url: string, handle: (job: never) => unknown): { worker: Worker; er
 }
 
 describe('results and the status of a job (T6)', () => {
-  const told = async (hub: TestHub, job: string, json: object, headers: object = {}) => {
+  const patch = async (hub: TestHub, job: string, json: object, headers: object = {}) => {
     const { status, body } = await hub.ask('PATCH', job, { json, headers: { ...headers } })
     return [status, body.status, body.results]
   }
 
-  it('results are kept from any change; only COMPLETED or ERROR ends the job', async () => {
+  it('results are kept with any status; only COMPLETED or ERROR ends the job', async () => {
     const hub = await openTestHub()
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
-    expect(await told(hub, job, { results: { b: 1 } })).toEqual([200, 'REGISTERED', { b: 1 }])
-    expect(await told(hub, job, { status: 'WORKING' })).toEqual([200, 'WORKING', { b: 1 }])
-    expect(await told(hub, job, { status: 'WORKING', results: { b: 2 } })).toEqual([
+    expect(await patch(hub, job, { results: { b: 1 } })).toEqual([200, 'REGISTERED', { b: 1 }])
+    expect(await patch(hub, job, { status: 'WORKING' })).toEqual([200, 'WORKING', { b: 1 }])
+    expect(await patch(hub, job, { status: 'WORKING', results: { b: 2 } })).toEqual([
       200,
       'WORKING',
       { b: 2 },
     ])
     expect((await hub.ask('GET', job)).body.data.results).toEqual({ b: 2 })
-    expect(await told(hub, job, { results: { b: 3 } })).toEqual([200, 'WORKING', { b: 3 }])
-    expect(await told(hub, job, { status: 'COMPLETED' })).toEqual([200, 'COMPLETED', { b: 3 }])
+    expect(await patch(hub, job, { results: { b: 3 } })).toEqual([200, 'WORKING', { b: 3 }])
+    expect(await patch(hub, job, { status: 'COMPLETED' })).toEqual([200, 'COMPLETED', { b: 3 }])
     expect((await hub.ask('GET', job)).body.data).toMatchObject({
       status: 'COMPLETED',
       results: { b: 3 },
@@ -62,15 +62,15 @@ describe('results and the status of a job (T6)', () => {
   it.each(['WORKING', 'ERROR'])('results that come with %s are in the job', async (status) => {
     const hub = await openTestHub()
     const job = await hub.submit(await hub.service(), { a: 1 })
-    await told(hub, job, { status, results: { b: 1 } })
+    await patch(hub, job, { status, results: { b: 1 } })
     expect((await hub.ask('GET', job)).body.data).toMatchObject({ status, results: { b: 1 } })
   })
 
-  it('results that the schema refuses change nothing, whatever the status', async () => {
+  it('results that the schema refuses change nothing, with any status', async () => {
     const hub = await openTestHub()
     const job = await hub.submit(await hub.service(), { a: 1 })
     for (const status of [undefined, 'REGISTERED', 'WORKING', 'COMPLETED']) {
-      expect((await told(hub, job, { status, results: { b: 'x' } }))[0]).toBe(400)
+      expect((await patch(hub, job, { status, results: { b: 'x' } }))[0]).toBe(400)
     }
     expect((await hub.ask('GET', job)).body.data).toMatchObject({
       status: 'REGISTERED',
@@ -78,48 +78,48 @@ describe('results and the status of a job (T6)', () => {
     })
   })
 
-  it('COMPLETED may come before the results, of the same worker and once', async () => {
+  it('results may follow COMPLETED, once and from the same worker', async () => {
     const hub = await openTestHub()
     const job = await hub.submit(await hub.service(), { a: 1 })
-    expect(await told(hub, job, { status: 'COMPLETED' })).toEqual([200, 'COMPLETED', null])
+    expect(await patch(hub, job, { status: 'COMPLETED' })).toEqual([200, 'COMPLETED', null])
     const other = { 'x-manyhost-worker': 'other' }
-    expect((await told(hub, job, { results: { b: 1 } }, other))[0]).toBe(409)
-    expect((await told(hub, job, { results: { b: 'x' } }))[0]).toBe(400)
-    expect(await told(hub, job, { results: { b: 1 } })).toEqual([200, 'COMPLETED', { b: 1 }])
-    expect((await told(hub, job, { results: { b: 2 } }))[0]).toBe(409)
+    expect((await patch(hub, job, { results: { b: 1 } }, other))[0]).toBe(409)
+    expect((await patch(hub, job, { results: { b: 'x' } }))[0]).toBe(400)
+    expect(await patch(hub, job, { results: { b: 1 } })).toEqual([200, 'COMPLETED', { b: 1 }])
+    expect((await patch(hub, job, { results: { b: 2 } }))[0]).toBe(409)
   })
 
-  it('another worker’s claim is not reported on, and a lost claim takes its results with it', async () => {
+  it('a worker cannot report on the claim of another, and a lost claim drops its results', async () => {
     const hub = await openTestHub({ maxAttempts: 9, slack: 10 })
     const service = await hub.service()
     const job = await hub.submit(service, { a: 1 })
     const [one, two] = [{ 'x-manyhost-worker': 'one' }, { 'x-manyhost-worker': 'two' }]
     await hub.claim(service, 'one')
-    expect((await told(hub, job, { results: { b: 1 } }, two))[0]).toBe(409)
-    expect((await told(hub, job, { results: { b: 1 } }, one))[0]).toBe(200)
-    // The worker vanishes: its service is told to expect it every 0 s.
+    expect((await patch(hub, job, { results: { b: 1 } }, two))[0]).toBe(409)
+    expect((await patch(hub, job, { results: { b: 1 } }, one))[0]).toBe(200)
+    // A timeout of 0 s makes the hub lose the worker.
     await hub.ask('PATCH', service, { json: { timeout: 0 } })
     await waitUntil(async () => (await hub.ask('GET', job)).body.data.status === 'REGISTERED')
     expect((await hub.ask('GET', job)).body.data.results).toBe(null)
   })
 
-  it('results that were reported before a restart are in the job afterwards', async () => {
+  it('results that were reported before a restart are in the job after it', async () => {
     const store = createStorePath()
     const first = await openTestHub({ store })
     const job = await first.submit(await first.service(), { a: 1 })
     const headers = { 'x-manyhost-worker': 'one' }
-    await told(first, job, { status: 'WORKING', results: { b: 7 } }, headers)
+    await patch(first, job, { status: 'WORKING', results: { b: 7 } }, headers)
     await first.close()
     const second = await openTestHub({ store })
     expect((await second.ask('GET', job)).body.data.results).toEqual({ b: 7 })
-    expect(await told(second, job, { status: 'COMPLETED' }, headers)).toEqual([
+    expect(await patch(second, job, { status: 'COMPLETED' }, headers)).toEqual([
       200,
       'COMPLETED',
       { b: 7 },
     ])
   })
 
-  it('a request to the virtual URL is answered by results in two steps, too', async () => {
+  it('a request to the virtual URL is answered by results and a status in two steps', async () => {
     const { hub, session, url } = await stage()
     await hub.ask('PATCH', new URL(url).pathname)
     const answer = session.client().post(CALC, { json: { a: 1 } })
@@ -129,12 +129,12 @@ describe('results and the status of a job (T6)', () => {
       if (status === 200) id = body.data.id
       return status === 200
     })
-    expect(await told(hub, `/jobs/${id}`, { results: { b: 5 } })).toEqual([
+    expect(await patch(hub, `/jobs/${id}`, { results: { b: 5 } })).toEqual([
       200,
       'WORKING',
       { b: 5 },
     ])
-    await told(hub, `/jobs/${id}`, { status: 'COMPLETED' })
+    await patch(hub, `/jobs/${id}`, { status: 'COMPLETED' })
     expect(await (await answer).json()).toEqual({ b: 5 })
   })
 })
@@ -161,12 +161,12 @@ describe('results of a worker that cannot be reported', () => {
     [
       'more than the server takes',
       () => ({ x: 'x'.repeat(5_000) }),
-      /have \d+ bytes.*4096 at most/,
+      /have \d+ bytes.*at most 4096/,
     ],
     [
       'more characters than fit, each of several bytes',
       () => ({ x: 'ü'.repeat(2_500) }),
-      /have \d+ bytes.*4096 at most/,
+      /have \d+ bytes.*at most 4096/,
     ],
     ['JSON that is too deep', () => nested(100), /levels deep/],
     [
@@ -189,7 +189,7 @@ describe('results of a worker that cannot be reported', () => {
     return depth === 0 ? {} : { x: nested(depth - 1) }
   }
 
-  it.each(cases)('%s: the caller hears of it, and the worker goes on', async (_, bad, why) => {
+  it.each(cases)('%s: the caller gets the reason, and the worker goes on', async (_, bad, why) => {
     const { session, url } = await stage({ bodySize: 4_096 })
     let calls = 0
     run(url, () => (calls++ === 0 ? bad() : { ok: true }))
@@ -210,7 +210,7 @@ describe('results of a worker that cannot be reported', () => {
     expect(errors[0]?.message).toMatch(/BigInt/)
   })
 
-  it('a reason that is above the limit of the server is cut off, and told', async () => {
+  it('a reason that is longer than the limit of the server is cut off and reported', async () => {
     const { session, url } = await stage({ bodySize: 64 })
     run(url, () => {
       throw new Error('z'.repeat(200))
@@ -235,7 +235,7 @@ describe('results of a worker that cannot be reported', () => {
     expect((await session.client().post(CALC, { json: {} })).status).toBe(200)
   })
 
-  it('a body above bodySize is refused with an answer that arrives, and the connection lives on', async () => {
+  it('a body above bodySize is refused with an answer, and its connection can be used again', async () => {
     const hub = await openTestHub({ bodySize: 1_000 })
     const job = await hub.submit(await hub.service(), { a: 1 })
     const json = { status: 'COMPLETED', results: { x: 'x'.repeat(3_000_000) } }
@@ -246,7 +246,7 @@ describe('results of a worker that cannot be reported', () => {
 })
 
 describe('a worker of the original’s server', () => {
-  it('asks where the original gives jobs out, claims by status, and reports', async () => {
+  it('asks at the path of the original, claims by status, and reports', async () => {
     const original = await openTopChef()
     const jobs = [original.submit({ a: 1 }), original.submit({ a: 2 }), original.submit({ a: 3 })]
     const { worker } = run(original.url, (({ parameters }: { parameters: { a: number } }) => {
@@ -260,19 +260,19 @@ describe('a worker of the original’s server', () => {
       ['ERROR', null],
       ['COMPLETED', { b: 30 }],
     ])
-    // Each job was claimed before it was worked on, and once.
+    // Each job was claimed once, before the worker worked on it.
     const of = (id: string) => original.seen.filter((line) => line.startsWith(`PATCH /jobs/${id}`))
     expect(of(jobs[0]?.id ?? '')).toEqual([
       `PATCH /jobs/${jobs[0]?.id} {"status":"WORKING"}`,
       `PATCH /jobs/${jobs[0]?.id} {"status":"COMPLETED","results":{"b":10}}`,
     ])
-    // After the first 404 it knows the path.
+    // After the first 404 the worker uses the other path.
     expect(
       original.seen.filter((line) => line.endsWith('/next') && !line.includes('/jobs/next')),
     ).toHaveLength(1)
   })
 
-  it('does several at a time, each once', async () => {
+  it('works on several jobs at a time, on each of them once', async () => {
     const original = await openTopChef()
     const jobs = Array.from({ length: 30 }, (_, a) => original.submit({ a }))
     const done: number[] = []
@@ -303,7 +303,7 @@ describe('JobClient', () => {
     expect((await jobs.cancel(`${hub.url}/jobs/${two.id}`)).status).toBe('ERROR')
   })
 
-  it('refuses what is no URL, and a URL of another server', async () => {
+  it('refuses values that are no URL, and a URL of another server', async () => {
     for (const url of [undefined, '', 'hub:5000', {}, { url: 7 }, { url: 'ftp://hub' }]) {
       expect(() => new JobClient(url as never)).toThrow(/url must be an http or https URL/)
     }

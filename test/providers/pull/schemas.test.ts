@@ -1,10 +1,10 @@
-/** Checks by JSON Schemas that cost much: elsewhere than in the event loop, and bounded. */
+/** Costly checks by JSON Schemas: they do not block the event loop, and they are bounded. */
 import { describe, expect, it } from 'vitest'
 import { waitUntil } from '../../help.ts'
 import { openTestHub } from './help.ts'
 import meta from './topchef-meta.json' with { type: 'json' }
 
-/** Takes as long as a check may. */
+/** A check by this schema takes as long as a check may. */
 const SLOW = { type: 'object', properties: { s: { type: 'string', pattern: '^(a+)+$' } } }
 const HOSTILE = { s: `${'a'.repeat(60)}!` }
 
@@ -13,7 +13,7 @@ describe('costly checks', () => {
     const hub = await openTestHub()
     const order: string[] = []
     const json = { schema: SLOW, object: HOSTILE }
-    // One before, so that the thread is there.
+    // One check before, so that the thread has started.
     await hub.ask('POST', '/validator', { json: { schema: {}, object: {} } })
     const slow = Array.from({ length: 4 }, () =>
       hub.ask('POST', '/validator', { json }).then(({ status }) => order.push(`slow ${status}`)),
@@ -23,12 +23,12 @@ describe('costly checks', () => {
       order.push('quick')
     }
     await Promise.all(slow)
-    // In the event loop the first quick one would come after at least one slow one.
+    // If checks blocked the event loop, a slow answer would come before the first quick one.
     expect(order.slice(0, 2)).toEqual(['quick', 'quick'])
     expect(order.filter((what) => what === 'slow 400')).toHaveLength(4)
   })
 
-  it('more callers of /validator than may wait are told to come again', async () => {
+  it('callers of /validator beyond the limit get 503 with Retry-After', async () => {
     const hub = await openTestHub()
     const json = { schema: SLOW, object: HOSTILE }
     const gone = new AbortController()
@@ -36,17 +36,17 @@ describe('costly checks', () => {
     const all = Array.from({ length: 40 }, () => hub.ask('POST', '/validator', { json, signal }))
     const first = await Promise.race(all.map((one, i) => one.then((reply) => ({ i, reply }))))
     expect([first.reply.status, first.reply.headers.get('retry-after')]).toEqual([503, '1'])
-    // A check of another key has its turn after the one that is under way, not after all that wait.
+    // A check with another key comes after the current one, not after all that wait.
     const service = await hub.service({ job_registration_schema: SLOW })
     expect(await hub.submit(service, { s: 'aaa' })).toMatch(/^\/jobs\//)
-    // The checks of callers that have gone are not made: one that comes now does not wait for 30 others.
+    // Checks of callers that have gone are skipped, so a new one does not wait for 30 others.
     gone.abort()
     await Promise.allSettled(all)
     const late = { json: { schema: {}, object: {} } }
     await waitUntil(async () => (await hub.ask('POST', '/validator', late)).status === 200)
   })
 
-  it('a schema that takes too long to compile is refused, and the hub lives on', async () => {
+  it('a schema that takes too long to compile is refused, and the hub goes on', async () => {
     const hub = await openTestHub()
     const properties = Object.fromEntries(
       Array.from({ length: 1_500 }, (_, i) => [`p${i}`, { anyOf: [{ type: 'string' }, {}] }]),

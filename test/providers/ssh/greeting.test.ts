@@ -94,7 +94,9 @@ describe('a login shell that', () => {
     onTestFinished(() => provider.close?.())
     const error = await rejectionOf(provider.start(specOf({ command: ['true'] }), { signal }))
     expect(error).toMatchObject({ code: 'MANYHOST_START_FAILED' })
-    expect(error.message).toMatch(/gave no shell: it ended, saying 'This account is not available'/)
+    expect(error.message).toMatch(
+      /no shell could be opened on .*: the shell ended, its output: 'This account is not available'/,
+    )
   })
 
   test('waits for input is given up after the time of a connection', async () => {
@@ -110,7 +112,9 @@ describe('a login shell that', () => {
     const provider = ssh(options)
     onTestFinished(() => provider.close?.())
     const error = await rejectionOf(provider.start(specOf({ command: ['true'] }), { signal }))
-    expect(error.message).toMatch(/it does not end to talk, saying '[y ]+'/)
+    expect(error.message).toMatch(
+      /the shell printed more than 1048576 bytes before our command ran, its output: '[y ]+'/,
+    )
   })
 })
 
@@ -130,7 +134,7 @@ test('tasks on hosts that can never be used end after a number of tries, with th
   )
   expect(ended.code).not.toBe(0)
   expect(ended.stderr).toMatch(
-    /gave no shell: it ended, saying 'no'.*no host could be used in \d+ tries/,
+    /no shell could be opened on .*: the shell ended, its output: 'no'.*no host could be used in \d+ tries/,
   )
   expect(tries()).toBeLessThan(20)
 }, 60_000)

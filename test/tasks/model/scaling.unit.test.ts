@@ -110,11 +110,16 @@ describe('the runners that a run wants', () => {
   function wanting(options: Parameters<typeof parseClusterOptions>[0]) {
     const server = { claimedCount: 0, state: 'working' as 'working' | 'draining' }
     const progress = { remaining: 100, rate: 1, averageDuration: 1_000 }
-    const wanted = createRunnerSize(
-      parseClusterOptions(options),
-      server,
-      () => progress as StoreProgress,
-    )
+    const load = {
+      get claimedCount() {
+        return server.claimedCount
+      },
+      get state() {
+        return server.state
+      },
+      progress: progress as StoreProgress,
+    }
+    const wanted = createRunnerSize(parseClusterOptions(options), load)
     return { server, progress, size: () => wanted?.() }
   }
 
@@ -170,7 +175,7 @@ describe('the runners that a run wants', () => {
     await pass(1_000)
     expect(least.size()).toBe(2)
     const settings = parseClusterOptions({ autoscaling: 'dynamic' })
-    expect(createRunnerSize(settings, least.server, () => undefined)?.()).toBe(1)
+    expect(createRunnerSize(settings, { ...least.server, progress: undefined })?.()).toBe(1)
   })
 
   it('has bounds that fit each other', () => {

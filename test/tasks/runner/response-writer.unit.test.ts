@@ -1,4 +1,4 @@
-/** What is gathered into bundles, and how long it waits: outcomes on their way to the server, and into the store. */
+/** How outcomes are gathered into bundles, and how long they wait: on their way to the server, and into the store. */
 import type { ServerResponse } from 'node:http'
 import { describe, expect, it } from 'vitest'
 import { ManyhostError } from '../../../src/core/errors.ts'
@@ -9,11 +9,15 @@ import {
 } from '../../../src/tasks/runner/response-writer.ts'
 import { OutcomeWriter, type OutcomeWriterParts } from '../../../src/tasks/server/outcome-writer.ts'
 import { useFalseClock } from '../../clock.ts'
+import { createLatch } from '../../help.ts'
 
-/** OutcomeWriter on their way into a store that notes the ids of each batch, or does as it is told. */
-function keeping(more: Partial<OutcomeWriterParts> = {}, complete = async (): Promise<void> => {}) {
+/** A writer into a store that notes the ids of each batch, and then does what `complete` does. */
+function openWriter(
+  more: Partial<OutcomeWriterParts> = {},
+  complete = async (): Promise<void> => {},
+) {
   const batches: string[][] = []
-  const said: string[] = []
+  const problems: string[] = []
   const errors: Error[] = []
   const store = {
     async complete(all: readonly { id: string }[]) {
@@ -22,30 +26,31 @@ function keeping(more: Partial<OutcomeWriterParts> = {}, complete = async (): Pr
       return { accepted: [], refused: [] }
     },
   }
-  const outcomes = new OutcomeWriter({
-    store: store as unknown as OutcomeWriterParts['store'],
-    batchSize: 3,
-    maxAttempts: 1,
-    waitMs: 25,
-    countRunning: () => 100,
-    outputs: { isCaptured: () => false } as unknown as OutcomeWriterParts['outputs'],
-    mayHaveOutput: false,
-    onStored: async () => {},
-    reportProblem: (message) => said.push(message),
-    onFailed: (error) => errors.push(error),
-    ...more,
-  })
+  const outcomes = new OutcomeWriter(
+    {
+      store: store as unknown as OutcomeWriterParts['store'],
+      batchSize: 3,
+      maxAttempts: 1,
+      waitMs: 25,
+      claimed: { runningCount: 100 },
+      outputs: { isCaptured: () => false, finish: async () => ({}) },
+      mayHaveOutput: false,
+      problems: { report: (message) => problems.push(message) },
+      ...more,
+    },
+    { outcomesStored: async () => {}, fail: (error) => errors.push(error) },
+  )
   const settle = (...ids: string[]): void => {
     for (const id of ids)
       outcomes.addOutcome({ task: {}, outcome: { id }, message: undefined } as never)
   }
-  return { outcomes, settle, batches, said, errors }
+  return { outcomes, settle, batches, problems, errors }
 }
 
-describe('outcomes', () => {
-  it('are kept as soon as they are a bundle, fewer after the wait', async () => {
+describe('outcomes on their way into the store', () => {
+  it('are stored as soon as they are a bundle, fewer after the wait', async () => {
     const { pass } = useFalseClock()
-    const { settle, batches } = keeping()
+    const { settle, batches } = openWriter()
     settle('a', 'b', 'c')
     await pass(0)
     expect(batches).toEqual([['a', 'b', 'c']])
@@ -57,9 +62,9 @@ describe('outcomes', () => {
     expect(batches[1]).toEqual(['d', 'e'])
   })
 
-  it('wait for nobody when nothing else runs', async () => {
+  it('do not wait when no other task runs', async () => {
     const { pass } = useFalseClock()
-    const { settle, batches } = keeping({ countRunning: () => 2 })
+    const { settle, batches } = openWriter({ claimed: { runningCount: 2 } })
     settle('a')
     await pass(0)
     expect(batches).toEqual([])
@@ -68,30 +73,30 @@ describe('outcomes', () => {
     expect(batches).toEqual([['a', 'b']])
   })
 
-  it('that came while others were kept go in bundles, too', async () => {
+  it('that came while others were stored go in bundles, too', async () => {
     const { pass } = useFalseClock()
-    let go!: () => void
-    const gate = new Promise<void>((open) => {
-      go = open
-    })
-    const { settle, batches } = keeping({}, () => gate)
+    const gate = createLatch()
+    const { settle, batches } = openWriter({}, () => gate.promise)
     settle('a', 'b', 'c', 'd', 'e', 'f', 'g')
     await pass(0)
-    go()
+    gate.open()
     await pass(25)
     expect(batches).toEqual([['a', 'b', 'c'], ['d', 'e', 'f'], ['g']])
   })
 
-  it('are tried again while the store is busy, which is said once; another error ends it', async () => {
+  it('are tried again while the store is busy, which is reported once; another error ends it', async () => {
     const { pass } = useFalseClock()
     let busy = 3
-    const { settle, batches, said, errors } = keeping({}, async () => {
+    const { settle, batches, problems, errors } = openWriter({}, async () => {
       if (busy-- > 0) throw new ManyhostError('MANYHOST_STORE_BUSY', 'it is busy')
       if (busy < -1) throw new Error('it is broken')
     })
     settle('a', 'b', 'c')
-    await pass(50 + 200 + 999)
-    expect([batches, said]).toEqual([[], [expect.stringMatching(/busy.*3 outcomes wait/)]])
+    await pass(50 + 100 + 199)
+    expect([batches, problems]).toEqual([
+      [],
+      [expect.stringMatching(/busy.*3 outcomes wait to be stored/)],
+    ])
     await pass(1)
     expect(batches).toEqual([['a', 'b', 'c']])
     settle('d', 'e', 'f')
@@ -100,8 +105,8 @@ describe('outcomes', () => {
   })
 })
 
-/** An outbox, and what it wrote: a list of the messages of each write. */
-function posting(options: { bundleSize: number; bundleWait: number }) {
+/** A response writer, and the messages of each of its writes. */
+function openResponse(options: { bundleSize: number; bundleWait: number }) {
   const frames = new RunnerFrameDecoder()
   const written: string[][] = []
   const response = {
@@ -120,15 +125,15 @@ function posting(options: { bundleSize: number; bundleWait: number }) {
       this.write(bytes)
     },
   }
-  const outbox = new RunnerResponseWriter(response as unknown as ServerResponse, options)
-  const end = (id: string, command = ''): void => outbox.writeOutcome({ id, command } as RunOutcome)
-  return { outbox, written, end }
+  const writer = new RunnerResponseWriter(response as unknown as ServerResponse, options)
+  const end = (id: string, command = ''): void => writer.writeOutcome({ id, command } as RunOutcome)
+  return { writer, written, end }
 }
 
-describe('an answer of a runner', () => {
+describe('the answer of a runner', () => {
   it('has outcomes when they are a bundle, fewer after the wait', async () => {
     const { pass } = useFalseClock()
-    const { written, end } = posting({ bundleSize: 2, bundleWait: 50 })
+    const { written, end } = openResponse({ bundleSize: 2, bundleWait: 50 })
     end('a')
     end('b')
     expect(written).toEqual([['a,b']])
@@ -140,26 +145,26 @@ describe('an answer of a runner', () => {
   })
 
   it('has output before the outcomes, and never much in one write', async () => {
-    const { outbox, written, end } = posting({ bundleSize: 100, bundleWait: 60_000 })
+    const { writer, written, end } = openResponse({ bundleSize: 100, bundleWait: 60_000 })
     end('a')
-    outbox.writeOutput(0, 'stdout', Buffer.from('x'))
+    writer.writeOutput(0, 'stdout', Buffer.from('x'))
     expect(written).toEqual([])
-    outbox.writeOutput(0, 'stdout', Buffer.alloc(65_536))
+    writer.writeOutput(0, 'stdout', Buffer.alloc(65_536))
     expect(written).toEqual([['stdout', 'stdout', 'a']])
     end('b', 'x'.repeat(1 << 20))
     expect(written[1]).toEqual(['b'])
     end('c')
-    outbox.end()
+    writer.end()
     expect(written.slice(2)).toEqual([['c'], ['end']])
   })
 
-  it('says that the runner lives while it has nothing else to say, until it ends', async () => {
+  it('has a beat each interval while it has nothing else, until it ends', async () => {
     const { pass } = useFalseClock()
-    const { outbox, written } = posting({ bundleSize: 100, bundleWait: 50 })
+    const { writer, written } = openResponse({ bundleSize: 100, bundleWait: 50 })
     await pass(BEAT_INTERVAL_MS)
     await pass(BEAT_INTERVAL_MS)
     expect(written).toEqual([['beat'], ['beat']])
-    outbox.end()
+    writer.end()
     await pass(5 * BEAT_INTERVAL_MS)
     expect(written.slice(2)).toEqual([['end']])
   })

@@ -159,7 +159,7 @@ test('{% %} runs on the runner, and its failure is status -2 with what it said',
   const much = await run(['abc'], { template: 'echo {% yes %}' })
   expect(much.outcomes.get('t0')).toMatchObject({
     exitStatus: -2,
-    message: expect.stringMatching(/it wrote more than 1048576 bytes/),
+    message: expect.stringMatching(/wrote more than 1048576 bytes/),
   })
 })
 
@@ -427,7 +427,7 @@ test('cores and memory: what never fits is -3, the rest waits its turn', async (
   ])
   expect(outcomes.get('wide')).toMatchObject({
     exitStatus: -3,
-    message: 'it wants 3 cores, there are 2',
+    message: 'it wants 3 cores, the runner has 2',
   })
   expect(outcomes.get('fat')?.exitStatus).toBe(-3)
   const [a, b] = [outcomes.get('a'), outcomes.get('b')]

@@ -78,7 +78,7 @@ describe('a schedule', () => {
 
   it('refuses what can never run, and says why', () => {
     const schedule = new TaskSchedule<string>(capacity)
-    expect(schedule.explainRefusal(wants(5))).toBe('it wants 5 cores, there are 4')
+    expect(schedule.explainRefusal(wants(5))).toBe('it wants 5 cores, the runner has 4')
     expect(schedule.explainRefusal(wants(1, null, 9 * GB))).toMatch(/memory/)
     expect(schedule.explainRefusal(wants(4, null, 8 * GB))).toBeUndefined()
   })

@@ -97,7 +97,7 @@ describe('a submission to a server', () => {
       const answer = answers.shift() ?? 200
       if (answer === 'cut') return void request.socket.destroy()
       response.writeHead(answer, { 'content-type': 'application/json' })
-      response.end(answer === 200 ? '{"ids":["a"]}' : '{"error":"not now"}')
+      response.end(answer === 200 ? '{"ids":["a"]}' : '{"detail":"not now"}')
     })
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')

@@ -109,10 +109,10 @@ it('who waits for a task hears of its last attempt when it is over, or that it i
   expect((await ask(`/tasks/${id}?wait=1`)).json()).toMatchObject({ id, is_over: false })
   const waiting = ask(`/tasks/${id}?wait=60000`)
   openGate()
-  const told = (await waiting).json()
-  expect(told).toMatchObject({ is_over: true, attempt: 2, exit_status: 7, previous_id: id })
-  // Asked for by the first, the last is told.
-  expect((await ask(`/tasks/${id}`)).json()).toEqual(told)
+  const last = (await waiting).json()
+  expect(last).toMatchObject({ is_over: true, attempt: 2, exit_status: 7, previous_id: id })
+  // The id of the first attempt answers with the last one.
+  expect((await ask(`/tasks/${id}`)).json()).toEqual(last)
 })
 
 it('a task that failed is not over while it has attempts left, though none has begun', async () => {
@@ -144,14 +144,17 @@ it('a task that runs is cancelled once, and one that is not there never', async 
   expect((await ask('/tasks/nobody')).status).toBe(404)
 })
 
-it('what was not kept, and paths that are none, are said', async () => {
+it('an output that was not captured, and a path that does not exist, are problems with a detail', async () => {
   const { post, ask } = await open()
   const [id] = (await post('{"args":"echo lost"}\n')).json().ids
   await ask(`/tasks/${id}?wait=60000`)
-  expect((await ask(`/tasks/${id}/stdout`)).text).toMatch(/nothing of its stdout was kept/)
+  expect((await ask(`/tasks/${id}/stdout`)).text).toMatch(/the stdout of task \S+ was not captured/)
   expect((await ask(`/tasks/${id}/secrets`)).text).toMatch(/stdout, stderr or csv/)
-  expect((await ask('/elsewhere')).status).toBe(404)
-  expect((await ask('/tasks', { method: 'PUT' })).status).toBe(404)
+  expect((await ask('/elsewhere')).json()).toMatchObject({
+    status: 404,
+    detail: 'there is no GET /elsewhere',
+  })
+  expect((await ask('/tasks', { method: 'PUT' })).status).toBe(405)
 })
 
 it('one that goes on in memory, though nothing is left, and has a token though none was given (weakness 20)', async () => {
@@ -179,5 +182,5 @@ it('whoever comes may hand in, where that is asked for; not on every address wit
   run.stop()
   await run
   const open = serveForever({ inMemory: true, listen: { host: '0.0.0.0', anyone: true } })
-  expect((await rejectionOf(open.ready)).message).toMatch(/not of this machine alone/)
+  expect((await rejectionOf(open.ready)).message).toMatch(/can be reached from other machines/)
 })

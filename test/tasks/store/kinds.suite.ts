@@ -46,7 +46,7 @@ export function kindsSuite(name: string, fresh: () => Promise<Place>): void {
       )
       expect(
         (await rejectionOf(store.claim({ server, kind: 'http' as TaskKind }))).message,
-      ).toMatch(/kind is 'shell' or 'request', got "http"/)
+      ).toMatch(/kind must be 'shell' or 'request', got "http"/)
     })
 
     it('lists those that wait, of both kinds, in one order', async () => {

@@ -502,7 +502,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
     it('refuses a wrong task with all that came with it, and says which', async () => {
       const { store } = await place()
       const wrong: [object, RegExp][] = [
-        [{ args: 'a\0b' }, /task 1: args has a NUL/],
+        [{ args: 'a\0b' }, /tasks\[1\]: args has a NUL/],
         [{ args: 'a\ud800' }, /well-formed/],
         [{ args: 5 }, /must be text/],
         [{ args: 'x', cores: -1 }, /cores/],

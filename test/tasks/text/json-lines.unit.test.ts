@@ -78,10 +78,10 @@ describe('objects', () => {
     ['{\n"args": "a",\n}\n{"args":"b"}', ['b'], /line 1: it is not JSON/],
     ['{"args":"b"}\n{\n"args": "a"', ['b'], /line 2: .*has no end/],
     ['[{"args":"b"},7]', ['b'], /line 1: .*an object/],
-    ['[{"args":7},{"args":"b"}]', ['b'], /line 1: args must be a text/],
-    ['{"args":"a","tag":"x"}\n{"args":"b"}', ['b'], /line 1: tags are an object/],
-    ['{"args":"a","tag":[1]}\n{"args":"b"}', ['b'], /line 1: tags are an object/],
-    ['[]\n{"args":"b"}', ['b'], /line 1: a list without a task/],
+    ['[{"args":7},{"args":"b"}]', ['b'], /line 1: args must be a text, got/],
+    ['{"args":"a","tag":"x"}\n{"args":"b"}', ['b'], /line 1: tags must be an object/],
+    ['{"args":"a","tag":[1]}\n{"args":"b"}', ['b'], /line 1: tags must be an object/],
+    ['[]\n{"args":"b"}', ['b'], /line 1: the list has no task/],
   ])(
     '%j: what is wrong is told with its line, and the rest goes on',
     async (text, args, message) => {

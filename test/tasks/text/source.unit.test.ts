@@ -151,7 +151,7 @@ describe('sources', () => {
     expect(tasks.map(({ args }) => args)).toEqual(['a', 'b', 'c'])
     expect(errors).toEqual([
       'line 2: it is not UTF-8',
-      expect.stringMatching(/^line 4: there is a NUL/),
+      expect.stringMatching(/^line 4: it has a NUL character/),
       expect.stringMatching(/^line 5: it is longer than 1048576 bytes/),
     ])
   })
@@ -370,7 +370,7 @@ describe('small languages', () => {
       Object.fromEntries(Array.from({ length: count }, (_, n) => [`t${n}`, n]))
     expect(checkTags(many(1_000))).toEqual(many(1_000))
     for (const none of ['x', null, ['x']]) {
-      expect(catchThrown(() => checkTags(none)).message).toMatch(/tags are an object/)
+      expect(catchThrown(() => checkTags(none)).message).toMatch(/tags must be an object/)
     }
     expect(catchThrown(() => checkTags(many(1_001))).message).toMatch(/at most 1000 tags/)
   })
