@@ -1,6 +1,6 @@
 /** Counts what became of tasks, and hands their results on, no faster than these are taken. */
 import type { Task } from '../model/task.ts'
-import type { OutcomeRefusal } from '../store/claims.ts'
+import type { OutcomeRefusal } from '../store/complete-tasks.ts'
 import type { Cancellations } from './cancellations.ts'
 import type { CompletedAttempt, TaskCounts, TaskResult } from './result.ts'
 import { TaskCounters } from './task-counters.ts'
